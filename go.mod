@@ -1,0 +1,3 @@
+module github.com/vantagecompute/slurm-factory-publish
+
+go 1.26.0

@@ -1,0 +1,197 @@
+// Package blob is content and what is known of it: its size, its digest, its checksums.
+//
+// A Source can be opened and read again from any offset, so that content is hashed
+// in one pass and sent in another without ever being held whole in memory. Reading
+// a Source that is no longer what it was when it was made fails with ErrChanged.
+package blob
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+)
+
+// ErrChanged is wrapped by errors from a file that was replaced, cut short or
+// rewritten after its Source was made.
+var ErrChanged = errors.New("file changed while it was being read")
+
+// A Digest is the SHA-256 of content. The zero Digest stands for "not known".
+type Digest [sha256.Size]byte
+
+// ParseDigest reads 64 lower-case hexadecimal digits, the only form that Spack writes.
+func ParseDigest(s string) (Digest, error) {
+	var d Digest
+	if len(s) != hex.EncodedLen(len(d)) {
+		return Digest{}, fmt.Errorf("digest %q: want %d hexadecimal digits", s, hex.EncodedLen(len(d)))
+	}
+	for _, c := range []byte(s) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return Digest{}, fmt.Errorf("digest %q: want lower-case hexadecimal digits", s)
+		}
+	}
+	_, err := hex.Decode(d[:], []byte(s))
+	return d, err
+}
+
+// DigestOf returns the digest of content.
+func DigestOf(content []byte) Digest { return sha256.Sum256(content) }
+
+func (d Digest) String() string { return hex.EncodeToString(d[:]) }
+
+// Known reports whether d is a digest at all.
+func (d Digest) Known() bool { return d != Digest{} }
+
+// A MismatchError says that content is not what its name or its manifest promises.
+// Sizes are in bytes; a size of -1 stands for "not looked at".
+type MismatchError struct {
+	Name              string
+	WantSize, GotSize int64
+	Want, Got         Digest
+}
+
+func (e *MismatchError) Error() string {
+	if e.WantSize != e.GotSize {
+		return fmt.Sprintf("%s: has %d bytes, its manifest says %d", e.Name, e.GotSize, e.WantSize)
+	}
+	return fmt.Sprintf("%s: content has sha256 %s, want %s", e.Name, e.Got, e.Want)
+}
+
+// A Source is content of a known size.
+type Source interface {
+	// Size is in bytes.
+	Size() int64
+	// Open may be called any number of times, also concurrently.
+	Open() (Reader, error)
+}
+
+// A Reader reads an opened Source. ReadAt is safe for concurrent use.
+type Reader interface {
+	io.ReaderAt
+	io.Closer
+}
+
+// Bytes is a Source in memory.
+func Bytes(content []byte) Source { return memory(content) }
+
+type memory []byte
+
+func (m memory) Size() int64           { return int64(len(m)) }
+func (m memory) Open() (Reader, error) { return nopCloser{bytes.NewReader(m)}, nil }
+
+type nopCloser struct{ io.ReaderAt }
+
+func (nopCloser) Close() error { return nil }
+
+// File is the regular file name below root as it is now: info is what
+// root.Lstat said of it. A symbolic link that leads out of root is not followed.
+func File(root *os.Root, name string, info fs.FileInfo) Source {
+	return &file{root: root, name: name, info: info}
+}
+
+type file struct {
+	root *os.Root
+	name string
+	info fs.FileInfo
+}
+
+func (f *file) Size() int64 { return f.info.Size() }
+
+func (f *file) Open() (Reader, error) {
+	h, err := f.root.Open(f.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", ErrChanged, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &openFile{File: h, was: f}
+	if err := r.unchanged(); err != nil {
+		h.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+type openFile struct {
+	*os.File
+	was *file
+}
+
+func (r *openFile) unchanged() error {
+	now, err := r.Stat()
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(now, r.was.info) || now.Size() != r.was.info.Size() || !now.ModTime().Equal(r.was.info.ModTime()) {
+		return fmt.Errorf("%s: %w", r.was.name, ErrChanged)
+	}
+	return nil
+}
+
+// ReadAt turns the end of a file that has shrunk into ErrChanged.
+func (r *openFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := r.File.ReadAt(p, off)
+	if err == io.EOF && off+int64(n) < r.was.Size() {
+		err = fmt.Errorf("%s: %w", r.was.name, ErrChanged)
+	}
+	return n, err
+}
+
+// ReadAll returns the whole content of src.
+func ReadAll(src Source) ([]byte, error) {
+	r, err := src.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	content := make([]byte, src.Size())
+	if n, err := r.ReadAt(content, 0); err != nil && (err != io.EOF || n < len(content)) {
+		return nil, err
+	}
+	return content, nil
+}
+
+// readSize is how much is read at a time when content is hashed: large enough
+// that system calls cost nothing beside hashing, small enough to stay in the L2 cache.
+const readSize = 256 << 10
+
+// Check reads src once and compares its digest with want, which it must have:
+// the error is a *MismatchError that names it otherwise.
+func Check(ctx context.Context, name string, src Source, want Digest) error {
+	got, err := Sum(ctx, src)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", name, err)
+	}
+	if got != want {
+		return &MismatchError{Name: name, WantSize: src.Size(), GotSize: src.Size(), Want: want, Got: got}
+	}
+	return nil
+}
+
+// Sum reads src once and returns its digest.
+func Sum(ctx context.Context, src Source) (Digest, error) {
+	r, err := src.Open()
+	if err != nil {
+		return Digest{}, err
+	}
+	defer r.Close()
+	h := sha256.New()
+	buf := make([]byte, min(readSize, max(src.Size(), 1)))
+	for off := int64(0); off < src.Size(); off += int64(len(buf)) {
+		if err := ctx.Err(); err != nil {
+			return Digest{}, err
+		}
+		piece := buf[:min(int64(len(buf)), src.Size()-off)]
+		if n, err := r.ReadAt(piece, off); err != nil && (err != io.EOF || n < len(piece)) {
+			return Digest{}, err
+		}
+		h.Write(piece)
+	}
+	return Digest(h.Sum(nil)), nil
+}

@@ -1,0 +1,176 @@
+// Package mirror is the boundary between what we publish and where it is kept.
+//
+// A mirror holds objects under names: relative, slash-separated, as Spack's layouts
+// say. Every ability is an interface of its own, so that a signature tells what a
+// function is able to break: who is handed a Reader cannot write, who is handed a
+// Writer cannot delete, and nothing here can overwrite an object that it has not seen.
+//
+// Each implementation passes the suite in package mirrortest.
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+)
+
+// Errors that callers branch on. Implementations wrap them, with what the
+// storage said.
+var (
+	// ErrNotExist: there is no object of that name.
+	ErrNotExist = errors.New("no such object")
+	// ErrExist: an object of that name is there and has other content.
+	ErrExist = errors.New("another object is already there")
+	// ErrConflict: the object is no longer the version that the caller saw.
+	ErrConflict = errors.New("changed by another publisher")
+	// ErrDenied: the credentials do not permit it. See DeniedError.
+	ErrDenied = errors.New("access denied")
+	// ErrCredentials: there are no credentials, or they are wrong or expired.
+	ErrCredentials = errors.New("credentials not accepted")
+	// ErrNoBucket: the place that should hold the mirror does not exist.
+	ErrNoBucket = errors.New("no such bucket")
+	// ErrFull: there is no room left.
+	ErrFull = errors.New("no space left")
+)
+
+// A DeniedError says which act was refused. It matches ErrDenied.
+type DeniedError struct {
+	Action string // the permission that is missing, in IAM's words: s3:PutObject
+	Name   string // the object or prefix
+	Detail string // what the storage said
+}
+
+func (e *DeniedError) Error() string {
+	return fmt.Sprintf("%s on %s: %s: %s", e.Action, e.Name, ErrDenied, e.Detail)
+}
+
+// Is makes errors.Is(err, ErrDenied) hold.
+func (e *DeniedError) Is(target error) bool { return target == ErrDenied }
+
+// A RegionError says that the bucket is in another region than the one asked.
+type RegionError struct{ Bucket, Asked, Region string }
+
+func (e *RegionError) Error() string {
+	return fmt.Sprintf("bucket %s is in region %s, not in %s", e.Bucket, e.Region, e.Asked)
+}
+
+// A Version identifies one state of an object: it is other after every change. Only
+// the mirror that gave it out understands it.
+type Version string
+
+// Absent is the version of an object that is not there.
+const Absent Version = ""
+
+// Info is what a mirror knows of an object without reading it.
+type Info struct {
+	Name     string
+	Size     int64 // bytes
+	Version  Version
+	Modified time.Time
+	MD5      string // hexadecimal; empty where the storage does not say
+}
+
+// An Object is an open object. The caller closes Body.
+type Object struct {
+	Info
+	Body io.ReadCloser
+}
+
+// A Reader reads objects one by one.
+type Reader interface {
+	// Open fails with ErrNotExist if the object is not there. The body fails
+	// with io.ErrUnexpectedEOF rather than end early.
+	Open(ctx context.Context, name string) (*Object, error)
+	// Stat is Open without the body.
+	Stat(ctx context.Context, name string) (Info, error)
+}
+
+// A Range is the set of names that start with Prefix, come after After and
+// before Until, in byte order. An empty bound does not bind.
+type Range struct{ Prefix, After, Until string }
+
+// A Lister lists objects.
+type Lister interface {
+	// List yields the objects of a range in byte order of their names. It ends
+	// after the first error. What is created meanwhile may be missing.
+	List(ctx context.Context, r Range) iter.Seq2[Info, error]
+}
+
+// An Upload is an object to be stored.
+type Upload struct {
+	Name         string
+	Content      blob.Source
+	Digest       blob.Digest // what Content must hash to; the zero Digest promises nothing
+	Type         string      // Content-Type
+	CacheControl string
+	Sent         func(n int64) // if set: n more bytes are on their way; negative when they must be sent again
+}
+
+// A Writer stores objects that are not there yet.
+type Writer interface {
+	// Create stores u.Content under u.Name and returns once it is durable. A reader
+	// sees the whole object or none. Nothing becomes visible if the content does not
+	// have u.Digest: the error is then a *blob.MismatchError.
+	//
+	// An object with the very same content is success. Any other object of that name
+	// stays as it is, and the error is ErrExist. After another error the object may or
+	// may not be there; calling Create again is always safe and sends only what is missing.
+	Create(ctx context.Context, u Upload) error
+}
+
+// A Swapper replaces objects that it has seen.
+type Swapper interface {
+	// Swap stores u.Content if the object still is the version was (Absent: if there is
+	// none) and returns the new version. A reader sees the old or the new object.
+	// ErrConflict means that the object has changed, and nothing was written. If
+	// the very same content is there already, whoever wrote it, Swap succeeds. After
+	// another error the object may be the old or the new one: read it again.
+	Swap(ctx context.Context, u Upload, was Version) (Version, error)
+}
+
+// A Deleter removes objects. No publishing code is handed one.
+type Deleter interface {
+	// Delete removes the object if it still is the version was. ErrConflict
+	// means that it is not. Deleting what is not there is success.
+	Delete(ctx context.Context, name string, was Version) error
+}
+
+// Read returns the whole content of an object, which may have at most limit bytes.
+func Read(ctx context.Context, r Reader, name string, limit int64) ([]byte, Info, error) {
+	o, err := r.Open(ctx, name)
+	if err != nil {
+		return nil, Info{}, err
+	}
+	defer o.Body.Close()
+	if o.Size > limit {
+		return nil, o.Info, fmt.Errorf("read %s: it has %d bytes, more than %d", name, o.Size, limit)
+	}
+	content := make([]byte, o.Size)
+	if _, err := io.ReadFull(o.Body, content); err != nil {
+		return nil, o.Info, fmt.Errorf("read %s: %w", name, err)
+	}
+	return content, o.Info, nil
+}
+
+// A Leftover is an upload that was begun and neither finished nor given up: by a
+// publisher that died, or by one that is still at it.
+type Leftover struct {
+	Name    string // the object that it was to become
+	ID      string // tells it from other uploads of the same object
+	Started time.Time
+}
+
+// A Sweeper finds and discards leftovers.
+type Sweeper interface {
+	// Leftovers yields the unfinished uploads of objects whose names start with prefix.
+	Leftovers(ctx context.Context, prefix string) iter.Seq2[Leftover, error]
+	// Discard gives an upload up. Whoever is still at it will have to look whether the
+	// object is there, so discard only uploads of objects that are there already, or that
+	// are too old to be anybody's. Discarding what is gone is success.
+	Discard(ctx context.Context, l Leftover) error
+}
