@@ -1,0 +1,192 @@
+// Package s3server runs a real S3 server as a process of its own (cmd/s3server).
+//
+// The objects are plain files below Dir, in one directory per bucket, so a test can look
+// at them without a request. The server ends with the process that started it, however
+// that ends.
+package s3server
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/vantagecompute/slurm-factory-publish/test/program"
+)
+
+// A Server is a running S3 server with one account.
+type Server struct {
+	Endpoint       string // http://127.0.0.1:port
+	Region         string
+	Access, Secret string
+	Dir            string // holds one directory per bucket
+
+	stop    func()
+	buckets atomic.Int64
+}
+
+// Start starts a server that ends with the test.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// attempts is how often a server is started anew if its port was taken from under it.
+const attempts = 3
+
+// Open starts a server over dir. The caller closes it.
+func Open(dir string) (*Server, error) {
+	bin, err := program.S3Server()
+	if err != nil {
+		return nil, err
+	}
+	for range attempts {
+		var s *Server
+		if s, err = open(bin, dir); err == nil {
+			return s, nil
+		}
+	}
+	return nil, err
+}
+
+func open(bin, dir string) (*Server, error) {
+	s := &Server{Region: "us-east-1", Access: "test", Secret: "testtest", Dir: dir}
+	cmd := exec.Command(bin, "-leash", "-dir", dir, "-region", s.Region, "-access", s.Access, "-secret", s.Secret)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	leash, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		leash.Close()
+		return nil, fmt.Errorf("s3server: %w\n%s", errors.Join(err, cmd.Wait()), &stderr)
+	}
+	s.Endpoint = strings.TrimSpace(line)
+	s.stop = func() {
+		leash.Close()
+		done := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
+		defer done.Stop()
+		cmd.Wait()
+	}
+	return s, nil
+}
+
+// Close stops the server.
+func (s *Server) Close() { s.stop() }
+
+// Bucket makes an empty bucket and returns its name.
+func (s *Server) Bucket(t testing.TB) string {
+	t.Helper()
+	name := fmt.Sprintf("bucket-%d", s.buckets.Add(1))
+	if err := s.CreateBucket(name); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// CreateBucket makes the bucket name.
+func (s *Server) CreateBucket(name string) error {
+	_, err := s.Client().CreateBucket(context.Background(), &s3.CreateBucketInput{Bucket: &name})
+	return err
+}
+
+// Path is the directory of a bucket.
+func (s *Server) Path(bucket string) string { return s.Dir + "/" + bucket }
+
+// Client returns a client of the server.
+func (s *Server) Client() *s3.Client {
+	return s3.New(s3.Options{
+		BaseEndpoint: &s.Endpoint,
+		UsePathStyle: true,
+		Region:       s.Region,
+		Credentials:  s.credentials(),
+	})
+}
+
+// Leftovers returns the unfinished multipart uploads of a bucket.
+func (s *Server) Leftovers(bucket string) ([]types.MultipartUpload, error) {
+	out, err := s.Client().ListMultipartUploads(context.Background(), &s3.ListMultipartUploadsInput{Bucket: &bucket})
+	if err != nil {
+		return nil, err
+	}
+	return out.Uploads, nil
+}
+
+func (s *Server) credentials() aws.CredentialsProvider {
+	return credentials.NewStaticCredentialsProvider(s.Access, s.Secret, "")
+}
+
+// Environ returns the environment that lets a program find its credentials, and
+// nothing of the account that runs the test.
+func (s *Server) Environ() []string {
+	return []string{
+		"PATH=" + os.Getenv("PATH"),
+		"HOME=/nonexistent",
+		"AWS_ACCESS_KEY_ID=" + s.Access,
+		"AWS_SECRET_ACCESS_KEY=" + s.Secret,
+		"AWS_REGION=" + s.Region,
+		"AWS_EC2_METADATA_DISABLED=true",
+	}
+}
+
+// Signed returns a transport that signs each request, as an edge with origin access
+// control does.
+func (s *Server) Signed() http.RoundTripper { return &signed{s} }
+
+type signed struct{ *Server }
+
+func (s *signed) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	cred, err := s.credentials().Retrieve(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	const unsigned = "UNSIGNED-PAYLOAD"
+	r.Header.Set("X-Amz-Content-Sha256", unsigned)
+	if err := v4.NewSigner().SignHTTP(r.Context(), cred, r, unsigned, "s3", s.Region, time.Now()); err != nil {
+		return nil, err
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// Fetch reads one object, signed.
+func (s *Server) Fetch(bucket, name string) ([]byte, error) {
+	resp, err := (&http.Client{Transport: s.Signed()}).Get(s.Endpoint + "/" + bucket + "/" + name)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("get %s: %s", name, resp.Status)
+	}
+	return io.ReadAll(resp.Body)
+}
