@@ -1,0 +1,106 @@
+// Package session says who we are to AWS and how patient we are with it.
+//
+// This is the only package that lets the SDK look at its environment: variables, shared
+// files, the metadata of the machine. What it returns is complete; nobody reads on.
+package session
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+)
+
+// Options are what the user may say about a session.
+type Options struct {
+	// Region of the service, such as eu-central-1. Empty: the one in the environment
+	// or the profile, if there is one.
+	Region string
+	// Profile of the shared configuration files. Empty: the one in the environment, or
+	// "default".
+	Profile string
+	// Concurrency is how many requests may be in flight at once. As many idle
+	// connections are kept, so that none is dialled twice. 0: 64.
+	Concurrency int
+}
+
+const (
+	defaultConcurrency = 64
+
+	// maxAttempts rides out about a minute of an unavailable service: the delays double
+	// up to 20 s, and each is cut at random.
+	maxAttempts = 10
+
+	dialTimeout   = 10 * time.Second
+	keepAlive     = 30 * time.Second
+	idleTimeout   = 90 * time.Second // S3 closes idle connections much earlier, which costs nothing
+	answerTimeout = 60 * time.Second // from the last byte of a request to the first of its answer
+
+	// writeBuffer is what goes into one TLS write, and what a small object and its
+	// headers fit into together. The default of 4 KiB makes records of 4 KiB.
+	writeBuffer = 64 << 10
+)
+
+// Config returns what the SDK's clients are made from.
+func Config(ctx context.Context, o Options) (aws.Config, error) {
+	if o.Concurrency <= 0 {
+		o.Concurrency = defaultConcurrency
+	}
+	load := []func(*config.LoadOptions) error{
+		config.WithHTTPClient(client(o.Concurrency)),
+		config.WithRetryer(newRetryer),
+	}
+	if o.Region != "" {
+		load = append(load, config.WithRegion(o.Region))
+	}
+	if o.Profile != "" {
+		load = append(load, config.WithSharedConfigProfile(o.Profile))
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, load...)
+	if err != nil {
+		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w", err)
+	}
+	return cfg, nil
+}
+
+// client is the SDK's, so that a custom CA bundle and the like still apply to it.
+func client(concurrency int) *awshttp.BuildableClient {
+	return awshttp.NewBuildableClient().
+		WithDialerOptions(func(d *net.Dialer) {
+			d.Timeout = dialTimeout
+			d.KeepAlive = keepAlive
+		}).
+		WithTransportOptions(func(t *http.Transport) {
+			t.MaxIdleConns = 0 // bounded per host
+			t.MaxIdleConnsPerHost = concurrency
+			t.IdleConnTimeout = idleTimeout
+			t.ResponseHeaderTimeout = answerTimeout
+			t.WriteBufferSize = writeBuffer
+			// S3 speaks HTTP/1.1, and one connection for all parts would be as slow
+			// as one connection.
+			t.ForceAttemptHTTP2 = false
+		})
+}
+
+// newRetryer returns what every request of one client is retried by: at most maxAttempts
+// times, ever more slowly, and with fewer requests a second while S3 asks to slow down.
+//
+// There is no budget of retries: the SDK's default one lasts for 35, which 64 uploads at
+// once have used up a tenth of a second into an outage of three.
+func newRetryer() aws.Retryer {
+	return retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
+		o.StandardOptions = append(o.StandardOptions, func(s *retry.StandardOptions) {
+			s.MaxAttempts = maxAttempts
+			s.RateLimiter = ratelimit.None
+			s.Retryables = append(s.Retryables,
+				retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{http.StatusRequestTimeout: {}}})
+		})
+	})
+}

@@ -1,0 +1,91 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/session"
+)
+
+// Nothing of the machine that runs the tests may show.
+func bare(t *testing.T) {
+	for _, name := range []string{"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_CA_BUNDLE", "AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("AWS_CONFIG_FILE", "/dev/null")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+}
+
+func TestTheEnvironmentGivesCredentialsAndRegion(t *testing.T) {
+	bare(t)
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIA")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	t.Setenv("AWS_REGION", "eu-north-1")
+	cfg, err := session.Config(context.Background(), session.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	creds, err := cfg.Credentials.Retrieve(context.Background())
+	if err != nil || creds.AccessKeyID != "AKIA" {
+		t.Errorf("credentials %v, %v", creds.AccessKeyID, err)
+	}
+	if cfg.Region != "eu-north-1" {
+		t.Errorf("region %q", cfg.Region)
+	}
+	cfg, err = session.Config(context.Background(), session.Options{Region: "eu-west-1"})
+	if err != nil || cfg.Region != "eu-west-1" {
+		t.Errorf("a region that is given must win: %q, %v", cfg.Region, err)
+	}
+}
+
+func TestAsManyIdleConnectionsAsRequests(t *testing.T) {
+	bare(t)
+	cfg, err := session.Config(context.Background(), session.Options{Concurrency: 200})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := cfg.HTTPClient.(*awshttp.BuildableClient).GetTransport()
+	if tr.MaxIdleConnsPerHost != 200 || (tr.MaxIdleConns != 0 && tr.MaxIdleConns < 200) {
+		t.Errorf("idle connections: %d a host, %d in all", tr.MaxIdleConnsPerHost, tr.MaxIdleConns)
+	}
+	if tr.ResponseHeaderTimeout == 0 {
+		t.Error("an answer may take for ever")
+	}
+	if tr.ForceAttemptHTTP2 {
+		t.Error("HTTP/2 would send all parts over one connection")
+	}
+}
+
+func TestWhatIsRetried(t *testing.T) {
+	bare(t)
+	cfg, err := session.Config(context.Background(), session.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := cfg.Retryer()
+	if n := r.MaxAttempts(); n != 10 {
+		t.Errorf("%d attempts", n)
+	}
+	for status, want := range map[int]bool{400: false, 403: false, 404: false, 408: true, 409: false, 412: false, 500: true, 502: true, 503: true} {
+		err := &smithyhttp.ResponseError{
+			Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}},
+			Err:      &smithy.GenericAPIError{Code: http.StatusText(status)},
+		}
+		if got := r.IsErrorRetryable(err); got != want {
+			t.Errorf("%d is retried: %v, want %v", status, got, want)
+		}
+	}
+	// An outage must not use up a budget that requests share.
+	for range 1000 {
+		if _, err := r.GetRetryToken(context.Background(), errors.New("unavailable")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
