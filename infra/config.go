@@ -1,0 +1,325 @@
+package infra
+
+import (
+	"crypto/md5" //nolint:gosec // names, not secrets
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Region is where everything lives. CloudFront takes its certificates, its logs'
+// delivery source and its metrics from us-east-1 only, and one region keeps the
+// bucket, the policies and the alarms in one stack.
+const Region = "us-east-1"
+
+// A Config is everything that a deployment can choose.
+type Config struct {
+	// StackName names the CloudFormation stack. Renaming it makes a second stack.
+	StackName string
+	// Account is the AWS account id, 12 digits. Empty leaves it to the moment of
+	// deployment; then Suffix or BucketName must be given.
+	Account string
+	// Suffix makes the bucket's name unique in the world. Default: the first five
+	// hex digits of the MD5 of the account id, as in ...-4b670.
+	Suffix string
+	// BucketName is the whole name, instead of slurm-factory-spack-buildcache-SUFFIX.
+	BucketName string
+
+	// Domain is the public name of the cache. Empty: only CloudFront's own name.
+	Domain string
+	// HostedZoneID and ZoneName name the Route53 zone that gets the records and
+	// validates the certificate. The zone's name is given, never guessed from the
+	// domain: only its owner knows where a zone is cut.
+	HostedZoneID, ZoneName string
+	// CertificateArn is a certificate in us-east-1 to use instead of a new one.
+	CertificateArn string
+
+	// QueryStrings says what becomes of ?x=y; see QueryNone.
+	QueryStrings QueryStrings
+	// PriceClass is 100, 200 or All.
+	PriceClass string
+	// OriginShield puts one more cache layer in front of the bucket (paid).
+	OriginShield bool
+	// WebACLArn is a WAFv2 web ACL with scope CLOUDFRONT.
+	WebACLArn string
+
+	// NoncurrentDays is how long an overwritten or deleted object can be restored.
+	NoncurrentDays int
+	// AbortUploadDays is how long an unfinished multipart upload can be resumed.
+	AbortUploadDays int
+	// IntelligentTiering lets S3 move what nobody reads to cheaper storage.
+	IntelligentTiering bool
+	// ImmutablePackages makes S3 refuse, whoever asks, to write a package's bytes
+	// without If-None-Match: a leaked token cannot then replace a package.
+	ImmutablePackages bool
+
+	// OIDCProviderArn is the account's provider for GitHub, when it has one already.
+	// An account can have only one. Empty: the stack makes it.
+	OIDCProviderArn string
+	// Publishers are the roles that workflows may assume. The first is the default.
+	Publishers []Publisher
+	// ManualUser is the IAM user for manual uploads and emergencies. Empty: none.
+	ManualUser string
+
+	// LogDays is how long access logs are kept.
+	LogDays int
+	// CloudTrail records every write to the bucket with the identity behind it (paid).
+	CloudTrail bool
+	// Alarms turns on the paid metrics, the alarms on them and the dashboard.
+	Alarms bool
+	// AlarmEmail receives the alarms and the budget's warning.
+	AlarmEmail string
+	// MonthlyBudget warns by e-mail at 80 % and 100 % of so many dollars. 0: none.
+	MonthlyBudget int
+}
+
+// QueryStrings says whether a query string reaches S3 and the cache key.
+type QueryStrings string
+
+const (
+	// QueryNone drops query strings. S3 obeys response-content-type and its kin in
+	// any signed request, and CloudFront signs: with query strings forwarded, a link
+	// could make the cache serve a package's bytes as a web page of our domain. And
+	// each ?x=1 is a cache entry of its own, which an invalidation of the path misses.
+	QueryNone QueryStrings = "none"
+	// QueryListing lets through what lists the bucket, for a browser of the cache.
+	// It gives up the root object: CloudFront would ask S3 for it instead of listing.
+	QueryListing QueryStrings = "listing"
+	// QueryAll forwards and caches by everything, as the Python stack did.
+	QueryAll QueryStrings = "all"
+)
+
+// Access is what a publisher's role may do.
+type Access string
+
+const (
+	// Read lists and reads, which is enough for a dry run.
+	Read Access = "read"
+	// Publish adds objects and invalidates. It cannot delete.
+	Publish Access = "publish"
+	// Maintain may delete as well; what it deletes can be restored from its version.
+	Maintain Access = "maintain"
+)
+
+// A Publisher is one IAM role and the workflows that may assume it.
+type Publisher struct {
+	// Name is short and unique; it names the role's construct and output.
+	Name string
+	// Role is the IAM role's name.
+	Role string
+	// Owner and Repo are the GitHub repository, OwnerID and RepoID its numbers.
+	// Numbers survive renames and cannot be taken over; names alone can.
+	Owner, Repo, OwnerID, RepoID string
+	// Environment is the GitHub environment that the job must run in. Its protection
+	// rules (reviewers, branches) are what guards the role.
+	Environment string
+	// Ref is the git ref of the run, such as refs/heads/main or refs/tags/v*. Together
+	// with Environment both must hold.
+	Ref string
+	// PullRequests trusts runs for pull requests from the repository itself.
+	PullRequests bool
+	// AnyRef trusts every run of the repository: any branch, tag, pull request,
+	// environment. It is what the Python stack did.
+	AnyRef bool
+	// Workflow is the job_workflow_ref that must match, such as
+	// o/r/.github/workflows/publish.yml@refs/heads/main. Empty: any.
+	Workflow string
+	// Prefixes are the parts of the bucket, each ending in "/". Empty: all of it.
+	Prefixes []string
+	// Access is what the role may do there.
+	Access Access
+	// Session is the longest session of the role, 1 to 12 hours.
+	Session time.Duration
+	// ExpireDays removes what is below Prefixes after so many days. 0: never.
+	ExpireDays int
+}
+
+// Default is the configuration before any flag: one publisher for
+// vantagecompute/slurm-factory and its maintenance role, no domain.
+func Default() Config {
+	publish := Publisher{
+		Name:        "publish",
+		Role:        "slurm-factory-github-actions",
+		Owner:       "vantagecompute",
+		Repo:        "slurm-factory",
+		Environment: "release",
+		Access:      Publish,
+		Session:     3 * time.Hour,
+	}
+	maintain := publish
+	maintain.Name, maintain.Role = "maintain", "slurm-factory-maintain"
+	maintain.Environment, maintain.Access = "maintenance", Maintain
+	return Config{
+		StackName:       "SlurmFactoryInfraStack",
+		QueryStrings:    QueryNone,
+		PriceClass:      "100",
+		NoncurrentDays:  90,
+		AbortUploadDays: 3,
+		Publishers:      []Publisher{publish, maintain},
+		LogDays:         90,
+		Alarms:          true,
+	}
+}
+
+// Bucket is the cache bucket's name.
+func (c Config) Bucket() string {
+	if c.BucketName != "" {
+		return c.BucketName
+	}
+	return "slurm-factory-spack-buildcache-" + c.suffix()
+}
+
+// LogBucket is the name of the bucket that receives the access logs.
+func (c Config) LogBucket() string { return c.Bucket() + "-logs" }
+
+// suffix is the given one, or follows from the account like the Python stack's, so
+// that the same account finds the same bucket. It also ends the names of the
+// policies, which must be unique in an account.
+func (c Config) suffix() string {
+	if c.Suffix != "" {
+		return c.Suffix
+	}
+	if c.BucketName != "" {
+		return c.BucketName
+	}
+	sum := md5.Sum([]byte(c.Account)) //nolint:gosec // names, not secrets
+	return hex.EncodeToString(sum[:])[:5]
+}
+
+var (
+	accountForm = regexp.MustCompile(`^\d{12}$`)
+	bucketForm  = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,56}[a-z0-9]$`) // 63 less "-logs"
+	domainForm  = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$`)
+	zoneIDForm  = regexp.MustCompile(`^Z[A-Z0-9]{1,31}$`)
+	stackForm   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,127}$`)
+	userForm    = regexp.MustCompile(`^[\w+=,.@-]{1,64}$`)
+	nameForm    = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
+	repoForm    = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+	numberForm  = regexp.MustCompile(`^\d*$`)
+	prefixForm  = regexp.MustCompile(`^[A-Za-z0-9!_.'()-][A-Za-z0-9!_.'()/-]*/$`)
+	emailForm   = regexp.MustCompile(`^[^@\s]+@[^@\s]+\.[^@\s]+$`)
+)
+
+// Validate reports everything that is wrong with the configuration at once, in the
+// words of the flags.
+func (c Config) Validate() error {
+	var found []error
+	refuse := func(bad bool, format string, args ...any) {
+		if bad {
+			found = append(found, fmt.Errorf(format, args...))
+		}
+	}
+	refuse(!stackForm.MatchString(c.StackName), "--stack-name %q: want letters, digits and hyphens", c.StackName)
+	refuse(c.Account != "" && !accountForm.MatchString(c.Account), "--account %q: want 12 digits", c.Account)
+	refuse(c.Account == "" && c.Suffix == "" && c.BucketName == "",
+		"--account is needed to name the bucket: give it, or --suffix, or --bucket-name")
+	refuse(!bucketForm.MatchString(c.Bucket()), "bucket name %q: want 3 to 58 lower-case letters, digits, dots and hyphens", c.Bucket())
+	found = append(found, c.domainErrors()...)
+	refuse(!slices.Contains([]QueryStrings{QueryNone, QueryListing, QueryAll}, c.QueryStrings),
+		"--query-strings %q: want none, listing or all", c.QueryStrings)
+	refuse(!slices.Contains([]string{"100", "200", "All"}, c.PriceClass), "--price-class %q: want 100, 200 or All", c.PriceClass)
+	refuse(c.WebACLArn != "" && !strings.HasPrefix(c.WebACLArn, "arn:aws:wafv2:us-east-1:"),
+		"--waf-arn %q: want the ARN of a WAFv2 web ACL of scope CLOUDFRONT (they live in us-east-1)", c.WebACLArn)
+	refuse(c.NoncurrentDays < 1, "--noncurrent-days %d: want 1 or more", c.NoncurrentDays)
+	refuse(c.AbortUploadDays < 1, "--abort-upload-days %d: want 1 or more", c.AbortUploadDays)
+	refuse(c.LogDays < 1, "--log-days %d: want 1 or more", c.LogDays)
+	refuse(c.OIDCProviderArn != "" && !strings.HasSuffix(c.OIDCProviderArn, ":oidc-provider/"+githubIssuer),
+		"--oidc-provider-arn %q: want arn:aws:iam::ACCOUNT:oidc-provider/%s", c.OIDCProviderArn, githubIssuer)
+	refuse(c.ManualUser != "" && !userForm.MatchString(c.ManualUser), "--manual-user %q: not an IAM user name", c.ManualUser)
+	refuse(c.AlarmEmail != "" && !emailForm.MatchString(c.AlarmEmail), "--alarm-email %q: not an e-mail address", c.AlarmEmail)
+	refuse(c.MonthlyBudget < 0, "--monthly-budget %d: want dollars, or 0 for none", c.MonthlyBudget)
+	refuse(c.MonthlyBudget > 0 && c.AlarmEmail == "", "--monthly-budget needs --alarm-email to warn somebody")
+	refuse(len(c.Publishers) == 0, "no publisher: nobody could publish")
+	found = append(found, c.publisherErrors()...)
+	return errors.Join(found...)
+}
+
+func (c Config) domainErrors() []error {
+	if c.Domain == "" {
+		if c.HostedZoneID != "" || c.ZoneName != "" || c.CertificateArn != "" {
+			return []error{errors.New("--hosted-zone-id, --zone-name and --certificate-arn need --domain")}
+		}
+		return nil
+	}
+	var found []error
+	if !domainForm.MatchString(c.Domain) {
+		found = append(found, fmt.Errorf("--domain %q: want a lower-case host name", c.Domain))
+	}
+	if c.HostedZoneID == "" && c.CertificateArn == "" {
+		found = append(found, errors.New("--domain needs --hosted-zone-id and --zone-name, or --certificate-arn when the DNS is not in Route53"))
+	}
+	if c.HostedZoneID != "" && !zoneIDForm.MatchString(c.HostedZoneID) {
+		found = append(found, fmt.Errorf("--hosted-zone-id %q: want Z and capital letters and digits", c.HostedZoneID))
+	}
+	if (c.HostedZoneID == "") != (c.ZoneName == "") {
+		found = append(found, errors.New("--hosted-zone-id and --zone-name go together: the zone's name is not guessed from the domain"))
+	}
+	if c.ZoneName != "" && c.Domain != c.ZoneName && !strings.HasSuffix(c.Domain, "."+c.ZoneName) {
+		found = append(found, fmt.Errorf("--domain %s is not in --zone-name %s", c.Domain, c.ZoneName))
+	}
+	if c.CertificateArn != "" && !strings.HasPrefix(c.CertificateArn, "arn:aws:acm:us-east-1:") {
+		found = append(found, fmt.Errorf("--certificate-arn %q: CloudFront takes certificates from us-east-1 only", c.CertificateArn))
+	}
+	return found
+}
+
+func (c Config) publisherErrors() []error {
+	var found []error
+	names, roles := map[string]bool{}, map[string]bool{}
+	for _, p := range c.Publishers {
+		if err := p.validate(); err != nil {
+			found = append(found, fmt.Errorf("publisher %s: %w", p.Name, err))
+		}
+		if names[p.Name] {
+			found = append(found, fmt.Errorf("publisher %s: named twice", p.Name))
+		}
+		if roles[p.Role] {
+			found = append(found, fmt.Errorf("publisher %s: role %s belongs to another publisher", p.Name, p.Role))
+		}
+		names[p.Name], roles[p.Role] = true, true
+	}
+	return found
+}
+
+func (p Publisher) validate() error {
+	var found []error
+	refuse := func(bad bool, format string, args ...any) {
+		if bad {
+			found = append(found, fmt.Errorf(format, args...))
+		}
+	}
+	refuse(!nameForm.MatchString(p.Name), "name %q: want up to 31 lower-case letters, digits and hyphens", p.Name)
+	refuse(!userForm.MatchString(p.Role), "role %q: not an IAM role name (at most 64 characters)", p.Role)
+	refuse(!repoForm.MatchString(p.Owner) || !repoForm.MatchString(p.Repo), "repo %q: want OWNER/NAME", p.Owner+"/"+p.Repo)
+	refuse(!numberForm.MatchString(p.OwnerID), "owner-id %q: want a number", p.OwnerID)
+	refuse(!numberForm.MatchString(p.RepoID), "repo-id %q: want a number", p.RepoID)
+	refuse(strings.ContainsAny(p.Environment, "*?"), "environment %q: wildcards would trust environments that do not exist yet", p.Environment)
+	refuse(p.Ref != "" && !strings.HasPrefix(p.Ref, "refs/"), "ref %q: want refs/heads/NAME or refs/tags/NAME", p.Ref)
+	refuse(p.scopes() == 0, "trusts nobody: give environment, ref or pull-requests")
+	refuse(p.scopes() > 1, "environment or ref, pull-requests and trust-any-ref exclude each other")
+	refuse(p.Access == Maintain && (p.AnyRef || p.PullRequests), "access=maintain can delete: it must be tied to an environment or ref")
+	refuse(p.PullRequests && p.Access != Read && len(p.Prefixes) == 0, "pull-requests may only publish below a prefix of their own")
+	refuse(!slices.Contains([]Access{Read, Publish, Maintain}, p.Access), "access %q: want read, publish or maintain", p.Access)
+	for _, prefix := range p.Prefixes {
+		refuse(!prefixForm.MatchString(prefix), "prefix %q: want a path that ends in / and does not begin with it", prefix)
+	}
+	refuse(p.Session < time.Hour || p.Session > 12*time.Hour, "session %s: IAM allows 1 to 12 hours", p.Session)
+	refuse(p.ExpireDays < 0, "expire-days %d: want 1 or more", p.ExpireDays)
+	refuse(p.ExpireDays > 0 && len(p.Prefixes) == 0, "expire-days needs a prefix: it would empty the bucket")
+	return errors.Join(found...)
+}
+
+// scopes counts the ways in which the role says whom it trusts; it must be one.
+func (p Publisher) scopes() int {
+	n := 0
+	for _, on := range []bool{p.Environment != "" || p.Ref != "", p.PullRequests, p.AnyRef} {
+		if on {
+			n++
+		}
+	}
+	return n
+}

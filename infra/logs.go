@@ -1,0 +1,91 @@
+package infra
+
+import (
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudfront"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudtrail"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/vantagecompute/slurm-factory-publish/infra/policy"
+)
+
+// newLogBucket receives the logs of the bucket (s3/), of the distribution (AWSLogs/)
+// and of CloudTrail, and forgets them after a while. It is retained because a bucket
+// with objects in it cannot be deleted, and would leave the stack half destroyed.
+func newLogBucket(stack awscdk.Stack, c Config) awss3.Bucket {
+	return awss3.NewBucket(stack, jsii.String("LogBucket"), &awss3.BucketProps{
+		BucketName:        jsii.String(c.LogBucket()),
+		Encryption:        awss3.BucketEncryption_S3_MANAGED,
+		BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(),
+		ObjectOwnership:   awss3.ObjectOwnership_BUCKET_OWNER_ENFORCED,
+		EnforceSSL:        jsii.Bool(true),
+		MinimumTLSVersion: jsii.Number(1.2),
+		RemovalPolicy:     awscdk.RemovalPolicy_RETAIN,
+		LifecycleRules: &[]*awss3.LifecycleRule{{
+			Id:                                  jsii.String("ExpireLogs"),
+			Expiration:                          days(c.LogDays),
+			AbortIncompleteMultipartUploadAfter: days(c.AbortUploadDays),
+		}},
+	})
+}
+
+// deliverAccessLogs sends the distribution's access log to the log bucket, by way of
+// CloudWatch's vended logs (version 2 of CloudFront's logging): the older way needs
+// ACLs, which the log bucket does not have. JSON costs nothing beyond its storage.
+func deliverAccessLogs(stack awscdk.Stack, distribution awscloudfront.IDistribution, logs awss3.IBucket) {
+	name := *stack.StackName() + "-access"
+	source := awslogs.NewCfnDeliverySource(stack, jsii.String("AccessLogSource"), &awslogs.CfnDeliverySourceProps{
+		Name:        jsii.String(name),
+		LogType:     jsii.String("ACCESS_LOGS"),
+		ResourceArn: distribution.DistributionArn(),
+	})
+	destination := awslogs.NewCfnDeliveryDestination(stack, jsii.String("AccessLogDestination"), &awslogs.CfnDeliveryDestinationProps{
+		Name:                   jsii.String(name),
+		OutputFormat:           jsii.String("json"),
+		DestinationResourceArn: logs.BucketArn(),
+	})
+	granted := logs.AddToResourcePolicy(statement(logDelivery(*logs.BucketArn(), *stack.Account(), name)))
+	delivery := awslogs.NewCfnDelivery(stack, jsii.String("AccessLogDelivery"), &awslogs.CfnDeliveryProps{
+		DeliverySourceName:     source.Name(),
+		DeliveryDestinationArn: destination.AttrArn(),
+	})
+	delivery.AddResourceDependency(source, nil)
+	// Without the right to write, CloudWatch would add its own statement to the
+	// bucket's policy, which the next deployment would remove.
+	delivery.Node().AddDependency(granted.PolicyDependable)
+}
+
+// logDelivery lets CloudWatch deliver from this one source into the log bucket.
+func logDelivery(bucket, account, source string) policy.Statement {
+	return policy.Statement{
+		Sid:       "AccessLogDelivery",
+		Effect:    policy.Allow,
+		Principal: policy.Service("delivery.logs.amazonaws.com"),
+		Action:    policy.Strings{"s3:PutObject"},
+		Resource:  policy.Strings{bucket + "/AWSLogs/" + account + "/CloudFront/*"},
+		Condition: policy.Condition{
+			"StringEquals": {"s3:x-amz-acl": {"bucket-owner-full-control"}, "aws:SourceAccount": {account}},
+			"ArnLike":      {"aws:SourceArn": {"arn:aws:logs:" + Region + ":" + account + ":delivery-source:" + source}},
+		},
+	}
+}
+
+// recordWrites keeps, with CloudTrail, who wrote and deleted what in the bucket.
+func recordWrites(stack awscdk.Stack, c Config, bucket, logs awss3.IBucket) {
+	if !c.CloudTrail {
+		return
+	}
+	trail := awscloudtrail.NewTrail(stack, jsii.String("WriteTrail"), &awscloudtrail.TrailProps{
+		Bucket:                     logs,
+		S3KeyPrefix:                jsii.String("cloudtrail"),
+		IsMultiRegionTrail:         jsii.Bool(false),
+		IncludeGlobalServiceEvents: jsii.Bool(false),
+		EnableFileValidation:       jsii.Bool(true),
+		ManagementEvents:           awscloudtrail.ReadWriteType_NONE,
+	})
+	trail.AddS3EventSelector(&[]*awscloudtrail.S3EventSelector{{Bucket: bucket}}, &awscloudtrail.AddEventSelectorOptions{
+		ReadWriteType: awscloudtrail.ReadWriteType_WRITE_ONLY,
+	})
+}

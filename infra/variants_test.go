@@ -1,0 +1,74 @@
+package infra
+
+import (
+	"time"
+)
+
+const (
+	testAccount  = "123456789012"
+	testDomain   = "slurm-factory-spack-binary-cache.vantagecompute.ai"
+	testZone     = "Z076740924E27W77EXSVN"
+	testProvider = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"
+)
+
+// variants are configurations that between them use every branch of the stack.
+func variants() map[string]Config {
+	bare := Default()
+	bare.Account = testAccount
+	bare.Alarms = false
+	bare.Publishers = bare.Publishers[:1]
+
+	plain := Default()
+	plain.Account = testAccount
+
+	domain := plain
+	domain.Domain, domain.HostedZoneID, domain.ZoneName = testDomain, testZone, "vantagecompute.ai"
+
+	vantage := domain
+	vantage.Suffix = "4b670"
+	vantage.ManualUser = "james"
+	vantage.AlarmEmail = "ops@example.com"
+
+	everything := vantage
+	everything.IntelligentTiering = true
+	everything.ImmutablePackages = true
+	everything.CloudTrail = true
+	everything.MonthlyBudget = 50
+	everything.OriginShield = true
+	everything.WebACLArn = "arn:aws:wafv2:us-east-1:123456789012:global/webacl/cache/1"
+	everything.PriceClass = "All"
+
+	given := plain
+	given.Account, given.BucketName = "", "my-cache"
+	given.Domain = "cache.example.co.uk"
+	given.CertificateArn = "arn:aws:acm:us-east-1:123456789012:certificate/1"
+	given.OIDCProviderArn = testProvider
+
+	listing := plain
+	listing.QueryStrings = QueryListing
+
+	reference := domain
+	reference.QueryStrings = QueryAll
+	reference.Publishers = []Publisher{Default().Publishers[0]}
+	reference.Publishers[0].Environment = ""
+	reference.Publishers[0].AnyRef = true
+
+	shared := plain
+	shared.Publishers = append(shared.Publishers[:2:2],
+		Publisher{
+			Name: "slurm", Role: "slurm-factory-slurm", Owner: "o", Repo: "r", OwnerID: "123456", RepoID: "456789",
+			Ref: "refs/heads/main", Workflow: "o/r/.github/workflows/publish.yml@refs/heads/main",
+			Prefixes: []string{"slurm/", "noble/spack/"}, Access: Publish, Session: time.Hour,
+		},
+		Publisher{
+			Name: "pull-requests", Role: "slurm-factory-pull-requests", Owner: "o", Repo: "r", PullRequests: true,
+			Prefixes: []string{"pr/"}, Access: Publish, Session: time.Hour, ExpireDays: 14,
+		},
+		Publisher{Name: "dry-run", Role: "slurm-factory-dry-run", Owner: "o", Repo: "r", PullRequests: true, Access: Read, Session: time.Hour},
+	)
+
+	return map[string]Config{
+		"bare": bare, "plain": plain, "domain": domain, "vantage": vantage, "everything": everything,
+		"given": given, "listing": listing, "reference": reference, "shared": shared,
+	}
+}
