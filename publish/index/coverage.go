@@ -1,0 +1,42 @@
+package index
+
+import (
+	"fmt"
+	"hash/fnv"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// Coverage says which packages an index offers, in a few bytes per package name: how
+// many hashes of that name, and a sum over them. We keep it in the index manifest, whose
+// further members Spack ignores, so that a publisher who has listed a mirror knows
+// whether the index names all that is there without reading the index itself.
+type Coverage map[string]Sum
+
+// A Sum stands for a set of hashes. It does not depend on their order. It is no
+// defence against somebody who may write to the mirror: they could write the index as well.
+type Sum struct {
+	Count int
+	Total uint64 // of the FNV-1a of each hash, modulo 2^64
+}
+
+// Add puts one more package into the set. Adding it twice is a mistake.
+func (c Coverage) Add(name string, h spec.Hash) {
+	f := fnv.New64a()
+	f.Write([]byte(h))
+	s := c[name]
+	c[name] = Sum{s.Count + 1, s.Total + f.Sum64()}
+}
+
+// MarshalText writes "count-total", the total in hexadecimal.
+func (s Sum) MarshalText() ([]byte, error) {
+	return fmt.Appendf(nil, "%d-%016x", s.Count, s.Total), nil
+}
+
+// UnmarshalText reads what MarshalText wrote.
+func (s *Sum) UnmarshalText(text []byte) error {
+	if n, err := fmt.Sscanf(string(text), "%d-%x", &s.Count, &s.Total); n != 2 || err != nil {
+		return fmt.Errorf("coverage %q: want count-total", text)
+	}
+	return nil
+}

@@ -1,0 +1,212 @@
+// Package layout says where each thing in a mirror lives, and how it may be cached. It
+// does no I/O.
+//
+// In layout v3 a blob's name follows from its bytes, so a blob never changes once
+// written; manifests, keys and indices have fixed names, so only those can be stale in a
+// cache. In layout v2 every name is fixed.
+package layout
+
+import (
+	"path"
+	"regexp"
+	"strings"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// How long caches may keep an object.
+const (
+	// Immutable is for what never changes under its name.
+	Immutable = "public, max-age=31536000, immutable"
+	// Revalidate is for pointers: a cache may keep one, but asks before it
+	// uses it, which costs a 304. Spack's client asks with If-None-Match.
+	Revalidate = "no-cache"
+	// Release is for plain files, whose names seldom change meaning.
+	Release = "public, max-age=300"
+)
+
+// A SpecName is what the name of a package's document tells: everything except where
+// the package's name ends and its version begins, which only v3's directory tells.
+type SpecName struct {
+	Package string // empty in layout v2
+	Version string // as filtered by Spack: each character outside A-Z a-z 0-9 _ + . - is a _; empty in v2
+	Hash    spec.Hash
+}
+
+// written matches a path component as Spack's filter leaves it.
+var written = regexp.MustCompile(`^[A-Za-z0-9_+.-]+$`)
+
+var unwritten = regexp.MustCompile(`[^A-Za-z0-9_+.-]`)
+
+func filtered(component string) string { return unwritten.ReplaceAllString(component, "_") }
+
+// v3 names, below the root of the mirror.
+const (
+	V3Layout    = "v3/layout.json"
+	V3Specs     = "v3/manifests/spec/"
+	V3Indices   = "v3/manifests/index/"
+	V3Index     = "v3/manifests/index/index.manifest.json"
+	V3Keys      = "v3/manifests/key/"
+	V3KeyIndex  = "v3/manifests/key/keys.manifest.json"
+	V3Blobs     = "blobs/sha256/"
+	V3Manifests = "v3/manifests/"
+
+	specSuffix = ".spec.manifest.json"
+	keySuffix  = ".key.manifest.json"
+)
+
+// V3Blob is the name of the blob with a digest.
+func V3Blob(d blob.Digest) string {
+	sum := d.String()
+	return V3Blobs + sum[:2] + "/" + sum
+}
+
+// V3Spec is the name of a package's manifest.
+func V3Spec(n *spec.Node) string {
+	return V3Specs + n.Name + "/" + filtered(n.Name) + "-" + filtered(n.Version) + "-" + string(n.Hash) + specSuffix
+}
+
+// ParseV3Spec reads the name of a package's manifest. The package's name may hold
+// hyphens and so may its version, but the directory tells the one from the other.
+func ParseV3Spec(name string) (SpecName, bool) {
+	rest, ok := strings.CutPrefix(name, V3Specs)
+	if !ok {
+		return SpecName{}, false
+	}
+	dir, file, ok := strings.Cut(rest, "/")
+	if !ok || dir == "" || !written.MatchString(file) {
+		return SpecName{}, false
+	}
+	stem, ok := strings.CutSuffix(file, specSuffix)
+	if !ok {
+		return SpecName{}, false
+	}
+	stem, ok = strings.CutPrefix(stem, filtered(dir)+"-")
+	if !ok {
+		return SpecName{}, false
+	}
+	version, hash, ok := cutLast(stem, "-")
+	if !ok || version == "" {
+		return SpecName{}, false
+	}
+	h, err := spec.ParseHash(hash)
+	return SpecName{Package: dir, Version: version, Hash: h}, err == nil
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+// V3Key is the name of a key's manifest.
+func V3Key(f key.Fingerprint) string { return V3Keys + string(f) + keySuffix }
+
+// ParseV3Key reads the name of a key's manifest.
+func ParseV3Key(name string) (key.Fingerprint, bool) {
+	file, ok := strings.CutPrefix(name, V3Keys)
+	if !ok {
+		return "", false
+	}
+	stem, ok := strings.CutSuffix(file, keySuffix)
+	if !ok {
+		return "", false
+	}
+	f, err := key.ParseFingerprint(stem)
+	return f, err == nil
+}
+
+// IsV3View reports whether name points at a named index, and which.
+func IsV3View(name string) (view string, ok bool) {
+	rest, ok := strings.CutPrefix(name, V3Indices)
+	if !ok || name == V3Index {
+		return "", false
+	}
+	return strings.CutSuffix(rest, "/index.manifest.json")
+}
+
+// v2 names, below the root of the mirror.
+const (
+	V2Root      = "build_cache/"
+	V2Index     = "build_cache/index.json"
+	V2IndexHash = "build_cache/index.json.hash"
+	V2Keys      = "build_cache/_pgp/"
+	V2KeyIndex  = "build_cache/_pgp/index.json"
+
+	v2Unsigned = ".spec.json"
+	v2Signed   = ".spec.json.sig"
+	v2Tarball  = ".spack"
+	v2Key      = ".pub"
+)
+
+// ParseV2Spec reads the name of a package's .spec.json or .spec.json.sig.
+func ParseV2Spec(name string) (SpecName, bool) {
+	stem, ok := v2Stem(name)
+	if !ok {
+		return SpecName{}, false
+	}
+	_, hash, ok := cutLast(stem, "-")
+	h, err := spec.ParseHash(hash)
+	return SpecName{Hash: h}, ok && err == nil
+}
+
+func v2Stem(name string) (string, bool) {
+	file, ok := strings.CutPrefix(name, V2Root)
+	if !ok || !written.MatchString(file) {
+		return "", false
+	}
+	if stem, ok := strings.CutSuffix(file, v2Signed); ok {
+		return stem, true
+	}
+	return strings.CutSuffix(file, v2Unsigned)
+}
+
+// V2Tarball is the name of the .spack file that belongs to the document name, which is
+// about the package n. The document's name is that of the package behind that of its
+// platform and compiler, and the tarball's directories repeat the three.
+func V2Tarball(name string, n *spec.Node) (string, bool) {
+	stem, ok := v2Stem(name)
+	if !ok {
+		return "", false
+	}
+	built, ok := strings.CutSuffix(stem, "-"+filtered(n.Name)+"-"+filtered(n.Version)+"-"+string(n.Hash))
+	if !ok {
+		return "", false
+	}
+	arch, ok := cutArch(built, n)
+	if !ok {
+		return "", false
+	}
+	compiler := strings.TrimPrefix(built[len(arch):], "-")
+	if compiler == "" {
+		return "", false
+	}
+	return path.Join("build_cache", arch, compiler, filtered(n.Name)+"-"+filtered(n.Version), stem+v2Tarball), true
+}
+
+// cutArch finds platform-os-target at the start of built. A platform holds no hyphen.
+func cutArch(built string, n *spec.Node) (string, bool) {
+	platform, _, ok := strings.Cut(built, "-")
+	arch := platform + "-" + filtered(n.OS) + "-" + filtered(n.Target)
+	return arch, ok && strings.HasPrefix(built, arch+"-")
+}
+
+// V2Key is the name of a public key.
+func V2Key(f key.Fingerprint) string { return V2Keys + string(f) + v2Key }
+
+// ParseV2Key reads the name of a public key.
+func ParseV2Key(name string) (key.Fingerprint, bool) {
+	file, ok := strings.CutPrefix(name, V2Keys)
+	if !ok {
+		return "", false
+	}
+	stem, ok := strings.CutSuffix(file, v2Key)
+	if !ok {
+		return "", false
+	}
+	f, err := key.ParseFingerprint(stem)
+	return f, err == nil
+}

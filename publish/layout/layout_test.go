@@ -1,0 +1,160 @@
+package layout_test
+
+import (
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+const testdata = "../../test/testdata/"
+
+// names lists the files of a fixture mirror.
+func names(t testing.TB, mirror string) []string {
+	t.Helper()
+	var all []string
+	err := fs.WalkDir(os.DirFS(testdata+mirror), ".", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			all = append(all, name)
+		}
+		return err
+	})
+	if err != nil || len(all) == 0 {
+		t.Fatalf("%s: %d files, %v", mirror, len(all), err)
+	}
+	return all
+}
+
+// Every name that Spack gave to a file of layout v3 is recognised as exactly one thing.
+func TestNamesOfSpackV3(t *testing.T) {
+	for _, name := range names(t, "v3-view") {
+		var is []string
+		if s, ok := layout.ParseV3Spec(name); ok {
+			n := &spec.Node{Name: s.Package, Version: s.Version, Hash: s.Hash}
+			if got := layout.V3Spec(n); got != name {
+				t.Errorf("%s: built again as %s", name, got)
+			}
+			is = append(is, "spec")
+		}
+		if f, ok := layout.ParseV3Key(name); ok {
+			if got := layout.V3Key(f); got != name {
+				t.Errorf("%s: built again as %s", name, got)
+			}
+			is = append(is, "key")
+		}
+		if view, ok := layout.IsV3View(name); ok {
+			if view != "site/login" {
+				t.Errorf("%s: view %q", name, view)
+			}
+			is = append(is, "view")
+		}
+		if sum, ok := strings.CutPrefix(name, layout.V3Blobs); ok {
+			d, err := blob.ParseDigest(sum[3:])
+			if err != nil || layout.V3Blob(d) != name {
+				t.Errorf("%s: built again as %s, %v", name, layout.V3Blob(d), err)
+			}
+			is = append(is, "blob")
+		}
+		switch name {
+		case layout.V3Layout, layout.V3Index, layout.V3KeyIndex:
+			is = append(is, "fixed")
+		}
+		if len(is) != 1 {
+			t.Errorf("%s is taken for %v", name, is)
+		}
+	}
+}
+
+func TestNamesOfSpackV2(t *testing.T) {
+	tarballs := make(map[string]bool)
+	var specs, keys int
+	for _, name := range names(t, "v2-signed") {
+		if strings.HasSuffix(name, ".spack") {
+			tarballs[name] = true
+		}
+		if f, ok := layout.ParseV2Key(name); ok {
+			keys++
+			if layout.V2Key(f) != name {
+				t.Errorf("%s: built again as %s", name, layout.V2Key(f))
+			}
+		}
+	}
+	for _, name := range names(t, "v2-signed") {
+		if _, ok := layout.ParseV2Spec(name); !ok {
+			continue
+		}
+		specs++
+		document, err := os.ReadFile(testdata + "v2-signed/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := key.Text(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := spec.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := layout.V2Tarball(name, s.Root()); !ok || !tarballs[got] {
+			t.Errorf("%s: tarball %q, %v", name, got, ok)
+		}
+	}
+	if specs != len(tarballs) || specs == 0 || keys != 1 {
+		t.Errorf("%d specs, %d tarballs, %d keys", specs, len(tarballs), keys)
+	}
+}
+
+const hash = "hyibvwkwwrofa62pgbz2cra6xzfh7vst"
+
+func TestParseV3Spec(t *testing.T) {
+	for name, want := range map[string]layout.SpecName{
+		"slurm/slurm-24-11-6-1-" + hash + ".spec.manifest.json":          {Package: "slurm", Version: "24-11-6-1", Hash: hash},
+		"gcc-runtime/gcc-runtime-13.4.0-" + hash + ".spec.manifest.json": {Package: "gcc-runtime", Version: "13.4.0", Hash: hash},
+		"a/a-git.abc_1.2-" + hash + ".spec.manifest.json":                {Package: "a", Version: "git.abc_1.2", Hash: hash},
+		"a/a-1-" + hash + ".spec.manifest.json.tmp":                      {},
+		"a/b-1-" + hash + ".spec.manifest.json":                          {},
+		"a/a-" + hash + ".spec.manifest.json":                            {},
+		"a/a-1-" + hash[1:] + ".spec.manifest.json":                      {},
+		"a/a-1%2f-" + hash + ".spec.manifest.json":                       {},
+		"a/a-1\n-" + hash + ".spec.manifest.json":                        {},
+		"a/b/a-1-" + hash + ".spec.manifest.json":                        {},
+		"/a-1-" + hash + ".spec.manifest.json":                           {},
+	} {
+		got, ok := layout.ParseV3Spec(layout.V3Specs + name)
+		if ok != (want != layout.SpecName{}) || ok && got != want {
+			t.Errorf("%q: %+v, %v", name, got, ok)
+		}
+	}
+}
+
+func TestV3SpecFilters(t *testing.T) {
+	n := &spec.Node{Name: "a", Version: "git.abc=1.2", Hash: hash}
+	if got, want := layout.V3Spec(n), layout.V3Specs+"a/a-git.abc_1.2-"+hash+".spec.manifest.json"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func FuzzNames(f *testing.F) {
+	for _, mirror := range []string{"v3-view", "v2-signed"} {
+		for _, name := range names(f, mirror) {
+			f.Add(name)
+		}
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		if s, ok := layout.ParseV3Spec(name); ok {
+			if got := layout.V3Spec(&spec.Node{Name: s.Package, Version: s.Version, Hash: s.Hash}); got != name {
+				t.Errorf("%q built again as %q", name, got)
+			}
+		}
+		layout.ParseV2Spec(name)
+		layout.ParseV3Key(name)
+		layout.ParseV2Key(name)
+		layout.IsV3View(name)
+	})
+}

@@ -1,0 +1,151 @@
+package spec_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha1"
+	"encoding/base32"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+const testdata = "../../test/testdata"
+
+// fixtureSpecs returns the text of every spec that real Spack wrote into our fixtures.
+func fixtureSpecs(t testing.TB) map[string][]byte {
+	t.Helper()
+	specs := make(map[string][]byte)
+	blobs, _ := filepath.Glob(testdata + "/v3-unsigned/blobs/sha256/*/*")
+	for _, name := range blobs {
+		zr, err := gzip.NewReader(bytes.NewReader(read(t, name)))
+		if err != nil {
+			continue
+		}
+		if text, _ := io.ReadAll(zr); bytes.HasPrefix(text, []byte(`{"spec":`)) {
+			specs[name] = text
+		}
+	}
+	v2, _ := filepath.Glob(testdata + "/v2-unsigned/build_cache/*.spec.json")
+	for _, name := range v2 {
+		specs[name] = read(t, name)
+	}
+	if len(specs) < 20 {
+		t.Fatalf("found %d fixture specs", len(specs))
+	}
+	return specs
+}
+
+func read(t testing.TB, name string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+// Spack's DAG hash is the SHA-1 of a node without its hash, in the order that
+// Spack wrote: so the hash tells whether a record kept every byte.
+func TestRecordsKeepWhatTheHashCovers(t *testing.T) {
+	for name, text := range fixtureSpecs(t) {
+		s, err := spec.Parse(text)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, n := range s.Nodes {
+			covered, found := bytes.CutSuffix(n.Record, []byte(`,"hash":"`+string(n.Hash)+`"}`))
+			if !found {
+				t.Fatalf("%s: %s does not end in its hash: %s", name, n.ID(), n.Record)
+			}
+			sum := sha1.Sum(append(bytes.Clone(covered), '}'))
+			if got := strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])); got != string(n.Hash) {
+				t.Errorf("%s: %s: record hashes to %s", name, n.ID(), got)
+			}
+		}
+	}
+}
+
+func TestParseReadsWhatPublishingNeeds(t *testing.T) {
+	names, _ := filepath.Glob(testdata + "/v2-unsigned/build_cache/*-slurm-*.spec.json")
+	s, err := spec.Parse(read(t, names[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := s.Root()
+	if root.Name != "slurm" || root.Version != "24-11-6-1" || root.OS != "ubuntu22.04" || root.Target != "x86_64_v3" {
+		t.Errorf("root is %+v", root)
+	}
+	if s.Format != 4 || !s.Tarball.Known() || len(root.Dependencies) == 0 || root.External {
+		t.Errorf("format %d, tarball %s, %d dependencies, external %v", s.Format, s.Tarball, len(root.Dependencies), root.External)
+	}
+	if !strings.HasSuffix(names[0], string(root.Hash)+".spec.json") {
+		t.Errorf("hash is %s, the file is %s", root.Hash, names[0])
+	}
+}
+
+const hashA, hashB = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+
+func TestRecordDropsDirectFromEdgesOnly(t *testing.T) {
+	n, err := spec.ParseNode([]byte(`{"name":"a","version":"1","arch":{"platform_os":"o","target":{"name":"custom"}},
+		"parameters":{"direct":true,"s":"caf\u00e9"},"dependencies":[{"name":"b","hash":"` + hashB + `",
+		"parameters":{"deptypes":["link"],"virtuals":["c"],"direct":true}}],"hash":"` + hashA + `"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"name":"a","version":"1","arch":{"platform_os":"o","target":{"name":"custom"}},"parameters":{"direct":true,"s":"caf\u00e9"},` +
+		`"dependencies":[{"name":"b","hash":"` + hashB + `","parameters":{"deptypes":["link"],"virtuals":["c"]}}],"hash":"` + hashA + `"}`
+	if string(n.Record) != want {
+		t.Errorf("record\n%s, want\n%s", n.Record, want)
+	}
+	if n.Target != "custom" {
+		t.Errorf("target %q", n.Target)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	node := `{"name":"a","version":"1","hash":"` + hashA + `"}`
+	for name, text := range map[string]string{
+		"nothing":          ``,
+		"no JSON":          `{"spec"`,
+		"trailing data":    `{"spec":{"nodes":[` + node + `]}} x`,
+		"no nodes":         `{"spec":{"nodes":[]}}`,
+		"no name":          `{"spec":{"nodes":[{"version":"1","hash":"` + hashA + `"}]}}`,
+		"a short hash":     `{"spec":{"nodes":[{"name":"a","version":"1","hash":"abc"}]}}`,
+		"a foreign hash":   `{"spec":{"nodes":[{"name":"a","version":"1","hash":"` + strings.Repeat("1", 32) + `"}]}}`,
+		"a bad dependency": `{"spec":{"nodes":[{"name":"a","version":"1","hash":"` + hashA + `","dependencies":[{"hash":"x"}]}]}}`,
+		"an open end":      `{"spec":{"nodes":[{"name":"a","version":"1","hash":"` + hashA + `","dependencies":[{"hash":"` + hashB + `"}]}]}}`,
+		"a newer layout":   `{"spec":{"nodes":[` + node + `]},"buildcache_layout_version":4}`,
+		"another checksum": `{"spec":{"nodes":[` + node + `]},"binary_cache_checksum":{"hash_algorithm":"md5","hash":"00"}}`,
+		"a name twice":     `{"spec":{"nodes":[{"name":"a","name":"b","version":"1","hash":"` + hashA + `"}]}}`,
+	} {
+		if s, err := spec.Parse([]byte(text)); err == nil {
+			t.Errorf("%s: accepted as %+v", name, s)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, text := range fixtureSpecs(f) {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s, err := spec.Parse(text)
+		if err != nil {
+			return
+		}
+		for _, n := range s.Nodes {
+			if !json.Valid(n.Record) {
+				t.Errorf("record of %s is not JSON: %q", n.ID(), n.Record)
+			}
+			if again, err := spec.ParseNode(n.Record); err != nil || !bytes.Equal(again.Record, n.Record) {
+				t.Errorf("record of %s does not read back: %v", n.ID(), err)
+			}
+		}
+	})
+}
