@@ -1,0 +1,288 @@
+// Package dir keeps mirrors in a directory: of the local disk, or of a file system that
+// many hosts share and a web server hands out.
+//
+// An object is a plain file under its own name, whole from the moment at which it can be
+// seen. Everything else that we need is in one directory at the top, .publish: the lock
+// that those hold who replace or remove an object, and what is being written. No listing
+// shows it and no name leads into it. A file there is locked by its writer as long as
+// that lives, so what a dead one has left is known for certain and cleared away by the
+// next. Removing .publish while nobody publishes does no harm.
+//
+// Publishers on several hosts exclude each other if the file system's locks (flock) do.
+package dir
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+const (
+	// The umask decides as it does for cp, also on whether the group of a site's
+	// maintainers may write; only others may never.
+	fileMode fs.FileMode = 0o664
+	dirMode  fs.FileMode = 0o775
+
+	hidden   = ".publish"
+	lockPath = hidden + "/lock"
+	newPath  = hidden + "/new"
+)
+
+// Options are what a Dir may be told beyond its path.
+type Options struct {
+	// Log hears of what dead publishers have left and we have removed. Nobody does
+	// if it is nil.
+	Log *slog.Logger
+}
+
+// A Dir is a directory that holds mirrors.
+type Dir struct {
+	path string
+	log  *slog.Logger
+
+	// turn has one token, which a goroutine holds as long as it holds the lock
+	// of the directory or waits for it: so only one of a process waits by polling.
+	turn chan struct{}
+
+	mu    sync.Mutex // guards what follows, also while the directory is being made
+	root  *os.Root   // nil as long as nobody has found the directory there
+	ready bool       // root is writable: .publish is there and cleared of the dead
+
+	durable sync.Map // directories whose own entry is on disk: path -> true
+
+	link func(root *os.Root, from, to string) error // (*os.Root).Link, but in tests
+}
+
+// Open returns the directory at path. If there is none yet, the first write makes it;
+// until then it is without objects.
+func Open(path string, opts Options) (*Dir, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	d := &Dir{path: abs, log: opts.Log, turn: make(chan struct{}, 1), link: (*os.Root).Link}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	if _, err := d.existing(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open %s: %w", path, refine("read", path, abs, err))
+	}
+	return d, nil
+}
+
+// Close gives back what Open has taken. No call may be under way.
+func (d *Dir) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.root == nil {
+		return nil
+	}
+	return d.root.Close()
+}
+
+// Mirror returns the mirror below rel, a slash-separated relative path. The directory
+// itself is ".".
+func (d *Dir) Mirror(rel string) *Mirror {
+	if rel == "." || rel == "" {
+		return &Mirror{dir: d}
+	}
+	return &Mirror{dir: d, below: rel + "/"}
+}
+
+// existing returns the directory if it is there.
+func (d *Dir) existing() (*os.Root, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.opened()
+}
+
+// opened is existing for who holds d.mu.
+func (d *Dir) opened() (*os.Root, error) {
+	if d.root != nil {
+		return d.root, nil
+	}
+	root, err := os.OpenRoot(d.path)
+	if err == nil {
+		d.root = root
+	}
+	return root, err
+}
+
+// writable returns the directory, which it makes if it must. The first time, what dead
+// publishers have left is removed.
+func (d *Dir) writable() (*os.Root, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ready {
+		return d.root, nil
+	}
+	if d.root == nil {
+		if err := makeDir(d.path); err != nil {
+			return nil, err
+		}
+	}
+	root, err := d.opened()
+	if err != nil {
+		return nil, err
+	}
+	if err := root.MkdirAll(newPath, dirMode); err != nil {
+		return nil, err
+	}
+	d.sweep(root)
+	d.ready = true
+	return root, nil
+}
+
+// makeDir is os.MkdirAll, and durable.
+func makeDir(dir string) error {
+	err := os.Mkdir(dir, dirMode)
+	switch {
+	case err == nil:
+		return syncPath(filepath.Dir(dir))
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir:
+		if err := makeDir(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		return makeDir(dir)
+	}
+	return err
+}
+
+func syncPath(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return syncDir(f)
+}
+
+// syncDir makes the entries of a directory durable and closes it. Some file systems
+// know no such thing, and have nothing better.
+func syncDir(f *os.File) error {
+	defer f.Close()
+	if err := f.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	return nil
+}
+
+// sync makes the entries of dir durable.
+func (d *Dir) sync(root *os.Root, dir string) error {
+	f, err := root.Open(dir)
+	if err != nil {
+		return err
+	}
+	return syncDir(f)
+}
+
+// ensure makes dir and all above it, durable. That it is there is not enough: whoever
+// has made it may not have got that far.
+func (d *Dir) ensure(root *os.Root, dir string) error {
+	if dir == "." {
+		return nil
+	}
+	if _, ok := d.durable.Load(dir); ok {
+		return nil
+	}
+	if err := d.ensure(root, path.Dir(dir)); err != nil {
+		return err
+	}
+	if err := root.Mkdir(dir, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := d.sync(root, path.Dir(dir)); err != nil {
+		return err
+	}
+	d.durable.Store(dir, true)
+	return nil
+}
+
+// errName is for names that are no object's.
+var errName = errors.New("not a clean relative name")
+
+// check refuses names that lead out of the directory, into what is ours, or nowhere.
+func check(full string) error {
+	if !fs.ValidPath(full) || full == "." || full == hidden || strings.HasPrefix(full, hidden+"/") || strings.Contains(full, "\x00") {
+		return errName
+	}
+	return nil
+}
+
+// openObject opens the regular file at full. Anything else that is there is no object;
+// waiting for a pipe's other end is what O_NONBLOCK avoids.
+func openObject(root *os.Root, full string) (*os.File, fs.FileInfo, error) {
+	f, err := root.OpenFile(full, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("it is no regular file (%v): %w", info.Mode().Type(), fs.ErrNotExist)
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+// version identifies a state by file, size and time. Each state that we write is another
+// file, and later than the one before (see temp.stamp), however coarse the clock and
+// however soon the file system gives a number out again.
+func version(info fs.FileInfo) mirror.Version {
+	inode := info.Sys().(*syscall.Stat_t).Ino
+	return mirror.Version(fmt.Sprintf("%x-%x-%x", inode, info.Size(), info.ModTime().UnixNano()))
+}
+
+// A sourceError is an error of what is uploaded, not of the directory.
+type sourceError struct{ error }
+
+func (e sourceError) Unwrap() error { return e.error }
+
+// refine turns what the file system says into what callers of a mirror branch on.
+func refine(action, name, dir string, err error) error {
+	var source sourceError
+	switch {
+	case errors.As(err, &source):
+		return source.error
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+		return fmt.Errorf("%w in %s: %w", mirror.ErrFull, dir, err)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return &mirror.DeniedError{Action: action, Name: name, Detail: fmt.Sprintf("%v, below %s", err, dir)}
+	case action == "read" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)):
+		return fmt.Errorf("%w in %s: %w", mirror.ErrNotExist, dir, err)
+	case errors.Is(err, syscall.EXDEV):
+		return fmt.Errorf("%w: %s and what is below it must be one file system", err, dir)
+	}
+	return err
+}
+
+// body reads a file, which must not end before the size that it had when it was opened.
+type body struct {
+	*os.File
+	left int64
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := b.File.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	if err == io.EOF && b.left > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}

@@ -1,0 +1,355 @@
+package dir
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path"
+	"strings"
+	"syscall"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// A Mirror is one of the mirrors of a Dir. It has every ability that package mirror knows.
+type Mirror struct {
+	dir   *Dir
+	below string // what comes before each name: empty, or ends with a slash
+}
+
+// failed words the error of an act on an object.
+func (m *Mirror) failed(act, action, name string, err error) error {
+	return fmt.Errorf("%s %s: %w", act, name, refine(action, name, m.dir.path, err))
+}
+
+// Open opens an object, which stays as it is for who has it open.
+func (m *Mirror) Open(ctx context.Context, name string) (*mirror.Object, error) {
+	f, info, err := m.open(ctx, name)
+	if err != nil {
+		return nil, m.failed("open", "read", name, err)
+	}
+	return &mirror.Object{Info: infoOf(name, info), Body: &body{f, info.Size()}}, nil
+}
+
+// Stat tells what Open would open.
+func (m *Mirror) Stat(ctx context.Context, name string) (mirror.Info, error) {
+	f, info, err := m.open(ctx, name)
+	if err != nil {
+		return mirror.Info{}, m.failed("stat", "read", name, err)
+	}
+	f.Close()
+	return infoOf(name, info), nil
+}
+
+func (m *Mirror) open(ctx context.Context, name string) (*os.File, fs.FileInfo, error) {
+	full := m.below + name
+	if err := check(full); err != nil {
+		return nil, nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	root, err := m.dir.existing()
+	if err != nil {
+		return nil, nil, err
+	}
+	return openObject(root, full)
+}
+
+func infoOf(name string, info fs.FileInfo) mirror.Info {
+	return mirror.Info{Name: name, Size: info.Size(), Version: version(info), Modified: info.ModTime()}
+}
+
+// begin refuses what is not to be written, and prepares the directory for the rest.
+func (m *Mirror) begin(ctx context.Context, name string) (*os.Root, error) {
+	if err := check(m.below + name); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return m.dir.writable()
+}
+
+// errAgain: somebody has taken away what an upload needs, its temporary file or a
+// directory. The upload must start from the beginning.
+var errAgain = errors.New("removed while it was being written")
+
+// again repeats what somebody has spoilt by clearing up what was not his. Whoever
+// does that five times in a row will not stop.
+func again(try func() error) error {
+	err := try()
+	for n := 1; n < 5 && errors.Is(err, errAgain); n++ {
+		err = try()
+	}
+	return err
+}
+
+// Create stores an object that is not there. A hard link is what makes it visible: it
+// never replaces anything.
+func (m *Mirror) Create(ctx context.Context, u mirror.Upload) error {
+	root, err := m.begin(ctx, u.Name)
+	if err == nil {
+		err = again(func() error { return m.create(ctx, root, u) })
+	}
+	if err != nil {
+		return m.failed("create", "write", u.Name, err)
+	}
+	return nil
+}
+
+func (m *Mirror) create(ctx context.Context, root *os.Root, u mirror.Upload) error {
+	full := m.below + u.Name
+	if there, err := m.created(ctx, root, u); there || err != nil {
+		return err
+	}
+	t, err := newTemp(root, full)
+	if err != nil {
+		return err
+	}
+	defer t.drop()
+	if err := t.receive(ctx, &u); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	err = m.dir.reveal(ctx, t, full)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	// Somebody was faster, or has gone again already.
+	if there, err := m.created(ctx, root, u); there || err != nil {
+		return err
+	}
+	return obstacle(root, full)
+}
+
+// created reports whether u's object is there, and makes that durable. If another one
+// is, the error is ErrExist.
+func (m *Mirror) created(ctx context.Context, root *os.Root, u mirror.Upload) (bool, error) {
+	now, same, err := m.compare(ctx, root, u)
+	if err != nil || now == nil {
+		return false, err
+	}
+	if !same {
+		return true, mirror.ErrExist
+	}
+	return true, nil
+}
+
+// obstacle says what, if not an object, keeps one from being created.
+func obstacle(root *os.Root, full string) error {
+	info, err := root.Lstat(full)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errAgain
+	}
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: it is no regular file (%v)", mirror.ErrExist, info.Mode().Type())
+}
+
+// compare returns what is known of the object that is there under u's name, nil if
+// there is none, and whether it has u's content. If so, it is durable.
+func (m *Mirror) compare(ctx context.Context, root *os.Root, u mirror.Upload) (now fs.FileInfo, same bool, err error) {
+	full := m.below + u.Name
+	f, now, err := openObject(root, full)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	defer f.Close()
+	if now.Size() != u.Content.Size() {
+		return now, false, nil
+	}
+	if same, err = sameContent(ctx, f, u); err != nil || !same {
+		return now, false, err
+	}
+	// Whoever wrote it may not have got so far as to make it durable.
+	if err := f.Sync(); err != nil {
+		return nil, false, err
+	}
+	return now, true, m.dir.ensureEntry(root, full)
+}
+
+func sameContent(ctx context.Context, f *os.File, u mirror.Upload) (bool, error) {
+	want := u.Digest
+	if !want.Known() {
+		var err error
+		if want, err = blob.Sum(ctx, u.Content); err != nil {
+			return false, sourceError{err}
+		}
+	}
+	h := sha256.New()
+	if err := copyAll(ctx, h, f, u.Content.Size(), nil); err != nil {
+		return false, err
+	}
+	return blob.Digest(h.Sum(nil)) == want, nil
+}
+
+// Swap replaces an object that has not changed. The content is complete and on disk
+// before the lock is taken, which is held for no longer than a look and a rename.
+func (m *Mirror) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (mirror.Version, error) {
+	is := mirror.Absent
+	root, err := m.begin(ctx, u.Name)
+	if err == nil {
+		err = again(func() (err error) {
+			is, err = m.swap(ctx, root, u, was)
+			return err
+		})
+	}
+	if err != nil {
+		return mirror.Absent, m.failed("swap", "write", u.Name, err)
+	}
+	return is, nil
+}
+
+func (m *Mirror) swap(ctx context.Context, root *os.Root, u mirror.Upload, was mirror.Version) (mirror.Version, error) {
+	t, err := newTemp(root, m.below+u.Name)
+	if err != nil {
+		return mirror.Absent, err
+	}
+	defer t.drop()
+	if err := t.receive(ctx, &u); err != nil {
+		return mirror.Absent, err
+	}
+	unlock, err := m.dir.lock(ctx, root)
+	if err != nil {
+		return mirror.Absent, err
+	}
+	defer unlock()
+	return m.swapLocked(ctx, t, u, was)
+}
+
+func (m *Mirror) swapLocked(ctx context.Context, t *temp, u mirror.Upload, was mirror.Version) (mirror.Version, error) {
+	now, same, err := m.compare(ctx, t.root, u)
+	switch {
+	case err != nil:
+		return mirror.Absent, err
+	case same:
+		return version(now), nil
+	case now == nil && was != mirror.Absent, now != nil && version(now) != was:
+		return mirror.Absent, mirror.ErrConflict
+	}
+	if err := ctx.Err(); err != nil {
+		return mirror.Absent, err
+	}
+	if now != nil {
+		return t.replace(m.dir, m.below+u.Name, now)
+	}
+	// Create does not wait for the lock, so the first state must be created, too.
+	is, err := t.version()
+	if err == nil {
+		err = m.dir.revealLocked(t, m.below+u.Name)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		now, same, err = m.compare(ctx, t.root, u)
+		switch {
+		case err != nil:
+		case now == nil:
+			err = obstacle(t.root, m.below+u.Name)
+		case same:
+			is = version(now)
+		default:
+			err = mirror.ErrConflict
+		}
+	}
+	return is, err
+}
+
+// Delete removes an object that has not changed. Its directories stay.
+func (m *Mirror) Delete(ctx context.Context, name string, was mirror.Version) error {
+	if err := m.remove(ctx, name, was); err != nil {
+		return m.failed("delete", "write", name, err)
+	}
+	return nil
+}
+
+func (m *Mirror) remove(ctx context.Context, name string, was mirror.Version) error {
+	full := m.below + name
+	f, now, err := m.open(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	f.Close()
+	root, err := m.begin(ctx, name)
+	if err != nil {
+		return err
+	}
+	unlock, err := m.dir.lock(ctx, root)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	f, now, err = openObject(root, full)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	f.Close()
+	if version(now) != was {
+		return mirror.ErrConflict
+	}
+	if err := root.Remove(full); err != nil {
+		return err
+	}
+	return m.dir.sync(root, path.Dir(full))
+}
+
+// Leftovers yields what is being written, and what was when its writer died.
+func (m *Mirror) Leftovers(ctx context.Context, prefix string) iter.Seq2[mirror.Leftover, error] {
+	return func(yield func(mirror.Leftover, error) bool) {
+		for t, err := range m.dir.temps(ctx) {
+			if err != nil {
+				yield(mirror.Leftover{}, m.failed("leftovers of", "read", prefix, err))
+				return
+			}
+			name, ours := strings.CutPrefix(t.full, m.below)
+			if !ours || !strings.HasPrefix(name, prefix) {
+				continue
+			}
+			if !yield(mirror.Leftover{Name: name, ID: t.id, Started: t.started}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Discard removes what was written of an upload, be its writer dead or alive.
+func (m *Mirror) Discard(ctx context.Context, l mirror.Leftover) error {
+	err := m.discard(ctx, l)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return m.failed("discard", "write", l.Name, err)
+	}
+	return nil
+}
+
+func (m *Mirror) discard(ctx context.Context, l mirror.Leftover) error {
+	if err := check(m.below + l.Name); err != nil {
+		return err
+	}
+	if _, err := parseID(l.ID); err != nil {
+		return fs.ErrNotExist // no upload has such an ID
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	root, err := m.dir.existing()
+	if err != nil {
+		return err
+	}
+	return root.Remove(tempPath(m.below+l.Name, l.ID))
+}
