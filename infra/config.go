@@ -194,7 +194,7 @@ var (
 	accountForm = regexp.MustCompile(`^\d{12}$`)
 	bucketForm  = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,56}[a-z0-9]$`) // 63 less "-logs"
 	domainForm  = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$`)
-	zoneIDForm  = regexp.MustCompile(`^Z[A-Z0-9]{1,31}$`)
+	zoneIDForm  = regexp.MustCompile(`^[A-Z0-9]{1,32}$`)
 	stackForm   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,127}$`)
 	userForm    = regexp.MustCompile(`^[\w+=,.@-]{1,64}$`)
 	nameForm    = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
@@ -253,7 +253,7 @@ func (c Config) domainErrors() []error {
 		found = append(found, errors.New("--domain needs --hosted-zone-id and --zone-name, or --certificate-arn when the DNS is not in Route53"))
 	}
 	if c.HostedZoneID != "" && !zoneIDForm.MatchString(c.HostedZoneID) {
-		found = append(found, fmt.Errorf("--hosted-zone-id %q: want Z and capital letters and digits", c.HostedZoneID))
+		found = append(found, fmt.Errorf("--hosted-zone-id %q: want up to 32 capital letters and digits", c.HostedZoneID))
 	}
 	if (c.HostedZoneID == "") != (c.ZoneName == "") {
 		found = append(found, errors.New("--hosted-zone-id and --zone-name go together: the zone's name is not guessed from the domain"))

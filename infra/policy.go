@@ -165,3 +165,8 @@ func ImmutablePackages(bucket, except string) policy.Statement {
 		Condition: conditions,
 	}
 }
+
+// ProviderArn is the ARN of an account's identity provider for GitHub.
+func ProviderArn(account string) string {
+	return "arn:aws:iam::" + account + ":oidc-provider/" + githubIssuer
+}

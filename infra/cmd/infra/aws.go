@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/route53"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go"
+
+	"github.com/vantagecompute/slurm-factory-publish/infra"
+)
+
+// account opens the AWS account that the credentials belong to.
+func account(ctx context.Context, profile string) (aws.Config, error) {
+	options := []func(*awsconfig.LoadOptions) error{awsconfig.WithRegion(infra.Region)}
+	if profile != "" {
+		options = append(options, awsconfig.WithSharedConfigProfile(profile))
+	}
+	cfg, err := awsconfig.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		return cfg, fmt.Errorf("load AWS configuration: %w", err)
+	}
+	return cfg, nil
+}
+
+func accountID(ctx context.Context, cfg aws.Config) (string, error) {
+	who, err := sts.NewFromConfig(cfg).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	if err != nil {
+		return "", hinted{fmt.Errorf("ask AWS whose credentials these are: %w", err),
+			"sign in first (aws configure, or aws sso login --profile P and --profile P here)"}
+	}
+	return aws.ToString(who.Account), nil
+}
+
+// zoneName asks Route53 what the zone is called, so that nobody has to guess it.
+func zoneName(ctx context.Context, cfg aws.Config, id string) (string, error) {
+	zone, err := route53.NewFromConfig(cfg).GetHostedZone(ctx, &route53.GetHostedZoneInput{Id: aws.String(id)})
+	if err != nil {
+		return "", hinted{fmt.Errorf("look up hosted zone %s: %w", id, err),
+			"is the zone in this account? aws route53 list-hosted-zones shows them; --zone-name NAME skips the look-up"}
+	}
+	return strings.TrimSuffix(aws.ToString(zone.HostedZone.Name), "."), nil
+}
+
+// stackStatus is the status of the stack, empty when there is none.
+func stackStatus(ctx context.Context, cfg aws.Config, name string) (types.StackStatus, error) {
+	out, err := cloudformation.NewFromConfig(cfg).DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: aws.String(name)})
+	if noSuchStack(err) || err == nil && len(out.Stacks) == 0 {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("look for stack %s: %w", name, err)
+	}
+	return out.Stacks[0].StackStatus, nil
+}
+
+func noSuchStack(err error) bool {
+	var api smithy.APIError
+	return errors.As(err, &api) && api.ErrorCode() == "ValidationError" && strings.Contains(api.ErrorMessage(), "does not exist")
+}
+
+// githubProvider is the ARN of the account's provider for GitHub, empty without one.
+func githubProvider(ctx context.Context, cfg aws.Config, account string) (string, error) {
+	arn := infra.ProviderArn(account)
+	_, err := iam.NewFromConfig(cfg).GetOpenIDConnectProvider(ctx, &iam.GetOpenIDConnectProviderInput{OpenIDConnectProviderArn: aws.String(arn)})
+	var api smithy.APIError
+	if errors.As(err, &api) && api.ErrorCode() == "NoSuchEntity" {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("look for %s: %w", arn, err)
+	}
+	return arn, nil
+}

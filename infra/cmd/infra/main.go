@@ -1,0 +1,127 @@
+// Command infra deploys and examines the infrastructure of the public Spack
+// buildcache. It synthesizes in its own process and leaves the work in the account to
+// the pinned CDK command line tool, whose exit code it passes on.
+//
+// Exit codes: 0 done; 1 it failed, or an examination found something; 2 usage or
+// configuration; whatever cdk returns is passed on.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/aws/jsii-runtime-go"
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	quietNode()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	e := environment{getenv: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	code := run(ctx, os.Args[1:], e)
+	stop()
+	jsii.Close()
+	os.Exit(code)
+}
+
+// quietNode starts the program once more with the variable that spares people CDK's
+// nine lines about an old Node. The Node process is given the environment of the
+// moment in which Go initializes its packages, before main can change anything.
+func quietNode() {
+	const variable = "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION"
+	if os.Getenv(variable) != "" {
+		return
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return
+	}
+	// Where there is no exec, the lines are shown and nothing else changes.
+	_ = syscall.Exec(self, os.Args, append(os.Environ(), variable+"=18,20"))
+}
+
+// An environment is what a command gets from the process around it.
+type environment struct {
+	getenv         func(string) string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+// exitError is a failure that has been reported already, with its exit code.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// hinted is an error with what to do about it.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+
+// usage is an error in what was asked for: flags, settings, configuration.
+type usage struct{ error }
+
+func (u usage) Unwrap() error { return u.error }
+
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// run executes one command line and returns its exit code.
+func run(ctx context.Context, args []string, e environment) int {
+	root := newRoot(e)
+	root.SetArgs(args)
+	root.SetIn(e.stdin)
+	root.SetOut(e.stdout)
+	root.SetErr(e.stderr)
+	err := root.ExecuteContext(ctx)
+	var exit exitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return int(exit)
+	}
+	fmt.Fprintf(e.stderr, "infra: %v\n", err)
+	var h hinted
+	if errors.As(err, &h) {
+		fmt.Fprintf(e.stderr, "hint: %s\n", h.hint)
+	}
+	var u usage
+	if errors.As(err, &u) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func newRoot(e environment) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "infra",
+		Short:         "Deploy and examine the infrastructure of the public Spack buildcache",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noArguments,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
+	root.AddCommand(
+		newBootstrap(e), newSynth(e), newDiff(e), newDeploy(e), newDestroy(e), newAdopt(e),
+		newOutputs(e), newDoctor(e), newCost(e), newPermissions(e),
+	)
+	return root
+}
+
+// noArguments refuses arguments as an error of usage.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if err := cobra.NoArgs(cmd, args); err != nil {
+		return usage{err}
+	}
+	return nil
+}

@@ -1,0 +1,361 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/spf13/pflag"
+
+	"github.com/vantagecompute/slurm-factory-publish/infra"
+)
+
+// settings are the flags that describe the stack. Each can also be an environment
+// variable (--zone-name is SPACK_CACHE_ZONE_NAME), a value of cdk's context
+// (-c zone-name=...) and a line of the file named by --config; the first that speaks
+// wins, in this order.
+type settings struct {
+	flags *pflag.FlagSet
+
+	config                                      string
+	stackName, account, suffix, bucketName      string
+	region                                      string
+	domain, hostedZoneID, zoneName, certificate string
+	queryStrings, priceClass, wafArn            string
+	originShield                                bool
+	noncurrentDays, abortUploadDays, logDays    int
+	intelligentTiering, immutablePackages       bool
+	oidcProvider, manualUser                    string
+	cloudTrail, alarms                          bool
+	alarmEmail                                  string
+	monthlyBudget                               int
+	githubOrg, githubRepo, ownerID, repoID      string
+	environment, ref, workflow, roleName        string
+	prefixes, publishers                        []string
+	trustAnyRef                                 bool
+	sessionHours                                int
+	maintainEnvironment                         string
+}
+
+// newSettings declares the flags with the defaults of infra.Default.
+func newSettings() *settings {
+	d := infra.Default()
+	p := d.Publishers[0]
+	s := &settings{flags: pflag.NewFlagSet("stack", pflag.ContinueOnError)}
+	f := s.flags
+	f.StringVar(&s.config, "config", "", "YAML `file` with any of these settings, one per line, such as domain: cache.example.com")
+	f.StringVar(&s.stackName, "stack-name", d.StackName, "`name` of the CloudFormation stack")
+	f.StringVar(&s.account, "account", "", "AWS account `id` (default: of the current credentials; synth needs it, --suffix or --bucket-name)")
+	f.StringVar(&s.region, "region", infra.Region, "AWS region; CloudFront's certificates, logs and metrics allow only this one")
+	f.StringVar(&s.suffix, "suffix", "", "end of the bucket's name (default: five hex digits that follow from the account)")
+	f.StringVar(&s.bucketName, "bucket-name", "", "whole `name` of the bucket (default slurm-factory-spack-buildcache-SUFFIX)")
+	f.StringVar(&s.domain, "domain", "", "public host `name` of the cache (default: CloudFront's own)")
+	f.StringVar(&s.hostedZoneID, "hosted-zone-id", "", "Route53 zone `id` that gets the domain's records and validates its certificate")
+	f.StringVar(&s.zoneName, "zone-name", "", "`name` of that zone; deploy, diff and destroy look it up, synth needs it")
+	f.StringVar(&s.certificate, "certificate-arn", "", "existing certificate in us-east-1 instead of a new one (`ARN`)")
+	f.StringVar(&s.queryStrings, "query-strings", string(d.QueryStrings), "`what` of a query string reaches S3 and the cache key: none, listing or all")
+	f.StringVar(&s.priceClass, "price-class", d.PriceClass, "CloudFront edge locations: 100 (US, Canada, Europe, Israel), 200 or All")
+	f.BoolVar(&s.originShield, "origin-shield", false, "one more cache layer before the bucket (paid)")
+	f.StringVar(&s.wafArn, "waf-arn", "", "WAFv2 web ACL of scope CLOUDFRONT (`ARN`)")
+	f.IntVar(&s.noncurrentDays, "noncurrent-days", d.NoncurrentDays, "`days` for which overwritten and deleted objects can be restored")
+	f.IntVar(&s.abortUploadDays, "abort-upload-days", d.AbortUploadDays, "`days` for which an unfinished multipart upload can be resumed")
+	f.IntVar(&s.logDays, "log-days", d.LogDays, "`days` for which access logs are kept")
+	f.BoolVar(&s.intelligentTiering, "intelligent-tiering", false, "let S3 move what nobody reads to cheaper storage")
+	f.BoolVar(&s.immutablePackages, "immutable-packages", false, "S3 refuses to overwrite a package's bytes, whoever asks (except --manual-user)")
+	f.StringVar(&s.oidcProvider, "oidc-provider-arn", "", "the account's existing OIDC provider for GitHub (`ARN`; default: the stack makes it)")
+	f.StringVar(&s.manualUser, "manual-user", "", "IAM user `name` for manual uploads and emergencies (default: none)")
+	f.BoolVar(&s.cloudTrail, "cloudtrail", false, "record every write to the bucket with CloudTrail (paid)")
+	f.BoolVar(&s.alarms, "alarms", d.Alarms, "paid metrics, the alarms on them and the dashboard")
+	f.StringVar(&s.alarmEmail, "alarm-email", "", "`address` that receives the alarms and the budget's warnings")
+	f.IntVar(&s.monthlyBudget, "monthly-budget", 0, "warn when the cache's services cost more `dollars` a month (0: never)")
+	f.StringVar(&s.githubOrg, "github-org", p.Owner, "GitHub organisation or user that owns the publishing repository")
+	f.StringVar(&s.githubRepo, "github-repo", p.Repo, "the publishing repository")
+	f.StringVar(&s.ownerID, "github-owner-id", "", "`number` of the owner: gh api repos/O/R --jq .owner.id")
+	f.StringVar(&s.repoID, "github-repo-id", "", "`number` of the repository: gh api repos/O/R --jq .id")
+	f.StringVar(&s.environment, "environment", p.Environment, "GitHub environment that a publishing job must run in (none: scope by --ref)")
+	f.StringVar(&s.ref, "ref", "", "git `ref` of the publishing run, such as refs/heads/main or refs/tags/v*; alone it replaces --environment")
+	f.StringVar(&s.workflow, "workflow", "", "job_workflow_ref that must match, such as o/r/.github/workflows/publish.yml@refs/heads/main")
+	f.StringVar(&s.roleName, "role-name", p.Role, "`name` of the publishing role")
+	f.StringSliceVar(&s.prefixes, "prefix", nil, "part of the bucket that the publishing role reaches, ending in / (repeat; default: all of it)")
+	f.BoolVar(&s.trustAnyRef, "trust-any-ref", false, "trust every run of the repository: any branch, tag, pull request, environment")
+	f.IntVar(&s.sessionHours, "session-hours", int(p.Session/time.Hour), "longest session of the roles, 1 to 12 `hours`")
+	f.StringVar(&s.maintainEnvironment, "maintain-environment", d.Publishers[1].Environment, "GitHub environment for the role that may delete (none: no such role)")
+	f.StringArrayVar(&s.publishers, "publisher", nil,
+		"one more role, as `key=value,...` (repeat): name, repo, repo-id, owner-id, environment, ref, workflow, prefix (repeat), access=read|publish|maintain, pull-requests=true, expire-days, session-hours")
+	return s
+}
+
+// aliases are names of the Python stack's variables, and CDK's own.
+var aliases = map[string]string{
+	"account":        "CDK_DEFAULT_ACCOUNT",
+	"github-org":     "CDK_GITHUB_ORG",
+	"github-repo":    "CDK_GITHUB_REPO",
+	"domain":         "CDK_DOMAIN_NAME",
+	"hosted-zone-id": "CDK_HOSTED_ZONE_ID",
+}
+
+// fill gives every flag that the command line left alone its value from elsewhere.
+func (s *settings) fill(getenv func(string) string) error {
+	context, err := cdkContext(getenv)
+	if err != nil {
+		return err
+	}
+	elsewhere := []func(name string) ([]string, string){
+		func(name string) ([]string, string) {
+			variable := "SPACK_CACHE_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+			return single(getenv(variable)), variable
+		},
+		func(name string) ([]string, string) { return context[name], "context " + name },
+		func(name string) ([]string, string) { return single(getenv(aliases[name])), aliases[name] },
+	}
+	if err := s.take("config", elsewhere); err != nil {
+		return err
+	}
+	if s.config != "" {
+		file, err := readConfig(s.config, s.flags)
+		if err != nil {
+			return err
+		}
+		from := func(name string) ([]string, string) { return file[name], s.config }
+		// What cdk knows of the account is a default, not a choice: it comes after.
+		elsewhere = append(elsewhere[:2:2], from, elsewhere[2])
+	}
+	var found []error
+	s.flags.VisitAll(func(f *pflag.Flag) {
+		found = append(found, s.take(f.Name, elsewhere))
+	})
+	return errors.Join(found...)
+}
+
+// take sets one flag from the first place that knows it.
+func (s *settings) take(name string, elsewhere []func(string) ([]string, string)) error {
+	if s.flags.Changed(name) {
+		return nil
+	}
+	for _, look := range elsewhere {
+		values, place := look(name)
+		if len(values) == 0 {
+			continue
+		}
+		for _, v := range values {
+			if err := s.flags.Set(name, v); err != nil {
+				return fmt.Errorf("%s: --%s: %w", place, name, err)
+			}
+		}
+		return nil
+	}
+	return nil
+}
+
+func single(v string) []string {
+	if v == "" {
+		return nil
+	}
+	return []string{v}
+}
+
+// cdkContext is what `cdk -c key=value` and cdk.json's context tell the app, of which
+// the keys that look like ours are taken.
+func cdkContext(getenv func(string) string) (map[string][]string, error) {
+	text := getenv("CDK_CONTEXT_JSON")
+	if text == "" {
+		return nil, nil
+	}
+	var all map[string]any
+	if err := json.Unmarshal([]byte(text), &all); err != nil {
+		return nil, fmt.Errorf("CDK_CONTEXT_JSON: %w", err)
+	}
+	ours := map[string][]string{}
+	for k, v := range all {
+		if list, ok := v.([]any); ok {
+			for _, e := range list {
+				ours[k] = append(ours[k], fmt.Sprint(e))
+			}
+			continue
+		}
+		ours[k] = single(fmt.Sprint(v))
+	}
+	return ours, nil
+}
+
+// readConfig reads a flat YAML file of settings. A key that is no setting is an error
+// with its line, since a misspelt one would otherwise silently keep its default.
+func readConfig(path string, flags *pflag.FlagSet) (map[string][]string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read --config: %w", err)
+	}
+	file, err := parser.ParseBytes(b, 0)
+	if err != nil {
+		return nil, fmt.Errorf("read --config %s: %w", path, err)
+	}
+	settings := map[string][]string{}
+	for _, doc := range file.Docs {
+		if doc.Body == nil {
+			continue
+		}
+		entries, ok := doc.Body.(ast.MapNode)
+		if !ok {
+			return nil, fmt.Errorf("read --config %s: want lines of the form key: value", path)
+		}
+		for entry := entries.MapRange(); entry.Next(); {
+			key := entry.Key().String()
+			line := entry.Key().GetToken().Position.Line
+			if flags.Lookup(key) == nil || key == "config" {
+				return nil, fmt.Errorf("%s:%d: %s is no setting", path, line, key)
+			}
+			values, err := scalars(entry.Value())
+			if err != nil {
+				return nil, fmt.Errorf("%s:%d: %s: %w", path, line, key, err)
+			}
+			settings[key] = values
+		}
+	}
+	return settings, nil
+}
+
+func scalars(n ast.Node) ([]string, error) {
+	if list, ok := n.(*ast.SequenceNode); ok {
+		var all []string
+		for _, e := range list.Values {
+			one, err := scalars(e)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, one...)
+		}
+		return all, nil
+	}
+	// An unquoted account or suffix is a number in YAML; its digits are what is meant.
+	if s, ok := n.(ast.ScalarNode); ok {
+		if text, isText := s.GetValue().(string); isText {
+			return []string{text}, nil
+		}
+		return []string{n.GetToken().Value}, nil
+	}
+	return nil, errors.New("want a value or a list of values")
+}
+
+// stack is the configuration that the settings describe.
+func (s *settings) stack() (infra.Config, error) {
+	c := infra.Default()
+	if s.region != infra.Region {
+		return c, fmt.Errorf("--region %s: the stack lives in %s, the only region from which CloudFront takes certificates, logs and metrics", s.region, infra.Region)
+	}
+	c.StackName, c.Account, c.Suffix, c.BucketName = s.stackName, s.account, s.suffix, s.bucketName
+	c.Domain, c.HostedZoneID, c.ZoneName, c.CertificateArn = s.domain, s.hostedZoneID, s.zoneName, s.certificate
+	c.QueryStrings, c.PriceClass = infra.QueryStrings(s.queryStrings), s.priceClass
+	c.OriginShield, c.WebACLArn = s.originShield, s.wafArn
+	c.NoncurrentDays, c.AbortUploadDays, c.LogDays = s.noncurrentDays, s.abortUploadDays, s.logDays
+	c.IntelligentTiering, c.ImmutablePackages = s.intelligentTiering, s.immutablePackages
+	c.OIDCProviderArn, c.ManualUser = s.oidcProvider, s.manualUser
+	c.CloudTrail, c.Alarms, c.AlarmEmail, c.MonthlyBudget = s.cloudTrail, s.alarms, s.alarmEmail, s.monthlyBudget
+	c.Publishers = s.mainPublishers()
+	for _, text := range s.publishers {
+		p, err := s.parsePublisher(text)
+		if err != nil {
+			return c, fmt.Errorf("--publisher %s: %w", text, err)
+		}
+		c.Publishers = append(c.Publishers, p)
+	}
+	return c, nil
+}
+
+// mainPublishers are the default publisher and, unless turned off, its maintainer.
+func (s *settings) mainPublishers() []infra.Publisher {
+	p := infra.Default().Publishers[0]
+	p.Role = s.roleName
+	p.Owner, p.Repo, p.OwnerID, p.RepoID = s.githubOrg, s.githubRepo, s.ownerID, s.repoID
+	p.Environment, p.Ref, p.Workflow = orNone(s.environment), s.ref, s.workflow
+	p.AnyRef, p.Prefixes = s.trustAnyRef, s.prefixes
+	p.Session = time.Duration(s.sessionHours) * time.Hour
+	if !s.flags.Changed("environment") && (s.ref != "" || s.trustAnyRef) {
+		p.Environment = ""
+	}
+	all := []infra.Publisher{p}
+	if orNone(s.maintainEnvironment) != "" {
+		m := p
+		d := infra.Default().Publishers[1]
+		m.Name, m.Role, m.Access, m.Environment = d.Name, d.Role, d.Access, s.maintainEnvironment
+		m.AnyRef, m.Ref, m.Workflow = false, "", ""
+		all = append(all, m)
+	}
+	return all
+}
+
+func orNone(v string) string {
+	if v == "none" {
+		return ""
+	}
+	return v
+}
+
+// parsePublisher reads one --publisher. What it leaves out is the main one's.
+func (s *settings) parsePublisher(text string) (infra.Publisher, error) {
+	p := infra.Publisher{
+		Owner: s.githubOrg, Repo: s.githubRepo, OwnerID: s.ownerID, RepoID: s.repoID,
+		Access: infra.Publish, Session: time.Duration(s.sessionHours) * time.Hour,
+	}
+	if strings.Contains(","+text, ",repo=") {
+		// Another repository has other numbers.
+		p.OwnerID, p.RepoID = "", ""
+	}
+	for part := range strings.SplitSeq(text, ",") {
+		key, value, ok := strings.Cut(part, "=")
+		if !ok {
+			return p, fmt.Errorf("%q is not key=value", part)
+		}
+		if err := setPublisher(&p, key, value); err != nil {
+			return p, err
+		}
+	}
+	if p.Role == "" {
+		p.Role = "slurm-factory-" + p.Name
+	}
+	return p, nil
+}
+
+func setPublisher(p *infra.Publisher, key, value string) (err error) {
+	switch key {
+	case "name":
+		p.Name = value
+	case "role":
+		p.Role = value
+	case "repo":
+		p.Owner, p.Repo, _ = strings.Cut(value, "/")
+	case "owner-id":
+		p.OwnerID = value
+	case "repo-id":
+		p.RepoID = value
+	case "environment":
+		p.Environment = value
+	case "ref":
+		p.Ref = value
+	case "workflow":
+		p.Workflow = value
+	case "prefix":
+		p.Prefixes = append(p.Prefixes, value)
+	case "access":
+		p.Access = infra.Access(value)
+	case "pull-requests":
+		p.PullRequests, err = strconv.ParseBool(value)
+	case "expire-days":
+		p.ExpireDays, err = strconv.Atoi(value)
+	case "session-hours":
+		var hours int
+		hours, err = strconv.Atoi(value)
+		p.Session = time.Duration(hours) * time.Hour
+	default:
+		return fmt.Errorf("%q is no key of a publisher", key)
+	}
+	if err != nil {
+		return fmt.Errorf("%s=%s: %w", key, value, err)
+	}
+	return nil
+}

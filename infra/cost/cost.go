@@ -1,0 +1,131 @@
+// Package cost estimates what the cache costs in a month. It does no I/O: prices are
+// written down here, with where and when they were read, and an estimate is data.
+//
+// It is an estimate for planning, in us-east-1 and CloudFront's cheapest region, before
+// tax. The account's free allowances are counted as if the cache alone used them.
+package cost
+
+import (
+	"fmt"
+	"math"
+)
+
+// Read says when the prices were taken from AWS's public price pages:
+// aws.amazon.com/s3/pricing, /cloudfront/pricing, /cloudwatch/pricing,
+// /route53/pricing, /cloudtrail/pricing.
+const Read = "November 2026"
+
+// Prices in US dollars.
+const (
+	putPerThousand     = 0.005
+	getPerThousand     = 0.0004
+	edgeRequestsPerM   = 1.00 // HTTPS, US and Europe
+	freeEdgeRequestsM  = 10.0
+	invalidationPath   = 0.005
+	freeInvalidations  = 1000
+	customMetric       = 0.30
+	standardAlarm      = 0.10 // per metric of the alarm
+	hostedZone         = 0.50
+	trailPerHundredK   = 0.10
+	shieldPerTenK      = 0.0075
+	tieringPerThousand = 0.0025
+	webACL             = 5.00
+	webACLPerM         = 0.60
+
+	edgeMetrics   = 8 // CloudFront's additional metrics of one distribution
+	bucketMetrics = 16
+	alarmMetrics  = 3 // one metric for the error rate, two behind the hit rate
+
+	// averageLog is the size of a line of the access log, in bytes of gzipped JSON.
+	averageLog = 150
+)
+
+// A tier is a price for everything up to a bound; the last has no bound.
+type tier struct{ upTo, price float64 }
+
+var (
+	// storageTiers is S3 Standard per GB.
+	storageTiers = []tier{{50 * 1024, 0.023}, {500 * 1024, 0.022}, {math.Inf(1), 0.021}}
+	// trafficTiers is CloudFront to the internet per GB, United States and Europe.
+	trafficTiers = []tier{{1024, 0}, {10 * 1024, 0.085}, {50 * 1024, 0.080}, {150 * 1024, 0.060}, {500 * 1024, 0.040}, {1024 * 1024, 0.030}, {math.Inf(1), 0.025}}
+)
+
+// Usage is a month of the cache.
+type Usage struct {
+	// StorageGB is what the bucket holds, current versions and old ones.
+	StorageGB float64
+	// TrafficGB is what readers download.
+	TrafficGB float64
+	// Requests is how many objects readers ask for.
+	Requests float64
+	// HitRate is the part of them that the edge answers by itself, 0 to 1.
+	HitRate float64
+	// Publishes is how many times something is published, Objects how many objects
+	// one publish writes, Paths how many paths it invalidates.
+	Publishes, Objects, Paths float64
+	// LogDays is how long access logs are kept.
+	LogDays float64
+
+	// What the stack has; see the flags of the same names.
+	Domain, Alarms, CloudTrail, OriginShield, IntelligentTiering, WAF bool
+}
+
+// A Line is one part of the bill.
+type Line struct {
+	What    string  `json:"what"`
+	Basis   string  `json:"basis"`
+	Dollars float64 `json:"dollars"`
+}
+
+// Estimate is the month's bill for the usage. Its lines are those that apply, free
+// ones included, because what is free is what people ask about.
+func Estimate(u Usage) []Line {
+	fromOrigin := u.Requests * (1 - u.HitRate)
+	writes := u.Publishes * u.Objects
+	lines := []Line{
+		{"S3 storage", fmt.Sprintf("%.0f GB", u.StorageGB), tiered(storageTiers, u.StorageGB)},
+		{"S3 writes", fmt.Sprintf("%.0f publishes of %.0f objects", u.Publishes, u.Objects), writes / 1000 * putPerThousand},
+		{"S3 reads by CloudFront", fmt.Sprintf("%.0f requests missed by the edge", fromOrigin), fromOrigin / 1000 * getPerThousand},
+		{"S3 to CloudFront", "always free", 0},
+		{"CloudFront traffic", fmt.Sprintf("%.0f GB, the first 1024 free", u.TrafficGB), tiered(trafficTiers, u.TrafficGB)},
+		{"CloudFront requests", fmt.Sprintf("%.0f, the first 10 million free", u.Requests), math.Max(0, u.Requests/1e6-freeEdgeRequestsM) * edgeRequestsPerM},
+		{"CloudFront invalidations", fmt.Sprintf("%.0f paths, the first 1000 free", u.Publishes*u.Paths), math.Max(0, u.Publishes*u.Paths-freeInvalidations) * invalidationPath},
+		{"Access logs", fmt.Sprintf("kept %.0f days", u.LogDays), u.Requests * averageLog / 1e9 * u.LogDays / 30 * storageTiers[0].price},
+	}
+	add := func(on bool, what, basis string, dollars float64) {
+		if on {
+			lines = append(lines, Line{what, basis, dollars})
+		}
+	}
+	add(u.Domain, "Route53 zone", "alias queries are free", hostedZone)
+	add(u.Alarms, "CloudFront metrics", fmt.Sprintf("%d additional metrics", edgeMetrics), edgeMetrics*customMetric)
+	add(u.Alarms, "S3 request metrics", fmt.Sprintf("%d metrics", bucketMetrics), bucketMetrics*customMetric)
+	add(u.Alarms, "Alarms", fmt.Sprintf("%d metrics watched; the first 3 dashboards are free", alarmMetrics), alarmMetrics*standardAlarm)
+	add(u.CloudTrail, "CloudTrail data events", fmt.Sprintf("%.0f writes", writes), writes/100_000*trailPerHundredK)
+	add(u.OriginShield, "Origin Shield", fmt.Sprintf("%.0f requests", fromOrigin), fromOrigin/10_000*shieldPerTenK)
+	add(u.IntelligentTiering, "Intelligent-Tiering", fmt.Sprintf("monitors %.0f new objects", writes), writes/1000*tieringPerThousand)
+	add(u.WAF, "WAF", "one web ACL", webACL+u.Requests/1e6*webACLPerM)
+	return lines
+}
+
+// Total is the sum of the lines.
+func Total(lines []Line) float64 {
+	var sum float64
+	for _, l := range lines {
+		sum += l.Dollars
+	}
+	return sum
+}
+
+// tiered applies each price to the part of n that falls into its tier.
+func tiered(tiers []tier, n float64) float64 {
+	var sum, from float64
+	for _, t := range tiers {
+		if n <= from {
+			break
+		}
+		sum += (math.Min(n, t.upTo) - from) * t.price
+		from = t.upTo
+	}
+	return sum
+}
