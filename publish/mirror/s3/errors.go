@@ -1,0 +1,149 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// An act is something that IAM permits or denies.
+type act struct {
+	verb   string // for people
+	action string // for IAM
+}
+
+var (
+	reading        = act{"read", "s3:GetObject"}
+	looking        = act{"look at", "s3:GetObject"}
+	listing        = act{"list", "s3:ListBucket"}
+	writing        = act{"write", "s3:PutObject"}
+	deleting       = act{"delete", "s3:DeleteObject"}
+	listingUploads = act{"list the unfinished uploads of", "s3:ListBucketMultipartUploads"}
+	listingParts   = act{"list the parts of", "s3:ListMultipartUploadParts"}
+	discarding     = act{"discard an upload of", "s3:AbortMultipartUpload"}
+)
+
+// failed says in the mirror's words what S3 said about an act on a key.
+func (b *Bucket) failed(a act, key string, err error) error {
+	return fmt.Errorf("%s s3://%s/%s: %w", a.verb, b.opts.Bucket, key, b.translate(a, key, err))
+}
+
+func (b *Bucket) translate(a act, key string, err error) error {
+	code, message := codeOf(err), messageOf(err)
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
+		errors.Is(err, mirror.ErrCredentials):
+		return err
+	case b.elsewhere(err) != "":
+		return &mirror.RegionError{Bucket: b.opts.Bucket, Asked: b.Region(), Region: b.elsewhere(err)}
+	case code == "NoSuchBucket":
+		return fmt.Errorf("%w: %s", mirror.ErrNoBucket, b.opts.Bucket)
+	case badCredentials[code]:
+		return fmt.Errorf("%w: %s: %s", mirror.ErrCredentials, code, message)
+	case noRoom[code] || statusOf(err) == http.StatusInsufficientStorage:
+		return fmt.Errorf("%w: %s: %s", mirror.ErrFull, code, message)
+	case code == "NoSuchKey" || code == "NotFound":
+		return mirror.ErrNotExist
+	case statusOf(err) == http.StatusForbidden:
+		return &mirror.DeniedError{Action: denied(a, message), Name: key, Detail: b.detail(a, code, message)}
+	}
+	return err
+}
+
+var badCredentials = map[string]bool{
+	"ExpiredToken":                true,
+	"ExpiredTokenException":       true,
+	"TokenRefreshRequired":        true,
+	"InvalidToken":                true,
+	"InvalidAccessKeyId":          true,
+	"InvalidSecurity":             true,
+	"SignatureDoesNotMatch":       true,
+	"RequestTimeTooSkewed":        true,
+	"RequestExpired":              true,
+	"AuthFailure":                 true,
+	"UnrecognizedClientException": true,
+	"NotSignedUp":                 true,
+	"InvalidClientTokenId":        true,
+}
+
+var noRoom = map[string]bool{
+	"InsufficientStorage":            true,
+	"QuotaExceeded":                  true,
+	"XMinioStorageFull":              true,
+	"XMinioAdminBucketQuotaExceeded": true,
+}
+
+var performing = regexp.MustCompile(`not authorized to perform: ([a-z0-9-]+:[A-Za-z]+)`)
+
+// denied is the action that is missing. S3 may name one that the act implies, such as
+// kms:GenerateDataKey.
+func denied(a act, message string) string {
+	if said := performing.FindStringSubmatch(message); said != nil {
+		return said[1]
+	}
+	return a.action
+}
+
+func (b *Bucket) detail(a act, code, message string) string {
+	said := strings.TrimSuffix(code+": "+message, ": ")
+	if a.action == reading.action {
+		said += " (S3 answers the same for an object that is not there, unless s3:ListBucket is permitted)"
+	}
+	return said
+}
+
+var expecting = regexp.MustCompile(`expecting '([a-z0-9-]+)'`)
+
+// elsewhere returns the region that the bucket is in according to a refusal, if that
+// is what it was refused for.
+func (b *Bucket) elsewhere(err error) string {
+	region := ""
+	var answer *smithyhttp.ResponseError
+	if !errors.As(err, &answer) || answer.Response == nil {
+		return ""
+	}
+	switch answer.HTTPStatusCode() {
+	case http.StatusMovedPermanently, http.StatusTemporaryRedirect, http.StatusBadRequest:
+		region = answer.Response.Header.Get("X-Amz-Bucket-Region")
+	}
+	if said := expecting.FindStringSubmatch(messageOf(err)); said != nil && codeOf(err) == "AuthorizationHeaderMalformed" {
+		region = said[1]
+	}
+	if region == b.Region() {
+		return ""
+	}
+	return region
+}
+
+func codeOf(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return api.ErrorCode()
+	}
+	return ""
+}
+
+func messageOf(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return api.ErrorMessage()
+	}
+	return ""
+}
+
+// statusOf is the HTTP status of a refusal; 0: there was no answer.
+func statusOf(err error) int {
+	var answer interface{ HTTPStatusCode() int }
+	if errors.As(err, &answer) {
+		return answer.HTTPStatusCode()
+	}
+	return 0
+}

@@ -1,0 +1,116 @@
+package s3
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// A sight is what is there in the place of an object that we want to store.
+type sight struct {
+	version mirror.Version // Absent: nothing
+	same    bool           // it has the very same content
+}
+
+// look compares what is there with what should be.
+func (b *Bucket) look(ctx context.Context, o *object) (sight, error) {
+	for try := 1; ; try++ {
+		s, err := b.lookOnce(ctx, o)
+		if !errors.Is(err, errReplaced) {
+			return s, err
+		}
+		if try == maxTries { // somebody keeps writing other content
+			return s, nil
+		}
+	}
+}
+
+// errReplaced is an object that was replaced while we were looking at it.
+var errReplaced = errors.New("replaced in the meantime")
+
+func (b *Bucket) lookOnce(ctx context.Context, o *object) (sight, error) {
+	out, err := b.head(ctx, o.key)
+	if statusOf(err) == http.StatusNotFound && codeOf(err) != "NoSuchBucket" {
+		return sight{}, nil
+	}
+	if err != nil {
+		return sight{}, err
+	}
+	s := sight{version: version(aws.ToString(out.ETag))}
+	if aws.ToInt64(out.ContentLength) == o.size {
+		s.same, err = b.same(ctx, o, out)
+	}
+	return s, err
+}
+
+// same compares content by the strongest checksum that S3 has of all of it. If it has
+// none, as for what other tools uploaded in parts, the object is read.
+func (b *Bucket) same(ctx context.Context, o *object, there *sdk.HeadObjectOutput) (bool, error) {
+	whole := there.ChecksumType != types.ChecksumTypeComposite
+	if sum := aws.ToString(there.ChecksumSHA256); sum != "" && whole && !strings.Contains(sum, "-") {
+		if err := b.know(ctx, o); err != nil {
+			return false, err
+		}
+		return sum == encodeDigest(o.digest), nil
+	}
+	if sum := aws.ToString(there.ChecksumCRC64NVME); sum != "" && whole {
+		if err := b.knowCRC(ctx, o); err != nil {
+			return false, err
+		}
+		return sum == encodeCRC(o.crc), nil
+	}
+	if err := b.know(ctx, o); err != nil {
+		return false, err
+	}
+	digest, err := b.readBack(ctx, o.key, aws.ToString(there.ETag))
+	return digest == o.digest, err
+}
+
+// know sees to it that the digest of the content is known and as promised.
+func (b *Bucket) know(ctx context.Context, o *object) error {
+	if o.digest.Known() {
+		return nil
+	}
+	return b.knowCRC(ctx, o)
+}
+
+func (b *Bucket) knowCRC(ctx context.Context, o *object) error {
+	if o.crcKnown {
+		return nil
+	}
+	found, err := b.hash(ctx, o.content, o.size, max(o.size, 1), func(part) {})
+	if err != nil {
+		return err
+	}
+	o.learn(found)
+	return o.verified()
+}
+
+func (o *object) learn(found sums) { o.digest, o.crc, o.crcKnown = found.digest, found.crc, true }
+
+// readBack hashes the version of an object that we have looked at.
+func (b *Bucket) readBack(ctx context.Context, key, etag string) (blob.Digest, error) {
+	out, err := call(ctx, b, b.client.GetObject, &sdk.GetObjectInput{Bucket: &b.opts.Bucket, Key: &key, IfMatch: &etag})
+	if status := statusOf(err); status == http.StatusPreconditionFailed || status == http.StatusNotFound {
+		return blob.Digest{}, errReplaced
+	}
+	if err != nil {
+		return blob.Digest{}, err
+	}
+	defer out.Body.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, out.Body); err != nil {
+		return blob.Digest{}, err
+	}
+	return blob.Digest(h.Sum(nil)), nil
+}

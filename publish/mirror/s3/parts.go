@@ -1,0 +1,220 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// An upload is a multipart upload of an object.
+type upload struct {
+	b *Bucket
+	o *object
+
+	id       string // empty until it was begun
+	partSize int64
+	have     map[int32]types.Part // what arrived before we came
+
+	// mu guards done, while parts are being sent.
+	mu   sync.Mutex
+	done []types.CompletedPart // by number, from 1
+}
+
+// storeParts sends an object in parts. They leave while the rest is still being hashed,
+// but they become an object only if all of it has the digest that was promised.
+//
+// Whatever interrupts it leaves an upload that can be resumed. Only an upload with content
+// that is known to be wrong is discarded.
+func (b *Bucket) storeParts(ctx context.Context, o *object, was mirror.Version) (mirror.Version, error) {
+	u := &upload{b: b, o: o, partSize: b.partSize(o.size)}
+	if !o.startOver {
+		if there, err := u.resume(ctx, was); err != nil || there != mirror.Absent {
+			return there, err
+		}
+	}
+	u.done = make([]types.CompletedPart, (o.size+u.partSize-1)/u.partSize)
+	if err := u.sendParts(ctx); err != nil {
+		if wrong(err) {
+			u.discard(ctx)
+		}
+		return "", err
+	}
+	return u.complete(ctx, was)
+}
+
+// wrong reports whether the content of an upload is not what it should be.
+func wrong(err error) bool {
+	var mismatch *blob.MismatchError
+	return errors.As(err, &mismatch) || errors.Is(err, blob.ErrChanged)
+}
+
+// partSize is the configured one, or as large as it takes to have at most maxParts.
+func (b *Bucket) partSize(size int64) int64 {
+	least := (size + maxParts - 1) / maxParts
+	least = (least + mib - 1) / mib * mib
+	return max(b.opts.PartSize, least)
+}
+
+// sendParts hashes the content and sends what of it is missing. Hashing never waits for
+// sending: what is known of a part is small, so all of them fit between the two.
+func (u *upload) sendParts(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	hashed := make(chan part, len(u.done))
+	g.Go(func() error {
+		defer close(hashed)
+		found, err := u.b.hash(ctx, u.o.content, u.o.size, u.partSize, func(p part) { hashed <- p })
+		if err != nil {
+			return err
+		}
+		u.o.learn(found)
+		return u.o.verified()
+	})
+	g.Go(func() error {
+		if u.id == "" {
+			if err := u.begin(ctx); err != nil {
+				return err
+			}
+		}
+		for p := range hashed {
+			if u.arrived(p) {
+				continue
+			}
+			s := slot{of: u.b.slots}
+			if err := s.take(ctx); err != nil {
+				return err
+			}
+			g.Go(func() error {
+				defer s.free()
+				return u.sendPart(ctx, p, &s)
+			})
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+func (u *upload) begin(ctx context.Context) error {
+	in := &sdk.CreateMultipartUploadInput{
+		Bucket: &u.b.opts.Bucket, Key: &u.o.key,
+		ChecksumAlgorithm:    types.ChecksumAlgorithmCrc64nvme,
+		ChecksumType:         types.ChecksumTypeFullObject,
+		ContentType:          optional(u.o.Type),
+		CacheControl:         optional(u.o.CacheControl),
+		StorageClass:         types.StorageClass(u.b.opts.StorageClass),
+		ServerSideEncryption: types.ServerSideEncryption(u.b.opts.SSE),
+		SSEKMSKeyId:          optional(u.b.opts.KMSKeyID),
+	}
+	out, err := call(ctx, u.b, u.b.client.CreateMultipartUpload, in)
+	if err != nil {
+		return err
+	}
+	u.id = aws.ToString(out.UploadId)
+	return nil
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// arrived reports whether a part is there already, byte for byte.
+func (u *upload) arrived(p part) bool {
+	there, ok := u.have[p.number]
+	if !ok || aws.ToInt64(there.Size) != p.size || aws.ToString(there.ChecksumCRC64NVME) != encodeCRC(p.crc) {
+		return false
+	}
+	u.finished(p, aws.ToString(there.ETag))
+	return true
+}
+
+func (u *upload) sendPart(ctx context.Context, p part, s *slot) error {
+	etag, err := u.b.send(ctx, put{
+		operation: "UploadPart",
+		key:       u.o.key,
+		query:     "partNumber=" + strconv.Itoa(int(p.number)) + "&uploadId=" + url.QueryEscape(u.id),
+		header:    http.Header{"X-Amz-Checksum-Crc64nvme": {encodeCRC(p.crc)}},
+		content:   u.o.content, off: p.off, size: p.size,
+		sent:       u.sent,
+		repeatable: true,
+	}, s)
+	if err != nil {
+		return changed(err)
+	}
+	u.finished(p, etag)
+	return nil
+}
+
+// sent passes on what parts say at the same time.
+func (u *upload) sent(n int64) {
+	if u.o.Sent == nil {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.o.Sent(n)
+}
+
+func (u *upload) finished(p part, etag string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.done[p.number-1] = types.CompletedPart{
+		PartNumber: &p.number, ETag: &etag, ChecksumCRC64NVME: aws.String(encodeCRC(p.crc)),
+	}
+}
+
+// complete makes an object of the parts, on the condition that the version was is there. S3
+// checks the size and the checksum of the whole.
+func (u *upload) complete(ctx context.Context, was mirror.Version) (mirror.Version, error) {
+	in := &sdk.CompleteMultipartUploadInput{
+		Bucket: &u.b.opts.Bucket, Key: &u.o.key, UploadId: &u.id,
+		MultipartUpload:   &types.CompletedMultipartUpload{Parts: u.done},
+		ChecksumType:      types.ChecksumTypeFullObject,
+		ChecksumCRC64NVME: aws.String(encodeCRC(u.o.crc)),
+		MpuObjectSize:     &u.o.size,
+	}
+	if was == mirror.Absent {
+		in.IfNoneMatch = aws.String("*")
+	} else {
+		in.IfMatch = aws.String(string(was))
+	}
+	out, err := call(ctx, u.b, u.b.client.CompleteMultipartUpload, in)
+	if err == nil {
+		return version(aws.ToString(out.ETag)), nil
+	}
+	// After a refusal the upload is still there, but it will never become the object:
+	// it is either not wanted, or S3 wants all parts again.
+	if reason(err) != other || wrongContent[codeOf(err)] {
+		u.discard(ctx)
+	}
+	return "", unsure(changed(err))
+}
+
+// discardTime is how long we try to clean up.
+const discardTime = 30 * time.Second
+
+// discard gives the upload up, unless we were told to stop. What cannot be discarded is
+// left to the bucket's lifecycle rule.
+func (u *upload) discard(ctx context.Context) {
+	if u.id == "" || ctx.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, discardTime)
+	defer cancel()
+	if err := u.b.abort(ctx, u.o.key, u.id); err != nil {
+		u.b.opts.Log.Warn("an unfinished upload is left behind", "object", u.o.key, "error", u.b.failed(discarding, u.o.key, err))
+	}
+}

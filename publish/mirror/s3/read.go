@@ -1,0 +1,131 @@
+package s3
+
+import (
+	"context"
+	"encoding/hex"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// Open reads an object.
+func (m *Mirror) Open(ctx context.Context, name string) (*mirror.Object, error) {
+	b, key := m.bucket, m.key(name)
+	out, err := call(ctx, b, b.client.GetObject, &sdk.GetObjectInput{Bucket: &b.opts.Bucket, Key: &key})
+	if err != nil {
+		return nil, b.failed(reading, key, err)
+	}
+	info := b.info(name, out.ContentLength, out.ETag, out.LastModified, out.ServerSideEncryption)
+	return &mirror.Object{Info: info, Body: out.Body}, nil
+}
+
+// Stat looks at an object.
+func (m *Mirror) Stat(ctx context.Context, name string) (mirror.Info, error) {
+	b, key := m.bucket, m.key(name)
+	out, err := b.head(ctx, key)
+	if err != nil {
+		return mirror.Info{}, b.failed(looking, key, err)
+	}
+	return b.info(name, out.ContentLength, out.ETag, out.LastModified, out.ServerSideEncryption), nil
+}
+
+// head asks for everything that S3 knows of an object.
+func (b *Bucket) head(ctx context.Context, key string) (*sdk.HeadObjectOutput, error) {
+	out, err := call(ctx, b, b.client.HeadObject, &sdk.HeadObjectInput{
+		Bucket: &b.opts.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled,
+	})
+	if err != nil && unexplained[statusOf(err)] {
+		err = b.explain(ctx, key, err)
+	}
+	return out, err
+}
+
+// unexplained are the refusals that can mean several things. The answer to a HEAD has
+// no body that says which.
+var unexplained = map[int]bool{301: true, 307: true, 400: true, 403: true}
+
+// explain asks again in a way that S3 answers in words. If there is nothing to
+// complain about now, the first answer stands.
+func (b *Bucket) explain(ctx context.Context, key string, refused error) error {
+	out, err := call(ctx, b, b.client.GetObject, &sdk.GetObjectInput{
+		Bucket: &b.opts.Bucket, Key: &key, Range: aws.String("bytes=0-0"),
+	})
+	if err != nil {
+		return err
+	}
+	out.Body.Close()
+	return refused
+}
+
+func (b *Bucket) info(name string, size *int64, etag *string, modified *time.Time, sse types.ServerSideEncryption) mirror.Info {
+	i := mirror.Info{
+		Name:     name,
+		Size:     aws.ToInt64(size),
+		Version:  version(aws.ToString(etag)),
+		Modified: aws.ToTime(modified),
+	}
+	if !encrypted(string(sse)) && !encrypted(b.opts.SSE) {
+		i.MD5 = md5Of(i.Version)
+	}
+	return i
+}
+
+// encrypted reports whether ETags are not the MD5 of the content, although they look it.
+func encrypted(sse string) bool { return strings.HasPrefix(sse, "aws:kms") }
+
+// version is an ETag as conditions need it. Some lists leave the quotes out.
+func version(etag string) mirror.Version {
+	if etag == "" || strings.HasPrefix(etag, `"`) || strings.HasPrefix(etag, "W/") {
+		return mirror.Version(etag)
+	}
+	return mirror.Version(`"` + etag + `"`)
+}
+
+// md5Of is the MD5 that an ETag is, unless the object was uploaded in parts.
+func md5Of(v mirror.Version) string {
+	s := strings.Trim(string(v), `"`)
+	if _, err := hex.DecodeString(s); err != nil || len(s) != 32 {
+		return ""
+	}
+	return strings.ToLower(s)
+}
+
+// List lists a range, a thousand objects with each request.
+func (m *Mirror) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Info, error] {
+	return func(yield func(mirror.Info, error) bool) {
+		b, prefix := m.bucket, m.key(r.Prefix)
+		in := &sdk.ListObjectsV2Input{Bucket: &b.opts.Bucket, Prefix: &prefix}
+		if r.After != "" {
+			in.StartAfter = aws.String(m.key(r.After))
+		}
+		for {
+			page, err := call(ctx, b, b.client.ListObjectsV2, in)
+			if err != nil {
+				yield(mirror.Info{}, b.failed(listing, prefix, err))
+				return
+			}
+			for _, o := range page.Contents {
+				name := strings.TrimPrefix(aws.ToString(o.Key), m.prefix)
+				if r.Until != "" && name >= r.Until {
+					return
+				}
+				if name == "" { // the "directory" that some tools make of the prefix
+					continue
+				}
+				if !yield(b.info(name, o.Size, o.ETag, o.LastModified, ""), nil) {
+					return
+				}
+			}
+			if !aws.ToBool(page.IsTruncated) || aws.ToString(page.NextContinuationToken) == "" {
+				return
+			}
+			in.ContinuationToken = page.NextContinuationToken
+		}
+	}
+}

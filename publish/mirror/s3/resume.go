@@ -1,0 +1,145 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// resume finds what others, or we ourselves, have done of an upload: the object may be there
+// already (its version is returned), or some of its parts may be.
+//
+// It asks for each key and not once for the whole mirror. So it is right in a process that
+// lives for months, works where only whole keys can be listed (MinIO), and costs nothing that
+// shows: both questions are asked at once, by objects that take much longer to be sent.
+func (u *upload) resume(ctx context.Context, was mirror.Version) (mirror.Version, error) {
+	var now sight
+	g, both := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		now, err = u.b.look(both, u.o)
+		if err != nil && !wrong(err) && ctx.Err() == nil {
+			// Who may not look will be told by S3 when the object is complete.
+			now, err = sight{version: was}, nil
+		}
+		return err
+	})
+	g.Go(func() error { return u.find(both) })
+	err := g.Wait()
+	switch {
+	case err != nil:
+		return "", err
+	case now.same:
+		return now.version, nil
+	case now.version != was:
+		return "", errTaken
+	}
+	return mirror.Absent, nil
+}
+
+// candidates is how many unfinished uploads of one key are looked into.
+const candidates = 4
+
+// find looks for an unfinished upload of the object that can be gone on with, and takes
+// the one of which most is there. Resuming is never necessary: without the permission for
+// it everything is sent.
+func (u *upload) find(ctx context.Context) error {
+	var found []types.MultipartUpload
+	for c, err := range u.b.uploads(ctx, u.o.key) {
+		if err != nil {
+			return u.cannotResume(ctx, listingUploads, err)
+		}
+		if aws.ToString(c.Key) != u.o.key {
+			break // keys are listed in order, and this is the first
+		}
+		if checksummed(c) {
+			found = append(found, c)
+		}
+	}
+	slices.SortFunc(found, func(a, b types.MultipartUpload) int { return aws.ToTime(b.Initiated).Compare(aws.ToTime(a.Initiated)) })
+	for _, c := range found[:min(len(found), candidates)] {
+		parts, err := u.b.parts(ctx, u.o.key, aws.ToString(c.UploadId))
+		if codeOf(err) == "NoSuchUpload" || err == errNotOurs {
+			continue
+		}
+		if err != nil {
+			return u.cannotResume(ctx, listingParts, err)
+		}
+		u.consider(aws.ToString(c.UploadId), parts)
+	}
+	return nil
+}
+
+// checksummed reports whether an upload may be one of ours. Who does not say how it is
+// checked may be: its parts then have no checksums, or have them.
+func checksummed(c types.MultipartUpload) bool {
+	return (c.ChecksumAlgorithm == "" || c.ChecksumAlgorithm == types.ChecksumAlgorithmCrc64nvme) &&
+		c.ChecksumType != types.ChecksumTypeComposite
+}
+
+func (u *upload) cannotResume(ctx context.Context, a act, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	u.b.warnNoResume.Do(func() {
+		u.b.opts.Log.Warn("interrupted uploads cannot be resumed", "error", u.b.failed(a, u.o.key, err))
+	})
+	return nil
+}
+
+// consider takes an unfinished upload if more of it is there than of the one that we have.
+func (u *upload) consider(id string, parts []types.Part) {
+	size := u.partSize
+	if len(parts) > 0 {
+		size = impliedSize(parts)
+	}
+	if !u.fits(size) || u.id != "" && len(parts) <= len(u.have) {
+		return
+	}
+	u.id, u.partSize, u.have = id, size, make(map[int32]types.Part, len(parts))
+	for _, p := range parts {
+		u.have[aws.ToInt32(p.PartNumber)] = p
+	}
+}
+
+// impliedSize is the part size of an upload: that of its largest part, unless the only one
+// that is there is the last. Then every part is sent again, because none has its checksum.
+func impliedSize(parts []types.Part) int64 {
+	largest := int64(0)
+	for _, p := range parts {
+		largest = max(largest, aws.ToInt64(p.Size))
+	}
+	return largest
+}
+
+// fits reports whether the object can be sent in parts of a size.
+func (u *upload) fits(size int64) bool {
+	return size >= minPart && size <= maxPart && (u.o.size+size-1)/size <= maxParts
+}
+
+func (b *Bucket) parts(ctx context.Context, key, id string) ([]types.Part, error) {
+	var all []types.Part
+	in := &sdk.ListPartsInput{Bucket: &b.opts.Bucket, Key: &key, UploadId: &id}
+	for {
+		page, err := call(ctx, b, b.client.ListParts, in)
+		if err != nil {
+			return nil, err
+		}
+		if page.ChecksumType == types.ChecksumTypeComposite {
+			return nil, errNotOurs
+		}
+		all = append(all, page.Parts...)
+		if !aws.ToBool(page.IsTruncated) || aws.ToString(page.NextPartNumberMarker) == "" {
+			return all, nil
+		}
+		in.PartNumberMarker = page.NextPartNumberMarker
+	}
+}
+
+var errNotOurs = errors.New("an upload with other checksums")

@@ -1,0 +1,575 @@
+// Package s3test is a small S3 for tests: strict, in memory, and unreliable on demand.
+//
+// It answers the requests that we make as AWS answers them: conditions, checksums and their
+// types, the states of a multipart upload. It refuses what we should never send, and a hook
+// makes any request fail in any way. It uses nothing of ours and nothing of the SDK, so
+// that it cannot share a mistake with what it tests.
+package s3test
+
+import (
+	"context"
+	"crypto/md5"
+	"encoding/xml"
+	"fmt"
+	"hash"
+	"hash/crc64"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Options of a server. The zero value is as strict as AWS.
+type Options struct {
+	Bucket string // that exists; "" : "bucket"
+	Region string // that requests must be signed for; "": us-east-1
+
+	// AccessKey and SecretKey that requests must be signed with. Empty: signatures are
+	// not looked at.
+	AccessKey, SecretKey string
+
+	PageSize      int   // entries in one page of any list; 0: 1000
+	SmallestPart  int64 // of all but the last part; 0: 5 MiB
+	Forgetful     bool  // completing an upload twice is an error, as in MinIO
+	NoChecksums   bool  // none is kept or told, as in older implementations
+	Unconditional bool  // writes need no condition; otherwise they are refused and kept in Violations
+
+	// Store keeps the bodies. Nil: memory.
+	Store Store
+	// MD5 and CRC64NVME make the hashes, for whoever has faster ones. Nil: those of the
+	// standard library. An MD5 that is none makes ETags that are none.
+	MD5       func() hash.Hash
+	CRC64NVME func() hash.Hash64
+}
+
+// A Store makes the places that bodies are kept in.
+type Store interface {
+	// New is called before a body of a known size is received.
+	New(key string, size int64) Body
+}
+
+// A Body is written once, from start to end, and then read.
+type Body interface {
+	io.Writer
+	io.ReaderAt
+}
+
+var nvme = crc64.MakeTable(nvmePolynomial)
+
+// A Server is a running S3. Its methods are safe for concurrent use.
+type Server struct {
+	URL string
+
+	opts   Options
+	http   *httptest.Server
+	closed chan struct{}
+
+	// mu guards everything below. It is not held while a body is received or sent.
+	mu         sync.Mutex
+	hook       func(*http.Request) Fault
+	log        []Entry
+	objects    map[string]*object
+	uploads    map[string]*upload
+	completed  map[string]string // upload ID -> ETag of what became of it
+	writes     map[string]int
+	violations []string
+	flying     int
+	mostFlying int
+	ids        int
+}
+
+// New starts a server on loopback, over plain HTTP. Close ends it.
+func New(o Options) *Server { return start(o, (*httptest.Server).Start) }
+
+// NewTLS starts a server that speaks HTTPS. Client trusts it.
+func NewTLS(o Options) *Server { return start(o, (*httptest.Server).StartTLS) }
+
+func start(o Options, start func(*httptest.Server)) *Server {
+	s := Handler(o)
+	s.http = httptest.NewUnstartedServer(s)
+	s.http.Config.ErrorLog = nil
+	start(s.http)
+	s.URL = s.http.URL
+	return s
+}
+
+// Handler returns a server that listens nowhere: an http.Handler.
+func Handler(o Options) *Server {
+	if o.Bucket == "" {
+		o.Bucket = "bucket"
+	}
+	if o.Region == "" {
+		o.Region = "us-east-1"
+	}
+	if o.PageSize == 0 {
+		o.PageSize = 1000
+	}
+	if o.SmallestPart == 0 {
+		o.SmallestPart = 5 << 20
+	}
+	if o.Store == nil {
+		o.Store = memory{}
+	}
+	if o.MD5 == nil {
+		o.MD5 = md5.New
+	}
+	if o.CRC64NVME == nil {
+		o.CRC64NVME = func() hash.Hash64 { return crc64.New(nvme) }
+	}
+	return &Server{
+		opts:      o,
+		closed:    make(chan struct{}),
+		objects:   map[string]*object{},
+		uploads:   map[string]*upload{},
+		completed: map[string]string{},
+		writes:    map[string]int{},
+	}
+}
+
+// Close ends the server and all requests that hang.
+func (s *Server) Close() {
+	close(s.closed)
+	if s.http != nil {
+		s.http.CloseClientConnections()
+		s.http.Close()
+	}
+}
+
+// Client trusts the certificate of a server from NewTLS.
+func (s *Server) Client() *http.Client { return s.http.Client() }
+
+// An Entry is a request as it is remembered.
+type Entry struct {
+	Operation string // in S3's words: PutObject
+	Key       string
+	Part      int // of an UploadPart
+	Status    int // of the answer; 0: there was none
+	Header    http.Header
+}
+
+// Mutates reports whether a request can change anything.
+func (e Entry) Mutates() bool {
+	return !strings.HasPrefix(e.Operation, "Get") && !strings.HasPrefix(e.Operation, "Head") && !strings.HasPrefix(e.Operation, "List")
+}
+
+// Log returns all requests since the last ForgetLog, in the order in which they were answered.
+func (s *Server) Log() []Entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.log)
+}
+
+// ForgetLog empties the log.
+func (s *Server) ForgetLog() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.log = nil
+}
+
+// Count is how many requests of an operation are in the log.
+func (s *Server) Count(operation string) int {
+	n := 0
+	for _, e := range s.Log() {
+		if e.Operation == operation {
+			n++
+		}
+	}
+	return n
+}
+
+// Writes is how often an object was stored under a key.
+func (s *Server) Writes(key string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.writes[key]
+}
+
+// Violations are the requests that should never have been sent.
+func (s *Server) Violations() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.violations)
+}
+
+// MostInFlight is the largest number of requests at the same time so far.
+func (s *Server) MostInFlight() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mostFlying
+}
+
+// OpenUploads is the number of multipart uploads neither completed nor aborted.
+func (s *Server) OpenUploads() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.uploads)
+}
+
+// Object returns the content of an object and whether there is one.
+func (s *Server) Object(key string) ([]byte, bool) {
+	s.mu.Lock()
+	o := s.objects[key]
+	s.mu.Unlock()
+	if o == nil {
+		return nil, false
+	}
+	content := make([]byte, o.size)
+	if _, err := o.body.ReadAt(content, 0); err != nil && err != io.EOF {
+		panic(err)
+	}
+	return content, true
+}
+
+// Labels are the Content-Type, Cache-Control and the like of an object.
+func (s *Server) Labels(key string) http.Header {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o := s.objects[key]; o != nil {
+		return o.labels.Clone()
+	}
+	return nil
+}
+
+// Put stores an object as another tool would have: without asking, and without a checksum
+// of the whole if it is composite.
+func (s *Server) Put(key string, content []byte, composite bool) {
+	body := s.opts.Store.New(key, int64(len(content)))
+	in := s.receive(strings.NewReader(string(content)), int64(len(content)), body)
+	if composite {
+		in.crc, in.hasCRC = 0, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.store(key, &object{body: body, size: in.size, etag: in.etag(), crc: in.crc, hasCRC: in.hasCRC, composite: composite, modified: time.Now()})
+}
+
+// Remove deletes an object behind everybody's back.
+func (s *Server) Remove(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.objects, key)
+}
+
+// A Fault is what goes wrong with a request.
+type Fault struct {
+	kind   kind
+	status int
+	code   string
+	header http.Header
+}
+
+type kind int
+
+const (
+	none kind = iota
+	drop
+	lie
+	reset
+	stall
+	hang
+	truncate
+	refuse
+	late
+)
+
+// None is no fault.
+var None = Fault{}
+
+// Faults that break the connection.
+var (
+	Drop     = Fault{kind: drop}     // nothing is done, and there is no answer
+	Lie      = Fault{kind: lie}      // everything is done, and there is no answer
+	Reset    = Fault{kind: reset}    // the connection is reset in the middle of the request
+	Stall    = Fault{kind: stall}    // the request is not read to its end, nor answered
+	Hang     = Fault{kind: hang}     // everything is done, and the answer never comes
+	Truncate = Fault{kind: truncate} // everything is done, and half of the answer arrives
+)
+
+// Refuse answers with an error and does nothing.
+func Refuse(status int, code string) Fault { return Fault{kind: refuse, status: status, code: code} }
+
+// Late does everything and then answers with an error.
+func Late(status int, code string) Fault { return Fault{kind: late, status: status, code: code} }
+
+// With adds a header to the answer.
+func (f Fault) With(name, value string) Fault {
+	f.header = f.header.Clone()
+	if f.header == nil {
+		f.header = http.Header{}
+	}
+	f.header.Set(name, value)
+	return f
+}
+
+// Hook is asked before each request what goes wrong with it. Nil: nothing. It is called
+// for one request at a time.
+func (s *Server) Hook(f func(*http.Request) Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hook = f
+}
+
+// Once makes the n-th request (from 1) of an operation fail, and no other.
+func Once(operation string, n int, f Fault) func(*http.Request) Fault {
+	seen := 0
+	return func(r *http.Request) Fault {
+		if Operation(r) != operation {
+			return None
+		}
+		if seen++; seen == n {
+			return f
+		}
+		return None
+	}
+}
+
+// Always makes all requests of an operation fail.
+func Always(operation string, f Fault) func(*http.Request) Fault {
+	return func(r *http.Request) Fault {
+		if Operation(r) == operation {
+			return f
+		}
+		return None
+	}
+}
+
+// ServeHTTP handles one request, or fails to.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	fault, done := s.arrive(r)
+	answer := &answer{ResponseWriter: w, header: fault.header}
+	defer func() { done(answer.status) }()
+	switch fault.kind {
+	case none:
+		s.act(answer, r)
+	case drop:
+		panic(http.ErrAbortHandler)
+	case lie:
+		s.act(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler)
+	case reset:
+		io.CopyN(io.Discard, r.Body, r.ContentLength/2)
+		breakOff(w)
+	case stall:
+		io.CopyN(io.Discard, r.Body, min(r.ContentLength/2, 1<<20))
+		s.wait(r.Context())
+	case hang:
+		s.act(httptest.NewRecorder(), r)
+		s.wait(r.Context())
+	case truncate:
+		s.actHalf(answer, r)
+	case refuse:
+		io.Copy(io.Discard, r.Body)
+		fail(answer, r, fault.status, fault.code)
+	case late:
+		s.act(httptest.NewRecorder(), r)
+		fail(answer, r, fault.status, fault.code)
+	}
+}
+
+// arrive counts a request and asks what goes wrong with it. done is called with the status
+// of the answer.
+func (s *Server) arrive(r *http.Request) (_ Fault, done func(status int)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flying++
+	s.mostFlying = max(s.mostFlying, s.flying)
+	fault := None
+	if s.hook != nil {
+		fault = s.hook(r)
+	}
+	e := Entry{Operation: Operation(r), Header: r.Header.Clone()}
+	_, e.Key, _ = split(r)
+	fmt.Sscan(r.URL.Query().Get("partNumber"), &e.Part)
+	return fault, func(status int) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.flying--
+		e.Status = status
+		s.log = append(s.log, e)
+	}
+}
+
+// An answer remembers its status.
+type answer struct {
+	http.ResponseWriter
+	header http.Header
+	status int
+}
+
+func (a *answer) WriteHeader(status int) {
+	for k, v := range a.header {
+		a.Header()[k] = v
+	}
+	a.status = status
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *answer) Write(p []byte) (int, error) {
+	if a.status == 0 {
+		a.WriteHeader(http.StatusOK)
+	}
+	return a.ResponseWriter.Write(p)
+}
+
+// wait holds a request back until nobody waits for it any more.
+func (s *Server) wait(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-s.closed:
+	}
+	panic(http.ErrAbortHandler)
+}
+
+func breakOff(w http.ResponseWriter) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		tcp.SetLinger(0)
+	}
+	conn.Close()
+}
+
+func (s *Server) actHalf(w http.ResponseWriter, r *http.Request) {
+	whole := httptest.NewRecorder()
+	s.act(whole, r)
+	for k, v := range whole.Header() {
+		w.Header()[k] = v
+	}
+	w.Header().Set("Content-Length", fmt.Sprint(max(whole.Body.Len(), 2)))
+	w.WriteHeader(whole.Code)
+	w.Write(whole.Body.Bytes()[:whole.Body.Len()/2])
+	http.NewResponseController(w).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+// Operation is what a request is called in S3.
+func Operation(r *http.Request) string {
+	_, key, err := split(r)
+	if err != nil {
+		return "Invalid"
+	}
+	q := r.URL.Query()
+	where := "Object"
+	if key == "" {
+		where = "Bucket"
+	}
+	for _, o := range []struct{ method, where, query, name string }{
+		{"PUT", "Object", "uploadId", "UploadPart"},
+		{"PUT", "Object", "", "PutObject"},
+		{"GET", "Object", "uploadId", "ListParts"},
+		{"GET", "Object", "", "GetObject"},
+		{"HEAD", "Object", "", "HeadObject"},
+		{"DELETE", "Object", "uploadId", "AbortMultipartUpload"},
+		{"DELETE", "Object", "", "DeleteObject"},
+		{"POST", "Object", "uploads", "CreateMultipartUpload"},
+		{"POST", "Object", "uploadId", "CompleteMultipartUpload"},
+		{"GET", "Bucket", "uploads", "ListMultipartUploads"},
+		{"GET", "Bucket", "list-type", "ListObjectsV2"},
+		{"HEAD", "Bucket", "", "HeadBucket"},
+	} {
+		if r.Method == o.method && where == o.where && (o.query == "" || q.Has(o.query)) {
+			return o.name
+		}
+	}
+	return "Unknown"
+}
+
+// split takes bucket and key from the path exactly as it was sent.
+func split(r *http.Request) (bucket, key string, err error) {
+	path, _, _ := strings.Cut(r.RequestURI, "?")
+	bucket, key, _ = strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	if key, err = url.PathUnescape(key); err != nil {
+		return "", "", err
+	}
+	bucket, err = url.PathUnescape(bucket)
+	return bucket, key, err
+}
+
+func (s *Server) act(w http.ResponseWriter, r *http.Request) {
+	bucket, key, err := split(r)
+	switch {
+	case err != nil:
+		fail(w, r, 400, "InvalidURI")
+		return
+	case s.opts.AccessKey != "":
+		if code := s.checkSignature(r); code != "" {
+			status := 403
+			if code == "AuthorizationHeaderMalformed" {
+				status = 400
+			}
+			fail(w, r, status, code)
+			return
+		}
+	}
+	if bucket != s.opts.Bucket {
+		fail(w, r, 404, "NoSuchBucket")
+		return
+	}
+	switch Operation(r) {
+	case "PutObject":
+		s.putObject(w, r, key)
+	case "GetObject", "HeadObject":
+		s.getObject(w, r, key)
+	case "DeleteObject":
+		s.deleteObject(w, r, key)
+	case "ListObjectsV2":
+		s.listObjects(w, r)
+	case "HeadBucket":
+		w.Header().Set("X-Amz-Bucket-Region", s.opts.Region)
+		w.WriteHeader(200)
+	case "CreateMultipartUpload":
+		s.createUpload(w, r, key)
+	case "UploadPart":
+		s.uploadPart(w, r, key)
+	case "CompleteMultipartUpload":
+		s.completeUpload(w, r, key)
+	case "AbortMultipartUpload":
+		s.abortUpload(w, r, key)
+	case "ListMultipartUploads":
+		s.listUploads(w, r)
+	case "ListParts":
+		s.listParts(w, r, key)
+	default:
+		s.violate(r, "no such operation")
+		fail(w, r, 501, "NotImplemented")
+	}
+}
+
+func (s *Server) violate(r *http.Request, what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.violations = append(s.violations, fmt.Sprintf("%s %s: %s", r.Method, r.RequestURI, what))
+}
+
+// fail answers with an error as S3 words it.
+func fail(w http.ResponseWriter, r *http.Request, status int, code string) {
+	w.Header().Set("X-Amz-Request-Id", "REQUEST")
+	if r.Method == http.MethodHead || status == http.StatusNotModified {
+		w.WriteHeader(status)
+		return
+	}
+	writeXML(w, status, struct {
+		XMLName       xml.Name `xml:"Error"`
+		Code, Message string
+		RequestID     string `xml:"RequestId"`
+	}{Code: code, Message: "said by a test: " + code, RequestID: "REQUEST"})
+}
+
+func writeXML(w http.ResponseWriter, status int, doc any) {
+	text, err := xml.Marshal(doc)
+	if err != nil {
+		panic(err)
+	}
+	w.Header().Set("Content-Type", "application/xml")
+	w.Header().Set("Content-Length", fmt.Sprint(len(xml.Header)+len(text)))
+	w.WriteHeader(status)
+	io.WriteString(w, xml.Header)
+	w.Write(text)
+}

@@ -1,0 +1,5 @@
+package s3
+
+import "net/http"
+
+type transport = http.Transport

@@ -1,0 +1,5 @@
+//go:build unchecked
+
+package s3
+
+const checked = false

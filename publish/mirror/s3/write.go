@@ -1,0 +1,265 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// errTaken is a write that was not made because other content is there.
+var errTaken = errors.New("other content is there")
+
+// Create stores an object that is not there yet.
+func (m *Mirror) Create(ctx context.Context, u mirror.Upload) error {
+	_, err := m.write(ctx, u, mirror.Absent, mirror.ErrExist)
+	return err
+}
+
+// Swap stores an object in place of the version was.
+func (m *Mirror) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (mirror.Version, error) {
+	return m.write(ctx, u, was, mirror.ErrConflict)
+}
+
+// write stores u in place of the version was. The error is taken if that is no longer
+// what is there, and u is not there either.
+func (m *Mirror) write(ctx context.Context, u mirror.Upload, was mirror.Version, taken error) (mirror.Version, error) {
+	b, o := m.bucket, &object{Upload: u, key: m.key(u.Name), size: u.Content.Size()}
+	if err := ctx.Err(); err != nil {
+		return "", b.failed(writing, o.key, err)
+	}
+	var err error
+	if o.content, err = u.Content.Open(); err != nil {
+		return "", b.failed(writing, o.key, err)
+	}
+	defer o.content.Close()
+	is, err := b.store(ctx, o, was)
+	if errors.Is(err, errTaken) {
+		err = taken
+	}
+	if err != nil {
+		return "", b.failed(writing, o.key, err)
+	}
+	return is, nil
+}
+
+// An object is what is to be stored, and what was found out about it.
+type object struct {
+	mirror.Upload
+	key     string
+	size    int64
+	content blob.Reader
+
+	digest    blob.Digest // zero until the content was hashed
+	crc       uint64
+	crcKnown  bool
+	startOver bool // what was sent so far is of no use: begin a new upload
+}
+
+// maxTries is how often a write is begun anew because what it built on has gone: another
+// writer in its way, an upload that somebody discarded. Each needs another one's doing.
+const maxTries = 5
+
+// store writes an object and returns its version, whoever wrote it in the end.
+func (b *Bucket) store(ctx context.Context, o *object, was mirror.Version) (mirror.Version, error) {
+	for try := 1; ; try++ {
+		is, err := b.storeOnce(ctx, o, was)
+		if err == nil {
+			return is, nil
+		}
+		is, err = b.reconcile(ctx, o, was, err)
+		if !errors.Is(err, errAgain) {
+			return is, err
+		}
+		if try == maxTries {
+			return "", fmt.Errorf("begun %d times: %w", try, err)
+		}
+	}
+}
+
+func (b *Bucket) storeOnce(ctx context.Context, o *object, was mirror.Version) (mirror.Version, error) {
+	if o.size > b.opts.Threshold {
+		return b.storeParts(ctx, o, was)
+	}
+	return b.storeWhole(ctx, o, was)
+}
+
+// errAgain is a write that can be begun anew: what it was to replace is as it was.
+var errAgain = errors.New("another request was in the way")
+
+// An unsureError is a failure after which the object may be there all the same.
+type unsureError struct{ error }
+
+func (e *unsureError) Unwrap() error { return e.error }
+
+// unsure marks the failure of a request that would have made the object visible.
+func unsure(err error) error {
+	if status := statusOf(err); err == nil || status != 0 && status < 500 && status != http.StatusOK {
+		return err
+	}
+	return &unsureError{err}
+}
+
+// lastLook is how long we try to find out what has become of a write after all attempts
+// at it have failed.
+const lastLook = 20 * time.Second
+
+// reconcile finds out what a write that failed has come to, by looking at what is there.
+// It returns the version if it is the content that was to be there.
+func (b *Bucket) reconcile(ctx context.Context, o *object, was mirror.Version, failure error) (mirror.Version, error) {
+	var lost *unsureError
+	why := reason(failure)
+	if ctx.Err() != nil || why == other && !errors.As(failure, &lost) {
+		return "", failure
+	}
+	if why == other {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, lastLook)
+		defer cancel()
+	}
+	now, err := b.look(ctx, o)
+	switch {
+	case err != nil && why == other:
+		return "", failure
+	case err != nil:
+		return "", fmt.Errorf("see what is there: %w", b.translate(looking, o.key, err))
+	case now.same:
+		return now.version, nil
+	case why == other:
+		return "", failure
+	case now.version == was && (was == mirror.Absent || why == gone):
+		o.startOver = true
+		return "", fmt.Errorf("%w: %w", errAgain, failure)
+	}
+	return "", errTaken
+}
+
+// A cause is why a write failed, as far as it says what to do next.
+type cause int
+
+const (
+	other    cause = iota
+	refused        // the condition does not hold
+	inTheWay       // another request at the same time
+	gone           // what was uploaded of it is no longer there, or no longer what it was
+)
+
+func reason(err error) cause {
+	switch codeOf(err) {
+	case "NoSuchUpload", "InvalidPart", "InvalidPartOrder":
+		return gone
+	case "NoSuchKey":
+		return refused // there is nothing that could match
+	}
+	switch statusOf(err) {
+	case http.StatusPreconditionFailed:
+		return refused
+	case http.StatusConflict:
+		return inTheWay
+	}
+	return other
+}
+
+// storeWhole sends an object in one request. Not a byte is sent before its digest is known
+// to be right, and S3 refuses everything that does not have it.
+func (b *Bucket) storeWhole(ctx context.Context, o *object, was mirror.Version) (mirror.Version, error) {
+	p := put{
+		operation: "PutObject", key: o.key, header: b.labels(o, was),
+		content: o.content, size: o.size, sent: o.Sent,
+		repeatable: was == mirror.Absent,
+	}
+	if o.size <= readSize {
+		buf := readBuffers.Get().(*[readSize]byte)
+		defer readBuffers.Put(buf)
+		if err := readFull(o.content, buf[:o.size], 0); err != nil {
+			return "", err
+		}
+		p.content = inMemory(buf[:o.size])
+	}
+	if err := b.verify(ctx, o, p.content); err != nil {
+		return "", err
+	}
+	if checked {
+		p.header["X-Amz-Checksum-Sha256"] = []string{encodeDigest(o.digest)}
+	}
+	s := slot{of: b.slots}
+	if err := s.take(ctx); err != nil {
+		return "", err
+	}
+	defer s.free()
+	etag, err := b.send(ctx, p, &s)
+	if err != nil {
+		return "", unsure(changed(err))
+	}
+	return version(etag), nil
+}
+
+// inMemory is what is sent of an object that was read whole.
+type inMemory []byte
+
+func (m inMemory) ReadAt(p []byte, off int64) (int, error) {
+	n := copy(p, m[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// verify hashes content that is to be sent in one request.
+func (b *Bucket) verify(ctx context.Context, o *object, content io.ReaderAt) error {
+	digest, err := b.digest(ctx, content, o.size)
+	if err != nil {
+		return err
+	}
+	o.digest = digest
+	return o.verified()
+}
+
+// verified compares what was hashed with what was promised. Without a promise the file must
+// at least be the one that it was before: it may have been rewritten while it was read.
+func (o *object) verified() error {
+	if o.Digest.Known() {
+		return promised(o.Upload, o.digest)
+	}
+	r, err := o.Content.Open()
+	if err != nil {
+		return err
+	}
+	return r.Close()
+}
+
+// changed says what it means when S3 keeps getting other content than was hashed.
+func changed(err error) error {
+	if wrongContent[codeOf(err)] {
+		return fmt.Errorf("%w: %w", blob.ErrChanged, err)
+	}
+	return err
+}
+
+var wrongContent = map[string]bool{"BadDigest": true, "XAmzContentChecksumMismatch": true, "InvalidDigest": true}
+
+// labels are the headers of a new object, and the condition on which it is stored.
+func (b *Bucket) labels(o *object, was mirror.Version) http.Header {
+	h := make(http.Header, 12) // with room for what signing adds
+	set := func(name, value string) {
+		if value != "" {
+			h[name] = []string{value}
+		}
+	}
+	set("Content-Type", o.Type)
+	set("Cache-Control", o.CacheControl)
+	set("X-Amz-Storage-Class", b.opts.StorageClass)
+	set("X-Amz-Server-Side-Encryption", b.opts.SSE)
+	set("X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id", b.opts.KMSKeyID)
+	if was == mirror.Absent {
+		set("If-None-Match", "*")
+	} else {
+		set("If-Match", string(was))
+	}
+	return h
+}
