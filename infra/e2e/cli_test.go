@@ -1,0 +1,405 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/route53"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/vantagecompute/slurm-factory-publish/infra/template"
+)
+
+const bucketName = "slurm-factory-spack-buildcache-34179" // follows from moto's account
+
+// needCDK installs the pinned CDK command line tool as the documentation says.
+func needCDK(t *testing.T) string {
+	t.Helper()
+	needMachine(t)
+	path, err := filepath.Abs("../node_modules/.bin/cdk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		if r := run(t, "..", os.Environ(), "npm", "ci", "--no-audit", "--no-fund"); r.code != 0 {
+			t.Fatal(r)
+		}
+	}
+	return path
+}
+
+// A narrowed account is moto behind a proxy that takes out of each uploaded template
+// what moto's CloudFormation cannot make, and plays the import of existing buckets.
+type narrowed struct {
+	*recorder
+	t        *testing.T
+	uploaded []template.Template // as cdk sent them
+}
+
+// motoCloudFormationMakes are the types of ours that moto's CloudFormation knows.
+var motoCloudFormationMakes = []string{"AWS::S3::Bucket", "AWS::IAM::Role", "AWS::IAM::User", "AWS::IAM::Policy"}
+
+func narrow(t *testing.T) *narrowed {
+	n := &narrowed{recorder: record(t), t: t}
+	n.Rewrite = n.rewrite
+	return n
+}
+
+func (n *narrowed) rewrite(r *http.Request, body []byte) []byte {
+	if r.Method != http.MethodPut || !strings.HasPrefix(r.URL.Path, "/cdk-") || !strings.HasSuffix(r.URL.Path, ".json") {
+		return body
+	}
+	for h := range r.Header {
+		if strings.HasPrefix(strings.ToLower(h), "x-amz-checksum") || h == "Content-Md5" {
+			r.Header.Del(h)
+		}
+	}
+	tpl, err := template.Parse(body)
+	if err != nil {
+		n.t.Errorf("uploaded template: %v", err)
+		return body
+	}
+	n.uploaded = append(n.uploaded, tpl)
+	return n.reduce(body, tpl)
+}
+
+// reduce drops resources and lets what is left refer to their names as text.
+func (n *narrowed) reduce(body []byte, tpl template.Template) []byte {
+	var t map[string]any
+	if err := json.Unmarshal(body, &t); err != nil {
+		n.t.Fatal(err)
+	}
+	resources := t["Resources"].(map[string]any)
+	w := map[string]string{}
+	for id, r := range tpl.Resources {
+		if slices.Contains(motoCloudFormationMakes, r.Type) && !n.imported(r) {
+			continue
+		}
+		delete(resources, id)
+		w[id] = "dropped-" + id
+		if name, ok := r.Properties["BucketName"].(string); ok {
+			w[id] = name
+		}
+	}
+	for _, r := range resources {
+		delete(r.(map[string]any), "DependsOn")
+	}
+	delete(t, "Outputs")
+	out, err := json.Marshal(literal(t, w))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return out
+}
+
+// imported plays ImportExistingResources: a bucket that is there is taken over, so
+// CloudFormation does not make it.
+func (n *narrowed) imported(r template.Resource) bool {
+	name, ok := r.Properties["BucketName"].(string)
+	return ok && exists(n.t, name)
+}
+
+func exists(t *testing.T, bucket string) bool {
+	c := s3.NewFromConfig(config(t, machine.moto), func(o *s3.Options) { o.UsePathStyle = true })
+	_, err := c.HeadBucket(context.Background(), &s3.HeadBucketInput{Bucket: &bucket})
+	return err == nil
+}
+
+// literal replaces references to dropped resources by their names.
+func literal(v any, dropped map[string]string) any {
+	switch v := v.(type) {
+	case map[string]any:
+		if ref, ok := v["Ref"].(string); ok && dropped[ref] != "" {
+			return dropped[ref]
+		}
+		if att, ok := v["Fn::GetAtt"].([]any); ok && dropped[att[0].(string)] != "" {
+			return "arn:aws:s3:::" + dropped[att[0].(string)]
+		}
+		for k, e := range v {
+			v[k] = literal(e, dropped)
+		}
+	case []any:
+		for i, e := range v {
+			v[i] = literal(e, dropped)
+		}
+	}
+	return v
+}
+
+// changeSets are the parameters of the change sets that were asked for, oldest first.
+func (n *narrowed) changeSets() []url.Values {
+	var all []url.Values
+	for _, s := range n.requests() {
+		form, err := url.ParseQuery(string(s.body))
+		if err == nil && form.Get("Action") == "CreateChangeSet" && strings.Contains(form.Get("StackName"), "SlurmFactory") {
+			all = append(all, form)
+		}
+	}
+	return all
+}
+
+// TestLifeOfAStack is what a user does, in order: bootstrap, deploy, look, change,
+// destroy, and deploy again over the buckets that stayed.
+func TestLifeOfAStack(t *testing.T) {
+	needCDK(t)
+	account := narrow(t)
+	cfg := config(t, machine.moto)
+	ctx := context.Background()
+	zone, err := route53.NewFromConfig(cfg).CreateHostedZone(ctx, &route53.CreateHostedZoneInput{Name: aws.String("example.com"), CallerReference: aws.String("1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	zoneID := strings.TrimPrefix(*zone.HostedZone.Id, "/hostedzone/")
+	out := t.TempDir()
+	// The zone's name is looked up, as the documentation promises for deploy.
+	settings := []string{"--domain", domain, "--hosted-zone-id", zoneID, "--manual-user", "james", "--output", out}
+	deploy := append([]string{"deploy", "--no-approval"}, settings...)
+
+	mustInfra(t, account.URL, "bootstrap", "--region", "us-east-1")
+	mustInfra(t, account.URL, deploy...)
+	if len(account.uploaded) != 1 || len(account.uploaded[0].OfType("AWS::CloudFront::Distribution")) != 1 {
+		t.Fatalf("cdk uploaded %d templates, want 1 with the distribution", len(account.uploaded))
+	}
+	sets := account.changeSets()
+	if len(sets) != 1 || sets[0].Get("ImportExistingResources") != "true" {
+		t.Fatalf("the change set does not import existing resources: %v", sets)
+	}
+	if !exists(t, bucketName) || !exists(t, bucketName+"-logs") {
+		t.Error("a bucket was not made")
+	}
+	for _, role := range []string{"slurm-factory-github-actions", "slurm-factory-maintain"} {
+		if _, err := iam.NewFromConfig(cfg).GetRole(ctx, &iam.GetRoleInput{RoleName: &role}); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := iam.NewFromConfig(cfg).GetUser(ctx, &iam.GetUserInput{UserName: aws.String("james")}); err != nil {
+		t.Error(err)
+	}
+
+	// What is deployed is the narrowed template, so there is a difference to be seen.
+	diff := append([]string{"diff"}, settings...)
+	if r := mustInfra(t, account.URL, append(diff, "--", "--method=template")...); !strings.Contains(r.stdout+r.stderr, "AWS::CloudFront::Distribution") {
+		t.Errorf("diff does not show the missing distribution: %s", r)
+	}
+	if r := infra(t, account.URL, append(diff, "--fail", "--", "--method=template")...); r.code != 1 {
+		t.Errorf("diff --fail: want cdk's exit code 1, have %s", r)
+	}
+	if r := infra(t, account.URL, append(deploy, "--", "--no-such-flag=x", "--app=nowhere")...); r.code == 0 {
+		t.Errorf("cdk's failure was swallowed: %s", r)
+	}
+	if r := runWithInput(t, account.URL, "n\n", append([]string{"destroy"}, settings...)...); r.code != 1 || !strings.Contains(r.stderr, "nothing was destroyed") {
+		t.Errorf("destroy that was declined: %s", r)
+	}
+
+	r := mustInfra(t, account.URL, append([]string{"destroy", "--force"}, settings...)...)
+	for _, want := range []string{"retained: s3://" + bucketName, "s3://" + bucketName + "-logs", "infra deploy with the same settings adopts both", "OIDC provider"} {
+		if !strings.Contains(r.stderr, want) {
+			t.Errorf("destroy does not say %q: %s", want, r)
+		}
+	}
+	if !exists(t, bucketName) {
+		t.Fatal("the bucket went with the stack")
+	}
+	account.requests()
+
+	// Another setting, since cdk does not upload a template that it has uploaded before.
+	mustInfra(t, account.URL, append(deploy, "--noncurrent-days", "60")...)
+	if sets := account.changeSets(); len(sets) != 1 || sets[0].Get("ImportExistingResources") != "true" {
+		t.Errorf("the second deployment does not adopt the bucket: %v", sets)
+	}
+}
+
+func runWithInput(t *testing.T, endpoint, input string, args ...string) result {
+	t.Helper()
+	cmd := exec.Command(machine.infra, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Dir, cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = "..", awsEnv(endpoint), strings.NewReader(input), &stdout, &stderr
+	_ = cmd.Run()
+	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+// TestPlainCDK deploys without our command line: npx cdk deploy, with cdk.json and
+// values of the context.
+func TestPlainCDK(t *testing.T) {
+	cdk := needCDK(t)
+	account := narrow(t)
+	mustInfra(t, account.URL, "bootstrap")
+	r := run(t, "..", awsEnv(account.URL), cdk, "--no-notices", "deploy", "--import-existing-resources", "--require-approval", "never", "--output", t.TempDir(),
+		"-c", "config=vantage.yaml", "-c", "suffix=abcde", "-c", "zone-name=vantagecompute.ai")
+	if r.code != 0 {
+		t.Fatal(r)
+	}
+	if len(account.uploaded) != 1 {
+		t.Fatalf("cdk uploaded %d templates", len(account.uploaded))
+	}
+	tpl := account.uploaded[0]
+	if name := tpl.Resources["BinaryCacheBucketDC4CADE3"].Properties["BucketName"]; name != "slurm-factory-spack-buildcache-abcde" {
+		t.Errorf("context suffix was not taken: %v", name)
+	}
+	if len(tpl.OfType("AWS::IAM::User")) != 1 || len(tpl.OfType("AWS::CertificateManager::Certificate")) != 1 {
+		t.Error("the file of the context's config was not taken")
+	}
+	sets := account.changeSets()
+	if len(sets) != 1 || sets[0].Get("ImportExistingResources") != "true" {
+		t.Errorf("change sets %v", sets)
+	}
+}
+
+// TestPreflight: what would fail in CloudFormation after minutes fails at once.
+func TestPreflight(t *testing.T) {
+	needMachine(t)
+	ctx := context.Background()
+	cfg := config(t, machine.moto)
+	if _, err := iam.NewFromConfig(cfg).CreateOpenIDConnectProvider(ctx, &iam.CreateOpenIDConnectProviderInput{
+		Url: aws.String("https://token.actions.githubusercontent.com"), ThumbprintList: []string{strings.Repeat("0", 40)}}); err != nil {
+		t.Fatal(err)
+	}
+	r := infra(t, machine.moto, "deploy", "--no-approval", "--output", t.TempDir())
+	if r.code != 1 || !strings.Contains(r.stderr, "hint: add --oidc-provider-arn "+providerArn) {
+		t.Errorf("an account that has a provider: %s", r)
+	}
+	r = infra(t, machine.moto, "deploy", "--account", "999999999999", "--output", t.TempDir())
+	if r.code != 1 || !strings.Contains(r.stderr, "the credentials belong to "+account) {
+		t.Errorf("another account: %s", r)
+	}
+	r = infra(t, machine.moto, "deploy", "--domain", domain, "--hosted-zone-id", "ZNOSUCH", "--output", t.TempDir())
+	if r.code != 1 || !strings.Contains(r.stderr, "look up hosted zone ZNOSUCH") || !strings.Contains(r.stderr, "list-hosted-zones") {
+		t.Errorf("unknown zone: %s", r)
+	}
+}
+
+// TestOutputs reads the outputs of a stack in every format.
+func TestOutputs(t *testing.T) {
+	needMachine(t)
+	ctx := context.Background()
+	cf := cloudformation.NewFromConfig(config(t, machine.moto))
+	if r := infra(t, machine.moto, "outputs"); r.code != 1 || !strings.Contains(r.stderr, "there is no stack SlurmFactoryInfraStack") {
+		t.Errorf("no stack: %s", r)
+	}
+	if _, err := cf.CreateStack(ctx, &cloudformation.CreateStackInput{StackName: aws.String("SlurmFactoryInfraStack"), TemplateBody: aws.String(`{
+		"Resources": {"B": {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "cache"}}},
+		"Outputs": {"BucketName": {"Value": {"Ref": "B"}, "Description": "the bucket"}, "PublicUrl": {"Value": "https://it's.example"}}}`)}); err != nil {
+		t.Fatal(err)
+	}
+	for format, want := range map[string]string{
+		"table": "BucketName  cache                 the bucket",
+		"json":  `"BucketName": "cache"`,
+		"env":   `PUBLIC_URL='https://it'\''s.example'`,
+	} {
+		if r := mustInfra(t, machine.moto, "outputs", "--format", format); !strings.Contains(r.stdout, want) {
+			t.Errorf("%s: no %q in %s", format, want, r)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "output")
+	env := append(awsEnv(machine.moto), "GITHUB_OUTPUT="+file)
+	if r := run(t, "..", env, machine.infra, "outputs", "--format", "github"); r.code != 0 {
+		t.Fatal(r)
+	}
+	if b, err := os.ReadFile(file); err != nil || string(b) != "BucketName=cache\nPublicUrl=https://it's.example\n" {
+		t.Errorf("%q %v", b, err)
+	}
+	if r := infra(t, machine.moto, "outputs", "--format", "xml"); r.code != 2 {
+		t.Errorf("unknown format: %s", r)
+	}
+	if r := infra(t, machine.moto, "outputs", "--format", "github"); r.code != 2 || !strings.Contains(r.stderr, "GITHUB_OUTPUT is not set") {
+		t.Errorf("outside a workflow: %s", r)
+	}
+}
+
+// A pythonStack is a deployed stack of the Python app, as CloudFormation shows it; moto
+// cannot make its custom resource. Everything else is asked of moto.
+type pythonStack struct {
+	moto     *httputil.ReverseProxy
+	template string
+	updates  []url.Values
+}
+
+func (p *pythonStack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	setBody(r, body)
+	form, _ := url.ParseQuery(string(body))
+	status := "CREATE_COMPLETE"
+	if len(p.updates) > 0 {
+		status = "UPDATE_COMPLETE"
+	}
+	switch form.Get("Action") {
+	case "GetTemplate":
+		var escaped bytes.Buffer
+		_ = xml.EscapeText(&escaped, []byte(p.template))
+		fmt.Fprintf(w, "<GetTemplateResponse><GetTemplateResult><TemplateBody>%s</TemplateBody></GetTemplateResult></GetTemplateResponse>", &escaped)
+	case "DescribeStacks":
+		fmt.Fprintf(w, `<DescribeStacksResponse><DescribeStacksResult><Stacks><member><StackName>SlurmFactoryInfraStack</StackName>
+			<StackStatus>%s</StackStatus><Parameters><member><ParameterKey>BootstrapVersion</ParameterKey></member></Parameters>
+			</member></Stacks></DescribeStacksResult></DescribeStacksResponse>`, status)
+	case "UpdateStack":
+		p.updates = append(p.updates, form)
+		p.template = form.Get("TemplateBody")
+		fmt.Fprint(w, "<UpdateStackResponse><UpdateStackResult><StackId>id</StackId></UpdateStackResult></UpdateStackResponse>")
+	default:
+		p.moto.ServeHTTP(w, r)
+	}
+}
+
+// TestAdoption prepares a stack of the Python app: its provider, made by a custom
+// resource, must survive its taking over.
+func TestAdoption(t *testing.T) {
+	needMachine(t)
+	if r := infra(t, machine.moto, "adopt", "--force"); r.code != 1 || !strings.Contains(r.stderr, "there is no stack") {
+		t.Errorf("nothing to adopt: %s", r)
+	}
+	target, err := url.Parse(machine.moto)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stack := &pythonStack{moto: httputil.NewSingleHostReverseProxy(target), template: `{"Resources": {
+		"BinaryCacheBucketDC4CADE3": {"Type": "AWS::S3::Bucket", "DeletionPolicy": "Retain", "Properties": {"BucketName": "cache"}},
+		"GitHubOIDC66557355": {"Type": "Custom::AWSCDKOpenIdConnectProvider", "DeletionPolicy": "Delete", "Properties": {"Url": "x"}}}}`}
+	before := stack.template
+	server := httptest.NewServer(stack)
+	defer server.Close()
+
+	deploy := []string{"deploy", "--no-approval", "--output", t.TempDir()}
+	if r := infra(t, server.URL, deploy...); r.code != 1 || !strings.Contains(r.stderr, "hint: run infra adopt first") {
+		t.Errorf("deploy over an unprepared stack: %s", r)
+	}
+	if r := runWithInput(t, server.URL, "n\n", "adopt"); r.code != 1 || !strings.Contains(r.stderr, "nothing was changed") || stack.template != before {
+		t.Errorf("adoption that was declined: %s", r)
+	}
+	for range 2 { // the second time finds nothing to do
+		if r := mustInfra(t, server.URL, "adopt", "--force"); !strings.Contains(r.stderr, "infra deploy --oidc-provider-arn "+providerArn) {
+			t.Errorf("%s", r)
+		}
+	}
+	if len(stack.updates) != 1 || stack.updates[0].Get("Capabilities.member.1") != "CAPABILITY_NAMED_IAM" ||
+		stack.updates[0].Get("Parameters.member.1.UsePreviousValue") != "true" {
+		t.Errorf("updates %v", stack.updates)
+	}
+	tpl, err := template.Parse([]byte(stack.template))
+	if err != nil {
+		t.Fatal(err)
+	}
+	provider := tpl.Resources["GitHubOIDC66557355"]
+	if provider.DeletionPolicy != "Retain" || provider.Properties["Url"] != "x" || len(tpl.Resources) != 2 {
+		t.Errorf("%+v", tpl)
+	}
+	if r := infra(t, server.URL, deploy...); r.code != 1 || !strings.Contains(r.stderr, "hint: add --oidc-provider-arn "+providerArn) {
+		t.Errorf("deploy without the provider: %s", r)
+	}
+}

@@ -1,0 +1,184 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudfront"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/vantagecompute/slurm-factory-publish/infra/doctor"
+	"github.com/vantagecompute/slurm-factory-publish/infra/policy"
+)
+
+// buildPublish builds the publisher from the module above this one.
+func buildPublish(t *testing.T) string {
+	t.Helper()
+	if found, _ := filepath.Glob("../../cmd/publish/*.go"); len(found) == 0 {
+		t.Skip("this tree has no cmd/publish")
+	}
+	bin := filepath.Join(t.TempDir(), "publish")
+	if r := run(t, "../..", append(os.Environ(), "GOWORK=off"), "go", "build", "-o", bin, "./cmd/publish"); r.code != 0 {
+		t.Fatal(r)
+	}
+	return bin
+}
+
+// TestPublishIntoTheCreatedBucket publishes a mirror that Spack itself wrote into the
+// bucket of the stack and invalidates its distribution, and asks the policies of the
+// role that was created about every call that the publisher made.
+func TestPublishIntoTheCreatedBucket(t *testing.T) {
+	bin := buildPublish(t)
+	cfg, stack, _ := deployAll(t)
+	ctx := context.Background()
+	asked := policies(t, cfg, stack, "slurm-factory-slurm")
+	liftBucketPolicy(t, cfg, stack)
+	rec := record(t)
+	publish := func(destination string, flags ...string) result {
+		args := append([]string{"../../test/testdata/v3-signed", destination, "--endpoint-url", rec.URL, "--region", "us-east-1",
+			"--distribution-id", stack.Outputs["DistributionId"]}, flags...)
+		return run(t, ".", awsEnv(rec.URL), bin, args...)
+	}
+	destination := "s3://" + stack.Outputs["BucketName"] + "/slurm/25.11/buildcache"
+
+	if r := publish(destination, "--dry-run"); r.code != 0 {
+		t.Fatal(r)
+	}
+	for _, s := range rec.requests() {
+		if s.request.Method != http.MethodGet && s.request.Method != http.MethodHead {
+			t.Errorf("a dry run made %s %s", s.request.Method, s.request.URL)
+		}
+		allow(t, asked, s)
+	}
+
+	if r := publish(destination); r.code != 0 {
+		t.Fatal(r)
+	}
+	writes := 0
+	for _, s := range rec.requests() {
+		if call := allow(t, asked, s); call.Action == "s3:PutObject" {
+			writes++
+			refuse(t, asked, call, strings.Replace(call.Resource, "/slurm/", "/other/", 1))
+		}
+	}
+	if writes == 0 {
+		t.Fatal("nothing was written")
+	}
+	objects(t, cfg, stack, "slurm/25.11/buildcache/v3/manifests/index/index.manifest.json")
+	invalidations, err := cloudfront.NewFromConfig(cfg).ListInvalidations(ctx, &cloudfront.ListInvalidationsInput{DistributionId: aws.String(stack.Outputs["DistributionId"])})
+	if err != nil || len(invalidations.InvalidationList.Items) == 0 {
+		t.Errorf("no invalidation of the created distribution: %v", err)
+	}
+
+	if r := publish(destination); r.code != 0 {
+		t.Fatal(r)
+	}
+	for _, s := range rec.requests() {
+		if call := allow(t, asked, s); call.Action == "s3:PutObject" || call.Action == "cloudfront:CreateInvalidation" {
+			t.Errorf("publishing the same again made %s %s", s.request.Method, s.request.URL)
+		}
+	}
+}
+
+// policies are what decides a call of the role: its own policies, as IAM has them, and
+// the bucket's, as the stack made it.
+func policies(t *testing.T, cfg aws.Config, stack doctor.Stack, role string) []policy.Document {
+	t.Helper()
+	ctx := context.Background()
+	c := iam.NewFromConfig(cfg)
+	names, err := c.ListRolePolicies(ctx, &iam.ListRolePoliciesInput{RoleName: &role})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []policy.Document
+	for _, name := range names.PolicyNames {
+		out, err := c.GetRolePolicy(ctx, &iam.GetRolePolicyInput{RoleName: &role, PolicyName: &name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, err := url.QueryUnescape(*out.PolicyDocument)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, parsePolicy(t, plain))
+	}
+	if len(all) == 0 {
+		t.Fatalf("role %s has no policy", role)
+	}
+	bucket, err := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }).GetBucketPolicy(ctx,
+		&s3.GetBucketPolicyInput{Bucket: aws.String(stack.Outputs["BucketName"])})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(all, parsePolicy(t, *bucket.Policy))
+}
+
+func parsePolicy(t *testing.T, text string) policy.Document {
+	t.Helper()
+	d, err := policy.Parse([]byte(text))
+	if err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	return d
+}
+
+// allow asks the policies about a recorded request, as AWS would see it over TLS from
+// the role's session.
+func allow(t *testing.T, docs []policy.Document, s seen) policy.Request {
+	t.Helper()
+	call, err := policy.FromHTTP(s.request, account)
+	if err != nil {
+		t.Error(err)
+		return call
+	}
+	got := decide(t, docs, call)
+	if !got.Allowed {
+		b, _ := json.Marshal(call)
+		t.Errorf("%s %s: %s (%s)", s.request.Method, s.request.URL, got, b)
+	}
+	return call
+}
+
+// refuse asks about the same call on another resource, which must be denied.
+func refuse(t *testing.T, docs []policy.Document, call policy.Request, resource string) {
+	t.Helper()
+	call.Resource = resource
+	if got := decide(t, docs, call); got.Allowed {
+		t.Errorf("%s on %s is %s", call.Action, resource, got)
+	}
+}
+
+func decide(t *testing.T, docs []policy.Document, call policy.Request) policy.Decision {
+	t.Helper()
+	keys := map[string]string{"aws:SecureTransport": "true", "s3:TlsVersion": "1.3",
+		"aws:PrincipalArn": "arn:aws:iam::" + account + ":role/slurm-factory-slurm"}
+	for k, v := range call.Keys {
+		keys[k] = v
+	}
+	call.Keys = keys
+	call.Principal = policy.Principal{"AWS": {"arn:aws:sts::" + account + ":assumed-role/slurm-factory-slurm/run"}}
+	got, err := policy.Decide(call, docs...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// objects asks that each name is in the bucket.
+func objects(t *testing.T, cfg aws.Config, stack doctor.Stack, names ...string) {
+	t.Helper()
+	c := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
+	for _, name := range names {
+		if _, err := c.HeadObject(context.Background(), &s3.HeadObjectInput{Bucket: aws.String(stack.Outputs["BucketName"]), Key: &name}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
