@@ -1,0 +1,274 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/infra"
+)
+
+// configured is the configuration of a command line, an environment and a file.
+func configured(t *testing.T, args []string, env map[string]string, file string) (infra.Config, error) {
+	t.Helper()
+	s := newSettings()
+	if file != "" {
+		path := filepath.Join(t.TempDir(), "infra.yaml")
+		if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "--config", path)
+	}
+	if err := s.flags.Parse(args); err != nil {
+		return infra.Config{}, err
+	}
+	if err := s.fill(func(k string) string { return env[k] }); err != nil {
+		return infra.Config{}, err
+	}
+	return s.stack()
+}
+
+func must(t *testing.T, args []string, env map[string]string, file string) infra.Config {
+	t.Helper()
+	c, err := configured(t, args, env, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestNoSettingsIsTheDefault: the flags' defaults are infra.Default and nothing else.
+func TestNoSettingsIsTheDefault(t *testing.T) {
+	got, want := must(t, nil, nil, ""), infra.Default()
+	if len(got.Publishers) != len(want.Publishers) {
+		t.Fatalf("%d publishers, want %d", len(got.Publishers), len(want.Publishers))
+	}
+	for i := range want.Publishers {
+		g, w := got.Publishers[i], want.Publishers[i]
+		if g.Name != w.Name || g.Role != w.Role || g.Environment != w.Environment || g.Access != w.Access || g.Session != w.Session {
+			t.Errorf("publisher %+v, want %+v", g, w)
+		}
+	}
+	if got.StackName != want.StackName || got.PriceClass != want.PriceClass || got.Alarms != want.Alarms || got.NoncurrentDays != want.NoncurrentDays {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+func TestWhoSpeaksFirstWins(t *testing.T) {
+	file := "domain: file.example.com\nsuffix: file\nzone-name: file.example\naccount: 111111111111\n"
+	env := map[string]string{
+		"SPACK_CACHE_DOMAIN":  "env.example.com",
+		"CDK_DOMAIN_NAME":     "python.example.com",
+		"CDK_HOSTED_ZONE_ID":  "ZPYTHON",
+		"CDK_DEFAULT_ACCOUNT": "999999999999",
+		"CDK_CONTEXT_JSON":    `{"suffix": "context", "domain": "context.example.com", "aws:cdk:enable-path-metadata": true}`,
+	}
+	c := must(t, nil, env, file)
+	for _, row := range [][3]string{
+		{"variable over context, file and alias", c.Domain, "env.example.com"},
+		{"context over file", c.Suffix, "context"},
+		{"file", c.ZoneName, "file.example"},
+		{"alias of the Python stack", c.HostedZoneID, "ZPYTHON"},
+		{"file over what cdk found", c.Account, "111111111111"},
+		{"flag over all", must(t, []string{"--domain", "flag.example.com"}, env, file).Domain, "flag.example.com"},
+		{"alias without a file", must(t, nil, env, "").Account, "999999999999"},
+		{"config named by a variable", must(t, nil, map[string]string{"SPACK_CACHE_CONFIG": "../../vantage.yaml"}, "").Suffix, "4b670"},
+		{"config named by the context", must(t, nil, map[string]string{"CDK_CONTEXT_JSON": `{"config": "../../vantage.yaml"}`}, "").ManualUser, "james"},
+	} {
+		if row[1] != row[2] {
+			t.Errorf("%s: %q, want %q", row[0], row[1], row[2])
+		}
+	}
+}
+
+func TestEverySettingInAFile(t *testing.T) {
+	c := must(t, nil, nil, `
+suffix: "00012"
+alarms: false
+session-hours: 4
+prefix: [slurm/, noble/spack/]
+publisher:
+  - name=pr,pull-requests=true,prefix=pr/,expire-days=14
+  - name=other,repo=o/r,repo-id=2,owner-id=1,ref=refs/heads/main,access=read,session-hours=1
+`)
+	if c.Suffix != "00012" || c.Alarms || c.Publishers[0].Session != 4*time.Hour || !slices.Equal(c.Publishers[0].Prefixes, []string{"slurm/", "noble/spack/"}) {
+		t.Errorf("%+v", c)
+	}
+	if len(c.Publishers) != 4 {
+		t.Fatalf("%d publishers", len(c.Publishers))
+	}
+	pr, other := c.Publishers[2], c.Publishers[3]
+	if !pr.PullRequests || pr.ExpireDays != 14 || pr.Role != "slurm-factory-pr" || pr.Repo != "slurm-factory" || pr.Session != 4*time.Hour {
+		t.Errorf("%+v", pr)
+	}
+	if other.Owner != "o" || other.Repo != "r" || other.RepoID != "2" || other.OwnerID != "1" || other.Access != infra.Read || other.Session != time.Hour {
+		t.Errorf("%+v", other)
+	}
+}
+
+// TestAnUnquotedNumberKeepsItsDigits: an account that begins with 0 is no octal number.
+func TestAnUnquotedNumberKeepsItsDigits(t *testing.T) {
+	if c := must(t, nil, nil, "account: 012345678901\n"); c.Account != "012345678901" {
+		t.Errorf("account %s", c.Account)
+	}
+}
+
+func TestFileErrorsNameTheLine(t *testing.T) {
+	for file, want := range map[string]string{
+		"suffix: a\ndomian: x\n": "infra.yaml:2: domian is no setting",
+		"config: other.yaml\n":   "infra.yaml:1: config is no setting",
+		"suffix: {a: b}\n":       "infra.yaml:1: suffix: want a value",
+		"- suffix\n":             "want lines of the form key: value",
+		"alarms: maybe\n":        "--alarms",
+		"suffix: [\n":            "infra.yaml",
+	} {
+		if _, err := configured(t, nil, nil, file); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", file, err, want)
+		}
+	}
+	if _, err := configured(t, []string{"--config", "no-such-file"}, nil, ""); err == nil {
+		t.Error("a missing file was accepted")
+	}
+}
+
+func TestScopes(t *testing.T) {
+	publisher := func(args ...string) infra.Publisher { return must(t, args, nil, "").Publishers[0] }
+	if p := publisher("--ref", "refs/heads/main"); p.Environment != "" || p.Ref != "refs/heads/main" {
+		t.Errorf("--ref alone replaces the environment: %+v", p)
+	}
+	if p := publisher("--ref", "refs/heads/main", "--environment", "release"); p.Environment != "release" || p.Ref != "refs/heads/main" {
+		t.Errorf("both: %+v", p)
+	}
+	if p := publisher("--trust-any-ref"); p.Environment != "" || !p.AnyRef {
+		t.Errorf("--trust-any-ref: %+v", p)
+	}
+	if c := must(t, []string{"--trust-any-ref"}, nil, ""); c.Publishers[1].AnyRef || c.Publishers[1].Environment != "maintenance" {
+		t.Errorf("the maintainer must not trust any ref: %+v", c.Publishers[1])
+	}
+	if c := must(t, []string{"--maintain-environment", "none"}, nil, ""); len(c.Publishers) != 1 {
+		t.Errorf("%d publishers, want no maintainer", len(c.Publishers))
+	}
+	p := must(t, []string{"--github-repo-id", "5", "--publisher", "repo-id=7,name=x,repo=o/r"}, nil, "").Publishers[2]
+	if p.RepoID != "7" || p.Repo != "r" {
+		t.Errorf("order of a publisher's keys: %+v", p)
+	}
+	if p := must(t, []string{"--github-repo-id", "5", "--publisher", "name=x,repo=o/r"}, nil, "").Publishers[2]; p.RepoID != "" {
+		t.Errorf("another repository took over the number of the first: %+v", p)
+	}
+}
+
+func TestBadPublishers(t *testing.T) {
+	for text, want := range map[string]string{
+		"slurm":                   "is not key=value",
+		"name=a,colour=red":       `"colour" is no key`,
+		"name=a,expire-days=soon": "expire-days=soon",
+		"name=a,pull-requests=x":  "pull-requests=x",
+		"name=a,session-hours=x":  "session-hours=x",
+	} {
+		if _, err := configured(t, []string{"--publisher", text}, nil, ""); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
+// try runs a command line that needs neither Node nor an account.
+func try(args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	e := environment{getenv: func(string) string { return "" }, stdin: strings.NewReader(""), stdout: &out, stderr: &errs}
+	code = run(context.Background(), args, e)
+	return code, out.String(), errs.String()
+}
+
+func TestUsageErrors(t *testing.T) {
+	for _, row := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"synth", "--no-such-flag"}, "unknown flag"},
+		{[]string{"synth", "extra"}, "unknown command"},
+		{[]string{"fly"}, "unknown command"},
+		{[]string{"synth"}, "--account is needed"},
+		{[]string{"synth", "--account", "123456789012", "--region", "eu-west-1"}, "the only region"},
+		{[]string{"bootstrap", "--region", "eu-west-1"}, "us-east-1"},
+		{[]string{"cost", "--hit-rate", "90"}, "want 0 to 1"},
+	} {
+		if code, _, stderr := try(row.args...); code != exitUsage || !strings.Contains(stderr, row.want) {
+			t.Errorf("%v: exit code %d, %s", row.args, code, stderr)
+		}
+	}
+}
+
+func TestCost(t *testing.T) {
+	code, stdout, stderr := try("cost", "--storage-gb", "500", "--traffic-gb", "2048", "--alarms=false")
+	if code != 0 || !strings.Contains(stdout, "$11.50") || !strings.Contains(stdout, "$87.04") {
+		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	if strings.Contains(stdout, "CloudFront metrics") {
+		t.Errorf("--alarms=false is charged for metrics:\n%s", stdout)
+	}
+	if code, stdout, _ := try("cost", "--json"); code != 0 || !strings.Contains(stdout, `"total":`) {
+		t.Errorf("exit code %d\n%s", code, stdout)
+	}
+}
+
+func TestPermissions(t *testing.T) {
+	code, stdout, _ := try("permissions", "--account", "123456789012", "--manual-user", "james")
+	for _, want := range []string{"role `slurm-factory-github-actions`", "`s3:DeleteObject`", "user `james`", "environment:release"} {
+		if code != 0 || !strings.Contains(stdout, want) {
+			t.Errorf("exit code %d, no %q in\n%s", code, want, stdout)
+		}
+	}
+}
+
+func TestRecent(t *testing.T) {
+	for version, want := range map[string]bool{
+		pinned: true, "2.1148.2": true, "2.1200.0": true, "2.1148.0": false, "2.1147.9": false, "3.0.0": false, "1.204.0": false, "2.1148": false, "": false, "2.x.1": false,
+	} {
+		if recent(version) != want {
+			t.Errorf("%q: %v", version, !want)
+		}
+	}
+}
+
+// TestPinnedIsWhatNpmInstalls compares with package.json.
+func TestPinnedIsWhatNpmInstalls(t *testing.T) {
+	for _, file := range []string{"../../package.json", "../../package-lock.json"} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Contains(b, []byte(`"aws-cdk": "`+pinned+`"`)) {
+			t.Errorf("%s does not pin aws-cdk %s", file, pinned)
+		}
+		if bytes.Contains(b, []byte("resolved")) {
+			t.Errorf("%s names the registry that it was written with", file)
+		}
+	}
+}
+
+func TestCDKExitCodePasses(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "cdk")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n[ \"$1\" = --version ] && { echo '"+pinned+" (build x)'; exit; }\necho \"$@\"\nexit 42\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, _ := try("bootstrap", "--account", "123456789012", "--cdk", script, "--profile", "p", "--", "--verbose")
+	if code != 42 || strings.TrimSpace(stdout) != "--no-notices bootstrap aws://123456789012/us-east-1 --verbose --profile p" {
+		t.Errorf("exit code %d, cdk %s", code, stdout)
+	}
+}
+
+func TestOldCDKIsRefused(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "cdk")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\necho '3.0.0 (build x)'\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := try("bootstrap", "--account", "123456789012", "--cdk", script)
+	if code != exitFailed || !strings.Contains(stderr, "is version 3.0.0") || !strings.Contains(stderr, "npm ci") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+}

@@ -1,0 +1,111 @@
+package infra
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestDefaultNeedsOnlyTheAccount(t *testing.T) {
+	c := Default()
+	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "--account is needed") {
+		t.Errorf("%v", err)
+	}
+	c.Account = testAccount
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestBucketName holds the name that the Python stack gave, so that an account finds
+// its bucket again: the suffix is the start of the MD5 of the account id.
+func TestBucketName(t *testing.T) {
+	for want, c := range map[string]Config{
+		"slurm-factory-spack-buildcache-34179": {Account: "123456789012"},
+		"slurm-factory-spack-buildcache-4b670": {Account: "123456789012", Suffix: "4b670"},
+		"my-cache":                             {Account: "123456789012", BucketName: "my-cache"},
+	} {
+		if got := c.Bucket(); got != want || c.LogBucket() != want+"-logs" {
+			t.Errorf("%s and %s, want %s", got, c.LogBucket(), want)
+		}
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		change func(*Config)
+		want   string
+	}{
+		{"stack name", func(c *Config) { c.StackName = "my stack" }, "--stack-name"},
+		{"account", func(c *Config) { c.Account = "12" }, "--account"},
+		{"upper case in the suffix", func(c *Config) { c.Suffix = "4B670" }, "bucket name"},
+		{"no room for -logs", func(c *Config) { c.BucketName = strings.Repeat("a", 59) }, "bucket name"},
+		{"zone without domain", func(c *Config) { c.HostedZoneID = "Z1" }, "need --domain"},
+		{"domain without anything", func(c *Config) { c.Domain = "cache.example.com" }, "--domain needs --hosted-zone-id"},
+		{"domain with a scheme", func(c *Config) {
+			c.Domain, c.CertificateArn = "https://cache.example.com", "arn:aws:acm:us-east-1:1:certificate/1"
+		}, "want a lower-case host name"},
+		{"zone without its name", func(c *Config) { c.Domain, c.HostedZoneID = "cache.example.co.uk", "Z1" }, "not guessed"},
+		{"domain outside the zone", func(c *Config) { c.Domain, c.HostedZoneID, c.ZoneName = "cache.example.com", "Z1", "example.org" }, "is not in --zone-name"},
+		{"zone that only ends alike", func(c *Config) { c.Domain, c.HostedZoneID, c.ZoneName = "cache.myexample.com", "Z1", "example.com" }, "is not in --zone-name"},
+		{"zone id", func(c *Config) {
+			c.Domain, c.HostedZoneID, c.ZoneName = "cache.example.com", "/hostedzone/Z1", "example.com"
+		}, "--hosted-zone-id"},
+		{"certificate elsewhere", func(c *Config) {
+			c.Domain, c.CertificateArn = "cache.example.com", "arn:aws:acm:eu-west-1:1:certificate/1"
+		}, "us-east-1 only"},
+		{"query strings", func(c *Config) { c.QueryStrings = "some" }, "--query-strings"},
+		{"price class", func(c *Config) { c.PriceClass = "50" }, "--price-class"},
+		{"regional web ACL", func(c *Config) { c.WebACLArn = "arn:aws:wafv2:eu-west-1:1:regional/webacl/x/1" }, "--waf-arn"},
+		{"no versions", func(c *Config) { c.NoncurrentDays = 0 }, "--noncurrent-days"},
+		{"no resuming", func(c *Config) { c.AbortUploadDays = 0 }, "--abort-upload-days"},
+		{"no logs", func(c *Config) { c.LogDays = 0 }, "--log-days"},
+		{"another provider", func(c *Config) { c.OIDCProviderArn = "arn:aws:iam::1:oidc-provider/gitlab.com" }, "--oidc-provider-arn"},
+		{"user name", func(c *Config) { c.ManualUser = "j/ames" }, "--manual-user"},
+		{"e-mail", func(c *Config) { c.AlarmEmail = "ops" }, "--alarm-email"},
+		{"budget for nobody", func(c *Config) { c.MonthlyBudget = 10 }, "needs --alarm-email"},
+		{"negative budget", func(c *Config) { c.MonthlyBudget = -1 }, "--monthly-budget"},
+		{"no publisher", func(c *Config) { c.Publishers = nil }, "nobody could publish"},
+		{"same name twice", func(c *Config) { c.Publishers[1].Name = "publish" }, "named twice"},
+		{"same role twice", func(c *Config) { c.Publishers[1].Role = c.Publishers[0].Role }, "belongs to another publisher"},
+		{"long role", func(c *Config) { c.Publishers[0].Role = strings.Repeat("r", 65) }, "at most 64"},
+		{"publisher name", func(c *Config) { c.Publishers[0].Name = "Slurm Factory" }, "name"},
+		{"repository", func(c *Config) { c.Publishers[0].Repo = "" }, "OWNER/NAME"},
+		{"repository with a wildcard", func(c *Config) { c.Publishers[0].Repo = "*" }, "OWNER/NAME"},
+		{"owner id", func(c *Config) { c.Publishers[0].OwnerID = "vantage" }, "owner-id"},
+		{"repository id", func(c *Config) { c.Publishers[0].RepoID = "*" }, "repo-id"},
+		{"environment with a wildcard", func(c *Config) { c.Publishers[0].Environment = "rel*" }, "do not exist yet"},
+		{"branch instead of ref", func(c *Config) { c.Publishers[0].Ref = "main" }, "refs/heads/NAME"},
+		{"no scope", func(c *Config) { c.Publishers[0].Environment = "" }, "trusts nobody"},
+		{"two scopes", func(c *Config) { c.Publishers[0].AnyRef = true }, "exclude each other"},
+		{"anybody may delete", func(c *Config) { c.Publishers[1].Environment, c.Publishers[1].AnyRef = "", true }, "can delete"},
+		{"pull requests publish everywhere", func(c *Config) { c.Publishers[0].Environment, c.Publishers[0].PullRequests = "", true }, "prefix of their own"},
+		{"access", func(c *Config) { c.Publishers[0].Access = "admin" }, "access"},
+		{"prefix without end", func(c *Config) { c.Publishers[0].Prefixes = []string{"slurm"} }, "ends in /"},
+		{"prefix from the root", func(c *Config) { c.Publishers[0].Prefixes = []string{"/slurm/"} }, "does not begin with it"},
+		{"prefix with a wildcard", func(c *Config) { c.Publishers[0].Prefixes = []string{"*/"} }, "ends in /"},
+		{"session", func(c *Config) { c.Publishers[0].Session = 13 * time.Hour }, "1 to 12 hours"},
+		{"everything expires", func(c *Config) { c.Publishers[0].ExpireDays = 1 }, "empty the bucket"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			c := Default()
+			c.Account = testAccount
+			row.change(&c)
+			if err := c.Validate(); err == nil || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("%v, want %q", err, row.want)
+			}
+		})
+	}
+}
+
+func TestValidateSaysEverythingAtOnce(t *testing.T) {
+	c := Default()
+	c.Account, c.PriceClass, c.LogDays = "1", "7", 0
+	err := c.Validate()
+	for _, want := range []string{"--account", "--price-class", "--log-days"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not mention %s", err, want)
+		}
+	}
+}
