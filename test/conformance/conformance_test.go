@@ -1,0 +1,154 @@
+// Package conformance runs the suite for mirrors against S3 servers that we did not write.
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/session"
+	"github.com/vantagecompute/slurm-factory-publish/test/program"
+	"github.com/vantagecompute/slurm-factory-publish/test/s3server"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	program.Clean()
+	os.Exit(code)
+}
+
+const (
+	access, secret = "test", "testtest"
+	bucket         = "suite"
+	minPart        = 5 << 20
+)
+
+func TestVersityGW(t *testing.T) {
+	s := s3server.Start(t)
+	if err := s.CreateBucket(bucket); err != nil {
+		t.Fatal(err)
+	}
+	suite(t, s.Endpoint)
+}
+
+// MinIO is looked for in $MINIO and on the PATH, and is not required.
+func TestMinIO(t *testing.T) {
+	bin := os.Getenv("MINIO")
+	if bin == "" {
+		found, err := exec.LookPath("minio")
+		if err != nil {
+			t.Log("no MinIO here: not tested")
+			return
+		}
+		bin = found
+	}
+	suite(t, startMinIO(t, bin))
+}
+
+func startMinIO(t *testing.T, bin string) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	var said bytes.Buffer
+	cmd := exec.Command(bin, "server", "--address", addr, "--quiet", t.TempDir())
+	cmd.Env = append(os.Environ(), "MINIO_ROOT_USER="+access, "MINIO_ROOT_PASSWORD="+secret)
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	url := "http://" + addr
+	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		if resp, err := http.Get(url + "/minio/health/ready"); err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				break
+			}
+		}
+		if time.Since(began) > 30*time.Second {
+			t.Fatalf("MinIO does not answer: %s", &said)
+		}
+	}
+	if _, err := client(url).CreateBucket(t.Context(), &sdk.CreateBucketInput{Bucket: aws.String(bucket)}); err != nil {
+		t.Fatal(err)
+	}
+	return url
+}
+
+func client(endpoint string) *sdk.Client {
+	return sdk.New(sdk.Options{
+		BaseEndpoint: &endpoint, UsePathStyle: true, Region: "us-east-1",
+		Credentials: credentials.NewStaticCredentialsProvider(access, secret, ""),
+	})
+}
+
+// suite runs the suite in one bucket, each test below a prefix of its own.
+func suite(t *testing.T, endpoint string) {
+	t.Setenv("AWS_ACCESS_KEY_ID", access)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", secret)
+	t.Setenv("AWS_REGION", "us-east-1")
+	cfg, err := session.Config(t.Context(), session.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := s3.Open(t.Context(), cfg, s3.Options{Bucket: bucket, EndpointURL: endpoint, PartSize: minPart, Threshold: minPart})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var opened atomic.Int64
+	mirrortest.Run(t, func(t *testing.T) mirrortest.Store {
+		prefix := fmt.Sprintf("mirror-%d", opened.Add(1))
+		m := b.Mirror(prefix)
+		return store{m, m.Deleter(), client(endpoint), prefix + "/"}
+	})
+}
+
+// A store has every ability of a mirror, and those that the suite asks for.
+type store struct {
+	*s3.Mirror
+	*s3.Deleter
+	client *sdk.Client
+	prefix string
+}
+
+// Headers tells what an object is labelled with.
+func (s store) Headers(ctx context.Context, name string) (contentType, cacheControl string, err error) {
+	head, err := s.client.HeadObject(ctx, &sdk.HeadObjectInput{Bucket: aws.String(bucket), Key: aws.String(s.prefix + name)})
+	if err != nil {
+		return "", "", err
+	}
+	return aws.ToString(head.ContentType), aws.ToString(head.CacheControl), nil
+}
+
+// Abandon begins an upload in parts and sends one.
+func (s store) Abandon(ctx context.Context, name string) error {
+	up, err := s.client.CreateMultipartUpload(ctx, &sdk.CreateMultipartUploadInput{Bucket: aws.String(bucket), Key: aws.String(s.prefix + name)})
+	if err != nil {
+		return err
+	}
+	_, err = s.client.UploadPart(ctx, &sdk.UploadPartInput{
+		Bucket: aws.String(bucket), Key: aws.String(s.prefix + name), UploadId: up.UploadId,
+		PartNumber: aws.Int32(1), Body: strings.NewReader("a part"),
+	})
+	return err
+}
