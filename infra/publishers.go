@@ -74,12 +74,15 @@ func pascal(name string) string {
 }
 
 // newManualUser is a person, for uploads by hand and for the day on which OIDC does
-// not work. It has no access key: that would be a secret in the template.
+// not work. It has no access key: that would be a secret in the template. The user is
+// retained, without rights, when the stack goes: IAM does not delete a user with keys
+// or MFA devices, and a later stack adopts the user with them.
 func newManualUser(stack awscdk.Stack, c Config, bucket awss3.IBucket, distribution awscloudfront.IDistribution) {
 	if c.ManualUser == "" {
 		return
 	}
 	user := awsiam.NewUser(stack, jsii.String("ManualUser"), &awsiam.UserProps{UserName: jsii.String(c.ManualUser)})
+	user.ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN)
 	user.AttachInlinePolicy(awsiam.NewPolicy(stack, jsii.String("ManualUserPolicy"), &awsiam.PolicyProps{
 		PolicyName: jsii.String("buildcache-full-access"),
 		Document:   document(ManualUserPermissions(*bucket.BucketArn(), *distribution.DistributionArn())),

@@ -150,7 +150,7 @@ func (d Doctor) stack(context.Context) ([]Finding, error) {
 		return []Finding{broken("stack", "aws cloudformation continue-update-rollback --stack-name "+d.Stack.Name,
 			"%s is in %s: it could not go back to what was there before", d.Stack.Name, d.Stack.Status)}, nil
 	case "DELETE_FAILED":
-		return []Finding{broken("stack", "aws cloudformation describe-stack-events --stack-name "+d.Stack.Name+" names what resisted; a user's access keys must be deleted by hand first",
+		return []Finding{broken("stack", "aws cloudformation describe-stack-events --stack-name "+d.Stack.Name+" names what resisted; delete that by hand and run infra destroy --force again",
 			"%s is in %s", d.Stack.Name, d.Stack.Status)}, nil
 	}
 	return []Finding{doubtful("stack", "wait until it is done; aws cloudformation cancel-update-stack --stack-name "+d.Stack.Name+" takes an update back",

@@ -94,8 +94,10 @@ func (n *narrowed) reduce(body []byte, tpl template.Template) []byte {
 		}
 		delete(resources, id)
 		w[id] = "dropped-" + id
-		if name, ok := r.Properties["BucketName"].(string); ok {
-			w[id] = name
+		for _, property := range []string{"BucketName", "UserName"} {
+			if name, ok := r.Properties[property].(string); ok {
+				w[id] = name
+			}
 		}
 	}
 	for _, r := range resources {
@@ -109,9 +111,16 @@ func (n *narrowed) reduce(body []byte, tpl template.Template) []byte {
 	return out
 }
 
-// imported plays ImportExistingResources: a bucket that is there is taken over, so
-// CloudFormation does not make it.
+// imported plays ImportExistingResources: a retained resource whose name is there is
+// taken over, so CloudFormation does not make it.
 func (n *narrowed) imported(r template.Resource) bool {
+	if r.DeletionPolicy != "Retain" {
+		return false
+	}
+	if user, ok := r.Properties["UserName"].(string); ok {
+		_, err := iam.NewFromConfig(config(n.t, machine.moto)).GetUser(context.Background(), &iam.GetUserInput{UserName: &user})
+		return err == nil
+	}
 	name, ok := r.Properties["BucketName"].(string)
 	return ok && exists(n.t, name)
 }
@@ -216,6 +225,9 @@ func TestLifeOfAStack(t *testing.T) {
 	}
 	if !exists(t, bucketName) {
 		t.Fatal("the bucket went with the stack")
+	}
+	if _, err := iam.NewFromConfig(cfg).GetUser(ctx, &iam.GetUserInput{UserName: aws.String("james")}); err != nil {
+		t.Errorf("the manual user went with the stack: %v", err)
 	}
 	account.requests()
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/acm"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/cloudfront"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
@@ -143,7 +144,7 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 		{"stack was taken back", func() error { d.Stack.Status = "UPDATE_ROLLBACK_COMPLETE"; return nil }, "the last deployment was taken back", "describe-stack-events", true},
 		{"first deployment failed", func() error { d.Stack.Status = "ROLLBACK_COMPLETE"; return nil }, "its first deployment failed", "infra destroy --force", false},
 		{"rollback failed", func() error { d.Stack.Status = "UPDATE_ROLLBACK_FAILED"; return nil }, "could not go back", "continue-update-rollback", false},
-		{"deletion failed", func() error { d.Stack.Status = "DELETE_FAILED"; return nil }, "DELETE_FAILED", "access keys", false},
+		{"deletion failed", func() error { d.Stack.Status = "DELETE_FAILED"; return nil }, "DELETE_FAILED", "names what resisted", false},
 		{"update runs", func() error { d.Stack.Status = "UPDATE_IN_PROGRESS"; return nil }, "UPDATE_IN_PROGRESS", "cancel-update-stack", true},
 		{"bucket is public", func() error { p.bucketSays = http.StatusOK; return nil }, "answers 200, want 403", "infra deploy", false},
 		{"origin access control is gone", func() error { p.originAccess = false; return nil }, "has no origin access control", "infra deploy", false},
@@ -231,6 +232,32 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 			}
 			t.Errorf("nothing says %q:\n%s", fault.detail, text(all))
 		})
+	}
+}
+
+// TestDoctorReadsTheStack: what the doctor compares with comes from CloudFormation.
+func TestDoctorReadsTheStack(t *testing.T) {
+	needMachine(t)
+	if r := infra(t, machine.moto, "doctor"); r.code != 1 || !strings.Contains(r.stderr, "there is no stack SlurmFactoryInfraStack") {
+		t.Errorf("no stack: %s", r)
+	}
+	ctx := context.Background()
+	cf := cloudformation.NewFromConfig(config(t, machine.moto))
+	body := `{"Resources": {
+		"Bucket": {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "cache"}},
+		"Role": {"Type": "AWS::IAM::Role", "Properties": {"RoleName": "publish", "AssumeRolePolicyDocument": {"Statement": []}}}},
+		"Outputs": {"BucketName": {"Value": {"Ref": "Bucket"}}}}`
+	if _, err := cf.CreateStack(ctx, &cloudformation.CreateStackInput{StackName: aws.String("SlurmFactoryInfraStack"), TemplateBody: aws.String(body)}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := doctor.Read(ctx, cf, "SlurmFactoryInfraStack")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Status != "CREATE_COMPLETE" || s.World.Account != account || s.World.Region != "us-east-1" || s.Outputs["BucketName"] != "cache" ||
+		s.World.Ref["Role"] != "publish" || s.World.Attr["Role"]["Arn"] != "arn:aws:iam::"+account+":role/publish" ||
+		s.World.Attr["Bucket"]["Arn"] != "arn:aws:s3:::cache" || s.Template.Resources["Role"].Type != "AWS::IAM::Role" {
+		t.Errorf("%+v", s)
 	}
 }
 

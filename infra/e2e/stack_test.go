@@ -81,6 +81,19 @@ func TestFullTemplateIsMade(t *testing.T) {
 	t.Logf("made %d resources (%s); moto lacks %d", got, types(made), lacking)
 }
 
+// TestMissingIsDocumented: what moto lacks is said to those who read the docs.
+func TestMissingIsDocumented(t *testing.T) {
+	b, err := os.ReadFile("../../docs/infra-tests.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range motoLacks {
+		if !strings.Contains(string(b), "`"+kind+"`") {
+			t.Errorf("docs/infra-tests.md does not list %s", kind)
+		}
+	}
+}
+
 // TestBucketKeepsVersions tries what the bucket promises on the bucket that was made.
 func TestBucketKeepsVersions(t *testing.T) {
 	cfg, stack, _ := deployAll(t)

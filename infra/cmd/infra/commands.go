@@ -245,6 +245,9 @@ func farewell(c infra.Config) string {
 	fmt.Fprintf(&b, "retained: s3://%s (the cache, with all versions) and s3://%s (logs)\n", c.Bucket(), c.LogBucket())
 	fmt.Fprintf(&b, "infra deploy with the same settings adopts both; to delete them for good, empty them and run\n")
 	fmt.Fprintf(&b, "  aws s3api delete-bucket --bucket %s\n  aws s3api delete-bucket --bucket %s\n", c.Bucket(), c.LogBucket())
+	if c.ManualUser != "" {
+		fmt.Fprintf(&b, "retained too: the IAM user %s, without any right; deploy adopts the user again\n", c.ManualUser)
+	}
 	if c.OIDCProviderArn == "" {
 		fmt.Fprintf(&b, "deleted with the stack: the account's OIDC provider for GitHub; other roles that trusted it stop working\n")
 	}
@@ -304,4 +307,16 @@ func newPermissions(e environment) *cobra.Command {
 		return nil
 	}
 	return cmd
+}
+
+func newSettingsList(e environment) *cobra.Command {
+	return &cobra.Command{
+		Use:   "settings",
+		Short: "List every setting of the stack with its environment variable and default, in Markdown",
+		Args:  noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			fmt.Fprint(e.stdout, settingsTable())
+			return nil
+		},
+	}
 }

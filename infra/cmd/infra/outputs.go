@@ -113,10 +113,11 @@ func toGitHub(e environment, outputs []types.Output) (err error) {
 	return writeGitHub(f, outputs)
 }
 
-// snake turns BucketName into BUCKET_NAME and PublicUrl into PUBLIC_URL.
+// snake turns BucketName into BUCKET_NAME and GitHubActionsRoleArn into
+// GITHUB_ACTIONS_ROLE_ARN.
 func snake(name string) string {
 	var b strings.Builder
-	for i, r := range name {
+	for i, r := range strings.ReplaceAll(name, "GitHub", "Github") {
 		if unicode.IsUpper(r) && i > 0 {
 			b.WriteByte('_')
 		}

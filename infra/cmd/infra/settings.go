@@ -108,8 +108,7 @@ func (s *settings) fill(getenv func(string) string) error {
 	}
 	elsewhere := []func(name string) ([]string, string){
 		func(name string) ([]string, string) {
-			variable := "SPACK_CACHE_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
-			return single(getenv(variable)), variable
+			return single(getenv(variable(name))), variable(name)
 		},
 		func(name string) ([]string, string) { return context[name], "context " + name },
 		func(name string) ([]string, string) { return single(getenv(aliases[name])), aliases[name] },
@@ -131,6 +130,32 @@ func (s *settings) fill(getenv func(string) string) error {
 		found = append(found, s.take(f.Name, elsewhere))
 	})
 	return errors.Join(found...)
+}
+
+// variable is the environment variable of a setting.
+func variable(name string) string {
+	return "SPACK_CACHE_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+// settingsTable lists every setting, in Markdown.
+func settingsTable() string {
+	var b strings.Builder
+	b.WriteString("| setting | variable | default | meaning |\n|---|---|---|---|\n")
+	newSettings().flags.VisitAll(func(f *pflag.Flag) {
+		kind, meaning := pflag.UnquoteUsage(f)
+		name := "--" + f.Name
+		if kind != "" {
+			name += " " + kind
+		}
+		byDefault := f.DefValue
+		if byDefault == "" || byDefault == "[]" {
+			byDefault = " "
+		} else {
+			byDefault = "`" + byDefault + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s |\n", name, variable(f.Name), byDefault, strings.ReplaceAll(meaning, "|", "\\|"))
+	})
+	return b.String()
 }
 
 // take sets one flag from the first place that knows it.

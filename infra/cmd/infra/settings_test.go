@@ -272,3 +272,13 @@ func TestOldCDKIsRefused(t *testing.T) {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}
 }
+
+func TestSnake(t *testing.T) {
+	for name, want := range map[string]string{
+		"BucketName": "BUCKET_NAME", "PublicUrl": "PUBLIC_URL", "GitHubActionsRoleArn": "GITHUB_ACTIONS_ROLE_ARN", "DryRunRoleArn": "DRY_RUN_ROLE_ARN",
+	} {
+		if got := snake(name); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+}
