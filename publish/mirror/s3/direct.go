@@ -19,6 +19,8 @@ import (
 	smithyauth "github.com/aws/smithy-go/auth"
 	"github.com/aws/smithy-go/encoding/httpbinding"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 )
 
 // direct sends PutObject and UploadPart without the SDK's middleware, which costs several
@@ -154,6 +156,9 @@ func (b *Bucket) pause(ctx context.Context, failure error, attempt int, s *slot)
 
 // again reports whether an attempt that failed should be repeated.
 func (d *direct) again(err error, p put, attempt int) bool {
+	if errors.Is(err, blob.ErrChanged) {
+		return false
+	}
 	switch codeOf(err) {
 	case "ConditionalRequestConflict", "OperationAborted":
 		return p.repeatable

@@ -107,9 +107,10 @@ func (b *Bucket) readBack(ctx context.Context, key, etag string) (blob.Digest, e
 	if err != nil {
 		return blob.Digest{}, err
 	}
-	defer out.Body.Close()
+	r := &reader{ctx: ctx, b: b, key: key, body: out.Body, info: mirror.Info{Size: aws.ToInt64(out.ContentLength), Version: version(etag)}}
+	defer r.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, out.Body); err != nil {
+	if _, err := io.Copy(h, r); err != nil {
 		return blob.Digest{}, err
 	}
 	return blob.Digest(h.Sum(nil)), nil

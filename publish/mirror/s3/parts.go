@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"golang.org/x/sync/errgroup"
@@ -23,7 +24,8 @@ type upload struct {
 	b *Bucket
 	o *object
 
-	id       string // empty until it was begun
+	id       string   // empty until it was begun
+	others   []string // unfinished uploads of the same object, of no use once it is there
 	partSize int64
 	have     map[int32]types.Part // what arrived before we came
 
@@ -40,8 +42,13 @@ type upload struct {
 func (b *Bucket) storeParts(ctx context.Context, o *object, was mirror.Version) (mirror.Version, error) {
 	u := &upload{b: b, o: o, partSize: b.partSize(o.size)}
 	if !o.startOver {
-		if there, err := u.resume(ctx, was); err != nil || there != mirror.Absent {
-			return there, err
+		there, err := u.resume(ctx, was)
+		if err != nil {
+			return "", err
+		}
+		if there != mirror.Absent {
+			u.tidy(ctx, u.id)
+			return there, nil
 		}
 	}
 	u.done = make([]types.CompletedPart, (o.size+u.partSize-1)/u.partSize)
@@ -51,7 +58,11 @@ func (b *Bucket) storeParts(ctx context.Context, o *object, was mirror.Version) 
 		}
 		return "", err
 	}
-	return u.complete(ctx, was)
+	is, err := u.complete(ctx, was)
+	if err == nil {
+		u.tidy(ctx)
+	}
+	return is, err
 }
 
 // wrong reports whether the content of an upload is not what it should be.
@@ -121,6 +132,10 @@ func (u *upload) begin(ctx context.Context) error {
 		return err
 	}
 	u.id = aws.ToString(out.UploadId)
+	if tries, ok := retry.GetAttemptResults(out.ResultMetadata); ok && len(tries.Results) > 1 {
+		// An answer was lost, and with it the ID of an upload that is there.
+		u.lookForOthers(ctx)
+	}
 	return nil
 }
 
@@ -203,18 +218,28 @@ func (u *upload) complete(ctx context.Context, was mirror.Version) (mirror.Versi
 	return "", unsure(changed(err))
 }
 
+// tidy discards the uploads of an object that is there: those that somebody begun and
+// nobody will finish. Whoever is still at one finds the object instead.
+func (u *upload) tidy(ctx context.Context, also ...string) {
+	for _, id := range append(also, u.others...) {
+		u.discardID(ctx, id)
+	}
+}
+
 // discardTime is how long we try to clean up.
 const discardTime = 30 * time.Second
 
 // discard gives the upload up, unless we were told to stop. What cannot be discarded is
 // left to the bucket's lifecycle rule.
-func (u *upload) discard(ctx context.Context) {
-	if u.id == "" || ctx.Err() != nil {
+func (u *upload) discard(ctx context.Context) { u.discardID(ctx, u.id) }
+
+func (u *upload) discardID(ctx context.Context, id string) {
+	if id == "" || ctx.Err() != nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, discardTime)
 	defer cancel()
-	if err := u.b.abort(ctx, u.o.key, u.id); err != nil {
-		u.b.opts.Log.Warn("an unfinished upload is left behind", "object", u.o.key, "error", u.b.failed(discarding, u.o.key, err))
+	if err := u.b.abort(ctx, u.o.key, id); err != nil {
+		u.b.opts.Log.Warn("an unfinished upload is left behind", "error", u.b.failed(discarding, u.o.key, err))
 	}
 }

@@ -3,6 +3,8 @@ package s3
 import (
 	"context"
 	"encoding/hex"
+	"fmt"
+	"io"
 	"iter"
 	"strings"
 	"time"
@@ -22,8 +24,68 @@ func (m *Mirror) Open(ctx context.Context, name string) (*mirror.Object, error) 
 		return nil, b.failed(reading, key, err)
 	}
 	info := b.info(name, out.ContentLength, out.ETag, out.LastModified, out.ServerSideEncryption)
-	return &mirror.Object{Info: info, Body: out.Body}, nil
+	return &mirror.Object{Info: info, Body: &reader{ctx: ctx, b: b, key: key, info: info, body: out.Body}}, nil
 }
+
+// A reader is the body of an object. When the connection breaks it goes on where it was,
+// in the same version. It lives as long as the request, and so has its context.
+type reader struct {
+	ctx   context.Context
+	b     *Bucket
+	key   string
+	info  mirror.Info
+	body  io.ReadCloser
+	off   int64
+	tries int // since something was read
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	for {
+		n, err := r.body.Read(p)
+		r.off += int64(n)
+		switch {
+		case n > 0:
+			r.tries = 0
+			return n, nil // what went wrong is met again
+		case r.off == r.info.Size || err == nil:
+			return n, err
+		}
+		if err := r.goOn(err); err != nil {
+			return 0, r.b.failed(reading, r.key, err)
+		}
+	}
+}
+
+// goOn asks for the rest after a failure. The error is an io.ErrUnexpectedEOF.
+func (r *reader) goOn(failure error) error {
+	retryer := r.b.direct.retryer
+	r.tries++
+	delay, err := retryer.RetryDelay(r.tries, failure)
+	switch {
+	case r.ctx.Err() != nil:
+		return r.ctx.Err()
+	case err != nil || r.tries >= retryer.MaxAttempts():
+		return fmt.Errorf("%w after %d of %d bytes: %w", io.ErrUnexpectedEOF, r.off, r.info.Size, failure)
+	}
+	if err := sleep(r.ctx, delay); err != nil {
+		return err
+	}
+	out, err := call(r.ctx, r.b, r.b.client.GetObject, &sdk.GetObjectInput{
+		Bucket: &r.b.opts.Bucket, Key: &r.key,
+		IfMatch: aws.String(string(r.info.Version)),
+		Range:   aws.String(fmt.Sprintf("bytes=%d-", r.off)),
+	})
+	if err != nil {
+		return fmt.Errorf("%w after %d of %d bytes: %w", io.ErrUnexpectedEOF, r.off, r.info.Size, err)
+	}
+	r.body.Close()
+	if r.body = out.Body; out.ContentRange == nil && r.off > 0 {
+		return fmt.Errorf("%w after %d of %d bytes: the rest cannot be had alone", io.ErrUnexpectedEOF, r.off, r.info.Size)
+	}
+	return nil
+}
+
+func (r *reader) Close() error { return r.body.Close() }
 
 // Stat looks at an object.
 func (m *Mirror) Stat(ctx context.Context, name string) (mirror.Info, error) {
@@ -37,30 +99,34 @@ func (m *Mirror) Stat(ctx context.Context, name string) (mirror.Info, error) {
 
 // head asks for everything that S3 knows of an object.
 func (b *Bucket) head(ctx context.Context, key string) (*sdk.HeadObjectOutput, error) {
-	out, err := call(ctx, b, b.client.HeadObject, &sdk.HeadObjectInput{
-		Bucket: &b.opts.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled,
-	})
-	if err != nil && unexplained[statusOf(err)] {
-		err = b.explain(ctx, key, err)
+	in := &sdk.HeadObjectInput{Bucket: &b.opts.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled}
+	out, err := call(ctx, b, b.client.HeadObject, in)
+	if !unexplained[statusOf(err)] {
+		return out, err
 	}
-	return out, err
+	// The answer to a HEAD has no body that says why. We ask in a way that S3 answers
+	// in words, and if it has nothing to complain about now, once more.
+	if err := b.touch(ctx, key); err != nil {
+		return nil, err
+	}
+	return call(ctx, b, b.client.HeadObject, in)
 }
 
-// unexplained are the refusals that can mean several things. The answer to a HEAD has
-// no body that says which.
+// unexplained are the refusals that can mean several things.
 var unexplained = map[int]bool{301: true, 307: true, 400: true, 403: true}
 
-// explain asks again in a way that S3 answers in words. If there is nothing to
-// complain about now, the first answer stands.
-func (b *Bucket) explain(ctx context.Context, key string, refused error) error {
+// touch reads the first byte of an object.
+func (b *Bucket) touch(ctx context.Context, key string) error {
 	out, err := call(ctx, b, b.client.GetObject, &sdk.GetObjectInput{
 		Bucket: &b.opts.Bucket, Key: &key, Range: aws.String("bytes=0-0"),
 	})
+	if codeOf(err) == "InvalidRange" {
+		return nil // it is empty
+	}
 	if err != nil {
 		return err
 	}
-	out.Body.Close()
-	return refused
+	return out.Body.Close()
 }
 
 func (b *Bucket) info(name string, size *int64, etag *string, modified *time.Time, sse types.ServerSideEncryption) mirror.Info {

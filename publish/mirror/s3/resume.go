@@ -49,11 +49,37 @@ const candidates = 4
 // find looks for an unfinished upload of the object that can be gone on with, and takes
 // the one of which most is there. Resuming is never necessary: without the permission for
 // it everything is sent.
+//
+// The upload of a name that changes its content is never gone on with: it may be a live one
+// of another publisher, who sends something else.
 func (u *upload) find(ctx context.Context) error {
+	found, err := u.unfinished(ctx)
+	if err != nil {
+		return u.cannotResume(ctx, listingUploads, err)
+	}
+	if u.others = found; u.o.mutable {
+		return nil
+	}
+	for _, id := range found[:min(len(found), candidates)] {
+		parts, err := u.b.parts(ctx, u.o.key, id)
+		if codeOf(err) == "NoSuchUpload" || err == errNotOurs {
+			continue
+		}
+		if err != nil {
+			return u.cannotResume(ctx, listingParts, err)
+		}
+		u.consider(id, parts)
+	}
+	u.others = slices.DeleteFunc(found, func(id string) bool { return id == u.id })
+	return nil
+}
+
+// unfinished lists the uploads of the object that may be ours, the latest first.
+func (u *upload) unfinished(ctx context.Context) ([]string, error) {
 	var found []types.MultipartUpload
 	for c, err := range u.b.uploads(ctx, u.o.key) {
 		if err != nil {
-			return u.cannotResume(ctx, listingUploads, err)
+			return nil, err
 		}
 		if aws.ToString(c.Key) != u.o.key {
 			break // keys are listed in order, and this is the first
@@ -62,18 +88,21 @@ func (u *upload) find(ctx context.Context) error {
 			found = append(found, c)
 		}
 	}
-	slices.SortFunc(found, func(a, b types.MultipartUpload) int { return aws.ToTime(b.Initiated).Compare(aws.ToTime(a.Initiated)) })
-	for _, c := range found[:min(len(found), candidates)] {
-		parts, err := u.b.parts(ctx, u.o.key, aws.ToString(c.UploadId))
-		if codeOf(err) == "NoSuchUpload" || err == errNotOurs {
-			continue
-		}
-		if err != nil {
-			return u.cannotResume(ctx, listingParts, err)
-		}
-		u.consider(aws.ToString(c.UploadId), parts)
+	slices.SortStableFunc(found, func(a, b types.MultipartUpload) int { return aws.ToTime(b.Initiated).Compare(aws.ToTime(a.Initiated)) })
+	ids := make([]string, len(found))
+	for i, c := range found {
+		ids[i] = aws.ToString(c.UploadId)
 	}
-	return nil
+	return ids, nil
+}
+
+// lookForOthers finds the uploads that will be of no use once this one is complete.
+func (u *upload) lookForOthers(ctx context.Context) {
+	found, err := u.unfinished(ctx)
+	if err != nil {
+		return // the bucket's lifecycle rule finds them too
+	}
+	u.others = slices.DeleteFunc(found, func(id string) bool { return id == u.id })
 }
 
 // checksummed reports whether an upload may be one of ours. Who does not say how it is

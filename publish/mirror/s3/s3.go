@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -215,6 +216,7 @@ func (b *Bucket) connect(ctx context.Context, cfg aws.Config) error {
 	client := sdk.NewFromConfig(cfg, func(o *sdk.Options) {
 		o.HTTPClient = &watched{next: next, patience: stall, observe: b.opts.Observe}
 		o.Credentials = tagged(o.Credentials)
+		o.Retryer = wary(o.Retryer)
 		if b.opts.EndpointURL != "" {
 			o.BaseEndpoint = aws.String(b.opts.EndpointURL)
 		}
@@ -285,6 +287,21 @@ func call[In, Out any](ctx context.Context, b *Bucket, op func(context.Context, 
 	}
 	defer b.slots.Release(1)
 	return op(ctx, in)
+}
+
+// wary also repeats requests whose answer was cut short.
+func wary(r aws.Retryer) aws.Retryer {
+	v2, ok := r.(aws.RetryerV2)
+	if !ok {
+		return r
+	}
+	return waryRetryer{v2}
+}
+
+type waryRetryer struct{ aws.RetryerV2 }
+
+func (r waryRetryer) IsErrorRetryable(err error) bool {
+	return errors.Is(err, io.ErrUnexpectedEOF) || r.RetryerV2.IsErrorRetryable(err)
 }
 
 // tagged marks what goes wrong with credentials, which the SDK does not.

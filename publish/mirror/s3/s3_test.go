@@ -2,6 +2,8 @@ package s3
 
 import (
 	"context"
+	"flag"
+	"net/http"
 	"testing"
 	"time"
 
@@ -17,7 +19,14 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// Most of these tests wait for a fault to pass. They can do so together.
+	flag.Parse()
+	if n := flag.Lookup("test.parallel"); n.Value.String() == n.DefValue {
+		flag.Set("test.parallel", "8")
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const access, secret = "AKIATEST", "a secret"
 
@@ -36,17 +45,19 @@ func serve(t testing.TB, o s3test.Options) *s3test.Server {
 
 // config is what package session makes, with all the attempts and none of the waiting.
 func config(t testing.TB) aws.Config {
-	client := awshttp.NewBuildableClient().WithTransportOptions(func(tr *transport) {
+	client := awshttp.NewBuildableClient().WithTransportOptions(func(tr *http.Transport) {
 		tr.MaxIdleConnsPerHost = 64
 	})
-	retryer := retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
-		o.StandardOptions = append(o.StandardOptions, func(s *retry.StandardOptions) {
-			s.MaxAttempts = attempts
-			s.RateLimiter = ratelimit.None
-			s.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return time.Millisecond, nil })
-			s.Retryables = append(s.Retryables, retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{408: {}}})
-		})
-	})
+	standard := func(s *retry.StandardOptions) {
+		s.MaxAttempts = attempts
+		s.RateLimiter = ratelimit.None
+		s.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return time.Millisecond, nil })
+		s.Retryables = append(s.Retryables, retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{408: {}}})
+	}
+	var retryer aws.Retryer = retry.NewStandard(standard)
+	if _, measured := t.(*testing.B); measured { // as package session has it, which can take seconds
+		retryer = retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) { o.StandardOptions = append(o.StandardOptions, standard) })
+	}
 	frozen := client.Freeze()
 	t.Cleanup(func() { frozen.(interface{ CloseIdleConnections() }).CloseIdleConnections() })
 	return aws.Config{

@@ -17,24 +17,25 @@ var errTaken = errors.New("other content is there")
 
 // Create stores an object that is not there yet.
 func (m *Mirror) Create(ctx context.Context, u mirror.Upload) error {
-	_, err := m.write(ctx, u, mirror.Absent, mirror.ErrExist)
+	_, err := m.write(ctx, &object{Upload: u}, mirror.Absent, mirror.ErrExist)
 	return err
 }
 
 // Swap stores an object in place of the version was.
 func (m *Mirror) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (mirror.Version, error) {
-	return m.write(ctx, u, was, mirror.ErrConflict)
+	return m.write(ctx, &object{Upload: u, mutable: true}, was, mirror.ErrConflict)
 }
 
-// write stores u in place of the version was. The error is taken if that is no longer
-// what is there, and u is not there either.
-func (m *Mirror) write(ctx context.Context, u mirror.Upload, was mirror.Version, taken error) (mirror.Version, error) {
-	b, o := m.bucket, &object{Upload: u, key: m.key(u.Name), size: u.Content.Size()}
+// write stores o in place of the version was. The error is taken if that is no longer
+// what is there, and o is not there either.
+func (m *Mirror) write(ctx context.Context, o *object, was mirror.Version, taken error) (mirror.Version, error) {
+	b := m.bucket
+	o.key, o.size = m.key(o.Name), o.Content.Size()
 	if err := ctx.Err(); err != nil {
 		return "", b.failed(writing, o.key, err)
 	}
 	var err error
-	if o.content, err = u.Content.Open(); err != nil {
+	if o.content, err = o.Content.Open(); err != nil {
 		return "", b.failed(writing, o.key, err)
 	}
 	defer o.content.Close()
@@ -54,6 +55,7 @@ type object struct {
 	key     string
 	size    int64
 	content blob.Reader
+	mutable bool // others may be writing other content under this name
 
 	digest    blob.Digest // zero until the content was hashed
 	crc       uint64

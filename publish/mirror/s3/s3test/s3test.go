@@ -39,6 +39,8 @@ type Options struct {
 	NoChecksums   bool  // none is kept or told, as in older implementations
 	Unconditional bool  // writes need no condition; otherwise they are refused and kept in Violations
 
+	Latency time.Duration // that every answer is late by
+
 	// Store keeps the bodies. Nil: memory.
 	Store Store
 	// MD5 and CRC64NVME make the hashes, for whoever has faster ones. Nil: those of the
@@ -343,6 +345,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fault, done := s.arrive(r)
 	answer := &answer{ResponseWriter: w, header: fault.header}
 	defer func() { done(answer.status) }()
+	time.Sleep(s.opts.Latency)
 	switch fault.kind {
 	case none:
 		s.act(answer, r)
@@ -416,6 +419,9 @@ func (a *answer) Write(p []byte) (int, error) {
 	return a.ResponseWriter.Write(p)
 }
 
+// Unwrap lets an answer be flushed.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
 // wait holds a request back until nobody waits for it any more.
 func (s *Server) wait(ctx context.Context) {
 	select {
@@ -445,7 +451,9 @@ func (s *Server) actHalf(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Length", fmt.Sprint(max(whole.Body.Len(), 2)))
 	w.WriteHeader(whole.Code)
 	w.Write(whole.Body.Bytes()[:whole.Body.Len()/2])
-	http.NewResponseController(w).Flush()
+	if err := http.NewResponseController(w).Flush(); err != nil {
+		panic(err)
+	}
 	panic(http.ErrAbortHandler)
 }
 

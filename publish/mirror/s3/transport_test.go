@@ -1,5 +1,0 @@
-package s3
-
-import "net/http"
-
-type transport = http.Transport
