@@ -11,6 +11,8 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssnssubscriptions"
 	"github.com/aws/aws-cdk-go/awscdk/v2/interfaces/interfacesawscloudwatch"
 	"github.com/aws/jsii-runtime-go"
+
+	"github.com/vantagecompute/slurm-factory-publish/infra/policy"
 )
 
 const (
@@ -79,8 +81,22 @@ func newAlarmTopic(stack awscdk.Stack, email string) awssns.Topic {
 		DisplayName: jsii.String("Spack buildcache alarms"),
 		EnforceSSL:  jsii.Bool(true),
 	})
+	topic.AddToResourcePolicy(statement(publishAlarms(*topic.TopicArn(), *stack.Account())))
 	topic.AddSubscription(awssnssubscriptions.NewEmailSubscription(jsii.String(email), nil))
 	return topic
+}
+
+// publishAlarms lets this account's alarms use the topic. A topic with a policy of its own
+// has lost the one that it is born with, which would have let them.
+func publishAlarms(topic, account string) policy.Statement {
+	return policy.Statement{
+		Sid:       "AlarmsPublish",
+		Effect:    policy.Allow,
+		Principal: policy.Service("cloudwatch.amazonaws.com"),
+		Action:    policy.Strings{"sns:Publish"},
+		Resource:  policy.Strings{topic},
+		Condition: policy.Condition{"StringEquals": {"aws:SourceAccount": {account}}},
+	}
 }
 
 func newDashboard(stack awscdk.Stack, c Config, bucket awss3.IBucket, distribution awscloudfront.IDistribution, alarms []awscloudwatch.Alarm) {

@@ -195,7 +195,7 @@ var (
 	bucketForm  = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,56}[a-z0-9]$`) // 63 less "-logs"
 	domainForm  = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$`)
 	zoneIDForm  = regexp.MustCompile(`^[A-Z0-9]{1,32}$`)
-	stackForm   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,127}$`)
+	stackForm   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,49}$`) // the access log's delivery may have 60, with its ending
 	userForm    = regexp.MustCompile(`^[\w+=,.@-]{1,64}$`)
 	nameForm    = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
 	repoForm    = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
@@ -213,7 +213,7 @@ func (c Config) Validate() error {
 			found = append(found, fmt.Errorf(format, args...))
 		}
 	}
-	refuse(!stackForm.MatchString(c.StackName), "--stack-name %q: want letters, digits and hyphens", c.StackName)
+	refuse(!stackForm.MatchString(c.StackName), "--stack-name %q: want up to 50 letters, digits and hyphens", c.StackName)
 	refuse(c.Account != "" && !accountForm.MatchString(c.Account), "--account %q: want 12 digits", c.Account)
 	refuse(c.Account == "" && c.Suffix == "" && c.BucketName == "",
 		"--account is needed to name the bucket: give it, or --suffix, or --bucket-name")

@@ -322,6 +322,15 @@ func TestAlarmsReceiveData(t *testing.T) {
 	}
 }
 
+// TestAlarmsReachTheTopic: CloudWatch may publish to it, for this account's alarms.
+func TestAlarmsReachTheTopic(t *testing.T) {
+	topic := livePolicy(t, parsed(t, "vantage"), "AlarmTopicPolicy309DB5F8", "PolicyDocument")
+	for account, want := range map[string]bool{testAccount: true, "999999999999": false} {
+		decide(t, account, topic, policy.Request{Action: "sns:Publish", Resource: "AlarmTopicD01E77F9", Principal: policy.Service("cloudwatch.amazonaws.com"),
+			Keys: map[string]string{"aws:SourceAccount": account, "aws:SecureTransport": "true"}}, want)
+	}
+}
+
 func TestDashboardShowsWhatTheReferenceLists(t *testing.T) {
 	body, err := json.Marshal(parsed(t, "plain").Resources["Dashboard9E4231ED"].Properties)
 	if err != nil {

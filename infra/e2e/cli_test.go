@@ -295,6 +295,10 @@ func TestPreflight(t *testing.T) {
 	if r.code != 1 || !strings.Contains(r.stderr, "look up hosted zone ZNOSUCH") || !strings.Contains(r.stderr, "list-hosted-zones") {
 		t.Errorf("unknown zone: %s", r)
 	}
+	r = infra(t, machine.moto, "deploy", "--existing-bucket", "no-such-bucket", "--output", t.TempDir())
+	if r.code != 1 || !strings.Contains(r.stderr, "look for bucket no-such-bucket") || !strings.Contains(r.stderr, "aws s3 ls") {
+		t.Errorf("a bucket that is not there: %s", r)
+	}
 }
 
 // TestOutputs reads the outputs of a stack in every format.

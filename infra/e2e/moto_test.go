@@ -30,7 +30,7 @@ var machine struct {
 	infra string // the built binary
 	moto  string // URL of the server
 	tools string // directory of moto_server and cfn-lint
-	err   error  // why there is none of it
+	err   error  // why there is no stand-in
 }
 
 func TestMain(m *testing.M) {
@@ -38,10 +38,12 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	stop := func() {}
-	if machine.err = buildInfra(dir); machine.err == nil {
-		stop, machine.err = startMoto(dir)
+	if err := buildInfra(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
+	var stop func()
+	stop, machine.err = startMoto(dir)
 	code := m.Run()
 	stop()
 	os.RemoveAll(dir)

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
@@ -65,6 +66,15 @@ func stackStatus(ctx context.Context, cfg aws.Config, name string) (types.StackS
 func noSuchStack(err error) bool {
 	var api smithy.APIError
 	return errors.As(err, &api) && api.ErrorCode() == "ValidationError" && strings.Contains(api.ErrorMessage(), "does not exist")
+}
+
+// bucketExists says whether the account can see a bucket of this name.
+func bucketExists(ctx context.Context, cfg aws.Config, name string) error {
+	client := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = cfg.BaseEndpoint != nil })
+	if _, err := client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: aws.String(name)}); err != nil {
+		return hinted{fmt.Errorf("look for bucket %s: %w", name, err), "aws s3 ls shows the account's buckets; --bucket-name makes a new one"}
+	}
+	return nil
 }
 
 // githubProvider is the ARN of the account's provider for GitHub, empty without one.

@@ -152,6 +152,11 @@ func newDeploy(e environment) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if t.existingBucket != "" {
+			if err := bucketExists(ctx, cfg, t.existingBucket); err != nil {
+				return err
+			}
+		}
 		if err := preflight(ctx, cfg, c); err != nil {
 			return err
 		}

@@ -25,6 +25,7 @@ type settings struct {
 
 	config                                      string
 	stackName, account, suffix, bucketName      string
+	existingBucket                              string
 	region                                      string
 	domain, hostedZoneID, zoneName, certificate string
 	queryStrings, priceClass, wafArn            string
@@ -55,6 +56,7 @@ func newSettings() *settings {
 	f.StringVar(&s.region, "region", infra.Region, "AWS region; CloudFront's certificates, logs and metrics allow only this one")
 	f.StringVar(&s.suffix, "suffix", "", "end of the bucket's name (default: five hex digits that follow from the account)")
 	f.StringVar(&s.bucketName, "bucket-name", "", "whole `name` of the bucket (default slurm-factory-spack-buildcache-SUFFIX)")
+	f.StringVar(&s.existingBucket, "existing-bucket", "", "`name` of a bucket of the account that the stack takes over; deploy refuses when it is not there")
 	f.StringVar(&s.domain, "domain", "", "public host `name` of the cache (default: CloudFront's own)")
 	f.StringVar(&s.hostedZoneID, "hosted-zone-id", "", "Route53 zone `id` that gets the domain's records and validates its certificate")
 	f.StringVar(&s.zoneName, "zone-name", "", "`name` of that zone; deploy, diff and destroy look it up, synth needs it")
@@ -274,6 +276,12 @@ func (s *settings) stack() (infra.Config, error) {
 		return c, fmt.Errorf("--region %s: the stack lives in %s, the only region from which CloudFront takes certificates, logs and metrics", s.region, infra.Region)
 	}
 	c.StackName, c.Account, c.Suffix, c.BucketName = s.stackName, s.account, s.suffix, s.bucketName
+	if s.existingBucket != "" {
+		if s.bucketName != "" || s.suffix != "" {
+			return c, errors.New("--existing-bucket is the whole name: leave out --bucket-name and --suffix")
+		}
+		c.BucketName = s.existingBucket
+	}
 	c.Domain, c.HostedZoneID, c.ZoneName, c.CertificateArn = s.domain, s.hostedZoneID, s.zoneName, s.certificate
 	c.QueryStrings, c.PriceClass = infra.QueryStrings(s.queryStrings), s.priceClass
 	c.OriginShield, c.WebACLArn = s.originShield, s.wafArn

@@ -162,6 +162,15 @@ func TestScopes(t *testing.T) {
 	}
 }
 
+func TestExistingBucket(t *testing.T) {
+	if c := must(t, []string{"--existing-bucket", "cache"}, nil, ""); c.Bucket() != "cache" {
+		t.Errorf("bucket %s", c.Bucket())
+	}
+	if _, err := configured(t, []string{"--existing-bucket", "cache", "--suffix", "x"}, nil, ""); err == nil {
+		t.Error("two names were accepted")
+	}
+}
+
 func TestBadPublishers(t *testing.T) {
 	for text, want := range map[string]string{
 		"slurm":                   "is not key=value",
