@@ -313,6 +313,22 @@ func (p Publisher) validate() error {
 	return errors.Join(found...)
 }
 
+// Warnings says what is allowed and should not be chosen lightly.
+func (c Config) Warnings() []string {
+	var found []string
+	for _, p := range c.Publishers {
+		if p.AnyRef {
+			found = append(found, p.anyRefWarning())
+		}
+	}
+	return found
+}
+
+func (p Publisher) anyRefWarning() string {
+	return fmt.Sprintf("role %s trusts every run of %s/%s: any branch, tag, pull request and environment, so whoever can push there can publish. "+
+		"Scope it with --environment or --ref.", p.Role, p.Owner, p.Repo)
+}
+
 // scopes counts the ways in which the role says whom it trusts; it must be one.
 func (p Publisher) scopes() int {
 	n := 0

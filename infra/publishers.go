@@ -52,9 +52,7 @@ func newRole(stack awscdk.Stack, id string, p Publisher, providerArn string, buc
 		},
 	})
 	if p.AnyRef {
-		awscdk.Annotations_Of(role).AddWarningV2(jsii.String("slurm-factory:trustAnyRef"), jsii.String(fmt.Sprintf(
-			"role %s trusts every run of %s/%s: any branch, tag, pull request and environment, so whoever can push there can publish. Scope it with --environment or --ref.",
-			p.Role, p.Owner, p.Repo)))
+		awscdk.Annotations_Of(role).AddWarningV2(jsii.String("slurm-factory:trustAnyRef"), jsii.String(p.anyRefWarning()))
 	}
 	return role
 }

@@ -207,6 +207,9 @@ func TestLifeOfAStack(t *testing.T) {
 	if r := mustInfra(t, account.URL, append(diff, "--", "--method=template")...); !strings.Contains(r.stdout+r.stderr, "AWS::CloudFront::Distribution") {
 		t.Errorf("diff does not show the missing distribution: %s", r)
 	}
+	if r := mustInfra(t, account.URL, append(diff, "--trust-any-ref", "--", "--method=template")...); !strings.Contains(r.stdout+r.stderr, "trusts every run") {
+		t.Errorf("cdk does not show the warning: %s", r)
+	}
 	if r := infra(t, account.URL, append(diff, "--fail", "--", "--method=template")...); r.code != 1 {
 		t.Errorf("diff --fail: want cdk's exit code 1, have %s", r)
 	}

@@ -34,6 +34,9 @@ func TestValidated(t *testing.T) {
 		if r.code != 0 {
 			t.Fatalf("%s: %s", name, r)
 		}
+		if warned := strings.Contains(r.stderr, "warning: role slurm-factory-github-actions trusts every run"); warned != (name == "wide") {
+			t.Errorf("%s: warned %v: %s", name, warned, r)
+		}
 		files = append(files, filepath.Join(out, "SlurmFactoryInfraStack.template.json"))
 	}
 	lint := filepath.Join(machine.tools, "cfn-lint")

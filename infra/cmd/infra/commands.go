@@ -109,8 +109,11 @@ func newSynth(e environment) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		// cdk runs this command itself and speaks for it.
+		// When cdk runs this command, it speaks for it, and shows the warnings itself.
 		if t.getenv("CDK_OUTDIR") == "" {
+			for _, w := range c.Warnings() {
+				fmt.Fprintf(t.stderr, "warning: %s\n", w)
+			}
 			fmt.Fprintf(t.stderr, "wrote %s/%s.template.json\n", dir, c.StackName)
 		}
 		return nil
