@@ -19,9 +19,13 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/infra/policy"
 )
 
-// buildPublish builds the publisher from the module above this one.
+// buildPublish builds the publisher from the module above this one; $PUBLISH names one
+// that is built already.
 func buildPublish(t *testing.T) string {
 	t.Helper()
+	if bin := os.Getenv("PUBLISH"); bin != "" {
+		return bin
+	}
 	if found, _ := filepath.Glob("../../cmd/publish/*.go"); len(found) == 0 {
 		t.Skip("this tree has no cmd/publish")
 	}
@@ -37,13 +41,19 @@ func buildPublish(t *testing.T) string {
 // role that was created about every call that the publisher made.
 func TestPublishIntoTheCreatedBucket(t *testing.T) {
 	bin := buildPublish(t)
+	for mirror, index := range map[string]string{"v3-signed": "v3/manifests/index/index.manifest.json", "v2-signed": "build_cache/index.json"} {
+		t.Run(mirror, func(t *testing.T) { publishInto(t, bin, mirror, index) })
+	}
+}
+
+func publishInto(t *testing.T, bin, mirror, index string) {
 	cfg, stack, _ := deployAll(t)
 	ctx := context.Background()
 	asked := policies(t, cfg, stack, "slurm-factory-slurm")
 	liftBucketPolicy(t, cfg, stack)
 	rec := record(t)
 	publish := func(destination string, flags ...string) result {
-		args := append([]string{"../../test/testdata/v3-signed", destination, "--endpoint-url", rec.URL, "--region", "us-east-1",
+		args := append([]string{"../../test/testdata/" + mirror, destination, "--endpoint-url", rec.URL, "--region", "us-east-1",
 			"--distribution-id", stack.Outputs["DistributionId"]}, flags...)
 		return run(t, ".", awsEnv(rec.URL), bin, args...)
 	}
@@ -72,7 +82,7 @@ func TestPublishIntoTheCreatedBucket(t *testing.T) {
 	if writes == 0 {
 		t.Fatal("nothing was written")
 	}
-	objects(t, cfg, stack, "slurm/25.11/buildcache/v3/manifests/index/index.manifest.json")
+	objects(t, cfg, stack, "slurm/25.11/buildcache/"+index)
 	invalidations, err := cloudfront.NewFromConfig(cfg).ListInvalidations(ctx, &cloudfront.ListInvalidationsInput{DistributionId: aws.String(stack.Outputs["DistributionId"])})
 	if err != nil || len(invalidations.InvalidationList.Items) == 0 {
 		t.Errorf("no invalidation of the created distribution: %v", err)
