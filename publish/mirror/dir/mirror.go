@@ -10,7 +10,6 @@ import (
 	"os"
 	"path"
 	"strings"
-	"syscall"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -275,8 +274,8 @@ func (m *Mirror) Delete(ctx context.Context, name string, was mirror.Version) er
 
 func (m *Mirror) remove(ctx context.Context, name string, was mirror.Version) error {
 	full := m.below + name
-	f, now, err := m.open(ctx, name)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+	f, _, err := m.open(ctx, name)
+	if gone(err) {
 		return nil
 	}
 	if err != nil {
@@ -292,8 +291,8 @@ func (m *Mirror) remove(ctx context.Context, name string, was mirror.Version) er
 		return err
 	}
 	defer unlock()
-	f, now, err = openObject(root, full)
-	if errors.Is(err, fs.ErrNotExist) {
+	f, now, err := openObject(root, full)
+	if gone(err) {
 		return nil
 	}
 	if err != nil {
