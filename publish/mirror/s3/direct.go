@@ -165,7 +165,7 @@ func (d *direct) again(err error, p put, attempt int) bool {
 	case "BadDigest", "XAmzContentChecksumMismatch", "InvalidDigest":
 		return attempt < damaged
 	case "RequestTimeTooSkewed":
-		return attempt == 1 && d.skew.Load() != 0
+		return attempt == 1 // now that we know how far off our clock is
 	}
 	return d.retryer.IsErrorRetryable(err)
 }
@@ -217,8 +217,7 @@ func (b *Bucket) attempt(ctx context.Context, p put) (etag string, err error) {
 		return answer.Header.Get("ETag"), nil
 	}
 	body.takeBack()
-	d.noteSkew(answer)
-	return "", refusal(answer)
+	return "", d.noteSkew(answer, refusal(answer))
 }
 
 func (d *direct) request(ctx context.Context, p put, body *body) (*http.Request, error) {
@@ -268,15 +267,13 @@ func (d *direct) sign(ctx context.Context, r *http.Request) error {
 }
 
 // noteSkew remembers how far off our clock is when a request is refused because of it.
-func (d *direct) noteSkew(answer *http.Response) {
-	if answer.StatusCode != http.StatusForbidden {
-		return
-	}
-	if theirs, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
-		if skew := time.Until(theirs); skew.Abs() > 4*time.Minute {
-			d.skew.Store(int64(skew))
+func (d *direct) noteSkew(answer *http.Response, refused error) error {
+	if codeOf(refused) == "RequestTimeTooSkewed" {
+		if theirs, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
+			d.skew.Store(int64(time.Until(theirs)))
 		}
 	}
+	return refused
 }
 
 // refusal is an answer as the error that the SDK would have made of it.

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"net/http"
 	"testing"
@@ -120,3 +121,10 @@ func TestMirror(t *testing.T) {
 }
 
 var _ mirror.Deleter = store{}
+
+// failing are credentials that cannot be had.
+type failing struct{}
+
+func (failing) Retrieve(context.Context) (aws.Credentials, error) {
+	return aws.Credentials{}, errors.New("no EC2 IMDS role found")
+}

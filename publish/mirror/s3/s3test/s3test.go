@@ -506,7 +506,7 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		fail(w, r, 400, "InvalidURI")
 		return
-	case s.opts.AccessKey != "":
+	case s.opts.AccessKey != "" && Operation(r) != "HeadBucket": // which anybody may send
 		if code := s.checkSignature(r); code != "" {
 			status := 403
 			if code == "AuthorizationHeaderMalformed" {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 var authorization = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/s3/aws4_request, ?SignedHeaders=([a-z0-9;-]+), ?Signature=([0-9a-f]{64})$`)
@@ -26,6 +27,9 @@ func (s *Server) checkSignature(r *http.Request) (code string) {
 	}
 	if region != s.opts.Region {
 		return "AuthorizationHeaderMalformed"
+	}
+	if signed, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date")); err != nil || time.Since(signed).Abs() > 15*time.Minute {
+		return "RequestTimeTooSkewed"
 	}
 	scope := day + "/" + region + "/s3/aws4_request"
 	text := "AWS4-HMAC-SHA256\n" + r.Header.Get("X-Amz-Date") + "\n" + scope + "\n" + hexSum(canonical(r, strings.Split(signed, ";")))
