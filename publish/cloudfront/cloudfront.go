@@ -1,0 +1,311 @@
+// Package cloudfront makes CloudFront forget what it has cached of objects that changed.
+//
+// Asking twice is asking once: an invalidation is named after what it is for, so a
+// request whose answer was lost is repeated without harm and without cost. That
+// CloudFront has too much to do is no error but a reason to wait, as long as the caller's
+// context and Options.Patience permit.
+package cloudfront
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/service/cloudfront"
+	"github.com/aws/aws-sdk-go-v2/service/cloudfront/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// ErrNoDistribution: there is no distribution of that ID, or it cannot be one.
+var ErrNoDistribution = errors.New("no such distribution")
+
+// Completed is the status of an invalidation of which no edge knows anything but that
+// it is done.
+const Completed = "Completed"
+
+// Options are what a Client may be told beyond its distribution. The zero value is fit
+// for use.
+type Options struct {
+	// Endpoint is the URL of another API than that of AWS.
+	Endpoint string
+	// Patience is for how long a call waits in all while CloudFront is busy with other
+	// invalidations. Default 15 min, in which it is done with any number of them.
+	Patience time.Duration
+	// Log hears of waiting. Nobody does if it is nil.
+	Log *slog.Logger
+}
+
+// A Client invalidates in one distribution.
+type Client struct {
+	distribution string
+	patience     time.Duration
+	log          *slog.Logger
+	api          *cloudfront.Client
+}
+
+// An Invalidation is one that CloudFront has accepted.
+type Invalidation struct {
+	ID     string
+	Status string // Completed, or another one before that
+}
+
+// distributionID is what CloudFront's IDs look like.
+var distributionID = regexp.MustCompile(`^[A-Z0-9]{1,32}$`)
+
+// New returns a client. It sends nothing, but refuses what is no distribution's ID.
+func New(cfg aws.Config, distribution string, opts Options) (*Client, error) {
+	if !distributionID.MatchString(distribution) {
+		return nil, noDistribution(distribution)
+	}
+	c := &Client{distribution: distribution, patience: opts.Patience, log: opts.Log}
+	if c.patience == 0 {
+		c.patience = 15 * time.Minute
+	}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	c.api = cloudfront.NewFromConfig(cfg, func(o *cloudfront.Options) {
+		o.Retryer = aws.NopRetryer{} // insist does that
+		o.Credentials = tagged(o.Credentials)
+		if o.Region == "" {
+			o.Region = "us-east-1" // it is one service for all regions
+		}
+		// An endpoint that is meant for S3 may be in cfg.
+		o.BaseEndpoint = nil
+		if opts.Endpoint != "" {
+			o.BaseEndpoint = &opts.Endpoint
+		}
+	})
+	return c, nil
+}
+
+func noDistribution(id string) error {
+	if strings.ContainsAny(id, "./:") {
+		return fmt.Errorf("%w: %q looks like a domain name; the ID is like E2QWRUHAPOMQZL", ErrNoDistribution, id)
+	}
+	return fmt.Errorf("%w: %q; an ID is like E2QWRUHAPOMQZL", ErrNoDistribution, id)
+}
+
+// tagged marks the errors of getting credentials.
+func tagged(p aws.CredentialsProvider) aws.CredentialsProvider {
+	if p == nil {
+		return nil
+	}
+	return aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
+		c, err := p.Retrieve(ctx)
+		if err != nil && ctx.Err() == nil {
+			err = fmt.Errorf("%w: %w", mirror.ErrCredentials, err)
+		}
+		return c, err
+	})
+}
+
+// Invalidate asks CloudFront to forget paths, as Path makes them, and returns once that
+// is accepted. Wait waits until it is done.
+//
+// The token tells the change from others of the same paths: the digest of a new index,
+// say. Repeating a call gives the invalidation that there is. That is right for a lost
+// answer but not for an index that becomes what it has been before, so one that was done
+// with more than a minute ago is not taken for an answer.
+func (c *Client) Invalidate(ctx context.Context, token string, paths []string) (Invalidation, error) {
+	if len(paths) == 0 {
+		return Invalidation{}, errors.New("invalidate nothing")
+	}
+	paths = slices.Compact(slices.Sorted(slices.Values(paths)))
+	made, err := c.create(ctx, Reference(c.distribution, token, paths), paths)
+	if err == nil && isPast(made) {
+		// The hour keeps repetitions of this one together.
+		again := fmt.Sprint(token, " after ", aws.ToString(made.Id), " at ", time.Now().UTC().Format("2006-01-02T15"))
+		made, err = c.create(ctx, Reference(c.distribution, again, paths), paths)
+	}
+	if err != nil {
+		return Invalidation{}, fmt.Errorf("invalidate %s in distribution %s: %w", summary(paths), c.distribution, err)
+	}
+	return Invalidation{ID: aws.ToString(made.Id), Status: aws.ToString(made.Status)}, nil
+}
+
+// isPast reports whether an invalidation cannot be the answer to a request just sent:
+// CloudFront takes seconds to complete one, and never is done with one that is new.
+func isPast(made *types.Invalidation) bool {
+	return aws.ToString(made.Status) == Completed && time.Since(aws.ToTime(made.CreateTime)) > time.Minute
+}
+
+func summary(paths []string) string {
+	if len(paths) == 1 {
+		return paths[0]
+	}
+	return fmt.Sprintf("%s and %d more", paths[0], len(paths)-1)
+}
+
+func (c *Client) create(ctx context.Context, reference string, paths []string) (made *types.Invalidation, err error) {
+	input := &cloudfront.CreateInvalidationInput{
+		DistributionId: &c.distribution,
+		InvalidationBatch: &types.InvalidationBatch{
+			CallerReference: &reference,
+			Paths:           &types.Paths{Items: paths, Quantity: aws.Int32(int32(len(paths)))},
+		},
+	}
+	err = c.insist(ctx, "cloudfront:CreateInvalidation", func(ctx context.Context) error {
+		out, err := c.api.CreateInvalidation(ctx, input)
+		if err == nil && out.Invalidation == nil {
+			err = errors.New("the answer has no invalidation")
+		}
+		if err == nil {
+			made = out.Invalidation
+		}
+		return err
+	})
+	return made, err
+}
+
+// Status asks for the state of an invalidation.
+func (c *Client) Status(ctx context.Context, id string) (Invalidation, error) {
+	is := Invalidation{ID: id}
+	input := &cloudfront.GetInvalidationInput{DistributionId: &c.distribution, Id: &id}
+	err := c.insist(ctx, "cloudfront:GetInvalidation", func(ctx context.Context) error {
+		out, err := c.api.GetInvalidation(ctx, input)
+		if err == nil && out.Invalidation != nil {
+			is.Status = aws.ToString(out.Invalidation.Status)
+		}
+		return err
+	})
+	if err != nil {
+		return Invalidation{}, fmt.Errorf("look at invalidation %s of distribution %s: %w", id, c.distribution, err)
+	}
+	return is, nil
+}
+
+// Of invalidations, 95 in 100 are complete after 25 s, says AWS. Asking costs nothing,
+// but there are limits to how often.
+const (
+	firstLook   = 5 * time.Second
+	longestLook = 20 * time.Second
+)
+
+// Wait returns once an invalidation is complete: no edge serves what it was for any more.
+func (c *Client) Wait(ctx context.Context, id string) error {
+	for look, waited := firstLook, time.Duration(0); ; look = min(look*3/2, longestLook) {
+		is, err := c.Status(ctx, id)
+		if err != nil || is.Status == Completed {
+			return err
+		}
+		if waited >= c.patience {
+			return fmt.Errorf("invalidation %s of distribution %s is %s after %v", id, c.distribution, is.Status, waited)
+		}
+		if err := sleep(ctx, look); err != nil {
+			return fmt.Errorf("wait for invalidation %s of distribution %s: %w", id, c.distribution, err)
+		}
+		waited += look
+	}
+}
+
+// A pace is how a call is repeated: after ever longer pauses, for so long in all.
+type pace struct{ first, longest, patience time.Duration }
+
+// hiccups are the network's, and CloudFront's when it is throttling or broken.
+var hiccups = pace{first: time.Second, longest: 30 * time.Second, patience: 2 * time.Minute}
+
+// crowded is for other invalidations, which must end before there is room for another.
+func (c *Client) crowded() pace {
+	return pace{first: 20 * time.Second, longest: 2 * time.Minute, patience: c.patience}
+}
+
+// insist calls until there is an answer that does not pass, and translates errors. Each
+// pause is between half and one and a half of its length, so that publishers who were
+// turned away together do not come back together.
+func (c *Client) insist(ctx context.Context, action string, call func(context.Context) error) error {
+	began := time.Now()
+	for n := 0; ; n++ {
+		err := call(ctx)
+		p := c.paceOf(err)
+		if p.patience == 0 || ctx.Err() != nil {
+			return c.translate(ctx, action, err)
+		}
+		pause := min(p.first<<min(n, 10), p.longest)
+		pause = pause/2 + rand.N(pause)
+		if waited := time.Since(began); waited+pause > p.patience {
+			return fmt.Errorf("after %v: %w", waited.Round(time.Second), c.translate(ctx, action, err))
+		}
+		c.log.Info("CloudFront is busy, waiting", "distribution", c.distribution, "action", action,
+			"reason", reason(err), "pause", pause.Round(time.Second).String())
+		if sleep(ctx, pause) != nil {
+			return fmt.Errorf("%w, while waiting after: %w", ctx.Err(), c.translate(ctx, action, err))
+		}
+	}
+}
+
+// paceOf tells how to go on after err; the zero pace is not to.
+func (c *Client) paceOf(err error) pace {
+	var crowd *types.TooManyInvalidationsInProgress
+	switch {
+	case err == nil, errors.Is(err, mirror.ErrCredentials):
+		return pace{}
+	case errors.As(err, &crowd):
+		return c.crowded()
+	case retry.IsErrorRetryables(retry.DefaultRetryables).IsErrorRetryable(err) == aws.TrueTernary:
+		return hiccups
+	}
+	return pace{}
+}
+
+// reason is what CloudFront calls an error.
+func reason(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return api.ErrorCode()
+	}
+	return err.Error()
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// badCredentials are what AWS calls credentials that are wrong, or no longer right.
+var badCredentials = map[string]bool{
+	"AuthFailure":                 true,
+	"ExpiredToken":                true,
+	"ExpiredTokenException":       true,
+	"IncompleteSignature":         true,
+	"InvalidClientTokenId":        true,
+	"InvalidSignatureException":   true,
+	"MissingAuthenticationToken":  true,
+	"OptInRequired":               true,
+	"RequestExpired":              true,
+	"SignatureDoesNotMatch":       true,
+	"UnrecognizedClientException": true,
+}
+
+// translate turns what CloudFront says into what callers branch on.
+func (c *Client) translate(ctx context.Context, action string, err error) error {
+	var api smithy.APIError
+	if err == nil || ctx.Err() != nil || !errors.As(err, &api) {
+		return err
+	}
+	switch code := api.ErrorCode(); {
+	case code == "AccessDenied", code == "AccessDeniedException":
+		return &mirror.DeniedError{Action: action, Name: "distribution " + c.distribution, Detail: api.ErrorMessage()}
+	case code == "NoSuchDistribution":
+		return fmt.Errorf("%w in this account: %s", ErrNoDistribution, api.ErrorMessage())
+	case badCredentials[code]:
+		return fmt.Errorf("%w: %s: %s", mirror.ErrCredentials, code, api.ErrorMessage())
+	}
+	return err
+}
