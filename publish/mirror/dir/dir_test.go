@@ -39,21 +39,22 @@ func open(t *testing.T, path string) *dir.Dir {
 }
 
 func TestMirror(t *testing.T) {
-	t.Run("at the top", func(t *testing.T) {
-		mirrortest.Run(t, func(t *testing.T) mirrortest.Store { return open(t, t.TempDir()).Mirror(".") })
-	})
-	t.Run("below, in a directory to be made", func(t *testing.T) {
-		mirrortest.Run(t, func(t *testing.T) mirrortest.Store {
+	for name, fresh := range map[string]func(t *testing.T) *dir.Mirror{
+		"at the top": func(t *testing.T) *dir.Mirror { return open(t, t.TempDir()).Mirror(".") },
+		"below, in a directory to be made": func(t *testing.T) *dir.Mirror {
 			return open(t, filepath.Join(t.TempDir(), "not", "yet")).Mirror("slurm/25.11/buildcache")
-		})
-	})
-	t.Run("without hard links", func(t *testing.T) {
-		mirrortest.Run(t, func(t *testing.T) mirrortest.Store {
+		},
+		"without hard links": func(t *testing.T) *dir.Mirror {
 			d := open(t, t.TempDir())
 			d.WithoutLinks(syscall.EPERM)
 			return d.Mirror(".")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait for the disk most of the time
+			mirrortest.Run(t, func(t *testing.T) mirrortest.Store { return fresh(t) })
 		})
-	})
+	}
 }
 
 func upload(name, content string) mirror.Upload {

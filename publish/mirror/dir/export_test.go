@@ -22,3 +22,6 @@ func (m *Mirror) Abandon(ctx context.Context, name string) error {
 func (d *Dir) WithoutLinks(err error) {
 	d.link = func(*os.Root, string, string) error { return &os.LinkError{Op: "linkat", Err: err} }
 }
+
+// TempPath and ParseTempPath are inverses.
+var TempPath, ParseTempPath, NewID = tempPath, parseTempPath, newID

@@ -370,3 +370,16 @@ func (s silent) Read([]byte) (int, error) {
 	<-s.ctx.Done()
 	return 0, s.ctx.Err()
 }
+
+func TestSilenceIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scripted{script: func(_ int, r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		}}
+		_, err := open(t, "http://mirror", web.Options{Transport: s, Attempts: 1, Timeout: time.Minute}).Stat(t.Context(), "x")
+		if err == nil || !strings.Contains(err.Error(), "gone silent for 1m") || errors.Is(err, context.Canceled) {
+			t.Errorf("got error %v", err)
+		}
+	})
+}
