@@ -35,8 +35,16 @@ func upload1(name string, content []byte) mirror.Upload {
 	return mirror.Upload{Name: name, Content: blob.Bytes(content), Digest: blob.DigestOf(content), Type: "application/x-test", CacheControl: "no-cache"}
 }
 
-// impatient ends a request much sooner than a user would want.
-func impatient(b *Bucket) { b.direct.http.(*watched).patience = 150 * time.Millisecond }
+// impatient ends a request much sooner than a user would want, if it is not to be answered.
+func impatient(b *Bucket, fault string) {
+	patience := 100 * time.Millisecond
+	if raced {
+		patience = time.Second
+	}
+	if fault == "stall" || fault == "hang" {
+		b.direct.http.(*watched).patience = patience
+	}
+}
 
 var (
 	smallContent = noise(1, 3000)
@@ -79,6 +87,10 @@ var passing = map[string]s3test.Fault{
 	"412":         s3test.Refuse(412, "PreconditionFailed"), // by an object that has gone since
 }
 
+// interleaving are the faults after which two attempts can meet: enough for the race
+// detector.
+var interleaving = map[string]bool{"lie": true, "reset": true, "stall": true, "truncate": true}
+
 // only says where a fault can happen, if not everywhere.
 var only = map[string][]string{
 	"409": {"PutObject", "UploadPart", "CompleteMultipartUpload"},
@@ -86,6 +98,9 @@ var only = map[string][]string{
 }
 
 func can(fault, operation string) bool {
+	if raced && !interleaving[fault] {
+		return false
+	}
 	if only[fault] == nil {
 		return true
 	}
@@ -115,6 +130,9 @@ func requests(t *testing.T, write func(context.Context, *Mirror, mirror.Upload) 
 func TestPassingFaults(t *testing.T) {
 	for _, w := range writes {
 		for operation, times := range requests(t, w.write, w.content) {
+			if w.name == "swap large in" && operation != "CompleteMultipartUpload" {
+				continue // all else is as in creating
+			}
 			for n := 1; n <= times; n++ {
 				for what, fault := range passing {
 					if !can(what, operation) {
@@ -128,7 +146,7 @@ func TestPassingFaults(t *testing.T) {
 							t.Parallel()
 							server := serve(t, quick(s3test.Options{Forgetful: forgetful}))
 							b := open(t, server)
-							impatient(b)
+							impatient(b, what)
 							m := b.Mirror("p")
 							server.Hook(s3test.Once(operation, n, fault))
 							if err := w.write(t.Context(), m, upload1("x", w.content)); err != nil {
@@ -315,11 +333,11 @@ func TestReadingFaults(t *testing.T) {
 		{"ListObjectsV2", "s3:ListBucket", list},
 		{"DeleteObject", "s3:DeleteObject", remove},
 	} {
-		start := func(t *testing.T) (*s3test.Server, *Mirror) {
+		start := func(t *testing.T, fault string) (*s3test.Server, *Mirror) {
 			server := serve(t, quick(s3test.Options{}))
 			server.Put("p/x", smallContent, false)
 			b := open(t, server)
-			impatient(b)
+			impatient(b, fault)
 			return server, b.Mirror("p")
 		}
 		for what, fault := range passing {
@@ -328,7 +346,7 @@ func TestReadingFaults(t *testing.T) {
 			}
 			t.Run(act.operation+"/"+what, func(t *testing.T) {
 				t.Parallel()
-				server, m := start(t)
+				server, m := start(t, what)
 				server.Hook(s3test.Once(act.operation, 1, fault))
 				if err := act.run(t.Context(), m); err != nil {
 					t.Error(err)
@@ -337,7 +355,7 @@ func TestReadingFaults(t *testing.T) {
 		}
 		t.Run(act.operation+"/denied", func(t *testing.T) {
 			t.Parallel()
-			server, m := start(t)
+			server, m := start(t, "")
 			server.Hook(func(*http.Request) s3test.Fault { return s3test.Refuse(403, "AccessDenied") })
 			var d *mirror.DeniedError
 			if err := act.run(t.Context(), m); !errors.As(err, &d) || d.Action != act.action {
@@ -350,7 +368,7 @@ func TestReadingFaults(t *testing.T) {
 			}
 			t.Run(act.operation+"/"+code, func(t *testing.T) {
 				t.Parallel()
-				server, m := start(t)
+				server, m := start(t, "")
 				status := map[string]int{"ExpiredToken": 400, "NoSuchBucket": 404}[code]
 				server.Hook(func(*http.Request) s3test.Fault { return s3test.Refuse(status, code) })
 				if err := act.run(t.Context(), m); !errors.Is(err, want) || errors.Is(err, mirror.ErrDenied) {
