@@ -21,6 +21,7 @@ func TestFull(t *testing.T) {
 	if os.Geteuid() != 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}
 	}
 	script := `mount --make-rprivate / && mount -t tmpfs -o size=1m none "$DIR_TEST_PATH" && exec "$0"`
 	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", script, cmd.Path}
