@@ -34,8 +34,8 @@ type Options struct {
 const (
 	defaultConcurrency = 64
 
-	// maxAttempts rides out about a minute of an unavailable service: the delays double
-	// up to 20 s, and each is cut at random.
+	// maxAttempts rides out a quarter of a minute of an unavailable service, and longer
+	// if that says that it is overloaded.
 	maxAttempts = 10
 
 	dialTimeout   = 10 * time.Second
@@ -90,17 +90,16 @@ func client(concurrency int) *awshttp.BuildableClient {
 }
 
 // newRetryer returns what every request of one client is retried by: at most maxAttempts
-// times, ever more slowly, and with fewer requests a second while S3 asks to slow down.
+// times, ever more slowly, and with fewer requests in all while S3 asks to slow down.
 //
 // There is no budget of retries: the SDK's default one lasts for 35, which 64 uploads at
 // once have used up a tenth of a second into an outage of three.
 func newRetryer() aws.Retryer {
-	return retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
-		o.StandardOptions = append(o.StandardOptions, func(s *retry.StandardOptions) {
-			s.MaxAttempts = maxAttempts
-			s.RateLimiter = ratelimit.None
-			s.Retryables = append(s.Retryables,
-				retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{http.StatusRequestTimeout: {}}})
-		})
-	})
+	return &pacer{RetryerV2: retry.NewStandard(func(s *retry.StandardOptions) {
+		s.MaxAttempts = maxAttempts
+		s.RateLimiter = ratelimit.None
+		s.Backoff = retry.BackoffDelayerFunc(delay)
+		s.Retryables = append(s.Retryables,
+			retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{http.StatusRequestTimeout: {}}})
+	})}
 }

@@ -103,3 +103,35 @@ func BenchmarkSlowDown(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkOutage is how an outage of 3 s is ridden out by 64 uploads, and with how many
+// requests.
+func BenchmarkOutage(b *testing.B) {
+	content := noise(9, 4096)
+	for what, fault := range map[string]s3test.Fault{"503": s3test.Refuse(503, "SlowDown"), "500": s3test.Refuse(500, "InternalError")} {
+		b.Run("answer="+what, func(b *testing.B) {
+			requests := 0
+			for range b.N {
+				server := s3test.New(quick(s3test.Options{Store: s3test.Discard}))
+				began := time.Now()
+				server.Hook(func(*http.Request) s3test.Fault {
+					requests++
+					if time.Since(began) < 3*time.Second {
+						return fault
+					}
+					return s3test.None
+				})
+				m := open(b, server, func(o *Options) { o.Concurrency = 64 }).Mirror("p")
+				var g errgroup.Group
+				for n := range 64 {
+					g.Go(func() error { return m.Create(b.Context(), upload1(fmt.Sprint("blobs/", n), content)) })
+				}
+				if err := g.Wait(); err != nil {
+					b.Fatal(err)
+				}
+				server.Close()
+			}
+			b.ReportMetric(float64(requests)/float64(b.N), "requests/op")
+		})
+	}
+}

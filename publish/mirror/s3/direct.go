@@ -188,11 +188,11 @@ func (b *Bucket) attempt(ctx context.Context, p put) (etag string, err error) {
 	}
 	d := &b.direct
 	if d.attemptTokens != nil {
-		release, err := d.attemptTokens.GetAttemptToken(ctx)
-		if err != nil {
-			return "", err
+		release, tokenErr := d.attemptTokens.GetAttemptToken(ctx)
+		if tokenErr != nil {
+			return "", tokenErr
 		}
-		defer func() { release(err) }()
+		defer func() { release(err) }() // so that all requests get slower when S3 asks for it
 	}
 	body := &body{ctx: ctx, content: p.content, off: p.off, end: p.off + p.size, limit: b.limit, sent: p.sent}
 	r, err := d.request(ctx, p, body)
@@ -205,8 +205,8 @@ func (b *Bucket) attempt(ctx context.Context, p put) (etag string, err error) {
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
-		if err := body.failed(); err != nil {
-			return "", err
+		if unread := body.failed(); unread != nil {
+			return "", unread
 		}
 		return "", &smithyhttp.RequestSendError{Err: err}
 	}

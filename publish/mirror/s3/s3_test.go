@@ -18,6 +18,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
+	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 )
 
 func TestMain(m *testing.M) {
@@ -56,8 +57,12 @@ func config(t testing.TB) aws.Config {
 		s.Retryables = append(s.Retryables, retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{408: {}}})
 	}
 	var retryer aws.Retryer = retry.NewStandard(standard)
-	if _, measured := t.(*testing.B); measured { // as package session has it, which can take seconds
-		retryer = retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) { o.StandardOptions = append(o.StandardOptions, standard) })
+	if _, measured := t.(*testing.B); measured { // then delays are of interest
+		real, err := session.Config(t.Context(), session.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		retryer = real.Retryer()
 	}
 	frozen := client.Freeze()
 	t.Cleanup(func() { frozen.(interface{ CloseIdleConnections() }).CloseIdleConnections() })

@@ -1,0 +1,108 @@
+package session
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+)
+
+// A pacer is a retryer that sends less while a service asks to slow down: about twice as
+// many attempts as the service accepts. So nothing is slower as long as it refuses but one
+// in a hundred, and little is sent while it refuses everything.
+//
+// The SDK's adaptive mode was to do that. It answers every single refusal by a rate below
+// what was measured just then, and takes seconds to grow: one refusal in a hundred made 700
+// small uploads take eleven times as long.
+type pacer struct {
+	aws.RetryerV2
+
+	// mu is held while the two counts are read or changed, never while waiting.
+	mu       sync.Mutex
+	asked    float64 // attempts of late
+	accepted float64 // of which the service did not refuse
+	counted  time.Time
+}
+
+const (
+	// memory is how long it takes to forget half of what happened.
+	memory = 2 * time.Second
+	// generosity is how many attempts are made for each that is accepted.
+	generosity = 2
+	// patience is how long an attempt is put off, on average.
+	patience = 200 * time.Millisecond
+)
+
+// GetAttemptToken returns when an attempt may be made. It is told how the attempt ended.
+func (p *pacer) GetAttemptToken(ctx context.Context) (func(error) error, error) {
+	for rand.Float64() < p.putOff() {
+		t := time.NewTimer(jitter(2 * patience))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil, ctx.Err()
+		case <-t.C:
+		}
+	}
+	release, err := p.RetryerV2.GetAttemptToken(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return func(err error) error {
+		p.count(!throttled(err))
+		return release(err)
+	}, nil
+}
+
+// putOff is the probability with which an attempt should wait.
+func (p *pacer) putOff() float64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forget()
+	return (p.asked - generosity*p.accepted) / (p.asked + 1)
+}
+
+func (p *pacer) count(accepted bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forget()
+	p.asked++
+	if accepted {
+		p.accepted++
+	}
+}
+
+// forget lets the counts fade. mu is held.
+func (p *pacer) forget() {
+	now := time.Now()
+	fade := math.Exp2(-float64(now.Sub(p.counted)) / float64(memory))
+	p.asked, p.accepted, p.counted = p.asked*fade, p.accepted*fade, now
+}
+
+var throttles = retry.IsErrorThrottles(retry.DefaultThrottles)
+
+func throttled(err error) bool { return err != nil && throttles.IsErrorThrottle(err).Bool() }
+
+// Delays before an attempt is repeated: they double, and each is cut at random.
+const (
+	firstDelay     = 50 * time.Millisecond
+	throttledDelay = 250 * time.Millisecond
+	longestDelay   = 20 * time.Second
+)
+
+func delay(attempt int, err error) (time.Duration, error) {
+	d := firstDelay
+	if throttled(err) {
+		d = throttledDelay
+	}
+	for range attempt - 1 {
+		d = min(2*d, longestDelay)
+	}
+	return jitter(d), nil
+}
+
+func jitter(d time.Duration) time.Duration { return rand.N(d + 1) }
