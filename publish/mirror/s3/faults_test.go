@@ -189,6 +189,9 @@ func wantNothingNew(t *testing.T, server *s3test.Server, write func() error) {
 		t.Fatalf("again: %v", err)
 	}
 	for _, e := range server.Log() {
+		if e.Status == 0 { // one from before, that hung until now
+			continue
+		}
 		if e.Mutates() && e.Status < 300 || e.Operation == "UploadPart" {
 			t.Errorf("again: %s was answered %d", e.Operation, e.Status)
 		}

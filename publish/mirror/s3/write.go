@@ -178,12 +178,19 @@ func (b *Bucket) storeWhole(ctx context.Context, o *object, was mirror.Version) 
 	if o.size <= readSize {
 		buf := readBuffers.Get().(*[readSize]byte)
 		defer readBuffers.Put(buf)
-		if err := readFull(o.content, buf[:o.size], 0); err != nil {
+		small := inMemory(buf[:o.size])
+		if err := readFull(o.content, small, 0); err != nil {
 			return "", err
 		}
-		p.content = inMemory(buf[:o.size])
+		p.content, o.digest = small, blob.DigestOf(small)
+	} else {
+		digest, err := b.digest(ctx, o.content, o.size)
+		if err != nil {
+			return "", err
+		}
+		o.digest = digest
 	}
-	if err := b.verify(ctx, o, p.content); err != nil {
+	if err := o.verified(); err != nil {
 		return "", err
 	}
 	if checked {
@@ -210,16 +217,6 @@ func (m inMemory) ReadAt(p []byte, off int64) (int, error) {
 		return n, io.EOF
 	}
 	return n, nil
-}
-
-// verify hashes content that is to be sent in one request.
-func (b *Bucket) verify(ctx context.Context, o *object, content io.ReaderAt) error {
-	digest, err := b.digest(ctx, content, o.size)
-	if err != nil {
-		return err
-	}
-	o.digest = digest
-	return o.verified()
 }
 
 // verified compares what was hashed with what was promised. Without a promise the file must
