@@ -88,8 +88,8 @@ type nopCloser struct{ io.ReaderAt }
 
 func (nopCloser) Close() error { return nil }
 
-// File is the regular file name below root as it is now: info is what
-// root.Lstat said of it. A symbolic link that leads out of root is not followed.
+// File is the regular file name below root as it is now: info is what root.Stat said of
+// it. A symbolic link that leads out of root is not followed.
 func File(root *os.Root, name string, info fs.FileInfo) Source {
 	return &file{root: root, name: name, info: info}
 }

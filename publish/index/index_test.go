@@ -78,7 +78,7 @@ func fixtures(t testing.TB) map[string]fixture {
 		f := fixture{version: index.V3}
 		names, _ := filepath.Glob(testdata + mirror + "/v3/manifests/spec/*/*.json")
 		for _, name := range names {
-			f.specs = append(f.specs, parse(t, v3Blob(t, mirror, name, manifest.Spec)))
+			f.specs = append(f.specs, parse(t, v3Blob(t, mirror, name, manifest.Spec), spec.Format5))
 		}
 		f.index = v3Blob(t, mirror, testdata+mirror+"/v3/manifests/index/index.manifest.json", manifest.Index)
 		all[mirror] = f
@@ -91,7 +91,7 @@ func fixtures(t testing.TB) map[string]fixture {
 			if err != nil {
 				t.Fatal(err)
 			}
-			f.specs = append(f.specs, parse(t, text))
+			f.specs = append(f.specs, parse(t, text, spec.Format4))
 		}
 		all[mirror] = f
 	}
@@ -103,9 +103,9 @@ func fixtures(t testing.TB) map[string]fixture {
 	return all
 }
 
-func parse(t testing.TB, text []byte) *spec.Spec {
+func parse(t testing.TB, text []byte, format int) *spec.Spec {
 	t.Helper()
-	s, err := spec.Parse(text)
+	s, err := spec.Parse(text, format)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -303,7 +303,7 @@ func specs(t *rapid.T) []*spec.Spec {
 				text += "," + nodes[k]
 			}
 		}
-		s, err := spec.Parse([]byte(`{"spec":{"_meta":{"version":5},"nodes":[` + text + `]}}`))
+		s, err := spec.Parse([]byte(`{"spec":{"_meta":{"version":5},"nodes":[`+text+`]}}`), spec.Format5)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -75,7 +75,7 @@ func TestSignaturesOfGPG(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, asManifest := manifest.Parse(text)
-		_, asSpec := spec.Parse(text)
+		_, asSpec := spec.Parse(text, spec.Format5)
 		if asManifest != nil && asSpec != nil {
 			t.Errorf("text is neither a manifest nor a spec: %v, %v", asManifest, asSpec)
 		}

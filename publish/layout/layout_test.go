@@ -97,7 +97,7 @@ func TestNamesOfSpackV2(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := spec.Parse(text)
+		s, err := spec.Parse(text, spec.Format4)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,12 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 )
 
+// Formats of Spack's spec file.
+const (
+	Format4 = 4 // Spack 0.19 to 0.23; what an index of layout v2 holds
+	Format5 = 5 // Spack 1.x; what an index of layout v3 holds
+)
+
 // maxLayout is the newest buildcache_layout_version that a Spack client accepts
 // (spack 1.2, spec.py). Spack itself writes 2 into mirrors of both layouts.
 const maxLayout = 3
@@ -48,7 +54,8 @@ type Node struct {
 	Dependencies  []Hash // direct ones, each once
 
 	// Record is the node as `spack buildcache update-index` writes it into an index:
-	// its own JSON, compact, with "direct" removed from its edges.
+	// its own JSON, compact, with "direct" removed from its edges, and upgraded to the
+	// format of the index.
 	Record []byte
 }
 
@@ -57,8 +64,7 @@ func (n *Node) ID() string { return n.Name + "@" + n.Version + "/" + n.Hash.Shor
 
 // A Spec is a package with all its dependencies.
 type Spec struct {
-	Format int    // version of Spack's spec file: 5 since Spack 1.0, 4 before
-	Nodes  []Node // the package itself first, each hash once, nothing missing that one depends on
+	Nodes []Node // the package itself first, each hash once, nothing missing that one depends on
 
 	// Tarball is the SHA-256 of the package's .spack file. Only documents of layout v2 have it.
 	Tarball blob.Digest
@@ -89,15 +95,20 @@ type node struct {
 		OS     string         `json:"platform_os"`
 		Target jsontext.Value `json:"target"`
 	} `json:"arch"`
-	External     jsontext.Value `json:"external"`
+	External jsontext.Value `json:"external"`
+	Compiler *struct {
+		Name    string `json:"name"`
+		Version string `json:"version"`
+	} `json:"compiler"`
 	Dependencies []struct {
 		Hash string `json:"hash"`
 	} `json:"dependencies"`
 }
 
 // Parse reads a spec document: the uncompressed content of a v3 spec blob, or the text
-// of a v2 .spec.json.
-func Parse(text []byte) (*Spec, error) {
+// of a v2 .spec.json. The records of its nodes are in format, to which a spec of Format4
+// is upgraded: `spack buildcache migrate` leaves such specs in mirrors of layout v3.
+func Parse(text []byte, format int) (*Spec, error) {
 	var doc document
 	if err := json.Unmarshal(text, &doc); err != nil {
 		return nil, fmt.Errorf("spec: %w", err)
@@ -108,7 +119,14 @@ func Parse(text []byte) (*Spec, error) {
 	if len(doc.Spec.Nodes) == 0 {
 		return nil, errors.New("spec: it has no nodes")
 	}
-	s := &Spec{Format: doc.Spec.Meta.Version, Nodes: make([]Node, 0, len(doc.Spec.Nodes))}
+	got := doc.Spec.Meta.Version
+	switch {
+	case got > format:
+		return nil, fmt.Errorf("spec: it has format %d, newer than the %d of its mirror's index", got, format)
+	case got < Format4:
+		return nil, fmt.Errorf("spec: it has format %d, older than %d", got, Format4)
+	}
+	s := &Spec{Nodes: make([]Node, 0, len(doc.Spec.Nodes))}
 	if c := doc.Checksum; c != nil {
 		if c.Algorithm != "sha256" {
 			return nil, fmt.Errorf("spec: binary_cache_checksum uses %q, want sha256", c.Algorithm)
@@ -123,6 +141,11 @@ func Parse(text []byte) (*Spec, error) {
 		n, err := ParseNode(raw)
 		if err != nil {
 			return nil, err
+		}
+		if got == Format4 && format == Format5 {
+			if n.Record, err = upgrade(n.Record); err != nil {
+				return nil, fmt.Errorf("spec node %s: %w", n.Name, err)
+			}
 		}
 		if !seen[n.Hash] {
 			seen[n.Hash] = true
@@ -226,6 +249,50 @@ func record(raw jsontext.Value) ([]byte, error) {
 		}
 	}
 	return bytes.TrimSpace(out.Bytes()), nil
+}
+
+// upgrade turns a record of Format4 into one of Format5 as Spack does when it reads
+// it (spack 1.2, spec.py): the compiler, since then a dependency, becomes an annotation.
+func upgrade(record []byte) ([]byte, error) {
+	var n node
+	if err := json.Unmarshal(record, &n); err != nil {
+		return nil, err
+	}
+	annotations := `{"original_specfile_version":4}`
+	if c := n.Compiler; c != nil {
+		compiler, err := json.Marshal(c.Name + "@=" + c.Version)
+		if err != nil {
+			return nil, err
+		}
+		annotations = `{"original_specfile_version":4,"compiler":` + string(compiler) + `}`
+	}
+	var out bytes.Buffer
+	dec := jsontext.NewDecoder(bytes.NewReader(record))
+	enc := jsontext.NewEncoder(&out, jsontext.PreserveRawStrings(true))
+	copyMember := func(name, value jsontext.Value) error {
+		return errors.Join(enc.WriteValue(name), enc.WriteValue(value))
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return nil, err
+	}
+	err := enc.WriteToken(jsontext.BeginObject)
+	for err == nil && dec.PeekKind() == '"' {
+		name, nameErr := dec.ReadValue()
+		name = name.Clone()
+		value, valueErr := dec.ReadValue()
+		if err = errors.Join(nameErr, valueErr); err != nil {
+			break
+		}
+		switch string(name) {
+		case `"compiler"`:
+			continue
+		case `"hash"`:
+			err = copyMember(jsontext.Value(`"annotations"`), jsontext.Value(annotations))
+		}
+		err = errors.Join(err, copyMember(name, value))
+	}
+	err = errors.Join(err, enc.WriteToken(jsontext.EndObject))
+	return bytes.TrimSpace(out.Bytes()), err
 }
 
 // isEdgeDirect reports whether a JSON pointer is /dependencies/N/parameters/direct.

@@ -1,0 +1,38 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// Whoever loses a race for a pointer waits for a random time and merges again. Somebody
+// wins every race, so n publishers need at most n rounds; the bound is far above that and
+// is there for a storage that always says no.
+const (
+	maxRounds = 200
+	minPause  = 20 * time.Millisecond
+	maxPause  = 2 * time.Second
+)
+
+// contend calls attempt until it does not fail with mirror.ErrConflict.
+func contend(ctx context.Context, attempt func() error) error {
+	pause := minPause
+	for range maxRounds {
+		err := attempt()
+		if !errors.Is(err, mirror.ErrConflict) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(rand.N(pause)):
+		}
+		pause = min(2*pause, maxPause)
+	}
+	return fmt.Errorf("%w: %d attempts", ErrUnresolved, maxRounds)
+}

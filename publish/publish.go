@@ -1,0 +1,101 @@
+// Package publish puts Spack buildcaches where clients can find them, and keeps the
+// mirrors there whole.
+//
+// Each operation first decides and then acts: a Plan is data that can be printed,
+// and what is printed is what is done. The order of what is done is the promise: each
+// step points only at what earlier steps made durable, so a reader who looks between any
+// two requests, or finds the publisher dead there, has a mirror that works.
+//
+// Nothing here can delete from a mirror, and only the index, and with it the index of
+// keys, is ever contended: it is replaced only as the version that was read, and
+// merged again when another publisher was faster. So any number of publishers may
+// write one mirror, and no package that one of them reported as published is lost.
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// A Store is what publishing needs of a mirror.
+type Store interface {
+	mirror.Reader
+	mirror.Lister
+	mirror.Writer
+	mirror.Swapper
+}
+
+// Trust says whose packages may become reachable.
+type Trust struct {
+	// RequireSigned refuses packages that carry no signature.
+	RequireSigned bool
+	// Keys checks the signatures that there are. Nil: they are not checked.
+	Keys *key.Ring
+}
+
+// A Severity says what a finding means for the run.
+type Severity string
+
+// An Error keeps a package from being published, or is damage in a mirror; a
+// Warning does not.
+const (
+	Error   Severity = "error"
+	Warning Severity = "warning"
+)
+
+// A Finding is something wrong with one file or object.
+type Finding struct {
+	Severity Severity `json:"severity"`
+	File     string   `json:"file"` // below SOURCE, or below DESTINATION
+	Reason   string   `json:"reason"`
+}
+
+func (f Finding) String() string { return fmt.Sprintf("%q: %s", f.File, f.Reason) }
+
+// A FindingsError stops a run because of what was found, all of it.
+type FindingsError struct{ Findings []Finding }
+
+func (e *FindingsError) Error() string {
+	errs := slices.DeleteFunc(slices.Clone(e.Findings), func(f Finding) bool { return f.Severity != Error })
+	lines := make([]string, len(errs))
+	for i, f := range errs {
+		lines[i] = "  " + f.String()
+	}
+	return fmt.Sprintf("%d problems:\n%s", len(errs), strings.Join(lines, "\n"))
+}
+
+// failed reports whether any finding is an error.
+func failed(findings []Finding) bool {
+	return slices.ContainsFunc(findings, func(f Finding) bool { return f.Severity == Error })
+}
+
+// ErrUnresolved: other publishers kept changing the index for as long as we tried.
+var ErrUnresolved = errors.New("other publishers keep changing it")
+
+// readers is how many objects are read at once: small ones, so that the delay of a
+// request is what costs, not its bytes.
+const readers = 64
+
+// each calls do for every item, at most limit at once, and stops at the first error.
+func each[T any](ctx context.Context, limit int, items []T, do func(context.Context, T) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(limit)
+	for _, item := range items {
+		if ctx.Err() != nil {
+			break
+		}
+		g.Go(func() error { return do(ctx, item) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+package publish
+
+import (
+	"fmt"
+	"path"
+	"strings"
+)
+
+// A Selection says which packages of the source are meant.
+type Selection struct {
+	// Include and Exclude hold patterns: a name (slurm), a name and a version
+	// (slurm@25.*), or a slash and the beginning of a hash (/hyibvwk). Names and versions
+	// may hold *, ? and [...]. No Include pattern at all includes everything.
+	Include, Exclude []string
+	// OS and Target are patterns of which one must match what a package was built for:
+	// ubuntu22.04, x86_64*. A package that matches none is refused, not left out.
+	OS, Target []string
+	// Files are patterns of plain files to publish next to the mirrors, below SOURCE:
+	// dist/*.tar.gz.
+	Files []string
+}
+
+// Validate reports the first pattern that cannot be understood.
+func (s Selection) Validate() error {
+	for _, p := range append(append([]string{}, s.Include...), s.Exclude...) {
+		name, version, _ := strings.Cut(p, "@")
+		if strings.HasPrefix(p, "/") {
+			name, version = p[1:], ""
+		}
+		if name == "" || !valid(name) || !valid(version) {
+			return fmt.Errorf("pattern %q: want name, name@version or /hash", p)
+		}
+	}
+	for _, p := range append(append(append([]string{}, s.OS...), s.Target...), s.Files...) {
+		if p == "" || !valid(p) {
+			return fmt.Errorf("pattern %q: want a name that may hold *, ? and [...]", p)
+		}
+	}
+	return nil
+}
+
+func valid(pattern string) bool {
+	_, err := path.Match(pattern, "")
+	return err == nil
+}
+
+func (s Selection) picks(p *Package) bool {
+	return (len(s.Include) == 0 || anyPattern(s.Include, p)) && !anyPattern(s.Exclude, p)
+}
+
+func anyPattern(patterns []string, p *Package) bool {
+	for _, pattern := range patterns {
+		if hash, ok := strings.CutPrefix(pattern, "/"); ok {
+			if strings.HasPrefix(string(p.Hash), hash) {
+				return true
+			}
+			continue
+		}
+		name, version, hasVersion := strings.Cut(pattern, "@")
+		if match(name, p.Package) && (!hasVersion || match(version, p.Version)) {
+			return true
+		}
+	}
+	return false
+}
+
+func match(pattern, s string) bool {
+	ok, _ := path.Match(pattern, s)
+	return ok
+}
+
+// foreign says why a package was not built for what is expected; empty if it was.
+func (s Selection) foreign(p *Package) string {
+	root := p.Spec.Root()
+	if reason := mismatch("os", root.OS, s.OS); reason != "" {
+		return reason
+	}
+	return mismatch("target", root.Target, s.Target)
+}
+
+func mismatch(what, got string, patterns []string) string {
+	if len(patterns) == 0 {
+		return ""
+	}
+	for _, p := range patterns {
+		if match(p, got) {
+			return ""
+		}
+	}
+	return fmt.Sprintf("it was built for the %s %s, expected is %s", what, got, strings.Join(patterns, " or "))
+}

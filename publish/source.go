@@ -1,0 +1,242 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// A Source is the directory that is published: a mirror, or a tree of mirrors.
+type Source struct {
+	Mirrors  []*SourceMirror
+	Files    []*ReleaseFile
+	Findings []Finding
+
+	root *os.Root
+}
+
+// A SourceMirror is one mirror in the source. A directory that holds both layouts is two.
+type SourceMirror struct {
+	Path     string // below SOURCE, and below DESTINATION just the same; empty for SOURCE itself
+	Packages []*Package
+	Keys     []SourceKey
+
+	// refused are packages that cannot be published, as far as their names tell which
+	// they are, and why. What depends on them cannot be published either.
+	refused map[*Package]string
+
+	format format
+	tree   *tree
+}
+
+// A SourceKey is a public key and the objects that make it known, in their order.
+type SourceKey struct {
+	Fingerprint key.Fingerprint
+	Objects     []Object
+}
+
+// Layout is "v3" or "v2".
+func (m *SourceMirror) Layout() string { return m.format.layout() }
+
+// ErrSource is wrapped by errors about SOURCE as a whole.
+var ErrSource = errors.New("nothing to publish")
+
+// Open finds the mirrors in a directory and reads the documents of the packages that
+// are selected. What is wrong with single files is in the Source's Findings.
+func Open(ctx context.Context, dir string, sel Selection) (*Source, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open SOURCE: %w", err)
+	}
+	src := &Source{root: root}
+	if err := src.find(""); err != nil {
+		root.Close()
+		return nil, err
+	}
+	for _, m := range src.Mirrors {
+		if err := src.read(ctx, m, sel); err != nil {
+			root.Close()
+			return nil, err
+		}
+	}
+	if err := src.findFiles(ctx, sel); err != nil {
+		root.Close()
+		return nil, err
+	}
+	if err := src.empty(dir, sel); err != nil {
+		root.Close()
+		return nil, err
+	}
+	return src, nil
+}
+
+// Close releases the directory.
+func (src *Source) Close() error { return src.root.Close() }
+
+func (src *Source) empty(dir string, sel Selection) error {
+	if len(src.Files) > 0 || failed(src.Findings) {
+		return nil
+	}
+	if len(src.Mirrors) == 0 {
+		return fmt.Errorf("%w: %s holds no Spack mirror: want directories v3 and blobs, or build_cache", ErrSource, dir)
+	}
+	for _, m := range src.Mirrors {
+		if len(m.Packages) > 0 {
+			return nil
+		}
+	}
+	if len(sel.Include)+len(sel.Exclude) > 0 {
+		return fmt.Errorf("%w: no package in %s is selected by --include %s --exclude %s", ErrSource, dir, sel.Include, sel.Exclude)
+	}
+	return fmt.Errorf("%w: the mirror in %s holds no package", ErrSource, dir)
+}
+
+func (src *Source) find(dir string) error {
+	t := &tree{src.root, dir}
+	entries, err := t.entries("")
+	if err != nil {
+		src.report(Error, t.rel(""), err.Error())
+		return nil
+	}
+	add := func(f format) {
+		src.Mirrors = append(src.Mirrors, &SourceMirror{Path: dir, format: f, tree: t, refused: make(map[*Package]string)})
+	}
+	isV3 := t.isDir("v3") && (t.isDir("blobs") || t.isDir("v3/manifests"))
+	isV2 := t.isDir("build_cache")
+	if isV3 {
+		add(v3{})
+	}
+	if isV2 {
+		add(v2{})
+	}
+	for _, e := range entries {
+		own := isV3 && (e.Name() == "v3" || e.Name() == "blobs") || isV2 && e.Name() == "build_cache"
+		if e.IsDir() && !own && !strings.HasPrefix(e.Name(), ".") {
+			if err := src.find(t.path(e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (src *Source) report(s Severity, file, reason string) {
+	src.Findings = append(src.Findings, Finding{s, file, reason})
+}
+
+// read reads the documents of a mirror.
+func (src *Source) read(ctx context.Context, m *SourceMirror, sel Selection) error {
+	names, err := src.documents(m)
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex // guards m and src.Findings while one document's result is kept
+	err = each(ctx, runtime.GOMAXPROCS(0), names, func(ctx context.Context, name string) error {
+		p, reason := m.readDocument(ctx, name)
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case !sel.picks(p):
+		case reason != nil:
+			src.refuse(m, p, reason.Error())
+		default:
+			m.Packages = append(m.Packages, p)
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(m.Packages, func(a, b *Package) int { return strings.Compare(a.File, b.File) })
+	return src.readKeys(ctx, m)
+}
+
+// refuse keeps a package from being published.
+func (src *Source) refuse(m *SourceMirror, p *Package, reason string) {
+	if _, ok := m.refused[p]; !ok {
+		m.refused[p] = reason
+		src.report(Error, m.tree.path(p.File), reason)
+	}
+}
+
+// readDocument returns what the name alone tells where the document cannot be read.
+func (m *SourceMirror) readDocument(ctx context.Context, name string) (*Package, error) {
+	id, _ := m.format.packageName(name)
+	named := &Package{File: name, SpecName: id}
+	content, _, err := mirror.Read(ctx, m.tree, name, maxDocument)
+	if err != nil {
+		return named, err
+	}
+	p, err := m.format.document(name, content)
+	if err != nil {
+		return named, err
+	}
+	return p, nil
+}
+
+// documents lists the names of a mirror's package documents, and reports what only looks
+// like one.
+func (src *Source) documents(m *SourceMirror) ([]string, error) {
+	dir, _ := m.format.directories()
+	var names []string
+	err := fs.WalkDir(src.root.FS(), m.tree.rel(dir), func(full string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			src.report(Error, full, err.Error())
+			return fs.SkipDir
+		}
+		if d.IsDir() {
+			return nil
+		}
+		name := full
+		if m.tree.dir != "" {
+			name = strings.TrimPrefix(full, m.tree.dir+"/")
+		}
+		if _, ok := m.format.packageName(name); ok {
+			names = append(names, name)
+		} else if looksLikeDocument(name) {
+			src.report(Error, full, "not a name that Spack gives to a package")
+		}
+		return nil
+	})
+	return names, err
+}
+
+func looksLikeDocument(name string) bool {
+	base := path.Base(name)
+	return strings.HasSuffix(base, ".spec.manifest.json") || strings.HasSuffix(base, ".spec.json") || strings.HasSuffix(base, ".spec.json.sig")
+}
+
+func (src *Source) readKeys(ctx context.Context, m *SourceMirror) error {
+	_, dir := m.format.directories()
+	entries, err := m.tree.entries(strings.TrimSuffix(dir, "/"))
+	if err != nil {
+		src.report(Error, m.tree.path(dir), err.Error())
+		return nil
+	}
+	for _, e := range entries {
+		f, ok := m.format.keyName(dir + e.Name())
+		if !ok {
+			continue
+		}
+		objects, err := m.format.key(ctx, m.tree, f)
+		if err != nil {
+			src.report(Error, m.tree.path(dir+e.Name()), err.Error())
+			continue
+		}
+		m.Keys = append(m.Keys, SourceKey{f, objects})
+	}
+	return ctx.Err()
+}

@@ -1,0 +1,158 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// v2 is the layout that Spack wrote until 0.23. Nothing in it is named by its
+// content, so nothing that a document may point at is ever replaced.
+type v2 struct{}
+
+func (v2) layout() string    { return "v2" }
+func (v2) indexVersion() int { return index.V2 }
+
+func (v2) packageName(name string) (layout.SpecName, bool) { return layout.ParseV2Spec(name) }
+func (v2) keyName(name string) (key.Fingerprint, bool)     { return layout.ParseV2Key(name) }
+func (v2) directories() (packages, keys string)            { return layout.V2Root, layout.V2Keys }
+func (v2) indexWrites() []string                           { return []string{layout.V2Index, layout.V2IndexHash} }
+
+func (v2) document(name string, content []byte) (*Package, error) {
+	id, ok := layout.ParseV2Spec(name)
+	if !ok {
+		return nil, errors.New("not a name that Spack gives to a spec")
+	}
+	text, err := key.Text(content)
+	if err != nil {
+		return nil, err
+	}
+	s, err := spec.Parse(text, spec.Format4)
+	if err != nil {
+		return nil, err
+	}
+	if !s.Tarball.Known() {
+		return nil, errors.New("spec: it has no binary_cache_checksum")
+	}
+	root := s.Root()
+	tarball, ok := layout.V2Tarball(name, root)
+	if !ok || root.Hash != id.Hash {
+		return nil, fmt.Errorf("it carries %s: was it renamed?", root.ID())
+	}
+	return &Package{
+		File: name, Document: content, Signed: key.Signed(content),
+		SpecName: layout.SpecName{Package: root.Name, Version: root.Version, Hash: root.Hash},
+		Spec:     s,
+		Blobs:    []Object{{Name: tarball, Size: -1, Digest: s.Tarball, Type: "application/gzip", CacheControl: layout.Immutable}},
+	}, nil
+}
+
+func (v2) readSpec(context.Context, mirror.Reader, *Package) error { return nil }
+
+func (v2) readPointer(ctx context.Context, r mirror.Reader) (*pointer, error) {
+	content, info, err := mirror.Read(ctx, r, layout.V2Index, maxIndex)
+	if errors.Is(err, mirror.ErrNotExist) {
+		return &pointer{Version: mirror.Absent}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("index: %w", err)
+	}
+	return &pointer{Version: info.Version, Digest: blob.DigestOf(content), Size: info.Size, content: content}, nil
+}
+
+func (v2) readIndex(_ context.Context, _ mirror.Reader, p *pointer) (*index.Index, error) {
+	return index.Parse(p.content, index.V2)
+}
+
+// writeIndex turns index.json, which is the index, and then brings index.json.hash in line
+// with it. A reader who sees a hash that is not that of the index takes the
+// index all the same and merely reads it again next time.
+func (f v2) writeIndex(ctx context.Context, s Store, was *pointer, x *index.Index) (*pointer, error) {
+	content := x.Content()
+	digest, err := blob.Sum(ctx, content)
+	if err != nil {
+		return nil, err
+	}
+	now := &pointer{Digest: digest, Size: content.Size()}
+	o := Object{Name: layout.V2Index, Size: content.Size(), Digest: digest, Type: jsonType, CacheControl: layout.Revalidate, Content: content}
+	if now.Version, err = s.Swap(ctx, o.upload(), was.Version); err != nil {
+		return nil, fmt.Errorf("index: %w", err)
+	}
+	if err := f.writeHash(ctx, s); err != nil {
+		return nil, fmt.Errorf("index hash: %w", err)
+	}
+	return now, nil
+}
+
+// writeHash makes index.json.hash that of the index. The version of the hash is read
+// before the index is. So when it is replaced as that version, nobody has
+// replaced it since the index was read; and whoever replaces the index after that has yet
+// to read the hash, and will put it right. When the last publisher is done, the
+// hash is that of the index.
+func (f v2) writeHash(ctx context.Context, s Store) error {
+	return contend(ctx, func() error {
+		hash, info, err := mirror.Read(ctx, s, layout.V2IndexHash, maxPointer)
+		if err != nil && !errors.Is(err, mirror.ErrNotExist) {
+			return err
+		}
+		p, err := f.readPointer(ctx, s)
+		if err != nil {
+			return err
+		}
+		if string(hash) == p.Digest.String() {
+			return nil
+		}
+		o := object(layout.V2IndexHash, []byte(p.Digest.String()), "text/plain", layout.Revalidate)
+		_, err = s.Swap(ctx, o.upload(), info.Version)
+		return err
+	})
+}
+
+func (v2) key(ctx context.Context, t *tree, f key.Fingerprint) ([]Object, error) {
+	name := layout.V2Key(f)
+	armored, _, err := mirror.Read(ctx, t, name, maxKeys)
+	if err != nil {
+		return nil, err
+	}
+	if err := isKey(armored, f); err != nil {
+		return nil, err
+	}
+	return []Object{object(name, armored, "application/pgp-keys", layout.Revalidate)}, nil
+}
+
+func (v2) readKeyIndex(ctx context.Context, r mirror.Reader) ([]key.Fingerprint, mirror.Version, error) {
+	content, info, err := mirror.Read(ctx, r, layout.V2KeyIndex, maxKeys)
+	if errors.Is(err, mirror.ErrNotExist) {
+		return nil, mirror.Absent, nil
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("key index: %w", err)
+	}
+	keys, err := parseKeyIndex(content)
+	if err != nil {
+		keys = nil // replaced by one that is made of what is there
+	}
+	return keys, info.Version, nil
+}
+
+func (v2) keyIndex(keys []key.Fingerprint) (string, []byte, error) {
+	return layout.V2KeyIndex, encodeKeyIndex(keys), nil
+}
+
+func (f v2) writeKeyIndex(ctx context.Context, s Store, was mirror.Version, keys []key.Fingerprint) error {
+	name, content, err := f.keyIndex(keys)
+	if err != nil {
+		return err
+	}
+	_, err = s.Swap(ctx, object(name, content, jsonType, layout.Revalidate).upload(), was)
+	return err
+}
+
+func (v2) marker() (Object, bool) { return Object{}, false }
