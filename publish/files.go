@@ -2,12 +2,19 @@ package publish
 
 import (
 	"context"
+	"crypto/md5" // to compare with ETags; it protects nothing
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
+
+	"github.com/minio/crc64nvme"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
@@ -150,4 +157,124 @@ func (f *ReleaseFile) checkSignature(trust Trust) error {
 		return errors.New("it has no signature (.asc), and --require-signed is given")
 	}
 	return nil
+}
+
+// A FilePlan is what is done with a plain file and what belongs to it.
+type FilePlan struct {
+	Name   string
+	Status Status
+	Writes []Write // companions before the artifact
+
+	store Store
+}
+
+// planFiles compares plain files with what is there, by their checksums.
+func (p *Plan) planFiles(ctx context.Context, files []*ReleaseFile, s Store) error {
+	for _, f := range files {
+		if err := f.checkSignature(p.options.Trust); err != nil {
+			p.Findings = append(p.Findings, Finding{Error, f.Name, err.Error()})
+			p.Files = append(p.Files, &FilePlan{Name: f.Name, Status: Rejected})
+			continue
+		}
+		plan := &FilePlan{Name: f.Name, Status: Unchanged, store: s}
+		for _, o := range append(slices.Clone(f.Companions), f.Object) {
+			status, was, err := compareFile(ctx, s, o, p.options.IfExists)
+			if err != nil {
+				return err
+			}
+			switch status {
+			case Rejected:
+				p.Findings = append(p.Findings, Finding{Error, o.Name, "the destination holds another file of that name, and --if-exists error is given"})
+			case Skipped:
+				p.Findings = append(p.Findings, Finding{Warning, o.Name, "the destination holds another file of that name, which stays: --if-exists overwrite replaces it"})
+			case New, Replaced:
+				plan.Writes = append(plan.Writes, Write{Object: o, Was: was})
+			}
+			plan.Status = worse(plan.Status, status)
+		}
+		if plan.Status == Rejected || plan.Status == Skipped {
+			plan.Writes = nil // never the signature of one file next to another
+		}
+		p.Files = append(p.Files, plan)
+	}
+	return nil
+}
+
+// worse is the status of a whole whose parts have these.
+func worse(a, b Status) Status {
+	order := []Status{Unchanged, New, Replaced, Skipped, Rejected}
+	return order[max(slices.Index(order, a), slices.Index(order, b))]
+}
+
+func compareFile(ctx context.Context, s Store, o Object, mode IfExists) (Status, mirror.Version, error) {
+	var there mirror.Info
+	for info, err := range s.List(ctx, mirror.Range{Prefix: o.Name}) {
+		if err != nil {
+			return "", "", fmt.Errorf("list %s: %w", o.Name, err)
+		}
+		if info.Name == o.Name {
+			there = info
+			break
+		}
+	}
+	if there.Name == "" {
+		return New, mirror.Absent, nil
+	}
+	same, err := sameFile(ctx, s, o, there)
+	switch {
+	case err != nil:
+		return "", "", err
+	case same:
+		return Unchanged, "", nil
+	case mode == Overwrite:
+		return Replaced, there.Version, nil
+	case mode == Refuse:
+		return Rejected, "", nil
+	}
+	return Skipped, "", nil
+}
+
+// sameFile compares by checksums: the MD5 that S3 keeps of what was sent in one
+// request, else the CRC64NVME that it keeps of what was sent in parts, else the content.
+func sameFile(ctx context.Context, s Store, o Object, there mirror.Info) (bool, error) {
+	if there.Size != o.Size {
+		return false, nil
+	}
+	sums, err := checksums(ctx, o.Content)
+	if err != nil {
+		return false, err
+	}
+	if there.MD5 == sums.md5 {
+		return true, nil
+	}
+	info, err := s.Stat(ctx, o.Name)
+	if err != nil {
+		return false, err
+	}
+	if info.CRC64NVME != "" {
+		return info.CRC64NVME == sums.crc64, nil
+	}
+	object, err := s.Open(ctx, o.Name)
+	if err != nil {
+		return false, err
+	}
+	defer object.Body.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, object.Body)
+	return blob.Digest(h.Sum(nil)) == o.Digest, err
+}
+
+type fileSums struct{ md5, crc64 string }
+
+func checksums(ctx context.Context, src blob.Source) (fileSums, error) {
+	r, err := src.Open()
+	if err != nil {
+		return fileSums{}, err
+	}
+	defer r.Close()
+	m, c := md5.New(), crc64nvme.New()
+	if _, err := io.Copy(io.MultiWriter(m, c), io.NewSectionReader(r, 0, src.Size())); err != nil {
+		return fileSums{}, err
+	}
+	return fileSums{hex.EncodeToString(m.Sum(nil)), base64.StdEncoding.EncodeToString(c.Sum(nil))}, ctx.Err()
 }

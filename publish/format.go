@@ -2,6 +2,8 @@ package publish
 
 import (
 	"context"
+	"crypto/md5" // to compare with ETags; it protects nothing
+	"encoding/hex"
 	"fmt"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
@@ -64,6 +66,7 @@ type pointer struct {
 	Coverage index.Coverage
 
 	content []byte // the index document, where it was read along with the pointer
+	broken  error  // why the object at the fixed name points at nothing
 }
 
 // A Package is one package in a mirror, as its document tells.
@@ -119,3 +122,18 @@ const (
 	maxKeys     = 16 << 20 // an armored key, an index of keys
 	maxIndex    = 4 << 30  // an index document
 )
+
+// md5Of is the MD5 of a small object in hexadecimal: the ETag that S3 gives it.
+func md5Of(content []byte) string {
+	sum := md5.Sum(content)
+	return hex.EncodeToString(sum[:])
+}
+
+// documentOf is the object that makes a package reachable.
+func documentOf(p *Package) Object {
+	contentType := jsonType
+	if p.Signed {
+		contentType = "text/plain"
+	}
+	return object(p.File, p.Document, contentType, layout.Revalidate)
+}

@@ -132,23 +132,32 @@ func (v3) readPointer(ctx context.Context, r mirror.Reader) (*pointer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}
-	m, err := readManifest(content)
+	p := &pointer{Version: info.Version}
+	p.broken = p.parse(content)
+	return p, nil
+}
+
+func (p *pointer) parse(text []byte) error {
+	m, err := readManifest(text)
 	if err != nil {
-		return nil, fmt.Errorf("index: %s: %w", layout.V3Index, err)
+		return err
 	}
 	rec, err := m.Record(manifest.Index)
 	if err != nil {
-		return nil, fmt.Errorf("index: %s: %w", layout.V3Index, err)
+		return err
 	}
-	p := &pointer{Version: info.Version, Digest: rec.Digest, Size: rec.Size}
+	p.Digest, p.Size = rec.Digest, rec.Size
 	var c coverage
 	if json.Unmarshal(m.Extra[coverageMember], &c) == nil { // anything else was not written by us
 		p.Coverage = c.Offers
 	}
-	return p, nil
+	return nil
 }
 
 func (v3) readIndex(ctx context.Context, r mirror.Reader, p *pointer) (*index.Index, error) {
+	if p.broken != nil {
+		return nil, fmt.Errorf("%s: %w", layout.V3Index, p.broken)
+	}
 	raw, err := readBlob(ctx, r, Object{Name: layout.V3Blob(p.Digest), Size: p.Size, Digest: p.Digest}, maxIndex)
 	if err != nil {
 		return nil, err

@@ -40,3 +40,21 @@ func (s *Sum) UnmarshalText(text []byte) error {
 	}
 	return nil
 }
+
+// Is reports whether the set of a name is hashes.
+func (c Coverage) Is(name string, hashes []spec.Hash) bool {
+	set := make(Coverage)
+	for _, h := range hashes {
+		set.Add(name, h)
+	}
+	return c[name] == set[name]
+}
+
+// Len is how many packages are in all the sets.
+func (c Coverage) Len() int {
+	n := 0
+	for _, s := range c {
+		n += s.Count
+	}
+	return n
+}

@@ -73,6 +73,10 @@ type Info struct {
 	Version  Version
 	Modified time.Time
 	MD5      string // hexadecimal; empty where the storage does not say
+
+	// CRC64NVME is that of the whole object, in base64. Stat tells it where the storage
+	// keeps it; a listing does not.
+	CRC64NVME string
 }
 
 // An Object is an open object. The caller closes Body.

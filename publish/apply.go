@@ -1,0 +1,343 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// writers is how many objects are on their way at once. The mirror has its own bound
+// on requests; this one is above it, so that the mirror is never idle while an
+// object is only being hashed.
+const writers = 96
+
+// An Outcome is what came of a plan.
+type Outcome struct {
+	Findings []Finding // of what was read while it was sent, and all that the plan had
+	Objects  int       // stored
+	Bytes    int64
+	Stale    []string // fixed names below DESTINATION whose content is other than before, which caches may still have
+	Token    string   // tells this state of the mirrors from every other
+}
+
+// Progress is told what happens while a plan is carried out. Its methods are called
+// concurrently.
+type Progress interface {
+	// Sent: n more bytes of an object of size bytes are on their way; negative when they
+	// must be sent again.
+	Sent(name string, size, n int64)
+	// Step: a step of a mirror begins.
+	Step(mirror, step string)
+}
+
+// Apply carries the plan out. What is complete when it fails stays and is found again
+// next time; the index was not touched unless everything that it names is there.
+func (p *Plan) Apply(ctx context.Context, progress Progress) (*Outcome, error) {
+	a := &application{plan: p, progress: progress, out: &Outcome{Findings: slices.Clone(p.Findings)}}
+	err := a.run(ctx)
+	slices.Sort(a.out.Stale)
+	a.out.Stale = slices.Compact(a.out.Stale)
+	return a.out, err
+}
+
+// An application is a plan being carried out.
+type application struct {
+	plan     *Plan
+	progress Progress
+
+	mu  sync.Mutex // guards out while one object's result is put in
+	out *Outcome
+}
+
+// A reader may look, and we may die, between any two requests below. Each step
+// points only at what earlier steps made durable.
+func (a *application) run(ctx context.Context) error {
+	if a.plan.Blocked() {
+		return &FindingsError{a.out.Findings}
+	}
+	// Blobs are named by their content and nothing points at them yet. They are checked as
+	// they are sent, in all mirrors, before any document is written in any.
+	for _, m := range a.plan.Mirrors {
+		a.progress.Step(m.Path, "blobs")
+		if err := a.putBlobs(ctx, m); err != nil {
+			return fmt.Errorf("blobs: %w", err)
+		}
+	}
+	if failed(a.out.Findings) && !a.plan.options.KeepGoing {
+		return &FindingsError{a.out.Findings}
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	for _, m := range a.plan.Mirrors {
+		g.Go(func() error {
+			if err := a.publish(gctx, m); err != nil {
+				return fmt.Errorf("%s mirror %q: %w", m.Layout, m.Path, err)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if err := a.putFiles(ctx); err != nil {
+		return fmt.Errorf("files: %w", err)
+	}
+	if failed(a.out.Findings) {
+		return &FindingsError{a.out.Findings}
+	}
+	return nil
+}
+
+// publish makes the packages of one mirror reachable: its blobs are there.
+func (a *application) publish(ctx context.Context, m *MirrorPlan) error {
+	// Dependencies first, so that a package whose document can be read can be installed.
+	a.progress.Step(m.Path, "manifests")
+	for _, wave := range m.Documents {
+		if err := a.putAll(ctx, m, wave); err != nil {
+			return fmt.Errorf("manifests: %w", err)
+		}
+	}
+	if err := a.putAll(ctx, m, writesOf(m.Marker)); err != nil {
+		return fmt.Errorf("layout: %w", err)
+	}
+	for _, o := range m.Keys { // in order: a key before the document that names it
+		if err := a.put(ctx, m, Write{Object: o}); err != nil {
+			return fmt.Errorf("keys: %w", err)
+		}
+	}
+	if len(m.KeyIndex) > 0 {
+		if err := addKeys(ctx, m.format, m.store, m.KeyIndex); err != nil {
+			return fmt.Errorf("key index: %w", err)
+		}
+		name, _, err := m.format.keyIndex(m.KeyIndex)
+		if err != nil {
+			return err
+		}
+		a.stale(m.Path, name)
+	}
+	return a.writeIndex(ctx, m)
+}
+
+func (a *application) writeIndex(ctx context.Context, m *MirrorPlan) error {
+	ix := &m.Index
+	switch {
+	case ix.Mode == IndexNone || !ix.Changes:
+		return nil
+	case ix.Mode == IndexRebuild:
+		a.progress.Step(m.Path, "index")
+		r := &rebuilder{format: m.format, store: m.store, trust: a.plan.options.Trust}
+		if err := r.rebuild(ctx, ix); err != nil {
+			return fmt.Errorf("index: %w", err)
+		}
+	default:
+		a.progress.Step(m.Path, "index")
+		if err := writeMerged(ctx, m.format, m.store, ix); err != nil {
+			return err
+		}
+	}
+	if ix.Changes {
+		a.stale(m.Path, m.format.indexWrites()...)
+		a.token(ix.was.Digest)
+	}
+	return nil
+}
+
+func (a *application) stale(path string, names ...string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, name := range names {
+		a.out.Stale = append(a.out.Stale, join(path, name))
+	}
+}
+
+func (a *application) token(d blob.Digest) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.out.Token += d.String()
+}
+
+func join(dir, name string) string {
+	if dir == "" {
+		return name
+	}
+	return dir + "/" + name
+}
+
+func writesOf(objects []Object) []Write {
+	writes := make([]Write, len(objects))
+	for i, o := range objects {
+		writes[i] = Write{Object: o}
+	}
+	return writes
+}
+
+// putBlobs stores the blobs of a mirror. One whose content is not what documents
+// promise is a finding, and the others go on, so that all findings come at once.
+func (a *application) putBlobs(ctx context.Context, m *MirrorPlan) error {
+	bad := make(map[string]bool)
+	err := each(ctx, writers, m.Blobs, func(ctx context.Context, o Object) error {
+		err := a.put(ctx, m, Write{Object: o})
+		if !ofSource(err) {
+			return err
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		bad[o.Name] = true
+		a.out.Findings = append(a.out.Findings, Finding{Error, join(m.Path, o.Name), err.Error()})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if a.plan.options.VerifySource {
+		if err := a.verifySource(ctx, m, bad); err != nil {
+			return err
+		}
+	}
+	a.dropBad(m, bad)
+	return nil
+}
+
+// ofSource reports whether an error is about what we read, not about where we write.
+func ofSource(err error) bool {
+	var mismatch *blob.MismatchError
+	return errors.As(err, &mismatch) || errors.Is(err, blob.ErrChanged)
+}
+
+// verifySource hashes what the destination holds already.
+func (a *application) verifySource(ctx context.Context, m *MirrorPlan, bad map[string]bool) error {
+	sent := make(map[string]bool)
+	for _, o := range m.Blobs {
+		sent[o.Name] = true
+	}
+	var rest []Object
+	for _, p := range m.Packages {
+		for _, o := range p.Blobs {
+			if o.Content != nil && !sent[o.Name] && p.Status != Rejected {
+				sent[o.Name] = true
+				rest = append(rest, o)
+			}
+		}
+	}
+	return each(ctx, hashers, rest, func(ctx context.Context, o Object) error {
+		err := blob.Check(ctx, o.Name, o.Content, o.Digest)
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		bad[o.Name] = true
+		a.out.Findings = append(a.out.Findings, Finding{Error, join(m.Path, o.Name), err.Error()})
+		return nil
+	})
+}
+
+// hashers is how many files are hashed at once where nothing is sent.
+const hashers = 4
+
+// dropBad takes packages out of the plan whose blobs turned out bad, and what
+// depends on them.
+func (a *application) dropBad(m *MirrorPlan, bad map[string]bool) {
+	if len(bad) == 0 {
+		return
+	}
+	refused := make(map[*Package]string)
+	var all []*Package
+	for i := range m.Packages {
+		p := &m.Packages[i]
+		all = append(all, p.Package)
+		if p.Status == Rejected {
+			refused[p.Package] = p.Reason
+		} else if slices.ContainsFunc(p.Blobs, func(o Object) bool { return bad[o.Name] }) {
+			refused[p.Package] = "its content is not what its document says"
+		}
+	}
+	rejectDependents(all, refused, func(p *Package, reason string) {
+		refused[p] = reason
+		a.out.Findings = append(a.out.Findings, Finding{Error, join(m.Path, p.File), reason})
+	})
+	for i := range m.Packages {
+		p := &m.Packages[i]
+		if reason, ok := refused[p.Package]; ok {
+			p.Status, p.Reason = Rejected, reason
+		}
+	}
+	for i := range m.Documents {
+		m.Documents[i] = slices.DeleteFunc(m.Documents[i], func(w Write) bool { return refused[w.pkg] != "" })
+	}
+	m.Index.specs = slices.DeleteFunc(m.Index.specs, func(s *spec.Spec) bool {
+		return slices.ContainsFunc(all, func(p *Package) bool { return p.Spec == s && refused[p] != "" })
+	})
+	m.Index.next = nil // merged with what is now refused: read and merge again
+}
+
+func (a *application) putAll(ctx context.Context, m *MirrorPlan, writes []Write) error {
+	return each(ctx, writers, writes, func(ctx context.Context, w Write) error { return a.put(ctx, m, w) })
+}
+
+// put stores one object, and remembers it if caches may have another under its name. Of
+// what has a fixed name, the object of another publisher who was faster stays: it is
+// about the same package. Of what never changes, another object is an alarm.
+func (a *application) put(ctx context.Context, m *MirrorPlan, w Write) error {
+	err := a.store(ctx, m.store, join(m.Path, w.Name), w)
+	if w.CacheControl != layout.Immutable && a.plan.options.IfExists != Refuse &&
+		(errors.Is(err, mirror.ErrExist) || errors.Is(err, mirror.ErrConflict)) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if w.Was != mirror.Absent {
+		a.stale(m.Path, w.Name)
+	}
+	return nil
+}
+
+func (a *application) store(ctx context.Context, s Store, shown string, w Write) error {
+	u := w.upload()
+	u.Sent = func(n int64) { a.progress.Sent(shown, w.Size, n) }
+	var err error
+	if w.Was == mirror.Absent {
+		err = s.Create(ctx, u)
+	} else {
+		_, err = s.Swap(ctx, u, w.Was)
+	}
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.out.Objects++
+	a.out.Bytes += w.Size
+	return nil
+}
+
+// putFiles stores plain files, each after what belongs to it.
+func (a *application) putFiles(ctx context.Context) error {
+	return each(ctx, writers, a.plan.Files, func(ctx context.Context, f *FilePlan) error {
+		for _, w := range f.Writes {
+			err := a.store(ctx, f.store, w.Name, w)
+			if ofSource(err) {
+				a.mu.Lock()
+				a.out.Findings = append(a.out.Findings, Finding{Error, w.Name, err.Error()})
+				a.mu.Unlock()
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if w.CacheControl == layout.Release && w.Was != mirror.Absent {
+				a.stale("", w.Name)
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,467 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// Options say what a publish may and must do.
+type Options struct {
+	Selection Selection
+	Trust     Trust
+
+	// Index says what becomes of the index. Default: IndexMerge.
+	Index IndexMode
+	// IfExists says what becomes of a package that the destination holds with another
+	// document: signed anew, or built anew. Default: Skip.
+	IfExists IfExists
+	// KeepGoing publishes what is good although something else is bad.
+	KeepGoing bool
+	// VerifySource checks the content of packages that the destination holds already.
+	VerifySource bool
+}
+
+// An IndexMode says what becomes of the index.
+type IndexMode string
+
+// The index gets what is published and what it lacks; or is made anew of everything that
+// is there; or is left alone.
+const (
+	IndexMerge   IndexMode = "merge"
+	IndexRebuild IndexMode = "rebuild"
+	IndexNone    IndexMode = "none"
+)
+
+// IfExists says what becomes of a package that is there with another document.
+type IfExists string
+
+// It stays as it is; or is replaced; or stops the run.
+const (
+	Skip      IfExists = "skip"
+	Overwrite IfExists = "overwrite"
+	Refuse    IfExists = "error"
+)
+
+// A Status is what a plan does with a package.
+type Status string
+
+// What becomes of a package or a file.
+const (
+	New       Status = "new"
+	Unchanged Status = "unchanged"
+	Skipped   Status = "skipped"  // there with another document, which stays
+	Replaced  Status = "replaced" // there with another document, which goes
+	Rejected  Status = "rejected"
+)
+
+// A Plan says what a publish does, and is what it does.
+type Plan struct {
+	Mirrors  []*MirrorPlan
+	Files    []*FilePlan
+	Findings []Finding
+
+	options Options
+}
+
+// A MirrorPlan is the part of a plan that is about one mirror. Its steps are taken in
+// the order of its fields.
+type MirrorPlan struct {
+	Path, Layout string
+	Packages     []PlannedPackage
+
+	Blobs     []Object          // what documents point at
+	Documents [][]Write         // dependencies before what depends on them
+	Marker    []Object          // layout.json, where it is missing
+	Keys      []Object          // a key's content before the document that names it
+	KeyIndex  []key.Fingerprint // what clients are to be told of; empty: they are
+	Index     IndexPlan         // last, because it names everything else
+
+	format format
+	store  Store
+}
+
+// A PlannedPackage is a package and what is done with it.
+type PlannedPackage struct {
+	*Package
+	Status Status
+	Reason string // why it is rejected
+}
+
+// A Write stores an object, or replaces the version Was of it.
+type Write struct {
+	Object
+	Was mirror.Version
+
+	pkg *Package
+}
+
+// An IndexPlan says what becomes of the index.
+type IndexPlan struct {
+	Mode          IndexMode
+	Before, After int      // packages that it offers; with IndexRebuild, After is not known before
+	Healed        []string // packages that the mirror holds and the index lacked
+	Changes       bool
+	Bytes         int64 // of the new index
+
+	was   *pointer
+	specs []*spec.Spec // to be added
+	next  *index.Index // what was makes with them; nil where nothing changes
+}
+
+// NewPlan compares the source with its destination and decides. It only reads. open
+// returns the destination of a mirror, given its path in the source; "" is that of
+// plain files.
+func NewPlan(ctx context.Context, src *Source, open func(path string) Store, o Options) (*Plan, error) {
+	p := &Plan{Findings: slices.Clone(src.Findings), options: o}
+	for _, m := range src.Mirrors {
+		d := decision{src: m, plan: p, out: &MirrorPlan{Path: m.Path, Layout: m.Layout(), format: m.format, store: open(m.Path)}}
+		if err := d.decide(ctx); err != nil {
+			return nil, fmt.Errorf("%s mirror %q: %w", m.Layout(), m.Path, err)
+		}
+		p.Mirrors = append(p.Mirrors, d.out)
+	}
+	if err := p.planFiles(ctx, src.Files, open("")); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Blocked reports whether findings keep the plan from being carried out.
+func (p *Plan) Blocked() bool { return failed(p.Findings) && !p.options.KeepGoing }
+
+// Changes reports whether the plan does anything at all.
+func (p *Plan) Changes() bool {
+	for _, m := range p.Mirrors {
+		if len(m.Blobs)+len(m.Documents)+len(m.Marker)+len(m.Keys)+len(m.KeyIndex) > 0 || m.Index.Changes {
+			return true
+		}
+	}
+	return slices.ContainsFunc(p.Files, func(f *FilePlan) bool { return len(f.Writes) > 0 })
+}
+
+// A decision is the making of one mirror's plan.
+type decision struct {
+	src  *SourceMirror
+	plan *Plan
+	out  *MirrorPlan
+	seen *survey
+
+	replaced map[*Package]mirror.Version
+}
+
+func (d *decision) report(s Severity, p *Package, reason string) {
+	d.plan.Findings = append(d.plan.Findings, Finding{s, d.src.tree.path(p.File), reason})
+}
+
+func (d *decision) refuse(p *Package, reason string) {
+	if _, ok := d.src.refused[p]; !ok {
+		d.src.refused[p] = reason
+		d.report(Error, p, reason)
+	}
+}
+
+func (d *decision) decide(ctx context.Context) error {
+	var err error
+	if d.seen, err = look(ctx, d.out.format, d.out.store, d.names()); err != nil {
+		return err
+	}
+	status, err := d.compare(ctx)
+	if err != nil {
+		return err
+	}
+	if err := d.check(ctx, status); err != nil {
+		return err
+	}
+	rejectDependents(d.src.Packages, d.src.refused, d.refuse)
+	for _, p := range d.src.Packages {
+		if reason, ok := d.src.refused[p]; ok {
+			d.out.Packages = append(d.out.Packages, PlannedPackage{p, Rejected, reason})
+			continue
+		}
+		d.out.Packages = append(d.out.Packages, PlannedPackage{p, status[p], ""})
+	}
+	d.steps()
+	if err := d.planKeys(ctx); err != nil {
+		return err
+	}
+	return d.planIndex(ctx)
+}
+
+// names are what the destination is asked for.
+func (d *decision) names() []string {
+	var names []string
+	for _, p := range d.src.Packages {
+		names = append(names, p.File)
+		for _, b := range p.Blobs {
+			names = append(names, b.Name)
+		}
+	}
+	for _, k := range d.src.Keys {
+		for _, o := range k.Objects {
+			names = append(names, o.Name)
+		}
+	}
+	if m, ok := d.out.format.marker(); ok {
+		names = append(names, m.Name)
+	}
+	return names
+}
+
+// compare tells for each package what is there.
+func (d *decision) compare(ctx context.Context) (map[*Package]Status, error) {
+	status := make(map[*Package]Status)
+	d.replaced = make(map[*Package]mirror.Version)
+	for _, p := range d.src.Packages {
+		info, ok := d.seen.objects[p.File]
+		if !ok {
+			status[p] = New
+			continue
+		}
+		same, err := sameDocument(ctx, d.out.store, info, p.Document, d.plan.options.IfExists)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case same:
+			status[p] = Unchanged
+		case d.plan.options.IfExists == Overwrite && d.out.Layout == "v2":
+			d.refuse(p, "the destination holds another build of it, and layout v2 cannot replace one: clients would get the tarball of the one with the checksum of the other")
+		case d.plan.options.IfExists == Overwrite:
+			status[p] = Replaced
+			d.replaced[p] = info.Version
+		case d.plan.options.IfExists == Refuse:
+			d.refuse(p, "the destination holds it with another document, and --if-exists error is given")
+		default:
+			status[p] = Skipped
+		}
+	}
+	return status, nil
+}
+
+// sameDocument compares with what is there: by its MD5 where the listing tells, and by
+// reading it where that leaves a doubt that matters. An MD5 that differs proves nothing
+// in a bucket that is encrypted with KMS.
+func sameDocument(ctx context.Context, r mirror.Reader, info mirror.Info, document []byte, mode IfExists) (bool, error) {
+	if info.Size != int64(len(document)) {
+		return false, nil
+	}
+	if info.MD5 != "" && info.MD5 == md5Of(document) {
+		return true, nil
+	}
+	if info.MD5 != "" && mode == Skip {
+		return false, nil // kept in either case
+	}
+	content, _, err := mirror.Read(ctx, r, info.Name, maxDocument)
+	return string(content) == string(document), err
+}
+
+// sends reports whether anything of p is to be stored.
+func (d *decision) sends(p *Package, s Status) bool {
+	return s == New || s == Replaced || s == Unchanged && slices.ContainsFunc(p.Blobs, func(b Object) bool { return !d.seen.has(b) })
+}
+
+// check reads what must be known of packages before they are stored: their specs, the
+// sizes of their blobs, their signatures.
+func (d *decision) check(ctx context.Context, status map[*Package]Status) error {
+	o := d.plan.options
+	reasons := make([]error, len(d.src.Packages))
+	positions := make([]int, len(reasons))
+	for i := range positions {
+		positions[i] = i
+	}
+	err := each(ctx, runtime.GOMAXPROCS(0), positions, func(ctx context.Context, i int) error {
+		p := d.src.Packages[i]
+		reasons[i] = d.checkPackage(ctx, p, d.sends(p, status[p]) || o.VerifySource)
+		return ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	for i, reason := range reasons {
+		if reason != nil {
+			d.refuse(d.src.Packages[i], reason.Error())
+		}
+	}
+	return nil
+}
+
+func (d *decision) checkPackage(ctx context.Context, p *Package, whole bool) error {
+	o := d.plan.options
+	if o.Trust.RequireSigned && !p.Signed {
+		return errors.New("it is not signed, and --require-signed is given: sign it with `spack buildcache push --key` or `spack gpg`")
+	}
+	if !whole && len(o.Selection.OS)+len(o.Selection.Target) == 0 {
+		return nil
+	}
+	if err := d.out.format.readSpec(ctx, d.src.tree, p); err != nil {
+		return err
+	}
+	if reason := o.Selection.foreign(p); reason != "" {
+		return errors.New(reason)
+	}
+	if !whole {
+		return nil
+	}
+	if o.Trust.Keys != nil && p.Signed {
+		if _, err := o.Trust.Keys.Verify(p.Document); err != nil {
+			return err
+		}
+	}
+	return d.checkBlobs(ctx, p)
+}
+
+// checkBlobs finds the blobs of a package in the source. Their content is checked as it
+// is read to be sent.
+func (d *decision) checkBlobs(ctx context.Context, p *Package) error {
+	for i := range p.Blobs {
+		b := &p.Blobs[i]
+		if reason := d.seen.damaged(*b); reason != "" {
+			return fmt.Errorf("%s: %s", b.Name, reason)
+		}
+		content, err := d.src.tree.content(b.Name)
+		if errors.Is(err, mirror.ErrNotExist) && d.seen.has(*b) {
+			continue // it need not be sent
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", b.Name, err)
+		}
+		if b.Size >= 0 && content.Size() != b.Size {
+			return fmt.Errorf("%s has %d bytes, want %d", b.Name, content.Size(), b.Size)
+		}
+		b.Size, b.Content = content.Size(), content
+	}
+	return nil
+}
+
+// rejectDependents refuses what depends on a refused package. A spec carries
+// all that it depends on, however far.
+func rejectDependents(packages []*Package, refused map[*Package]string, refuse func(*Package, string)) {
+	bad := make(map[spec.Hash]string)
+	for p := range refused {
+		if p.Hash != "" {
+			bad[p.Hash] = p.ID()
+		}
+	}
+	for _, p := range packages {
+		if _, ok := refused[p]; ok || p.Spec == nil {
+			continue
+		}
+		for _, n := range p.Spec.Nodes[1:] {
+			if id, ok := bad[n.Hash]; ok {
+				refuse(p, "it depends on "+id+", which is refused")
+				break
+			}
+		}
+	}
+}
+
+// steps fills in what is stored, in order.
+func (d *decision) steps() {
+	var documents []Write
+	blobs := make(map[string]bool)
+	for _, p := range d.out.Packages {
+		if !d.sends(p.Package, p.Status) || p.Status == Rejected {
+			continue
+		}
+		for _, b := range p.Blobs {
+			if !blobs[b.Name] && !d.seen.has(b) {
+				blobs[b.Name] = true
+				d.out.Blobs = append(d.out.Blobs, b)
+			}
+		}
+		if p.Status != Unchanged {
+			documents = append(documents, Write{documentOf(p.Package), d.replaced[p.Package], p.Package})
+		}
+	}
+	// Large ones first: a small one still finds a place when the last large one is going.
+	slices.SortFunc(d.out.Blobs, func(a, b Object) int {
+		if a.Size != b.Size {
+			return int(max(-1, min(1, b.Size-a.Size)))
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	d.out.Documents = waves(documents)
+	if m, ok := d.out.format.marker(); ok {
+		if _, there := d.seen.objects[m.Name]; !there {
+			d.out.Marker = []Object{m}
+		}
+	}
+}
+
+// waves orders documents so that each comes after those that it depends on, in as few
+// waves as that takes.
+func waves(documents []Write) [][]Write {
+	byHash := make(map[spec.Hash]*Package, len(documents))
+	for _, w := range documents {
+		byHash[w.pkg.Hash] = w.pkg
+	}
+	depth := make(map[*Package]int)
+	var depthOf func(p *Package) int
+	depthOf = func(p *Package) int {
+		if n, ok := depth[p]; ok {
+			return n
+		}
+		depth[p] = 0 // a hash covers those of its dependencies, so there is no circle
+		n := 0
+		for _, dep := range p.Spec.Nodes[1:] {
+			if q := byHash[dep.Hash]; q != nil && q != p {
+				n = max(n, depthOf(q)+1)
+			}
+		}
+		depth[p] = n
+		return n
+	}
+	var ordered [][]Write
+	for _, w := range documents {
+		n := depthOf(w.pkg)
+		for len(ordered) <= n {
+			ordered = append(ordered, nil)
+		}
+		ordered[n] = append(ordered[n], w)
+	}
+	return ordered
+}
+
+// planKeys adds the keys of the source, and tells clients of all that are there: a key
+// index that somebody has not written is made.
+func (d *decision) planKeys(ctx context.Context) error {
+	all := d.seen.keys(d.out.format)
+	for _, k := range d.src.Keys {
+		for _, o := range k.Objects {
+			if _, there := d.seen.objects[o.Name]; !there {
+				d.out.Keys = append(d.out.Keys, o)
+			}
+		}
+		all = append(all, k.Fingerprint)
+	}
+	if all = union(nil, all); len(all) == 0 {
+		return nil
+	}
+	name, content, err := d.out.format.keyIndex(all)
+	if err != nil {
+		return err
+	}
+	if info, ok := d.seen.objects[name]; ok {
+		if info.MD5 == md5Of(content) {
+			return nil
+		}
+		have, _, err := d.out.format.readKeyIndex(ctx, d.out.store)
+		if err != nil {
+			return err
+		}
+		if len(union(have, all)) == len(have) {
+			return nil
+		}
+	}
+	d.out.KeyIndex = all
+	return nil
+}
