@@ -206,6 +206,24 @@ func (a *application) putBlobs(ctx context.Context, m *MirrorPlan) error {
 	return nil
 }
 
+// Check reads what Apply would send, and finds what Apply would find. It writes nothing.
+func (p *Plan) Check(ctx context.Context) ([]Finding, error) {
+	a := &application{plan: p, out: &Outcome{Findings: slices.Clone(p.Findings)}}
+	for _, m := range p.Mirrors {
+		bad := make(map[string]bool)
+		if err := a.check(ctx, m, m.Blobs, bad); err != nil {
+			return nil, err
+		}
+		if p.options.VerifySource {
+			if err := a.verifySource(ctx, m, bad); err != nil {
+				return nil, err
+			}
+		}
+		a.dropBad(m, bad)
+	}
+	return a.out.Findings, nil
+}
+
 // ofSource reports whether an error is about what we read, not about where we write.
 func ofSource(err error) bool {
 	var mismatch *blob.MismatchError
@@ -227,7 +245,12 @@ func (a *application) verifySource(ctx context.Context, m *MirrorPlan, bad map[s
 			}
 		}
 	}
-	return each(ctx, hashers, rest, func(ctx context.Context, o Object) error {
+	return a.check(ctx, m, rest, bad)
+}
+
+// check hashes blobs that are not sent.
+func (a *application) check(ctx context.Context, m *MirrorPlan, blobs []Object, bad map[string]bool) error {
+	return each(ctx, checkers, blobs, func(ctx context.Context, o Object) error {
 		err := blob.Check(ctx, o.Name, o.Content, o.Digest)
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err()
@@ -240,8 +263,8 @@ func (a *application) verifySource(ctx context.Context, m *MirrorPlan, bad map[s
 	})
 }
 
-// hashers is how many files are hashed at once where nothing is sent.
-const hashers = 4
+// checkers is how many files are hashed at once where nothing is sent.
+const checkers = 4
 
 // dropBad takes packages out of the plan whose blobs turned out bad, and what
 // depends on them.

@@ -138,7 +138,9 @@ func touched(f format, names []string, objects int64) []mirror.Range {
 	cost := int64(1)
 	for dir, inDir := range byDir {
 		pages := int64(1)
-		if strings.HasPrefix(dir, layout.V3Blobs) {
+		if dir == path.Dir(layout.V3Layout)+"/" {
+			pages += objects / pageSize // everything but the blobs is below it
+		} else if strings.HasPrefix(dir, layout.V3Blobs) {
 			pages += objects * 2 / 3 / 256 / pageSize // digests spread evenly over 256 directories
 		} else if dir == layout.V2Root {
 			pages += objects / 2 / pageSize // all documents of layout v2 are in one directory
@@ -167,9 +169,9 @@ func everything(f format, packages int64) []mirror.Range {
 	}
 	ranges := split(mirror.Range{Prefix: layout.V3Blobs}, "0123456789abcdef", packages*2)
 	if packages <= pageSize {
-		return append(ranges, mirror.Range{Prefix: layout.V3Manifests})
+		return append(ranges, mirror.Range{Prefix: path.Dir(layout.V3Layout) + "/"})
 	}
-	ranges = append(ranges, mirror.Range{Prefix: layout.V3Indices}, mirror.Range{Prefix: layout.V3Keys})
+	ranges = append(ranges, mirror.Range{Prefix: layout.V3Layout}, mirror.Range{Prefix: layout.V3Indices}, mirror.Range{Prefix: layout.V3Keys})
 	return append(ranges, split(mirror.Range{Prefix: layout.V3Specs}, "abcdefghijklmnopqrstuvwxyz", packages)...)
 }
 

@@ -11,8 +11,8 @@ import (
 // by a newer one.
 func (m *MirrorPlan) Visible(ctx context.Context, r mirror.Reader) (bool, error) {
 	p, err := m.format.readPointer(ctx, r)
-	if err != nil || p.Version == mirror.Absent && p.Digest == m.Index.was.Digest {
-		return err == nil, err
+	if err != nil {
+		return false, err
 	}
 	if p.Digest == m.Index.was.Digest {
 		return true, nil

@@ -345,6 +345,9 @@ func (m *Mirror) String() string { return "s3://" + m.bucket.opts.Bucket + "/" +
 
 func (m *Mirror) key(name string) string { return m.prefix + name }
 
+// Options are those that the bucket was opened with, and the defaults of the others.
+func (b *Bucket) Options() Options { return b.opts }
+
 // Region is the region of the bucket.
 func (b *Bucket) Region() string { return b.client.Options().Region }
 

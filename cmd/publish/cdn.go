@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
+)
+
+// cdnFlags say what stands between the bucket and its readers.
+type cdnFlags struct {
+	distribution string
+	pathPrefix   string
+	maxPaths     int
+	wait         bool
+	publicURL    string
+}
+
+func (f *cdnFlags) register(fs *pflag.FlagSet) {
+	fs.StringVar(&f.distribution, "distribution-id", "", "CloudFront distribution in which to invalidate what has changed, such as E2QWRUHAPOMQZL")
+	fs.StringVar(&f.pathPrefix, "cloudfront-path-prefix", "", "path of DESTINATION below the distribution's root, such as /noble/spack; default: that of --public-url, or the prefix of DESTINATION")
+	fs.IntVar(&f.maxPaths, "max-invalidation-paths", 100, "with more changed paths than this, one wildcard is invalidated")
+	fs.BoolVar(&f.wait, "wait-for-invalidation", false, "wait until the invalidation is complete")
+	fs.StringVar(&f.publicURL, "public-url", "", "`URL` at which clients find DESTINATION: the new index is read back through it")
+}
+
+// A cdn is what the flags come to.
+type cdn struct {
+	flags  *cdnFlags
+	client *cloudfront.Client // nil: no distribution
+	prefix string
+	log    *slog.Logger
+}
+
+func (f *cdnFlags) open(ctx context.Context, d *destination, log *slog.Logger) (*cdn, error) {
+	c := &cdn{flags: f, prefix: f.pathPrefix, log: log}
+	if c.prefix == "" {
+		c.prefix = d.prefix
+		if f.publicURL != "" {
+			u, err := url.Parse(f.publicURL)
+			if err != nil {
+				return nil, fail(exitUsage, fmt.Errorf("--public-url: %w", err))
+			}
+			c.prefix = strings.TrimSuffix(u.Path, "/")
+		}
+	}
+	if f.distribution == "" {
+		return c, nil
+	}
+	cfg, err := d.config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if c.client, err = cloudfront.New(cfg, f.distribution, cloudfront.Options{Log: log}); err != nil {
+		return nil, fail(exitUsage, err)
+	}
+	return c, nil
+}
+
+// paths are what is to be invalidated for names.
+func (c *cdn) paths(names []string) []string {
+	if c.client == nil || len(names) == 0 {
+		return nil
+	}
+	return cloudfront.Paths(c.prefix, names, c.flags.maxPaths)
+}
+
+// forget makes the distribution forget names. token tells this content from any other.
+func (c *cdn) forget(ctx context.Context, token string, names []string) (cloudfront.Invalidation, error) {
+	paths := c.paths(names)
+	if len(paths) == 0 {
+		return cloudfront.Invalidation{}, nil
+	}
+	is, err := c.client.Invalidate(ctx, token, paths)
+	if err == nil && c.flags.wait {
+		err = c.client.Wait(ctx, is.ID)
+		if err == nil {
+			is.Status = cloudfront.Completed
+		}
+	}
+	if err != nil {
+		return is, fail(exitInvalidation, fmt.Errorf("published, but not invalidated: %w", err))
+	}
+	return is, nil
+}
+
+// How long a new index may take to become visible, and how often we look.
+const (
+	visibleWithin = 2 * time.Minute
+	lookEvery     = 2 * time.Second
+)
+
+var errNotVisible = errors.New("published, but clients do not see it")
+
+// stale returns the mirrors whose index is not yet what clients see.
+func (c *cdn) stale(ctx context.Context, mirrors []*publish.MirrorPlan) ([]*publish.MirrorPlan, error) {
+	var behind []*publish.MirrorPlan
+	for _, m := range mirrors {
+		u, err := url.JoinPath(c.flags.publicURL, m.Path)
+		if err != nil {
+			return nil, fail(exitUsage, fmt.Errorf("--public-url: %w", err))
+		}
+		w, err := web.Open(u, web.Options{})
+		if err != nil {
+			return nil, fail(exitUsage, fmt.Errorf("--public-url: %w", err))
+		}
+		ok, err := m.Visible(ctx, w)
+		w.Close()
+		if err != nil {
+			return nil, fail(exitVerification, fmt.Errorf("read back %s: %w", u, err))
+		}
+		if !ok {
+			behind = append(behind, m)
+		}
+	}
+	return behind, nil
+}
+
+// readBack waits until clients see the index of every mirror.
+func (c *cdn) readBack(ctx context.Context, mirrors []*publish.MirrorPlan) error {
+	if c.flags.publicURL == "" {
+		return nil
+	}
+	for deadline := time.Now().Add(visibleWithin); ; {
+		behind, err := c.stale(ctx, mirrors)
+		if err != nil || len(behind) == 0 {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fail(exitVerification, fmt.Errorf("%w: after %s, %s still serves an older index of %q", errNotVisible, visibleWithin, c.flags.publicURL, behind[0].Path))
+		}
+		mirrors = behind
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lookEvery):
+		}
+	}
+}

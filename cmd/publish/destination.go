@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/spf13/pflag"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/dir"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/session"
+)
+
+// storageFlags say how to reach a destination.
+type storageFlags struct {
+	s3      s3.Options
+	profile string
+}
+
+func (f *storageFlags) register(fs *pflag.FlagSet) {
+	fs.StringVar(&f.s3.EndpointURL, "endpoint-url", "", "`URL` of an S3 that is not Amazon's: MinIO, Ceph, R2; implies path style")
+	fs.StringVar(&f.s3.Region, "region", "", "region of the bucket; default: AWS is asked")
+	fs.StringVar(&f.profile, "profile", "", "profile of the AWS configuration; default: AWS_PROFILE")
+	fs.IntVar(&f.s3.Concurrency, "concurrency", 0, "requests in flight at once, over all files (default 64)")
+	fs.Var(bytesValue{n: &f.s3.PartSize}, "part-size", "size of the parts in which large files are sent, such as 16MiB (default 8MiB, grown for huge files)")
+	fs.Var(bytesValue{n: &f.s3.LimitRate, rate: true}, "limit-rate", "send at most this much a second, such as 50MB/s; default: no limit")
+	fs.StringVar(&f.s3.StorageClass, "storage-class", "", "S3 storage class of new objects, such as INTELLIGENT_TIERING; default: the bucket's")
+	fs.StringVar(&f.s3.SSE, "sse", "", "encryption of new objects: AES256, aws:kms or aws:kms:dsse; default: the bucket's")
+	fs.StringVar(&f.s3.KMSKeyID, "kms-key-id", "", "key for --sse aws:kms; default: the account's")
+}
+
+// A store is what commands need of one mirror.
+type store interface {
+	publish.Store
+	mirror.Sweeper
+}
+
+// A destination is a place that holds mirrors.
+type destination struct {
+	mirror func(path string) store
+	// prefix is where the destination is below the root of its bucket, with a slash in
+	// front; empty for the root.
+	prefix string
+	close  func() error
+	parts  s3.Options // for an estimate: from which size, and in parts of which
+
+	config   func(context.Context) (aws.Config, error) // for CloudFront
+	requests atomic.Int64
+}
+
+// open understands DESTINATION. It makes no request, except for asking AWS for a
+// bucket's region.
+func (f *storageFlags) open(ctx context.Context, where string, log *slog.Logger) (*destination, error) {
+	u, err := url.Parse(where)
+	if err != nil {
+		return nil, fail(exitUsage, fmt.Errorf("destination %q: %w", where, err))
+	}
+	switch u.Scheme {
+	case "file":
+		return f.openDir(u, log)
+	case "s3":
+		return f.openS3(ctx, u, log)
+	}
+	return nil, fail(exitUsage, fmt.Errorf("destination %q: want s3://bucket[/prefix] or file:///directory", where))
+}
+
+func (f *storageFlags) openDir(u *url.URL, log *slog.Logger) (*destination, error) {
+	if u.Host != "" && u.Host != "localhost" || !filepath.IsAbs(u.Path) {
+		return nil, fail(exitUsage, fmt.Errorf("destination %s: want an absolute path, file:///directory", u))
+	}
+	d, err := dir.Open(u.Path, dir.Options{Log: log})
+	if err != nil {
+		return nil, err
+	}
+	return &destination{
+		mirror: func(p string) store { return d.Mirror(p) },
+		close:  d.Close, config: f.config,
+	}, nil
+}
+
+func (f *storageFlags) config(ctx context.Context) (aws.Config, error) {
+	return session.Config(ctx, session.Options{Region: f.s3.Region, Profile: f.profile, Concurrency: f.s3.Concurrency})
+}
+
+func (f *storageFlags) openS3(ctx context.Context, u *url.URL, log *slog.Logger) (*destination, error) {
+	prefix := strings.Trim(u.Path, "/")
+	if u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || prefix != "" && path.Clean("/"+prefix) != "/"+prefix {
+		return nil, fail(exitUsage, fmt.Errorf("destination %s: want s3://bucket or s3://bucket/prefix", u))
+	}
+	cfg, err := f.config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d := &destination{close: func() error { return nil }, config: func(context.Context) (aws.Config, error) { return cfg, nil }}
+	o := f.s3
+	o.Bucket, o.Log = u.Host, log
+	o.Observe = func(s3.Request) { d.requests.Add(1) }
+	b, err := s3.Open(ctx, cfg, o)
+	if err != nil {
+		return nil, usageOf(err)
+	}
+	if prefix != "" {
+		d.prefix = "/" + prefix
+	}
+	d.parts = b.Options()
+	d.mirror = func(p string) store { return b.Mirror(path.Join(prefix, p)) }
+	return d, nil
+}
+
+// usageOf: what s3.Open refuses without a request is how it was called.
+func usageOf(err error) error {
+	for _, other := range []error{mirror.ErrCredentials, mirror.ErrDenied, mirror.ErrNoBucket, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, other) {
+			return err
+		}
+	}
+	var region *mirror.RegionError
+	if errors.As(err, &region) {
+		return err
+	}
+	return fail(exitUsage, err)
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// Exit codes are an interface: see docs/exit-codes.md.
+const (
+	exitDone         = 0 // published, unchanged, or a dry run
+	exitInternal     = 1
+	exitUsage        = 2
+	exitCredentials  = 3
+	exitSource       = 4 // the source is invalid, or something in it is
+	exitUpload       = 5
+	exitIndex        = 6 // an index could not be replaced
+	exitInvalidation = 7 // published, but caches may serve the old index
+	exitVerification = 8 // damage found, or published and not seen through the public URL
+	exitTimeout      = 124
+	exitSignal       = 128 // and the number of the signal
+)
+
+// A failure is an error of a kind that has an exit code of its own.
+type failure struct {
+	code int
+	err  error
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+func fail(code int, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &failure{code, err}
+}
+
+// errReported: what went wrong has been printed as a result.
+var errReported = errors.New("reported")
+
+// errTimeout is the cause of a context that --timeout has ended.
+var errTimeout = errors.New("--timeout has passed")
+
+func exitCode(err error) int {
+	var stopped errSignal
+	var known *failure
+	var found *publish.FindingsError
+	var version *index.VersionError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &stopped):
+		return exitSignal + int(stopped.Signal)
+	case errors.Is(err, errTimeout), errors.Is(err, context.DeadlineExceeded):
+		return exitTimeout
+	case errors.As(err, &known):
+		return known.code
+	case errors.Is(err, mirror.ErrCredentials):
+		return exitCredentials
+	case errors.As(err, &found), errors.Is(err, publish.ErrSource), errors.Is(err, blob.ErrChanged):
+		return exitSource
+	case errors.Is(err, publish.ErrUnresolved), errors.As(err, &version):
+		return exitIndex
+	}
+	return exitUpload
+}
+
+// hint says what to do about an error; empty where the error says it all.
+func hint(err error) string {
+	var denied *mirror.DeniedError
+	var region *mirror.RegionError
+	var version *index.VersionError
+	var found *publish.FindingsError
+	switch {
+	case errors.As(err, &found):
+		return "mend or rebuild what is named, or publish the rest with --keep-going"
+	case errors.As(err, &version) && version.Newer():
+		return "update this program: it will not replace an index that it cannot read"
+	case errors.As(err, &region):
+		return fmt.Sprintf("give --region %s", region.Region)
+	case errors.As(err, &denied) && strings.HasPrefix(denied.Action, "cloudfront:"):
+		return fmt.Sprintf("allow %s on %s for this role", denied.Action, denied.Name)
+	case errors.As(err, &denied):
+		return fmt.Sprintf("allow %s on %s for the credentials in use (for AWS: in the role's policy)", denied.Action, denied.Name)
+	case errors.Is(err, mirror.ErrCredentials):
+		return "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in again; what is complete stays, the next run goes on from there"
+	case errors.Is(err, mirror.ErrNoBucket):
+		return "create the bucket first, or correct DESTINATION"
+	case errors.Is(err, mirror.ErrFull), errors.Is(err, syscall.ENOSPC):
+		return "make room and run again: the mirror is intact, and what is complete is not sent again"
+	case errors.Is(err, cloudfront.ErrNoDistribution):
+		return "--distribution-id takes the id (E...), not the domain name; `aws cloudfront list-distributions` shows it"
+	case errors.Is(err, publish.ErrUnresolved):
+		return "run `publish index DESTINATION` when fewer publishers are at work"
+	case errors.Is(err, publish.ErrSource):
+		return "SOURCE is the directory of a mirror, or one above several: what `spack mirror add` would take"
+	case errors.Is(err, fs.ErrNotExist):
+		return "look for a misspelt path"
+	case errors.Is(err, blob.ErrChanged):
+		return "publish when nothing writes to SOURCE any more; what is complete stays"
+	case errors.Is(err, mirror.ErrExist):
+		return "an object that never changes has other content than it should: run `publish verify --deep DESTINATION`"
+	case errors.Is(err, errTimeout), errors.Is(err, context.DeadlineExceeded):
+		return "run again: what is complete stays, the rest resumes"
+	case exitCode(err) > exitSignal:
+		return "the index names nothing that is not there; run again and the rest resumes"
+	}
+	return ""
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+)
+
+const indexHelp = `Make the index and the key index of a mirror anew, of everything that is there: what
+"spack buildcache update-index -k" does, concurrently and safe beside publishers.
+
+A package that cannot be read fails the command: it never silently disappears. The index
+is then as it was.`
+
+func indexCommand(env environment) *cobra.Command {
+	var f flags
+	cmd := &cobra.Command{
+		Use: "index DESTINATION", Short: "Rebuild the index of a mirror", Long: indexHelp, Args: oneArgument,
+		Example: "  publish index s3://bucket/noble/spack",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runIndex(cmd, args[0], &f, env)
+		},
+	}
+	fs := cmd.Flags()
+	fs.BoolVar(&f.json, "json", false, "print one JSON document")
+	f.storage.register(fs)
+	fs.BoolVar(&f.requireSigned, "require-signed", false, "fail if a package is not signed")
+	fs.StringVar(&f.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys: fail if a package is signed by any other")
+	f.cdn.register(fs)
+	fs.DurationVar(&f.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	return cmd
+}
+
+func oneArgument(_ *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return fail(exitUsage, fmt.Errorf("%d arguments, want DESTINATION", len(args)))
+	}
+	return nil
+}
+
+func runIndex(cmd *cobra.Command, where string, f *flags, env environment) error {
+	ctx, cancel := withTimeout(cmd.Context(), f.timeout)
+	defer cancel()
+	trust, err := readTrust(f.requireSigned, f.trustedKeys)
+	if err != nil {
+		return fail(exitUsage, err)
+	}
+	log := slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	d, err := f.storage.open(ctx, where, log)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	cdn, err := f.cdn.open(ctx, d, log)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	rebuilt, err := publish.Rebuild(ctx, d.mirror(""), trust)
+	if err != nil {
+		return err
+	}
+	var token string
+	var stale []string
+	for _, r := range rebuilt {
+		token += r.Digest
+		stale = append(stale, r.Stale...)
+	}
+	is, err := cdn.forget(ctx, token, stale)
+	if err != nil {
+		return err
+	}
+	if f.json {
+		return json.NewEncoder(env.stdout).Encode(struct {
+			Version    int                 `json:"version"`
+			Indices    []publish.Rebuilt   `json:"indices"`
+			Invalidate *invalidationReport `json:"invalidation,omitempty"`
+		}{reportVersion, rebuilt, &invalidationReport{cdn.paths(stale), is.ID, is.Status}})
+	}
+	for _, r := range rebuilt {
+		what := "is right already"
+		if r.Changed {
+			what = fmt.Sprintf("was %d packages", r.Before)
+		}
+		fmt.Fprintf(env.stdout, "%s index: %d packages, %s (%.1f s)\n", r.Layout, r.After, what, time.Since(began).Seconds())
+	}
+	if is.ID != "" {
+		fmt.Fprintf(env.stdout, "invalidation %s: %s %s\n", is.ID, is.Status, strings.Join(cdn.paths(stale), " "))
+	}
+	return nil
+}

@@ -1,0 +1,68 @@
+// Command publish puts Spack buildcaches on S3 or into a directory, keeps their indices
+// right and makes CloudFront forget what is out of date.
+//
+// This package alone reads the environment, prints for people, and exits. Results go to
+// standard output, progress and messages to standard error.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// version is that of the release. It is a constant, so that the same source makes the
+// same binary.
+const version = "0.1.0-dev"
+
+func main() {
+	os.Exit(run(context.Background(), environment{
+		args: os.Args[1:], lookup: os.LookupEnv, stdout: os.Stdout, stderr: os.Stderr,
+	}))
+}
+
+// An environment is everything that the program gets from outside.
+type environment struct {
+	args           []string
+	lookup         func(string) (string, bool)
+	stdout, stderr io.Writer
+}
+
+// errSignal is the cause of a context that a signal has ended.
+type errSignal struct{ syscall.Signal }
+
+func (e errSignal) Error() string { return "stopped by " + e.Signal.String() }
+
+func run(ctx context.Context, env environment) int {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	go func() {
+		s, ok := <-signals
+		if !ok {
+			return
+		}
+		cancel(errSignal{s.(syscall.Signal)})
+		<-signals // the second one does not wait for anything
+		os.Exit(128 + int(s.(syscall.Signal)))
+	}()
+	cmd := rootCommand(env)
+	cmd.SetArgs(env.args)
+	err := cmd.ExecuteContext(ctx)
+	if cause := context.Cause(ctx); err != nil && cause != nil && errors.Is(err, context.Canceled) {
+		err = cause
+	}
+	if err != nil && !errors.Is(err, errReported) {
+		fmt.Fprintf(env.stderr, "publish: %v\n", err)
+		if h := hint(err); h != "" {
+			fmt.Fprintf(env.stderr, "hint: %s\n", h)
+		}
+	}
+	return exitCode(err)
+}

@@ -1,0 +1,276 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+)
+
+// reportVersion grows when a member changes its meaning or goes; new members may come at
+// any time. See docs/json-report.md.
+const reportVersion = 1
+
+// A report is what a publish tells: the plan, and what came of it.
+type report struct {
+	Version     int                 `json:"version"`
+	Program     string              `json:"program"`
+	Result      string              `json:"result"` // published, unchanged, dry-run, failed or cancelled
+	ExitCode    int                 `json:"exit_code"`
+	Error       string              `json:"error,omitempty"`
+	Source      string              `json:"source"`
+	Destination string              `json:"destination"`
+	Settings    []setting           `json:"settings"`
+	Mirrors     []mirrorReport      `json:"mirrors"`
+	Files       []fileReport        `json:"files"`
+	Findings    []publish.Finding   `json:"findings"`
+	Estimate    publish.Cost        `json:"estimate"`
+	Stored      *stored             `json:"stored,omitempty"`
+	Invalidate  *invalidationReport `json:"invalidation,omitempty"`
+	Seconds     float64             `json:"seconds"`
+
+	began   time.Time
+	dryRun  bool
+	changes bool
+}
+
+type stored struct {
+	Objects  int   `json:"objects"`
+	Bytes    int64 `json:"bytes"`
+	Requests int64 `json:"requests"` // to S3, all that were made
+}
+
+type invalidationReport struct {
+	Paths  []string `json:"paths"`
+	ID     string   `json:"id,omitempty"`
+	Status string   `json:"status,omitempty"`
+}
+
+type mirrorReport struct {
+	Path     string          `json:"path"`
+	Layout   string          `json:"layout"`
+	Packages []packageReport `json:"packages"`
+	Counts   map[string]int  `json:"counts"` // of packages, by status
+	Healed   []string        `json:"healed"` // packages that were there and not in the index
+	Index    indexReport     `json:"index"`
+}
+
+type indexReport struct {
+	Mode    string `json:"mode"`
+	Before  int    `json:"before"` // packages that it offers
+	After   int    `json:"after"`
+	Changes bool   `json:"changes"`
+	Digest  string `json:"digest,omitempty"`
+}
+
+type packageReport struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Hash    string `json:"hash"`
+	Status  string `json:"status"`
+	Reason  string `json:"reason,omitempty"`
+	Bytes   int64  `json:"bytes"` // of its blobs
+	Signed  bool   `json:"signed"`
+}
+
+type fileReport struct {
+	Name   string `json:"name"`
+	Status string `json:"status"`
+}
+
+func newReport(source, destination string, dryRun bool, used []setting) *report {
+	return &report{
+		Version: reportVersion, Program: "publish " + version, Source: source, Destination: destination,
+		Settings: used, Mirrors: []mirrorReport{}, Files: []fileReport{}, Findings: []publish.Finding{},
+		began: time.Now(), dryRun: dryRun,
+	}
+}
+
+func (r *report) planned(p *publish.Plan, c *cdn, parts s3.Options) {
+	r.changes = p.Changes()
+	paths := c.paths(p.Stale())
+	if len(paths) > 0 {
+		r.Invalidate = &invalidationReport{Paths: paths}
+	}
+	r.Estimate = p.Cost(parts.Threshold, parts.PartSize, len(paths))
+	r.found(p, p.Findings)
+}
+
+// found takes over what is known of packages, and what is wrong.
+func (r *report) found(p *publish.Plan, findings []publish.Finding) {
+	if findings != nil {
+		r.Findings = findings
+	}
+	r.Mirrors = r.Mirrors[:0]
+	for _, m := range p.Mirrors {
+		r.Mirrors = append(r.Mirrors, reportOf(m))
+	}
+	r.Files = r.Files[:0]
+	for _, f := range p.Files {
+		r.Files = append(r.Files, fileReport{f.Name, string(f.Status)})
+	}
+}
+
+func reportOf(m *publish.MirrorPlan) mirrorReport {
+	out := mirrorReport{
+		Path: m.Path, Layout: m.Layout, Packages: []packageReport{}, Counts: map[string]int{}, Healed: append([]string{}, m.Index.Healed...),
+		Index: indexReport{string(m.Index.Mode), m.Index.Before, m.Index.After, m.Index.Changes, m.Digest()},
+	}
+	for _, p := range m.Packages {
+		k := packageReport{Name: p.Package.Package, Version: p.Version, Hash: string(p.Hash), Status: string(p.Status), Reason: p.Reason, Signed: p.Signed}
+		for _, b := range p.Blobs {
+			k.Bytes += max(b.Size, 0)
+		}
+		out.Packages = append(out.Packages, k)
+		out.Counts[k.Status]++
+	}
+	return out
+}
+
+func (r *report) applied(p *publish.Plan, out *publish.Outcome, d *destination) {
+	r.found(p, out.Findings)
+	r.Stored = &stored{Objects: out.Objects, Bytes: out.Bytes, Requests: d.requests.Load()}
+}
+
+func (r *report) requests(d *destination) { r.Stored.Requests = d.requests.Load() }
+
+func (r *report) invalidated(is cloudfront.Invalidation, paths []string) {
+	if len(paths) > 0 {
+		r.Invalidate = &invalidationReport{Paths: paths, ID: is.ID, Status: is.Status}
+	}
+}
+
+// finish records how it ended.
+func (r *report) finish(err error) {
+	r.Seconds = time.Since(r.began).Seconds()
+	r.ExitCode = exitCode(err)
+	var stopped errSignal
+	switch {
+	case errors.As(err, &stopped):
+		r.Result = "cancelled"
+	case err != nil:
+		r.Result = "failed"
+	case r.dryRun:
+		r.Result = "dry-run"
+	case r.changes || r.Stored != nil && r.Stored.Objects > 0:
+		r.Result = "published"
+	default:
+		r.Result = "unchanged"
+	}
+	if err != nil {
+		r.Error = err.Error()
+	}
+}
+
+func (r *report) print(w io.Writer, asJSON bool) error {
+	if asJSON {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		enc.SetEscapeHTML(false)
+		return enc.Encode(r)
+	}
+	var b strings.Builder
+	r.text(&b)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (r *report) text(b *strings.Builder) {
+	if r.dryRun {
+		fmt.Fprintf(b, "plan for %s -> %s (dry run: nothing is written)\n", r.Source, r.Destination)
+		for _, s := range r.Settings {
+			fmt.Fprintf(b, "  %s = %s (%s)\n", s.Name, s.Value, s.From)
+		}
+		r.packages(b)
+	}
+	if len(r.Mirrors) > 0 {
+		r.table(b)
+	}
+	for _, m := range r.Mirrors {
+		for _, id := range m.Healed {
+			fmt.Fprintf(b, "  healed: %s was there and not in the index of %q\n", id, m.Path)
+		}
+	}
+	for _, f := range r.Files {
+		fmt.Fprintf(b, "  file %q: %s\n", f.Name, f.Status)
+	}
+	for _, f := range r.Findings {
+		if f.Severity == publish.Warning {
+			fmt.Fprintf(b, "  warning: %s\n", f)
+		}
+	}
+	if r.dryRun {
+		fmt.Fprintf(b, "  would store %d objects, %s, in about %d requests: $%.4f\n", r.Estimate.Objects, size(r.Estimate.Bytes), r.Estimate.Requests, r.Estimate.USD)
+	}
+	if i := r.Invalidate; i != nil {
+		for _, p := range i.Paths {
+			fmt.Fprintf(b, "  invalidate %s\n", p)
+		}
+		if i.ID != "" {
+			fmt.Fprintf(b, "  invalidation %s: %s\n", i.ID, i.Status)
+		}
+	}
+	fmt.Fprintln(b, r.outcome())
+}
+
+func (r *report) packages(b *strings.Builder) {
+	for _, m := range r.Mirrors {
+		for _, p := range m.Packages {
+			fmt.Fprintf(b, "  %-9s %s@%s/%.7s", p.Status, p.Name, p.Version, p.Hash)
+			if p.Reason != "" {
+				fmt.Fprintf(b, ": %s", p.Reason)
+			}
+			fmt.Fprintln(b)
+		}
+	}
+}
+
+func (r *report) table(b *strings.Builder) {
+	w := tabwriter.NewWriter(b, 2, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "  MIRROR\tLAYOUT\tNEW\tREPLACED\tUNCHANGED\tSKIPPED\tREJECTED\tINDEX")
+	for _, m := range r.Mirrors {
+		path := m.Path
+		if path == "" {
+			path = "."
+		}
+		ix := fmt.Sprintf("%d", m.Index.After)
+		switch {
+		case m.Index.Mode == string(publish.IndexNone):
+			ix = "left alone"
+		case m.Index.Before != m.Index.After:
+			ix = fmt.Sprintf("%d -> %d", m.Index.Before, m.Index.After)
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", path, m.Layout, m.Counts["new"], m.Counts["replaced"], m.Counts["unchanged"], m.Counts["skipped"], m.Counts["rejected"], ix)
+	}
+	w.Flush()
+}
+
+// outcome is the one sentence that says what happened.
+func (r *report) outcome() string {
+	n := 0
+	for _, m := range r.Mirrors {
+		n += m.Counts["new"] + m.Counts["replaced"]
+	}
+	switch r.Result {
+	case "published":
+		return fmt.Sprintf("published %d packages: %d objects, %s in %.1f s", n, r.Stored.Objects, size(r.Stored.Bytes), r.Seconds)
+	case "unchanged":
+		return "nothing to do: everything is published"
+	case "dry-run":
+		if !r.changes {
+			return "nothing to do: everything is published"
+		}
+		return fmt.Sprintf("would publish %d packages", n)
+	}
+	if r.Stored != nil && r.Stored.Objects > 0 {
+		return fmt.Sprintf("%s: %d objects were stored and stay; the next run goes on from there", r.Result, r.Stored.Objects)
+	}
+	return r.Result
+}

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+)
+
+// flags are what a user may say about a publish. The help texts are the manual.
+type flags struct {
+	storage storageFlags
+	cdn     cdnFlags
+
+	dryRun, json            bool
+	index, ifExists         string
+	requireSigned           bool
+	trustedKeys             string
+	keepGoing, verifySource bool
+	timeout                 time.Duration
+	selection               publish.Selection
+}
+
+const longHelp = `Publish a Spack mirror, or a tree of mirrors, of layout v3 (v3, blobs) or v2
+(build_cache). Mirrors are recognised by what is in them; their paths below SOURCE are
+kept below DESTINATION, and nothing is appended.
+
+DESTINATION is s3://bucket[/prefix] or file:///directory.
+
+Nothing is sent unchecked, and the index comes last: whoever looks at any moment has a
+mirror that works. Any number of publishers may write one mirror. What is there already
+is not sent again; what was interrupted is resumed.
+
+Each flag may be given as PUBLISH_FLAG_NAME in the environment. Without arguments,
+source, destination and flags are taken from publish.yaml in the current directory. A
+flag wins over the environment, and the environment over the file.
+
+Exit codes: 0 done or nothing to do, 2 usage, 3 credentials, 4 source invalid, 5 upload
+failed, 6 index not replaced, 7 published but invalidation failed, 8 published but
+not visible, 124 timeout, 130 and 143 stopped by a signal.`
+
+func rootCommand(env environment) *cobra.Command {
+	var f flags
+	cmd := &cobra.Command{
+		Use:           "publish [flags] [SOURCE DESTINATION]",
+		Short:         "Publish a Spack buildcache",
+		Long:          longHelp,
+		Example:       "  publish --dry-run ./buildcache s3://bucket/noble/spack\n  publish ./buildcache file:///srv/mirror",
+		Args:          argsOrUsage,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runPublish(cmd, args, &f, env)
+		},
+	}
+	f.register(cmd)
+	cmd.SetOut(env.stdout)
+	cmd.SetErr(env.stderr)
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fail(exitUsage, err) })
+	cmd.AddCommand(indexCommand(env), verifyCommand(env), versionCommand(env), manCommand())
+	return cmd
+}
+
+func argsOrUsage(_ *cobra.Command, args []string) error {
+	if len(args) != 0 && len(args) != 2 {
+		return fail(exitUsage, fmt.Errorf("%d arguments, want SOURCE and DESTINATION: see publish --help", len(args)))
+	}
+	return nil
+}
+
+func (f *flags) register(cmd *cobra.Command) {
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	fs.BoolVar(&f.dryRun, "dry-run", false, "print what would be done and do nothing")
+	fs.BoolVar(&f.json, "json", false, "print one JSON document (see docs/json-report.md)")
+	f.storage.register(fs)
+	fs.StringVar(&f.index, "index", string(publish.IndexMerge), "what becomes of the index: merge what is published into it, rebuild it of all that is there, or none")
+	fs.StringVar(&f.ifExists, "if-exists", string(publish.Skip), "what becomes of a package that is there with another document: skip, overwrite or error")
+	fs.BoolVar(&f.requireSigned, "require-signed", false, "refuse packages that are not signed")
+	fs.StringVar(&f.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys: refuse signatures by any other")
+	fs.StringSliceVar(&f.selection.Include, "include", nil, "publish only `PATTERN`: name, name@version or /hash; names and versions may hold * and ?; repeatable")
+	fs.StringSliceVar(&f.selection.Exclude, "exclude", nil, "leave out `PATTERN`, as for --include; repeatable")
+	fs.StringSliceVar(&f.selection.OS, "expect-os", nil, "refuse packages that were built for another operating system than `PATTERN`, such as ubuntu22.04; repeatable")
+	fs.StringSliceVar(&f.selection.Target, "expect-target", nil, "refuse packages that were built for another target than `PATTERN`, such as x86_64*; repeatable")
+	fs.StringSliceVar(&f.selection.Files, "files", nil, "publish plain files that match `GLOB` below SOURCE too, each after its .asc and .sha256; repeatable")
+	fs.BoolVar(&f.keepGoing, "keep-going", false, "publish what is good although something else is bad; the exit code is 4 all the same")
+	fs.BoolVar(&f.verifySource, "verify-source", false, "check the content of packages that the destination holds already, too")
+	f.cdn.register(fs)
+	fs.DurationVar(&f.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+}
+
+// options turns the words of the flags into what package publish understands.
+func (f *flags) options() (publish.Options, error) {
+	o := publish.Options{
+		Selection: f.selection, Index: publish.IndexMode(f.index), IfExists: publish.IfExists(f.ifExists),
+		KeepGoing: f.keepGoing, VerifySource: f.verifySource,
+	}
+	var errs []error
+	if !oneOf(o.Index, publish.IndexMerge, publish.IndexRebuild, publish.IndexNone) {
+		errs = append(errs, fmt.Errorf("--index %q: want merge, rebuild or none", f.index))
+	}
+	if !oneOf(o.IfExists, publish.Skip, publish.Overwrite, publish.Refuse) {
+		errs = append(errs, fmt.Errorf("--if-exists %q: want skip, overwrite or error", f.ifExists))
+	}
+	if err := f.selection.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	var err error
+	if o.Trust, err = readTrust(f.requireSigned, f.trustedKeys); err != nil {
+		errs = append(errs, err)
+	}
+	return o, fail(exitUsage, errors.Join(errs...))
+}
+
+func oneOf[T comparable](v T, all ...T) bool {
+	for _, a := range all {
+		if v == a {
+			return true
+		}
+	}
+	return false
+}
+
+func readTrust(require bool, file string) (publish.Trust, error) {
+	t := publish.Trust{RequireSigned: require}
+	if file == "" {
+		return t, nil
+	}
+	armored, err := os.ReadFile(file)
+	if err != nil {
+		return t, fmt.Errorf("--trusted-keys: %w", err)
+	}
+	if t.Keys, err = key.ReadRing(armored); err != nil {
+		return t, fmt.Errorf("--trusted-keys %s: %w", file, err)
+	}
+	return t, nil
+}
+
+// bytesValue is a flag in bytes, written as people do: 16MiB, 50MB/s.
+type bytesValue struct {
+	n    *int64
+	rate bool
+}
+
+func (v bytesValue) String() string {
+	if v.n == nil || *v.n == 0 {
+		return ""
+	}
+	if v.rate {
+		return humanize.Bytes(uint64(*v.n)) + "/s"
+	}
+	return humanize.IBytes(uint64(*v.n))
+}
+
+func (v bytesValue) Type() string { return "size" }
+
+func (v bytesValue) Set(text string) error {
+	if v.rate {
+		text = strings.TrimSuffix(text, "/s")
+	}
+	n, err := humanize.ParseBytes(text)
+	if err != nil || n > 1<<50 {
+		return fmt.Errorf("%q is no size: want a number with kB, MB, GB, KiB, MiB or GiB", text)
+	}
+	*v.n = int64(n)
+	return nil
+}
+
+func runPublish(cmd *cobra.Command, args []string, f *flags, env environment) error {
+	source, destination, used, err := settle(cmd, args, env)
+	if err != nil {
+		return fail(exitUsage, err)
+	}
+	if source == "" || destination == "" {
+		return fail(exitUsage, errors.New("no SOURCE and DESTINATION: give both, or a publish.yaml, or PUBLISH_SOURCE and PUBLISH_DESTINATION; see publish --help"))
+	}
+	o, err := f.options()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := withTimeout(cmd.Context(), f.timeout)
+	defer cancel()
+	log := slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	j := job{flags: f, options: o, env: env, log: log, report: newReport(source, destination, f.dryRun, used)}
+	err = j.run(ctx, source, destination)
+	if errors.Is(err, context.DeadlineExceeded) && errors.Is(context.Cause(ctx), errTimeout) {
+		err = errTimeout
+	}
+	if errors.Is(err, context.Canceled) && context.Cause(ctx) != nil {
+		err = context.Cause(ctx)
+	}
+	j.report.finish(err)
+	if printErr := j.report.print(env.stdout, f.json); err == nil {
+		err = printErr
+	}
+	return err
+}
+
+func withTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if d <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, d, errTimeout)
+}
+
+func versionCommand(env environment) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Run: func(*cobra.Command, []string) { fmt.Fprintln(env.stdout, version) },
+	}
+}
+
+func manCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "man DIRECTORY", Short: "Write the manual pages into a directory", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			epoch := time.Unix(0, 0).UTC()
+			header := &doc.GenManHeader{Title: "PUBLISH", Section: "1", Source: "publish " + version, Date: &epoch}
+			return doc.GenManTree(cmd.Root(), header, args[0])
+		},
+	}
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// configFile is read in the current directory when publish is given no arguments.
+const configFile = "publish.yaml"
+
+// A setting is a value and where it came from, for a plan to show.
+type setting struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+	From  string `json:"from"` // flag, argument, the name of a variable, or publish.yaml:LINE
+}
+
+// settle fills in what the command line leaves open: from PUBLISH_* variables, and, where
+// there are no arguments at all, from publish.yaml. A flag wins over a variable, and a
+// variable over the file.
+func settle(cmd *cobra.Command, args []string, env environment) (source, destination string, used []setting, err error) {
+	file := map[string]fileValue{}
+	if len(args) == 0 {
+		if file, err = readConfig(configFile); err != nil {
+			return "", "", nil, err
+		}
+	}
+	values := map[string]string{}
+	from := map[string]string{}
+	for i, name := range []string{"source", "destination"} {
+		if i < len(args) {
+			values[name], from[name] = args[i], "argument"
+		} else if v, ok := env.lookup(variable(name)); ok {
+			values[name], from[name] = v, variable(name)
+		} else if v, ok := file[name]; ok {
+			values[name], from[name] = v.text, v.at()
+		}
+		delete(file, name)
+		if from[name] != "" {
+			used = append(used, setting{name, values[name], from[name]})
+		}
+	}
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		v, inFile := file[f.Name]
+		delete(file, f.Name)
+		if f.Name == "help" {
+			return
+		}
+		origin := "flag"
+		if !f.Changed {
+			text, ok := env.lookup(variable(f.Name))
+			switch {
+			case ok:
+				origin = variable(f.Name)
+			case inFile:
+				text, origin = v.text, v.at()
+			default:
+				return
+			}
+			if setErr := cmd.Flags().Set(f.Name, text); setErr != nil {
+				err = errors.Join(err, fmt.Errorf("%s: %s: %w", origin, f.Name, setErr))
+			}
+		}
+		used = append(used, setting{f.Name, f.Value.String(), origin})
+	})
+	for name, v := range file {
+		err = errors.Join(err, fmt.Errorf("%s: unknown key %q: the keys are source, destination and the names of flags", v.at(), name))
+	}
+	return values["source"], values["destination"], used, err
+}
+
+func variable(flag string) string {
+	return "PUBLISH_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+type fileValue struct {
+	text         string
+	line, column int
+}
+
+func (v fileValue) at() string { return fmt.Sprintf("%s:%d:%d", configFile, v.line, v.column) }
+
+// readConfig reads a mapping of names to values or lists of values.
+func readConfig(name string) (map[string]fileValue, error) {
+	text, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return map[string]fileValue{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	doc, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	values := make(map[string]fileValue)
+	for _, d := range doc.Docs {
+		var pairs []*ast.MappingValueNode
+		switch body := d.Body.(type) {
+		case nil:
+			continue
+		case *ast.MappingNode:
+			pairs = body.Values
+		case *ast.MappingValueNode:
+			pairs = []*ast.MappingValueNode{body}
+		default:
+			return nil, fmt.Errorf("%s: want a mapping of names to values", name)
+		}
+		for _, p := range pairs {
+			at := p.Key.GetToken().Position
+			v := fileValue{line: at.Line, column: at.Column}
+			if v.text, err = scalar(p.Value); err != nil {
+				return nil, fmt.Errorf("%s: %s: %w", v.at(), p.Key.String(), err)
+			}
+			values[p.Key.String()] = v
+		}
+	}
+	return values, nil
+}
+
+// scalar is the text of a value; a list is written as flags take it, with commas.
+func scalar(n ast.Node) (string, error) {
+	if list, ok := n.(*ast.SequenceNode); ok {
+		parts := make([]string, len(list.Values))
+		for i, item := range list.Values {
+			var err error
+			if parts[i], err = scalar(item); err != nil {
+				return "", err
+			}
+		}
+		return strings.Join(parts, ","), nil
+	}
+	if s, ok := n.(ast.ScalarNode); ok {
+		return fmt.Sprint(s.GetValue()), nil
+	}
+	return "", errors.New("want a value or a list of values")
+}

@@ -1,0 +1,88 @@
+package publish
+
+// What AWS charges in us-east-1, in US dollars (aws.amazon.com/s3/pricing and
+// /cloudfront/pricing, November 2026).
+const (
+	pricePut  = 0.005 / 1000 // PUT, POST, LIST
+	pricePath = 0.005        // an invalidated path, after the first 1,000 a month
+)
+
+// A Cost is what carrying a plan out is estimated to take.
+type Cost struct {
+	Objects  int     `json:"objects"`
+	Bytes    int64   `json:"bytes"`
+	Requests int     `json:"requests"`         // that write; reading costs a tenth and less
+	USD      float64 `json:"usd"`              // for requests to S3, without storage
+	PathsUSD float64 `json:"invalidation_usd"` // if the month's free paths are used up
+}
+
+// Cost estimates what the plan takes: an object above threshold is sent in parts of
+// partSize bytes, and paths are invalidated.
+func (p *Plan) Cost(threshold, partSize int64, paths int) Cost {
+	var c Cost
+	add := func(size int64) {
+		c.Objects++
+		c.Bytes += size
+		c.Requests++
+		if size > threshold && partSize > 0 {
+			c.Requests += int((size+partSize-1)/partSize) + 1
+		}
+	}
+	for _, m := range p.Mirrors {
+		for _, o := range m.Blobs {
+			add(o.Size)
+		}
+		for _, wave := range m.Documents {
+			for _, w := range wave {
+				add(w.Size)
+			}
+		}
+		for _, o := range append(m.Marker, m.Keys...) {
+			add(o.Size)
+		}
+		if len(m.KeyIndex) > 0 {
+			c.Requests += 2
+		}
+		if m.Index.Changes {
+			add(m.Index.Bytes)
+			c.Requests++
+		}
+	}
+	for _, f := range p.Files {
+		for _, w := range f.Writes {
+			add(w.Size)
+		}
+	}
+	c.USD = float64(c.Requests) * pricePut
+	c.PathsUSD = float64(paths) * pricePath
+	return c
+}
+
+// Stale are the fixed names that the plan gives other content, which caches may still have.
+func (p *Plan) Stale() []string {
+	var names []string
+	for _, m := range p.Mirrors {
+		for _, wave := range m.Documents {
+			for _, w := range wave {
+				if w.Was != "" {
+					names = append(names, join(m.Path, w.Name))
+				}
+			}
+		}
+		if len(m.KeyIndex) > 0 {
+			name, _, _ := m.format.keyIndex(m.KeyIndex)
+			names = append(names, join(m.Path, name))
+		}
+		if m.Index.Changes {
+			names = append(names, m.Pointers()...)
+		}
+	}
+	for _, f := range p.Files {
+		for _, w := range f.Writes {
+			if w.Was != "" {
+				names = append(names, w.Name)
+			}
+		}
+	}
+	return names
+}

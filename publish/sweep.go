@@ -1,0 +1,49 @@
+package publish
+
+import (
+	"context"
+	"errors"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// smallestParts is the size from which a blob may have been sent in parts: S3 takes no
+// smaller part, and who sends one part only has no reason to.
+const smallestParts = 5 << 20
+
+// Sweep discards the unfinished uploads of blobs that the mirror holds: what a publisher
+// left behind who died after another one had been faster. It looks only if the
+// source has blobs large enough to have been sent in parts, and only after Apply, when all
+// of them are there. One who is still sending such a blob finds that it is there.
+func (m *MirrorPlan) Sweep(ctx context.Context, s mirror.Sweeper) error {
+	large := make(map[string]bool)
+	for _, p := range m.Packages {
+		for _, b := range p.Blobs {
+			if b.Size > smallestParts && (p.Status == New || p.Status == Unchanged || p.Status == Replaced) {
+				large[b.Name] = true
+			}
+		}
+	}
+	if len(large) == 0 {
+		return nil
+	}
+	prefix := layout.V3Blobs
+	if m.Layout == "v2" {
+		prefix = layout.V2Root
+	}
+	for l, err := range s.Leftovers(ctx, prefix) {
+		if errors.Is(err, mirror.ErrDenied) {
+			return nil // who may not list uploads cannot discard them; the bucket's lifecycle rule will
+		}
+		if err != nil {
+			return err
+		}
+		if large[l.Name] {
+			if err := s.Discard(ctx, l); err != nil && !errors.Is(err, mirror.ErrDenied) {
+				return err
+			}
+		}
+	}
+	return nil
+}
