@@ -1,0 +1,999 @@
+package publish
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// VerifyOptions say how much is checked.
+type VerifyOptions struct {
+	// Deep reads every blob and compares its digest. Without it the existence and the
+	// size of a tarball are looked at; everything smaller is read in any case.
+	Deep bool
+	// Trust says which packages a client may be offered.
+	Trust Trust
+	// Checked, if set, is told of progress: n of the things known so far are checked.
+	// Calls do not overlap. Both numbers only grow.
+	Checked func(n, of int)
+}
+
+// A Verification is what was found in a mirror. Two of the same mirror are equal.
+type Verification struct {
+	Layouts  []string  `json:"layouts"`  // "v3", "v2": what the mirror holds
+	Packages int       `json:"packages"` // documents of packages
+	Objects  int       `json:"objects"`  // that were listed or, without a listing, looked at
+	Bytes    int64     `json:"bytes"`    // in these objects
+	Keys     int       `json:"keys"`     // public keys
+	Orphans  int       `json:"orphans"`  // blobs that nothing points at: superseded indices, what a dead publisher left
+	Findings []Finding `json:"findings"` // sorted by file
+}
+
+// Damaged reports whether anything that was found is an error.
+func (v *Verification) Damaged() bool { return failed(v.Findings) }
+
+// ErrNoMirror: there is nothing to verify.
+var ErrNoMirror = errors.New("no Spack mirror is here")
+
+// maxUnreadable is how many objects may be unreadable, other than by not being there,
+// before it is the storage that is broken and not the mirror.
+const maxUnreadable = 100
+
+// verifyHashers is how many blobs are hashed at once, and verifyBuffer what each of them holds
+// in memory.
+const (
+	verifyHashers = 16
+	verifyBuffer  = 256 << 10
+)
+
+// Verify checks a mirror: that every pointer resolves, and that everything is what the
+// name or the document that points at it says. What is wrong is in the Findings; the error says
+// that the mirror could not be checked.
+//
+// Of a mirror that is also a mirror.Lister all objects are looked at, and what is there but
+// in no index is found too. Any other is walked from its index, as a client does. A
+// publisher may be at work meanwhile: only what it has not finished is found.
+func Verify(ctx context.Context, r mirror.Reader, o VerifyOptions) (*Verification, error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	v := &verifier{
+		VerifyOptions: o,
+		reader:        &probe{reader: r, stop: stop},
+		keys:          make(map[key.Fingerprint]bool),
+		result:        Verification{Layouts: []string{}, Findings: []Finding{}},
+	}
+	if v.lister, _ = r.(mirror.Lister); v.lister == nil {
+		v.reader.seen = make(map[string]int64)
+	}
+	err := v.layouts(ctx)
+	if err == nil {
+		if s, ok := r.(leftoverLister); ok {
+			v.leftovers(ctx, s)
+		}
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	if err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	return v.finish(), nil
+}
+
+// A verifier collects what is found.
+type verifier struct {
+	VerifyOptions
+	reader *probe
+	lister mirror.Lister // nil if the mirror cannot be listed
+
+	mu     sync.Mutex // guards what follows, and is held while Checked is called
+	result Verification
+	keys   map[key.Fingerprint]bool
+	n, of  int
+}
+
+func (v *verifier) layouts(ctx context.Context) error {
+	var denied error
+	for _, f := range []format{v3{}, v2{}} {
+		c := &check{verifier: v, format: f, refs: make(map[string]*ref)}
+		there, err := c.open(ctx)
+		if err != nil {
+			return err
+		}
+		denied = cmp.Or(denied, c.denied)
+		if !there {
+			continue
+		}
+		v.result.Layouts = append(v.result.Layouts, f.layout())
+		if err := c.run(ctx); err != nil {
+			return err
+		}
+	}
+	if len(v.result.Layouts) > 0 {
+		return nil
+	}
+	if denied != nil {
+		return fmt.Errorf("%w, or it may not be read: %w", ErrNoMirror, denied)
+	}
+	return fmt.Errorf("%w: want %s or %s", ErrNoMirror, layout.V3Index, layout.V2Index)
+}
+
+func (v *verifier) report(s Severity, file, reason string, args ...any) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.result.Findings = append(v.result.Findings, Finding{s, file, fmt.Sprintf(reason, args...)})
+}
+
+func (v *verifier) damage(file, reason string, args ...any) { v.report(Error, file, reason, args...) }
+
+// checked counts n things as done, and more as known.
+func (v *verifier) checked(n, more int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.n += n
+	v.of += more
+	if v.Checked != nil && (n > 0 || more > 0) {
+		v.Checked(v.n, v.of)
+	}
+}
+
+func (v *verifier) finish() *Verification {
+	for _, size := range v.reader.seen {
+		v.result.Objects++
+		v.result.Bytes += size
+	}
+	v.result.Keys = len(v.keys)
+	slices.SortFunc(v.result.Findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Severity, b.Severity), cmp.Compare(a.Reason, b.Reason))
+	})
+	v.result.Findings = slices.Compact(v.result.Findings)
+	return &v.result
+}
+
+// A leftoverLister is the half of a mirror.Sweeper that discards nothing.
+type leftoverLister interface {
+	Leftovers(ctx context.Context, prefix string) iter.Seq2[mirror.Leftover, error]
+}
+
+// leftovers reports unfinished uploads. They are no damage: a publisher may be at it, and
+// the next one goes on where it stopped.
+func (v *verifier) leftovers(ctx context.Context, s leftoverLister) {
+	for l, err := range s.Leftovers(ctx, "") {
+		if err != nil {
+			v.report(Warning, "", "unfinished uploads were not looked for: %v", err)
+			return
+		}
+		if strings.HasPrefix(l.Name, "v3/") || strings.HasPrefix(l.Name, "blobs/") || strings.HasPrefix(l.Name, layout.V2Root) {
+			age := time.Since(l.Started).Truncate(time.Minute)
+			v.report(Warning, l.Name, "an upload of it, begun at %s (%s ago), is not finished", l.Started.UTC().Format(time.RFC3339), age)
+		}
+	}
+}
+
+// A probe reads a mirror, and stops everything when it is not the mirror that is
+// broken but the way there.
+type probe struct {
+	reader mirror.Reader
+	stop   context.CancelCauseFunc
+
+	mu         sync.Mutex       // guards what follows
+	seen       map[string]int64 // sizes of what was looked at; nil if everything is listed
+	unreadable int
+}
+
+// Open implements mirror.Reader.
+func (p *probe) Open(ctx context.Context, name string) (*mirror.Object, error) {
+	if err := nameable(name); err != nil {
+		return nil, err
+	}
+	o, err := p.reader.Open(ctx, name)
+	if err != nil {
+		return nil, p.failed(ctx, err)
+	}
+	p.saw(o.Info)
+	return o, nil
+}
+
+// Stat implements mirror.Reader.
+func (p *probe) Stat(ctx context.Context, name string) (mirror.Info, error) {
+	if err := nameable(name); err != nil {
+		return mirror.Info{}, err
+	}
+	info, err := p.reader.Stat(ctx, name)
+	if err != nil {
+		return info, p.failed(ctx, err)
+	}
+	info.Name = name
+	p.saw(info)
+	return info, nil
+}
+
+// nameable refuses names that come out of a damaged or hostile index.
+func nameable(name string) error {
+	if !fs.ValidPath(name) || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return fmt.Errorf("%q: no object can have that name: %w", name, mirror.ErrNotExist)
+	}
+	return nil
+}
+
+func (p *probe) saw(info mirror.Info) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.seen != nil {
+		p.seen[info.Name] = info.Size
+	}
+}
+
+func (p *probe) size(name string) (int64, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	size, ok := p.seen[name]
+	return size, ok
+}
+
+func (p *probe) failed(ctx context.Context, err error) error {
+	var region *mirror.RegionError
+	switch {
+	case ctx.Err() != nil || p.absent(err):
+	case errors.Is(err, mirror.ErrCredentials), errors.Is(err, mirror.ErrNoBucket), errors.As(err, &region):
+		p.stop(err)
+	default:
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.unreadable++; p.unreadable >= maxUnreadable {
+			p.stop(fmt.Errorf("%d objects cannot be read, the last: %w", p.unreadable, err))
+		}
+	}
+	return err
+}
+
+// absent reports whether err says that an object is not there. Who may not list is told
+// of what is absent that it is denied.
+func (p *probe) absent(err error) bool {
+	return errors.Is(err, mirror.ErrNotExist) || p.seen != nil && errors.Is(err, mirror.ErrDenied)
+}
+
+// A check verifies one layout of a mirror.
+type check struct {
+	*verifier
+	format
+
+	listed  map[string]mirror.Info // nil without a listing
+	pointer *pointer
+	index   *index.Index // nil if there is none that can be read
+	broken  bool         // an index is there and cannot be read
+	records map[spec.Hash]known
+	denied  error // why the index cannot be read
+
+	mu        sync.Mutex // guards what follows
+	refs      map[string]*ref
+	unindexed map[spec.Hash]string // packages that are there, to their documents
+}
+
+// known is a record of an index.
+type known struct {
+	index.Entry
+	node *spec.Node // without its Record; nil if it cannot be read
+}
+
+// A ref is a blob that documents point at.
+type ref struct {
+	Object
+	owners []string
+	done   bool // hashed already, or known to be bad
+}
+
+func (c *check) indexName() string { return c.indexWrites()[0] }
+
+// open reads the index and then lists, in that order: what the index offered before is
+// there afterwards. It reports whether the mirror has this layout.
+func (c *check) open(ctx context.Context) (bool, error) {
+	p, err := c.readPointer(ctx, c.reader)
+	switch {
+	case err != nil && c.lister == nil && c.reader.absent(err):
+		c.denied = err
+		return false, nil
+	case err != nil:
+		c.broken = true
+		c.damage(c.indexName(), "%v", err)
+		p = &pointer{Version: mirror.Absent}
+	case p.broken != nil:
+		c.broken = true
+		c.damage(c.indexName(), "%v", p.broken)
+	case p.Version != mirror.Absent:
+		c.readTheIndex(ctx, p)
+	}
+	c.pointer = p
+	if c.lister == nil {
+		return c.broken || c.index != nil, nil
+	}
+	found := survey{ranges: everything(c.format, p.Size/recordSize)}
+	if err := found.list(ctx, c.lister); err != nil {
+		return false, err
+	}
+	c.listed = found.objects
+	there := c.broken || c.index != nil
+	for name, info := range c.listed {
+		c.result.Objects++
+		c.result.Bytes += info.Size
+		// Blobs alone are what is left of a publish that had hardly begun.
+		there = there || !c.payload(name)
+	}
+	return there, nil
+}
+
+func (c *check) readTheIndex(ctx context.Context, p *pointer) {
+	name := c.indexName()
+	if c.layout() == "v3" {
+		b := Object{Name: layout.V3Blob(p.Digest), Size: p.Size, Digest: p.Digest}
+		x, err := c.indexBlob(ctx, name, b)
+		if err != nil {
+			c.broken = true
+			c.damage(name, "%v", err)
+		}
+		c.index = x
+		return
+	}
+	x, err := c.readIndex(ctx, c.reader, p)
+	if err != nil {
+		c.broken = true
+		c.damage(name, "%v", err)
+	}
+	c.index = x
+}
+
+// indexBlob reads the index document that the manifest name points at.
+func (c *check) indexBlob(ctx context.Context, name string, b Object) (*index.Index, error) {
+	raw, err := c.content(ctx, name, b, maxIndex)
+	if err != nil {
+		return nil, err
+	}
+	return index.Parse(raw, index.V3)
+}
+
+// content reads the blob that the manifest name points at.
+func (c *check) content(ctx context.Context, name string, b Object, limit int64) ([]byte, error) {
+	c.refer(name, b, true)
+	raw, err := readBlob(ctx, c.reader, b, limit)
+	if err == nil && int64(len(raw)) != b.Size {
+		err = fmt.Errorf("%s has %d bytes, want %d", b.Name, len(raw), b.Size)
+	}
+	return raw, err
+}
+
+// refer notes that a document points at a blob.
+func (c *check) refer(owner string, b Object, done bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.refs[b.Name]
+	if r == nil {
+		r = &ref{Object: b}
+		c.refs[b.Name] = r
+	}
+	r.owners = append(r.owners, owner)
+	r.done = r.done || done
+}
+
+// payload reports whether name is that of content that documents point at.
+func (c *check) payload(name string) bool {
+	if c.layout() == "v3" {
+		return strings.HasPrefix(name, layout.V3Blobs)
+	}
+	return strings.HasSuffix(name, ".spack")
+}
+
+func (c *check) run(ctx context.Context) error {
+	c.unindexed = make(map[spec.Hash]string)
+	if c.index != nil {
+		var err error
+		if c.records, err = c.checkIndex(ctx, c.indexName(), c.index); err != nil {
+			return err
+		}
+	}
+	views := c.views()
+	docs := c.documents(len(views) > 0)
+	c.checked(0, len(docs))
+	err := each(ctx, readers, docs, func(ctx context.Context, d document) error {
+		c.checkDocument(ctx, d)
+		c.checked(1, 0)
+		return context.Cause(ctx)
+	})
+	if err != nil {
+		return err
+	}
+	c.reportUnindexed(ctx)
+	for _, name := range views {
+		if err := c.checkView(ctx, name); err != nil {
+			return err
+		}
+	}
+	if err := c.checkKeys(ctx); err != nil {
+		return err
+	}
+	if c.layout() == "v2" {
+		c.checkHash(ctx)
+	}
+	if marker, ok := c.marker(); ok && c.missing(ctx, Object{Name: marker.Name, Size: -1}) != "" {
+		c.report(Warning, marker.Name, "it is not there; Spack writes it to declare the layout")
+	}
+	return c.checkBlobs(ctx)
+}
+
+// checkIndex checks an index for itself: every record can be read, all that it depends on
+// has a record, ref_count is how many records depend on it. And what it offers is there.
+func (c *check) checkIndex(ctx context.Context, file string, x *index.Index) (map[spec.Hash]known, error) {
+	entries := slices.Collect(x.All())
+	nodes, err := c.nodes(ctx, file, entries)
+	if err != nil {
+		return nil, err
+	}
+	records := make(map[spec.Hash]known, len(entries))
+	count := make(map[spec.Hash]int)
+	exact := true
+	for i, e := range entries {
+		records[e.Hash] = known{e, nodes[i]}
+		if nodes[i] == nil {
+			exact = false
+			continue
+		}
+		for _, d := range nodes[i].Dependencies {
+			count[d]++
+		}
+	}
+	for _, k := range records {
+		if k.node != nil {
+			for _, d := range k.node.Dependencies {
+				if _, ok := records[d]; !ok {
+					c.damage(file, "%s depends on /%s, which has no record", k.node.ID(), d.Short())
+				}
+			}
+		}
+		if n := count[k.Hash]; exact && n != k.RefCount {
+			c.damage(file, "ref_count of %s/%s is %d, and %d records depend on it", k.Name, k.Hash.Short(), k.RefCount, n)
+		}
+	}
+	c.offered(file, records)
+	return records, nil
+}
+
+func (c *check) nodes(ctx context.Context, file string, entries []index.Entry) ([]*spec.Node, error) {
+	nodes := make([]*spec.Node, len(entries))
+	const batch = 256
+	var batches []int
+	for from := 0; from < len(entries); from += batch {
+		batches = append(batches, from)
+	}
+	err := each(ctx, runtime.GOMAXPROCS(0), batches, func(ctx context.Context, from int) error {
+		for i := from; i < min(from+batch, len(entries)); i++ {
+			e := entries[i]
+			n, err := spec.ParseNode(e.Node)
+			if err == nil && n.Hash != e.Hash {
+				err = fmt.Errorf("it is about /%s", n.Hash.Short())
+			}
+			if err != nil {
+				c.damage(file, "record of %s/%s: %v", e.Name, e.Hash.Short(), err)
+				continue
+			}
+			n.Record = nil // a copy of e.Node
+			nodes[i] = &n
+		}
+		return ctx.Err()
+	})
+	return nodes, err
+}
+
+// offered checks that what an index offers is there, and that it holds nothing else than
+// that and what that depends on.
+func (c *check) offered(file string, records map[spec.Hash]known) {
+	hashes := make(map[spec.Hash]bool)
+	for name := range c.listed {
+		if id, ok := c.packageName(name); ok {
+			hashes[id.Hash] = true
+		}
+	}
+	needed := make(map[spec.Hash]bool)
+	var need func(h spec.Hash)
+	need = func(h spec.Hash) {
+		if needed[h] {
+			return
+		}
+		needed[h] = true
+		if k := records[h]; k.node != nil {
+			for _, d := range k.node.Dependencies {
+				need(d)
+			}
+		}
+	}
+	for h := range hashes {
+		need(h) // if it is not offered, that is what is wrong
+	}
+	for h, k := range records {
+		if !k.InBuildcache {
+			continue
+		}
+		need(h)
+		if c.listed == nil || k.node == nil {
+			continue
+		}
+		names, ok := c.documentNames(k)
+		there := slices.ContainsFunc(names, func(n string) bool { _, ok := c.listed[n]; return ok })
+		if !ok {
+			names, there = []string{file}, hashes[h]
+		}
+		if !there {
+			c.damage(names[0], "%s offers %s, whose document is not there", file, k.node.ID())
+		}
+	}
+	for h, k := range records {
+		if !needed[h] {
+			c.report(Warning, file, "record of %s/%s: no package here depends on it", k.Name, h.Short())
+		}
+	}
+}
+
+var notInNames = regexp.MustCompile(`[^A-Za-z0-9_+.-]`)
+
+// documentNames are the names that the document of a package may have, the one that clients
+// try first before the other. In layout v2 the name holds the compiler, which only records
+// of Format4 have.
+func (c *check) documentNames(k known) ([]string, bool) {
+	if k.node == nil {
+		return nil, false
+	}
+	if c.layout() == "v3" {
+		return []string{layout.V3Spec(k.node)}, true
+	}
+	var n struct {
+		Arch struct {
+			Platform string `json:"platform"`
+		} `json:"arch"`
+		Compiler struct {
+			Name    string `json:"name"`
+			Version string `json:"version"`
+		} `json:"compiler"`
+	}
+	if json.Unmarshal(k.Node, &n) != nil || n.Compiler.Name == "" {
+		return nil, false
+	}
+	parts := []string{
+		n.Arch.Platform + "-" + k.node.OS + "-" + k.node.Target,
+		n.Compiler.Name, n.Compiler.Version, k.node.Name, k.node.Version, string(k.Hash),
+	}
+	for i, p := range parts {
+		parts[i] = notInNames.ReplaceAllString(p, "_")
+	}
+	stem := layout.V2Root + strings.Join(parts, "-")
+	return []string{stem + ".spec.json.sig", stem + ".spec.json"}, true
+}
+
+// A document is one that is to be checked.
+type document struct {
+	names   []string // it has one of these
+	offered string   // which package the index says it is, for people; empty if it was listed
+}
+
+// documents are those that were listed or, without a listing, those that the index offers.
+func (c *check) documents(views bool) []document {
+	var docs []document
+	for name := range c.listed {
+		if _, ok := c.packageName(name); ok {
+			docs = append(docs, document{names: []string{name}})
+		} else if dir, _ := c.directories(); strings.HasPrefix(name, dir) && looksLikeDocument(name) {
+			c.damage(name, "not a name that Spack gives to a package")
+		}
+	}
+	switch {
+	case c.index != nil || c.broken:
+	case len(docs) == 0:
+		c.report(Warning, c.indexName(), "there is no index, and no package")
+	case views:
+		c.report(Warning, c.indexName(), "there is no index but that of the views: clients without a view find no package")
+	default:
+		c.damage(c.indexName(), "there is no index, so clients find none of the %d packages: run publish index", len(docs))
+	}
+	if c.listed == nil {
+		for _, k := range c.records {
+			if !k.InBuildcache || k.node == nil {
+				continue
+			}
+			names, ok := c.documentNames(k)
+			if !ok {
+				c.report(Warning, c.indexName(), "%s was not checked: its record has no compiler, which its document's name begins with", k.node.ID())
+				continue
+			}
+			docs = append(docs, document{names, k.node.ID()})
+		}
+	}
+	c.verifier.mu.Lock()
+	c.result.Packages += len(docs)
+	c.verifier.mu.Unlock()
+	slices.SortFunc(docs, func(a, b document) int { return cmp.Compare(a.names[0], b.names[0]) })
+	return docs
+}
+
+func (c *check) checkDocument(ctx context.Context, d document) {
+	var content []byte
+	var err error
+	name := d.names[0]
+	for _, n := range d.names {
+		text, _, readErr := mirror.Read(ctx, c.reader, n, maxDocument)
+		if readErr == nil {
+			name, content, err = n, text, nil
+			break
+		}
+		if err == nil || !c.reader.absent(readErr) {
+			name, err = n, readErr
+		}
+	}
+	if err != nil {
+		if d.offered != "" && c.reader.absent(err) {
+			c.damage(name, "%s offers %s, whose document is not there: %v", c.indexName(), d.offered, err)
+			return
+		}
+		c.damage(name, "%v", err)
+		return
+	}
+	p, err := c.document(name, content)
+	if err != nil {
+		c.damage(name, "%v", err)
+		return
+	}
+	c.checkSignature(p)
+	if !c.checkContent(ctx, p) {
+		return
+	}
+	if c.index != nil && !c.index.Has(p.Spec.Root().Hash) {
+		c.mu.Lock()
+		c.unindexed[p.Spec.Root().Hash] = name
+		c.mu.Unlock()
+		return
+	}
+	c.compare(p)
+}
+
+func (c *check) checkSignature(p *Package) {
+	switch {
+	case !p.Signed && c.Trust.RequireSigned:
+		c.damage(p.File, "it is %v", key.ErrUnsigned)
+	case p.Signed && c.Trust.Keys != nil:
+		if _, err := c.Trust.Keys.Verify(p.Document); err != nil {
+			c.damage(p.File, "%v", err)
+		}
+	}
+}
+
+// checkContent checks what a package's document points at, and reports whether its spec
+// can be read and is the one that the name says.
+func (c *check) checkContent(ctx context.Context, p *Package) bool {
+	specErr := c.readSpec(ctx, c.reader, p)
+	specMissing := false
+	for i, b := range p.Blobs {
+		// The spec is the last of a document's blobs where it is one.
+		isSpec := c.layout() == "v3" && i == len(p.Blobs)-1
+		reason := c.missing(ctx, b)
+		if reason != "" {
+			c.damage(p.File, "%s", reason)
+			specMissing = specMissing || isSpec
+		}
+		c.refer(p.File, b, reason != "" || isSpec)
+	}
+	if specErr != nil && !specMissing {
+		c.damage(p.File, "%v", specErr)
+	}
+	return p.Spec != nil
+}
+
+// missing says why an object is not there as it should be; empty if it is. What was not
+// listed is asked for, since it may have come meanwhile.
+func (c *check) missing(ctx context.Context, o Object) string {
+	size, ok := c.reader.size(o.Name)
+	if info, listed := c.listed[o.Name]; listed {
+		size, ok = info.Size, true
+	}
+	if !ok {
+		info, err := c.reader.Stat(ctx, o.Name)
+		switch {
+		case err != nil && (errors.Is(err, mirror.ErrNotExist) || c.listed != nil && errors.Is(err, mirror.ErrDenied)):
+			return o.Name + " is not there"
+		case err != nil:
+			return fmt.Sprintf("%s: %v", o.Name, err)
+		}
+		size = info.Size
+	}
+	if o.Size >= 0 && size != o.Size {
+		return fmt.Sprintf("%s has %d bytes, want %d", o.Name, size, o.Size)
+	}
+	return ""
+}
+
+// compare compares a package with its record in the index.
+func (c *check) compare(p *Package) {
+	root := p.Spec.Root()
+	k, ok := c.records[root.Hash]
+	if !ok || k.node == nil {
+		return
+	}
+	switch n := k.node; {
+	case n.Name != root.Name || n.Version != root.Version:
+		c.damage(c.indexName(), "record of %s says that it is %s", root.ID(), n.ID())
+	case !sameSet(n.Dependencies, root.Dependencies):
+		c.damage(c.indexName(), "record of %s has other dependencies than %s", root.ID(), p.File)
+	default:
+		// Two good indices can differ in what Spack's versions derive when they read a spec.
+		if in, err := spec.ParseNode(k.Node); err == nil && !sameJSON(in.Record, root.Record) {
+			c.report(Warning, c.indexName(), "record of %s is not what %s says", root.ID(), p.File)
+		}
+	}
+}
+
+func sameSet(a, b []spec.Hash) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+}
+
+func sameJSON(a, b jsontext.Value) bool {
+	a, b = a.Clone(), b.Clone()
+	if a.Canonicalize() != nil || b.Canonicalize() != nil {
+		return false
+	}
+	return bytes.Equal(a, b)
+}
+
+// reportUnindexed reports packages that are there but not offered, unless a publisher has
+// indexed them since the index was read.
+func (c *check) reportUnindexed(ctx context.Context) {
+	if len(c.unindexed) == 0 {
+		return
+	}
+	x := c.index
+	if p, err := c.readPointer(ctx, c.reader); err == nil && p.Version != mirror.Absent && p.Digest != c.pointer.Digest {
+		if newer, err := c.readIndex(ctx, c.reader, p); err == nil {
+			x = newer
+		}
+	}
+	for h, name := range c.unindexed {
+		if !x.Has(h) {
+			c.damage(name, "it is not in the index, so clients do not find it: run publish index")
+		}
+	}
+}
+
+// views are the manifests of named indices. They can be listed only.
+func (c *check) views() []string {
+	var names []string
+	for name := range c.listed {
+		if _, ok := layout.IsV3View(name); ok && c.layout() == "v3" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func (c *check) checkView(ctx context.Context, name string) error {
+	x, err := c.readView(ctx, name)
+	if err != nil {
+		c.damage(name, "%v", err)
+		return context.Cause(ctx)
+	}
+	_, err = c.checkIndex(ctx, name, x)
+	return err
+}
+
+func (c *check) readView(ctx context.Context, name string) (*index.Index, error) {
+	b, err := c.pointed(ctx, name, manifest.Index)
+	if err != nil {
+		return nil, err
+	}
+	return c.indexBlob(ctx, name, b)
+}
+
+// pointed is the blob that the manifest name points at.
+func (c *check) pointed(ctx context.Context, name string, f manifest.Family) (Object, error) {
+	document, _, err := mirror.Read(ctx, c.reader, name, maxPointer)
+	if err != nil {
+		return Object{}, err
+	}
+	m, err := readManifest(document)
+	if err != nil {
+		return Object{}, err
+	}
+	r, err := m.Record(f)
+	if err != nil {
+		return Object{}, err
+	}
+	return blobOf(r), nil
+}
+
+// checkKeys checks the public keys, and that clients are told of exactly these.
+func (c *check) checkKeys(ctx context.Context) error {
+	indexName := layout.V3KeyIndex
+	if c.layout() == "v2" {
+		indexName = layout.V2KeyIndex
+	}
+	var listed []key.Fingerprint
+	for name := range c.listed {
+		if f, ok := c.keyName(name); ok {
+			listed = append(listed, f)
+		}
+	}
+	named, err := c.namedKeys(ctx, indexName)
+	known := err == nil
+	switch {
+	case err == nil:
+	case !c.exists(ctx, indexName):
+		if len(listed) > 0 {
+			c.damage(indexName, "it is not there, so clients do not learn of %d keys: run publish index", len(listed))
+		}
+	default:
+		c.damage(indexName, "%v", err)
+	}
+	return each(ctx, readers, union(listed, named), func(ctx context.Context, f key.Fingerprint) error {
+		isListed, isNamed := slices.Contains(listed, f), slices.Contains(named, f)
+		err := c.readKey(ctx, f)
+		switch {
+		case err != nil && !isListed && c.reader.absent(err):
+			c.damage(indexName, "it names the key %s: %v", f, err)
+		case err != nil:
+			c.damage(c.keyDocument(f), "%v", err)
+		}
+		if isListed && known && !isNamed {
+			c.damage(indexName, "it does not name the key %s, so clients do not learn of it: run publish index", f)
+		}
+		c.verifier.mu.Lock()
+		defer c.verifier.mu.Unlock()
+		if isListed || err == nil {
+			c.keys[f] = true
+		}
+		return context.Cause(ctx)
+	})
+}
+
+func (c *check) exists(ctx context.Context, name string) bool {
+	if c.listed != nil {
+		if _, ok := c.listed[name]; ok {
+			return true
+		}
+	}
+	_, err := c.reader.Stat(ctx, name)
+	return err == nil
+}
+
+func (c *check) keyDocument(f key.Fingerprint) string {
+	if c.layout() == "v3" {
+		return layout.V3Key(f)
+	}
+	return layout.V2Key(f)
+}
+
+// namedKeys reads the index of keys, which may name none.
+func (c *check) namedKeys(ctx context.Context, name string) ([]key.Fingerprint, error) {
+	content, err := c.behind(ctx, name, manifest.KeyIndex)
+	if err != nil {
+		return nil, err
+	}
+	var doc struct {
+		Keys map[string]struct{} `json:"keys"`
+	}
+	if json.Unmarshal(content, &doc) == nil && doc.Keys != nil && len(doc.Keys) == 0 {
+		return nil, nil
+	}
+	return parseKeyIndex(content)
+}
+
+func (c *check) readKey(ctx context.Context, f key.Fingerprint) error {
+	armored, err := c.behind(ctx, c.keyDocument(f), manifest.Key)
+	if err != nil {
+		return err
+	}
+	return isKey(armored, f)
+}
+
+// behind reads what name stands for: in layout v3 the blob that it points at.
+func (c *check) behind(ctx context.Context, name string, f manifest.Family) ([]byte, error) {
+	if c.layout() == "v2" {
+		content, _, err := mirror.Read(ctx, c.reader, name, maxKeys)
+		return content, err
+	}
+	b, err := c.pointed(ctx, name, f)
+	if err != nil {
+		return nil, err
+	}
+	return c.content(ctx, name, b, maxKeys)
+}
+
+// checkHash compares index.json.hash with the index. Clients take the index whatever it
+// says, but read it again each time if the two differ.
+func (c *check) checkHash(ctx context.Context) {
+	if c.pointer.Version == mirror.Absent {
+		return
+	}
+	hash, _, err := mirror.Read(ctx, c.reader, layout.V2IndexHash, maxPointer)
+	if err != nil {
+		c.report(Warning, layout.V2IndexHash, "%v", err)
+	} else if want := c.pointer.Digest.String(); string(hash) != want {
+		c.report(Warning, layout.V2IndexHash, "it is %.80q, the index has sha256 %s: clients read the index again each time", hash, want)
+	}
+}
+
+// checkBlobs counts the blobs that nothing points at and, for a deep check, hashes all that
+// were not hashed yet. A corrupt orphan is damage too: who publishes that blob finds it
+// there already.
+func (c *check) checkBlobs(ctx context.Context) error {
+	var todo []*ref
+	for _, r := range c.refs {
+		if !r.done {
+			todo = append(todo, r)
+		}
+	}
+	for name, info := range c.listed {
+		if !c.payload(name) || c.refs[name] != nil {
+			continue
+		}
+		c.result.Orphans++
+		sum := name[strings.LastIndexByte(name, '/')+1:]
+		if d, err := blob.ParseDigest(sum); err == nil && layout.V3Blob(d) == name {
+			todo = append(todo, &ref{Object: Object{Name: name, Size: info.Size, Digest: d}})
+		}
+	}
+	if !c.Deep {
+		return nil
+	}
+	slices.SortFunc(todo, func(a, b *ref) int { return cmp.Compare(a.Name, b.Name) })
+	c.checked(0, len(todo))
+	return each(ctx, verifyHashers, todo, func(ctx context.Context, r *ref) error {
+		if err := c.hash(ctx, r.Object); err != nil {
+			for _, owner := range r.owners {
+				c.damage(owner, "%v", err)
+			}
+			if r.owners == nil {
+				c.damage(r.Name, "nothing points at it yet, but %v", err)
+			}
+		}
+		c.checked(1, 0)
+		return context.Cause(ctx)
+	})
+}
+
+// hash reads an object without keeping it.
+func (c *check) hash(ctx context.Context, o Object) error {
+	body, err := c.reader.Open(ctx, o.Name)
+	if err != nil {
+		return err
+	}
+	defer body.Body.Close()
+	h := sha256.New()
+	n, err := io.CopyBuffer(h, struct{ io.Reader }{body.Body}, make([]byte, verifyBuffer))
+	if err != nil {
+		return fmt.Errorf("read %s: %w", o.Name, err)
+	}
+	want := o.Size
+	if want < 0 {
+		want = n
+	}
+	if got := blob.Digest(h.Sum(nil)); got != o.Digest || n != want {
+		return &blob.MismatchError{Name: o.Name, WantSize: want, GotSize: n, Want: o.Digest, Got: got}
+	}
+	return nil
+}

@@ -1,0 +1,608 @@
+package publish_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+)
+
+const verifyData = "../test/testdata/"
+
+// planted is a mirror as real Spack wrote it: several fixtures are several layouts below one root.
+func planted(t testing.TB, fixtures ...string) *mirrortest.Mem {
+	t.Helper()
+	m := mirrortest.NewMem(t)
+	for _, f := range fixtures {
+		if err := m.PlantFS(os.DirFS(verifyData + f)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return m
+}
+
+func verifyRing(t testing.TB, name string) *key.Ring {
+	t.Helper()
+	armored, err := os.ReadFile(verifyData + "keys/" + name + ".pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := key.ReadRing(armored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// onlyReader is a mirror that cannot be listed.
+type onlyReader struct{ mirror.Reader }
+
+func mustVerify(t testing.TB, r mirror.Reader, o publish.VerifyOptions) *publish.Verification {
+	t.Helper()
+	v, err := publish.Verify(t.Context(), r, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// Nothing is wrong with what Spack writes, however closely it is looked at.
+func TestVerifyClean(t *testing.T) {
+	for _, row := range []struct {
+		fixtures []string
+		layouts  []string
+		packages int
+		keys     int
+		signed   bool
+	}{
+		{[]string{"v3-signed"}, []string{"v3"}, 0, 1, true},
+		{[]string{"v3-unsigned"}, []string{"v3"}, 0, 0, false},
+		{[]string{"v3-view"}, []string{"v3"}, 0, 1, true},
+		{[]string{"v2-signed"}, []string{"v2"}, 0, 1, true},
+		{[]string{"v2-unsigned"}, []string{"v2"}, 0, 0, false},
+		{[]string{"v3-signed", "v2-signed"}, []string{"v3", "v2"}, 0, 1, true},
+	} {
+		t.Run(strings.Join(row.fixtures, "+"), func(t *testing.T) {
+			m := planted(t, row.fixtures...)
+			for name := range m.Snapshot() {
+				if _, ok := layout.ParseV3Spec(name); ok {
+					row.packages++
+				} else if _, ok := layout.ParseV2Spec(name); ok {
+					row.packages++
+				}
+			}
+			o := publish.VerifyOptions{Deep: true}
+			if row.signed {
+				o.Trust = publish.Trust{RequireSigned: true, Keys: verifyRing(t, "one")}
+			}
+			last := 0
+			o.Checked = func(n, of int) {
+				if n < last || n > of {
+					t.Errorf("checked %d of %d after %d", n, of, last)
+				}
+				last = n
+			}
+			got := mustVerify(t, m, o)
+			var bytes int64
+			for _, content := range m.Snapshot() {
+				bytes += int64(len(content))
+			}
+			want := &publish.Verification{
+				Layouts: row.layouts, Packages: row.packages, Keys: row.keys,
+				Objects: len(m.Snapshot()), Bytes: bytes, Orphans: got.Orphans, Findings: []publish.Finding{},
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("listed (-want +got):\n%s", diff)
+			}
+			if len(m.Mutations()) > 0 {
+				t.Errorf("it wrote: %v", m.Mutations())
+			}
+			last = 0
+			walked := mustVerify(t, onlyReader{m}, o)
+			want.Objects, want.Bytes, want.Orphans = walked.Objects, walked.Bytes, 0
+			if diff := cmp.Diff(want, walked); diff != "" {
+				t.Errorf("walked (-want +got):\n%s", diff)
+			}
+			if walked.Objects == 0 || walked.Objects > got.Objects {
+				t.Errorf("walked %d of %d objects", walked.Objects, got.Objects)
+			}
+			if last == 0 {
+				t.Error("no progress was told")
+			}
+		})
+	}
+}
+
+// A deep check reads every blob once; the other reads no tarball.
+func TestVerifyReadsOnce(t *testing.T) {
+	for _, fixture := range []string{"v3-signed", "v2-signed"} {
+		for _, deep := range []bool{false, true} {
+			m := planted(t, fixture)
+			mustVerify(t, m, publish.VerifyOptions{Deep: deep})
+			opened := make(map[string]int)
+			for _, c := range m.Calls() {
+				switch c.Op {
+				case mirrortest.Open:
+					opened[c.Name]++
+				case mirrortest.Stat:
+					t.Errorf("%s: asked for %s, which was listed", fixture, c.Name)
+				}
+			}
+			for name := range m.Snapshot() {
+				tarball := strings.HasSuffix(name, ".spack") || isVerifyTarball(t, m, name)
+				if n := opened[name]; n > 1 || deep && n == 0 && name != layout.V3Layout || !deep && n > 0 && tarball {
+					t.Errorf("%s, deep %t: %s was read %d times", fixture, deep, name, n)
+				}
+			}
+		}
+	}
+}
+
+func isVerifyTarball(t testing.TB, m *mirrortest.Mem, name string) bool {
+	for doc, content := range m.Snapshot() {
+		if _, ok := layout.ParseV3Spec(doc); ok && name == verifyRecord(t, content, manifest.Tarball) {
+			return true
+		}
+	}
+	return false
+}
+
+// verifyRecord is the name of the blob of a family that a manifest points at.
+func verifyRecord(t testing.TB, document []byte, f manifest.Family) string {
+	t.Helper()
+	text, err := key.Text(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := manifest.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := m.Record(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return layout.V3Blob(r.Digest)
+}
+
+// A subject is a mirror to be damaged.
+type subject struct {
+	t testing.TB
+	*mirrortest.Mem
+}
+
+// find returns the one document of a package.
+func (s subject) find(pkg string) string {
+	s.t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(s.Snapshot())) {
+		id, ok := layout.ParseV3Spec(name)
+		_, v2 := layout.ParseV2Spec(name)
+		if ok && id.Package == pkg || v2 && strings.Contains(name, "-gcc-13.4.0-"+pkg+"-") {
+			return name
+		}
+	}
+	s.t.Fatalf("no document of %s", pkg)
+	return ""
+}
+
+func (s subject) read(name string) []byte {
+	s.t.Helper()
+	content, ok := s.Snapshot()[name]
+	if !ok {
+		s.t.Fatalf("%s is not there", name)
+	}
+	return content
+}
+
+func (s subject) blob(document string, f manifest.Family) string {
+	s.t.Helper()
+	return verifyRecord(s.t, s.read(document), f)
+}
+
+// tarball is the content of a package in either layout.
+func (s subject) tarball(pkg string) string {
+	s.t.Helper()
+	doc := s.find(pkg)
+	if strings.HasPrefix(doc, "v3/") {
+		return s.blob(doc, manifest.Tarball)
+	}
+	stem, _, _ := strings.Cut(path.Base(doc), ".spec.json")
+	for name := range s.Snapshot() {
+		if path.Base(name) == stem+".spack" {
+			return name
+		}
+	}
+	s.t.Fatalf("no tarball of %s", pkg)
+	return ""
+}
+
+func (s subject) flip(name string) {
+	content := bytes.Clone(s.read(name))
+	content[len(content)/2] ^= 1
+	s.Plant(name, content)
+}
+
+func (s subject) cut(name string) { s.Plant(name, s.read(name)[:len(s.read(name))-10]) }
+
+func (s subject) move(from, to string) {
+	s.Plant(to, s.read(from))
+	s.Uproot(from)
+}
+
+type installs map[string]map[string]any
+
+// of is the record of a package.
+func (in installs) of(pkg string) (hash string, record map[string]any) {
+	for _, h := range slices.Sorted(maps.Keys(in)) {
+		if in[h]["spec"].(map[string]any)["name"] == pkg && (record == nil || in[h]["in_buildcache"] == true) {
+			hash, record = h, in[h]
+		}
+	}
+	return hash, record
+}
+
+// remove takes out the record of a package that no other depends on, as if it had never been
+// added.
+func (in installs) remove(pkg string) {
+	hash, record := in.of(pkg)
+	delete(in, hash)
+	for _, d := range record["spec"].(map[string]any)["dependencies"].([]any) {
+		r := in[d.(map[string]any)["hash"].(string)]
+		r["ref_count"] = r["ref_count"].(float64) - 1
+	}
+}
+
+// reindex replaces the index that the manifest points at, or index.json itself.
+func (s subject) reindex(pointer string, edit func(installs)) {
+	s.t.Helper()
+	name := pointer
+	if pointer != layout.V2Index {
+		name = s.blob(pointer, manifest.Index)
+	}
+	var doc struct {
+		Database struct {
+			Version  string   `json:"version"`
+			Installs installs `json:"installs"`
+		} `json:"database"`
+	}
+	if err := json.Unmarshal(s.read(name), &doc); err != nil {
+		s.t.Fatal(err)
+	}
+	edit(doc.Database.Installs)
+	content, err := json.Marshal(doc)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if pointer == layout.V2Index {
+		s.Plant(pointer, content)
+		s.Plant(layout.V2IndexHash, []byte(blob.DigestOf(content).String()))
+		return
+	}
+	s.point(pointer, manifest.IndexType, content)
+}
+
+func (s subject) point(pointer, mediaType string, content []byte) {
+	s.t.Helper()
+	digest := blob.DigestOf(content)
+	m := manifest.Manifest{Records: []manifest.Record{{Size: int64(len(content)), MediaType: mediaType, Compression: "none", Digest: digest}}}
+	text, err := m.Encode()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.Plant(layout.V3Blob(digest), content)
+	s.Plant(pointer, text)
+}
+
+const verifyView = "v3/manifests/index/site/login/index.manifest.json"
+
+// Every kind of damage is found, whatever else is in order, and nothing else is.
+func TestVerifyDamage(t *testing.T) {
+	deep := publish.VerifyOptions{Deep: true}
+	signed := publish.VerifyOptions{Trust: publish.Trust{RequireSigned: true}}
+	for _, row := range []struct {
+		name    string
+		fixture string
+		options publish.VerifyOptions
+		damage  func(s subject)
+		// want are the findings: where, and a part of the reason. A file of that name may
+		// be a placeholder: {pkg} is the document of a package before the damage.
+		want []string
+		// walked are those of a mirror that cannot be listed; nil if they are the same.
+		walked []string
+	}{
+		{"tarball flipped", "v3-signed", deep, func(s subject) { s.flip(s.tarball("zlib")) },
+			[]string{"error {zlib}: content has sha256"}, nil},
+		{"tarball flipped, not deep", "v3-signed", publish.VerifyOptions{}, func(s subject) { s.flip(s.tarball("zlib")) },
+			[]string{}, nil},
+		{"v2 tarball flipped", "v2-signed", deep, func(s subject) { s.flip(s.tarball("zlib")) },
+			[]string{"error {zlib}: content has sha256"}, nil},
+		{"tarball cut", "v3-signed", publish.VerifyOptions{}, func(s subject) { s.cut(s.tarball("zlib")) },
+			[]string{"error {zlib}: bytes, want"}, nil},
+		{"tarball cut, deep", "v3-signed", deep, func(s subject) { s.cut(s.tarball("zlib")) },
+			[]string{"error {zlib}: bytes, want"}, nil},
+		{"tarball gone", "v3-signed", deep, func(s subject) { s.Uproot(s.tarball("zlib")) },
+			[]string{"error {zlib}: is not there"}, nil},
+		{"v2 tarball gone", "v2-unsigned", deep, func(s subject) { s.Uproot(s.tarball("zlib")) },
+			[]string{"error {zlib}: is not there"}, nil},
+		{"spec blob gone", "v3-signed", deep, func(s subject) { s.Uproot(s.blob(s.find("zlib"), manifest.Spec)) },
+			[]string{"error {zlib}: is not there"}, nil},
+		{"spec blob flipped", "v3-signed", publish.VerifyOptions{}, func(s subject) { s.flip(s.blob(s.find("zlib"), manifest.Spec)) },
+			[]string{"error {zlib}: content has sha256"}, nil},
+		{"orphan flipped", "v3-unsigned", deep, func(s subject) {
+			s.Plant(layout.V3Blob(blob.DigestOf([]byte("good"))), []byte("evil"))
+		}, []string{"error " + layout.V3Blob(blob.DigestOf([]byte("good"))) + ": nothing points at it yet"}, []string{}},
+		{"orphan", "v3-unsigned", deep, func(s subject) {
+			s.Plant(layout.V3Blob(blob.DigestOf([]byte("good"))), []byte("good"))
+		}, []string{}, nil},
+		{"manifest gone", "v3-signed", deep, func(s subject) { s.Uproot(s.find("zlib")) },
+			[]string{"error {zlib}: offers zlib@1.3.1"}, nil},
+		{"v2 document gone", "v2-signed", deep, func(s subject) { s.Uproot(s.find("zlib")) },
+			[]string{"error {zlib}: offers zlib@1.3.1"}, nil},
+		{"manifest cut", "v3-unsigned", deep, func(s subject) { s.cut(s.find("zlib")) },
+			[]string{"error {zlib}: manifest:"}, nil},
+		{"signed manifest cut", "v3-signed", deep, func(s subject) { s.Plant(s.find("zlib"), s.read(s.find("zlib"))[:100]) },
+			[]string{"error {zlib}: Spack cannot read it"}, nil},
+		{"manifest of another package", "v3-signed", publish.VerifyOptions{}, func(s subject) {
+			s.Plant(s.find("zlib"), s.read(s.find("munge")))
+		}, []string{"error {zlib}: it carries munge@0.5.16"}, nil},
+		{"v2 document of another package", "v2-signed", publish.VerifyOptions{}, func(s subject) {
+			s.Plant(s.find("zlib"), s.read(s.find("munge")))
+		}, []string{"error {zlib}: it carries munge@0.5.16"}, nil},
+		{"manifest renamed", "v3-signed", publish.VerifyOptions{}, func(s subject) {
+			s.move(s.find("zlib"), strings.ReplaceAll(s.find("zlib"), "1.3.1", "9.9"))
+		}, []string{"error {zlib}: offers zlib@1.3.1", "error {zlib:9.9}: was it renamed?"}, []string{"error {zlib}: offers zlib@1.3.1"}},
+		{"manifest in another directory", "v3-signed", publish.VerifyOptions{}, func(s subject) {
+			s.Plant(strings.Replace(s.find("zlib"), "spec/zlib/", "spec/munge/", 1), s.read(s.find("zlib")))
+		}, []string{"error {munge/zlib}: not a name"}, []string{}},
+		{"other signer", "v3-signed", publish.VerifyOptions{Trust: publish.Trust{Keys: verifyRing(t, "two")}}, func(s subject) {
+			for _, pkg := range []string{"gcc", "gcc-runtime", "compiler-wrapper"} {
+				s.Plant(s.find(pkg), s.read(s.find(pkg)))
+			}
+		}, []string{"every error: not among the trusted keys"}, nil},
+		{"signed text edited", "v3-signed", publish.VerifyOptions{Trust: publish.Trust{Keys: verifyRing(t, "one")}}, func(s subject) {
+			s.Plant(s.find("zlib"), bytes.Replace(s.read(s.find("zlib")), []byte(`"data"`), []byte(`"more":1,"data"`), 1))
+		}, []string{"error {zlib}: bad signature"}, nil},
+		{"one unsigned", "v3-signed", signed, func(s subject) {
+			text, err := key.Text(s.read(s.find("zlib")))
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			s.Plant(s.find("zlib"), text)
+		}, []string{"error {zlib}: it is not signed"}, nil},
+		{"v2 unsigned", "v2-unsigned", signed, func(subject) {}, []string{"every error: it is not signed"}, nil},
+		{"index gone", "v3-signed", deep, func(s subject) { s.Uproot(layout.V3Index) },
+			[]string{"error " + layout.V3Index + ": there is no index"}, []string{"no mirror"}},
+		{"v2 index gone", "v2-signed", deep, func(s subject) { s.Uproot(layout.V2Index) },
+			[]string{"error " + layout.V2Index + ": there is no index"}, []string{"no mirror"}},
+		{"index gone, view left", "v3-view", deep, func(s subject) { s.Uproot(layout.V3Index) },
+			[]string{"warning " + layout.V3Index + ": that of the views"}, []string{"no mirror"}},
+		{"index manifest cut", "v3-signed", deep, func(s subject) { s.cut(layout.V3Index) },
+			[]string{"error " + layout.V3Index + ": manifest"}, nil},
+		{"index blob gone", "v3-signed", deep, func(s subject) { s.Uproot(s.blob(layout.V3Index, manifest.Index)) },
+			[]string{"error " + layout.V3Index + ": no such object"}, nil},
+		{"index blob flipped", "v3-signed", publish.VerifyOptions{}, func(s subject) { s.flip(s.blob(layout.V3Index, manifest.Index)) },
+			[]string{"error " + layout.V3Index + ": content has sha256"}, nil},
+		{"index corrupt", "v3-signed", deep, func(s subject) { s.point(layout.V3Index, manifest.IndexType, []byte("{}")) },
+			[]string{"error " + layout.V3Index + ": index is corrupt"}, nil},
+		{"index of a newer Spack", "v3-signed", deep, func(s subject) {
+			s.point(layout.V3Index, manifest.IndexType, []byte(`{"database":{"version":"9","installs":{}}}`))
+		}, []string{"error " + layout.V3Index + ": written by a newer Spack"}, nil},
+		{"v2 index cut", "v2-signed", deep, func(s subject) {
+			s.cut(layout.V2Index)
+			s.Plant(layout.V2IndexHash, []byte(blob.DigestOf(s.read(layout.V2Index)).String()))
+		}, []string{"error " + layout.V2Index + ": index is corrupt"}, nil},
+		{"wrong length in the index manifest", "v3-signed", deep, func(s subject) {
+			size := fmt.Sprint(len(s.read(s.blob(layout.V3Index, manifest.Index))))
+			s.Plant(layout.V3Index, bytes.Replace(s.read(layout.V3Index), []byte(size), []byte("17"), 1))
+		}, []string{"error " + layout.V3Index + ": bytes, want 17"}, nil},
+		{"not indexed", "v3-signed", deep, func(s subject) {
+			s.reindex(layout.V3Index, func(in installs) { _, r := in.of("slurm"); r["in_buildcache"] = false })
+		}, []string{"error {slurm}: it is not in the index"}, []string{}},
+		{"no record", "v3-signed", deep, func(s subject) {
+			s.reindex(layout.V3Index, func(in installs) { in.remove("openmpi") })
+		}, []string{"error {openmpi}: it is not in the index"}, []string{}},
+		{"package gone, record left", "v3-signed", deep, func(s subject) {
+			s.Uproot(s.find("openmpi"))
+			s.reindex(layout.V3Index, func(in installs) { _, r := in.of("openmpi"); r["in_buildcache"] = false })
+		}, []string{"warning " + layout.V3Index + ": record of openmpi/"}, nil},
+		{"v2 not indexed", "v2-signed", deep, func(s subject) {
+			s.reindex(layout.V2Index, func(in installs) { _, r := in.of("zlib"); r["in_buildcache"] = false })
+		}, []string{"error {zlib}: it is not in the index"}, []string{}},
+		{"one offered that is not there", "v3-unsigned", deep, func(s subject) {
+			s.reindex(layout.V3Index, func(in installs) { _, r := in.of("glibc"); r["in_buildcache"] = true })
+		}, []string{"error {glibc}: offers glibc"}, nil},
+		{"dependency without a record", "v3-signed", deep, func(s subject) {
+			s.reindex(layout.V3Index, func(in installs) { h, _ := in.of("glibc"); delete(in, h) })
+		}, []string{"error+ " + layout.V3Index + ": which has no record"}, nil},
+		{"wrong ref_count", "v3-signed", deep, func(s subject) {
+			s.reindex(layout.V3Index, func(in installs) { _, r := in.of("zlib"); r["ref_count"] = 77 })
+		}, []string{"error " + layout.V3Index + ": ref_count of zlib/"}, nil},
+		{"record that nothing needs", "v3-signed", deep, func(s subject) {
+			s.reindex(layout.V3Index, func(in installs) {
+				h := strings.Repeat("a", 32)
+				in[h] = map[string]any{"ref_count": 0, "in_buildcache": false, "spec": map[string]any{"name": "old", "version": "1", "hash": h}}
+			})
+		}, []string{"warning " + layout.V3Index + ": record of old/aaaaaaa: no package"}, nil},
+		{"record of another package", "v3-signed", deep, func(s subject) {
+			s.reindex(layout.V3Index, func(in installs) { _, r := in.of("zlib"); r["spec"].(map[string]any)["hash"] = strings.Repeat("b", 32) })
+		}, []string{"error " + layout.V3Index + ": it is about /bbbbbbb"}, nil},
+		{"record that differs", "v2-signed", deep, func(s subject) {
+			s.reindex(layout.V2Index, func(in installs) {
+				_, r := in.of("zlib")
+				r["spec"].(map[string]any)["namespace"] = "other"
+			})
+		}, []string{"warning " + layout.V2Index + ": record of zlib@1.3.1"}, nil},
+		{"name that leads out of the mirror", "v3-unsigned", deep, func(s subject) {
+			s.reindex(layout.V3Index, func(in installs) {
+				_, r := in.of("zlib")
+				r["spec"].(map[string]any)["name"] = "../../../etc"
+			})
+		}, []string{"error v3/manifests/spec/../../../etc/*: offers ../../../etc", "error " + layout.V3Index + ": says that it is ../../../etc"},
+			[]string{"error v3/manifests/spec/../../../etc/*: no object can have that name"}},
+		{"key index gone", "v3-signed", deep, func(s subject) { s.Uproot(layout.V3KeyIndex) },
+			[]string{"error " + layout.V3KeyIndex + ": do not learn of 1 keys"}, []string{}},
+		{"v2 key index gone", "v2-signed", deep, func(s subject) { s.Uproot(layout.V2KeyIndex) },
+			[]string{"error " + layout.V2KeyIndex + ": do not learn of 1 keys"}, []string{}},
+		{"key index corrupt", "v2-signed", deep, func(s subject) { s.Plant(layout.V2KeyIndex, []byte("{")) },
+			[]string{"error " + layout.V2KeyIndex + ": key index:"}, nil},
+		{"key index blob gone", "v3-signed", deep, func(s subject) { s.Uproot(s.blob(layout.V3KeyIndex, manifest.KeyIndex)) },
+			[]string{"error " + layout.V3KeyIndex + ": no such object"}, nil},
+		{"key not named", "v2-signed", deep, func(s subject) { s.Plant(layout.V2KeyIndex, []byte(`{"keys":{}}`)) },
+			[]string{"error " + layout.V2KeyIndex + ": does not name the key"}, []string{}},
+		{"no key named, none there", "v2-unsigned", deep, func(s subject) { s.Plant(layout.V2KeyIndex, []byte(`{"keys":{}}`)) },
+			[]string{}, nil},
+		{"key gone", "v3-signed", deep, func(s subject) { s.Uproot(layout.V3Key(verifyRing(s.t, "one").Fingerprints()[0])) },
+			[]string{"error " + layout.V3KeyIndex + ": it names the key"}, nil},
+		{"key blob flipped", "v3-signed", publish.VerifyOptions{}, func(s subject) {
+			s.flip(s.blob(layout.V3Key(verifyRing(s.t, "one").Fingerprints()[0]), manifest.Key))
+		}, []string{"error " + layout.V3Key(verifyRing(t, "one").Fingerprints()[0]) + ": content has sha256"}, nil},
+		{"other key under its name", "v2-signed", deep, func(s subject) {
+			armored, err := os.ReadFile(verifyData + "keys/two.pub")
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			s.Plant(layout.V2Key(verifyRing(s.t, "one").Fingerprints()[0]), armored)
+		}, []string{"error " + layout.V2Key(verifyRing(t, "one").Fingerprints()[0]) + ": it holds the key"}, nil},
+		{"view manifest cut", "v3-view", deep, func(s subject) { s.cut(verifyView) },
+			[]string{"error " + verifyView + ": manifest"}, []string{}},
+		{"view blob gone", "v3-view", deep, func(s subject) { s.Uproot(s.blob(verifyView, manifest.Index)) },
+			[]string{"error " + verifyView + ": no such object"}, []string{}},
+		{"wrong ref_count in a view", "v3-view", deep, func(s subject) {
+			s.reindex(verifyView, func(in installs) { _, r := in.of("zlib"); r["ref_count"] = 77 })
+		}, []string{"error " + verifyView + ": ref_count of zlib/"}, []string{}},
+		{"view offers what is not there", "v3-view", deep, func(s subject) {
+			s.reindex(verifyView, func(in installs) { _, r := in.of("glibc"); r["in_buildcache"] = true })
+		}, []string{"error {glibc}: " + verifyView + " offers glibc"}, []string{}},
+		{"v2 hash of another index", "v2-signed", deep, func(s subject) { s.Plant(layout.V2IndexHash, bytes.Repeat([]byte("0"), 64)) },
+			[]string{"warning " + layout.V2IndexHash + ": clients read the index again"}, nil},
+		{"v2 hash gone", "v2-signed", deep, func(s subject) { s.Uproot(layout.V2IndexHash) },
+			[]string{"warning " + layout.V2IndexHash + ": no such object"}, nil},
+		{"layout.json gone", "v3-signed", deep, func(s subject) { s.Uproot(layout.V3Layout) },
+			[]string{"warning " + layout.V3Layout + ": it is not there"}, nil},
+		{"leftover", "v3-signed", deep, func(s subject) {
+			if err := s.Abandon(context.Background(), layout.V3Blob(blob.DigestOf(nil))); err != nil {
+				s.t.Fatal(err)
+			}
+			if err := s.Abandon(context.Background(), "noble/"+layout.V3Index); err != nil {
+				s.t.Fatal(err) // another mirror's
+			}
+		}, []string{"warning " + layout.V3Blob(blob.DigestOf(nil)) + ": is not finished"}, []string{}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := subject{t, planted(t, row.fixture)}
+			want := verifyExpand(s, row.want)
+			walked := verifyExpand(s, row.walked)
+			if row.walked == nil {
+				walked = want
+			}
+			row.damage(s)
+			wantFindings(t, "listed", s.Mem, row.options, want)
+			wantFindings(t, "walked", onlyReader{s.Mem}, row.options, walked)
+			if len(s.Mutations()) > 0 {
+				t.Errorf("it wrote: %v", s.Mutations())
+			}
+		})
+	}
+}
+
+// verifyExpand puts names of documents in for {package}.
+func verifyExpand(s subject, want []string) []string {
+	s.t.Helper()
+	out := []string{}
+	for _, w := range want {
+		before, rest, ok := strings.Cut(w, "{")
+		if ok {
+			pkg, after, _ := strings.Cut(rest, "}")
+			var name string
+			switch pkg {
+			case "zlib:9.9":
+				name = strings.ReplaceAll(s.find("zlib"), "1.3.1", "9.9")
+			case "munge/zlib":
+				name = strings.Replace(s.find("zlib"), "spec/zlib/", "spec/munge/", 1)
+			case "glibc":
+				name = "v3/manifests/spec/glibc/*"
+			default:
+				name = s.find(pkg)
+			}
+			w = before + name + after
+		}
+		out = append(out, w)
+	}
+	return out
+}
+
+// wantFindings compares findings with "severity file: part of the reason". With a + there
+// may be more than one of them, "every error" is one for each package, and a file may be a pattern.
+func wantFindings(t *testing.T, how string, r mirror.Reader, o publish.VerifyOptions, want []string) {
+	t.Helper()
+	got, err := publish.Verify(t.Context(), r, o)
+	if slices.Equal(want, []string{"no mirror"}) {
+		if err == nil || !strings.Contains(err.Error(), publish.ErrNoMirror.Error()) {
+			t.Errorf("%s: got %v, %v", how, got, err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", how, err)
+	}
+	if !slices.IsSortedFunc(got.Findings, func(a, b publish.Finding) int { return strings.Compare(a.File, b.File) }) {
+		t.Errorf("%s: findings are not sorted", how)
+	}
+	left := slices.Clone(got.Findings)
+	errs := 0
+	for _, w := range want {
+		head, reason, _ := strings.Cut(w, ": ")
+		severity, file, _ := strings.Cut(head, " ")
+		severity, several := strings.CutSuffix(severity, "+")
+		if head == "every error" {
+			severity, file, several = "error", "*", true
+		}
+		n := 0
+		left = slices.DeleteFunc(left, func(f publish.Finding) bool {
+			ok, err := path.Match(file, f.File)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ok = (ok || file == "*") && string(f.Severity) == severity && strings.Contains(f.Reason, reason) && (several || n == 0)
+			if ok {
+				n++
+			}
+			return ok
+		})
+		if n == 0 {
+			t.Errorf("%s: want %s", how, w)
+		}
+		if head == "every error" && n != got.Packages {
+			t.Errorf("%s: %d findings for %d packages", how, n, got.Packages)
+		}
+		if severity == "error" {
+			errs += n
+		}
+	}
+	for _, f := range left {
+		t.Errorf("%s: did not want %s %s", how, f.Severity, f)
+	}
+	if got.Damaged() != (errs > 0) {
+		t.Errorf("%s: damaged is %t, with %d errors", how, got.Damaged(), errs)
+	}
+	again, err := publish.Verify(t.Context(), r, o)
+	if diff := cmp.Diff(got, again); diff != "" || err != nil {
+		t.Errorf("%s: the second time: %v\n%s", how, err, diff)
+	}
+}
