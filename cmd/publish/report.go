@@ -36,9 +36,10 @@ type report struct {
 	Invalidate  *invalidationReport `json:"invalidation,omitempty"`
 	Seconds     float64             `json:"seconds"`
 
-	began   time.Time
-	dryRun  bool
-	changes bool
+	began     time.Time
+	dryRun    bool
+	planKnown bool
+	changes   bool
 }
 
 type stored struct {
@@ -94,7 +95,7 @@ func newReport(source, destination string, dryRun bool, used []setting) *report 
 }
 
 func (r *report) planned(p *publish.Plan, c *cdn, parts s3.Options) {
-	r.changes = p.Changes()
+	r.planKnown, r.changes = true, p.Changes()
 	paths := c.paths(p.Stale())
 	if len(paths) > 0 {
 		r.Invalidate = &invalidationReport{Paths: paths}
@@ -183,6 +184,13 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 }
 
 func (r *report) text(b *strings.Builder) {
+	if r.planKnown {
+		r.plan(b)
+	}
+	fmt.Fprintln(b, r.outcome())
+}
+
+func (r *report) plan(b *strings.Builder) {
 	if r.dryRun {
 		fmt.Fprintf(b, "plan for %s -> %s (dry run: nothing is written)\n", r.Source, r.Destination)
 		for _, s := range r.Settings {
@@ -217,7 +225,6 @@ func (r *report) text(b *strings.Builder) {
 			fmt.Fprintf(b, "  invalidation %s: %s\n", i.ID, i.Status)
 		}
 	}
-	fmt.Fprintln(b, r.outcome())
 }
 
 func (r *report) packages(b *strings.Builder) {

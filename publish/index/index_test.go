@@ -74,7 +74,7 @@ type fixture struct {
 func fixtures(t testing.TB) map[string]fixture {
 	t.Helper()
 	all := make(map[string]fixture)
-	for _, mirror := range []string{"v3-signed", "v3-unsigned"} {
+	for _, mirror := range []string{"v3-signed", "v3-unsigned", "v3-migrated"} {
 		f := fixture{version: index.V3}
 		names, _ := filepath.Glob(testdata + mirror + "/v3/manifests/spec/*/*.json")
 		for _, name := range names {
