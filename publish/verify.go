@@ -60,7 +60,7 @@ var ErrNoMirror = errors.New("no Spack mirror is here")
 
 // maxUnreadable is how many objects may be unreadable, other than by not being there,
 // before it is the storage that is broken and not the mirror.
-const maxUnreadable = 100
+const maxUnreadable = 20
 
 // verifyHashers is how many blobs are hashed at once, and verifyBuffer what each of them holds
 // in memory.
@@ -254,6 +254,13 @@ func (p *probe) size(name string) (int64, bool) {
 	return size, ok
 }
 
+// failing reports whether anything could not be read, other than by not being there.
+func (p *probe) failing() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.unreadable > 0
+}
+
 func (p *probe) failed(ctx context.Context, err error) error {
 	var region *mirror.RegionError
 	switch {
@@ -316,6 +323,8 @@ func (c *check) open(ctx context.Context) (bool, error) {
 	case err != nil && c.lister == nil && c.reader.absent(err):
 		c.denied = err
 		return false, nil
+	case err != nil && (errors.Is(err, mirror.ErrDenied) || c.reader.failing()):
+		return false, err // who cannot read even this cannot tell what is damaged
 	case err != nil:
 		c.broken = true
 		c.damage(c.indexName(), "%v", err)

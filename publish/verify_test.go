@@ -4,13 +4,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -21,6 +25,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
 )
 
 const verifyData = "../test/testdata/"
@@ -604,5 +609,177 @@ func wantFindings(t *testing.T, how string, r mirror.Reader, o publish.VerifyOpt
 	again, err := publish.Verify(t.Context(), r, o)
 	if diff := cmp.Diff(got, again); diff != "" || err != nil {
 		t.Errorf("%s: the second time: %v\n%s", how, err, diff)
+	}
+}
+
+// What "run publish index" is the advice for is well afterwards.
+func TestVerifyAfterRebuild(t *testing.T) {
+	for name, damage := range map[string]func(s subject){
+		"index gone":      func(s subject) { s.Uproot(layout.V3Index) },
+		"index cut":       func(s subject) { s.cut(layout.V3Index) },
+		"index blob gone": func(s subject) { s.Uproot(s.blob(layout.V3Index, manifest.Index)) },
+		"no record": func(s subject) {
+			s.reindex(layout.V3Index, func(in installs) { in.remove("openmpi") })
+		},
+		"ref_count": func(s subject) {
+			s.reindex(layout.V3Index, func(in installs) { _, r := in.of("zlib"); r["ref_count"] = 77 })
+		},
+		"key index": func(s subject) { s.Uproot(layout.V3KeyIndex) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := subject{t, planted(t, "v3-signed")}
+			damage(s)
+			if !mustVerify(t, s.Mem, publish.VerifyOptions{}).Damaged() {
+				t.Fatal("it is not damaged")
+			}
+			if _, err := publish.Rebuild(t.Context(), s.Mem, publish.Trust{}); err != nil {
+				t.Fatal(err)
+			}
+			wantFindings(t, "rebuilt", s.Mem, publish.VerifyOptions{Deep: true}, []string{})
+		})
+	}
+}
+
+// Clients read through HTTP, and so do we.
+func TestVerifyURL(t *testing.T) {
+	for _, fixture := range []string{"v3-view", "v2-signed"} {
+		server := httptest.NewServer(http.FileServerFS(os.DirFS(verifyData + fixture)))
+		defer server.Close()
+		m, err := web.Open(server.URL, web.Options{Attempts: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		v := mustVerify(t, m, publish.VerifyOptions{Deep: true, Trust: publish.Trust{RequireSigned: true, Keys: verifyRing(t, "one")}})
+		if len(v.Findings) > 0 || v.Packages == 0 || v.Keys != 1 {
+			t.Errorf("%s: %+v", fixture, v)
+		}
+	}
+}
+
+// A publisher at work is no damage: what it had not finished when the index was read is
+// looked at again.
+func TestVerifyDuringPublish(t *testing.T) {
+	for _, pointer := range []string{layout.V3Index, layout.V2Index} {
+		fixture := "v3-signed"
+		if pointer == layout.V2Index {
+			fixture = "v2-signed"
+		}
+		s := subject{t, planted(t, fixture)}
+		whole := s.Snapshot()
+		zlib := s.tarball("zlib")
+		s.Uproot(zlib)
+		s.reindex(pointer, func(in installs) { _, r := in.of("zlib"); r["in_buildcache"] = false })
+		b := mirrortest.Break(s.Mem)
+		listed := 0
+		b.AfterEach(func(c mirrortest.Call) {
+			// The listing has seen the document, but neither its tarball nor the new index.
+			if c.Op == mirrortest.List {
+				listed++
+			}
+			if c.Op == mirrortest.Open && listed > 0 {
+				for _, name := range []string{zlib, layout.V2IndexHash, pointer} {
+					if content, ok := whole[name]; ok {
+						s.Plant(name, content)
+					}
+				}
+				listed = 0
+			}
+		})
+		v := mustVerify(t, b, publish.VerifyOptions{Deep: true})
+		for _, f := range v.Findings {
+			if f.Severity == publish.Error {
+				t.Errorf("%s: %s", fixture, f)
+			}
+		}
+	}
+}
+
+// A mirror that cannot be reached is no damaged mirror.
+func TestVerifyUnreachable(t *testing.T) {
+	denied := &mirror.DeniedError{Action: "s3:GetObject", Name: "it", Detail: "injected"}
+	region := &mirror.RegionError{Bucket: "cache", Asked: "us-east-1", Region: "eu-west-1"}
+	for _, row := range []struct {
+		name   string
+		fault  mirrortest.Fault
+		walked bool
+		want   error
+	}{
+		{"credentials", mirrortest.Fail("v3/manifests/spec/zlib", mirror.ErrCredentials), false, mirror.ErrCredentials},
+		{"credentials, walked", mirrortest.Fail("v3/manifests/spec/zlib", mirror.ErrCredentials), true, mirror.ErrCredentials},
+		{"no bucket", mirrortest.Fail("", mirror.ErrNoBucket), false, mirror.ErrNoBucket},
+		{"region", mirrortest.Fail("", region), false, region},
+		{"index denied", mirrortest.Fail(layout.V3Index, denied), false, mirror.ErrDenied},
+		{"listing denied", mirrortest.On(mirrortest.List, mirrortest.Fail("", denied)), false, mirror.ErrDenied},
+		{"listing cut", mirrortest.On(mirrortest.List, mirrortest.Cut("blobs/", 3)), false, mirrortest.ErrInjected},
+		{"index out of reach", mirrortest.Fail(layout.V3Index, mirrortest.ErrInjected), false, mirrortest.ErrInjected},
+		{"all denied, walked", mirrortest.Fail("", denied), true, mirror.ErrDenied},
+		{"all packages out of reach", mirrortest.Fail("v3/manifests/spec/", mirrortest.ErrInjected), true, mirrortest.ErrInjected},
+	} {
+		s := subject{t, planted(t, "v3-signed")}
+		s.reindex(layout.V3Index, func(in installs) {
+			for i := range 40 {
+				h := strings.Repeat("a", 30) + string([]byte{byte('a' + i/20), byte('a' + i%20)})
+				in[h] = map[string]any{"ref_count": 0, "in_buildcache": true, "spec": map[string]any{"name": "n" + h, "version": "1", "hash": h}}
+			}
+		})
+		var r mirror.Reader = mirrortest.Break(s.Mem, row.fault)
+		if row.walked {
+			r = onlyReader{r}
+		}
+		if v, err := publish.Verify(t.Context(), r, publish.VerifyOptions{}); !errors.Is(err, row.want) || v != nil {
+			t.Errorf("%s: got %v, %v", row.name, v, err)
+		}
+	}
+}
+
+// Where clients may not list, what is absent is denied: here, the other layout.
+func TestVerifyWhereAbsentIsDenied(t *testing.T) {
+	denied := &mirror.DeniedError{Action: "GET", Name: "it", Detail: "403"}
+	wantFindings(t, "v3", onlyReader{mirrortest.Break(planted(t, "v3-unsigned"), mirrortest.Fail("build_cache/", denied), mirrortest.Fail("v3/manifests/key/", denied))},
+		publish.VerifyOptions{}, []string{})
+	m := planted(t, "v3-unsigned")
+	zlib := subject{t, m}.find("zlib")
+	wantFindings(t, "gone", onlyReader{mirrortest.Break(m, mirrortest.Fail(zlib, denied))}, publish.VerifyOptions{},
+		[]string{"error " + zlib + ": offers zlib@1.3.1"})
+}
+
+func TestVerifyBodyCut(t *testing.T) {
+	m := planted(t, "v3-unsigned")
+	s := subject{t, m}
+	zlib := s.tarball("zlib")
+	wantFindings(t, "cut", mirrortest.Break(m, mirrortest.Cut(zlib, 10)), publish.VerifyOptions{Deep: true},
+		[]string{"error " + s.find("zlib") + ": read " + zlib})
+}
+
+func TestVerifyLeftoversDenied(t *testing.T) {
+	m := mirrortest.Break(planted(t, "v3-unsigned"), mirrortest.On(mirrortest.Leftovers, mirrortest.Fail("", mirror.ErrDenied)))
+	wantFindings(t, "denied", m, publish.VerifyOptions{}, []string{"warning : were not looked for"})
+}
+
+func TestVerifyNothing(t *testing.T) {
+	m := mirrortest.NewMem(t)
+	m.Plant("dist/slurm.tar.gz", []byte("x"))
+	m.Plant(layout.V3Blob(blob.DigestOf([]byte("x"))), []byte("x"))
+	for _, r := range []mirror.Reader{m, onlyReader{m}} {
+		if v, err := publish.Verify(t.Context(), r, publish.VerifyOptions{}); !errors.Is(err, publish.ErrNoMirror) {
+			t.Errorf("got %v, %v", v, err)
+		}
+	}
+	// A publisher that died before its first package leaves a mirror without any.
+	m.Plant(layout.V3Layout, []byte(`{"signing": "gpg"}`))
+	wantFindings(t, "empty", m, publish.VerifyOptions{Deep: true}, []string{"warning " + layout.V3Index + ": no package"})
+}
+
+func TestVerifyStops(t *testing.T) {
+	for _, fault := range []mirrortest.Fault{
+		mirrortest.Stall("blobs/"), mirrortest.Stall("v3/manifests/spec/"), mirrortest.Stall("v3/manifests/key/"), mirrortest.Stall(layout.V3Index),
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		v, err := publish.Verify(ctx, mirrortest.Break(planted(t, "v3-signed"), fault), publish.VerifyOptions{Deep: true})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, %v", v, err)
+		}
 	}
 }
