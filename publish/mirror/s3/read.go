@@ -94,7 +94,11 @@ func (m *Mirror) Stat(ctx context.Context, name string) (mirror.Info, error) {
 	if err != nil {
 		return mirror.Info{}, b.failed(looking, key, err)
 	}
-	return b.info(name, out.ContentLength, out.ETag, out.LastModified, out.ServerSideEncryption), nil
+	info := b.info(name, out.ContentLength, out.ETag, out.LastModified, out.ServerSideEncryption)
+	if out.ChecksumType == types.ChecksumTypeFullObject {
+		info.CRC64NVME = aws.ToString(out.ChecksumCRC64NVME)
+	}
+	return info, nil
 }
 
 // head asks for everything that S3 knows of an object.
