@@ -36,7 +36,8 @@ const Completed = "Completed"
 // Options are what a Client may be told beyond its distribution. The zero value is fit
 // for use.
 type Options struct {
-	// Endpoint is the URL of another API than that of AWS.
+	// Endpoint is the URL of another API than that of AWS. Empty: what the AWS
+	// configuration says.
 	Endpoint string
 	// Patience is for how long a call waits in all while CloudFront is busy with other
 	// invalidations. Default 15 min, in which it is done with any number of them.
@@ -80,8 +81,6 @@ func New(cfg aws.Config, distribution string, opts Options) (*Client, error) {
 		if o.Region == "" {
 			o.Region = "us-east-1" // it is one service for all regions
 		}
-		// An endpoint that is meant for S3 may be in cfg.
-		o.BaseEndpoint = nil
 		if opts.Endpoint != "" {
 			o.BaseEndpoint = &opts.Endpoint
 		}
