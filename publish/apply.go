@@ -62,7 +62,13 @@ type application struct {
 // points only at what earlier steps made durable.
 func (a *application) run(ctx context.Context) error {
 	if a.plan.Blocked() {
-		return &FindingsError{a.out.Findings}
+		// Nothing will be sent, but whoever mends the source wants to know all of it.
+		findings, err := a.plan.Check(ctx)
+		if err != nil {
+			return err
+		}
+		a.out.Findings = findings
+		return &FindingsError{findings}
 	}
 	// Blobs are named by their content and nothing points at them yet. They are checked as
 	// they are sent, in all mirrors, before any document is written in any.
@@ -143,6 +149,7 @@ func (a *application) writeIndex(ctx context.Context, m *MirrorPlan) error {
 			return err
 		}
 	}
+	ix.Written = ix.Changes
 	if ix.Changes {
 		a.stale(m.Path, m.format.indexWrites()...)
 		a.token(ix.was.Digest)

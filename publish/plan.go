@@ -110,6 +110,7 @@ type IndexPlan struct {
 	Before, After int      // packages that it offers; with IndexRebuild, After is not known before
 	Healed        []string // packages that the mirror holds and the index lacked
 	Changes       bool
+	Written       bool  // set by Apply
 	Bytes         int64 // of the new index
 
 	was   *pointer

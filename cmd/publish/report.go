@@ -68,6 +68,7 @@ type indexReport struct {
 	Before  int    `json:"before"` // packages that it offers
 	After   int    `json:"after"`
 	Changes bool   `json:"changes"`
+	Written bool   `json:"written"`
 	Digest  string `json:"digest,omitempty"`
 }
 
@@ -122,7 +123,7 @@ func (r *report) found(p *publish.Plan, findings []publish.Finding) {
 func reportOf(m *publish.MirrorPlan) mirrorReport {
 	out := mirrorReport{
 		Path: m.Path, Layout: m.Layout, Packages: []packageReport{}, Counts: map[string]int{}, Healed: append([]string{}, m.Index.Healed...),
-		Index: indexReport{string(m.Index.Mode), m.Index.Before, m.Index.After, m.Index.Changes, m.Digest()},
+		Index: indexReport{string(m.Index.Mode), m.Index.Before, m.Index.After, m.Index.Changes, m.Index.Written, m.Digest()},
 	}
 	for _, p := range m.Packages {
 		k := packageReport{Name: p.Package.Package, Version: p.Version, Hash: string(p.Hash), Status: string(p.Status), Reason: p.Reason, Signed: p.Signed}
@@ -251,6 +252,8 @@ func (r *report) table(b *strings.Builder) {
 		switch {
 		case m.Index.Mode == string(publish.IndexNone):
 			ix = "left alone"
+		case m.Index.Changes && !m.Index.Written && !r.dryRun:
+			ix = fmt.Sprintf("%d, not touched", m.Index.Before)
 		case m.Index.Before != m.Index.After:
 			ix = fmt.Sprintf("%d -> %d", m.Index.Before, m.Index.After)
 		}
