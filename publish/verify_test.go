@@ -419,6 +419,23 @@ func TestVerifyDamage(t *testing.T) {
 		{"not indexed", "v3-signed", deep, func(s subject) {
 			s.reindex(layout.V3Index, func(in installs) { _, r := in.of("slurm"); r["in_buildcache"] = false })
 		}, []string{"error {slurm}: it is not in the index"}, []string{}},
+		{"not offered, and nothing depends on it", "v3-signed", deep, func(s subject) {
+			s.reindex(layout.V3Index, func(in installs) { _, r := in.of("openmpi"); r["in_buildcache"] = false })
+		}, []string{"error {openmpi}: it is not in the index"}, []string{"warning " + layout.V3Index + ": record of openmpi/"}},
+		{"record that lacks a dependency", "v3-signed", deep, func(s subject) {
+			s.reindex(layout.V3Index, func(in installs) {
+				_, r := in.of("openmpi")
+				node := r["spec"].(map[string]any)
+				node["dependencies"] = slices.DeleteFunc(node["dependencies"].([]any), func(d any) bool {
+					if d.(map[string]any)["name"] != "zlib" && d.(map[string]any)["name"] != "hwloc" {
+						return false
+					}
+					on := in[d.(map[string]any)["hash"].(string)]
+					on["ref_count"] = on["ref_count"].(float64) - 1
+					return true
+				})
+			})
+		}, []string{"error " + layout.V3Index + ": has other dependencies"}, nil},
 		{"no record", "v3-signed", deep, func(s subject) {
 			s.reindex(layout.V3Index, func(in installs) { in.remove("openmpi") })
 		}, []string{"error {openmpi}: it is not in the index"}, []string{}},
