@@ -152,9 +152,11 @@ func FuzzNames(f *testing.F) {
 				t.Errorf("%q built again as %q", name, got)
 			}
 		}
-		layout.ParseV2Spec(name)
-		layout.ParseV3Key(name)
-		layout.ParseV2Key(name)
-		layout.IsV3View(name)
+		if f, ok := layout.ParseV3Key(name); ok && layout.V3Key(f) != name {
+			t.Errorf("%q built again as %q", name, layout.V3Key(f))
+		}
+		if f, ok := layout.ParseV2Key(name); ok && layout.V2Key(f) != name {
+			t.Errorf("%q built again as %q", name, layout.V2Key(f))
+		}
 	})
 }
