@@ -3,8 +3,9 @@ package publish
 import (
 	"context"
 	"fmt"
+	"slices"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
 // Rebuilt is what came of making an index anew.
@@ -50,10 +51,8 @@ func rebuildLayout(ctx context.Context, f format, s Store, trust Trust) (*Rebuil
 		return nil, nil
 	}
 	out := &Rebuilt{Layout: f.layout()}
-	if keys := seen.keys(f); len(keys) > 0 {
-		if err := out.keys(ctx, f, s, keys); err != nil {
-			return nil, err
-		}
+	if err := out.keys(ctx, f, s); err != nil {
+		return nil, fmt.Errorf("keys: %w", err)
 	}
 	ix := IndexPlan{Mode: IndexRebuild}
 	r := &rebuilder{format: f, store: s, trust: trust}
@@ -67,15 +66,28 @@ func rebuildLayout(ctx context.Context, f format, s Store, trust Trust) (*Rebuil
 	return out, nil
 }
 
-func (r *Rebuilt) keys(ctx context.Context, f format, s Store, keys []key.Fingerprint) error {
-	have, _, err := f.readKeyIndex(ctx, s)
-	if err != nil || len(union(have, keys)) == len(have) {
+// keys makes the key index name the keys that are there. They are listed after its
+// version is read, so that a key which somebody adds meanwhile is not taken out again.
+func (r *Rebuilt) keys(ctx context.Context, f format, s Store) error {
+	_, dir := f.directories()
+	return contend(ctx, func() error {
+		have, version, err := f.readKeyIndex(ctx, s)
+		if err != nil {
+			return err
+		}
+		there := survey{ranges: []mirror.Range{{Prefix: dir}}}
+		if err := there.list(ctx, s); err != nil {
+			return err
+		}
+		keys := there.keys(f)
+		if slices.Equal(keys, have) {
+			return nil
+		}
+		if err := f.writeKeyIndex(ctx, s, version, keys); err != nil {
+			return err
+		}
+		name, _, err := f.keyIndex(keys)
+		r.Stale = append(r.Stale, name)
 		return err
-	}
-	if err := addKeys(ctx, f, s, keys); err != nil {
-		return fmt.Errorf("key index: %w", err)
-	}
-	name, _, err := f.keyIndex(keys)
-	r.Stale = append(r.Stale, name)
-	return err
+	})
 }

@@ -202,7 +202,7 @@ func (v3) key(ctx context.Context, t *tree, f key.Fingerprint) ([]Object, error)
 	if err != nil {
 		return nil, err
 	}
-	m, err := manifest.Parse(text)
+	m, err := readManifest(text)
 	if err != nil {
 		return nil, err
 	}
@@ -244,26 +244,34 @@ func (f v3) readKeyIndex(ctx context.Context, r mirror.Reader) ([]key.Fingerprin
 	}
 	keys, err := f.keysBehind(ctx, r, text)
 	if err != nil {
-		// It is made of what is there in any case, so a broken one is replaced.
-		keys = nil
+		return nil, "", fmt.Errorf("key index: %w", err)
 	}
 	return keys, info.Version, nil
 }
 
+// keysBehind returns no keys for a key index that is broken: it is made anew then.
 func (v3) keysBehind(ctx context.Context, r mirror.Reader, text []byte) ([]key.Fingerprint, error) {
-	m, err := manifest.Parse(text)
+	m, err := readManifest(text)
 	if err != nil {
-		return nil, err
+		return nil, nil
 	}
 	rec, err := m.Record(manifest.KeyIndex)
 	if err != nil {
-		return nil, err
+		return nil, nil
 	}
 	content, err := readBlob(ctx, r, blobOf(rec), maxKeys)
+	var mismatch *blob.MismatchError
+	if errors.Is(err, mirror.ErrNotExist) || errors.As(err, &mismatch) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	return parseKeyIndex(content)
+	keys, err := parseKeyIndex(content)
+	if err != nil {
+		return nil, nil
+	}
+	return keys, nil
 }
 
 func (v3) keyIndex(keys []key.Fingerprint) (string, []byte, error) {
