@@ -192,7 +192,8 @@ func (a *application) putBlobs(ctx context.Context, m *MirrorPlan) error {
 	bad := make(map[string]bool)
 	err := each(ctx, writers, m.Blobs, func(ctx context.Context, o Object) error {
 		err := a.put(ctx, m, Write{Object: o})
-		if !ofSource(err) {
+		another := m.Layout == "v2" && errors.Is(err, mirror.ErrExist) // build of it, published meanwhile
+		if !ofSource(err) && !another {
 			return err
 		}
 		a.mu.Lock()

@@ -36,6 +36,9 @@ type format interface {
 
 	// readPointer reads what says which index there is. Of layout v2 that is the index itself.
 	readPointer(ctx context.Context, r mirror.Reader) (*pointer, error)
+	// halfway reports whether whoever wrote the index that p points at died before all of its
+	// objects were written. A client can use it, and the next publisher completes it.
+	halfway(ctx context.Context, r mirror.Reader, p *pointer) (bool, error)
 	// readIndex reads the document that p points at.
 	readIndex(ctx context.Context, r mirror.Reader, p *pointer) (*index.Index, error)
 	// writeIndex makes x the index if the pointer still is was: mirror.ErrConflict if not.
@@ -67,6 +70,17 @@ type pointer struct {
 
 	content []byte // the index document, where it was read along with the pointer
 	broken  error  // why the object at the fixed name points at nothing
+	halfway bool   // see format.halfway
+}
+
+// whichIndex reads what a publisher must know of the index before it writes.
+func whichIndex(ctx context.Context, f format, r mirror.Reader) (*pointer, error) {
+	p, err := f.readPointer(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	p.halfway, err = f.halfway(ctx, r, p)
+	return p, err
 }
 
 // A Package is one package in a mirror, as its document tells.

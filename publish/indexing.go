@@ -22,7 +22,7 @@ func (d *decision) planIndex(ctx context.Context) error {
 		ix.Mode = IndexMerge
 	}
 	for _, p := range d.out.Packages {
-		if p.Status == New || p.Status == Replaced {
+		if p.Status != Rejected && d.sends(p.Package, p.Status) {
 			ix.specs = append(ix.specs, p.Spec)
 		}
 	}
@@ -55,7 +55,7 @@ func (d *decision) planIndex(ctx context.Context) error {
 		x.Add(s)
 	}
 	ix.After = x.Offered()
-	if x.Changed() && ix.After > 0 {
+	if (x.Changed() || ix.was.halfway) && ix.After > 0 {
 		ix.next, ix.Changes, ix.Bytes = x, true, x.Content().Size()
 	}
 	return nil
@@ -104,7 +104,7 @@ func unreadable(err error) bool {
 func (d *decision) heal(ctx context.Context, x *index.Index) error {
 	ours := make(map[string]bool)
 	for _, p := range d.out.Packages {
-		if p.Status == New || p.Status == Replaced {
+		if p.Status != Rejected && d.sends(p.Package, p.Status) {
 			ours[p.File] = true
 		}
 	}
@@ -206,7 +206,7 @@ func writeMerged(ctx context.Context, f format, s Store, ix *IndexPlan) error {
 	return contend(ctx, func() error {
 		if next == nil {
 			var err error
-			if was, err = f.readPointer(ctx, s); err != nil {
+			if was, err = whichIndex(ctx, f, s); err != nil {
 				return err
 			}
 			if next, err = loadIndex(ctx, f, s, was); err != nil {
@@ -218,7 +218,7 @@ func writeMerged(ctx context.Context, f format, s Store, ix *IndexPlan) error {
 			}
 		}
 		ix.After = next.Offered()
-		if !next.Changed() || ix.After == 0 {
+		if !next.Changed() && !was.halfway || ix.After == 0 {
 			return nil
 		}
 		now, err := f.writeIndex(ctx, s, was, next)
@@ -258,7 +258,7 @@ func (b *rebuilder) rebuild(ctx context.Context, ix *IndexPlan) error {
 			return err
 		}
 		ix.After, ix.was = x.Offered(), was
-		if current != nil && sameIndex(current, x) || current == nil && was.Version == mirror.Absent && ix.After == 0 {
+		if current != nil && !was.halfway && sameIndex(current, x) || current == nil && was.Version == mirror.Absent && ix.After == 0 {
 			ix.Changes = false
 			return nil
 		}
@@ -273,7 +273,7 @@ func (b *rebuilder) rebuild(ctx context.Context, ix *IndexPlan) error {
 
 // current reads the index as far as it can be read. One of a newer version stops us.
 func (b *rebuilder) current(ctx context.Context) (*pointer, *index.Index, error) {
-	was, err := b.format.readPointer(ctx, b.store)
+	was, err := whichIndex(ctx, b.format, b.store)
 	if err != nil {
 		return nil, nil, err
 	}

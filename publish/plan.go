@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -339,8 +340,40 @@ func (d *decision) checkBlobs(ctx context.Context, p *Package) error {
 			return fmt.Errorf("%s has %d bytes, want %d", b.Name, content.Size(), b.Size)
 		}
 		b.Size, b.Content = content.Size(), content
+		if err := readable(content); err != nil {
+			return err
+		}
+		if err := d.checkTarball(ctx, p, *b); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// readable finds now, with all else that is wrong, what could not be opened later.
+func readable(content blob.Source) error {
+	r, err := content.Open()
+	if err != nil {
+		return err
+	}
+	return r.Close()
+}
+
+// checkTarball makes sure that a tarball of layout v2, whose name does not tell its
+// content, is not that of another build, for a document that is not there yet.
+func (d *decision) checkTarball(ctx context.Context, p *Package, b Object) error {
+	there, ok := d.seen.objects[b.Name]
+	if _, documented := d.seen.objects[p.File]; !ok || documented || d.out.Layout != "v2" {
+		return nil
+	}
+	if err := blob.Check(ctx, b.Name, b.Content, b.Digest); err != nil {
+		return err
+	}
+	same, err := sameFile(ctx, d.out.store, b, there)
+	if err == nil && !same {
+		err = fmt.Errorf("%s: the destination holds that of another build, and layout v2 cannot replace it", b.Name)
+	}
+	return err
 }
 
 // rejectDependents refuses what depends on a refused package. A spec carries

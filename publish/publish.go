@@ -86,16 +86,16 @@ const readers = 64
 
 // each calls do for every item, at most limit at once, and stops at the first error.
 func each[T any](ctx context.Context, limit int, items []T, do func(context.Context, T) error) error {
-	g, ctx := errgroup.WithContext(ctx)
+	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(limit)
 	for _, item := range items {
-		if ctx.Err() != nil {
+		if gctx.Err() != nil {
 			break
 		}
-		g.Go(func() error { return do(ctx, item) })
+		g.Go(func() error { return do(gctx, item) })
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	return nil
+	return ctx.Err() // if it ended, not all of them were done
 }

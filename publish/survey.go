@@ -70,6 +70,9 @@ func (s *survey) covered(f format) bool {
 	if s.pointer.Coverage == nil {
 		return false
 	}
+	if s.whole && !s.has(Object{Name: layout.V3Blob(s.pointer.Digest), Size: s.pointer.Size}) {
+		return false // the index names all, and is lost itself
+	}
 	listed := make(map[string][]spec.Hash)
 	for _, id := range s.packages(f) {
 		listed[id.Package] = append(listed[id.Package], id.Hash)
@@ -90,7 +93,7 @@ func (s *survey) covered(f format) bool {
 // and few are asked for. It never asks for an object that may not be there, because
 // a narrowed role is answered 403 then.
 func look(ctx context.Context, f format, s Store, names []string) (*survey, error) {
-	p, err := f.readPointer(ctx, s)
+	p, err := whichIndex(ctx, f, s)
 	if err != nil {
 		return nil, err
 	}

@@ -67,6 +67,17 @@ func (v2) readPointer(ctx context.Context, r mirror.Reader) (*pointer, error) {
 	return &pointer{Version: info.Version, Digest: blob.DigestOf(content), Size: info.Size, content: content}, nil
 }
 
+func (v2) halfway(ctx context.Context, r mirror.Reader, p *pointer) (bool, error) {
+	if p.Version == mirror.Absent {
+		return false, nil
+	}
+	hash, _, err := mirror.Read(ctx, r, layout.V2IndexHash, maxPointer)
+	if err != nil && !errors.Is(err, mirror.ErrNotExist) {
+		return false, fmt.Errorf("index hash: %w", err)
+	}
+	return string(hash) != p.Digest.String(), nil
+}
+
 func (v2) readIndex(_ context.Context, _ mirror.Reader, p *pointer) (*index.Index, error) {
 	return index.Parse(p.content, index.V2)
 }
@@ -82,8 +93,10 @@ func (f v2) writeIndex(ctx context.Context, s Store, was *pointer, x *index.Inde
 	}
 	now := &pointer{Digest: digest, Size: content.Size()}
 	o := Object{Name: layout.V2Index, Size: content.Size(), Digest: digest, Type: jsonType, CacheControl: layout.Revalidate, Content: content}
-	if now.Version, err = s.Swap(ctx, o.upload(), was.Version); err != nil {
-		return nil, fmt.Errorf("index: %w", err)
+	if now.Version = was.Version; digest != was.Digest {
+		if now.Version, err = s.Swap(ctx, o.upload(), was.Version); err != nil {
+			return nil, fmt.Errorf("index: %w", err)
+		}
 	}
 	if err := f.writeHash(ctx, s); err != nil {
 		return nil, fmt.Errorf("index hash: %w", err)

@@ -154,6 +154,9 @@ func (p *pointer) parse(text []byte) error {
 	return nil
 }
 
+// halfway is never: one object turns an index of layout v3.
+func (v3) halfway(context.Context, mirror.Reader, *pointer) (bool, error) { return false, nil }
+
 func (v3) readIndex(ctx context.Context, r mirror.Reader, p *pointer) (*index.Index, error) {
 	if p.broken != nil {
 		return nil, fmt.Errorf("%s: %w", layout.V3Index, p.broken)

@@ -1,0 +1,434 @@
+package publish_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+)
+
+// settled is a mirror without the index documents that no pointer names any more: which
+// of those there are depends on who was faster.
+func settled(t testing.TB, s map[string][]byte) map[string][]byte {
+	t.Helper()
+	kept := withoutIndex(t, s)
+	for _, l := range []string{"v3", "v2"} {
+		var lines []string
+		for h, rec := range indexOf(t, s, l) {
+			lines = append(lines, fmt.Sprintf("%s %v %d %t", h, rec.Spec, rec.RefCount, rec.InBuildcache))
+		}
+		slices.Sort(lines)
+		kept["the "+l+" index"] = []byte(strings.Join(lines, "\n"))
+	}
+	if hash, ok := s[layout.V2IndexHash]; ok && string(hash) != blob.DigestOf(s[layout.V2Index]).String() {
+		kept["the wrong hash"] = hash
+	} else if ok != (s[layout.V2Index] != nil) {
+		kept["no hash"] = nil
+	}
+	return kept
+}
+
+// A scene is a publish that is worth disturbing: into a mirror that has an index already,
+// with a package that the index lacks.
+func scene(t testing.TB, l string) (*mirrortest.Mem, string, publish.Options) {
+	t.Helper()
+	m := emptyMirror(t)
+	fixture := original(l + "-signed")
+	mustPublish(t, m, fixture, only("gcc-runtime"))
+	lost := only("munge")
+	lost.Index = publish.IndexNone
+	mustPublish(t, m, fixture, lost)
+	m.Uproot(map[string]string{"v3": layout.V3KeyIndex, "v2": layout.V2KeyIndex}[l])
+	m.Uproot(layout.V3Layout)
+	m.Forget()
+	return m, fixture, only("zlib", "openssl")
+}
+
+// Whatever fails at whatever call: a client finds a mirror that works, at every moment and
+// afterwards, and the next run ends where an undisturbed one does.
+func TestEveryFaultAtEveryCall(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		m, dir, o := scene(t, l)
+		b := mirrortest.Break(m)
+		mustPublish(t, b, dir, o)
+		calls, changes := len(b.Calls()), len(b.Mutations())
+		want := settled(t, m.Snapshot())
+		t.Logf("%s: %d calls, %d of them changes", l, calls, changes)
+		for _, row := range []struct {
+			name  string
+			calls int
+			fault func(k int) mirrortest.Fault
+		}{
+			{"lost on its way", changes, func(k int) mirrortest.Fault { return mirrortest.Nth(k, mirrortest.Drop("")) }},
+			{"answer lost", changes, func(k int) mirrortest.Fault { return mirrortest.Nth(k, mirrortest.Lie("")) }},
+			{"too late", changes, func(k int) mirrortest.Fault { return mirrortest.Nth(k, mirrortest.Conflict("")) }},
+			{"denied", calls, func(k int) mirrortest.Fault { return mirrortest.Nth(k, mirrortest.Fail("", mirrortest.Refusals[1])) }},
+			{"full", changes, func(k int) mirrortest.Fault {
+				return mirrortest.Nth(k, mirrortest.Fail("", mirror.ErrFull))
+			}},
+			{"cut", calls - changes, func(k int) mirrortest.Fault { return mirrortest.Nth(k, mirrortest.Cut("", 1)) }},
+			{"killed", calls, mirrortest.Kill},
+		} {
+			t.Run(l+" "+row.name, func(t *testing.T) {
+				t.Parallel()
+				client := newReader()
+				for k := 1; k <= row.calls; k++ {
+					m, dir, o := scene(t, l)
+					b := mirrortest.Break(m, row.fault(k))
+					b.AfterEach(func(c mirrortest.Call) {
+						if !c.Op.Mutates() {
+							return
+						}
+						if err := client.look(m.Snapshot()); err != nil {
+							t.Errorf("fault %d, after %s: %v", k, c, err)
+						}
+					})
+					out, err := publishTo(t, b, dir, o)
+					if err := client.look(m.Snapshot()); err != nil {
+						t.Errorf("fault %d, after the run: %v", k, err)
+					}
+					if err == nil && len(out.Findings) == 0 {
+						// A conflict is taken up again, and where another's package could not be
+						// read there is a warning. Nothing else is overlooked.
+						if diff := mirrortest.Diff(want, settled(t, m.Snapshot())); diff != "" {
+							t.Errorf("fault %d: a run that is said to have succeeded:\n%s", k, diff)
+						}
+					}
+					if _, err := publishTo(t, m, dir, o); err != nil {
+						t.Errorf("fault %d: second run: %v", k, err)
+					}
+					if diff := mirrortest.Diff(want, settled(t, m.Snapshot())); diff != "" {
+						t.Errorf("fault %d, after the second run:\n%s", k, diff)
+					}
+					m.Forget()
+					if _, err := publishTo(t, m, dir, o); err != nil || len(m.Mutations()) > 0 {
+						t.Errorf("fault %d: third run: %v, %v", k, err, m.Mutations())
+					}
+					if t.Failed() {
+						return
+					}
+				}
+			})
+		}
+	}
+}
+
+// What was stored before a run died is not sent again.
+func TestNothingIsSentTwice(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		m, dir, o := scene(t, l)
+		b := mirrortest.Break(m)
+		mustPublish(t, b, dir, o)
+		for k := range len(b.Calls()) {
+			m, dir, o := scene(t, l)
+			before := len(m.Stored())
+			if _, err := publishTo(t, mirrortest.Break(m, mirrortest.Kill(k)), dir, o); err == nil {
+				t.Errorf("%s, killed after %d calls: no error", l, k)
+			}
+			mustPublish(t, m, dir, o)
+			once := map[string]int{}
+			for _, name := range m.Stored()[before:] {
+				if once[name]++; once[name] > 1 {
+					t.Errorf("%s, killed after %d calls: %s was sent again", l, k, name)
+				}
+			}
+		}
+	}
+}
+
+// A loser of every race does not try for ever and says so.
+func TestIndexThatNeverHoldsStill(t *testing.T) {
+	m, dir, o := scene(t, "v3")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	lost := 0
+	b := mirrortest.Break(m, mirrortest.Conflict(layout.V3Index))
+	b.AfterEach(func(c mirrortest.Call) {
+		if c.Op == mirrortest.Swap && c.Name == layout.V3Index {
+			if lost++; lost == 4 {
+				cancel()
+			}
+		}
+	})
+	src := sourceOf(t, dir, o.Selection)
+	p, err := publish.NewPlan(ctx, src, func(string) publish.Store { return b }, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Apply(ctx, ignored{}); !errors.Is(err, context.Canceled) || lost < 4 {
+		t.Errorf("after %d lost races: %v", lost, err)
+	}
+}
+
+// Any number of publishers may write one mirror, and no package of any is lost.
+func TestPublishersAtOnceLoseNothing(t *testing.T) {
+	const publishers, rounds = 8, 3
+	// Each publishes two packages, and each package is published by several.
+	sets := [][]string{{"zlib", "openssl"}, {"openssl", "munge"}, {"munge", "hwloc"}, {"hwloc", "libevent"}, {"libevent", "pmix"}, {"pmix", "slurm"}, {"slurm", "gcc"}, {"gcc-runtime", "zlib"}}
+	for _, l := range []string{"v3", "v2"} {
+		t.Run(l, func(t *testing.T) {
+			for range rounds {
+				m := emptyMirror(t)
+				client := newReader()
+				b := mirrortest.Break(m)
+				b.AfterEach(func(c mirrortest.Call) {
+					if c.Op == mirrortest.Swap {
+						if err := client.look(m.Snapshot()); err != nil {
+							t.Errorf("after %s: %v", c, err)
+						}
+					}
+				})
+				var wg sync.WaitGroup
+				for i := range publishers {
+					wg.Go(func() {
+						if _, err := publishTo(t, b, original(l+"-signed"), only(sets[i]...)); err != nil {
+							t.Errorf("publisher %d: %v", i, err)
+						}
+					})
+				}
+				wg.Wait()
+				got := indexOf(t, m.Snapshot(), l)
+				names := slices.Sorted(maps.Keys(withoutIndex(t, m.Snapshot())))
+				documents := 0
+				for _, name := range names {
+					if isDocument(name) {
+						documents++
+					}
+				}
+				if documents != 9 || len(got.offered()) != documents {
+					t.Errorf("%d documents, the index offers %q", documents, got.offered())
+				}
+				if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(indexOf(t, m.Snapshot(), l), got); diff != "" {
+					t.Errorf("rebuilt (-) and merged (+) differ:\n%s", diff)
+				}
+			}
+		})
+	}
+}
+
+// stepping calls what is to happen when a step begins.
+type stepping map[string]func()
+
+func (stepping) Sent(string, int64, int64) {}
+func (s stepping) Step(_, step string) {
+	if f := s[step]; f != nil {
+		f()
+	}
+}
+
+// After cancel no write starts, and what is said is not that all went well.
+func TestCancelStopsBeforeTheNextWrite(t *testing.T) {
+	for _, mode := range []publish.IndexMode{publish.IndexMerge, publish.IndexNone} {
+		for _, step := range []string{"blobs", "manifests"} {
+			m := emptyMirror(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			p := mustPlan(t, m, original("v3-unsigned"), publish.Options{Index: mode})
+			var at int
+			_, err := p.Apply(ctx, stepping{step: func() { cancel(); at = len(m.Stored()) }})
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("--index %s, cancelled before %s: %v", mode, step, err)
+			}
+			if len(m.Stored()) != at {
+				t.Errorf("--index %s, cancelled before %s: stored %q", mode, step, m.Stored()[at:])
+			}
+		}
+	}
+}
+
+// fixed are the objects that clients would see change.
+func fixed(m *mirrortest.Mem) []string {
+	return slices.DeleteFunc(m.Stored(), func(name string) bool {
+		return strings.HasPrefix(name, layout.V3Blobs) || strings.HasSuffix(name, ".spack")
+	})
+}
+
+// contentFile is the file in a mirror that holds what a package installs.
+func contentFile(t testing.TB, dir, pkg string) string {
+	t.Helper()
+	s := contentOf(t, dir)
+	for name := range s {
+		if id, ok := layout.ParseV3Spec(name); ok && id.Package == pkg {
+			return filepath.Join(dir, pointsAt(t, s, name)[0])
+		}
+		if strings.HasSuffix(name, ".spack") && strings.HasPrefix(filepath.Base(filepath.Dir(name)), pkg+"-") {
+			return filepath.Join(dir, name)
+		}
+	}
+	t.Fatalf("no content of %s", pkg)
+	return ""
+}
+
+func flipFile(t testing.TB, name string) {
+	t.Helper()
+	content, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[len(content)/2] ^= 1
+	if err := os.WriteFile(name, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// statuses are what became of packages.
+func statuses(p *publish.Plan) map[string]publish.Status {
+	got := map[string]publish.Status{}
+	for _, m := range p.Mirrors {
+		for _, k := range m.Packages {
+			id, _, _ := strings.Cut(k.ID(), "@")
+			got[id] = k.Status
+		}
+	}
+	return got
+}
+
+// Content that is not what documents promise is found before any document is written,
+// all of it in one run; with KeepGoing the rest is published, but nothing that
+// depends on what is bad.
+func TestBadContentIsNeverReachable(t *testing.T) {
+	damages := map[string]func(t testing.TB, name string){
+		"flipped after the plan": flipFile,
+		"cut after the plan": func(t testing.TB, name string) {
+			if err := os.Truncate(name, 10); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"gone after the plan": func(t testing.TB, name string) {
+			if err := os.Remove(name); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
+	for _, l := range []string{"v3", "v2"} {
+		for what, damage := range damages {
+			for _, keep := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s %s, keep going %t", l, what, keep), func(t *testing.T) {
+					dir := copied(t, l+"-signed")
+					m := emptyMirror(t)
+					p := mustPlan(t, m, dir, publish.Options{KeepGoing: keep})
+					for _, pkg := range []string{"munge", "libevent"} {
+						damage(t, contentFile(t, dir, pkg))
+					}
+					out, err := p.Apply(t.Context(), ignored{})
+					wantBad(t, m, p, out, err, keep, l)
+				})
+			}
+		}
+		for _, keep := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s flipped before, keep going %t", l, keep), func(t *testing.T) {
+				dir := copied(t, l+"-signed")
+				for _, pkg := range []string{"munge", "libevent"} {
+					flipFile(t, contentFile(t, dir, pkg))
+				}
+				m := emptyMirror(t)
+				p := mustPlan(t, m, dir, publish.Options{KeepGoing: keep})
+				out, err := p.Apply(t.Context(), ignored{})
+				wantBad(t, m, p, out, err, keep, l)
+			})
+		}
+	}
+}
+
+// wantBad expects that munge and libevent were found bad, and pmix and slurm with them.
+func wantBad(t *testing.T, m *mirrortest.Mem, p *publish.Plan, out *publish.Outcome, err error, keep bool, l string) {
+	t.Helper()
+	var found *publish.FindingsError
+	if !errors.As(err, &found) {
+		t.Fatalf("error is %v", err)
+	}
+	bad := 0
+	for _, f := range out.Findings {
+		if f.Severity == publish.Error {
+			bad++
+		}
+	}
+	wantRejected := []string{"libevent", "munge", "pmix", "slurm"}
+	if l == "v3" {
+		wantRejected = []string{"libevent", "munge", "openmpi", "pmix", "slurm"}
+	}
+	if bad != len(wantRejected) {
+		t.Errorf("findings: %v", out.Findings)
+	}
+	var rejected []string
+	for pkg, s := range statuses(p) {
+		if s == publish.Rejected {
+			rejected = append(rejected, pkg)
+		}
+	}
+	slices.Sort(rejected)
+	if diff := cmp.Diff(wantRejected, rejected); diff != "" {
+		t.Errorf("rejected (-want +got):\n%s", diff)
+	}
+	if !keep {
+		if len(fixed(m)) != 0 {
+			t.Errorf("stored all the same: %q", fixed(m))
+		}
+		return
+	}
+	good := 0
+	for _, h := range indexOf(t, m.Snapshot(), l).offered() {
+		name, _, _ := strings.Cut(h, "/")
+		if slices.Contains(wantRejected, name) {
+			t.Errorf("offered: %s", h)
+		}
+		good++
+	}
+	if want := len(statuses(p)) - len(wantRejected); good != want {
+		t.Errorf("%d packages are offered, want %d", good, want)
+	}
+	for name := range m.Snapshot() {
+		for _, pkg := range wantRejected {
+			if isDocument(name) && strings.Contains(name, pkg+"-") {
+				t.Errorf("reachable: %s", name)
+			}
+		}
+	}
+}
+
+// In layout v2 the content of a package has a fixed name: that of another build is never
+// taken for it, nor replaced.
+func TestV2NeverJoinsTwoBuilds(t *testing.T) {
+	for _, size := range []string{"same", "other"} {
+		dir := original("v2-signed")
+		m := emptyMirror(t)
+		tarball, err := filepath.Rel(dir, contentFile(t, dir, "zlib"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := slices.Clone(contentOf(t, dir)[tarball])
+		if size == "same" {
+			other[len(other)/2] ^= 1
+		} else {
+			other = append(other, "more"...)
+		}
+		m.Plant(tarball, other)
+		_, err = publishTo(t, m, dir, only("zlib"))
+		if err == nil {
+			t.Errorf("%s size: no error", size)
+		}
+		if lookErr := newReader().look(m.Snapshot()); lookErr != nil {
+			t.Errorf("%s size: %v", size, lookErr)
+		}
+		if string(m.Snapshot()[tarball]) != string(other) {
+			t.Errorf("%s size: it was replaced", size)
+		}
+	}
+}
