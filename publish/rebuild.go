@@ -33,7 +33,7 @@ func Rebuild(ctx context.Context, s Store, trust Trust) ([]Rebuilt, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("%w: there is no mirror at the destination", ErrSource)
+		return nil, fmt.Errorf("rebuild: %w", ErrNoMirror)
 	}
 	return all, nil
 }

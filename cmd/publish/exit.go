@@ -68,7 +68,7 @@ func exitCode(err error) int {
 		return known.code
 	case errors.Is(err, mirror.ErrCredentials):
 		return exitCredentials
-	case errors.As(err, &found), errors.Is(err, publish.ErrSource), errors.Is(err, blob.ErrChanged):
+	case errors.As(err, &found), errors.Is(err, publish.ErrSource), errors.Is(err, publish.ErrNoMirror), errors.Is(err, blob.ErrChanged):
 		return exitSource
 	case errors.Is(err, publish.ErrUnresolved), errors.As(err, &version):
 		return exitIndex
@@ -103,6 +103,8 @@ func hint(err error) string {
 		return "--distribution-id takes the id (E...), not the domain name; `aws cloudfront list-distributions` shows it"
 	case errors.Is(err, publish.ErrUnresolved):
 		return "run `publish index DESTINATION` when fewer publishers are at work"
+	case errors.Is(err, publish.ErrNoMirror):
+		return "name the directory of a mirror, or one above several: where v3 and blobs, or build_cache, are"
 	case errors.Is(err, publish.ErrSource):
 		return "SOURCE is the directory of a mirror, or one above several: what `spack mirror add` would take"
 	case errors.Is(err, fs.ErrNotExist):

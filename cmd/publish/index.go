@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"path"
 	"strings"
 	"time"
 
@@ -62,7 +65,7 @@ func runIndex(cmd *cobra.Command, where string, f *flags, env environment) error
 		return err
 	}
 	began := time.Now()
-	rebuilt, err := publish.Rebuild(ctx, d.mirror(""), trust)
+	rebuilt, err := rebuildAll(ctx, d, trust)
 	if err != nil {
 		return err
 	}
@@ -70,7 +73,9 @@ func runIndex(cmd *cobra.Command, where string, f *flags, env environment) error
 	var stale []string
 	for _, r := range rebuilt {
 		token += r.Digest
-		stale = append(stale, r.Stale...)
+		for _, name := range r.Stale {
+			stale = append(stale, path.Join(r.Mirror, name))
+		}
 	}
 	is, err := cdn.forget(ctx, token, stale)
 	if err != nil {
@@ -79,7 +84,7 @@ func runIndex(cmd *cobra.Command, where string, f *flags, env environment) error
 	if f.json {
 		return json.NewEncoder(env.stdout).Encode(struct {
 			Version    int                 `json:"version"`
-			Indices    []publish.Rebuilt   `json:"indices"`
+			Indices    []rebuiltMirror     `json:"indices"`
 			Invalidate *invalidationReport `json:"invalidation,omitempty"`
 		}{reportVersion, rebuilt, &invalidationReport{cdn.paths(stale), is.ID, is.Status}})
 	}
@@ -88,10 +93,49 @@ func runIndex(cmd *cobra.Command, where string, f *flags, env environment) error
 		if r.Changed {
 			what = fmt.Sprintf("was %d packages", r.Before)
 		}
-		fmt.Fprintf(env.stdout, "%s index: %d packages, %s (%.1f s)\n", r.Layout, r.After, what, time.Since(began).Seconds())
+		fmt.Fprintf(env.stdout, "%s%s index: %d packages, %s (%.1f s)\n", prefixed(r.Mirror), r.Layout, r.After, what, time.Since(began).Seconds())
 	}
 	if is.ID != "" {
 		fmt.Fprintf(env.stdout, "invalidation %s: %s %s\n", is.ID, is.Status, strings.Join(cdn.paths(stale), " "))
 	}
 	return nil
+}
+
+// A rebuiltMirror is one index of a mirror below DESTINATION.
+type rebuiltMirror struct {
+	Mirror string `json:"mirror"` // its path; empty for DESTINATION itself
+	publish.Rebuilt
+}
+
+// rebuildAll rebuilds the mirror at a destination, or, if there is none, those below it.
+func rebuildAll(ctx context.Context, d *destination, trust publish.Trust) ([]rebuiltMirror, error) {
+	var all []rebuiltMirror
+	add := func(path string) error {
+		rebuilt, err := publish.Rebuild(ctx, d.mirror(path), trust)
+		for _, r := range rebuilt {
+			all = append(all, rebuiltMirror{path, r})
+		}
+		return err
+	}
+	err := add("")
+	if !errors.Is(err, publish.ErrNoMirror) {
+		return all, err
+	}
+	roots, rootsErr := publish.Roots(ctx, d.mirror(""))
+	if rootsErr != nil || len(roots) == 0 {
+		return nil, errors.Join(rootsErr, err)
+	}
+	for _, path := range roots {
+		if err := add(path); err != nil {
+			return all, fmt.Errorf("mirror %q: %w", path, err)
+		}
+	}
+	return all, nil
+}
+
+func prefixed(mirror string) string {
+	if mirror == "" {
+		return ""
+	}
+	return mirror + ": "
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -50,53 +51,98 @@ func runVerify(cmd *cobra.Command, where string, f *flags, deep bool, env enviro
 	if err != nil {
 		return fail(exitUsage, err)
 	}
-	r, done, err := f.reader(ctx, where, env)
+	at, done, err := f.readers(ctx, where, env)
 	if err != nil {
 		return err
 	}
 	defer done()
-	v, err := publish.Verify(ctx, r, publish.VerifyOptions{Deep: deep, Trust: trust})
+	found, err := verifyAll(ctx, where, at, publish.VerifyOptions{Deep: deep, Trust: trust})
 	if err != nil {
 		return err
 	}
-	if err := printVerification(env.stdout, where, v, f.json); err != nil {
+	if err := found.print(env.stdout, f.json); err != nil {
 		return err
 	}
-	if v.Damaged() {
+	if found.Damaged {
 		return fail(exitVerification, errReported)
 	}
 	return nil
 }
 
-// reader opens what is to be verified: a destination, or a URL.
-func (f *flags) reader(ctx context.Context, where string, env environment) (mirror.Reader, func() error, error) {
+// verifications are what was found in a mirror, or in each of a tree of mirrors.
+type verifications struct {
+	Version int            `json:"version"`
+	Damaged bool           `json:"damaged"`
+	Mirrors []verification `json:"mirrors"`
+}
+
+type verification struct {
+	Mirror string `json:"mirror"`
+	*publish.Verification
+}
+
+// verifyAll verifies the mirror at a place, or, if there is none, those below it.
+func verifyAll(ctx context.Context, where string, at func(path string) mirror.Reader, o publish.VerifyOptions) (*verifications, error) {
+	found := &verifications{Version: reportVersion}
+	add := func(path string) error {
+		v, err := publish.Verify(ctx, at(path), o)
+		if err != nil {
+			return err
+		}
+		found.Mirrors = append(found.Mirrors, verification{strings.TrimSuffix(where+"/"+path, "/"), v})
+		found.Damaged = found.Damaged || v.Damaged()
+		return nil
+	}
+	err := add("")
+	lister, ok := at("").(mirror.Lister)
+	if !errors.Is(err, publish.ErrNoMirror) || !ok {
+		return found, err
+	}
+	roots, rootsErr := publish.Roots(ctx, lister)
+	if rootsErr != nil || len(roots) == 0 {
+		return nil, errors.Join(rootsErr, err)
+	}
+	for _, path := range roots {
+		if err := add(path); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// readers opens what is to be verified: a destination, or a URL.
+func (f *flags) readers(ctx context.Context, where string, env environment) (func(path string) mirror.Reader, func() error, error) {
 	if strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://") {
 		w, err := web.Open(where, web.Options{})
 		if err != nil {
 			return nil, nil, fail(exitUsage, err)
 		}
-		return w, func() error { w.Close(); return nil }, nil
+		return func(string) mirror.Reader { return w }, func() error { w.Close(); return nil }, nil
 	}
 	log := slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	d, err := f.storage.open(ctx, where, log)
 	if err != nil {
 		return nil, nil, err
 	}
-	return d.mirror(""), d.close, nil
+	return func(path string) mirror.Reader { return d.mirror(path) }, d.close, nil
 }
 
-func printVerification(w io.Writer, where string, v *publish.Verification, asJSON bool) error {
+func (v *verifications) print(w io.Writer, asJSON bool) error {
 	if asJSON {
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
 		enc.SetEscapeHTML(false)
-		return enc.Encode(struct {
-			Version int    `json:"version"`
-			Mirror  string `json:"mirror"`
-			Damaged bool   `json:"damaged"`
-			*publish.Verification
-		}{reportVersion, where, v.Damaged(), v})
+		return enc.Encode(v)
 	}
+	for _, m := range v.Mirrors {
+		if err := m.print(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v verification) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 2, 8, 2, ' ', 0)
 	for _, f := range v.Findings {
 		fmt.Fprintf(t, "%s\t%q\t%s\n", f.Severity, f.File, f.Reason)
@@ -109,6 +155,6 @@ func printVerification(w io.Writer, where string, v *publish.Verification, asJSO
 		verdict = "damaged"
 	}
 	_, err := fmt.Fprintf(w, "%s: layout %s, %d packages, %d objects, %s, %d keys, %d unreferenced blobs: %s\n",
-		where, strings.Join(v.Layouts, " and "), v.Packages, v.Objects, size(v.Bytes), v.Keys, v.Orphans, verdict)
+		v.Mirror, strings.Join(v.Layouts, " and "), v.Packages, v.Objects, size(v.Bytes), v.Keys, v.Orphans, verdict)
 	return err
 }
