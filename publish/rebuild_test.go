@@ -1,0 +1,195 @@
+package publish_test
+
+import (
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+)
+
+// An index made anew is the one that Spack made, for every layout below one root.
+func TestRebuildIsWhatSpackMade(t *testing.T) {
+	for _, damage := range []func(s subject){
+		func(subject) {},
+		func(s subject) { s.Uproot(layout.V3Index); s.Uproot(layout.V2Index); s.Uproot(layout.V2IndexHash) },
+		func(s subject) { s.cut(layout.V3Index); s.cut(layout.V2Index) },
+		func(s subject) { s.Uproot(layout.V3KeyIndex); s.Uproot(layout.V2KeyIndex) },
+		func(s subject) { s.reindex(layout.V3Index, func(in installs) { in.remove("slurm") }) },
+		func(s subject) { s.reindex(layout.V2Index, func(in installs) { in.remove("slurm") }) },
+	} {
+		m := planted(t, "v3-signed", "v2-signed")
+		damage(subject{t, m})
+		got, err := publish.Rebuild(t.Context(), m, publish.Trust{RequireSigned: true, Keys: verifyRing(t, "one")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != 2 || got[0].Layout != "v3" || got[0].After != 11 || got[1].Layout != "v2" || got[1].After != 9 {
+			t.Errorf("rebuilt: %+v", got)
+		}
+		for _, l := range []string{"v3", "v2"} {
+			spack := contentOf(t, original(l+"-signed"))
+			wantIndex(t, m.Snapshot(), l, indexOf(t, spack, l))
+			for _, name := range []string{layout.V3KeyIndex, layout.V2KeyIndex} {
+				if want := spack[name]; want != nil && string(m.Snapshot()[name]) != string(want) {
+					t.Errorf("%s is %q", name, m.Snapshot()[name])
+				}
+			}
+		}
+		m.Forget()
+		again, err := publish.Rebuild(t.Context(), m, publish.Trust{})
+		if err != nil || len(m.Mutations()) != 0 {
+			t.Errorf("the second time: %v, %v", err, m.Mutations())
+		}
+		for _, r := range again {
+			if r.Changed || len(r.Stale) != 0 || r.Before != r.After {
+				t.Errorf("the second time: %+v", r)
+			}
+		}
+	}
+}
+
+// A package that cannot be read fails the command; it never silently disappears.
+func TestRebuildNeverLosesWhatItCannotRead(t *testing.T) {
+	for _, row := range []struct {
+		name, fixture string
+		trust         publish.Trust
+		damage        func(s subject)
+	}{
+		{"spec gone", "v3-signed", publish.Trust{}, func(s subject) { s.Uproot(s.blob(s.find("munge"), manifest.Spec)) }},
+		{"spec damaged", "v3-signed", publish.Trust{}, func(s subject) { s.flip(s.blob(s.find("munge"), manifest.Spec)) }},
+		{"tarball gone", "v3-signed", publish.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }},
+		{"manifest truncated", "v3-unsigned", publish.Trust{}, func(s subject) { s.cut(s.find("munge")) }},
+		{"manifest of another package", "v3-signed", publish.Trust{}, func(s subject) { s.Plant(s.find("munge"), s.read(s.find("hwloc"))) }},
+		{"untrusted", "v3-signed", publish.Trust{Keys: verifyRing(t, "two")}, func(subject) {}},
+		{"unsigned", "v3-unsigned", publish.Trust{RequireSigned: true}, func(subject) {}},
+		{"v2 document truncated", "v2-unsigned", publish.Trust{}, func(s subject) { s.cut(s.find("munge")) }},
+		{"v2 tarball gone", "v2-signed", publish.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			m := planted(t, row.fixture)
+			s := subject{t, m}
+			row.damage(s)
+			s.reindex(pointerOf(layoutOf(row.fixture)), func(in installs) {
+				_, r := in.of("slurm") // so that there is something to write
+				r["in_buildcache"] = false
+			})
+			before := m.Snapshot()
+			_, err := publish.Rebuild(t.Context(), m, row.trust)
+			var found *publish.FindingsError
+			if !errors.As(err, &found) || !strings.Contains(err.Error(), "munge") {
+				t.Errorf("error is %v", err)
+			}
+			if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {
+				t.Errorf("it was changed:\n%s", diff)
+			}
+		})
+	}
+}
+
+// A mirror that cannot be read for a moment is not an empty one.
+func TestRebuildFailsAtEveryFault(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		damaged := func() *mirrortest.Mem {
+			m := planted(t, l+"-signed")
+			subject{t, m}.reindex(pointerOf(l), func(in installs) {
+				_, r := in.of("slurm")
+				r["in_buildcache"] = false
+			})
+			return m
+		}
+		b := mirrortest.Break(damaged())
+		if _, err := publish.Rebuild(t.Context(), b, publish.Trust{}); err != nil {
+			t.Fatal(err)
+		}
+		client := newReader()
+		whole := indexOf(t, contentOf(t, original(l+"-signed")), l)
+		for k := 1; k <= len(b.Calls()); k++ {
+			for _, fault := range []mirrortest.Fault{
+				mirrortest.Nth(k, mirrortest.Fail("", mirrortest.Refusals[1])), mirrortest.Nth(k, mirrortest.Cut("", 1)),
+				mirrortest.Nth(k, mirrortest.Drop("")), mirrortest.Nth(k, mirrortest.Lie("")),
+				mirrortest.Nth(k, mirrortest.Conflict("")), mirrortest.Kill(k - 1),
+			} {
+				m := damaged()
+				had, err := newReader().index(m.Snapshot(), l)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b := mirrortest.Break(m, fault)
+				b.AfterEach(func(c mirrortest.Call) {
+					if !c.Op.Mutates() {
+						return
+					}
+					if err := client.look(m.Snapshot()); err != nil {
+						t.Errorf("%s, fault %d, after %s: %v", l, k, c, err)
+					}
+				})
+				_, err = publish.Rebuild(t.Context(), b, publish.Trust{})
+				got := indexOf(t, m.Snapshot(), l)
+				if !reflect.DeepEqual(whole, got) && (err == nil || !reflect.DeepEqual(had, got)) {
+					t.Errorf("%s, fault %d: %v, and the index offers %q", l, k, err, got.offered())
+				}
+			}
+		}
+	}
+}
+
+// Whoever publishes while an index is made anew loses nothing.
+func TestPublishDuringRebuildLosesNothing(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		for k := 1; k <= 20; k++ {
+			m := emptyMirror(t)
+			mustPublish(t, m, original(l+"-signed"), only("gcc-runtime", "zlib"))
+			m.Uproot(pointerOf(l))
+			b := mirrortest.Break(m)
+			n := 0
+			b.AfterEach(func(mirrortest.Call) {
+				if n++; n == k {
+					mustPublish(t, m, original(l+"-signed"), only("munge", "hwloc"))
+				}
+			})
+			if _, err := publish.Rebuild(t.Context(), b, publish.Trust{}); err != nil {
+				t.Fatal(err)
+			}
+			if n < k {
+				break
+			}
+			var got []string
+			for _, o := range indexOf(t, m.Snapshot(), l).offered() {
+				name, _, _ := strings.Cut(o, "/")
+				got = append(got, name)
+			}
+			if !slices.Equal(got, []string{"gcc-runtime", "hwloc", "munge", "zlib"}) {
+				t.Errorf("%s, published after call %d: the index offers %q", l, k, got)
+			}
+		}
+	}
+}
+
+// There is nothing to rebuild where there is no mirror.
+func TestRebuildOfNothing(t *testing.T) {
+	m := emptyMirror(t)
+	if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); !errors.Is(err, publish.ErrNoMirror) {
+		t.Errorf("error is %v", err)
+	}
+	if len(m.Mutations()) != 0 {
+		t.Errorf("it did %v", m.Mutations())
+	}
+}
+
+// Publishing with --index rebuild gives what a rebuild gives.
+func TestPublishCanRebuild(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		m := emptyMirror(t)
+		none := only("munge")
+		none.Index = publish.IndexNone
+		mustPublish(t, m, original(l+"-signed"), none)
+		mustPublish(t, m, original(l+"-signed"), publish.Options{Index: publish.IndexRebuild})
+		wantIndex(t, m.Snapshot(), l, indexOf(t, contentOf(t, original(l+"-signed")), l))
+	}
+}
