@@ -47,6 +47,10 @@ func (src *Source) findFiles(ctx context.Context, sel Selection) error {
 				continue
 			}
 			found = true
+			if !printable(name) {
+				src.report(Error, name, "a file cannot have control characters in its name")
+				continue
+			}
 			src.addFile(ctx, t, name)
 		}
 		if !found {

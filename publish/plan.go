@@ -386,6 +386,11 @@ func rejectDependents(packages []*Package, refused map[*Package]string, refuse f
 		}
 	}
 	for _, p := range packages {
+		if _, ok := refused[p]; !ok {
+			delete(bad, p.Hash) // another document of it is good
+		}
+	}
+	for _, p := range packages {
 		if _, ok := refused[p]; ok || p.Spec == nil {
 			continue
 		}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -113,6 +114,10 @@ func (src *Source) find(dir string) error {
 	}
 	isV3 := t.isDir("v3") && (t.isDir("blobs") || t.isDir("v3/manifests"))
 	isV2 := t.isDir("build_cache")
+	if (isV3 || isV2) && !printable(dir) {
+		src.report(Error, dir, "a mirror cannot have control characters in its path")
+		return nil
+	}
 	if isV3 {
 		add(v3{})
 	}
@@ -204,7 +209,7 @@ func (src *Source) documents(m *SourceMirror) ([]string, error) {
 		if m.tree.dir != "" {
 			name = strings.TrimPrefix(full, m.tree.dir+"/")
 		}
-		if _, ok := m.format.packageName(name); ok {
+		if _, ok := m.format.packageName(name); ok && printable(name) {
 			names = append(names, name)
 		} else if looksLikeDocument(name) {
 			src.report(Error, full, "not a name that Spack gives to a package")
@@ -213,6 +218,9 @@ func (src *Source) documents(m *SourceMirror) ([]string, error) {
 	})
 	return names, err
 }
+
+// printable reports whether a name can stand in a URL and in a message as it is.
+func printable(name string) bool { return !strings.ContainsFunc(name, unicode.IsControl) }
 
 func looksLikeDocument(name string) bool {
 	base := path.Base(name)

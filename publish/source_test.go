@@ -1,0 +1,356 @@
+package publish_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+)
+
+// documentFile is the document of a package in a directory.
+func documentFile(t testing.TB, dir, pkg string) string {
+	t.Helper()
+	for name := range contentOf(t, dir) {
+		if id, ok := layout.ParseV3Spec(name); ok && id.Package == pkg {
+			return filepath.Join(dir, name)
+		}
+		if _, ok := layout.ParseV2Spec(name); ok && strings.Contains(name, "-gcc-13.4.0-"+pkg+"-") {
+			return filepath.Join(dir, name)
+		}
+	}
+	t.Fatalf("no document of %s", pkg)
+	return ""
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustRead(t testing.TB, name string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(name)
+	must(t, err)
+	return content
+}
+
+// replaceFile puts another thing where a file was.
+func replaceFile(t testing.TB, name string, with func(name string) error) {
+	t.Helper()
+	must(t, os.Remove(name))
+	must(t, with(name))
+}
+
+func fifo(name string) error { return syscall.Mkfifo(name, 0o644) }
+
+func leadingOut(name string) error { return os.Symlink("/etc/hostname", name) }
+
+// Whatever is wrong with a file of the source: the finding names it and says why, nothing
+// that clients would see is written, and with KeepGoing the rest is published and the bad
+// is not.
+func TestBadSourceIsNeverPublished(t *testing.T) {
+	for _, row := range []struct {
+		name     string
+		fixtures []string
+		trust    publish.Trust
+		damage   func(t *testing.T, dir string)
+		reason   string
+	}{
+		{"manifest truncated", []string{"v3-signed", "v3-unsigned", "v2-signed", "v2-unsigned"}, publish.Trust{}, func(t *testing.T, dir string) {
+			must(t, os.Truncate(documentFile(t, dir, "munge"), 100))
+		}, ""},
+		{"manifest empty", []string{"v3-signed", "v2-unsigned"}, publish.Trust{}, func(t *testing.T, dir string) {
+			must(t, os.Truncate(documentFile(t, dir, "munge"), 0))
+		}, ""},
+		{"manifest of another package", []string{"v3-signed", "v2-signed"}, publish.Trust{Keys: verifyRing(t, "one")}, func(t *testing.T, dir string) {
+			must(t, os.WriteFile(documentFile(t, dir, "munge"), mustRead(t, documentFile(t, dir, "hwloc")), 0o644))
+		}, "was it renamed?"},
+		{"spec document truncated", []string{"v3-signed"}, publish.Trust{}, func(t *testing.T, dir string) {
+			s := contentOf(t, dir)
+			name, _ := filepath.Rel(dir, documentFile(t, dir, "munge"))
+			must(t, os.Truncate(filepath.Join(dir, pointsAt(t, s, name)[1]), 20))
+		}, "bytes"},
+		{"tarball truncated", []string{"v3-signed"}, publish.Trust{}, func(t *testing.T, dir string) {
+			must(t, os.Truncate(contentFile(t, dir, "munge"), 20))
+		}, "has 20 bytes, want"},
+		{"tarball missing", []string{"v3-signed", "v2-signed"}, publish.Trust{}, func(t *testing.T, dir string) {
+			must(t, os.Remove(contentFile(t, dir, "munge")))
+		}, "no such object"},
+		{"tarball is a named pipe", []string{"v3-signed", "v2-signed"}, publish.Trust{}, func(t *testing.T, dir string) {
+			replaceFile(t, contentFile(t, dir, "munge"), fifo)
+		}, "it is a named pipe, not a regular file"},
+		{"manifest is a named pipe", []string{"v3-signed", "v2-signed"}, publish.Trust{}, func(t *testing.T, dir string) {
+			replaceFile(t, documentFile(t, dir, "munge"), fifo)
+		}, "it is a named pipe, not a regular file"},
+		{"tarball is a directory", []string{"v3-signed"}, publish.Trust{}, func(t *testing.T, dir string) {
+			replaceFile(t, contentFile(t, dir, "munge"), func(name string) error { return os.Mkdir(name, 0o755) })
+		}, "it is a directory, not a regular file"},
+		{"tarball leads out of SOURCE", []string{"v3-signed", "v2-signed"}, publish.Trust{}, func(t *testing.T, dir string) {
+			replaceFile(t, contentFile(t, dir, "munge"), leadingOut)
+		}, "symbolic link that leads out of SOURCE"},
+		{"manifest leads out of SOURCE", []string{"v3-signed", "v2-signed"}, publish.Trust{}, func(t *testing.T, dir string) {
+			replaceFile(t, documentFile(t, dir, "munge"), leadingOut)
+		}, "symbolic link that leads out of SOURCE"},
+		{"signed text edited", []string{"v3-signed", "v2-signed"}, publish.Trust{Keys: verifyRing(t, "one")}, func(t *testing.T, dir string) {
+			name := documentFile(t, dir, "munge")
+			must(t, os.WriteFile(name, bytes.Replace(mustRead(t, name), []byte(`"version"`), []byte(`"more":1,"version"`), 1), 0o644))
+		}, "bad signature"},
+		{"signature removed", []string{"v3-signed"}, publish.Trust{RequireSigned: true}, func(t *testing.T, dir string) {
+			must(t, os.WriteFile(documentFile(t, dir, "munge"), mustRead(t, documentFile(t, original("v3-unsigned"), "munge")), 0o644))
+		}, "it is not signed"},
+	} {
+		for _, fixture := range row.fixtures {
+			for _, keep := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s %s, keep going %t", fixture, row.name, keep), func(t *testing.T) {
+					dir := copied(t, fixture)
+					row.damage(t, dir)
+					m := emptyMirror(t)
+					out, err := publishTo(t, m, dir, publish.Options{KeepGoing: keep, Trust: row.trust})
+					var found *publish.FindingsError
+					if !errors.As(err, &found) {
+						t.Fatalf("error is %v", err)
+					}
+					i := slices.IndexFunc(out.Findings, func(f publish.Finding) bool { return strings.Contains(f.File, "munge") })
+					if i < 0 || !strings.Contains(out.Findings[i].Reason, row.reason) {
+						t.Errorf("findings: %v", out.Findings)
+					}
+					if !keep {
+						if len(m.Stored()) != 0 {
+							t.Errorf("stored: %q", m.Stored())
+						}
+						return
+					}
+					var got []string
+					for _, o := range indexOf(t, m.Snapshot(), layoutOf(fixture)).offered() {
+						name, _, _ := strings.Cut(o, "/")
+						got = append(got, name)
+					}
+					want := []string{"compiler-wrapper", "gcc", "gcc-runtime", "hwloc", "libevent", "openssl", "pmix", "zlib"} // openmpi depends on slurm
+					slices.Sort(got) // by names alone
+					if layoutOf(fixture) == "v2" {
+						want = []string{"gcc", "gcc-runtime", "hwloc", "libevent", "openssl", "pmix", "zlib"}
+					}
+					if !slices.Equal(got, want) {
+						t.Errorf("offered: %q, want %q", got, want)
+					}
+					for name := range m.Snapshot() {
+						if isDocument(name) && (strings.Contains(name, "munge-") || strings.Contains(name, "slurm-")) {
+							t.Errorf("reachable: %s", name)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// Everybody else's key is refused, whatever it signed.
+func TestUntrustedSignatureIsRefused(t *testing.T) {
+	for _, fixture := range []string{"v3-signed", "v2-signed"} {
+		m := emptyMirror(t)
+		out, err := publishTo(t, m, original(fixture), publish.Options{KeepGoing: true, Trust: publish.Trust{RequireSigned: true, Keys: verifyRing(t, "two")}})
+		if err == nil || len(out.Findings) < 9 || len(fixed(m)) > 0 && slices.ContainsFunc(fixed(m), isDocument) {
+			t.Errorf("%s: %v, stored %q", fixture, err, fixed(m))
+		}
+		if _, ok := m.Snapshot()[pointerOf(layoutOf(fixture))]; ok {
+			t.Errorf("%s: there is an index", fixture)
+		}
+		mustPublish(t, m, original(fixture), publish.Options{Trust: publish.Trust{RequireSigned: true, Keys: verifyRing(t, "one")}})
+	}
+	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
+		m := emptyMirror(t)
+		_, err := publishTo(t, m, original(fixture), publish.Options{KeepGoing: true, Trust: publish.Trust{RequireSigned: true}})
+		if err == nil || slices.ContainsFunc(fixed(m), isDocument) {
+			t.Errorf("%s: %v, stored %q", fixture, err, fixed(m))
+		}
+	}
+}
+
+// All that is wrong is said in one run, of whatever kind it is.
+func TestAllFindingsAtOnce(t *testing.T) {
+	dir := copied(t, "v3-unsigned")
+	must(t, os.Truncate(documentFile(t, dir, "munge"), 100))
+	must(t, os.Truncate(contentFile(t, dir, "zlib"), 20))
+	replaceFile(t, contentFile(t, dir, "hwloc"), fifo)
+	flipFile(t, contentFile(t, dir, "compiler-wrapper"))
+	must(t, os.WriteFile(filepath.Join(dir, "v3/manifests/spec/zlib/notes.spec.manifest.json"), []byte("{}"), 0o644))
+	m := emptyMirror(t)
+	out, err := publishTo(t, m, dir, publish.Options{})
+	if err == nil || len(m.Stored()) != 0 {
+		t.Errorf("%v, stored %q", err, m.Stored())
+	}
+	all := fmt.Sprint(out.Findings)
+	flipped, _ := filepath.Rel(dir, contentFile(t, dir, "compiler-wrapper"))
+	for _, want := range []string{"munge-0.5.16", "has 20 bytes", "named pipe", "notes.spec.manifest.json", flipped} {
+		if !strings.Contains(all, want) {
+			t.Errorf("nothing is said of %s in %s", want, all)
+		}
+	}
+}
+
+// Odd names are shown so that they cannot be mistaken, and are refused, not sent.
+func TestOddNamesAreFindings(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		place string // a copy of zlib's manifest is put there
+		want  string
+	}{
+		{"newline in a file", "v3/manifests/spec/zlib/zlib-1.3\n.1-hyibvwkwwrofa62pgbz2cra6xzfh7vst.spec.manifest.json", `1.3\n.1-`},
+		{"percent in a file", "v3/manifests/spec/zlib/zlib-1.3%2e1-hyibvwkwwrofa62pgbz2cra6xzfh7vst.spec.manifest.json", `1.3%2e1-`},
+		{"newline in a directory", "v3/manifests/spec/z\nlib/z_lib-1.3.1-hyibvwkwwrofa62pgbz2cra6xzfh7vst.spec.manifest.json", `z\nlib/`},
+		{"newline in the path of a mirror", "a\nb/v3/manifests/spec/zlib/zlib-1.3.1-hyibvwkwwrofa62pgbz2cra6xzfh7vst.spec.manifest.json", `a\nb`},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			dir := copied(t, "v3-unsigned")
+			at := filepath.Join(dir, row.place)
+			must(t, os.MkdirAll(filepath.Dir(at), 0o755))
+			must(t, os.WriteFile(at, mustRead(t, documentFile(t, dir, "zlib")), 0o644))
+			m := emptyMirror(t)
+			_, err := publishTo(t, m, dir, publish.Options{})
+			var found *publish.FindingsError
+			if !errors.As(err, &found) || !strings.Contains(err.Error(), row.want) || strings.Count(err.Error(), "\n") != len(found.Findings) {
+				t.Errorf("error is %v", err)
+			}
+			if len(m.Stored()) != 0 {
+				t.Errorf("stored: %q", m.Stored())
+			}
+		})
+	}
+}
+
+// A document under a wrong name harms neither the right one nor what depends on it.
+func TestStrayDocumentHarmsNobody(t *testing.T) {
+	dir := copied(t, "v3-unsigned")
+	stray := strings.Replace(documentFile(t, dir, "zlib"), "zlib-1.3.1", "zlib-9.9", 1)
+	must(t, os.WriteFile(stray, mustRead(t, documentFile(t, dir, "zlib")), 0o644))
+	m := emptyMirror(t)
+	if _, err := publishTo(t, m, dir, publish.Options{KeepGoing: true}); err == nil {
+		t.Error("no error")
+	}
+	wantIndex(t, m.Snapshot(), "v3", indexOf(t, contentOf(t, original("v3-unsigned")), "v3"))
+	stray, _ = filepath.Rel(dir, stray)
+	if _, ok := m.Snapshot()[stray]; ok {
+		t.Error("it was published")
+	}
+}
+
+// A percent sign in the path of a mirror is just a character.
+func TestPercentIsACharacter(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.CopyFS(filepath.Join(dir, "100%41"), os.DirFS(original("v3-unsigned"))))
+	src := sourceOf(t, dir, publish.Selection{})
+	if len(src.Mirrors) != 1 || src.Mirrors[0].Path != "100%41" {
+		t.Errorf("mirrors: %+v", src.Mirrors)
+	}
+}
+
+// What holds nothing to publish is an error that says what is missing.
+func TestNothingToPublish(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		make func(dir string) error
+		sel  publish.Selection
+		want string
+	}{
+		{"empty directory", func(string) error { return nil }, publish.Selection{}, "holds no Spack mirror"},
+		{"mirror without packages", func(dir string) error { return os.MkdirAll(dir+"/v3/manifests/spec", 0o755) }, publish.Selection{}, "holds no package"},
+		{"v2 mirror without packages", func(dir string) error { return os.MkdirAll(dir+"/build_cache", 0o755) }, publish.Selection{}, "holds no package"},
+		{"nothing selected", func(dir string) error { return os.CopyFS(dir, os.DirFS(original("v3-signed"))) }, publish.Selection{Include: []string{"nosuch"}}, "no package in"},
+	} {
+		dir := t.TempDir()
+		must(t, row.make(dir))
+		_, err := publish.Open(t.Context(), dir, row.sel)
+		if !errors.Is(err, publish.ErrSource) || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), dir) {
+			t.Errorf("%s: %v", row.name, err)
+		}
+	}
+	if _, err := publish.Open(t.Context(), filepath.Join(t.TempDir(), "nosuch"), publish.Selection{}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no directory: %v", err)
+	}
+}
+
+// Root may read everything, so this test runs itself as somebody else.
+const unreadableEnv = "PUBLISH_TEST_UNREADABLE"
+
+// What may not be read is a finding like any other, and found before anything is sent.
+func TestUnreadableIsAFinding(t *testing.T) {
+	if dir, ok := os.LookupEnv(unreadableEnv); ok {
+		readUnreadable(t, dir)
+		return
+	}
+	for _, what := range []string{"directory", "spec", "tarball", "manifest", "key"} {
+		dir := copied(t, "v3-signed")
+		for parent := dir; parent != "/" && parent != os.TempDir(); parent = filepath.Dir(parent) {
+			must(t, os.Chmod(parent, 0o755)) // else somebody else cannot even come here
+		}
+		s := contentOf(t, dir)
+		manifest := documentFile(t, dir, "munge")
+		rel, _ := filepath.Rel(dir, manifest)
+		closed := map[string]string{
+			"directory": filepath.Dir(manifest), "manifest": manifest, "tarball": contentFile(t, dir, "munge"),
+			"spec": filepath.Join(dir, pointsAt(t, s, rel)[1]), "key": filepath.Join(dir, "v3/manifests/key"),
+		}[what]
+		mode := os.FileMode(0o755)
+		must(t, os.Chmod(closed, 0))
+		cmd := exec.CommandContext(t.Context(), selfCopy(t), "-test.run=^TestUnreadableIsAFinding$", "-test.v")
+		cmd.Env = append(os.Environ(), unreadableEnv+"="+dir)
+		cmd.Dir = "/"
+		if os.Getuid() == 0 {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		}
+		if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("permission denied")) {
+			t.Errorf("%s: %v\n%s", what, err, out)
+		}
+		must(t, os.Chmod(closed, mode)) // so that it can be removed
+	}
+}
+
+// selfCopy is this program where everybody may run it.
+func selfCopy(t testing.TB) string {
+	t.Helper()
+	self, err := os.Executable()
+	must(t, err)
+	dir, err := os.MkdirTemp("", "self")
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	must(t, os.Chmod(dir, 0o755))
+	name := filepath.Join(dir, "test")
+	must(t, os.WriteFile(name, mustRead(t, self), 0o755))
+	return name
+}
+
+func readUnreadable(t *testing.T, dir string) {
+	m := emptyMirror(t)
+	out, err := publishTo(t, m, dir, publish.Options{})
+	var found *publish.FindingsError
+	if !errors.As(err, &found) {
+		t.Fatalf("error is %v", err)
+	}
+	for _, f := range out.Findings {
+		t.Log(f)
+	}
+	if len(m.Stored()) != 0 {
+		t.Errorf("stored: %q", m.Stored())
+	}
+}
+
+// Opening a source stops when it is told to.
+func TestOpenStops(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := publish.Open(ctx, original("v3-signed"), publish.Selection{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("error is %v", err)
+	}
+}
