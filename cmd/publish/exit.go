@@ -20,7 +20,7 @@ const (
 	exitDone         = 0 // published, unchanged, or a dry run
 	exitInternal     = 1
 	exitUsage        = 2
-	exitCredentials  = 3 // none, not accepted, or not permitted
+	exitCredentials  = 3 // there are none, or they are not accepted
 	exitSource       = 4 // the source is invalid, or something in it is
 	exitUpload       = 5
 	exitIndex        = 6 // an index could not be replaced
@@ -66,7 +66,7 @@ func exitCode(err error) int {
 		return exitTimeout
 	case errors.As(err, &known):
 		return known.code
-	case errors.Is(err, mirror.ErrCredentials), errors.Is(err, mirror.ErrDenied):
+	case errors.Is(err, mirror.ErrCredentials):
 		return exitCredentials
 	case errors.As(err, &found), errors.Is(err, publish.ErrSource), errors.Is(err, publish.ErrNoMirror), errors.Is(err, blob.ErrChanged):
 		return exitSource
