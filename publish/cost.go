@@ -41,11 +41,14 @@ func (p *Plan) Cost(threshold, partSize int64, paths int) Cost {
 			add(o.Size)
 		}
 		if len(m.KeyIndex) > 0 {
-			c.Requests += 2
+			c.Requests++
+			if m.Layout == "v3" { // its content, and what points at it
+				c.Requests++
+			}
 		}
 		if m.Index.Changes {
 			add(m.Index.Bytes)
-			c.Requests++
+			c.Requests++ // its pointer, or its hash
 		}
 	}
 	for _, f := range p.Files {

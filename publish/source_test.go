@@ -138,7 +138,7 @@ func TestBadSourceIsNeverPublished(t *testing.T) {
 						got = append(got, name)
 					}
 					want := []string{"compiler-wrapper", "gcc", "gcc-runtime", "hwloc", "libevent", "openssl", "pmix", "zlib"} // openmpi depends on slurm
-					slices.Sort(got) // by names alone
+					slices.Sort(got)                                                                                           // by names alone
 					if layoutOf(fixture) == "v2" {
 						want = []string{"gcc", "gcc-runtime", "hwloc", "libevent", "openssl", "pmix", "zlib"}
 					}
