@@ -1,0 +1,152 @@
+package publish_test
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// counting counts the names that a listing yields.
+type counting struct {
+	publish.Store
+	listed, lists *atomic.Int64
+}
+
+func (c counting) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Info, error] {
+	c.lists.Add(1)
+	return func(yield func(mirror.Info, error) bool) {
+		for info, err := range c.Store.List(ctx, r) {
+			c.listed.Add(1)
+			if !yield(info, err) {
+				return
+			}
+		}
+	}
+}
+
+// Three packages pushed to a large mirror do not list all of it.
+func TestFewPackagesListLittle(t *testing.T) {
+	const many = 20_000
+	m := emptyMirror(t)
+	mustPublish(t, m, original("v3-unsigned"), only("gcc-runtime"))
+	var x strings.Builder
+	x.WriteString(`{"database":{"version":"8","installs":{`)
+	for i := range many {
+		digest := blob.DigestOf(fmt.Appendf(nil, "%d", i))
+		m.Plant(layout.V3Blob(digest), []byte{'x'})
+		hash := strings.Map(func(r rune) rune { return 'a' + (r-'0')%26 }, digest.String())[:32]
+		m.Plant(fmt.Sprintf("%sp%d/p%d-1-%s.spec.manifest.json", layout.V3Specs, i%500, i%500, hash), []byte("x"))
+		fmt.Fprintf(&x, `"%s":{"spec":{"name":"p%d","version":"1","hash":"%s","pad":"%s"},"ref_count":0,"in_buildcache":true},`, hash, i%500, hash, strings.Repeat("x", 1000))
+	}
+	text := strings.TrimSuffix(x.String(), ",") + "}}}"
+	digest := blob.DigestOf([]byte(text))
+	m.Plant(layout.V3Blob(digest), []byte(text))
+	pointer := manifest.Manifest{Records: []manifest.Record{{Size: int64(len(text)), MediaType: manifest.IndexType, Compression: "none", Digest: digest}}}
+	manifestText, err := pointer.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Plant(layout.V3Index, manifestText)
+
+	c := counting{m, new(atomic.Int64), new(atomic.Int64)}
+	mustPublish(t, c, original("v3-unsigned"), only("zlib", "openssl", "hwloc"))
+	if c.listed.Load() > many/10 || c.lists.Load() > 20 {
+		t.Errorf("%d lists yielded %d of %d names", c.lists.Load(), c.listed.Load(), 2*many)
+	}
+	if got := len(indexOfMany(t, m.Snapshot())); got != many+3 {
+		t.Errorf("the index offers %d packages, want %d", got, many+3)
+	}
+	m.Forget()
+	c = counting{m, new(atomic.Int64), new(atomic.Int64)}
+	mustPublish(t, c, original("v3-unsigned"), only("zlib", "openssl", "hwloc"))
+	if len(m.Mutations()) != 0 || c.listed.Load() > many/10 {
+		t.Errorf("the second run listed %d names and did %v", c.listed.Load(), m.Mutations())
+	}
+	for _, call := range m.Calls() {
+		if call.Op == "open" && strings.HasPrefix(call.Name, layout.V3Blobs) {
+			t.Errorf("the second run read %s", call.Name)
+		}
+	}
+}
+
+// indexOfMany is what an index offers whose packages are not all there.
+func indexOfMany(t *testing.T, s map[string][]byte) []string {
+	t.Helper()
+	x, err := newReader().index(s, "v3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x.offered()
+}
+
+func within(r mirror.Range, name string) bool {
+	return strings.HasPrefix(name, r.Prefix) && (r.After == "" || name > r.After) && (r.Until == "" || name < r.Until)
+}
+
+// anyName draws the name of something that a mirror may hold.
+func anyName(l string) *rapid.Generator[string] {
+	hash := rapid.StringMatching(`[a-z2-7]{32}`)
+	pkg := rapid.StringMatching(`[A-Za-z0-9_][A-Za-z0-9_.+-]{0,12}`)
+	return rapid.Custom(func(t *rapid.T) string {
+		p := pkg.Draw(t, "package")
+		if l == "v2" {
+			stem := "linux-ubuntu22.04-x86_64-gcc-13.4.0-" + p + "-1-" + hash.Draw(t, "hash")
+			return layout.V2Root + rapid.SampledFrom([]string{stem + ".spec.json", stem + ".spec.json.sig", "linux-ubuntu22.04-x86_64/gcc-13.4.0/" + p + "-1/" + stem + ".spack", "index.json", "_pgp/index.json"}).Draw(t, "kind")
+		}
+		d := blob.DigestOf([]byte(hash.Draw(t, "hash")))
+		return rapid.SampledFrom([]string{
+			layout.V3Blob(d), layout.V3Specs + p + "/" + p + "-1-" + hash.Draw(t, "hash") + ".spec.manifest.json",
+			layout.V3Layout, layout.V3Index, layout.V3Indices + p + "/index.manifest.json", layout.V3KeyIndex,
+			layout.V3Keys + strings.Repeat("A", 40) + ".key.manifest.json",
+		}).Draw(t, "kind")
+	})
+}
+
+// However a large mirror is cut, each name is listed once.
+func TestListingEverythingListsEachOnce(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		rapid.Check(t, func(t *rapid.T) {
+			packages := rapid.Int64Range(0, 5_000_000).Draw(t, "packages")
+			name := anyName(l).Draw(t, "name")
+			in := slices.DeleteFunc(publish.Everything(l, packages), func(r mirror.Range) bool { return !within(r, name) })
+			if len(in) != 1 {
+				t.Errorf("%s is in %d ranges: %v", name, len(in), in)
+			}
+		})
+	}
+}
+
+// Whichever ranges are chosen, what was asked for is in one of them, and they are no more
+// than listing everything takes.
+func TestTouchedRangesHoldWhatIsAsked(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		rapid.Check(t, func(t *rapid.T) {
+			objects := rapid.Int64Range(0, 10_000_000).Draw(t, "objects")
+			names := rapid.SliceOfN(anyName(l), 1, 50).Draw(t, "names")
+			ranges := publish.Touched(l, names, objects)
+			if ranges == nil {
+				return // everything
+			}
+			if int64(len(ranges)) > objects/1000+1 {
+				t.Errorf("%d ranges for %d objects", len(ranges), objects)
+			}
+			for _, name := range names {
+				if !slices.ContainsFunc(ranges, func(r mirror.Range) bool { return within(r, name) }) {
+					t.Errorf("%s is in none of %v", name, ranges)
+				}
+			}
+		})
+	}
+}
