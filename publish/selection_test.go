@@ -1,0 +1,114 @@
+package publish_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+)
+
+func TestSelectionPicks(t *testing.T) {
+	all := []string{"compiler-wrapper", "gcc", "gcc-runtime", "hwloc", "libevent", "munge", "openmpi", "openssl", "pmix", "slurm", "zlib"}
+	for _, row := range []struct {
+		include, exclude []string
+		want             []string
+	}{
+		{nil, nil, all},
+		{[]string{"zlib"}, nil, []string{"zlib"}},
+		{[]string{"zlib@1.3.1"}, nil, []string{"zlib"}},
+		{[]string{"zlib@1.3"}, nil, nil},
+		{[]string{"zlib@1.*"}, nil, []string{"zlib"}},
+		{[]string{"gcc"}, nil, []string{"gcc"}},
+		{[]string{"gcc*"}, nil, []string{"gcc", "gcc-runtime"}},
+		{[]string{"open???"}, nil, []string{"openmpi", "openssl"}},
+		{[]string{"[hm]*"}, nil, []string{"hwloc", "munge"}},
+		{[]string{"slurm@24-*"}, nil, []string{"slurm"}},
+		{[]string{"/hyibvwk"}, nil, []string{"zlib"}},
+		{[]string{"/hyibvwkwwrofa62pgbz2cra6xzfh7vst"}, nil, []string{"zlib"}},
+		{[]string{"/yibvwk"}, nil, nil},
+		{[]string{"zlib", "munge"}, []string{"zlib"}, []string{"munge"}},
+		{nil, []string{"*"}, nil},
+		{nil, []string{"o*", "*e*", "/hyibvwk"}, []string{"gcc", "hwloc", "pmix", "slurm"}},
+		{[]string{"*@5.*"}, nil, []string{"openmpi", "pmix"}},
+	} {
+		for _, l := range []string{"v3", "v2"} {
+			want := row.want
+			if l == "v2" { // has no openmpi, no wrapper, and other hashes
+				if strings.Contains(strings.Join(append(row.include, row.exclude...), " "), "/") {
+					continue
+				}
+				want = slices.DeleteFunc(slices.Clone(want), func(p string) bool { return p == "openmpi" || p == "compiler-wrapper" })
+			}
+			src, err := publish.Open(t.Context(), original(l+"-unsigned"), publish.Selection{Include: row.include, Exclude: row.exclude})
+			var got []string
+			if err == nil {
+				for _, p := range src.Mirrors[0].Packages {
+					got = append(got, p.Package)
+				}
+				src.Close()
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, want) || (err != nil) != (len(want) == 0) {
+				t.Errorf("%s, include %q, exclude %q: %q, %v, want %q", l, row.include, row.exclude, got, err, want)
+			}
+		}
+	}
+}
+
+func TestSelectionValidates(t *testing.T) {
+	for _, row := range []struct {
+		sel publish.Selection
+		ok  bool
+	}{
+		{publish.Selection{}, true},
+		{publish.Selection{Include: []string{"slurm", "slurm@25.*", "/hyibvwk", "[ab]?*"}, Exclude: []string{"*"}, OS: []string{"ubuntu*"}, Target: []string{"x86_64*"}, Files: []string{"dist/*.tar.gz"}}, true},
+		{publish.Selection{Include: []string{""}}, false},
+		{publish.Selection{Include: []string{"@25"}}, false},
+		{publish.Selection{Include: []string{"/"}}, false},
+		{publish.Selection{Exclude: []string{"[a"}}, false},
+		{publish.Selection{Exclude: []string{"slurm@[a"}}, false},
+		{publish.Selection{OS: []string{"[a"}}, false},
+		{publish.Selection{OS: []string{""}}, false},
+		{publish.Selection{Target: []string{"[a"}}, false},
+		{publish.Selection{Files: []string{"[a"}}, false},
+	} {
+		if err := row.sel.Validate(); (err == nil) != row.ok {
+			t.Errorf("%+v: %v", row.sel, err)
+		}
+	}
+}
+
+// What was built for something else is refused, not left out.
+func TestForeignPackagesAreRefused(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		for _, row := range []struct {
+			os, target []string
+			want       string // a part of the reason; empty where all is well
+		}{
+			{[]string{"ubuntu22.04"}, nil, ""},
+			{[]string{"rocky9", "ubuntu*"}, nil, ""},
+			{nil, []string{"x86_64*"}, ""},
+			{[]string{"rocky9"}, nil, "it was built for the os ubuntu22.04, expected is rocky9"},
+			{[]string{"ubuntu22.04"}, []string{"aarch64", "zen*"}, "it was built for the target x86_64_v3, expected is aarch64 or zen*"},
+		} {
+			m := emptyMirror(t)
+			for range 2 { // also when it is there already
+				o := only("zlib")
+				o.Selection.OS, o.Selection.Target = row.os, row.target
+				out, err := publishTo(t, m, original(l+"-signed"), o)
+				if row.want == "" {
+					if err != nil {
+						t.Error(err)
+					}
+					continue
+				}
+				if err == nil || len(out.Findings) != 1 || !strings.Contains(out.Findings[0].Reason, row.want) || !strings.Contains(out.Findings[0].File, "zlib") {
+					t.Errorf("%s: %v", l, err)
+				}
+				m = emptyMirror(t)
+				mustPublish(t, m, original(l+"-signed"), only("zlib"))
+			}
+		}
+	}
+}

@@ -1,0 +1,103 @@
+package publish_test
+
+import (
+	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+)
+
+// stale is a cache that still has an earlier state of a mirror.
+func stale(t testing.TB, s map[string][]byte) *mirrortest.Mem {
+	t.Helper()
+	m := mirrortest.NewMem(t)
+	for name, content := range s {
+		m.Plant(name, content)
+	}
+	return m
+}
+
+// Clients are told of what was published when they read the new index, or a newer one, but
+// not when they read an older one.
+func TestVisible(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		m := emptyMirror(t)
+		mustPublish(t, m, original(l+"-signed"), only("munge"))
+		older := stale(t, m.Snapshot())
+		p := mustPlan(t, m, original(l+"-signed"), only("zlib"))
+		if _, err := p.Apply(t.Context(), ignored{}); err != nil {
+			t.Fatal(err)
+		}
+		same := stale(t, m.Snapshot())
+		mustPublish(t, m, original(l+"-signed"), only("hwloc"))
+		newer := stale(t, m.Snapshot())
+		for _, row := range []struct {
+			name string
+			seen *mirrortest.Mem
+			want bool
+		}{{"older", older, false}, {"the same", same, true}, {"newer", newer, true}, {"none", emptyMirror(t), false}} {
+			got, err := p.Mirrors[0].Visible(t.Context(), row.seen)
+			if err != nil || got != row.want {
+				t.Errorf("%s, a client reads %s: %t, %v", l, row.name, got, err)
+			}
+		}
+		gone := stale(t, m.Snapshot())
+		gone.Uproot(pointerOf(l))
+		denied := mirrortest.Break(gone, mirrortest.Fail("", mirrortest.Refusals[1]))
+		if _, err := p.Mirrors[0].Visible(t.Context(), denied); err == nil {
+			t.Errorf("%s: no error where nothing can be read", l)
+		}
+	}
+}
+
+// What was lost to another publisher who indexed our package, too, is visible all the same.
+func TestVisibleAfterALostRace(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		m := emptyMirror(t)
+		p := mustPlan(t, m, original(l+"-signed"), only("zlib"))
+		mustPublish(t, m, original(l+"-signed"), only("zlib", "munge"))
+		if _, err := p.Apply(t.Context(), ignored{}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := p.Mirrors[0].Visible(t.Context(), m); err != nil || !got {
+			t.Errorf("%s: %t, %v", l, got, err)
+		}
+	}
+}
+
+// Leftovers of uploads are discarded where the mirror holds the object, and only those.
+func TestSweepDiscardsOnlyWhatIsThere(t *testing.T) {
+	m := emptyMirror(t)
+	p := mustPlan(t, m, original("v3-unsigned"), publish.Options{})
+	if _, err := p.Apply(t.Context(), ignored{}); err != nil {
+		t.Fatal(err)
+	}
+	m.Forget()
+	if err := p.Mirrors[0].Sweep(t.Context(), m); err != nil || len(m.Calls()) != 0 {
+		t.Errorf("small blobs: %v, %v", err, m.Calls())
+	}
+	large := p.Mirrors[0].Packages[0].Blobs[0].Name
+	p.Mirrors[0].Packages[0].Blobs[0].Size = 6 << 20
+	const other = "blobs/sha256/00/0000000000000000000000000000000000000000000000000000000000000000"
+	for _, name := range []string{large, other} {
+		if err := m.Abandon(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Mirrors[0].Sweep(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for l, err := range m.Leftovers(t.Context(), "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		left = append(left, l.Name)
+	}
+	if len(left) != 1 || left[0] != other {
+		t.Errorf("left: %q", left)
+	}
+	if err := p.Mirrors[0].Sweep(t.Context(), mirrortest.Break(m, mirrortest.Fail("", mirrortest.Refusals[1]))); err != nil {
+		t.Errorf("who may not list uploads: %v", err)
+	}
+}
