@@ -1,0 +1,199 @@
+package publish_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/vantagecompute/slurm-factory-publish/"
+
+// arrows says what each package of the released module may import of it. Arrows go one
+// way: words, documents, boundary, implementations, operations, commands. A package that
+// is missing here fails the test, so that its place is decided and not found.
+var arrows = map[string]string{
+	// words
+	"publish/blob": "",
+	"publish/spec": "publish/blob",
+	// documents
+	"publish/key":      "",
+	"publish/manifest": "publish/blob",
+	"publish/layout":   "publish/blob publish/spec publish/key",
+	"publish/index":    "publish/blob publish/spec",
+	// the boundary
+	"publish/mirror": "publish/blob",
+	// implementations, which know nothing of Spack
+	"publish/mirror/s3":  "publish/blob publish/mirror",
+	"publish/mirror/dir": "publish/blob publish/mirror",
+	"publish/mirror/web": "publish/mirror",
+	"publish/session":    "",
+	"publish/cloudfront": "publish/mirror",
+	// for tests only
+	"publish/mirror/mirrortest":         "publish/blob publish/mirror",
+	"publish/mirror/s3/s3test":          "",
+	"publish/cloudfront/cloudfronttest": "",
+	// operations, which know no implementation
+	"publish": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror",
+	// commands
+	"cmd/publish": "publish publish/blob publish/index publish/key publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront",
+}
+
+// owners says who alone may import what is heavy or dangerous, by its path,
+// or by the beginning of it.
+var owners = map[string]string{
+	// cmd carries an aws.Config from session to s3 and cloudfront, and needs its type for that.
+	"github.com/aws/aws-sdk-go-v2/aws": "publish/mirror/s3 publish/cloudfront publish/session cmd/publish",
+	"github.com/aws/":                  "publish/mirror/s3 publish/cloudfront publish/session",
+	"github.com/ProtonMail/":           "publish/key",
+	"flag":                             "cmd/publish",
+	"github.com/spf13/":                "cmd/publish",
+	"github.com/goccy/":                "cmd/publish",
+	"github.com/vbauerster/":           "cmd/publish",
+}
+
+// reserved are the functions and variables by which a program meets its surroundings:
+// only cmd may use them.
+var reserved = map[string][]string{
+	"os":  {"Getenv", "LookupEnv", "Environ", "ExpandEnv", "Setenv", "Exit", "Args", "Stdin", "Stdout", "Stderr"},
+	"fmt": {"Print", "Printf", "Println"},
+	"log": {"Print", "Printf", "Println", "Fatal", "Fatalf", "Fatalln"},
+}
+
+// A goPackage is what `go list` says of a package. What tests import does not count: it is not
+// released.
+type goPackage struct {
+	ImportPath, Dir  string
+	Imports, GoFiles []string
+}
+
+func TestImports(t *testing.T) {
+	packages := listPackages(t)
+	if len(packages) < len(arrows) {
+		t.Errorf("%d packages, the table has %d", len(packages), len(arrows))
+	}
+	for _, p := range packages {
+		for _, wrong := range wrongImports(p) {
+			t.Error(wrong)
+		}
+	}
+}
+
+// The table says no where it should.
+func TestWrongImportsAreFound(t *testing.T) {
+	for _, p := range []goPackage{
+		{ImportPath: module + "publish/blob", Imports: []string{module + "publish/spec"}},
+		{ImportPath: module + "publish", Imports: []string{module + "publish/mirror/s3"}},
+		{ImportPath: module + "publish", Imports: []string{module + "publish/mirror/mirrortest"}},
+		{ImportPath: module + "publish/mirror/s3", Imports: []string{module + "publish/session"}},
+		{ImportPath: module + "cmd/publish", Imports: []string{"github.com/aws/aws-sdk-go-v2/service/s3"}},
+		{ImportPath: module + "cmd/publish", Imports: []string{module + "infra"}},
+		{ImportPath: module + "publish/mirror/dir", Imports: []string{"github.com/aws/aws-sdk-go-v2/aws"}},
+		{ImportPath: module + "publish/manifest", Imports: []string{"github.com/ProtonMail/go-crypto/openpgp"}},
+		{ImportPath: module + "publish/session", Imports: []string{"flag"}},
+		{ImportPath: module + "publish/util"},
+	} {
+		if len(wrongImports(p)) != 1 {
+			t.Errorf("%s may import %v: %q", p.ImportPath, p.Imports, wrongImports(p))
+		}
+	}
+}
+
+func TestOnlyCommandsMeetTheirSurroundings(t *testing.T) {
+	for _, p := range listPackages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		if strings.HasPrefix(name, "cmd/") {
+			continue
+		}
+		for _, file := range p.GoFiles {
+			for _, use := range reservedUses(t, filepath.Join(p.Dir, file)) {
+				t.Errorf("%s: %s: only cmd may", name, use)
+			}
+		}
+	}
+}
+
+func wrongImports(p goPackage) []string {
+	name := strings.TrimPrefix(p.ImportPath, module)
+	allowed, known := arrows[name]
+	if !known {
+		return []string{name + " has no place in the table of imports"}
+	}
+	var wrong []string
+	for _, path := range p.Imports {
+		if ours, ok := strings.CutPrefix(path, module); ok {
+			if !slices.Contains(strings.Fields(allowed), ours) {
+				wrong = append(wrong, fmt.Sprintf("%s imports %s: the table of imports has no such arrow", name, ours))
+			}
+		} else if may := owner(path); may != nil && !slices.Contains(may, name) {
+			wrong = append(wrong, fmt.Sprintf("%s imports %s: only %v may", name, path, may))
+		}
+	}
+	return wrong
+}
+
+// owner returns who may import path; nil: everybody.
+func owner(path string) []string {
+	if who, ok := owners[path]; ok {
+		return strings.Fields(who)
+	}
+	for prefix, who := range owners {
+		if strings.HasSuffix(prefix, "/") && strings.HasPrefix(path, prefix) {
+			return strings.Fields(who)
+		}
+	}
+	return nil
+}
+
+func listPackages(t *testing.T) []goPackage {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,Imports,GoFiles", "./...")
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("go list: %v\n%s", err, exit.Stderr)
+		}
+		t.Fatal(err)
+	}
+	var packages []goPackage
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages = append(packages, p)
+	}
+}
+
+func reservedUses(t *testing.T, file string) []string {
+	t.Helper()
+	set := token.NewFileSet()
+	f, err := parser.ParseFile(set, file, nil, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var uses []string
+	ast.Inspect(f, func(n ast.Node) bool {
+		s, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if x, ok := s.X.(*ast.Ident); ok && slices.Contains(reserved[x.Name], s.Sel.Name) {
+			uses = append(uses, fmt.Sprintf("%s:%d uses %s.%s", filepath.Base(file), set.Position(s.Pos()).Line, x.Name, s.Sel.Name))
+		}
+		return true
+	})
+	return uses
+}
