@@ -14,7 +14,7 @@ build:
 
 # A buildcache published to an embedded S3 server and served until Ctrl-C.
 demo:
-	cd test && go run ./cmd/demo
+	go run ./test/cmd/demo
 
 test: test-root test-servers test-infra
 
