@@ -1,0 +1,80 @@
+// Package e2e holds the promises that a user of the command line can see. Each is a
+// script in testdata, named for the promise, that runs the real binary against a real
+// S3 server or a directory. The commands that scripts have are in commands_test.go.
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/vantagecompute/slurm-factory-publish/test/faultproxy"
+	"github.com/vantagecompute/slurm-factory-publish/test/program"
+	"github.com/vantagecompute/slurm-factory-publish/test/s3server"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	program.Clean()
+	os.Exit(code)
+}
+
+func TestScripts(t *testing.T) {
+	bin, err := program.Publish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fixtures, err := filepath.Abs("../testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := s3server.Start(t)
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		Cmds:                commands,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		ContinueOnError:     true,
+		Condition: func(name string) (bool, error) {
+			if name == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("no condition is called %q", name)
+		},
+		Setup: func(e *testscript.Env) error {
+			w := &world{server: server, proxy: faultproxy.Start(e.T().(testing.TB), server.Endpoint), bin: bin}
+			w.bucket = server.Bucket(e.T().(testing.TB))
+			e.Values[key] = w
+			e.Vars = append(e.Vars, server.Environ()...)
+			e.Vars = append(e.Vars,
+				"PATH="+filepath.Dir(bin)+":"+os.Getenv("PATH"),
+				"HOME="+e.WorkDir,
+				"AWS_ENDPOINT_URL="+w.proxy.URL,
+				"SERVER="+server.Endpoint,
+				"BUCKET="+w.bucket,
+				"S3=s3://"+w.bucket+"/site",
+				"STORE="+filepath.Join(server.Path(w.bucket), "site"), // what is in $S3, as files
+				"FIXTURES="+fixtures,
+				"KEYS="+filepath.Join(fixtures, "keys"),
+			)
+			return nil
+		},
+	})
+}
+
+// A world is what belongs to one script.
+type world struct {
+	server *s3server.Server
+	proxy  *faultproxy.Proxy
+	bin    string
+	bucket string
+}
+
+type worldKey struct{}
+
+var key worldKey
+
+func worldOf(ts *testscript.TestScript) *world { return ts.Value(key).(*world) }
