@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A flag wins over the environment, and the environment over publish.yaml; a report says
+// where each value came from.
+func TestSettingsSayWhereTheyCameFrom(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		file string
+		env  variables
+		args []string
+		want []setting
+	}{
+		{"file alone", "source: {source}\ndestination: {destination}\n", nil, nil, []setting{
+			{"source", "{source}", "publish.yaml:1:1"},
+			{"destination", "{destination}", "publish.yaml:2:1"},
+		}},
+		{"file with flags of each kind", "# a comment\nsource: {source}\ndestination: {destination}\ninclude:\n  - zlib\n  - munge@*\nkeep-going: true\nconcurrency: 8\npart-size: 16MiB\nlimit-rate: 50MB/s\ntimeout: 30m\nindex: none\n", nil, nil, []setting{
+			{"source", "{source}", "publish.yaml:2:1"},
+			{"destination", "{destination}", "publish.yaml:3:1"},
+			{"concurrency", "8", "publish.yaml:8:1"},
+			{"part-size", "16 MiB", "publish.yaml:9:1"},
+			{"limit-rate", "50 MB/s", "publish.yaml:10:1"},
+			{"index", "none", "publish.yaml:12:1"},
+			{"include", "[zlib,munge@*]", "publish.yaml:4:1"},
+			{"keep-going", "true", "publish.yaml:7:1"},
+			{"timeout", "30m0s", "publish.yaml:11:1"},
+		}},
+		{"environment alone", "", variables{"PUBLISH_SOURCE": "{source}", "PUBLISH_DESTINATION": "{destination}", "PUBLISH_KEEP_GOING": "true"}, nil, []setting{
+			{"source", "{source}", "PUBLISH_SOURCE"},
+			{"destination", "{destination}", "PUBLISH_DESTINATION"},
+			{"keep-going", "true", "PUBLISH_KEEP_GOING"},
+		}},
+		{"environment over file, flag over both", "source: /nowhere\ndestination: {destination}\nindex: rebuild\nif-exists: error\n", variables{"PUBLISH_SOURCE": "{source}", "PUBLISH_INDEX": "none", "PUBLISH_IF_EXISTS": "skip"}, []string{"--if-exists", "overwrite"}, []setting{
+			{"source", "{source}", "PUBLISH_SOURCE"},
+			{"destination", "{destination}", "publish.yaml:2:1"},
+			{"index", "none", "PUBLISH_INDEX"},
+			{"if-exists", "overwrite", "flag"},
+		}},
+		{"arguments: the file is not read", "nonsense", variables{"PUBLISH_SOURCE": "/nowhere"}, []string{"{source}", "{destination}"}, []setting{
+			{"source", "{source}", "argument"},
+			{"destination", "{destination}", "argument"},
+		}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			source := spack(t, "v3-unsigned")
+			t.Chdir(t.TempDir())
+			places := strings.NewReplacer("{source}", source, "{destination}", "file://"+t.TempDir()+"/mirror")
+			if row.file != "" {
+				write(t, configFile, places.Replace(row.file))
+			}
+			env := variables{}
+			for name, value := range row.env {
+				env[name] = places.Replace(value)
+			}
+			args := []string{"--dry-run", "--json"}
+			for _, a := range row.args {
+				args = append(args, places.Replace(a))
+			}
+			var want []setting
+			for _, s := range row.want {
+				want = append(want, setting{s.Name, places.Replace(s.Value), s.From})
+			}
+			code, out, errs := execute(t, env, args...)
+			if code != exitDone {
+				t.Fatalf("exit code %d: %s", code, errs)
+			}
+			var got report
+			if err := json.Unmarshal([]byte(out), &got); err != nil {
+				t.Fatal(err)
+			}
+			var rest []setting
+			for _, s := range got.Settings {
+				if s.Name != "dry-run" && s.Name != "json" {
+					rest = append(rest, s)
+				}
+			}
+			if diff := cmp.Diff(want, rest); diff != "" {
+				t.Errorf("settings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// What cannot be understood is said with its place, and nothing is done.
+func TestSettingsThatCannotBeUnderstood(t *testing.T) {
+	const both = "source: x\ndestination: file:///y\n"
+	for _, row := range []struct {
+		name, file string
+		env        variables
+		args       []string
+		want       string
+	}{
+		{"unknown key", both + "  \nkeep_going: true\n", nil, nil, `publish.yaml:4:1: unknown key "keep_going"`},
+		{"unknown value", both + "index: sideways\n", nil, nil, `--index "sideways": want merge, rebuild or none`},
+		{"not a number", both + "concurrency: many\n", nil, nil, "publish.yaml:3:1: concurrency:"},
+		{"not a size", both + "part-size: huge\n", nil, nil, `publish.yaml:3:1: part-size: invalid argument "huge"`},
+		{"mapping where a value belongs", both + "include:\n  a: b\n", nil, nil, "publish.yaml:3:1: include: want a value or a list of values"},
+		{"not a mapping", "- a\n- b\n", nil, nil, "publish.yaml: want a mapping"},
+		{"not YAML", "a: [", nil, nil, "publish.yaml:"},
+		{"the same key twice", both + "source: z\n", nil, nil, "publish.yaml:"},
+		{"bad variable", "", variables{"PUBLISH_SOURCE": "x", "PUBLISH_DESTINATION": "file:///y", "PUBLISH_TIMEOUT": "soon"}, nil, "PUBLISH_TIMEOUT: timeout:"},
+		{"nothing at all", "", nil, nil, "no SOURCE and DESTINATION"},
+		{"no destination", "source: x\n", nil, nil, "no SOURCE and DESTINATION"},
+		{"one argument", "", nil, []string{"x"}, "1 arguments, want SOURCE and DESTINATION"},
+		{"unknown flag", "", nil, []string{"--sideways", "x", "file:///y"}, "unknown flag: --sideways"},
+		{"bad pattern", "", nil, []string{"--include", "[a", "x", "file:///y"}, `pattern "[a"`},
+		{"bad --if-exists", "", nil, []string{"--if-exists", "perhaps", "x", "file:///y"}, `--if-exists "perhaps": want skip, overwrite or error`},
+		{"no key file", "", nil, []string{"--trusted-keys", "nosuch.pub", "x", "file:///y"}, "--trusted-keys: open nosuch.pub"},
+		{"no such scheme", "", nil, []string{"{source}", "gs://bucket"}, "want s3://bucket[/prefix] or file:///directory"},
+		{"relative directory", "", nil, []string{"{source}", "file://mirror"}, "want an absolute path"},
+		{"no bucket", "", nil, []string{"{source}", "s3:///prefix"}, "want s3://bucket or s3://bucket/prefix"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			source := spack(t, "v3-unsigned")
+			t.Chdir(t.TempDir())
+			if row.file != "" {
+				write(t, configFile, row.file)
+			}
+			var args []string
+			for _, a := range row.args {
+				args = append(args, strings.ReplaceAll(a, "{source}", source))
+			}
+			code, _, errs := execute(t, row.env, args...)
+			if code != exitUsage || !strings.HasPrefix(errs, "publish: ") || !strings.Contains(errs, row.want) {
+				t.Errorf("exit code %d: %s", code, errs)
+			}
+		})
+	}
+}
