@@ -1,0 +1,421 @@
+// Package docs holds the documentation to what the binary does.
+package docs
+
+import (
+	"encoding/json"
+	"fmt"
+	"go/ast"
+	"go/constant"
+	"go/importer"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"maps"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/test/cdn"
+	"github.com/vantagecompute/slurm-factory-publish/test/program"
+	"github.com/vantagecompute/slurm-factory-publish/test/s3server"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	program.Clean()
+	os.Exit(code)
+}
+
+const root = "../.."
+
+// pages are the documents, by their paths below root. Those on the infrastructure have tests of
+// their own; only their links are looked at here.
+func pages(t *testing.T) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	for _, pattern := range []string{"*.md", "docs/*.md"} {
+		names, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil || len(names) < 5 {
+			t.Fatalf("%s: %v, %v", pattern, names, err)
+		}
+		for _, name := range names {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rel, _ := filepath.Rel(root, name)
+			all[rel] = string(text)
+		}
+	}
+	return all
+}
+
+func ofInfra(page string) bool { return strings.HasPrefix(page, "docs/infra") }
+
+func publish(t *testing.T) string {
+	t.Helper()
+	bin, err := program.Publish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
+// A command is a command of the binary, by its words: "publish verify".
+type command map[string]bool // its flags: --deep
+
+var flagLine = regexp.MustCompile(`(?m)^\s+(?:-\w, )?(--[a-z-]+)`)
+
+// commands asks the binary for what it knows.
+func commands(t *testing.T) map[string]command {
+	t.Helper()
+	bin := publish(t)
+	all := make(map[string]command)
+	var ask func(words []string)
+	ask = func(words []string) {
+		out, err := exec.Command(bin, append(words[1:], "--help")...).Output()
+		if err != nil {
+			t.Fatalf("%v --help: %v", words, err)
+		}
+		_, help, _ := strings.Cut(string(out), "Usage:")
+		flags := make(command)
+		for _, m := range flagLine.FindAllStringSubmatch(help, -1) {
+			flags[m[1]] = true
+		}
+		all[strings.Join(words, " ")] = flags
+		_, list, _ := strings.Cut(help, "Available Commands:\n")
+		list, _, _ = strings.Cut(list, "\n\n")
+		for _, line := range strings.Split(list, "\n") {
+			if f := strings.Fields(line); len(f) > 1 && f[0] != "help" {
+				ask(append(slices.Clone(words), f[0]))
+			}
+		}
+	}
+	ask([]string{"publish"})
+	return all
+}
+
+var (
+	block  = regexp.MustCompile("(?s)(?:^|\n)```([a-z]*)\n(.*?)```")
+	inline = regexp.MustCompile("`([^`\n]+)`")
+	flag   = regexp.MustCompile(`^--[a-z][a-z-]*`)
+)
+
+// invocations are what a page shows as commands, in blocks and in the text.
+func invocations(text string) []string {
+	var all []string
+	for _, m := range block.FindAllStringSubmatch(text, -1) {
+		if m[1] != "sh" {
+			continue
+		}
+		for _, line := range strings.Split(strings.ReplaceAll(m[2], "\\\n", " "), "\n") {
+			line, _, _ = strings.Cut(line, " #")
+			line, _, _ = strings.Cut(line, " | ")
+			all = append(all, strings.TrimSpace(line))
+		}
+	}
+	for _, m := range inline.FindAllStringSubmatch(block.ReplaceAllString(text, ""), -1) {
+		all = append(all, m[1])
+	}
+	return all
+}
+
+func TestCommandsAndFlagsExist(t *testing.T) {
+	known := commands(t)
+	any := make(command)
+	for _, flags := range known {
+		maps.Copy(any, flags)
+	}
+	checked := 0
+	for page, text := range pages(t) {
+		if ofInfra(page) {
+			continue
+		}
+		for _, line := range invocations(text) {
+			words := strings.Fields(line)
+			if len(words) == 0 {
+				continue
+			}
+			if flag.MatchString(words[0]) && !any[flag.FindString(words[0])] {
+				t.Errorf("%s: %s: no command has that flag", page, line)
+			}
+			if words[0] != "publish" {
+				continue
+			}
+			checked++
+			name := "publish"
+			for _, w := range words[1:] {
+				if _, ok := known[name+" "+w]; ok {
+					name += " " + w
+				}
+			}
+			for _, w := range words[1:] {
+				if f := flag.FindString(w); f != "" && !known[name][f] {
+					t.Errorf("%s: %s: %s has no %s", page, line, name, f)
+				}
+			}
+			if name == "publish" && len(words) == 2 && !strings.HasPrefix(words[1], "-") && regexp.MustCompile(`^[a-z]+$`).MatchString(words[1]) {
+				t.Errorf("%s: %s: no such command", page, line)
+			}
+		}
+	}
+	if checked < 20 {
+		t.Errorf("only %d commands found", checked)
+	}
+}
+
+// Each flag is explained on the page of its command, or on the page that this one refers to.
+func TestFlagsAreDocumented(t *testing.T) {
+	known := commands(t)
+	all := pages(t)
+	for name, where := range map[string][]string{
+		"publish":        {"docs/publish.md"},
+		"publish verify": {"docs/verify.md", "docs/publish.md"},
+		"publish index":  {"docs/index.md", "docs/publish.md"},
+	} {
+		for f := range known[name] {
+			if f == "--help" {
+				continue
+			}
+			found := slices.ContainsFunc(where, func(page string) bool {
+				return regexp.MustCompile("`" + f + "[` ]").MatchString(all[page])
+			})
+			if !found {
+				t.Errorf("%s %s is not in %v", name, f, where)
+			}
+		}
+	}
+	for name := range known {
+		words := strings.Fields(name)
+		if len(words) == 2 && !strings.Contains(all["docs/publish.md"]+all["docs/verify.md"]+all["docs/index.md"], "\n"+name+" ") &&
+			!strings.Contains(all["docs/publish.md"], "\n"+name+"\n") {
+			t.Errorf("%s is shown on no page", name)
+		}
+	}
+}
+
+var (
+	link     = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading  = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	noAnchor = regexp.MustCompile(`[^\w\- ]`)
+)
+
+func anchors(text string) []string {
+	var all []string
+	for _, m := range heading.FindAllStringSubmatch(block.ReplaceAllString(text, ""), -1) {
+		all = append(all, strings.ReplaceAll(noAnchor.ReplaceAllString(strings.ToLower(m[1]), ""), " ", "-"))
+	}
+	return all
+}
+
+func TestLinksResolve(t *testing.T) {
+	all := pages(t)
+	for page, text := range all {
+		for _, m := range link.FindAllStringSubmatch(text, -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			name, anchor, _ := strings.Cut(m[1], "#")
+			to := page
+			if name != "" {
+				to = filepath.Join(filepath.Dir(page), name)
+			}
+			if _, err := os.Stat(filepath.Join(root, to)); err != nil {
+				t.Errorf("%s: link to %s: %v", page, m[1], err)
+			} else if anchor != "" && !slices.Contains(anchors(all[to]), anchor) {
+				t.Errorf("%s: link to %s: no such heading", page, m[1])
+			}
+		}
+	}
+}
+
+// The exit codes that are documented are those of the program, and no others.
+func TestExitCodes(t *testing.T) {
+	code := exitConstants(t)
+	signal := code["exitSignal"]
+	delete(code, "exitSignal")
+	want := map[string]bool{fmt.Sprint(signal + int64(syscall.SIGINT)): true, fmt.Sprint(signal + int64(syscall.SIGTERM)): true}
+	for _, v := range code {
+		want[fmt.Sprint(v)] = true
+	}
+	got := make(map[string]bool)
+	for _, m := range regexp.MustCompile(`(?m)^\| (\d+) \|`).FindAllStringSubmatch(pages(t)["docs/exit-codes.md"], -1) {
+		got[m[1]] = true
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("documented are %v, the program has %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+	}
+}
+
+func exitConstants(t *testing.T) map[string]int64 {
+	t.Helper()
+	set := token.NewFileSet()
+	f, err := parser.ParseFile(set, filepath.Join(root, "cmd/publish/exit.go"), nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Decls = slices.DeleteFunc(f.Decls, func(d ast.Decl) bool {
+		g, ok := d.(*ast.GenDecl)
+		return !ok || g.Tok != token.CONST
+	})
+	conf := types.Config{Importer: importer.Default(), Error: func(error) {}}
+	pkg, _ := conf.Check("exit", set, []*ast.File{f}, nil)
+	all := make(map[string]int64)
+	for _, name := range pkg.Scope().Names() {
+		if c, ok := pkg.Scope().Lookup(name).(*types.Const); ok && strings.HasPrefix(name, "exit") {
+			all[name], _ = constant.Int64Val(c.Val())
+		}
+	}
+	if len(all) < 10 {
+		t.Fatalf("constants: %v", all)
+	}
+	return all
+}
+
+// What the README shows for a first try works, as it stands there.
+func TestReadmeRuns(t *testing.T) {
+	marked := regexp.MustCompile("(?s)<!-- this runs in a test -->\n```sh\n(.*?)```")
+	scripts := marked.FindAllStringSubmatch(pages(t)["README.md"], -1)
+	if len(scripts) < 2 {
+		t.Fatalf("%d scripts", len(scripts))
+	}
+	server := s3server.Start(t)
+	if err := server.CreateBucket("my-cache"); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "buildcache"), os.DirFS("../testdata/v3-signed")); err != nil {
+		t.Fatal(err)
+	}
+	bin := filepath.Join(t.TempDir(), "publish")
+	if err := os.Symlink(publish(t), bin); err != nil {
+		t.Fatal(err)
+	}
+	for _, script := range scripts {
+		cmd := exec.Command("bash", "-euxo", "pipefail", "-c", script[1])
+		cmd.Dir = dir
+		cmd.Env = append(server.Environ(), "AWS_ENDPOINT_URL="+server.Endpoint, "PATH="+filepath.Dir(bin)+":"+os.Getenv("PATH"))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		t.Logf("%s", out)
+	}
+}
+
+// Every member of a report is documented, and every member that is documented is in a report.
+func TestReports(t *testing.T) {
+	sections := make(map[string]map[string]bool)
+	for _, s := range strings.Split(pages(t)["docs/json-report.md"], "\n## ")[1:] {
+		name, table, _ := strings.Cut(s, "\n")
+		sections[name] = make(map[string]bool)
+		for _, line := range strings.Split(table, "\n") {
+			if cells := strings.SplitN(line, "|", 3); len(cells) == 3 {
+				for _, m := range inline.FindAllStringSubmatch(cells[1], -1) {
+					sections[name][m[1]] = true
+				}
+			}
+		}
+	}
+	seen := make(map[string]map[string]bool)
+	report := reporter(t)
+	for _, r := range []struct {
+		section string
+		args    []string
+	}{
+		{"publish", []string{"--dry-run", "--require-signed", "MIXED", "file://TMP/a"}},
+		{"publish", []string{"--files", "*.txt", "MIXED", "file://TMP/b", "--distribution-id", "E1"}},
+		{"publish", []string{"--include", "zlib", "--index", "none", "MIXED", "file://TMP/c"}},
+		{"publish", []string{"MIXED", "file://TMP/c"}},
+		{"publish verify", []string{"verify", "file://TMP/b"}},
+		{"publish verify", []string{"verify", "--require-signed", "file://TMP/b"}},
+		{"publish index", []string{"index", "file://TMP/b"}},
+		{"publish index", []string{"index", "--distribution-id", "E1", "file://TMP/d"}},
+	} {
+		if seen[r.section] == nil {
+			seen[r.section] = make(map[string]bool)
+		}
+		members("", report(append(r.args, "--json")), seen[r.section])
+	}
+	if len(sections) != len(seen) {
+		t.Errorf("sections %v", slices.Collect(maps.Keys(sections)))
+	}
+	for name, want := range sections {
+		for m := range seen[name] {
+			if !want[m] {
+				t.Errorf("%s: %s is not documented", name, m)
+			}
+		}
+		for m := range want {
+			if !seen[name][m] {
+				t.Errorf("%s: %s is documented, and in no report", name, m)
+			}
+		}
+	}
+}
+
+// reporter returns what runs the binary and parses what it prints. MIXED in arguments is an
+// unsigned mirror with a file beside it, TMP a directory.
+func reporter(t *testing.T) func(args []string) any {
+	t.Helper()
+	bin := publish(t)
+	tmp := t.TempDir()
+	mixed := filepath.Join(tmp, "mixed")
+	for _, dir := range []string{mixed, filepath.Join(tmp, "d")} {
+		if err := os.CopyFS(dir, os.DirFS("../testdata/v3-unsigned")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(mixed, "notes.txt"), []byte("notes"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Rebuilding d changes it.
+	if err := os.Remove(filepath.Join(tmp, "d/v3/manifests/index/index.manifest.json")); err != nil {
+		t.Fatal(err)
+	}
+	edge := &cdn.Edge{}
+	api := httptest.NewServer(&cdn.Control{Edge: edge, Distribution: "E1"})
+	t.Cleanup(api.Close)
+	env := append(os.Environ(), "AWS_ENDPOINT_URL_CLOUDFRONT="+api.URL, "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b", "AWS_REGION=us-east-1")
+	return func(args []string) any {
+		replaced := strings.NewReplacer("MIXED", mixed, "TMP", tmp)
+		for i := range args {
+			args[i] = replaced.Replace(args[i])
+		}
+		r, err := program.Run(env, bin, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var v any
+		if err := json.Unmarshal([]byte(r.Stdout), &v); err != nil {
+			t.Fatalf("%v: %v\n%v", args, err, r)
+		}
+		return v
+	}
+}
+
+// members collects the paths of all members that hold something.
+func members(path string, v any, into map[string]bool) {
+	switch v := v.(type) {
+	case map[string]any:
+		for name, x := range v {
+			if path == "mirrors[].counts." {
+				name = "STATUS"
+			}
+			members(path+name+".", x, into)
+		}
+	case []any:
+		for _, x := range v {
+			members(strings.TrimSuffix(path, ".")+"[].", x, into)
+		}
+	case nil:
+	default:
+		into[strings.TrimSuffix(path, ".")] = true
+	}
+}
