@@ -217,6 +217,9 @@ func (r *report) plan(b *strings.Builder) {
 	}
 	if r.dryRun {
 		fmt.Fprintf(b, "  would store %d objects, %s, in about %d requests: $%.4f\n", r.Estimate.Objects, size(r.Estimate.Bytes), r.Estimate.Requests, r.Estimate.USD)
+		if i := r.Invalidate; i != nil {
+			fmt.Fprintf(b, "  would invalidate %d paths: $%.4f once the month's 1,000 free ones are used up\n", len(i.Paths), r.Estimate.PathsUSD)
+		}
 	}
 	if i := r.Invalidate; i != nil {
 		for _, p := range i.Paths {
