@@ -10,9 +10,9 @@ import (
 	"math"
 )
 
-// Read says when the prices were taken from AWS's public price pages:
-// aws.amazon.com/s3/pricing, /cloudfront/pricing, /cloudwatch/pricing,
-// /route53/pricing, /cloudtrail/pricing.
+// Read says of when the prices are. They are AWS's list prices, written down without asking
+// AWS: compare them with aws.amazon.com/s3/pricing, /cloudfront/pricing, /cloudwatch/pricing,
+// /route53/pricing and /cloudtrail/pricing before money depends on them.
 const Read = "November 2026"
 
 // Prices in US dollars.
