@@ -35,7 +35,7 @@ func main() {
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
-	sample := flags.String("sample", "test/testdata/v3-signed", "buildcache to publish")
+	sample := flags.String("sample", "testdata/v3-signed", "buildcache to publish; the default is found from the directory test")
 	addr := flags.String("addr", "127.0.0.1:0", "where to serve the mirror")
 	once := flags.Bool("once", false, "end after the show")
 	if err := flags.Parse(args); err != nil {
