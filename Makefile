@@ -18,7 +18,7 @@ build:
 
 # A buildcache published to an embedded S3 server and served until Ctrl-C.
 demo:
-	go run ./test/cmd/demo
+	cd test && go run ./cmd/demo
 
 # What fails sooner comes first.
 test: test-root test-race test-servers test-infra
