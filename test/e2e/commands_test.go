@@ -2,18 +2,22 @@ package e2e
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -44,6 +48,10 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"header":    header,
 	"rename":    rename,
 	"humble":    humble,
+	"fetch":     fetch,
+	"told":      told,
+	"stopped":   stopped,
+	"forgotten": forgotten,
 }
 
 // ends CODE COMMAND... runs a command, which must end with that code.
@@ -155,6 +163,7 @@ var faults = map[string]faultproxy.Fault{
 	"slowdown":  faultproxy.SlowDown,
 	"nobucket":  faultproxy.NoBucket,
 	"internal":  faultproxy.Internal,
+	"stall":     faultproxy.Stall(time.Hour),
 }
 
 // fault NAME [OPERATIONS [AFTER]] makes requests fail: those of the operations, joined
@@ -387,6 +396,9 @@ func rename(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.Rename(file, filepath.Join(filepath.Dir(file), name)))
 }
 
+// passed are the variables that a command gets from a script.
+var passed = []string{"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_EC2_METADATA_DISABLED"}
+
 // nobody is a user without rights, by custom.
 const nobody = 65534
 
@@ -395,7 +407,7 @@ func humble(ts *testscript.TestScript, neg bool, args []string) {
 	bin := worldOf(ts).bin
 	cmd := exec.Command(bin, args[2:]...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_EC2_METADATA_DISABLED"} {
+	for _, name := range passed {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
@@ -419,5 +431,104 @@ func open(ts *testscript.TestScript, path string) {
 		info, err := os.Stat(dir)
 		ts.Check(err)
 		ts.Check(os.Chmod(dir, info.Mode()|0o011))
+	}
+}
+
+// fetch PATH FILE reads from $CDN into a file.
+func fetch(ts *testscript.TestScript, neg bool, args []string) {
+	resp, err := http.Get(ts.Getenv("CDN") + "/" + args[0])
+	ts.Check(err)
+	defer resp.Body.Close()
+	if (resp.StatusCode == http.StatusOK) == neg {
+		ts.Fatalf("%s: %s", args[0], resp.Status)
+	}
+	content, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	if len(args) > 1 {
+		ts.Check(os.WriteFile(ts.MkAbs(args[1]), content, 0o644))
+	}
+}
+
+// forgotten FILE writes down what was invalidated, one path a line.
+func forgotten(ts *testscript.TestScript, neg bool, args []string) {
+	var lines strings.Builder
+	for _, i := range worldOf(ts).control.Made() {
+		for _, p := range i.Paths {
+			fmt.Fprintln(&lines, p)
+		}
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(lines.String()), 0o644))
+}
+
+// A report is what the tests read of a JSON report.
+type report struct {
+	Mirrors []struct {
+		Path, Layout string
+		Packages     []struct{ Name, Version, Hash, Status string }
+		Index        struct{ Before, After int }
+	}
+	Estimate     struct{ Requests int }
+	Invalidation struct{ Paths []string }
+}
+
+// told PLAN RUN REQUESTS checks that the JSON report of a dry run says what that of the
+// run says, and as many writes as there were.
+func told(ts *testscript.TestScript, neg bool, args []string) {
+	var plan, run report
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &plan))
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &run))
+	writes := strings.Count(ts.ReadFile(args[2]), "WRITE ")
+	if writes == 0 || plan.Estimate.Requests != writes {
+		ts.Fatalf("%d writes, the plan says %d", writes, plan.Estimate.Requests)
+	}
+	run.Estimate = plan.Estimate
+	if !reflect.DeepEqual(plan, run) {
+		ts.Fatalf("plan %+v, done %+v", plan, run)
+	}
+}
+
+// stopped CODE SIGNAL OPERATION COMMAND... runs a command and sends it a signal when
+// the first request of that operation has come in. The request is answered a little
+// later, and no other that writes may come in after that. The command ends within seconds.
+func stopped(ts *testscript.TestScript, neg bool, args []string) {
+	w := worldOf(ts)
+	sig := map[string]os.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM}[args[1]]
+	running := make(chan *os.Process, 1)
+	var late atomic.Int64
+	var deaf atomic.Bool
+	signal := sync.OnceFunc(func() {
+		p := <-running
+		p.Signal(sig)
+		time.Sleep(500 * time.Millisecond)
+		deaf.Store(true)
+	})
+	w.proxy.Inject(func(r faultproxy.Request) faultproxy.Fault {
+		switch {
+		case deaf.Load() && r.Mutating() && r.Operation != "AbortMultipartUpload":
+			late.Add(1)
+		case r.Operation == args[2]:
+			return faultproxy.Hold(signal)
+		}
+		return faultproxy.Fault{}
+	})
+	defer w.proxy.Inject(nil)
+	cmd := exec.Command(w.bin, args[4:]...)
+	cmd.Dir = ts.MkAbs(".")
+	for _, name := range passed {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
+	began := time.Now()
+	ts.Check(cmd.Start())
+	running <- cmd.Process
+	cmd.Wait()
+	if got := strconv.Itoa(cmd.ProcessState.ExitCode()); got != args[0] {
+		ts.Fatalf("exit code %s, want %s", got, args[0])
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		ts.Fatalf("ended after %v", took)
+	}
+	if n := late.Load(); n > 0 {
+		ts.Fatalf("%d writes began after the signal", n)
 	}
 }

@@ -5,12 +5,14 @@ package e2e
 
 import (
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/vantagecompute/slurm-factory-publish/test/cdn"
 	"github.com/vantagecompute/slurm-factory-publish/test/faultproxy"
 	"github.com/vantagecompute/slurm-factory-publish/test/program"
 	"github.com/vantagecompute/slurm-factory-publish/test/s3server"
@@ -45,14 +47,16 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("no condition is called %q", name)
 		},
 		Setup: func(e *testscript.Env) error {
-			w := &world{server: server, proxy: faultproxy.Start(e.T().(testing.TB), server.Endpoint), bin: bin}
-			w.bucket = server.Bucket(e.T().(testing.TB))
+			w := newWorld(e.T().(testing.TB), server, bin)
 			e.Values[key] = w
 			e.Vars = append(e.Vars, server.Environ()...)
 			e.Vars = append(e.Vars,
 				"PATH="+filepath.Dir(bin)+":"+os.Getenv("PATH"),
 				"HOME="+e.WorkDir,
 				"AWS_ENDPOINT_URL="+w.proxy.URL,
+				"AWS_ENDPOINT_URL_CLOUDFRONT="+w.api.URL,
+				"DISTRIBUTION="+distribution,
+				"CDN="+w.site.URL+"/site", // what is in $S3, behind the edge
 				"SERVER="+server.Endpoint,
 				"BUCKET="+w.bucket,
 				"S3=s3://"+w.bucket+"/site",
@@ -65,12 +69,27 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// A world is what belongs to one script.
+// A world is what belongs to one script: a bucket behind a proxy, and an edge.
 type world struct {
 	server *s3server.Server
 	proxy  *faultproxy.Proxy
 	bin    string
 	bucket string
+
+	control   *cdn.Control
+	site, api *httptest.Server // the edge, and its control
+}
+
+const distribution = "E2TEST"
+
+func newWorld(t testing.TB, server *s3server.Server, bin string) *world {
+	w := &world{server: server, proxy: faultproxy.Start(t, server.Endpoint), bin: bin, bucket: server.Bucket(t)}
+	edge := &cdn.Edge{Origin: server.Endpoint + "/" + w.bucket, Transport: server.Signed()}
+	w.control = &cdn.Control{Edge: edge, Distribution: distribution}
+	w.site, w.api = httptest.NewServer(edge), httptest.NewServer(w.control)
+	t.Cleanup(w.site.Close)
+	t.Cleanup(w.api.Close)
+	return w
 }
 
 type worldKey struct{}
