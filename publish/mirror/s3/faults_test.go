@@ -37,7 +37,7 @@ func upload1(name string, content []byte) mirror.Upload {
 
 // impatient ends a request much sooner than a user would want, if it is not to be answered.
 func impatient(b *Bucket, fault string) {
-	patience := 100 * time.Millisecond
+	patience := 500 * time.Millisecond // no request of ours takes that long, even on a machine that is busy
 	if raced {
 		patience = time.Second
 	}
