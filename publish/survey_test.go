@@ -128,6 +128,35 @@ func TestListingEverythingListsEachOnce(t *testing.T) {
 	}
 }
 
+// So it is at every seam of the ranges, for mirrors of every size.
+func TestListingLosesNothingAtTheSeams(t *testing.T) {
+	var names []string
+	for i := range 256 {
+		names = append(names, fmt.Sprintf("%s%02x/%02xab", layout.V3Blobs, i, i))
+	}
+	const first = "019AZ_abcmyz"
+	for _, a := range first {
+		for _, b := range first + "+-." {
+			names = append(names, layout.V3Specs+string(a)+string(b)+"/x")
+		}
+		names = append(names, layout.V3Specs+string(a)+"/x")
+	}
+	for _, packages := range []int64{0, 400, 600, 1_001, 7_000, 9_000, 30_000, 1_000_000} {
+		ranges := publish.Everything("v3", packages)
+		for _, name := range names {
+			n := 0
+			for _, r := range ranges {
+				if within(r, name) {
+					n++
+				}
+			}
+			if n != 1 {
+				t.Errorf("%d packages: %s is in %d ranges", packages, name, n)
+			}
+		}
+	}
+}
+
 // Whichever ranges are chosen, what was asked for is in one of them, and they are no more
 // than listing everything takes.
 func TestTouchedRangesHoldWhatIsAsked(t *testing.T) {
