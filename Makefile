@@ -7,7 +7,7 @@ GOVULNCHECK := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 # Tests run programs that they build themselves and read files outside of their module,
 # which go's test cache does not know of.
-TEST := go test -count=1
+TEST := go test -count=1 -timeout 30m
 
 .PHONY: build demo test test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench fuzz
 
@@ -33,7 +33,7 @@ test-race:
 # Against a real S3 server, with the real binary; and many publishers at once with the race
 # detector in the binary as well, in fewer rounds.
 test-servers:
-	cd test && $(TEST) -timeout 30m ./...
+	cd test && $(TEST) ./...
 	cd test && $(TEST) -race -short ./concurrent ./cdn ./faultproxy
 
 # CI=true: a tool that is missing fails a test and does not skip it.
