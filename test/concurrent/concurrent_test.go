@@ -109,12 +109,23 @@ func (c *crowd) round(t *testing.T, destination, dir string) {
 
 func (c *crowd) publish(t *testing.T, destination string) {
 	t.Helper()
+	var all [][]string
+	for _, source := range c.sources {
+		all = append(all, []string{source, destination})
+	}
+	c.atOnce(t, all)
+}
+
+// atOnce runs the binary with each of the arguments at the same time. None may fail, or
+// complain.
+func (c *crowd) atOnce(t *testing.T, args [][]string) {
+	t.Helper()
 	var wg sync.WaitGroup
 	start := make(chan struct{})
-	for _, source := range c.sources {
+	for _, a := range args {
 		wg.Go(func() {
 			<-start
-			r, err := program.Run(c.env, c.bin, source, destination)
+			r, err := program.Run(c.env, c.bin, a...)
 			said := strings.ToLower(r.Stderr)
 			if err != nil || r.Code != 0 || strings.Contains(said, "error") || strings.Contains(said, "conflict") || strings.Contains(said, "warn") {
 				t.Errorf("%v, %v", err, r)
@@ -123,4 +134,35 @@ func (c *crowd) publish(t *testing.T, destination string) {
 	}
 	close(start)
 	wg.Wait()
+}
+
+// Who makes an index anew while others publish loses nothing of theirs.
+func TestRebuildsAmongPublishers(t *testing.T) {
+	bin, err := program.Publish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := s3server.Start(t)
+	for _, l := range []spackmirror.Layout{spackmirror.V3, spackmirror.V2} {
+		bucket := server.Bucket(t)
+		c := newCrowd(t, l, bin, append(server.Environ(), "AWS_ENDPOINT_URL="+server.Endpoint))
+		t.Run(l.String(), func(t *testing.T) {
+			for round := range (rounds() + 3) / 4 {
+				destination := fmt.Sprintf("s3://%s/%d", bucket, round)
+				c.atOnce(t, [][]string{{c.sources[0], destination}})
+				var all [][]string
+				for i, source := range c.sources[1:] {
+					all = append(all, []string{source, destination})
+					if i%4 == 0 {
+						all = append(all, []string{"index", destination})
+					}
+				}
+				c.atOnce(t, all)
+				m := c.read(reader.Dir(filepath.Join(server.Path(bucket), fmt.Sprint(round))))
+				if diff := m.Index.Diff(c.whole); !m.Works() || len(m.Odd) > 0 || len(diff) > 0 {
+					t.Errorf("%s: broken %v, odd %v, index:\n%s", destination, m.Broken, m.Odd, strings.Join(diff, "\n"))
+				}
+			}
+		})
+	}
 }
