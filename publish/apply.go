@@ -54,7 +54,7 @@ type application struct {
 	plan     *Plan
 	progress Progress
 
-	mu  sync.Mutex // guards out while one object's result is put in
+	mu  sync.Mutex // guards out, and the bad blobs of a mirror, while one object's result is put in
 	out *Outcome
 }
 
@@ -196,10 +196,7 @@ func (a *application) putBlobs(ctx context.Context, m *MirrorPlan) error {
 		if !ofSource(err) && !another {
 			return err
 		}
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		bad[o.Name] = true
-		a.out.Findings = append(a.out.Findings, Finding{Error, join(m.Path, o.Name), err.Error()})
+		a.bad(m, o, err, bad)
 		return nil
 	})
 	if err != nil {
@@ -230,6 +227,14 @@ func (p *Plan) Check(ctx context.Context) ([]Finding, error) {
 		a.dropBad(m, bad)
 	}
 	return a.out.Findings, nil
+}
+
+// bad keeps what is wrong with a blob of the source.
+func (a *application) bad(m *MirrorPlan, o Object, err error, bad map[string]bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	bad[o.Name] = true
+	a.out.Findings = append(a.out.Findings, Finding{Error, join(m.Path, o.Name), err.Error()})
 }
 
 // ofSource reports whether an error is about what we read, not about where we write.
@@ -263,10 +268,7 @@ func (a *application) check(ctx context.Context, m *MirrorPlan, blobs []Object, 
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err()
 		}
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		bad[o.Name] = true
-		a.out.Findings = append(a.out.Findings, Finding{Error, join(m.Path, o.Name), err.Error()})
+		a.bad(m, o, err, bad)
 		return nil
 	})
 }

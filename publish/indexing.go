@@ -134,11 +134,7 @@ func readPackages(ctx context.Context, f format, s Store, seen *survey, names []
 	slices.Sort(names)
 	packages := make([]*Package, len(names))
 	reasons := make([]error, len(names))
-	positions := make([]int, len(names))
-	for i := range positions {
-		positions[i] = i
-	}
-	err := each(ctx, readers, positions, func(ctx context.Context, i int) error {
+	err := each(ctx, readers, positions(names), func(ctx context.Context, i int) error {
 		packages[i], reasons[i] = readPackage(ctx, f, s, seen, names[i], trust)
 		return ctx.Err()
 	})

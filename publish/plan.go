@@ -276,11 +276,7 @@ func (d *decision) sends(p *Package, s Status) bool {
 func (d *decision) check(ctx context.Context, status map[*Package]Status) error {
 	o := d.plan.options
 	reasons := make([]error, len(d.src.Packages))
-	positions := make([]int, len(reasons))
-	for i := range positions {
-		positions[i] = i
-	}
-	err := each(ctx, runtime.GOMAXPROCS(0), positions, func(ctx context.Context, i int) error {
+	err := each(ctx, runtime.GOMAXPROCS(0), positions(reasons), func(ctx context.Context, i int) error {
 		p := d.src.Packages[i]
 		reasons[i] = d.checkPackage(ctx, p, d.sends(p, status[p]) || o.VerifySource)
 		return ctx.Err()

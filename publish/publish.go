@@ -99,3 +99,12 @@ func each[T any](ctx context.Context, limit int, items []T, do func(context.Cont
 	}
 	return ctx.Err() // if it ended, not all of them were done
 }
+
+// positions are those of items, for an each whose results keep their order.
+func positions[T any](items []T) []int {
+	all := make([]int, len(items))
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}

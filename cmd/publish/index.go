@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"path"
 	"strings"
 	"time"
@@ -54,7 +53,7 @@ func runIndex(cmd *cobra.Command, where string, f *flags, env environment) error
 	if err != nil {
 		return fail(exitUsage, err)
 	}
-	log := slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	log := env.log()
 	d, err := f.storage.open(ctx, where, log)
 	if err != nil {
 		return err

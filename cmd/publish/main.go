@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -30,6 +31,11 @@ type environment struct {
 	args           []string
 	lookup         func(string) (string, bool)
 	stdout, stderr io.Writer
+}
+
+// log is for what a user should know although nothing failed.
+func (e environment) log() *slog.Logger {
+	return slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
 // errSignal is the cause of a context that a signal has ended.

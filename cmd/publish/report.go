@@ -173,15 +173,20 @@ func (r *report) finish(err error) {
 
 func (r *report) print(w io.Writer, asJSON bool) error {
 	if asJSON {
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		return enc.Encode(r)
+		return writeJSON(w, r)
 	}
 	var b strings.Builder
 	r.text(&b)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// writeJSON writes a document for machines that people can read, too.
+func writeJSON(w io.Writer, document any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(document)
 }
 
 func (r *report) text(b *strings.Builder) {

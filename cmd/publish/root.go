@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -190,7 +189,7 @@ func runPublish(cmd *cobra.Command, args []string, f *flags, env environment) er
 	}
 	ctx, cancel := withTimeout(cmd.Context(), f.timeout)
 	defer cancel()
-	log := slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	log := env.log()
 	j := job{flags: f, options: o, env: env, log: log, report: newReport(source, destination, f.dryRun, used)}
 	err = j.run(ctx, source, destination)
 	if errors.Is(err, context.DeadlineExceeded) && errors.Is(context.Cause(ctx), errTimeout) {

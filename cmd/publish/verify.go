@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 	"text/tabwriter"
 
@@ -119,7 +117,7 @@ func (f *flags) readers(ctx context.Context, where string, env environment) (fun
 		}
 		return func(string) mirror.Reader { return w }, func() error { w.Close(); return nil }, nil
 	}
-	log := slog.New(slog.NewTextHandler(env.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	log := env.log()
 	d, err := f.storage.open(ctx, where, log)
 	if err != nil {
 		return nil, nil, err
@@ -129,10 +127,7 @@ func (f *flags) readers(ctx context.Context, where string, env environment) (fun
 
 func (v *verifications) print(w io.Writer, asJSON bool) error {
 	if asJSON {
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		return enc.Encode(v)
+		return writeJSON(w, v)
 	}
 	for _, m := range v.Mirrors {
 		if err := m.print(w); err != nil {
