@@ -4,8 +4,12 @@
 // and for everything that these depend on. It grows to hundreds of megabytes, and one
 // publish adds a few records, so nothing is decoded that does not change: the
 // document is scanned once for where its records are, and the new one is the old
-// bytes with a few pieces replaced and the new records put in at the end. It is
-// never held as a second copy.
+// bytes with a few pieces replaced and the new records put in between. It is never
+// held as a second copy.
+//
+// Records are written in the order of their hashes, so that the bytes of an index
+// follow from what it offers and not from who came first: two publishers who make the
+// same index make the same blob.
 //
 // Merging is what Spack's own update-index does over the union: records by hash,
 // in_buildcache if either says so, ref_count the number of records that
@@ -48,12 +52,11 @@ func (e *VersionError) Newer() bool { return e.Got > e.Want }
 
 // An Index is an index document to which packages can be added.
 type Index struct {
-	raw     []byte // the document as it was read
-	end     int    // where raw's installs object closes
-	records []record
-	byHash  map[spec.Hash]int // position in records
-	scanned int               // how many of records are in raw; the others are new
-	changed bool
+	raw      []byte // the document as it was read
+	installs span   // in raw: what is between the braces of installs
+	records  []record
+	byHash   map[spec.Hash]int // position in records
+	changed  bool
 }
 
 // A span is a piece of raw. The zero span is no piece at all.
@@ -66,8 +69,8 @@ type record struct {
 	inBuildcache bool
 	refCount     int
 
+	at          span // in raw: the record's object; no piece if the record is new
 	flag, count span // in raw: the values of in_buildcache and ref_count
-	end         int  // in raw: where the record's object closes
 	dirty       bool // flag or count is no longer what raw says
 }
 
@@ -95,8 +98,9 @@ func Parse(raw []byte, version int) (*Index, error) {
 			case "version":
 				return s.version(&got)
 			case "installs":
+				from := bytes.IndexByte(raw[s.dec.InputOffset():], '{') + int(s.dec.InputOffset()) + 1
 				err := s.object(func(hash string) error { return x.scan(&s, hash) })
-				x.end = int(s.dec.InputOffset()) - 1
+				x.installs = span{from, int(s.dec.InputOffset()) - 1}
 				return err
 			}
 			return s.dec.SkipValue()
@@ -113,12 +117,11 @@ func Parse(raw []byte, version int) (*Index, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("index is corrupt: %w", err)
-	case got == 0 || x.end == 0:
+	case got == 0 || x.installs == (span{}):
 		return nil, fmt.Errorf("index is corrupt: it has no database version or no installs")
 	case got != version:
 		return nil, &VersionError{Got: got, Want: version}
 	}
-	x.scanned = len(x.records)
 	return x, nil
 }
 
@@ -180,6 +183,7 @@ func (x *Index) scan(s *scanner, hash string) error {
 	if s.dec.PeekKind() != '{' {
 		return fmt.Errorf("record of %s is no object", h)
 	}
+	r.at.from = bytes.IndexByte(x.raw[s.dec.InputOffset():], '{') + int(s.dec.InputOffset())
 	err = s.object(func(name string) error {
 		v, at, err := s.value()
 		if err != nil {
@@ -199,7 +203,7 @@ func (x *Index) scan(s *scanner, hash string) error {
 	if err != nil {
 		return fmt.Errorf("record of %s: %w", h, err)
 	}
-	r.end = int(s.dec.InputOffset()) - 1
+	r.at.to = int(s.dec.InputOffset())
 	if r.node == nil {
 		return fmt.Errorf("record of %s has no spec", h)
 	}
@@ -314,32 +318,54 @@ func (x *Index) Coverage() Coverage {
 // Content is the document as it is now. It shares memory with the index, which must
 // not change while it is read.
 func (x *Index) Content() blob.Source {
+	if !x.changed {
+		return blob.Bytes(x.raw)
+	}
 	var p pieces
-	at := 0
-	copyTo := func(to int) {
-		p.add(x.raw[at:to])
-		at = to
+	var run span // what of raw comes next
+	copyTo := func(next span) {
+		p.add(x.raw[run.from:run.to])
+		run = next
 	}
-	for i := range x.records[:x.scanned] {
-		for _, e := range x.records[i].edits() {
-			copyTo(e.where.from)
+	run = span{0, x.installs.from}
+	for i, r := range x.sorted() {
+		name := `,"` + string(r.hash) + `":`
+		if i == 0 {
+			name = name[1:]
+		}
+		switch {
+		case r.at == span{}:
+			copyTo(span{})
+			p.add([]byte(name + `{"spec":`))
+			p.add(r.node)
+			p.add(fmt.Appendf(nil, `,"ref_count":%d,"in_buildcache":%t}`, r.refCount, r.inBuildcache))
+			continue
+		case r.at.from == run.to+len(name) && string(x.raw[run.to:r.at.from]) == name:
+			// As it follows in raw already: the usual case, and one piece for all.
+		default:
+			copyTo(span{r.at.from, r.at.from})
+			p.add([]byte(name))
+		}
+		for _, e := range r.edits() {
+			run.to = e.where.from
+			copyTo(span{e.where.to, e.where.to})
 			p.add([]byte(e.with))
-			at = e.where.to
 		}
+		run.to = r.at.to
 	}
-	copyTo(x.end)
-	for i := range x.records[x.scanned:] {
-		r := &x.records[x.scanned+i]
-		comma := ","
-		if x.scanned == 0 && i == 0 {
-			comma = ""
-		}
-		p.add([]byte(comma + `"` + string(r.hash) + `":{"spec":`))
-		p.add(r.node)
-		p.add(fmt.Appendf(nil, `,"ref_count":%d,"in_buildcache":%t}`, r.refCount, r.inBuildcache))
-	}
-	copyTo(len(x.raw))
+	copyTo(span{x.installs.to, len(x.raw)})
+	copyTo(span{})
 	return &p
+}
+
+// sorted are the records in the order in which they are written.
+func (x *Index) sorted() []*record {
+	all := make([]*record, len(x.records))
+	for i := range x.records {
+		all[i] = &x.records[i]
+	}
+	slices.SortFunc(all, func(a, b *record) int { return cmp.Compare(a.hash, b.hash) })
+	return all
 }
 
 // An edit replaces a piece of raw.
@@ -365,7 +391,8 @@ func (r *record) edits() []edit {
 // where the record lacks it.
 func (r *record) set(member string, value span, with string) edit {
 	if value == (span{}) {
-		return edit{span{r.end, r.end}, `,"` + member + `":` + with}
+		end := r.at.to - 1
+		return edit{span{end, end}, `,"` + member + `":` + with}
 	}
 	return edit{value, with}
 }

@@ -157,6 +157,10 @@ func TestEqualsSpack(t *testing.T) {
 func TestMergeIntoAPart(t *testing.T) {
 	for mirror, f := range fixtures(t) {
 		want := decoded(t, f.index)
+		whole := index.New(f.version)
+		for _, s := range f.specs {
+			whole.Add(s)
+		}
 		for n := range f.specs {
 			part := index.New(f.version)
 			for _, s := range f.specs[:n] {
@@ -168,6 +172,9 @@ func TestMergeIntoAPart(t *testing.T) {
 			}
 			if diff := cmp.Diff(want, decoded(t, content(t, x))); diff != "" {
 				t.Fatalf("%s after %d (-spack +ours):\n%s", mirror, n, diff)
+			}
+			if !bytes.Equal(content(t, x), content(t, whole)) {
+				t.Fatalf("%s after %d: other bytes than when all come at once", mirror, n)
 			}
 		}
 	}
@@ -348,7 +355,8 @@ func entries(x *index.Index) map[string][2]any {
 }
 
 // Merging is commutative and idempotent, loses no in_buildcache and counts references
-// exactly, in any order, in any number of rounds through the document.
+// exactly, in any order, in any number of rounds through the document; and the bytes do
+// not tell which order it was.
 func TestMergeProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		all := specs(t)
@@ -357,10 +365,8 @@ func TestMergeProperties(t *testing.T) {
 		for i, s := range subset {
 			x.Add(s)
 			if rapid.Bool().Draw(t, "written") {
-				raw, err := blob.ReadAll(x.Content())
-				if err != nil {
-					t.Fatal(err)
-				}
+				raw := text(t, x)
+				var err error
 				if x, err = index.Parse(raw, index.V3); err != nil {
 					t.Fatalf("after %d: %v in %s", i, err, raw)
 				}
@@ -371,7 +377,9 @@ func TestMergeProperties(t *testing.T) {
 		}
 		coverage := make(index.Coverage)
 		seen := make(map[spec.Hash]bool)
+		other := index.New(index.V3)
 		for _, s := range rapid.Permutation(subset).Draw(t, "other order") {
+			other.Add(s)
 			if r := s.Root(); !seen[r.Hash] {
 				seen[r.Hash] = true
 				coverage.Add(r.Name, r.Hash)
@@ -380,7 +388,18 @@ func TestMergeProperties(t *testing.T) {
 		if diff := cmp.Diff(coverage, x.Coverage()); diff != "" {
 			t.Fatalf("coverage (-listed +index):\n%s", diff)
 		}
+		if got, want := text(t, x), text(t, other); !bytes.Equal(got, want) {
+			t.Fatalf("in another order:\n%s\n%s", got, want)
+		}
 	})
+}
+
+func text(t *rapid.T, x *index.Index) []byte {
+	raw, err := blob.ReadAll(x.Content())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }
 
 func TestCoverageText(t *testing.T) {
