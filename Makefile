@@ -9,12 +9,21 @@ GOVULNCHECK := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # which go's test cache does not know of.
 TEST := go test -count=1 -timeout 30m
 
-.PHONY: build demo test test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench fuzz
+.PHONY: build image digest demo test test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench fuzz
 
 # The released binary. No workspace, so that its versions are those of its own go.mod; no
 # path and no state of the repository in it, so that the same source makes the same binary.
 build:
-	GOWORK=off CGO_ENABLED=0 go build -trimpath -buildvcs=false -o bin/publish ./cmd/publish
+	GOWORK=off CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid=" -o bin/publish ./cmd/publish
+
+# The container image of the action, for all its platforms, from source alone. The last line is
+# its digest, which is the same everywhere.
+image:
+	@GOWORK=off go run ./cmd/image -o bin/image
+
+# Writes that digest into action.yml.
+digest:
+	@GOWORK=off go run ./cmd/image -o bin/image -pin
 
 # A buildcache published to an embedded S3 server and served until Ctrl-C.
 demo:

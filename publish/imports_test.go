@@ -45,6 +45,7 @@ var arrows = map[string]string{
 	"publish": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror",
 	// commands
 	"cmd/publish": "publish publish/blob publish/index publish/key publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront",
+	"cmd/image":   "",
 }
 
 // owners says who alone may import what is heavy or dangerous, by its path,
@@ -54,7 +55,7 @@ var owners = map[string]string{
 	"github.com/aws/aws-sdk-go-v2/aws": "publish/mirror/s3 publish/cloudfront publish/session cmd/publish",
 	"github.com/aws/":                  "publish/mirror/s3 publish/cloudfront publish/session",
 	"github.com/ProtonMail/":           "publish/key",
-	"flag":                             "cmd/publish",
+	"flag":                             "cmd/publish cmd/image",
 	"github.com/spf13/":                "cmd/publish",
 	"github.com/goccy/":                "cmd/publish",
 	"github.com/vbauerster/":           "cmd/publish",

@@ -1,0 +1,64 @@
+// Command image builds the container image of the GitHub Action from source: the same bytes,
+// hence the same digest, in whatever directory and on whatever machine. It needs the source
+// and Go, no registry and no container engine.
+//
+// So a commit can name the image that is built from it: action.yml holds the digest, and
+// whoever has the commit can build the image and see that it is the one.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/dustin/go-humanize"
+)
+
+func main() {
+	if err := run(os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintf(os.Stderr, "image: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// run prints the digest of the image, alone on the last line.
+func run(args []string, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("image", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	src := flags.String("source", ".", "the top `directory` of the source")
+	out := flags.String("o", "bin/image", "the `directory` to write the image to, an OCI image layout")
+	pin := flags.Bool("pin", false, "write version and digest into action.yml")
+	check := flags.Bool("check", false, "fail if action.yml names another image of this version")
+	release := flags.String("release", "", "fail unless the source is that of the release `TAG`, as v1.2.3, ready to be published")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	source, err := openSource(*src)
+	if err != nil {
+		return err
+	}
+	if *release != "" {
+		if err := source.checkRelease(*release); err != nil {
+			return err
+		}
+	}
+	image, err := source.build()
+	if err != nil {
+		return err
+	}
+	if err := image.write(*out); err != nil {
+		return err
+	}
+	for _, p := range image.platforms {
+		fmt.Fprintf(stdout, "%s %s %s\n", p, p.manifest.Digest, humanize.Bytes(uint64(p.size())))
+	}
+	fmt.Fprintf(stdout, "%s:%s in %s\n%s\n", repository, source.version, *out, image.index.Digest)
+	if *pin {
+		return source.pin(image.index.Digest)
+	}
+	if *check || *release != "" {
+		return source.checkPin(image.index.Digest)
+	}
+	return nil
+}
