@@ -26,6 +26,9 @@ type Options struct {
 	// Profile of the shared configuration files. Empty: the one in the environment, or
 	// "default".
 	Profile string
+	// Role is assumed with the tokens of an identity provider, whatever credentials the
+	// environment has. Nil: the credentials are those that the SDK finds.
+	Role *Role
 	// Concurrency is how many requests may be in flight at once. As many idle
 	// connections are kept, so that none is dialled twice. 0: 64.
 	Concurrency int
@@ -63,11 +66,49 @@ func Config(ctx context.Context, o Options) (aws.Config, error) {
 	if o.Profile != "" {
 		load = append(load, config.WithSharedConfigProfile(o.Profile))
 	}
+	if o.Role != nil {
+		if err := o.Role.Validate(); err != nil {
+			return aws.Config{}, err
+		}
+		// So that none are looked for.
+		load = append(load, config.WithCredentialsProvider(aws.AnonymousCredentials{}))
+	}
 	cfg, err := config.LoadDefaultConfig(ctx, load...)
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w", err)
 	}
+	if o.Role != nil {
+		o.Role.assumeIn(&cfg)
+	}
 	return cfg, nil
+}
+
+// assumeIn makes a role the one that clients made from cfg act as.
+func (r *Role) assumeIn(cfg *aws.Config) {
+	for _, source := range cfg.ConfigSources {
+		if env, ok := source.(config.EnvConfig); ok && env.Credentials.HasKeys() {
+			r.log().Info("the credentials in the environment are not used, the role is assumed", "role", r.ARN)
+		}
+	}
+	a := newAssumer(*cfg, r)
+	k := newKeeper(a.assume, r.attempts(), r.log())
+	cfg.Credentials = k
+	cfg.Retryer = func() aws.Retryer { return &renewing{newRetryer().(*pacer), k} }
+}
+
+// renewing also repeats requests whose credentials a service took for expired, with others.
+type renewing struct {
+	*pacer
+	keeper *keeper
+}
+
+func (r *renewing) IsErrorRetryable(err error) bool {
+	switch codeOf(err) {
+	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired":
+		r.keeper.refused()
+		return true
+	}
+	return r.pacer.IsErrorRetryable(err)
 }
 
 // client is the SDK's, so that a custom CA bundle and the like still apply to it.

@@ -1,0 +1,244 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go"
+)
+
+// An assumer turns tokens into the credentials of a role.
+type assumer struct {
+	role *Role
+	sts  *sts.Client
+}
+
+func newAssumer(cfg aws.Config, r *Role) *assumer {
+	return &assumer{role: r, sts: sts.NewFromConfig(cfg, func(o *sts.Options) {
+		o.Credentials = aws.AnonymousCredentials{} // the token says who we are
+		o.Retryer = aws.NopRetryer{}               // the SDK would send the same token again
+		if o.Region == "" {
+			o.Region = homes[r.partition()]
+		}
+		if o.Region == "" {
+			o.Region = homes["aws"]
+		}
+	})}
+}
+
+const (
+	// assumeTimeout is for all attempts together.
+	assumeTimeout = 2 * time.Minute
+	// stsTimeout is for one request.
+	stsTimeout = 15 * time.Second
+
+	firstPause   = time.Second
+	longestAgain = 16 * time.Second
+)
+
+// deniedPauses are for AccessDenied, which may be a role or a policy so new that not all
+// of IAM knows it. Nearly always it is not.
+var deniedPauses = []time.Duration{2 * time.Second, 5 * time.Second, 10 * time.Second}
+
+// assume makes up to so many attempts, each with a token of its own. It fails with an
+// *AuthError, unless ctx is done.
+func (a *assumer) assume(ctx context.Context, attempts int) (lease, error) {
+	patient, cancel := context.WithTimeout(ctx, assumeTimeout)
+	defer cancel()
+	for n := 1; ; n++ {
+		l, tried, err := a.attempt(patient)
+		if err == nil {
+			a.role.log().Info("credentials renewed", "role", a.role.ARN, "valid until", l.creds.Expires.UTC().Format(time.RFC3339), "attempt", n)
+			return l, nil
+		}
+		if ctx.Err() != nil {
+			return lease{}, ctx.Err()
+		}
+		pause, again := pauseAfter(err, n)
+		if !again || n >= attempts || patient.Err() != nil {
+			return lease{}, a.explain(err, tried, n)
+		}
+		a.role.log().Info("role not assumed, trying again", "attempt", n, "pause", pause.Round(time.Millisecond).String(), "reason", oneLine(err.Error()))
+		if sleep(patient, pause) != nil && ctx.Err() != nil {
+			return lease{}, ctx.Err()
+		}
+	}
+}
+
+// A try is what is known of an attempt, for its diagnosis.
+type try struct {
+	claims *Claims
+	skew   time.Duration // that the issuer's clock is ahead of ours
+}
+
+// attempt gets one token and shows it to STS once.
+func (a *assumer) attempt(ctx context.Context) (lease, try, error) {
+	token, err := a.role.Token.Token(ctx, a.role.audience())
+	if err != nil {
+		return lease{}, try{}, &tokenError{err}
+	}
+	a.role.secret(token)
+	claims, err := readClaims(token)
+	if err != nil {
+		return lease{}, try{}, &tokenError{err}
+	}
+	t := try{claims: claims, skew: a.skew(claims)}
+	ctx, cancel := context.WithTimeout(ctx, stsTimeout)
+	defer cancel()
+	in := &sts.AssumeRoleWithWebIdentityInput{
+		RoleArn:          &a.role.ARN,
+		RoleSessionName:  &a.role.SessionName,
+		DurationSeconds:  aws.Int32(int32(a.role.duration() / time.Second)),
+		WebIdentityToken: &token,
+	}
+	if a.role.Policy != "" {
+		in.Policy = &a.role.Policy
+	}
+	out, err := a.sts.AssumeRoleWithWebIdentity(ctx, in)
+	if err != nil {
+		return lease{}, t, err
+	}
+	l, err := a.accept(out)
+	return l, t, err
+}
+
+// A tokenError: there was no token to show to STS. Whoever gives them out has tried again
+// already.
+type tokenError struct{ err error }
+
+func (e *tokenError) Error() string { return e.err.Error() }
+func (e *tokenError) Unwrap() error { return e.err }
+
+// skew is by how much the issuer's clock is ahead of ours: as it says itself, or as the
+// token does, which was made just now.
+func (a *assumer) skew(c *Claims) time.Duration {
+	if told, ok := a.role.Token.(interface{ Skew() time.Duration }); ok {
+		return told.Skew()
+	}
+	if c.IssuedAt.IsZero() {
+		return 0
+	}
+	return time.Until(c.IssuedAt)
+}
+
+// An accountError: the role is in an account that it should not be in.
+type accountError struct{ account string }
+
+func (e *accountError) Error() string { return "the role is in account " + e.account }
+
+var (
+	errNoCredentials = errors.New("the answer has no credentials")
+	errExpired       = errors.New("the answer has credentials that have expired")
+)
+
+// accept makes a lease of an answer of STS, if it is in an account that is allowed.
+func (a *assumer) accept(out *sts.AssumeRoleWithWebIdentityOutput) (lease, error) {
+	c := out.Credentials
+	if c == nil || aws.ToString(c.AccessKeyId) == "" || aws.ToString(c.SecretAccessKey) == "" || c.Expiration == nil {
+		return lease{}, errNoCredentials
+	}
+	for _, s := range []*string{c.AccessKeyId, c.SecretAccessKey, c.SessionToken} {
+		a.role.secret(aws.ToString(s))
+	}
+	account := ""
+	if out.AssumedRoleUser != nil {
+		if arn := strings.Split(aws.ToString(out.AssumedRoleUser.Arn), ":"); len(arn) > 4 {
+			account = arn[4]
+		}
+	}
+	if !a.role.allows(account) {
+		return lease{}, &accountError{account}
+	}
+	creds := aws.Credentials{
+		AccessKeyID:     *c.AccessKeyId,
+		SecretAccessKey: *c.SecretAccessKey,
+		SessionToken:    aws.ToString(c.SessionToken),
+		Source:          "web identity",
+		CanExpire:       true,
+		Expires:         *c.Expiration,
+		AccountID:       account,
+	}
+	left := life(*c.Expiration, out)
+	if left <= 0 {
+		return lease{}, errExpired
+	}
+	return newLease(creds, left), nil
+}
+
+// offClock is from where on a difference of clocks is taken for one.
+const offClock = 30 * time.Second
+
+// life is for how long credentials hold. If the local clock is wrong, that of STS counts.
+func life(expires time.Time, out *sts.AssumeRoleWithWebIdentityOutput) time.Duration {
+	theirs, ok := middleware.GetServerTime(out.ResultMetadata)
+	if ok && time.Until(theirs).Abs() > offClock {
+		return expires.Sub(theirs)
+	}
+	return time.Until(expires)
+}
+
+// pauseAfter is how long to wait after the n-th attempt, and whether another one may help.
+func pauseAfter(err error, n int) (time.Duration, bool) {
+	var failed *tokenError
+	var account *accountError
+	switch code := codeOf(err); {
+	case errors.As(err, &failed), errors.As(err, &account):
+		return 0, false
+	case code == "AccessDenied":
+		if n > len(deniedPauses) {
+			return 0, false
+		}
+		return deniedPauses[n-1], true
+	case code == "InvalidIdentityToken":
+		return again(n), strings.Contains(err.Error(), "retrieve verification key")
+	case passing[code], throttled(err), statusOf(err) >= 500, code == "":
+		return again(n), true
+	}
+	return 0, false
+}
+
+// passing are the refusals that end by themselves, given another token.
+var passing = map[string]bool{
+	"IDPCommunicationError": true,
+	"ExpiredTokenException": true,
+	"ExpiredToken":          true,
+	"InternalFailure":       true,
+	"ServiceUnavailable":    true,
+}
+
+func again(n int) time.Duration {
+	d := min(firstPause<<(n-1), longestAgain)
+	return d/2 + jitter(d/2)
+}
+
+func codeOf(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return api.ErrorCode()
+	}
+	return ""
+}
+
+func statusOf(err error) int {
+	var answer interface{ HTTPStatusCode() int }
+	if errors.As(err, &answer) {
+		return answer.HTTPStatusCode()
+	}
+	return 0
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

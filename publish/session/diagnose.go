@@ -1,0 +1,303 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/aws/smithy-go"
+	"github.com/sethvargo/go-githubactions"
+)
+
+// An AuthError says why a role could not be assumed, and what to do about it. It wraps
+// nothing: what happened is in its words.
+type AuthError struct {
+	// Role is the ARN of the role; empty if it did not come to that.
+	Role string
+	// Code is what AWS calls it, or one of the codes below.
+	Code string
+	// Problem is what is wrong.
+	Problem string
+	// Hints are what to do, the most likely first.
+	Hints []string
+	// Claims of our token; nil if there was none.
+	Claims *Claims
+	// TrustPolicy is one that matches this job and no other, ready to be used. Empty
+	// where the trust policy is not in question.
+	TrustPolicy string
+	// Skew is how far the clock of whoever issues tokens was ahead of ours.
+	Skew time.Duration
+}
+
+// Codes of what AWS did not refuse.
+const (
+	NoTokenRight  = "NoIDTokenPermission" // the job may not ask for tokens
+	NoToken       = "NoIDToken"           // it asked, and got none
+	NoAnswer      = "NoAnswer"            // of STS
+	WrongAccount  = "WrongAccount"        // not one of those allowed
+	NoCredentials = "NoCredentials"       // STS answered, with nothing in it
+)
+
+func (e *AuthError) Error() string {
+	switch {
+	case e.Role == "":
+		return fmt.Sprintf("get a token: %s: %s", e.Code, e.Problem)
+	default:
+		return fmt.Sprintf("assume role %s: %s: %s", e.Role, e.Code, e.Problem)
+	}
+}
+
+// explain says in our words why the n-th attempt, the last one, failed.
+func (a *assumer) explain(err error, t try, n int) *AuthError {
+	var known *AuthError
+	if errors.As(err, &known) { // the token source has said it all
+		e := *known
+		e.Role = a.role.ARN
+		return &e
+	}
+	e := &AuthError{Role: a.role.ARN, Code: codeOf(err), Claims: t.claims, Skew: t.skew}
+	d := diagnosis{AuthError: e, role: a.role, region: a.sts.Options().Region, attempts: n, said: said(err)}
+	d.diagnose(err)
+	return e
+}
+
+// said are AWS's own words.
+func said(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) && api.ErrorMessage() != "" {
+		return oneLine(api.ErrorMessage())
+	}
+	return oneLine(err.Error())
+}
+
+// A diagnosis is an AuthError in the making.
+type diagnosis struct {
+	*AuthError
+	role     *Role
+	region   string
+	attempts int
+	said     string
+}
+
+func (d *diagnosis) diagnose(err error) {
+	var failed *tokenError
+	var account *accountError
+	switch {
+	case errors.As(err, &failed):
+		d.Code, d.Problem = NoToken, d.said
+	case errors.As(err, &account):
+		d.wrongAccount(account)
+	case errors.Is(err, errNoCredentials), errors.Is(err, errExpired):
+		d.Code, d.Problem = NoCredentials, "STS answered, but "+err.Error()
+	case d.Code == "":
+		d.noAnswer()
+	default:
+		d.refused()
+	}
+}
+
+// refused is about what AWS said.
+func (d *diagnosis) refused() {
+	says := func(part string) bool { return strings.Contains(d.said, part) }
+	switch {
+	case d.Code == "AccessDenied" && says("sts:AssumeRoleWithWebIdentity"):
+		d.denied()
+	case d.Code == "InvalidIdentityToken" && says("No OpenIDConnect provider"):
+		d.noProvider()
+	case d.Code == "InvalidIdentityToken" && says("audience"):
+		d.wrongAudience()
+	case d.Code == "InvalidIdentityToken" && says("retrieve verification key"), d.Code == "IDPCommunicationError":
+		d.Problem = d.tried("AWS could not fetch the keys of " + d.Claims.Issuer)
+		d.hint("it passes: run the job again")
+	case d.Code == "ExpiredTokenException", d.Code == "ExpiredToken", says("must be issued within"):
+		d.expired()
+	case says("DurationSeconds"), says("MaxSessionDuration"), says("role chaining"):
+		d.tooLong()
+	case d.Code == "PackedPolicyTooLarge", d.Code == "MalformedPolicyDocument":
+		d.badPolicy()
+	case d.Code == "RegionDisabledException":
+		d.Problem = "STS is not active in region " + d.region
+		d.hint("activate it for account %s: IAM, account settings, security token service", d.role.Account())
+		d.hint("or set `aws-region` to one where it is, such as %s", homes[d.role.partition()])
+	default:
+		d.Problem = d.tried(d.said)
+	}
+}
+
+// tried adds how often it was tried.
+func (d *diagnosis) tried(what string) string {
+	if d.attempts == 1 {
+		return what
+	}
+	return fmt.Sprintf("%s (tried %d times)", what, d.attempts)
+}
+
+func (d *diagnosis) hint(format string, args ...any) {
+	d.Hints = append(d.Hints, fmt.Sprintf(format, args...))
+}
+
+// denied: AWS says one and the same for everything that is wrong with a role's trust.
+func (d *diagnosis) denied() {
+	d.Problem = d.tried(fmt.Sprintf("AWS says %q: the role's trust policy does not match this job's token, or there is no such role", d.said))
+	c := d.Claims
+	owner, _, _ := strings.Cut(c.Subject, "/")
+	_, run, isRepo := cutSubject(c.Subject)
+	switch {
+	case !isRepo:
+		d.hint("sub is %s: a template of the organisation or the repository makes it, so conditions of the form repo:OWNER/NAME:... never match", c.Subject)
+	case strings.Contains(owner, "@"):
+		d.hint("sub carries the numbers of owner and repository, as it does for repositories made, renamed or transferred since 15 July 2026: a trust policy with names only (repo:%s:...) never matches", c.Repository)
+	}
+	switch {
+	case strings.HasPrefix(run, "environment:"):
+		d.hint("the job has the environment %s, so sub ends in :%s: a condition on a branch or tag never matches", c.Environment, run)
+	case run == "pull_request":
+		d.hint("the job runs for a pull request, so sub ends in :pull_request: a condition on a branch never matches; give pull requests a role that may only read")
+	case strings.HasPrefix(run, "ref:"):
+		d.hint("sub ends in :%s: a condition on another branch, a tag or an environment does not match", run)
+	}
+	if c.Repository != strings.ToLower(c.Repository) {
+		d.hint("IAM compares letter case: the repository is written %s", c.Repository)
+	}
+	if d.role.audience() != audiences["aws"] {
+		d.hint("aud is %s: the trust policy must ask for the same", d.role.audience())
+	}
+	if d.role.Name() == "GitHubActions" {
+		d.hint("a role named GitHubActions is known not to work: give it another name")
+	}
+	d.hint("look whether the role exists: aws iam get-role --role-name %s (in account %s)", d.role.Name(), d.role.Account())
+	d.hint("ForAllValues: in a condition of the trust policy does not do what it seems to: use StringEquals or StringLike")
+	d.hint("if role or policy are younger than a minute, run the job again")
+	d.TrustPolicy = trustPolicy(d.role, c)
+}
+
+func (d *diagnosis) noProvider() {
+	d.Problem = fmt.Sprintf("account %s has no identity provider for %s", d.role.Account(), d.Claims.Issuer)
+	if d.Claims.Issuer != githubIssuer {
+		d.hint("the issuer is not %s: GitHub Enterprise has its own, and provider and trust policy must name that", githubIssuer)
+	}
+	d.hint("create it: aws iam create-open-id-connect-provider --url %s --client-id-list %s", d.Claims.Issuer, d.role.audience())
+	d.hint("or correct the account in `role-to-assume`")
+	d.TrustPolicy = trustPolicy(d.role, d.Claims)
+}
+
+func (d *diagnosis) wrongAudience() {
+	d.Problem = fmt.Sprintf("the identity provider in account %s does not take tokens for %s", d.role.Account(), d.role.audience())
+	d.hint("add it: aws iam add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn %s --client-id %s", providerARN(d.role, d.Claims), d.role.audience())
+	if usual := audiences[d.role.partition()]; d.role.audience() != usual {
+		d.hint("or leave out `audience`: it is %s then", usual)
+	}
+	d.TrustPolicy = trustPolicy(d.role, d.Claims)
+}
+
+func (d *diagnosis) expired() {
+	d.Problem = d.tried(fmt.Sprintf("AWS takes this job's new token for expired: %q", d.said))
+	if d.Skew.Abs() <= offClock {
+		d.hint("the clock of this machine is right (%v off GitHub's), so it passes: run the job again", d.Skew.Abs().Round(time.Second))
+		return
+	}
+	where := "behind"
+	if d.Skew < 0 {
+		where = "ahead of"
+	}
+	d.hint("the clock of this machine is %v %s GitHub's: set it, and keep it right (timedatectl set-ntp true)", d.Skew.Abs().Round(time.Second), where)
+}
+
+func (d *diagnosis) tooLong() {
+	d.Problem = fmt.Sprintf("the role does not permit sessions of %d s: %q", int(d.role.duration().Seconds()), d.said)
+	d.hint("leave out `role-duration-seconds`: 3600 works with every role, and sessions are renewed for as long as it takes")
+}
+
+func (d *diagnosis) badPolicy() {
+	d.Problem = fmt.Sprintf("AWS does not take the session policy: %q", d.said)
+	d.hint("set `session-policy: none`: the session may then do all that the role may")
+}
+
+func (d *diagnosis) wrongAccount(err *accountError) {
+	d.Code = WrongAccount
+	d.Problem = fmt.Sprintf("%v, which is not one of those allowed: %s", err, strings.Join(d.role.AllowedAccounts, ", "))
+	d.hint("correct `role-to-assume` or `allowed-account-ids`; nothing was written")
+}
+
+func (d *diagnosis) noAnswer() {
+	d.Code = NoAnswer
+	d.Problem = d.tried("STS cannot be reached: " + d.said)
+	d.hint("the runner must reach sts.%s.amazonaws.com on port 443, through its proxy if it has one", d.region)
+}
+
+// explain says why GitHub gave no token in so many tries.
+func (g *GitHub) explain(err error, tries int) *AuthError {
+	var missing *githubactions.EnvMissingError
+	var refused *githubactions.RequestFailedError
+	e := &AuthError{Code: NoToken, Skew: g.Skew()}
+	switch {
+	case errors.As(err, &missing):
+		e.Code = NoTokenRight
+		e.Problem, e.Hints = g.noRight()
+	case errors.As(err, &refused) && (refused.StatusCode == http.StatusUnauthorized || refused.StatusCode == http.StatusForbidden):
+		e.Problem = "GitHub does not take the job's request for a token any more: " + reason(err)
+		e.Hints = []string{"the right to ask ends with the job, and may end before a job of many hours does: run the job again, what is complete stays"}
+	case errors.As(err, &refused) && !passes(err):
+		e.Problem = "GitHub gives no token: " + reason(err)
+	case errors.As(err, &refused):
+		e.Problem = fmt.Sprintf("GitHub gives no token: %s (tried %d times)", reason(err), tries)
+		e.Hints = []string{"it is GitHub's side, see https://www.githubstatus.com: run the job again later"}
+	case errors.Is(err, errEmptyToken):
+		e.Problem = fmt.Sprintf("GitHub answered without a token (tried %d times)", tries)
+		e.Hints = []string{"it is GitHub's side, see https://www.githubstatus.com: run the job again later"}
+	default:
+		e.Problem = fmt.Sprintf("GitHub cannot be reached: %s (tried %d times)", reason(err), tries)
+		e.Hints = []string{"the runner must reach *.actions.githubusercontent.com on port 443, through its proxy if it has one"}
+	}
+	return e
+}
+
+// permission is what a job needs. Naming any permission takes all others away, so the
+// usual one is named, too.
+const permission = "permissions:\n  id-token: write\n  contents: read"
+
+// noRight says why the job may not ask for tokens.
+func (g *GitHub) noRight() (problem string, hints []string) {
+	switch event := g.Getenv("GITHUB_EVENT_NAME"); {
+	case g.Getenv("ACT") == "true":
+		return "act gives out no tokens", []string{
+			"act has no OIDC (https://github.com/nektos/act/issues/2500): use `credentials: env` there",
+		}
+	case g.Getenv("GITHUB_ACTIONS") != "true":
+		return "this is not a GitHub job", []string{
+			"use `credentials: env`, with credentials that the AWS SDK finds",
+		}
+	case event == "pull_request" && g.Getenv("GITHUB_ACTOR") == "dependabot[bot]":
+		return "GitHub gives no tokens to jobs that Dependabot started", []string{
+			"skip this step there: `if: github.actor != 'dependabot[bot]'`",
+		}
+	case event == "pull_request" && g.isFork():
+		return "GitHub gives no tokens to pull requests from forks", []string{
+			"skip this step there: `if: github.event.pull_request.head.repo.full_name == github.repository`",
+		}
+	}
+	return "the job has no permission to ask for tokens", []string{
+		"add to the job:\n" + permission,
+		"if this workflow is called by another one, the caller must give the permission, too",
+	}
+}
+
+// isFork reports whether the pull request comes from another repository.
+func (g *GitHub) isFork() bool {
+	known, err := githubactions.New(githubactions.WithGetenv(g.Getenv)).Context()
+	if err != nil && known == nil {
+		return false
+	}
+	var from any = known.Event
+	for _, name := range []string{"pull_request", "head", "repo", "full_name"} {
+		object, ok := from.(map[string]any)
+		if !ok {
+			return false
+		}
+		from = object[name]
+	}
+	name, ok := from.(string)
+	return ok && name != g.Getenv("GITHUB_REPOSITORY")
+}

@@ -1,0 +1,143 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/sethvargo/go-githubactions"
+)
+
+// GitHub gives out the tokens of the GitHub job that we run in. Its errors are
+// *AuthErrors, so they say what the job lacks.
+type GitHub struct {
+	// Getenv reads the environment that GitHub gave the job.
+	Getenv func(string) string
+	// Client that GitHub is asked with, which knows the proxy and the certificates. Nil:
+	// http.DefaultTransport.
+	Client *http.Client
+	// Log hears when GitHub is asked again. It may be nil.
+	Log *slog.Logger
+
+	skew atomic.Int64 // nanoseconds that GitHub's clock is ahead of ours
+}
+
+const (
+	tokenTries   = 5
+	tokenTimeout = 10 * time.Second // of one try
+	tokenPause   = 500 * time.Millisecond
+	longestPause = 8 * time.Second
+)
+
+// Token asks GitHub for a token, again if that could help.
+func (g *GitHub) Token(ctx context.Context, audience string) (string, error) {
+	pause := tokenPause
+	for try := 1; ; try++ {
+		token, err := g.ask(ctx, audience)
+		switch {
+		case err == nil:
+			return token, nil
+		case ctx.Err() != nil:
+			return "", ctx.Err()
+		case !passes(err) || try == tokenTries:
+			return "", g.explain(err, try)
+		}
+		g.log().Info("GitHub gave no token, asking again", "try", try, "reason", reason(err))
+		if err := sleep(ctx, pause/2+jitter(pause/2)); err != nil {
+			return "", err
+		}
+		pause = min(2*pause, longestPause)
+	}
+}
+
+var errEmptyToken = errors.New("the answer has no token")
+
+// ask makes one try.
+func (g *GitHub) ask(ctx context.Context, audience string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
+	defer cancel()
+	client := http.Client{}
+	if g.Client != nil {
+		client = *g.Client
+	}
+	client.Transport = &dated{next: client.Transport, skew: &g.skew}
+	action := githubactions.New(
+		githubactions.WithGetenv(g.Getenv),
+		githubactions.WithHTTPClient(&client),
+		githubactions.WithWriter(io.Discard))
+	token, err := action.GetIDToken(ctx, audience)
+	if err == nil && token == "" {
+		err = errEmptyToken
+	}
+	return token, err
+}
+
+// passes reports whether another try may give what this one did not.
+func passes(err error) bool {
+	var missing *githubactions.EnvMissingError
+	var refused *githubactions.RequestFailedError
+	switch {
+	case errors.As(err, &missing):
+		return false
+	case errors.As(err, &refused):
+		return refused.StatusCode >= 500 || refused.StatusCode == http.StatusTooManyRequests || refused.StatusCode == http.StatusRequestTimeout
+	}
+	return true
+}
+
+// Skew is how far GitHub's clock was ahead of ours when it last answered.
+func (g *GitHub) Skew() time.Duration { return time.Duration(g.skew.Load()) }
+
+func (g *GitHub) log() *slog.Logger {
+	if g.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return g.Log
+}
+
+// dated reads the clock of whoever answers.
+type dated struct {
+	next http.RoundTripper
+	skew *atomic.Int64
+}
+
+func (d *dated) RoundTrip(r *http.Request) (*http.Response, error) {
+	next := d.next
+	if next == nil {
+		next = http.DefaultTransport
+	}
+	answer, err := next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	if theirs, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
+		d.skew.Store(int64(time.Until(theirs)))
+	}
+	return answer, nil
+}
+
+// reason is what GitHub said, in one line and without our own secret.
+func reason(err error) string {
+	var refused *githubactions.RequestFailedError
+	if errors.As(err, &refused) {
+		return strings.TrimSpace(fmt.Sprintf("%d %s %s", refused.StatusCode, http.StatusText(refused.StatusCode), oneLine(refused.Body)))
+	}
+	return oneLine(err.Error())
+}
+
+// oneLine makes what others said fit for a line of ours.
+func oneLine(s string) string {
+	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }), " ")
+	if len(s) > longestQuote {
+		s = strings.ToValidUTF8(s[:longestQuote], "") + "..."
+	}
+	return s
+}
+
+const longestQuote = 400
