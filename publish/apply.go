@@ -119,15 +119,11 @@ func (a *application) publish(ctx context.Context, m *MirrorPlan) error {
 			return fmt.Errorf("keys: %w", err)
 		}
 	}
-	if len(m.KeyIndex) > 0 {
-		if err := addKeys(ctx, m.format, m.store, m.KeyIndex); err != nil {
+	if n := len(m.KeyIndex); n > 0 {
+		if err := addKeys(ctx, m.format, a.counted(m.store), m.keys); err != nil {
 			return fmt.Errorf("key index: %w", err)
 		}
-		name, _, err := m.format.keyIndex(m.KeyIndex)
-		if err != nil {
-			return err
-		}
-		a.stale(m.Path, name)
+		a.stale(m.Path, m.KeyIndex[n-1].Name)
 	}
 	return a.writeIndex(ctx, m)
 }
@@ -139,13 +135,13 @@ func (a *application) writeIndex(ctx context.Context, m *MirrorPlan) error {
 		return nil
 	case ix.Mode == IndexRebuild:
 		a.progress.Step(m.Path, "index")
-		r := &rebuilder{format: m.format, store: m.store, trust: a.plan.options.Trust}
+		r := &rebuilder{format: m.format, store: a.counted(m.store), trust: a.plan.options.Trust}
 		if err := r.rebuild(ctx, ix); err != nil {
 			return fmt.Errorf("index: %w", err)
 		}
 	default:
 		a.progress.Step(m.Path, "index")
-		if err := writeMerged(ctx, m.format, m.store, ix); err != nil {
+		if err := writeMerged(ctx, m.format, a.counted(m.store), ix); err != nil {
 			return err
 		}
 	}
@@ -320,7 +316,7 @@ func (a *application) putAll(ctx context.Context, m *MirrorPlan, writes []Write)
 // what has a fixed name, the object of another publisher who was faster stays: it is
 // about the same package. Of what never changes, another object is an alarm.
 func (a *application) put(ctx context.Context, m *MirrorPlan, w Write) error {
-	err := a.store(ctx, m.store, join(m.Path, w.Name), w)
+	err := a.store(ctx, a.counted(m.store), join(m.Path, w.Name), w)
 	if w.CacheControl != layout.Immutable && a.plan.options.IfExists != Refuse &&
 		(errors.Is(err, mirror.ErrExist) || errors.Is(err, mirror.ErrConflict)) {
 		return nil
@@ -337,27 +333,48 @@ func (a *application) put(ctx context.Context, m *MirrorPlan, w Write) error {
 func (a *application) store(ctx context.Context, s Store, shown string, w Write) error {
 	u := w.upload()
 	u.Sent = func(n int64) { a.progress.Sent(shown, w.Size, n) }
-	var err error
 	if w.Was == mirror.Absent {
-		err = s.Create(ctx, u)
-	} else {
-		_, err = s.Swap(ctx, u, w.Was)
+		return s.Create(ctx, u)
 	}
+	_, err := s.Swap(ctx, u, w.Was)
+	return err
+}
+
+// counted is a store that counts what is stored in it.
+func (a *application) counted(s Store) Store { return counter{s, a} }
+
+type counter struct {
+	Store
+	application *application
+}
+
+func (c counter) Create(ctx context.Context, u mirror.Upload) error {
+	err := c.Store.Create(ctx, u)
+	c.count(u, err)
+	return err
+}
+
+func (c counter) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (mirror.Version, error) {
+	now, err := c.Store.Swap(ctx, u, was)
+	c.count(u, err)
+	return now, err
+}
+
+func (c counter) count(u mirror.Upload, err error) {
 	if err != nil {
-		return err
+		return
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.out.Objects++
-	a.out.Bytes += w.Size
-	return nil
+	c.application.mu.Lock()
+	defer c.application.mu.Unlock()
+	c.application.out.Objects++
+	c.application.out.Bytes += u.Content.Size()
 }
 
 // putFiles stores plain files, each after what belongs to it.
 func (a *application) putFiles(ctx context.Context) error {
 	return each(ctx, writers, a.plan.Files, func(ctx context.Context, f *FilePlan) error {
 		for _, w := range f.Writes {
-			err := a.store(ctx, f.store, w.Name, w)
+			err := a.store(ctx, a.counted(f.store), w.Name, w)
 			if ofSource(err) {
 				a.mu.Lock()
 				a.out.Findings = append(a.out.Findings, Finding{Error, w.Name, err.Error()})

@@ -1,5 +1,7 @@
 package publish
 
+import "slices"
+
 // What AWS charges in us-east-1, in US dollars (aws.amazon.com/s3/pricing and
 // /cloudfront/pricing, November 2026).
 const (
@@ -37,18 +39,12 @@ func (p *Plan) Cost(threshold, partSize int64, paths int) Cost {
 				add(w.Size)
 			}
 		}
-		for _, o := range append(m.Marker, m.Keys...) {
+		for _, o := range slices.Concat(m.Marker, m.Keys, m.KeyIndex) {
 			add(o.Size)
-		}
-		if len(m.KeyIndex) > 0 {
-			c.Requests++
-			if m.Layout == "v3" { // its content, and what points at it
-				c.Requests++
-			}
 		}
 		if m.Index.Changes {
 			add(m.Index.Bytes)
-			c.Requests++ // its pointer, or its hash
+			add(m.Index.pointer)
 		}
 	}
 	for _, f := range p.Files {
@@ -72,9 +68,8 @@ func (p *Plan) Stale() []string {
 				}
 			}
 		}
-		if len(m.KeyIndex) > 0 {
-			name, _, _ := m.format.keyIndex(m.KeyIndex)
-			names = append(names, join(m.Path, name))
+		if n := len(m.KeyIndex); n > 0 {
+			names = append(names, join(m.Path, m.KeyIndex[n-1].Name))
 		}
 		if m.Index.Changes {
 			names = append(names, m.Pointers()...)

@@ -43,6 +43,8 @@ type format interface {
 	readIndex(ctx context.Context, r mirror.Reader, p *pointer) (*index.Index, error)
 	// writeIndex makes x the index if the pointer still is was: mirror.ErrConflict if not.
 	writeIndex(ctx context.Context, s Store, was *pointer, x *index.Index) (*pointer, error)
+	// pointerSize is how many bytes writeIndex stores for x besides the document itself.
+	pointerSize(x *index.Index) (int64, error)
 	// indexWrites are the names that writeIndex writes at fixed names.
 	indexWrites() []string
 
@@ -51,10 +53,9 @@ type format interface {
 	// readKeyIndex returns the keys that clients are told of, and the version of
 	// the object that tells them.
 	readKeyIndex(ctx context.Context, r mirror.Reader) ([]key.Fingerprint, mirror.Version, error)
-	// writeKeyIndex makes keys the index of keys, as writeIndex does.
-	writeKeyIndex(ctx context.Context, s Store, was mirror.Version, keys []key.Fingerprint) error
-	// keyIndex is the name and the content of the object that tells clients of keys.
-	keyIndex(keys []key.Fingerprint) (name string, content []byte, err error)
+	// keyIndex are the objects that tell clients of keys, in the order in which they are
+	// stored: the last one has a fixed name.
+	keyIndex(keys []key.Fingerprint) ([]Object, error)
 
 	// marker is the object that declares the layout, if there is one.
 	marker() (Object, bool)
@@ -88,7 +89,7 @@ type Package struct {
 	File     string // name of the document
 	Document []byte
 	Signed   bool
-	Blobs    []Object // what the document points at
+	Blobs    []Object // what the document points at, the tarball first
 	layout.SpecName
 
 	// Spec is nil until it was needed.

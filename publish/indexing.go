@@ -57,8 +57,9 @@ func (d *decision) planIndex(ctx context.Context) error {
 	ix.After = x.Offered()
 	if (x.Changed() || ix.was.halfway) && ix.After > 0 {
 		ix.next, ix.Changes, ix.Bytes = x, true, x.Content().Size()
+		ix.pointer, err = d.out.format.pointerSize(x)
 	}
-	return nil
+	return err
 }
 
 // loadIndex reads the index that p points at; there may be none yet.

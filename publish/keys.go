@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
 // encodeKeyIndex writes what Spack writes: the fingerprints, sorted, each with nothing.
@@ -54,8 +55,24 @@ func addKeys(ctx context.Context, f format, s Store, keys []key.Fingerprint) err
 		if len(all) == len(have) {
 			return nil
 		}
-		return f.writeKeyIndex(ctx, s, version, all)
+		return writeKeyIndex(ctx, f, s, version, all)
 	})
+}
+
+// writeKeyIndex makes keys what clients are told of, if that still is the version was.
+func writeKeyIndex(ctx context.Context, f format, s Store, was mirror.Version, keys []key.Fingerprint) error {
+	objects, err := f.keyIndex(keys)
+	if err != nil {
+		return err
+	}
+	last := len(objects) - 1
+	for _, o := range objects[:last] {
+		if err := s.Create(ctx, o.upload()); err != nil {
+			return err
+		}
+	}
+	_, err = s.Swap(ctx, objects[last].upload(), was)
+	return err
 }
 
 func union(a, b []key.Fingerprint) []key.Fingerprint {

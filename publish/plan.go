@@ -79,15 +79,16 @@ type MirrorPlan struct {
 	Path, Layout string
 	Packages     []PlannedPackage
 
-	Blobs     []Object          // what documents point at
-	Documents [][]Write         // dependencies before what depends on them
-	Marker    []Object          // layout.json, where it is missing
-	Keys      []Object          // a key's content before the document that names it
-	KeyIndex  []key.Fingerprint // what clients are to be told of; empty: they are
-	Index     IndexPlan         // last, because it names everything else
+	Blobs     []Object  // what documents point at
+	Documents [][]Write // dependencies before what depends on them
+	Marker    []Object  // layout.json, where it is missing
+	Keys      []Object  // a key's content before the document that names it
+	KeyIndex  []Object  // tells clients of all keys, the last one under a fixed name; empty: something does already
+	Index     IndexPlan // last, because it names everything else
 
 	format format
 	store  Store
+	keys   []key.Fingerprint // that KeyIndex names
 }
 
 // A PlannedPackage is a package and what is done with it.
@@ -114,9 +115,10 @@ type IndexPlan struct {
 	Written       bool  // set by Apply
 	Bytes         int64 // of the new index
 
-	was   *pointer
-	specs []*spec.Spec // to be added
-	next  *index.Index // what was makes with them; nil where nothing changes
+	pointer int64 // bytes that are stored besides
+	was     *pointer
+	specs   []*spec.Spec // to be added
+	next    *index.Index // what was makes with them; nil where nothing changes
 }
 
 // NewPlan compares the source with its destination and decides. It only reads. open
@@ -164,10 +166,12 @@ func (d *decision) report(s Severity, p *Package, reason string) {
 	d.plan.Findings = append(d.plan.Findings, Finding{s, d.src.tree.path(p.File), reason})
 }
 
+// refuse keeps a package from being published. It may be called again for one: whoever
+// mends the source wants to know all that is wrong.
 func (d *decision) refuse(p *Package, reason string) {
+	d.report(Error, p, reason)
 	if _, ok := d.src.refused[p]; !ok {
 		d.src.refused[p] = reason
-		d.report(Error, p, reason)
 	}
 }
 
@@ -275,7 +279,7 @@ func (d *decision) sends(p *Package, s Status) bool {
 // sizes of their blobs, their signatures.
 func (d *decision) check(ctx context.Context, status map[*Package]Status) error {
 	o := d.plan.options
-	reasons := make([]error, len(d.src.Packages))
+	reasons := make([][]error, len(d.src.Packages))
 	err := each(ctx, runtime.GOMAXPROCS(0), positions(reasons), func(ctx context.Context, i int) error {
 		p := d.src.Packages[i]
 		reasons[i] = d.checkPackage(ctx, p, d.sends(p, status[p]) || o.VerifySource)
@@ -284,66 +288,67 @@ func (d *decision) check(ctx context.Context, status map[*Package]Status) error 
 	if err != nil {
 		return err
 	}
-	for i, reason := range reasons {
-		if reason != nil {
-			d.refuse(d.src.Packages[i], reason.Error())
+	for i, p := range d.src.Packages {
+		for _, reason := range reasons[i] {
+			d.refuse(p, reason.Error())
 		}
 	}
 	return nil
 }
 
-func (d *decision) checkPackage(ctx context.Context, p *Package, whole bool) error {
+// checkPackage returns all that keeps a package from being published.
+func (d *decision) checkPackage(ctx context.Context, p *Package, whole bool) (reasons []error) {
 	o := d.plan.options
 	if o.Trust.RequireSigned && !p.Signed {
-		return errors.New("it is not signed, and --require-signed is given: sign it with `spack buildcache push --key` or `spack gpg`")
+		reasons = append(reasons, errors.New("it is not signed, and --require-signed is given: sign it with `spack buildcache push --key` or `spack gpg`"))
 	}
 	if !whole && len(o.Selection.OS)+len(o.Selection.Target) == 0 {
-		return nil
+		return reasons
 	}
+	blobs := p.Blobs
 	if err := d.out.format.readSpec(ctx, d.src.tree, p); err != nil {
-		return err
-	}
-	if reason := o.Selection.foreign(p); reason != "" {
-		return errors.New(reason)
+		reasons = append(reasons, err)
+		blobs = blobs[:1] // the other one is the spec
+	} else if reason := o.Selection.foreign(p); reason != "" {
+		reasons = append(reasons, errors.New(reason))
 	}
 	if !whole {
-		return nil
+		return reasons
 	}
 	if o.Trust.Keys != nil && p.Signed {
 		if _, err := o.Trust.Keys.Verify(p.Document); err != nil {
-			return err
+			reasons = append(reasons, err)
 		}
 	}
-	return d.checkBlobs(ctx, p)
+	for i := range blobs {
+		if err := d.checkBlob(ctx, p, &blobs[i]); err != nil {
+			reasons = append(reasons, err)
+		}
+	}
+	return reasons
 }
 
-// checkBlobs finds the blobs of a package in the source. Their content is checked as it
-// is read to be sent.
-func (d *decision) checkBlobs(ctx context.Context, p *Package) error {
-	for i := range p.Blobs {
-		b := &p.Blobs[i]
-		if reason := d.seen.damaged(*b); reason != "" {
-			return fmt.Errorf("%s: %s", b.Name, reason)
-		}
-		content, err := d.src.tree.content(b.Name)
-		if errors.Is(err, mirror.ErrNotExist) && d.seen.has(*b) {
-			continue // it need not be sent
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", b.Name, err)
-		}
-		if b.Size >= 0 && content.Size() != b.Size {
-			return fmt.Errorf("%s has %d bytes, want %d", b.Name, content.Size(), b.Size)
-		}
-		b.Size, b.Content = content.Size(), content
-		if err := readable(content); err != nil {
-			return err
-		}
-		if err := d.checkTarball(ctx, p, *b); err != nil {
-			return err
-		}
+// checkBlob finds a blob of a package in the source. Its content is checked as it is
+// read to be sent.
+func (d *decision) checkBlob(ctx context.Context, p *Package, b *Object) error {
+	if reason := d.seen.damaged(*b); reason != "" {
+		return fmt.Errorf("%s: %s", b.Name, reason)
 	}
-	return nil
+	content, err := d.src.tree.content(b.Name)
+	if errors.Is(err, mirror.ErrNotExist) && d.seen.has(*b) {
+		return nil // it need not be sent
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", b.Name, err)
+	}
+	if b.Size >= 0 && content.Size() != b.Size {
+		return fmt.Errorf("%s has %d bytes, want %d", b.Name, content.Size(), b.Size)
+	}
+	b.Size, b.Content = content.Size(), content
+	if err := readable(content); err != nil {
+		return err
+	}
+	return d.checkTarball(ctx, p, *b)
 }
 
 // readable finds now, with all else that is wrong, what could not be opened later.
@@ -481,11 +486,16 @@ func (d *decision) planKeys(ctx context.Context) error {
 	if all = union(nil, all); len(all) == 0 {
 		return nil
 	}
-	name, content, err := d.out.format.keyIndex(all)
+	objects, err := d.out.format.keyIndex(all)
 	if err != nil {
 		return err
 	}
-	if info, ok := d.seen.objects[name]; ok {
+	last := objects[len(objects)-1]
+	if info, ok := d.seen.objects[last.Name]; ok {
+		content, err := blob.ReadAll(last.Content)
+		if err != nil {
+			return err
+		}
 		if info.MD5 == md5Of(content) {
 			return nil
 		}
@@ -497,6 +507,6 @@ func (d *decision) planKeys(ctx context.Context) error {
 			return nil
 		}
 	}
-	d.out.KeyIndex = all
+	d.out.KeyIndex, d.out.keys = objects, all
 	return nil
 }

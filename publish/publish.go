@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dustin/go-humanize/english"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
@@ -69,7 +70,7 @@ func (e *FindingsError) Error() string {
 	for i, f := range errs {
 		lines[i] = "  " + f.String()
 	}
-	return fmt.Sprintf("%d problems:\n%s", len(errs), strings.Join(lines, "\n"))
+	return english.Plural(len(errs), "problem", "") + ":\n" + strings.Join(lines, "\n")
 }
 
 // failed reports whether any finding is an error.

@@ -83,11 +83,14 @@ func (r *Rebuilt) keys(ctx context.Context, f format, s Store) error {
 		if slices.Equal(keys, have) {
 			return nil
 		}
-		if err := f.writeKeyIndex(ctx, s, version, keys); err != nil {
+		if err := writeKeyIndex(ctx, f, s, version, keys); err != nil {
 			return err
 		}
-		name, _, err := f.keyIndex(keys)
-		r.Stale = append(r.Stale, name)
-		return err
+		objects, err := f.keyIndex(keys)
+		if err != nil {
+			return err
+		}
+		r.Stale = append(r.Stale, objects[len(objects)-1].Name)
+		return nil
 	})
 }

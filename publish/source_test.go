@@ -201,6 +201,26 @@ func TestAllFindingsAtOnce(t *testing.T) {
 }
 
 // Odd names are shown so that they cannot be mistaken, and are refused, not sent.
+// Of one package as well: an unsigned one whose spec is lost and whose tarball is short.
+func TestAllFindingsOfAPackage(t *testing.T) {
+	dir := copied(t, "v3-unsigned")
+	p := mustPlan(t, emptyMirror(t), dir, only("zlib"))
+	tarball, lost := p.Mirrors[0].Packages[0].Blobs[0].Name, p.Mirrors[0].Packages[0].Blobs[1].Name
+	must(t, os.Truncate(filepath.Join(dir, tarball), 10))
+	must(t, os.Remove(filepath.Join(dir, lost)))
+	o := only("zlib")
+	o.Trust.RequireSigned = true
+	p = mustPlan(t, emptyMirror(t), dir, o)
+	if len(p.Findings) != 3 {
+		t.Errorf("%d findings, want 3: %v", len(p.Findings), p.Findings)
+	}
+	for _, part := range []string{"not signed", tarball + " has 10 bytes", lost} {
+		if !slices.ContainsFunc(p.Findings, func(f publish.Finding) bool { return strings.Contains(f.Reason, part) }) {
+			t.Errorf("%q is not said in %v", part, p.Findings)
+		}
+	}
+}
+
 func TestOddNamesAreFindings(t *testing.T) {
 	for _, row := range []struct {
 		name  string

@@ -104,6 +104,11 @@ func (f v2) writeIndex(ctx context.Context, s Store, was *pointer, x *index.Inde
 	return now, nil
 }
 
+// pointerSize is that of the hash.
+func (v2) pointerSize(*index.Index) (int64, error) {
+	return int64(len(blob.DigestOf(nil).String())), nil
+}
+
 // writeHash makes index.json.hash that of the index. The version of the hash is read
 // before the index is. So when it is replaced as that version, nobody has
 // replaced it since the index was read; and whoever replaces the index after that has yet
@@ -155,17 +160,8 @@ func (v2) readKeyIndex(ctx context.Context, r mirror.Reader) ([]key.Fingerprint,
 	return keys, info.Version, nil
 }
 
-func (v2) keyIndex(keys []key.Fingerprint) (string, []byte, error) {
-	return layout.V2KeyIndex, encodeKeyIndex(keys), nil
-}
-
-func (f v2) writeKeyIndex(ctx context.Context, s Store, was mirror.Version, keys []key.Fingerprint) error {
-	name, content, err := f.keyIndex(keys)
-	if err != nil {
-		return err
-	}
-	_, err = s.Swap(ctx, object(name, content, jsonType, layout.Revalidate).upload(), was)
-	return err
+func (v2) keyIndex(keys []key.Fingerprint) ([]Object, error) {
+	return []Object{object(layout.V2KeyIndex, encodeKeyIndex(keys), jsonType, layout.Revalidate)}, nil
 }
 
 func (v2) marker() (Object, bool) { return Object{}, false }

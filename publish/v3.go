@@ -176,19 +176,14 @@ func (v3) writeIndex(ctx context.Context, s Store, was *pointer, x *index.Index)
 	if err != nil {
 		return nil, err
 	}
-	rec := manifest.Record{Size: content.Size(), MediaType: manifest.IndexType, Compression: "none", Digest: digest}
+	rec := indexRecord(content.Size(), digest)
 	o := blobOf(rec)
 	o.Content = content
 	if err := s.Create(ctx, o.upload()); err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}
 	now := &pointer{Digest: digest, Size: content.Size(), Coverage: x.Coverage()}
-	extra, err := json.Marshal(coverage{now.Coverage}, json.Deterministic(true))
-	if err != nil {
-		return nil, err
-	}
-	m := manifest.Manifest{Records: []manifest.Record{rec}, Extra: map[string]jsontext.Value{coverageMember: extra}}
-	text, err := m.Encode()
+	text, err := encodePointer(rec, now.Coverage)
 	if err != nil {
 		return nil, err
 	}
@@ -197,6 +192,25 @@ func (v3) writeIndex(ctx context.Context, s Store, was *pointer, x *index.Index)
 		return nil, fmt.Errorf("index: %w", err)
 	}
 	return now, nil
+}
+
+func indexRecord(size int64, d blob.Digest) manifest.Record {
+	return manifest.Record{Size: size, MediaType: manifest.IndexType, Compression: "none", Digest: d}
+}
+
+func encodePointer(rec manifest.Record, offers index.Coverage) ([]byte, error) {
+	extra, err := json.Marshal(coverage{offers}, json.Deterministic(true))
+	if err != nil {
+		return nil, err
+	}
+	m := manifest.Manifest{Records: []manifest.Record{rec}, Extra: map[string]jsontext.Value{coverageMember: extra}}
+	return m.Encode()
+}
+
+// pointerSize is that of the index manifest, in which any digest takes the same room.
+func (v3) pointerSize(x *index.Index) (int64, error) {
+	text, err := encodePointer(indexRecord(x.Content().Size(), blob.DigestOf(nil)), x.Coverage())
+	return int64(len(text)), err
 }
 
 func (v3) key(ctx context.Context, t *tree, f key.Fingerprint) ([]Object, error) {
@@ -277,29 +291,17 @@ func (v3) keysBehind(ctx context.Context, r mirror.Reader, text []byte) ([]key.F
 	return keys, nil
 }
 
-func (v3) keyIndex(keys []key.Fingerprint) (string, []byte, error) {
-	m := manifest.Manifest{Records: []manifest.Record{keyIndexRecord(keys)}}
-	text, err := m.Encode()
-	return layout.V3KeyIndex, text, err
-}
-
-func keyIndexRecord(keys []key.Fingerprint) manifest.Record {
+func (v3) keyIndex(keys []key.Fingerprint) ([]Object, error) {
 	content := encodeKeyIndex(keys)
-	return manifest.Record{Size: int64(len(content)), MediaType: manifest.KeyIndexType, Compression: "none", Digest: blob.DigestOf(content)}
-}
-
-func (f v3) writeKeyIndex(ctx context.Context, s Store, was mirror.Version, keys []key.Fingerprint) error {
-	o := blobOf(keyIndexRecord(keys))
-	o.Content = blob.Bytes(encodeKeyIndex(keys))
-	if err := s.Create(ctx, o.upload()); err != nil {
-		return err
-	}
-	name, text, err := f.keyIndex(keys)
+	rec := manifest.Record{Size: int64(len(content)), MediaType: manifest.KeyIndexType, Compression: "none", Digest: blob.DigestOf(content)}
+	m := manifest.Manifest{Records: []manifest.Record{rec}}
+	text, err := m.Encode()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = s.Swap(ctx, object(name, text, jsonType, layout.Revalidate).upload(), was)
-	return err
+	o := blobOf(rec)
+	o.Content = blob.Bytes(content)
+	return []Object{o, object(layout.V3KeyIndex, text, jsonType, layout.Revalidate)}, nil
 }
 
 // marker is the same in every mirror, signed or not (spack 1.2).

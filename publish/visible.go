@@ -6,27 +6,30 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// Visible reports whether a client that reads through r, such as a CDN, is told of every
-// package that the plan publishes or found published: by the index that we know, or
-// by a newer one.
-func (m *MirrorPlan) Visible(ctx context.Context, r mirror.Reader) (bool, error) {
+// Unseen says why a client that reads through r, such as a CDN, is not told of every
+// package that the plan publishes or found published. It is empty if the client
+// is: by the index that we know, or by a newer one.
+func (m *MirrorPlan) Unseen(ctx context.Context, r mirror.Reader) (string, error) {
 	p, err := m.format.readPointer(ctx, r)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	if p.Digest == m.Index.was.Digest {
-		return true, nil
+		return "", nil
+	}
+	if p.Version == mirror.Absent {
+		return "there is no index", nil
 	}
 	x, err := loadIndex(ctx, m.format, r, p)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	for _, k := range m.Packages {
 		if k.Status != Rejected && !x.Has(k.Hash) {
-			return false, nil
+			return "the index is an older one", nil
 		}
 	}
-	return true, nil
+	return "", nil
 }
 
 // Pointers are the names, below DESTINATION, that a client reads to learn of packages.

@@ -34,17 +34,17 @@ func TestVisible(t *testing.T) {
 		for _, row := range []struct {
 			name string
 			seen *mirrortest.Mem
-			want bool
-		}{{"older", older, false}, {"the same", same, true}, {"newer", newer, true}, {"none", emptyMirror(t), false}} {
-			got, err := p.Mirrors[0].Visible(t.Context(), row.seen)
+			want string
+		}{{"older", older, "the index is an older one"}, {"the same", same, ""}, {"newer", newer, ""}, {"none", emptyMirror(t), "there is no index"}} {
+			got, err := p.Mirrors[0].Unseen(t.Context(), row.seen)
 			if err != nil || got != row.want {
-				t.Errorf("%s, a client reads %s: %t, %v", l, row.name, got, err)
+				t.Errorf("%s, a client reads %s: %q, %v", l, row.name, got, err)
 			}
 		}
 		gone := stale(t, m.Snapshot())
 		gone.Uproot(pointerOf(l))
 		denied := mirrortest.Break(gone, mirrortest.Fail("", mirrortest.Refusals[1]))
-		if _, err := p.Mirrors[0].Visible(t.Context(), denied); err == nil {
+		if _, err := p.Mirrors[0].Unseen(t.Context(), denied); err == nil {
 			t.Errorf("%s: no error where nothing can be read", l)
 		}
 	}
@@ -59,8 +59,8 @@ func TestVisibleAfterALostRace(t *testing.T) {
 		if _, err := p.Apply(t.Context(), ignored{}); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := p.Mirrors[0].Visible(t.Context(), m); err != nil || !got {
-			t.Errorf("%s: %t, %v", l, got, err)
+		if got, err := p.Mirrors[0].Unseen(t.Context(), m); err != nil || got != "" {
+			t.Errorf("%s: %q, %v", l, got, err)
 		}
 	}
 }

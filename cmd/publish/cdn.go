@@ -101,28 +101,31 @@ const (
 
 var errNotVisible = errors.New("published, but clients do not see it")
 
-// stale returns the mirrors whose index is not yet what clients see.
-func (c *cdn) stale(ctx context.Context, mirrors []*publish.MirrorPlan) ([]*publish.MirrorPlan, error) {
-	var behind []*publish.MirrorPlan
+// unseen returns the mirrors whose index is not yet what clients see, and what they see of
+// the first one instead.
+func (c *cdn) unseen(ctx context.Context, mirrors []*publish.MirrorPlan) (behind []*publish.MirrorPlan, why string, err error) {
 	for _, m := range mirrors {
 		u, err := url.JoinPath(c.flags.publicURL, m.Path)
 		if err != nil {
-			return nil, fail(exitUsage, fmt.Errorf("--public-url: %w", err))
+			return nil, "", fail(exitUsage, fmt.Errorf("--public-url: %w", err))
 		}
 		w, err := web.Open(u, web.Options{})
 		if err != nil {
-			return nil, fail(exitUsage, fmt.Errorf("--public-url: %w", err))
+			return nil, "", fail(exitUsage, fmt.Errorf("--public-url: %w", err))
 		}
-		ok, err := m.Visible(ctx, w)
+		reason, err := m.Unseen(ctx, w)
 		w.Close()
 		if err != nil {
-			return nil, fail(exitVerification, fmt.Errorf("read back %s: %w", u, err))
+			return nil, "", fail(exitVerification, fmt.Errorf("%w: read back %s: %w", errNotVisible, u, err))
 		}
-		if !ok {
+		if reason != "" {
+			if behind == nil {
+				why = u + ": " + reason
+			}
 			behind = append(behind, m)
 		}
 	}
-	return behind, nil
+	return behind, why, nil
 }
 
 // readBack waits until clients see the index of every mirror.
@@ -131,12 +134,12 @@ func (c *cdn) readBack(ctx context.Context, mirrors []*publish.MirrorPlan) error
 		return nil
 	}
 	for deadline := time.Now().Add(visibleWithin); ; {
-		behind, err := c.stale(ctx, mirrors)
+		behind, why, err := c.unseen(ctx, mirrors)
 		if err != nil || len(behind) == 0 {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return fail(exitVerification, fmt.Errorf("%w: after %s, %s still serves an older index of %q", errNotVisible, visibleWithin, c.flags.publicURL, behind[0].Path))
+			return fail(exitVerification, fmt.Errorf("%w: after %s, at %s", errNotVisible, visibleWithin, why))
 		}
 		mirrors = behind
 		select {

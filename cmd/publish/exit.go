@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"strings"
 	"syscall"
 
@@ -91,6 +92,10 @@ func hint(err error) string {
 		return fmt.Sprintf("give --region %s", region.Region)
 	case errors.As(err, &denied) && strings.HasPrefix(denied.Action, "cloudfront:"):
 		return fmt.Sprintf("allow %s on %s for this role", denied.Action, denied.Name)
+	case errors.As(err, &denied) && denied.Action == http.MethodGet:
+		return "clients need no credentials: let the server answer requests for " + denied.Name
+	case errors.As(err, &denied) && !strings.Contains(denied.Action, ":"):
+		return "let the user that runs this " + denied.Action + " there: `ls -ld` shows whose the directory is"
 	case errors.As(err, &denied):
 		return fmt.Sprintf("allow %s on %s for the credentials in use (for AWS: in the role's policy)", denied.Action, denied.Name)
 	case errors.Is(err, mirror.ErrCredentials):
@@ -115,8 +120,14 @@ func hint(err error) string {
 		return "an object that never changes has other content than it should: run `publish verify --deep DESTINATION`"
 	case errors.Is(err, errTimeout), errors.Is(err, context.DeadlineExceeded):
 		return "run again: what is complete stays, the rest resumes"
+	case errors.Is(err, errNotVisible):
+		return "see that --public-url is where clients find DESTINATION; if a cache is in between, give --distribution-id, or look at the Cache-Control that it obeys"
 	case exitCode(err) > exitSignal:
 		return "the index names nothing that is not there; run again and the rest resumes"
+	case exitCode(err) == exitInvalidation:
+		return "run again: what was not invalidated will be; until then caches follow the object's own Cache-Control"
+	case exitCode(err) == exitUpload:
+		return "run again: what is complete stays, the rest resumes"
 	}
 	return ""
 }

@@ -25,11 +25,14 @@ func TestExitCodesAndHints(t *testing.T) {
 		hint string // a part of it
 	}{
 		{nil, exitDone, ""},
-		{errors.New("anything"), exitUpload, ""},
+		{errors.New("anything"), exitUpload, "run again"},
 		{fail(exitUsage, errors.New("usage")), exitUsage, ""},
 		{fail(exitSource, fs.ErrNotExist), exitSource, "misspelt"},
 		{mirror.ErrCredentials, exitCredentials, "AWS_PROFILE"},
 		{&mirror.DeniedError{Action: "s3:PutObject", Name: "bucket/a"}, exitUpload, "allow s3:PutObject on bucket/a"},
+		{&mirror.DeniedError{Action: "write", Name: "v3/layout.json"}, exitUpload, "ls -ld"},
+		{&mirror.DeniedError{Action: "GET", Name: "v3/layout.json"}, exitUpload, "let the server answer requests for v3/layout.json"},
+		{fail(exitVerification, errNotVisible), exitVerification, "--public-url is where clients find DESTINATION"},
 		{&mirror.DeniedError{Action: "cloudfront:CreateInvalidation", Name: "E1"}, exitUpload, "allow cloudfront:CreateInvalidation on E1"},
 		{&mirror.RegionError{Bucket: "b", Asked: "us-east-1", Region: "eu-west-1"}, exitUpload, "--region eu-west-1"},
 		{mirror.ErrNoBucket, exitUpload, "create the bucket"},
@@ -47,7 +50,7 @@ func TestExitCodesAndHints(t *testing.T) {
 		{errTimeout, exitTimeout, "run again"},
 		{errSignal{syscall.SIGINT}, 130, "run again"},
 		{errSignal{syscall.SIGTERM}, 143, "run again"},
-		{errors.Join(fail(exitInvalidation, errors.New("cdn")), errors.New("other")), exitInvalidation, ""},
+		{errors.Join(fail(exitInvalidation, errors.New("cdn")), errors.New("other")), exitInvalidation, "run again"},
 	} {
 		for _, err := range []error{row.err, fmt.Errorf("put v3/layout.json: %w", row.err)} {
 			if row.err == nil {
@@ -78,6 +81,9 @@ func TestExitCodesOfRuns(t *testing.T) {
 		{[]string{"--expect-os", "rocky9", "--include", "zlib", spack(t, "v3-unsigned"), destination}, exitSource, "built for the os ubuntu22.04"},
 		{[]string{"--timeout", "1ns", spack(t, "v3-unsigned"), destination}, exitTimeout, "--timeout has passed"},
 		{[]string{"version"}, exitDone, ""},
+		{[]string{"version", "x"}, exitUsage, "1 argument, want: publish version"},
+		{[]string{"man"}, exitUsage, "0 arguments, want: publish man DIRECTORY"},
+		{[]string{"verify", "a", "b"}, exitUsage, "2 arguments, want: publish verify DESTINATION|URL"},
 	} {
 		code, _, errs := execute(t, nil, row.args...)
 		if code != row.code || !strings.Contains(errs, row.want) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
@@ -23,7 +24,7 @@ is then as it was.`
 func indexCommand(env environment) *cobra.Command {
 	var f flags
 	cmd := &cobra.Command{
-		Use: "index DESTINATION", Short: "Rebuild the index of a mirror", Long: indexHelp, Args: oneArgument,
+		Use: "index DESTINATION", Short: "Rebuild the index of a mirror", Long: indexHelp, Args: arguments,
 		Example: "  publish index s3://bucket/noble/spack",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runIndex(cmd, args[0], &f, env)
@@ -39,9 +40,10 @@ func indexCommand(env environment) *cobra.Command {
 	return cmd
 }
 
-func oneArgument(_ *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return fail(exitUsage, fmt.Errorf("%d arguments, want DESTINATION", len(args)))
+// arguments: a command takes as many as its usage names.
+func arguments(cmd *cobra.Command, args []string) error {
+	if len(args) != len(strings.Fields(cmd.Use))-1 {
+		return fail(exitUsage, fmt.Errorf("%s, want: publish %s", english.Plural(len(args), "argument", ""), cmd.Use))
 	}
 	return nil
 }

@@ -82,17 +82,22 @@ func (j *job) carryOut(ctx context.Context, plan *publish.Plan, d *destination, 
 	if err != nil && !(errors.As(err, &findings) && j.options.KeepGoing) {
 		return err
 	}
+	j.report.indexed = true
 	for _, m := range plan.Mirrors {
-		if sweepErr := m.Sweep(ctx, d.mirror(m.Path)); sweepErr != nil {
-			return sweepErr
+		sweepErr := m.Sweep(ctx, d.mirror(m.Path))
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if sweepErr != nil { // everything is published all the same
+			j.report.warn(m.Path, "unfinished uploads of others are left over: "+sweepErr.Error())
 		}
 	}
 	token, names := out.Token, out.Stale
 	if len(names) == 0 && j.flags.cdn.publicURL != "" {
 		// Nothing is new, but a run before us may have died before it invalidated.
-		behind, staleErr := cdn.stale(ctx, plan.Mirrors)
-		if staleErr != nil {
-			return errors.Join(staleErr, err)
+		behind, _, unseenErr := cdn.unseen(ctx, plan.Mirrors)
+		if unseenErr != nil {
+			return errors.Join(unseenErr, err)
 		}
 		for _, m := range behind {
 			token += m.Digest()

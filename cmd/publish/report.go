@@ -9,6 +9,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
@@ -40,6 +42,7 @@ type report struct {
 	dryRun    bool
 	planKnown bool
 	changes   bool
+	indexed   bool // everything is stored and the index names it
 }
 
 type stored struct {
@@ -103,6 +106,10 @@ func (r *report) planned(p *publish.Plan, c *cdn, parts s3.Options) {
 	}
 	r.Estimate = p.Cost(parts.Threshold, parts.PartSize, len(paths))
 	r.found(p, p.Findings)
+}
+
+func (r *report) warn(mirror, reason string) {
+	r.Findings = append(r.Findings, publish.Finding{Severity: publish.Warning, File: mirror, Reason: reason})
 }
 
 // found takes over what is known of packages, and what is wrong.
@@ -278,17 +285,22 @@ func (r *report) outcome() string {
 	}
 	switch r.Result {
 	case "published":
-		return fmt.Sprintf("published %d packages: %d objects, %s in %.1f s", n, r.Stored.Objects, size(r.Stored.Bytes), r.Seconds)
+		return fmt.Sprintf("published %s: %s, %s in %.1f s", english.Plural(n, "package", ""), english.Plural(r.Stored.Objects, "object", ""), size(r.Stored.Bytes), r.Seconds)
 	case "unchanged":
 		return "nothing to do: everything is published"
 	case "dry-run":
 		if !r.changes {
 			return "nothing to do: everything is published"
 		}
-		return fmt.Sprintf("would publish %d packages", n)
+		return "would publish " + english.Plural(n, "package", "")
 	}
-	if r.Stored != nil && r.Stored.Objects > 0 {
-		return fmt.Sprintf("%s: %d objects were stored and stay; the next run goes on from there", r.Result, r.Stored.Objects)
+	switch {
+	case r.indexed && r.ExitCode == exitSource:
+		return fmt.Sprintf("%s: published %s, refused others", r.Result, english.Plural(n, "package", ""))
+	case r.indexed:
+		return r.Result + ": everything is published and in the index, but clients may not see it yet"
+	case r.Stored != nil && r.Stored.Objects > 0:
+		return fmt.Sprintf("%s: %s stored, which will not be sent again; the next run goes on from there", r.Result, english.Plural(r.Stored.Objects, "object", ""))
 	}
 	return r.Result
 }

@@ -27,13 +27,13 @@ plan for SOURCE -> DESTINATION (dry run: nothing is written)
   new       zlib@1.3.1/w5l2qjc
   MIRROR  LAYOUT  NEW  REPLACED  UNCHANGED  SKIPPED  REJECTED  INDEX
   .       v2      1    0         0          0        0         0 -> 1
-  would store 4 objects, 12 KiB, in about 6 requests: $0.0000
-would publish 1 packages
+  would store 6 objects, 12 KiB, in about 6 requests: $0.0000
+would publish 1 package
 `},
 		{[]string{"--include", "zlib"}, `
   MIRROR  LAYOUT  NEW  REPLACED  UNCHANGED  SKIPPED  REJECTED  INDEX
   .       v2      1    0         0          0        0         0 -> 1
-published 1 packages: 3 objects, 9.3 KiB in N s
+published 1 package: 6 objects, 12 KiB in N s
 `},
 		{[]string{"--include", "zlib"}, `
   MIRROR  LAYOUT  NEW  REPLACED  UNCHANGED  SKIPPED  REJECTED  INDEX

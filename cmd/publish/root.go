@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 
@@ -72,7 +73,7 @@ func rootCommand(env environment) *cobra.Command {
 
 func argsOrUsage(_ *cobra.Command, args []string) error {
 	if len(args) != 0 && len(args) != 2 {
-		return fail(exitUsage, fmt.Errorf("%d arguments, want SOURCE and DESTINATION: see publish --help", len(args)))
+		return fail(exitUsage, fmt.Errorf("%s, want SOURCE and DESTINATION: see publish --help", english.Plural(len(args), "argument", "")))
 	}
 	return nil
 }
@@ -214,17 +215,20 @@ func withTimeout(ctx context.Context, d time.Duration) (context.Context, context
 
 func versionCommand(env environment) *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Use: "version", Short: "Print the version", Args: arguments,
 		Run: func(*cobra.Command, []string) { fmt.Fprintln(env.stdout, version) },
 	}
 }
 
 func manCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "man DIRECTORY", Short: "Write the manual pages into a directory", Args: cobra.ExactArgs(1),
+		Use: "man DIRECTORY", Short: "Write the manual pages into a directory", Args: arguments,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			epoch := time.Unix(0, 0).UTC()
 			header := &doc.GenManHeader{Title: "PUBLISH", Section: "1", Source: "publish " + version, Date: &epoch}
+			if err := os.MkdirAll(args[0], 0o777); err != nil {
+				return fail(exitUsage, err)
+			}
 			return doc.GenManTree(cmd.Root(), header, args[0])
 		},
 	}

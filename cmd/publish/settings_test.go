@@ -109,7 +109,7 @@ func TestSettingsThatCannotBeUnderstood(t *testing.T) {
 		{"bad variable", "", variables{"PUBLISH_SOURCE": "x", "PUBLISH_DESTINATION": "file:///y", "PUBLISH_TIMEOUT": "soon"}, nil, "PUBLISH_TIMEOUT: timeout:"},
 		{"nothing at all", "", nil, nil, "no SOURCE and DESTINATION"},
 		{"no destination", "source: x\n", nil, nil, "no SOURCE and DESTINATION"},
-		{"one argument", "", nil, []string{"x"}, "1 arguments, want SOURCE and DESTINATION"},
+		{"one argument", "", nil, []string{"x"}, "1 argument, want SOURCE and DESTINATION"},
 		{"unknown flag", "", nil, []string{"--sideways", "x", "file:///y"}, "unknown flag: --sideways"},
 		{"bad pattern", "", nil, []string{"--include", "[a", "x", "file:///y"}, `pattern "[a"`},
 		{"bad --if-exists", "", nil, []string{"--if-exists", "perhaps", "x", "file:///y"}, `--if-exists "perhaps": want skip, overwrite or error`},

@@ -26,7 +26,7 @@ func verifyCommand(env environment) *cobra.Command {
 	var f flags
 	var deep bool
 	cmd := &cobra.Command{
-		Use: "verify DESTINATION|URL", Short: "Check a mirror for damage", Long: verifyHelp, Args: oneArgument,
+		Use: "verify DESTINATION|URL", Short: "Check a mirror for damage", Long: verifyHelp, Args: arguments,
 		Example: "  publish verify --deep s3://bucket/noble/spack\n  publish verify https://cache.example.org/noble/spack",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runVerify(cmd, args[0], &f, deep, env)
