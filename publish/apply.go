@@ -33,7 +33,7 @@ type Outcome struct {
 // concurrently.
 type Progress interface {
 	// Sent: n more bytes of an object of size bytes are on their way; negative when they
-	// must be sent again.
+	// must be sent again. Of a blob, name is the package that it belongs to.
 	Sent(name string, size, n int64)
 	// Step: a step of a mirror begins.
 	Step(mirror, step string)
@@ -136,6 +136,10 @@ func (a *application) writeIndex(ctx context.Context, m *MirrorPlan) error {
 	case ix.Mode == IndexRebuild:
 		a.progress.Step(m.Path, "index")
 		r := &rebuilder{format: m.format, store: a.counted(m.store), trust: a.plan.options.Trust}
+		if ix.lost {
+			// Who only adds packages is not held up by the damage of others.
+			r.skip = func(findings []Finding) { a.warn(m.Path, findings) }
+		}
 		if err := r.rebuild(ctx, ix); err != nil {
 			return fmt.Errorf("index: %w", err)
 		}
@@ -151,6 +155,17 @@ func (a *application) writeIndex(ctx context.Context, m *MirrorPlan) error {
 		a.token(ix.was.Digest)
 	}
 	return nil
+}
+
+// warn is called again when a race was lost.
+func (a *application) warn(path string, findings []Finding) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, f := range findings {
+		if f = unindexed(path, f); !slices.Contains(a.out.Findings, f) {
+			a.out.Findings = append(a.out.Findings, f)
+		}
+	}
 }
 
 func (a *application) stale(path string, names ...string) {
@@ -316,7 +331,11 @@ func (a *application) putAll(ctx context.Context, m *MirrorPlan, writes []Write)
 // what has a fixed name, the object of another publisher who was faster stays: it is
 // about the same package. Of what never changes, another object is an alarm.
 func (a *application) put(ctx context.Context, m *MirrorPlan, w Write) error {
-	err := a.store(ctx, a.counted(m.store), join(m.Path, w.Name), w)
+	shown := w.Of
+	if shown == "" {
+		shown = join(m.Path, w.Name)
+	}
+	err := a.store(ctx, a.counted(m.store), shown, w)
 	if w.CacheControl != layout.Immutable && a.plan.options.IfExists != Refuse &&
 		(errors.Is(err, mirror.ErrExist) || errors.Is(err, mirror.ErrConflict)) {
 		return nil

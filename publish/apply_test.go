@@ -233,6 +233,36 @@ func (s stepping) Step(_, step string) {
 	}
 }
 
+// watched collects what progress is told of.
+type watched struct {
+	mu    sync.Mutex
+	names map[string]bool
+}
+
+func (*watched) Step(string, string) {}
+func (w *watched) Sent(name string, _, _ int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.names[name] = true
+}
+
+// Nobody knows a blob by its digest.
+func TestProgressNamesPackages(t *testing.T) {
+	w := &watched{names: make(map[string]bool)}
+	p := mustPlan(t, emptyMirror(t), original("v3-signed"), only("zlib"))
+	if _, err := p.Apply(t.Context(), w); err != nil {
+		t.Fatal(err)
+	}
+	if id := p.Mirrors[0].Packages[0].ID(); !w.names[id] {
+		t.Errorf("%s is not among %v", id, w.names)
+	}
+	for _, b := range p.Mirrors[0].Packages[0].Blobs {
+		if w.names[b.Name] {
+			t.Errorf("%s is told by its digest", b.Name)
+		}
+	}
+}
+
 // After cancel no write starts, and what is said is not that all went well.
 func TestCancelStopsBeforeTheNextWrite(t *testing.T) {
 	for _, mode := range []publish.IndexMode{publish.IndexMerge, publish.IndexNone} {

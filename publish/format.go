@@ -111,6 +111,7 @@ type Object struct {
 	Digest       blob.Digest // zero where no document says
 	Type         string      // Content-Type
 	CacheControl string
+	Of           string // the package that it belongs to, for people; empty where its name says it
 
 	// Content is nil where the object was only named, or is not in the source.
 	Content blob.Source

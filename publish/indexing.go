@@ -41,7 +41,7 @@ func (d *decision) planIndex(ctx context.Context) error {
 	x, err := loadIndex(ctx, d.out.format, d.out.store, ix.was)
 	if unreadable(err) {
 		d.plan.Findings = append(d.plan.Findings, Finding{Warning, d.src.tree.path(d.out.format.indexWrites()[0]), fmt.Sprintf("%v: it is made anew", err)})
-		ix.Mode, ix.Changes = IndexRebuild, true
+		ix.Mode, ix.Changes, ix.lost = IndexRebuild, true, true
 		return nil
 	}
 	if err != nil {
@@ -120,13 +120,18 @@ func (d *decision) heal(ctx context.Context, x *index.Index) error {
 		return err
 	}
 	for _, f := range findings {
-		d.plan.Findings = append(d.plan.Findings, Finding{Warning, d.src.tree.path(f.File), "the index lacks it and will not get it: " + f.Reason})
+		d.plan.Findings = append(d.plan.Findings, unindexed(d.out.Path, f))
 	}
 	for _, p := range found {
 		d.out.Index.Healed = append(d.out.Index.Healed, p.ID())
 		d.out.Index.specs = append(d.out.Index.specs, p.Spec)
 	}
 	return nil
+}
+
+// unindexed is what a publisher is told of a package of somebody else's that is damaged.
+func unindexed(path string, f Finding) Finding {
+	return Finding{Warning, join(path, f.File), "the index lacks it and will not get it: " + f.Reason}
 }
 
 // readPackages reads packages from a mirror and makes sure that they are whole: in the
@@ -236,10 +241,15 @@ type rebuilder struct {
 	// read holds what was read already, by name and version of the document, so that
 	// losing a race costs a listing and what is new.
 	read map[string]*spec.Spec
+	// offered are the packages of the index that was made last.
+	offered []spec.Hash
+	// skip is told of packages that cannot be read, or are not whole. Nil: they fail the
+	// rebuild.
+	skip func([]Finding)
 }
 
 // rebuild makes the index anew: each document in the mirror must be readable and whole,
-// for whatever an index does not name has disappeared for clients.
+// for whatever an index does not name has disappeared for clients, unless that is told.
 func (b *rebuilder) rebuild(ctx context.Context, ix *IndexPlan) error {
 	b.read = make(map[string]*spec.Spec)
 	return contend(ctx, func() error {
@@ -299,15 +309,25 @@ func (b *rebuilder) build(ctx context.Context, was *pointer) (*index.Index, erro
 	if err != nil {
 		return nil, err
 	}
-	if len(findings) > 0 {
+	switch {
+	case len(findings) == 0:
+	case b.skip == nil:
 		return nil, &FindingsError{findings}
+	default:
+		b.skip(findings)
 	}
 	for _, p := range packages {
 		b.read[b.id(seen, p.File)] = p.Spec
 	}
 	x := index.New(b.format.indexVersion())
+	b.offered = nil
 	for _, name := range slices.Sorted(maps.Keys(seen.packages(b.format))) {
-		x.Add(b.read[b.id(seen, name)])
+		s := b.read[b.id(seen, name)]
+		if s == nil {
+			continue // skipped
+		}
+		x.Add(s)
+		b.offered = append(b.offered, s.Root().Hash)
 	}
 	return x, nil
 }

@@ -172,37 +172,47 @@ func TestWhatIsNotWholeStaysOutOfTheIndex(t *testing.T) {
 		{"v2 document truncated", "v2-unsigned", publish.Trust{}, func(s subject) { s.cut(s.find("munge")) }, "spec"},
 		{"v2 document of another package", "v2-signed", publish.Trust{}, func(s subject) { s.Plant(s.find("munge"), another(s, s.find("munge"), "hwloc")) }, ""},
 	} {
-		t.Run(row.name, func(t *testing.T) {
-			l := layoutOf(row.fixture)
-			m := emptyMirror(t)
-			foreign := only("munge")
-			foreign.Index = publish.IndexNone
-			mustPublish(t, m, original(row.fixture), foreign)
-			row.damage(subject{t, m})
-			// What we publish ourselves must be good under the same trust.
-			o := only("zlib")
-			own := row.fixture
-			if row.trust.Keys != nil {
-				own, o.Trust = l+"-unsigned", row.trust
-			}
-			if row.trust.RequireSigned {
-				own, o.Trust = l+"-signed", row.trust
-			}
-			out, err := publishTo(t, m, original(own), o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(out.Findings) != 1 || out.Findings[0].Severity != publish.Warning || !strings.Contains(out.Findings[0].Reason, row.reason) || !strings.Contains(out.Findings[0].File, "munge") {
-				t.Errorf("findings: %v", out.Findings)
-			}
-			x, err := newReader().index(m.Snapshot(), l)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := x.offered(); len(got) != 1 || !strings.HasPrefix(got[0], "zlib/") {
-				t.Errorf("the index offers %q", got)
-			}
-		})
+		for _, lost := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, index lost: %t", row.name, lost), func(t *testing.T) {
+				l := layoutOf(row.fixture)
+				m := emptyMirror(t)
+				foreign := only("munge")
+				foreign.Index = publish.IndexNone
+				mustPublish(t, m, original(row.fixture), foreign)
+				row.damage(subject{t, m})
+				want := 1
+				if lost { // it is made anew, with a warning of its own
+					m.Plant(pointerOf(l), []byte("{"))
+					want = 2
+				}
+				// What we publish ourselves must be good under the same trust.
+				o := only("zlib")
+				own := row.fixture
+				if row.trust.Keys != nil {
+					own, o.Trust = l+"-unsigned", row.trust
+				}
+				if row.trust.RequireSigned {
+					own, o.Trust = l+"-signed", row.trust
+				}
+				out, err := publishTo(t, m, original(own), o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(out.Findings) != want {
+					t.Fatalf("findings: %v", out.Findings)
+				}
+				if f := out.Findings[want-1]; f.Severity != publish.Warning || !strings.Contains(f.Reason, row.reason) || !strings.Contains(f.File, "munge") {
+					t.Errorf("finding: %v", f)
+				}
+				x, err := newReader().index(m.Snapshot(), l)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := x.offered(); len(got) != 1 || !strings.HasPrefix(got[0], "zlib/") {
+					t.Errorf("the index offers %q", got)
+				}
+			})
+		}
 	}
 }
 

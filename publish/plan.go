@@ -116,6 +116,7 @@ type IndexPlan struct {
 	Bytes         int64 // of the new index
 
 	pointer int64 // bytes that are stored besides
+	lost    bool  // the index that is there cannot be merged into
 	was     *pointer
 	specs   []*spec.Spec // to be added
 	next    *index.Index // what was makes with them; nil where nothing changes
@@ -415,6 +416,7 @@ func (d *decision) steps() {
 		for _, b := range p.Blobs {
 			if !blobs[b.Name] && !d.seen.has(b) {
 				blobs[b.Name] = true
+				b.Of = p.ID()
 				d.out.Blobs = append(d.out.Blobs, b)
 			}
 		}

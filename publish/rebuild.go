@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // Rebuilt is what came of making an index anew.
@@ -16,6 +17,18 @@ type Rebuilt struct {
 	Changed bool     `json:"changed"`
 	Digest  string   `json:"digest"`
 	Stale   []string `json:"stale"` // fixed names whose content is other than before
+
+	format   format
+	packages []spec.Hash
+}
+
+// Shown is everything that the index offers, of the mirror at path.
+func (r *Rebuilt) Shown(path string) Shown {
+	s := Shown{Path: path, Digest: r.Digest, format: r.format, packages: r.packages}
+	for _, name := range r.format.indexWrites() {
+		s.Pointers = append(s.Pointers, join(path, name))
+	}
+	return s
 }
 
 // Rebuild makes the index and the key index of a mirror anew, of everything that is
@@ -50,7 +63,7 @@ func rebuildLayout(ctx context.Context, f format, s Store, trust Trust) (*Rebuil
 	if len(seen.packages(f)) == 0 && len(seen.objects) == 0 {
 		return nil, nil
 	}
-	out := &Rebuilt{Layout: f.layout()}
+	out := &Rebuilt{Layout: f.layout(), Stale: []string{}, format: f}
 	if err := out.keys(ctx, f, s); err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}
@@ -59,6 +72,7 @@ func rebuildLayout(ctx context.Context, f format, s Store, trust Trust) (*Rebuil
 	if err := r.rebuild(ctx, &ix); err != nil {
 		return nil, err
 	}
+	out.packages = r.offered
 	out.Before, out.After, out.Changed, out.Digest = ix.Before, ix.After, ix.Changes, ix.was.Digest.String()
 	if ix.Changes {
 		out.Stale = append(out.Stale, f.indexWrites()...)

@@ -4,28 +4,50 @@ import (
 	"context"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// Unseen says why a client that reads through r, such as a CDN, is not told of every
-// package that the plan publishes or found published. It is empty if the client
-// is: by the index that we know, or by a newer one.
-func (m *MirrorPlan) Unseen(ctx context.Context, r mirror.Reader) (string, error) {
-	p, err := m.format.readPointer(ctx, r)
+// A Shown is what clients are to see of one index.
+type Shown struct {
+	Path     string   // of its mirror, below DESTINATION
+	Pointers []string // below DESTINATION: what a client reads to learn of packages
+	Digest   string   // of the index that the mirror has now; empty if it has none
+
+	format   format
+	packages []spec.Hash // that the index offers, as far as the run is about them
+}
+
+// Shown are the packages that the plan publishes or found published.
+func (m *MirrorPlan) Shown() Shown {
+	s := Shown{Path: m.Path, Pointers: m.Pointers(), Digest: m.Digest(), format: m.format}
+	for _, p := range m.Packages {
+		if p.Status != Rejected {
+			s.packages = append(s.packages, p.Hash)
+		}
+	}
+	return s
+}
+
+// Unseen says why a client that reads the mirror through r, such as a CDN, is not told of
+// every package. It is empty if the client is: by the index that we know, or by a
+// newer one.
+func (s Shown) Unseen(ctx context.Context, r mirror.Reader) (string, error) {
+	p, err := s.format.readPointer(ctx, r)
 	if err != nil {
 		return "", err
 	}
-	if p.Digest == m.Index.was.Digest {
-		return "", nil
-	}
-	if p.Version == mirror.Absent {
+	if p.Version == mirror.Absent && s.Digest != "" {
 		return "there is no index", nil
 	}
-	x, err := loadIndex(ctx, m.format, r, p)
+	if p.Digest.Known() && p.Digest.String() == s.Digest {
+		return "", nil
+	}
+	x, err := loadIndex(ctx, s.format, r, p)
 	if err != nil {
 		return "", err
 	}
-	for _, k := range m.Packages {
-		if k.Status != Rejected && !x.Has(k.Hash) {
+	for _, h := range s.packages {
+		if !x.Has(h) {
 			return "the index is an older one", nil
 		}
 	}

@@ -36,7 +36,7 @@ func TestVisible(t *testing.T) {
 			seen *mirrortest.Mem
 			want string
 		}{{"older", older, "the index is an older one"}, {"the same", same, ""}, {"newer", newer, ""}, {"none", emptyMirror(t), "there is no index"}} {
-			got, err := p.Mirrors[0].Unseen(t.Context(), row.seen)
+			got, err := p.Mirrors[0].Shown().Unseen(t.Context(), row.seen)
 			if err != nil || got != row.want {
 				t.Errorf("%s, a client reads %s: %q, %v", l, row.name, got, err)
 			}
@@ -44,7 +44,7 @@ func TestVisible(t *testing.T) {
 		gone := stale(t, m.Snapshot())
 		gone.Uproot(pointerOf(l))
 		denied := mirrortest.Break(gone, mirrortest.Fail("", mirrortest.Refusals[1]))
-		if _, err := p.Mirrors[0].Unseen(t.Context(), denied); err == nil {
+		if _, err := p.Mirrors[0].Shown().Unseen(t.Context(), denied); err == nil {
 			t.Errorf("%s: no error where nothing can be read", l)
 		}
 	}
@@ -59,7 +59,7 @@ func TestVisibleAfterALostRace(t *testing.T) {
 		if _, err := p.Apply(t.Context(), ignored{}); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := p.Mirrors[0].Unseen(t.Context(), m); err != nil || got != "" {
+		if got, err := p.Mirrors[0].Shown().Unseen(t.Context(), m); err != nil || got != "" {
 			t.Errorf("%s: %q, %v", l, got, err)
 		}
 	}

@@ -101,11 +101,34 @@ const (
 
 var errNotVisible = errors.New("published, but clients do not see it")
 
-// unseen returns the mirrors whose index is not yet what clients see, and what they see of
-// the first one instead.
-func (c *cdn) unseen(ctx context.Context, mirrors []*publish.MirrorPlan) (behind []*publish.MirrorPlan, why string, err error) {
-	for _, m := range mirrors {
-		u, err := url.JoinPath(c.flags.publicURL, m.Path)
+// tell makes the distribution forget names, and waits until clients see all that is shown.
+// If there is nothing to forget, a run before us may have died before it told.
+func (c *cdn) tell(ctx context.Context, token string, names []string, all []publish.Shown) (*invalidationReport, error) {
+	if len(names) == 0 && c.flags.publicURL != "" {
+		behind, _, err := c.unseen(ctx, all)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range behind {
+			token += s.Digest
+			names = append(names, s.Pointers...)
+		}
+	}
+	is, err := c.forget(ctx, token, names)
+	var told *invalidationReport
+	if paths := c.paths(names); len(paths) > 0 {
+		told = &invalidationReport{Paths: paths, ID: is.ID, Status: is.Status}
+	}
+	if err == nil {
+		err = c.readBack(ctx, all)
+	}
+	return told, err
+}
+
+// unseen returns what clients do not see yet, and what they see instead of the first.
+func (c *cdn) unseen(ctx context.Context, all []publish.Shown) (behind []publish.Shown, why string, err error) {
+	for _, s := range all {
+		u, err := url.JoinPath(c.flags.publicURL, s.Path)
 		if err != nil {
 			return nil, "", fail(exitUsage, fmt.Errorf("--public-url: %w", err))
 		}
@@ -113,7 +136,7 @@ func (c *cdn) unseen(ctx context.Context, mirrors []*publish.MirrorPlan) (behind
 		if err != nil {
 			return nil, "", fail(exitUsage, fmt.Errorf("--public-url: %w", err))
 		}
-		reason, err := m.Unseen(ctx, w)
+		reason, err := s.Unseen(ctx, w)
 		w.Close()
 		if err != nil {
 			return nil, "", fail(exitVerification, fmt.Errorf("%w: read back %s: %w", errNotVisible, u, err))
@@ -122,26 +145,26 @@ func (c *cdn) unseen(ctx context.Context, mirrors []*publish.MirrorPlan) (behind
 			if behind == nil {
 				why = u + ": " + reason
 			}
-			behind = append(behind, m)
+			behind = append(behind, s)
 		}
 	}
 	return behind, why, nil
 }
 
-// readBack waits until clients see the index of every mirror.
-func (c *cdn) readBack(ctx context.Context, mirrors []*publish.MirrorPlan) error {
+// readBack waits until clients see all that is shown.
+func (c *cdn) readBack(ctx context.Context, all []publish.Shown) error {
 	if c.flags.publicURL == "" {
 		return nil
 	}
 	for deadline := time.Now().Add(visibleWithin); ; {
-		behind, why, err := c.unseen(ctx, mirrors)
+		behind, why, err := c.unseen(ctx, all)
 		if err != nil || len(behind) == 0 {
 			return err
 		}
 		if time.Now().After(deadline) {
 			return fail(exitVerification, fmt.Errorf("%w: after %s, at %s", errNotVisible, visibleWithin, why))
 		}
-		mirrors = behind
+		all = behind
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
@@ -72,34 +71,33 @@ func runIndex(cmd *cobra.Command, where string, f *flags, env environment) error
 	}
 	var token string
 	var stale []string
+	var all []publish.Shown
 	for _, r := range rebuilt {
 		token += r.Digest
+		all = append(all, r.Shown(r.Mirror))
 		for _, name := range r.Stale {
 			stale = append(stale, path.Join(r.Mirror, name))
 		}
 	}
-	is, err := cdn.forget(ctx, token, stale)
-	if err != nil {
-		return err
-	}
+	told, cdnErr := cdn.tell(ctx, token, stale, all)
 	if f.json {
-		return json.NewEncoder(env.stdout).Encode(struct {
+		return errors.Join(cdnErr, writeJSON(env.stdout, struct {
 			Version    int                 `json:"version"`
 			Indices    []rebuiltMirror     `json:"indices"`
 			Invalidate *invalidationReport `json:"invalidation,omitempty"`
-		}{reportVersion, rebuilt, &invalidationReport{cdn.paths(stale), is.ID, is.Status}})
+		}{reportVersion, rebuilt, told}))
 	}
 	for _, r := range rebuilt {
 		what := "is right already"
 		if r.Changed {
 			what = fmt.Sprintf("was %d packages", r.Before)
 		}
-		fmt.Fprintf(env.stdout, "%s%s index: %d packages, %s (%.1f s)\n", prefixed(r.Mirror), r.Layout, r.After, what, time.Since(began).Seconds())
+		fmt.Fprintf(env.stdout, "%s%s index: %s, %s (%.1f s)\n", prefixed(r.Mirror), r.Layout, english.Plural(r.After, "package", ""), what, time.Since(began).Seconds())
 	}
-	if is.ID != "" {
-		fmt.Fprintf(env.stdout, "invalidation %s: %s %s\n", is.ID, is.Status, strings.Join(cdn.paths(stale), " "))
+	if told != nil {
+		fmt.Fprintf(env.stdout, "invalidation %s: %s %s\n", told.ID, told.Status, strings.Join(told.Paths, " "))
 	}
-	return nil
+	return cdnErr
 }
 
 // A rebuiltMirror is one index of a mirror below DESTINATION.

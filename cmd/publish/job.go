@@ -92,23 +92,12 @@ func (j *job) carryOut(ctx context.Context, plan *publish.Plan, d *destination, 
 			j.report.warn(m.Path, "unfinished uploads of others are left over: "+sweepErr.Error())
 		}
 	}
-	token, names := out.Token, out.Stale
-	if len(names) == 0 && j.flags.cdn.publicURL != "" {
-		// Nothing is new, but a run before us may have died before it invalidated.
-		behind, _, unseenErr := cdn.unseen(ctx, plan.Mirrors)
-		if unseenErr != nil {
-			return errors.Join(unseenErr, err)
-		}
-		for _, m := range behind {
-			token += m.Digest()
-			names = append(names, m.Pointers()...)
-		}
+	var all []publish.Shown
+	for _, m := range plan.Mirrors {
+		all = append(all, m.Shown())
 	}
-	is, cdnErr := cdn.forget(ctx, token, names)
-	j.report.invalidated(is, cdn.paths(names))
-	if cdnErr == nil {
-		cdnErr = cdn.readBack(ctx, plan.Mirrors)
-	}
+	told, cdnErr := cdn.tell(ctx, out.Token, out.Stale, all)
+	j.report.Invalidate = told
 	j.report.requests(d)
 	return errors.Join(cdnErr, err)
 }

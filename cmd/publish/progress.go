@@ -60,10 +60,10 @@ func (p *progress) bar(name string, size int64) *mpb.Bar {
 		mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f"), decor.AverageSpeed(decor.SizeB1024(0), "  % .1f"), decor.AverageETA(decor.ET_STYLE_GO, decor.WCSyncSpace)))
 }
 
-// short keeps what tells names of blobs apart.
+// short keeps the end of a name, which tells it from others.
 func short(name string) string {
-	if len(name) > 24 {
-		return "..." + name[len(name)-21:]
+	if len(name) > 40 {
+		return "..." + name[len(name)-37:]
 	}
 	return name
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/dustin/go-humanize/english"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
-	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 )
 
@@ -149,12 +148,6 @@ func (r *report) applied(p *publish.Plan, out *publish.Outcome, d *destination) 
 }
 
 func (r *report) requests(d *destination) { r.Stored.Requests = d.requests.Load() }
-
-func (r *report) invalidated(is cloudfront.Invalidation, paths []string) {
-	if len(paths) > 0 {
-		r.Invalidate = &invalidationReport{Paths: paths, ID: is.ID, Status: is.Status}
-	}
-}
 
 // finish records how it ended.
 func (r *report) finish(err error) {
