@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront/cloudfronttest"
 )
 
 // CloudFront's defaults.
@@ -168,6 +170,17 @@ func (e *Edge) Invalidate(paths ...string) error {
 		}
 	}
 	return nil
+}
+
+// Control is CloudFront's API of a distribution that serves what e does.
+func Control(distribution string, e *Edge) *cloudfronttest.Server {
+	s := cloudfronttest.New(distribution)
+	s.Invalidated = func(_ string, paths []string) {
+		if err := e.Invalidate(paths...); err != nil {
+			panic(err) // the server takes no such path
+		}
+	}
+	return s
 }
 
 func matches(pattern, key string) bool {

@@ -380,7 +380,7 @@ func reporter(t *testing.T) func(args []string) any {
 		t.Fatal(err)
 	}
 	edge := &cdn.Edge{}
-	api := httptest.NewServer(&cdn.Control{Edge: edge, Distribution: "E1"})
+	api := httptest.NewServer(cdn.Control("E1", edge))
 	t.Cleanup(api.Close)
 	env := append(os.Environ(), "AWS_ENDPOINT_URL_CLOUDFRONT="+api.URL, "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b", "AWS_REGION=us-east-1")
 	return func(args []string) any {

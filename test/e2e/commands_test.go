@@ -452,8 +452,8 @@ func fetch(ts *testscript.TestScript, neg bool, args []string) {
 // forgotten FILE writes down what was invalidated, one path a line.
 func forgotten(ts *testscript.TestScript, neg bool, args []string) {
 	var lines strings.Builder
-	for _, i := range worldOf(ts).control.Made() {
-		for _, p := range i.Paths {
+	for _, paths := range worldOf(ts).control.Invalidations(distribution) {
+		for _, p := range paths {
 			fmt.Fprintln(&lines, p)
 		}
 	}

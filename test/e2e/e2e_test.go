@@ -12,6 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront/cloudfronttest"
 	"github.com/vantagecompute/slurm-factory-publish/test/cdn"
 	"github.com/vantagecompute/slurm-factory-publish/test/faultproxy"
 	"github.com/vantagecompute/slurm-factory-publish/test/program"
@@ -81,7 +82,7 @@ type world struct {
 	bin    string
 	bucket string
 
-	control   *cdn.Control
+	control   *cloudfronttest.Server
 	site, api *httptest.Server // the edge, and its control
 }
 
@@ -90,7 +91,7 @@ const distribution = "E2TEST"
 func newWorld(t testing.TB, server *s3server.Server, bin string) *world {
 	w := &world{server: server, proxy: faultproxy.Start(t, server.Endpoint), bin: bin, bucket: server.Bucket(t)}
 	edge := &cdn.Edge{Origin: server.Endpoint + "/" + w.bucket, Transport: server.Signed()}
-	w.control = &cdn.Control{Edge: edge, Distribution: distribution}
+	w.control = cdn.Control(distribution, edge)
 	w.site, w.api = httptest.NewServer(edge), httptest.NewServer(w.control)
 	t.Cleanup(w.site.Close)
 	t.Cleanup(w.api.Close)

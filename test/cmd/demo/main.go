@@ -18,6 +18,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront/cloudfronttest"
 	"github.com/vantagecompute/slurm-factory-publish/test/cdn"
 	"github.com/vantagecompute/slurm-factory-publish/test/program"
 	"github.com/vantagecompute/slurm-factory-publish/test/s3server"
@@ -72,7 +73,7 @@ type show struct {
 	bin     string
 	server  *s3server.Server
 	edge    *cdn.Edge
-	control *cdn.Control
+	control *cloudfronttest.Server
 	url     string // of the edge
 	api     string // of the edge's control
 	closers []func()
@@ -101,7 +102,7 @@ func stage(dir, addr string, out io.Writer) (s *show, err error) {
 		return nil, err
 	}
 	s.edge = &cdn.Edge{Origin: s.server.Endpoint + "/" + bucket, Transport: s.server.Signed()}
-	s.control = &cdn.Control{Edge: s.edge, Distribution: distribution}
+	s.control = cdn.Control(distribution, s.edge)
 	if s.url, err = s.serve(addr, s.edge); err != nil {
 		return nil, err
 	}
@@ -154,8 +155,8 @@ func (s *show) show(ctx context.Context, sample, more string) error {
 	if err := s.publish(ctx, append([]string{more, destination}, behind...)...); err != nil {
 		return err
 	}
-	for _, i := range s.control.Made() {
-		fmt.Fprintf(s.out, "invalidation %s: %s\n", i.ID, strings.Join(i.Paths, " "))
+	for _, paths := range s.control.Invalidations(distribution) {
+		fmt.Fprintf(s.out, "invalidated: %s\n", strings.Join(paths, " "))
 	}
 	s.say("Everything is read back as clients read it:")
 	if err := s.publish(ctx, "verify", mirror); err != nil {
