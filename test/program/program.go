@@ -5,11 +5,13 @@
 package program
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
+	"strings"
 	"sync"
 )
 
@@ -20,6 +22,13 @@ func Publish() (string, error) { return publish() }
 
 // S3Server returns the path of the S3 server. $S3SERVER_BINARY names one that was built before.
 func S3Server() (string, error) { return s3server() }
+
+// Image returns the directory of the action's container image, an OCI image layout, and its
+// digest.
+func Image() (dir, digest string, err error) {
+	i, err := builtImage()
+	return i.dir, i.digest, err
+}
 
 // Demo returns the path of the demonstration.
 func Demo() (string, error) { return demo() }
@@ -37,6 +46,36 @@ func once(env, pkg string, flags ...string) func() (string, error) {
 		}
 		return build(pkg, flags...)
 	})
+}
+
+type image struct{ dir, digest string }
+
+var builtImage = sync.OnceValues(func() (image, error) {
+	builder, err := build(root + "/cmd/image")
+	if err != nil {
+		return image{}, err
+	}
+	source, err := Source()
+	if err != nil {
+		return image{}, err
+	}
+	i := image{dir: filepath.Join(filepath.Dir(builder), "oci")}
+	cmd := exec.Command(builder, "-source", source, "-o", i.dir)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	said, err := cmd.Output()
+	if err != nil {
+		return image{}, fmt.Errorf("%w\n%s", err, &stderr)
+	}
+	lines := strings.Fields(string(said))
+	i.digest = lines[len(lines)-1]
+	return i, nil
+})
+
+// Source returns the top directory of the product's source.
+func Source() (string, error) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", root).Output()
+	return strings.TrimSpace(string(out)), err
 }
 
 // mu guards dir, where everything is built: it is made for the first program.
