@@ -155,8 +155,8 @@ func (s *show) show(ctx context.Context, sample, more string) error {
 	if err := s.publish(ctx, append([]string{more, destination}, behind...)...); err != nil {
 		return err
 	}
-	for _, paths := range s.control.Invalidations(distribution) {
-		fmt.Fprintf(s.out, "invalidated: %s\n", strings.Join(paths, " "))
+	for i, paths := range s.control.Invalidations(distribution) {
+		fmt.Fprintf(s.out, "invalidation %d: %s\n", i+1, strings.Join(paths, " "))
 	}
 	s.say("Everything is read back as clients read it:")
 	if err := s.publish(ctx, "verify", mirror); err != nil {

@@ -20,8 +20,8 @@ func TestDemo(t *testing.T) {
 		`\$ publish \S+ s3://demo/site`,
 		`nothing to do|unchanged|up to date`,
 		`two more packages`,
-		`invalidation I1: .*/site/v3/manifests/index/index\.manifest\.json`,
-		`invalidation I2: .*/site/v3/manifests/index/index\.manifest\.json`,
+		`invalidation 1: .*/site/v3/manifests/index/index\.manifest\.json`,
+		`invalidation 2: .*/site/v3/manifests/index/index\.manifest\.json`,
 		`\$ publish verify http://127\.0\.0\.1:\d+/site`,
 		`spack mirror add demo http://127\.0\.0\.1:\d+/site\n`,
 	} {
@@ -31,7 +31,7 @@ func TestDemo(t *testing.T) {
 		}
 		rest = rest[at[1]:]
 	}
-	if regexp.MustCompile(`invalidation I3`).MatchString(rest) {
+	if regexp.MustCompile(`invalidation 3`).MatchString(rest) {
 		t.Errorf("the second run invalidated:\n%s", &out)
 	}
 }
