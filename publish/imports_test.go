@@ -41,6 +41,7 @@ var arrows = map[string]string{
 	"publish/mirror/mirrortest":         "publish/blob publish/mirror",
 	"publish/mirror/s3/s3test":          "",
 	"publish/cloudfront/cloudfronttest": "",
+	"publish/session/sessiontest":       "",
 	// operations, which know no implementation
 	"publish": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror",
 	// commands

@@ -33,7 +33,7 @@ func newAssumer(cfg aws.Config, r *Role) *assumer {
 
 const (
 	// assumeTimeout is for all attempts together.
-	assumeTimeout = 2 * time.Minute
+	assumeTimeout = 150 * time.Second
 	// stsTimeout is for one request.
 	stsTimeout = 15 * time.Second
 
@@ -63,7 +63,7 @@ func (a *assumer) assume(ctx context.Context, attempts int) (lease, error) {
 		if !again || n >= attempts || patient.Err() != nil {
 			return lease{}, a.explain(err, tried, n)
 		}
-		a.role.log().Info("role not assumed, trying again", "attempt", n, "pause", pause.Round(time.Millisecond).String(), "reason", oneLine(err.Error()))
+		a.role.log().Info("role not assumed, trying again", "attempt", n, "pause", pause.Round(time.Millisecond).String(), "reason", strings.TrimPrefix(codeOf(err)+": "+said(err), ": "))
 		if sleep(patient, pause) != nil && ctx.Err() != nil {
 			return lease{}, ctx.Err()
 		}
@@ -129,7 +129,12 @@ func (a *assumer) skew(c *Claims) time.Duration {
 // An accountError: the role is in an account that it should not be in.
 type accountError struct{ account string }
 
-func (e *accountError) Error() string { return "the role is in account " + e.account }
+func (e *accountError) Error() string {
+	if e.account == "" {
+		return "the role is in an account that STS does not tell"
+	}
+	return "the role is in account " + e.account
+}
 
 var (
 	errNoCredentials = errors.New("the answer has no credentials")

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/sethvargo/go-githubactions"
 )
 
@@ -63,11 +65,19 @@ func (a *assumer) explain(err error, t try, n int) *AuthError {
 	return e
 }
 
-// said are AWS's own words.
+// said are the words of AWS, or of whoever stands between us.
 func said(err error) string {
 	var api smithy.APIError
-	if errors.As(err, &api) && api.ErrorMessage() != "" {
+	var unsent *smithyhttp.RequestSendError
+	switch status := statusOf(err); {
+	case errors.As(err, &api) && api.ErrorMessage() != "":
 		return oneLine(api.ErrorMessage())
+	case status != 0:
+		return fmt.Sprintf("%d %s", status, http.StatusText(status))
+	case errors.Is(err, context.DeadlineExceeded):
+		return "no answer in time"
+	case errors.As(err, &unsent):
+		return oneLine(unsent.Err.Error())
 	}
 	return oneLine(err.Error())
 }
@@ -195,7 +205,7 @@ func (d *diagnosis) wrongAudience() {
 func (d *diagnosis) expired() {
 	d.Problem = d.tried(fmt.Sprintf("AWS takes this job's new token for expired: %q", d.said))
 	if d.Skew.Abs() <= offClock {
-		d.hint("the clock of this machine is right (%v off GitHub's), so it passes: run the job again", d.Skew.Abs().Round(time.Second))
+		d.hint("the clock of this machine agrees with GitHub's, so it passes: run the job again")
 		return
 	}
 	where := "behind"
@@ -217,7 +227,7 @@ func (d *diagnosis) badPolicy() {
 
 func (d *diagnosis) wrongAccount(err *accountError) {
 	d.Code = WrongAccount
-	d.Problem = fmt.Sprintf("%v, which is not one of those allowed: %s", err, strings.Join(d.role.AllowedAccounts, ", "))
+	d.Problem = fmt.Sprintf("%v, and only these are allowed: %s", err, strings.Join(d.role.AllowedAccounts, ", "))
 	d.hint("correct `role-to-assume` or `allowed-account-ids`; nothing was written")
 }
 

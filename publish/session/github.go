@@ -117,7 +117,7 @@ func (d *dated) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if theirs, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
-		d.skew.Store(int64(time.Until(theirs)))
+		d.skew.Store(int64(time.Until(theirs) + time.Second/2)) // it is written without the rest of a second
 	}
 	return answer, nil
 }

@@ -56,8 +56,12 @@ func Config(ctx context.Context, o Options) (aws.Config, error) {
 	if o.Concurrency <= 0 {
 		o.Concurrency = defaultConcurrency
 	}
+	return load(ctx, o, client(o.Concurrency))
+}
+
+func load(ctx context.Context, o Options, client config.HTTPClient) (aws.Config, error) {
 	load := []func(*config.LoadOptions) error{
-		config.WithHTTPClient(client(o.Concurrency)),
+		config.WithHTTPClient(client),
 		config.WithRetryer(newRetryer),
 	}
 	if o.Region != "" {

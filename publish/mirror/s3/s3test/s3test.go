@@ -32,6 +32,9 @@ type Options struct {
 	// AccessKey and SecretKey that requests must be signed with. Empty: signatures are
 	// not looked at.
 	AccessKey, SecretKey string
+	// Secrets are what requests must be signed with otherwise, by access key; empty for
+	// one that is not known. Nil: there is only SecretKey.
+	Secrets func(accessKey string) string
 
 	PageSize      int   // entries in one page of any list; 0: 1000
 	SmallestPart  int64 // of all but the last part; 0: 5 MiB
@@ -506,7 +509,7 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		fail(w, r, 400, "InvalidURI")
 		return
-	case s.opts.AccessKey != "" && Operation(r) != "HeadBucket": // which anybody may send
+	case (s.opts.AccessKey != "" || s.opts.Secrets != nil) && Operation(r) != "HeadBucket": // which anybody may send
 		if code := s.checkSignature(r); code != "" {
 			status := 403
 			if code == "AuthorizationHeaderMalformed" {

@@ -22,7 +22,8 @@ func (s *Server) checkSignature(r *http.Request) (code string) {
 		return "AccessDenied"
 	}
 	access, day, region, signed, signature := a[1], a[2], a[3], a[4], a[5]
-	if access != s.opts.AccessKey {
+	secret := s.secret(access)
+	if secret == "" {
 		return "InvalidAccessKeyId"
 	}
 	if region != s.opts.Region {
@@ -33,7 +34,7 @@ func (s *Server) checkSignature(r *http.Request) (code string) {
 	}
 	scope := day + "/" + region + "/s3/aws4_request"
 	text := "AWS4-HMAC-SHA256\n" + r.Header.Get("X-Amz-Date") + "\n" + scope + "\n" + hexSum(canonical(r, strings.Split(signed, ";")))
-	key := []byte("AWS4" + s.opts.SecretKey)
+	key := []byte("AWS4" + secret)
 	for _, step := range []string{day, region, "s3", "aws4_request", text} {
 		m := hmac.New(sha256.New, key)
 		m.Write([]byte(step))
@@ -41,6 +42,16 @@ func (s *Server) checkSignature(r *http.Request) (code string) {
 	}
 	if hex.EncodeToString(key) != signature {
 		return "SignatureDoesNotMatch"
+	}
+	return ""
+}
+
+func (s *Server) secret(accessKey string) string {
+	switch {
+	case s.opts.Secrets != nil:
+		return s.opts.Secrets(accessKey)
+	case accessKey == s.opts.AccessKey:
+		return s.opts.SecretKey
 	}
 	return ""
 }

@@ -1,0 +1,178 @@
+package sessiontest
+
+import (
+	"encoding/xml"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+)
+
+// A Refusal is what S3 or CloudFront say to a request that they do not let pass.
+type Refusal struct {
+	Status        int
+	Code, Message string
+}
+
+var credential = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/]+)/`)
+
+// Check says what AWS would say to a request to S3 (path style) or CloudFront before it looks at
+// its signature; nil: it may pass. Requests that are not signed pass, since some may.
+func (s *Server) Check(r *http.Request) *Refusal {
+	a := credential.FindStringSubmatch(r.Header.Get("Authorization"))
+	if a == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	session := s.sessions[a[1]]
+	refusal := s.judge(session, r)
+	if refusal != nil {
+		s.refusals = append(s.refusals, fmt.Sprintf("%s %s: %s: %s", r.Method, r.URL.RequestURI(), refusal.Code, refusal.Message))
+	} else {
+		session.Requests++
+	}
+	return refusal
+}
+
+func (s *Server) judge(session *Session, r *http.Request) *Refusal {
+	switch {
+	case session == nil:
+		return &Refusal{403, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records."}
+	case r.Header.Get("X-Amz-Security-Token") != session.Token:
+		return &Refusal{400, "InvalidToken", "The provided token is malformed or otherwise invalid."}
+	case !s.now().Before(session.Expires):
+		return &Refusal{400, "ExpiredToken", "The provided token has expired."}
+	case session.policy == nil:
+		return nil
+	}
+	call, err := callOf(r, session.Role)
+	if err != nil {
+		return &Refusal{501, "NotImplemented", err.Error()}
+	}
+	if !session.policy.allows(call) {
+		return &Refusal{403, "AccessDenied", fmt.Sprintf("User: %s is not authorized to perform: %s on resource: %q because no session policy allows the %s action",
+			session.arn(), call.action, call.resource, call.action)}
+	}
+	return nil
+}
+
+// Secret is what the requests of a session are signed with.
+func (s *Server) Secret(accessKey string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if session := s.sessions[accessKey]; session != nil {
+		return session.SecretKey
+	}
+	return ""
+}
+
+// Guard lets only those requests pass that Check does.
+func (s *Server) Guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if refusal := s.Check(r); refusal != nil {
+			refusal.answer(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (f *Refusal) answer(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, cloudFront) {
+		type inner struct{ Type, Code, Message string }
+		writeXML(w, f.Status, struct {
+			XMLName xml.Name `xml:"ErrorResponse"`
+			Error   inner
+		}{Error: inner{"Sender", f.Code, f.Message}})
+		return
+	}
+	if r.Method == http.MethodHead {
+		w.WriteHeader(f.Status)
+		return
+	}
+	writeXML(w, f.Status, struct {
+		XMLName       xml.Name `xml:"Error"`
+		Code, Message string
+	}{Code: f.Code, Message: f.Message})
+}
+
+const cloudFront = "/2020-05-31/distribution/"
+
+// callOf is a request as IAM sees it. One that is not known is an error, so that none is
+// overlooked.
+func callOf(r *http.Request, role string) (request, error) {
+	part := strings.Split(role, ":")
+	if rest, ok := strings.CutPrefix(r.URL.Path, cloudFront); ok {
+		id, what, _ := strings.Cut(rest, "/")
+		call := request{resource: "arn:" + part[1] + ":cloudfront::" + part[4] + ":distribution/" + id}
+		switch {
+		case r.Method == http.MethodPost && what == "invalidation":
+			call.action = "cloudfront:CreateInvalidation"
+		case r.Method == http.MethodGet && strings.HasPrefix(what, "invalidation/"):
+			call.action = "cloudfront:GetInvalidation"
+		default:
+			return request{}, unknown(r)
+		}
+		return call, nil
+	}
+	bucket, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	call := request{resource: "arn:" + part[1] + ":s3:::" + bucket, keys: map[string]string{}}
+	if key != "" {
+		call.resource += "/" + key
+	}
+	call.action = actionOf(r, key != "")
+	if call.action == "" || bucket == "" {
+		return request{}, unknown(r)
+	}
+	if q := r.URL.Query(); call.action == "s3:ListBucket" && q.Has("prefix") {
+		call.keys["s3:prefix"] = q.Get("prefix")
+	}
+	return call, nil
+}
+
+func unknown(r *http.Request) error {
+	return fmt.Errorf("%s %s: no call of S3 or CloudFront that is known here", r.Method, r.URL.RequestURI())
+}
+
+// actionOf is the permission that a request to S3 needs.
+func actionOf(r *http.Request, object bool) string {
+	q := r.URL.Query()
+	for _, a := range []struct {
+		method string
+		object bool
+		query  string
+		action string
+	}{
+		{"GET", false, "uploads", "s3:ListBucketMultipartUploads"},
+		{"GET", false, "list-type", "s3:ListBucket"},
+		{"HEAD", false, "", "s3:ListBucket"},
+		{"GET", true, "uploadId", "s3:ListMultipartUploadParts"},
+		{"GET", true, "", "s3:GetObject"},
+		{"HEAD", true, "", "s3:GetObject"},
+		{"PUT", true, "", "s3:PutObject"},
+		{"POST", true, "uploads", "s3:PutObject"},
+		{"POST", true, "uploadId", "s3:PutObject"},
+		{"DELETE", true, "uploadId", "s3:AbortMultipartUpload"},
+		{"DELETE", true, "", "s3:DeleteObject"},
+	} {
+		if r.Method == a.method && object == a.object && (a.query == "" || q.Has(a.query)) && known(q) {
+			return a.action
+		}
+	}
+	return ""
+}
+
+// known reports whether a query asks for nothing that needs another permission.
+func known(q url.Values) bool {
+	for name := range q {
+		switch name {
+		case "uploads", "uploadId", "partNumber", "list-type", "prefix", "start-after", "continuation-token", "delimiter",
+			"max-keys", "encoding-type", "fetch-owner", "key-marker", "upload-id-marker", "max-uploads", "part-number-marker", "max-parts", "x-id":
+		default:
+			return false
+		}
+	}
+	return true
+}
