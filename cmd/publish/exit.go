@@ -127,7 +127,9 @@ func hint(err error) string {
 	case exitCode(err) == exitInvalidation:
 		return "run again: what was not invalidated will be; until then caches follow the object's own Cache-Control"
 	case exitCode(err) == exitUpload:
-		return "run again: what is complete stays, the rest resumes"
+		return "see that the destination can be reached, then run again: what is complete stays, the rest resumes"
+	case exitCode(err) == exitUsage && !strings.Contains(err.Error(), "--help"):
+		return "`publish --help`, and that of each command, says what there is"
 	}
 	return ""
 }

@@ -25,8 +25,8 @@ func TestExitCodesAndHints(t *testing.T) {
 		hint string // a part of it
 	}{
 		{nil, exitDone, ""},
-		{errors.New("anything"), exitUpload, "run again"},
-		{fail(exitUsage, errors.New("usage")), exitUsage, ""},
+		{errors.New("anything"), exitUpload, "can be reached, then run again"},
+		{fail(exitUsage, errors.New("usage")), exitUsage, "--help"},
 		{fail(exitSource, fs.ErrNotExist), exitSource, "misspelt"},
 		{mirror.ErrCredentials, exitCredentials, "AWS_PROFILE"},
 		{&mirror.DeniedError{Action: "s3:PutObject", Name: "bucket/a"}, exitUpload, "allow s3:PutObject on bucket/a"},
