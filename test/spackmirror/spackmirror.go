@@ -8,6 +8,7 @@ package spackmirror
 
 import (
 	"crypto/sha1"
+	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
 	"math/rand/v2"
@@ -33,6 +34,8 @@ type Universe struct {
 	// about 700 bytes that any tarball has.
 	Tarball func(i int) int
 
+	patches int // that each spec has
+
 	glibc *node // the external that everything depends on
 	specs []*node
 	need  [][]*node // what each spec depends on, directly or not, in preorder, each once
@@ -43,8 +46,12 @@ const group = 12
 
 // New makes a universe of n specs. Tarballs have a few hundred bytes until
 // u.Tarball is set.
-func New(l Layout, n int) *Universe {
-	u := &Universe{Layout: l, Tarball: func(int) int { return 0 }}
+func New(l Layout, n int) *Universe { return Patched(l, n, 0) }
+
+// Patched is New with specs that name so many patches each, which makes them as large as
+// those of a real mirror: with 5, about 1.1 KB.
+func Patched(l Layout, n, patches int) *Universe {
+	u := &Universe{Layout: l, Tarball: func(int) int { return 0 }, patches: patches}
 	u.glibc = u.node("glibc", "2.35", nil)
 	u.glibc.External = &external{Path: "/usr", ExtraAttributes: struct{}{}}
 	u.glibc.seal()
@@ -147,6 +154,7 @@ type parameters struct {
 	Fflags      []string `json:"fflags"`
 	Ldflags     []string `json:"ldflags"`
 	Ldlibs      []string `json:"ldlibs"`
+	Patches     []string `json:"patches,omitempty"`
 }
 
 type external struct {
@@ -176,9 +184,12 @@ func (u *Universe) node(name, version string, needs []edge) *node {
 		Name: name, Version: version,
 		Arch:         arch{"linux", "ubuntu22.04", "x86_64_v3"},
 		Namespace:    "builtin",
-		Parameters:   parameters{"generic", true, none, none, none, none, none, none},
+		Parameters:   parameters{"generic", true, none, none, none, none, none, none, nil},
 		PackageHash:  hashOf([]byte("package "+name)) + "====",
 		Dependencies: needs,
+	}
+	for i := range u.patches {
+		n.Parameters.Patches = append(n.Parameters.Patches, fmt.Sprintf("%x", sha256.Sum256(fmt.Append(nil, name, i))))
 	}
 	if u.Layout == V2 {
 		n.Compiler = &compiler{"gcc", "13.4.0"}

@@ -26,6 +26,9 @@ func (u *Universe) Write(dir string, members []int) error {
 	return u.writeIndex(dir, members)
 }
 
+// WriteIndex writes only the index of the mirror that holds members.
+func (u *Universe) WriteIndex(dir string, members []int) error { return u.writeIndex(dir, members) }
+
 // each calls do for all members, in parallel.
 func (u *Universe) each(members []int, do func(i int) error) error {
 	var next atomic.Int64

@@ -2,7 +2,7 @@ package s3test
 
 import (
 	"bytes"
-	"crypto/sha256"
+	"crypto/md5"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
@@ -13,9 +13,9 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -30,6 +30,9 @@ type object struct {
 	labels    http.Header
 	modified  time.Time
 }
+
+// Memory is a Store that keeps everything in memory.
+var Memory Store = memory{}
 
 type memory struct{}
 
@@ -78,14 +81,20 @@ type received struct {
 
 func (in received) etag() string { return `"` + hex.EncodeToString(in.md5) + `"` }
 
+const bufferSize = 256 << 10
+
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
 // receive takes in a body, with a SHA-256 only where somebody asks for it.
-func (s *Server) receive(r io.Reader, size int64, to Body, also ...hash.Hash) received {
-	sum, crc := s.opts.MD5(), s.opts.CRC64NVME()
+func (s *Server) receive(r *http.Request, from io.Reader, size int64, to Body, also ...hash.Hash) received {
+	sum, crc := s.opts.MD5(r), s.opts.CRC64NVME()
 	out := []io.Writer{to, sum, crc}
 	for _, h := range also {
 		out = append(out, h)
 	}
-	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(out...)}, struct{ io.Reader }{r}, make([]byte, min(max(size, 1), 256<<10)))
+	buf := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buf)
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(out...)}, struct{ io.Reader }{from}, buf[:])
 	if err == nil && n != size {
 		err = io.ErrUnexpectedEOF
 	}
@@ -105,9 +114,9 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, to Body) (received
 	signed := r.Header.Get("X-Amz-Content-Sha256")
 	hashed := len(signed) == 64
 	if wantSHA != "" || hashed {
-		also = append(also, sha256.New())
+		also = append(also, s.opts.SHA256(r))
 	}
-	in := s.receive(r.Body, r.ContentLength, to, also...)
+	in := s.receive(r, r.Body, r.ContentLength, to, also...)
 	if in.err != nil {
 		fail(w, r, 400, "IncompleteBody")
 		return in, false
@@ -168,8 +177,26 @@ func (s *Server) conditioned(w http.ResponseWriter, r *http.Request) bool {
 
 // store is called with s.mu held.
 func (s *Server) store(key string, o *object) {
+	if s.objects[key] == nil {
+		s.sorted = nil
+	}
 	s.objects[key] = o
 	s.writes[key]++
+}
+
+// remove is called with s.mu held.
+func (s *Server) remove(key string) {
+	delete(s.objects, key)
+	s.sorted = nil
+}
+
+// keys returns all keys from the first that is not before from, in order. s.mu is held.
+func (s *Server) keys(from string) []string {
+	if s.sorted == nil {
+		s.sorted = slices.Sorted(maps.Keys(s.objects))
+	}
+	i, _ := slices.BinarySearch(s.sorted, from)
+	return s.sorted[i:]
 }
 
 // kept are the headers that are kept with an object.
@@ -276,7 +303,7 @@ func (s *Server) deleteObject(w http.ResponseWriter, r *http.Request, key string
 	s.mu.Lock()
 	status, code := s.permitted(r, key)
 	if code == "" {
-		delete(s.objects, key)
+		s.remove(key)
 	}
 	s.mu.Unlock()
 	if code != "" {
@@ -302,34 +329,54 @@ func (s *Server) listObjects(w http.ResponseWriter, r *http.Request) {
 		LastModified string
 		ETag         string
 		Size         int64
+		StorageClass string
 	}
 	var page struct {
 		XMLName               xml.Name `xml:"ListBucketResult"`
 		Name, Prefix          string
+		Delimiter             string `xml:",omitempty"`
+		EncodingType          string `xml:",omitempty"`
 		KeyCount, MaxKeys     int
 		IsTruncated           bool
 		NextContinuationToken string `xml:",omitempty"`
 		Contents              []entry
+		CommonPrefixes        []struct{ Prefix string }
 	}
-	page.Name, page.Prefix, page.MaxKeys = s.opts.Bucket, q.Get("prefix"), s.opts.PageSize
+	page.Name, page.Delimiter, page.EncodingType, page.MaxKeys = s.opts.Bucket, q.Get("delimiter"), q.Get("encoding-type"), s.opts.PageSize
+	if n, err := strconv.Atoi(q.Get("max-keys")); err == nil {
+		page.MaxKeys = min(n, page.MaxKeys)
+	}
+	shown := func(key string) string { return key }
+	if page.EncodingType == "url" {
+		shown = func(key string) string { return escape(key, "/") }
+	}
+	prefix := q.Get("prefix")
+	page.Prefix = shown(prefix)
 	s.mu.Lock()
-	var keys []string
-	for key := range s.objects {
-		if strings.HasPrefix(key, page.Prefix) && key > after {
-			keys = append(keys, key)
+	last, group := "", "" // what the page ends with: a key, or a prefix that stands for several
+	for _, key := range s.keys(max(prefix, after)) {
+		if !strings.HasPrefix(key, prefix) {
+			break
 		}
-	}
-	sort.Strings(keys)
-	if page.IsTruncated = len(keys) > page.MaxKeys; page.IsTruncated {
-		keys = keys[:page.MaxKeys]
-		page.NextContinuationToken = base64.StdEncoding.EncodeToString([]byte(keys[len(keys)-1]))
-	}
-	for _, key := range keys {
+		if key <= after || group != "" && strings.HasPrefix(key, group) {
+			continue
+		}
+		if page.IsTruncated = page.KeyCount == page.MaxKeys; page.IsTruncated {
+			page.NextContinuationToken = base64.StdEncoding.EncodeToString([]byte(last))
+			break
+		}
+		page.KeyCount++
+		if i := strings.Index(key[len(prefix):], page.Delimiter); page.Delimiter != "" && i >= 0 {
+			group = key[:len(prefix)+i+len(page.Delimiter)]
+			last = group + "\xff" // behind all of them
+			page.CommonPrefixes = append(page.CommonPrefixes, struct{ Prefix string }{shown(group)})
+			continue
+		}
 		o := s.objects[key]
-		page.Contents = append(page.Contents, entry{key, stamp(o.modified), o.etag, o.size})
+		last = key
+		page.Contents = append(page.Contents, entry{shown(key), stamp(o.modified), o.etag, o.size, "STANDARD"})
 	}
 	s.mu.Unlock()
-	page.KeyCount = len(keys)
 	writeXML(w, 200, page)
 }
 
@@ -504,7 +551,7 @@ func (s *Server) assemble(r *http.Request, key string, want completion) (etag st
 
 func (s *Server) join(u *upload, want completion) (_ *object, status int, code string) {
 	o := &object{labels: u.labels, modified: time.Now(), hasCRC: u.kind == "FULL_OBJECT" && !s.opts.NoChecksums, composite: u.kind == "COMPOSITE"}
-	sums := s.opts.MD5()
+	sums := md5.New()
 	var all joined
 	for i, p := range want.Part {
 		have := u.parts[p.PartNumber]

@@ -9,6 +9,7 @@ package s3test
 import (
 	"context"
 	"crypto/md5"
+	"crypto/sha256"
 	"encoding/xml"
 	"fmt"
 	"hash"
@@ -43,13 +44,15 @@ type Options struct {
 	Unconditional bool  // writes need no condition; otherwise they are refused and kept in Violations
 
 	Latency time.Duration // that every answer is late by
+	NoLog   bool          // Log stays empty, so that a server can live long
 
-	// Store keeps the bodies. Nil: memory.
+	// Store keeps the bodies. Nil: Memory.
 	Store Store
-	// MD5 and CRC64NVME make the hashes, for whoever has faster ones. Nil: those of the
-	// standard library. An MD5 that is none makes ETags that are none.
-	MD5       func() hash.Hash
-	CRC64NVME func() hash.Hash64
+	// MD5, SHA256 and CRC64NVME make the hashes, for whoever has faster ones. The request
+	// is the one whose body is hashed; nil: it came by Put. Nil: those of the standard
+	// library. An MD5 that is none makes ETags that are none.
+	MD5, SHA256 func(*http.Request) hash.Hash
+	CRC64NVME   func() hash.Hash64
 }
 
 // A Store makes the places that bodies are kept in.
@@ -79,6 +82,7 @@ type Server struct {
 	hook       func(*http.Request) Fault
 	log        []Entry
 	objects    map[string]*object
+	sorted     []string // the keys of objects; nil: they have changed
 	uploads    map[string]*upload
 	completed  map[string]string // upload ID -> ETag of what became of it
 	writes     map[string]int
@@ -118,10 +122,13 @@ func Handler(o Options) *Server {
 		o.SmallestPart = 5 << 20
 	}
 	if o.Store == nil {
-		o.Store = memory{}
+		o.Store = Memory
 	}
 	if o.MD5 == nil {
-		o.MD5 = md5.New
+		o.MD5 = func(*http.Request) hash.Hash { return md5.New() }
+	}
+	if o.SHA256 == nil {
+		o.SHA256 = func(*http.Request) hash.Hash { return sha256.New() }
 	}
 	if o.CRC64NVME == nil {
 		o.CRC64NVME = func() hash.Hash64 { return crc64.New(nvme) }
@@ -244,7 +251,7 @@ func (s *Server) Labels(key string) http.Header {
 // of the whole if it is composite.
 func (s *Server) Put(key string, content []byte, composite bool) {
 	body := s.opts.Store.New(key, int64(len(content)))
-	in := s.receive(strings.NewReader(string(content)), int64(len(content)), body)
+	in := s.receive(nil, strings.NewReader(string(content)), int64(len(content)), body)
 	if composite {
 		in.crc, in.hasCRC = 0, false
 	}
@@ -253,11 +260,21 @@ func (s *Server) Put(key string, content []byte, composite bool) {
 	s.store(key, &object{body: body, size: in.size, etag: in.etag(), crc: in.crc, hasCRC: in.hasCRC, composite: composite, modified: time.Now()})
 }
 
+// Invent makes an object of size zeroes, whose ETag tells nothing, at next to no cost: a bucket
+// may need a million of them.
+func (s *Server) Invent(key string, size int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.store(key, &object{body: zeroes(size), size: size, etag: `"invented"`, modified: invented})
+}
+
+var invented = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
 // Remove deletes an object behind everybody's back.
 func (s *Server) Remove(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.objects, key)
+	s.remove(key)
 }
 
 // A Fault is what goes wrong with a request.
@@ -388,15 +405,20 @@ func (s *Server) arrive(r *http.Request) (_ Fault, done func(status int)) {
 	if s.hook != nil {
 		fault = s.hook(r)
 	}
-	e := Entry{Operation: Operation(r), Header: r.Header.Clone()}
-	_, e.Key, _ = split(r)
-	fmt.Sscan(r.URL.Query().Get("partNumber"), &e.Part)
+	var e Entry
+	if !s.opts.NoLog {
+		e = Entry{Operation: Operation(r), Header: r.Header.Clone()}
+		_, e.Key, _ = split(r)
+		fmt.Sscan(r.URL.Query().Get("partNumber"), &e.Part)
+	}
 	return fault, func(status int) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.flying--
-		e.Status = status
-		s.log = append(s.log, e)
+		if !s.opts.NoLog {
+			e.Status = status
+			s.log = append(s.log, e)
+		}
 	}
 }
 
