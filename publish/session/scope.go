@@ -60,7 +60,8 @@ func (d document) marshal(indent string) string {
 // else. It grants nothing that the role does not have.
 //
 // AWS takes 2,048 characters, and a prefix may have 1,024 bytes and is in it twice. A longer
-// one is cut: then names that begin like it are in the scope, too.
+// one is cut: then names that begin like it are in the scope, too. So are names that differ
+// only where a prefix has characters that a policy cannot have, which are all beyond Latin-1.
 func SessionPolicy(s Scope) string {
 	text := s.policy(s.prefix(0))
 	for n := utf8.RuneCountInString(s.Prefix); utf8.RuneCountInString(text) > longestPolicy && n > 0; n-- {
@@ -76,11 +77,11 @@ func (s Scope) policy(prefix string) string {
 	if prefix != "" {
 		list.Condition = conditions{"StringLike": {"s3:prefix": prefix + "*"}}
 	}
-	statements := []statement{objects, list}
+	// S3 has no s3:prefix for this one.
+	uploads := statement{Effect: "Allow", Action: "s3:ListBucketMultipartUploads", Resource: bucket}
+	statements := []statement{objects, list, uploads}
 	if !s.ReadOnly {
 		statements[0].Action = []string{"s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"}
-		// S3 has no s3:prefix for this one.
-		statements = append(statements, statement{Effect: "Allow", Action: "s3:ListBucketMultipartUploads", Resource: bucket})
 		if s.Distribution != "" {
 			statements = append(statements, statement{
 				Effect:   "Allow",
@@ -133,17 +134,21 @@ func (s Scope) prefix(n int) string {
 	if s.Prefix == "" {
 		return ""
 	}
-	whole := strings.Trim(s.Prefix, "/") + "/"
 	var b strings.Builder
-	for _, r := range whole {
+	gap := false
+	for _, r := range strings.Trim(s.Prefix, "/") + "/" {
+		// A policy is in Latin-1. What is not may be anything.
+		foreign := r < ' ' || r > 0xff || r == 0x7f
 		switch {
+		case foreign && !gap:
+			b.WriteByte('*')
+		case foreign:
 		case r == '*' || r == '?' || r == '$':
 			b.WriteString("${" + string(r) + "}")
-		case r < ' ' || r > 0xff || r == 0x7f:
-			b.WriteByte('*') // policies are in Latin-1
 		default:
 			b.WriteRune(r)
 		}
+		gap = foreign
 		if n--; n == 0 {
 			break
 		}

@@ -36,6 +36,7 @@ func (w world) RoundTrip(r *http.Request) (answer *http.Response, err error) {
 	if arrived.Body == nil {
 		arrived.Body = http.NoBody
 	}
+	defer arrived.Body.Close()
 	defer func() {
 		if broken := recover(); broken == http.ErrAbortHandler {
 			answer, err = nil, fmt.Errorf("read tcp: connection reset by peer")

@@ -20,9 +20,14 @@ var credential = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/]+)/`)
 // Check says what AWS would say to a request to S3 (path style) or CloudFront before it looks at
 // its signature; nil: it may pass. Requests that are not signed pass, since some may.
 func (s *Server) Check(r *http.Request) *Refusal {
+	_, refusal := s.check(r)
+	return refusal
+}
+
+func (s *Server) check(r *http.Request) (*Session, *Refusal) {
 	a := credential.FindStringSubmatch(r.Header.Get("Authorization"))
 	if a == nil {
-		return nil
+		return nil, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -33,7 +38,7 @@ func (s *Server) Check(r *http.Request) *Refusal {
 	} else {
 		session.Requests++
 	}
-	return refusal
+	return session, refusal
 }
 
 func (s *Server) judge(session *Session, r *http.Request) *Refusal {
@@ -51,11 +56,25 @@ func (s *Server) judge(session *Session, r *http.Request) *Refusal {
 	if err != nil {
 		return &Refusal{501, "NotImplemented", err.Error()}
 	}
-	if !session.policy.allows(call) {
-		return &Refusal{403, "AccessDenied", fmt.Sprintf("User: %s is not authorized to perform: %s on resource: %q because no session policy allows the %s action",
-			session.arn(), call.action, call.resource, call.action)}
+	return session.permits(call)
+}
+
+// permits asks the policy of a session.
+func (s *Session) permits(call request) *Refusal {
+	if s.policy.allows(call) {
+		return nil
 	}
-	return nil
+	return &Refusal{403, "AccessDenied", fmt.Sprintf("User: %s is not authorized to perform: %s on resource: %q because no session policy allows the %s action",
+		s.arn(), call.action, call.resource, call.action)}
+}
+
+// Revoke ends all sessions that there are.
+func (s *Server) Revoke() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, session := range s.sessions {
+		session.Expires = s.now()
+	}
 }
 
 // Secret is what the requests of a session are signed with.
@@ -68,16 +87,63 @@ func (s *Server) Secret(accessKey string) string {
 	return ""
 }
 
-// Guard lets only those requests pass that Check does.
+// Guard lets only those requests pass that Check does. That an object is not there is told
+// only to those who may list the whole bucket: S3 says the same as if it were forbidden to
+// all others, and to those who may list a part of it, too.
 func (s *Server) Guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if refusal := s.Check(r); refusal != nil {
+		session, refusal := s.check(r)
+		if refusal != nil {
 			refusal.answer(w, r)
 			return
+		}
+		if hidden := session.hides(r); hidden != nil {
+			w = &hiding{ResponseWriter: w, r: r, refusal: hidden}
 		}
 		next.ServeHTTP(w, r)
 	})
 }
+
+// hides returns what a session is told about an object that is not there; nil: that.
+func (s *Session) hides(r *http.Request) *Refusal {
+	if s == nil || s.policy == nil {
+		return nil
+	}
+	call, err := callOf(r, s.Role)
+	if err != nil || call.action != "s3:GetObject" {
+		return nil
+	}
+	bucket, _, _ := strings.Cut(call.resource, "/")
+	return s.permits(request{action: "s3:ListBucket", resource: bucket})
+}
+
+// hiding answers with a refusal instead of 404.
+type hiding struct {
+	http.ResponseWriter
+	r       *http.Request
+	refusal *Refusal
+	hidden  bool
+}
+
+func (h *hiding) WriteHeader(status int) {
+	if status != http.StatusNotFound {
+		h.ResponseWriter.WriteHeader(status)
+		return
+	}
+	h.hidden = true
+	h.Header().Del("Content-Length")
+	h.refusal.answer(h.ResponseWriter, h.r)
+}
+
+func (h *hiding) Write(p []byte) (int, error) {
+	if h.hidden {
+		return len(p), nil
+	}
+	return h.ResponseWriter.Write(p)
+}
+
+// Unwrap lets an answer be flushed.
+func (h *hiding) Unwrap() http.ResponseWriter { return h.ResponseWriter }
 
 func (f *Refusal) answer(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, cloudFront) {
