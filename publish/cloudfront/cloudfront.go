@@ -22,6 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudfront"
 	"github.com/aws/aws-sdk-go-v2/service/cloudfront/types"
 	"github.com/aws/smithy-go"
+	smithytime "github.com/aws/smithy-go/time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
@@ -201,7 +202,7 @@ func (c *Client) Wait(ctx context.Context, id string) error {
 		if waited >= c.patience {
 			return fmt.Errorf("invalidation %s of distribution %s is %s after %v", id, c.distribution, is.Status, waited)
 		}
-		if err := sleep(ctx, look); err != nil {
+		if err := smithytime.SleepWithContext(ctx, look); err != nil {
 			return fmt.Errorf("wait for invalidation %s of distribution %s: %w", id, c.distribution, err)
 		}
 		waited += look
@@ -237,7 +238,7 @@ func (c *Client) insist(ctx context.Context, action string, call func(context.Co
 		}
 		c.log.Info("CloudFront is busy, waiting", "distribution", c.distribution, "action", action,
 			"reason", reason(err), "pause", pause.Round(time.Second).String())
-		if sleep(ctx, pause) != nil {
+		if smithytime.SleepWithContext(ctx, pause) != nil {
 			return fmt.Errorf("%w, while waiting after: %w", ctx.Err(), c.translate(ctx, action, err))
 		}
 	}
@@ -264,17 +265,6 @@ func reason(err error) string {
 		return api.ErrorCode()
 	}
 	return err.Error()
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // badCredentials are what AWS calls credentials that are wrong, or no longer right.

@@ -18,6 +18,7 @@ import (
 	"github.com/aws/smithy-go"
 	smithyauth "github.com/aws/smithy-go/auth"
 	"github.com/aws/smithy-go/encoding/httpbinding"
+	smithytime "github.com/aws/smithy-go/time"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
@@ -148,7 +149,7 @@ func (b *Bucket) pause(ctx context.Context, failure error, attempt int, s *slot)
 		return nil, errors.Join(failure, err)
 	}
 	s.free()
-	if err := sleep(ctx, delay); err != nil {
+	if err := smithytime.SleepWithContext(ctx, delay); err != nil {
 		return nil, err
 	}
 	return release, s.take(ctx)
@@ -168,17 +169,6 @@ func (d *direct) again(err error, p put, attempt int) bool {
 		return attempt == 1 // now that we know how far off our clock is
 	}
 	return d.retryer.IsErrorRetryable(err)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // attempt sends a put once. No new one starts after ctx is done.

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	smithytime "github.com/aws/smithy-go/time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
@@ -67,7 +68,7 @@ func (r *reader) goOn(failure error) error {
 	case err != nil || r.tries >= retryer.MaxAttempts():
 		return fmt.Errorf("%w after %d of %d bytes: %w", io.ErrUnexpectedEOF, r.off, r.info.Size, failure)
 	}
-	if err := sleep(r.ctx, delay); err != nil {
+	if err := smithytime.SleepWithContext(r.ctx, delay); err != nil {
 		return err
 	}
 	out, err := call(r.ctx, r.b, r.b.client.GetObject, &sdk.GetObjectInput{
