@@ -90,7 +90,7 @@ func TestAnUploadOutlivesItsSessions(t *testing.T) {
 				store := s.bucket(t, s3test.Options{Store: s3test.Discard})
 				s.HookSTS(hook)
 				began := time.Now()
-				if err := s.mirror(t, s3.Options{Concurrency: 4, LimitRate: slow}).Create(t.Context(), large(parts)); err != nil {
+				if err := s.mirror(t, s3.Options{Concurrency: 1, LimitRate: slow}).Create(t.Context(), large(parts)); err != nil {
 					t.Fatal(err)
 				}
 				if took := time.Since(began); took < 19*time.Second {
@@ -114,7 +114,7 @@ func TestAnUploadWhoseRoleIsTakenAway(t *testing.T) {
 		s := newScene(t, sessiontest.Options{SessionLength: 4 * time.Second})
 		store := s.bucket(t, s3test.Options{})
 		s.HookSTS(sessiontest.After(1, sessiontest.Denied))
-		err := s.mirror(t, s3.Options{Concurrency: 2, LimitRate: slow}).Create(t.Context(), large(parts))
+		err := s.mirror(t, s3.Options{Concurrency: 1, LimitRate: slow}).Create(t.Context(), large(parts))
 		var denied *session.AuthError
 		if !errors.As(err, &denied) || denied.Code != "AccessDenied" || !errors.Is(err, mirror.ErrCredentials) {
 			t.Fatalf("got %v", err)
