@@ -45,8 +45,9 @@ var arrows = map[string]string{
 	// operations, which know no implementation
 	"publish": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror",
 	// commands
-	"cmd/publish": "publish publish/blob publish/index publish/key publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront",
-	"cmd/image":   "",
+	"cmd/publish":          "publish publish/blob publish/index publish/key publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront cmd/publish/workflow",
+	"cmd/publish/workflow": "",
+	"cmd/image":            "",
 }
 
 // owners says who alone may import what is heavy or dangerous, by its path,
@@ -60,6 +61,7 @@ var owners = map[string]string{
 	"github.com/spf13/":                "cmd/publish",
 	"github.com/goccy/":                "cmd/publish",
 	"github.com/vbauerster/":           "cmd/publish",
+	"github.com/sethvargo/":            "cmd/publish/workflow publish/session",
 }
 
 // reserved are the functions and variables by which a program meets its surroundings:

@@ -23,6 +23,8 @@ type cdnFlags struct {
 	maxPaths     int
 	wait         bool
 	publicURL    string
+
+	blind bool // nothing is read back
 }
 
 func (f *cdnFlags) register(fs *pflag.FlagSet) {
@@ -39,6 +41,14 @@ type cdn struct {
 	client *cloudfront.Client // nil: no distribution
 	prefix string
 	log    *slog.Logger
+
+	begins func(part) // hears what is done; nil: nobody does
+}
+
+func (c *cdn) begin(p part) {
+	if c.begins != nil {
+		c.begins(p)
+	}
 }
 
 func (f *cdnFlags) open(ctx context.Context, d *destination, log *slog.Logger) (*cdn, error) {
@@ -80,6 +90,7 @@ func (c *cdn) forget(ctx context.Context, token string, names []string) (cloudfr
 	if len(paths) == 0 {
 		return cloudfront.Invalidation{}, nil
 	}
+	c.begin(partCDN)
 	is, err := c.client.Invalidate(ctx, token, paths)
 	if err == nil && c.flags.wait {
 		err = c.client.Wait(ctx, is.ID)
@@ -153,9 +164,10 @@ func (c *cdn) unseen(ctx context.Context, all []publish.Shown) (behind []publish
 
 // readBack waits until clients see all that is shown.
 func (c *cdn) readBack(ctx context.Context, all []publish.Shown) error {
-	if c.flags.publicURL == "" {
+	if c.flags.publicURL == "" || c.flags.blind {
 		return nil
 	}
+	c.begin(partVerify)
 	for deadline := time.Now().Add(visibleWithin); ; {
 		behind, why, err := c.unseen(ctx, all)
 		if err != nil || len(behind) == 0 {

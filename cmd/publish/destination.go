@@ -25,6 +25,9 @@ import (
 type storageFlags struct {
 	s3      s3.Options
 	profile string
+
+	aws     *aws.Config      // that somebody has made already
+	observe func(s3.Request) // hears of every request to S3
 }
 
 func (f *storageFlags) register(fs *pflag.FlagSet) {
@@ -69,7 +72,7 @@ func (f *storageFlags) open(ctx context.Context, where string, log *slog.Logger)
 	case "file":
 		return f.openDir(u, log)
 	case "s3":
-		return f.openS3(ctx, u, log)
+		return f.openS3(ctx, where, log)
 	}
 	return nil, fail(exitUsage, fmt.Errorf("destination %q: want s3://bucket[/prefix] or file:///directory", where))
 }
@@ -89,13 +92,29 @@ func (f *storageFlags) openDir(u *url.URL, log *slog.Logger) (*destination, erro
 }
 
 func (f *storageFlags) config(ctx context.Context) (aws.Config, error) {
+	if f.aws != nil {
+		return *f.aws, nil
+	}
 	return session.Config(ctx, session.Options{Region: f.s3.Region, Profile: f.profile, Concurrency: f.s3.Concurrency})
 }
 
-func (f *storageFlags) openS3(ctx context.Context, u *url.URL, log *slog.Logger) (*destination, error) {
-	prefix := strings.Trim(u.Path, "/")
-	if u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || prefix != "" && path.Clean("/"+prefix) != "/"+prefix {
-		return nil, fail(exitUsage, fmt.Errorf("destination %s: want s3://bucket or s3://bucket/prefix", u))
+// bucketAndPrefix takes a destination in S3 apart.
+func bucketAndPrefix(where string) (bucket, prefix string, err error) {
+	u, err := url.Parse(where)
+	if err != nil {
+		return "", "", err
+	}
+	prefix = strings.Trim(u.Path, "/")
+	if u.Scheme != "s3" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || prefix != "" && path.Clean("/"+prefix) != "/"+prefix {
+		return "", "", fmt.Errorf("destination %s: want s3://bucket or s3://bucket/prefix", u)
+	}
+	return u.Host, prefix, nil
+}
+
+func (f *storageFlags) openS3(ctx context.Context, where string, log *slog.Logger) (*destination, error) {
+	bucket, prefix, err := bucketAndPrefix(where)
+	if err != nil {
+		return nil, fail(exitUsage, err)
 	}
 	cfg, err := f.config(ctx)
 	if err != nil {
@@ -103,8 +122,13 @@ func (f *storageFlags) openS3(ctx context.Context, u *url.URL, log *slog.Logger)
 	}
 	d := &destination{close: func() error { return nil }, config: func(context.Context) (aws.Config, error) { return cfg, nil }}
 	o := f.s3
-	o.Bucket, o.Log = u.Host, log
-	o.Observe = func(s3.Request) { d.requests.Add(1) }
+	o.Bucket, o.Log = bucket, log
+	o.Observe = func(r s3.Request) {
+		d.requests.Add(1)
+		if f.observe != nil {
+			f.observe(r)
+		}
+	}
 	b, err := s3.Open(ctx, cfg, o)
 	if err != nil {
 		return nil, usageOf(err)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
@@ -15,14 +16,57 @@ type job struct {
 	env     environment
 	log     *slog.Logger
 	report  *report
+
+	narrator narrator
+	// verify reads the index back from the destination when it has been replaced.
+	verify bool
+}
+
+// A part of a job, as a narrator tells of it.
+type part string
+
+const (
+	partScan   part = "Scan"
+	partPlan   part = "Plan"
+	partUpload part = "Upload"
+	partIndex  part = "Index"
+	partCDN    part = "CloudFront"
+	partVerify part = "Verify"
+)
+
+// A narrator hears how a job goes on, while the report only tells how it ended.
+type narrator interface {
+	begins(part)
+	scanned(*publish.Source)
+	// planned: the plan is in the report.
+	planned(*publish.Plan, *report)
+	// progress returns what is told of a plan being carried out, and what ends that.
+	progress(*publish.Plan) (p publish.Progress, stop func())
+}
+
+// do runs the job, and says why if it was stopped.
+func (j *job) do(ctx context.Context, source, where string) error {
+	return stopped(ctx, j.run(ctx, source, where))
+}
+
+// stopped is why a context has ended, if that is what an error is about.
+func stopped(ctx context.Context, err error) error {
+	cause := context.Cause(ctx)
+	if errors.Is(err, context.DeadlineExceeded) && errors.Is(cause, errTimeout) || errors.Is(err, context.Canceled) && cause != nil {
+		return cause
+	}
+	return err
 }
 
 func (j *job) run(ctx context.Context, source, where string) error {
+	j.narrator.begins(partScan)
 	src, err := publish.Open(ctx, source, j.options.Selection)
 	if err != nil {
 		return sourceError(err)
 	}
 	defer src.Close()
+	j.narrator.scanned(src)
+	j.narrator.begins(partPlan)
 	d, err := j.flags.storage.open(ctx, where, j.log)
 	if err != nil {
 		return err
@@ -37,6 +81,7 @@ func (j *job) run(ctx context.Context, source, where string) error {
 		return err
 	}
 	j.report.planned(plan, cdn, d.parts)
+	j.narrator.planned(plan, j.report)
 	if j.flags.dryRun {
 		return j.dryRun(ctx, plan)
 	}
@@ -74,9 +119,10 @@ func hasError(findings []publish.Finding) bool {
 }
 
 func (j *job) carryOut(ctx context.Context, plan *publish.Plan, d *destination, cdn *cdn) error {
-	p := newProgress(j.env, plan)
+	j.narrator.begins(partUpload)
+	p, stop := j.narrator.progress(plan)
 	out, err := plan.Apply(ctx, p)
-	p.stop()
+	stop()
 	j.report.applied(plan, out, d)
 	var findings *publish.FindingsError
 	if err != nil && !(errors.As(err, &findings) && j.options.KeepGoing) {
@@ -96,8 +142,27 @@ func (j *job) carryOut(ctx context.Context, plan *publish.Plan, d *destination, 
 	for _, m := range plan.Mirrors {
 		all = append(all, m.Shown())
 	}
+	cdn.begins = j.narrator.begins
 	told, cdnErr := cdn.tell(ctx, out.Token, out.Stale, all)
 	j.report.Invalidate = told
+	if cdnErr == nil && j.verify {
+		j.narrator.begins(partVerify)
+		cdnErr = j.readBack(ctx, all, d)
+	}
 	j.report.requests(d)
 	return errors.Join(cdnErr, err)
+}
+
+// readBack makes sure that the destination itself shows what was published.
+func (j *job) readBack(ctx context.Context, all []publish.Shown, d *destination) error {
+	for _, s := range all {
+		why, err := s.Unseen(ctx, d.mirror(s.Path))
+		if err == nil && why != "" {
+			err = errors.New(why)
+		}
+		if err != nil {
+			return fail(exitVerification, fmt.Errorf("published, but not there when it is read back from the destination: %q: %w", s.Path, err))
+		}
+	}
+	return nil
 }

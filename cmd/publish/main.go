@@ -22,7 +22,7 @@ const version = "0.1.0-dev"
 
 func main() {
 	os.Exit(run(context.Background(), environment{
-		args: os.Args[1:], lookup: os.LookupEnv, stdout: os.Stdout, stderr: os.Stderr,
+		args: os.Args[1:], lookup: os.LookupEnv, environ: os.Environ, stdout: os.Stdout, stderr: os.Stderr,
 	}))
 }
 
@@ -30,7 +30,13 @@ func main() {
 type environment struct {
 	args           []string
 	lookup         func(string) (string, bool)
+	environ        func() []string // all of it, for finding what nobody asks for
 	stdout, stderr io.Writer
+}
+
+func (e environment) getenv(name string) string {
+	value, _ := e.lookup(name)
+	return value
 }
 
 // log is for what a user should know although nothing failed.

@@ -21,6 +21,19 @@ const (
 	maxBars   = 4                // of single files, so that the screen stays calm
 )
 
+// A screen is the narrator of the command line: it shows what takes long, and leaves the
+// rest to the report.
+type screen struct{ env environment }
+
+func (screen) begins(part)                    {}
+func (screen) scanned(*publish.Source)        {}
+func (screen) planned(*publish.Plan, *report) {}
+
+func (s screen) progress(plan *publish.Plan) (publish.Progress, func()) {
+	p := newProgress(s.env, plan)
+	return p, p.stop
+}
+
 // A progress shows how a plan is carried out: bars on a terminal, else a line every 15 s.
 type progress struct {
 	out   io.Writer

@@ -82,6 +82,8 @@ type packageReport struct {
 	Reason  string `json:"reason,omitempty"`
 	Bytes   int64  `json:"bytes"` // of its blobs
 	Signed  bool   `json:"signed"`
+	OS      string `json:"os,omitempty"` // and Target: what it was built for, where its spec was read
+	Target  string `json:"target,omitempty"`
 }
 
 type fileReport struct {
@@ -135,6 +137,9 @@ func reportOf(m *publish.MirrorPlan) mirrorReport {
 		k := packageReport{Name: p.Package.Package, Version: p.Version, Hash: string(p.Hash), Status: string(p.Status), Reason: p.Reason, Signed: p.Signed}
 		for _, b := range p.Blobs {
 			k.Bytes += max(b.Size, 0)
+		}
+		if p.Spec != nil {
+			k.OS, k.Target = p.Spec.Root().OS, p.Spec.Root().Target
 		}
 		out.Packages = append(out.Packages, k)
 		out.Counts[k.Status]++

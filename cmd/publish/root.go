@@ -67,7 +67,7 @@ func rootCommand(env environment) *cobra.Command {
 	cmd.SetOut(env.stdout)
 	cmd.SetErr(env.stderr)
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fail(exitUsage, err) })
-	cmd.AddCommand(indexCommand(env), verifyCommand(env), versionCommand(env), manCommand())
+	cmd.AddCommand(indexCommand(env), verifyCommand(env), actionCommand(env), versionCommand(env), manCommand())
 	return cmd
 }
 
@@ -191,14 +191,8 @@ func runPublish(cmd *cobra.Command, args []string, f *flags, env environment) er
 	ctx, cancel := withTimeout(cmd.Context(), f.timeout)
 	defer cancel()
 	log := env.log()
-	j := job{flags: f, options: o, env: env, log: log, report: newReport(source, destination, f.dryRun, used)}
-	err = j.run(ctx, source, destination)
-	if errors.Is(err, context.DeadlineExceeded) && errors.Is(context.Cause(ctx), errTimeout) {
-		err = errTimeout
-	}
-	if errors.Is(err, context.Canceled) && context.Cause(ctx) != nil {
-		err = context.Cause(ctx)
-	}
+	j := job{flags: f, options: o, env: env, log: log, report: newReport(source, destination, f.dryRun, used), narrator: screen{env}}
+	err = j.do(ctx, source, destination)
 	j.report.finish(err)
 	if printErr := j.report.print(env.stdout, f.json); err == nil {
 		err = printErr

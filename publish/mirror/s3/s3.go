@@ -127,6 +127,15 @@ func (o *Options) setDefaults() {
 	}
 }
 
+// Validate reports what no bucket can be opened with, before there is one.
+func (o Options) Validate() error {
+	o.setDefaults()
+	if o.Bucket == "" {
+		o.Bucket = "any"
+	}
+	return o.validate()
+}
+
 func (o *Options) validate() error {
 	switch {
 	case o.Bucket == "":

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/workflow"
+)
+
+const actionHelp = `Publish as a step of a GitHub workflow: the entry point of the container action. What
+there is to do is in INPUT_* variables, see docs/action.md; flags, PUBLISH_* variables and
+publish.yaml have no say.
+
+The job is that of publish. What comes of it goes to the log of the step, to its outputs
+and to its summary, also when the step fails or is cancelled.`
+
+func actionCommand(env environment) *cobra.Command {
+	return &cobra.Command{
+		Use: "action", Short: "Publish as a step of a GitHub workflow", Long: actionHelp, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return newAction(env).run(cmd.Context())
+		},
+	}
+}
+
+// An action is one step of a workflow: inputs, a job, and what is told of it.
+type action struct {
+	env     environment
+	runner  *workflow.Runner
+	in      *inputs
+	witness *witness
+	report  *report // the job's until it has ended, or was abandoned
+}
+
+func newAction(env environment) *action {
+	r := workflow.New(env.stdout, env.getenv)
+	return &action{env: env, runner: r, in: &inputs{}, witness: newWitness(r), report: newReport("", "", false, nil)}
+}
+
+// stopWithin is how long a job may take to end when it is told to. GitHub kills us 10 s
+// after it has cancelled a workflow, and there is something to be written after that.
+const stopWithin = 4 * time.Second
+
+// run returns an error that has been told, with its exit code.
+func (a *action) run(ctx context.Context) error {
+	// Whoever kills us, or what kills us, must not leave a step that looks as if it had
+	// not run.
+	a.runner.Output("result", "failed")
+	a.runner.Output("failure-class", classOf(exitInternal))
+	err := a.perform(ctx)
+	return a.conclude(err)
+}
+
+func (a *action) perform(ctx context.Context) error {
+	a.witness.begins(partInputs)
+	in, err := readInputs(a.env, a.runner)
+	a.in = in
+	a.report = newReport(in.path, in.destination, in.flags.dryRun, in.settings)
+	for _, unknown := range unknownInputs(a.env.environ()) {
+		a.witness.warn("unknown input", unknown)
+	}
+	for _, s := range in.settings {
+		a.runner.Say("%s = %s (%s)", s.Name, s.Value, s.From)
+	}
+	if err != nil {
+		return fail(exitUsage, err)
+	}
+	if in.maskAccount {
+		a.runner.Mask(in.role.Account())
+	}
+	ctx, cancel := withTimeout(ctx, in.flags.timeout)
+	defer cancel()
+	return a.inTime(ctx, a.publish)
+}
+
+// publish gets credentials and does the job.
+func (a *action) publish(ctx context.Context) error {
+	in := a.in
+	log := a.witness.log()
+	a.witness.begins(partIdentity)
+	if err := a.identify(ctx, log); err != nil {
+		return err
+	}
+	source, err := a.runner.Directory(in.path)
+	if err != nil {
+		return fail(exitSource, fmt.Errorf("path %w", err))
+	}
+	in.flags.storage.observe = a.witness.observe
+	j := job{
+		flags: &in.flags, options: in.options, env: a.env, log: log,
+		report: a.report, narrator: a.witness, verify: in.verify,
+	}
+	j.flags.cdn.blind = !in.verify
+	return j.do(ctx, source, in.destination)
+}
+
+// An abandoned job is one that did not end when it was told to.
+type abandoned struct{ error }
+
+func (e abandoned) Unwrap() error { return e.error }
+
+// A crash is a defect of this program.
+type crash struct {
+	why   any
+	stack string
+}
+
+func (e *crash) Error() string { return fmt.Sprintf("a defect of this program: %v", e.why) }
+
+// inTime runs a job that ends soon after ctx does, or is left alone.
+func (a *action) inTime(ctx context.Context, do func(context.Context) error) error {
+	ended := make(chan error, 1)
+	go func() {
+		defer func() {
+			if why := recover(); why != nil {
+				ended <- fail(exitInternal, &crash{why, string(debug.Stack())})
+			}
+		}()
+		ended <- do(ctx)
+	}()
+	select {
+	case err := <-ended:
+		return stopped(ctx, err)
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-ended:
+		return stopped(ctx, err)
+	case <-time.After(stopWithin):
+		// The report is still the job's. What we know is what the witness has seen.
+		a.report = newReport(a.in.path, a.in.destination, a.in.flags.dryRun, a.in.settings)
+		return abandoned{context.Cause(ctx)}
+	}
+}
+
+// conclude tells what came of it. It must not fail, whatever has: the worst it does is to
+// say less.
+func (a *action) conclude(err error) error {
+	err = a.forgive(err)
+	code := exitCode(err)
+	defer func() {
+		if why := recover(); why != nil {
+			a.runner.Say("cannot tell what came of it: %v\n%s", why, debug.Stack())
+		}
+	}()
+	a.witness.ends()
+	a.report.finish(err)
+	o := a.outcome(err)
+	a.runner.Group("")
+	a.outputs(o)
+	if a.in.summary || a.in.maxSpecs == 0 && len(a.in.settings) == 0 { // also if no input could be read
+		a.runner.Summary(o.markdown())
+	}
+	a.writeReport()
+	a.witness.annotate()
+	if err != nil {
+		a.runner.Error(o.title(), o.message())
+	}
+	var defect *crash
+	if errors.As(err, &defect) {
+		a.runner.Say("%s", defect.stack)
+	}
+	a.runner.Say("%s", o.sentence())
+	if err == nil {
+		return nil
+	}
+	return fail(code, errReported)
+}
+
+// forgive lets pass what the inputs say is no failure.
+func (a *action) forgive(err error) error {
+	switch {
+	case errors.Is(err, publish.ErrSource) && a.in.ifNone == "warn":
+		a.witness.warn("nothing to publish", inputWords(err.Error()))
+		return nil
+	case errors.Is(err, publish.ErrSource) && a.in.ifNone == "ignore":
+		a.runner.Say("%s", inputWords(err.Error()))
+		return nil
+	case exitCode(err) == exitInvalidation && a.in.onInvalidation == "warn":
+		a.witness.warn("not invalidated", strings.TrimPrefix(inputWords(err.Error()), "published, but "))
+		return nil
+	}
+	return err
+}
+
+func (a *action) writeReport() {
+	if a.in.reportFile == "" {
+		return
+	}
+	f, err := a.runner.File(a.in.reportFile)
+	if err != nil {
+		return // said with all that is wrong with the inputs
+	}
+	var b strings.Builder
+	if err = writeJSON(&b, a.report); err == nil {
+		err = f.Write([]byte(a.runner.Redact(b.String())))
+	}
+	if err != nil {
+		a.witness.warn("no report", err.Error())
+		return
+	}
+	a.runner.Output("report-file", a.runner.There(f.Path()))
+}
+
+// An identity is who we turned out to be.
+type identity struct {
+	role, account string
+	until         time.Time
+}

@@ -1,0 +1,380 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
+	"github.com/vantagecompute/slurm-factory-publish/publish/session"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/workflow"
+)
+
+// inputs are what a workflow gives the action. Whatever publish has a flag for goes into
+// its flags.
+type inputs struct {
+	flags flags
+
+	path, destination string
+	vars              []string
+	trustedKeys       string
+	ifNone            string // what becomes of a source without packages
+
+	credentials   string
+	role          session.Role
+	sessionPolicy string
+	maskAccount   bool
+
+	summary        bool
+	maxSpecs       int
+	reportFile     string
+	onInvalidation string // what becomes of an invalidation that fails
+	verify         bool   // read back what was published
+
+	options  publish.Options
+	settings []setting
+}
+
+// An input is one of action.yml, which says the same default and explains it.
+type input struct {
+	name string
+	// def is what an input means that is not given or empty.
+	def   string
+	value func(in *inputs) value
+}
+
+// The kinds of credentials.
+const (
+	oidcCredentials = "oidc"
+	envCredentials  = "env"
+)
+
+// theInputs is in the order of action.yml.
+var theInputs = []input{
+	{"role-to-assume", "", func(in *inputs) value { return text(&in.role.ARN) }},
+	{"credentials", oidcCredentials, func(in *inputs) value { return choice(&in.credentials, oidcCredentials, envCredentials) }},
+	{"aws-region", "", func(in *inputs) value { return text(&in.flags.storage.s3.Region, isRegion) }},
+	{"audience", "", func(in *inputs) value { return text(&in.role.Audience) }},
+	{"role-session-name", "", func(in *inputs) value { return text(&in.role.SessionName) }},
+	{"role-duration-seconds", "3600", func(in *inputs) value {
+		return number(900, 43200, func(n int) { in.role.Duration = time.Duration(n) * time.Second })
+	}},
+	{"session-policy", "auto", func(in *inputs) value { return block(&in.sessionPolicy) }},
+	{"allowed-account-ids", "", func(in *inputs) value { return lines(&in.role.AllowedAccounts) }},
+	{"mask-aws-account-id", "false", func(in *inputs) value { return truth(&in.maskAccount) }},
+	{"auth-max-attempts", "6", func(in *inputs) value { return number(1, 20, into(&in.role.MaxAttempts)) }},
+
+	{"path", "", func(in *inputs) value { return text(&in.path) }},
+	{"include", "", func(in *inputs) value { return lines(&in.flags.selection.Include, oneLine, isPattern) }},
+	{"exclude", "", func(in *inputs) value { return lines(&in.flags.selection.Exclude, oneLine, isPattern) }},
+	{"expect-os", "", func(in *inputs) value { return lines(&in.flags.selection.OS, oneLine, isGlob) }},
+	{"expect-target", "", func(in *inputs) value { return lines(&in.flags.selection.Target, oneLine, isGlob) }},
+	{"files", "", func(in *inputs) value { return lines(&in.flags.selection.Files, oneLine, isGlob) }},
+	{"if-no-specs-found", "error", func(in *inputs) value { return choice(&in.ifNone, "error", "warn", "ignore") }},
+	{"require-signed", "true", func(in *inputs) value { return truth(&in.flags.requireSigned) }},
+	{"trusted-keys", "", func(in *inputs) value { return block(&in.trustedKeys) }},
+	{"verify-source", "false", func(in *inputs) value { return truth(&in.flags.verifySource) }},
+	{"keep-going", "false", func(in *inputs) value { return truth(&in.flags.keepGoing) }},
+
+	{"destination", "", func(in *inputs) value { return text(&in.destination) }},
+	{"layout-vars", "", func(in *inputs) value { return lines(&in.vars, oneLine) }},
+	{"public-url", "", func(in *inputs) value { return text(&in.flags.cdn.publicURL, isPublicURL) }},
+	{"if-exists", string(publish.Skip), func(in *inputs) value {
+		return choice(&in.flags.ifExists, string(publish.Skip), string(publish.Overwrite), string(publish.Refuse))
+	}},
+	{"index", string(publish.IndexMerge), func(in *inputs) value {
+		return choice(&in.flags.index, string(publish.IndexMerge), string(publish.IndexRebuild), string(publish.IndexNone))
+	}},
+	{"storage-class", "", func(in *inputs) value {
+		return text(&in.flags.storage.s3.StorageClass, func(s string) error { return s3.Options{StorageClass: s}.Validate() })
+	}},
+	{"sse", "", func(in *inputs) value {
+		return text(&in.flags.storage.s3.SSE, func(s string) error { return s3.Options{SSE: s}.Validate() })
+	}},
+	{"kms-key-id", "", func(in *inputs) value { return text(&in.flags.storage.s3.KMSKeyID) }},
+	{"s3-endpoint", "", func(in *inputs) value {
+		return text(&in.flags.storage.s3.EndpointURL, func(s string) error { return s3.Options{EndpointURL: s}.Validate() })
+	}},
+	{"s3-force-path-style", "false", func(in *inputs) value { return truth(&in.flags.storage.s3.PathStyle) }},
+	{"concurrency", "64", func(in *inputs) value { return number(1, 1024, into(&in.flags.storage.s3.Concurrency)) }},
+	{"part-size-mib", "8", func(in *inputs) value {
+		return number(5, 5120, func(n int) { in.flags.storage.s3.PartSize = int64(n) << 20 })
+	}},
+	{"limit-rate", "", func(in *inputs) value { return rate(&in.flags.storage.s3.LimitRate) }},
+
+	{"cloudfront-distribution-id", "", func(in *inputs) value { return text(&in.flags.cdn.distribution, isDistribution) }},
+	{"cloudfront-path-prefix", "", func(in *inputs) value { return text(&in.flags.cdn.pathPrefix, isPathPrefix) }},
+	{"max-invalidation-paths", "100", func(in *inputs) value { return number(1, 3000, into(&in.flags.cdn.maxPaths)) }},
+	{"wait-for-invalidation", "false", func(in *inputs) value { return truth(&in.flags.cdn.wait) }},
+	{"on-invalidation-failure", "fail", func(in *inputs) value { return choice(&in.onInvalidation, "fail", "warn") }},
+
+	{"dry-run", "false", func(in *inputs) value { return truth(&in.flags.dryRun) }},
+	{"verify-published", "true", func(in *inputs) value { return truth(&in.verify) }},
+	{"summary", "true", func(in *inputs) value { return truth(&in.summary) }},
+	{"summary-max-specs", "200", func(in *inputs) value { return number(0, 100000, into(&in.maxSpecs)) }},
+	{"report-file", "", func(in *inputs) value { return text(&in.reportFile) }},
+	{"timeout", "0", func(in *inputs) value { return span(&in.flags.timeout) }},
+}
+
+// Inputs that any action may be given, whatever its action.yml says.
+var everybodysInputs = []string{"entrypoint", "args"}
+
+func inputNames() []string {
+	names := make([]string, len(theInputs))
+	for i, d := range theInputs {
+		names[i] = d.name
+	}
+	return names
+}
+
+// inputOf are the inputs whose names differ from those of the flags that they set.
+var inputOf = map[string]string{
+	"distribution-id": "cloudfront-distribution-id",
+	"endpoint-url":    "s3-endpoint",
+	"part-size":       "part-size-mib",
+	"region":          "aws-region",
+}
+
+var flagInText = regexp.MustCompile(`--([a-z][a-z-]*)`)
+
+// inputWords says in the words of a workflow what names flags.
+func inputWords(s string) string {
+	return flagInText.ReplaceAllStringFunc(s, func(flag string) string {
+		name := flag[2:]
+		if other, ok := inputOf[name]; ok {
+			name = other
+		}
+		if !slices.Contains(inputNames(), name) {
+			return flag
+		}
+		return name
+	})
+}
+
+// An inputError says what is wrong with one input.
+type inputError struct {
+	name string
+	err  error
+}
+
+func (e *inputError) Error() string { return fmt.Sprintf("input %s: %v", e.name, e.err) }
+func (e *inputError) Unwrap() error { return e.err }
+
+// inputVariable is how GitHub hands an input to a container. Hyphens stay.
+func inputVariable(name string) string { return "INPUT_" + strings.ToUpper(name) }
+
+// readInputs reads all inputs, and reports all that is wrong with them at once.
+func readInputs(env environment, r *workflow.Runner) (*inputs, error) {
+	in := &inputs{}
+	var wrong []error
+	refuse := func(name string, err error) {
+		if err != nil {
+			wrong = append(wrong, &inputError{name, err})
+		}
+	}
+	for _, d := range theInputs {
+		given, _ := env.lookup(inputVariable(d.name))
+		given = strings.TrimSpace(given)
+		from := "input"
+		if given == "" || given == d.def {
+			given, from = d.def, "default"
+		}
+		refuse(d.name, d.value(in)(given))
+		if given != "" {
+			in.settings = append(in.settings, setting{d.name, shown(d.name, given), from})
+		}
+	}
+	in.complete(env, r, refuse)
+	return in, errors.Join(wrong...)
+}
+
+// shown is an input as a log and a report have it: on one line.
+func shown(name, given string) string {
+	if name == "trusted-keys" {
+		return "set"
+	}
+	return strings.Join(strings.Fields(given), " ")
+}
+
+// complete settles what depends on more than one input, or on where we are.
+func (in *inputs) complete(env environment, r *workflow.Runner, refuse func(name string, err error)) {
+	if in.path == "" {
+		refuse("path", errors.New("it is required: the directory of a Spack mirror, or one above several"))
+	}
+	if in.destination == "" {
+		refuse("destination", errors.New("it is required: s3://bucket/prefix"))
+	} else if where, err := fill(in.destination, in.vars); err != nil {
+		refuse("destination", err)
+	} else if _, _, err := bucketAndPrefix(where); err != nil {
+		refuse("destination", err)
+	} else {
+		in.destination = where
+	}
+	refuse("layout-vars", checkVars(in.vars))
+	if in.reportFile != "" {
+		_, err := r.File(in.reportFile)
+		refuse("report-file", err)
+	}
+	if o := in.flags.storage.s3; o.KMSKeyID != "" {
+		refuse("kms-key-id", s3.Options{SSE: o.SSE, KMSKeyID: o.KMSKeyID}.Validate())
+	}
+	var err error
+	if in.options, err = in.flags.options(); err != nil {
+		refuse("options", err) // all that they check has been checked, word for word
+	}
+	if in.options.Trust.Keys, err = trusted(in.trustedKeys, r); err != nil {
+		refuse("trusted-keys", err)
+	}
+	in.completeRole(env, r, refuse)
+}
+
+func (in *inputs) completeRole(env environment, r *workflow.Runner, refuse func(name string, err error)) {
+	if in.credentials != oidcCredentials {
+		return
+	}
+	if in.role.ARN == "" {
+		refuse("role-to-assume", errors.New("it is required: the ARN of the role to publish with; or set credentials to env"))
+		return
+	}
+	if in.role.SessionName == "" {
+		in.role.SessionName = sessionName(env)
+	}
+	in.role.Secret = r.Mask
+	in.role.Token = &session.GitHub{Getenv: env.getenv}
+	bucket, prefix, _ := bucketAndPrefix(in.destination)
+	switch in.sessionPolicy {
+	case "none":
+	case "auto":
+		in.role.Policy = session.SessionPolicy(in.role.Scope(session.Scope{
+			Bucket: bucket, Prefix: prefix, ReadOnly: in.flags.dryRun,
+			Distribution: in.flags.cdn.distribution, KMSKey: in.flags.storage.s3.KMSKeyID,
+		}))
+	default:
+		in.role.Policy = in.sessionPolicy
+	}
+	for _, one := range split(in.role.Validate()) {
+		refuse(roleInput(one), one)
+	}
+}
+
+// split returns the errors that were joined.
+func split(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []error
+		for _, one := range many.Unwrap() {
+			all = append(all, split(one)...)
+		}
+		return all
+	}
+	return []error{err}
+}
+
+// roleInput is the input that an error of a role is about.
+func roleInput(err error) string {
+	for begins, name := range map[string]string{
+		"session name": "role-session-name", "session policy": "session-policy", "session of": "role-duration-seconds",
+		"audience": "audience", "account id": "allowed-account-ids",
+	} {
+		if strings.HasPrefix(err.Error(), begins) {
+			return name
+		}
+	}
+	return "role-to-assume"
+}
+
+var notInSessionName = regexp.MustCompile(`[^\w+=,.@-]`)
+
+// sessionName is what CloudTrail calls us: it leads to the run.
+func sessionName(env environment) string {
+	name := "slurm-factory-publish"
+	for _, v := range []string{"GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT"} {
+		if part := env.getenv(v); part != "" {
+			name += "-" + part
+		}
+	}
+	name = notInSessionName.ReplaceAllString(name, "-")
+	return name[:min(len(name), 64)]
+}
+
+// unknownInputs are those given that the action has not: a misspelt input is otherwise
+// one that is not there.
+func unknownInputs(environ []string) []string {
+	var unknown []string
+	for _, e := range environ {
+		name, _, _ := strings.Cut(e, "=")
+		name, ok := strings.CutPrefix(name, "INPUT_")
+		name = strings.ToLower(name)
+		if !ok || slices.Contains(inputNames(), name) || slices.Contains(everybodysInputs, name) {
+			continue
+		}
+		unknown = append(unknown, fmt.Sprintf("%q is no input of this action%s", name, didYouMean(name, inputNames())))
+	}
+	slices.Sort(unknown)
+	return unknown
+}
+
+// trusted reads keys: themselves, or the file that holds them.
+func trusted(given string, r *workflow.Runner) (*key.Ring, error) {
+	if given == "" {
+		return nil, nil
+	}
+	armored := []byte(given)
+	if !strings.Contains(given, "-----BEGIN") {
+		if err := oneLine(given); err != nil {
+			return nil, errors.New("want armored public keys, or the path of a file of them")
+		}
+		var err error
+		if armored, err = os.ReadFile(r.Here(given)); err != nil {
+			return nil, err
+		}
+	}
+	return key.ReadRing(armored)
+}
+
+var region = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
+
+func isRegion(s string) error {
+	if !region.MatchString(s) {
+		return fmt.Errorf("%q: want a region such as us-east-1", s)
+	}
+	return nil
+}
+
+func isPattern(s string) error { return publish.Selection{Include: []string{s}}.Validate() }
+func isGlob(s string) error    { return publish.Selection{OS: []string{s}}.Validate() }
+
+func isPublicURL(s string) error {
+	w, err := web.Open(s, web.Options{})
+	if err != nil {
+		return err
+	}
+	w.Close()
+	return nil
+}
+
+func isDistribution(s string) error {
+	_, err := cloudfront.New(aws.Config{}, s, cloudfront.Options{})
+	return err
+}
+
+func isPathPrefix(s string) error {
+	if u, err := url.Parse(s); err != nil || !strings.HasPrefix(s, "/") || u.RawQuery != "" || u.Host != "" {
+		return fmt.Errorf("%q: want a path such as /noble/spack", s)
+	}
+	return nil
+}

@@ -1,0 +1,314 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/session"
+)
+
+// An outcome is everything that there is to tell of a run.
+type outcome struct {
+	far
+	report *report
+	in     *inputs
+	is     identity
+	err    error
+	lost   bool // the job was abandoned: what it has done since is not known
+
+	found, published, skipped, overwritten int // packages
+}
+
+func (a *action) outcome(err error) *outcome {
+	var lost abandoned
+	o := &outcome{far: a.witness.far(), report: a.report, in: a.in, is: a.witness.is, err: err, lost: errors.As(err, &lost)}
+	for _, m := range a.report.Mirrors {
+		o.found += len(m.Packages)
+		o.skipped += m.Counts[string(publish.Unchanged)] + m.Counts[string(publish.Skipped)]
+		// What is published can be found: an index that was to change has changed.
+		if !m.Index.Changes && a.report.Result != "failed" && a.report.Result != "cancelled" || m.Index.Written {
+			o.published += m.Counts[string(publish.New)] + m.Counts[string(publish.Replaced)]
+			o.overwritten += m.Counts[string(publish.Replaced)]
+		}
+	}
+	if a.in.flags.dryRun {
+		o.published, o.overwritten = 0, 0
+	}
+	return o
+}
+
+var classes = map[int]string{
+	exitInternal: "internal", exitUsage: "config", exitCredentials: "auth", exitSource: "source", exitUpload: "upload",
+	exitIndex: "index", exitInvalidation: "invalidation", exitVerification: "verify", exitTimeout: "timeout",
+}
+
+// classOf is the class of failure that an exit code stands for; empty for success, and
+// for what was cancelled, which is nobody's failure.
+func classOf(code int) string { return classes[code] }
+
+func (o *outcome) class() string { return classOf(exitCode(o.err)) }
+
+// title is that of the annotation.
+func (o *outcome) title() string {
+	if c := o.class(); c != "" {
+		return "publish failed: " + c
+	}
+	return "publish " + o.report.Result
+}
+
+// message is what went wrong, and what to do.
+func (o *outcome) message() string {
+	text := inputWords(o.err.Error())
+	for _, h := range o.hints() {
+		text += "\nhint: " + h
+	}
+	return text
+}
+
+var shouted = map[string]string{"SOURCE": "path", "DESTINATION": "destination"}
+
+var shouting = regexp.MustCompile(`\b(SOURCE|DESTINATION)\b`)
+
+// hints are what to do about it, in the words of a workflow.
+func (o *outcome) hints() []string {
+	var auth *session.AuthError
+	var denied *mirror.DeniedError
+	switch {
+	case o.err == nil:
+		return nil
+	case errors.As(o.err, &auth):
+		return auth.Hints
+	case errors.As(o.err, &denied):
+		return deniedHints(denied)
+	case errors.Is(o.err, mirror.ErrCredentials) && o.in.credentials == oidcCredentials:
+		return []string{"AWS does not accept the role's credentials any more: was the role changed or its sessions revoked? What is complete stays, the next run goes on from there"}
+	case errors.Is(o.err, mirror.ErrCredentials):
+		return []string{"credentials: env takes those that earlier steps or the machine provide: set role-to-assume instead, or provide some. What is complete stays, the next run goes on from there"}
+	case errors.Is(o.err, publish.ErrUnresolved):
+		return []string{"run the job again when fewer publishers are at work, or once with index: rebuild"}
+	}
+	h := hint(o.err)
+	if h == "" {
+		return nil
+	}
+	return []string{inputWords(shouting.ReplaceAllStringFunc(h, func(s string) string { return shouted[s] }))}
+}
+
+// where is the destination as a heading has it.
+func (o *outcome) where() string {
+	if _, prefix, err := bucketAndPrefix(o.in.destination); err == nil && prefix != "" {
+		return prefix
+	}
+	return o.in.destination
+}
+
+// doing is what a part is about, after "while".
+var doing = map[part]string{
+	"": "starting", partInputs: "reading the inputs", partIdentity: "getting credentials", partScan: "reading the source", partPlan: "planning",
+	partUpload: "uploading", partIndex: "writing the index", partCDN: "invalidating", partVerify: "reading back",
+}
+
+// sentence says what happened, in one line.
+func (o *outcome) sentence() string {
+	r := o.report
+	switch {
+	case r.Result == "published":
+		return fmt.Sprintf("Published %s to %s", count(o.published, "package"), o.where())
+	case r.Result == "unchanged" && o.found == 0:
+		return "Nothing to publish"
+	case r.Result == "unchanged":
+		return fmt.Sprintf("Nothing to do: %s published at %s", all(o.found), o.where())
+	case r.Result == "dry-run" && !r.changes:
+		return fmt.Sprintf("Dry run: nothing to do, %s published at %s", all(o.found), o.where())
+	case r.Result == "dry-run":
+		n := 0
+		for _, m := range r.Mirrors {
+			n += m.Counts[string(publish.New)] + m.Counts[string(publish.Replaced)]
+		}
+		return fmt.Sprintf("Dry run: would publish %s to %s", count(n, "package"), o.where())
+	}
+	verb := "Failed"
+	if r.Result == "cancelled" {
+		verb = "Cancelled"
+	}
+	switch exitCode(o.err) {
+	case exitTimeout:
+		verb = "Timed out"
+	case exitInvalidation:
+		return fmt.Sprintf("Published %s to %s, but CloudFront was not told: caches may serve what was there before", count(o.published, "package"), o.where())
+	case exitVerification:
+		return fmt.Sprintf("Published %s to %s, but not seen when it was read back", count(o.published, "package"), o.where())
+	}
+	return fmt.Sprintf("%s while %s: %s", verb, doing[o.part], o.state())
+}
+
+func all(n int) string {
+	if n == 1 {
+		return "the package is"
+	}
+	return fmt.Sprintf("all %d packages are", n)
+}
+
+// state is what a run that did not end well leaves behind. It claims nothing that is not
+// known.
+func (o *outcome) state() string {
+	if slices.Index(parts, o.part) < slices.Index(parts, partUpload) || o.in.flags.dryRun {
+		return "nothing was written"
+	}
+	sent, total := o.sent, o.total
+	if o.report.Stored != nil {
+		sent, total = o.report.Stored.Objects, o.report.Estimate.Objects
+	}
+	text := fmt.Sprintf("%d of %s sent", sent, count(total, "object"))
+	unsure := slices.DeleteFunc(slices.Clone(o.indexing), func(m string) bool { return slices.Contains(o.written, m) })
+	switch {
+	case len(o.written) > 0 && len(unsure)+len(o.written) < len(o.report.Mirrors), len(o.written) > 0 && len(unsure) > 0:
+		return text + ", the index replaced in " + quoted(o.written) + " only; every mirror works"
+	case len(o.written) > 0:
+		return text + ", index replaced"
+	case len(unsure) > 0:
+		return text + ", the index being replaced: it is the old or the new one, and clients have a mirror that works"
+	}
+	return text + ", index not touched, clients are unaffected"
+}
+
+func quoted(paths []string) string {
+	var all []string
+	for _, p := range paths {
+		all = append(all, fmt.Sprintf("%q", "./"+p))
+	}
+	return strings.Join(all, ", ")
+}
+
+// mirrorURL is where clients find what was published, at a path below it.
+func (o *outcome) mirrorURL(path string) string {
+	base := o.in.flags.cdn.publicURL
+	if base == "" {
+		base = o.in.destination
+	}
+	if path == "" {
+		return strings.TrimRight(base, "/")
+	}
+	joined, err := url.JoinPath(base, path)
+	if err != nil {
+		return base
+	}
+	return joined
+}
+
+// maxPublishedSpecs is how long that output may be. GitHub takes 1 MiB for all of a job.
+const maxPublishedSpecs = 200 << 10
+
+// outputs sets those of action.yml, each in every case.
+func (a *action) outputs(o *outcome) {
+	r := o.report
+	set := a.runner.Output
+	set("result", r.Result)
+	set("failure-class", o.class())
+	set("specs-found", strconv.Itoa(o.found))
+	set("specs-published", strconv.Itoa(o.published))
+	set("specs-skipped", strconv.Itoa(o.skipped))
+	set("specs-overwritten", strconv.Itoa(o.overwritten))
+	objects, bytes := o.sent, int64(0)
+	if r.Stored != nil {
+		objects, bytes = r.Stored.Objects, r.Stored.Bytes
+	}
+	set("objects-uploaded", strconv.Itoa(objects))
+	set("bytes-uploaded", strconv.FormatInt(bytes, 10))
+	set("duration-seconds", strconv.Itoa(int(r.Seconds)))
+	set("published-specs", o.publishedSpecs())
+	set("index-digest", o.indexDigest())
+	set("index-specs", strconv.Itoa(o.indexSpecs()))
+	set("destination", a.in.destination)
+	set("mirror-url", o.mirrorURL(""))
+	id, status := "", ""
+	if r.Invalidate != nil {
+		id, status = r.Invalidate.ID, r.Invalidate.Status
+	}
+	set("invalidation-id", id)
+	set("invalidation-status", status)
+	if a.in.reportFile == "" {
+		set("report-file", "")
+	}
+}
+
+// publishedSpecs is a JSON list of what is new or replaced; an empty one if that would be
+// too long.
+func (o *outcome) publishedSpecs() string {
+	type spec struct {
+		Name    string `json:"name"`
+		Version string `json:"version"`
+		Hash    string `json:"hash"`
+		OS      string `json:"os"`
+		Target  string `json:"target"`
+		Size    int64  `json:"size"`
+	}
+	list := []spec{}
+	for _, m := range o.report.Mirrors {
+		for _, p := range m.Packages {
+			if o.published > 0 && m.published() && (p.Status == string(publish.New) || p.Status == string(publish.Replaced)) {
+				list = append(list, spec{p.Name, p.Version, p.Hash, p.OS, p.Target, p.Bytes})
+			}
+		}
+	}
+	text, err := json.Marshal(list)
+	if err != nil || len(text) > maxPublishedSpecs {
+		return "[]"
+	}
+	return string(text)
+}
+
+// published reports whether an index names what is new of the mirror.
+func (m mirrorReport) published() bool { return m.Index.Written || !m.Index.Changes }
+
+// indexDigest identifies what is there now: the digest of the index, or, of several, one
+// of theirs.
+func (o *outcome) indexDigest() string {
+	if len(o.report.Mirrors) == 1 {
+		return o.report.Mirrors[0].Index.Digest
+	}
+	known := false
+	h := sha256.New()
+	for _, m := range o.report.Mirrors {
+		known = known || m.Index.Digest != ""
+		fmt.Fprintf(h, "%s %q\n", m.Index.Digest, m.Path)
+	}
+	if !known {
+		return ""
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func (o *outcome) indexSpecs() int {
+	n := 0
+	for _, m := range o.report.Mirrors {
+		if m.Index.Written || !m.Index.Changes {
+			n += m.Index.After
+		} else {
+			n += m.Index.Before
+		}
+	}
+	return n
+}
+
+// deniedHints are what to allow.
+func deniedHints(e *mirror.DeniedError) []string {
+	hints := []string{fmt.Sprintf("allow %s on %s for the role", e.Action, e.Name)}
+	switch {
+	case strings.Contains(e.Detail, "no session policy allows"):
+		hints = []string{fmt.Sprintf("the session policy does not allow %s: if session-policy is auto, set it to none, and report that it lacks this", e.Action)}
+	case strings.Contains(e.Detail, "resource-based policy") && strings.Contains(e.Detail, "explicit deny"):
+		hints = []string{fmt.Sprintf("the policy of the bucket denies %s to this role, whatever the role's own policy allows", e.Action)}
+	}
+	return hints
+}

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/session"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/workflow"
+)
+
+// maxSummaryBytes leaves room for what comes after the list of packages.
+const maxSummaryBytes = 700 << 10
+
+// icon says at a glance how it ended.
+func (o *outcome) icon() string {
+	switch {
+	case o.err == nil && o.report.Result == "dry-run":
+		return "🔎"
+	case o.err == nil:
+		return "✅"
+	case o.report.Result == "cancelled":
+		return "⏹️"
+	case exitCode(o.err) == exitInvalidation, exitCode(o.err) == exitVerification:
+		return "⚠️"
+	}
+	return "❌"
+}
+
+// markdown is the summary of the step.
+func (o *outcome) markdown() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "## %s %s\n\n", o.icon(), workflow.Text(o.sentence()))
+	if o.err != nil {
+		o.problem(&b)
+	}
+	o.table(&b)
+	o.mirrors(&b)
+	o.invalidation(&b)
+	o.use(&b)
+	o.timing(&b)
+	o.packages(&b) // last, because it is what may be too long
+	return b.String()
+}
+
+// problem is what went wrong and what to do about it.
+func (o *outcome) problem(b *strings.Builder) {
+	fmt.Fprintf(b, "%s\n", workflow.Block("text", inputWords(o.err.Error())))
+	for _, h := range o.hints() {
+		first, rest, more := strings.Cut(h, "\n")
+		fmt.Fprintf(b, "- %s\n", workflow.Text(first))
+		if more {
+			fmt.Fprintf(b, "\n%s\n", workflow.Block("yaml", rest))
+		}
+	}
+	if len(o.hints()) > 0 {
+		b.WriteString("\n")
+	}
+	var auth *session.AuthError
+	if errors.As(o.err, &auth) {
+		claims(b, auth)
+	}
+	var denied *mirror.DeniedError
+	if errors.As(o.err, &denied) {
+		if s := o.statement(denied); s != "" {
+			fmt.Fprintf(b, "What the role's policy lacks:\n\n%s\n", workflow.Block("json", s))
+		}
+	}
+}
+
+// claims are what the token of this job says, and the trust policy that it would match.
+func claims(b *strings.Builder, e *session.AuthError) {
+	if e.Claims != nil {
+		var rows [][]string
+		for _, r := range e.Claims.Rows() {
+			rows = append(rows, []string{workflow.Code(r[0]), workflow.Code(r[1])})
+		}
+		fmt.Fprintf(b, "This job's token says:\n\n%s\n", workflow.Table([]string{"claim", "value"}, rows))
+	}
+	if e.TrustPolicy != "" {
+		fmt.Fprintf(b, "A trust policy for this job and no other:\n\n%s\n", workflow.Block("json", e.TrustPolicy))
+	}
+}
+
+func (o *outcome) table(b *strings.Builder) {
+	r := o.report
+	var rows [][]string
+	add := func(what, value string) {
+		if value != "" {
+			rows = append(rows, []string{what, value})
+		}
+	}
+	if o.in.destination != "" {
+		add("destination", workflow.Code(o.in.destination))
+	}
+	if u := o.in.flags.cdn.publicURL; u != "" {
+		add("public URL", workflow.Code(u))
+	}
+	if r.planKnown {
+		new, replaced, rejected, healed := 0, 0, 0, 0
+		for _, m := range r.Mirrors {
+			new += m.Counts["new"]
+			replaced += m.Counts["replaced"]
+			rejected += m.Counts["rejected"]
+			healed += len(m.Healed)
+		}
+		text := fmt.Sprintf("%d found, %d new, %d there already", o.found, new, o.skipped)
+		for _, n := range []struct {
+			n    int
+			what string
+		}{{replaced, "replaced"}, {rejected, "refused"}, {healed, "added to the index that had been there without it"}} {
+			if n.n > 0 {
+				text += fmt.Sprintf(", %d %s", n.n, n.what)
+			}
+		}
+		add("packages", text)
+	}
+	if s := r.Stored; s != nil {
+		text := fmt.Sprintf("%s, %s", count(s.Objects, "object"), size(s.Bytes))
+		if took := o.took(partUpload); took > 0 && s.Bytes > 0 {
+			text += fmt.Sprintf(", %s/s", size(int64(float64(s.Bytes)/took.Seconds())))
+		}
+		add("sent", text)
+	} else if r.dryRun && r.planKnown {
+		add("would send", fmt.Sprintf("%s, %s, in about %s: $%.4f", count(r.Estimate.Objects, "object"), size(r.Estimate.Bytes), count(r.Estimate.Requests, "request"), r.Estimate.USD))
+	}
+	if o.is.role != "" {
+		add("role", workflow.Code(o.is.role))
+	}
+	add("time", fmt.Sprintf("%.1f s", r.Seconds))
+	fmt.Fprintf(b, "%s\n", workflow.Table([]string{"", ""}, rows))
+}
+
+func (o *outcome) took(p part) time.Duration {
+	for _, s := range o.spent {
+		if s.part == p {
+			return s.time
+		}
+	}
+	return 0
+}
+
+// mirrors are the indices, before and after.
+func (o *outcome) mirrors(b *strings.Builder) {
+	var rows [][]string
+	for _, m := range o.report.Mirrors {
+		ix := fmt.Sprintf("%d, unchanged", m.Index.Before)
+		switch {
+		case m.Index.Mode == "none":
+			ix = "left alone"
+		case m.Index.Written:
+			ix = fmt.Sprintf("%d → %d", m.Index.Before, m.Index.After)
+		case m.Index.Changes && o.in.flags.dryRun:
+			ix = fmt.Sprintf("would go from %d to %d", m.Index.Before, m.Index.After)
+			if m.Index.Mode == "rebuild" {
+				ix = "would be made anew"
+			}
+		case m.Index.Changes:
+			ix = fmt.Sprintf("%d, not replaced", m.Index.Before)
+		}
+		rows = append(rows, []string{
+			workflow.Code("./" + m.Path), m.Layout, fmt.Sprint(m.Counts["new"]), fmt.Sprint(m.Counts["replaced"]),
+			fmt.Sprint(m.Counts["unchanged"] + m.Counts["skipped"]), fmt.Sprint(m.Counts["rejected"]), ix,
+		})
+	}
+	if len(rows) > 0 {
+		fmt.Fprintf(b, "%s\n", workflow.Table([]string{"mirror", "layout", "new", "replaced", "there", "refused", "packages in the index"}, rows))
+	}
+}
+
+const maxPaths = 20
+
+func (o *outcome) invalidation(b *strings.Builder) {
+	i := o.report.Invalidate
+	if i == nil {
+		return
+	}
+	switch {
+	case i.ID != "":
+		fmt.Fprintf(b, "Invalidation %s, %s:\n\n", workflow.Code(i.ID), workflow.Text(i.Status))
+	case o.in.flags.dryRun:
+		fmt.Fprintf(b, "Would be invalidated:\n\n")
+	default:
+		fmt.Fprintf(b, "Not invalidated:\n\n")
+	}
+	for n, p := range i.Paths {
+		if n == maxPaths {
+			fmt.Fprintf(b, "- and %d more\n", len(i.Paths)-n)
+			break
+		}
+		fmt.Fprintf(b, "- %s\n", workflow.Code(p))
+	}
+	b.WriteString("\n")
+}
+
+// use is how clients get at it.
+func (o *outcome) use(b *strings.Builder) {
+	if o.err != nil || o.in.flags.dryRun || len(o.report.Mirrors) == 0 {
+		return
+	}
+	var text strings.Builder
+	for n, m := range o.report.Mirrors {
+		if n == 10 {
+			fmt.Fprintf(&text, "# and %d more\n", len(o.report.Mirrors)-n)
+			break
+		}
+		u := o.mirrorURL(m.Path)
+		name := u[strings.LastIndex(strings.TrimSuffix(u, "/spack"), "/")+1:]
+		fmt.Fprintf(&text, "spack mirror add %s %s\n", strings.ReplaceAll(name, "/", "-"), u)
+	}
+	text.WriteString("spack buildcache keys --install --trust\n")
+	for _, m := range o.report.Mirrors {
+		if len(m.Packages) > 0 {
+			fmt.Fprintf(&text, "spack install --cache-only /%.7s\n", m.Packages[len(m.Packages)-1].Hash)
+			break
+		}
+	}
+	fmt.Fprintf(b, "<details><summary>Use it</summary>\n\n%s\n</details>\n\n", workflow.Block("sh", text.String()))
+}
+
+func (o *outcome) timing(b *strings.Builder) {
+	var rows [][]string
+	for _, s := range o.spent {
+		rows = append(rows, []string{string(s.part), fmt.Sprintf("%.1f s", s.time.Seconds())})
+	}
+	if len(rows) > 0 {
+		fmt.Fprintf(b, "<details><summary>Time</summary>\n\n%s\n</details>\n\n", workflow.Table([]string{"part", "time"}, rows))
+	}
+}
+
+// packages are those of the plan, as many as are asked for and have room.
+func (o *outcome) packages(b *strings.Builder) {
+	if o.found == 0 || o.in.maxSpecs == 0 {
+		return
+	}
+	fmt.Fprintf(b, "<details><summary>%s</summary>\n\n", count(o.found, "package"))
+	b.WriteString(workflow.Table([]string{"package", "hash", "built for", "size", ""}, nil))
+	shown := 0
+	for _, m := range o.report.Mirrors {
+		for _, p := range m.Packages {
+			if shown == o.in.maxSpecs || b.Len() > maxSummaryBytes {
+				break
+			}
+			shown++
+			state := workflow.Text(p.Status)
+			if p.Reason != "" {
+				state += ": " + workflow.Text(p.Reason)
+			}
+			fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", workflow.Code(p.Name+"@"+p.Version), workflow.Code(fmt.Sprintf("%.7s", p.Hash)),
+				workflow.Text(strings.TrimPrefix(p.OS+"/"+p.Target, "/")), size(p.Bytes), state)
+		}
+	}
+	if n := o.found - shown; n > 0 {
+		fmt.Fprintf(b, "\nand %d more\n", n)
+	}
+	b.WriteString("\n</details>\n")
+}

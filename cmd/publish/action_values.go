@@ -1,0 +1,177 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// A value reads the text of an input into what it is for.
+type value func(text string) error
+
+// text is one line, without space around it.
+func text(to *string, check ...func(string) error) value {
+	return func(s string) error {
+		if strings.ContainsFunc(s, unicode.IsControl) {
+			return fmt.Errorf("%q: want one line", s)
+		}
+		for _, c := range check {
+			if err := c(s); s != "" && err != nil {
+				return err
+			}
+		}
+		*to = s
+		return nil
+	}
+}
+
+// block is text of any number of lines.
+func block(to *string) value {
+	return func(s string) error {
+		*to = s
+		return nil
+	}
+}
+
+// choice is one of a few words.
+func choice(to *string, words ...string) value {
+	return func(s string) error {
+		if !slices.Contains(words, s) {
+			return fmt.Errorf("%q: want %s", s, orOf(words))
+		}
+		*to = s
+		return nil
+	}
+}
+
+// orOf lists what there is to choose from: a, b or c.
+func orOf(words []string) string {
+	last := len(words) - 1
+	if last == 0 {
+		return words[0]
+	}
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+// truth is a boolean as YAML 1.2 has it, and as GitHub's own actions read it.
+func truth(to *bool) value {
+	return func(s string) error {
+		switch s {
+		case "true", "True", "TRUE":
+			*to = true
+		case "false", "False", "FALSE":
+			*to = false
+		default:
+			return fmt.Errorf("%q: want true or false", s)
+		}
+		return nil
+	}
+}
+
+// number is a whole number within bounds.
+func number(least, most int, to func(int)) value {
+	return func(s string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < least || n > most {
+			return fmt.Errorf("%q: want a number from %d to %d", s, least, most)
+		}
+		to(n)
+		return nil
+	}
+}
+
+func into(to *int) func(int) { return func(n int) { *to = n } }
+
+// span is a time such as 15m.
+func span(to *time.Duration) value {
+	return func(s string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil || d < 0 {
+			return fmt.Errorf("%q: want a time such as 90s, 15m or 1h30m", s)
+		}
+		*to = d
+		return nil
+	}
+}
+
+// rate is bytes a second.
+func rate(to *int64) value {
+	return func(s string) error {
+		if s == "" {
+			return nil
+		}
+		return bytesValue{n: to, rate: true}.Set(s)
+	}
+}
+
+// lines is a list: one item a line, with space and empty lines ignored.
+func lines(to *[]string, check ...func(string) error) value {
+	return func(s string) error {
+		var wrong []error
+		for line := range strings.Lines(s) {
+			line = strings.TrimSpace(line)
+			if line == "" {
+				continue
+			}
+			for _, c := range check {
+				if err := c(line); err != nil {
+					wrong = append(wrong, err)
+				}
+			}
+			*to = append(*to, line)
+		}
+		return errors.Join(wrong...)
+	}
+}
+
+// oneLine checks that a line holds nothing that is not seen.
+func oneLine(s string) error {
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return fmt.Errorf("%q: want no control characters", s)
+	}
+	return nil
+}
+
+// nearest is the known word that somebody who wrote word may have meant; empty if none
+// is near.
+func nearest(word string, known []string) string {
+	best, near := "", max(2, len(word)/3)+1
+	for _, k := range known {
+		if d := edits(word, k); d < near {
+			best, near = k, d
+		}
+	}
+	return best
+}
+
+// edits is how many letters must be put in, left out or exchanged to make b of a.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := before
+			if a[i] != b[j] {
+				cost++
+			}
+			before = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+func didYouMean(word string, known []string) string {
+	if n := nearest(word, known); n != "" {
+		return fmt.Sprintf(", did you mean %s?", n)
+	}
+	return ""
+}

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dustin/go-humanize/english"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/workflow"
+)
+
+// What an action does before its job.
+const (
+	partInputs   part = "Inputs"
+	partIdentity part = "Identity"
+)
+
+// parts are in their order.
+var parts = []part{partInputs, partIdentity, partScan, partPlan, partUpload, partIndex, partCDN, partVerify}
+
+// A witness is the narrator of an action: it writes the log, a group for each part, and
+// knows how far the job is even if the job does not end.
+type witness struct {
+	runner *workflow.Runner
+
+	is     identity
+	report *report // of the job, once it has a plan
+
+	mu       sync.Mutex // guards what follows while one event is put in
+	part     part
+	began    time.Time
+	spent    []spent
+	meter    *meter
+	indexing []string // the mirrors whose index was begun
+	written  []string // those whose index was replaced
+	warnings []warning
+}
+
+// spent is how long a part took.
+type spent struct {
+	part part
+	time time.Duration
+}
+
+// A warning is what is wrong with so many things in the same way.
+type warning struct {
+	kind  string
+	about []string
+}
+
+func newWitness(r *workflow.Runner) *witness { return &witness{runner: r} }
+
+// begins implements narrator. A part that is over does not come back.
+func (w *witness) begins(p part) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.beginsLocked(p)
+}
+
+func (w *witness) beginsLocked(p part) {
+	if slices.Index(parts, p) <= slices.Index(parts, w.part) {
+		return
+	}
+	w.closePart()
+	w.part, w.began = p, time.Now()
+	w.runner.Group(string(p))
+}
+
+func (w *witness) closePart() {
+	if w.part == partCDN && w.report != nil && w.report.Invalidate != nil {
+		for _, p := range w.report.Invalidate.Paths {
+			w.runner.Say("invalidated %s", p)
+		}
+		w.runner.Say("invalidation %s: %s", w.report.Invalidate.ID, w.report.Invalidate.Status)
+	}
+	if w.part != "" {
+		w.spent = append(w.spent, spent{w.part, time.Since(w.began)})
+	}
+}
+
+// ends: the last part is over.
+func (w *witness) ends() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closePart()
+}
+
+// scanned implements narrator.
+func (w *witness) scanned(src *publish.Source) {
+	n := 0
+	for _, m := range src.Mirrors {
+		n += len(m.Packages)
+		w.runner.Say("%q: %s of layout %s", "./"+m.Path, count(len(m.Packages), "package"), m.Layout())
+	}
+	w.runner.Say("%s in %s, %s", count(n, "package"), count(len(src.Mirrors), "mirror"), count(len(src.Files), "plain file"))
+}
+
+func count(n int, what string) string { return english.Plural(n, what, "") }
+
+// planned implements narrator.
+func (w *witness) planned(_ *publish.Plan, r *report) {
+	w.report = r
+	var b strings.Builder
+	if r.dryRun || w.runner.Debugging() {
+		r.packages(&b)
+	}
+	ahead := *r
+	ahead.dryRun = true // nothing has been done yet
+	ahead.table(&b)
+	fmt.Fprintf(&b, "to store: %s, %s, in about %s", count(r.Estimate.Objects, "object"), size(r.Estimate.Bytes), count(r.Estimate.Requests, "request"))
+	w.runner.Say("%s", b.String())
+}
+
+// progress implements narrator.
+func (w *witness) progress(plan *publish.Plan) (publish.Progress, func()) {
+	m := newMeter(plan, w.runner.Say)
+	m.every = w.runner.Debugging()
+	w.mu.Lock()
+	w.meter = m
+	w.mu.Unlock()
+	m.start()
+	return metered{w, m}, func() {
+		m.stop()
+		for _, p := range plan.Mirrors {
+			if p.Index.Written {
+				w.mu.Lock()
+				w.written = append(w.written, p.Path)
+				w.mu.Unlock()
+				w.runner.Say("index of %q: %d packages, before %d", "./"+p.Path, p.Index.After, p.Index.Before)
+			}
+		}
+	}
+}
+
+// metered is a meter whose witness hears of steps.
+type metered struct {
+	*witness
+	*meter
+}
+
+// Step implements publish.Progress.
+func (m metered) Step(mirror, step string) {
+	if step != "index" {
+		return
+	}
+	m.witness.mu.Lock()
+	defer m.witness.mu.Unlock()
+	m.witness.indexing = append(m.witness.indexing, mirror)
+	m.witness.beginsLocked(partIndex)
+}
+
+// observe hears of every request to S3.
+func (w *witness) observe(r s3.Request) {
+	if r.Status != 0 && r.Status < 500 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.meter != nil {
+		w.meter.retries.Add(1)
+	}
+}
+
+// far is how far the job is.
+type far struct {
+	part              part
+	spent             []spent
+	sent, total       int
+	indexing, written []string
+}
+
+func (w *witness) far() far {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f := far{part: w.part, spent: slices.Clone(w.spent), indexing: slices.Clone(w.indexing), written: slices.Clone(w.written)}
+	if w.meter != nil {
+		f.sent, f.total = w.meter.objects()
+	}
+	return f
+}
+
+// warn writes what is no reason to fail into the log, and keeps it for the top of the run.
+func (w *witness) warn(kind, about string) {
+	w.runner.Say("warning: %s: %s", kind, about)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range w.warnings {
+		if w.warnings[i].kind == kind {
+			w.warnings[i].about = append(w.warnings[i].about, about)
+			return
+		}
+	}
+	w.warnings = append(w.warnings, warning{kind, []string{about}})
+}
+
+const (
+	maxWarnings = 5 // annotations: GitHub shows 10 of a step, and nobody reads them
+	maxAbout    = 5 // of what a warning is about
+)
+
+// annotate shows the warnings at the top of the run, each kind once.
+func (w *witness) annotate() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, one := range w.warnings {
+		if i == maxWarnings-1 && len(w.warnings) > maxWarnings {
+			w.runner.Warning("more warnings", fmt.Sprintf("%d kinds of warnings more: see the log of the step", len(w.warnings)-i))
+			return
+		}
+		w.runner.Warning(one.kind, one.text())
+	}
+}
+
+func (one warning) text() string {
+	if len(one.about) == 1 {
+		return one.about[0]
+	}
+	text := fmt.Sprintf("%d times:\n%s", len(one.about), strings.Join(one.about[:min(len(one.about), maxAbout)], "\n"))
+	if n := len(one.about) - maxAbout; n > 0 {
+		text += fmt.Sprintf("\nand %d more, see the log of the step", n)
+	}
+	return text
+}
+
+// log is for the packages below.
+func (w *witness) log() *slog.Logger { return slog.New(scribe{w, nil}) }
+
+// A scribe writes what others say into the log of the step.
+type scribe struct {
+	*witness
+	attrs []slog.Attr
+}
+
+// Enabled implements slog.Handler.
+func (s scribe) Enabled(_ context.Context, l slog.Level) bool {
+	return l >= slog.LevelInfo || s.runner.Debugging()
+}
+
+// Handle implements slog.Handler.
+func (s scribe) Handle(_ context.Context, r slog.Record) error {
+	var about []string
+	add := func(a slog.Attr) bool {
+		about = append(about, fmt.Sprintf("%s=%q", a.Key, a.Value.String()))
+		return true
+	}
+	for _, a := range s.attrs {
+		add(a)
+	}
+	r.Attrs(add)
+	text := strings.Join(about, " ")
+	if r.Level >= slog.LevelWarn {
+		s.warn(r.Message, text)
+	} else {
+		s.runner.Say("%s %s", r.Message, text)
+	}
+	return nil
+}
+
+// WithAttrs implements slog.Handler.
+func (s scribe) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return scribe{s.witness, append(slices.Clone(s.attrs), attrs...)}
+}
+
+// WithGroup implements slog.Handler.
+func (s scribe) WithGroup(string) slog.Handler { return s }

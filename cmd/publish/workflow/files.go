@@ -1,0 +1,52 @@
+package workflow
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+)
+
+// maxSummary is what is written of a summary; GitHub refuses all of one that has more
+// than 1 MiB.
+const maxSummary = 900 << 10
+
+// delimiter is what go-githubactions puts before and after the value of an output. A value
+// that is this would end itself.
+const delimiter = "_GitHubActionsFileCommandDelimeter_"
+
+// Output sets an output of the step. A value is one line: what is not would let
+// somebody's file name set other outputs, and is left out.
+func (r *Runner) Output(name, value string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	value = r.redact(value)
+	if value == delimiter || strings.ContainsFunc(value, breaks) {
+		r.say(fmt.Sprintf("output %s is left out: its value has more than one line", name))
+		return
+	}
+	r.file("GITHUB_OUTPUT", func() { r.gh.SetOutput(name, value) })
+}
+
+// breaks reports whether a character may end a line for somebody.
+func breaks(c rune) bool { return unicode.IsControl(c) || c == '\u2028' || c == '\u2029' }
+
+// Summary adds Markdown to the summary of the step.
+func (r *Runner) Summary(markdown string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.file("GITHUB_STEP_SUMMARY", func() { r.gh.AddStepSummary(cut(r.redact(markdown), maxSummary)) })
+}
+
+// file writes to the file that a variable names. Without one, which is so outside of a
+// runner, nothing is written; go-githubactions would panic.
+func (r *Runner) file(variable string, write func()) {
+	if r.getenv(variable) == "" {
+		return
+	}
+	defer func() {
+		if why := recover(); why != nil {
+			r.say(fmt.Sprintf("cannot write to $%s: %v", variable, why))
+		}
+	}()
+	write()
+}
