@@ -4,12 +4,13 @@ SHELL := bash
 
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
+CYCLONEDX := go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 
 # Tests run programs that they build themselves and read files outside of their module,
 # which go's test cache does not know of.
 TEST := go test -count=1 -timeout 30m
 
-.PHONY: build image digest demo test test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench fuzz
+.PHONY: build image digest release demo test test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench fuzz
 
 # The released binary. No workspace, so that its versions are those of its own go.mod; no
 # path and no state of the repository in it, so that the same source makes the same binary.
@@ -24,6 +25,16 @@ image:
 # Writes that digest into action.yml.
 digest:
 	@GOWORK=off go run ./cmd/image -o bin/image -pin
+
+# What a release has beside the image: a binary for each platform, what is in it (SBOM), and the
+# checksums of all. CI compares the digest; .github/workflows/release.yml publishes.
+release:
+	rm -rf bin/release
+	for p in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64; do \
+	  GOOS=$${p%/*} GOARCH=$${p#*/} GOWORK=off CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid=" -o bin/release/publish-$${p/\//-} ./cmd/publish; \
+	done
+	GOWORK=off $(CYCLONEDX) bin -json -std -version "v$$(go run ./cmd/publish version)" -output bin/release/publish.cdx.json bin/release/publish-linux-amd64
+	cd bin/release && sha256sum publish* >SHA256SUMS
 
 # A buildcache published to an embedded S3 server and served until Ctrl-C.
 demo:
@@ -42,6 +53,7 @@ test-race:
 # Against a real S3 server, with the real binary; and many publishers at once with the race
 # detector in the binary as well, in fewer rounds.
 test-servers:
+	cd test/workflows && npm ci --no-audit --no-fund --loglevel=error
 	cd test && $(TEST) ./...
 	cd test && $(TEST) -race -short ./concurrent ./cdn ./faultproxy
 
