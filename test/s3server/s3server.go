@@ -172,11 +172,14 @@ func (s *signed) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	const unsigned = "UNSIGNED-PAYLOAD"
 	r.Header.Set("X-Amz-Content-Sha256", unsigned)
-	if err := v4.NewSigner().SignHTTP(r.Context(), cred, r, unsigned, "s3", s.Region, time.Now()); err != nil {
+	if err := v4.NewSigner(onceEscaped).SignHTTP(r.Context(), cred, r, unsigned, "s3", s.Region, time.Now()); err != nil {
 		return nil, err
 	}
 	return http.DefaultTransport.RoundTrip(r)
 }
+
+// onceEscaped is how S3 has the path in what is signed.
+func onceEscaped(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }
 
 // Fetch reads one object, signed.
 func (s *Server) Fetch(bucket, name string) ([]byte, error) {

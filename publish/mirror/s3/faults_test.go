@@ -8,6 +8,8 @@ import (
 	"hash"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -381,5 +383,50 @@ func TestReadingFaults(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A role that may list a part of a bucket is not told that an object is not there: it is
+// forbidden. It is told so by the list.
+func TestWhatIsNotThereIsHidden(t *testing.T) {
+	server := s3test.Handler(s3test.Options{})
+	late := "bucket/noble/spack/late"
+	before := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, key, _ := strings.Cut(r.URL.Path[1:], "/")
+		_, there := server.Object(key)
+		switch operation := s3test.Operation(r); {
+		case (operation == "GetObject" || operation == "HeadObject") && (!there || strings.HasPrefix(key, "secret/")):
+			w.WriteHeader(http.StatusForbidden)
+			if operation == "GetObject" {
+				fmt.Fprint(w, "<Error><Code>AccessDenied</Code></Error>")
+			}
+			return
+		case operation == "ListObjectsV2" && strings.HasSuffix(late, r.URL.Query().Get("prefix")):
+			server.Put("noble/spack/late", []byte("come"), false)
+		}
+		server.ServeHTTP(w, r)
+	}))
+	t.Cleanup(before.Close)
+	server.URL = before.URL
+	m, ctx := open(t, server).Mirror("noble/spack"), t.Context()
+	server.Put("noble/spack/index.json.hash", []byte("there"), false)
+	if _, err := m.Open(ctx, "index.json"); !errors.Is(err, mirror.ErrNotExist) {
+		t.Errorf("open: %v", err)
+	}
+	if _, err := m.Stat(ctx, "index.json"); !errors.Is(err, mirror.ErrNotExist) {
+		t.Errorf("stat: %v", err)
+	}
+	if o, err := m.Open(ctx, "late"); err != nil {
+		t.Errorf("what came in the meantime: %v", err)
+	} else {
+		o.Body.Close()
+	}
+	server.Put("secret/index.json", []byte("there"), false)
+	secret := open(t, server).Mirror("secret")
+	if _, err := secret.Open(ctx, "index.json"); !errors.Is(err, mirror.ErrDenied) {
+		t.Errorf("open what is forbidden: %v", err)
+	}
+	if _, err := secret.Stat(ctx, "index.json"); !errors.Is(err, mirror.ErrDenied) {
+		t.Errorf("look at what is forbidden: %v", err)
 	}
 }

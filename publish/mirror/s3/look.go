@@ -40,7 +40,7 @@ var errReplaced = errors.New("replaced in the meantime")
 
 func (b *Bucket) lookOnce(ctx context.Context, o *object) (sight, error) {
 	out, err := b.head(ctx, o.key)
-	if statusOf(err) == http.StatusNotFound && codeOf(err) != "NoSuchBucket" {
+	if code := codeOf(err); code == "NoSuchKey" || statusOf(err) == http.StatusNotFound && code != "NoSuchBucket" {
 		return sight{}, nil
 	}
 	if err != nil {

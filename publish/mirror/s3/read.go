@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net/http"
 	"strings"
 	"time"
 
@@ -20,7 +21,9 @@ import (
 // Open reads an object.
 func (m *Mirror) Open(ctx context.Context, name string) (*mirror.Object, error) {
 	b, key := m.bucket, m.key(name)
-	out, err := call(ctx, b, b.client.GetObject, &sdk.GetObjectInput{Bucket: &b.opts.Bucket, Key: &key})
+	out, err := hidden(ctx, b, key, func() (*sdk.GetObjectOutput, error) {
+		return call(ctx, b, b.client.GetObject, &sdk.GetObjectInput{Bucket: &b.opts.Bucket, Key: &key})
+	})
 	if err != nil {
 		return nil, b.failed(reading, key, err)
 	}
@@ -105,7 +108,7 @@ func (m *Mirror) Stat(ctx context.Context, name string) (mirror.Info, error) {
 // head asks for everything that S3 knows of an object.
 func (b *Bucket) head(ctx context.Context, key string) (*sdk.HeadObjectOutput, error) {
 	in := &sdk.HeadObjectInput{Bucket: &b.opts.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled}
-	out, err := call(ctx, b, b.client.HeadObject, in)
+	out, err := hidden(ctx, b, key, func() (*sdk.HeadObjectOutput, error) { return call(ctx, b, b.client.HeadObject, in) })
 	if !unexplained[statusOf(err)] {
 		return out, err
 	}
@@ -132,6 +135,25 @@ func (b *Bucket) touch(ctx context.Context, key string) error {
 		return err
 	}
 	return out.Body.Close()
+}
+
+// hidden asks for an object that may not be there. S3 tells that it is not only to those who
+// may list the bucket, and forbids it to others. A role that is narrowed to a prefix may list
+// a part of the bucket, and sees by that.
+func hidden[Out any](ctx context.Context, b *Bucket, key string, ask func() (*Out, error)) (*Out, error) {
+	out, err := ask()
+	if statusOf(err) != http.StatusForbidden || badCredentials[codeOf(err)] {
+		return out, err
+	}
+	one := &sdk.ListObjectsV2Input{Bucket: &b.opts.Bucket, Prefix: &key, MaxKeys: aws.Int32(1)}
+	page, unlisted := call(ctx, b, b.client.ListObjectsV2, one)
+	switch {
+	case unlisted != nil:
+		return out, err
+	case len(page.Contents) == 0 || aws.ToString(page.Contents[0].Key) != key:
+		return nil, &types.NoSuchKey{}
+	}
+	return ask() // it has come in the meantime, or it is forbidden
 }
 
 func (b *Bucket) info(name string, size *int64, etag *string, modified *time.Time, sse types.ServerSideEncryption) mirror.Info {
