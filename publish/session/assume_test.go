@@ -157,22 +157,6 @@ func TestCancellingEndsAtOnce(t *testing.T) {
 	}
 }
 
-func TestAnotherAccountIsNotUsed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		// As MinIO's, the ARN does not say which account the role is in.
-		s := newScene(t, sessiontest.Options{Role: "arn:minio:iam:::role/publish"})
-		s.role.AllowedAccounts = []string{"111111111111", "222222222222"}
-		_, err := s.retrieve(t)
-		want := "assume role arn:minio:iam:::role/publish: WrongAccount: the role is in an account that STS does not tell, and only these are allowed: 111111111111, 222222222222"
-		if err == nil || err.Error() != want {
-			t.Errorf("got  %v\nwant %s", err, want)
-		}
-		if s.Tried() != 1 {
-			t.Errorf("%d attempts", s.Tried())
-		}
-	})
-}
-
 func TestSecretsAreToldAndNeverShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, sessiontest.Options{})

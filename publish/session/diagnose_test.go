@@ -29,118 +29,125 @@ func explained(err error) string {
 	return text
 }
 
-// Every row of the table of diagnoses, in the very words that people read.
-func TestDiagnoses(t *testing.T) {
-	const role = "assume role arn:aws:iam::123456789012:role/publish: "
-	for _, row := range []struct {
-		name string
-		is   sessiontest.Options
-		set  func(t *testing.T, s *scene)
-		sts  sessiontest.Fault
-		want string
-	}{
-		// The job cannot ask for a token.
-		{name: "no permission", set: without, want: role + `NoIDTokenPermission: the job has no permission to ask for tokens
+const role = "assume role arn:aws:iam::123456789012:role/publish: "
+
+type diagnosis struct {
+	name string
+	is   sessiontest.Options
+	set  func(t *testing.T, s *scene)
+	sts  sessiontest.Fault
+	want string
+}
+
+// diagnoses are all that can be wrong, in the very words that people read.
+var diagnoses = []diagnosis{
+	// The job cannot ask for a token.
+	{name: "no permission", set: without, want: role + `NoIDTokenPermission: the job has no permission to ask for tokens
 hint: add to the job:
 permissions:
   id-token: write
   contents: read
 hint: if this workflow is called by another one, the caller must give the permission, too`},
-		{name: "no permission, pull request of the same repository", set: fromPull("vantagecompute/slurm-factory"), want: role + `NoIDTokenPermission: the job has no permission to ask for tokens
+	{name: "no permission, pull request of the same repository", set: fromPull("vantagecompute/slurm-factory"), want: role + `NoIDTokenPermission: the job has no permission to ask for tokens
 hint: add to the job:
 permissions:
   id-token: write
   contents: read
 hint: if this workflow is called by another one, the caller must give the permission, too`},
-		{name: "fork", set: fromPull("somebody/slurm-factory"), want: role + `NoIDTokenPermission: GitHub gives no tokens to pull requests from forks
+	{name: "fork", set: fromPull("somebody/slurm-factory"), want: role + `NoIDTokenPermission: GitHub gives no tokens to pull requests from forks
 hint: skip this step there: ` + "`if: github.event.pull_request.head.repo.full_name == github.repository`"},
-		{name: "dependabot", set: func(t *testing.T, s *scene) {
-			fromPull("vantagecompute/slurm-factory")(t, s)
-			s.env["GITHUB_ACTOR"] = "dependabot[bot]"
-		}, want: role + `NoIDTokenPermission: GitHub gives no tokens to jobs that Dependabot started
+	{name: "dependabot", set: func(t *testing.T, s *scene) {
+		fromPull("vantagecompute/slurm-factory")(t, s)
+		s.env["GITHUB_ACTOR"] = "dependabot[bot]"
+	}, want: role + `NoIDTokenPermission: GitHub gives no tokens to jobs that Dependabot started
 hint: skip this step there: ` + "`if: github.actor != 'dependabot[bot]'`"},
-		{name: "act", set: func(t *testing.T, s *scene) { without(t, s); s.env["ACT"] = "true" }, want: role + `NoIDTokenPermission: act gives out no tokens
+	{name: "act", set: func(t *testing.T, s *scene) { without(t, s); s.env["ACT"] = "true" }, want: role + `NoIDTokenPermission: act gives out no tokens
 hint: act has no OIDC (https://github.com/nektos/act/issues/2500): use ` + "`credentials: env`" + ` there`},
-		{name: "no GitHub", set: func(t *testing.T, s *scene) { clear(s.env) }, want: role + `NoIDTokenPermission: this is not a GitHub job
+	{name: "no GitHub", set: func(t *testing.T, s *scene) { clear(s.env) }, want: role + `NoIDTokenPermission: this is not a GitHub job
 hint: use ` + "`credentials: env`" + `, with credentials that the AWS SDK finds`},
 
-		// GitHub gives none.
-		{name: "GitHub is broken", set: tokens503, want: role + `NoIDToken: GitHub gives no token: 503 Service Unavailable upstream is away (tried 5 times)
+	// GitHub gives none.
+	{name: "GitHub is broken", set: tokens503, want: role + `NoIDToken: GitHub gives no token: 503 Service Unavailable upstream is away (tried 5 times)
 hint: it is GitHub's side, see https://www.githubstatus.com: run the job again later`},
-		{name: "GitHub refuses", set: tokenAnswer(404, "{\n}"), want: role + `NoIDToken: GitHub gives no token: 404 Not Found { }`},
-		{name: "the job's right has ended", set: func(t *testing.T, s *scene) { s.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = "old" }, want: role + `NoIDToken: GitHub does not take the job's request for a token any more: 401 Unauthorized {"message":"Bad credentials"}
+	{name: "GitHub refuses", set: tokenAnswer(404, "{\n}"), want: role + `NoIDToken: GitHub gives no token: 404 Not Found { }`},
+	{name: "the job's right has ended", set: func(t *testing.T, s *scene) { s.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = "old" }, want: role + `NoIDToken: GitHub does not take the job's request for a token any more: 401 Unauthorized {"message":"Bad credentials"}
 hint: the right to ask ends with the job, and may end before a job of many hours does: run the job again, what is complete stays`},
-		{name: "empty token", set: tokenAnswer(200, `{"value":""}`), want: role + `NoIDToken: GitHub answered without a token (tried 5 times)
+	{name: "empty token", set: tokenAnswer(200, `{"value":""}`), want: role + `NoIDToken: GitHub answered without a token (tried 5 times)
 hint: it is GitHub's side, see https://www.githubstatus.com: run the job again later`},
-		{name: "no network to GitHub", set: func(t *testing.T, s *scene) { delete(s.world, idp) }, want: role + `NoIDToken: GitHub cannot be reached: failed to make HTTP request: Get "https://pipelines.example/idtoken/15112233445?api-version=2.0&audience=sts.amazonaws.com": dial tcp: lookup pipelines.example: no such host (tried 5 times)
+	{name: "no network to GitHub", set: func(t *testing.T, s *scene) { delete(s.world, idp) }, want: role + `NoIDToken: GitHub cannot be reached: failed to make HTTP request: Get "https://pipelines.example/idtoken/15112233445?api-version=2.0&audience=sts.amazonaws.com": dial tcp: lookup pipelines.example: no such host (tried 5 times)
 hint: the runner must reach *.actions.githubusercontent.com on port 443, through its proxy if it has one`},
-		{name: "no JWT", set: tokenAnswer(200, `{"value":"abc"}`), want: role + `NoIDToken: a token of 1 parts, a JWT has 3`},
+	{name: "no JWT", set: tokenAnswer(200, `{"value":"abc"}`), want: role + `NoIDToken: a token of 1 parts, a JWT has 3`},
 
-		// STS does not take it.
-		{name: "denied, branch", sts: sessiontest.Denied, want: denied + `
+	// STS does not take it.
+	{name: "denied, branch", sts: sessiontest.Denied, want: denied + `
 hint: sub ends in :ref:refs/heads/main: a condition on another branch, a tag or an environment does not match` + deniedRest},
-		{name: "denied, environment", is: job(sessiontest.Job{Environment: "release"}), sts: sessiontest.Denied, want: denied + `
+	{name: "denied, environment", is: job(sessiontest.Job{Environment: "release"}), sts: sessiontest.Denied, want: denied + `
 hint: the job has the environment release, so sub ends in :environment:release: a condition on a branch or tag never matches` + deniedRest},
-		{name: "denied, pull request", is: job(sessiontest.Job{Event: "pull_request", Ref: "refs/pull/7/merge"}), sts: sessiontest.Denied, want: denied + `
+	{name: "denied, pull request", is: job(sessiontest.Job{Event: "pull_request", Ref: "refs/pull/7/merge"}), sts: sessiontest.Denied, want: denied + `
 hint: the job runs for a pull request, so sub ends in :pull_request: a condition on a branch never matches; give pull requests a role that may only read` + deniedRest},
-		{name: "denied, immutable", is: job(sessiontest.Job{Immutable: true}), sts: sessiontest.Denied, want: denied + `
+	{name: "denied, immutable", is: job(sessiontest.Job{Immutable: true}), sts: sessiontest.Denied, want: denied + `
 hint: sub carries the numbers of owner and repository, as it does for repositories made, renamed or transferred since 15 July 2026: a trust policy with names only (repo:vantagecompute/slurm-factory:...) never matches
 hint: sub ends in :ref:refs/heads/main: a condition on another branch, a tag or an environment does not match` + deniedRest},
-		{name: "denied, template", is: job(sessiontest.Job{Subject: "repository_owner:vantagecompute:environment:release"}), sts: sessiontest.Denied, want: denied + `
+	{name: "denied, template", is: job(sessiontest.Job{Subject: "repository_owner:vantagecompute:environment:release"}), sts: sessiontest.Denied, want: denied + `
 hint: sub is repository_owner:vantagecompute:environment:release: a template of the organisation or the repository makes it, so conditions of the form repo:OWNER/NAME:... never match` + deniedRest},
-		{name: "denied, letter case", is: job(sessiontest.Job{Repository: "VantageCompute/slurm-factory"}), sts: sessiontest.Denied, want: denied + `
+	{name: "denied, letter case", is: job(sessiontest.Job{Repository: "VantageCompute/slurm-factory"}), sts: sessiontest.Denied, want: denied + `
 hint: sub ends in :ref:refs/heads/main: a condition on another branch, a tag or an environment does not match
 hint: IAM compares letter case: the repository is written VantageCompute/slurm-factory` + deniedRest},
-		{name: "denied, audience", is: sessiontest.Options{Audiences: []string{"ours"}}, set: func(t *testing.T, s *scene) { s.role.Audience = "ours" }, sts: sessiontest.Denied, want: denied + `
+	{name: "denied, audience", is: sessiontest.Options{Audiences: []string{"ours"}}, set: func(t *testing.T, s *scene) { s.role.Audience = "ours" }, sts: sessiontest.Denied, want: denied + `
 hint: sub ends in :ref:refs/heads/main: a condition on another branch, a tag or an environment does not match
 hint: aud is ours: the trust policy must ask for the same` + deniedRest},
-		{name: "denied, GitHubActions", is: sessiontest.Options{Role: "arn:aws:iam::123456789012:role/GitHubActions"}, sts: sessiontest.Denied, want: strings.ReplaceAll(denied+`
+	{name: "denied, GitHubActions", is: sessiontest.Options{Role: "arn:aws:iam::123456789012:role/GitHubActions"}, sts: sessiontest.Denied, want: strings.ReplaceAll(denied+`
 hint: sub ends in :ref:refs/heads/main: a condition on another branch, a tag or an environment does not match
 hint: a role named GitHubActions is known not to work: give it another name`+deniedRest, "publish", "GitHubActions")},
-		{name: "no provider", sts: sessiontest.NoProvider, want: role + `InvalidIdentityToken: account 123456789012 has no identity provider for https://token.actions.githubusercontent.com
+	{name: "no provider", sts: sessiontest.NoProvider, want: role + `InvalidIdentityToken: account 123456789012 has no identity provider for https://token.actions.githubusercontent.com
 hint: create it: aws iam create-open-id-connect-provider --url https://token.actions.githubusercontent.com --client-id-list sts.amazonaws.com
 hint: or correct the account in ` + "`role-to-assume`"},
-		{name: "no provider for GHES", is: sessiontest.Options{Issuer: "https://ghes.example/_services/token"}, sts: sessiontest.NoProvider, want: role + `InvalidIdentityToken: account 123456789012 has no identity provider for https://ghes.example/_services/token
+	{name: "no provider for GHES", is: sessiontest.Options{Issuer: "https://ghes.example/_services/token"}, sts: sessiontest.NoProvider, want: role + `InvalidIdentityToken: account 123456789012 has no identity provider for https://ghes.example/_services/token
 hint: the issuer is not https://token.actions.githubusercontent.com: GitHub Enterprise has its own, and provider and trust policy must name that
 hint: create it: aws iam create-open-id-connect-provider --url https://ghes.example/_services/token --client-id-list sts.amazonaws.com
 hint: or correct the account in ` + "`role-to-assume`"},
-		{name: "audience", is: sessiontest.Options{Audiences: []string{"theirs"}}, want: role + `InvalidIdentityToken: the identity provider in account 123456789012 does not take tokens for sts.amazonaws.com
+	{name: "audience", is: sessiontest.Options{Audiences: []string{"theirs"}}, want: role + `InvalidIdentityToken: the identity provider in account 123456789012 does not take tokens for sts.amazonaws.com
 hint: add it: aws iam add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com --client-id sts.amazonaws.com`},
-		{name: "audience of one's own", set: func(t *testing.T, s *scene) { s.role.Audience = "ours" }, want: role + `InvalidIdentityToken: the identity provider in account 123456789012 does not take tokens for ours
+	{name: "audience of one's own", set: func(t *testing.T, s *scene) { s.role.Audience = "ours" }, want: role + `InvalidIdentityToken: the identity provider in account 123456789012 does not take tokens for ours
 hint: add it: aws iam add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com --client-id ours
 hint: or leave out ` + "`audience`" + `: it is sts.amazonaws.com then`},
-		{name: "verification key", sts: sessiontest.NoKey, want: role + `InvalidIdentityToken: AWS could not fetch the keys of https://token.actions.githubusercontent.com (tried 6 times)
+	{name: "verification key", sts: sessiontest.NoKey, want: role + `InvalidIdentityToken: AWS could not fetch the keys of https://token.actions.githubusercontent.com (tried 6 times)
 hint: it passes: run the job again`},
-		{name: "IDP", sts: sessiontest.NoIDP, want: role + `IDPCommunicationError: AWS could not fetch the keys of https://token.actions.githubusercontent.com (tried 6 times)
+	{name: "IDP", sts: sessiontest.NoIDP, want: role + `IDPCommunicationError: AWS could not fetch the keys of https://token.actions.githubusercontent.com (tried 6 times)
 hint: it passes: run the job again`},
-		{name: "expired, clock behind", is: sessiontest.Options{Ahead: 450 * time.Second}, sts: sessiontest.Expired, want: role + `ExpiredTokenException: AWS takes this job's new token for expired: "Token expired: current date/time 1755504000 must be before the expiration date/time 1755503999" (tried 6 times)
+	{name: "expired, clock behind", is: sessiontest.Options{Ahead: 450 * time.Second}, sts: sessiontest.Expired, want: role + `ExpiredTokenException: AWS takes this job's new token for expired: "Token expired: current date/time 1755504000 must be before the expiration date/time 1755503999" (tried 6 times)
 hint: the clock of this machine is 7m30s behind GitHub's: set it, and keep it right (timedatectl set-ntp true)`},
-		{name: "expired, clock ahead", is: sessiontest.Options{Ahead: -time.Hour}, sts: sessiontest.TooOld, want: role + `InvalidIdentityToken: AWS takes this job's new token for expired: "Token must be issued within timeframe"
+	{name: "expired, clock ahead", is: sessiontest.Options{Ahead: -time.Hour}, sts: sessiontest.TooOld, want: role + `InvalidIdentityToken: AWS takes this job's new token for expired: "Token must be issued within timeframe"
 hint: the clock of this machine is 1h0m0s ahead of GitHub's: set it, and keep it right (timedatectl set-ntp true)`},
-		{name: "expired, clock right", sts: sessiontest.Expired, want: role + `ExpiredTokenException: AWS takes this job's new token for expired: "Token expired: current date/time 1755504000 must be before the expiration date/time 1755503999" (tried 6 times)
+	{name: "expired, clock right", sts: sessiontest.Expired, want: role + `ExpiredTokenException: AWS takes this job's new token for expired: "Token expired: current date/time 1755504000 must be before the expiration date/time 1755503999" (tried 6 times)
 hint: the clock of this machine agrees with GitHub's, so it passes: run the job again`},
-		{name: "too long", set: func(t *testing.T, s *scene) { s.role.Duration = 4 * time.Hour }, want: role + `ValidationError: the role does not permit sessions of 14400 s: "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
+	{name: "too long", set: func(t *testing.T, s *scene) { s.role.Duration = 4 * time.Hour }, want: role + `ValidationError: the role does not permit sessions of 14400 s: "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
 hint: leave out ` + "`role-duration-seconds`" + `: 3600 works with every role, and sessions are renewed for as long as it takes`},
-		{name: "chained", set: func(t *testing.T, s *scene) { s.role.Duration = 2 * time.Hour }, sts: sessiontest.Chained, want: role + `ValidationError: the role does not permit sessions of 7200 s: "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining."
+	{name: "chained", set: func(t *testing.T, s *scene) { s.role.Duration = 2 * time.Hour }, sts: sessiontest.Chained, want: role + `ValidationError: the role does not permit sessions of 7200 s: "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining."
 hint: leave out ` + "`role-duration-seconds`" + `: 3600 works with every role, and sessions are renewed for as long as it takes`},
-		{name: "policy too large", sts: sessiontest.PolicyTooLarge, want: role + `PackedPolicyTooLarge: AWS does not take the session policy: "Packed policy consumes 104% of allotted space, please use smaller policy."
+	{name: "policy too large", sts: sessiontest.PolicyTooLarge, want: role + `PackedPolicyTooLarge: AWS does not take the session policy: "Packed policy consumes 104% of allotted space, please use smaller policy."
 hint: set ` + "`session-policy: none`" + `: the session may then do all that the role may`},
-		{name: "policy malformed", set: func(t *testing.T, s *scene) { s.role.Policy = `{"Version":"2012-10-17","Statement":[]}` }, sts: sessiontest.PolicyMalformed, want: role + `MalformedPolicyDocument: AWS does not take the session policy: "This policy contains invalid Json"
+	{name: "policy malformed", set: func(t *testing.T, s *scene) { s.role.Policy = `{"Version":"2012-10-17","Statement":[]}` }, sts: sessiontest.PolicyMalformed, want: role + `MalformedPolicyDocument: AWS does not take the session policy: "This policy contains invalid Json"
 hint: set ` + "`session-policy: none`" + `: the session may then do all that the role may`},
-		{name: "region", sts: sessiontest.RegionDisabled, want: role + `RegionDisabledException: STS is not active in region eu-north-1
+	{name: "region", sts: sessiontest.RegionDisabled, want: role + `RegionDisabledException: STS is not active in region eu-north-1
 hint: activate it for account 123456789012: IAM, account settings, security token service
 hint: or set ` + "`aws-region`" + ` to one where it is, such as us-east-1`},
-		{name: "no network to STS", set: func(t *testing.T, s *scene) { delete(s.world, "sts.eu-north-1.amazonaws.com") }, want: role + `NoAnswer: STS cannot be reached: dial tcp: lookup sts.eu-north-1.amazonaws.com: no such host (tried 6 times)
+	{name: "account", is: sessiontest.Options{Role: minio}, set: func(t *testing.T, s *scene) { s.role.AllowedAccounts = []string{"111111111111", "222222222222"} }, want: "assume role " + minio + `: WrongAccount: the role is in an account that STS does not tell, and only these are allowed: 111111111111, 222222222222
+hint: correct ` + "`role-to-assume` or `allowed-account-ids`" + `; nothing was written`},
+	{name: "no network to STS", set: func(t *testing.T, s *scene) { delete(s.world, "sts.eu-north-1.amazonaws.com") }, want: role + `NoAnswer: STS cannot be reached: dial tcp: lookup sts.eu-north-1.amazonaws.com: no such host (tried 6 times)
 hint: the runner must reach sts.eu-north-1.amazonaws.com on port 443, through its proxy if it has one`},
-		{name: "silent STS", sts: sessiontest.Hang, want: role + `NoAnswer: STS cannot be reached: no answer in time (tried 6 times)
+	{name: "silent STS", sts: sessiontest.Hang, want: role + `NoAnswer: STS cannot be reached: no answer in time (tried 6 times)
 hint: the runner must reach sts.eu-north-1.amazonaws.com on port 443, through its proxy if it has one`},
-		{name: "no STS but a proxy", sts: sessiontest.Answer(407, "<html>"), want: role + `NoAnswer: STS cannot be reached: 407 Proxy Authentication Required (tried 6 times)
+	{name: "no STS but a proxy", sts: sessiontest.Answer(407, "<html>"), want: role + `NoAnswer: STS cannot be reached: 407 Proxy Authentication Required (tried 6 times)
 hint: the runner must reach sts.eu-north-1.amazonaws.com on port 443, through its proxy if it has one`},
-		{name: "unavailable", sts: sessiontest.Unavailable, want: role + `ServiceUnavailable: Service is unavailable (tried 6 times)`},
-		{name: "something else", sts: sessiontest.Refuse(400, "Teapot", "short\n::add-mask::and stout"), want: role + `Teapot: short ::add-mask::and stout`},
-		{name: "nothing in the answer", sts: sessiontest.Answer(200, `<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult/></AssumeRoleWithWebIdentityResponse>`), want: role + `NoCredentials: STS answered, but the answer has no credentials`},
-		{name: "dead on arrival", is: sessiontest.Options{SessionLength: -time.Hour}, want: role + `NoCredentials: STS answered, but the answer has credentials that have expired`},
-	} {
+	{name: "unavailable", sts: sessiontest.Unavailable, want: role + `ServiceUnavailable: Service is unavailable (tried 6 times)`},
+	{name: "something else", sts: sessiontest.Refuse(400, "Teapot", "short\n::add-mask::and stout"), want: role + `Teapot: short ::add-mask::and stout`},
+	{name: "nothing in the answer", sts: sessiontest.Answer(200, `<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult/></AssumeRoleWithWebIdentityResponse>`), want: role + `NoCredentials: STS answered, but the answer has no credentials`},
+	{name: "dead on arrival", is: sessiontest.Options{SessionLength: -time.Hour}, want: role + `NoCredentials: STS answered, but the answer has credentials that have expired`},
+}
+
+func TestDiagnoses(t *testing.T) {
+	for _, row := range diagnoses {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newScene(t, row.is)
@@ -163,6 +170,8 @@ hint: the runner must reach sts.eu-north-1.amazonaws.com on port 443, through it
 }
 
 const (
+	minio = "arn:minio:iam:::role/publish"
+
 	denied = `assume role arn:aws:iam::123456789012:role/publish: AccessDenied: AWS says "Not authorized to perform sts:AssumeRoleWithWebIdentity": the role's trust policy does not match this job's token, or there is no such role (tried 4 times)`
 
 	deniedRest = `
