@@ -91,7 +91,7 @@ bench:
 
 # Every parser, for some seconds each.
 fuzz:
-	for f in $$(grep -rl '^func Fuzz' publish --include='*_test.go'); do \
+	for f in $$(grep -rl '^func Fuzz' publish cmd --include='*_test.go'); do \
 	  for n in $$(grep -o '^func Fuzz[A-Za-z0-9]*' $$f | cut -c6-); do \
 	    go test ./$$(dirname $$f) -run '^$$' -fuzz "^$$n$$" -fuzztime 10s -fuzzminimizetime 10x; \
 	  done; \

@@ -15,6 +15,8 @@ type Selection struct {
 	// OS and Target are patterns of which one must match what a package was built for:
 	// ubuntu22.04, x86_64*. A package that matches none is refused, not left out.
 	OS, Target []string
+	// Layout is that of the mirrors that are meant, v3 or v2. Empty: both.
+	Layout string
 	// Files are patterns of plain files to publish next to the mirrors, below SOURCE:
 	// dist/*.tar.gz.
 	Files []string
@@ -30,6 +32,9 @@ func (s Selection) Validate() error {
 		if name == "" || !valid(name) || !valid(version) {
 			return fmt.Errorf("pattern %q: want name, name@version or /hash", p)
 		}
+	}
+	if s.Layout != "" && s.Layout != (v3{}).layout() && s.Layout != (v2{}).layout() {
+		return fmt.Errorf("layout %q: want v3 or v2", s.Layout)
 	}
 	for _, p := range append(append(append([]string{}, s.OS...), s.Target...), s.Files...) {
 		if p == "" || !valid(p) {

@@ -64,6 +64,7 @@ func Open(ctx context.Context, dir string, sel Selection) (*Source, error) {
 		root.Close()
 		return nil, err
 	}
+	src.Mirrors = slices.DeleteFunc(src.Mirrors, func(m *SourceMirror) bool { return sel.Layout != "" && m.Layout() != sel.Layout })
 	for _, m := range src.Mirrors {
 		if err := src.read(ctx, m, sel); err != nil {
 			root.Close()
@@ -87,6 +88,9 @@ func (src *Source) Close() error { return src.root.Close() }
 func (src *Source) empty(dir string, sel Selection) error {
 	if len(src.Files) > 0 || failed(src.Findings) {
 		return nil
+	}
+	if len(src.Mirrors) == 0 && sel.Layout != "" {
+		return fmt.Errorf("%w: %s holds no Spack mirror of layout %s", ErrSource, dir, sel.Layout)
 	}
 	if len(src.Mirrors) == 0 {
 		return fmt.Errorf("%w: %s holds no Spack mirror: want directories v3 and blobs, or build_cache", ErrSource, dir)

@@ -63,6 +63,14 @@ func (m *MirrorPlan) Pointers() []string {
 	return names
 }
 
+// Version is that of the first pointer, as far as it is known; Absent if there is none.
+func (m *MirrorPlan) Version() mirror.Version {
+	if m.Index.was == nil {
+		return mirror.Absent
+	}
+	return m.Index.was.Version
+}
+
 // Digest identifies the index that the mirror has now; empty if it has none.
 func (m *MirrorPlan) Digest() string {
 	if m.Index.was == nil || !m.Index.was.Digest.Known() {

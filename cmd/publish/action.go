@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/signal"
 	"runtime/debug"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,6 +28,7 @@ func actionCommand(env environment) *cobra.Command {
 	return &cobra.Command{
 		Use: "action", Short: "Publish as a step of a GitHub workflow", Long: actionHelp, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			signal.Ignore(syscall.SIGPIPE) // a log that nobody reads is no reason to stop
 			return newAction(env).run(cmd.Context())
 		},
 	}
@@ -153,6 +156,11 @@ func (a *action) conclude(err error) error {
 	}()
 	a.witness.ends()
 	a.report.finish(err)
+	for _, f := range a.report.Findings {
+		if f.Severity == publish.Warning {
+			a.witness.warn("found", f.String())
+		}
+	}
 	o := a.outcome(err)
 	a.runner.Group("")
 	a.outputs(o)
@@ -162,6 +170,9 @@ func (a *action) conclude(err error) error {
 	a.writeReport()
 	a.witness.annotate()
 	if err != nil {
+		if strings.Contains(o.message(), "\n") { // of which the annotation may show less
+			a.runner.Say("%s", o.message())
+		}
 		a.runner.Error(o.title(), o.message())
 	}
 	var defect *crash
@@ -212,6 +223,5 @@ func (a *action) writeReport() {
 
 // An identity is who we turned out to be.
 type identity struct {
-	role, account string
-	until         time.Time
+	role string
 }

@@ -2,19 +2,33 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
 	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/workflow"
 )
 
 // identify gets credentials before anything is read or written, so that a role that
 // cannot be assumed fails the step at once. They stay within this process.
 func (a *action) identify(ctx context.Context, log *slog.Logger) error {
 	in := a.in
-	o := session.Options{Region: in.flags.storage.s3.Region, Concurrency: in.flags.storage.s3.Concurrency}
+	o := session.Options{Region: in.flags.storage.s3.Region, Concurrency: in.flags.storage.s3.Concurrency, Roots: in.roots}
 	if in.credentials == oidcCredentials {
 		in.role.Log = log
+		in.role.Token = &introduced{GitHub: &session.GitHub{Getenv: a.env.getenv, Log: log}, runner: a.runner}
 		o.Role = &in.role
+	}
+	if in.roots != nil { // GitHub is asked, and the public URL read, with this one
+		t := http.DefaultTransport.(*http.Transport).Clone()
+		t.TLSClientConfig = &tls.Config{RootCAs: in.roots}
+		http.DefaultTransport = t
 	}
 	cfg, err := session.Config(ctx, o)
 	if err != nil {
@@ -32,7 +46,46 @@ func (a *action) identify(ctx context.Context, log *slog.Logger) error {
 		}
 		return nil
 	}
-	a.witness.is = identity{role: in.role.Name(), account: is.AccountID, until: is.Expires}
+	a.witness.is = identity{role: in.role.Name()}
 	a.runner.Say("role %s in account %s, until %s; renewed for as long as it takes", in.role.Name(), is.AccountID, is.Expires.UTC().Format("15:04:05 MST"))
 	return nil
+}
+
+// introduced says who the first token says that we are: what a trust policy is about.
+type introduced struct {
+	*session.GitHub // with its Skew
+	runner          *workflow.Runner
+	once            sync.Once
+}
+
+// Token implements session.TokenSource.
+func (i *introduced) Token(ctx context.Context, audience string) (string, error) {
+	token, err := i.GitHub.Token(ctx, audience)
+	if err == nil {
+		i.once.Do(func() {
+			if s := subject(token); s != "" {
+				i.runner.Say("token of %s for %s", s, audience)
+			}
+		})
+	}
+	return token, err
+}
+
+// subject is who a token is about; empty if it does not say.
+func subject(token string) string {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return ""
+	}
+	text, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return ""
+	}
+	var claims struct {
+		Subject string `json:"sub"`
+	}
+	if json.Unmarshal(text, &claims) != nil {
+		return ""
+	}
+	return claims.Subject
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
@@ -28,6 +29,7 @@ type inputs struct {
 	flags flags
 
 	path, destination string
+	layout            string
 	vars              []string
 	trustedKeys       string
 	ifNone            string // what becomes of a source without packages
@@ -41,7 +43,12 @@ type inputs struct {
 	maxSpecs       int
 	reportFile     string
 	onInvalidation string // what becomes of an invalidation that fails
-	verify         bool   // read back what was published
+
+	invalidationPaths  []string
+	invalidateListings bool
+	caBundle           string
+	roots              *x509.CertPool // nil: those of the system
+	verify             bool           // read back what was published
 
 	options  publish.Options
 	settings []setting
@@ -77,6 +84,7 @@ var theInputs = []input{
 	{"auth-max-attempts", "6", func(in *inputs) value { return number(1, 20, into(&in.role.MaxAttempts)) }},
 
 	{"path", "", func(in *inputs) value { return text(&in.path) }},
+	{"layout", "auto", func(in *inputs) value { return choice(&in.layout, "auto", "v3", "v2") }},
 	{"include", "", func(in *inputs) value { return lines(&in.flags.selection.Include, oneLine, isPattern) }},
 	{"exclude", "", func(in *inputs) value { return lines(&in.flags.selection.Exclude, oneLine, isPattern) }},
 	{"expect-os", "", func(in *inputs) value { return lines(&in.flags.selection.OS, oneLine, isGlob) }},
@@ -116,8 +124,11 @@ var theInputs = []input{
 
 	{"cloudfront-distribution-id", "", func(in *inputs) value { return text(&in.flags.cdn.distribution, isDistribution) }},
 	{"cloudfront-path-prefix", "", func(in *inputs) value { return text(&in.flags.cdn.pathPrefix, isPathPrefix) }},
+	{"invalidation-paths", "auto", func(in *inputs) value { return lines(&in.invalidationPaths, oneLine) }},
 	{"max-invalidation-paths", "100", func(in *inputs) value { return number(1, 3000, into(&in.flags.cdn.maxPaths)) }},
+	{"invalidate-listings", "false", func(in *inputs) value { return truth(&in.invalidateListings) }},
 	{"wait-for-invalidation", "false", func(in *inputs) value { return truth(&in.flags.cdn.wait) }},
+	{"invalidation-timeout", "15m", func(in *inputs) value { return span(&in.flags.cdn.patience) }},
 	{"on-invalidation-failure", "fail", func(in *inputs) value { return choice(&in.onInvalidation, "fail", "warn") }},
 
 	{"dry-run", "false", func(in *inputs) value { return truth(&in.flags.dryRun) }},
@@ -126,6 +137,7 @@ var theInputs = []input{
 	{"summary-max-specs", "200", func(in *inputs) value { return number(0, 100000, into(&in.maxSpecs)) }},
 	{"report-file", "", func(in *inputs) value { return text(&in.reportFile) }},
 	{"timeout", "0", func(in *inputs) value { return span(&in.flags.timeout) }},
+	{"ca-bundle", "", func(in *inputs) value { return text(&in.caBundle) }},
 }
 
 // Inputs that any action may be given, whatever its action.yml says.
@@ -230,7 +242,15 @@ func (in *inputs) complete(env environment, r *workflow.Runner, refuse func(name
 	if o := in.flags.storage.s3; o.KMSKeyID != "" {
 		refuse("kms-key-id", s3.Options{SSE: o.SSE, KMSKeyID: o.KMSKeyID}.Validate())
 	}
+	if in.layout != "auto" {
+		in.flags.selection.Layout = in.layout
+	}
+	in.flags.cdn.extra = in.invalidate(refuse)
 	var err error
+	if in.caBundle != "" {
+		in.roots, err = readRoots(r.Here(in.caBundle))
+		refuse("ca-bundle", err)
+	}
 	if in.options, err = in.flags.options(); err != nil {
 		refuse("options", err) // all that they check has been checked, word for word
 	}
@@ -326,6 +346,43 @@ func unknownInputs(environ []string) []string {
 	}
 	slices.Sort(unknown)
 	return unknown
+}
+
+// listings is what pages that list the bucket through CloudFront ask for.
+const listings = "/?list-type=2*"
+
+// invalidate is what is to be invalidated beside what has changed.
+func (in *inputs) invalidate(refuse func(name string, err error)) []string {
+	var extra []string
+	for _, p := range in.invalidationPaths {
+		if p == "auto" {
+			continue
+		}
+		if len(p) > cloudfront.LongestPath || !strings.HasPrefix(p, "/") || strings.ContainsFunc(p, func(c rune) bool { return c <= ' ' || c > '~' }) {
+			refuse("invalidation-paths", fmt.Errorf("%q: want auto, or a path such as /noble/index.html, encoded as in a URL", p))
+		}
+		extra = append(extra, p)
+	}
+	if in.invalidateListings {
+		extra = append(extra, listings)
+	}
+	return extra
+}
+
+// readRoots adds the certificates of a file to those that are trusted anyway.
+func readRoots(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, err
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%q holds no certificate in PEM", file)
+	}
+	return roots, nil
 }
 
 // trusted reads keys: themselves, or the file that holds them.

@@ -228,6 +228,7 @@ func (a *action) outputs(o *outcome) {
 	set("duration-seconds", strconv.Itoa(int(r.Seconds)))
 	set("published-specs", o.publishedSpecs())
 	set("index-digest", o.indexDigest())
+	set("index-etag", o.indexETag())
 	set("index-specs", strconv.Itoa(o.indexSpecs()))
 	set("destination", a.in.destination)
 	set("mirror-url", o.mirrorURL(""))
@@ -287,6 +288,13 @@ func (o *outcome) indexDigest() string {
 		return ""
 	}
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+func (o *outcome) indexETag() string {
+	if len(o.report.Mirrors) != 1 {
+		return ""
+	}
+	return o.report.Mirrors[0].Index.Version
 }
 
 func (o *outcome) indexSpecs() int {

@@ -15,6 +15,9 @@ import (
 // maxSummaryBytes leaves room for what comes after the list of packages.
 const maxSummaryBytes = 700 << 10
 
+// maxLines is how much is shown of an error that has many.
+const maxLines = 50
+
 // icon says at a glance how it ended.
 func (o *outcome) icon() string {
 	switch {
@@ -48,7 +51,11 @@ func (o *outcome) markdown() string {
 
 // problem is what went wrong and what to do about it.
 func (o *outcome) problem(b *strings.Builder) {
-	fmt.Fprintf(b, "%s\n", workflow.Block("text", inputWords(o.err.Error())))
+	lines := strings.Split(inputWords(o.err.Error()), "\n")
+	if n := len(lines) - maxLines; n > 0 {
+		lines = append(lines[:maxLines], fmt.Sprintf("and %d more lines: see the log of the step, or report-file", n))
+	}
+	fmt.Fprintf(b, "%s\n", workflow.Block("text", strings.Join(lines, "\n")))
 	for _, h := range o.hints() {
 		first, rest, more := strings.Cut(h, "\n")
 		fmt.Fprintf(b, "- %s\n", workflow.Text(first))

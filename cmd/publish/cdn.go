@@ -24,7 +24,9 @@ type cdnFlags struct {
 	wait         bool
 	publicURL    string
 
-	blind bool // nothing is read back
+	blind    bool          // nothing is read back
+	extra    []string      // paths to be invalidated when anything is
+	patience time.Duration // with CloudFront; 0: its own
 }
 
 func (f *cdnFlags) register(fs *pflag.FlagSet) {
@@ -70,7 +72,7 @@ func (f *cdnFlags) open(ctx context.Context, d *destination, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	if c.client, err = cloudfront.New(cfg, f.distribution, cloudfront.Options{Log: log}); err != nil {
+	if c.client, err = cloudfront.New(cfg, f.distribution, cloudfront.Options{Log: log, Patience: f.patience}); err != nil {
 		return nil, fail(exitUsage, err)
 	}
 	return c, nil
@@ -81,7 +83,7 @@ func (c *cdn) paths(names []string) []string {
 	if c.client == nil || len(names) == 0 {
 		return nil
 	}
-	return cloudfront.Paths(c.prefix, names, c.flags.maxPaths)
+	return append(cloudfront.Paths(c.prefix, names, c.flags.maxPaths), c.flags.extra...)
 }
 
 // forget makes the distribution forget names. token tells this content from any other.

@@ -72,6 +72,7 @@ type indexReport struct {
 	Changes bool   `json:"changes"`
 	Written bool   `json:"written"`
 	Digest  string `json:"digest,omitempty"`
+	Version string `json:"version,omitempty"` // of what clients read first; in S3, its ETag
 }
 
 type packageReport struct {
@@ -131,7 +132,7 @@ func (r *report) found(p *publish.Plan, findings []publish.Finding) {
 func reportOf(m *publish.MirrorPlan) mirrorReport {
 	out := mirrorReport{
 		Path: m.Path, Layout: m.Layout, Packages: []packageReport{}, Counts: map[string]int{}, Healed: append([]string{}, m.Index.Healed...),
-		Index: indexReport{string(m.Index.Mode), m.Index.Before, m.Index.After, m.Index.Changes, m.Index.Written, m.Digest()},
+		Index: indexReport{string(m.Index.Mode), m.Index.Before, m.Index.After, m.Index.Changes, m.Index.Written, m.Digest(), string(m.Version())},
 	}
 	for _, p := range m.Packages {
 		k := packageReport{Name: p.Package.Package, Version: p.Version, Hash: string(p.Hash), Status: string(p.Status), Reason: p.Reason, Signed: p.Signed}

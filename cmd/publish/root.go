@@ -90,6 +90,7 @@ func (f *flags) register(cmd *cobra.Command) {
 	fs.StringVar(&f.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys: refuse signatures by any other")
 	fs.StringSliceVar(&f.selection.Include, "include", nil, "publish only `PATTERN`: name, name@version or /hash; names and versions may hold * and ?; repeatable")
 	fs.StringSliceVar(&f.selection.Exclude, "exclude", nil, "leave out `PATTERN`, as for --include; repeatable")
+	fs.StringVar(&f.selection.Layout, "layout", "", "publish only mirrors of this layout, v3 or v2; default: both")
 	fs.StringSliceVar(&f.selection.OS, "expect-os", nil, "refuse packages that were built for another operating system than `PATTERN`, such as ubuntu22.04; repeatable")
 	fs.StringSliceVar(&f.selection.Target, "expect-target", nil, "refuse packages that were built for another target than `PATTERN`, such as x86_64*; repeatable")
 	fs.StringSliceVar(&f.selection.Files, "files", nil, "publish plain files that match `GLOB` below SOURCE too, each after its .asc and .sha256; repeatable")

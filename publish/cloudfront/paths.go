@@ -9,6 +9,8 @@ import (
 )
 
 const (
+	// LongestPath is how many bytes a path may have.
+	LongestPath = 4000
 	// MaxPaths is how many paths CloudFront works at at one time for a distribution.
 	MaxPaths = 3000
 	// MaxWildcards is how many paths that end with * it works at, beside the others.

@@ -6,6 +6,8 @@ package session
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
@@ -29,6 +31,8 @@ type Options struct {
 	// Role is assumed with the tokens of an identity provider, whatever credentials the
 	// environment has. Nil: the credentials are those that the SDK finds.
 	Role *Role
+	// Roots are the certificate authorities that are trusted. Nil: those of the system.
+	Roots *x509.CertPool
 	// Concurrency is how many requests may be in flight at once. As many idle
 	// connections are kept, so that none is dialled twice. 0: 64.
 	Concurrency int
@@ -56,7 +60,7 @@ func Config(ctx context.Context, o Options) (aws.Config, error) {
 	if o.Concurrency <= 0 {
 		o.Concurrency = defaultConcurrency
 	}
-	return load(ctx, o, client(o.Concurrency))
+	return load(ctx, o, client(o))
 }
 
 func load(ctx context.Context, o Options, client config.HTTPClient) (aws.Config, error) {
@@ -116,7 +120,7 @@ func (r *renewing) IsErrorRetryable(err error) bool {
 }
 
 // client is the SDK's, so that a custom CA bundle and the like still apply to it.
-func client(concurrency int) *awshttp.BuildableClient {
+func client(o Options) *awshttp.BuildableClient {
 	return awshttp.NewBuildableClient().
 		WithDialerOptions(func(d *net.Dialer) {
 			d.Timeout = dialTimeout
@@ -124,13 +128,19 @@ func client(concurrency int) *awshttp.BuildableClient {
 		}).
 		WithTransportOptions(func(t *http.Transport) {
 			t.MaxIdleConns = 0 // bounded per host
-			t.MaxIdleConnsPerHost = concurrency
+			t.MaxIdleConnsPerHost = o.Concurrency
 			t.IdleConnTimeout = idleTimeout
 			t.ResponseHeaderTimeout = answerTimeout
 			t.WriteBufferSize = writeBuffer
 			// S3 speaks HTTP/1.1, and one connection for all parts would be as slow
 			// as one connection.
 			t.ForceAttemptHTTP2 = false
+			if o.Roots != nil {
+				if t.TLSClientConfig == nil {
+					t.TLSClientConfig = &tls.Config{}
+				}
+				t.TLSClientConfig.RootCAs = o.Roots
+			}
 		})
 }
 
