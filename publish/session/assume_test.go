@@ -3,6 +3,7 @@ package session_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -155,6 +156,28 @@ func TestCancellingEndsAtOnce(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What counts is the account that STS says, whatever the ARN does.
+func TestAnotherAccountIsNotUsed(t *testing.T) {
+	const answer = `<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult>
+		<AssumedRoleUser><Arn>arn:aws:sts::%s:assumed-role/publish/publish-1-1</Arn></AssumedRoleUser>
+		<Credentials><AccessKeyId>ASIA1</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2000-01-01T01:00:00Z</Expiration></Credentials>
+		</AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, sessiontest.Options{})
+		s.role.AllowedAccounts = []string{sessiontest.Account}
+		s.HookSTS(sessiontest.Always(sessiontest.Answer(200, fmt.Sprintf(answer, sessiontest.Account))))
+		if creds, err := s.retrieve(t); err != nil || creds.AccessKeyID != "ASIA1" {
+			t.Errorf("%v, %v", creds.AccessKeyID, err)
+		}
+		s.HookSTS(sessiontest.Always(sessiontest.Answer(200, fmt.Sprintf(answer, "999999999999"))))
+		creds, err := s.retrieve(t)
+		want := "assume role arn:aws:iam::123456789012:role/publish: WrongAccount: the role is in account 999999999999, and only these are allowed: 123456789012"
+		if err == nil || err.Error() != want || creds.HasKeys() || s.Tried() != 1 {
+			t.Errorf("%d attempts, got  %v\nwant %s", s.Tried(), err, want)
+		}
+	})
 }
 
 func TestSecretsAreToldAndNeverShown(t *testing.T) {
