@@ -187,14 +187,10 @@ func TestImageIsReproducible(t *testing.T) {
 		t.Fatal(err)
 	}
 	elsewhere := filepath.Join(t.TempDir(), "some/where/else")
-	for _, name := range []string{"go.mod", "go.sum", "CHANGELOG.md", "cmd", "publish"} {
+	for _, name := range []string{"go.mod", "go.sum", "action.yml", "cmd", "publish"} {
 		copyTree(t, filepath.Join(source, name), filepath.Join(elsewhere, name))
 	}
-	args := []string{"run", "./cmd/image", "-o", "built/oci", "-check"}
-	if _, err := os.Stat(filepath.Join(source, "action.yml")); err != nil {
-		args = args[:4]
-	}
-	cmd := exec.Command("go", args...)
+	cmd := exec.Command("go", "run", "./cmd/image", "-o", "built/oci", "-check")
 	cmd.Dir = elsewhere
 	cmd.Env = append(os.Environ(), "GOWORK=off", "GOCACHE="+t.TempDir(), "TZ=Asia/Tokyo", "CGO_ENABLED=1",
 		"GOAMD64=v3", "GOARM64=v9.0", "GOFLAGS=-buildvcs=false -tags=netgo", "SOURCE_DATE_EPOCH=1700000000")

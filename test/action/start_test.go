@@ -2,15 +2,12 @@ package action
 
 import (
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/test/docker"
-	"github.com/vantagecompute/slurm-factory-publish/test/s3server"
 )
 
 // The emulation passes on what the runner passes on.
@@ -53,53 +50,39 @@ func TestContainerStarts(t *testing.T) {
 // coldStart is the promise: a step that has nothing to do should not be felt.
 const coldStart = 500 * time.Millisecond
 
-// From the start of the container to its first request to S3. What the engine takes to make
-// a container is not ours, and on a busy machine a start can be unlucky, so the best counts.
+// From a container that is made to its first request to S3: what the engine takes to start it,
+// and all that the action does before, assuming a role among it. On a busy machine a start can be unlucky, so the
+// best counts.
 func TestColdStart(t *testing.T) {
-	j := newJob(t)
+	w := newWorld(t)
+	j := w.job(t)
 	j.copyIn(t, "../testdata/v3-signed", "buildcache")
-	server := s3server.Start(t)
-	bucket := server.Bucket(t)
-	first := make(chan time.Time, 1000)
-	gate := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		first <- time.Now()
-		w.WriteHeader(http.StatusForbidden)
-	}))
-	defer gate.Close()
-	j.env["AWS_ENDPOINT_URL_S3"] = "http://" + docker.Expose(t, gate.Listener.Addr().String())
-	for _, v := range server.Environ() {
-		name, value, _ := strings.Cut(v, "=")
-		if strings.HasPrefix(name, "AWS_") {
-			j.env[name] = value
-		}
-	}
 	var took, whole []time.Duration
-	for range 5 {
-		for len(first) > 0 {
-			<-first
+	for i := 0; i < 5 || i < 20 && slices.Min(took) > coldStart; i++ {
+		select {
+		case <-w.asked:
+		default:
 		}
 		since := time.Now()
-		s := j.start(t, map[string]string{"args": "--dry-run buildcache s3://" + bucket})
-		began := startedAt(t, s, since)
-		s.wait(t)
-		if len(first) == 0 {
-			t.Fatalf("no request to S3:\n%s", &s.stderr)
+		s := j.start(t, w.with("dry-run", "true"))
+		asked := <-w.asked
+		if o := s.wait(t); o.code != 0 {
+			t.Fatal(o)
 		}
-		request := <-first
-		took, whole = append(took, request.Sub(began)), append(whole, request.Sub(s.began))
+		took, whole = append(took, asked.Sub(createdAt(t, s, since))), append(whole, asked.Sub(s.began))
 	}
-	t.Logf("from the start of the container to its first request: %v; from that of the client: %v", took, whole)
+	t.Logf("from a container that is made to its first request to S3: %v; from the start of the client: %v", took, whole)
 	if best := slices.Min(took); best > coldStart {
 		t.Errorf("best of %v: %v, want %v", took, best, coldStart)
 	}
 }
 
-// startedAt is when the engine started the container of a step.
-func startedAt(t *testing.T, s *step, since time.Time) time.Time {
+// createdAt is when the engine had made the container of a step, and began to start it. What it
+// reports as the start itself comes after the first request.
+func createdAt(t *testing.T, s *step, since time.Time) time.Time {
 	t.Helper()
-	<-s.done
 	out := docker.Run(t, "events", "--since", fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
-		"--until", fmt.Sprintf("%d", time.Now().Add(time.Second).Unix()), "--filter", "container="+s.name, "--filter", "event=start", "--format", "{{.TimeNano}}")
+		"--until", fmt.Sprintf("%d", time.Now().Add(time.Second).Unix()), "--filter", "container="+s.name, "--filter", "event=create", "--format", "{{.TimeNano}}")
 	var nano int64
 	if _, err := fmt.Sscan(out, &nano); err != nil {
 		t.Fatalf("events: %v\n%s", err, out)

@@ -108,7 +108,6 @@ func Load(t testing.TB, dir, tag string) {
 	}
 }
 
-// gateway is this machine as containers on the default network see it.
 var gateway = sync.OnceValues(func() (string, error) {
 	out, err := exec.Command("docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}").Output()
 	if addr := strings.TrimSpace(string(out)); addr != "" {
@@ -128,15 +127,22 @@ var gateway = sync.OnceValues(func() (string, error) {
 	return ip.String(), nil
 })
 
-// Expose lets containers reach the server at addr, which listens on loopback, until the test
-// ends. It returns the address that they use.
-func Expose(t testing.TB, addr string) string {
+// Gateway is the address of this machine as containers on the default network see it.
+func Gateway(t testing.TB) string {
 	t.Helper()
+	Need(t)
 	host, err := gateway()
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	return host
+}
+
+// Expose lets containers reach the server at addr, which listens on loopback, until the test
+// ends. It returns the address that they use.
+func Expose(t testing.TB, addr string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(Gateway(t), "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
