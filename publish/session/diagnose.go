@@ -145,7 +145,7 @@ func (d *diagnosis) tried(what string) string {
 }
 
 func (d *diagnosis) hint(format string, args ...any) {
-	d.Hints = append(d.Hints, fmt.Sprintf(format, args...))
+	d.Hints = append(d.Hints, joined(fmt.Sprintf(format, args...))) // names of environments are anybody's
 }
 
 // denied: AWS says one and the same for everything that is wrong with a role's trust.

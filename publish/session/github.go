@@ -133,11 +133,15 @@ func reason(err error) string {
 
 // oneLine makes what others said fit for a line of ours.
 func oneLine(s string) string {
-	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }), " ")
-	if len(s) > longestQuote {
+	if s = joined(s); len(s) > longestQuote {
 		s = strings.ToValidUTF8(s[:longestQuote], "") + "..."
 	}
 	return s
+}
+
+// joined puts the words of several lines into one.
+func joined(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }), " ")
 }
 
 const longestQuote = 400
