@@ -10,7 +10,7 @@ CYCLONEDX := go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.
 # which go's test cache does not know of.
 TEST := go test -count=1 -timeout 30m
 
-.PHONY: build image digest release demo test test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench fuzz
+.PHONY: build image digest release demo test test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench bench-micro fuzz
 
 # The released binary. No workspace, so that its versions are those of its own go.mod; no
 # path and no state of the repository in it, so that the same source makes the same binary.
@@ -85,8 +85,13 @@ vulnerabilities:
 	cd test && GOWORK=off ../.ci/govulncheck $(GOVULNCHECK) ./...
 	cd infra && GOWORK=off ../.ci/govulncheck $(GOVULNCHECK) -scan module
 
-# Micro-benchmarks, in the form that benchstat compares.
+# What publishing costs, beside other programs: see docs/benchmarks. BENCH holds flags, such
+# as BENCH="-quick -work cache".
 bench:
+	cd test && go run ./cmd/bench $(BENCH)
+
+# Micro-benchmarks, in the form that benchstat compares.
+bench-micro:
 	go test -run '^$$' -bench . -benchmem ./publish/...
 
 # Every parser, for some seconds each.

@@ -30,6 +30,13 @@ func Image() (dir, digest string, err error) {
 	return i.dir, i.digest, err
 }
 
+// Unchecked returns the path of the product that does not hash what it sends: the benchmark
+// tells by it what hashing costs.
+func Unchecked() (string, error) { return unchecked() }
+
+// Bench returns the path of the benchmark.
+func Bench() (string, error) { return bench() }
+
 // Demo returns the path of the demonstration.
 func Demo() (string, error) { return demo() }
 
@@ -37,6 +44,9 @@ var (
 	publish  = once("PUBLISH_BINARY", root+"/cmd/publish", race...)
 	s3server = once("S3SERVER_BINARY", root+"/test/cmd/s3server")
 	demo     = once("DEMO_BINARY", root+"/test/cmd/demo")
+
+	unchecked = once("UNCHECKED_BINARY", root+"/cmd/publish", "-tags", "unchecked")
+	bench     = once("BENCH_BINARY", root+"/test/cmd/bench")
 )
 
 func once(env, pkg string, flags ...string) func() (string, error) {
@@ -94,7 +104,11 @@ func build(pkg string, flags ...string) (string, error) {
 		}
 		dir = made
 	}
-	out := filepath.Join(dir, path.Base(pkg))
+	at, err := os.MkdirTemp(dir, "") // two builds of one command have the same name
+	if err != nil {
+		return "", err
+	}
+	out := filepath.Join(at, path.Base(pkg))
 	args := append([]string{"build", "-o", out}, flags...)
 	if said, err := exec.Command("go", append(args, pkg)...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, said)

@@ -13,10 +13,13 @@ import (
 	"time"
 )
 
-// Listen listens on a free port of 127.0.0.1, each connection of which gives at most rate
-// bytes a second; 0: no limit.
-func Listen(rate int64) (net.Listener, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// Loopback is a free port of 127.0.0.1.
+const Loopback = "127.0.0.1:0"
+
+// Listen listens on addr, each connection to which gives at most rate bytes a second; 0: no
+// limit.
+func Listen(addr string, rate int64) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
 	if err != nil || rate == 0 {
 		return l, err
 	}
@@ -64,9 +67,9 @@ func (c *slowConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Secure makes l speak TLS, as S3 does, with a certificate that is returned in PEM form
-// for clients to trust.
-func Secure(l net.Listener) (net.Listener, []byte, error) {
+// Secure returns how to speak TLS, as S3 does, with a certificate that is returned in PEM
+// form for clients to trust.
+func Secure() (*tls.Config, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
@@ -75,7 +78,7 @@ func Secure(l net.Listener) (net.Listener, []byte, error) {
 		SerialNumber: big.NewInt(time.Now().UnixNano()),
 		Subject:      pkix.Name{CommonName: "sink"},
 		NotBefore:    time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.ParseIP(wellKnownHost)}, DNSNames: []string{"localhost"},
 		IsCA: true, BasicConstraintsValid: true,
 		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
@@ -85,8 +88,20 @@ func Secure(l net.Listener) (net.Listener, []byte, error) {
 		return nil, nil, err
 	}
 	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return tls.NewListener(l, &tls.Config{
+	return &tls.Config{
 		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
 		NextProtos:   []string{"http/1.1"}, // as S3
-	}), cert, nil
+	}, cert, nil
+}
+
+// wellKnownHost is the loopback address on whose ports 80 or 443 a sink is found too, if it
+// may listen there: some clients connect to no other port.
+const wellKnownHost = "127.0.0.77"
+
+// WellKnown is that address, with the port of HTTP or HTTPS.
+func WellKnown(secure bool) string {
+	if secure {
+		return wellKnownHost + ":443"
+	}
+	return wellKnownHost + ":80"
 }

@@ -18,8 +18,9 @@ import (
 // A Process is a sink that runs as a process of its own, so that what it costs is not
 // counted as its client's.
 type Process struct {
-	URL string
-	CA  string // file with the certificate to trust; empty: it speaks plain HTTP
+	URL       string
+	WellKnown string // the same at a port that need not be named; empty: we may not listen there
+	CA        string // file with the certificate to trust; empty: it speaks plain HTTP
 
 	http *http.Client
 	stop func()
@@ -58,9 +59,8 @@ func Start(bin string, o Options, ca string) (*Process, error) {
 		leash.Close()
 		return nil, fmt.Errorf("sink: %w\n%s", errors.Join(err, cmd.Wait()), &stderr)
 	}
-	// The control is plain HTTP even where S3 is not.
-	s3, control, _ := strings.Cut(strings.TrimSpace(line), " ")
-	return &Process{URL: s3, CA: ca, http: &http.Client{Transport: &controlled{control}}, stop: func() {
+	where := append(strings.Fields(line), "")
+	return &Process{URL: where[0], WellKnown: where[2], CA: ca, http: &http.Client{Transport: &controlled{where[1]}}, stop: func() {
 		leash.Close()
 		done := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
 		defer done.Stop()
@@ -69,7 +69,7 @@ func Start(bin string, o Options, ca string) (*Process, error) {
 }
 
 // controlled sends requests to the address of the control, which is not that of S3: it is
-// neither late nor slow, and its connections are not counted.
+// plain HTTP, neither late nor slow, and its connections are not counted.
 type controlled struct{ addr string }
 
 func (c *controlled) RoundTrip(r *http.Request) (*http.Response, error) {

@@ -95,7 +95,7 @@ func New(o Options) *Server {
 // Empty starts over with an empty bucket.
 func (s *Server) Empty() {
 	fresh := s3test.Handler(s3test.Options{
-		Bucket: Bucket, Unconditional: true, NoLog: true,
+		Bucket: Bucket, Unconditional: true, NoLog: true, PlainIDs: true,
 		Latency: s.opts.Latency, Store: store(s.opts.Keep),
 		MD5: s.md5, SHA256: s.sha256,
 		CRC64NVME: func() hash.Hash64 { return crc64nvme.New() },

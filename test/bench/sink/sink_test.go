@@ -26,17 +26,18 @@ import (
 // listen serves a sink and returns its URL and a client that trusts it.
 func listen(t *testing.T, o Options, secure bool) (*Server, string, *http.Client) {
 	t.Helper()
-	l, err := Listen(o.ConnRate)
+	l, err := Listen(Loopback, o.ConnRate)
 	if err != nil {
 		t.Fatal(err)
 	}
 	url := "http://" + l.Addr().String()
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	if secure {
-		if l, _, err = Secure(l); err != nil {
+		config, _, err := Secure()
+		if err != nil {
 			t.Fatal(err)
 		}
-		url = "https://" + l.Addr().String()
+		l, url = tls.NewListener(l, config), "https://"+l.Addr().String()
 	}
 	s := New(o)
 	ctx, stop := context.WithCancel(context.Background())

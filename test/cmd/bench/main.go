@@ -3,14 +3,19 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"syscall"
+	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/test/bench"
 	"github.com/vantagecompute/slurm-factory-publish/test/bench/work"
+	"github.com/vantagecompute/slurm-factory-publish/test/program"
 )
 
 func main() {
@@ -24,8 +29,11 @@ func main() {
 
 // commands are what the benchmark runs as processes of their own.
 var commands = map[string]func(context.Context, []string) error{
-	"make": runMake,
-	"sink": runSink,
+	"make":            runMake,
+	"sink":            runSink,
+	"read":            runRead,
+	"manager":         runSDK(withManager),
+	"transfermanager": runSDK(withTransferManager),
 }
 
 func run(ctx context.Context, args []string) error {
@@ -34,7 +42,85 @@ func run(ctx context.Context, args []string) error {
 			return command(ctx, args[1:])
 		}
 	}
-	return errors.New("want sink or make")
+	return runBench(ctx, args)
+}
+
+const usage = `usage: bench [flags]
+
+Measures what publishing costs, beside what it costs with other programs that put a
+directory on S3. See docs/benchmarks/README.md.
+
+`
+
+func runBench(ctx context.Context, args []string) error {
+	o := bench.Options{Scale: work.Full, Behind: 1.5, Log: os.Stderr}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), usage)
+		flags.PrintDefaults()
+	}
+	flags.StringVar(&o.Dir, "dir", filepath.Join(os.TempDir(), "publish-bench"), "`directory` that keeps workloads (8 GB) and peers from one run to the next")
+	flags.StringVar(&o.Store, "store", store(), "`directory` in which real servers keep what they get: 5 GB")
+	flags.IntVar(&o.Rounds, "rounds", 3, "how often each client runs")
+	flags.DurationVar(&o.Limit, "limit", time.Minute, "how long one run may take")
+	flags.BoolVar(&o.Install, "install", true, "install peers that are not there")
+	quick := flags.Bool("quick", false, "one round of smaller workloads, nothing is installed: a look, not a measurement")
+	works := flags.String("work", "", "only these workloads, such as cache,big")
+	scenarios := flags.String("scenario", "", "only these scenarios, such as fast,far")
+	clients := flags.String("client", "", "only clients that match this regular expression")
+	out := flags.String("out", "", "write page, plots and raw results into this `directory`")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *quick {
+		o.Scale, o.Rounds, o.Install = work.Quick, 1, false
+	}
+	o.Works, o.Scenarios = list(*works), list(*scenarios)
+	var err error
+	if o.Clients, err = regexp.Compile(*clients); err != nil {
+		return err
+	}
+	defer program.Clean()
+	if o.Binaries, err = binaries(); err != nil {
+		return err
+	}
+	results, err := bench.Run(ctx, o)
+	if err != nil {
+		return err
+	}
+	results.Print(os.Stdout)
+	if *out == "" {
+		return nil
+	}
+	return results.Write(*out, fmt.Sprintf("make bench BENCH=%q", strings.Join(args, " ")))
+}
+
+func list(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, ",")
+}
+
+// store is a RAM disk if there is one: what a disk takes is not what we want to know.
+func store() string {
+	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
+		return "/dev/shm"
+	}
+	return os.TempDir()
+}
+
+func binaries() (bench.Binaries, error) {
+	var b bench.Binaries
+	var err error
+	if b.Bench, err = os.Executable(); err != nil {
+		return b, err
+	}
+	if b.Publish, err = program.Publish(); err != nil {
+		return b, err
+	}
+	b.Unchecked, err = program.Unchecked()
+	return b, err
 }
 
 // runMake makes workloads. It is a process of its own, since it takes more memory than a

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 
 	"golang.org/x/sync/errgroup"
@@ -12,8 +14,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/test/bench/sink"
 )
 
-// runSink serves S3 until it is told to stop. It prints one line: its URL, and the address
-// of its control.
+// runSink serves S3 until it is told to stop. It prints one line: its URL, the address of
+// its control, and its URL without a port if it has one.
 func runSink(ctx context.Context, args []string) error {
 	var o sink.Options
 	flags := flag.NewFlagSet("sink", flag.ContinueOnError)
@@ -37,29 +39,35 @@ func runSink(ctx context.Context, args []string) error {
 			stop()
 		}()
 	}
-	l, err := sink.Listen(o.ConnRate)
-	if err != nil {
-		return err
-	}
-	url := "http://" + l.Addr().String()
+	scheme, secure := "http://", func(l net.Listener) net.Listener { return l }
 	if *ca != "" {
-		var cert []byte
-		if l, cert, err = sink.Secure(l); err != nil {
+		config, cert, err := sink.Secure()
+		if err != nil {
 			return err
 		}
 		if err := os.WriteFile(*ca, cert, 0o644); err != nil {
 			return err
 		}
-		url = "https://" + l.Addr().String()
+		scheme, secure = "https://", func(l net.Listener) net.Listener { return tls.NewListener(l, config) }
 	}
-	control, err := sink.Listen(0)
+	l, err := sink.Listen(sink.Loopback, o.ConnRate)
+	if err != nil {
+		return err
+	}
+	control, err := sink.Listen(sink.Loopback, 0)
 	if err != nil {
 		return err
 	}
 	s := sink.New(o)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.Serve(ctx, l) })
+	g.Go(func() error { return s.Serve(ctx, secure(l)) })
 	g.Go(func() error { return s.ServeControl(ctx, control) })
-	fmt.Println(url, control.Addr())
+	also := ""
+	if l, err := sink.Listen(sink.WellKnown(*ca != ""), o.ConnRate); err == nil {
+		host, _, _ := net.SplitHostPort(l.Addr().String())
+		also = scheme + host
+		g.Go(func() error { return s.Serve(ctx, secure(l)) })
+	}
+	fmt.Println(scheme+l.Addr().String(), control.Addr(), also)
 	return g.Wait()
 }

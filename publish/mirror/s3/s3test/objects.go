@@ -411,8 +411,7 @@ func (s *Server) createUpload(w http.ResponseWriter, r *http.Request, key string
 		u.kind = "FULL_OBJECT"
 	}
 	s.mu.Lock()
-	s.ids++
-	u.id = fmt.Sprintf("upload+%d/=", s.ids) // must be encoded in a query
+	u.id = s.id()
 	s.uploads[u.id] = u
 	s.mu.Unlock()
 	w.Header().Set("X-Amz-Checksum-Algorithm", u.algorithm)
@@ -424,12 +423,20 @@ func (s *Server) createUpload(w http.ResponseWriter, r *http.Request, key string
 	}{Bucket: s.opts.Bucket, Key: key, UploadID: u.id})
 }
 
+// id returns a new upload ID, which must be encoded in a query. s.mu is held.
+func (s *Server) id() string {
+	s.ids++
+	if s.opts.PlainIDs {
+		return fmt.Sprintf("upload-%d", s.ids)
+	}
+	return fmt.Sprintf("upload+%d/=", s.ids)
+}
+
 // Abandon begins an upload and leaves it, as a publisher who dies.
 func (s *Server) Abandon(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ids++
-	id := fmt.Sprintf("upload+%d/=", s.ids)
+	id := s.id()
 	s.uploads[id] = &upload{id: id, key: key, started: time.Now(), parts: map[int]*uploadedPart{}, algorithm: "CRC64NVME", kind: "FULL_OBJECT"}
 }
 

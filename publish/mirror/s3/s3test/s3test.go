@@ -41,6 +41,7 @@ type Options struct {
 	SmallestPart  int64 // of all but the last part; 0: 5 MiB
 	Forgetful     bool  // completing an upload twice is an error, as in MinIO
 	NoChecksums   bool  // none is kept or told, as in older implementations
+	PlainIDs      bool  // upload IDs need no encoding, for clients that do not
 	Unconditional bool  // writes need no condition; otherwise they are refused and kept in Violations
 
 	Latency time.Duration // that every answer is late by

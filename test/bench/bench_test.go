@@ -1,0 +1,178 @@
+package bench
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/test/bench/work"
+	"github.com/vantagecompute/slurm-factory-publish/test/program"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	program.Clean()
+	os.Exit(code)
+}
+
+func binaries(t *testing.T) Binaries {
+	t.Helper()
+	var b Binaries
+	for to, build := range map[*string]func() (string, error){&b.Publish: program.Publish, &b.Unchecked: program.Unchecked, &b.Bench: program.Bench} {
+		bin, err := build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		*to = bin
+	}
+	return b
+}
+
+// The whole benchmark with tiny workloads: every kind of cell, with the peers that need not
+// be installed.
+func TestBenchmark(t *testing.T) {
+	o := Options{
+		Dir: t.TempDir(), Store: t.TempDir(), Scale: work.Tiny, Rounds: 2, Limit: time.Minute, Behind: 1e6,
+		Scenarios: []string{"fast", "tls", "ill", "local", "late", "versitygw"}, Works: []string{"cache", "merge", "rebuild", "million"},
+		Install: false,
+		Clients: regexp.MustCompile("^(read|publish|SDK|s5cmd)"), Binaries: binaries(t), Log: io.Discard,
+	}
+	t.Setenv("MINIO", "")
+	r, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []Cell{{"cache", "fast", ""}, {"cache", "tls", ""}, {"cache", "versitygw", ""}} {
+		if rows := r.in(c); len(rows) != 5 || len(rows[0].Runs) != 2 || len(rows[4].Runs) != 2 {
+			t.Errorf("%s: %d rows", c, len(rows))
+		}
+	}
+	us := r.find(Cell{"cache", "fast", ""}, isOurs)
+	if us.cpu() <= 0 || us.peak() < mib || us.requests() < 10 || us.dialled() < 1 || us.Runs[0].Bytes < 1_000_000 || us.Runs[0].Writes < 5 {
+		t.Errorf("measured %+v", us.Runs[0])
+	}
+	if ill := r.find(Cell{"cache", "ill", ""}, isOurs); ill == nil {
+		t.Error("nothing was measured with faults")
+	}
+	for _, v := range r.Verdicts() {
+		measured := slices.Contains(o.Works, v.Cell.Work) && slices.Contains(o.Scenarios, v.Cell.Scenario) && v.What != "wall time by the undisturbed one"
+		if v.Measured != measured {
+			t.Errorf("%s: measured %v", v, v.Measured)
+		}
+		// What does not depend on the machine holds here, too.
+		if v.Measured && (v.Unit == "reads" || v.Unit == "writes" || v.Unit == "MiB") && !v.Reached() && !raced {
+			t.Error(v)
+		}
+	}
+	look(t, r)
+}
+
+// look makes sure that what is written can be read.
+func look(t *testing.T, r *Results) {
+	dir := filepath.Join(t.TempDir(), "new")
+	if err := r.Write(dir, "make bench"); err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "results.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plots := regexp.MustCompile(`\]\(([a-z0-9-]+\.svg)\)`).FindAllStringSubmatch(string(page), -1)
+	if len(plots) < 3 {
+		t.Errorf("%d plots", len(plots))
+	}
+	for _, m := range plots {
+		svg, err := os.ReadFile(filepath.Join(dir, m[1]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := xml.Unmarshal(svg, new(struct{})); err != nil || !strings.Contains(string(svg), "SDK manager") {
+			t.Errorf("%s: %v", m[1], err)
+		}
+	}
+	for _, want := range []string{"| **publish** |", "| machine |", "| left out |", "reached |", "Merge, 0 ms, everything kept: 20 packages added"} {
+		if !strings.Contains(string(page), want) {
+			t.Errorf("the page does not hold %q", want)
+		}
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "results.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again Results
+	if err := json.Unmarshal(raw, &again); err != nil || len(again.Rows) != len(r.Rows) {
+		t.Errorf("%d rows, %v", len(again.Rows), err)
+	}
+}
+
+func runs(walls ...time.Duration) []Measure {
+	var all []Measure
+	for _, w := range walls {
+		all = append(all, Measure{Wall: w, CPU: w, Peak: int64(w)})
+	}
+	return all
+}
+
+func TestVerdicts(t *testing.T) {
+	fast := Cell{"cache", "fast", ""}
+	row := func(c Cell, client *Client, runs []Measure) *Row {
+		return &Row{Cell: c, Client: client.Name, Runs: runs, client: client}
+	}
+	r := &Results{Scale: 1, Rows: []*Row{
+		row(fast, &Client{Name: "read", Baseline: true}, runs(2*time.Second)),
+		row(fast, &Client{Name: "publish", Ours: true}, runs(9*time.Second, 3*time.Second, 3*time.Second)),
+		row(fast, &Client{Name: "a"}, runs(8*time.Second)),
+		row(fast, &Client{Name: "b"}, runs(5*time.Second, 7*time.Second, 6*time.Second)),
+		row(fast, &Client{Name: "c"}, nil),
+		row(Cell{"small", "fast", ""}, &Client{Name: "publish", Ours: true}, runs(5*time.Second)),
+		row(Cell{"small", "fast", ""}, &Client{Name: "a"}, runs(25*time.Second)),
+	}}
+	said := ""
+	for _, v := range r.Verdicts() {
+		if v.Measured {
+			said += v.String() + "\n"
+		}
+	}
+	want := `cache, 0 ms: wall time by the best peer at most 0.50: 0.50, reached
+cache, 0 ms: processor time by reading and hashing at most 1.60: 1.50, reached
+cache, 0 ms: peak memory at most 128 MiB: 8583 MiB, NOT REACHED
+small, 0 ms: objects a second by 5,000 or four times the best peer's, whichever is less at least 1.00: 1.25, reached
+`
+	if said != want {
+		t.Errorf("got\n%swant\n%s", said, want)
+	}
+}
+
+// Who is far behind is not asked again, and who cannot be run is not asked at all.
+func TestWhoIsStillIn(t *testing.T) {
+	c := Cell{"cache", "fast", ""}
+	ours, quick, slow, broken := &Client{Name: "publish", Ours: true}, &Client{Name: "quick"}, &Client{Name: "slow"}, &Client{Name: "broken"}
+	r := &runner{o: Options{Behind: 1.5}, out: &Results{}}
+	r.out.add(c, ours, Measure{Wall: 10 * time.Second})
+	r.out.add(c, quick, Measure{Wall: 2 * time.Second})
+	r.out.add(c, slow, Measure{Wall: 4 * time.Second})
+	r.out.note(c, broken, "it is broken")
+	if in := r.stillIn(c, []*Client{ours, quick, slow, broken}); !slices.Equal(in, []*Client{ours, quick}) {
+		t.Errorf("still in: %v", in)
+	}
+}
+
+func TestARunThatTakesTooLongIsStopped(t *testing.T) {
+	began := time.Now()
+	_, err := measure(t.Context(), command{"/bin/sh", []string{"-c", "sleep 60 & wait"}, nil}, 200*time.Millisecond)
+	if !errors.Is(err, errSlow) || time.Since(began) > 20*time.Second {
+		t.Errorf("got %v after %v", err, time.Since(began))
+	}
+	_, err = measure(t.Context(), command{"/bin/sh", []string{"-c", "echo what is wrong >&2; exit 3"}, nil}, time.Minute)
+	if err == nil || !strings.Contains(err.Error(), "what is wrong") {
+		t.Errorf("got %v", err)
+	}
+}

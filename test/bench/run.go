@@ -1,0 +1,218 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// at calls do with the server of a scenario.
+func (r *runner) at(c Cell, do func(place) error) error {
+	p, err := scenarios[c.Scenario].start(r)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	return do(p)
+}
+
+// race lets every client send the workload into an empty bucket, in as many rounds as
+// there are. Who is far behind the best peer in the first round is not asked again.
+func (r *runner) race(ctx context.Context, c Cell) error {
+	return r.rounds(ctx, c, r.clients)
+}
+
+// alone is race without peers.
+func (r *runner) alone(ctx context.Context, c Cell) error {
+	var ours []*Client
+	for _, client := range r.clients {
+		if !client.peer() {
+			ours = append(ours, client)
+		}
+	}
+	return r.rounds(ctx, c, ours)
+}
+
+func (r *runner) rounds(ctx context.Context, c Cell, clients []*Client) error {
+	return r.at(c, func(p place) error {
+		for round := range r.o.Rounds {
+			if round == 1 {
+				clients = r.stillIn(c, clients)
+			}
+			for i := range clients {
+				client := clients[(i+round)%len(clients)] // nobody is always the first
+				if client.WellKnown && p.wellKnown() == "" {
+					r.out.note(c, client, "connects to the ports 80 and 443 only")
+					continue
+				}
+				bucket, err := p.empty()
+				if err != nil {
+					return err
+				}
+				if err := r.send(ctx, c, client, r.dir(c.Work), destination{p, bucket}); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// stillIn are the clients that are worth another round.
+func (r *runner) stillIn(c Cell, clients []*Client) []*Client {
+	best := r.out.bestPeer(c)
+	var in []*Client
+	for _, client := range clients {
+		row := r.out.row(c, client.Name)
+		if row == nil || len(row.Runs) == 0 {
+			continue
+		}
+		if client.peer() && best != nil && float64(row.Runs[0].Wall) > r.o.Behind*float64(best.Runs[0].Wall) {
+			continue
+		}
+		in = append(in, client)
+	}
+	return in
+}
+
+// send measures one run of a client. A client that fails or takes too long is noted; only ours
+// must not.
+func (r *runner) send(ctx context.Context, c Cell, client *Client, dir string, to destination) error {
+	return r.run(ctx, c, client, client.command(dir, to, r.home), to.place)
+}
+
+func (r *runner) run(ctx context.Context, c Cell, client *Client, cmd command, p place) error {
+	if err := p.forget(); err != nil {
+		return err
+	}
+	m, err := measure(ctx, cmd, r.o.Limit)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err == nil {
+		err = p.count(&m)
+	}
+	switch {
+	case err == nil:
+		r.out.add(c, client, m)
+		r.say("%-34s %-24s %7.2f s  %6.2f s CPU  %5d MiB  %6d requests", c, client.Name, m.Wall.Seconds(), m.CPU.Seconds(), m.Peak>>20, m.Requests)
+	case !client.peer():
+		return err
+	case errors.Is(err, errSlow):
+		r.out.note(c, client, "more than "+r.o.Limit.Round(time.Second).String())
+		r.say("%-34s %-24s more than %v", c, client.Name, r.o.Limit)
+	default:
+		r.out.note(c, client, firstLine(err))
+		r.say("%-34s %-24s %v", c, client.Name, err)
+	}
+	return nil
+}
+
+// again lets every client find that all is there already. Peers find what they would have
+// sent; we find what we have sent.
+func (r *runner) again(ctx context.Context, c Cell) error {
+	return r.at(c, func(p place) error {
+		for _, client := range r.clients {
+			if client.Baseline || client.Once || client.Alone {
+				continue
+			}
+			bucket, err := p.empty()
+			if err != nil {
+				return err
+			}
+			to := destination{p, bucket}
+			if client.peer() {
+				err = p.load(r.dir(c.Work), prefix)
+			} else {
+				_, err = measure(ctx, client.command(r.dir(c.Work), to, r.home), r.o.Limit)
+			}
+			if err != nil {
+				return err
+			}
+			for range r.o.Rounds {
+				if err := r.send(ctx, c, client, r.dir(c.Work), to); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// merge adds packages to a large index.
+func (r *runner) merge(ctx context.Context, c Cell) error {
+	client := r.ours()
+	if client == nil {
+		return nil
+	}
+	return r.at(c, func(p place) error {
+		for range r.o.Rounds {
+			bucket, err := p.empty()
+			if err != nil {
+				return err
+			}
+			if err := p.load(r.dir("merge", "there"), prefix); err != nil {
+				return err
+			}
+			if err := r.send(ctx, c, client, r.dir("merge", "new"), destination{p, bucket}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// rebuild makes an index anew.
+func (r *runner) rebuild(ctx context.Context, c Cell) error {
+	client := r.ours()
+	if client == nil {
+		return nil
+	}
+	return r.at(c, func(p place) error {
+		bucket, err := p.empty()
+		if err != nil {
+			return err
+		}
+		to := destination{p, bucket}
+		if err := p.load(r.dir("rebuild"), prefix); err != nil {
+			return err
+		}
+		return r.run(ctx, c, client, command{client.bin, []string{"index", to.s3()}, to.env(r.home)}, p)
+	})
+}
+
+// million plans against a million objects: 20 packages that are new, and then, when the index
+// is ours, many of which none is.
+func (r *runner) million(ctx context.Context, c Cell) error {
+	client := r.ours()
+	if client == nil {
+		return nil
+	}
+	return r.at(c, func(p place) error {
+		bucket, err := p.empty()
+		if err != nil {
+			return err
+		}
+		to := destination{p, bucket}
+		for _, part := range []string{"there", "same"} {
+			if err := p.load(r.dir("million", part), prefix); err != nil {
+				return err
+			}
+		}
+		// What "same" has loaded last is its own index.
+		if err := p.load(r.dir("million", "there", "v3"), prefix+"/v3"); err != nil {
+			return err
+		}
+		plan := func(act, dir string) error {
+			cmd := command{client.bin, []string{"--dry-run", r.dir("million", dir), to.s3()}, to.env(r.home)}
+			return r.run(ctx, Cell{c.Work, c.Scenario, act}, client, cmd, p)
+		}
+		if err := plan(Plan, "new"); err != nil {
+			return err
+		}
+		if _, err := measure(ctx, client.command(r.dir("million", "new"), to, r.home), r.o.Limit); err != nil {
+			return err
+		}
+		return plan(Whole, "same")
+	})
+}
