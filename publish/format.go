@@ -48,8 +48,9 @@ type format interface {
 	// indexWrites are the names that writeIndex writes at fixed names.
 	indexWrites() []string
 
-	// key reads what the source holds of a key: uploads in the order in which they are made.
-	key(ctx context.Context, t *tree, f key.Fingerprint) ([]Object, error)
+	// key reads a key and makes sure that it is the one that its name says: uploads in the
+	// order in which they are made.
+	key(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Object, error)
 	// readKeyIndex returns the keys that clients are told of, and the version of
 	// the object that tells them.
 	readKeyIndex(ctx context.Context, r mirror.Reader) ([]key.Fingerprint, mirror.Version, error)

@@ -109,12 +109,7 @@ func (d *decision) heal(ctx context.Context, x *index.Index) error {
 			ours[p.File] = true
 		}
 	}
-	var names []string
-	for name, id := range d.seen.packages(d.out.format) {
-		if !ours[name] && !x.Has(id.Hash) {
-			names = append(names, name)
-		}
-	}
+	names := slices.DeleteFunc(d.seen.lacking(d.out.format, x), func(name string) bool { return ours[name] })
 	found, findings, err := readPackages(ctx, d.out.format, d.out.store, d.seen, names, d.plan.options.Trust)
 	if err != nil {
 		return err

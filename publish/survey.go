@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -54,6 +55,17 @@ func (s *survey) packages(f format) map[string]layout.SpecName {
 	return found
 }
 
+// lacking are the documents of packages that were listed and that x does not offer.
+func (s *survey) lacking(f format, x *index.Index) []string {
+	var names []string
+	for name, id := range s.packages(f) {
+		if !x.Has(id.Hash) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 func (s *survey) keys(f format) []key.Fingerprint {
 	var keys []key.Fingerprint
 	for name := range s.objects {
@@ -97,6 +109,11 @@ func look(ctx context.Context, f format, s Store, names []string) (*survey, erro
 	if err != nil {
 		return nil, err
 	}
+	return lookFor(ctx, f, s, p, names)
+}
+
+// lookFor is look where the pointer has been read.
+func lookFor(ctx context.Context, f format, s Store, p *pointer, names []string) (*survey, error) {
 	ranges := touched(f, names, p.Size/recordSize*objectsPerPackage)
 	if ranges == nil {
 		return lookAll(ctx, f, s, p)

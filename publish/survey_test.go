@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 )
 
 // counting counts the names that a listing yields.
@@ -36,11 +37,10 @@ func (c counting) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Inf
 	}
 }
 
-// Three packages pushed to a large mirror do not list all of it.
-func TestFewPackagesListLittle(t *testing.T) {
-	const many = 20_000
-	m := emptyMirror(t)
-	mustPublish(t, m, original("v3-unsigned"), only("gcc-runtime"))
+// plantMany plants packages of which nobody reads the content, and an index that Spack made of
+// them.
+func plantMany(t testing.TB, m *mirrortest.Mem, many int) {
+	t.Helper()
 	var x strings.Builder
 	x.WriteString(`{"database":{"version":"8","installs":{`)
 	for i := range many {
@@ -59,6 +59,14 @@ func TestFewPackagesListLittle(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Plant(layout.V3Index, manifestText)
+}
+
+// Three packages pushed to a large mirror do not list all of it.
+func TestFewPackagesListLittle(t *testing.T) {
+	const many = 20_000
+	m := emptyMirror(t)
+	mustPublish(t, m, original("v3-unsigned"), only("gcc-runtime"))
+	plantMany(t, m, many)
 
 	c := counting{m, new(atomic.Int64), new(atomic.Int64)}
 	mustPublish(t, c, original("v3-unsigned"), only("zlib", "openssl", "hwloc"))

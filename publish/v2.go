@@ -133,9 +133,9 @@ func (f v2) writeHash(ctx context.Context, s Store) error {
 	})
 }
 
-func (v2) key(ctx context.Context, t *tree, f key.Fingerprint) ([]Object, error) {
+func (v2) key(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Object, error) {
 	name := layout.V2Key(f)
-	armored, _, err := mirror.Read(ctx, t, name, maxKeys)
+	armored, _, err := mirror.Read(ctx, r, name, maxKeys)
 	if err != nil {
 		return nil, err
 	}

@@ -213,9 +213,9 @@ func (v3) pointerSize(x *index.Index) (int64, error) {
 	return int64(len(text)), err
 }
 
-func (v3) key(ctx context.Context, t *tree, f key.Fingerprint) ([]Object, error) {
+func (v3) key(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Object, error) {
 	name := layout.V3Key(f)
-	text, _, err := mirror.Read(ctx, t, name, maxPointer)
+	text, _, err := mirror.Read(ctx, r, name, maxPointer)
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +228,7 @@ func (v3) key(ctx context.Context, t *tree, f key.Fingerprint) ([]Object, error)
 		return nil, err
 	}
 	o := blobOf(rec)
-	armored, err := readBlob(ctx, t, o, maxKeys)
+	armored, err := readBlob(ctx, r, o, maxKeys)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,323 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// Healed is what came of bringing one index of a mirror in line with what is there.
+type Healed struct {
+	Layout  string   `json:"layout"`
+	Before  int      `json:"before"` // packages offered
+	After   int      `json:"after"`
+	Indexed []string `json:"indexed"` // packages that the index lacked
+	Changed bool     `json:"changed"` // the index, not that of keys
+	Digest  string   `json:"digest"`
+	// Stale are the fixed names whose content is other than before: those that Heal has
+	// written, and those that it was told somebody else had.
+	Stale []string `json:"stale"`
+	// Findings say what is there and not offered, and why: content that has not arrived
+	// yet, damage, a signature that is not to be trusted.
+	Findings []Finding `json:"findings"`
+	Token    string    `json:"-"` // tells the content of Stale from any other
+
+	format   format
+	packages []spec.Hash // that were touched, or that the index lacked, and that it offers
+}
+
+// Shown are the packages that were touched or indexed, of the mirror at path.
+func (h *Healed) Shown(path string) Shown {
+	s := Shown{Path: path, Digest: h.Digest, format: h.format, packages: h.packages}
+	for _, name := range h.format.indexWrites() {
+		s.Pointers = append(s.Pointers, join(path, name))
+	}
+	return s
+}
+
+// Touches reports whether Heal has anything to do when an object of that name was stored:
+// a document, a key, or something that points at what clients read. Blobs are not: what
+// points at them comes after them.
+func Touches(name string) bool {
+	for _, f := range []format{v3{}, v2{}} {
+		if concerns(f, name) {
+			return true
+		}
+	}
+	return false
+}
+
+func concerns(f format, name string) bool {
+	_, document := f.packageName(name)
+	_, key := f.keyName(name)
+	return document || key || pointsAtIndex(f, name)
+}
+
+// pointsAtIndex reports whether name is one that clients read to learn of packages or keys.
+func pointsAtIndex(f format, name string) bool {
+	if f.layout() == "v3" {
+		if _, view := layout.IsV3View(name); view || name == layout.V3KeyIndex {
+			return true
+		}
+	}
+	return slices.Contains(f.indexWrites(), name) || f.layout() == "v2" && name == layout.V2KeyIndex
+}
+
+// Heal brings the index and the key index of a mirror in line with what is there under
+// the names that somebody has touched, whoever that was, for each layout that they are of. It looks
+// at what they are now, and at what is listed along with them, so it does not matter in which
+// order names are told, or how often. It only adds: a name that is gone is no
+// reason to take its package out of the index.
+//
+// Its cost follows from how many names there are, and not from the size of the mirror, with two
+// exceptions: an index that changes is read and written, and one that another program than this
+// has written is compared with everything that is there, because it may have lost packages.
+//
+// A package that is not whole is left out, with a finding, and so is a key. Who was told of
+// it must tell again.
+func Heal(ctx context.Context, s Store, trust Trust, touched []string) ([]Healed, error) {
+	var all []Healed
+	for _, f := range []format{v3{}, v2{}} {
+		h := healing{format: f, store: s, trust: trust, out: Healed{
+			Layout: f.layout(), Indexed: []string{}, Stale: []string{}, Findings: []Finding{}, format: f,
+		}}
+		for _, name := range touched {
+			if concerns(f, name) {
+				h.touched = append(h.touched, name)
+			}
+		}
+		if len(h.touched) == 0 {
+			continue
+		}
+		if err := h.heal(ctx); err != nil {
+			return all, fmt.Errorf("%s index: %w", f.layout(), err)
+		}
+		all = append(all, h.out)
+	}
+	return all, nil
+}
+
+// A healing is one layout of a mirror being healed.
+type healing struct {
+	format  format
+	store   Store
+	trust   Trust
+	touched []string
+	seen    *survey
+	out     Healed
+}
+
+// The marker and the keys come before the index, as in a publish.
+func (h *healing) heal(ctx context.Context) error {
+	if err := h.look(ctx); err != nil {
+		return err
+	}
+	if err := h.mark(ctx); err != nil {
+		return err
+	}
+	if err := h.keys(ctx); err != nil {
+		return fmt.Errorf("keys: %w", err)
+	}
+	if err := h.index(ctx); err != nil {
+		return err
+	}
+	for _, name := range h.touched {
+		if pointsAtIndex(h.format, name) {
+			h.stale(string(h.seen.objects[name].Version), name)
+		}
+	}
+	slices.Sort(h.out.Stale)
+	h.out.Stale = slices.Compact(h.out.Stale)
+	h.out.Token = h.out.Digest + h.out.Token
+	return nil
+}
+
+// look surveys what was touched. Everything is listed where the index was replaced by a
+// program that leaves no Coverage: Spack makes one of what it saw, without asking
+// whether somebody else has made another meanwhile.
+func (h *healing) look(ctx context.Context) error {
+	p, err := whichIndex(ctx, h.format, h.store)
+	if err != nil {
+		return err
+	}
+	if p.Coverage == nil && slices.Contains(h.touched, h.format.indexWrites()[0]) {
+		h.seen, err = lookAll(ctx, h.format, h.store, p)
+		return err
+	}
+	var names []string
+	for _, name := range h.touched {
+		if !slices.Contains(h.format.indexWrites(), name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		h.seen = &survey{pointer: p}
+		return nil
+	}
+	if m, ok := h.format.marker(); ok {
+		names = append(names, m.Name)
+	}
+	h.seen, err = lookFor(ctx, h.format, h.store, p, names)
+	return err
+}
+
+// mark declares the layout where there are packages and nobody has. What another publisher
+// has declared meanwhile stays.
+func (h *healing) mark(ctx context.Context) error {
+	m, ok := h.format.marker()
+	if !ok || h.seen.has(Object{Name: m.Name, Size: -1}) || len(h.seen.packages(h.format)) == 0 {
+		return nil
+	}
+	if err := h.store.Create(ctx, m.upload()); err != nil && !errors.Is(err, mirror.ErrExist) {
+		return fmt.Errorf("layout: %w", err)
+	}
+	return nil
+}
+
+// keys makes clients learn of the keys that are there, if one was touched or nobody tells them.
+func (h *healing) keys(ctx context.Context) error {
+	there := make(map[key.Fingerprint]string)
+	for name := range h.seen.objects {
+		if f, ok := h.format.keyName(name); ok {
+			there[f] = name
+		}
+	}
+	objects, err := h.format.keyIndex(h.seen.keys(h.format))
+	if err != nil || len(there) == 0 {
+		return err
+	}
+	pointer := objects[len(objects)-1].Name
+	touched := slices.ContainsFunc(h.touched, func(name string) bool {
+		_, ok := h.format.keyName(name)
+		return ok || name == pointer
+	})
+	if !touched && h.seen.has(Object{Name: pointer, Size: -1}) {
+		return nil
+	}
+	have, _, err := h.format.readKeyIndex(ctx, h.store)
+	if err != nil {
+		return err
+	}
+	var lacking []key.Fingerprint
+	for _, f := range h.seen.keys(h.format) {
+		if slices.Contains(have, f) {
+			continue
+		}
+		if _, err := h.format.key(ctx, h.store, f); err != nil {
+			h.out.Findings = append(h.out.Findings, Finding{Warning, there[f], "clients are not told of this key: " + err.Error()})
+			continue
+		}
+		lacking = append(lacking, f)
+	}
+	if len(lacking) == 0 {
+		return ctx.Err()
+	}
+	if err := addKeys(ctx, h.format, h.store, lacking); err != nil {
+		return err
+	}
+	h.stale(blob.DigestOf(encodeKeyIndex(union(have, lacking))).String(), pointer)
+	return nil
+}
+
+func (h *healing) stale(token string, names ...string) {
+	h.out.Stale = append(h.out.Stale, names...)
+	if !slices.Contains(h.format.indexWrites(), names[0]) { // its digest is told in any case
+		h.out.Token += token
+	}
+}
+
+func (h *healing) index(ctx context.Context) error {
+	p := h.seen.pointer
+	h.out.Before = p.Coverage.Len()
+	h.out.After = h.out.Before
+	h.at(p)
+	listed := h.seen.packages(h.format)
+	if !p.halfway && (len(listed) == 0 || h.seen.covered(h.format)) {
+		for _, id := range listed {
+			h.offer(id.Hash)
+		}
+		return nil
+	}
+	x, err := loadIndex(ctx, h.format, h.store, p)
+	if unreadable(err) {
+		return h.rebuild(ctx, err)
+	}
+	if err != nil {
+		return err
+	}
+	found, findings, err := readPackages(ctx, h.format, h.store, h.seen, h.seen.lacking(h.format, x), h.trust)
+	if err != nil {
+		return err
+	}
+	h.refused(findings)
+	ix := &IndexPlan{was: p, next: x, Before: x.Offered()}
+	h.out.Before = ix.Before
+	for _, id := range listed {
+		if x.Has(id.Hash) {
+			h.offer(id.Hash)
+		}
+	}
+	for _, q := range found {
+		h.out.Indexed = append(h.out.Indexed, q.ID())
+		h.offer(q.Spec.Root().Hash)
+		ix.specs = append(ix.specs, q.Spec)
+		x.Add(q.Spec)
+	}
+	if err := writeMerged(ctx, h.format, h.store, ix); err != nil {
+		return err
+	}
+	h.out.After = ix.After
+	h.changed(ix.was != p, ix.was)
+	return nil
+}
+
+// rebuild makes an index anew that cannot be read. The damage of one package holds
+// nobody else's up.
+func (h *healing) rebuild(ctx context.Context, why error) error {
+	h.out.Findings = append(h.out.Findings, Finding{Warning, h.format.indexWrites()[0], fmt.Sprintf("%v: it is made anew", why)})
+	before := h.out.Findings
+	r := &rebuilder{format: h.format, store: h.store, trust: h.trust}
+	r.skip = func(findings []Finding) { // again when a race was lost
+		h.out.Findings = slices.Clone(before)
+		h.refused(findings)
+	}
+	ix := IndexPlan{Mode: IndexRebuild}
+	if err := r.rebuild(ctx, &ix); err != nil {
+		return err
+	}
+	h.out.After = ix.After
+	for _, hash := range r.offered {
+		h.offer(hash)
+	}
+	h.changed(ix.Changes, ix.was)
+	return nil
+}
+
+func (h *healing) refused(findings []Finding) {
+	for _, f := range findings {
+		h.out.Findings = append(h.out.Findings, unindexed("", f))
+	}
+}
+
+func (h *healing) offer(hash spec.Hash) { h.out.packages = append(h.out.packages, hash) }
+
+func (h *healing) changed(written bool, now *pointer) {
+	h.at(now)
+	if written {
+		h.out.Changed = true
+		h.out.Stale = append(h.out.Stale, h.format.indexWrites()...)
+	}
+}
+
+func (h *healing) at(p *pointer) {
+	if p.Digest.Known() {
+		h.out.Digest = p.Digest.String()
+	}
+}

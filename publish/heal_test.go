@@ -1,0 +1,518 @@
+package publish_test
+
+import (
+	"errors"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+)
+
+// pushed is what `spack buildcache push` without --update-index leaves of a fixture: all but
+// the indices.
+func pushed(t testing.TB, fixture string) map[string][]byte {
+	t.Helper()
+	s := withoutIndex(t, contentOf(t, original(fixture)))
+	for _, name := range []string{layout.V3KeyIndex, layout.V2KeyIndex} {
+		delete(s, name)
+	}
+	return s
+}
+
+func plantAll(m *mirrortest.Mem, s map[string][]byte) {
+	for name, content := range s {
+		m.Plant(name, content)
+	}
+}
+
+func mustHeal(t testing.TB, s publish.Store, touched ...string) []publish.Healed {
+	t.Helper()
+	got, err := publish.Heal(t.Context(), s, publish.Trust{}, touched)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func namesOf(s map[string][]byte) []string { return slices.Sorted(maps.Keys(s)) }
+
+// wantSpacks: a mirror is what Spack makes of a fixture with update-index -k.
+func wantSpacks(t testing.TB, s map[string][]byte, fixture string) {
+	t.Helper()
+	l := layoutOf(fixture)
+	spack := contentOf(t, original(fixture))
+	wantIndex(t, s, l, indexOf(t, spack, l))
+	for _, name := range []string{layout.V3KeyIndex, layout.V2KeyIndex, layout.V3Layout} {
+		if string(s[name]) != string(spack[name]) {
+			t.Errorf("%s is %q, want %q", name, s[name], spack[name])
+		}
+	}
+	if hash := s[layout.V2IndexHash]; l == "v2" && string(hash) != blob.DigestOf(s[layout.V2Index]).String() {
+		t.Errorf("index.json.hash is %q", hash)
+	}
+	if diff := mirrortest.Diff(withoutIndex(t, spack), withoutIndex(t, s)); diff != "" {
+		t.Errorf("the rest of the mirror:\n%s", diff)
+	}
+}
+
+// What was pushed without an index gets the one that Spack makes, and the second time
+// nothing is done.
+func TestHealMakesTheIndexThatSpackMakes(t *testing.T) {
+	for _, fixture := range mirrors {
+		t.Run(fixture, func(t *testing.T) {
+			m := emptyMirror(t)
+			s := pushed(t, fixture)
+			plantAll(m, s)
+			m.Uproot(layout.V3Layout)
+			got := mustHeal(t, m, namesOf(s)...)
+			if len(got) != 1 || got[0].Layout != layoutOf(fixture) || !got[0].Changed || got[0].Before != 0 || got[0].After != len(got[0].Indexed) || len(got[0].Findings) != 0 {
+				t.Fatalf("healed: %+v", got)
+			}
+			if !slices.Contains(got[0].Stale, pointerOf(layoutOf(fixture))) {
+				t.Errorf("stale: %q", got[0].Stale)
+			}
+			wantSpacks(t, m.Snapshot(), fixture)
+			m.Forget()
+			again := mustHeal(t, m, namesOf(s)...)
+			if len(m.Mutations()) != 0 || again[0].Changed || len(again[0].Stale) != 0 {
+				t.Errorf("the second time: %v, %+v", m.Mutations(), again)
+			}
+			if why, err := again[0].Shown("").Unseen(t.Context(), m); err != nil || why != "" {
+				t.Errorf("shown: %q, %v", why, err)
+			}
+			if why, err := again[0].Shown("").Unseen(t.Context(), emptyMirror(t)); err != nil || why == "" {
+				t.Errorf("shown where there is nothing: %q, %v", why, err)
+			}
+		})
+	}
+}
+
+// Objects arrive in any order, are told of in any order, late, twice and thrice, healers
+// die at any request, and programs that know of nobody replace the index with an empty
+// one: when all is told and healed, the index is Spack's.
+func TestHealInAnyOrder(t *testing.T) {
+	for _, fixture := range []string{"v3-signed", "v2-signed"} {
+		s := pushed(t, fixture)
+		l := layoutOf(fixture)
+		rapid.Check(t, func(rt *rapid.T) {
+			m := emptyMirror(t)
+			arriving := rapid.Permutation(namesOf(s)).Draw(rt, "arriving")
+			var told []string
+			tell := func(name string) {
+				if publish.Touches(name) {
+					told = append(told, slices.Repeat([]string{name}, rapid.IntRange(1, 2).Draw(rt, "times"))...)
+				}
+			}
+			heal := func(batch []string, to publish.Store) {
+				got, err := publish.Heal(t.Context(), to, publish.Trust{}, batch)
+				if err != nil {
+					told = append(told, batch...)
+					return
+				}
+				for _, name := range batch {
+					if refused(got, name) {
+						told = append(told, name)
+					}
+				}
+			}
+			for len(arriving) > 0 {
+				switch rapid.IntRange(0, 9).Draw(rt, "what") {
+				default: // an object arrives
+					m.Plant(arriving[0], s[arriving[0]])
+					tell(arriving[0])
+					arriving = arriving[1:]
+				case 6: // one is told of that is not there yet, or not any more
+					told = append(told, arriving[0])
+				case 7, 8: // some are healed, by one that may die at it
+					n := rapid.IntRange(0, len(told)).Draw(rt, "batch")
+					mixed := rapid.Permutation(told).Draw(rt, "order")
+					told = mixed[n:]
+					heal(mixed[:n], mirrortest.Break(m, mirrortest.Kill(rapid.IntRange(0, 60).Draw(rt, "dies after"))))
+				case 9: // Spack, which saw nothing, has been slow
+					clobber(subject{t, m}, l)
+					tell(pointerOf(l))
+				}
+			}
+			for range 2 { // what is told again is whole now
+				batch := told
+				told = nil
+				heal(batch, m)
+			}
+			if len(told) > 0 {
+				rt.Fatalf("never healed: %q", told)
+			}
+			wantSpacks(t, m.Snapshot(), fixture)
+			if t.Failed() {
+				rt.FailNow()
+			}
+		})
+	}
+}
+
+func refused(all []publish.Healed, name string) bool {
+	return slices.ContainsFunc(all, func(h publish.Healed) bool {
+		return slices.ContainsFunc(h.Findings, func(f publish.Finding) bool { return f.File == name })
+	})
+}
+
+// clobber replaces the index with an empty one, as Spack does with what it saw.
+func clobber(s subject, l string) {
+	if l == "v3" {
+		s.point(layout.V3Index, manifest.IndexType, []byte(`{"database":{"version":"8","installs":{}}}`))
+		return
+	}
+	s.Plant(layout.V2Index, []byte(`{"database":{"version":"7","installs":{}}}`))
+}
+
+// Whatever fails at whatever call: clients find a mirror that works, and who heals again
+// ends where an undisturbed one does.
+func TestHealWithEveryFaultAtEveryCall(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		scene := func() (*mirrortest.Mem, []string) {
+			m := emptyMirror(t)
+			mustPublish(t, m, original(l+"-signed"), only("gcc-runtime"))
+			s := pushed(t, l+"-signed")
+			plantAll(m, s)
+			m.Uproot(layout.V3Layout)
+			m.Uproot(layout.V3KeyIndex)
+			m.Uproot(layout.V2KeyIndex)
+			m.Forget()
+			return m, namesOf(s)
+		}
+		m, touched := scene()
+		b := mirrortest.Break(m)
+		mustHeal(t, b, touched...)
+		want := settled(t, m.Snapshot())
+		calls := len(b.Calls())
+		client := newReader()
+		for k := 1; k <= calls; k++ {
+			for i, fault := range []mirrortest.Fault{
+				mirrortest.Nth(k, mirrortest.Fail("", mirrortest.Refusals[1])), mirrortest.Nth(k, mirrortest.Cut("", 1)),
+				mirrortest.Nth(k, mirrortest.Drop("")), mirrortest.Nth(k, mirrortest.Lie("")),
+				mirrortest.Nth(k, mirrortest.Conflict("")), mirrortest.Kill(k - 1),
+			} {
+				m, touched := scene()
+				b := mirrortest.Break(m, fault)
+				b.AfterEach(func(c mirrortest.Call) {
+					if !c.Op.Mutates() {
+						return
+					}
+					if err := client.look(m.Snapshot()); err != nil {
+						t.Errorf("%s, fault %d of call %d, after %s: %v", l, i, k, c, err)
+					}
+				})
+				got, err := publish.Heal(t.Context(), b, publish.Trust{}, touched)
+				if err == nil && !slices.ContainsFunc(got, func(h publish.Healed) bool { return len(h.Findings) > 0 }) {
+					if diff := mirrortest.Diff(want, settled(t, m.Snapshot())); diff != "" {
+						t.Errorf("%s, fault %d of call %d: it is said to be healed:\n%s", l, i, k, diff)
+					}
+				}
+				mustHeal(t, m, touched...)
+				if diff := mirrortest.Diff(want, settled(t, m.Snapshot())); diff != "" {
+					t.Errorf("%s, fault %d of call %d, healed again:\n%s", l, i, k, diff)
+				}
+				if t.Failed() {
+					return
+				}
+			}
+		}
+	}
+}
+
+// A package whose content is not there yet is left for later, with the reason, and holds no
+// other up.
+func TestHealLeavesForLaterWhatIsNotWhole(t *testing.T) {
+	for _, row := range []struct {
+		name, fixture string
+		trust         publish.Trust
+		damage        func(s subject)
+		touched       func(s subject) string
+		reason        string
+	}{
+		{"tarball not there yet", "v3-signed", publish.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }, nil, "is missing"},
+		{"tarball cut", "v3-signed", publish.Trust{}, func(s subject) { s.cut(s.tarball("munge")) }, nil, "another size"},
+		{"spec not there yet", "v3-signed", publish.Trust{}, func(s subject) { s.Uproot(s.blob(s.find("munge"), manifest.Spec)) }, nil, "is missing"},
+		{"document cut", "v3-unsigned", publish.Trust{}, func(s subject) { s.cut(s.find("munge")) }, nil, "manifest"},
+		{"signed by another", "v3-signed", publish.Trust{Keys: verifyRing(t, "two")}, func(subject) {}, nil, "not among the trusted keys"},
+		{"not signed", "v3-unsigned", publish.Trust{RequireSigned: true}, func(subject) {}, nil, "not signed"},
+		{"v2 tarball not there yet", "v2-signed", publish.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }, nil, "is missing"},
+		{"key not there yet", "v3-signed", publish.Trust{}, func(s subject) { s.Uproot(s.blob(s.key("v3"), manifest.Key)) }, func(s subject) string { return s.key("v3") }, "not told"},
+		{"key cut", "v2-signed", publish.Trust{}, func(s subject) { s.Plant(s.key("v2"), s.read(s.key("v2"))[:400]) }, func(s subject) string { return s.key("v2") }, "not told"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			m := emptyMirror(t)
+			whole := pushed(t, row.fixture)
+			plantAll(m, whole)
+			s := subject{t, m}
+			if row.touched == nil {
+				name := s.find("munge")
+				row.touched = func(subject) string { return name }
+			}
+			name := row.touched(s)
+			row.damage(s)
+			got, err := publish.Heal(t.Context(), m, row.trust, namesOf(whole))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var of []publish.Finding
+			for _, f := range got[0].Findings {
+				if f.File == name {
+					of = append(of, f)
+				}
+			}
+			if len(of) != 1 || !strings.Contains(of[0].Reason, row.reason) {
+				t.Fatalf("findings: %v", got[0].Findings)
+			}
+			if row.trust == (publish.Trust{}) {
+				if len(got[0].Findings) != 1 {
+					t.Errorf("others were held up: %v", got[0].Findings)
+				}
+				x, err := newReader().index(m.Snapshot(), layoutOf(row.fixture))
+				if err != nil || slices.ContainsFunc(x.offered(), func(o string) bool { return strings.HasPrefix(o, "munge/") }) == (row.reason != "not told") {
+					t.Errorf("the index offers %q, %v", x.offered(), err)
+				}
+			}
+			plantAll(m, whole) // it arrives
+			mustHeal(t, m, name)
+			if row.trust == (publish.Trust{}) {
+				wantSpacks(t, m.Snapshot(), row.fixture)
+			}
+		})
+	}
+}
+
+// key is the one document of a key.
+func (s subject) key(l string) string {
+	s.t.Helper()
+	for _, name := range namesOf(s.Snapshot()) {
+		_, v3 := layout.ParseV3Key(name)
+		_, v2 := layout.ParseV2Key(name)
+		if l == "v3" && v3 || l == "v2" && v2 {
+			return name
+		}
+	}
+	s.t.Fatal("no key")
+	return ""
+}
+
+// Spack replaces an index without asking whether somebody has added to it meanwhile. When that
+// is told, what it dropped comes back. An index of ours drops nothing, and is only read.
+func TestHealBringsBackWhatSpackDropped(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		m := emptyMirror(t)
+		mustPublish(t, m, original(l+"-signed"), publish.Options{})
+		m.Forget()
+		got := mustHeal(t, m, pointerOf(l))
+		if len(m.Mutations()) != 0 || !slices.Equal(got[0].Stale, []string{pointerOf(l)}) || got[0].Token != got[0].Digest {
+			t.Errorf("%s: the index is ours, and %v was done: %+v", l, m.Mutations(), got)
+		}
+		if l == "v3" && len(m.Calls()) != 1 {
+			t.Errorf("the index is ours, and it took %v", m.Calls())
+		}
+		clobber(subject{t, m}, l)
+		got = mustHeal(t, m, pointerOf(l))
+		if !got[0].Changed {
+			t.Errorf("%s: %+v", l, got)
+		}
+		wantSpacks(t, m.Snapshot(), l+"-signed")
+	}
+}
+
+// A hash that is not that of the index is put right when it is told of.
+func TestHealPutsTheHashRight(t *testing.T) {
+	m := emptyMirror(t)
+	mustPublish(t, m, original("v2-signed"), publish.Options{})
+	m.Plant(layout.V2IndexHash, []byte(blob.DigestOf(nil).String()))
+	if got := mustHeal(t, m, layout.V2IndexHash); !slices.Equal(got[0].Stale, []string{layout.V2Index, layout.V2IndexHash}) {
+		t.Errorf("stale: %q", got[0].Stale)
+	}
+	wantSpacks(t, m.Snapshot(), "v2-signed")
+}
+
+// A key is added to those that clients are told of.
+func TestHealAddsKeys(t *testing.T) {
+	m := planted(t, "v2-signed")
+	two := verifyRing(t, "two").Fingerprints()[0]
+	armored, err := os.ReadFile(verifyData + "keys/two.pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Plant(layout.V2Key(two), armored)
+	got := mustHeal(t, m, layout.V2Key(two))
+	index := string(m.Snapshot()[layout.V2KeyIndex])
+	one, _ := layout.ParseV2Key(subject{t, planted(t, "v2-signed")}.key("v2"))
+	if !strings.Contains(index, string(one)) || !strings.Contains(index, string(two)) || !slices.Equal(got[0].Stale, []string{layout.V2KeyIndex}) {
+		t.Errorf("the key index is %s, and %q are stale", index, got[0].Stale)
+	}
+}
+
+// A name that is gone changes nothing: no event takes a package out of an index.
+func TestHealNeverTakesOut(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		m := emptyMirror(t)
+		mustPublish(t, m, original(l+"-signed"), publish.Options{})
+		before := indexOf(t, m.Snapshot(), l)
+		name := subject{t, m}.find("munge")
+		m.Uproot(name)
+		m.Forget()
+		got := mustHeal(t, m, name)
+		if len(m.Mutations()) != 0 || len(got[0].Findings) != 0 {
+			t.Errorf("%s: it did %v, %+v", l, m.Mutations(), got)
+		}
+		after, err := newReader().index(m.Snapshot(), l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(before, after); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+// What caches may still have is told: what was written, and what somebody else replaced.
+func TestHealTellsWhatIsStale(t *testing.T) {
+	m := emptyMirror(t)
+	mustPublish(t, m, original("v3-view"), publish.Options{})
+	plantAll(m, contentOf(t, original("v3-view")))
+	first := mustHeal(t, m, verifyView, layout.V3KeyIndex)
+	if !slices.Equal(first[0].Stale, []string{verifyView, layout.V3KeyIndex}) {
+		t.Errorf("stale: %q", first[0].Stale)
+	}
+	m.Plant(verifyView, append(m.Snapshot()[verifyView], '\n'))
+	if second := mustHeal(t, m, verifyView, layout.V3KeyIndex); second[0].Token == first[0].Token {
+		t.Error("another view has the same token")
+	}
+	m = emptyMirror(t)
+	s := pushed(t, "v3-signed")
+	plantAll(m, s)
+	if got := mustHeal(t, m, subject{t, m}.key("v3")); !slices.Contains(got[0].Stale, layout.V3KeyIndex) {
+		t.Errorf("stale: %q", got[0].Stale)
+	}
+}
+
+// An index that cannot be read is made anew, and one of a newer version is left alone.
+func TestHealOfAnIndexThatCannotBeRead(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		m := planted(t, l+"-signed")
+		m.Plant(pointerOf(l), []byte("{"))
+		got := mustHeal(t, m, subject{t, m}.find("munge"))
+		if !got[0].Changed || len(got[0].Findings) != 1 || !strings.Contains(got[0].Findings[0].Reason, "made anew") {
+			t.Errorf("%s: %+v", l, got)
+		}
+		wantIndex(t, m.Snapshot(), l, indexOf(t, contentOf(t, original(l+"-signed")), l))
+
+		newer := []byte(`{"database":{"version":"9","installs":{}}}`)
+		if l == "v3" {
+			subject{t, m}.point(layout.V3Index, "application/vnd.spack.db.v9+json", newer)
+		} else {
+			m.Plant(layout.V2Index, newer)
+		}
+		before := m.Snapshot()
+		_, err := publish.Heal(t.Context(), m, publish.Trust{}, []string{subject{t, m}.find("munge")})
+		wantNewer(t, err)
+		if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {
+			t.Errorf("%s: it was changed:\n%s", l, diff)
+		}
+	}
+}
+
+// Many who heal at once, told of overlapping parts, lose nothing.
+func TestManyHealAtOnce(t *testing.T) {
+	for _, fixture := range []string{"v3-signed", "v2-signed"} {
+		m := emptyMirror(t)
+		s := pushed(t, fixture)
+		plantAll(m, s)
+		var told []string
+		for _, name := range namesOf(s) {
+			if publish.Touches(name) {
+				told = append(told, name)
+			}
+		}
+		var all sync.WaitGroup
+		for i := range told {
+			all.Go(func() {
+				if _, err := publish.Heal(t.Context(), m, publish.Trust{}, []string{told[i], told[(i+1)%len(told)]}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		wantSpacks(t, m.Snapshot(), fixture)
+	}
+}
+
+// In a large mirror, healing costs what was touched: nothing is listed but its directories.
+func TestHealingFewListsLittle(t *testing.T) {
+	const many = 20_000
+	m := emptyMirror(t)
+	plantMany(t, m, many)
+	s := pushed(t, "v3-unsigned")
+	plantAll(m, s)
+	touched := []string{subject{t, m}.find("zlib"), subject{t, m}.find("hwloc")}
+	c := counting{m, new(atomic.Int64), new(atomic.Int64)}
+	m.Forget()
+	got := mustHeal(t, c, touched...)
+	if c.listed.Load() > many/100 || len(m.Calls()) > 30 {
+		t.Errorf("%d names were listed of %d, in %v", c.listed.Load(), 2*many, m.Calls())
+	}
+	if got[0].After != many+len(got[0].Indexed) || len(got[0].Indexed) < 2 {
+		t.Errorf("healed: %+v", got)
+	}
+	m.Forget()
+	mustHeal(t, m, touched...)
+	for _, call := range m.Calls() {
+		if call.Op != mirrortest.List && call.Name != layout.V3Index {
+			t.Errorf("the second time: %s", call)
+		}
+	}
+}
+
+// Only documents, keys and pointers are worth a look: not what they point at, and not
+// what is no mirror's.
+func TestTouches(t *testing.T) {
+	for name, want := range map[string]bool{
+		layout.V3Index: true, layout.V2Index: true, layout.V2IndexHash: true, layout.V3KeyIndex: true, layout.V2KeyIndex: true, verifyView: true,
+		layout.V3Layout: false, layout.V3Blob(blob.DigestOf(nil)): false, "slurm.tar.gz": false, "": false,
+	} {
+		if publish.Touches(name) != want {
+			t.Errorf("%s: want %t", name, want)
+		}
+	}
+	for _, fixture := range mirrors {
+		for name := range pushed(t, fixture) {
+			if want := isDocument(name) || strings.Contains(name, "/key/") || strings.HasSuffix(name, ".pub"); publish.Touches(name) != want {
+				t.Errorf("%s: want %t", name, want)
+			}
+		}
+	}
+	m := emptyMirror(t)
+	if got := mustHeal(t, m, "slurm.tar.gz", "v3/layout.json"); len(got) != 0 || len(m.Calls()) != 0 {
+		t.Errorf("nothing is told: %v, %v", got, m.Calls())
+	}
+}
+
+// What cannot be asked is an error, so that whoever was told tells again.
+func TestHealFailsWhereTheMirrorCannotBeAsked(t *testing.T) {
+	m := planted(t, "v3-signed")
+	for _, fault := range []mirrortest.Fault{
+		mirrortest.Fail(layout.V3Index, mirrortest.Refusals[1]), mirrortest.On(mirrortest.List, mirrortest.Fail("", mirrortest.Refusals[1])),
+	} {
+		_, err := publish.Heal(t.Context(), mirrortest.Break(m, fault), publish.Trust{}, []string{subject{t, m}.find("munge")})
+		if !errors.Is(err, mirror.ErrDenied) || !strings.HasPrefix(err.Error(), "v3 index: ") {
+			t.Errorf("error is %v", err)
+		}
+	}
+}
