@@ -38,6 +38,7 @@ type world struct {
 	s3      *s3server.Server
 	bucket  string
 	control *cloudfronttest.Server
+	edge    *cdn.Edge
 	site    string // URL of the distribution
 	writes  atomic.Int64
 	bytes   atomic.Int64
@@ -59,14 +60,15 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edge := &cdn.Edge{Origin: w.s3.Endpoint + "/" + w.bucket, Transport: w.s3.Signed()}
-	w.control = cdn.Control(distribution, edge)
+	w.edge = &cdn.Edge{Transport: w.s3.Signed()}
+	w.serve(w.bucket)
+	w.control = cdn.Control(distribution, w.edge)
 	expose := func(h http.Handler) string {
 		server := httptest.NewServer(h)
 		t.Cleanup(server.Close)
 		return "http://" + docker.Expose(t, server.Listener.Addr().String())
 	}
-	w.site = expose(edge)
+	w.site = expose(w.edge)
 	w.env = maps.Clone(w.sts.Environment())
 	w.env["AWS_ENDPOINT_URL_S3"] = expose(w.count(before))
 	w.env["AWS_ENDPOINT_URL_CLOUDFRONT"] = expose(w.sts.Guard(w.control))
@@ -74,6 +76,9 @@ func newWorld(t *testing.T) *world {
 	w.env["AWS_EC2_METADATA_DISABLED"] = "true"
 	return w
 }
+
+// serve makes the distribution serve another bucket.
+func (w *world) serve(bucket string) { w.edge.Origin = w.s3.Endpoint + "/" + bucket }
 
 // count counts what changes something.
 func (w *world) count(next http.Handler) http.Handler {

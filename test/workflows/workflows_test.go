@@ -152,7 +152,7 @@ func TestActionsArePinned(t *testing.T) {
 func pinning(w text, pins map[string]string) (wrong []string) {
 	for _, line := range strings.Split(w.yaml, "\n") {
 		_, uses, ok := strings.Cut(line, "uses: ")
-		if !ok || strings.HasPrefix(strings.TrimSpace(line), "#") || strings.HasPrefix(uses, ours+"@") || strings.HasPrefix(uses, "./") {
+		if !ok || strings.HasPrefix(strings.TrimSpace(line), "#") || strings.HasPrefix(uses, ours+"@") || strings.HasPrefix(uses, "docker://ghcr.io/"+ours+":") || strings.HasPrefix(uses, "./") {
 			continue
 		}
 		m := pin.FindStringSubmatch(line)
