@@ -18,6 +18,9 @@ type Cost struct {
 	PathsUSD float64 `json:"invalidation_usd"` // if the month's free paths are used up
 }
 
+// RequestsUSD is what S3 charges for requests that write or list.
+func RequestsUSD(n int) float64 { return float64(n) * pricePut }
+
 // Cost estimates what the plan takes: an object above threshold is sent in parts of
 // partSize bytes, and paths are invalidated.
 func (p *Plan) Cost(threshold, partSize int64, paths int) Cost {
@@ -52,7 +55,7 @@ func (p *Plan) Cost(threshold, partSize int64, paths int) Cost {
 			add(w.Size)
 		}
 	}
-	c.USD = float64(c.Requests) * pricePut
+	c.USD = RequestsUSD(c.Requests)
 	c.PathsUSD = float64(paths) * pricePath
 	return c
 }

@@ -31,12 +31,17 @@ type storageFlags struct {
 }
 
 func (f *storageFlags) register(fs *pflag.FlagSet) {
-	fs.StringVar(&f.s3.EndpointURL, "endpoint-url", "", "`URL` of an S3 that is not Amazon's: MinIO, Ceph, R2; implies path style")
-	fs.StringVar(&f.s3.Region, "region", "", "region of the bucket; default: AWS is asked")
-	fs.StringVar(&f.profile, "profile", "", "profile of the AWS configuration; default: AWS_PROFILE")
+	f.registerWhere(fs)
 	fs.IntVar(&f.s3.Concurrency, "concurrency", 0, "requests in flight at once, over all files (default 64)")
 	fs.Var(bytesValue{n: &f.s3.PartSize}, "part-size", "size of the parts in which large files are sent, such as 16MiB (default 8MiB, grown for huge files)")
 	fs.Var(bytesValue{n: &f.s3.LimitRate, rate: true}, "limit-rate", "send at most this much a second, such as 50MB/s; default: no limit")
+}
+
+// registerWhere is register without the flags that say how fast.
+func (f *storageFlags) registerWhere(fs *pflag.FlagSet) {
+	fs.StringVar(&f.s3.EndpointURL, "endpoint-url", "", "`URL` of an S3 that is not Amazon's: MinIO, Ceph, R2; implies path style")
+	fs.StringVar(&f.s3.Region, "region", "", "region of the bucket; default: AWS is asked")
+	fs.StringVar(&f.profile, "profile", "", "profile of the AWS configuration; default: AWS_PROFILE")
 	fs.StringVar(&f.s3.StorageClass, "storage-class", "", "S3 storage class of new objects, such as INTELLIGENT_TIERING; default: the bucket's")
 	fs.StringVar(&f.s3.SSE, "sse", "", "encryption of new objects: AES256, aws:kms or aws:kms:dsse; default: the bucket's")
 	fs.StringVar(&f.s3.KMSKeyID, "kms-key-id", "", "key for --sse aws:kms; default: the account's")

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/tune"
+)
+
+const benchHelp = `Measure how fast a bucket takes large files from here, with several settings of
+--concurrency and --part-size, and print the best.
+
+What it takes is bounded, and said beforehand: bytes, time, requests and what S3 charges
+for them. Everything is stored below one new directory of DESTINATION, and removed in the
+end, also when it is stopped. With --dry-run nothing but the bounds is printed.
+
+It needs the permission to delete what it has stored, which publishing does not.`
+
+// A benchFlags is what a user may say about a benchmark.
+type benchFlags struct {
+	storage      storageFlags
+	bounds       tune.Bounds
+	dryRun, json bool
+}
+
+func benchCommand(env environment) *cobra.Command {
+	f := benchFlags{bounds: tune.Bounds{Bytes: 8 << 30, Time: time.Minute}}
+	cmd := &cobra.Command{
+		Use: "bench DESTINATION", Short: "Measure which settings a bucket takes most with", Long: benchHelp, Args: arguments,
+		Example: "  publish bench --dry-run s3://bucket/scratch\n  publish bench --max-time 30s s3://bucket/scratch",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runBench(cmd.Context(), args[0], &f, env)
+		},
+	}
+	fs := cmd.Flags()
+	fs.BoolVar(&f.dryRun, "dry-run", false, "print the bounds and do nothing")
+	fs.BoolVar(&f.json, "json", false, "print one JSON document")
+	fs.Var(bytesValue{n: &f.bounds.Bytes}, "max-bytes", "send at most about this much, such as 2GiB (default 8GiB)")
+	fs.DurationVar(&f.bounds.Time, "max-time", f.bounds.Time, "measure for at most this time, such as 30s")
+	f.storage.registerWhere(fs)
+	return cmd
+}
+
+// Less than this tells nothing.
+const (
+	leastBytes = 512 << 20
+	leastTime  = 2 * time.Second
+)
+
+func runBench(ctx context.Context, where string, f *benchFlags, env environment) error {
+	bucket, prefix, err := bucketAndPrefix(where)
+	switch {
+	case err != nil:
+		return fail(exitUsage, fmt.Errorf("%w: what is measured is S3", err))
+	case f.bounds.Bytes < leastBytes:
+		return fail(exitUsage, fmt.Errorf("--max-bytes %d: want at least 512MiB", f.bounds.Bytes))
+	case f.bounds.Time < leastTime:
+		return fail(exitUsage, fmt.Errorf("--max-time %v: want at least %v", f.bounds.Time, leastTime))
+	}
+	below := "publish-bench-" + strings.ToLower(rand.Text()[:10])
+	requests := f.bounds.Requests()
+	fmt.Fprintf(env.stderr, "this sends at most about %s in at most %v, and makes at most about %d requests that S3 charges for: $%.3f\n",
+		size(f.bounds.Bytes), f.bounds.Time, requests, publish.RequestsUSD(requests))
+	fmt.Fprintf(env.stderr, "everything goes below %s/%s and is removed in the end\n", strings.TrimSuffix(where, "/"), below)
+	if f.dryRun {
+		return nil
+	}
+	b := bench{f: f, bucket: bucket, prefix: path.Join(prefix, below), env: env}
+	if !f.json {
+		fmt.Fprintf(env.stdout, "concurrency  part size             sent\n")
+	}
+	best, err := tune.Run(ctx, func(s tune.Setting) (tune.Place, error) { return b.open(ctx, s) }, f.bounds, b.told)
+	if err != nil {
+		return err
+	}
+	return b.print(best)
+}
+
+// A bench is one run of the command.
+type bench struct {
+	f              *benchFlags
+	bucket, prefix string // where it stores
+	env            environment
+	trials         []tune.Trial
+}
+
+// A benchPlace is a mirror in S3 that may also delete.
+type benchPlace struct {
+	*s3.Mirror
+	*s3.Deleter
+}
+
+func (b *bench) open(ctx context.Context, s tune.Setting) (tune.Place, error) {
+	f := b.f.storage
+	f.s3.Bucket, f.s3.Log = b.bucket, b.env.log()
+	f.s3.Concurrency, f.s3.PartSize = s.Concurrency, s.PartSize
+	cfg, err := f.config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	bucket, err := s3.Open(ctx, cfg, f.s3)
+	if err != nil {
+		return nil, usageOf(err)
+	}
+	m := bucket.Mirror(b.prefix)
+	return benchPlace{m, m.Deleter()}, nil
+}
+
+func (b *bench) told(t tune.Trial) {
+	b.trials = append(b.trials, t)
+	if !b.f.json {
+		fmt.Fprintf(b.env.stdout, "%11d  %9s  %15s\n", t.Concurrency, mebibytes(t.PartSize), size(int64(t.Rate))+"/s")
+	}
+}
+
+func (b *bench) print(best tune.Trial) error {
+	if b.f.json {
+		return json.NewEncoder(b.env.stdout).Encode(struct {
+			Version int          `json:"version"`
+			Trials  []tune.Trial `json:"trials"`
+			Best    tune.Setting `json:"best"`
+		}{reportVersion, b.trials, best.Setting})
+	}
+	_, err := fmt.Fprintf(b.env.stdout, "best: --concurrency %d --part-size %s\n", best.Concurrency, mebibytes(best.PartSize))
+	return err
+}
+
+// mebibytes is a part size as the flag takes it.
+func mebibytes(n int64) string { return fmt.Sprintf("%dMiB", n>>20) }

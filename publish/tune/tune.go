@@ -1,0 +1,261 @@
+// Package tune finds the settings with which a bucket takes most bytes a second.
+//
+// What it costs is bounded before it begins, in bytes, time and requests. Everything that
+// it stores is below one prefix of its own, and is removed when it ends, however it ends.
+package tune
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// A Setting is what is tried.
+type Setting struct {
+	Concurrency int   `json:"concurrency"` // requests in flight
+	PartSize    int64 `json:"part_size"`   // bytes
+}
+
+// A Trial is a setting and what it gave.
+type Trial struct {
+	Setting
+	Bytes int64         `json:"bytes"`   // sent, and counted
+	Took  time.Duration `json:"took_ns"` // to send them
+	Rate  float64       `json:"rate"`    // bytes a second
+}
+
+// Bounds are what a run must not exceed.
+type Bounds struct {
+	Bytes int64         // sent in all, about: what is on its way when they are reached is sent
+	Time  time.Duration // without what cleaning up takes
+}
+
+// Settings that are tried: first the concurrencies, with the first part size; then the
+// other part sizes, with the best concurrency.
+var (
+	concurrencies = []int{16, 32, 64, 128}
+	partSizes     = []int64{8 << 20, 16 << 20, 32 << 20}
+)
+
+// trials is how many there are.
+var trials = len(concurrencies) + len(partSizes) - 1
+
+// objects are sent at once in a trial, so that hashing one of them is not what is measured.
+const objects = 4
+
+// Requests is how many requests that write, and cost, a run makes at most, without retries.
+func (b Bounds) Requests() int {
+	parts := int((b.Bytes + partSizes[0] - 1) / partSizes[0])
+	return parts + trials*(objects*(overhead+1)+concurrencies[len(concurrencies)-1]) + 2
+}
+
+// overhead is what an object takes beside its parts: a listing, begin, complete; one more is
+// for the listing that finds it again.
+const overhead = 3
+
+// A Place is where a run measures.
+type Place interface {
+	mirror.Lister
+	mirror.Writer
+	mirror.Deleter
+	mirror.Sweeper
+}
+
+// Run tries the settings and tells each trial as it ends. open returns the place as it is
+// written to with a setting; all of them are the same place, which holds nothing else.
+func Run(ctx context.Context, open func(Setting) (Place, error), b Bounds, told func(Trial)) (best Trial, err error) {
+	first, err := open(Setting{concurrencies[0], partSizes[0]})
+	if err != nil {
+		return Trial{}, err
+	}
+	// What cannot be removed must not be stored: we find out with as little as possible.
+	if err := first.Create(ctx, upload("probe", content{1})); err != nil {
+		return Trial{}, err
+	}
+	defer func() { err = errors.Join(err, clean(ctx, first)) }()
+	if err := clean(ctx, first); err != nil {
+		return Trial{}, err
+	}
+	r := run{open: open, bounds: b, told: told}
+	return r.all(ctx)
+}
+
+// cleanTime is how long we try to remove what we have stored, whether we were stopped or not.
+const cleanTime = time.Minute
+
+// clean removes everything in the place, and every upload that was begun.
+func clean(ctx context.Context, p Place) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime)
+	defer cancel()
+	for info, err := range p.List(ctx, mirror.Range{}) {
+		if err != nil {
+			return fmt.Errorf("clean up: %w", err)
+		}
+		if err := p.Delete(ctx, info.Name, info.Version); err != nil {
+			return fmt.Errorf("clean up: %w", err)
+		}
+	}
+	for left, err := range p.Leftovers(ctx, "") {
+		if err != nil {
+			return fmt.Errorf("clean up: %w", err)
+		}
+		if err := p.Discard(ctx, left); err != nil {
+			return fmt.Errorf("clean up: %w", err)
+		}
+	}
+	return nil
+}
+
+type run struct {
+	open   func(Setting) (Place, error)
+	bounds Bounds
+	told   func(Trial)
+	done   []Trial
+}
+
+func (r *run) all(ctx context.Context) (Trial, error) {
+	for _, c := range concurrencies {
+		if err := r.try(ctx, Setting{c, partSizes[0]}); err != nil {
+			return Trial{}, err
+		}
+	}
+	c := best(r.done).Concurrency
+	for _, size := range partSizes[1:] {
+		if err := r.try(ctx, Setting{c, size}); err != nil {
+			return Trial{}, err
+		}
+	}
+	return best(r.done), nil
+}
+
+// closeTo is how much less a smaller setting may give to be as good: less than that is chance.
+const closeTo = 0.95
+
+// best is the first trial that is about as good as any.
+func best(done []Trial) Trial {
+	most := 0.0
+	for _, t := range done {
+		most = max(most, t.Rate)
+	}
+	for _, t := range done {
+		if t.Rate >= closeTo*most {
+			return t
+		}
+	}
+	return Trial{}
+}
+
+// errEnough ends a trial that has used up its time.
+var errEnough = errors.New("enough was measured")
+
+// try sends objects until a share of the bounds is used up. Connections take their time to
+// become fast, so a first third of the time is not counted, if there is something left then.
+func (r *run) try(ctx context.Context, s Setting) error {
+	p, err := r.open(s)
+	if err != nil {
+		return err
+	}
+	share := r.bounds.Time / time.Duration(trials)
+	trial, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	m := meter{began: time.Now(), warm: share / 3}
+	enough := time.AfterFunc(share, func() {
+		m.stop() // before what is on its way is taken back
+		stop(errEnough)
+	})
+	defer enough.Stop()
+	g, gctx := errgroup.WithContext(trial)
+	for i := range objects {
+		u := upload(fmt.Sprintf("%d-%d-%d", s.Concurrency, s.PartSize, i), content{r.bounds.Bytes / int64(trials*objects)})
+		u.Sent = m.sent
+		g.Go(func() error { return p.Create(gctx, u) })
+	}
+	err = g.Wait()
+	m.stop()
+	if err != nil && (ctx.Err() != nil || context.Cause(trial) != errEnough) {
+		return err
+	}
+	t := m.trial(s)
+	r.done = append(r.done, t)
+	r.told(t)
+	return nil
+}
+
+// A meter counts what is sent.
+type meter struct {
+	began time.Time
+	warm  time.Duration
+
+	mu    sync.Mutex // guards what follows while it is counted
+	total int64
+	cold  int64     // bytes sent before what counts
+	since time.Time // when that began; zero: everything counts
+	ended time.Time // zero: it is still counted
+}
+
+func (m *meter) sent(n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.ended.IsZero() {
+		return
+	}
+	m.total += n
+	if now := time.Now(); m.since.IsZero() && now.Sub(m.began) >= m.warm {
+		m.cold, m.since = m.total, now
+	}
+}
+
+func (m *meter) stop() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ended.IsZero() {
+		m.ended = time.Now()
+	}
+}
+
+func (m *meter) trial(s Setting) Trial {
+	t := Trial{Setting: s, Bytes: m.total, Took: m.ended.Sub(m.began)}
+	// Where all was sent in less than twice the time that warming up takes, all counts.
+	if !m.since.IsZero() && m.ended.Sub(m.since) >= m.warm {
+		t.Bytes, t.Took = t.Bytes-m.cold, m.ended.Sub(m.since)
+	}
+	t.Rate = float64(t.Bytes) / max(t.Took.Seconds(), 1e-9)
+	return t
+}
+
+func upload(name string, c content) mirror.Upload {
+	return mirror.Upload{Name: name, Content: c, Type: "application/octet-stream", CacheControl: "no-store"}
+}
+
+// content is noise of a size, which takes no memory.
+type content struct{ size int64 }
+
+var noise = func() []byte {
+	block := make([]byte, 1<<20)
+	rand.NewChaCha8([32]byte{1}).Read(block)
+	return block
+}()
+
+func (c content) Size() int64                { return c.size }
+func (c content) Open() (blob.Reader, error) { return c, nil }
+func (content) Close() error                 { return nil }
+
+func (c content) ReadAt(p []byte, off int64) (n int, err error) {
+	for n < len(p) && off+int64(n) < c.size {
+		at := (off + int64(n)) % int64(len(noise))
+		n += copy(p[n:min(int64(len(p)), c.size-off)], noise[at:])
+	}
+	if n < len(p) {
+		err = io.EOF
+	}
+	return n, err
+}
