@@ -38,6 +38,7 @@ var arrows = map[string]string{
 	"publish/tune":       "publish/blob publish/mirror",
 	"publish/session":    "",
 	"publish/cloudfront": "publish/mirror",
+	"publish/queue":      "",
 	// for tests only
 	"publish/mirror/mirrortest":         "publish/blob publish/mirror",
 	"publish/mirror/s3/s3test":          "",
@@ -63,6 +64,7 @@ var owners = map[string]string{
 	"github.com/goccy/":                "cmd/publish",
 	"github.com/vbauerster/":           "cmd/publish",
 	"github.com/sethvargo/":            "cmd/publish/workflow publish/session",
+	"modernc.org/":                     "publish/queue",
 }
 
 // reserved are the functions and variables by which a program meets its surroundings:

@@ -1,0 +1,198 @@
+package queue
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+const (
+	database = "queue.db"
+
+	// version is that of the schema. What is newer is refused and not touched.
+	version = 1
+	// application tells our database from any other: "slfp".
+	application = 0x736c6670
+
+	readers = 4 // connections for questions, so that a slow one does not hold up the others
+)
+
+const schema = `
+CREATE TABLE job (
+	id         INTEGER PRIMARY KEY AUTOINCREMENT,
+	mirror     TEXT NOT NULL,
+	file       TEXT NOT NULL,
+	digest     TEXT NOT NULL,
+	package    TEXT NOT NULL,
+	bytes      INTEGER NOT NULL,
+	state      TEXT NOT NULL CHECK (state IN ('accepted', 'checking', 'ready', 'publishing', 'published', 'failed', 'cancelled')),
+	reason     TEXT NOT NULL,
+	attempts   INTEGER NOT NULL,
+	together   INTEGER NOT NULL,
+	obligation INTEGER NOT NULL,
+	next_at    INTEGER NOT NULL, -- times are in milliseconds since 1970
+	accepted   INTEGER NOT NULL,
+	changed    INTEGER NOT NULL,
+	UNIQUE (mirror, file, digest)
+) STRICT;
+CREATE INDEX job_state ON job (mirror, state, next_at);
+CREATE INDEX job_changed ON job (changed);
+CREATE TABLE obligation (
+	id      INTEGER PRIMARY KEY AUTOINCREMENT,
+	mirror  TEXT NOT NULL,
+	content BLOB,
+	state   TEXT NOT NULL CHECK (state IN ('intended', 'due', 'met')),
+	reason  TEXT NOT NULL,
+	tries   INTEGER NOT NULL,
+	next_at INTEGER NOT NULL,
+	since   INTEGER NOT NULL,
+	changed INTEGER NOT NULL
+) STRICT;
+CREATE INDEX obligation_state ON obligation (state, mirror);
+`
+
+// Open opens the queue in a directory, which it makes if need be, and returns to the queue
+// what a process that died had claimed. Nobody else can open it until Close.
+func Open(ctx context.Context, dir string) (*Queue, error) {
+	q, err := open(ctx, dir)
+	if err != nil {
+		return nil, fmt.Errorf("queue in %s: %w", dir, err)
+	}
+	return q, nil
+}
+
+func open(ctx context.Context, dir string) (*Queue, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, translate(err)
+	}
+	l, err := acquire(filepath.Join(dir, "lock"))
+	if err != nil {
+		return nil, translate(err)
+	}
+	q := &Queue{lock: l, ops: make(chan *op), closing: make(chan struct{})}
+	if err := q.connect(filepath.Join(dir, database)); err != nil {
+		return nil, errors.Join(err, l.release())
+	}
+	q.stopped.Add(1)
+	go q.writer()
+	q.close = sync.OnceValue(q.shut)
+	if err := q.prepare(ctx); err != nil {
+		q.Close()
+		return nil, err
+	}
+	return q, nil
+}
+
+// connect sets each connection up in its name, so that none is without.
+func (q *Queue) connect(file string) error {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600) // what SQLite makes others may read
+	if err != nil {
+		return translate(err)
+	}
+	f.Close()
+	name := "file:" + (&url.URL{Path: file}).EscapedPath() + "?_pragma=busy_timeout(10000)"
+	if q.write, err = sql.Open("sqlite", name+"&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"); err != nil {
+		return err
+	}
+	q.write.SetMaxOpenConns(1)
+	if q.read, err = sql.Open("sqlite", name+"&_pragma=query_only(1)"); err != nil {
+		return err
+	}
+	q.read.SetMaxOpenConns(readers)
+	return nil
+}
+
+// prepare makes sure that the database is whole and ours, and recovers.
+func (q *Queue) prepare(ctx context.Context) error {
+	return q.do(ctx, func(t *tx) error {
+		tables, err := t.number(`SELECT count(*) FROM sqlite_schema`)
+		if err != nil {
+			return err
+		}
+		if tables == 0 {
+			return t.create()
+		}
+		if err := t.inspect(); err != nil {
+			return err
+		}
+		return t.recover()
+	})
+}
+
+func (t *tx) create() error {
+	for _, s := range append(strings.SplitAfter(schema, ";\n"), fmt.Sprintf(`PRAGMA application_id = %d`, application), fmt.Sprintf(`PRAGMA user_version = %d`, version)) {
+		if strings.TrimSpace(s) == "" {
+			continue
+		}
+		if _, err := t.conn.ExecContext(context.Background(), s); err != nil {
+			return translate(err)
+		}
+	}
+	return nil
+}
+
+func (t *tx) inspect() error {
+	id, err := t.number(`PRAGMA application_id`)
+	if err != nil {
+		return err
+	}
+	if id != application {
+		return fmt.Errorf("%w: %s is not a queue", ErrDamaged, database)
+	}
+	written, err := t.number(`PRAGMA user_version`)
+	if err != nil {
+		return err
+	}
+	if written > version {
+		return fmt.Errorf("%w: it has version %d, this program knows %d", ErrNewer, written, version)
+	}
+	var said string
+	if err := t.conn.QueryRowContext(context.Background(), `PRAGMA quick_check(1)`).Scan(&said); err != nil {
+		return translate(err)
+	}
+	if said != "ok" {
+		return fmt.Errorf("%w: %s", ErrDamaged, said)
+	}
+	return nil
+}
+
+func (t *tx) number(query string) (int64, error) {
+	var n int64
+	err := t.conn.QueryRowContext(context.Background(), query).Scan(&n)
+	return n, translate(err)
+}
+
+// translate says in our words what SQLite or the system said.
+func translate(err error) error {
+	var known *sqlite.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	case !errors.As(err, &known):
+		return err
+	}
+	switch known.Code() & 0xff { // the rest says more of the same
+	case sqlite3.SQLITE_FULL:
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM:
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	}
+	return err
+}
