@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"runtime"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"sync"
 	"unicode"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
@@ -23,7 +23,7 @@ type Source struct {
 	Files    []*ReleaseFile
 	Findings []Finding
 
-	root *os.Root
+	root *blob.Dir
 }
 
 // A SourceMirror is one mirror in the source. A directory that holds both layouts is two.
@@ -55,7 +55,7 @@ var ErrSource = errors.New("nothing to publish")
 // Open finds the mirrors in a directory and reads the documents of the packages that
 // are selected. What is wrong with single files is in the Source's Findings.
 func Open(ctx context.Context, dir string, sel Selection) (*Source, error) {
-	root, err := os.OpenRoot(dir)
+	root, err := blob.OpenDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open SOURCE: %w", err)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"strings"
 
@@ -17,7 +16,7 @@ import (
 // A tree is a directory below SOURCE, read as a mirror. Nothing outside of root is ever
 // opened, whatever symbolic links say.
 type tree struct {
-	root *os.Root
+	root *blob.Dir
 	dir  string // below root, slash-separated; empty for root itself
 }
 

@@ -88,14 +88,19 @@ type nopCloser struct{ io.ReaderAt }
 
 func (nopCloser) Close() error { return nil }
 
+// A Root opens files by their paths below it: an os.Root, or a Dir.
+type Root interface {
+	Open(name string) (*os.File, error)
+}
+
 // File is the regular file name below root as it is now: info is what root.Stat said of
 // it. A symbolic link that leads out of root is not followed.
-func File(root *os.Root, name string, info fs.FileInfo) Source {
+func File(root Root, name string, info fs.FileInfo) Source {
 	return &file{root: root, name: name, info: info}
 }
 
 type file struct {
-	root *os.Root
+	root Root
 	name string
 	info fs.FileInfo
 }

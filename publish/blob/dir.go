@@ -1,0 +1,52 @@
+package blob
+
+import (
+	"io/fs"
+	"os"
+)
+
+// A Dir is a directory from which files are opened by paths. Like an os.Root it never leaves
+// it, whatever symbolic links say. Where the kernel can see to that, it takes one system call for
+// a path and not two for each directory on the way, which is a quarter of what it costs to
+// publish small files.
+type Dir struct {
+	*os.Root
+	handle *os.File // of the directory itself
+}
+
+// OpenDir opens a directory.
+func OpenDir(name string) (*Dir, error) {
+	root, err := os.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	handle, err := root.Open(".")
+	if err != nil {
+		root.Close()
+		return nil, err
+	}
+	return &Dir{root, handle}, nil
+}
+
+// Open opens a file for reading. The error is that of an os.Root.
+func (d *Dir) Open(name string) (*os.File, error) {
+	if f := d.beneath(name, toRead); f != nil {
+		return f, nil
+	}
+	return d.Root.Open(name)
+}
+
+// Stat looks at a file, without opening it. The error is that of an os.Root.
+func (d *Dir) Stat(name string) (fs.FileInfo, error) {
+	if f := d.beneath(name, toLookAt); f != nil {
+		defer f.Close()
+		return f.Stat()
+	}
+	return d.Root.Stat(name)
+}
+
+// Close releases the directory. Files that were opened stay open.
+func (d *Dir) Close() error {
+	d.handle.Close()
+	return d.Root.Close()
+}

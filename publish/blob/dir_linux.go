@@ -1,0 +1,27 @@
+package blob
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a file is opened for.
+const (
+	toRead   = unix.O_RDONLY
+	toLookAt = unix.O_PATH
+)
+
+// beneath opens a file by one system call. It returns nil if that fails for whatever reason:
+// the kernel is older than 5.6, a sandbox forbids it, or there is no such file. An os.Root will
+// tell.
+func (d *Dir) beneath(name string, how int) *os.File {
+	fd, err := unix.Openat2(int(d.handle.Fd()), name, &unix.OpenHow{
+		Flags:   uint64(how | unix.O_CLOEXEC),
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil
+	}
+	return os.NewFile(uintptr(fd), name)
+}
