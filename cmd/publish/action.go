@@ -92,6 +92,7 @@ func (a *action) publish(ctx context.Context) error {
 	if err := a.identify(ctx, log); err != nil {
 		return err
 	}
+	a.witness.begins(partScan)
 	source, err := a.runner.Directory(in.path)
 	if err != nil {
 		return fail(exitSource, fmt.Errorf("path %w", err))
@@ -147,7 +148,7 @@ func (a *action) inTime(ctx context.Context, do func(context.Context) error) err
 // conclude tells what came of it. It must not fail, whatever has: the worst it does is to
 // say less.
 func (a *action) conclude(err error) error {
-	err = a.forgive(err)
+	err, forgiven := a.forgive(err)
 	code := exitCode(err)
 	defer func() {
 		if why := recover(); why != nil {
@@ -161,7 +162,7 @@ func (a *action) conclude(err error) error {
 			a.witness.warn("found", f.String())
 		}
 	}
-	o := a.outcome(err)
+	o := a.outcome(err, forgiven)
 	a.runner.Group("")
 	a.outputs(o)
 	if a.in.summary || a.in.maxSpecs == 0 && len(a.in.settings) == 0 { // also if no input could be read
@@ -187,19 +188,19 @@ func (a *action) conclude(err error) error {
 }
 
 // forgive lets pass what the inputs say is no failure.
-func (a *action) forgive(err error) error {
+func (a *action) forgive(err error) (failure, forgiven error) {
 	switch {
 	case errors.Is(err, publish.ErrSource) && a.in.ifNone == "warn":
-		a.witness.warn("nothing to publish", inputWords(err.Error()))
-		return nil
+		a.witness.warn("no packages", inputWords(err.Error()))
+		return nil, err
 	case errors.Is(err, publish.ErrSource) && a.in.ifNone == "ignore":
 		a.runner.Say("%s", inputWords(err.Error()))
-		return nil
+		return nil, err
 	case exitCode(err) == exitInvalidation && a.in.onInvalidation == "warn":
-		a.witness.warn("not invalidated", strings.TrimPrefix(inputWords(err.Error()), "published, but "))
-		return nil
+		a.witness.warn("no invalidation", inputWords(err.Error()))
+		return nil, err
 	}
-	return err
+	return err, nil
 }
 
 func (a *action) writeReport() {

@@ -2,47 +2,70 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// statement is what to add to the role's policy for what was denied; empty where that is
-// not known.
-func (o *outcome) statement(e *mirror.DeniedError) string {
+// A permission is a statement of an IAM policy.
+type permission struct {
+	Effect    string
+	Action    string
+	Resource  string
+	Condition map[string]map[string]string `json:",omitempty"`
+}
+
+// lacking is what to add to the role's policy for what was denied; nil if AWS does not
+// decide about it.
+func (o *outcome) lacking(e *mirror.DeniedError) *permission {
 	partition, account := "aws", ""
 	if arn := strings.Split(o.in.role.ARN, ":"); len(arn) > 4 {
 		partition, account = arn[1], arn[4]
 	}
 	bucket, prefix, _ := bucketAndPrefix(o.in.destination)
-	s := struct {
-		Effect    string
-		Action    string
-		Resource  string
-		Condition map[string]map[string]string `json:",omitempty"`
-	}{Effect: "Allow", Action: e.Action}
 	objects := "*"
 	if prefix != "" {
 		objects = prefix + "/*"
 	}
+	p := &permission{Effect: "Allow", Action: e.Action, Resource: "arn:" + partition + ":s3:::" + bucket}
 	switch {
 	case strings.HasPrefix(e.Action, "cloudfront:"):
-		s.Resource = "arn:" + partition + ":cloudfront::" + account + ":distribution/" + o.in.flags.cdn.distribution
-	case e.Action == "s3:ListBucket":
-		s.Resource = "arn:" + partition + ":s3:::" + bucket
-		if prefix != "" {
-			s.Condition = map[string]map[string]string{"StringLike": {"s3:prefix": objects}}
-		}
-	case e.Action == "s3:ListBucketMultipartUploads", e.Action == "s3:GetBucketLocation":
-		s.Resource = "arn:" + partition + ":s3:::" + bucket
+		p.Resource = "arn:" + partition + ":cloudfront::" + account + ":distribution/" + o.in.flags.cdn.distribution
+	case e.Action == "s3:ListBucket" && prefix != "":
+		p.Condition = map[string]map[string]string{"StringLike": {"s3:prefix": objects}}
+	case e.Action == "s3:ListBucket", e.Action == "s3:ListBucketMultipartUploads", e.Action == "s3:GetBucketLocation":
 	case strings.HasPrefix(e.Action, "s3:"):
-		s.Resource = "arn:" + partition + ":s3:::" + bucket + "/" + objects
+		p.Resource += "/" + objects
 	default:
-		return ""
+		return nil
 	}
-	text, err := json.MarshalIndent(s, "", "  ")
+	return p
+}
+
+func (p *permission) json() string {
+	text, err := json.MarshalIndent(p, "", "  ")
 	if err != nil {
-		return ""
+		panic(err) // strings are always JSON
 	}
 	return string(text)
+}
+
+// deniedHint says whose policy it is, as far as AWS tells.
+func (o *outcome) deniedHint(e *mirror.DeniedError) string {
+	who := "the credentials in use"
+	if o.in.role.ARN != "" && o.in.credentials == oidcCredentials {
+		who = "the role " + o.in.role.Name()
+	}
+	switch says := func(s string) bool { return strings.Contains(e.Detail, s) }; {
+	case says("no session policy allows"):
+		return fmt.Sprintf("the session policy does not allow %s. With session-policy: auto, %s may lack it all the same; if not, set session-policy: none", e.Action, who)
+	case says("explicit deny in a resource-based policy"):
+		return fmt.Sprintf("the policy of the bucket denies %s, whatever %s may: correct that one", e.Action, who)
+	case says("explicit deny"):
+		return fmt.Sprintf("a policy denies %s to %s: no other that allows it helps", e.Action, who)
+	case says("kms:"):
+		return fmt.Sprintf("allow kms:GenerateDataKey and kms:Decrypt on the bucket's key for %s, in its policy and in that of the key", who)
+	}
+	return fmt.Sprintf("allow %s on %s for %s", e.Action, o.lacking(e).Resource, who)
 }

@@ -184,18 +184,22 @@ type inputError struct {
 func (e *inputError) Error() string { return fmt.Sprintf("input %s: %v", e.name, e.err) }
 func (e *inputError) Unwrap() error { return e.err }
 
+// refusals are all that is wrong with the inputs.
+type refusals []error
+
+func (all *refusals) refuse(name string, err error) {
+	if err != nil {
+		*all = append(*all, &inputError{name, err})
+	}
+}
+
 // inputVariable is how GitHub hands an input to a container. Hyphens stay.
 func inputVariable(name string) string { return "INPUT_" + strings.ToUpper(name) }
 
 // readInputs reads all inputs, and reports all that is wrong with them at once.
 func readInputs(env environment, r *workflow.Runner) (*inputs, error) {
 	in := &inputs{}
-	var wrong []error
-	refuse := func(name string, err error) {
-		if err != nil {
-			wrong = append(wrong, &inputError{name, err})
-		}
-	}
+	var wrong refusals
 	for _, d := range theInputs {
 		given, _ := env.lookup(inputVariable(d.name))
 		given = strings.TrimSpace(given)
@@ -203,12 +207,12 @@ func readInputs(env environment, r *workflow.Runner) (*inputs, error) {
 		if given == "" || given == d.def {
 			given, from = d.def, "default"
 		}
-		refuse(d.name, d.value(in)(given))
+		wrong.refuse(d.name, d.value(in)(given))
 		if given != "" {
 			in.settings = append(in.settings, setting{d.name, shown(d.name, given), from})
 		}
 	}
-	in.complete(env, r, refuse)
+	in.complete(env, r, &wrong)
 	return in, errors.Join(wrong...)
 }
 
@@ -221,51 +225,51 @@ func shown(name, given string) string {
 }
 
 // complete settles what depends on more than one input, or on where we are.
-func (in *inputs) complete(env environment, r *workflow.Runner, refuse func(name string, err error)) {
+func (in *inputs) complete(env environment, r *workflow.Runner, wrong *refusals) {
 	if in.path == "" {
-		refuse("path", errors.New("it is required: the directory of a Spack mirror, or one above several"))
+		wrong.refuse("path", errors.New("it is required: the directory of a Spack mirror, or one above several"))
 	}
 	if in.destination == "" {
-		refuse("destination", errors.New("it is required: s3://bucket/prefix"))
+		wrong.refuse("destination", errors.New("it is required: s3://bucket/prefix"))
 	} else if where, err := fill(in.destination, in.vars); err != nil {
-		refuse("destination", err)
+		wrong.refuse("destination", err)
 	} else if _, _, err := bucketAndPrefix(where); err != nil {
-		refuse("destination", err)
+		wrong.refuse("destination", err)
 	} else {
 		in.destination = where
 	}
-	refuse("layout-vars", checkVars(in.vars))
+	wrong.refuse("layout-vars", checkVars(in.vars))
 	if in.reportFile != "" {
 		_, err := r.File(in.reportFile)
-		refuse("report-file", err)
+		wrong.refuse("report-file", err)
 	}
 	if o := in.flags.storage.s3; o.KMSKeyID != "" {
-		refuse("kms-key-id", s3.Options{SSE: o.SSE, KMSKeyID: o.KMSKeyID}.Validate())
+		wrong.refuse("kms-key-id", s3.Options{SSE: o.SSE, KMSKeyID: o.KMSKeyID}.Validate())
 	}
 	if in.layout != "auto" {
 		in.flags.selection.Layout = in.layout
 	}
-	in.flags.cdn.extra = in.invalidate(refuse)
+	in.flags.cdn.extra = in.invalidate(wrong)
 	var err error
 	if in.caBundle != "" {
 		in.roots, err = readRoots(r.Here(in.caBundle))
-		refuse("ca-bundle", err)
+		wrong.refuse("ca-bundle", err)
 	}
-	if in.options, err = in.flags.options(); err != nil {
-		refuse("options", err) // all that they check has been checked, word for word
+	if in.options, err = in.flags.options(); len(*wrong) == 0 {
+		wrong.refuse("options", err) // what it finds has been found, input by input; if not, this is a defect
 	}
 	if in.options.Trust.Keys, err = trusted(in.trustedKeys, r); err != nil {
-		refuse("trusted-keys", err)
+		wrong.refuse("trusted-keys", err)
 	}
-	in.completeRole(env, r, refuse)
+	in.completeRole(env, r, wrong)
 }
 
-func (in *inputs) completeRole(env environment, r *workflow.Runner, refuse func(name string, err error)) {
+func (in *inputs) completeRole(env environment, r *workflow.Runner, wrong *refusals) {
 	if in.credentials != oidcCredentials {
 		return
 	}
 	if in.role.ARN == "" {
-		refuse("role-to-assume", errors.New("it is required: the ARN of the role to publish with; or set credentials to env"))
+		wrong.refuse("role-to-assume", errors.New("it is required: the ARN of the role to publish with; or set credentials to env"))
 		return
 	}
 	if in.role.SessionName == "" {
@@ -285,7 +289,7 @@ func (in *inputs) completeRole(env environment, r *workflow.Runner, refuse func(
 		in.role.Policy = in.sessionPolicy
 	}
 	for _, one := range split(in.role.Validate()) {
-		refuse(roleInput(one), one)
+		wrong.refuse(roleInput(one), one)
 	}
 }
 
@@ -352,14 +356,14 @@ func unknownInputs(environ []string) []string {
 const listings = "/?list-type=2*"
 
 // invalidate is what is to be invalidated beside what has changed.
-func (in *inputs) invalidate(refuse func(name string, err error)) []string {
+func (in *inputs) invalidate(wrong *refusals) []string {
 	var extra []string
 	for _, p := range in.invalidationPaths {
 		if p == "auto" {
 			continue
 		}
 		if len(p) > cloudfront.LongestPath || !strings.HasPrefix(p, "/") || strings.ContainsFunc(p, func(c rune) bool { return c <= ' ' || c > '~' }) {
-			refuse("invalidation-paths", fmt.Errorf("%q: want auto, or a path such as /noble/index.html, encoded as in a URL", p))
+			wrong.refuse("invalidation-paths", fmt.Errorf("%q: want auto, or a path such as /noble/index.html, encoded as in a URL", p))
 		}
 		extra = append(extra, p)
 	}

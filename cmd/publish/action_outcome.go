@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 )
@@ -24,14 +25,15 @@ type outcome struct {
 	in     *inputs
 	is     identity
 	err    error
-	lost   bool // the job was abandoned: what it has done since is not known
+	let    error // one that the inputs let pass
+	lost   bool  // the job was abandoned: what it has done since is not known
 
 	found, published, skipped, overwritten int // packages
 }
 
-func (a *action) outcome(err error) *outcome {
+func (a *action) outcome(err, let error) *outcome {
 	var lost abandoned
-	o := &outcome{far: a.witness.far(), report: a.report, in: a.in, is: a.witness.is, err: err, lost: errors.As(err, &lost)}
+	o := &outcome{far: a.witness.far(), report: a.report, in: a.in, is: a.witness.is, err: err, let: let, lost: errors.As(err, &lost)}
 	for _, m := range a.report.Mirrors {
 		o.found += len(m.Packages)
 		o.skipped += m.Counts[string(publish.Unchanged)] + m.Counts[string(publish.Skipped)]
@@ -66,9 +68,17 @@ func (o *outcome) title() string {
 	return "publish " + o.report.Result
 }
 
+// wrong is what went wrong, whether it counts or not.
+func (o *outcome) wrong() error {
+	if o.err != nil {
+		return o.err
+	}
+	return o.let
+}
+
 // message is what went wrong, and what to do.
 func (o *outcome) message() string {
-	text := inputWords(o.err.Error())
+	text := inputWords(o.wrong().Error())
 	for _, h := range o.hints() {
 		text += "\nhint: " + h
 	}
@@ -81,23 +91,29 @@ var shouting = regexp.MustCompile(`\b(SOURCE|DESTINATION)\b`)
 
 // hints are what to do about it, in the words of a workflow.
 func (o *outcome) hints() []string {
+	err := o.wrong()
 	var auth *session.AuthError
 	var denied *mirror.DeniedError
 	switch {
-	case o.err == nil:
+	case err == nil:
 		return nil
-	case errors.As(o.err, &auth):
+	case errors.As(err, &auth):
 		return auth.Hints
-	case errors.As(o.err, &denied):
-		return deniedHints(denied)
-	case errors.Is(o.err, mirror.ErrCredentials) && o.in.credentials == oidcCredentials:
-		return []string{"AWS does not accept the role's credentials any more: was the role changed or its sessions revoked? What is complete stays, the next run goes on from there"}
-	case errors.Is(o.err, mirror.ErrCredentials):
+	case errors.As(err, &denied) && o.lacking(denied) != nil:
+		return []string{o.deniedHint(denied)}
+	case errors.Is(err, mirror.ErrCredentials) && o.in.credentials == oidcCredentials:
+		return []string{"AWS does not accept the role's credentials any more: was the role changed, or its sessions revoked? What is complete stays, the next run goes on from there"}
+	case errors.Is(err, mirror.ErrCredentials), exitCode(err) == exitCredentials:
 		return []string{"credentials: env takes those that earlier steps or the machine provide: set role-to-assume instead, or provide some. What is complete stays, the next run goes on from there"}
-	case errors.Is(o.err, publish.ErrUnresolved):
+	case errors.Is(err, publish.ErrUnresolved):
 		return []string{"run the job again when fewer publishers are at work, or once with index: rebuild"}
+	case exitCode(err) == exitUsage:
+		return []string{"what each input takes: https://github.com/vantagecompute/slurm-factory-publish/blob/main/docs/action.md#inputs"}
 	}
-	h := hint(o.err)
+	h := hint(err)
+	if o.in.flags.keepGoing {
+		h = strings.TrimSuffix(h, ", or publish the rest with --keep-going")
+	}
 	if h == "" {
 		return nil
 	}
@@ -122,6 +138,8 @@ var doing = map[part]string{
 func (o *outcome) sentence() string {
 	r := o.report
 	switch {
+	case r.Result == "published" && o.let != nil:
+		return fmt.Sprintf("Published %s to %s, but CloudFront was not told", count(o.published, "package"), o.where())
 	case r.Result == "published":
 		return fmt.Sprintf("Published %s to %s", count(o.published, "package"), o.where())
 	case r.Result == "unchanged" && o.found == 0:
@@ -144,12 +162,34 @@ func (o *outcome) sentence() string {
 	switch exitCode(o.err) {
 	case exitTimeout:
 		verb = "Timed out"
+	case exitSource:
+		if r.indexed {
+			return fmt.Sprintf("Published %s to %s, refused %s", count(o.published, "package"), o.where(), o.rejected())
+		}
 	case exitInvalidation:
 		return fmt.Sprintf("Published %s to %s, but CloudFront was not told: caches may serve what was there before", count(o.published, "package"), o.where())
 	case exitVerification:
 		return fmt.Sprintf("Published %s to %s, but not seen when it was read back", count(o.published, "package"), o.where())
 	}
-	return fmt.Sprintf("%s while %s: %s", verb, doing[o.part], o.state())
+	what := doing[o.part]
+	if exitCode(o.err) == exitSource && o.part == partPlan {
+		what = "checking the source"
+	}
+	return fmt.Sprintf("%s while %s: %s", verb, what, o.state())
+}
+
+func (o *outcome) rejected() string {
+	n := 0
+	for _, m := range o.report.Mirrors {
+		n += m.Counts[string(publish.Rejected)]
+	}
+	return fmt.Sprint(n)
+}
+
+// refused reports whether what failed was refused for good, so that it was not done.
+func refused(err error) bool {
+	var version *index.VersionError
+	return errors.Is(err, mirror.ErrDenied) || errors.Is(err, mirror.ErrCredentials) || errors.Is(err, publish.ErrUnresolved) || errors.As(err, &version)
 }
 
 func all(n int) string {
@@ -176,7 +216,7 @@ func (o *outcome) state() string {
 		return text + ", the index replaced in " + quoted(o.written) + " only; every mirror works"
 	case len(o.written) > 0:
 		return text + ", index replaced"
-	case len(unsure) > 0:
+	case len(unsure) > 0 && !refused(o.err):
 		return text + ", the index being replaced: it is the old or the new one, and clients have a mirror that works"
 	}
 	return text + ", index not touched, clients are unaffected"
@@ -307,16 +347,4 @@ func (o *outcome) indexSpecs() int {
 		}
 	}
 	return n
-}
-
-// deniedHints are what to allow.
-func deniedHints(e *mirror.DeniedError) []string {
-	hints := []string{fmt.Sprintf("allow %s on %s for the role", e.Action, e.Name)}
-	switch {
-	case strings.Contains(e.Detail, "no session policy allows"):
-		hints = []string{fmt.Sprintf("the session policy does not allow %s: if session-policy is auto, set it to none, and report that it lacks this", e.Action)}
-	case strings.Contains(e.Detail, "resource-based policy") && strings.Contains(e.Detail, "explicit deny"):
-		hints = []string{fmt.Sprintf("the policy of the bucket denies %s to this role, whatever the role's own policy allows", e.Action)}
-	}
-	return hints
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,8 @@ func (o *outcome) icon() string {
 	switch {
 	case o.err == nil && o.report.Result == "dry-run":
 		return "🔎"
+	case o.err == nil && o.let != nil:
+		return "⚠️"
 	case o.err == nil:
 		return "✅"
 	case o.report.Result == "cancelled":
@@ -37,7 +40,7 @@ func (o *outcome) icon() string {
 func (o *outcome) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "## %s %s\n\n", o.icon(), workflow.Text(o.sentence()))
-	if o.err != nil {
+	if o.wrong() != nil {
 		o.problem(&b)
 	}
 	o.table(&b)
@@ -51,7 +54,7 @@ func (o *outcome) markdown() string {
 
 // problem is what went wrong and what to do about it.
 func (o *outcome) problem(b *strings.Builder) {
-	lines := strings.Split(inputWords(o.err.Error()), "\n")
+	lines := strings.Split(inputWords(o.wrong().Error()), "\n")
 	if n := len(lines) - maxLines; n > 0 {
 		lines = append(lines[:maxLines], fmt.Sprintf("and %d more lines: see the log of the step, or report-file", n))
 	}
@@ -67,13 +70,13 @@ func (o *outcome) problem(b *strings.Builder) {
 		b.WriteString("\n")
 	}
 	var auth *session.AuthError
-	if errors.As(o.err, &auth) {
+	if errors.As(o.wrong(), &auth) {
 		claims(b, auth)
 	}
 	var denied *mirror.DeniedError
-	if errors.As(o.err, &denied) {
-		if s := o.statement(denied); s != "" {
-			fmt.Fprintf(b, "What the role's policy lacks:\n\n%s\n", workflow.Block("json", s))
+	if errors.As(o.wrong(), &denied) {
+		if p := o.lacking(denied); p != nil {
+			fmt.Fprintf(b, "To be added to the policy of the role, if it lacks this:\n\n%s\n", workflow.Block("json", p.json()))
 		}
 	}
 }
@@ -205,27 +208,50 @@ func (o *outcome) invalidation(b *strings.Builder) {
 
 // use is how clients get at it.
 func (o *outcome) use(b *strings.Builder) {
-	if o.err != nil || o.in.flags.dryRun || len(o.report.Mirrors) == 0 {
+	if o.err != nil || o.in.flags.dryRun || o.found == 0 {
 		return
 	}
 	var text strings.Builder
+	signed := false
 	for n, m := range o.report.Mirrors {
-		if n == 10 {
+		if n == maxShownMirrors {
 			fmt.Fprintf(&text, "# and %d more\n", len(o.report.Mirrors)-n)
 			break
 		}
+		flag := ""
+		if slices.ContainsFunc(m.Packages, func(p packageReport) bool { return !p.Signed }) {
+			flag = "--unsigned "
+		}
+		signed = signed || slices.ContainsFunc(m.Packages, func(p packageReport) bool { return p.Signed })
 		u := o.mirrorURL(m.Path)
-		name := u[strings.LastIndex(strings.TrimSuffix(u, "/spack"), "/")+1:]
-		fmt.Fprintf(&text, "spack mirror add %s %s\n", strings.ReplaceAll(name, "/", "-"), u)
+		fmt.Fprintf(&text, "spack mirror add %s%s %s\n", flag, mirrorName(u), u)
 	}
-	text.WriteString("spack buildcache keys --install --trust\n")
+	if signed {
+		text.WriteString("spack buildcache keys --install --trust\n")
+	}
+	fmt.Fprintf(&text, "spack install --cache-only /%.7s\n", o.example().Hash)
+	fmt.Fprintf(b, "<details><summary>Use it</summary>\n\n%s\n</details>\n\n", workflow.Block("sh", text.String()))
+}
+
+const maxShownMirrors = 10
+
+// mirrorName is what a mirror may be called: by the last two parts of its path.
+func mirrorName(u string) string {
+	parts := strings.FieldsFunc(u[strings.Index(u, "://")+3:], func(c rune) bool { return c == '/' })
+	return strings.Join(parts[max(0, len(parts)-2):], "-")
+}
+
+// example is what somebody may want to install: Slurm, if it is there.
+func (o *outcome) example() packageReport {
+	var last packageReport
 	for _, m := range o.report.Mirrors {
-		if len(m.Packages) > 0 {
-			fmt.Fprintf(&text, "spack install --cache-only /%.7s\n", m.Packages[len(m.Packages)-1].Hash)
-			break
+		for _, p := range m.Packages {
+			if last = p; p.Name == "slurm" {
+				return p
+			}
 		}
 	}
-	fmt.Fprintf(b, "<details><summary>Use it</summary>\n\n%s\n</details>\n\n", workflow.Block("sh", text.String()))
+	return last
 }
 
 func (o *outcome) timing(b *strings.Builder) {

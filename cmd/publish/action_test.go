@@ -1,134 +1,285 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"maps"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
+	"github.com/vantagecompute/slurm-factory-publish/publish/session/sessiontest"
 )
 
-// A step is one run of the action, as a workflow has it.
-type step struct {
-	dir    string            // the workspace
-	with   map[string]string // inputs
-	env    variables         // what else the environment has
-	bucket *s3test.Server
-}
-
-// A stepped is what a step leaves.
-type stepped struct {
-	code        int
-	log, stderr string
-	summary     string
-	outputs     map[string]string
-}
-
-// newStep has the mirror of a fixture as buildcache in its workspace, and a bucket.
-func newStep(t testing.TB, fixture string) *step {
+// golden compares with a file in testdata.
+func golden(t testing.TB, name, got string) {
 	t.Helper()
-	s := &step{dir: t.TempDir(), bucket: s3test.New(s3test.Options{Bucket: "cache"})}
-	t.Cleanup(s.bucket.Close)
-	if fixture != "" {
-		if err := os.CopyFS(filepath.Join(s.dir, "buildcache"), os.DirFS(spack(t, fixture))); err != nil {
+	name = filepath.Join("testdata", filepath.FromSlash(name))
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			t.Fatal(err)
 		}
+		write(t, name, got)
+		return
 	}
-	s.with = map[string]string{"credentials": "env", "path": "buildcache", "destination": "s3://cache/noble/spack", "s3-endpoint": s.bucket.URL}
-	s.env = variables{}
-	t.Setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE") // the SDK reads these itself
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "canary/wJalrXUtnFEMI/K7MDENG")
-	t.Setenv("AWS_REGION", "us-east-1")
-	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
-	return s
-}
-
-// run runs the step in this process.
-func (s *step) run(t testing.TB, ctx context.Context) stepped {
-	t.Helper()
-	files := t.TempDir()
-	env := variables{
-		"GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": s.dir, "GITHUB_RUN_ID": "7", "GITHUB_RUN_ATTEMPT": "1", "GITHUB_REPOSITORY": "vantagecompute/slurm-factory",
-		"GITHUB_OUTPUT": filepath.Join(files, "output"), "GITHUB_STEP_SUMMARY": filepath.Join(files, "summary"),
-	}
-	for name, v := range s.with {
-		env[inputVariable(name)] = v
-	}
-	maps.Copy(env, s.env)
-	var out, errs bytes.Buffer
-	var got stepped
-	got.code = run(ctx, environment{args: []string{"action"}, lookup: env.lookup, environ: env.environ, stdout: &out, stderr: &errs})
-	got.log, got.stderr = out.String(), errs.String()
-	got.outputs = readOutputs(t, env["GITHUB_OUTPUT"])
-	if text, err := os.ReadFile(env["GITHUB_STEP_SUMMARY"]); err == nil {
-		got.summary = string(text)
-	}
-	return got
-}
-
-func (v variables) environ() []string {
-	var all []string
-	for name, value := range v {
-		all = append(all, name+"="+value)
-	}
-	return all
-}
-
-// readOutputs reads what GitHub's runner reads: the last value of a name counts.
-func readOutputs(t testing.TB, file string) map[string]string {
-	t.Helper()
-	outputs := make(map[string]string)
-	text, err := os.ReadFile(file)
+	want, err := os.ReadFile(name)
 	if err != nil {
-		return outputs
+		t.Fatal(err)
 	}
-	rest := strings.Split(string(text), "\n")
-	for len(rest) > 1 {
-		name, delimiter, ok := strings.Cut(rest[0], "<<")
-		if !ok {
-			t.Fatalf("output file: %q", rest[0])
-		}
-		rest = rest[1:]
-		var value []string
-		for rest[0] != delimiter {
-			value, rest = append(value, rest[0]), rest[1:]
-		}
-		rest = rest[1:]
-		outputs[name] = strings.Join(value, "\n")
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got; -update if got is right):\n%s", name, diff)
 	}
-	return outputs
 }
 
-// A mirror is published, published again, and looked at, and each time the outputs say
-// what happened.
-func TestActionPublishes(t *testing.T) {
-	s := newStep(t, "v3-signed")
+var fleeting = []struct {
+	old *regexp.Regexp
+	new string
+}{
+	{regexp.MustCompile(`\d+\.\d s\b`), "N s"},
+	{regexp.MustCompile(`, [0-9.]+ [KMG]?i?B/s`), ", RATE"},
+	{regexp.MustCompile(`http(:|&#58;)//127\.0\.0\.1(:|&#58;)\d+`), "http$1//SERVER"},
+	{regexp.MustCompile(`\bI[0-9A-Z]{12,}\b`), "INVALIDATION"},
+	{regexp.MustCompile(`until="[^"]*"`), `until="TIME"`},
+	{regexp.MustCompile(`\d\d:\d\d:\d\d UTC`), "TIME"},
+	{regexp.MustCompile(`[^ "(]*/TestAction[^ ")]*`), "DIR"},
+	{regexp.MustCompile(`request id: [^,) ]*`), "request id: N"},
+	{regexp.MustCompile(`\[?RequestID: [^,\] ]*`), "RequestID: N"},
+}
+
+// vague are what differs where a step ends in the middle of many uploads at once.
+var vague = []struct {
+	old *regexp.Regexp
+	new string
+}{
+	{regexp.MustCompile(`blobs/sha256/../[0-9a-f]{64}`), "blobs/sha256/BLOB"},
+	{regexp.MustCompile(`\d+ of 40 objects`), "N of 40 objects"},
+	{regexp.MustCompile(`sent \| \d+ objects?, [0-9.]+ (Ki)?B(, RATE)?`), "sent | N objects"},
+}
+
+// lasting is a text without what is other in every run.
+func lasting(text string) string {
+	for _, f := range fleeting {
+		text = f.old.ReplaceAllString(text, f.new)
+	}
+	if strings.Contains(text, "while uploading") {
+		for _, v := range vague {
+			text = v.old.ReplaceAllString(text, v.new)
+		}
+	}
+	return text
+}
+
+// Each way in which a step can end, with its exit code, its outputs, and what its summary and
+// its log say.
+func TestActionOutcomes(t *testing.T) {
 	for _, row := range []struct {
-		dryRun string
-		want   map[string]string
-		title  string
+		name    string
+		fixture string
+		prepare func(t *testing.T, s *stage)
+		code    int
+		outputs map[string]string
 	}{
-		{"true", map[string]string{"result": "dry-run", "specs-published": "0", "objects-uploaded": "0"}, "## 🔎 Dry run: would publish"},
-		{"false", map[string]string{"result": "published", "specs-skipped": "0"}, "## ✅ Published"},
-		{"false", map[string]string{"result": "unchanged", "specs-published": "0", "objects-uploaded": "0"}, "## ✅ Nothing to do"},
-	} {
-		s.with["dry-run"] = row.dryRun
-		got := s.run(t, t.Context())
-		if got.code != exitDone || got.stderr != "" {
-			t.Fatalf("exit code %d, %s\n%s", got.code, got.stderr, got.log)
-		}
-		for name, want := range row.want {
-			if got.outputs[name] != want {
-				t.Errorf("dry-run %s: output %s is %q, want %q", row.dryRun, name, got.outputs[name], want)
+		{"published", "v3-signed", func(t *testing.T, s *stage) {
+			s.with["destination"], s.with["layout-vars"] = "s3://cache/{toolchain}/spack", "toolchain=noble\nslurm=25.11"
+			s.with["cloudfront-distribution-id"], s.with["public-url"] = stagedDistribution, s.site.URL+"/noble/spack"
+			s.with["trusted-keys"], s.with["expect-os"] = "keys/one.pub", "ubuntu22.04\n"
+			if err := os.CopyFS(filepath.Join(s.dir, "keys"), os.DirFS("../../test/testdata/keys")); err != nil {
+				t.Fatal(err)
 			}
+		}, exitDone, map[string]string{
+			"result": "published", "failure-class": "", "specs-found": "11", "specs-published": "11", "specs-skipped": "0", "index-specs": "11",
+			"destination": "s3://cache/noble/spack",
+		}},
+		{"unchanged", "v3-signed", first, exitDone, map[string]string{
+			"result": "unchanged", "specs-found": "11", "specs-published": "0", "specs-skipped": "11", "objects-uploaded": "0", "bytes-uploaded": "0", "index-specs": "11", "published-specs": "[]",
+		}},
+		{"dry-run", "v3-signed", func(t *testing.T, s *stage) {
+			s.with["dry-run"], s.with["cloudfront-distribution-id"] = "true", stagedDistribution
+		}, exitDone, map[string]string{"result": "dry-run", "specs-published": "0", "objects-uploaded": "0", "published-specs": "[]"}},
+		{"several-mirrors", "", func(t *testing.T, s *stage) {
+			s.source(t, "buildcache/noble/spack", "v3-signed")
+			s.source(t, "buildcache/jammy/spack", "v2-signed")
+			s.with["destination"] = "s3://cache"
+		}, exitDone, map[string]string{"result": "published", "specs-found": "20", "specs-published": "20", "index-etag": ""}},
+		{"nothing-there", "", func(t *testing.T, s *stage) {
+			mkdir(t, s.dir, "buildcache")
+			s.with["if-no-specs-found"] = "warn"
+		}, exitDone, map[string]string{"result": "unchanged", "specs-found": "0"}},
+		{"wrong-inputs", "v3-signed", func(t *testing.T, s *stage) {
+			s.with["index"], s.with["destination"], s.with["require-signed"], s.with["dest"] = "merged", "s3://cache/{tool}", "yes", "x"
+		}, exitUsage, map[string]string{"result": "failed", "failure-class": "config"}},
+		{"no-permission", "v3-signed", func(t *testing.T, s *stage) {
+			delete(s.env, "ACTIONS_ID_TOKEN_REQUEST_URL")
+		}, exitCredentials, map[string]string{"result": "failed", "failure-class": "auth"}},
+		{"not-trusted", "v3-signed", func(t *testing.T, s *stage) {
+			s.with["auth-max-attempts"] = "1"
+			s.cloud.HookSTS(sessiontest.Always(sessiontest.Denied))
+		}, exitCredentials, map[string]string{"result": "failed", "failure-class": "auth"}},
+		{"no-source", "", func(t *testing.T, s *stage) { mkdir(t, s.dir, "build-cache/v3") }, exitSource, map[string]string{"result": "failed", "failure-class": "source"}},
+		{"not-signed", "v3-unsigned", nil, exitSource, map[string]string{"result": "failed", "failure-class": "source", "specs-published": "0"}},
+		{"damaged", "v3-signed", damage, exitSource, map[string]string{"result": "failed", "failure-class": "source", "specs-found": "11", "specs-published": "0"}},
+		{"damaged-keep-going", "v3-signed", func(t *testing.T, s *stage) {
+			damage(t, s)
+			s.with["keep-going"] = "true"
+		}, exitSource, map[string]string{"result": "failed", "failure-class": "source", "specs-found": "11", "specs-published": "3"}},
+		{"denied", "v3-signed", func(_ *testing.T, s *stage) {
+			s.bucket.Hook(s3test.Always("PutObject", s3test.Refuse(403, "AccessDenied")))
+		}, exitUpload, map[string]string{"result": "failed", "failure-class": "upload", "specs-published": "0", "objects-uploaded": "0"}},
+		{"denied-to-list", "v3-signed", func(_ *testing.T, s *stage) {
+			s.bucket.Hook(s3test.Always("ListObjectsV2", s3test.Refuse(403, "AccessDenied")))
+		}, exitUpload, map[string]string{"result": "failed", "failure-class": "upload"}},
+		{"index-denied", "v3-signed", func(_ *testing.T, s *stage) {
+			s.bucket.Hook(func(r *http.Request) s3test.Fault {
+				if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/index.manifest.json") {
+					return s3test.Refuse(403, "AccessDenied")
+				}
+				return s3test.None
+			})
+		}, exitUpload, map[string]string{"result": "failed", "failure-class": "upload", "specs-published": "0"}},
+		{"expired", "v3-signed", func(_ *testing.T, s *stage) {
+			n := 0
+			s.bucket.Hook(func(r *http.Request) s3test.Fault {
+				if n++; n > 12 {
+					s.cloud.HookSTS(sessiontest.Always(sessiontest.Denied))
+					return s3test.Refuse(400, "ExpiredToken")
+				}
+				return s3test.None
+			})
+		}, exitCredentials, map[string]string{"result": "failed", "failure-class": "auth", "specs-published": "0"}},
+		{"not-invalidated", "v3-signed", func(_ *testing.T, s *stage) {
+			s.with["cloudfront-distribution-id"] = stagedDistribution
+			s.cdn.Deny("cloudfront:CreateInvalidation")
+		}, exitInvalidation, map[string]string{"result": "failed", "failure-class": "invalidation", "specs-published": "11"}},
+		{"not-invalidated-warn", "v3-signed", func(_ *testing.T, s *stage) {
+			s.with["cloudfront-distribution-id"], s.with["on-invalidation-failure"] = stagedDistribution, "warn"
+			s.cdn.Deny("cloudfront:CreateInvalidation")
+		}, exitDone, map[string]string{"result": "published", "failure-class": "", "specs-published": "11", "invalidation-id": ""}},
+		{"not-visible", "v3-signed", func(t *testing.T, s *stage) {
+			closed := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+			t.Cleanup(closed.Close)
+			s.with["public-url"] = closed.URL + "/noble/spack"
+		}, exitVerification, map[string]string{"result": "failed", "failure-class": "verify", "specs-published": "11"}},
+		{"timeout", "v3-signed", func(_ *testing.T, s *stage) {
+			s.with["timeout"] = "1s"
+			s.bucket.Hook(s3test.Always("PutObject", s3test.Hang))
+		}, exitTimeout, map[string]string{"result": "failed", "failure-class": "timeout", "specs-published": "0"}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := newStage(t, row.fixture)
+			s.with["report-file"] = "report.json"
+			if row.prepare != nil {
+				row.prepare(t, s)
+			}
+			got := s.run(t, t.Context())
+			got.ends(t, row.code, row.outputs)
+			golden(t, "action/"+row.name+".md", lasting(got.summary))
+			golden(t, "action/"+row.name+".log", lasting(masks.ReplaceAllString(got.log, "")))
+			told(t, got)
+		})
+	}
+}
+
+var masks = regexp.MustCompile(`(?m)^::add-mask::.*\n`)
+
+// told checks that the report and the outputs say the same, and that none of these is missing.
+func told(t *testing.T, got stepped) {
+	t.Helper()
+	f, _ := readActionFile(t)
+	for _, item := range f.Outputs {
+		if _, ok := got.outputs[item.Key.(string)]; !ok {
+			t.Errorf("output %s is not set", item.Key)
 		}
-		if !strings.HasPrefix(got.summary, row.title) {
-			t.Errorf("dry-run %s: summary: %s", row.dryRun, got.summary)
+	}
+	if len(got.outputs) != len(f.Outputs) {
+		t.Errorf("%d outputs, action.yml has %d", len(got.outputs), len(f.Outputs))
+	}
+	var r report
+	if err := json.Unmarshal([]byte(got.report), &r); err != nil {
+		t.Fatalf("report: %v: %s", err, got.report)
+	}
+	if r.Result != got.outputs["result"] || r.ExitCode != got.code {
+		t.Errorf("the report says %s, %d; the outputs %s", r.Result, r.ExitCode, got.outputs["result"])
+	}
+}
+
+func mkdir(t testing.TB, parts ...string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(parts...), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// first has the step done once already.
+func first(t *testing.T, s *stage) {
+	s.with["report-file"] = ""
+	s.run(t, t.Context()).ends(t, exitDone, map[string]string{"result": "published"})
+	s.with["report-file"] = "report.json"
+}
+
+// damage inverts a bit in the tarball of zlib.
+func damage(t *testing.T, s *stage) {
+	t.Helper()
+	mirror := filepath.Join(s.dir, "buildcache")
+	found, err := filepath.Glob(filepath.Join(mirror, "v3/manifests/spec/zlib/*.json"))
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	document, err := os.ReadFile(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := regexp.MustCompile(`(?s)tar\+gzip.*?"checksum": ?"([0-9a-f]{64})"`).FindSubmatch(document)
+	name := filepath.Join(mirror, "blobs/sha256", string(digest[1][:2]), string(digest[1]))
+	content, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[len(content)/2] ^= 1
+	write(t, name, string(content))
+}
+
+// Cancelled in the middle of an upload, a step ends at once, says how far it came, and the
+// next one goes on from there.
+func TestActionIsCancelled(t *testing.T) {
+	for signal, code := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
+		s := newStage(t, "v3-signed")
+		s.with["report-file"] = "report.json"
+		ctx, cancel := context.WithCancelCause(t.Context())
+		sent := 0
+		cancelled := sync.OnceFunc(func() { cancel(errSignal{signal}) })
+		s.bucket.Hook(func(r *http.Request) s3test.Fault {
+			if s3test.Operation(r) != "PutObject" {
+				return s3test.None
+			}
+			if sent++; sent <= 5 {
+				return s3test.None
+			}
+			time.AfterFunc(50*time.Millisecond, cancelled)
+			return s3test.Stall
+		})
+		began := time.Now()
+		got := s.run(t, ctx)
+		if took := time.Since(began); took > 6*time.Second {
+			t.Errorf("%v: it took %v to stop", signal, took)
 		}
-		t.Log(got.log, got.summary, got.outputs)
+		got.ends(t, code, map[string]string{"result": "cancelled", "failure-class": "", "objects-uploaded": "5", "specs-published": "0", "specs-found": "11"})
+		told(t, got)
+		golden(t, "action/cancelled.md", lasting(strings.ReplaceAll(got.summary, signal.String(), "SIGNAL")))
+		s.bucket.Hook(nil)
+		before := s.bucket.Count("PutObject")
+		s.with["report-file"] = ""
+		s.run(t, t.Context()).ends(t, exitDone, map[string]string{"result": "published", "specs-published": "11"})
+		if sent := s.bucket.Count("PutObject") - before; sent >= 38 {
+			t.Errorf("%v: %d requests to go on with, want fewer than for all", signal, sent)
+		}
 	}
 }

@@ -31,8 +31,7 @@ var parts = []part{partInputs, partIdentity, partScan, partPlan, partUpload, par
 type witness struct {
 	runner *workflow.Runner
 
-	is     identity
-	report *report // of the job, once it has a plan
+	is identity
 
 	mu       sync.Mutex // guards what follows while one event is put in
 	part     part
@@ -75,12 +74,6 @@ func (w *witness) beginsLocked(p part) {
 }
 
 func (w *witness) closePart() {
-	if w.part == partCDN && w.report != nil && w.report.Invalidate != nil {
-		for _, p := range w.report.Invalidate.Paths {
-			w.runner.Say("invalidated %s", p)
-		}
-		w.runner.Say("invalidation %s: %s", w.report.Invalidate.ID, w.report.Invalidate.Status)
-	}
 	if w.part != "" {
 		w.spent = append(w.spent, spent{w.part, time.Since(w.began)})
 	}
@@ -92,6 +85,9 @@ func (w *witness) ends() {
 	defer w.mu.Unlock()
 	w.closePart()
 }
+
+// says implements narrator.
+func (w *witness) says(format string, args ...any) { w.runner.Say(format, args...) }
 
 // scanned implements narrator.
 func (w *witness) scanned(src *publish.Source) {
@@ -107,7 +103,6 @@ func count(n int, what string) string { return english.Plural(n, what, "") }
 
 // planned implements narrator.
 func (w *witness) planned(_ *publish.Plan, r *report) {
-	w.report = r
 	var b strings.Builder
 	if r.dryRun || w.runner.Debugging() {
 		r.packages(&b)

@@ -44,17 +44,11 @@ type cdn struct {
 	prefix string
 	log    *slog.Logger
 
-	begins func(part) // hears what is done; nil: nobody does
-}
-
-func (c *cdn) begin(p part) {
-	if c.begins != nil {
-		c.begins(p)
-	}
+	narrator narrator
 }
 
 func (f *cdnFlags) open(ctx context.Context, d *destination, log *slog.Logger) (*cdn, error) {
-	c := &cdn{flags: f, prefix: f.pathPrefix, log: log}
+	c := &cdn{flags: f, prefix: f.pathPrefix, log: log, narrator: screen{}}
 	if c.prefix == "" {
 		c.prefix = d.prefix
 		if f.publicURL != "" {
@@ -92,7 +86,7 @@ func (c *cdn) forget(ctx context.Context, token string, names []string) (cloudfr
 	if len(paths) == 0 {
 		return cloudfront.Invalidation{}, nil
 	}
-	c.begin(partCDN)
+	c.narrator.begins(partCDN)
 	is, err := c.client.Invalidate(ctx, token, paths)
 	if err == nil && c.flags.wait {
 		err = c.client.Wait(ctx, is.ID)
@@ -103,6 +97,10 @@ func (c *cdn) forget(ctx context.Context, token string, names []string) (cloudfr
 	if err != nil {
 		return is, fail(exitInvalidation, fmt.Errorf("published, but not invalidated: %w", err))
 	}
+	for _, p := range paths {
+		c.narrator.says("invalidated %s", p)
+	}
+	c.narrator.says("invalidation %s: %s", is.ID, is.Status)
 	return is, nil
 }
 
@@ -169,9 +167,12 @@ func (c *cdn) readBack(ctx context.Context, all []publish.Shown) error {
 	if c.flags.publicURL == "" || c.flags.blind {
 		return nil
 	}
-	c.begin(partVerify)
+	c.narrator.begins(partVerify)
 	for deadline := time.Now().Add(visibleWithin); ; {
 		behind, why, err := c.unseen(ctx, all)
+		if err == nil && len(behind) == 0 {
+			c.narrator.says("clients see what was published at %s", c.flags.publicURL)
+		}
 		if err != nil || len(behind) == 0 {
 			return err
 		}

@@ -37,6 +37,7 @@ const (
 // A narrator hears how a job goes on, while the report only tells how it ended.
 type narrator interface {
 	begins(part)
+	says(format string, args ...any)
 	scanned(*publish.Source)
 	// planned: the plan is in the report.
 	planned(*publish.Plan, *report)
@@ -119,7 +120,9 @@ func hasError(findings []publish.Finding) bool {
 }
 
 func (j *job) carryOut(ctx context.Context, plan *publish.Plan, d *destination, cdn *cdn) error {
-	j.narrator.begins(partUpload)
+	if !plan.Blocked() {
+		j.narrator.begins(partUpload)
+	}
 	p, stop := j.narrator.progress(plan)
 	out, err := plan.Apply(ctx, p)
 	stop()
@@ -142,7 +145,7 @@ func (j *job) carryOut(ctx context.Context, plan *publish.Plan, d *destination, 
 	for _, m := range plan.Mirrors {
 		all = append(all, m.Shown())
 	}
-	cdn.begins = j.narrator.begins
+	cdn.narrator = j.narrator
 	told, cdnErr := cdn.tell(ctx, out.Token, out.Stale, all)
 	j.report.Invalidate = told
 	if cdnErr == nil && j.verify {
@@ -164,5 +167,6 @@ func (j *job) readBack(ctx context.Context, all []publish.Shown, d *destination)
 			return fail(exitVerification, fmt.Errorf("published, but not there when it is read back from the destination: %q: %w", s.Path, err))
 		}
 	}
+	j.narrator.says("the destination has what was published")
 	return nil
 }

@@ -26,6 +26,7 @@ const (
 type screen struct{ env environment }
 
 func (screen) begins(part)                    {}
+func (screen) says(string, ...any)            {}
 func (screen) scanned(*publish.Source)        {}
 func (screen) planned(*publish.Plan, *report) {}
 
