@@ -10,7 +10,7 @@ CYCLONEDX := go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.
 # which go's test cache does not know of.
 TEST := go test -count=1 -timeout 30m
 
-.PHONY: build image digest release demo test test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench bench-micro fuzz
+.PHONY: build image digest release interop demo test test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench bench-micro fuzz
 
 # The released binary. No workspace, so that its versions are those of its own go.mod; no
 # path and no state of the repository in it, so that the same source makes the same binary.
@@ -72,6 +72,7 @@ lint-root:
 
 lint-servers:
 	cd test && GOWORK=off go mod tidy -diff && go vet ./... && $(STATICCHECK) ./...
+	cd test && go vet -tags interop ./interop && $(STATICCHECK) -tags interop ./interop
 
 # As test-infra builds it, so that CDK is compiled once.
 lint-infra: export GOWORK := off
@@ -89,6 +90,17 @@ vulnerabilities:
 # as BENCH="-quick -work cache".
 bench:
 	cd test && go run ./cmd/bench $(BENCH)
+
+# With what others have made and what takes long to build (a quarter of an hour the first time),
+# and so no part of the gate: the action under act, and MinIO as S3 and as STS.
+ACT := github.com/nektos/act@v0.2.89
+MINIO := github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
+interop:
+	command -v busybox >/dev/null || apt-get install -y busybox-static
+	GOBIN=$(CURDIR)/bin/interop GOFLAGS= go install $(ACT)
+	GOBIN=$(CURDIR)/bin/interop GOFLAGS= go install $(MINIO)
+	cd test && CI=true ACT=$(CURDIR)/bin/interop/act MINIO=$(CURDIR)/bin/interop/minio \
+	  ../.ci/engine $(TEST) -v -tags interop ./interop ./conformance
 
 # Micro-benchmarks, in the form that benchstat compares.
 bench-micro:

@@ -284,6 +284,7 @@ func (in *inputs) completeRole(env environment, r *workflow.Runner, wrong *refus
 		in.role.Policy = session.SessionPolicy(in.role.Scope(session.Scope{
 			Bucket: bucket, Prefix: prefix, ReadOnly: in.flags.dryRun,
 			Distribution: in.flags.cdn.distribution, KMSKey: in.flags.storage.s3.KMSKeyID,
+			NoKMS: in.flags.storage.s3.Foreign() && in.flags.storage.s3.KMSKeyID == "",
 		}))
 	default:
 		in.role.Policy = in.sessionPolicy

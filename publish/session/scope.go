@@ -18,6 +18,9 @@ type Scope struct {
 	Account string
 	// KMSKey that new objects are encrypted with: id, ARN, or alias. Empty: the bucket's.
 	KMSKey string
+	// NoKMS is an S3 that is not Amazon's and refuses a policy that names AWS's keys, as
+	// MinIO does.
+	NoKMS bool
 	// Partition of AWS. Empty: aws.
 	Partition string
 }
@@ -96,6 +99,9 @@ func (s Scope) policy(prefix string) string {
 // encryption is what S3 does with keys on behalf of the session. Objects that are there may
 // have been encrypted with other keys than new ones are.
 func (s Scope) encryption() []statement {
+	if s.NoKMS {
+		return nil
+	}
 	throughS3 := conditions{"StringLike": {"kms:ViaService": "s3.*"}}
 	read := statement{Effect: "Allow", Action: "kms:Decrypt", Resource: "*", Condition: throughS3}
 	if s.ReadOnly {

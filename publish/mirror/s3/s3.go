@@ -244,6 +244,9 @@ func (b *Bucket) connect(ctx context.Context, cfg aws.Config) error {
 	return err
 }
 
+// Foreign reports whether EndpointURL is an S3 that is not Amazon's.
+func (o Options) Foreign() bool { return o.EndpointURL != "" && foreign(&o.EndpointURL) }
+
 // foreign reports whether an endpoint is not Amazon's.
 func foreign(endpoint *string) bool {
 	if endpoint == nil {
