@@ -28,6 +28,9 @@ type Scope struct {
 // Scope returns s with the account and the partition of the role.
 func (r *Role) Scope(s Scope) Scope {
 	s.Account, s.Partition = r.Account(), r.partition()
+	if s.Partition == "minio" { // its roles have one of their own, and its buckets that of AWS
+		s.Partition, s.NoKMS = "aws", true
+	}
 	return s
 }
 

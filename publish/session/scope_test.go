@@ -23,7 +23,8 @@ var usual = session.Scope{
 
 func TestSessionPolicies(t *testing.T) {
 	reading, elsewhere, alias, cn, minio := usual, usual, usual, usual, usual
-	minio.NoKMS = true
+	minio = (&session.Role{ARN: "arn:minio:iam:::role/github"}).Scope(minio)
+	minio.Account = usual.Account
 	reading.ReadOnly = true
 	elsewhere.KMSKey = "arn:aws:kms:eu-north-1:999999999999:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 	alias.KMSKey = "alias/cache"
@@ -48,7 +49,7 @@ func TestSessionPolicies(t *testing.T) {
 			`,{"Effect":"Allow","Action":"kms:GenerateDataKey","Resource":"arn:aws:kms:eu-north-1:999999999999:key/1234abcd-12ab-34cd-56ef-1234567890ab"}]}`},
 		"an alias": {alias, write + decrypt +
 			`,{"Effect":"Allow","Action":"kms:GenerateDataKey","Resource":"*","Condition":{"ForAnyValue:StringEquals":{"kms:ResourceAliases":"alias/cache"}}}]}`},
-		"not Amazon's S3": {minio, strings.TrimSuffix(write, ",") + "]}"},
+		"MinIO": {minio, strings.TrimSuffix(write, ",") + "]}"},
 		"China": {cn, strings.ReplaceAll(write+decrypt+
 			`,{"Effect":"Allow","Action":"kms:GenerateDataKey","Resource":"arn:aws:kms:*:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"}]}`, "arn:aws:", "arn:aws-cn:")},
 	} {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -45,6 +46,10 @@ func TestVersityGW(t *testing.T) {
 	suite(t, s.Endpoint)
 }
 
+// MinIO deletes whatever is there, in spite of If-Match, and lists unfinished uploads only of a
+// whole key.
+var minioLacks = []mirrortest.Ability{mirrortest.DeleteIfSeen, mirrortest.LeftoversBelow}
+
 // MinIO is looked for in $MINIO and on the PATH, and is not required.
 func TestMinIO(t *testing.T) {
 	bin := os.Getenv("MINIO")
@@ -56,7 +61,7 @@ func TestMinIO(t *testing.T) {
 		}
 		bin = found
 	}
-	suite(t, startMinIO(t, bin))
+	suite(t, startMinIO(t, bin), minioLacks...)
 }
 
 func startMinIO(t *testing.T, bin string) string {
@@ -103,7 +108,7 @@ func client(endpoint string) *sdk.Client {
 }
 
 // suite runs the suite in one bucket, each test below a prefix of its own.
-func suite(t *testing.T, endpoint string) {
+func suite(t *testing.T, endpoint string, lacks ...mirrortest.Ability) {
 	t.Setenv("AWS_ACCESS_KEY_ID", access)
 	t.Setenv("AWS_SECRET_ACCESS_KEY", secret)
 	t.Setenv("AWS_REGION", "us-east-1")
@@ -119,7 +124,7 @@ func suite(t *testing.T, endpoint string) {
 	mirrortest.Run(t, func(t *testing.T) mirrortest.Store {
 		prefix := fmt.Sprintf("mirror-%d", opened.Add(1))
 		m := b.Mirror(prefix)
-		return store{m, m.Deleter(), client(endpoint), prefix + "/"}
+		return store{m, m.Deleter(), client(endpoint), prefix + "/", lacks}
 	})
 }
 
@@ -129,7 +134,11 @@ type store struct {
 	*s3.Deleter
 	client *sdk.Client
 	prefix string
+	lacks  []mirrortest.Ability
 }
+
+// Lacks says what the server cannot do.
+func (s store) Lacks(a mirrortest.Ability) bool { return slices.Contains(s.lacks, a) }
 
 // Headers tells what an object is labelled with.
 func (s store) Headers(ctx context.Context, name string) (contentType, cacheControl string, err error) {
