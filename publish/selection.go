@@ -12,6 +12,9 @@ type Selection struct {
 	// (slurm@25.*), or a slash and the beginning of a hash (/hyibvwk). Names and versions
 	// may hold *, ? and [...]. No Include pattern at all includes everything.
 	Include, Exclude []string
+	// Documents are the documents, below SOURCE, of the packages that are meant, by their
+	// names: nothing else is looked for. Nil: all that are there.
+	Documents []string
 	// OS and Target are patterns of which one must match what a package was built for:
 	// ubuntu22.04, x86_64*. A package that matches none is refused, not left out.
 	OS, Target []string

@@ -60,13 +60,13 @@ func Open(ctx context.Context, dir string, sel Selection) (*Source, error) {
 		return nil, fmt.Errorf("open SOURCE: %w", err)
 	}
 	src := &Source{root: root}
-	if err := src.find(""); err != nil {
+	documents, err := src.look(sel)
+	if err != nil {
 		root.Close()
 		return nil, err
 	}
-	src.Mirrors = slices.DeleteFunc(src.Mirrors, func(m *SourceMirror) bool { return sel.Layout != "" && m.Layout() != sel.Layout })
 	for _, m := range src.Mirrors {
-		if err := src.read(ctx, m, sel); err != nil {
+		if err := src.read(ctx, m, documents[m], sel); err != nil {
 			root.Close()
 			return nil, err
 		}
@@ -80,6 +80,25 @@ func Open(ctx context.Context, dir string, sel Selection) (*Source, error) {
 		return nil, err
 	}
 	return src, nil
+}
+
+// look finds the mirrors, and the names of the documents in each.
+func (src *Source) look(sel Selection) (map[*SourceMirror][]string, error) {
+	if sel.Documents != nil {
+		return src.named(sel.Documents), nil
+	}
+	if err := src.find(""); err != nil {
+		return nil, err
+	}
+	src.Mirrors = slices.DeleteFunc(src.Mirrors, func(m *SourceMirror) bool { return sel.Layout != "" && m.Layout() != sel.Layout })
+	names := make(map[*SourceMirror][]string)
+	for _, m := range src.Mirrors {
+		var err error
+		if names[m], err = src.documents(m); err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
 }
 
 // Close releases the directory.
@@ -143,14 +162,10 @@ func (src *Source) report(s Severity, file, reason string) {
 	src.Findings = append(src.Findings, Finding{s, file, reason})
 }
 
-// read reads the documents of a mirror.
-func (src *Source) read(ctx context.Context, m *SourceMirror, sel Selection) error {
-	names, err := src.documents(m)
-	if err != nil {
-		return err
-	}
+// read reads documents of a mirror.
+func (src *Source) read(ctx context.Context, m *SourceMirror, names []string, sel Selection) error {
 	var mu sync.Mutex // guards m and src.Findings while one document's result is kept
-	err = each(ctx, runtime.GOMAXPROCS(0), names, func(ctx context.Context, name string) error {
+	err := each(ctx, runtime.GOMAXPROCS(0), names, func(ctx context.Context, name string) error {
 		p, reason := m.readDocument(ctx, name)
 		mu.Lock()
 		defer mu.Unlock()

@@ -2,6 +2,8 @@ package publish
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -26,6 +28,35 @@ func (m *MirrorPlan) Shown() Shown {
 		}
 	}
 	return s
+}
+
+// shownText is a Shown as it is written down.
+type shownText struct {
+	Path     string      `json:"path"`
+	Pointers []string    `json:"pointers"`
+	Digest   string      `json:"digest,omitempty"`
+	Layout   string      `json:"layout"`
+	Packages []spec.Hash `json:"packages"`
+}
+
+// MarshalJSON writes down what clients are to see, for who looks in another process.
+func (s Shown) MarshalJSON() ([]byte, error) {
+	return json.Marshal(shownText{s.Path, s.Pointers, s.Digest, s.format.layout(), s.packages})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (s *Shown) UnmarshalJSON(text []byte) error {
+	var t shownText
+	if err := json.Unmarshal(text, &t); err != nil {
+		return err
+	}
+	for _, f := range []format{v3{}, v2{}} {
+		if f.layout() == t.Layout {
+			*s = Shown{t.Path, t.Pointers, t.Digest, f, t.Packages}
+			return nil
+		}
+	}
+	return fmt.Errorf("layout %q is not known", t.Layout)
 }
 
 // Unseen says why a client that reads the mirror through r, such as a CDN, is not told of

@@ -1,6 +1,7 @@
 package publish_test
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
@@ -40,6 +41,9 @@ func TestVisible(t *testing.T) {
 			if err != nil || got != row.want {
 				t.Errorf("%s, a client reads %s: %q, %v", l, row.name, got, err)
 			}
+			if again, err := written(t, p.Mirrors[0].Shown()).Unseen(t.Context(), row.seen); again != got || err != nil {
+				t.Errorf("%s, written down and read again, a client reads %s: %q, %v", l, row.name, again, err)
+			}
 		}
 		gone := stale(t, m.Snapshot())
 		gone.Uproot(pointerOf(l))
@@ -48,6 +52,16 @@ func TestVisible(t *testing.T) {
 			t.Errorf("%s: no error where nothing can be read", l)
 		}
 	}
+}
+
+// written is a Shown that was written down and read again.
+func written(t *testing.T, s publish.Shown) publish.Shown {
+	t.Helper()
+	text, err := json.Marshal(s)
+	must(t, err)
+	var again publish.Shown
+	must(t, json.Unmarshal(text, &again))
+	return again
 }
 
 // What was lost to another publisher who indexed our package, too, is visible all the same.

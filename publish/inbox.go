@@ -1,0 +1,327 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// An Inbox is a directory in which somebody leaves packages while we look: a SOURCE that
+// is not finished. What is found in it may be half of what it will be, and says so.
+type Inbox struct {
+	root  *blob.Dir
+	rules Rules
+}
+
+// Rules say which packages of an inbox are published.
+type Rules struct {
+	Selection Selection // of which Files are not looked at
+	Trust     Trust
+}
+
+// OpenInbox opens a directory. Nothing outside of it is ever read, whatever symbolic links say.
+func OpenInbox(dir string, rules Rules) (*Inbox, error) {
+	root, err := blob.OpenDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open SOURCE: %w", err)
+	}
+	return &Inbox{root, rules}, nil
+}
+
+// Close releases the directory.
+func (in *Inbox) Close() error { return in.root.Close() }
+
+// An Arrival is the document of a package in an inbox, as its name and the file system tell.
+type Arrival struct {
+	File string // below the inbox
+	// Mark is another one when the file is another one, as far as the file system says.
+	Mark string
+}
+
+// Arrivals yields the documents in a directory below the inbox, "" being all of it. It goes
+// on after an error, which is about one directory.
+func (in *Inbox) Arrivals(ctx context.Context, dir string) iter.Seq2[Arrival, error] {
+	return func(yield func(Arrival, error) bool) {
+		if dir == "" {
+			dir = "."
+		}
+		err := fs.WalkDir(in.root.FS(), dir, func(full string, d fs.DirEntry, err error) error {
+			switch {
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case errors.Is(err, fs.ErrNotExist):
+				return nil // gone since it was listed
+			case err != nil:
+				if !yield(Arrival{}, err) {
+					return fs.SkipAll
+				}
+				return nil
+			case d.IsDir():
+				if passedBy(full) {
+					return fs.SkipDir
+				}
+				return nil
+			}
+			if _, _, _, ok := documentAt(full); !ok {
+				return nil
+			}
+			info, err := d.Info()
+			if err == nil && !info.Mode().IsRegular() {
+				info, err = in.root.Stat(full) // Spack may have linked it
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if !yield(Arrival{full, markOf(info)}, err) {
+				return fs.SkipAll
+			}
+			return nil
+		})
+		if err != nil {
+			yield(Arrival{}, err)
+		}
+	}
+}
+
+// passedBy reports whether a directory holds no documents, although a mirror may hold it.
+func passedBy(full string) bool {
+	parent, base := "", full
+	if i := strings.LastIndexByte(full, '/'); i >= 0 {
+		parent, base = full[:i], full[i+1:]
+	}
+	hidden := strings.HasPrefix(base, ".") && base != "."
+	return hidden || base == "sha256" && (parent == "blobs" || strings.HasSuffix(parent, "/blobs"))
+}
+
+// MayHold reports whether documents may be in a directory below an inbox, or in those below it.
+func MayHold(dir string) bool { return !passedBy(dir) }
+
+func markOf(info fs.FileInfo) string {
+	if info == nil {
+		return ""
+	}
+	inode := uint64(0)
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		inode = s.Ino
+	}
+	return fmt.Sprintf("%d %d %d", info.Size(), info.ModTime().UnixNano(), inode)
+}
+
+// documentAt tells the directory of the mirror that a document is in, and its name there.
+func documentAt(full string) (dir string, f format, name string, ok bool) {
+	for at := 0; at <= len(full); {
+		for _, f := range []format{v3{}, v2{}} {
+			if _, ok := f.packageName(full[at:]); ok && printable(full) {
+				return strings.TrimSuffix(full[:at], "/"), f, full[at:], true
+			}
+		}
+		next := strings.IndexByte(full[at:], '/')
+		if next < 0 {
+			break
+		}
+		at += next + 1
+	}
+	return "", nil, "", false
+}
+
+// An Arrived is a package that is there, as far as its document tells.
+type Arrived struct {
+	File   string // below the inbox
+	Digest blob.Digest
+	ID     string // for people
+	Bytes  int64  // of what the document points at, as far as that says
+
+	pkg    *Package
+	format format
+	tree   *tree
+}
+
+// Errors about what arrived. Any other error may be gone by the next time.
+var (
+	// ErrNoDocument: that is no name of a package's document.
+	ErrNoDocument = errors.New("not the document of a package")
+	// ErrNotSelected: the rules leave it out.
+	ErrNotSelected = errors.New("not selected by the rules of the mirror")
+	// ErrGone: the document is not there any more.
+	ErrGone = errors.New("it is no longer there")
+	// ErrAnother: the document is not the one that was read before.
+	ErrAnother = errors.New("it was replaced by another document")
+)
+
+// A RefusedError says why a package will never be published as it is.
+type RefusedError struct{ Reasons []error }
+
+func (e *RefusedError) Error() string { return errors.Join(e.Reasons...).Error() }
+
+// Unwrap gives errors.Is the reasons.
+func (e *RefusedError) Unwrap() []error { return e.Reasons }
+
+// signatureEnd is the last line of a signed document. Without it the document may still be
+// understood, but is not all there.
+const signatureEnd = "-----END PGP SIGNATURE-----"
+
+// Read reads the document of a package. One that cannot be understood may be half of itself.
+func (in *Inbox) Read(ctx context.Context, file string) (*Arrived, error) {
+	dir, f, name, ok := documentAt(file)
+	if !ok {
+		return nil, ErrNoDocument
+	}
+	t := &tree{in.root, dir}
+	content, _, err := mirror.Read(ctx, t, name, maxDocument)
+	if errors.Is(err, mirror.ErrNotExist) {
+		return nil, ErrGone
+	}
+	if err != nil {
+		return nil, err
+	}
+	p, err := f.document(name, content)
+	if err != nil {
+		return nil, err
+	}
+	if p.Signed && !strings.HasSuffix(strings.TrimSpace(string(content)), signatureEnd) {
+		return nil, errors.New("its signature is cut off")
+	}
+	if !in.rules.Selection.picks(p) {
+		return nil, ErrNotSelected
+	}
+	a := &Arrived{File: file, Digest: blob.DigestOf(content), ID: p.ID(), pkg: p, format: f, tree: t}
+	for _, b := range p.Blobs {
+		if b.Size < 0 {
+			if info, err := t.Stat(ctx, b.Name); err == nil {
+				b.Size = info.Size
+			}
+		}
+		a.Bytes += max(b.Size, 0)
+	}
+	return a, nil
+}
+
+// Check reads all that a document points at and returns nil if the package is complete and
+// will do. The document must be the one that was read before: ErrGone or ErrAnother if not. A
+// *RefusedError is the last word on it; with any other error the package may be on its way. read is
+// told how many bytes were read.
+func (in *Inbox) Check(ctx context.Context, file string, was blob.Digest, read func(int64)) error {
+	a, err := in.Read(ctx, file)
+	if err != nil {
+		return err
+	}
+	if a.Digest != was {
+		return ErrAnother
+	}
+	if reasons := in.rules.Trust.objections(a.pkg); len(reasons) > 0 {
+		return &RefusedError{reasons}
+	}
+	if err := a.format.readSpec(ctx, a.tree, a.pkg); err != nil {
+		return refusedUnless(onItsWay(err), err)
+	}
+	if reason := in.rules.Selection.foreign(a.pkg); reason != "" {
+		return &RefusedError{[]error{errors.New(reason)}}
+	}
+	for _, b := range a.pkg.Blobs {
+		if err := a.checkBlob(ctx, b, read); err != nil {
+			return refusedUnless(onItsWay(err), err)
+		}
+	}
+	return nil
+}
+
+func refusedUnless(onItsWay bool, err error) error {
+	if onItsWay {
+		return err
+	}
+	return &RefusedError{[]error{err}}
+}
+
+// onItsWay reports whether an error is what is seen of a file that is not there yet, or
+// is being written, or cannot be read for now.
+func onItsWay(err error) bool {
+	var mismatch *blob.MismatchError
+	var path *fs.PathError
+	return errors.Is(err, mirror.ErrNotExist) || errors.Is(err, blob.ErrChanged) || errors.As(err, &mismatch) || errors.As(err, &path) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+func (a *Arrived) checkBlob(ctx context.Context, b Object, read func(int64)) error {
+	content, err := a.tree.content(b.Name)
+	if err != nil {
+		return err
+	}
+	if b.Size >= 0 && content.Size() != b.Size {
+		return &blob.MismatchError{Name: b.Name, WantSize: b.Size, GotSize: content.Size()}
+	}
+	return blob.Check(ctx, b.Name, metered{content, read}, b.Digest)
+}
+
+// objections are what is to be said against a package's signature.
+func (t Trust) objections(p *Package) []error {
+	var reasons []error
+	if t.RequireSigned && !p.Signed {
+		reasons = append(reasons, errors.New("it is not signed, and signatures are required: sign it with `spack buildcache push --key` or `spack gpg`"))
+	}
+	if t.Keys != nil && p.Signed {
+		if _, err := t.Keys.Verify(p.Document); err != nil {
+			reasons = append(reasons, err)
+		}
+	}
+	return reasons
+}
+
+// metered tells how much of a Source is read.
+type metered struct {
+	blob.Source
+	read func(int64)
+}
+
+func (m metered) Open() (blob.Reader, error) {
+	r, err := m.Source.Open()
+	if err != nil {
+		return nil, err
+	}
+	return meteredReader{r, m.read}, nil
+}
+
+type meteredReader struct {
+	blob.Reader
+	read func(int64)
+}
+
+func (m meteredReader) ReadAt(p []byte, off int64) (int, error) {
+	n, err := m.Reader.ReadAt(p, off)
+	m.read(int64(n))
+	return n, err
+}
+
+// named are the mirrors that documents are in, and what they are called there.
+func (src *Source) named(documents []string) map[*SourceMirror][]string {
+	names := make(map[*SourceMirror][]string)
+	for _, full := range slices.Compact(slices.Sorted(slices.Values(documents))) {
+		dir, f, name, ok := documentAt(full)
+		if !ok {
+			src.report(Error, full, ErrNoDocument.Error())
+			continue
+		}
+		m := src.mirrorAt(dir, f)
+		names[m] = append(names[m], name)
+	}
+	return names
+}
+
+// mirrorAt is the mirror in a directory, which is made up if it was not known.
+func (src *Source) mirrorAt(dir string, f format) *SourceMirror {
+	for _, m := range src.Mirrors {
+		if m.Path == dir && m.format == f {
+			return m
+		}
+	}
+	m := &SourceMirror{Path: dir, format: f, tree: &tree{src.root, dir}, refused: make(map[*Package]string)}
+	src.Mirrors = append(src.Mirrors, m)
+	return m
+}
