@@ -42,37 +42,9 @@ func (h *Healed) Shown(path string) Shown {
 	return s
 }
 
-// Touches reports whether Heal has anything to do when an object of that name was stored:
-// a document, a key, or something that points at what clients read. Blobs are not: what
-// points at them comes after them.
-func Touches(name string) bool {
-	for _, f := range []format{v3{}, v2{}} {
-		if concerns(f, name) {
-			return true
-		}
-	}
-	return false
-}
-
-func concerns(f format, name string) bool {
-	_, document := f.packageName(name)
-	_, key := f.keyName(name)
-	return document || key || pointsAtIndex(f, name)
-}
-
-// pointsAtIndex reports whether name is one that clients read to learn of packages or keys.
-func pointsAtIndex(f format, name string) bool {
-	if f.layout() == "v3" {
-		if _, view := layout.IsV3View(name); view || name == layout.V3KeyIndex {
-			return true
-		}
-	}
-	return slices.Contains(f.indexWrites(), name) || f.layout() == "v2" && name == layout.V2KeyIndex
-}
-
 // Heal brings the index and the key index of a mirror in line with what is there under
-// the names that somebody has touched, whoever that was, for each layout that they are of. It looks
-// at what they are now, and at what is listed along with them, so it does not matter in which
+// the names that somebody has touched, whoever that was, for each layout that they are of. Names
+// that are not fixed (layout.Fixed) say nothing. It looks at what they are now, and at what is listed along with them, so it does not matter in which
 // order names are told, or how often. It only adds: a name that is gone is no
 // reason to take its package out of the index.
 //
@@ -89,7 +61,7 @@ func Heal(ctx context.Context, s Store, trust Trust, touched []string) ([]Healed
 			Layout: f.layout(), Indexed: []string{}, Stale: []string{}, Findings: []Finding{}, format: f,
 		}}
 		for _, name := range touched {
-			if concerns(f, name) {
+			if l, ok := layout.Fixed(name); ok && l == f.layout() {
 				h.touched = append(h.touched, name)
 			}
 		}
@@ -129,7 +101,7 @@ func (h *healing) heal(ctx context.Context) error {
 		return err
 	}
 	for _, name := range h.touched {
-		if pointsAtIndex(h.format, name) {
+		if h.pointer(name) {
 			h.stale(string(h.seen.objects[name].Version), name)
 		}
 	}
@@ -224,6 +196,13 @@ func (h *healing) keys(ctx context.Context) error {
 	}
 	h.stale(blob.DigestOf(encodeKeyIndex(union(have, lacking))).String(), pointer)
 	return nil
+}
+
+// pointer reports whether clients read name to learn of packages or of keys.
+func (h *healing) pointer(name string) bool {
+	_, document := h.format.packageName(name)
+	_, key := h.format.keyName(name)
+	return !document && !key
 }
 
 func (h *healing) stale(token string, names ...string) {

@@ -112,7 +112,7 @@ func TestHealInAnyOrder(t *testing.T) {
 			arriving := rapid.Permutation(namesOf(s)).Draw(rt, "arriving")
 			var told []string
 			tell := func(name string) {
-				if publish.Touches(name) {
+				if _, ok := layout.Fixed(name); ok {
 					told = append(told, slices.Repeat([]string{name}, rapid.IntRange(1, 2).Draw(rt, "times"))...)
 				}
 			}
@@ -437,7 +437,7 @@ func TestManyHealAtOnce(t *testing.T) {
 		plantAll(m, s)
 		var told []string
 		for _, name := range namesOf(s) {
-			if publish.Touches(name) {
+			if _, ok := layout.Fixed(name); ok {
 				told = append(told, name)
 			}
 		}
@@ -480,27 +480,11 @@ func TestHealingFewListsLittle(t *testing.T) {
 	}
 }
 
-// Only documents, keys and pointers are worth a look: not what they point at, and not
-// what is no mirror's.
-func TestTouches(t *testing.T) {
-	for name, want := range map[string]bool{
-		layout.V3Index: true, layout.V2Index: true, layout.V2IndexHash: true, layout.V3KeyIndex: true, layout.V2KeyIndex: true, verifyView: true,
-		layout.V3Layout: false, layout.V3Blob(blob.DigestOf(nil)): false, "slurm.tar.gz": false, "": false,
-	} {
-		if publish.Touches(name) != want {
-			t.Errorf("%s: want %t", name, want)
-		}
-	}
-	for _, fixture := range mirrors {
-		for name := range pushed(t, fixture) {
-			if want := isDocument(name) || strings.Contains(name, "/key/") || strings.HasSuffix(name, ".pub"); publish.Touches(name) != want {
-				t.Errorf("%s: want %t", name, want)
-			}
-		}
-	}
+// Names that are not fixed say nothing, and nobody is asked about them.
+func TestHealOfNothing(t *testing.T) {
 	m := emptyMirror(t)
-	if got := mustHeal(t, m, "slurm.tar.gz", "v3/layout.json"); len(got) != 0 || len(m.Calls()) != 0 {
-		t.Errorf("nothing is told: %v, %v", got, m.Calls())
+	if got := mustHeal(t, m, "slurm.tar.gz", layout.V3Layout, layout.V3Blob(blob.DigestOf(nil))); len(got) != 0 || len(m.Calls()) != 0 {
+		t.Errorf("healed: %v, by %v", got, m.Calls())
 	}
 }
 

@@ -210,3 +210,36 @@ func ParseV2Key(name string) (key.Fingerprint, bool) {
 	f, err := key.ParseFingerprint(stem)
 	return f, err == nil
 }
+
+// Fixed tells of which layout a name is whose content says something and may change: the
+// document of a package or of a key, or what points at an index. Nobody need look again for what has any
+// other name: what points at it comes after it.
+func Fixed(name string) (layout string, ok bool) {
+	if strings.HasPrefix(name, V3Manifests) {
+		_, document := ParseV3Spec(name)
+		_, key := ParseV3Key(name)
+		_, view := IsV3View(name)
+		return "v3", document || key || view || name == V3Index || name == V3KeyIndex
+	}
+	_, document := ParseV2Spec(name)
+	_, key := ParseV2Key(name)
+	return "v2", document || key || name == V2Index || name == V2IndexHash || name == V2KeyIndex
+}
+
+// Split finds the mirror, below its bucket, that an object with a fixed name belongs to. It is
+// empty where the bucket itself is the mirror.
+func Split(object string) (mirror, name string, ok bool) {
+	if object == "" || path.Clean("/"+object) != "/"+object {
+		return "", "", false // no mirror is kept under a path like that
+	}
+	for at := 0; ; {
+		if _, ok := Fixed(object[at:]); ok {
+			return strings.TrimSuffix(object[:at], "/"), object[at:], true
+		}
+		next := strings.IndexByte(object[at:], '/')
+		if next < 0 {
+			return "", "", false
+		}
+		at += next + 1
+	}
+}

@@ -3,6 +3,7 @@ package layout_test
 import (
 	"io/fs"
 	"os"
+	"path"
 	"strings"
 	"testing"
 
@@ -157,6 +158,74 @@ func FuzzNames(f *testing.F) {
 		}
 		if f, ok := layout.ParseV2Key(name); ok && layout.V2Key(f) != name {
 			t.Errorf("%q built again as %q", name, layout.V2Key(f))
+		}
+	})
+}
+
+// Fixed names are those of documents, keys, and what points at indices.
+func TestFixed(t *testing.T) {
+	for mirror, want := range map[string]int{"v3-signed": 11 + 1 + 2, "v3-view": 11 + 1 + 3, "v2-signed": 9 + 1 + 3} {
+		n := 0
+		for _, name := range names(t, mirror) {
+			l, ok := layout.Fixed(name)
+			if ok {
+				n++
+			}
+			if ok && l != mirror[:2] || ok && (strings.HasPrefix(name, layout.V3Blobs) || strings.HasSuffix(name, ".spack") || name == layout.V3Layout) {
+				t.Errorf("%s: fixed, of layout %s", name, l)
+			}
+		}
+		if n != want {
+			t.Errorf("%s: %d fixed names, want %d", mirror, n, want)
+		}
+	}
+}
+
+// An object belongs to the mirror above what is its name in it, wherever that is.
+func TestSplit(t *testing.T) {
+	for _, row := range []struct{ object, mirror, name string }{
+		{"v3/manifests/index/index.manifest.json", "", layout.V3Index},
+		{"noble/spack/v3/manifests/key/keys.manifest.json", "noble/spack", layout.V3KeyIndex},
+		{"build_cache/index.json", "", layout.V2Index},
+		{"slurm/25.11/13.4.0/buildcache/build_cache/index.json.hash", "slurm/25.11/13.4.0/buildcache", layout.V2IndexHash},
+		{"build_cache/build_cache/index.json", "build_cache", layout.V2Index},
+		{"v3/v3/manifests/index/index.manifest.json", "v3", layout.V3Index},
+		{object: "slurm-25.11.tar.gz"}, {object: ""}, {object: "/"}, {object: "/build_cache/index.json"}, {object: "a//build_cache/index.json"},
+		{object: "a/../build_cache/index.json"}, {object: "xbuild_cache/index.json"}, {object: "a/v3/layout.json"},
+		{object: "a/blobs/sha256/84/8438163f63106cecc80947fe527ca3e80b4614f00f14ecda8443be9ee9c51c7f"},
+	} {
+		mirror, name, ok := layout.Split(row.object)
+		if mirror != row.mirror || name != row.name || ok != (row.name != "") {
+			t.Errorf("%s: %q, %q, %t", row.object, mirror, name, ok)
+		}
+	}
+}
+
+// Whatever the object is called, it has one place or none.
+func FuzzSplit(f *testing.F) {
+	for _, name := range names(f, "v3-view") {
+		f.Add("noble/spack/" + name)
+	}
+	for _, name := range names(f, "v2-signed") {
+		f.Add(name)
+	}
+	f.Add("a/v3/manifests/spec/v3/manifests/spec/x/x-1-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.spec.manifest.json")
+	f.Fuzz(func(t *testing.T, object string) {
+		mirror, name, ok := layout.Split(object)
+		if !ok {
+			if mirror != "" || name != "" {
+				t.Errorf("%q has no place, but %q, %q", object, mirror, name)
+			}
+			return
+		}
+		if path.Join(mirror, name) != object || strings.HasPrefix(mirror, "/") || strings.Contains("/"+mirror+"/", "/../") {
+			t.Errorf("%q is at %q, %q", object, mirror, name)
+		}
+		if _, ok := layout.Fixed(name); !ok {
+			t.Errorf("%q: %q is no fixed name", object, name)
+		}
+		if m, n, ok := layout.Split("a/b/" + object); !ok || m != strings.TrimSuffix("a/b/"+mirror, "/") || n != name {
+			t.Errorf("further down, %q is at %q, %q", object, m, n)
 		}
 	})
 }
