@@ -39,11 +39,14 @@ var arrows = map[string]string{
 	"publish/session":    "",
 	"publish/cloudfront": "publish/mirror",
 	"publish/queue":      "",
+	// who is served by a queue, and is given what to do: it knows the layouts, and no operation
+	"publish/events": "publish/layout publish/mirror",
 	// for tests only
 	"publish/mirror/mirrortest":         "publish/blob publish/mirror",
 	"publish/mirror/s3/s3test":          "",
 	"publish/cloudfront/cloudfronttest": "",
 	"publish/session/sessiontest":       "",
+	"publish/events/eventstest":         "publish/events",
 	// operations, which know no implementation
 	"publish": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror",
 	// commands

@@ -1,0 +1,109 @@
+package events
+
+import (
+	"slices"
+	"time"
+)
+
+// A held message was received, and is neither taken from the queue nor given back yet.
+type held struct {
+	Message
+	parts   int    // of what it tells, how much is not settled yet
+	left    string // why it must be told again; empty where nothing says so
+	strange bool   // it will tell no more another time
+}
+
+// A gathering puts together what is told of one mirror, so that its index is turned once for many
+// packages. Of each mirror at most one job is out at a time, and what is told meanwhile is for the
+// next one.
+type gathering struct {
+	settle, longest time.Duration // see Config
+	waiting         map[string]*gathered
+	busy            map[string]bool
+}
+
+// gathered is what was told of a mirror and is not out yet.
+type gathered struct {
+	mirror      string
+	by          map[string][]*held // the messages that tell of a name
+	first, last time.Time          // when one came in
+}
+
+func newGathering(settle, longest time.Duration) *gathering {
+	return &gathering{settle: settle, longest: longest, waiting: map[string]*gathered{}, busy: map[string]bool{}}
+}
+
+// add keeps what m tells.
+func (g *gathering) add(now time.Time, mirror, name string, m *held) {
+	w := g.waiting[mirror]
+	if w == nil {
+		w = &gathered{mirror: mirror, by: map[string][]*held{}, first: now}
+		g.waiting[mirror] = w
+	}
+	w.last = now
+	w.by[name] = append(w.by[name], m)
+}
+
+// due is when a mirror is to be looked at: when nothing has been told for a while, or
+// when that does not end.
+func (g *gathering) due(w *gathered) time.Time {
+	if at, latest := w.last.Add(g.settle), w.first.Add(g.longest); at.Before(latest) {
+		return at
+	} else {
+		return latest
+	}
+}
+
+// take returns what is due longest, or else the time until something is; negative if nothing
+// waits.
+func (g *gathering) take(now time.Time) (*gathered, time.Duration) {
+	var next *gathered
+	for mirror, w := range g.waiting {
+		if !g.busy[mirror] && (next == nil || g.due(w).Before(g.due(next))) {
+			next = w
+		}
+	}
+	if next == nil {
+		return nil, -1
+	}
+	if wait := g.due(next).Sub(now); wait > 0 {
+		return nil, wait
+	}
+	delete(g.waiting, next.mirror)
+	g.busy[next.mirror] = true
+	return next, 0
+}
+
+// done ends a job that take gave out.
+func (g *gathering) done(w *gathered) { delete(g.busy, w.mirror) }
+
+// job is what is to be looked at.
+func (w *gathered) job() Job {
+	j := Job{Mirror: w.mirror}
+	for name, by := range w.by {
+		j.Names = append(j.Names, name)
+		if slices.ContainsFunc(by, func(m *held) bool { return m.Deliveries > 1 }) {
+			j.Again = append(j.Again, name)
+		}
+	}
+	slices.Sort(j.Names)
+	slices.Sort(j.Again)
+	return j
+}
+
+// settled ends what was told of names, with the reasons for those that must be told again,
+// and returns the messages of which nothing is open any more.
+func (w *gathered) settled(left map[string]string) []*held {
+	var over []*held
+	for name, by := range w.by {
+		for _, m := range by {
+			if reason := left[name]; reason != "" {
+				m.left = reason
+			}
+			if m.parts--; m.parts == 0 {
+				over = append(over, m)
+			}
+		}
+	}
+	return over
+}

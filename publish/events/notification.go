@@ -1,0 +1,112 @@
+package events
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+)
+
+// An Object is one that was stored in a bucket.
+type Object struct{ Bucket, Name string }
+
+// maxWraps is how many envelopes a notification may be in: a topic behind a topic, and
+// EventBridge.
+const maxWraps = 4
+
+// notification is whatever a queue may be sent: S3's own, or EventBridge's, or the envelope in
+// which SNS puts either of them. Members of the others are empty.
+type notification struct {
+	// S3, directly
+	Records []struct {
+		EventSource string `json:"eventSource"`
+		EventName   string `json:"eventName"`
+		S3          struct {
+			Bucket struct {
+				Name string `json:"name"`
+			} `json:"bucket"`
+			Object struct {
+				Key string `json:"key"` // as in a form of HTML: %XX, and + for a space
+			} `json:"object"`
+		} `json:"s3"`
+	} `json:"Records"`
+	// S3, once, when it is told to notify
+	Service string `json:"Service"`
+	Event   string `json:"Event"`
+	// EventBridge
+	Source     string `json:"source"`
+	DetailType string `json:"detail-type"`
+	Detail     struct {
+		Bucket struct {
+			Name string `json:"name"`
+		} `json:"bucket"`
+		Object struct {
+			Key string `json:"key"` // as it is
+		} `json:"object"`
+	} `json:"detail"`
+	// SNS
+	Type     string `json:"Type"`
+	TopicARN string `json:"TopicArn"`
+	Message  string `json:"Message"`
+}
+
+// Stored reads a message: the objects that it says were stored. There are none in one that
+// tells of anything else that happens in a bucket. An error means that it is not
+// about a bucket, or cannot be read.
+func Stored(message []byte) ([]Object, error) {
+	for range maxWraps {
+		var n notification
+		if err := json.Unmarshal(message, &n); err != nil {
+			return nil, fmt.Errorf("not a notification: %w", err)
+		}
+		switch {
+		case n.Type == "Notification" && n.TopicARN != "":
+			message = []byte(n.Message)
+		case n.Records != nil:
+			return n.records()
+		case n.Source == "aws.s3":
+			return n.event()
+		case n.Service == "Amazon S3" && n.Event == "s3:TestEvent":
+			return nil, nil
+		default:
+			return nil, errors.New("not a notification of S3, EventBridge or SNS")
+		}
+	}
+	return nil, fmt.Errorf("in more than %d envelopes", maxWraps)
+}
+
+func (n *notification) records() ([]Object, error) {
+	var objects []Object
+	for _, r := range n.Records {
+		if !strings.HasSuffix(r.EventSource, ":s3") { // aws:s3, and what others call themselves
+			return nil, fmt.Errorf("notification of %q, not of S3", r.EventSource)
+		}
+		if !strings.HasPrefix(strings.TrimPrefix(r.EventName, "s3:"), "ObjectCreated:") {
+			continue
+		}
+		name, err := url.QueryUnescape(r.S3.Object.Key)
+		if err != nil {
+			return nil, fmt.Errorf("notification of object %q: %w", r.S3.Object.Key, err)
+		}
+		objects = append(objects, Object{r.S3.Bucket.Name, name})
+	}
+	return complete(objects)
+}
+
+func (n *notification) event() ([]Object, error) {
+	if n.DetailType != "Object Created" {
+		return nil, nil
+	}
+	return complete([]Object{{n.Detail.Bucket.Name, n.Detail.Object.Key}})
+}
+
+func complete(objects []Object) ([]Object, error) {
+	for _, o := range objects {
+		if o.Bucket == "" || o.Name == "" {
+			return nil, errors.New("notification without a bucket or an object")
+		}
+	}
+	return objects, nil
+}
