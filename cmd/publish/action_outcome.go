@@ -164,7 +164,7 @@ func (o *outcome) sentence() string {
 		verb = "Timed out"
 	case exitSource:
 		if r.indexed {
-			return fmt.Sprintf("Published %s to %s, refused %s", count(o.published, "package"), o.where(), o.rejected())
+			return fmt.Sprintf("Published %s to %s, %s", count(o.published, "package"), o.where(), o.refused())
 		}
 	case exitInvalidation:
 		return fmt.Sprintf("Published %s to %s, but CloudFront was not told: caches may serve what was there before", count(o.published, "package"), o.where())
@@ -178,16 +178,25 @@ func (o *outcome) sentence() string {
 	return fmt.Sprintf("%s while %s: %s", verb, what, o.state())
 }
 
-func (o *outcome) rejected() string {
-	n := 0
+// refused is what was not published although it was asked for.
+func (o *outcome) refused() string {
+	packages, others := 0, 0
 	for _, m := range o.report.Mirrors {
-		n += m.Counts[string(publish.Rejected)]
+		packages += m.Counts[string(publish.Rejected)]
 	}
-	return fmt.Sprint(n)
+	for _, f := range o.report.Findings {
+		if f.Severity == publish.Error {
+			others++
+		}
+	}
+	if packages == 0 {
+		return fmt.Sprintf("refused %s", count(others, "file"))
+	}
+	return fmt.Sprintf("refused %d", packages)
 }
 
-// refused reports whether what failed was refused for good, so that it was not done.
-func refused(err error) bool {
+// final reports whether what failed was refused, so that it was not done.
+func final(err error) bool {
 	var version *index.VersionError
 	return errors.Is(err, mirror.ErrDenied) || errors.Is(err, mirror.ErrCredentials) || errors.Is(err, publish.ErrUnresolved) || errors.As(err, &version)
 }
@@ -216,7 +225,7 @@ func (o *outcome) state() string {
 		return text + ", the index replaced in " + quoted(o.written) + " only; every mirror works"
 	case len(o.written) > 0:
 		return text + ", index replaced"
-	case len(unsure) > 0 && !refused(o.err):
+	case len(unsure) > 0 && !final(o.err):
 		return text + ", the index being replaced: it is the old or the new one, and clients have a mirror that works"
 	}
 	return text + ", index not touched, clients are unaffected"

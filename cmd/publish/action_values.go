@@ -141,7 +141,7 @@ func oneLine(s string) error {
 func nearest(word string, known []string) string {
 	best, near := "", max(2, len(word)/3)+1
 	for _, k := range known {
-		if len(word) > 2 && strings.HasPrefix(k, word) {
+		if len(word) > 2 && (strings.HasPrefix(k, word) || strings.HasSuffix(k, "-"+word)) {
 			return k
 		}
 		if d := edits(word, k); d < near {

@@ -75,7 +75,7 @@ func (r *Runner) Group(name string) {
 		r.gh.EndGroup()
 	}
 	if r.group = name != ""; r.group {
-		r.gh.Group(printable(name))
+		r.gh.Group(harmless(name))
 	}
 }
 
@@ -94,7 +94,7 @@ func (r *Runner) Warning(title, message string) {
 }
 
 func (r *Runner) titled(title string) *githubactions.Action {
-	return r.gh.WithFieldsMap(map[string]string{"title": r.redact(printable(title))})
+	return r.gh.WithFieldsMap(map[string]string{"title": r.redact(harmless(title))})
 }
 
 // maxAnnotation is about what GitHub shows of one.
@@ -103,7 +103,7 @@ const maxAnnotation = 4000
 func (r *Runner) annotation(text string) string {
 	lines := strings.Split(r.redact(strings.TrimSpace(text)), "\n")
 	for i := range lines {
-		lines[i] = printable(lines[i])
+		lines[i] = harmless(lines[i])
 	}
 	return cut(strings.Join(lines, "\n"), maxAnnotation)
 }

@@ -167,7 +167,7 @@ func FuzzAnnotations(f *testing.F) {
 		if !slices.Equal(names, []string{"error", "warning", "group", "endgroup"}) || strings.Count(log.String(), "\n") != 4 {
 			t.Fatalf("%q, %q: commands %q in %q", title, message, names, log)
 		}
-		if want := printable(title); got[0].properties["title"] != want || len(got[0].properties) != 1 {
+		if want := harmless(title); got[0].properties["title"] != want || len(got[0].properties) != 1 {
 			t.Errorf("title is %q, want %q", got[0].properties, want)
 		}
 	})

@@ -1,0 +1,262 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/workflow"
+)
+
+// given are inputs of which nothing is wrong.
+func given(t testing.TB, more map[string]string) (environment, *workflow.Runner) {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "keys.asc"), armored(t))
+	with := variables{
+		"GITHUB_WORKSPACE": dir, "GITHUB_RUN_ID": "15112233445", "GITHUB_RUN_ATTEMPT": "2",
+		inputVariable("role-to-assume"): "arn:aws:iam::123456789012:role/publisher", inputVariable("path"): "buildcache", inputVariable("destination"): "s3://cache/noble/spack",
+	}
+	for name, v := range more {
+		with[inputVariable(name)] = v
+	}
+	env := environment{lookup: with.lookup, environ: with.environ}
+	return env, workflow.New(nil, env.getenv)
+}
+
+func armored(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile("../../test/testdata/keys/one.pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// Each input: what it means when it is not given, what else it takes, and what it refuses.
+func TestEachInput(t *testing.T) {
+	type good = struct {
+		given string
+		want  any
+	}
+	bad := func(all ...string) []string { return all }
+	for _, row := range []struct {
+		name  string
+		of    func(*inputs) any
+		def   any
+		good  []good
+		bad   []string
+		alone map[string]string // what must be given with it
+	}{
+		{"role-to-assume", func(in *inputs) any { return in.role.ARN }, "arn:aws:iam::123456789012:role/publisher", []good{
+			{"arn:aws-cn:iam::123456789012:role/a/b/c", "arn:aws-cn:iam::123456789012:role/a/b/c"}, {"  arn:aws-us-gov:iam::123456789012:role/x\n", "arn:aws-us-gov:iam::123456789012:role/x"},
+		}, bad("publisher", "arn:aws:iam::1234:role/x", "arn:aws:iam::123456789012:user/x", "arn:aws:iam::123456789012:role/x\ny"), nil},
+		{"credentials", func(in *inputs) any { return in.credentials }, "oidc", []good{{"env", "env"}, {"oidc", "oidc"}}, bad("OIDC", "keys"), nil},
+		{"aws-region", func(in *inputs) any { return in.flags.storage.s3.Region }, "", []good{{"eu-central-1", "eu-central-1"}}, bad("Frankfurt", "eu central"), nil},
+		{"audience", func(in *inputs) any { return in.role.Audience }, "", []good{{"sts.amazonaws.com.cn", "sts.amazonaws.com.cn"}}, bad("a b"), nil},
+		{"role-session-name", func(in *inputs) any { return in.role.SessionName }, "slurm-factory-publish-15112233445-2", []good{{"nightly", "nightly"}}, bad("a", "a b", strings.Repeat("a", 65)), nil},
+		{"role-duration-seconds", func(in *inputs) any { return in.role.Duration }, time.Hour, []good{{"900", 15 * time.Minute}, {"43200", 12 * time.Hour}}, bad("899", "1h", "43201", "-1"), nil},
+		{"session-policy", func(in *inputs) any { return in.role.Policy != "" }, true, []good{{"none", false}, {"auto", true}, {`{"Version":"2012-10-17","Statement":[]}`, true}}, bad("narrow", "{}", `{"Statement":"`+strings.Repeat("a", 2048)+`"}`), nil},
+		{"allowed-account-ids", func(in *inputs) any { return in.role.AllowedAccounts }, []string(nil), []good{{"123456789012", []string{"123456789012"}}, {"\n 123456789012 \r\n\n210987654321", []string{"123456789012", "210987654321"}}}, bad("1234", "210987654321"), nil},
+		{"mask-aws-account-id", func(in *inputs) any { return in.maskAccount }, false, truths, notTruths, nil},
+		{"auth-max-attempts", func(in *inputs) any { return in.role.MaxAttempts }, 6, []good{{"1", 1}, {"20", 20}}, bad("0", "21", "many"), nil},
+
+		{"path", func(in *inputs) any { return in.path }, "buildcache", []good{{"/github/workspace/x", "/github/workspace/x"}, {"a b", "a b"}}, bad("a\nb", "a\x00"), nil},
+		{"layout", func(in *inputs) any { return in.options.Selection.Layout }, "", []good{{"auto", ""}, {"v2", "v2"}, {"v3", "v3"}}, bad("v4", "V3"), nil},
+		{"include", func(in *inputs) any { return in.options.Selection.Include }, []string(nil), []good{{"slurm@25.*\n/hyibvwk", []string{"slurm@25.*", "/hyibvwk"}}, {"a,b", []string{"a,b"}}}, bad("[", "a@[", "@1", "/"), nil},
+		{"exclude", func(in *inputs) any { return in.options.Selection.Exclude }, []string(nil), []good{{"cmake", []string{"cmake"}}}, bad("[", "ok\n["), nil},
+		{"expect-os", func(in *inputs) any { return in.options.Selection.OS }, []string(nil), []good{{"ubuntu*\n", []string{"ubuntu*"}}}, bad("["), nil},
+		{"expect-target", func(in *inputs) any { return in.options.Selection.Target }, []string(nil), []good{{"x86_64*", []string{"x86_64*"}}}, bad("["), nil},
+		{"files", func(in *inputs) any { return in.options.Selection.Files }, []string(nil), []good{{"*/*.tar.gz", []string{"*/*.tar.gz"}}}, bad("["), nil},
+		{"if-no-specs-found", func(in *inputs) any { return in.ifNone }, "error", []good{{"warn", "warn"}, {"ignore", "ignore"}}, bad("fail"), nil},
+		{"require-signed", func(in *inputs) any { return in.options.Trust.RequireSigned }, true, truths, notTruths, nil},
+		{"trusted-keys", func(in *inputs) any { return in.options.Trust.Keys != nil }, false, []good{{"keys.asc", true}, {armored(t), true}}, bad("nosuch.asc", "-----BEGIN PGP PUBLIC KEY BLOCK-----", "two\nlines"), nil},
+		{"verify-source", func(in *inputs) any { return in.options.VerifySource }, false, truths, notTruths, nil},
+		{"keep-going", func(in *inputs) any { return in.options.KeepGoing }, false, truths, notTruths, nil},
+
+		{"destination", func(in *inputs) any { return in.destination }, "s3://cache/noble/spack", []good{
+			{"s3://cache", "s3://cache"}, {"s3://slurm-cache/compilers/13.4.0/buildcache", "s3://slurm-cache/compilers/13.4.0/buildcache"},
+		}, bad("cache", "file:///srv/mirror", "https://cache.example.org", "s3://", "s3://cache/a/../b", "s3://cache?x=1", "s3://cache/{toolchain}", "s3://cache/{os}", "s3://cache/{"), nil},
+		{"layout-vars", func(in *inputs) any { return in.destination }, "s3://cache/noble/spack", []good{
+			{"toolchain=noble\nslurm = 25.11\ncompiler=13.4.0\narch=amd64", "s3://cache/noble/spack"}, {"compiler=", "s3://cache/noble/spack"},
+		}, bad("noble", "os=noble", "arch=a/b", "arch=..", "arch=a b", "arch=a\narch=b"), nil},
+		{"public-url", func(in *inputs) any { return in.flags.cdn.publicURL }, "", []good{{"https://cache.example.org/noble", "https://cache.example.org/noble"}}, bad("cache.example.org", "ftp://x"), nil},
+		{"if-exists", func(in *inputs) any { return in.options.IfExists }, publish.Skip, []good{{"overwrite", publish.Overwrite}, {"error", publish.Refuse}}, bad("replace"), nil},
+		{"index", func(in *inputs) any { return in.options.Index }, publish.IndexMerge, []good{{"rebuild", publish.IndexRebuild}, {"none", publish.IndexNone}}, bad("merged"), nil},
+		{"storage-class", func(in *inputs) any { return in.flags.storage.s3.StorageClass }, "", []good{{"INTELLIGENT_TIERING", "INTELLIGENT_TIERING"}}, bad("COLD"), nil},
+		{"sse", func(in *inputs) any { return in.flags.storage.s3.SSE }, "", []good{{"aws:kms", "aws:kms"}}, bad("kms"), nil},
+		{"kms-key-id", func(in *inputs) any { return in.flags.storage.s3.KMSKeyID }, "", []good{{"alias/cache", "alias/cache"}}, bad("a\nb"), map[string]string{"sse": "aws:kms"}},
+		{"s3-endpoint", func(in *inputs) any { return in.flags.storage.s3.EndpointURL }, "", []good{{"http://minio:9000", "http://minio:9000"}}, bad("minio:9000", "minio"), nil},
+		{"s3-force-path-style", func(in *inputs) any { return in.flags.storage.s3.PathStyle }, false, truths, notTruths, nil},
+		{"concurrency", func(in *inputs) any { return in.flags.storage.s3.Concurrency }, 64, []good{{"1", 1}}, bad("0", "x", "1025"), nil},
+		{"part-size-mib", func(in *inputs) any { return in.flags.storage.s3.PartSize }, int64(8 << 20), []good{{"16", int64(16 << 20)}}, bad("4", "16MiB", "6000"), nil},
+		{"limit-rate", func(in *inputs) any { return in.flags.storage.s3.LimitRate }, int64(0), []good{{"50MB/s", int64(50e6)}, {"1MiB", int64(1 << 20)}}, bad("fast", "-1"), nil},
+
+		{"cloudfront-distribution-id", func(in *inputs) any { return in.flags.cdn.distribution }, "", []good{{"E2QWRUHAPOMQZL", "E2QWRUHAPOMQZL"}}, bad("d111.cloudfront.net", "e2"), nil},
+		{"cloudfront-path-prefix", func(in *inputs) any { return in.flags.cdn.pathPrefix }, "", []good{{"/noble", "/noble"}}, bad("noble", "/a?b", "//host/a"), nil},
+		{"invalidation-paths", func(in *inputs) any { return in.flags.cdn.extra }, []string(nil), []good{{"auto", []string(nil)}, {"auto\n/a/*\n/b?c=1", []string{"/a/*", "/b?c=1"}}}, bad("a", "/a b", "/ü", "/"+strings.Repeat("a", 4000)), nil},
+		{"max-invalidation-paths", func(in *inputs) any { return in.flags.cdn.maxPaths }, 100, []good{{"3000", 3000}}, bad("0", "3001"), nil},
+		{"invalidate-listings", func(in *inputs) any { return slices.Contains(in.flags.cdn.extra, "/?list-type=2*") }, false, truths, notTruths, nil},
+		{"wait-for-invalidation", func(in *inputs) any { return in.flags.cdn.wait }, false, truths, notTruths, nil},
+		{"invalidation-timeout", func(in *inputs) any { return in.flags.cdn.patience }, 15 * time.Minute, []good{{"90s", 90 * time.Second}}, bad("90", "-1s"), nil},
+		{"on-invalidation-failure", func(in *inputs) any { return in.onInvalidation }, "fail", []good{{"warn", "warn"}}, bad("ignore"), nil},
+
+		{"dry-run", func(in *inputs) any { return in.flags.dryRun }, false, truths, notTruths, nil},
+		{"verify-published", func(in *inputs) any { return in.verify }, true, truths, notTruths, nil},
+		{"summary", func(in *inputs) any { return in.summary }, true, truths, notTruths, nil},
+		{"summary-max-specs", func(in *inputs) any { return in.maxSpecs }, 200, []good{{"0", 0}}, bad("-1", "all"), nil},
+		{"report-file", func(in *inputs) any { return in.reportFile }, "", []good{{"out/report.json", "out/report.json"}}, bad("../report.json", "/etc/report.json"), nil},
+		{"timeout", func(in *inputs) any { return in.flags.timeout }, time.Duration(0), []good{{"45m", 45 * time.Minute}, {"0", time.Duration(0)}}, bad("45", "soon"), nil},
+		{"ca-bundle", func(in *inputs) any { return in.roots != nil }, false, nil, bad("nosuch.pem", "keys.asc"), nil},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			read := func(text string) (*inputs, error) {
+				more := map[string]string{row.name: text}
+				for name, v := range row.alone {
+					more[name] = v
+				}
+				return readInputs(given(t, more))
+			}
+			in, err := readInputs(given(t, nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := row.of(in); !reflect.DeepEqual(got, row.def) {
+				t.Errorf("by default it is %#v, want %#v", got, row.def)
+			}
+			for _, g := range row.good {
+				in, err := read(g.given)
+				if err != nil {
+					t.Errorf("%q: %v", g.given, err)
+				} else if got := row.of(in); !reflect.DeepEqual(got, g.want) {
+					t.Errorf("%q is %#v, want %#v", g.given, got, g.want)
+				}
+			}
+			for _, text := range row.bad {
+				if _, err := read(text); err == nil {
+					t.Errorf("%q is taken", text)
+				} else if !about(err, row.name) {
+					t.Errorf("%q: the message names another input: %v", text, err)
+				}
+			}
+			tested[row.name] = true
+		})
+	}
+	for _, name := range inputNames() {
+		if !tested[name] {
+			t.Errorf("nothing tests the input %s", name)
+		}
+	}
+}
+
+var (
+	tested = map[string]bool{}
+	truths = []struct {
+		given string
+		want  any
+	}{{"true", true}, {"True", true}, {"TRUE", true}, {"false", false}, {"False", false}, {"FALSE", false}}
+	notTruths = []string{"yes", "on", "1", "tRUE", "no"}
+)
+
+// about reports whether an error names an input; a destination may be named for its
+// tokens.
+func about(err error, name string) bool {
+	for _, one := range split(err) {
+		var of *inputError
+		if errors.As(one, &of) && (of.name == name || name == "allowed-account-ids" && of.name == "role-to-assume") {
+			return true
+		}
+	}
+	return false
+}
+
+// Whoever has three mistakes in a workflow learns of all three.
+func TestAllMistakesAtOnce(t *testing.T) {
+	_, err := readInputs(given(t, map[string]string{
+		"path": "", "destination": "s3://cache/{toolchian}/{slurm}", "require-signed": "yes", "role-to-assume": "", "part-size-mib": "4", "exclude": "[\n@", "kms-key-id": "x", "timeout": "1",
+	}))
+	var got []string
+	for _, one := range split(err) {
+		got = append(got, one.Error())
+	}
+	want := []string{
+		`input exclude: pattern "[": want name, name@version or /hash` + "\n" + `pattern "@": want name, name@version or /hash`,
+		`input require-signed: "yes": want true or false`,
+		`input part-size-mib: "4": want a number from 5 to 5120`,
+		`input timeout: "1": want a time such as 90s, 15m or 1h30m`,
+		`input path: it is required: the directory of a Spack mirror, or one above several`,
+		`input destination: there is no token {toolchian}, did you mean toolchain?; there are {toolchain} {slurm} {compiler} {arch}` + "\n" + `layout-vars has no value for {slurm}: add a line that begins with slurm=`,
+		`input kms-key-id: a KMS key needs the encryption aws:kms, not ""`,
+		`input role-to-assume: it is required: the ARN of the role to publish with; or set credentials to env`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestDestinationsOfEveryEra(t *testing.T) {
+	vars := "toolchain=noble\nslurm=25.11\ncompiler=13.4.0\narch=amd64"
+	for destination, want := range map[string]string{
+		"s3://B/{toolchain}/spack":                         "s3://B/noble/spack",
+		"s3://B/compilers/{compiler}/buildcache":           "s3://B/compilers/13.4.0/buildcache",
+		"s3://B/slurm/{slurm}/{compiler}/buildcache":       "s3://B/slurm/25.11/13.4.0/buildcache",
+		"s3://B/{toolchain}/{slurm}/{arch}":                "s3://B/noble/25.11/amd64",
+		"s3://B/noble/spack/":                              "s3://B/noble/spack/",
+		"s3://B/{toolchain}-{arch}/{toolchain}/buildcache": "s3://B/noble-amd64/noble/buildcache",
+	} {
+		in, err := readInputs(given(t, map[string]string{"destination": destination, "layout-vars": vars}))
+		if err != nil || in.destination != want {
+			t.Errorf("%s becomes %s, want %s: %v", destination, in.destination, want, err)
+		}
+	}
+}
+
+// A misspelt input is one that is not there, so somebody must say so.
+func TestUnknownInputs(t *testing.T) {
+	env, _ := given(t, map[string]string{"distribution-id": "x", "role_to_assume": "x", "args": "", "entrypoint": "", "colour": "x", "require-sign": "true"})
+	got := unknownInputs(env.environ())
+	want := []string{
+		`"colour" is no input of this action`,
+		`"distribution-id" is no input of this action, did you mean cloudfront-distribution-id?`,
+		`"require-sign" is no input of this action, did you mean require-signed?`,
+		`"role_to_assume" is no input of this action, did you mean role-to-assume?`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// What the command line calls by its flags, a workflow knows by its inputs.
+func TestInputWords(t *testing.T) {
+	got := inputWords("--trusted-keys and --distribution-id, --region=x: see --help and --deep; --endpoint-url")
+	if want := "trusted-keys and cloudfront-distribution-id, aws-region=x: see --help and --deep; s3-endpoint"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	for flag, name := range inputOf {
+		if !slices.Contains(inputNames(), name) || rootCommand(environment{}).Flags().Lookup(flag) == nil {
+			t.Errorf("%s -> %s", flag, name)
+		}
+	}
+}
+
+func TestShownInputs(t *testing.T) {
+	env, r := given(t, map[string]string{"trusted-keys": armored(t), "include": "a\nb"})
+	in, err := readInputs(env, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprint(in.settings)
+	if strings.Contains(text, "BEGIN PGP") || !strings.Contains(text, "{trusted-keys set input}") || !strings.Contains(text, "{include a b input}") || !strings.Contains(text, "{index merge default}") {
+		t.Error(text)
+	}
+}

@@ -1,0 +1,404 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
+	"github.com/vantagecompute/slurm-factory-publish/publish/session/sessiontest"
+)
+
+// newTestAction is an action whose log, outputs and summary are read.
+func newTestAction(t testing.TB) (a *action, log *bytes.Buffer, outputs func() map[string]string, summary func() string) {
+	t.Helper()
+	dir := t.TempDir()
+	env := variables{"GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": dir, "GITHUB_OUTPUT": filepath.Join(dir, "output"), "GITHUB_STEP_SUMMARY": filepath.Join(dir, "summary")}
+	log = new(bytes.Buffer)
+	a = newAction(environment{lookup: env.lookup, environ: env.environ, stdout: log})
+	a.in = &inputs{summary: true, destination: "s3://cache/noble/spack", maxSpecs: 200}
+	return a, log, func() map[string]string { return readOutputs(t, env["GITHUB_OUTPUT"]) }, func() string {
+		text, _ := os.ReadFile(env["GITHUB_STEP_SUMMARY"])
+		return string(text)
+	}
+}
+
+// A job that does not end when it is told to is left alone, in time for the last words.
+func TestActionLeavesAJobThatDoesNotEnd(t *testing.T) {
+	a, _, outputs, summary := newTestAction(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		let := make(chan struct{})
+		time.AfterFunc(time.Minute, func() { cancel(errSignal{syscall.SIGINT}) })
+		began := time.Now()
+		err := a.inTime(ctx, func(context.Context) error {
+			a.witness.begins(partUpload)
+			a.witness.progress(&publish.Plan{Mirrors: []*publish.MirrorPlan{{Documents: [][]publish.Write{{{Object: publish.Object{Name: "a", Size: 9}}, {Object: publish.Object{Name: "b", Size: 9}}}}}}})
+			a.witness.meter.Sent("a", 9, 9)
+			<-let // stuck
+			return nil
+		})
+		if took := time.Since(began) - time.Minute; took != stopWithin {
+			t.Errorf("it took %v", took)
+		}
+		if err := a.conclude(err); exitCode(err) != 130 || !errors.Is(err, errReported) {
+			t.Errorf("exit code %d: %v", exitCode(err), err)
+		}
+		a.witness.meter.stop()
+		close(let)
+	})
+	if got := outputs(); got["result"] != "cancelled" || got["objects-uploaded"] != "1" {
+		t.Errorf("outputs %q", got)
+	}
+	if !strings.HasPrefix(summary(), "## ⏹️ Cancelled while uploading: 1 of 2 objects sent, index not touched, clients are unaffected\n") {
+		t.Error(summary())
+	}
+}
+
+// A defect of ours is told as one, with outputs and all.
+func TestActionCrashes(t *testing.T) {
+	a, log, outputs, summary := newTestAction(t)
+	err := a.conclude(a.inTime(t.Context(), func(context.Context) error { panic("::error::oh %0A no") }))
+	if exitCode(err) != exitInternal {
+		t.Errorf("exit code %d", exitCode(err))
+	}
+	if got := outputs(); got["result"] != "failed" || got["failure-class"] != "internal" {
+		t.Errorf("outputs %q", got)
+	}
+	for _, want := range []string{"::error title=publish failed%3A internal::a defect of this program: ::error::oh %250A no", "action_process_test.go:"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("log lacks %q: %s", want, log)
+		}
+	}
+	if !strings.Contains(summary(), "a defect of this program") {
+		t.Error(summary())
+	}
+}
+
+// What kills us without a word leaves a step that has failed.
+func TestActionSaysThatItHasFailedUntilItHasNot(t *testing.T) {
+	s := newStage(t, "v3-signed")
+	out := filepath.Join(t.TempDir(), "output")
+	var seen map[string]string
+	s.env["GITHUB_OUTPUT"] = out
+	s.bucket.Hook(func(*http.Request) s3test.Fault {
+		if seen == nil {
+			seen = readOutputs(t, out)
+		}
+		return s3test.None
+	})
+	if got := s.run(t, t.Context()); got.code != exitDone {
+		t.Fatal(got.log)
+	}
+	if seen["result"] != "failed" || seen["failure-class"] != "internal" || readOutputs(t, out)["result"] != "published" {
+		t.Errorf("before: %q", seen)
+	}
+}
+
+// Outside of a runner, or with one that takes nothing, what is published is published.
+func TestActionOutsideOfARunner(t *testing.T) {
+	gone := filepath.Join(t.TempDir(), "no", "such")
+	for _, env := range []variables{
+		{"GITHUB_ACTIONS": "", "GITHUB_OUTPUT": "", "GITHUB_STEP_SUMMARY": ""},
+		{"GITHUB_OUTPUT": gone, "GITHUB_STEP_SUMMARY": gone},
+	} {
+		s := newStage(t, "v3-signed")
+		t.Setenv("AWS_ENDPOINT_URL_S3", s.with["s3-endpoint"])
+		for name, v := range env {
+			s.env[name] = v
+		}
+		if env["GITHUB_OUTPUT"] == "" {
+			session := s.static(t)
+			s.with["credentials"] = "env"
+			t.Setenv("AWS_ACCESS_KEY_ID", session.AccessKey)
+			t.Setenv("AWS_SECRET_ACCESS_KEY", session.SecretKey)
+			t.Setenv("AWS_SESSION_TOKEN", session.Token)
+			s.env["AWS_SESSION_TOKEN"] = session.Token
+		}
+		got := s.run(t, t.Context())
+		if got.code != exitDone || !strings.HasSuffix(got.log, "\nPublished 11 packages to noble/spack\n") {
+			t.Errorf("%v: exit code %d: %s", env, got.code, got.log)
+		}
+		if strings.Contains(got.log, "add-mask") != (env["GITHUB_OUTPUT"] != "") {
+			t.Errorf("%v: masks: %s", env, got.log)
+		}
+		if env["GITHUB_OUTPUT"] == "" && !strings.Contains(got.log, "warning: credentials that end") {
+			t.Errorf("nobody says that they cannot be renewed: %s", got.log)
+		}
+	}
+}
+
+// static is a session that somebody else has begun.
+func (s *stage) static(t testing.TB) sessiontest.Session {
+	t.Helper()
+	with := s.with
+	s.with = map[string]string{}
+	for name, v := range with {
+		s.with[name] = v
+	}
+	s.with["dry-run"], s.with["session-policy"] = "true", "none"
+	s.env["GITHUB_ACTIONS"] = "true"
+	s.run(t, t.Context()).ends(t, exitDone, nil)
+	s.with, s.env["GITHUB_ACTIONS"] = with, ""
+	all := s.cloud.Sessions()
+	return all[len(all)-1]
+}
+
+// The role that is assumed is narrowed to what is published, and in a dry run to reading.
+func TestActionSessions(t *testing.T) {
+	s := newStage(t, "v3-signed")
+	s.with["cloudfront-distribution-id"] = stagedDistribution
+	for _, row := range []struct {
+		with           map[string]string
+		has, hasNot    string
+		writes, invals int
+	}{
+		{map[string]string{"dry-run": "true"}, "s3:GetObject", "s3:PutObject", 0, 0},
+		{map[string]string{"dry-run": "true", "session-policy": `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["s3:GetObject","s3:ListBucket"],"Resource":"*"}]}`}, `"Resource":"*"`, "s3:PutObject", 0, 0},
+		{nil, "arn:aws:s3:::cache/noble/spack/*", "s3:DeleteObject", 40, 1},
+		{map[string]string{"session-policy": "none"}, "", "Allow", 40, 1},
+	} {
+		for name, v := range row.with {
+			s.with[name] = v
+		}
+		s.run(t, t.Context()).ends(t, exitDone, nil)
+		for name := range row.with {
+			delete(s.with, name)
+		}
+		sessions := s.cloud.Sessions()
+		last := sessions[len(sessions)-1]
+		if !strings.Contains(last.Policy, row.has) || strings.Contains(last.Policy, row.hasNot) {
+			t.Errorf("%v: policy %s", row.with, last.Policy)
+		}
+		if last.Name != "slurm-factory-publish-15112233445-1" || last.Asked != time.Hour {
+			t.Errorf("session %s of %v", last.Name, last.Asked)
+		}
+		if n := s.bucket.Count("PutObject"); n != row.writes {
+			t.Errorf("%v: %d objects written, want %d", row.with, n, row.writes)
+		}
+		if n := len(s.cdn.Invalidations(stagedDistribution)); n != row.invals {
+			t.Errorf("%v: %d invalidations, want %d", row.with, n, row.invals)
+		}
+	}
+}
+
+func TestActionGuardsTheAccount(t *testing.T) {
+	s := newStage(t, "v3-signed")
+	s.with["allowed-account-ids"] = "210987654321"
+	s.run(t, t.Context()).ends(t, exitUsage, map[string]string{"failure-class": "config"})
+	if n := len(s.cloud.Tokens()); n != 0 {
+		t.Errorf("%d tokens were asked for", n)
+	}
+	s.with["allowed-account-ids"], s.with["mask-aws-account-id"] = "123456789012", "true"
+	got := s.run(t, t.Context())
+	got.ends(t, exitDone, nil)
+	rest := masks.ReplaceAllString(got.log, "") + got.summary
+	if !strings.Contains(got.log, "::add-mask::123456789012\n") || strings.Contains(rest[strings.Index(rest, "::group::Identity"):], "123456789012") {
+		t.Errorf("the account is shown:\n%s", rest)
+	}
+}
+
+// Names of files are the worst that a source can bring: none is a command, an output or
+// Markdown.
+func TestActionIsNotInjectedInto(t *testing.T) {
+	s := newStage(t, "")
+	evil := "::error::x%0A ##[group]y |<b>`*[a](http:b)"
+	s.source(t, "buildcache/"+evil, "v3-signed")
+	s.source(t, "buildcache/good", "v3-signed")
+	document, err := filepath.Glob(filepath.Join(s.dir, "buildcache/good/v3/manifests/spec/zlib/*.json"))
+	if err != nil || len(document) != 1 {
+		t.Fatal(document, err)
+	}
+	for _, name := range []string{"::warning::z\n::error::z.spec.manifest.json", "x##[error]|<i>`.spec.manifest.json"} {
+		write(t, filepath.Join(filepath.Dir(document[0]), name), "{}")
+	}
+	s.with["report-file"], s.with["keep-going"] = "report.json", "true"
+	got := s.run(t, t.Context())
+	got.ends(t, exitSource, map[string]string{"result": "failed"})
+	told(t, got)
+	command := regexp.MustCompile(`(?m)^\s*::([a-z-]+)|##\[`)
+	var names []string
+	for _, m := range command.FindAllStringSubmatch(masks.ReplaceAllString(got.log, ""), -1) {
+		if !slices.Contains([]string{"group", "endgroup"}, m[1]) {
+			names = append(names, m[1])
+		}
+	}
+	if !slices.Equal(names, []string{"error"}) {
+		t.Errorf("commands %q in\n%s", names, got.log)
+	}
+	outside := regexp.MustCompile("(?s)```.*?\n```\n").ReplaceAllString(got.summary, "")
+	if strings.Contains(outside, "<b>") || strings.Contains(outside, "<i>") || strings.Contains(outside, "[a]") {
+		t.Error(outside)
+	}
+	if !strings.Contains(got.summary, "&#91;a&#93;") {
+		t.Errorf("the mirror is not named:\n%s", outside)
+	}
+}
+
+// A proxy that looks into TLS has certificates of its own, which everything that is asked
+// must be trusted by.
+func TestActionTrustsTheProxy(t *testing.T) {
+	before := http.DefaultTransport
+	t.Cleanup(func() { http.DefaultTransport = before })
+	s := newStage(t, "v3-signed")
+	store := httptest.NewTLSServer(s.cloud.Guard(s.bucket))
+	t.Cleanup(store.Close)
+	store.Config.ErrorLog = nil
+	site := httptest.NewTLSServer(http.HandlerFunc(s.serve))
+	t.Cleanup(site.Close)
+	s.with["s3-endpoint"], s.with["public-url"], s.with["ca-bundle"] = store.URL, site.URL+"/noble/spack", "ca.pem"
+	write(t, filepath.Join(s.dir, "ca.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: store.Certificate().Raw})))
+	s.run(t, t.Context()).ends(t, exitDone, map[string]string{"result": "published", "mirror-url": site.URL + "/noble/spack"})
+
+	http.DefaultTransport = before
+	s.with["ca-bundle"] = ""
+	s.with["timeout"] = "1s"
+	if got := s.run(t, t.Context()); got.code == exitDone {
+		t.Errorf("without it nobody is trusted: %s", got.log)
+	}
+}
+
+// Paths are invalidated beside what has changed, but not when nothing has.
+func TestActionInvalidatesMore(t *testing.T) {
+	s := newStage(t, "v3-signed")
+	s.with["cloudfront-distribution-id"], s.with["invalidation-paths"], s.with["invalidate-listings"] = stagedDistribution, "auto\n/noble/index.html", "true"
+	for range 2 {
+		s.run(t, t.Context()).ends(t, exitDone, nil)
+	}
+	got := s.cdn.Invalidations(stagedDistribution)
+	if len(got) != 1 || !slices.Contains(got[0], "/noble/index.html") || !slices.Contains(got[0], "/?list-type=2*") || len(got[0]) != 4 {
+		t.Errorf("invalidations %q", got)
+	}
+}
+
+// A line every 15 s says how far it is, and how fast it went since the one before.
+func TestMeter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lines []string
+		object := func(name string, size int64) publish.Write {
+			return publish.Write{Object: publish.Object{Name: name, Size: size}}
+		}
+		m := newMeter(&publish.Plan{Mirrors: []*publish.MirrorPlan{{
+			Blobs:     []publish.Object{{Name: "b", Size: 512 << 20}, {Name: "c", Size: 10 << 20}, {Name: "c", Size: 10 << 20}},
+			Documents: [][]publish.Write{{object("d", 100)}},
+			Marker:    []publish.Object{{Name: "layout.json", Size: 20}},
+		}}}, func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) })
+		m.start()
+		time.Sleep(10 * time.Second)
+		m.Sent("zlib@1/abc", 10<<20, 10<<20)
+		m.Sent("zlib@1/abc", 10<<20, 10<<20)
+		m.Sent("gcc@14/def", 512<<20, 130<<20)
+		time.Sleep(15 * time.Second)
+		m.retries.Add(2)
+		m.Sent("gcc@14/def", 512<<20, 382<<20)
+		m.Sent("zlib@1/abc", 10<<20, -10<<20) // the answer was lost
+		time.Sleep(10 * time.Second)
+		m.stop()
+		want := []string{
+			"2/5 objects · 150 MiB of 532 MiB · 10 MiB/s · ETA 38s",
+			`sent "gcc@14/def", 512 MiB`,
+			"2/5 objects · 522 MiB of 532 MiB · 25 MiB/s · ETA 1s · 2 retries",
+		}
+		if !slices.Equal(lines, want) {
+			t.Errorf("%q, want\n%q", lines, want)
+		}
+	})
+}
+
+// Many warnings of one kind are one, and no more than five are shown.
+func TestWarningsArePutTogether(t *testing.T) {
+	a, log, _, _ := newTestAction(t)
+	for i := range 17 {
+		a.witness.warn("found", fmt.Sprintf("thing %d", i))
+	}
+	for i := range 6 {
+		a.witness.warn(fmt.Sprint("kind ", i), "x")
+	}
+	log.Reset()
+	a.witness.annotate()
+	want := "::warning title=found::17 times:%0Athing 0%0Athing 1%0Athing 2%0Athing 3%0Athing 4%0Aand 12 more, see the log of the step\n" +
+		"::warning title=kind 0::x\n::warning title=kind 1::x\n::warning title=kind 2::x\n::warning title=more warnings::3 kinds of warnings more: see the log of the step\n"
+	if log.String() != want {
+		t.Errorf("%s, want\n%s", log, want)
+	}
+}
+
+// A summary of any number of packages and problems is one that GitHub takes.
+func TestSummariesHaveABound(t *testing.T) {
+	a, _, _, summary := newTestAction(t)
+	a.in.maxSpecs = 100000
+	m := mirrorReport{Counts: map[string]int{"new": 50000}, Layout: "v3"}
+	findings := &publish.FindingsError{}
+	for i := range 50000 {
+		m.Packages = append(m.Packages, packageReport{Name: fmt.Sprintf("package-%d", i), Version: "1.0", Hash: strings.Repeat("a", 32), Status: "new", OS: "ubuntu22.04", Target: "x86_64_v3"})
+		findings.Findings = append(findings.Findings, publish.Finding{Severity: publish.Error, File: "file", Reason: strings.Repeat("bad ", 10)})
+	}
+	a.report.Mirrors = []mirrorReport{m}
+	_ = a.conclude(findings)
+	text := summary()
+	if len(text) > 900<<10 || !strings.Contains(text, "more lines: see the log") || !strings.HasSuffix(text, "</details>\n\n") || !regexp.MustCompile(`\nand \d+ more\n`).MatchString(text) {
+		t.Errorf("%d bytes, ends with %q", len(text), text[len(text)-200:])
+	}
+}
+
+// Whose policy denies a request is said as far as AWS tells.
+func TestDeniedHints(t *testing.T) {
+	a, _, _, _ := newTestAction(t)
+	a.in.credentials, a.in.role.ARN = oidcCredentials, "arn:aws-cn:iam::123456789012:role/teams/publisher"
+	a.in.flags.cdn.distribution = "E1"
+	for _, row := range []struct{ action, detail, hint, resource string }{
+		{"s3:PutObject", "because no identity-based policy allows the s3:PutObject action", "allow s3:PutObject on arn:aws-cn:s3:::cache/noble/spack/* for the role publisher", "arn:aws-cn:s3:::cache/noble/spack/*"},
+		{"s3:ListBucket", "because no session policy allows the s3:ListBucket action", "set session-policy: none", "arn:aws-cn:s3:::cache"},
+		{"s3:ListBucketMultipartUploads", "", "allow s3:ListBucketMultipartUploads on arn:aws-cn:s3:::cache", "arn:aws-cn:s3:::cache"},
+		{"s3:PutObject", "with an explicit deny in a resource-based policy", "the policy of the bucket denies s3:PutObject", ""},
+		{"s3:PutObject", "with an explicit deny in an identity-based policy", "no other that allows it helps", ""},
+		{"s3:PutObject", "is not authorized to perform: kms:GenerateDataKey on resource: arn:aws:kms", "allow kms:GenerateDataKey and kms:Decrypt", ""},
+		{"cloudfront:CreateInvalidation", "", "allow cloudfront:CreateInvalidation on arn:aws-cn:cloudfront::123456789012:distribution/E1", "arn:aws-cn:cloudfront::123456789012:distribution/E1"},
+		{"GET", "", "clients need no credentials", ""},
+	} {
+		o := a.outcome(fmt.Errorf("write: %w", &mirror.DeniedError{Action: row.action, Name: "x", Detail: row.detail}), nil)
+		if h := o.hints(); len(h) != 1 || !strings.Contains(h[0], row.hint) {
+			t.Errorf("%s, %s: %q, want %q", row.action, row.detail, h, row.hint)
+		}
+		if row.resource != "" && !strings.Contains(o.markdown(), `"Resource": "`+row.resource+`"`) {
+			t.Errorf("%s: %s", row.action, o.markdown())
+		}
+	}
+}
+
+// A source may have no packages, if the workflow says so; not a missing directory.
+func TestActionWithoutPackages(t *testing.T) {
+	for _, row := range []struct {
+		ifNone string
+		there  bool
+		code   int
+		warned bool
+	}{
+		{"error", true, exitSource, false}, {"warn", true, exitDone, true}, {"ignore", true, exitDone, false}, {"ignore", false, exitSource, false},
+	} {
+		s := newStage(t, "")
+		if row.there {
+			mkdir(t, s.dir, "buildcache", "v3")
+		}
+		s.with["if-no-specs-found"] = row.ifNone
+		got := s.run(t, t.Context())
+		if got.code != row.code || strings.Contains(got.log, "::warning ") != row.warned {
+			t.Errorf("%+v: exit code %d: %s", row, got.code, got.log)
+		}
+	}
+}
