@@ -14,13 +14,22 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// What a listing costs, in requests, is estimated from the size of the index: Spack's
-// records take about recordSize bytes, and a package of layout v3 is three objects.
+// What a listing costs, in requests, is estimated from what the index offers, or from its size
+// where its pointer does not say: Spack's records take about recordSize bytes, and many of them
+// are of packages that are not there. A package of layout v3 is three objects.
 const (
 	pageSize          = 1000 // names in one answer of ListObjectsV2
 	recordSize        = 1100 // bytes of an index for one package
 	objectsPerPackage = 3
 )
+
+// packages is how many there are about in a mirror, as far as its index tells.
+func (p *pointer) packages() int64 {
+	if p.Coverage != nil {
+		return int64(p.Coverage.Len())
+	}
+	return p.Size / recordSize
+}
 
 // A survey is what a mirror holds, as far as a publish needs to know.
 type survey struct {
@@ -114,7 +123,7 @@ func look(ctx context.Context, f format, s Store, names []string) (*survey, erro
 
 // lookFor is look where the pointer has been read.
 func lookFor(ctx context.Context, f format, s Store, p *pointer, names []string) (*survey, error) {
-	ranges := touched(f, names, p.Size/recordSize*objectsPerPackage)
+	ranges := touched(f, names, p.packages()*objectsPerPackage)
 	if ranges == nil {
 		return lookAll(ctx, f, s, p)
 	}
@@ -124,7 +133,7 @@ func lookFor(ctx context.Context, f format, s Store, p *pointer, names []string)
 
 // lookAll lists everything, in parallel where the index says that it is large.
 func lookAll(ctx context.Context, f format, s Store, p *pointer) (*survey, error) {
-	found := &survey{pointer: p, whole: true, ranges: everything(f, p.Size/recordSize)}
+	found := &survey{pointer: p, whole: true, ranges: everything(f, p.packages())}
 	return found, found.list(ctx, s)
 }
 
@@ -195,7 +204,9 @@ func everything(f format, packages int64) []mirror.Range {
 	return append(ranges, split(mirror.Range{Prefix: layout.V3Specs}, "abcdefghijklmnopqrstuvwxyz", packages)...)
 }
 
-// split cuts a range at one or two characters behind its prefix if it holds more than a page.
+// split cuts a range at one or two characters behind its prefix if it holds more than a page,
+// into no more ranges than it holds pages: each range takes at least one answer, which goes on
+// behind the end of the range.
 func split(r mirror.Range, alphabet string, objects int64) []mirror.Range {
 	if objects <= pageSize {
 		return []mirror.Range{r}
@@ -210,8 +221,11 @@ func split(r mirror.Range, alphabet string, objects int64) []mirror.Range {
 		}
 	}
 	ranges := make([]mirror.Range, 0, len(bounds)+1)
-	after := r.After
-	for _, b := range bounds {
+	after, pages := r.After, objects/pageSize
+	for i, b := range bounds {
+		if n := int64(len(bounds)); pages < n && int64(i)*pages/n == int64(i-1)*pages/n {
+			continue // every so many of them is enough
+		}
 		ranges = append(ranges, mirror.Range{Prefix: r.Prefix, After: after, Until: b})
 		after = b
 	}

@@ -50,7 +50,12 @@ func plantMany(t testing.TB, m *mirrortest.Mem, many int) {
 		m.Plant(fmt.Sprintf("%sp%d/p%d-1-%s.spec.manifest.json", layout.V3Specs, i%500, i%500, hash), []byte("x"))
 		fmt.Fprintf(&x, `"%s":{"spec":{"name":"p%d","version":"1","hash":"%s","pad":"%s"},"ref_count":0,"in_buildcache":true},`, hash, i%500, hash, strings.Repeat("x", 1000))
 	}
-	text := strings.TrimSuffix(x.String(), ",") + "}}}"
+	plantIndex(t, m, strings.TrimSuffix(x.String(), ",")+"}}}")
+}
+
+// plantIndex plants an index as Spack writes it.
+func plantIndex(t testing.TB, m *mirrortest.Mem, text string) {
+	t.Helper()
 	digest := blob.DigestOf([]byte(text))
 	m.Plant(layout.V3Blob(digest), []byte(text))
 	pointer := manifest.Manifest{Records: []manifest.Record{{Size: int64(len(text)), MediaType: manifest.IndexType, Compression: "none", Digest: digest}}}
@@ -99,6 +104,44 @@ func indexOfMany(t *testing.T, s map[string][]byte) []string {
 	return x.offered()
 }
 
+// An index names much that is not there. It does not make a small mirror large.
+func TestASmallMirrorWithALargeIndexIsListedOnce(t *testing.T) {
+	m := emptyMirror(t)
+	mustPublish(t, m, original("v3-unsigned"), publish.Options{})
+	var pad strings.Builder
+	for i := range 5000 {
+		hash := strings.Map(func(r rune) rune { return 'a' + (r-'0')%26 }, blob.DigestOf(fmt.Appendf(nil, "%d", i)).String())[:32]
+		fmt.Fprintf(&pad, `,"%s":{"spec":{"name":"p%d","version":"1","hash":"%s","pad":"%s"},"ref_count":0,"in_buildcache":false}`, hash, i%500, hash, strings.Repeat("x", 1000))
+	}
+	plantIndex(t, m, `{"database":{"version":"8","installs":{`+pad.String()[1:]+"}}}")
+	mustPublish(t, m, original("v3-unsigned"), publish.Options{}) // which says in the pointer how many there are
+	c := counting{m, new(atomic.Int64), new(atomic.Int64)}
+	mustPublish(t, c, original("v3-unsigned"), publish.Options{})
+	if n := c.lists.Load(); n > 3 {
+		t.Errorf("%d lists of a mirror of a few packages", n)
+	}
+}
+
+// What the pointer says of an index does not outgrow what we read of a pointer.
+func TestAnIndexOfMoreNamesThanAPointerCanHold(t *testing.T) {
+	m := emptyMirror(t)
+	var x strings.Builder
+	for i := range 120_000 {
+		hash := strings.Map(func(r rune) rune { return 'a' + (r-'0')%26 }, blob.DigestOf(fmt.Appendf(nil, "%d", i)).String())[:32]
+		fmt.Fprintf(&x, `,"%s":{"spec":{"name":"p%d","version":"1","hash":"%s"},"ref_count":0,"in_buildcache":true}`, hash, i, hash)
+	}
+	plantIndex(t, m, `{"database":{"version":"8","installs":{`+x.String()[1:]+"}}}")
+	for _, more := range []string{"zlib", "openssl"} {
+		mustPublish(t, m, original("v3-unsigned"), only(more))
+	}
+	if n := len(m.Snapshot()[layout.V3Index]); n > 1000 {
+		t.Errorf("the pointer has %d bytes", n)
+	}
+	if got := len(indexOfMany(t, m.Snapshot())); got != 120_002 {
+		t.Errorf("the index offers %d packages, want 120002", got)
+	}
+}
+
 func within(r mirror.Range, name string) bool {
 	return strings.HasPrefix(name, r.Prefix) && (r.After == "" || name > r.After) && (r.Until == "" || name < r.Until)
 }
@@ -122,13 +165,18 @@ func anyName(l string) *rapid.Generator[string] {
 	})
 }
 
-// However a large mirror is cut, each name is listed once.
+// However a large mirror is cut, each name is listed once, and hardly more is asked for than
+// there are pages.
 func TestListingEverythingListsEachOnce(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
 		rapid.Check(t, func(t *rapid.T) {
 			packages := rapid.Int64Range(0, 5_000_000).Draw(t, "packages")
 			name := anyName(l).Draw(t, "name")
-			in := slices.DeleteFunc(publish.Everything(l, packages), func(r mirror.Range) bool { return !within(r, name) })
+			ranges := publish.Everything(l, packages)
+			if int64(len(ranges)) > packages*3/1000+6 {
+				t.Errorf("%d ranges for %d packages", len(ranges), packages)
+			}
+			in := slices.DeleteFunc(ranges, func(r mirror.Range) bool { return !within(r, name) })
 			if len(in) != 1 {
 				t.Errorf("%s is in %d ranges: %v", name, len(in), in)
 			}

@@ -124,6 +124,19 @@ type coverage struct {
 	Offers index.Coverage `json:"offers"`
 }
 
+// maxCovered is how many names of packages a coverage may have: about 38 bytes each, in
+// what every publisher and client reads. Spack has 8,500 (July 2026).
+const maxCovered = 40_000
+
+// coverageOf is what the pointer to an index says; nil: too much. Then who wants to know what
+// the index offers reads it.
+func coverageOf(x *index.Index) index.Coverage {
+	if c := x.Coverage(); len(c) <= maxCovered {
+		return c
+	}
+	return nil
+}
+
 func (v3) readPointer(ctx context.Context, r mirror.Reader) (*pointer, error) {
 	content, info, err := mirror.Read(ctx, r, layout.V3Index, maxPointer)
 	if errors.Is(err, mirror.ErrNotExist) {
@@ -182,7 +195,7 @@ func (v3) writeIndex(ctx context.Context, s Store, was *pointer, x *index.Index)
 	if err := s.Create(ctx, o.upload()); err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}
-	now := &pointer{Digest: digest, Size: content.Size(), Coverage: x.Coverage()}
+	now := &pointer{Digest: digest, Size: content.Size(), Coverage: coverageOf(x)}
 	text, err := encodePointer(rec, now.Coverage)
 	if err != nil {
 		return nil, err
@@ -199,17 +212,21 @@ func indexRecord(size int64, d blob.Digest) manifest.Record {
 }
 
 func encodePointer(rec manifest.Record, offers index.Coverage) ([]byte, error) {
+	m := manifest.Manifest{Records: []manifest.Record{rec}}
+	if offers == nil {
+		return m.Encode()
+	}
 	extra, err := json.Marshal(coverage{offers}, json.Deterministic(true))
 	if err != nil {
 		return nil, err
 	}
-	m := manifest.Manifest{Records: []manifest.Record{rec}, Extra: map[string]jsontext.Value{coverageMember: extra}}
+	m.Extra = map[string]jsontext.Value{coverageMember: extra}
 	return m.Encode()
 }
 
 // pointerSize is that of the index manifest, in which any digest takes the same room.
 func (v3) pointerSize(x *index.Index) (int64, error) {
-	text, err := encodePointer(indexRecord(x.Content().Size(), blob.DigestOf(nil)), x.Coverage())
+	text, err := encodePointer(indexRecord(x.Content().Size(), blob.DigestOf(nil)), coverageOf(x))
 	return int64(len(text)), err
 }
 

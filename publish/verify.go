@@ -339,7 +339,7 @@ func (c *check) open(ctx context.Context) (bool, error) {
 	if c.lister == nil {
 		return c.broken || c.index != nil, nil
 	}
-	found := survey{ranges: everything(c.format, p.Size/recordSize)}
+	found := survey{ranges: everything(c.format, p.packages())}
 	if err := found.list(ctx, c.lister); err != nil {
 		return false, err
 	}
