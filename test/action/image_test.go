@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -221,6 +222,58 @@ func copyTree(t *testing.T, from, to string) {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What the Dockerfile compiles, of what .dockerignore leaves, is the binary of the image. Its
+// first stage needs an image from a registry, so its command is run here.
+func TestDockerfileCompilesTheSame(t *testing.T) {
+	docker.Need(t)
+	source, err := program.Source()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(source, "Dockerfile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const out = "-o /slurm-factory-publish"
+	line := regexp.MustCompile(`(?m)^RUN (GOWORK=off .*)$`).FindStringSubmatch(strings.ReplaceAll(string(text), "\\\n", " "))
+	if line == nil || !strings.Contains(line[1], out) {
+		t.Fatalf("Dockerfile: %q", line)
+	}
+
+	// The engine knows best what it is sent of a directory.
+	const tag = "slurm-factory-publish-context:test"
+	build := exec.Command("docker", "build", "-q", "-t", tag, "-f", "-", source)
+	build.Env = append(os.Environ(), "DOCKER_BUILDKIT=0")
+	build.Stdin = strings.NewReader("FROM scratch\nCOPY . /src\nCMD [\"none\"]\n")
+	if said, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	container := docker.Run(t, "create", tag)
+	t.Cleanup(func() {
+		docker.Run(t, "rm", container)
+		docker.Run(t, "rmi", tag)
+	})
+	dir := t.TempDir()
+	docker.Run(t, "cp", container+":/src", dir)
+
+	compile := exec.Command("bash", "-c", strings.Replace(line[1], out, "-o "+dir+"/binary", 1))
+	compile.Dir = filepath.Join(dir, "src")
+	compile.Env = append(os.Environ(), "TARGETOS=linux", "TARGETARCH="+runtime.GOARCH, "GOFLAGS=")
+	if said, err := compile.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	binary, err := os.ReadFile(filepath.Join(dir, "binary"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(binary, contents(t, platform(t, runtime.GOARCH))["slurm-factory-publish"]) {
+		t.Error("the Dockerfile compiles another binary")
+	}
+	if _, err := os.Stat(filepath.Join(dir, "src/infra")); err == nil {
+		t.Error("the whole tree is sent to the engine")
 	}
 }
 

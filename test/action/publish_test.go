@@ -309,7 +309,7 @@ func TestFailures(t *testing.T) {
 	}{
 		"config": {source: "v3-signed", with: w.with("index", "merged", "destination", "bucket", "dry-run", "yes"), says: []string{"index", "destination", "dry-run"}},
 		"source": {source: "v3-unsigned", with: w.with(), says: []string{"signed"}},
-		"auth":   {source: "v3-signed", with: w.with("role-to-assume", "arn:aws:iam::123456789012:role/other"), says: []string{"other", "sub"}},
+		"auth":   {source: "v3-signed", with: w.with("role-to-assume", "arn:aws:iam::123456789012:role/other", "auth-max-attempts", "1"), says: []string{"other", "sub"}},
 	} {
 		t.Run(class, func(t *testing.T) {
 			j := w.job(t)

@@ -253,6 +253,38 @@ func TestWrongWorkflowsAreFound(t *testing.T) {
 	}
 }
 
+// Everything that has dependencies gets updates of them.
+func TestDependabotKnowsAll(t *testing.T) {
+	config := read(t, ".github/dependabot.yml")
+	ecosystems := map[string]string{"go.mod": "gomod", "package.json": "npm", "Dockerfile": "docker"}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == "node_modules" || d.Name() == "testdata" || d.Name() == ".git") {
+			return fs.SkipDir
+		}
+		ecosystem, ok := ecosystems[d.Name()]
+		if !ok {
+			return nil
+		}
+		dir, _ := filepath.Rel(root, filepath.Dir(path))
+		dir = strings.TrimPrefix("/"+dir, "/.")
+		if dir == "" {
+			dir = "/"
+		}
+		_, section, _ := strings.Cut(config, "package-ecosystem: "+ecosystem+"\n")
+		section, _, _ = strings.Cut(section, "package-ecosystem")
+		if !regexp.MustCompile(`(?m)^    director(y: |ies: \[.*)` + regexp.QuoteMeta(dir) + `([,\]]|$)`).MatchString(section) {
+			t.Errorf("%s: %s has no updates of %s", path, dir, ecosystem)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // tool returns the path of a program that package.json pins. In the gate, npm has installed it.
 func tool(t *testing.T, name string) string {
 	t.Helper()
