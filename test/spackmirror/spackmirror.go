@@ -48,13 +48,21 @@ const group = 12
 // u.Tarball is set.
 func New(l Layout, n int) *Universe { return Patched(l, n, 0) }
 
+// maxNames is how many names of packages a universe of Patched has: about as many as Spack.
+const maxNames = 8000
+
 // Patched is New with specs that name so many patches each, which makes them as large as
-// those of a real mirror: with 5, about 1.1 KB.
+// those of a real mirror: with 5, about 1.1 KB. There are no more names of packages than in
+// Spack, so that many specs are of one package.
 func Patched(l Layout, n, patches int) *Universe {
 	u := &Universe{Layout: l, Tarball: func(int) int { return 0 }, patches: patches}
 	u.glibc = u.node("glibc", "2.35", nil)
 	u.glibc.External = &external{Path: "/usr", ExtraAttributes: struct{}{}}
 	u.glibc.seal()
+	names := n
+	if patches > 0 {
+		names = maxNames
+	}
 	random := rand.New(rand.NewPCG(uint64(l), uint64(n)))
 	for i := range n {
 		first := i - i%group
@@ -64,7 +72,7 @@ func Patched(l Layout, n, patches int) *Universe {
 				needs = append(needs, u.specs[d].edge("build", "link"))
 			}
 		}
-		s := u.node(fmt.Sprintf("%s-%d", words[i%len(words)], i), fmt.Sprintf("%d.%d.%d", 1+i%7, i%10, i%3), needs)
+		s := u.node(fmt.Sprintf("%s-%d", words[i%len(words)], i%names), fmt.Sprintf("%d.%d.%d", 1+i%7, i%10, i%3), needs)
 		s.seal()
 		u.specs = append(u.specs, s)
 		u.need = append(u.need, u.closure(s, first))
