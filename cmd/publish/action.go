@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/signal"
 	"runtime/debug"
 	"strings"
@@ -41,25 +42,53 @@ type action struct {
 	in      *inputs
 	witness *witness
 	report  *report // the job's until it has ended, or was abandoned
+	exit    func(int)
 }
 
 func newAction(env environment) *action {
 	r := workflow.New(env.stdout, env.getenv)
-	return &action{env: env, runner: r, in: &inputs{}, witness: newWitness(r), report: newReport("", "", false, nil)}
+	return &action{env: env, runner: r, in: &inputs{}, witness: newWitness(r), report: newReport("", "", false, nil), exit: os.Exit}
 }
 
 // stopWithin is how long a job may take to end when it is told to. GitHub kills us 10 s
 // after it has cancelled a workflow, and there is something to be written after that.
 const stopWithin = 4 * time.Second
 
+// exitWithin is when we end in any case. If the client of Docker has been killed, nobody else
+// would end us.
+const exitWithin = 5500 * time.Millisecond
+
 // run returns an error that has been told, with its exit code.
 func (a *action) run(ctx context.Context) error {
+	defer a.exitInTime(ctx)()
 	// Whoever kills us, or what kills us, must not leave a step that looks as if it had
 	// not run.
 	a.runner.Output("result", "failed")
 	a.runner.Output("failure-class", classOf(exitInternal))
 	err := a.perform(ctx)
 	return a.conclude(err)
+}
+
+// exitInTime ends the process soon after ctx has ended, unless it is told to stop.
+func (a *action) exitInTime(ctx context.Context) (stop func()) {
+	done, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		select {
+		case <-done:
+			return
+		case <-ctx.Done():
+		}
+		select {
+		case <-done:
+		case <-time.After(exitWithin):
+			a.exit(exitCode(context.Cause(ctx)))
+		}
+	}()
+	return func() {
+		close(done)
+		<-gone
+	}
 }
 
 func (a *action) perform(ctx context.Context) error {
@@ -98,6 +127,7 @@ func (a *action) publish(ctx context.Context) error {
 		return fail(exitSource, fmt.Errorf("path %w", err))
 	}
 	in.flags.storage.observe = a.witness.observe
+	a.witness.trusted = in.options.Trust.Keys != nil
 	j := job{
 		flags: &in.flags, options: in.options, env: a.env, log: log,
 		report: a.report, narrator: a.witness, verify: in.verify,
@@ -163,6 +193,7 @@ func (a *action) conclude(err error) error {
 		}
 	}
 	o := a.outcome(err, forgiven)
+	o.signed = a.witness.signatures(a.report)
 	a.runner.Group("")
 	a.outputs(o)
 	if a.in.summary || a.in.maxSpecs == 0 && len(a.in.settings) == 0 { // also if no input could be read

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -36,7 +37,7 @@ func (a *action) identify(ctx context.Context, log *slog.Logger) error {
 	}
 	is, err := cfg.Credentials.Retrieve(ctx)
 	if err != nil {
-		return fail(exitCredentials, err)
+		return fail(exitCredentials, credentialsError(err, o.Role != nil))
 	}
 	in.flags.storage.aws = &cfg
 	if o.Role == nil {
@@ -49,6 +50,14 @@ func (a *action) identify(ctx context.Context, log *slog.Logger) error {
 	a.witness.is = identity{role: in.role.Name()}
 	a.runner.Say("role %s in account %s, until %s; renewed for as long as it takes", in.role.Name(), is.AccountID, is.Expires.UTC().Format("15:04:05 MST"))
 	return nil
+}
+
+// credentialsError is what the SDK says where it found nothing: all the places where it looked.
+func credentialsError(err error, ours bool) error {
+	if ours {
+		return err
+	}
+	return fmt.Errorf("no credentials in the environment: %w", err)
 }
 
 // introduced says who the first token says that we are: what a trust policy is about.

@@ -25,8 +25,9 @@ type outcome struct {
 	in     *inputs
 	is     identity
 	err    error
-	let    error // one that the inputs let pass
-	lost   bool  // the job was abandoned: what it has done since is not known
+	let    error  // one that the inputs let pass
+	signed string // how many packages are
+	lost   bool   // the job was abandoned: what it has done since is not known
 
 	found, published, skipped, overwritten int // packages
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -88,6 +89,33 @@ func TestActionCrashes(t *testing.T) {
 	if !strings.Contains(summary(), "a defect of this program") {
 		t.Error(summary())
 	}
+}
+
+// Nothing keeps a process whose step was cancelled, not even a log that takes nothing more.
+func TestActionEndsInAnyCase(t *testing.T) {
+	a, _, _, _ := newTestAction(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		exited := make(chan int, 1)
+		a.exit = func(code int) { exited <- code }
+		stop := a.exitInTime(ctx)
+		defer stop()
+		time.Sleep(time.Hour)
+		began := time.Now()
+		cancel(errSignal{syscall.SIGTERM})
+		if code := <-exited; code != 143 || time.Since(began) > 6*time.Second {
+			t.Errorf("exit code %d after %v", code, time.Since(began))
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		a.exit = func(int) { t.Error("ended although it had ended by itself") }
+		stop := a.exitInTime(ctx)
+		cancel(errSignal{syscall.SIGTERM})
+		time.Sleep(time.Second)
+		stop()
+		time.Sleep(time.Minute)
+	})
 }
 
 // What kills us without a word leaves a step that has failed.
@@ -270,6 +298,75 @@ func TestActionTrustsTheProxy(t *testing.T) {
 	s.with["timeout"] = "1s"
 	if got := s.run(t, t.Context()); got.code == exitDone {
 		t.Errorf("without it nobody is trusted: %s", got.log)
+	}
+}
+
+// Reading back is a check of its own, which can be left out.
+func TestActionVerifies(t *testing.T) {
+	shut := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+	t.Cleanup(shut.Close)
+	for _, row := range []struct {
+		verify string
+		url    string
+		code   int
+	}{{"true", "", exitVerification}, {"false", "", exitDone}, {"false", shut.URL + "/noble/spack", exitDone}} {
+		s := newStage(t, "v3-signed")
+		s.with["verify-published"], s.with["public-url"] = row.verify, row.url
+		s.with["session-policy"] = "none" // with a narrow one, S3 does not tell that something is not there
+		written := false
+		s.bucket.Hook(func(r *http.Request) s3test.Fault {
+			if !strings.HasSuffix(r.URL.Path, "/index.manifest.json") {
+				return s3test.None
+			}
+			if r.Method == http.MethodPut {
+				written = true
+			} else if written { // somebody has removed it
+				return s3test.Refuse(404, "NoSuchKey")
+			}
+			return s3test.None
+		})
+		got := s.run(t, t.Context())
+		if got.code != row.code {
+			t.Errorf("%+v: exit code %d: %s", row, got.code, got.log)
+		}
+		if row.code == exitVerification && !strings.Contains(got.log, "there is no index") {
+			t.Error(got.log)
+		}
+	}
+}
+
+// Without credentials of any kind, the message does not stop at the places of the SDK.
+func TestActionWithoutCredentials(t *testing.T) {
+	s := newStage(t, "v3-signed")
+	t.Setenv("AWS_ACCESS_KEY_ID", "")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+	t.Setenv("HOME", t.TempDir())
+	s.with["credentials"] = "env"
+	got := s.run(t, t.Context())
+	got.ends(t, exitCredentials, map[string]string{"failure-class": "auth"})
+	for _, want := range []string{"no credentials in the environment", "hint: credentials: env takes those that earlier steps"} {
+		if !strings.Contains(got.log, want) {
+			t.Errorf("no %q in %s", want, got.log)
+		}
+	}
+}
+
+// The list of what is published is left out where it is longer than jobs can hand on.
+func TestPublishedSpecsHaveABound(t *testing.T) {
+	a, _, _, _ := newTestAction(t)
+	for _, row := range []struct{ packages, least, most int }{{1000, 1000, 1000}, {5000, 0, 0}} {
+		m := mirrorReport{Counts: map[string]int{"new": row.packages}}
+		for i := range row.packages {
+			m.Packages = append(m.Packages, packageReport{Name: fmt.Sprint("p", i), Version: "1", Hash: strings.Repeat("a", 32), Status: "new", OS: "ubuntu22.04", Target: "x86_64_v3"})
+		}
+		a.report = newReport("", "", false, nil)
+		a.report.Mirrors = []mirrorReport{m}
+		a.report.finish(nil)
+		text := a.outcome(nil, nil).publishedSpecs()
+		var list []map[string]any
+		if err := json.Unmarshal([]byte(text), &list); err != nil || len(list) < row.least || len(list) > row.most || len(text) > 200<<10 {
+			t.Errorf("%d packages: %d bytes, %d of them, %v", row.packages, len(text), len(list), err)
+		}
 	}
 }
 

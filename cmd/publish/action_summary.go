@@ -127,6 +127,9 @@ func (o *outcome) table(b *strings.Builder) {
 			}
 		}
 		add("packages", text)
+		if o.found > 0 {
+			add("signatures", workflow.Text(o.signed))
+		}
 	}
 	if s := r.Stored; s != nil {
 		text := fmt.Sprintf("%s, %s", count(s.Objects, "object"), size(s.Bytes))

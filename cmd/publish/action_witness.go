@@ -31,7 +31,8 @@ var parts = []part{partInputs, partIdentity, partScan, partPlan, partUpload, par
 type witness struct {
 	runner *workflow.Runner
 
-	is identity
+	is      identity
+	trusted bool // signatures are checked
 
 	mu       sync.Mutex // guards what follows while one event is put in
 	part     part
@@ -110,8 +111,30 @@ func (w *witness) planned(_ *publish.Plan, r *report) {
 	ahead := *r
 	ahead.dryRun = true // nothing has been done yet
 	ahead.table(&b)
+	fmt.Fprintln(&b, w.signatures(r))
 	fmt.Fprintf(&b, "to store: %s, %s, in about %s", count(r.Estimate.Objects, "object"), size(r.Estimate.Bytes), count(r.Estimate.Requests, "request"))
 	w.runner.Say("%s", b.String())
+}
+
+// signatures says how many packages are signed, and whether that was looked at.
+func (w *witness) signatures(r *report) string {
+	signed, all := 0, 0
+	for _, m := range r.Mirrors {
+		for _, p := range m.Packages {
+			all++
+			if p.Signed {
+				signed++
+			}
+		}
+	}
+	text := fmt.Sprintf("%d of %s signed", signed, count(all, "package"))
+	switch {
+	case signed == 0:
+		return text
+	case w.trusted:
+		return text + ", those that are new by trusted-keys"
+	}
+	return text + ", by whom is not checked: trusted-keys is empty"
 }
 
 // progress implements narrator.

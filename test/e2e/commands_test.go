@@ -487,8 +487,9 @@ func told(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// stopped CODE SIGNAL OPERATION COMMAND... runs a command and sends it a signal when
-// the first request of that operation has come in. The request is answered a little
+// stopped CODE SIGNAL OPERATION [NAME=VALUE...] publish... runs a command, with variables
+// beside the usual ones, and sends it a signal when the first request of that operation has
+// come in. The request is answered a little
 // later, and no other that writes may come in after that. The command ends within seconds.
 func stopped(ts *testscript.TestScript, neg bool, args []string) {
 	w := worldOf(ts)
@@ -512,11 +513,13 @@ func stopped(ts *testscript.TestScript, neg bool, args []string) {
 		return faultproxy.Fault{}
 	})
 	defer w.proxy.Inject(nil)
-	cmd := exec.Command(w.bin, args[4:]...)
+	at := slices.Index(args, "publish")
+	cmd := exec.Command(w.bin, args[at+1:]...)
 	cmd.Dir = ts.MkAbs(".")
 	for _, name := range passed {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
+	cmd.Env = append(cmd.Env, args[3:at]...)
 	cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
 	began := time.Now()
 	ts.Check(cmd.Start())
