@@ -3,6 +3,7 @@ package s3
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -25,6 +26,7 @@ type upload struct {
 	o *object
 
 	id       string   // empty until it was begun
+	ours     bool     // we have begun it, and not only found it
 	others   []string // unfinished uploads of the same object, of no use once it is there
 	partSize int64
 	have     map[int32]types.Part // what arrived before we came
@@ -131,7 +133,7 @@ func (u *upload) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	u.id = aws.ToString(out.UploadId)
+	u.id, u.ours = aws.ToString(out.UploadId), true
 	if tries, ok := retry.GetAttemptResults(out.ResultMetadata); ok && len(tries.Results) > 1 {
 		// An answer was lost, and with it the ID of an upload that is there.
 		u.lookForOthers(ctx)
@@ -210,10 +212,16 @@ func (u *upload) complete(ctx context.Context, was mirror.Version) (mirror.Versi
 	if err == nil {
 		return version(aws.ToString(out.ETag)), nil
 	}
+	if !u.ours && (codeOf(err) == "InvalidRequest" || wrongContent[codeOf(err)]) {
+		err = fmt.Errorf("%w: %w", errNotOurs, err) // not every server tells before
+	}
 	// After a refusal the upload is still there, but it will never become the object:
 	// it is either not wanted, or S3 wants all parts again.
 	if reason(err) != other || wrongContent[codeOf(err)] {
 		u.discard(ctx)
+	}
+	if errors.Is(err, errNotOurs) {
+		return "", err
 	}
 	return "", unsure(changed(err))
 }

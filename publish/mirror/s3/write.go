@@ -152,6 +152,9 @@ const (
 )
 
 func reason(err error) cause {
+	if errors.Is(err, errNotOurs) {
+		return gone
+	}
 	switch codeOf(err) {
 	case "NoSuchUpload", "InvalidPart", "InvalidPartOrder":
 		return gone
