@@ -56,8 +56,13 @@ type Index struct {
 	installs span   // in raw: what is between the braces of installs
 	records  []record
 	byHash   map[spec.Hash]int // position in records
+	names    map[string]string // each name once: there are many records of one package
 	changed  bool
 }
+
+// recordSize is about what a record takes in a document. So much room is made beforehand, since
+// what growing leaves behind would take as much memory again.
+const recordSize = 1 << 10
 
 // A span is a piece of raw. The zero span is no piece at all.
 type span struct{ from, to int }
@@ -87,7 +92,8 @@ func New(version int) *Index {
 // Parse reads an index that must have the version. raw is kept and must not change.
 func Parse(raw []byte, version int) (*Index, error) {
 	s := scanner{dec: jsontext.NewDecoder(bytes.NewBuffer(raw), jsontext.AllowDuplicateNames(true))}
-	x := &Index{raw: raw, byHash: make(map[spec.Hash]int)}
+	room := len(raw) / recordSize
+	x := &Index{raw: raw, records: make([]record, 0, room), byHash: make(map[spec.Hash]int, room), names: make(map[string]string)}
 	got := 0
 	err := s.object(func(name string) error {
 		if name != "database" {
@@ -207,7 +213,7 @@ func (x *Index) scan(s *scanner, hash string) error {
 	if r.node == nil {
 		return fmt.Errorf("record of %s has no spec", h)
 	}
-	if r.name, err = nodeName(r.node); err != nil {
+	if r.name, err = x.nameOf(r.node); err != nil {
 		return fmt.Errorf("record of %s: %w", h, err)
 	}
 	x.byHash[h] = len(x.records)
@@ -215,7 +221,23 @@ func (x *Index) scan(s *scanner, hash string) error {
 	return nil
 }
 
-// nodeName reads the name of a node, which Spack writes first.
+// nameOf reads the name of a node, which Spack writes first.
+func (x *Index) nameOf(node []byte) (string, error) {
+	if rest, ok := bytes.CutPrefix(node, []byte(`{"name":"`)); ok {
+		end := bytes.IndexByte(rest, '"')
+		if name := rest[:end]; end > 0 && bytes.IndexByte(name, '\\') < 0 {
+			known, ok := x.names[string(name)]
+			if !ok {
+				known = string(name)
+				x.names[known] = known
+			}
+			return known, nil
+		}
+	}
+	return nodeName(node)
+}
+
+// nodeName is nameOf for a node that somebody else wrote.
 func nodeName(node []byte) (string, error) {
 	s := scanner{dec: jsontext.NewDecoder(bytes.NewBuffer(node), jsontext.AllowDuplicateNames(true))}
 	var found string

@@ -451,3 +451,35 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// However a node is written, its name is that which a decoder reads.
+func TestNames(t *testing.T) {
+	for node, want := range map[string]string{
+		`{"name":"zlib","version":"1"}`:          "zlib",
+		`{"name": "zlib"}`:                       "zlib",
+		`{ "version":"1" , "name" : "zlib" }`:    "zlib",
+		`{"version":{"name":"x"},"name":"zlib"}`: "zlib",
+		`{"name":"\u007alib"}`:                   "zlib",
+		`{"name":"a\"b"}`:                        `a"b`,
+		`{"name":"","name":"zlib"}`:              "",
+		`{"version":"1"}`:                        "",
+	} {
+		raw := `{"database":{"version":"8","installs":{"` + strings.Repeat("a", 32) + `":{"spec":` + node + `,"ref_count":0,"in_buildcache":true}}}}`
+		x, err := index.Parse([]byte(raw), index.V3)
+		if want == "" {
+			if err == nil {
+				t.Errorf("%s is taken for a node", node)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", node, err)
+			continue
+		}
+		for e := range x.All() {
+			if e.Name != want {
+				t.Errorf("%s: got %q, want %q", node, e.Name, want)
+			}
+		}
+	}
+}

@@ -239,11 +239,11 @@ func upload(name string, c content) mirror.Upload {
 // content is noise of a size, which takes no memory.
 type content struct{ size int64 }
 
-var noise = func() []byte {
+var noise = sync.OnceValue(func() []byte {
 	block := make([]byte, 1<<20)
 	rand.NewChaCha8([32]byte{1}).Read(block)
 	return block
-}()
+})
 
 func (c content) Size() int64                { return c.size }
 func (c content) Open() (blob.Reader, error) { return c, nil }
@@ -251,8 +251,9 @@ func (content) Close() error                 { return nil }
 
 func (c content) ReadAt(p []byte, off int64) (n int, err error) {
 	for n < len(p) && off+int64(n) < c.size {
-		at := (off + int64(n)) % int64(len(noise))
-		n += copy(p[n:min(int64(len(p)), c.size-off)], noise[at:])
+		block := noise()
+		at := (off + int64(n)) % int64(len(block))
+		n += copy(p[n:min(int64(len(p)), c.size-off)], block[at:])
 	}
 	if n < len(p) {
 		err = io.EOF
