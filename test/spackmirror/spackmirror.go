@@ -72,7 +72,11 @@ func Patched(l Layout, n, patches int) *Universe {
 				needs = append(needs, u.specs[d].edge("build", "link"))
 			}
 		}
-		s := u.node(fmt.Sprintf("%s-%d", words[i%len(words)], i%names), fmt.Sprintf("%d.%d.%d", 1+i%7, i%10, i%3), needs)
+		version := fmt.Sprintf("%d.%d.%d", 1+i%7, i%10, i%3)
+		if i >= names {
+			version += fmt.Sprintf(".%d", i/names)
+		}
+		s := u.node(fmt.Sprintf("%s-%d", words[i%len(words)], i%names), version, needs)
 		s.seal()
 		u.specs = append(u.specs, s)
 		u.need = append(u.need, u.closure(s, first))
