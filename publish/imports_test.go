@@ -50,7 +50,7 @@ var arrows = map[string]string{
 	// operations, which know no implementation
 	"publish": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror",
 	// commands
-	"cmd/publish":          "publish publish/blob publish/index publish/key publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/tune cmd/publish/workflow",
+	"cmd/publish":          "publish publish/blob publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/tune cmd/publish/workflow",
 	"cmd/publish/workflow": "",
 	"cmd/image":            "",
 }

@@ -20,6 +20,8 @@ type Selection struct {
 	OS, Target []string
 	// Layout is that of the mirrors that are meant, v3 or v2. Empty: both.
 	Layout string
+	// NoKeys leaves out the public keys of the source.
+	NoKeys bool
 	// Files are patterns of plain files to publish next to the mirrors, below SOURCE:
 	// dist/*.tar.gz.
 	Files []string

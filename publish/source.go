@@ -182,6 +182,9 @@ func (src *Source) read(ctx context.Context, m *SourceMirror, names []string, se
 		return err
 	}
 	slices.SortFunc(m.Packages, func(a, b *Package) int { return strings.Compare(a.File, b.File) })
+	if sel.NoKeys {
+		return nil
+	}
 	return src.readKeys(ctx, m)
 }
 

@@ -47,7 +47,7 @@ type action struct {
 
 func newAction(env environment) *action {
 	r := workflow.New(env.stdout, env.getenv)
-	return &action{env: env, runner: r, in: &inputs{}, witness: newWitness(r), report: newReport("", "", false, nil), exit: os.Exit}
+	return &action{env: env, runner: r, in: &inputs{summary: true}, witness: newWitness(r), report: newReport("", "", false, nil), exit: os.Exit}
 }
 
 // stopWithin is how long a job may take to end when it is told to. GitHub kills us 10 s
@@ -65,8 +65,7 @@ func (a *action) run(ctx context.Context) error {
 	// not run.
 	a.runner.Output("result", "failed")
 	a.runner.Output("failure-class", classOf(exitInternal))
-	err := a.perform(ctx)
-	return a.conclude(err)
+	return a.conclude(caught(func() error { return a.perform(ctx) }))
 }
 
 // exitInTime ends the process soon after ctx has ended, unless it is told to stop.
@@ -108,13 +107,16 @@ func (a *action) perform(ctx context.Context) error {
 	if in.maskAccount {
 		a.runner.Mask(in.role.Account())
 	}
+	a.witness.trusted = in.options.Trust.Keys != nil
 	ctx, cancel := withTimeout(ctx, in.flags.timeout)
 	defer cancel()
-	return a.inTime(ctx, a.publish)
+	report := a.report
+	return a.inTime(ctx, func(ctx context.Context) error { return a.publish(ctx, report) })
 }
 
-// publish gets credentials and does the job.
-func (a *action) publish(ctx context.Context) error {
+// publish gets credentials and does the job. It may go on when nobody waits for it any more,
+// so nothing that it changes may be looked at before it has returned.
+func (a *action) publish(ctx context.Context, r *report) error {
 	in := a.in
 	log := a.witness.log()
 	a.witness.begins(partIdentity)
@@ -127,10 +129,9 @@ func (a *action) publish(ctx context.Context) error {
 		return fail(exitSource, fmt.Errorf("path %w", err))
 	}
 	in.flags.storage.observe = a.witness.observe
-	a.witness.trusted = in.options.Trust.Keys != nil
 	j := job{
 		flags: &in.flags, options: in.options, env: a.env, log: log,
-		report: a.report, narrator: a.witness, verify: in.verify,
+		report: r, narrator: a.witness, verify: in.verify,
 	}
 	j.flags.cdn.blind = !in.verify
 	return j.do(ctx, source, in.destination)
@@ -149,17 +150,29 @@ type crash struct {
 
 func (e *crash) Error() string { return fmt.Sprintf("a defect of this program: %v", e.why) }
 
+// stackOf is where a crash was; empty if it was none.
+func stackOf(err error) string {
+	var defect *crash
+	if errors.As(err, &defect) {
+		return defect.stack
+	}
+	return ""
+}
+
+// caught makes an error of a panic.
+func caught(do func() error) (err error) {
+	defer func() {
+		if why := recover(); why != nil {
+			err = fail(exitInternal, &crash{why, string(debug.Stack())})
+		}
+	}()
+	return do()
+}
+
 // inTime runs a job that ends soon after ctx does, or is left alone.
 func (a *action) inTime(ctx context.Context, do func(context.Context) error) error {
 	ended := make(chan error, 1)
-	go func() {
-		defer func() {
-			if why := recover(); why != nil {
-				ended <- fail(exitInternal, &crash{why, string(debug.Stack())})
-			}
-		}()
-		ended <- do(ctx)
-	}()
+	go func() { ended <- caught(func() error { return do(ctx) }) }()
 	select {
 	case err := <-ended:
 		return stopped(ctx, err)
@@ -180,11 +193,18 @@ func (a *action) inTime(ctx context.Context, do func(context.Context) error) err
 func (a *action) conclude(err error) error {
 	err, forgiven := a.forgive(err)
 	code := exitCode(err)
-	defer func() {
-		if why := recover(); why != nil {
-			a.runner.Say("cannot tell what came of it: %v\n%s", why, debug.Stack())
-		}
-	}()
+	if defect := caught(func() error { a.tell(err, forgiven); return nil }); defect != nil {
+		a.runner.Say("cannot tell what came of it: %v\n%s", defect, stackOf(defect))
+		code = max(code, exitInternal)
+	}
+	if code == exitDone {
+		return nil
+	}
+	return fail(code, errReported)
+}
+
+// tell writes outputs, summary, report and annotations, in the order of what others rely on.
+func (a *action) tell(err, forgiven error) {
 	a.witness.ends()
 	a.report.finish(err)
 	for _, f := range a.report.Findings {
@@ -196,7 +216,7 @@ func (a *action) conclude(err error) error {
 	o.signed = a.witness.signatures(a.report)
 	a.runner.Group("")
 	a.outputs(o)
-	if a.in.summary || a.in.maxSpecs == 0 && len(a.in.settings) == 0 { // also if no input could be read
+	if a.in.summary {
 		a.runner.Summary(o.markdown())
 	}
 	a.writeReport()
@@ -207,15 +227,10 @@ func (a *action) conclude(err error) error {
 		}
 		a.runner.Error(o.title(), o.message())
 	}
-	var defect *crash
-	if errors.As(err, &defect) {
-		a.runner.Say("%s", defect.stack)
+	if stack := stackOf(err); stack != "" {
+		a.runner.Say("%s", stack)
 	}
 	a.runner.Say("%s", o.sentence())
-	if err == nil {
-		return nil
-	}
-	return fail(code, errReported)
 }
 
 // forgive lets pass what the inputs say is no failure.
@@ -251,9 +266,4 @@ func (a *action) writeReport() {
 		return
 	}
 	a.runner.Output("report-file", a.runner.There(f.Path()))
-}
-
-// An identity is who we turned out to be.
-type identity struct {
-	role string
 }

@@ -47,7 +47,7 @@ func (a *action) identify(ctx context.Context, log *slog.Logger) error {
 		}
 		return nil
 	}
-	a.witness.is = identity{role: in.role.Name()}
+	a.witness.acts(in.role.Name())
 	a.runner.Say("role %s in account %s, until %s; renewed for as long as it takes", in.role.Name(), is.AccountID, is.Expires.UTC().Format("15:04:05 MST"))
 	return nil
 }

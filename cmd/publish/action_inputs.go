@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
@@ -105,6 +106,16 @@ var theInputs = []input{
 	{"index", string(publish.IndexMerge), func(in *inputs) value {
 		return choice(&in.flags.index, string(publish.IndexMerge), string(publish.IndexRebuild), string(publish.IndexNone))
 	}},
+	{"publish-keys", "true", func(in *inputs) value {
+		return func(s string) error {
+			publish := true
+			err := truth(&publish)(s)
+			in.flags.selection.NoKeys = !publish
+			return err
+		}
+	}},
+	{"cache-control-immutable", layout.Immutable, func(in *inputs) value { return text(&in.flags.storage.caching.immutable) }},
+	{"cache-control-mutable", layout.Revalidate, func(in *inputs) value { return text(&in.flags.storage.caching.mutable) }},
 	{"storage-class", "", func(in *inputs) value {
 		return text(&in.flags.storage.s3.StorageClass, func(s string) error { return s3.Options{StorageClass: s}.Validate() })
 	}},
@@ -198,7 +209,7 @@ func inputVariable(name string) string { return "INPUT_" + strings.ToUpper(name)
 
 // readInputs reads all inputs, and reports all that is wrong with them at once.
 func readInputs(env environment, r *workflow.Runner) (*inputs, error) {
-	in := &inputs{}
+	in := &inputs{summary: true}
 	var wrong refusals
 	for _, d := range theInputs {
 		given, _ := env.lookup(inputVariable(d.name))

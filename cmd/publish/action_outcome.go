@@ -23,7 +23,6 @@ type outcome struct {
 	far
 	report *report
 	in     *inputs
-	is     identity
 	err    error
 	let    error  // one that the inputs let pass
 	signed string // how many packages are
@@ -34,7 +33,7 @@ type outcome struct {
 
 func (a *action) outcome(err, let error) *outcome {
 	var lost abandoned
-	o := &outcome{far: a.witness.far(), report: a.report, in: a.in, is: a.witness.is, err: err, let: let, lost: errors.As(err, &lost)}
+	o := &outcome{far: a.witness.far(), report: a.report, in: a.in, err: err, let: let, lost: errors.As(err, &lost)}
 	for _, m := range a.report.Mirrors {
 		o.found += len(m.Packages)
 		o.skipped += m.Counts[string(publish.Unchanged)] + m.Counts[string(publish.Skipped)]

@@ -91,6 +91,20 @@ func TestActionCrashes(t *testing.T) {
 	}
 }
 
+// If even telling fails, the step does not pass for done.
+func TestActionCannotTell(t *testing.T) {
+	a, log, _, _ := newTestAction(t)
+	a.report = nil
+	if err := a.conclude(nil); exitCode(err) != exitInternal || !strings.Contains(log.String(), "cannot tell what came of it") {
+		t.Errorf("%v: %s", err, log)
+	}
+	b, log, outputs, _ := newTestAction(t)
+	b.env.environ = func() []string { panic("no environment") }
+	if err := b.run(t.Context()); exitCode(err) != exitInternal || outputs()["failure-class"] != "internal" {
+		t.Errorf("%v: %s", err, log)
+	}
+}
+
 // Nothing keeps a process whose step was cancelled, not even a log that takes nothing more.
 func TestActionEndsInAnyCase(t *testing.T) {
 	a, _, _, _ := newTestAction(t)
@@ -298,6 +312,33 @@ func TestActionTrustsTheProxy(t *testing.T) {
 	s.with["timeout"] = "1s"
 	if got := s.run(t, t.Context()); got.code == exitDone {
 		t.Errorf("without it nobody is trusted: %s", got.log)
+	}
+}
+
+// How long caches may keep an object can be said for both kinds, and keys be left out.
+func TestActionLabels(t *testing.T) {
+	s := newStage(t, "v3-signed")
+	s.with["cache-control-immutable"], s.with["cache-control-mutable"], s.with["publish-keys"] = "public, max-age=1", "public, max-age=2", "false"
+	s.run(t, t.Context()).ends(t, exitDone, map[string]string{"specs-published": "11"})
+	kinds := map[string]int{}
+	for _, e := range s.bucket.Log() {
+		if e.Operation != "PutObject" {
+			continue
+		}
+		want := "public, max-age=2"
+		if strings.Contains(e.Key, "/blobs/") {
+			want = "public, max-age=1"
+		}
+		if got := s.bucket.Labels(e.Key).Get("Cache-Control"); got != want {
+			t.Errorf("%s: %q, want %q", e.Key, got, want)
+		}
+		if strings.Contains(e.Key, "/key/") {
+			t.Errorf("a key: %s", e.Key)
+		}
+		kinds[want]++
+	}
+	if len(kinds) != 2 {
+		t.Errorf("%v", kinds)
 	}
 }
 

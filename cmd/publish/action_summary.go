@@ -140,8 +140,8 @@ func (o *outcome) table(b *strings.Builder) {
 	} else if r.dryRun && r.planKnown {
 		add("would send", fmt.Sprintf("%s, %s, in about %s: $%.4f", count(r.Estimate.Objects, "object"), size(r.Estimate.Bytes), count(r.Estimate.Requests, "request"), r.Estimate.USD))
 	}
-	if o.is.role != "" {
-		add("role", workflow.Code(o.is.role))
+	if o.role != "" {
+		add("role", workflow.Code(o.role))
 	}
 	add("time", fmt.Sprintf("%.1f s", r.Seconds))
 	fmt.Fprintf(b, "%s\n", workflow.Table([]string{"", ""}, rows))

@@ -31,10 +31,10 @@ var parts = []part{partInputs, partIdentity, partScan, partPlan, partUpload, par
 type witness struct {
 	runner *workflow.Runner
 
-	is      identity
 	trusted bool // signatures are checked
 
 	mu       sync.Mutex // guards what follows while one event is put in
+	role     string     // that was assumed
 	part     part
 	began    time.Time
 	spent    []spent
@@ -57,6 +57,13 @@ type warning struct {
 }
 
 func newWitness(r *workflow.Runner) *witness { return &witness{runner: r} }
+
+// acts: a role was assumed.
+func (w *witness) acts(role string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.role = role
+}
 
 // begins implements narrator. A part that is over does not come back.
 func (w *witness) begins(p part) {
@@ -189,6 +196,7 @@ func (w *witness) observe(r s3.Request) {
 
 // far is how far the job is.
 type far struct {
+	role              string
 	part              part
 	spent             []spent
 	sent, total       int
@@ -198,7 +206,7 @@ type far struct {
 func (w *witness) far() far {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	f := far{part: w.part, spent: slices.Clone(w.spent), indexing: slices.Clone(w.indexing), written: slices.Clone(w.written)}
+	f := far{role: w.role, part: w.part, spent: slices.Clone(w.spent), indexing: slices.Clone(w.indexing), written: slices.Clone(w.written)}
 	if w.meter != nil {
 		f.sent, f.total = w.meter.objects()
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/dir"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
@@ -28,6 +29,36 @@ type storageFlags struct {
 
 	aws     *aws.Config      // that somebody has made already
 	observe func(s3.Request) // hears of every request to S3
+	caching caching
+}
+
+// caching is how long caches may keep what is stored; empty: as layout says.
+type caching struct{ immutable, mutable string }
+
+// labelled is a store in which caching is other than usual.
+type labelled struct {
+	store
+	caching caching
+}
+
+// Create implements mirror.Writer.
+func (l labelled) Create(ctx context.Context, u mirror.Upload) error {
+	return l.store.Create(ctx, l.caching.label(u))
+}
+
+// Swap implements mirror.Swapper.
+func (l labelled) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (mirror.Version, error) {
+	return l.store.Swap(ctx, l.caching.label(u), was)
+}
+
+func (c caching) label(u mirror.Upload) mirror.Upload {
+	switch {
+	case u.CacheControl == layout.Immutable && c.immutable != "":
+		u.CacheControl = c.immutable
+	case u.CacheControl == layout.Revalidate && c.mutable != "":
+		u.CacheControl = c.mutable
+	}
+	return u
 }
 
 func (f *storageFlags) register(fs *pflag.FlagSet) {
@@ -143,6 +174,9 @@ func (f *storageFlags) openS3(ctx context.Context, where string, log *slog.Logge
 	}
 	d.parts = b.Options()
 	d.mirror = func(p string) store { return b.Mirror(path.Join(prefix, p)) }
+	if usual := d.mirror; f.caching != (caching{}) {
+		d.mirror = func(p string) store { return labelled{usual(p), f.caching} }
+	}
 	return d, nil
 }
 
