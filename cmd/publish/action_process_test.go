@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -427,6 +428,7 @@ func TestActionInvalidatesMore(t *testing.T) {
 // A line every 15 s says how far it is, and how fast it went since the one before.
 func TestMeter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex // guards lines while one is added
 		var lines []string
 		object := func(name string, size int64) publish.Write {
 			return publish.Write{Object: publish.Object{Name: name, Size: size}}
@@ -435,7 +437,11 @@ func TestMeter(t *testing.T) {
 			Blobs:     []publish.Object{{Name: "b", Size: 512 << 20}, {Name: "c", Size: 10 << 20}, {Name: "c", Size: 10 << 20}},
 			Documents: [][]publish.Write{{object("d", 100)}},
 			Marker:    []publish.Object{{Name: "layout.json", Size: 20}},
-		}}}, func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) })
+		}}}, func(format string, args ...any) {
+			mu.Lock()
+			defer mu.Unlock()
+			lines = append(lines, fmt.Sprintf(format, args...))
+		})
 		m.start()
 		time.Sleep(10 * time.Second)
 		m.Sent("zlib@1/abc", 10<<20, 10<<20)
