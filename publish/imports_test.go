@@ -41,6 +41,8 @@ var arrows = map[string]string{
 	"publish/queue":      "",
 	// who is served by a queue, and is given what to do: it knows the layouts, and no operation
 	"publish/events": "publish/layout publish/mirror",
+	// deciding when, which is told what to do by functions
+	"publish/daemon": "publish/queue",
 	// for tests only
 	"publish/mirror/mirrortest":         "publish/blob publish/mirror",
 	"publish/mirror/s3/s3test":          "",
@@ -68,6 +70,7 @@ var owners = map[string]string{
 	"github.com/vbauerster/":           "cmd/publish",
 	"github.com/sethvargo/":            "cmd/publish/workflow publish/session",
 	"modernc.org/":                     "publish/queue",
+	"github.com/fsnotify/":             "publish/daemon",
 }
 
 // reserved are the functions and variables by which a program meets its surroundings:

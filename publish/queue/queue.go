@@ -69,6 +69,8 @@ type Job struct {
 	// Together is with how many others it may be claimed at most; 0: with any number. What
 	// failed together is tried in halves until what is to blame is alone.
 	Together int `json:"-"`
+	// New is told by Accept: it is what has begun the job.
+	New bool `json:"-"`
 	// Obligation is the one that its publishing has brought about; 0: none.
 	Obligation int64 `json:"obligation,omitempty"`
 }
@@ -156,7 +158,7 @@ func (t *tx) accept(j Job) (Job, error) {
 	switch {
 	case errors.Is(err, ErrNoJob):
 		j.State, j.NextAt, j.Accepted, j.Changed = Accepted, now, now, now
-		j.Reason, j.Attempts, j.Together, j.Obligation = "", 0, 0, 0
+		j.Reason, j.Attempts, j.Together, j.Obligation, j.New = "", 0, 0, 0, true
 		j.ID, err = t.insert(`INSERT INTO job (mirror, file, digest, package, bytes, state, reason, attempts, together, obligation, next_at, accepted, changed)
 			VALUES (?, ?, ?, ?, ?, 'accepted', '', 0, 0, 0, ?, ?, ?)`,
 			j.Mirror, j.File, j.Digest, j.Package, j.Bytes, milli(now), milli(now), milli(now))
@@ -175,7 +177,7 @@ func (t *tx) accept(j Job) (Job, error) {
 // reopen begins a job anew.
 func (t *tx) reopen(j *Job) error {
 	j.State, j.Reason, j.Attempts, j.Together, j.Obligation = Accepted, "", 0, 0, 0
-	j.NextAt, j.Accepted, j.Changed = t.now, t.now, t.now
+	j.NextAt, j.Accepted, j.Changed, j.New = t.now, t.now, t.now, true
 	return t.exec(`UPDATE job SET state = 'accepted', reason = '', attempts = 0, together = 0, obligation = 0, next_at = ?, accepted = ?, changed = ? WHERE id = ?`,
 		milli(t.now), milli(t.now), milli(t.now), j.ID)
 }
@@ -227,9 +229,12 @@ func (q *Queue) Claim(ctx context.Context, mirror string, to State, l Limits) (c
 	}
 	err = q.do(ctx, func(t *tx) error {
 		claimed = nil
-		due, err := t.jobs(`mirror = ? AND state = ? AND (next_at <= ? OR next_at > ?) AND bytes >= ? AND (? = 0 OR bytes <= ?)
-			ORDER BY CASE together WHEN 0 THEN 1 << 30 ELSE together END DESC, id LIMIT ?`,
-			mirror, from, milli(t.now), milli(t.now.Add(longestWait)), l.Smallest, l.Largest, l.Largest, bound(l.Jobs))
+		order := `next_at, id` // that of an index, so that no more are looked at than are claimed
+		if to == Publishing {
+			order = `CASE together WHEN 0 THEN 1 << 30 ELSE together END DESC, id`
+		}
+		due, err := t.jobs(`mirror = ? AND state = ? AND next_at <= ? AND bytes >= ? AND (? = 0 OR bytes <= ?) ORDER BY `+order+` LIMIT ?`,
+			mirror, from, milli(t.now), l.Smallest, l.Largest, l.Largest, bound(l.Jobs))
 		if err != nil {
 			return err
 		}
@@ -251,9 +256,32 @@ func (q *Queue) Claim(ctx context.Context, mirror string, to State, l Limits) (c
 	return claimed, err
 }
 
+// Hurry makes what waits to be tried again due now. An empty mirror is all mirrors.
+func (q *Queue) Hurry(ctx context.Context, mirror string) error {
+	return q.do(ctx, func(t *tx) error { return t.hurry(mirror, t.now) })
+}
+
+// hurry makes due what has a next time after a time.
+func (t *tx) hurry(mirror string, after time.Time) error {
+	if err := t.exec(`UPDATE job SET next_at = ? WHERE state IN ('accepted', 'ready') AND next_at > ? AND (? = '' OR mirror = ?)`, milli(t.now), milli(after), mirror, mirror); err != nil {
+		return err
+	}
+	return t.exec(`UPDATE obligation SET next_at = ? WHERE state = 'due' AND next_at > ? AND (? = '' OR mirror = ?)`, milli(t.now), milli(after), mirror, mirror)
+}
+
 // longestWait is above every wait that anybody asks for. A next time beyond it was written
 // before the clock was set back.
 const longestWait = 24 * time.Hour
+
+// ClockSetBack makes due what would wait for the time that the clock once showed.
+func (q *Queue) ClockSetBack(ctx context.Context) error {
+	return q.do(ctx, func(t *tx) error { return t.hurry("", t.now.Add(longestWait)) })
+}
+
+// Ping returns once the writer has had a turn.
+func (q *Queue) Ping(ctx context.Context) error {
+	return q.do(ctx, func(*tx) error { return nil })
+}
 
 func bound(n int) int {
 	if n <= 0 {
@@ -318,7 +346,7 @@ func (q *Queue) Intend(ctx context.Context, mirror string, content []byte, ids .
 }
 
 // Finish ends a run: its jobs leave Publishing, and what it owes is due from now on, in one
-// step. Without content nothing is owed.
+// step. If content is nil, nothing is owed; if it is empty, what was intended is.
 func (q *Queue) Finish(ctx context.Context, obligation int64, content []byte, changes ...Change) error {
 	return q.do(ctx, func(t *tx) error {
 		if err := t.change(Publishing, changes); err != nil {
@@ -331,8 +359,8 @@ func (q *Queue) Finish(ctx context.Context, obligation int64, content []byte, ch
 		if content == nil {
 			state = Met
 		}
-		n, err := t.count(`UPDATE obligation SET state = ?, content = ?, next_at = ?, changed = ? WHERE id = ? AND state = 'intended'`,
-			state, content, milli(t.now), milli(t.now), obligation)
+		n, err := t.count(`UPDATE obligation SET state = ?, content = CASE WHEN length(?) > 0 THEN ? ELSE content END, next_at = ?, changed = ? WHERE id = ? AND state = 'intended'`,
+			state, content, content, milli(t.now), milli(t.now), obligation)
 		if err == nil && n != 1 {
 			err = fmt.Errorf("obligation %d is not intended: %w", obligation, ErrState)
 		}
@@ -342,8 +370,7 @@ func (q *Queue) Finish(ctx context.Context, obligation int64, content []byte, ch
 
 // Owed returns the obligations of a mirror that are due and whose time has come.
 func (q *Queue) Owed(ctx context.Context, mirror string) ([]Obligation, error) {
-	now := time.Now()
-	return q.obligations(ctx, `mirror = ? AND state = 'due' AND (next_at <= ? OR next_at > ?) ORDER BY id`, mirror, milli(now), milli(now.Add(longestWait)))
+	return q.obligations(ctx, `mirror = ? AND state = 'due' AND next_at <= ? ORDER BY id`, mirror, milli(time.Now()))
 }
 
 // Meet ends obligations.
@@ -411,5 +438,8 @@ func (t *tx) recover() error {
 	if err := t.exec(`UPDATE job SET state = 'accepted', changed = ? WHERE state = 'checking'`, milli(t.now)); err != nil {
 		return err
 	}
-	return t.exec(`UPDATE obligation SET state = 'due', next_at = ?, changed = ? WHERE state = 'intended'`, milli(t.now), milli(t.now))
+	if err := t.exec(`UPDATE obligation SET state = 'due', next_at = ?, changed = ? WHERE state = 'intended'`, milli(t.now), milli(t.now)); err != nil {
+		return err
+	}
+	return t.hurry("", t.now.Add(longestWait))
 }

@@ -95,6 +95,9 @@ func TestAcceptingTwiceIsAcceptingOnce(t *testing.T) {
 	q := open(t, t.TempDir())
 	first := accept(t, q, job("a", 1), job("b", 1))
 	again := accept(t, q, job("a", 1), job("a", 1))
+	if !first[0].New || again[0].New {
+		t.Errorf("new: %v, then %v", first[0].New, again[0].New)
+	}
 	if again[0].ID != first[0].ID || again[1].ID != first[0].ID || first[0].ID == first[1].ID {
 		t.Errorf("ids %v, then %v", first, again)
 	}
@@ -229,12 +232,24 @@ func TestWhatIsNotDueIsNotClaimed(t *testing.T) {
 	change(t, q, queue.Publishing,
 		queue.Change{ID: jobs[0].ID, To: queue.Ready, NextAt: soon, Attempts: 3},
 		queue.Change{ID: jobs[1].ID, To: queue.Ready, NextAt: time.Now().AddDate(10, 0, 0)}) // and then the clock was set back
+	if got := claim(t, q, "a", queue.Publishing, queue.Limits{}); len(got) != 0 {
+		t.Errorf("claimed %s", numbers(got))
+	}
+	if err := q.ClockSetBack(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if got := claim(t, q, "a", queue.Publishing, queue.Limits{}); numbers(got) != "[2]" {
 		t.Errorf("claimed %s", numbers(got))
 	}
 	w, err := q.Waiting(t.Context(), "a", queue.Ready, queue.Limits{})
 	if err != nil || w.Due != 0 || !w.NextAt.Equal(soon) {
 		t.Errorf("%+v, %v", w, err)
+	}
+	if err := q.Hurry(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if got := claim(t, q, "a", queue.Publishing, queue.Limits{}); numbers(got) != "[1]" {
+		t.Errorf("claimed %s", numbers(got))
 	}
 }
 
@@ -294,6 +309,25 @@ func TestFinishingWithoutAnythingOwed(t *testing.T) {
 	}
 	if j := state(t, q, id); j.State != queue.Published || j.Obligation != o {
 		t.Errorf("%+v", j)
+	}
+}
+
+// After a run that failed, what was intended may have come to pass.
+func TestFinishingWhatMayHaveHappened(t *testing.T) {
+	for content, want := range map[string]string{"": "intended", "done": "done"} {
+		q := open(t, t.TempDir())
+		id := ready(t, q, job("a", 1))[0].ID
+		claim(t, q, "a", queue.Publishing, queue.Limits{})
+		o, err := q.Intend(t.Context(), "a", []byte("intended"), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := q.Finish(t.Context(), o, []byte(content), queue.Change{ID: id, To: queue.Ready}); err != nil {
+			t.Fatal(err)
+		}
+		if owed, err := q.Owed(t.Context(), "a"); err != nil || len(owed) != 1 || string(owed[0].Content) != want {
+			t.Errorf("%q: %v, %v", content, owed, err)
+		}
 	}
 }
 

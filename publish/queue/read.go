@@ -43,6 +43,7 @@ type Filter struct {
 	Mirror string
 	States []State
 	Before time.Time // changed before it
+	Since  time.Time // changed then or later
 	Newest bool      // the last to change come first, instead of the first to be accepted
 	Limit  int
 }
@@ -68,6 +69,9 @@ func (f Filter) where() (string, []any) {
 	}
 	if !f.Before.IsZero() {
 		where, args = where+` AND changed < ?`, append(args, milli(f.Before))
+	}
+	if !f.Since.IsZero() {
+		where, args = where+` AND changed >= ?`, append(args, milli(f.Since))
 	}
 	return where, args
 }
@@ -123,11 +127,10 @@ func (q *Queue) Count(ctx context.Context) (map[string]map[State]Tally, error) {
 // Waiting tells of a mirror's jobs in one state, within the limits: how many are due, since
 // when the first and the last of them is there, and when the next one is due.
 func (q *Queue) Waiting(ctx context.Context, mirror string, in State, l Limits) (w Waiting, err error) {
-	now := time.Now()
 	row := q.read.QueryRowContext(ctx, `SELECT
 		coalesce(sum(d), 0), coalesce(sum(d * bytes), 0), coalesce(min(CASE d WHEN 1 THEN changed END), 0), coalesce(max(CASE d WHEN 1 THEN changed END), 0), coalesce(min(CASE d WHEN 0 THEN next_at END), 0)
-		FROM (SELECT *, next_at <= ? OR next_at > ? AS d FROM job WHERE mirror = ? AND state = ? AND bytes >= ? AND (? = 0 OR bytes <= ?))`,
-		milli(now), milli(now.Add(longestWait)), mirror, in, l.Smallest, l.Largest, l.Largest)
+		FROM (SELECT *, next_at <= ? AS d FROM job WHERE mirror = ? AND state = ? AND bytes >= ? AND (? = 0 OR bytes <= ?))`,
+		milli(time.Now()), mirror, in, l.Smallest, l.Largest, l.Largest)
 	var first, last, nextAt int64
 	if err := row.Scan(&w.Due, &w.Bytes, &first, &last, &nextAt); err != nil {
 		return w, fmt.Errorf("look at the queue: %w", translate(err))
@@ -150,8 +153,10 @@ type Waiting struct {
 
 // idle reports, without a turn of the writer, that there is nothing to claim.
 func (q *Queue) idle(ctx context.Context, mirror string, in State, l Limits) (bool, error) {
-	w, err := q.Waiting(ctx, mirror, in, l)
-	return w.Due == 0, err
+	var n int
+	err := q.read.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT 1 FROM job WHERE mirror = ? AND state = ? AND next_at <= ? AND bytes >= ? AND (? = 0 OR bytes <= ?) LIMIT 1)`,
+		mirror, in, milli(time.Now()), l.Smallest, l.Largest, l.Largest).Scan(&n)
+	return n == 0, translate(err)
 }
 
 // Obligations returns those that are not met, the oldest first.

@@ -1,0 +1,104 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+)
+
+// How long to wait before something incomplete is looked at again: soon at first, because
+// the last bytes of a package mostly come soon.
+const (
+	firstLook   = time.Second
+	longestLook = 30 * time.Second
+)
+
+// check looks at packages of a lane until ctx ends.
+func (k *desk) check(ctx context.Context, l lane) error {
+	for ctx.Err() == nil {
+		claimed, err := k.d.o.Queue.Claim(ctx, k.m.Key(), queue.Checking, l.limits(1))
+		if err != nil {
+			k.trouble(ctx, "looking for what to check", err)
+			continue
+		}
+		if len(claimed) == 0 {
+			k.waitFor(ctx, queue.Accepted, l, k.toCheck[l.name])
+			continue
+		}
+		k.toCheck.give() // there may be more: the next one of us looks
+		j := claimed[0]
+		c := k.verdict(ctx, j)
+		// What was found is written down even if we have to stop.
+		if err := k.d.o.Queue.Change(context.WithoutCancel(ctx), queue.Checking, c); err != nil {
+			k.trouble(ctx, "keeping what a check found", err)
+			continue
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		k.changed(j, c.To, c.Reason)
+		if c.To == queue.Ready {
+			k.toPublish.give()
+		}
+	}
+	return ctx.Err()
+}
+
+// waitFor waits until a job in a state is due, or until it is poked.
+func (k *desk) waitFor(ctx context.Context, in queue.State, l lane, p poke) {
+	w, err := k.d.o.Queue.Waiting(ctx, k.m.Key(), in, l.limits(0))
+	if err != nil {
+		k.trouble(ctx, "looking for what is due", err)
+		return
+	}
+	pause := k.m.Scan // for a clock that is set back, and for what nobody poked us about
+	if w.Due > 0 {
+		pause = 0
+	} else if !w.NextAt.IsZero() {
+		pause = min(max(time.Until(w.NextAt), time.Millisecond), pause)
+	}
+	waitOr(ctx, pause, p)
+}
+
+// verdict looks at a package and says what becomes of it.
+func (k *desk) verdict(ctx context.Context, j queue.Job) queue.Change {
+	err := k.content(ctx, j)
+	c := queue.Change{ID: j.ID, Attempts: j.Attempts, Together: j.Together}
+	switch {
+	case err == nil:
+		c.To = queue.Ready
+	case ctx.Err() != nil:
+		c.To, c.Reason = queue.Accepted, j.Reason
+	case errors.Is(err, ErrGone), errors.Is(err, ErrAnother), errors.Is(err, ErrNotSelected):
+		c.To, c.Reason = queue.Cancelled, err.Error()
+		k.look(dirOf(j.File)) // for what has replaced it
+	case errors.Is(err, ErrRefused), errors.Is(err, ErrNoDocument):
+		c.To, c.Reason = queue.Failed, err.Error()
+		k.d.o.Log.Error("a package is refused", "mirror", k.m.Name, "package", j.Package, "file", j.File, "reason", c.Reason)
+	default:
+		c.To, c.Reason, c.Attempts = queue.Accepted, err.Error(), j.Attempts+1
+		c.NextAt = time.Now().Add(backoff(firstLook, longestLook, c.Attempts))
+		k.tellStuck(j, c)
+	}
+	return c
+}
+
+// tellStuck says once that something does not become complete.
+func (k *desk) tellStuck(j queue.Job, c queue.Change) {
+	stuck := j.Accepted.Add(k.m.Stuck)
+	if !c.NextAt.Before(stuck) && j.Changed.Before(stuck) {
+		k.d.o.Log.Warn("a package is stuck: it does not become complete", "mirror", k.m.Name, "package", j.Package, "file", j.File,
+			"since", j.Accepted.Format(time.RFC3339), "reason", c.Reason)
+	}
+}
+
+// content reads everything that belongs to a package.
+func (k *desk) content(ctx context.Context, j queue.Job) error {
+	defer k.d.underWay()()
+	return k.m.Work.Check(ctx, k.packageOf(j), func(n int64) {
+		k.d.counts.checked.Add(n)
+		k.d.progress()
+	})
+}

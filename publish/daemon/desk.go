@@ -1,0 +1,137 @@
+package daemon
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+)
+
+// A desk is where the work of one mirror is done: scanning, checking, publishing, telling
+// caches. Each has a loop of its own that looks into the queue for what is next, so what one
+// of them leaves undone the next process finds there.
+type desk struct {
+	d *Daemon
+	m Mirror
+
+	toScan, toTell     poke
+	toCheck, toPublish pokes
+
+	// mu guards what follows, and is not held while anything is read or sent.
+	mu     sync.Mutex
+	seen   map[string]*sighting // by file
+	asked  map[string]bool      // directories that somebody has hinted at
+	scans  int                  // of everything, that were completed
+	wanted []chan struct{}      // closed when the next scan of everything is completed
+	pause  pause
+	runs   map[*Progress]bool // that are going on
+	last   *LastRun
+	index  []Index
+	// published is when a run was last successful.
+	published time.Time
+}
+
+// A pause is a mirror waiting for its destination.
+type pause struct {
+	until    time.Time
+	failures int
+	reason   string
+	lasting  bool
+	at       time.Time // of the last failure
+}
+
+func newDesk(d *Daemon, m Mirror) *desk {
+	return &desk{
+		d: d, m: m, toScan: newPoke(), toCheck: newPokes(), toPublish: newPokes(), toTell: newPoke(),
+		seen: make(map[string]*sighting), asked: make(map[string]bool), runs: make(map[*Progress]bool),
+	}
+}
+
+// run works until ctx ends.
+func (k *desk) run(ctx context.Context) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return k.scan(gctx) })
+	if k.m.Watch {
+		g.Go(func() error { return k.watch(gctx) })
+	}
+	for _, l := range lanes {
+		for range checks {
+			g.Go(func() error { return k.check(gctx, l) })
+		}
+		g.Go(func() error { return k.publish(gctx, l) })
+	}
+	g.Go(func() error { return k.tell(gctx) })
+	return g.Wait()
+}
+
+// resume ends a pause: somebody has asked for it.
+func (k *desk) resume() {
+	k.mu.Lock()
+	k.pause.until = time.Time{}
+	k.mu.Unlock()
+	k.toCheck.give()
+	k.toPublish.give()
+	k.toTell.give()
+}
+
+// changed tells whoever listens that a job has moved.
+func (k *desk) changed(j queue.Job, to queue.State, reason string) {
+	k.d.counts.moved(k.m.Name, to)
+	k.d.events.send(Event{Kind: "job", Mirror: k.m.Name, Job: j.ID, Package: j.Package, State: string(to), Reason: reason})
+}
+
+// pokes are one for each lane, because either would take one away from the other.
+type pokes map[string]poke
+
+func newPokes() pokes {
+	all := make(pokes)
+	for _, l := range lanes {
+		all[l.name] = newPoke()
+	}
+	return all
+}
+
+func (p pokes) give() {
+	for _, one := range p {
+		one.give()
+	}
+}
+
+func (k *desk) packageOf(j queue.Job) Package {
+	return Package{File: j.File, Digest: j.Digest, ID: j.Package, Bytes: j.Bytes}
+}
+
+func jitter(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return rand.N(d)
+}
+
+// queueTrouble is how long to wait when the queue could not be used: its disk is full, say.
+const queueTrouble = 5 * time.Second
+
+// complains reports, once a minute, that it is time to say so again: all desks have the same
+// trouble.
+func (d *Daemon) complains() bool {
+	now := int64(time.Since(d.began)/time.Minute) + 1
+	return d.complained.Swap(now) != now
+}
+
+// trouble says that the queue could not be used, and waits. What was to be written down is found again.
+func (k *desk) trouble(ctx context.Context, what string, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	k.d.counts.queueErrors.Add(1)
+	if !k.d.complains() {
+		wait(ctx, queueTrouble)
+		return
+	}
+	k.d.o.Log.Error("the queue cannot be used", "mirror", k.m.Name, "while", what, "reason", err.Error())
+	wait(ctx, queueTrouble)
+}

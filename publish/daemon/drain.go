@@ -1,0 +1,186 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+)
+
+// A Drained is what is left, and what came of the rest.
+type Drained struct {
+	Done    bool `json:"done"`
+	Waiting int  `json:"waiting"` // packages that will still be published, as far as is known
+	Owed    int  `json:"owed"`    // what caches are still to be told
+	// What is in none of these was published.
+	Failed     []queue.Job    `json:"failed"`     // since it was asked
+	Incomplete []StuckPackage `json:"incomplete"` // looked at again, and still not complete
+	// Blocked says for each mirror why its destination cannot be used, if that will not mend
+	// itself. Its packages wait.
+	Blocked   map[string]string `json:"blocked,omitempty"`
+	Untold    []string          `json:"untold,omitempty"` // why caches could not be told
+	Published int               `json:"published"`        // since it was asked
+}
+
+// drainEvery is how often is told how far it is.
+const drainEvery = 250 * time.Millisecond
+
+// Drain publishes everything that is there, without waiting for more, and tells what is left
+// until nothing is. What is not complete is looked at once more; what a destination refuses for good
+// is not waited for.
+func (d *Daemon) Drain(ctx context.Context, tell func(Drained)) (Drained, error) {
+	began := time.Now().Truncate(time.Millisecond)
+	d.flushing.Add(1)
+	defer d.flushing.Add(-1)
+	for _, k := range d.all() {
+		select {
+		case <-k.lookThrough():
+		case <-ctx.Done():
+			return Drained{}, ctx.Err()
+		}
+		if d.isStopping() {
+			return Drained{}, ErrStopping
+		}
+	}
+	// What failed once more before this was a look at something that may have changed since.
+	looked := time.Now().Truncate(time.Millisecond)
+	if err := d.o.Queue.Hurry(ctx, ""); err != nil {
+		return Drained{}, err
+	}
+	for _, k := range d.all() {
+		k.resume()
+	}
+	for {
+		left, err := d.left(context.WithoutCancel(ctx), began, looked)
+		if err != nil || left.Done {
+			return left, err
+		}
+		tell(left)
+		if !wait(ctx, drainEvery) {
+			return left, ctx.Err()
+		}
+		if d.isStopping() {
+			return left, ErrStopping
+		}
+	}
+}
+
+// left tells what is left of a drain.
+func (d *Daemon) left(ctx context.Context, began, looked time.Time) (Drained, error) {
+	left := Drained{Failed: []queue.Job{}, Incomplete: []StuckPackage{}, Blocked: make(map[string]string)}
+	for _, k := range d.all() {
+		if err := k.left(ctx, &left, began, looked); err != nil {
+			return left, err
+		}
+	}
+	owed, err := d.o.Queue.Obligations(ctx)
+	if err != nil {
+		return left, err
+	}
+	for _, o := range owed {
+		k := d.desk(o.Mirror)
+		if k == nil {
+			continue
+		}
+		if o.Tries > 0 && o.Changed.After(looked) {
+			left.Untold = append(left.Untold, k.m.Name+": "+o.Reason)
+			continue
+		}
+		left.Owed++
+	}
+	left.Done = left.Waiting+left.Owed == 0
+	return left, nil
+}
+
+func (k *desk) left(ctx context.Context, left *Drained, began, looked time.Time) error {
+	q := k.d.o.Queue
+	jobs, err := q.Jobs(ctx, queue.Filter{Mirror: k.m.Key(), States: []queue.State{queue.Accepted, queue.Checking, queue.Ready, queue.Publishing}})
+	if err != nil {
+		return err
+	}
+	blocked := k.blocked(looked)
+	if blocked != "" {
+		left.Blocked[k.m.Name] = blocked
+	}
+	for _, j := range jobs {
+		switch {
+		case j.State == queue.Accepted && j.Attempts > 0 && !j.Changed.Before(looked):
+			left.Incomplete = append(left.Incomplete, StuckPackage{k.m.Name, j.File, j.Package, j.Accepted, j.Reason})
+		case j.State == queue.Ready && blocked != "":
+		default:
+			left.Waiting++
+		}
+	}
+	k.mu.Lock()
+	for file, s := range k.seen {
+		if s.reason != "" {
+			left.Incomplete = append(left.Incomplete, StuckPackage{k.m.Name, file, "", s.since, s.reason})
+		}
+	}
+	k.mu.Unlock()
+	ended, err := q.Jobs(ctx, queue.Filter{Mirror: k.m.Key(), States: []queue.State{queue.Failed, queue.Published}, Since: began})
+	for _, j := range ended {
+		if j.State == queue.Failed {
+			left.Failed = append(left.Failed, j)
+		} else {
+			left.Published++
+		}
+	}
+	return err
+}
+
+// blocked says why a destination cannot be used, if that was tried since a time and will not
+// mend itself.
+func (k *desk) blocked(since time.Time) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.pause.lasting && k.pause.at.After(since) {
+		return k.pause.reason
+	}
+	return ""
+}
+
+// Wait returns a job once it has ended, or, with caches, once it was published and they were
+// told. It returns the job as it is when ctx ends.
+func (d *Daemon) Wait(ctx context.Context, id int64, caches bool) (j queue.Job, told bool, err error) {
+	events, leave := d.Events()
+	defer leave()
+	for {
+		j, told, err = d.waited(context.WithoutCancel(ctx), id)
+		if err != nil || j.State.Ended() && (told || !caches || j.State != queue.Published) {
+			return j, told, err
+		}
+		if !next(ctx, events, id) {
+			return j, told, nil
+		}
+	}
+}
+
+func (d *Daemon) waited(ctx context.Context, id int64) (j queue.Job, told bool, err error) {
+	if j, err = d.o.Queue.Job(ctx, id); err != nil {
+		return j, false, err
+	}
+	if j.Obligation == 0 {
+		return j, j.State == queue.Published, nil
+	}
+	o, err := d.o.Queue.Obligation(ctx, j.Obligation)
+	return j, err == nil && o.State == queue.Met, err
+}
+
+// next waits for an event that may be about a job. Because one may be missed, it does not wait for long.
+func next(ctx context.Context, events <-chan Event, id int64) bool {
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-timer.C:
+			return true
+		case e, ok := <-events:
+			if !ok || e.Kind != "job" || e.Job == id {
+				return ok
+			}
+		}
+	}
+}

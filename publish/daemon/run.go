@@ -1,0 +1,271 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+)
+
+const (
+	// mostPackages and mostBytes bound a run, so that what it holds in memory is bounded and
+	// what is ready meanwhile does not wait for long.
+	mostPackages = 1000
+	mostBytes    = 4 << 30
+
+	// lookEvery is how often the queue is looked at while much becomes ready.
+	lookEvery = 100 * time.Millisecond
+
+	// A package that a run refused is looked at again, since it may have changed under our
+	// hands; after so many refusals it is to blame.
+	mostRefusals = 3
+	firstRefusal = 2 * time.Second
+
+	// A package that fails alone is tried so often.
+	mostFailures = 5
+	firstFailure = 5 * time.Second
+
+	// A destination that cannot be used is tried again after ever longer pauses.
+	firstPause   = 5 * time.Second
+	longestPause = 5 * time.Minute
+)
+
+func (l lane) limits(jobs int) queue.Limits {
+	return queue.Limits{Jobs: jobs, Smallest: l.smallest, Largest: l.largest}
+}
+
+// publish makes runs of what is ready in a lane, until ctx ends.
+func (k *desk) publish(ctx context.Context, l lane) error {
+	for ctx.Err() == nil {
+		w, err := k.d.o.Queue.Waiting(ctx, k.m.Key(), queue.Ready, l.limits(0))
+		if err != nil {
+			k.trouble(ctx, "looking for what is ready", err)
+			continue
+		}
+		pause, run := k.whether(w)
+		if !run {
+			if waitOr(ctx, pause, k.toPublish[l.name]) {
+				wait(ctx, min(lookEvery, pause))
+			}
+			continue
+		}
+		limits := l.limits(mostPackages)
+		limits.Bytes = mostBytes
+		claimed, err := k.d.o.Queue.Claim(ctx, k.m.Key(), queue.Publishing, limits)
+		if err != nil {
+			k.trouble(ctx, "claiming what is ready", err)
+			continue
+		}
+		if len(claimed) > 0 {
+			k.runOnce(ctx, l, claimed)
+		}
+	}
+	return ctx.Err()
+}
+
+// whether says if a run begins now, and if not, how long to wait until it might.
+func (k *desk) whether(w queue.Waiting) (pause time.Duration, run bool) {
+	now := time.Now()
+	k.mu.Lock()
+	until := k.pause.until
+	k.mu.Unlock()
+	switch {
+	case w.Due == 0 && w.NextAt.IsZero():
+		return k.m.Scan, false
+	case w.Due == 0:
+		return min(max(w.NextAt.Sub(now), time.Millisecond), k.m.Scan), false
+	case now.Before(until):
+		return min(until.Sub(now), longestPause), false
+	case k.d.flushing.Load() > 0, w.Due >= mostPackages, w.Bytes >= mostBytes:
+		return 0, true
+	}
+	// Whoever is late by the clock is not early: a clock may jump, either way.
+	settled := min(max(w.Last.Add(k.m.Settle).Sub(now), 0), k.m.Settle)
+	late := min(max(w.First.Add(k.m.MaxDelay).Sub(now), 0), k.m.MaxDelay)
+	pause = min(settled, late)
+	return pause, pause == 0
+}
+
+// runOnce publishes what was claimed, and puts down what came of it.
+func (k *desk) runOnce(ctx context.Context, l lane, claimed []queue.Job) {
+	p := newProgress(k.d, l, claimed)
+	k.begin(p)
+	rctx, cancel := k.d.graced(ctx)
+	defer cancel()
+	r := &Run{Progress: p}
+	var ids []int64
+	for _, j := range claimed {
+		r.Packages = append(r.Packages, k.packageOf(j))
+		ids = append(ids, j.ID)
+		k.changed(j, queue.Publishing, "")
+	}
+	obligation := int64(0)
+	r.Intend = func(owed []byte) error {
+		id, err := k.d.o.Queue.Intend(context.WithoutCancel(rctx), k.m.Key(), owed, ids...)
+		if err == nil {
+			obligation = id
+		}
+		return err
+	}
+	done := k.d.underWay()
+	out, err := k.m.Work.Publish(rctx, r)
+	done()
+	var changes []queue.Change
+	if err != nil {
+		changes = k.failed(rctx, claimed, err)
+		out.Owed = nil
+		if obligation != 0 {
+			out.Owed = []byte{} // what was intended may have come to pass
+		}
+	} else {
+		changes = k.succeeded(claimed, out)
+	}
+	k.finish(ctx, p, claimed, obligation, out, changes)
+	k.end(p, out, err, len(claimed))
+}
+
+// finish writes down what came of a run. It is what must not be lost, so a queue that
+// cannot be used is tried again until it can, or the daemon stops; then the next process finds
+// the run unfinished and does it again.
+func (k *desk) finish(ctx context.Context, p *Progress, claimed []queue.Job, obligation int64, out Outcome, changes []queue.Change) {
+	for {
+		err := k.d.o.Queue.Finish(context.WithoutCancel(ctx), obligation, out.Owed, changes...)
+		if err == nil {
+			break
+		}
+		k.trouble(ctx, "keeping what came of a run", err)
+		if ctx.Err() != nil || errors.Is(err, queue.ErrState) {
+			return
+		}
+	}
+	for i, c := range changes {
+		k.changed(claimed[i], c.To, c.Reason)
+		if c.To == queue.Published {
+			k.d.counts.latency(k.m.Name, time.Since(claimed[i].Accepted))
+		}
+	}
+	k.toCheck.give()
+	k.toTell.give()
+}
+
+// succeeded says what becomes of each package of a run that has ended well.
+func (k *desk) succeeded(claimed []queue.Job, out Outcome) []queue.Change {
+	k.mu.Lock()
+	k.pause = pause{}
+	k.mu.Unlock()
+	changes := make([]queue.Change, len(claimed))
+	for i, j := range claimed {
+		reason, refused := out.Refused[j.File]
+		c := queue.Change{ID: j.ID, To: queue.Published, Reason: out.Notes[j.File]}
+		if refused {
+			c = queue.Change{ID: j.ID, To: queue.Accepted, Reason: reason, Attempts: j.Attempts + 1}
+			c.NextAt = time.Now().Add(backoff(firstRefusal, longestLook, c.Attempts))
+			if c.Attempts >= mostRefusals {
+				c.To = queue.Failed
+				k.d.o.Log.Error("a package is refused", "mirror", k.m.Name, "package", j.Package, "file", j.File, "reason", reason)
+			}
+		}
+		changes[i] = c
+	}
+	return changes
+}
+
+// failed says what becomes of the packages of a run that has failed as a whole.
+func (k *desk) failed(ctx context.Context, claimed []queue.Job, err error) []queue.Change {
+	var known *RunError
+	if !errors.As(err, &known) {
+		known = &RunError{Err: err}
+	}
+	stopped := ctx.Err() != nil
+	if !stopped && !known.Suspect {
+		k.rest(known)
+	}
+	changes := make([]queue.Change, len(claimed))
+	for i, j := range claimed {
+		c := queue.Change{ID: j.ID, To: queue.Ready, Reason: err.Error(), Attempts: j.Attempts, Together: j.Together}
+		switch {
+		case stopped:
+			c.Reason = j.Reason
+		case known.Suspect && len(claimed) > 1:
+			c.Together = len(claimed) / 2
+		case known.Suspect:
+			c.Attempts++
+			c.NextAt = time.Now().Add(backoff(firstFailure, longestPause, c.Attempts))
+			if c.Attempts >= mostFailures {
+				c.To = queue.Failed
+				k.d.o.Log.Error("a package cannot be published", "mirror", k.m.Name, "package", j.Package, "file", j.File, "reason", c.Reason)
+			}
+		}
+		changes[i] = c
+	}
+	return changes
+}
+
+// rest lets the mirror wait for its destination.
+func (k *desk) rest(why *RunError) {
+	k.mu.Lock()
+	k.pause.failures++
+	k.pause.reason, k.pause.lasting, k.pause.at = why.Error(), why.Lasting, time.Now()
+	pause := backoff(firstPause, longestPause, k.pause.failures)
+	k.pause.until = time.Now().Add(pause)
+	k.mu.Unlock()
+	k.d.counts.runFailures.Add(1)
+	k.d.o.Log.Warn("a run has failed, its packages wait", "mirror", k.m.Name, "again in", pause.Round(time.Second).String(), "reason", why.Error())
+}
+
+// graced is a context that outlives ctx by the grace time.
+func (d *Daemon) graced(ctx context.Context) (context.Context, context.CancelFunc) {
+	graced, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		wait(graced, d.o.Grace)
+		cancel()
+	})
+	return graced, func() { stop(); cancel() }
+}
+
+func (k *desk) begin(p *Progress) {
+	k.mu.Lock()
+	k.runs[p] = true
+	k.mu.Unlock()
+	k.d.events.send(Event{Kind: "run", Mirror: k.m.Name, State: "begun", Packages: p.packages})
+}
+
+func (k *desk) end(p *Progress, out Outcome, err error, packages int) {
+	r := &LastRun{At: time.Now(), Packages: packages, Objects: out.Objects, Bytes: out.Bytes, Seconds: time.Since(p.began).Seconds()}
+	state := "ended"
+	if err != nil {
+		r.Error, state = err.Error(), "failed"
+	}
+	k.mu.Lock()
+	delete(k.runs, p)
+	k.last = r
+	if err == nil {
+		k.published = r.At
+		k.merge(out.Indices)
+	}
+	k.mu.Unlock()
+	k.d.counts.ran(k.m.Name, out, err)
+	k.d.events.send(Event{Kind: "run", Mirror: k.m.Name, State: state, Packages: packages, Reason: r.Error})
+	if err == nil {
+		k.d.o.Log.Info("published", "mirror", k.m.Name, "packages", packages, "refused", len(out.Refused), "objects", out.Objects, "bytes", out.Bytes, "seconds", r.Seconds)
+	}
+}
+
+// merge keeps what is known of indices. k.mu is held.
+func (k *desk) merge(indices []Index) {
+	for _, x := range indices {
+		known := false
+		for i := range k.index {
+			if k.index[i].Path == x.Path && k.index[i].Layout == x.Layout {
+				if x.Bytes == 0 {
+					x.Bytes = k.index[i].Bytes
+				}
+				k.index[i], known = x, true
+			}
+		}
+		if !known {
+			k.index = append(k.index, x)
+		}
+	}
+}

@@ -1,0 +1,338 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+)
+
+// A sighting is a document that a scan has seen.
+type sighting struct {
+	mark string
+	scan int // the last one that saw it
+	// reason is why it could not be understood; it is read again by each scan until it can.
+	reason string
+	since  time.Time
+	told   bool // that it is stuck
+}
+
+const (
+	// together is how many documents are taken over in one step: few enough that the first of
+	// a thousand is being checked while the last is read.
+	together = 64
+	// manyHints is how many directories somebody may hint at before everything is looked
+	// through instead.
+	manyHints = 256
+	// hintSettles is how long hints gather.
+	hintSettles = 100 * time.Millisecond
+)
+
+// scan looks through the source: now, again and again, and wherever it is told to look.
+func (k *desk) scan(ctx context.Context) error {
+	defer k.release()
+	next := time.Now()
+	for ctx.Err() == nil {
+		if !time.Now().Before(next) {
+			k.scanAll(ctx)
+			next = time.Now().Add(k.m.Scan)
+		}
+		for _, dir := range k.hints() {
+			if dir == "" {
+				k.scanAll(ctx)
+				next = time.Now().Add(k.m.Scan)
+				break
+			}
+			k.scanDir(ctx, dir)
+		}
+		// A clock that is set back does not keep the next scan from coming.
+		if waitOr(ctx, min(time.Until(next), k.m.Scan), k.toScan) {
+			wait(ctx, hintSettles)
+		}
+	}
+	return ctx.Err()
+}
+
+// look asks for a directory to be looked through; "" is the source.
+func (k *desk) look(dir string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if dir == "." {
+		dir = ""
+	}
+	if len(k.asked) >= manyHints {
+		dir = ""
+	}
+	k.asked[dir] = true
+	k.toScan.give()
+}
+
+// lookThrough returns a channel that is closed when a scan of everything that begins from
+// now on is completed.
+func (k *desk) lookThrough() <-chan struct{} {
+	done := make(chan struct{})
+	k.mu.Lock()
+	k.wanted = append(k.wanted, done)
+	k.mu.Unlock()
+	k.look("")
+	return done
+}
+
+// release lets those go who wait for a scan that will not come.
+func (k *desk) release() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, done := range k.wanted {
+		close(done)
+	}
+	k.wanted = nil
+}
+
+// hints are the directories to look through; everything at once if that is among them.
+func (k *desk) hints() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	dirs := slices.Sorted(maps.Keys(k.asked))
+	clear(k.asked)
+	if len(k.wanted) > 0 {
+		return []string{""}
+	}
+	return dirs
+}
+
+// scanAll looks through everything, and forgets what is gone.
+func (k *desk) scanAll(ctx context.Context) {
+	k.mu.Lock()
+	wanted := k.wanted
+	k.wanted = nil
+	k.mu.Unlock()
+	began := time.Now()
+	if err := k.d.o.Queue.ClockSetBack(ctx); err != nil {
+		k.trouble(ctx, "scanning", err)
+	}
+	whole := k.scanDir(ctx, "")
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if ctx.Err() != nil {
+		k.wanted = append(wanted, k.wanted...) // who waits is let go when the scanning stops
+		return
+	}
+	if whole {
+		for name, s := range k.seen {
+			if s.scan < k.scans {
+				delete(k.seen, name)
+			}
+		}
+	}
+	k.scans++
+	k.d.counts.scanned(k.m.Name, time.Since(began), len(k.seen))
+	for _, done := range wanted {
+		close(done)
+	}
+}
+
+// scanDir takes over what is new in a directory, and reports whether it saw all of it.
+func (k *desk) scanDir(ctx context.Context, dir string) bool {
+	whole := true
+	var fresh []queue.Job
+	for f, err := range k.m.Work.Arrivals(ctx, dir) {
+		if ctx.Err() != nil {
+			return false
+		}
+		if err != nil {
+			whole = false
+			k.d.o.Log.Warn("cannot look through a directory", "mirror", k.m.Name, "reason", err.Error())
+			continue
+		}
+		if !k.sighted(f) {
+			continue
+		}
+		if p, ok := k.read(ctx, f); ok {
+			fresh = append(fresh, k.job(p))
+		}
+		if len(fresh) == together {
+			whole = k.takeOver(ctx, fresh) && whole
+			fresh = nil
+		}
+	}
+	return k.takeOver(ctx, fresh) && whole
+}
+
+// sighted notes a document, and reports whether it must be read.
+func (k *desk) sighted(f File) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := k.seen[f.Name]
+	if s == nil {
+		s = &sighting{since: time.Now()}
+		k.seen[f.Name] = s
+	}
+	s.scan = k.scans
+	read := s.mark != f.Mark || s.reason != ""
+	if s.mark != "" && s.mark != f.Mark {
+		s.since, s.told = time.Now(), false
+	}
+	s.mark = f.Mark
+	return read
+}
+
+// read understands a document. One that it cannot understand is read again by the next scan.
+func (k *desk) read(ctx context.Context, f File) (Package, bool) {
+	p, err := k.m.Work.Read(ctx, f.Name)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := k.seen[f.Name]
+	if s == nil {
+		return p, err == nil
+	}
+	s.reason = ""
+	if err == nil || errors.Is(err, ErrNotSelected) || ctx.Err() != nil {
+		return p, err == nil
+	}
+	if errors.Is(err, ErrGone) {
+		delete(k.seen, f.Name)
+		return p, false
+	}
+	s.reason = err.Error()
+	if !s.told && time.Since(s.since) >= k.m.Stuck {
+		s.told = true
+		k.d.o.Log.Warn("a document is stuck: it cannot be read", "mirror", k.m.Name, "file", f.Name, "since", s.since.Format(time.RFC3339), "reason", s.reason)
+	}
+	return p, false
+}
+
+func (k *desk) job(p Package) queue.Job {
+	return queue.Job{Mirror: k.m.Key(), File: p.File, Digest: p.Digest, Package: p.ID, Bytes: p.Bytes}
+}
+
+// takeOver makes jobs of what was found. If the queue cannot be used, the next scan finds it
+// again.
+func (k *desk) takeOver(ctx context.Context, jobs []queue.Job) bool {
+	if len(jobs) == 0 {
+		return true
+	}
+	if _, err := k.accept(ctx, jobs); err != nil {
+		k.mu.Lock()
+		for _, j := range jobs {
+			delete(k.seen, j.File)
+		}
+		k.mu.Unlock()
+		k.trouble(ctx, "taking packages over", err)
+		return false
+	}
+	return true
+}
+
+// accept makes jobs, durably, and gets them going.
+func (k *desk) accept(ctx context.Context, jobs []queue.Job) ([]queue.Job, error) {
+	known, err := k.d.o.Queue.Accept(ctx, jobs...)
+	if err != nil {
+		return nil, err
+	}
+	for _, j := range known {
+		if j.New {
+			k.changed(j, queue.Accepted, "")
+		}
+	}
+	k.toCheck.give()
+	return known, nil
+}
+
+// knows reports whether the last scan has seen a file.
+func (k *desk) knows(file string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.seen[file] != nil
+}
+
+// dirOf is the directory of a file below the source; "" is the source.
+func dirOf(name string) string {
+	if dir := path.Dir(name); dir != "." {
+		return dir
+	}
+	return ""
+}
+
+// ErrOutside: a path is in none of the sources.
+var ErrOutside = errors.New("outside of every source")
+
+// Push takes over what is at a path: the document of a package, or a directory with such.
+// It returns once that is durable.
+func (d *Daemon) Push(ctx context.Context, where string) ([]queue.Job, error) {
+	if d.isStopping() {
+		return nil, ErrStopping
+	}
+	var inside []*desk
+	var names []string
+	for _, k := range d.all() {
+		if name, ok := below(k.m.Source, where); ok {
+			inside, names = append(inside, k), append(names, name)
+		}
+	}
+	if len(inside) == 0 {
+		return nil, ErrOutside
+	}
+	var all []queue.Job
+	for i, k := range inside {
+		jobs, err := k.push(ctx, names[i])
+		if errors.Is(err, ErrNotSelected) && len(inside) > 1 {
+			continue // another mirror of the same source may want it
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, jobs...)
+	}
+	return all, nil
+}
+
+// below tells what a path is called below a source.
+func below(source, where string) (name string, ok bool) {
+	if !path.IsAbs(where) {
+		return "", false
+	}
+	where = path.Clean(where)
+	if where == path.Clean(source) {
+		return "", true
+	}
+	return strings.CutPrefix(where, strings.TrimSuffix(path.Clean(source), "/")+"/")
+}
+
+func (k *desk) push(ctx context.Context, name string) ([]queue.Job, error) {
+	p, err := k.m.Work.Read(ctx, name)
+	if err == nil {
+		return k.accept(ctx, []queue.Job{k.job(p)})
+	}
+	if !errors.Is(err, ErrNoDocument) {
+		return nil, err
+	}
+	return k.pushDir(ctx, name)
+}
+
+// pushDir takes over all of a directory. Unlike a scan it reads what was seen before, too:
+// whoever asks wants to know of all of it.
+func (k *desk) pushDir(ctx context.Context, dir string) ([]queue.Job, error) {
+	var all []queue.Job
+	for f, err := range k.m.Work.Arrivals(ctx, dir) {
+		if err != nil {
+			return nil, err
+		}
+		p, err := k.m.Work.Read(ctx, f.Name)
+		switch {
+		case err == nil:
+			all = append(all, k.job(p))
+		case errors.Is(err, ErrGone), errors.Is(err, ErrNotSelected):
+		default:
+			k.look(dirOf(f.Name)) // it is looked at again until it is whole
+		}
+	}
+	if len(all) == 0 {
+		return nil, ErrNoDocument
+	}
+	return k.accept(ctx, all)
+}

@@ -1,0 +1,181 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+)
+
+// A Status is how things are.
+type Status struct {
+	At       time.Time          `json:"at"`
+	Since    time.Time          `json:"since"` // when the daemon began
+	Healthy  bool               `json:"healthy"`
+	Problem  string             `json:"problem,omitempty"` // why it is not
+	Stopping bool               `json:"stopping,omitempty"`
+	Mirrors  []MirrorStatus     `json:"mirrors"`
+	Failed   []queue.Job        `json:"failed"`      // the dead letters, the last one first
+	Stuck    []StuckPackage     `json:"stuck"`       // what does not become complete
+	Recent   []queue.Job        `json:"recent"`      // what was published last
+	Owed     []queue.Obligation `json:"obligations"` // what caches are still to be told
+}
+
+// A MirrorStatus is how things are with one mirror.
+type MirrorStatus struct {
+	Name        string `json:"name"`
+	Key         string `json:"key"` // what jobs say of their mirror
+	Source      string `json:"source"`
+	Destination string `json:"destination"`
+
+	Jobs      map[queue.State]int `json:"jobs"`
+	Waiting   int                 `json:"waiting"` // jobs that have not ended
+	Bytes     int64               `json:"bytes"`   // of those
+	Oldest    *time.Time          `json:"oldest,omitempty"`
+	Documents int                 `json:"documents"` // in the source, at the last scan
+	Scanned   bool                `json:"scanned"`   // at least once
+
+	Running    []Sending  `json:"running"`
+	Last       *LastRun   `json:"last_run,omitempty"`
+	Published  *time.Time `json:"published,omitempty"` // when a run last succeeded
+	Told       *time.Time `json:"told,omitempty"`      // when caches were last told
+	Indices    []Index    `json:"indices"`
+	Paused     string     `json:"paused,omitempty"` // why it waits for its destination
+	PauseUntil *time.Time `json:"paused_until,omitempty"`
+}
+
+// A LastRun is a run that is over.
+type LastRun struct {
+	At       time.Time `json:"at"`
+	Packages int       `json:"packages"`
+	Objects  int       `json:"objects"`
+	Bytes    int64     `json:"bytes"`
+	Seconds  float64   `json:"seconds"`
+	Error    string    `json:"error,omitempty"`
+}
+
+// A StuckPackage does not become complete.
+type StuckPackage struct {
+	Mirror  string    `json:"mirror"`
+	File    string    `json:"file"`
+	Package string    `json:"package,omitempty"` // if its document can be read
+	Since   time.Time `json:"since"`
+	Reason  string    `json:"reason"`
+}
+
+// listed is how many jobs of a kind a status names.
+const listed = 100
+
+// Status tells how things are. It asks nobody outside.
+func (d *Daemon) Status(ctx context.Context) (Status, error) {
+	s := Status{At: time.Now(), Since: d.began, Stopping: d.isStopping(), Mirrors: []MirrorStatus{}, Stuck: []StuckPackage{}}
+	if err := d.Health(ctx); err != nil {
+		s.Problem = err.Error()
+	} else {
+		s.Healthy = true
+	}
+	q := d.o.Queue
+	counts, err := q.Count(ctx)
+	if err != nil {
+		return s, err
+	}
+	for _, k := range d.all() {
+		m, err := k.status(ctx, counts[k.m.Key()])
+		if err != nil {
+			return s, err
+		}
+		s.Mirrors = append(s.Mirrors, m)
+		stuck, err := k.stuck(ctx)
+		if err != nil {
+			return s, err
+		}
+		s.Stuck = append(s.Stuck, stuck...)
+	}
+	if s.Failed, err = q.Jobs(ctx, queue.Filter{States: []queue.State{queue.Failed}, Newest: true, Limit: listed}); err != nil {
+		return s, err
+	}
+	if s.Recent, err = q.Jobs(ctx, queue.Filter{States: []queue.State{queue.Published}, Newest: true, Limit: 10}); err != nil {
+		return s, err
+	}
+	s.Owed, err = q.Obligations(ctx)
+	s.Failed, s.Recent, s.Owed = orEmpty(s.Failed), orEmpty(s.Recent), orEmpty(s.Owed)
+	return s, err
+}
+
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+func (k *desk) status(ctx context.Context, counts map[queue.State]queue.Tally) (MirrorStatus, error) {
+	m := MirrorStatus{
+		Name: k.m.Name, Key: k.m.Key(), Source: k.m.Source, Destination: k.m.Destination,
+		Jobs: make(map[queue.State]int), Running: []Sending{}, Indices: []Index{},
+	}
+	for _, state := range queue.States {
+		n := counts[state]
+		m.Jobs[state] = n.Jobs
+		if !state.Ended() && n.Jobs > 0 {
+			m.Waiting += n.Jobs
+			m.Bytes += n.Bytes
+			if m.Oldest == nil || n.Oldest.Before(*m.Oldest) {
+				m.Oldest = &n.Oldest
+			}
+		}
+	}
+	told, err := k.d.o.Queue.LastMet(ctx, k.m.Key())
+	if err != nil {
+		return m, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	m.Documents, m.Scanned = len(k.seen), k.scans > 0
+	m.Last, m.Published, m.Told = k.last, timeOrNil(k.published), timeOrNil(told)
+	m.Indices = append(m.Indices, k.index...)
+	for p := range k.runs {
+		m.Running = append(m.Running, p.now())
+	}
+	slices.SortFunc(m.Running, func(a, b Sending) int { return cmp.Compare(b.Lane, a.Lane) })
+	if k.pause.failures > 0 {
+		m.Paused, m.PauseUntil = k.pause.reason, timeOrNil(k.pause.until)
+	}
+	return m, nil
+}
+
+func timeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// stuck returns what does not become complete: documents that cannot be read, and packages.
+func (k *desk) stuck(ctx context.Context) ([]StuckPackage, error) {
+	var all []StuckPackage
+	now := time.Now()
+	jobs, err := k.d.o.Queue.Jobs(ctx, queue.Filter{Mirror: k.m.Key(), States: []queue.State{queue.Accepted, queue.Checking}, Limit: mostPackages})
+	if err != nil {
+		return nil, err
+	}
+	for _, j := range jobs {
+		if j.Attempts > 0 && now.Sub(j.Accepted) >= k.m.Stuck {
+			all = append(all, StuckPackage{k.m.Name, j.File, j.Package, j.Accepted, j.Reason})
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for file, s := range k.seen {
+		if s.reason != "" && now.Sub(s.since) >= k.m.Stuck {
+			all = append(all, StuckPackage{k.m.Name, file, "", s.since, s.reason})
+		}
+	}
+	slices.SortFunc(all, func(a, b StuckPackage) int { return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.File, b.File)) })
+	if len(all) > listed {
+		all = all[:listed]
+	}
+	return all, nil
+}
