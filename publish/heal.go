@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -21,13 +20,14 @@ type Healed struct {
 	Indexed []string `json:"indexed"` // packages that the index lacked
 	Changed bool     `json:"changed"` // the index, not that of keys
 	Digest  string   `json:"digest"`
-	// Stale are the fixed names whose content is other than before: those that Heal has
-	// written, and those that it was told somebody else had.
+	// Stale are the fixed names of which caches may have what was there before: those that Heal has
+	// written, those that it was told somebody else had, and those of which somebody may have died
+	// before telling.
 	Stale []string `json:"stale"`
 	// Findings say what is there and not offered, and why: content that has not arrived
 	// yet, damage, a signature that is not to be trusted.
 	Findings []Finding `json:"findings"`
-	Token    string    `json:"-"` // tells the content of Stale from any other
+	Token    string    `json:"-"` // tells this state of Stale from any other, also from an earlier one with the same content
 
 	format   format
 	packages []spec.Hash // that were touched, or that the index lacked, and that it offers
@@ -42,8 +42,16 @@ func (h *Healed) Shown(path string) Shown {
 	return s
 }
 
+// Told is what somebody has been told of a mirror.
+type Told struct {
+	Names []string // of objects that were stored
+	// Again are those of Names that somebody was told before, who may have died at any point of
+	// what follows from it.
+	Again []string
+}
+
 // Heal brings the index and the key index of a mirror in line with what is there under
-// the names that somebody has touched, whoever that was, for each layout that they are of. Names
+// the names that it is told, whoever has stored them, for each layout that they are of. Names
 // that are not fixed (layout.Fixed) say nothing. It looks at what they are now, and at what is listed along with them, so it does not matter in which
 // order names are told, or how often. It only adds: a name that is gone is no
 // reason to take its package out of the index.
@@ -54,17 +62,13 @@ func (h *Healed) Shown(path string) Shown {
 //
 // A package that is not whole is left out, with a finding, and so is a key. Who was told of
 // it must tell again.
-func Heal(ctx context.Context, s Store, trust Trust, touched []string) ([]Healed, error) {
+func Heal(ctx context.Context, s Store, trust Trust, t Told) ([]Healed, error) {
 	var all []Healed
 	for _, f := range []format{v3{}, v2{}} {
 		h := healing{format: f, store: s, trust: trust, out: Healed{
 			Layout: f.layout(), Indexed: []string{}, Stale: []string{}, Findings: []Finding{}, format: f,
 		}}
-		for _, name := range touched {
-			if l, ok := layout.Fixed(name); ok && l == f.layout() {
-				h.touched = append(h.touched, name)
-			}
-		}
+		h.touched, h.again = fixedIn(f, t.Names), fixedIn(f, t.Again)
 		if len(h.touched) == 0 {
 			continue
 		}
@@ -76,12 +80,23 @@ func Heal(ctx context.Context, s Store, trust Trust, touched []string) ([]Healed
 	return all, nil
 }
 
+func fixedIn(f format, names []string) []string {
+	var fixed []string
+	for _, name := range names {
+		if l, ok := layout.Fixed(name); ok && l == f.layout() {
+			fixed = append(fixed, name)
+		}
+	}
+	return fixed
+}
+
 // A healing is one layout of a mirror being healed.
 type healing struct {
 	format  format
 	store   Store
 	trust   Trust
 	touched []string
+	again   []string
 	seen    *survey
 	out     Healed
 }
@@ -100,15 +115,38 @@ func (h *healing) heal(ctx context.Context) error {
 	if err := h.index(ctx); err != nil {
 		return err
 	}
+	return h.stale(ctx)
+}
+
+// stale tells what caches may have. The token is of the objects as they are now: an index that
+// becomes what it was a minute ago must be forgotten once more.
+func (h *healing) stale(ctx context.Context) error {
 	for _, name := range h.touched {
 		if h.pointer(name) {
-			h.stale(string(h.seen.objects[name].Version), name)
+			h.out.Stale = append(h.out.Stale, name)
+		}
+	}
+	if slices.ContainsFunc(h.again, h.whole) {
+		h.out.Stale = append(h.out.Stale, h.format.indexWrites()...)
+		if objects, err := h.format.keyIndex(nil); err == nil {
+			h.out.Stale = append(h.out.Stale, objects[len(objects)-1].Name)
 		}
 	}
 	slices.Sort(h.out.Stale)
 	h.out.Stale = slices.Compact(h.out.Stale)
-	h.out.Token = h.out.Digest + h.out.Token
+	for _, name := range h.out.Stale {
+		info, err := h.store.Stat(ctx, name)
+		if err != nil && !errors.Is(err, mirror.ErrNotExist) {
+			return fmt.Errorf("look at %s: %w", name, err)
+		}
+		h.out.Token += fmt.Sprint(name, " ", info.Version, " ", info.Modified.UnixNano(), "\n")
+	}
 	return nil
+}
+
+// whole reports whether nothing is known to be wrong with what is under a name.
+func (h *healing) whole(name string) bool {
+	return !slices.ContainsFunc(h.out.Findings, func(f Finding) bool { return f.File == name })
 }
 
 // look surveys what was touched. Everything is listed where the index was replaced by a
@@ -194,7 +232,7 @@ func (h *healing) keys(ctx context.Context) error {
 	if err := addKeys(ctx, h.format, h.store, lacking); err != nil {
 		return err
 	}
-	h.stale(blob.DigestOf(encodeKeyIndex(union(have, lacking))).String(), pointer)
+	h.out.Stale = append(h.out.Stale, pointer)
 	return nil
 }
 
@@ -203,13 +241,6 @@ func (h *healing) pointer(name string) bool {
 	_, document := h.format.packageName(name)
 	_, key := h.format.keyName(name)
 	return !document && !key
-}
-
-func (h *healing) stale(token string, names ...string) {
-	h.out.Stale = append(h.out.Stale, names...)
-	if !slices.Contains(h.format.indexWrites(), names[0]) { // its digest is told in any case
-		h.out.Token += token
-	}
 }
 
 func (h *healing) index(ctx context.Context) error {

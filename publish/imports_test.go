@@ -52,7 +52,7 @@ var arrows = map[string]string{
 	// operations, which know no implementation
 	"publish": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror",
 	// commands
-	"cmd/publish":          "publish publish/blob publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/tune cmd/publish/workflow",
+	"cmd/publish":          "publish publish/blob publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune cmd/publish/workflow",
 	"cmd/publish/workflow": "",
 	"cmd/image":            "",
 }
@@ -61,16 +61,17 @@ var arrows = map[string]string{
 // or by the beginning of it.
 var owners = map[string]string{
 	// cmd carries an aws.Config from session to s3 and cloudfront, and needs its type for that.
-	"github.com/aws/aws-sdk-go-v2/aws": "publish/mirror/s3 publish/cloudfront publish/session cmd/publish",
-	"github.com/aws/":                  "publish/mirror/s3 publish/cloudfront publish/session",
-	"github.com/ProtonMail/":           "publish/key",
-	"flag":                             "cmd/publish cmd/image",
-	"github.com/spf13/":                "cmd/publish",
-	"github.com/goccy/":                "cmd/publish",
-	"github.com/vbauerster/":           "cmd/publish",
-	"github.com/sethvargo/":            "cmd/publish/workflow publish/session",
-	"modernc.org/":                     "publish/queue",
-	"github.com/fsnotify/":             "publish/daemon",
+	"github.com/aws/aws-sdk-go-v2/aws":         "publish/mirror/s3 publish/cloudfront publish/session publish/events cmd/publish",
+	"github.com/aws/":                          "publish/mirror/s3 publish/cloudfront publish/session publish/events",
+	"github.com/aws/aws-sdk-go-v2/service/sqs": "publish/events",
+	"github.com/ProtonMail/":                   "publish/key",
+	"flag":                                     "cmd/publish cmd/image",
+	"github.com/spf13/":                        "cmd/publish",
+	"github.com/goccy/":                        "cmd/publish",
+	"github.com/vbauerster/":                   "cmd/publish",
+	"github.com/sethvargo/":                    "cmd/publish/workflow publish/session",
+	"modernc.org/":                             "publish/queue",
+	"github.com/fsnotify/":                     "publish/daemon",
 }
 
 // reserved are the functions and variables by which a program meets its surroundings:

@@ -12,6 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
+	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
@@ -69,6 +70,8 @@ func exitCode(err error) int {
 		return known.code
 	case errors.Is(err, mirror.ErrCredentials):
 		return exitCredentials
+	case errors.Is(err, events.ErrNoQueue):
+		return exitUsage
 	case errors.As(err, &found), errors.Is(err, publish.ErrSource), errors.Is(err, publish.ErrNoMirror), errors.Is(err, blob.ErrChanged):
 		return exitSource
 	case errors.Is(err, publish.ErrUnresolved), errors.As(err, &version):
@@ -106,6 +109,8 @@ func hint(err error) string {
 		return "make room and run again: the mirror is intact, and what is complete is not sent again"
 	case errors.Is(err, cloudfront.ErrNoDistribution):
 		return "--distribution-id takes the id (E...), not the domain name; `aws cloudfront list-distributions` shows it"
+	case errors.Is(err, events.ErrNoQueue):
+		return "--queue takes what `aws sqs get-queue-url` shows; with our stack it is the output IndexerQueueUrl"
 	case errors.Is(err, publish.ErrUnresolved):
 		return "run `publish index DESTINATION` when fewer publishers are at work"
 	case errors.Is(err, publish.ErrNoMirror):

@@ -67,7 +67,7 @@ func rootCommand(env environment) *cobra.Command {
 	cmd.SetOut(env.stdout)
 	cmd.SetErr(env.stderr)
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fail(exitUsage, err) })
-	cmd.AddCommand(indexCommand(env), verifyCommand(env), benchCommand(env), actionCommand(env), versionCommand(env), manCommand())
+	cmd.AddCommand(indexCommand(env), indexerCommand(env), verifyCommand(env), benchCommand(env), actionCommand(env), versionCommand(env), manCommand())
 	return cmd
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -39,6 +40,9 @@ func Begin(env []string, bin string, args ...string) (*Process, error) {
 
 // Kill ends the process at once and gives it no chance to clear up.
 func (p *Process) Kill() { p.cmd.Process.Kill() }
+
+// Stop asks the process to end, as systemd does.
+func (p *Process) Stop() { p.cmd.Process.Signal(syscall.SIGTERM) }
 
 // Wait waits until the process has ended.
 func (p *Process) Wait() (Result, error) {

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dustin/go-humanize/english"
+	"github.com/spf13/cobra"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/events"
+)
+
+const indexerHelp = `Keep the index, the index of keys and the CDN of every mirror below DESTINATION right, whoever
+writes to them, by what S3 tells an SQS queue: a plain "spack buildcache push" without
+--update-index needs nothing more. It runs until it is stopped, and any number of hosts may
+serve one queue.
+
+What is told is looked at as it is now, so late, repeated and reordered messages do no harm, and
+a deletion takes nothing out of an index. A message is deleted when the index is
+turned and the CDN told. A package whose content is not there yet is looked at again, after
+pauses that grow from 30 s to 15 min.
+
+Stopped by a signal, it gives back what it has not finished and exits with 0.`
+
+// An indexer heals mirrors below a destination.
+type indexer struct {
+	destination *destination
+	cdn         *cdn
+	trust       publish.Trust
+	healed      func(healedMirror)
+}
+
+// A healedMirror is what an indexer did, and left.
+type healedMirror struct {
+	Mirror     string              `json:"mirror"` // below DESTINATION; empty for DESTINATION itself
+	Names      int                 `json:"names"`  // that were told
+	Indices    []publish.Healed    `json:"indices"`
+	Left       map[string]string   `json:"left"` // names that are looked at again, and why
+	Invalidate *invalidationReport `json:"invalidation,omitempty"`
+	Seconds    float64             `json:"seconds"`
+}
+
+// A message is hidden anew three times in this time, which must not be so short that a slow
+// request is too late. SQS hides for twelve hours at most.
+const (
+	shortestTakeover = 10 * time.Second
+	longestTakeover  = 12 * time.Hour
+)
+
+func indexerCommand(env environment) *cobra.Command {
+	var f flags
+	var queue string
+	var settle, takeover time.Duration
+	cmd := &cobra.Command{
+		Use: "indexer DESTINATION", Short: "Keep the indices of a bucket right, by what S3 tells a queue", Long: indexerHelp, Args: arguments,
+		Example: "  publish indexer --queue sqs://sqs.us-east-1.amazonaws.com/111122223333/indexer s3://bucket",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runIndexer(cmd.Context(), args[0], queue, settle, takeover, &f, env)
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&queue, "queue", "", "`URL` of the queue, as SQS shows it or with sqs:// in front, or its ARN")
+	fs.DurationVar(&settle, "settle", 3*time.Second, "look at a mirror when nothing has been told of it for this time, or for ten times as long there was always something")
+	fs.DurationVar(&takeover, "takeover", 2*time.Minute, "another host takes over what a dead one has held for this time")
+	fs.BoolVar(&f.json, "json", false, "print one JSON document a line, for each time a mirror was looked at")
+	f.storage.register(fs)
+	fs.BoolVar(&f.requireSigned, "require-signed", false, "index no package that is not signed")
+	fs.StringVar(&f.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys: index no package that is signed by any other")
+	f.cdn.register(fs)
+	return cmd
+}
+
+func runIndexer(ctx context.Context, where, queue string, settle, takeover time.Duration, f *flags, env environment) error {
+	trust, err := readTrust(f.requireSigned, f.trustedKeys)
+	if err != nil {
+		return fail(exitUsage, err)
+	}
+	if settle <= 0 {
+		return fail(exitUsage, fmt.Errorf("--settle %s: want more than nothing", settle))
+	}
+	if takeover < shortestTakeover || takeover > longestTakeover {
+		return fail(exitUsage, fmt.Errorf("--takeover %s: want %s to %s", takeover, shortestTakeover, longestTakeover))
+	}
+	u, err := url.Parse(where)
+	if err != nil || u.Scheme != "s3" {
+		return fail(exitUsage, fmt.Errorf("destination %q: want s3://bucket[/prefix]: only S3 tells a queue", where))
+	}
+	log := env.log()
+	d, err := f.storage.open(ctx, where, log)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	cdn, err := f.cdn.open(ctx, d, log)
+	if err != nil {
+		return err
+	}
+	cfg, err := d.config(ctx)
+	if err != nil {
+		return err
+	}
+	q, err := events.Open(cfg, queue)
+	if err != nil {
+		return fail(exitUsage, fmt.Errorf("--queue: %w", err))
+	}
+	x := indexer{destination: d, cdn: cdn, trust: trust, healed: printer(f.json, env)}
+	return events.Run(ctx, events.Config{
+		Queue: q, Bucket: u.Host, Prefix: strings.Trim(u.Path, "/"), Heal: x.heal,
+		Settle: settle, Longest: 10 * settle, Hidden: takeover, Log: log,
+	})
+}
+
+// heal brings a mirror in line with what is there, and then the CDN with the mirror.
+func (x *indexer) heal(ctx context.Context, j events.Job) (map[string]string, error) {
+	began := time.Now()
+	healed, err := publish.Heal(ctx, x.destination.mirror(j.Mirror), x.trust, publish.Told{Names: j.Names, Again: j.Again})
+	if err != nil {
+		return nil, err
+	}
+	out := healedMirror{Mirror: j.Mirror, Names: len(j.Names), Indices: healed, Left: map[string]string{}}
+	for _, h := range healed {
+		for _, f := range h.Findings {
+			if slices.Contains(j.Names, f.File) {
+				out.Left[f.File] = f.Reason
+			}
+		}
+	}
+	var token string
+	var stale []string
+	var all []publish.Shown
+	for _, h := range healed {
+		all = append(all, h.Shown(j.Mirror))
+		token += h.Token
+		for _, name := range h.Stale {
+			stale = append(stale, path.Join(j.Mirror, name))
+		}
+	}
+	if out.Invalidate, err = x.cdn.tell(ctx, token, stale, all); err != nil {
+		return nil, err
+	}
+	out.Seconds = time.Since(began).Seconds()
+	x.healed(out)
+	return out.Left, nil
+}
+
+// printer tells what was done, and as text nothing of what was in order already.
+func printer(asJSON bool, env environment) func(healedMirror) {
+	var mu sync.Mutex // guards the output, while one is printed
+	return func(m healedMirror) {
+		mu.Lock()
+		defer mu.Unlock()
+		if asJSON {
+			_ = json.NewEncoder(env.stdout).Encode(m)
+			return
+		}
+		for _, h := range m.Indices {
+			if h.Changed {
+				fmt.Fprintf(env.stdout, "%s%s index: %s added, %d in all (%.1f s)\n",
+					prefixed(m.Mirror), h.Layout, english.Plural(len(h.Indexed), "package", ""), h.After, m.Seconds)
+			}
+		}
+		if n := len(m.Left); n > 0 {
+			fmt.Fprintf(env.stdout, "%s%s looked at again later\n", prefixed(m.Mirror), english.Plural(n, "name is", "names are"))
+		}
+	}
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io/fs"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront/cloudfronttest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/events"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+)
+
+// indexerOf is an indexer of the mirrors below a directory, with a distribution E1 before them, and
+// what it prints.
+func indexerOf(t *testing.T, dir string) (*indexer, *cloudfronttest.Server, *bytes.Buffer) {
+	t.Helper()
+	api := cloudfronttest.New("E1")
+	server := httptest.NewServer(api)
+	t.Cleanup(server.Close)
+	for name, value := range map[string]string{"AWS_ENDPOINT_URL_CLOUDFRONT": server.URL, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "us-east-1", "AWS_PROFILE": ""} {
+		t.Setenv(name, value)
+	}
+	var out, log bytes.Buffer
+	env := environment{stdout: &out, stderr: &log}
+	f := flags{cdn: cdnFlags{distribution: "E1", maxPaths: 100}}
+	d, err := f.storage.open(t.Context(), "file://"+dir, env.log())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.close() })
+	c, err := f.cdn.open(t.Context(), d, env.log())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &indexer{destination: d, cdn: c, healed: printer(true, env)}, api, &out
+}
+
+// unindexed is a mirror that Spack pushed into without an index, at m below a directory, and the
+// names of its documents.
+func unindexed(t *testing.T, m string) (dir string, names []string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := os.CopyFS(dir+"/"+m, os.DirFS(spack(t, "v3-unsigned"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(dir + "/" + m + "/" + layout.V3Indices); err != nil {
+		t.Fatal(err)
+	}
+	names, err := fs.Glob(os.DirFS(dir+"/"+m), layout.V3Specs+"*/*")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("%q, %v", names, err)
+	}
+	return dir, names
+}
+
+// Until caches are told, a job is not done, though the index is turned: who does it again tells
+// them, and finds nothing else to do.
+func TestIndexerIsNotDoneBeforeCachesAreTold(t *testing.T) {
+	dir, names := unindexed(t, "noble/spack")
+	x, api, _ := indexerOf(t, dir)
+	api.Deny("cloudfront:CreateInvalidation")
+	if _, err := x.heal(t.Context(), events.Job{Mirror: "noble/spack", Names: names}); exitCode(err) != exitInvalidation {
+		t.Fatalf("error is %v", err)
+	}
+	if _, err := os.Stat(dir + "/noble/spack/" + layout.V3Index); err != nil {
+		t.Fatal(err)
+	}
+	x, api, _ = indexerOf(t, dir) // on another host, with other rights
+	left, err := x.heal(t.Context(), events.Job{Mirror: "noble/spack", Names: names, Again: names})
+	if err != nil || len(left) != 0 {
+		t.Fatalf("left: %v, %v", left, err)
+	}
+	if got := api.Invalidations("E1"); len(got) != 1 || !slices.Contains(got[0], "/noble/spack/"+layout.V3Index) {
+		t.Errorf("invalidated: %q", got)
+	}
+	// What was told once, and is in order, is told to no cache.
+	if _, err := x.heal(t.Context(), events.Job{Mirror: "noble/spack", Names: names}); err != nil || len(api.Invalidations("E1")) != 1 {
+		t.Errorf("invalidated: %q, %v", api.Invalidations("E1"), err)
+	}
+}
+
+// What is not whole is left, and named as it was told.
+func TestIndexerLeavesWhatIsNotWhole(t *testing.T) {
+	dir, names := unindexed(t, "m")
+	if err := os.WriteFile(dir+"/m/"+names[0], []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	x, _, _ := indexerOf(t, dir)
+	left, err := x.heal(t.Context(), events.Job{Mirror: "m", Names: names})
+	if err != nil || len(left) != 1 || left[names[0]] == "" {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// Every member of a line of JSON is documented.
+func TestIndexerPrintsWhatIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/indexer.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, names := unindexed(t, "m")
+	if err := os.WriteFile(dir+"/m/"+names[0], []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	x, _, out := indexerOf(t, dir)
+	if _, err := x.heal(t.Context(), events.Job{Mirror: "m", Names: names}); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(out.String(), "\n"); n != 1 {
+		t.Errorf("%d lines", n)
+	}
+	var line struct {
+		Indices []map[string]any `json:"indices"`
+	}
+	var all map[string]any
+	if err := json.Unmarshal(out.Bytes(), &all); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil || len(line.Indices) != 1 {
+		t.Fatalf("%s: %v", out, err)
+	}
+	documented := map[string]bool{}
+	for _, m := range regexp.MustCompile("`([a-z.\\[\\]]+)`").FindAllStringSubmatch(string(page), -1) {
+		documented[strings.TrimSuffix(m[1], "[]")] = true
+	}
+	for name := range all {
+		if name != "indices" && !documented[name] {
+			t.Errorf("%s is not documented", name)
+		}
+	}
+	for name := range line.Indices[0] {
+		if !documented["indices[]."+name] {
+			t.Errorf("indices[].%s is not documented", name)
+		}
+	}
+}

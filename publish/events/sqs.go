@@ -1,0 +1,213 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/aws/smithy-go"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// SQS is a queue of Amazon SQS, or of a server that speaks like it.
+type SQS struct {
+	url, name string
+	api       *sqs.Client
+}
+
+// batches is how many requests about messages that are held are made at once: what one
+// host may hold is hidden anew within seconds.
+const batches = 8
+
+// Open returns a queue. It sends nothing. where is the URL of the queue, as SQS shows it or with
+// sqs:// in front, or its ARN.
+func Open(cfg aws.Config, where string) (*SQS, error) {
+	at, err := locate(where)
+	if err != nil {
+		return nil, err
+	}
+	q := &SQS{url: at.url, name: at.url[strings.LastIndexByte(at.url, '/')+1:]}
+	q.api = sqs.NewFromConfig(cfg, func(o *sqs.Options) {
+		o.Credentials = tagged(o.Credentials)
+		if at.endpoint != "" {
+			o.BaseEndpoint = &at.endpoint
+		}
+		switch {
+		case at.region != "":
+			o.Region = at.region
+		case o.Region == "":
+			o.Region = "us-east-1" // signatures need one, and whoever is not Amazon does not mind
+		}
+	})
+	return q, nil
+}
+
+// A location is what a queue's address tells.
+type location struct {
+	url      string // that SQS knows the queue by
+	region   string // empty: not in it
+	endpoint string // empty: AWS's own
+}
+
+// ofAmazon finds the region in the names of Amazon's endpoints, old and new.
+var ofAmazon = regexp.MustCompile(`^(?:sqs(?:-fips)?\.)?([a-z0-9-]+)(?:\.queue)?\.(?:amazonaws\.com|amazonaws\.com\.cn|api\.aws)$`)
+
+var queueARN = regexp.MustCompile(`^arn:(aws[a-z-]*):sqs:([a-z0-9-]+):(\d{12}):([A-Za-z0-9_-]{1,80}(?:\.fifo)?)$`)
+
+func locate(where string) (location, error) {
+	if m := queueARN.FindStringSubmatch(where); m != nil {
+		domain := "amazonaws.com"
+		if m[1] == "aws-cn" {
+			domain = "amazonaws.com.cn"
+		}
+		return location{url: "https://sqs." + m[2] + "." + domain + "/" + m[3] + "/" + m[4], region: m[2]}, nil
+	}
+	u, err := url.Parse(where)
+	if err != nil {
+		return location{}, fmt.Errorf("queue %q: %w", where, err)
+	}
+	name := strings.Trim(u.Path, "/")
+	if !slices.Contains([]string{"sqs", "https", "http"}, u.Scheme) || u.Host == "" || name == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return location{}, fmt.Errorf("queue %q: want its URL, such as sqs://sqs.us-east-1.amazonaws.com/111122223333/indexer, or its ARN", where)
+	}
+	if u.Scheme == "sqs" {
+		u.Scheme = "https"
+	}
+	at := location{url: u.String()}
+	if m := ofAmazon.FindStringSubmatch(u.Host); m != nil && u.Scheme == "https" {
+		at.region = m[1]
+	} else {
+		at.endpoint = u.Scheme + "://" + u.Host
+	}
+	return at, nil
+}
+
+// Receive implements Queue.
+func (q *SQS) Receive(ctx context.Context, wait, hidden time.Duration) ([]Message, error) {
+	out, err := q.api.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
+		QueueUrl: &q.url, MaxNumberOfMessages: aBatch,
+		WaitTimeSeconds: int32(wait / time.Second), VisibilityTimeout: int32(hidden / time.Second),
+		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameApproximateReceiveCount},
+	})
+	if err != nil {
+		return nil, q.translate(ctx, "sqs:ReceiveMessage", err)
+	}
+	messages := make([]Message, len(out.Messages))
+	for i, m := range out.Messages {
+		n, _ := strconv.Atoi(m.Attributes[string(types.MessageSystemAttributeNameApproximateReceiveCount)])
+		messages[i] = Message{ID: aws.ToString(m.MessageId), Receipt: aws.ToString(m.ReceiptHandle), Body: []byte(aws.ToString(m.Body)), Deliveries: n}
+	}
+	return messages, nil
+}
+
+// Hide implements Queue.
+func (q *SQS) Hide(ctx context.Context, receipts []string, hidden time.Duration) error {
+	return q.inBatches(ctx, "sqs:ChangeMessageVisibility", receipts, func(ctx context.Context, batch []string) ([]types.BatchResultErrorEntry, error) {
+		entries := make([]types.ChangeMessageVisibilityBatchRequestEntry, len(batch))
+		for i := range batch {
+			entries[i] = types.ChangeMessageVisibilityBatchRequestEntry{
+				Id: aws.String(strconv.Itoa(i)), ReceiptHandle: &batch[i], VisibilityTimeout: int32(hidden / time.Second),
+			}
+		}
+		out, err := q.api.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &q.url, Entries: entries})
+		if err != nil {
+			return nil, err
+		}
+		return out.Failed, nil
+	})
+}
+
+// Delete implements Queue.
+func (q *SQS) Delete(ctx context.Context, receipts []string) error {
+	return q.inBatches(ctx, "sqs:DeleteMessage", receipts, func(ctx context.Context, batch []string) ([]types.BatchResultErrorEntry, error) {
+		entries := make([]types.DeleteMessageBatchRequestEntry, len(batch))
+		for i := range batch {
+			entries[i] = types.DeleteMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), ReceiptHandle: &batch[i]}
+		}
+		out, err := q.api.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: &q.url, Entries: entries})
+		if err != nil {
+			return nil, err
+		}
+		return out.Failed, nil
+	})
+}
+
+// inBatches makes a request for every ten receipts. One batch that fails does not stop the
+// others.
+func (q *SQS) inBatches(ctx context.Context, action string, receipts []string, request func(context.Context, []string) ([]types.BatchResultErrorEntry, error)) error {
+	var g errgroup.Group
+	g.SetLimit(batches)
+	for batch := range slices.Chunk(receipts, aBatch) {
+		g.Go(func() error {
+			failed, err := request(ctx, batch)
+			if err != nil {
+				return q.translate(ctx, action, err)
+			}
+			for _, f := range failed {
+				if f.SenderFault { // the receipt is no longer good: somebody else has the message, or it is gone
+					continue
+				}
+				return fmt.Errorf("%s on queue %s: %s: %s", action, q.name, aws.ToString(f.Code), aws.ToString(f.Message))
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// tagged marks the errors of getting credentials.
+func tagged(p aws.CredentialsProvider) aws.CredentialsProvider {
+	if p == nil {
+		return nil
+	}
+	return aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
+		c, err := p.Retrieve(ctx)
+		if err != nil && ctx.Err() == nil {
+			err = fmt.Errorf("%w: %w", mirror.ErrCredentials, err)
+		}
+		return c, err
+	})
+}
+
+// badCredentials are what AWS calls credentials that are wrong, or no longer right.
+var badCredentials = map[string]bool{
+	"AuthFailure":                 true,
+	"ExpiredToken":                true,
+	"ExpiredTokenException":       true,
+	"IncompleteSignature":         true,
+	"InvalidClientTokenId":        true,
+	"InvalidSignatureException":   true,
+	"MissingAuthenticationToken":  true,
+	"OptInRequired":               true,
+	"SignatureDoesNotMatch":       true,
+	"UnrecognizedClientException": true,
+}
+
+// translate turns what SQS says into what callers branch on.
+func (q *SQS) translate(ctx context.Context, action string, err error) error {
+	var missing *types.QueueDoesNotExist
+	var api smithy.APIError
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, &missing):
+		return fmt.Errorf("%w: %s", ErrNoQueue, q.url)
+	case !errors.As(err, &api):
+	case api.ErrorCode() == "AccessDenied", api.ErrorCode() == "AccessDeniedException", strings.HasPrefix(api.ErrorCode(), "KMS."):
+		return &mirror.DeniedError{Action: action, Name: "queue " + q.name, Detail: api.ErrorMessage()}
+	case badCredentials[api.ErrorCode()]:
+		return fmt.Errorf("queue %s: %w: %s: %s", q.name, mirror.ErrCredentials, api.ErrorCode(), api.ErrorMessage())
+	}
+	return fmt.Errorf("queue %s: %w", q.name, err)
+}
