@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 )
 
@@ -49,7 +50,14 @@ type errSignal struct{ syscall.Signal }
 
 func (e errSignal) Error() string { return "stopped by " + e.Signal.String() }
 
+// softMemory is how much memory we take before we rather collect garbage more often than let
+// it double what is in use: the index of a large mirror has hundreds of megabytes.
+const softMemory = 450 << 20
+
 func run(ctx context.Context, env environment) int {
+	if _, set := env.lookup("GOMEMLIMIT"); !set {
+		debug.SetMemoryLimit(softMemory)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	signals := make(chan os.Signal, 2)

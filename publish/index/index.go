@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"slices"
 	"strconv"
 
@@ -55,8 +56,9 @@ type Index struct {
 	raw      []byte // the document as it was read
 	installs span   // in raw: what is between the braces of installs
 	records  []record
-	byHash   map[spec.Hash]int // position in records
-	names    map[string]string // each name once: there are many records of one package
+	byHash   map[spec.Hash]int    // position in records
+	names    map[string]string    // each name once: there are many records of one package
+	added    map[spec.Hash][]byte // the packages of new records, verbatim
 	changed  bool
 }
 
@@ -64,19 +66,23 @@ type Index struct {
 // what growing leaves behind would take as much memory again.
 const recordSize = 1 << 10
 
-// A span is a piece of raw. The zero span is no piece at all.
-type span struct{ from, to int }
+// A span is a piece of raw. The zero span is no piece at all. There may be a million of
+// them, so they are small: raw has less than 4 GiB.
+type span struct{ from, to uint32 }
+
+func spanOf(from, to int) span { return span{uint32(from), uint32(to)} }
 
 type record struct {
-	hash         spec.Hash
-	name         string
-	node         []byte // the package itself, verbatim
-	inBuildcache bool
-	refCount     int
+	hash spec.Hash
+	name string
 
 	at          span // in raw: the record's object; no piece if the record is new
+	node        span // in raw: the package itself
 	flag, count span // in raw: the values of in_buildcache and ref_count
-	dirty       bool // flag or count is no longer what raw says
+
+	refCount     int32
+	inBuildcache bool
+	dirty        bool // inBuildcache or refCount is no longer what raw says
 }
 
 // New returns an empty index of a version.
@@ -91,9 +97,12 @@ func New(version int) *Index {
 
 // Parse reads an index that must have the version. raw is kept and must not change.
 func Parse(raw []byte, version int) (*Index, error) {
+	if len(raw) > math.MaxUint32 {
+		return nil, fmt.Errorf("index has %d bytes, more than 4 GiB", len(raw))
+	}
 	s := scanner{dec: jsontext.NewDecoder(bytes.NewBuffer(raw), jsontext.AllowDuplicateNames(true))}
 	room := len(raw) / recordSize
-	x := &Index{raw: raw, records: make([]record, 0, room), byHash: make(map[spec.Hash]int, room), names: make(map[string]string)}
+	x := &Index{raw: raw, records: make([]record, 0, room), byHash: make(map[spec.Hash]int, room), names: make(map[string]string), added: make(map[spec.Hash][]byte)}
 	got := 0
 	err := s.object(func(name string) error {
 		if name != "database" {
@@ -106,7 +115,7 @@ func Parse(raw []byte, version int) (*Index, error) {
 			case "installs":
 				from := bytes.IndexByte(raw[s.dec.InputOffset():], '{') + int(s.dec.InputOffset()) + 1
 				err := s.object(func(hash string) error { return x.scan(&s, hash) })
-				x.installs = span{from, int(s.dec.InputOffset()) - 1}
+				x.installs = spanOf(from, int(s.dec.InputOffset())-1)
 				return err
 			}
 			return s.dec.SkipValue()
@@ -159,7 +168,7 @@ func (s *scanner) object(member func(name string) error) error {
 func (s *scanner) value() (jsontext.Value, span, error) {
 	v, err := s.dec.ReadValue()
 	to := int(s.dec.InputOffset())
-	return v, span{to - len(v), to}, err
+	return v, spanOf(to-len(v), to), err
 }
 
 func (s *scanner) version(got *int) error {
@@ -189,7 +198,7 @@ func (x *Index) scan(s *scanner, hash string) error {
 	if s.dec.PeekKind() != '{' {
 		return fmt.Errorf("record of %s is no object", h)
 	}
-	r.at.from = bytes.IndexByte(x.raw[s.dec.InputOffset():], '{') + int(s.dec.InputOffset())
+	from := bytes.IndexByte(x.raw[s.dec.InputOffset():], '{') + int(s.dec.InputOffset())
 	err = s.object(func(name string) error {
 		v, at, err := s.value()
 		if err != nil {
@@ -197,28 +206,39 @@ func (x *Index) scan(s *scanner, hash string) error {
 		}
 		switch name {
 		case "spec":
-			r.node = x.raw[at.from:at.to]
+			r.node = at
 		case "in_buildcache":
 			r.flag, r.inBuildcache = at, v.Kind() == 't'
 		case "ref_count":
-			r.count = at
-			r.refCount, err = strconv.Atoi(string(v))
+			n, err := strconv.ParseInt(string(v), 10, 32)
+			r.count, r.refCount = at, int32(n)
+			return err
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("record of %s: %w", h, err)
 	}
-	r.at.to = int(s.dec.InputOffset())
-	if r.node == nil {
+	r.at = spanOf(from, int(s.dec.InputOffset()))
+	if r.node == (span{}) {
 		return fmt.Errorf("record of %s has no spec", h)
 	}
-	if r.name, err = x.nameOf(r.node); err != nil {
+	if r.name, err = x.nameOf(x.text(r.node)); err != nil {
 		return fmt.Errorf("record of %s: %w", h, err)
 	}
 	x.byHash[h] = len(x.records)
 	x.records = append(x.records, r)
 	return nil
+}
+
+func (x *Index) text(s span) []byte { return x.raw[s.from:s.to] }
+
+// nodeOf is the package of a record.
+func (x *Index) nodeOf(r *record) []byte {
+	if r.node == (span{}) {
+		return x.added[r.hash]
+	}
+	return x.text(r.node)
 }
 
 // nameOf reads the name of a node, which Spack writes first.
@@ -285,7 +305,8 @@ func (x *Index) Add(s *spec.Spec) {
 		n := &s.Nodes[i]
 		if _, ok := x.byHash[n.Hash]; !ok {
 			x.byHash[n.Hash] = len(x.records)
-			x.records = append(x.records, record{hash: n.Hash, name: n.Name, node: n.Record})
+			x.records = append(x.records, record{hash: n.Hash, name: n.Name})
+			x.added[n.Hash] = n.Record
 		}
 	}
 	for i := range s.Nodes {
@@ -319,7 +340,7 @@ func (x *Index) All() iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
 		for i := range x.records {
 			r := &x.records[i]
-			if !yield(Entry{r.hash, r.name, r.node, r.inBuildcache, r.refCount}) {
+			if !yield(Entry{r.hash, r.name, x.nodeOf(r), r.inBuildcache, int(r.refCount)}) {
 				return
 			}
 		}
@@ -346,7 +367,7 @@ func (x *Index) Content() blob.Source {
 	var p pieces
 	var run span // what of raw comes next
 	copyTo := func(next span) {
-		p.add(x.raw[run.from:run.to])
+		p.add(x.text(run))
 		run = next
 	}
 	run = span{0, x.installs.from}
@@ -359,10 +380,10 @@ func (x *Index) Content() blob.Source {
 		case r.at == span{}:
 			copyTo(span{})
 			p.add([]byte(name + `{"spec":`))
-			p.add(r.node)
+			p.add(x.nodeOf(r))
 			p.add(fmt.Appendf(nil, `,"ref_count":%d,"in_buildcache":%t}`, r.refCount, r.inBuildcache))
 			continue
-		case r.at.from == run.to+len(name) && string(x.raw[run.to:r.at.from]) == name:
+		case int(r.at.from) == int(run.to)+len(name) && string(x.raw[run.to:r.at.from]) == name:
 			// As it follows in raw already: the usual case, and one piece for all.
 		default:
 			copyTo(span{r.at.from, r.at.from})
@@ -375,7 +396,7 @@ func (x *Index) Content() blob.Source {
 		}
 		run.to = r.at.to
 	}
-	copyTo(span{x.installs.to, len(x.raw)})
+	copyTo(spanOf(int(x.installs.to), len(x.raw)))
 	copyTo(span{})
 	return &p
 }
@@ -403,7 +424,7 @@ func (r *record) edits() []edit {
 	}
 	edits := []edit{
 		r.set("in_buildcache", r.flag, strconv.FormatBool(r.inBuildcache)),
-		r.set("ref_count", r.count, strconv.Itoa(r.refCount)),
+		r.set("ref_count", r.count, strconv.Itoa(int(r.refCount))),
 	}
 	slices.SortStableFunc(edits, func(a, b edit) int { return cmp.Compare(a.where.from, b.where.from) })
 	return edits

@@ -2,7 +2,6 @@ package s3
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"iter"
@@ -183,10 +182,14 @@ func version(etag string) mirror.Version {
 // md5Of is the MD5 that an ETag is, unless the object was uploaded in parts.
 func md5Of(v mirror.Version) string {
 	s := strings.Trim(string(v), `"`)
-	if _, err := hex.DecodeString(s); err != nil || len(s) != 32 {
+	if len(s) != 32 || strings.ContainsFunc(s, notHex) {
 		return ""
 	}
 	return strings.ToLower(s)
+}
+
+func notHex(r rune) bool {
+	return (r < '0' || r > '9') && (r < 'a' || r > 'f') && (r < 'A' || r > 'F')
 }
 
 // List lists a range, a thousand objects with each request.
@@ -198,27 +201,27 @@ func (m *Mirror) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Info
 			in.StartAfter = aws.String(m.key(r.After))
 		}
 		for {
-			page, err := call(ctx, b, b.client.ListObjectsV2, in)
+			page, err := b.list(ctx, in)
 			if err != nil {
 				yield(mirror.Info{}, b.failed(listing, prefix, err))
 				return
 			}
-			for _, o := range page.Contents {
-				name := strings.TrimPrefix(aws.ToString(o.Key), m.prefix)
+			for _, o := range page.objects {
+				name := strings.TrimPrefix(o.key, m.prefix)
 				if r.Until != "" && name >= r.Until {
 					return
 				}
 				if name == "" { // the "directory" that some tools make of the prefix
 					continue
 				}
-				if !yield(b.info(name, o.Size, o.ETag, o.LastModified, ""), nil) {
+				if !yield(b.info(name, &o.size, &o.etag, &o.modified, ""), nil) {
 					return
 				}
 			}
-			if !aws.ToBool(page.IsTruncated) || aws.ToString(page.NextContinuationToken) == "" {
+			if !page.more || page.next == "" {
 				return
 			}
-			in.ContinuationToken = page.NextContinuationToken
+			in.ContinuationToken = &page.next
 		}
 	}
 }

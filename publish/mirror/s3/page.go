@@ -1,0 +1,346 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// A page is one answer of ListObjectsV2, as far as we want to know.
+type page struct {
+	objects []listed
+	more    bool
+	next    string // where the next page begins
+}
+
+type listed struct {
+	key, etag string
+	size      int64
+	modified  time.Time
+}
+
+// answers are buffers for pages: one of 1,000 objects has some 400 KB.
+var answers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// list asks for one page. The SDK takes some milliseconds of processing for a page of 1,000
+// objects, most of it for reading XML token by token. So we read the answer before the SDK
+// does, if it has the usual form, and leave it nothing to read.
+func (b *Bucket) list(ctx context.Context, in *sdk.ListObjectsV2Input) (page, error) {
+	var p page
+	var read bool
+	buf := answers.Get().(*bytes.Buffer)
+	defer answers.Put(buf)
+	out, err := call(ctx, b, func(ctx context.Context, in *sdk.ListObjectsV2Input, _ ...func(*sdk.Options)) (*sdk.ListObjectsV2Output, error) {
+		return b.client.ListObjectsV2(ctx, in, sdk.WithAPIOptions(readingFirst(buf, func(answer []byte) (rest []byte) {
+			if p, read = parsePage(answer); read {
+				return emptyPage
+			}
+			return answer
+		})))
+	}, in)
+	if err != nil || read {
+		return p, err
+	}
+	return pageOf(out), nil
+}
+
+var emptyPage = []byte("<ListBucketResult/>")
+
+// pageOf is a page as the SDK has read it.
+func pageOf(out *sdk.ListObjectsV2Output) page {
+	p := page{more: out.IsTruncated != nil && *out.IsTruncated}
+	if out.NextContinuationToken != nil {
+		p.next = *out.NextContinuationToken
+	}
+	for _, o := range out.Contents {
+		var l listed
+		if o.Key != nil {
+			l.key = *o.Key
+		}
+		if o.ETag != nil {
+			l.etag = *o.ETag
+		}
+		if o.Size != nil {
+			l.size = *o.Size
+		}
+		if o.LastModified != nil {
+			l.modified = *o.LastModified
+		}
+		p.objects = append(p.objects, l)
+	}
+	return p
+}
+
+// readingFirst reads the body of each answer that is none of an error into buf and shows it to
+// see, before the SDK reads what see returns in its place.
+func readingFirst(buf *bytes.Buffer, see func([]byte) []byte) func(*middleware.Stack) error {
+	first := middleware.DeserializeMiddlewareFunc("ReadingFirst", func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+		out, metadata, err := next.HandleDeserialize(ctx, in)
+		answer, ok := out.RawResponse.(*smithyhttp.Response)
+		if err != nil || !ok || answer.StatusCode != http.StatusOK {
+			return out, metadata, err
+		}
+		buf.Reset()
+		if _, err := buf.ReadFrom(answer.Body); err != nil {
+			return out, metadata, fmt.Errorf("read the answer: %w", err) // it is asked for again
+		}
+		answer.Body = struct {
+			io.Reader
+			io.Closer
+		}{bytes.NewReader(see(buf.Bytes())), answer.Body}
+		return out, metadata, nil
+	})
+	return func(s *middleware.Stack) error { return s.Deserialize.Add(first, middleware.After) }
+}
+
+// parsePage reads an answer in the form in which S3 and those who imitate it write it: elements
+// without attributes but for the outermost, no comments, no CDATA. It reports false for any
+// other, which may be right all the same.
+func parsePage(answer []byte) (page, bool) {
+	p := page{objects: make([]listed, 0, len(answer)/leastObject)}
+	s := pageScanner{rest: answer}
+	if bytes.Contains(answer, []byte("<!")) || bytes.IndexByte(answer, '\r') >= 0 || !s.head() {
+		return p, false
+	}
+	for {
+		switch name := s.open(); name {
+		case "Contents":
+			p.objects = append(p.objects, s.object())
+		case "IsTruncated":
+			p.more = s.text(name) == "true"
+		case "NextContinuationToken":
+			p.next = s.text(name)
+		case "/" + pageElement:
+			return p, !s.strange && len(bytes.TrimSpace(s.rest)) == 0
+		default:
+			s.skip(name)
+		}
+		if s.strange {
+			return p, false
+		}
+	}
+}
+
+// leastObject is about what the shortest object takes in an answer.
+const leastObject = 256
+
+const pageElement = "ListBucketResult"
+
+// A pageScanner goes through an answer from start to end.
+type pageScanner struct {
+	rest    []byte
+	strange bool // it is not in the usual form: nothing that was read counts
+}
+
+// head reads what is before the elements of a page.
+func (s *pageScanner) head() bool {
+	const declaration, encoding = "<?xml", `encoding="UTF-8"`
+	s.rest = bytes.TrimSpace(s.rest)
+	if bytes.HasPrefix(s.rest, []byte(declaration)) {
+		end := bytes.Index(s.rest, []byte("?>"))
+		if end < 0 || !bytes.Contains(s.rest[:end], []byte(encoding)) {
+			return false
+		}
+		s.rest = bytes.TrimSpace(s.rest[end+2:])
+	}
+	end := bytes.IndexByte(s.rest, '>')
+	if end < 1 || s.rest[end-1] == '/' {
+		return false
+	}
+	name, attributes, _ := strings.Cut(string(s.rest[1:end]), " ")
+	if s.rest[0] != '<' || name != pageElement || attributes != "" && attributes != `xmlns="http://s3.amazonaws.com/doc/2006-03-01/"` {
+		return false
+	}
+	s.rest = s.rest[end+1:]
+	return true
+}
+
+// open reads a start tag or an end tag and returns its name, an end tag's with its slash. An
+// element that is empty is passed over.
+func (s *pageScanner) open() string {
+	for {
+		s.rest = bytes.TrimLeft(s.rest, " \n\t")
+		end := bytes.IndexByte(s.rest, '>')
+		if end < 2 || s.rest[0] != '<' {
+			s.strange = true
+			return ""
+		}
+		name := s.rest[1:end]
+		s.rest = s.rest[end+1:]
+		plain := bytes.TrimPrefix(name, []byte("/"))
+		empty := false
+		if len(plain) == len(name) {
+			plain = bytes.TrimSuffix(name, []byte("/"))
+			empty = len(plain) < len(name)
+		}
+		if !isName(plain) {
+			s.strange = true
+			return ""
+		}
+		if !empty {
+			return nameOf(name)
+		}
+	}
+}
+
+// nameOf is a name as a string, which costs nothing for those that come again and again.
+func nameOf(name []byte) string {
+	switch string(name) {
+	case "Contents":
+		return "Contents"
+	case "/Contents":
+		return "/Contents"
+	case "Key":
+		return "Key"
+	case "ETag":
+		return "ETag"
+	case "Size":
+		return "Size"
+	case "LastModified":
+		return "LastModified"
+	case "StorageClass":
+		return "StorageClass"
+	}
+	return string(name)
+}
+
+func isName(name []byte) bool {
+	for _, c := range name {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return len(name) > 0 && name[0] > '9'
+}
+
+// text reads up to the end tag of an element that holds nothing but text.
+func (s *pageScanner) text(name string) string {
+	end := bytes.IndexByte(s.rest, '<')
+	if end < 0 || !s.closes(end, name) {
+		s.strange = true
+		return ""
+	}
+	text := s.unescape(s.rest[:end])
+	s.rest = s.rest[end+len(name)+3:]
+	return text
+}
+
+// closes reports whether the end tag of name is at a position.
+func (s *pageScanner) closes(at int, name string) bool {
+	tag := s.rest[at:]
+	return len(tag) >= len(name)+3 && tag[1] == '/' && string(tag[2:2+len(name)]) == name && tag[2+len(name)] == '>'
+}
+
+// legal reports whether text may be in XML and is in UTF-8, as far as we know what we see.
+func legal(text []byte) bool {
+	ascii := true
+	for _, c := range text {
+		if c < ' ' && c != '\t' && c != '\n' {
+			return false
+		}
+		ascii = ascii && c < 0x80
+	}
+	return ascii || utf8.Valid(text) && !bytes.ContainsFunc(text, func(r rune) bool { return r >= 0xfffd })
+}
+
+// unescape returns text without its entities, of which it knows the usual.
+func (s *pageScanner) unescape(text []byte) string {
+	if !legal(text) {
+		s.strange = true
+		return ""
+	}
+	at := bytes.IndexByte(text, '&')
+	if at < 0 {
+		return string(text)
+	}
+	plain := make([]byte, 0, len(text))
+	for ; at >= 0; at = bytes.IndexByte(text, '&') {
+		plain = append(plain, text[:at]...)
+		end := bytes.IndexByte(text[at:], ';')
+		if end < 0 {
+			s.strange = true
+			return ""
+		}
+		switch string(text[at+1 : at+end]) {
+		case "lt":
+			plain = append(plain, '<')
+		case "gt":
+			plain = append(plain, '>')
+		case "quot", "#34":
+			plain = append(plain, '"')
+		case "apos", "#39":
+			plain = append(plain, '\'')
+		case "amp":
+			plain = append(plain, '&')
+		default:
+			s.strange = true
+			return ""
+		}
+		text = text[at+end+1:]
+	}
+	return string(append(plain, text...))
+}
+
+// skip passes over an element that holds text, or elements that hold text.
+func (s *pageScanner) skip(name string) {
+	if at := bytes.IndexByte(s.rest, '<'); at >= 0 && s.closes(at, name) {
+		s.text(name)
+		return
+	}
+	for !s.strange {
+		inner := s.open()
+		if inner == "/"+name {
+			return
+		}
+		s.text(inner)
+	}
+}
+
+// object reads an element Contents.
+func (s *pageScanner) object() listed {
+	var o listed
+	for !s.strange {
+		switch name := s.open(); name {
+		case "Key":
+			o.key = s.text(name)
+		case "ETag":
+			o.etag = s.text(name)
+		case "Size":
+			o.size = s.number(s.text(name))
+		case "LastModified":
+			o.modified = s.time(s.text(name))
+		case "/Contents":
+			return o
+		default:
+			s.skip(name)
+		}
+	}
+	return o
+}
+
+func (s *pageScanner) number(text string) int64 {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		s.strange = true
+	}
+	return n
+}
+
+func (s *pageScanner) time(text string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		s.strange = true
+	}
+	return t
+}
