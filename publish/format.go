@@ -5,6 +5,7 @@ import (
 	"crypto/md5" // to compare with ETags; it protects nothing
 	"encoding/hex"
 	"fmt"
+	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
@@ -69,6 +70,8 @@ type pointer struct {
 	Size    int64          // of the index document, in bytes
 	// Coverage is what the index offers, where the pointer says so.
 	Coverage index.Coverage
+	// Turned is when the object at the fixed name was stored.
+	Turned time.Time
 
 	content []byte // the index document, where it was read along with the pointer
 	broken  error  // why the object at the fixed name points at nothing

@@ -21,8 +21,8 @@ type Healed struct {
 	Changed bool     `json:"changed"` // the index, not that of keys
 	Digest  string   `json:"digest"`
 	// Stale are the fixed names of which caches may have what was there before: those that Heal has
-	// written, those that it was told somebody else had, and those of which somebody may have died
-	// before telling.
+	// written, those that it was told somebody else had, documents that were stored again after
+	// the index offered them, and those of which somebody may have died before telling.
 	Stale []string `json:"stale"`
 	// Findings say what is there and not offered, and why: content that has not arrived
 	// yet, damage, a signature that is not to be trusted.
@@ -250,8 +250,8 @@ func (h *healing) index(ctx context.Context) error {
 	h.at(p)
 	listed := h.seen.packages(h.format)
 	if !p.halfway && (len(listed) == 0 || h.seen.covered(h.format)) {
-		for _, id := range listed {
-			h.offer(id.Hash)
+		for name, id := range listed {
+			h.offered(name, id.Hash)
 		}
 		return nil
 	}
@@ -269,9 +269,9 @@ func (h *healing) index(ctx context.Context) error {
 	h.refused(findings)
 	ix := &IndexPlan{was: p, next: x, Before: x.Offered()}
 	h.out.Before = ix.Before
-	for _, id := range listed {
+	for name, id := range listed {
 		if x.Has(id.Hash) {
-			h.offer(id.Hash)
+			h.offered(name, id.Hash)
 		}
 	}
 	for _, q := range found {
@@ -313,6 +313,15 @@ func (h *healing) rebuild(ctx context.Context, why error) error {
 func (h *healing) refused(findings []Finding) {
 	for _, f := range findings {
 		h.out.Findings = append(h.out.Findings, unindexed("", f))
+	}
+}
+
+// offered is told of a package that the index offered before. If its document was told, and is newer
+// than the index, somebody has stored it again: signed anew, or built anew.
+func (h *healing) offered(name string, hash spec.Hash) {
+	h.offer(hash)
+	if h.seen.objects[name].Modified.After(h.seen.pointer.Turned) && slices.Contains(h.touched, name) {
+		h.out.Stale = append(h.out.Stale, name)
 	}
 }
 

@@ -395,11 +395,17 @@ func TestHealTellsWhatIsStale(t *testing.T) {
 	if second := mustHeal(t, m, verifyView, layout.V3KeyIndex); second[0].Token == first[0].Token {
 		t.Error("it has the same token again")
 	}
+	m.Plant(layout.V3Index, m.Snapshot()[layout.V3Index])
 	// Who was told before may have told nobody.
 	name := subject{t, m}.find("munge")
 	again, err := publish.Heal(t.Context(), m, publish.Trust{}, publish.Told{Names: []string{name}, Again: []string{name}})
 	if err != nil || !slices.Equal(again[0].Stale, []string{layout.V3Index, layout.V3KeyIndex}) || again[0].Token == "" {
 		t.Errorf("told again: %+v, %v", again, err)
+	}
+	// A document that was stored again is another one, perhaps.
+	m.Plant(name, m.Snapshot()[name])
+	if got := mustHeal(t, m, name, subject{t, m}.find("zlib")); !slices.Equal(got[0].Stale, []string{name}) || got[0].Changed {
+		t.Errorf("stored again: %+v", got)
 	}
 	m.Uproot(subject{t, m}.tarball("munge"))
 	m.Uproot(layout.V3Index) // or else nobody looks

@@ -64,7 +64,7 @@ func (v2) readPointer(ctx context.Context, r mirror.Reader) (*pointer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}
-	return &pointer{Version: info.Version, Digest: blob.DigestOf(content), Size: info.Size, content: content}, nil
+	return &pointer{Version: info.Version, Turned: info.Modified, Digest: blob.DigestOf(content), Size: info.Size, content: content}, nil
 }
 
 func (v2) halfway(ctx context.Context, r mirror.Reader, p *pointer) (bool, error) {

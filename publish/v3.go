@@ -145,7 +145,7 @@ func (v3) readPointer(ctx context.Context, r mirror.Reader) (*pointer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}
-	p := &pointer{Version: info.Version}
+	p := &pointer{Version: info.Version, Turned: info.Modified}
 	p.broken = p.parse(content)
 	return p, nil
 }
