@@ -42,7 +42,8 @@ var arrows = map[string]string{
 	// who is served by a queue, and is given what to do: it knows the layouts, and no operation
 	"publish/events": "publish/layout publish/mirror",
 	// deciding when, which is told what to do by functions
-	"publish/daemon": "publish/queue",
+	"publish/daemon":     "publish/queue",
+	"publish/daemon/api": "publish/daemon publish/queue",
 	// for tests only
 	"publish/mirror/mirrortest":         "publish/blob publish/mirror",
 	"publish/mirror/s3/s3test":          "",
@@ -52,7 +53,7 @@ var arrows = map[string]string{
 	// operations, which know no implementation
 	"publish": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror",
 	// commands
-	"cmd/publish":          "publish publish/blob publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune cmd/publish/workflow",
+	"cmd/publish":          "publish publish/blob publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/workflow",
 	"cmd/publish/workflow": "",
 	"cmd/image":            "",
 }
@@ -72,6 +73,8 @@ var owners = map[string]string{
 	"github.com/sethvargo/":                    "cmd/publish/workflow publish/session",
 	"modernc.org/":                             "publish/queue",
 	"github.com/fsnotify/":                     "publish/daemon",
+	"github.com/prometheus/":                   "publish/daemon/api",
+	"github.com/coreos/":                       "cmd/publish",
 }
 
 // reserved are the functions and variables by which a program meets its surroundings:

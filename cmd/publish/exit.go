@@ -86,6 +86,9 @@ func hint(err error) string {
 	var region *mirror.RegionError
 	var version *index.VersionError
 	var found *publish.FindingsError
+	if h := daemonHint(err); h != "" {
+		return h
+	}
 	switch {
 	case errors.As(err, &found):
 		return "mend or rebuild what is named, or publish the rest with --keep-going"

@@ -67,7 +67,8 @@ func rootCommand(env environment) *cobra.Command {
 	cmd.SetOut(env.stdout)
 	cmd.SetErr(env.stderr)
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fail(exitUsage, err) })
-	cmd.AddCommand(indexCommand(env), indexerCommand(env), verifyCommand(env), benchCommand(env), actionCommand(env), versionCommand(env), manCommand())
+	cmd.AddCommand(indexCommand(env), indexerCommand(env), verifyCommand(env), benchCommand(env), actionCommand(env),
+		daemonCommand(env), pushCommand(env), statusCommand(env), drainCommand(env), retryCommand(env), versionCommand(env), manCommand())
 	return cmd
 }
 

@@ -70,6 +70,8 @@ type Work interface {
 	Publish(ctx context.Context, r *Run) (Outcome, error)
 	// Tell meets obligations: what Outcomes owed.
 	Tell(ctx context.Context, owed [][]byte) error
+	// Close releases what is kept between calls, once none is made any more.
+	Close() error
 }
 
 // A File is a document, as a scan sees it.
@@ -306,6 +308,27 @@ func (d *Daemon) desk(key string) *desk {
 		if k.m.Key() == key {
 			return k
 		}
+	}
+	return nil
+}
+
+// Flush looks through everything now, and tries again now what waits to be.
+func (d *Daemon) Flush(ctx context.Context) error {
+	for _, k := range d.all() {
+		select {
+		case <-k.lookThrough():
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if d.isStopping() {
+			return ErrStopping
+		}
+	}
+	if err := d.o.Queue.Hurry(ctx, ""); err != nil {
+		return err
+	}
+	for _, k := range d.all() {
+		k.resume()
 	}
 	return nil
 }

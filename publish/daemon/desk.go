@@ -65,7 +65,11 @@ func (k *desk) run(ctx context.Context) error {
 		g.Go(func() error { return k.publish(gctx, l) })
 	}
 	g.Go(func() error { return k.tell(gctx) })
-	return g.Wait()
+	err := g.Wait()
+	if closing := k.m.Work.Close(); closing != nil {
+		k.d.o.Log.Warn("a mirror was not closed cleanly", "mirror", k.m.Name, "reason", closing.Error())
+	}
+	return err
 }
 
 // resume ends a pause: somebody has asked for it.

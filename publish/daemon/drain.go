@@ -32,23 +32,10 @@ func (d *Daemon) Drain(ctx context.Context, tell func(Drained)) (Drained, error)
 	began := time.Now().Truncate(time.Millisecond)
 	d.flushing.Add(1)
 	defer d.flushing.Add(-1)
-	for _, k := range d.all() {
-		select {
-		case <-k.lookThrough():
-		case <-ctx.Done():
-			return Drained{}, ctx.Err()
-		}
-		if d.isStopping() {
-			return Drained{}, ErrStopping
-		}
-	}
-	// What failed once more before this was a look at something that may have changed since.
+	// What was looked at before this may have changed since.
 	looked := time.Now().Truncate(time.Millisecond)
-	if err := d.o.Queue.Hurry(ctx, ""); err != nil {
+	if err := d.Flush(ctx); err != nil {
 		return Drained{}, err
-	}
-	for _, k := range d.all() {
-		k.resume()
 	}
 	for {
 		left, err := d.left(context.WithoutCancel(ctx), began, looked)
@@ -121,6 +108,7 @@ func (k *desk) left(ctx context.Context, left *Drained, began, looked time.Time)
 	ended, err := q.Jobs(ctx, queue.Filter{Mirror: k.m.Key(), States: []queue.State{queue.Failed, queue.Published}, Since: began})
 	for _, j := range ended {
 		if j.State == queue.Failed {
+			j.Mirror = k.m.Name
 			left.Failed = append(left.Failed, j)
 		} else {
 			left.Published++
@@ -160,6 +148,7 @@ func (d *Daemon) waited(ctx context.Context, id int64) (j queue.Job, told bool, 
 	if j, err = d.o.Queue.Job(ctx, id); err != nil {
 		return j, false, err
 	}
+	j.Mirror = d.name(j.Mirror)
 	if j.Obligation == 0 {
 		return j, j.State == queue.Published, nil
 	}

@@ -288,7 +288,7 @@ func (d *Daemon) Push(ctx context.Context, where string) ([]queue.Job, error) {
 		}
 		all = append(all, jobs...)
 	}
-	return all, nil
+	return d.named(all), nil
 }
 
 // below tells what a path is called below a source.

@@ -26,7 +26,6 @@ type Status struct {
 // A MirrorStatus is how things are with one mirror.
 type MirrorStatus struct {
 	Name        string `json:"name"`
-	Key         string `json:"key"` // what jobs say of their mirror
 	Source      string `json:"source"`
 	Destination string `json:"destination"`
 
@@ -99,9 +98,31 @@ func (d *Daemon) Status(ctx context.Context) (Status, error) {
 	if s.Recent, err = q.Jobs(ctx, queue.Filter{States: []queue.State{queue.Published}, Newest: true, Limit: 10}); err != nil {
 		return s, err
 	}
-	s.Owed, err = q.Obligations(ctx)
-	s.Failed, s.Recent, s.Owed = orEmpty(s.Failed), orEmpty(s.Recent), orEmpty(s.Owed)
-	return s, err
+	if s.Owed, err = q.Obligations(ctx); err != nil {
+		return s, err
+	}
+	s.Failed, s.Recent, s.Owed = orEmpty(d.named(s.Failed)), orEmpty(d.named(s.Recent)), orEmpty(s.Owed)
+	for i := range s.Owed {
+		s.Owed[i].Mirror = d.name(s.Owed[i].Mirror)
+	}
+	return s, nil
+}
+
+// name is what people call a mirror; one that is not there any more keeps the name that it
+// has in the queue.
+func (d *Daemon) name(key string) string {
+	if k := d.desk(key); k != nil {
+		return k.m.Name
+	}
+	return key
+}
+
+// named gives jobs the names of their mirrors that people know.
+func (d *Daemon) named(jobs []queue.Job) []queue.Job {
+	for i := range jobs {
+		jobs[i].Mirror = d.name(jobs[i].Mirror)
+	}
+	return jobs
 }
 
 func orEmpty[T any](list []T) []T {
@@ -113,7 +134,7 @@ func orEmpty[T any](list []T) []T {
 
 func (k *desk) status(ctx context.Context, counts map[queue.State]queue.Tally) (MirrorStatus, error) {
 	m := MirrorStatus{
-		Name: k.m.Name, Key: k.m.Key(), Source: k.m.Source, Destination: k.m.Destination,
+		Name: k.m.Name, Source: k.m.Source, Destination: k.m.Destination,
 		Jobs: make(map[queue.State]int), Running: []Sending{}, Indices: []Index{},
 	}
 	for _, state := range queue.States {
@@ -178,4 +199,18 @@ func (k *desk) stuck(ctx context.Context) ([]StuckPackage, error) {
 		all = all[:listed]
 	}
 	return all, nil
+}
+
+// Jobs returns jobs, of the mirror with a name if there is one.
+func (d *Daemon) Jobs(ctx context.Context, mirror string, f queue.Filter) ([]queue.Job, error) {
+	for _, k := range d.all() {
+		if k.m.Name == mirror {
+			f.Mirror = k.m.Key()
+		}
+	}
+	if mirror != "" && f.Mirror == "" {
+		return nil, nil
+	}
+	jobs, err := d.o.Queue.Jobs(ctx, f)
+	return d.named(jobs), err
 }

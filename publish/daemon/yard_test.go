@@ -101,6 +101,8 @@ func (y *yard) Arrivals(_ context.Context, dir string) iter.Seq2[daemon.File, er
 	}
 }
 
+func (y *yard) Close() error { return nil }
+
 func (y *yard) MayHold(string) bool { return true }
 
 func (y *yard) Read(_ context.Context, file string) (daemon.Package, error) {

@@ -35,9 +35,9 @@ func (s *slot) free() {
 // piece is how much of a limited rate is taken at a time.
 const piece = 32 << 10
 
-// newLimiter allows bytes a second, and what was missed for a twentieth of a second
+// NewLimiter allows bytes a second, and what was missed for a twentieth of a second
 // while nobody was ready to send.
-func newLimiter(bytes int64) *rate.Limiter {
+func NewLimiter(bytes int64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(bytes), max(piece, int(min(bytes/20, gib))))
 }
 

@@ -84,6 +84,9 @@ type Options struct {
 	// LimitRate is how many bytes of content are sent a second, over all objects.
 	// 0: as many as the network takes.
 	LimitRate int64
+	// Limiter, if set, is what sends at that rate, shared with other buckets. Whoever has made it
+	// may change it at any time; LimitRate is then the lowest rate that it ever has.
+	Limiter *rate.Limiter
 
 	// StorageClass of new objects: STANDARD, STANDARD_IA, INTELLIGENT_TIERING...
 	// Empty: what the bucket says.
@@ -206,8 +209,8 @@ func Open(ctx context.Context, cfg aws.Config, o Options) (*Bucket, error) {
 		slots:   semaphore.NewWeighted(int64(o.Concurrency)),
 		hashers: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
 	}
-	if o.LimitRate > 0 {
-		b.limit = newLimiter(o.LimitRate)
+	if b.limit = o.Limiter; b.limit == nil && o.LimitRate > 0 {
+		b.limit = NewLimiter(o.LimitRate)
 	}
 	if err := b.connect(ctx, cfg); err != nil {
 		return nil, fmt.Errorf("open s3://%s: %w", o.Bucket, err)

@@ -1,0 +1,389 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+)
+
+const (
+	defaultConfig = "/etc/slurm-factory-publish/config.yaml"
+	defaultSocket = "/run/slurm-factory-publish/publish.sock"
+)
+
+const daemonHelp = `Publish packages of local mirrors as soon as they are complete.
+
+A package is complete when its manifest is there and every blob that it names is there with the
+right digest. What was accepted is kept on the disk until it is published or has failed
+with a reason, whatever happens to the process or the machine.
+
+SIGTERM stops it; what is not done then is gone on with after the next start. SIGHUP loads the
+configuration anew.`
+
+func daemonCommand(env environment) *cobra.Command {
+	var config string
+	var example bool
+	cmd := &cobra.Command{
+		Use: "daemon", Short: "Publish packages of local mirrors as they are completed", Long: daemonHelp, Args: arguments,
+		Example: "  publish daemon --print-example-config\n  publish daemon --config /etc/slurm-factory-publish/config.yaml",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if example {
+				_, err := io.WriteString(env.stdout, exampleConfig)
+				return err
+			}
+			return runDaemon(cmd.Context(), env, config)
+		},
+	}
+	cmd.Flags().StringVar(&config, "config", defaultConfig, "`FILE` with the configuration")
+	cmd.Flags().BoolVar(&example, "print-example-config", false, "print a configuration that explains every key")
+	return cmd
+}
+
+// runDaemon runs a daemon until ctx ends. That it was stopped is no error.
+func runDaemon(ctx context.Context, env environment, file string) error {
+	c, err := readDaemonConfig(file)
+	if err != nil {
+		return err
+	}
+	log := env.daemonLog(c.LogFormat, c.LogLevel)
+	s := service{config: c, log: log, grace: c.StopTimeout.or(defaultStop), manager: systemd{log}}
+	if s.listeners, err = listenersOf(c); err != nil {
+		return fail(exitUsage, err)
+	}
+	s.reload = func() (*daemonConfig, error) { return readDaemonConfig(file) }
+	return s.run(ctx)
+}
+
+// A service is a daemon with all that it needs around it.
+type service struct {
+	config    *daemonConfig
+	log       *slog.Logger
+	grace     time.Duration
+	listeners []listener
+	manager   manager
+	// reload reads the configuration anew on SIGHUP; nil: it is not asked to.
+	reload func() (*daemonConfig, error)
+	// up is called with the daemon once it can be asked; what it returns stops the daemon.
+	up func(context.Context, *daemon.Daemon) error
+
+	daemon  *daemon.Daemon
+	metrics *api.Metrics
+	pacing  pacing
+}
+
+// A listener is where is listened, and for whom.
+type listener struct {
+	net.Listener
+	everything bool // also for what changes something
+}
+
+// A manager is told how the service is: systemd.
+type manager interface {
+	ready()
+	reloading()
+	stopping(longest time.Duration)
+	// watch tells that all is well, for as long as it is.
+	watch(ctx context.Context, health func(context.Context) error) error
+}
+
+func (s *service) run(ctx context.Context) (err error) {
+	defer func() {
+		for _, l := range s.listeners {
+			l.Close()
+		}
+	}()
+	q, err := queue.Open(ctx, s.config.StateDir)
+	if err != nil {
+		return fail(exitUsage, err)
+	}
+	defer func() { err = errors.Join(err, q.Close()) }()
+	mirrors, err := s.mirrors(s.config)
+	if err != nil {
+		return err
+	}
+	s.daemon = daemon.New(daemon.Options{
+		Queue: q, Log: s.log, Keep: s.config.KeepFinished.or(defaultKeep),
+		Grace: s.grace, Stalled: s.config.StalledAfter.or(defaultStalled),
+	}, mirrors)
+	s.metrics = api.NewMetrics(s.daemon, version)
+	return s.serve(ctx)
+}
+
+// serve runs the daemon and answers for it. It is answered for until the daemon has stopped, so
+// that whoever waits is told how it ended.
+func (s *service) serve(ctx context.Context) error {
+	work, stopWork := context.WithCancel(ctx)
+	defer stopWork()
+	answers, stopAnswers := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopAnswers()
+	g, gctx := errgroup.WithContext(answers)
+	server, err := s.server()
+	if err != nil {
+		return err
+	}
+	for _, l := range s.listeners {
+		h := server.ReadOnly()
+		if l.everything {
+			h = server.Full()
+		}
+		g.Go(func() error { return api.Serve(gctx, l, h) })
+	}
+	g.Go(func() error { return s.manager.watch(gctx, s.daemon.Health) })
+	g.Go(func() error { return s.pacing.keep(gctx) })
+	g.Go(func() error { return s.onHangup(gctx) })
+	if s.up != nil {
+		g.Go(func() error {
+			defer stopWork()
+			return s.up(work, s.daemon)
+		})
+	}
+	context.AfterFunc(work, func() { s.manager.stopping(s.grace) })
+	context.AfterFunc(gctx, stopWork) // what answers has failed
+	s.manager.ready()
+	s.log.Info("the daemon runs", "version", version, "mirrors", len(s.config.Mirrors), "state_dir", s.config.StateDir)
+	err = s.daemon.Run(work)
+	stopAnswers()
+	if other := g.Wait(); err == nil && !errors.Is(other, context.Canceled) {
+		err = other
+	}
+	s.log.Info("the daemon has stopped")
+	return err
+}
+
+func (s *service) server() (*api.Server, error) {
+	allow := api.Allow{Self: os.Getuid()}
+	var err error
+	for _, name := range s.config.AllowUsers {
+		var id int
+		if id, err = userID(name); err != nil {
+			return nil, fail(exitUsage, fmt.Errorf("allow_users: %w", err))
+		}
+		allow.Users = append(allow.Users, id)
+	}
+	groups := s.config.AllowGroups
+	if s.config.SocketGroup != "" {
+		groups = append(groups, s.config.SocketGroup)
+	}
+	for _, name := range groups {
+		var id int
+		if id, err = groupID(name); err != nil {
+			return nil, fail(exitUsage, fmt.Errorf("allow_groups: %w", err))
+		}
+		allow.Groups = append(allow.Groups, id)
+	}
+	return &api.Server{Daemon: s.daemon, Metrics: s.metrics, Allow: allow, Version: version, Log: s.log}, nil
+}
+
+func userID(name string) (int, error) {
+	if id, err := strconv.Atoi(name); err == nil {
+		return id, nil
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(u.Uid)
+}
+
+func groupID(name string) (int, error) {
+	if id, err := strconv.Atoi(name); err == nil {
+		return id, nil
+	}
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(g.Gid)
+}
+
+// mirrors makes of a configuration what the daemon needs.
+func (s *service) mirrors(c *daemonConfig) ([]daemon.Mirror, error) {
+	var all []daemon.Mirror
+	limiter, least := s.pacing.use(c.Bandwidth)
+	for i := range c.Mirrors {
+		m := &c.Mirrors[i]
+		f := m.flags()
+		o, err := f.options()
+		if err != nil {
+			return nil, err
+		}
+		f.storage.s3.Limiter, f.storage.s3.LimitRate = limiter, least
+		f.storage.observe = s.observed
+		w := &mirrorWork{source: m.Source, where: m.Destination, flags: f, options: o, log: s.log.With("mirror", m.Name)}
+		all = append(all, daemon.Mirror{
+			Name: m.Name, Source: filepath.Clean(m.Source), Destination: m.Destination, Fingerprint: fingerprint(m, least),
+			Settle: m.Settle.or(defaultSettle), MaxDelay: m.MaxDelay.or(defaultMaxDelay), Scan: m.ScanInterval.or(defaultScan),
+			Stuck: m.StuckAfter.or(defaultStuck), Watch: m.Watch == nil || *m.Watch, Caches: w.caches(), Work: w,
+		})
+	}
+	return all, nil
+}
+
+// fingerprint tells one configuration of a mirror from another, the content of its keys and what
+// it may send at least included.
+func fingerprint(m *mirrorConfig, least int64) string {
+	text, err := json.Marshal(m)
+	if err != nil {
+		panic(err) // it has no values that JSON has not
+	}
+	keys, _ := os.ReadFile(m.TrustedKeys) // that it can be read was seen when it was checked
+	return fmt.Sprintf("%x %d", sha256.Sum256(append(text, keys...)), least)
+}
+
+// observed counts a request to S3. That it was answered at all is progress.
+func (s *service) observed(r s3.Request) {
+	s.metrics.Request(r.Operation, strconv.Itoa(r.Status))
+	if r.Status != 0 {
+		s.daemon.Progress()
+	}
+}
+
+// onHangup loads the configuration anew on SIGHUP. One that is wrong changes nothing.
+func (s *service) onHangup(ctx context.Context) error {
+	if s.reload == nil {
+		return nil
+	}
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-hangups:
+		}
+		s.manager.reloading()
+		if err := s.load(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("the configuration was not loaded, the old one stays", "reason", err.Error())
+		}
+		s.manager.ready()
+	}
+}
+
+func (s *service) load(ctx context.Context) error {
+	c, err := s.reload()
+	if err != nil {
+		return err
+	}
+	for key, values := range map[string][2]string{"state_dir": {s.config.StateDir, c.StateDir}, "socket": {s.config.Socket, c.Socket}, "listen": {s.config.Listen, c.Listen}} {
+		if values[0] != values[1] {
+			s.log.Warn("a change needs a restart", "key", key)
+		}
+	}
+	mirrors, err := s.mirrors(c)
+	if err != nil {
+		return err
+	}
+	return s.daemon.Reload(ctx, mirrors)
+}
+
+// daemonLog is for the log of a machine, or for people who look.
+func (e environment) daemonLog(format, level string) *slog.Logger {
+	var l slog.Level // info
+	if level != "" {
+		l.UnmarshalText([]byte(level)) // which was checked
+	}
+	o := &slog.HandlerOptions{Level: l}
+	f, ok := e.stderr.(*os.File)
+	if format == "text" || format == "" && ok && term.IsTerminal(int(f.Fd())) {
+		return slog.New(slog.NewTextHandler(e.stderr, o))
+	}
+	return slog.New(slog.NewJSONHandler(e.stderr, o))
+}
+
+// listenersOf opens where a configuration says that is listened: the socket, which systemd may
+// have opened for us, and an address for who only looks.
+func listenersOf(c *daemonConfig) ([]listener, error) {
+	var all []listener
+	given, err := activation.Listeners()
+	if err != nil {
+		return nil, fmt.Errorf("sockets of systemd: %w", err)
+	}
+	for _, l := range given {
+		_, isUnix := l.(*net.UnixListener)
+		all = append(all, listener{l, isUnix})
+	}
+	if len(all) == 0 {
+		l, err := listenUnix(c.Socket, c.SocketGroup)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, listener{l, true})
+	}
+	if c.Listen != "" {
+		l, err := net.Listen("tcp", c.Listen)
+		if err != nil {
+			return all, fmt.Errorf("listen: %w", err)
+		}
+		all = append(all, listener{l, false})
+	}
+	return all, nil
+}
+
+// listenUnix listens on a socket that its group may use. One that is left over from a process that
+// has died is replaced.
+func listenUnix(path, group string) (net.Listener, error) {
+	if err := api.CheckSocket(path); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	if c, err := net.Dial("unix", path); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("socket %s: another daemon answers on it", path)
+	}
+	if info, err := os.Lstat(path); err == nil {
+		if info.Mode()&os.ModeSocket == 0 {
+			return nil, fmt.Errorf("socket %s: there is something else of that name", path)
+		}
+		os.Remove(path)
+	}
+	// Nobody gets in before the mode is right.
+	old := syscall.Umask(0o177)
+	l, err := net.Listen("unix", path)
+	syscall.Umask(old)
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	if err := openTo(path, group); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	return l, nil
+}
+
+func openTo(path, group string) error {
+	if group != "" {
+		id, err := groupID(group)
+		if err != nil {
+			return err
+		}
+		if err := os.Chown(path, -1, id); err != nil {
+			return err
+		}
+	}
+	return os.Chmod(path, 0o660)
+}

@@ -1,0 +1,320 @@
+package main
+
+import (
+	"bytes"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// exampleConfig is what --print-example-config prints: every key, with what it is for.
+//
+//go:embed daemon.example.yaml
+var exampleConfig string
+
+// A daemonConfig is the configuration of a daemon, as it is written. The example is its manual.
+type daemonConfig struct {
+	StateDir     string         `yaml:"state_dir"`
+	Socket       string         `yaml:"socket"`
+	SocketGroup  string         `yaml:"socket_group"`
+	AllowUsers   []string       `yaml:"allow_users"`
+	AllowGroups  []string       `yaml:"allow_groups"`
+	Listen       string         `yaml:"listen"`
+	LogFormat    string         `yaml:"log_format"`
+	LogLevel     string         `yaml:"log_level"`
+	StopTimeout  timespan       `yaml:"stop_timeout"`
+	StalledAfter timespan       `yaml:"stalled_after"`
+	KeepFinished timespan       `yaml:"keep_finished"`
+	Bandwidth    []bandwidth    `yaml:"bandwidth"`
+	Mirrors      []mirrorConfig `yaml:"mirrors"`
+}
+
+// A mirrorConfig is one mirror. Most keys are named after the flags that say the same.
+type mirrorConfig struct {
+	Name        string `yaml:"name"`
+	Source      string `yaml:"source"`
+	Destination string `yaml:"destination"`
+
+	Settle       timespan `yaml:"settle"`
+	MaxDelay     timespan `yaml:"max_delay"`
+	ScanInterval timespan `yaml:"scan_interval"`
+	StuckAfter   timespan `yaml:"stuck_after"`
+	Watch        *bool    `yaml:"watch"`
+
+	RequireSigned bool     `yaml:"require_signed"`
+	TrustedKeys   string   `yaml:"trusted_keys"`
+	Include       []string `yaml:"include"`
+	Exclude       []string `yaml:"exclude"`
+	Layout        string   `yaml:"layout"`
+	ExpectOS      []string `yaml:"expect_os"`
+	ExpectTarget  []string `yaml:"expect_target"`
+	IfExists      string   `yaml:"if_exists"`
+
+	EndpointURL  string `yaml:"endpoint_url"`
+	Region       string `yaml:"region"`
+	Profile      string `yaml:"profile"`
+	StorageClass string `yaml:"storage_class"`
+	SSE          string `yaml:"sse"`
+	KMSKeyID     string `yaml:"kms_key_id"`
+	Concurrency  int    `yaml:"concurrency"`
+	PartSize     size64 `yaml:"part_size"`
+
+	DistributionID       string `yaml:"distribution_id"`
+	CloudFrontPathPrefix string `yaml:"cloudfront_path_prefix"`
+	MaxInvalidationPaths int    `yaml:"max_invalidation_paths"`
+	WaitForInvalidation  bool   `yaml:"wait_for_invalidation"`
+	PublicURL            string `yaml:"public_url"`
+}
+
+// A timespan is a time as Go writes it: 90s, 5m, 1h30m.
+type timespan struct {
+	time.Duration
+	set bool
+}
+
+// UnmarshalYAML implements yaml.NodeUnmarshaler, so that an error has a place.
+func (s *timespan) UnmarshalYAML(n ast.Node) error {
+	d, err := time.ParseDuration(textOf(n))
+	if err != nil || d < 0 {
+		return misplaced(n, "%q is no time: want a number with s, m or h, such as 90s", textOf(n))
+	}
+	*s = timespan{d, true}
+	return nil
+}
+
+// or is the time, or a default.
+func (s timespan) or(d time.Duration) time.Duration {
+	if s.set {
+		return s.Duration
+	}
+	return d
+}
+
+// A size64 is a number of bytes as people write it: 16MiB.
+type size64 int64
+
+// UnmarshalYAML implements yaml.NodeUnmarshaler.
+func (s *size64) UnmarshalYAML(n ast.Node) error {
+	if err := (bytesValue{n: (*int64)(s)}).Set(textOf(n)); err != nil {
+		return misplaced(n, "%v", err)
+	}
+	return nil
+}
+
+func textOf(n ast.Node) string {
+	if s, ok := n.(ast.ScalarNode); ok {
+		return fmt.Sprint(s.GetValue())
+	}
+	return n.String()
+}
+
+// A placedError is about a place in the configuration.
+type placedError struct {
+	line, column int
+	message      string
+}
+
+func (e *placedError) Error() string {
+	if e.line == 0 {
+		return e.message
+	}
+	return fmt.Sprintf("%d:%d: %s", e.line, e.column, e.message)
+}
+
+func misplaced(n ast.Node, format string, args ...any) error {
+	e := &placedError{message: fmt.Sprintf(format, args...)}
+	if n != nil {
+		at := n.GetToken().Position
+		e.line, e.column = at.Line, at.Column
+	}
+	return e
+}
+
+// readDaemonConfig reads a configuration. What is wrong with it is told with line and column, all
+// that can be found at once.
+func readDaemonConfig(name string) (*daemonConfig, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fail(exitUsage, fmt.Errorf("configuration: %w", err))
+	}
+	c, err := parseDaemonConfig(text)
+	if err != nil {
+		return nil, fail(exitUsage, fmt.Errorf("configuration %s", inFile(name, err)))
+	}
+	return c, nil
+}
+
+// inFile puts the name of the file before each line of an error.
+func inFile(name string, err error) string {
+	var lines []string
+	for _, line := range strings.Split(err.Error(), "\n") {
+		lines = append(lines, name+":"+line)
+	}
+	return strings.Join(lines, "\n  ")
+}
+
+func parseDaemonConfig(text []byte) (*daemonConfig, error) {
+	c := new(daemonConfig)
+	if err := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(c); err != nil && !emptyDocument(text) {
+		var placed *placedError
+		var known yaml.Error
+		if errors.As(err, &placed) {
+			return nil, placed
+		}
+		if errors.As(err, &known) {
+			at := known.GetToken().Position
+			return nil, &placedError{at.Line, at.Column, goless(known.GetMessage())}
+		}
+		return nil, err
+	}
+	doc, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(c.check(places{doc})...); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func emptyDocument(text []byte) bool { return len(bytes.TrimSpace(text)) == 0 }
+
+var intoGo = regexp.MustCompile(`cannot unmarshal (\S+) into Go \S+ (?:field )?\S* ?of type (\S+)`)
+
+// goless says what the decoder says without its being written in Go.
+func goless(message string) string {
+	message = strings.ReplaceAll(message, "unknown field", "unknown key")
+	return intoGo.ReplaceAllString(message, "want $2, not $1")
+}
+
+// places finds where something is said.
+type places struct{ doc *ast.File }
+
+// of is the node at a path: $.mirrors[0].source.
+func (p places) of(path string) ast.Node {
+	if at, err := yaml.PathString(path); err == nil {
+		if n, err := at.FilterFile(p.doc); err == nil {
+			return n
+		}
+	}
+	if i := strings.LastIndexAny(path, ".["); i > 1 {
+		return p.of(path[:i]) // it is missing: what it is missing in
+	}
+	return nil
+}
+
+const (
+	defaultStop    = 60 * time.Second
+	defaultStalled = 10 * time.Minute
+	defaultKeep    = 30 * 24 * time.Hour
+
+	defaultSettle   = time.Second
+	defaultMaxDelay = 5 * time.Second
+	defaultScan     = time.Minute
+	defaultStuck    = 10 * time.Minute
+)
+
+// check returns all that is wrong.
+func (c *daemonConfig) check(at places) (wrong []error) {
+	say := func(path, format string, args ...any) { wrong = append(wrong, misplaced(at.of(path), format, args...)) }
+	for key, value := range map[string]string{"state_dir": c.StateDir, "socket": c.Socket} {
+		if !filepath.IsAbs(value) {
+			say("$."+key, "%s: want an absolute path", key)
+		}
+	}
+	if !oneOf(c.LogFormat, "", "text", "json") {
+		say("$.log_format", "log_format %q: want text or json", c.LogFormat)
+	}
+	if !oneOf(c.LogLevel, "", "debug", "info", "warn", "error") {
+		say("$.log_level", "log_level %q: want debug, info, warn or error", c.LogLevel)
+	}
+	if c.Listen != "" {
+		if err := onLoopback(c.Listen); err != nil {
+			say("$.listen", "listen %q: %v", c.Listen, err)
+		}
+	}
+	if len(c.Mirrors) == 0 {
+		say("$.mirrors", "mirrors: there are none")
+	}
+	for i := range c.Mirrors {
+		c.checkMirror(i, func(key, format string, args ...any) { say(fmt.Sprintf("$.mirrors[%d].%s", i, key), format, args...) })
+	}
+	slices.SortFunc(wrong, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return wrong
+}
+
+func (c *daemonConfig) checkMirror(i int, say func(key, format string, args ...any)) {
+	m := &c.Mirrors[i]
+	if !filepath.IsAbs(m.Source) {
+		say("source", "source: want an absolute path of a directory")
+	}
+	if m.Destination == "" {
+		say("destination", "destination: want s3://bucket[/prefix] or file:///directory")
+	}
+	if m.Name == "" {
+		m.Name = m.Destination
+	}
+	for j := range i {
+		if c.Mirrors[j].Name == m.Name {
+			say("name", "two mirrors are called %s: give them names", m.Name)
+		}
+		if c.Mirrors[j].Source == m.Source && c.Mirrors[j].Destination == m.Destination {
+			say("source", "%s is published to %s already, by mirror %d", m.Source, m.Destination, j+1)
+		}
+	}
+	if m.ScanInterval.set && m.ScanInterval.Duration < time.Second {
+		say("scan_interval", "scan_interval %s: want at least 1s", m.ScanInterval)
+	}
+	if m.MaxInvalidationPaths < 0 || m.MaxInvalidationPaths > 3000 {
+		say("max_invalidation_paths", "max_invalidation_paths %d: want 1 to 3000", m.MaxInvalidationPaths)
+	}
+	f := m.flags()
+	if _, err := f.options(); err != nil {
+		for _, line := range strings.Split(err.Error(), "\n") {
+			say(keyIn(line), "%s", flagWord.ReplaceAllStringFunc(line, keyOf))
+		}
+	}
+}
+
+var flagWord = regexp.MustCompile(`--[a-z][a-z-]*`)
+
+// keyOf is what a flag is called in the configuration.
+func keyOf(flag string) string {
+	return strings.ReplaceAll(strings.TrimPrefix(flag, "--"), "-", "_")
+}
+
+// keyIn is the key that an error about flags is about.
+func keyIn(line string) string { return keyOf(flagWord.FindString(line)) }
+
+// flags are those that say the same as a mirror's keys.
+func (m *mirrorConfig) flags() *flags {
+	f := &flags{
+		index: "merge", ifExists: m.IfExists, requireSigned: m.RequireSigned, trustedKeys: m.TrustedKeys, keepGoing: true,
+	}
+	if f.ifExists == "" {
+		f.ifExists = "skip"
+	}
+	f.selection.Include, f.selection.Exclude, f.selection.Layout = m.Include, m.Exclude, m.Layout
+	f.selection.OS, f.selection.Target = m.ExpectOS, m.ExpectTarget
+	s := &f.storage.s3
+	s.EndpointURL, s.Region, s.StorageClass, s.SSE, s.KMSKeyID = m.EndpointURL, m.Region, m.StorageClass, m.SSE, m.KMSKeyID
+	s.Concurrency, s.PartSize = m.Concurrency, int64(m.PartSize)
+	f.storage.profile = m.Profile
+	f.cdn = cdnFlags{
+		distribution: m.DistributionID, pathPrefix: m.CloudFrontPathPrefix, maxPaths: m.MaxInvalidationPaths, wait: m.WaitForInvalidation, publicURL: m.PublicURL,
+	}
+	if f.cdn.maxPaths == 0 {
+		f.cdn.maxPaths = 100
+	}
+	return f
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// smallest is a configuration with nothing that can be left out.
+const smallest = `state_dir: /var/lib/publish
+socket: /run/publish.sock
+mirrors:
+  - source: /srv/buildcache
+    destination: file:///srv/mirror
+`
+
+func TestTheExampleParses(t *testing.T) {
+	c, err := parseDaemonConfig([]byte(exampleConfig))
+	if err != nil || len(c.Mirrors) != 1 {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	code, out, _ := execute(t, nil, "daemon", "--print-example-config")
+	if code != 0 || out != exampleConfig {
+		t.Errorf("exit %d, printed:\n%s", code, out)
+	}
+}
+
+var commented = regexp.MustCompile(`(?m)^( *)#([a-z_]+:|  - |  {2,}[a-z]+:)`)
+
+// Every key is in the example, and what is commented out there is right, too.
+func TestTheExampleIsWhole(t *testing.T) {
+	keys := filepath.Join(t.TempDir(), "keys.asc")
+	armored, err := filepath.Glob("../../test/testdata/v3-signed/blobs/sha256/*/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range armored {
+		if text, err := os.ReadFile(name); err == nil && strings.HasPrefix(string(text), "-----BEGIN PGP PUBLIC KEY") {
+			write(t, keys, string(text))
+		}
+	}
+	text := strings.ReplaceAll(commented.ReplaceAllString(exampleConfig, "$1$2"), "/etc/slurm-factory-publish/keys.asc", keys)
+	c, err := parseDaemonConfig([]byte(text))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	for _, v := range []any{*c, c.Mirrors[0], c.Bandwidth[0]} {
+		s := reflect.ValueOf(v)
+		for i := range s.NumField() {
+			key := s.Type().Field(i).Tag.Get("yaml")
+			if s.Field(i).IsZero() && key != "require_signed" && key != "wait_for_invalidation" {
+				t.Errorf("%T: %s is not in the example", v, key)
+			}
+		}
+	}
+}
+
+// What is said to be the default in the example is the default.
+func TestDefaults(t *testing.T) {
+	for key, want := range map[string]time.Duration{
+		"stop_timeout": defaultStop, "stalled_after": defaultStalled, "keep_finished": defaultKeep, "settle": defaultSettle,
+		"max_delay": defaultMaxDelay, "scan_interval": defaultScan, "stuck_after": defaultStuck,
+	} {
+		m := regexp.MustCompile(`#` + key + `: (\S+)`).FindStringSubmatch(exampleConfig)
+		if got, err := time.ParseDuration(m[1]); err != nil || got != want {
+			t.Errorf("%s is %s in the example, and %s", key, m[1], want)
+		}
+	}
+}
+
+func TestWrongConfigurations(t *testing.T) {
+	for _, row := range []struct{ was, is, want string }{
+		{"destination:", "destinaton:", `5:5: unknown key "destinaton"`},
+		{"state_dir: /var/lib/publish", "state_dir: var", "1:12: state_dir: want an absolute path"},
+		{"socket: /run/publish.sock\n", "", "socket: want an absolute path"},
+		{"mirrors:\n", "mirrors: []\nx:\n", `unknown key "x"`},
+		{"/srv/buildcache", "buildcache", "4:13: source: want an absolute path of a directory"},
+		{"mirrors:", "mirrors:\n  - source: /srv/buildcache\n    destination: file:///srv/mirror", "two mirrors are called file:///srv/mirror"},
+		{"mirrors:", "stop_timeout: soon\nmirrors:", `3:15: "soon" is no time`},
+		{"mirrors:", "listen: 0.0.0.0:80\nmirrors:", `3:9: listen "0.0.0.0:80": 0.0.0.0 is not a loopback address`},
+		{"mirrors:", "listen: 80\nmirrors:", "3:9"},
+		{"mirrors:", "log_format: xml\nmirrors:", `3:13: log_format "xml"`},
+		{"mirrors:", "bandwidth:\n  - limit: much\nmirrors:", `4:12: limit "much"`},
+		{"mirrors:", "bandwidth:\n  - limit: 1MB/s\n    days: monday\nmirrors:", `5:11: days "monday"`},
+		{"mirrors:", "bandwidth:\n  - limit: 1MB/s\n    hours: 8-18\nmirrors:", `5:12: hours "8-18"`},
+		{"file:///srv/mirror\n", "file:///srv/mirror\n    if_exists: maybe\n", `6:16: if_exists "maybe"`},
+		{"file:///srv/mirror\n", "file:///srv/mirror\n    trusted_keys: /nowhere\n", "6:19: trusted_keys: open /nowhere"},
+		{"file:///srv/mirror\n", "file:///srv/mirror\n    include: zlib\n", "6:14: string was used where sequence is expected"},
+		{"file:///srv/mirror\n", "file:///srv/mirror\n    watch: perhaps\n", "6:12: want bool, not string"},
+		{"file:///srv/mirror\n", "file:///srv/mirror\n    part_size: big\n", `6:16: "big" is no size`},
+		{"file:///srv/mirror\n", "file:///srv/mirror\n    settle: -1s\n", `6:13: "-1s" is no time`},
+		{"mirrors:", "mirrors: a: b", "3:"},
+		{smallest, "", "there are none"},
+		{smallest, "[]", "1:1"},
+	} {
+		_, err := parseDaemonConfig([]byte(strings.Replace(smallest, row.was, row.is, 1)))
+		if err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%q -> %q: %v, want %s", row.was, row.is, err, row.want)
+		}
+	}
+	dir := t.TempDir()
+	write(t, dir+"/c.yaml", strings.Replace(smallest, "destination:", "destinaton:", 1))
+	code, _, errs := execute(t, nil, "daemon", "--config", dir+"/c.yaml")
+	if code != exitUsage || !strings.Contains(errs, "c.yaml:5:5: unknown key") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	if code, _, errs := execute(t, nil, "daemon", "--config", dir+"/none.yaml"); code != exitUsage || !strings.Contains(errs, "no such file") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+}
+
+func TestTimetable(t *testing.T) {
+	c, err := parseDaemonConfig([]byte(smallest + `bandwidth:
+  - {limit: 1MB/s, days: "fri", hours: 22:00-06:00}
+  - {limit: 2MB/s, days: "mon-fri", hours: 08:00-18:00}
+  - {limit: none, days: "sat-sun"}
+  - {limit: 3MB/s}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	day := func(weekday, clock string) time.Time {
+		d := map[string]int{"mon": 2, "fri": 6, "sat": 7, "sun": 8}[weekday]
+		at, err := time.Parse("2006-01-02 15:04", fmt.Sprintf("2026-11-%02d %s", d, clock))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	for _, row := range []struct {
+		day, clock string
+		want       int64
+	}{
+		{"mon", "08:00", 2e6}, {"mon", "18:00", 3e6}, {"fri", "21:59", 3e6}, {"fri", "22:00", 1e6}, {"sat", "05:59", 1e6}, {"sat", "06:00", 0},
+		{"sun", "23:00", 0}, {"sun", "03:00", 0}, {"mon", "03:00", 3e6},
+	} {
+		if got := limitAt(c.Bandwidth, day(row.day, row.clock)); got != row.want {
+			t.Errorf("%s %s: %d, want %d", row.day, row.clock, got, row.want)
+		}
+	}
+	if n := lowest(c.Bandwidth); n != 1e6 {
+		t.Errorf("lowest %d", n)
+	}
+	var p pacing
+	if l, least := p.use(nil); l != nil || least != 0 {
+		t.Error("a limiter where there is no limit")
+	}
+	l, _ := p.use(c.Bandwidth)
+	if again, _ := p.use(c.Bandwidth[3:]); again != l || l.Limit() != 3e6 {
+		t.Errorf("after another timetable: %v", l.Limit())
+	}
+}
+
+// What a mirror is published with is what its keys say.
+func TestKeysAreFlags(t *testing.T) {
+	c, err := parseDaemonConfig([]byte(smallest + `    require_signed: true
+    include: ["slurm@25.*"]
+    layout: v3
+    expect_os: [ubuntu24.04]
+    if_exists: overwrite
+    part_size: 16MiB
+    public_url: https://cache.example.org
+    settle: 0s
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := c.Mirrors[0].flags()
+	o, err := f.options()
+	if err != nil || !o.KeepGoing || !o.Trust.RequireSigned || !slices.Equal(o.Selection.Include, []string{"slurm@25.*"}) || o.Selection.Layout != "v3" ||
+		o.IfExists != "overwrite" || f.storage.s3.PartSize != 16<<20 || f.cdn.publicURL == "" || f.cdn.maxPaths != 100 {
+		t.Errorf("%+v, %+v, %v", f, o, err)
+	}
+	if c.Mirrors[0].Settle.or(time.Hour) != 0 || c.Mirrors[0].MaxDelay.or(time.Hour) != time.Hour {
+		t.Error("a time that is given is not taken, or one that is not")
+	}
+	other := c.Mirrors[0]
+	other.Profile = "another"
+	if fingerprint(&other, 0) == fingerprint(&c.Mirrors[0], 0) || fingerprint(&c.Mirrors[0], 1) == fingerprint(&c.Mirrors[0], 0) {
+		t.Error("another configuration has the same fingerprint")
+	}
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
+)
+
+// systemd is told how the service is. Where there is no systemd, nobody is.
+type systemd struct{ log *slog.Logger }
+
+func (s systemd) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		s.log.Warn("systemd was not told", "state", state, "reason", err.Error())
+	}
+}
+
+func (s systemd) ready() { s.notify(daemon.SdNotifyReady) }
+
+// reloading names the time, without which systemd does not believe it (Type=notify-reload).
+func (s systemd) reloading() {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		s.log.Warn("no monotonic clock", "reason", err.Error())
+	}
+	s.notify(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, now.Nano()/1000))
+}
+
+// stopping asks for the time that runs may still take, and a little for what comes after.
+func (s systemd) stopping(longest time.Duration) {
+	s.notify(fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyStopping, (longest + 10*time.Second).Microseconds()))
+}
+
+// watch tells systemd that all is well, twice as often as it wants to hear it, and does not while
+// it is not: then systemd starts the daemon anew.
+func (s systemd) watch(ctx context.Context, health func(context.Context) error) error {
+	interval, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || interval == 0 {
+		return err
+	}
+	tick := time.NewTicker(interval / 2)
+	defer tick.Stop()
+	for {
+		if err := health(ctx); err == nil {
+			s.notify(daemon.SdNotifyWatchdog)
+		} else if ctx.Err() == nil {
+			s.log.Error("not healthy", "reason", err.Error())
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}

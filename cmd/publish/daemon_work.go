@@ -1,0 +1,344 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// A mirrorWork does for a daemon what is to be done for one mirror: it implements daemon.Work.
+type mirrorWork struct {
+	source, where string
+	flags         *flags
+	options       publish.Options
+	log           *slog.Logger
+
+	// mu guards to, and is held while it is opened, so that it is opened once.
+	mu sync.Mutex
+	to *opened
+}
+
+// An opened is a destination and what stands before it. It is kept between runs, for its
+// connections.
+type opened struct {
+	*destination
+	cdn *cdn
+}
+
+func (w *mirrorWork) inbox() (*publish.Inbox, error) {
+	return publish.OpenInbox(w.source, publish.Rules{Selection: w.options.Selection, Trust: w.options.Trust})
+}
+
+// Arrivals implements daemon.Work. The directory is opened each time: it may be another one.
+func (w *mirrorWork) Arrivals(ctx context.Context, dir string) iter.Seq2[daemon.File, error] {
+	return func(yield func(daemon.File, error) bool) {
+		in, err := w.inbox()
+		if err != nil {
+			yield(daemon.File{}, err)
+			return
+		}
+		defer in.Close()
+		for a, err := range in.Arrivals(ctx, dir) {
+			if !yield(daemon.File{Name: a.File, Mark: a.Mark}, err) {
+				return
+			}
+		}
+	}
+}
+
+// MayHold implements daemon.Work.
+func (w *mirrorWork) MayHold(dir string) bool { return publish.MayHold(dir) }
+
+// Read implements daemon.Work.
+func (w *mirrorWork) Read(ctx context.Context, file string) (daemon.Package, error) {
+	in, err := w.inbox()
+	if err != nil {
+		return daemon.Package{}, err
+	}
+	defer in.Close()
+	a, err := in.Read(ctx, file)
+	if err != nil {
+		return daemon.Package{}, arrivalError(err)
+	}
+	return daemon.Package{File: file, Digest: a.Digest.String(), ID: a.ID, Bytes: a.Bytes}, nil
+}
+
+// Check implements daemon.Work.
+func (w *mirrorWork) Check(ctx context.Context, p daemon.Package, read func(int64)) error {
+	in, err := w.inbox()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	digest, err := blob.ParseDigest(p.Digest)
+	if err != nil {
+		return fmt.Errorf("%w: %w", daemon.ErrRefused, err)
+	}
+	return arrivalError(in.Check(ctx, p.File, digest, read))
+}
+
+// arrivalError says in the daemon's words what was found out about a package.
+func arrivalError(err error) error {
+	var refused *publish.RefusedError
+	for ours, its := range map[error]error{
+		publish.ErrGone: daemon.ErrGone, publish.ErrAnother: daemon.ErrAnother,
+		publish.ErrNotSelected: daemon.ErrNotSelected, publish.ErrNoDocument: daemon.ErrNoDocument,
+	} {
+		if errors.Is(err, ours) {
+			return its
+		}
+	}
+	if errors.As(err, &refused) {
+		return fmt.Errorf("%w: %s", daemon.ErrRefused, strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	return err
+}
+
+// open opens the destination, or returns the one that is open.
+func (w *mirrorWork) open(ctx context.Context) (*opened, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.to != nil {
+		return w.to, nil
+	}
+	d, err := w.flags.storage.open(ctx, w.where, w.log)
+	if err != nil {
+		return nil, err
+	}
+	c, err := w.flags.cdn.open(ctx, d, w.log)
+	if err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	w.to = &opened{d, c}
+	return w.to, nil
+}
+
+// forgetOpened opens the destination anew next time, with the credentials that there are then.
+func (w *mirrorWork) forgetOpened(o *opened) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.to == o {
+		w.to = nil
+	}
+}
+
+// caches reports whether anything stands between the destination and its readers.
+func (w *mirrorWork) caches() bool {
+	return w.flags.cdn.distribution != "" || w.flags.cdn.publicURL != ""
+}
+
+// A debt is what is owed to caches, as the queue keeps it.
+type debt struct {
+	Token string          `json:"token"` // tells this state of the mirror from every other
+	Names []string        `json:"names"` // below the destination
+	Shown []publish.Shown `json:"shown"`
+}
+
+// Publish implements daemon.Work.
+func (w *mirrorWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Outcome, error) {
+	d, err := w.open(ctx)
+	if err != nil {
+		return daemon.Outcome{}, runError(err)
+	}
+	out, err := w.publishTo(ctx, d, r)
+	if errors.Is(err, mirror.ErrCredentials) {
+		w.forgetOpened(d)
+	}
+	return out, runError(err)
+}
+
+func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (daemon.Outcome, error) {
+	o := w.options
+	o.Selection.Documents = []string{}
+	for _, p := range r.Packages {
+		o.Selection.Documents = append(o.Selection.Documents, p.File)
+	}
+	src, err := publish.Open(ctx, w.source, o.Selection)
+	if err != nil {
+		if errors.Is(err, publish.ErrSource) { // nothing of it is selected any more
+			return daemon.Outcome{Refused: verdicts(r, nil, nil)}, nil
+		}
+		return daemon.Outcome{}, err
+	}
+	defer src.Close()
+	plan, err := publish.NewPlan(ctx, src, func(p string) publish.Store { return d.mirror(p) }, o)
+	if err != nil {
+		return daemon.Outcome{}, err
+	}
+	if w.caches() {
+		if err := r.Intend(intention(r, plan)); err != nil {
+			return daemon.Outcome{}, err
+		}
+	}
+	r.Progress.Planned(plan.Cost(0, 0, 0).Bytes)
+	applied, err := plan.Apply(ctx, r.Progress)
+	var found *publish.FindingsError
+	if err != nil && !errors.As(err, &found) {
+		return daemon.Outcome{Objects: applied.Objects, Bytes: applied.Bytes}, err
+	}
+	w.sweep(ctx, d, plan)
+	return w.outcome(r, plan, applied), nil
+}
+
+// intention is what will be owed if the plan is carried out, or half of it.
+func intention(r *daemon.Run, plan *publish.Plan) []byte {
+	token := "intended"
+	for _, p := range r.Packages {
+		token += p.Digest
+	}
+	return encode(debt{Token: blob.DigestOf([]byte(token)).String(), Names: plan.Stale()})
+}
+
+func encode(d debt) []byte {
+	text, err := json.Marshal(d)
+	if err != nil {
+		panic(err) // it has no values that JSON has not
+	}
+	return text
+}
+
+func (w *mirrorWork) sweep(ctx context.Context, d *opened, plan *publish.Plan) {
+	for _, m := range plan.Mirrors {
+		if err := m.Sweep(ctx, d.mirror(m.Path)); err != nil && ctx.Err() == nil {
+			w.log.Warn("unfinished uploads of others are left over", "mirror", m.Path, "reason", err.Error())
+		}
+	}
+}
+
+func (w *mirrorWork) outcome(r *daemon.Run, plan *publish.Plan, applied *publish.Outcome) daemon.Outcome {
+	out := daemon.Outcome{
+		Refused: verdicts(r, plan, applied), Notes: make(map[string]string), Objects: applied.Objects, Bytes: applied.Bytes,
+	}
+	owed := debt{Token: applied.Token, Names: applied.Stale}
+	for _, m := range plan.Mirrors {
+		owed.Shown = append(owed.Shown, m.Shown())
+		out.Indices = append(out.Indices, daemon.Index{
+			Path: m.Path, Layout: m.Layout, Packages: m.Index.After, Bytes: m.Index.Bytes, Written: m.Index.Written,
+		})
+		for _, p := range m.Packages {
+			if p.Status == publish.Skipped {
+				out.Notes[below(m.Path, p.File)] = "the destination holds it with another document, which stays"
+			}
+		}
+	}
+	if w.flags.cdn.publicURL != "" || w.flags.cdn.distribution != "" && len(owed.Names) > 0 {
+		out.Owed = encode(owed)
+	}
+	return out
+}
+
+func below(dir, name string) string { return strings.TrimPrefix(dir+"/"+name, "/") }
+
+// verdicts says why packages of a run were not published.
+func verdicts(r *daemon.Run, plan *publish.Plan, applied *publish.Outcome) map[string]string {
+	refused := make(map[string]string)
+	for _, p := range r.Packages {
+		refused[p.File] = daemon.ErrNotSelected.Error()
+	}
+	digests := make(map[string]string)
+	for _, p := range r.Packages {
+		digests[p.File] = p.Digest
+	}
+	if plan == nil {
+		return refused
+	}
+	for _, f := range applied.Findings {
+		if _, ours := refused[f.File]; ours && f.Severity == publish.Error {
+			refused[f.File] = f.Reason
+		}
+	}
+	for _, m := range plan.Mirrors {
+		for _, p := range m.Packages {
+			file := below(m.Path, p.File)
+			switch {
+			case p.Status == publish.Rejected:
+				refused[file] = cmp.Or(blobReason(m.Path, p, applied.Findings), p.Reason)
+			case blob.DigestOf(p.Document).String() != digests[file]:
+				refused[file] = daemon.ErrAnother.Error()
+			default:
+				delete(refused, file)
+			}
+		}
+	}
+	return refused
+}
+
+// blobReason is what is wrong with a blob of a package, if that is what is wrong with it.
+func blobReason(path string, p publish.PlannedPackage, findings []publish.Finding) string {
+	for _, f := range findings {
+		if slices.ContainsFunc(p.Blobs, func(b publish.Object) bool { return below(path, b.Name) == f.File }) {
+			return f.Reason
+		}
+	}
+	return ""
+}
+
+// runError tells the daemon what kind of failure a run has ended with.
+func runError(err error) error {
+	var usage *failure
+	var region *mirror.RegionError
+	var newer *index.VersionError
+	var answer interface{ HTTPStatusCode() int }
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, mirror.ErrExist):
+		return &daemon.RunError{Suspect: true, Err: err}
+	case errors.Is(err, mirror.ErrDenied), errors.Is(err, mirror.ErrCredentials), errors.Is(err, mirror.ErrNoBucket),
+		errors.As(err, &region), errors.As(err, &newer), errors.As(err, &usage) && usage.code == exitUsage:
+		return &daemon.RunError{Lasting: true, Err: err}
+	case errors.As(err, &answer) && answer.HTTPStatusCode() == 400:
+		return &daemon.RunError{Suspect: true, Err: err} // S3 does not like something that we have sent
+	}
+	return &daemon.RunError{Err: err}
+}
+
+// Tell implements daemon.Work. What is owed of several runs is told at once.
+func (w *mirrorWork) Tell(ctx context.Context, owed [][]byte) error {
+	all := debt{}
+	for _, text := range owed {
+		var d debt
+		if err := json.Unmarshal(text, &d); err != nil {
+			return fmt.Errorf("what is owed to caches cannot be read: %w", err)
+		}
+		all.Token += d.Token
+		all.Names = append(all.Names, d.Names...)
+		all.Shown = append(all.Shown, d.Shown...)
+	}
+	slices.Sort(all.Names)
+	all.Names = slices.Compact(all.Names)
+	d, err := w.open(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = d.cdn.tell(ctx, blob.DigestOf([]byte(all.Token)).String(), all.Names, all.Shown)
+	if errors.Is(err, mirror.ErrCredentials) {
+		w.forgetOpened(d)
+	}
+	return err
+}
+
+// Close implements daemon.Work.
+func (w *mirrorWork) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.to == nil {
+		return nil
+	}
+	err := w.to.close()
+	w.to = nil
+	return err
+}

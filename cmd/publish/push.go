@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/dustin/go-humanize/english"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
+	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+)
+
+// socketFlag says which daemon is asked.
+type socketFlag struct{ path string }
+
+func (f *socketFlag) register(fs *pflag.FlagSet) {
+	fs.StringVar(&f.path, "socket", "", "socket of the daemon; default: PUBLISH_SOCKET, or "+defaultSocket)
+}
+
+// dial makes a client of the daemon that is meant.
+func (f *socketFlag) dial(env environment) *api.Client {
+	path := f.path
+	if path == "" {
+		path = env.getenv("PUBLISH_SOCKET")
+	}
+	if path == "" {
+		path = defaultSocket
+	}
+	return api.Dial(path)
+}
+
+// answered says with which exit code what a daemon has answered ends.
+func answered(err error) error {
+	var said *api.Error
+	switch {
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.As(err, &said) && said.Status >= 400 && said.Status < 500:
+		return fail(exitUsage, err)
+	}
+	return fail(exitUpload, err)
+}
+
+// daemonHint is what to do about an error of a daemon, or about one that does not answer.
+func daemonHint(err error) string {
+	var said *api.Error
+	switch {
+	case errors.As(err, &said):
+		return said.Hint
+	case errors.Is(err, api.ErrNoDaemon):
+		return "start it (`publish daemon --config FILE`, or systemctl start slurm-factory-publish), or name its socket with --socket"
+	case errors.Is(err, queue.ErrInUse):
+		return "another daemon runs with this state_dir; each needs one of its own"
+	case errors.Is(err, queue.ErrDamaged):
+		return "move queue.db, queue.db-wal and queue.db-shm out of state_dir and start again: what is not published is found in the sources. Only what had failed, and what caches are still to be told, is forgotten"
+	case errors.Is(err, queue.ErrNewer):
+		return "update this program: it will not change a queue that it does not understand"
+	case errors.Is(err, queue.ErrReadOnly):
+		return "let the user that runs the daemon write to state_dir: `ls -ld` shows whose it is"
+	case errors.Is(err, queue.ErrFull):
+		return "make room in state_dir and start again: what was accepted is still there"
+	}
+	return ""
+}
+
+// waitValue is what is waited for.
+type waitValue string
+
+func (w *waitValue) String() string { return string(*w) }
+func (w *waitValue) Type() string   { return "WHAT" }
+
+func (w *waitValue) Set(s string) error {
+	if s != "published" && s != "cdn" {
+		return fmt.Errorf("%q: want published or cdn", s)
+	}
+	*w = waitValue(s)
+	return nil
+}
+
+const pushHelp = `Hand packages over to the daemon, which publishes them.
+
+PATH is the document of a package (...spec.manifest.json, or .spec.json of layout v2), or a
+directory that holds such. What was handed over is kept on the disk when this returns, within
+milliseconds, so it can be called by a hook of a build. Pushing again what is known does nothing.`
+
+func pushCommand(env environment) *cobra.Command {
+	var socket socketFlag
+	var wait waitValue
+	var timeout time.Duration
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "push [flags] PATH...", Short: "Hand packages over to the daemon", Long: pushHelp, Args: cobra.MinimumNArgs(1),
+		Example: "  publish push /srv/buildcache\n  publish push --wait=cdn --timeout 10m /srv/buildcache",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, cancel := withTimeout(cmd.Context(), timeout)
+			defer cancel()
+			c := socket.dial(env)
+			defer c.Close()
+			return stopped(ctx, push(ctx, env, c, args, string(wait), asJSON))
+		},
+	}
+	socket.register(cmd.Flags())
+	cmd.Flags().Var(&wait, "wait", "wait until the packages are published, or with --wait=cdn until clients see them")
+	cmd.Flags().Lookup("wait").NoOptDefVal = "published"
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "wait no longer than this; 0: for as long as it takes")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
+	return cmd
+}
+
+func push(ctx context.Context, env environment, c *api.Client, paths []string, wait string, asJSON bool) error {
+	for i, p := range paths {
+		abs, err := filepath.Abs(p)
+		if err != nil {
+			return fail(exitUsage, err)
+		}
+		paths[i] = abs
+	}
+	jobs, err := c.Push(ctx, paths...)
+	if err != nil {
+		return answered(err)
+	}
+	if wait != "" {
+		if err := await(ctx, c, jobs.Jobs, wait); err != nil {
+			return err
+		}
+	}
+	if asJSON {
+		err = writeJSON(env.stdout, jobs)
+	} else {
+		err = printJobs(env, jobs.Jobs, wait)
+	}
+	if bad := countFailed(jobs.Jobs); wait != "" && bad > 0 && err == nil {
+		err = fail(exitSource, fmt.Errorf("%s not published", english.Plural(bad, "package was", "packages were")))
+	}
+	return err
+}
+
+// await waits for each job, and puts down how it ended.
+func await(ctx context.Context, c *api.Client, jobs []queue.Job, wait string) error {
+	for i := range jobs {
+		for {
+			w, err := c.Wait(ctx, jobs[i].ID, wait)
+			if err != nil {
+				return answered(err)
+			}
+			jobs[i] = w.Job
+			if w.Done {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+func countFailed(jobs []queue.Job) (n int) {
+	for _, j := range jobs {
+		if j.State == queue.Failed || j.State == queue.Cancelled {
+			n++
+		}
+	}
+	return n
+}
+
+func printJobs(env environment, jobs []queue.Job, wait string) error {
+	for _, j := range jobs {
+		line := fmt.Sprintf("%s %s: %s", j.Mirror, j.Package, j.State)
+		if j.Reason != "" {
+			line += ": " + j.Reason
+		}
+		if wait == "cdn" && j.State == queue.Published {
+			line += ", and clients see it"
+		}
+		if _, err := fmt.Fprintln(env.stdout, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/dustin/go-humanize/english"
+	"github.com/spf13/cobra"
+)
+
+func retryCommand(env environment) *cobra.Command {
+	var socket socketFlag
+	cmd := &cobra.Command{
+		Use: "retry [ID...]", Short: "Let the daemon try again what has failed", Args: cobra.ArbitraryArgs,
+		Long:    "Let the daemon try again what has failed: the jobs with the IDs that `publish status` shows, or all of them.",
+		Example: "  publish retry\n  publish retry 17 23",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var ids []int64
+			for _, a := range args {
+				id, err := strconv.ParseInt(a, 10, 64)
+				if err != nil {
+					return fail(exitUsage, fmt.Errorf("%q is no ID: want a number that `publish status` shows", a))
+				}
+				ids = append(ids, id)
+			}
+			c := socket.dial(env)
+			defer c.Close()
+			n, err := c.Retry(cmd.Context(), ids...)
+			if err != nil {
+				return answered(err)
+			}
+			_, err = fmt.Fprintf(env.stdout, "trying %s again\n", english.Plural(n.Jobs, "package", ""))
+			return err
+		},
+	}
+	socket.register(cmd.Flags())
+	return cmd
+}

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
+	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+)
+
+// watchEvery is how often a status that is watched is shown anew.
+const watchEvery = 2 * time.Second
+
+func statusCommand(env environment) *cobra.Command {
+	var socket socketFlag
+	var asJSON, watch bool
+	cmd := &cobra.Command{
+		Use: "status", Short: "Show what the daemon is about", Args: arguments,
+		Example: "  publish status --watch\n  publish status --json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c := socket.dial(env)
+			defer c.Close()
+			if !watch {
+				return answered(showStatus(cmd.Context(), env, c, asJSON))
+			}
+			return watchStatus(cmd.Context(), env, c, asJSON)
+		},
+	}
+	socket.register(cmd.Flags())
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
+	cmd.Flags().BoolVar(&watch, "watch", false, "show it again and again, until it is interrupted")
+	return cmd
+}
+
+func watchStatus(ctx context.Context, env environment, c *api.Client, asJSON bool) error {
+	f, ok := env.stdout.(*os.File)
+	onScreen := ok && term.IsTerminal(int(f.Fd())) && !asJSON
+	for {
+		if onScreen {
+			fmt.Fprint(env.stdout, "\x1b[H\x1b[2J") // an empty screen
+		}
+		if err := showStatus(ctx, env, c, asJSON); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return answered(err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil // that is how it ends
+		case <-time.After(watchEvery):
+		}
+		if !onScreen && !asJSON {
+			fmt.Fprintln(env.stdout)
+		}
+	}
+}
+
+func showStatus(ctx context.Context, env environment, c *api.Client, asJSON bool) error {
+	s, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return writeJSON(env.stdout, s)
+	}
+	var b strings.Builder
+	statusText(&b, s)
+	_, err = io.WriteString(env.stdout, b.String())
+	return err
+}
+
+func statusText(b *strings.Builder, s daemon.Status) {
+	switch {
+	case !s.Healthy:
+		fmt.Fprintf(b, "not healthy: %s\n", s.Problem)
+	case s.Stopping:
+		fmt.Fprintln(b, "stopping")
+	}
+	w := tabwriter.NewWriter(b, 2, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "MIRROR\tWAITING\tSIZE\tPUBLISHED\tFAILED\tLAST PUBLISH\tINDEX")
+	for _, m := range s.Mirrors {
+		last := "never"
+		if m.Published != nil {
+			last = since(s.At, *m.Published) + " ago"
+		}
+		packages := 0
+		for _, x := range m.Indices {
+			packages += x.Packages
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%s\t%d\n", m.Name, m.Waiting, size(m.Bytes), m.Jobs[queue.Published], m.Jobs[queue.Failed], last, packages)
+	}
+	w.Flush()
+	for _, m := range s.Mirrors {
+		for _, r := range m.Running {
+			fmt.Fprintf(b, "%s: %s\n", m.Name, runText(r))
+		}
+		if m.Paused != "" {
+			fmt.Fprintf(b, "%s: waits for its destination: %s\n", m.Name, m.Paused)
+		}
+	}
+	for _, j := range s.Failed {
+		fmt.Fprintf(b, "failed %d: %s %s: %s\n", j.ID, j.Mirror, j.Package, j.Reason)
+	}
+	for _, p := range s.Stuck {
+		name := p.Package
+		if name == "" {
+			name = p.File
+		}
+		fmt.Fprintf(b, "stuck: %s %s for %s: %s\n", p.Mirror, name, since(s.At, p.Since), p.Reason)
+	}
+	for _, o := range s.Owed {
+		fmt.Fprintf(b, "caches: %s: not told for %s: %s\n", o.Mirror, since(s.At, o.Since), o.Reason)
+	}
+}
+
+func runText(r daemon.Sending) string {
+	step := r.Step
+	if step == "" {
+		step = "plan"
+	}
+	text := fmt.Sprintf("%s of %s packages", step, humanize.Comma(int64(r.Packages)))
+	if r.Total >= 0 {
+		text += fmt.Sprintf(", %s of %s, %s/s", size(r.Sent), size(r.Total), size(r.Rate))
+	}
+	if r.Left >= 0 {
+		text += fmt.Sprintf(", %s left", (time.Duration(r.Left) * time.Second).String())
+	}
+	return text
+}
+
+func since(now, then time.Time) string { return max(now.Sub(then), 0).Round(time.Second).String() }
+
+func drainCommand(env environment) *cobra.Command {
+	var socket socketFlag
+	var wait, asJSON bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use: "drain", Short: "Let the daemon publish all that is there, now", Args: arguments,
+		Long: `Let the daemon look through everything now, and try again now what waits to be.
+
+With --wait it publishes without waiting for more, and this returns when everything is published
+and clients can see it. The exit code says whether all of it is: 4 if packages have failed or
+are not complete, 5 if a destination cannot be used, 7 if caches could not be told.`,
+		Example: "  publish drain --wait --timeout 30m",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := withTimeout(cmd.Context(), timeout)
+			defer cancel()
+			c := socket.dial(env)
+			defer c.Close()
+			if !wait {
+				return answered(c.Flush(ctx))
+			}
+			left, err := c.Drain(ctx, func(daemon.Drained) {})
+			if err != nil {
+				return stopped(ctx, answered(err))
+			}
+			return drained(env, left, asJSON)
+		},
+	}
+	socket.register(cmd.Flags())
+	cmd.Flags().BoolVar(&wait, "wait", false, "return when it is done")
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "wait no longer than this; 0: for as long as it takes")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
+	return cmd
+}
+
+// drained prints what came of a drain, and is an error if not everything is published.
+func drained(env environment, left daemon.Drained, asJSON bool) error {
+	if asJSON {
+		if err := writeJSON(env.stdout, left); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(env.stdout, "published %d, failed %d, not complete %d\n", left.Published, len(left.Failed), len(left.Incomplete))
+		for _, j := range left.Failed {
+			fmt.Fprintf(env.stdout, "  failed: %s %s: %s\n", j.Mirror, j.Package, j.Reason)
+		}
+		for _, p := range left.Incomplete {
+			fmt.Fprintf(env.stdout, "  not complete: %s %s: %s\n", p.Mirror, p.File, p.Reason)
+		}
+	}
+	for mirror, why := range left.Blocked {
+		return fail(exitUpload, fmt.Errorf("mirror %s: %s", mirror, why))
+	}
+	if len(left.Failed)+len(left.Incomplete) > 0 {
+		return fail(exitSource, errors.New("not everything was published"))
+	}
+	if len(left.Untold) > 0 {
+		return fail(exitInvalidation, fmt.Errorf("published, but caches could not be told: %s", strings.Join(left.Untold, "; ")))
+	}
+	return nil
+}

@@ -1,0 +1,375 @@
+// Package api lets others talk to a daemon: HTTP and JSON on a unix socket, and a page for
+// people.
+//
+// What was accepted is durable before the answer is sent. Only peers that are allowed get any
+// answer at all on the socket; what is served elsewhere can only be read.
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
+	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+)
+
+// A Server answers for a daemon.
+type Server struct {
+	Daemon  *daemon.Daemon
+	Metrics *Metrics
+	Allow   Allow
+	Version string
+	Log     *slog.Logger
+}
+
+// Jobs is what Push and the list of jobs answer.
+type Jobs struct {
+	Jobs []queue.Job `json:"jobs"`
+}
+
+// A Waited is what waiting for a job answers.
+type Waited struct {
+	Job queue.Job `json:"job"`
+	// Done: the job has ended, and caches were told if that was asked for.
+	Done bool `json:"done"`
+	Told bool `json:"told"`
+}
+
+// A Push is what is to be published.
+type Push struct {
+	// Paths are absolute: documents of packages, or directories with such.
+	Paths []string `json:"paths"`
+}
+
+// A Retry says which failed jobs begin anew: all if there are no ids.
+type Retry struct {
+	IDs []int64 `json:"ids"`
+}
+
+// A Retried is how many did.
+type Retried struct {
+	Jobs int `json:"jobs"`
+}
+
+// An Error is an answer that is not what was asked for.
+type Error struct {
+	Message string `json:"error"`
+	Hint    string `json:"hint,omitempty"`
+	Status  int    `json:"-"`
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Full answers everything, to peers that are allowed.
+func (s *Server) Full() http.Handler {
+	mux := s.readOnly()
+	mux.HandleFunc("POST /v1/jobs", s.push)
+	mux.HandleFunc("GET /v1/jobs", s.jobs)
+	mux.HandleFunc("GET /v1/jobs/{id}", s.job)
+	mux.HandleFunc("GET /v1/events", s.events)
+	mux.HandleFunc("POST /v1/drain", s.drain)
+	mux.HandleFunc("POST /v1/retry", s.retry)
+	return s.Allow.only(mux)
+}
+
+// ReadOnly answers what anybody on the machine may see: the page, the status, metrics, health.
+func (s *Server) ReadOnly() http.Handler { return loopbackOnly(s.readOnly()) }
+
+func (s *Server) readOnly() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", s.status)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { well(w, s.Daemon.Health(r.Context())) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { well(w, s.Daemon.Ready()) })
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.Metrics.registry, promhttp.HandlerOpts{}))
+	s.servePage(mux)
+	return mux
+}
+
+func well(w http.ResponseWriter, err error) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if err != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprintln(w, err)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+// mostAsked bounds what a request may say.
+const mostAsked = 1 << 20
+
+func (s *Server) push(w http.ResponseWriter, r *http.Request) {
+	var p Push
+	if !understand(w, r, &p) {
+		return
+	}
+	if len(p.Paths) == 0 {
+		s.answer(w, http.StatusBadRequest, &Error{Message: "no paths"})
+		return
+	}
+	jobs := []queue.Job{}
+	for _, path := range p.Paths {
+		found, err := s.Daemon.Push(r.Context(), path)
+		if err != nil {
+			s.refuse(w, path, err)
+			return
+		}
+		jobs = append(jobs, found...)
+	}
+	s.answer(w, http.StatusAccepted, Jobs{jobs})
+}
+
+// refuse says why a path was not taken over.
+func (s *Server) refuse(w http.ResponseWriter, path string, err error) {
+	e := &Error{Message: fmt.Sprintf("%s: %v", path, err)}
+	switch {
+	case errors.Is(err, daemon.ErrOutside):
+		e.Status, e.Hint = http.StatusForbidden, "the daemon publishes only what is below a source of one of its mirrors: "+s.sources()
+	case errors.Is(err, daemon.ErrGone):
+		e.Status = http.StatusNotFound
+	case errors.Is(err, daemon.ErrNoDocument):
+		e.Status, e.Hint = http.StatusUnprocessableEntity, "name the manifest of a package (...spec.manifest.json, or .spec.json of layout v2), or a directory that holds such"
+	case errors.Is(err, daemon.ErrNotSelected):
+		e.Status, e.Hint = http.StatusUnprocessableEntity, "see include, exclude and layout of the mirror in the configuration"
+	default:
+		e = failure(err)
+		e.Message = fmt.Sprintf("%s: %v", path, err)
+	}
+	if e.Status == 0 {
+		e.Status, e.Hint = http.StatusUnprocessableEntity, "if it is being written, it is found when it is complete"
+	}
+	s.answer(w, e.Status, e)
+}
+
+func (s *Server) sources() string {
+	st, err := s.Daemon.Status(context.Background())
+	if err != nil {
+		return err.Error()
+	}
+	all := ""
+	for i, m := range st.Mirrors {
+		if i > 0 {
+			all += ", "
+		}
+		all += m.Source
+	}
+	return all
+}
+
+// failure is what went wrong in the daemon, as an answer; its Status is 0 if it is not known
+// whose fault it is.
+func failure(err error) *Error {
+	e := &Error{Message: err.Error()}
+	switch {
+	case errors.Is(err, daemon.ErrStopping), errors.Is(err, queue.ErrClosed):
+		e.Status, e.Hint = http.StatusServiceUnavailable, "try again when it runs: what is in its sources is found then anyway"
+	case errors.Is(err, queue.ErrFull):
+		e.Status, e.Hint = http.StatusInsufficientStorage, "make room in the state directory of the daemon; packages are found by the next scan"
+	case errors.Is(err, queue.ErrNoJob):
+		e.Status = http.StatusNotFound
+	case errors.Is(err, queue.ErrReadOnly), errors.Is(err, queue.ErrDamaged):
+		e.Status = http.StatusInternalServerError
+	}
+	return e
+}
+
+// failed answers that something went wrong in the daemon.
+func (s *Server) failed(w http.ResponseWriter, err error) {
+	e := failure(err)
+	if e.Status == 0 {
+		e.Status = http.StatusInternalServerError
+	}
+	s.answer(w, e.Status, e)
+}
+
+func (s *Server) jobs(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	f := queue.Filter{Newest: true, Limit: 100}
+	for _, state := range q["state"] {
+		f.States = append(f.States, queue.State(state))
+	}
+	if n, err := strconv.Atoi(q.Get("limit")); err == nil {
+		f.Limit = n
+	}
+	jobs, err := s.Daemon.Jobs(r.Context(), q.Get("mirror"), f)
+	if err != nil {
+		s.failed(w, err)
+		return
+	}
+	s.answer(w, http.StatusOK, Jobs{append([]queue.Job{}, jobs...)})
+}
+
+// longestWait is how long a question is kept open; who asks asks again.
+const longestWait = 30 * time.Second
+
+// job tells of a job, at once or, with wait=published or wait=cdn, when it is so.
+func (s *Server) job(w http.ResponseWriter, r *http.Request) {
+	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	if err != nil {
+		s.answer(w, http.StatusBadRequest, &Error{Message: "the id of a job is a number"})
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), longestWait)
+	defer cancel()
+	caches := false
+	switch wait := r.URL.Query().Get("wait"); wait {
+	case "":
+		cancel()
+	case "published":
+	case "cdn":
+		caches = true
+	default:
+		s.answer(w, http.StatusBadRequest, &Error{Message: fmt.Sprintf("wait=%s: want published or cdn", wait)})
+		return
+	}
+	j, told, err := s.Daemon.Wait(ctx, id, caches)
+	if err != nil {
+		s.failed(w, err)
+		return
+	}
+	s.answer(w, http.StatusOK, Waited{Job: j, Told: told, Done: j.State.Ended() && (told || !caches || j.State != queue.Published)})
+}
+
+func (s *Server) events(w http.ResponseWriter, r *http.Request) {
+	events, leave := s.Daemon.Events()
+	defer leave()
+	lines := stream(w)
+	for {
+		select {
+		case <-r.Context().Done():
+			return
+		case e, ok := <-events:
+			if !ok || lines(e) != nil {
+				return
+			}
+		}
+	}
+}
+
+// A DrainLine is one line of the answer to a drain. The last one is done, or has an error.
+type DrainLine struct {
+	daemon.Drained
+	Error *Error `json:"stopped,omitempty"`
+}
+
+// drain publishes everything that is there and tells how far it is; with wait=no it only gets
+// that going.
+func (s *Server) drain(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Get("wait") == "no" {
+		if err := s.Daemon.Flush(r.Context()); err != nil {
+			s.failed(w, err)
+			return
+		}
+		s.answer(w, http.StatusAccepted, struct{}{})
+		return
+	}
+	lines := stream(w)
+	left, err := s.Daemon.Drain(r.Context(), func(left daemon.Drained) { lines(DrainLine{Drained: left}) })
+	line := DrainLine{Drained: left}
+	if err != nil {
+		line.Error = failure(err)
+	}
+	lines(line)
+}
+
+func (s *Server) retry(w http.ResponseWriter, r *http.Request) {
+	var q Retry
+	if !understand(w, r, &q) {
+		return
+	}
+	n, err := s.Daemon.Retry(r.Context(), q.IDs...)
+	if err != nil {
+		s.failed(w, err)
+		return
+	}
+	s.answer(w, http.StatusOK, Retried{n})
+}
+
+func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+	status, err := s.Daemon.Status(r.Context())
+	if err != nil {
+		s.failed(w, err)
+		return
+	}
+	s.answer(w, http.StatusOK, status)
+}
+
+// understand reads a request that is one JSON document.
+func understand(w http.ResponseWriter, r *http.Request, to any) bool {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, mostAsked))
+	d.DisallowUnknownFields()
+	if err := d.Decode(to); err != nil {
+		write(w, http.StatusBadRequest, &Error{Message: "request: " + err.Error()})
+		return false
+	}
+	return true
+}
+
+func (s *Server) answer(w http.ResponseWriter, status int, document any) {
+	if e, ok := document.(*Error); ok {
+		s.Log.Debug("refused", "status", status, "reason", e.Message)
+	}
+	write(w, status, document)
+}
+
+func write(w http.ResponseWriter, status int, document any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.Encode(document)
+}
+
+// stream answers with one JSON document a line, each of which is on its way at once.
+func stream(w http.ResponseWriter) func(any) error {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusOK)
+	flush := http.NewResponseController(w)
+	flush.Flush()
+	enc := json.NewEncoder(w)
+	return func(line any) error {
+		if err := enc.Encode(line); err != nil {
+			return err
+		}
+		return flush.Flush()
+	}
+}
+
+// Serve answers on l until ctx ends, and returns when nobody is being answered any more. What
+// is streamed ends with the daemon.
+func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	srv := &http.Server{
+		Handler: h, ConnContext: withPeer, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // peers that hang up are no news
+	}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
+	defer cancel()
+	if srv.Shutdown(patience) != nil {
+		srv.Close()
+	}
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// goodbye is how long answers may take once the server stops.
+const goodbye = 2 * time.Second

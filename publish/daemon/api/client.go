@@ -1,0 +1,184 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
+)
+
+// longestSocket is how many bytes the path of a socket may have: what Linux has room for,
+// less the zero at its end.
+const longestSocket = 107
+
+// CheckSocket says whether a socket can have that path.
+func CheckSocket(path string) error {
+	if len(path) > longestSocket {
+		return fmt.Errorf("socket %.40s...: the path has %d bytes, a socket can have %d: choose a shorter one", path, len(path), longestSocket)
+	}
+	return nil
+}
+
+// A Client asks the daemon that listens on a socket.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// ErrNoDaemon: nobody listens on the socket.
+var ErrNoDaemon = errors.New("no daemon answers")
+
+// Dial makes a client. It connects when it asks.
+func Dial(socket string) *Client {
+	return &Client{socket, &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			if err := CheckSocket(socket); err != nil {
+				return nil, err
+			}
+			var d net.Dialer
+			c, err := d.DialContext(ctx, "unix", socket)
+			if err != nil && ctx.Err() == nil {
+				return nil, fmt.Errorf("%w: %w", ErrNoDaemon, err)
+			}
+			return c, err
+		},
+	}}}
+}
+
+// Close ends the connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// ask sends a question; the caller closes the body of the answer.
+func (c *Client) ask(ctx context.Context, method, path string, question any) (*http.Response, error) {
+	var body io.Reader
+	if question != nil {
+		text, err := json.Marshal(question)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://daemon"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		var u *url.Error
+		if errors.As(err, &u) { // which repeats a URL that means nothing to anybody
+			err = u.Err
+		}
+		return nil, fmt.Errorf("ask the daemon at %s: %w", c.socket, err)
+	}
+	if resp.StatusCode >= 400 {
+		defer resp.Body.Close()
+		e := &Error{Status: resp.StatusCode}
+		if err := json.NewDecoder(io.LimitReader(resp.Body, mostAsked)).Decode(e); err != nil || e.Message == "" {
+			e.Message = "the daemon says " + resp.Status
+		}
+		return nil, e
+	}
+	return resp, nil
+}
+
+func (c *Client) get(ctx context.Context, method, path string, question, answer any) error {
+	resp, err := c.ask(ctx, method, path, question)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
+		return fmt.Errorf("ask the daemon at %s: %w", c.socket, err)
+	}
+	return nil
+}
+
+// Push hands over paths. What is returned is durable.
+func (c *Client) Push(ctx context.Context, paths ...string) (Jobs, error) {
+	var j Jobs
+	return j, c.get(ctx, http.MethodPost, "/v1/jobs", Push{paths}, &j)
+}
+
+// Wait waits for a job to be published, or for what was published to be seen: "published" or
+// "cdn". It may return before; ask again.
+func (c *Client) Wait(ctx context.Context, id int64, wait string) (Waited, error) {
+	var w Waited
+	return w, c.get(ctx, http.MethodGet, fmt.Sprintf("/v1/jobs/%d?wait=%s", id, wait), nil, &w)
+}
+
+// Status asks how things are.
+func (c *Client) Status(ctx context.Context) (daemon.Status, error) {
+	var s daemon.Status
+	return s, c.get(ctx, http.MethodGet, "/v1/status", nil, &s)
+}
+
+// Retry begins failed jobs anew.
+func (c *Client) Retry(ctx context.Context, ids ...int64) (Retried, error) {
+	var n Retried
+	return n, c.get(ctx, http.MethodPost, "/v1/retry", Retry{ids}, &n)
+}
+
+// Flush lets the daemon look through everything, and try again what waits to be.
+func (c *Client) Flush(ctx context.Context) error {
+	return c.get(ctx, http.MethodPost, "/v1/drain?wait=no", nil, &struct{}{})
+}
+
+// Drain lets the daemon publish everything that is there, and tells how far it is until it
+// is done.
+func (c *Client) Drain(ctx context.Context, tell func(daemon.Drained)) (daemon.Drained, error) {
+	var line DrainLine
+	err := c.lines(ctx, http.MethodPost, "/v1/drain", func(d *json.Decoder) (bool, error) {
+		line = DrainLine{}
+		if err := d.Decode(&line); err != nil {
+			return false, err
+		}
+		if line.Error != nil {
+			return false, line.Error
+		}
+		if !line.Done {
+			tell(line.Drained)
+		}
+		return !line.Done, nil
+	})
+	return line.Drained, err
+}
+
+// Events tells what happens until tell says no.
+func (c *Client) Events(ctx context.Context, tell func(daemon.Event) bool) error {
+	return c.lines(ctx, http.MethodGet, "/v1/events", func(d *json.Decoder) (bool, error) {
+		var e daemon.Event
+		if err := d.Decode(&e); err != nil {
+			return false, err
+		}
+		return tell(e), nil
+	})
+}
+
+// lines reads an answer of many documents.
+func (c *Client) lines(ctx context.Context, method, path string, read func(*json.Decoder) (more bool, err error)) error {
+	resp, err := c.ask(ctx, method, path, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	d := json.NewDecoder(resp.Body)
+	for {
+		more, err := read(d)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("the daemon at %s has stopped", c.socket)
+		}
+		if err != nil || !more {
+			return err
+		}
+	}
+}

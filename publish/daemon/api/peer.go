@@ -1,0 +1,87 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+)
+
+// Allow says which peers are answered on the socket, besides root and the user that the daemon
+// runs as.
+type Allow struct {
+	Self   int   // the user of the daemon
+	Users  []int // ids
+	Groups []int // ids; whoever is in one of them, by whatever group
+}
+
+// A Peer is who is at the other end of a socket, as the kernel says: as it was when it connected.
+type Peer struct {
+	PID, User int
+	Groups    []int
+}
+
+type peerKey struct{}
+
+// withPeer keeps who is at the other end of a connection.
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	p, err := peerOf(u)
+	if err != nil {
+		return context.WithValue(ctx, peerKey{}, err)
+	}
+	return context.WithValue(ctx, peerKey{}, p)
+}
+
+// admits says why a peer is not answered.
+func (a Allow) admits(p Peer) error {
+	if p.User == 0 || p.User == a.Self || slices.Contains(a.Users, p.User) {
+		return nil
+	}
+	for _, g := range p.Groups {
+		if slices.Contains(a.Groups, g) {
+			return nil
+		}
+	}
+	return fmt.Errorf("user %d (process %d) is not allowed to use this socket", p.User, p.PID)
+}
+
+// only answers nobody who is not admitted.
+func (a Allow) only(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var err error
+		switch p := r.Context().Value(peerKey{}).(type) {
+		case Peer:
+			err = a.admits(p)
+		case error:
+			err = fmt.Errorf("cannot tell who asks: %w", p)
+		default:
+			err = fmt.Errorf("cannot tell who asks")
+		}
+		if err != nil {
+			write(w, http.StatusForbidden, &Error{Message: err.Error(), Hint: "let the daemon allow it: allow_users or allow_groups in its configuration"})
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// loopbackOnly answers requests that name this machine: a page of somebody else that a browser
+// here has open cannot ask by a name of its own.
+func loopbackOnly(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			write(w, http.StatusForbidden, &Error{Message: fmt.Sprintf("asked as %q: want localhost or a loopback address", r.Host)})
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
