@@ -27,11 +27,11 @@ const (
 // newMonitoring alarms on what a reader would notice and draws the dashboard. It is
 // all or nothing: the hit rate exists only with the distribution's paid metrics, the
 // bucket's requests only with its own, and an alarm without data is worse than none.
-func newMonitoring(stack awscdk.Stack, c Config, bucket awss3.IBucket, distribution awscloudfront.IDistribution) {
+func newMonitoring(stack awscdk.Stack, c Config, bucket awss3.IBucket, distribution awscloudfront.IDistribution, index *indexer) {
 	if !c.Alarms {
 		return
 	}
-	alarms := []awscloudwatch.Alarm{errorAlarm(stack, distribution), hitRateAlarm(stack, distribution)}
+	alarms := append([]awscloudwatch.Alarm{errorAlarm(stack, distribution), hitRateAlarm(stack, distribution)}, index.alarms(stack)...)
 	if c.AlarmEmail != "" {
 		topic := newAlarmTopic(stack, c.AlarmEmail)
 		for _, a := range alarms {
@@ -39,7 +39,7 @@ func newMonitoring(stack awscdk.Stack, c Config, bucket awss3.IBucket, distribut
 			a.AddOkAction(awscloudwatchactions.NewSnsAction(topic))
 		}
 	}
-	newDashboard(stack, c, bucket, distribution, alarms)
+	newDashboard(stack, c, bucket, distribution, alarms, index)
 }
 
 func errorAlarm(stack awscdk.Stack, distribution awscloudfront.IDistribution) awscloudwatch.Alarm {
@@ -99,7 +99,7 @@ func publishAlarms(topic, account string) policy.Statement {
 	}
 }
 
-func newDashboard(stack awscdk.Stack, c Config, bucket awss3.IBucket, distribution awscloudfront.IDistribution, alarms []awscloudwatch.Alarm) {
+func newDashboard(stack awscdk.Stack, c Config, bucket awss3.IBucket, distribution awscloudfront.IDistribution, alarms []awscloudwatch.Alarm, index *indexer) {
 	dashboard := awscloudwatch.NewDashboard(stack, jsii.String("Dashboard"), &awscloudwatch.DashboardProps{
 		DashboardName: jsii.String(c.StackName),
 	})
@@ -122,6 +122,9 @@ func newDashboard(stack awscdk.Stack, c Config, bucket awss3.IBucket, distributi
 		graph("Bucket: requests", requestMetric(bucket, "AllRequests")),
 		graph("Bucket: errors", requestMetric(bucket, "4xxErrors"), requestMetric(bucket, "5xxErrors")),
 	)
+	if row := index.graphs(); row != nil {
+		dashboard.AddWidgets(row...)
+	}
 }
 
 func graph(title string, metrics ...awscloudwatch.IMetric) awscloudwatch.IWidget {

@@ -68,9 +68,10 @@ func newStack(app awscdk.App, c Config) awscdk.Stack {
 	newManualUser(stack, c, bucket, distribution)
 	deliverAccessLogs(stack, distribution, logs)
 	recordWrites(stack, c, bucket, logs)
-	newMonitoring(stack, c, bucket, distribution)
+	index := newIndexer(stack, c, bucket, distribution)
+	newMonitoring(stack, c, bucket, distribution, index)
 	newBudget(stack, c)
-	newOutputs(stack, c, bucket, logs, distribution, roles)
+	newOutputs(stack, c, bucket, logs, distribution, roles, index)
 	return stack
 }
 

@@ -65,6 +65,12 @@ type Config struct {
 	// ManualUser is the IAM user for manual uploads and emergencies. Empty: none.
 	ManualUser string
 
+	// IndexerQueue makes S3 tell a queue what is stored, for hosts that run publish indexer.
+	IndexerQueue bool
+	// IndexerTrust is who may assume the role of these hosts: ec2, ecs, or the ARN of a role or
+	// user, or of an account's root.
+	IndexerTrust []string
+
 	// LogDays is how long access logs are kept.
 	LogDays int
 	// CloudTrail records every write to the bucket with the identity behind it (paid).
@@ -160,6 +166,7 @@ func Default() Config {
 		NoncurrentDays:  90,
 		AbortUploadDays: 3,
 		Publishers:      []Publisher{publish, maintain},
+		IndexerTrust:    []string{"ec2"},
 		LogDays:         90,
 		Alarms:          true,
 	}
@@ -233,6 +240,11 @@ func (c Config) Validate() error {
 	refuse(c.AlarmEmail != "" && !emailForm.MatchString(c.AlarmEmail), "--alarm-email %q: not an e-mail address", c.AlarmEmail)
 	refuse(c.MonthlyBudget < 0, "--monthly-budget %d: want dollars, or 0 for none", c.MonthlyBudget)
 	refuse(c.MonthlyBudget > 0 && c.AlarmEmail == "", "--monthly-budget needs --alarm-email to warn somebody")
+	refuse(c.IndexerQueue && len(c.IndexerTrust) == 0, "--indexer-queue needs --indexer-trust: nobody could take a message")
+	for _, who := range c.IndexerTrust {
+		refuse(who != "ec2" && who != "ecs" && !trustedForm.MatchString(who),
+			"--indexer-trust %q: want ec2, ecs, or the ARN of a role, a user or an account's root", who)
+	}
 	refuse(len(c.Publishers) == 0, "no publisher: nobody could publish")
 	found = append(found, c.publisherErrors()...)
 	return errors.Join(found...)

@@ -27,6 +27,8 @@ require (
 	github.com/spf13/pflag v1.0.9
 )
 
+require github.com/aws/aws-sdk-go-v2/service/sqs v1.52.11
+
 require (
 	github.com/Masterminds/semver/v3 v3.5.0 // indirect
 	github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream v1.7.26 // indirect

@@ -1,6 +1,8 @@
 package infra
 
 import (
+	"strings"
+
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/jsii-runtime-go"
 	"github.com/cdklabs/cdk-nag-go/cdknag/v2"
@@ -23,6 +25,8 @@ const (
 		"TLSv1; with a domain it is TLSv1.2_2021 (docs/infra.md, custom domain)."
 	whyObjects = "A publisher writes objects whose names follow from their content and cannot be listed in advance; the " +
 		"wildcard ends at the publisher's own prefix (docs/infra-security.md)."
+	whyIndices = "An indexer serves every mirror in the bucket, wherever publishers put it, and writes only what an index consists of; " +
+		"the wildcards stand for the mirror's path and for the content that indices are named after (docs/infra-security.md)."
 	whyFullAccess = "The manual user exists for emergencies and has every action on this one bucket by intent; deletions " +
 		"and changes of the bucket's protection are denied without MFA (docs/infra-security.md)."
 )
@@ -48,6 +52,13 @@ func acceptedFindings(c Config) []finding {
 		}
 		for _, prefix := range p.prefixes() {
 			found = append(found, finding{path, "AwsSolutions-IAM5", "Resource::<BinaryCacheBucketDC4CADE3.Arn>/" + prefix + "*", whyObjects})
+		}
+	}
+	if c.IndexerQueue {
+		for _, object := range append(indexerWrites("Resource::<BinaryCacheBucketDC4CADE3.Arn>"), "Resource::<BinaryCacheBucketDC4CADE3.Arn>/*") {
+			if strings.Contains(object, "*") {
+				found = append(found, finding{"IndexerRole/Resource", "AwsSolutions-IAM5", object, whyIndices})
+			}
 		}
 	}
 	if c.ManualUser != "" {

@@ -10,7 +10,7 @@ import (
 
 // newOutputs tells what a publisher and a reader need to know. The names are an
 // interface: workflows and the publisher's tests read them.
-func newOutputs(stack awscdk.Stack, c Config, bucket, logs awss3.IBucket, distribution awscloudfront.IDistribution, roles []awsiam.Role) {
+func newOutputs(stack awscdk.Stack, c Config, bucket, logs awss3.IBucket, distribution awscloudfront.IDistribution, roles []awsiam.Role, index *indexer) {
 	output := func(name, description string, value *string) {
 		awscdk.NewCfnOutput(stack, jsii.String(name), &awscdk.CfnOutputProps{Value: value, Description: jsii.String(description)})
 	}
@@ -31,6 +31,11 @@ func newOutputs(stack awscdk.Stack, c Config, bucket, logs awss3.IBucket, distri
 			name = "GitHubActionsRoleArn"
 		}
 		output(name, "role-to-assume for "+p.Owner+"/"+p.Repo+" ("+string(p.Access)+")", roles[i].RoleArn())
+	}
+	if index != nil {
+		output("IndexerQueueUrl", "queue of publish indexer: --queue", index.queue.QueueUrl())
+		output("IndexerDeadLetterQueueUrl", "where messages go that no indexer could do", index.dead.QueueUrl())
+		output("IndexerRoleArn", "role of the hosts that run publish indexer", index.role.RoleArn())
 	}
 	output("MirrorCommand", "adds the cache to Spack; append the mirror's path",
 		jsii.String("spack mirror add slurm-factory "+url))

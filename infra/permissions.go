@@ -19,6 +19,9 @@ func PermissionsTable(c Config) string {
 	if c.ManualUser != "" {
 		writeRows(&b, "user `"+c.ManualUser+"`", ManualUserPermissions("BUCKET", "DISTRIBUTION"))
 	}
+	if c.IndexerQueue {
+		writeRows(&b, "role `"+indexerRole+"`", IndexerPermissions("BUCKET", "DISTRIBUTION", "QUEUE"))
+	}
 	if c.ImmutablePackages {
 		writeRows(&b, "everybody", policy.New(ImmutablePackages("BUCKET", c.ManualUser)))
 	}

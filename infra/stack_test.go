@@ -137,7 +137,11 @@ func TestEveryVariantHasWhatTheReferencePromises(t *testing.T) {
 				"CorsConfig": like(props{"AccessControlAllowOrigins": props{"Items": []any{"*"}}})})})
 			has(t, name, "AWS::Logs::DeliverySource", props{"LogType": "ACCESS_LOGS"})
 			counts(t, name, "AWS::Logs::Delivery", 1)
-			counts(t, name, "AWS::IAM::Role", float64(len(c.Publishers)))
+			roles := len(c.Publishers)
+			if c.IndexerQueue {
+				roles++
+			}
+			counts(t, name, "AWS::IAM::Role", float64(roles))
 			counts(t, name, "AWS::IAM::AccessKey", 0)
 			counts(t, name, "AWS::Lambda::Function", 0)
 		})

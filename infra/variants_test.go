@@ -38,6 +38,9 @@ func variants() map[string]Config {
 	everything.WebACLArn = "arn:aws:wafv2:us-east-1:123456789012:global/webacl/cache/1"
 	everything.PriceClass = "All"
 
+	everything.IndexerQueue = true
+	everything.IndexerTrust = []string{"ec2", "ecs", "arn:aws:iam::123456789012:role/build-host"}
+
 	given := plain
 	given.Account, given.BucketName = "", "my-cache"
 	given.Domain = "cache.example.co.uk"
@@ -67,8 +70,12 @@ func variants() map[string]Config {
 		Publisher{Name: "dry-run", Role: "slurm-factory-dry-run", Owner: "o", Repo: "r", PullRequests: true, Access: Read, Session: time.Hour},
 	)
 
+	indexed := bare
+	indexed.IndexerQueue = true
+
 	return map[string]Config{
-		"bare": bare, "plain": plain, "domain": domain, "vantage": vantage, "everything": everything,
+		"indexed": indexed,
+		"bare":    bare, "plain": plain, "domain": domain, "vantage": vantage, "everything": everything,
 		"given": given, "listing": listing, "reference": reference, "shared": shared,
 	}
 }

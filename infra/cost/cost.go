@@ -31,10 +31,24 @@ const (
 	tieringPerThousand = 0.0025
 	webACL             = 5.00
 	webACLPerM         = 0.60
+	queuePerM          = 0.40 // requests to a standard queue
+	freeQueueM         = 1.0
 
 	edgeMetrics   = 8 // CloudFront's additional metrics of one distribution
 	bucketMetrics = 16
 	alarmMetrics  = 3 // one metric for the error rate, two behind the hit rate
+	queueAlarms   = 2 // of the indexer's queue; what SQS measures is free
+
+	// objectsPerPackage is that of layout v3: a document, of which a message tells, and two blobs.
+	objectsPerPackage = 3
+	// An idle host asks the queue every 20 s. A message is sent, received, hidden anew and deleted, the last
+	// three ten at a time.
+	idlePolls          = 30 * 24 * 60 * 3
+	requestsPerMessage = 2
+	// The indexer lists two blobs of a package, and reads its document and its spec. A publish turns one
+	// index, which is listed and read some times, written twice, and told to the CDN twice.
+	listsPerPackage, readsPerPackage = 2, 2
+	listsPerTurn, pathsPerTurn       = 10, 2
 
 	// averageLog is the size of a line of the access log, in bytes of gzipped JSON.
 	averageLog = 150
@@ -66,6 +80,9 @@ type Usage struct {
 	// LogDays is how long access logs are kept.
 	LogDays float64
 
+	// Indexers is how many hosts run publish indexer. 0: there is no queue.
+	Indexers float64
+
 	// What the stack has; see the flags of the same names.
 	Domain, Alarms, CloudTrail, OriginShield, IntelligentTiering, WAF bool
 }
@@ -82,6 +99,11 @@ type Line struct {
 func Estimate(u Usage) []Line {
 	fromOrigin := u.Requests * (1 - u.HitRate)
 	writes := u.Publishes * u.Objects
+	packages, paths, alarms := writes/objectsPerPackage, u.Publishes*u.Paths, alarmMetrics
+	if u.Indexers > 0 {
+		paths += u.Publishes * pathsPerTurn
+		alarms += queueAlarms
+	}
 	lines := []Line{
 		{"S3 storage", fmt.Sprintf("%.0f GB", u.StorageGB), tiered(storageTiers, u.StorageGB)},
 		{"S3 writes", fmt.Sprintf("%.0f publishes of %.0f objects", u.Publishes, u.Objects), writes / 1000 * putPerThousand},
@@ -89,7 +111,7 @@ func Estimate(u Usage) []Line {
 		{"S3 to CloudFront", "always free", 0},
 		{"CloudFront traffic", fmt.Sprintf("%.0f GB, the first 1024 free", u.TrafficGB), tiered(trafficTiers, u.TrafficGB)},
 		{"CloudFront requests", fmt.Sprintf("%.0f, the first 10 million free", u.Requests), math.Max(0, u.Requests/1e6-freeEdgeRequestsM) * edgeRequestsPerM},
-		{"CloudFront invalidations", fmt.Sprintf("%.0f paths, the first 1000 free", u.Publishes*u.Paths), math.Max(0, u.Publishes*u.Paths-freeInvalidations) * invalidationPath},
+		{"CloudFront invalidations", fmt.Sprintf("%.0f paths, the first 1000 free", paths), math.Max(0, paths-freeInvalidations) * invalidationPath},
 		{"Access logs", fmt.Sprintf("kept %.0f days", u.LogDays), u.Requests * averageLog / 1e9 * u.LogDays / 30 * storageTiers[0].price},
 	}
 	add := func(on bool, what, basis string, dollars float64) {
@@ -100,7 +122,11 @@ func Estimate(u Usage) []Line {
 	add(u.Domain, "Route53 zone", "alias queries are free", hostedZone)
 	add(u.Alarms, "CloudFront metrics", fmt.Sprintf("%d additional metrics", edgeMetrics), edgeMetrics*customMetric)
 	add(u.Alarms, "S3 request metrics", fmt.Sprintf("%d metrics", bucketMetrics), bucketMetrics*customMetric)
-	add(u.Alarms, "Alarms", fmt.Sprintf("%d metrics watched; the first 3 dashboards are free", alarmMetrics), alarmMetrics*standardAlarm)
+	add(u.Alarms, "Alarms", fmt.Sprintf("%d metrics watched; the first 3 dashboards are free", alarms), float64(alarms)*standardAlarm)
+	requests := u.Indexers*idlePolls + packages*requestsPerMessage
+	add(u.Indexers > 0, "Indexer's queue", fmt.Sprintf("%.0f requests, the first million free", requests), math.Max(0, requests/1e6-freeQueueM)*queuePerM)
+	add(u.Indexers > 0, "Indexer's S3 requests", fmt.Sprintf("%.0f packages", packages),
+		(packages*listsPerPackage+u.Publishes*listsPerTurn)/1000*putPerThousand+packages*readsPerPackage/1000*getPerThousand)
 	add(u.CloudTrail, "CloudTrail data events", fmt.Sprintf("%.0f writes", writes), writes/100_000*trailPerHundredK)
 	add(u.OriginShield, "Origin Shield", fmt.Sprintf("%.0f requests", fromOrigin), fromOrigin/10_000*shieldPerTenK)
 	add(u.IntelligentTiering, "Intelligent-Tiering", fmt.Sprintf("monitors %.0f new objects", writes), writes/1000*tieringPerThousand)

@@ -36,6 +36,11 @@ func TestEstimate(t *testing.T) {
 		{"writes", Usage{Publishes: 100, Objects: 200}, "S3 writes", 0.10},
 		{"metrics", Usage{Alarms: true}, "CloudFront metrics", 2.40},
 		{"zone", Usage{Domain: true}, "Route53 zone", 0.50},
+		{"an idle indexer is free", Usage{Indexers: 7}, "Indexer's queue", 0},
+		{"a million requests to the queue", Usage{Indexers: 7, Publishes: 1000, Objects: 3 * 546.4}, "Indexer's queue", 0.40},
+		{"the indexer tells the CDN, too", Usage{Indexers: 1, Publishes: 1000, Paths: 1}, "CloudFront invalidations", 10},
+		{"the indexer looks", Usage{Indexers: 1, Publishes: 100, Objects: 300}, "Indexer's S3 requests", 0.100 + 0.005 + 0.008},
+		{"its alarms", Usage{Indexers: 1, Alarms: true}, "Alarms", 0.50},
 		{"web ACL", Usage{WAF: true, Requests: 1e6}, "WAF", 5.60},
 	} {
 		t.Run(row.name, func(t *testing.T) {

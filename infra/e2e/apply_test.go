@@ -27,6 +27,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/vantagecompute/slurm-factory-publish/infra/doctor"
 	"github.com/vantagecompute/slurm-factory-publish/infra/template"
@@ -184,6 +185,9 @@ var builders = map[string]builder{
 	"AWS::SNS::Subscription":               makeSubscription,
 	"AWS::CloudTrail::Trail":               makeTrail,
 	"AWS::Budgets::Budget":                 makeBudget,
+	"AWS::SQS::Queue":                      makeQueue,
+	"AWS::SQS::QueuePolicy":                makeQueuePolicy,
+	"AWS::IAM::InstanceProfile":            makeInstanceProfile,
 }
 
 // firstError runs steps until one fails.
@@ -231,6 +235,9 @@ func makeBucket(ctx context.Context, cfg aws.Config, p tree) (string, map[string
 		},
 		func() error { return putLifecycle(ctx, c, name, p.at("LifecycleConfiguration", "Rules")) },
 		func() error { return putCORS(ctx, c, name, p.at("CorsConfiguration", "CorsRules")) },
+		func() error {
+			return putNotifications(ctx, c, name, p.at("NotificationConfiguration", "QueueConfigurations"))
+		},
 	)
 	return *name, nil, err
 }
@@ -274,6 +281,65 @@ func putCORS(ctx context.Context, c *s3.Client, name *string, rules tree) error 
 	}
 	_, err := c.PutBucketCors(ctx, &s3.PutBucketCorsInput{Bucket: name, CORSConfiguration: &s3types.CORSConfiguration{CORSRules: out}})
 	return err
+}
+
+func putNotifications(ctx context.Context, c *s3.Client, name *string, queues tree) error {
+	var out []s3types.QueueConfiguration
+	for _, q := range queues.list() {
+		told := s3types.QueueConfiguration{QueueArn: q.at("Queue").str(), Events: []s3types.Event{s3types.Event(q.at("Event").text())},
+			Filter: &s3types.NotificationConfigurationFilter{Key: &s3types.S3KeyFilter{}}}
+		for _, r := range q.at("Filter", "S3Key", "Rules").list() {
+			told.Filter.Key.FilterRules = append(told.Filter.Key.FilterRules,
+				s3types.FilterRule{Name: s3types.FilterRuleName(r.at("Name").text()), Value: r.at("Value").str()})
+		}
+		out = append(out, told)
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	_, err := c.PutBucketNotificationConfiguration(ctx, &s3.PutBucketNotificationConfigurationInput{Bucket: name,
+		NotificationConfiguration: &s3types.NotificationConfiguration{QueueConfigurations: out}})
+	return err
+}
+
+// makeQueue gives queues names of their own, as CloudFormation does.
+func makeQueue(ctx context.Context, cfg aws.Config, p tree) (string, map[string]string, error) {
+	name := "dead"
+	attributes := map[string]string{"MessageRetentionPeriod": fmt.Sprint(*p.at("MessageRetentionPeriod").int32())}
+	if p.at("RedrivePolicy").has() {
+		name = "indexer"
+		attributes["RedrivePolicy"] = *p.at("RedrivePolicy").json()
+		attributes["VisibilityTimeout"] = fmt.Sprint(*p.at("VisibilityTimeout").int32())
+		attributes["ReceiveMessageWaitTimeSeconds"] = fmt.Sprint(*p.at("ReceiveMessageWaitTimeSeconds").int32())
+	}
+	out, err := sqs.NewFromConfig(cfg).CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &name, Attributes: attributes})
+	if err != nil {
+		return "", nil, err
+	}
+	return *out.QueueUrl, map[string]string{"Arn": "arn:aws:sqs:us-east-1:" + account + ":" + name, "QueueName": name}, nil
+}
+
+func makeQueuePolicy(ctx context.Context, cfg aws.Config, p tree) (string, map[string]string, error) {
+	for _, queue := range p.at("Queues").strs() {
+		if _, err := sqs.NewFromConfig(cfg).SetQueueAttributes(ctx, &sqs.SetQueueAttributesInput{QueueUrl: aws.String(queue),
+			Attributes: map[string]string{"Policy": *p.at("PolicyDocument").json()}}); err != nil {
+			return "", nil, err
+		}
+	}
+	return "policy", nil, nil
+}
+
+func makeInstanceProfile(ctx context.Context, cfg aws.Config, p tree) (string, map[string]string, error) {
+	c, name := iam.NewFromConfig(cfg), p.at("InstanceProfileName").str()
+	if _, err := c.CreateInstanceProfile(ctx, &iam.CreateInstanceProfileInput{InstanceProfileName: name}); err != nil {
+		return "", nil, err
+	}
+	for _, role := range p.at("Roles").strs() {
+		if _, err := c.AddRoleToInstanceProfile(ctx, &iam.AddRoleToInstanceProfileInput{InstanceProfileName: name, RoleName: aws.String(role)}); err != nil {
+			return "", nil, err
+		}
+	}
+	return *name, nil, nil
 }
 
 func makeBucketPolicy(ctx context.Context, cfg aws.Config, p tree) (string, map[string]string, error) {

@@ -95,8 +95,8 @@ func startMoto(dir string) (stop func(), err error) {
 	}
 	cmd := exec.Command(server, "-H", "127.0.0.1", "-p", port)
 	cmd.Stdout, cmd.Stderr = log, log
-	// A certificate is issued a second after it was asked for, not a minute.
-	cmd.Env = append(os.Environ(), "MOTO_ACM_VALIDATION_WAIT=1")
+	// A certificate is issued five seconds after it was asked for, not a minute: in less, not all is made.
+	cmd.Env = append(os.Environ(), "MOTO_ACM_VALIDATION_WAIT=5")
 	if err := cmd.Start(); err != nil {
 		return stop, fmt.Errorf("start moto: %w", err)
 	}

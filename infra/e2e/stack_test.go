@@ -25,7 +25,7 @@ const domain = "cache.example.com"
 var everything = []string{
 	"--domain", domain, "--zone-name", "example.com", "--account", account,
 	"--manual-user", "james", "--alarm-email", "ops@example.com", "--monthly-budget", "50",
-	"--cloudtrail", "--intelligent-tiering", "--immutable-packages",
+	"--cloudtrail", "--intelligent-tiering", "--immutable-packages", "--indexer-queue",
 	"--publisher", "name=slurm,environment=release,prefix=slurm/",
 }
 
@@ -75,7 +75,7 @@ func TestFullTemplateIsMade(t *testing.T) {
 	for _, n := range made {
 		got += n
 	}
-	if got != want || got < 26 {
+	if got != want || got < 34 {
 		t.Errorf("made %d of %d resources", got, want)
 	}
 	t.Logf("made %d resources (%s); moto lacks %d", got, types(made), lacking)

@@ -26,6 +26,7 @@ func newCost(e environment) *cobra.Command {
 	f.Float64Var(&u.Publishes, "publishes", 500, "publishes in the month")
 	f.Float64Var(&u.Objects, "objects", 200, "objects that one publish writes")
 	f.Float64Var(&u.Paths, "paths", 1, "paths that one publish invalidates")
+	f.Float64Var(&u.Indexers, "indexers", 2, "hosts that run publish indexer, with --indexer-queue")
 	asJSON := f.Bool("json", false, "print one JSON document")
 	cmd.RunE = func(*cobra.Command, []string) error {
 		c, err := t.offline()
@@ -34,6 +35,12 @@ func newCost(e environment) *cobra.Command {
 		}
 		if u.HitRate < 0 || u.HitRate > 1 {
 			return usage{fmt.Errorf("--hit-rate %g: want 0 to 1", u.HitRate)}
+		}
+		if u.Indexers < 0 {
+			return usage{fmt.Errorf("--indexers %g: want 0 or more", u.Indexers)}
+		}
+		if !c.IndexerQueue {
+			u.Indexers = 0
 		}
 		u.LogDays = float64(c.LogDays)
 		u.Domain, u.Alarms, u.CloudTrail = c.HostedZoneID != "", c.Alarms, c.CloudTrail

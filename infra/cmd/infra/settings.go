@@ -42,6 +42,8 @@ type settings struct {
 	trustAnyRef                                 bool
 	sessionHours                                int
 	maintainEnvironment                         string
+	indexerQueue                                bool
+	indexerTrust                                []string
 }
 
 // newSettings declares the flags with the defaults of infra.Default.
@@ -88,6 +90,8 @@ func newSettings() *settings {
 	f.BoolVar(&s.trustAnyRef, "trust-any-ref", false, "trust every run of the repository: any branch, tag, pull request, environment")
 	f.IntVar(&s.sessionHours, "session-hours", int(p.Session/time.Hour), "longest session of the roles, 1 to 12 `hours`")
 	f.StringVar(&s.maintainEnvironment, "maintain-environment", d.Publishers[1].Environment, "GitHub environment for the role that may delete (none: no such role)")
+	f.BoolVar(&s.indexerQueue, "indexer-queue", false, "S3 tells a queue what is stored, for hosts that run publish indexer; with its alarms and their role")
+	f.StringSliceVar(&s.indexerTrust, "indexer-trust", d.IndexerTrust, "`who` may assume that role: ec2, ecs, or the ARN of a role, a user or an account's root (repeat)")
 	f.StringArrayVar(&s.publishers, "publisher", nil,
 		"one more role, as `key=value,...` (repeat): name, repo, repo-id, owner-id, environment, ref, workflow, prefix (repeat), access=read|publish|maintain, pull-requests=true, expire-days, session-hours")
 	return s
@@ -289,6 +293,7 @@ func (s *settings) stack() (infra.Config, error) {
 	c.IntelligentTiering, c.ImmutablePackages = s.intelligentTiering, s.immutablePackages
 	c.OIDCProviderArn, c.ManualUser = s.oidcProvider, s.manualUser
 	c.CloudTrail, c.Alarms, c.AlarmEmail, c.MonthlyBudget = s.cloudTrail, s.alarms, s.alarmEmail, s.monthlyBudget
+	c.IndexerQueue, c.IndexerTrust = s.indexerQueue, s.indexerTrust
 	c.Publishers = s.mainPublishers()
 	for _, text := range s.publishers {
 		p, err := s.parsePublisher(text)
