@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"path"
 	"slices"
@@ -11,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
@@ -79,27 +82,53 @@ func indexerCommand(env environment) *cobra.Command {
 }
 
 func runIndexer(ctx context.Context, where, queue string, settle, takeover time.Duration, f *flags, env environment) error {
-	trust, err := readTrust(f.requireSigned, f.trustedKeys)
+	i := indexing{flags: f, where: where, queue: queue, settle: settle, takeover: takeover, log: env.log(), healed: printer(f.json, env)}
+	return i.serve(ctx)
+}
+
+// An indexing is a queue to be served, as somebody has configured it.
+type indexing struct {
+	flags            *flags
+	where, queue     string
+	settle, takeover time.Duration
+	log              *slog.Logger
+	healed           func(healedMirror)
+	observe          func(events.Done) // of each job, also of one that failed; nil: nobody wants to know
+}
+
+// check says what is wrong with it, in words of the flags.
+func (i indexing) check() error {
+	var errs []error
+	if i.settle <= 0 {
+		errs = append(errs, fmt.Errorf("--settle %s: want more than nothing", i.settle))
+	}
+	if i.takeover < shortestTakeover || i.takeover > longestTakeover {
+		errs = append(errs, fmt.Errorf("--takeover %s: want %s to %s", i.takeover, shortestTakeover, longestTakeover))
+	}
+	if u, err := url.Parse(i.where); err != nil || u.Scheme != "s3" {
+		errs = append(errs, fmt.Errorf("destination %q: want s3://bucket[/prefix]: only S3 tells a queue", i.where))
+	}
+	if _, err := events.Open(aws.Config{}, i.queue); err != nil {
+		errs = append(errs, fmt.Errorf("--queue: %w", err))
+	}
+	return fail(exitUsage, errors.Join(errs...))
+}
+
+// serve serves the queue until ctx ends, which is no error.
+func (i indexing) serve(ctx context.Context) error {
+	if err := i.check(); err != nil {
+		return err
+	}
+	trust, err := readTrust(i.flags.requireSigned, i.flags.trustedKeys)
 	if err != nil {
 		return fail(exitUsage, err)
 	}
-	if settle <= 0 {
-		return fail(exitUsage, fmt.Errorf("--settle %s: want more than nothing", settle))
-	}
-	if takeover < shortestTakeover || takeover > longestTakeover {
-		return fail(exitUsage, fmt.Errorf("--takeover %s: want %s to %s", takeover, shortestTakeover, longestTakeover))
-	}
-	u, err := url.Parse(where)
-	if err != nil || u.Scheme != "s3" {
-		return fail(exitUsage, fmt.Errorf("destination %q: want s3://bucket[/prefix]: only S3 tells a queue", where))
-	}
-	log := env.log()
-	d, err := f.storage.open(ctx, where, log)
+	d, err := i.flags.storage.open(ctx, i.where, i.log)
 	if err != nil {
 		return err
 	}
 	defer d.close()
-	cdn, err := f.cdn.open(ctx, d, log)
+	cdn, err := i.flags.cdn.open(ctx, d, i.log)
 	if err != nil {
 		return err
 	}
@@ -107,14 +136,15 @@ func runIndexer(ctx context.Context, where, queue string, settle, takeover time.
 	if err != nil {
 		return err
 	}
-	q, err := events.Open(cfg, queue)
+	q, err := events.Open(cfg, i.queue)
 	if err != nil {
 		return fail(exitUsage, fmt.Errorf("--queue: %w", err))
 	}
-	x := indexer{destination: d, cdn: cdn, trust: trust, healed: printer(f.json, env)}
+	bucket, prefix, _ := strings.Cut(strings.TrimPrefix(i.where, "s3://"), "/")
+	x := indexer{destination: d, cdn: cdn, trust: trust, healed: i.healed}
 	return events.Run(ctx, events.Config{
-		Queue: q, Bucket: u.Host, Prefix: strings.Trim(u.Path, "/"), Heal: x.heal,
-		Settle: settle, Longest: 10 * settle, Hidden: takeover, Log: log,
+		Queue: q, Bucket: bucket, Prefix: strings.Trim(prefix, "/"), Heal: x.heal,
+		Settle: i.settle, Longest: 10 * i.settle, Hidden: i.takeover, Log: i.log, Observe: i.observe,
 	})
 }
 

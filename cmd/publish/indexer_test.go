@@ -140,3 +140,13 @@ func TestIndexerPrintsWhatIsDocumented(t *testing.T) {
 		}
 	}
 }
+
+// Whoever configures it wrongly is told of all at once.
+func TestIndexerSaysAllThatIsWrong(t *testing.T) {
+	code, _, stderr := execute(t, nil, "indexer", "--queue", "indexer", "--settle", "0s", "--takeover", "1s", "file:///srv/mirror")
+	for _, want := range []string{"--queue", "--settle 0s", "--takeover 1s", "file:///srv/mirror"} {
+		if code != exitUsage || !strings.Contains(stderr, want) {
+			t.Errorf("exit code %d, without %s:\n%s", code, want, stderr)
+		}
+	}
+}
