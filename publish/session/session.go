@@ -85,6 +85,9 @@ func load(ctx context.Context, o Options, client config.HTTPClient) (aws.Config,
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w", err)
 	}
+	if c, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok { // with the CA bundle of the environment by now
+		cfg.HTTPClient = c.WithTransportOptions(writeLarge)
+	}
 	if o.Role != nil {
 		o.Role.assumeIn(&cfg)
 	}

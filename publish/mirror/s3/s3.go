@@ -192,6 +192,8 @@ type Bucket struct {
 	// hashers bounds how many objects are being hashed: more than processors would
 	// only make each of them later.
 	hashers *semaphore.Weighted
+	// shelves bounds what is held in memory between being hashed and being sent.
+	shelves shelves
 	limit   *rate.Limiter // nil: none
 
 	warnNoResume sync.Once
@@ -208,6 +210,7 @@ func Open(ctx context.Context, cfg aws.Config, o Options) (*Bucket, error) {
 		opts:    o,
 		slots:   semaphore.NewWeighted(int64(o.Concurrency)),
 		hashers: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
+		shelves: newShelves(defaultPartSize),
 	}
 	if b.limit = o.Limiter; b.limit == nil && o.LimitRate > 0 {
 		b.limit = NewLimiter(o.LimitRate)

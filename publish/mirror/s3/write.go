@@ -187,11 +187,15 @@ func (b *Bucket) storeWhole(ctx context.Context, o *object, was mirror.Version) 
 		}
 		p.content, o.digest = small, blob.DigestOf(small)
 	} else {
-		digest, err := b.digest(ctx, o.content, o.size)
-		if err != nil {
+		held := b.shelves.take(0, o.size)
+		if held != nil {
+			defer held.free()
+			p.content = held
+		}
+		var err error
+		if o.digest, err = b.digest(ctx, o.content, o.size, held); err != nil {
 			return "", err
 		}
-		o.digest = digest
 	}
 	if err := o.verified(); err != nil {
 		return "", err

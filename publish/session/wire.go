@@ -1,0 +1,223 @@
+package session
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Package net/http copies a body to its connection 32 KiB at a time, and TLS sends each record
+// of 16 KiB by a system call of its own. The connections here take larger pieces, which is a
+// tenth of what sending costs.
+
+const (
+	// A piece begins as small as net/http makes it and doubles as long as the connection
+	// takes one at once. So on a slow line it is never long until something moves again,
+	// which is how those who wait for us to stall know that we do not.
+	smallestPiece = 32 << 10
+	largestPiece  = 256 << 10
+	atOnce        = 20 * time.Millisecond
+
+	// record is what TLS adds to a piece at most, and the room for it.
+	records = largestPiece/(16<<10) + 1
+	room    = largestPiece + records*64
+)
+
+var (
+	piecesToRead = sync.Pool{New: func() any { return new([largestPiece]byte) }}
+	piecesToSend = sync.Pool{New: func() any { return new([room]byte) }}
+)
+
+// writeLarge makes the connections of a transport take large pieces.
+func writeLarge(t *http.Transport) {
+	dial, config, patience := t.DialContext, t.TLSClientConfig, t.TLSHandshakeTimeout
+	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &plainConn{c}, nil
+	}
+	t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		secure, err := secured(ctx, c, addr, config, patience)
+		if err != nil {
+			c.Close()
+			return nil, err
+		}
+		return secure, nil
+	}
+}
+
+// secured does what the transport would do.
+func secured(ctx context.Context, c net.Conn, addr string, config *tls.Config, patience time.Duration) (net.Conn, error) {
+	if config == nil {
+		config = new(tls.Config)
+	}
+	config = config.Clone()
+	config.DynamicRecordSizingDisabled = true // who reads a body waits for its end
+	if config.ServerName == "" {
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		config.ServerName = host
+	}
+	if patience > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
+	held := &heldConn{Conn: c}
+	secure := tls.Client(held, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	return &tlsConn{secure, held}, nil
+}
+
+// A plainConn copies in large pieces.
+type plainConn struct{ net.Conn }
+
+// ReadFrom implements io.ReaderFrom, which net/http looks for.
+func (c *plainConn) ReadFrom(r io.Reader) (int64, error) { return copyLarge(r, c.Conn.Write) }
+
+// copyLarge reads r to its end and writes it piece by piece.
+func copyLarge(r io.Reader, write func([]byte) (int, error)) (int64, error) {
+	next, release := reading(r)
+	defer release()
+	done, size := int64(0), smallestPiece
+	for {
+		piece, free, err := next(size)
+		if len(piece) > 0 {
+			began := time.Now()
+			written, writeErr := write(piece)
+			free()
+			done += int64(written)
+			if writeErr != nil {
+				return done, writeErr
+			}
+			size = nextPiece(size, time.Since(began))
+		}
+		if err == io.EOF {
+			return done, nil
+		}
+		if err != nil {
+			return done, err
+		}
+	}
+}
+
+// A Lender is a reader that has its content in memory, and need not copy it.
+type Lender interface {
+	// Lend is Read, of at most max bytes. The piece must not be changed, and free is called
+	// when it is no longer needed.
+	Lend(max int) (piece []byte, free func(), err error)
+}
+
+// reading returns how to read the next piece of r, and what to call in the end.
+func reading(r io.Reader) (next func(max int) ([]byte, func(), error), release func()) {
+	if limited, ok := r.(*io.LimitedReader); ok { // as net/http wraps a body
+		if l, ok := limited.R.(Lender); ok {
+			return func(max int) ([]byte, func(), error) {
+				if limited.N <= 0 {
+					return nil, nil, io.EOF
+				}
+				piece, free, err := l.Lend(int(min(int64(max), limited.N)))
+				limited.N -= int64(len(piece))
+				return piece, free, err
+			}, func() {}
+		}
+	}
+	buf := piecesToRead.Get().(*[largestPiece]byte)
+	return func(max int) ([]byte, func(), error) {
+		n, err := r.Read(buf[:max])
+		return buf[:n], func() {}, err
+	}, func() { piecesToRead.Put(buf) }
+}
+
+func nextPiece(size int, took time.Duration) int {
+	if took <= atOnce {
+		return min(2*size, largestPiece)
+	}
+	return max(size/2, smallestPiece)
+}
+
+// A tlsConn sends all records of a piece together.
+type tlsConn struct {
+	*tls.Conn
+	below *heldConn
+}
+
+// ReadFrom implements io.ReaderFrom.
+func (c *tlsConn) ReadFrom(r io.Reader) (int64, error) {
+	return copyLarge(r, func(piece []byte) (int, error) {
+		c.below.hold()
+		n, err := c.Conn.Write(piece)
+		if sendErr := c.below.send(); err == nil {
+			err = sendErr
+		}
+		return n, err
+	})
+}
+
+// A heldConn holds back what is written between hold and send. Reading goes on meanwhile,
+// and may write too: TLS answers some messages.
+type heldConn struct {
+	net.Conn
+
+	// mu is held while something is written, so that nothing overtakes what is held back.
+	mu   sync.Mutex
+	buf  *[room]byte // nil: nothing is held back
+	used int
+}
+
+func (c *heldConn) hold() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.buf, c.used = piecesToSend.Get().(*[room]byte), 0
+}
+
+func (c *heldConn) send() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.flush()
+	piecesToSend.Put(c.buf)
+	c.buf = nil
+	return err
+}
+
+// flush sends what is held back. mu is held.
+func (c *heldConn) flush() error {
+	if c.used == 0 {
+		return nil
+	}
+	_, err := c.Conn.Write(c.buf[:c.used])
+	c.used = 0
+	return err
+}
+
+func (c *heldConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.buf == nil {
+		return c.Conn.Write(p)
+	}
+	if c.used+len(p) > len(c.buf) {
+		if err := c.flush(); err != nil {
+			return 0, err
+		}
+		if len(p) > len(c.buf) {
+			return c.Conn.Write(p)
+		}
+	}
+	c.used += copy(c.buf[c.used:], p)
+	return len(p), nil
+}

@@ -1,0 +1,251 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// echo answers with what it gets.
+func echo(w http.ResponseWriter, r *http.Request) {
+	got, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	w.Write(got)
+}
+
+func noise(size int) []byte {
+	content := make([]byte, size)
+	rand.NewChaCha8([32]byte{1}).Read(content)
+	return content
+}
+
+// lender has its content in memory.
+type lender struct {
+	*bytes.Reader
+	content []byte
+	lent    *atomic.Int64 // pieces that were not given back
+}
+
+func (l *lender) Close() error { return nil }
+
+func (l *lender) Lend(max int) ([]byte, func(), error) {
+	at := len(l.content) - l.Len()
+	if l.Len() == 0 {
+		return nil, nil, io.EOF
+	}
+	n, _ := io.CopyN(io.Discard, l.Reader, int64(max))
+	l.lent.Add(1)
+	return l.content[at:][:n], func() { l.lent.Add(-1) }, nil
+}
+
+// What is sent arrives, in whatever way it is read and however large it is.
+func TestBodiesArrive(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		server := httptest.NewUnstartedServer(http.HandlerFunc(echo))
+		start := map[bool]func(){false: server.Start, true: server.StartTLS}[secure]
+		start()
+		defer server.Close()
+		roots := x509.NewCertPool()
+		if secure {
+			roots.AddCert(server.Certificate())
+		}
+		cfg, err := Config(t.Context(), Options{Roots: roots})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, size := range []int{0, 1, 4096, 70_000, 256 << 10, 3_000_001} {
+			content := noise(size)
+			var lent atomic.Int64
+			for way, body := range map[string]io.ReadCloser{
+				"read": io.NopCloser(struct{ io.Reader }{bytes.NewReader(content)}),
+				"lent": &lender{bytes.NewReader(content), content, &lent},
+			} {
+				r, err := http.NewRequest("PUT", server.URL, body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.ContentLength = int64(size)
+				answer, err := cfg.HTTPClient.Do(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := io.ReadAll(answer.Body)
+				answer.Body.Close()
+				if err != nil || !bytes.Equal(got, content) {
+					t.Errorf("secure %v, %d bytes %s: got %d, %v", secure, size, way, len(got), err)
+				}
+			}
+			if n := lent.Load(); n != 0 {
+				t.Errorf("secure %v, %d bytes: %d pieces were not given back", secure, size, n)
+			}
+		}
+	}
+}
+
+// counted counts what is written to the wire.
+type counted struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
+}
+
+// All records of a piece go out together: 8 MiB are 512 records.
+func TestPiecesAreLarge(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }))
+		start := map[bool]func(){false: server.Start, true: server.StartTLS}[secure]
+		start()
+		defer server.Close()
+		var writes atomic.Int64
+		tr := &http.Transport{
+			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				c, err := new(net.Dialer).DialContext(ctx, network, addr)
+				return &counted{c, &writes}, err
+			},
+			TLSClientConfig: server.Client().Transport.(*http.Transport).TLSClientConfig,
+		}
+		writeLarge(tr)
+		defer tr.CloseIdleConnections()
+		r, err := http.NewRequest("PUT", server.URL, io.NopCloser(struct{ io.Reader }{bytes.NewReader(noise(8 << 20))}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.ContentLength = 8 << 20
+		answer, err := tr.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		// On a machine where nothing is taken at once pieces stay small.
+		if n := writes.Load(); n > 8<<20/smallestPiece+20 {
+			t.Errorf("secure %v: %d writes", secure, n)
+		}
+	}
+}
+
+func TestPiecesGrowWhereTheyAreTaken(t *testing.T) {
+	size := smallestPiece
+	for range 10 {
+		size = nextPiece(size, time.Millisecond)
+	}
+	if size != largestPiece {
+		t.Errorf("on a fast line a piece has %d bytes", size)
+	}
+	for range 10 {
+		size = nextPiece(size, time.Second)
+	}
+	if size != smallestPiece {
+		t.Errorf("on a slow line a piece has %d bytes", size)
+	}
+}
+
+// What the reading side writes while something is held back neither overtakes it nor is lost.
+func TestNothingOvertakesWhatIsHeldBack(t *testing.T) {
+	ours, theirs := net.Pipe()
+	got := make(chan []byte)
+	go func() {
+		all, _ := io.ReadAll(theirs)
+		got <- all
+	}()
+	c := &heldConn{Conn: ours}
+	var want bytes.Buffer
+	for i := range 200 {
+		c.hold()
+		for j := range 3 {
+			text := fmt.Sprintf("%d.%d ", i, j)
+			want.WriteString(text)
+			if _, err := io.WriteString(c, text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i == 100 { // more than there is room for
+			large := noise(3 * room)
+			want.Write(large)
+			if _, err := c.Write(large); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.send(); err != nil {
+			t.Fatal(err)
+		}
+		text := fmt.Sprintf("%d ", i)
+		want.WriteString(text)
+		io.WriteString(c, text)
+	}
+	var g sync.WaitGroup
+	for range 4 { // for the race detector
+		g.Go(func() { io.WriteString(c, "x") })
+	}
+	c.hold()
+	g.Wait()
+	c.send()
+	ours.Close()
+	if all := <-got; !bytes.Equal(all, append(want.Bytes(), "xxxx"...)) {
+		t.Errorf("got %d bytes in another order, want %d", len(all), want.Len()+4)
+	}
+}
+
+func TestAServerThatShakesNoHands(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	tr := &http.Transport{DialContext: new(net.Dialer).DialContext, TLSHandshakeTimeout: 100 * time.Millisecond}
+	writeLarge(tr)
+	_, err = tr.DialTLSContext(t.Context(), "tcp", l.Addr().String())
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A certificate is looked at as the transport would, with the CA bundle of the environment.
+func TestCertificatesAreLookedAt(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(echo))
+	defer server.Close()
+	get := func() error {
+		cfg, err := Config(t.Context(), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, _ := http.NewRequest("GET", server.URL, nil)
+		answer, err := cfg.HTTPClient.Do(r)
+		if err == nil {
+			answer.Body.Close()
+		}
+		return err
+	}
+	var unknown *tls.CertificateVerificationError
+	if err := get(); !errors.As(err, &unknown) {
+		t.Errorf("a stranger's certificate: %v", err)
+	}
+	bundle := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_CA_BUNDLE", bundle)
+	if err := get(); err != nil {
+		t.Errorf("with its certificate in AWS_CA_BUNDLE: %v", err)
+	}
+}
