@@ -200,7 +200,9 @@ func TestFlagsAreDocumented(t *testing.T) {
 	}
 	for name := range known {
 		words := strings.Fields(name)
-		shown := func(text string) bool { return strings.Contains(text, "\n"+name+" ") || strings.Contains(text, "\n"+name+"\n") }
+		shown := func(text string) bool {
+			return strings.Contains(text, "\n"+name+" ") || strings.Contains(text, "\n"+name+"\n")
+		}
 		if len(words) == 2 && !slices.ContainsFunc(slices.Collect(maps.Values(all)), shown) {
 			t.Errorf("%s is shown on no page", name)
 		}
