@@ -142,6 +142,7 @@ type Arrived struct {
 	pkg    *Package
 	format format
 	tree   *tree
+	name   string // in its mirror
 }
 
 // Errors about what arrived. Any other error may be gone by the next time.
@@ -170,38 +171,49 @@ const signatureEnd = "-----END PGP SIGNATURE-----"
 
 // Read reads the document of a package. One that cannot be understood may be half of itself.
 func (in *Inbox) Read(ctx context.Context, file string) (*Arrived, error) {
+	a, content, err := in.open(ctx, file)
+	if err != nil {
+		return nil, err
+	}
+	return a, in.understand(ctx, a, content)
+}
+
+// open reads a document, whatever it says.
+func (in *Inbox) open(ctx context.Context, file string) (*Arrived, []byte, error) {
 	dir, f, name, ok := documentAt(file)
 	if !ok {
-		return nil, ErrNoDocument
+		return nil, nil, ErrNoDocument
 	}
-	t := &tree{in.root, dir}
-	content, _, err := mirror.Read(ctx, t, name, maxDocument)
+	a := &Arrived{File: file, format: f, tree: &tree{in.root, dir}, name: name}
+	content, _, err := mirror.Read(ctx, a.tree, name, maxDocument)
 	if errors.Is(err, mirror.ErrNotExist) {
-		return nil, ErrGone
+		return nil, nil, ErrGone
 	}
+	a.Digest = blob.DigestOf(content)
+	return a, content, err
+}
+
+func (in *Inbox) understand(ctx context.Context, a *Arrived, content []byte) error {
+	p, err := a.format.document(a.name, content)
 	if err != nil {
-		return nil, err
-	}
-	p, err := f.document(name, content)
-	if err != nil {
-		return nil, err
+		return err
 	}
 	if p.Signed && !strings.HasSuffix(strings.TrimSpace(string(content)), signatureEnd) {
-		return nil, errors.New("its signature is cut off")
+		return errors.New("its signature is cut off")
 	}
-	if !in.rules.Selection.picks(p) {
-		return nil, ErrNotSelected
+	if !in.rules.Selection.picks(p) || !in.rules.Selection.layout(a.format) {
+		return ErrNotSelected
 	}
-	a := &Arrived{File: file, Digest: blob.DigestOf(content), ID: p.ID(), pkg: p, format: f, tree: t}
+	a.pkg, a.ID = p, p.ID()
 	for _, b := range p.Blobs {
 		if b.Size < 0 {
-			if info, err := t.Stat(ctx, b.Name); err == nil {
+			if info, err := a.tree.Stat(ctx, b.Name); err == nil {
 				b.Size = info.Size
 			}
 		}
 		a.Bytes += max(b.Size, 0)
 	}
-	return a, nil
+	return nil
 }
 
 // Check reads all that a document points at and returns nil if the package is complete and
@@ -209,12 +221,15 @@ func (in *Inbox) Read(ctx context.Context, file string) (*Arrived, error) {
 // *RefusedError is the last word on it; with any other error the package may be on its way. read is
 // told how many bytes were read.
 func (in *Inbox) Check(ctx context.Context, file string, was blob.Digest, read func(int64)) error {
-	a, err := in.Read(ctx, file)
+	a, content, err := in.open(ctx, file)
 	if err != nil {
 		return err
 	}
 	if a.Digest != was {
 		return ErrAnother
+	}
+	if err := in.understand(ctx, a, content); err != nil {
+		return err
 	}
 	if reasons := in.rules.Trust.objections(a.pkg); len(reasons) > 0 {
 		return &RefusedError{reasons}

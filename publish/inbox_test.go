@@ -132,6 +132,7 @@ func TestRulesOfAnInbox(t *testing.T) {
 	}{
 		{"v3-unsigned", publish.Rules{Trust: publish.Trust{RequireSigned: true}}, nil, "not signed"},
 		{"v3-signed", publish.Rules{Selection: publish.Selection{OS: []string{"beos"}}}, nil, "beos"},
+		{"v3-signed", publish.Rules{Selection: publish.Selection{Layout: "v2"}}, publish.ErrNotSelected, ""},
 		{"v2-signed", publish.Rules{Selection: publish.Selection{Include: []string{"no-such-package"}}}, publish.ErrNotSelected, ""},
 	} {
 		dir := copied(t, row.fixture)
@@ -169,6 +170,10 @@ func TestWhatChangesInAnInbox(t *testing.T) {
 	}
 	if err := in.Check(t.Context(), file, a.Digest, func(int64) {}); !errors.Is(err, publish.ErrAnother) {
 		t.Error(err)
+	}
+	must(t, os.Truncate(filepath.Join(dir, file), 10))
+	if err := in.Check(t.Context(), file, a.Digest, func(int64) {}); !errors.Is(err, publish.ErrAnother) {
+		t.Error("cut off after it was read:", err)
 	}
 	must(t, os.Remove(filepath.Join(dir, file)))
 	if err := in.Check(t.Context(), file, a.Digest, func(int64) {}); !errors.Is(err, publish.ErrGone) {

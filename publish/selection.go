@@ -54,6 +54,8 @@ func valid(pattern string) bool {
 	return err == nil
 }
 
+func (s Selection) layout(f format) bool { return s.Layout == "" || s.Layout == f.layout() }
+
 func (s Selection) picks(p *Package) bool {
 	return (len(s.Include) == 0 || anyPattern(s.Include, p)) && !anyPattern(s.Exclude, p)
 }

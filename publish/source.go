@@ -90,7 +90,7 @@ func (src *Source) look(sel Selection) (map[*SourceMirror][]string, error) {
 	if err := src.find(""); err != nil {
 		return nil, err
 	}
-	src.Mirrors = slices.DeleteFunc(src.Mirrors, func(m *SourceMirror) bool { return sel.Layout != "" && m.Layout() != sel.Layout })
+	src.Mirrors = slices.DeleteFunc(src.Mirrors, func(m *SourceMirror) bool { return !sel.layout(m.format) })
 	names := make(map[*SourceMirror][]string)
 	for _, m := range src.Mirrors {
 		var err error
