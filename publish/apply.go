@@ -26,7 +26,6 @@ type Outcome struct {
 	Objects  int       // stored
 	Bytes    int64
 	Stale    []string // fixed names below DESTINATION whose content is other than before, which caches may still have
-	Token    string   // tells this state of the mirrors from every other
 }
 
 // Progress is told what happens while a plan is carried out. Its methods are called
@@ -152,7 +151,6 @@ func (a *application) writeIndex(ctx context.Context, m *MirrorPlan) error {
 	ix.Written = ix.Changes
 	if ix.Changes {
 		a.stale(m.Path, m.format.indexWrites()...)
-		a.token(ix.was.Digest)
 	}
 	return nil
 }
@@ -174,12 +172,6 @@ func (a *application) stale(path string, names ...string) {
 	for _, name := range names {
 		a.out.Stale = append(a.out.Stale, join(path, name))
 	}
-}
-
-func (a *application) token(d blob.Digest) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.out.Token += d.String()
 }
 
 func join(dir, name string) string {

@@ -27,7 +27,6 @@ type Healed struct {
 	// Findings say what is there and not offered, and why: content that has not arrived
 	// yet, damage, a signature that is not to be trusted.
 	Findings []Finding `json:"findings"`
-	Token    string    `json:"-"` // tells this state of Stale from any other, also from an earlier one with the same content
 
 	format   format
 	packages []spec.Hash // that were touched, or that the index lacked, and that it offers
@@ -115,12 +114,12 @@ func (h *healing) heal(ctx context.Context) error {
 	if err := h.index(ctx); err != nil {
 		return err
 	}
-	return h.stale(ctx)
+	h.stale()
+	return nil
 }
 
-// stale tells what caches may have. The token is of the objects as they are now: an index that
-// becomes what it was a minute ago must be forgotten once more.
-func (h *healing) stale(ctx context.Context) error {
+// stale tells what caches may have.
+func (h *healing) stale() {
 	for _, name := range h.touched {
 		if h.pointer(name) {
 			h.out.Stale = append(h.out.Stale, name)
@@ -134,14 +133,6 @@ func (h *healing) stale(ctx context.Context) error {
 	}
 	slices.Sort(h.out.Stale)
 	h.out.Stale = slices.Compact(h.out.Stale)
-	for _, name := range h.out.Stale {
-		info, err := h.store.Stat(ctx, name)
-		if err != nil && !errors.Is(err, mirror.ErrNotExist) {
-			return fmt.Errorf("look at %s: %w", name, err)
-		}
-		h.out.Token += fmt.Sprint(name, " ", info.Version, " ", info.Modified.UnixNano(), "\n")
-	}
-	return nil
 }
 
 // whole reports whether nothing is known to be wrong with what is under a name.

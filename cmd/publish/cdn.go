@@ -13,6 +13,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
 )
 
@@ -41,6 +42,7 @@ func (f *cdnFlags) register(fs *pflag.FlagSet) {
 type cdn struct {
 	flags  *cdnFlags
 	client *cloudfront.Client // nil: no distribution
+	origin mirror.Reader      // DESTINATION
 	prefix string
 	log    *slog.Logger
 
@@ -48,7 +50,7 @@ type cdn struct {
 }
 
 func (f *cdnFlags) open(ctx context.Context, d *destination, log *slog.Logger) (*cdn, error) {
-	c := &cdn{flags: f, prefix: f.pathPrefix, log: log, narrator: screen{}}
+	c := &cdn{flags: f, origin: d.mirror(""), prefix: f.pathPrefix, log: log, narrator: screen{}}
 	if c.prefix == "" {
 		c.prefix = d.prefix
 		if f.publicURL != "" {
@@ -80,14 +82,19 @@ func (c *cdn) paths(names []string) []string {
 	return append(cloudfront.Paths(c.prefix, names, c.flags.maxPaths), c.flags.extra...)
 }
 
-// forget makes the distribution forget names. token tells this content from any other.
-func (c *cdn) forget(ctx context.Context, token string, names []string) (cloudfront.Invalidation, error) {
+// forget makes the distribution forget names. seen is what tells this time from another,
+// if nothing has changed in the destination.
+func (c *cdn) forget(ctx context.Context, seen string, names []string) (cloudfront.Invalidation, error) {
 	paths := c.paths(names)
 	if len(paths) == 0 {
 		return cloudfront.Invalidation{}, nil
 	}
 	c.narrator.begins(partCDN)
-	is, err := c.client.Invalidate(ctx, token, paths)
+	var is cloudfront.Invalidation
+	state, err := c.state(ctx, names)
+	if err == nil {
+		is, err = c.client.Invalidate(ctx, state+seen, paths)
+	}
 	if err == nil && c.flags.wait {
 		err = c.client.Wait(ctx, is.ID)
 		if err == nil {
@@ -104,6 +111,25 @@ func (c *cdn) forget(ctx context.Context, token string, names []string) (cloudfr
 	return is, nil
 }
 
+// state tells names as they are from what they were at any other time, also if they had the
+// same content: an index that becomes what it was a minute ago must be forgotten once
+// more.
+func (c *cdn) state(ctx context.Context, names []string) (string, error) {
+	state := strings.Join(names, "\n") + "\n"
+	for _, name := range names[:min(len(names), looksAt)] {
+		info, err := c.origin.Stat(ctx, name)
+		if err != nil && !errors.Is(err, mirror.ErrNotExist) {
+			return "", fmt.Errorf("look at %s: %w", name, err)
+		}
+		state += fmt.Sprintln(info.Version, info.Modified.UnixNano())
+	}
+	return state, nil
+}
+
+// looksAt is how many objects tell a state. Where more have changed, documents were replaced
+// by the hundred, and each of them just now.
+const looksAt = 16
+
 // How long a new index may take to become visible, and how often we look.
 const (
 	visibleWithin = 2 * time.Minute
@@ -113,19 +139,21 @@ const (
 var errNotVisible = errors.New("published, but clients do not see it")
 
 // tell makes the distribution forget names, and waits until clients see all that is shown.
-// If there is nothing to forget, a run before us may have died before it told.
-func (c *cdn) tell(ctx context.Context, token string, names []string, all []publish.Shown) (*invalidationReport, error) {
+// If there is nothing to forget, a run before us may have died before it told, or an edge
+// may have kept what it read just before; then this minute is the time.
+func (c *cdn) tell(ctx context.Context, names []string, all []publish.Shown) (*invalidationReport, error) {
+	var seen string
 	if len(names) == 0 && c.flags.publicURL != "" {
 		behind, _, err := c.unseen(ctx, all)
 		if err != nil {
 			return nil, err
 		}
 		for _, s := range behind {
-			token += s.Digest
+			seen = time.Now().UTC().Format("2006-01-02T15:04")
 			names = append(names, s.Pointers...)
 		}
 	}
-	is, err := c.forget(ctx, token, names)
+	is, err := c.forget(ctx, seen, names)
 	var told *invalidationReport
 	if paths := c.paths(names); len(paths) > 0 {
 		told = &invalidationReport{Paths: paths, ID: is.ID, Status: is.Status}

@@ -142,7 +142,6 @@ func (w *mirrorWork) caches() bool {
 
 // A debt is what is owed to caches, as the queue keeps it.
 type debt struct {
-	Token string          `json:"token"` // tells this state of the mirror from every other
 	Names []string        `json:"names"` // below the destination
 	Shown []publish.Shown `json:"shown"`
 }
@@ -179,7 +178,7 @@ func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (d
 		return daemon.Outcome{}, err
 	}
 	if w.caches() {
-		if err := r.Intend(intention(r, plan)); err != nil {
+		if err := r.Intend(intention(plan)); err != nil {
 			return daemon.Outcome{}, err
 		}
 	}
@@ -194,12 +193,8 @@ func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (d
 }
 
 // intention is what will be owed if the plan is carried out, or half of it.
-func intention(r *daemon.Run, plan *publish.Plan) []byte {
-	token := "intended"
-	for _, p := range r.Packages {
-		token += p.Digest
-	}
-	return encode(debt{Token: blob.DigestOf([]byte(token)).String(), Names: plan.Stale()})
+func intention(plan *publish.Plan) []byte {
+	return encode(debt{Names: plan.Stale()})
 }
 
 func encode(d debt) []byte {
@@ -222,7 +217,7 @@ func (w *mirrorWork) outcome(r *daemon.Run, plan *publish.Plan, applied *publish
 	out := daemon.Outcome{
 		Refused: verdicts(r, plan, applied), Notes: make(map[string]string), Objects: applied.Objects, Bytes: applied.Bytes,
 	}
-	owed := debt{Token: applied.Token, Names: applied.Stale}
+	owed := debt{Names: applied.Stale}
 	for _, m := range plan.Mirrors {
 		owed.Shown = append(owed.Shown, m.Shown())
 		out.Indices = append(out.Indices, daemon.Index{
@@ -314,7 +309,6 @@ func (w *mirrorWork) Tell(ctx context.Context, owed [][]byte) error {
 		if err := json.Unmarshal(text, &d); err != nil {
 			return fmt.Errorf("what is owed to caches cannot be read: %w", err)
 		}
-		all.Token += d.Token
 		all.Names = append(all.Names, d.Names...)
 		all.Shown = append(all.Shown, d.Shown...)
 	}
@@ -324,7 +318,7 @@ func (w *mirrorWork) Tell(ctx context.Context, owed [][]byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = d.cdn.tell(ctx, blob.DigestOf([]byte(all.Token)).String(), all.Names, all.Shown)
+	_, err = d.cdn.tell(ctx, all.Names, all.Shown)
 	if errors.Is(err, mirror.ErrCredentials) {
 		w.forgetOpened(d)
 	}

@@ -69,17 +69,15 @@ func runIndex(cmd *cobra.Command, where string, f *flags, env environment) error
 	if err != nil {
 		return err
 	}
-	var token string
 	var stale []string
 	var all []publish.Shown
 	for _, r := range rebuilt {
-		token += r.Digest
 		all = append(all, r.Shown(r.Mirror))
 		for _, name := range r.Stale {
 			stale = append(stale, path.Join(r.Mirror, name))
 		}
 	}
-	told, cdnErr := cdn.tell(ctx, token, stale, all)
+	told, cdnErr := cdn.tell(ctx, stale, all)
 	if f.json {
 		return errors.Join(cdnErr, writeJSON(env.stdout, struct {
 			Version    int                 `json:"version"`

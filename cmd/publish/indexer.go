@@ -163,17 +163,15 @@ func (x *indexer) heal(ctx context.Context, j events.Job) (map[string]string, er
 			}
 		}
 	}
-	var token string
 	var stale []string
 	var all []publish.Shown
 	for _, h := range healed {
 		all = append(all, h.Shown(j.Mirror))
-		token += h.Token
 		for _, name := range h.Stale {
 			stale = append(stale, path.Join(j.Mirror, name))
 		}
 	}
-	if out.Invalidate, err = x.cdn.tell(ctx, token, stale, all); err != nil {
+	if out.Invalidate, err = x.cdn.tell(ctx, stale, all); err != nil {
 		return nil, err
 	}
 	out.Seconds = time.Since(began).Seconds()

@@ -146,7 +146,7 @@ func (j *job) carryOut(ctx context.Context, plan *publish.Plan, d *destination, 
 		all = append(all, m.Shown())
 	}
 	cdn.narrator = j.narrator
-	told, cdnErr := cdn.tell(ctx, out.Token, out.Stale, all)
+	told, cdnErr := cdn.tell(ctx, out.Stale, all)
 	j.report.Invalidate = told
 	if cdnErr == nil && j.verify {
 		j.narrator.begins(partVerify)
