@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
@@ -73,7 +74,10 @@ func runDaemon(ctx context.Context, env environment, file string) error {
 		return fail(exitUsage, err)
 	}
 	s.reload = func() (*daemonConfig, error) { return readDaemonConfig(file) }
-	return s.run(ctx)
+	log.Info("the daemon begins", "version", version, "mirrors", len(c.Mirrors), "state_dir", c.StateDir)
+	err = s.run(ctx)
+	log.Info("the daemon has stopped")
+	return err
 }
 
 // A service is a daemon with all that it needs around it.
@@ -85,7 +89,9 @@ type service struct {
 	manager   manager
 	// reload reads the configuration anew on SIGHUP; nil: it is not asked to.
 	reload func() (*daemonConfig, error)
-	// up is called with the daemon once it can be asked; what it returns stops the daemon.
+	// extra makes a mirror that is not in the configuration. It may be nil.
+	extra func(*service) daemon.Mirror
+	// up is called when the daemon runs, which stops when it returns. It may be nil.
 	up func(context.Context, *daemon.Daemon) error
 
 	daemon  *daemon.Daemon
@@ -122,6 +128,9 @@ func (s *service) run(ctx context.Context) (err error) {
 	mirrors, err := s.mirrors(s.config)
 	if err != nil {
 		return err
+	}
+	if s.extra != nil {
+		mirrors = append(mirrors, s.extra(s))
 	}
 	s.daemon = daemon.New(daemon.Options{
 		Queue: q, Log: s.log, Keep: s.config.KeepFinished.or(defaultKeep),
@@ -162,13 +171,11 @@ func (s *service) serve(ctx context.Context) error {
 	context.AfterFunc(work, func() { s.manager.stopping(s.grace) })
 	context.AfterFunc(gctx, stopWork) // what answers has failed
 	s.manager.ready()
-	s.log.Info("the daemon runs", "version", version, "mirrors", len(s.config.Mirrors), "state_dir", s.config.StateDir)
 	err = s.daemon.Run(work)
 	stopAnswers()
 	if other := g.Wait(); err == nil && !errors.Is(other, context.Canceled) {
 		err = other
 	}
-	s.log.Info("the daemon has stopped")
 	return err
 }
 
@@ -230,15 +237,24 @@ func (s *service) mirrors(c *daemonConfig) ([]daemon.Mirror, error) {
 			return nil, err
 		}
 		f.storage.s3.Limiter, f.storage.s3.LimitRate = limiter, least
-		f.storage.observe = s.observed
-		w := &mirrorWork{source: m.Source, where: m.Destination, flags: f, options: o, log: s.log.With("mirror", m.Name)}
-		all = append(all, daemon.Mirror{
-			Name: m.Name, Source: filepath.Clean(m.Source), Destination: m.Destination, Fingerprint: fingerprint(m, least),
-			Settle: m.Settle.or(defaultSettle), MaxDelay: m.MaxDelay.or(defaultMaxDelay), Scan: m.ScanInterval.or(defaultScan),
-			Stuck: m.StuckAfter.or(defaultStuck), Watch: m.Watch == nil || *m.Watch, Caches: w.caches(), Work: w,
-		})
+		out := s.mirror(m.Name, m.Source, m.Destination, f, o)
+		out.Fingerprint = fingerprint(m, least)
+		out.Settle, out.MaxDelay = m.Settle.or(defaultSettle), m.MaxDelay.or(defaultMaxDelay)
+		out.Scan, out.Stuck = m.ScanInterval.or(defaultScan), m.StuckAfter.or(defaultStuck)
+		out.Watch = m.Watch == nil || *m.Watch
+		all = append(all, out)
 	}
 	return all, nil
+}
+
+// mirror is one that is published as flags say.
+func (s *service) mirror(name, source, where string, f *flags, o publish.Options) daemon.Mirror {
+	f.storage.observe = s.observed
+	w := &mirrorWork{source: source, where: where, flags: f, options: o, log: s.log.With("mirror", name)}
+	return daemon.Mirror{
+		Name: name, Source: filepath.Clean(source), Destination: where, Caches: w.caches(), Work: w,
+		Settle: defaultSettle, MaxDelay: defaultMaxDelay, Scan: defaultScan, Stuck: defaultStuck, Watch: true,
+	}
 }
 
 // fingerprint tells one configuration of a mirror from another, the content of its keys and what

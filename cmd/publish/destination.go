@@ -95,6 +95,8 @@ type destination struct {
 
 	config   func(context.Context) (aws.Config, error) // for CloudFront
 	requests atomic.Int64
+	// expiry is after how many days unfinished uploads are discarded; nil: there are none.
+	expiry func(context.Context) (days int, err error)
 }
 
 // open understands DESTINATION. It makes no request, except for asking AWS for a
@@ -173,6 +175,7 @@ func (f *storageFlags) openS3(ctx context.Context, where string, log *slog.Logge
 		d.prefix = "/" + prefix
 	}
 	d.parts = b.Options()
+	d.expiry = func(ctx context.Context) (int, error) { return b.Expiry(ctx, prefix) }
 	d.mirror = func(p string) store { return b.Mirror(path.Join(prefix, p)) }
 	if usual := d.mirror; f.caching != (caching{}) {
 		d.mirror = func(p string) store { return labelled{usual(p), f.caching} }

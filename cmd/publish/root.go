@@ -12,6 +12,7 @@ import (
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
+	"github.com/spf13/pflag"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
@@ -68,7 +69,7 @@ func rootCommand(env environment) *cobra.Command {
 	cmd.SetErr(env.stderr)
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fail(exitUsage, err) })
 	cmd.AddCommand(indexCommand(env), indexerCommand(env), verifyCommand(env), benchCommand(env), actionCommand(env),
-		daemonCommand(env), pushCommand(env), statusCommand(env), drainCommand(env), retryCommand(env), versionCommand(env), manCommand())
+		daemonCommand(env), pushCommand(env), statusCommand(env), drainCommand(env), retryCommand(env), execCommand(env), doctorCommand(env), versionCommand(env), manCommand())
 	return cmd
 }
 
@@ -86,6 +87,16 @@ func (f *flags) register(cmd *cobra.Command) {
 	fs.BoolVar(&f.json, "json", false, "print one JSON document (see docs/json-report.md)")
 	f.storage.register(fs)
 	fs.StringVar(&f.index, "index", string(publish.IndexMerge), "what becomes of the index: merge what is published into it, rebuild it of all that is there, or none")
+	f.registerRules(fs)
+	fs.StringSliceVar(&f.selection.Files, "files", nil, "publish plain files that match `GLOB` below SOURCE too, each after its .asc and .sha256; repeatable")
+	fs.BoolVar(&f.keepGoing, "keep-going", false, "publish what is good although something else is bad; the exit code is 4 all the same")
+	fs.BoolVar(&f.verifySource, "verify-source", false, "check the content of packages that the destination holds already, too")
+	f.cdn.register(fs)
+	fs.DurationVar(&f.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+}
+
+// registerRules is the part of register that says which packages may be published.
+func (f *flags) registerRules(fs *pflag.FlagSet) {
 	fs.StringVar(&f.ifExists, "if-exists", string(publish.Skip), "what becomes of a package that is there with another document: skip, overwrite or error")
 	fs.BoolVar(&f.requireSigned, "require-signed", false, "refuse packages that are not signed")
 	fs.StringVar(&f.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys: refuse signatures by any other")
@@ -94,11 +105,6 @@ func (f *flags) register(cmd *cobra.Command) {
 	fs.StringVar(&f.selection.Layout, "layout", "", "publish only mirrors of this layout, v3 or v2; default: both")
 	fs.StringSliceVar(&f.selection.OS, "expect-os", nil, "refuse packages that were built for another operating system than `PATTERN`, such as ubuntu22.04; repeatable")
 	fs.StringSliceVar(&f.selection.Target, "expect-target", nil, "refuse packages that were built for another target than `PATTERN`, such as x86_64*; repeatable")
-	fs.StringSliceVar(&f.selection.Files, "files", nil, "publish plain files that match `GLOB` below SOURCE too, each after its .asc and .sha256; repeatable")
-	fs.BoolVar(&f.keepGoing, "keep-going", false, "publish what is good although something else is bad; the exit code is 4 all the same")
-	fs.BoolVar(&f.verifySource, "verify-source", false, "check the content of packages that the destination holds already, too")
-	f.cdn.register(fs)
-	fs.DurationVar(&f.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
 }
 
 // options turns the words of the flags into what package publish understands.

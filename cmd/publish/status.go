@@ -166,7 +166,7 @@ are not complete, 5 if a destination cannot be used, 7 if caches could not be to
 			if err != nil {
 				return stopped(ctx, answered(err))
 			}
-			return drained(env, left, asJSON)
+			return drained(env.stdout, left, asJSON)
 		},
 	}
 	socket.register(cmd.Flags())
@@ -177,18 +177,18 @@ are not complete, 5 if a destination cannot be used, 7 if caches could not be to
 }
 
 // drained prints what came of a drain, and is an error if not everything is published.
-func drained(env environment, left daemon.Drained, asJSON bool) error {
+func drained(out io.Writer, left daemon.Drained, asJSON bool) error {
 	if asJSON {
-		if err := writeJSON(env.stdout, left); err != nil {
+		if err := writeJSON(out, left); err != nil {
 			return err
 		}
 	} else {
-		fmt.Fprintf(env.stdout, "published %d, failed %d, not complete %d\n", left.Published, len(left.Failed), len(left.Incomplete))
+		fmt.Fprintf(out, "published %d, failed %d, not complete %d\n", left.Published, len(left.Failed), len(left.Incomplete))
 		for _, j := range left.Failed {
-			fmt.Fprintf(env.stdout, "  failed: %s %s: %s\n", j.Mirror, j.Package, j.Reason)
+			fmt.Fprintf(out, "  failed: %s %s: %s\n", j.Mirror, j.Package, j.Reason)
 		}
 		for _, p := range left.Incomplete {
-			fmt.Fprintf(env.stdout, "  not complete: %s %s: %s\n", p.Mirror, p.File, p.Reason)
+			fmt.Fprintf(out, "  not complete: %s %s: %s\n", p.Mirror, p.File, p.Reason)
 		}
 	}
 	for mirror, why := range left.Blocked {

@@ -110,6 +110,7 @@ type Request struct {
 	Status    int    // of the answer; 0: there was none
 	Err       error  // why there was none
 	Took      time.Duration
+	Date      time.Time // by the clock of the server; zero: it did not say
 }
 
 func (o *Options) setDefaults() {

@@ -60,7 +60,7 @@ func (c *watched) Do(r *http.Request) (*http.Response, error) {
 		answer.Body = &watchedAnswer{body: answer.Body, ctx: ctx, w: w}
 	}
 	if c.observe != nil {
-		c.observe(Request{Operation: op, Status: statusOfAnswer(answer), Err: err, Took: time.Since(began)})
+		c.observe(Request{Operation: op, Status: statusOfAnswer(answer), Err: err, Took: time.Since(began), Date: dateOf(answer)})
 	}
 	return answer, err
 }
@@ -70,6 +70,17 @@ func statusOfAnswer(r *http.Response) int {
 		return 0
 	}
 	return r.StatusCode
+}
+
+func dateOf(r *http.Response) time.Time {
+	if r == nil {
+		return time.Time{}
+	}
+	date, err := http.ParseTime(r.Header.Get("Date"))
+	if err != nil {
+		return time.Time{}
+	}
+	return date
 }
 
 func sdkOperation(ctx context.Context) string { return awsmiddleware.GetOperationName(ctx) }

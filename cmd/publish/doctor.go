@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+)
+
+const doctorHelp = `Look whether a daemon can do what its configuration says, and say what to do where it cannot.
+
+For each mirror: the source, credentials, rights, whether conditional writes are obeyed, the
+clock, whether CloudFront may be told, and whether the bucket discards unfinished uploads.
+
+To see whether it may write, it writes one small object, publish-doctor, and an invalidation
+of its path. With --no-write it only reads.`
+
+func doctorCommand(env environment) *cobra.Command {
+	var config string
+	var noWrite bool
+	cmd := &cobra.Command{
+		Use: "doctor", Short: "Look whether the daemon can do what it is to do", Long: doctorHelp, Args: arguments,
+		Example: "  publish doctor --config /etc/slurm-factory-publish/config.yaml",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := readDaemonConfig(config)
+			if err != nil {
+				return err
+			}
+			d := &doctor{out: env.stdout, env: env, write: !noWrite}
+			d.examine(cmd.Context(), c)
+			if d.ill > 0 {
+				return fail(exitUpload, fmt.Errorf("%d of %d checks failed", d.ill, d.checks))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&config, "config", defaultConfig, "`FILE` with the configuration of the daemon")
+	cmd.Flags().BoolVar(&noWrite, "no-write", false, "only read")
+	return cmd
+}
+
+// A doctor looks, and says what it finds.
+type doctor struct {
+	out         io.Writer
+	env         environment
+	write       bool
+	checks, ill int
+}
+
+// say tells how a check has ended. fix is what to do where the error does not say it.
+func (d *doctor) say(what string, err error, fix string) bool {
+	d.checks++
+	if err == nil {
+		fmt.Fprintf(d.out, "ok    %s\n", what)
+		return true
+	}
+	d.ill++
+	fmt.Fprintf(d.out, "FAIL  %s: %v\n", what, err)
+	if h := hint(err); fix == "" {
+		fix = h
+	}
+	if fix != "" {
+		fmt.Fprintf(d.out, "      fix: %s\n", fix)
+	}
+	return false
+}
+
+// note tells something that is no failure.
+func (d *doctor) note(what, why string) { fmt.Fprintf(d.out, "note  %s: %s\n", what, why) }
+
+func (d *doctor) examine(ctx context.Context, c *daemonConfig) {
+	d.say("configuration", nil, "")
+	d.examineDaemon(ctx, c)
+	for i := range c.Mirrors {
+		d.examineMirror(ctx, &c.Mirrors[i])
+	}
+}
+
+// examineDaemon asks the daemon; if there is none, it looks whether one could begin.
+func (d *doctor) examineDaemon(ctx context.Context, c *daemonConfig) {
+	client := api.Dial(c.Socket)
+	defer client.Close()
+	s, err := client.Status(ctx)
+	if err == nil {
+		if !s.Healthy {
+			err = errors.New(s.Problem)
+		}
+		d.say("daemon", err, "look into its log: journalctl -u slurm-factory-publish")
+		if len(s.Failed) > 0 {
+			d.note("dead letters", fmt.Sprintf("%d; `publish status` says why", len(s.Failed)))
+		}
+		return
+	}
+	if !errors.Is(err, api.ErrNoDaemon) {
+		d.say("daemon", err, "")
+		return
+	}
+	d.note("daemon", "it does not run")
+	if err := api.CheckSocket(c.Socket); err != nil {
+		d.say("socket", err, "")
+	}
+	if _, err := os.Stat(filepath.Join(c.StateDir, "queue.db")); err != nil {
+		d.say("state_dir", writable(c.StateDir), "let the user that runs the daemon write to it, or make it: install -d -o USER "+c.StateDir)
+		return
+	}
+	q, err := queue.Open(ctx, c.StateDir)
+	if err == nil {
+		err = q.Close()
+	}
+	d.say("queue", err, "")
+}
+
+// writable makes sure that a directory can be made or written to.
+func writable(dir string) error {
+	for {
+		info, err := os.Stat(dir)
+		if err == nil {
+			if !info.IsDir() {
+				return fmt.Errorf("%s is not a directory", dir)
+			}
+			break
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		dir = filepath.Dir(dir) // it is made below what there is
+	}
+	f, err := os.CreateTemp(dir, ".publish-doctor-")
+	if err != nil {
+		return err
+	}
+	f.Close()
+	return os.Remove(f.Name())
+}
+
+func (d *doctor) examineMirror(ctx context.Context, m *mirrorConfig) {
+	name := "mirror " + m.Name + ": "
+	_, err := os.ReadDir(m.Source)
+	d.say(name+"source", err, "make it, or let the user that runs the daemon read it: "+m.Source)
+	f := m.flags()
+	var offset atomic.Int64 // by how much our clock is late, in nanoseconds; 0: nobody said
+	f.storage.observe = func(r s3.Request) {
+		if !r.Date.IsZero() {
+			offset.Store(int64(time.Until(r.Date)))
+		}
+	}
+	to, err := f.storage.open(ctx, m.Destination, d.env.log())
+	if !d.say(name+"destination", err, "") {
+		return
+	}
+	defer to.close()
+	may := d.say(name+"credentials, and the right to list", listed(ctx, to), "")
+	d.clock(name, time.Duration(offset.Load())) // which may be why they are not accepted
+	if !may {
+		return
+	}
+	if d.write {
+		d.say(name+"conditional writes", conditional(ctx, to.mirror("")), "")
+	}
+	d.cloudFront(ctx, name, f, to)
+	d.leftovers(ctx, name, to)
+}
+
+// listed makes sure that the destination can be listed, as each run does.
+func listed(ctx context.Context, to *destination) error {
+	for _, err := range to.mirror("").List(ctx, mirror.Range{Prefix: layout.V3Indices}) {
+		if err != nil {
+			return err
+		}
+		break
+	}
+	_, _, err := mirror.Read(ctx, to.mirror(""), layout.V3Index, 1<<20)
+	if errors.Is(err, mirror.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// mostOffset is how wrong a clock may be: S3 refuses requests that are 15 minutes off, and
+// temporary credentials do not last for ever.
+const mostOffset = time.Minute
+
+func (d *doctor) clock(name string, offset time.Duration) {
+	if offset.Abs() <= mostOffset {
+		d.say(name+"clock", nil, "")
+		return
+	}
+	d.say(name+"clock", fmt.Errorf("it is off by %s", offset.Abs().Round(time.Second)), "set it: timedatectl set-ntp true")
+}
+
+// doctorObject is what is written to see whether one may.
+const doctorObject = "publish-doctor"
+
+// conditional makes sure that the storage does what conditions say: else publishers would
+// overwrite each other.
+func conditional(ctx context.Context, s publish.Store) error {
+	fresh := func() mirror.Upload {
+		content := fmt.Appendf(nil, "written by publish doctor %x\n", rand.Uint64())
+		return mirror.Upload{Name: doctorObject, Content: blob.Bytes(content), Digest: blob.DigestOf(content), Type: "text/plain", CacheControl: layout.Revalidate}
+	}
+	was := mirror.Absent
+	if info, err := s.Stat(ctx, doctorObject); err == nil {
+		was = info.Version
+	} else if !errors.Is(err, mirror.ErrNotExist) && !errors.Is(err, mirror.ErrDenied) {
+		return err // a narrowed role is refused what is not there
+	}
+	now, err := s.Swap(ctx, fresh(), was)
+	if err != nil {
+		return err
+	}
+	if _, err := s.Swap(ctx, fresh(), now); err != nil {
+		return err
+	}
+	if _, err := s.Swap(ctx, fresh(), now); !errors.Is(err, mirror.ErrConflict) {
+		return notObeyed("If-Match", err)
+	}
+	if err := s.Create(ctx, fresh()); !errors.Is(err, mirror.ErrExist) {
+		return notObeyed("If-None-Match", err)
+	}
+	return nil
+}
+
+func notObeyed(header string, err error) error {
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("the storage does not obey %s: publishers would overwrite each other; use one that does, such as Amazon S3, MinIO or Ceph of 2025 or later", header)
+}
+
+// cloudFront makes sure that the distribution may be asked and told.
+func (d *doctor) cloudFront(ctx context.Context, name string, f *flags, to *destination) {
+	c, err := f.cdn.open(ctx, to, d.env.log())
+	if err != nil {
+		d.say(name+"CloudFront", err, "")
+		return
+	}
+	if c.client == nil {
+		if f.cdn.publicURL == "" {
+			d.note(name+"caches", "neither distribution_id nor public_url is given: nobody is told of a new index")
+		}
+		return
+	}
+	if d.write {
+		is, err := c.client.Invalidate(ctx, fmt.Sprintf("doctor %x", rand.Uint64()), cloudfront.Paths(c.prefix, []string{doctorObject}, 1))
+		if !d.say(name+"CloudFront may be told", err, "") {
+			return
+		}
+		_, err = c.client.Status(ctx, is.ID)
+		d.say(name+"CloudFront may be asked", err, "")
+	}
+}
+
+// leftovers looks whether the bucket discards unfinished uploads that nobody goes on with.
+func (d *doctor) leftovers(ctx context.Context, name string, to *destination) {
+	if to.expiry == nil {
+		return
+	}
+	days, err := to.expiry(ctx)
+	what := name + "lifecycle rule for unfinished uploads"
+	switch {
+	case err != nil:
+		d.note(what, "cannot tell: "+err.Error())
+	case days == 0:
+		d.note(what, "there is none: parts that nobody goes on with are paid for. Add one with AbortIncompleteMultipartUpload after 7 days")
+	default:
+		d.say(what, nil, "")
+	}
+}

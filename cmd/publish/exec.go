@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
+	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+)
+
+const execHelp = `Run a command and publish what it builds while it runs, and the rest when it has ended.
+
+SOURCE is where the command leaves packages, such as a mirror that Spack pushes to. They are published
+as soon as they are complete; what is there already, too. SOURCE, DESTINATION and flags may
+be given as for publish: in the environment, or in publish.yaml. The command finds the socket
+of the daemon in PUBLISH_SOCKET, so a hook of it may call publish push.
+
+The exit code is that of the command, if that is not 0, and else that of publishing: 4 if packages
+were refused or are not complete, 5 if the destination cannot be used, 7 if caches could not
+be told.`
+
+// What a shell says of a command that it cannot run.
+const (
+	exitNotRunnable = 126
+	exitNotFound    = 127
+)
+
+func execCommand(env environment) *cobra.Command {
+	var f flags
+	cmd := &cobra.Command{
+		Use: "exec [flags] [SOURCE DESTINATION] -- COMMAND [ARG...]", Short: "Publish what a command builds while it runs", Long: execHelp,
+		Example: "  publish exec ./buildcache s3://bucket/noble/spack -- spack install --fail-fast",
+		Args: func(cmd *cobra.Command, args []string) error {
+			n := cmd.ArgsLenAtDash()
+			if n < 0 || n == len(args) {
+				return fail(exitUsage, errors.New("no COMMAND after --: see publish exec --help"))
+			}
+			return argsOrUsage(cmd, args[:n])
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			n := cmd.ArgsLenAtDash()
+			source, destination, _, err := settle(cmd, args[:n], env)
+			if err != nil {
+				return fail(exitUsage, err)
+			}
+			if source == "" || destination == "" {
+				return fail(exitUsage, errors.New("no SOURCE and DESTINATION: give both, or a publish.yaml, or PUBLISH_SOURCE and PUBLISH_DESTINATION; see publish exec --help"))
+			}
+			f.index, f.keepGoing = string(publish.IndexMerge), true
+			return runExec(cmd.Context(), env, &f, source, destination, args[n:])
+		},
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	f.storage.register(fs)
+	f.registerRules(fs)
+	f.cdn.register(fs)
+	fs.DurationVar(&f.timeout, "timeout", 0, "stop publishing when the command has ended for so long, such as 30m; 0: never")
+	return cmd
+}
+
+// runExec runs a daemon around a command.
+func runExec(ctx context.Context, env environment, f *flags, source, destination string, command []string) error {
+	o, err := f.options()
+	if err != nil {
+		return err
+	}
+	if source, err = filepath.Abs(source); err != nil {
+		return fail(exitUsage, err)
+	}
+	if err := os.MkdirAll(source, 0o777); err != nil { // the command may be what makes it
+		return fail(exitSource, err)
+	}
+	dir, err := stateDir()
+	if err != nil {
+		return err
+	}
+	// Nothing is lost with it: what is not published is found in SOURCE by the next one.
+	defer os.RemoveAll(dir)
+	socket := filepath.Join(dir, "socket")
+	l, err := listenUnix(socket, "")
+	if err != nil {
+		return err
+	}
+	s := service{
+		config: &daemonConfig{StateDir: filepath.Join(dir, "state")}, log: slog.New(slog.NewTextHandler(env.stderr, nil)), grace: execGrace,
+		listeners: []listener{{l, true}}, manager: nobody{},
+		extra: func(s *service) daemon.Mirror { return s.mirror(destination, source, destination, f, o) },
+	}
+	c := &child{env: env, command: command, socket: socket}
+	var left daemon.Drained
+	s.up = func(ctx context.Context, d *daemon.Daemon) error {
+		if c.run(ctx); ctx.Err() != nil || c.unknown != nil {
+			return nil // what is complete stays; there is no time for the rest, or nothing was built
+		}
+		ctx, cancel := withTimeout(ctx, f.timeout)
+		defer cancel()
+		var err error
+		left, err = d.Drain(ctx, func(daemon.Drained) {})
+		_, counts := d.Counted()
+		left.Published = counts[destination].Jobs[queue.Published] // also before the command has ended
+		return stopped(ctx, err)
+	}
+	err = s.run(ctx)
+	if c.unknown != nil {
+		return c.unknown
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err == nil {
+		err = drained(env.stderr, left, false)
+	}
+	if c.code != 0 {
+		if err != nil {
+			fmt.Fprintf(env.stderr, "publish: %v\n", err)
+		}
+		return fail(c.code, errReported)
+	}
+	return err
+}
+
+// execGrace is how long runs may go on after a signal: whoever cancels a CI job waits for
+// some seconds.
+const execGrace = 5 * time.Second
+
+// stateDir makes a directory in which a socket can be: TMPDIR may have too long a path.
+func stateDir() (string, error) {
+	dir, err := os.MkdirTemp("", "publish-exec-")
+	if err == nil && api.CheckSocket(filepath.Join(dir, "socket")) != nil {
+		os.Remove(dir)
+		dir, err = os.MkdirTemp("/tmp", "publish-exec-")
+	}
+	return dir, err
+}
+
+// A child is the command.
+type child struct {
+	env     environment
+	command []string
+	socket  string
+
+	code    int   // that it has ended with
+	unknown error // why it could not be run
+}
+
+// run runs the command to its end. If ctx ends, it is told to, and waited for.
+func (c *child) run(ctx context.Context) {
+	cmd := exec.Command(c.command[0], c.command[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, c.env.stdout, c.env.stderr
+	cmd.Env = append(c.env.environ(), "PUBLISH_SOCKET="+c.socket)
+	if err := cmd.Start(); err != nil {
+		c.unknown = fail(exitNotRunnable, err)
+		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
+			c.unknown = fail(exitNotFound, err)
+		}
+		return
+	}
+	defer context.AfterFunc(ctx, func() {
+		s := syscall.SIGTERM
+		var signal errSignal
+		if errors.As(context.Cause(ctx), &signal) {
+			s = signal.Signal
+		}
+		cmd.Process.Signal(s)
+	})()
+	var ended *exec.ExitError
+	if err := cmd.Wait(); errors.As(err, &ended) {
+		c.code = ended.ExitCode()
+		if status, ok := ended.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			c.code = exitSignal + int(status.Signal())
+		}
+	} else if err != nil {
+		c.code = exitInternal
+	}
+}
+
+// nobody manages a daemon that lives for a command.
+type nobody struct{}
+
+func (nobody) ready()                 {}
+func (nobody) reloading()             {}
+func (nobody) stopping(time.Duration) {}
+
+func (nobody) watch(context.Context, func(context.Context) error) error { return nil }
