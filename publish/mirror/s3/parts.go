@@ -82,8 +82,8 @@ func (b *Bucket) partSize(size int64) int64 {
 
 // sendParts hashes the content and sends what of it is missing. Hashing never waits for
 // sending: what is known of a part is small, so all of them fit between the two.
-func (u *upload) sendParts(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
+func (u *upload) sendParts(whole context.Context) error {
+	g, ctx := errgroup.WithContext(whole)
 	hashed := make(chan part, len(u.done))
 	g.Go(func() error {
 		defer close(hashed)
@@ -96,7 +96,9 @@ func (u *upload) sendParts(ctx context.Context) error {
 	})
 	g.Go(func() error {
 		if u.id == "" {
-			if err := u.begin(ctx); err != nil {
+			// Not given up when hashing fails: an upload whose ID we have not heard could
+			// not be discarded.
+			if err := u.begin(whole); err != nil {
 				return err
 			}
 		}
