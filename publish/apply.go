@@ -18,7 +18,7 @@ import (
 // writers is how many objects are on their way at once. The mirror has its own bound
 // on requests; this one is above it, so that the mirror is never idle while an
 // object is only being hashed.
-const writers = 96
+const writers = 160
 
 // An Outcome is what came of a plan.
 type Outcome struct {

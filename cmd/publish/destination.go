@@ -63,7 +63,7 @@ func (c caching) label(u mirror.Upload) mirror.Upload {
 
 func (f *storageFlags) register(fs *pflag.FlagSet) {
 	f.registerWhere(fs)
-	fs.IntVar(&f.s3.Concurrency, "concurrency", 0, "requests in flight at once, over all files (default 64)")
+	fs.IntVar(&f.s3.Concurrency, "concurrency", 0, "requests in flight at once, over all files (default 64, and up to 128 while that is faster)")
 	fs.Var(bytesValue{n: &f.s3.PartSize}, "part-size", "size of the parts in which large files are sent, such as 16MiB (default 8MiB, grown for huge files)")
 	fs.Var(bytesValue{n: &f.s3.LimitRate, rate: true}, "limit-rate", "send at most this much a second, such as 50MB/s; default: no limit")
 }

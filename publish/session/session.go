@@ -34,12 +34,12 @@ type Options struct {
 	// Roots are the certificate authorities that are trusted. Nil: those of the system.
 	Roots *x509.CertPool
 	// Concurrency is how many requests may be in flight at once. As many idle
-	// connections are kept, so that none is dialled twice. 0: 64.
+	// connections are kept, so that none is dialled twice. 0: 128.
 	Concurrency int
 }
 
 const (
-	defaultConcurrency = 64
+	defaultConcurrency = 128 // more than package s3 ever makes unless it is told to
 
 	// maxAttempts rides out a quarter of a minute of an unavailable service, and longer
 	// if that says that it is overloaded.

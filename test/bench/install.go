@@ -44,7 +44,7 @@ func rclone(dir string, install bool) (*Client, error) {
 		Version: rcloneVersion, bin: bin,
 		args: func(from string, to destination) []string {
 			return []string{"--config", os.DevNull, "sync", from, ":s3:" + to.bucket + "/" + prefix,
-				"--s3-provider", "Other", "--s3-env-auth", "--s3-endpoint", to.place.url(), "--s3-no-check-bucket"}
+				"--s3-provider", "Other", "--s3-list-version", "2", "--s3-env-auth", "--s3-endpoint", to.place.url(), "--s3-no-check-bucket"}
 		},
 	}, err
 }

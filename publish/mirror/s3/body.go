@@ -7,30 +7,10 @@ import (
 	"io"
 	"sync"
 
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 )
-
-// A slot is the right to have one request in flight.
-type slot struct {
-	of   *semaphore.Weighted
-	held bool
-}
-
-func (s *slot) take(ctx context.Context) error {
-	err := s.of.Acquire(ctx, 1)
-	s.held = err == nil
-	return err
-}
-
-func (s *slot) free() {
-	if s.held {
-		s.of.Release(1)
-		s.held = false
-	}
-}
 
 // piece is how much of a limited rate is taken at a time.
 const piece = 32 << 10
@@ -50,6 +30,7 @@ type body struct {
 	content  io.ReaderAt
 	off, end int64
 	limit    *rate.Limiter // nil: none
+	slots    *slots        // are told what moves
 	sent     func(int64)   // may be nil
 
 	// mu is held while a piece is read, so that nobody is reading once takeBack has
@@ -115,6 +96,7 @@ func (b *body) lend(from *heldPart, max int) (piece []byte, free func(), err err
 }
 
 func (b *body) tell(n int64) {
+	b.slots.moved(n)
 	if b.sent != nil && n != 0 {
 		b.told += n
 		b.sent(n)

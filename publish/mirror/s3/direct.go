@@ -184,7 +184,7 @@ func (b *Bucket) attempt(ctx context.Context, p put) (etag string, err error) {
 		}
 		defer func() { release(err) }() // so that all requests get slower when S3 asks for it
 	}
-	body := &body{ctx: ctx, content: p.content, off: p.off, end: p.off + p.size, limit: b.limit, sent: p.sent}
+	body := &body{ctx: ctx, content: p.content, off: p.off, end: p.off + p.size, limit: b.limit, slots: b.slots, sent: p.sent}
 	r, err := d.request(ctx, p, body)
 	if err != nil {
 		return "", err
@@ -203,6 +203,7 @@ func (b *Bucket) attempt(ctx context.Context, p put) (etag string, err error) {
 	defer answer.Body.Close()
 	if answer.StatusCode/100 == 2 {
 		body.finish()
+		b.slots.moved(answerWorth)
 		io.Copy(io.Discard, io.LimitReader(answer.Body, mib)) // so that the connection can be used again
 		return answer.Header.Get("ETag"), nil
 	}

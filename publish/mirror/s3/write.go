@@ -178,7 +178,13 @@ func (b *Bucket) storeWhole(ctx context.Context, o *object, was mirror.Version) 
 		content: o.content, size: o.size, sent: o.Sent,
 		repeatable: was == mirror.Absent,
 	}
+	s := slot{of: b.slots}
+	defer s.free()
 	if o.size <= readSize {
+		// In its turn, so that no more are in memory than can be sent.
+		if err := s.take(ctx); err != nil {
+			return "", err
+		}
 		buf := readBuffers.Get().(*[readSize]byte)
 		defer readBuffers.Put(buf)
 		small := inMemory(buf[:o.size])
@@ -203,11 +209,11 @@ func (b *Bucket) storeWhole(ctx context.Context, o *object, was mirror.Version) 
 	if checked {
 		p.header["X-Amz-Checksum-Sha256"] = []string{encodeDigest(o.digest)}
 	}
-	s := slot{of: b.slots}
-	if err := s.take(ctx); err != nil {
-		return "", err
+	if !s.held {
+		if err := s.take(ctx); err != nil {
+			return "", err
+		}
 	}
-	defer s.free()
 	etag, err := b.send(ctx, p, &s)
 	if err != nil {
 		return "", unsure(changed(err))

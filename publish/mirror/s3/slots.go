@@ -1,0 +1,173 @@
+package s3
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// slots bound the requests in flight. Whoever waits for one gets it in order of arrival, so
+// that an object that was begun first is finished first.
+type slots struct {
+	free   *semaphore.Weighted
+	growth *growth // nil: there are always as many
+}
+
+// newSlots makes n slots, or as many as help, from n to most.
+func newSlots(n, most int) *slots {
+	s := &slots{free: semaphore.NewWeighted(int64(most))}
+	s.free.TryAcquire(int64(most - n)) // those that there are not yet
+	if most > n {
+		s.growth = &growth{slots: n, most: most}
+	}
+	return s
+}
+
+func (s *slots) take(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if s.free.TryAcquire(1) {
+		return nil
+	}
+	if s.growth != nil {
+		s.growth.wait()
+	}
+	return s.free.Acquire(ctx, 1)
+}
+
+func (s *slots) giveBack() {
+	if s.growth == nil || !s.growth.withdraw() {
+		s.free.Release(1)
+	}
+}
+
+// moved notes progress: bytes that are on their way, or a request that was answered.
+func (s *slots) moved(bytes int64) {
+	if s.growth == nil {
+		return
+	}
+	if more := s.growth.moved(bytes); more > 0 {
+		s.free.Release(int64(more))
+	}
+}
+
+// A slot is the right to have one request in flight.
+type slot struct {
+	of   *slots
+	held bool
+}
+
+func (s *slot) take(ctx context.Context) error {
+	err := s.of.take(ctx)
+	s.held = err == nil
+	return err
+}
+
+func (s *slot) free() {
+	if s.held {
+		s.of.giveBack()
+		s.held = false
+	}
+}
+
+const (
+	// A change is given time to show before it is measured. New connections first fill
+	// the buffers on the way, which is no gain.
+	settling  = 200 * time.Millisecond
+	measuring = 300 * time.Millisecond
+	// gain is how much faster twice as many slots must be to stay.
+	gain = 1.1
+	// tryAgain is how long it takes until what did not help is tried again.
+	tryAgain = time.Minute
+	// answerWorth is how many bytes an answered request counts for, so that small
+	// objects count, whose bytes are few.
+	answerWorth = 64 << 10
+)
+
+// growth decides how many slots there are. While somebody waits for one, it doubles them
+// as long as more is done in the same time, and takes back what did not help. When S3 asks
+// to slow down it is the retryer that sends less.
+type growth struct {
+	mu          sync.Mutex // guards what follows while something is noted
+	slots, most int
+	owed        int // slots that vanish when they are given back
+
+	wanted bool      // somebody had to wait since
+	since  time.Time // the beginning of what is measured; zero: nothing is
+	done   int64     // since then
+	before float64   // bytes a second with half as many slots; 0: they were not doubled
+	rest   time.Time // nothing is tried before
+}
+
+func (g *growth) wait() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	if g.since.IsZero() && !now.Before(g.rest) {
+		g.measure(now)
+	}
+	g.wanted = true
+}
+
+// measure begins anew, after some time to settle. mu is held.
+func (g *growth) measure(now time.Time) {
+	g.since, g.done, g.wanted = now.Add(settling), 0, false
+}
+
+// withdraw reports whether a slot that is given back is one too many.
+func (g *growth) withdraw() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.owed == 0 {
+		return false
+	}
+	g.owed--
+	return true
+}
+
+// moved notes progress and returns how many more slots there are from now on.
+func (g *growth) moved(bytes int64) (more int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	if g.since.IsZero() || now.Before(g.since) {
+		return 0
+	}
+	g.done += bytes
+	took := now.Sub(g.since)
+	if took < measuring {
+		return 0
+	}
+	return g.decide(float64(g.done)/took.Seconds(), now)
+}
+
+// decide draws the conclusion from a rate that was measured. mu is held.
+func (g *growth) decide(rate float64, now time.Time) (more int) {
+	helped := g.before == 0 || rate >= gain*g.before
+	switch {
+	case !g.wanted:
+		g.since, g.before = time.Time{}, 0 // there are enough
+	case helped && g.slots < g.most:
+		more = min(g.slots, g.most-g.slots)
+		g.slots += more
+		g.before = rate
+		g.measure(now)
+	default:
+		if !helped {
+			g.slots /= 2
+			g.owed += g.slots
+		}
+		g.since, g.before, g.rest = time.Time{}, 0, now.Add(tryAgain)
+	}
+	return max(0, more-g.forgive(more))
+}
+
+// forgive sets slots that are owed off against more of them. mu is held.
+func (g *growth) forgive(more int) int {
+	n := min(g.owed, more)
+	g.owed -= n
+	return n
+}

@@ -1,0 +1,130 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A line takes requests of 1 MB. Each takes as long as delay says, given how many there
+// are at the same time.
+type line struct {
+	*slots
+	delay func(flying int) time.Duration
+
+	mu     sync.Mutex
+	flying int
+}
+
+func (l *line) request(ctx context.Context) error {
+	if err := l.take(ctx); err != nil {
+		return err
+	}
+	defer l.giveBack()
+	l.mu.Lock()
+	l.flying++
+	d := l.delay(l.flying)
+	l.mu.Unlock()
+	time.Sleep(d)
+	l.mu.Lock()
+	l.flying--
+	l.mu.Unlock()
+	l.moved(1_000_000)
+	return nil
+}
+
+// use sends requests from so many at once for some time, and returns how many are in flight
+// in the end.
+func (l *line) use(t *testing.T, from int, during time.Duration) (flying int) {
+	ctx, cancel := context.WithTimeout(t.Context(), during)
+	defer cancel()
+	var g sync.WaitGroup
+	for range from {
+		g.Go(func() {
+			for l.request(ctx) == nil {
+			}
+		})
+	}
+	time.Sleep(during - time.Millisecond)
+	l.mu.Lock()
+	flying = l.flying
+	l.mu.Unlock()
+	g.Wait()
+	return flying
+}
+
+// slow connections give the same to each, however many there are.
+func slowConnections(int) time.Duration { return 100 * time.Millisecond }
+
+// full lines are shared by all.
+func fullLine(flying int) time.Duration { return time.Duration(flying) * time.Millisecond }
+
+func TestSlotsGrowWhereThatHelps(t *testing.T) {
+	for what, c := range map[string]struct {
+		delay      func(int) time.Duration
+		from, want int
+	}{
+		"slow connections":               {slowConnections, 200, 64},
+		"a line that is full":            {fullLine, 200, 16},
+		"nobody waits":                   {slowConnections, 10, 10},
+		"full at twice as many":          {func(n int) time.Duration { return max(slowConnections(n), 3*fullLine(n)) }, 200, 32},
+		"slow connections, and few wait": {slowConnections, 20, 20},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := &line{slots: newSlots(16, 64), delay: c.delay}
+			if got := l.use(t, c.from, 10*time.Second); got != c.want {
+				t.Errorf("%s: %d in flight, want %d", what, got, c.want)
+			}
+			// Nothing was lost: all that there are can be had, and no more.
+			n := 0
+			for l.free.TryAcquire(1) {
+				n++
+			}
+			if n != l.growth.slots-l.growth.owed && n != l.growth.slots {
+				t.Errorf("%s: %d slots are free, of %d", what, n, l.growth.slots)
+			}
+		})
+	}
+}
+
+// What did not help may help later.
+func TestSlotsGrowWhenALineBecomesFaster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		delay := fullLine
+		l := &line{slots: newSlots(16, 64), delay: func(n int) time.Duration { return delay(n) }}
+		if got := l.use(t, 200, 30*time.Second); got != 16 {
+			t.Errorf("%d in flight on a full line", got)
+		}
+		delay = slowConnections
+		if got := l.use(t, 200, 20*time.Second); got != 16 {
+			t.Errorf("%d in flight before it is tried again", got)
+		}
+		if got := l.use(t, 200, 90*time.Second); got != 64 {
+			t.Errorf("%d in flight when it was tried again", got)
+		}
+	})
+}
+
+func TestAFixedNumberOfSlots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &line{slots: newSlots(5, 5), delay: slowConnections}
+		if got := l.use(t, 100, 10*time.Second); got != 5 {
+			t.Errorf("%d in flight, want 5", got)
+		}
+	})
+}
+
+func TestWaitingForASlotEndsWithTheContext(t *testing.T) {
+	s := newSlots(1, 2)
+	if err := s.take(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.take(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
