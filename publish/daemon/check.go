@@ -15,10 +15,19 @@ const (
 	longestLook = 30 * time.Second
 )
 
+// What is looked at before what was found is put down: little enough that nothing waits for
+// long for it, and enough that the disk is not what takes the time.
+const (
+	mostLooks     = 32
+	mostLookBytes = large
+)
+
 // check looks at packages of a lane until ctx ends.
 func (k *desk) check(ctx context.Context, l lane) error {
+	limits := l.limits(mostLooks)
+	limits.Bytes = mostLookBytes
 	for ctx.Err() == nil {
-		claimed, err := k.d.o.Queue.Claim(ctx, k.m.Key(), queue.Checking, l.limits(1))
+		claimed, err := k.d.o.Queue.Claim(ctx, k.m.Key(), queue.Checking, limits)
 		if err != nil {
 			k.trouble(ctx, "looking for what to check", err)
 			continue
@@ -28,19 +37,21 @@ func (k *desk) check(ctx context.Context, l lane) error {
 			continue
 		}
 		k.toCheck.give() // there may be more: the next one of us looks
-		j := claimed[0]
-		c := k.verdict(ctx, j)
-		// What was found is written down even if we have to stop.
-		if err := k.d.o.Queue.Change(context.WithoutCancel(ctx), queue.Checking, c); err != nil {
-			k.trouble(ctx, "keeping what a check found", err)
+		changes := make([]queue.Change, len(claimed))
+		for i, j := range claimed {
+			changes[i] = k.verdict(ctx, j)
+		}
+		// What was found is put down even if we have to stop.
+		if !k.keep(ctx, "keeping what checks found", func(ctx context.Context) error {
+			return k.d.o.Queue.Change(ctx, queue.Checking, changes...)
+		}) {
 			continue
 		}
-		if ctx.Err() != nil {
-			break
-		}
-		k.changed(j, c.To, c.Reason)
-		if c.To == queue.Ready {
-			k.toPublish.give()
+		for i, c := range changes {
+			k.changed(claimed[i], c.To, c.Reason)
+			if c.To == queue.Ready {
+				k.toPublish[l.name].give()
+			}
 		}
 	}
 	return ctx.Err()
@@ -64,7 +75,10 @@ func (k *desk) waitFor(ctx context.Context, in queue.State, l lane, p poke) {
 
 // verdict looks at a package and says what becomes of it.
 func (k *desk) verdict(ctx context.Context, j queue.Job) queue.Change {
-	err := k.content(ctx, j)
+	err := ctx.Err()
+	if err == nil {
+		err = k.content(ctx, j)
+	}
 	c := queue.Change{ID: j.ID, Attempts: j.Attempts, Together: j.Together}
 	switch {
 	case err == nil:

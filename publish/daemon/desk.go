@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -138,4 +139,20 @@ func (k *desk) trouble(ctx context.Context, what string, err error) {
 	}
 	k.d.o.Log.Error("the queue cannot be used", "mirror", k.m.Name, "while", what, "reason", err.Error())
 	wait(ctx, queueTrouble)
+}
+
+// keep writes down what must not be lost. A queue that cannot be used is tried again until it can,
+// or the desk stops; then the next process finds the jobs claimed, and does them again. It
+// reports whether it was written down.
+func (k *desk) keep(ctx context.Context, what string, write func(context.Context) error) bool {
+	for {
+		err := write(context.WithoutCancel(ctx))
+		if err == nil {
+			return true
+		}
+		k.trouble(ctx, what, err)
+		if ctx.Err() != nil || errors.Is(err, queue.ErrState) {
+			return false
+		}
+	}
 }

@@ -121,23 +121,16 @@ func (k *desk) runOnce(ctx context.Context, l lane, claimed []queue.Job) {
 	} else {
 		changes = k.succeeded(claimed, out)
 	}
-	k.finish(ctx, p, claimed, obligation, out, changes)
+	k.finish(ctx, claimed, obligation, out, changes)
 	k.end(p, out, err, len(claimed))
 }
 
-// finish writes down what came of a run. It is what must not be lost, so a queue that
-// cannot be used is tried again until it can, or the daemon stops; then the next process finds
-// the run unfinished and does it again.
-func (k *desk) finish(ctx context.Context, p *Progress, claimed []queue.Job, obligation int64, out Outcome, changes []queue.Change) {
-	for {
-		err := k.d.o.Queue.Finish(context.WithoutCancel(ctx), obligation, out.Owed, changes...)
-		if err == nil {
-			break
-		}
-		k.trouble(ctx, "keeping what came of a run", err)
-		if ctx.Err() != nil || errors.Is(err, queue.ErrState) {
-			return
-		}
+// finish writes down what came of a run.
+func (k *desk) finish(ctx context.Context, claimed []queue.Job, obligation int64, out Outcome, changes []queue.Change) {
+	if !k.keep(ctx, "keeping what came of a run", func(ctx context.Context) error {
+		return k.d.o.Queue.Finish(ctx, obligation, out.Owed, changes...)
+	}) {
+		return
 	}
 	for i, c := range changes {
 		k.changed(claimed[i], c.To, c.Reason)

@@ -104,6 +104,13 @@ func (s *Server) Deny(action string) {
 	s.denied[action] = true
 }
 
+// Permit permits an action again.
+func (s *Server) Permit(action string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.denied, action)
+}
+
 // Requests returns all requests so far.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()

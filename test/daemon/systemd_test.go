@@ -1,0 +1,146 @@
+package daemon
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/test/faultproxy"
+	"github.com/vantagecompute/slurm-factory-publish/test/spackmirror"
+)
+
+// A manager is what a service sees of systemd: a socket on which it says how it is.
+type manager struct {
+	path string
+	mu   sync.Mutex
+	said []string
+}
+
+func manage(t *testing.T, h *host) *manager {
+	t.Helper()
+	m := &manager{path: filepath.Join(h.dir, "notify")}
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	go func() {
+		buf := make([]byte, 4096)
+		for {
+			n, err := c.Read(buf)
+			if err != nil {
+				return
+			}
+			m.mu.Lock()
+			m.said = append(m.said, string(buf[:n]))
+			m.mu.Unlock()
+		}
+	}()
+	h.env = append(h.env, "NOTIFY_SOCKET="+m.path)
+	return m
+}
+
+func (m *manager) count(what string) (n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.said {
+		if strings.HasPrefix(s, what) {
+			n++
+		}
+	}
+	return n
+}
+
+func (m *manager) String() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return strings.Join(m.said, "; ")
+}
+
+func TestSystemdIsTold(t *testing.T) {
+	h, _, _ := bucketHost(t)
+	m := manage(t, h)
+	h.env = append(h.env, "WATCHDOG_USEC=400000")
+	h.start()
+	h.until("it is ready", func() bool { return m.count("READY=1") == 1 })
+	h.until("it is well, again and again", func() bool { return m.count("WATCHDOG=1") > 3 })
+	h.cmd.Process.Signal(syscall.SIGHUP)
+	h.until("it has reloaded", func() bool { return m.count("RELOADING=1\nMONOTONIC_USEC=") == 1 && m.count("READY=1") == 2 })
+	h.stop()
+	if m.count("STOPPING=1\nEXTEND_TIMEOUT_USEC=70000000") != 1 {
+		t.Errorf("it said %s", m)
+	}
+}
+
+// What makes no progress is not well, although the process lives.
+func TestSystemdIsNotToldThatAllIsWell(t *testing.T) {
+	h, p, _ := bucketHost(t)
+	h.extra = "stalled_after: 1s\nstop_timeout: 1s\n"
+	m := manage(t, h)
+	h.env = append(h.env, "WATCHDOG_USEC=200000")
+	h.start()
+	release := make(chan struct{})
+	p.Inject(func(r faultproxy.Request) faultproxy.Fault {
+		if r.Mutating() {
+			return faultproxy.Hold(func() { <-release })
+		}
+		return faultproxy.Fault{}
+	})
+	u := spackmirror.New(spackmirror.V3, 2)
+	drop(t, mirrorOf(t, u, u.All()), h.source)
+	h.until("it is not healthy", func() bool { _, err := h.get("/healthz"); return err != nil })
+	before := m.count("WATCHDOG=1")
+	time.Sleep(time.Second)
+	if n := m.count("WATCHDOG=1") - before; n > 0 {
+		t.Errorf("said %d times that all is well", n)
+	}
+	if s := h.status(); s.Healthy {
+		t.Errorf("%+v", s)
+	}
+	p.Inject(nil)
+	close(release)
+	h.until("it is well again", func() bool { _, err := h.get("/healthz"); return err == nil && h.jobs("published") == 2 })
+}
+
+// A socket that systemd has opened is used, and kept.
+func TestSocketActivation(t *testing.T) {
+	h, _, bucket := bucketHost(t)
+	given := filepath.Join(h.dir, "given")
+	l, err := net.Listen("unix", given)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := l.(*net.UnixListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.configure()
+	u := spackmirror.New(spackmirror.V3, 3)
+	drop(t, mirrorOf(t, u, u.All()), h.source)
+	h.socket = given
+	for range 2 {
+		h.cmd = exec.Command("sh", "-c", fmt.Sprintf("LISTEN_PID=$$ LISTEN_FDS=1 exec %s daemon --config %s/config.yaml", h.bin, h.dir))
+		h.cmd.Env, h.cmd.Stderr, h.cmd.ExtraFiles = h.env, h.log, []*os.File{f}
+		if err := h.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		h.exited = make(chan struct{})
+		go func(cmd *exec.Cmd, exited chan struct{}) { cmd.Wait(); close(exited) }(h.cmd, h.exited)
+		// Who asks before it is ready waits, and is not refused.
+		h.must("drain", "--wait")
+		if code := h.stop(); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+		if _, err := os.Stat(given); err != nil {
+			t.Errorf("the socket of systemd: %v", err)
+		}
+	}
+	wantWhole(t, bucket, 3)
+}
