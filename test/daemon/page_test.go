@@ -1,0 +1,112 @@
+package daemon
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/test/spackmirror"
+)
+
+// later lets a page be as it is after ten seconds.
+const later = "--virtual-time-budget=10000"
+
+// browse lets a real browser open a page, and returns what it shows in the end and what it
+// complains about.
+func browse(t *testing.T, page string, more ...string) (dom, complaints string) {
+	t.Helper()
+	bin, err := exec.LookPath("chromium")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	args := append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir=" + t.TempDir(), "--enable-logging=stderr"}, more...)
+	cmd := exec.Command(bin, append(args, page)...)
+	var out, errs strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, errs.String())
+	}
+	for _, line := range strings.Split(errs.String(), "\n") {
+		if strings.Contains(line, "CONSOLE") || strings.Contains(line, "Refused to") {
+			complaints += line + "\n"
+		}
+	}
+	return out.String(), complaints
+}
+
+// The page is live with JavaScript, whole without it, and neither loads anything from elsewhere.
+func TestThePageInABrowser(t *testing.T) {
+	h, _, _ := bucketHost(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	h.extra = "listen: " + address + "\n"
+	h.mirror = "    stuck_after: 1s\n    require_signed: false\n"
+	h.start()
+	u := spackmirror.New(spackmirror.V3, 12)
+	drop(t, mirrorOf(t, u, u.Range(0, 6)), h.source)
+	h.must("drain", "--wait")
+	target, err := url.Parse("http://" + address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	// After the page itself was answered, more is published: only a live page can show it.
+	rest := mirrorOf(t, u, u.All())
+	more := sync.OnceFunc(func() {
+		drop(t, rest, h.source)
+		h.must("drain", "--wait")
+	})
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/live" {
+			more()
+		}
+		r.Host = address
+		proxy.ServeHTTP(w, r)
+	}))
+	defer front.Close()
+	still := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/page.js" {
+			http.NotFound(w, r)
+			return
+		}
+		r.Host = address
+		proxy.ServeHTTP(w, r)
+	}))
+	defer still.Close()
+	if dom, _ := browse(t, still.URL+"/", "--dump-dom"); !strings.Contains(dom, "6 packages") || !strings.Contains(dom, "everything is published") {
+		t.Errorf("without its script:\n%s", dom)
+	}
+	dom, complaints := browse(t, front.URL+"/", later, "--dump-dom")
+	if !strings.Contains(dom, "12 packages") || complaints != "" {
+		t.Errorf("with JavaScript: %s\n%s", complaints, dom)
+	}
+	// Something is wrong, and can be read.
+	name := filepath.Join(h.source, "v3/manifests/spec/zlib-0", fmt.Sprintf("zlib-0-9.9-%s.spec.manifest.json", u.Hash(0)))
+	if err := os.WriteFile(name, []byte("{"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	h.until("it is stuck", func() bool { h.run("drain"); return len(h.status().Stuck) == 1 })
+	dom, _ = browse(t, front.URL+"/", later, "--dump-dom")
+	if !strings.Contains(dom, "do not become complete") || !strings.Contains(dom, filepath.Base(name)) {
+		t.Errorf("nothing of what is stuck:\n%s", dom)
+	}
+	if to := os.Getenv("SCREENSHOT"); to != "" { // to be looked at, and kept in docs
+		browse(t, front.URL+"/", later, "--screenshot="+to, "--window-size=1100,1000", "--hide-scrollbars")
+	}
+}
