@@ -69,6 +69,9 @@ func runDaemon(ctx context.Context, env environment, file string) error {
 		return err
 	}
 	log := env.daemonLog(c.LogFormat, c.LogLevel)
+	if c.Mode == "indexer" {
+		return runIndexerMode(ctx, c, log)
+	}
 	s := service{config: c, log: log, grace: c.StopTimeout.or(defaultStop), manager: systemd{log}}
 	if s.listeners, err = listenersOf(c); err != nil {
 		return fail(exitUsage, err)

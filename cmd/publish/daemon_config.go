@@ -24,6 +24,8 @@ var exampleConfig string
 
 // A daemonConfig is the configuration of a daemon, as it is written. The example is its manual.
 type daemonConfig struct {
+	Mode         string         `yaml:"mode"`
+	Queue        string         `yaml:"queue"`
 	StateDir     string         `yaml:"state_dir"`
 	Socket       string         `yaml:"socket"`
 	SocketGroup  string         `yaml:"socket_group"`
@@ -227,10 +229,20 @@ const (
 // check returns all that is wrong.
 func (c *daemonConfig) check(at places) (wrong []error) {
 	say := func(path, format string, args ...any) { wrong = append(wrong, misplaced(at.of(path), format, args...)) }
-	for key, value := range map[string]string{"state_dir": c.StateDir, "socket": c.Socket} {
-		if !filepath.IsAbs(value) {
-			say("$."+key, "%s: want an absolute path", key)
+	switch c.Mode {
+	case "", "publisher":
+		for key, value := range map[string]string{"state_dir": c.StateDir, "socket": c.Socket} {
+			if !filepath.IsAbs(value) {
+				say("$."+key, "%s: want an absolute path", key)
+			}
 		}
+		if c.Queue != "" {
+			say("$.queue", "queue: it belongs to mode: indexer")
+		}
+	case "indexer":
+		c.checkIndexer(say)
+	default:
+		say("$.mode", "mode %q: want publisher or indexer", c.Mode)
 	}
 	if !oneOf(c.LogFormat, "", "text", "json") {
 		say("$.log_format", "log_format %q: want text or json", c.LogFormat)
@@ -255,7 +267,7 @@ func (c *daemonConfig) check(at places) (wrong []error) {
 
 func (c *daemonConfig) checkMirror(i int, say func(key, format string, args ...any)) {
 	m := &c.Mirrors[i]
-	if !filepath.IsAbs(m.Source) {
+	if !filepath.IsAbs(m.Source) && c.Mode != "indexer" {
 		say("source", "source: want an absolute path of a directory")
 	}
 	if m.Destination == "" {

@@ -12,6 +12,16 @@ import (
 	"time"
 )
 
+func TestAnIndexerNeedsLess(t *testing.T) {
+	c, err := parseDaemonConfig([]byte("mode: indexer\nqueue: sqs://sqs.us-east-1.amazonaws.com/111122223333/my-cache-events\nmirrors:\n  - destination: s3://my-cache/noble\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i := c.indexing(nil); i.where != "s3://my-cache/noble" || i.queue != "sqs://sqs.us-east-1.amazonaws.com/111122223333/my-cache-events" || i.settle != indexerSettle {
+		t.Errorf("%+v", i)
+	}
+}
+
 // smallest is a configuration with nothing that can be left out.
 const smallest = `state_dir: /var/lib/publish
 socket: /run/publish.sock
@@ -96,6 +106,11 @@ func TestWrongConfigurations(t *testing.T) {
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    part_size: big\n", `6:16: "big" is no size`},
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    settle: -1s\n", `6:13: "-1s" is no time`},
 		{"mirrors:", "mirrors: a: b", "3:"},
+		{"mirrors:", "mode: both\nmirrors:", `3:7: mode "both": want publisher or indexer`},
+		{"mirrors:", "queue: sqs://sqs.us-east-1.amazonaws.com/111122223333/my-cache-events\nmirrors:", "3:8: queue: it belongs to mode: indexer"},
+		{smallest, "mode: indexer\nqueue: nowhere\nmirrors:\n  - destination: s3://b\n", "2:8: queue"},
+		{smallest, "mode: indexer\nqueue: sqs://sqs.us-east-1.amazonaws.com/111122223333/my-cache-events\nmirrors:\n  - destination: file:///b\n", "only S3 tells a queue"},
+		{smallest, "mode: indexer\nqueue: sqs://sqs.us-east-1.amazonaws.com/111122223333/my-cache-events\nmirrors:\n  - destination: s3://a\n  - destination: s3://b\n", "an indexer has one"},
 		{smallest, "", "there are none"},
 		{smallest, "[]", "1:1"},
 	} {
