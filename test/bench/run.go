@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -16,21 +17,28 @@ func (r *runner) at(c Cell, do func(place) error) error {
 	return do(p)
 }
 
-// race lets every client send the workload into an empty bucket, in as many rounds as
-// there are. Who is far behind the best peer in the first round is not asked again.
+// race lets clients send the workload into an empty bucket, in as many rounds as there are.
+// Who is far behind the best peer in the first round is not asked again.
 func (r *runner) race(ctx context.Context, c Cell) error {
-	return r.rounds(ctx, c, r.clients)
+	return r.rounds(ctx, c, slices.DeleteFunc(slices.Clone(r.clients), func(client *Client) bool {
+		return client.Baseline && c.Scenario != "fast" || real(c) && (client.Alone || r.hopeless(c, client))
+	}))
 }
 
-// alone is race without peers.
+// alone is race without others.
 func (r *runner) alone(ctx context.Context, c Cell) error {
-	var ours []*Client
-	for _, client := range r.clients {
-		if !client.peer() {
-			ours = append(ours, client)
-		}
-	}
-	return r.rounds(ctx, c, ours)
+	return r.rounds(ctx, c, slices.DeleteFunc(slices.Clone(r.clients), func(client *Client) bool { return !client.Ours }))
+}
+
+// real reports whether the server of a cell stores what it gets, which takes it long.
+func real(c Cell) bool { return c.Scenario == "versitygw" || c.Scenario == "minio" }
+
+// hopeless reports whether a peer has taken so much longer than the best, where the server
+// takes no time, that there is nothing to learn from it where the server does.
+func (r *runner) hopeless(c Cell, client *Client) bool {
+	fast := Cell{c.Work, "fast", ""}
+	row, best := r.out.row(fast, client.Name), r.out.bestPeer(fast)
+	return client.peer() && row != nil && best != nil && (len(row.Runs) == 0 || row.wall() > 3*best.wall())
 }
 
 func (r *runner) rounds(ctx context.Context, c Cell, clients []*Client) error {
@@ -132,6 +140,9 @@ func (r *runner) again(ctx context.Context, c Cell) error {
 			for range r.o.Rounds {
 				if err := r.send(ctx, c, client, r.dir(c.Work), to); err != nil {
 					return err
+				}
+				if len(r.stillIn(c, []*Client{client})) == 0 {
+					break
 				}
 			}
 		}

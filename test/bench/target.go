@@ -93,7 +93,7 @@ func ours(of func(*Row) float64) func(*Results, Cell) (float64, bool) {
 
 var (
 	seconds  = ours(func(r *Row) float64 { return r.wall().Seconds() })
-	peak     = ours(func(r *Row) float64 { return float64(r.peak()) / mib })
+	peak     = ours(func(r *Row) float64 { return float64(r.peak()) / 1e6 })
 	requests = ours(func(r *Row) float64 { return float64(r.requests()) })
 	reads    = ours(func(r *Row) float64 { return float64(median(r.Runs, func(m Measure) int64 { return m.Reads })) })
 )
@@ -156,7 +156,7 @@ func targets() []Target {
 				most = 2.2
 			}
 			add(Target{Cell: Cell{work, s, ""}, What: "processor time by reading and hashing", Most: most, value: byReading})
-			add(Target{Cell: Cell{work, s, ""}, What: "peak memory", Most: memory, Unit: "MiB", value: peak})
+			add(Target{Cell: Cell{work, s, ""}, What: "peak memory", Most: memory, Unit: "MB", value: peak})
 		}
 	}
 	again := Cell{"cache", "far", Again}
@@ -166,13 +166,13 @@ func targets() []Target {
 	add(Target{Cell: Cell{"small", "fast", ""}, What: "objects a second by 5,000 or four times the best peer's, whichever is less", Most: 1, Least: true, value: perSecond})
 	merge := Cell{"merge", "local", Merge}
 	add(Target{Cell: merge, What: "wall time", Most: 2, Unit: "s", value: seconds})
-	add(Target{Cell: merge, What: "peak memory", Most: 300, Unit: "MiB", value: peak})
+	add(Target{Cell: merge, What: "peak memory", Most: 300, Unit: "MB", value: peak})
 	add(Target{Cell: merge, What: "reads", Most: 2, Unit: "reads", value: reads})
 	add(Target{Cell: merge, What: "writes of the index", Most: 2, Unit: "writes", value: indexWrites})
 	add(Target{Cell: Cell{"rebuild", "late", Index}, What: "wall time", Most: 30, Unit: "s", value: seconds})
 	for _, act := range []string{Plan, Whole} {
 		add(Target{Cell: Cell{"million", "late", act}, What: "wall time", Most: 60, Unit: "s", value: seconds})
-		add(Target{Cell: Cell{"million", "late", act}, What: "peak memory", Most: 500, Unit: "MiB", value: peak})
+		add(Target{Cell: Cell{"million", "late", act}, What: "peak memory", Most: 500, Unit: "MB", value: peak})
 	}
 	add(Target{Cell: Cell{"cache", "ill", ""}, What: "wall time by the undisturbed one", Most: 1.3, value: byUndisturbed})
 	return all

@@ -53,7 +53,7 @@ directory on S3. See docs/benchmarks/README.md.
 `
 
 func runBench(ctx context.Context, args []string) error {
-	o := bench.Options{Scale: work.Full, Behind: 1.5, Log: os.Stderr}
+	o := bench.Options{Scale: work.Full, Behind: 1.3, Log: os.Stderr}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), usage)
@@ -62,7 +62,7 @@ func runBench(ctx context.Context, args []string) error {
 	flags.StringVar(&o.Dir, "dir", filepath.Join(os.TempDir(), "publish-bench"), "`directory` that keeps workloads (8 GB) and peers from one run to the next")
 	flags.StringVar(&o.Store, "store", store(), "`directory` in which real servers keep what they get: 5 GB")
 	flags.IntVar(&o.Rounds, "rounds", 3, "how often each client runs")
-	flags.DurationVar(&o.Limit, "limit", time.Minute, "how long one run may take")
+	flags.DurationVar(&o.Limit, "limit", 30*time.Second, "how long one run may take")
 	flags.BoolVar(&o.Install, "install", true, "install peers that are not there")
 	quick := flags.Bool("quick", false, "one round of smaller workloads, nothing is installed: a look, not a measurement")
 	works := flags.String("work", "", "only these workloads, such as cache,big")
