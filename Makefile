@@ -43,12 +43,13 @@ demo:
 # What fails sooner comes first.
 test: test-root test-race test-servers test-infra
 
-# Without the race detector: under it, bounds on memory are not looked at and faults are fewer.
+# Without the race detector: under it, bounds on memory are not looked at, and faults and rounds
+# are fewer.
 test-root:
 	$(TEST) ./...
 
 test-race:
-	$(TEST) -race ./...
+	$(TEST) -race -short ./...
 
 # Against a real S3 server, with the real binary; and many publishers at once with the race
 # detector in the binary as well, in fewer rounds.

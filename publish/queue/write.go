@@ -11,15 +11,16 @@ import (
 // An op is a change that somebody waits for.
 type op struct {
 	do   func(*tx) error
-	done chan error // has room for the answer, so that nobody waits for who has left
+	done chan error
 }
 
 // group is how many operations go into one commit at most: what came while the disk was
 // busy with the last one. A commit costs about a millisecond on a good disk, whatever is in it.
 const group = 256
 
-// do carries out a change and returns once it is on the disk, or was not made. If ctx
-// ends before, the change may have been made.
+// do carries out a change and returns once it is on the disk, or was not made. If ctx ends
+// before it was begun, it is not made; what has begun takes no longer than the disk does, and
+// writes what the caller will read.
 func (q *Queue) do(ctx context.Context, change func(*tx) error) error {
 	o := &op{do: change, done: make(chan error, 1)}
 	select {
@@ -29,12 +30,7 @@ func (q *Queue) do(ctx context.Context, change func(*tx) error) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	select {
-	case err := <-o.done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return <-o.done
 }
 
 // writer is the only one that writes.
