@@ -48,10 +48,16 @@ func (l *line) use(t *testing.T, from int, during time.Duration) (flying int) {
 			}
 		})
 	}
-	time.Sleep(during - time.Millisecond)
-	l.mu.Lock()
-	flying = l.flying
-	l.mu.Unlock()
+	// One that was just answered is not in flight until the next has begun.
+	const looks = 50
+	time.Sleep(during - (looks+1)*time.Millisecond)
+	for range looks {
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		l.mu.Lock()
+		flying = max(flying, l.flying)
+		l.mu.Unlock()
+	}
 	g.Wait()
 	return flying
 }
