@@ -113,8 +113,8 @@ func tagged(p aws.CredentialsProvider) aws.CredentialsProvider {
 // Invalidate asks CloudFront to forget paths, as Path makes them, and returns once that
 // is accepted. Wait waits until it is done.
 //
-// The token tells the change from others of the same paths: the digest of a new index,
-// say. Repeating a call gives the invalidation that there is. That is right for a lost
+// The token tells the change from others of the same paths: since when objects are what they
+// are, say. Repeating a call gives the invalidation that there is. That is right for a lost
 // answer but not for an index that becomes what it has been before, so one that was done
 // with more than a minute ago is not taken for an answer.
 func (c *Client) Invalidate(ctx context.Context, token string, paths []string) (Invalidation, error) {

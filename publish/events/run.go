@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	smithytime "github.com/aws/smithy-go/time"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
@@ -194,7 +195,7 @@ func (r *run) receive(ctx context.Context) error {
 			return err
 		default:
 			r.Log.Warn("the queue cannot be asked", "reason", err, "again in", pause)
-			if err := sleep(ctx, pause); err != nil {
+			if err := smithytime.SleepWithContext(ctx, pause); err != nil {
 				return nil
 			}
 			pause = min(2*pause, longestPause)
@@ -289,7 +290,7 @@ func below(prefix, name string) (string, bool) {
 
 // keep hides what is held anew, long before it would be delivered to others.
 func (r *run) keep(ctx context.Context) error {
-	for sleep(ctx, r.Hidden/3) == nil {
+	for smithytime.SleepWithContext(ctx, r.Hidden/3) == nil {
 		r.mu.Lock()
 		all := receipts(slices.Collect(maps.Keys(r.held)))
 		r.mu.Unlock()
@@ -423,15 +424,4 @@ func receipts(messages []*held) []string {
 		all[i] = h.Receipt
 	}
 	return all
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
+	smithytime "github.com/aws/smithy-go/time"
 )
 
 // An assumer turns tokens into the credentials of a role.
@@ -64,7 +65,7 @@ func (a *assumer) assume(ctx context.Context, attempts int) (lease, error) {
 			return lease{}, a.explain(err, tried, n)
 		}
 		a.role.log().Info("role not assumed, trying again", "attempt", n, "pause", pause.Round(time.Millisecond).String(), "reason", strings.TrimPrefix(codeOf(err)+": "+said(err), ": "))
-		if sleep(patient, pause) != nil && ctx.Err() != nil {
+		if smithytime.SleepWithContext(patient, pause) != nil && ctx.Err() != nil {
 			return lease{}, ctx.Err()
 		}
 	}
@@ -235,15 +236,4 @@ func statusOf(err error) int {
 		return answer.HTTPStatusCode()
 	}
 	return 0
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

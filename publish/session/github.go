@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	smithytime "github.com/aws/smithy-go/time"
 	"github.com/sethvargo/go-githubactions"
 )
 
@@ -49,7 +50,7 @@ func (g *GitHub) Token(ctx context.Context, audience string) (string, error) {
 			return "", g.explain(err, try)
 		}
 		g.log().Info("GitHub gave no token, asking again", "try", try, "reason", reason(err))
-		if err := sleep(ctx, pause/2+jitter(pause/2)); err != nil {
+		if err := smithytime.SleepWithContext(ctx, pause/2+jitter(pause/2)); err != nil {
 			return "", err
 		}
 		pause = min(2*pause, longestPause)

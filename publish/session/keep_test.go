@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	smithytime "github.com/aws/smithy-go/time"
 )
 
 // An office gives credentials out, one after the other.
@@ -35,7 +36,7 @@ func (o *office) assume(ctx context.Context, attempts int) (lease, error) {
 		<-ctx.Done()
 		return lease{}, ctx.Err()
 	}
-	if err := sleep(ctx, o.takes); err != nil {
+	if err := smithytime.SleepWithContext(ctx, o.takes); err != nil {
 		return lease{}, err
 	}
 	if o.closed.Load() {

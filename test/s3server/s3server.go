@@ -6,16 +6,11 @@
 package s3server
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -71,31 +66,10 @@ func Open(dir string) (*Server, error) {
 
 func open(bin, dir string) (*Server, error) {
 	s := &Server{Region: "us-east-1", Access: "test", Secret: "testtest", Dir: dir}
-	cmd := exec.Command(bin, "-leash", "-dir", dir, "-region", s.Region, "-access", s.Access, "-secret", s.Secret)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	leash, err := cmd.StdinPipe()
+	var err error
+	s.Endpoint, s.stop, err = program.Leashed(bin, "-leash", "-dir", dir, "-region", s.Region, "-access", s.Access, "-secret", s.Secret)
 	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		leash.Close()
-		return nil, fmt.Errorf("s3server: %w\n%s", errors.Join(err, cmd.Wait()), &stderr)
-	}
-	s.Endpoint = strings.TrimSpace(line)
-	s.stop = func() {
-		leash.Close()
-		done := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
-		defer done.Stop()
-		cmd.Wait()
+		return nil, fmt.Errorf("s3server: %w", err)
 	}
 	return s, nil
 }

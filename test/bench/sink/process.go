@@ -1,18 +1,15 @@
 package sink
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"os/exec"
 	"strconv"
 	"strings"
-	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/test/program"
 )
 
 // A Process is a sink that runs as a process of its own, so that what it costs is not
@@ -40,32 +37,12 @@ func Start(bin string, o Options, ca string) (*Process, error) {
 	if ca != "" {
 		args = append(args, "-tls", ca)
 	}
-	cmd := exec.Command(bin, args...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	leash, err := cmd.StdinPipe()
+	line, stop, err := program.Leashed(bin, args...)
 	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		leash.Close()
-		return nil, fmt.Errorf("sink: %w\n%s", errors.Join(err, cmd.Wait()), &stderr)
+		return nil, fmt.Errorf("sink: %w", err)
 	}
 	where := append(strings.Fields(line), "")
-	return &Process{URL: where[0], WellKnown: where[2], CA: ca, http: &http.Client{Transport: &controlled{where[1]}}, stop: func() {
-		leash.Close()
-		done := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
-		defer done.Stop()
-		cmd.Wait()
-	}}, nil
+	return &Process{URL: where[0], WellKnown: where[2], CA: ca, http: &http.Client{Transport: &controlled{where[1]}}, stop: stop}, nil
 }
 
 // controlled sends requests to the address of the control, which is not that of S3: it is
