@@ -65,6 +65,7 @@ var owners = map[string]string{
 	"github.com/aws/aws-sdk-go-v2/aws":         "publish/mirror/s3 publish/cloudfront publish/session publish/events cmd/publish",
 	"github.com/aws/":                          "publish/mirror/s3 publish/cloudfront publish/session publish/events",
 	"github.com/aws/aws-sdk-go-v2/service/sqs": "publish/events",
+	"github.com/aws/smithy-go/time":            "publish/mirror/s3 publish/cloudfront publish/session publish/events publish/tune", // to wait
 	"github.com/ProtonMail/":                   "publish/key",
 	"flag":                                     "cmd/publish cmd/image",
 	"github.com/spf13/":                        "cmd/publish",

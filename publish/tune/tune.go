@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	smithytime "github.com/aws/smithy-go/time"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
@@ -81,9 +82,9 @@ func Run(ctx context.Context, open func(Setting) (Place, error), b Bounds, told 
 	if err := first.Create(ctx, upload("probe", content{1})); err != nil {
 		return Trial{}, err
 	}
-	defer func() { err = errors.Join(err, clean(ctx, first)) }()
-	if err := clean(ctx, first); err != nil {
-		return Trial{}, err
+	defer func() { err = errors.Join(err, cleanUp(ctx, first)) }()
+	if _, err := clean(ctx, first); err != nil {
+		return Trial{}, fmt.Errorf("clean up: %w", err)
 	}
 	r := run{open: open, bounds: b, told: told}
 	return r.all(ctx)
@@ -92,27 +93,48 @@ func Run(ctx context.Context, open func(Setting) (Place, error), b Bounds, told 
 // cleanTime is how long we try to remove what we have stored, whether we were stopped or not.
 const cleanTime = time.Minute
 
-// clean removes everything in the place, and every upload that was begun.
-func clean(ctx context.Context, p Place) error {
+// late is how long a server may still be at a request that we have taken back: the object that
+// it completes is there only then.
+const late = 2 * time.Second
+
+// cleanUp removes everything until nothing is left, and nothing has come late.
+func cleanUp(ctx context.Context, p Place) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime)
 	defer cancel()
-	for info, err := range p.List(ctx, mirror.Range{}) {
-		if err != nil {
-			return fmt.Errorf("clean up: %w", err)
-		}
-		if err := p.Delete(ctx, info.Name, info.Version); err != nil {
-			return fmt.Errorf("clean up: %w", err)
+	_, err := clean(ctx, p)
+	for removed := 1; err == nil && removed > 0; {
+		if err = smithytime.SleepWithContext(ctx, late); err == nil {
+			removed, err = clean(ctx, p)
 		}
 	}
-	for left, err := range p.Leftovers(ctx, "") {
-		if err != nil {
-			return fmt.Errorf("clean up: %w", err)
-		}
-		if err := p.Discard(ctx, left); err != nil {
-			return fmt.Errorf("clean up: %w", err)
-		}
+	if err != nil {
+		return fmt.Errorf("clean up: %w", err)
 	}
 	return nil
+}
+
+// clean removes everything that is in the place now, uploads that were begun among it, and says how
+// much it was.
+func clean(ctx context.Context, p Place) (removed int, err error) {
+	for left, err := range p.Leftovers(ctx, "") {
+		if err != nil {
+			return removed, err
+		}
+		if err := p.Discard(ctx, left); err != nil {
+			return removed, err
+		}
+		removed++
+	}
+	for info, err := range p.List(ctx, mirror.Range{}) {
+		if err != nil {
+			return removed, err
+		}
+		if err := p.Delete(ctx, info.Name, info.Version); err != nil {
+			return removed, err
+		}
+		removed++
+	}
+	return removed, nil
 }
 
 type run struct {

@@ -20,6 +20,7 @@ type link struct {
 	*mirrortest.Mem
 	setting Setting
 	used    *used
+	late    time.Duration // what is taken back is completed all the same, so much later
 }
 
 // used is what all settings have used together.
@@ -51,6 +52,10 @@ func (l *link) Create(ctx context.Context, u mirror.Upload) error {
 		case <-ctx.Done():
 			u.Sent(n - u.Content.Size()) // what is on its way is taken back
 			l.Abandon(ctx, u.Name)
+			if l.late > 0 {
+				u.Sent, u.Content = nil, content{1}
+				time.AfterFunc(l.late, func() { l.Mem.Create(context.WithoutCancel(ctx), u) })
+			}
 			return ctx.Err()
 		case <-time.After(time.Duration(float64(n) / rate * float64(time.Second))):
 		}
@@ -65,7 +70,7 @@ func (l *link) Create(ctx context.Context, u mirror.Upload) error {
 
 func opening(t *testing.T) (*link, func(Setting) (Place, error)) {
 	l := &link{Mem: mirrortest.NewMem(t), used: new(used)}
-	return l, func(s Setting) (Place, error) { return &link{l.Mem, s, l.used}, nil }
+	return l, func(s Setting) (Place, error) { return &link{l.Mem, s, l.used, l.late}, nil }
 }
 
 // nothing reports that the place is as it was.
@@ -97,7 +102,7 @@ func TestTheSmallestSettingThatIsGoodEnough(t *testing.T) {
 		if want := (Setting{32, 8 << 20}); best.Setting != want || told != trials {
 			t.Errorf("best of %d is %+v, want %+v", told, best.Setting, want)
 		}
-		if took := time.Since(began); took > bounds.Time+time.Second {
+		if took := time.Since(began); took > bounds.Time+late+time.Second {
 			t.Errorf("it took %v", took)
 		}
 		l.nothing(t)
@@ -126,6 +131,20 @@ func TestWhoIsStoppedCleansUp(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v", err)
 		}
+		l.nothing(t)
+	})
+}
+
+func TestWhatIsCompletedAfterwardsIsRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, open := opening(t)
+		l.late = time.Second
+		ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
+		defer cancel()
+		if _, err := Run(ctx, open, Bounds{Bytes: 1e12, Time: time.Minute}, func(Trial) {}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		time.Sleep(l.late)
 		l.nothing(t)
 	})
 }

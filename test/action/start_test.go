@@ -51,38 +51,46 @@ func TestContainerStarts(t *testing.T) {
 const coldStart = 500 * time.Millisecond
 
 // From a container that is made to its first request to S3: what the engine takes to start it,
-// and all that the action does before, assuming a role among it. On a busy machine a start can be unlucky, so the
-// best counts.
+// and all that the action does before, assuming a role among it. A start can be unlucky, so the
+// best counts. Where other tests leave the engine so little that a container which only says its version
+// takes long, from made to gone, twice that is allowed.
 func TestColdStart(t *testing.T) {
 	w := newWorld(t)
 	j := w.job(t)
 	j.copyIn(t, "../testdata/v3-signed", "buildcache")
-	var took, whole []time.Duration
-	for i := 0; i < 5 || i < 20 && slices.Min(took) > coldStart; i++ {
+	var took, bare []time.Duration
+	allowed := func() time.Duration { return max(coldStart, 2*slices.Min(bare)) }
+	for i := 0; i < 5 || i < 20 && slices.Min(took) > allowed(); i++ {
+		since := time.Now()
+		v := j.start(t, map[string]string{"args": "version"})
+		if o := v.wait(t); o.code != 0 {
+			t.Fatal(o)
+		}
+		bare = append(bare, happened(t, v, since, "die").Sub(happened(t, v, since, "create")))
 		select {
 		case <-w.asked:
 		default:
 		}
-		since := time.Now()
+		since = time.Now()
 		s := j.start(t, w.with("dry-run", "true"))
 		asked := <-w.asked
 		if o := s.wait(t); o.code != 0 {
 			t.Fatal(o)
 		}
-		took, whole = append(took, asked.Sub(createdAt(t, s, since))), append(whole, asked.Sub(s.began))
+		took = append(took, asked.Sub(happened(t, s, since, "create")))
 	}
-	t.Logf("from a container that is made to its first request to S3: %v; from the start of the client: %v", took, whole)
-	if best := slices.Min(took); best > coldStart {
-		t.Errorf("best of %v: %v, want %v", took, best, coldStart)
+	t.Logf("from a container that is made to its first request to S3: %v; one that only says its version: %v", took, bare)
+	if best := slices.Min(took); best > allowed() {
+		t.Errorf("best of %v: %v, want %v", took, best, allowed())
 	}
 }
 
-// createdAt is when the engine had made the container of a step, and began to start it. What it
-// reports as the start itself comes after the first request.
-func createdAt(t *testing.T, s *step, since time.Time) time.Time {
+// happened is when something happened to the container of a step, as the engine has it. It made
+// the container before it began to start it; what it reports as the start comes after the first request.
+func happened(t *testing.T, s *step, since time.Time, event string) time.Time {
 	t.Helper()
 	out := docker.Run(t, "events", "--since", fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
-		"--until", fmt.Sprintf("%d", time.Now().Add(time.Second).Unix()), "--filter", "container="+s.name, "--filter", "event=create", "--format", "{{.TimeNano}}")
+		"--until", fmt.Sprintf("%d", time.Now().Add(time.Second).Unix()), "--filter", "container="+s.name, "--filter", "event="+event, "--format", "{{.TimeNano}}")
 	var nano int64
 	if _, err := fmt.Sscan(out, &nano); err != nil {
 		t.Fatalf("events: %v\n%s", err, out)

@@ -489,8 +489,8 @@ func told(ts *testscript.TestScript, neg bool, args []string) {
 
 // stopped CODE SIGNAL OPERATION [NAME=VALUE...] publish... runs a command, with variables
 // beside the usual ones, and sends it a signal when the first request of that operation has
-// come in. The request is answered a little
-// later, and no other that writes may come in after that. The command ends within seconds.
+// come in. The request is answered a little later, and no other that writes may come in after that:
+// what it has written it may take back. The command ends within seconds.
 func stopped(ts *testscript.TestScript, neg bool, args []string) {
 	w := worldOf(ts)
 	sig := map[string]os.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM}[args[1]]
@@ -505,7 +505,7 @@ func stopped(ts *testscript.TestScript, neg bool, args []string) {
 	})
 	w.proxy.Inject(func(r faultproxy.Request) faultproxy.Fault {
 		switch {
-		case deaf.Load() && r.Mutating() && r.Operation != "AbortMultipartUpload":
+		case deaf.Load() && r.Mutating() && r.Operation != "AbortMultipartUpload" && r.Operation != "DeleteObject":
 			late.Add(1)
 		case r.Operation == args[2]:
 			return faultproxy.Hold(signal)
