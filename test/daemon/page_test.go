@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -82,7 +83,7 @@ func TestThePageInABrowser(t *testing.T) {
 	defer front.Close()
 	still := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/page.js" {
-			http.NotFound(w, r)
+			w.Header().Set("Content-Type", "text/javascript")
 			return
 		}
 		r.Host = address
@@ -108,5 +109,22 @@ func TestThePageInABrowser(t *testing.T) {
 	}
 	if to := os.Getenv("SCREENSHOT"); to != "" { // to be looked at, and kept in docs
 		browse(t, front.URL+"/", later, "--screenshot="+to, "--window-size=1100,1000", "--hide-scrollbars")
+	}
+	// And what is wrong can be called anything, without becoming a part of the page.
+	bad := `<img src=x onerror='document.title="taken"'>"><script>document.title='taken'<`
+	if err := os.Mkdir(filepath.Join(h.source, "v3/manifests/spec", bad), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	filtered := regexp.MustCompile(`[^A-Za-z0-9_+.-]`).ReplaceAllString(bad, "_")
+	name = filepath.Join(h.source, "v3/manifests/spec", bad, fmt.Sprintf("%s-9.9-%s.spec.manifest.json", filtered, u.Hash(1)))
+	if err := os.WriteFile(name, []byte("{"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	h.until("it is stuck, too", func() bool { h.run("drain"); return len(h.status().Stuck) == 2 })
+	for _, page := range []string{still.URL, front.URL} { // as it was loaded, and as its script has changed it
+		dom, complaints = browse(t, page+"/", later, "--dump-dom")
+		if !strings.Contains(dom, "&lt;img src=x") || strings.Contains(dom, "<img") || strings.Contains(dom, "<title>taken") || complaints != "" {
+			t.Errorf("a name is markup: %s\n%s", complaints, dom)
+		}
 	}
 }

@@ -1,11 +1,11 @@
 package api
 
 import (
-	"bytes"
 	"embed"
 	"fmt"
-	"html/template"
+	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -14,18 +14,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
-//go:embed page.html page.css page.js
+//go:embed page.css page.js
 var files embed.FS
-
-var page = template.Must(template.New("page.html").Funcs(template.FuncMap{
-	"bytes":   func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) },
-	"number":  func(n int) string { return humanize.Comma(int64(n)) },
-	"ago":     ago,
-	"at":      func(t time.Time) string { return t.Format(time.RFC3339) },
-	"seconds": func(s float64) string { return (time.Duration(s) * time.Second).String() },
-	"states":  func() []queue.State { return queue.States },
-	"summary": summary,
-}).ParseFS(files, "page.html"))
 
 func ago(t time.Time) string {
 	d := time.Since(t)
@@ -74,8 +64,10 @@ func summary(s daemon.Status) (out struct{ Word, Sentence string }) {
 const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 func (s *Server) servePage(mux *http.ServeMux) {
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { s.page(w, r, "page.html") })
-	mux.HandleFunc("GET /live", func(w http.ResponseWriter, r *http.Request) { s.page(w, r, "live") })
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { s.page(w, r, s.document) })
+	mux.HandleFunc("GET /live", func(w http.ResponseWriter, r *http.Request) {
+		s.page(w, r, func(st daemon.Status) string { return markup(live(st)) })
+	})
 	for name, kind := range map[string]string{"page.css": "text/css", "page.js": "text/javascript"} {
 		content, err := files.ReadFile(name)
 		if err != nil {
@@ -90,17 +82,9 @@ func (s *Server) servePage(mux *http.ServeMux) {
 }
 
 // page shows the status: all of it, or only what changes.
-func (s *Server) page(w http.ResponseWriter, r *http.Request, part string) {
+func (s *Server) page(w http.ResponseWriter, r *http.Request, shown func(daemon.Status) string) {
 	status, err := s.Daemon.Status(r.Context())
 	if err != nil {
-		s.failed(w, err)
-		return
-	}
-	var b bytes.Buffer
-	if err := page.ExecuteTemplate(&b, part, struct {
-		daemon.Status
-		Version string
-	}{status, s.Version}); err != nil {
 		s.failed(w, err)
 		return
 	}
@@ -110,5 +94,188 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request, part string) {
 	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
-	w.Write(b.Bytes())
+	io.WriteString(w, shown(status))
 }
+
+// document is the whole page. Without its script it is loaded anew every ten seconds.
+func (s *Server) document(st daemon.Status) string {
+	const title = "publish daemon"
+	return "<!doctype html>\n" + markup(el("html", attr("lang", "en"),
+		el("head",
+			el("meta", attr("charset", "utf-8")),
+			el("meta", attr("name", "viewport"), attr("content", "width=device-width, initial-scale=1")),
+			el("title", words(title)),
+			el("link", attr("rel", "stylesheet"), attr("href", "page.css")),
+			el("noscript", el("meta", attr("http-equiv", "refresh"), attr("content", "10"))),
+			el("script", attr("src", "page.js"), attr("defer", "")),
+		),
+		el("body",
+			el("header", el("h1", words(title)), el("p", words("version "+s.Version))),
+			el("main", attr("id", "live"), live(st)),
+		),
+	))
+}
+
+// live is what changes.
+func live(s daemon.Status) nodes {
+	sum := summary(s)
+	out := nodes{
+		el("p", class("state "+sum.Word), el("strong", words(sum.Word)), words(" "+sum.Sentence)),
+		el("p", class("quiet"), words("as of "), moment(s.At), words(", running for "+ago(s.Since))),
+		heading("Mirrors"),
+	}
+	for _, m := range s.Mirrors {
+		out = append(out, mirror(m))
+	}
+	if len(s.Mirrors) == 0 {
+		out = append(out, el("p", words("no mirrors are configured")))
+	}
+	return append(out, lists(s)...)
+}
+
+func mirror(m daemon.MirrorStatus) node {
+	section := nodes{class("mirror"), el("h3", words(m.Name)), el("p", class("quiet"), words(m.Source+" → "+m.Destination))}
+	if m.Paused != "" {
+		waits := nodes{class("problem"), words("waits for its destination: " + m.Paused)}
+		if m.PauseUntil != nil {
+			waits = append(waits, words("; tried again at "), moment(*m.PauseUntil))
+		}
+		section = append(section, el("p", waits...))
+	}
+	section = append(section, el("dl", facts(m)...))
+	jobs := table{class: "states", rows: []nodes{nil}}
+	for _, state := range queue.States {
+		jobs.headings = append(jobs.headings, string(state))
+		jobs.rows[0] = append(jobs.rows[0], cells(number(m.Jobs[state]))...)
+	}
+	section = append(section, jobs)
+	for _, r := range m.Running {
+		section = append(section, run(r))
+	}
+	return el("section", section...)
+}
+
+// facts are what there is to say of a mirror in a few words each.
+func facts(m daemon.MirrorStatus) nodes {
+	var out nodes
+	fact := func(what, is string) { out = append(out, el("dt", words(what)), el("dd", words(is))) }
+
+	waiting := "empty"
+	if m.Waiting > 0 {
+		waiting = packages(m.Waiting) + ", " + size(m.Bytes)
+		if m.Oldest != nil {
+			waiting += ", the oldest for " + ago(*m.Oldest)
+		}
+	}
+	fact("queue", waiting)
+
+	last := "not since the start"
+	if m.Published != nil {
+		last = ago(*m.Published) + " ago"
+	}
+	switch l := m.Last; {
+	case l == nil:
+	case l.Error != "":
+		last += ", last run failed"
+	default:
+		last += fmt.Sprintf(": %s, %s in %.1f s", packages(l.Packages), size(l.Bytes), l.Seconds)
+	}
+	fact("last publish", last)
+
+	if m.Told != nil {
+		fact("caches told", ago(*m.Told)+" ago")
+	}
+	if m.Scanned {
+		fact("source", number(m.Documents)+" documents")
+	} else {
+		fact("source", "being looked through")
+	}
+	for _, x := range m.Indices {
+		what, is := "index ("+x.Layout+")", packages(x.Packages)
+		if x.Path != "" {
+			what = "index " + x.Path + " (" + x.Layout + ")"
+		}
+		if x.Bytes > 0 {
+			is += ", " + size(x.Bytes)
+		}
+		fact(what, is)
+	}
+	return out
+}
+
+// run is one that is under way, and the objects that it sends.
+func run(r daemon.Sending) node {
+	step, at := r.Step, ": "+packages(r.Packages)
+	if step == "" {
+		step = "plan"
+	}
+	if r.Total >= 0 {
+		at += ", " + size(r.Sent) + " of " + size(r.Total)
+	}
+	at += ", " + size(r.Rate) + "/s"
+	if r.Left >= 0 {
+		at += ", " + (time.Duration(r.Left) * time.Second).String() + " left"
+	}
+	out := nodes{class("run"), el("p", el("strong", words(step)), words(at))}
+	if r.Total > 0 {
+		sent, total := strconv.FormatInt(r.Sent, 10), strconv.FormatInt(r.Total, 10)
+		out = append(out, el("progress", attr("max", total), attr("value", sent), words(sent+" of "+total+" bytes")))
+	}
+	if len(r.Transfers) > 0 {
+		t := table{headings: []string{"object", "sent", "of"}}
+		for _, one := range r.Transfers {
+			t.rows = append(t.rows, cells(one.Name, size(one.Sent), size(one.Size)))
+		}
+		out = append(out, t)
+	}
+	return el("div", out...)
+}
+
+// lists are what went wrong, and what went well of late.
+func lists(s daemon.Status) nodes {
+	var out nodes
+	if len(s.Failed) > 0 {
+		t := table{class: "failed", headings: []string{"job", "package", "mirror", "since", "reason"}}
+		for _, j := range s.Failed {
+			t.rows = append(t.rows, append(cells(strconv.FormatInt(j.ID, 10)), append(nodes{titled(j.Package, j.File)}, cells(j.Mirror, ago(j.Changed), j.Reason)...)...))
+		}
+		out = append(out, heading("Dead letters"), t, el("p", class("quiet"), words("mend them and run "), el("code", words("publish retry"))))
+	}
+	if len(s.Stuck) > 0 {
+		t := table{class: "stuck", headings: []string{"document", "mirror", "since", "reason"}}
+		for _, p := range s.Stuck {
+			called := p.Package
+			if called == "" {
+				called = p.File
+			}
+			t.rows = append(t.rows, append(nodes{titled(called, p.File)}, cells(p.Mirror, ago(p.Since), p.Reason)...))
+		}
+		out = append(out, heading("Stuck"), t)
+	}
+	if len(s.Owed) > 0 {
+		t := table{class: "owed", headings: []string{"mirror", "since", "tries", "reason"}}
+		for _, o := range s.Owed {
+			t.rows = append(t.rows, cells(o.Mirror, ago(o.Since), strconv.Itoa(o.Tries), o.Reason))
+		}
+		out = append(out, heading("Caches still to be told"), t)
+	}
+	if len(s.Recent) > 0 {
+		t := table{class: "recent", headings: []string{"package", "mirror", "ago", "size"}}
+		for _, j := range s.Recent {
+			t.rows = append(t.rows, append(nodes{titled(j.Package, j.File)}, cells(j.Mirror, ago(j.Changed), size(j.Bytes))...))
+		}
+		out = append(out, heading("Published last"), t)
+	}
+	return out
+}
+
+func heading(text string) node { return el("h2", words(text)) }
+
+func moment(t time.Time) node {
+	at := t.Format(time.RFC3339)
+	return el("time", attr("datetime", at), words(at))
+}
+
+func size(n int64) string   { return humanize.IBytes(uint64(max(n, 0))) }
+func number(n int) string   { return humanize.Comma(int64(n)) }
+func packages(n int) string { return number(n) + " packages" }

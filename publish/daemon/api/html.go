@@ -1,0 +1,123 @@
+package api
+
+import (
+	"html"
+	"strings"
+)
+
+// What the page shows was named by others: packages, paths, reasons. So the page is a tree of
+// nodes, and not text that is put together: words and the values of attributes are escaped when
+// they are written, and names of elements and attributes are constants of this package. Nothing
+// that is shown can become markup.
+//
+// A package of templates would do that, too, but looks up methods by their names while it
+// runs. So the linker would have to keep all methods of all types, everything that S3 and
+// CloudFront can do among them, and the program would have 40 MB instead of 25.
+
+// A node is part of a page: an element, words, or several nodes.
+type node interface{ write(*strings.Builder) }
+
+// A name is that of an element or an attribute. It is never made of a string that is not a
+// constant.
+type name string
+
+// An attribute is handed to el among what the element holds.
+type attribute struct {
+	name  name
+	value string
+}
+
+type element struct {
+	name       name
+	attributes []attribute
+	inside     nodes
+}
+
+// void elements hold nothing, and have no end.
+var void = map[name]bool{"meta": true, "link": true}
+
+// el is an element with its attributes and what it holds.
+func el(n name, holds ...node) element {
+	e := element{name: n}
+	for _, h := range holds {
+		if a, ok := h.(attribute); ok {
+			e.attributes = append(e.attributes, a)
+		} else {
+			e.inside = append(e.inside, h)
+		}
+	}
+	return e
+}
+
+func attr(n name, value string) attribute { return attribute{n, value} }
+func class(value string) attribute        { return attribute{"class", value} }
+
+type words string
+
+type nodes []node
+
+func (a attribute) write(b *strings.Builder) {
+	b.WriteString(" " + string(a.name) + `="` + html.EscapeString(a.value) + `"`)
+}
+
+func (w words) write(b *strings.Builder) { b.WriteString(html.EscapeString(string(w))) }
+
+func (n nodes) write(b *strings.Builder) {
+	for _, one := range n {
+		one.write(b)
+	}
+}
+
+func (e element) write(b *strings.Builder) {
+	b.WriteString("<" + string(e.name))
+	for _, a := range e.attributes {
+		a.write(b)
+	}
+	b.WriteString(">")
+	if void[e.name] {
+		return
+	}
+	e.inside.write(b)
+	b.WriteString("</" + string(e.name) + ">")
+}
+
+// markup is what a node is for a browser.
+func markup(n node) string {
+	var b strings.Builder
+	n.write(&b)
+	return b.String()
+}
+
+// A table has a row of headings, and rows of cells.
+type table struct {
+	class    string
+	headings []string
+	rows     []nodes
+}
+
+func (t table) write(b *strings.Builder) {
+	var head, body nodes
+	for _, h := range t.headings {
+		head = append(head, el("th", attr("scope", "col"), words(h)))
+	}
+	for _, r := range t.rows {
+		body = append(body, el("tr", r...))
+	}
+	whole := el("table", el("thead", el("tr", head...)), el("tbody", body...))
+	if t.class != "" {
+		whole.attributes = []attribute{class(t.class)}
+	}
+	whole.write(b)
+}
+
+// cells are those of a row.
+func cells(texts ...string) nodes {
+	var row nodes
+	for _, t := range texts {
+		row = append(row, el("td", words(t)))
+	}
+	return row
+}
+
+// titled is a cell that says more to who points at it.
+func titled(text, title string) node { return el("td", attr("title", title), words(text)) }

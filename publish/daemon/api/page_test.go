@@ -1,0 +1,90 @@
+package api_test
+
+import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
+	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+)
+
+// hostile are packages, paths and reasons that would like to be more than words.
+var hostile = []string{
+	`<script>alert(1)</script>`, `</td></tr></table><img src=x onerror=alert(1)>`, `" onmouseover="alert(1)`, `' autofocus onfocus='alert(1)`,
+	`<b>`, `<!--`, `-->`, `]]>`, `<![CDATA[`, `<?php`, `&lt;b&gt;`, `&amp`, `&#60;script&#62;`, `&`, `<`, `>`, `"`, `'`, "`", `{{.}}`, `${1}`, `javascript:alert(1)`,
+	`</main><main id="live">`, `<svg/onload=alert(1)>`, `<a href="//evil.example.org">`, "\u2028\u202egnp.exe", `%3Cscript%3E`, `a\"b`, `=`, "two\nlines", "ünïcödé",
+}
+
+// said are all elements with their attributes, and all words, of what is well-formed.
+func said(t *testing.T, markup string) (elements, words []string) {
+	t.Helper()
+	for d := xml.NewDecoder(strings.NewReader("<main>" + markup + "</main>")); ; {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return elements, words
+		}
+		if err != nil {
+			t.Fatalf("%v in %s", err, markup)
+		}
+		switch token := token.(type) {
+		case xml.StartElement:
+			e := token.Name.Local
+			for _, a := range token.Attr {
+				e += " " + a.Name.Local
+				if a.Name.Local == "title" {
+					words = append(words, a.Value)
+				}
+			}
+			elements = append(elements, e)
+		case xml.CharData:
+			words = append(words, string(token))
+		case xml.Comment, xml.ProcInst, xml.Directive:
+			t.Errorf("%T in %s", token, markup)
+		}
+	}
+}
+
+// full is a status that names x wherever a status names something that others have named.
+func full(x string) daemon.Status {
+	at := time.Unix(1e9, 0).UTC()
+	job := queue.Job{ID: 1, Mirror: "m" + x, File: "f" + x, Package: "p" + x, Reason: "r" + x, Changed: at}
+	return daemon.Status{
+		At: at, Since: at, Problem: "b" + x,
+		Mirrors: []daemon.MirrorStatus{{
+			Name: "n" + x, Source: "s" + x, Destination: "d" + x, Paused: "w" + x, PauseUntil: &at, Published: &at, Told: &at, Oldest: &at, Waiting: 1,
+			Last:    &daemon.LastRun{Packages: 1},
+			Indices: []daemon.Index{{Path: "i" + x, Layout: "l" + x, Bytes: 1}},
+			Running: []daemon.Sending{{Step: "t" + x, Total: 2, Sent: 1, Left: 1, Transfers: []daemon.Transfer{{Name: "o" + x}}}},
+		}},
+		Failed: []queue.Job{job}, Recent: []queue.Job{job},
+		Stuck: []daemon.StuckPackage{{Mirror: "m" + x, File: "f" + x, Package: "p" + x, Reason: "r" + x}, {File: "g" + x}},
+		Owed:  []queue.Obligation{{Mirror: "m" + x, Reason: "r" + x}},
+	}
+}
+
+// What others have named is shown as it is, and nothing of it becomes a part of the page.
+func TestNothingThatIsShownIsMarkup(t *testing.T) {
+	want, plain := said(t, api.Live(full("")))
+	places := strings.Join(plain, "\n")
+	for _, name := range hostile {
+		elements, words := said(t, api.Live(full(name)))
+		if !slices.Equal(elements, want) {
+			t.Errorf("%q changes the page:\n%s\nis without it\n%s", name, elements, want)
+		}
+		shown := strings.Join(words, "\n")
+		for _, place := range strings.Split("m f p r b n s d w i l t o g", " ") {
+			if !strings.Contains(shown, place+name) {
+				t.Errorf("%q is not shown as %s", name, place)
+			}
+		}
+		if got := strings.ReplaceAll(shown, name, ""); got != places {
+			t.Errorf("%q: the page says\n%s\nwithout it\n%s", name, got, places)
+		}
+	}
+}
