@@ -5,12 +5,13 @@ SHELL := bash
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 CYCLONEDX := go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+NFPM := go run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 
 # Tests run programs that they build themselves and read files outside of their module,
 # which go's test cache does not know of.
 TEST := go test -count=1 -timeout 30m
 
-.PHONY: build image digest release interop demo test test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench bench-micro fuzz
+.PHONY: build image digest package pack release interop demo test test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench bench-micro fuzz
 
 # The released binary. No workspace, so that its versions are those of its own go.mod; no
 # path and no state of the repository in it, so that the same source makes the same binary.
@@ -25,6 +26,17 @@ image:
 # Writes that digest into action.yml.
 digest:
 	@GOWORK=off go run ./cmd/image -o bin/image -pin
+
+# What a build host installs: Debian packages, and the container image, which is the one of the
+# action. PACKAGES is where they go.
+PACKAGES := bin/package
+package pack: export NFPM := $(NFPM)
+package:
+	cmd/package/build $(PACKAGES)
+
+# The same again, of what was made before: for the test that it is the same.
+pack:
+	cmd/package/pack $(PACKAGES)/stage $(PACKAGES)
 
 # What a release has beside the image: a binary for each platform, what is in it (SBOM), and the
 # checksums of all. CI compares the digest; .github/workflows/release.yml publishes.

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/dustin/go-humanize"
 )
@@ -30,6 +31,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	out := flags.String("o", "bin/image", "the `directory` to write the image to, an OCI image layout")
 	pin := flags.Bool("pin", false, "write version and digest into action.yml")
 	check := flags.Bool("check", false, "fail if action.yml names another image of this version")
+	binaries := flags.String("binaries", "", "write the programs in the image to the `directory`, too")
 	release := flags.String("release", "", "fail unless the source is that of the release `TAG`, as v1.2.3, ready to be published")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -43,7 +45,18 @@ func run(args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 	}
-	image, err := source.build()
+	programs, err := source.compileAll()
+	if err != nil {
+		return err
+	}
+	if *binaries != "" {
+		for arch, bin := range programs {
+			if err := os.WriteFile(filepath.Join(*binaries, "publish-linux-"+arch), bin, 0o755); err != nil {
+				return err
+			}
+		}
+	}
+	image, err := newImage(source.version, programs)
 	if err != nil {
 		return err
 	}

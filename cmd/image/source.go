@@ -119,7 +119,8 @@ func (s *source) compile(arch string) ([]byte, error) {
 // architectures are those that the project has runners of.
 var architectures = []string{"amd64", "arm64"}
 
-func (s *source) build() (*image, error) {
+// compileAll returns the binaries for linux, by architecture.
+func (s *source) compileAll() (map[string][]byte, error) {
 	binaries := make(map[string][]byte)
 	for _, arch := range architectures {
 		bin, err := s.compile(arch)
@@ -128,5 +129,5 @@ func (s *source) build() (*image, error) {
 		}
 		binaries[arch] = bin
 	}
-	return newImage(s.version, binaries)
+	return binaries, nil
 }
