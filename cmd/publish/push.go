@@ -62,6 +62,8 @@ func daemonHint(err error) string {
 		return "update this program: it will not change a queue that it does not understand"
 	case errors.Is(err, queue.ErrReadOnly):
 		return "let the user that runs the daemon write to state_dir: `ls -ld` shows whose it is"
+	case errors.Is(err, queue.ErrDisk):
+		return "see with `dmesg` and `mount` what is wrong with the disk of state_dir, and start again: what was accepted is still there"
 	case errors.Is(err, queue.ErrFull):
 		return "make room in state_dir and start again: what was accepted is still there"
 	}

@@ -106,6 +106,7 @@ var (
 	ErrNewer    = errors.New("the database was written by a newer version")
 	ErrReadOnly = errors.New("the directory cannot be written to")
 	ErrFull     = errors.New("no space left for the queue")
+	ErrDisk     = errors.New("the disk of the queue fails")
 	ErrClosed   = errors.New("the queue is closed")
 	// ErrState: the job is not in the state from which it was to be taken.
 	ErrState = errors.New("the job is in another state")

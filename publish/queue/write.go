@@ -125,7 +125,7 @@ func (t *tx) alone(do func(*tx) error) (result, err error) {
 		return nil, err
 	}
 	if result = do(t); result != nil {
-		if errors.Is(result, ErrFull) || errors.Is(result, ErrDamaged) || errors.Is(result, ErrReadOnly) {
+		if errors.Is(result, ErrFull) || errors.Is(result, ErrDamaged) || errors.Is(result, ErrReadOnly) || errors.Is(result, ErrDisk) {
 			return nil, result // SQLite may have undone everything
 		}
 		if err := t.exec(`ROLLBACK TO op`); err != nil {

@@ -176,7 +176,9 @@ func failure(err error) *Error {
 		e.Status, e.Hint = http.StatusInsufficientStorage, "make room in the state directory of the daemon; packages are found by the next scan"
 	case errors.Is(err, queue.ErrNoJob):
 		e.Status = http.StatusNotFound
-	case errors.Is(err, queue.ErrReadOnly), errors.Is(err, queue.ErrDamaged):
+	case errors.Is(err, queue.ErrDisk), errors.Is(err, queue.ErrReadOnly):
+		e.Status, e.Hint = http.StatusInternalServerError, "see with `dmesg` and `mount` what is wrong with the disk of the daemon's state directory, then start the daemon anew: what was accepted is still there"
+	case errors.Is(err, queue.ErrDamaged):
 		e.Status = http.StatusInternalServerError
 	}
 	return e
