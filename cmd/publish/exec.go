@@ -22,9 +22,12 @@ import (
 const execHelp = `Run a command and publish what it builds while it runs, and the rest when it has ended.
 
 SOURCE is where the command leaves packages, such as a mirror that Spack pushes to. They are published
-as soon as they are complete; what is there already, too. SOURCE, DESTINATION and flags may
-be given as for publish: in the environment, or in publish.yaml. The command finds the socket
-of the daemon in PUBLISH_SOCKET, so a hook of it may call publish push.
+as soon as they are complete; what is there already, too. SOURCE, DESTINATION and flags are
+those of publish, and may be given as for it: in the environment, or in publish.yaml. The command
+finds the socket of the daemon in PUBLISH_SOCKET, so a hook of it may call publish push.
+
+With --dry-run the command runs, and what is there then is planned, and not published. What can be done
+only once, --files and --index rebuild, is done when the command has ended and all else is published.
 
 The exit code is that of the command, if that is not 0, and else that of publishing: 4 if packages
 were refused or are not complete, 5 if the destination cannot be used, 7 if caches could not
@@ -57,16 +60,18 @@ func execCommand(env environment) *cobra.Command {
 			if source == "" || destination == "" {
 				return fail(exitUsage, errors.New("no SOURCE and DESTINATION: give both, or a publish.yaml, or PUBLISH_SOURCE and PUBLISH_DESTINATION; see publish exec --help"))
 			}
-			f.index, f.keepGoing = string(publish.IndexMerge), true
+			f.keepGoing = true
 			return runExec(cmd.Context(), env, &f, source, destination, args[n:])
 		},
 	}
+	f.register(cmd)
 	fs := cmd.Flags()
-	fs.SortFlags = false
-	f.storage.register(fs)
-	f.registerRules(fs)
-	f.cdn.register(fs)
-	fs.DurationVar(&f.timeout, "timeout", 0, "stop publishing when the command has ended for so long, such as 30m; 0: never")
+	fs.Lookup("timeout").Usage = "stop publishing when the command has ended for so long, such as 30m; 0: never"
+	// What publish does because it is asked to, this does always; and what is printed is the command's.
+	// They are flags all the same, so that a publish.yaml will do for both.
+	for _, always := range []string{"keep-going", "verify-source", "json"} {
+		fs.Lookup(always).Hidden = true
+	}
 	return cmd
 }
 
@@ -82,6 +87,9 @@ func runExec(ctx context.Context, env environment, f *flags, source, destination
 	if err := os.MkdirAll(source, 0o777); err != nil { // the command may be what makes it
 		return fail(exitSource, err)
 	}
+	if f.dryRun {
+		return execDry(ctx, env, f, o, source, destination, command)
+	}
 	dir, err := stateDir()
 	if err != nil {
 		return err
@@ -96,7 +104,7 @@ func runExec(ctx context.Context, env environment, f *flags, source, destination
 	s := service{
 		config: &daemonConfig{StateDir: filepath.Join(dir, "state")}, log: slog.New(slog.NewTextHandler(env.stderr, nil)), grace: execGrace,
 		listeners: []listener{{l, true}}, manager: nobody{},
-		extra: func(s *service) daemon.Mirror { return s.mirror(destination, source, destination, f, o) },
+		extra: func(s *service) daemon.Mirror { return s.mirror(destination, source, destination, f, eachTime(o)) },
 	}
 	c := &child{env: env, command: command, socket: socket}
 	var left daemon.Drained
@@ -110,6 +118,9 @@ func runExec(ctx context.Context, env environment, f *flags, source, destination
 		left, err = d.Drain(ctx, func(daemon.Drained) {})
 		_, counts := d.Counted()
 		left.Published = counts[destination].Jobs[queue.Published] // also before the command has ended
+		if err == nil && (len(o.Selection.Files) > 0 || o.Index == publish.IndexRebuild) {
+			err = execOnce(ctx, env, f, o, source, destination)
+		}
 		return stopped(ctx, err)
 	}
 	err = s.run(ctx)
@@ -122,13 +133,38 @@ func runExec(ctx context.Context, env environment, f *flags, source, destination
 	if err == nil {
 		err = drained(env.stderr, left, false)
 	}
-	if c.code != 0 {
-		if err != nil {
-			fmt.Fprintf(env.stderr, "publish: %v\n", err)
-		}
-		return fail(c.code, errReported)
+	return c.exit(err)
+}
+
+// eachTime is what a run of the daemon does of what is asked for.
+func eachTime(o publish.Options) publish.Options {
+	o.Selection.Files = nil
+	if o.Index == publish.IndexRebuild {
+		o.Index = publish.IndexMerge
 	}
-	return err
+	return o
+}
+
+// execOnce publishes as publish does: what the daemon has done is nothing to do any more.
+func execOnce(ctx context.Context, env environment, f *flags, o publish.Options, source, destination string) error {
+	j := job{flags: f, options: o, env: env, log: env.log(), report: newReport(source, destination, f.dryRun, nil), narrator: screen{env}}
+	err := j.do(ctx, source, destination)
+	j.report.finish(err)
+	return errors.Join(err, j.report.print(env.stderr, false)) // what is printed is the command's
+}
+
+// execDry runs the command and plans what is there then.
+func execDry(ctx context.Context, env environment, f *flags, o publish.Options, source, destination string, command []string) error {
+	c := &child{env: env, command: command}
+	if c.run(ctx); c.unknown != nil {
+		return c.unknown
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	ctx, cancel := withTimeout(ctx, f.timeout)
+	defer cancel()
+	return c.exit(execOnce(ctx, env, f, o, source, destination))
 }
 
 // execGrace is how long runs may go on after a signal: whoever cancels a CI job waits for
@@ -149,7 +185,7 @@ func stateDir() (string, error) {
 type child struct {
 	env     environment
 	command []string
-	socket  string
+	socket  string // empty: there is no daemon
 
 	code    int   // that it has ended with
 	unknown error // why it could not be run
@@ -159,7 +195,10 @@ type child struct {
 func (c *child) run(ctx context.Context) {
 	cmd := exec.Command(c.command[0], c.command[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, c.env.stdout, c.env.stderr
-	cmd.Env = append(c.env.environ(), "PUBLISH_SOCKET="+c.socket)
+	cmd.Env = c.env.environ()
+	if c.socket != "" {
+		cmd.Env = append(cmd.Env, "PUBLISH_SOCKET="+c.socket)
+	}
 	if err := cmd.Start(); err != nil {
 		c.unknown = fail(exitNotRunnable, err)
 		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
@@ -184,6 +223,17 @@ func (c *child) run(ctx context.Context) {
 	} else if err != nil {
 		c.code = exitInternal
 	}
+}
+
+// exit is how we end, if publishing has ended with err.
+func (c *child) exit(err error) error {
+	if c.code == 0 {
+		return err
+	}
+	if err != nil {
+		fmt.Fprintf(c.env.stderr, "publish: %v\n", err)
+	}
+	return fail(c.code, errReported)
 }
 
 // nobody manages a daemon that lives for a command.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/test/faultproxy"
+	"github.com/vantagecompute/slurm-factory-publish/test/program"
 	"github.com/vantagecompute/slurm-factory-publish/test/reader"
 	"github.com/vantagecompute/slurm-factory-publish/test/spackmirror"
 )
@@ -79,6 +80,65 @@ func TestExitCodesOfExec(t *testing.T) {
 	for _, args := range [][]string{{"exec", h.source, h.destination}, {"exec", h.source, h.destination, "--"}, {"exec", h.source, "--", "true"}, {"exec", "--", "true"}} {
 		if r := h.run(args...); r.Code != 2 {
 			t.Errorf("%v", r)
+		}
+	}
+}
+
+// A publish.yaml that is good for publish is good for publish exec, whatever is in it.
+func TestExecReadsTheSameConfiguration(t *testing.T) {
+	h, p, bucket := bucketHost(t)
+	u := spackmirror.New(spackmirror.V3, 6)
+	whole := mirrorOf(t, u, u.Range(0, 4))
+	if err := os.WriteFile(filepath.Join(whole, "notes.txt"), []byte("plain\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	exec := func(lines string, args ...string) program.Result {
+		t.Helper()
+		dir := t.TempDir()
+		text := fmt.Sprintf("source: %s\ndestination: %s\n%s", h.source, h.destination, lines)
+		if err := os.WriteFile(filepath.Join(dir, "publish.yaml"), []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		quoted := "'" + strings.Join(append([]string{h.bin, "exec"}, args...), "' '") + "'"
+		r, err := program.Run(h.env, "/bin/sh", "-c", "cd "+dir+" && exec "+quoted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	build := []string{"--", "sh", "-c", "cp -r " + whole + "/. " + h.source + " && echo built"}
+	has := func(name string) bool {
+		_, err := os.Stat(filepath.Join(bucket, name))
+		return err == nil
+	}
+	r := exec("dry-run: true\nkeep-going: true\njson: true\nverify-source: true\n", build...)
+	if r.Code != 0 || r.Stdout != "built\n" || !strings.Contains(r.Stderr, "dry run") {
+		t.Errorf("a dry run: %v", r)
+	}
+	for _, q := range p.Log() {
+		if q.Mutating() {
+			t.Errorf("a dry run makes a request: %s %s", q.Operation, q.Key)
+		}
+	}
+	if r := exec("dry-run: true\n", "--", "sh", "-c", "exit 3"); r.Code != 3 {
+		t.Errorf("a command that fails in a dry run: %v", r)
+	}
+	if r := exec("index: none\n", build...); r.Code != 0 || !has(document(u, 3)) || has("v3/manifests/index") {
+		t.Errorf("without an index: %v", r)
+	}
+	if r := exec("files: [notes.txt]\nindex: merge\ntimeout: 5m\nlimit-rate: 500MB/s\n", build...); r.Code != 0 || r.Stdout != "built\n" || !has("notes.txt") {
+		t.Errorf("with a plain file: %v", r)
+	}
+	wantWhole(t, bucket, 4)
+	// What is in the bucket and in no index of ours is offered once it was rebuilt.
+	drop(t, mirrorOf(t, u, u.All()), bucket)
+	if r := exec("index: rebuild\nkeep-going: false\n", build...); r.Code != 0 {
+		t.Errorf("with an index that is rebuilt: %v", r)
+	}
+	wantWhole(t, bucket, 6)
+	for lines, want := range map[string]string{"index: all\n": "want merge, rebuild or none", "keep-gong: true\n": "unknown key"} {
+		if r := exec(lines, build...); r.Code != 2 || !strings.Contains(r.Stderr, want) {
+			t.Errorf("%s: %v", lines, r)
 		}
 	}
 }
