@@ -40,8 +40,11 @@ type Client struct {
 	Version string
 
 	// Ours: this program. Alone: without SHA-256, which no peer computes of what it sends
-	// to compare it with anything. A baseline sends nothing.
+	// to compare it with anything. A baseline sends nothing: it does what a client must do beside,
+	// one that is Alone without SHA-256.
 	Ours, Alone, Baseline bool
+	// Scenario is the only one in which it is run; empty: it is run in all.
+	Scenario string
 	// Once: it does not look at what is there, so a second run would send everything again.
 	Once bool
 	// WellKnown: it connects to the ports 80 and 443 only.
@@ -74,8 +77,13 @@ type Binaries struct {
 // which they run. leftOut is told of those that cannot, and why.
 func clients(b Binaries, dir string, install bool, wanted *regexp.Regexp, leftOut func(string)) []*Client {
 	publish := func(from string, to destination) []string { return []string{from, to.s3()} }
+	read := func(flags ...string) func(string, destination) []string {
+		return func(from string, _ destination) []string { return append(append([]string{"read"}, flags...), from) }
+	}
 	all := []*Client{
-		{Name: "read + SHA-256", Baseline: true, bin: b.Bench, args: func(from string, _ destination) []string { return []string{"read", from} }},
+		{Name: "read + SHA-256", Baseline: true, Scenario: "fast", bin: b.Bench, args: read()},
+		{Name: "read + SHA-256 + AES-GCM", Baseline: true, Scenario: "tls", bin: b.Bench, args: read("-encrypt")},
+		{Name: "read + AES-GCM", Baseline: true, Alone: true, Scenario: "tls", bin: b.Bench, args: read("-encrypt", "-hash=false")},
 		{Name: "publish", Ours: true, bin: b.Publish, args: publish},
 		{Name: "publish, engine alone", Alone: true, bin: b.Unchecked, args: publish},
 	}

@@ -16,6 +16,7 @@ type Measure struct {
 	Wall     time.Duration
 	CPU      time.Duration // of the client, user and system
 	Peak     int64         // bytes resident at most
+	Server   time.Duration // processor time of the server; 0: it does not tell
 	Requests int64         // that the server counted; 0: it does not count
 	Dialled  int64         // connections
 	Bytes    int64         // of content that the server got

@@ -73,7 +73,7 @@ func (p *sinkPlace) count(m *Measure) error {
 	if st.Corrupt > 0 {
 		return fmt.Errorf("%d bodies did not have the checksums that they came with", st.Corrupt)
 	}
-	m.Requests, m.Dialled, m.Bytes = st.Total(), st.Connections, st.Bytes
+	m.Server, m.Requests, m.Dialled, m.Bytes = st.CPU, st.Total(), st.Connections, st.Bytes
 	m.Reads, m.Lists = st.Requests["GetObject"], st.Requests["ListObjectsV2"]
 	m.Writes = st.Requests["PutObject"] + st.Requests["CompleteMultipartUpload"]
 	return nil

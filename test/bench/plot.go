@@ -43,7 +43,7 @@ func plot(c Cell, rows []*Row) []byte {
 		weight, color := "normal", "#8c959f"
 		if row.client.Ours {
 			weight, color = "bold", "#0969da"
-		} else if row.client.Alone {
+		} else if isAlone(row.client) {
 			color = "#54aeff"
 		}
 		text(&b, labelEnd-8, y+16, "end", weight, row.Client)

@@ -89,30 +89,34 @@ func (r *Results) head(w io.Writer, command string) {
 }
 
 func (r *Results) verdicts(w io.Writer) {
-	fmt.Fprintf(w, "\n## Targets\n\n| work | | target | measured | |\n|---|---|---|---|---|\n")
+	fmt.Fprintf(w, "\n## Targets\n\n| work | | target | measured | | floor |\n|---|---|---|---|---|---|\n")
 	for _, v := range r.Verdicts() {
 		limit := "at most "
 		if v.Least {
 			limit = "at least "
 		}
-		value, verdict := "", "not measured"
+		value, verdict, floor := "", "not measured", ""
+		if v.Floor > 0 {
+			floor = quantity(v.Floor, v.Unit)
+		}
 		if v.Measured {
 			value, verdict = quantity(v.Value, v.Unit), "reached"
 			if !v.Reached() {
 				verdict = "**not reached**"
 			}
 		}
-		fmt.Fprintf(w, "| %s | %s | %s | %s | %s |\n", v.Cell, v.What, limit+quantity(v.Most, v.Unit), value, verdict)
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s |\n", v.Cell, v.What, limit+quantity(v.Most, v.Unit), value, verdict, floor)
 	}
+	fmt.Fprintf(w, "\nA floor is what nobody can be below who checks what is sent, on this machine and against this server: what %d processors need to read and hash the files (over TLS: to encrypt them, too) and for the server's part, with nothing for sending them.\n", r.CPUs)
 }
 
 // table shows the rows of a cell, the fastest first.
 func (r *Results) table(w io.Writer, c Cell) {
-	fmt.Fprintf(w, "| client | wall s | by the best peer | CPU s | peak MiB | requests | connections | rounds |\n|---|---|---|---|---|---|---|---|\n")
+	fmt.Fprintf(w, "| client | wall s | by the best peer | CPU s | server CPU s | peak MiB | requests | connections | rounds |\n|---|---|---|---|---|---|---|---|---|\n")
 	best := r.bestPeer(c)
 	for _, row := range r.in(c) {
 		if len(row.Runs) == 0 {
-			fmt.Fprintf(w, "| %s | %s | | | | | | |\n", row.Client, row.Note)
+			fmt.Fprintf(w, "| %s | %s | | | | | | | |\n", row.Client, row.Note)
 			continue
 		}
 		ratio := ""
@@ -123,9 +127,17 @@ func (r *Results) table(w io.Writer, c Cell) {
 		if row.client.Ours {
 			name = "**" + name + "**"
 		}
-		fmt.Fprintf(w, "| %s | %.2f | %s | %.2f | %d | %s | %s | %d |\n", name, row.wall().Seconds(), ratio,
-			row.cpu().Seconds(), row.peak()>>20, number(row.requests()), number(row.dialled()), len(row.Runs))
+		fmt.Fprintf(w, "| %s | %.2f | %s | %.2f | %s | %d | %s | %s | %d |\n", name, row.wall().Seconds(), ratio,
+			row.cpu().Seconds(), inSeconds(row.server()), row.peak()>>20, number(row.requests()), number(row.dialled()), len(row.Runs))
 	}
+}
+
+// inSeconds is empty for what was not measured.
+func inSeconds(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2f", d.Seconds())
 }
 
 func number(n int64) string {

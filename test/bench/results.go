@@ -15,6 +15,7 @@ import (
 // Results are all that was measured.
 type Results struct {
 	Machine  string
+	CPUs     int // processors, which client and server share
 	Memory   int64
 	Kernel   string
 	Go       string
@@ -45,7 +46,7 @@ func newResults(o Options) *Results {
 	var info unix.Sysinfo_t
 	unix.Sysinfo(&info)
 	return &Results{
-		Machine: processor(), Memory: int64(info.Totalram) * int64(info.Unit), Kernel: unix.ByteSliceToString(un.Release[:]), Go: runtime.Version(),
+		Machine: processor(), CPUs: runtime.NumCPU(), Memory: int64(info.Totalram) * int64(info.Unit), Kernel: unix.ByteSliceToString(un.Release[:]), Go: runtime.Version(),
 		Began: time.Now(), Scale: int(o.Scale), Rounds: o.Rounds, LoadFrom: load(),
 	}
 }
@@ -156,6 +157,9 @@ func (r *Row) wall() time.Duration {
 }
 func (r *Row) cpu() time.Duration {
 	return median(r.Runs, func(m Measure) time.Duration { return m.CPU })
+}
+func (r *Row) server() time.Duration {
+	return median(r.Runs, func(m Measure) time.Duration { return m.Server })
 }
 func (r *Row) requests() int64 { return median(r.Runs, func(m Measure) int64 { return m.Requests }) }
 func (r *Row) dialled() int64  { return median(r.Runs, func(m Measure) int64 { return m.Dialled }) }

@@ -21,7 +21,7 @@ func (r *runner) at(c Cell, do func(place) error) error {
 // Who is far behind the best peer in the first round is not asked again.
 func (r *runner) race(ctx context.Context, c Cell) error {
 	return r.rounds(ctx, c, slices.DeleteFunc(slices.Clone(r.clients), func(client *Client) bool {
-		return client.Baseline && c.Scenario != "fast" || real(c) && (client.Alone || r.hopeless(c, client))
+		return client.Scenario != "" && client.Scenario != c.Scenario || real(c) && (client.Alone || r.hopeless(c, client))
 	}))
 }
 
