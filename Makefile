@@ -101,8 +101,8 @@ vulnerabilities:
 
 # What publishing costs, beside other programs: see docs/benchmarks. BENCH holds flags, such
 # as BENCH="-quick -work cache".
-bench:
-	cd test && go run ./cmd/bench $(BENCH)
+bench: build
+	cd test && PUBLISH_BINARY=$(CURDIR)/bin/publish go run ./cmd/bench $(BENCH)
 
 # With what others have made and what takes long to build (a quarter of an hour the first time),
 # and so no part of the gate: the action under act, and MinIO as S3 and as STS.

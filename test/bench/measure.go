@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/prometheus/procfs"
 )
 
 // A Measure is one run of a client.
@@ -16,7 +18,7 @@ type Measure struct {
 	Wall     time.Duration
 	CPU      time.Duration // of the client, user and system
 	Peak     int64         // bytes resident at most
-	Server   time.Duration // processor time of the server; 0: it does not tell
+	Server   time.Duration // processor time of the server
 	Requests int64         // that the server counted; 0: it does not count
 	Dialled  int64         // connections
 	Bytes    int64         // of content that the server got
@@ -66,6 +68,16 @@ func measure(ctx context.Context, c command, limit time.Duration) (Measure, erro
 		m.Peak = usage.Maxrss << 10
 	}
 	return m, nil
+}
+
+// used is the processor time that a process has had until now, user and system.
+func used(pid int) (time.Duration, error) {
+	p, err := procfs.NewProc(pid)
+	if err != nil {
+		return 0, err
+	}
+	st, err := p.Stat()
+	return time.Duration(st.CPUTime() * float64(time.Second)), err
 }
 
 // last is the end of a text.

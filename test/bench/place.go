@@ -33,6 +33,7 @@ type place interface {
 	empty() (bucket string, err error)
 	// load puts a directory into the bucket, without a client.
 	load(dir, prefix string) error
+	pid() int // of its process
 	// count adds to m what was counted since the last forget.
 	count(m *Measure) error
 	forget() error
@@ -63,7 +64,8 @@ func (p *sinkPlace) ca() string                    { return p.CA }
 func (p *sinkPlace) empty() (string, error)        { return sink.Bucket, p.Empty() }
 func (p *sinkPlace) load(dir, prefix string) error { return p.Load(dir, prefix) }
 func (p *sinkPlace) forget() error                 { return p.Forget() }
-func (p *sinkPlace) close()                        { p.Close() }
+func (p *sinkPlace) close()                        { p.Stop() }
+func (p *sinkPlace) pid() int                      { return p.PID }
 
 func (p *sinkPlace) count(m *Measure) error {
 	st, err := p.Stats()
@@ -73,7 +75,7 @@ func (p *sinkPlace) count(m *Measure) error {
 	if st.Corrupt > 0 {
 		return fmt.Errorf("%d bodies did not have the checksums that they came with", st.Corrupt)
 	}
-	m.Server, m.Requests, m.Dialled, m.Bytes = st.CPU, st.Total(), st.Connections, st.Bytes
+	m.Requests, m.Dialled, m.Bytes = st.Total(), st.Connections, st.Bytes
 	m.Reads, m.Lists = st.Requests["GetObject"], st.Requests["ListObjectsV2"]
 	m.Writes = st.Requests["PutObject"] + st.Requests["CompleteMultipartUpload"]
 	return nil
@@ -83,6 +85,7 @@ func (p *sinkPlace) count(m *Measure) error {
 type realPlace struct {
 	endpoint string
 	dir      string
+	process  int
 	stop     func()
 	buckets  int
 }
@@ -95,6 +98,7 @@ func (p *realPlace) load(string, string) error {
 }
 func (*realPlace) count(*Measure) error { return nil }
 func (*realPlace) forget() error        { return nil }
+func (p *realPlace) pid() int           { return p.process }
 
 func (p *realPlace) close() {
 	p.stop()
@@ -127,7 +131,7 @@ func startVersity(dir string) (place, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	return &realPlace{endpoint: s.Endpoint, dir: dir, stop: s.Close}, nil
+	return &realPlace{endpoint: s.Endpoint, dir: dir, process: s.PID(), stop: s.Close}, nil
 }
 
 // startMinIO runs MinIO, which is looked for in $MINIO and on the PATH.
@@ -147,7 +151,7 @@ func startMinIO(bin, dir string) (place, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	p := &realPlace{endpoint: "http://" + addr, dir: dir, stop: func() {
+	p := &realPlace{endpoint: "http://" + addr, dir: dir, process: cmd.Process.Pid, stop: func() {
 		cmd.Process.Kill()
 		cmd.Wait()
 	}}

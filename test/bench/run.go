@@ -93,12 +93,20 @@ func (r *runner) run(ctx context.Context, c Cell, client *Client, cmd command, p
 	if err := p.forget(); err != nil {
 		return err
 	}
+	before, err := used(p.pid())
+	if err != nil {
+		return err
+	}
 	m, err := measure(ctx, cmd, r.o.Limit)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if err == nil {
 		err = p.count(&m)
+	}
+	if err == nil {
+		m.Server, err = used(p.pid())
+		m.Server -= before
 	}
 	switch {
 	case err == nil:

@@ -81,6 +81,9 @@ func byPeer(is func(*Client) bool) func(*Results, Cell) (float64, bool) {
 func busy(is, baseline func(*Client) bool) func(*Results, Cell) (float64, bool) {
 	return func(r *Results, c Cell) (float64, bool) {
 		us, them, base := r.find(c, is), r.bestPeer(c), r.find(c, baseline)
+		if base == nil {
+			base = r.find(Cell{c.Work, "fast", ""}, baseline)
+		}
 		if us == nil || them == nil || base == nil || r.CPUs == 0 {
 			return 0, false
 		}

@@ -31,7 +31,7 @@ type Server struct {
 	Access, Secret string
 	Dir            string // holds one directory per bucket
 
-	stop    func()
+	leash   *program.Leash
 	buckets atomic.Int64
 }
 
@@ -67,15 +67,19 @@ func Open(dir string) (*Server, error) {
 func open(bin, dir string) (*Server, error) {
 	s := &Server{Region: "us-east-1", Access: "test", Secret: "testtest", Dir: dir}
 	var err error
-	s.Endpoint, s.stop, err = program.Leashed(bin, "-leash", "-dir", dir, "-region", s.Region, "-access", s.Access, "-secret", s.Secret)
+	s.leash, err = program.Leashed(bin, "-leash", "-dir", dir, "-region", s.Region, "-access", s.Access, "-secret", s.Secret)
 	if err != nil {
 		return nil, fmt.Errorf("s3server: %w", err)
 	}
+	s.Endpoint = s.leash.Line
 	return s, nil
 }
 
 // Close stops the server.
-func (s *Server) Close() { s.stop() }
+func (s *Server) Close() { s.leash.Stop() }
+
+// PID is the number of its process.
+func (s *Server) PID() int { return s.leash.PID }
 
 // Bucket makes an empty bucket and returns its name.
 func (s *Server) Bucket(t testing.TB) string {

@@ -20,7 +20,7 @@ type Process struct {
 	CA        string // file with the certificate to trust; empty: it speaks plain HTTP
 
 	http *http.Client
-	stop func()
+	*program.Leash
 }
 
 // Start runs "bin sink" until Close, or until this process has ended. With a file for
@@ -37,12 +37,12 @@ func Start(bin string, o Options, ca string) (*Process, error) {
 	if ca != "" {
 		args = append(args, "-tls", ca)
 	}
-	line, stop, err := program.Leashed(bin, args...)
+	leash, err := program.Leashed(bin, args...)
 	if err != nil {
 		return nil, fmt.Errorf("sink: %w", err)
 	}
-	where := append(strings.Fields(line), "")
-	return &Process{URL: where[0], WellKnown: where[2], CA: ca, http: &http.Client{Transport: &controlled{where[1]}}, stop: stop}, nil
+	where := append(strings.Fields(leash.Line), "")
+	return &Process{URL: where[0], WellKnown: where[2], CA: ca, http: &http.Client{Transport: &controlled{where[1]}}, Leash: leash}, nil
 }
 
 // controlled sends requests to the address of the control, which is not that of S3: it is
@@ -53,9 +53,6 @@ func (c *controlled) RoundTrip(r *http.Request) (*http.Response, error) {
 	r.URL.Scheme, r.URL.Host = "http", c.addr
 	return http.DefaultTransport.RoundTrip(r)
 }
-
-// Close ends the process.
-func (p *Process) Close() { p.stop() }
 
 func (p *Process) do(act string, q url.Values) ([]byte, error) {
 	resp, err := p.http.Post("http://sink"+control+act+"?"+q.Encode(), "", nil)

@@ -18,7 +18,6 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/minio/crc64nvme"
@@ -49,7 +48,6 @@ const small = 1 << 20
 
 // Stats are what has happened since the last Forget.
 type Stats struct {
-	CPU         time.Duration    // of this process, user and system
 	Requests    map[string]int64 // by operation
 	Bytes       int64            // of content that arrived
 	Connections int64
@@ -81,7 +79,6 @@ type Server struct {
 
 	mu       sync.Mutex // guards requests while one is counted
 	requests map[string]int64
-	used     time.Duration // of the processor, before we began to count
 }
 
 // New returns a server with an empty bucket.
@@ -113,7 +110,7 @@ func (s *Server) Empty() {
 func (s *Server) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.requests, s.used = make(map[string]int64), used()
+	s.requests = make(map[string]int64)
 	for _, n := range []*atomic.Int64{&s.connections, &s.bytes, &s.refused, &s.resets, &s.corrupt, &s.errors} {
 		n.Store(0)
 	}
@@ -124,7 +121,7 @@ func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := Stats{
-		CPU: used() - s.used, Requests: make(map[string]int64), Bytes: s.bytes.Load(), Connections: s.connections.Load(),
+		Requests: make(map[string]int64), Bytes: s.bytes.Load(), Connections: s.connections.Load(),
 		Refused: s.refused.Load(), Reset: s.resets.Load(), Corrupt: s.corrupt.Load(), Errors: s.errors.Load(),
 		Violations: s.s3.Load().Violations(),
 	}
@@ -132,15 +129,6 @@ func (s *Server) Stats() Stats {
 		out.Requests[op] = n
 	}
 	return out
-}
-
-// used is the processor time that this process has had.
-func used() time.Duration {
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		return 0
-	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 func (s *Server) fault(*http.Request) s3test.Fault {
