@@ -337,13 +337,13 @@ var notInSessionName = regexp.MustCompile(`[^\w+=,.@-]`)
 
 // sessionName is what CloudTrail calls us: it leads to the run.
 func sessionName(env environment) string {
-	name := "slurm-factory-publish"
-	for _, v := range []string{"GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT"} {
-		if part := env.getenv(v); part != "" {
-			name += "-" + part
-		}
-	}
-	name = notInSessionName.ReplaceAllString(name, "-")
+	return nameOfSession("slurm-factory-publish", env.getenv("GITHUB_RUN_ID"), env.getenv("GITHUB_RUN_ATTEMPT"))
+}
+
+// nameOfSession is made of parts, without those that are empty.
+func nameOfSession(parts ...string) string {
+	parts = slices.DeleteFunc(parts, func(s string) bool { return s == "" })
+	name := notInSessionName.ReplaceAllString(strings.Join(parts, "-"), "-")
 	return name[:min(len(name), 64)]
 }
 

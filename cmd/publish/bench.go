@@ -103,7 +103,7 @@ func (b *bench) open(ctx context.Context, s tune.Setting) (tune.Place, error) {
 	f := b.f.storage
 	f.s3.Bucket, f.s3.Log = b.bucket, b.env.log()
 	f.s3.Concurrency, f.s3.PartSize = s.Concurrency, s.PartSize
-	cfg, err := f.config(ctx)
+	cfg, err := f.config(ctx, f.s3.Log)
 	if err != nil {
 		return nil, err
 	}

@@ -64,12 +64,16 @@ type mirrorConfig struct {
 
 	EndpointURL  string `yaml:"endpoint_url"`
 	Region       string `yaml:"region"`
-	Profile      string `yaml:"profile"`
 	StorageClass string `yaml:"storage_class"`
 	SSE          string `yaml:"sse"`
 	KMSKeyID     string `yaml:"kms_key_id"`
 	Concurrency  int    `yaml:"concurrency"`
 	PartSize     size64 `yaml:"part_size"`
+
+	Profile              string `yaml:"profile"`
+	RoleToAssume         string `yaml:"role_to_assume"`
+	RoleSessionName      string `yaml:"role_session_name"`
+	WebIdentityTokenFile string `yaml:"web_identity_token_file"`
 
 	DistributionID       string `yaml:"distribution_id"`
 	CloudFrontPathPrefix string `yaml:"cloudfront_path_prefix"`
@@ -321,7 +325,7 @@ func (m *mirrorConfig) flags() *flags {
 	s := &f.storage.s3
 	s.EndpointURL, s.Region, s.StorageClass, s.SSE, s.KMSKeyID = m.EndpointURL, m.Region, m.StorageClass, m.SSE, m.KMSKeyID
 	s.Concurrency, s.PartSize = m.Concurrency, int64(m.PartSize)
-	f.storage.profile = m.Profile
+	f.storage.profile, f.storage.role, f.storage.roleSession, f.storage.tokenFile = m.Profile, m.RoleToAssume, m.RoleSessionName, m.WebIdentityTokenFile
 	f.cdn = cdnFlags{
 		distribution: m.DistributionID, pathPrefix: m.CloudFrontPathPrefix, maxPaths: m.MaxInvalidationPaths, wait: m.WaitForInvalidation, publicURL: m.PublicURL,
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 )
 
 func TestAnIndexerNeedsLess(t *testing.T) {
@@ -105,6 +107,9 @@ func TestWrongConfigurations(t *testing.T) {
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    watch: perhaps\n", "6:12: want bool, not string"},
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    part_size: big\n", `6:16: "big" is no size`},
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    settle: -1s\n", `6:13: "-1s" is no time`},
+		{"file:///srv/mirror\n", "file:///srv/mirror\n    role_to_assume: publisher\n", `6:21: role_to_assume: role "publisher": want arn:aws:iam::`},
+		{"file:///srv/mirror\n", "file:///srv/mirror\n    role_to_assume: arn:aws:iam::123456789012:role/p\n    role_session_name: a b\n", `7:24: role_session_name: session name "a b"`},
+		{"file:///srv/mirror\n", "file:///srv/mirror\n    web_identity_token_file: /run/token\n", "6:30: web_identity_token_file: it takes a role_to_assume"},
 		{"mirrors:", "mirrors: a: b", "3:"},
 		{"mirrors:", "mode: both\nmirrors:", `3:7: mode "both": want publisher or indexer`},
 		{"mirrors:", "queue: sqs://sqs.us-east-1.amazonaws.com/111122223333/my-cache-events\nmirrors:", "3:8: queue: it belongs to mode: indexer"},
@@ -182,6 +187,9 @@ func TestKeysAreFlags(t *testing.T) {
     part_size: 16MiB
     public_url: https://cache.example.org
     settle: 0s
+    profile: anywhere
+    role_to_assume: arn:aws:iam::123456789012:role/publisher
+    web_identity_token_file: /run/token
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -191,6 +199,9 @@ func TestKeysAreFlags(t *testing.T) {
 	if err != nil || !o.KeepGoing || !o.Trust.RequireSigned || !slices.Equal(o.Selection.Include, []string{"slurm@25.*"}) || o.Selection.Layout != "v3" ||
 		o.IfExists != "overwrite" || f.storage.s3.PartSize != 16<<20 || f.cdn.publicURL == "" || f.cdn.maxPaths != 100 {
 		t.Errorf("%+v, %+v, %v", f, o, err)
+	}
+	if role, err := f.storage.assumed(nil); err != nil || f.storage.profile != "anywhere" || role.Name() != "publisher" || role.Token != session.TokenFile("/run/token") || !strings.HasPrefix(role.SessionName, "slurm-factory-publish") {
+		t.Errorf("%+v, %v", role, err)
 	}
 	if c.Mirrors[0].Settle.or(time.Hour) != 0 || c.Mirrors[0].MaxDelay.or(time.Hour) != time.Hour {
 		t.Error("a time that is given is not taken, or one that is not")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -26,6 +27,9 @@ import (
 type storageFlags struct {
 	s3      s3.Options
 	profile string
+
+	role, roleSession string // that is assumed, and what CloudTrail calls us then
+	tokenFile         string // the token that it is assumed with; empty: the credentials that there are
 
 	aws     *aws.Config      // that somebody has made already
 	observe func(s3.Request) // hears of every request to S3
@@ -73,6 +77,9 @@ func (f *storageFlags) registerWhere(fs *pflag.FlagSet) {
 	fs.StringVar(&f.s3.EndpointURL, "endpoint-url", "", "`URL` of an S3 that is not Amazon's: MinIO, Ceph, R2; implies path style")
 	fs.StringVar(&f.s3.Region, "region", "", "region of the bucket; default: AWS is asked")
 	fs.StringVar(&f.profile, "profile", "", "profile of the AWS configuration; default: AWS_PROFILE")
+	fs.StringVar(&f.role, "role-to-assume", "", "`ARN` of a role that is assumed, with --web-identity-token-file or with the credentials that there are")
+	fs.StringVar(&f.roleSession, "role-session-name", "", "what CloudTrail calls the session of that role; default: slurm-factory-publish and the name of the host")
+	fs.StringVar(&f.tokenFile, "web-identity-token-file", "", "`FILE` in which somebody keeps a token fresh with which the role may be assumed")
 	fs.StringVar(&f.s3.StorageClass, "storage-class", "", "S3 storage class of new objects, such as INTELLIGENT_TIERING; default: the bucket's")
 	fs.StringVar(&f.s3.SSE, "sse", "", "encryption of new objects: AES256, aws:kms or aws:kms:dsse; default: the bucket's")
 	fs.StringVar(&f.s3.KMSKeyID, "kms-key-id", "", "key for --sse aws:kms; default: the account's")
@@ -125,15 +132,45 @@ func (f *storageFlags) openDir(u *url.URL, log *slog.Logger) (*destination, erro
 	}
 	return &destination{
 		mirror: func(p string) store { return d.Mirror(p) },
-		close:  d.Close, config: f.config,
+		close:  d.Close,
+		config: func(ctx context.Context) (aws.Config, error) { return f.config(ctx, log) },
 	}, nil
 }
 
-func (f *storageFlags) config(ctx context.Context) (aws.Config, error) {
+func (f *storageFlags) config(ctx context.Context, log *slog.Logger) (aws.Config, error) {
 	if f.aws != nil {
 		return *f.aws, nil
 	}
-	return session.Config(ctx, session.Options{Region: f.s3.Region, Profile: f.profile, Concurrency: f.s3.Concurrency})
+	role, err := f.assumed(log)
+	if err != nil {
+		return aws.Config{}, fail(exitUsage, err)
+	}
+	return session.Config(ctx, session.Options{Region: f.s3.Region, Profile: f.profile, Role: role, Concurrency: f.s3.Concurrency})
+}
+
+// assumed is the role that is assumed; nil: none.
+func (f *storageFlags) assumed(log *slog.Logger) (*session.Role, error) {
+	if f.role == "" {
+		for flag, value := range map[string]string{"--web-identity-token-file": f.tokenFile, "--role-session-name": f.roleSession} {
+			if value != "" {
+				return nil, fmt.Errorf("%s: it takes a --role-to-assume", flag)
+			}
+		}
+		return nil, nil
+	}
+	r := &session.Role{ARN: f.role, SessionName: f.roleSession, Log: log}
+	if f.tokenFile != "" {
+		r.Token = session.TokenFile(f.tokenFile)
+	}
+	if r.SessionName == "" {
+		host, _ := os.Hostname()
+		r.SessionName = nameOfSession("slurm-factory-publish", host)
+	}
+	var wrong []error
+	for _, one := range split(r.Validate()) {
+		wrong = append(wrong, fmt.Errorf("--%s: %w", roleInput(one), one))
+	}
+	return r, errors.Join(wrong...)
 }
 
 // bucketAndPrefix takes a destination in S3 apart.
@@ -154,7 +191,7 @@ func (f *storageFlags) openS3(ctx context.Context, where string, log *slog.Logge
 	if err != nil {
 		return nil, fail(exitUsage, err)
 	}
-	cfg, err := f.config(ctx)
+	cfg, err := f.config(ctx, log)
 	if err != nil {
 		return nil, err
 	}

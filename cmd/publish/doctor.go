@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 )
 
 const doctorHelp = `Look whether a daemon can do what its configuration says, and say what to do where it cannot.
@@ -160,6 +162,7 @@ func (d *doctor) examineMirror(ctx context.Context, m *mirrorConfig) {
 			offset.Store(int64(time.Until(r.Date)))
 		}
 	}
+	d.identity(ctx, name, m)
 	to, err := f.storage.open(ctx, m.Destination, d.env.log())
 	if !d.say(name+"destination", err, "") {
 		return
@@ -175,6 +178,17 @@ func (d *doctor) examineMirror(ctx context.Context, m *mirrorConfig) {
 	}
 	d.cloudFront(ctx, name, f, to)
 	d.leftovers(ctx, name, to)
+}
+
+// identity looks whether there is a token that holds, where one is to be shown.
+func (d *doctor) identity(ctx context.Context, name string, m *mirrorConfig) {
+	if m.WebIdentityTokenFile == "" {
+		return
+	}
+	c, err := session.TokenFile(m.WebIdentityTokenFile).Check(ctx)
+	if d.say(name+"web identity token", err, "see that whoever writes it does so before it expires, and that the user that runs the daemon may read it: "+m.WebIdentityTokenFile) {
+		d.note(name+"web identity token", fmt.Sprintf("of %s, for sub %s and aud %s", c.Issuer, c.Subject, strings.Join(c.Audience, ", ")))
+	}
 }
 
 // listed makes sure that the destination can be listed, as each run does.

@@ -123,6 +123,9 @@ func (f *flags) options() (publish.Options, error) {
 	if err := f.selection.Validate(); err != nil {
 		errs = append(errs, err)
 	}
+	if _, err := f.storage.assumed(nil); err != nil {
+		errs = append(errs, err)
+	}
 	var err error
 	if o.Trust, err = readTrust(f.requireSigned, f.trustedKeys); err != nil {
 		errs = append(errs, err)

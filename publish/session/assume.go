@@ -9,11 +9,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 	"github.com/aws/smithy-go"
+	smithymiddleware "github.com/aws/smithy-go/middleware"
 	smithytime "github.com/aws/smithy-go/time"
 )
 
-// An assumer turns tokens into the credentials of a role.
+// An assumer turns tokens, or other credentials, into those of a role.
 type assumer struct {
 	role *Role
 	sts  *sts.Client
@@ -21,8 +23,10 @@ type assumer struct {
 
 func newAssumer(cfg aws.Config, r *Role) *assumer {
 	return &assumer{role: r, sts: sts.NewFromConfig(cfg, func(o *sts.Options) {
-		o.Credentials = aws.AnonymousCredentials{} // the token says who we are
-		o.Retryer = aws.NopRetryer{}               // the SDK would send the same token again
+		if r.Token != nil {
+			o.Credentials = aws.AnonymousCredentials{} // the token says who we are
+		}
+		o.Retryer = aws.NopRetryer{} // the SDK would send the same token again
 		if o.Region == "" {
 			o.Region = homes[r.partition()]
 		}
@@ -79,6 +83,10 @@ type try struct {
 
 // attempt gets one token and shows it to STS once.
 func (a *assumer) attempt(ctx context.Context) (lease, try, error) {
+	if a.role.Token == nil {
+		l, err := a.delegated(ctx)
+		return l, try{}, err
+	}
 	token, err := a.role.Token.Token(ctx, a.role.audience())
 	if err != nil {
 		return lease{}, try{}, &tokenError{err}
@@ -104,7 +112,7 @@ func (a *assumer) attempt(ctx context.Context) (lease, try, error) {
 	if err != nil {
 		return lease{}, t, err
 	}
-	l, err := a.accept(out)
+	l, err := a.accept(out.Credentials, out.AssumedRoleUser, out.ResultMetadata)
 	return l, t, err
 }
 
@@ -143,8 +151,7 @@ var (
 )
 
 // accept makes a lease of an answer of STS, if it is in an account that is allowed.
-func (a *assumer) accept(out *sts.AssumeRoleWithWebIdentityOutput) (lease, error) {
-	c := out.Credentials
+func (a *assumer) accept(c *types.Credentials, user *types.AssumedRoleUser, answer smithymiddleware.Metadata) (lease, error) {
 	if c == nil || aws.ToString(c.AccessKeyId) == "" || aws.ToString(c.SecretAccessKey) == "" || c.Expiration == nil {
 		return lease{}, errNoCredentials
 	}
@@ -152,8 +159,8 @@ func (a *assumer) accept(out *sts.AssumeRoleWithWebIdentityOutput) (lease, error
 		a.role.secret(aws.ToString(s))
 	}
 	account := ""
-	if out.AssumedRoleUser != nil {
-		if arn := strings.Split(aws.ToString(out.AssumedRoleUser.Arn), ":"); len(arn) > 4 {
+	if user != nil {
+		if arn := strings.Split(aws.ToString(user.Arn), ":"); len(arn) > 4 {
 			account = arn[4]
 		}
 	}
@@ -164,12 +171,12 @@ func (a *assumer) accept(out *sts.AssumeRoleWithWebIdentityOutput) (lease, error
 		AccessKeyID:     *c.AccessKeyId,
 		SecretAccessKey: *c.SecretAccessKey,
 		SessionToken:    aws.ToString(c.SessionToken),
-		Source:          "web identity",
+		Source:          "assumed role",
 		CanExpire:       true,
 		Expires:         *c.Expiration,
 		AccountID:       account,
 	}
-	left := life(*c.Expiration, out)
+	left := life(*c.Expiration, answer)
 	if left <= 0 {
 		return lease{}, errExpired
 	}
@@ -180,8 +187,8 @@ func (a *assumer) accept(out *sts.AssumeRoleWithWebIdentityOutput) (lease, error
 const offClock = 30 * time.Second
 
 // life is for how long credentials hold. If the local clock is wrong, that of STS counts.
-func life(expires time.Time, out *sts.AssumeRoleWithWebIdentityOutput) time.Duration {
-	theirs, ok := middleware.GetServerTime(out.ResultMetadata)
+func life(expires time.Time, answer smithymiddleware.Metadata) time.Duration {
+	theirs, ok := middleware.GetServerTime(answer)
 	if ok && time.Until(theirs).Abs() > offClock {
 		return expires.Sub(theirs)
 	}

@@ -39,7 +39,7 @@ const (
 	NoToken       = "NoIDToken"           // it asked, and got none
 	NoAnswer      = "NoAnswer"            // of STS
 	WrongAccount  = "WrongAccount"        // not one of those allowed
-	NoCredentials = "NoCredentials"       // STS answered, with nothing in it
+	NoCredentials = "NoCredentials"       // STS answered, with nothing in it; or there was nothing to ask it with
 )
 
 func (e *AuthError) Error() string {
@@ -97,10 +97,15 @@ func (d *diagnosis) diagnose(err error) {
 	switch {
 	case errors.As(err, &failed):
 		d.Code, d.Problem = NoToken, d.said
+		if d.role.Token == nil {
+			d.Code, d.Problem = NoCredentials, "there are none to assume it with: "+d.said
+		}
 	case errors.As(err, &account):
 		d.wrongAccount(account)
 	case errors.Is(err, errNoCredentials), errors.Is(err, errExpired):
 		d.Code, d.Problem = NoCredentials, "STS answered, but "+err.Error()
+	case !d.role.ofJob():
+		d.onHost()
 	case d.Code == "":
 		d.noAnswer()
 	default:

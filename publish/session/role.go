@@ -13,9 +13,9 @@ import (
 	"unicode/utf8"
 )
 
-// A Role is one that is assumed with the tokens of an identity provider, so that nobody
-// has to keep a key. Its credentials are renewed before they expire, for as long as they
-// are asked for, each time with a token of its own.
+// A Role is one that is assumed: with the tokens of an identity provider, so that nobody has to
+// keep a key, or with the credentials that there are. Its own are renewed before they expire, for
+// as long as they are asked for, each time with a token of its own.
 type Role struct {
 	// ARN of the role: arn:aws:iam::123456789012:role/name, with a path if it has one.
 	// The partitions aws-cn and aws-us-gov are known, and MinIO's arn:minio:iam:::role/id.
@@ -36,7 +36,7 @@ type Role struct {
 	// MaxAttempts is how often it is tried to assume the role, each time with a new token.
 	// AccessDenied is tried at most 4 times. 0: 6.
 	MaxAttempts int
-	// Token gives the tokens.
+	// Token gives the tokens. Nil: the role is assumed with the credentials that the SDK finds.
 	Token TokenSource
 	// Secret is told everything that must not be seen before it is used: token, access
 	// key id, secret key, session token. It may be nil.
@@ -47,7 +47,7 @@ type Role struct {
 
 // A TokenSource gives out tokens of an identity provider.
 type TokenSource interface {
-	// Token returns a JWT for audience that was not returned before.
+	// Token returns a JWT for audience that was not returned before, if the source makes them.
 	Token(ctx context.Context, audience string) (string, error)
 }
 
@@ -116,9 +116,6 @@ func (r *Role) validateSession() error {
 	}
 	if strings.ContainsAny(r.Audience, " \t\r\n") {
 		wrong = append(wrong, fmt.Errorf("audience %q: want no spaces", r.Audience))
-	}
-	if r.Token == nil {
-		wrong = append(wrong, errors.New("no source of tokens given"))
 	}
 	return errors.Join(wrong...)
 }

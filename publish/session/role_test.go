@@ -52,7 +52,6 @@ session name "a run": want 2 to 64 of letters, digits and _+=,.@-
 session of 1ns: AWS makes them 15m to 12h long
 21 attempts: want 1 to 20
 audience "a b": want no spaces
-no source of tokens given
 session policy: it has no Statement
 account id "12": want 12 digits`
 	if got := r.Validate(); got == nil || got.Error() != want {

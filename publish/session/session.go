@@ -28,7 +28,7 @@ type Options struct {
 	// Profile of the shared configuration files. Empty: the one in the environment, or
 	// "default".
 	Profile string
-	// Role is assumed with the tokens of an identity provider, whatever credentials the
+	// Role is assumed. With tokens of an identity provider it is so whatever credentials the
 	// environment has. Nil: the credentials are those that the SDK finds.
 	Role *Role
 	// Roots are the certificate authorities that are trusted. Nil: those of the system.
@@ -78,8 +78,9 @@ func load(ctx context.Context, o Options, client config.HTTPClient) (aws.Config,
 		if err := o.Role.Validate(); err != nil {
 			return aws.Config{}, err
 		}
-		// So that none are looked for.
-		load = append(load, config.WithCredentialsProvider(aws.AnonymousCredentials{}))
+		if o.Role.Token != nil { // so that none are looked for
+			load = append(load, config.WithCredentialsProvider(aws.AnonymousCredentials{}))
+		}
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, load...)
 	if err != nil {
@@ -97,7 +98,7 @@ func load(ctx context.Context, o Options, client config.HTTPClient) (aws.Config,
 // assumeIn makes a role the one that clients made from cfg act as.
 func (r *Role) assumeIn(cfg *aws.Config) {
 	for _, source := range cfg.ConfigSources {
-		if env, ok := source.(config.EnvConfig); ok && env.Credentials.HasKeys() {
+		if env, ok := source.(config.EnvConfig); ok && r.Token != nil && env.Credentials.HasKeys() {
 			r.log().Info("the credentials in the environment are not used, the role is assumed", "role", r.ARN)
 		}
 	}

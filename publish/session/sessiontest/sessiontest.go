@@ -43,6 +43,9 @@ type Options struct {
 	MaxSession time.Duration
 	// SessionLength is how long sessions really are. 0: as long as was asked for.
 	SessionLength time.Duration
+	// Kept tokens may be shown again: they are in a file, and whoever reads that may be faster
+	// than whoever writes it.
+	Kept bool
 	// Ahead is how far our clock is ahead of the others'.
 	Ahead time.Duration
 }

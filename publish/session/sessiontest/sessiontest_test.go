@@ -87,7 +87,8 @@ func TestSTSRefuses(t *testing.T) {
 		"a policy beyond Latin-1": {func(f url.Values) {
 			f.Set("Policy", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"x","Resource":"arn:aws:s3:::b/漢"}]}`)
 		}, "MalformedPolicyDocument", true},
-		"another action": {func(f url.Values) { f.Set("Action", "AssumeRole") }, "InvalidAction", true},
+		"another action":   {func(f url.Values) { f.Set("Action", "AssumeRoleWithSAML") }, "InvalidAction", true},
+		"nobody's request": {func(f url.Values) { f.Set("Action", "AssumeRole") }, "MissingAuthenticationToken", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, Options{})

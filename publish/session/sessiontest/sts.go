@@ -42,19 +42,17 @@ const (
 	policySize = 2048
 )
 
-// assume is AssumeRoleWithWebIdentity.
+// assume is AssumeRoleWithWebIdentity, or AssumeRole of somebody whose session has begun.
 func (s *Server) assume(w http.ResponseWriter, r *http.Request) {
+	if err := r.ParseForm(); err == nil && r.PostForm.Get("Action") == "AssumeRole" {
+		s.chain(w, r)
+		return
+	}
 	form, ok := s.form(w, r)
 	if !ok {
 		return
 	}
-	s.mu.Lock()
-	s.tried++
-	fault := None
-	if s.assumeHook != nil {
-		fault = s.assumeHook(s.tried)
-	}
-	s.mu.Unlock()
+	fault := s.try()
 	claims, wrong := s.verify(form.Get("WebIdentityToken"))
 	if fault.happens(w, r) || wrong.happens(w, r) {
 		return
@@ -64,6 +62,45 @@ func (s *Server) assume(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.answer(w, session, claims)
+}
+
+// try counts an attempt, and returns what goes wrong with it.
+func (s *Server) try() Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tried++
+	if s.assumeHook != nil {
+		return s.assumeHook(s.tried)
+	}
+	return None
+}
+
+// chain is AssumeRole.
+func (s *Server) chain(w http.ResponseWriter, r *http.Request) {
+	if s.try().happens(w, r) {
+		return
+	}
+	a := credential.FindStringSubmatch(r.Header.Get("Authorization"))
+	if a == nil {
+		Refuse(403, "MissingAuthenticationToken", "Request is missing Authentication Token").happens(w, r)
+		return
+	}
+	s.mu.Lock()
+	by := s.sessions[a[1]]
+	known := by != nil && r.Header.Get("X-Amz-Security-Token") == by.Token && s.now().Before(by.Expires)
+	s.mu.Unlock()
+	if !known {
+		Refuse(403, "InvalidClientTokenId", "The security token included in the request is invalid").happens(w, r)
+		return
+	}
+	made, wrong := s.begin(r.PostForm, map[string]any{"jti": ""})
+	if wrong == Denied {
+		wrong = Refuse(403, "AccessDenied", fmt.Sprintf("User: %s is not authorized to perform: sts:AssumeRole on resource: %s", by.arn(), r.PostForm.Get("RoleArn")))
+	}
+	if wrong.happens(w, r) {
+		return
+	}
+	s.answerChained(w, made)
 }
 
 // Begin begins a session of an hour without a token, as a test wants it.
@@ -97,7 +134,7 @@ func (s *Server) verify(token string) (map[string]any, Fault) {
 	}
 	jti, _ := claims["jti"].(string)
 	s.mu.Lock()
-	again := s.used[jti]
+	again := s.used[jti] && !s.opts.Kept
 	s.used[jti] = true
 	s.mu.Unlock()
 	now := s.now().Unix()
@@ -217,26 +254,36 @@ func (s *Session) arn() string {
 	return "arn:" + part[1] + ":sts::" + part[4] + ":assumed-role/" + role + "/" + s.Name
 }
 
-func (s *Server) answer(w http.ResponseWriter, made *Session, claims map[string]any) {
-	type user struct {
+// What an answer has of a session.
+type (
+	xmlUser struct {
 		ARN string `xml:"Arn"`
 		ID  string `xml:"AssumedRoleId"`
 	}
-	type credentials struct {
+	xmlCredentials struct {
 		AccessKeyID     string `xml:"AccessKeyId"`
 		SecretAccessKey string
 		SessionToken    string
 		Expiration      string
 	}
+)
+
+func (s *Session) xml() (xmlUser, xmlCredentials) {
+	return xmlUser{s.arn(), "AROA" + strings.ToUpper(random(8)) + ":" + s.Name},
+		xmlCredentials{s.AccessKey, s.SecretKey, s.Token, s.Expires.UTC().Format("2006-01-02T15:04:05Z")}
+}
+
+func (s *Server) answer(w http.ResponseWriter, made *Session, claims map[string]any) {
 	type result struct {
 		SubjectFromWebIdentityToken string
 		Audience                    any
-		AssumedRoleUser             user
-		Credentials                 credentials
+		AssumedRoleUser             xmlUser
+		Credentials                 xmlCredentials
 		Provider                    string
 		PackedPolicySize            int
 	}
 	part := strings.Split(s.opts.Role, ":")
+	user, credentials := made.xml()
 	writeXML(w, http.StatusOK, struct {
 		XMLName   xml.Name `xml:"https://sts.amazonaws.com/doc/2011-06-15/ AssumeRoleWithWebIdentityResponse"`
 		Result    result   `xml:"AssumeRoleWithWebIdentityResult"`
@@ -245,11 +292,24 @@ func (s *Server) answer(w http.ResponseWriter, made *Session, claims map[string]
 		Result: result{
 			SubjectFromWebIdentityToken: claims["sub"].(string),
 			Audience:                    claims["aud"],
-			AssumedRoleUser:             user{made.arn(), "AROA" + strings.ToUpper(random(8)) + ":" + made.Name},
-			Credentials:                 credentials{made.AccessKey, made.SecretKey, made.Token, made.Expires.UTC().Format("2006-01-02T15:04:05Z")},
+			AssumedRoleUser:             user,
+			Credentials:                 credentials,
 			Provider:                    "arn:" + part[1] + ":iam::" + part[4] + ":oidc-provider/" + strings.TrimPrefix(s.opts.Issuer, "https://"),
 			PackedPolicySize:            len(made.Policy) * 100 / (2 * policySize),
 		},
 		RequestID: random(16),
 	})
+}
+
+func (s *Server) answerChained(w http.ResponseWriter, made *Session) {
+	type result struct {
+		AssumedRoleUser xmlUser
+		Credentials     xmlCredentials
+	}
+	user, credentials := made.xml()
+	writeXML(w, http.StatusOK, struct {
+		XMLName   xml.Name `xml:"https://sts.amazonaws.com/doc/2011-06-15/ AssumeRoleResponse"`
+		Result    result   `xml:"AssumeRoleResult"`
+		RequestID string   `xml:"ResponseMetadata>RequestId"`
+	}{Result: result{user, credentials}, RequestID: random(16)})
 }
