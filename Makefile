@@ -11,7 +11,7 @@ NFPM := go run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 # which go's test cache does not know of.
 TEST := go test -count=1 -timeout 30m
 
-.PHONY: build image digest package pack release interop demo test test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench bench-micro fuzz
+.PHONY: build image digest package pack release interop demo test test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench bench-micro soak fuzz
 
 # The released binary. No workspace, so that its versions are those of its own go.mod; no
 # path and no state of the repository in it, so that the same source makes the same binary.
@@ -114,6 +114,11 @@ interop:
 	GOBIN=$(CURDIR)/bin/interop GOFLAGS= go install $(MINIO)
 	cd test && CI=true ACT=$(CURDIR)/bin/interop/act MINIO=$(CURDIR)/bin/interop/minio \
 	  ../.ci/engine $(TEST) -v -tags interop ./interop ./conformance
+
+# A daemon at work for 20 minutes: does it take more and more? SOAK holds flags, such as
+# SOAK="-for 2m -every 2s".
+soak:
+	cd test && go run ./cmd/bench soak $(SOAK)
 
 # Micro-benchmarks, in the form that benchstat compares.
 bench-micro:

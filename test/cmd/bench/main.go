@@ -32,6 +32,7 @@ var commands = map[string]func(context.Context, []string) error{
 	"make":            runMake,
 	"sink":            runSink,
 	"read":            runRead,
+	"soak":            runSoak,
 	"manager":         runSDK(withManager),
 	"transfermanager": runSDK(withTransferManager),
 }
