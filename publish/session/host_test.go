@@ -114,7 +114,7 @@ func TestARoleIsAssumedWithOtherCredentials(t *testing.T) {
 		if err != nil || first.AccessKeyID == by.AccessKey || first.SessionToken == "" {
 			t.Fatalf("%+v, %v", first, err)
 		}
-		time.Sleep(first.Expires.Sub(time.Now()) - time.Minute)
+		time.Sleep(time.Until(first.Expires) - time.Minute)
 		second, err := creds.Retrieve(t.Context())
 		if err != nil || second.AccessKeyID == first.AccessKeyID {
 			t.Errorf("%+v, %v", second, err)

@@ -75,7 +75,7 @@ func RunSoak(ctx context.Context, o SoakOptions) (*Soak, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer server.Close()
+	defer server.Stop()
 	s := &soaking{SoakOptions: o, dir: dir, source: filepath.Join(dir, "source"), socket: filepath.Join(dir, "socket"), server: server}
 	s.env = destination{&sinkPlace{server, dir}, sink.Bucket}.env(dir)
 	result := &Soak{Machine: newResults(Options{}), For: o.For}
