@@ -127,11 +127,11 @@ var theInputs = []input{
 		return text(&in.flags.storage.s3.EndpointURL, func(s string) error { return s3.Options{EndpointURL: s}.Validate() })
 	}},
 	{"s3-force-path-style", "false", func(in *inputs) value { return truth(&in.flags.storage.s3.PathStyle) }},
-	{"concurrency", "64", func(in *inputs) value { return number(1, 1024, into(&in.flags.storage.s3.Concurrency)) }},
+	{"concurrency", "", func(in *inputs) value { return optional(number(1, 1024, into(&in.flags.storage.s3.Concurrency))) }},
 	{"part-size-mib", "8", func(in *inputs) value {
 		return number(5, 5120, func(n int) { in.flags.storage.s3.PartSize = int64(n) << 20 })
 	}},
-	{"limit-rate", "", func(in *inputs) value { return rate(&in.flags.storage.s3.LimitRate) }},
+	{"limit-rate", "", func(in *inputs) value { return optional(rate(&in.flags.storage.s3.LimitRate)) }},
 
 	{"cloudfront-distribution-id", "", func(in *inputs) value { return text(&in.flags.cdn.distribution, isDistribution) }},
 	{"cloudfront-path-prefix", "", func(in *inputs) value { return text(&in.flags.cdn.pathPrefix, isPathPrefix) }},

@@ -101,10 +101,17 @@ func span(to *time.Duration) value {
 // rate is bytes a second.
 func rate(to *int64) value {
 	return func(s string) error {
+		return bytesValue{n: to, rate: true}.Set(s)
+	}
+}
+
+// optional is a value that need not be there.
+func optional(v value) value {
+	return func(s string) error {
 		if s == "" {
 			return nil
 		}
-		return bytesValue{n: to, rate: true}.Set(s)
+		return v(s)
 	}
 }
 

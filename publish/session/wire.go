@@ -19,7 +19,7 @@ const (
 	// takes one at once. So on a slow line it is never long until something moves again,
 	// which is how those who wait for us to stall know that we do not.
 	smallestPiece = 32 << 10
-	largestPiece  = 256 << 10
+	largestPiece  = 128 << 10
 	atOnce        = 20 * time.Millisecond
 
 	// record is what TLS adds to a piece at most, and the room for it.

@@ -8,7 +8,7 @@ import (
 // maxHeld is how many parts are kept in memory from when they are hashed to when they are
 // sent, so that they are read once. On a fast connection that is enough for nearly all; on a slow
 // one most are read a second time, which costs little there.
-const maxHeld = 3
+const maxHeld = 2
 
 // shelves are the room for parts that are held.
 type shelves struct {
