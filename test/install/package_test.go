@@ -103,8 +103,8 @@ const content = `
 -rw-r--r-- root/root /usr/share/doc/slurm-factory-publish/CHANGELOG.md.gz
 -rw-r--r-- root/root /usr/share/doc/slurm-factory-publish/changelog.gz
 -rw-r--r-- root/root /usr/share/doc/slurm-factory-publish/copyright
--rw-r--r-- root/root /usr/share/doc/slurm-factory-publish/examples/config.yaml
--rw-r--r-- root/root /usr/share/doc/slurm-factory-publish/examples/credentials.conf
+-rw-r--r-- root/root /usr/share/slurm-factory-publish/config.yaml
+-rw-r--r-- root/root /usr/share/slurm-factory-publish/credentials.conf
 -rw-r--r-- root/root /usr/share/fish/vendor_completions.d/publish.fish
 -rw-r--r-- root/root /usr/share/lintian/overrides/slurm-factory-publish
 -rw-r--r-- root/root /usr/share/man/man1/publish-*.1.gz
@@ -199,7 +199,7 @@ func TestProgram(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if read(t, dir+"/usr/share/doc/slurm-factory-publish/examples/config.yaml") != string(example) {
+	if read(t, dir+"/usr/share/slurm-factory-publish/config.yaml") != string(example) {
 		t.Error("the example is not that of the program")
 	}
 	pages, err := filepath.Glob(dir + "/usr/share/man/man1/publish*.1.gz")
