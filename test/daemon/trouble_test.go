@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 	"github.com/vantagecompute/slurm-factory-publish/test/faultproxy"
 	"github.com/vantagecompute/slurm-factory-publish/test/program"
 	"github.com/vantagecompute/slurm-factory-publish/test/spackmirror"
@@ -297,6 +299,95 @@ func TestAWrongBlobInTheDestination(t *testing.T) {
 	h.must("retry")
 	h.until("all are published", func() bool { return h.jobs("published") == 10 })
 	wantWhole(t, bucket, 10)
+}
+
+// One of the right size is not found out by listing, which is all that is asked: `verify --deep` finds it.
+func TestAWrongBlobOfTheRightSize(t *testing.T) {
+	h, _, bucket := bucketHost(t)
+	u := spackmirror.New(spackmirror.V3, 3)
+	drop(t, mirrorOf(t, u, u.Range(0, 1)), h.source)
+	planted, err := filepath.Rel(h.source, filesBelow(t, filepath.Join(h.source, "blobs"))[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(filepath.Join(h.source, planted))
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[len(content)/2] ^= 1
+	move(t, writeTo(t, content), filepath.Join(bucket, planted))
+	drop(t, mirrorOf(t, u, u.All()), h.source)
+	h.start()
+	h.must("push", "--wait", h.source)
+	if r := h.run("verify", "--deep", h.destination); r.Code == 0 || !strings.Contains(r.Stdout+r.Stderr, filepath.Base(planted)) {
+		t.Errorf("verify does not name it: %v", r)
+	}
+	if now, err := os.ReadFile(filepath.Join(bucket, planted)); err != nil || !bytes.Equal(now, content) {
+		t.Errorf("it was overwritten: %v", err)
+	}
+}
+
+func writeTo(t *testing.T, content []byte) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, content, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// The clock was ten years ahead when it was written down what waits until when, and then set back.
+func TestTheClockIsSetBack(t *testing.T) {
+	h, p, bucket := bucketHost(t)
+	p.Inject(func(faultproxy.Request) faultproxy.Fault { return faultproxy.Denied })
+	h.start()
+	u := spackmirror.New(spackmirror.V3, 6)
+	drop(t, mirrorOf(t, u, u.All()), h.source)
+	h.until("the mirror waits", func() bool { return h.jobs("ready") == 6 })
+	h.stop()
+	q, err := queue.Open(t.Context(), h.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jobs, err := q.Claim(t.Context(), h.source+" -> "+h.destination, queue.Publishing, queue.Limits{})
+	if err != nil || len(jobs) != 6 {
+		t.Fatalf("%d jobs, %v", len(jobs), err)
+	}
+	var changes []queue.Change
+	for _, j := range jobs {
+		changes = append(changes, queue.Change{ID: j.ID, To: queue.Ready, NextAt: time.Now().AddDate(10, 0, 0)})
+	}
+	if err := errors.Join(q.Change(t.Context(), queue.Publishing, changes...), q.Close()); err != nil {
+		t.Fatal(err)
+	}
+	p.Inject(nil)
+	h.start()
+	h.until("nothing waits for that time", func() bool { return h.jobs("published") == 6 })
+	wantWhole(t, bucket, 6)
+}
+
+// While there is nothing to do S3 is not asked anything, however often the source is looked through and the
+// daemon is asked how it is, nor after a restart. Five minutes of it pass in virtual time, in publish/daemon.
+func TestAnIdleDaemonAsksS3Nothing(t *testing.T) {
+	h, p, _ := bucketHost(t)
+	h.mirror = "    scan_interval: 1s\n"
+	h.start()
+	u := spackmirror.New(spackmirror.V3, 5)
+	drop(t, mirrorOf(t, u, u.All()), h.source)
+	h.must("push", "--wait", h.source)
+	time.Sleep(time.Second)
+	p.Forget()
+	for range 2 {
+		scans := h.metric("publish_scans_total")
+		h.until("it has looked through the source some times", func() bool { h.must("status"); return h.metric("publish_scans_total") >= scans+4 })
+		h.must("push", h.source)
+		h.must("drain", "--wait")
+		h.stop()
+		h.start()
+	}
+	for _, r := range p.Log() {
+		t.Errorf("%s %s", r.Operation, r.Key)
+	}
 }
 
 // S3 does not answer at all for a while: nothing fails, and what was pushed meanwhile is published. Ten
