@@ -185,7 +185,7 @@ func IndexerPermissions(bucket, distribution, queue string) policy.Document {
 		policy.Statement{Sid: "Invalidate", Effect: policy.Allow, Resource: policy.Strings{distribution},
 			Action: policy.Strings{"cloudfront:CreateInvalidation", "cloudfront:GetInvalidation"}},
 		policy.Statement{Sid: "TakeMessages", Effect: policy.Allow, Resource: policy.Strings{queue},
-			Action: policy.Strings{"sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage"}},
+			Action: policy.Strings{"sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}},
 	)
 }
 

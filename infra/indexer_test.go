@@ -50,6 +50,7 @@ func TestIndexerPermissions(t *testing.T) {
 		{"take messages", "sqs:ReceiveMessage", queueArn, true},
 		{"keep them", "sqs:ChangeMessageVisibility", queueArn, true},
 		{"delete them", "sqs:DeleteMessage", queueArn, true},
+		{"see how often they are told", "sqs:GetQueueAttributes", queueArn, true},
 		{"send some", "sqs:SendMessage", queueArn, false},
 		{"empty the queue", "sqs:PurgeQueue", queueArn, false},
 		{"take dead ones", "sqs:ReceiveMessage", deadArn, false},

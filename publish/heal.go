@@ -20,6 +20,7 @@ type Healed struct {
 	Indexed []string `json:"indexed"` // packages that the index lacked
 	Changed bool     `json:"changed"` // the index, not that of keys
 	Digest  string   `json:"digest"`
+	Bytes   int64    `json:"bytes"` // of the index; 0: not known
 	// Stale are the fixed names of which caches may have what was there before: those that Heal has
 	// written, those that it was told somebody else had, documents that were stored again after
 	// the index offered them, and those of which somebody may have died before telling.
@@ -328,6 +329,6 @@ func (h *healing) changed(written bool, now *pointer) {
 
 func (h *healing) at(p *pointer) {
 	if p.Digest.Known() {
-		h.out.Digest = p.Digest.String()
+		h.out.Digest, h.out.Bytes = p.Digest.String(), p.Size
 	}
 }

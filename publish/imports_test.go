@@ -43,7 +43,7 @@ var arrows = map[string]string{
 	"publish/events": "publish/layout publish/mirror",
 	// deciding when, which is told what to do by functions
 	"publish/daemon":     "publish/queue",
-	"publish/daemon/api": "publish/daemon publish/queue",
+	"publish/daemon/api": "publish/daemon publish/queue publish/events",
 	// for tests only
 	"publish/mirror/mirrortest":         "publish/blob publish/mirror",
 	"publish/mirror/s3/s3test":          "",

@@ -70,7 +70,7 @@ func runDaemon(ctx context.Context, env environment, file string) error {
 	}
 	log := env.daemonLog(c.LogFormat, c.LogLevel)
 	if c.Mode == "indexer" {
-		return runIndexerMode(ctx, c, log)
+		return runIndexerMode(ctx, c, log, file)
 	}
 	s := service{config: c, log: log, grace: c.StopTimeout.or(defaultStop), manager: systemd{log}}
 	if s.listeners, err = listenersOf(c); err != nil {
@@ -143,38 +143,72 @@ func (s *service) run(ctx context.Context) (err error) {
 	return s.serve(ctx)
 }
 
-// serve runs the daemon and answers for it. It is answered for until the daemon has stopped, so
-// that whoever waits is told how it ended.
+// serve runs the daemon and answers for it.
 func (s *service) serve(ctx context.Context) error {
+	allow, err := allowed(s.config)
+	if err != nil {
+		return err
+	}
+	o := office{
+		server:    &api.Server{Daemon: s.daemon, Metrics: s.metrics, Allow: allow, Version: version, Log: s.log},
+		listeners: s.listeners, manager: s.manager, grace: s.grace, log: s.log,
+		run: s.daemon.Run, health: s.daemon.Health, beside: s.pacing.keep,
+	}
+	if s.reload != nil {
+		o.load = s.load
+	}
+	if s.up != nil {
+		o.up = func(ctx context.Context) error { return s.up(ctx, s.daemon) }
+	}
+	return o.serve(ctx)
+}
+
+// An office runs a daemon or an indexer, and answers for it.
+type office struct {
+	server    *api.Server
+	listeners []listener
+	manager   manager
+	grace     time.Duration // that it may take to stop
+	log       *slog.Logger
+
+	run    func(context.Context) error
+	health func(context.Context) error
+	// beside runs until it has stopped, and up while it is up: it stops when that returns. load
+	// loads the configuration anew on SIGHUP. Each may be nil.
+	beside func(context.Context) error
+	up     func(context.Context) error
+	load   func(context.Context) error
+}
+
+// serve answers until what it runs has stopped, so that whoever waits is told how it ended.
+func (o *office) serve(ctx context.Context) error {
 	work, stopWork := context.WithCancel(ctx)
 	defer stopWork()
 	answers, stopAnswers := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopAnswers()
 	g, gctx := errgroup.WithContext(answers)
-	server, err := s.server()
-	if err != nil {
-		return err
-	}
-	for _, l := range s.listeners {
-		h := server.ReadOnly()
+	for _, l := range o.listeners {
+		h := o.server.ReadOnly()
 		if l.everything {
-			h = server.Full()
+			h = o.server.Full()
 		}
 		g.Go(func() error { return api.Serve(gctx, l, h) })
 	}
-	g.Go(func() error { return s.manager.watch(gctx, s.daemon.Health) })
-	g.Go(func() error { return s.pacing.keep(gctx) })
-	g.Go(func() error { return s.onHangup(gctx) })
-	if s.up != nil {
+	g.Go(func() error { return o.manager.watch(gctx, o.health) })
+	g.Go(func() error { return o.onHangup(gctx) })
+	if o.beside != nil {
+		g.Go(func() error { return o.beside(gctx) })
+	}
+	if o.up != nil {
 		g.Go(func() error {
 			defer stopWork()
-			return s.up(work, s.daemon)
+			return o.up(work)
 		})
 	}
-	context.AfterFunc(work, func() { s.manager.stopping(s.grace) })
+	context.AfterFunc(work, func() { o.manager.stopping(o.grace) })
 	context.AfterFunc(gctx, stopWork) // what answers has failed
-	s.manager.ready()
-	err = s.daemon.Run(work)
+	o.manager.ready()
+	err := o.run(work)
 	stopAnswers()
 	if other := g.Wait(); err == nil && !errors.Is(other, context.Canceled) {
 		err = other
@@ -182,28 +216,29 @@ func (s *service) serve(ctx context.Context) error {
 	return err
 }
 
-func (s *service) server() (*api.Server, error) {
+// allowed is who may use the socket.
+func allowed(c *daemonConfig) (api.Allow, error) {
 	allow := api.Allow{Self: os.Getuid()}
 	var err error
-	for _, name := range s.config.AllowUsers {
+	for _, name := range c.AllowUsers {
 		var id int
 		if id, err = userID(name); err != nil {
-			return nil, fail(exitUsage, fmt.Errorf("allow_users: %w", err))
+			return allow, fail(exitUsage, fmt.Errorf("allow_users: %w", err))
 		}
 		allow.Users = append(allow.Users, id)
 	}
-	groups := s.config.AllowGroups
-	if s.config.SocketGroup != "" {
-		groups = append(groups, s.config.SocketGroup)
+	groups := c.AllowGroups
+	if c.SocketGroup != "" {
+		groups = append(groups, c.SocketGroup)
 	}
 	for _, name := range groups {
 		var id int
 		if id, err = groupID(name); err != nil {
-			return nil, fail(exitUsage, fmt.Errorf("allow_groups: %w", err))
+			return allow, fail(exitUsage, fmt.Errorf("allow_groups: %w", err))
 		}
 		allow.Groups = append(allow.Groups, id)
 	}
-	return &api.Server{Daemon: s.daemon, Metrics: s.metrics, Allow: allow, Version: version, Log: s.log}, nil
+	return allow, nil
 }
 
 func userID(name string) (int, error) {
@@ -280,8 +315,8 @@ func (s *service) observed(r s3.Request) {
 }
 
 // onHangup loads the configuration anew on SIGHUP. One that is wrong changes nothing.
-func (s *service) onHangup(ctx context.Context) error {
-	if s.reload == nil {
+func (o *office) onHangup(ctx context.Context) error {
+	if o.load == nil {
 		return nil
 	}
 	hangups := make(chan os.Signal, 1)
@@ -293,11 +328,11 @@ func (s *service) onHangup(ctx context.Context) error {
 			return ctx.Err()
 		case <-hangups:
 		}
-		s.manager.reloading()
-		if err := s.load(ctx); err != nil && ctx.Err() == nil {
-			s.log.Error("the configuration was not loaded, the old one stays", "reason", err.Error())
+		o.manager.reloading()
+		if err := o.load(ctx); err != nil && ctx.Err() == nil {
+			o.log.Error("the configuration was not loaded, the old one stays", "reason", err.Error())
 		}
-		s.manager.ready()
+		o.manager.ready()
 	}
 }
 
@@ -333,7 +368,7 @@ func (e environment) daemonLog(format, level string) *slog.Logger {
 }
 
 // listenersOf opens where a configuration says that is listened: the socket, which systemd may
-// have opened for us, and an address for who only looks.
+// have opened for us and an indexer need not have, and an address for who only looks.
 func listenersOf(c *daemonConfig) ([]listener, error) {
 	var all []listener
 	given, err := activation.Listeners()
@@ -344,7 +379,7 @@ func listenersOf(c *daemonConfig) ([]listener, error) {
 		_, isUnix := l.(*net.UnixListener)
 		all = append(all, listener{l, isUnix})
 	}
-	if len(all) == 0 {
+	if len(all) == 0 && c.Socket != "" {
 		l, err := listenUnix(c.Socket, c.SocketGroup)
 		if err != nil {
 			return nil, err

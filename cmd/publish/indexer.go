@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,7 +19,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 )
 
 const indexerHelp = `Keep the index, the index of keys and the CDN of every mirror below DESTINATION right, whoever
@@ -62,17 +65,20 @@ func indexerCommand(env environment) *cobra.Command {
 	var f flags
 	var queue string
 	var settle, takeover time.Duration
+	var answers daemonConfig // of which an indexer without a file has the two addresses
 	cmd := &cobra.Command{
 		Use: "indexer DESTINATION", Short: "Keep the indices of a bucket right, by what S3 tells a queue", Long: indexerHelp, Args: arguments,
 		Example: "  publish indexer --queue sqs://sqs.us-east-1.amazonaws.com/111122223333/indexer s3://bucket",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runIndexer(cmd.Context(), args[0], queue, settle, takeover, &f, env)
+			return runIndexer(cmd.Context(), indexing{flags: &f, where: args[0], queue: queue, settle: settle, takeover: takeover, config: &answers}, env)
 		},
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&queue, "queue", "", "`URL` of the queue, as SQS shows it or with sqs:// in front, or its ARN")
 	fs.DurationVar(&settle, "settle", 3*time.Second, "look at a mirror when nothing has been told of it for this time, or for ten times as long there was always something")
 	fs.DurationVar(&takeover, "takeover", 2*time.Minute, "another host takes over what a dead one has held for this time")
+	fs.StringVar(&answers.Listen, "listen", "", "loopback `ADDRESS` for the status page, metrics and health, such as 127.0.0.1:9464")
+	fs.StringVar(&answers.Socket, "socket", "", "`PATH` of a socket at which publish status finds the indexer")
 	fs.BoolVar(&f.json, "json", false, "print one JSON document a line, for each time a mirror was looked at")
 	f.storage.register(fs)
 	fs.BoolVar(&f.requireSigned, "require-signed", false, "index no package that is not signed")
@@ -81,8 +87,13 @@ func indexerCommand(env environment) *cobra.Command {
 	return cmd
 }
 
-func runIndexer(ctx context.Context, where, queue string, settle, takeover time.Duration, f *flags, env environment) error {
-	i := indexing{flags: f, where: where, queue: queue, settle: settle, takeover: takeover, log: env.log(), healed: printer(f.json, env)}
+func runIndexer(ctx context.Context, i indexing, env environment) error {
+	if i.config.Listen != "" {
+		if err := onLoopback(i.config.Listen); err != nil {
+			return fail(exitUsage, fmt.Errorf("--listen %s: %w", i.config.Listen, err))
+		}
+	}
+	i.stalled, i.log, i.healed = defaultStalled, env.log(), printer(i.flags.json, env)
 	return i.serve(ctx)
 }
 
@@ -91,9 +102,11 @@ type indexing struct {
 	flags            *flags
 	where, queue     string
 	settle, takeover time.Duration
+	stalled          time.Duration // without progress it is not healthy
 	log              *slog.Logger
 	healed           func(healedMirror)
-	observe          func(events.Done) // of each job, also of one that failed; nil: nobody wants to know
+	config           *daemonConfig               // says where is answered, and for whom
+	load             func(context.Context) error // on SIGHUP; nil: nobody catches that
 }
 
 // check says what is wrong with it, in words of the flags.
@@ -123,37 +136,42 @@ func (i indexing) serve(ctx context.Context) error {
 	if err != nil {
 		return fail(exitUsage, err)
 	}
-	d, err := i.flags.storage.open(ctx, i.where, i.log)
+	x := indexer{trust: trust, healed: i.healed}
+	bucket, prefix, _ := strings.Cut(strings.TrimPrefix(i.where, "s3://"), "/")
+	host := events.New(events.Config{
+		Address: i.queue, Bucket: bucket, Prefix: strings.Trim(prefix, "/"), Heal: x.heal,
+		Settle: i.settle, Longest: 10 * i.settle, Hidden: i.takeover, Stalled: i.stalled, Log: i.log,
+	})
+	metrics := api.NewIndexerMetrics(host, version)
+	i.flags.storage.observe = func(r s3.Request) {
+		metrics.Request(r.Operation, strconv.Itoa(r.Status))
+		if r.Status != 0 {
+			host.Progress()
+		}
+	}
+	if x.destination, err = i.flags.storage.open(ctx, i.where, i.log); err != nil {
+		return err
+	}
+	defer x.destination.close()
+	if x.cdn, err = i.flags.cdn.open(ctx, x.destination, i.log); err != nil {
+		return err
+	}
+	cfg, err := x.destination.config(ctx)
 	if err != nil {
 		return err
 	}
-	defer d.close()
-	cdn, err := i.flags.cdn.open(ctx, d, i.log)
-	if err != nil {
-		return err
-	}
-	cfg, err := d.config(ctx)
-	if err != nil {
-		return err
-	}
-	q, err := events.Open(cfg, i.queue)
-	if err != nil {
+	if host.Queue, err = events.Open(cfg, i.queue); err != nil {
 		return fail(exitUsage, fmt.Errorf("--queue: %w", err))
 	}
-	bucket, prefix, _ := strings.Cut(strings.TrimPrefix(i.where, "s3://"), "/")
-	x := indexer{destination: d, cdn: cdn, trust: trust, healed: i.healed}
-	return events.Run(ctx, events.Config{
-		Queue: q, Bucket: bucket, Prefix: strings.Trim(prefix, "/"), Heal: x.heal,
-		Settle: i.settle, Longest: 10 * i.settle, Hidden: i.takeover, Log: i.log, Observe: i.observe,
-	})
+	return i.attend(ctx, host, metrics)
 }
 
 // heal brings a mirror in line with what is there, and then the CDN with the mirror.
-func (x *indexer) heal(ctx context.Context, j events.Job) (map[string]string, error) {
+func (x *indexer) heal(ctx context.Context, j events.Job) (events.Outcome, error) {
 	began := time.Now()
 	healed, err := publish.Heal(ctx, x.destination.mirror(j.Mirror), x.trust, publish.Told{Names: j.Names, Again: j.Again})
 	if err != nil {
-		return nil, err
+		return turned(healed), err
 	}
 	out := healedMirror{Mirror: j.Mirror, Names: len(j.Names), Indices: healed, Left: map[string]string{}}
 	for _, h := range healed {
@@ -171,12 +189,24 @@ func (x *indexer) heal(ctx context.Context, j events.Job) (map[string]string, er
 			stale = append(stale, path.Join(j.Mirror, name))
 		}
 	}
+	came := turned(healed)
 	if out.Invalidate, err = x.cdn.tell(ctx, stale, all); err != nil {
-		return nil, err
+		came.Owed = true
+		return came, err
 	}
+	came.Left, came.Told = out.Left, out.Invalidate != nil
 	out.Seconds = time.Since(began).Seconds()
 	x.healed(out)
-	return out.Left, nil
+	return came, nil
+}
+
+// turned is what is known of a mirror's indices.
+func turned(healed []publish.Healed) events.Outcome {
+	var o events.Outcome
+	for _, h := range healed {
+		o.Indices = append(o.Indices, events.Index{Layout: h.Layout, Packages: h.After, Bytes: h.Bytes, Written: h.Changed})
+	}
+	return o
 }
 
 // printer tells what was done, and as text nothing of what was in order already.

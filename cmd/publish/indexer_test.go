@@ -65,16 +65,16 @@ func TestIndexerIsNotDoneBeforeCachesAreTold(t *testing.T) {
 	dir, names := unindexed(t, "noble/spack")
 	x, api, _ := indexerOf(t, dir)
 	api.Deny("cloudfront:CreateInvalidation")
-	if _, err := x.heal(t.Context(), events.Job{Mirror: "noble/spack", Names: names}); exitCode(err) != exitInvalidation {
-		t.Fatalf("error is %v", err)
+	if came, err := x.heal(t.Context(), events.Job{Mirror: "noble/spack", Names: names}); exitCode(err) != exitInvalidation || !came.Owed || came.Told || !came.Indices[0].Written || came.Indices[0].Bytes == 0 {
+		t.Fatalf("came: %+v, error is %v", came, err)
 	}
 	if _, err := os.Stat(dir + "/noble/spack/" + layout.V3Index); err != nil {
 		t.Fatal(err)
 	}
 	x, api, _ = indexerOf(t, dir) // on another host, with other rights
-	left, err := x.heal(t.Context(), events.Job{Mirror: "noble/spack", Names: names, Again: names})
-	if err != nil || len(left) != 0 {
-		t.Fatalf("left: %v, %v", left, err)
+	came, err := x.heal(t.Context(), events.Job{Mirror: "noble/spack", Names: names, Again: names})
+	if err != nil || len(came.Left) != 0 || came.Owed || !came.Told {
+		t.Fatalf("came: %+v, %v", came, err)
 	}
 	if got := api.Invalidations("E1"); len(got) != 1 || !slices.Contains(got[0], "/noble/spack/"+layout.V3Index) {
 		t.Errorf("invalidated: %q", got)
@@ -92,9 +92,9 @@ func TestIndexerLeavesWhatIsNotWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	x, _, _ := indexerOf(t, dir)
-	left, err := x.heal(t.Context(), events.Job{Mirror: "m", Names: names})
-	if err != nil || len(left) != 1 || left[names[0]] == "" {
-		t.Errorf("left: %v, %v", left, err)
+	came, err := x.heal(t.Context(), events.Job{Mirror: "m", Names: names})
+	if err != nil || len(came.Left) != 1 || came.Left[names[0]] == "" {
+		t.Errorf("came: %+v, %v", came, err)
 	}
 }
 

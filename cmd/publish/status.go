@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
+	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
@@ -76,7 +78,11 @@ func showStatus(ctx context.Context, env environment, c *api.Client, asJSON bool
 		return writeJSON(env.stdout, s)
 	}
 	var b strings.Builder
-	statusText(&b, s)
+	if s.Indexer != nil {
+		indexerText(&b, *s.Indexer)
+	} else {
+		statusText(&b, s.Status)
+	}
 	_, err = io.WriteString(env.stdout, b.String())
 	return err
 }
@@ -91,15 +97,11 @@ func statusText(b *strings.Builder, s daemon.Status) {
 	w := tabwriter.NewWriter(b, 2, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "MIRROR\tWAITING\tSIZE\tPUBLISHED\tFAILED\tLAST PUBLISH\tINDEX")
 	for _, m := range s.Mirrors {
-		last := "never"
-		if m.Published != nil {
-			last = since(s.At, *m.Published) + " ago"
-		}
 		packages := 0
 		for _, x := range m.Indices {
 			packages += x.Packages
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%s\t%d\n", m.Name, m.Waiting, size(m.Bytes), m.Jobs[queue.Published], m.Jobs[queue.Failed], last, packages)
+		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%s\t%d\n", m.Name, m.Waiting, size(m.Bytes), m.Jobs[queue.Published], m.Jobs[queue.Failed], ago(s.At, m.Published, "never"), packages)
 	}
 	w.Flush()
 	for _, m := range s.Mirrors {
@@ -123,6 +125,55 @@ func statusText(b *strings.Builder, s daemon.Status) {
 	for _, o := range s.Owed {
 		fmt.Fprintf(b, "caches: %s: not told for %s: %s\n", o.Mirror, since(s.At, o.Since), o.Reason)
 	}
+}
+
+func indexerText(b *strings.Builder, s events.Status) {
+	switch {
+	case !s.Healthy:
+		fmt.Fprintf(b, "not healthy: %s\n", s.Problem)
+	case s.Stopping:
+		fmt.Fprintln(b, "stopping")
+	}
+	if s.Queue.Error != "" {
+		fmt.Fprintf(b, "the queue cannot be asked: %s\n", s.Queue.Error)
+	}
+	w := tabwriter.NewWriter(b, 2, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "QUEUE\tIN HAND\tOLDEST\tHANDLED\tLEFT\tDEAD")
+	fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%d\n\n", s.Queue.Address, s.Queue.Held, ago(s.At, s.Queue.Oldest, "none"), s.Queue.Handled, s.Queue.Left, s.Queue.Dead)
+	fmt.Fprintln(w, "MIRROR\tWAITING\tLAST JOB\tLAST SWITCH\tINDEX")
+	for _, m := range s.Mirrors {
+		packages := 0
+		for _, x := range m.Indices {
+			packages += x.Packages
+		}
+		var last *time.Time
+		if m.Last != nil {
+			last = &m.Last.At
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%d\n", m.Name, m.Waiting, ago(s.At, last, "never"), ago(s.At, m.Switched, "never"), packages)
+	}
+	w.Flush()
+	for _, m := range s.Mirrors {
+		if m.Last != nil && m.Last.Error != "" {
+			fmt.Fprintf(b, "%s: not in order: %s\n", m.Name, m.Last.Error)
+		}
+	}
+	for _, l := range s.Dead {
+		fmt.Fprintf(b, "dead: %s after %d deliveries: %s\n", cmp.Or(l.Object, "message "+l.ID), l.Deliveries, l.Reason)
+	}
+	for _, l := range s.Left {
+		fmt.Fprintf(b, "left: %s, delivery %d: %s\n", cmp.Or(l.Object, "message "+l.ID), l.Deliveries, l.Reason)
+	}
+	for _, o := range s.Owed {
+		fmt.Fprintf(b, "caches: %s: not told for %s: %s\n", o.Mirror, since(s.At, o.Since), o.Reason)
+	}
+}
+
+func ago(now time.Time, then *time.Time, never string) string {
+	if then == nil {
+		return never
+	}
+	return since(now, *then) + " ago"
 }
 
 func runText(r daemon.Sending) string {

@@ -11,6 +11,9 @@ type held struct {
 	parts   int    // of what it tells, how much is not settled yet
 	left    string // why it must be told again; empty where nothing says so
 	strange bool   // it will tell no more another time
+
+	object string    // the first that it tells of
+	at     time.Time // when what it tells of was stored, the first of it; zero where nothing says
 }
 
 // A gathering puts together what is told of one mirror, so that its index is turned once for many
@@ -76,6 +79,19 @@ func (g *gathering) take(now time.Time) (*gathered, time.Duration) {
 
 // done ends a job that take gave out.
 func (g *gathering) done(w *gathered) { delete(g.busy, w.mirror) }
+
+// stored is when each name was stored, the first time of those that are told.
+func (w *gathered) stored() map[string]time.Time {
+	all := make(map[string]time.Time)
+	for name, by := range w.by {
+		for _, m := range by {
+			if at := all[name]; at.IsZero() || !m.at.IsZero() && m.at.Before(at) {
+				all[name] = m.at
+			}
+		}
+	}
+	return all
+}
 
 // job is what is to be looked at.
 func (w *gathered) job() Job {

@@ -5,12 +5,16 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 )
 
 // An Object is one that was stored in a bucket.
-type Object struct{ Bucket, Name string }
+type Object struct {
+	Bucket, Name string
+	At           time.Time // when it was; zero where that is not told
+}
 
 // maxWraps is how many envelopes a notification may be in: a topic behind a topic, and
 // EventBridge.
@@ -23,6 +27,7 @@ type notification struct {
 	Records []struct {
 		EventSource string `json:"eventSource"`
 		EventName   string `json:"eventName"`
+		EventTime   string `json:"eventTime"`
 		S3          struct {
 			Bucket struct {
 				Name string `json:"name"`
@@ -38,6 +43,7 @@ type notification struct {
 	// EventBridge
 	Source     string `json:"source"`
 	DetailType string `json:"detail-type"`
+	Time       string `json:"time"`
 	Detail     struct {
 		Bucket struct {
 			Name string `json:"name"`
@@ -90,7 +96,7 @@ func (n *notification) records() ([]Object, error) {
 		if err != nil {
 			return nil, fmt.Errorf("notification of object %q: %w", r.S3.Object.Key, err)
 		}
-		objects = append(objects, Object{r.S3.Bucket.Name, name})
+		objects = append(objects, Object{r.S3.Bucket.Name, name, moment(r.EventTime)})
 	}
 	return complete(objects)
 }
@@ -99,7 +105,16 @@ func (n *notification) event() ([]Object, error) {
 	if n.DetailType != "Object Created" {
 		return nil, nil
 	}
-	return complete([]Object{{n.Detail.Bucket.Name, n.Detail.Object.Key}})
+	return complete([]Object{{n.Detail.Bucket.Name, n.Detail.Object.Key, moment(n.Time)}})
+}
+
+// moment is for people and for metrics only, so what cannot be read is not known.
+func moment(text string) time.Time {
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}
+	}
+	return at.UTC()
 }
 
 func complete(objects []Object) ([]Object, error) {

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
@@ -35,7 +36,8 @@ func sns(message string) string {
 
 // Whatever way a notification has come, it tells the same.
 func TestStored(t *testing.T) {
-	a, b := events.Object{Bucket: "cache", Name: "noble/spack/a b+c/ü.json"}, events.Object{Bucket: "cache", Name: "build_cache/index.json"}
+	at := time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC)
+	a, b := events.Object{Bucket: "cache", Name: "noble/spack/a b+c/ü.json", At: at}, events.Object{Bucket: "cache", Name: "build_cache/index.json", At: at}
 	one := records(s3Record("ObjectCreated:Put", "cache", a.Name))
 	for _, row := range []struct {
 		name, message string
@@ -48,6 +50,7 @@ func TestStored(t *testing.T) {
 		{"through EventBridge", eventBridge("Object Created", "cache", a.Name), []events.Object{a}},
 		{"through EventBridge and SNS", sns(eventBridge("Object Created", "cache", b.Name)), []events.Object{b}},
 		{"another S3", strings.ReplaceAll(strings.Replace(one, "aws:s3", "minio:s3", 1), "ObjectCreated:", "s3:ObjectCreated:"), []events.Object{a}},
+		{"at a time that nobody can read", strings.Replace(one, `"2026-11-20T10:00:00.000Z"`, `"yesterday"`, 1), []events.Object{{Bucket: "cache", Name: a.Name}}},
 		{"with what nobody knows yet", strings.Replace(one, `"size"`, `"future":{"a":[1]},"size"`, 1), []events.Object{a}},
 		// What else happens in a bucket is no matter of ours.
 		{"deleted", records(s3Record("ObjectRemoved:Delete", "cache", a.Name)), nil},

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	smithytime "github.com/aws/smithy-go/time"
@@ -22,7 +23,8 @@ type Message struct {
 	ID         string
 	Receipt    string // of this delivery
 	Body       []byte
-	Deliveries int // this one included; 0 where the queue does not say
+	Deliveries int       // this one included; 0 where the queue does not say
+	Sent       time.Time // into the queue; zero where it does not say
 }
 
 // A Queue delivers each message at least once, in no order, until it is deleted. What was
@@ -35,6 +37,9 @@ type Queue interface {
 	Hide(ctx context.Context, receipts []string, hidden time.Duration) error
 	// Delete takes messages from the queue.
 	Delete(ctx context.Context, receipts []string) error
+	// Deliveries is how often the queue delivers a message before another queue gets it; 0: for
+	// ever.
+	Deliveries(ctx context.Context) (int, error)
 }
 
 // ErrNoQueue: there is no queue of that name.
@@ -49,26 +54,43 @@ type Job struct {
 	Again []string
 }
 
+// An Outcome is what came of looking at a mirror, as far as that got.
+type Outcome struct {
+	Left    map[string]string // names that are not in order yet and must be told again, and why
+	Indices []Index
+	Told    bool // caches have forgotten what is another thing now
+	Owed    bool // they could not be told
+}
+
+// An Index is one of a mirror, as it is then.
+type Index struct {
+	Layout   string `json:"layout"`
+	Packages int    `json:"packages"`        // that it offers
+	Bytes    int64  `json:"bytes,omitempty"` // 0: not known
+	Written  bool   `json:"-"`               // just then
+}
+
 // Done says what came of a job.
 type Done struct {
 	Job
-	Messages int               // that told of it
-	Left     map[string]string // names that must be told again, and why
+	Outcome
+	Messages int // that told of it
 	Took     time.Duration
 	Err      error
 }
 
-// Config says what Run does.
+// Config says what a host does.
 type Config struct {
 	Queue Queue
+	// Address is what the queue is called, for people.
+	Address string
 	// Bucket and Prefix are where the mirrors are. Messages about other places are left in
 	// the queue, and so get to where somebody sees them.
 	Bucket, Prefix string
 	// Heal brings a mirror, and the caches in front of it, in line with what is there. It is
-	// called for several mirrors at once, but not for one. left are names that are not in
-	// order yet, and why; an error is about all of them. What is left, or failed, is told
-	// again, after ever longer pauses.
-	Heal func(ctx context.Context, j Job) (left map[string]string, err error)
+	// called for several mirrors at once, but not for one. An error is about all names. What
+	// is left, or failed, is told again, after ever longer pauses.
+	Heal func(ctx context.Context, j Job) (Outcome, error)
 
 	// Settle is how long nothing more is told of a mirror before Heal is called. Default 3 s.
 	Settle time.Duration
@@ -79,6 +101,8 @@ type Config struct {
 	Hidden time.Duration
 	// Mirrors is how many mirrors are healed at once. Default 4.
 	Mirrors int
+	// Stalled is how long a mirror that is looked at may make no progress. Default 10 min.
+	Stalled time.Duration
 	// Log hears of what is left and of what fails. Nobody does if it is nil.
 	Log *slog.Logger
 	// Observe is told of each job, if it is set.
@@ -88,6 +112,8 @@ type Config struct {
 const (
 	// longPoll is the longest that SQS waits. An idle host makes three requests a minute.
 	longPoll = 20 * time.Second
+	// relearn is the pause before the queue is asked again what could not be learnt of it.
+	relearn = time.Minute
 	// maxReceivers is how many ask at once when messages are plenty.
 	maxReceivers = 8
 	// maxHeld is how many messages a host has in hand at once. SQS lets all hosts together
@@ -107,43 +133,31 @@ const (
 )
 
 // pause is how long a message is hidden when it is left.
-func (h *held) pause() time.Duration {
-	if h.strange {
+func (m *held) pause() time.Duration {
+	if m.strange {
 		return firstPause
 	}
-	return min(firstPause<<min(max(h.Deliveries-1, 0), 10), longestPause)
+	return min(firstPause<<min(max(m.Deliveries-1, 0), 10), longestPause)
 }
 
-// Run serves a queue until its context ends, which is no error, or the queue cannot be asked any
-// more. It returns when all that it started has stopped, and gives back to the queue what it
-// has not finished.
-func Run(ctx context.Context, c Config) error {
-	r := newRun(c)
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.receive(gctx) })
-	g.Go(func() error { return r.keep(gctx) })
-	g.Go(func() error { return r.work(gctx) })
-	err := g.Wait()
-	r.giveBack(context.WithoutCancel(ctx))
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
-}
-
-// A run is one host serving a queue.
-type run struct {
+// A Host serves a queue.
+type Host struct {
 	Config
+	began time.Time
+	moved atomic.Int64 // when there was progress, in nanoseconds since it began
 
 	mu     sync.Mutex // guards what follows; never held during a request
 	held   map[*held]bool
 	gather *gathering
+	book   book
+	asked  time.Time // since when a question to the queue is out; zero: none is
 
 	told chan struct{} // something was added to gather, or a mirror is no longer busy
 	room chan struct{} // held has become smaller
 }
 
-func newRun(c Config) *run {
+// New makes a host.
+func New(c Config) *Host {
 	if c.Settle == 0 {
 		c.Settle = 3 * time.Second
 	}
@@ -156,13 +170,35 @@ func newRun(c Config) *run {
 	if c.Mirrors == 0 {
 		c.Mirrors = 4
 	}
+	if c.Stalled == 0 {
+		c.Stalled = 10 * time.Minute
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &run{
-		Config: c, held: map[*held]bool{}, gather: newGathering(c.Settle, c.Longest),
+	return &Host{
+		Config: c, began: time.Now(), held: map[*held]bool{}, gather: newGathering(c.Settle, c.Longest), book: newBook(c.Address),
 		told: make(chan struct{}, 1), room: make(chan struct{}, 1),
 	}
+}
+
+// Run serves the queue until its context ends, which is no error, or the queue cannot be asked any
+// more. It returns when all that it started has stopped, and gives back to the queue what it
+// has not finished. It is called once.
+func (h *Host) Run(ctx context.Context) error {
+	defer context.AfterFunc(ctx, h.stopping)()
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return h.receive(gctx) })
+	g.Go(func() error { return h.keep(gctx) })
+	g.Go(func() error { return h.work(gctx) })
+	g.Go(func() error { return h.learn(gctx) })
+	err := g.Wait()
+	h.stopping()
+	h.giveBack(context.WithoutCancel(ctx))
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // signal wakes whoever waits on c, now or when they come to.
@@ -174,18 +210,19 @@ func signal(c chan struct{}) {
 }
 
 // receive asks for messages, one long poll at a time while there are few, and several at
-// once while there are many.
-func (r *run) receive(ctx context.Context) error {
-	receivers, pause := 1, time.Second
+// once while there are many. The first question is short, so that it is known at once whether
+// there is an answer.
+func (h *Host) receive(ctx context.Context) error {
+	receivers, wait, pause := 1, time.Duration(0), time.Second
 	for ctx.Err() == nil {
-		if !r.hasRoom() {
+		if !h.hasRoom() {
 			select {
 			case <-ctx.Done():
-			case <-r.room:
+			case <-h.room:
 			}
 			continue
 		}
-		full, err := r.receiveBy(ctx, receivers)
+		full, err := h.receiveBy(ctx, receivers, wait)
 		switch {
 		case err == nil:
 			pause = time.Second
@@ -194,39 +231,38 @@ func (r *run) receive(ctx context.Context) error {
 		case errors.Is(err, ErrNoQueue), errors.Is(err, mirror.ErrDenied), errors.Is(err, mirror.ErrCredentials):
 			return err
 		default:
-			r.Log.Warn("the queue cannot be asked", "reason", err, "again in", pause)
+			h.Log.Warn("the queue cannot be asked", "reason", err, "again in", pause)
 			if err := smithytime.SleepWithContext(ctx, pause); err != nil {
 				return nil
 			}
 			pause = min(2*pause, longestPause)
 		}
-		receivers = 1
+		receivers, wait = 1, longPoll
 		if full {
-			receivers = maxReceivers
+			receivers, wait = maxReceivers, 0 // nobody is to wait for who has got nothing
 		}
 	}
 	return nil
 }
 
-func (r *run) hasRoom() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.held) < maxHeld
+func (h *Host) hasRoom() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.held) < maxHeld
 }
 
 // receiveBy reports whether there are probably more.
-func (r *run) receiveBy(ctx context.Context, receivers int) (full bool, err error) {
-	wait := longPoll
-	if receivers > 1 {
-		wait = 0 // nobody is to wait for who has got nothing
-	}
+func (h *Host) receiveBy(ctx context.Context, receivers int, wait time.Duration) (full bool, err error) {
+	h.asking(time.Now())
+	defer h.asking(time.Time{})
 	counts := make([]int, receivers)
 	var g errgroup.Group
 	for i := range receivers {
 		g.Go(func() error {
-			messages, err := r.Queue.Receive(ctx, wait, r.Hidden)
+			messages, err := h.Queue.Receive(ctx, wait, h.Hidden)
+			h.answered(ctx, err)
 			counts[i] = len(messages)
-			r.accept(ctx, messages)
+			h.accept(ctx, messages)
 			return err
 		})
 	}
@@ -234,25 +270,73 @@ func (r *run) receiveBy(ctx context.Context, receivers int) (full bool, err erro
 	return slices.Max(counts) == aBatch, err
 }
 
-// accept holds messages that tell something, and settles the others at once.
-func (r *run) accept(ctx context.Context, messages []Message) {
-	now := time.Now()
-	var over []*held
-	r.mu.Lock()
-	for _, m := range messages {
-		h := &held{Message: m}
-		for _, at := range r.read(h) {
-			h.parts++
-			r.gather.add(now, at.mirror, at.name, h)
+// asking notes since when the queue is asked.
+func (h *Host) asking(since time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.asked = since
+}
+
+// answered notes that the queue was asked for messages.
+func (h *Host) answered(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return // it was not waited for
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.book.answered(time.Now(), err)
+}
+
+func (h *Host) stopping() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.book.stopped = true
+}
+
+// learn asks the queue how often it delivers a message. It may be forbidden to ask: then nobody
+// here knows which messages are dead.
+func (h *Host) learn(ctx context.Context) error {
+	for {
+		n, err := h.Queue.Deliveries(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.book.queue.Deliveries = n
+			return nil
+		case errors.Is(err, ErrNoQueue), errors.Is(err, mirror.ErrDenied), errors.Is(err, mirror.ErrCredentials):
+			// Who receives messages finds out whether that is the end.
+			h.Log.Info("which messages go to the dead-letter queue is not known", "reason", err)
+			return nil
 		}
-		r.held[h] = true
-		if h.parts == 0 {
-			over = append(over, h)
+		if smithytime.SleepWithContext(ctx, relearn) != nil {
+			return nil
 		}
 	}
-	r.mu.Unlock()
-	signal(r.told)
-	r.finish(ctx, over)
+}
+
+// accept holds messages that tell something, and settles the others at once.
+func (h *Host) accept(ctx context.Context, messages []Message) {
+	now := time.Now()
+	var over []*held
+	h.mu.Lock()
+	h.book.queue.Received += int64(len(messages))
+	for _, delivered := range messages {
+		m := &held{Message: delivered}
+		for _, at := range h.read(m) {
+			m.parts++
+			h.gather.add(now, at.mirror, at.name, m)
+		}
+		h.held[m] = true
+		if m.parts == 0 {
+			over = append(over, m)
+		}
+	}
+	h.mu.Unlock()
+	signal(h.told)
+	h.finish(ctx, over)
 }
 
 // A place is where an object is in a mirror.
@@ -260,22 +344,32 @@ type place struct{ mirror, name string }
 
 // read returns what a message tells of our mirrors. Of the rest it is known that it changes no
 // index, or the message is left.
-func (r *run) read(h *held) []place {
-	objects, err := Stored(h.Body)
+func (h *Host) read(m *held) []place {
+	objects, err := Stored(m.Body)
 	if err != nil {
-		h.left, h.strange = err.Error(), true
+		m.left, m.strange = err.Error(), true
 	}
 	var places []place
 	for _, o := range objects {
-		name, ok := below(r.Prefix, o.Name)
-		if o.Bucket != r.Bucket || !ok {
-			h.strange = true
-			h.left = "s3://" + o.Bucket + "/" + o.Name + " is not in s3://" + strings.TrimSuffix(r.Bucket+"/"+r.Prefix, "/")
+		full := harmless("s3://" + o.Bucket + "/" + o.Name)
+		if m.object == "" {
+			m.object = full
+		}
+		if m.at.IsZero() || !o.At.IsZero() && o.At.Before(m.at) {
+			m.at = o.At
+		}
+		name, ok := below(h.Prefix, o.Name)
+		if o.Bucket != h.Bucket || !ok {
+			m.strange = true
+			m.left = full + " is not in " + h.place("")
 			continue
 		}
 		if mirror, name, ok := layout.Split(name); ok {
 			places = append(places, place{mirror, name})
 		}
+	}
+	if m.at.IsZero() {
+		m.at = m.Sent
 	}
 	slices.SortFunc(places, func(a, b place) int { return strings.Compare(a.mirror+"/"+a.name, b.mirror+"/"+b.name) })
 	return slices.Compact(places)
@@ -289,21 +383,21 @@ func below(prefix, name string) (string, bool) {
 }
 
 // keep hides what is held anew, long before it would be delivered to others.
-func (r *run) keep(ctx context.Context) error {
-	for smithytime.SleepWithContext(ctx, r.Hidden/3) == nil {
-		r.mu.Lock()
-		all := receipts(slices.Collect(maps.Keys(r.held)))
-		r.mu.Unlock()
-		if err := r.Queue.Hide(ctx, all, r.Hidden); err != nil && ctx.Err() == nil {
-			r.Log.Warn("messages may be delivered to others, too, while they are worked on", "reason", err)
+func (h *Host) keep(ctx context.Context) error {
+	for smithytime.SleepWithContext(ctx, h.Hidden/3) == nil {
+		h.mu.Lock()
+		all := receipts(slices.Collect(maps.Keys(h.held)))
+		h.mu.Unlock()
+		if err := h.Queue.Hide(ctx, all, h.Hidden); err != nil && ctx.Err() == nil {
+			h.Log.Warn("messages may be delivered to others, too, while they are worked on", "reason", err)
 		}
 	}
 	return nil
 }
 
 // work gives out what is due.
-func (r *run) work(ctx context.Context) error {
-	slots := make(chan struct{}, r.Mirrors)
+func (h *Host) work(ctx context.Context) error {
+	slots := make(chan struct{}, h.Mirrors)
 	var workers sync.WaitGroup
 	defer workers.Wait()
 	for {
@@ -312,23 +406,28 @@ func (r *run) work(ctx context.Context) error {
 			return nil
 		case slots <- struct{}{}:
 		}
-		w := r.next(ctx)
+		w := h.next(ctx)
 		if w == nil {
 			return nil
 		}
 		workers.Go(func() {
-			r.heal(ctx, w)
+			h.heal(ctx, w)
 			<-slots
 		})
 	}
 }
 
 // next waits for what is due; nil when the context has ended.
-func (r *run) next(ctx context.Context) *gathered {
+func (h *Host) next(ctx context.Context) *gathered {
 	for {
-		r.mu.Lock()
-		w, wait := r.gather.take(time.Now())
-		r.mu.Unlock()
+		h.mu.Lock()
+		now := time.Now()
+		w, wait := h.gather.take(now)
+		if w != nil {
+			h.Progress() // what was idle was not stalled
+			h.book.of(h.place(w.mirror), now).status.Working = &now
+		}
+		h.mu.Unlock()
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -342,86 +441,103 @@ func (r *run) next(ctx context.Context) *gathered {
 		select {
 		case <-ctx.Done():
 		case <-due:
-		case <-r.told:
+		case <-h.told:
 		}
 	}
 }
 
-func (r *run) heal(ctx context.Context, w *gathered) {
+func (h *Host) heal(ctx context.Context, w *gathered) {
 	d := Done{Job: w.job()}
 	began := time.Now()
-	d.Left, d.Err = r.Heal(ctx, d.Job)
+	d.Outcome, d.Err = h.Heal(ctx, d.Job)
 	if ctx.Err() != nil {
 		return // whatever was not finished is given back
 	}
 	d.Took = time.Since(began)
+	h.Progress()
 	if d.Err != nil {
 		d.Left = make(map[string]string)
 		for _, name := range d.Names {
 			d.Left[name] = d.Err.Error()
 		}
-		r.Log.Error("a mirror is not in line with what is there", "mirror", w.mirror, "names", len(d.Names), "reason", d.Err)
+		h.Log.Error("a mirror is not in line with what is there", "mirror", w.mirror, "names", len(d.Names), "reason", d.Err)
 	}
-	r.mu.Lock()
+	h.mu.Lock()
+	longest := firstPause
 	for _, by := range w.by {
 		d.Messages += len(by)
+		for _, m := range by {
+			longest = max(longest, m.pause())
+		}
 	}
 	over := w.settled(d.Left)
-	r.gather.done(w)
-	r.mu.Unlock()
-	signal(r.told)
-	r.finish(ctx, over)
-	if r.Observe != nil {
-		r.Observe(d)
+	h.gather.done(w)
+	now := time.Now()
+	h.book.ended(h.place(w.mirror), now, d, w.stored(), now.Add(longest+h.Hidden))
+	h.mu.Unlock()
+	signal(h.told)
+	h.finish(ctx, over)
+	if h.Observe != nil {
+		h.Observe(d)
 	}
 }
 
 // finish takes messages from the queue, or leaves them in it for later.
-func (r *run) finish(ctx context.Context, over []*held) {
+func (h *Host) finish(ctx context.Context, over []*held) {
 	var done []*held
 	later := make(map[time.Duration][]*held)
-	r.mu.Lock()
-	for _, h := range over {
-		delete(r.held, h)
-		if h.left == "" {
-			done = append(done, h)
+	h.mu.Lock()
+	now := time.Now()
+	for _, m := range over {
+		delete(h.held, m)
+		if m.left == "" {
+			h.book.handled(m)
+			done = append(done, m)
 			continue
 		}
-		p := h.pause()
-		later[p] = append(later[p], h)
+		p := m.pause()
+		later[p] = append(later[p], m)
 		level := slog.LevelInfo // the content of a package often comes a little later
-		if h.Deliveries > 1 || h.strange {
+		if m.Deliveries > 1 || m.strange {
 			level = slog.LevelWarn
 		}
-		r.Log.Log(ctx, level, "a message is left in the queue", "message", h.ID, "deliveries", h.Deliveries, "again in", p, "reason", h.left)
+		if h.book.leave(m, now, now.Add(p), now.Add(p+h.Hidden)) {
+			h.Log.Error("a message is dead", "message", m.ID, "object", m.object, "deliveries", m.Deliveries, "reason", m.left)
+			continue
+		}
+		h.Log.Log(ctx, level, "a message is left in the queue", "message", m.ID, "object", m.object, "deliveries", m.Deliveries, "again in", p, "reason", m.left)
 	}
-	r.mu.Unlock()
-	signal(r.room)
+	h.mu.Unlock()
+	signal(h.room)
 	// A failure is no harm: the message comes again, and nothing is left to do then.
-	if err := r.Queue.Delete(ctx, receipts(done)); err != nil && ctx.Err() == nil {
-		r.Log.Warn("messages could not be deleted and will come again", "reason", err)
+	if err := h.Queue.Delete(ctx, receipts(done)); err != nil && ctx.Err() == nil {
+		h.Log.Warn("messages could not be deleted and will come again", "reason", err)
 	}
 	for p, messages := range later {
-		if err := r.Queue.Hide(ctx, receipts(messages), p); err != nil && ctx.Err() == nil {
-			r.Log.Warn("messages may come again too early", "reason", err)
+		if err := h.Queue.Hide(ctx, receipts(messages), p); err != nil && ctx.Err() == nil {
+			h.Log.Warn("messages may come again too early", "reason", err)
 		}
 	}
 }
 
 // giveBack lets others have what is held. Whoever stops is in a hurry, and if this fails they
 // get it a little later.
-func (r *run) giveBack(ctx context.Context) {
+func (h *Host) giveBack(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, goodbye)
 	defer cancel()
-	if err := r.Queue.Hide(ctx, receipts(slices.Collect(maps.Keys(r.held))), 0); err != nil {
-		r.Log.Warn("messages could not be given back and will come again later", "reason", err)
+	h.mu.Lock()
+	all := receipts(slices.Collect(maps.Keys(h.held)))
+	h.book.queue.Returned += int64(len(all))
+	h.mu.Unlock()
+	if err := h.Queue.Hide(ctx, all, 0); err != nil {
+		h.Log.Warn("messages could not be given back and will come again later", "reason", err)
 	}
 }
 
 func receipts(messages []*held) []string {
 	all := make([]string, len(messages))
-	for i, h := range messages {
-		all[i] = h.Receipt
+	for i, m := range messages {
+		all[i] = m.Receipt
 	}
 	return all
 }

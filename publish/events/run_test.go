@@ -48,7 +48,7 @@ type healer struct {
 	overlaps int // jobs of a mirror that was being healed
 }
 
-func (h *healer) heal(ctx context.Context, j events.Job) (map[string]string, error) {
+func (h *healer) heal(ctx context.Context, j events.Job) (events.Outcome, error) {
 	h.mu.Lock()
 	if h.busy == nil {
 		h.busy = map[string]int{}
@@ -69,13 +69,14 @@ func (h *healer) heal(ctx context.Context, j events.Job) (map[string]string, err
 	}()
 	select {
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return events.Outcome{}, ctx.Err()
 	case <-time.After(h.takes):
 	}
 	if h.left == nil {
-		return nil, nil
+		return events.Outcome{}, nil
 	}
-	return h.left(j)
+	left, err := h.left(j)
+	return events.Outcome{Left: left}, err
 }
 
 // serve runs c for a while of virtual time.
@@ -83,7 +84,7 @@ func serve(t *testing.T, c events.Config, during time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), during)
 	defer cancel()
-	if err := events.Run(ctx, c); err != nil {
+	if err := events.New(c).Run(ctx); err != nil {
 		t.Error(err)
 	}
 }
@@ -317,15 +318,29 @@ func TestWhatSaysNothingIsDropped(t *testing.T) {
 	})
 }
 
-// An idle host makes three requests a minute, all of them to wait.
+// An idle host makes three requests a minute, each of which is a long poll but the first one.
 func TestIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := eventstest.New(1)
+		q := &patient{Queue: eventstest.New(1)}
 		serve(t, events.Config{Queue: q, Bucket: bucket, Heal: (&healer{}).heal}, time.Hour)
-		if n := q.Receives(); n < 178 || n > 182 {
+		if n := len(q.waits); n < 178 || n > 182 {
 			t.Errorf("%d requests in an hour", n)
 		}
+		if q.waits[0] != 0 || slices.ContainsFunc(q.waits[1:], func(w time.Duration) bool { return w != 20*time.Second }) {
+			t.Errorf("waits: %v", q.waits)
+		}
 	})
+}
+
+// patient remembers how long was waited for messages.
+type patient struct {
+	*eventstest.Queue
+	waits []time.Duration
+}
+
+func (p *patient) Receive(ctx context.Context, wait, hidden time.Duration) ([]events.Message, error) {
+	p.waits = append(p.waits, wait)
+	return p.Queue.Receive(ctx, wait, hidden)
 }
 
 // A backlog is taken up quickly, and not more of it than one host can keep hidden.
@@ -385,7 +400,7 @@ func TestQueueFails(t *testing.T) {
 			h := &healer{}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 			defer cancel()
-			err := events.Run(ctx, events.Config{Queue: q, Bucket: bucket, Heal: h.heal})
+			err := events.New(events.Config{Queue: q, Bucket: bucket, Heal: h.heal}).Run(ctx)
 			if row.ends != (err != nil) || row.ends && !errors.Is(err, row.err) {
 				t.Errorf("%v: error is %v", row.err, err)
 			}
@@ -435,18 +450,18 @@ func anyQueue(t *testing.T, seed uint64, hosts int, twice float64) (problem stri
 			}
 		}
 	}
-	heal := func(ctx context.Context, j events.Job) (map[string]string, error) {
+	heal := func(ctx context.Context, j events.Job) (events.Outcome, error) {
 		began := time.Now()
 		mu.Lock()
 		takes := time.Duration(random.Int64N(int64(5 * time.Minute)))
 		mu.Unlock()
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return events.Outcome{}, ctx.Err()
 		case <-time.After(takes):
 		}
 		if chance(0.1) {
-			return nil, errors.New("S3 is away")
+			return events.Outcome{}, errors.New("S3 is away")
 		}
 		left := map[string]string{}
 		for _, name := range j.Names {
@@ -460,7 +475,7 @@ func anyQueue(t *testing.T, seed uint64, hosts int, twice float64) (problem stri
 			}
 			mu.Unlock()
 		}
-		return left, nil
+		return events.Outcome{Left: left}, nil
 	}
 	var all sync.WaitGroup
 	end := time.Now().Add(2 * time.Hour)

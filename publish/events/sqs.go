@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -98,7 +99,7 @@ func (q *SQS) Receive(ctx context.Context, wait, hidden time.Duration) ([]Messag
 	out, err := q.api.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 		QueueUrl: &q.url, MaxNumberOfMessages: aBatch,
 		WaitTimeSeconds: int32(wait / time.Second), VisibilityTimeout: int32(hidden / time.Second),
-		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameApproximateReceiveCount},
+		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameApproximateReceiveCount, types.MessageSystemAttributeNameSentTimestamp},
 	})
 	if err != nil {
 		return nil, q.translate(ctx, "sqs:ReceiveMessage", err)
@@ -106,9 +107,38 @@ func (q *SQS) Receive(ctx context.Context, wait, hidden time.Duration) ([]Messag
 	messages := make([]Message, len(out.Messages))
 	for i, m := range out.Messages {
 		n, _ := strconv.Atoi(m.Attributes[string(types.MessageSystemAttributeNameApproximateReceiveCount)])
+		sent, _ := strconv.ParseInt(m.Attributes[string(types.MessageSystemAttributeNameSentTimestamp)], 10, 64)
 		messages[i] = Message{ID: aws.ToString(m.MessageId), Receipt: aws.ToString(m.ReceiptHandle), Body: []byte(aws.ToString(m.Body)), Deliveries: n}
+		if sent > 0 {
+			messages[i].Sent = time.UnixMilli(sent).UTC()
+		}
 	}
 	return messages, nil
+}
+
+// Deliveries implements Queue.
+func (q *SQS) Deliveries(ctx context.Context) (int, error) {
+	out, err := q.api.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+		QueueUrl: &q.url, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameRedrivePolicy},
+	})
+	if err != nil {
+		return 0, q.translate(ctx, "sqs:GetQueueAttributes", err)
+	}
+	text := out.Attributes[string(types.QueueAttributeNameRedrivePolicy)]
+	if text == "" {
+		return 0, nil
+	}
+	var redrive struct {
+		Most json.RawMessage `json:"maxReceiveCount"` // a number, or one in quotation marks
+	}
+	if err := json.Unmarshal([]byte(text), &redrive); err != nil {
+		return 0, fmt.Errorf("queue %s: redrive policy %q: %w", q.name, text, err)
+	}
+	n, err := strconv.Atoi(strings.Trim(string(redrive.Most), `"`))
+	if err != nil {
+		return 0, fmt.Errorf("queue %s: redrive policy %q: %w", q.name, text, err)
+	}
+	return n, nil
 }
 
 // Hide implements Queue.

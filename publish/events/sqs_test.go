@@ -73,18 +73,46 @@ func config(client aws.HTTPClient) aws.Config {
 // Messages come with what tells how often they have come.
 func TestReceive(t *testing.T) {
 	q, a := queueAt(t, func(string) (int, string) {
-		return 200, `{"Messages":[{"MessageId":"m1","ReceiptHandle":"r1","Body":"hello","MD5OfBody":"5d41402abc4b2a76b9719d911017c592","Attributes":{"ApproximateReceiveCount":"3"}}]}`
+		return 200, `{"Messages":[{"MessageId":"m1","ReceiptHandle":"r1","Body":"hello","MD5OfBody":"5d41402abc4b2a76b9719d911017c592","Attributes":{"ApproximateReceiveCount":"3","SentTimestamp":"1763632800123"}}]}`
 	})
 	got, err := q.Receive(t.Context(), 20*time.Second, 2*time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != 1 || got[0].ID != "m1" || got[0].Receipt != "r1" || string(got[0].Body) != "hello" || got[0].Deliveries != 3 {
+	if len(got) != 1 || got[0].ID != "m1" || got[0].Receipt != "r1" || string(got[0].Body) != "hello" || got[0].Deliveries != 3 || !got[0].Sent.Equal(time.UnixMilli(1763632800123)) {
 		t.Errorf("messages: %+v", got)
 	}
 	asked := a.requests[0]
-	if asked.action != "ReceiveMessage" || asked.body["WaitTimeSeconds"] != 20.0 || asked.body["VisibilityTimeout"] != 120.0 || asked.body["MaxNumberOfMessages"] != 10.0 {
+	if asked.action != "ReceiveMessage" || asked.body["WaitTimeSeconds"] != 20.0 || asked.body["VisibilityTimeout"] != 120.0 || asked.body["MaxNumberOfMessages"] != 10.0 || fmt.Sprint(asked.body["MessageSystemAttributeNames"]) != "[ApproximateReceiveCount SentTimestamp]" {
 		t.Errorf("asked: %+v", asked)
+	}
+}
+
+// How often a message is delivered is in the policy of the queue, which tells it as a number or as a
+// text, or is not there.
+func TestDeliveries(t *testing.T) {
+	for _, row := range []struct {
+		attributes string
+		want       int
+		ok         bool
+	}{
+		{`{"RedrivePolicy":"{\"deadLetterTargetArn\":\"arn:aws:sqs:us-east-1:1:d\",\"maxReceiveCount\":10}"}`, 10, true},
+		{`{"RedrivePolicy":"{\"deadLetterTargetArn\":\"arn:aws:sqs:us-east-1:1:d\",\"maxReceiveCount\":\"7\"}"}`, 7, true},
+		{`{}`, 0, true},
+		{`{"RedrivePolicy":"ten"}`, 0, false},
+		{`{"RedrivePolicy":"{}"}`, 0, false},
+	} {
+		q, a := queueAt(t, func(string) (int, string) { return 200, `{"Attributes":` + row.attributes + `}` })
+		if n, err := q.Deliveries(t.Context()); n != row.want || (err == nil) != row.ok {
+			t.Errorf("%s: %d, %v", row.attributes, n, err)
+		}
+		if asked := a.requests[0]; asked.action != "GetQueueAttributes" || fmt.Sprint(asked.body["AttributeNames"]) != "[RedrivePolicy]" {
+			t.Errorf("asked: %+v", asked)
+		}
+	}
+	q, _ := queueAt(t, func(string) (int, string) { return 403, `{"__type":"AccessDeniedException","message":"no"}` })
+	if _, err := q.Deliveries(t.Context()); !errors.Is(err, mirror.ErrDenied) || !strings.Contains(err.Error(), "sqs:GetQueueAttributes") {
+		t.Errorf("denied: %v", err)
 	}
 }
 

@@ -8,44 +8,15 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/vantagecompute/slurm-factory-publish/test/browser"
 	"github.com/vantagecompute/slurm-factory-publish/test/spackmirror"
 )
-
-// later lets a page be as it is after ten seconds.
-const later = "--virtual-time-budget=10000"
-
-// browse lets a real browser open a page, and returns what it shows in the end and what it
-// complains about.
-func browse(t *testing.T, page string, more ...string) (dom, complaints string) {
-	t.Helper()
-	bin, err := exec.LookPath("chromium")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	args := append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir=" + t.TempDir(), "--enable-logging=stderr"}, more...)
-	cmd := exec.Command(bin, append(args, page)...)
-	var out, errs strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("%v\n%s", err, errs.String())
-	}
-	for _, line := range strings.Split(errs.String(), "\n") {
-		if strings.Contains(line, "CONSOLE") || strings.Contains(line, "Refused to") {
-			complaints += line + "\n"
-		}
-	}
-	return out.String(), complaints
-}
 
 // The page is live with JavaScript, whole without it, and neither loads anything from elsewhere.
 func TestThePageInABrowser(t *testing.T) {
@@ -90,10 +61,10 @@ func TestThePageInABrowser(t *testing.T) {
 		proxy.ServeHTTP(w, r)
 	}))
 	defer still.Close()
-	if dom, _ := browse(t, still.URL+"/", "--dump-dom"); !strings.Contains(dom, "6 packages") || !strings.Contains(dom, "everything is published") {
+	if dom, _ := browser.Open(t, still.URL+"/", "--dump-dom"); !strings.Contains(dom, "6 packages") || !strings.Contains(dom, "everything is published") {
 		t.Errorf("without its script:\n%s", dom)
 	}
-	dom, complaints := browse(t, front.URL+"/", later, "--dump-dom")
+	dom, complaints := browser.Open(t, front.URL+"/", browser.Later, "--dump-dom")
 	if !strings.Contains(dom, "12 packages") || complaints != "" {
 		t.Errorf("with JavaScript: %s\n%s", complaints, dom)
 	}
@@ -103,13 +74,11 @@ func TestThePageInABrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.until("it is stuck", func() bool { h.run("drain"); return len(h.status().Stuck) == 1 })
-	dom, _ = browse(t, front.URL+"/", later, "--dump-dom")
+	dom, _ = browser.Open(t, front.URL+"/", browser.Later, "--dump-dom")
 	if !strings.Contains(dom, "do not become complete") || !strings.Contains(dom, filepath.Base(name)) {
 		t.Errorf("nothing of what is stuck:\n%s", dom)
 	}
-	if to := os.Getenv("SCREENSHOT"); to != "" { // to be looked at, and kept in docs
-		browse(t, front.URL+"/", later, "--screenshot="+to, "--window-size=1100,1000", "--hide-scrollbars")
-	}
+	browser.Keep(t, front.URL+"/")
 	// And what is wrong can be called anything, without becoming a part of the page.
 	bad := `<img src=x onerror='document.title="taken"'>"><script>document.title='taken'<`
 	if err := os.Mkdir(filepath.Join(h.source, "v3/manifests/spec", bad), 0o777); err != nil {
@@ -122,7 +91,7 @@ func TestThePageInABrowser(t *testing.T) {
 	}
 	h.until("it is stuck, too", func() bool { h.run("drain"); return len(h.status().Stuck) == 2 })
 	for _, page := range []string{still.URL, front.URL} { // as it was loaded, and as its script has changed it
-		dom, complaints = browse(t, page+"/", later, "--dump-dom")
+		dom, complaints = browser.Open(t, page+"/", browser.Later, "--dump-dom")
 		if !strings.Contains(dom, "&lt;img src=x") || strings.Contains(dom, "<img") || strings.Contains(dom, "<title>taken") || complaints != "" {
 			t.Errorf("a name is markup: %s\n%s", complaints, dom)
 		}

@@ -1,5 +1,5 @@
-// Package api lets others talk to a daemon: HTTP and JSON on a unix socket, and a page for
-// people.
+// Package api lets others talk to a daemon, or look at an indexer: HTTP and JSON on a unix
+// socket, and a page for people.
 //
 // What was accepted is durable before the answer is sent. Only peers that are allowed get any
 // answer at all on the socket; what is served elsewhere can only be read.
@@ -19,12 +19,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
+	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
-// A Server answers for a daemon.
+// A Server answers for a daemon or for an indexer.
 type Server struct {
 	Daemon  *daemon.Daemon
+	Indexer *events.Host // in place of a daemon; it can be looked at, and that is all
 	Metrics *Metrics
 	Allow   Allow
 	Version string
@@ -72,6 +74,10 @@ func (e *Error) Error() string { return e.Message }
 // Full answers everything, to peers that are allowed.
 func (s *Server) Full() http.Handler {
 	mux := s.readOnly()
+	if s.Indexer != nil {
+		mux.HandleFunc("/v1/", s.notDaemon)
+		return s.Allow.only(mux)
+	}
 	mux.HandleFunc("POST /v1/jobs", s.push)
 	mux.HandleFunc("GET /v1/jobs", s.jobs)
 	mux.HandleFunc("GET /v1/jobs/{id}", s.job)
@@ -87,11 +93,40 @@ func (s *Server) ReadOnly() http.Handler { return loopbackOnly(s.readOnly()) }
 func (s *Server) readOnly() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", s.status)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { well(w, s.Daemon.Health(r.Context())) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { well(w, s.Daemon.Ready()) })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { well(w, s.health(r.Context())) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { well(w, s.ready()) })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.Metrics.registry, promhttp.HandlerOpts{}))
 	s.servePage(mux)
 	return mux
+}
+
+func (s *Server) health(ctx context.Context) error {
+	if s.Indexer != nil {
+		return s.Indexer.Health()
+	}
+	return s.Daemon.Health(ctx)
+}
+
+func (s *Server) ready() error {
+	if s.Indexer != nil {
+		return s.Indexer.Ready()
+	}
+	return s.Daemon.Ready()
+}
+
+// look returns the status, and how it is shown to people.
+func (s *Server) look(ctx context.Context) (status any, shown nodes, err error) {
+	if s.Indexer != nil {
+		st := s.Indexer.Status()
+		return indexerStatus{indexerMode, st}, liveIndexer(st), nil
+	}
+	st, err := s.Daemon.Status(ctx)
+	return st, live(st), err
+}
+
+// notDaemon answers who asks an indexer for what only a daemon does.
+func (s *Server) notDaemon(w http.ResponseWriter, _ *http.Request) {
+	s.answer(w, http.StatusNotImplemented, &Error{Message: "this is an indexer", Hint: "it has no packages of its own: what is pushed to its bucket it finds by itself; `publish status` shows how far it is"})
 }
 
 func well(w http.ResponseWriter, err error) {
@@ -297,7 +332,7 @@ func (s *Server) retry(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {
-	status, err := s.Daemon.Status(r.Context())
+	status, _, err := s.look(r.Context())
 	if err != nil {
 		s.failed(w, err)
 		return

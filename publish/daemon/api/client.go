@@ -12,6 +12,7 @@ import (
 	"net/url"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
+	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 )
 
 // longestSocket is how many bytes the path of a socket may have: what Linux has room for,
@@ -113,9 +114,35 @@ func (c *Client) Wait(ctx context.Context, id int64, wait string) (Waited, error
 	return w, c.get(ctx, http.MethodGet, fmt.Sprintf("/v1/jobs/%d?wait=%s", id, wait), nil, &w)
 }
 
+// A Status is what a daemon, or an indexer, tells of itself.
+type Status struct {
+	daemon.Status                // of an indexer it has what both tell
+	Indexer       *events.Status // nil: it is a daemon
+	document      json.RawMessage
+}
+
+// MarshalJSON gives the document as it was told.
+func (s Status) MarshalJSON() ([]byte, error) { return s.document, nil }
+
+// UnmarshalJSON reads what was told.
+func (s *Status) UnmarshalJSON(document []byte) error {
+	s.document = bytes.Clone(document)
+	var kind struct{ Mode string }
+	if err := json.Unmarshal(document, &kind); err != nil {
+		return err
+	}
+	if kind.Mode == indexerMode {
+		s.Indexer = new(events.Status)
+		if err := json.Unmarshal(document, s.Indexer); err != nil {
+			return err
+		}
+	}
+	return json.Unmarshal(document, &s.Status)
+}
+
 // Status asks how things are.
-func (c *Client) Status(ctx context.Context) (daemon.Status, error) {
-	var s daemon.Status
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var s Status
 	return s, c.get(ctx, http.MethodGet, "/v1/status", nil, &s)
 }
 

@@ -15,14 +15,21 @@ import (
 type Metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
-	daemon   *daemon.Daemon
-	version  string
+	all      []*prometheus.Desc
+	collect  func(meter)
 }
 
 // NewMetrics makes the metrics of a daemon.
 func NewMetrics(d *daemon.Daemon, version string) *Metrics {
+	return newMetrics(daemonMetrics, func(m meter) {
+		m.gauge(buildInfo, 1, version)
+		m.daemon(d)
+	})
+}
+
+func newMetrics(all []*prometheus.Desc, collect func(meter)) *Metrics {
 	m := &Metrics{
-		registry: prometheus.NewRegistry(), daemon: d, version: version,
+		registry: prometheus.NewRegistry(), all: all, collect: collect,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "publish_s3_requests_total", Help: "Requests to S3, retries included, by operation and status of the answer; 0: there was none."}, []string{"operation", "status"}),
 	}
 	m.registry.MustRegister(m, m.requests, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -69,7 +76,7 @@ var (
 	tellFailures  = describe("cache_failures_total", "How often caches could not be told, or clients did not see what was published.")
 	queueErrors   = describe("queue_errors_total", "How often the queue could not be used.")
 
-	all = []*prometheus.Desc{
+	daemonMetrics = []*prometheus.Desc{
 		buildInfo, healthy, jobs, moves, queueBytes, oldest, stuckPackages, paused, lastPublish, latency, runs, switches, indexPackages, indexBytes,
 		objects, sentBytes, checkedBytes, scans, scanSeconds, documents, overflows, obligations, oldestDuty, told, tellFailures, queueErrors,
 	}
@@ -77,94 +84,107 @@ var (
 
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(c chan<- *prometheus.Desc) {
-	for _, d := range all {
+	for _, d := range m.all {
 		c <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (m *Metrics) Collect(c chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		c <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+func (m *Metrics) Collect(c chan<- prometheus.Metric) { m.collect(c) }
+
+// A meter is told what there is to measure.
+type meter chan<- prometheus.Metric
+
+func (m meter) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	m <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func (m meter) counter(d *prometheus.Desc, v float64, labels ...string) {
+	m <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+}
+
+// histogram has counts of what was at most each of the bounds, and one more: of all.
+func (m meter) histogram(d *prometheus.Desc, bounds []float64, counts []int, sum float64, labels ...string) {
+	buckets := make(map[float64]uint64)
+	for i, bound := range bounds {
+		buckets[bound] = uint64(counts[i])
 	}
-	counter := func(d *prometheus.Desc, v float64, labels ...string) {
-		c <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
-	}
-	gauge(buildInfo, 1, m.version)
-	totals, counted := m.daemon.Counted()
-	counter(sentBytes, float64(totals.SentBytes))
-	counter(checkedBytes, float64(totals.CheckedBytes))
-	counter(tellFailures, float64(totals.TellFailures))
-	counter(queueErrors, float64(totals.QueueErrors))
-	for name, n := range counted {
-		for state, moved := range n.Jobs {
-			counter(moves, float64(moved), name, string(state))
-		}
-		counter(runs, float64(n.Runs-n.FailedRuns), name, "ok")
-		counter(runs, float64(n.FailedRuns), name, "failed")
-		counter(switches, float64(n.IndexSwitches), name)
-		counter(objects, float64(n.Objects), name)
-		counter(scans, float64(n.Scans), name)
-		counter(overflows, float64(n.Overflows), name)
-		counter(told, float64(n.Told), name)
-		gauge(scanSeconds, n.ScanSeconds, name)
-		c <- histogram(n, name)
-	}
-	s, err := m.daemon.Status(context.Background())
-	if err != nil {
-		gauge(healthy, 0)
-		return
-	}
-	gauge(healthy, truth(s.Healthy))
-	for _, one := range s.Mirrors {
-		mirrorGauges(gauge, s, one)
+	m <- prometheus.MustNewConstHistogram(d, uint64(counts[len(bounds)]), sum, buckets, labels...)
+}
+
+func (m meter) index(mirror, path, layout string, packages int, bytes int64) {
+	m.gauge(indexPackages, float64(packages), mirror, path, layout)
+	if bytes > 0 {
+		m.gauge(indexBytes, float64(bytes), mirror, path, layout)
 	}
 }
 
-func mirrorGauges(gauge func(*prometheus.Desc, float64, ...string), s daemon.Status, m daemon.MirrorStatus) {
-	for _, state := range queue.States {
-		gauge(jobs, float64(m.Jobs[state]), m.Name, string(state))
-	}
-	gauge(queueBytes, float64(m.Bytes), m.Name)
-	gauge(documents, float64(m.Documents), m.Name)
-	gauge(paused, truth(m.Paused != ""), m.Name)
-	gauge(oldest, age(m.Oldest), m.Name)
-	if m.Published != nil {
-		gauge(lastPublish, float64(m.Published.UnixMilli())/1000, m.Name)
-	}
-	for _, x := range m.Indices {
-		gauge(indexPackages, float64(x.Packages), m.Name, x.Path, x.Layout)
-		if x.Bytes > 0 {
-			gauge(indexBytes, float64(x.Bytes), m.Name, x.Path, x.Layout)
+func (m meter) daemon(d *daemon.Daemon) {
+	totals, counted := d.Counted()
+	m.counter(sentBytes, float64(totals.SentBytes))
+	m.counter(checkedBytes, float64(totals.CheckedBytes))
+	m.counter(tellFailures, float64(totals.TellFailures))
+	m.counter(queueErrors, float64(totals.QueueErrors))
+	for name, n := range counted {
+		for state, moved := range n.Jobs {
+			m.counter(moves, float64(moved), name, string(state))
 		}
+		m.counter(runs, float64(n.Runs-n.FailedRuns), name, "ok")
+		m.counter(runs, float64(n.FailedRuns), name, "failed")
+		m.counter(switches, float64(n.IndexSwitches), name)
+		m.counter(objects, float64(n.Objects), name)
+		m.counter(scans, float64(n.Scans), name)
+		m.counter(overflows, float64(n.Overflows), name)
+		m.counter(told, float64(n.Told), name)
+		m.gauge(scanSeconds, n.ScanSeconds, name)
+		m.histogram(latency, daemon.Latencies[:], n.Latency[:], n.LatencySum, name)
+	}
+	s, err := d.Status(context.Background())
+	if err != nil {
+		m.gauge(healthy, 0)
+		return
+	}
+	m.gauge(healthy, truth(s.Healthy))
+	for _, one := range s.Mirrors {
+		m.mirror(s, one)
+	}
+}
+
+func (m meter) mirror(s daemon.Status, one daemon.MirrorStatus) {
+	for _, state := range queue.States {
+		m.gauge(jobs, float64(one.Jobs[state]), one.Name, string(state))
+	}
+	m.gauge(queueBytes, float64(one.Bytes), one.Name)
+	m.gauge(documents, float64(one.Documents), one.Name)
+	m.gauge(paused, truth(one.Paused != ""), one.Name)
+	m.gauge(oldest, age(one.Oldest), one.Name)
+	if one.Published != nil {
+		m.gauge(lastPublish, timestamp(*one.Published), one.Name)
+	}
+	for _, x := range one.Indices {
+		m.index(one.Name, x.Path, x.Layout, x.Packages, x.Bytes)
 	}
 	stuck, owed := 0, 0
 	var since *time.Time
 	for _, p := range s.Stuck {
-		if p.Mirror == m.Name {
+		if p.Mirror == one.Name {
 			stuck++
 		}
 	}
 	for _, o := range s.Owed {
-		if o.Mirror == m.Name && o.State == queue.Due {
+		if o.Mirror == one.Name && o.State == queue.Due {
 			owed++
 			if since == nil {
 				since = &o.Since
 			}
 		}
 	}
-	gauge(stuckPackages, float64(stuck), m.Name)
-	gauge(obligations, float64(owed), m.Name)
-	gauge(oldestDuty, age(since), m.Name)
+	m.gauge(stuckPackages, float64(stuck), one.Name)
+	m.gauge(obligations, float64(owed), one.Name)
+	m.gauge(oldestDuty, age(since), one.Name)
 }
 
-func histogram(n daemon.MirrorCounts, name string) prometheus.Metric {
-	buckets := make(map[float64]uint64)
-	for i, bound := range daemon.Latencies {
-		buckets[bound] = uint64(n.Latency[i])
-	}
-	return prometheus.MustNewConstHistogram(latency, uint64(n.Latency[len(daemon.Latencies)]), n.LatencySum, buckets, name)
-}
+func timestamp(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 
 func age(since *time.Time) float64 {
 	if since == nil {

@@ -33,7 +33,7 @@ func ago(t time.Time) string {
 }
 
 // summary is the state of everything in one word and one sentence.
-func summary(s daemon.Status) (out struct{ Word, Sentence string }) {
+func summary(s daemon.Status) (word, sentence string) {
 	waiting, paused := 0, 0
 	for _, m := range s.Mirrors {
 		waiting += m.Waiting
@@ -43,21 +43,19 @@ func summary(s daemon.Status) (out struct{ Word, Sentence string }) {
 	}
 	switch {
 	case !s.Healthy:
-		out.Word, out.Sentence = "unhealthy", s.Problem
+		return "unhealthy", s.Problem
 	case s.Stopping:
-		out.Word, out.Sentence = "stopping", "nothing is taken over any more; what is left is published after the next start"
+		return "stopping", "nothing is taken over any more; what is left is published after the next start"
 	case paused > 0:
-		out.Word, out.Sentence = "waiting", "a destination cannot be used; its packages wait, and nothing is lost"
+		return "waiting", "a destination cannot be used; its packages wait, and nothing is lost"
 	case len(s.Failed) > 0:
-		out.Word, out.Sentence = "attention", "some packages could not be published"
+		return "attention", "some packages could not be published"
 	case len(s.Stuck) > 0:
-		out.Word, out.Sentence = "attention", "some packages do not become complete"
+		return "attention", "some packages do not become complete"
 	case waiting > 0:
-		out.Word, out.Sentence = "working", "packages are being published"
-	default:
-		out.Word, out.Sentence = "idle", "everything is published"
+		return "working", "packages are being published"
 	}
-	return out
+	return "idle", "everything is published"
 }
 
 // policy lets the page show and run nothing but what we serve.
@@ -66,7 +64,7 @@ const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect
 func (s *Server) servePage(mux *http.ServeMux) {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { s.page(w, r, s.document) })
 	mux.HandleFunc("GET /live", func(w http.ResponseWriter, r *http.Request) {
-		s.page(w, r, func(st daemon.Status) string { return markup(live(st)) })
+		s.page(w, r, func(live nodes) string { return markup(live) })
 	})
 	for name, kind := range map[string]string{"page.css": "text/css", "page.js": "text/javascript"} {
 		content, err := files.ReadFile(name)
@@ -82,8 +80,8 @@ func (s *Server) servePage(mux *http.ServeMux) {
 }
 
 // page shows the status: all of it, or only what changes.
-func (s *Server) page(w http.ResponseWriter, r *http.Request, shown func(daemon.Status) string) {
-	status, err := s.Daemon.Status(r.Context())
+func (s *Server) page(w http.ResponseWriter, r *http.Request, shown func(live nodes) string) {
+	_, live, err := s.look(r.Context())
 	if err != nil {
 		s.failed(w, err)
 		return
@@ -94,12 +92,15 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request, shown func(daemon.
 	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
-	io.WriteString(w, shown(status))
+	io.WriteString(w, shown(live))
 }
 
 // document is the whole page. Without its script it is loaded anew every ten seconds.
-func (s *Server) document(st daemon.Status) string {
-	const title = "publish daemon"
+func (s *Server) document(live nodes) string {
+	title := "publish daemon"
+	if s.Indexer != nil {
+		title = "publish indexer"
+	}
 	return "<!doctype html>\n" + markup(el("html", attr("lang", "en"),
 		el("head",
 			el("meta", attr("charset", "utf-8")),
@@ -111,19 +112,24 @@ func (s *Server) document(st daemon.Status) string {
 		),
 		el("body",
 			el("header", el("h1", words(title)), el("p", words("version "+s.Version))),
-			el("main", attr("id", "live"), live(st)),
+			el("main", attr("id", "live"), live),
 		),
 	))
 }
 
+// state is what is said first.
+func state(at, since time.Time) func(word, sentence string) nodes {
+	return func(word, sentence string) nodes {
+		return nodes{
+			el("p", class("state "+word), el("strong", words(word)), words(" "+sentence)),
+			el("p", class("quiet"), words("as of "), moment(at), words(", running for "+ago(since))),
+		}
+	}
+}
+
 // live is what changes.
 func live(s daemon.Status) nodes {
-	sum := summary(s)
-	out := nodes{
-		el("p", class("state "+sum.Word), el("strong", words(sum.Word)), words(" "+sum.Sentence)),
-		el("p", class("quiet"), words("as of "), moment(s.At), words(", running for "+ago(s.Since))),
-		heading("Mirrors"),
-	}
+	out := append(state(s.At, s.Since)(summary(s)), heading("Mirrors"))
 	for _, m := range s.Mirrors {
 		out = append(out, mirror(m))
 	}
@@ -142,7 +148,7 @@ func mirror(m daemon.MirrorStatus) node {
 		}
 		section = append(section, el("p", waits...))
 	}
-	section = append(section, el("dl", facts(m)...))
+	section = append(section, facts(m))
 	jobs := table{class: "states", rows: []nodes{nil}}
 	for _, state := range queue.States {
 		jobs.headings = append(jobs.headings, string(state))
@@ -155,11 +161,16 @@ func mirror(m daemon.MirrorStatus) node {
 	return el("section", section...)
 }
 
-// facts are what there is to say of a mirror in a few words each.
-func facts(m daemon.MirrorStatus) nodes {
-	var out nodes
-	fact := func(what, is string) { out = append(out, el("dt", words(what)), el("dd", words(is))) }
+// A list names things, and says what each is.
+type list nodes
 
+func (l *list) fact(what, is string) { *l = append(*l, el("dt", words(what)), el("dd", words(is))) }
+
+func (l list) element() node { return el("dl", l...) }
+
+// facts are what there is to say of a mirror in a few words each.
+func facts(m daemon.MirrorStatus) node {
+	var l list
 	waiting := "empty"
 	if m.Waiting > 0 {
 		waiting = packages(m.Waiting) + ", " + size(m.Bytes)
@@ -167,40 +178,37 @@ func facts(m daemon.MirrorStatus) nodes {
 			waiting += ", the oldest for " + ago(*m.Oldest)
 		}
 	}
-	fact("queue", waiting)
+	l.fact("queue", waiting)
 
 	last := "not since the start"
 	if m.Published != nil {
 		last = ago(*m.Published) + " ago"
 	}
-	switch l := m.Last; {
-	case l == nil:
-	case l.Error != "":
+	switch r := m.Last; {
+	case r == nil:
+	case r.Error != "":
 		last += ", last run failed"
 	default:
-		last += fmt.Sprintf(": %s, %s in %.1f s", packages(l.Packages), size(l.Bytes), l.Seconds)
+		last += fmt.Sprintf(": %s, %s in %.1f s", packages(r.Packages), size(r.Bytes), r.Seconds)
 	}
-	fact("last publish", last)
+	l.fact("last publish", last)
 
 	if m.Told != nil {
-		fact("caches told", ago(*m.Told)+" ago")
+		l.fact("caches told", ago(*m.Told)+" ago")
 	}
 	if m.Scanned {
-		fact("source", number(m.Documents)+" documents")
+		l.fact("source", number(m.Documents)+" documents")
 	} else {
-		fact("source", "being looked through")
+		l.fact("source", "being looked through")
 	}
 	for _, x := range m.Indices {
-		what, is := "index ("+x.Layout+")", packages(x.Packages)
+		what := "index (" + x.Layout + ")"
 		if x.Path != "" {
 			what = "index " + x.Path + " (" + x.Layout + ")"
 		}
-		if x.Bytes > 0 {
-			is += ", " + size(x.Bytes)
-		}
-		fact(what, is)
+		l.fact(what, indexSize(x.Packages, x.Bytes))
 	}
-	return out
+	return l.element()
 }
 
 // run is one that is under way, and the objects that it sends.
@@ -253,7 +261,7 @@ func lists(s daemon.Status) nodes {
 		out = append(out, heading("Stuck"), t)
 	}
 	if len(s.Owed) > 0 {
-		t := table{class: "owed", headings: []string{"mirror", "since", "tries", "reason"}}
+		t := owedTable()
 		for _, o := range s.Owed {
 			t.rows = append(t.rows, cells(o.Mirror, ago(o.Since), strconv.Itoa(o.Tries), o.Reason))
 		}
@@ -269,6 +277,17 @@ func lists(s daemon.Status) nodes {
 	return out
 }
 
+func owedTable() table {
+	return table{class: "owed", headings: []string{"mirror", "since", "tries", "reason"}}
+}
+
+func indexSize(n int, bytes int64) string {
+	if bytes > 0 {
+		return packages(n) + ", " + size(bytes)
+	}
+	return packages(n)
+}
+
 func heading(text string) node { return el("h2", words(text)) }
 
 func moment(t time.Time) node {
@@ -276,6 +295,14 @@ func moment(t time.Time) node {
 	return el("time", attr("datetime", at), words(at))
 }
 
-func size(n int64) string   { return humanize.IBytes(uint64(max(n, 0))) }
-func number(n int) string   { return humanize.Comma(int64(n)) }
-func packages(n int) string { return number(n) + " packages" }
+func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
+func number(n int) string { return humanize.Comma(int64(n)) }
+
+func packages(n int) string { return plural(n, "package") }
+
+func plural(n int, word string) string {
+	if n != 1 {
+		word += "s"
+	}
+	return number(n) + " " + word
+}

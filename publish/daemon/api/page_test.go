@@ -11,6 +11,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
+	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
@@ -68,17 +69,43 @@ func full(x string) daemon.Status {
 	}
 }
 
+// fullIndexer is the same of an indexer.
+func fullIndexer(x string) events.Status {
+	at := time.Unix(1e9, 0).UTC()
+	letter := events.Letter{ID: "p" + x, Object: "f" + x, Stored: &at, At: at, Again: &at, Reason: "r" + x}
+	return events.Status{
+		At: at, Since: at, Problem: "b" + x,
+		Queue: events.QueueStatus{Address: "s" + x, Error: "d" + x, Answered: &at, Oldest: &at, Held: 1},
+		Mirrors: []events.MirrorStatus{{
+			Name: "n" + x, Working: &at, Switched: &at, Told: &at, Healed: &at,
+			Last:    &events.LastJob{At: at, Error: "w" + x, Lag: 1, Left: 1},
+			Indices: []events.Index{{Layout: "l" + x, Bytes: 1}},
+		}},
+		Dead: []events.Letter{letter, {ID: "t" + x}}, Left: []events.Letter{letter},
+		Owed: []events.OwedToCaches{{Mirror: "m" + x, Reason: "o" + x}},
+	}
+}
+
 // What others have named is shown as it is, and nothing of it becomes a part of the page.
 func TestNothingThatIsShownIsMarkup(t *testing.T) {
-	want, plain := said(t, api.Live(full("")))
+	t.Run("daemon", func(t *testing.T) {
+		shownAsWords(t, func(x string) string { return api.Live(full(x)) }, "m f p r b n s d w i l t o g")
+	})
+	t.Run("indexer", func(t *testing.T) {
+		shownAsWords(t, func(x string) string { return api.LiveIndexer(fullIndexer(x)) }, "p f r b s d n w l t m o")
+	})
+}
+
+func shownAsWords(t *testing.T, page func(name string) string, shownAs string) {
+	want, plain := said(t, page(""))
 	places := strings.Join(plain, "\n")
 	for _, name := range hostile {
-		elements, words := said(t, api.Live(full(name)))
+		elements, words := said(t, page(name))
 		if !slices.Equal(elements, want) {
 			t.Errorf("%q changes the page:\n%s\nis without it\n%s", name, elements, want)
 		}
 		shown := strings.Join(words, "\n")
-		for _, place := range strings.Split("m f p r b n s d w i l t o g", " ") {
+		for _, place := range strings.Split(shownAs, " ") {
 			if !strings.Contains(shown, place+name) {
 				t.Errorf("%q is not shown as %s", name, place)
 			}

@@ -37,6 +37,7 @@ type Queue struct {
 type message struct {
 	id         int
 	body       string
+	sent       time.Time
 	visible    time.Time
 	deliveries int
 	receipt    string // of the last delivery
@@ -51,7 +52,7 @@ func New(seed uint64) *Queue {
 func (q *Queue) Send(body string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.messages = append(q.messages, &message{id: q.receipts, body: body, visible: time.Now()})
+	q.messages = append(q.messages, &message{id: q.receipts, body: body, sent: time.Now(), visible: time.Now()})
 	q.receipts++
 	q.wake()
 }
@@ -155,10 +156,15 @@ func (q *Queue) deliver(hidden time.Duration) (got []events.Message, changed cha
 		if q.seed.Float64() >= q.Twice {
 			m.visible = now.Add(hidden)
 		}
-		got = append(got, events.Message{ID: fmt.Sprint(m.id), Receipt: m.receipt, Body: []byte(m.body), Deliveries: m.deliveries})
+		got = append(got, events.Message{ID: fmt.Sprint(m.id), Receipt: m.receipt, Body: []byte(m.body), Deliveries: m.deliveries, Sent: m.sent})
 		return false
 	})
 	return got, q.changed, next
+}
+
+// Deliveries implements events.Queue.
+func (q *Queue) Deliveries(context.Context) (int, error) {
+	return q.MaxDeliveries, q.fault("Deliveries")
 }
 
 // Hide implements events.Queue.

@@ -1,0 +1,231 @@
+package api
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/events"
+)
+
+// indexerMode is what the status of an indexer calls itself.
+const indexerMode = "indexer"
+
+// An indexerStatus is the status of an indexer, as it is told.
+type indexerStatus struct {
+	Mode string `json:"mode"`
+	events.Status
+}
+
+// indexerSummary is the state of everything in one word and one sentence.
+func indexerSummary(s events.Status) (word, sentence string) {
+	failed, waiting, again := 0, s.Queue.Held, 0
+	for _, m := range s.Mirrors {
+		waiting += m.Waiting
+		if m.Last != nil && m.Last.Error != "" {
+			failed++
+		}
+	}
+	for _, l := range s.Left {
+		if l.Deliveries > 1 {
+			again++
+		}
+	}
+	switch {
+	case !s.Healthy:
+		return "unhealthy", s.Problem
+	case s.Stopping:
+		return "stopping", "nothing is taken any more; what is not finished goes back to the queue"
+	case s.Queue.Error != "":
+		return "waiting", "the queue cannot be asked; it is tried again, and nothing is lost"
+	case s.Queue.Answered == nil:
+		return "waiting", "the queue has not answered yet"
+	case len(s.Owed) > 0:
+		return "attention", "caches could not be told; it is tried again"
+	case failed > 0:
+		return "attention", "a mirror could not be put in order; it is tried again"
+	case len(s.Dead) > 0:
+		return "attention", "messages went to the dead-letter queue"
+	case again > 0:
+		return "attention", "some of what was told is not in order yet"
+	case waiting > 0:
+		return "working", "what was told is being looked at"
+	}
+	return "idle", "everything that was told is in order"
+}
+
+// liveIndexer is what changes of an indexer's page.
+func liveIndexer(s events.Status) nodes {
+	out := append(state(s.At, s.Since)(indexerSummary(s)), heading("Queue"), queueSection(s.Queue), heading("Mirrors"))
+	for _, m := range s.Mirrors {
+		out = append(out, indexedMirror(m))
+	}
+	if len(s.Mirrors) == 0 {
+		out = append(out, el("p", words("nothing was told of any yet")))
+	}
+	if len(s.Dead) > 0 {
+		out = append(out, heading("Dead letters"), letters("failed", s.Dead),
+			el("p", class("quiet"), words("mend their cause, and move the messages back from the dead-letter queue")))
+	}
+	if len(s.Left) > 0 {
+		out = append(out, heading("To be told again"), letters("stuck", s.Left))
+	}
+	if len(s.Owed) > 0 {
+		t := owedTable()
+		for _, o := range s.Owed {
+			t.rows = append(t.rows, cells(o.Mirror, ago(o.Since), strconv.Itoa(o.Tries), o.Reason))
+		}
+		out = append(out, heading("Caches still to be told"), t)
+	}
+	return out
+}
+
+func queueSection(q events.QueueStatus) node {
+	section := nodes{class("mirror"), el("h3", words(q.Address))}
+	if q.Error != "" {
+		section = append(section, el("p", class("problem"), words("cannot be asked: "+q.Error)))
+	}
+	var l list
+	answered := "not yet"
+	if q.Answered != nil {
+		answered = ago(*q.Answered) + " ago"
+	}
+	l.fact("answered", answered)
+	held := "none"
+	if q.Held > 0 {
+		held = number(q.Held)
+		if q.Oldest != nil {
+			held += ", the first of what they tell was stored " + ago(*q.Oldest) + " ago"
+		}
+	}
+	l.fact("in hand", held)
+	counts := table{class: "states", headings: []string{"received", "handled", "left", "dead", "returned"}}
+	counts.rows = []nodes{cells(number(int(q.Received)), number(int(q.Handled)), number(int(q.Left)), number(int(q.Dead)), number(int(q.Returned)))}
+	return el("section", append(section, l.element(), counts)...)
+}
+
+func indexedMirror(m events.MirrorStatus) node {
+	section := nodes{class("mirror"), el("h3", words(m.Name))}
+	if m.Last != nil && m.Last.Error != "" {
+		section = append(section, el("p", class("problem"), words("not in order: "+m.Last.Error)))
+	}
+	var l list
+	now := "nothing"
+	switch {
+	case m.Working != nil:
+		now = "being looked at for " + ago(*m.Working)
+	case m.Waiting > 0:
+		now = "waiting: " + plural(m.Waiting, "name")
+	}
+	l.fact("to do", now)
+	if j := m.Last; j != nil {
+		is := ago(j.At) + " ago: " + plural(j.Names, "name") + " in " + seconds(j.Seconds)
+		if j.Lag > 0 {
+			is += ", " + seconds(j.Lag) + " after the first was stored"
+		}
+		if j.Left > 0 {
+			is += ", " + number(j.Left) + " to be told again"
+		}
+		l.fact("last job", is)
+	}
+	if m.Switched != nil {
+		l.fact("last switch", ago(*m.Switched)+" ago")
+	}
+	if m.Told != nil {
+		l.fact("caches told", ago(*m.Told)+" ago")
+	}
+	for _, x := range m.Indices {
+		l.fact("index ("+x.Layout+")", indexSize(x.Packages, x.Bytes))
+	}
+	return el("section", append(section, l.element())...)
+}
+
+func seconds(s float64) string {
+	d := time.Duration(s * float64(time.Second))
+	if d < time.Minute {
+		return strconv.FormatFloat(s, 'f', 1, 64) + " s"
+	}
+	return d.Round(time.Second).String()
+}
+
+func letters(kind string, all []events.Letter) node {
+	t := table{class: kind, headings: []string{"object", "deliveries", "left", "again", "reason"}}
+	for _, l := range all {
+		what, again := l.Object, "never"
+		if what == "" {
+			what = "message " + l.ID
+		}
+		if l.Again != nil {
+			again = l.Again.Format(time.TimeOnly)
+		}
+		t.rows = append(t.rows, append(nodes{titled(what, l.ID)}, cells(strconv.Itoa(l.Deliveries), ago(l.At)+" ago", again, l.Reason)...))
+	}
+	return t
+}
+
+var (
+	received    = describe("messages_received_total", "Messages that the queue has delivered.")
+	ended       = describe("messages_total", "Messages by what came of them: handled, left to be told again, dead, or returned when the program stopped.", "result")
+	held        = describe("messages_held", "Messages in hand.")
+	leftNow     = describe("messages_left", "Messages that were left to be told again, and have not been yet.")
+	oldestEvent = describe("oldest_event_age_seconds", "How long ago the first of what messages in hand tell was stored; 0: there are none.")
+	eventLag    = describe("event_seconds", "From an object being stored to its being in order: in the index, and caches told.", "mirror")
+	receives    = describe("queue_receives_total", "How often the queue was asked for messages; three times a minute while there are none.")
+	answeredAt  = describe("queue_answered_timestamp_seconds", "When the queue has last answered.")
+
+	indexerMetrics = []*prometheus.Desc{
+		buildInfo, healthy, received, ended, held, leftNow, oldestEvent, eventLag, receives, answeredAt, queueErrors,
+		runs, lastPublish, switches, indexPackages, indexBytes, obligations, oldestDuty, told, tellFailures,
+	}
+)
+
+// NewIndexerMetrics makes the metrics of an indexer.
+func NewIndexerMetrics(h *events.Host, version string) *Metrics {
+	return newMetrics(indexerMetrics, func(m meter) {
+		m.gauge(buildInfo, 1, version)
+		n := h.Counted()
+		m.counter(received, float64(n.Received))
+		for result, count := range map[string]int64{"handled": n.Handled, "left": n.Left, "dead": n.Dead, "returned": n.Returned} {
+			m.counter(ended, float64(count), result)
+		}
+		m.counter(receives, float64(n.Receives))
+		m.counter(queueErrors, float64(n.QueueErrors))
+		m.counter(tellFailures, float64(n.TellFailures))
+		for name, one := range n.Mirrors {
+			m.counter(runs, float64(one.Jobs-one.FailedJobs), name, "ok")
+			m.counter(runs, float64(one.FailedJobs), name, "failed")
+			m.counter(switches, float64(one.Switches), name)
+			m.counter(told, float64(one.Told), name)
+			m.histogram(eventLag, events.Latencies, one.Latency, one.LatencySum, name)
+		}
+		m.indexer(h)
+	})
+}
+
+// indexer tells how things are with an indexer just now.
+func (m meter) indexer(h *events.Host) {
+	s := h.Status()
+	m.gauge(healthy, truth(s.Healthy))
+	m.gauge(held, float64(s.Queue.Held))
+	m.gauge(leftNow, float64(s.Queue.Again))
+	m.gauge(oldestEvent, age(s.Queue.Oldest))
+	if s.Queue.Answered != nil {
+		m.gauge(answeredAt, timestamp(*s.Queue.Answered))
+	}
+	owed := make(map[string]*time.Time)
+	for _, o := range s.Owed {
+		owed[o.Mirror] = &o.Since
+	}
+	for _, one := range s.Mirrors {
+		if one.Healed != nil {
+			m.gauge(lastPublish, timestamp(*one.Healed), one.Name)
+		}
+		for _, x := range one.Indices {
+			m.index(one.Name, "", x.Layout, x.Packages, x.Bytes)
+		}
+		since := owed[one.Name]
+		m.gauge(obligations, truth(since != nil), one.Name)
+		m.gauge(oldestDuty, age(since), one.Name)
+	}
+}

@@ -1,0 +1,403 @@
+package events
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// A Status is how things are with a host, as far as it knows. What waits in the queue, and what
+// others have in hand, the queue knows.
+type Status struct {
+	At       time.Time      `json:"at"`
+	Since    time.Time      `json:"since"` // when the host began
+	Healthy  bool           `json:"healthy"`
+	Problem  string         `json:"problem,omitempty"` // why it is not
+	Stopping bool           `json:"stopping,omitempty"`
+	Queue    QueueStatus    `json:"queue"`
+	Mirrors  []MirrorStatus `json:"mirrors"`     // of which something was told, by name
+	Left     []Letter       `json:"left"`        // messages that will be told again, the last one first
+	Dead     []Letter       `json:"dead"`        // messages that will not be, the last one first
+	Owed     []OwedToCaches `json:"obligations"` // what caches are still to be told
+}
+
+// A QueueStatus is how things are between a host and its queue.
+type QueueStatus struct {
+	Address  string     `json:"address"`
+	Answered *time.Time `json:"answered,omitempty"` // when it last did
+	Error    string     `json:"error,omitempty"`    // why it did not after that
+	Held     int        `json:"held"`               // messages in hand
+	Again    int        `json:"again"`              // messages that were left, and have not come again
+	Oldest   *time.Time `json:"oldest,omitempty"`   // when what was stored first of what they tell was stored
+	// Deliveries is how often a message is delivered before it is dead; 0: for ever, or not known.
+	Deliveries int `json:"deliveries"`
+	Messages
+}
+
+// Messages are counted since a host began.
+type Messages struct {
+	Received int64 `json:"received"` // deliveries
+	Handled  int64 `json:"handled"`  // all that they told is in order, and they were deleted
+	Left     int64 `json:"left"`     // to be told again later
+	Dead     int64 `json:"dead"`     // left at their last delivery: they are for the dead-letter queue
+	Returned int64 `json:"returned"` // given back when the host stopped
+}
+
+// A MirrorStatus is how things are with a mirror.
+type MirrorStatus struct {
+	Name     string     `json:"name"`
+	Waiting  int        `json:"waiting"`           // names that were told and are not looked at yet
+	Working  *time.Time `json:"working,omitempty"` // since when it is looked at
+	Last     *LastJob   `json:"last_job,omitempty"`
+	Healed   *time.Time `json:"healed,omitempty"`   // when it was last found, or put, in order
+	Switched *time.Time `json:"switched,omitempty"` // when this host last replaced an index of it
+	Told     *time.Time `json:"told,omitempty"`     // when this host last told caches
+	Indices  []Index    `json:"indices"`
+}
+
+// A LastJob is a job that is over.
+type LastJob struct {
+	At       time.Time `json:"at"`
+	Names    int       `json:"names"`
+	Left     int       `json:"left"` // of those, what must be told again
+	Messages int       `json:"messages"`
+	Seconds  float64   `json:"seconds"` // that it took
+	// Lag is how long before its end the first of what it was told of was stored.
+	Lag   float64 `json:"lag_seconds"`
+	Error string  `json:"error,omitempty"`
+}
+
+// A Letter is a message that was left in the queue.
+type Letter struct {
+	ID         string     `json:"id"`
+	Object     string     `json:"object,omitempty"` // that it tells of, if that can be read
+	Stored     *time.Time `json:"stored,omitempty"` // when that was
+	Deliveries int        `json:"deliveries"`
+	At         time.Time  `json:"at"`              // when it was left
+	Again      *time.Time `json:"again,omitempty"` // when somebody gets it next
+	Reason     string     `json:"reason"`
+}
+
+// OwedToCaches: an index of a mirror is another one, and caches could not be told.
+type OwedToCaches struct {
+	Mirror string    `json:"mirror"`
+	Since  time.Time `json:"since"`
+	Tries  int       `json:"tries"`
+	Reason string    `json:"reason"`
+
+	until time.Time // then another host may have it
+}
+
+// How much a host remembers, however much it is told.
+const (
+	mostMirrors = 1000
+	mostLeft    = 10000 // of which a status shows mostLetters
+	mostLetters = 100
+)
+
+// A book is what a host knows of what it has done. Its host's mutex guards it.
+type book struct {
+	queue        QueueStatus
+	receives     int64 // questions for messages
+	errors       int64 // of those
+	tellFailures int64
+	mirrors      map[string]*entry
+	left         map[string]Letter    // by message
+	until        map[string]time.Time // by message: then another host may know better
+	dead         []Letter
+	stopped      bool
+}
+
+func newBook(address string) book {
+	return book{
+		queue: QueueStatus{Address: address}, mirrors: make(map[string]*entry),
+		left: make(map[string]Letter), until: make(map[string]time.Time),
+	}
+}
+
+// An entry is what is known of a mirror.
+type entry struct {
+	status MirrorStatus
+	counts MirrorCounts
+	owed   *OwedToCaches
+	used   time.Time
+}
+
+// Latencies are the bounds of the buckets in which the times from an object being stored to its
+// being in order are counted, in seconds.
+var Latencies = []float64{1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 6 * 3600, 24 * 3600}
+
+// MirrorCounts are counted since a host began.
+type MirrorCounts struct {
+	Jobs, FailedJobs int64
+	Switches         int64 // of indices
+	Told             int64 // jobs in which caches were told
+	// Latency counts names that were put in order, by Latencies, each bucket with those before it; the last is
+	// of all.
+	Latency    []int
+	LatencySum float64
+}
+
+// Counts are all that is counted.
+type Counts struct {
+	Messages
+	Receives     int64 // how often the queue was asked for messages
+	QueueErrors  int64
+	TellFailures int64
+	Mirrors      map[string]MirrorCounts
+}
+
+// stalled is for how long a request to the queue may be out that is to be answered within longPoll.
+const stalled = 2 * time.Minute
+
+// Progress tells the host of progress that it does not see: an answer to a request, say.
+func (h *Host) Progress() { h.moved.Store(int64(time.Since(h.began))) }
+
+// Health returns nil while the host goes on: its question to the queue comes back, whatever the
+// answer, and the mirrors that it looks at make progress, if there are any. That the queue
+// cannot be asked is nothing that a restart would mend: see Ready.
+func (h *Host) Health() error {
+	h.mu.Lock()
+	busy, asked := len(h.gather.busy), h.asked
+	h.mu.Unlock()
+	if still := time.Since(asked) - longPoll; !asked.IsZero() && still > stalled {
+		return fmt.Errorf("stalled: the queue has not answered for %s", (still + longPoll).Round(time.Second))
+	}
+	if still := time.Since(h.began) - time.Duration(h.moved.Load()); busy > 0 && still > h.Stalled {
+		return fmt.Errorf("stalled: no progress for %s", still.Round(time.Second))
+	}
+	return nil
+}
+
+// ErrStopping: the host takes nothing any more.
+var ErrStopping = errors.New("stopping")
+
+// Ready returns nil while the queue hands out messages to the host.
+func (h *Host) Ready() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch q := h.book.queue; {
+	case h.book.stopped:
+		return ErrStopping
+	case q.Error != "":
+		return fmt.Errorf("the queue: %s", q.Error)
+	case q.Answered == nil:
+		return errors.New("the queue has not answered yet")
+	}
+	return nil
+}
+
+// Status tells how things are. It asks nobody.
+func (h *Host) Status() Status {
+	problem := h.Health()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	h.book.forget(now)
+	s := Status{
+		At: now, Since: h.began, Healthy: problem == nil, Stopping: h.book.stopped, Queue: h.book.queue,
+		Mirrors: []MirrorStatus{}, Left: []Letter{}, Dead: append([]Letter{}, h.book.dead...), Owed: []OwedToCaches{},
+	}
+	if problem != nil {
+		s.Problem = problem.Error()
+	}
+	s.Queue.Held, s.Queue.Again = len(h.held), len(h.book.left)
+	for m := range h.held {
+		if !m.at.IsZero() && (s.Queue.Oldest == nil || m.at.Before(*s.Queue.Oldest)) {
+			s.Queue.Oldest = &m.at
+		}
+	}
+	for name, e := range h.book.mirrors {
+		m := e.status
+		m.Name, m.Indices = name, slices.Clone(m.Indices)
+		s.Mirrors = append(s.Mirrors, m)
+		if e.owed != nil {
+			s.Owed = append(s.Owed, *e.owed)
+		}
+	}
+	for path, w := range h.gather.waiting {
+		name := h.place(path)
+		at := slices.IndexFunc(s.Mirrors, func(m MirrorStatus) bool { return m.Name == name })
+		if at < 0 {
+			s.Mirrors = append(s.Mirrors, MirrorStatus{Name: name, Indices: []Index{}})
+			at = len(s.Mirrors) - 1
+		}
+		s.Mirrors[at].Waiting = len(w.by)
+	}
+	slices.SortFunc(s.Mirrors, func(a, b MirrorStatus) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(s.Owed, func(a, b OwedToCaches) int { return a.Since.Compare(b.Since) })
+	s.Left = slices.SortedFunc(maps.Values(h.book.left), func(a, b Letter) int {
+		return cmp.Or(b.At.Compare(a.At), strings.Compare(a.ID, b.ID))
+	})
+	s.Left = append([]Letter{}, s.Left[:min(len(s.Left), mostLetters)]...)
+	return s
+}
+
+// Counted are the counts so far.
+func (h *Host) Counted() Counts {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c := Counts{
+		Messages: h.book.queue.Messages, Receives: h.book.receives, QueueErrors: h.book.errors,
+		TellFailures: h.book.tellFailures, Mirrors: make(map[string]MirrorCounts),
+	}
+	for name, e := range h.book.mirrors {
+		n := e.counts
+		n.Latency = slices.Clone(n.Latency)
+		c.Mirrors[name] = n
+	}
+	return c
+}
+
+// place is what a mirror is called: where it is.
+func (h *Host) place(path string) string {
+	where := "s3://" + h.Bucket
+	for _, part := range []string{h.Prefix, path} {
+		if part != "" {
+			where += "/" + part
+		}
+	}
+	return harmless(where)
+}
+
+// harmless is a name as it may be shown on a terminal: anybody who can store an object has chosen it.
+func harmless(name string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, name)
+}
+
+// forget drops what another host may know better by now.
+func (b *book) forget(now time.Time) {
+	maps.DeleteFunc(b.left, func(id string, _ Letter) bool { return now.After(b.until[id]) })
+	maps.DeleteFunc(b.until, func(id string, _ time.Time) bool { _, there := b.left[id]; return !there })
+	for _, e := range b.mirrors {
+		if e.owed != nil && now.After(e.owed.until) {
+			e.owed = nil
+		}
+	}
+}
+
+// of is what is known of a mirror. Of too many the one is forgotten that was silent for longest.
+func (b *book) of(name string, now time.Time) *entry {
+	e := b.mirrors[name]
+	if e == nil {
+		if len(b.mirrors) >= mostMirrors {
+			delete(b.mirrors, slices.MinFunc(slices.Collect(maps.Keys(b.mirrors)), func(x, y string) int { return b.mirrors[x].used.Compare(b.mirrors[y].used) }))
+		}
+		e = &entry{counts: MirrorCounts{Latency: make([]int, len(Latencies)+1)}, status: MirrorStatus{Indices: []Index{}}}
+		b.mirrors[name] = e
+	}
+	e.used = now
+	return e
+}
+
+// answered: the queue was asked for messages.
+func (b *book) answered(now time.Time, err error) {
+	b.receives++
+	if err != nil {
+		b.errors++
+		b.queue.Error = err.Error()
+		return
+	}
+	b.queue.Error, b.queue.Answered = "", &now
+}
+
+// handled: all that a message told is in order.
+func (b *book) handled(m *held) {
+	b.queue.Handled++
+	delete(b.left, m.ID)
+}
+
+// ended: a job is over. Messages that tell of what is left are told again until a time.
+func (b *book) ended(name string, now time.Time, d Done, stored map[string]time.Time, until time.Time) {
+	e := b.of(name, now)
+	e.status.Working = nil
+	e.counts.Jobs++
+	last := &LastJob{At: now, Names: len(d.Names), Left: len(d.Left), Messages: d.Messages, Seconds: d.Took.Seconds()}
+	for name, at := range stored {
+		if at.IsZero() {
+			continue
+		}
+		lag := max(now.Sub(at).Seconds(), 0) // a clock may be ahead
+		last.Lag = max(last.Lag, lag)
+		if d.Left[name] == "" {
+			e.counts.took(lag)
+		}
+	}
+	for _, x := range d.Indices {
+		if x.Written {
+			e.counts.Switches++
+			e.status.Switched = &now
+		}
+		if at := slices.IndexFunc(e.status.Indices, func(o Index) bool { return o.Layout == x.Layout }); at < 0 {
+			e.status.Indices = append(e.status.Indices, x)
+		} else {
+			if x.Bytes == 0 { // not known this time
+				x.Bytes = e.status.Indices[at].Bytes
+			}
+			e.status.Indices[at] = x
+		}
+	}
+	switch {
+	case d.Err != nil:
+		last.Error = d.Err.Error()
+		e.counts.FailedJobs++
+	default:
+		e.status.Healed, e.owed = &now, nil
+	}
+	if d.Told {
+		e.status.Told = &now
+		e.counts.Told++
+	}
+	if d.Owed {
+		b.tellFailures++
+		if e.owed == nil {
+			e.owed = &OwedToCaches{Mirror: name, Since: now}
+		}
+		e.owed.Tries, e.owed.Reason, e.owed.until = e.owed.Tries+1, last.Error, until
+	}
+	e.status.Last = last
+}
+
+func (n *MirrorCounts) took(seconds float64) {
+	for i, bound := range Latencies {
+		if seconds <= bound {
+			n.Latency[i]++
+		}
+	}
+	n.Latency[len(Latencies)]++
+	n.LatencySum += seconds
+}
+
+// leave notes that a message was left, and whether that was its last delivery.
+func (b *book) leave(m *held, now, again, until time.Time) (dead bool) {
+	l := Letter{ID: m.ID, Object: m.object, Stored: known(m.at), Deliveries: m.Deliveries, At: now, Again: &again, Reason: m.left}
+	if b.queue.Deliveries > 0 && m.Deliveries >= b.queue.Deliveries {
+		delete(b.left, m.ID)
+		l.Again = nil
+		b.queue.Dead++
+		b.dead = append([]Letter{l}, b.dead[:min(len(b.dead), mostLetters-1)]...)
+		return true
+	}
+	b.queue.Left++
+	if _, there := b.left[m.ID]; there || len(b.left) < mostLeft {
+		b.left[m.ID], b.until[m.ID] = l, until
+	}
+	return false
+}
+
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
