@@ -38,15 +38,16 @@ package:
 pack:
 	cmd/package/pack $(PACKAGES)/stage $(PACKAGES)
 
-# What a release has beside the image: a binary for each platform, what is in it (SBOM), and the
-# checksums of all. CI compares the digest; .github/workflows/release.yml publishes.
-release:
+# What a release has beside the image: a binary for each platform, the Debian packages, what is in
+# them (SBOM), and the checksums of all. CI compares the digest; .github/workflows/release.yml publishes.
+release: package
 	rm -rf bin/release
 	for p in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64; do \
 	  GOOS=$${p%/*} GOARCH=$${p#*/} GOWORK=off CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid=" -o bin/release/publish-$${p/\//-} ./cmd/publish; \
 	done
 	GOWORK=off $(CYCLONEDX) bin -json -std -version "v$$(go run ./cmd/publish version)" -output bin/release/publish.cdx.json bin/release/publish-linux-amd64
-	cd bin/release && sha256sum publish* >SHA256SUMS
+	cp $(PACKAGES)/*.deb bin/release
+	cd bin/release && sha256sum * >SHA256SUMS
 
 # A buildcache published to an embedded S3 server and served until Ctrl-C.
 demo:

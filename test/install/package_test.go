@@ -103,7 +103,9 @@ const content = `
 -rw-r--r-- root/root /usr/share/doc/slurm-factory-publish/CHANGELOG.md.gz
 -rw-r--r-- root/root /usr/share/doc/slurm-factory-publish/changelog.gz
 -rw-r--r-- root/root /usr/share/doc/slurm-factory-publish/copyright
+-rw-r--r-- root/root /usr/share/slurm-factory-publish/alerts.yaml
 -rw-r--r-- root/root /usr/share/slurm-factory-publish/config.yaml
+-rw-r--r-- root/root /usr/share/slurm-factory-publish/dashboard.json
 -rw-r--r-- root/root /usr/share/slurm-factory-publish/credentials.conf
 -rw-r--r-- root/root /usr/share/fish/vendor_completions.d/publish.fish
 -rw-r--r-- root/root /usr/share/lintian/overrides/slurm-factory-publish
