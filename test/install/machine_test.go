@@ -198,9 +198,14 @@ func (m *machine) property(unit, name string) string {
 
 func (m *machine) until(what string, so func() bool) {
 	m.t.Helper()
+	waitFor(m.t, what, so)
+}
+
+func waitFor(t *testing.T, what string, so func() bool) {
+	t.Helper()
 	for deadline := time.Now().Add(patience); !so(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			m.t.Fatalf("not so: %s", what)
+			t.Fatalf("not so: %s", what)
 		}
 	}
 }
