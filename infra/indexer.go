@@ -36,9 +36,9 @@ const (
 )
 
 // notifiedSuffixes are the ends of the names that change an index: documents of packages and keys, and
-// what points at indices, in layouts v3 and v2. The content of packages is not told. No name has two of
-// them, which S3 would refuse.
-var notifiedSuffixes = []string{".manifest.json", ".spec.json", ".spec.json.sig", ".pub", "/index.json", "/index.json.hash"}
+// what points at indices, in layouts v3 and v2; and of the tarballs of v2, which somebody may replace. The
+// content of packages in v3 is not told. No name has two of them, which S3 would refuse.
+var notifiedSuffixes = []string{".manifest.json", ".spec.json", ".spec.json.sig", ".pub", "/index.json", "/index.json.hash", ".spack"}
 
 // newIndexer makes S3 tell a queue what is stored, and who may take it from there. nil without
 // --indexer-queue.

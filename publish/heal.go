@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -23,7 +24,8 @@ type Healed struct {
 	Bytes   int64    `json:"bytes"` // of the index; 0: not known
 	// Stale are the fixed names of which caches may have what was there before: those that Heal has
 	// written, those that it was told somebody else had, documents that were stored again after
-	// the index offered them, and those of which somebody may have died before telling.
+	// the index offered them, tarballs of layout v2 that were stored although the index offered
+	// them, and those of which somebody may have died before telling.
 	Stale []string `json:"stale"`
 	// Findings say what is there and not offered, and why: content that has not arrived
 	// yet, damage, a signature that is not to be trusted.
@@ -52,8 +54,8 @@ type Told struct {
 
 // Heal brings the index and the key index of a mirror in line with what is there under
 // the names that it is told, whoever has stored them, for each layout that they are of. Names
-// that are not fixed (layout.Fixed) say nothing. It looks at what they are now, and at what is listed along with them, so it does not matter in which
-// order names are told, or how often. It only adds: a name that is gone is no
+// that are not fixed (layout.Fixed) say nothing. It looks at what they are now, and at what is
+// listed along with them, so it does not matter in which order names are told, or how often. It only adds: a name that is gone is no
 // reason to take its package out of the index.
 //
 // Its cost follows from how many names there are, and not from the size of the mirror, with two
@@ -126,7 +128,7 @@ func (h *healing) stale() {
 			h.out.Stale = append(h.out.Stale, name)
 		}
 	}
-	if slices.ContainsFunc(h.again, h.whole) {
+	if slices.ContainsFunc(h.again, func(name string) bool { return !isTarball(name) && h.whole(name) }) {
 		h.out.Stale = append(h.out.Stale, h.format.indexWrites()...)
 		if objects, err := h.format.keyIndex(nil); err == nil {
 			h.out.Stale = append(h.out.Stale, objects[len(objects)-1].Name)
@@ -232,7 +234,23 @@ func (h *healing) keys(ctx context.Context) error {
 func (h *healing) pointer(name string) bool {
 	_, document := h.format.packageName(name)
 	_, key := h.format.keyName(name)
-	return !document && !key
+	return !document && !key && !isTarball(name)
+}
+
+func isTarball(name string) bool {
+	_, ok := layout.ParseV2Tarball(name)
+	return ok
+}
+
+// replaced tells of the tarballs that were stored and that an index offers already: caches may have
+// other bytes of that name. Of one that an index offers only since then, they have none; but when a
+// message is late, nobody can know that any more, and forgetting too much does no harm.
+func (h *healing) replaced(x *index.Index) {
+	for _, name := range h.touched {
+		if hash, ok := layout.ParseV2Tarball(name); ok && x.Has(hash) && h.seen.has(Object{Name: name, Size: -1}) {
+			h.out.Stale = append(h.out.Stale, name)
+		}
+	}
 }
 
 func (h *healing) index(ctx context.Context) error {
@@ -241,7 +259,7 @@ func (h *healing) index(ctx context.Context) error {
 	h.out.After = h.out.Before
 	h.at(p)
 	listed := h.seen.packages(h.format)
-	if !p.halfway && (len(listed) == 0 || h.seen.covered(h.format)) {
+	if !p.halfway && (len(listed) == 0 || h.seen.covered(h.format)) && !slices.ContainsFunc(h.touched, isTarball) {
 		for name, id := range listed {
 			h.offered(name, id.Hash)
 		}
@@ -254,6 +272,7 @@ func (h *healing) index(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	h.replaced(x)
 	found, findings, err := readPackages(ctx, h.format, h.store, h.seen, h.seen.lacking(h.format, x), h.trust)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ package layout
 import (
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
@@ -187,6 +188,20 @@ func V2Tarball(name string, n *spec.Node) (string, bool) {
 	return path.Join("build_cache", arch, compiler, filtered(n.Name)+"-"+filtered(n.Version), stem+v2Tarball), true
 }
 
+// ParseV2Tarball reads the name of a package's .spack file. Unlike a blob of v3 it is named by its
+// package, so somebody may put other bytes there.
+func ParseV2Tarball(name string) (spec.Hash, bool) {
+	rest, ok := strings.CutPrefix(name, V2Root)
+	parts := strings.Split(rest, "/") // platform-os-target, compiler, package-version and the file
+	if !ok || len(parts) != 4 || slices.ContainsFunc(parts, func(p string) bool { return !written.MatchString(p) }) {
+		return "", false
+	}
+	stem, ok := strings.CutSuffix(parts[3], v2Tarball)
+	_, hash, _ := cutLast(stem, "-")
+	h, err := spec.ParseHash(hash)
+	return h, ok && err == nil
+}
+
 // cutArch finds platform-os-target at the start of built. A platform holds no hyphen.
 func cutArch(built string, n *spec.Node) (string, bool) {
 	platform, _, ok := strings.Cut(built, "-")
@@ -212,8 +227,8 @@ func ParseV2Key(name string) (key.Fingerprint, bool) {
 }
 
 // Fixed tells of which layout a name is whose content says something and may change: the
-// document of a package or of a key, or what points at an index. Nobody need look again for what has any
-// other name: what points at it comes after it.
+// document of a package or of a key, what points at an index, or the tarball of a package in v2.
+// Nobody need look again for what has any other name: what points at it comes after it.
 func Fixed(name string) (layout string, ok bool) {
 	if strings.HasPrefix(name, V3Manifests) {
 		_, document := ParseV3Spec(name)
@@ -223,7 +238,8 @@ func Fixed(name string) (layout string, ok bool) {
 	}
 	_, document := ParseV2Spec(name)
 	_, key := ParseV2Key(name)
-	return "v2", document || key || name == V2Index || name == V2IndexHash || name == V2KeyIndex
+	_, tarball := ParseV2Tarball(name)
+	return "v2", document || key || tarball || name == V2Index || name == V2IndexHash || name == V2KeyIndex
 }
 
 // Split finds the mirror, below its bucket, that an object with a fixed name belongs to. It is

@@ -162,21 +162,57 @@ func FuzzNames(f *testing.F) {
 	})
 }
 
-// Fixed names are those of documents, keys, and what points at indices.
+// Fixed names are those of documents, keys, what points at indices, and the tarballs of v2.
 func TestFixed(t *testing.T) {
-	for mirror, want := range map[string]int{"v3-signed": 11 + 1 + 2, "v3-view": 11 + 1 + 3, "v2-signed": 9 + 1 + 3} {
+	for mirror, want := range map[string]int{"v3-signed": 11 + 1 + 2, "v3-view": 11 + 1 + 3, "v2-signed": 9 + 9 + 1 + 3} {
 		n := 0
 		for _, name := range names(t, mirror) {
 			l, ok := layout.Fixed(name)
 			if ok {
 				n++
 			}
-			if ok && l != mirror[:2] || ok && (strings.HasPrefix(name, layout.V3Blobs) || strings.HasSuffix(name, ".spack") || name == layout.V3Layout) {
+			if ok && l != mirror[:2] || ok && (strings.HasPrefix(name, layout.V3Blobs) || name == layout.V3Layout) {
 				t.Errorf("%s: fixed, of layout %s", name, l)
 			}
 		}
 		if n != want {
 			t.Errorf("%s: %d fixed names, want %d", mirror, n, want)
+		}
+	}
+}
+
+// The name of a tarball tells the hash of its package, as that of its document does; nothing else is one.
+func TestParseV2Tarball(t *testing.T) {
+	hashes := make(map[spec.Hash]int)
+	for _, name := range names(t, "v2-signed") {
+		if p, ok := layout.ParseV2Spec(name); ok {
+			hashes[p.Hash]++
+		}
+		if h, ok := layout.ParseV2Tarball(name); ok {
+			hashes[h]++
+		} else if strings.HasSuffix(name, ".spack") {
+			t.Errorf("%s is no tarball", name)
+		}
+	}
+	for h, n := range hashes {
+		if n != 2 {
+			t.Errorf("%s: %d names", h, n)
+		}
+	}
+	const file = "linux-ubuntu24.04-x86_64-gcc-13.2.0-zlib-1.3.1-hyibvwkwwrofa62pgbz2cra6xzfh7vst.spack"
+	for name, want := range map[string]bool{
+		"build_cache/linux-ubuntu24.04-x86_64/gcc-13.2.0/zlib-1.3.1/" + file: true,
+		"build_cache/linux-ubuntu24.04-x86_64/gcc-13.2.0/" + file:            false,
+		"build_cache/" + file:                      false,
+		"build_cache/a/b/c/d/" + file:              false,
+		"build_cache/a//c/" + file:                 false,
+		"build_cache/a/b/c/" + file + ".sig":       false,
+		"build_cache/a/b/c/zlib-1.3.1-short.spack": false,
+		"blobs/a/b/c/" + file:                      false,
+		"build_cache/a/b c/d/" + file:              false,
+	} {
+		if _, ok := layout.ParseV2Tarball(name); ok != want {
+			t.Errorf("%s: %t", name, ok)
 		}
 	}
 }

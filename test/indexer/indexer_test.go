@@ -2,16 +2,21 @@
 package indexer
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
+	"log"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -39,8 +44,9 @@ type fleet struct {
 	slow atomic.Int64 // how long its API takes, in nanoseconds
 	told atomic.Int64 // how often it was asked to forget something
 
-	mu    sync.Mutex // guards hosts
+	mu    sync.Mutex // guards what follows
 	hosts []*program.Process
+	paths []string // that it was asked to forget
 }
 
 func newFleet(t *testing.T, b *bucket, n int) *fleet {
@@ -55,6 +61,7 @@ func newFleet(t *testing.T, b *bucket, n int) *fleet {
 	site, control := httptest.NewServer(edge), httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			f.told.Add(1)
+			f.forgotten(r)
 		}
 		time.Sleep(time.Duration(f.slow.Load()))
 		api.ServeHTTP(w, r)
@@ -70,6 +77,19 @@ func newFleet(t *testing.T, b *bucket, n int) *fleet {
 	}
 	t.Cleanup(func() { f.stop(t) })
 	return f
+}
+
+var forgottenPath = regexp.MustCompile(`<Path>([^<]*)</Path>`)
+
+// forgotten keeps what a request asks CloudFront to forget.
+func (f *fleet) forgotten(r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, m := range forgottenPath.FindAllStringSubmatch(string(body), -1) {
+		f.paths = append(f.paths, m[1])
+	}
 }
 
 func (f *fleet) start(t *testing.T) {
@@ -315,6 +335,102 @@ func TestNobodyTakesOverFromWhoIsAlive(t *testing.T) {
 	f.await(t, f.queue, "0+0", 2*time.Minute)
 	if n := f.told.Load(); n != 2 {
 		t.Errorf("the CDN was told %d times", n)
+	}
+}
+
+// A tarball of layout v2 that somebody pushes once more with other bytes, without an index, is told to
+// the CDN: exactly its path, and nothing else of it.
+func TestTarballsThatAreReplaced(t *testing.T) {
+	t.Parallel()
+	needMachine(t)
+	f := newFleet(t, newBucket(t, "replaced", 10), 2)
+	content := pushed(t, "v2-unsigned")
+	tarball := ""
+	for name, c := range content {
+		if strings.HasSuffix(name, ".spack") {
+			tarball = name
+		}
+		if err := f.put(t.Context(), "noble/"+name, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(time.Second)
+	f.await(t, f.queue, "0+0", time.Minute)
+	get := func() string {
+		resp, err := http.Get(f.site + "/noble/" + tarball)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(body)
+	}
+	if get() != string(content[tarball]) {
+		t.Fatal("clients do not get the tarball")
+	}
+	f.mu.Lock()
+	f.paths = nil
+	f.mu.Unlock()
+	if err := f.put(t.Context(), "noble/"+tarball, []byte("built anew")); err != nil {
+		t.Fatal(err)
+	}
+	if get() != string(content[tarball]) {
+		t.Error("the CDN did not keep the tarball, so nothing is tested")
+	}
+	time.Sleep(time.Second)
+	f.await(t, f.queue, "0+0", time.Minute)
+	if got := get(); got != "built anew" {
+		t.Errorf("clients get %d bytes of before", len(got))
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !slices.Equal(f.paths, []string{"/noble/" + tarball}) {
+		t.Errorf("forgotten: %q", f.paths)
+	}
+}
+
+// An idle host asks three times a minute, and each question waits for an answer but the first.
+func TestAnIdleHostAsksSeldom(t *testing.T) {
+	t.Parallel()
+	needMachine(t)
+	b := newBucket(t, "idle", 10)
+	var mu sync.Mutex
+	var waits, others []string
+	target, err := url.Parse(machine.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.ErrorLog = log.New(io.Discard, "", 0) // who stops does not wait for an answer
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		mu.Lock()
+		if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".ReceiveMessage") {
+			waits = append(waits, fmt.Sprint(regexp.MustCompile(`"WaitTimeSeconds":(\d+)`).FindStringSubmatch(string(body))))
+		} else {
+			others = append(others, r.Method+" "+r.URL.Path+" "+r.Header.Get("X-Amz-Target"))
+		}
+		mu.Unlock()
+		proxy.ServeHTTP(w, r)
+	}))
+	defer front.Close()
+	b.queue = front.URL + "/" + account + "/idle"
+	f := newFleet(t, b, 1)
+	time.Sleep(50 * time.Second)
+	f.stop(t)
+	mu.Lock()
+	defer mu.Unlock()
+	if len(waits) < 3 || len(waits) > 4 || len(others) > 2 { // the first, and one every 20 s; what S3 says when it is told to notify is deleted
+		t.Errorf("questions, waiting %q, and others: %q", waits, others)
+	}
+	for i, w := range waits {
+		if long := strings.Contains(w, ":20"); long != (i > 0) {
+			t.Errorf("waits: %q", waits)
+		}
 	}
 }
 

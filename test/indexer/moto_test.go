@@ -112,7 +112,7 @@ type bucket struct {
 
 // suffixes are the ends of the names that can change an index. They are those of infra/indexer.go, so
 // that what is tested here is what is deployed.
-var suffixes = []string{".manifest.json", ".spec.json", ".spec.json.sig", ".pub", "/index.json", "/index.json.hash"}
+var suffixes = []string{".manifest.json", ".spec.json", ".spec.json.sig", ".pub", "/index.json", "/index.json.hash", ".spack"}
 
 // newBucket makes a bucket and its queue, from which messages go to another one after so many
 // deliveries.
