@@ -80,6 +80,7 @@ func TestHost(t *testing.T) {
 		{"strangers are refused", strangers},
 		{"more is given to it by a drop-in, and loaded", givenMore},
 		{"it is started anew, and who asks waits", killed},
+		{"one that says nothing is ended, and tells what it was doing", silent},
 		{"an upgrade restarts it", upgraded},
 		{"an indexer runs beside it", indexing},
 		{"it stops", stopped},
@@ -207,6 +208,23 @@ func killed(t *testing.T, m *machine) {
 	if n := m.property(service, "NRestarts"); n != "1" {
 		t.Errorf("%s restarts", n)
 	}
+}
+
+func silent(t *testing.T, m *machine) {
+	dropIn := "/etc/systemd/system/slurm-factory-publish.service.d/watchdog.conf"
+	m.write(dropIn, "[Service]\nWatchdogSec=4s\n", 0o644)
+	m.sh("root", "systemctl daemon-reload; systemctl restart "+service)
+	m.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", service)
+	m.sh("spack", "publish push --wait /srv/buildcache") // of the next one
+	if n := m.property(service, "NRestarts"); n != "1" {
+		t.Errorf("%s restarts", n)
+	}
+	for _, said := range []string{"Watchdog timeout", "SIGABRT: abort", "daemon.(*Daemon).Run"} {
+		if out := m.run("journalctl", "--no-pager", "-u", service); !strings.Contains(out, said) {
+			t.Errorf("no %q in the journal", said)
+		}
+	}
+	m.sh("root", "rm "+dropIn+"; systemctl daemon-reload; systemctl restart "+service)
 }
 
 func upgraded(t *testing.T, m *machine) {
