@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/smithy-go"
 )
 
@@ -48,6 +49,7 @@ type Doctor struct {
 	ACM        *acm.Client
 	Route53    *route53.Client
 	IAM        *iam.Client
+	SQS        *sqs.Client
 	// HTTP is how a reader without credentials sees the cache. It must not follow
 	// redirects.
 	HTTP *http.Client
@@ -78,6 +80,7 @@ func (d Doctor) Examine(ctx context.Context) []Finding {
 		{"public url", d.publicURL},
 		{"oidc provider", d.provider},
 		{"roles", d.roles},
+		{"indexer", d.indexer},
 	} {
 		found, err := x.run(ctx)
 		if err != nil {
@@ -102,7 +105,7 @@ func Failed(all []Finding) bool {
 func denied(err error) string {
 	switch code(err) {
 	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation":
-		return "examine with credentials that may read CloudFormation, S3, CloudFront, ACM, Route53 and IAM (AWS's ReadOnlyAccess is enough)"
+		return "examine with credentials that may read CloudFormation, S3, CloudFront, ACM, Route53, IAM and SQS (AWS's ReadOnlyAccess is enough)"
 	}
 	return "try again; if it stays, look at the service's health page"
 }

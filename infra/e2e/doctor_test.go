@@ -20,6 +20,7 @@ import (
 	r53types "github.com/aws/aws-sdk-go-v2/service/route53/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/vantagecompute/slurm-factory-publish/infra/doctor"
 )
@@ -54,6 +55,7 @@ func newPatient(t *testing.T) *patient {
 		ACM:        acm.NewFromConfig(cfg),
 		Route53:    route53.NewFromConfig(cfg),
 		IAM:        iam.NewFromConfig(cfg),
+		SQS:        sqs.NewFromConfig(cfg),
 		HTTP:       &http.Client{Transport: toServer{outside.URL}},
 		Lookup: func(context.Context, string) ([]string, error) {
 			if !p.resolves {
@@ -125,6 +127,7 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 	ctx := context.Background()
 	d := &p.doctor
 	bucket := aws.String(d.Stack.Outputs["BucketName"])
+	queue, dead := aws.String(d.Stack.Outputs["IndexerQueueUrl"]), aws.String(d.Stack.Outputs["IndexerDeadLetterQueueUrl"])
 	if all := d.Examine(ctx); !mentions(all, "certificate: the certificate for "+domain+" waits for validation") {
 		t.Errorf("a certificate that was just asked for is not found waiting:\n%s", text(all))
 	}
@@ -206,6 +209,38 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 		}, "its trust policy was changed: not the stack's", "infra deploy", false},
 		{"role is gone", func() error { return deleteRole(ctx, d, "slurm-factory-slurm") }, "it does not exist", "not made again by an update", false},
 		{"distribution is disabled", func() error { return disable(ctx, d) }, "is disabled", "infra deploy", false},
+		{"a message is dead", func() error {
+			_, err := d.SQS.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: dead, MessageBody: aws.String("hello")})
+			return err
+		}, "there are 1: packages or keys that are in no index", "start-message-move-task --source-arn arn:aws:sqs:us-east-1:" + account + ":dead", true},
+		{"queue keeps messages for a day", func() error { return setQueue(ctx, d, queue, "MessageRetentionPeriod", "86400") }, `MessageRetentionPeriod is "86400", the stack says 1209600`, "infra deploy", true},
+		{"queue answers at once", func() error { return setQueue(ctx, d, queue, "ReceiveMessageWaitTimeSeconds", "0") }, `ReceiveMessageWaitTimeSeconds is "0", the stack says 20`, "infra deploy", true},
+		{"queue hands nothing on", func() error { return setQueue(ctx, d, queue, "RedrivePolicy", "") }, "messages that no host can do do not go to arn:aws:sqs:us-east-1:" + account + ":dead", "infra deploy", false},
+		{"queue lets anybody in", func() error {
+			return setQueue(ctx, d, queue, "Policy", `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sqs:SendMessage", "Resource": "*"}]}`)
+		}, "its policy was changed: not the stack's", "infra deploy", false},
+		{"queue lets nobody in", func() error { return setQueue(ctx, d, queue, "Policy", "") }, "the bucket may not tell it", "infra deploy", false},
+		{"bucket tells half", func() error {
+			have, err := d.S3.GetBucketNotificationConfiguration(ctx, &s3.GetBucketNotificationConfigurationInput{Bucket: bucket})
+			if err != nil {
+				return err
+			}
+			_, err = d.S3.PutBucketNotificationConfiguration(ctx, &s3.PutBucketNotificationConfigurationInput{Bucket: bucket,
+				NotificationConfiguration: &s3types.NotificationConfiguration{QueueConfigurations: have.QueueConfigurations[1:]}})
+			return err
+		}, "does not tell the queue of names that end in .manifest.json: ", "infra deploy", false},
+		{"bucket tells nothing", func() error {
+			_, err := d.S3.PutBucketNotificationConfiguration(ctx, &s3.PutBucketNotificationConfigurationInput{Bucket: bucket, NotificationConfiguration: &s3types.NotificationConfiguration{}})
+			return err
+		}, "names that end in .manifest.json, .spec.json, ", "infra deploy", false},
+		{"dead-letter queue is gone", func() error {
+			_, err := d.SQS.DeleteQueue(ctx, &sqs.DeleteQueueInput{QueueUrl: dead})
+			return err
+		}, "what no host can do is lost", "without --indexer-queue, then with it", false},
+		{"queue is gone", func() error {
+			_, err := d.SQS.DeleteQueue(ctx, &sqs.DeleteQueueInput{QueueUrl: queue})
+			return err
+		}, "indexers are told nothing", "without --indexer-queue, then with it", false},
 		{"bucket is gone", func() error {
 			d.Stack.Outputs["BucketName"] = "no-such-bucket"
 			return nil
@@ -285,6 +320,11 @@ func deleteRole(ctx context.Context, d *doctor.Doctor, name string) error {
 		return err
 	}
 	_, err := d.IAM.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: &name})
+	return err
+}
+
+func setQueue(ctx context.Context, d *doctor.Doctor, queue *string, name, value string) error {
+	_, err := d.SQS.SetQueueAttributes(ctx, &sqs.SetQueueAttributesInput{QueueUrl: queue, Attributes: map[string]string{name: value}})
 	return err
 }
 

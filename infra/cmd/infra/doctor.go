@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/infra"
@@ -48,6 +49,7 @@ func newDoctor(e environment) *cobra.Command {
 			ACM:        acm.NewFromConfig(cfg),
 			Route53:    route53.NewFromConfig(cfg),
 			IAM:        iam.NewFromConfig(cfg),
+			SQS:        sqs.NewFromConfig(cfg),
 			HTTP: &http.Client{
 				Timeout:       20 * time.Second,
 				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
