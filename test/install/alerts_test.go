@@ -3,18 +3,21 @@ package install
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -150,7 +153,8 @@ var (
 	legend   = regexp.MustCompile(`{{(\w+)}}`)
 )
 
-// Whatever rules and dashboard ask for is told by a daemon that has published, under those labels and with those values.
+// Whatever rules and dashboard ask for is told by a daemon that has published, or by an indexer, under those
+// labels and with those values.
 func TestMetricsAreThere(t *testing.T) {
 	t.Parallel()
 	told := scrape(t)
@@ -225,15 +229,12 @@ func TestMetricsAreThere(t *testing.T) {
 	}
 }
 
-// scrape is what a daemon tells that has published: each metric, its labels, and their values.
+// scrape is what a daemon tells that has published, and an indexer that has indexed that: each metric, its
+// labels, and their values.
 func scrape(t *testing.T) map[string]map[string][]string {
 	t.Helper()
-	bin, err := program.Publish()
-	if err != nil {
-		t.Fatal(err)
-	}
 	server := s3server.Start(t)
-	dir, err := os.MkdirTemp("", "scrape") // short, for the socket
+	dir, err := os.MkdirTemp("", "scrape") // short, for the sockets
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,52 +242,19 @@ func scrape(t *testing.T) map[string]map[string][]string {
 	if err := os.CopyFS(dir+"/source", os.DirFS("../testdata/v3-signed")); err != nil {
 		t.Fatal(err)
 	}
-	config := fmt.Sprintf("state_dir: %[1]s/state\nsocket: %[1]s/socket\nmirrors:\n  - source: %[1]s/source\n    destination: s3://%[2]s\n    endpoint_url: %[3]s\n", dir, server.Bucket(t), server.Endpoint)
-	if err := os.WriteFile(dir+"/config.yaml", []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var log bytes.Buffer
-	cmd := exec.Command(bin, "daemon", "--config", dir+"/config.yaml")
-	cmd.Env, cmd.Stderr = server.Environ(), &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		cmd.Wait()
-		if t.Failed() {
-			t.Logf("the daemon said:\n%s", &log)
-		}
-	}()
-	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
-		out, err := exec.Command(bin, "drain", "--wait", "--socket", dir+"/socket").CombinedOutput()
-		if err == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
-	client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
-		return net.Dial("unix", dir+"/socket")
-	}}}
-	resp, err := client.Get("http://daemon/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// Prometheus has opinions on names and helps, too.
-	lint := exec.Command(tool(t, "promtool"), "check", "metrics")
-	lint.Stdin = bytes.NewReader(text)
-	if out, err := lint.CombinedOutput(); err != nil {
-		t.Errorf("promtool check metrics: %v\n%s", err, out)
-	}
+	bucket := server.Bucket(t)
+	where := fmt.Sprintf("    destination: s3://%s\n    endpoint_url: %s\n", bucket, server.Endpoint)
+	text := tells(t, dir, "daemon", server.Environ(), fmt.Sprintf("state_dir: %[1]s/state\nmirrors:\n  - source: %[1]s/source\n", dir)+where, func(status string) bool {
+		return strings.Contains(status, `"published":11`)
+	})
+	queue := httptest.NewServer(notifications(bucket, "v3/manifests/index/index.manifest.json"))
+	defer queue.Close()
+	env := append(server.Environ(), "AWS_ENDPOINT_URL_SQS="+queue.URL)
+	text += tells(t, dir, "indexer", env, "mode: indexer\nqueue: sqs://sqs.us-east-1.amazonaws.com/111122223333/events\nmirrors:\n  -"+where[3:], func(status string) bool {
+		return strings.Contains(status, `"handled":1`)
+	})
 	told := make(map[string]map[string][]string)
-	for _, m := range regexp.MustCompile(`(?m)^(\w+)(\{.*\})? \S+$`).FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^(\w+)(\{.*\})? \S+$`).FindAllStringSubmatch(text, -1) {
 		if told[m[1]] == nil {
 			told[m[1]] = make(map[string][]string)
 		}
@@ -295,4 +263,83 @@ func scrape(t *testing.T) map[string]map[string][]string {
 		}
 	}
 	return told
+}
+
+// notifications is a queue that tells once that an object was stored: as much of SQS as an indexer needs to have
+// something to tell. Real notifications are in test/indexer.
+func notifications(bucket, object string) http.Handler {
+	var once sync.Once
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+		answer := "{}"
+		if r.Header.Get("X-Amz-Target") == "AmazonSQS.ReceiveMessage" {
+			wait := true
+			once.Do(func() {
+				wait = false
+				body := fmt.Sprintf(`{"Records":[{"eventSource":"aws:s3","eventName":"ObjectCreated:Put","eventTime":%q,"s3":{"bucket":{"name":%q},"object":{"key":%q}}}]}`, time.Now().UTC().Format(time.RFC3339), bucket, object)
+				message, _ := json.Marshal(map[string]any{"Messages": []any{map[string]any{
+					"MessageId": "1", "ReceiptHandle": "1", "Body": body, "MD5OfBody": fmt.Sprintf("%x", md5.Sum([]byte(body))),
+					"Attributes": map[string]string{"ApproximateReceiveCount": "1"},
+				}}})
+				answer = string(message)
+			})
+			if wait {
+				select {
+				case <-r.Context().Done():
+				case <-time.After(time.Second):
+				}
+			}
+		}
+		io.WriteString(w, answer)
+	})
+}
+
+// tells is what a program with that configuration tells Prometheus when it is as it should be.
+func tells(t *testing.T, dir, name string, env []string, config string, done func(status string) bool) string {
+	t.Helper()
+	bin, err := program.Publish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, file := filepath.Join(dir, name), filepath.Join(dir, name+".yaml")
+	if err := os.WriteFile(file, []byte("socket: "+socket+"\n"+config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	cmd := exec.Command(bin, "daemon", "--config", file)
+	cmd.Env, cmd.Stderr = env, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		cmd.Wait()
+		if t.Failed() {
+			t.Logf("the %s said:\n%s", name, &log)
+		}
+	}()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
+		return net.Dial("unix", socket)
+	}}}
+	ask := func(path string) string {
+		resp, err := client.Get("http://" + name + path)
+		if err != nil {
+			return err.Error()
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return err.Error()
+		}
+		return string(text)
+	}
+	waitFor(t, name+" is done", func() bool { return done(ask("/v1/status")) })
+	text := ask("/metrics")
+	// Prometheus has opinions on names and helps, too.
+	lint := exec.Command(tool(t, "promtool"), "check", "metrics")
+	lint.Stdin = strings.NewReader(text)
+	if out, err := lint.CombinedOutput(); err != nil {
+		t.Errorf("promtool check metrics: %v\n%s", err, out)
+	}
+	return text
 }

@@ -245,7 +245,8 @@ func indexing(t *testing.T, m *machine) {
 	if config == nil {
 		t.Fatal("docs/indexer.md shows no configuration")
 	}
-	m.write("/etc/slurm-factory-publish/indexer.yaml", config[1], 0o644)
+	// The network is shared, and with it the ports.
+	m.write("/etc/slurm-factory-publish/indexer.yaml", strings.Replace(config[1], "listen: 127.0.0.1:9465\n", "", 1), 0o644)
 	m.sh("root", `cp /etc/default/slurm-factory-publish /etc/default/slurm-factory-publish-indexer
 install -m 644 -D -t /etc/systemd/system/slurm-factory-publish-indexer.service.d /usr/share/slurm-factory-publish/credentials.conf
 systemctl daemon-reload
@@ -253,6 +254,7 @@ systemctl start slurm-factory-publish-indexer`)
 	if s := m.property(indexer, "ActiveState"); s != "active" {
 		t.Error(s)
 	}
+	m.run("publish", "status", "--socket", "/run/slurm-factory-publish-indexer/publish.sock")
 }
 
 func stopped(t *testing.T, m *machine) {

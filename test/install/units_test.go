@@ -88,7 +88,7 @@ func TestUnitsAreVerified(t *testing.T) {
 func TestUnitsAreHardened(t *testing.T) {
 	t.Parallel()
 	analyze := tool(t, "systemd-analyze")
-	for name, bound := range map[string]string{service: "16", indexer: "13"} {
+	for name, bound := range map[string]string{service: "16", indexer: "15"} {
 		file := filepath.Join(root, "cmd/package/systemd", name)
 		args := []string{"security", "--offline=true", "--no-pager", "--threshold=" + bound}
 		if out, err := exec.Command(analyze, append(args, file)...).CombinedOutput(); err != nil {
