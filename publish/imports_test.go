@@ -31,16 +31,18 @@ var arrows = map[string]string{
 	"publish/index":    "publish/blob publish/spec",
 	// the boundary
 	"publish/mirror": "publish/blob",
+	// what all that speak to AWS know of it
+	"publish/credentials": "publish/mirror",
 	// implementations, which know nothing of Spack
-	"publish/mirror/s3":  "publish/blob publish/mirror",
+	"publish/mirror/s3":  "publish/blob publish/mirror publish/credentials",
 	"publish/mirror/dir": "publish/blob publish/mirror",
 	"publish/mirror/web": "publish/mirror",
 	"publish/tune":       "publish/blob publish/mirror",
 	"publish/session":    "",
-	"publish/cloudfront": "publish/mirror",
+	"publish/cloudfront": "publish/mirror publish/credentials",
 	"publish/queue":      "",
 	// who is served by a queue, and is given what to do: it knows the layouts, and no operation
-	"publish/events": "publish/layout publish/mirror",
+	"publish/events": "publish/layout publish/mirror publish/credentials",
 	// deciding when, which is told what to do by functions
 	"publish/daemon":     "publish/queue",
 	"publish/daemon/api": "publish/daemon publish/queue publish/events",
@@ -62,7 +64,7 @@ var arrows = map[string]string{
 // or by the beginning of it.
 var owners = map[string]string{
 	// cmd carries an aws.Config from session to s3 and cloudfront, and needs its type for that.
-	"github.com/aws/aws-sdk-go-v2/aws":         "publish/mirror/s3 publish/cloudfront publish/session publish/events cmd/publish",
+	"github.com/aws/aws-sdk-go-v2/aws":         "publish/credentials publish/mirror/s3 publish/cloudfront publish/session publish/events cmd/publish",
 	"github.com/aws/":                          "publish/mirror/s3 publish/cloudfront publish/session publish/events",
 	"github.com/aws/aws-sdk-go-v2/service/sqs": "publish/events",
 	"github.com/aws/smithy-go/time":            "publish/mirror/s3 publish/cloudfront publish/session publish/events publish/tune", // to wait

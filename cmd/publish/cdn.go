@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"path"
 	"strings"
 	"time"
 
@@ -137,6 +138,20 @@ const (
 )
 
 var errNotVisible = errors.New("published, but clients do not see it")
+
+// news are of indices: what caches may have of before, and what clients are to see.
+type news struct {
+	stale []string // below DESTINATION
+	shown []publish.Shown
+}
+
+// add adds an index, and the names in its mirror of which caches may have what was there before.
+func (n *news) add(s publish.Shown, stale []string) {
+	n.shown = append(n.shown, s)
+	for _, name := range stale {
+		n.stale = append(n.stale, path.Join(s.Path, name))
+	}
+}
 
 // tell makes the distribution forget names, and waits until clients see all that is shown.
 // If there is nothing to forget, a run before us may have died before it told, or an edge

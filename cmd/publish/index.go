@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"strings"
 	"time"
 
@@ -69,15 +68,11 @@ func runIndex(cmd *cobra.Command, where string, f *flags, env environment) error
 	if err != nil {
 		return err
 	}
-	var stale []string
-	var all []publish.Shown
+	var all news
 	for _, r := range rebuilt {
-		all = append(all, r.Shown(r.Mirror))
-		for _, name := range r.Stale {
-			stale = append(stale, path.Join(r.Mirror, name))
-		}
+		all.add(r.Shown(r.Mirror), r.Stale)
 	}
-	told, cdnErr := cdn.tell(ctx, stale, all)
+	told, cdnErr := cdn.tell(ctx, all.stale, all.shown)
 	if f.json {
 		return errors.Join(cdnErr, writeJSON(env.stdout, struct {
 			Version    int                 `json:"version"`

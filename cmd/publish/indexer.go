@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -181,16 +180,12 @@ func (x *indexer) heal(ctx context.Context, j events.Job) (events.Outcome, error
 			}
 		}
 	}
-	var stale []string
-	var all []publish.Shown
+	var all news
 	for _, h := range healed {
-		all = append(all, h.Shown(j.Mirror))
-		for _, name := range h.Stale {
-			stale = append(stale, path.Join(j.Mirror, name))
-		}
+		all.add(h.Shown(j.Mirror), h.Stale)
 	}
 	came := turned(healed)
-	if out.Invalidate, err = x.cdn.tell(ctx, stale, all); err != nil {
+	if out.Invalidate, err = x.cdn.tell(ctx, all.stale, all.shown); err != nil {
 		came.Owed = true
 		return came, err
 	}

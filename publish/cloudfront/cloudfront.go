@@ -24,6 +24,7 @@ import (
 	"github.com/aws/smithy-go"
 	smithytime "github.com/aws/smithy-go/time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/credentials"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
@@ -78,7 +79,7 @@ func New(cfg aws.Config, distribution string, opts Options) (*Client, error) {
 	}
 	c.api = cloudfront.NewFromConfig(cfg, func(o *cloudfront.Options) {
 		o.Retryer = aws.NopRetryer{} // insist does that
-		o.Credentials = tagged(o.Credentials)
+		o.Credentials = credentials.Tagged(o.Credentials)
 		if o.Region == "" {
 			o.Region = "us-east-1" // it is one service for all regions
 		}
@@ -94,20 +95,6 @@ func noDistribution(id string) error {
 		return fmt.Errorf("%w: %q looks like a domain name; the ID is like E2QWRUHAPOMQZL", ErrNoDistribution, id)
 	}
 	return fmt.Errorf("%w: %q; an ID is like E2QWRUHAPOMQZL", ErrNoDistribution, id)
-}
-
-// tagged marks the errors of getting credentials.
-func tagged(p aws.CredentialsProvider) aws.CredentialsProvider {
-	if p == nil {
-		return nil
-	}
-	return aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
-		c, err := p.Retrieve(ctx)
-		if err != nil && ctx.Err() == nil {
-			err = fmt.Errorf("%w: %w", mirror.ErrCredentials, err)
-		}
-		return c, err
-	})
 }
 
 // Invalidate asks CloudFront to forget paths, as Path makes them, and returns once that
@@ -267,21 +254,6 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// badCredentials are what AWS calls credentials that are wrong, or no longer right.
-var badCredentials = map[string]bool{
-	"AuthFailure":                 true,
-	"ExpiredToken":                true,
-	"ExpiredTokenException":       true,
-	"IncompleteSignature":         true,
-	"InvalidClientTokenId":        true,
-	"InvalidSignatureException":   true,
-	"MissingAuthenticationToken":  true,
-	"OptInRequired":               true,
-	"RequestExpired":              true,
-	"SignatureDoesNotMatch":       true,
-	"UnrecognizedClientException": true,
-}
-
 // translate turns what CloudFront says into what callers branch on.
 func (c *Client) translate(ctx context.Context, action string, err error) error {
 	var api smithy.APIError
@@ -293,7 +265,7 @@ func (c *Client) translate(ctx context.Context, action string, err error) error 
 		return &mirror.DeniedError{Action: action, Name: "distribution " + c.distribution, Detail: api.ErrorMessage()}
 	case code == "NoSuchDistribution":
 		return fmt.Errorf("%w in this account: %s", ErrNoDistribution, api.ErrorMessage())
-	case badCredentials[code]:
+	case credentials.Refused(code):
 		return fmt.Errorf("%w: %s: %s", mirror.ErrCredentials, code, api.ErrorMessage())
 	}
 	return err

@@ -18,6 +18,7 @@ import (
 	"github.com/aws/smithy-go"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/credentials"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
@@ -40,7 +41,7 @@ func Open(cfg aws.Config, where string) (*SQS, error) {
 	}
 	q := &SQS{url: at.url, name: at.url[strings.LastIndexByte(at.url, '/')+1:]}
 	q.api = sqs.NewFromConfig(cfg, func(o *sqs.Options) {
-		o.Credentials = tagged(o.Credentials)
+		o.Credentials = credentials.Tagged(o.Credentials)
 		if at.endpoint != "" {
 			o.BaseEndpoint = &at.endpoint
 		}
@@ -196,34 +197,6 @@ func (q *SQS) inBatches(ctx context.Context, action string, receipts []string, r
 	return g.Wait()
 }
 
-// tagged marks the errors of getting credentials.
-func tagged(p aws.CredentialsProvider) aws.CredentialsProvider {
-	if p == nil {
-		return nil
-	}
-	return aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
-		c, err := p.Retrieve(ctx)
-		if err != nil && ctx.Err() == nil {
-			err = fmt.Errorf("%w: %w", mirror.ErrCredentials, err)
-		}
-		return c, err
-	})
-}
-
-// badCredentials are what AWS calls credentials that are wrong, or no longer right.
-var badCredentials = map[string]bool{
-	"AuthFailure":                 true,
-	"ExpiredToken":                true,
-	"ExpiredTokenException":       true,
-	"IncompleteSignature":         true,
-	"InvalidClientTokenId":        true,
-	"InvalidSignatureException":   true,
-	"MissingAuthenticationToken":  true,
-	"OptInRequired":               true,
-	"SignatureDoesNotMatch":       true,
-	"UnrecognizedClientException": true,
-}
-
 // translate turns what SQS says into what callers branch on.
 func (q *SQS) translate(ctx context.Context, action string, err error) error {
 	var missing *types.QueueDoesNotExist
@@ -236,7 +209,7 @@ func (q *SQS) translate(ctx context.Context, action string, err error) error {
 	case !errors.As(err, &api):
 	case api.ErrorCode() == "AccessDenied", api.ErrorCode() == "AccessDeniedException", strings.HasPrefix(api.ErrorCode(), "KMS."):
 		return &mirror.DeniedError{Action: action, Name: "queue " + q.name, Detail: api.ErrorMessage()}
-	case badCredentials[api.ErrorCode()]:
+	case credentials.Refused(api.ErrorCode()):
 		return fmt.Errorf("queue %s: %w: %s: %s", q.name, mirror.ErrCredentials, api.ErrorCode(), api.ErrorMessage())
 	}
 	return fmt.Errorf("queue %s: %w", q.name, err)

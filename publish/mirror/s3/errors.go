@@ -11,6 +11,7 @@ import (
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/credentials"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
@@ -46,7 +47,7 @@ func (b *Bucket) translate(a act, key string, err error) error {
 		return &mirror.RegionError{Bucket: b.opts.Bucket, Asked: b.Region(), Region: b.elsewhere(err)}
 	case code == "NoSuchBucket":
 		return fmt.Errorf("%w: %s", mirror.ErrNoBucket, b.opts.Bucket)
-	case badCredentials[code]:
+	case credentials.Refused(code):
 		return fmt.Errorf("%w: %s: %s", mirror.ErrCredentials, code, message)
 	case noRoom[code] || statusOf(err) == http.StatusInsufficientStorage:
 		return fmt.Errorf("%w: %s: %s", mirror.ErrFull, code, message)
@@ -56,22 +57,6 @@ func (b *Bucket) translate(a act, key string, err error) error {
 		return &mirror.DeniedError{Action: denied(a, message), Name: key, Detail: b.detail(a, code, message)}
 	}
 	return err
-}
-
-var badCredentials = map[string]bool{
-	"ExpiredToken":                true,
-	"ExpiredTokenException":       true,
-	"TokenRefreshRequired":        true,
-	"InvalidToken":                true,
-	"InvalidAccessKeyId":          true,
-	"InvalidSecurity":             true,
-	"SignatureDoesNotMatch":       true,
-	"RequestTimeTooSkewed":        true,
-	"RequestExpired":              true,
-	"AuthFailure":                 true,
-	"UnrecognizedClientException": true,
-	"NotSignedUp":                 true,
-	"InvalidClientTokenId":        true,
 }
 
 var noRoom = map[string]bool{

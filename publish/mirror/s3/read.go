@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	smithytime "github.com/aws/smithy-go/time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/credentials"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
@@ -141,7 +142,7 @@ func (b *Bucket) touch(ctx context.Context, key string) error {
 // a part of the bucket, and sees by that.
 func hidden[Out any](ctx context.Context, b *Bucket, key string, ask func() (*Out, error)) (*Out, error) {
 	out, err := ask()
-	if statusOf(err) != http.StatusForbidden || badCredentials[codeOf(err)] {
+	if statusOf(err) != http.StatusForbidden || credentials.Refused(codeOf(err)) {
 		return out, err
 	}
 	one := &sdk.ListObjectsV2Input{Bucket: &b.opts.Bucket, Prefix: &key, MaxKeys: aws.Int32(1)}

@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/credentials"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
@@ -239,7 +240,7 @@ func (b *Bucket) connect(ctx context.Context, cfg aws.Config) error {
 	}
 	client := sdk.NewFromConfig(cfg, func(o *sdk.Options) {
 		o.HTTPClient = &watched{next: next, patience: stall, observe: b.opts.Observe}
-		o.Credentials = tagged(o.Credentials)
+		o.Credentials = credentials.Tagged(o.Credentials)
 		o.Retryer = wary(o.Retryer)
 		if b.opts.EndpointURL != "" {
 			o.BaseEndpoint = aws.String(b.opts.EndpointURL)
@@ -332,20 +333,6 @@ type waryRetryer struct{ aws.RetryerV2 }
 
 func (r waryRetryer) IsErrorRetryable(err error) bool {
 	return errors.Is(err, io.ErrUnexpectedEOF) || r.RetryerV2.IsErrorRetryable(err)
-}
-
-// tagged marks what goes wrong with credentials, which the SDK does not.
-func tagged(p aws.CredentialsProvider) aws.CredentialsProvider {
-	if p == nil || aws.IsCredentialsProvider(p, (*aws.AnonymousCredentials)(nil)) {
-		return p
-	}
-	return aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
-		c, err := p.Retrieve(ctx)
-		if err != nil && ctx.Err() == nil {
-			return c, fmt.Errorf("%w: %w", mirror.ErrCredentials, err)
-		}
-		return c, err
-	})
 }
 
 // A Mirror is the part of a bucket below a prefix. Names are relative to it.
