@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
@@ -363,6 +364,9 @@ func (e environment) daemonLog(format, level string) *slog.Logger {
 	f, ok := e.stderr.(*os.File)
 	if format == "text" || format == "" && ok && term.IsTerminal(int(f.Fd())) {
 		return slog.New(slog.NewTextHandler(e.stderr, o))
+	}
+	if there, err := journal.StderrIsJournalStream(); ok && f == os.Stderr && there && err == nil {
+		return slog.New(newJournalHandler(f, o))
 	}
 	return slog.New(slog.NewJSONHandler(e.stderr, o))
 }

@@ -192,6 +192,13 @@ systemctl reload slurm-factory-publish`)
 		out, err := m.try("runuser", "-u", "spack", "--", "publish", "push", "--wait", "/home/spack/builds")
 		return err == nil && strings.Contains(out, "file:///srv/mirror zlib@1.3.1/hyibvwk: published")
 	})
+	// A configuration that is wrong is an error in the journal, and changes nothing.
+	m.sh("root", "cp /etc/slurm-factory-publish/config.yaml /tmp/right; echo nonsense: 1 >>/etc/slurm-factory-publish/config.yaml; systemctl reload "+service)
+	m.until("it is said that it is wrong", func() bool {
+		out, err := m.try("journalctl", "-u", service, "-p", "err", "-o", "cat", "--no-pager")
+		return err == nil && strings.HasPrefix(out, "{") && strings.Contains(out, "the configuration was not loaded")
+	})
+	m.sh("root", "cp /tmp/right /etc/slurm-factory-publish/config.yaml; systemctl reload "+service)
 	if m.property(service, "MainPID") != pid {
 		t.Error("loading the configuration has restarted it")
 	}
