@@ -94,6 +94,9 @@ func statusText(b *strings.Builder, s daemon.Status) {
 	case s.Stopping:
 		fmt.Fprintln(b, "stopping")
 	}
+	if s.Trouble != "" {
+		fmt.Fprintf(b, "the queue cannot be used: %s\n", s.Trouble)
+	}
 	w := tabwriter.NewWriter(b, 2, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "MIRROR\tWAITING\tSIZE\tPUBLISHED\tFAILED\tLAST PUBLISH\tINDEX")
 	for _, m := range s.Mirrors {

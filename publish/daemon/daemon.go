@@ -185,6 +185,8 @@ type Daemon struct {
 	moved atomic.Int64
 	// complained is the minute in which was last said that the queue cannot be used.
 	complained atomic.Int64
+	// troubled is why the queue could not be used, and when last.
+	troubled atomic.Pointer[trouble]
 	// busy is how many things go on that must make progress.
 	busy atomic.Int32
 	// stopping is closed once the daemon was told to stop.

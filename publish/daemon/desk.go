@@ -127,12 +127,24 @@ func (d *Daemon) complains() bool {
 	return d.complained.Swap(now) != now
 }
 
+// A trouble is why the queue could not be used.
+type trouble struct {
+	why string
+	at  time.Time
+}
+
+// inTrouble notes why the queue could not be used.
+func (d *Daemon) inTrouble(err error) {
+	d.counts.queueErrors.Add(1)
+	d.troubled.Store(&trouble{err.Error(), time.Now()})
+}
+
 // trouble says that the queue could not be used, and waits. What was to be written down is found again.
 func (k *desk) trouble(ctx context.Context, what string, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	k.d.counts.queueErrors.Add(1)
+	k.d.inTrouble(err)
 	if !k.d.complains() {
 		wait(ctx, queueTrouble)
 		return

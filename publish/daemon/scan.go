@@ -234,6 +234,7 @@ func (k *desk) accept(ctx context.Context, jobs []queue.Job) ([]queue.Job, error
 	if err != nil {
 		return nil, err
 	}
+	k.d.troubled.Store(nil)
 	for _, j := range known {
 		if j.New {
 			k.changed(j, queue.Accepted, "")
@@ -306,7 +307,7 @@ func below(source, where string) (name string, ok bool) {
 func (k *desk) push(ctx context.Context, name string) ([]queue.Job, error) {
 	p, err := k.m.Work.Read(ctx, name)
 	if err == nil {
-		return k.accept(ctx, []queue.Job{k.job(p)})
+		return k.acceptPushed(ctx, []queue.Job{k.job(p)})
 	}
 	if !errors.Is(err, ErrNoDocument) {
 		return nil, err
@@ -334,5 +335,14 @@ func (k *desk) pushDir(ctx context.Context, dir string) ([]queue.Job, error) {
 	if len(all) == 0 {
 		return nil, ErrNoDocument
 	}
-	return k.accept(ctx, all)
+	return k.acceptPushed(ctx, all)
+}
+
+// acceptPushed is accept for somebody who is told if it fails, and not only he.
+func (k *desk) acceptPushed(ctx context.Context, jobs []queue.Job) ([]queue.Job, error) {
+	known, err := k.accept(ctx, jobs)
+	if err != nil && ctx.Err() == nil {
+		k.d.inTrouble(err)
+	}
+	return known, err
 }

@@ -16,6 +16,7 @@ type Status struct {
 	Healthy  bool               `json:"healthy"`
 	Problem  string             `json:"problem,omitempty"` // why it is not
 	Stopping bool               `json:"stopping,omitempty"`
+	Trouble  string             `json:"trouble,omitempty"` // why the queue could not be used a moment ago: its disk is full, say
 	Mirrors  []MirrorStatus     `json:"mirrors"`
 	Failed   []queue.Job        `json:"failed"`      // the dead letters, the last one first
 	Stuck    []StuckPackage     `json:"stuck"`       // what does not become complete
@@ -67,6 +68,10 @@ type StuckPackage struct {
 // listed is how many jobs of a kind a status names.
 const listed = 100
 
+// troubleLasts is for how long trouble is shown that did not come again: for longer than from one
+// scan to the next.
+const troubleLasts = 2 * time.Minute
+
 // Status tells how things are. It asks nobody outside.
 func (d *Daemon) Status(ctx context.Context) (Status, error) {
 	s := Status{At: time.Now(), Since: d.began, Stopping: d.isStopping(), Mirrors: []MirrorStatus{}, Stuck: []StuckPackage{}}
@@ -74,6 +79,9 @@ func (d *Daemon) Status(ctx context.Context) (Status, error) {
 		s.Problem = err.Error()
 	} else {
 		s.Healthy = true
+	}
+	if last := d.troubled.Load(); last != nil && time.Since(last.at) < troubleLasts {
+		s.Trouble = last.why
 	}
 	q := d.o.Queue
 	counts, err := q.Count(ctx)

@@ -103,7 +103,9 @@ func TestTheDiskOfTheQueueIsFull(t *testing.T) {
 		t.Errorf("pushing what is known: %v", r)
 	}
 	h.until("the log says so", func() bool { return strings.Contains(h.log.String(), "the queue cannot be used") })
-	h.must("status") // questions are answered all the same
+	if said := h.must("status"); !strings.Contains(said, "the queue cannot be used: ") || !strings.Contains(said, "no space left for the queue") {
+		t.Errorf("the status says:\n%s", said)
+	}
 	t.Logf("%d were acknowledged before one was refused", acknowledged)
 	if acknowledged <= 5 {
 		t.Error("nothing was acknowledged that is new: this tested less than it says")
@@ -167,6 +169,9 @@ func TestThereIsRoomAgain(t *testing.T) {
 	h.must("push", "--wait", h.source)
 	h.must("drain", "--wait")
 	wantWhole(t, bucket, u.Len())
+	if said := h.must("status"); strings.Contains(said, "the queue cannot be used") {
+		t.Errorf("the status still says:\n%s", said)
+	}
 	if n := h.jobs("published"); n != u.Len() {
 		t.Errorf("%d jobs are published", n)
 	}
