@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
 // What an indexer waits for, by default, so that what comes together is indexed together; and
@@ -87,4 +90,59 @@ func (i indexing) attend(ctx context.Context, host *events.Host, metrics *api.Me
 		run: host.Run, health: func(context.Context) error { return host.Health() }, load: i.load,
 	}
 	return o.serve(ctx)
+}
+
+// examineIndexer looks whether an indexer can do what its configuration says. Messages are left alone: each
+// delivery counts.
+func (d *doctor) examineIndexer(ctx context.Context, c *daemonConfig) {
+	if c.Socket != "" {
+		d.examineHost(ctx, c.Socket)
+	}
+	f, to := d.examineDestination(ctx, "destination "+c.Mirrors[0].Destination+": ", &c.Mirrors[0])
+	if to == nil {
+		return
+	}
+	defer to.close()
+	d.cloudFront(ctx, "", f, to)
+	cfg, err := to.config(ctx)
+	if err != nil {
+		d.say("queue", err, "")
+		return
+	}
+	q, err := events.Open(cfg, c.Queue)
+	if err != nil {
+		d.say("queue", err, "")
+		return
+	}
+	deliveries, err := q.Deliveries(ctx)
+	if errors.Is(err, mirror.ErrDenied) {
+		d.note("queue", "it may not be looked at, so which messages are dead is not known: "+err.Error())
+		return
+	}
+	if d.say("queue", err, "") && deliveries == 0 {
+		d.note("queue", "it has no dead-letter queue: what nobody can do comes again for as long as SQS keeps it")
+	}
+}
+
+// examineHost asks the indexer that runs, if one does.
+func (d *doctor) examineHost(ctx context.Context, socket string) {
+	client := api.Dial(socket)
+	defer client.Close()
+	s, err := client.Status(ctx)
+	switch {
+	case errors.Is(err, api.ErrNoDaemon):
+		d.note("indexer", "it does not run")
+		d.say("socket", api.CheckSocket(socket), "")
+		return
+	case err != nil:
+	case s.Indexer == nil:
+		err = errors.New("a daemon answers on its socket")
+	case !s.Healthy:
+		err = errors.New(s.Problem)
+	case s.Indexer.Queue.Error != "":
+		err = errors.New(s.Indexer.Queue.Error)
+	}
+	if d.say("indexer", err, "look into its log") && len(s.Indexer.Dead) > 0 {
+		d.note("dead letters", fmt.Sprintf("%d; `publish status` says why", len(s.Indexer.Dead)))
+	}
 }

@@ -31,7 +31,8 @@ For each mirror: the source, credentials, rights, whether conditional writes are
 clock, whether CloudFront may be told, and whether the bucket discards unfinished uploads.
 
 To see whether it may write, it writes one small object, publish-doctor, and an invalidation
-of its path. With --no-write it only reads.`
+of its path. With --no-write it only reads. With mode: indexer it looks at the queue instead of
+a source, takes no message from it, and writes no object, which an indexer need not be able to.`
 
 func doctorCommand(env environment) *cobra.Command {
 	var config string
@@ -88,6 +89,10 @@ func (d *doctor) note(what, why string) { fmt.Fprintf(d.out, "note  %s: %s\n", w
 
 func (d *doctor) examine(ctx context.Context, c *daemonConfig) {
 	d.say("configuration", nil, "")
+	if c.Mode == "indexer" {
+		d.examineIndexer(ctx, c)
+		return
+	}
 	d.examineDaemon(ctx, c)
 	for i := range c.Mirrors {
 		d.examineMirror(ctx, &c.Mirrors[i])
@@ -155,6 +160,20 @@ func (d *doctor) examineMirror(ctx context.Context, m *mirrorConfig) {
 	name := "mirror " + m.Name + ": "
 	_, err := os.ReadDir(m.Source)
 	d.say(name+"source", err, "make it, or let the user that runs the daemon read it: "+m.Source)
+	f, to := d.examineDestination(ctx, name, m)
+	if to == nil {
+		return
+	}
+	defer to.close()
+	if d.write {
+		d.say(name+"conditional writes", conditional(ctx, to.mirror("")), "")
+	}
+	d.cloudFront(ctx, name, f, to)
+	d.leftovers(ctx, name, to)
+}
+
+// examineDestination looks whether it can be listed; nil if it cannot.
+func (d *doctor) examineDestination(ctx context.Context, name string, m *mirrorConfig) (*flags, *destination) {
 	f := m.flags()
 	var offset atomic.Int64 // by how much our clock is late, in nanoseconds; 0: nobody said
 	f.storage.observe = func(r s3.Request) {
@@ -165,19 +184,15 @@ func (d *doctor) examineMirror(ctx context.Context, m *mirrorConfig) {
 	d.identity(ctx, name, m)
 	to, err := f.storage.open(ctx, m.Destination, d.env.log())
 	if !d.say(name+"destination", err, "") {
-		return
+		return nil, nil
 	}
-	defer to.close()
 	may := d.say(name+"credentials, and the right to list", listed(ctx, to), "")
 	d.clock(name, time.Duration(offset.Load())) // which may be why they are not accepted
 	if !may {
-		return
+		to.close()
+		return nil, nil
 	}
-	if d.write {
-		d.say(name+"conditional writes", conditional(ctx, to.mirror("")), "")
-	}
-	d.cloudFront(ctx, name, f, to)
-	d.leftovers(ctx, name, to)
+	return f, to
 }
 
 // identity looks whether there is a token that holds, where one is to be shown.

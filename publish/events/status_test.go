@@ -125,9 +125,10 @@ func TestStatus(t *testing.T) {
 func TestOwedToCaches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := eventstest.New(1)
-		deaf := true
+		var deaf atomic.Bool
+		deaf.Store(true)
 		heal := func(context.Context, events.Job) (events.Outcome, error) {
-			if deaf {
+			if deaf.Load() {
 				return events.Outcome{Indices: []events.Index{{Layout: "v3", Packages: 1, Written: true}}, Owed: true}, errors.New("published, but not invalidated")
 			}
 			return events.Outcome{Told: true}, nil
@@ -147,13 +148,13 @@ func TestOwedToCaches(t *testing.T) {
 			if c := h.Counted(); c.TellFailures != 2 || c.Mirrors["s3://cache/noble"].FailedJobs != 2 {
 				t.Errorf("counts: %+v", c)
 			}
-			deaf = false
+			deaf.Store(false)
 			time.Sleep(5 * time.Minute)
 			if s := h.Status(); len(s.Owed) != 0 || len(s.Left) != 0 || s.Mirrors[0].Last.Error != "" {
 				t.Errorf("still owed: %+v, left %+v", s.Owed, s.Left)
 			}
 			// It fails again, and another host gets the message, and does it.
-			deaf = true
+			deaf.Store(true)
 			q.Send(stored(documentOf("noble", 2)))
 			time.Sleep(10 * time.Second)
 			g.closed.Store(true)
@@ -188,10 +189,10 @@ func (g *gate) Receive(ctx context.Context, wait, hidden time.Duration) ([]event
 func TestHealth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := eventstest.New(1)
-		var away error
+		var away atomic.Bool
 		q.Fault = func(call string) error {
-			if call == "Receive" {
-				return away
+			if call == "Receive" && away.Load() {
+				return errors.New("no route to host")
 			}
 			return nil
 		}
@@ -208,12 +209,12 @@ func TestHealth(t *testing.T) {
 			if h.Health() != nil || h.Ready() != nil {
 				t.Errorf("idle: %v, %v", h.Health(), h.Ready())
 			}
-			away = errors.New("no route to host")
+			away.Store(true)
 			time.Sleep(time.Hour)
 			if err := h.Ready(); h.Health() != nil || err == nil || !strings.Contains(err.Error(), "no route to host") || h.Status().Queue.Error == "" || h.Counted().QueueErrors == 0 {
 				t.Errorf("away: %v, %v", h.Health(), err)
 			}
-			away = nil
+			away.Store(false)
 			q.Send(stored(documentOf("noble", 1)))
 			time.Sleep(30 * time.Minute) // the longest pause between two questions is half of that
 			if err := h.Health(); err == nil || !strings.Contains(err.Error(), "no progress") || h.Status().Healthy {
@@ -256,12 +257,12 @@ func TestDeliveriesMayBeUnknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := eventstest.New(1)
 		q.MaxDeliveries = 2
-		tries := 0
+		var tries atomic.Int64
 		q.Fault = func(call string) error {
 			if call != "Deliveries" {
 				return nil
 			}
-			if tries++; tries == 1 {
+			if tries.Add(1) == 1 {
 				return errors.New("the network is away")
 			}
 			return &mirror.DeniedError{Action: "sqs:GetQueueAttributes", Name: "queue"}
@@ -269,8 +270,8 @@ func TestDeliveriesMayBeUnknown(t *testing.T) {
 		hosted(t, events.Config{Queue: q, Heal: (&healer{}).heal}, func(h *events.Host) {
 			q.Send("hello")
 			time.Sleep(time.Hour)
-			if s := h.Status(); s.Queue.Deliveries != 0 || s.Queue.Dead != 0 || s.Queue.Left != 2 || len(s.Left) != 0 || tries != 2 {
-				t.Errorf("%d questions; %+v", tries, s)
+			if s := h.Status(); s.Queue.Deliveries != 0 || s.Queue.Dead != 0 || s.Queue.Left != 2 || len(s.Left) != 0 || tries.Load() != 2 {
+				t.Errorf("%d questions; %+v", tries.Load(), s)
 			}
 		})
 	})

@@ -1,6 +1,7 @@
 package indexer
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -25,6 +26,7 @@ type host struct {
 	*fleet
 	site   string // where its page is
 	socket string
+	config string
 	heard  *manager
 }
 
@@ -40,15 +42,15 @@ func newHost(t *testing.T, f *fleet, more string) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &host{fleet: f, site: "http://" + l.Addr().String(), socket: dir + "/socket", heard: manage(t, dir+"/notify")}
+	h := &host{fleet: f, site: "http://" + l.Addr().String(), socket: dir + "/socket", config: dir + "/config.yaml", heard: manage(t, dir+"/notify")}
 	config := fmt.Sprintf("mode: indexer\nqueue: %s\nlisten: %s\nsocket: %s\n%smirrors:\n  - destination: s3://%s\n    endpoint_url: %s\n    settle: 1s\n    distribution_id: %s\n",
 		f.queue, l.Addr(), h.socket, more, f.name, machine.url, distribution)
 	l.Close()
-	if err := os.WriteFile(dir+"/config.yaml", []byte(config), 0o600); err != nil {
+	if err := os.WriteFile(h.config, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	f.env = append(f.env, "NOTIFY_SOCKET="+dir+"/notify", "WATCHDOG_USEC=400000")
-	f.args = []string{"daemon", "--config", dir + "/config.yaml"}
+	f.args = []string{"daemon", "--config", h.config}
 	f.start(t)
 	return h
 }
@@ -194,6 +196,13 @@ func TestAnIndexerSaysHowItIs(t *testing.T) {
 		t.Errorf("publish push: %v\n%s", err, r)
 	}
 
+	r, err = program.Run(f.env, f.bin, "doctor", "--config", h.config)
+	for _, want := range []string{"ok    indexer", "ok    queue", "CloudFront may be told"} {
+		if err != nil || r.Code != 0 || !strings.Contains(r.Stdout, want) {
+			t.Errorf("publish doctor, without %q: %v\n%s", want, err, r)
+		}
+	}
+
 	h.until(t, "the message is dead", func() bool {
 		_, text := h.ask("/metrics")
 		return strings.Contains(text, `publish_messages_total{result="dead"} 1`)
@@ -224,6 +233,17 @@ func TestAnIndexerSaysHowItIs(t *testing.T) {
 	}
 	if _, err := os.Stat(h.socket); err == nil {
 		t.Error("the socket is still there")
+	}
+	config, err := os.ReadFile(h.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(h.config, bytes.Replace(config, []byte("/watched\n"), []byte("/none\n"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err = program.Run(f.env, f.bin, "doctor", "--no-write", "--config", h.config)
+	if err != nil || r.Code != 5 || !strings.Contains(r.Stdout, "note  indexer: it does not run") || !strings.Contains(r.Stdout, "FAIL  queue: no such queue") {
+		t.Errorf("publish doctor: %v\n%s", err, r)
 	}
 }
 
