@@ -43,6 +43,9 @@ mkdir "$DIR/new" "$DIR/work" "$DIR/root"
 mount -t overlay -o lowerdir=/,upperdir="$DIR/new",workdir="$DIR/work" overlay "$DIR/root"
 cd "$DIR/root"
 mount -t proc proc proc
+# The kernel is that of others, too: its settings stay.
+mount --bind proc/sys proc/sys
+mount -o remount,bind,ro proc/sys
 mount -t sysfs -o ro sysfs sys
 if [ -e /sys/fs/cgroup/cgroup.procs ]; then
   mount -t cgroup2 cgroup2 sys/fs/cgroup
@@ -63,10 +66,10 @@ done
 ln -s /proc/self/fd dev/fd
 mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
-# Nothing of this machine keeps ours from starting services, or waits for a network.
+# Nothing of this machine keeps ours from starting services, waits for a network, or updates something meanwhile.
 rm -f usr/sbin/policy-rc.d
-for u in systemd-networkd NetworkManager ifupdown; do
-  ln -sf /dev/null etc/systemd/system/$u-wait-online.service
+for u in systemd-networkd-wait-online.service NetworkManager-wait-online.service ifupdown-wait-online.service timers.target; do
+  ln -sf /dev/null etc/systemd/system/$u
 done
 # What else this machine does when packages are installed takes longer than all the rest.
 rm -f etc/apt/apt.conf.d/20packagekit var/lib/man-db/auto-update
