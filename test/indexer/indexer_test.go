@@ -419,8 +419,19 @@ func TestAnIdleHostAsksSeldom(t *testing.T) {
 	}))
 	defer front.Close()
 	b.queue = front.URL + "/" + account + "/idle"
-	f := newFleet(t, b, 1)
+	f := newFleet(t, b, 0)
+	dir, err := os.MkdirTemp("", "idle") // the path of a socket must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	f.args = append([]string{f.args[0], "--listen", "127.0.0.1:0", "--socket", dir + "/socket"}, f.args[1:]...)
+	f.start(t)
 	time.Sleep(50 * time.Second)
+	r, err := program.Run(f.env, f.bin, "status", "--json", "--socket", dir+"/socket")
+	if err != nil || r.Code != 0 || !strings.Contains(r.Stdout, `"mode": "indexer"`) || !strings.Contains(r.Stdout, `"healthy": true`) || !strings.Contains(r.Stdout, `"mirrors": []`) {
+		t.Errorf("publish status: %v\n%s", err, r)
+	}
 	f.stop(t)
 	mu.Lock()
 	defer mu.Unlock()
@@ -454,6 +465,7 @@ func TestIndexerRefuses(t *testing.T) {
 		{[]string{"--queue", b.queue, "file:///tmp"}, "only S3 tells a queue"},
 		{[]string{"--queue", b.queue, "--takeover", "1s", "s3://refusing"}, "--takeover"},
 		{[]string{"--queue", b.queue, "--settle", "0s", "s3://refusing"}, "--settle"},
+		{[]string{"--queue", b.queue, "--listen", "0.0.0.0:9464", "s3://refusing"}, "--listen 0.0.0.0:9464: 0.0.0.0 is not a loopback address"},
 	} {
 		r, err := program.Run(env, bin, append([]string{"indexer", "--endpoint-url", machine.url}, row.args...)...)
 		if err != nil || r.Code != 2 || !strings.Contains(r.Stderr, row.want) || !strings.Contains(r.Stderr, "hint: ") {

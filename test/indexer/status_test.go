@@ -227,16 +227,26 @@ func TestAnIndexerSaysHowItIs(t *testing.T) {
 	if h.heard.count("WATCHDOG=1") == 0 {
 		t.Errorf("systemd was told %q", h.heard.said)
 	}
+	config, err := os.ReadFile(h.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, text := range []string{string(config), "mode: neither\n"} { // whatever it is then, it goes on
+		if err := os.WriteFile(h.config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f.hosts[0].Hangup()
+		h.until(t, "it was asked to load its configuration", func() bool { return h.heard.count("RELOADING=1") == n+1 && h.heard.count("READY=1") == n+2 })
+		if code, _ := h.ask("/healthz"); code != 200 {
+			t.Errorf("after SIGHUP: %d", code)
+		}
+	}
 	f.stop(t)
 	if h.heard.count("STOPPING=1") != 1 {
 		t.Errorf("systemd was told %q", h.heard.said)
 	}
 	if _, err := os.Stat(h.socket); err == nil {
 		t.Error("the socket is still there")
-	}
-	config, err := os.ReadFile(h.config)
-	if err != nil {
-		t.Fatal(err)
 	}
 	if err := os.WriteFile(h.config, bytes.Replace(config, []byte("/watched\n"), []byte("/none\n"), 1), 0o600); err != nil {
 		t.Fatal(err)

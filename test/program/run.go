@@ -44,6 +44,9 @@ func (p *Process) Kill() { p.cmd.Process.Kill() }
 // Stop asks the process to end, as systemd does.
 func (p *Process) Stop() { p.cmd.Process.Signal(syscall.SIGTERM) }
 
+// Hangup asks it to load its configuration anew.
+func (p *Process) Hangup() { p.cmd.Process.Signal(syscall.SIGHUP) }
+
 // Wait waits until the process has ended.
 func (p *Process) Wait() (Result, error) {
 	err := p.cmd.Wait()
