@@ -8,6 +8,7 @@ import (
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
@@ -60,6 +61,17 @@ func TestAsManyIdleConnectionsAsRequests(t *testing.T) {
 	}
 	if tr.ForceAttemptHTTP2 {
 		t.Error("HTTP/2 would send all parts over one connection")
+	}
+}
+
+func TestTheSDKWritesNoLogOfItsOwn(t *testing.T) {
+	bare(t)
+	cfg, err := session.Config(context.Background(), session.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := cfg.Logger.(logging.Nop); !ok {
+		t.Errorf("the logger is %T", cfg.Logger)
 	}
 }
 
