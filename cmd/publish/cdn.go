@@ -29,6 +29,7 @@ type cdnFlags struct {
 	blind    bool          // nothing is read back
 	extra    []string      // paths to be invalidated when anything is
 	patience time.Duration // with CloudFront; 0: its own
+	answered func()        // is told of its answers; it may be nil
 }
 
 func (f *cdnFlags) register(fs *pflag.FlagSet) {
@@ -69,7 +70,7 @@ func (f *cdnFlags) open(ctx context.Context, d *destination, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	if c.client, err = cloudfront.New(cfg, f.distribution, cloudfront.Options{Log: log, Patience: f.patience}); err != nil {
+	if c.client, err = cloudfront.New(cfg, f.distribution, cloudfront.Options{Log: log, Patience: f.patience, Answered: f.answered}); err != nil {
 		return nil, fail(exitUsage, err)
 	}
 	return c, nil

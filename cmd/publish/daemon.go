@@ -289,6 +289,7 @@ func (s *service) mirrors(c *daemonConfig) ([]daemon.Mirror, error) {
 // mirror is one that is published as flags say.
 func (s *service) mirror(name, source, where string, f *flags, o publish.Options) daemon.Mirror {
 	f.storage.observe = s.observed
+	f.cdn.answered = func() { s.daemon.Progress() }
 	w := &mirrorWork{source: source, where: where, flags: f, options: o, log: s.log.With("mirror", name)}
 	return daemon.Mirror{
 		Name: name, Source: filepath.Clean(source), Destination: where, Caches: w.caches(), Work: w,

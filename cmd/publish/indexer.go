@@ -148,6 +148,7 @@ func (i indexing) serve(ctx context.Context) error {
 			host.Progress()
 		}
 	}
+	i.flags.cdn.answered = host.Progress
 	if x.destination, err = i.flags.storage.open(ctx, i.where, i.log); err != nil {
 		return err
 	}

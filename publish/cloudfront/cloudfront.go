@@ -46,6 +46,9 @@ type Options struct {
 	Patience time.Duration
 	// Log hears of waiting. Nobody does if it is nil.
 	Log *slog.Logger
+	// Answered is told of each answer, whatever it says: who waits for long is not stalled. It may be
+	// nil.
+	Answered func()
 }
 
 // A Client invalidates in one distribution.
@@ -53,6 +56,7 @@ type Client struct {
 	distribution string
 	patience     time.Duration
 	log          *slog.Logger
+	answered     func()
 	api          *cloudfront.Client
 }
 
@@ -70,12 +74,15 @@ func New(cfg aws.Config, distribution string, opts Options) (*Client, error) {
 	if !distributionID.MatchString(distribution) {
 		return nil, noDistribution(distribution)
 	}
-	c := &Client{distribution: distribution, patience: opts.Patience, log: opts.Log}
+	c := &Client{distribution: distribution, patience: opts.Patience, log: opts.Log, answered: opts.Answered}
 	if c.patience == 0 {
 		c.patience = 15 * time.Minute
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
+	}
+	if c.answered == nil {
+		c.answered = func() {}
 	}
 	c.api = cloudfront.NewFromConfig(cfg, func(o *cloudfront.Options) {
 		o.Retryer = aws.NopRetryer{} // insist does that
@@ -214,6 +221,9 @@ func (c *Client) insist(ctx context.Context, action string, call func(context.Co
 	began := time.Now()
 	for n := 0; ; n++ {
 		err := call(ctx)
+		if said := smithy.APIError(nil); err == nil || errors.As(err, &said) {
+			c.answered()
+		}
 		p := c.paceOf(err)
 		if p.patience == 0 || ctx.Err() != nil {
 			return c.translate(ctx, action, err)

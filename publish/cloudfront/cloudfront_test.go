@@ -213,7 +213,10 @@ func TestCrowd(t *testing.T) {
 	inBubble(t, "waits for its turn", func(t *testing.T, s *cloudfronttest.Server) {
 		s.Delay = 5 * time.Minute
 		var log bytes.Buffer
-		c := client(t, s, cloudfront.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+		answers, last, longest := 0, time.Now(), time.Duration(0)
+		c := client(t, s, cloudfront.Options{Log: slog.New(slog.NewTextHandler(&log, nil)), Answered: func() {
+			answers, longest, last = answers+1, max(longest, time.Since(last)), time.Now()
+		}})
 		invalidate(t, c, "one", wild(cloudfront.MaxWildcards)...)
 		invalidate(t, c, "exact", "/a") // has a budget of its own
 		began := time.Now()
@@ -223,6 +226,9 @@ func TestCrowd(t *testing.T) {
 		}
 		if got := len(s.Requests()); got > 12 {
 			t.Errorf("took %d requests", got)
+		}
+		if answers != len(s.Requests()) || longest > 3*time.Minute {
+			t.Errorf("told of %d answers, the longest after %v", answers, longest)
 		}
 		if !strings.Contains(log.String(), "TooManyInvalidationsInProgress") {
 			t.Errorf("logged %s", &log)

@@ -172,7 +172,7 @@ var (
 	oldestEvent = describe("oldest_event_age_seconds", "How long ago the first of what messages in hand tell was stored; 0: there are none.")
 	eventLag    = describe("event_seconds", "From an object being stored to its being in order: in the index, and caches told.", "mirror")
 	receives    = describe("queue_receives_total", "How often the queue was asked for messages; three times a minute while there are none.")
-	answeredAt  = describe("queue_answered_timestamp_seconds", "When the queue has last answered.")
+	answeredAt  = describe("queue_answered_timestamp_seconds", "When the queue has last answered; before it has, when the program began.")
 
 	indexerMetrics = []*prometheus.Desc{
 		buildInfo, healthy, received, ended, held, leftNow, oldestEvent, eventLag, receives, answeredAt, queueErrors,
@@ -210,9 +210,11 @@ func (m meter) indexer(h *events.Host) {
 	m.gauge(held, float64(s.Queue.Held))
 	m.gauge(leftNow, float64(s.Queue.Again))
 	m.gauge(oldestEvent, age(s.Queue.Oldest))
+	answered := s.Since
 	if s.Queue.Answered != nil {
-		m.gauge(answeredAt, timestamp(*s.Queue.Answered))
+		answered = *s.Queue.Answered
 	}
+	m.gauge(answeredAt, timestamp(answered))
 	owed := make(map[string]*time.Time)
 	for _, o := range s.Owed {
 		owed[o.Mirror] = &o.Since
