@@ -182,8 +182,8 @@ func New(c Config) *Host {
 	}
 }
 
-// Run serves the queue until its context ends, which is no error, or the queue cannot be asked any
-// more. It returns when all that it started has stopped, and gives back to the queue what it
+// Run serves the queue until its context ends, which is no error, or there is no such queue, or it does
+// not let the host in to begin with. It returns when all that it started has stopped, and gives back to the queue what it
 // has not finished. It is called once.
 func (h *Host) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, h.stopping)()
@@ -228,9 +228,9 @@ func (h *Host) receive(ctx context.Context) error {
 			pause = time.Second
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, ErrNoQueue), errors.Is(err, mirror.ErrDenied), errors.Is(err, mirror.ErrCredentials):
+		case errors.Is(err, ErrNoQueue), refused(err) && !h.everAnswered():
 			return err
-		default:
+		default: // credentials that have expired among it: there may be others
 			h.Log.Warn("the queue cannot be asked", "reason", err, "again in", pause)
 			if err := smithytime.SleepWithContext(ctx, pause); err != nil {
 				return nil
@@ -243,6 +243,16 @@ func (h *Host) receive(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func refused(err error) bool {
+	return errors.Is(err, mirror.ErrDenied) || errors.Is(err, mirror.ErrCredentials)
+}
+
+func (h *Host) everAnswered() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.book.queue.Answered != nil
 }
 
 func (h *Host) hasRoom() bool {
@@ -306,7 +316,7 @@ func (h *Host) learn(ctx context.Context) error {
 			defer h.mu.Unlock()
 			h.book.queue.Deliveries = n
 			return nil
-		case errors.Is(err, ErrNoQueue), errors.Is(err, mirror.ErrDenied), errors.Is(err, mirror.ErrCredentials):
+		case errors.Is(err, ErrNoQueue), refused(err):
 			// Who receives messages finds out whether that is the end.
 			h.Log.Info("which messages go to the dead-letter queue is not known", "reason", err)
 			return nil

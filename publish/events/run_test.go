@@ -375,34 +375,41 @@ func TestBacklog(t *testing.T) {
 	})
 }
 
-// A queue that is away for a while is asked again; one that is not there, or not ours, ends it.
+// A queue that is away for a while is asked again; one that is not there, or not ours, ends it. One that
+// was ours is asked again, too: credentials expire, and others come.
 func TestQueueFails(t *testing.T) {
+	denied, expired := &mirror.DeniedError{Action: "sqs:ReceiveMessage", Name: "q"}, fmt.Errorf("receive: %w", mirror.ErrCredentials)
 	for _, row := range []struct {
-		err  error
-		ends bool
+		err   error
+		after time.Duration
+		ends  bool
 	}{
-		{errors.New("connection reset"), false},
-		{events.ErrNoQueue, true},
-		{&mirror.DeniedError{Action: "sqs:ReceiveMessage", Name: "q"}, true},
-		{fmt.Errorf("receive: %w", mirror.ErrCredentials), true},
+		{errors.New("connection reset"), 0, false},
+		{events.ErrNoQueue, 0, true},
+		{denied, 0, true},
+		{expired, 0, true},
+		{events.ErrNoQueue, time.Minute, true},
+		{denied, time.Minute, false},
+		{expired, time.Minute, false},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			q := eventstest.New(1)
-			until := time.Now().Add(10 * time.Minute)
+			from := time.Now().Add(row.after)
+			until := from.Add(10 * time.Minute)
 			var asked atomic.Int64
 			q.Fault = func(string) error {
-				if asked.Add(1); time.Now().Before(until) {
+				if asked.Add(1); !time.Now().Before(from) && time.Now().Before(until) {
 					return row.err
 				}
 				return nil
 			}
-			q.Send(stored(documentOf("m", 1)))
+			time.AfterFunc(row.after, func() { q.Send(stored(documentOf("m", 1))) })
 			h := &healer{}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 			defer cancel()
 			err := events.New(events.Config{Queue: q, Bucket: bucket, Heal: h.heal}).Run(ctx)
 			if row.ends != (err != nil) || row.ends && !errors.Is(err, row.err) {
-				t.Errorf("%v: error is %v", row.err, err)
+				t.Errorf("%v after %v: error is %v", row.err, row.after, err)
 			}
 			if !row.ends && (len(h.jobs) != 1 || len(q.Left()) != 0) {
 				t.Errorf("jobs: %v, %d left, asked %d times", h.jobs, len(q.Left()), asked.Load())

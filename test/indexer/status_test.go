@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -136,7 +137,9 @@ func TestAnIndexerSaysHowItIs(t *testing.T) {
 			}
 		}
 	}
-	if err := f.send(t.Context(), "hello <b>"); err != nil {
+	// Anybody who may store an object chooses what it is called.
+	const hostile = "\x1b[2J<img src=x onerror='document.title=1'>"
+	if err := f.send(t.Context(), `{"Records":[{"eventSource":"aws:s3","eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"other"},"object":{"key":"`+url.QueryEscape(hostile)+`"}}}]}`); err != nil {
 		t.Fatal(err)
 	}
 	var said struct {
@@ -178,17 +181,17 @@ func TestAnIndexerSaysHowItIs(t *testing.T) {
 	browser.Keep(t, h.site+"/")
 	for _, later := range []string{"--no-first-run", browser.Later} {
 		dom, complaints := browser.Open(t, h.site+"/", later, "--dump-dom")
-		for _, want := range []string{"publish indexer", f.queue, "s3://watched/noble/spack", "To be told again", "not a notification", "last switch"} {
+		for _, want := range []string{"publish indexer", f.queue, "s3://watched/noble/spack", "To be told again", "&lt;img src=x", "is not in s3://watched", "last switch"} {
 			if !strings.Contains(dom, want) {
 				t.Errorf("the page lacks %q:\n%s", want, dom)
 			}
 		}
-		if complaints != "" {
-			t.Error(complaints)
+		if complaints != "" || strings.Contains(dom, "<img") || strings.Contains(dom, "<title>1") {
+			t.Errorf("a name is markup: %s\n%s", complaints, dom)
 		}
 	}
 	r, err := program.Run(f.env, f.bin, "status", "--socket", h.socket)
-	if err != nil || r.Code != 0 || !strings.Contains(r.Stdout, "s3://watched/noble/spack") || !strings.Contains(r.Stdout, "left: message ") {
+	if err != nil || r.Code != 0 || !strings.Contains(r.Stdout, "s3://watched/noble/spack") || !strings.Contains(r.Stdout, "left: s3://other/\ufffd[2J<img src=x") || strings.Contains(r.Stdout, "\x1b") {
 		t.Errorf("publish status: %v\n%s", err, r)
 	}
 	r, err = program.Run(f.env, f.bin, "push", "--socket", h.socket, "/srv")
