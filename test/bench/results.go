@@ -3,6 +3,7 @@ package bench
 import (
 	"cmp"
 	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -41,12 +42,10 @@ type Row struct {
 }
 
 func newResults(o Options) *Results {
-	var un unix.Utsname
-	unix.Uname(&un)
 	var info unix.Sysinfo_t
 	unix.Sysinfo(&info)
 	return &Results{
-		Machine: processor(), CPUs: runtime.NumCPU(), Memory: int64(info.Totalram) * int64(info.Unit), Kernel: unix.ByteSliceToString(un.Release[:]), Go: runtime.Version(),
+		Machine: processor(), CPUs: runtime.NumCPU(), Memory: int64(info.Totalram) * int64(info.Unit), Kernel: kernel(), Go: runtime.Version(),
 		Began: time.Now(), Scale: int(o.Scale), Rounds: o.Rounds, LoadFrom: load(),
 	}
 }
@@ -54,6 +53,13 @@ func newResults(o Options) *Results {
 func (r *Results) finish() {
 	r.Took = time.Since(r.Began)
 	r.LoadTo = load()
+}
+
+// kernel is its version, without what a distribution adds.
+func kernel() string {
+	var un unix.Utsname
+	unix.Uname(&un)
+	return regexp.MustCompile(`^\d+\.\d+`).FindString(unix.ByteSliceToString(un.Release[:]))
 }
 
 // processor is its name, and how many of them we may use.
