@@ -46,6 +46,8 @@ func summary(s daemon.Status) (word, sentence string) {
 		return "unhealthy", s.Problem
 	case s.Stopping:
 		return "stopping", "nothing is taken over any more; what is left is published after the next start"
+	case s.Trouble != "":
+		return "attention", "the queue cannot be used: " + s.Trouble
 	case paused > 0:
 		return "waiting", "a destination cannot be used; its packages wait, and nothing is lost"
 	case len(s.Failed) > 0:

@@ -91,6 +91,9 @@ func TestNothingThatIsShownIsMarkup(t *testing.T) {
 	t.Run("daemon", func(t *testing.T) {
 		shownAsWords(t, func(x string) string { return api.Live(full(x)) }, "m f p r b n s d w i l t o g")
 	})
+	t.Run("daemon without a queue", func(t *testing.T) {
+		shownAsWords(t, func(x string) string { return api.Live(daemon.Status{Healthy: true, Trouble: "t" + x}) }, "t")
+	})
 	t.Run("indexer", func(t *testing.T) {
 		shownAsWords(t, func(x string) string { return api.LiveIndexer(fullIndexer(x)) }, "p f r b s d n w l t m o")
 	})
