@@ -107,12 +107,12 @@ bench: build
 
 # With what others have made and what takes long to build (a quarter of an hour the first time),
 # and so no part of the gate: the action under act, and MinIO as S3 and as STS.
-ACT := github.com/nektos/act@v0.2.89
-MINIO := github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
+ACT_MODULE := github.com/nektos/act@v0.2.89
+MINIO_MODULE := github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
 interop:
 	command -v busybox >/dev/null || apt-get install -y busybox-static
-	GOBIN=$(CURDIR)/bin/interop GOFLAGS= go install $(ACT)
-	GOBIN=$(CURDIR)/bin/interop GOFLAGS= go install $(MINIO)
+	GOBIN=$(CURDIR)/bin/interop GOFLAGS= go install $(ACT_MODULE)
+	GOBIN=$(CURDIR)/bin/interop GOFLAGS= go install $(MINIO_MODULE)
 	cd test && CI=true ACT=$(CURDIR)/bin/interop/act MINIO=$(CURDIR)/bin/interop/minio \
 	  ../.ci/engine $(TEST) -v -tags interop ./interop ./conformance
 

@@ -136,6 +136,7 @@ func Run(ctx context.Context, o Options) (*Results, error) {
 	}
 	defer os.RemoveAll(home)
 	r := &runner{o: o, home: home, out: newResults(o)}
+	defer r.out.finish()
 	for _, c := range clients(o.Binaries, o.Dir, o.Install, o.Clients, r.leftOut) {
 		r.clients = append(r.clients, c)
 		r.out.Clients = append(r.out.Clients, *c)
@@ -155,7 +156,6 @@ func Run(ctx context.Context, o Options) (*Results, error) {
 			return r.out, fmt.Errorf("%s: %w", c.Cell, err)
 		}
 	}
-	r.out.finish()
 	return r.out, nil
 }
 

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -85,15 +86,16 @@ func runBench(ctx context.Context, args []string) error {
 	if o.Binaries, err = binaries(); err != nil {
 		return err
 	}
+	// What was measured before something went wrong, or before Ctrl-C, is worth keeping.
 	results, err := bench.Run(ctx, o)
-	if err != nil {
+	if results == nil {
 		return err
 	}
 	results.Print(os.Stdout)
 	if *out == "" {
-		return nil
+		return err
 	}
-	return results.Write(*out, fmt.Sprintf("make bench BENCH=%q", strings.Join(args, " ")))
+	return errors.Join(err, results.Write(*out, fmt.Sprintf("make bench BENCH=%q", strings.Join(args, " "))))
 }
 
 func list(s string) []string {
