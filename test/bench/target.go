@@ -77,7 +77,7 @@ func byPeer(is func(*Client) bool) func(*Results, Cell) (float64, bool) {
 }
 
 // busy is a floor of byPeer: the processors of the machine need so long for what the baseline
-// does, and for the server's part, before anything is sent.
+// does, and for the server's part, before anything is sent; and one of them for a single file.
 func busy(is, baseline func(*Client) bool) func(*Results, Cell) (float64, bool) {
 	return func(r *Results, c Cell) (float64, bool) {
 		us, them, base := r.find(c, is), r.bestPeer(c), r.find(c, baseline)
@@ -87,7 +87,8 @@ func busy(is, baseline func(*Client) bool) func(*Results, Cell) (float64, bool) 
 		if us == nil || them == nil || base == nil || r.CPUs == 0 {
 			return 0, false
 		}
-		return (base.cpu() + us.server()).Seconds() / float64(r.CPUs) / them.wall().Seconds(), true
+		least := max((base.cpu() + us.server()).Seconds()/float64(r.CPUs), base.wall().Seconds())
+		return least / them.wall().Seconds(), true
 	}
 }
 
