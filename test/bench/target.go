@@ -87,7 +87,7 @@ func busy(is, baseline func(*Client) bool) func(*Results, Cell) (float64, bool) 
 		if us == nil || them == nil || base == nil || r.CPUs == 0 {
 			return 0, false
 		}
-		least := max((base.cpu() + us.server()).Seconds()/float64(r.CPUs), base.wall().Seconds())
+		least := max((base.cpu()+us.server()).Seconds()/float64(r.CPUs), base.wall().Seconds())
 		return least / them.wall().Seconds(), true
 	}
 }
