@@ -6,62 +6,21 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/test/faultproxy"
 	"github.com/vantagecompute/slurm-factory-publish/test/spackmirror"
+	"github.com/vantagecompute/slurm-factory-publish/test/systemd"
 )
 
-// A manager is what a service sees of systemd: a socket on which it says how it is.
-type manager struct {
-	path string
-	mu   sync.Mutex
-	said []string
-}
-
-func manage(t *testing.T, h *host) *manager {
+// manage lets the daemon of a host say how it is.
+func manage(t *testing.T, h *host) *systemd.Manager {
 	t.Helper()
-	m := &manager{path: filepath.Join(h.dir, "notify")}
-	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	go func() {
-		buf := make([]byte, 4096)
-		for {
-			n, err := c.Read(buf)
-			if err != nil {
-				return
-			}
-			m.mu.Lock()
-			m.said = append(m.said, string(buf[:n]))
-			m.mu.Unlock()
-		}
-	}()
-	h.env = append(h.env, "NOTIFY_SOCKET="+m.path)
+	m := systemd.Manage(t, filepath.Join(h.dir, "notify"))
+	h.env = append(h.env, "NOTIFY_SOCKET="+m.Path)
 	return m
-}
-
-func (m *manager) count(what string) (n int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, s := range m.said {
-		if strings.HasPrefix(s, what) {
-			n++
-		}
-	}
-	return n
-}
-
-func (m *manager) String() string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return strings.Join(m.said, "; ")
 }
 
 func TestSystemdIsTold(t *testing.T) {
@@ -69,12 +28,12 @@ func TestSystemdIsTold(t *testing.T) {
 	m := manage(t, h)
 	h.env = append(h.env, "WATCHDOG_USEC=400000")
 	h.start()
-	h.until("it is ready", func() bool { return m.count("READY=1") == 1 })
-	h.until("it is well, again and again", func() bool { return m.count("WATCHDOG=1") > 3 })
+	h.until("it is ready", func() bool { return m.Count("READY=1") == 1 })
+	h.until("it is well, again and again", func() bool { return m.Count("WATCHDOG=1") > 3 })
 	h.cmd.Process.Signal(syscall.SIGHUP)
-	h.until("it has reloaded", func() bool { return m.count("RELOADING=1\nMONOTONIC_USEC=") == 1 && m.count("READY=1") == 2 })
+	h.until("it has reloaded", func() bool { return m.Count("RELOADING=1\nMONOTONIC_USEC=") == 1 && m.Count("READY=1") == 2 })
 	h.stop()
-	if m.count("STOPPING=1\nEXTEND_TIMEOUT_USEC=70000000") != 1 {
+	if m.Count("STOPPING=1\nEXTEND_TIMEOUT_USEC=70000000") != 1 {
 		t.Errorf("it said %s", m)
 	}
 }
@@ -96,9 +55,9 @@ func TestSystemdIsNotToldThatAllIsWell(t *testing.T) {
 	u := spackmirror.New(spackmirror.V3, 2)
 	drop(t, mirrorOf(t, u, u.All()), h.source)
 	h.until("it is not healthy", func() bool { _, err := h.get("/healthz"); return err != nil })
-	before := m.count("WATCHDOG=1")
+	before := m.Count("WATCHDOG=1")
 	time.Sleep(time.Second)
-	if n := m.count("WATCHDOG=1") - before; n > 0 {
+	if n := m.Count("WATCHDOG=1") - before; n > 0 {
 		t.Errorf("said %d times that all is well", n)
 	}
 	if s := h.status(); s.Healthy {

@@ -14,12 +14,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/test/browser"
 	"github.com/vantagecompute/slurm-factory-publish/test/program"
+	"github.com/vantagecompute/slurm-factory-publish/test/systemd"
 )
 
 // A host is one indexer that says how it is.
@@ -28,7 +28,7 @@ type host struct {
 	site   string // where its page is
 	socket string
 	config string
-	heard  *manager
+	heard  *systemd.Manager
 }
 
 // newHost starts `publish daemon` with mode: indexer, watched over by a systemd.
@@ -43,7 +43,7 @@ func newHost(t *testing.T, f *fleet, more string) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &host{fleet: f, site: "http://" + l.Addr().String(), socket: dir + "/socket", config: dir + "/config.yaml", heard: manage(t, dir+"/notify")}
+	h := &host{fleet: f, site: "http://" + l.Addr().String(), socket: dir + "/socket", config: dir + "/config.yaml", heard: systemd.Manage(t, dir+"/notify")}
 	config := fmt.Sprintf("mode: indexer\nqueue: %s\nlisten: %s\nsocket: %s\n%smirrors:\n  - destination: s3://%s\n    endpoint_url: %s\n    settle: 1s\n    distribution_id: %s\n",
 		f.queue, l.Addr(), h.socket, more, f.name, machine.url, distribution)
 	l.Close()
@@ -77,47 +77,6 @@ func (h *host) until(t *testing.T, what string, so func() bool) {
 	}
 }
 
-// A manager hears what is told to systemd.
-type manager struct {
-	mu   sync.Mutex
-	said []string
-}
-
-func manage(t *testing.T, at string) *manager {
-	t.Helper()
-	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: at, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &manager{}
-	var listening sync.WaitGroup
-	listening.Go(func() {
-		for b := make([]byte, 1024); ; {
-			n, err := c.Read(b)
-			if err != nil {
-				return
-			}
-			m.mu.Lock()
-			m.said = append(m.said, string(b[:n]))
-			m.mu.Unlock()
-		}
-	})
-	t.Cleanup(func() { c.Close(); listening.Wait() })
-	return m
-}
-
-// count is how often something was told.
-func (m *manager) count(what string) (n int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, s := range m.said {
-		if strings.HasPrefix(s, what) {
-			n++
-		}
-	}
-	return n
-}
-
 // What an operator of indexers needs to know is on a page, in the status and in metrics, with the names that
 // are documented: messages by what came of them, how old the oldest is, mirrors with their indices, what
 // is left and why, and what is dead.
@@ -127,8 +86,8 @@ func TestAnIndexerSaysHowItIs(t *testing.T) {
 	f := newFleet(t, newBucket(t, "watched", 2), 0)
 	h := newHost(t, f, "")
 	h.until(t, "it is ready", func() bool { code, _ := h.ask("/readyz"); return code == 200 })
-	if h.heard.count("READY=1") != 1 {
-		t.Errorf("systemd was told %q", h.heard.said)
+	if h.heard.Count("READY=1") != 1 {
+		t.Errorf("systemd was told %q", h.heard)
 	}
 	for mirror, fixture := range map[string]string{"noble/spack": "v3-signed", "slurm/25.11/13.4.0/buildcache": "v2-signed", "jammy/spack": "v3-unsigned"} {
 		for name, content := range pushed(t, fixture) {
@@ -227,8 +186,8 @@ func TestAnIndexerSaysHowItIs(t *testing.T) {
 			t.Errorf("metrics lack %s", want)
 		}
 	}
-	if h.heard.count("WATCHDOG=1") == 0 {
-		t.Errorf("systemd was told %q", h.heard.said)
+	if h.heard.Count("WATCHDOG=1") == 0 {
+		t.Errorf("systemd was told %q", h.heard)
 	}
 	config, err := os.ReadFile(h.config)
 	if err != nil {
@@ -239,14 +198,14 @@ func TestAnIndexerSaysHowItIs(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.hosts[0].Hangup()
-		h.until(t, "it was asked to load its configuration", func() bool { return h.heard.count("RELOADING=1") == n+1 && h.heard.count("READY=1") == n+2 })
+		h.until(t, "it was asked to load its configuration", func() bool { return h.heard.Count("RELOADING=1") == n+1 && h.heard.Count("READY=1") == n+2 })
 		if code, _ := h.ask("/healthz"); code != 200 {
 			t.Errorf("after SIGHUP: %d", code)
 		}
 	}
 	f.stop(t)
-	if h.heard.count("STOPPING=1") != 1 {
-		t.Errorf("systemd was told %q", h.heard.said)
+	if h.heard.Count("STOPPING=1") != 1 {
+		t.Errorf("systemd was told %q", h.heard)
 	}
 	if _, err := os.Stat(h.socket); err == nil {
 		t.Error("the socket is still there")
@@ -292,13 +251,13 @@ func TestAnIndexerThatStallsSaysSo(t *testing.T) {
 		}
 	}
 	h.until(t, "it is stalled", func() bool { code, text := h.ask("/healthz"); return code == 503 && strings.Contains(text, "stalled") })
-	before := h.heard.count("WATCHDOG=1")
+	before := h.heard.Count("WATCHDOG=1")
 	time.Sleep(2 * time.Second)
-	if code, _ := h.ask("/healthz"); code == 503 && h.heard.count("WATCHDOG=1") > before+1 {
+	if code, _ := h.ask("/healthz"); code == 503 && h.heard.Count("WATCHDOG=1") > before+1 {
 		t.Error("systemd is told that all is well")
 	}
 	f.slow.Store(0)
 	h.until(t, "it moves again", func() bool { code, _ := h.ask("/healthz"); return code == 200 })
-	now := h.heard.count("WATCHDOG=1")
-	h.until(t, "systemd is told so", func() bool { return h.heard.count("WATCHDOG=1") > now })
+	now := h.heard.Count("WATCHDOG=1")
+	h.until(t, "systemd is told so", func() bool { return h.heard.Count("WATCHDOG=1") > now })
 }
