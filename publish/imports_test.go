@@ -22,8 +22,9 @@ const module = "github.com/vantagecompute/slurm-factory-publish/"
 // is missing here fails the test, so that its place is decided and not found.
 var arrows = map[string]string{
 	// words
-	"publish/blob": "",
-	"publish/spec": "publish/blob",
+	"publish/blob":     "",
+	"publish/spec":     "publish/blob",
+	"publish/sha256x2": "",
 	// documents
 	"publish/key":      "",
 	"publish/manifest": "publish/blob",
@@ -34,7 +35,7 @@ var arrows = map[string]string{
 	// what all that speak to AWS know of it
 	"publish/credentials": "publish/mirror",
 	// implementations, which know nothing of Spack
-	"publish/mirror/s3":  "publish/blob publish/mirror publish/credentials",
+	"publish/mirror/s3":  "publish/blob publish/sha256x2 publish/mirror publish/credentials",
 	"publish/mirror/dir": "publish/blob publish/mirror",
 	"publish/mirror/web": "publish/mirror",
 	"publish/tune":       "publish/blob publish/mirror",

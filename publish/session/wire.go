@@ -91,15 +91,14 @@ func (c *plainConn) ReadFrom(r io.Reader) (int64, error) { return copyLarge(r, c
 
 // copyLarge reads r to its end and writes it piece by piece.
 func copyLarge(r io.Reader, write func([]byte) (int, error)) (int64, error) {
-	next, release := reading(r)
-	defer release()
+	buf := piecesToRead.Get().(*[largestPiece]byte)
+	defer piecesToRead.Put(buf)
 	done, size := int64(0), smallestPiece
 	for {
-		piece, free, err := next(size)
-		if len(piece) > 0 {
+		n, err := r.Read(buf[:size])
+		if n > 0 {
 			began := time.Now()
-			written, writeErr := write(piece)
-			free()
+			written, writeErr := write(buf[:n])
 			done += int64(written)
 			if writeErr != nil {
 				return done, writeErr
@@ -113,34 +112,6 @@ func copyLarge(r io.Reader, write func([]byte) (int, error)) (int64, error) {
 			return done, err
 		}
 	}
-}
-
-// A Lender is a reader that has its content in memory, and need not copy it.
-type Lender interface {
-	// Lend is Read, of at most max bytes. The piece must not be changed, and free is called
-	// when it is no longer needed.
-	Lend(max int) (piece []byte, free func(), err error)
-}
-
-// reading returns how to read the next piece of r, and what to call in the end.
-func reading(r io.Reader) (next func(max int) ([]byte, func(), error), release func()) {
-	if limited, ok := r.(*io.LimitedReader); ok { // as net/http wraps a body
-		if l, ok := limited.R.(Lender); ok {
-			return func(max int) ([]byte, func(), error) {
-				if limited.N <= 0 {
-					return nil, nil, io.EOF
-				}
-				piece, free, err := l.Lend(int(min(int64(max), limited.N)))
-				limited.N -= int64(len(piece))
-				return piece, free, err
-			}, func() {}
-		}
-	}
-	buf := piecesToRead.Get().(*[largestPiece]byte)
-	return func(max int) ([]byte, func(), error) {
-		n, err := r.Read(buf[:max])
-		return buf[:n], func() {}, err
-	}, func() { piecesToRead.Put(buf) }
 }
 
 func nextPiece(size int, took time.Duration) int {

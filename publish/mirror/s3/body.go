@@ -24,7 +24,7 @@ func NewLimiter(bytes int64) *rate.Limiter {
 var errTakenBack = errors.New("content is no longer wanted")
 
 // A body is content on its way in one attempt. It reads straight from the source
-// into the connection's buffer, so that an upload holds few parts in memory, or none.
+// into the connection's buffer, so that an upload holds no part in memory.
 type body struct {
 	ctx      context.Context
 	content  io.ReaderAt
@@ -43,12 +43,20 @@ type body struct {
 func (b *body) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n, err := b.next(len(p))
-	if err != nil {
-		return 0, err
+	if b.err != nil {
+		return 0, b.err
 	}
-	p = p[:n]
-	n, err = b.content.ReadAt(p, b.off)
+	if b.off == b.end {
+		return 0, io.EOF
+	}
+	p = p[:min(int64(len(p)), b.end-b.off)]
+	if b.limit != nil {
+		p = p[:min(len(p), piece)]
+		if err := b.limit.WaitN(b.ctx, len(p)); err != nil {
+			return 0, err
+		}
+	}
+	n, err := b.content.ReadAt(p, b.off)
 	b.off += int64(n)
 	b.tell(int64(n))
 	if n == len(p) {
@@ -59,40 +67,6 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	b.err = err
 	return n, err
-}
-
-// next is how much of the content is to be read now, at most max.
-func (b *body) next(max int) (int, error) {
-	if b.err != nil {
-		return 0, b.err
-	}
-	if b.off == b.end {
-		return 0, io.EOF
-	}
-	n := int(min(int64(max), b.end-b.off))
-	if b.limit != nil {
-		n = min(n, piece)
-		if err := b.limit.WaitN(b.ctx, n); err != nil {
-			return 0, err
-		}
-	}
-	return n, nil
-}
-
-// lend is Read for content that is held in memory and need not be copied. The connection calls
-// free when it has done with the piece.
-func (b *body) lend(from *heldPart, max int) (piece []byte, free func(), err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	n, err := b.next(max)
-	if err != nil {
-		return nil, nil, err
-	}
-	piece = from.at(b.off, n)
-	b.off += int64(n)
-	b.tell(int64(n))
-	from.use()
-	return piece, from.free, nil
 }
 
 func (b *body) tell(n int64) {

@@ -88,7 +88,7 @@ func (b *Bucket) knowCRC(ctx context.Context, o *object) error {
 	if o.crcKnown {
 		return nil
 	}
-	found, err := b.hash(ctx, o.content, o.size, max(o.size, 1), nothing, func(part) {})
+	found, err := b.hash(ctx, o.content, o.size, max(o.size, 1), func(part) {})
 	if err != nil {
 		return err
 	}

@@ -87,7 +87,7 @@ func (u *upload) sendParts(whole context.Context) error {
 	hashed := make(chan part, len(u.done))
 	g.Go(func() error {
 		defer close(hashed)
-		found, err := u.b.hash(ctx, u.o.content, u.o.size, u.partSize, u.b.shelves.take, func(p part) { hashed <- p })
+		found, err := u.b.hash(ctx, u.o.content, u.o.size, u.partSize, func(p part) { hashed <- p })
 		if err != nil {
 			return err
 		}
@@ -104,27 +104,20 @@ func (u *upload) sendParts(whole context.Context) error {
 		}
 		for p := range hashed {
 			if u.arrived(p) {
-				p.free()
 				continue
 			}
 			s := slot{of: u.b.slots}
 			if err := s.take(ctx); err != nil {
-				p.free()
 				return err
 			}
 			g.Go(func() error {
 				defer s.free()
-				defer p.free()
 				return u.sendPart(ctx, p, &s)
 			})
 		}
 		return nil
 	})
-	err := g.Wait()
-	for p := range hashed { // what was not sent
-		p.free()
-	}
-	return err
+	return g.Wait()
 }
 
 func (u *upload) begin(ctx context.Context) error {
@@ -173,7 +166,7 @@ func (u *upload) sendPart(ctx context.Context, p part, s *slot) error {
 		key:       u.o.key,
 		query:     "partNumber=" + strconv.Itoa(int(p.number)) + "&uploadId=" + url.QueryEscape(u.id),
 		header:    http.Header{"X-Amz-Checksum-Crc64nvme": {encodeCRC(p.crc)}},
-		content:   p.content(u.o.content), off: p.off, size: p.size,
+		content:   u.o.content, off: p.off, size: p.size,
 		sent:       u.sent,
 		repeatable: true,
 	}, s)

@@ -29,6 +29,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/credentials"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sha256x2"
 )
 
 const (
@@ -194,12 +195,12 @@ type Bucket struct {
 	// slots bounds the requests in flight. Whoever waits for one does so in order of
 	// arrival, so that an object that was begun first is finished first.
 	slots *slots
-	// hashers bounds how many objects are being hashed: more than processors would
-	// only make each of them later.
+	// hashers bounds how many objects are being hashed: more than two for each processor
+	// would only make each of them later.
 	hashers *semaphore.Weighted
-	// shelves bounds what is held in memory between being hashed and being sent.
-	shelves shelves
-	limit   *rate.Limiter // nil: none
+	// pairs hashes two of them in the time of one.
+	pairs sha256x2.Pairs
+	limit *rate.Limiter // nil: none
 
 	warnNoResume sync.Once
 }
@@ -219,8 +220,7 @@ func Open(ctx context.Context, cfg aws.Config, o Options) (*Bucket, error) {
 	b := &Bucket{
 		opts:    o,
 		slots:   newSlots(o.Concurrency, most),
-		hashers: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
-		shelves: newShelves(defaultPartSize),
+		hashers: semaphore.NewWeighted(2 * int64(runtime.GOMAXPROCS(0))),
 	}
 	if b.limit = o.Limiter; b.limit == nil && o.LimitRate > 0 {
 		b.limit = NewLimiter(o.LimitRate)

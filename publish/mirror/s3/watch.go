@@ -43,13 +43,7 @@ func (c *watched) Do(r *http.Request) (*http.Response, error) {
 	w.timer = time.AfterFunc(w.patience, w.expire)
 	r = r.WithContext(ctx)
 	if r.Body != nil && r.Body != http.NoBody {
-		watched := &watchedBody{ReadCloser: r.Body, w: w}
-		r.Body = watched
-		if b, ok := watched.ReadCloser.(*body); ok {
-			if held, ok := b.content.(*heldPart); ok {
-				r.Body = &lendingBody{watched, b, held}
-			}
-		}
+		r.Body = &watchedBody{ReadCloser: r.Body, w: w}
 	}
 	answer, err := c.next.Do(r)
 	if err != nil {
@@ -141,20 +135,6 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 	b.w.pause()
 	defer b.w.resume()
 	return b.ReadCloser.Read(p)
-}
-
-// A lendingBody need not be copied by a connection that knows how to borrow.
-type lendingBody struct {
-	*watchedBody
-	body *body
-	from *heldPart
-}
-
-// Lend implements session.Lender.
-func (l *lendingBody) Lend(max int) (piece []byte, free func(), err error) {
-	l.w.pause()
-	defer l.w.resume()
-	return l.body.lend(l.from, max)
 }
 
 // watchedAnswer is only watched while it is being read: what the caller does between two

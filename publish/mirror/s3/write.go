@@ -193,13 +193,8 @@ func (b *Bucket) storeWhole(ctx context.Context, o *object, was mirror.Version) 
 		}
 		p.content, o.digest = small, blob.DigestOf(small)
 	} else {
-		held := b.shelves.take(0, o.size)
-		if held != nil {
-			defer held.free()
-			p.content = held
-		}
 		var err error
-		if o.digest, err = b.digest(ctx, o.content, o.size, held); err != nil {
+		if o.digest, err = b.digest(ctx, o.content, o.size); err != nil {
 			return "", err
 		}
 	}

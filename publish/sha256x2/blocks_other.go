@@ -1,0 +1,7 @@
+//go:build !amd64
+
+package sha256x2
+
+const interleaves = false
+
+func blocks(a, b *[8]uint32, p, q *byte, n int) { panic("not on this processor") }

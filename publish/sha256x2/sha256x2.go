@@ -1,0 +1,176 @@
+// Package sha256x2 computes the SHA-256 of two contents in the time of one.
+//
+// A processor with instructions for SHA-256 can begin the next one long before it has the result of
+// the last, but each round of one content needs just that: half of what could be done is not. The
+// rounds of two contents in turn fill the gaps. This is known as multi-buffer hashing, and Linux does
+// it for fs-verity, for one; crypto/sha256 has no such thing.
+package sha256x2
+
+import (
+	"crypto/sha256"
+	"encoding"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"sync"
+	"time"
+)
+
+// Pairs lets goroutines that hash different contents do so two at a time. The zero value is ready.
+type Pairs struct {
+	mu      sync.Mutex
+	open    int
+	waiting *turn // nil: nobody is
+}
+
+// A turn is content that waits for another to be hashed with.
+type turn struct {
+	words   *[8]uint32
+	content []byte
+	done    chan int // how many bytes were hashed along with another's; 0: there is none
+}
+
+// patience is how long a turn waits: longer than it takes to read the next piece of content, unless
+// that has to come from a slow disk.
+const patience = 10 * time.Millisecond
+
+// A Hash is a SHA-256 that is computed along with others. It is for one goroutine.
+type Hash struct {
+	pairs *Pairs
+	one   hash.Hash // of crypto/sha256
+}
+
+// New begins a hash. Until it is closed, others wait for what is written to it.
+func (p *Pairs) New() *Hash {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open++
+	return &Hash{p, sha256.New()}
+}
+
+// Close makes nobody wait any more. The sum stays.
+func (h *Hash) Close() {
+	p := h.pairs
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open--
+	if p.open < 2 && p.waiting != nil {
+		p.waiting.done <- 0
+		p.waiting = nil
+	}
+}
+
+// Sum returns the SHA-256 of all that was written.
+func (h *Hash) Sum() [sha256.Size]byte { return [sha256.Size]byte(h.one.Sum(nil)) }
+
+// Write adds content, together with what is written to another hash at this time, or alone if
+// there is none. It takes all of it, and does not fail.
+func (h *Hash) Write(content []byte) (int, error) {
+	rest := content
+	if interleaves && len(content) >= sha256.BlockSize {
+		rest = h.together(content)
+	}
+	h.one.Write(rest)
+	return len(content), nil
+}
+
+// together adds as many blocks as there is somebody to do it with, and returns the rest.
+func (h *Hash) together(content []byte) (rest []byte) {
+	s := stateOf(h.one)
+	if !s.aligned() {
+		return content
+	}
+	rest = content
+	for len(rest) >= sha256.BlockSize {
+		n := h.pairs.hash(&s.words, rest)
+		if n == 0 {
+			break
+		}
+		rest = rest[n:]
+	}
+	if done := len(content) - len(rest); done > 0 {
+		s.give(h.one, done)
+	}
+	return rest
+}
+
+// hash adds blocks of content to words along with another's, and returns how many bytes that
+// were: whoever comes second does it for both. It returns 0 if there is nobody.
+func (p *Pairs) hash(words *[8]uint32, content []byte) int {
+	p.mu.Lock()
+	other := p.waiting
+	switch {
+	case other != nil:
+		p.waiting = nil
+		p.mu.Unlock()
+		n := min(len(content), len(other.content)) / sha256.BlockSize
+		blocks(words, other.words, &content[0], &other.content[0], n)
+		other.done <- n * sha256.BlockSize
+		return n * sha256.BlockSize
+	case p.open < 2:
+		p.mu.Unlock()
+		return 0
+	}
+	t := &turn{words, content, make(chan int, 1)}
+	p.waiting = t
+	p.mu.Unlock()
+	return p.wait(t)
+}
+
+func (p *Pairs) wait(t *turn) int {
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case n := <-t.done:
+		return n
+	case <-late.C:
+	}
+	p.mu.Lock()
+	if p.waiting == t {
+		p.waiting = nil
+		t.done <- 0
+	}
+	p.mu.Unlock()
+	return <-t.done
+}
+
+// A state is that of a hash, as crypto/sha256 marshals it: four bytes that name the hash, the words of
+// the digest, the beginning of the next block, the number of bytes so far.
+type state struct {
+	marshaled [marshaledSize]byte
+	words     [8]uint32
+}
+
+const (
+	firstWord     = 4
+	length        = firstWord + sha256.Size + sha256.BlockSize
+	marshaledSize = length + 8
+)
+
+func stateOf(h hash.Hash) *state {
+	s := new(state)
+	m, err := h.(encoding.BinaryAppender).AppendBinary(s.marshaled[:0])
+	if err != nil || len(m) != marshaledSize {
+		panic(fmt.Sprintf("crypto/sha256 marshals %d bytes, and not %d: %v", len(m), marshaledSize, err))
+	}
+	for i := range s.words {
+		s.words[i] = binary.BigEndian.Uint32(s.marshaled[firstWord+4*i:])
+	}
+	return s
+}
+
+// aligned reports whether the next byte begins a block.
+func (s *state) aligned() bool { return s.hashed()%sha256.BlockSize == 0 }
+
+func (s *state) hashed() uint64 { return binary.BigEndian.Uint64(s.marshaled[length:]) }
+
+// give makes s, whose words are those after n bytes more, the state of h.
+func (s *state) give(h hash.Hash, n int) {
+	for i, w := range s.words {
+		binary.BigEndian.PutUint32(s.marshaled[firstWord+4*i:], w)
+	}
+	binary.BigEndian.PutUint64(s.marshaled[length:], s.hashed()+uint64(n))
+	if err := h.(encoding.BinaryUnmarshaler).UnmarshalBinary(s.marshaled[:]); err != nil {
+		panic(err)
+	}
+}
