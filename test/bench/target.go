@@ -62,8 +62,9 @@ func quantity(v float64, unit string) string {
 
 func isOurs(c *Client) bool     { return c.Ours }
 func isAlone(c *Client) bool    { return c.Alone && !c.Baseline }
-func isBaseline(c *Client) bool { return c.Baseline && !c.Alone }
-func isBare(c *Client) bool     { return c.Baseline && c.Alone }
+func isBaseline(c *Client) bool { return c.Baseline && !c.Floor }
+func isFloor(c *Client) bool    { return c.Floor && !c.Alone }
+func isBare(c *Client) bool     { return c.Floor && c.Alone }
 
 // byPeer is our wall time by that of the best peer in the same cell.
 func byPeer(is func(*Client) bool) func(*Results, Cell) (float64, bool) {
@@ -157,7 +158,7 @@ func targets() []Target {
 	var all []Target
 	add := func(t Target) { all = append(all, t) }
 	wall := func(work, scenario string, most float64) {
-		add(Target{Cell: Cell{work, scenario, ""}, What: "wall time by the best peer", Most: most, value: byPeer(isOurs), floor: busy(isOurs, isBaseline)})
+		add(Target{Cell: Cell{work, scenario, ""}, What: "wall time by the best peer", Most: most, value: byPeer(isOurs), floor: busy(isOurs, isFloor)})
 	}
 	wall("cache", "fast", 0.5)
 	wall("cache", "far", 0.6)
