@@ -10,7 +10,10 @@ import (
 	"time"
 
 	"github.com/klauspost/cpuid/v2"
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func noise(seed byte, size int) []byte {
 	content := make([]byte, size)
