@@ -179,19 +179,18 @@ func readPackage(ctx context.Context, f format, s Store, seen *survey, name stri
 	return p, f.readSpec(ctx, s, p)
 }
 
-// present makes sure that a blob is there, by the survey or by listing its very name.
+// present makes sure that a blob is there, by the survey or by listing its very name: it may
+// have come since its directory was listed, and its document before the document's was.
 func present(ctx context.Context, s mirror.Lister, seen *survey, b Object) error {
 	if seen.has(b) {
 		return nil
 	}
-	if !seen.whole {
-		for info, err := range s.List(ctx, mirror.Range{Prefix: b.Name}) {
-			if err != nil {
-				return err
-			}
-			if info.Name == b.Name && (b.Size < 0 || info.Size == b.Size) {
-				return nil
-			}
+	for info, err := range s.List(ctx, mirror.Range{Prefix: b.Name}) {
+		if err != nil {
+			return err
+		}
+		if info.Name == b.Name && (b.Size < 0 || info.Size == b.Size) {
+			return nil
 		}
 	}
 	return fmt.Errorf("%s, which it points at, is missing or has another size", b.Name)

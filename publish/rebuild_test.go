@@ -1,7 +1,10 @@
 package publish_test
 
 import (
+	"context"
 	"errors"
+	"iter"
+	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -10,6 +13,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 )
 
@@ -168,6 +172,48 @@ func TestPublishDuringRebuildLosesNothing(t *testing.T) {
 				t.Errorf("%s, published after call %d: the index offers %q", l, k, got)
 			}
 		}
+	}
+}
+
+// A betweenLists lets something happen whenever the blobs have been listed and the documents
+// have not.
+type betweenLists struct {
+	*mirrortest.Mem
+	happens  func()
+	happened chan struct{}
+}
+
+func (b *betweenLists) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Info, error] {
+	return func(yield func(mirror.Info, error) bool) {
+		if r.Prefix == path.Dir(layout.V3Layout)+"/" {
+			<-b.happened
+		}
+		b.Mem.List(ctx, r)(yield)
+		if r.Prefix == layout.V3Blobs {
+			b.happens()
+			b.happened <- struct{}{}
+		}
+	}
+}
+
+// A package that comes while the mirror is listed, of which the document is seen and the
+// content is not, is whole.
+func TestRebuildSeesWhatComesBetweenLists(t *testing.T) {
+	m := emptyMirror(t)
+	mustPublish(t, m, original("v3-signed"), only("gcc-runtime", "zlib"))
+	m.Uproot(layout.V3Index)
+	come := []string{"munge", "hwloc"}
+	b := &betweenLists{m, func() {
+		o := only(come[0])
+		o.Index = publish.IndexNone // with an index of theirs the rebuild would begin again
+		mustPublish(t, m, original("v3-signed"), o)
+		come = come[1:]
+	}, make(chan struct{})}
+	if _, err := publish.Rebuild(t.Context(), b, publish.Trust{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := indexOf(t, m.Snapshot(), "v3").offered(); len(got) != 4 || len(come) > 0 {
+		t.Errorf("the index offers %q, and %q did not come", got, come)
 	}
 }
 
