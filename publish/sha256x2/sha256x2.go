@@ -16,6 +16,15 @@ import (
 	"time"
 )
 
+// PerProcessor is how many contents a processor hashes best at once: 1 where there are no
+// instructions for SHA-256 whose rounds could be done in turn.
+func PerProcessor() int {
+	if interleaves {
+		return 2
+	}
+	return 1
+}
+
 // Pairs lets goroutines that hash different contents do so two at a time. The zero value is ready.
 type Pairs struct {
 	mu      sync.Mutex

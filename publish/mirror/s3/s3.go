@@ -195,8 +195,8 @@ type Bucket struct {
 	// slots bounds the requests in flight. Whoever waits for one does so in order of
 	// arrival, so that an object that was begun first is finished first.
 	slots *slots
-	// hashers bounds how many objects are being hashed: more than two for each processor
-	// would only make each of them later.
+	// hashers bounds how many objects are being hashed: more than the processors hash best at
+	// once would only make each of them later.
 	hashers *semaphore.Weighted
 	// pairs hashes two of them in the time of one.
 	pairs sha256x2.Pairs
@@ -220,7 +220,7 @@ func Open(ctx context.Context, cfg aws.Config, o Options) (*Bucket, error) {
 	b := &Bucket{
 		opts:    o,
 		slots:   newSlots(o.Concurrency, most),
-		hashers: semaphore.NewWeighted(2 * int64(runtime.GOMAXPROCS(0))),
+		hashers: semaphore.NewWeighted(int64(sha256x2.PerProcessor() * runtime.GOMAXPROCS(0))),
 	}
 	if b.limit = o.Limiter; b.limit == nil && o.LimitRate > 0 {
 		b.limit = NewLimiter(o.LimitRate)

@@ -1,10 +1,10 @@
 package s3
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
@@ -187,11 +187,11 @@ func (b *Bucket) storeWhole(ctx context.Context, o *object, was mirror.Version) 
 		}
 		buf := readBuffers.Get().(*[readSize]byte)
 		defer readBuffers.Put(buf)
-		small := inMemory(buf[:o.size])
+		small := buf[:o.size]
 		if err := readFull(o.content, small, 0); err != nil {
 			return "", err
 		}
-		p.content, o.digest = small, blob.DigestOf(small)
+		p.content, o.digest = bytes.NewReader(small), blob.DigestOf(small)
 	} else {
 		var err error
 		if o.digest, err = b.digest(ctx, o.content, o.size); err != nil {
@@ -214,17 +214,6 @@ func (b *Bucket) storeWhole(ctx context.Context, o *object, was mirror.Version) 
 		return "", unsure(changed(err))
 	}
 	return version(etag), nil
-}
-
-// inMemory is what is sent of an object that was read whole.
-type inMemory []byte
-
-func (m inMemory) ReadAt(p []byte, off int64) (int, error) {
-	n := copy(p, m[off:])
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
 }
 
 // verified compares what was hashed with what was promised. Without a promise the file must

@@ -33,7 +33,7 @@ func runRead(ctx context.Context, args []string) error {
 		return fmt.Errorf("%d arguments, want DIRECTORY", flags.NArg())
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(2 * runtime.GOMAXPROCS(0))
+	g.SetLimit(sha256x2.PerProcessor() * runtime.GOMAXPROCS(0))
 	err := filepath.WalkDir(flags.Arg(0), func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
