@@ -146,6 +146,7 @@ func TestVerdicts(t *testing.T) {
 	r := &Results{Scale: 1, CPUs: 2, Rows: []*Row{
 		row(fast, &Client{Name: "read", Baseline: true}, runs(2*time.Second)),
 		row(fast, &Client{Name: "read in pairs", Baseline: true, Floor: true}, runs(1*time.Second)),
+		row(fast, &Client{Name: "send", Baseline: true, Sender: true}, runs(3*time.Second)),
 		row(fast, &Client{Name: "publish", Ours: true}, served),
 		row(fast, &Client{Name: "a"}, runs(8*time.Second)),
 		row(fast, &Client{Name: "b"}, runs(5*time.Second, 7*time.Second, 6*time.Second)),
@@ -167,9 +168,9 @@ small, 0 ms: objects a second by 5,000 or four times the best peer's, whichever 
 	if said != want {
 		t.Errorf("got\n%swant\n%s", said, want)
 	}
-	// Two processors need half a second for reading and two for serving; the best peer takes six.
-	if v := r.Verdicts()[0]; v.Floor != 2.5/6 {
-		t.Errorf("the floor is %v, want %v", v.Floor, 2.5/6)
+	// Two processors need one and a half seconds for sending and two for serving; the best peer takes six.
+	if v := r.Verdicts()[0]; v.Floor != 3.5/6 {
+		t.Errorf("the floor is %v, want %v", v.Floor, 3.5/6)
 	}
 }
 

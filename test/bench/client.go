@@ -18,7 +18,8 @@ type destination struct {
 // prefix is where everything goes in a bucket.
 const prefix = "p"
 
-func (d destination) s3() string { return "s3://" + d.bucket + "/" + prefix }
+func (d destination) s3() string  { return "s3://" + d.bucket + "/" + prefix }
+func (d destination) url() string { return d.place.url() + "/" + d.bucket + "/" + prefix }
 
 // env is the environment of a client: an account, and where its S3 is, and nothing of the
 // one who runs the benchmark.
@@ -40,9 +41,10 @@ type Client struct {
 	Version string
 
 	// Ours: this program. Alone: without SHA-256, which no peer computes of what it sends
-	// to compare it with anything. A baseline sends nothing: it does what a client must do beside,
-	// one that is Alone without SHA-256. A Floor is one that does it in the least time.
-	Ours, Alone, Baseline, Floor bool
+	// to compare it with anything. A baseline is no client: it does what a client must do, and
+	// nothing else, one that is Alone without SHA-256. A Floor does it in the least time, and a
+	// Sender sends, too.
+	Ours, Alone, Baseline, Floor, Sender bool
 	// Scenario is the only one in which it is run; empty: it is run in all.
 	Scenario string
 	// Once: it does not look at what is there, so a second run would send everything again.
@@ -78,13 +80,19 @@ type Binaries struct {
 func clients(b Binaries, dir string, install bool, wanted *regexp.Regexp, leftOut func(string)) []*Client {
 	publish := func(from string, to destination) []string { return []string{from, to.s3()} }
 	read := func(flags ...string) func(string, destination) []string {
-		return func(from string, _ destination) []string { return append(append([]string{"read"}, flags...), from) }
+		return func(from string, _ destination) []string {
+			return slices.Concat([]string{"read"}, flags, []string{from})
+		}
+	}
+	send := func(flag string) func(string, destination) []string {
+		return func(from string, to destination) []string { return []string{"read", flag, "-to", to.url(), from} }
 	}
 	all := []*Client{
 		{Name: "read + SHA-256", Baseline: true, Scenario: "fast", bin: b.Bench, args: read()},
 		{Name: "read + SHA-256 in pairs", Baseline: true, Floor: true, Scenario: "fast", bin: b.Bench, args: read("-pairs")},
-		{Name: "read + SHA-256 in pairs + AES-GCM", Baseline: true, Floor: true, Scenario: "tls", bin: b.Bench, args: read("-pairs", "-encrypt")},
-		{Name: "read + AES-GCM", Baseline: true, Floor: true, Alone: true, Scenario: "tls", bin: b.Bench, args: read("-encrypt", "-hash=false")},
+		{Name: "read + SHA-256 in pairs + send", Baseline: true, Sender: true, Scenario: "fast", bin: b.Bench, args: send("-pairs")},
+		{Name: "read + SHA-256 in pairs + send", Baseline: true, Sender: true, Scenario: "tls", bin: b.Bench, args: send("-pairs")},
+		{Name: "read + send", Baseline: true, Sender: true, Alone: true, Scenario: "tls", bin: b.Bench, args: send("-hash=false")},
 		{Name: "publish", Ours: true, bin: b.Publish, args: publish},
 		{Name: "publish, engine alone", Alone: true, bin: b.Unchecked, args: publish},
 	}

@@ -107,7 +107,7 @@ func (r *Results) verdicts(w io.Writer) {
 		}
 		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s |\n", v.Cell, v.What, limit+quantity(v.Most, v.Unit), value, verdict, floor)
 	}
-	fmt.Fprintf(w, "\nA floor is what nobody can be below who checks what is sent, on this machine and against this server: what %d processors need to read the files and to hash two at a time (over TLS: to encrypt them, too) and for the server's part, or one of them for a single file, with nothing for sending them.\n", r.CPUs)
+	fmt.Fprintf(w, "\nA floor is what a client would take that checks what it sends and does nothing else, on this machine and against this server: what %d processors need to read the files, to hash two at a time, to write each to a connection in one bare request, and for the server's part; or one of them to read and hash a single file.\n", r.CPUs)
 }
 
 // table shows the rows of a cell, the fastest first.

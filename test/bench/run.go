@@ -43,6 +43,9 @@ func (r *runner) hopeless(c Cell, client *Client) bool {
 
 func (r *runner) rounds(ctx context.Context, c Cell, clients []*Client) error {
 	return r.at(c, func(p place) error {
+		if err := r.warm(ctx, c, p); err != nil {
+			return err
+		}
 		for round := range r.o.Rounds {
 			if round == 1 {
 				clients = r.stillIn(c, clients)
@@ -64,6 +67,20 @@ func (r *runner) rounds(ctx context.Context, c Cell, clients []*Client) error {
 		}
 		return nil
 	})
+}
+
+// warm fills a real server once: whoever is the first has to find room on the RAM disk.
+func (r *runner) warm(ctx context.Context, c Cell, p place) error {
+	client := r.ours()
+	if !real(c) || client == nil {
+		return nil
+	}
+	bucket, err := p.empty()
+	if err != nil {
+		return err
+	}
+	_, err = measure(ctx, client.command(r.dir(c.Work), destination{p, bucket}, r.home), time.Minute)
+	return err
 }
 
 // stillIn are the clients that are worth another round.

@@ -14,7 +14,7 @@ type Target struct {
 	Unit  string // "" : a ratio
 
 	value func(r *Results, c Cell) (v float64, ok bool)
-	// floor is what the value cannot be below on the machine; nil: nobody knows.
+	// floor is the value of a client that does the least; nil: nobody knows.
 	floor func(r *Results, c Cell) (v float64, ok bool)
 }
 
@@ -62,9 +62,10 @@ func quantity(v float64, unit string) string {
 
 func isOurs(c *Client) bool     { return c.Ours }
 func isAlone(c *Client) bool    { return c.Alone && !c.Baseline }
-func isBaseline(c *Client) bool { return c.Baseline && !c.Floor }
-func isFloor(c *Client) bool    { return c.Floor && !c.Alone }
-func isBare(c *Client) bool     { return c.Floor && c.Alone }
+func isBaseline(c *Client) bool { return c.Baseline && !c.Floor && !c.Sender }
+func isFloor(c *Client) bool    { return c.Floor }
+func isSender(c *Client) bool   { return c.Sender && !c.Alone }
+func isBare(c *Client) bool     { return c.Sender && c.Alone }
 
 // byPeer is our wall time by that of the best peer in the same cell.
 func byPeer(is func(*Client) bool) func(*Results, Cell) (float64, bool) {
@@ -77,19 +78,23 @@ func byPeer(is func(*Client) bool) func(*Results, Cell) (float64, bool) {
 	}
 }
 
-// busy is a floor of byPeer: the processors of the machine need so long for what the baseline
-// does, and for the server's part, before anything is sent; and one of them for a single file.
-func busy(is, baseline func(*Client) bool) func(*Results, Cell) (float64, bool) {
+// busy is a floor of byPeer: the processors of the machine need so long for what the sender
+// does, and for the server's part; and one of them for hashing a single file.
+func busy(is, sender func(*Client) bool) func(*Results, Cell) (float64, bool) {
 	return func(r *Results, c Cell) (float64, bool) {
-		us, them, base := r.find(c, is), r.bestPeer(c), r.find(c, baseline)
-		if base == nil {
-			base = r.find(Cell{c.Work, "fast", ""}, baseline)
+		fast := Cell{c.Work, "fast", ""}
+		us, them, least := r.find(c, is), r.bestPeer(c), r.find(c, sender)
+		if least == nil {
+			least = r.find(fast, sender)
 		}
-		if us == nil || them == nil || base == nil || r.CPUs == 0 {
+		if us == nil || them == nil || least == nil || r.CPUs == 0 {
 			return 0, false
 		}
-		least := max((base.cpu()+us.server()).Seconds()/float64(r.CPUs), base.wall().Seconds())
-		return least / them.wall().Seconds(), true
+		wall := (least.cpu() + us.server()).Seconds() / float64(r.CPUs)
+		if hash := r.find(fast, isFloor); hash != nil && !least.client.Alone {
+			wall = max(wall, hash.wall().Seconds())
+		}
+		return wall / them.wall().Seconds(), true
 	}
 }
 
@@ -158,7 +163,7 @@ func targets() []Target {
 	var all []Target
 	add := func(t Target) { all = append(all, t) }
 	wall := func(work, scenario string, most float64) {
-		add(Target{Cell: Cell{work, scenario, ""}, What: "wall time by the best peer", Most: most, value: byPeer(isOurs), floor: busy(isOurs, isFloor)})
+		add(Target{Cell: Cell{work, scenario, ""}, What: "wall time by the best peer", Most: most, value: byPeer(isOurs), floor: busy(isOurs, isSender)})
 	}
 	wall("cache", "fast", 0.5)
 	wall("cache", "far", 0.6)

@@ -2,13 +2,12 @@ package main
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/sha256"
 	"flag"
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -19,26 +18,34 @@ import (
 )
 
 // runRead reads every file below a directory, 256 KiB at a time, hashes it with SHA-256, and
-// encrypts it as TLS does: the least of what a client does that checks what it sends.
+// sends it: the least of what a client does that checks what it sends.
 func runRead(ctx context.Context, args []string) error {
 	var r reader
 	flags := flag.NewFlagSet("read", flag.ContinueOnError)
 	flags.BoolVar(&r.hash, "hash", true, "hash what is read")
 	flags.BoolVar(&r.inPairs, "pairs", false, "hash two files at a time on each processor")
-	flags.BoolVar(&r.encrypt, "encrypt", false, "encrypt what is read")
+	to := flags.String("to", "", "`URL` below which each file is put, in one request without signature and checksum; default: nothing is sent")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if flags.NArg() != 1 {
 		return fmt.Errorf("%d arguments, want DIRECTORY", flags.NArg())
 	}
+	dir, atOnce := flags.Arg(0), sha256x2.PerProcessor()*runtime.GOMAXPROCS(0)
+	if *to != "" {
+		u, err := url.Parse(*to)
+		if err != nil {
+			return err
+		}
+		r.sender = &sender{to: u, idle: make(chan *connection, atOnce)}
+	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(sha256x2.PerProcessor() * runtime.GOMAXPROCS(0))
-	err := filepath.WalkDir(flags.Arg(0), func(name string, d fs.DirEntry, err error) error {
+	g.SetLimit(atOnce)
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		g.Go(func() error { return r.read(name) })
+		g.Go(func() error { return r.read(dir, name) })
 		return ctx.Err()
 	})
 	if readErr := g.Wait(); readErr != nil {
@@ -49,11 +56,15 @@ func runRead(ctx context.Context, args []string) error {
 
 // A reader says what is done with what is read.
 type reader struct {
-	hash, inPairs, encrypt bool
-	pairs                  sha256x2.Pairs
+	hash, inPairs bool
+	pairs         sha256x2.Pairs
+	sender        *sender // nil: nothing is sent
 }
 
-func (r *reader) read(name string) error {
+// piece is how much is read, hashed and sent at a time.
+const piece = 256 << 10
+
+func (r *reader) read(dir, name string) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
@@ -68,43 +79,24 @@ func (r *reader) read(name string) error {
 	case r.hash:
 		to = append(to, sha256.New())
 	}
-	if r.encrypt {
-		s, err := newSealer()
+	finish := func() error { return nil }
+	if r.sender != nil {
+		below, err := filepath.Rel(dir, name)
 		if err != nil {
 			return err
 		}
-		to = append(to, s)
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		c, err := r.sender.begin(filepath.ToSlash(below), info.Size())
+		if err != nil {
+			return err
+		}
+		to, finish = append(to, c), func() error { return r.sender.finish(c) }
 	}
-	_, err = io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(to...)}, struct{ io.Reader }{f}, make([]byte, 256<<10))
-	return err
-}
-
-// A sealer encrypts what is written to it with AES-128-GCM, in records of the size of TLS.
-type sealer struct {
-	aead  cipher.AEAD
-	nonce []byte
-	out   []byte
-}
-
-const record = 16 << 10
-
-func newSealer() (*sealer, error) {
-	block, err := aes.NewCipher(make([]byte, 16))
-	if err != nil {
-		return nil, err
+	if _, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(to...)}, struct{ io.Reader }{f}, make([]byte, piece)); err != nil {
+		return err
 	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		return nil, err
-	}
-	return &sealer{aead, make([]byte, aead.NonceSize()), make([]byte, 0, record+aead.Overhead())}, nil
-}
-
-func (s *sealer) Write(p []byte) (int, error) {
-	for rest := p; len(rest) > 0; {
-		n := min(len(rest), record)
-		s.out = s.aead.Seal(s.out[:0], s.nonce, rest[:n], nil)
-		rest = rest[n:]
-	}
-	return len(p), nil
+	return finish()
 }
