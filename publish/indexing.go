@@ -179,8 +179,8 @@ func readPackage(ctx context.Context, f format, s Store, seen *survey, name stri
 	return p, f.readSpec(ctx, s, p)
 }
 
-// present makes sure that a blob is there, by the survey or by listing its very name: it may
-// have come since its directory was listed, and its document before the document's was.
+// present makes sure that a blob is there, by the survey or by listing its very name: blobs and
+// documents are not listed at one moment, and both may have come in between.
 func present(ctx context.Context, s mirror.Lister, seen *survey, b Object) error {
 	if seen.has(b) {
 		return nil

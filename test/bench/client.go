@@ -42,8 +42,8 @@ type Client struct {
 
 	// Ours: this program. Alone: without SHA-256, which no peer computes of what it sends
 	// to compare it with anything. A baseline is no client: it does what a client must do, and
-	// nothing else, one that is Alone without SHA-256. A Floor does it in the least time, and a
-	// Sender sends, too.
+	// nothing else, one that is Alone without SHA-256. A Floor hashes in the least time, and a
+	// Sender does so and sends.
 	Ours, Alone, Baseline, Floor, Sender bool
 	// Scenario is the only one in which it is run; empty: it is run in all.
 	Scenario string
@@ -85,7 +85,7 @@ func clients(b Binaries, dir string, install bool, wanted *regexp.Regexp, leftOu
 		}
 	}
 	send := func(flag string) func(string, destination) []string {
-		return func(from string, to destination) []string { return []string{"read", flag, "-to", to.url(), from} }
+		return func(from string, to destination) []string { return read(flag, "-to", to.url())(from, to) }
 	}
 	all := []*Client{
 		{Name: "read + SHA-256", Baseline: true, Scenario: "fast", bin: b.Bench, args: read()},

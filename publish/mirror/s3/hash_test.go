@@ -25,8 +25,8 @@ func (s slowly) ReadAt(p []byte, off int64) (int, error) {
 	return s.Reader.ReadAt(p, off)
 }
 
-// Two contents are hashed in step, so that one pass over the processor's instructions serves both: who is
-// read faster waits for the other. Both ways to hash do so.
+// Two contents are hashed in step, in the time of one: who is read faster waits for the other.
+// Both ways to hash do so.
 func TestTwoContentsAreHashedTogether(t *testing.T) {
 	const each, pieces = 5 * time.Millisecond, 4
 	want := time.Duration(0)

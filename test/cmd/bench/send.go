@@ -10,7 +10,8 @@ import (
 	"net/url"
 )
 
-// A sender puts files in bare requests, over connections that are kept.
+// A sender puts files in bare requests, over connections that are kept. It shares nothing with
+// the connections of the product, which are measured by it: what they lost would not show.
 type sender struct {
 	to   *url.URL
 	idle chan *connection
