@@ -50,12 +50,20 @@ func newIndexer(stack awscdk.Stack, c Config, bucket awss3.Bucket, distribution 
 	if !c.IndexerQueue {
 		return nil
 	}
+	// Each of the two queues names the other, so one needs a name that is known before.
+	name := *stack.StackName() + "-indexer"
 	dead := awssqs.NewQueue(stack, jsii.String("IndexerDeadLetters"), &awssqs.QueueProps{
 		Encryption:      awssqs.QueueEncryption_SQS_MANAGED,
 		EnforceSSL:      jsii.Bool(true),
 		RetentionPeriod: days(messageDays),
+		RedriveAllowPolicy: &awssqs.RedriveAllowPolicy{
+			RedrivePermission: awssqs.RedrivePermission_BY_QUEUE,
+			SourceQueues: &[]awssqs.IQueue{awssqs.Queue_FromQueueArn(stack, jsii.String("IndexerQueueByName"),
+				jsii.String("arn:aws:sqs:"+Region+":"+*stack.Account()+":"+name))},
+		},
 	})
 	queue := awssqs.NewQueue(stack, jsii.String("IndexerQueue"), &awssqs.QueueProps{
+		QueueName:              jsii.String(name),
 		Encryption:             awssqs.QueueEncryption_SQS_MANAGED,
 		EnforceSSL:             jsii.Bool(true),
 		RetentionPeriod:        days(messageDays),

@@ -111,7 +111,9 @@ func TestIndexerQueue(t *testing.T) {
 		has(t, v, "AWS::S3::Bucket", props{"NotificationConfiguration": like(props{"QueueConfigurations": list(told...)})})
 		has(t, v, "AWS::SQS::Queue", props{"SqsManagedSseEnabled": true, "VisibilityTimeout": 120, "ReceiveMessageWaitTimeSeconds": 20,
 			"MessageRetentionPeriod": 1209600, "RedrivePolicy": like(props{"maxReceiveCount": 10})})
-		has(t, v, "AWS::SQS::Queue", props{"SqsManagedSseEnabled": true, "MessageRetentionPeriod": 1209600, "RedrivePolicy": assertions.Match_Absent()})
+		has(t, v, "AWS::SQS::Queue", props{"SqsManagedSseEnabled": true, "MessageRetentionPeriod": 1209600, "RedrivePolicy": assertions.Match_Absent(),
+			"RedriveAllowPolicy": props{"redrivePermission": "byQueue", "sourceQueueArns": []any{"arn:aws:sqs:us-east-1:123456789012:SlurmFactoryInfraStack-indexer"}}})
+		has(t, v, "AWS::SQS::Queue", props{"QueueName": "SlurmFactoryInfraStack-indexer"})
 		counts(t, v, "AWS::SQS::Queue", 2)
 		has(t, v, "AWS::IAM::Role", props{"RoleName": "slurm-factory-indexer"})
 	}

@@ -6,28 +6,42 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudtrail"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
+	"github.com/aws/constructs-go/constructs/v10"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/vantagecompute/slurm-factory-publish/infra/policy"
 )
 
+// deletedLogDays is how long a log that was deleted or overwritten can be restored.
+const deletedLogDays = 30
+
 // newLogBucket receives the logs of the bucket (s3/), of the distribution (AWSLogs/)
-// and of CloudTrail, and forgets them after a while. It is retained because a bucket
-// with objects in it cannot be deleted, and would leave the stack half destroyed.
+// and of CloudTrail, and forgets them after a while. It is versioned, so that nobody
+// covers their traces by deleting. It is retained because a bucket with objects in it
+// cannot be deleted, and would leave the stack half destroyed.
 func newLogBucket(stack awscdk.Stack, c Config) awss3.Bucket {
 	return awss3.NewBucket(stack, jsii.String("LogBucket"), &awss3.BucketProps{
 		BucketName:        jsii.String(c.LogBucket()),
+		Versioned:         jsii.Bool(true),
 		Encryption:        awss3.BucketEncryption_S3_MANAGED,
 		BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(),
 		ObjectOwnership:   awss3.ObjectOwnership_BUCKET_OWNER_ENFORCED,
 		EnforceSSL:        jsii.Bool(true),
 		MinimumTLSVersion: jsii.Number(1.2),
 		RemovalPolicy:     awscdk.RemovalPolicy_RETAIN,
-		LifecycleRules: &[]*awss3.LifecycleRule{{
-			Id:                                  jsii.String("ExpireLogs"),
-			Expiration:                          days(c.LogDays),
-			AbortIncompleteMultipartUploadAfter: days(c.AbortUploadDays),
-		}},
+		LifecycleRules: &[]*awss3.LifecycleRule{
+			{
+				Id:                                  jsii.String("ExpireLogs"),
+				Expiration:                          days(c.LogDays),
+				NoncurrentVersionExpiration:         days(deletedLogDays),
+				AbortIncompleteMultipartUploadAfter: days(c.AbortUploadDays),
+			},
+			{
+				// S3 takes this in a rule without an expiration in days only.
+				Id:                        jsii.String("RemoveExpiredDeleteMarkers"),
+				ExpiredObjectDeleteMarker: jsii.Bool(true),
+			},
+		},
 	})
 }
 
@@ -77,9 +91,17 @@ func recordWrites(stack awscdk.Stack, c Config, bucket, logs awss3.IBucket) {
 	if !c.CloudTrail {
 		return
 	}
+	name := *stack.StackName() + "-writes"
+	var granted constructs.IDependable
+	for _, st := range trailDelivery(*logs.BucketArn(), *stack.Account(), name) {
+		granted = logs.AddToResourcePolicy(statement(st)).PolicyDependable
+	}
 	trail := awscloudtrail.NewTrail(stack, jsii.String("WriteTrail"), &awscloudtrail.TrailProps{
-		Bucket:                     logs,
-		S3KeyPrefix:                jsii.String("cloudtrail"),
+		TrailName: jsii.String(name),
+		// By its name: to a bucket of the stack CDK would add statements that let in the
+		// trails of any account.
+		Bucket:                     awss3.Bucket_FromBucketName(stack, jsii.String("TrailBucket"), logs.BucketName()),
+		S3KeyPrefix:                jsii.String(trailPrefix),
 		IsMultiRegionTrail:         jsii.Bool(false),
 		IncludeGlobalServiceEvents: jsii.Bool(false),
 		EnableFileValidation:       jsii.Bool(true),
@@ -88,4 +110,21 @@ func recordWrites(stack awscdk.Stack, c Config, bucket, logs awss3.IBucket) {
 	trail.AddS3EventSelector(&[]*awscloudtrail.S3EventSelector{{Bucket: bucket}}, &awscloudtrail.AddEventSelectorOptions{
 		ReadWriteType: awscloudtrail.ReadWriteType_WRITE_ONLY,
 	})
+	trail.Node().AddDependency(granted) // CloudTrail tries whether it may
+}
+
+// trailPrefix is where the trail's files begin in the log bucket.
+const trailPrefix = "cloudtrail"
+
+// trailDelivery lets this one trail write into the log bucket.
+func trailDelivery(bucket, account, trail string) []policy.Statement {
+	service := policy.Service("cloudtrail.amazonaws.com")
+	arn := policy.Strings{"arn:aws:cloudtrail:" + Region + ":" + account + ":trail/" + trail}
+	return []policy.Statement{
+		{Sid: "TrailLooks", Effect: policy.Allow, Principal: service, Action: policy.Strings{"s3:GetBucketAcl"}, Resource: policy.Strings{bucket},
+			Condition: policy.Condition{"StringEquals": {"aws:SourceArn": arn}}},
+		{Sid: "TrailDelivery", Effect: policy.Allow, Principal: service, Action: policy.Strings{"s3:PutObject"},
+			Resource:  policy.Strings{bucket + "/" + trailPrefix + "/AWSLogs/" + account + "/*"},
+			Condition: policy.Condition{"StringEquals": {"s3:x-amz-acl": {"bucket-owner-full-control"}, "aws:SourceArn": arn}}},
+	}
 }

@@ -302,12 +302,17 @@ func putNotifications(ctx context.Context, c *s3.Client, name *string, queues tr
 	return err
 }
 
-// makeQueue gives queues names of their own, as CloudFormation does.
+// makeQueue gives a queue without a name one of its own, as CloudFormation does.
 func makeQueue(ctx context.Context, cfg aws.Config, p tree) (string, map[string]string, error) {
-	name := "dead"
+	name := p.at("QueueName").text()
+	if name == "" {
+		name = "dead"
+	}
 	attributes := map[string]string{"MessageRetentionPeriod": fmt.Sprint(*p.at("MessageRetentionPeriod").int32())}
+	if p.at("RedriveAllowPolicy").has() {
+		attributes["RedriveAllowPolicy"] = *p.at("RedriveAllowPolicy").json()
+	}
 	if p.at("RedrivePolicy").has() {
-		name = "indexer"
 		attributes["RedrivePolicy"] = *p.at("RedrivePolicy").json()
 		attributes["VisibilityTimeout"] = fmt.Sprint(*p.at("VisibilityTimeout").int32())
 		attributes["ReceiveMessageWaitTimeSeconds"] = fmt.Sprint(*p.at("ReceiveMessageWaitTimeSeconds").int32())
@@ -542,10 +547,10 @@ func makeSubscription(ctx context.Context, cfg aws.Config, p tree) (string, map[
 }
 
 func makeTrail(ctx context.Context, cfg aws.Config, p tree) (string, map[string]string, error) {
-	_, err := cloudtrail.NewFromConfig(cfg).CreateTrail(ctx, &cloudtrail.CreateTrailInput{Name: aws.String("writes"),
+	_, err := cloudtrail.NewFromConfig(cfg).CreateTrail(ctx, &cloudtrail.CreateTrailInput{Name: p.at("TrailName").str(),
 		S3BucketName: p.at("S3BucketName").str(), S3KeyPrefix: p.at("S3KeyPrefix").str(), IncludeGlobalServiceEvents: p.at("IncludeGlobalServiceEvents").yes(),
 		IsMultiRegionTrail: p.at("IsMultiRegionTrail").yes(), EnableLogFileValidation: p.at("EnableLogFileValidation").yes()})
-	return "writes", nil, err
+	return p.at("TrailName").text(), nil, err
 }
 
 func makeBudget(ctx context.Context, cfg aws.Config, p tree) (string, map[string]string, error) {
