@@ -54,7 +54,8 @@ type Config struct {
 	// IntelligentTiering lets S3 move what nobody reads to cheaper storage.
 	IntelligentTiering bool
 	// ImmutablePackages makes S3 refuse, whoever asks, to write a package's bytes
-	// without If-None-Match: a leaked token cannot then replace a package.
+	// without If-None-Match, and anything else without If-None-Match or If-Match: a
+	// leaked token cannot then replace a package's bytes, nor a document unseen.
 	ImmutablePackages bool
 
 	// OIDCProviderArn is the account's provider for GitHub, when it has one already.
@@ -118,7 +119,8 @@ type Publisher struct {
 	// Role is the IAM role's name.
 	Role string
 	// Owner and Repo are the GitHub repository, OwnerID and RepoID its numbers.
-	// Numbers survive renames and cannot be taken over; names alone can.
+	// Numbers survive renames and cannot be taken over; names alone can. Without them
+	// no subject that contains numbers is trusted.
 	Owner, Repo, OwnerID, RepoID string
 	// Environment is the GitHub environment that the job must run in. Its protection
 	// rules (reviewers, branches) are what guards the role.
@@ -309,6 +311,7 @@ func (p Publisher) validate() error {
 	refuse(!repoForm.MatchString(p.Owner) || !repoForm.MatchString(p.Repo), "repo %q: want OWNER/NAME", p.Owner+"/"+p.Repo)
 	refuse(!numberForm.MatchString(p.OwnerID), "owner-id %q: want a number", p.OwnerID)
 	refuse(!numberForm.MatchString(p.RepoID), "repo-id %q: want a number", p.RepoID)
+	refuse((p.OwnerID == "") != (p.RepoID == ""), "owner-id and repo-id go together: %s prints both", p.askForNumbers())
 	refuse(strings.ContainsAny(p.Environment, "*?"), "environment %q: wildcards would trust environments that do not exist yet", p.Environment)
 	refuse(p.Ref != "" && !strings.HasPrefix(p.Ref, "refs/"), "ref %q: want refs/heads/NAME or refs/tags/NAME", p.Ref)
 	refuse(p.scopes() == 0, "trusts nobody: give environment, ref or pull-requests")
@@ -329,16 +332,27 @@ func (p Publisher) validate() error {
 func (c Config) Warnings() []string {
 	var found []string
 	for _, p := range c.Publishers {
-		if p.AnyRef {
-			found = append(found, p.anyRefWarning())
-		}
+		found = append(found, p.warnings()...)
 	}
 	return found
 }
 
-func (p Publisher) anyRefWarning() string {
-	return fmt.Sprintf("role %s trusts every run of %s/%s: any branch, tag, pull request and environment, so whoever can push there can publish. "+
-		"Scope it with --environment or --ref.", p.Role, p.Owner, p.Repo)
+func (p Publisher) warnings() []string {
+	var found []string
+	if p.AnyRef {
+		found = append(found, fmt.Sprintf("role %s trusts every run of %s/%s: any branch, tag, pull request and environment, so everybody with write access can publish. "+
+			"Scope it with --environment or --ref.", p.Role, p.Owner, p.Repo))
+	}
+	if !p.numbered() {
+		found = append(found, fmt.Sprintf("role %s knows %s/%s by name only: a repository made, renamed or transferred after 15 July 2026 cannot assume it. "+
+			"Give --github-owner-id and --github-repo-id (owner-id and repo-id of a --publisher): %s prints them.", p.Role, p.Owner, p.Repo, p.askForNumbers()))
+	}
+	return found
+}
+
+// askForNumbers is the command that prints the numbers of owner and repository.
+func (p Publisher) askForNumbers() string {
+	return "gh api repos/" + p.Owner + "/" + p.Repo + " --jq '.owner.id, .id'"
 }
 
 // scopes counts the ways in which the role says whom it trusts; it must be one.

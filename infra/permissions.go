@@ -23,7 +23,7 @@ func PermissionsTable(c Config) string {
 		writeRows(&b, "role `"+indexerRole+"`", IndexerPermissions("BUCKET", "DISTRIBUTION", "QUEUE"))
 	}
 	if c.ImmutablePackages {
-		writeRows(&b, "everybody", policy.New(ImmutablePackages("BUCKET", c.ManualUser)))
+		writeRows(&b, "everybody", policy.New(ImmutablePackages("BUCKET", c.ManualUser)...))
 	}
 	b.WriteString("\n| role | who may assume it: a GitHub token with |\n|---|---|\n")
 	for _, p := range c.Publishers {
@@ -42,7 +42,11 @@ func writeRows(b *strings.Builder, who string, d policy.Document) {
 		if len(st.Condition) > 0 {
 			condition = " where " + conditions(st.Condition)
 		}
-		fmt.Fprintf(b, "| %s | %s | %s%s%s |\n", who, code(st.Resource), verb, code(st.Action), condition)
+		actions := code(st.Action)
+		if len(st.NotAction) > 0 {
+			actions = "anything but " + code(st.NotAction)
+		}
+		fmt.Fprintf(b, "| %s | %s | %s%s%s |\n", who, code(st.Resource), verb, actions, condition)
 	}
 }
 
@@ -62,7 +66,7 @@ func conditions(c policy.Condition) string {
 // words says an operator in English.
 func words(operator string) string {
 	switch operator {
-	case "StringEquals", "Bool":
+	case "StringEquals", "Bool", "ArnEquals":
 		return "="
 	case "BoolIfExists":
 		return "absent or ="

@@ -1,6 +1,8 @@
 package infra
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/infra/policy"
@@ -10,11 +12,17 @@ import (
 const githubIssuer = "token.actions.githubusercontent.com"
 
 // Trust is who may assume the publisher's role: tokens that GitHub issued for
-// sts.amazonaws.com to a run that every condition fits.
+// sts.amazonaws.com to a run of the repository that every condition fits.
+//
+// The claims repository and repository_id are demanded beside sub, because an
+// organisation can customise the form of its subjects.
 func (p Publisher) Trust(providerArn string) policy.Document {
-	exact := map[string]policy.Strings{claim("aud"): {"sts.amazonaws.com"}}
+	exact := map[string]policy.Strings{
+		claim("aud"):        {"sts.amazonaws.com"},
+		claim("repository"): {p.Owner + "/" + p.Repo},
+	}
 	alike := map[string]policy.Strings{claim("sub"): p.subjects()}
-	if p.RepoID != "" {
+	if p.numbered() {
 		exact[claim("repository_id")] = policy.Strings{p.RepoID}
 	}
 	// A job in an environment has no ref in its subject, so the ref needs its own claim.
@@ -34,20 +42,23 @@ func (p Publisher) Trust(providerArn string) policy.Document {
 
 func claim(name string) string { return githubIssuer + ":" + name }
 
-// subjects are the values of sub that the role trusts, in both shapes: repositories
-// made, renamed or transferred after 15 July 2026 carry the numbers of owner and
-// repository in it, older ones do not until they are.
+// numbered reports whether the numbers of owner and repository are known.
+func (p Publisher) numbered() bool { return p.OwnerID != "" && p.RepoID != "" }
+
+// subjects are the values of sub that the role trusts. Repositories made, renamed or
+// transferred after 15 July 2026 carry the numbers of owner and repository in it;
+// older ones do not. Without the numbers only the older form is trusted: a wildcard
+// in their place would let in a repository that takes over the name.
 func (p Publisher) subjects() policy.Strings {
-	run := p.run()
-	return policy.Strings{
-		"repo:" + p.Owner + "/" + p.Repo + ":" + run,
-		"repo:" + p.Owner + "@" + orAny(p.OwnerID) + "/" + p.Repo + "@" + orAny(p.RepoID) + ":" + run,
+	all := policy.Strings{"repo:" + p.Owner + "/" + p.Repo + ":" + p.run()}
+	if p.numbered() {
+		all = append(all, "repo:"+p.Owner+"@"+p.OwnerID+"/"+p.Repo+"@"+p.RepoID+":"+p.run())
 	}
+	return all
 }
 
 // run is the last part of sub. GitHub writes a colon in a value as %3A, so no value
-// can pretend to be another part, and neither owner, name nor ref can hold an @ and
-// a colon: the wildcards that stand for unknown numbers match numbers only.
+// can pretend to be another part.
 func (p Publisher) run() string {
 	switch {
 	case p.AnyRef:
@@ -58,13 +69,6 @@ func (p Publisher) run() string {
 		return "environment:" + strings.ReplaceAll(p.Environment, ":", "%3A")
 	}
 	return "ref:" + p.Ref
-}
-
-func orAny(number string) string {
-	if number == "" {
-		return "*"
-	}
-	return number
 }
 
 // Permissions is what the publisher's role may do in the bucket, and nothing else.
@@ -124,45 +128,74 @@ func suffixed(all []string, suffix string) policy.Strings {
 	return out
 }
 
+// withoutMFA are the only S3 actions of the manual user's access key alone. Everything
+// else, known today or added by AWS tomorrow, needs a session with MFA.
+var withoutMFA = policy.Strings{"s3:Get*", "s3:List*", "s3:PutObject", "s3:AbortMultipartUpload"}
+
 // ManualUserPermissions is full access to the bucket for a person, who must have
-// signed in with MFA to delete anything or to change what protects the bucket.
+// signed in with MFA to do more there than read and upload.
 func ManualUserPermissions(bucket, distribution string) policy.Document {
 	both := policy.Strings{bucket, bucket + "/*"}
 	return policy.New(
 		policy.Statement{Sid: "FullAccess", Effect: policy.Allow, Action: policy.Strings{"s3:*"}, Resource: both},
 		policy.Statement{Sid: "Invalidate", Effect: policy.Allow, Resource: policy.Strings{distribution},
 			Action: policy.Strings{"cloudfront:CreateInvalidation", "cloudfront:GetInvalidation", "cloudfront:ListInvalidations"}},
-		policy.Statement{Sid: "DeleteOnlyWithMFA", Effect: policy.Deny, Resource: both,
-			Action: policy.Strings{
-				"s3:DeleteObject", "s3:DeleteObjectVersion", "s3:DeleteBucket", "s3:DeleteBucketPolicy",
-				"s3:PutBucketPolicy", "s3:PutBucketVersioning", "s3:PutLifecycleConfiguration",
-				"s3:PutBucketPublicAccessBlock", "s3:PutBucketOwnershipControls",
-			},
-			// An access key without MFA has no such key in its requests at all.
-			Condition: policy.Condition{"BoolIfExists": {"aws:MultiFactorAuthPresent": {"false"}}}},
+		policy.Statement{Sid: "OnlyUploadsWithoutMFA", Effect: policy.Deny, Resource: both, NotAction: withoutMFA, Condition: noMFA()},
 	)
 }
 
-// ImmutablePackages refuses to write a package's bytes (blobs of layout v3, .spack
-// files of layout v2) other than with If-None-Match, so that nothing already there
-// can be replaced. Starting an upload and sending its parts carry no such header;
-// they create no object yet and are exempt. Except, an ARN, is the person who may
-// still repair a damaged package by hand; empty for nobody.
-func ImmutablePackages(bucket, except string) policy.Statement {
-	conditions := policy.Condition{
-		"Null": {"s3:if-none-match": {"true"}},
-		"Bool": {"s3:ObjectCreationOperation": {"true"}},
+// noMFA holds for requests without MFA. Those signed by an access key alone carry no
+// such key at all, so its absence counts as "false".
+func noMFA() policy.Condition {
+	return policy.Condition{"BoolIfExists": {"aws:MultiFactorAuthPresent": {"false"}}}
+}
+
+// ImmutablePackages are the statements of the bucket's policy that keep a leaked token
+// from replacing what it has not seen, whoever asks:
+//
+//   - a package's bytes (blobs of layout v3, .spack files of layout v2) are only ever
+//     created: they must be written with If-None-Match;
+//   - everything else, documents and plain files, must be written with If-None-Match or
+//     with If-Match, that is as a replacement of a version that the writer names.
+//
+// Starting an upload and sending its parts carry no such header; they create no object
+// yet and are exempt. Except, an ARN, is the person who may repair a damaged package by
+// hand, with MFA; empty for nobody.
+func ImmutablePackages(bucket, except string) []policy.Statement {
+	created := policy.Strings{bucket + "/blobs/*", bucket + "/*/blobs/*", bucket + "/*.spack"}
+	statements := []policy.Statement{
+		unconditional("PackagesAreImmutable", created, "s3:if-none-match"),
+		unconditional("WritesAreConditional", policy.Strings{bucket + "/*"}, "s3:if-none-match", "s3:if-match"),
 	}
-	if except != "" {
-		conditions["ArnNotEquals"] = map[string]policy.Strings{"aws:PrincipalArn": {except}}
+	if except == "" {
+		return statements
+	}
+	for _, st := range slices.Clone(statements) {
+		st.Sid += "WithoutMFA"
+		st.Condition = maps.Clone(st.Condition)
+		st.Condition["ArnEquals"] = map[string]policy.Strings{"aws:PrincipalArn": {except}}
+		maps.Copy(st.Condition, noMFA())
+		statements = append(statements, st)
+	}
+	for _, st := range statements[:2] {
+		st.Condition["ArnNotEquals"] = map[string]policy.Strings{"aws:PrincipalArn": {except}}
+	}
+	return statements
+}
+
+// unconditional denies to create an object by a request that has none of the headers.
+func unconditional(sid string, objects policy.Strings, headers ...string) policy.Statement {
+	absent := map[string]policy.Strings{}
+	for _, h := range headers {
+		absent[h] = policy.Strings{"true"}
 	}
 	return policy.Statement{
-		Sid:       "PackagesAreImmutable",
+		Sid:       sid,
 		Effect:    policy.Deny,
 		Principal: policy.Anyone(),
 		Action:    policy.Strings{"s3:PutObject"},
-		Resource:  policy.Strings{bucket + "/blobs/*", bucket + "/*/blobs/*", bucket + "/*.spack"},
-		Condition: conditions,
+		Resource:  objects,
+		Condition: policy.Condition{"Null": absent, "Bool": {"s3:ObjectCreationOperation": {"true"}}},
 	}
 }
 

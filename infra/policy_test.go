@@ -1,6 +1,8 @@
 package infra
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,9 +109,23 @@ func TestManualUser(t *testing.T) {
 		{"delete with an access key, which has no such key", "s3:DeleteObject", object("x"), nil, false},
 		{"delete a version without MFA", "s3:DeleteObjectVersion", object("x"), nil, false},
 		{"delete a version with MFA", "s3:DeleteObjectVersion", object("x"), mfa, true},
+		{"upload a part of a large object", "s3:PutObject", object("x"), map[string]string{"s3:ObjectCreationOperation": "false"}, true},
+		{"give an upload up", "s3:AbortMultipartUpload", object("x"), nil, true},
+		{"see what protects the bucket", "s3:GetBucketPolicy", bucketArn, nil, true},
 		{"open the bucket without MFA", "s3:PutBucketPolicy", bucketArn, nil, false},
 		{"forget versions without MFA", "s3:PutBucketVersioning", bucketArn, nil, false},
 		{"expire everything without MFA", "s3:PutLifecycleConfiguration", bucketArn, nil, false},
+		{"turn the log off without MFA", "s3:PutBucketLogging", bucketArn, nil, false},
+		{"turn the log off with MFA", "s3:PutBucketLogging", bucketArn, mfa, true},
+		{"change the encryption without MFA", "s3:PutEncryptionConfiguration", bucketArn, nil, false},
+		{"copy everything elsewhere without MFA", "s3:PutReplicationConfiguration", bucketArn, noMFA, false},
+		{"silence the notifications without MFA", "s3:PutBucketNotification", bucketArn, nil, false},
+		{"serve the bucket as a web site without MFA", "s3:PutBucketWebsite", bucketArn, nil, false},
+		{"write inventories elsewhere without MFA", "s3:PutInventoryConfiguration", bucketArn, nil, false},
+		{"open an object without MFA", "s3:PutObjectAcl", object("x"), nil, false},
+		{"lock an object without MFA", "s3:PutObjectRetention", object("x"), nil, false},
+		{"tag an object without MFA", "s3:PutObjectTagging", object("x"), nil, false},
+		{"what AWS adds tomorrow, without MFA", "s3:ReplaceEverything", bucketArn, nil, false},
 		{"another bucket", "s3:PutObject", bucketArn + "-logs/x", mfa, false},
 		{"another distribution", "cloudfront:CreateInvalidation", otherDistArn, mfa, false},
 		{"a key for himself", "iam:CreateAccessKey", jamesArn, mfa, false},
@@ -121,10 +137,10 @@ func TestManualUser(t *testing.T) {
 }
 
 // TestImmutablePackages asks the publisher's policy and the bucket's together, as S3
-// does.
+// does. No request without a condition replaces anything, whatever its name.
 func TestImmutablePackages(t *testing.T) {
 	role := Publisher{Access: Publish}.Permissions(bucketArn, distributionArn)
-	bucket := policy.New(ImmutablePackages(bucketArn, jamesArn))
+	bucket := policy.New(ImmutablePackages(bucketArn, jamesArn)...)
 	creates := func(keys ...string) map[string]string {
 		m := map[string]string{"s3:ObjectCreationOperation": "true"}
 		for i := 0; i < len(keys); i += 2 {
@@ -132,26 +148,49 @@ func TestImmutablePackages(t *testing.T) {
 		}
 		return m
 	}
+	none, match := []string{"s3:if-none-match", "*"}, []string{"s3:if-match", `"e"`}
+	james := func(more ...string) map[string]string { return creates(append(more, "aws:PrincipalArn", jamesArn)...) }
 	part := map[string]string{"s3:ObjectCreationOperation": "false"}
-	for _, row := range []struct {
+	type row struct {
 		name, object string
 		keys         map[string]string
 		want         bool
-	}{
-		{"new blob", "noble/spack/blobs/sha256/ab/abc", creates("s3:if-none-match", "*"), true},
-		{"overwritten blob", "noble/spack/blobs/sha256/ab/abc", creates(), false},
-		{"overwritten blob of a mirror at the root", "blobs/sha256/ab/abc", creates(), false},
-		{"swapped blob", "noble/spack/blobs/sha256/ab/abc", creates("s3:if-match", `"e"`), false},
-		{"start or part of an upload", "noble/spack/blobs/sha256/ab/abc", part, true},
-		{"overwritten v2 package", "slurm/build_cache/linux/gcc/x.spack", creates(), false},
-		{"new v2 package", "slurm/build_cache/linux/gcc/x.spack", creates("s3:if-none-match", "*"), true},
-		{"index swapped", "noble/spack/v3/manifests/index/index.manifest.json", creates("s3:if-match", `"e"`), true},
-		{"pointer rewritten", "noble/spack/v3/layout.json", creates(), true},
-		{"blobs only in the name", "noble/myblobs/x", creates(), true},
-		{"repaired by james", "noble/spack/blobs/sha256/ab/abc", creates("aws:PrincipalArn", jamesArn), true},
-		{"repaired by somebody else", "noble/spack/blobs/sha256/ab/abc", creates("aws:PrincipalArn", jamesArn+"2"), false},
-	} {
-		t.Run(row.name, func(t *testing.T) {
+	}
+	rows := []row{
+		{"blobs only in the name", "noble/myblobs/x", creates(match...), true},
+		{"repaired by james with MFA", "noble/spack/blobs/sha256/ab/abc", james("aws:MultiFactorAuthPresent", "true"), true},
+		{"repaired by james without MFA", "noble/spack/blobs/sha256/ab/abc", james("aws:MultiFactorAuthPresent", "false"), false},
+		{"repaired with james's access key", "noble/spack/blobs/sha256/ab/abc", james(), false},
+		{"blob swapped with james's access key", "noble/spack/blobs/sha256/ab/abc", james(match...), false},
+		{"new blob with james's access key", "noble/spack/blobs/sha256/ab/abc", james(none...), true},
+		{"index overwritten with james's access key", "v3/manifests/index/index.manifest.json", james(), false},
+		{"index swapped with james's access key", "v3/manifests/index/index.manifest.json", james(match...), true},
+		{"index overwritten by james with MFA", "v3/manifests/index/index.manifest.json", james("aws:MultiFactorAuthPresent", "true"), true},
+		{"repaired by a user of a similar name", "noble/spack/blobs/sha256/ab/abc", creates("aws:PrincipalArn", jamesArn+"2", "aws:MultiFactorAuthPresent", "true"), false},
+	}
+	for _, mirror := range []string{"", "noble/spack/", "slurm/25.11/13.4.0/buildcache/"} {
+		for _, name := range []string{"blobs/sha256/ab/abc", "build_cache/linux/gcc/zlib-1/x.spack"} {
+			rows = append(rows,
+				row{"created", mirror + name, creates(none...), true},
+				row{"overwritten", mirror + name, creates(), false},
+				row{"swapped", mirror + name, creates(match...), false},
+				row{"start or part of an upload", mirror + name, part, true})
+		}
+		for _, name := range []string{
+			"v3/manifests/spec/zlib/zlib-1-a.spec.manifest.json", "v3/layout.json", "v3/manifests/key/AB.key.manifest.json",
+			"v3/manifests/key/keys.manifest.json", "v3/manifests/index/index.manifest.json", "v3/manifests/index/site/index.manifest.json",
+			"build_cache/x.spec.json", "build_cache/x.spec.json.sig", "build_cache/_pgp/AB.pub", "build_cache/_pgp/index.json",
+			"build_cache/index.json", "build_cache/index.json.hash", "slurm.tar.gz", "index.html",
+		} {
+			rows = append(rows,
+				row{"created", mirror + name, creates(none...), true},
+				row{"overwritten", mirror + name, creates(), false},
+				row{"swapped", mirror + name, creates(match...), true},
+				row{"start or part of an upload", mirror + name, part, true})
+		}
+	}
+	for _, row := range rows {
+		t.Run(row.name+" "+row.object, func(t *testing.T) {
 			got, err := policy.Decide(policy.Request{Action: "s3:PutObject", Resource: object(row.object), Keys: row.keys}, role, bucket)
 			if err != nil || got.Allowed != row.want {
 				t.Errorf("%v %v, want allowed %v", got, err, row.want)
@@ -160,86 +199,130 @@ func TestImmutablePackages(t *testing.T) {
 	}
 }
 
+// TestImmutableForEverybody: without a manual user nobody is exempt.
+func TestImmutableForEverybody(t *testing.T) {
+	role := Publisher{Access: Publish}.Permissions(bucketArn, distributionArn)
+	bucket := policy.New(ImmutablePackages(bucketArn, "")...)
+	keys := map[string]string{"s3:ObjectCreationOperation": "true", "aws:PrincipalArn": jamesArn, "aws:MultiFactorAuthPresent": "true"}
+	for _, name := range []string{"blobs/sha256/ab/abc", "v3/layout.json"} {
+		got, err := policy.Decide(policy.Request{Action: "s3:PutObject", Resource: object(name), Keys: keys}, role, bucket)
+		if err != nil || got.Allowed {
+			t.Errorf("%s: %v %v", name, got, err)
+		}
+	}
+}
+
 // TestTrust asks the trust policies with the subjects and claims of GitHub's tokens.
+// A row's claims replace those of a run of the repository itself; an empty one is absent.
 func TestTrust(t *testing.T) {
-	base := Publisher{Owner: "vantagecompute", Repo: "slurm-factory"}
-	withNumbers := base
-	withNumbers.OwnerID, withNumbers.RepoID = "111", "222"
+	named := Publisher{Owner: "vantagecompute", Repo: "slurm-factory"}
+	numbered := named
+	numbered.OwnerID, numbered.RepoID = "111", "222"
 	roles := map[string]Publisher{}
 	add := func(name string, p Publisher, change func(*Publisher)) {
 		change(&p)
 		roles[name] = p
 	}
-	add("environment", base, func(p *Publisher) { p.Environment = "release" })
-	add("numbered", withNumbers, func(p *Publisher) { p.Environment = "release" })
-	add("branch", base, func(p *Publisher) { p.Ref = "refs/heads/main" })
-	add("tags", base, func(p *Publisher) { p.Ref = "refs/tags/v*" })
-	add("both", base, func(p *Publisher) { p.Environment, p.Ref = "release", "refs/heads/main" })
-	add("workflow", base, func(p *Publisher) {
+	add("named", named, func(p *Publisher) { p.Environment = "release" })
+	add("named any", named, func(p *Publisher) { p.AnyRef = true })
+	add("numbered", numbered, func(p *Publisher) { p.Environment = "release" })
+	add("branch", numbered, func(p *Publisher) { p.Ref = "refs/heads/main" })
+	add("tags", numbered, func(p *Publisher) { p.Ref = "refs/tags/v*" })
+	add("both", numbered, func(p *Publisher) { p.Environment, p.Ref = "release", "refs/heads/main" })
+	add("workflow", numbered, func(p *Publisher) {
 		p.Environment, p.Workflow = "release", "vantagecompute/slurm-factory/.github/workflows/publish.yml@refs/heads/main"
 	})
-	add("pulls", base, func(p *Publisher) { p.PullRequests = true })
-	add("any", base, func(p *Publisher) { p.AnyRef = true })
+	add("pulls", numbered, func(p *Publisher) { p.PullRequests = true })
+	add("any", numbered, func(p *Publisher) { p.AnyRef = true })
 
 	type claims map[string]string
 	const (
 		oldShape = "repo:vantagecompute/slurm-factory:"
 		newShape = "repo:vantagecompute@111/slurm-factory@222:"
 	)
+	main := claims{"ref": "refs/heads/main", "job_workflow_ref": "vantagecompute/slurm-factory/.github/workflows/publish.yml@refs/heads/main"}
+	other := claims{"repository": "vantagecompute/other", "repository_id": "333"}
 	for _, row := range []struct {
 		name    string
 		sub     string
 		claims  claims
 		trusted []string // names of the roles that let it in
 	}{
-		{"environment, old sub", oldShape + "environment:release", claims{"repository_id": "222", "ref": "refs/heads/main",
-			"job_workflow_ref": "vantagecompute/slurm-factory/.github/workflows/publish.yml@refs/heads/main"},
-			[]string{"environment", "numbered", "both", "workflow", "any"}},
-		{"environment, new sub", newShape + "environment:release", claims{"repository_id": "222", "ref": "refs/heads/main",
-			"job_workflow_ref": "vantagecompute/slurm-factory/.github/workflows/publish.yml@refs/heads/main"},
-			[]string{"environment", "numbered", "both", "workflow", "any"}},
-		{"environment from another branch", oldShape + "environment:release", claims{"repository_id": "222", "ref": "refs/heads/dev"},
-			[]string{"environment", "numbered", "any"}},
-		{"environment from another workflow", newShape + "environment:release", claims{"repository_id": "222", "ref": "refs/heads/main",
-			"job_workflow_ref": "vantagecompute/slurm-factory/.github/workflows/other.yml@refs/heads/main"},
-			[]string{"environment", "numbered", "both", "any"}},
-		{"another environment", oldShape + "environment:staging", claims{"repository_id": "222"}, []string{"any"}},
-		{"environment that begins alike", newShape + "environment:release2", claims{"repository_id": "222"}, []string{"any"}},
-		{"main, old sub", oldShape + "ref:refs/heads/main", claims{"ref": "refs/heads/main"}, []string{"branch", "any"}},
-		{"main, new sub", newShape + "ref:refs/heads/main", claims{"ref": "refs/heads/main"}, []string{"branch", "any"}},
-		{"another branch", oldShape + "ref:refs/heads/dev", claims{"ref": "refs/heads/dev"}, []string{"any"}},
-		{"branch that begins alike", oldShape + "ref:refs/heads/main2", nil, []string{"any"}},
+		{"environment, old sub", oldShape + "environment:release", main, []string{"named", "named any", "numbered", "both", "workflow", "any"}},
+		{"environment, new sub", newShape + "environment:release", main, []string{"numbered", "both", "workflow", "any"}},
+		{"environment from another branch", oldShape + "environment:release", claims{"ref": "refs/heads/dev"},
+			[]string{"named", "named any", "numbered", "any"}},
+		{"environment from another workflow", newShape + "environment:release", claims{"ref": "refs/heads/main",
+			"job_workflow_ref": "vantagecompute/slurm-factory/.github/workflows/other.yml@refs/heads/main"}, []string{"numbered", "both", "any"}},
+		{"another environment", oldShape + "environment:staging", nil, []string{"named any", "any"}},
+		{"environment that begins alike", newShape + "environment:release2", nil, []string{"any"}},
+		{"main, old sub", oldShape + "ref:refs/heads/main", main, []string{"named any", "branch", "any"}},
+		{"main, new sub", newShape + "ref:refs/heads/main", main, []string{"branch", "any"}},
+		{"another branch", oldShape + "ref:refs/heads/dev", nil, []string{"named any", "any"}},
+		{"branch that begins alike", newShape + "ref:refs/heads/main2", nil, []string{"any"}},
 		{"tag", newShape + "ref:refs/tags/v1.2.3", nil, []string{"tags", "any"}},
 		{"branch named like the tag", newShape + "ref:refs/heads/v1.2.3", nil, []string{"any"}},
-		{"pull request, old sub", oldShape + "pull_request", nil, []string{"pulls", "any"}},
+		{"pull request, old sub", oldShape + "pull_request", nil, []string{"named any", "pulls", "any"}},
 		{"pull request, new sub", newShape + "pull_request", nil, []string{"pulls", "any"}},
-		{"fork", "repo:mallory/slurm-factory:environment:release", claims{"repository_id": "222"}, nil},
-		{"fork, new sub", "repo:mallory@9/slurm-factory@222:environment:release", claims{"repository_id": "222"}, nil},
-		{"another repository", "repo:vantagecompute/other:environment:release", nil, nil},
-		{"another repository, new sub", "repo:vantagecompute@111/other@333:environment:release", nil, nil},
-		{"repository that begins alike", "repo:vantagecompute/slurm-factory-publish:environment:release", nil, nil},
-		{"owner that ends alike", "repo:evil-vantagecompute/slurm-factory:environment:release", nil, nil},
-		{"name taken over by another owner and repository", "repo:vantagecompute@666/slurm-factory@777:environment:release",
-			claims{"repository_id": "777"}, []string{"environment", "any"}},
-		{"old sub, name taken over", oldShape + "environment:release", claims{"repository_id": "777"}, []string{"environment", "any"}},
-		{"letter case", "repo:VantageCompute/slurm-factory:environment:release", claims{"repository_id": "222"}, nil},
-		// Values hold neither a colon (%3A) nor, in names, an @: these cannot pretend.
-		{"environment named like a subject", "repo:vantagecompute@111/other@333:environment:x/slurm-factory@222%3Aenvironment%3Arelease", nil, nil},
-		{"branch named like a subject", "repo:vantagecompute@111/other@333:ref:refs/heads/x/slurm-factory@222", nil, nil},
+		{"fork", "repo:mallory/slurm-factory:environment:release", claims{"repository": "mallory/slurm-factory", "repository_id": "9"}, nil},
+		{"fork, new sub", "repo:mallory@9/slurm-factory@222:environment:release", claims{"repository": "mallory/slurm-factory"}, nil},
+		{"another repository", "repo:vantagecompute/other:environment:release", other, nil},
+		{"another repository, new sub", "repo:vantagecompute@111/other@333:environment:release", other, nil},
+		{"repository that begins alike", "repo:vantagecompute/slurm-factory-publish:environment:release", claims{"repository": "vantagecompute/slurm-factory-publish"}, nil},
+		{"owner that ends alike", "repo:evil-vantagecompute/slurm-factory:environment:release", claims{"repository": "evil-vantagecompute/slurm-factory"}, nil},
+		{"name taken over by another owner and repository", "repo:vantagecompute@666/slurm-factory@999:environment:release", claims{"repository_id": "999"}, nil},
+		{"owner's name taken over, number of the repository forged", "repo:vantagecompute@666/slurm-factory@222:environment:release", nil, nil},
+		{"old sub, name taken over", oldShape + "environment:release", claims{"repository_id": "999"}, []string{"named", "named any"}},
+		{"letter case", "repo:VantageCompute/slurm-factory:environment:release", claims{"repository": "VantageCompute/slurm-factory"}, nil},
+		// Values hold no colon (%3A), so these cannot pretend to be another part.
+		{"environment named like a subject", "repo:vantagecompute@111/other@333:environment:x/slurm-factory@222%3Aenvironment%3Arelease", other, nil},
+		{"branch named like a subject", "repo:vantagecompute@111/other@333:ref:refs/heads/x/slurm-factory@222", other, nil},
+		// An organisation can customise its subjects: the claims of the token stay what they are.
+		{"customised subject of another repository, branch named like a subject",
+			"repo:vantagecompute@111/other@333:ref:refs/heads/x/slurm-factory@1:environment:release", other, nil},
+		{"customised subject that equals ours, of another repository", oldShape + "environment:release", other, nil},
+		{"customised subject that equals ours, without a repository", newShape + "environment:release", claims{"repository": "", "repository_id": ""}, nil},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			keys := map[string]string{claim("aud"): "sts.amazonaws.com", claim("sub"): row.sub}
+			keys := map[string]string{claim("aud"): "sts.amazonaws.com", claim("sub"): row.sub,
+				claim("repository"): "vantagecompute/slurm-factory", claim("repository_id"): "222"}
 			for k, v := range row.claims {
-				keys[claim(k)] = v
+				if keys[claim(k)] = v; v == "" {
+					delete(keys, claim(k))
+				}
 			}
 			for name, p := range roles {
-				want := false
-				for _, n := range row.trusted {
-					want = want || n == name
-				}
-				decide(t, name, p.Trust(testProvider), assume(testProvider, keys), want)
+				decide(t, name, p.Trust(testProvider), assume(testProvider, keys), slices.Contains(row.trusted, name))
 			}
 		})
+	}
+}
+
+// TestTrustHasNoWildcardForNumbers: a subject of the default configuration names one
+// repository exactly.
+func TestTrustHasNoWildcardForNumbers(t *testing.T) {
+	for name, c := range variants() {
+		for _, p := range c.Publishers {
+			for _, sub := range p.subjects() {
+				if repo, _, _ := strings.Cut(strings.TrimPrefix(sub, "repo:"), ":"); strings.ContainsAny(repo, "*?") {
+					t.Errorf("%s: %s trusts %s", name, p.Role, sub)
+				}
+			}
+		}
+	}
+}
+
+// TestWarnsWithoutNumbers: synth, deploy and the doctor show these.
+func TestWarnsWithoutNumbers(t *testing.T) {
+	c := Default()
+	if w := c.Warnings(); len(w) != 2 || !strings.Contains(w[0], "by name only") || !strings.Contains(w[0], "gh api repos/vantagecompute/slurm-factory --jq '.owner.id, .id'") {
+		t.Errorf("%q", w)
+	}
+	for i := range c.Publishers {
+		c.Publishers[i].OwnerID, c.Publishers[i].RepoID = "111", "222"
+	}
+	if w := c.Warnings(); len(w) != 0 {
+		t.Errorf("%q", w)
 	}
 }
 
@@ -251,17 +334,18 @@ func TestTrustWantsAudienceAndIssuer(t *testing.T) {
 	p := Publisher{Owner: "o", Repo: "r", Environment: "release", Session: time.Hour}
 	d := p.Trust(testProvider)
 	sub := "repo:o/r:environment:release"
-	decide(t, "token for somebody else", d, assume(testProvider, map[string]string{claim("aud"): "https://github.com/o", claim("sub"): sub}), false)
-	decide(t, "no audience", d, assume(testProvider, map[string]string{claim("sub"): sub}), false)
+	decide(t, "the token", d, assume(testProvider, map[string]string{claim("aud"): "sts.amazonaws.com", claim("sub"): sub, claim("repository"): "o/r"}), true)
+	decide(t, "token for somebody else", d, assume(testProvider, map[string]string{claim("aud"): "https://github.com/o", claim("sub"): sub, claim("repository"): "o/r"}), false)
+	decide(t, "no audience", d, assume(testProvider, map[string]string{claim("sub"): sub, claim("repository"): "o/r"}), false)
 	decide(t, "another issuer", d, assume("arn:aws:iam::123456789012:oidc-provider/gitlab.com",
-		map[string]string{claim("aud"): "sts.amazonaws.com", claim("sub"): sub}), false)
+		map[string]string{claim("aud"): "sts.amazonaws.com", claim("sub"): sub, claim("repository"): "o/r"}), false)
 	decide(t, "another way to assume", d, policy.Request{Action: "sts:AssumeRole", Principal: policy.Principal{"AWS": {jamesArn}}}, false)
 }
 
 func TestEnvironmentWithAColon(t *testing.T) {
 	d := Publisher{Owner: "o", Repo: "r", Environment: "release:prod"}.Trust(testProvider)
 	decide(t, "as GitHub writes it", d, assume(testProvider, map[string]string{
-		claim("aud"): "sts.amazonaws.com", claim("sub"): "repo:o/r:environment:release%3Aprod"}), true)
+		claim("aud"): "sts.amazonaws.com", claim("sub"): "repo:o/r:environment:release%3Aprod", claim("repository"): "o/r"}), true)
 }
 
 func decide(t *testing.T, who string, d policy.Document, r policy.Request, want bool) {

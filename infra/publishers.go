@@ -51,8 +51,8 @@ func newRole(stack awscdk.Stack, id string, p Publisher, providerArn string, buc
 			string(p.Access): document(p.Permissions(*bucket.BucketArn(), *distribution.DistributionArn())),
 		},
 	})
-	if p.AnyRef {
-		awscdk.Annotations_Of(role).AddWarningV2(jsii.String("slurm-factory:trustAnyRef"), jsii.String(p.anyRefWarning()))
+	for _, w := range p.warnings() {
+		awscdk.Annotations_Of(role).AddWarningV2(jsii.String("slurm-factory:trust"), jsii.String(w))
 	}
 	return role
 }

@@ -104,8 +104,11 @@ func TestEveryVariantHasWhatTheReferencePromises(t *testing.T) {
 				"CorsConfiguration":    like(props{"CorsRules": list(like(props{"AllowedOrigins": []any{"*"}, "AllowedMethods": []any{"GET", "HEAD"}}))}),
 			})
 			has(t, name, "AWS::S3::Bucket", props{
-				"BucketName":             c.LogBucket(),
-				"LifecycleConfiguration": props{"Rules": list(like(props{"ExpirationInDays": 90}))},
+				"BucketName":              c.LogBucket(),
+				"VersioningConfiguration": props{"Status": "Enabled"},
+				"LifecycleConfiguration": props{"Rules": list(
+					like(props{"ExpirationInDays": 90, "NoncurrentVersionExpiration": props{"NoncurrentDays": 30}}),
+					like(props{"ExpiredObjectDeleteMarker": true}))},
 			})
 			has(t, name, "AWS::CloudFront::Distribution", props{"DistributionConfig": like(props{
 				"Enabled":     true,
@@ -301,7 +304,7 @@ func TestProvider(t *testing.T) {
 
 func TestReferenceTrust(t *testing.T) {
 	has(t, "reference", "AWS::IAM::Role", props{"AssumeRolePolicyDocument": like(props{"Statement": list(like(props{
-		"Condition": like(props{"StringLike": props{claim("sub"): list("repo:vantagecompute/slurm-factory:*")}})}))})})
+		"Condition": like(props{"StringLike": props{claim("sub"): "repo:vantagecompute/slurm-factory:*"}})}))})})
 }
 
 // TestAlarmsReceiveData: CloudFront publishes with both dimensions, and the hit rate
@@ -323,6 +326,44 @@ func TestAlarmsReceiveData(t *testing.T) {
 	counts(t, "plain", "AWS::SNS::Topic", 0)
 	for _, kind := range []string{"AWS::CloudWatch::Alarm", "AWS::CloudFront::MonitoringSubscription", "AWS::CloudWatch::Dashboard"} {
 		counts(t, "bare", kind, 0)
+	}
+}
+
+// TestOnlyOurTrailWrites: the log bucket admits the trail of the stack, and no other of
+// any account, to its own place.
+func TestOnlyOurTrailWrites(t *testing.T) {
+	tpl := parsed(t, "everything")
+	var logs policy.Document
+	for _, id := range tpl.OfType("AWS::S3::BucketPolicy") {
+		if strings.HasPrefix(id, "LogBucket") {
+			logs = livePolicy(t, tpl, id, "PolicyDocument")
+		}
+	}
+	trail := tpl.Resources[tpl.OfType("AWS::CloudTrail::Trail")[0]]
+	if trail.Properties["TrailName"] != "SlurmFactoryInfraStack-writes" {
+		t.Errorf("the trail is called %v", trail.Properties["TrailName"])
+	}
+	const ours = "arn:aws:cloudtrail:us-east-1:123456789012:trail/SlurmFactoryInfraStack-writes"
+	for _, row := range []struct {
+		name, action, object, source string
+		want                         bool
+	}{
+		{"our trail looks", "s3:GetBucketAcl", "", ours, true},
+		{"our trail writes", "s3:PutObject", "/cloudtrail/AWSLogs/123456789012/CloudTrail/us-east-1/x.json.gz", ours, true},
+		{"our trail elsewhere", "s3:PutObject", "/s3/x", ours, false},
+		{"another trail of the account", "s3:PutObject", "/cloudtrail/AWSLogs/123456789012/x", "arn:aws:cloudtrail:us-east-1:123456789012:trail/other", false},
+		{"a trail of another account", "s3:PutObject", "/cloudtrail/AWSLogs/123456789012/x", "arn:aws:cloudtrail:us-east-1:999999999999:trail/SlurmFactoryInfraStack-writes", false},
+		{"another account looks", "s3:GetBucketAcl", "", "arn:aws:cloudtrail:us-east-1:999999999999:trail/x", false},
+		{"no source", "s3:PutObject", "/cloudtrail/AWSLogs/123456789012/x", "", false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			keys := map[string]string{"aws:SecureTransport": "true", "s3:TlsVersion": "1.3", "s3:x-amz-acl": "bucket-owner-full-control"}
+			if row.source != "" {
+				keys["aws:SourceArn"] = row.source
+			}
+			decide(t, "logs", logs, policy.Request{Action: row.action, Resource: "arn:LogBucketCC3B17E8" + row.object,
+				Principal: policy.Service("cloudtrail.amazonaws.com"), Keys: keys}, row.want)
+		})
 	}
 }
 
@@ -363,7 +404,8 @@ func TestOptions(t *testing.T) {
 		"PriceClass": "PriceClass_All", "WebACLId": "arn:aws:wafv2:us-east-1:123456789012:global/webacl/cache/1",
 		"Origins": list(like(props{"OriginShield": props{"Enabled": true, "OriginShieldRegion": "us-east-1"}}))})})
 	has(t, "plain", "AWS::CloudFront::Distribution", props{"DistributionConfig": like(props{"PriceClass": "PriceClass_100"})})
-	has(t, "everything", "AWS::S3::BucketPolicy", props{"PolicyDocument": like(props{"Statement": list(like(props{"Sid": "PackagesAreImmutable", "Effect": "Deny"}))})})
+	has(t, "everything", "AWS::S3::BucketPolicy", props{"PolicyDocument": like(props{"Statement": list(
+		like(props{"Sid": "PackagesAreImmutable", "Effect": "Deny"}), like(props{"Sid": "WritesAreConditional", "Effect": "Deny"}))})})
 	has(t, "shared", "AWS::S3::Bucket", props{"LifecycleConfiguration": props{"Rules": list(like(props{"Prefix": "pr/", "ExpirationInDays": 14}))}})
 }
 

@@ -37,7 +37,9 @@ func newCacheBucket(stack awscdk.Stack, c Config, logs awss3.IBucket) awss3.Buck
 		}},
 	})
 	if c.ImmutablePackages {
-		bucket.AddToResourcePolicy(statement(ImmutablePackages(*bucket.BucketArn(), c.manualUserArn(stack))))
+		for _, st := range ImmutablePackages(*bucket.BucketArn(), c.manualUserArn(stack)) {
+			bucket.AddToResourcePolicy(statement(st))
+		}
 	}
 	return bucket
 }

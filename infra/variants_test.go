@@ -27,11 +27,11 @@ func variants() map[string]Config {
 	vantage := domain
 	vantage.Suffix = "4b670"
 	vantage.ManualUser = "james"
+	vantage.ImmutablePackages = true
 	vantage.AlarmEmail = "ops@example.com"
 
 	everything := vantage
 	everything.IntelligentTiering = true
-	everything.ImmutablePackages = true
 	everything.CloudTrail = true
 	everything.MonthlyBudget = 50
 	everything.OriginShield = true

@@ -194,7 +194,7 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 		}, "its policy publish was changed: not the stack's", "infra deploy", false},
 		{"permissions are written in words unknown here", func() error {
 			_, err := d.IAM.PutRolePolicy(ctx, &iam.PutRolePolicyInput{RoleName: role, PolicyName: aws.String("publish"), PolicyDocument: aws.String(
-				`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"}]}`)})
+				`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "NotResource": "arn:aws:s3:::x"}]}`)})
 			return err
 		}, "its policy publish was changed by hand: ", "infra deploy", false},
 		{"permissions are gone", func() error {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -59,6 +60,14 @@ func publishInto(t *testing.T, bin, mirror, index string) {
 	}
 	destination := "s3://" + stack.Outputs["BucketName"] + "/slurm/25.11/buildcache"
 
+	// A part of the mirror first, so that the rest is merged into an index that is there.
+	if r := publish(destination, "--exclude", "slurm"); r.code != 0 {
+		t.Fatal(r)
+	}
+	for _, s := range rec.requests() {
+		allow(t, asked, s)
+	}
+
 	if r := publish(destination, "--dry-run"); r.code != 0 {
 		t.Fatal(r)
 	}
@@ -72,15 +81,23 @@ func publishInto(t *testing.T, bin, mirror, index string) {
 	if r := publish(destination); r.code != 0 {
 		t.Fatal(r)
 	}
-	writes := 0
+	created, swapped := 0, 0
 	for _, s := range rec.requests() {
-		if call := allow(t, asked, s); call.Action == "s3:PutObject" {
-			writes++
-			refuse(t, asked, call, strings.Replace(call.Resource, "/slurm/", "/other/", 1))
+		call := allow(t, asked, s)
+		if call.Action != "s3:PutObject" {
+			continue
+		}
+		refuse(t, asked, call, strings.Replace(call.Resource, "/slurm/", "/other/", 1))
+		unconditional(t, asked, call)
+		if call.Keys["s3:if-none-match"] != "" {
+			created++
+		}
+		if call.Keys["s3:if-match"] != "" {
+			swapped++
 		}
 	}
-	if writes == 0 {
-		t.Fatal("nothing was written")
+	if created == 0 || swapped == 0 {
+		t.Fatalf("%d objects were created and %d replaced, want some of each", created, swapped)
 	}
 	objects(t, cfg, stack, "slurm/25.11/buildcache/"+index)
 	invalidations, err := cloudfront.NewFromConfig(cfg).ListInvalidations(ctx, &cloudfront.ListInvalidationsInput{DistributionId: aws.String(stack.Outputs["DistributionId"])})
@@ -164,6 +181,56 @@ func refuse(t *testing.T, docs []policy.Document, call policy.Request, resource 
 	if got := decide(t, docs, call); got.Allowed {
 		t.Errorf("%s on %s is %s", call.Action, resource, got)
 	}
+}
+
+// unconditional asks about a write that makes an object once more, without its condition:
+// whoever leaves it out must be denied.
+func unconditional(t *testing.T, docs []policy.Document, call policy.Request) {
+	t.Helper()
+	if call.Keys["s3:ObjectCreationOperation"] != "true" {
+		return
+	}
+	call.Keys = maps.Clone(call.Keys)
+	delete(call.Keys, "s3:if-none-match")
+	delete(call.Keys, "s3:if-match")
+	refuse(t, docs, call, call.Resource)
+}
+
+// TestLargeFilesArePublishedIntoTheCreatedBucket: the condition of an upload in parts
+// stands on its completion, and the policies let its other requests pass.
+func TestLargeFilesArePublishedIntoTheCreatedBucket(t *testing.T) {
+	bin := buildPublish(t)
+	cfg, stack, _ := deployAll(t)
+	asked := policies(t, cfg, stack, "slurm-factory-slurm")
+	liftBucketPolicy(t, cfg, stack)
+	source := t.TempDir()
+	if err := os.CopyFS(source, os.DirFS("../../test/testdata/v3-signed")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(source, "slurm.tar.gz"), make([]byte, 40<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	rec := record(t)
+	destination := "s3://" + stack.Outputs["BucketName"] + "/slurm/25.11/buildcache"
+	if r := run(t, ".", awsEnv(rec.URL), bin, source, destination, "--files", "*.tar.gz", "--part-size", "5MiB",
+		"--endpoint-url", rec.URL, "--region", "us-east-1", "--distribution-id", stack.Outputs["DistributionId"]); r.code != 0 {
+		t.Fatal(r)
+	}
+	parts, completed := 0, 0
+	for _, s := range rec.requests() {
+		call := allow(t, asked, s)
+		switch q := s.request.URL.Query(); {
+		case q.Has("partNumber"):
+			parts++
+		case q.Has("uploadId") && s.request.Method == http.MethodPost:
+			completed++
+			unconditional(t, asked, call)
+		}
+	}
+	if parts < 3 || completed != 1 {
+		t.Errorf("%d parts and %d completions, want at least 3 and 1", parts, completed)
+	}
+	objects(t, cfg, stack, "slurm/25.11/buildcache/slurm.tar.gz")
 }
 
 func decide(t *testing.T, docs []policy.Document, call policy.Request) policy.Decision {

@@ -63,9 +63,17 @@ func (d Document) Decide(r Request) (Decision, error) { return Decide(r, d) }
 
 func (st Statement) matches(r Request) bool {
 	return matchesPrincipal(st.Principal, r.Principal) &&
-		anyMatch(st.Action, r.Action, foldLike) &&
+		st.covers(r.Action) &&
 		(len(st.Resource) == 0 || anyMatch(st.Resource, r.Resource, like)) &&
 		st.Condition.holds(r.Keys)
+}
+
+// covers reports whether the statement speaks of the action.
+func (st Statement) covers(action string) bool {
+	if len(st.NotAction) > 0 {
+		return !anyMatch(st.NotAction, action, foldLike)
+	}
+	return anyMatch(st.Action, action, foldLike)
 }
 
 // matchesPrincipal holds for identity policies, which name nobody, for "*", and for

@@ -37,11 +37,13 @@ func New(statements ...Statement) Document {
 
 // A Statement allows or denies actions on resources under conditions. Principal is
 // set in trust and resource policies only; Resource is empty in trust policies.
+// Exactly one of Action and NotAction is set; NotAction covers every action but those.
 type Statement struct {
 	Sid       string    `json:"Sid,omitempty"`
 	Effect    Effect    `json:"Effect"`
 	Principal Principal `json:"Principal,omitzero"`
-	Action    Strings   `json:"Action"`
+	Action    Strings   `json:"Action,omitempty"`
+	NotAction Strings   `json:"NotAction,omitempty"`
 	Resource  Strings   `json:"Resource,omitempty"`
 	Condition Condition `json:"Condition,omitempty"`
 }
@@ -150,7 +152,7 @@ func Parse(b []byte) (Document, error) {
 func parseStatement(elements map[string]json.RawMessage) (Statement, error) {
 	var st Statement
 	for name := range elements {
-		if !slices.Contains([]string{"Sid", "Effect", "Principal", "Action", "Resource", "Condition"}, name) {
+		if !slices.Contains([]string{"Sid", "Effect", "Principal", "Action", "NotAction", "Resource", "Condition"}, name) {
 			return st, fmt.Errorf("element %s: %w", name, ErrNotModelled)
 		}
 	}
@@ -166,6 +168,9 @@ func (d Document) check() error {
 	for _, st := range d.Statement {
 		if st.Effect != Allow && st.Effect != Deny {
 			return fmt.Errorf("statement %q: effect %q: %w", st.Sid, st.Effect, ErrNotModelled)
+		}
+		if (len(st.Action) == 0) == (len(st.NotAction) == 0) {
+			return fmt.Errorf("statement %q: want either Action or NotAction: %w", st.Sid, ErrNotModelled)
 		}
 		for op := range st.Condition {
 			if _, _, ok := operator(op); !ok {

@@ -129,7 +129,9 @@ func TestParseReadsWhatAWSAlsoAccepts(t *testing.T) {
 
 func TestWhatIsNotModelledIsRefused(t *testing.T) {
 	for name, doc := range map[string]string{
-		"element":  `{"Statement": [{"Effect": "Allow", "NotAction": "s3:*", "Resource": "*"}]}`,
+		"element":  `{"Statement": [{"Effect": "Allow", "Action": "s3:*", "NotResource": "*"}]}`,
+		"both":     `{"Statement": [{"Effect": "Allow", "Action": "a", "NotAction": "s3:*", "Resource": "*"}]}`,
+		"neither":  `{"Statement": [{"Effect": "Allow", "Resource": "*"}]}`,
 		"operator": `{"Statement": [{"Effect": "Allow", "Action": "a", "Resource": "*", "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}}]}`,
 		"set":      `{"Statement": [{"Effect": "Allow", "Action": "a", "Resource": "*", "Condition": {"ForAllValues:StringLike": {"k": "v"}}}]}`,
 		"effect":   `{"Statement": [{"Effect": "Maybe", "Action": "a", "Resource": "*"}]}`,
@@ -150,6 +152,21 @@ func TestParseRefusesWhatIsNoPolicy(t *testing.T) {
 		`{"Statement": [{"Effect": "Allow", "Principal": "me", "Action": "a"}]}`} {
 		if _, err := Parse([]byte(doc)); err == nil {
 			t.Errorf("%q was accepted", doc)
+		}
+	}
+}
+
+func TestNotActionCoversEverythingElse(t *testing.T) {
+	d, err := Parse([]byte(`{"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"},
+		{"Effect": "Deny", "NotAction": ["s3:Get*", "s3:PutObject"], "Resource": "*"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for action, want := range map[string]bool{
+		"s3:GetObject": true, "S3:getobject": true, "s3:PutObject": true, "s3:PutObjectAcl": false, "s3:AnythingNew": false, "iam:CreateUser": false,
+	} {
+		if got, err := d.Decide(Request{Action: action, Resource: "x"}); err != nil || got.Allowed != want {
+			t.Errorf("%s: %v %v, want allowed %v", action, got, err, want)
 		}
 	}
 }

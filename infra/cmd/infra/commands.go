@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/infra"
+	"github.com/vantagecompute/slurm-factory-publish/infra/github"
 )
 
 // tool is what the commands that call cdk have in common.
@@ -55,6 +56,9 @@ func (t *tool) online(ctx context.Context) (infra.Config, aws.Config, error) {
 	c, err := t.offline()
 	if err != nil {
 		return c, aws.Config{}, err
+	}
+	if c, err = t.askGitHub(ctx, github.CLI(), c); err != nil {
+		return c, aws.Config{}, usage{err}
 	}
 	cfg, err := account(ctx, t.profile)
 	if err != nil {
