@@ -53,7 +53,7 @@ type Config struct {
 	AbortUploadDays int
 	// IntelligentTiering lets S3 move what nobody reads to cheaper storage.
 	IntelligentTiering bool
-	// ImmutablePackages makes S3 refuse, whoever asks, to write a package's bytes
+	// ImmutablePackages makes S3 refuse to write a package's bytes
 	// without If-None-Match, and anything else without If-None-Match or If-Match: a
 	// leaked token cannot then replace a package's bytes, nor a document unseen.
 	ImmutablePackages bool

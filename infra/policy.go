@@ -151,7 +151,7 @@ func noMFA() policy.Condition {
 }
 
 // ImmutablePackages are the statements of the bucket's policy that keep a leaked token
-// from replacing what it has not seen, whoever asks:
+// from replacing what it has not seen, for every client:
 //
 //   - a package's bytes (blobs of layout v3, .spack files of layout v2) are only ever
 //     created: they must be written with If-None-Match;

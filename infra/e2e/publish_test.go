@@ -183,8 +183,8 @@ func refuse(t *testing.T, docs []policy.Document, call policy.Request, resource 
 	}
 }
 
-// unconditional asks about a write that makes an object once more, without its condition:
-// whoever leaves it out must be denied.
+// unconditional asks about a write that makes an object once more without its condition, which
+// must be denied.
 func unconditional(t *testing.T, docs []policy.Document, call policy.Request) {
 	t.Helper()
 	if call.Keys["s3:ObjectCreationOperation"] != "true" {

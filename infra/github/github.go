@@ -79,7 +79,7 @@ func (api API) Repository(ctx context.Context, owner, name string) (Repository, 
 
 // An Environment is what guards the jobs that run in it.
 type Environment struct {
-	// Reviewers is whether somebody must approve each job.
+	// Reviewers is whether a person must approve each job.
 	Reviewers bool
 	// Branches is whether only some branches or tags may deploy to it.
 	Branches bool

@@ -71,7 +71,7 @@ func newSettings() *settings {
 	f.IntVar(&s.abortUploadDays, "abort-upload-days", d.AbortUploadDays, "`days` for which an unfinished multipart upload can be resumed")
 	f.IntVar(&s.logDays, "log-days", d.LogDays, "`days` for which access logs are kept")
 	f.BoolVar(&s.intelligentTiering, "intelligent-tiering", false, "let S3 move what nobody reads to cheaper storage")
-	f.BoolVar(&s.immutablePackages, "immutable-packages", false, "S3 refuses to overwrite a package's bytes, and to replace any object unseen, whoever asks (except --manual-user with MFA)")
+	f.BoolVar(&s.immutablePackages, "immutable-packages", false, "S3 refuses to overwrite a package's bytes, and to replace any object unseen, for every client (except --manual-user with MFA)")
 	f.StringVar(&s.oidcProvider, "oidc-provider-arn", "", "the account's existing OIDC provider for GitHub (`ARN`; default: the stack makes it)")
 	f.StringVar(&s.manualUser, "manual-user", "", "IAM user `name` for manual uploads and emergencies (default: none)")
 	f.BoolVar(&s.cloudTrail, "cloudtrail", false, "record every write to the bucket with CloudTrail (paid)")
