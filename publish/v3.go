@@ -256,18 +256,6 @@ func (v3) key(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Object
 	return []Object{o, object(name, text, jsonType, layout.Revalidate)}, nil
 }
 
-// isKey refuses an armored key that is not the one that its name says.
-func isKey(armored []byte, f key.Fingerprint) error {
-	r, err := key.ReadRing(armored)
-	if err != nil {
-		return err
-	}
-	if got := r.Fingerprints(); got[0] != f {
-		return fmt.Errorf("it holds the key %s", got[0])
-	}
-	return nil
-}
-
 func (f v3) readKeyIndex(ctx context.Context, r mirror.Reader) ([]key.Fingerprint, mirror.Version, error) {
 	text, info, err := mirror.Read(ctx, r, layout.V3KeyIndex, maxPointer)
 	if errors.Is(err, mirror.ErrNotExist) {

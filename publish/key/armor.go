@@ -1,0 +1,102 @@
+package key
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// The kinds of armored blocks that a mirror holds.
+const (
+	publicBlock    = "PGP PUBLIC KEY BLOCK"
+	signatureBlock = "PGP SIGNATURE"
+)
+
+var (
+	armorHeader = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*: [^\x00-\x1f\x7f]*$`)
+	armorBody   = regexp.MustCompile(`^[A-Za-z0-9+/]+={0,2}$`)
+	armorCRC    = regexp.MustCompile(`^=[A-Za-z0-9+/]{4}$`)
+)
+
+// unarmor decodes text that is one armored block of a kind and nothing else. It reads the form that
+// gpg writes. gpg itself reads more, skips what is around a block, and takes several blocks
+// one after the other; whatever two readers may understand differently is refused.
+func unarmor(text []byte, kind string) ([]byte, error) {
+	lines, err := lines(text)
+	if err != nil {
+		return nil, err
+	}
+	if n := bytes.Count(text, []byte("-----BEGIN ")); n > 1 {
+		return nil, fmt.Errorf("it holds %d armored blocks, want one", n)
+	}
+	for len(lines) > 0 && lines[len(lines)-1] == "" {
+		lines = lines[:len(lines)-1]
+	}
+	begin, end := "-----BEGIN "+kind+"-----", "-----END "+kind+"-----"
+	if len(lines) < 4 || lines[0] != begin || lines[len(lines)-1] != end {
+		return nil, fmt.Errorf("want one block from %s to %s and nothing around it", begin, end)
+	}
+	lines = lines[1 : len(lines)-1]
+	for lines[0] != "" {
+		if !armorHeader.MatchString(lines[0]) || len(lines) == 1 {
+			return nil, fmt.Errorf("armor: %.40q is no header", lines[0])
+		}
+		lines = lines[1:]
+	}
+	return decodeArmor(lines[1:])
+}
+
+// decodeArmor decodes what stands behind the headers: base64, and a checksum.
+func decodeArmor(lines []string) ([]byte, error) {
+	var sum string
+	if n := len(lines); n > 0 && armorCRC.MatchString(lines[n-1]) {
+		sum, lines = lines[n-1][1:], lines[:n-1]
+	}
+	for i, line := range lines {
+		if !armorBody.MatchString(line) || strings.HasSuffix(line, "=") && i < len(lines)-1 {
+			return nil, fmt.Errorf("armor: %.40q is no base64", line)
+		}
+	}
+	joined := strings.Join(lines, "")
+	body, err := base64.StdEncoding.DecodeString(joined)
+	if err != nil {
+		return nil, fmt.Errorf("armor: %w", err)
+	}
+	if sum == "" {
+		if !strings.HasSuffix(joined, "=") {
+			return nil, errors.New("armor: the checksum is missing, and without it gpg takes the end for data: write it again with gpg")
+		}
+		return body, nil
+	}
+	if want := crc24(body); sum != base64.StdEncoding.EncodeToString([]byte{byte(want >> 16), byte(want >> 8), byte(want)}) {
+		return nil, errors.New("armor: the checksum does not match")
+	}
+	return body, nil
+}
+
+// crc24 is the checksum of RFC 4880, section 6.1.
+func crc24(data []byte) uint32 {
+	crc := uint32(0xb704ce)
+	for _, b := range data {
+		crc ^= uint32(b) << 16
+		for range 8 {
+			if crc <<= 1; crc&0x1000000 != 0 {
+				crc ^= 0x1864cfb
+			}
+		}
+	}
+	return crc & 0xffffff
+}
+
+// lines splits text at its line ends, LF or CRLF. Spack takes a lone CR for a line end,
+// and gpg does not.
+func lines(text []byte) ([]string, error) {
+	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
+	if bytes.IndexByte(text, '\r') >= 0 {
+		return nil, errors.New("there is a carriage return that ends no line")
+	}
+	return strings.Split(string(text), "\n"), nil
+}

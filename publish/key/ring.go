@@ -1,0 +1,261 @@
+package key
+
+import (
+	"bytes"
+	"crypto"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+)
+
+// clockTolerance is how far the clock of a signer may be ahead of ours.
+const clockTolerance = 10 * time.Minute
+
+// minBits is the least size of a key whose security depends on it (RSA, DSA).
+const minBits = 2047
+
+var now = time.Now
+
+// ErrUntrusted: the signature is by a key that is not among the trusted ones.
+var ErrUntrusted = errors.New("signature by a key that is not among the trusted keys")
+
+// A Ring is a set of public keys that are trusted to sign.
+type Ring struct {
+	primaries []Fingerprint
+	signers   map[uint64][]*signer // by key ID
+}
+
+// A signer is a key that may have made a signature: a primary key or a subkey.
+type signer struct {
+	key     *packet.PublicKey
+	primary Fingerprint
+	own     validity // of key
+	above   validity // of the primary key; the same if key is that
+	broken  error    // why key cannot be used at all
+}
+
+// ReadRing reads armored public keys, any number after each other. Copies of one key are merged.
+func ReadRing(armored []byte) (*Ring, error) {
+	if bytes.Contains(armored, []byte("-----BEGIN PGP PRIVATE KEY BLOCK-----")) {
+		return nil, errPrivate
+	}
+	var k keyring
+	for _, block := range bytes.SplitAfter(armored, []byte("-----END "+publicBlock+"-----")) {
+		if !bytes.Contains(block, []byte("-----BEGIN "+publicBlock+"-----")) {
+			continue
+		}
+		decoded, err := armor.Decode(bytes.NewReader(block))
+		if err != nil {
+			return nil, fmt.Errorf("public key: %w", err)
+		}
+		body, err := io.ReadAll(decoded.Body)
+		if err != nil {
+			return nil, fmt.Errorf("public key: %w", err)
+		}
+		if err := k.read(body); err != nil {
+			return nil, fmt.Errorf("public key: %w", err)
+		}
+	}
+	if len(k.certificates) == 0 {
+		return nil, errors.New("it holds no armored public key")
+	}
+	r := &Ring{signers: make(map[uint64][]*signer)}
+	for _, c := range k.certificates {
+		if err := c.readable(); err != nil {
+			return nil, err
+		}
+		r.add(c)
+	}
+	return r, nil
+}
+
+func (r *Ring) add(c *certificate) {
+	r.primaries = append(r.primaries, fingerprint(c.primary))
+	above, err := c.primaryValidity()
+	r.addSigner(&signer{key: c.primary, primary: fingerprint(c.primary), own: above, above: above, broken: err})
+	for _, s := range c.subkeys {
+		own, subErr := s.validity(c.primary)
+		if subErr == nil {
+			subErr = err
+		}
+		r.addSigner(&signer{key: s.key, primary: fingerprint(c.primary), own: own, above: above, broken: subErr})
+	}
+}
+
+func (r *Ring) addSigner(s *signer) {
+	if signsForGPG(s.key) {
+		r.signers[s.key.KeyId] = append(r.signers[s.key.KeyId], s)
+	}
+}
+
+// Fingerprints lists the primary keys of the ring, in the order in which they were read.
+func (r *Ring) Fingerprints() []Fingerprint { return append([]Fingerprint(nil), r.primaries...) }
+
+// Holds reports whether f is a primary key of the ring.
+func (r *Ring) Holds(f Fingerprint) bool {
+	for _, p := range r.primaries {
+		if p == f {
+			return true
+		}
+	}
+	return false
+}
+
+// Verify checks the signature of a document and returns who signed it.
+// ErrUnsigned says that it has none.
+func (r *Ring) Verify(document []byte) (Fingerprint, error) {
+	if !Signed(document) {
+		return "", ErrUnsigned
+	}
+	m, err := parseMessage(document)
+	if err != nil {
+		return "", err
+	}
+	if m.signature.SigType != packet.SigTypeText {
+		return "", errors.New("bad signature: it is not one of a text")
+	}
+	if name := hashName(m.signature.Hash); name != "" && name != m.hash {
+		return "", fmt.Errorf("signed message: its header says Hash: %s, and the signature was made with %s", m.hash, name)
+	}
+	return r.verify(m.signature, bytes.NewReader(m.canonical()), false)
+}
+
+// VerifyDetached checks an armored detached signature (.asc) over content.
+func (r *Ring) VerifyDetached(content io.Reader, signature []byte) (Fingerprint, error) {
+	sig, err := onlySignature(signature)
+	if err != nil {
+		return "", err
+	}
+	if sig.SigType != packet.SigTypeBinary && sig.SigType != packet.SigTypeText {
+		return "", errors.New("bad signature: it is not one of content")
+	}
+	return r.verify(sig, content, sig.SigType == packet.SigTypeText)
+}
+
+// verify judges a signature as it was when it was made: a key that has expired or was
+// retired since then is no reason to refuse it.
+func (r *Ring) verify(sig *packet.Signature, content io.Reader, asText bool) (Fingerprint, error) {
+	if hashName(sig.Hash) == "" {
+		return "", fmt.Errorf("bad signature: it was made with %s, which is too weak: sign again with SHA-256 or SHA-512", sig.Hash)
+	}
+	if err := critical(sig); err != nil {
+		return "", err
+	}
+	issuer, ok := issuerOf(sig)
+	if !ok {
+		return "", errNoIssuer
+	}
+	s := r.signer(issuer)
+	if s == nil {
+		return "", fmt.Errorf("%w: it was made with %s", ErrUntrusted, issuer)
+	}
+	h := sig.Hash.New()
+	to := h
+	if asText {
+		to = openpgp.NewCanonicalTextHash(h)
+	}
+	if _, err := io.Copy(to, content); err != nil {
+		return "", err
+	}
+	if err := s.key.VerifySignature(h, sig); err != nil {
+		return "", fmt.Errorf("bad signature: it is not of this content: %w", err)
+	}
+	if err := s.mayHaveSigned(sig); err != nil {
+		return "", fmt.Errorf("signature by %s: %w", s.primary, err)
+	}
+	return s.primary, nil
+}
+
+func (r *Ring) signer(i Issuer) *signer {
+	for _, s := range r.signers[i.ID] {
+		if i.is(s.key) {
+			return s
+		}
+	}
+	return nil
+}
+
+// mayHaveSigned judges the key that made a signature.
+func (s *signer) mayHaveSigned(sig *packet.Signature) error {
+	at, clock := sig.CreationTime, now()
+	switch {
+	case s.broken != nil:
+		return fmt.Errorf("the key cannot be used: %w", s.broken)
+	case !s.own.signs:
+		return errors.New("the key is not meant to sign")
+	case weak(s.key):
+		return errors.New("the key is too short: want at least 2048 bits")
+	case at.After(clock.Add(clockTolerance)):
+		return fmt.Errorf("it was made at %s, which is still to come: is a clock wrong?", date(at))
+	case s.own.created.After(clock.Add(clockTolerance)):
+		return fmt.Errorf("the key was made at %s, which is still to come: is a clock wrong?", date(s.own.created))
+	case s.own.created.After(at):
+		return fmt.Errorf("it is older (%s) than the key (%s)", date(at), date(s.own.created))
+	case over(sig, clock):
+		return errors.New("it has expired: sign again")
+	}
+	for _, v := range []validity{s.own, s.above} {
+		if err := v.at(at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// at says why a key could not sign at a time.
+func (v validity) at(t time.Time) error {
+	for _, r := range v.revocations {
+		if r.hard {
+			return fmt.Errorf("the key was revoked at %s", date(r.at))
+		}
+		if !t.Before(r.at) {
+			return fmt.Errorf("the key was revoked at %s, before it signed this at %s", date(r.at), date(t))
+		}
+	}
+	if !v.expires.IsZero() && !t.Before(v.expires) {
+		return fmt.Errorf("the key expired at %s, before it signed this at %s", date(v.expires), date(t))
+	}
+	return nil
+}
+
+func date(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+func weak(pk *packet.PublicKey) bool {
+	switch pk.PubKeyAlgo {
+	case packet.PubKeyAlgoRSA, packet.PubKeyAlgoRSASignOnly, packet.PubKeyAlgoDSA:
+		bits, err := pk.BitLength()
+		return err != nil || bits < minBits
+	}
+	return false
+}
+
+// hashName is what a Hash header calls an algorithm; empty for one that is not accepted:
+// SHA-1 and whatever is no longer than it.
+func hashName(h crypto.Hash) string {
+	switch h {
+	case crypto.SHA224:
+		return "SHA224"
+	case crypto.SHA256:
+		return "SHA256"
+	case crypto.SHA384:
+		return "SHA384"
+	case crypto.SHA512:
+		return "SHA512"
+	}
+	return ""
+}
+
+// critical refuses what a signature says must be understood. That of subpackets is refused as they are parsed.
+func critical(sig *packet.Signature) error {
+	for _, n := range sig.Notations {
+		if n.IsCritical {
+			return fmt.Errorf("bad signature: it has the critical notation %q, which is not known", n.Name)
+		}
+	}
+	return nil
+}
