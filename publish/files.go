@@ -19,6 +19,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // A ReleaseFile is a plain file that is published under its own name, such as
@@ -47,7 +48,7 @@ func (src *Source) findFiles(ctx context.Context, sel Selection) error {
 				continue
 			}
 			found = true
-			if !printable(name) {
+			if !spec.Readable(name) {
 				src.report(Error, name, "a file cannot have control characters in its name")
 				continue
 			}

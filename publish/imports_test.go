@@ -25,6 +25,7 @@ var arrows = map[string]string{
 	"publish/blob":     "",
 	"publish/spec":     "publish/blob",
 	"publish/sha256x2": "",
+	"publish/shell":    "",
 	// documents
 	"publish/key":      "",
 	"publish/manifest": "publish/blob",
@@ -39,7 +40,7 @@ var arrows = map[string]string{
 	"publish/mirror/dir": "publish/blob publish/mirror",
 	"publish/mirror/web": "publish/mirror",
 	"publish/tune":       "publish/blob publish/mirror",
-	"publish/session":    "",
+	"publish/session":    "publish/shell",
 	"publish/cloudfront": "publish/mirror publish/credentials",
 	"publish/queue":      "",
 	// who is served by a queue, and is given what to do: it knows the layouts, and no operation
@@ -56,8 +57,9 @@ var arrows = map[string]string{
 	// operations, which know no implementation
 	"publish": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror",
 	// commands
-	"cmd/publish":          "publish publish/blob publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/workflow",
-	"cmd/publish/workflow": "",
+	"cmd/publish":          "publish publish/blob publish/shell publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/workflow cmd/publish/escape",
+	"cmd/publish/workflow": "cmd/publish/escape",
+	"cmd/publish/escape":   "",
 	"cmd/image":            "",
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // An Inbox is a directory in which somebody leaves packages while we look: a SOURCE that
@@ -119,7 +120,7 @@ func markOf(info fs.FileInfo) string {
 func documentAt(full string) (dir string, f format, name string, ok bool) {
 	for at := 0; at <= len(full); {
 		for _, f := range []format{v3{}, v2{}} {
-			if _, ok := f.packageName(full[at:]); ok && printable(full) {
+			if _, ok := f.packageName(full[at:]); ok && spec.Readable(full) {
 				return strings.TrimSuffix(full[:at], "/"), f, full[at:], true
 			}
 		}

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/dustin/go-humanize/english"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // A Store is what publishing needs of a mirror.
@@ -59,7 +61,17 @@ type Finding struct {
 	Reason   string   `json:"reason"`
 }
 
-func (f Finding) String() string { return fmt.Sprintf("%q: %s", f.File, f.Reason) }
+func (f Finding) String() string { return fmt.Sprintf("%q: %s", f.File, oneLine(f.Reason)) }
+
+// oneLine returns text that may hold what others wrote, as it is if all of it can be seen, and written
+// out as in Go if not: a name in it must not look like a line of ours.
+func oneLine(text string) string {
+	if spec.Readable(text) {
+		return text
+	}
+	quoted := strconv.Quote(text)
+	return quoted[1 : len(quoted)-1]
+}
 
 // A FindingsError stops a run because of what was found, all of it.
 type FindingsError struct{ Findings []Finding }

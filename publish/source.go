@@ -10,11 +10,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"unicode"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // A Source is the directory that is published: a mirror, or a tree of mirrors.
@@ -137,7 +137,7 @@ func (src *Source) find(dir string) error {
 	}
 	isV3 := t.isDir("v3") && (t.isDir("blobs") || t.isDir("v3/manifests"))
 	isV2 := t.isDir("build_cache")
-	if (isV3 || isV2) && !printable(dir) {
+	if (isV3 || isV2) && !spec.Readable(dir) {
 		src.report(Error, dir, "a mirror cannot have control characters in its path")
 		return nil
 	}
@@ -231,7 +231,7 @@ func (src *Source) documents(m *SourceMirror) ([]string, error) {
 		if m.tree.dir != "" {
 			name = strings.TrimPrefix(full, m.tree.dir+"/")
 		}
-		if _, ok := m.format.packageName(name); ok && printable(name) {
+		if _, ok := m.format.packageName(name); ok && spec.Readable(name) {
 			names = append(names, name)
 		} else if looksLikeDocument(name) {
 			src.report(Error, full, "not a name that Spack gives to a package")
@@ -240,9 +240,6 @@ func (src *Source) documents(m *SourceMirror) ([]string, error) {
 	})
 	return names, err
 }
-
-// printable reports whether a name can stand in a URL and in a message as it is.
-func printable(name string) bool { return !strings.ContainsFunc(name, unicode.IsControl) }
 
 func looksLikeDocument(name string) bool {
 	base := path.Base(name)

@@ -46,7 +46,7 @@ type action struct {
 }
 
 func newAction(env environment) *action {
-	r := workflow.New(env.stdout, env.getenv)
+	r := workflow.New(env.raw.stdout, env.getenv) // which writes commands to it, and escapes the rest
 	return &action{env: env, runner: r, in: &inputs{summary: true}, witness: newWitness(r), report: newReport("", "", false, nil), exit: os.Exit}
 }
 

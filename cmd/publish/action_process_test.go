@@ -32,7 +32,7 @@ func newTestAction(t testing.TB) (a *action, log *bytes.Buffer, outputs func() m
 	dir := t.TempDir()
 	env := variables{"GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": dir, "GITHUB_OUTPUT": filepath.Join(dir, "output"), "GITHUB_STEP_SUMMARY": filepath.Join(dir, "summary")}
 	log = new(bytes.Buffer)
-	a = newAction(environment{lookup: env.lookup, environ: env.environ, stdout: log})
+	a = newAction(environment{lookup: env.lookup, environ: env.environ, raw: streams{stdout: log}})
 	a.in = &inputs{summary: true, destination: "s3://cache/noble/spack", maxSpecs: 200}
 	return a, log, func() map[string]string { return readOutputs(t, env["GITHUB_OUTPUT"]) }, func() string {
 		text, _ := os.ReadFile(env["GITHUB_STEP_SUMMARY"])

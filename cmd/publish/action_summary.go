@@ -9,6 +9,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
+	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/workflow"
 )
@@ -227,7 +228,7 @@ func (o *outcome) use(b *strings.Builder) {
 		}
 		signed = signed || slices.ContainsFunc(m.Packages, func(p packageReport) bool { return p.Signed })
 		u := o.mirrorURL(m.Path)
-		fmt.Fprintf(&text, "spack mirror add %s%s %s\n", flag, mirrorName(u), u)
+		fmt.Fprintf(&text, "spack mirror add %s%s %s\n", flag, shell.Quote(mirrorName(u)), shell.Quote(u))
 	}
 	if signed {
 		text.WriteString("spack buildcache keys --install --trust\n")

@@ -14,6 +14,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/tune"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 )
 
 const benchHelp = `Measure how fast a bucket takes large files from here, with several settings of
@@ -68,9 +70,9 @@ func runBench(ctx context.Context, where string, f *benchFlags, env environment)
 	}
 	below := "publish-bench-" + strings.ToLower(rand.Text()[:10])
 	requests := f.bounds.Requests()
-	fmt.Fprintf(env.stderr, "this sends at most about %s in at most %v, and makes at most about %d requests that S3 charges for: $%.3f\n",
+	escape.Fprintf(env.stderr, "this sends at most about %s in at most %v, and makes at most about %d requests that S3 charges for: $%.3f\n",
 		size(f.bounds.Bytes), f.bounds.Time, requests, publish.RequestsUSD(requests))
-	fmt.Fprintf(env.stderr, "everything goes below %s/%s and is removed in the end\n", strings.TrimSuffix(where, "/"), below)
+	escape.Fprintf(env.stderr, "everything goes below %s/%s and is removed in the end\n", strings.TrimSuffix(where, "/"), below)
 	if f.dryRun {
 		return nil
 	}
@@ -118,7 +120,7 @@ func (b *bench) open(ctx context.Context, s tune.Setting) (tune.Place, error) {
 func (b *bench) told(t tune.Trial) {
 	b.trials = append(b.trials, t)
 	if !b.f.json {
-		fmt.Fprintf(b.env.stdout, "%11d  %9s  %15s\n", t.Concurrency, mebibytes(t.PartSize), size(int64(t.Rate))+"/s")
+		escape.Fprintf(b.env.stdout, "%11d  %9s  %15s\n", t.Concurrency, mebibytes(t.PartSize), size(int64(t.Rate))+"/s")
 	}
 }
 
@@ -130,7 +132,7 @@ func (b *bench) print(best tune.Trial) error {
 			Best    tune.Setting `json:"best"`
 		}{reportVersion, b.trials, best.Setting})
 	}
-	_, err := fmt.Fprintf(b.env.stdout, "best: --concurrency %d --part-size %s\n", best.Concurrency, mebibytes(best.PartSize))
+	_, err := escape.Fprintf(b.env.stdout, "best: --concurrency %d --part-size %s\n", best.Concurrency, mebibytes(best.PartSize))
 	return err
 }
 

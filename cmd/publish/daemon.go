@@ -21,7 +21,6 @@ import (
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/term"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
@@ -362,12 +361,11 @@ func (e environment) daemonLog(format, level string) *slog.Logger {
 		l.UnmarshalText([]byte(level)) // which was checked
 	}
 	o := &slog.HandlerOptions{Level: l}
-	f, ok := e.stderr.(*os.File)
-	if format == "text" || format == "" && ok && term.IsTerminal(int(f.Fd())) {
+	if format == "text" || format == "" && terminal(e.raw.stderr) != nil {
 		return slog.New(slog.NewTextHandler(e.stderr, o))
 	}
-	if there, err := journal.StderrIsJournalStream(); ok && f == os.Stderr && there && err == nil {
-		return slog.New(newJournalHandler(f, o))
+	if there, err := journal.StderrIsJournalStream(); e.raw.stderr == os.Stderr && there && err == nil {
+		return slog.New(newJournalHandler(e.stderr, o))
 	}
 	return slog.New(slog.NewJSONHandler(e.stderr, o))
 }

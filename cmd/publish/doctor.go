@@ -23,6 +23,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
+	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 )
 
 const doctorHelp = `Look whether a daemon can do what its configuration says, and say what to do where it cannot.
@@ -70,22 +73,22 @@ type doctor struct {
 func (d *doctor) say(what string, err error, fix string) bool {
 	d.checks++
 	if err == nil {
-		fmt.Fprintf(d.out, "ok    %s\n", what)
+		escape.Fprintf(d.out, "ok    %s\n", what)
 		return true
 	}
 	d.ill++
-	fmt.Fprintf(d.out, "FAIL  %s: %v\n", what, err)
+	escape.Fprintf(d.out, "FAIL  %s: %v\n", what, err)
 	if h := hint(err); fix == "" {
 		fix = h
 	}
 	if fix != "" {
-		fmt.Fprintf(d.out, "      fix: %s\n", fix)
+		escape.Fprintf(d.out, "      fix: %s\n", fix)
 	}
 	return false
 }
 
 // note tells something that is no failure.
-func (d *doctor) note(what, why string) { fmt.Fprintf(d.out, "note  %s: %s\n", what, why) }
+func (d *doctor) note(what, why string) { escape.Fprintf(d.out, "note  %s: %s\n", what, why) }
 
 func (d *doctor) examine(ctx context.Context, c *daemonConfig) {
 	d.say("configuration", nil, "")
@@ -123,7 +126,7 @@ func (d *doctor) examineDaemon(ctx context.Context, c *daemonConfig) {
 		d.say("socket", err, "")
 	}
 	if _, err := os.Stat(filepath.Join(c.StateDir, "queue.db")); err != nil {
-		d.say("state_dir", writable(c.StateDir), "let the user that runs the daemon write to it, or make it: install -d -o USER "+c.StateDir)
+		d.say("state_dir", writable(c.StateDir), "let the user that runs the daemon write to it, or make it: install -d -o USER "+shell.Quote(c.StateDir))
 		return
 	}
 	q, err := queue.Open(ctx, c.StateDir)

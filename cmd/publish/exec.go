@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -194,7 +193,7 @@ type child struct {
 // run runs the command to its end. If ctx ends, it is told to, and waited for.
 func (c *child) run(ctx context.Context) {
 	cmd := exec.Command(c.command[0], c.command[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, c.env.stdout, c.env.stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, c.env.raw.stdout, c.env.raw.stderr
 	cmd.Env = c.env.environ()
 	if c.socket != "" {
 		cmd.Env = append(cmd.Env, "PUBLISH_SOCKET="+c.socket)
@@ -231,7 +230,7 @@ func (c *child) exit(err error) error {
 		return err
 	}
 	if err != nil {
-		fmt.Fprintf(c.env.stderr, "publish: %v\n", err)
+		c.env.complain(err)
 	}
 	return fail(c.code, errReported)
 }

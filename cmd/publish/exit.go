@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
 )
 
 // Exit codes are an interface: see docs/exit-codes.md.
@@ -95,7 +96,7 @@ func hint(err error) string {
 	case errors.As(err, &version) && version.Newer():
 		return "update this program: it will not replace an index that it cannot read"
 	case errors.As(err, &region):
-		return fmt.Sprintf("give --region %s", region.Region)
+		return "give --region " + shell.Quote(region.Region)
 	case errors.As(err, &denied) && strings.HasPrefix(denied.Action, "cloudfront:"):
 		return fmt.Sprintf("allow %s on %s for this role", denied.Action, denied.Name)
 	case errors.As(err, &denied) && denied.Action == http.MethodGet:

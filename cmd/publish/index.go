@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 )
 
 const indexHelp = `Make the index and the key index of a mirror anew, of everything that is there: what
@@ -85,10 +87,10 @@ func runIndex(cmd *cobra.Command, where string, f *flags, env environment) error
 		if r.Changed {
 			what = fmt.Sprintf("was %d packages", r.Before)
 		}
-		fmt.Fprintf(env.stdout, "%s%s index: %s, %s (%.1f s)\n", prefixed(r.Mirror), r.Layout, english.Plural(r.After, "package", ""), what, time.Since(began).Seconds())
+		escape.Fprintf(env.stdout, "%s%s index: %s, %s (%.1f s)\n", prefixed(r.Mirror), r.Layout, english.Plural(r.After, "package", ""), what, time.Since(began).Seconds())
 	}
 	if told != nil {
-		fmt.Fprintf(env.stdout, "invalidation %s: %s %s\n", told.ID, told.Status, strings.Join(told.Paths, " "))
+		escape.Fprintf(env.stdout, "invalidation %s: %s %s\n", told.ID, told.Status, strings.Join(told.Paths, " "))
 	}
 	return cdnErr
 }

@@ -21,6 +21,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 )
 
 const indexerHelp = `Keep the index, the index of keys and the CDN of every mirror below DESTINATION right, whoever
@@ -217,12 +219,12 @@ func printer(asJSON bool, env environment) func(healedMirror) {
 		}
 		for _, h := range m.Indices {
 			if h.Changed {
-				fmt.Fprintf(env.stdout, "%s%s index: %s added, %d in all (%.1f s)\n",
+				escape.Fprintf(env.stdout, "%s%s index: %s added, %d in all (%.1f s)\n",
 					prefixed(m.Mirror), h.Layout, english.Plural(len(h.Indexed), "package", ""), h.After, m.Seconds)
 			}
 		}
 		if n := len(m.Left); n > 0 {
-			fmt.Fprintf(env.stdout, "%s%s looked at again later\n", prefixed(m.Mirror), english.Plural(n, "name is", "names are"))
+			escape.Fprintf(env.stdout, "%s%s looked at again later\n", prefixed(m.Mirror), english.Plural(n, "name is", "names are"))
 		}
 	}
 }

@@ -8,13 +8,16 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+
+	"golang.org/x/term"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 )
 
 // version is that of the release. It is a constant, so that the same source makes the
@@ -32,7 +35,37 @@ type environment struct {
 	args           []string
 	lookup         func(string) (string, bool)
 	environ        func() []string // all of it, for finding what nobody asks for
-	stdout, stderr io.Writer
+	stdout, stderr io.Writer       // what is written to them reaches a terminal or a log escaped
+
+	// raw are the two as they are: for a command that is run, for what moves a cursor, and for
+	// packages that escape what they write themselves. Nothing else may write to them.
+	raw streams
+}
+
+// streams are those that the program was given.
+type streams struct{ stdout, stderr io.Writer }
+
+// escaped puts what escapes between the program and its streams.
+func (e environment) escaped() environment {
+	e.raw = streams{e.stdout, e.stderr}
+	e.stdout, e.stderr = escape.NewWriter(e.stdout), escape.NewWriter(e.stderr)
+	return e
+}
+
+// terminal returns the terminal that a stream is, or nil.
+func terminal(w io.Writer) *os.File {
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return f
+	}
+	return nil
+}
+
+// complain says what has failed, and what to do about it.
+func (e environment) complain(err error) {
+	escape.Fprintf(e.stderr, "publish: %v\n", err)
+	if h := hint(err); h != "" {
+		escape.Fprintf(e.stderr, "hint: %s\n", h)
+	}
 }
 
 func (e environment) getenv(name string) string {
@@ -72,6 +105,7 @@ func run(ctx context.Context, env environment) int {
 		<-signals // the second one does not wait for anything
 		os.Exit(128 + int(s.(syscall.Signal)))
 	}()
+	env = env.escaped()
 	cmd := rootCommand(env)
 	cmd.SetArgs(env.args)
 	err := cmd.ExecuteContext(ctx)
@@ -79,10 +113,7 @@ func run(ctx context.Context, env environment) int {
 		err = cause
 	}
 	if err != nil && !errors.Is(err, errReported) {
-		fmt.Fprintf(env.stderr, "publish: %v\n", err)
-		if h := hint(err); h != "" {
-			fmt.Fprintf(env.stderr, "hint: %s\n", h)
-		}
+		env.complain(err)
 	}
 	return exitCode(err)
 }

@@ -3,16 +3,16 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
-	"golang.org/x/term"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 )
 
 const (
@@ -58,7 +58,7 @@ func newProgress(env environment, plan *publish.Plan) *progress {
 	if p.total == 0 {
 		return p
 	}
-	if f, ok := env.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if f := terminal(env.raw.stderr); f != nil {
 		p.bars = mpb.New(mpb.WithOutput(f), mpb.WithWidth(40))
 		p.whole = p.bar("total", p.total)
 		return p
@@ -70,7 +70,7 @@ func newProgress(env environment, plan *publish.Plan) *progress {
 
 func (p *progress) bar(name string, size int64) *mpb.Bar {
 	return p.bars.AddBar(size, mpb.BarRemoveOnComplete(),
-		mpb.PrependDecorators(decor.Name(short(name), decor.WCSyncSpaceR)),
+		mpb.PrependDecorators(decor.Name(short(escape.Line(name)), decor.WCSyncSpaceR)),
 		mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f"), decor.AverageSpeed(decor.SizeB1024(0), "  % .1f"), decor.AverageETA(decor.ET_STYLE_GO, decor.WCSyncSpace)))
 }
 

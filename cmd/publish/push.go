@@ -13,6 +13,8 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 )
 
 // socketFlag says which daemon is asked.
@@ -170,9 +172,9 @@ func countFailed(jobs []queue.Job) (n int) {
 
 func printJobs(env environment, jobs []queue.Job, wait string) error {
 	for _, j := range jobs {
-		line := fmt.Sprintf("%s %s: %s", j.Mirror, j.Package, j.State)
+		line := escape.Sprintf("%s %s: %s", j.Mirror, j.Package, j.State)
 		if j.Reason != "" {
-			line += ": " + j.Reason
+			line += ": " + escape.Line(j.Reason)
 		}
 		if wait == "cdn" && j.State == queue.Published {
 			line += ", and clients see it"

@@ -13,6 +13,8 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 )
 
 // reportVersion grows when a member changes its meaning or goes; new members may come at
@@ -204,9 +206,9 @@ func (r *report) text(b *strings.Builder) {
 
 func (r *report) plan(b *strings.Builder) {
 	if r.dryRun {
-		fmt.Fprintf(b, "plan for %s -> %s (dry run: nothing is written)\n", r.Source, r.Destination)
+		escape.Fprintf(b, "plan for %s -> %s (dry run: nothing is written)\n", r.Source, r.Destination)
 		for _, s := range r.Settings {
-			fmt.Fprintf(b, "  %s = %s (%s)\n", s.Name, s.Value, s.From)
+			escape.Fprintf(b, "  %s = %s (%s)\n", s.Name, s.Value, s.From)
 		}
 		r.packages(b)
 	}
@@ -215,29 +217,29 @@ func (r *report) plan(b *strings.Builder) {
 	}
 	for _, m := range r.Mirrors {
 		for _, id := range m.Healed {
-			fmt.Fprintf(b, "  healed: %s was there and not in the index of %q\n", id, m.Path)
+			escape.Fprintf(b, "  healed: %s was there and not in the index of %q\n", id, m.Path)
 		}
 	}
 	for _, f := range r.Files {
-		fmt.Fprintf(b, "  file %q: %s\n", f.Name, f.Status)
+		escape.Fprintf(b, "  file %q: %s\n", f.Name, f.Status)
 	}
 	for _, f := range r.Findings {
 		if f.Severity == publish.Warning {
-			fmt.Fprintf(b, "  warning: %s\n", f)
+			escape.Fprintf(b, "  warning: %s\n", f)
 		}
 	}
 	if r.dryRun {
-		fmt.Fprintf(b, "  would store %d objects, %s, in about %d requests: $%.4f\n", r.Estimate.Objects, size(r.Estimate.Bytes), r.Estimate.Requests, r.Estimate.USD)
+		escape.Fprintf(b, "  would store %d objects, %s, in about %d requests: $%.4f\n", r.Estimate.Objects, size(r.Estimate.Bytes), r.Estimate.Requests, r.Estimate.USD)
 		if i := r.Invalidate; i != nil {
-			fmt.Fprintf(b, "  would invalidate %d paths: $%.4f once the month's 1,000 free ones are used up\n", len(i.Paths), r.Estimate.PathsUSD)
+			escape.Fprintf(b, "  would invalidate %d paths: $%.4f once the month's 1,000 free ones are used up\n", len(i.Paths), r.Estimate.PathsUSD)
 		}
 	}
 	if i := r.Invalidate; i != nil {
 		for _, p := range i.Paths {
-			fmt.Fprintf(b, "  invalidate %s\n", p)
+			escape.Fprintf(b, "  invalidate %s\n", p)
 		}
 		if i.ID != "" {
-			fmt.Fprintf(b, "  invalidation %s: %s\n", i.ID, i.Status)
+			escape.Fprintf(b, "  invalidation %s: %s\n", i.ID, i.Status)
 		}
 	}
 }
@@ -245,9 +247,9 @@ func (r *report) plan(b *strings.Builder) {
 func (r *report) packages(b *strings.Builder) {
 	for _, m := range r.Mirrors {
 		for _, p := range m.Packages {
-			fmt.Fprintf(b, "  %-9s %s@%s/%.7s", p.Status, p.Name, p.Version, p.Hash)
+			escape.Fprintf(b, "  %-9s %s@%s/%.7s", p.Status, p.Name, p.Version, p.Hash)
 			if p.Reason != "" {
-				fmt.Fprintf(b, ": %s", p.Reason)
+				escape.Fprintf(b, ": %s", p.Reason)
 			}
 			fmt.Fprintln(b)
 		}
@@ -271,7 +273,7 @@ func (r *report) table(b *strings.Builder) {
 		case m.Index.Before != m.Index.After:
 			ix = fmt.Sprintf("%d -> %d", m.Index.Before, m.Index.After)
 		}
-		fmt.Fprintf(w, "  %s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", path, m.Layout, m.Counts["new"], m.Counts["replaced"], m.Counts["unchanged"], m.Counts["skipped"], m.Counts["rejected"], ix)
+		escape.Fprintf(w, "  %s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", path, m.Layout, m.Counts["new"], m.Counts["replaced"], m.Counts["unchanged"], m.Counts["skipped"], m.Counts["rejected"], ix)
 	}
 	w.Flush()
 }

@@ -65,7 +65,7 @@ func rootCommand(env environment) *cobra.Command {
 		},
 	}
 	f.register(cmd)
-	cmd.SetOut(env.stdout)
+	cmd.SetOut(env.raw.stdout) // help and completions are our own words
 	cmd.SetErr(env.stderr)
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fail(exitUsage, err) })
 	cmd.AddCommand(indexCommand(env), indexerCommand(env), verifyCommand(env), benchCommand(env), actionCommand(env),

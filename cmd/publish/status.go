@@ -6,19 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 )
 
 // watchEvery is how often a status that is watched is shown anew.
@@ -46,11 +46,10 @@ func statusCommand(env environment) *cobra.Command {
 }
 
 func watchStatus(ctx context.Context, env environment, c *api.Client, asJSON bool) error {
-	f, ok := env.stdout.(*os.File)
-	onScreen := ok && term.IsTerminal(int(f.Fd())) && !asJSON
+	onScreen := terminal(env.raw.stdout) != nil && !asJSON
 	for {
 		if onScreen {
-			fmt.Fprint(env.stdout, "\x1b[H\x1b[2J") // an empty screen
+			fmt.Fprint(env.raw.stdout, "\x1b[H\x1b[2J") // an empty screen
 		}
 		if err := showStatus(ctx, env, c, asJSON); err != nil {
 			if ctx.Err() != nil {
@@ -90,12 +89,12 @@ func showStatus(ctx context.Context, env environment, c *api.Client, asJSON bool
 func statusText(b *strings.Builder, s daemon.Status) {
 	switch {
 	case !s.Healthy:
-		fmt.Fprintf(b, "not healthy: %s\n", s.Problem)
+		escape.Fprintf(b, "not healthy: %s\n", s.Problem)
 	case s.Stopping:
 		fmt.Fprintln(b, "stopping")
 	}
 	if s.Trouble != "" {
-		fmt.Fprintf(b, "the queue cannot be used: %s\n", s.Trouble)
+		escape.Fprintf(b, "the queue cannot be used: %s\n", s.Trouble)
 	}
 	w := tabwriter.NewWriter(b, 2, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "MIRROR\tWAITING\tSIZE\tPUBLISHED\tFAILED\tLAST PUBLISH\tINDEX")
@@ -104,45 +103,45 @@ func statusText(b *strings.Builder, s daemon.Status) {
 		for _, x := range m.Indices {
 			packages += x.Packages
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%s\t%d\n", m.Name, m.Waiting, size(m.Bytes), m.Jobs[queue.Published], m.Jobs[queue.Failed], ago(s.At, m.Published, "never"), packages)
+		escape.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%s\t%d\n", m.Name, m.Waiting, size(m.Bytes), m.Jobs[queue.Published], m.Jobs[queue.Failed], ago(s.At, m.Published, "never"), packages)
 	}
 	w.Flush()
 	for _, m := range s.Mirrors {
 		for _, r := range m.Running {
-			fmt.Fprintf(b, "%s: %s\n", m.Name, runText(r))
+			escape.Fprintf(b, "%s: %s\n", m.Name, runText(r))
 		}
 		if m.Paused != "" {
-			fmt.Fprintf(b, "%s: waits for its destination: %s\n", m.Name, m.Paused)
+			escape.Fprintf(b, "%s: waits for its destination: %s\n", m.Name, m.Paused)
 		}
 	}
 	for _, j := range s.Failed {
-		fmt.Fprintf(b, "failed %d: %s %s: %s\n", j.ID, j.Mirror, j.Package, j.Reason)
+		escape.Fprintf(b, "failed %d: %s %s: %s\n", j.ID, j.Mirror, j.Package, j.Reason)
 	}
 	for _, p := range s.Stuck {
 		name := p.Package
 		if name == "" {
 			name = p.File
 		}
-		fmt.Fprintf(b, "stuck: %s %s for %s: %s\n", p.Mirror, name, since(s.At, p.Since), p.Reason)
+		escape.Fprintf(b, "stuck: %s %s for %s: %s\n", p.Mirror, name, since(s.At, p.Since), p.Reason)
 	}
 	for _, o := range s.Owed {
-		fmt.Fprintf(b, "caches: %s: not told for %s: %s\n", o.Mirror, since(s.At, o.Since), o.Reason)
+		escape.Fprintf(b, "caches: %s: not told for %s: %s\n", o.Mirror, since(s.At, o.Since), o.Reason)
 	}
 }
 
 func indexerText(b *strings.Builder, s events.Status) {
 	switch {
 	case !s.Healthy:
-		fmt.Fprintf(b, "not healthy: %s\n", s.Problem)
+		escape.Fprintf(b, "not healthy: %s\n", s.Problem)
 	case s.Stopping:
 		fmt.Fprintln(b, "stopping")
 	}
 	if s.Queue.Error != "" {
-		fmt.Fprintf(b, "the queue cannot be asked: %s\n", s.Queue.Error)
+		escape.Fprintf(b, "the queue cannot be asked: %s\n", s.Queue.Error)
 	}
 	w := tabwriter.NewWriter(b, 2, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "QUEUE\tIN HAND\tOLDEST\tHANDLED\tLEFT\tDEAD")
-	fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%d\n\n", s.Queue.Address, s.Queue.Held, ago(s.At, s.Queue.Oldest, "none"), s.Queue.Handled, s.Queue.Left, s.Queue.Dead)
+	escape.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%d\n\n", s.Queue.Address, s.Queue.Held, ago(s.At, s.Queue.Oldest, "none"), s.Queue.Handled, s.Queue.Left, s.Queue.Dead)
 	fmt.Fprintln(w, "MIRROR\tWAITING\tLAST JOB\tLAST SWITCH\tINDEX")
 	for _, m := range s.Mirrors {
 		packages := 0
@@ -153,22 +152,22 @@ func indexerText(b *strings.Builder, s events.Status) {
 		if m.Last != nil {
 			last = &m.Last.At
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%d\n", m.Name, m.Waiting, ago(s.At, last, "never"), ago(s.At, m.Switched, "never"), packages)
+		escape.Fprintf(w, "%s\t%d\t%s\t%s\t%d\n", m.Name, m.Waiting, ago(s.At, last, "never"), ago(s.At, m.Switched, "never"), packages)
 	}
 	w.Flush()
 	for _, m := range s.Mirrors {
 		if m.Last != nil && m.Last.Error != "" {
-			fmt.Fprintf(b, "%s: not in order: %s\n", m.Name, m.Last.Error)
+			escape.Fprintf(b, "%s: not in order: %s\n", m.Name, m.Last.Error)
 		}
 	}
 	for _, l := range s.Dead {
-		fmt.Fprintf(b, "dead: %s after %d deliveries: %s\n", cmp.Or(l.Object, "message "+l.ID), l.Deliveries, l.Reason)
+		escape.Fprintf(b, "dead: %s after %d deliveries: %s\n", cmp.Or(l.Object, "message "+l.ID), l.Deliveries, l.Reason)
 	}
 	for _, l := range s.Left {
-		fmt.Fprintf(b, "left: %s, delivery %d: %s\n", cmp.Or(l.Object, "message "+l.ID), l.Deliveries, l.Reason)
+		escape.Fprintf(b, "left: %s, delivery %d: %s\n", cmp.Or(l.Object, "message "+l.ID), l.Deliveries, l.Reason)
 	}
 	for _, o := range s.Owed {
-		fmt.Fprintf(b, "caches: %s: not told for %s: %s\n", o.Mirror, since(s.At, o.Since), o.Reason)
+		escape.Fprintf(b, "caches: %s: not told for %s: %s\n", o.Mirror, since(s.At, o.Since), o.Reason)
 	}
 }
 
@@ -237,12 +236,12 @@ func drained(out io.Writer, left daemon.Drained, asJSON bool) error {
 			return err
 		}
 	} else {
-		fmt.Fprintf(out, "published %d, failed %d, not complete %d\n", left.Published, len(left.Failed), len(left.Incomplete))
+		escape.Fprintf(out, "published %d, failed %d, not complete %d\n", left.Published, len(left.Failed), len(left.Incomplete))
 		for _, j := range left.Failed {
-			fmt.Fprintf(out, "  failed: %s %s: %s\n", j.Mirror, j.Package, j.Reason)
+			escape.Fprintf(out, "  failed: %s %s: %s\n", j.Mirror, j.Package, j.Reason)
 		}
 		for _, p := range left.Incomplete {
-			fmt.Fprintf(out, "  not complete: %s %s: %s\n", p.Mirror, p.File, p.Reason)
+			escape.Fprintf(out, "  not complete: %s %s: %s\n", p.Mirror, p.File, p.Reason)
 		}
 	}
 	for mirror, why := range left.Blocked {

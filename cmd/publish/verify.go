@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
@@ -13,6 +12,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 )
 
 const verifyHelp = `Check a mirror as fsck checks a file system: pointers resolve, sizes and digests agree,
@@ -140,7 +141,7 @@ func (v *verifications) print(w io.Writer, asJSON bool) error {
 func (v verification) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 2, 8, 2, ' ', 0)
 	for _, f := range v.Findings {
-		fmt.Fprintf(t, "%s\t%q\t%s\n", f.Severity, f.File, f.Reason)
+		escape.Fprintf(t, "%s\t%q\t%s\n", f.Severity, f.File, f.Reason)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -149,7 +150,7 @@ func (v verification) print(w io.Writer) error {
 	if v.Damaged() {
 		verdict = "damaged"
 	}
-	_, err := fmt.Fprintf(w, "%s: layout %s, %d packages, %d objects, %s, %d keys, %d unreferenced blobs: %s\n",
+	_, err := escape.Fprintf(w, "%s: layout %s, %d packages, %d objects, %s, %d keys, %d unreferenced blobs: %s\n",
 		v.Mirror, strings.Join(v.Layouts, " and "), v.Packages, v.Objects, size(v.Bytes), v.Keys, v.Orphans, verdict)
 	return err
 }

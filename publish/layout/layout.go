@@ -77,7 +77,7 @@ func ParseV3Spec(name string) (SpecName, bool) {
 		return SpecName{}, false
 	}
 	dir, file, ok := strings.Cut(rest, "/")
-	if !ok || dir == "" || !written.MatchString(file) {
+	if !ok || dir == "" || !spec.Readable(dir) || !written.MatchString(file) {
 		return SpecName{}, false
 	}
 	stem, ok := strings.CutSuffix(file, specSuffix)

@@ -126,6 +126,9 @@ func TestParseV3Spec(t *testing.T) {
 		"a/a-1\n-" + hash + ".spec.manifest.json":                        {},
 		"a/b/a-1-" + hash + ".spec.manifest.json":                        {},
 		"/a-1-" + hash + ".spec.manifest.json":                           {},
+		"a\n/a_-1-" + hash + ".spec.manifest.json":                       {},
+		"a\x1b[m/a__m-1-" + hash + ".spec.manifest.json":                 {},
+		"a\u202e/a_-1-" + hash + ".spec.manifest.json":                   {},
 	} {
 		got, ok := layout.ParseV3Spec(layout.V3Specs + name)
 		if ok != (want != layout.SpecName{}) || ok && got != want {

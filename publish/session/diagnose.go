@@ -11,6 +11,8 @@ import (
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/sethvargo/go-githubactions"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
 )
 
 // An AuthError says why a role could not be assumed, and what to do about it. It wraps
@@ -182,7 +184,7 @@ func (d *diagnosis) denied() {
 	if d.role.Name() == "GitHubActions" {
 		d.hint("a role named GitHubActions is known not to work: give it another name")
 	}
-	d.hint("look whether the role exists: aws iam get-role --role-name %s (in account %s)", d.role.Name(), d.role.Account())
+	d.hint("look whether the role exists: aws iam get-role --role-name %s (in account %s)", shell.Quote(d.role.Name()), d.role.Account())
 	d.hint("ForAllValues: in a condition of the trust policy does not do what it seems to: use StringEquals or StringLike")
 	d.hint("if role or policy are younger than a minute, run the job again")
 	d.TrustPolicy = trustPolicy(d.role, c)
@@ -193,14 +195,14 @@ func (d *diagnosis) noProvider() {
 	if d.Claims.Issuer != githubIssuer {
 		d.hint("the issuer is not %s: GitHub Enterprise has its own, and provider and trust policy must name that", githubIssuer)
 	}
-	d.hint("create it: aws iam create-open-id-connect-provider --url %s --client-id-list %s", d.Claims.Issuer, d.role.audience())
+	d.hint("create it: aws iam create-open-id-connect-provider --url %s --client-id-list %s", shell.Quote(d.Claims.Issuer), shell.Quote(d.role.audience()))
 	d.hint("or correct the account in `role-to-assume`")
 	d.TrustPolicy = trustPolicy(d.role, d.Claims)
 }
 
 func (d *diagnosis) wrongAudience() {
 	d.Problem = fmt.Sprintf("the identity provider in account %s does not take tokens for %s", d.role.Account(), d.role.audience())
-	d.hint("add it: aws iam add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn %s --client-id %s", providerARN(d.role, d.Claims), d.role.audience())
+	d.hint("add it: aws iam add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn %s --client-id %s", shell.Quote(providerARN(d.role, d.Claims)), shell.Quote(d.role.audience()))
 	if usual := audiences[d.role.partition()]; d.role.audience() != usual {
 		d.hint("or leave out `audience`: it is %s then", usual)
 	}

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -171,13 +173,19 @@ func ParseNode(raw jsontext.Value) (Node, error) {
 	if n.Name == "" || n.Version == "" {
 		return Node{}, errors.New("spec node: it has no name or no version")
 	}
+	target := targetName(n.Arch.Target)
+	for _, word := range [][2]string{{"name", n.Name}, {"version", n.Version}, {"os", n.Arch.OS}, {"target", target}} {
+		if !Readable(word[1]) {
+			return Node{}, fmt.Errorf("spec node: its %s is %q: control characters are not allowed there", word[0], word[1])
+		}
+	}
 	hash, err := ParseHash(n.Hash)
 	if err != nil {
 		return Node{}, fmt.Errorf("spec node %s: %w", n.Name, err)
 	}
 	out := Node{
 		Name: n.Name, Version: n.Version, Hash: hash,
-		OS: n.Arch.OS, Target: targetName(n.Arch.Target),
+		OS: n.Arch.OS, Target: target,
 		External: n.External != nil && n.External.Kind() != 'n',
 	}
 	seen := make(map[Hash]bool)
@@ -195,6 +203,15 @@ func ParseNode(raw jsontext.Value) (Node, error) {
 		return Node{}, fmt.Errorf("spec node %s: %w", n.Name, err)
 	}
 	return out, nil
+}
+
+// Readable reports whether text can stand in the name of an object, in a message and in a log as it is:
+// it is UTF-8 and has no control characters, nor others that nobody sees or that change how the rest
+// is read, such as line separators and marks that turn the direction of writing.
+func Readable(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(c rune) bool {
+		return unicode.In(c, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+	})
 }
 
 // targetName: a target is a name, or, for one that archspec does not know, an object with a name.

@@ -6,6 +6,7 @@ import (
 	"crypto/sha1"
 	"encoding/base32"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -147,6 +148,29 @@ func TestParseRefuses(t *testing.T) {
 	} {
 		if s, err := spec.Parse([]byte(text), spec.Format5); err == nil {
 			t.Errorf("%s: accepted as %+v", name, s)
+		}
+	}
+}
+
+// A name, version, os or target goes into names of objects, messages and logs, so what nobody sees, or
+// what changes how the rest is read, has no place there.
+func TestControlCharactersAreRefused(t *testing.T) {
+	const node = `{"name":"a%s","version":"1%s","arch":{"platform_os":"o%s","target":%s},"hash":"` + hashA + `"}`
+	for _, bad := range []string{`\n`, `\r`, `\t`, `\u0000`, `\u001b[31m`, `\u007f`, "\u0085", "\u009b31m", "\u202e", "\u2066", "\u200b", "\u2028", "\u2029", "\ufeff"} {
+		for at, values := range [][]any{
+			{bad, "", "", `"t"`}, {"", bad, "", `"t"`}, {"", "", bad, `"t"`}, {"", "", "", `"t` + bad + `"`}, {"", "", "", `{"name":"t` + bad + `"}`},
+		} {
+			n, err := spec.ParseNode(fmt.Appendf(nil, node, values...))
+			if err == nil {
+				t.Errorf("%q in place %d: accepted as %+v", bad, at, n)
+			} else if !spec.Readable(err.Error()) {
+				t.Errorf("%q in place %d: the error cannot be read: %q", bad, at, err)
+			}
+		}
+	}
+	for _, good := range []string{"", "é", "日本", "=git.feature/x", " "} {
+		if _, err := spec.ParseNode(fmt.Appendf(nil, node, good, good, good, `"t`+good+`"`)); err != nil {
+			t.Errorf("%q: %v", good, err)
 		}
 	}
 }

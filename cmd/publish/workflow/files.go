@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // maxSummary is what is written of a summary; GitHub refuses all of one that has more
@@ -49,4 +50,17 @@ func (r *Runner) file(variable string, write func()) {
 		}
 	}()
 	write()
+}
+
+// cut ends a text that is too long, between two characters.
+func cut(text string, limit int) string {
+	const end = " ..."
+	if len(text) <= limit {
+		return text
+	}
+	n := max(0, limit-len(end))
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n] + end
 }

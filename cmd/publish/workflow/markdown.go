@@ -4,13 +4,15 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 )
 
 // Text writes text so that Markdown shows it as it is, anywhere in a line, also in the cell
 // of a table: no link, no picture, no HTML, no code of it works.
 func Text(text string) string {
 	var b strings.Builder
-	text = printable(text)
+	text = escape.Line(text)
 	for i, c := range text {
 		switch {
 		case c >= utf8.RuneSelf, c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.ContainsRune(` .,;-/()"'%?`, c):
@@ -35,7 +37,7 @@ func Block(language, text string) string {
 	}
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	for i := range lines {
-		lines[i] = printable(lines[i])
+		lines[i] = escape.Line(lines[i])
 	}
 	return fence + language + "\n" + strings.Join(lines, "\n") + "\n" + fence + "\n"
 }

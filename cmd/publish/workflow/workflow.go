@@ -14,6 +14,8 @@ import (
 	"sync"
 
 	"github.com/sethvargo/go-githubactions"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 )
 
 // A Runner is what runs us: GitHub's runner, or anything that looks enough like it. Its
@@ -58,12 +60,7 @@ func (r *Runner) Say(format string, args ...any) {
 }
 
 func (r *Runner) say(text string) {
-	var b strings.Builder
-	for line := range strings.SplitSeq(r.redact(strings.TrimRight(text, "\n")), "\n") {
-		b.WriteString(harmless(line))
-		b.WriteByte('\n')
-	}
-	_, _ = io.WriteString(r.out, b.String())
+	_, _ = io.WriteString(r.out, escape.Text(r.redact(strings.TrimRight(text, "\n")))+"\n")
 }
 
 // Group begins a part of the log that can be folded; it ends the one before. An empty
@@ -75,7 +72,7 @@ func (r *Runner) Group(name string) {
 		r.gh.EndGroup()
 	}
 	if r.group = name != ""; r.group {
-		r.gh.Group(harmless(name))
+		r.gh.Group(escape.Inert(name))
 	}
 }
 
@@ -94,18 +91,14 @@ func (r *Runner) Warning(title, message string) {
 }
 
 func (r *Runner) titled(title string) *githubactions.Action {
-	return r.gh.WithFieldsMap(map[string]string{"title": r.redact(harmless(title))})
+	return r.gh.WithFieldsMap(map[string]string{"title": r.redact(escape.Inert(title))})
 }
 
 // maxAnnotation is about what GitHub shows of one.
 const maxAnnotation = 4000
 
 func (r *Runner) annotation(text string) string {
-	lines := strings.Split(r.redact(strings.TrimSpace(text)), "\n")
-	for i := range lines {
-		lines[i] = harmless(lines[i])
-	}
-	return cut(strings.Join(lines, "\n"), maxAnnotation)
+	return cut(escape.Text(r.redact(strings.TrimSpace(text))), maxAnnotation)
 }
 
 // shortestSecret is that of what is kept out of everything that we write: to replace

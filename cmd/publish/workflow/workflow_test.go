@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"unicode"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 )
 
 type variables map[string]string
@@ -167,7 +169,7 @@ func FuzzAnnotations(f *testing.F) {
 		if !slices.Equal(names, []string{"error", "warning", "group", "endgroup"}) || strings.Count(log.String(), "\n") != 4 {
 			t.Fatalf("%q, %q: commands %q in %q", title, message, names, log)
 		}
-		if want := harmless(title); got[0].properties["title"] != want || len(got[0].properties) != 1 {
+		if want := escape.Inert(title); got[0].properties["title"] != want || len(got[0].properties) != 1 {
 			t.Errorf("title is %q, want %q", got[0].properties, want)
 		}
 	})

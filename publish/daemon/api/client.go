@@ -82,7 +82,7 @@ func (c *Client) ask(ctx context.Context, method, path string, question any) (*h
 		defer resp.Body.Close()
 		e := &Error{Status: resp.StatusCode}
 		if err := json.NewDecoder(io.LimitReader(resp.Body, mostAsked)).Decode(e); err != nil || e.Message == "" {
-			e.Message = "the daemon says " + resp.Status
+			e.Message = fmt.Sprintf("the daemon says %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 		}
 		return nil, e
 	}

@@ -297,7 +297,8 @@ func (m *Mirror) unanswered(ctx context.Context, err error) error {
 
 // judge returns an error unless the answer has the object.
 func judge(method, name string, answer *http.Response) error {
-	said := answer.Status
+	// What the server says after the number is its own text and says no more.
+	said := strings.TrimSpace(fmt.Sprintf("%d %s", answer.StatusCode, http.StatusText(answer.StatusCode)))
 	switch code := answer.StatusCode; code {
 	case http.StatusOK:
 		if coding := answer.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
