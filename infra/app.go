@@ -72,6 +72,7 @@ func newStack(app awscdk.App, c Config) awscdk.Stack {
 	newMonitoring(stack, c, bucket, distribution, index)
 	newBudget(stack, c)
 	newOutputs(stack, c, bucket, logs, distribution, roles, index)
+	applyBoundary(stack, c)
 	return stack
 }
 

@@ -63,6 +63,9 @@ type Config struct {
 	OIDCProviderArn string
 	// Publishers are the roles that workflows may assume. The first is the default.
 	Publishers []Publisher
+	// PermissionsBoundary is the name of a managed policy of the account that bounds every
+	// role and user of the stack. Empty: none.
+	PermissionsBoundary string
 	// ManualUser is the IAM user for manual uploads and emergencies. Empty: none.
 	ManualUser string
 
@@ -206,11 +209,13 @@ var (
 	zoneIDForm  = regexp.MustCompile(`^[A-Z0-9]{1,32}$`)
 	stackForm   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,49}$`) // the access log's delivery may have 60, with its ending
 	userForm    = regexp.MustCompile(`^[\w+=,.@-]{1,64}$`)
-	nameForm    = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
-	repoForm    = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
-	numberForm  = regexp.MustCompile(`^\d*$`)
-	prefixForm  = regexp.MustCompile(`^[A-Za-z0-9!_.'()-][A-Za-z0-9!_.'()/-]*/$`)
-	emailForm   = regexp.MustCompile(`^[^@\s]+@[^@\s]+\.[^@\s]+$`)
+	// boundaryForm may have a path before the name.
+	boundaryForm = regexp.MustCompile(`^([\w+=,.@-]+/)*[\w+=,.@-]{1,128}$`)
+	nameForm     = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
+	repoForm     = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+	numberForm   = regexp.MustCompile(`^\d*$`)
+	prefixForm   = regexp.MustCompile(`^[A-Za-z0-9!_.'()-][A-Za-z0-9!_.'()/-]*/$`)
+	emailForm    = regexp.MustCompile(`^[^@\s]+@[^@\s]+\.[^@\s]+$`)
 )
 
 // Validate reports everything that is wrong with the configuration at once, in the
@@ -239,6 +244,8 @@ func (c Config) Validate() error {
 	refuse(c.OIDCProviderArn != "" && !strings.HasSuffix(c.OIDCProviderArn, ":oidc-provider/"+githubIssuer),
 		"--oidc-provider-arn %q: want arn:aws:iam::ACCOUNT:oidc-provider/%s", c.OIDCProviderArn, githubIssuer)
 	refuse(c.ManualUser != "" && !userForm.MatchString(c.ManualUser), "--manual-user %q: not an IAM user name", c.ManualUser)
+	refuse(c.PermissionsBoundary != "" && !boundaryForm.MatchString(c.PermissionsBoundary),
+		"--permissions-boundary %q: want the name of a managed policy of the account, not its ARN", c.PermissionsBoundary)
 	refuse(c.AlarmEmail != "" && !emailForm.MatchString(c.AlarmEmail), "--alarm-email %q: not an e-mail address", c.AlarmEmail)
 	refuse(c.MonthlyBudget < 0, "--monthly-budget %d: want dollars, or 0 for none", c.MonthlyBudget)
 	refuse(c.MonthlyBudget > 0 && c.AlarmEmail == "", "--monthly-budget needs --alarm-email to warn somebody")

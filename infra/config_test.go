@@ -63,6 +63,7 @@ func TestValidate(t *testing.T) {
 		{"no logs", func(c *Config) { c.LogDays = 0 }, "--log-days"},
 		{"another provider", func(c *Config) { c.OIDCProviderArn = "arn:aws:iam::1:oidc-provider/gitlab.com" }, "--oidc-provider-arn"},
 		{"user name", func(c *Config) { c.ManualUser = "j/ames" }, "--manual-user"},
+		{"boundary", func(c *Config) { c.PermissionsBoundary = "arn:aws:iam::1:policy/x" }, "--permissions-boundary"},
 		{"e-mail", func(c *Config) { c.AlarmEmail = "ops" }, "--alarm-email"},
 		{"budget for nobody", func(c *Config) { c.MonthlyBudget = 10 }, "needs --alarm-email"},
 		{"negative budget", func(c *Config) { c.MonthlyBudget = -1 }, "--monthly-budget"},

@@ -73,7 +73,11 @@ func variants() map[string]Config {
 	indexed := bare
 	indexed.IndexerQueue = true
 
+	bounded := everything
+	bounded.PermissionsBoundary = "cache-boundary"
+
 	return map[string]Config{
+		"bounded": bounded,
 		"indexed": indexed,
 		"bare":    bare, "plain": plain, "domain": domain, "vantage": vantage, "everything": everything,
 		"given": given, "listing": listing, "reference": reference, "shared": shared,

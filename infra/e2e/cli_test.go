@@ -250,6 +250,51 @@ func runWithInput(t *testing.T, endpoint, input string, args ...string) result {
 	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
+// TestNarrowDeployment is what docs/infra-security.md says of an account in which even
+// CloudFormation has no administrator rights.
+func TestNarrowDeployment(t *testing.T) {
+	needCDK(t)
+	account := narrow(t)
+	ctx := context.Background()
+	c := iam.NewFromConfig(config(t, machine.moto))
+	settings := []string{"--account", "123456789012", "--permissions-boundary", "cache-boundary"}
+	arns := map[string]string{}
+	for _, name := range []string{"boundary", "execution"} {
+		r := mustInfra(t, account.URL, append([]string{"policy", name}, settings...)...)
+		out, err := c.CreatePolicy(ctx, &iam.CreatePolicyInput{PolicyName: aws.String("cache-" + name), PolicyDocument: &r.stdout})
+		if err != nil {
+			t.Fatal(err)
+		}
+		arns[name] = *out.Policy.Arn
+	}
+	mustInfra(t, account.URL, "bootstrap", "--", "--cloudformation-execution-policies", arns["execution"])
+	// moto's CloudFormation does not attach policies to a role: see what cdk asks for.
+	given := 0
+	for _, s := range account.requests() {
+		if form, err := url.ParseQuery(string(s.body)); err == nil && form.Get("Action") == "CreateChangeSet" {
+			for key := range form {
+				if form.Get(key) == "CloudFormationExecutionPolicies" && form.Get(strings.Replace(key, "Key", "Value", 1)) == arns["execution"] {
+					given++
+				}
+			}
+		}
+	}
+	if given != 1 {
+		t.Errorf("cdk gives the execution policy to CloudFormation %d times, want once", given)
+	}
+
+	mustInfra(t, account.URL, append([]string{"deploy", "--no-approval", "--output", t.TempDir()}, settings...)...)
+	for _, role := range []string{"slurm-factory-github-actions", "slurm-factory-maintain"} {
+		out, err := c.GetRole(ctx, &iam.GetRoleInput{RoleName: &role})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b := out.Role.PermissionsBoundary; b == nil || *b.PermissionsBoundaryArn != arns["boundary"] {
+			t.Errorf("%s has the boundary %+v", role, b)
+		}
+	}
+}
+
 // TestPlainCDK deploys without our command line: npx cdk deploy, with cdk.json and
 // values of the context.
 func TestPlainCDK(t *testing.T) {

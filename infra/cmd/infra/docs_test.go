@@ -78,6 +78,7 @@ func commandsOf(text, program string) [][]string {
 		joined := strings.ReplaceAll(block[1], "\\\n", " ")
 		for line := range strings.Lines(joined) {
 			line, _, _ = strings.Cut(line, " # ")
+			line, _, _ = strings.Cut(line, " > ")
 			if f := words(line); len(f) > 0 && f[0] == program {
 				all = append(all, f[1:])
 			}
@@ -112,11 +113,13 @@ func TestCommandsInTheDocsExist(t *testing.T) {
 			if err := cmd.ParseFlags(rest); err != nil {
 				t.Errorf("%s: %s: %v", name, line, err)
 			}
-			if extra := slices.Index(rest, "--"); cmd.Flags().NArg() > 0 && extra < 0 {
-				t.Errorf("%s: %s: stray argument %v", name, line, cmd.Flags().Args())
+			for _, arg := range cmd.Flags().Args() {
+				if !slices.Contains(rest, "--") && !slices.Contains(cmd.ValidArgs, arg) {
+					t.Errorf("%s: %s: stray argument %s", name, line, arg)
+				}
 			}
 			checkSettings(t, name, line, rest, cmd)
-			if slices.Contains([]string{"cost", "permissions", "settings"}, cmd.Name()) {
+			if slices.Contains([]string{"cost", "permissions", "policy", "settings"}, cmd.Name()) {
 				if code, _, stderr := try(args...); code != 0 {
 					t.Errorf("%s: %s: %s", name, line, stderr)
 				}

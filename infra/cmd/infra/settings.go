@@ -26,6 +26,7 @@ type settings struct {
 	config                                      string
 	stackName, account, suffix, bucketName      string
 	existingBucket                              string
+	boundary                                    string
 	region                                      string
 	domain, hostedZoneID, zoneName, certificate string
 	queryStrings, priceClass, wafArn            string
@@ -74,6 +75,7 @@ func newSettings() *settings {
 	f.BoolVar(&s.immutablePackages, "immutable-packages", false, "S3 refuses to overwrite a package's bytes, and to replace any object unseen, for every client (except --manual-user with MFA)")
 	f.StringVar(&s.oidcProvider, "oidc-provider-arn", "", "the account's existing OIDC provider for GitHub (`ARN`; default: the stack makes it)")
 	f.StringVar(&s.manualUser, "manual-user", "", "IAM user `name` for manual uploads and emergencies (default: none)")
+	f.StringVar(&s.boundary, "permissions-boundary", "", "`name` of a managed policy of the account that bounds every role and user of the stack")
 	f.BoolVar(&s.cloudTrail, "cloudtrail", false, "record every write to the bucket with CloudTrail (paid)")
 	f.BoolVar(&s.alarms, "alarms", d.Alarms, "paid metrics, the alarms on them and the dashboard")
 	f.StringVar(&s.alarmEmail, "alarm-email", "", "`address` that receives the alarms and the budget's warnings")
@@ -291,7 +293,7 @@ func (s *settings) stack() (infra.Config, error) {
 	c.OriginShield, c.WebACLArn = s.originShield, s.wafArn
 	c.NoncurrentDays, c.AbortUploadDays, c.LogDays = s.noncurrentDays, s.abortUploadDays, s.logDays
 	c.IntelligentTiering, c.ImmutablePackages = s.intelligentTiering, s.immutablePackages
-	c.OIDCProviderArn, c.ManualUser = s.oidcProvider, s.manualUser
+	c.OIDCProviderArn, c.ManualUser, c.PermissionsBoundary = s.oidcProvider, s.manualUser, s.boundary
 	c.CloudTrail, c.Alarms, c.AlarmEmail, c.MonthlyBudget = s.cloudTrail, s.alarms, s.alarmEmail, s.monthlyBudget
 	c.IndexerQueue, c.IndexerTrust = s.indexerQueue, s.indexerTrust
 	c.Publishers = s.mainPublishers()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/infra"
+	"github.com/vantagecompute/slurm-factory-publish/infra/policy"
 )
 
 // configured is the configuration of a command line, an environment and a file.
@@ -230,6 +231,27 @@ func TestPermissions(t *testing.T) {
 	for _, want := range []string{"role `slurm-factory-github-actions`", "`s3:DeleteObject`", "user `james`", "environment:release"} {
 		if code != 0 || !strings.Contains(stdout, want) {
 			t.Errorf("exit code %d, no %q in\n%s", code, want, stdout)
+		}
+	}
+}
+
+// TestPolicy prints JSON that IAM takes, and nothing without the names that it needs.
+func TestPolicy(t *testing.T) {
+	code, stdout, stderr := try("policy", "execution", "--account", "123456789012", "--permissions-boundary", "cache-boundary")
+	d, err := policy.Parse([]byte(stdout))
+	if code != 0 || err != nil || len(d.Statement) < 5 || !strings.Contains(stdout, "policy/cache-boundary") {
+		t.Errorf("exit code %d, %v\n%s%s", code, err, stdout, stderr)
+	}
+	for _, row := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"policy"}, "want one name of a policy: boundary or execution"},
+		{[]string{"policy", "admin", "--account", "123456789012"}, `policy "admin": want boundary or execution`},
+		{[]string{"policy", "execution", "--suffix", "x"}, "--account is needed"},
+	} {
+		if code, _, stderr := try(row.args...); code != exitUsage || !strings.Contains(stderr, row.want) {
+			t.Errorf("%v: exit code %d, %s", row.args, code, stderr)
 		}
 	}
 }

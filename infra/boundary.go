@@ -1,0 +1,148 @@
+package infra
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/vantagecompute/slurm-factory-publish/infra/policy"
+)
+
+// qualifier is what `cdk bootstrap` puts into the names of its own resources.
+const qualifier = "hnb659fds"
+
+// applyBoundary sets the permissions boundary of every role and user of the stack.
+func applyBoundary(stack awscdk.Stack, c Config) {
+	if c.PermissionsBoundary == "" {
+		return
+	}
+	awsiam.PermissionsBoundary_Of(stack).Apply(
+		awsiam.ManagedPolicy_FromManagedPolicyName(stack, jsii.String("Boundary"), jsii.String(c.PermissionsBoundary)))
+}
+
+// names makes the ARNs of an account.
+type names struct{ account string }
+
+func (n names) regional(service, resource string) string {
+	return "arn:aws:" + service + ":" + Region + ":" + n.account + ":" + resource
+}
+
+func (n names) global(service, resource string) string {
+	return "arn:aws:" + service + "::" + n.account + ":" + resource
+}
+
+// buckets are the buckets of the stack, with an ending such as "/*".
+func (n names) buckets(c Config, ending string) policy.Strings {
+	return policy.Strings{"arn:aws:s3:::" + c.Bucket() + ending, "arn:aws:s3:::" + c.LogBucket() + ending}
+}
+
+// identities are the roles, users and providers that the stack makes, and nothing else
+// of the account's IAM.
+func (n names) identities(c Config) policy.Strings {
+	roles := policy.Strings{n.global("iam", "role/"+c.StackName+"-*")}
+	for _, p := range c.Publishers {
+		roles = append(roles, n.global("iam", "role/"+p.Role))
+	}
+	if c.IndexerQueue {
+		roles = append(roles, n.global("iam", "role/"+indexerRole), n.global("iam", "instance-profile/"+indexerRole))
+	}
+	if c.ManualUser != "" {
+		roles = append(roles, n.global("iam", "user/"+c.ManualUser))
+	}
+	return roles
+}
+
+// BoundaryPolicy is the most that a role or user of the stack can ever do, whatever its
+// own policies say: use this cache. It reaches no other bucket or service, and no IAM.
+func BoundaryPolicy(c Config) policy.Document {
+	n := names{c.Account}
+	return policy.New(
+		policy.Statement{Sid: "TheCache", Effect: policy.Allow, Action: policy.Strings{"s3:*"},
+			Resource: append(n.buckets(c, "")[:1], n.buckets(c, "/*")[:1]...)},
+		policy.Statement{Sid: "ItsDistribution", Effect: policy.Allow, Resource: policy.Strings{n.global("cloudfront", "distribution/*")},
+			Action: policy.Strings{"cloudfront:CreateInvalidation", "cloudfront:GetInvalidation", "cloudfront:ListInvalidations"}},
+		policy.Statement{Sid: "ItsQueue", Effect: policy.Allow, Resource: policy.Strings{n.regional("sqs", c.StackName+"-*")},
+			Action: policy.Strings{"sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}},
+	)
+}
+
+// ExecutionPolicy is what CloudFormation needs to make, change and delete the stack, in
+// place of the AdministratorAccess that `cdk bootstrap` gives it by default. It reaches
+// the stack's own names, and no object of the cache. With a permissions boundary, it
+// makes no role or user without that boundary.
+func ExecutionPolicy(c Config) policy.Document {
+	n := names{c.Account}
+	statements := []policy.Statement{
+		{Sid: "Template", Action: policy.Strings{"s3:GetObject*"}, Resource: policy.Strings{"arn:aws:s3:::cdk-" + qualifier + "-assets-" + c.Account + "-" + Region + "/*"}},
+		{Sid: "Bootstrap", Action: policy.Strings{"ssm:GetParameters"}, Resource: policy.Strings{n.regional("ssm", "parameter/cdk-bootstrap/"+qualifier+"/version")}},
+		{Sid: "Buckets", Resource: n.buckets(c, ""), Action: policy.Strings{
+			"s3:CreateBucket", "s3:GetBucket*", "s3:PutBucket*", "s3:DeleteBucketPolicy", "s3:ListBucket",
+			"s3:Get*Configuration", "s3:Put*Configuration", "s3:ListTagsForResource", "s3:TagResource", "s3:UntagResource",
+		}},
+		{Sid: "CDN", Action: policy.Strings{"cloudfront:*"}, Resource: policy.Strings{
+			n.global("cloudfront", "distribution/*"), n.global("cloudfront", "origin-access-control/*"),
+			n.global("cloudfront", "cache-policy/*"), n.global("cloudfront", "response-headers-policy/*"),
+		}},
+		// These calls name no resource.
+		{Sid: "Unscoped", Resource: policy.Strings{"*"}, Action: policy.Strings{
+			"acm:RequestCertificate", "cloudfront:CreateOriginAccessControl", "cloudfront:CreateCachePolicy", "cloudfront:CreateResponseHeadersPolicy",
+			"cloudwatch:DescribeAlarms", "logs:DescribeDeliver*", "cloudtrail:DescribeTrails", "route53:GetChange",
+		}},
+		{Sid: "Certificate", Resource: policy.Strings{n.regional("acm", "certificate/*")}, Action: policy.Strings{
+			"acm:DescribeCertificate", "acm:DeleteCertificate", "acm:AddTagsToCertificate", "acm:RemoveTagsFromCertificate", "acm:ListTagsForCertificate"}},
+		{Sid: "Logging", Action: policy.Strings{"logs:*Deliver*", "logs:*Tag*", "cloudtrail:*"}, Resource: policy.Strings{
+			n.regional("logs", "delivery:*"), n.regional("logs", "delivery-source:"+c.StackName+"-*"),
+			n.regional("logs", "delivery-destination:"+c.StackName+"-*"), n.regional("cloudtrail", "trail/"+c.StackName+"-*"),
+		}},
+		{Sid: "Watching", Action: policy.Strings{"cloudwatch:*", "sns:*", "budgets:*"}, Resource: policy.Strings{
+			n.regional("cloudwatch", "alarm:"+c.StackName+"-*"), n.global("cloudwatch", "dashboard/"+c.StackName),
+			n.regional("sns", c.StackName+"-*"), n.global("budgets", "budget/"+c.StackName+"-*"),
+		}},
+		{Sid: "Queues", Resource: policy.Strings{n.regional("sqs", c.StackName+"-*")}, Action: policy.Strings{
+			"sqs:CreateQueue", "sqs:DeleteQueue", "sqs:Get*", "sqs:List*", "sqs:SetQueueAttributes", "sqs:TagQueue", "sqs:UntagQueue"}},
+		{Sid: "Provider", Action: policy.Strings{"iam:*OpenIDConnectProvider*"}, Resource: policy.Strings{ProviderArn(c.Account)}},
+		{Sid: "Identities", Resource: n.identities(c), Action: policy.Strings{
+			"iam:Get*", "iam:List*", "iam:Tag*", "iam:Untag*", "iam:DeleteRole*", "iam:DeleteUserPolicy", "iam:UpdateRole*", "iam:UpdateAssumeRolePolicy",
+			"iam:*InstanceProfile",
+		}},
+		{Sid: "Rights", Resource: n.identities(c), Condition: bounded(c), Action: policy.Strings{
+			"iam:CreateRole", "iam:PutRolePolicy", "iam:PutRolePermissionsBoundary", "iam:CreateUser", "iam:PutUserPolicy", "iam:PutUserPermissionsBoundary"}},
+		{Sid: "PassRoles", Action: policy.Strings{"iam:PassRole"}, Resource: n.identities(c), Condition: policy.Condition{
+			"StringEquals": {"iam:PassedToService": {"ec2.amazonaws.com", "s3.amazonaws.com"}}}},
+	}
+	if c.HostedZoneID != "" {
+		statements = append(statements, policy.Statement{Sid: "Records", Resource: policy.Strings{"arn:aws:route53:::hostedzone/" + c.HostedZoneID},
+			Action: policy.Strings{"route53:GetHostedZone", "route53:ChangeResourceRecordSets", "route53:ListResourceRecordSets"}})
+	}
+	if c.PermissionsBoundary != "" {
+		// What has the boundary keeps it.
+		statements = append(statements, policy.Statement{Sid: "KeepBoundary", Effect: policy.Deny, Resource: policy.Strings{"*"},
+			Action: policy.Strings{"iam:DeleteRolePermissionsBoundary", "iam:DeleteUserPermissionsBoundary"}})
+	}
+	for i := range statements {
+		if statements[i].Effect == "" {
+			statements[i].Effect = policy.Allow
+		}
+	}
+	return policy.New(statements...)
+}
+
+// bounded holds for requests on identities that have the configured boundary.
+func bounded(c Config) policy.Condition {
+	if c.PermissionsBoundary == "" {
+		return nil
+	}
+	return policy.Condition{"StringEquals": {"iam:PermissionsBoundary": {names{c.Account}.global("iam", "policy/"+c.PermissionsBoundary)}}}
+}
+
+// Policies are the documents that an administrator puts into the account before the
+// first deployment, by name.
+func Policies(c Config) map[string]policy.Document {
+	return map[string]policy.Document{"boundary": BoundaryPolicy(c), "execution": ExecutionPolicy(c)}
+}
+
+// PolicyNames are the names of Policies, sorted.
+func PolicyNames() []string { return slices.Sorted(maps.Keys(Policies(Config{}))) }
