@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -28,6 +29,31 @@ func (m *MirrorPlan) Shown() Shown {
 		}
 	}
 	return s
+}
+
+// MergeShown makes one of all that are of the same mirror and layout: the index of the last, and the packages
+// of all. So an index is read once, however many runs are to be seen in it.
+func MergeShown(all []Shown) []Shown {
+	type place struct{ path, layout string }
+	at := make(map[place]int)
+	var merged []Shown
+	for _, s := range all {
+		p := place{s.Path, s.format.layout()}
+		i, known := at[p]
+		if !known {
+			at[p] = len(merged)
+			s.packages = slices.Clone(s.packages)
+			merged = append(merged, s)
+			continue
+		}
+		s.packages = append(merged[i].packages, s.packages...)
+		merged[i] = s
+	}
+	for i := range merged {
+		slices.Sort(merged[i].packages)
+		merged[i].packages = slices.Compact(merged[i].packages)
+	}
+	return merged
 }
 
 // shownText is a Shown as it is written down.

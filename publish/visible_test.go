@@ -115,3 +115,35 @@ func TestSweepDiscardsOnlyWhatIsThere(t *testing.T) {
 		t.Errorf("who may not list uploads: %v", err)
 	}
 }
+
+// What clients are to see of many runs is one thing for each index: the newest of it, and the packages of all.
+func TestShownOfManyRunsIsMerged(t *testing.T) {
+	m := emptyMirror(t)
+	var all []publish.Shown
+	var before *mirrortest.Mem
+	for _, pkg := range []string{"zlib", "hwloc", "zlib"} {
+		before = stale(t, m.Snapshot())
+		p := mustPlan(t, m, original("v3-unsigned"), only(pkg))
+		if _, err := p.Apply(t.Context(), ignored{}); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p.Mirrors[0].Shown())
+	}
+	other := all[0]
+	other.Path = "elsewhere"
+	merged := publish.MergeShown(append(all[:2:2], other, all[2]))
+	if len(merged) != 2 || merged[0].Path != "" || merged[1].Path != "elsewhere" {
+		t.Fatalf("%+v", merged)
+	}
+	if why, err := merged[0].Unseen(t.Context(), m); err != nil || why != "" {
+		t.Errorf("the newest index: %q, %v", why, err)
+	}
+	one := emptyMirror(t)
+	mustPublish(t, one, original("v3-unsigned"), only("zlib"))
+	if why, err := merged[0].Unseen(t.Context(), one); err != nil || why == "" {
+		t.Errorf("an index with one of the packages: %q, %v", why, err)
+	}
+	if why, err := all[0].Unseen(t.Context(), before); err != nil || why != "" {
+		t.Errorf("merging changed what it was made of: %q, %v", why, err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -277,6 +278,7 @@ func (c *daemonConfig) checkMirror(i int, say func(key, format string, args ...a
 	if m.Destination == "" {
 		say("destination", "destination: want s3://bucket[/prefix] or file:///directory")
 	}
+	m.Source, m.Destination = tidySource(m.Source), tidyDestination(m.Destination)
 	if m.Name == "" {
 		m.Name = m.Destination
 	}
@@ -300,6 +302,27 @@ func (c *daemonConfig) checkMirror(i int, say func(key, format string, args ...a
 			say(keyIn(line), "%s", flagWord.ReplaceAllStringFunc(line, keyOf))
 		}
 	}
+}
+
+// tidySource writes a directory in one way, so that /srv/a and /srv/a/ are one mirror.
+func tidySource(dir string) string {
+	if dir == "" {
+		return ""
+	}
+	return filepath.Clean(dir)
+}
+
+// tidyDestination writes a destination in one way, as far as slashes go. What it is not sure of stays.
+func tidyDestination(where string) string {
+	scheme, rest, ok := strings.Cut(where, "://")
+	switch {
+	case ok && scheme == "file" && strings.HasPrefix(rest, "/"):
+		return "file://" + path.Clean(rest)
+	case ok && scheme == "s3":
+		bucket, prefix, _ := strings.Cut(rest, "/")
+		return strings.TrimSuffix("s3://"+bucket+"/"+strings.Trim(prefix, "/"), "/")
+	}
+	return where
 }
 
 var flagWord = regexp.MustCompile(`--[a-z][a-z-]*`)

@@ -94,6 +94,7 @@ func TestWrongConfigurations(t *testing.T) {
 		{"mirrors:\n", "mirrors: []\nx:\n", `unknown key "x"`},
 		{"/srv/buildcache", "buildcache", "4:13: source: want an absolute path of a directory"},
 		{"mirrors:", "mirrors:\n  - source: /srv/buildcache\n    destination: file:///srv/mirror", "two mirrors are called file:///srv/mirror"},
+		{"mirrors:", "mirrors:\n  - source: /srv/buildcache/\n    name: other\n    destination: file:///srv/mirror/", "/srv/buildcache is published to file:///srv/mirror already, by mirror 1"},
 		{"mirrors:", "stop_timeout: soon\nmirrors:", `3:15: "soon" is no time`},
 		{"mirrors:", "listen: 0.0.0.0:80\nmirrors:", `3:9: listen "0.0.0.0:80": 0.0.0.0 is not a loopback address`},
 		{"mirrors:", "listen: 80\nmirrors:", "3:9"},

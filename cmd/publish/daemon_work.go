@@ -318,7 +318,7 @@ func (w *mirrorWork) Tell(ctx context.Context, owed [][]byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = d.cdn.tell(ctx, all.Names, all.Shown)
+	_, err = d.cdn.tell(ctx, all.Names, publish.MergeShown(all.Shown))
 	if errors.Is(err, mirror.ErrCredentials) {
 		w.forgetOpened(d)
 	}

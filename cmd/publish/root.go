@@ -69,7 +69,7 @@ func rootCommand(env environment) *cobra.Command {
 	cmd.SetErr(env.stderr)
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fail(exitUsage, err) })
 	cmd.AddCommand(indexCommand(env), indexerCommand(env), verifyCommand(env), benchCommand(env), actionCommand(env),
-		daemonCommand(env), pushCommand(env), statusCommand(env), drainCommand(env), retryCommand(env), execCommand(env), doctorCommand(env), versionCommand(env), manCommand())
+		daemonCommand(env), pushCommand(env), statusCommand(env), drainCommand(env), retryCommand(env), forgetCommand(env), execCommand(env), doctorCommand(env), versionCommand(env), manCommand())
 	return cmd
 }
 

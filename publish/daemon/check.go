@@ -49,6 +49,9 @@ func (k *desk) check(ctx context.Context, l lane) error {
 		}
 		for i, c := range changes {
 			k.changed(claimed[i], c.To, c.Reason)
+			if c.To == queue.Cancelled {
+				k.missed(claimed[i].File) // not before: what is found before is not taken over
+			}
 			if c.To == queue.Ready {
 				k.toPublish[l.name].give()
 			}
@@ -87,7 +90,6 @@ func (k *desk) verdict(ctx context.Context, j queue.Job) queue.Change {
 		c.To, c.Reason = queue.Accepted, j.Reason
 	case errors.Is(err, ErrGone), errors.Is(err, ErrAnother), errors.Is(err, ErrNotSelected):
 		c.To, c.Reason = queue.Cancelled, err.Error()
-		k.look(dirOf(j.File)) // for what has replaced it
 	case errors.Is(err, ErrRefused), errors.Is(err, ErrNoDocument):
 		c.To, c.Reason = queue.Failed, err.Error()
 		k.d.o.Log.Error("a package is refused", "mirror", k.m.Name, "package", j.Package, "file", j.File, "reason", c.Reason)

@@ -10,14 +10,11 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
@@ -192,15 +189,23 @@ type Daemon struct {
 	// stopping is closed once the daemon was told to stop.
 	stopping chan struct{}
 
+	toForget poke
+
+	// changing is held while mirrors are exchanged, or forgotten because they are not configured.
+	changing sync.Mutex
 	// mu guards the table of desks, not the desks.
-	mu    sync.Mutex
-	desks []*desk
-	next  chan []Mirror // what Run is to change over to
+	mu       sync.Mutex
+	desks    []*desk
+	replaced chan struct{} // closed when the table is replaced
+	next     chan []Mirror // what Run is to change over to
 }
 
 // New makes a daemon, which does nothing until Run.
 func New(o Options, mirrors []Mirror) *Daemon {
-	d := &Daemon{o: o, events: newHub(), began: time.Now(), stopping: make(chan struct{}), next: make(chan []Mirror)}
+	d := &Daemon{
+		o: o, events: newHub(), began: time.Now(), stopping: make(chan struct{}), toForget: newPoke(),
+		replaced: make(chan struct{}), next: make(chan []Mirror),
+	}
 	for _, m := range mirrors {
 		d.desks = append(d.desks, newDesk(d, m))
 	}
@@ -217,147 +222,6 @@ func (d *Daemon) isStopping() bool {
 	default:
 		return false
 	}
-}
-
-// Run publishes until ctx ends, and returns once everything that it started has stopped.
-// Runs may go on for the grace time; what they did not finish stays in the queue.
-func (d *Daemon) Run(ctx context.Context) error {
-	defer d.events.close()
-	g, gctx := errgroup.WithContext(ctx)
-	stop := make(map[*desk]func())
-	for _, k := range d.all() {
-		stop[k] = start(gctx, g, k)
-	}
-	g.Go(func() error { return d.forget(gctx) })
-	g.Go(func() error {
-		for {
-			select {
-			case <-gctx.Done():
-				close(d.stopping)
-				return gctx.Err()
-			case mirrors := <-d.next:
-				d.changeOver(gctx, g, stop, mirrors)
-			}
-		}
-	})
-	err := g.Wait()
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		return nil
-	}
-	return err
-}
-
-// start runs a desk until the function that it returns is called, which waits for it.
-func start(ctx context.Context, g *errgroup.Group, k *desk) func() {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	g.Go(func() error {
-		defer close(done)
-		if err := k.run(ctx); err != nil && ctx.Err() == nil {
-			return fmt.Errorf("mirror %s: %w", k.m.Name, err)
-		}
-		return nil
-	})
-	return func() { cancel(); <-done }
-}
-
-// Reload changes over to other mirrors. Those that did not change go on undisturbed.
-func (d *Daemon) Reload(ctx context.Context, mirrors []Mirror) error {
-	select {
-	case d.next <- mirrors:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (d *Daemon) changeOver(ctx context.Context, g *errgroup.Group, stop map[*desk]func(), mirrors []Mirror) {
-	var desks []*desk
-	kept := make(map[*desk]bool)
-	for _, m := range mirrors {
-		k := d.desk(m.Key())
-		if k == nil || k.m.Fingerprint != m.Fingerprint {
-			k = newDesk(d, m)
-		}
-		kept[k] = true
-		desks = append(desks, k)
-	}
-	for _, k := range d.all() {
-		if !kept[k] {
-			stop[k]()
-			delete(stop, k)
-		}
-	}
-	d.mu.Lock()
-	d.desks = desks
-	d.mu.Unlock()
-	for _, k := range desks {
-		if stop[k] == nil {
-			stop[k] = start(ctx, g, k)
-		}
-	}
-	d.o.Log.Info("configuration loaded", "mirrors", len(desks))
-}
-
-func (d *Daemon) all() []*desk {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return append([]*desk{}, d.desks...)
-}
-
-func (d *Daemon) desk(key string) *desk {
-	for _, k := range d.all() {
-		if k.m.Key() == key {
-			return k
-		}
-	}
-	return nil
-}
-
-// Flush looks through everything now, and tries again now what waits to be.
-func (d *Daemon) Flush(ctx context.Context) error {
-	for _, k := range d.all() {
-		select {
-		case <-k.lookThrough():
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if d.isStopping() {
-			return ErrStopping
-		}
-	}
-	if err := d.o.Queue.Hurry(ctx, ""); err != nil {
-		return err
-	}
-	for _, k := range d.all() {
-		k.resume()
-	}
-	return nil
-}
-
-// Retry begins failed jobs anew: those with the ids, or all if there are none.
-func (d *Daemon) Retry(ctx context.Context, ids ...int64) (int, error) {
-	n, err := d.o.Queue.Retry(ctx, "", ids...)
-	for _, k := range d.all() {
-		k.resume()
-	}
-	return n, err
-}
-
-// forget removes, once a day, what ended long ago and is gone from its source.
-func (d *Daemon) forget(ctx context.Context) error {
-	for wait(ctx, 24*time.Hour) {
-		n, err := d.o.Queue.Forget(ctx, time.Now().Add(-d.o.Keep), func(j queue.Job) bool {
-			k := d.desk(j.Mirror)
-			return k != nil && k.knows(j.File)
-		})
-		if err != nil && ctx.Err() == nil {
-			d.o.Log.Warn("what ended long ago was not removed", "reason", err.Error())
-		} else if n > 0 {
-			d.o.Log.Info("what ended long ago was removed", "jobs", n)
-		}
-	}
-	return nil
 }
 
 // wait reports whether the time has passed; if not, ctx has ended.

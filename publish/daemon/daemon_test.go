@@ -563,22 +563,25 @@ func TestEvents(t *testing.T) {
 	timed(t, func(t *testing.T) {
 		y := newYard(t)
 		d := begin(t, t.TempDir(), y.mirror("noble"))
-		events, leave := d.Events()
-		slow, leaveSlow := d.Events()
-		defer leaveSlow()
+		events, slow := d.Events(), d.Events()
+		defer slow.Leave()
 		y.put("spec/a", parcel{})
 		if _, err := d.Push(t.Context(), "/srv/noble/spec/a"); err != nil {
 			t.Fatal(err)
 		}
 		var states []string
-		for e := range events {
+		for {
+			e, ok := events.Next(t.Context())
 			states = append(states, e.Kind+" "+e.State)
-			if e.State == "ended" {
+			if !ok || e.State == "ended" {
 				break
 			}
 		}
-		leave()
-		leave()
+		events.Leave()
+		events.Leave()
+		if e, ok := events.Next(t.Context()); ok {
+			t.Errorf("after leaving: %+v", e)
+		}
 		if got := fmt.Sprint(states); got != "[job accepted job ready run begun job publishing job published run ended]" {
 			t.Errorf("events %s", got)
 		}
@@ -588,18 +591,29 @@ func TestEvents(t *testing.T) {
 			t.Errorf("a listener that does not listen holds %d up", 1100-n)
 		}
 		y.put("spec/z", parcel{})
-		lost := 0
-		for range 4096 {
-			<-slow
-		}
-		time.Sleep(2 * time.Minute)
-		for len(slow) > 0 {
-			if e := <-slow; e.Kind == "lost" {
-				lost++
+		for i := range 4096 {
+			if e, ok := slow.Next(t.Context()); !ok || e.Kind == "lost" {
+				t.Fatalf("event %d: %+v", i, e)
 			}
 		}
-		if lost != 1 {
-			t.Errorf("told %d times that events were lost", lost)
+		if e, ok := slow.Next(t.Context()); !ok || e.Kind != "lost" {
+			t.Errorf("after the events that had room: %+v", e)
+		}
+		time.Sleep(2 * time.Minute)
+		if e, ok := slow.Next(t.Context()); !ok || e.Package != "spec/z" {
+			t.Errorf("after the gap: %+v", e)
+		}
+		time.Sleep(2 * time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		for {
+			e, ok := slow.Next(ctx)
+			if !ok {
+				break
+			}
+			if e.Kind == "lost" {
+				t.Errorf("told twice that events were lost")
+			}
 		}
 	})
 }

@@ -18,6 +18,8 @@ import (
 type desk struct {
 	d *Daemon
 	m Mirror
+	// removed: the mirror is no longer in the configuration. Only what is owed is left to do.
+	removed bool
 
 	toScan, toTell     poke
 	toCheck, toPublish pokes
@@ -27,6 +29,7 @@ type desk struct {
 	seen   map[string]*sighting // by file
 	asked  map[string]bool      // directories that somebody has hinted at
 	scans  int                  // of everything, that were completed
+	whole  bool                 // one of them saw all of the source
 	wanted []chan struct{}      // closed when the next scan of everything is completed
 	pause  pause
 	runs   map[*Progress]bool // that are going on
@@ -55,6 +58,19 @@ func newDesk(d *Daemon, m Mirror) *desk {
 // run works until ctx ends.
 func (k *desk) run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return k.tell(gctx) })
+	if !k.removed {
+		k.begin(gctx, g)
+	}
+	err := g.Wait()
+	if closing := k.m.Work.Close(); closing != nil {
+		k.d.o.Log.Warn("a mirror was not closed cleanly", "mirror", k.m.Name, "reason", closing.Error())
+	}
+	return err
+}
+
+// begin starts all loops but the one that tells caches.
+func (k *desk) begin(gctx context.Context, g *errgroup.Group) {
 	g.Go(func() error { return k.scan(gctx) })
 	if k.m.Watch {
 		g.Go(func() error { return k.watch(gctx) })
@@ -65,12 +81,6 @@ func (k *desk) run(ctx context.Context) error {
 		}
 		g.Go(func() error { return k.publish(gctx, l) })
 	}
-	g.Go(func() error { return k.tell(gctx) })
-	err := g.Wait()
-	if closing := k.m.Work.Close(); closing != nil {
-		k.d.o.Log.Warn("a mirror was not closed cleanly", "mirror", k.m.Name, "reason", closing.Error())
-	}
-	return err
 }
 
 // resume ends a pause: somebody has asked for it.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
@@ -131,14 +132,15 @@ func (k *desk) blocked(since time.Time) string {
 // Wait returns a job once it has ended, or, with caches, once it was published and they were
 // told. It returns the job as it is when ctx ends.
 func (d *Daemon) Wait(ctx context.Context, id int64, caches bool) (j queue.Job, told bool, err error) {
-	events, leave := d.Events()
-	defer leave()
+	// One event of those is enough, because the job is then read anew.
+	events := d.events.listen(1, func(e Event) bool { return e.Kind == "caches" || e.Job == id })
+	defer events.Leave()
 	for {
 		j, told, err = d.waited(context.WithoutCancel(ctx), id)
 		if err != nil || j.State.Ended() && (told || !caches || j.State != queue.Published) {
 			return j, told, err
 		}
-		if !next(ctx, events, id) {
+		if _, ok := events.Next(ctx); !ok {
 			return j, told, nil
 		}
 	}
@@ -153,23 +155,8 @@ func (d *Daemon) waited(ctx context.Context, id int64) (j queue.Job, told bool, 
 		return j, j.State == queue.Published, nil
 	}
 	o, err := d.o.Queue.Obligation(ctx, j.Obligation)
-	return j, err == nil && o.State == queue.Met, err
-}
-
-// next waits for an event that may be about a job. Because one may be missed, it does not wait for long.
-func next(ctx context.Context, events <-chan Event, id int64) bool {
-	timer := time.NewTimer(time.Second)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-timer.C:
-			return true
-		case e, ok := <-events:
-			if !ok || e.Kind != "job" || e.Job == id {
-				return ok
-			}
-		}
+	if errors.Is(err, queue.ErrNoJob) { // met so long ago that it was forgotten
+		return j, true, nil
 	}
+	return j, err == nil && o.State == queue.Met, err
 }

@@ -90,7 +90,7 @@ func (k *desk) whether(w queue.Waiting) (pause time.Duration, run bool) {
 // runOnce publishes what was claimed, and puts down what came of it.
 func (k *desk) runOnce(ctx context.Context, l lane, claimed []queue.Job) {
 	p := newProgress(k.d, l, claimed)
-	k.begin(p)
+	k.begun(p)
 	rctx, cancel := k.d.graced(ctx)
 	defer cancel()
 	r := &Run{Progress: p}
@@ -217,7 +217,7 @@ func (d *Daemon) graced(ctx context.Context) (context.Context, context.CancelFun
 	return graced, func() { stop(); cancel() }
 }
 
-func (k *desk) begin(p *Progress) {
+func (k *desk) begun(p *Progress) {
 	k.mu.Lock()
 	k.runs[p] = true
 	k.mu.Unlock()

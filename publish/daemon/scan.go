@@ -35,7 +35,6 @@ const (
 
 // scan looks through the source: now, again and again, and wherever it is told to look.
 func (k *desk) scan(ctx context.Context) error {
-	defer k.release()
 	next := time.Now()
 	for ctx.Err() == nil {
 		if !time.Now().Before(next) {
@@ -73,7 +72,7 @@ func (k *desk) look(dir string) {
 }
 
 // lookThrough returns a channel that is closed when a scan of everything that begins from
-// now on is completed.
+// now on is completed, and never if scanning stops before.
 func (k *desk) lookThrough() <-chan struct{} {
 	done := make(chan struct{})
 	k.mu.Lock()
@@ -81,16 +80,6 @@ func (k *desk) lookThrough() <-chan struct{} {
 	k.mu.Unlock()
 	k.look("")
 	return done
-}
-
-// release lets those go who wait for a scan that will not come.
-func (k *desk) release() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, done := range k.wanted {
-		close(done)
-	}
-	k.wanted = nil
 }
 
 // hints are the directories to look through; everything at once if that is among them.
@@ -119,10 +108,13 @@ func (k *desk) scanAll(ctx context.Context) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if ctx.Err() != nil {
-		k.wanted = append(wanted, k.wanted...) // who waits is let go when the scanning stops
 		return
 	}
 	if whole {
+		if !k.whole {
+			k.whole = true
+			k.d.toForget.give()
+		}
 		for name, s := range k.seen {
 			if s.scan < k.scans {
 				delete(k.seen, name)
@@ -244,11 +236,21 @@ func (k *desk) accept(ctx context.Context, jobs []queue.Job) ([]queue.Job, error
 	return known, nil
 }
 
-// knows reports whether the last scan has seen a file.
-func (k *desk) knows(file string) bool {
+// mayHave reports whether a file may be in the source: the last scan has seen it, or none has seen
+// all of the source yet.
+func (k *desk) mayHave(file string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.seen[file] != nil
+	return !k.whole || k.seen[file] != nil
+}
+
+// missed makes the next scan read a document again although it looks the same: it was gone when
+// it was checked, and may be back.
+func (k *desk) missed(file string) {
+	k.mu.Lock()
+	delete(k.seen, file)
+	k.mu.Unlock()
+	k.look(dirOf(file)) // for what has replaced it
 }
 
 // dirOf is the directory of a file below the source; "" is the source.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
@@ -13,7 +14,7 @@ const (
 )
 
 // tell meets what is owed to caches, until ctx ends. All that is owed of a mirror is met
-// together. It is never given up.
+// together. It is never given up. The desk of a mirror that was removed ends when nothing is owed.
 func (k *desk) tell(ctx context.Context) error {
 	for ctx.Err() == nil {
 		owed, err := k.d.o.Queue.Owed(ctx, k.m.Key())
@@ -22,6 +23,9 @@ func (k *desk) tell(ctx context.Context) error {
 			continue
 		}
 		if len(owed) == 0 {
+			if k.removed && !k.owes(ctx) {
+				return nil
+			}
 			waitOr(ctx, k.nextTelling(ctx), k.toTell)
 			continue
 		}
@@ -30,6 +34,12 @@ func (k *desk) tell(ctx context.Context) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// owes reports whether anything is owed, now or later; an error is no reason to stop.
+func (k *desk) owes(ctx context.Context) bool {
+	all, err := k.d.o.Queue.Obligations(ctx)
+	return err != nil || slices.ContainsFunc(all, func(o queue.Obligation) bool { return o.Mirror == k.m.Key() })
 }
 
 func (k *desk) nextTelling(ctx context.Context) time.Duration {

@@ -152,6 +152,9 @@ type Host struct {
 	book   book
 	asked  time.Time // since when a question to the queue is out; zero: none is
 
+	// beats is full during a request that hides held messages anew.
+	beats chan struct{}
+
 	told chan struct{} // something was added to gather, or a mirror is no longer busy
 	room chan struct{} // held has become smaller
 }
@@ -178,7 +181,7 @@ func New(c Config) *Host {
 	}
 	return &Host{
 		Config: c, began: time.Now(), held: map[*held]bool{}, gather: newGathering(c.Settle, c.Longest), book: newBook(c.Address),
-		told: make(chan struct{}, 1), room: make(chan struct{}, 1),
+		beats: make(chan struct{}, 1), told: make(chan struct{}, 1), room: make(chan struct{}, 1),
 	}
 }
 
@@ -396,13 +399,37 @@ func below(prefix, name string) (string, bool) {
 func (h *Host) keep(ctx context.Context) error {
 	for smithytime.SleepWithContext(ctx, h.Hidden/3) == nil {
 		h.mu.Lock()
-		all := receipts(slices.Collect(maps.Keys(h.held)))
+		all := slices.Collect(maps.Keys(h.held))
 		h.mu.Unlock()
-		if err := h.Queue.Hide(ctx, all, h.Hidden); err != nil && ctx.Err() == nil {
-			h.Log.Warn("messages may be delivered to others, too, while they are worked on", "reason", err)
+		for some := range slices.Chunk(all, batches*aBatch) {
+			if err := h.beat(ctx, some); err != nil && ctx.Err() == nil {
+				h.Log.Warn("messages may be delivered to others, too, while they are worked on", "reason", err)
+			}
 		}
 	}
 	return nil
+}
+
+// beat hides messages anew, those of them that are still held.
+func (h *Host) beat(ctx context.Context, some []*held) error {
+	h.beats <- struct{}{}
+	defer func() { <-h.beats }()
+	h.mu.Lock()
+	some = slices.DeleteFunc(slices.Clone(some), func(m *held) bool { return !h.held[m] })
+	h.mu.Unlock()
+	if len(some) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.Hidden/3)
+	defer cancel()
+	return h.Queue.Hide(ctx, receipts(some), h.Hidden)
+}
+
+// afterBeats returns once no request is under way that would hide messages for less time than they
+// are to be hidden for now. They are no longer held, so no later request is about them.
+func (h *Host) afterBeats() {
+	h.beats <- struct{}{}
+	<-h.beats
 }
 
 // work gives out what is due.
@@ -522,6 +549,9 @@ func (h *Host) finish(ctx context.Context, over []*held) {
 	// A failure is no harm: the message comes again, and nothing is left to do then.
 	if err := h.Queue.Delete(ctx, receipts(done)); err != nil && ctx.Err() == nil {
 		h.Log.Warn("messages could not be deleted and will come again", "reason", err)
+	}
+	if len(later) > 0 {
+		h.afterBeats()
 	}
 	for p, messages := range later {
 		if err := h.Queue.Hide(ctx, receipts(messages), p); err != nil && ctx.Err() == nil {

@@ -419,6 +419,60 @@ func (q *Queue) Forget(ctx context.Context, before time.Time, keep func(Job) boo
 	return n, err
 }
 
+// A Dropped is what was known of a mirror.
+type Dropped struct {
+	Mirror      string `json:"mirror"`
+	Jobs        int    `json:"jobs"`
+	Obligations int    `json:"obligations"` // that were not met
+}
+
+// Drop removes everything that is known of the mirrors that drop selects.
+func (q *Queue) Drop(ctx context.Context, drop func(mirror string) bool) (dropped []Dropped, err error) {
+	err = q.do(ctx, func(t *tx) error {
+		dropped = nil
+		mirrors, err := t.mirrors()
+		if err != nil {
+			return err
+		}
+		for _, mirror := range mirrors {
+			if !drop(mirror) {
+				continue
+			}
+			d := Dropped{Mirror: mirror}
+			if d.Jobs, err = t.count(`DELETE FROM job WHERE mirror = ?`, mirror); err != nil {
+				return err
+			}
+			if d.Obligations, err = t.count(`DELETE FROM obligation WHERE mirror = ? AND state != 'met'`, mirror); err != nil {
+				return err
+			}
+			if err := t.exec(`DELETE FROM obligation WHERE mirror = ?`, mirror); err != nil {
+				return err
+			}
+			dropped = append(dropped, d)
+		}
+		return nil
+	})
+	return dropped, err
+}
+
+// mirrors are those that jobs or obligations are of.
+func (t *tx) mirrors() ([]string, error) {
+	rows, err := t.QueryContext(context.Background(), `SELECT mirror FROM job UNION SELECT mirror FROM obligation ORDER BY mirror`)
+	if err != nil {
+		return nil, translate(err)
+	}
+	defer rows.Close()
+	var all []string
+	for rows.Next() {
+		var mirror string
+		if err := rows.Scan(&mirror); err != nil {
+			return nil, translate(err)
+		}
+		all = append(all, mirror)
+	}
+	return all, translate(rows.Err())
+}
+
 // recover returns what the last process had claimed, and makes due what it may owe. What
 // was published together goes in halves, in case that it is what the process died of.
 func (t *tx) recover() error {

@@ -186,6 +186,7 @@ func TestFlagsAreDocumented(t *testing.T) {
 		"publish status":  {"docs/daemon.md"},
 		"publish drain":   {"docs/daemon.md"},
 		"publish retry":   {"docs/daemon.md"},
+		"publish forget":  {"docs/daemon.md"},
 		"publish doctor":  {"docs/daemon.md"},
 		"publish exec":    {"docs/daemon.md", "docs/publish.md"},
 	} {

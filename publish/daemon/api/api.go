@@ -62,6 +62,17 @@ type Retried struct {
 	Jobs int `json:"jobs"`
 }
 
+// A Forget says what is known of which mirrors is dropped: of all that are not in the configuration
+// if there are no names.
+type Forget struct {
+	Mirrors []string `json:"mirrors"`
+}
+
+// A Forgotten is what was dropped.
+type Forgotten struct {
+	Mirrors []queue.Dropped `json:"mirrors"`
+}
+
 // An Error is an answer that is not what was asked for.
 type Error struct {
 	Message string `json:"error"`
@@ -84,6 +95,7 @@ func (s *Server) Full() http.Handler {
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("POST /v1/drain", s.drain)
 	mux.HandleFunc("POST /v1/retry", s.retry)
+	mux.HandleFunc("POST /v1/forget", s.forget)
 	return s.Allow.only(mux)
 }
 
@@ -209,6 +221,8 @@ func failure(err error) *Error {
 		e.Status, e.Hint = http.StatusServiceUnavailable, "try again when it runs: what is in its sources is found then anyway"
 	case errors.Is(err, queue.ErrFull):
 		e.Status, e.Hint = http.StatusInsufficientStorage, "make room in the state directory of the daemon; packages are found by the next scan"
+	case errors.Is(err, daemon.ErrConfigured):
+		e.Status = http.StatusConflict
 	case errors.Is(err, queue.ErrNoJob):
 		e.Status = http.StatusNotFound
 	case errors.Is(err, queue.ErrDisk), errors.Is(err, queue.ErrReadOnly):
@@ -277,17 +291,13 @@ func (s *Server) job(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
-	events, leave := s.Daemon.Events()
-	defer leave()
+	events := s.Daemon.Events()
+	defer events.Leave()
 	lines := stream(w)
 	for {
-		select {
-		case <-r.Context().Done():
+		e, ok := events.Next(r.Context())
+		if !ok || lines(e) != nil {
 			return
-		case e, ok := <-events:
-			if !ok || lines(e) != nil {
-				return
-			}
 		}
 	}
 }
@@ -329,6 +339,19 @@ func (s *Server) retry(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.answer(w, http.StatusOK, Retried{n})
+}
+
+func (s *Server) forget(w http.ResponseWriter, r *http.Request) {
+	var q Forget
+	if !understand(w, r, &q) {
+		return
+	}
+	dropped, err := s.Daemon.Forget(r.Context(), q.Mirrors...)
+	if err != nil {
+		s.failed(w, err)
+		return
+	}
+	s.answer(w, http.StatusOK, Forgotten{append([]queue.Dropped{}, dropped...)})
 }
 
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {

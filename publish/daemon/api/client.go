@@ -152,6 +152,12 @@ func (c *Client) Retry(ctx context.Context, ids ...int64) (Retried, error) {
 	return n, c.get(ctx, http.MethodPost, "/v1/retry", Retry{ids}, &n)
 }
 
+// Forget drops what the daemon knows of mirrors that are not in its configuration.
+func (c *Client) Forget(ctx context.Context, mirrors ...string) (Forgotten, error) {
+	var f Forgotten
+	return f, c.get(ctx, http.MethodPost, "/v1/forget", Forget{mirrors}, &f)
+}
+
 // Flush lets the daemon look through everything, and try again what waits to be.
 func (c *Client) Flush(ctx context.Context) error {
 	return c.get(ctx, http.MethodPost, "/v1/drain?wait=no", nil, &struct{}{})

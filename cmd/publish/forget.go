@@ -1,0 +1,44 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/dustin/go-humanize/english"
+	"github.com/spf13/cobra"
+)
+
+const forgetHelp = `Let the daemon forget mirrors that are no longer in its configuration.
+
+A mirror that is removed while the daemon runs still tells caches what it owes them. After a restart the
+daemon has no destination for that any more, and ` + "`publish status`" + ` shows the obligation until it is forgotten
+here, with the jobs of that mirror. Nothing is deleted from a source or a destination. If the mirror
+is configured again, its packages are found again.
+
+MIRROR is the name that the status shows. Without one, all mirrors that are not in the configuration are forgotten.`
+
+func forgetCommand(env environment) *cobra.Command {
+	var socket socketFlag
+	cmd := &cobra.Command{
+		Use: "forget [MIRROR...]", Short: "Let the daemon forget mirrors that were removed", Args: cobra.ArbitraryArgs, Long: forgetHelp,
+		Example: "  publish forget\n  publish forget '/srv/buildcache -> s3://my-cache/noble/spack'",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c := socket.dial(env)
+			defer c.Close()
+			f, err := c.Forget(cmd.Context(), args...)
+			if err != nil {
+				return answered(err)
+			}
+			if len(f.Mirrors) == 0 {
+				_, err = fmt.Fprintln(env.stdout, "nothing to forget: every mirror that the daemon knows is in its configuration")
+			}
+			for _, m := range f.Mirrors {
+				if err == nil {
+					_, err = fmt.Fprintf(env.stdout, "forgot %s: %s, %s\n", m.Mirror, english.Plural(m.Jobs, "job", ""), english.Plural(m.Obligations, "obligation", ""))
+				}
+			}
+			return err
+		},
+	}
+	socket.register(cmd.Flags())
+	return cmd
+}

@@ -1,0 +1,229 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+)
+
+// Run publishes until ctx ends, and returns once everything that it started has stopped.
+// Runs may go on for the grace time; what they did not finish stays in the queue.
+func (d *Daemon) Run(ctx context.Context) error {
+	defer d.events.close()
+	g, gctx := errgroup.WithContext(ctx)
+	stop := make(map[*desk]func())
+	for _, k := range d.all() {
+		stop[k] = start(gctx, g, k)
+	}
+	g.Go(func() error { return d.forget(gctx) })
+	g.Go(func() error {
+		<-gctx.Done()
+		close(d.stopping)
+		return gctx.Err()
+	})
+	g.Go(func() error {
+		for {
+			select {
+			case <-gctx.Done():
+				return gctx.Err()
+			case mirrors := <-d.next:
+				d.changeOver(gctx, g, stop, mirrors)
+			}
+		}
+	})
+	err := g.Wait()
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// start runs a desk until the function that it returns is called, which waits for it.
+func start(ctx context.Context, g *errgroup.Group, k *desk) func() {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	g.Go(func() error {
+		defer close(done)
+		if err := k.run(ctx); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("mirror %s: %w", k.m.Name, err)
+		}
+		return nil
+	})
+	return func() { cancel(); <-done }
+}
+
+// Reload changes over to other mirrors. Mirrors that did not change are left undisturbed. A mirror
+// that was removed still tells caches what it owes them.
+func (d *Daemon) Reload(ctx context.Context, mirrors []Mirror) error {
+	select {
+	case d.next <- mirrors:
+		return nil
+	case <-d.stopping:
+		return ErrStopping
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (d *Daemon) changeOver(ctx context.Context, g *errgroup.Group, stop map[*desk]func(), mirrors []Mirror) {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	var desks []*desk
+	keep := make(map[*desk]bool)
+	wanted := make(map[string]bool)
+	for _, m := range mirrors {
+		k := d.desk(m.Key())
+		if k == nil || k.m.Fingerprint != m.Fingerprint {
+			k = newDesk(d, m)
+		}
+		keep[k], wanted[m.Key()] = true, true
+		desks = append(desks, k)
+	}
+	var removed []*desk
+	for k, stopped := range stop {
+		switch {
+		case keep[k], k.removed && !wanted[k.m.Key()]:
+			continue
+		case !k.removed && !wanted[k.m.Key()]:
+			removed = append(removed, newDesk(d, k.m))
+		}
+		stopped()
+		delete(stop, k)
+	}
+	d.replace(desks)
+	for _, k := range removed {
+		k.removed = true
+		stop[k] = start(ctx, g, k)
+	}
+	for _, k := range desks {
+		if stop[k] == nil {
+			stop[k] = start(ctx, g, k)
+		}
+	}
+	d.o.Log.Info("configuration loaded", "mirrors", len(desks))
+}
+
+// replace changes the table of desks.
+func (d *Daemon) replace(desks []*desk) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.desks = desks
+	close(d.replaced)
+	d.replaced = make(chan struct{})
+}
+
+// current returns all desks, and a channel that is closed when others take their place.
+func (d *Daemon) current() (desks []*desk, replaced <-chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return append([]*desk{}, d.desks...), d.replaced
+}
+
+func (d *Daemon) all() []*desk {
+	desks, _ := d.current()
+	return desks
+}
+
+func (d *Daemon) desk(key string) *desk {
+	for _, k := range d.all() {
+		if k.m.Key() == key {
+			return k
+		}
+	}
+	return nil
+}
+
+// Flush looks through everything now, and tries again now what waits to be.
+func (d *Daemon) Flush(ctx context.Context) error {
+	if err := d.lookThrough(ctx); err != nil {
+		return err
+	}
+	if err := d.o.Queue.Hurry(ctx, ""); err != nil {
+		return err
+	}
+	for _, k := range d.all() {
+		k.resume()
+	}
+	return nil
+}
+
+// lookThrough returns once every mirror has been looked through, those of a configuration that is
+// loaded meanwhile included.
+func (d *Daemon) lookThrough(ctx context.Context) error {
+	looked := make(map[*desk]bool)
+	for {
+		desks, replaced := d.current()
+		again := false
+		for _, k := range desks {
+			if again || looked[k] {
+				continue
+			}
+			select {
+			case <-k.lookThrough():
+				looked[k] = true
+			case <-replaced: // a desk that has stopped looks through nothing
+				again = true
+			case <-d.stopping:
+				return ErrStopping
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		if !again {
+			return nil
+		}
+	}
+}
+
+// ErrConfigured: a mirror is in the configuration, so nothing of it is forgotten.
+var ErrConfigured = errors.New("it is in the configuration of the daemon: remove it there first")
+
+// Forget drops what the queue knows of mirrors that are no longer in the configuration: all of
+// them, or those that are named as the status names them. A name that is not known is no error.
+func (d *Daemon) Forget(ctx context.Context, names ...string) ([]queue.Dropped, error) {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	for _, k := range d.all() {
+		if slices.Contains(names, k.m.Name) || slices.Contains(names, k.m.Key()) {
+			return nil, fmt.Errorf("mirror %s: %w", k.m.Name, ErrConfigured)
+		}
+	}
+	return d.o.Queue.Drop(ctx, func(mirror string) bool {
+		return d.desk(mirror) == nil && (len(names) == 0 || slices.Contains(names, mirror))
+	})
+}
+
+// Retry begins failed jobs anew: those with the ids, or all if there are none.
+func (d *Daemon) Retry(ctx context.Context, ids ...int64) (int, error) {
+	n, err := d.o.Queue.Retry(ctx, "", ids...)
+	for _, k := range d.all() {
+		k.resume()
+	}
+	return n, err
+}
+
+// forgetEvery is how often finished jobs are forgotten: as they are kept for days, often enough.
+const forgetEvery = 24 * time.Hour
+
+// forget removes what ended long ago and is gone from its source: once a day, and whenever the
+// first scan of a mirror is completed, so that a host that restarts every night forgets, too.
+func (d *Daemon) forget(ctx context.Context) error {
+	for waitOr(ctx, forgetEvery, d.toForget) {
+		n, err := d.o.Queue.Forget(ctx, time.Now().Add(-d.o.Keep), func(j queue.Job) bool {
+			k := d.desk(j.Mirror)
+			return k != nil && k.mayHave(j.File)
+		})
+		if err != nil && ctx.Err() == nil {
+			d.o.Log.Warn("what ended long ago was not removed", "reason", err.Error())
+		} else if n > 0 {
+			d.o.Log.Info("what ended long ago was removed", "jobs", n)
+		}
+	}
+	return nil
+}
