@@ -26,6 +26,7 @@ var arrows = map[string]string{
 	"publish/spec":     "publish/blob",
 	"publish/sha256x2": "",
 	"publish/shell":    "",
+	"publish/redact":   "",
 	// documents
 	"publish/key":      "",
 	"publish/manifest": "publish/blob",
@@ -36,15 +37,15 @@ var arrows = map[string]string{
 	// what all that speak to AWS know of it
 	"publish/credentials": "publish/mirror",
 	// implementations, which know nothing of Spack
-	"publish/mirror/s3":  "publish/blob publish/sha256x2 publish/mirror publish/credentials",
+	"publish/mirror/s3":  "publish/blob publish/sha256x2 publish/mirror publish/credentials publish/redact",
 	"publish/mirror/dir": "publish/blob publish/mirror",
-	"publish/mirror/web": "publish/mirror",
+	"publish/mirror/web": "publish/mirror publish/redact",
 	"publish/tune":       "publish/blob publish/mirror",
 	"publish/session":    "publish/shell",
 	"publish/cloudfront": "publish/mirror publish/credentials",
 	"publish/queue":      "",
 	// who is served by a queue, and is given what to do: it knows the layouts, and no operation
-	"publish/events": "publish/layout publish/mirror publish/credentials",
+	"publish/events": "publish/layout publish/mirror publish/credentials publish/redact",
 	// deciding when, which is told what to do by functions
 	"publish/daemon":     "publish/queue",
 	"publish/daemon/api": "publish/daemon publish/queue publish/events",
@@ -57,7 +58,7 @@ var arrows = map[string]string{
 	// operations, which know no implementation
 	"publish": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror",
 	// commands
-	"cmd/publish":          "publish publish/blob publish/shell publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/workflow cmd/publish/escape",
+	"cmd/publish":          "publish publish/blob publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/workflow cmd/publish/escape",
 	"cmd/publish/workflow": "cmd/publish/escape",
 	"cmd/publish/escape":   "",
 	"cmd/image":            "",

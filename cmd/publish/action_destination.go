@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 )
 
 // tokens are what a destination may leave to layout-vars, so that one value serves all
@@ -40,7 +42,7 @@ func fill(destination string, vars []string) (string, error) {
 		return "", err
 	}
 	if strings.ContainsAny(filled, "{}") {
-		return "", fmt.Errorf("%q has a brace that belongs to no token", destination)
+		return "", fmt.Errorf("%q has a brace that belongs to no token", redact.URL(destination))
 	}
 	return filled, nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/workflow"
@@ -151,6 +152,9 @@ var theInputs = []input{
 	{"ca-bundle", "", func(in *inputs) value { return text(&in.caBundle) }},
 }
 
+// urls are the inputs in which somebody may have put a password.
+var urls = []string{"path", "destination", "public-url", "s3-endpoint"}
+
 // Inputs that any action may be given, whatever its action.yml says.
 var everybodysInputs = []string{"entrypoint", "args"}
 
@@ -219,8 +223,13 @@ func readInputs(env environment, r *workflow.Runner) (*inputs, error) {
 			given, from = d.def, "default"
 		}
 		wrong.refuse(d.name, d.value(in)(given))
+		if slices.Contains(urls, d.name) {
+			for _, secret := range redact.Secrets(given) {
+				r.Mask(secret)
+			}
+		}
 		if given != "" {
-			in.settings = append(in.settings, setting{d.name, shown(d.name, given), from})
+			in.settings = append(in.settings, settingOf(d.name, shown(d.name, given), from))
 		}
 	}
 	in.complete(env, r, &wrong)
@@ -249,6 +258,7 @@ func (in *inputs) complete(env environment, r *workflow.Runner, wrong *refusals)
 	} else {
 		in.destination = where
 	}
+	in.destination = redact.URL(in.destination) // it has a password only if it was refused
 	wrong.refuse("layout-vars", checkVars(in.vars))
 	if in.reportFile != "" {
 		_, err := r.File(in.reportFile)

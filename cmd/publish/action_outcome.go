@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 )
 
@@ -241,7 +242,7 @@ func quoted(paths []string) string {
 
 // mirrorURL is where clients find what was published, at a path below it.
 func (o *outcome) mirrorURL(path string) string {
-	base := o.in.flags.cdn.publicURL
+	base := redact.Without(o.in.flags.cdn.publicURL)
 	if base == "" {
 		base = o.in.destination
 	}

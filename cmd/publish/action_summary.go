@@ -107,7 +107,7 @@ func (o *outcome) table(b *strings.Builder) {
 	if o.in.destination != "" {
 		add("destination", workflow.Code(o.in.destination))
 	}
-	if u := o.in.flags.cdn.publicURL; u != "" {
+	if u := o.in.flags.cdn.shownURL(); u != "" {
 		add("public URL", workflow.Code(u))
 	}
 	if r.planKnown {

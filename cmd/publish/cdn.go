@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 )
 
 // cdnFlags say what stands between the bucket and its readers.
@@ -40,6 +41,20 @@ func (f *cdnFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.publicURL, "public-url", "", "`URL` at which clients find DESTINATION: the new index is read back through it")
 }
 
+// check finds what is wrong before anything is published.
+func (f *cdnFlags) check() error {
+	if f.publicURL == "" {
+		return nil
+	}
+	if err := isPublicURL(f.publicURL); err != nil {
+		return fmt.Errorf("--public-url: %w", err)
+	}
+	return nil
+}
+
+// shownURL is the public URL as it is shown.
+func (f *cdnFlags) shownURL() string { return redact.URL(f.publicURL) }
+
 // A cdn is what the flags come to.
 type cdn struct {
 	flags  *cdnFlags
@@ -53,12 +68,15 @@ type cdn struct {
 
 func (f *cdnFlags) open(ctx context.Context, d *destination, log *slog.Logger) (*cdn, error) {
 	c := &cdn{flags: f, origin: d.mirror(""), prefix: f.pathPrefix, log: log, narrator: screen{}}
+	if err := f.check(); err != nil {
+		return nil, fail(exitUsage, err)
+	}
 	if c.prefix == "" {
 		c.prefix = d.prefix
 		if f.publicURL != "" {
 			u, err := url.Parse(f.publicURL)
 			if err != nil {
-				return nil, fail(exitUsage, fmt.Errorf("--public-url: %w", err))
+				return nil, fail(exitUsage, errors.New("--public-url is no URL")) // which check has said
 			}
 			c.prefix = strings.TrimSuffix(u.Path, "/")
 		}
@@ -194,11 +212,11 @@ func (c *cdn) unseen(ctx context.Context, all []publish.Shown) (behind []publish
 		reason, err := s.Unseen(ctx, w)
 		w.Close()
 		if err != nil {
-			return nil, "", fail(exitVerification, fmt.Errorf("%w: read back %s: %w", errNotVisible, u, err))
+			return nil, "", fail(exitVerification, fmt.Errorf("%w: read back %s: %w", errNotVisible, redact.URL(u), err))
 		}
 		if reason != "" {
 			if behind == nil {
-				why = u + ": " + reason
+				why = redact.URL(u) + ": " + reason
 			}
 			behind = append(behind, s)
 		}
@@ -215,7 +233,7 @@ func (c *cdn) readBack(ctx context.Context, all []publish.Shown) error {
 	for deadline := time.Now().Add(visibleWithin); ; {
 		behind, why, err := c.unseen(ctx, all)
 		if err == nil && len(behind) == 0 {
-			c.narrator.says("clients see what was published at %s", c.flags.publicURL)
+			c.narrator.says("clients see what was published at %s", c.flags.shownURL())
 		}
 		if err != nil || len(behind) == 0 {
 			return err

@@ -16,6 +16,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 )
 
 // exampleConfig is what --print-example-config prints: every key, with what it is for.
@@ -277,6 +279,10 @@ func (c *daemonConfig) checkMirror(i int, say func(key, format string, args ...a
 	}
 	if m.Destination == "" {
 		say("destination", "destination: want s3://bucket[/prefix] or file:///directory")
+	}
+	if redact.Has(m.Destination) {
+		m.Destination = redact.URL(m.Destination)
+		say("destination", "destination %s: it must not have a user or a password", m.Destination)
 	}
 	m.Source, m.Destination = tidySource(m.Source), tidyDestination(m.Destination)
 	if m.Name == "" {

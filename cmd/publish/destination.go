@@ -20,6 +20,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/dir"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 )
 
@@ -109,9 +110,9 @@ type destination struct {
 // open understands DESTINATION. It makes no request, except for asking AWS for a
 // bucket's region.
 func (f *storageFlags) open(ctx context.Context, where string, log *slog.Logger) (*destination, error) {
-	u, err := url.Parse(where)
+	u, err := redact.Parse(where)
 	if err != nil {
-		return nil, fail(exitUsage, fmt.Errorf("destination %q: %w", where, err))
+		return nil, fail(exitUsage, fmt.Errorf("destination: %w", err))
 	}
 	switch u.Scheme {
 	case "file":
@@ -119,12 +120,12 @@ func (f *storageFlags) open(ctx context.Context, where string, log *slog.Logger)
 	case "s3":
 		return f.openS3(ctx, where, log)
 	}
-	return nil, fail(exitUsage, fmt.Errorf("destination %q: want s3://bucket[/prefix] or file:///directory", where))
+	return nil, fail(exitUsage, fmt.Errorf("destination %q: want s3://bucket[/prefix] or file:///directory", redact.URL(where)))
 }
 
 func (f *storageFlags) openDir(u *url.URL, log *slog.Logger) (*destination, error) {
 	if u.Host != "" && u.Host != "localhost" || !filepath.IsAbs(u.Path) {
-		return nil, fail(exitUsage, fmt.Errorf("destination %s: want an absolute path, file:///directory", u))
+		return nil, fail(exitUsage, fmt.Errorf("destination %s: want an absolute path, file:///directory", redact.URL(u.String())))
 	}
 	d, err := dir.Open(u.Path, dir.Options{Log: log})
 	if err != nil {
@@ -175,13 +176,13 @@ func (f *storageFlags) assumed(log *slog.Logger) (*session.Role, error) {
 
 // bucketAndPrefix takes a destination in S3 apart.
 func bucketAndPrefix(where string) (bucket, prefix string, err error) {
-	u, err := url.Parse(where)
+	u, err := redact.Parse(where)
 	if err != nil {
 		return "", "", err
 	}
 	prefix = strings.Trim(u.Path, "/")
 	if u.Scheme != "s3" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || prefix != "" && path.Clean("/"+prefix) != "/"+prefix {
-		return "", "", fmt.Errorf("destination %s: want s3://bucket or s3://bucket/prefix", u)
+		return "", "", fmt.Errorf("destination %s: want s3://bucket or s3://bucket/prefix", redact.URL(where))
 	}
 	return u.Host, prefix, nil
 }

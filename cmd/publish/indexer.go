@@ -21,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 )
@@ -120,7 +121,7 @@ func (i indexing) check() error {
 		errs = append(errs, fmt.Errorf("--takeover %s: want %s to %s", i.takeover, shortestTakeover, longestTakeover))
 	}
 	if u, err := url.Parse(i.where); err != nil || u.Scheme != "s3" {
-		errs = append(errs, fmt.Errorf("destination %q: want s3://bucket[/prefix]: only S3 tells a queue", i.where))
+		errs = append(errs, fmt.Errorf("destination %q: want s3://bucket[/prefix]: only S3 tells a queue", redact.URL(i.where)))
 	}
 	if _, err := events.Open(aws.Config{}, i.queue); err != nil {
 		errs = append(errs, fmt.Errorf("--queue: %w", err))

@@ -28,7 +28,7 @@ func (v variables) lookup(name string) (string, bool) {
 func execute(t testing.TB, env variables, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code = run(t.Context(), environment{args: args, lookup: env.lookup, stdout: &out, stderr: &errs})
+	code = run(t.Context(), environment{args: args, lookup: env.lookup, environ: env.environ, stdout: &out, stderr: &errs})
 	return code, out.String(), errs.String()
 }
 

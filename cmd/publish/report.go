@@ -13,6 +13,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 )
@@ -96,7 +97,7 @@ type fileReport struct {
 
 func newReport(source, destination string, dryRun bool, used []setting) *report {
 	return &report{
-		Version: reportVersion, Program: "publish " + version, Source: source, Destination: destination,
+		Version: reportVersion, Program: "publish " + version, Source: redact.URL(source), Destination: redact.URL(destination),
 		Settings: used, Mirrors: []mirrorReport{}, Files: []fileReport{}, Findings: []publish.Finding{},
 		began: time.Now(), dryRun: dryRun,
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 )
 
 // flags are what a user may say about a publish. The help texts are the manual.
@@ -125,6 +126,12 @@ func (f *flags) options() (publish.Options, error) {
 	}
 	if _, err := f.storage.assumed(nil); err != nil {
 		errs = append(errs, err)
+	}
+	if err := f.cdn.check(); err != nil {
+		errs = append(errs, err)
+	}
+	if err := (s3.Options{EndpointURL: f.storage.s3.EndpointURL}).Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("--endpoint-url: %w", err))
 	}
 	var err error
 	if o.Trust, err = readTrust(f.requireSigned, f.trustedKeys); err != nil {

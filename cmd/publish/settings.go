@@ -11,6 +11,8 @@ import (
 	"github.com/goccy/go-yaml/parser"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 )
 
 // configFile is read in the current directory when publish is given no arguments.
@@ -22,6 +24,9 @@ type setting struct {
 	Value string `json:"value"`
 	From  string `json:"from"` // flag, argument, the name of a variable, or publish.yaml:LINE
 }
+
+// settingOf is a setting as it is shown.
+func settingOf(name, value, from string) setting { return setting{name, redact.URL(value), from} }
 
 // settle fills in what the command line leaves open: from PUBLISH_* variables, and, where
 // there are no arguments at all, from publish.yaml. A flag wins over a variable, and a
@@ -45,7 +50,7 @@ func settle(cmd *cobra.Command, args []string, env environment) (source, destina
 		}
 		delete(file, name)
 		if from[name] != "" {
-			used = append(used, setting{name, values[name], from[name]})
+			used = append(used, settingOf(name, values[name], from[name]))
 		}
 	}
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
@@ -69,7 +74,7 @@ func settle(cmd *cobra.Command, args []string, env environment) (source, destina
 				err = errors.Join(err, fmt.Errorf("%s: %s: %w", origin, f.Name, setErr))
 			}
 		}
-		used = append(used, setting{f.Name, f.Value.String(), origin})
+		used = append(used, settingOf(f.Name, f.Value.String(), origin))
 	})
 	for name, v := range file {
 		err = errors.Join(err, fmt.Errorf("%s: unknown key %q: the keys are source, destination and the names of flags", v.at(), name))

@@ -12,6 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 )
@@ -88,7 +89,7 @@ func verifyAll(ctx context.Context, where string, at func(path string) mirror.Re
 		if err != nil {
 			return err
 		}
-		found.Mirrors = append(found.Mirrors, verification{strings.TrimSuffix(where+"/"+path, "/"), v})
+		found.Mirrors = append(found.Mirrors, verification{strings.TrimSuffix(redact.URL(where)+"/"+path, "/"), v})
 		found.Damaged = found.Damaged || v.Damaged()
 		return nil
 	}

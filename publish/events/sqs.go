@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/credentials"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 )
 
 // SQS is a queue of Amazon SQS, or of a server that speaks like it.
@@ -75,13 +75,13 @@ func locate(where string) (location, error) {
 		}
 		return location{url: "https://sqs." + m[2] + "." + domain + "/" + m[3] + "/" + m[4], region: m[2]}, nil
 	}
-	u, err := url.Parse(where)
+	u, err := redact.Parse(where)
 	if err != nil {
-		return location{}, fmt.Errorf("queue %q: %w", where, err)
+		return location{}, fmt.Errorf("queue: %w", err)
 	}
 	name := strings.Trim(u.Path, "/")
 	if !slices.Contains([]string{"sqs", "https", "http"}, u.Scheme) || u.Host == "" || name == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return location{}, fmt.Errorf("queue %q: want its URL, such as sqs://sqs.us-east-1.amazonaws.com/111122223333/indexer, or its ARN", where)
+		return location{}, fmt.Errorf("queue %q: want its URL, such as sqs://sqs.us-east-1.amazonaws.com/111122223333/indexer, or its ARN", redact.URL(where))
 	}
 	if u.Scheme == "sqs" {
 		u.Scheme = "https"

@@ -29,6 +29,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/credentials"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sha256x2"
 )
 
@@ -165,13 +166,23 @@ func (o *Options) validate() error {
 		return fmt.Errorf("storage class %q is not one that S3 knows", o.StorageClass)
 	}
 	if o.EndpointURL != "" {
-		u, err := url.Parse(o.EndpointURL)
-		if err != nil {
-			return fmt.Errorf("endpoint: %w", err)
-		}
-		if u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return fmt.Errorf("endpoint %q: want http://host or https://host", o.EndpointURL)
-		}
+		return checkEndpoint(o.EndpointURL)
+	}
+	return nil
+}
+
+// checkEndpoint refuses what is no endpoint. A password in it would do nothing but be shown: requests are
+// signed.
+func checkEndpoint(endpoint string) error {
+	u, err := redact.Parse(endpoint)
+	if err != nil {
+		return fmt.Errorf("endpoint: %w", err)
+	}
+	switch shown := redact.URL(endpoint); {
+	case redact.Has(endpoint):
+		return fmt.Errorf("endpoint %q: it must not have a user or a password: S3 takes access keys, in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", shown)
+	case u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("endpoint %q: want http://host or https://host", shown)
 	}
 	return nil
 }
@@ -251,6 +262,9 @@ func (b *Bucket) connect(ctx context.Context, cfg aws.Config) error {
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		o.DisableLogOutputChecksumValidationSkipped = true
 	})
+	if at := client.Options().BaseEndpoint; at != nil && redact.Has(*at) { // from AWS_ENDPOINT_URL or a profile
+		return checkEndpoint(*at)
+	}
 	region, err := b.region(ctx, client)
 	if err != nil {
 		return err

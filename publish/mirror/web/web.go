@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 )
 
 const (
@@ -79,9 +80,9 @@ func Open(base string, opts Options) (*Mirror, error) {
 }
 
 func parse(base string) (*url.URL, error) {
-	u, err := url.Parse(base)
+	u, err := redact.Parse(base)
 	if err != nil {
-		return nil, fmt.Errorf("mirror URL: %w", bare(err))
+		return nil, fmt.Errorf("mirror URL: %w", err)
 	}
 	shown := show(u)
 	switch {
@@ -108,7 +109,7 @@ func show(u *url.URL) string {
 	public := *u
 	public.User = nil
 	public.RawQuery, public.Fragment = "", ""
-	return public.String()
+	return redact.Without(public.String()) // whatever is taken for something else in it
 }
 
 // bare is an error of net/http without the URL that it puts in front.

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A password in a URL is neither in what is printed nor in what a step leaves, whether the URL is taken,
+// refused, or none at all.
+func TestPasswordsInURLsAreNeverShown(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "key")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	out := "file://" + filepath.Join(t.TempDir(), "mirror")
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	source := spack(t, "v3-signed")
+	for _, at := range []string{
+		"https://user:hunter2@127.0.0.1:1/x", "https://hunter2@127.0.0.1:1", "http://user:hun%zzter2@127.0.0.1:1/", "https://user:hunter2/x@127.0.0.1:1/x", "https:/user:hunter2@host",
+		"user:hunter2@127.0.0.1/x", "https://user:hunter2@127.0.0.1:1/?q", "ftp://user:hunter2@host", "https://user:hunter2@",
+	} {
+		write(t, config, "state_dir: /x\nsocket: /x.sock\nmirrors:\n  - source: /y\n    destination: \""+strings.Replace(at, "https", "s3", 1)+"\"\n    public_url: \""+at+"\"\n    endpoint_url: \""+at+"\"\n")
+		for _, args := range [][]string{
+			{"--timeout", "300ms", "--public-url", at, source, out},
+			{"--timeout", "300ms", "--dry-run", "--json", "--public-url", at, source, out},
+			{"--timeout", "300ms", "--endpoint-url", at, source, "s3://bucket/x"},
+			{"--timeout", "300ms", "--dry-run", "--endpoint-url", at, source, "s3://bucket/x"},
+			{"--timeout", "300ms", source, at},
+			{"--timeout", "300ms", source, strings.Replace(at, "https", "s3", 1)},
+			{"--timeout", "300ms", source, strings.Replace(at, "https://", "file://", 1)},
+			{"verify", "--timeout", "300ms", at},
+			{"verify", "--timeout", "300ms", "--endpoint-url", at, "s3://bucket/x"},
+			{"index", "--timeout", "300ms", "--public-url", at, out},
+			{"index", "--timeout", "300ms", at},
+			{"indexer", "--queue", at, "s3://bucket"},
+			{"indexer", "--queue", "https://sqs.us-east-1.amazonaws.com/111122223333/indexer", at},
+			{"exec", "--timeout", "300ms", "--public-url", at, "--dry-run", source, out, "--", "true"},
+			{"bench", at},
+			{"daemon", "--config", config},
+			{"doctor", "--config", config},
+		} {
+			code, stdout, stderr := execute(t, variables{}, args...)
+			if text := stdout + stderr; strings.Contains(text, "hunter2") || strings.Contains(text, "ter2") {
+				t.Errorf("%q shows the password: %s", args, text)
+			}
+			if code == exitInternal || code == exitDone && !strings.Contains(strings.Join(args, " "), "--dry-run") {
+				t.Errorf("%q ends with %d: %s%s", args, code, stdout, stderr)
+			}
+		}
+		_, stdout, stderr := execute(t, variables{"PUBLISH_PUBLIC_URL": at}, "--timeout", "300ms", "--dry-run", source, out)
+		if text := stdout + stderr; strings.Contains(text, "ter2") {
+			t.Errorf("%s in the environment shows the password: %s", at, text)
+		}
+	}
+}
+
+// A URL that cannot be read back is refused before anything is published.
+func TestAPublicURLIsCheckedBeforePublishing(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "mirror")
+	for _, at := range []string{"cache.example.org", "https://", "ftp://cache.example.org", "https://cache.example.org/?a=b", "https://cache.example.org:x"} {
+		code, stdout, stderr := execute(t, nil, "--public-url", at, spack(t, "v3-signed"), "file://"+out)
+		if code != exitUsage || !strings.Contains(stderr, "--public-url") {
+			t.Errorf("%s ends with %d: %s%s", at, code, stdout, stderr)
+		}
+		if _, err := os.Stat(out); err == nil {
+			t.Fatalf("%s: something was published", at)
+		}
+	}
+}
+
+// A cache behind a password is read back with it, and the step shows the password nowhere.
+func TestTheActionMasksPasswordsInURLs(t *testing.T) {
+	s := newStage(t, "v3-signed")
+	asked := false
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, ok := r.BasicAuth(); !ok || user != "user" || password != "hun ter2" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		asked = true
+		s.serve(w, r)
+	}))
+	defer site.Close()
+	s.with["public-url"] = strings.Replace(site.URL, "://", "://user:hun%20ter2@", 1) + "/noble/spack"
+	s.with["report-file"] = "report.json"
+	got := s.run(t, t.Context())
+	got.ends(t, exitDone, map[string]string{"result": "published", "mirror-url": site.URL + "/noble/spack"})
+	if !asked {
+		t.Error("the cache was not read")
+	}
+	masks, log := "", ""
+	for line := range strings.SplitSeq(got.log, "\n") {
+		if strings.HasPrefix(line, "::add-mask::") {
+			masks += line + "\n"
+		} else {
+			log += line + "\n"
+		}
+	}
+	if !strings.Contains(masks, "::add-mask::hun%2520ter2\n") || !strings.Contains(masks, "::add-mask::hun ter2\n") {
+		t.Errorf("masked is %q", masks)
+	}
+	if all := log + got.stderr + got.summary + got.report; strings.Contains(all, "ter2") {
+		t.Errorf("the password is shown: %s", all)
+	}
+
+	s.with["s3-endpoint"] = strings.Replace(s.with["s3-endpoint"], "://", "://key:hunter2@", 1)
+	s.with["destination"] = "s3://key:hunter2@cache/noble/spack"
+	got = s.run(t, t.Context())
+	got.ends(t, exitUsage, map[string]string{"failure-class": "config"})
+	if all := strings.ReplaceAll(got.log, "::add-mask::hunter2\n", "") + got.stderr + got.summary + got.report; strings.Contains(all, "hunter2") {
+		t.Errorf("the password is shown: %s", all)
+	}
+}
