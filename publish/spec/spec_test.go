@@ -6,6 +6,7 @@ import (
 	"crypto/sha1"
 	"encoding/base32"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -112,19 +113,71 @@ func TestParseUpgradesFormat4(t *testing.T) {
 const hashA, hashB = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 
 func TestRecordDropsDirectFromEdgesOnly(t *testing.T) {
-	n, err := spec.ParseNode([]byte(`{"name":"a","version":"1","arch":{"platform_os":"o","target":{"name":"custom"}},
+	raw := []byte(`{"name":"a","version":"1","arch":{"platform":"p","platform_os":"o","target":{"name":"custom"}},
 		"parameters":{"direct":true,"s":"caf\u00e9"},"dependencies":[{"name":"b","hash":"` + hashB + `",
-		"parameters":{"deptypes":["link"],"virtuals":["c"],"direct":true}}],"hash":"` + hashA + `"}`))
+		"parameters":{"deptypes":["link"],"virtuals":["c"],"direct":true}}],"hash":"` + hashA + `"}`)
+	record, err := spec.Normalize(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"name":"a","version":"1","arch":{"platform_os":"o","target":{"name":"custom"}},"parameters":{"direct":true,"s":"caf\u00e9"},` +
+	want := `{"name":"a","version":"1","arch":{"platform":"p","platform_os":"o","target":{"name":"custom"}},"parameters":{"direct":true,"s":"caf\u00e9"},` +
 		`"dependencies":[{"name":"b","hash":"` + hashB + `","parameters":{"deptypes":["link"],"virtuals":["c"]}}],"hash":"` + hashA + `"}`
-	if string(n.Record) != want {
-		t.Errorf("record\n%s, want\n%s", n.Record, want)
+	if string(record) != want {
+		t.Errorf("record\n%s, want\n%s", record, want)
+	}
+	n, err := spec.ParseNode(record, spec.Format5)
+	if err != nil {
+		t.Fatal(err)
 	}
 	if n.Target != "custom" {
 		t.Errorf("target %q", n.Target)
+	}
+}
+
+func edge(hash, deptypes string) string {
+	return `{"name":"b","hash":"` + hash + `","parameters":{"deptypes":["` + deptypes + `"],"virtuals":[]}}`
+}
+
+func depends(edges ...string) string {
+	return `{"name":"a","version":"1","dependencies":[` + strings.Join(edges, ",") + `],"hash":"` + hashA + `"}`
+}
+
+const other = `{"name":"b","version":"1","hash":"` + hashB + `"}`
+
+// A package may be needed to build and, apart from that, to run: Spack writes that as two edges.
+func TestParseAcceptsEdgesThatDoNotOverlap(t *testing.T) {
+	text := `{"spec":{"_meta":{"version":5},"nodes":[` + depends(edge(hashB, "build"), edge(hashB, "link")) + `,` + other + `]}}`
+	s, err := spec.Parse([]byte(text), spec.Format5)
+	if err != nil || len(s.Root().Dependencies) != 1 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// A node that a spec has in common with another is kept once, and all together have a limit.
+func TestReaderHoldsEachNodeOnce(t *testing.T) {
+	text := []byte(`{"spec":{"_meta":{"version":5},"nodes":[` + depends(edge(hashB, "link")) + `,` + other + `]}}`)
+	r := spec.NewReader(int64(len(text)))
+	a, err := r.Parse(text, spec.Format5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := r.Parse(text, spec.Format5)
+	if err != nil || a.Nodes[1] != b.Nodes[1] {
+		t.Errorf("%v; the nodes are two", err)
+	}
+	var size *spec.SizeError
+	if _, err := r.Parse(bytes.ReplaceAll(text, []byte(`"version":"1"`), []byte(`"version":"2"`)), spec.Format5); !errors.As(err, &size) {
+		t.Errorf("what is too much together: %v", err)
+	}
+}
+
+func TestFormatsOfAnotherSpackAreNamed(t *testing.T) {
+	for _, c := range []struct{ version, format int }{{3, spec.Format5}, {1, spec.Format4}, {5, spec.Format4}} {
+		text := fmt.Sprintf(`{"spec":{"_meta":{"version":%d},"nodes":[%s]}}`, c.version, other)
+		var format *spec.FormatError
+		if _, err := spec.Parse([]byte(text), c.format); !errors.As(err, &format) || format.Got != c.version {
+			t.Errorf("format %d for an index of format %d: %v", c.version, c.format, err)
+		}
 	}
 }
 
@@ -138,9 +191,11 @@ func TestParseRefuses(t *testing.T) {
 		"no name":          `{"spec":{"_meta":{"version":5},"nodes":[{"version":"1","hash":"` + hashA + `"}]}}`,
 		"a short hash":     `{"spec":{"_meta":{"version":5},"nodes":[{"name":"a","version":"1","hash":"abc"}]}}`,
 		"a foreign hash":   `{"spec":{"_meta":{"version":5},"nodes":[{"name":"a","version":"1","hash":"` + strings.Repeat("1", 32) + `"}]}}`,
-		"a bad dependency": `{"spec":{"_meta":{"version":5},"nodes":[{"name":"a","version":"1","hash":"` + hashA + `","dependencies":[{"hash":"x"}]}]}}`,
-		"an open end":      `{"spec":{"_meta":{"version":5},"nodes":[{"name":"a","version":"1","hash":"` + hashA + `","dependencies":[{"hash":"` + hashB + `"}]}]}}`,
-		"a newer format":   `{"spec":{"_meta":{"version":6},"nodes":[` + node + `]}}`,
+		"a bad dependency": `{"spec":{"_meta":{"version":5},"nodes":[` + depends(edge("x", "link")) + `]}}`,
+		"an open end":      `{"spec":{"_meta":{"version":5},"nodes":[` + depends(edge(hashB, "link")) + `]}}`,
+		"an edge twice":    `{"spec":{"_meta":{"version":5},"nodes":[` + depends(edge(hashB, "link"), edge(hashB, "build\",\"link")) + `,` + other + `]}}`,
+		"no format":        `{"spec":{"nodes":[` + node + `]}}`,
+		"a textual format": `{"spec":{"_meta":{"version":"5"},"nodes":[` + node + `]}}`,
 		"an old format":    `{"spec":{"_meta":{"version":3},"nodes":[` + node + `]}}`,
 		"a newer layout":   `{"spec":{"_meta":{"version":5},"nodes":[` + node + `]},"buildcache_layout_version":4}`,
 		"another checksum": `{"spec":{"_meta":{"version":5},"nodes":[` + node + `]},"binary_cache_checksum":{"hash_algorithm":"md5","hash":"00"}}`,
@@ -155,12 +210,12 @@ func TestParseRefuses(t *testing.T) {
 // A name, version, os or target goes into names of objects, messages and logs, so what nobody sees, or
 // what changes how the rest is read, has no place there.
 func TestControlCharactersAreRefused(t *testing.T) {
-	const node = `{"name":"a%s","version":"1%s","arch":{"platform_os":"o%s","target":%s},"hash":"` + hashA + `"}`
+	const node = `{"name":"a%s","version":"1%s","arch":{"platform":"p","platform_os":"o%s","target":%s},"hash":"` + hashA + `"}`
 	for _, bad := range []string{`\n`, `\r`, `\t`, `\u0000`, `\u001b[31m`, `\u007f`, "\u0085", "\u009b31m", "\u202e", "\u2066", "\u200b", "\u2028", "\u2029", "\ufeff"} {
 		for at, values := range [][]any{
 			{bad, "", "", `"t"`}, {"", bad, "", `"t"`}, {"", "", bad, `"t"`}, {"", "", "", `"t` + bad + `"`}, {"", "", "", `{"name":"t` + bad + `"}`},
 		} {
-			n, err := spec.ParseNode(fmt.Appendf(nil, node, values...))
+			n, err := spec.ParseNode(fmt.Appendf(nil, node, values...), spec.Format5)
 			if err == nil {
 				t.Errorf("%q in place %d: accepted as %+v", bad, at, n)
 			} else if !spec.Readable(err.Error()) {
@@ -169,7 +224,7 @@ func TestControlCharactersAreRefused(t *testing.T) {
 		}
 	}
 	for _, good := range []string{"", "é", "日本", "=git.feature/x", " "} {
-		if _, err := spec.ParseNode(fmt.Appendf(nil, node, good, good, good, `"t`+good+`"`)); err != nil {
+		if _, err := spec.ParseNode(fmt.Appendf(nil, node, good, "", good, `"t`+good+`"`), spec.Format5); err != nil {
 			t.Errorf("%q: %v", good, err)
 		}
 	}
@@ -188,8 +243,11 @@ func FuzzParse(f *testing.F) {
 			if !json.Valid(n.Record) {
 				t.Errorf("record of %s is not JSON: %q", n.ID(), n.Record)
 			}
-			if again, err := spec.ParseNode(n.Record); err != nil || !bytes.Equal(again.Record, n.Record) {
+			if _, err := spec.ParseNode(n.Record, spec.Format5); err != nil {
 				t.Errorf("record of %s does not read back: %v", n.ID(), err)
+			}
+			if again, err := spec.Normalize(n.Record); err != nil || !bytes.Equal(again, n.Record) {
+				t.Errorf("record of %s is not in its final form: %s, %v", n.ID(), again, err)
 			}
 		}
 	})
