@@ -18,7 +18,7 @@ import (
 type v2 struct{}
 
 func (v2) layout() string    { return "v2" }
-func (v2) indexVersion() int { return index.V2 }
+func (v2) indexVersion() int { return index.V7 }
 
 func (v2) packageName(name string) (layout.SpecName, bool) { return layout.ParseV2Spec(name) }
 func (v2) keyName(name string) (key.Fingerprint, bool)     { return layout.ParseV2Key(name) }
@@ -79,7 +79,7 @@ func (v2) halfway(ctx context.Context, r mirror.Reader, p *pointer) (bool, error
 }
 
 func (v2) readIndex(_ context.Context, _ mirror.Reader, p *pointer) (*index.Index, error) {
-	return index.Parse(p.content, index.V2)
+	return index.Parse(p.content, index.V7)
 }
 
 // writeIndex turns index.json, which is the index, and then brings index.json.hash in line

@@ -24,7 +24,7 @@ import (
 type v3 struct{}
 
 func (v3) layout() string    { return "v3" }
-func (v3) indexVersion() int { return index.V3 }
+func (v3) indexVersion() int { return index.V8 }
 
 func (v3) packageName(name string) (layout.SpecName, bool) { return layout.ParseV3Spec(name) }
 func (v3) keyName(name string) (key.Fingerprint, bool)     { return layout.ParseV3Key(name) }
@@ -178,7 +178,7 @@ func (v3) readIndex(ctx context.Context, r mirror.Reader, p *pointer) (*index.In
 	if err != nil {
 		return nil, err
 	}
-	return index.Parse(raw, index.V3)
+	return index.Parse(raw, index.V8)
 }
 
 // writeIndex stores the index under its digest and then turns the one pointer. A reader

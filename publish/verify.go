@@ -380,7 +380,7 @@ func (c *check) indexBlob(ctx context.Context, name string, b Object) (*index.In
 	if err != nil {
 		return nil, err
 	}
-	return index.Parse(raw, index.V3)
+	return index.Parse(raw, index.V8)
 }
 
 // content reads the blob that the manifest name points at.

@@ -35,7 +35,7 @@ func BenchmarkMerge(b *testing.B) {
 	b.SetBytes(int64(len(raw)))
 	b.ReportAllocs()
 	for b.Loop() {
-		x, err := index.Parse(raw, index.V3)
+		x, err := index.Parse(raw, index.V8)
 		if err != nil {
 			b.Fatal(err)
 		}

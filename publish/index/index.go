@@ -13,30 +13,36 @@
 //
 // Merging is what Spack's own update-index does over the union: records by hash,
 // in_buildcache if either says so, ref_count the number of records that
-// depend on one, and everything that a record depends on has a record too.
+// depend on one, and everything that a record depends on has a record too. A record is what the
+// package's own document says, or, where the mirror has none, what its dependents say.
 package index
 
 import (
 	"bytes"
-	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"math"
-	"slices"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// Versions of Spack's database format: what an index of each layout is written in.
+// Versions of Spack's database format. Each goes with one format of specs.
 const (
-	V2 = 7 // Spack 0.23
-	V3 = 8 // Spack 1.x
+	V7 = 7 // Spack 0.21 to 0.23, layout v2: nodes of spec.Format4
+	V8 = 8 // Spack 1.0 and later, layout v3: nodes of spec.Format5
+	V9 = 9 // Spack 1.3 and later, layout v3: nodes of spec.Format6
 )
+
+// SpecFormat is the format of the nodes in an index of a version.
+func SpecFormat(version int) int { return version - V7 + spec.Format4 }
+
+// ForSpecs is the version of the index that holds nodes of a format.
+func ForSpecs(format int) int { return format - spec.Format4 + V7 }
 
 // A VersionError says that an index has another version than we write.
 type VersionError struct{ Got, Want int }
@@ -53,13 +59,18 @@ func (e *VersionError) Newer() bool { return e.Got > e.Want }
 
 // An Index is an index document to which packages can be added.
 type Index struct {
+	version  int
 	raw      []byte // the document as it was read
 	installs span   // in raw: what is between the braces of installs
 	records  []record
 	byHash   map[spec.Hash]int    // position in records
 	names    map[string]string    // each name once: there are many records of one package
-	added    map[spec.Hash][]byte // the packages of new records, verbatim
+	added    map[spec.Hash][]byte // the packages of records that are written anew, verbatim
+	odd      map[spec.Hash]error  // what is wrong with records besides their packages
 	changed  bool
+
+	unsettled bool        // a record was replaced by one with other dependencies: see settle
+	loose     []spec.Hash // what such records depended on
 }
 
 // recordSize is about what a record takes in a document. So much room is made beforehand, since
@@ -76,13 +87,14 @@ type record struct {
 	hash spec.Hash
 	name string
 
-	at          span // in raw: the record's object; no piece if the record is new
+	at          span // in raw: the record's object; no piece if the record is written anew
 	node        span // in raw: the package itself
 	flag, count span // in raw: the values of in_buildcache and ref_count
 
 	refCount     int32
 	inBuildcache bool
 	dirty        bool // inBuildcache or refCount is no longer what raw says
+	own          bool // its package is what its own document says, which was added
 }
 
 // New returns an empty index of a version.
@@ -102,11 +114,14 @@ func Parse(raw []byte, version int) (*Index, error) {
 	}
 	s := scanner{dec: jsontext.NewDecoder(bytes.NewBuffer(raw), jsontext.AllowDuplicateNames(true))}
 	room := len(raw) / recordSize
-	x := &Index{raw: raw, records: make([]record, 0, room), byHash: make(map[spec.Hash]int, room), names: make(map[string]string), added: make(map[spec.Hash][]byte)}
+	x := &Index{
+		version: version, raw: raw, records: make([]record, 0, room), byHash: make(map[spec.Hash]int, room),
+		names: make(map[string]string), added: make(map[spec.Hash][]byte), odd: make(map[spec.Hash]error),
+	}
 	got := 0
 	err := s.object(func(name string) error {
 		if name != "database" {
-			return s.dec.SkipValue()
+			return s.skip()
 		}
 		return s.object(func(name string) error {
 			switch name {
@@ -118,7 +133,7 @@ func Parse(raw []byte, version int) (*Index, error) {
 				x.installs = spanOf(from, int(s.dec.InputOffset())-1)
 				return err
 			}
-			return s.dec.SkipValue()
+			return s.skip()
 		})
 	})
 	if err == nil {
@@ -171,14 +186,24 @@ func (s *scanner) value() (jsontext.Value, span, error) {
 	return v, spanOf(to-len(v), to), err
 }
 
+// skip reads a value that no reader knows, but that Python must parse.
+func (s *scanner) skip() error {
+	v, _, err := s.value()
+	if err != nil {
+		return err
+	}
+	return spec.CheckJSON(v)
+}
+
+// version reads the version of the database, which Spack takes as text only.
 func (s *scanner) version(got *int) error {
 	v, _, err := s.value()
 	if err != nil {
 		return err
 	}
-	text := bytes.Trim(v, `"`)
-	n, err := strconv.Atoi(string(text))
-	if err != nil || n <= 0 {
+	text, quoted := bytes.CutPrefix(v, []byte(`"`))
+	n, err := strconv.Atoi(string(bytes.TrimSuffix(text, []byte(`"`))))
+	if err != nil || n <= 0 || !quoted {
 		return fmt.Errorf("database version is %s", v)
 	}
 	*got = n
@@ -195,6 +220,7 @@ func (x *Index) scan(s *scanner, hash string) error {
 		return fmt.Errorf("%s has two records", h)
 	}
 	r := record{hash: h}
+	var odd error
 	if s.dec.PeekKind() != '{' {
 		return fmt.Errorf("record of %s is no object", h)
 	}
@@ -209,10 +235,15 @@ func (x *Index) scan(s *scanner, hash string) error {
 			r.node = at
 		case "in_buildcache":
 			r.flag, r.inBuildcache = at, v.Kind() == 't'
+			if v.Kind() != 't' && v.Kind() != 'f' {
+				odd = errors.New("in_buildcache is no boolean")
+			}
 		case "ref_count":
 			n, err := strconv.ParseInt(string(v), 10, 32)
 			r.count, r.refCount = at, int32(n)
 			return err
+		default:
+			odd = unknown(name, v)
 		}
 		return nil
 	})
@@ -224,19 +255,38 @@ func (x *Index) scan(s *scanner, hash string) error {
 		return fmt.Errorf("record of %s has no spec", h)
 	}
 	if r.name, err = x.nameOf(x.text(r.node)); err != nil {
-		return fmt.Errorf("record of %s: %w", h, err)
+		odd = err
+	}
+	if odd != nil {
+		x.odd[h] = odd
 	}
 	x.byHash[h] = len(x.records)
 	x.records = append(x.records, r)
 	return nil
 }
 
+// unknown says what is wrong with a member that we do not write, if Spack's reader would fail
+// (spack 1.2, database.py, InstallRecord). Its own databases, which are no indices of a
+// cache, have some more than an index.
+func unknown(member string, v jsontext.Value) error {
+	switch member {
+	case "path", "explicit", "installation_time", "deprecated_for", "origin":
+		return spec.CheckJSON(v)
+	case "installed":
+		if v.Kind() == 'f' {
+			return nil
+		}
+		return errors.New("it is marked as installed, which only a database on a host is")
+	}
+	return fmt.Errorf("it has an unknown member %.40q (TypeError)", member)
+}
+
 func (x *Index) text(s span) []byte { return x.raw[s.from:s.to] }
 
 // nodeOf is the package of a record.
 func (x *Index) nodeOf(r *record) []byte {
-	if r.node == (span{}) {
-		return x.added[r.hash]
+	if node, ok := x.added[r.hash]; ok {
+		return node
 	}
 	return x.text(r.node)
 }
@@ -269,14 +319,20 @@ func nodeName(node []byte) (string, error) {
 		if err != nil {
 			return err
 		}
+		if t.Kind() != '"' {
+			return errors.New("its name is no string")
+		}
 		found = t.String()
 		return io.EOF // no need to read on
 	})
-	if found == "" {
-		return "", fmt.Errorf("spec has no name: %v", err)
+	if err != nil && err != io.EOF {
+		return "", fmt.Errorf("spec: %w", err)
 	}
 	return found, nil
 }
+
+// Version is that of the database format.
+func (x *Index) Version() int { return x.version }
 
 // Has reports whether the index offers a package.
 func (x *Index) Has(h spec.Hash) bool {
@@ -298,34 +354,6 @@ func (x *Index) Offered() int {
 // Changed reports whether the index is other than the document that it was read from.
 func (x *Index) Changed() bool { return x.changed }
 
-// Add adds a package that the mirror holds. Adding it again changes nothing.
-func (x *Index) Add(s *spec.Spec) {
-	first := len(x.records)
-	for i := range s.Nodes {
-		n := &s.Nodes[i]
-		if _, ok := x.byHash[n.Hash]; !ok {
-			x.byHash[n.Hash] = len(x.records)
-			x.records = append(x.records, record{hash: n.Hash, name: n.Name})
-			x.added[n.Hash] = n.Record
-		}
-	}
-	for i := range s.Nodes {
-		n := &s.Nodes[i]
-		if x.byHash[n.Hash] < first {
-			continue // its edges are counted already
-		}
-		x.changed = true
-		for _, d := range n.Dependencies {
-			r := &x.records[x.byHash[d]] // a spec carries all that it depends on
-			r.refCount++
-			r.dirty = true
-		}
-	}
-	if r := &x.records[x.byHash[s.Root().Hash]]; !r.inBuildcache {
-		r.inBuildcache, r.dirty, x.changed = true, true, true
-	}
-}
-
 // An Entry is a record of an index.
 type Entry struct {
 	Hash         spec.Hash
@@ -338,6 +366,7 @@ type Entry struct {
 // All yields every record.
 func (x *Index) All() iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
+		x.settle()
 		for i := range x.records {
 			r := &x.records[i]
 			if !yield(Entry{r.hash, r.name, x.nodeOf(r), r.inBuildcache, int(r.refCount)}) {
@@ -356,86 +385,4 @@ func (x *Index) Coverage() Coverage {
 		}
 	}
 	return c
-}
-
-// Content is the document as it is now. It shares memory with the index, which must
-// not change while it is read.
-func (x *Index) Content() blob.Source {
-	if !x.changed {
-		return blob.Bytes(x.raw)
-	}
-	var p pieces
-	var run span // what of raw comes next
-	copyTo := func(next span) {
-		p.add(x.text(run))
-		run = next
-	}
-	run = span{0, x.installs.from}
-	for i, r := range x.sorted() {
-		name := `,"` + string(r.hash) + `":`
-		if i == 0 {
-			name = name[1:]
-		}
-		switch {
-		case r.at == span{}:
-			copyTo(span{})
-			p.add([]byte(name + `{"spec":`))
-			p.add(x.nodeOf(r))
-			p.add(fmt.Appendf(nil, `,"ref_count":%d,"in_buildcache":%t}`, r.refCount, r.inBuildcache))
-			continue
-		case int(r.at.from) == int(run.to)+len(name) && string(x.raw[run.to:r.at.from]) == name:
-			// As it follows in raw already: the usual case, and one piece for all.
-		default:
-			copyTo(span{r.at.from, r.at.from})
-			p.add([]byte(name))
-		}
-		for _, e := range r.edits() {
-			run.to = e.where.from
-			copyTo(span{e.where.to, e.where.to})
-			p.add([]byte(e.with))
-		}
-		run.to = r.at.to
-	}
-	copyTo(spanOf(int(x.installs.to), len(x.raw)))
-	copyTo(span{})
-	return &p
-}
-
-// sorted are the records in the order in which they are written.
-func (x *Index) sorted() []*record {
-	all := make([]*record, len(x.records))
-	for i := range x.records {
-		all[i] = &x.records[i]
-	}
-	slices.SortFunc(all, func(a, b *record) int { return cmp.Compare(a.hash, b.hash) })
-	return all
-}
-
-// An edit replaces a piece of raw.
-type edit struct {
-	where span
-	with  string
-}
-
-// edits brings the record in raw up to date, in the order of raw.
-func (r *record) edits() []edit {
-	if !r.dirty {
-		return nil
-	}
-	edits := []edit{
-		r.set("in_buildcache", r.flag, strconv.FormatBool(r.inBuildcache)),
-		r.set("ref_count", r.count, strconv.Itoa(int(r.refCount))),
-	}
-	slices.SortStableFunc(edits, func(a, b edit) int { return cmp.Compare(a.where.from, b.where.from) })
-	return edits
-}
-
-// set replaces the value of a member, or adds the member at the end of the record
-// where the record lacks it.
-func (r *record) set(member string, value span, with string) edit {
-	if value == (span{}) {
-		end := r.at.to - 1
-		return edit{span{end, end}, `,"` + member + `":` + with}
-	}
-	return edit{value, with}
 }

@@ -75,7 +75,7 @@ func fixtures(t testing.TB) map[string]fixture {
 	t.Helper()
 	all := make(map[string]fixture)
 	for _, mirror := range []string{"v3-signed", "v3-unsigned", "v3-migrated"} {
-		f := fixture{version: index.V3}
+		f := fixture{version: index.V8}
 		names, _ := filepath.Glob(testdata + mirror + "/v3/manifests/spec/*/*.json")
 		for _, name := range names {
 			f.specs = append(f.specs, parse(t, v3Blob(t, mirror, name, manifest.Spec), spec.Format5))
@@ -84,7 +84,7 @@ func fixtures(t testing.TB) map[string]fixture {
 		all[mirror] = f
 	}
 	for _, mirror := range []string{"v2-signed", "v2-unsigned"} {
-		f := fixture{version: index.V2, index: read(t, testdata+mirror+"/build_cache/index.json")}
+		f := fixture{version: index.V7, index: read(t, testdata+mirror+"/build_cache/index.json")}
 		names, _ := filepath.Glob(testdata + mirror + "/build_cache/*.spec.json*")
 		for _, name := range names {
 			text, err := key.Text(read(t, name))
@@ -238,19 +238,96 @@ func TestForeignForms(t *testing.T) {
 	}
 }
 
-func TestUnknownMembersSurvive(t *testing.T) {
-	x := mustParse(t, []byte(`{"a":[1],"database":{"x":{"y":2},"version":"8","installs":{ },"z":3},"b":null}`), index.V3)
+// An index that is written has no member beside those that Spack writes: as Spack's own update-index, and so
+// that its bytes follow from what it offers. One that is not written anew keeps them.
+func TestUnknownMembersAreNotWritten(t *testing.T) {
+	raw := []byte(`{"a":[1],"database":{"x":{"y":2},"version":"8","installs":{ },"z":3},"b":null}`)
+	x := mustParse(t, raw, index.V8)
+	if got := content(t, x); !bytes.Equal(got, raw) {
+		t.Errorf("unchanged, it is %s", got)
+	}
 	x.Add(fixtures(t)["v3-signed"].specs[0])
-	got := decoded(t, content(t, x)).(map[string]any)
-	db := got["database"].(map[string]any)
-	if len(got) != 3 || len(db) != 4 || len(db["installs"].(map[string]any)) == 0 {
-		t.Errorf("got %v", got)
+	fresh := index.New(index.V8)
+	fresh.Add(fixtures(t)["v3-signed"].specs[0])
+	if got, want := content(t, x), content(t, fresh); !bytes.Equal(got, want) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// What Spack's reader fails on is found, record by record.
+func TestCheckFindsWhatSpackCannotRead(t *testing.T) {
+	h, other := strings.Repeat("a", 32), strings.Repeat("b", 32)
+	node := func(hash, edges string) string {
+		return `{"name":"a","version":"1","dependencies":[` + edges + `],"hash":"` + hash + `"}`
+	}
+	edge := func(hash, types string) string {
+		return `{"name":"a","hash":"` + hash + `","parameters":{"deptypes":[` + types + `],"virtuals":[]}}`
+	}
+	for name, c := range map[string]struct {
+		record string
+		good   bool
+	}{
+		"a good one":                     {`{"spec":` + node(h, "") + `,"ref_count":0,"in_buildcache":true}`, true},
+		"one of a database":              {`{"spec":` + node(h, "") + `,"path":null,"installed":false,"explicit":true,"installation_time":1.5,"ref_count":0}`, true},
+		"a missing dependency":           {`{"spec":` + node(h, edge(strings.Repeat("c", 32), `"link"`)) + `,"ref_count":0}`, true},
+		"two edges that may be":          {`{"spec":` + node(h, edge(other, `"link"`)+","+edge(other, `"build"`)) + `,"ref_count":0}`, true},
+		"two edges that exclude":         {`{"spec":` + node(h, edge(other, `"link"`)+","+edge(other, `"link","run"`)) + `,"ref_count":0}`, false},
+		"an unknown member":              {`{"spec":` + node(h, "") + `,"ref_count":0,"in_buildcache":true,"sum":"x"}`, false},
+		"installed":                      {`{"spec":` + node(h, "") + `,"ref_count":0,"installed":true}`, false},
+		"in_buildcache in words":         {`{"spec":` + node(h, "") + `,"ref_count":0,"in_buildcache":"yes"}`, false},
+		"another package":                {`{"spec":` + node(other, "") + `,"ref_count":0}`, false},
+		"an edge without virtuals":       {`{"spec":` + node(h, `{"name":"a","hash":"`+other+`","parameters":{"deptypes":[]}}`) + `,"ref_count":0}`, false},
+		"a spec in words":                {`{"spec":"x","ref_count":0}`, false},
+		"an integer that is too large":   {`{"spec":{"x":` + strings.Repeat("9", 4301) + `,"name":"a","version":"1","hash":"` + h + `"},"ref_count":0}`, false},
+		"an integer that is large":       {`{"spec":{"x":` + strings.Repeat("9", 4300) + `,"name":"a","version":"1","hash":"` + h + `"},"ref_count":0}`, true},
+		"nesting that is too deep":       {`{"spec":{"x":` + strings.Repeat("[", 1500) + strings.Repeat("]", 1500) + `,"name":"a","version":"1","hash":"` + h + `"},"ref_count":0}`, false},
+		"a time that Python cannot read": {`{"spec":` + node(h, "") + `,"ref_count":0,"installation_time":` + strings.Repeat("9", 4301) + `}`, false},
+	} {
+		raw := `{"database":{"version":"8","installs":{"` + h + `":` + c.record + `,"` + other + `":{"spec":` + node(other, "") + `,"ref_count":0}}}}`
+		bad := mustParse(t, []byte(raw), index.V8).Check()
+		if good := len(bad) == 0; good != c.good || !good && bad[0].Hash != spec.Hash(h) {
+			t.Errorf("%s: %v", name, bad)
+		}
+	}
+}
+
+// What Spack makes of real packages is not objected to.
+func TestCheckAcceptsSpacksIndices(t *testing.T) {
+	for name, f := range fixtures(t) {
+		if bad := mustParse(t, f.index, f.version).Check(); len(bad) > 0 {
+			t.Errorf("%s: %v", name, bad)
+		}
+	}
+}
+
+// A dependent's copy gives way to what the package's own document says; what only the copy depended on goes.
+func TestOwnDocumentReplacesACopy(t *testing.T) {
+	a, b, c := strings.Repeat("a", 32), strings.Repeat("b", 32), strings.Repeat("c", 32)
+	edge := func(name, hash string) string {
+		return `{"name":"` + name + `","hash":"` + hash + `","parameters":{"deptypes":["link"],"virtuals":[]}}`
+	}
+	doc := func(nodes ...string) *spec.Spec {
+		return parse(t, []byte(`{"spec":{"_meta":{"version":5},"nodes":[`+strings.Join(nodes, ",")+`]}}`), spec.Format5)
+	}
+	leaf := `{"name":"c","version":"1","hash":"` + c + `"}`
+	stale := `{"name":"b","version":"1","dependencies":[` + edge("c", c) + `],"hash":"` + b + `"}`
+	own := `{"name":"b","version":"2","hash":"` + b + `"}`
+	dependent := doc(`{"name":"a","version":"1","dependencies":[`+edge("b", b)+`],"hash":"`+a+`"}`, stale, leaf)
+	x := index.New(index.V8)
+	x.Add(dependent)
+	x = mustParse(t, content(t, x), index.V8)
+	x.Add(doc(own))
+	reverse := index.New(index.V8)
+	reverse.Add(doc(own))
+	reverse.Add(doc(`{"name":"a","version":"1","dependencies":[`+edge("b", b)+`],"hash":"`+a+`"}`, own))
+	if got, want := content(t, x), content(t, reverse); !bytes.Equal(got, want) {
+		t.Errorf("got\n%s, want\n%s", got, want)
 	}
 }
 
 func TestVersions(t *testing.T) {
 	for version, newer := range map[int]bool{6: false, 7: false, 9: true, 12: true} {
-		_, err := index.Parse(fmt.Appendf(nil, `{"database":{"version":"%d","installs":{}}}`, version), index.V3)
+		_, err := index.Parse(fmt.Appendf(nil, `{"database":{"version":"%d","installs":{}}}`, version), index.V8)
 		var v *index.VersionError
 		if !errors.As(err, &v) || v.Newer() != newer {
 			t.Errorf("version %d: %v", version, err)
@@ -261,7 +338,7 @@ func TestVersions(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	h := strings.Repeat("a", 32)
 	good := `"` + h + `":{"spec":{"name":"a"},"ref_count":0,"in_buildcache":true}`
-	if _, err := index.Parse([]byte(`{"database":{"version":8,"installs":{`+good+`}}}`), index.V3); err != nil {
+	if _, err := index.Parse([]byte(`{"database":{"version":"8","installs":{`+good+`}}}`), index.V8); err != nil {
 		t.Fatalf("a good one: %v", err)
 	}
 	for name, raw := range map[string]string{
@@ -277,10 +354,10 @@ func TestParseRefuses(t *testing.T) {
 		"a foreign hash":     `{"database":{"version":"8","installs":{"x":{}}}}`,
 		"no spec":            `{"database":{"version":"8","installs":{"` + h + `":{"ref_count":0}}}}`,
 		"a record in words":  `{"database":{"version":"8","installs":{"` + h + `":"x"}}}`,
-		"a spec in words":    `{"database":{"version":"8","installs":{"` + h + `":{"spec":"x"}}}}`,
+		"a bare version":     `{"database":{"version":8,"installs":{}}}`,
 		"half a reference":   `{"database":{"version":"8","installs":{"` + h + `":{"spec":{"name":"a"},"ref_count":0.5}}}}`,
 	} {
-		if _, err := index.Parse([]byte(raw), index.V3); err == nil {
+		if _, err := index.Parse([]byte(raw), index.V8); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
@@ -295,9 +372,11 @@ func specs(t *rapid.T) []*spec.Spec {
 	for i := range n {
 		needs[i] = map[int]bool{i: true}
 		var edges []string
+		names := make(map[int]bool) // Spack depends once on packages of one name
 		for j := range i {
-			if rapid.Bool().Draw(t, "depends") {
-				edges = append(edges, `{"name":"p","hash":"`+hashOf(j)+`","parameters":{}}`)
+			if !names[j%3] && rapid.Bool().Draw(t, "depends") {
+				names[j%3] = true
+				edges = append(edges, `{"name":"p`+fmt.Sprint(j%3)+`","hash":"`+hashOf(j)+`","parameters":{"deptypes":["link"],"virtuals":[]}}`)
 				for k := range needs[j] {
 					needs[i][k] = true
 				}
@@ -307,7 +386,7 @@ func specs(t *rapid.T) []*spec.Spec {
 		text := nodes[i]
 		for k := range i {
 			if needs[i][k] {
-				text += "," + nodes[k]
+				text += "," + aged(nodes[k], rapid.IntRange(0, 2).Draw(t, "age of the copy"))
 			}
 		}
 		s, err := spec.Parse([]byte(`{"spec":{"_meta":{"version":5},"nodes":[`+text+`]}}`), spec.Format5)
@@ -319,20 +398,31 @@ func specs(t *rapid.T) []*spec.Spec {
 	return all
 }
 
+// aged is an older copy of a package, as a document may hold it that depends on it.
+func aged(node string, age int) string {
+	if age == 0 {
+		return node
+	}
+	return strings.Replace(node, `"version"`, fmt.Sprintf(`"namespace":"%d","version"`, age), 1)
+}
+
 func hashOf(i int) string { return strings.Repeat("a", 31) + string(rune('a'+i)) }
 
 // model is what an index must come to: the rule in words, over typed data.
-func model(pushed []*spec.Spec) map[string][2]any {
-	nodes := make(map[spec.Hash]spec.Node)
+func model(pushed []*spec.Spec) map[string][3]any {
+	nodes := make(map[spec.Hash]*spec.Node)
 	offered := make(map[spec.Hash]bool)
 	for _, s := range pushed {
-		offered[s.Root().Hash] = true
-		for _, n := range s.Nodes {
-			nodes[n.Hash] = n
+		for i, n := range s.Nodes {
+			known := nodes[n.Hash]
+			if i == 0 || known == nil || !offered[n.Hash] && string(n.Record) < string(known.Record) {
+				nodes[n.Hash] = n
+			}
 		}
+		offered[s.Root().Hash] = true
 	}
-	want := make(map[string][2]any)
-	for h := range nodes {
+	want := make(map[string][3]any)
+	for h, n := range nodes {
 		count := 0
 		for _, n := range nodes {
 			for _, d := range n.Dependencies {
@@ -341,15 +431,15 @@ func model(pushed []*spec.Spec) map[string][2]any {
 				}
 			}
 		}
-		want[string(h)] = [2]any{count, offered[h]}
+		want[string(h)] = [3]any{count, offered[h], string(n.Record)}
 	}
 	return want
 }
 
-func entries(x *index.Index) map[string][2]any {
-	got := make(map[string][2]any)
+func entries(x *index.Index) map[string][3]any {
+	got := make(map[string][3]any)
 	for e := range x.All() {
-		got[string(e.Hash)] = [2]any{e.RefCount, e.InBuildcache}
+		got[string(e.Hash)] = [3]any{e.RefCount, e.InBuildcache, string(e.Node)}
 	}
 	return got
 }
@@ -361,13 +451,13 @@ func TestMergeProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		all := specs(t)
 		subset := rapid.SliceOfN(rapid.SampledFrom(all), 0, 20).Draw(t, "pushed")
-		x := index.New(index.V3)
+		x := index.New(index.V8)
 		for i, s := range subset {
 			x.Add(s)
 			if rapid.Bool().Draw(t, "written") {
 				raw := text(t, x)
 				var err error
-				if x, err = index.Parse(raw, index.V3); err != nil {
+				if x, err = index.Parse(raw, index.V8); err != nil {
 					t.Fatalf("after %d: %v in %s", i, err, raw)
 				}
 			}
@@ -377,7 +467,7 @@ func TestMergeProperties(t *testing.T) {
 		}
 		coverage := make(index.Coverage)
 		seen := make(map[spec.Hash]bool)
-		other := index.New(index.V3)
+		other := index.New(index.V8)
 		for _, s := range rapid.Permutation(subset).Draw(t, "other order") {
 			other.Add(s)
 			if r := s.Root(); !seen[r.Hash] {
@@ -420,14 +510,14 @@ func TestCoverageText(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	all := fixtures(f)
 	for _, fixture := range all {
-		f.Add(fixture.index, fixture.version == index.V3)
+		f.Add(fixture.index, fixture.version == index.V8)
 	}
 	f.Add([]byte(`{"database":{"version":"8","installs":{"`+strings.Repeat("a", 32)+`":{"spec":{"name":"a"}}}}}`), true)
 	add := all["v3-signed"].specs[0]
 	f.Fuzz(func(t *testing.T, raw []byte, v3 bool) {
-		version := index.V2
+		version := index.V7
 		if v3 {
-			version = index.V3
+			version = index.V8
 		}
 		x, err := index.Parse(raw, version)
 		if err != nil {
@@ -442,7 +532,7 @@ func FuzzParse(f *testing.F) {
 		after := entries(again)
 		for h, was := range before {
 			now, ok := after[h]
-			if !ok || was[1] == true && now[1] != true {
+			if was[1] == true && (!ok || now[1] != true) {
 				t.Errorf("%s was %v, is %v", h, was, now)
 			}
 		}
@@ -465,15 +555,15 @@ func TestNames(t *testing.T) {
 		`{"version":"1"}`:                        "",
 	} {
 		raw := `{"database":{"version":"8","installs":{"` + strings.Repeat("a", 32) + `":{"spec":` + node + `,"ref_count":0,"in_buildcache":true}}}}`
-		x, err := index.Parse([]byte(raw), index.V3)
-		if want == "" {
-			if err == nil {
-				t.Errorf("%s is taken for a node", node)
-			}
-			continue
-		}
+		x, err := index.Parse([]byte(raw), index.V8)
 		if err != nil {
 			t.Errorf("%s: %v", node, err)
+			continue
+		}
+		if want == "" {
+			if bad := x.Check(); len(bad) != 1 {
+				t.Errorf("%s is taken for a node", node)
+			}
 			continue
 		}
 		for e := range x.All() {

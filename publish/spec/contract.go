@@ -90,8 +90,8 @@ func within(member string, err error) error {
 	return err
 }
 
-// pythonReads refuses JSON that Go reads and Python does not: large integers and deep nesting.
-func pythonReads(text []byte) error {
+// CheckJSON refuses valid JSON that Python does not read: large integers and deep nesting.
+func CheckJSON(text []byte) error {
 	depth := 0
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; {

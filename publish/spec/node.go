@@ -11,7 +11,7 @@ import (
 // ParseNode reads one node as it stands in an index whose nodes have the format, without its Record.
 // The error is a *ContractError where Spack's reader would fail.
 func ParseNode(raw jsontext.Value, format int) (*Node, error) {
-	if err := pythonReads(raw); err != nil {
+	if err := CheckJSON(raw); err != nil {
 		return nil, err
 	}
 	return readNode(raw, dialect{written: format, index: format})

@@ -119,7 +119,7 @@ func Parse(text []byte, format int) (*Spec, error) { return NewReader(0).Parse(t
 // The error is a *ContractError where Spack's reader would fail, and a *FormatError where the
 // document has another format.
 func (r *Reader) Parse(text []byte, format int) (*Spec, error) {
-	if err := pythonReads(text); err != nil {
+	if err := CheckJSON(text); err != nil {
 		return nil, err
 	}
 	var doc document

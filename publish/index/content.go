@@ -1,0 +1,94 @@
+package index
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+)
+
+// Content is the document as it is now: as it was read if nothing changed, else without members
+// that Spack does not know. It shares memory with the index, which must
+// not change while it is read.
+func (x *Index) Content() blob.Source {
+	if !x.changed {
+		return blob.Bytes(x.raw)
+	}
+	x.settle()
+	var p pieces
+	var run span // what of raw comes next
+	copyTo := func(next span) {
+		p.add(x.text(run))
+		run = next
+	}
+	p.add(fmt.Appendf(nil, `{"database":{"version":"%d","installs":{`, x.version))
+	for i, r := range x.sorted() {
+		name := `,"` + string(r.hash) + `":`
+		if i == 0 {
+			name = name[1:]
+		}
+		switch {
+		case r.at == span{}:
+			copyTo(span{})
+			p.add([]byte(name + `{"spec":`))
+			p.add(x.nodeOf(r))
+			p.add(fmt.Appendf(nil, `,"ref_count":%d,"in_buildcache":%t}`, r.refCount, r.inBuildcache))
+			continue
+		case int(r.at.from) == int(run.to)+len(name) && string(x.raw[run.to:r.at.from]) == name:
+			// As it follows in raw already: the usual case, and one piece for all.
+		default:
+			copyTo(span{r.at.from, r.at.from})
+			p.add([]byte(name))
+		}
+		for _, e := range r.edits() {
+			run.to = e.where.from
+			copyTo(span{e.where.to, e.where.to})
+			p.add([]byte(e.with))
+		}
+		run.to = r.at.to
+	}
+	copyTo(span{})
+	p.add([]byte(`}}}`))
+	return &p
+}
+
+// sorted are the records in the order in which they are written.
+func (x *Index) sorted() []*record {
+	all := make([]*record, len(x.records))
+	for i := range x.records {
+		all[i] = &x.records[i]
+	}
+	slices.SortFunc(all, func(a, b *record) int { return cmp.Compare(a.hash, b.hash) })
+	return all
+}
+
+// An edit replaces a piece of raw.
+type edit struct {
+	where span
+	with  string
+}
+
+// edits brings the record in raw up to date, in the order of raw.
+func (r *record) edits() []edit {
+	if !r.dirty {
+		return nil
+	}
+	edits := []edit{
+		r.set("in_buildcache", r.flag, strconv.FormatBool(r.inBuildcache)),
+		r.set("ref_count", r.count, strconv.Itoa(int(r.refCount))),
+	}
+	slices.SortStableFunc(edits, func(a, b edit) int { return cmp.Compare(a.where.from, b.where.from) })
+	return edits
+}
+
+// set replaces the value of a member, or adds the member at the end of the record
+// where the record lacks it.
+func (r *record) set(member string, value span, with string) edit {
+	if value == (span{}) {
+		end := r.at.to - 1
+		return edit{span{end, end}, `,"` + member + `":` + with}
+	}
+	return edit{value, with}
+}

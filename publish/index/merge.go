@@ -1,0 +1,157 @@
+package index
+
+import (
+	"bytes"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// Add adds a package that the mirror holds, as its own document says. Adding it again changes nothing.
+//
+// What the document says of the packages that it depends on is a copy, which may be an older one. A copy
+// counts only where the mirror does not offer the package itself, and of several copies the least counts. So the
+// index follows from the documents, and not from the order in which they came.
+func (x *Index) Add(s *spec.Spec) {
+	first := len(x.records)
+	for i, n := range s.Nodes {
+		at, ok := x.byHash[n.Hash]
+		switch {
+		case !ok:
+			x.insert(n, i == 0)
+		case i == 0:
+			x.own(&x.records[at], n)
+		default:
+			x.copy(&x.records[at], n)
+		}
+	}
+	for _, n := range s.Nodes {
+		if x.byHash[n.Hash] < first {
+			continue // its edges are counted already
+		}
+		for _, d := range n.Dependencies {
+			r := &x.records[x.byHash[d]] // a spec carries all that it depends on
+			r.refCount++
+			r.dirty = true
+		}
+	}
+	if r := &x.records[x.byHash[s.Root().Hash]]; !r.inBuildcache {
+		r.inBuildcache, r.dirty, x.changed = true, true, true
+	}
+}
+
+func (x *Index) insert(n *spec.Node, own bool) {
+	x.byHash[n.Hash] = len(x.records)
+	x.records = append(x.records, record{hash: n.Hash, name: n.Name, own: own})
+	x.added[n.Hash] = n.Record
+	x.changed = true
+}
+
+// own makes a record what the package's own document says.
+func (x *Index) own(r *record, n *spec.Node) {
+	r.own = true
+	if !bytes.Equal(x.nodeOf(r), n.Record) {
+		x.replace(r, n)
+	}
+}
+
+// copy takes what a dependent says of a package that the mirror does not offer, if it is less
+// than what the record says.
+func (x *Index) copy(r *record, n *spec.Node) {
+	if r.own || r.inBuildcache {
+		return
+	}
+	have := x.nodeOf(r)
+	if bytes.Equal(have, n.Record) {
+		return
+	}
+	normal, err := spec.Normalize(have)
+	if err != nil || bytes.Compare(n.Record, normal) <= 0 {
+		x.replace(r, n)
+	}
+}
+
+// replace writes a record anew.
+func (x *Index) replace(r *record, n *spec.Node) {
+	if was, err := spec.ParseNode(x.nodeOf(r), SpecFormat(x.version)); err != nil || !sameDependencies(was, n) {
+		x.unsettled = true
+		if err == nil {
+			x.loose = append(x.loose, was.Dependencies...)
+		}
+	}
+	r.name, r.at, r.node, r.flag, r.count, r.dirty = n.Name, span{}, span{}, span{}, span{}, true
+	x.added[r.hash] = n.Record
+	x.changed = true
+}
+
+func sameDependencies(a, b *spec.Node) bool {
+	if len(a.Dependencies) != len(b.Dependencies) {
+		return false
+	}
+	edges := make(map[spec.Hash]bool, len(a.Dependencies))
+	for _, d := range a.Dependencies {
+		edges[d] = true
+	}
+	for _, d := range b.Dependencies {
+		if !edges[d] {
+			return false
+		}
+	}
+	return true
+}
+
+// settle counts anew after a record has been replaced by one with other dependencies, and drops
+// what only the old one needed. A DAG hash covers the dependencies, so only a damaged index has such records.
+func (x *Index) settle() {
+	if !x.unsettled {
+		return
+	}
+	x.unsettled = false
+	edges := make(map[spec.Hash][]spec.Hash, len(x.records))
+	counts := make(map[spec.Hash]int32, len(x.records))
+	for i := range x.records {
+		r := &x.records[i]
+		n, err := spec.ParseNode(x.nodeOf(r), SpecFormat(x.version))
+		if err != nil {
+			continue
+		}
+		edges[r.hash] = n.Dependencies
+		for _, d := range n.Dependencies {
+			counts[d]++
+		}
+	}
+	gone := x.unneeded(edges, counts)
+	kept := x.records[:0]
+	clear(x.byHash)
+	for _, r := range x.records {
+		if gone[r.hash] {
+			delete(x.added, r.hash)
+			continue
+		}
+		if r.refCount != counts[r.hash] {
+			r.refCount, r.dirty = counts[r.hash], true
+		}
+		x.byHash[r.hash] = len(kept)
+		kept = append(kept, r)
+	}
+	x.records = kept
+}
+
+// unneeded are the loose ends that nothing depends on any more, and what only these depend on.
+// It takes their edges out of counts.
+func (x *Index) unneeded(edges map[spec.Hash][]spec.Hash, counts map[spec.Hash]int32) map[spec.Hash]bool {
+	gone := make(map[spec.Hash]bool)
+	for len(x.loose) > 0 {
+		h := x.loose[0]
+		x.loose = x.loose[1:]
+		at, ok := x.byHash[h]
+		if !ok || gone[h] || counts[h] > 0 || x.records[at].inBuildcache {
+			continue
+		}
+		gone[h] = true
+		for _, d := range edges[h] {
+			counts[d]--
+			x.loose = append(x.loose, d)
+		}
+	}
+	return gone
+}
