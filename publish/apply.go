@@ -12,7 +12,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
-	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // writers is how many objects are on their way at once. The mirror has its own bound
@@ -134,17 +133,16 @@ func (a *application) writeIndex(ctx context.Context, m *MirrorPlan) error {
 		return nil
 	case ix.Mode == IndexRebuild:
 		a.progress.Step(m.Path, "index")
-		r := &rebuilder{format: m.format, store: a.counted(m.store), trust: a.plan.options.Trust}
-		if ix.lost {
-			// Who only adds packages is not held up by the damage of others.
-			r.skip = func(findings []Finding) { a.warn(m.Path, findings) }
-		}
+		// Who only adds packages is not held up by the damage of others.
+		r := &rebuilder{format: m.format, store: a.counted(m.store), trust: a.plan.options.Trust, lenient: ix.lost}
 		if err := r.rebuild(ctx, ix); err != nil {
 			return fmt.Errorf("index: %w", err)
 		}
+		a.warn(m.Path, r.findings)
 	default:
 		a.progress.Step(m.Path, "index")
-		if err := writeMerged(ctx, m.format, a.counted(m.store), ix); err != nil {
+		moved := func(ctx context.Context, now *pointer) error { return a.sendLost(ctx, m, now) }
+		if err := writeMerged(ctx, m.format, a.counted(m.store), ix, moved); err != nil {
 			return err
 		}
 	}
@@ -155,15 +153,74 @@ func (a *application) writeIndex(ctx context.Context, m *MirrorPlan) error {
 	return nil
 }
 
-// warn is called again when a race was lost.
+// warn notes what was left out of an index that was made anew.
 func (a *application) warn(path string, findings []Finding) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, f := range findings {
-		if f = unindexed(path, f); !slices.Contains(a.out.Findings, f) {
-			a.out.Findings = append(a.out.Findings, f)
+		a.out.Findings = append(a.out.Findings, unindexed(path, f))
+	}
+}
+
+// sendLost sends again what is gone of the packages that are to be indexed. To spack buildcache prune, a blob that is
+// older than the index and that no document names yet is an orphan.
+func (a *application) sendLost(ctx context.Context, m *MirrorPlan, now *pointer) error {
+	gone, err := lost(ctx, m.format, m.store, now, m.Index.adds)
+	if err != nil {
+		return err
+	}
+	blobs := make(map[string]bool)
+	var documents []Write
+	for p, objects := range gone {
+		for _, o := range objects {
+			switch {
+			case o.Content == nil:
+				return fmt.Errorf("%s was deleted from the destination while %s was published, and SOURCE does not have it", o.Name, p.ID())
+			case o.Name == p.File:
+				documents = append(documents, Write{Object: o, pkg: p})
+			case !blobs[o.Name]:
+				blobs[o.Name] = true
+				if err := a.put(ctx, m, Write{Object: o}); err != nil {
+					return fmt.Errorf("blobs: %w", err)
+				}
+			}
 		}
 	}
+	for _, wave := range waves(documents) {
+		if err := a.putAll(ctx, m, wave); err != nil {
+			return fmt.Errorf("manifests: %w", err)
+		}
+	}
+	return nil
+}
+
+// lost are the objects of packages that are not there any more, the document last.
+func lost(ctx context.Context, f format, s Store, now *pointer, packages []*Package) (map[*Package][]Object, error) {
+	var names []string
+	for _, p := range packages {
+		names = append(names, p.File)
+		for _, b := range p.Blobs {
+			names = append(names, b.Name)
+		}
+	}
+	seen, err := lookFor(ctx, f, s, now, names)
+	if err != nil {
+		return nil, err
+	}
+	gone := make(map[*Package][]Object)
+	for _, p := range packages {
+		document := documentOf(p)
+		document.Size = -1 // another publisher may have stored another one of the same package
+		for _, o := range append(slices.Clone(p.Blobs), document) {
+			if err := present(ctx, s, seen, o); err != nil {
+				if ctx.Err() != nil || !errors.Is(err, errMissing) {
+					return nil, err
+				}
+				gone[p] = append(gone[p], o)
+			}
+		}
+	}
+	return gone, nil
 }
 
 func (a *application) stale(path string, names ...string) {
@@ -309,9 +366,7 @@ func (a *application) dropBad(m *MirrorPlan, bad map[string]bool) {
 	for i := range m.Documents {
 		m.Documents[i] = slices.DeleteFunc(m.Documents[i], func(w Write) bool { return refused[w.pkg] != "" })
 	}
-	m.Index.specs = slices.DeleteFunc(m.Index.specs, func(s *spec.Spec) bool {
-		return slices.ContainsFunc(all, func(p *Package) bool { return p.Spec == s && refused[p] != "" })
-	})
+	m.Index.adds = slices.DeleteFunc(m.Index.adds, func(p *Package) bool { return refused[p] != "" })
 	m.Index.next = nil // merged with what is now refused: read and merge again
 }
 

@@ -5,12 +5,14 @@ import (
 	"crypto/md5" // to compare with ETags; it protects nothing
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -19,8 +21,8 @@ import (
 type format interface {
 	// layout is "v3" or "v2".
 	layout() string
-	// indexVersion is that of its index documents.
-	indexVersion() int
+	// generations are the formats of its specs and indices, the older ones first.
+	generations() []generation
 
 	// packageName recognises the name of a package's document.
 	packageName(name string) (layout.SpecName, bool)
@@ -29,23 +31,26 @@ type format interface {
 	// directories are where package documents and keys are, for listing.
 	directories() (packages, keys string)
 
-	// document reads a package's document. Of layout v2 it yields the spec as well.
-	document(name string, content []byte) (*Package, error)
+	// document reads a package's document. Of layout v2 it yields the spec as well. The error is a
+	// *contentError if the document is whole and will not do.
+	document(name string, content []byte, specs *spec.Reader) (*Package, error)
 	// readSpec completes p.Spec and checks that the document is about the package
-	// that its name says.
-	readSpec(ctx context.Context, r mirror.Reader, p *Package) error
+	// that its name says. The error is a *contentError if the spec was read and will not do.
+	readSpec(ctx context.Context, r mirror.Reader, p *Package, specs *spec.Reader) error
 
 	// readPointer reads what says which index there is. Of layout v2 that is the index itself.
 	readPointer(ctx context.Context, r mirror.Reader) (*pointer, error)
 	// halfway reports whether whoever wrote the index that p points at died before all of its
 	// objects were written. A client can use it, and the next publisher completes it.
 	halfway(ctx context.Context, r mirror.Reader, p *pointer) (bool, error)
-	// readIndex reads the document that p points at.
-	readIndex(ctx context.Context, r mirror.Reader, p *pointer) (*index.Index, error)
-	// writeIndex makes x the index if the pointer still is was: mirror.ErrConflict if not.
-	writeIndex(ctx context.Context, s Store, was *pointer, x *index.Index) (*pointer, error)
-	// pointerSize is how many bytes writeIndex stores for x besides the document itself.
-	pointerSize(x *index.Index) (int64, error)
+	// readIndex reads the documents that p points at.
+	readIndex(ctx context.Context, r mirror.Reader, p *pointer) (*indices, error)
+	// writeIndex makes x the indices if the pointer still is was: mirror.ErrConflict if not. Where they are
+	// what was points at already, the pointer is not written: a client that holds its
+	// ETag would lose its copy of the index (docs/layouts.md).
+	writeIndex(ctx context.Context, s Store, was *pointer, x *indices) (*pointer, error)
+	// pointerSize is how many bytes writeIndex stores for x besides the documents themselves.
+	pointerSize(was *pointer, x *indices) (int64, error)
 	// indexWrites are the names that writeIndex writes at fixed names.
 	indexWrites() []string
 
@@ -63,19 +68,51 @@ type format interface {
 	marker() (Object, bool)
 }
 
-// A pointer says which index a mirror has.
+// A pointer says which indices a mirror has.
 type pointer struct {
 	Version mirror.Version // of the object at the fixed name; Absent if there is no index
-	Digest  blob.Digest    // of the index document
-	Size    int64          // of the index document, in bytes
-	// Coverage is what the index offers, where the pointer says so.
+	// Coverage is what the indices offer, where the pointer says so.
 	Coverage index.Coverage
 	// Turned is when the object at the fixed name was stored.
 	Turned time.Time
 
-	content []byte // the index document, where it was read along with the pointer
-	broken  error  // why the object at the fixed name points at nothing
-	halfway bool   // see format.halfway
+	refs     []indexRef         // of each generation of the layout
+	checked  bool               // by the one who wrote the indices: Spack can read them
+	manifest *manifest.Manifest // of layout v3, as it was read: it may name what we do not know
+	content  []byte             // of layout v2: the index document, which is the pointer
+	broken   error              // why the object at the fixed name points at nothing
+	halfway  bool               // see format.halfway
+}
+
+// An indexRef is the document of an index. Its Digest is not known where there is none.
+type indexRef struct {
+	Digest blob.Digest
+	Size   int64 // bytes
+}
+
+func newPointer(f format) *pointer {
+	return &pointer{Version: mirror.Absent, refs: make([]indexRef, len(f.generations()))}
+}
+
+// digest identifies the indices: the SHA-256 of the document, or those of several with a + between
+// them; empty if there is none.
+func (p *pointer) digest() string {
+	var all []string
+	for _, ref := range p.refs {
+		if ref.Digest.Known() {
+			all = append(all, ref.Digest.String())
+		}
+	}
+	return strings.Join(all, "+")
+}
+
+// size is that of all index documents, in bytes.
+func (p *pointer) size() int64 {
+	var n int64
+	for _, ref := range p.refs {
+		n += ref.Size
+	}
+	return n
 }
 
 // whichIndex reads what a publisher must know of the index before it writes.
@@ -93,8 +130,10 @@ type Package struct {
 	File     string // name of the document
 	Document []byte
 	Signed   bool
-	Blobs    []Object // what the document points at, the tarball first
+	Blobs    []Object // what the document points at: the tarball, the spec where it is one, anything else
 	layout.SpecName
+
+	format int // of the spec, as the document labels it; 0 in layout v2, which has no labels
 
 	// Spec is nil until it was needed.
 	Spec *spec.Spec
@@ -136,12 +175,27 @@ func object(name string, content []byte, contentType, cache string) Object {
 // Limits on what is read whole. They are far above what Spack writes and keep a
 // damaged or hostile mirror from filling memory.
 const (
-	maxDocument = 64 << 20 // a package's document; a v2 one holds the whole spec
-	maxSpec     = 64 << 20 // a spec blob, and what it unpacks to
+	maxDocument = 16 << 20 // a package's document; a v2 one holds the whole spec
+	maxSpec     = 16 << 20 // what a spec blob unpacks to
 	maxPointer  = 4 << 20  // an index or key manifest
 	maxKeys     = 16 << 20 // an armored key, an index of keys
 	maxIndex    = 4 << 30  // an index document
 )
+
+// A contentError says that a document or a spec is whole and will not do: Spack's readers fail on it, or another
+// version of Spack has written it. Publishing it again would change nothing.
+type contentError struct{ err error }
+
+func (e *contentError) Error() string { return e.err.Error() }
+func (e *contentError) Unwrap() error { return e.err }
+
+// content makes an error one about content. It is nil if err is.
+func content(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &contentError{err}
+}
 
 // md5Of is the MD5 of a small object in hexadecimal: the ETag that S3 gives it.
 func md5Of(content []byte) string {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -245,7 +244,7 @@ func isTarball(name string) bool {
 // replaced tells of the tarballs that were stored and that an index offers already: caches may have
 // other bytes of that name. Of one that an index offers only since then, they have none; but when a
 // message is late, nobody can know that any more, and forgetting too much does no harm.
-func (h *healing) replaced(x *index.Index) {
+func (h *healing) replaced(x *indices) {
 	for _, name := range h.touched {
 		if hash, ok := layout.ParseV2Tarball(name); ok && x.Has(hash) && h.seen.has(Object{Name: name, Size: -1}) {
 			h.out.Stale = append(h.out.Stale, name)
@@ -273,7 +272,7 @@ func (h *healing) index(ctx context.Context) error {
 		return err
 	}
 	h.replaced(x)
-	found, findings, err := readPackages(ctx, h.format, h.store, h.seen, h.seen.lacking(h.format, x), h.trust)
+	found, findings, err := newPackageReader(h.format, h.store, h.seen, h.trust).readAll(ctx, h.seen.lacking(h.format, x))
 	if err != nil {
 		return err
 	}
@@ -288,10 +287,11 @@ func (h *healing) index(ctx context.Context) error {
 	for _, q := range found {
 		h.out.Indexed = append(h.out.Indexed, q.ID())
 		h.offer(q.Spec.Root().Hash)
-		ix.specs = append(ix.specs, q.Spec)
+		ix.adds = append(ix.adds, q)
 		x.Add(q.Spec)
 	}
-	if err := writeMerged(ctx, h.format, h.store, ix); err != nil {
+	moved := func(ctx context.Context, now *pointer) error { return h.leaveOutLost(ctx, now, ix) }
+	if err := writeMerged(ctx, h.format, h.store, ix, moved); err != nil {
 		return err
 	}
 	h.out.After = ix.After
@@ -299,20 +299,23 @@ func (h *healing) index(ctx context.Context) error {
 	return nil
 }
 
+// leaveOutLost leaves out what is gone since it was read.
+func (h *healing) leaveOutLost(ctx context.Context, now *pointer, ix *IndexPlan) error {
+	gone, err := lost(ctx, h.format, h.store, now, ix.adds)
+	ix.adds = slices.DeleteFunc(ix.adds, func(p *Package) bool { return len(gone[p]) > 0 })
+	return err
+}
+
 // rebuild makes an index anew that cannot be read. The damage of one package holds
 // nobody else's up.
 func (h *healing) rebuild(ctx context.Context, why error) error {
 	h.out.Findings = append(h.out.Findings, Finding{Warning, h.format.indexWrites()[0], fmt.Sprintf("%v: it is made anew", why)})
-	before := h.out.Findings
-	r := &rebuilder{format: h.format, store: h.store, trust: h.trust}
-	r.skip = func(findings []Finding) { // again when a race was lost
-		h.out.Findings = slices.Clone(before)
-		h.refused(findings)
-	}
+	r := &rebuilder{format: h.format, store: h.store, trust: h.trust, lenient: true}
 	ix := IndexPlan{Mode: IndexRebuild}
 	if err := r.rebuild(ctx, &ix); err != nil {
 		return err
 	}
+	h.refused(r.findings)
 	h.out.After = ix.After
 	for _, hash := range r.offered {
 		h.offer(hash)
@@ -347,7 +350,7 @@ func (h *healing) changed(written bool, now *pointer) {
 }
 
 func (h *healing) at(p *pointer) {
-	if p.Digest.Known() {
-		h.out.Digest, h.out.Bytes = p.Digest.String(), p.Size
+	if digest := p.digest(); digest != "" {
+		h.out.Digest, h.out.Bytes = digest, p.size()
 	}
 }

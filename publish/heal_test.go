@@ -15,6 +15,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -171,7 +172,7 @@ func refused(all []publish.Healed, name string) bool {
 // clobber replaces the index with an empty one, as Spack does with what it saw.
 func clobber(s subject, l string) {
 	if l == "v3" {
-		s.point(layout.V3Index, manifest.IndexType, []byte(`{"database":{"version":"8","installs":{}}}`))
+		s.point(layout.V3Index, manifest.IndexType(index.V8), []byte(`{"database":{"version":"8","installs":{}}}`))
 		return
 	}
 	s.Plant(layout.V2Index, []byte(`{"database":{"version":"7","installs":{}}}`))
@@ -462,7 +463,7 @@ func TestHealOfAnIndexThatCannotBeRead(t *testing.T) {
 
 		newer := []byte(`{"database":{"version":"9","installs":{}}}`)
 		if l == "v3" {
-			subject{t, m}.point(layout.V3Index, "application/vnd.spack.db.v9+json", newer)
+			subject{t, m}.point(layout.V3Index, manifest.IndexType(index.V8), newer)
 		} else {
 			m.Plant(layout.V2Index, newer)
 		}

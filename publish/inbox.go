@@ -144,6 +144,7 @@ type Arrived struct {
 	format format
 	tree   *tree
 	name   string // in its mirror
+	specs  *spec.Reader
 }
 
 // Errors about what arrived. Any other error may be gone by the next time.
@@ -185,7 +186,7 @@ func (in *Inbox) open(ctx context.Context, file string) (*Arrived, []byte, error
 	if !ok {
 		return nil, nil, ErrNoDocument
 	}
-	a := &Arrived{File: file, format: f, tree: &tree{in.root, dir}, name: name}
+	a := &Arrived{File: file, format: f, tree: &tree{in.root, dir}, name: name, specs: spec.NewReader(maxSourceSpecs)}
 	content, _, err := mirror.Read(ctx, a.tree, name, maxDocument)
 	if errors.Is(err, mirror.ErrNotExist) {
 		return nil, nil, ErrGone
@@ -195,13 +196,14 @@ func (in *Inbox) open(ctx context.Context, file string) (*Arrived, []byte, error
 }
 
 func (in *Inbox) understand(ctx context.Context, a *Arrived, content []byte) error {
-	p, err := a.format.document(a.name, content)
+	p, err := a.format.document(a.name, content, a.specs)
 	if err != nil {
 		return err
 	}
 	if p.Signed && !strings.HasSuffix(strings.TrimSpace(string(content)), signatureEnd) {
 		return errors.New("its signature is cut off")
 	}
+	p.trueVersion(ctx, a.format, a.tree, a.specs)
 	if !in.rules.Selection.picks(p) || !in.rules.Selection.layout(a.format) {
 		return ErrNotSelected
 	}
@@ -235,7 +237,7 @@ func (in *Inbox) Check(ctx context.Context, file string, was blob.Digest, read f
 	if reasons := in.rules.Trust.objections(a.pkg); len(reasons) > 0 {
 		return &RefusedError{reasons}
 	}
-	if err := a.format.readSpec(ctx, a.tree, a.pkg); err != nil {
+	if err := a.format.readSpec(ctx, a.tree, a.pkg, a.specs); err != nil {
 		return refusedUnless(onItsWay(err), err)
 	}
 	if reason := in.rules.Selection.foreign(a.pkg); reason != "" {
@@ -337,7 +339,7 @@ func (src *Source) mirrorAt(dir string, f format) *SourceMirror {
 			return m
 		}
 	}
-	m := &SourceMirror{Path: dir, format: f, tree: &tree{src.root, dir}, refused: make(map[*Package]string)}
+	m := &SourceMirror{Path: dir, format: f, tree: &tree{src.root, dir}, specs: src.specs, refused: make(map[*Package]string)}
 	src.Mirrors = append(src.Mirrors, m)
 	return m
 }

@@ -62,7 +62,7 @@ func TestPublishHealsTheIndex(t *testing.T) {
 		}},
 		{"index document damaged", func(s subject, l string) {
 			if l == "v3" {
-				s.point(layout.V3Index, manifest.IndexType, []byte("{}"))
+				s.point(layout.V3Index, manifest.IndexType(index.V8), []byte("{}"))
 			} else {
 				s.Plant(layout.V2Index, []byte("{}"))
 			}
@@ -70,7 +70,7 @@ func TestPublishHealsTheIndex(t *testing.T) {
 		{"index of an older version", func(s subject, l string) {
 			old := []byte(`{"database":{"version":"6","installs":{}}}`)
 			if l == "v3" {
-				s.point(layout.V3Index, manifest.IndexType, old)
+				s.point(layout.V3Index, manifest.IndexType(index.V8), old)
 			} else {
 				s.Plant(layout.V2Index, old)
 			}
@@ -125,7 +125,7 @@ func TestNewerIndexIsNeverDowngraded(t *testing.T) {
 		m := planted(t, l+"-signed")
 		newer := []byte(`{"database":{"version":"9","installs":{}}}`)
 		if l == "v3" {
-			subject{t, m}.point(layout.V3Index, "application/vnd.spack.db.v9+json", newer)
+			subject{t, m}.point(layout.V3Index, manifest.IndexType(index.V8), newer)
 		} else {
 			m.Plant(layout.V2Index, newer)
 		}

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
-	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -115,11 +114,14 @@ type IndexPlan struct {
 	Written       bool  // set by Apply
 	Bytes         int64 // of the new index
 
+	// Audiences say which versions of Spack see how many packages, where not all see all.
+	Audiences []Audience
+
 	pointer int64 // bytes that are stored besides
 	lost    bool  // the index that is there cannot be merged into
 	was     *pointer
-	specs   []*spec.Spec // to be added
-	next    *index.Index // what was makes with them; nil where nothing changes
+	adds    []*Package // to be added
+	next    *indices   // what was makes with them; nil where nothing changes
 }
 
 // NewPlan compares the source with its destination and decides. It only reads. open
@@ -306,10 +308,10 @@ func (d *decision) checkPackage(ctx context.Context, p *Package, whole bool) (re
 	if !whole && len(o.Selection.OS)+len(o.Selection.Target) == 0 {
 		return reasons
 	}
-	blobs := p.Blobs
-	if err := d.out.format.readSpec(ctx, d.src.tree, p); err != nil {
+	unread := -1
+	if err := d.out.format.readSpec(ctx, d.src.tree, p, d.src.specs); err != nil {
 		reasons = append(reasons, err)
-		blobs = blobs[:1] // the other one is the spec
+		unread = specBlob
 	} else if reason := o.Selection.foreign(p); reason != "" {
 		reasons = append(reasons, errors.New(reason))
 	}
@@ -321,8 +323,11 @@ func (d *decision) checkPackage(ctx context.Context, p *Package, whole bool) (re
 			reasons = append(reasons, err)
 		}
 	}
-	for i := range blobs {
-		if err := d.checkBlob(ctx, p, &blobs[i]); err != nil {
+	for i := range p.Blobs {
+		if i == unread {
+			continue
+		}
+		if err := d.checkBlob(ctx, p, &p.Blobs[i]); err != nil {
 			reasons = append(reasons, err)
 		}
 	}

@@ -17,6 +17,11 @@ type Rebuilt struct {
 	Changed bool     `json:"changed"`
 	Digest  string   `json:"digest"`
 	Stale   []string `json:"stale"` // fixed names whose content is other than before
+	// Findings are packages that are there and left out, because Spack cannot read them or another
+	// version of Spack has written them.
+	Findings []Finding `json:"findings"`
+	// Audiences say which versions of Spack see how many packages, where not all see all.
+	Audiences []Audience `json:"audiences,omitempty"`
 
 	format   format
 	packages []spec.Hash
@@ -32,8 +37,9 @@ func (r *Rebuilt) Shown(path string) Shown {
 }
 
 // Rebuild makes the index and the key index of a mirror anew, of everything that is
-// there, for each layout that is there. A document that cannot be read, or is not
-// to be trusted, fails it with a FindingsError; the index is then as it was.
+// there, for each layout that is there. A package that is damaged, or is not
+// to be trusted, fails it with a FindingsError; the index is then as it was. What
+// Spack cannot read is left out, with a finding.
 func Rebuild(ctx context.Context, s Store, trust Trust) ([]Rebuilt, error) {
 	var all []Rebuilt
 	for _, f := range []format{v3{}, v2{}} {
@@ -63,7 +69,7 @@ func rebuildLayout(ctx context.Context, f format, s Store, trust Trust) (*Rebuil
 	if len(seen.packages(f)) == 0 && len(seen.objects) == 0 {
 		return nil, nil
 	}
-	out := &Rebuilt{Layout: f.layout(), Stale: []string{}, format: f}
+	out := &Rebuilt{Layout: f.layout(), Stale: []string{}, Findings: []Finding{}, format: f}
 	if err := out.keys(ctx, f, s); err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}
@@ -73,7 +79,10 @@ func rebuildLayout(ctx context.Context, f format, s Store, trust Trust) (*Rebuil
 		return nil, err
 	}
 	out.packages = r.offered
-	out.Before, out.After, out.Changed, out.Digest = ix.Before, ix.After, ix.Changes, ix.was.Digest.String()
+	for _, finding := range r.findings {
+		out.Findings = append(out.Findings, unindexed("", finding))
+	}
+	out.Before, out.After, out.Changed, out.Digest, out.Audiences = ix.Before, ix.After, ix.Changes, ix.was.digest(), ix.Audiences
 	if ix.Changes {
 		out.Stale = append(out.Stale, f.indexWrites()...)
 	}

@@ -76,10 +76,14 @@ func anyPattern(patterns []string, p *Package) bool {
 	return false
 }
 
+// match is path.Match, but for * and ?, which match a slash as well: versions may hold one.
 func match(pattern, s string) bool {
-	ok, _ := path.Match(pattern, s)
+	ok, _ := path.Match(unslashed.Replace(pattern), unslashed.Replace(s))
 	return ok
 }
+
+// unslashed puts a character that no name has in the place of the slash, which path.Match takes for more.
+var unslashed = strings.NewReplacer("/", "\x00")
 
 // foreign says why a package was not built for what is expected; empty if it was.
 func (s Selection) foreign(p *Package) string {

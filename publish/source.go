@@ -23,7 +23,8 @@ type Source struct {
 	Files    []*ReleaseFile
 	Findings []Finding
 
-	root *blob.Dir
+	root  *blob.Dir
+	specs *spec.Reader
 }
 
 // A SourceMirror is one mirror in the source. A directory that holds both layouts is two.
@@ -38,7 +39,11 @@ type SourceMirror struct {
 
 	format format
 	tree   *tree
+	specs  *spec.Reader
 }
+
+// maxSourceSpecs is how many bytes the specs of a SOURCE may take in memory: those of 200,000 packages.
+const maxSourceSpecs = 256 << 20
 
 // A SourceKey is a public key and the objects that make it known, in their order.
 type SourceKey struct {
@@ -59,7 +64,7 @@ func Open(ctx context.Context, dir string, sel Selection) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open SOURCE: %w", err)
 	}
-	src := &Source{root: root}
+	src := &Source{root: root, specs: spec.NewReader(maxSourceSpecs)}
 	documents, err := src.look(sel)
 	if err != nil {
 		root.Close()
@@ -133,7 +138,7 @@ func (src *Source) find(dir string) error {
 		return nil
 	}
 	add := func(f format) {
-		src.Mirrors = append(src.Mirrors, &SourceMirror{Path: dir, format: f, tree: t, refused: make(map[*Package]string)})
+		src.Mirrors = append(src.Mirrors, &SourceMirror{Path: dir, format: f, tree: t, specs: src.specs, refused: make(map[*Package]string)})
 	}
 	isV3 := t.isDir("v3") && (t.isDir("blobs") || t.isDir("v3/manifests"))
 	isV2 := t.isDir("build_cache")
@@ -204,11 +209,20 @@ func (m *SourceMirror) readDocument(ctx context.Context, name string) (*Package,
 	if err != nil {
 		return named, err
 	}
-	p, err := m.format.document(name, content)
+	p, err := m.format.document(name, content, m.specs)
 	if err != nil {
 		return named, err
 	}
+	p.trueVersion(ctx, m.format, m.tree, m.specs)
 	return p, nil
+}
+
+// trueVersion makes the version of a package that which its spec says. The name of a document has _ for
+// what may not stand in names, such as the slash of git.feature/x=1.2. Where the spec cannot be read, that is found later.
+func (p *Package) trueVersion(ctx context.Context, f format, t *tree, specs *spec.Reader) {
+	if strings.Contains(p.Version, "_") {
+		_ = f.readSpec(ctx, t, p, specs)
+	}
 }
 
 // documents lists the names of a mirror's package documents, and reports what only looks

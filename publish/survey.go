@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -28,7 +28,7 @@ func (p *pointer) packages() int64 {
 	if p.Coverage != nil {
 		return int64(p.Coverage.Len())
 	}
-	return p.Size / recordSize
+	return p.size() / recordSize
 }
 
 // A survey is what a mirror holds, as far as a publish needs to know.
@@ -65,7 +65,7 @@ func (s *survey) packages(f format) map[string]layout.SpecName {
 }
 
 // lacking are the documents of packages that were listed and that x does not offer.
-func (s *survey) lacking(f format, x *index.Index) []string {
+func (s *survey) lacking(f format, x *indices) []string {
 	var names []string
 	for name, id := range s.packages(f) {
 		if !x.Has(id.Hash) {
@@ -85,14 +85,30 @@ func (s *survey) keys(f format) []key.Fingerprint {
 	return union(nil, keys)
 }
 
+// complete reports whether every document of packages of a name was listed.
+func (s *survey) complete(f format, name string) bool {
+	if s.whole {
+		return true
+	}
+	dir, _ := f.directories()
+	if f.layout() == "v3" {
+		dir += name + "/"
+	}
+	return slices.ContainsFunc(s.ranges, func(r mirror.Range) bool {
+		return strings.HasPrefix(dir, r.Prefix) && r.After == "" && r.Until == ""
+	})
+}
+
 // covered reports whether the index is known to offer every package that was listed, and
 // nothing else of the same names.
 func (s *survey) covered(f format) bool {
-	if s.pointer.Coverage == nil {
+	if s.pointer.Coverage == nil || !s.pointer.checked {
 		return false
 	}
-	if s.whole && !s.has(Object{Name: layout.V3Blob(s.pointer.Digest), Size: s.pointer.Size}) {
-		return false // the index names all, and is lost itself
+	for _, ref := range s.pointer.refs {
+		if s.whole && ref.Digest.Known() && !s.has(Object{Name: layout.V3Blob(ref.Digest), Size: ref.Size}) {
+			return false // the index names all, and is lost itself
+		}
 	}
 	listed := make(map[string][]spec.Hash)
 	for _, id := range s.packages(f) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -58,7 +59,7 @@ func plantIndex(t testing.TB, m *mirrortest.Mem, text string) {
 	t.Helper()
 	digest := blob.DigestOf([]byte(text))
 	m.Plant(layout.V3Blob(digest), []byte(text))
-	pointer := manifest.Manifest{Records: []manifest.Record{{Size: int64(len(text)), MediaType: manifest.IndexType, Compression: "none", Digest: digest}}}
+	pointer := manifest.Manifest{Records: []manifest.Record{{Size: int64(len(text)), MediaType: manifest.IndexType(index.V8), Compression: "none", Digest: digest}}}
 	manifestText, err := pointer.Encode()
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
@@ -17,26 +19,29 @@ import (
 // content, so nothing that a document may point at is ever replaced.
 type v2 struct{}
 
-func (v2) layout() string    { return "v2" }
-func (v2) indexVersion() int { return index.V7 }
+func (v2) layout() string            { return "v2" }
+func (v2) generations() []generation { return v2Generations }
 
 func (v2) packageName(name string) (layout.SpecName, bool) { return layout.ParseV2Spec(name) }
 func (v2) keyName(name string) (key.Fingerprint, bool)     { return layout.ParseV2Key(name) }
 func (v2) directories() (packages, keys string)            { return layout.V2Root, layout.V2Keys }
 func (v2) indexWrites() []string                           { return []string{layout.V2Index, layout.V2IndexHash} }
 
-func (v2) document(name string, content []byte) (*Package, error) {
+func (v2) document(name string, document []byte, specs *spec.Reader) (*Package, error) {
 	id, ok := layout.ParseV2Spec(name)
 	if !ok {
 		return nil, errors.New("not a name that Spack gives to a spec")
 	}
-	text, err := key.Text(content)
+	text, err := key.Text(document)
 	if err != nil {
 		return nil, err
 	}
-	s, err := spec.Parse(text, spec.Format4)
-	if err != nil {
+	s, err := specs.Parse(text, spec.Format4)
+	if _, cut := errors.AsType[*jsontext.SyntacticError](err); cut {
 		return nil, err
+	}
+	if err != nil {
+		return nil, content(err)
 	}
 	if !s.Tarball.Known() {
 		return nil, errors.New("spec: it has no binary_cache_checksum")
@@ -47,24 +52,27 @@ func (v2) document(name string, content []byte) (*Package, error) {
 		return nil, fmt.Errorf("it carries %s: was it renamed?", root.ID())
 	}
 	return &Package{
-		File: name, Document: content, Signed: key.Signed(content),
+		File: name, Document: document, Signed: key.Signed(document),
 		SpecName: layout.SpecName{Package: root.Name, Version: root.Version, Hash: root.Hash},
 		Spec:     s,
 		Blobs:    []Object{{Name: tarball, Size: -1, Digest: s.Tarball, Type: "application/gzip", CacheControl: layout.Immutable}},
 	}, nil
 }
 
-func (v2) readSpec(context.Context, mirror.Reader, *Package) error { return nil }
+func (v2) readSpec(context.Context, mirror.Reader, *Package, *spec.Reader) error { return nil }
 
-func (v2) readPointer(ctx context.Context, r mirror.Reader) (*pointer, error) {
+func (f v2) readPointer(ctx context.Context, r mirror.Reader) (*pointer, error) {
+	p := newPointer(f)
 	content, info, err := mirror.Read(ctx, r, layout.V2Index, maxIndex)
 	if errors.Is(err, mirror.ErrNotExist) {
-		return &pointer{Version: mirror.Absent}, nil
+		return p, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}
-	return &pointer{Version: info.Version, Turned: info.Modified, Digest: blob.DigestOf(content), Size: info.Size, content: content}, nil
+	p.Version, p.Turned, p.content = info.Version, info.Modified, content
+	p.refs[0] = indexRef{blob.DigestOf(content), info.Size}
+	return p, nil
 }
 
 func (v2) halfway(ctx context.Context, r mirror.Reader, p *pointer) (bool, error) {
@@ -75,25 +83,28 @@ func (v2) halfway(ctx context.Context, r mirror.Reader, p *pointer) (bool, error
 	if err != nil && !errors.Is(err, mirror.ErrNotExist) {
 		return false, fmt.Errorf("index hash: %w", err)
 	}
-	return string(hash) != p.Digest.String(), nil
+	return string(hash) != p.digest(), nil
 }
 
-func (v2) readIndex(_ context.Context, _ mirror.Reader, p *pointer) (*index.Index, error) {
-	return index.Parse(p.content, index.V7)
+func (f v2) readIndex(_ context.Context, _ mirror.Reader, p *pointer) (x *indices, err error) {
+	x = newIndices(f.generations())
+	x.parts[0], err = index.Parse(p.content, index.V7)
+	return x, err
 }
 
 // writeIndex turns index.json, which is the index, and then brings index.json.hash in line
 // with it. A reader who sees a hash that is not that of the index takes the
 // index all the same and merely reads it again next time.
-func (f v2) writeIndex(ctx context.Context, s Store, was *pointer, x *index.Index) (*pointer, error) {
-	content := x.Content()
+func (f v2) writeIndex(ctx context.Context, s Store, was *pointer, x *indices) (*pointer, error) {
+	content := x.part(index.V7).Content()
 	digest, err := blob.Sum(ctx, content)
 	if err != nil {
 		return nil, err
 	}
-	now := &pointer{Digest: digest, Size: content.Size()}
+	now := newPointer(f)
+	now.refs[0] = indexRef{digest, content.Size()}
 	o := Object{Name: layout.V2Index, Size: content.Size(), Digest: digest, Type: jsonType, CacheControl: layout.Revalidate, Content: content}
-	if now.Version = was.Version; digest != was.Digest {
+	if now.Version = was.Version; now.refs[0].Digest != was.refs[0].Digest {
 		if now.Version, err = s.Swap(ctx, o.upload(), was.Version); err != nil {
 			return nil, fmt.Errorf("index: %w", err)
 		}
@@ -105,7 +116,7 @@ func (f v2) writeIndex(ctx context.Context, s Store, was *pointer, x *index.Inde
 }
 
 // pointerSize is that of the hash.
-func (v2) pointerSize(*index.Index) (int64, error) {
+func (v2) pointerSize(*pointer, *indices) (int64, error) {
 	return int64(len(blob.DigestOf(nil).String())), nil
 }
 
@@ -124,10 +135,10 @@ func (f v2) writeHash(ctx context.Context, s Store) error {
 		if err != nil {
 			return err
 		}
-		if string(hash) == p.Digest.String() {
+		if string(hash) == p.digest() {
 			return nil
 		}
-		o := object(layout.V2IndexHash, []byte(p.Digest.String()), "text/plain", layout.Revalidate)
+		o := object(layout.V2IndexHash, []byte(p.digest()), "text/plain", layout.Revalidate)
 		_, err = s.Swap(ctx, o.upload(), info.Version)
 		return err
 	})

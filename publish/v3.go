@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/klauspost/compress/gzip"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
@@ -23,8 +25,8 @@ import (
 // v3 is the layout that Spack writes since 1.0: manifests that point at blobs.
 type v3 struct{}
 
-func (v3) layout() string    { return "v3" }
-func (v3) indexVersion() int { return index.V8 }
+func (v3) layout() string            { return "v3" }
+func (v3) generations() []generation { return v3Generations }
 
 func (v3) packageName(name string) (layout.SpecName, bool) { return layout.ParseV3Spec(name) }
 func (v3) keyName(name string) (key.Fingerprint, bool)     { return layout.ParseV3Key(name) }
@@ -33,27 +35,46 @@ func (v3) indexWrites() []string                           { return []string{lay
 
 const jsonType = "application/json"
 
-func (v3) document(name string, content []byte) (*Package, error) {
+func (v3) document(name string, text []byte, _ *spec.Reader) (*Package, error) {
 	id, ok := layout.ParseV3Spec(name)
 	if !ok {
 		return nil, errors.New("not a name that Spack gives to a manifest")
 	}
-	m, err := readManifest(content)
+	m, err := readManifest(text)
 	if err != nil {
 		return nil, err
 	}
+	p := &Package{File: name, Document: text, Signed: key.Signed(text), SpecName: id}
+	if p.Blobs, p.format, err = blobsOf(m); err != nil {
+		return nil, content(err)
+	}
+	return p, nil
+}
+
+// specBlob is the position of the spec among the blobs of a package.
+const specBlob = 1
+
+// blobsOf are the blobs that a manifest points at, in the order of Package.Blobs, and the format that it
+// labels the spec with. Those of a kind that we do not know belong to the package as well.
+func blobsOf(m *manifest.Manifest) ([]Object, int, error) {
 	tarball, err := m.Record(manifest.Tarball)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	specBlob, err := m.Record(manifest.Spec)
+	specs, err := m.Record(manifest.Spec)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return &Package{
-		File: name, Document: content, Signed: key.Signed(content), SpecName: id,
-		Blobs: []Object{blobOf(tarball), blobOf(specBlob)},
-	}, nil
+	blobs := []Object{blobOf(tarball), blobOf(specs)}
+	for _, r := range m.Records {
+		switch family := manifest.FamilyOf(r.MediaType); {
+		case r.Unusable() != nil:
+			return nil, 0, fmt.Errorf("manifest: record of type %s: %w", r.MediaType, r.Unusable())
+		case family != manifest.Tarball && family != manifest.Spec:
+			blobs = append(blobs, blobOf(r))
+		}
+	}
+	return blobs, manifest.SpecFormat(specs.MediaType), nil
 }
 
 func readManifest(document []byte) (*manifest.Manifest, error) {
@@ -68,24 +89,28 @@ func blobOf(r manifest.Record) Object {
 	return Object{Name: layout.V3Blob(r.Digest), Size: r.Size, Digest: r.Digest, Type: r.ContentType(), CacheControl: layout.Immutable}
 }
 
-func (v3) readSpec(ctx context.Context, r mirror.Reader, p *Package) error {
-	b := p.Blobs[1]
-	stored, err := readBlob(ctx, r, b, maxSpec)
+func (v3) readSpec(ctx context.Context, r mirror.Reader, p *Package, specs *spec.Reader) error {
+	if p.Spec != nil {
+		return nil
+	}
+	newest := v3Generations[len(v3Generations)-1].specs
+	if p.format < v3Generations[0].specs || p.format > newest {
+		return content(&spec.FormatError{Got: p.format, Want: newest})
+	}
+	text, err := readSpecBlob(ctx, r, p.Blobs[specBlob])
 	if err != nil {
 		return err
 	}
-	text, err := gunzip(stored)
+	defer text.release()
+	s, err := specs.Parse(text.content, p.format)
 	if err != nil {
-		return fmt.Errorf("spec %s: %w", b.Name, err)
+		return content(fmt.Errorf("%s: %w", p.Blobs[specBlob].Name, err))
 	}
-	s, err := spec.Parse(text, spec.Format5)
-	if err != nil {
-		return fmt.Errorf("%s: %w", b.Name, err)
+	root := s.Root()
+	if want := layout.V3Spec(root); want != p.File {
+		return fmt.Errorf("it carries %s, whose manifest is %s: was it renamed?", root.ID(), want)
 	}
-	if want := layout.V3Spec(s.Root()); want != p.File {
-		return fmt.Errorf("it carries %s, whose manifest is %s: was it renamed?", s.Root().ID(), want)
-	}
-	p.Spec = s
+	p.Spec, p.Version = s, root.Version
 	return nil
 }
 
@@ -101,8 +126,43 @@ func readBlob(ctx context.Context, r mirror.Reader, b Object, limit int64) ([]by
 	return content, nil
 }
 
-// gunzip unpacks a spec blob, which Spack also accepts unpacked.
-func gunzip(stored []byte) ([]byte, error) {
+// A specText is the text of a spec, in memory that is bounded over all specs that are read at once.
+type specText struct {
+	content []byte
+	release func()
+}
+
+// unpacking bounds how many bytes of specs are unpacked at once.
+var unpacking = semaphore.NewWeighted(64 << 20)
+
+// unpacked is how large a spec of size stored bytes may become. Specs are packed to a tenth or less of what they are;
+// what unpacks to a hundred times its size was made to fill memory.
+func unpacked(stored int64) int64 { return min(maxSpec, 64<<10+100*stored) }
+
+func readSpecBlob(ctx context.Context, r mirror.Reader, b Object) (*specText, error) {
+	if b.Size > maxSpec {
+		return nil, content(fmt.Errorf("spec %s has %d bytes, more than %d", b.Name, b.Size, maxSpec))
+	}
+	limit := unpacked(b.Size)
+	if err := unpacking.Acquire(ctx, limit); err != nil {
+		return nil, err
+	}
+	release := func() { unpacking.Release(limit) }
+	stored, err := readBlob(ctx, r, b, maxSpec)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	text, err := gunzip(stored, limit)
+	if err != nil {
+		release()
+		return nil, content(fmt.Errorf("spec %s: %w", b.Name, err))
+	}
+	return &specText{text, release}, nil
+}
+
+// gunzip unpacks a spec blob, which Spack also accepts unpacked, to at most limit bytes.
+func gunzip(stored []byte, limit int64) ([]byte, error) {
 	if !bytes.HasPrefix(stored, []byte{0x1f, 0x8b}) {
 		return stored, nil
 	}
@@ -110,93 +170,125 @@ func gunzip(stored []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := io.ReadAll(io.LimitReader(zr, maxSpec+1))
-	if err == nil && len(text) > maxSpec {
-		err = fmt.Errorf("it unpacks to more than %d bytes", maxSpec)
+	text, err := io.ReadAll(io.LimitReader(zr, limit+1))
+	if err == nil && int64(len(text)) > limit {
+		err = fmt.Errorf("its %d bytes unpack to more than %d", len(stored), limit)
 	}
 	return text, err
 }
 
-// coverageMember is the member of an index manifest that is ours. Spack ignores it.
-const coverageMember = "slurm-factory-publish"
+// ourMember is the member of an index manifest that is ours. Spack ignores it.
+const ourMember = "slurm-factory-publish"
 
-type coverage struct {
-	Offers index.Coverage `json:"offers"`
+// ours is what we note about the indices that a manifest names, when we write them.
+type ours struct {
+	// Offers is left out where it would be too large. Then it takes reading the indices to know.
+	Offers index.Coverage `json:"offers,omitzero"`
+	// Contract is the revision of the contract with Spack's readers that every record satisfies.
+	Contract int `json:"contract"`
 }
+
+// contract is the revision of the rules in publish/spec. An index that was written under an older one is
+// checked when it is next merged into.
+const contract = 1
 
 // maxCovered is how many names of packages a coverage may have: about 38 bytes each, in
 // what every publisher and client reads. Spack has 8,500 (July 2026).
 const maxCovered = 40_000
 
-// coverageOf is what the pointer to an index says; nil: too much. Then who wants to know what
-// the index offers reads it.
-func coverageOf(x *index.Index) index.Coverage {
+// coverageOf is what a pointer says of indices; nil if that is too much.
+func coverageOf(x *indices) index.Coverage {
 	if c := x.Coverage(); len(c) <= maxCovered {
 		return c
 	}
 	return nil
 }
 
-func (v3) readPointer(ctx context.Context, r mirror.Reader) (*pointer, error) {
-	content, info, err := mirror.Read(ctx, r, layout.V3Index, maxPointer)
+func (f v3) readPointer(ctx context.Context, r mirror.Reader) (*pointer, error) {
+	p := newPointer(f)
+	text, info, err := mirror.Read(ctx, r, layout.V3Index, maxPointer)
 	if errors.Is(err, mirror.ErrNotExist) {
-		return &pointer{Version: mirror.Absent}, nil
+		return p, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}
-	p := &pointer{Version: info.Version, Turned: info.Modified}
-	p.broken = p.parse(content)
+	p.Version, p.Turned = info.Version, info.Modified
+	p.broken = p.parse(text)
 	return p, nil
 }
 
+// parse reads an index manifest. It may name indices of other versions of Spack, which are left alone; a
+// reader takes the record whose media type is exactly one that it knows.
 func (p *pointer) parse(text []byte) error {
 	m, err := readManifest(text)
 	if err != nil {
 		return err
 	}
-	rec, err := m.Record(manifest.Index)
-	if err != nil {
-		return err
+	if !slices.ContainsFunc(m.Records, func(r manifest.Record) bool { return manifest.FamilyOf(r.MediaType) == manifest.Index }) {
+		return fmt.Errorf("manifest: it has no record of type %s", manifest.Index)
 	}
-	p.Digest, p.Size = rec.Digest, rec.Size
-	var c coverage
-	if json.Unmarshal(m.Extra[coverageMember], &c) == nil { // anything else was not written by us
-		p.Coverage = c.Offers
+	for i, g := range v3Generations {
+		if rec, ok := m.Typed(manifest.IndexType(g.index)); ok {
+			p.refs[i] = indexRef{rec.Digest, rec.Size}
+		}
+	}
+	p.manifest = m
+	var o ours
+	if json.Unmarshal(m.Extra[ourMember], &o) == nil { // anything else was not written by us
+		p.Coverage, p.checked = o.Offers, o.Contract >= contract
 	}
 	return nil
 }
 
-// halfway is never: one object turns an index of layout v3.
+// halfway is never: one object turns the indices of layout v3.
 func (v3) halfway(context.Context, mirror.Reader, *pointer) (bool, error) { return false, nil }
 
-func (v3) readIndex(ctx context.Context, r mirror.Reader, p *pointer) (*index.Index, error) {
+func (v3) readIndex(ctx context.Context, r mirror.Reader, p *pointer) (*indices, error) {
 	if p.broken != nil {
 		return nil, fmt.Errorf("%s: %w", layout.V3Index, p.broken)
 	}
-	raw, err := readBlob(ctx, r, Object{Name: layout.V3Blob(p.Digest), Size: p.Size, Digest: p.Digest}, maxIndex)
-	if err != nil {
-		return nil, err
+	x := newIndices(v3Generations)
+	for i, ref := range p.refs {
+		if !ref.Digest.Known() {
+			continue
+		}
+		raw, err := readBlob(ctx, r, Object{Name: layout.V3Blob(ref.Digest), Size: ref.Size, Digest: ref.Digest}, maxIndex)
+		if err != nil {
+			return nil, err
+		}
+		if x.parts[i], err = index.Parse(raw, v3Generations[i].index); err != nil {
+			return nil, err
+		}
 	}
-	return index.Parse(raw, index.V8)
+	return x, nil
 }
 
-// writeIndex stores the index under its digest and then turns the one pointer. A reader
-// sees the old index or the new one, and both are whole. The old one stays.
-func (v3) writeIndex(ctx context.Context, s Store, was *pointer, x *index.Index) (*pointer, error) {
-	content := x.Content()
-	digest, err := blob.Sum(ctx, content)
-	if err != nil {
-		return nil, err
+// writeIndex stores each index under its digest and then turns the one pointer. A reader
+// sees the old indices or the new ones, and all are whole. The old ones stay.
+func (f v3) writeIndex(ctx context.Context, s Store, was *pointer, x *indices) (*pointer, error) {
+	now := newPointer(f)
+	now.Coverage, now.checked, now.refs = coverageOf(x), true, slices.Clone(was.refs)
+	for i, part := range x.parts {
+		if part == nil {
+			continue
+		}
+		content := part.Content()
+		digest, err := blob.Sum(ctx, content)
+		if err != nil {
+			return nil, err
+		}
+		o := blobOf(indexRecord(v3Generations[i], indexRef{digest, content.Size()}))
+		o.Content = content
+		if err := s.Create(ctx, o.upload()); err != nil {
+			return nil, fmt.Errorf("index: %w", err)
+		}
+		now.refs[i] = indexRef{digest, content.Size()}
 	}
-	rec := indexRecord(content.Size(), digest)
-	o := blobOf(rec)
-	o.Content = content
-	if err := s.Create(ctx, o.upload()); err != nil {
-		return nil, fmt.Errorf("index: %w", err)
+	if was.manifest != nil && slices.Equal(now.refs, was.refs) {
+		return was, nil // only documents were lost that it points at
 	}
-	now := &pointer{Digest: digest, Size: content.Size(), Coverage: coverageOf(x)}
-	text, err := encodePointer(rec, now.Coverage)
+	text, err := now.encode(was)
 	if err != nil {
 		return nil, err
 	}
@@ -207,26 +299,43 @@ func (v3) writeIndex(ctx context.Context, s Store, was *pointer, x *index.Index)
 	return now, nil
 }
 
-func indexRecord(size int64, d blob.Digest) manifest.Record {
-	return manifest.Record{Size: size, MediaType: manifest.IndexType, Compression: "none", Digest: d}
+func indexRecord(g generation, ref indexRef) manifest.Record {
+	return manifest.Record{Size: ref.Size, MediaType: manifest.IndexType(g.index), Compression: "none", Digest: ref.Digest}
 }
 
-func encodePointer(rec manifest.Record, offers index.Coverage) ([]byte, error) {
-	m := manifest.Manifest{Records: []manifest.Record{rec}}
-	if offers == nil {
-		return m.Encode()
+// encode writes the manifest that names p's indices: what was says, with the records that have changed and our
+// member.
+func (p *pointer) encode(was *pointer) ([]byte, error) {
+	p.manifest = new(manifest.Manifest)
+	if was.manifest != nil {
+		p.manifest = was.manifest.Clone()
 	}
-	extra, err := json.Marshal(coverage{offers}, json.Deterministic(true))
+	for i, ref := range p.refs {
+		if ref.Digest.Known() && ref != was.refs[i] {
+			p.manifest.Set(indexRecord(v3Generations[i], ref))
+		}
+	}
+	member, err := json.Marshal(ours{p.Coverage, contract}, json.Deterministic(true))
 	if err != nil {
 		return nil, err
 	}
-	m.Extra = map[string]jsontext.Value{coverageMember: extra}
-	return m.Encode()
+	if p.manifest.Extra == nil {
+		p.manifest.Extra = make(map[string]jsontext.Value)
+	}
+	p.manifest.Extra[ourMember] = member
+	return p.manifest.Encode()
 }
 
 // pointerSize is that of the index manifest, in which any digest takes the same room.
-func (v3) pointerSize(x *index.Index) (int64, error) {
-	text, err := encodePointer(indexRecord(x.Content().Size(), blob.DigestOf(nil)), coverageOf(x))
+func (f v3) pointerSize(was *pointer, x *indices) (int64, error) {
+	now := newPointer(f)
+	now.Coverage = coverageOf(x)
+	for i, part := range x.parts {
+		if part != nil {
+			now.refs[i] = indexRef{blob.DigestOf(nil), part.Content().Size()}
+		}
+	}
+	text, err := now.encode(was)
 	return int64(len(text)), err
 }
 

@@ -1,7 +1,6 @@
 package publish
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -18,7 +17,6 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
@@ -118,7 +116,7 @@ type verifier struct {
 func (v *verifier) layouts(ctx context.Context) error {
 	var denied error
 	for _, f := range []format{v3{}, v2{}} {
-		c := &check{verifier: v, format: f, refs: make(map[string]*ref)}
+		c := &check{verifier: v, format: f, refs: make(map[string]*ref), specs: spec.NewReader(maxHeld)}
 		there, err := c.open(ctx)
 		if err != nil {
 			return err
@@ -290,14 +288,15 @@ type check struct {
 
 	listed  map[string]mirror.Info // nil without a listing
 	pointer *pointer
-	index   *index.Index // nil if there is none that can be read
-	broken  bool         // an index is there and cannot be read
+	index   *indices // nil if there is none that can be read
+	broken  bool     // an index is there and cannot be read
 	records map[spec.Hash]known
 	denied  error // why the index cannot be read
 
 	mu        sync.Mutex // guards what follows
 	refs      map[string]*ref
 	unindexed map[spec.Hash]string // packages that are there, to their documents
+	specs     *spec.Reader
 }
 
 // known is a record of an index.
@@ -356,31 +355,63 @@ func (c *check) open(ctx context.Context) (bool, error) {
 
 func (c *check) readTheIndex(ctx context.Context, p *pointer) {
 	name := c.indexName()
-	if c.layout() == "v3" {
-		b := Object{Name: layout.V3Blob(p.Digest), Size: p.Size, Digest: p.Digest}
-		x, err := c.indexBlob(ctx, name, b)
+	x := newIndices(c.generations())
+	for i, ref := range p.refs {
+		if !ref.Digest.Known() {
+			continue
+		}
+		part, err := c.readPart(ctx, name, p, i)
 		if err != nil {
 			c.broken = true
 			c.damage(name, "%v", err)
+			continue
 		}
+		x.parts[i] = part
+	}
+	if !c.broken {
 		c.index = x
+	}
+	c.others(ctx, name, p.manifest)
+}
+
+// readPart reads the index of one generation.
+func (c *check) readPart(ctx context.Context, name string, p *pointer, i int) (*index.Index, error) {
+	version := c.generations()[i].index
+	if c.layout() == "v2" {
+		return index.Parse(p.content, version)
+	}
+	ref := p.refs[i]
+	return c.indexBlob(ctx, name, Object{Name: layout.V3Blob(ref.Digest), Size: ref.Size, Digest: ref.Digest}, version)
+}
+
+// others notes what an index manifest names besides the indices that we know: indices of other versions of
+// Spack, which only have to be there.
+func (c *check) others(ctx context.Context, name string, m *manifest.Manifest) {
+	if m == nil {
 		return
 	}
-	x, err := c.readIndex(ctx, c.reader, p)
-	if err != nil {
-		c.broken = true
-		c.damage(name, "%v", err)
+	for _, r := range m.Records {
+		known := slices.ContainsFunc(c.generations(), func(g generation) bool { return manifest.IndexType(g.index) == r.MediaType })
+		if known || r.Unusable() != nil {
+			continue
+		}
+		c.report(Warning, name, "it names a blob of type %s, which this release does not know and did not check", r.MediaType)
+		b := blobOf(r)
+		reason := c.missing(ctx, b)
+		if reason != "" {
+			c.damage(name, "%s", reason)
+		}
+		c.refer(name, b, reason != "")
 	}
-	c.index = x
 }
 
 // indexBlob reads the index document that the manifest name points at.
-func (c *check) indexBlob(ctx context.Context, name string, b Object) (*index.Index, error) {
+func (c *check) indexBlob(ctx context.Context, name string, b Object, version int) (*index.Index, error) {
 	raw, err := c.content(ctx, name, b, maxIndex)
 	if err != nil {
 		return nil, err
 	}
-	return index.Parse(raw, index.V8)
+	return index.Parse(raw, version)
 }
 
 // content reads the blob that the manifest name points at.
@@ -417,10 +448,19 @@ func (c *check) payload(name string) bool {
 func (c *check) run(ctx context.Context) error {
 	c.unindexed = make(map[spec.Hash]string)
 	if c.index != nil {
-		var err error
-		if c.records, err = c.checkIndex(ctx, c.indexName(), c.index); err != nil {
-			return err
+		c.records = make(map[spec.Hash]known)
+		for _, part := range c.index.all() {
+			records, err := c.checkIndex(ctx, c.indexName(), part)
+			if err != nil {
+				return err
+			}
+			for h, k := range records {
+				if was := c.records[h]; !was.InBuildcache {
+					c.records[h] = k
+				}
+			}
 		}
+		c.offered(c.indexName(), c.records)
 	}
 	views := c.views()
 	docs := c.documents(len(views) > 0)
@@ -455,9 +495,12 @@ func (c *check) run(ctx context.Context) error {
 // has a record, ref_count is how many records depend on it. And what it offers is there.
 func (c *check) checkIndex(ctx context.Context, file string, x *index.Index) (map[spec.Hash]known, error) {
 	entries := slices.Collect(x.All())
-	nodes, err := c.nodes(ctx, file, entries)
+	nodes, err := c.nodes(ctx, entries, index.SpecFormat(x.Version()))
 	if err != nil {
 		return nil, err
+	}
+	for _, bad := range x.Check() {
+		c.damage(file, "%v", bad)
 	}
 	records := make(map[spec.Hash]known, len(entries))
 	count := make(map[spec.Hash]int)
@@ -484,11 +527,11 @@ func (c *check) checkIndex(ctx context.Context, file string, x *index.Index) (ma
 			c.damage(file, "ref_count of %s/%s is %d, and %d records depend on it", k.Name, k.Hash.Short(), k.RefCount, n)
 		}
 	}
-	c.offered(file, records)
 	return records, nil
 }
 
-func (c *check) nodes(ctx context.Context, file string, entries []index.Entry) ([]*spec.Node, error) {
+// nodes reads the packages of records. One that cannot be read is nil.
+func (c *check) nodes(ctx context.Context, entries []index.Entry, format int) ([]*spec.Node, error) {
 	nodes := make([]*spec.Node, len(entries))
 	const batch = 256
 	var batches []int
@@ -498,16 +541,9 @@ func (c *check) nodes(ctx context.Context, file string, entries []index.Entry) (
 	err := each(ctx, runtime.GOMAXPROCS(0), batches, func(ctx context.Context, from int) error {
 		for i := from; i < min(from+batch, len(entries)); i++ {
 			e := entries[i]
-			n, err := spec.ParseNode(e.Node)
-			if err == nil && n.Hash != e.Hash {
-				err = fmt.Errorf("it is about /%s", n.Hash.Short())
+			if n, err := spec.ParseNode(e.Node, format); err == nil && n.Hash == e.Hash {
+				nodes[i] = n
 			}
-			if err != nil {
-				c.damage(file, "record of %s/%s: %v", e.Name, e.Hash.Short(), err)
-				continue
-			}
-			n.Record = nil // a copy of e.Node
-			nodes[i] = &n
 		}
 		return ctx.Err()
 	})
@@ -665,9 +701,9 @@ func (c *check) checkDocument(ctx context.Context, d document) {
 		c.damage(name, "%v", err)
 		return
 	}
-	p, err := c.document(name, content)
+	p, err := c.document(name, content, c.specs)
 	if err != nil {
-		c.damage(name, "%v", err)
+		c.report(severityOf(err), name, "%v", err)
 		return
 	}
 	c.checkSignature(p)
@@ -697,11 +733,10 @@ func (c *check) checkSignature(p *Package) {
 // checkContent checks what a package's document points at, and reports whether its spec
 // can be read and is the one that the name says.
 func (c *check) checkContent(ctx context.Context, p *Package) bool {
-	specErr := c.readSpec(ctx, c.reader, p)
+	specErr := c.readSpec(ctx, c.reader, p, c.specs)
 	specMissing := false
 	for i, b := range p.Blobs {
-		// The spec is the last of a document's blobs where it is one.
-		isSpec := c.layout() == "v3" && i == len(p.Blobs)-1
+		isSpec := c.layout() == "v3" && i == specBlob
 		reason := c.missing(ctx, b)
 		if reason != "" {
 			c.damage(p.File, "%s", reason)
@@ -710,9 +745,18 @@ func (c *check) checkContent(ctx context.Context, p *Package) bool {
 		c.refer(p.File, b, reason != "" || isSpec)
 	}
 	if specErr != nil && !specMissing {
-		c.damage(p.File, "%v", specErr)
+		c.report(severityOf(specErr), p.File, "%v", specErr)
 	}
 	return p.Spec != nil
+}
+
+// severityOf is that of an error about a package's document or spec. What another version of Spack has written
+// is no damage: other clients read it.
+func severityOf(err error) Severity {
+	if _, ok := errors.AsType[*spec.FormatError](err); ok {
+		return Warning
+	}
+	return Error
 }
 
 // missing says why an object is not there as it should be; empty if it is. What was not
@@ -752,7 +796,7 @@ func (c *check) compare(p *Package) {
 		c.damage(c.indexName(), "record of %s has other dependencies than %s", root.ID(), p.File)
 	default:
 		// Two good indices can differ in what Spack's versions derive when they read a spec.
-		if in, err := spec.ParseNode(k.Node); err == nil && !sameJSON(in.Record, root.Record) {
+		if in, err := spec.Normalize(k.Node); err == nil && !sameJSON(in, root.Record) {
 			c.report(Warning, c.indexName(), "record of %s is not what %s says", root.ID(), p.File)
 		}
 	}
@@ -762,14 +806,6 @@ func sameSet(a, b []spec.Hash) bool {
 	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
-func sameJSON(a, b jsontext.Value) bool {
-	a, b = a.Clone(), b.Clone()
-	if a.Canonicalize() != nil || b.Canonicalize() != nil {
-		return false
-	}
-	return bytes.Equal(a, b)
-}
-
 // reportUnindexed reports packages that are there but not offered, unless a publisher has
 // indexed them since the index was read.
 func (c *check) reportUnindexed(ctx context.Context) {
@@ -777,7 +813,7 @@ func (c *check) reportUnindexed(ctx context.Context) {
 		return
 	}
 	x := c.index
-	if p, err := c.readPointer(ctx, c.reader); err == nil && p.Version != mirror.Absent && p.Digest != c.pointer.Digest {
+	if p, err := c.readPointer(ctx, c.reader); err == nil && p.Version != mirror.Absent && p.digest() != c.pointer.digest() {
 		if newer, err := c.readIndex(ctx, c.reader, p); err == nil {
 			x = newer
 		}
@@ -801,21 +837,40 @@ func (c *check) views() []string {
 }
 
 func (c *check) checkView(ctx context.Context, name string) error {
-	x, err := c.readView(ctx, name)
+	x, m, err := c.readView(ctx, name)
 	if err != nil {
 		c.damage(name, "%v", err)
 		return context.Cause(ctx)
 	}
-	_, err = c.checkIndex(ctx, name, x)
-	return err
+	c.others(ctx, name, m)
+	for _, part := range x.all() {
+		records, err := c.checkIndex(ctx, name, part)
+		if err != nil {
+			return err
+		}
+		c.offered(name, records)
+	}
+	return nil
 }
 
-func (c *check) readView(ctx context.Context, name string) (*index.Index, error) {
-	b, err := c.pointed(ctx, name, manifest.Index)
+func (c *check) readView(ctx context.Context, name string) (*indices, *manifest.Manifest, error) {
+	text, _, err := mirror.Read(ctx, c.reader, name, maxPointer)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return c.indexBlob(ctx, name, b)
+	p := newPointer(c.format)
+	if err := p.parse(text); err != nil {
+		return nil, nil, err
+	}
+	x := newIndices(c.generations())
+	for i, ref := range p.refs {
+		if ref.Digest.Known() {
+			if x.parts[i], err = c.readPart(ctx, name, p, i); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	return x, p.manifest, nil
 }
 
 // pointed is the blob that the manifest name points at.
@@ -941,7 +996,7 @@ func (c *check) checkHash(ctx context.Context) {
 	hash, _, err := mirror.Read(ctx, c.reader, layout.V2IndexHash, maxPointer)
 	if err != nil {
 		c.report(Warning, layout.V2IndexHash, "%v", err)
-	} else if want := c.pointer.Digest.String(); string(hash) != want {
+	} else if want := c.pointer.digest(); string(hash) != want {
 		c.report(Warning, layout.V2IndexHash, "it is %.80q, the index has sha256 %s: clients read the index again each time", hash, want)
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
@@ -299,7 +300,7 @@ func (s subject) reindex(pointer string, edit func(installs)) {
 		s.Plant(layout.V2IndexHash, []byte(blob.DigestOf(content).String()))
 		return
 	}
-	s.point(pointer, manifest.IndexType, content)
+	s.point(pointer, manifest.IndexType(index.V8), content)
 }
 
 func (s subject) point(pointer, mediaType string, content []byte) {
@@ -403,10 +404,10 @@ func TestVerifyDamage(t *testing.T) {
 			[]string{"error " + layout.V3Index + ": no such object"}, nil},
 		{"index blob flipped", "v3-signed", publish.VerifyOptions{}, func(s subject) { s.flip(s.blob(layout.V3Index, manifest.Index)) },
 			[]string{"error " + layout.V3Index + ": content has sha256"}, nil},
-		{"index corrupt", "v3-signed", deep, func(s subject) { s.point(layout.V3Index, manifest.IndexType, []byte("{}")) },
+		{"index corrupt", "v3-signed", deep, func(s subject) { s.point(layout.V3Index, manifest.IndexType(index.V8), []byte("{}")) },
 			[]string{"error " + layout.V3Index + ": index is corrupt"}, nil},
 		{"index of a newer Spack", "v3-signed", deep, func(s subject) {
-			s.point(layout.V3Index, manifest.IndexType, []byte(`{"database":{"version":"9","installs":{}}}`))
+			s.point(layout.V3Index, manifest.IndexType(index.V8), []byte(`{"database":{"version":"9","installs":{}}}`))
 		}, []string{"error " + layout.V3Index + ": written by a newer Spack"}, nil},
 		{"v2 index cut", "v2-signed", deep, func(s subject) {
 			s.cut(layout.V2Index)

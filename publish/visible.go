@@ -96,7 +96,7 @@ func (s Shown) Unseen(ctx context.Context, r mirror.Reader) (string, error) {
 	if p.Version == mirror.Absent && s.Digest != "" {
 		return "there is no index", nil
 	}
-	if p.Digest.Known() && p.Digest.String() == s.Digest {
+	if digest := p.digest(); digest != "" && digest == s.Digest {
 		return "", nil
 	}
 	x, err := loadIndex(ctx, s.format, r, p)
@@ -130,8 +130,8 @@ func (m *MirrorPlan) Version() mirror.Version {
 
 // Digest identifies the index that the mirror has now; empty if it has none.
 func (m *MirrorPlan) Digest() string {
-	if m.Index.was == nil || !m.Index.was.Digest.Known() {
+	if m.Index.was == nil {
 		return ""
 	}
-	return m.Index.was.Digest.String()
+	return m.Index.was.digest()
 }

@@ -376,6 +376,33 @@ func (x *Index) All() iter.Seq[Entry] {
 	}
 }
 
+// Spec is a package with all that it depends on, as the records say; nil if one is missing or
+// cannot be read.
+func (x *Index) Spec(h spec.Hash) *spec.Spec {
+	s := &spec.Spec{Format: SpecFormat(x.version)}
+	seen := map[spec.Hash]bool{h: true}
+	for next := []spec.Hash{h}; len(next) > 0; next = next[1:] {
+		at, ok := x.byHash[next[0]]
+		if !ok {
+			return nil
+		}
+		node := x.nodeOf(&x.records[at])
+		n, err := spec.ParseNode(node, s.Format)
+		if err != nil {
+			return nil
+		}
+		n.Record = node
+		s.Nodes = append(s.Nodes, n)
+		for _, d := range n.Dependencies {
+			if !seen[d] {
+				seen[d] = true
+				next = append(next, d)
+			}
+		}
+	}
+	return s
+}
+
 // Coverage says which packages the index offers.
 func (x *Index) Coverage() Coverage {
 	c := make(Coverage)

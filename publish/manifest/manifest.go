@@ -11,6 +11,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -35,14 +36,26 @@ const (
 	Key      Family = "application/pgp-keys"
 )
 
-// The media types that we write, with the numbers of Spack 1.x.
+// The media types that we write and that have one number only.
 const (
-	IndexType    = "application/vnd.spack.db.v8+json"
 	KeyIndexType = "application/vnd.spack.keyindex.v1+json"
 	KeyType      = "application/pgp-keys"
 )
 
-var versioned = regexp.MustCompile(`^(application/vnd\.spack\.[a-z]+)\.v[0-9]+(?:[.+].*)?$`)
+// IndexType is the media type of an index of a version of Spack's database format.
+func IndexType(version int) string { return fmt.Sprintf("%s.v%d+json", Index, version) }
+
+// SpecFormat is the format of a spec file that its media type names, 0 if it names none.
+func SpecFormat(mediaType string) int {
+	m := versioned.FindStringSubmatch(mediaType)
+	if m == nil || Family(m[1]) != Spec {
+		return 0
+	}
+	n, _ := strconv.Atoi(m[2]) // the largest there is for one that is out of range
+	return n
+}
+
+var versioned = regexp.MustCompile(`^(application/vnd\.spack\.[a-z]+)\.v([0-9]+)(?:[.+].*)?$`)
 
 // FamilyOf returns the family that a media type belongs to.
 func FamilyOf(mediaType string) Family {
@@ -58,7 +71,17 @@ type Record struct {
 	MediaType   string
 	Compression string // "gzip" or "none"
 	Digest      blob.Digest
+
+	text     jsontext.Value // as it was read, with members that we do not know
+	unusable error
 }
+
+// Unusable says why the blob of a record of a foreign type cannot be found or checked: it is not named by a
+// SHA-256. A record of a type that we know is refused then.
+func (r Record) Unusable() error { return r.unusable }
+
+// known are the families that a manifest is read for.
+var known = []Family{Tarball, Spec, Index, KeyIndex, Key}
 
 // A Manifest is what a manifest document says.
 type Manifest struct {
@@ -90,16 +113,21 @@ func Parse(text []byte) (*Manifest, error) {
 	if version != Version {
 		return nil, fmt.Errorf("manifest: version is %d, want %d", version, Version)
 	}
-	var data []documentRecord
+	var data []jsontext.Value
 	if err := json.Unmarshal(doc["data"], &data); err != nil {
 		return nil, fmt.Errorf("manifest: data: %w", err)
 	}
 	m := new(Manifest)
-	for i, r := range data {
+	for i, text := range data {
+		var r documentRecord
+		if err := json.Unmarshal(text, &r); err != nil {
+			return nil, fmt.Errorf("manifest: record %d: %w", i+1, err)
+		}
 		rec, err := r.record()
 		if err != nil {
 			return nil, fmt.Errorf("manifest: record %d: %w", i+1, err)
 		}
+		rec.text = text
 		m.Records = append(m.Records, rec)
 	}
 	delete(doc, "version")
@@ -117,7 +145,11 @@ func (r documentRecord) record() (Record, error) {
 	case *r.ContentLength < 0:
 		return Record{}, fmt.Errorf("contentLength is %d", *r.ContentLength)
 	case *r.ChecksumAlgorithm != "sha256":
-		return Record{}, fmt.Errorf("checksumAlgorithm is %q, want sha256", *r.ChecksumAlgorithm)
+		err := fmt.Errorf("checksumAlgorithm is %q, want sha256", *r.ChecksumAlgorithm)
+		if slices.Contains(known, FamilyOf(*r.MediaType)) {
+			return Record{}, err
+		}
+		return Record{Size: *r.ContentLength, MediaType: *r.MediaType, Compression: *r.Compression, unusable: err}, nil
 	}
 	digest, err := blob.ParseDigest(*r.Checksum)
 	if err != nil {
@@ -126,25 +158,60 @@ func (r documentRecord) record() (Record, error) {
 	return Record{Size: *r.ContentLength, MediaType: *r.MediaType, Compression: *r.Compression, Digest: digest}, nil
 }
 
-// Record returns the first record of a family, as Spack's reader does.
-func (m *Manifest) Record(f Family) (Record, error) {
+// Record returns the only record of a family. Of several, which one a reader takes depends on the
+// media types that it knows.
+func (m *Manifest) Record(f Family) (found Record, err error) {
+	n := 0
 	for _, r := range m.Records {
 		if FamilyOf(r.MediaType) == f {
-			return r, nil
+			found = r
+			n++
 		}
 	}
-	return Record{}, fmt.Errorf("manifest: it has no record of type %s", f)
+	switch n {
+	case 0:
+		return Record{}, fmt.Errorf("manifest: it has no record of type %s", f)
+	case 1:
+		return found, nil
+	}
+	return Record{}, fmt.Errorf("manifest: it has %d records of type %s", n, f)
+}
+
+// Typed returns the first record of exactly a media type, which is the one that Spack's reader takes.
+func (m *Manifest) Typed(mediaType string) (Record, bool) {
+	i := slices.IndexFunc(m.Records, func(r Record) bool { return r.MediaType == mediaType })
+	if i < 0 {
+		return Record{}, false
+	}
+	return m.Records[i], true
+}
+
+// Set puts a record in the place of the one that Typed returns, or behind all others. Other records stay as
+// they were read.
+func (m *Manifest) Set(r Record) {
+	if i := slices.IndexFunc(m.Records, func(have Record) bool { return have.MediaType == r.MediaType }); i >= 0 {
+		m.Records[i] = r
+		return
+	}
+	m.Records = append(m.Records, r)
+}
+
+// Clone returns a copy that can be changed.
+func (m *Manifest) Clone() *Manifest {
+	return &Manifest{Records: slices.Clone(m.Records), Extra: maps.Clone(m.Extra)}
 }
 
 // Encode writes m as Spack does: a line for every member, no indentation, no
 // final line end. The short lines matter for signing: gpg --clearsign silently cuts
 // lines near 20,000 characters.
 func (m *Manifest) Encode() ([]byte, error) {
-	data := make([]documentRecord, len(m.Records))
+	data := make([]any, len(m.Records))
 	algorithm := "sha256"
 	for i, r := range m.Records {
-		sum := r.Digest.String()
-		data[i] = documentRecord{&r.Size, &r.MediaType, &r.Compression, &algorithm, &sum}
+		if data[i] = r.text; r.text == nil {
+			sum := r.Digest.String()
+			data[i] = documentRecord{&r.Size, &r.MediaType, &r.Compression, &algorithm, &sum}
+		}
 	}
 	var out bytes.Buffer
 	enc := jsontext.NewEncoder(&out, jsontext.Multiline(true), jsontext.WithIndent(""), jsontext.SpaceAfterColon(false))

@@ -242,7 +242,7 @@ func emptyIndex(t *testing.T, fixture string) []object {
 		return []object{{layout.V2Index, []byte(`{"database":{"version":"7","installs":{}}}`)}}
 	}
 	index := []byte(`{"database":{"version":"8","installs":{}}}`)
-	rec := manifest.Record{Size: int64(len(index)), MediaType: manifest.IndexType, Compression: "none", Digest: blob.DigestOf(index)}
+	rec := manifest.Record{Size: int64(len(index)), MediaType: manifest.IndexType(8), Compression: "none", Digest: blob.DigestOf(index)}
 	pointer, err := (&manifest.Manifest{Records: []manifest.Record{rec}}).Encode()
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,113 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// maxHeld is how many bytes the specs of a mirror's packages may take in memory: as many as an index of two
+// million packages has.
+const maxHeld = 2 << 30
+
+// A packageReader reads packages of a mirror and makes sure that they are whole.
+type packageReader struct {
+	format format
+	store  Store
+	seen   *survey
+	trust  Trust
+	specs  *spec.Reader
+
+	// foreign are the documents, of those that were read, that another version of Spack has written.
+	foreign map[string]bool
+}
+
+func newPackageReader(f format, s Store, seen *survey, trust Trust) *packageReader {
+	return &packageReader{format: f, store: s, seen: seen, trust: trust, specs: spec.NewReader(maxHeld), foreign: make(map[string]bool)}
+}
+
+// readAll returns packages in the order of their names, with a finding for each that will not do: a Warning if its
+// content will not do, whatever is done to the mirror, and an Error if something is damaged, missing or not to be trusted.
+func (r *packageReader) readAll(ctx context.Context, names []string) ([]*Package, []Finding, error) {
+	slices.Sort(names)
+	packages := make([]*Package, len(names))
+	reasons := make([]error, len(names))
+	err := each(ctx, readers, positions(names), func(ctx context.Context, i int) error {
+		packages[i], reasons[i] = r.read(ctx, names[i])
+		return ctx.Err()
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	var whole []*Package
+	var findings []Finding
+	for i, name := range names {
+		if reasons[i] == nil {
+			whole = append(whole, packages[i])
+			continue
+		}
+		severity := Error
+		if _, ok := errors.AsType[*contentError](reasons[i]); ok {
+			severity = Warning
+		}
+		if _, ok := errors.AsType[*spec.FormatError](reasons[i]); ok {
+			r.foreign[name] = true
+		}
+		findings = append(findings, Finding{severity, name, reasons[i].Error()})
+	}
+	return whole, findings, nil
+}
+
+func (r *packageReader) read(ctx context.Context, name string) (*Package, error) {
+	// A document of layout v2 holds the whole spec.
+	memory := min(r.seen.objects[name].Size, maxDocument)
+	if err := unpacking.Acquire(ctx, memory); err != nil {
+		return nil, err
+	}
+	document, _, err := mirror.Read(ctx, r.store, name, maxDocument)
+	var p *Package
+	if err == nil {
+		p, err = r.format.document(name, document, r.specs)
+	}
+	unpacking.Release(memory)
+	if err != nil {
+		return nil, err
+	}
+	if r.trust.RequireSigned && !p.Signed {
+		return nil, errors.New("it is not signed, and signatures are required")
+	}
+	if r.trust.Keys != nil && p.Signed {
+		if _, err := r.trust.Keys.Verify(document); err != nil {
+			return nil, err
+		}
+	}
+	for _, b := range p.Blobs {
+		if err := present(ctx, r.store, r.seen, b); err != nil {
+			return nil, err
+		}
+	}
+	return p, r.format.readSpec(ctx, r.store, p, r.specs)
+}
+
+// present makes sure that a blob is there, by the survey or by listing its very name: blobs and
+// documents are not listed at one moment, and both may have come in between.
+func present(ctx context.Context, s mirror.Lister, seen *survey, b Object) error {
+	if seen.has(b) {
+		return nil
+	}
+	for info, err := range s.List(ctx, mirror.Range{Prefix: b.Name}) {
+		if err != nil {
+			return err
+		}
+		if info.Name == b.Name && (b.Size < 0 || info.Size == b.Size) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s, which it points at, %w", b.Name, errMissing)
+}
+
+var errMissing = errors.New("is missing or has another size")

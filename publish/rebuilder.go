@@ -1,0 +1,135 @@
+package publish
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// A rebuilder makes indices of everything that a mirror holds.
+type rebuilder struct {
+	format format
+	store  Store
+	trust  Trust
+
+	// read holds what was read already, by name and version of the document, so that
+	// losing a race costs a listing and what is new.
+	read map[string]*Package
+	// offered are the packages of the index that was made last, and findings what was left out of it.
+	offered  []spec.Hash
+	findings []Finding
+	// lenient leaves out damaged packages as well. Else they fail the rebuild.
+	lenient bool
+}
+
+// rebuild makes the index anew: each package in the mirror must be whole, for whatever an index does not name
+// has disappeared for clients. What Spack's readers would fail on, and what another version of Spack has written,
+// is left out with a warning, as Spack's own update-index does: no other package shall suffer from it.
+func (b *rebuilder) rebuild(ctx context.Context, ix *IndexPlan) error {
+	b.read = make(map[string]*Package)
+	return contend(ctx, func() error {
+		was, current, err := b.current(ctx)
+		if err != nil {
+			return err
+		}
+		if current != nil {
+			ix.Before = current.Offered()
+		}
+		x, err := b.build(ctx, was, current)
+		if err != nil {
+			return err
+		}
+		ix.After, ix.Audiences, ix.was = x.Offered(), x.Audiences(), was
+		if current != nil && !was.halfway && current.same(x) || current == nil && was.Version == mirror.Absent && ix.After == 0 {
+			ix.Changes = false
+			return nil
+		}
+		ix.Changes = true
+		now, err := b.format.writeIndex(ctx, b.store, was, x)
+		if err == nil {
+			ix.was, ix.Bytes = now, now.size()
+		}
+		return err
+	})
+}
+
+// current reads the index as far as it can be read. One of a newer version stops us.
+func (b *rebuilder) current(ctx context.Context) (*pointer, *indices, error) {
+	was, err := whichIndex(ctx, b.format, b.store)
+	if err != nil {
+		return nil, nil, err
+	}
+	x, err := loadIndex(ctx, b.format, b.store, was)
+	if unreadable(err) {
+		return was, nil, nil
+	}
+	if err == nil && was.Version == mirror.Absent {
+		x = nil
+	}
+	return was, x, err
+}
+
+// build makes indices of what is there. current is nil if it cannot be read.
+func (b *rebuilder) build(ctx context.Context, was *pointer, current *indices) (*indices, error) {
+	seen, err := lookAll(ctx, b.format, b.store, was)
+	if err != nil {
+		return nil, err
+	}
+	foreign, err := b.readNew(ctx, seen)
+	if err != nil {
+		return nil, err
+	}
+	x := newIndices(b.format.generations())
+	for i, ref := range was.refs {
+		if ref.Digest.Known() {
+			x.part(x.generations[i].index) // it may become empty; it does not disappear
+		}
+	}
+	b.offered = nil
+	listed := seen.packages(b.format)
+	for _, name := range slices.Sorted(maps.Keys(listed)) {
+		p, hash := b.read[b.id(seen, name)], listed[name].Hash
+		switch {
+		case p != nil:
+			x.Add(p.Spec)
+			hash = p.Spec.Root().Hash
+		case foreign[name] && current != nil && current.Has(hash):
+			x.keep(current, hash) // the version of Spack that wrote it has indexed it
+		default:
+			continue
+		}
+		b.offered = append(b.offered, hash)
+	}
+	return x, nil
+}
+
+// readNew reads the packages that were not read before. It returns the names of those that another version of
+// Spack has written.
+func (b *rebuilder) readNew(ctx context.Context, seen *survey) (map[string]bool, error) {
+	var names []string
+	for name := range seen.packages(b.format) {
+		if b.read[b.id(seen, name)] == nil {
+			names = append(names, name)
+		}
+	}
+	r := newPackageReader(b.format, b.store, seen, b.trust)
+	packages, findings, err := r.readAll(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	if failed(findings) && !b.lenient {
+		return nil, &FindingsError{findings}
+	}
+	b.findings = findings
+	for _, p := range packages {
+		b.read[b.id(seen, p.File)] = p
+	}
+	return r.foreign, nil
+}
+
+func (b *rebuilder) id(seen *survey, name string) string {
+	return name + "\x00" + string(seen.objects[name].Version)
+}
