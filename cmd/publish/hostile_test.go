@@ -112,7 +112,7 @@ func TestNothingOfASourceReachesATerminalAsItIs(t *testing.T) {
 		{exitDone, []string{"verify", "--deep", "file://" + out}},
 		{exitVerification, []string{"verify", "--deep", "file://" + src}},
 		{exitVerification, []string{"verify", "--json", "file://" + src}},
-		{exitSource, []string{"index", "file://" + src}},
+		{exitDone, []string{"index", "file://" + src}},
 	} {
 		code, stdout, stderr := execute(t, nil, row.args...)
 		if code != row.code {

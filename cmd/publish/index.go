@@ -18,8 +18,8 @@ import (
 const indexHelp = `Make the index and the key index of a mirror anew, of everything that is there: what
 "spack buildcache update-index -k" does, concurrently and safe beside publishers.
 
-A package that cannot be read fails the command: it never silently disappears. The index
-is then as it was.`
+A damaged package fails the command: it never silently disappears. The index
+is then as it was. A package that Spack cannot read is left out with a warning.`
 
 func indexCommand(env environment) *cobra.Command {
 	var f flags
@@ -87,7 +87,13 @@ func runIndex(cmd *cobra.Command, where string, f *flags, env environment) error
 		if r.Changed {
 			what = fmt.Sprintf("was %d packages", r.Before)
 		}
+		for _, f := range r.Findings {
+			escape.Fprintf(env.stdout, "%swarning: %s\n", prefixed(r.Mirror), f)
+		}
 		escape.Fprintf(env.stdout, "%s%s index: %s, %s (%.1f s)\n", prefixed(r.Mirror), r.Layout, english.Plural(r.After, "package", ""), what, time.Since(began).Seconds())
+		for _, a := range r.Audiences {
+			escape.Fprintf(env.stdout, "%s%s: %s\n", prefixed(r.Mirror), a.Readers, english.Plural(a.Packages, "package", ""))
+		}
 	}
 	if told != nil {
 		escape.Fprintf(env.stdout, "invalidation %s: %s %s\n", told.ID, told.Status, strings.Join(told.Paths, " "))

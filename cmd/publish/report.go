@@ -76,6 +76,8 @@ type indexReport struct {
 	Written bool   `json:"written"`
 	Digest  string `json:"digest,omitempty"`
 	Version string `json:"version,omitempty"` // of what clients read first; in S3, its ETag
+	// Audiences say which versions of Spack see how many packages, where not all see all.
+	Audiences []publish.Audience `json:"audiences,omitempty"`
 }
 
 type packageReport struct {
@@ -135,7 +137,7 @@ func (r *report) found(p *publish.Plan, findings []publish.Finding) {
 func reportOf(m *publish.MirrorPlan) mirrorReport {
 	out := mirrorReport{
 		Path: m.Path, Layout: m.Layout, Packages: []packageReport{}, Counts: map[string]int{}, Healed: append([]string{}, m.Index.Healed...),
-		Index: indexReport{string(m.Index.Mode), m.Index.Before, m.Index.After, m.Index.Changes, m.Index.Written, m.Digest(), string(m.Version())},
+		Index: indexReport{string(m.Index.Mode), m.Index.Before, m.Index.After, m.Index.Changes, m.Index.Written, m.Digest(), string(m.Version()), m.Index.Audiences},
 	}
 	for _, p := range m.Packages {
 		k := packageReport{Name: p.Package.Package, Version: p.Version, Hash: string(p.Hash), Status: string(p.Status), Reason: p.Reason, Signed: p.Signed}
@@ -217,8 +219,11 @@ func (r *report) plan(b *strings.Builder) {
 		r.table(b)
 	}
 	for _, m := range r.Mirrors {
-		for _, id := range m.Healed {
-			escape.Fprintf(b, "  healed: %s was there and not in the index of %q\n", id, m.Path)
+		if n := len(m.Healed); n > 0 {
+			escape.Fprintf(b, "  healed: %s there and not in the index of %q: %s\n", english.PluralWord(n, "1 package was", fmt.Sprint(n)+" packages were"), m.Path, someOf(m.Healed))
+		}
+		for _, a := range m.Index.Audiences {
+			escape.Fprintf(b, "  %s: %s\n", a.Readers, english.Plural(a.Packages, "package", ""))
 		}
 	}
 	for _, f := range r.Files {
@@ -243,6 +248,15 @@ func (r *report) plan(b *strings.Builder) {
 			escape.Fprintf(b, "  invalidation %s: %s\n", i.ID, i.Status)
 		}
 	}
+}
+
+// someOf names the first few of many packages.
+func someOf(ids []string) string {
+	const few = 5
+	if len(ids) <= few {
+		return strings.Join(ids, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(ids[:few], ", "), len(ids)-few)
 }
 
 func (r *report) packages(b *strings.Builder) {
