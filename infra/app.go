@@ -18,15 +18,18 @@ import (
 // featureFlags are CDK's choices that shape this template. A test or a build that
 // does not read cdk.json must come to the same result as one that does.
 var featureFlags = map[string]any{
-	"@aws-cdk/aws-iam:minimizePolicies":                                              true,
-	"@aws-cdk/aws-iam:standardizedServicePrincipals":                                 true,
-	"@aws-cdk/aws-s3:createDefaultLoggingPolicy":                                     true,
-	"@aws-cdk/aws-s3:publicAccessBlockedByDefault":                                   true,
-	"@aws-cdk/aws-s3:serverAccessLogsUseBucketPolicy":                                true,
-	"@aws-cdk/core:checkSecretUsage":                                                 true,
-	"@aws-cdk/core:enablePartitionLiterals":                                          true,
-	"@aws-cdk/core:target-partitions":                                                []string{"aws"},
-	"@aws-cdk/core:validateSnapshotRemovalPolicy":                                    true,
+	"@aws-cdk/aws-iam:minimizePolicies":               true,
+	"@aws-cdk/aws-iam:standardizedServicePrincipals":  true,
+	"@aws-cdk/aws-s3:createDefaultLoggingPolicy":      true,
+	"@aws-cdk/aws-s3:publicAccessBlockedByDefault":    true,
+	"@aws-cdk/aws-s3:serverAccessLogsUseBucketPolicy": true,
+	"@aws-cdk/core:checkSecretUsage":                  true,
+	"@aws-cdk/core:enablePartitionLiterals":           true,
+	"@aws-cdk/core:target-partitions":                 []string{"aws"},
+	"@aws-cdk/core:validateSnapshotRemovalPolicy":     true,
+	// The CDK command line tool turns this on for the apps that it starts, and the console
+	// shows the stack as a tree by it. Set here, infra and plain cdk make the same template.
+	"aws:cdk:enable-path-metadata": true,
 	"@aws-cdk/aws-cloudwatch-actions:changeLambdaPermissionLogicalIdForLambdaAction": true,
 }
 
@@ -58,7 +61,10 @@ func newStack(app awscdk.App, c Config) awscdk.Stack {
 		Env:         env,
 		Description: jsii.String("Public Spack buildcache: bucket, CDN and publishing roles"),
 		Tags:        &map[string]*string{"project": jsii.String("slurm-factory-spack-buildcache")},
+
+		TerminationProtection: jsii.Bool(c.Protect),
 	})
+	rememberSettings(stack, c)
 	logs := newLogBucket(stack, c)
 	bucket := newCacheBucket(stack, c, logs)
 	zone, certificate := newCertificate(stack, c)

@@ -85,6 +85,12 @@ type Config struct {
 	AlarmEmail string
 	// MonthlyBudget warns by e-mail at 80 % and 100 % of so many dollars. 0: none.
 	MonthlyBudget int
+
+	// Protect turns on the stack's termination protection.
+	Protect bool
+	// Settings are the settings that this configuration was made from, by name. They
+	// are stored in the template, where the next deployment finds them.
+	Settings map[string][]string
 }
 
 // QueryStrings says whether a query string reaches S3 and the cache key.
@@ -174,6 +180,7 @@ func Default() Config {
 		IndexerTrust:    []string{"ec2"},
 		LogDays:         90,
 		Alarms:          true,
+		Protect:         true,
 	}
 }
 

@@ -199,6 +199,9 @@ func unconditional(sid string, objects policy.Strings, headers ...string) policy
 	}
 }
 
+// GitHubIssuer is the host of GitHub's token issuer, by which an account knows the provider.
+const GitHubIssuer = githubIssuer
+
 // ProviderArn is the ARN of an account's identity provider for GitHub.
 func ProviderArn(account string) string {
 	return "arn:aws:iam::" + account + ":oidc-provider/" + githubIssuer

@@ -118,6 +118,15 @@ func (s Stack) first(kind string) string {
 	return ""
 }
 
+// RoleNames are the names of the stack's roles.
+func (s Stack) RoleNames() []string {
+	var names []string
+	for _, id := range s.Template.OfType("AWS::IAM::Role") {
+		names = append(names, s.World.Ref[id])
+	}
+	return names
+}
+
 // documentOf reads a policy out of a value of the template.
 func (s Stack) documentOf(v any) (policy.Document, error) {
 	resolved, err := s.Template.Resolve(v, s.World)

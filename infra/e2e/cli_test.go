@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"encoding/xml"
 	"fmt"
 	"io"
@@ -14,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -22,7 +20,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/vantagecompute/slurm-factory-publish/infra/template"
 )
@@ -43,125 +40,6 @@ func needCDK(t *testing.T) string {
 		}
 	}
 	return path
-}
-
-// A narrowed account is moto behind a proxy that takes out of each uploaded template
-// what moto's CloudFormation cannot make, and plays the import of existing buckets.
-type narrowed struct {
-	*recorder
-	t        *testing.T
-	uploaded []template.Template // as cdk sent them
-}
-
-// motoCloudFormationMakes are the types of ours that moto's CloudFormation knows.
-var motoCloudFormationMakes = []string{"AWS::S3::Bucket", "AWS::IAM::Role", "AWS::IAM::User", "AWS::IAM::Policy"}
-
-func narrow(t *testing.T) *narrowed {
-	n := &narrowed{recorder: record(t), t: t}
-	n.Rewrite = n.rewrite
-	return n
-}
-
-func (n *narrowed) rewrite(r *http.Request, body []byte) []byte {
-	if r.Method != http.MethodPut || !strings.HasPrefix(r.URL.Path, "/cdk-") || !strings.HasSuffix(r.URL.Path, ".json") {
-		return body
-	}
-	for h := range r.Header {
-		if strings.HasPrefix(strings.ToLower(h), "x-amz-checksum") || h == "Content-Md5" {
-			r.Header.Del(h)
-		}
-	}
-	tpl, err := template.Parse(body)
-	if err != nil {
-		n.t.Errorf("uploaded template: %v", err)
-		return body
-	}
-	n.uploaded = append(n.uploaded, tpl)
-	return n.reduce(body, tpl)
-}
-
-// reduce drops resources and lets what is left refer to their names as text.
-func (n *narrowed) reduce(body []byte, tpl template.Template) []byte {
-	var t map[string]any
-	if err := json.Unmarshal(body, &t); err != nil {
-		n.t.Fatal(err)
-	}
-	resources := t["Resources"].(map[string]any)
-	w := map[string]string{}
-	for id, r := range tpl.Resources {
-		if slices.Contains(motoCloudFormationMakes, r.Type) && !n.imported(r) {
-			continue
-		}
-		delete(resources, id)
-		w[id] = "dropped-" + id
-		for _, property := range []string{"BucketName", "UserName"} {
-			if name, ok := r.Properties[property].(string); ok {
-				w[id] = name
-			}
-		}
-	}
-	for _, r := range resources {
-		delete(r.(map[string]any), "DependsOn")
-	}
-	delete(t, "Outputs")
-	out, err := json.Marshal(literal(t, w))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return out
-}
-
-// imported plays ImportExistingResources: a retained resource whose name is there is
-// taken over, so CloudFormation does not make it.
-func (n *narrowed) imported(r template.Resource) bool {
-	if r.DeletionPolicy != "Retain" {
-		return false
-	}
-	if user, ok := r.Properties["UserName"].(string); ok {
-		_, err := iam.NewFromConfig(config(n.t, machine.moto)).GetUser(context.Background(), &iam.GetUserInput{UserName: &user})
-		return err == nil
-	}
-	name, ok := r.Properties["BucketName"].(string)
-	return ok && exists(n.t, name)
-}
-
-func exists(t *testing.T, bucket string) bool {
-	c := s3.NewFromConfig(config(t, machine.moto), func(o *s3.Options) { o.UsePathStyle = true })
-	_, err := c.HeadBucket(context.Background(), &s3.HeadBucketInput{Bucket: &bucket})
-	return err == nil
-}
-
-// literal replaces references to dropped resources by their names.
-func literal(v any, dropped map[string]string) any {
-	switch v := v.(type) {
-	case map[string]any:
-		if ref, ok := v["Ref"].(string); ok && dropped[ref] != "" {
-			return dropped[ref]
-		}
-		if att, ok := v["Fn::GetAtt"].([]any); ok && dropped[att[0].(string)] != "" {
-			return "arn:aws:s3:::" + dropped[att[0].(string)]
-		}
-		for k, e := range v {
-			v[k] = literal(e, dropped)
-		}
-	case []any:
-		for i, e := range v {
-			v[i] = literal(e, dropped)
-		}
-	}
-	return v
-}
-
-// changeSets are the parameters of the change sets that were asked for, oldest first.
-func (n *narrowed) changeSets() []url.Values {
-	var all []url.Values
-	for _, s := range n.requests() {
-		form, err := url.ParseQuery(string(s.body))
-		if err == nil && form.Get("Action") == "CreateChangeSet" && strings.Contains(form.Get("StackName"), "SlurmFactory") {
-			all = append(all, form)
-		}
-	}
-	return all
 }
 
 // TestLifeOfAStack is what a user does, in order: bootstrap, deploy, look, change,
@@ -202,26 +80,39 @@ func TestLifeOfAStack(t *testing.T) {
 		t.Error(err)
 	}
 
-	// What is deployed is the narrowed template, so there is a difference to be seen.
 	diff := append([]string{"diff"}, settings...)
-	if r := mustInfra(t, account.URL, append(diff, "--", "--method=template")...); !strings.Contains(r.stdout+r.stderr, "AWS::CloudFront::Distribution") {
-		t.Errorf("diff does not show the missing distribution: %s", r)
+	if r := mustInfra(t, account.URL, append(diff, "--", "--method=template")...); !strings.Contains(r.stdout+r.stderr, "no differences") {
+		t.Errorf("diff with the settings that are deployed shows a difference: %s", r)
+	}
+	if r := mustInfra(t, account.URL, append(diff, "--price-class", "200", "--", "--method=template")...); !strings.Contains(r.stdout+r.stderr, "AWS::CloudFront::Distribution") {
+		t.Errorf("diff does not show the changed distribution: %s", r)
 	}
 	if r := mustInfra(t, account.URL, append(diff, "--trust-any-ref", "--", "--method=template")...); !strings.Contains(r.stdout+r.stderr, "trusts every run") {
 		t.Errorf("cdk does not show the warning: %s", r)
 	}
-	if r := infra(t, account.URL, append(diff, "--fail", "--", "--method=template")...); r.code != 1 {
+	if r := infra(t, account.URL, append(diff, "--price-class", "200", "--fail", "--", "--method=template")...); r.code != 1 {
 		t.Errorf("diff --fail: want cdk's exit code 1, have %s", r)
 	}
 	if r := infra(t, account.URL, append(deploy, "--", "--no-such-flag=x", "--app=nowhere")...); r.code == 0 {
 		t.Errorf("cdk's failure was swallowed: %s", r)
 	}
-	if r := runWithInput(t, account.URL, "n\n", append([]string{"destroy"}, settings...)...); r.code != 1 || !strings.Contains(r.stderr, "nothing was destroyed") {
-		t.Errorf("destroy that was declined: %s", r)
+	// None of the settings is given from here on: the stack remembers them.
+	if r := infra(t, account.URL, "destroy", "--force", "--output", out); r.code != 1 || !strings.Contains(r.stderr, "hint: infra destroy --allow removal:SlurmFactoryInfraStack") {
+		t.Errorf("destroy of a protected stack: %s", r)
+	}
+	destroy := []string{"destroy", "--allow", "removal:SlurmFactoryInfraStack", "--output", out}
+	declined := runWithInput(t, account.URL, "n\n", destroy...)
+	if declined.code != 1 || !strings.Contains(declined.stderr, "nothing was destroyed") {
+		t.Errorf("destroy that was declined: %s", declined)
+	}
+	for _, want := range []string{"Role slurm-factory-github-actions", "Distribution ", "stays, with what is in it:\n  Bucket " + bucketName + "\n", "User james"} {
+		if !strings.Contains(declined.stderr, want) {
+			t.Errorf("destroy does not name %q before it asks: %s", want, declined)
+		}
 	}
 
-	r := mustInfra(t, account.URL, append([]string{"destroy", "--force"}, settings...)...)
-	for _, want := range []string{"retained: s3://" + bucketName, "s3://" + bucketName + "-logs", "infra deploy with the same settings adopts both", "OIDC provider"} {
+	r := mustInfra(t, account.URL, append(destroy, "--force")...)
+	for _, want := range []string{"retained: s3://" + bucketName, "s3://" + bucketName + "-logs", "infra deploy with the same settings adopts them", "OIDC provider", `domain: "` + domain + `"`} {
 		if !strings.Contains(r.stderr, want) {
 			t.Errorf("destroy does not say %q: %s", want, r)
 		}

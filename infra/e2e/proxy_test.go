@@ -14,10 +14,13 @@ import (
 )
 
 // A recorder stands before moto and writes down every request. Rewrite, when set, may
-// change a request's body on its way.
+// change a request's body on its way, Answer may answer in moto's place, and Amend may
+// change a response's body.
 type recorder struct {
 	URL     string
 	Rewrite func(r *http.Request, body []byte) []byte
+	Answer  func(w http.ResponseWriter, r *http.Request, body []byte) bool
+	Amend   func(body []byte) []byte
 
 	mu   sync.Mutex
 	seen []seen
@@ -43,7 +46,7 @@ func record(t *testing.T) *recorder {
 		},
 		ModifyResponse: func(res *http.Response) error {
 			rec.ended(res.Request, res.StatusCode)
-			return nil
+			return rec.amend(res)
 		},
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -57,11 +60,30 @@ func record(t *testing.T) *recorder {
 		}
 		setBody(r, body)
 		rec.began(r, body)
+		if rec.Answer != nil && rec.Answer(w, r, body) {
+			return
+		}
 		proxy.ServeHTTP(w, r)
 	}))
 	t.Cleanup(server.Close)
 	rec.URL = "http://localhost:" + strings.Split(server.URL, ":")[2]
 	return rec
+}
+
+func (rec *recorder) amend(res *http.Response) error {
+	if rec.Amend == nil || !strings.HasPrefix(res.Header.Get("Content-Type"), "text/xml") {
+		return nil
+	}
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err
+	}
+	res.Body.Close()
+	body = rec.Amend(body)
+	res.Body = io.NopCloser(bytes.NewReader(body))
+	res.ContentLength = int64(len(body))
+	res.Header.Set("Content-Length", strconv.Itoa(len(body)))
+	return nil
 }
 
 func setBody(r *http.Request, body []byte) {

@@ -16,6 +16,7 @@ import (
 // A Template is the part of a CloudFormation template that has to do with resources.
 type Template struct {
 	Description string
+	Metadata    map[string]any
 	Resources   map[string]Resource
 	Outputs     map[string]Output
 	Mappings    map[string]map[string]map[string]any
@@ -45,10 +46,13 @@ func Parse(b []byte) (Template, error) {
 	return t, nil
 }
 
+// IDs returns the logical ids of all resources, sorted.
+func (t Template) IDs() []string { return slices.Sorted(maps.Keys(t.Resources)) }
+
 // OfType returns the logical ids of the resources of a type, sorted.
 func (t Template) OfType(kind string) []string {
 	var ids []string
-	for _, id := range slices.Sorted(maps.Keys(t.Resources)) {
+	for _, id := range t.IDs() {
 		if t.Resources[id].Type == kind {
 			ids = append(ids, id)
 		}

@@ -133,11 +133,7 @@ func updateStack(ctx context.Context, cf *cloudformation.Client, name, body stri
 }
 
 // checkAdoption refuses to deploy over a Python stack whose provider would be deleted.
-func checkAdoption(ctx context.Context, cf *cloudformation.Client, c infra.Config) error {
-	body, err := deployedTemplate(ctx, cf, c.StackName)
-	if err != nil {
-		return err
-	}
+func checkAdoption(c infra.Config, body string) error {
 	if !strings.Contains(body, customProvider) {
 		return nil
 	}

@@ -8,8 +8,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
-	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -49,18 +47,6 @@ func zoneName(ctx context.Context, cfg aws.Config, id string) (string, error) {
 			"is the zone in this account? aws route53 list-hosted-zones shows them; --zone-name NAME skips the look-up"}
 	}
 	return strings.TrimSuffix(aws.ToString(zone.HostedZone.Name), "."), nil
-}
-
-// stackStatus is the status of the stack, empty when there is none.
-func stackStatus(ctx context.Context, cfg aws.Config, name string) (types.StackStatus, error) {
-	out, err := cloudformation.NewFromConfig(cfg).DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: aws.String(name)})
-	if noSuchStack(err) || err == nil && len(out.Stacks) == 0 {
-		return "", nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("look for stack %s: %w", name, err)
-	}
-	return out.Stacks[0].StackStatus, nil
 }
 
 func noSuchStack(err error) bool {

@@ -47,7 +47,7 @@ func (s *settings) number(known map[string]github.Repository) error {
 			}
 		}
 	}
-	for i, text := range s.publishers {
+	for i, text := range listOrNone(s.publishers) {
 		p, err := s.parsePublisher(text)
 		if err != nil {
 			return err

@@ -37,6 +37,7 @@ type settings struct {
 	cloudTrail, alarms                          bool
 	alarmEmail                                  string
 	monthlyBudget                               int
+	protect                                     bool
 	githubOrg, githubRepo, ownerID, repoID      string
 	environment, ref, workflow, roleName        string
 	prefixes, publishers                        []string
@@ -80,6 +81,7 @@ func newSettings() *settings {
 	f.BoolVar(&s.alarms, "alarms", d.Alarms, "paid metrics, the alarms on them and the dashboard")
 	f.StringVar(&s.alarmEmail, "alarm-email", "", "`address` that receives the alarms and the budget's warnings")
 	f.IntVar(&s.monthlyBudget, "monthly-budget", 0, "warn when the cache's services cost more `dollars` a month (0: never)")
+	f.BoolVar(&s.protect, "protect", d.Protect, "protect the stack from being deleted, and what readers and publishers depend on from being replaced")
 	f.StringVar(&s.githubOrg, "github-org", p.Owner, "GitHub organisation or user that owns the publishing repository")
 	f.StringVar(&s.githubRepo, "github-repo", p.Repo, "the publishing repository")
 	f.StringVar(&s.ownerID, "github-owner-id", "", "`number` of the owner: gh api repos/O/R --jq .owner.id")
@@ -281,23 +283,25 @@ func (s *settings) stack() (infra.Config, error) {
 	if s.region != infra.Region {
 		return c, fmt.Errorf("--region %s: the stack lives in %s, the only region from which CloudFront takes certificates, logs and metrics", s.region, infra.Region)
 	}
-	c.StackName, c.Account, c.Suffix, c.BucketName = s.stackName, s.account, s.suffix, s.bucketName
-	if s.existingBucket != "" {
-		if s.bucketName != "" || s.suffix != "" {
+	c.StackName, c.Account = s.stackName, s.account
+	c.Suffix, c.BucketName = orNone(s.suffix), orNone(s.bucketName)
+	if existing := orNone(s.existingBucket); existing != "" {
+		if c.BucketName != "" || c.Suffix != "" {
 			return c, errors.New("--existing-bucket is the whole name: leave out --bucket-name and --suffix")
 		}
-		c.BucketName = s.existingBucket
+		c.BucketName = existing
 	}
-	c.Domain, c.HostedZoneID, c.ZoneName, c.CertificateArn = s.domain, s.hostedZoneID, s.zoneName, s.certificate
+	c.Domain, c.HostedZoneID, c.ZoneName, c.CertificateArn = orNone(s.domain), orNone(s.hostedZoneID), orNone(s.zoneName), orNone(s.certificate)
 	c.QueryStrings, c.PriceClass = infra.QueryStrings(s.queryStrings), s.priceClass
-	c.OriginShield, c.WebACLArn = s.originShield, s.wafArn
+	c.OriginShield, c.WebACLArn = s.originShield, orNone(s.wafArn)
 	c.NoncurrentDays, c.AbortUploadDays, c.LogDays = s.noncurrentDays, s.abortUploadDays, s.logDays
 	c.IntelligentTiering, c.ImmutablePackages = s.intelligentTiering, s.immutablePackages
-	c.OIDCProviderArn, c.ManualUser, c.PermissionsBoundary = s.oidcProvider, s.manualUser, s.boundary
-	c.CloudTrail, c.Alarms, c.AlarmEmail, c.MonthlyBudget = s.cloudTrail, s.alarms, s.alarmEmail, s.monthlyBudget
-	c.IndexerQueue, c.IndexerTrust = s.indexerQueue, s.indexerTrust
+	c.OIDCProviderArn, c.ManualUser, c.PermissionsBoundary = orNone(s.oidcProvider), orNone(s.manualUser), orNone(s.boundary)
+	c.CloudTrail, c.Alarms, c.AlarmEmail, c.MonthlyBudget = s.cloudTrail, s.alarms, orNone(s.alarmEmail), s.monthlyBudget
+	c.IndexerQueue, c.IndexerTrust = s.indexerQueue, listOrNone(s.indexerTrust)
+	c.Protect, c.Settings = s.protect, s.spoken()
 	c.Publishers = s.mainPublishers()
-	for _, text := range s.publishers {
+	for _, text := range listOrNone(s.publishers) {
 		p, err := s.parsePublisher(text)
 		if err != nil {
 			return c, fmt.Errorf("--publisher %s: %w", text, err)
@@ -311,11 +315,11 @@ func (s *settings) stack() (infra.Config, error) {
 func (s *settings) mainPublishers() []infra.Publisher {
 	p := infra.Default().Publishers[0]
 	p.Role = s.roleName
-	p.Owner, p.Repo, p.OwnerID, p.RepoID = s.githubOrg, s.githubRepo, s.ownerID, s.repoID
-	p.Environment, p.Ref, p.Workflow = orNone(s.environment), s.ref, s.workflow
-	p.AnyRef, p.Prefixes = s.trustAnyRef, s.prefixes
+	p.Owner, p.Repo, p.OwnerID, p.RepoID = s.githubOrg, s.githubRepo, orNone(s.ownerID), orNone(s.repoID)
+	p.Environment, p.Ref, p.Workflow = orNone(s.environment), orNone(s.ref), orNone(s.workflow)
+	p.AnyRef, p.Prefixes = s.trustAnyRef, listOrNone(s.prefixes)
 	p.Session = time.Duration(s.sessionHours) * time.Hour
-	if !s.flags.Changed("environment") && (s.ref != "" || s.trustAnyRef) {
+	if !s.flags.Changed("environment") && (p.Ref != "" || s.trustAnyRef) {
 		p.Environment = ""
 	}
 	all := []infra.Publisher{p}
@@ -329,9 +333,20 @@ func (s *settings) mainPublishers() []infra.Publisher {
 	return all
 }
 
+// none is the value that takes a setting back: a setting that is not given keeps the
+// value that the stack remembers.
+const none = "none"
+
 func orNone(v string) string {
-	if v == "none" {
+	if v == none {
 		return ""
+	}
+	return v
+}
+
+func listOrNone(v []string) []string {
+	if len(v) == 1 && v[0] == none {
+		return nil
 	}
 	return v
 }
@@ -339,7 +354,7 @@ func orNone(v string) string {
 // parsePublisher reads one --publisher. What it leaves out is the main one's.
 func (s *settings) parsePublisher(text string) (infra.Publisher, error) {
 	p := infra.Publisher{
-		Owner: s.githubOrg, Repo: s.githubRepo, OwnerID: s.ownerID, RepoID: s.repoID,
+		Owner: s.githubOrg, Repo: s.githubRepo, OwnerID: orNone(s.ownerID), RepoID: orNone(s.repoID),
 		Access: infra.Publish, Session: time.Duration(s.sessionHours) * time.Hour,
 	}
 	if strings.Contains(","+text, ",repo=") {
