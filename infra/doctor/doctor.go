@@ -14,11 +14,16 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/acm"
 	"github.com/aws/aws-sdk-go-v2/service/cloudfront"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/smithy-go"
+
+	"github.com/vantagecompute/slurm-factory-publish/infra/github"
 )
 
 // A Severity says how bad a finding is.
@@ -50,6 +55,11 @@ type Doctor struct {
 	Route53    *route53.Client
 	IAM        *iam.Client
 	SQS        *sqs.Client
+	SNS        *sns.Client
+	CloudWatch *cloudwatch.Client
+	Logs       *cloudwatchlogs.Client
+	// GitHub is asked about environments. nil: gh is not there.
+	GitHub github.API
 	// HTTP is how a reader without credentials sees the cache. It must not follow
 	// redirects.
 	HTTP *http.Client
@@ -73,6 +83,7 @@ func (d Doctor) Examine(ctx context.Context) []Finding {
 	for _, x := range []examination{
 		{"stack", d.stack},
 		{"bucket", d.bucket},
+		{"log bucket", d.logBucket},
 		{"direct access", d.directAccess},
 		{"distribution", d.distribution},
 		{"certificate", d.certificate},
@@ -80,11 +91,16 @@ func (d Doctor) Examine(ctx context.Context) []Finding {
 		{"public url", d.publicURL},
 		{"oidc provider", d.provider},
 		{"roles", d.roles},
+		{"users", d.users},
+		{"environments", d.environments},
+		{"log delivery", d.delivery},
+		{"alarms", d.alarms},
+		{"alarm e-mail", d.subscriptions},
 		{"indexer", d.indexer},
 	} {
 		found, err := x.run(ctx)
 		if err != nil {
-			found = append(found, Finding{x.check, Fail, "could not be examined: " + err.Error(), denied(err)})
+			found = append(found, unexamined(x.check, err))
 		}
 		all = append(all, found...)
 	}
@@ -105,7 +121,7 @@ func Failed(all []Finding) bool {
 func denied(err error) string {
 	switch code(err) {
 	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation":
-		return "examine with credentials that may read CloudFormation, S3, CloudFront, ACM, Route53, IAM and SQS (AWS's ReadOnlyAccess is enough)"
+		return "examine with credentials that may read CloudFormation, S3, CloudFront, ACM, Route53, IAM, SQS, SNS and CloudWatch (AWS's ReadOnlyAccess is enough)"
 	}
 	return "try again; if it stays, look at the service's health page"
 }

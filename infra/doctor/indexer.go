@@ -25,10 +25,10 @@ func (d Doctor) indexer(ctx context.Context) ([]Finding, error) {
 	var all []Finding
 	for _, look := range []func(context.Context) ([]Finding, error){d.queue, d.deadLetters, d.notifications} {
 		found, err := look(ctx)
-		if err != nil {
-			return all, err
-		}
 		all = append(all, found...)
+		if err != nil {
+			all = append(all, unexamined("indexer", err))
+		}
 	}
 	return all, nil
 }
@@ -109,16 +109,7 @@ func (d Doctor) queuePolicy(live string) ([]Finding, error) {
 	if live == "" {
 		return []Finding{broken(check, redeploy, "it has no policy: the bucket may not tell it what is stored")}, nil
 	}
-	have, err := policy.Parse([]byte(live))
-	switch {
-	case errors.Is(err, policy.ErrNotModelled):
-		return []Finding{broken(check, redeploy, "its policy was changed by hand: %v", err)}, nil
-	case err != nil:
-		return nil, err
-	case !alike(have, want):
-		return []Finding{broken(check, redeploy, "its policy was changed: %s", difference(have, want))}, nil
-	}
-	return nil, nil
+	return compared(check, "its policy", []byte(live), want)
 }
 
 func (d Doctor) deadLetters(ctx context.Context) ([]Finding, error) {

@@ -54,7 +54,7 @@ func (d Doctor) roles(ctx context.Context) ([]Finding, error) {
 	for _, r := range roles {
 		found, err := d.role(ctx, r)
 		if err != nil {
-			return all, fmt.Errorf("role %s: %w", r.name, err)
+			found = append(found, unexamined("role "+r.name, err))
 		}
 		all = append(all, orWell(found, "role "+r.name, "trust and permissions are the stack's")...)
 	}
@@ -84,11 +84,12 @@ func (d Doctor) role(ctx context.Context, want role) ([]Finding, error) {
 		found = append(found, doubtful(check, "scope it: infra deploy --environment NAME (or --ref) without --trust-any-ref",
 			"it trusts every run of the repository: %s", strings.Join(widest(want.trust), ", ")))
 	}
-	permissions, err := d.permissions(ctx, want)
-	if err != nil {
-		return nil, err
+	found = append(found, nameless(check, want.trust)...)
+	if boundary := out.Role.PermissionsBoundary; want.boundary != "" && (boundary == nil || aws.ToString(boundary.PermissionsBoundaryArn) != want.boundary) {
+		found = append(found, broken(check, redeploy, "it does not have the permissions boundary %s", want.boundary))
 	}
-	return append(found, permissions...), nil
+	permissions, err := d.permissions(ctx, want)
+	return append(found, permissions...), err
 }
 
 // permissions compares the inline policies and looks for attached ones, which the
@@ -139,11 +140,19 @@ func (d Doctor) permissions(ctx context.Context, want role) ([]Finding, error) {
 
 // parseURLEncoded reads a policy as IAM's API returns it.
 func parseURLEncoded(text string) (policy.Document, error) {
+	plain, err := unescaped(text)
+	if err != nil {
+		return policy.Document{}, err
+	}
+	return policy.Parse(plain)
+}
+
+func unescaped(text string) ([]byte, error) {
 	plain, err := url.QueryUnescape(text)
 	if err != nil {
-		return policy.Document{}, fmt.Errorf("policy document: %w", err)
+		return nil, fmt.Errorf("policy document: %w", err)
 	}
-	return policy.Parse([]byte(plain))
+	return []byte(plain), nil
 }
 
 // widest are the subjects of a trust policy that name a repository and nothing more.
@@ -170,6 +179,7 @@ func canonical(d policy.Document) string {
 	statements := make([]string, 0, len(d.Statement))
 	for _, st := range d.Statement {
 		st.Action = slices.Sorted(slices.Values(st.Action))
+		st.NotAction = slices.Sorted(slices.Values(st.NotAction))
 		st.Resource = slices.Sorted(slices.Values(st.Resource))
 		st.Condition = sortedCondition(st.Condition)
 		b, _ := json.Marshal(st)

@@ -18,56 +18,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/route53"
 	r53types "github.com/aws/aws-sdk-go-v2/service/route53/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-const redeploy = "infra deploy puts it back as the stack says"
-
-// bucket asks whether what protects the objects is still in force.
-func (d Doctor) bucket(ctx context.Context) ([]Finding, error) {
-	name := d.Stack.Outputs["BucketName"]
-	in := aws.String(name)
-	if _, err := d.S3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: in}); err != nil {
-		if code(err) == "NotFound" {
-			return []Finding{broken("bucket", "infra destroy --force and infra deploy make it anew; the packages must be published again", "s3://%s does not exist", name)}, nil
-		}
-		return nil, fmt.Errorf("head bucket %s: %w", name, err)
-	}
-	var found []Finding
-	versioning, err := d.S3.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{Bucket: in})
-	if err != nil {
-		return nil, fmt.Errorf("get versioning of %s: %w", name, err)
-	}
-	if versioning.Status != s3types.BucketVersioningStatusEnabled {
-		found = append(found, broken("bucket", redeploy, "s3://%s is not versioned: what is overwritten or deleted is gone", name))
-	}
-	block, err := d.S3.GetPublicAccessBlock(ctx, &s3.GetPublicAccessBlockInput{Bucket: in})
-	if err != nil && code(err) != "NoSuchPublicAccessBlockConfiguration" {
-		return nil, fmt.Errorf("get public access block of %s: %w", name, err)
-	}
-	if err != nil || !blocksAll(block.PublicAccessBlockConfiguration) {
-		found = append(found, broken("bucket", redeploy, "s3://%s does not block public access", name))
-	}
-	lifecycle, err := d.S3.GetBucketLifecycleConfiguration(ctx, &s3.GetBucketLifecycleConfigurationInput{Bucket: in})
-	if err != nil && code(err) != "NoSuchLifecycleConfiguration" {
-		return nil, fmt.Errorf("get lifecycle of %s: %w", name, err)
-	}
-	if err != nil || !abortsUploads(lifecycle.Rules) {
-		found = append(found, broken("bucket", redeploy, "s3://%s keeps, and charges for, the parts of uploads that were never finished", name))
-	}
-	return orWell(found, "bucket", "s3://%s is versioned, private and cleans up after itself", name), nil
-}
-
-func blocksAll(c *s3types.PublicAccessBlockConfiguration) bool {
-	return c != nil && aws.ToBool(c.BlockPublicAcls) && aws.ToBool(c.BlockPublicPolicy) &&
-		aws.ToBool(c.IgnorePublicAcls) && aws.ToBool(c.RestrictPublicBuckets)
-}
-
-func abortsUploads(rules []s3types.LifecycleRule) bool {
-	return slices.ContainsFunc(rules, func(r s3types.LifecycleRule) bool {
-		return r.Status == s3types.ExpirationStatusEnabled && r.AbortIncompleteMultipartUpload != nil
-	})
-}
+const (
+	redeploy = "infra deploy puts it back as the stack says"
+	// remake is for what an update of an unchanged template does not make again.
+	remake = "infra destroy --force, then infra deploy: what was deleted by hand is not made again by an update; the buckets are kept and adopted"
+)
 
 // directAccess asks the bucket for a listing, once as anybody and once with our
 // credentials: the first must be refused and the second answered.
@@ -132,7 +89,49 @@ func (d Doctor) distribution(ctx context.Context) ([]Finding, error) {
 			found = append(found, broken(check, redeploy, "origin %s has no origin access control: S3 will refuse it", aws.ToString(o.DomainName)))
 		}
 	}
-	return orWell(found, check, "%s is deployed and enabled", id), nil
+	viewers, err := d.viewers(check, config)
+	if err != nil {
+		return found, err
+	}
+	return orWell(append(found, viewers...), check, "%s is deployed and enabled", id), nil
+}
+
+// viewers compares what readers are offered with the stack: the oldest TLS, and whether
+// plain HTTP is answered.
+func (d Doctor) viewers(check string, config *cftypes.DistributionConfig) ([]Finding, error) {
+	var found []Finding
+	for _, id := range d.Stack.Template.OfType("AWS::CloudFront::Distribution") {
+		declared, _ := d.Stack.Template.Resources[id].Properties["DistributionConfig"].(map[string]any)
+		certificate, _ := declared["ViewerCertificate"].(map[string]any)
+		want, _ := certificate["MinimumProtocolVersion"].(string)
+		var have string
+		if v := config.ViewerCertificate; v != nil {
+			have = string(v.MinimumProtocolVersion)
+		}
+		if want != "" && have != want {
+			found = append(found, broken(check, redeploy, "readers may use %s, the stack says %s and newer", orAny(have), want))
+		}
+	}
+	policies := []cftypes.ViewerProtocolPolicy{}
+	if config.DefaultCacheBehavior != nil {
+		policies = append(policies, config.DefaultCacheBehavior.ViewerProtocolPolicy)
+	}
+	if config.CacheBehaviors != nil {
+		for _, b := range config.CacheBehaviors.Items {
+			policies = append(policies, b.ViewerProtocolPolicy)
+		}
+	}
+	if slices.Contains(policies, cftypes.ViewerProtocolPolicyAllowAll) {
+		found = append(found, broken(check, redeploy, "readers are answered without TLS"))
+	}
+	return found, nil
+}
+
+func orAny(s string) string {
+	if s == "" {
+		return "any version of TLS"
+	}
+	return s
 }
 
 func aliasesOf(c *cftypes.DistributionConfig) []string {
@@ -158,31 +157,59 @@ func (d Doctor) domain() string {
 	return u.Hostname()
 }
 
-// certificate asks whether the stack's certificate is issued and stays so.
+// certificate examines whether the certificate of the domain, the stack's own or the
+// given one, is issued and stays so.
 func (d Doctor) certificate(ctx context.Context) ([]Finding, error) {
 	const check = "certificate"
-	arn := d.Stack.first("AWS::CertificateManager::Certificate")
+	own := d.Stack.first("AWS::CertificateManager::Certificate")
+	arn := own
 	if arn == "" {
-		return well(check, "none of the stack's own"), nil
+		arn = d.Stack.givenCertificate()
+	}
+	if arn == "" {
+		return well(check, "CloudFront's own"), nil
 	}
 	out, err := d.ACM.DescribeCertificate(ctx, &acm.DescribeCertificateInput{CertificateArn: aws.String(arn)})
+	if code(err) == "ResourceNotFoundException" {
+		return []Finding{broken(check, "replace it with --certificate-arn, or deploy without it for one of the stack's own", "%s does not exist", arn)}, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("describe certificate %s: %w", arn, err)
 	}
 	c := out.Certificate
+	host := aws.ToString(c.DomainName)
 	if c.Status == acmtypes.CertificateStatusPendingValidation {
 		return []Finding{broken(check, "ACM looks for "+validationRecord(c)+"; it finds it once the zone's name servers are those that the registrar names (dns, above)",
-			"the certificate for %s waits for validation", aws.ToString(c.DomainName))}, nil
+			"the certificate for %s waits for validation", host)}, nil
 	}
 	if c.Status != acmtypes.CertificateStatusIssued {
 		return []Finding{broken(check, "aws acm describe-certificate --certificate-arn "+arn+" says why; replace it with --certificate-arn or deploy again",
-			"the certificate for %s is %s", aws.ToString(c.DomainName), c.Status)}, nil
+			"the certificate for %s is %s", host, c.Status)}, nil
 	}
-	if left := c.NotAfter; left != nil && left.Sub(d.Now()) < 30*24*time.Hour {
-		return []Finding{doubtful(check, "ACM renews by itself 60 days before the end while its validation record exists: check "+validationRecord(c),
-			"the certificate for %s ends on %s", aws.ToString(c.DomainName), left.Format(time.DateOnly))}, nil
+	renew := "ACM renews by itself 60 days before the end while its validation record exists: check " + validationRecord(c)
+	if c.Type == acmtypes.CertificateTypeImported {
+		renew = "ACM does not renew what was imported: aws acm import-certificate --certificate-arn " + arn
 	}
-	return well(check, "issued for %s", aws.ToString(c.DomainName)), nil
+	switch now := d.Now(); {
+	case c.NotAfter == nil:
+	case c.NotAfter.Before(now):
+		return []Finding{broken(check, renew, "the certificate for %s ended on %s", host, c.NotAfter.Format(time.DateOnly))}, nil
+	case c.NotAfter.Sub(now) < 30*24*time.Hour:
+		return []Finding{doubtful(check, renew, "the certificate for %s ends on %s", host, c.NotAfter.Format(time.DateOnly))}, nil
+	}
+	return well(check, "issued for %s", host), nil
+}
+
+// givenCertificate is the ARN of a certificate that the stack uses and did not make.
+func (s Stack) givenCertificate() string {
+	for _, id := range s.Template.OfType("AWS::CloudFront::Distribution") {
+		declared, _ := s.Template.Resources[id].Properties["DistributionConfig"].(map[string]any)
+		certificate, _ := declared["ViewerCertificate"].(map[string]any)
+		if arn, ok := certificate["AcmCertificateArn"].(string); ok {
+			return arn
+		}
+	}
+	return ""
 }
 
 func validationRecord(c *acmtypes.CertificateDetail) string {

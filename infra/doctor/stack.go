@@ -145,6 +145,8 @@ type role struct {
 	name   string
 	trust  policy.Document
 	inline map[string]policy.Document
+	// boundary is the ARN of its permissions boundary, empty without one.
+	boundary string
 }
 
 // roles reads every role of the stack with its policies.
@@ -156,6 +158,11 @@ func (s Stack) roles() ([]role, error) {
 		var err error
 		if r.trust, err = s.documentOf(p["AssumeRolePolicyDocument"]); err != nil {
 			return nil, fmt.Errorf("trust policy of %s: %w", r.name, err)
+		}
+		if p["PermissionsBoundary"] != nil {
+			if r.boundary, err = s.Template.ResolveString(p["PermissionsBoundary"], s.World); err != nil {
+				return nil, fmt.Errorf("permissions boundary of %s: %w", r.name, err)
+			}
 		}
 		inline, _ := p["Policies"].([]any)
 		for _, e := range inline {

@@ -70,6 +70,7 @@ func apply(t *testing.T, cfg aws.Config, body []byte) (doctor.Stack, map[string]
 		a.make(id, tpl.Resources[id])
 		a.stack.Derive()
 	}
+	a.putLogging()
 	for name, o := range tpl.Outputs {
 		v, err := tpl.ResolveString(o.Value, a.stack.World)
 		if err != nil {
@@ -78,6 +79,28 @@ func apply(t *testing.T, cfg aws.Config, body []byte) (doctor.Stack, map[string]
 		a.stack.Outputs[name] = v
 	}
 	return a.stack, a.made
+}
+
+// putLogging turns the buckets' access logs on, at the end: moto looks whether the log
+// bucket's policy permits it, which comes after the bucket that is logged.
+func (a *applier) putLogging() {
+	a.t.Helper()
+	c := s3.NewFromConfig(a.cfg, func(o *s3.Options) { o.UsePathStyle = true })
+	for _, id := range a.stack.Template.OfType("AWS::S3::Bucket") {
+		resolved, err := a.stack.Template.Resolve(a.stack.Template.Resources[id].Properties, a.stack.World)
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		p := tree{resolved}
+		if !p.at("LoggingConfiguration").has() {
+			continue
+		}
+		if _, err := c.PutBucketLogging(context.Background(), &s3.PutBucketLoggingInput{Bucket: p.at("BucketName").str(), BucketLoggingStatus: &s3types.BucketLoggingStatus{
+			LoggingEnabled: &s3types.LoggingEnabled{TargetBucket: p.at("LoggingConfiguration", "DestinationBucketName").str(),
+				TargetPrefix: p.at("LoggingConfiguration", "LogFilePrefix").str()}}}); err != nil {
+			a.t.Fatalf("log %s: %v", id, err)
+		}
+	}
 }
 
 func (a *applier) make(id string, r template.Resource) {

@@ -1,12 +1,8 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -14,112 +10,18 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/acm"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
-	"github.com/aws/aws-sdk-go-v2/service/cloudfront"
+	cftypes "github.com/aws/aws-sdk-go-v2/service/cloudfront/types"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	cwtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
-	"github.com/aws/aws-sdk-go-v2/service/route53"
-	r53types "github.com/aws/aws-sdk-go-v2/service/route53/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/vantagecompute/slurm-factory-publish/infra/doctor"
 )
-
-// A patient is a deployed account and the world outside that moto does not play: the
-// edge, the resolver and the clock.
-type patient struct {
-	cfg    aws.Config
-	doctor doctor.Doctor
-
-	bucketSays, edgeSays int // what strangers get
-	resolves             bool
-	originAccess         bool // the distribution's origin has its access control
-}
-
-func newPatient(t *testing.T) *patient {
-	t.Helper()
-	cfg, stack, _ := deployAll(t)
-	p := &patient{cfg: cfg, bucketSays: http.StatusForbidden, edgeSays: http.StatusNotFound, resolves: true, originAccess: true}
-	outside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, "/bucket/") {
-			w.WriteHeader(p.bucketSays)
-			return
-		}
-		w.WriteHeader(p.edgeSays)
-	}))
-	t.Cleanup(outside.Close)
-	p.doctor = doctor.Doctor{
-		Stack:      stack,
-		S3:         s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }),
-		CloudFront: cloudfront.NewFromConfig(cfg, func(o *cloudfront.Options) { o.HTTPClient = p }),
-		ACM:        acm.NewFromConfig(cfg),
-		Route53:    route53.NewFromConfig(cfg),
-		IAM:        iam.NewFromConfig(cfg),
-		SQS:        sqs.NewFromConfig(cfg),
-		HTTP:       &http.Client{Transport: toServer{outside.URL}},
-		Lookup: func(context.Context, string) ([]string, error) {
-			if !p.resolves {
-				return nil, errors.New("no such host")
-			}
-			return []string{"192.0.2.1"}, nil
-		},
-		BucketURL: func(string) string { return outside.URL + "/bucket/" },
-		Now:       time.Now,
-	}
-	return p
-}
-
-// Do asks moto's CloudFront, and adds to its answer the origin access control, which
-// moto takes and forgets.
-func (p *patient) Do(r *http.Request) (*http.Response, error) {
-	res, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return nil, err
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		return nil, err
-	}
-	if p.originAccess {
-		body = bytes.ReplaceAll(body, []byte("</Origin>"), []byte("<OriginAccessControlId>E1</OriginAccessControlId></Origin>"))
-	}
-	res.Body = io.NopCloser(bytes.NewReader(body))
-	res.ContentLength = int64(len(body))
-	return res, nil
-}
-
-// toServer sends every request to one server, whatever host it names.
-type toServer struct{ url string }
-
-func (s toServer) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	r.URL.Scheme, r.URL.Host = "http", strings.TrimPrefix(s.url, "http://")
-	return http.DefaultTransport.RoundTrip(r)
-}
-
-// validated lets the certificate be issued and the distribution be deployed.
-func (p *patient) validated(t *testing.T) {
-	t.Helper()
-	// moto issues a certificate, and deploys a distribution, when it is asked again.
-	deadline := time.Now().Add(90 * time.Second)
-	for time.Now().Before(deadline) {
-		if !mentions(p.doctor.Examine(context.Background()), "waits for validation") {
-			return
-		}
-		time.Sleep(time.Second)
-	}
-	t.Fatal("moto never issued the certificate")
-}
-
-func mentions(all []doctor.Finding, text string) bool {
-	for _, f := range all {
-		if strings.Contains(f.Check+": "+f.Detail, text) {
-			return true
-		}
-	}
-	return false
-}
 
 // TestDoctorFindsEveryFault breaks one thing after the other in a healthy account.
 func TestDoctorFindsEveryFault(t *testing.T) {
@@ -135,8 +37,23 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 	if all := d.Examine(ctx); doctor.Failed(all) {
 		t.Fatalf("a healthy account is found ill:\n%s", text(all))
 	}
+	if all := d.Examine(ctx); !mentions(all, "it has no MFA device") || !mentions(all, "role slurm-factory-slurm: it knows vantagecompute/slurm-factory by name only") {
+		t.Errorf("neither the lack of an MFA device nor that of the repository's numbers is found:\n%s", text(all))
+	}
+	if err := enableMFA(ctx, d, "james"); err != nil {
+		t.Fatal(err)
+	}
+	if all := d.Examine(ctx); mentions(all, "it has no MFA device") {
+		t.Errorf("the MFA device is not found:\n%s", text(all))
+	}
 
-	role := aws.String("slurm-factory-github-actions")
+	role, james := aws.String("slurm-factory-github-actions"), aws.String("james")
+	alarm, logs := "SlurmFactoryInfraStack-high-error-rate", aws.String(d.Stack.Outputs["LogBucketName"])
+	certificate, err := d.ACM.ListCertificates(ctx, &acm.ListCertificatesInput{})
+	if err != nil || len(certificate.CertificateSummaryList) != 1 {
+		t.Fatal(err)
+	}
+	ends := *certificate.CertificateSummaryList[0].NotAfter
 	for _, fault := range []struct {
 		name      string
 		breaks    func() error
@@ -154,7 +71,19 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 		{"origin access is refused", func() error { p.edgeSays = http.StatusForbidden; return nil }, "answers 403, want 404", "must let the distribution read and list", false},
 		{"edge fails", func() error { p.edgeSays = http.StatusBadGateway; return nil }, "answers 502, want 404", "get-distribution", false},
 		{"name does not resolve", func() error { p.resolves = false; return nil }, domain + " does not resolve", "48 hours", false},
-		{"certificate ends", func() error { d.Now = func() time.Time { return time.Now().AddDate(20, 0, 0) }; return nil }, "ends on", "ACM renews by itself", true},
+		{"certificate ends soon", func() error { d.Now = func() time.Time { return ends.AddDate(0, 0, -10) }; return nil }, "ends on", "ACM renews by itself", true},
+		{"certificate has ended", func() error { d.Now = func() time.Time { return ends.AddDate(0, 0, 1) }; return nil }, "ended on", "ACM renews by itself", false},
+		{"environment is not there", func() error { p.environment = ""; return nil }, "has no such environment", "create and protect it", false},
+		{"environment is not protected", func() error { p.environment = "{}"; return nil }, "everybody who can push a branch to vantagecompute/slurm-factory can publish with slurm-factory-github-actions", "restrict its deployment branches", false},
+		{"environment needs nobody's approval", func() error { p.environment = `{"deployment_branch_policy": {}}`; return nil }, "can delete packages with slurm-factory-maintain, and needs nobody's approval", "add required reviewers", true},
+		{"environment takes any branch", func() error {
+			p.environment = `{"protection_rules": [{"type": "required_reviewers", "reviewers": [{}]}]}`
+			return nil
+		}, "any branch of vantagecompute/slurm-factory may run a job in it", "restrict its deployment branches", true},
+		{"GitHub does not answer", func() error { p.environment = "no JSON"; return nil }, "could not be examined: GitHub's answer", "try again", false},
+		{"gh is not there", func() error { d.GitHub = nil; return nil }, "gh is not installed", "gh auth login", true},
+		{"nobody has confirmed", func() error { p.unconfirmed = true; return nil }, "ops@example.com has not confirmed", "aws sns subscribe", true},
+		{"what may not be read", func() error { p.forbidden = "?encryption"; return nil }, "could not be examined: get encryption of", "ReadOnlyAccess", false},
 		{"versioning is suspended", func() error {
 			_, err := d.S3.PutBucketVersioning(ctx, &s3.PutBucketVersioningInput{Bucket: bucket,
 				VersioningConfiguration: &s3types.VersioningConfiguration{Status: s3types.BucketVersioningStatusSuspended}})
@@ -168,6 +97,98 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 			_, err := d.S3.DeleteBucketLifecycle(ctx, &s3.DeleteBucketLifecycleInput{Bucket: bucket})
 			return err
 		}, "uploads that were never finished", "infra deploy", false},
+		{"encryption is gone", func() error {
+			_, err := d.S3.DeleteBucketEncryption(ctx, &s3.DeleteBucketEncryptionInput{Bucket: bucket})
+			return err
+		}, "has no default encryption", "infra deploy", false},
+		{"encryption by a key", func() error {
+			_, err := d.S3.PutBucketEncryption(ctx, &s3.PutBucketEncryptionInput{Bucket: bucket, ServerSideEncryptionConfiguration: &s3types.ServerSideEncryptionConfiguration{
+				Rules: []s3types.ServerSideEncryptionRule{{ApplyServerSideEncryptionByDefault: &s3types.ServerSideEncryptionByDefault{SSEAlgorithm: s3types.ServerSideEncryptionAwsKms}}}}})
+			return err
+		}, "encrypts with aws:kms", "infra deploy", false},
+		{"log is off", func() error {
+			_, err := d.S3.PutBucketLogging(ctx, &s3.PutBucketLoggingInput{Bucket: bucket, BucketLoggingStatus: &s3types.BucketLoggingStatus{}})
+			return err
+		}, "does not log its requests", "infra deploy", false},
+		{"objects have owners", func() error {
+			_, err := d.S3.DeleteBucketOwnershipControls(ctx, &s3.DeleteBucketOwnershipControlsInput{Bucket: bucket})
+			return err
+		}, "ACLs and owners of their own", "infra deploy", false},
+		{"bucket's policy is widened", func() error {
+			_, err := d.S3.PutBucketPolicy(ctx, &s3.PutBucketPolicyInput{Bucket: bucket, Policy: aws.String(
+				`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": "` + "arn:aws:s3:::" + *bucket + `/*"}]}`)})
+			return err
+		}, "the policy of s3://" + *bucket + " was changed: not the stack's", "infra deploy", false},
+		{"bucket's policy is gone", func() error {
+			_, err := d.S3.DeleteBucketPolicy(ctx, &s3.DeleteBucketPolicyInput{Bucket: bucket})
+			return err
+		}, "s3://" + *bucket + " has no policy", "infra deploy", false},
+		{"logs are not versioned", func() error {
+			_, err := d.S3.PutBucketVersioning(ctx, &s3.PutBucketVersioningInput{Bucket: logs,
+				VersioningConfiguration: &s3types.VersioningConfiguration{Status: s3types.BucketVersioningStatusSuspended}})
+			return err
+		}, "a log that is deleted is gone", "infra deploy", false},
+		{"alarm is off", func() error {
+			return putAlarm(ctx, d, alarm, false)
+		}, "alarm " + alarm + " is switched off", "enable-alarm-actions", false},
+		{"alarm is raised", func() error {
+			_, err := d.CloudWatch.SetAlarmState(ctx, &cloudwatch.SetAlarmStateInput{AlarmName: &alarm, StateValue: cwtypes.StateValueAlarm, StateReason: aws.String("too many errors")})
+			return err
+		}, "is raised: too many errors", "infra-monitoring.md#alarms", true},
+		{"alarm tells nobody", func() error {
+			return putAlarm(ctx, d, alarm, true)
+		}, "alarm " + alarm + " does not tell arn:aws:sns:", "infra deploy", false},
+		{"alarm is gone", func() error {
+			_, err := d.CloudWatch.DeleteAlarms(ctx, &cloudwatch.DeleteAlarmsInput{AlarmNames: []string{alarm}})
+			return err
+		}, "alarm " + alarm + " does not exist", "not made again by an update", false},
+		{"nobody is subscribed", func() error {
+			all, err := d.SNS.ListSubscriptions(ctx, &sns.ListSubscriptionsInput{})
+			if err != nil {
+				return err
+			}
+			for _, s := range all.Subscriptions {
+				if _, err := d.SNS.Unsubscribe(ctx, &sns.UnsubscribeInput{SubscriptionArn: s.SubscriptionArn}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, "the alarms reach nobody", "not made again by an update", false},
+		{"log delivery is gone", func() error {
+			_, err := d.Logs.DeleteDelivery(ctx, &cloudwatchlogs.DeleteDeliveryInput{Id: aws.String(d.Stack.World.Ref["AccessLogDelivery"])})
+			return err
+		}, "requests of readers are not logged", "not made again by an update", false},
+		{"key of the user is old", func() error {
+			if _, err := d.IAM.CreateAccessKey(ctx, &iam.CreateAccessKeyInput{UserName: james}); err != nil {
+				return err
+			}
+			d.Now = func() time.Time { return time.Now().AddDate(0, 0, 100) }
+			return nil
+		}, "is 100 days old", "delete-access-key --user-name james --access-key-id ", true},
+		{"user has another policy", func() error {
+			_, err := d.IAM.PutUserPolicy(ctx, &iam.PutUserPolicyInput{UserName: james, PolicyName: aws.String("extra"), PolicyDocument: aws.String(
+				`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}`)})
+			return err
+		}, "it has the policy extra", "delete-user-policy", true},
+		{"user may delete without MFA", func() error {
+			_, err := d.IAM.PutUserPolicy(ctx, &iam.PutUserPolicyInput{UserName: james, PolicyName: aws.String("buildcache-full-access"), PolicyDocument: aws.String(
+				`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}`)})
+			return err
+		}, "its policy buildcache-full-access was changed: ", "infra deploy", false},
+		{"user has no policy", func() error {
+			_, err := d.IAM.DeleteUserPolicy(ctx, &iam.DeleteUserPolicyInput{UserName: james, PolicyName: aws.String("buildcache-full-access")})
+			return err
+		}, "its policy buildcache-full-access is missing", "infra deploy", false},
+		{"old TLS is let in", func() error {
+			return reconfigure(ctx, d, func(c *cftypes.DistributionConfig) {
+				c.ViewerCertificate.MinimumProtocolVersion = cftypes.MinimumProtocolVersionTLSv12016
+			})
+		}, "readers may use TLSv1_2016, the stack says TLSv1.2_2021", "infra deploy", false},
+		{"readers are answered without TLS", func() error {
+			return reconfigure(ctx, d, func(c *cftypes.DistributionConfig) {
+				c.DefaultCacheBehavior.ViewerProtocolPolicy = cftypes.ViewerProtocolPolicyAllowAll
+			})
+		}, "answered without TLS", "infra deploy", false},
 		{"record is gone", func() error { return deleteRecords(ctx, d) }, "has no AAAA record", "infra deploy", false},
 		{"provider is gone", func() error {
 			_, err := d.IAM.DeleteOpenIDConnectProvider(ctx, &iam.DeleteOpenIDConnectProviderInput{OpenIDConnectProviderArn: aws.String(providerArn)})
@@ -248,11 +269,14 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 	} {
 		t.Run(fault.name, func(t *testing.T) {
 			status, now, said, edge, resolves, access := d.Stack.Status, d.Now, p.bucketSays, p.edgeSays, p.resolves, p.originAccess
+			api := d.GitHub
 			if err := fault.breaks(); err != nil {
 				t.Fatal(err)
 			}
 			all := d.Examine(ctx)
 			d.Stack.Status, d.Now, p.bucketSays, p.edgeSays, p.resolves, p.originAccess = status, now, said, edge, resolves, access
+			d.GitHub, p.environment, p.forbidden = api, protected, ""
+			p.unconfirmed = false
 			for _, f := range all {
 				if !strings.Contains(f.Detail, fault.detail) {
 					continue
@@ -266,6 +290,32 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 				return
 			}
 			t.Errorf("nothing says %q:\n%s", fault.detail, text(all))
+		})
+	}
+}
+
+// TestDoctorContinuesAfterWhatItMayNotRead: one right that lacks hides nothing else.
+func TestDoctorContinuesAfterWhatItMayNotRead(t *testing.T) {
+	p := newPatient(t)
+	ctx := context.Background()
+	d := &p.doctor
+	p.validated(t)
+	d.GitHub = nil
+	bucket := aws.String(d.Stack.Outputs["BucketName"])
+	if _, err := d.S3.PutBucketVersioning(ctx, &s3.PutBucketVersioningInput{Bucket: bucket,
+		VersioningConfiguration: &s3types.VersioningConfiguration{Status: s3types.BucketVersioningStatusSuspended}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, request := range []string{"?publicAccessBlock", "?lifecycle", "?encryption", "?ownershipControls", "?policy", "?logging", "?notification"} {
+		t.Run(request, func(t *testing.T) {
+			p.forbidden = request
+			defer func() { p.forbidden = "" }()
+			all := d.Examine(ctx)
+			for _, want := range []string{"could not be examined", "is not versioned", "alarm e-mail: ops@example.com receives the alarms", "role slurm-factory-slurm"} {
+				if !mentions(all, want) {
+					t.Errorf("nothing says %q:\n%s", want, text(all))
+				}
+			}
 		})
 	}
 }
@@ -296,70 +346,3 @@ func TestDoctorReadsTheStack(t *testing.T) {
 	}
 }
 
-const providerArn = "arn:aws:iam::" + account + ":oidc-provider/token.actions.githubusercontent.com"
-
-func text(all []doctor.Finding) string {
-	var b strings.Builder
-	for _, f := range all {
-		b.WriteString(string(f.Severity) + " " + f.Check + ": " + f.Detail + " (" + f.Fix + ")\n")
-	}
-	return b.String()
-}
-
-func attachable(ctx context.Context, d *doctor.Doctor) *string {
-	out, err := d.IAM.CreatePolicy(ctx, &iam.CreatePolicyInput{PolicyName: aws.String("admin"), PolicyDocument: aws.String(
-		`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}`)})
-	if err != nil {
-		return nil
-	}
-	return out.Policy.Arn
-}
-
-func deleteRole(ctx context.Context, d *doctor.Doctor, name string) error {
-	if _, err := d.IAM.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: &name, PolicyName: aws.String("publish")}); err != nil {
-		return err
-	}
-	_, err := d.IAM.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: &name})
-	return err
-}
-
-func setQueue(ctx context.Context, d *doctor.Doctor, queue *string, name, value string) error {
-	_, err := d.SQS.SetQueueAttributes(ctx, &sqs.SetQueueAttributesInput{QueueUrl: queue, Attributes: map[string]string{name: value}})
-	return err
-}
-
-func deleteRecords(ctx context.Context, d *doctor.Doctor) error {
-	zones, err := d.Route53.ListHostedZones(ctx, &route53.ListHostedZonesInput{})
-	if err != nil {
-		return err
-	}
-	sets, err := d.Route53.ListResourceRecordSets(ctx, &route53.ListResourceRecordSetsInput{HostedZoneId: zones.HostedZones[0].Id})
-	if err != nil {
-		return err
-	}
-	for _, s := range sets.ResourceRecordSets {
-		if s.Type != r53types.RRTypeAaaa {
-			continue
-		}
-		if _, err := d.Route53.ChangeResourceRecordSets(ctx, &route53.ChangeResourceRecordSetsInput{HostedZoneId: zones.HostedZones[0].Id,
-			ChangeBatch: &r53types.ChangeBatch{Changes: []r53types.Change{{Action: r53types.ChangeActionDelete, ResourceRecordSet: &s}}}}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func disable(ctx context.Context, d *doctor.Doctor) error {
-	all, err := d.CloudFront.ListDistributions(ctx, &cloudfront.ListDistributionsInput{})
-	if err != nil {
-		return err
-	}
-	id := all.DistributionList.Items[0].Id
-	got, err := d.CloudFront.GetDistributionConfig(ctx, &cloudfront.GetDistributionConfigInput{Id: id})
-	if err != nil {
-		return err
-	}
-	got.DistributionConfig.Enabled = aws.Bool(false)
-	_, err = d.CloudFront.UpdateDistribution(ctx, &cloudfront.UpdateDistributionInput{Id: id, IfMatch: got.ETag, DistributionConfig: got.DistributionConfig})
-	return err
-}

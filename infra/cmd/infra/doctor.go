@@ -10,14 +10,18 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/acm"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/cloudfront"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/infra"
 	"github.com/vantagecompute/slurm-factory-publish/infra/doctor"
+	"github.com/vantagecompute/slurm-factory-publish/infra/github"
 )
 
 func newDoctor(e environment) *cobra.Command {
@@ -50,6 +54,10 @@ func newDoctor(e environment) *cobra.Command {
 			Route53:    route53.NewFromConfig(cfg),
 			IAM:        iam.NewFromConfig(cfg),
 			SQS:        sqs.NewFromConfig(cfg),
+			SNS:        sns.NewFromConfig(cfg),
+			CloudWatch: cloudwatch.NewFromConfig(cfg),
+			Logs:       cloudwatchlogs.NewFromConfig(cfg),
+			GitHub:     github.CLI(),
 			HTTP: &http.Client{
 				Timeout:       20 * time.Second,
 				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
