@@ -345,4 +345,3 @@ func TestDoctorReadsTheStack(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
-
