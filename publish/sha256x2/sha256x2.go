@@ -39,14 +39,22 @@ type turn struct {
 	done    chan int // how many bytes were hashed along with another's; 0: there is none
 }
 
-// patience is how long a turn waits: longer than it takes to read the next piece of content, unless
-// that has to come from a slow disk.
-const patience = 10 * time.Millisecond
+// patience is how long a turn waits: longer than it takes to read the next piece of content from the
+// page cache, and about as long as it takes to hash two pieces alone.
+const patience = 300 * time.Microsecond
+
+// longestRest is how many pieces are hashed without waiting, at most, after waiting was in vain. A piece
+// takes half of patience, so a hash whose partners are slower loses a few per cent.
+const longestRest = 64
 
 // A Hash is a SHA-256 that is computed along with others. It is for one goroutine.
 type Hash struct {
 	pairs *Pairs
 	one   hash.Hash // of crypto/sha256
+
+	// Waiting is worth it only for partners that keep up. Each time that none came, twice as many
+	// pieces are hashed without waiting, and half as many when one came.
+	rest, left int
 }
 
 // New begins a hash. Until it is closed, others wait for what is written to it.
@@ -54,7 +62,7 @@ func (p *Pairs) New() *Hash {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.open++
-	return &Hash{p, sha256.New()}
+	return &Hash{pairs: p, one: sha256.New()}
 }
 
 // Close makes nobody wait any more. The sum stays.
@@ -91,7 +99,7 @@ func (h *Hash) together(content []byte) (rest []byte) {
 	}
 	rest = content
 	for len(rest) >= sha256.BlockSize {
-		n := h.pairs.hash(&s.words, rest)
+		n := h.hash(&s.words, rest)
 		if n == 0 {
 			break
 		}
@@ -105,7 +113,8 @@ func (h *Hash) together(content []byte) (rest []byte) {
 
 // hash adds blocks of content to words along with another's, and returns how many bytes that
 // were: whoever comes second does it for both. It returns 0 if there is nobody.
-func (p *Pairs) hash(words *[8]uint32, content []byte) int {
+func (h *Hash) hash(words *[8]uint32, content []byte) int {
+	p := h.pairs
 	p.mu.Lock()
 	other := p.waiting
 	switch {
@@ -116,14 +125,22 @@ func (p *Pairs) hash(words *[8]uint32, content []byte) int {
 		blocks(words, other.words, &content[0], &other.content[0], n)
 		other.done <- n * sha256.BlockSize
 		return n * sha256.BlockSize
-	case p.open < 2:
+	case p.open < 2, h.left > 0:
 		p.mu.Unlock()
+		h.left = max(h.left-1, 0)
 		return 0
 	}
 	t := &turn{words, content, make(chan int, 1)}
 	p.waiting = t
 	p.mu.Unlock()
-	return p.wait(t)
+	n := p.wait(t)
+	if n > 0 {
+		h.rest /= 2
+	} else {
+		h.rest = min(max(2*h.rest, 1), longestRest)
+	}
+	h.left = h.rest
+	return n
 }
 
 func (p *Pairs) wait(t *turn) int {

@@ -34,6 +34,7 @@ func (s *slots) take(ctx context.Context) error {
 	}
 	if s.growth != nil {
 		s.growth.wait()
+		defer s.growth.waited()
 	}
 	return s.free.Acquire(ctx, 1)
 }
@@ -78,6 +79,11 @@ const (
 	// the buffers on the way, which is no gain.
 	settling  = 200 * time.Millisecond
 	measuring = 300 * time.Millisecond
+	// A measurement is void if nothing moved for longer than standstill, or if no request waited for a
+	// slot for more than this share of the time: then it says how much there was to send, and not how
+	// fast it went.
+	standstill = 500 * time.Millisecond
+	unwanted   = 0.25
 	// gain is how much faster twice as many slots must be to stay.
 	gain = 1.1
 	// tryAgain is how long it takes until what did not help is tried again.
@@ -95,26 +101,55 @@ type growth struct {
 	slots, most int
 	owed        int // slots that vanish when they are given back
 
-	wanted bool      // somebody had to wait since
-	since  time.Time // the beginning of what is measured; zero: nothing is
-	done   int64     // since then
-	before float64   // bytes a second with half as many slots; 0: they were not doubled
-	rest   time.Time // nothing is tried before
+	waiting int           // for a slot, now
+	wanted  bool          // somebody had to wait since
+	since   time.Time     // the beginning of what is measured; zero: nothing is
+	done    int64         // since then
+	last    time.Time     // when something moved
+	idle    time.Duration // in which nobody waited, since then
+	enough  time.Time     // since when nobody waits, while waiting is 0
+	before  float64       // bytes a second with half as many slots; 0: they were not doubled
+	rest    time.Time     // nothing is tried before
 }
 
 func (g *growth) wait() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
+	if g.waiting == 0 {
+		g.idle += g.idleNow(now)
+	}
+	g.waiting++
 	if g.since.IsZero() && !now.Before(g.rest) {
 		g.measure(now)
 	}
 	g.wanted = true
 }
 
+// waited ends what wait began.
+func (g *growth) waited() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.waiting--; g.waiting == 0 {
+		g.enough = time.Now()
+	}
+}
+
+// idleNow is for how long nobody has waited, of what is measured. mu is held.
+func (g *growth) idleNow(now time.Time) time.Duration {
+	from := g.enough
+	if g.since.After(from) {
+		from = g.since
+	}
+	if g.waiting > 0 || from.IsZero() {
+		return 0
+	}
+	return max(now.Sub(from), 0)
+}
+
 // measure begins anew, after some time to settle. mu is held.
 func (g *growth) measure(now time.Time) {
-	g.since, g.done, g.wanted = now.Add(settling), 0, false
+	g.since, g.done, g.wanted, g.idle, g.last = now.Add(settling), 0, g.waiting > 0, 0, now
 }
 
 // withdraw reports whether a slot that is given back is one too many.
@@ -133,12 +168,24 @@ func (g *growth) moved(bytes int64) (more int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
-	if g.since.IsZero() || now.Before(g.since) {
+	still := now.Sub(g.last)
+	g.last = now
+	switch {
+	case g.since.IsZero():
+		return 0
+	case still > standstill:
+		g.measure(now)
+		return 0
+	case now.Before(g.since):
 		return 0
 	}
 	g.done += bytes
 	took := now.Sub(g.since)
 	if took < measuring {
+		return 0
+	}
+	if idle := g.idle + g.idleNow(now); g.wanted && idle.Seconds() > unwanted*took.Seconds() {
+		g.measure(now)
 		return 0
 	}
 	return g.decide(float64(g.done)/took.Seconds(), now)

@@ -134,3 +134,67 @@ func TestWaitingForASlotEndsWithTheContext(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Two bursts with nothing to send in between are not a slow line.
+func TestIdleTimeIsNotMeasured(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlots(64, 128)
+		g := s.growth
+		g.wait() // a burst of 150 ms
+		time.Sleep(150 * time.Millisecond)
+		s.moved(1 << 20)
+		time.Sleep(10 * time.Minute)
+		g.wait() // the next one begins with one answer
+		s.moved(64 << 10)
+		if g.slots != 64 {
+			t.Errorf("%d slots, though nothing was measured but idle time (%.0f bytes/s)", g.slots, g.before)
+		}
+	})
+}
+
+// Twice as many slots that were faster are not taken back because the burst was over before it was measured.
+func TestIdleTimeTakesNoSlotsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlots(64, 128)
+		g := s.growth
+		g.wait()
+		for range 8 { // 100 MB/s with 64
+			time.Sleep(100 * time.Millisecond)
+			g.wait()
+			s.moved(10 << 20)
+		}
+		time.Sleep(10 * time.Minute)
+		g.wait()
+		s.moved(64 << 10)
+		if g.slots != 128 {
+			t.Errorf("taken back after %d", g.slots)
+		}
+	})
+}
+
+// What is sent when no request waits any more is no measure of the slots that there are: the rest of a burst is
+// slow, and the slots stay.
+func TestTheEndOfABurstTakesNoSlotsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlots(64, 128)
+		g := s.growth
+		for range 6 { // 100 MB/s with 64
+			g.wait()
+			time.Sleep(100 * time.Millisecond)
+			s.moved(10 << 20)
+			g.waited()
+		}
+		if g.slots != 128 {
+			t.Fatalf("%d slots", g.slots)
+		}
+		g.wait() // the last one
+		g.waited()
+		for range 50 { // one file is left, at 1 MB/s
+			time.Sleep(100 * time.Millisecond)
+			s.moved(100 << 10)
+		}
+		if g.slots != 128 {
+			t.Errorf("taken back after the end: %d slots", g.slots)
+		}
+	})
+}
