@@ -128,6 +128,7 @@ func (a *application) publish(ctx context.Context, m *MirrorPlan) error {
 
 func (a *application) writeIndex(ctx context.Context, m *MirrorPlan) error {
 	ix := &m.Index
+	planned := m.Version()
 	switch {
 	case ix.Mode == IndexNone || !ix.Changes:
 		return nil
@@ -146,8 +147,9 @@ func (a *application) writeIndex(ctx context.Context, m *MirrorPlan) error {
 			return err
 		}
 	}
-	ix.Written = ix.Changes
-	if ix.Changes {
+	// If another publisher has already merged what this one has, nothing is written, but caches may have
+	// what was there before.
+	if ix.Written = ix.Changes; ix.Written || m.Version() != planned {
 		a.stale(m.Path, m.format.indexWrites()...)
 	}
 	return nil

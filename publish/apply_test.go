@@ -462,3 +462,39 @@ func TestV2NeverJoinsTwoBuilds(t *testing.T) {
 		}
 	}
 }
+
+// An index is said to be written only if it was. Here, all that is new turns out to be damaged.
+func TestAnIndexThatWasNotWrittenIsNotSaidToBe(t *testing.T) {
+	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
+		t.Run(fixture, func(t *testing.T) {
+			m := emptyMirror(t)
+			dir := copied(t, fixture)
+			mustPublish(t, m, dir, publish.Options{Selection: publish.Selection{Exclude: []string{"zlib*"}}})
+			flipFile(t, contentFile(t, dir, "zlib"))
+			p := mustPlan(t, m, dir, publish.Options{KeepGoing: true})
+			out, err := p.Apply(t.Context(), ignored{})
+			if err == nil {
+				t.Error("what is damaged is no error")
+			}
+			if ix := p.Mirrors[0].Index; ix.Written || ix.Changes || len(out.Stale) > 0 {
+				t.Errorf("written %v, changes %v, stale %q", ix.Written, ix.Changes, out.Stale)
+			}
+		})
+	}
+}
+
+// Another publisher was faster and has put into the index what this one would have: nothing is written then, and caches
+// may have what was there before all the same.
+func TestAnIndexThatAnotherPublisherWroteIsStale(t *testing.T) {
+	m := emptyMirror(t)
+	mustPublish(t, m, original("v3-unsigned"), only("hwloc"))
+	p := mustPlan(t, m, original("v3-unsigned"), only("zlib"))
+	mustPublish(t, m, original("v3-unsigned"), publish.Options{}) // and more
+	out, err := p.Apply(t.Context(), ignored{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Mirrors[0].Index.Written || len(out.Stale) != 1 {
+		t.Errorf("written %v, stale %q", p.Mirrors[0].Index.Written, out.Stale)
+	}
+}

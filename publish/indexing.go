@@ -189,7 +189,8 @@ func writeMerged(ctx context.Context, f format, s Store, ix *IndexPlan, moved fu
 			}
 		}
 		ix.After, ix.Audiences = next.Offered(), next.Audiences()
-		if !next.Changed() && !was.halfway || ix.After == 0 {
+		if ix.Changes = (next.Changed() || was.halfway) && ix.After > 0; !ix.Changes {
+			ix.was = was
 			return nil
 		}
 		now, err := f.writeIndex(ctx, s, was, next)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -130,7 +131,7 @@ type IndexPlan struct {
 func NewPlan(ctx context.Context, src *Source, open func(path string) Store, o Options) (*Plan, error) {
 	p := &Plan{Findings: slices.Clone(src.Findings), options: o}
 	for _, m := range src.Mirrors {
-		d := decision{src: m, plan: p, out: &MirrorPlan{Path: m.Path, Layout: m.Layout(), format: m.format, store: open(m.Path)}}
+		d := decision{src: m.copy(), plan: p, out: &MirrorPlan{Path: m.Path, Layout: m.Layout(), format: m.format, store: open(m.Path)}}
 		if err := d.decide(ctx); err != nil {
 			return nil, fmt.Errorf("%s mirror %q: %w", m.Layout(), m.Path, err)
 		}
@@ -140,6 +141,23 @@ func NewPlan(ctx context.Context, src *Source, open func(path string) Store, o O
 		return nil, err
 	}
 	return p, nil
+}
+
+// copy is a mirror of the source for one plan, which notes in it what it finds out.
+func (m *SourceMirror) copy() *SourceMirror {
+	c := *m
+	c.refused = maps.Clone(m.refused)
+	c.Packages = make([]*Package, len(m.Packages))
+	for i, p := range m.Packages {
+		q := *p
+		q.Blobs = slices.Clone(p.Blobs)
+		c.Packages[i] = &q
+		if reason, ok := m.refused[p]; ok {
+			delete(c.refused, p)
+			c.refused[&q] = reason
+		}
+	}
+	return &c
 }
 
 // Blocked reports whether findings keep the plan from being carried out.

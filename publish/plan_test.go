@@ -245,3 +245,27 @@ func TestV2SignedBesideUnsigned(t *testing.T) {
 		t.Errorf("%v, after %v", lookErr, err)
 	}
 }
+
+// Planning only reads its source: the same source planned again, with other options in between, makes the same plan.
+func TestASourceCanBePlannedAgain(t *testing.T) {
+	src := sourceOf(t, original("v3-unsigned"), publish.Selection{})
+	plan := func(o publish.Options) map[publish.Status]int {
+		m := emptyMirror(t)
+		p, err := publish.NewPlan(t.Context(), src, func(string) publish.Store { return m }, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := make(map[publish.Status]int)
+		for _, q := range p.Mirrors[0].Packages {
+			n[q.Status]++
+		}
+		return n
+	}
+	first := plan(publish.Options{})
+	if strict := plan(publish.Options{Trust: publish.Trust{RequireSigned: true}}); strict[publish.Rejected] != 11 {
+		t.Errorf("with signatures required: %v", strict)
+	}
+	if again := plan(publish.Options{}); !cmp.Equal(again, first) || first[publish.New] != 11 {
+		t.Errorf("planned again: %v, first %v", again, first)
+	}
+}
