@@ -369,6 +369,7 @@ func (a *application) dropBad(m *MirrorPlan, bad map[string]bool) {
 		m.Documents[i] = slices.DeleteFunc(m.Documents[i], func(w Write) bool { return refused[w.pkg] != "" })
 	}
 	m.Index.adds = slices.DeleteFunc(m.Index.adds, func(p *Package) bool { return refused[p] != "" })
+	m.followPackages()
 	m.Index.next = nil // merged with what is now refused: read and merge again
 }
 

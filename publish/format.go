@@ -57,6 +57,8 @@ type format interface {
 	// key reads a key and makes sure that it is the one that its name says: uploads in the
 	// order in which they are made.
 	key(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Object, error)
+	// keyObjects are the uploads that make a key known, in the order in which they are made.
+	keyObjects(f key.Fingerprint, armored []byte) ([]Object, error)
 	// readKeyIndex returns the keys that clients are told of, and the version of
 	// the object that tells them.
 	readKeyIndex(ctx context.Context, r mirror.Reader) ([]key.Fingerprint, mirror.Version, error)

@@ -213,6 +213,10 @@ func (h *healing) keys(ctx context.Context) error {
 		if slices.Contains(have, f) {
 			continue
 		}
+		if reason := h.trust.foreign(f); reason != "" {
+			h.out.Findings = append(h.out.Findings, Finding{Warning, there[f], "clients are not told of this key: " + reason})
+			continue
+		}
 		if _, err := h.format.key(ctx, h.store, f); err != nil {
 			h.out.Findings = append(h.out.Findings, Finding{Warning, there[f], "clients are not told of this key: " + err.Error()})
 			continue

@@ -144,6 +144,7 @@ func (d *decision) heal(ctx context.Context, x *indices) error {
 		}
 	}
 	names := slices.DeleteFunc(d.seen.lacking(d.out.format, x), func(name string) bool { return ours[name] })
+	d.healed = names
 	r := newPackageReader(d.out.format, d.out.store, d.seen, d.plan.options.Trust)
 	found, findings, err := r.readAll(ctx, names)
 	if err != nil {

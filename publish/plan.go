@@ -86,9 +86,16 @@ type MirrorPlan struct {
 	KeyIndex  []Object  // tells clients of all keys, the last one under a fixed name; empty: something does already
 	Index     IndexPlan // last, because it names everything else
 
-	format format
-	store  Store
-	keys   []key.Fingerprint // that KeyIndex names
+	// Untrusted are the names of what clients are offered already and the trusted keys do not cover:
+	// documents of packages, and keys.
+	Untrusted []string
+
+	format  format
+	store   Store
+	offers  []keyOffer
+	trusted bool              // signatures are checked
+	there   []key.Fingerprint // keys that the destination has, and clients may be told of
+	keys    []key.Fingerprint // that KeyIndex names
 }
 
 // A PlannedPackage is a package and what is done with it.
@@ -181,6 +188,9 @@ type decision struct {
 	seen *survey
 
 	replaced map[*Package]mirror.Version
+	status   map[*Package]Status // what compare found, refused packages included
+	issuers  []issued
+	healed   []string // documents that were read because the index lacks them
 }
 
 func (d *decision) report(s Severity, p *Package, reason string) {
@@ -205,6 +215,7 @@ func (d *decision) decide(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.status = status
 	if err := d.check(ctx, status); err != nil {
 		return err
 	}
@@ -220,7 +231,10 @@ func (d *decision) decide(ctx context.Context) error {
 	if err := d.planKeys(ctx); err != nil {
 		return err
 	}
-	return d.planIndex(ctx)
+	if err := d.planIndex(ctx); err != nil {
+		return err
+	}
+	return d.judge(ctx)
 }
 
 // names are what the destination is asked for.
@@ -301,8 +315,10 @@ func (d *decision) sends(p *Package, s Status) bool {
 func (d *decision) check(ctx context.Context, status map[*Package]Status) error {
 	o := d.plan.options
 	reasons := make([][]error, len(d.src.Packages))
+	d.issuers = make([]issued, len(d.src.Packages))
 	err := each(ctx, runtime.GOMAXPROCS(0), positions(reasons), func(ctx context.Context, i int) error {
 		p := d.src.Packages[i]
+		d.issuers[i] = issuedBy(p)
 		reasons[i] = d.checkPackage(ctx, p, d.sends(p, status[p]) || o.VerifySource)
 		return ctx.Err()
 	})
@@ -323,6 +339,14 @@ func (d *decision) checkPackage(ctx context.Context, p *Package, whole bool) (re
 	if o.Trust.RequireSigned && !p.Signed {
 		reasons = append(reasons, errors.New("it is not signed, and --require-signed is given: sign it with `spack buildcache push --key` or `spack gpg`"))
 	}
+	if o.Trust.Keys != nil && p.Signed {
+		if _, err := o.Trust.Keys.Verify(p.Document); err != nil {
+			if d.status[p] == Unchanged {
+				err = fmt.Errorf("the destination offers it already, but: %w", err)
+			}
+			reasons = append(reasons, err)
+		}
+	}
 	if !whole && len(o.Selection.OS)+len(o.Selection.Target) == 0 {
 		return reasons
 	}
@@ -335,11 +359,6 @@ func (d *decision) checkPackage(ctx context.Context, p *Package, whole bool) (re
 	}
 	if !whole {
 		return reasons
-	}
-	if o.Trust.Keys != nil && p.Signed {
-		if _, err := o.Trust.Keys.Verify(p.Document); err != nil {
-			reasons = append(reasons, err)
-		}
 	}
 	for i := range p.Blobs {
 		if i == unread {
@@ -494,44 +513,4 @@ func waves(documents []Write) [][]Write {
 		ordered[n] = append(ordered[n], w)
 	}
 	return ordered
-}
-
-// planKeys adds the keys of the source, and tells clients of all that are there: a key
-// index that somebody has not written is made.
-func (d *decision) planKeys(ctx context.Context) error {
-	all := d.seen.keys(d.out.format)
-	for _, k := range d.src.Keys {
-		for _, o := range k.Objects {
-			if _, there := d.seen.objects[o.Name]; !there {
-				d.out.Keys = append(d.out.Keys, o)
-			}
-		}
-		all = append(all, k.Fingerprint)
-	}
-	if all = union(nil, all); len(all) == 0 {
-		return nil
-	}
-	objects, err := d.out.format.keyIndex(all)
-	if err != nil {
-		return err
-	}
-	last := objects[len(objects)-1]
-	if info, ok := d.seen.objects[last.Name]; ok {
-		content, err := blob.ReadAll(last.Content)
-		if err != nil {
-			return err
-		}
-		if info.MD5 == md5Of(content) {
-			return nil
-		}
-		have, _, err := d.out.format.readKeyIndex(ctx, d.out.store)
-		if err != nil {
-			return err
-		}
-		if len(union(have, all)) == len(have) {
-			return nil
-		}
-	}
-	d.out.KeyIndex, d.out.keys = objects, all
-	return nil
 }

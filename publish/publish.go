@@ -40,8 +40,12 @@ type Store interface {
 type Trust struct {
 	// RequireSigned refuses packages that carry no signature.
 	RequireSigned bool
-	// Keys checks the signatures that there are. Nil: they are not checked.
+	// Keys checks the signatures that there are, and are the only ones that are published.
+	// Nil: signatures are not checked.
 	Keys *key.Ring
+	// Judged, if set, remembers which documents of the destination were checked by Keys, so that a
+	// process that publishes often reads each of them once.
+	Judged *Judged
 }
 
 // A Severity says what a finding means for the run.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -70,13 +71,18 @@ func rebuildLayout(ctx context.Context, f format, s Store, trust Trust) (*Rebuil
 		return nil, nil
 	}
 	out := &Rebuilt{Layout: f.layout(), Stale: []string{}, Findings: []Finding{}, format: f}
-	if err := out.keys(ctx, f, s); err != nil {
+	if err := out.keys(ctx, f, s, trust, false); err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}
 	ix := IndexPlan{Mode: IndexRebuild}
 	r := &rebuilder{format: f, store: s, trust: trust}
 	if err := r.rebuild(ctx, &ix); err != nil {
 		return nil, err
+	}
+	if trust.Keys != nil {
+		if err := out.keys(ctx, f, s, trust, true); err != nil {
+			return nil, fmt.Errorf("keys: %w", err)
+		}
 	}
 	out.packages = r.offered
 	for _, finding := range r.findings {
@@ -91,7 +97,8 @@ func rebuildLayout(ctx context.Context, f format, s Store, trust Trust) (*Rebuil
 
 // keys makes the key index name the keys that are there. They are listed after its
 // version is read, so that a key which somebody adds meanwhile is not taken out again.
-func (r *Rebuilt) keys(ctx context.Context, f format, s Store) error {
+// Keys that are not trusted are not added, and taken out if purge is set.
+func (r *Rebuilt) keys(ctx context.Context, f format, s Store, trust Trust, purge bool) error {
 	_, dir := f.directories()
 	return contend(ctx, func() error {
 		have, version, err := f.readKeyIndex(ctx, s)
@@ -102,7 +109,9 @@ func (r *Rebuilt) keys(ctx context.Context, f format, s Store) error {
 		if err := there.list(ctx, s); err != nil {
 			return err
 		}
-		keys := there.keys(f)
+		keys := slices.DeleteFunc(there.keys(f), func(k key.Fingerprint) bool {
+			return trust.foreign(k) != "" && (purge || !slices.Contains(have, k))
+		})
 		if slices.Equal(keys, have) {
 			return nil
 		}

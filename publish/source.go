@@ -48,7 +48,9 @@ const maxSourceSpecs = 256 << 20
 // A SourceKey is a public key and the objects that make it known, in their order.
 type SourceKey struct {
 	Fingerprint key.Fingerprint
-	Objects     []Object
+	Objects     []Object // the first one holds the key itself
+
+	public *key.Public
 }
 
 // Layout is "v3" or "v2".
@@ -277,7 +279,12 @@ func (src *Source) readKeys(ctx context.Context, m *SourceMirror) error {
 			src.report(Error, m.tree.path(dir+e.Name()), err.Error())
 			continue
 		}
-		m.Keys = append(m.Keys, SourceKey{f, objects})
+		public, err := publicOf(objects)
+		if err != nil {
+			src.report(Error, m.tree.path(dir+e.Name()), err.Error())
+			continue
+		}
+		m.Keys = append(m.Keys, SourceKey{f, objects, public})
 	}
 	return ctx.Err()
 }

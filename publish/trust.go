@@ -1,9 +1,17 @@
 package publish
 
 import (
+	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/dustin/go-humanize/english"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
 // isKey refuses a key file that does not hold exactly the key that its name says: clients
@@ -17,4 +25,157 @@ func isKey(armored []byte, f key.Fingerprint) error {
 		return fmt.Errorf("it holds the key %s", got)
 	}
 	return nil
+}
+
+// foreign says what is wrong with a key that a mirror offers; empty if it is among the trusted keys, or
+// none are given.
+func (t Trust) foreign(f key.Fingerprint) string {
+	if t.Keys == nil || t.Keys.Holds(f) {
+		return ""
+	}
+	return "this key is not among the trusted keys, and clients that install the keys of the mirror would trust it: remove it, and run publish index --trusted-keys"
+}
+
+// maxJudged is how many documents of other publishers a run reads to check their signatures, and
+// maxNamed how many of those that it does not trust it names one by one.
+const (
+	maxJudged = 1000
+	maxNamed  = 10
+)
+
+// Judged remembers which documents of a mirror were checked. Its zero value remembers none.
+type Judged struct {
+	mu   sync.Mutex // guards seen, and is held while one document is looked up or put in
+	seen map[[sha256.Size]byte]bool
+}
+
+// maxRemembered bounds the memory of a process that sees many mirrors: 32 bytes each.
+const maxRemembered = 100_000
+
+func judgedID(path string, info mirror.Info) [sha256.Size]byte {
+	return sha256.Sum256([]byte(path + "\x00" + info.Name + "\x00" + string(info.Version)))
+}
+
+func (j *Judged) has(path string, info mirror.Info) bool {
+	if j == nil {
+		return false
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.seen[judgedID(path, info)]
+}
+
+func (j *Judged) add(path string, info mirror.Info) {
+	if j == nil {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.seen == nil || len(j.seen) >= maxRemembered {
+		j.seen = make(map[[sha256.Size]byte]bool)
+	}
+	j.seen[judgedID(path, info)] = true
+}
+
+// judge checks what clients are offered already, as far as it was listed: keys by their
+// names, and the documents whose signer is not known. Those that the source has too are known, and
+// those that the index lacks were checked when it was healed.
+func (d *decision) judge(ctx context.Context) error {
+	trust := d.plan.options.Trust
+	if trust.Keys == nil {
+		return nil
+	}
+	var keys []string
+	for name := range d.seen.objects {
+		if f, ok := d.out.format.keyName(name); ok && !trust.Keys.Holds(f) {
+			keys = append(keys, name)
+		}
+	}
+	d.distrust(keys, func(name string) string {
+		f, _ := d.out.format.keyName(name)
+		return trust.foreign(f)
+	}, "key")
+	if d.out.Index.Mode == IndexRebuild {
+		return nil // which checks every document
+	}
+	return d.judgeDocuments(ctx)
+}
+
+func (d *decision) judgeDocuments(ctx context.Context) error {
+	trust := d.plan.options.Trust
+	names := d.unjudged()
+	if n := len(names) - maxJudged; n > 0 {
+		names = names[:maxJudged]
+		d.warn("", fmt.Sprintf("%s of others not checked by whom they are signed: run publish verify --trusted-keys", english.Plural(n, "package was", "packages were")))
+	}
+	reasons := make([]error, len(names))
+	err := each(ctx, readers, positions(names), func(ctx context.Context, i int) error {
+		document, _, err := mirror.Read(ctx, d.out.store, names[i], maxDocument)
+		switch {
+		case errors.Is(err, mirror.ErrNotExist): // removed meanwhile
+		case err != nil:
+			return fmt.Errorf("check who has signed: %w", err)
+		default:
+			reasons[i] = trust.objection(document)
+			trust.Judged.add(d.out.Path, d.seen.objects[names[i]])
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	why := make(map[string]string)
+	var bad []string
+	for i, name := range names {
+		if reasons[i] != nil {
+			bad = append(bad, name)
+			why[name] = "clients are offered it, but: " + reasons[i].Error()
+		}
+	}
+	d.distrust(bad, func(name string) string { return why[name] }, "package")
+	return nil
+}
+
+// unjudged are the documents that are there and of which the source does not tell who signed them.
+func (d *decision) unjudged() []string {
+	known := make(map[string]bool)
+	for _, p := range d.src.Packages {
+		known[p.File] = d.status[p] == Unchanged || d.status[p] == Replaced
+	}
+	for _, name := range d.healed {
+		known[name] = true
+	}
+	var names []string
+	for name := range d.seen.packages(d.out.format) {
+		if !known[name] && !d.plan.options.Trust.Judged.has(d.out.Path, d.seen.objects[name]) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// objection is what is to be said against the signature of a document.
+func (t Trust) objection(document []byte) error {
+	if !key.Signed(document) {
+		if t.RequireSigned {
+			return errors.New("it is not signed, and signatures are required")
+		}
+		return nil
+	}
+	_, err := t.Keys.Verify(document)
+	return err
+}
+
+// distrust reports what clients are offered and should not trust, the first of many by name.
+func (d *decision) distrust(names []string, why func(string) string, what string) {
+	slices.Sort(names)
+	d.out.Untrusted = append(d.out.Untrusted, names...)
+	for i, name := range names {
+		if i == maxNamed {
+			d.warn("", fmt.Sprintf("%s that the trusted keys do not cover: publish verify --trusted-keys names all", english.Plural(len(names)-i, "more "+what, "")))
+			return
+		}
+		d.warn(name, why(name))
+	}
 }

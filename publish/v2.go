@@ -145,15 +145,18 @@ func (f v2) writeHash(ctx context.Context, s Store) error {
 }
 
 func (v2) key(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Object, error) {
-	name := layout.V2Key(f)
-	armored, _, err := mirror.Read(ctx, r, name, maxKeys)
+	armored, _, err := mirror.Read(ctx, r, layout.V2Key(f), maxKeys)
 	if err != nil {
 		return nil, err
 	}
 	if err := isKey(armored, f); err != nil {
 		return nil, err
 	}
-	return []Object{object(name, armored, "application/pgp-keys", layout.Revalidate)}, nil
+	return v2{}.keyObjects(f, armored)
+}
+
+func (v2) keyObjects(f key.Fingerprint, armored []byte) ([]Object, error) {
+	return []Object{object(layout.V2Key(f), armored, "application/pgp-keys", layout.Revalidate)}, nil
 }
 
 func (v2) readKeyIndex(ctx context.Context, r mirror.Reader) ([]key.Fingerprint, mirror.Version, error) {

@@ -349,7 +349,7 @@ func (v3) key(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Object
 	if err != nil {
 		return nil, err
 	}
-	rec, err := m.Record(manifest.Key)
+	rec, err := onlyRecord(m, manifest.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -363,6 +363,28 @@ func (v3) key(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Object
 	}
 	o.Content = blob.Bytes(armored)
 	return []Object{o, object(name, text, jsonType, layout.Revalidate)}, nil
+}
+
+// onlyRecord is the one record of a manifest. Of keys and of their index Spack reads the first
+// record, whatever its type is, so there must not be another.
+func onlyRecord(m *manifest.Manifest, f manifest.Family) (manifest.Record, error) {
+	rec, err := m.Record(f)
+	if err == nil && len(m.Records) != 1 {
+		err = fmt.Errorf("manifest: it has %d records, want one", len(m.Records))
+	}
+	return rec, err
+}
+
+func (v3) keyObjects(f key.Fingerprint, armored []byte) ([]Object, error) {
+	rec := manifest.Record{Size: int64(len(armored)), MediaType: manifest.KeyType, Compression: "none", Digest: blob.DigestOf(armored)}
+	m := manifest.Manifest{Records: []manifest.Record{rec}}
+	text, err := m.Encode()
+	if err != nil {
+		return nil, err
+	}
+	o := blobOf(rec)
+	o.Content = blob.Bytes(armored)
+	return []Object{o, object(layout.V3Key(f), text, jsonType, layout.Revalidate)}, nil
 }
 
 func (f v3) readKeyIndex(ctx context.Context, r mirror.Reader) ([]key.Fingerprint, mirror.Version, error) {
@@ -386,7 +408,7 @@ func (v3) keysBehind(ctx context.Context, r mirror.Reader, text []byte) ([]key.F
 	if err != nil {
 		return nil, nil
 	}
-	rec, err := m.Record(manifest.KeyIndex)
+	rec, err := onlyRecord(m, manifest.KeyIndex)
 	if err != nil {
 		return nil, nil
 	}

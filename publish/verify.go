@@ -884,6 +884,9 @@ func (c *check) pointed(ctx context.Context, name string, f manifest.Family) (Ob
 		return Object{}, err
 	}
 	r, err := m.Record(f)
+	if f == manifest.Key || f == manifest.KeyIndex {
+		r, err = onlyRecord(m, f)
+	}
 	if err != nil {
 		return Object{}, err
 	}
@@ -922,7 +925,9 @@ func (c *check) checkKeys(ctx context.Context) error {
 		case err != nil:
 			c.damage(c.keyDocument(f), "%v", err)
 		}
-		if isListed && known && !isNamed {
+		if reason := c.Trust.foreign(f); reason != "" && (isListed || err == nil) {
+			c.damage(c.keyDocument(f), "%s", reason)
+		} else if isListed && known && !isNamed {
 			c.damage(indexName, "it does not name the key %s, so clients do not learn of it: run publish index", f)
 		}
 		c.verifier.mu.Lock()

@@ -107,14 +107,7 @@ var theInputs = []input{
 	{"index", string(publish.IndexMerge), func(in *inputs) value {
 		return choice(&in.flags.index, string(publish.IndexMerge), string(publish.IndexRebuild), string(publish.IndexNone))
 	}},
-	{"publish-keys", "true", func(in *inputs) value {
-		return func(s string) error {
-			publish := true
-			err := truth(&publish)(s)
-			in.flags.selection.NoKeys = !publish
-			return err
-		}
-	}},
+	{"publish-keys", "true", func(in *inputs) value { return truth(&in.flags.publishKeys) }},
 	{"cache-control-immutable", layout.Immutable, func(in *inputs) value { return text(&in.flags.storage.caching.immutable) }},
 	{"cache-control-mutable", layout.Revalidate, func(in *inputs) value { return text(&in.flags.storage.caching.mutable) }},
 	{"storage-class", "", func(in *inputs) value {

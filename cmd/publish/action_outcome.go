@@ -145,6 +145,8 @@ func (o *outcome) sentence() string {
 		return fmt.Sprintf("Published %s to %s", count(o.published, "package"), o.where())
 	case r.Result == "unchanged" && o.found == 0:
 		return "Nothing to publish"
+	case (r.Result == "unchanged" || r.Result == "dry-run" && !r.changes) && r.untrusted() > 0:
+		return fmt.Sprintf("Nothing to send, but %s offers %s that trusted-keys does not cover", o.where(), count(r.untrusted(), "object"))
 	case r.Result == "unchanged":
 		return fmt.Sprintf("Nothing to do: %s published at %s", all(o.found), o.where())
 	case r.Result == "dry-run" && !r.changes:

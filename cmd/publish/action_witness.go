@@ -139,7 +139,7 @@ func (w *witness) signatures(r *report) string {
 	case signed == 0:
 		return text
 	case w.trusted:
-		return text + ", those that are new by trusted-keys"
+		return text + ", all by trusted-keys"
 	}
 	return text + ", by whom is not checked: trusted-keys is empty"
 }

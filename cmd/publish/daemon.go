@@ -289,6 +289,9 @@ func (s *service) mirrors(c *daemonConfig) ([]daemon.Mirror, error) {
 func (s *service) mirror(name, source, where string, f *flags, o publish.Options) daemon.Mirror {
 	f.storage.observe = s.observed
 	f.cdn.answered = func() { s.daemon.Progress() }
+	if o.Trust.Keys != nil {
+		o.Trust.Judged = new(publish.Judged)
+	}
 	w := &mirrorWork{source: source, where: where, flags: f, options: o, log: s.log.With("mirror", name)}
 	return daemon.Mirror{
 		Name: name, Source: filepath.Clean(source), Destination: where, Caches: w.caches(), Work: w,

@@ -58,6 +58,7 @@ type mirrorConfig struct {
 
 	RequireSigned bool     `yaml:"require_signed"`
 	TrustedKeys   string   `yaml:"trusted_keys"`
+	PublishKeys   *bool    `yaml:"publish_keys"`
 	Include       []string `yaml:"include"`
 	Exclude       []string `yaml:"exclude"`
 	Layout        string   `yaml:"layout"`
@@ -345,6 +346,7 @@ func keyIn(line string) string { return keyOf(flagWord.FindString(line)) }
 func (m *mirrorConfig) flags() *flags {
 	f := &flags{
 		index: "merge", ifExists: m.IfExists, requireSigned: m.RequireSigned, trustedKeys: m.TrustedKeys, keepGoing: true,
+		publishKeys: m.PublishKeys == nil || *m.PublishKeys,
 	}
 	if f.ifExists == "" {
 		f.ifExists = "skip"

@@ -26,9 +26,29 @@ type mirrorWork struct {
 	options       publish.Options
 	log           *slog.Logger
 
-	// mu guards to, and is held while it is opened, so that it is opened once.
-	mu sync.Mutex
-	to *opened
+	// mu guards what follows, and is held while the destination is opened, so that it is opened once.
+	mu     sync.Mutex
+	to     *opened
+	warned map[publish.Finding]bool // in the log already
+}
+
+// maxWarned bounds how many warnings are remembered.
+const maxWarned = 1000
+
+// warn logs what is wrong with the destination or the keys, once.
+func (w *mirrorWork) warn(findings []publish.Finding) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, f := range findings {
+		if f.Severity != publish.Warning || w.warned[f] {
+			continue
+		}
+		if w.warned == nil || len(w.warned) >= maxWarned {
+			w.warned = make(map[publish.Finding]bool)
+		}
+		w.warned[f] = true
+		w.log.Warn("publishing goes on", "file", f.File, "reason", f.Reason)
+	}
 }
 
 // An opened is a destination and what stands before it. It is kept between runs, for its
@@ -188,6 +208,7 @@ func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (d
 	if err != nil && !errors.As(err, &found) {
 		return daemon.Outcome{Objects: applied.Objects, Bytes: applied.Bytes}, err
 	}
+	w.warn(applied.Findings)
 	w.sweep(ctx, d, plan)
 	return w.outcome(r, plan, applied), nil
 }

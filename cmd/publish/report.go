@@ -65,7 +65,9 @@ type mirrorReport struct {
 	Packages []packageReport `json:"packages"`
 	Counts   map[string]int  `json:"counts"` // of packages, by status
 	Healed   []string        `json:"healed"` // packages that were there and not in the index
-	Index    indexReport     `json:"index"`
+	// Untrusted are documents and keys that were there and that the trusted keys do not cover.
+	Untrusted []string    `json:"untrusted"`
+	Index     indexReport `json:"index"`
 }
 
 type indexReport struct {
@@ -137,7 +139,8 @@ func (r *report) found(p *publish.Plan, findings []publish.Finding) {
 func reportOf(m *publish.MirrorPlan) mirrorReport {
 	out := mirrorReport{
 		Path: m.Path, Layout: m.Layout, Packages: []packageReport{}, Counts: map[string]int{}, Healed: append([]string{}, m.Index.Healed...),
-		Index: indexReport{string(m.Index.Mode), m.Index.Before, m.Index.After, m.Index.Changes, m.Index.Written, m.Digest(), string(m.Version()), m.Index.Audiences},
+		Untrusted: append([]string{}, m.Untrusted...),
+		Index:     indexReport{string(m.Index.Mode), m.Index.Before, m.Index.After, m.Index.Changes, m.Index.Written, m.Digest(), string(m.Version()), m.Index.Audiences},
 	}
 	for _, p := range m.Packages {
 		k := packageReport{Name: p.Package.Package, Version: p.Version, Hash: string(p.Hash), Status: string(p.Status), Reason: p.Reason, Signed: p.Signed}
@@ -293,6 +296,23 @@ func (r *report) table(b *strings.Builder) {
 	w.Flush()
 }
 
+// untrusted is how much is at the destination that the trusted keys do not cover.
+func (r *report) untrusted() int {
+	n := 0
+	for _, m := range r.Mirrors {
+		n += len(m.Untrusted)
+	}
+	return n
+}
+
+// unchanged says that nothing is to be sent, which is not to say that all is well.
+func (r *report) unchanged() string {
+	if n := r.untrusted(); n > 0 {
+		return fmt.Sprintf("nothing to send, but the destination offers %s that the trusted keys do not cover: see the warnings", english.Plural(n, "object", ""))
+	}
+	return "nothing to do: everything is published"
+}
+
 // outcome is the one sentence that says what happened.
 func (r *report) outcome() string {
 	n := 0
@@ -303,10 +323,10 @@ func (r *report) outcome() string {
 	case "published":
 		return fmt.Sprintf("published %s: %s, %s in %.1f s", english.Plural(n, "package", ""), english.Plural(r.Stored.Objects, "object", ""), size(r.Stored.Bytes), r.Seconds)
 	case "unchanged":
-		return "nothing to do: everything is published"
+		return r.unchanged()
 	case "dry-run":
 		if !r.changes {
-			return "nothing to do: everything is published"
+			return r.unchanged()
 		}
 		return "would publish " + english.Plural(n, "package", "")
 	}

@@ -28,6 +28,7 @@ type flags struct {
 	index, ifExists         string
 	requireSigned           bool
 	trustedKeys             string
+	publishKeys             bool
 	keepGoing, verifySource bool
 	timeout                 time.Duration
 	selection               publish.Selection
@@ -100,7 +101,8 @@ func (f *flags) register(cmd *cobra.Command) {
 func (f *flags) registerRules(fs *pflag.FlagSet) {
 	fs.StringVar(&f.ifExists, "if-exists", string(publish.Skip), "what becomes of a package that is there with another document: skip, overwrite or error")
 	fs.BoolVar(&f.requireSigned, "require-signed", false, "refuse packages that are not signed")
-	fs.StringVar(&f.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys: refuse signatures by any other")
+	fs.StringVar(&f.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys: refuse signatures by any other, and publish no other key")
+	fs.BoolVar(&f.publishKeys, "publish-keys", true, "publish the public keys of the signers, so that clients can trust them")
 	fs.StringSliceVar(&f.selection.Include, "include", nil, "publish only `PATTERN`: name, name@version or /hash; names and versions may hold * and ?; repeatable")
 	fs.StringSliceVar(&f.selection.Exclude, "exclude", nil, "leave out `PATTERN`, as for --include; repeatable")
 	fs.StringVar(&f.selection.Layout, "layout", "", "publish only mirrors of this layout, v3 or v2; default: both")
@@ -114,6 +116,7 @@ func (f *flags) options() (publish.Options, error) {
 		Selection: f.selection, Index: publish.IndexMode(f.index), IfExists: publish.IfExists(f.ifExists),
 		KeepGoing: f.keepGoing, VerifySource: f.verifySource,
 	}
+	o.Selection.NoKeys = !f.publishKeys
 	var errs []error
 	if !oneOf(o.Index, publish.IndexMerge, publish.IndexRebuild, publish.IndexNone) {
 		errs = append(errs, fmt.Errorf("--index %q: want merge, rebuild or none", f.index))

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 )
 
@@ -54,10 +55,15 @@ type certificate struct {
 	about         // the primary key itself: direct signatures and revocations
 	users   []*user
 	subkeys []*subkey
+	parts   []*about // everything, in the order in which it was read
 }
 
-// about are the signatures that bind or revoke something.
-type about struct{ bindings, revocations []*packet.Signature }
+// about is a part of a public key, with the signatures that bind or revoke it.
+type about struct {
+	bindings, revocations []*packet.Signature
+
+	raw []*packet.OpaquePacket // the part and all signatures on it, as they were read
+}
 
 type user struct {
 	id string
@@ -78,7 +84,7 @@ func (k *keyring) read(body []byte) error {
 		return err
 	}
 	var c *certificate
-	var at *about // what the next signature is about; nil: nothing that is used here
+	var at *about // what the next signature is about
 	for _, p := range packets {
 		if c == nil && p.Tag != tagPublicKey && p.Tag != tagPrivateKey {
 			return errors.New("it does not begin with a primary key")
@@ -88,17 +94,25 @@ func (k *keyring) read(body []byte) error {
 			return errPrivate
 		case tagPublicKey:
 			c = k.certificate(p)
-			at = &c.about
+			at = c.part(p, func() *about { return &c.about })
 		case tagUserID:
-			at = c.user(string(p.Contents))
+			at = c.part(p, func() *about {
+				c.users = append(c.users, &user{id: string(p.Contents)})
+				return &c.users[len(c.users)-1].about
+			})
 		case tagSubkey:
-			at = c.subkey(p)
+			at = c.part(p, func() *about {
+				parsed, err := p.Parse()
+				if err != nil {
+					return new(about) // it signs nothing that can be verified here
+				}
+				c.subkeys = append(c.subkeys, &subkey{key: parsed.(*packet.PublicKey)})
+				return &c.subkeys[len(c.subkeys)-1].about
+			})
 		case tagAttribute:
-			at = nil
+			at = c.part(p, func() *about { return new(about) })
 		case tagSignature:
-			if parsed, err := p.Parse(); err == nil && at != nil {
-				at.add(parsed.(*packet.Signature))
-			}
+			at.add(p)
 		case tagTrust: // local to a keyring
 		default:
 			return fmt.Errorf("there is an OpenPGP packet of type %d in it, which no public key has", p.Tag)
@@ -109,55 +123,76 @@ func (k *keyring) read(body []byte) error {
 
 func (k *keyring) certificate(p *packet.OpaquePacket) *certificate {
 	k.primaries++
-	c := &certificate{}
-	parsed, err := p.Parse()
-	if err != nil {
-		c.broken = err
-		k.certificates = append(k.certificates, c)
-		return c
-	}
-	c.primary = parsed.(*packet.PublicKey)
-	for _, other := range k.certificates {
-		if other.primary != nil && bytes.Equal(other.primary.Fingerprint, c.primary.Fingerprint) {
-			return other
+	for _, c := range k.certificates {
+		if same(c.parts[0].raw[0], p) {
+			return c
 		}
 	}
+	c := &certificate{}
 	k.certificates = append(k.certificates, c)
+	if parsed, err := p.Parse(); err != nil {
+		c.broken = err
+	} else {
+		c.primary = parsed.(*packet.PublicKey)
+	}
 	return c
 }
 
-func (c *certificate) user(id string) *about {
-	for _, u := range c.users {
-		if u.id == id {
-			return &u.about
+// part returns the part that a packet begins, or makes it.
+func (c *certificate) part(p *packet.OpaquePacket, begin func() *about) *about {
+	for _, a := range c.parts {
+		if same(a.raw[0], p) {
+			return a
 		}
 	}
-	c.users = append(c.users, &user{id: id})
-	return &c.users[len(c.users)-1].about
+	a := begin()
+	a.raw = append(a.raw, p)
+	c.parts = append(c.parts, a)
+	return a
 }
 
-func (c *certificate) subkey(p *packet.OpaquePacket) *about {
+func same(a, b *packet.OpaquePacket) bool {
+	return a.Tag == b.Tag && bytes.Equal(a.Contents, b.Contents)
+}
+
+// add adds a signature, once.
+func (a *about) add(p *packet.OpaquePacket) {
+	for _, r := range a.raw {
+		if same(r, p) {
+			return
+		}
+	}
+	a.raw = append(a.raw, p)
 	parsed, err := p.Parse()
 	if err != nil {
-		return nil // it cannot sign anything that can be verified here
+		return
 	}
-	pk := parsed.(*packet.PublicKey)
-	for _, s := range c.subkeys {
-		if bytes.Equal(s.key.Fingerprint, pk.Fingerprint) {
-			return &s.about
-		}
-	}
-	c.subkeys = append(c.subkeys, &subkey{key: pk})
-	return &c.subkeys[len(c.subkeys)-1].about
-}
-
-func (a *about) add(sig *packet.Signature) {
-	switch sig.SigType {
+	switch sig := parsed.(*packet.Signature); sig.SigType {
 	case packet.SigTypeKeyRevocation, packet.SigTypeSubkeyRevocation, packet.SigTypeCertificationRevocation:
 		a.revocations = append(a.revocations, sig)
 	default:
 		a.bindings = append(a.bindings, sig)
 	}
+}
+
+// armored is the key as gpg --armor --export writes it.
+func (c *certificate) armored() ([]byte, error) {
+	var b bytes.Buffer
+	w, err := armor.Encode(&b, publicBlock, nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, part := range c.parts {
+		for _, p := range part.raw {
+			if err := p.Serialize(w); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return append(b.Bytes(), '\n'), nil
 }
 
 // readable refuses keys that gpg cannot read, so that no client could check their signatures.

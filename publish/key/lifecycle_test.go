@@ -325,3 +325,33 @@ func TestIssuerOf(t *testing.T) {
 		t.Errorf("an unsigned document: %v", err)
 	}
 }
+
+// A ring gives out a key as gpg would export it, merged of all its copies: what gpg imports from
+// it checks what was signed.
+func TestPublicOfARing(t *testing.T) {
+	k := newKeyring(t)
+	old, extended, document := extendedKey(k)
+	r, err := key.ReadRing(slices.Concat(old, k.public(k.key("b", "rsa2048", "sign", "never")), extended))
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer, err := key.IssuerOf(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, armored, ok := r.Public(issuer)
+	if !ok || p.Fingerprint() != r.Fingerprints()[0] {
+		t.Fatalf("%v, %t", p, ok)
+	}
+	if again, err := key.ReadPublic(armored); err != nil || again.Fingerprint() != p.Fingerprint() {
+		t.Errorf("it cannot be published: %v", err)
+	}
+	client := newKeyring(t)
+	client.run(armored, "--import")
+	if !client.accepts(document) || bytes.Contains(client.run(nil, "--with-colons", "--list-keys"), []byte("pub:e")) {
+		t.Errorf("gpg has imported:\n%s", client.run(nil, "--with-colons", "--list-keys"))
+	}
+	if _, _, ok := r.Public(key.Issuer{ID: 1}); ok {
+		t.Error("found a key that is not in the ring")
+	}
+}

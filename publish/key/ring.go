@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
@@ -26,8 +27,8 @@ var ErrUntrusted = errors.New("signature by a key that is not among the trusted 
 
 // A Ring is a set of public keys that are trusted to sign.
 type Ring struct {
-	primaries []Fingerprint
-	signers   map[uint64][]*signer // by key ID
+	certificates []*certificate
+	signers      map[uint64][]*signer // by key ID
 }
 
 // A signer is a key that may have made a signature: a primary key or a subkey.
@@ -64,7 +65,7 @@ func ReadRing(armored []byte) (*Ring, error) {
 	if len(k.certificates) == 0 {
 		return nil, errors.New("it holds no armored public key")
 	}
-	r := &Ring{signers: make(map[uint64][]*signer)}
+	r := &Ring{certificates: k.certificates, signers: make(map[uint64][]*signer)}
 	for _, c := range k.certificates {
 		if err := c.readable(); err != nil {
 			return nil, err
@@ -75,7 +76,6 @@ func ReadRing(armored []byte) (*Ring, error) {
 }
 
 func (r *Ring) add(c *certificate) {
-	r.primaries = append(r.primaries, fingerprint(c.primary))
 	above, err := c.primaryValidity()
 	r.addSigner(&signer{key: c.primary, primary: fingerprint(c.primary), own: above, above: above, broken: err})
 	for _, s := range c.subkeys {
@@ -94,16 +94,27 @@ func (r *Ring) addSigner(s *signer) {
 }
 
 // Fingerprints lists the primary keys of the ring, in the order in which they were read.
-func (r *Ring) Fingerprints() []Fingerprint { return append([]Fingerprint(nil), r.primaries...) }
+func (r *Ring) Fingerprints() []Fingerprint {
+	all := make([]Fingerprint, len(r.certificates))
+	for i, c := range r.certificates {
+		all[i] = fingerprint(c.primary)
+	}
+	return all
+}
 
 // Holds reports whether f is a primary key of the ring.
-func (r *Ring) Holds(f Fingerprint) bool {
-	for _, p := range r.primaries {
-		if p == f {
-			return true
+func (r *Ring) Holds(f Fingerprint) bool { return slices.Contains(r.Fingerprints(), f) }
+
+// Public returns the key of the ring that a signature names, itself or by a subkey, and its
+// armored form.
+func (r *Ring) Public(i Issuer) (p *Public, armored []byte, ok bool) {
+	for _, c := range r.certificates {
+		if c.find(i) != nil {
+			armored, err := c.armored()
+			return &Public{c}, armored, err == nil
 		}
 	}
-	return false
+	return nil, nil, false
 }
 
 // Verify checks the signature of a document and returns who signed it.

@@ -346,6 +346,8 @@ func TestReports(t *testing.T) {
 		{"publish", []string{"--files", "*.txt", "MIXED", "file://TMP/b", "--distribution-id", "E1"}},
 		{"publish", []string{"--include", "zlib", "--index", "none", "MIXED", "file://TMP/c"}},
 		{"publish", []string{"MIXED", "file://TMP/c"}},
+		{"publish", []string{"FIXTURES/v3-signed", "file://TMP/e"}},
+		{"publish", []string{"--trusted-keys", "FIXTURES/keys/two.pub", "MIXED", "file://TMP/e"}},
 		{"publish verify", []string{"verify", "file://TMP/b"}},
 		{"publish verify", []string{"verify", "--require-signed", "file://TMP/b"}},
 		{"publish index", []string{"index", "file://TMP/b"}},
@@ -374,11 +376,15 @@ func TestReports(t *testing.T) {
 }
 
 // reporter returns what runs the binary and parses what it prints. MIXED in arguments is an
-// unsigned mirror with a file beside it, TMP a directory.
+// unsigned mirror with a file beside it, TMP a directory, FIXTURES what Spack wrote.
 func reporter(t *testing.T) func(args []string) any {
 	t.Helper()
 	bin := publish(t)
 	tmp := t.TempDir()
+	fixtures, err := filepath.Abs("../testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
 	mixed := filepath.Join(tmp, "mixed")
 	for _, dir := range []string{mixed, filepath.Join(tmp, "d")} {
 		if err := os.CopyFS(dir, os.DirFS("../testdata/v3-unsigned")); err != nil {
@@ -397,7 +403,7 @@ func reporter(t *testing.T) func(args []string) any {
 	t.Cleanup(api.Close)
 	env := append(os.Environ(), "AWS_ENDPOINT_URL_CLOUDFRONT="+api.URL, "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b", "AWS_REGION=us-east-1")
 	return func(args []string) any {
-		replaced := strings.NewReplacer("MIXED", mixed, "TMP", tmp)
+		replaced := strings.NewReplacer("MIXED", mixed, "TMP", tmp, "FIXTURES", fixtures)
 		for i := range args {
 			args[i] = replaced.Replace(args[i])
 		}

@@ -1,0 +1,274 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/dustin/go-humanize/english"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// Which public keys a publish offers to clients. Clients trust every key that a mirror offers, so
+// a key follows the packages that it has signed: it is offered if one of them is published. With
+// trusted keys, no other key is offered, and one of them that has signed no package of the
+// source goes along with any package, so that a key can be known before it is used.
+
+// A keyOffer is a public key that may be published.
+type keyOffer struct {
+	SourceKey
+	made   []*Package // packages of the source that it has signed
+	absent []Object   // those of its objects that the destination lacks
+}
+
+// issued says which key a package of the source was signed with, unchecked.
+type issued struct {
+	by key.Issuer
+	ok bool
+}
+
+func issuedBy(p *Package) issued {
+	if !p.Signed {
+		return issued{}
+	}
+	by, err := key.IssuerOf(p.Document)
+	return issued{by, err == nil}
+}
+
+// published reports whether clients find a package as the source has it.
+func (p PlannedPackage) published() bool {
+	return p.Status == New || p.Status == Replaced || p.Status == Unchanged
+}
+
+// planKeys decides which keys are published, and tells clients of those that are there: a key
+// index that somebody has not written is made.
+func (d *decision) planKeys(ctx context.Context) error {
+	ring := d.plan.options.Trust.Keys
+	d.out.trusted = ring != nil
+	for _, f := range d.seen.keys(d.out.format) {
+		if ring == nil || ring.Holds(f) {
+			d.out.there = append(d.out.there, f)
+		}
+	}
+	if err := d.offerKeys(); err != nil {
+		return err
+	}
+	d.out.followPackages()
+	if d.out.publishes() {
+		for _, o := range d.out.offers {
+			if len(o.made) == 0 && !d.out.trusted {
+				d.warn(o.file(), "it has signed no package that is published, so this key is not published: if clients are to trust it, name it in --trusted-keys")
+			}
+		}
+	}
+	if err := d.uncheckable(ctx); err != nil {
+		return err
+	}
+	return d.planKeyIndex(ctx)
+}
+
+func (d *decision) warn(file, reason string) {
+	d.plan.Findings = append(d.plan.Findings, Finding{Warning, d.src.tree.path(file), reason})
+}
+
+// file is the name under which clients find a key.
+func (k SourceKey) file() string { return k.Objects[len(k.Objects)-1].Name }
+
+// offerKeys collects the keys of the source and, if the source lacks that of a signer, the one that
+// is among the trusted keys.
+func (d *decision) offerKeys() error {
+	trust := d.plan.options.Trust
+	offered := make(map[key.Fingerprint]bool)
+	for _, k := range d.src.Keys {
+		if trust.Keys != nil && !trust.Keys.Holds(k.Fingerprint) {
+			d.warn(k.file(), "it is not among the trusted keys, so this key is not published")
+			continue
+		}
+		offered[k.Fingerprint] = true
+		d.offer(k)
+	}
+	if trust.Keys == nil || d.plan.options.Selection.NoKeys {
+		return nil
+	}
+	for _, i := range d.issuers {
+		public, armored, ok := trust.Keys.Public(i.by)
+		if !i.ok || !ok || offered[public.Fingerprint()] || slices.Contains(d.out.there, public.Fingerprint()) {
+			continue
+		}
+		offered[public.Fingerprint()] = true
+		objects, err := d.out.format.keyObjects(public.Fingerprint(), armored)
+		if err != nil {
+			return err
+		}
+		d.offer(SourceKey{public.Fingerprint(), objects, public})
+	}
+	return nil
+}
+
+func (d *decision) offer(k SourceKey) {
+	o := keyOffer{SourceKey: k}
+	for i, p := range d.src.Packages {
+		if d.issuers[i].ok && k.public.Made(d.issuers[i].by) {
+			o.made = append(o.made, p)
+		}
+	}
+	for _, object := range k.Objects {
+		if _, there := d.seen.objects[object.Name]; !there {
+			o.absent = append(o.absent, object)
+		}
+	}
+	d.out.offers = append(d.out.offers, o)
+}
+
+// publishes reports whether any package of the source is, or becomes, one of the destination.
+func (m *MirrorPlan) publishes() bool {
+	return slices.ContainsFunc(m.Packages, PlannedPackage.published)
+}
+
+// wants reports whether a key goes with the packages as they stand.
+func (m *MirrorPlan) wants(o keyOffer) bool {
+	if len(o.made) == 0 {
+		return m.trusted && m.publishes()
+	}
+	return slices.ContainsFunc(m.Packages, func(p PlannedPackage) bool {
+		return p.published() && slices.Contains(o.made, p.Package)
+	})
+}
+
+// followPackages fills in the keys that go with the packages. It is called again when packages
+// turn out bad as they are sent.
+func (m *MirrorPlan) followPackages() {
+	m.Keys, m.keys = nil, m.there
+	for _, o := range m.offers {
+		if m.wants(o) {
+			m.Keys = append(m.Keys, o.absent...)
+			m.keys = append(slices.Clip(m.keys), o.Fingerprint)
+		}
+	}
+	if m.keys = union(nil, m.keys); len(m.keys) == 0 {
+		m.KeyIndex = nil
+	}
+}
+
+// uncheckable warns of packages that are signed by a key that clients are not offered.
+func (d *decision) uncheckable(ctx context.Context) error {
+	status := make(map[*Package]bool)
+	for _, p := range d.out.Packages {
+		status[p.Package] = p.published()
+	}
+	unknown := make(map[key.Issuer][]*Package)
+	for i, p := range d.src.Packages {
+		if by := d.issuers[i]; by.ok && status[p] && !d.checkable(by.by) {
+			unknown[by.by] = append(unknown[by.by], p)
+		}
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	found, sure, err := d.keysThere(ctx)
+	if err != nil {
+		return err
+	}
+	issuers := slices.SortedFunc(maps.Keys(unknown), func(a, b key.Issuer) int { return strings.Compare(a.String(), b.String()) })
+	for _, by := range issuers {
+		if !sure || slices.ContainsFunc(found, func(p *key.Public) bool { return p.Made(by) }) {
+			continue
+		}
+		_, dir := d.out.format.directories()
+		why := "is in neither SOURCE nor DESTINATION: put it there with `spack gpg publish`, or name it in --trusted-keys"
+		if d.plan.options.Selection.NoKeys {
+			why = "is not in DESTINATION, and keys are not published"
+		}
+		d.warn(strings.TrimSuffix(dir, "/"), fmt.Sprintf("clients cannot check the signatures of %s: the key %s %s",
+			english.Plural(len(unknown[by]), "package", ""), by, why))
+	}
+	return nil
+}
+
+// checkable reports whether clients are known to be offered the key that made a signature.
+func (d *decision) checkable(by key.Issuer) bool {
+	name := by.String() // the fingerprint, unless it was made by a subkey
+	if ring := d.plan.options.Trust.Keys; ring != nil {
+		if p, _, ok := ring.Public(by); ok {
+			name = string(p.Fingerprint())
+		}
+	}
+	if slices.Contains(d.out.keys, key.Fingerprint(name)) {
+		return true
+	}
+	return slices.ContainsFunc(d.out.offers, func(o keyOffer) bool {
+		return slices.Contains(d.out.keys, o.Fingerprint) && o.public.Made(by)
+	})
+}
+
+// keysThere reads the keys of the destination that the source does not have: a subkey of one of them
+// may have signed. A run that sends nothing does not read them, and is not sure.
+func (d *decision) keysThere(ctx context.Context) (found []*key.Public, sure bool, err error) {
+	sends := len(d.out.Blobs)+len(d.out.Documents) > 0
+	for _, f := range d.out.there {
+		if slices.ContainsFunc(d.out.offers, func(o keyOffer) bool { return o.Fingerprint == f }) {
+			continue
+		}
+		if !sends {
+			return nil, false, nil
+		}
+		objects, err := d.out.format.key(ctx, d.out.store, f)
+		if ctx.Err() != nil {
+			return nil, false, ctx.Err()
+		}
+		if err != nil {
+			continue // verify tells what is wrong with it
+		}
+		if p, err := publicOf(objects); err == nil {
+			found = append(found, p)
+		}
+	}
+	return found, true, nil
+}
+
+// publicOf reads a key from the objects that make it known.
+func publicOf(objects []Object) (*key.Public, error) {
+	armored, err := blob.ReadAll(objects[0].Content)
+	if err != nil {
+		return nil, err
+	}
+	return key.ReadPublic(armored)
+}
+
+// planKeyIndex decides whether clients must be told of keys.
+func (d *decision) planKeyIndex(ctx context.Context) error {
+	if len(d.out.keys) == 0 {
+		return nil
+	}
+	objects, err := d.out.format.keyIndex(d.out.keys)
+	if err != nil {
+		return err
+	}
+	last := objects[len(objects)-1]
+	if info, ok := d.seen.objects[last.Name]; ok {
+		same, err := d.toldAlready(ctx, info, last)
+		if err != nil || same {
+			return err
+		}
+	}
+	d.out.KeyIndex = objects
+	return nil
+}
+
+// toldAlready reports whether the key index that is there names all keys. It may name more.
+func (d *decision) toldAlready(ctx context.Context, info mirror.Info, index Object) (bool, error) {
+	content, err := blob.ReadAll(index.Content)
+	if err != nil {
+		return false, err
+	}
+	if info.MD5 == md5Of(content) {
+		return true, nil
+	}
+	have, _, err := d.out.format.readKeyIndex(ctx, d.out.store)
+	return err == nil && len(union(have, d.out.keys)) == len(have), err
+}
