@@ -126,7 +126,7 @@ func unreadable(err error) bool {
 	if errors.As(err, &version) {
 		return !version.Newer()
 	}
-	for _, other := range []error{context.Canceled, context.DeadlineExceeded, mirror.ErrDenied, mirror.ErrCredentials, mirror.ErrNoBucket} {
+	for _, other := range []error{context.Canceled, context.DeadlineExceeded, mirror.ErrDenied, mirror.ErrCredentials, mirror.ErrNoBucket, mirror.ErrFault} {
 		if errors.Is(err, other) {
 			return false
 		}

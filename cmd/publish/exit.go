@@ -109,6 +109,8 @@ func hint(err error) string {
 		return "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in again; what is complete stays, the next run goes on from there"
 	case errors.Is(err, mirror.ErrNoBucket):
 		return "create the bucket first, or correct DESTINATION"
+	case errors.Is(err, mirror.ErrFault):
+		return "this storage does not answer as Amazon S3 does, so nothing can be relied upon: docs/stores.md says which are known to work"
 	case errors.Is(err, mirror.ErrFull), errors.Is(err, syscall.ENOSPC):
 		return "make room and run again: the mirror is intact, and what is complete is not sent again"
 	case errors.Is(err, cloudfront.ErrNoDistribution):

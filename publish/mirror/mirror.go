@@ -36,7 +36,21 @@ var (
 	ErrNoBucket = errors.New("no such bucket")
 	// ErrFull: there is no room left.
 	ErrFull = errors.New("no space left")
+	// ErrFault: the storage breaks the rules of its protocol. See FaultError.
+	ErrFault = errors.New("fault of the storage")
 )
+
+// A FaultError says how the storage breaks the rules of its protocol, so that its answer
+// cannot be relied upon. Repeating the request does not help. It matches ErrFault.
+type FaultError struct{ Fault string }
+
+func (e *FaultError) Error() string { return ErrFault.Error() + ": " + e.Fault }
+
+// Is makes errors.Is(err, ErrFault) hold.
+func (e *FaultError) Is(target error) bool { return target == ErrFault }
+
+// Faultf returns a FaultError.
+func Faultf(format string, args ...any) error { return &FaultError{fmt.Sprintf(format, args...)} }
 
 // A DeniedError says which act was refused. It matches ErrDenied.
 type DeniedError struct {

@@ -27,6 +27,7 @@ var Refusals = []error{
 	mirror.ErrCredentials,
 	mirror.ErrNoBucket,
 	mirror.ErrFull,
+	&mirror.FaultError{Fault: "injected"},
 	&mirror.RegionError{Bucket: "cache", Asked: "us-east-1", Region: "eu-west-1"},
 }
 

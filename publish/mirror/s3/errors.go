@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 
@@ -45,6 +46,8 @@ func (b *Bucket) translate(a act, key string, err error) error {
 		return err
 	case b.elsewhere(err) != "":
 		return &mirror.RegionError{Bucket: b.opts.Bucket, Asked: b.Region(), Region: b.elsewhere(err)}
+	case redirects(err) != "":
+		return mirror.Faultf("it redirects requests to %s, and no credentials are sent there", quoted(redirects(err)))
 	case code == "NoSuchBucket":
 		return fmt.Errorf("%w: %s", mirror.ErrNoBucket, b.opts.Bucket)
 	case credentials.Refused(code):
@@ -106,6 +109,24 @@ func (b *Bucket) elsewhere(err error) string {
 		return ""
 	}
 	return region
+}
+
+// redirects is where an answer says that the request should be sent instead. It is not followed:
+// the request has credentials and content for the host that the user has named, and no other.
+func redirects(err error) string {
+	var answer *smithyhttp.ResponseError
+	if !errors.As(err, &answer) || answer.Response == nil || answer.HTTPStatusCode()/100 != 3 {
+		return ""
+	}
+	to := answer.Response.Header.Get("Location")
+	u, err := url.Parse(to)
+	switch {
+	case err != nil:
+		return to
+	case u.Host == "":
+		return "another path"
+	}
+	return u.Scheme + "://" + u.Host
 }
 
 func codeOf(err error) string {

@@ -107,6 +107,10 @@ func (b *Bucket) readBack(ctx context.Context, key, etag string) (blob.Digest, e
 	if err != nil {
 		return blob.Digest{}, err
 	}
+	if err := complete("GetObject", out.ContentLength, out.ETag); err != nil {
+		out.Body.Close()
+		return blob.Digest{}, err
+	}
 	r := &reader{ctx: ctx, b: b, key: key, body: out.Body, info: mirror.Info{Size: aws.ToInt64(out.ContentLength), Version: version(etag)}}
 	defer r.Close()
 	h := sha256.New()

@@ -2,107 +2,11 @@ package s3
 
 import (
 	"bytes"
-	"context"
-	"fmt"
-	"io"
-	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
-
-	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/smithy-go/middleware"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
-
-// A page is one answer of ListObjectsV2, as far as we want to know.
-type page struct {
-	objects []listed
-	more    bool
-	next    string // where the next page begins
-}
-
-type listed struct {
-	key, etag string
-	size      int64
-	modified  time.Time
-}
-
-// answers are buffers for pages: one of 1,000 objects has some 400 KB.
-var answers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-// list asks for one page. The SDK takes some milliseconds of processing for a page of 1,000
-// objects, most of it for reading XML token by token. So we read the answer before the SDK
-// does, if it has the usual form, and leave it nothing to read.
-func (b *Bucket) list(ctx context.Context, in *sdk.ListObjectsV2Input) (page, error) {
-	var p page
-	var read bool
-	buf := answers.Get().(*bytes.Buffer)
-	defer answers.Put(buf)
-	out, err := call(ctx, b, func(ctx context.Context, in *sdk.ListObjectsV2Input, _ ...func(*sdk.Options)) (*sdk.ListObjectsV2Output, error) {
-		return b.client.ListObjectsV2(ctx, in, sdk.WithAPIOptions(readingFirst(buf, func(answer []byte) (rest []byte) {
-			if p, read = parsePage(answer); read {
-				return emptyPage
-			}
-			return answer
-		})))
-	}, in)
-	if err != nil || read {
-		return p, err
-	}
-	return pageOf(out), nil
-}
-
-var emptyPage = []byte("<ListBucketResult/>")
-
-// pageOf is a page as the SDK has read it.
-func pageOf(out *sdk.ListObjectsV2Output) page {
-	p := page{more: out.IsTruncated != nil && *out.IsTruncated}
-	if out.NextContinuationToken != nil {
-		p.next = *out.NextContinuationToken
-	}
-	for _, o := range out.Contents {
-		var l listed
-		if o.Key != nil {
-			l.key = *o.Key
-		}
-		if o.ETag != nil {
-			l.etag = *o.ETag
-		}
-		if o.Size != nil {
-			l.size = *o.Size
-		}
-		if o.LastModified != nil {
-			l.modified = *o.LastModified
-		}
-		p.objects = append(p.objects, l)
-	}
-	return p
-}
-
-// readingFirst reads the body of each answer that is none of an error into buf and shows it to
-// see, before the SDK reads what see returns in its place.
-func readingFirst(buf *bytes.Buffer, see func([]byte) []byte) func(*middleware.Stack) error {
-	first := middleware.DeserializeMiddlewareFunc("ReadingFirst", func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
-		out, metadata, err := next.HandleDeserialize(ctx, in)
-		answer, ok := out.RawResponse.(*smithyhttp.Response)
-		if err != nil || !ok || answer.StatusCode != http.StatusOK {
-			return out, metadata, err
-		}
-		buf.Reset()
-		if _, err := buf.ReadFrom(answer.Body); err != nil {
-			return out, metadata, fmt.Errorf("read the answer: %w", err) // it is asked for again
-		}
-		answer.Body = struct {
-			io.Reader
-			io.Closer
-		}{bytes.NewReader(see(buf.Bytes())), answer.Body}
-		return out, metadata, nil
-	})
-	return func(s *middleware.Stack) error { return s.Deserialize.Add(first, middleware.After) }
-}
 
 // parsePage reads an answer in the form in which S3 and those who imitate it write it: elements
 // without attributes but for the outermost, no comments, no CDATA. It reports false for any
@@ -118,9 +22,13 @@ func parsePage(answer []byte) (page, bool) {
 		case "Contents":
 			p.objects = append(p.objects, s.object())
 		case "IsTruncated":
-			p.more = s.text(name) == "true"
+			p.truncated = s.text(name)
 		case "NextContinuationToken":
 			p.next = s.text(name)
+		case "EncodingType":
+			p.encoding = s.text(name)
+		case "KeyCount":
+			p.count = s.number(s.text(name))
 		case "/" + pageElement:
 			return p, !s.strange && len(bytes.TrimSpace(s.rest)) == 0
 		default:

@@ -135,7 +135,9 @@ func (u *upload) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	u.id, u.ours = aws.ToString(out.UploadId), true
+	if u.id, u.ours = aws.ToString(out.UploadId), true; u.id == "" {
+		return mirror.Faultf("it answers CreateMultipartUpload without UploadId")
+	}
 	if tries, ok := retry.GetAttemptResults(out.ResultMetadata); ok && len(tries.Results) > 1 {
 		// An answer was lost, and with it the ID of an upload that is there.
 		u.lookForOthers(ctx)
@@ -172,6 +174,9 @@ func (u *upload) sendPart(ctx context.Context, p part, s *slot) error {
 	}, s)
 	if err != nil {
 		return changed(err)
+	}
+	if etag == "" {
+		return errNoETag("UploadPart")
 	}
 	u.finished(p, etag)
 	return nil
@@ -211,6 +216,9 @@ func (u *upload) complete(ctx context.Context, was mirror.Version) (mirror.Versi
 		in.IfMatch = aws.String(string(was))
 	}
 	out, err := call(ctx, u.b, u.b.client.CompleteMultipartUpload, in)
+	if err == nil && aws.ToString(out.ETag) == "" {
+		return "", unsure(errNoETag("CompleteMultipartUpload"))
+	}
 	if err == nil {
 		return version(aws.ToString(out.ETag)), nil
 	}

@@ -2,9 +2,9 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net/http"
 	"strings"
 	"time"
@@ -25,6 +25,10 @@ func (m *Mirror) Open(ctx context.Context, name string) (*mirror.Object, error) 
 		return call(ctx, b, b.client.GetObject, &sdk.GetObjectInput{Bucket: &b.opts.Bucket, Key: &key})
 	})
 	if err != nil {
+		return nil, b.failed(reading, key, err)
+	}
+	if err := complete("GetObject", out.ContentLength, out.ETag); err != nil {
+		out.Body.Close()
 		return nil, b.failed(reading, key, err)
 	}
 	info := b.info(name, out.ContentLength, out.ETag, out.LastModified, out.ServerSideEncryption)
@@ -65,9 +69,12 @@ func (r *reader) goOn(failure error) error {
 	retryer := r.b.direct.retryer
 	r.tries++
 	delay, err := retryer.RetryDelay(r.tries, failure)
+	var slow *slowError
 	switch {
 	case r.ctx.Err() != nil:
 		return r.ctx.Err()
+	case errors.As(failure, &slow):
+		return fmt.Errorf("%w after %d of %d bytes: %w", io.ErrUnexpectedEOF, r.off, r.info.Size, failure)
 	case err != nil || r.tries >= retryer.MaxAttempts():
 		return fmt.Errorf("%w after %d of %d bytes: %w", io.ErrUnexpectedEOF, r.off, r.info.Size, failure)
 	}
@@ -83,8 +90,23 @@ func (r *reader) goOn(failure error) error {
 		return fmt.Errorf("%w after %d of %d bytes: %w", io.ErrUnexpectedEOF, r.off, r.info.Size, err)
 	}
 	r.body.Close()
-	if r.body = out.Body; out.ContentRange == nil && r.off > 0 {
-		return fmt.Errorf("%w after %d of %d bytes: the rest cannot be had alone", io.ErrUnexpectedEOF, r.off, r.info.Size)
+	r.body = out.Body
+	if err := r.continues(out); err != nil {
+		return fmt.Errorf("%w after %d of %d bytes: %w", io.ErrUnexpectedEOF, r.off, r.info.Size, err)
+	}
+	return nil
+}
+
+// continues makes sure that an answer is the rest of what was read so far.
+func (r *reader) continues(rest *sdk.GetObjectOutput) error {
+	from, _, _ := strings.Cut(aws.ToString(rest.ContentRange), "-")
+	switch {
+	case version(aws.ToString(rest.ETag)) != r.info.Version:
+		return mirror.Faultf("asked for the rest of version %s, it sends version %s: it does not obey If-Match", r.info.Version, quoted(aws.ToString(rest.ETag)))
+	case rest.ContentRange == nil && r.off > 0:
+		return errors.New("the rest cannot be had alone")
+	case rest.ContentRange != nil && from != fmt.Sprintf("bytes %d", r.off):
+		return mirror.Faultf("asked for the bytes from %d on, it sends the range %s", r.off, quoted(*rest.ContentRange))
 	}
 	return nil
 }
@@ -108,7 +130,14 @@ func (m *Mirror) Stat(ctx context.Context, name string) (mirror.Info, error) {
 // head asks for everything that S3 knows of an object.
 func (b *Bucket) head(ctx context.Context, key string) (*sdk.HeadObjectOutput, error) {
 	in := &sdk.HeadObjectInput{Bucket: &b.opts.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled}
-	out, err := hidden(ctx, b, key, func() (*sdk.HeadObjectOutput, error) { return call(ctx, b, b.client.HeadObject, in) })
+	ask := func() (*sdk.HeadObjectOutput, error) {
+		out, err := call(ctx, b, b.client.HeadObject, in)
+		if err == nil {
+			err = complete("HeadObject", out.ContentLength, out.ETag)
+		}
+		return out, err
+	}
+	out, err := hidden(ctx, b, key, ask)
 	if !unexplained[statusOf(err)] {
 		return out, err
 	}
@@ -117,7 +146,18 @@ func (b *Bucket) head(ctx context.Context, key string) (*sdk.HeadObjectOutput, e
 	if err := b.touch(ctx, key); err != nil {
 		return nil, err
 	}
-	return call(ctx, b, b.client.HeadObject, in)
+	return ask()
+}
+
+// complete makes sure that an answer about an object says how large it is, and which version.
+func complete(operation string, size *int64, etag *string) error {
+	switch {
+	case size == nil || *size < 0:
+		return mirror.Faultf("it answers %s without Content-Length, so nobody can tell whether the object is whole", operation)
+	case aws.ToString(etag) == "":
+		return mirror.Faultf("it answers %s without ETag, so nobody can tell one version from another", operation)
+	}
+	return nil
 }
 
 // unexplained are the refusals that can mean several things.
@@ -191,38 +231,4 @@ func md5Of(v mirror.Version) string {
 
 func notHex(r rune) bool {
 	return (r < '0' || r > '9') && (r < 'a' || r > 'f') && (r < 'A' || r > 'F')
-}
-
-// List lists a range, a thousand objects with each request.
-func (m *Mirror) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Info, error] {
-	return func(yield func(mirror.Info, error) bool) {
-		b, prefix := m.bucket, m.key(r.Prefix)
-		in := &sdk.ListObjectsV2Input{Bucket: &b.opts.Bucket, Prefix: &prefix}
-		if r.After != "" {
-			in.StartAfter = aws.String(m.key(r.After))
-		}
-		for {
-			page, err := b.list(ctx, in)
-			if err != nil {
-				yield(mirror.Info{}, b.failed(listing, prefix, err))
-				return
-			}
-			for _, o := range page.objects {
-				name := strings.TrimPrefix(o.key, m.prefix)
-				if r.Until != "" && name >= r.Until {
-					return
-				}
-				if name == "" { // the "directory" that some tools make of the prefix
-					continue
-				}
-				if !yield(b.info(name, &o.size, &o.etag, &o.modified, ""), nil) {
-					return
-				}
-			}
-			if !page.more || page.next == "" {
-				return
-			}
-			in.ContinuationToken = &page.next
-		}
-	}
 }

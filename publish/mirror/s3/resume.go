@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
@@ -164,8 +165,12 @@ func (b *Bucket) parts(ctx context.Context, key, id string) ([]types.Part, error
 			return nil, errNotOurs
 		}
 		all = append(all, page.Parts...)
-		if !aws.ToBool(page.IsTruncated) || aws.ToString(page.NextPartNumberMarker) == "" {
+		if !aws.ToBool(page.IsTruncated) {
 			return all, nil
+		}
+		next, err := strconv.Atoi(aws.ToString(page.NextPartNumberMarker))
+		if before, _ := strconv.Atoi(aws.ToString(in.PartNumberMarker)); err != nil || next <= before {
+			return nil, mirror.Faultf("its list of parts does not end: part %d is followed by %s", before, quoted(aws.ToString(page.NextPartNumberMarker)))
 		}
 		in.PartNumberMarker = page.NextPartNumberMarker
 	}

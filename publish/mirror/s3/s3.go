@@ -250,7 +250,7 @@ func (b *Bucket) connect(ctx context.Context, cfg aws.Config) error {
 		next = awshttp.NewBuildableClient()
 	}
 	client := sdk.NewFromConfig(cfg, func(o *sdk.Options) {
-		o.HTTPClient = &watched{next: next, patience: stall, observe: b.opts.Observe}
+		o.HTTPClient = &watched{next: unredirected(next), patience: stall, observe: b.opts.Observe}
 		o.Credentials = credentials.Tagged(o.Credentials)
 		o.Retryer = wary(o.Retryer)
 		if b.opts.EndpointURL != "" {

@@ -37,9 +37,12 @@ func (m *Mirror) Leftovers(ctx context.Context, prefix string) iter.Seq2[mirror.
 // uploads lists the unfinished uploads of keys that start with prefix.
 func (b *Bucket) uploads(ctx context.Context, prefix string) iter.Seq2[types.MultipartUpload, error] {
 	return func(yield func(types.MultipartUpload, error) bool) {
-		in := &sdk.ListMultipartUploadsInput{Bucket: &b.opts.Bucket, Prefix: &prefix}
+		in := &sdk.ListMultipartUploadsInput{Bucket: &b.opts.Bucket, Prefix: &prefix, EncodingType: types.EncodingTypeUrl}
 		for {
 			page, err := call(ctx, b, b.client.ListMultipartUploads, in)
+			if err == nil {
+				err = plainUploads(page, in)
+			}
 			if err != nil {
 				yield(types.MultipartUpload{}, err)
 				return
@@ -49,12 +52,37 @@ func (b *Bucket) uploads(ctx context.Context, prefix string) iter.Seq2[types.Mul
 					return
 				}
 			}
-			if !aws.ToBool(page.IsTruncated) || aws.ToString(page.NextKeyMarker) == "" {
+			if !aws.ToBool(page.IsTruncated) {
 				return
 			}
 			in.KeyMarker, in.UploadIdMarker = page.NextKeyMarker, page.NextUploadIdMarker
 		}
 	}
+}
+
+// plainUploads undoes the encoding of keys, and makes sure that the next page comes after this one.
+func plainUploads(page *sdk.ListMultipartUploadsOutput, asked *sdk.ListMultipartUploadsInput) error {
+	if page.EncodingType == types.EncodingTypeUrl {
+		names := []*string{page.NextKeyMarker}
+		for _, u := range page.Uploads {
+			names = append(names, u.Key)
+		}
+		for _, name := range names {
+			plain, err := decodeKey(aws.ToString(name))
+			if err != nil {
+				return err
+			}
+			if name != nil {
+				*name = plain
+			}
+		}
+	}
+	key, id := aws.ToString(page.NextKeyMarker), aws.ToString(page.NextUploadIdMarker)
+	before := aws.ToString(asked.KeyMarker)
+	if aws.ToBool(page.IsTruncated) && (key < before || key == "" || key == before && id == aws.ToString(asked.UploadIdMarker)) {
+		return mirror.Faultf("its list of unfinished uploads does not end: %q is followed by %q", before, key)
+	}
+	return nil
 }
 
 // Discard aborts an unfinished multipart upload.

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"sync"
@@ -26,6 +27,18 @@ type stalledError struct{ after time.Duration }
 func (e *stalledError) Error() string         { return "no byte moved for " + e.after.String() }
 func (e *stalledError) ConnectionError() bool { return true }
 func (e *stalledError) Timeout() bool         { return true }
+
+// slowError is what the body of an answer fails with that arrives too slowly. The request is
+// not repeated, because the body would end no sooner.
+type slowError struct{ over time.Duration }
+
+func (e *slowError) Error() string {
+	return fmt.Sprintf("the answer arrives at less than %d bytes a second for %s", leastRate, e.over)
+}
+
+// leastRate is how many bytes a second an answer must have, on average over the time that a
+// request may stall.
+const leastRate = 1 << 10
 
 // assembly is how many times longer a multipart upload may take to be completed: some
 // implementations copy all its parts then, and say nothing meanwhile.
@@ -52,6 +65,7 @@ func (c *watched) Do(r *http.Request) (*http.Response, error) {
 	} else {
 		w.pause()
 		answer.Body = &watchedAnswer{body: answer.Body, ctx: ctx, w: w}
+		inspect(op, answer)
 	}
 	if c.observe != nil {
 		c.observe(Request{Operation: op, Status: statusOfAnswer(answer), Err: err, Took: time.Since(began), Date: dateOf(answer)})
@@ -143,14 +157,29 @@ type watchedAnswer struct {
 	body io.ReadCloser
 	ctx  context.Context
 	w    *watch
+
+	got    int64         // bytes
+	waited time.Duration // for them
+	slow   error         // they came too slowly
 }
 
 func (a *watchedAnswer) Read(p []byte) (int, error) {
+	if a.slow != nil {
+		return 0, a.slow
+	}
 	a.w.resume()
 	defer a.w.pause()
+	began := time.Now()
 	n, err := a.body.Read(p)
 	if err != nil && err != io.EOF {
 		err = a.w.reason(a.ctx, err)
+	}
+	a.got += int64(n)
+	if a.waited += time.Since(began); a.waited >= a.w.patience {
+		if float64(a.got) < leastRate*a.waited.Seconds() {
+			a.slow = &slowError{a.w.patience}
+		}
+		a.got, a.waited = 0, 0
 	}
 	return n, err
 }

@@ -213,7 +213,15 @@ func (b *Bucket) storeWhole(ctx context.Context, o *object, was mirror.Version) 
 	if err != nil {
 		return "", unsure(changed(err))
 	}
+	if etag == "" {
+		return "", unsure(errNoETag(p.operation))
+	}
 	return version(etag), nil
+}
+
+// errNoETag is an answer that does not say what was stored.
+func errNoETag(operation string) error {
+	return mirror.Faultf("it answers %s without ETag, so nobody can tell what it has stored", operation)
 }
 
 // verified compares what was hashed with what was promised. Without a promise the file must

@@ -328,11 +328,15 @@ func (s *Server) listObjects(w http.ResponseWriter, r *http.Request) {
 	if n, err := strconv.Atoi(q.Get("max-keys")); err == nil {
 		size = min(n, size)
 	}
-	p := newListing(q.Get("encoding-type"))
+	encoding := q.Get("encoding-type")
+	if s.opts.LiteralKeys {
+		encoding = ""
+	}
+	p := newListing(encoding)
 	p.element("Name", s.opts.Bucket)
 	p.name("Prefix", prefix)
 	p.element("Delimiter", delimiter)
-	p.element("EncodingType", q.Get("encoding-type"))
+	p.element("EncodingType", encoding)
 	p.element("MaxKeys", strconv.Itoa(size))
 	count, next := 0, ""
 	last, group := "", "" // what the page ends with: a key, or a prefix that stands for several
@@ -398,10 +402,19 @@ func (p *listing) element(name, text string) {
 
 func (p *listing) name(element, name string) {
 	if p.escaped {
-		name = escape(name, "/")
+		p.element(element, escape(name, "/"))
+		return
 	}
-	p.element(element, name)
+	if name != "" {
+		p.open(element)
+		p.WriteString(literally.Replace(name))
+		p.close(element)
+	}
 }
+
+// literally escapes what must be, and nothing that cannot: what XML does not have is written as
+// some stores do.
+var literally = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "\r", "&#13;", "\x08", "&#x8;")
 
 func (p *listing) object(key string, o *object) {
 	p.open("Contents")
@@ -678,6 +691,7 @@ func (s *Server) listUploads(w http.ResponseWriter, r *http.Request) {
 		Bucket, Prefix     string
 		NextKeyMarker      string `xml:",omitempty"`
 		NextUploadIDMarker string `xml:"NextUploadIdMarker,omitempty"`
+		EncodingType       string `xml:",omitempty"`
 		IsTruncated        bool
 		Upload             []entry
 	}
@@ -707,6 +721,12 @@ func (s *Server) listUploads(w http.ResponseWriter, r *http.Request) {
 			break
 		}
 		page.Upload = append(page.Upload, entry{u.key, u.id, stamp(u.started), u.algorithm, u.kind})
+	}
+	if page.EncodingType = q.Get("encoding-type"); page.EncodingType != "" {
+		page.Prefix, page.NextKeyMarker = escape(page.Prefix, "/"), escape(page.NextKeyMarker, "/")
+		for i := range page.Upload {
+			page.Upload[i].Key = escape(page.Upload[i].Key, "/")
+		}
 	}
 	writeXML(w, 200, page)
 }

@@ -41,6 +41,7 @@ type Options struct {
 	SmallestPart  int64 // of all but the last part; 0: 5 MiB
 	Forgetful     bool  // completing an upload twice is an error, as in MinIO
 	NoChecksums   bool  // none is kept or told, as in older implementations
+	LiteralKeys   bool  // keys are listed as they are, although another encoding is asked for
 	PlainIDs      bool  // upload IDs need no encoding, for clients that do not
 	Unconditional bool  // writes need no condition; otherwise they are refused and kept in Violations
 
@@ -280,10 +281,11 @@ func (s *Server) Remove(key string) {
 
 // A Fault is what goes wrong with a request.
 type Fault struct {
-	kind   kind
-	status int
-	code   string
-	header http.Header
+	kind    kind
+	status  int
+	code    string
+	header  http.Header
+	rewrite func(*Answer)
 }
 
 type kind int
@@ -298,6 +300,8 @@ const (
 	truncate
 	refuse
 	late
+	altered
+	drip
 )
 
 // None is no fault.
@@ -392,6 +396,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case late:
 		s.act(httptest.NewRecorder(), r)
 		fail(answer, r, fault.status, fault.code)
+	case altered:
+		s.actAltered(answer, r, fault.rewrite)
+	case drip:
+		s.actDripping(answer, r)
 	}
 }
 

@@ -1,0 +1,103 @@
+package s3
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/xml"
+	"io"
+	"net/http"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// maxRefusal is how many bytes of an error's text are read.
+const maxRefusal = 64 << 10
+
+// inspect prepares an answer for both clients: none is longer than it may be, and a success whose
+// body is an error becomes that error. S3 sends such answers, because it begins them before it
+// knows how the request ends. Content of objects is passed on as it is.
+func inspect(op string, answer *http.Response) {
+	switch success := answer.StatusCode/100 == 2; {
+	case success && op == "GetObject", answer.ContentLength == 0, answer.Request != nil && answer.Request.Method == http.MethodHead:
+		return
+	case success:
+		body := bufio.NewReaderSize(&bounded{body: answer.Body, op: op, left: maxPage}, prologue)
+		if root(body) == "Error" {
+			answer.StatusCode = http.StatusInternalServerError
+			answer.Status = "500 Internal Server Error, sent as 200"
+		}
+		answer.Body = replaced{body, answer.Body}
+	default:
+		answer.Body = replaced{io.LimitReader(answer.Body, maxRefusal), answer.Body}
+	}
+}
+
+// replaced is a body that is read through something.
+type replaced struct {
+	io.Reader
+	io.Closer
+}
+
+// prologue is within how many bytes a document begins, behind the white space that S3 sends
+// while it works.
+const prologue = 1 << 10
+
+// root is the name of the outermost element of the document in a body; empty: there is none. It
+// leaves the document unread.
+func root(body *bufio.Reader) string {
+	for {
+		c, err := body.ReadByte()
+		if err != nil {
+			return ""
+		}
+		if c != ' ' && c != '\t' && c != '\r' && c != '\n' {
+			body.UnreadByte()
+			break
+		}
+	}
+	start, _ := body.Peek(prologue)
+	d := xml.NewDecoder(bytes.NewReader(start))
+	for {
+		t, err := d.RawToken()
+		if err != nil {
+			return ""
+		}
+		if e, ok := t.(xml.StartElement); ok {
+			return e.Name.Local
+		}
+	}
+}
+
+// bounded is a body that fails when it is too long.
+type bounded struct {
+	body io.Reader
+	op   string
+	left int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, mirror.Faultf("its answer to %s does not end: more than %d MiB", b.op, maxPage/mib)
+	}
+	n, err := b.body.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
+}
+
+// unredirected is a client that returns redirects instead of following them. The SDK's client
+// would send some requests again, with their signature, to whatever host an answer names.
+func unredirected(c sdk.HTTPClient) sdk.HTTPClient {
+	if b, ok := c.(*awshttp.BuildableClient); ok {
+		c = b.Freeze()
+	}
+	h, ok := c.(*http.Client)
+	if !ok {
+		return c
+	}
+	stay := *h
+	stay.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &stay
+}

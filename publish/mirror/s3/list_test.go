@@ -1,0 +1,281 @@
+package s3
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
+)
+
+// names lists everything below a prefix.
+func names(t *testing.T, m *Mirror, r mirror.Range) (all []string, err error) {
+	t.Helper()
+	for info, err := range m.List(t.Context(), r) {
+		if err != nil {
+			return all, err
+		}
+		all = append(all, info.Name)
+	}
+	return all, nil
+}
+
+// wantFault checks that an error names a fault of the storage.
+func wantFault(t *testing.T, err error, words string) {
+	t.Helper()
+	var fault *mirror.FaultError
+	if !errors.As(err, &fault) || !errors.Is(err, mirror.ErrFault) || !strings.Contains(err.Error(), words) {
+		t.Errorf("got error %v, want a fault of the storage: %s", err, words)
+	}
+}
+
+// A listing that is not whole is an error that says what is wrong with the store.
+func TestAListingIsWholeOrAnError(t *testing.T) {
+	for way, words := range map[string]string{
+		"no token":    "truncates a listing after 2 keys without NextContinuationToken",
+		"same token":  "", // AWS would say that the token is none; see below
+		"empty pages": "101 pages in a row have no key",
+		"too few":     "has 1 keys and says that it has 2",
+		"backwards":   "increasing byte order",
+		"huge page":   "more than 16 MiB",
+		"a page":      "with a \"html\"",
+		"blank":       "an empty body",
+	} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			server := serve(t, s3test.Options{PageSize: 2})
+			for _, name := range []string{"a", "b", "c", "d", "e"} {
+				server.Put("p/"+name, []byte(name), false)
+			}
+			m := open(t, server).Mirror("p")
+			fault, ok := wrongListings[way]
+			if !ok {
+				fault = wrongAnswers[way]
+			}
+			server.Hook(s3test.Always("ListObjectsV2", fault))
+			got, err := names(t, m, mirror.Range{})
+			if err == nil || len(got) == 5 {
+				t.Fatalf("listed %q, %v", got, err)
+			}
+			if words != "" {
+				wantFault(t, err, words)
+			}
+			if n := server.Count("ListObjectsV2"); n > maxEmpty+1 {
+				t.Errorf("%d requests", n)
+			}
+		})
+	}
+}
+
+// Stores that ignore a part of the question are noticed, and so are pages that go round.
+func TestAListingAnswersTheQuestion(t *testing.T) {
+	object := func(key string) string {
+		return "<Contents><Key>" + key + "</Key><ETag>x</ETag><Size>1</Size></Contents>"
+	}
+	page := func(token string, keys ...string) string {
+		s := "<ListBucketResult>"
+		for _, k := range keys {
+			s += object(k)
+		}
+		if token == "" {
+			return s + "<IsTruncated>false</IsTruncated></ListBucketResult>"
+		}
+		return s + "<IsTruncated>true</IsTruncated><NextContinuationToken>" + token + "</NextContinuationToken></ListBucketResult>"
+	}
+	full := make([]string, pageKeys)
+	for i := range full {
+		full[i] = fmt.Sprintf("p/%04d", i)
+	}
+	for what, row := range map[string]struct {
+		r     mirror.Range
+		pages []string // answered in turn, and then from the start
+		words string
+	}{
+		"the prefix":               {mirror.Range{}, []string{page("", "other/a")}, `start with "p/"`},
+		"the start":                {mirror.Range{After: "b"}, []string{page("", "p/a", "p/c")}, "increasing byte order"},
+		"the token":                {mirror.Range{}, []string{page("1", "p/a"), page("2", "p/a")}, "increasing byte order"},
+		"the token, in a circle":   {mirror.Range{}, []string{page("1", "p/a"), page("2", "p/b"), page("3", "p/c"), page("1", "p/a")}, "increasing byte order"},
+		"the same token":           {mirror.Range{}, []string{page("1", "p/a"), page("1", "p/b")}, "the same continuation token"},
+		"whether it is the end":    {mirror.Range{}, []string{strings.Replace(page("", full...), "<IsTruncated>false</IsTruncated>", "", 1)}, "IsTruncated is missing"},
+		"truth":                    {mirror.Range{}, []string{strings.Replace(page("", "p/a"), "false", "perhaps", 1)}, `IsTruncated is "perhaps"`},
+		"the limit of keys":        {mirror.Range{}, []string{page("", "p/"+strings.Repeat("k", 1100))}, "a key of 1102 bytes"},
+		"the encoding that it has": {mirror.Range{}, []string{strings.Replace(page("", "p/100%"), "<Contents>", "<EncodingType>url</EncodingType><Contents>", 1)}, "are encoded"},
+		"the end of the document":  {mirror.Range{}, []string{strings.TrimSuffix(page("", "p/a"), "</ListBucketResult>")}, "unexpected EOF"},
+		"what it is to be":         {mirror.Range{}, []string{"<ListBucketResult>" + strings.Repeat("<a>", 1<<20)}, "nested more than 16 deep"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			asked := 0
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				fmt.Fprint(w, row.pages[asked%len(row.pages)])
+				asked++
+			}))
+			defer server.Close()
+			b, err := Open(t.Context(), config(t), Options{Bucket: "bucket", EndpointURL: server.URL})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := names(t, b.Mirror("p"), row.r)
+			if err == nil {
+				t.Fatalf("listed %q", got)
+			}
+			if row.words != "" {
+				wantFault(t, err, row.words)
+			}
+			if asked > 5 {
+				t.Errorf("%d requests", asked)
+			}
+		})
+	}
+}
+
+// A listing of ever new keys ends before it has filled the memory.
+func TestAListingWithoutEndIsLeft(t *testing.T) {
+	s := progress{prefix: "p/"}
+	long := strings.Repeat("y", 900)
+	var err error
+	n := 0
+	for ; err == nil && n < 2000; n++ {
+		p := page{next: fmt.Sprint(n), objects: make([]listed, pageKeys)}
+		for i := range p.objects {
+			p.objects[i].key = fmt.Sprintf("p/%09d%04d%s", n, i, long)
+		}
+		err = s.page(&p)
+	}
+	wantFault(t, err, "more than 512 MiB of keys")
+	if n < 500 || n > 700 {
+		t.Errorf("it was left after %d pages", n)
+	}
+}
+
+// A key that nobody can write into XML, or that is not UTF-8, harms nobody else, whether the
+// store encodes keys or not.
+func TestAStrangeKeyHarmsNoOther(t *testing.T) {
+	strange := []string{"p/a\x08b", "p/a\xff", "p/b\nc", "p/b\r", "p/c &<>\"'", "p/d%41+e f", "p/grüße/日本", "p/\uffff"}
+	for _, encoded := range []bool{true, false} {
+		t.Run(fmt.Sprintf("encoded %v", encoded), func(t *testing.T) {
+			server := serve(t, s3test.Options{PageSize: 3, LiteralKeys: !encoded})
+			for _, key := range append(strange, "p/a", "p/b", "p/z") {
+				server.Put(key, []byte("x"), false)
+			}
+			got, err := names(t, open(t, server).Mirror("p"), mirror.Range{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := []string{"a", "b", "c &<>\"'", "d%41+e f", "grüße/日本", "z"}
+			for _, name := range want {
+				if !slices.Contains(got, name) {
+					t.Errorf("%q is missing in %q", name, got)
+				}
+			}
+			if encoded && len(got) != len(strange)+3 {
+				t.Errorf("listed %q", got)
+			}
+		})
+	}
+}
+
+// An unfinished upload of a strange key hides no other, and a list of uploads or of parts that does
+// not end is left.
+func TestUploadsAreListedWhole(t *testing.T) {
+	server := serve(t, s3test.Options{PageSize: 2})
+	for _, key := range []string{"p/a\x08b", "p/a+b %41", "p/b", "p/c"} {
+		server.Abandon(key)
+	}
+	m := open(t, server).Mirror("p")
+	var got []string
+	for l, err := range m.Leftovers(t.Context(), "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, l.Name)
+	}
+	if !slices.Equal(got, []string{"a\x08b", "a+b %41", "b", "c"}) {
+		t.Errorf("listed %q", got)
+	}
+	server.Hook(s3test.Always("ListMultipartUploads", s3test.Alter(func(a *s3test.Answer) {
+		a.Body = []byte("<ListMultipartUploadsResult><IsTruncated>true</IsTruncated></ListMultipartUploadsResult>")
+	})))
+	for _, err := range m.Leftovers(t.Context(), "") {
+		wantFault(t, err, "does not end")
+	}
+}
+
+// Credentials and content go to the host that the user has named, and to no other.
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	var reached []string
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		reached = append(reached, r.Method+" "+r.Header.Get("Authorization"))
+	}))
+	defer other.Close()
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		server := serve(t, s3test.Options{})
+		server.Put("p/x", smallContent, false)
+		m := open(t, server).Mirror("p")
+		server.Hook(func(*http.Request) s3test.Fault { return s3test.Redirect(status, other.URL+"/bucket/p/x?token=secret") })
+		_, _, err := mirror.Read(t.Context(), m, "x", 1<<20)
+		_, unseen := m.Stat(t.Context(), "x")
+		_, unlisted := names(t, m, mirror.Range{})
+		for _, err := range []error{err, unseen, unlisted, m.Create(t.Context(), upload1("y", smallContent)), m.Create(t.Context(), upload1("z", largeContent))} {
+			wantFault(t, err, other.URL)
+			if strings.Contains(fmt.Sprint(err), "secret") {
+				t.Errorf("the error tells what may be secret: %v", err)
+			}
+		}
+	}
+	if len(reached) > 0 {
+		t.Errorf("the other host was sent %q", reached)
+	}
+}
+
+// A body that drips is left after the time that nothing at all may take, and is not asked for again.
+func TestADrippingAnswerIsLeft(t *testing.T) {
+	t.Parallel()
+	server := serve(t, quick(s3test.Options{}))
+	server.Put("p/x", largeContent, false)
+	b := open(t, server)
+	b.direct.http.(*watched).patience = 500 * time.Millisecond
+	asked := 0
+	server.Hook(func(*http.Request) s3test.Fault {
+		asked++
+		return s3test.Drip
+	})
+	_, _, err := mirror.Read(t.Context(), b.Mirror("p"), "x", 1<<30)
+	if err == nil || !strings.Contains(err.Error(), "less than 1024 bytes a second") {
+		t.Errorf("got error %v", err)
+	}
+	if asked != 1 {
+		t.Errorf("asked %d times", asked)
+	}
+}
+
+// Of what a store says with a refusal, only the beginning is read.
+func TestLongRefusalsAreCut(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprint(w, "<Error><Code>")
+		for range 1 << 10 {
+			if _, err := fmt.Fprint(w, strings.Repeat("X", 64<<10)); err != nil {
+				return
+			}
+		}
+	}))
+	defer server.Close()
+	b, err := Open(t.Context(), config(t), Options{Bucket: "bucket", EndpointURL: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := b.Mirror("p")
+	_, listErr := names(t, m, mirror.Range{})
+	for _, err := range []error{listErr, m.Create(t.Context(), upload1("x", smallContent))} {
+		if err == nil || len(err.Error()) > 2*maxRefusal {
+			t.Errorf("an error of %d bytes", len(fmt.Sprint(err)))
+		}
+	}
+}
