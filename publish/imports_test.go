@@ -50,6 +50,7 @@ var arrows = map[string]string{
 	"publish/daemon":     "publish/queue",
 	"publish/daemon/api": "publish/daemon publish/queue publish/events",
 	// for tests only
+	"publish/spec/spectest":             "",
 	"publish/mirror/mirrortest":         "publish/blob publish/mirror",
 	"publish/mirror/s3/s3test":          "",
 	"publish/cloudfront/cloudfronttest": "",

@@ -172,7 +172,7 @@ func gunzip(stored []byte, limit int64) ([]byte, error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(zr, limit+1))
 	if err == nil && int64(len(text)) > limit {
-		err = fmt.Errorf("its %d bytes unpack to more than %d", len(stored), limit)
+		err = fmt.Errorf("its %d bytes unpack to more than %d, which no spec of Spack does", len(stored), limit)
 	}
 	return text, err
 }

@@ -26,8 +26,11 @@ const checked = 256
 
 // Check returns the records that Spack's reader fails on, in the order of their hashes. It reads every
 // package, which for 100,000 takes less than a second: an index that was only merged into by us needs no check.
+//
+// It also notes which records are missing and how many others name them, so that they are counted right when they are added.
 func (x *Index) Check() []BadRecord {
-	var mu sync.Mutex // guards bad
+	var mu sync.Mutex // guards bad and x.missing
+	x.missing = make(map[spec.Hash]int32)
 	var bad []BadRecord
 	var g sync.WaitGroup
 	next := make(chan int)
@@ -35,11 +38,18 @@ func (x *Index) Check() []BadRecord {
 		g.Go(func() {
 			for from := range next {
 				for i := from; i < min(from+checked, len(x.records)); i++ {
-					if err := x.checkRecord(&x.records[i]); err != nil {
-						mu.Lock()
-						bad = append(bad, BadRecord{x.records[i].hash, x.records[i].name, err})
-						mu.Unlock()
+					missing, err := x.checkRecord(&x.records[i])
+					if err == nil && len(missing) == 0 {
+						continue
 					}
+					mu.Lock()
+					for _, h := range missing {
+						x.missing[h]++
+					}
+					if err != nil {
+						bad = append(bad, BadRecord{x.records[i].hash, x.records[i].name, err})
+					}
+					mu.Unlock()
 				}
 			}
 		})
@@ -53,18 +63,24 @@ func (x *Index) Check() []BadRecord {
 	return bad
 }
 
-func (x *Index) checkRecord(r *record) error {
+// checkRecord also returns what the record depends on and has no record.
+func (x *Index) checkRecord(r *record) (missing []spec.Hash, err error) {
 	if err := x.odd[r.hash]; err != nil {
-		return err
+		return nil, err
 	}
 	n, err := spec.ParseNode(x.nodeOf(r), SpecFormat(x.version))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if n.Hash != r.hash {
-		return fmt.Errorf("it is about /%s", n.Hash.Short())
+		return nil, fmt.Errorf("it is about /%s", n.Hash.Short())
 	}
-	return n.CheckEdges(func(h spec.Hash) string {
+	for _, d := range n.Dependencies {
+		if _, ok := x.byHash[d]; !ok {
+			missing = append(missing, d)
+		}
+	}
+	return missing, n.CheckEdges(func(h spec.Hash) string {
 		if at, ok := x.byHash[h]; ok {
 			return x.records[at].name
 		}

@@ -67,6 +67,7 @@ type Index struct {
 	names    map[string]string    // each name once: there are many records of one package
 	added    map[spec.Hash][]byte // the packages of records that are written anew, verbatim
 	odd      map[spec.Hash]error  // what is wrong with records besides their packages
+	missing  map[spec.Hash]int32  // how many records depend on one that is missing; known after Check
 	changed  bool
 
 	unsettled bool        // a record was replaced by one with other dependencies: see settle

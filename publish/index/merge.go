@@ -41,7 +41,7 @@ func (x *Index) Add(s *spec.Spec) {
 
 func (x *Index) insert(n *spec.Node, own bool) {
 	x.byHash[n.Hash] = len(x.records)
-	x.records = append(x.records, record{hash: n.Hash, name: n.Name, own: own})
+	x.records = append(x.records, record{hash: n.Hash, name: n.Name, own: own, refCount: x.missing[n.Hash]})
 	x.added[n.Hash] = n.Record
 	x.changed = true
 }

@@ -1,0 +1,322 @@
+package publish_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec/spectest"
+)
+
+// A tree is the content of a mirror by name.
+type tree map[string][]byte
+
+// blob adds a blob, and returns its record.
+func (f tree) blob(mediaType, compression string, content []byte) manifest.Record {
+	d := blob.DigestOf(content)
+	f[layout.V3Blob(d)] = content
+	return manifest.Record{Size: int64(len(content)), MediaType: mediaType, Compression: compression, Digest: d}
+}
+
+const tarballType, specType = "application/vnd.spack.install.v2.tar+gzip", "application/vnd.spack.spec.v5+json"
+
+// v3 adds a package of layout v3 whatever its spec says. label is the media type of the spec.
+func (f tree) v3(name, version string, hash spec.Hash, label, document string, more ...manifest.Record) string {
+	var packed bytes.Buffer
+	zw := gzip.NewWriter(&packed)
+	if _, err := zw.Write([]byte(document)); err != nil {
+		panic(err)
+	}
+	if err := zw.Close(); err != nil {
+		panic(err)
+	}
+	m := manifest.Manifest{Records: []manifest.Record{
+		f.blob(tarballType, "gzip", []byte("tarball of "+string(hash))), f.blob(label, "gzip", packed.Bytes()),
+	}}
+	m.Records = append(m.Records, more...)
+	text, err := m.Encode()
+	if err != nil {
+		panic(err)
+	}
+	file := layout.V3Spec(&spec.Node{Name: name, Version: version, Hash: hash})
+	f[file] = text
+	return file
+}
+
+// v2 adds a package of layout v2 that was built by gcc 11.4.0 for a platform.
+func (f tree) v2(name, version string, hash spec.Hash, document string) string {
+	tarball := []byte("tarball of " + string(hash))
+	built, pkg := "linux-ubuntu22.04-x86_64_v3/gcc-11.4.0", name+"-"+version
+	stem := strings.ReplaceAll(built, "/", "-") + "-" + pkg + "-" + string(hash)
+	f[layout.V2Root+built+"/"+pkg+"/"+stem+".spack"] = tarball
+	sum := fmt.Sprintf(`{"binary_cache_checksum":{"hash_algorithm":"sha256","hash":"%s"},`, blob.DigestOf(tarball))
+	file := layout.V2Root + stem + ".spec.json"
+	f[file] = []byte(sum + strings.TrimPrefix(document, "{"))
+	return file
+}
+
+// dir writes the files below a new directory.
+func (f tree) dir(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range f {
+		full := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(full, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func (f tree) mem(t testing.TB) *mirrortest.Mem {
+	m := emptyMirror(t)
+	for name, content := range f {
+		m.Plant(name, content)
+	}
+	return m
+}
+
+// goodHash is that of a package that is published along with others that are bad.
+const goodHash = spec.Hash("gooooooooooooooooooooooooooooood")
+
+func good(format int) string {
+	compiler := ""
+	if format == spec.Format4 {
+		compiler = `"compiler":{"name":"gcc","version":"11.4.0"},`
+	}
+	return fmt.Sprintf(`{"spec":{"_meta":{"version":%d},"nodes":[{"name":"good","version":"1","arch":{"platform":"linux","platform_os":"ubuntu22.04","target":"x86_64_v3"},%s`+
+		`"namespace":"builtin","parameters":{"cflags":[]},"hash":"%s"}]},"buildcache_layout_version":2}`, format, compiler, goodHash)
+}
+
+// An oracle is a mirror that holds a good package and every variant of a spec, each with a hash of its own.
+type oracle struct {
+	layout   string
+	files    tree
+	variants map[spec.Hash]spectest.Variant
+	file     map[spec.Hash]string // of each document
+}
+
+func newOracle(t testing.TB, l string) oracle {
+	t.Helper()
+	o := oracle{l, tree{}, map[spec.Hash]spectest.Variant{}, map[spec.Hash]string{}}
+	file, format := "v5.jsonl.gz", spec.Format5
+	if l == "v2" {
+		file, format = "v4.jsonl.gz", spec.Format4
+		o.files.v2("good", "1", goodHash, good(format))
+	} else {
+		o.files.v3("good", "1", goodHash, specType, good(format))
+		o.files[layout.V3Layout] = []byte(`{"signing": "gpg"}`)
+	}
+	all := spectest.Read(t, original("reader/"+file))
+	unchanged, err := spec.Parse([]byte(all[len(all)-1].Document), format)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := unchanged.Root()
+	for i, v := range all {
+		h := spec.Hash(strings.Map(func(r rune) rune { return 'a' + r - '0' }, fmt.Sprintf("%032d", i)))
+		v.Document = strings.ReplaceAll(v.Document, string(root.Hash), string(h))
+		o.variants[h] = v
+		if l == "v2" {
+			text := v.Document
+			if at := strings.Index(text, `"binary_cache_checksum"`); at >= 0 {
+				text = text[:at] + `"was` + text[at+1:]
+			}
+			o.file[h] = o.files.v2(root.Name, root.Version, h, text)
+		} else {
+			o.file[h] = o.files.v3(root.Name, root.Version, h, specType, v.Document)
+		}
+	}
+	return o
+}
+
+// wantOffered compares what an index offers with what Spack reads.
+func (o oracle) wantOffered(t *testing.T, s map[string][]byte) {
+	t.Helper()
+	x, err := newReader().index(s, o.layout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !x[goodHash].InBuildcache {
+		t.Error("the good package is not offered")
+	}
+	for h, v := range o.variants {
+		another := slices.ContainsFunc([]string{"name = ", "version = ", "root last"}, func(c string) bool { return strings.HasPrefix(v.Change, c) })
+		if o.layout == "v2" { // whose documents are named by what they were built for as well
+			another = another || strings.Contains(v.Change, "arch")
+		}
+		switch offered := x[h].InBuildcache; {
+		case offered && !v.Readable():
+			t.Errorf("%s: offered, and Spack says %v", v.Change, v.Spack)
+		case !offered && v.Readable() && !v.Unusual() && !another:
+			t.Errorf("%s: not offered, and Spack reads it", v.Change)
+		}
+	}
+}
+
+// What Spack cannot read is refused, and the rest is published.
+func TestPublishRefusesWhatSpackCannotRead(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		o := newOracle(t, l)
+		m := emptyMirror(t)
+		out, err := publishTo(t, m, o.files.dir(t), publish.Options{KeepGoing: true})
+		wantRefusals(t, err)
+		o.wantOffered(t, m.Snapshot())
+		for h, v := range o.variants {
+			refused := slices.ContainsFunc(out.Findings, func(f publish.Finding) bool { return f.Severity == publish.Error && f.File == o.file[h] })
+			if _, stored := m.Snapshot()[o.file[h]]; stored == refused {
+				t.Errorf("%s: stored %v, refused %v", v.Change, stored, refused)
+			}
+		}
+	}
+}
+
+func wantRefusals(t testing.TB, err error) {
+	t.Helper()
+	if _, ok := err.(*publish.FindingsError); !ok {
+		t.Fatalf("the error is %v", err)
+	}
+}
+
+// What is in the mirror already, and Spack cannot read, stays out of the index whoever writes it: the next
+// publish of something else, a rebuild, an indexer. Everything else gets in.
+func TestWhatSpackCannotReadStaysOutOfTheIndex(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		o := newOracle(t, l)
+		other := tree{}
+		if l == "v2" {
+			other.v2("good", "1", goodHash, good(spec.Format4))
+		} else {
+			other.v3("good", "1", goodHash, specType, good(spec.Format5))
+		}
+		for by, act := range map[string]func(*mirrortest.Mem){
+			"publish": func(m *mirrortest.Mem) { mustPublish(t, m, other.dir(t), publish.Options{}) },
+			"an indexer": func(m *mirrortest.Mem) {
+				if _, err := publish.Heal(t.Context(), m, publish.Trust{}, publish.Told{Names: slices.Collect(maps.Keys(o.files))}); err != nil {
+					t.Error(err)
+				}
+			},
+			"a rebuild": func(m *mirrortest.Mem) {
+				for _, name := range o.renamed() { // which a rebuild does not pass over
+					m.Uproot(name)
+				}
+				if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
+					t.Error(err)
+				}
+			},
+		} {
+			t.Run(l+" "+by, func(t *testing.T) {
+				m := o.files.mem(t)
+				act(m)
+				o.wantOffered(t, m.Snapshot())
+			})
+		}
+	}
+}
+
+// renamed are the documents that are about another package than their name says, or are no JSON: damage, which a rebuild does
+// not pass over.
+func (o oracle) renamed() []string {
+	var names []string
+	for h, v := range o.variants {
+		format := spec.Format5
+		if o.layout == "v2" {
+			format = spec.Format4
+		}
+		s, err := spec.Parse([]byte(v.Document), format)
+		switch {
+		case err != nil:
+			if o.layout != "v2" || json.Valid([]byte(v.Document)) {
+				continue
+			}
+		case o.layout == "v2":
+			if _, ok := layout.V2Tarball(o.file[h], s.Root()); ok && s.Root().Hash == h {
+				continue
+			}
+		case layout.V3Spec(s.Root()) == o.file[h]:
+			continue
+		}
+		names = append(names, o.file[h])
+	}
+	return names
+}
+
+// An index that holds a record that Spack cannot read hides the whole mirror. The next publish mends it,
+// even of something else, and so does a rebuild; verify calls it damage until then.
+func TestPoisonedIndexIsMended(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		o := newOracle(t, l)
+		for h, v := range o.variants {
+			if v.Readable() || v.Spack["1.2"].Index == "reads" {
+				continue
+			}
+			version, pointer := index.V8, layout.V3Index
+			if l == "v2" {
+				version, pointer = index.V7, layout.V2Index
+			}
+			node, ok := firstNode(v.Document)
+			if !ok {
+				continue
+			}
+			content := fmt.Appendf(nil, `{"database":{"version":"%d","installs":{"%s":{"spec":%s,"ref_count":0,"in_buildcache":true}}}}`, version, h, node)
+			for by, mend := range map[string]func(*mirrortest.Mem) error{
+				"publish": func(m *mirrortest.Mem) error {
+					_, err := publishTo(t, m, original(l+"-signed"), only("zlib"))
+					return err
+				},
+				"rebuild": func(m *mirrortest.Mem) error {
+					_, err := publish.Rebuild(t.Context(), m, publish.Trust{})
+					return err
+				},
+			} {
+				m := planted(t, l+"-signed")
+				if l == "v2" {
+					m.Plant(layout.V2Index, content)
+				} else {
+					subject{t, m}.point(pointer, manifest.IndexType(version), content)
+				}
+				if got, err := publish.Verify(t.Context(), m, publish.VerifyOptions{}); err != nil || !got.Damaged() {
+					t.Errorf("%s %s: not called damage: %v", l, v.Change, err)
+				}
+				if err := mend(m); err != nil {
+					t.Errorf("%s %s, %s: %v", l, v.Change, by, err)
+				}
+				wantIndex(t, m.Snapshot(), l, indexOf(t, contentOf(t, original(l+"-signed")), l))
+			}
+			if testing.Short() {
+				break
+			}
+		}
+	}
+}
+
+// firstNode is the JSON of the package that a spec document is about.
+func firstNode(document string) (json.RawMessage, bool) {
+	var doc struct {
+		Spec struct {
+			Nodes []json.RawMessage `json:"nodes"`
+		} `json:"spec"`
+	}
+	if err := json.Unmarshal([]byte(document), &doc); err != nil || len(doc.Spec.Nodes) == 0 {
+		return nil, false
+	}
+	return doc.Spec.Nodes[0], true
+}

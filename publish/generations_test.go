@@ -1,0 +1,272 @@
+package publish_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// indexAs is the index of a version that the pointer of a mirror names; nil if it names none.
+func indexAs(t testing.TB, s map[string][]byte, version int) records {
+	t.Helper()
+	m, err := manifest.Parse(s[layout.V3Index])
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, ok := m.Typed(manifest.IndexType(version))
+	if !ok {
+		return nil
+	}
+	x, err := parseIndex(s[layout.V3Blob(r.Digest)])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+// beside adds a record to the index manifest, as text, before or after those that are there.
+func beside(t testing.TB, m *mirrortest.Mem, before bool, record string) {
+	t.Helper()
+	text := string(m.Snapshot()[layout.V3Index])
+	const open, closed = "\"data\":[\n", "\n]\n"
+	if before {
+		text = strings.Replace(text, open, open+record+",\n", 1)
+	} else {
+		at := strings.LastIndex(text, closed)
+		text = text[:at] + ",\n" + record + text[at:]
+	}
+	if _, err := manifest.Parse([]byte(text)); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	m.Plant(layout.V3Index, []byte(text))
+}
+
+// recordOf is a record of an index manifest as Spack writes it, with a member that this release does not know.
+func recordOf(m *mirrortest.Mem, mediaType string, content []byte) string {
+	d := blob.DigestOf(content)
+	m.Plant(layout.V3Blob(d), content)
+	return fmt.Sprintf("{\n\"contentLength\":%d,\n\"mediaType\":\"%s\",\n\"compression\":\"none\",\n\"checksumAlgorithm\":\"sha256\",\n\"checksum\":\"%s\",\n\"more\":1.0\n}", len(content), mediaType, d)
+}
+
+// Several versions of Spack share a mirror by an index for each, which one manifest names in any order. Whoever writes
+// one leaves the others as they are, whether this release knows them or not.
+func TestIndicesOfOtherSpacksStay(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		for by, act := range map[string]func(*mirrortest.Mem){
+			"publish": func(m *mirrortest.Mem) { mustPublish(t, m, original("v3-unsigned"), publish.Options{}) },
+			"rebuild": func(m *mirrortest.Mem) {
+				if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
+					t.Error(err)
+				}
+			},
+			"an indexer": func(m *mirrortest.Mem) { mustHeal(t, m, layout.V3Index, subject{t, m}.find("munge")) },
+		} {
+			m := planted(t, "v3-signed")
+			subject{t, m}.reindex(layout.V3Index, func(in installs) { in.remove("slurm") })
+			newer := recordOf(m, "application/vnd.spack.db.v10+json", []byte(`{"database":{"version":"10","installs":{}}}`))
+			nine := recordOf(m, manifest.IndexType(9), []byte(`{"database":{"version":"9","installs":{}}}`))
+			foreign := `{"contentLength":1,"mediaType":"application/vnd.acme","compression":"none","checksumAlgorithm":"blake3","checksum":"x"}`
+			for _, r := range []string{newer, nine, strings.ReplaceAll(strings.ReplaceAll(foreign, ",\"", ",\n\""), "{", "{\n")} {
+				beside(t, m, before, r)
+			}
+			act(m)
+			text := string(m.Snapshot()[layout.V3Index])
+			for _, r := range []string{newer, nine} {
+				if !strings.Contains(text, r) {
+					t.Errorf("%s, before %v: a record is no longer what it was:\n%s\nin\n%s", by, before, r, text)
+				}
+			}
+			if !strings.Contains(text, "blake3") {
+				t.Errorf("%s: what is not an index was dropped: %s", by, text)
+			}
+			got := indexAs(t, m.Snapshot(), 8)
+			if len(got.offered()) < 11 {
+				t.Errorf("%s, before %v: version 8 offers %v", by, before, got.offered())
+			}
+			if v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{Deep: true}); err != nil || v.Damaged() {
+				t.Errorf("%s: verify: %v %v", by, err, v)
+			}
+		}
+	}
+}
+
+const (
+	six      = spec.Hash("ssssssssssssssssssssssssssssssss")
+	seven    = spec.Hash("vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv")
+	leafHash = spec.Hash("llllllllllllllllllllllllllllllll")
+)
+
+func document(format int, nodes ...string) string {
+	return fmt.Sprintf(`{"spec":{"_meta":{"version":%d},"nodes":[%s]},"buildcache_layout_version":2}`, format, strings.Join(nodes, ","))
+}
+
+func node(name, version string, hash spec.Hash, more string) string {
+	return fmt.Sprintf(`{"name":"%s","version":"%s",%s"hash":"%s"}`, name, version, more, hash)
+}
+
+func dependency(name string, hash spec.Hash) string {
+	return fmt.Sprintf(`"dependencies":[{"name":"%s","hash":"%s","parameters":{"deptypes":["link"],"virtuals":[]}}],`, name, hash)
+}
+
+func label(format int) string { return fmt.Sprintf("application/vnd.spack.spec.v%d+json", format) }
+
+// Packages of spec format 6 go into the index of version 9, those of format 5 into that of version 8, both in
+// one write; and it is said who sees what.
+func TestEachGenerationOfSpackHasItsIndex(t *testing.T) {
+	src := tree{}
+	src.v3("new", "1", six, label(6), document(6, node("new", "1", six, `"provided_virtuals":["mpi@3"],`+dependency("leaf", leafHash)), node("leaf", "1", leafHash, "")))
+	src.v3("good", "1", goodHash, specType, good(5))
+	m := emptyMirror(t)
+	plan := mustPlan(t, m, src.dir(t), publish.Options{})
+	want := []publish.Audience{{Readers: "Spack 1.0 and later", Packages: 1}, {Readers: "Spack 1.3 and later", Packages: 1}}
+	if got := plan.Mirrors[0].Index.Audiences; !slices.Equal(got, want) {
+		t.Errorf("the plan says %v", got)
+	}
+	if _, err := plan.Apply(t.Context(), ignored{}); err != nil {
+		t.Fatal(err)
+	}
+	if swaps := slices.DeleteFunc(m.Mutations(), func(c mirrortest.Call) bool { return c.Name != layout.V3Index }); len(swaps) != 1 {
+		t.Errorf("the pointer was written %d times", len(swaps))
+	}
+	for version, hash := range map[int]spec.Hash{8: goodHash, 9: six} {
+		if got := indexAs(t, m.Snapshot(), version); len(got.offered()) != 1 || !got[hash].InBuildcache {
+			t.Errorf("version %d offers %v", version, got.offered())
+		}
+	}
+	if leaf := indexAs(t, m.Snapshot(), 9)[leafHash]; leaf.RefCount != 1 || leaf.InBuildcache {
+		t.Errorf("what the new one depends on is %+v", leaf)
+	}
+	m.Forget()
+	mustPublish(t, m, src.dir(t), publish.Options{})
+	for _, c := range m.Calls() {
+		if c.Op.Mutates() || c.Op == mirrortest.Open && strings.HasPrefix(c.Name, layout.V3Blobs) {
+			t.Errorf("the second run did %v", c)
+		}
+	}
+	before := m.Snapshot()
+	got, err := publish.Rebuild(t.Context(), m, publish.Trust{})
+	if err != nil || got[0].Changed || !slices.Equal(got[0].Audiences, want) {
+		t.Errorf("a rebuild: %+v, %v", got, err)
+	}
+	m.Uproot(layout.V3Index)
+	if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {
+		t.Errorf("made anew, it is another one:\n%s", diff)
+	}
+	if v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{Deep: true}); err != nil || len(v.Findings) > 0 {
+		t.Errorf("verify: %v %v", err, v)
+	}
+}
+
+// A package of a format that this release does not know is left alone: no damage, and no reason to stop. One
+// that the Spack which wrote it has indexed stays in that index. From SOURCE it is not published.
+func TestFormatsOfOtherSpacksAreLeftAlone(t *testing.T) {
+	for _, c := range []struct{ layout, fixture string }{{"v3", "v3-signed"}, {"v2", "v2-signed"}} {
+		foreign := tree{}
+		var file string
+		if c.layout == "v3" {
+			file = foreign.v3("later", "1", seven, label(7), document(7, node("later", "1", seven, "")))
+		} else {
+			file = foreign.v2("later", "1", seven, document(3, node("later", "1", seven, `"arch":{"platform":"linux","platform_os":"ubuntu22.04","target":"x86_64_v3"},"compiler":{"name":"gcc","version":"11.4.0"},`)))
+		}
+		if _, err := publishTo(t, emptyMirror(t), foreign.dir(t), publish.Options{}); err == nil || !strings.Contains(err.Error(), "format") {
+			t.Errorf("%s: published from SOURCE: %v", c.layout, err)
+		}
+		m := planted(t, c.fixture)
+		for name, content := range foreign {
+			m.Plant(name, content)
+		}
+		want := indexOf(t, contentOf(t, original(c.fixture)), c.layout)
+		check := func(by string) {
+			t.Helper()
+			got, err := newReader().index(m.Snapshot(), c.layout)
+			if err != nil || !slices.Equal(got.offered(), want.offered()) {
+				t.Errorf("%s %s: offers %v, %v", c.layout, by, got.offered(), err)
+			}
+			v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{})
+			if err != nil || v.Damaged() || !slices.ContainsFunc(v.Findings, func(f publish.Finding) bool { return f.File == file }) {
+				t.Errorf("%s %s: verify: %v %v", c.layout, by, err, v)
+			}
+		}
+		mustPublish(t, m, original(c.fixture), publish.Options{})
+		check("publish")
+		mustHeal(t, m, file)
+		check("an indexer")
+		got, err := publish.Rebuild(t.Context(), m, publish.Trust{})
+		if err != nil || len(got[0].Findings) != 1 || got[0].Findings[0].File != file {
+			t.Errorf("%s: a rebuild: %+v, %v", c.layout, got, err)
+		}
+		check("a rebuild")
+		pointer := layout.V3Index
+		if c.layout == "v2" {
+			pointer = layout.V2Index
+		}
+		subject{t, m}.reindex(pointer, func(in installs) {
+			in[string(seven)] = map[string]any{"spec": map[string]any{"name": "later", "version": "1", "hash": string(seven)}, "ref_count": 0, "in_buildcache": true}
+			in.remove("slurm")
+		})
+		if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
+			t.Fatal(err)
+		}
+		if x, err := newReader().index(m.Snapshot(), c.layout); err != nil || !x[seven].InBuildcache || len(x.offered()) != len(want.offered())+1 {
+			t.Errorf("%s: a rebuild drops what Spack had indexed: %v, %v", c.layout, x.offered(), err)
+		}
+	}
+}
+
+// Whatever a manifest points at belongs to the package: it is sent, checked, looked for and counted.
+func TestEveryRecordOfAManifestIsPublished(t *testing.T) {
+	src := tree{}
+	sbom := []byte(`{"sbom":true}`)
+	file := src.v3("good", "1", goodHash, specType, good(5), src.blob("application/vnd.acme.sbom.v1+json", "none", sbom))
+	name := layout.V3Blob(blob.DigestOf(sbom))
+	m := emptyMirror(t)
+	mustPublish(t, m, src.dir(t), publish.Options{})
+	if string(m.Snapshot()[name]) != string(sbom) {
+		t.Fatal("the third blob was not sent")
+	}
+	if v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{Deep: true}); err != nil || len(v.Findings) > 0 || v.Orphans != 0 {
+		t.Errorf("verify: %+v, %v", v, err)
+	}
+	subject{t, m}.flip(name)
+	if v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{Deep: true}); err != nil || !v.Damaged() {
+		t.Errorf("verify of a damaged one: %+v, %v", v, err)
+	}
+	m.Uproot(name)
+	if v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{}); err != nil || !v.Damaged() {
+		t.Errorf("verify without it: %+v, %v", v, err)
+	}
+	m.Uproot(layout.V3Index)
+	if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err == nil || !strings.Contains(err.Error(), name) {
+		t.Errorf("a rebuild without it: %v", err)
+	}
+	mustPublish(t, m, src.dir(t), publish.Options{})
+	if string(m.Snapshot()[name]) != string(sbom) {
+		t.Error("the next publish does not send it again")
+	}
+	delete(src, name)
+	if _, err := publishTo(t, emptyMirror(t), src.dir(t), publish.Options{}); err == nil || !strings.Contains(err.Error(), name) {
+		t.Errorf("a source without it: %v", err)
+	}
+	for kind, record := range map[string]manifest.Record{
+		"tarball": src.blob("application/vnd.spack.install.v3.tar+zstd", "none", []byte("x")), "spec": src.blob(label(6), "none", []byte("{}")),
+	} {
+		twice := tree{}
+		maps.Copy(twice, src)
+		twice.v3("good", "1", goodHash, specType, good(5), record)
+		if _, err := publishTo(t, emptyMirror(t), twice.dir(t), publish.Options{}); err == nil || !strings.Contains(err.Error(), file) {
+			t.Errorf("two records of a %s: %v", kind, err)
+		}
+	}
+}

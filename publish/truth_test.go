@@ -1,0 +1,226 @@
+package publish_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+const (
+	hashA = spec.Hash("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
+	hashB = spec.Hash("bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb")
+	hashC = spec.Hash("cccccccccccccccccccccccccccccccc")
+)
+
+// An index follows from the documents of a mirror, and not from the order in which they came: a record is what the
+// package's own document says, and a dependent's older copy counts only where there is none.
+func TestIndexFollowsFromTheDocuments(t *testing.T) {
+	old := node("leaf", "1", hashC, `"namespace":"old",`)
+	src := tree{}
+	src.v3("a", "1", hashA, specType, document(5, node("a", "1", hashA, dependency("leaf", hashC)), old))
+	src.v3("b", "1", hashB, specType, document(5, node("b", "1", hashB, dependency("leaf", hashC)), node("leaf", "1", hashC, `"namespace":"older",`)))
+	src.v3("leaf", "1", hashC, specType, document(5, node("leaf", "1", hashC, `"namespace":"builtin",`)))
+	dir := src.dir(t)
+	var want []byte
+	for _, order := range [][]string{{"a", "b", "leaf"}, {"b", "a", "leaf"}, {"leaf", "b", "a"}, {"a", "leaf", "b"}} {
+		m := emptyMirror(t)
+		for i, pkg := range order {
+			mustPublish(t, m, dir, only(pkg))
+			if i == 1 && pkg != "leaf" && order[0] != "leaf" {
+				if got := indexAs(t, m.Snapshot(), 8)[hashC].Spec["namespace"]; got != "old" {
+					t.Errorf("of two copies %v was taken", got)
+				}
+			}
+		}
+		s := m.Snapshot()
+		got := s[subject{t, m}.blob(layout.V3Index, "application/vnd.spack.db")]
+		if want == nil {
+			want = got
+		}
+		if string(got) != string(want) {
+			t.Errorf("%v: the index is\n%s, want\n%s", order, got, want)
+		}
+		if indexAs(t, s, 8)[hashC].Spec["namespace"] != "builtin" {
+			t.Errorf("%v: the record is not what the package says: %s", order, got)
+		}
+		if r, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil || r[0].Changed {
+			t.Errorf("%v: a rebuild makes another one: %+v, %v", order, r, err)
+		}
+	}
+}
+
+// publish index mends whatever verify says that it mends: a record that contradicts its package, too.
+func TestRebuildMendsWhatVerifyFinds(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		for change, edit := range map[string]func(record map[string]any){
+			"another version":    func(r map[string]any) { r["spec"].(map[string]any)["version"] = "9.9" },
+			"another parameter":  func(r map[string]any) { r["spec"].(map[string]any)["parameters"].(map[string]any)["shared"] = false },
+			"another count":      func(r map[string]any) { r["ref_count"] = 17 },
+			"an unknown member":  func(r map[string]any) { r["sum"] = "x" },
+			"not in the cache":   func(r map[string]any) { r["in_buildcache"] = false },
+			"other dependencies": func(r map[string]any) { delete(r["spec"].(map[string]any), "dependencies") },
+		} {
+			m := planted(t, l+"-signed")
+			pointer := layout.V3Index
+			if l == "v2" {
+				pointer = layout.V2Index
+			}
+			subject{t, m}.reindex(pointer, func(in installs) {
+				_, record := in.of("zlib")
+				edit(record)
+			})
+			if v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{}); err != nil || len(v.Findings) == 0 {
+				t.Errorf("%s %s: verify finds nothing, %v", l, change, err)
+			}
+			if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
+				t.Fatal(err)
+			}
+			wantIndex(t, m.Snapshot(), l, indexOf(t, contentOf(t, original(l+"-signed")), l))
+			if v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{}); err != nil || len(v.Findings) > 0 {
+				t.Errorf("%s %s: after the rebuild: %v, %v", l, change, v, err)
+			}
+		}
+	}
+}
+
+// The version of a package is what its spec says, also where its name cannot: in patterns, whose * crosses a slash, and in
+// what is reported.
+func TestVersionsAreThoseOfSpecs(t *testing.T) {
+	const version = "git.feature/x=develop"
+	src := tree{}
+	src.v3("esmf", version, hashA, specType, document(5, node("esmf", version, hashA, "")))
+	dir := src.dir(t)
+	for pattern, picked := range map[string]bool{
+		"esmf@git.feature/x=develop": true, "esmf@git.*": true, "esmf@git.feature/?=develop": true, "esmf": true,
+		"esmf@git.feature_x_develop": false, "esmf@develop": false,
+	} {
+		src, err := publish.Open(t.Context(), dir, publish.Selection{Include: []string{pattern}})
+		if (err == nil) != picked {
+			t.Errorf("--include %s: %v", pattern, err)
+		}
+		if err == nil {
+			src.Close()
+		}
+	}
+	m := emptyMirror(t)
+	for _, run := range []string{"first", "second"} {
+		p := mustPlan(t, m, dir, publish.Options{})
+		if got := p.Mirrors[0].Packages[0]; got.Version != version || !strings.HasPrefix(got.ID(), "esmf@"+version+"/") {
+			t.Errorf("the %s plan says %s of %s", run, got.Version, got.ID())
+		}
+		if _, err := p.Apply(t.Context(), ignored{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A client that holds the ETag of a pointer loses its copy of the index when the pointer is written again for the same
+// index. So that is never done, even when the index itself has to be stored again.
+func TestPointerIsNotWrittenForTheSameIndex(t *testing.T) {
+	m := emptyMirror(t)
+	mustPublish(t, m, original("v3-signed"), publish.Options{})
+	index := subject{t, m}.blob(layout.V3Index, "application/vnd.spack.db")
+	for by, act := range map[string]func(){
+		"publish": func() { mustPublish(t, m, original("v3-signed"), publish.Options{}) },
+		"rebuild": func() {
+			if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
+				t.Error(err)
+			}
+		},
+		"an indexer": func() { mustHeal(t, m, layout.V3Index) },
+	} {
+		m.Uproot(index)
+		m.Forget()
+		act()
+		if slices.ContainsFunc(m.Mutations(), func(c mirrortest.Call) bool { return c.Name == layout.V3Index }) {
+			t.Errorf("%s writes the pointer", by)
+		}
+		if m.Snapshot()[index] == nil {
+			if by != "an indexer" {
+				t.Errorf("%s does not store the index again", by)
+			}
+			m.Plant(index, contentOfIndex(t))
+		}
+	}
+}
+
+func contentOfIndex(t testing.TB) []byte {
+	m := emptyMirror(t)
+	mustPublish(t, m, original("v3-signed"), publish.Options{})
+	return m.Snapshot()[subject{t, m}.blob(layout.V3Index, "application/vnd.spack.db")]
+}
+
+// A between is a store in which something happens right before the first swap of a name.
+type between struct {
+	publish.Store
+	name   string
+	happen func()
+}
+
+func (b *between) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (mirror.Version, error) {
+	if u.Name == b.name && b.happen != nil {
+		happen := b.happen
+		b.happen = nil
+		happen()
+	}
+	return b.Store.Swap(ctx, u, was)
+}
+
+// To Spack's prune, a blob is an orphan that is older than the index and that no document names yet. A publisher that
+// finds the index moved looks for its blobs again, and sends again what is gone.
+func TestWhatWasPrunedMeanwhileIsSentAgain(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		m := planted(t, l+"-signed")
+		pointer, last := layout.V3Index, "openmpi"
+		if l == "v2" {
+			pointer, last = layout.V2Index, "slurm"
+		}
+		src := tree{}
+		var file string
+		if l == "v3" {
+			file = src.v3("good", "1", goodHash, specType, good(5))
+		} else {
+			file = src.v2("good", "1", goodHash, good(4))
+		}
+		store := &between{Store: m, name: pointer}
+		store.happen = func() {
+			subject{t, m}.reindex(pointer, func(in installs) { in.remove(last) })
+			for name := range src {
+				m.Uproot(name)
+			}
+			m.Forget()
+		}
+		mustPublish(t, store, src.dir(t), publish.Options{})
+		for name := range src {
+			if m.Snapshot()[name] == nil {
+				t.Errorf("%s: %s is gone", l, name)
+			}
+		}
+		x := indexOf(t, m.Snapshot(), l)
+		if !x[goodHash].InBuildcache || m.Snapshot()[file] == nil {
+			t.Errorf("%s: offered %v", l, x.offered())
+		}
+	}
+}
+
+// A publish that sees that the index offers what is gone says so, in one line.
+func TestPublishSaysThatTheIndexOffersWhatIsGone(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		m := planted(t, l+"-signed")
+		gone := subject{t, m}.find("munge")
+		m.Uproot(gone)
+		p := mustPlan(t, m, original(l+"-signed"), only("zlib"))
+		if !slices.ContainsFunc(p.Findings, func(f publish.Finding) bool {
+			return f.Severity == publish.Warning && strings.Contains(f.Reason, "no longer there: munge/") && strings.Contains(f.Reason, "publish index")
+		}) {
+			t.Errorf("%s: %v", l, p.Findings)
+		}
+	}
+}
