@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -266,7 +265,7 @@ func (in *inputs) complete(env environment, r *workflow.Runner, wrong *refusals)
 	in.flags.cdn.extra = in.invalidate(wrong)
 	var err error
 	if in.caBundle != "" {
-		in.roots, err = readRoots(r.Here(in.caBundle))
+		in.roots, err = readRoots(in.caBundle, r)
 		wrong.refuse("ca-bundle", err)
 	}
 	if in.options, err = in.flags.options(); len(*wrong) == 0 {
@@ -389,8 +388,8 @@ func (in *inputs) invalidate(wrong *refusals) []string {
 }
 
 // readRoots adds the certificates of a file to those that are trusted anyway.
-func readRoots(file string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(file)
+func readRoots(file string, r *workflow.Runner) (*x509.CertPool, error) {
+	pem, err := r.Read(file)
 	if err != nil {
 		return nil, err
 	}
@@ -415,7 +414,7 @@ func trusted(given string, r *workflow.Runner) (*key.Ring, error) {
 			return nil, errors.New("want armored public keys, or the path of a file of them")
 		}
 		var err error
-		if armored, err = os.ReadFile(r.Here(given)); err != nil {
+		if armored, err = r.Read(given); err != nil {
 			return nil, err
 		}
 	}

@@ -92,6 +92,7 @@ func load(ctx context.Context, o Options, client config.HTTPClient) (aws.Config,
 	if c, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok { // with the CA bundle of the environment by now
 		cfg.HTTPClient = c.WithTransportOptions(writeLarge)
 	}
+	cfg.Credentials = tidy(cfg.Credentials)
 	if o.Role != nil {
 		o.Role.assumeIn(&cfg)
 	}

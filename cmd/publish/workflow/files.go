@@ -22,7 +22,7 @@ func (r *Runner) Output(name, value string) {
 	defer r.mu.Unlock()
 	value = r.redact(value)
 	if value == delimiter || strings.ContainsFunc(value, breaks) {
-		r.say(fmt.Sprintf("output %s is left out: its value has more than one line", name))
+		r.warn("output left out", fmt.Sprintf("output %s is left out: its value has more than one line", name))
 		return
 	}
 	r.file("GITHUB_OUTPUT", func() { r.gh.SetOutput(name, value) })
@@ -38,15 +38,25 @@ func (r *Runner) Summary(markdown string) {
 	r.file("GITHUB_STEP_SUMMARY", func() { r.gh.AddStepSummary(cut(r.redact(markdown), maxSummary)) })
 }
 
+// lacking says what is missing if a file cannot be written.
+var lacking = map[string]string{
+	"GITHUB_OUTPUT":       "outputs are missing",
+	"GITHUB_STEP_SUMMARY": "the summary is missing",
+}
+
 // file writes to the file that a variable names. Without one, which is so outside of a
-// runner, nothing is written; go-githubactions would panic.
+// runner, nothing is written; go-githubactions would panic. That one cannot be written is shown at the top of the
+// run, once: later steps lack what was to be in it.
 func (r *Runner) file(variable string, write func()) {
 	if r.getenv(variable) == "" {
 		return
 	}
 	defer func() {
 		if why := recover(); why != nil {
-			r.say(fmt.Sprintf("cannot write to $%s: %v", variable, why))
+			if !r.unwritten[variable] {
+				r.warn(lacking[variable], fmt.Sprintf("cannot write to $%s: %v", variable, why))
+			}
+			r.unwritten[variable] = true
 		}
 	}()
 	write()

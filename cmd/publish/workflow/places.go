@@ -6,8 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"syscall"
 )
 
 // A place is a directory that our container shares with the machine it runs on.
@@ -75,14 +75,48 @@ func (r *Runner) There(path string) string {
 	return path
 }
 
-// Directory returns where a directory is in here. One that is not is an error that says
-// what could have been meant.
+// owned are the directories below runner.temp that belong to the runner. It executes what is
+// written into some of them.
+var owned = []string{"_runner_file_commands", "_github_home", "_github_workflow"}
+
+// place returns the place that a path in here is in, and the path below it.
+func (r *Runner) place(path string, resolve func(string) (string, error)) (in place, rel string, ok bool) {
+	for _, p := range r.places() {
+		dir, err := resolve(p.here)
+		if rel, ok := below(path, dir); ok && err == nil && p.visible() {
+			first, _, _ := strings.Cut(rel, string(filepath.Separator))
+			return p, rel, !slices.Contains(owned, first)
+		}
+	}
+	return place{}, "", false
+}
+
+func asItIs(path string) (string, error) { return path, nil }
+
+// resolved follows the symbolic links in the path of a file that is in here, and refuses one that is not in
+// the workspace or the temporary directory then. given is what the workflow calls it.
+func (r *Runner) resolved(given, path string) (string, error) {
+	is, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", err
+	}
+	if _, _, ok := r.place(is, filepath.EvalSymlinks); !ok {
+		if _, _, looks := r.place(path, asItIs); looks {
+			return "", fmt.Errorf("%q leads by a symbolic link to %q, which is neither in github.workspace nor in runner.temp", given, is)
+		}
+		return "", fmt.Errorf("%q is neither in github.workspace nor in runner.temp", given)
+	}
+	return is, nil
+}
+
+// Directory returns where a directory is in here, without symbolic links. It is the workspace, the temporary
+// directory, or in one of them. One that is not there is an error that says what could have been meant.
 func (r *Runner) Directory(path string) (string, error) {
 	dir := r.Here(path)
 	info, err := os.Stat(dir)
 	switch {
 	case err == nil && info.IsDir():
-		return dir, nil
+		return r.resolved(path, dir)
 	case err == nil:
 		return "", fmt.Errorf("%q is no directory", path)
 	case !errors.Is(err, fs.ErrNotExist):
@@ -128,75 +162,4 @@ func (r *Runner) sight() string {
 		all = append(all, fmt.Sprintf("%s (%s)", p.name, holds))
 	}
 	return strings.Join(all, " and ")
-}
-
-// A File is one that is to be written where later steps can read it.
-type File struct {
-	place place
-	rel   string
-}
-
-// File returns the file that a workflow calls path. It must be in the workspace or the
-// temporary directory: nothing else of us is left when we have ended.
-func (r *Runner) File(path string) (*File, error) {
-	here := r.Here(path)
-	for _, p := range r.places() {
-		if rel, ok := below(here, p.here); ok && rel != "." && p.visible() {
-			return &File{p, rel}, nil
-		}
-	}
-	return nil, fmt.Errorf("%q is neither below github.workspace nor below runner.temp, and nothing else of this container is left", path)
-}
-
-// Path is where the file is in here.
-func (f *File) Path() string { return filepath.Join(f.place.here, f.rel) }
-
-// Write writes the file, and makes its directory. Both belong to whom the place belongs
-// to: what root owns in a workspace, the next checkout cannot remove. No symbolic link
-// leads out of the place.
-func (f *File) Write(content []byte) error {
-	root, err := os.OpenRoot(f.place.here)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	owner, err := root.Stat(".")
-	if err != nil {
-		return err
-	}
-	for i, c := range f.rel {
-		if c != filepath.Separator {
-			continue
-		}
-		err := root.Mkdir(f.rel[:i], 0o755)
-		if err == nil {
-			err = give(root, f.rel[:i], owner)
-		}
-		if err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-	}
-	if info, err := root.Stat(f.rel); err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("%q is there and no regular file", f.rel)
-	}
-	if err := root.WriteFile(f.rel, content, 0o644); err != nil {
-		return err
-	}
-	return give(root, f.rel, owner)
-}
-
-// give makes a file somebody's.
-func give(root *os.Root, name string, to fs.FileInfo) error {
-	want, ok := to.Sys().(*syscall.Stat_t)
-	if !ok {
-		return nil
-	}
-	info, err := root.Stat(name)
-	if err != nil {
-		return err
-	}
-	if is, ok := info.Sys().(*syscall.Stat_t); ok && is.Uid == want.Uid && is.Gid == want.Gid {
-		return nil
-	}
-	return root.Chown(name, int(want.Uid), int(want.Gid))
 }

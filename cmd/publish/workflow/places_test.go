@@ -96,75 +96,77 @@ func TestDirectoryWithMuchInIt(t *testing.T) {
 	}
 }
 
-func TestFile(t *testing.T) {
-	r, workspace, temp, _ := machine(t)
+// A symbolic link in the workspace must not make us publish, or trust, what is elsewhere in the container.
+func TestPathsAreConfined(t *testing.T) {
+	r, workspace, temp, env := machine(t)
 	outside := t.TempDir()
-	if err := os.Symlink(outside, filepath.Join(workspace, "link")); err != nil {
-		t.Fatal(err)
+	for _, dir := range []string{filepath.Join(outside, "v3"), filepath.Join(temp, "real"), filepath.Join(temp, "_runner_file_commands"), filepath.Join(temp, "_github_home")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "key.asc"), []byte("key"), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := syscall.Mkfifo(filepath.Join(workspace, "fifo"), 0o644); err != nil {
-		t.Fatal(err)
+	for link, to := range map[string]string{
+		"out": outside, "buildcache/out": outside, "root": "/", "proc": "/proc/self", "up": "..", "commands": filepath.Join(temp, "_runner_file_commands"),
+		"temp": temp, "again": "out/v3", "inside": "buildcache", "tempreal": filepath.Join(temp, "real"), "inner": workspace + "/buildcache",
+	} {
+		if err := os.Symlink(to, filepath.Join(workspace, link)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	for _, path := range []string{"../x", "/etc/x", ".", outside + "/x", workspace + "-2/x"} {
-		if f, err := r.File(path); err == nil {
-			t.Errorf("%s is taken for %s", path, f.Path())
+	bad := []string{
+		"out", "out/v3", "buildcache/out", "root", "root/etc", "proc", "up", "again", "commands", "temp/_github_home", outside, "/", "/etc", "/proc/self", "/proc/self/cwd/..", "buildcache/../..",
+		temp + "/_runner_file_commands", "/home/runner/work/_temp/_github_home", "file://" + outside,
+	}
+	for _, path := range bad {
+		if got, err := r.Directory(path); err == nil || !strings.Contains(err.Error(), "github.workspace") && !strings.Contains(err.Error(), "no directory") {
+			t.Errorf("%s is taken for %s, %v", path, got, err)
+		}
+		if content, err := r.Read(filepath.Join(path, "key.asc")); err == nil {
+			t.Errorf("%s is read: %q", path, content)
 		}
 	}
 	for path, want := range map[string]string{
-		"report.json": workspace + "/report.json", "a/b/report.json": workspace + "/a/b/report.json",
-		"/home/runner/work/_temp/r.json": temp + "/r.json",
+		"inside": workspace + "/buildcache", "inner/v3": workspace + "/buildcache/v3", "tempreal": temp + "/real", "temp/real": temp + "/real", ".": workspace, "": workspace, temp: temp,
 	} {
-		f, err := r.File(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, content := range []string{"{}", "{ }"} { // also where there is one already
-			if err := f.Write([]byte(content)); err != nil {
-				t.Fatal(err)
-			}
-			got, err := os.ReadFile(want)
-			if err != nil || string(got) != content {
-				t.Errorf("%s: %q, %v", want, got, err)
-			}
+		if got, err := r.Directory(path); err != nil || got != want {
+			t.Errorf("%q is taken for %s, want %s: %v", path, got, want, err)
 		}
 	}
-	for _, path := range []string{"link/report.json", "fifo", "buildcache"} {
-		f, err := r.File(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Write(nil); err == nil {
-			t.Errorf("%s is written", path)
-		}
+	if content, err := r.Read("tempreal/key.asc"); err != nil || string(content) != "key" {
+		t.Errorf("%q, %v", content, err)
 	}
-	if left, err := os.ReadDir(outside); err != nil || len(left) > 0 {
-		t.Errorf("outside of the workspace: %v, %v", left, err)
+
+	// The workspace may itself be behind a link.
+	behind := filepath.Join(t.TempDir(), "workspace")
+	if err := os.Symlink(workspace, behind); err != nil {
+		t.Fatal(err)
+	}
+	env["GITHUB_WORKSPACE"] = behind
+	if got, err := New(nil, env.getenv).Directory("buildcache"); err != nil || got != workspace+"/buildcache" {
+		t.Errorf("%s, %v", got, err)
 	}
 }
 
-// Root in a container makes files for the user of the workspace.
-func TestFileBelongsToTheOwnerOfTheWorkspace(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can give files away")
-	}
+// What is read is a file, and not more of it than there can be.
+func TestReadDoesNotHang(t *testing.T) {
 	r, workspace, _, _ := machine(t)
-	if err := os.Chown(workspace, 1001, 127); err != nil {
+	if err := syscall.Mkfifo(filepath.Join(workspace, "fifo"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	f, err := r.File("a/b/report.json")
+	large, err := os.Create(filepath.Join(workspace, "large"))
+	if err == nil {
+		err = large.Truncate(1 << 40)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Write([]byte("{}")); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"a", "a/b", "a/b/report.json"} {
-		info, err := os.Stat(filepath.Join(workspace, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if is := info.Sys().(*syscall.Stat_t); is.Uid != 1001 || is.Gid != 127 {
-			t.Errorf("%s belongs to %d:%d", name, is.Uid, is.Gid)
+	defer large.Close()
+	for path, want := range map[string]string{"fifo": "no regular file", "large": "more than 16777216 bytes", "buildcache": "no regular file", "none": "no such file"} {
+		if _, err := r.Read(path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", path, err)
 		}
 	}
 }

@@ -28,11 +28,13 @@ type Runner struct {
 	gh      *githubactions.Action
 	group   bool
 	secrets []string // longest first, so that one within another hides nothing of it
+
+	unwritten map[string]bool // variables whose files could not be written
 }
 
 // New returns the runner that reads out and has set the environment.
 func New(out io.Writer, getenv func(string) string) *Runner {
-	r := &Runner{getenv: getenv, out: steady{out}}
+	r := &Runner{getenv: getenv, out: steady{out}, unwritten: make(map[string]bool)}
 	r.gh = githubactions.New(githubactions.WithWriter(r.out), githubactions.WithGetenv(getenv))
 	return r
 }
@@ -87,8 +89,10 @@ func (r *Runner) Error(title, message string) {
 func (r *Runner) Warning(title, message string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.titled(title).Warningf("%s", r.annotation(message))
+	r.warn(title, message)
 }
+
+func (r *Runner) warn(title, message string) { r.titled(title).Warningf("%s", r.annotation(message)) }
 
 func (r *Runner) titled(title string) *githubactions.Action {
 	return r.gh.WithFieldsMap(map[string]string{"title": r.redact(escape.Inert(title))})
