@@ -47,7 +47,7 @@ func (n names) identities(c Config) policy.Strings {
 		roles = append(roles, n.global("iam", "role/"+p.Role))
 	}
 	if c.IndexerQueue {
-		roles = append(roles, n.global("iam", "role/"+indexerRole), n.global("iam", "instance-profile/"+indexerRole))
+		roles = append(roles, n.global("iam", "role/"+c.indexerRole()), n.global("iam", "instance-profile/"+c.indexerRole()))
 	}
 	if c.ManualUser != "" {
 		roles = append(roles, n.global("iam", "user/"+c.ManualUser))

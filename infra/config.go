@@ -20,6 +20,9 @@ const Region = "us-east-1"
 type Config struct {
 	// StackName names the CloudFormation stack. Renaming it makes a second stack.
 	StackName string
+	// NamePrefix begins the names of a second deployment in one account, such as staging:
+	// the bucket's, the roles' and those of the CDN's policies. Empty: production.
+	NamePrefix string
 	// Account is the AWS account id, 12 digits. Empty leaves it to the moment of
 	// deployment; then Suffix or BucketName must be given.
 	Account string
@@ -189,21 +192,33 @@ func (c Config) Bucket() string {
 	if c.BucketName != "" {
 		return c.BucketName
 	}
-	return "slurm-factory-spack-buildcache-" + c.suffix()
+	return c.Prefixed("slurm-factory-spack-buildcache-" + c.end())
+}
+
+// Prefixed is a name as this deployment bears it.
+func (c Config) Prefixed(name string) string {
+	if c.NamePrefix == "" {
+		return name
+	}
+	return c.NamePrefix + "-" + name
 }
 
 // LogBucket is the name of the bucket that receives the access logs.
 func (c Config) LogBucket() string { return c.Bucket() + "-logs" }
 
-// suffix is the given one, or follows from the account like the Python stack's, so
-// that the same account finds the same bucket. It also ends the names of the
-// policies, which must be unique in an account.
+// suffix ends the names of the CDN's policies, which must be unique in an account.
 func (c Config) suffix() string {
+	if c.Suffix == "" && c.BucketName != "" {
+		return c.BucketName
+	}
+	return c.Prefixed(c.end())
+}
+
+// end is the given suffix, or follows from the account like the Python stack's, so that
+// the same account finds the same bucket.
+func (c Config) end() string {
 	if c.Suffix != "" {
 		return c.Suffix
-	}
-	if c.BucketName != "" {
-		return c.BucketName
 	}
 	sum := md5.Sum([]byte(c.Account)) //nolint:gosec // names, not secrets
 	return hex.EncodeToString(sum[:])[:5]
@@ -216,6 +231,8 @@ var (
 	zoneIDForm  = regexp.MustCompile(`^[A-Z0-9]{1,32}$`)
 	stackForm   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,49}$`) // the access log's delivery may have 60, with its ending
 	userForm    = regexp.MustCompile(`^[\w+=,.@-]{1,64}$`)
+	// namePrefixForm leaves room for the longest names: of a bucket, and of a role.
+	namePrefixForm = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,18}[a-z0-9])?$`)
 	// boundaryForm may have a path before the name.
 	boundaryForm = regexp.MustCompile(`^([\w+=,.@-]+/)*[\w+=,.@-]{1,128}$`)
 	nameForm     = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
@@ -235,6 +252,8 @@ func (c Config) Validate() error {
 		}
 	}
 	refuse(!stackForm.MatchString(c.StackName), "--stack-name %q: want up to 50 letters, digits and hyphens", c.StackName)
+	refuse(c.NamePrefix != "" && !namePrefixForm.MatchString(c.NamePrefix),
+		"--name-prefix %q: want up to 20 lower-case letters, digits and hyphens, such as staging", c.NamePrefix)
 	refuse(c.Account != "" && !accountForm.MatchString(c.Account), "--account %q: want 12 digits", c.Account)
 	refuse(c.Account == "" && c.Suffix == "" && c.BucketName == "",
 		"--account is needed to name the bucket: give it, or --suffix, or --bucket-name")

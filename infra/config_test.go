@@ -24,6 +24,9 @@ func TestBucketName(t *testing.T) {
 		"slurm-factory-spack-buildcache-34179": {Account: "123456789012"},
 		"slurm-factory-spack-buildcache-4b670": {Account: "123456789012", Suffix: "4b670"},
 		"my-cache":                             {Account: "123456789012", BucketName: "my-cache"},
+		// A second deployment has names of its own, unless they are given.
+		"staging-slurm-factory-spack-buildcache-34179": {Account: "123456789012", NamePrefix: "staging"},
+		"my-staging-cache":                             {Account: "123456789012", NamePrefix: "staging", BucketName: "my-staging-cache"},
 	} {
 		if got := c.Bucket(); got != want || c.LogBucket() != want+"-logs" {
 			t.Errorf("%s and %s, want %s", got, c.LogBucket(), want)
@@ -38,6 +41,9 @@ func TestValidate(t *testing.T) {
 		want   string
 	}{
 		{"stack name", func(c *Config) { c.StackName = "my stack" }, "--stack-name"},
+		{"upper case in the prefix", func(c *Config) { c.NamePrefix = "Staging" }, "--name-prefix"},
+		{"a prefix that ends in a hyphen", func(c *Config) { c.NamePrefix = "staging-" }, "--name-prefix"},
+		{"a prefix without room", func(c *Config) { c.NamePrefix = strings.Repeat("s", 21) }, "--name-prefix"},
 		{"account", func(c *Config) { c.Account = "12" }, "--account"},
 		{"upper case in the suffix", func(c *Config) { c.Suffix = "4B670" }, "bucket name"},
 		{"no room for -logs", func(c *Config) { c.BucketName = strings.Repeat("a", 59) }, "bucket name"},

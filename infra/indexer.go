@@ -31,9 +31,12 @@ const (
 	// maxMessageAge is for how many minutes the oldest message may wait: an indexer that lives takes it within
 	// seconds. SQS does not count those that were told three times, which are the dead letters' matter.
 	maxMessageAge = 15
-	// indexerRole is the name of the role of the hosts.
-	indexerRole = "slurm-factory-indexer"
+	// hostsRole is the name of the role of the hosts, before the prefix.
+	hostsRole = "slurm-factory-indexer"
 )
+
+// indexerRole is the name of the role of the hosts, and of their instance profile.
+func (c Config) indexerRole() string { return c.Prefixed(hostsRole) }
 
 // notifiedSuffixes are the ends of the names that change an index: documents of packages and keys, and
 // what points at indices, in layouts v3 and v2; and of the tarballs of v2, which somebody may replace. The
@@ -75,7 +78,7 @@ func newIndexer(stack awscdk.Stack, c Config, bucket awss3.Bucket, distribution 
 	granted := queue.AddToResourcePolicy(statement(tellQueue(*queue.QueueArn(), "arn:aws:s3:::"+c.Bucket(), *stack.Account())))
 	notify(bucket, queue, granted)
 	role := awsiam.NewRole(stack, jsii.String("IndexerRole"), &awsiam.RoleProps{
-		RoleName:    jsii.String(indexerRole),
+		RoleName:    jsii.String(c.indexerRole()),
 		Description: jsii.String("hosts that run publish indexer"),
 		AssumedBy:   trustedBy(c.IndexerTrust),
 		InlinePolicies: &map[string]awsiam.PolicyDocument{
@@ -84,7 +87,7 @@ func newIndexer(stack awscdk.Stack, c Config, bucket awss3.Bucket, distribution 
 	})
 	if slices.Contains(c.IndexerTrust, "ec2") {
 		awsiam.NewInstanceProfile(stack, jsii.String("IndexerInstanceProfile"), &awsiam.InstanceProfileProps{
-			InstanceProfileName: jsii.String(indexerRole), Role: role,
+			InstanceProfileName: jsii.String(c.indexerRole()), Role: role,
 		})
 	}
 	return &indexer{queue, dead, role}

@@ -20,7 +20,7 @@ func PermissionsTable(c Config) string {
 		writeRows(&b, "user `"+c.ManualUser+"`", ManualUserPermissions("BUCKET", "DISTRIBUTION"))
 	}
 	if c.IndexerQueue {
-		writeRows(&b, "role `"+indexerRole+"`", IndexerPermissions("BUCKET", "DISTRIBUTION", "QUEUE"))
+		writeRows(&b, "role `"+c.indexerRole()+"`", IndexerPermissions("BUCKET", "DISTRIBUTION", "QUEUE"))
 	}
 	if c.ImmutablePackages {
 		writeRows(&b, "everybody", policy.New(ImmutablePackages("BUCKET", c.ManualUser)...))

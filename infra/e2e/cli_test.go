@@ -338,7 +338,7 @@ func TestAdoption(t *testing.T) {
 		t.Errorf("adoption that was declined: %s", r)
 	}
 	for range 2 { // the second time finds nothing to do
-		if r := mustInfra(t, server.URL, "adopt", "--force"); !strings.Contains(r.stderr, "infra deploy --oidc-provider-arn "+providerArn) {
+		if r := mustInfra(t, server.URL, "adopt", "--force"); !strings.Contains(r.stderr, "infra deploy --config FILE --oidc-provider-arn "+providerArn) {
 			t.Errorf("%s", r)
 		}
 	}

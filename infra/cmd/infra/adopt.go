@@ -33,12 +33,15 @@ nothing else, and prints the flag with which deploy then uses it. Doing it twice
 harmless.`,
 		Args: noArguments,
 	}
-	name := cmd.Flags().String("stack-name", infra.Default().StackName, "`name` of the CloudFormation stack")
-	profile := cmd.Flags().String("profile", "", "AWS profile")
+	p := newPlace(cmd, e)
 	force := cmd.Flags().BoolP("force", "f", false, "do not ask")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
-		cfg, err := account(ctx, *profile)
+		name, err := p.stackAt()
+		if err != nil {
+			return err
+		}
+		cfg, err := account(ctx, p.profile)
 		if err != nil {
 			return err
 		}
@@ -47,7 +50,7 @@ harmless.`,
 			return err
 		}
 		cf := cloudformation.NewFromConfig(cfg)
-		body, err := deployedTemplate(ctx, cf, *name)
+		body, err := deployedTemplate(ctx, cf, name)
 		if err != nil {
 			return err
 		}
@@ -56,15 +59,15 @@ harmless.`,
 			return err
 		}
 		if changed {
-			if !*force && !agreed(e, *name) {
+			if !*force && !agreed(e, name) {
 				fmt.Fprintln(e.stderr, "nothing was changed")
 				return exitError(exitFailed)
 			}
-			if err := updateStack(ctx, cf, *name, retained); err != nil {
+			if err := updateStack(ctx, cf, name, retained); err != nil {
 				return err
 			}
 		}
-		fmt.Fprintf(e.stderr, "stack %s keeps its OIDC provider. Now:\n  infra deploy --oidc-provider-arn %s\n", *name, infra.ProviderArn(id))
+		fmt.Fprintf(e.stderr, "stack %s keeps its OIDC provider. Now, with all the settings of the Python app, which did not store them:\n  infra deploy --config FILE --oidc-provider-arn %s\n", name, infra.ProviderArn(id))
 		return nil
 	}
 	return cmd

@@ -93,11 +93,28 @@ func (t *tool) online(ctx context.Context) (site, error) {
 			return s, err
 		}
 	}
+	if err := t.shareProvider(ctx, s, id); err != nil {
+		return s, err
+	}
 	if s.Config, err = t.stack(); err != nil {
 		return s, usage{err}
 	}
 	s.Account = id
 	return s, nil
+}
+
+// shareProvider lets a second deployment use the account's identity provider for GitHub,
+// of which there can be only one.
+func (t *tool) shareProvider(ctx context.Context, s site, account string) error {
+	if s.live.exists() || orNone(t.namePrefix) == "" || t.flags.Changed("oidc-provider-arn") {
+		return nil
+	}
+	arn, err := githubProvider(ctx, s.aws, account)
+	if err != nil || arn == "" {
+		return err
+	}
+	fmt.Fprintf(t.stderr, "the account has an OIDC provider for GitHub, which this deployment shares: %s\n", arn)
+	return t.flags.Set("oidc-provider-arn", arn)
 }
 
 func (t *tool) signIn() string {

@@ -11,7 +11,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/spf13/cobra"
 
+	"github.com/vantagecompute/slurm-factory-publish/infra"
+	"github.com/vantagecompute/slurm-factory-publish/infra/preflight"
 	"github.com/vantagecompute/slurm-factory-publish/infra/removal"
+	"github.com/vantagecompute/slurm-factory-publish/infra/template"
 )
 
 func newDiff(e environment) *cobra.Command {
@@ -59,6 +62,7 @@ taken away when --allow removal:NAME names it.`,
 	}
 	t := newTool(cmd, e)
 	noApproval := cmd.Flags().Bool("no-approval", false, "do not ask before rights are widened")
+	revert := cmd.Flags().Bool("revert-drift", false, "compare with the resources themselves, and put back what was changed by hand")
 	allow := newAllow(cmd)
 	cmd.RunE = func(cmd *cobra.Command, extra []string) error {
 		ctx := cmd.Context()
@@ -66,12 +70,15 @@ taken away when --allow removal:NAME names it.`,
 		if err != nil {
 			return err
 		}
+		if *revert && !s.live.exists() {
+			return notThere(s.StackName, s.live.status)
+		}
 		if existing := orNone(t.existingBucket); existing != "" {
 			if err := bucketExists(ctx, s.aws, existing); err != nil {
 				return err
 			}
 		}
-		if err := preflight(ctx, s); err != nil {
+		if err := deployable(ctx, s); err != nil {
 			return err
 		}
 		dir, next, err := t.synthesized(s.Config)
@@ -82,9 +89,17 @@ taken away when --allow removal:NAME names it.`,
 		if err := allow.check(s, losses, asFlag); err != nil {
 			return err
 		}
+		if err := t.namesAreFree(ctx, s, next); err != nil {
+			return err
+		}
 		// The buckets outlive the stack. A new stack takes back those that bear their
 		// names instead of failing on them.
-		args := []string{"deploy", s.StackName, "--import-existing-resources"}
+		args := []string{"deploy", s.StackName}
+		if *revert {
+			args = append(args, "--revert-drift")
+		} else {
+			args = append(args, "--import-existing-resources")
+		}
 		if *noApproval {
 			args = append(args, "--require-approval", "never")
 		}
@@ -102,13 +117,20 @@ taken away when --allow removal:NAME names it.`,
 	return cmd
 }
 
-// preflight finds, before CloudFormation spends minutes on it, what would make a first
-// deployment fail and roll back.
-func preflight(ctx context.Context, s site) error {
+// deployable refuses what the status of the stack rules out.
+func deployable(ctx context.Context, s site) error {
+	status := string(s.live.status)
 	switch {
-	case s.live.status == "ROLLBACK_COMPLETE" || s.live.status == "ROLLBACK_FAILED":
-		return hinted{fmt.Errorf("stack %s is in %s: its first deployment failed", s.StackName, s.live.status),
+	case status == "ROLLBACK_COMPLETE" || status == "ROLLBACK_FAILED":
+		return hinted{fmt.Errorf("stack %s is in %s: its first deployment failed", s.StackName, status),
 			"run infra destroy --force, then deploy again; the buckets are kept and adopted"}
+	case status == "UPDATE_ROLLBACK_FAILED":
+		return hinted{fmt.Errorf("stack %s is in %s: it could not go back to what was there before", s.StackName, status),
+			"aws cloudformation continue-update-rollback --stack-name " + s.StackName}
+	case status == "DELETE_FAILED":
+		return hinted{fmt.Errorf("stack %s is in %s: only its deletion can be tried again", s.StackName, status), "infra destroy --force, then deploy again"}
+	case strings.HasSuffix(status, "_IN_PROGRESS") && status != "REVIEW_IN_PROGRESS":
+		return hinted{fmt.Errorf("stack %s is in %s: another deployment is under way", s.StackName, status), "wait until it is done, or see what it does with infra doctor"}
 	case s.live.exists():
 		return checkAdoption(s.Config, s.live.body)
 	case s.OIDCProviderArn != "":
@@ -122,6 +144,24 @@ func preflight(ctx context.Context, s site) error {
 		return hinted{errors.New("the account has an OIDC provider for GitHub already, and can have only one"), "add --oidc-provider-arn " + arn}
 	}
 	return nil
+}
+
+// namesAreFree refuses a deployment that would stumble over a name, all of them at once.
+func (t *tool) namesAreFree(ctx context.Context, s site, next template.Template) error {
+	deployed := s.live.template
+	r := preflight.NewSite(s.aws, s.Account, infra.Region, s.StackName).Check(ctx, deployed, next)
+	for _, u := range r.Unseen {
+		fmt.Fprintf(t.stderr, "warning: whether the name is free could not be seen: %s\n", u)
+	}
+	if len(r.Conflicts) == 0 {
+		return nil
+	}
+	var list []string
+	for _, c := range r.Conflicts {
+		list = append(list, fmt.Sprintf("\n  %s %s\n    fix: %s", c.What, c.Why, c.Fix))
+	}
+	return hinted{fmt.Errorf("stack %s cannot be deployed, and nothing was made:%s", s.StackName, strings.Join(list, "")),
+		"does the stack exist under another name or in another account? --stack-name, --name-prefix and --profile"}
 }
 
 // liftPolicy lets the coming update take away what it was allowed to. The rest of the

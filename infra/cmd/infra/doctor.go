@@ -1,14 +1,17 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/acm"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
 	"github.com/aws/aws-sdk-go-v2/service/cloudfront"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
@@ -30,19 +33,19 @@ func newDoctor(e environment) *cobra.Command {
 		Short: "Examine the deployed cache and say what is wrong and how to mend it",
 		Args:  noArguments,
 	}
-	name := cmd.Flags().String("stack-name", infra.Default().StackName, "`name` of the CloudFormation stack")
-	profile := cmd.Flags().String("profile", "", "AWS profile")
+	p := newPlace(cmd, e)
 	asJSON := cmd.Flags().Bool("json", false, "print one JSON document")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
-		cfg, err := account(ctx, *profile)
+		name, err := p.stackAt()
 		if err != nil {
 			return err
 		}
-		stack, err := doctor.Read(ctx, cloudformation.NewFromConfig(cfg), *name)
-		if noSuchStack(err) {
-			return hinted{fmt.Errorf("there is no stack %s in %s", *name, infra.Region), "infra deploy creates it; --stack-name and --profile name another"}
+		cfg, err := account(ctx, p.profile)
+		if err != nil {
+			return err
 		}
+		stack, err := p.deployed(ctx, cfg, name)
 		if err != nil {
 			return err
 		}
@@ -75,6 +78,19 @@ func newDoctor(e environment) *cobra.Command {
 		return nil
 	}
 	return cmd
+}
+
+// deployed reads the stack as CloudFormation has it.
+func (p *place) deployed(ctx context.Context, cfg aws.Config, name string) (doctor.Stack, error) {
+	l, err := readStack(ctx, cfg, name)
+	if err != nil {
+		return doctor.Stack{}, err
+	}
+	// A first deployment that failed is a finding; a stack without a template is none.
+	if !l.exists() && l.status != types.StackStatusRollbackComplete && l.status != types.StackStatusRollbackFailed {
+		return doctor.Stack{}, notThere(name, l.status)
+	}
+	return doctor.Read(ctx, cloudformation.NewFromConfig(cfg), name)
 }
 
 func report(e environment, findings []doctor.Finding, asJSON bool) error {

@@ -113,7 +113,7 @@ func newRoot(e environment) *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
 	root.AddCommand(
-		newBootstrap(e), newSynth(e), newDiff(e), newDeploy(e), newDestroy(e), newAdopt(e),
+		newBootstrap(e), newSynth(e), newDiff(e), newDeploy(e), newDestroy(e), newDrift(e), newAdopt(e),
 		newOutputs(e), newDoctor(e), newCost(e), newPermissions(e), newPolicy(e), newSettingsList(e),
 	)
 	return root

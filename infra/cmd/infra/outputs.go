@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,8 +16,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
 	"github.com/spf13/cobra"
-
-	"github.com/vantagecompute/slurm-factory-publish/infra"
 )
 
 func newOutputs(e environment) *cobra.Command {
@@ -25,35 +24,55 @@ func newOutputs(e environment) *cobra.Command {
 		Short: "Show the stack's outputs: bucket, distribution, URL, roles",
 		Args:  noArguments,
 	}
-	name := cmd.Flags().String("stack-name", infra.Default().StackName, "`name` of the CloudFormation stack")
-	profile := cmd.Flags().String("profile", "", "AWS profile")
+	p := newPlace(cmd, e)
 	format := cmd.Flags().String("format", "table", "table, json, env (shell assignments) or github (step outputs, into $GITHUB_OUTPUT)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		write, ok := outputFormats[*format]
 		if !ok {
 			return usage{fmt.Errorf("--format %s: want table, json, env or github", *format)}
 		}
-		cfg, err := account(cmd.Context(), *profile)
+		name, err := p.stackAt()
 		if err != nil {
 			return err
 		}
-		out, err := cloudformation.NewFromConfig(cfg).DescribeStacks(cmd.Context(), &cloudformation.DescribeStacksInput{StackName: name})
-		if noSuchStack(err) {
-			return hinted{fmt.Errorf("there is no stack %s in %s", *name, infra.Region), "infra deploy creates it; --stack-name and --profile name another"}
-		}
+		outputs, err := outputsOf(cmd.Context(), name, p.profile)
 		if err != nil {
-			return fmt.Errorf("describe stack %s: %w", *name, err)
+			return err
 		}
-		outputs := out.Stacks[0].Outputs
-		slices.SortFunc(outputs, func(a, b types.Output) int {
-			return strings.Compare(aws.ToString(a.OutputKey), aws.ToString(b.OutputKey))
-		})
 		if *format == "github" {
 			return toGitHub(e, outputs)
 		}
 		return write(e.stdout, outputs)
 	}
 	return cmd
+}
+
+// outputsOf reads the outputs of a stack, sorted. None at all is an error: a script that
+// goes on with empty values would publish to nowhere.
+func outputsOf(ctx context.Context, name, profile string) ([]types.Output, error) {
+	cfg, err := account(ctx, profile)
+	if err != nil {
+		return nil, err
+	}
+	out, err := cloudformation.NewFromConfig(cfg).DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: &name})
+	if noSuchStack(err) {
+		return nil, notThere(name, "")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("describe stack %s: %w", name, err)
+	}
+	stack := out.Stacks[0]
+	if l := (live{status: stack.StackStatus}); !l.exists() {
+		return nil, notThere(name, stack.StackStatus)
+	}
+	if len(stack.Outputs) == 0 {
+		return nil, hinted{fmt.Errorf("stack %s has no outputs; it is in %s", name, stack.StackStatus),
+			"is it this app's stack? aws cloudformation describe-stacks --stack-name " + name + " shows it"}
+	}
+	slices.SortFunc(stack.Outputs, func(a, b types.Output) int {
+		return strings.Compare(aws.ToString(a.OutputKey), aws.ToString(b.OutputKey))
+	})
+	return stack.Outputs, nil
 }
 
 var outputFormats = map[string]func(io.Writer, []types.Output) error{

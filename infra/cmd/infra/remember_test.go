@@ -124,6 +124,26 @@ func TestRememberedIsAConfigFile(t *testing.T) {
 	}
 }
 
+// TestAPrefixMakesASecondDeployment: every name that was not given gets it, and production
+// is the one without.
+func TestAPrefixMakesASecondDeployment(t *testing.T) {
+	c := must(t, []string{"--name-prefix", "staging", "--publisher", "name=pr,environment=x"}, nil, "")
+	var roles []string
+	for _, p := range c.Publishers {
+		roles = append(roles, p.Role)
+	}
+	if got := strings.Join(append(roles, c.StackName), " "); got != "staging-slurm-factory-github-actions staging-slurm-factory-maintain staging-slurm-factory-pr staging-SlurmFactoryInfraStack" {
+		t.Error(got)
+	}
+	if c.Protect || !must(t, []string{"--name-prefix", "staging", "--protect"}, nil, "").Protect || !must(t, nil, nil, "").Protect {
+		t.Error("want production protected, and staging where it is asked for")
+	}
+	given := must(t, []string{"--name-prefix", "staging", "--stack-name", "S", "--role-name", "r", "--manual-user", "u"}, nil, "")
+	if given.StackName != "S" || given.Publishers[0].Role != "r" || given.ManualUser != "u" {
+		t.Errorf("given names were changed: %+v", given)
+	}
+}
+
 func TestAllowNeedsAName(t *testing.T) {
 	for _, bad := range []string{"cache.example.com", "removal:", "removal:a,b", ""} {
 		if code, _, stderr := try("synth", "--account", "123456789012", "--allow", bad); code != exitUsage || !strings.Contains(stderr, "removal:NAME") {

@@ -25,6 +25,7 @@ type settings struct {
 
 	config                                      string
 	stackName, account, suffix, bucketName      string
+	namePrefix                                  string
 	existingBucket                              string
 	boundary                                    string
 	region                                      string
@@ -56,6 +57,7 @@ func newSettings() *settings {
 	f := s.flags
 	f.StringVar(&s.config, "config", "", "YAML `file` with any of these settings, one per line, such as domain: cache.example.com")
 	f.StringVar(&s.stackName, "stack-name", d.StackName, "`name` of the CloudFormation stack")
+	f.StringVar(&s.namePrefix, "name-prefix", "", "`prefix` of the names of a second deployment in the account, such as staging; the stack's becomes staging-"+d.StackName)
 	f.StringVar(&s.account, "account", "", "AWS account `id` (default: of the current credentials; synth needs it, --suffix or --bucket-name)")
 	f.StringVar(&s.region, "region", infra.Region, "AWS region; CloudFront's certificates, logs and metrics allow only this one")
 	f.StringVar(&s.suffix, "suffix", "", "end of the bucket's name (default: five hex digits that follow from the account)")
@@ -81,7 +83,7 @@ func newSettings() *settings {
 	f.BoolVar(&s.alarms, "alarms", d.Alarms, "paid metrics, the alarms on them and the dashboard")
 	f.StringVar(&s.alarmEmail, "alarm-email", "", "`address` that receives the alarms and the budget's warnings")
 	f.IntVar(&s.monthlyBudget, "monthly-budget", 0, "warn when the cache's services cost more `dollars` a month (0: never)")
-	f.BoolVar(&s.protect, "protect", d.Protect, "protect the stack from being deleted, and what readers and publishers depend on from being replaced")
+	f.BoolVar(&s.protect, "protect", d.Protect, "protect the stack from being deleted, and what readers and publishers depend on from being replaced (with --name-prefix, default false)")
 	f.StringVar(&s.githubOrg, "github-org", p.Owner, "GitHub organisation or user that owns the publishing repository")
 	f.StringVar(&s.githubRepo, "github-repo", p.Repo, "the publishing repository")
 	f.StringVar(&s.ownerID, "github-owner-id", "", "`number` of the owner: gh api repos/O/R --jq .owner.id")
@@ -283,7 +285,7 @@ func (s *settings) stack() (infra.Config, error) {
 	if s.region != infra.Region {
 		return c, fmt.Errorf("--region %s: the stack lives in %s, the only region from which CloudFront takes certificates, logs and metrics", s.region, infra.Region)
 	}
-	c.StackName, c.Account = s.stackName, s.account
+	c.StackName, c.NamePrefix, c.Account = s.nameOfStack(), orNone(s.namePrefix), s.account
 	c.Suffix, c.BucketName = orNone(s.suffix), orNone(s.bucketName)
 	if existing := orNone(s.existingBucket); existing != "" {
 		if c.BucketName != "" || c.Suffix != "" {
@@ -300,6 +302,9 @@ func (s *settings) stack() (infra.Config, error) {
 	c.CloudTrail, c.Alarms, c.AlarmEmail, c.MonthlyBudget = s.cloudTrail, s.alarms, orNone(s.alarmEmail), s.monthlyBudget
 	c.IndexerQueue, c.IndexerTrust = s.indexerQueue, listOrNone(s.indexerTrust)
 	c.Protect, c.Settings = s.protect, s.spoken()
+	if c.NamePrefix != "" && !s.flags.Changed("protect") {
+		c.Protect = false // production is the deployment without a prefix
+	}
 	c.Publishers = s.mainPublishers()
 	for _, text := range listOrNone(s.publishers) {
 		p, err := s.parsePublisher(text)
@@ -311,10 +316,25 @@ func (s *settings) stack() (infra.Config, error) {
 	return c, nil
 }
 
+// nameOfStack is the given name, or the default one with the prefix.
+func (s *settings) nameOfStack() string {
+	if s.flags.Changed("stack-name") {
+		return s.stackName
+	}
+	return s.prefixed(s.stackName)
+}
+
+func (s *settings) prefixed(name string) string {
+	return infra.Config{NamePrefix: orNone(s.namePrefix)}.Prefixed(name)
+}
+
 // mainPublishers are the default publisher and, unless turned off, its maintainer.
 func (s *settings) mainPublishers() []infra.Publisher {
 	p := infra.Default().Publishers[0]
 	p.Role = s.roleName
+	if !s.flags.Changed("role-name") {
+		p.Role = s.prefixed(s.roleName)
+	}
 	p.Owner, p.Repo, p.OwnerID, p.RepoID = s.githubOrg, s.githubRepo, orNone(s.ownerID), orNone(s.repoID)
 	p.Environment, p.Ref, p.Workflow = orNone(s.environment), orNone(s.ref), orNone(s.workflow)
 	p.AnyRef, p.Prefixes = s.trustAnyRef, listOrNone(s.prefixes)
@@ -326,7 +346,7 @@ func (s *settings) mainPublishers() []infra.Publisher {
 	if orNone(s.maintainEnvironment) != "" {
 		m := p
 		d := infra.Default().Publishers[1]
-		m.Name, m.Role, m.Access, m.Environment = d.Name, d.Role, d.Access, s.maintainEnvironment
+		m.Name, m.Role, m.Access, m.Environment = d.Name, s.prefixed(d.Role), d.Access, s.maintainEnvironment
 		m.AnyRef, m.Ref, m.Workflow = false, "", ""
 		all = append(all, m)
 	}
@@ -371,7 +391,7 @@ func (s *settings) parsePublisher(text string) (infra.Publisher, error) {
 		}
 	}
 	if p.Role == "" {
-		p.Role = "slurm-factory-" + p.Name
+		p.Role = s.prefixed("slurm-factory-" + p.Name)
 	}
 	return p, nil
 }
