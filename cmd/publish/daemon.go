@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -64,15 +63,17 @@ func daemonCommand(env environment) *cobra.Command {
 
 // runDaemon runs a daemon until ctx ends. That it was stopped is no error.
 func runDaemon(ctx context.Context, env environment, file string) error {
+	hangups, leave := env.signals.hangups()
+	defer leave()
 	c, err := readDaemonConfig(file)
 	if err != nil {
 		return err
 	}
 	log := env.daemonLog(c.LogFormat, c.LogLevel)
 	if c.Mode == "indexer" {
-		return runIndexerMode(ctx, c, log, file)
+		return runIndexerMode(ctx, c, log, file, hangups)
 	}
-	s := service{config: c, log: log, grace: c.StopTimeout.or(defaultStop), manager: systemd{log}}
+	s := service{config: c, hangups: hangups, log: log, grace: c.StopTimeout.or(defaultStop), manager: systemd{log}}
 	if s.listeners, err = listenersOf(c); err != nil {
 		return fail(exitUsage, err)
 	}
@@ -90,8 +91,10 @@ type service struct {
 	grace     time.Duration
 	listeners []listener
 	manager   manager
-	// reload reads the configuration anew on SIGHUP; nil: it is not asked to.
-	reload func() (*daemonConfig, error)
+	// reload reads the configuration anew on SIGHUP, which hangups tells of. Both are nil where there is
+	// no configuration.
+	reload  func() (*daemonConfig, error)
+	hangups <-chan os.Signal
 	// extra makes a mirror that is not in the configuration. It may be nil.
 	extra func(*service) daemon.Mirror
 	// up is called when the daemon runs, which stops when it returns. It may be nil.
@@ -155,7 +158,7 @@ func (s *service) serve(ctx context.Context) error {
 		run: s.daemon.Run, health: s.daemon.Health, beside: s.pacing.keep,
 	}
 	if s.reload != nil {
-		o.load = s.load
+		o.load, o.hangups = s.load, s.hangups
 	}
 	if s.up != nil {
 		o.up = func(ctx context.Context) error { return s.up(ctx, s.daemon) }
@@ -174,10 +177,11 @@ type office struct {
 	run    func(context.Context) error
 	health func(context.Context) error
 	// beside runs until it has stopped, and up while it is up: it stops when that returns. load
-	// loads the configuration anew on SIGHUP. Each may be nil.
-	beside func(context.Context) error
-	up     func(context.Context) error
-	load   func(context.Context) error
+	// loads the configuration anew on SIGHUP, which hangups tells of. Each may be nil.
+	beside  func(context.Context) error
+	up      func(context.Context) error
+	load    func(context.Context) error
+	hangups <-chan os.Signal
 }
 
 // serve answers until what it runs has stopped, so that whoever waits is told how it ended.
@@ -323,14 +327,11 @@ func (o *office) onHangup(ctx context.Context) error {
 	if o.load == nil {
 		return nil
 	}
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-hangups:
+		case <-o.hangups:
 		}
 		o.manager.reloading()
 		if err := o.load(ctx); err != nil && ctx.Err() == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
@@ -51,11 +52,12 @@ func (c *daemonConfig) checkIndexer(say func(path, format string, args ...any)) 
 }
 
 // runIndexerMode serves the queue until ctx ends.
-func runIndexerMode(ctx context.Context, c *daemonConfig, log *slog.Logger, file string) error {
+func runIndexerMode(ctx context.Context, c *daemonConfig, log *slog.Logger, file string, hangups <-chan os.Signal) error {
 	i := c.indexing(log)
 	i.healed = func(h healedMirror) {
 		log.Info("indexed", "mirror", h.Mirror, "names", h.Names, "left", len(h.Left), "seconds", h.Seconds)
 	}
+	i.hangups = hangups
 	i.load = func(context.Context) error {
 		if _, err := readDaemonConfig(file); err != nil {
 			return err
@@ -87,7 +89,7 @@ func (i indexing) attend(ctx context.Context, host *events.Host, metrics *api.Me
 	o := office{
 		server:    &api.Server{Indexer: host, Metrics: metrics, Allow: allow, Version: version, Log: i.log},
 		listeners: listeners, manager: systemd{i.log}, grace: indexerGoodbye, log: i.log,
-		run: host.Run, health: func(context.Context) error { return host.Health() }, load: i.load,
+		run: host.Run, health: func(context.Context) error { return host.Health() }, load: i.load, hangups: i.hangups,
 	}
 	return o.serve(ctx)
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
-	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
@@ -89,40 +88,47 @@ func runExec(ctx context.Context, env environment, f *flags, source, destination
 	if f.dryRun {
 		return execDry(ctx, env, f, o, source, destination, command)
 	}
-	dir, err := stateDir()
+	dir, err := newStateDir()
 	if err != nil {
 		return err
 	}
-	// Nothing is lost with it: what is not published is found in SOURCE by the next one.
-	defer os.RemoveAll(dir)
-	socket := filepath.Join(dir, "socket")
+	defer dir.remove()
+	socket := filepath.Join(dir.path, "socket")
 	l, err := listenUnix(socket, "")
 	if err != nil {
 		return err
 	}
 	s := service{
-		config: &daemonConfig{StateDir: filepath.Join(dir, "state")}, log: slog.New(slog.NewTextHandler(env.stderr, nil)), grace: execGrace,
+		config: &daemonConfig{StateDir: filepath.Join(dir.path, "state")}, log: slog.New(slog.NewTextHandler(env.stderr, nil)), grace: execGrace,
 		listeners: []listener{{l, true}}, manager: nobody{},
 		extra: func(s *service) daemon.Mirror { return s.mirror(destination, source, destination, f, eachTime(o)) },
 	}
 	c := &child{env: env, command: command, socket: socket}
 	var left daemon.Drained
-	s.up = func(ctx context.Context, d *daemon.Daemon) error {
-		if c.run(ctx); ctx.Err() != nil || c.unknown != nil {
-			return nil // what is complete stays; there is no time for the rest, or nothing was built
+	s.up = func(work context.Context, d *daemon.Daemon) error {
+		c.runBeside(ctx, work)
+		if work.Err() != nil || c.unknown != nil {
+			return nil
 		}
-		ctx, cancel := withTimeout(ctx, f.timeout)
+		if ctx.Err() != nil { // what the command completed is published, as far as there is time
+			work, cancel := context.WithTimeout(work, execGrace)
+			defer cancel()
+			d.Drain(work, func(daemon.Drained) {})
+			return nil
+		}
+		work, cancel := withTimeout(work, f.timeout)
 		defer cancel()
 		var err error
-		left, err = d.Drain(ctx, func(daemon.Drained) {})
+		left, err = d.Drain(work, func(daemon.Drained) {})
 		_, counts := d.Counted()
 		left.Published = counts[destination].Jobs[queue.Published] // also before the command has ended
 		if err == nil && (len(o.Selection.Files) > 0 || o.Index == publish.IndexRebuild) {
-			err = execOnce(ctx, env, f, o, source, destination)
+			err = execOnce(work, env, f, o, source, destination)
 		}
-		return stopped(ctx, err)
+		return stopped(work, err)
 	}
-	err = s.run(ctx)
+	// A signal ends the command, and the daemon only when the command has ended.
+	err = s.run(context.WithoutCancel(ctx))
 	if c.unknown != nil {
 		return c.unknown
 	}
@@ -166,19 +172,9 @@ func execDry(ctx context.Context, env environment, f *flags, o publish.Options, 
 	return c.exit(execOnce(ctx, env, f, o, source, destination))
 }
 
-// execGrace is how long runs may go on after a signal: whoever cancels a CI job waits for
-// some seconds.
+// execGrace is how long publishing may take after a signal and the end of the command: what cancels a CI
+// job waits for some seconds.
 const execGrace = 5 * time.Second
-
-// stateDir makes a directory in which a socket can be: TMPDIR may have too long a path.
-func stateDir() (string, error) {
-	dir, err := os.MkdirTemp("", "publish-exec-")
-	if err == nil && api.CheckSocket(filepath.Join(dir, "socket")) != nil {
-		os.Remove(dir)
-		dir, err = os.MkdirTemp("/tmp", "publish-exec-")
-	}
-	return dir, err
-}
 
 // A child is the command.
 type child struct {
@@ -188,6 +184,14 @@ type child struct {
 
 	code    int   // that it has ended with
 	unknown error // why it could not be run
+}
+
+// runBeside is run that also tells the command to end if work does.
+func (c *child) runBeside(ctx, work context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(work, cancel)()
+	c.run(ctx)
 }
 
 // run runs the command to its end. If ctx ends, it is told to, and waited for.

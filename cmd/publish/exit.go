@@ -60,6 +60,7 @@ func exitCode(err error) int {
 	var known *failure
 	var found *publish.FindingsError
 	var version *index.VersionError
+	var unwritten *outputError
 	switch {
 	case err == nil:
 		return exitDone
@@ -69,6 +70,8 @@ func exitCode(err error) int {
 		return exitTimeout
 	case errors.As(err, &known):
 		return known.code
+	case errors.As(err, &unwritten):
+		return exitInternal
 	case errors.Is(err, mirror.ErrCredentials):
 		return exitCredentials
 	case errors.Is(err, events.ErrNoQueue):
@@ -87,6 +90,10 @@ func hint(err error) string {
 	var region *mirror.RegionError
 	var version *index.VersionError
 	var found *publish.FindingsError
+	var unwritten *outputError
+	if errors.As(err, &unwritten) {
+		return "what was done is done: run again with a standard output that takes the result; what is published is not sent again"
+	}
 	if h := daemonHint(err); h != "" {
 		return h
 	}
@@ -123,6 +130,8 @@ func hint(err error) string {
 		return "name the directory of a mirror, or one above several: where v3 and blobs, or build_cache, are"
 	case errors.Is(err, publish.ErrSource):
 		return "SOURCE is the directory of a mirror, or one above several: what `spack mirror add` would take"
+	case errors.Is(err, errTemporary):
+		return "set TMPDIR to a directory that is there and that you may write to, or unset it"
 	case errors.Is(err, fs.ErrNotExist):
 		return "look for a misspelt path"
 	case errors.Is(err, blob.ErrChanged):

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -108,7 +109,8 @@ type indexing struct {
 	log              *slog.Logger
 	healed           func(healedMirror)
 	config           *daemonConfig               // says where is answered, and for whom
-	load             func(context.Context) error // on SIGHUP; nil: nobody catches that
+	load             func(context.Context) error // on SIGHUP, which hangups tells of; nil: that stops it
+	hangups          <-chan os.Signal
 }
 
 // check says what is wrong with it, in words of the flags.

@@ -11,7 +11,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"syscall"
 
@@ -39,16 +38,19 @@ type environment struct {
 
 	// raw are the two as they are: for a command that is run, for what moves a cursor, and for
 	// packages that escape what they write themselves. Nothing else may write to them.
-	raw streams
+	raw     streams
+	results *results
+
+	signals *signals // nil: nothing catches any
 }
 
 // streams are those that the program was given.
 type streams struct{ stdout, stderr io.Writer }
 
-// escaped puts what escapes between the program and its streams.
-func (e environment) escaped() environment {
-	e.raw = streams{e.stdout, e.stderr}
-	e.stdout, e.stderr = escape.NewWriter(e.stdout), escape.NewWriter(e.stderr)
+// escaped puts what escapes between the program and its streams. Results go to out.
+func (e environment) escaped(out *results) environment {
+	e.raw, e.results = streams{e.stdout, e.stderr}, out
+	e.stdout, e.stderr = escape.NewWriter(out), escape.NewWriter(e.stderr)
 	return e
 }
 
@@ -93,22 +95,16 @@ func run(ctx context.Context, env environment) int {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(signals)
-	go func() {
-		s, ok := <-signals
-		if !ok {
-			return
-		}
-		cancel(errSignal{s.(syscall.Signal)})
-		<-signals // the second one does not wait for anything
-		os.Exit(128 + int(s.(syscall.Signal)))
-	}()
-	env = env.escaped()
+	env.signals = catchSignals(cancel, os.Exit)
+	defer env.signals.stop()
+	out := &results{w: env.stdout}
+	env = env.escaped(out)
 	cmd := rootCommand(env)
 	cmd.SetArgs(env.args)
 	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		err = out.failed()
+	}
 	if cause := context.Cause(ctx); err != nil && cause != nil && errors.Is(err, context.Canceled) {
 		err = cause
 	}

@@ -50,7 +50,7 @@ flag wins over the environment, and the environment over the file.
 
 Exit codes: 0 done or nothing to do, 2 usage, 3 credentials, 4 source invalid, 5 upload
 failed, 6 index not replaced, 7 published but invalidation failed, 8 published but
-not visible, 124 timeout, 130 and 143 stopped by a signal.`
+not visible, 124 timeout, 129, 130 and 143 stopped by a signal.`
 
 func rootCommand(env environment) *cobra.Command {
 	var f flags
@@ -67,7 +67,7 @@ func rootCommand(env environment) *cobra.Command {
 		},
 	}
 	f.register(cmd)
-	cmd.SetOut(env.raw.stdout) // help and completions are our own words
+	cmd.SetOut(env.results) // help and completions are our own words
 	cmd.SetErr(env.stderr)
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fail(exitUsage, err) })
 	cmd.AddCommand(indexCommand(env), indexerCommand(env), verifyCommand(env), benchCommand(env), actionCommand(env),

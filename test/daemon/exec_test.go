@@ -3,7 +3,6 @@ package daemon
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -37,10 +36,19 @@ cp -r %s/. %s
 		t.Errorf("%v", r)
 	}
 	wantWhole(t, bucket, 20)
-	left, err := filepath.Glob(filepath.Join(os.TempDir(), "publish-exec-*"))
-	if err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+	if left := stateDirs(t, h); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
+}
+
+// stateDirs are the directories of publish exec.
+func stateDirs(t *testing.T, h *host) []string {
+	t.Helper()
+	dirs, err := filepath.Glob(filepath.Join(h.dir, "tmp", "publish-exec-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dirs
 }
 
 // The exit code is that of the command, or else that of publishing.
@@ -146,14 +154,7 @@ func TestExecReadsTheSameConfiguration(t *testing.T) {
 // A signal goes to the command, and nothing is waited for that takes long.
 func TestExecIsInterrupted(t *testing.T) {
 	h, _, _ := bucketHost(t)
-	cmd := exec.Command(h.bin, "exec", h.source, h.destination, "--", "sh", "-c", `trap 'echo told; exit 0' TERM; echo ready; while :; do sleep 0.1; done`)
-	cmd.Env = h.env
-	out := new(safeBuffer)
-	cmd.Stdout, cmd.Stderr = out, h.log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	h.until("the command runs", func() bool { return strings.Contains(out.String(), "ready") })
+	cmd, out := h.around("sh", "-c", `trap 'echo told; exit 0' TERM; echo ready; while :; do sleep 0.1; done`)
 	cmd.Process.Signal(syscall.SIGTERM)
 	began := time.Now()
 	cmd.Wait()

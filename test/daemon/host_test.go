@@ -52,10 +52,12 @@ func newHost(t *testing.T, destination string, env []string) *host {
 		t.Fatal(err)
 	}
 	h := &host{
-		t: t, bin: bin, dir: dir, source: dir + "/source", state: dir + "/state", socket: dir + "/run/socket", env: env, destination: destination, log: new(safeBuffer),
+		t: t, bin: bin, dir: dir, source: dir + "/source", state: dir + "/state", socket: dir + "/run/socket", env: append(env[:len(env):len(env)], "TMPDIR="+dir+"/tmp"), destination: destination, log: new(safeBuffer),
 	}
-	if err := os.MkdirAll(h.source, 0o777); err != nil {
-		t.Fatal(err)
+	for _, d := range []string{h.source, dir + "/tmp"} {
+		if err := os.MkdirAll(d, 0o777); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(func() {
 		h.kill()

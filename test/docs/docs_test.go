@@ -253,7 +253,7 @@ func TestExitCodes(t *testing.T) {
 	code := exitConstants(t)
 	signal := code["exitSignal"]
 	delete(code, "exitSignal")
-	want := map[string]bool{fmt.Sprint(signal + int64(syscall.SIGINT)): true, fmt.Sprint(signal + int64(syscall.SIGTERM)): true}
+	want := map[string]bool{fmt.Sprint(signal + int64(syscall.SIGINT)): true, fmt.Sprint(signal + int64(syscall.SIGTERM)): true, fmt.Sprint(signal + int64(syscall.SIGHUP)): true}
 	for _, v := range code {
 		want[fmt.Sprint(v)] = true
 	}

@@ -493,7 +493,7 @@ func told(ts *testscript.TestScript, neg bool, args []string) {
 // what it has written it may take back. The command ends within seconds.
 func stopped(ts *testscript.TestScript, neg bool, args []string) {
 	w := worldOf(ts)
-	sig := map[string]os.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM}[args[1]]
+	sig := map[string]os.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP}[args[1]]
 	running := make(chan *os.Process, 1)
 	var late atomic.Int64
 	var deaf atomic.Bool

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
+)
+
+// execPrefix begins the names of the directories of publish exec.
+const execPrefix = "publish-exec-"
+
+// errTemporary: there is no place for the socket and the queue of publish exec.
+var errTemporary = errors.New("no directory for temporary files")
+
+// A stateDir holds the socket and the queue of one publish exec. It is locked for as long as the process
+// lives, so what a killed one left can be told from what is in use.
+type stateDir struct {
+	path string
+	lock *os.File
+}
+
+// newStateDir makes a directory below TMPDIR, or below /tmp if a socket in it would have too long a path.
+// What earlier processes left there is removed.
+func newStateDir() (*stateDir, error) {
+	tmp := os.TempDir()
+	if api.CheckSocket(filepath.Join(tmp, execPrefix+"0123456789", "socket")) != nil {
+		tmp = "/tmp"
+	}
+	clearAbandoned(tmp)
+	for {
+		d, err := lockedDir(tmp)
+		if err != nil {
+			return nil, fail(exitUsage, fmt.Errorf("%w: %w", errTemporary, err))
+		}
+		if d != nil {
+			return d, nil
+		}
+	}
+}
+
+// lockedDir makes a directory and locks it. It returns nil if another process took it for
+// abandoned before it was locked.
+func lockedDir(tmp string) (*stateDir, error) {
+	path, err := os.MkdirTemp(tmp, execPrefix)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(path))
+	}
+	// Where there are no locks, as on some NFS, nothing is taken for abandoned either.
+	locked := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if _, err := os.Lstat(lock.Name()); err != nil || errors.Is(locked, unix.EWOULDBLOCK) {
+		lock.Close()
+		return nil, nil
+	}
+	return &stateDir{path, lock}, nil
+}
+
+// remove removes the directory. Nothing is lost with it: what is not published is found in SOURCE by the
+// next one.
+func (d *stateDir) remove() {
+	os.RemoveAll(d.path)
+	d.lock.Close()
+}
+
+// clearAbandoned removes what processes that were killed have left in a directory.
+func clearAbandoned(tmp string) {
+	entries, _ := os.ReadDir(tmp) // what cannot be read is said when a directory is made in it
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), execPrefix) && e.IsDir() {
+			removeAbandoned(filepath.Join(tmp, e.Name()))
+		}
+	}
+}
+
+// young is the age below which a directory without a lock may be about to get one.
+const young = time.Minute
+
+func removeAbandoned(path string) {
+	info, err := os.Lstat(path)
+	if err != nil || !ours(info) {
+		return
+	}
+	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) && time.Since(info.ModTime()) > young {
+		os.RemoveAll(path)
+	}
+	if err != nil {
+		return
+	}
+	defer lock.Close()
+	if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		os.RemoveAll(path)
+	}
+}
+
+func ours(info fs.FileInfo) bool {
+	s, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(s.Uid) == os.Geteuid()
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"sync"
+)
+
+// An outputError says that a result could not be written to standard output. It is about the reader of the
+// result: what the command did is done, so it does not unwrap to what a full destination would be.
+type outputError struct{ err error }
+
+func (e *outputError) Error() string {
+	cause := e.err
+	var at *fs.PathError // "write /dev/stdout" says the same again
+	if errors.As(e.err, &at) {
+		cause = at.Err
+	}
+	return "the result could not be written to standard output: " + cause.Error()
+}
+
+// results is standard output. It keeps the first error, so that a command that does not look at it does not
+// end as if all had been written.
+type results struct {
+	w io.Writer
+
+	mu  sync.Mutex // guards err
+	err error
+}
+
+// Write implements io.Writer.
+func (r *results) Write(p []byte) (int, error) {
+	n, err := r.w.Write(p)
+	if err == nil {
+		return n, nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err == nil {
+		r.err = &outputError{err}
+	}
+	return n, r.err
+}
+
+// failed returns the first error.
+func (r *results) failed() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}

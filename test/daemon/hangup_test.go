@@ -1,0 +1,165 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/test/spackmirror"
+)
+
+// around runs publish exec around a command, and returns when that has said that it is ready.
+func (h *host) around(command ...string) (*exec.Cmd, *safeBuffer) {
+	h.t.Helper()
+	return h.begin(exec.Command(h.bin, append([]string{"exec", h.source, h.destination, "--"}, command...)...))
+}
+
+// begin begins a command, and returns when it has said that it is ready.
+func (h *host) begin(cmd *exec.Cmd) (*exec.Cmd, *safeBuffer) {
+	h.t.Helper()
+	cmd.Env, cmd.WaitDelay = h.env, time.Second // what it has begun may live on
+	out := new(safeBuffer)
+	cmd.Stdout, cmd.Stderr = out, h.log
+	if err := cmd.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { cmd.Process.Kill() })
+	h.until("the command runs", func() bool { return strings.Contains(out.String(), "ready") })
+	return cmd, out
+}
+
+// When a session is closed, the command of publish exec is told, and waited for; what it completes even then is
+// published. A second SIGHUP, which a terminal sends, changes nothing.
+func TestHangupOfExec(t *testing.T) {
+	h, _, bucket := bucketHost(t)
+	u := spackmirror.New(spackmirror.V3, 3)
+	last := mirrorOf(t, u, u.All())
+	cmd, out := h.around("sh", "-c", fmt.Sprintf(`trap 'sleep 1; cp -r %s/. %s; echo told; exit 0' HUP; echo ready; while :; do sleep 0.1; done`, last, h.source))
+	cmd.Process.Signal(syscall.SIGHUP)
+	cmd.Process.Signal(syscall.SIGHUP)
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 129 || !strings.Contains(out.String(), "told") {
+		t.Errorf("exit code %d, it said %s", code, out)
+	}
+	wantWhole(t, bucket, 3)
+	if left := stateDirs(t, h); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// Under nohup, closing the session changes nothing.
+func TestIgnoredHangupOfExec(t *testing.T) {
+	h, _, _ := bucketHost(t)
+	cmd, out := h.begin(exec.Command("sh", "-c", `trap '' HUP; exec "$@"`, "sh", h.bin, "exec", h.source, h.destination, "--",
+		"sh", "-c", "echo ready; while ! test -e "+h.dir+"/go; do sleep 0.1; done; echo ended"))
+	cmd.Process.Signal(syscall.SIGHUP)
+	if err := os.WriteFile(h.dir+"/go", nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 0 || !strings.Contains(out.String(), "ended") {
+		t.Errorf("exit code %d, it said %s", code, out)
+	}
+}
+
+// What a killed publish exec leaves is removed by the next one; what another one uses stays, and so does what is somebody
+// else's by its name.
+func TestWhatAKilledExecLeavesIsRemoved(t *testing.T) {
+	h, _, _ := bucketHost(t)
+	wait := []string{"sh", "-c", "echo ready; while ! test -e " + h.dir + "/go; do sleep 0.1; done"}
+	killed, _ := h.around(wait...)
+	old := stateDirs(t, h)
+	if len(old) != 1 {
+		t.Fatalf("directories %v", old)
+	}
+	used, _ := h.around(wait...)
+	both := stateDirs(t, h)
+	killed.Process.Kill()
+	killed.Wait()
+	other := filepath.Join(h.dir, "tmp", "publish-exec-notes")
+	if err := os.WriteFile(other, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if r := h.run("exec", h.source, h.destination, "--", "true"); r.Code != 0 {
+		t.Error(r)
+	}
+	want := slices.DeleteFunc(both, func(dir string) bool { return dir == old[0] })
+	if got := stateDirs(t, h); !slices.Equal(got, append(want, other)) {
+		t.Errorf("after the next one: %v, want %v and %s", got, want, other)
+	}
+	if err := os.WriteFile(h.dir+"/go", nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := used.Wait(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
+		t.Errorf("the other one: %v", err)
+	}
+}
+
+// Without a directory for temporary files, publish exec says so and runs nothing.
+func TestExecWithoutATemporaryDirectory(t *testing.T) {
+	h, _, _ := bucketHost(t)
+	h.env = append(h.env, "TMPDIR="+h.dir+"/nowhere")
+	r := h.run("exec", h.source, h.destination, "--", "echo", "built")
+	if r.Code != 2 || r.Stdout != "" || !strings.Contains(r.Stderr, h.dir+"/nowhere") || !strings.Contains(r.Stderr, "hint: set TMPDIR") {
+		t.Error(r)
+	}
+}
+
+// SIGHUP loads the configuration anew from the first moment on: before the configuration is read, and before the queue is
+// open. Here the configuration is a FIFO, so that the daemon waits for it.
+func TestHangupWhileTheDaemonStarts(t *testing.T) {
+	h, _, _ := bucketHost(t)
+	h.configure()
+	text, err := os.ReadFile(h.dir + "/config.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fifo := h.dir + "/config.fifo"
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(h.bin, "daemon", "--config", fifo)
+	cmd.Env, cmd.Stderr = h.env, h.log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() { cmd.Process.Kill() })
+	give := func(before func()) {
+		t.Helper()
+		written := make(chan error, 1)
+		go func() {
+			w, err := os.OpenFile(fifo, os.O_WRONLY, 0) // when it is read
+			if err == nil {
+				before()
+				_, err = w.Write(text)
+				w.Close()
+			}
+			written <- err
+		}()
+		select {
+		case err := <-written:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case err := <-ended:
+			t.Fatalf("the daemon has ended: %v", err)
+		}
+	}
+	give(func() { cmd.Process.Signal(syscall.SIGHUP) })
+	h.until("the configuration is read", func() bool { return strings.Contains(h.log.String(), "the daemon begins") })
+	give(func() {}) // what was asked for before the queue was open
+	h.until("the configuration is loaded", func() bool { return strings.Contains(h.log.String(), "configuration loaded") })
+	cmd.Process.Signal(syscall.SIGTERM)
+	if err := <-ended; err != nil {
+		t.Errorf("stopped: %v", err)
+	}
+}
