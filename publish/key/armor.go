@@ -15,11 +15,11 @@ const (
 	signatureBlock = "PGP SIGNATURE"
 )
 
-var (
-	armorHeader = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*: [^\x00-\x1f\x7f]*$`)
-	armorBody   = regexp.MustCompile(`^[A-Za-z0-9+/]+={0,2}$`)
-	armorCRC    = regexp.MustCompile(`^=[A-Za-z0-9+/]{4}$`)
-)
+var armorHeader = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*: [^\x00-\x1f\x7f]*$`)
+
+func notBase64(r rune) bool {
+	return (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '+' && r != '/'
+}
 
 // unarmor decodes text that is one armored block of a kind and nothing else. It reads the form that
 // gpg writes. gpg itself reads more, skips what is around a block, and takes several blocks
@@ -52,11 +52,15 @@ func unarmor(text []byte, kind string) ([]byte, error) {
 // decodeArmor decodes what stands behind the headers: base64, and a checksum.
 func decodeArmor(lines []string) ([]byte, error) {
 	var sum string
-	if n := len(lines); n > 0 && armorCRC.MatchString(lines[n-1]) {
+	if n := len(lines); n > 0 && len(lines[n-1]) == 5 && lines[n-1][0] == '=' {
 		sum, lines = lines[n-1][1:], lines[:n-1]
 	}
 	for i, line := range lines {
-		if !armorBody.MatchString(line) || strings.HasSuffix(line, "=") && i < len(lines)-1 {
+		digits := line
+		if i == len(lines)-1 {
+			digits = strings.TrimRight(line, "=")
+		}
+		if digits == "" || strings.IndexFunc(digits, notBase64) >= 0 {
 			return nil, fmt.Errorf("armor: %.40q is no base64", line)
 		}
 	}
@@ -77,16 +81,24 @@ func decodeArmor(lines []string) ([]byte, error) {
 	return body, nil
 }
 
+// crcTable has what each byte adds to a checksum.
+var crcTable = func() (t [256]uint32) {
+	for i := range t {
+		t[i] = uint32(i) << 16
+		for range 8 {
+			if t[i] <<= 1; t[i]&0x1000000 != 0 {
+				t[i] ^= 0x1864cfb
+			}
+		}
+	}
+	return t
+}()
+
 // crc24 is the checksum of RFC 4880, section 6.1.
 func crc24(data []byte) uint32 {
 	crc := uint32(0xb704ce)
 	for _, b := range data {
-		crc ^= uint32(b) << 16
-		for range 8 {
-			if crc <<= 1; crc&0x1000000 != 0 {
-				crc ^= 0x1864cfb
-			}
-		}
+		crc = crc<<8 ^ crcTable[byte(crc>>16)^b]
 	}
 	return crc & 0xffffff
 }

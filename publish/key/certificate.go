@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	pgperrors "github.com/ProtonMail/go-crypto/openpgp/errors"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 )
 
@@ -25,6 +26,10 @@ const (
 	tagPrivateSub = 7
 )
 
+// maxPackets is how many packets a block may have. A key has a handful; one that many others have
+// signed has thousands, and a hostile one more.
+const maxPackets = 10_000
+
 // packetsOf splits a binary message into its packets.
 func packetsOf(body []byte) ([]*packet.OpaquePacket, error) {
 	var all []*packet.OpaquePacket
@@ -37,14 +42,17 @@ func packetsOf(body []byte) ([]*packet.OpaquePacket, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, p)
+		if all = append(all, p); len(all) > maxPackets {
+			return nil, fmt.Errorf("it has more than %d OpenPGP packets: export it with gpg --export-options export-minimal", maxPackets)
+		}
 	}
 }
 
 // A keyring collects public keys. Copies of one key are merged, as gpg does when it imports them.
 type keyring struct {
 	certificates []*certificate
-	primaries    int // primary keys that were read, copies of one included
+	primaries    int   // primary keys that were read, copies of one included
+	damaged      error // the first signature that gpg could not read either
 }
 
 // A certificate is a primary key and what is said about it. Nothing in it is checked
@@ -112,7 +120,9 @@ func (k *keyring) read(body []byte) error {
 		case tagAttribute:
 			at = c.part(p, func() *about { return new(about) })
 		case tagSignature:
-			at.add(p)
+			if err := at.add(p); err != nil && k.damaged == nil {
+				k.damaged = err
+			}
 		case tagTrust: // local to a keyring
 		default:
 			return fmt.Errorf("there is an OpenPGP packet of type %d in it, which no public key has", p.Tag)
@@ -155,17 +165,24 @@ func same(a, b *packet.OpaquePacket) bool {
 	return a.Tag == b.Tag && bytes.Equal(a.Contents, b.Contents)
 }
 
-// add adds a signature, once.
-func (a *about) add(p *packet.OpaquePacket) {
+// add adds a signature, once. One of a kind that is not known, of another key in most cases, is left
+// aside; one that is malformed is an error.
+func (a *about) add(p *packet.OpaquePacket) error {
 	for _, r := range a.raw {
 		if same(r, p) {
-			return
+			return nil
 		}
 	}
 	a.raw = append(a.raw, p)
 	parsed, err := p.Parse()
-	if err != nil {
-		return
+	var unsupported pgperrors.UnsupportedError
+	switch {
+	case len(p.Contents) == 0 || p.Contents[0] < 2 || p.Contents[0] > 4:
+		return errors.New("a signature in it is of an unknown version")
+	case errors.As(err, &unsupported):
+		return nil
+	case err != nil:
+		return fmt.Errorf("a signature in it: %w", err)
 	}
 	switch sig := parsed.(*packet.Signature); sig.SigType {
 	case packet.SigTypeKeyRevocation, packet.SigTypeSubkeyRevocation, packet.SigTypeCertificationRevocation:
@@ -173,6 +190,7 @@ func (a *about) add(p *packet.OpaquePacket) {
 	default:
 		a.bindings = append(a.bindings, sig)
 	}
+	return nil
 }
 
 // armored is the key as gpg --armor --export writes it.

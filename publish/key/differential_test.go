@@ -4,16 +4,21 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"reflect"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 )
@@ -168,6 +173,96 @@ func TestVerdictsAreThoseOfClients(t *testing.T) {
 	if counts["client true, we true"] < len(documents) {
 		t.Error("the documents themselves are refused")
 	}
+}
+
+// A key file that is accepted is one that gpg imports without complaint, as that key and no other.
+// What gpg imports and we refuse is a form that gpg does not write.
+func TestKeyFilesAreReadAsByGPG(t *testing.T) {
+	k := newKeyring(t)
+	a, b := k.key("a", "ed25519", "sign", "never"), k.key("b", "ed25519", "sign", "never")
+	k.run(nil, "--quick-add-uid", a, "a2 <a2@example.invalid>")
+	k.run(nil, "--quick-add-key", a, "cv25519", "encr", "never")
+	file, other := k.public(a), string(k.public(b))
+	binary := string(k.run(nil, "--export", b))
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 0))
+	accepted := 0
+	for i := range mutations() / 3 {
+		what, mutant := "nothing", file
+		if i > 0 {
+			what, mutant = mutateKey(random, file, other, binary)
+		}
+		p, err := key.ReadPublic(mutant)
+		imported, fine := k.imports(mutant)
+		damaged := strings.HasPrefix(what, aBit) // of which gpg may see more than we do
+		switch {
+		case err == nil && (slices.ContainsFunc(imported, func(f string) bool { return f != string(p.Fingerprint()) }) || !damaged && (!fine || len(imported) != 1)):
+			t.Errorf("seed %d: %s: taken for %s, and gpg imports %q:\n%q", seed, what, p.Fingerprint(), imported, mutant)
+		case err == nil:
+			accepted++
+		case i == 0:
+			t.Errorf("what gpg exports is refused: %v", err)
+		}
+	}
+	if accepted == 0 {
+		t.Error("nothing was accepted")
+	}
+}
+
+const aBit = "another bit"
+
+// mutateKey changes a key file: as text, as a list of packets, or by putting another key beside it.
+func mutateKey(r *rand.Rand, file []byte, other, binary string) (string, []byte) {
+	switch r.IntN(4) {
+	case 0:
+		at := r.IntN(len(file) + 1)
+		with := []string{other, binary, "\n" + other, "\n" + binary, strings.TrimSuffix(other, "\n")}[r.IntN(5)]
+		return fmt.Sprintf("another key at %d", at), slices.Concat(file[:at], []byte(with), file[at:])
+	case 1:
+		block, err := armor.Decode(bytes.NewReader(file))
+		if err != nil {
+			panic(err)
+		}
+		body, err := io.ReadAll(block.Body)
+		if err != nil {
+			panic(err)
+		}
+		at := r.IntN(len(body))
+		body[at] ^= 1 << r.IntN(8)
+		var out bytes.Buffer
+		w, err := armor.Encode(&out, block.Type, nil)
+		if err != nil {
+			panic(err)
+		}
+		if _, err := w.Write(body); err != nil {
+			panic(err)
+		}
+		if err := w.Close(); err != nil {
+			panic(err)
+		}
+		return fmt.Sprintf("%s of byte %d", aBit, at), out.Bytes()
+	}
+	return mutate(r, file)
+}
+
+// imports are the keys that gpg imports of a file into an empty keyring, and whether it does so
+// without complaint: Spack stops if it complains.
+func (k *keyring) imports(file []byte) (all []string, fine bool) {
+	k.t.Helper()
+	fresh, err := os.MkdirTemp(k.home, "import")
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	defer os.RemoveAll(fresh)
+	cmd := exec.Command("gpg", "--homedir", fresh, "--no-options", "--batch", "--quiet", "--no-autostart", "--status-fd", "1", "--import")
+	cmd.Stdin = bytes.NewReader(file)
+	out, err := cmd.Output()
+	for line := range strings.Lines(string(out)) {
+		if fields := strings.Fields(line); len(fields) == 4 && fields[1] == "IMPORT_OK" {
+			all = append(all, fields[3])
+		}
+	}
+	return all, err == nil
 }
 
 // stricter are the reasons for which a document is refused that clients accept (docs/signatures.md).

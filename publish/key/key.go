@@ -53,6 +53,12 @@ func ReadPublic(armored []byte) (*Public, error) {
 	if err := c.readable(); err != nil {
 		return nil, err
 	}
+	if k.damaged != nil {
+		return nil, fmt.Errorf("public key: %w", k.damaged)
+	}
+	if _, err := c.primaryValidity(); err != nil {
+		return nil, fmt.Errorf("gpg does not import the key %s: %w", fingerprint(c.primary), err)
+	}
 	return &Public{c}, nil
 }
 

@@ -184,3 +184,20 @@ func FuzzText(f *testing.F) {
 		}
 	})
 }
+
+// Whatever a key file holds, it is read or refused, and what is read can be given out again.
+func FuzzReadPublic(f *testing.F) {
+	f.Add(read(f, "keys/one.pub"))
+	f.Add(read(f, "trust/keys/ed.pub"))
+	f.Add(read(f, "trust/keys/exp3.pub"))
+	f.Fuzz(func(t *testing.T, armored []byte) {
+		p, err := key.ReadPublic(armored)
+		r, ringErr := key.ReadRing(armored)
+		if err != nil {
+			return
+		}
+		if ringErr != nil || !r.Holds(p.Fingerprint()) {
+			t.Errorf("%s cannot be trusted: %v", p.Fingerprint(), ringErr)
+		}
+	})
+}

@@ -3,10 +3,13 @@ package key_test
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 )
@@ -290,6 +293,35 @@ func TestAKeyFileHoldsOneKey(t *testing.T) {
 	}
 	if _, err := key.ReadPublic(bytes.ReplaceAll(one, lf, []byte("\r\n"))); err != nil {
 		t.Errorf("CRLF: %v", err)
+	}
+}
+
+// A key file made to take long is refused at once.
+func TestAKeyOfManyParts(t *testing.T) {
+	var body bytes.Buffer
+	block, err := armor.Decode(bytes.NewReader(read(t, "keys/one.pub")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(&body, block.Body); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 300_000 {
+		fmt.Fprintf(&body, "\xb4\x06%06d", i) // a user ID
+	}
+	var file bytes.Buffer
+	w, err := armor.Encode(&file, block.Type, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(w, &body); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := key.ReadPublic(file.Bytes()); err == nil || !strings.Contains(err.Error(), "more than 10000 OpenPGP packets") {
+		t.Errorf("got %v", err)
 	}
 }
 
