@@ -16,15 +16,15 @@ import (
 
 // isKey refuses a key file that does not hold exactly the key that its name says: clients
 // would trust whatever else is in it.
-func isKey(armored []byte, f key.Fingerprint) error {
+func isKey(armored []byte, f key.Fingerprint) (*key.Public, error) {
 	p, err := key.ReadPublic(armored)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if got := p.Fingerprint(); got != f {
-		return fmt.Errorf("it holds the key %s", got)
+		return nil, fmt.Errorf("it holds the key %s", got)
 	}
-	return nil
+	return p, nil
 }
 
 // foreign says what is wrong with a key that a mirror offers; empty if it is among the trusted keys, or

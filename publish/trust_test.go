@@ -263,6 +263,9 @@ func TestClientsCannotCheck(t *testing.T) {
 				t.Errorf("%s: not said", fixture)
 			}
 		}
+		if v := mustVerify(t, m, publish.VerifyOptions{Deep: true}); v.Damaged() || len(warnings(v.Findings, "cannot check the signatures of 1 package: it lacks the key")) != 1 {
+			t.Errorf("%s: verify finds %v", fixture, v.Findings)
+		}
 		mustPublish(t, m, original(fixture), only("zlib")) // with the key
 		if out := mustPublish(t, m, dir, only("zlib")); len(out.Findings) > 0 {
 			t.Errorf("%s: the destination has the key: %v", fixture, out.Findings)

@@ -149,7 +149,7 @@ func (v2) key(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Object
 	if err != nil {
 		return nil, err
 	}
-	if err := isKey(armored, f); err != nil {
+	if _, err := isKey(armored, f); err != nil {
 		return nil, err
 	}
 	return v2{}.keyObjects(f, armored)

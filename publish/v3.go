@@ -358,7 +358,7 @@ func (v3) key(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Object
 	if err != nil {
 		return nil, err
 	}
-	if err := isKey(armored, f); err != nil {
+	if _, err := isKey(armored, f); err != nil {
 		return nil, err
 	}
 	o.Content = blob.Bytes(armored)

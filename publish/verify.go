@@ -296,6 +296,8 @@ type check struct {
 	mu        sync.Mutex // guards what follows
 	refs      map[string]*ref
 	unindexed map[spec.Hash]string // packages that are there, to their documents
+	signed    map[key.Issuer]int   // packages by the key that signed them, as they say
+	publics   []*key.Public        // keys that clients are offered
 	specs     *spec.Reader
 }
 
@@ -719,17 +721,6 @@ func (c *check) checkDocument(ctx context.Context, d document) {
 	c.compare(p)
 }
 
-func (c *check) checkSignature(p *Package) {
-	switch {
-	case !p.Signed && c.Trust.RequireSigned:
-		c.damage(p.File, "it is %v", key.ErrUnsigned)
-	case p.Signed && c.Trust.Keys != nil:
-		if _, err := c.Trust.Keys.Verify(p.Document); err != nil {
-			c.damage(p.File, "%v", err)
-		}
-	}
-}
-
 // checkContent checks what a package's document points at, and reports whether its spec
 // can be read and is the one that the name says.
 func (c *check) checkContent(ctx context.Context, p *Package) bool {
@@ -891,105 +882,6 @@ func (c *check) pointed(ctx context.Context, name string, f manifest.Family) (Ob
 		return Object{}, err
 	}
 	return blobOf(r), nil
-}
-
-// checkKeys checks the public keys, and that clients are told of exactly these.
-func (c *check) checkKeys(ctx context.Context) error {
-	indexName := layout.V3KeyIndex
-	if c.layout() == "v2" {
-		indexName = layout.V2KeyIndex
-	}
-	var listed []key.Fingerprint
-	for name := range c.listed {
-		if f, ok := c.keyName(name); ok {
-			listed = append(listed, f)
-		}
-	}
-	named, err := c.namedKeys(ctx, indexName)
-	known := err == nil
-	switch {
-	case err == nil:
-	case !c.exists(ctx, indexName):
-		if len(listed) > 0 {
-			c.damage(indexName, "it is not there, so clients do not learn of %d keys: run publish index", len(listed))
-		}
-	default:
-		c.damage(indexName, "%v", err)
-	}
-	return each(ctx, readers, union(listed, named), func(ctx context.Context, f key.Fingerprint) error {
-		isListed, isNamed := slices.Contains(listed, f), slices.Contains(named, f)
-		err := c.readKey(ctx, f)
-		switch {
-		case err != nil && !isListed && c.reader.absent(err):
-			c.damage(indexName, "it names the key %s: %v", f, err)
-		case err != nil:
-			c.damage(c.keyDocument(f), "%v", err)
-		}
-		if reason := c.Trust.foreign(f); reason != "" && (isListed || err == nil) {
-			c.damage(c.keyDocument(f), "%s", reason)
-		} else if isListed && known && !isNamed {
-			c.damage(indexName, "it does not name the key %s, so clients do not learn of it: run publish index", f)
-		}
-		c.verifier.mu.Lock()
-		defer c.verifier.mu.Unlock()
-		if isListed || err == nil {
-			c.keys[f] = true
-		}
-		return context.Cause(ctx)
-	})
-}
-
-func (c *check) exists(ctx context.Context, name string) bool {
-	if c.listed != nil {
-		if _, ok := c.listed[name]; ok {
-			return true
-		}
-	}
-	_, err := c.reader.Stat(ctx, name)
-	return err == nil
-}
-
-func (c *check) keyDocument(f key.Fingerprint) string {
-	if c.layout() == "v3" {
-		return layout.V3Key(f)
-	}
-	return layout.V2Key(f)
-}
-
-// namedKeys reads the index of keys, which may name none.
-func (c *check) namedKeys(ctx context.Context, name string) ([]key.Fingerprint, error) {
-	content, err := c.behind(ctx, name, manifest.KeyIndex)
-	if err != nil {
-		return nil, err
-	}
-	var doc struct {
-		Keys map[string]struct{} `json:"keys"`
-	}
-	if json.Unmarshal(content, &doc) == nil && doc.Keys != nil && len(doc.Keys) == 0 {
-		return nil, nil
-	}
-	return parseKeyIndex(content)
-}
-
-func (c *check) readKey(ctx context.Context, f key.Fingerprint) error {
-	armored, err := c.behind(ctx, c.keyDocument(f), manifest.Key)
-	if err != nil {
-		return err
-	}
-	return isKey(armored, f)
-}
-
-// behind reads what name stands for: in layout v3 the blob that it points at.
-func (c *check) behind(ctx context.Context, name string, f manifest.Family) ([]byte, error) {
-	if c.layout() == "v2" {
-		content, _, err := mirror.Read(ctx, c.reader, name, maxKeys)
-		return content, err
-	}
-	b, err := c.pointed(ctx, name, f)
-	if err != nil {
-		return nil, err
-	}
-	return c.content(ctx, name, b, maxKeys)
 }
 
 // checkHash compares index.json.hash with the index. Clients take the index whatever it

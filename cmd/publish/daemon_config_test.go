@@ -86,6 +86,32 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// Keys are published by the daemon as by the command, unless it is told not to.
+func TestPublishKeys(t *testing.T) {
+	for text, noKeys := range map[string]bool{"": false, "    publish_keys: true\n": false, "    publish_keys: false\n": true} {
+		c, err := parseDaemonConfig([]byte("state_dir: /var/lib/publish\nsocket: /run/publish.sock\nmirrors:\n  - source: /srv/buildcache\n    destination: file:///srv/mirror\n" + text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := c.Mirrors[0].flags().options()
+		if err != nil || o.Selection.NoKeys != noKeys {
+			t.Errorf("%q: no keys: %t, %v", text, o.Selection.NoKeys, err)
+		}
+	}
+	for _, row := range []struct {
+		args []string
+		keys int
+	}{{nil, 1}, {[]string{"--publish-keys=false"}, 0}} {
+		dir := t.TempDir()
+		if code, _, errs := execute(t, nil, append(row.args, spack(t, "v2-signed"), "file://"+dir)...); code != exitDone {
+			t.Fatal(errs)
+		}
+		if found, _ := filepath.Glob(dir + "/build_cache/_pgp/*.pub"); len(found) != row.keys {
+			t.Errorf("%q: published are %q", row.args, found)
+		}
+	}
+}
+
 func TestWrongConfigurations(t *testing.T) {
 	for _, row := range []struct{ was, is, want string }{
 		{"destination:", "destinaton:", `5:5: unknown key "destinaton"`},

@@ -1,0 +1,160 @@
+package publish
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/dustin/go-humanize/english"
+	"github.com/go-json-experiment/json"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// checkSignature checks who has signed a package.
+func (c *check) checkSignature(p *Package) {
+	if by := issuedBy(p); by.ok {
+		c.mu.Lock()
+		if c.signed == nil {
+			c.signed = make(map[key.Issuer]int)
+		}
+		c.signed[by.by]++
+		c.mu.Unlock()
+	}
+	switch {
+	case !p.Signed && c.Trust.RequireSigned:
+		c.damage(p.File, "it is %v", key.ErrUnsigned)
+	case p.Signed && c.Trust.Keys != nil:
+		if _, err := c.Trust.Keys.Verify(p.Document); err != nil {
+			c.damage(p.File, "%v", err)
+		}
+	}
+}
+
+// checkKeys checks the public keys, and that clients are told of exactly these.
+func (c *check) checkKeys(ctx context.Context) error {
+	indexName := layout.V3KeyIndex
+	if c.layout() == "v2" {
+		indexName = layout.V2KeyIndex
+	}
+	var listed []key.Fingerprint
+	for name := range c.listed {
+		if f, ok := c.keyName(name); ok {
+			listed = append(listed, f)
+		}
+	}
+	named, err := c.namedKeys(ctx, indexName)
+	known := err == nil
+	unread := false // what clients are offered is not known, and that is a finding already
+	switch {
+	case err == nil:
+	case !c.exists(ctx, indexName):
+		if len(listed) > 0 {
+			c.damage(indexName, "it is not there, so clients do not learn of %d keys: run publish index", len(listed))
+		}
+	default:
+		unread = true
+		c.damage(indexName, "%v", err)
+	}
+	err = each(ctx, readers, union(listed, named), func(ctx context.Context, f key.Fingerprint) error {
+		isListed, isNamed := slices.Contains(listed, f), slices.Contains(named, f)
+		err := c.readKey(ctx, f)
+		switch {
+		case err != nil && !isListed && c.reader.absent(err):
+			c.damage(indexName, "it names the key %s: %v", f, err)
+		case err != nil:
+			c.damage(c.keyDocument(f), "%v", err)
+		}
+		if reason := c.Trust.foreign(f); reason != "" && (isListed || err == nil) {
+			c.damage(c.keyDocument(f), "%s", reason)
+		} else if isListed && known && !isNamed {
+			c.damage(indexName, "it does not name the key %s, so clients do not learn of it: run publish index", f)
+		}
+		c.verifier.mu.Lock()
+		defer c.verifier.mu.Unlock()
+		unread = unread || err != nil
+		if isListed || err == nil {
+			c.keys[f] = true
+		}
+		return context.Cause(ctx)
+	})
+	if err == nil && !unread {
+		c.reportUncheckable()
+	}
+	return err
+}
+
+// reportUncheckable warns of packages that are signed by a key that the mirror does not offer. Clients
+// may have it from elsewhere.
+func (c *check) reportUncheckable() {
+	_, dir := c.directories()
+	for by, n := range c.signed {
+		if !slices.ContainsFunc(c.publics, func(p *key.Public) bool { return p.Made(by) }) {
+			c.report(Warning, strings.TrimSuffix(dir, "/"), "clients that know only the keys of this mirror cannot check the signatures of %s: it lacks the key %s",
+				english.Plural(n, "package", ""), by)
+		}
+	}
+}
+
+func (c *check) exists(ctx context.Context, name string) bool {
+	if c.listed != nil {
+		if _, ok := c.listed[name]; ok {
+			return true
+		}
+	}
+	_, err := c.reader.Stat(ctx, name)
+	return err == nil
+}
+
+func (c *check) keyDocument(f key.Fingerprint) string {
+	if c.layout() == "v3" {
+		return layout.V3Key(f)
+	}
+	return layout.V2Key(f)
+}
+
+// namedKeys reads the index of keys, which may name none.
+func (c *check) namedKeys(ctx context.Context, name string) ([]key.Fingerprint, error) {
+	content, err := c.behind(ctx, name, manifest.KeyIndex)
+	if err != nil {
+		return nil, err
+	}
+	var doc struct {
+		Keys map[string]struct{} `json:"keys"`
+	}
+	if json.Unmarshal(content, &doc) == nil && doc.Keys != nil && len(doc.Keys) == 0 {
+		return nil, nil
+	}
+	return parseKeyIndex(content)
+}
+
+func (c *check) readKey(ctx context.Context, f key.Fingerprint) error {
+	armored, err := c.behind(ctx, c.keyDocument(f), manifest.Key)
+	if err != nil {
+		return err
+	}
+	p, err := isKey(armored, f)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.publics = append(c.publics, p)
+	return nil
+}
+
+// behind reads what name stands for: in layout v3 the blob that it points at.
+func (c *check) behind(ctx context.Context, name string, f manifest.Family) ([]byte, error) {
+	if c.layout() == "v2" {
+		content, _, err := mirror.Read(ctx, c.reader, name, maxKeys)
+		return content, err
+	}
+	b, err := c.pointed(ctx, name, f)
+	if err != nil {
+		return nil, err
+	}
+	return c.content(ctx, name, b, maxKeys)
+}
