@@ -73,7 +73,7 @@ test-servers:
 
 # CI=true: a tool that is missing fails a test and does not skip it.
 test-infra:
-	cd infra && npm ci --no-audit --no-fund --loglevel=error && scripts/moto.sh >/dev/null && CI=true GOWORK=off $(TEST) ./...
+	cd infra && npm ci --no-audit --no-fund --loglevel=error && scripts/moto.sh >/dev/null && scripts/checkov.sh >/dev/null && CI=true GOWORK=off $(TEST) ./...
 
 lint: lint-root lint-servers lint-infra vulnerabilities
 
