@@ -1,8 +1,13 @@
 package infra
 
 import (
+	"encoding/json"
+	"fmt"
+
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsbudgets"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsce"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscertificatemanager"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudfront"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatchactions"
@@ -27,11 +32,14 @@ const (
 // newMonitoring alarms on what a reader would notice and draws the dashboard. It is
 // all or nothing: the hit rate exists only with the distribution's paid metrics, the
 // bucket's requests only with its own, and an alarm without data is worse than none.
-func newMonitoring(stack awscdk.Stack, c Config, bucket awss3.IBucket, distribution awscloudfront.IDistribution, index *indexer) {
+func newMonitoring(stack awscdk.Stack, c Config, bucket awss3.IBucket, distribution awscloudfront.IDistribution, certificate awscertificatemanager.ICertificate, index *indexer) {
 	if !c.Alarms {
 		return
 	}
 	alarms := append([]awscloudwatch.Alarm{errorAlarm(stack, distribution), hitRateAlarm(stack, distribution)}, index.alarms(stack)...)
+	if c.CertificateDays > 0 {
+		alarms = append(alarms, certificateAlarm(stack, c, certificate))
+	}
 	if c.AlarmEmail != "" {
 		topic := newAlarmTopic(stack, c.AlarmEmail)
 		for _, a := range alarms {
@@ -70,6 +78,25 @@ func hitRateAlarm(stack awscdk.Stack, distribution awscloudfront.IDistribution) 
 		Metric:             rate,
 		EvaluationPeriods:  jsii.Number(1),
 		Threshold:          jsii.Number(minHitRate),
+		ComparisonOperator: awscloudwatch.ComparisonOperator_LESS_THAN_THRESHOLD,
+		TreatMissingData:   awscloudwatch.TreatMissingData_NOT_BREACHING,
+	})
+}
+
+// certificateAlarm is raised when a certificate that should have been renewed was not.
+func certificateAlarm(stack awscdk.Stack, c Config, certificate awscertificatemanager.ICertificate) awscloudwatch.Alarm {
+	return awscloudwatch.NewAlarm(stack, jsii.String("CertificateAlarm"), &awscloudwatch.AlarmProps{
+		AlarmName:        jsii.String(*stack.StackName() + "-certificate-ends"),
+		AlarmDescription: jsii.String("The certificate of the domain was not renewed. See docs/infra-troubleshooting.md."),
+		Metric: awscloudwatch.NewMetric(&awscloudwatch.MetricProps{
+			Namespace:     jsii.String("AWS/CertificateManager"),
+			MetricName:    jsii.String("DaysToExpiry"),
+			Statistic:     jsii.String("Minimum"),
+			Period:        days(1), // ACM measures twice a day
+			DimensionsMap: &map[string]*string{"CertificateArn": certificate.CertificateArn()},
+		}),
+		EvaluationPeriods:  jsii.Number(1),
+		Threshold:          jsii.Number(c.CertificateDays),
 		ComparisonOperator: awscloudwatch.ComparisonOperator_LESS_THAN_THRESHOLD,
 		TreatMissingData:   awscloudwatch.TreatMissingData_NOT_BREACHING,
 	})
@@ -205,4 +232,35 @@ func budgetWarning(email, kind string, percent int) *awsbudgets.CfnBudget_Notifi
 			SubscriptionType: jsii.String("EMAIL"), Address: jsii.String(email),
 		}},
 	}
+}
+
+// newCostAnomaly warns when the stack costs more than its own past suggests. It tells the
+// stack's costs apart by its tag, which must be activated for cost allocation.
+func newCostAnomaly(stack awscdk.Stack, c Config) {
+	if c.CostAnomaly == 0 {
+		return
+	}
+	monitor := awsce.NewCfnAnomalyMonitor(stack, jsii.String("CostMonitor"), &awsce.CfnAnomalyMonitorProps{
+		MonitorName: jsii.String(c.StackName + "-costs"),
+		MonitorType: jsii.String("CUSTOM"),
+		MonitorSpecification: jsii.String(encoded(map[string]any{"Tags": map[string]any{
+			"Key": projectTag, "Values": []string{projectValue}, "MatchOptions": []string{"EQUALS"}}})),
+	})
+	awsce.NewCfnAnomalySubscription(stack, jsii.String("CostWarning"), &awsce.CfnAnomalySubscriptionProps{
+		SubscriptionName: jsii.String(c.StackName + "-costs"),
+		Frequency:        jsii.String("DAILY"), // immediately is for topics only
+		MonitorArnList:   &[]any{monitor.AttrMonitorArn()},
+		Subscribers:      []any{&awsce.CfnAnomalySubscription_SubscriberProperty{Type: jsii.String("EMAIL"), Address: jsii.String(c.AlarmEmail)}},
+		ThresholdExpression: jsii.String(encoded(map[string]any{"Dimensions": map[string]any{
+			"Key": "ANOMALY_TOTAL_IMPACT_ABSOLUTE", "Values": []string{fmt.Sprint(c.CostAnomaly)}, "MatchOptions": []string{"GREATER_THAN_OR_EQUAL"}}})),
+	})
+}
+
+// encoded is v as JSON in a string, which Cost Explorer takes. The values always encode.
+func encoded(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
 }

@@ -60,23 +60,27 @@ func newStack(app awscdk.App, c Config) awscdk.Stack {
 	stack := awscdk.NewStack(app, jsii.String(c.StackName), &awscdk.StackProps{
 		Env:         env,
 		Description: jsii.String("Public Spack buildcache: bucket, CDN and publishing roles"),
-		Tags:        &map[string]*string{"project": jsii.String("slurm-factory-spack-buildcache")},
+		Tags:        c.tags(),
 
 		TerminationProtection: jsii.Bool(c.Protect),
 	})
 	rememberSettings(stack, c)
 	logs := newLogBucket(stack, c)
 	bucket := newCacheBucket(stack, c, logs)
+	listObjects(c, bucket, logs, *stack.Account())
 	zone, certificate := newCertificate(stack, c)
 	distribution := newDistribution(stack, c, bucket, certificate)
+	prepareCacheTags(c, distribution)
 	newAliasRecords(stack, c, zone, distribution)
 	roles := newPublishers(stack, c, bucket, distribution)
 	newManualUser(stack, c, bucket, distribution)
 	deliverAccessLogs(stack, distribution, logs)
 	recordWrites(stack, c, bucket, logs)
+	newAthena(stack, c, logs)
 	index := newIndexer(stack, c, bucket, distribution)
-	newMonitoring(stack, c, bucket, distribution, index)
+	newMonitoring(stack, c, bucket, distribution, certificate, index)
 	newBudget(stack, c)
+	newCostAnomaly(stack, c)
 	newOutputs(stack, c, bucket, logs, distribution, roles, index)
 	applyBoundary(stack, c)
 	return stack

@@ -36,7 +36,11 @@ func (n names) global(service, resource string) string {
 
 // buckets are the buckets of the stack, with an ending such as "/*".
 func (n names) buckets(c Config, ending string) policy.Strings {
-	return policy.Strings{"arn:aws:s3:::" + c.Bucket() + ending, "arn:aws:s3:::" + c.LogBucket() + ending}
+	all := policy.Strings{"arn:aws:s3:::" + c.Bucket() + ending, "arn:aws:s3:::" + c.LogBucket() + ending}
+	if c.LockLogDays > 0 {
+		all = append(all, "arn:aws:s3:::"+c.AuditBucket()+ending)
+	}
+	return all
 }
 
 // identities are the roles, users and providers that the stack makes, and nothing else
@@ -116,6 +120,15 @@ func ExecutionPolicy(c Config) policy.Document {
 	if c.HostedZoneID != "" {
 		statements = append(statements, policy.Statement{Sid: "Records", Resource: policy.Strings{"arn:aws:route53:::hostedzone/" + c.HostedZoneID},
 			Action: policy.Strings{"route53:GetHostedZone", "route53:ChangeResourceRecordSets", "route53:ListResourceRecordSets"}})
+	}
+	if c.Athena {
+		statements = append(statements, policy.Statement{Sid: "Queries", Action: policy.Strings{"athena:*", "glue:*"}, Resource: policy.Strings{
+			n.regional("athena", "workgroup/"+c.StackName), n.regional("glue", "catalog"), n.regional("glue", "database/"+c.database()),
+			n.regional("glue", "table/"+c.database()+"/*")}})
+	}
+	if c.CostAnomaly > 0 {
+		statements = append(statements, policy.Statement{Sid: "Costs", Resource: policy.Strings{"*"}, Action: policy.Strings{
+			"ce:CreateAnomaly*", "ce:UpdateAnomaly*", "ce:DeleteAnomaly*", "ce:GetAnomaly*", "ce:ListTagsForResource", "ce:TagResource", "ce:UntagResource"}})
 	}
 	if c.PermissionsBoundary != "" {
 		// What has the boundary keeps it.

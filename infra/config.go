@@ -89,6 +89,8 @@ type Config struct {
 	// MonthlyBudget warns by e-mail at 80 % and 100 % of so many dollars. 0: none.
 	MonthlyBudget int
 
+	Options
+
 	// Protect turns on the stack's termination protection.
 	Protect bool
 	// Settings are the settings that this configuration was made from, by name. They
@@ -183,6 +185,7 @@ func Default() Config {
 		IndexerTrust:    []string{"ec2"},
 		LogDays:         90,
 		Alarms:          true,
+		Options:         Options{LockLogMode: governance},
 		Protect:         true,
 	}
 }
@@ -282,6 +285,7 @@ func (c Config) Validate() error {
 	}
 	refuse(len(c.Publishers) == 0, "no publisher: nobody could publish")
 	found = append(found, c.publisherErrors()...)
+	found = append(found, c.optionErrors()...)
 	return errors.Join(found...)
 }
 

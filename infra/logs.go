@@ -92,6 +92,7 @@ func recordWrites(stack awscdk.Stack, c Config, bucket, logs awss3.IBucket) {
 		return
 	}
 	name := *stack.StackName() + "-writes"
+	logs = newAuditBucket(stack, c, logs)
 	var granted constructs.IDependable
 	for _, st := range trailDelivery(*logs.BucketArn(), *stack.Account(), name) {
 		granted = logs.AddToResourcePolicy(statement(st)).PolicyDependable
@@ -111,6 +112,45 @@ func recordWrites(stack awscdk.Stack, c Config, bucket, logs awss3.IBucket) {
 		ReadWriteType: awscloudtrail.ReadWriteType_WRITE_ONLY,
 	})
 	trail.Node().AddDependency(granted) // CloudTrail tries whether it may
+}
+
+// newAuditBucket keeps the trail's records where nobody can delete them for a while. It is
+// a bucket of its own, because S3 delivers no access logs into a bucket with a default
+// retention. Without --lock-log-days it is the log bucket.
+func newAuditBucket(stack awscdk.Stack, c Config, logs awss3.IBucket) awss3.IBucket {
+	if c.LockLogDays == 0 {
+		return logs
+	}
+	retention := awss3.ObjectLockRetention_Governance(days(c.LockLogDays))
+	if c.LockLogMode == compliance {
+		retention = awss3.ObjectLockRetention_Compliance(days(c.LockLogDays))
+	}
+	return awss3.NewBucket(stack, jsii.String("AuditBucket"), &awss3.BucketProps{
+		BucketName:                 jsii.String(c.AuditBucket()),
+		Versioned:                  jsii.Bool(true),
+		Encryption:                 awss3.BucketEncryption_S3_MANAGED,
+		BlockPublicAccess:          awss3.BlockPublicAccess_BLOCK_ALL(),
+		ObjectOwnership:            awss3.ObjectOwnership_BUCKET_OWNER_ENFORCED,
+		EnforceSSL:                 jsii.Bool(true),
+		MinimumTLSVersion:          jsii.Number(1.2),
+		RemovalPolicy:              awscdk.RemovalPolicy_RETAIN,
+		ServerAccessLogsBucket:     logs,
+		ServerAccessLogsPrefix:     jsii.String("audit/"),
+		ObjectLockEnabled:          jsii.Bool(true),
+		ObjectLockDefaultRetention: retention,
+		LifecycleRules: &[]*awss3.LifecycleRule{
+			{
+				Id:                                  jsii.String("ExpireLogs"),
+				Expiration:                          days(max(c.LogDays, c.LockLogDays)),
+				NoncurrentVersionExpiration:         days(deletedLogDays),
+				AbortIncompleteMultipartUploadAfter: days(c.AbortUploadDays),
+			},
+			{
+				Id:                        jsii.String("RemoveExpiredDeleteMarkers"),
+				ExpiredObjectDeleteMarker: jsii.Bool(true),
+			},
+		},
+	})
 }
 
 // trailPrefix is where the trail's files begin in the log bucket.

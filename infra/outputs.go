@@ -37,6 +37,12 @@ func newOutputs(stack awscdk.Stack, c Config, bucket, logs awss3.IBucket, distri
 		output("IndexerDeadLetterQueueUrl", "where messages go that no indexer could do", index.dead.QueueUrl())
 		output("IndexerRoleArn", "role of the hosts that run publish indexer", index.role.RoleArn())
 	}
+	if c.LockLogDays > 0 {
+		output("AuditBucketName", "S3 bucket of CloudTrail's locked records", jsii.String(c.AuditBucket()))
+	}
+	if c.Athena {
+		output("AthenaWorkGroup", "Athena workgroup with the saved queries", jsii.String(c.StackName))
+	}
 	output("MirrorCommand", "adds the cache to Spack; append the mirror's path",
 		jsii.String("spack mirror add slurm-factory "+url))
 }

@@ -34,6 +34,8 @@ func variants() map[string]Config {
 	everything.IntelligentTiering = true
 	everything.CloudTrail = true
 	everything.MonthlyBudget = 50
+	everything.Options = Options{Tags: []string{"cost-center=hpc", "owner=cache team"}, Inventory: true, Athena: true, LockLogDays: 365, LockLogMode: compliance,
+		CertificateDays: 30, CostAnomaly: 20, CacheTags: true}
 	everything.OriginShield = true
 	everything.WebACLArn = "arn:aws:wafv2:us-east-1:123456789012:global/webacl/cache/1"
 	everything.PriceClass = "All"
@@ -76,10 +78,18 @@ func variants() map[string]Config {
 	bounded := everything
 	bounded.PermissionsBoundary = "cache-boundary"
 
+	governed := plain
+	governed.CloudTrail, governed.LockLogDays = true, 30
+
+	trailed := plain
+	trailed.CloudTrail = true
+
 	return map[string]Config{
-		"bounded": bounded,
-		"indexed": indexed,
-		"bare":    bare, "plain": plain, "domain": domain, "vantage": vantage, "everything": everything,
+		"trailed":  trailed,
+		"governed": governed,
+		"bounded":  bounded,
+		"indexed":  indexed,
+		"bare":     bare, "plain": plain, "domain": domain, "vantage": vantage, "everything": everything,
 		"given": given, "listing": listing, "reference": reference, "shared": shared,
 	}
 }

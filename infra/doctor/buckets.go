@@ -25,6 +25,24 @@ func (d Doctor) logBucket(ctx context.Context) ([]Finding, error) {
 		"infra destroy --force and infra deploy make it anew", d.logsKeepVersions)
 }
 
+// auditBucket examines the bucket of CloudTrail's locked records.
+func (d Doctor) auditBucket(ctx context.Context) ([]Finding, error) {
+	return d.protected(ctx, "audit bucket", d.Stack.Outputs["AuditBucketName"],
+		"infra destroy --force and infra deploy make it anew", d.logsKeepVersions, d.locked)
+}
+
+// locked examines whether records are still kept from being deleted.
+func (d Doctor) locked(ctx context.Context, check, name string) ([]Finding, error) {
+	out, err := d.S3.GetObjectLockConfiguration(ctx, &s3.GetObjectLockConfigurationInput{Bucket: &name})
+	if err != nil && code(err) != "ObjectLockConfigurationNotFoundError" {
+		return nil, fmt.Errorf("get object lock of %s: %w", name, err)
+	}
+	if err != nil || out.ObjectLockConfiguration.Rule == nil || out.ObjectLockConfiguration.Rule.DefaultRetention == nil {
+		return []Finding{broken(check, redeploy, "s3://%s does not lock new records: they can be deleted", name)}, nil
+	}
+	return nil, nil
+}
+
 // A bucketCheck examines one property of a bucket.
 type bucketCheck func(ctx context.Context, check, name string) ([]Finding, error)
 

@@ -84,6 +84,7 @@ func (d Doctor) Examine(ctx context.Context) []Finding {
 		{"stack", d.stack},
 		{"bucket", d.bucket},
 		{"log bucket", d.logBucket},
+		{"audit bucket", d.auditBucket},
 		{"direct access", d.directAccess},
 		{"distribution", d.distribution},
 		{"certificate", d.certificate},

@@ -36,6 +36,8 @@ import (
 // motoLacks are the types that moto has no API for. docs/infra-tests.md lists them, and
 // a test compares.
 var motoLacks = []string{
+	"AWS::CE::AnomalyMonitor",
+	"AWS::CE::AnomalySubscription",
 	"AWS::CloudFront::CachePolicy",
 	"AWS::CloudFront::MonitoringSubscription",
 	"AWS::CloudFront::ResponseHeadersPolicy",
@@ -111,6 +113,7 @@ func (a *applier) make(id string, r template.Resource) {
 	}
 	if slices.Contains(motoLacks, r.Type) {
 		a.stack.World.Ref[id] = "658327ea-f89d-4fab-a63d-7e88639e58f6" // any existing policy's id does
+		a.stack.World.Attr[id] = map[string]string{"MonitorArn": "arn:aws:ce::" + account + ":anomalymonitor/1"}
 		return
 	}
 	build, ok := builders[r.Type]
@@ -211,6 +214,10 @@ var builders = map[string]builder{
 	"AWS::SQS::Queue":                      makeQueue,
 	"AWS::SQS::QueuePolicy":                makeQueuePolicy,
 	"AWS::IAM::InstanceProfile":            makeInstanceProfile,
+	"AWS::Glue::Database":                  makeDatabase,
+	"AWS::Glue::Table":                     makeTable,
+	"AWS::Athena::WorkGroup":               makeWorkGroup,
+	"AWS::Athena::NamedQuery":              makeNamedQuery,
 }
 
 // firstError runs steps until one fails.
@@ -227,7 +234,10 @@ func makeBucket(ctx context.Context, cfg aws.Config, p tree) (string, map[string
 	c := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
 	name := p.at("BucketName").str()
 	err := firstError(
-		func() error { _, err := c.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: name}); return err },
+		func() error {
+			_, err := c.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: name, ObjectLockEnabledForBucket: p.at("ObjectLockEnabled").yes()})
+			return err
+		},
 		func() error {
 			if !p.at("VersioningConfiguration").has() {
 				return nil
@@ -256,6 +266,8 @@ func makeBucket(ctx context.Context, cfg aws.Config, p tree) (string, map[string
 				Rules: []s3types.OwnershipControlsRule{{ObjectOwnership: s3types.ObjectOwnership(rule.text())}}}})
 			return err
 		},
+		func() error { return putLock(ctx, c, name, p.at("ObjectLockConfiguration")) },
+		func() error { return putInventory(ctx, c, name, p.at("InventoryConfigurations")) },
 		func() error { return putLifecycle(ctx, c, name, p.at("LifecycleConfiguration", "Rules")) },
 		func() error { return putCORS(ctx, c, name, p.at("CorsConfiguration", "CorsRules")) },
 		func() error {

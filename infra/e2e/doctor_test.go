@@ -128,6 +128,11 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 				VersioningConfiguration: &s3types.VersioningConfiguration{Status: s3types.BucketVersioningStatusSuspended}})
 			return err
 		}, "a log that is deleted is gone", "infra deploy", false},
+		{"records are not locked", func() error {
+			_, err := d.S3.PutObjectLockConfiguration(ctx, &s3.PutObjectLockConfigurationInput{Bucket: aws.String(d.Stack.Outputs["AuditBucketName"]),
+				ObjectLockConfiguration: &s3types.ObjectLockConfiguration{ObjectLockEnabled: s3types.ObjectLockEnabledEnabled}})
+			return err
+		}, "does not lock new records", "infra deploy", false},
 		{"alarm is off", func() error {
 			return putAlarm(ctx, d, alarm, false)
 		}, "alarm " + alarm + " is switched off", "enable-alarm-actions", false},

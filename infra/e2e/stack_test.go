@@ -27,6 +27,7 @@ var everything = []string{
 	"--manual-user", "james", "--alarm-email", "ops@example.com", "--monthly-budget", "50",
 	"--cloudtrail", "--intelligent-tiering", "--immutable-packages", "--indexer-queue",
 	"--publisher", "name=slurm,environment=release,prefix=slurm/",
+	"--tag", "cost-center=hpc", "--inventory", "--athena", "--lock-log-days", "30", "--certificate-days", "30", "--cost-anomaly", "20", "--cache-tags",
 }
 
 // deployAll makes all resources of the full template in an empty account.

@@ -28,6 +28,7 @@ type settings struct {
 	namePrefix                                  string
 	existingBucket                              string
 	boundary                                    string
+	options                                     infra.Options
 	region                                      string
 	domain, hostedZoneID, zoneName, certificate string
 	queryStrings, priceClass, wafArn            string
@@ -98,6 +99,15 @@ func newSettings() *settings {
 	f.StringVar(&s.maintainEnvironment, "maintain-environment", d.Publishers[1].Environment, "GitHub environment for the role that may delete (none: no such role)")
 	f.BoolVar(&s.indexerQueue, "indexer-queue", false, "S3 tells a queue what is stored, for hosts that run publish indexer; with its alarms and their role")
 	f.StringSliceVar(&s.indexerTrust, "indexer-trust", d.IndexerTrust, "`who` may assume that role: ec2, ecs, or the ARN of a role, a user or an account's root (repeat)")
+	o := &s.options
+	f.StringArrayVar(&o.Tags, "tag", nil, "tag of every resource, as `KEY=VALUE` (repeat)")
+	f.BoolVar(&o.Inventory, "inventory", false, "S3 lists all objects and versions into the log bucket every week (paid)")
+	f.BoolVar(&o.Athena, "athena", false, "tables over the access logs for Athena, and saved queries (queries are paid)")
+	f.IntVar(&o.LockLogDays, "lock-log-days", 0, "`days` for which nobody can delete the records of --cloudtrail: Object Lock in a bucket of their own (0: not locked)")
+	f.StringVar(&o.LockLogMode, "lock-log-mode", d.LockLogMode, "`mode` of that lock: governance, or compliance, which nobody can lift")
+	f.IntVar(&o.CertificateDays, "certificate-days", 0, "alarm when the certificate ends within so many `days`, 1 to 60 (0: none)")
+	f.IntVar(&o.CostAnomaly, "cost-anomaly", 0, "warn of unusual costs of the stack of so many `dollars` (0: never)")
+	f.BoolVar(&o.CacheTags, "cache-tags", false, "CloudFront reads tags from the metadata cache-tag of objects, for invalidations by tag")
 	f.StringArrayVar(&s.publishers, "publisher", nil,
 		"one more role, as `key=value,...` (repeat): name, repo, repo-id, owner-id, environment, ref, workflow, prefix (repeat), access=read|publish|maintain, pull-requests=true, expire-days, session-hours")
 	return s
@@ -305,6 +315,8 @@ func (s *settings) stack() (infra.Config, error) {
 	if c.NamePrefix != "" && !s.flags.Changed("protect") {
 		c.Protect = false // production is the deployment without a prefix
 	}
+	c.Options = s.options
+	c.Tags = listOrNone(s.options.Tags)
 	c.Publishers = s.mainPublishers()
 	for _, text := range listOrNone(s.publishers) {
 		p, err := s.parsePublisher(text)
