@@ -48,3 +48,19 @@ func BenchmarkMerge(b *testing.B) {
 		_ = x.Coverage()
 	}
 }
+
+// Checking an index of 100,000 that another program has written.
+func BenchmarkCheck(b *testing.B) {
+	raw := bigIndex(100_000)
+	b.SetBytes(int64(len(raw)))
+	b.ReportAllocs()
+	x, err := index.Parse(raw, index.V8)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if bad := x.Check(); len(bad) > 0 {
+			b.Fatal(bad[0])
+		}
+	}
+}
