@@ -417,6 +417,9 @@ type counter struct {
 	application *application
 }
 
+// Unwrap returns the store that is counted: see mirror.ProverOf.
+func (c counter) Unwrap() any { return c.Store }
+
 func (c counter) Create(ctx context.Context, u mirror.Upload) error {
 	err := c.Store.Create(ctx, u)
 	c.count(u, err)

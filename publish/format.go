@@ -84,6 +84,8 @@ type pointer struct {
 	content  []byte             // of layout v2: the index document, which is the pointer
 	broken   error              // why the object at the fixed name points at nothing
 	halfway  bool               // see format.halfway
+	proofs   []string           // what was proved of the storage when the pointer was written: see mirror.Prover
+	proof    string             // what must be proved before the pointer is replaced; empty: nothing more
 }
 
 // An indexRef is the document of an index. Its Digest is not known where there is none.

@@ -58,6 +58,7 @@ func (d *decision) planIndex(ctx context.Context) error {
 	ix.After, ix.Audiences = x.Offered(), x.Audiences()
 	if (x.Changed() || ix.was.halfway) && ix.After > 0 {
 		ix.next, ix.Changes, ix.Bytes = x, true, x.Size()
+		ix.was.needsProof(d.out.store)
 		ix.pointer, err = d.out.format.pointerSize(ix.was, x)
 	}
 	return err
@@ -194,7 +195,7 @@ func writeMerged(ctx context.Context, f format, s Store, ix *IndexPlan, moved fu
 			ix.was = was
 			return nil
 		}
-		now, err := f.writeIndex(ctx, s, was, next)
+		now, err := turnIndex(ctx, f, s, was, next)
 		if err == nil {
 			ix.was, ix.Bytes = now, now.size()
 		}

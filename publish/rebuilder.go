@@ -48,7 +48,7 @@ func (b *rebuilder) rebuild(ctx context.Context, ix *IndexPlan) error {
 			return nil
 		}
 		ix.Changes = true
-		now, err := b.format.writeIndex(ctx, b.store, was, x)
+		now, err := turnIndex(ctx, b.format, b.store, was, x)
 		if err == nil {
 			ix.was, ix.Bytes = now, now.size()
 		}

@@ -186,6 +186,8 @@ type ours struct {
 	Offers index.Coverage `json:"offers,omitzero"`
 	// Contract is the revision of the contract with Spack's readers that every record satisfies.
 	Contract int `json:"contract"`
+	// Proofs are what was proved of the storage: see mirror.Prover.
+	Proofs []string `json:"proofs,omitempty"`
 }
 
 // contract is the revision of the rules in publish/spec. An index that was written under an older one is
@@ -236,7 +238,7 @@ func (p *pointer) parse(text []byte) error {
 	p.manifest = m
 	var o ours
 	if json.Unmarshal(m.Extra[ourMember], &o) == nil { // anything else was not written by us
-		p.Coverage, p.checked = o.Offers, o.Contract >= contract
+		p.Coverage, p.checked, p.proofs = o.Offers, o.Contract >= contract, o.Proofs
 	}
 	return nil
 }
@@ -306,7 +308,7 @@ func indexRecord(g generation, ref indexRef) manifest.Record {
 // encode writes the manifest that names p's indices: what was says, with the records that have changed and our
 // member.
 func (p *pointer) encode(was *pointer) ([]byte, error) {
-	p.manifest = new(manifest.Manifest)
+	p.manifest, p.proofs = new(manifest.Manifest), was.proved()
 	if was.manifest != nil {
 		p.manifest = was.manifest.Clone()
 	}
@@ -315,7 +317,7 @@ func (p *pointer) encode(was *pointer) ([]byte, error) {
 			p.manifest.Set(indexRecord(v3Generations[i], ref))
 		}
 	}
-	member, err := json.Marshal(ours{p.Coverage, contract}, json.Deterministic(true))
+	member, err := json.Marshal(ours{p.Coverage, contract, p.proofs}, json.Deterministic(true))
 	if err != nil {
 		return nil, err
 	}

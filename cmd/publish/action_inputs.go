@@ -120,6 +120,7 @@ var theInputs = []input{
 		return text(&in.flags.storage.s3.EndpointURL, func(s string) error { return s3.Options{EndpointURL: s}.Validate() })
 	}},
 	{"s3-force-path-style", "false", func(in *inputs) value { return truth(&in.flags.storage.s3.PathStyle) }},
+	{"unsafe-single-writer", "false", func(in *inputs) value { return truth(&in.flags.storage.s3.SingleWriter) }},
 	{"concurrency", "", func(in *inputs) value { return optional(number(1, 1024, into(&in.flags.storage.s3.Concurrency))) }},
 	{"part-size-mib", "8", func(in *inputs) value {
 		return number(5, 5120, func(n int) { in.flags.storage.s3.PartSize = int64(n) << 20 })

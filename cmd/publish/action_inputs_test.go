@@ -101,6 +101,7 @@ func TestEachInput(t *testing.T) {
 		{"kms-key-id", func(in *inputs) any { return in.flags.storage.s3.KMSKeyID }, "", []good{{"alias/cache", "alias/cache"}}, bad("a\nb"), map[string]string{"sse": "aws:kms"}},
 		{"s3-endpoint", func(in *inputs) any { return in.flags.storage.s3.EndpointURL }, "", []good{{"http://minio:9000", "http://minio:9000"}}, bad("minio:9000", "minio"), nil},
 		{"s3-force-path-style", func(in *inputs) any { return in.flags.storage.s3.PathStyle }, false, truths, notTruths, nil},
+		{"unsafe-single-writer", func(in *inputs) any { return in.flags.storage.s3.SingleWriter }, false, truths, notTruths, nil},
 		{"concurrency", func(in *inputs) any { return in.flags.storage.s3.Concurrency }, 0, []good{{"1", 1}}, bad("0", "x", "1025"), nil},
 		{"part-size-mib", func(in *inputs) any { return in.flags.storage.s3.PartSize }, int64(8 << 20), []good{{"16", int64(16 << 20)}}, bad("4", "16MiB", "6000"), nil},
 		{"limit-rate", func(in *inputs) any { return in.flags.storage.s3.LimitRate }, int64(0), []good{{"50MB/s", int64(50e6)}, {"1MiB", int64(1 << 20)}}, bad("fast", "-1"), nil},

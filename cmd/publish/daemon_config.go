@@ -73,6 +73,7 @@ type mirrorConfig struct {
 	KMSKeyID     string `yaml:"kms_key_id"`
 	Concurrency  int    `yaml:"concurrency"`
 	PartSize     size64 `yaml:"part_size"`
+	SingleWriter bool   `yaml:"unsafe_single_writer"`
 
 	Profile              string `yaml:"profile"`
 	RoleToAssume         string `yaml:"role_to_assume"`
@@ -355,7 +356,7 @@ func (m *mirrorConfig) flags() *flags {
 	f.selection.OS, f.selection.Target = m.ExpectOS, m.ExpectTarget
 	s := &f.storage.s3
 	s.EndpointURL, s.Region, s.StorageClass, s.SSE, s.KMSKeyID = m.EndpointURL, m.Region, m.StorageClass, m.SSE, m.KMSKeyID
-	s.Concurrency, s.PartSize = m.Concurrency, int64(m.PartSize)
+	s.Concurrency, s.PartSize, s.SingleWriter = m.Concurrency, int64(m.PartSize), m.SingleWriter
 	f.storage.profile, f.storage.role, f.storage.roleSession, f.storage.tokenFile = m.Profile, m.RoleToAssume, m.RoleSessionName, m.WebIdentityTokenFile
 	f.cdn = cdnFlags{
 		distribution: m.DistributionID, pathPrefix: m.CloudFrontPathPrefix, maxPaths: m.MaxInvalidationPaths, wait: m.WaitForInvalidation, publicURL: m.PublicURL,

@@ -66,7 +66,7 @@ func TestTheExampleIsWhole(t *testing.T) {
 		s := reflect.ValueOf(v)
 		for i := range s.NumField() {
 			key := s.Type().Field(i).Tag.Get("yaml")
-			if s.Field(i).IsZero() && key != "require_signed" && key != "wait_for_invalidation" {
+			if s.Field(i).IsZero() && key != "require_signed" && key != "wait_for_invalidation" && key != "unsafe_single_writer" {
 				t.Errorf("%T: %s is not in the example", v, key)
 			}
 		}

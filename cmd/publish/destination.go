@@ -46,6 +46,9 @@ type labelled struct {
 	caching caching
 }
 
+// Unwrap returns the store without labels: see mirror.ProverOf.
+func (l labelled) Unwrap() any { return l.store }
+
 // Create implements mirror.Writer.
 func (l labelled) Create(ctx context.Context, u mirror.Upload) error {
 	return l.store.Create(ctx, l.caching.label(u))
@@ -83,6 +86,7 @@ func (f *storageFlags) registerWhere(fs *pflag.FlagSet) {
 	fs.StringVar(&f.tokenFile, "web-identity-token-file", "", "`FILE` in which somebody keeps a token fresh with which the role may be assumed")
 	fs.StringVar(&f.s3.StorageClass, "storage-class", "", "S3 storage class of new objects, such as INTELLIGENT_TIERING; default: the bucket's")
 	fs.StringVar(&f.s3.SSE, "sse", "", "encryption of new objects: AES256, aws:kms or aws:kms:dsse; default: the bucket's")
+	fs.BoolVar(&f.s3.SingleWriter, "unsafe-single-writer", false, "write to an S3 that does not obey conditions; loses packages if another publisher ever writes at the same time")
 	fs.StringVar(&f.s3.KMSKeyID, "kms-key-id", "", "key for --sse aws:kms; default: the account's")
 }
 

@@ -88,6 +88,7 @@ func exitCode(err error) int {
 func hint(err error) string {
 	var denied *mirror.DeniedError
 	var region *mirror.RegionError
+	var condition *mirror.ConditionError
 	var version *index.VersionError
 	var found *publish.FindingsError
 	var unwritten *outputError
@@ -116,6 +117,8 @@ func hint(err error) string {
 		return "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in again; what is complete stays, the next run goes on from there"
 	case errors.Is(err, mirror.ErrNoBucket):
 		return "create the bucket first, or correct DESTINATION"
+	case errors.As(err, &condition):
+		return "use a store that obeys conditions: docs/stores.md says which do. Only if nothing else ever writes to this mirror, Spack included, give --unsafe-single-writer"
 	case errors.Is(err, mirror.ErrFault):
 		return "this storage does not answer as Amazon S3 does, so nothing can be relied upon: docs/stores.md says which are known to work"
 	case errors.Is(err, mirror.ErrFull), errors.Is(err, syscall.ENOSPC):

@@ -151,6 +151,49 @@ type Swapper interface {
 	Swap(ctx context.Context, u Upload, was Version) (Version, error)
 }
 
+// A Prover is a mirror on storage of which it is not known whether it obeys the conditions of writes.
+// Storage that ignores them loses what other publishers write, and nobody is told.
+type Prover interface {
+	// Proof names what must be proved before the version was of an object is replaced. It is the
+	// same for all objects and all times, as long as the storage is the same, so a proof can be
+	// remembered. Empty: nothing needs to be proved.
+	Proof(was Version) string
+	// Prove proves it by a write that must be refused, and fails with a ConditionError if it
+	// is not. there is a small object that exists; nil: none is known to.
+	Prove(ctx context.Context, was Version, there *Upload) error
+}
+
+// ProverOf returns the Prover that a mirror is or wraps; nil: there is none. What wraps a mirror
+// returns it from its method Unwrap.
+func ProverOf(m any) Prover {
+	for {
+		if p, ok := m.(Prover); ok {
+			return p
+		}
+		wrapper, ok := m.(interface{ Unwrap() any })
+		if !ok {
+			return nil
+		}
+		m = wrapper.Unwrap()
+	}
+}
+
+// A ConditionError says that the storage does not obey the condition of a write.
+type ConditionError struct {
+	Header string // of the condition: If-Match or If-None-Match. Empty: conditions or checksums, which it did not say
+	Said   string // by the storage; empty: it wrote as if there were no condition
+}
+
+func (e *ConditionError) Error() string {
+	switch {
+	case e.Header == "":
+		return "the storage does not implement conditional writes (If-None-Match, If-Match) or checksums (x-amz-checksum-sha256): " + e.Said
+	case e.Said == "":
+		return fmt.Sprintf("the storage ignores the condition %s, so publishers would overwrite each other's packages", e.Header)
+	}
+	return fmt.Sprintf("the storage does not implement the condition %s, without which publishers would overwrite each other's packages: %s", e.Header, e.Said)
+}
+
 // A Deleter removes objects. No publishing code is handed one.
 type Deleter interface {
 	// Delete removes the object if it still is the version was. ErrConflict

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -374,7 +375,7 @@ func (c *campaign) look(t *testing.T, w *world) state {
 		if err != nil {
 			t.Error(err)
 		}
-		s.objects[name] = sha256.Sum256(content)
+		s.objects[name] = sha256.Sum256(places.ReplaceAll(content, []byte("$1")))
 	}
 	left, err := w.server.Leftovers(w.bucket)
 	if err != nil {
@@ -383,6 +384,10 @@ func (c *campaign) look(t *testing.T, w *world) state {
 	s.leftovers = len(left)
 	return s
 }
+
+// places are those of which an index manifest remembers that conditions are obeyed there. Each world has
+// another.
+var places = regexp.MustCompile(`("if-(?:none-)?match) [0-9a-f]{16}"`)
 
 func (s state) diff(want state) []string {
 	var diff []string

@@ -46,6 +46,8 @@ func (b *Bucket) translate(a act, key string, err error) error {
 		return err
 	case b.elsewhere(err) != "":
 		return &mirror.RegionError{Bucket: b.opts.Bucket, Asked: b.Region(), Region: b.elsewhere(err)}
+	case a == writing && statusOf(err) == http.StatusNotImplemented:
+		return lacking(code, message)
 	case redirects(err) != "":
 		return mirror.Faultf("it redirects requests to %s, and no credentials are sent there", quoted(redirects(err)))
 	case code == "NoSuchBucket":

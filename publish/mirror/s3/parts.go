@@ -210,9 +210,11 @@ func (u *upload) complete(ctx context.Context, was mirror.Version) (mirror.Versi
 		ChecksumCRC64NVME: aws.String(encodeCRC(u.o.crc)),
 		MpuObjectSize:     &u.o.size,
 	}
-	if was == mirror.Absent {
+	switch {
+	case u.b.unconditional():
+	case was == mirror.Absent:
 		in.IfNoneMatch = aws.String("*")
-	} else {
+	default:
 		in.IfMatch = aws.String(string(was))
 	}
 	out, err := call(ctx, u.b, u.b.client.CompleteMultipartUpload, in)

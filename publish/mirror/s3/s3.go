@@ -94,6 +94,11 @@ type Options struct {
 	// may change it at any time; LimitRate is then the lowest rate that it ever has.
 	Limiter *rate.Limiter
 
+	// SingleWriter is for an S3 that is not Amazon's and does not obey conditions: writes carry
+	// none, and what is there is looked at before. That loses what another publisher writes in
+	// between.
+	SingleWriter bool
+
 	// StorageClass of new objects: STANDARD, STANDARD_IA, INTELLIGENT_TIERING...
 	// Empty: what the bucket says.
 	StorageClass string
@@ -214,6 +219,10 @@ type Bucket struct {
 	limit *rate.Limiter // nil: none
 
 	warnNoResume sync.Once
+
+	foreign bool     // the endpoint is not Amazon's
+	place   string   // identifies the bucket at a foreign endpoint
+	proved  sync.Map // the conditions that it was seen to obey
 }
 
 // Open makes a bucket ready for use. It sends no request, except to ask AWS for the region
@@ -270,6 +279,9 @@ func (b *Bucket) connect(ctx context.Context, cfg aws.Config) error {
 		return err
 	}
 	b.client = sdk.New(client.Options(), func(o *sdk.Options) { o.Region = region })
+	if endpoint := client.Options().BaseEndpoint; foreign(endpoint) {
+		b.foreign, b.place = true, placeOf(*endpoint, b.opts.Bucket)
+	}
 	b.direct, err = newDirect(ctx, b.client.Options(), b.opts.Bucket)
 	return err
 }
@@ -361,6 +373,7 @@ var (
 	_ mirror.Writer  = (*Mirror)(nil)
 	_ mirror.Swapper = (*Mirror)(nil)
 	_ mirror.Sweeper = (*Mirror)(nil)
+	_ mirror.Prover  = (*Mirror)(nil)
 	_ mirror.Deleter = (*Deleter)(nil)
 )
 

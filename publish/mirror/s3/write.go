@@ -70,6 +70,17 @@ const maxTries = 5
 // store writes an object and returns its version, whoever wrote it in the end.
 func (b *Bucket) store(ctx context.Context, o *object, was mirror.Version) (mirror.Version, error) {
 	for try := 1; ; try++ {
+		if b.unconditional() {
+			now, err := b.look(ctx, o)
+			switch {
+			case err != nil:
+				return "", err
+			case now.same:
+				return now.version, nil
+			case now.version != was:
+				return "", errTaken
+			}
+		}
 		is, err := b.storeOnce(ctx, o, was)
 		if err == nil {
 			return is, nil
@@ -101,7 +112,7 @@ func (e *unsureError) Unwrap() error { return e.error }
 
 // unsure marks the failure of a request that would have made the object visible.
 func unsure(err error) error {
-	if status := statusOf(err); err == nil || status != 0 && status < 500 && status != http.StatusOK {
+	if status := statusOf(err); err == nil || status != 0 && status < 500 && status != http.StatusOK || status == http.StatusNotImplemented {
 		return err
 	}
 	return &unsureError{err}
@@ -260,10 +271,8 @@ func (b *Bucket) labels(o *object, was mirror.Version) http.Header {
 	set("X-Amz-Storage-Class", b.opts.StorageClass)
 	set("X-Amz-Server-Side-Encryption", b.opts.SSE)
 	set("X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id", b.opts.KMSKeyID)
-	if was == mirror.Absent {
-		set("If-None-Match", "*")
-	} else {
-		set("If-Match", string(was))
+	if !b.unconditional() {
+		h.Set(conditionOf(was))
 	}
 	return h
 }

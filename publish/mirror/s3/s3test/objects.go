@@ -152,7 +152,13 @@ func encodeCRC(crc uint64) string {
 // unless it holds. s.mu is held, so that the write can follow at once.
 func (s *Server) permitted(r *http.Request, key string) (status int, code string) {
 	o := s.objects[key]
-	switch match, none := r.Header.Get("If-Match"), r.Header.Get("If-None-Match"); {
+	condition := func(header string) string {
+		if slices.Contains(s.opts.Ignores, header) {
+			return ""
+		}
+		return r.Header.Get(header)
+	}
+	switch match, none := condition("If-Match"), condition("If-None-Match"); {
 	case none != "" && none != "*":
 		return 501, "NotImplemented"
 	case none == "*" && o != nil:

@@ -37,13 +37,14 @@ type Options struct {
 	// one that is not known. Nil: there is only SecretKey.
 	Secrets func(accessKey string) string
 
-	PageSize      int   // entries in one page of any list; 0: 1000
-	SmallestPart  int64 // of all but the last part; 0: 5 MiB
-	Forgetful     bool  // completing an upload twice is an error, as in MinIO
-	NoChecksums   bool  // none is kept or told, as in older implementations
-	LiteralKeys   bool  // keys are listed as they are, although another encoding is asked for
-	PlainIDs      bool  // upload IDs need no encoding, for clients that do not
-	Unconditional bool  // writes need no condition; otherwise they are refused and kept in Violations
+	PageSize      int      // entries in one page of any list; 0: 1000
+	SmallestPart  int64    // of all but the last part; 0: 5 MiB
+	Forgetful     bool     // completing an upload twice is an error, as in MinIO
+	NoChecksums   bool     // none is kept or told, as in older implementations
+	Ignores       []string // conditions that writes need not fulfil: If-Match, If-None-Match
+	LiteralKeys   bool     // keys are listed as they are, although another encoding is asked for
+	PlainIDs      bool     // upload IDs need no encoding, for clients that do not
+	Unconditional bool     // writes need no condition; otherwise they are refused and kept in Violations
 
 	Latency time.Duration // that every answer is late by
 	NoLog   bool          // Log stays empty, so that a server can live long
@@ -284,6 +285,7 @@ type Fault struct {
 	kind    kind
 	status  int
 	code    string
+	said    string // the message with code; empty: one of the test
 	header  http.Header
 	rewrite func(*Answer)
 }
@@ -322,6 +324,12 @@ func Refuse(status int, code string) Fault { return Fault{kind: refuse, status: 
 
 // Late does everything and then answers with an error.
 func Late(status int, code string) Fault { return Fault{kind: late, status: status, code: code} }
+
+// Saying words the error of an answer.
+func (f Fault) Saying(message string) Fault {
+	f.said = message
+	return f
+}
 
 // With adds a header to the answer.
 func (f Fault) With(name, value string) Fault {
@@ -392,10 +400,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.actHalf(answer, r)
 	case refuse:
 		io.Copy(io.Discard, r.Body)
-		fail(answer, r, fault.status, fault.code)
+		failSaying(answer, r, fault.status, fault.code, fault.said)
 	case late:
 		s.act(httptest.NewRecorder(), r)
-		fail(answer, r, fault.status, fault.code)
+		failSaying(answer, r, fault.status, fault.code, fault.said)
 	case altered:
 		s.actAltered(answer, r, fault.rewrite)
 	case drip:
@@ -592,6 +600,13 @@ func (s *Server) violate(r *http.Request, what string) {
 
 // fail answers with an error as S3 words it.
 func fail(w http.ResponseWriter, r *http.Request, status int, code string) {
+	failSaying(w, r, status, code, "")
+}
+
+func failSaying(w http.ResponseWriter, r *http.Request, status int, code, message string) {
+	if message == "" {
+		message = "said by a test: " + code
+	}
 	w.Header().Set("X-Amz-Request-Id", "REQUEST")
 	if r.Method == http.MethodHead || status == http.StatusNotModified {
 		w.WriteHeader(status)
@@ -601,7 +616,7 @@ func fail(w http.ResponseWriter, r *http.Request, status int, code string) {
 		XMLName       xml.Name `xml:"Error"`
 		Code, Message string
 		RequestID     string `xml:"RequestId"`
-	}{Code: code, Message: "said by a test: " + code, RequestID: "REQUEST"})
+	}{Code: code, Message: message, RequestID: "REQUEST"})
 }
 
 func writeXML(w http.ResponseWriter, status int, doc any) {

@@ -1,0 +1,132 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+const (
+	ifMatch     = "If-Match"
+	ifNoneMatch = "If-None-Match"
+)
+
+// conditionOf is the condition under which the version was is replaced.
+func conditionOf(was mirror.Version) (header, value string) {
+	if was == mirror.Absent {
+		return ifNoneMatch, "*"
+	}
+	return ifMatch, string(was)
+}
+
+// unconditional reports whether writes carry no conditions.
+func (b *Bucket) unconditional() bool { return b.opts.SingleWriter && b.foreign }
+
+// placeOf identifies a bucket, so that what was proved of one is not believed of its copy at
+// another endpoint. It is published, so it does not tell the address.
+func placeOf(endpoint, bucket string) string {
+	if u, err := url.Parse(endpoint); err == nil {
+		endpoint = u.Host
+	}
+	sum := sha256.Sum256([]byte(endpoint + "\n" + bucket))
+	return hex.EncodeToString(sum[:8])
+}
+
+// Proof implements mirror.Prover. Amazon S3 obeys conditions; of others it must be proved.
+func (m *Mirror) Proof(was mirror.Version) string {
+	b := m.bucket
+	if !b.foreign || b.unconditional() {
+		return ""
+	}
+	header, _ := conditionOf(was)
+	return strings.ToLower(header) + " " + b.place
+}
+
+// proofObject is the name under which nothing is ever stored, except by storage that should not.
+const proofObject = "publish-proof"
+
+// Prove implements mirror.Prover. To prove If-None-Match, an object that is there is written as if it
+// were not; to prove If-Match, an object that is not there is written as if it were. If no object
+// is known to be there, If-Match is proved in place of If-None-Match.
+func (m *Mirror) Prove(ctx context.Context, was mirror.Version, there *mirror.Upload) error {
+	b := m.bucket
+	if m.Proof(was) == "" {
+		return nil
+	}
+	header, value := conditionOf(was)
+	u := mirror.Upload{Name: proofObject, Content: blob.Bytes([]byte("the storage has stored this, although it was asked to do so only in place of another object\n")), Type: "text/plain"}
+	switch {
+	case header == ifNoneMatch && there != nil:
+		u = *there
+	default:
+		header, value = ifMatch, `"00000000000000000000000000000000"`
+	}
+	if _, done := b.proved.Load(header); done {
+		return nil
+	}
+	key := m.key(u.Name)
+	err := b.writeUnder(ctx, key, u, header, value)
+	if err == nil && header == ifNoneMatch {
+		err = b.writeUnder(ctx, key, u, header, value) // it may not have been there; now it is
+	}
+	switch {
+	case err == nil:
+		return b.failed(writing, key, &mirror.ConditionError{Header: header})
+	case statusOf(err) == http.StatusPreconditionFailed, codeOf(err) == "NoSuchKey":
+		b.proved.Store(header, true)
+		return nil
+	}
+	return b.failed(writing, key, err)
+}
+
+// writeUnder writes a small object under a condition.
+func (b *Bucket) writeUnder(ctx context.Context, key string, u mirror.Upload, header, value string) error {
+	r, err := u.Content.Open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	content := make([]byte, u.Content.Size())
+	if err := readFull(r, content, 0); err != nil {
+		return err
+	}
+	h := b.labels(&object{Upload: u}, mirror.Absent)
+	h.Del(ifNoneMatch)
+	h.Set(header, value)
+	if checked {
+		h["X-Amz-Checksum-Sha256"] = []string{encodeDigest(blob.DigestOf(content))}
+	}
+	s := slot{of: b.slots}
+	if err := s.take(ctx); err != nil {
+		return err
+	}
+	defer s.free()
+	_, err = b.send(ctx, put{
+		operation: "PutObject", key: key, header: h,
+		content: bytes.NewReader(content), size: int64(len(content)),
+		repeatable: true,
+	}, &s)
+	return err
+}
+
+// lacking says what a store lacks that answers 501 to a write. Not every store says what it is.
+func lacking(code, message string) error {
+	said := strings.TrimSuffix("501 "+code+": "+message, ": ")
+	lower := strings.ToLower(message)
+	switch {
+	case strings.Contains(lower, "checksum"):
+		return mirror.Faultf("it does not implement checksums (x-amz-checksum-sha256, x-amz-checksum-crc64nvme), without which nobody knows what has arrived: %s", said)
+	case strings.Contains(lower, "if-match"):
+		return &mirror.ConditionError{Header: ifMatch, Said: said}
+	case strings.Contains(lower, "if-none-match"):
+		return &mirror.ConditionError{Header: ifNoneMatch, Said: said}
+	}
+	return &mirror.ConditionError{Said: said}
+}

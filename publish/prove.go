@@ -1,0 +1,48 @@
+package publish
+
+import (
+	"context"
+	"slices"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// turnIndex makes x the index if the pointer still is was: mirror.ErrConflict if not. Before an index is
+// replaced for the first time on storage that may ignore conditions, it is made sure that it does not: else two
+// publishers would replace each other's index, and both would report success.
+//
+// In layout v3 the pointer remembers it, from this write on. It is never written only to remember that,
+// because a client that has the index already would read it again.
+func turnIndex(ctx context.Context, f format, s Store, was *pointer, x *indices) (*pointer, error) {
+	was.needsProof(s)
+	if was.proof != "" {
+		var there *mirror.Upload
+		if o, ok := f.marker(); ok { // which is stored before any index
+			u := o.upload()
+			there = &u
+		}
+		if err := mirror.ProverOf(s).Prove(ctx, was.Version, there); err != nil {
+			return nil, err
+		}
+	}
+	return f.writeIndex(ctx, s, was, x)
+}
+
+// needsProof notes what must be proved of a store before the pointer is replaced.
+func (p *pointer) needsProof(s Store) {
+	prover := mirror.ProverOf(s)
+	if prover == nil {
+		return
+	}
+	if proof := prover.Proof(p.Version); proof != "" && !slices.Contains(p.proofs, proof) {
+		p.proof = proof
+	}
+}
+
+// proved is what is known of the storage when the pointer has been replaced.
+func (p *pointer) proved() []string {
+	if p.proof == "" {
+		return p.proofs
+	}
+	return append(slices.Clone(p.proofs), p.proof)
+}

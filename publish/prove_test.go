@@ -1,0 +1,113 @@
+package publish_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+)
+
+// A suspect is a mirror on storage that has to prove that it obeys conditions.
+type suspect struct {
+	*mirrortest.Mem
+	proofs *[]string // that were asked for, in order
+	broken bool      // it does not
+}
+
+func suspected(t *testing.T) suspect {
+	return suspect{Mem: mirrortest.NewMem(t), proofs: new([]string)}
+}
+
+func (suspect) Proof(was mirror.Version) string {
+	if was == mirror.Absent {
+		return "if-none-match here"
+	}
+	return "if-match here"
+}
+
+func (s suspect) Prove(_ context.Context, was mirror.Version, there *mirror.Upload) error {
+	*s.proofs = append(*s.proofs, s.Proof(was))
+	if there != nil && s.Snapshot()[there.Name] == nil {
+		return fmt.Errorf("%s is not there", there.Name)
+	}
+	if s.broken {
+		return &mirror.ConditionError{Header: "If-Match"}
+	}
+	return nil
+}
+
+// An index is replaced only on storage that was seen to obey conditions, and what was seen is remembered
+// by the next write of an index, which needs no other reason than before.
+func TestConditionsAreProvedBeforeAnIndexIsWritten(t *testing.T) {
+	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
+		s := suspected(t)
+		mustPublish(t, s, original(fixture), only("zlib"))
+		mustPublish(t, s, original(fixture), only("zlib", "hwloc"))
+		if want := []string{"if-none-match here", "if-match here"}; !slices.Equal(*s.proofs, want) {
+			t.Errorf("%s: proved %q", fixture, *s.proofs)
+		}
+		*s.proofs = nil
+		mustPublish(t, s, original(fixture), publish.Options{})
+		if remembered := len(*s.proofs) == 0; remembered != (layoutOf(fixture) == "v3") {
+			t.Errorf("%s: proved again: %q", fixture, *s.proofs)
+		}
+		*s.proofs = nil
+		s.Forget()
+		mustPublish(t, s, original(fixture), publish.Options{})
+		if len(*s.proofs)+len(s.Mutations()) > 0 {
+			t.Errorf("%s: with nothing to do, %q was proved and %v written", fixture, *s.proofs, s.Mutations())
+		}
+	}
+}
+
+// A mirror of before gets its proofs with the next change of its index, and not for their own sake.
+func TestAProofIsNoReasonToWriteAnIndex(t *testing.T) {
+	s := suspected(t)
+	mustPublish(t, s.Mem, original("v3-unsigned"), only("zlib"))
+	before := string(s.Snapshot()[layout.V3Index])
+	mustPublish(t, s, original("v3-unsigned"), only("zlib"))
+	if after := string(s.Snapshot()[layout.V3Index]); after != before || len(*s.proofs) > 0 {
+		t.Errorf("proved %q and wrote %s", *s.proofs, after)
+	}
+	mustPublish(t, s, original("v3-unsigned"), only("zlib", "hwloc"))
+	if after := string(s.Snapshot()[layout.V3Index]); !strings.Contains(after, "if-match here") {
+		t.Errorf("not remembered: %s", after)
+	}
+}
+
+// Where conditions are not obeyed, no index is written, whoever would write it.
+func TestStorageWithoutConditionsGetsNoIndex(t *testing.T) {
+	for what, write := range map[string]func(suspect) error{
+		"publish": func(s suspect) error {
+			_, err := publishTo(t, s, original("v3-unsigned"), publish.Options{})
+			return err
+		},
+		"rebuild": func(s suspect) error { _, err := publish.Rebuild(t.Context(), s, publish.Trust{}); return err },
+		"heal": func(s suspect) error {
+			_, err := publish.Heal(t.Context(), s, publish.Trust{}, publish.Told{Names: []string{layout.V3Index}})
+			return err
+		},
+	} {
+		s := suspected(t)
+		s.broken = true
+		if what != "publish" {
+			mustPublish(t, s.Mem, original("v3-unsigned"), publish.Options{})
+			s.Uproot(layout.V3Index)
+		}
+		err := write(s)
+		var ignored *mirror.ConditionError
+		if !errors.As(err, &ignored) {
+			t.Errorf("%s: got error %v", what, err)
+		}
+		if s.Snapshot()[layout.V3Index] != nil {
+			t.Errorf("%s: the index was written", what)
+		}
+	}
+}
