@@ -21,9 +21,11 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/test/cdn"
 	"github.com/vantagecompute/slurm-factory-publish/test/program"
 	"github.com/vantagecompute/slurm-factory-publish/test/s3server"
+	"github.com/vantagecompute/slurm-factory-publish/test/spackmirror"
 )
 
 func TestMain(m *testing.M) {
@@ -348,6 +350,7 @@ func TestReports(t *testing.T) {
 		{"publish", []string{"MIXED", "file://TMP/c"}},
 		{"publish", []string{"FIXTURES/v3-signed", "file://TMP/e"}},
 		{"publish", []string{"--trusted-keys", "FIXTURES/keys/two.pub", "MIXED", "file://TMP/e"}},
+		{"publish", []string{"--keep-going", "TMP/d", "file://TMP/f"}},
 		{"publish verify", []string{"verify", "file://TMP/b"}},
 		{"publish verify", []string{"verify", "--require-signed", "file://TMP/b"}},
 		{"publish index", []string{"index", "file://TMP/b"}},
@@ -393,6 +396,14 @@ func reporter(t *testing.T) func(args []string) any {
 	}
 	if err := os.WriteFile(filepath.Join(mixed, "notes.txt"), []byte("notes"), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	// In d are packages of two generations of Spack, and one of a format that no release knows yet.
+	for name, format := range map[string]int{"next": spec.Format6, "later": spec.Format6 + 1} {
+		hash := strings.Repeat(name[:1], 32)
+		document := fmt.Sprintf(`{"spec":{"_meta":{"version":%d},"nodes":[{"name":"%s","version":"1","hash":"%s"}]}}`, format, name, hash)
+		if err := spackmirror.WritePackage(filepath.Join(tmp, "d"), name, "1", hash, format, document); err != nil {
+			t.Fatal(err)
+		}
 	}
 	// Rebuilding d changes it.
 	if err := os.Remove(filepath.Join(tmp, "d/v3/manifests/index/index.manifest.json")); err != nil {

@@ -18,10 +18,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
-	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
-	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
-	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/test/program"
 )
 
@@ -211,24 +207,6 @@ func bin(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-// writePackage adds a package of layout v3 to a directory, whatever its spec says.
-func writePackage(t testing.TB, root, name, version, hash, document string) {
-	t.Helper()
-	put := func(mediaType string, content []byte) manifest.Record {
-		d := blob.DigestOf(content)
-		writeFile(t, filepath.Join(root, layout.V3Blob(d)), content)
-		return manifest.Record{Size: int64(len(content)), MediaType: mediaType, Compression: "none", Digest: d}
-	}
-	m := manifest.Manifest{Records: []manifest.Record{
-		put("application/vnd.spack.install.v2.tar+gzip", []byte("tarball of "+hash)), put("application/vnd.spack.spec.v5+json", []byte(document)),
-	}}
-	text, err := m.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, filepath.Join(root, layout.V3Spec(&spec.Node{Name: name, Version: version, Hash: spec.Hash(hash)})), text)
 }
 
 // publish runs the program.

@@ -22,6 +22,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec/spectest"
 	"github.com/vantagecompute/slurm-factory-publish/test/program"
+	"github.com/vantagecompute/slurm-factory-publish/test/spackmirror"
 )
 
 func TestMain(m *testing.M) {
@@ -256,7 +257,10 @@ func TestVariantsAreListed(t *testing.T) {
 	root := unchanged.Root()
 	for i, v := range variants {
 		hash := strings.Map(func(r rune) rune { return 'a' + r - '0' }, fmt.Sprintf("%032d", i))
-		writePackage(t, source, root.Name, root.Version, hash, strings.ReplaceAll(v.Document, string(root.Hash), hash))
+		document := strings.ReplaceAll(v.Document, string(root.Hash), hash)
+		if err := spackmirror.WritePackage(source, root.Name, root.Version, hash, spec.Format5, document); err != nil {
+			t.Fatal(err)
+		}
 	}
 	out, err := exec.Command(bin(t), "--keep-going", source, "file://"+m).CombinedOutput()
 	if err == nil {
