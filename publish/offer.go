@@ -51,7 +51,11 @@ func (d *decision) planKeys(ctx context.Context) error {
 	ring := d.plan.options.Trust.Keys
 	d.out.trusted = ring != nil
 	for _, f := range d.seen.keys(d.out.format) {
-		if ring == nil || ring.Holds(f) {
+		good, err := d.judgeKey(ctx, f)
+		if err != nil {
+			return err
+		}
+		if good {
 			d.out.there = append(d.out.there, f)
 		}
 	}
@@ -84,30 +88,44 @@ func (k SourceKey) file() string { return k.Objects[len(k.Objects)-1].Name }
 func (d *decision) offerKeys() error {
 	trust := d.plan.options.Trust
 	offered := make(map[key.Fingerprint]bool)
+	for _, f := range d.spoilt {
+		offered[f] = true // clients are not told of what is there, and it is not replaced
+	}
 	for _, k := range d.src.Keys {
 		if trust.Keys != nil && !trust.Keys.Holds(k.Fingerprint) {
 			d.warn(k.file(), "it is not among the trusted keys, so this key is not published")
 			continue
 		}
-		offered[k.Fingerprint] = true
-		d.offer(k)
+		if !offered[k.Fingerprint] {
+			offered[k.Fingerprint] = true
+			d.offer(k)
+		}
 	}
 	if trust.Keys == nil || d.plan.options.Selection.NoKeys {
 		return nil
 	}
 	for _, i := range d.issuers {
-		public, armored, ok := trust.Keys.Public(i.by)
+		public, ok := trust.Keys.Public(i.by)
 		if !i.ok || !ok || offered[public.Fingerprint()] || slices.Contains(d.out.there, public.Fingerprint()) {
 			continue
 		}
 		offered[public.Fingerprint()] = true
-		objects, err := d.out.format.keyObjects(public.Fingerprint(), armored)
+		objects, err := d.trustedObjects(public.Fingerprint())
 		if err != nil {
 			return err
 		}
 		d.offer(SourceKey{public.Fingerprint(), objects, public})
 	}
 	return nil
+}
+
+// trustedObjects are those that make one of the trusted keys known.
+func (d *decision) trustedObjects(f key.Fingerprint) ([]Object, error) {
+	armored, err := d.plan.options.Trust.Keys.Armored(f)
+	if err != nil {
+		return nil, err
+	}
+	return d.out.format.keyObjects(f, armored)
 }
 
 func (d *decision) offer(k SourceKey) {
@@ -194,7 +212,7 @@ func (d *decision) uncheckable(ctx context.Context) error {
 func (d *decision) checkable(by key.Issuer) bool {
 	name := by.String() // the fingerprint, unless it was made by a subkey
 	if ring := d.plan.options.Trust.Keys; ring != nil {
-		if p, _, ok := ring.Public(by); ok {
+		if p, ok := ring.Public(by); ok {
 			name = string(p.Fingerprint())
 		}
 	}
@@ -243,7 +261,7 @@ func publicOf(objects []Object) (*key.Public, error) {
 // planKeyIndex decides whether clients must be told of keys.
 func (d *decision) planKeyIndex(ctx context.Context) error {
 	if len(d.out.keys) == 0 {
-		return nil
+		return d.judgeKeyIndex()
 	}
 	objects, err := d.out.format.keyIndex(d.out.keys)
 	if err != nil {

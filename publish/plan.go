@@ -190,7 +190,8 @@ type decision struct {
 	replaced map[*Package]mirror.Version
 	status   map[*Package]Status // what compare found, refused packages included
 	issuers  []issued
-	healed   []string // documents that were read because the index lacks them
+	healed   []string          // documents that were read because the index lacks them
+	spoilt   []key.Fingerprint // trusted keys under whose names the destination has something else
 }
 
 func (d *decision) report(s Severity, p *Package, reason string) {

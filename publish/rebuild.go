@@ -19,7 +19,7 @@ type Rebuilt struct {
 	Digest  string   `json:"digest"`
 	Stale   []string `json:"stale"` // fixed names whose content is other than before
 	// Findings are packages that are there and left out, because Spack cannot read them or another
-	// version of Spack has written them.
+	// version of Spack has written them; and keys of which clients are not told.
 	Findings []Finding `json:"findings"`
 	// Audiences say which versions of Spack see how many packages, where not all see all.
 	Audiences []Audience `json:"audiences,omitempty"`
@@ -97,7 +97,8 @@ func rebuildLayout(ctx context.Context, f format, s Store, trust Trust) (*Rebuil
 
 // keys makes the key index name the keys that are there. They are listed after its
 // version is read, so that a key which somebody adds meanwhile is not taken out again.
-// Keys that are not trusted are not added, and taken out if purge is set.
+// One that is not trusted, or whose file holds anything else, is not added, with a finding. One
+// that is named but not trusted is taken out if purge is set.
 func (r *Rebuilt) keys(ctx context.Context, f format, s Store, trust Trust, purge bool) error {
 	_, dir := f.directories()
 	return contend(ctx, func() error {
@@ -110,8 +111,22 @@ func (r *Rebuilt) keys(ctx context.Context, f format, s Store, trust Trust, purg
 			return err
 		}
 		keys := slices.DeleteFunc(there.keys(f), func(k key.Fingerprint) bool {
-			return trust.foreign(k) != "" && (purge || !slices.Contains(have, k))
+			named := slices.Contains(have, k)
+			reason := trust.foreign(k)
+			if reason == "" && !named {
+				if _, err := f.key(ctx, s, k); err != nil {
+					reason = err.Error()
+				}
+			}
+			if reason == "" || named && !purge {
+				return false
+			}
+			r.leftOut(f, k, reason)
+			return true
 		})
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if slices.Equal(keys, have) {
 			return nil
 		}
@@ -125,4 +140,16 @@ func (r *Rebuilt) keys(ctx context.Context, f format, s Store, trust Trust, purg
 		r.Stale = append(r.Stale, objects[len(objects)-1].Name)
 		return nil
 	})
+}
+
+// leftOut reports a key of which clients are not told.
+func (r *Rebuilt) leftOut(f format, k key.Fingerprint, reason string) {
+	objects, err := f.keyObjects(k, nil)
+	if err != nil {
+		return
+	}
+	found := Finding{Warning, SourceKey{Objects: objects}.file(), "clients are not told of this key: " + reason}
+	if !slices.Contains(r.Findings, found) { // again when a race was lost
+		r.Findings = append(r.Findings, found)
+	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
@@ -77,9 +78,75 @@ func (j *Judged) add(path string, info mirror.Info) {
 	j.seen[judgedID(path, info)] = true
 }
 
-// judge checks what clients are offered already, as far as it was listed: keys by their
-// names, and the documents whose signer is not known. Those that the source has too are known, and
-// those that the index lacks were checked when it was healed.
+// Trusted keys judge what clients are offered already, as far as it was listed. Whatever the source
+// or the trusted keys themselves tell costs no request.
+
+// judgeKey reports whether clients may be told of a key that is there. With trusted keys, its name must be one of
+// them, and its file must hold that key alone.
+func (d *decision) judgeKey(ctx context.Context, f key.Fingerprint) (bool, error) {
+	trust := d.plan.options.Trust
+	if trust.Keys == nil {
+		return true, nil
+	}
+	if !trust.Keys.Holds(f) {
+		return false, nil // judge reports it
+	}
+	trusted, err := d.trustedObjects(f)
+	if err != nil {
+		return false, err
+	}
+	info := d.seen.objects[SourceKey{Objects: trusted}.file()]
+	known := [][]Object{trusted}
+	for _, k := range d.src.Keys {
+		if k.Fingerprint == f {
+			known = append(known, k.Objects)
+		}
+	}
+	for _, objects := range known {
+		content, err := blob.ReadAll(objects[len(objects)-1].Content)
+		if err != nil {
+			return false, err
+		}
+		if info.MD5 != "" && info.MD5 == md5Of(content) {
+			return true, nil
+		}
+	}
+	if trust.Judged.has(d.out.Path, info) {
+		return true, nil
+	}
+	if _, err := d.out.format.key(ctx, d.out.store, f); err != nil {
+		d.spoilt = append(d.spoilt, f)
+		d.distrust([]string{info.Name}, func(string) string {
+			return "this key is offered to clients, but: " + err.Error() + ": remove it, and publish again"
+		}, "key")
+		return false, ctx.Err()
+	}
+	trust.Judged.add(d.out.Path, info)
+	return true, nil
+}
+
+// judgeKeyIndex reports an index of keys where there should be no key. Where there are keys it is
+// compared, and mended, when they are planned.
+func (d *decision) judgeKeyIndex() error {
+	objects, err := d.out.format.keyIndex(nil)
+	if err != nil || d.plan.options.Trust.Keys == nil || len(d.seen.keys(d.out.format)) > 0 {
+		return err
+	}
+	empty := objects[len(objects)-1]
+	content, err := blob.ReadAll(empty.Content)
+	if err != nil {
+		return err
+	}
+	if info, ok := d.seen.objects[empty.Name]; ok && info.MD5 != md5Of(content) {
+		d.distrust([]string{empty.Name}, func(string) string {
+			return "it tells clients of keys, and there is none that is trusted: run publish index --trusted-keys"
+		}, "index of keys")
+	}
+	return nil
+}
+
+// judge checks the keys that are there by their names, and the documents whose signer is not known. Those that the
+// source has too are known, and those that the index lacks were checked when it was healed.
 func (d *decision) judge(ctx context.Context) error {
 	trust := d.plan.options.Trust
 	if trust.Keys == nil {

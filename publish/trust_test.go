@@ -2,8 +2,10 @@ package publish_test
 
 import (
 	"bytes"
-	"crypto"
+	"context"
+	"crypto/md5" // as S3 lists it
 	"fmt"
+	"iter"
 	"maps"
 	"os"
 	"path/filepath"
@@ -11,15 +13,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ProtonMail/go-crypto/openpgp"
-	"github.com/ProtonMail/go-crypto/openpgp/armor"
-	"github.com/ProtonMail/go-crypto/openpgp/packet"
-
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 )
 
@@ -187,139 +186,6 @@ func TestAnUntrustedKeyIsNotPublished(t *testing.T) {
 	}
 }
 
-// Keys follow the packages that they have signed: none is published with no package, whether
-// that is known before or found as packages are sent.
-func TestKeysFollowThePackages(t *testing.T) {
-	for _, fixture := range []string{"v3-signed", "v2-signed"} {
-		refused := publish.Options{KeepGoing: true}
-		refused.Selection.OS = []string{"plan9"}
-		m := emptyMirror(t)
-		if _, err := publishTo(t, m, original(fixture), refused); err == nil {
-			t.Error("nothing is refused")
-		}
-		wantKeys(t, m.Snapshot())
-
-		m = emptyMirror(t)
-		dir := copied(t, fixture)
-		flipFile(t, contentFile(t, dir, "zlib"))
-		o := only("zlib")
-		o.KeepGoing = true
-		if _, err := publishTo(t, m, dir, o); err == nil {
-			t.Error("nothing is refused")
-		}
-		wantKeys(t, m.Snapshot())
-
-		m = emptyMirror(t)
-		mustPublish(t, m, original(fixture), only("zlib"))
-		wantKeys(t, m.Snapshot(), keyOne)
-
-		m = emptyMirror(t)
-		o = only("zlib")
-		o.Selection.NoKeys, o.Trust = true, publish.Trust{Keys: verifyRing(t, "one")}
-		out := mustPublish(t, m, original(fixture), o)
-		wantKeys(t, m.Snapshot())
-		if len(warnings(out.Findings, "clients cannot check the signatures of 1 package: the key "+string(keyOne))) != 1 {
-			t.Errorf("findings: %v", out.Findings)
-		}
-	}
-}
-
-// A key that has signed nothing is not published for its being there, unless it is trusted: then
-// clients can learn of it before it is used.
-func TestAKeyThatHasSignedNothing(t *testing.T) {
-	for _, row := range []struct {
-		trust []string
-		want  []key.Fingerprint
-		warn  string
-	}{
-		{nil, []key.Fingerprint{keyOne}, "it has signed no package that is published"},
-		{[]string{"keys/one"}, []key.Fingerprint{keyOne}, "it is not among the trusted keys"},
-		{[]string{"keys/one", "trust/keys/ed"}, []key.Fingerprint{keyOne, keyEd}, ""},
-	} {
-		dir := copied(t, "v2-signed")
-		must(t, os.WriteFile(filepath.Join(dir, layout.V2Key(keyEd)), mustRead(t, original("trust/keys/ed.pub")), 0o644))
-		o := only("zlib")
-		if row.trust != nil {
-			o.Trust = trusting(t, row.trust...)
-		}
-		m := emptyMirror(t)
-		out := mustPublish(t, m, dir, o)
-		wantKeys(t, m.Snapshot(), row.want...)
-		if told := warnings(out.Findings, row.warn); row.warn != "" && len(told) != 1 || row.warn == "" && len(out.Findings) > 0 {
-			t.Errorf("%v: findings %v", row.trust, out.Findings)
-		}
-	}
-}
-
-// If the key of a signer is in neither place, the plan says that clients cannot check.
-func TestClientsCannotCheck(t *testing.T) {
-	for _, fixture := range []string{"v3-signed", "v2-signed"} {
-		dir := copied(t, fixture)
-		must(t, os.RemoveAll(filepath.Join(dir, layout.V3Keys)))
-		must(t, os.RemoveAll(filepath.Join(dir, layout.V2Keys)))
-		m := emptyMirror(t)
-		for range 2 { // the first run, and the one that changes nothing
-			if told := warnings(mustPublish(t, m, dir, only("zlib")).Findings, "clients cannot check the signatures of 1 package: the key "+string(keyOne)); len(told) != 1 {
-				t.Errorf("%s: not said", fixture)
-			}
-		}
-		if v := mustVerify(t, m, publish.VerifyOptions{Deep: true}); v.Damaged() || len(warnings(v.Findings, "cannot check the signatures of 1 package: it lacks the key")) != 1 {
-			t.Errorf("%s: verify finds %v", fixture, v.Findings)
-		}
-		mustPublish(t, m, original(fixture), only("zlib")) // with the key
-		if out := mustPublish(t, m, dir, only("zlib")); len(out.Findings) > 0 {
-			t.Errorf("%s: the destination has the key: %v", fixture, out.Findings)
-		}
-		m = emptyMirror(t)
-		o := only("zlib")
-		o.Trust = trusting(t, "keys/one")
-		if out := mustPublish(t, m, dir, o); len(out.Findings) > 0 {
-			t.Errorf("%s: findings %v", fixture, out.Findings)
-		}
-		wantKeys(t, m.Snapshot(), keyOne) // from the trusted keys
-		if v := mustVerify(t, m, publish.VerifyOptions{Deep: true, Trust: o.Trust}); v.Damaged() {
-			t.Errorf("%s: %v", fixture, v.Findings)
-		}
-	}
-}
-
-// The key that a signature names may be a subkey, which no name in a mirror shows.
-func TestClientsCanCheckSubkeys(t *testing.T) {
-	e, err := openpgp.NewEntity("subkey", "", "subkey@example.org", &packet.Config{RSABits: 2048})
-	must(t, err)
-	must(t, e.AddSigningSubkey(nil))
-	dir := copied(t, "v2-unsigned")
-	name := documentFile(t, dir, "zlib")
-	text := bytes.TrimSpace(mustRead(t, name))
-	var armored bytes.Buffer // of the signature
-	must(t, openpgp.ArmoredDetachSignText(&armored, e, bytes.NewReader(text), &packet.Config{DefaultHash: crypto.SHA512}))
-	signed := slices.Concat([]byte("-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n"), text, []byte("\n"), armored.Bytes())
-	var public bytes.Buffer
-	w, err := armor.Encode(&public, openpgp.PublicKeyType, nil)
-	must(t, err)
-	must(t, e.Serialize(w))
-	must(t, w.Close())
-	p, err := key.ReadPublic(public.Bytes())
-	must(t, err)
-	if by, err := key.IssuerOf(signed); err != nil || by.String() == string(p.Fingerprint()) {
-		t.Fatalf("signed by %s, %v", by, err)
-	}
-	must(t, os.Remove(name))
-	must(t, os.WriteFile(name+".sig", signed, 0o644))
-
-	m := emptyMirror(t)
-	if told := warnings(mustPublish(t, m, dir, only("zlib")).Findings, "clients cannot check"); len(told) != 1 {
-		t.Errorf("not said")
-	}
-	m = emptyMirror(t)
-	m.Plant(layout.V2Key(p.Fingerprint()), public.Bytes())
-	for range 2 {
-		if told := warnings(mustPublish(t, m, dir, only("zlib")).Findings, "clients cannot check"); len(told) > 0 {
-			t.Errorf("the destination has the key: %v", told)
-		}
-	}
-}
-
 // What is there already is judged, too: a run that sends nothing says what clients are offered
 // and should not trust.
 func TestTrustedKeysJudgeWhatIsThere(t *testing.T) {
@@ -339,9 +205,9 @@ func TestTrustedKeysJudgeWhatIsThere(t *testing.T) {
 		o.Selection = only("zlib").Selection
 		p := mustPlan(t, m, original(l+"-unsigned"), o)
 		packages := mustVerify(t, m, publish.VerifyOptions{}).Packages
-		mirror := p.Mirrors[0]
-		if len(mirror.Untrusted) < packages-1 || !slices.Contains(mirror.Untrusted, keyName(l, keyOne)) {
-			t.Errorf("%s: %d packages, untrusted are %q", l, packages, mirror.Untrusted)
+		first := p.Mirrors[0]
+		if len(first.Untrusted) < packages-1 || !slices.Contains(first.Untrusted, keyName(l, keyOne)) {
+			t.Errorf("%s: %d packages, untrusted are %q", l, packages, first.Untrusted)
 		}
 		told := warnings(p.Findings, "clients are offered it, but: signature by a key that is not among the trusted keys")
 		if len(told) != min(packages, 10) || len(warnings(p.Findings, "this key is not among the trusted keys")) != 1 {
@@ -373,12 +239,12 @@ func TestJudgingIsCheap(t *testing.T) {
 	mustPublish(t, m, original("v3-signed"), publish.Options{})
 	requests := func(dir string, o publish.Options) int {
 		b := mirrortest.Break(m)
-		mustPlan(t, b, dir, o)
+		mustPlan(t, summed{b, m}, dir, o)
 		return len(b.Calls())
 	}
 	trusted := publish.Options{Trust: trusting(t, "keys/one")}
 	least := requests(original("v3-signed"), publish.Options{})
-	if got := requests(original("v3-signed"), trusted); got != least {
+	if got := requests(original("v3-signed"), trusted); got != least || got > 4 {
 		t.Errorf("with everything in the source: %d requests, want %d as without trusted keys", got, least)
 	}
 	zlib := only("zlib")
@@ -391,6 +257,62 @@ func TestJudgingIsCheap(t *testing.T) {
 	}
 	if got := requests(original("v3-signed"), zlib); got != least {
 		t.Errorf("again: %d requests, want %d", got, least)
+	}
+}
+
+// summed lists MD5s, as S3 does.
+type summed struct {
+	publish.Store
+	m *mirrortest.Mem
+}
+
+func (s summed) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Info, error] {
+	content := s.m.Snapshot()
+	return func(yield func(mirror.Info, error) bool) {
+		for info, err := range s.Store.List(ctx, r) {
+			info.MD5 = fmt.Sprintf("%x", md5.Sum(content[info.Name]))
+			if !yield(info, err) {
+				return
+			}
+		}
+	}
+}
+
+// A key's file at the destination under the name of a trusted key must hold that key alone, and an index of keys must not
+// tell of others where none is trusted.
+func TestTrustedKeysJudgeKeysThatAreThere(t *testing.T) {
+	one, evil := mustRead(t, original("keys/one.pub")), mustRead(t, original("trust/keys/rsa.pub"))
+	name := layout.V2Key(keyOne)
+	o := only("zlib")
+	o.Trust = publish.Trust{Keys: verifyRing(t, "one")}
+	for _, row := range []struct {
+		name, file string
+		content    []byte
+		source     string
+		want       string
+	}{
+		{"the key itself", name, one, "v2-signed", ""},
+		{"another key", name, evil, "v2-signed", "this key is offered to clients, but: it holds the key 9C57047F"},
+		{"another key behind it", name, slices.Concat(one, evil), "v2-signed", "this key is offered to clients, but: public key: it holds 2 armored blocks"},
+		{"an index of keys that have other names", layout.V2KeyIndex, []byte(`{"keys":{"evil":{}}}`), "v2-unsigned", "it tells clients of keys, and there is none that is trusted"},
+		{"an empty index of keys", layout.V2KeyIndex, []byte(`{"keys":{}}`), "v2-unsigned", ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			m := emptyMirror(t)
+			mustPublish(t, m, original(row.source), only("zlib"))
+			m.Plant(row.file, row.content)
+			if row.want != "" && row.file == name {
+				m.Uproot(layout.V2KeyIndex)
+			}
+			p := mustPlan(t, summed{m, m}, original(row.source), o)
+			if len(p.Mirrors[0].KeyIndex) > 0 {
+				t.Errorf("clients would be told of keys: %v", p.Mirrors[0].KeyIndex)
+			}
+			told := warnings(p.Findings, row.want)
+			if row.want == "" && len(p.Findings) > 0 || row.want != "" && (len(told) != 1 || told[0].File != row.file || !slices.Contains(p.Mirrors[0].Untrusted, row.file)) {
+				t.Errorf("untrusted %q, findings %v", p.Mirrors[0].Untrusted, p.Findings)
+			}
+		})
 	}
 }
 
@@ -411,10 +333,24 @@ func TestRebuildNamesTrustedKeys(t *testing.T) {
 	if named, _ := keysIn(t, m.Snapshot()); len(named) != 2 {
 		t.Errorf("without trusted keys all are named: %v", named)
 	}
-	if _, err := publish.Rebuild(t.Context(), m, trusting(t, "trust/keys/ed")); err != nil {
-		t.Fatal(err)
+	rebuilt, err := publish.Rebuild(t.Context(), m, trusting(t, "trust/keys/ed"))
+	if err != nil || len(warnings(rebuilt[0].Findings, "clients are not told of this key: this key is not among the trusted keys")) != 1 {
+		t.Fatalf("%v, findings %v", err, rebuilt)
 	}
 	if named, _ := keysIn(t, m.Snapshot()); !slices.Equal(named, []key.Fingerprint{keyEd}) {
+		t.Errorf("named are %v", named)
+	}
+
+	// One whose file holds another key is not named either.
+	m = planted(t, "v2-signed")
+	m.Uproot(layout.V2KeyIndex)
+	m.Plant(layout.V2Key(keyEd), rsa)
+	rebuilt, err = publish.Rebuild(t.Context(), m, publish.Trust{})
+	must(t, err)
+	if told := warnings(rebuilt[0].Findings, "clients are not told of this key: it holds the key"); len(told) != 1 || told[0].File != layout.V2Key(keyEd) {
+		t.Errorf("findings %v", rebuilt[0].Findings)
+	}
+	if named, _ := keysIn(t, m.Snapshot()); !slices.Equal(named, []key.Fingerprint{keyOne}) {
 		t.Errorf("named are %v", named)
 	}
 }

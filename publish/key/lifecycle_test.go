@@ -2,6 +2,7 @@ package key_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -371,9 +372,13 @@ func TestPublicOfARing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, armored, ok := r.Public(issuer)
+	p, ok := r.Public(issuer)
 	if !ok || p.Fingerprint() != r.Fingerprints()[0] {
 		t.Fatalf("%v, %t", p, ok)
+	}
+	armored, err := r.Armored(p.Fingerprint())
+	if err != nil {
+		t.Fatal(err)
 	}
 	if again, err := key.ReadPublic(armored); err != nil || again.Fingerprint() != p.Fingerprint() {
 		t.Errorf("it cannot be published: %v", err)
@@ -383,7 +388,10 @@ func TestPublicOfARing(t *testing.T) {
 	if !client.accepts(document) || bytes.Contains(client.run(nil, "--with-colons", "--list-keys"), []byte("pub:e")) {
 		t.Errorf("gpg has imported:\n%s", client.run(nil, "--with-colons", "--list-keys"))
 	}
-	if _, _, ok := r.Public(key.Issuer{ID: 1}); ok {
+	if _, ok := r.Public(key.Issuer{ID: 1}); ok {
 		t.Error("found a key that is not in the ring")
+	}
+	if _, err := r.Armored(key.Fingerprint(strings.Repeat("A", 40))); !errors.Is(err, key.ErrUntrusted) {
+		t.Errorf("of another key: %v", err)
 	}
 }

@@ -105,16 +105,24 @@ func (r *Ring) Fingerprints() []Fingerprint {
 // Holds reports whether f is a primary key of the ring.
 func (r *Ring) Holds(f Fingerprint) bool { return slices.Contains(r.Fingerprints(), f) }
 
-// Public returns the key of the ring that a signature names, itself or by a subkey, and its
-// armored form.
-func (r *Ring) Public(i Issuer) (p *Public, armored []byte, ok bool) {
+// Public returns the key of the ring that a signature names, itself or by a subkey.
+func (r *Ring) Public(i Issuer) (p *Public, ok bool) {
 	for _, c := range r.certificates {
 		if c.find(i) != nil {
-			armored, err := c.armored()
-			return &Public{c}, armored, err == nil
+			return &Public{c}, true
 		}
 	}
-	return nil, nil, false
+	return nil, false
+}
+
+// Armored is a key of the ring as gpg --armor --export writes it, merged of all its copies.
+func (r *Ring) Armored(f Fingerprint) ([]byte, error) {
+	for _, c := range r.certificates {
+		if fingerprint(c.primary) == f {
+			return c.armored()
+		}
+	}
+	return nil, fmt.Errorf("%w: %s", ErrUntrusted, f)
 }
 
 // Verify checks the signature of a document and returns who signed it.
