@@ -16,19 +16,19 @@ import (
 // bucket examines whether what protects the packages is still in force.
 func (d Doctor) bucket(ctx context.Context) ([]Finding, error) {
 	return d.protected(ctx, "bucket", d.Stack.Outputs["BucketName"],
-		"infra destroy --force and infra deploy make it anew; the packages must be published again", d.cacheKeepsVersions, d.logging)
+		remake+", empty; the packages must be published again", d.cacheKeepsVersions, d.logging)
 }
 
 // logBucket examines the same of the bucket that receives the logs.
 func (d Doctor) logBucket(ctx context.Context) ([]Finding, error) {
 	return d.protected(ctx, "log bucket", d.Stack.Outputs["LogBucketName"],
-		"infra destroy --force and infra deploy make it anew", d.logsKeepVersions)
+		remake, d.logsKeepVersions)
 }
 
 // auditBucket examines the bucket of CloudTrail's locked records.
 func (d Doctor) auditBucket(ctx context.Context) ([]Finding, error) {
 	return d.protected(ctx, "audit bucket", d.Stack.Outputs["AuditBucketName"],
-		"infra destroy --force and infra deploy make it anew", d.logsKeepVersions, d.locked)
+		remake, d.logsKeepVersions, d.locked)
 }
 
 // locked examines whether records are still kept from being deleted.

@@ -161,18 +161,18 @@ func (d Doctor) stack(context.Context) ([]Finding, error) {
 	case "CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE":
 		return well("stack", "%s is in %s", d.Stack.Name, d.Stack.Status), nil
 	case "UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE":
-		return []Finding{doubtful("stack", "aws cloudformation describe-stack-events --stack-name "+d.Stack.Name+" --max-items 20 says why; then infra deploy",
+		return []Finding{doubtful("stack", "`aws cloudformation describe-stack-events --stack-name "+d.Stack.Name+" --max-items 20` says why; then `infra deploy`",
 			"%s is in %s: the last deployment was taken back and what was there before is in force", d.Stack.Name, d.Stack.Status)}, nil
 	case "ROLLBACK_COMPLETE", "ROLLBACK_FAILED":
-		return []Finding{broken("stack", "infra destroy --force, then infra deploy; the buckets are kept and adopted",
+		return []Finding{broken("stack", "`infra destroy --force`, then `infra deploy` with the settings; the buckets are kept and adopted",
 			"%s is in %s: its first deployment failed", d.Stack.Name, d.Stack.Status)}, nil
 	case "UPDATE_ROLLBACK_FAILED":
-		return []Finding{broken("stack", "aws cloudformation continue-update-rollback --stack-name "+d.Stack.Name,
+		return []Finding{broken("stack", "`aws cloudformation continue-update-rollback --stack-name "+d.Stack.Name+"`",
 			"%s is in %s: it could not go back to what was there before", d.Stack.Name, d.Stack.Status)}, nil
 	case "DELETE_FAILED":
-		return []Finding{broken("stack", "aws cloudformation describe-stack-events --stack-name "+d.Stack.Name+" names what resisted; delete that by hand and run infra destroy --force again",
+		return []Finding{broken("stack", "`aws cloudformation describe-stack-events --stack-name "+d.Stack.Name+"` names what resisted; delete that by hand and run `infra destroy --force` again",
 			"%s is in %s", d.Stack.Name, d.Stack.Status)}, nil
 	}
-	return []Finding{doubtful("stack", "wait until it is done; aws cloudformation cancel-update-stack --stack-name "+d.Stack.Name+" takes an update back",
+	return []Finding{doubtful("stack", "wait until it is done; `aws cloudformation cancel-update-stack --stack-name "+d.Stack.Name+"` takes an update back",
 		"%s is in %s", d.Stack.Name, d.Stack.Status)}, nil
 }

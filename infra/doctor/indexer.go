@@ -46,8 +46,6 @@ func (d Doctor) attributes(ctx context.Context, url string) (map[string]string, 
 	return out.Attributes, nil
 }
 
-const makeAgain = "infra deploy without --indexer-queue, then with it: what was deleted by hand is not made again by an update"
-
 func (d Doctor) queue(ctx context.Context) ([]Finding, error) {
 	const check = "indexer queue"
 	url := d.Stack.Outputs["IndexerQueueUrl"]
@@ -56,7 +54,7 @@ func (d Doctor) queue(ctx context.Context) ([]Finding, error) {
 		return nil, err
 	}
 	if have == nil {
-		return []Finding{broken(check, makeAgain, "%s does not exist: indexers are told nothing", url)}, nil
+		return []Finding{broken(check, remake, "%s does not exist: indexers are told nothing", url)}, nil
 	}
 	id := d.Stack.called(url)
 	var found []Finding
@@ -107,9 +105,13 @@ func (d Doctor) queuePolicy(live string) ([]Finding, error) {
 		}
 	}
 	if live == "" {
-		return []Finding{broken(check, redeploy, "it has no policy: the bucket may not tell it what is stored")}, nil
+		return []Finding{broken(check, d.setQueuePolicy(want), "it has no policy: the bucket may not tell it what is stored")}, nil
 	}
-	return compared(check, "its policy", []byte(live), want)
+	found, err := compared(check, "its policy", []byte(live), want)
+	for i := range found {
+		found[i].Fix = d.setQueuePolicy(want)
+	}
+	return found, err
 }
 
 func (d Doctor) deadLetters(ctx context.Context) ([]Finding, error) {
@@ -120,10 +122,10 @@ func (d Doctor) deadLetters(ctx context.Context) ([]Finding, error) {
 		return nil, err
 	}
 	if have == nil {
-		return []Finding{broken(check, makeAgain, "%s does not exist: what no host can do is lost, or comes again for ever", url)}, nil
+		return []Finding{broken(check, remake, "%s does not exist: what no host can do is lost, or comes again for ever", url)}, nil
 	}
 	if n := have[string(sqstypes.QueueAttributeNameApproximateNumberOfMessages)]; n != "0" {
-		return []Finding{doubtful(check, "docs/infra-troubleshooting.md#a-message-is-dead: mend the cause, then aws sqs start-message-move-task --source-arn "+arnOf(url, d.Stack.World.Region),
+		return []Finding{doubtful(check, "docs/infra-troubleshooting.md#a-message-is-dead: mend the cause, then `aws sqs start-message-move-task --source-arn "+arnOf(url, d.Stack.World.Region)+"`",
 			"there are %s: packages or keys that are in no index", n)}, nil
 	}
 	return well(check, "there are none"), nil

@@ -25,7 +25,7 @@ func (d Doctor) users(ctx context.Context) ([]Finding, error) {
 		check := "user " + name
 		_, err := d.IAM.GetUser(ctx, &iam.GetUserInput{UserName: &name})
 		if code(err) == "NoSuchEntity" {
-			all = append(all, broken(check, "infra deploy without --manual-user, then with it: what was deleted by hand is not made again by an update", "it does not exist"))
+			all = append(all, broken(check, remake, "it does not exist"))
 			continue
 		}
 		var found []Finding
@@ -72,7 +72,7 @@ func (d Doctor) userPolicy(ctx context.Context, check, user string) ([]Finding, 
 	for name, want := range policies {
 		out, err := d.IAM.GetUserPolicy(ctx, &iam.GetUserPolicyInput{UserName: &user, PolicyName: &name})
 		if code(err) == "NoSuchEntity" {
-			found = append(found, broken(check, redeploy, "its policy %s is missing", name))
+			found = append(found, broken(check, setUserPolicy(user, name, want), "its policy %s is missing", name))
 			continue
 		}
 		if err != nil {
@@ -86,7 +86,10 @@ func (d Doctor) userPolicy(ctx context.Context, check, user string) ([]Finding, 
 		if err != nil {
 			return found, err
 		}
-		found = append(found, one...)
+		for _, f := range one {
+			f.Fix = setUserPolicy(user, name, want)
+			found = append(found, f)
+		}
 	}
 	return found, nil
 }
@@ -109,13 +112,13 @@ func (d Doctor) otherRights(ctx context.Context, check, user string) ([]Finding,
 	var found []Finding
 	for _, name := range inline.PolicyNames {
 		if _, ok := policies[name]; !ok {
-			found = append(found, doubtful(check, "aws iam delete-user-policy --user-name "+user+" --policy-name "+name+", unless it is meant",
+			found = append(found, doubtful(check, "`aws iam delete-user-policy --user-name "+user+" --policy-name "+name+"`, unless it is meant",
 				"it has the policy %s, which the stack does not know", name))
 		}
 	}
 	for _, p := range attached.AttachedPolicies {
 		arn := aws.ToString(p.PolicyArn)
-		found = append(found, doubtful(check, "aws iam detach-user-policy --user-name "+user+" --policy-arn "+arn+", unless it is meant",
+		found = append(found, doubtful(check, "`aws iam detach-user-policy --user-name "+user+" --policy-arn "+arn+"`, unless it is meant",
 			"%s is attached to it, which the stack does not know", arn))
 	}
 	return found, nil
@@ -135,7 +138,7 @@ func (d Doctor) accessKeys(ctx context.Context, check, user string) ([]Finding, 
 				continue
 			}
 			id := aws.ToString(k.AccessKeyId)
-			found = append(found, doubtful(check, "aws iam delete-access-key --user-name "+user+" --access-key-id "+id+"; make a new one when it is needed",
+			found = append(found, doubtful(check, "`aws iam delete-access-key --user-name "+user+" --access-key-id "+id+"`; make a new one when it is needed",
 				"its access key %s is %d days old%s", id, int(age.Hours()/24), d.lastUsed(ctx, id)))
 		}
 	}

@@ -31,14 +31,14 @@ func (d Doctor) provider(ctx context.Context) ([]Finding, error) {
 	}
 	out, err := d.IAM.GetOpenIDConnectProvider(ctx, &iam.GetOpenIDConnectProviderInput{OpenIDConnectProviderArn: aws.String(arn)})
 	if code(err) == "NoSuchEntity" {
-		return []Finding{broken(check, "infra deploy makes it when the stack owns it; otherwise aws iam create-open-id-connect-provider --url https://token.actions.githubusercontent.com --client-id-list sts.amazonaws.com",
+		return []Finding{broken(check, "`aws iam create-open-id-connect-provider --url https://token.actions.githubusercontent.com --client-id-list sts.amazonaws.com` makes it again, as the stack had it",
 			"%s does not exist: no workflow can sign in", arn)}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("get %s: %w", arn, err)
 	}
 	if !slices.Contains(out.ClientIDList, "sts.amazonaws.com") {
-		return []Finding{broken(check, "aws iam add-client-id-to-open-id-connect-provider --client-id sts.amazonaws.com --open-id-connect-provider-arn "+arn,
+		return []Finding{broken(check, "`aws iam add-client-id-to-open-id-connect-provider --client-id sts.amazonaws.com --open-id-connect-provider-arn "+arn+"`",
 			"%s does not accept the audience sts.amazonaws.com", arn)}, nil
 	}
 	return well(check, "%s accepts sts.amazonaws.com", arn), nil
@@ -65,7 +65,7 @@ func (d Doctor) role(ctx context.Context, want role) ([]Finding, error) {
 	check := "role " + want.name
 	out, err := d.IAM.GetRole(ctx, &iam.GetRoleInput{RoleName: aws.String(want.name)})
 	if code(err) == "NoSuchEntity" {
-		return []Finding{broken(check, "infra destroy --force, then infra deploy: a role that was deleted by hand is not made again by an update", "it does not exist")}, nil
+		return []Finding{broken(check, remake, "it does not exist")}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func (d Doctor) role(ctx context.Context, want role) ([]Finding, error) {
 		found = append(found, broken(check, redeploy, "its trust policy was changed: %s", difference(trust, want.trust)))
 	}
 	if len(widest(want.trust)) > 0 {
-		found = append(found, doubtful(check, "scope it: infra deploy --environment NAME (or --ref) without --trust-any-ref",
+		found = append(found, doubtful(check, "scope it: infra deploy --environment NAME, or --ref",
 			"it trusts every run of the repository: %s", strings.Join(widest(want.trust), ", ")))
 	}
 	found = append(found, nameless(check, want.trust)...)
@@ -123,7 +123,7 @@ func (d Doctor) permissions(ctx context.Context, want role) ([]Finding, error) {
 	}
 	for _, policyName := range listed.PolicyNames {
 		if _, ok := want.inline[policyName]; !ok {
-			found = append(found, broken(check, "aws iam delete-role-policy --role-name "+want.name+" --policy-name "+policyName,
+			found = append(found, broken(check, "`aws iam delete-role-policy --role-name "+want.name+" --policy-name "+policyName+"`",
 				"it has the policy %s, which the stack does not know", policyName))
 		}
 	}
@@ -132,7 +132,7 @@ func (d Doctor) permissions(ctx context.Context, want role) ([]Finding, error) {
 		return nil, err
 	}
 	for _, p := range attached.AttachedPolicies {
-		found = append(found, broken(check, "aws iam detach-role-policy --role-name "+want.name+" --policy-arn "+aws.ToString(p.PolicyArn),
+		found = append(found, broken(check, "`aws iam detach-role-policy --role-name "+want.name+" --policy-arn "+aws.ToString(p.PolicyArn)+"`",
 			"%s is attached to it, which the stack does not know", aws.ToString(p.PolicyArn)))
 	}
 	return found, nil

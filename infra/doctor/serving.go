@@ -21,9 +21,10 @@ import (
 )
 
 const (
-	redeploy = "infra deploy puts it back as the stack says"
-	// remake is for what an update of an unchanged template does not make again.
-	remake = "infra destroy --force, then infra deploy: what was deleted by hand is not made again by an update; the buckets are kept and adopted"
+	redeploy = "`infra deploy --revert-drift` puts it back as the stack says"
+	// remake is for what was deleted by hand. Without --revert-drift, CloudFormation compares
+	// the new template with the last one, finds them alike and does nothing.
+	remake = "`infra deploy --revert-drift` makes it again"
 )
 
 // directAccess asks the bucket for a listing, once as anybody and once with our
@@ -67,7 +68,7 @@ func (d Doctor) distribution(ctx context.Context) ([]Finding, error) {
 	id := d.Stack.first("AWS::CloudFront::Distribution")
 	out, err := d.CloudFront.GetDistribution(ctx, &cloudfront.GetDistributionInput{Id: aws.String(id)})
 	if code(err) == "NoSuchDistribution" {
-		return []Finding{broken(check, "infra destroy --force, then infra deploy; the bucket is kept and adopted", "distribution %s does not exist", id)}, nil
+		return []Finding{broken(check, remake+", under another name of CloudFront's; a domain follows it", "distribution %s does not exist", id)}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("get distribution %s: %w", id, err)
@@ -78,7 +79,7 @@ func (d Doctor) distribution(ctx context.Context) ([]Finding, error) {
 		found = append(found, broken(check, redeploy, "distribution %s is disabled: nobody can read", id))
 	}
 	if status := aws.ToString(out.Distribution.Status); status != "Deployed" {
-		found = append(found, doubtful(check, "wait a few minutes: aws cloudfront wait distribution-deployed --id "+id,
+		found = append(found, doubtful(check, "wait a few minutes: `aws cloudfront wait distribution-deployed --id "+id+"`",
 			"distribution %s is %s: edges still change over", id, status))
 	}
 	if host := d.domain(); host != "" && !slices.Contains(aliasesOf(config), host) {
@@ -183,7 +184,7 @@ func (d Doctor) certificate(ctx context.Context) ([]Finding, error) {
 			"the certificate for %s waits for validation", host)}, nil
 	}
 	if c.Status != acmtypes.CertificateStatusIssued {
-		return []Finding{broken(check, "aws acm describe-certificate --certificate-arn "+arn+" says why; replace it with --certificate-arn or deploy again",
+		return []Finding{broken(check, "`aws acm describe-certificate --certificate-arn "+arn+"` says why; replace it: infra deploy --certificate-arn",
 			"the certificate for %s is %s", host, c.Status)}, nil
 	}
 	renew := "ACM renews by itself 60 days before the end while its validation record exists: check " + validationRecord(c)
@@ -255,7 +256,7 @@ func (d Doctor) records(ctx context.Context, host string) ([]Finding, error) {
 			return nil, fmt.Errorf("list records of zone %s: %w", zone, err)
 		}
 		if !leadsTo(out.ResourceRecordSets, host, kind, d.Stack.Outputs["DistributionDomainName"]) {
-			found = append(found, broken("dns", redeploy, "zone %s has no %s record that leads %s to %s", zone, kind, host, d.Stack.Outputs["DistributionDomainName"]))
+			found = append(found, broken("dns", d.setRecord(zone, host, kind), "zone %s has no %s record that leads %s to %s", zone, kind, host, d.Stack.Outputs["DistributionDomainName"]))
 		}
 	}
 	return found, nil
@@ -283,5 +284,5 @@ func (d Doctor) publicURL(ctx context.Context) ([]Finding, error) {
 	case status == http.StatusForbidden:
 		return []Finding{broken(check, "the bucket's policy must let the distribution read and list: "+redeploy, "GET %s answers 403, want 404", where)}, nil
 	}
-	return []Finding{broken(check, "aws cloudfront get-distribution --id "+d.Stack.first("AWS::CloudFront::Distribution")+" shows what it is configured to do", "GET %s answers %d, want 404", where, status)}, nil
+	return []Finding{broken(check, "`aws cloudfront get-distribution --id "+d.Stack.first("AWS::CloudFront::Distribution")+"` shows what it is configured to do", "GET %s answers %d, want 404", where, status)}, nil
 }

@@ -81,7 +81,7 @@ func (d Doctor) alarm(check, id string, live map[string]cwtypes.MetricAlarm) ([]
 	}
 	var found []Finding
 	if !aws.ToBool(a.ActionsEnabled) {
-		found = append(found, broken(check, "aws cloudwatch enable-alarm-actions --alarm-names "+name, "alarm %s is switched off", name))
+		found = append(found, broken(check, "`aws cloudwatch enable-alarm-actions --alarm-names "+name+"`", "alarm %s is switched off", name))
 	}
 	want, err := d.Stack.Template.Resolve(d.Stack.Template.Resources[id].Properties["AlarmActions"], d.Stack.World)
 	if err != nil {
@@ -133,11 +133,11 @@ func (d Doctor) subscriptions(ctx context.Context) ([]Finding, error) {
 	}
 	var found []Finding
 	if len(waiting) > 0 {
-		found = append(found, doubtful(check, "open the link in AWS's e-mail; aws sns subscribe --protocol email --topic-arn "+topic+" --notification-endpoint ADDRESS sends it again",
+		found = append(found, doubtful(check, "open the link in AWS's e-mail; `"+subscribe(topic, waiting[0])+"` sends it again",
 			"%s has not confirmed, and receives no alarm", strings.Join(waiting, ", ")))
 	}
 	if len(all) == 0 {
-		found = append(found, broken(check, remake, "topic %s has no subscription: the alarms reach nobody", topic))
+		found = append(found, broken(check, "`"+subscribe(topic, d.Stack.alarmAddress())+"`, then open the link in AWS's e-mail", "topic %s has no subscription: the alarms reach nobody", topic))
 	}
 	return orWell(found, check, "%s receives the alarms", strings.Join(confirmed, ", ")), nil
 }

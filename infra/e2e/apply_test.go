@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -28,6 +29,7 @@ import (
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/smithy-go"
 
 	"github.com/vantagecompute/slurm-factory-publish/infra/doctor"
 	"github.com/vantagecompute/slurm-factory-publish/infra/template"
@@ -220,6 +222,15 @@ var builders = map[string]builder{
 	"AWS::Athena::NamedQuery":              makeNamedQuery,
 }
 
+// unless is the error, but for one that says that the thing is there already.
+func unless(err error, code string) error {
+	var api smithy.APIError
+	if errors.As(err, &api) && api.ErrorCode() == code {
+		return nil
+	}
+	return err
+}
+
 // firstError runs steps until one fails.
 func firstError(steps ...func() error) error {
 	for _, step := range steps {
@@ -236,7 +247,7 @@ func makeBucket(ctx context.Context, cfg aws.Config, p tree) (string, map[string
 	err := firstError(
 		func() error {
 			_, err := c.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: name, ObjectLockEnabledForBucket: p.at("ObjectLockEnabled").yes()})
-			return err
+			return unless(err, "BucketAlreadyOwnedByYou")
 		},
 		func() error {
 			if !p.at("VersioningConfiguration").has() {
@@ -352,8 +363,12 @@ func makeQueue(ctx context.Context, cfg aws.Config, p tree) (string, map[string]
 		attributes["VisibilityTimeout"] = fmt.Sprint(*p.at("VisibilityTimeout").int32())
 		attributes["ReceiveMessageWaitTimeSeconds"] = fmt.Sprint(*p.at("ReceiveMessageWaitTimeSeconds").int32())
 	}
-	out, err := sqs.NewFromConfig(cfg).CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &name, Attributes: attributes})
+	c := sqs.NewFromConfig(cfg)
+	out, err := c.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &name})
 	if err != nil {
+		return "", nil, err
+	}
+	if _, err := c.SetQueueAttributes(ctx, &sqs.SetQueueAttributesInput{QueueUrl: out.QueueUrl, Attributes: attributes}); err != nil {
 		return "", nil, err
 	}
 	return *out.QueueUrl, map[string]string{"Arn": "arn:aws:sqs:us-east-1:" + account + ":" + name, "QueueName": name}, nil
@@ -404,6 +419,14 @@ func makeOAC(ctx context.Context, cfg aws.Config, p tree) (string, map[string]st
 }
 
 func makeDistribution(ctx context.Context, cfg aws.Config, p tree) (string, map[string]string, error) {
+	out, err := cloudfront.NewFromConfig(cfg).CreateDistribution(ctx, &cloudfront.CreateDistributionInput{DistributionConfig: distributionConfig(p)})
+	if err != nil {
+		return "", nil, err
+	}
+	return *out.Distribution.Id, map[string]string{"DomainName": *out.Distribution.DomainName}, nil
+}
+
+func distributionConfig(p tree) *cftypes.DistributionConfig {
 	d := p.at("DistributionConfig")
 	var origins []cftypes.Origin
 	for _, o := range d.at("Origins").list() {
@@ -416,7 +439,7 @@ func makeDistribution(ctx context.Context, cfg aws.Config, p tree) (string, map[
 			ViewerProtocolPolicy: cftypes.ViewerProtocolPolicy(b.at("ViewerProtocolPolicy").text()), CachePolicyId: b.at("CachePolicyId").str()})
 	}
 	first := d.at("DefaultCacheBehavior")
-	out, err := cloudfront.NewFromConfig(cfg).CreateDistribution(ctx, &cloudfront.CreateDistributionInput{DistributionConfig: &cftypes.DistributionConfig{
+	return &cftypes.DistributionConfig{
 		CallerReference:   aws.String("e2e"),
 		Comment:           d.at("Comment").str(),
 		Enabled:           d.at("Enabled").yes(),
@@ -431,11 +454,7 @@ func makeDistribution(ctx context.Context, cfg aws.Config, p tree) (string, map[
 			Compress: first.at("Compress").yes()},
 		ViewerCertificate: &cftypes.ViewerCertificate{ACMCertificateArn: d.at("ViewerCertificate", "AcmCertificateArn").str(),
 			MinimumProtocolVersion: cftypes.MinimumProtocolVersion(d.at("ViewerCertificate", "MinimumProtocolVersion").text())},
-	}})
-	if err != nil {
-		return "", nil, err
 	}
-	return *out.Distribution.Id, map[string]string{"DomainName": *out.Distribution.DomainName}, nil
 }
 
 func makeCertificate(ctx context.Context, cfg aws.Config, p tree) (string, map[string]string, error) {
@@ -469,7 +488,10 @@ func makeRole(ctx context.Context, cfg aws.Config, p tree) (string, map[string]s
 	c := iam.NewFromConfig(cfg)
 	name := p.at("RoleName").str()
 	if _, err := c.CreateRole(ctx, &iam.CreateRoleInput{RoleName: name, AssumeRolePolicyDocument: p.at("AssumeRolePolicyDocument").json(),
-		MaxSessionDuration: p.at("MaxSessionDuration").int32()}); err != nil {
+		MaxSessionDuration: p.at("MaxSessionDuration").int32()}); unless(err, "EntityAlreadyExists") != nil {
+		return "", nil, err
+	}
+	if _, err := c.UpdateAssumeRolePolicy(ctx, &iam.UpdateAssumeRolePolicyInput{RoleName: name, PolicyDocument: p.at("AssumeRolePolicyDocument").json()}); err != nil {
 		return "", nil, err
 	}
 	for _, inline := range p.at("Policies").list() {
@@ -483,7 +505,7 @@ func makeRole(ctx context.Context, cfg aws.Config, p tree) (string, map[string]s
 
 func makeUser(ctx context.Context, cfg aws.Config, p tree) (string, map[string]string, error) {
 	_, err := iam.NewFromConfig(cfg).CreateUser(ctx, &iam.CreateUserInput{UserName: p.at("UserName").str()})
-	return p.at("UserName").text(), nil, err
+	return p.at("UserName").text(), nil, unless(err, "EntityAlreadyExists")
 }
 
 func makePolicy(ctx context.Context, cfg aws.Config, p tree) (string, map[string]string, error) {

@@ -146,7 +146,7 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 		{"alarm is gone", func() error {
 			_, err := d.CloudWatch.DeleteAlarms(ctx, &cloudwatch.DeleteAlarmsInput{AlarmNames: []string{alarm}})
 			return err
-		}, "alarm " + alarm + " does not exist", "not made again by an update", false},
+		}, "alarm " + alarm + " does not exist", "infra deploy --revert-drift", false},
 		{"nobody is subscribed", func() error {
 			all, err := d.SNS.ListSubscriptions(ctx, &sns.ListSubscriptionsInput{})
 			if err != nil {
@@ -158,11 +158,11 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 				}
 			}
 			return nil
-		}, "the alarms reach nobody", "not made again by an update", false},
+		}, "the alarms reach nobody", "aws sns subscribe", false},
 		{"log delivery is gone", func() error {
 			_, err := d.Logs.DeleteDelivery(ctx, &cloudwatchlogs.DeleteDeliveryInput{Id: aws.String(d.Stack.World.Ref["AccessLogDelivery"])})
 			return err
-		}, "requests of readers are not logged", "not made again by an update", false},
+		}, "requests of readers are not logged", "infra deploy --revert-drift", false},
 		{"key of the user is old", func() error {
 			if _, err := d.IAM.CreateAccessKey(ctx, &iam.CreateAccessKeyInput{UserName: james}); err != nil {
 				return err
@@ -179,11 +179,11 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 			_, err := d.IAM.PutUserPolicy(ctx, &iam.PutUserPolicyInput{UserName: james, PolicyName: aws.String("buildcache-full-access"), PolicyDocument: aws.String(
 				`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}`)})
 			return err
-		}, "its policy buildcache-full-access was changed: ", "infra deploy", false},
+		}, "its policy buildcache-full-access was changed: ", "put-user-policy", false},
 		{"user has no policy", func() error {
 			_, err := d.IAM.DeleteUserPolicy(ctx, &iam.DeleteUserPolicyInput{UserName: james, PolicyName: aws.String("buildcache-full-access")})
 			return err
-		}, "its policy buildcache-full-access is missing", "infra deploy", false},
+		}, "its policy buildcache-full-access is missing", "put-user-policy", false},
 		{"old TLS is let in", func() error {
 			return reconfigure(ctx, d, func(c *cftypes.DistributionConfig) {
 				c.ViewerCertificate.MinimumProtocolVersion = cftypes.MinimumProtocolVersionTLSv12016
@@ -194,12 +194,15 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 				c.DefaultCacheBehavior.ViewerProtocolPolicy = cftypes.ViewerProtocolPolicyAllowAll
 			})
 		}, "answered without TLS", "infra deploy", false},
-		{"record is gone", func() error { return deleteRecords(ctx, d) }, "has no AAAA record", "infra deploy", false},
+		{"record is gone", func() error { return deleteRecords(ctx, d) }, "has no AAAA record", "change-resource-record-sets", false},
 		{"provider is gone", func() error {
 			_, err := d.IAM.DeleteOpenIDConnectProvider(ctx, &iam.DeleteOpenIDConnectProviderInput{OpenIDConnectProviderArn: aws.String(providerArn)})
 			return err
 		}, "no workflow can sign in", "create-open-id-connect-provider", false},
 		{"provider takes another audience", func() error {
+			if _, err := d.IAM.DeleteOpenIDConnectProvider(ctx, &iam.DeleteOpenIDConnectProviderInput{OpenIDConnectProviderArn: aws.String(providerArn)}); err != nil {
+				return err
+			}
 			_, err := d.IAM.CreateOpenIDConnectProvider(ctx, &iam.CreateOpenIDConnectProviderInput{Url: aws.String("https://token.actions.githubusercontent.com"),
 				ClientIDList: []string{"https://github.com/vantagecompute"}, ThumbprintList: []string{strings.Repeat("0", 40)}})
 			return err
@@ -233,7 +236,7 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 				"Action": "sts:AssumeRoleWithWebIdentity", "Condition": {"StringLike": {"token.actions.githubusercontent.com:sub": "repo:vantagecompute/*"}}}]}`)})
 			return err
 		}, "its trust policy was changed: not the stack's", "infra deploy", false},
-		{"role is gone", func() error { return deleteRole(ctx, d, "slurm-factory-slurm") }, "it does not exist", "not made again by an update", false},
+		{"role is gone", func() error { return deleteRole(ctx, d, "slurm-factory-slurm") }, "it does not exist", "infra deploy --revert-drift", false},
 		{"distribution is disabled", func() error { return disable(ctx, d) }, "is disabled", "infra deploy", false},
 		{"a message is dead", func() error {
 			_, err := d.SQS.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: dead, MessageBody: aws.String("hello")})
@@ -244,8 +247,8 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 		{"queue hands nothing on", func() error { return setQueue(ctx, d, queue, "RedrivePolicy", "") }, "messages that no host can do do not go to arn:aws:sqs:us-east-1:" + account + ":dead", "infra deploy", false},
 		{"queue lets anybody in", func() error {
 			return setQueue(ctx, d, queue, "Policy", `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sqs:SendMessage", "Resource": "*"}]}`)
-		}, "its policy was changed: not the stack's", "infra deploy", false},
-		{"queue lets nobody in", func() error { return setQueue(ctx, d, queue, "Policy", "") }, "the bucket may not tell it", "infra deploy", false},
+		}, "its policy was changed: not the stack's", "set-queue-attributes", false},
+		{"queue lets nobody in", func() error { return setQueue(ctx, d, queue, "Policy", "") }, "the bucket may not tell it", "set-queue-attributes", false},
 		{"bucket tells half", func() error {
 			have, err := d.S3.GetBucketNotificationConfiguration(ctx, &s3.GetBucketNotificationConfigurationInput{Bucket: bucket})
 			if err != nil {
@@ -262,11 +265,11 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 		{"dead-letter queue is gone", func() error {
 			_, err := d.SQS.DeleteQueue(ctx, &sqs.DeleteQueueInput{QueueUrl: dead})
 			return err
-		}, "what no host can do is lost", "without --indexer-queue, then with it", false},
+		}, "what no host can do is lost", "infra deploy --revert-drift", false},
 		{"queue is gone", func() error {
 			_, err := d.SQS.DeleteQueue(ctx, &sqs.DeleteQueueInput{QueueUrl: queue})
 			return err
-		}, "indexers are told nothing", "without --indexer-queue, then with it", false},
+		}, "indexers are told nothing", "infra deploy --revert-drift", false},
 		{"bucket is gone", func() error {
 			d.Stack.Outputs["BucketName"] = "no-such-bucket"
 			return nil
@@ -278,10 +281,12 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 			if err := fault.breaks(); err != nil {
 				t.Fatal(err)
 			}
+			defer func() {
+				d.Stack.Status, d.Now, p.bucketSays, p.edgeSays, p.resolves, p.originAccess = status, now, said, edge, resolves, access
+				d.GitHub, p.environment, p.forbidden = api, protected, ""
+				p.unconfirmed = false
+			}()
 			all := d.Examine(ctx)
-			d.Stack.Status, d.Now, p.bucketSays, p.edgeSays, p.resolves, p.originAccess = status, now, said, edge, resolves, access
-			d.GitHub, p.environment, p.forbidden = api, protected, ""
-			p.unconfirmed = false
 			for _, f := range all {
 				if !strings.Contains(f.Detail, fault.detail) {
 					continue
@@ -292,6 +297,7 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 				if (f.Severity == doctor.Warn) != fault.onlyWarns || f.Severity == doctor.OK {
 					t.Errorf("severity %s", f.Severity)
 				}
+				p.mends(t, fault.name, f)
 				return
 			}
 			t.Errorf("nothing says %q:\n%s", fault.detail, text(all))

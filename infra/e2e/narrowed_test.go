@@ -31,6 +31,7 @@ type narrowed struct {
 	pending  map[string]string   // of change sets that were not carried out yet, by stack
 	deployed map[string]string   // by stack
 	guarded  map[string]bool     // from termination, by stack
+	drifted  string              // what drift detection finds
 
 	state sync.Mutex // guards the maps while a request is handled
 }
@@ -83,6 +84,18 @@ func (n *narrowed) answer(w http.ResponseWriter, r *http.Request, body []byte) b
 		var escaped bytes.Buffer
 		_ = xml.EscapeText(&escaped, []byte(n.deployed[stack]))
 		fmt.Fprintf(w, "<GetTemplateResponse><GetTemplateResult><TemplateBody>%s</TemplateBody></GetTemplateResult></GetTemplateResponse>", &escaped)
+		return true
+	case "DetectStackDrift":
+		fmt.Fprint(w, "<DetectStackDriftResponse><DetectStackDriftResult><StackDriftDetectionId>1</StackDriftDetectionId></DetectStackDriftResult></DetectStackDriftResponse>")
+		return true
+	case "DescribeStackDriftDetectionStatus":
+		fmt.Fprint(w, "<DescribeStackDriftDetectionStatusResponse><DescribeStackDriftDetectionStatusResult><StackId>1</StackId><StackDriftDetectionId>1</StackDriftDetectionId>"+
+			"<DetectionStatus>DETECTION_COMPLETE</DetectionStatus><StackDriftStatus>DRIFTED</StackDriftStatus><Timestamp>2026-01-01T00:00:00Z</Timestamp>"+
+			"</DescribeStackDriftDetectionStatusResult></DescribeStackDriftDetectionStatusResponse>")
+		return true
+	case "DescribeStackResourceDrifts":
+		fmt.Fprint(w, "<DescribeStackResourceDriftsResponse><DescribeStackResourceDriftsResult><StackResourceDrifts>"+n.drifted+
+			"</StackResourceDrifts></DescribeStackResourceDriftsResult></DescribeStackResourceDriftsResponse>")
 		return true
 	case "UpdateTerminationProtection":
 		n.guarded[stack] = form.Get("EnableTerminationProtection") == "true"
