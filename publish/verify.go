@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
@@ -79,7 +80,7 @@ func Verify(ctx context.Context, r mirror.Reader, o VerifyOptions) (*Verificatio
 	defer stop(nil)
 	v := &verifier{
 		VerifyOptions: o,
-		reader:        &probe{reader: r, stop: stop},
+		reader:        newProbe(r, stop),
 		keys:          make(map[key.Fingerprint]bool),
 		result:        Verification{Layouts: []string{}, Findings: []Finding{}},
 	}
@@ -194,8 +195,9 @@ func (v *verifier) leftovers(ctx context.Context, s leftoverLister) {
 // A probe reads a mirror, and stops everything when it is not the mirror that is
 // broken but the way there.
 type probe struct {
-	reader mirror.Reader
-	stop   context.CancelCauseFunc
+	reader    mirror.Reader
+	stop      context.CancelCauseFunc
+	documents *semaphore.Weighted
 
 	mu         sync.Mutex       // guards what follows
 	seen       map[string]int64 // sizes of what was looked at; nil if everything is listed
@@ -211,7 +213,14 @@ func (p *probe) Open(ctx context.Context, name string) (*mirror.Object, error) {
 	if err != nil {
 		return nil, p.failed(ctx, err)
 	}
+	if name == layout.V2Index { // where the index is, and not what points at it
+		if err := p.sizable(name, o.Size); err != nil {
+			o.Body.Close()
+			return nil, err
+		}
+	}
 	p.saw(o.Info)
+	o.Body = &probedBody{o.Body, func(err error) error { return p.failed(ctx, err) }}
 	return o, nil
 }
 
@@ -409,6 +418,9 @@ func (c *check) others(ctx context.Context, name string, m *manifest.Manifest) {
 
 // indexBlob reads the index document that the manifest name points at.
 func (c *check) indexBlob(ctx context.Context, name string, b Object, version int) (*index.Index, error) {
+	if err := c.reader.sizable(b.Name, b.Size); err != nil {
+		return nil, err
+	}
 	raw, err := c.content(ctx, name, b, maxIndex)
 	if err != nil {
 		return nil, err
@@ -686,8 +698,9 @@ func (c *check) checkDocument(ctx context.Context, d document) {
 	var err error
 	name := d.names[0]
 	for _, n := range d.names {
-		text, _, readErr := mirror.Read(ctx, c.reader, n, maxDocument)
+		text, release, readErr := c.reader.document(ctx, n)
 		if readErr == nil {
+			defer release()
 			name, content, err = n, text, nil
 			break
 		}

@@ -59,7 +59,7 @@ func (c *check) checkKeys(ctx context.Context) error {
 		unread = true
 		c.damage(indexName, "%v", err)
 	}
-	err = each(ctx, readers, union(listed, named), func(ctx context.Context, f key.Fingerprint) error {
+	err = each(ctx, keysAtOnce, union(listed, named), func(ctx context.Context, f key.Fingerprint) error {
 		isListed, isNamed := slices.Contains(listed, f), slices.Contains(named, f)
 		err := c.readKey(ctx, f)
 		switch {

@@ -10,8 +10,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -365,12 +365,21 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 
 // understand reads a request that is one JSON document.
 func understand(w http.ResponseWriter, r *http.Request, to any) bool {
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, mostAsked))
+	body := http.MaxBytesReader(w, r.Body, mostAsked)
+	if t, ok := w.(*timelyWriter); ok { // what net/http looks for in a writer is not in that
+		body = http.MaxBytesReader(t.ResponseWriter, r.Body, mostAsked)
+	}
+	d := json.NewDecoder(body)
 	d.DisallowUnknownFields()
 	if err := d.Decode(to); err != nil {
 		write(w, http.StatusBadRequest, &Error{Message: "request: " + err.Error()})
 		return false
 	}
+	if _, err := d.Token(); err != io.EOF { // it may still be arriving
+		write(w, http.StatusBadRequest, &Error{Message: "request: there is something after the document"})
+		return false
+	}
+	arrived(w)
 	return true
 }
 
@@ -405,31 +414,3 @@ func stream(w http.ResponseWriter) func(any) error {
 		return flush.Flush()
 	}
 }
-
-// Serve answers on l until ctx ends, and returns when nobody is being answered any more. What
-// is streamed ends with the daemon.
-func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	srv := &http.Server{
-		Handler: h, ConnContext: withPeer, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // peers that hang up are no news
-	}
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(l) }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-	}
-	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
-	defer cancel()
-	if srv.Shutdown(patience) != nil {
-		srv.Close()
-	}
-	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
-}
-
-// goodbye is how long answers may take once the server stops.
-const goodbye = 2 * time.Second

@@ -26,6 +26,9 @@ type peerKey struct{}
 
 // withPeer keeps who is at the other end of a connection.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
+	if one, ok := c.(*member); ok {
+		c = one.Conn
+	}
 	u, ok := c.(*net.UnixConn)
 	if !ok {
 		return ctx

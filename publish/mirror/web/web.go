@@ -4,6 +4,9 @@
 // What it returns is the object's own bytes or an error: no encoding is undone, no end
 // comes too early, and no page that a server shows instead counts. No error shows the
 // password of a URL, nor where a redirect led.
+//
+// A server cannot make it ask another host, ask a private address that the URL does not name, wait without
+// end, or hold more than a bounded amount of memory.
 package web
 
 import (
@@ -20,6 +23,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 )
@@ -28,8 +33,8 @@ const (
 	userAgent = "slurm-factory-publish"
 
 	maxRedirects = 5
-	// maxUnsized is how much is read of an object whose size the server does not tell.
-	maxUnsized = 64 << 20
+	// maxHeaders is far above what caches add to an answer.
+	maxHeaders = 256 << 10
 	// Of what a server says with an error, so much is looked at: the documents of S3 are smaller.
 	maxComplaint = 4 << 10
 
@@ -42,8 +47,8 @@ type Options struct {
 	// Revalidate asks every cache on the way to look whether what it has is current.
 	// Not all do: CloudFront does not, unless it is set up to.
 	Revalidate bool
-	// Timeout is how long the server may say nothing, before an answer or within it.
-	// Default 30 s.
+	// Timeout is how long the server may say nothing, before an answer or within it. A body
+	// must have 1 KiB a second, on average over twice this time. Default 30 s.
 	Timeout time.Duration
 	// Attempts is how often a request is sent in all while the network fails or the
 	// server is busy or broken. Default 5, which takes up to 15 s.
@@ -57,6 +62,8 @@ type Mirror struct {
 	base   *url.URL // the path has no slash at its end
 	opts   Options
 	client *http.Client
+
+	unsized *semaphore.Weighted // bounds the large bodies that are read whole to know their size
 }
 
 // Open returns the mirror whose names are below base, an http or https URL. It sends nothing.
@@ -72,11 +79,15 @@ func Open(base string, opts Options) (*Mirror, error) {
 		opts.Attempts = 5
 	}
 	if opts.Transport == nil {
-		t := http.DefaultTransport.(*http.Transport).Clone()
-		t.DisableCompression = true
-		opts.Transport = t
+		opts.Transport = http.DefaultTransport
 	}
-	return &Mirror{base: u, opts: opts, client: &http.Client{Transport: opts.Transport, CheckRedirect: follow}}, nil
+	if t, ok := opts.Transport.(*http.Transport); ok {
+		opts.Transport = guarded(t, u.Hostname())
+	}
+	return &Mirror{
+		base: u, opts: opts, client: &http.Client{Transport: opts.Transport, CheckRedirect: follow},
+		unsized: semaphore.NewWeighted(maxUnsizedAtOnce),
+	}, nil
 }
 
 func parse(base string) (*url.URL, error) {
@@ -121,21 +132,6 @@ func bare(err error) error {
 	return err
 }
 
-var (
-	errRedirects = fmt.Errorf("more than %d redirects", maxRedirects)
-	errDowngrade = errors.New("a redirect leads from https to http")
-)
-
-func follow(next *http.Request, before []*http.Request) error {
-	switch {
-	case len(before) > maxRedirects:
-		return errRedirects
-	case before[0].URL.Scheme == "https" && next.URL.Scheme != "https":
-		return errDowngrade
-	}
-	return nil
-}
-
 // Open returns an object. Its body is read from the network, so a slow reader may keep
 // the server waiting, but not the other way round for longer than Options.Timeout.
 func (m *Mirror) Open(ctx context.Context, name string) (*mirror.Object, error) {
@@ -143,27 +139,13 @@ func (m *Mirror) Open(ctx context.Context, name string) (*mirror.Object, error) 
 	if err != nil {
 		return nil, fmt.Errorf("open %s of %s: %w", name, m, err)
 	}
-	size := answer.ContentLength
-	var body io.ReadCloser = answer.Body
+	size, body := answer.ContentLength, answer.Body
 	if size < 0 {
-		content, err := readUnsized(answer.Body)
-		if err != nil {
+		if size, body, err = m.readUnsized(ctx, answer.Body); err != nil {
 			return nil, fmt.Errorf("open %s of %s: %w", name, m, err)
 		}
-		size = int64(len(content))
-		body = io.NopCloser(bytes.NewReader(content))
 	}
 	return &mirror.Object{Info: infoOf(name, size, answer.Header), Body: body}, nil
-}
-
-// readUnsized reads all of a body to know its size.
-func readUnsized(body io.ReadCloser) ([]byte, error) {
-	defer body.Close()
-	content, err := io.ReadAll(io.LimitReader(body, maxUnsized+1))
-	if err == nil && len(content) > maxUnsized {
-		err = fmt.Errorf("the server does not tell its size, which is more than %d bytes", maxUnsized)
-	}
-	return content, err
 }
 
 // Stat tells what Open would open.
@@ -247,7 +229,7 @@ func (m *Mirror) askOnce(ctx context.Context, method, name string) (*http.Respon
 		return nil, err
 	}
 	watch.Stop() // until somebody waits for the body
-	answer.Body = &watchedBody{answer.Body, m.opts.Timeout, watch, patience, end}
+	answer.Body = &watchedBody{ReadCloser: answer.Body, timeout: m.opts.Timeout, watch: watch, ctx: patience, end: end}
 	if err := judge(method, name, answer); err != nil {
 		answer.Body.Close()
 		return nil, err
@@ -288,7 +270,7 @@ func escape(name string) string {
 func (m *Mirror) unanswered(ctx context.Context, err error) error {
 	err = bare(err)
 	switch {
-	case errors.Is(err, errRedirects), errors.Is(err, errDowngrade):
+	case errors.Is(err, errRedirects), errors.Is(err, errDowngrade), errors.Is(err, errElsewhere), errors.Is(err, errPrivate):
 		return err
 	case context.Cause(ctx) == errSilent:
 		return &passingError{err: fmt.Errorf("%w for %v", errSilent, m.opts.Timeout)}
@@ -336,28 +318,4 @@ func retryAfter(h http.Header) time.Duration {
 		return 0
 	}
 	return time.Duration(min(seconds, 3600)) * time.Second
-}
-
-// watchedBody ends when the server goes silent while somebody waits for it.
-type watchedBody struct {
-	io.ReadCloser
-	timeout time.Duration
-	watch   *time.Timer
-	ctx     context.Context // of this one request, which ends with the body
-	end     func()
-}
-
-func (b *watchedBody) Read(p []byte) (int, error) {
-	b.watch.Reset(b.timeout)
-	n, err := b.ReadCloser.Read(p)
-	b.watch.Stop()
-	if err != nil && err != io.EOF && context.Cause(b.ctx) == errSilent {
-		err = fmt.Errorf("%w for %v: %w", errSilent, b.timeout, io.ErrUnexpectedEOF)
-	}
-	return n, err
-}
-
-func (b *watchedBody) Close() error {
-	b.end()
-	return b.ReadCloser.Close()
 }

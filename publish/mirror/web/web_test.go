@@ -177,29 +177,47 @@ func TestDenied(t *testing.T) {
 	}
 }
 
-func TestRedirects(t *testing.T) {
-	plain := serve(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "from elsewhere") })
-	secure := httptest.NewTLSServer(http.RedirectHandler(plain, http.StatusFound))
+// A server can send us to another path of its own, and nowhere else.
+func TestRedirectsStayOnTheHost(t *testing.T) {
+	plain := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("another host was asked") })
+	var secure *httptest.Server
+	secure = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, strings.Replace(secure.URL, "https", "http", 1), http.StatusFound)
+	}))
 	defer secure.Close()
 	base := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
+		case "/moved":
+			http.Redirect(w, r, "/here?version=1", http.StatusFound)
+		case "/here":
+			io.WriteString(w, "from here")
 		case "/elsewhere":
 			http.Redirect(w, r, plain+"/x?signature=secret", http.StatusFound)
-		case "/broken":
-			http.Redirect(w, r, "http://127.0.0.1:1/x?signature=secret", http.StatusFound)
+		case "/localhost":
+			http.Redirect(w, r, strings.Replace(plain, "127.0.0.1", "localhost", 1)+"/x?signature=secret", http.StatusFound)
+		case "/metadata":
+			http.Redirect(w, r, "http://169.254.169.254/latest/meta-data/?signature=secret", http.StatusFound)
+		case "/file":
+			http.Redirect(w, r, "file:///etc/passwd?signature=secret", http.StatusFound)
+		case "/gopher":
+			http.Redirect(w, r, "gopher://"+r.Host+"/x?signature=secret", http.StatusFound)
+		case "/otheruser":
+			http.Redirect(w, r, "http://user:secret@127.0.0.1:1/", http.StatusFound)
 		default:
 			http.Redirect(w, r, r.URL.Path+"x", http.StatusMovedPermanently)
 		}
 	})
 	m := open(t, base, web.Options{Attempts: 1})
-	if got, _, err := mirror.Read(t.Context(), m, "elsewhere", 100); err != nil || string(got) != "from elsewhere" {
+	if got, _, err := mirror.Read(t.Context(), m, "moved", 100); err != nil || string(got) != "from here" {
 		t.Errorf("got %q, %v", got, err)
+	}
+	for _, name := range []string{"elsewhere", "localhost", "metadata", "file", "gopher", "otheruser"} {
+		if _, err := m.Stat(t.Context(), name); err == nil || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "another host or port") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	if _, err := m.Stat(t.Context(), "loop"); err == nil || !strings.Contains(err.Error(), "redirects") {
 		t.Errorf("loop: %v", err)
-	}
-	if _, err := m.Stat(t.Context(), "broken"); err == nil || strings.Contains(err.Error(), "secret") {
-		t.Errorf("broken: %v", err)
 	}
 	m = open(t, secure.URL, web.Options{Transport: secure.Client().Transport})
 	if _, err := m.Stat(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), "https to http") {
