@@ -49,7 +49,7 @@ func (src *Source) findFiles(ctx context.Context, sel Selection) error {
 			}
 			found = true
 			if !spec.Readable(name) {
-				src.report(Error, name, "a file cannot have control characters in its name")
+				src.report(Error, name, "a file cannot have control characters in its name, which must be UTF-8")
 				continue
 			}
 			src.addFile(ctx, t, name)

@@ -145,7 +145,7 @@ func (src *Source) find(dir string) error {
 	isV3 := t.isDir("v3") && (t.isDir("blobs") || t.isDir("v3/manifests"))
 	isV2 := t.isDir("build_cache")
 	if (isV3 || isV2) && !spec.Readable(dir) {
-		src.report(Error, dir, "a mirror cannot have control characters in its path")
+		src.report(Error, dir, "a mirror cannot have control characters in its path, which must be UTF-8")
 		return nil
 	}
 	if isV3 {

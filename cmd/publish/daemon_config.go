@@ -285,6 +285,8 @@ func (c *daemonConfig) checkMirror(i int, say func(key, format string, args ...a
 	if redact.Has(m.Destination) {
 		m.Destination = redact.URL(m.Destination)
 		say("destination", "destination %s: it must not have a user or a password", m.Destination)
+	} else if err := checkDestination(m.Destination); err != nil && m.Destination != "" {
+		say("destination", "%s", err)
 	}
 	m.Source, m.Destination = tidySource(m.Source), tidyDestination(m.Destination)
 	if m.Name == "" {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -22,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // storageFlags say how to reach a destination.
@@ -114,24 +114,49 @@ type destination struct {
 // open understands DESTINATION. It makes no request, except for asking AWS for a
 // bucket's region.
 func (f *storageFlags) open(ctx context.Context, where string, log *slog.Logger) (*destination, error) {
-	u, err := redact.Parse(where)
-	if err != nil {
-		return nil, fail(exitUsage, fmt.Errorf("destination: %w", err))
-	}
-	switch u.Scheme {
-	case "file":
-		return f.openDir(u, log)
-	case "s3":
+	if _, ok := cutScheme(where, "s3"); ok {
 		return f.openS3(ctx, where, log)
 	}
-	return nil, fail(exitUsage, fmt.Errorf("destination %q: want s3://bucket[/prefix] or file:///directory", redact.URL(where)))
+	u, err := directoryOf(where)
+	if err != nil {
+		return nil, fail(exitUsage, err)
+	}
+	return f.openDir(u, log)
 }
 
-func (f *storageFlags) openDir(u *url.URL, log *slog.Logger) (*destination, error) {
-	if u.Host != "" && u.Host != "localhost" || !filepath.IsAbs(u.Path) {
-		return nil, fail(exitUsage, fmt.Errorf("destination %s: want an absolute path, file:///directory", redact.URL(u.String())))
+// checkDestination refuses what open would refuse without a request.
+func checkDestination(where string) error {
+	if _, ok := cutScheme(where, "s3"); ok {
+		_, _, err := bucketAndPrefix(where)
+		return err
 	}
-	d, err := dir.Open(u.Path, dir.Options{Log: log})
+	_, err := directoryOf(where)
+	return err
+}
+
+// directoryOf understands a destination that is a directory. As in Spack, %20 is a space there.
+func directoryOf(where string) (string, error) {
+	if err := s3.CheckARN(where); err != nil {
+		return "", fmt.Errorf("destination %q: %w", where, err)
+	}
+	u, err := redact.Parse(where)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("destination: %w", err)
+	case u.Scheme != "file":
+		return "", fmt.Errorf("destination %q: want s3://bucket[/prefix] or file:///directory", redact.URL(where))
+	case strings.ContainsAny(where, "?#"):
+		return "", fmt.Errorf("destination %q: write %%3F for ? and %%23 for # in the name of a directory", redact.URL(where))
+	case !spec.Readable(u.Path):
+		return "", fmt.Errorf("destination %q: the name of a directory must be UTF-8, without control characters", where)
+	case u.Host != "" && u.Host != "localhost" || !filepath.IsAbs(u.Path):
+		return "", fmt.Errorf("destination %s: want an absolute path, file:///directory", redact.URL(where))
+	}
+	return u.Path, nil
+}
+
+func (f *storageFlags) openDir(name string, log *slog.Logger) (*destination, error) {
+	d, err := dir.Open(name, dir.Options{Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -178,17 +203,43 @@ func (f *storageFlags) assumed(log *slog.Logger) (*session.Role, error) {
 	return r, errors.Join(wrong...)
 }
 
-// bucketAndPrefix takes a destination in S3 apart.
+// bucketAndPrefix takes a destination in S3 apart. It is taken as it is, as Spack and the AWS CLI take
+// it: %20 is three characters.
 func bucketAndPrefix(where string) (bucket, prefix string, err error) {
-	u, err := redact.Parse(where)
-	if err != nil {
-		return "", "", err
+	wrong := func(why string) (string, string, error) {
+		return "", "", fmt.Errorf("destination %s: %s", redact.URL(where), why)
 	}
-	prefix = strings.Trim(u.Path, "/")
-	if u.Scheme != "s3" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || prefix != "" && path.Clean("/"+prefix) != "/"+prefix {
-		return "", "", fmt.Errorf("destination %s: want s3://bucket or s3://bucket/prefix", redact.URL(where))
+	rest, ok := cutScheme(where, "s3")
+	if redact.Has(where) || !ok {
+		return wrong("want s3://bucket or s3://bucket/prefix")
 	}
-	return u.Host, prefix, nil
+	if err := s3.CheckARN(rest); err != nil {
+		return wrong(err.Error())
+	}
+	bucket, prefix, _ = strings.Cut(rest, "/")
+	prefix = strings.Trim(prefix, "/")
+	switch {
+	case bucket == "":
+		return wrong("want s3://bucket or s3://bucket/prefix")
+	case strings.ContainsAny(bucket, "@%\\ "):
+		return wrong(fmt.Sprintf("%q is no name of a bucket", bucket))
+	case strings.ContainsAny(rest, "?#"):
+		return wrong("a prefix cannot have ? or #: Spack takes what follows for something else")
+	case !spec.Readable(rest):
+		return wrong("it must be UTF-8, without control characters")
+	case prefix != "" && path.Clean("/"+prefix) != "/"+prefix:
+		return wrong("the prefix must not have //, . or .. in it: want " + redact.URL("s3://"+bucket+path.Clean("/"+prefix)))
+	}
+	if err := s3.CheckBucket(bucket); err != nil {
+		return wrong(err.Error())
+	}
+	return bucket, prefix, nil
+}
+
+// cutScheme returns what follows the scheme of a URL. Schemes may be written in capitals.
+func cutScheme(where, scheme string) (rest string, ok bool) {
+	before, rest, ok := strings.Cut(where, "://")
+	return rest, ok && strings.EqualFold(before, scheme)
 }
 
 func (f *storageFlags) openS3(ctx context.Context, where string, log *slog.Logger) (*destination, error) {

@@ -152,6 +152,9 @@ func (o Options) Validate() error {
 }
 
 func (o *Options) validate() error {
+	if err := errors.Join(CheckARN(o.Bucket), CheckBucket(o.Bucket)); err != nil {
+		return err
+	}
 	switch {
 	case o.Bucket == "":
 		return errors.New("no bucket given")

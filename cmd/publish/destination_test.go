@@ -1,0 +1,77 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// A destination in S3 is taken as Spack and the AWS CLI take it.
+func TestDestinationsInS3AreTakenLiterally(t *testing.T) {
+	for where, want := range map[string][2]string{
+		"s3://bucket":                    {"bucket", ""},
+		"s3://bucket/":                   {"bucket", ""},
+		"s3://bucket/noble/spack/":       {"bucket", "noble/spack"},
+		"s3://bucket/pct%20x":            {"bucket", "pct%20x"},
+		"s3://bucket/100%":               {"bucket", "100%"},
+		"s3://bucket/a b+c":              {"bucket", "a b+c"},
+		"s3://bucket/größe":              {"bucket", "größe"},
+		"S3://bucket/x":                  {"bucket", "x"},
+		"s3://ap-0123456789-s3alias/x":   {"ap-0123456789-s3alias", "x"},
+		"s3://tenant:bucket/x":           {"tenant:bucket", "x"},
+		"s3://bucket.with.dots/x:y@z=1&": {"bucket.with.dots", "x:y@z=1&"},
+	} {
+		bucket, prefix, err := bucketAndPrefix(where)
+		if err != nil || bucket != want[0] || prefix != want[1] {
+			t.Errorf("%s: got %q, %q, %v", where, bucket, prefix, err)
+		}
+	}
+}
+
+// What cannot hold a mirror, or means something else to Spack, is refused before the first request, by the
+// command line and by the daemon, with what to give instead.
+func TestDestinationsThatCannotHoldAMirror(t *testing.T) {
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { asked++; w.WriteHeader(400) }))
+	defer server.Close()
+	for where, words := range map[string]string{
+		"s3://a--use1-az4--x-s3/x":                                          "general purpose bucket",
+		"s3://ap--use1-az4--xa-s3/x":                                        "general purpose bucket",
+		"s3://arn:aws:s3:eu-west-1:111122223333:accesspoint/ap/pre":         "get-access-point --region eu-west-1 --account-id 111122223333 --name ap --query Alias",
+		"s3://arn:aws-cn:s3:cn-north-1:111122223333:accesspoint:ap":         "--name ap",
+		"arn:aws:s3:eu-west-1:111122223333:accesspoint/ap":                  "--name ap",
+		"s3://arn:aws:s3::111122223333:accesspoint/mfzwi23gnjvgw.mrap/pre":  "multi-region access point",
+		"s3://arn:aws:s3-outposts:us-west-2:111122223333:outpost/op/bucket": "give the name of the bucket",
+		"s3://bucket/a?x":     "cannot have ? or #",
+		"s3://bucket/a#x":     "cannot have ? or #",
+		"s3://bucket/a//b":    "want s3://bucket/a/b",
+		"s3://bucket/a/../b":  "want s3://bucket/b",
+		"s3://buck%65t/a":     "no name of a bucket",
+		"s3:///a":             "want s3://bucket",
+		"s3://bucket/a\xff":   "must be UTF-8",
+		"s3://bucket/a\nb":    "without control characters",
+		"file:///tmp/x#y":     "%23 for #",
+		"file:///tmp/x#":      "%23 for #",
+		"file:///tmp/x?y":     "%3F for ?",
+		"file:///tmp/x%0ay":   "without control characters",
+		"file:///tmp/x%ffy":   "must be UTF-8",
+		"file://other.host/x": "want an absolute path",
+		"https://bucket/x":    "want s3://bucket[/prefix] or file:///directory",
+	} {
+		code, _, stderr := execute(t, nil, "--endpoint-url", server.URL, spack(t, "v3-unsigned"), where)
+		if code != exitUsage || !strings.Contains(stderr, words) {
+			t.Errorf("%q: exit %d, said:\n%s", where, code, stderr)
+		}
+		if err := checkDestination(where); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%q: a daemon says: %v", where, err)
+		}
+	}
+	if asked > 0 {
+		t.Errorf("%d requests", asked)
+	}
+	_, err := parseDaemonConfig([]byte("state_dir: /tmp/s\nsocket: /tmp/s.sock\nmirrors:\n  - name: a\n    source: /tmp\n    destination: s3://a--use1-az4--x-s3/x\n"))
+	if err == nil || !strings.Contains(err.Error(), "general purpose bucket") {
+		t.Errorf("the daemon's configuration: %v", err)
+	}
+}
