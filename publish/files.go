@@ -76,14 +76,14 @@ func (src *Source) addFile(ctx context.Context, t *tree, name string) {
 			return // two patterns match it
 		}
 	}
-	artifact, err := releaseObject(ctx, t, name)
+	artifact, err := releaseObject(ctx, t, name, 0)
 	if err != nil {
 		src.report(Error, name, err.Error())
 		return
 	}
 	f := &ReleaseFile{Name: name, Object: artifact}
 	for _, suffix := range companions {
-		o, err := releaseObject(ctx, t, name+suffix)
+		o, err := releaseObject(ctx, t, name+suffix, maxCompanion)
 		if errors.Is(err, mirror.ErrNotExist) {
 			continue
 		}
@@ -99,10 +99,18 @@ func (src *Source) addFile(ctx context.Context, t *tree, name string) {
 	src.Files = append(src.Files, f)
 }
 
-func releaseObject(ctx context.Context, t *tree, name string) (Object, error) {
+// maxCompanion is how large a companion may be: it is held in memory, and a signature of several keys has some
+// kilobytes.
+const maxCompanion = 64 << 10
+
+// releaseObject is a file of at most so many bytes; 0: of any size.
+func releaseObject(ctx context.Context, t *tree, name string, most int64) (Object, error) {
 	content, err := t.content(name)
 	if err != nil {
 		return Object{}, err
+	}
+	if size := content.Size(); most > 0 && size > most {
+		return Object{}, fmt.Errorf("it has %d bytes, and a signature or checksum has at most %d: is it what its name says?", size, most)
 	}
 	digest, err := blob.Sum(ctx, content)
 	if err != nil {

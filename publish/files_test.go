@@ -119,6 +119,8 @@ func TestBadFilesAreRefused(t *testing.T) {
 		{"signature over other content", func(t *testing.T, name string) { flipFile(t, name); sum(t, name) }, publish.Trust{Keys: s.ring}, "", artifact + ": bad signature"},
 		{"signed by another", func(t *testing.T, name string) { newSigner(t).sign(t, name) }, publish.Trust{Keys: s.ring}, "", artifact + ": signature by a key that is not among the trusted keys"},
 		{"signature truncated", func(t *testing.T, name string) { must(t, os.Truncate(name+".asc", 60)) }, publish.Trust{Keys: s.ring}, "", artifact + ": "},
+		{"a signature that is huge", func(t *testing.T, name string) { must(t, os.Truncate(name+".asc", 1<<40)) }, publish.Trust{Keys: s.ring}, "", artifact + ".asc: it has 1099511627776 bytes"},
+		{"a checksum that is huge", func(t *testing.T, name string) { must(t, os.Truncate(name+".sha256", 1<<40)) }, publish.Trust{}, "", artifact + ".sha256: it has 1099511627776 bytes"},
 		{"not signed", func(t *testing.T, name string) { must(t, os.Remove(name+".asc")) }, publish.Trust{RequireSigned: true}, "", artifact + ": it has no signature"},
 		{"no match", func(*testing.T, string) {}, publish.Trust{}, "dist/*.zip", "dist/*.zip: no file in SOURCE matches"},
 		{"named pipe", func(t *testing.T, name string) { replaceFile(t, name, fifo) }, publish.Trust{}, "", artifact + ": it is a named pipe"},

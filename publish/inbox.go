@@ -54,10 +54,8 @@ func (in *Inbox) Arrivals(ctx context.Context, dir string) iter.Seq2[Arrival, er
 		if dir == "" {
 			dir = "."
 		}
-		err := fs.WalkDir(in.root.FS(), dir, func(full string, d fs.DirEntry, err error) error {
+		err := in.root.Walk(ctx, dir, func(full string, d fs.DirEntry, err error) error {
 			switch {
-			case ctx.Err() != nil:
-				return ctx.Err()
 			case errors.Is(err, fs.ErrNotExist):
 				return nil // gone since it was listed
 			case err != nil:

@@ -67,7 +67,7 @@ func Open(ctx context.Context, dir string, sel Selection) (*Source, error) {
 		return nil, fmt.Errorf("open SOURCE: %w", err)
 	}
 	src := &Source{root: root, specs: spec.NewReader(maxSourceSpecs)}
-	documents, err := src.look(sel)
+	documents, err := src.look(ctx, sel)
 	if err != nil {
 		root.Close()
 		return nil, err
@@ -90,18 +90,18 @@ func Open(ctx context.Context, dir string, sel Selection) (*Source, error) {
 }
 
 // look finds the mirrors, and the names of the documents in each.
-func (src *Source) look(sel Selection) (map[*SourceMirror][]string, error) {
+func (src *Source) look(ctx context.Context, sel Selection) (map[*SourceMirror][]string, error) {
 	if sel.Documents != nil {
 		return src.named(sel.Documents), nil
 	}
-	if err := src.find(""); err != nil {
+	if err := src.find(ctx, ""); err != nil {
 		return nil, err
 	}
 	src.Mirrors = slices.DeleteFunc(src.Mirrors, func(m *SourceMirror) bool { return !sel.layout(m.format) })
 	names := make(map[*SourceMirror][]string)
 	for _, m := range src.Mirrors {
 		var err error
-		if names[m], err = src.documents(m); err != nil {
+		if names[m], err = src.documents(ctx, m); err != nil {
 			return nil, err
 		}
 	}
@@ -132,7 +132,14 @@ func (src *Source) empty(dir string, sel Selection) error {
 	return fmt.Errorf("%w: the mirror in %s holds no package", ErrSource, dir)
 }
 
-func (src *Source) find(dir string) error {
+func (src *Source) find(ctx context.Context, dir string) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if strings.Count(dir, "/") >= blob.MaxDepth {
+		src.report(Error, dir, blob.ErrTooDeep.Error())
+		return nil
+	}
 	t := &tree{src.root, dir}
 	entries, err := t.entries("")
 	if err != nil {
@@ -157,7 +164,7 @@ func (src *Source) find(dir string) error {
 	for _, e := range entries {
 		own := isV3 && (e.Name() == "v3" || e.Name() == "blobs") || isV2 && e.Name() == "build_cache"
 		if e.IsDir() && !own && !strings.HasPrefix(e.Name(), ".") {
-			if err := src.find(t.path(e.Name())); err != nil {
+			if err := src.find(ctx, t.path(e.Name())); err != nil {
 				return err
 			}
 		}
@@ -229,10 +236,10 @@ func (p *Package) trueVersion(ctx context.Context, f format, t *tree, specs *spe
 
 // documents lists the names of a mirror's package documents, and reports what only looks
 // like one.
-func (src *Source) documents(m *SourceMirror) ([]string, error) {
+func (src *Source) documents(ctx context.Context, m *SourceMirror) ([]string, error) {
 	dir, _ := m.format.directories()
 	var names []string
-	err := fs.WalkDir(src.root.FS(), m.tree.rel(dir), func(full string, d fs.DirEntry, err error) error {
+	err := src.root.Walk(ctx, m.tree.rel(dir), func(full string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}

@@ -374,3 +374,33 @@ func TestOpenStops(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 }
+
+// A directory that is nested endlessly is named, and costs no time; what is beside it is published with KeepGoing.
+func TestADeepSourceIsNamed(t *testing.T) {
+	dir := copied(t, "v3-unsigned")
+	for _, at := range []string{"elsewhere", "v3/manifests/spec/deep"} {
+		name := filepath.Join(dir, at, strings.Repeat("d/", 1500))
+		must(t, os.MkdirAll(name, 0o777))
+	}
+	src, err := publish.Open(t.Context(), dir, publish.Selection{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	if len(src.Mirrors) != 1 || len(src.Mirrors[0].Packages) != 11 {
+		t.Errorf("%d mirrors", len(src.Mirrors))
+	}
+	if len(src.Findings) != 2 {
+		t.Fatalf("findings %v", src.Findings)
+	}
+	for _, f := range src.Findings {
+		if f.Severity != publish.Error || !strings.Contains(f.Reason, "nested more than 100 deep") || len(f.File) > 300 {
+			t.Errorf("%v", f)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if src, err := publish.Open(ctx, dir, publish.Selection{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, %v", src, err)
+	}
+}

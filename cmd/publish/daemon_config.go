@@ -300,6 +300,9 @@ func (c *daemonConfig) checkMirror(i int, say func(key, format string, args ...a
 			say("source", "%s is published to %s already, by mirror %d", m.Source, m.Destination, j+1)
 		}
 	}
+	if err := apart(m.Source, m.Destination); err != nil && c.Mode != "indexer" {
+		say("destination", "destination: %v", err)
+	}
 	if m.ScanInterval.set && m.ScanInterval.Duration < time.Second {
 		say("scan_interval", "scan_interval %s: want at least 1s", m.ScanInterval)
 	}

@@ -134,6 +134,9 @@ func (w *mirrorWork) open(ctx context.Context) (*opened, error) {
 	if w.to != nil {
 		return w.to, nil
 	}
+	if err := apart(w.source, w.where); err != nil {
+		return nil, err
+	}
 	d, err := w.flags.storage.open(ctx, w.where, w.log)
 	if err != nil {
 		return nil, err

@@ -85,6 +85,9 @@ func runExec(ctx context.Context, env environment, f *flags, source, destination
 	if err := os.MkdirAll(source, 0o777); err != nil { // the command may be what makes it
 		return fail(exitSource, err)
 	}
+	if err := apart(source, destination); err != nil {
+		return err
+	}
 	if f.dryRun {
 		return execDry(ctx, env, f, o, source, destination, command)
 	}

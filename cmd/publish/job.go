@@ -60,6 +60,9 @@ func stopped(ctx context.Context, err error) error {
 }
 
 func (j *job) run(ctx context.Context, source, where string) error {
+	if err := apart(source, where); err != nil {
+		return err
+	}
 	j.narrator.begins(partScan)
 	src, err := publish.Open(ctx, source, j.options.Selection)
 	if err != nil {

@@ -88,7 +88,7 @@ type nopCloser struct{ io.ReaderAt }
 
 func (nopCloser) Close() error { return nil }
 
-// A Root opens files by their paths below it: an os.Root, or a Dir.
+// A Root opens files by their paths below it: an os.Root, or a Dir, which never blocks.
 type Root interface {
 	Open(name string) (*os.File, error)
 }

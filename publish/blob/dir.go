@@ -3,6 +3,7 @@ package blob
 import (
 	"io/fs"
 	"os"
+	"syscall"
 )
 
 // A Dir is a directory from which files are opened by paths. Like an os.Root it never leaves
@@ -33,7 +34,7 @@ func (d *Dir) Open(name string) (*os.File, error) {
 	if f := d.beneath(name, toRead); f != nil {
 		return f, nil
 	}
-	return d.Root.Open(name)
+	return d.Root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }
 
 // Stat looks at a file, without opening it. The error is that of an os.Root.

@@ -8,7 +8,7 @@ import (
 
 // What a file is opened for.
 const (
-	toRead   = unix.O_RDONLY
+	toRead   = unix.O_RDONLY | unix.O_NONBLOCK
 	toLookAt = unix.O_PATH
 )
 

@@ -7,10 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 )
+
+// deepest is how many directories below a source are watched in each other. A scan names what is nested deeper.
+const deepest = 100
 
 // again is how long to wait before a watch that broke is set up anew.
 const again = time.Minute
@@ -101,6 +105,9 @@ func (k *desk) watchBelow(ctx context.Context, w *fsnotify.Watcher, dir string) 
 		name, err := filepath.Rel(k.m.Source, full)
 		if err != nil {
 			return err
+		}
+		if strings.Count(name, string(filepath.Separator)) >= deepest {
+			return fs.SkipDir
 		}
 		if !k.m.Work.MayHold(filepath.ToSlash(name)) {
 			return fs.SkipDir

@@ -56,9 +56,12 @@ type Dir struct {
 
 	mu    sync.Mutex // guards what follows, also while the directory is being made
 	root  *os.Root   // nil as long as nobody has found the directory there
+	stale []*os.Root // that were root before: see renew
 	ready bool       // root is writable: .publish is there and cleared of the dead
 
 	durable sync.Map // directories whose own entry is on disk: path -> true
+
+	groups  sync.Map // groups that files get, by directory: path -> int; see group
 
 	link func(root *os.Root, from, to string) error // (*os.Root).Link, but in tests
 }
@@ -84,10 +87,14 @@ func Open(path string, opts Options) (*Dir, error) {
 func (d *Dir) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.root == nil {
-		return nil
+	var errs []error
+	for _, root := range append(d.stale, d.root) {
+		if root != nil {
+			errs = append(errs, root.Close())
+		}
 	}
-	return d.root.Close()
+	d.stale, d.root = nil, nil
+	return errors.Join(errs...)
 }
 
 // Mirror returns the mirror below rel, a slash-separated relative path. The directory
@@ -104,6 +111,20 @@ func (d *Dir) existing() (*os.Root, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.opened()
+}
+
+// renew has the directory opened anew, if nothing else has done so: a server of NFS no longer knows what is
+// open (ESTALE), because it was restarted or the directory was replaced. nil stands for what is open now.
+func (d *Dir) renew(stale *os.Root) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if stale != nil && d.root != stale || d.root == nil {
+		return
+	}
+	d.stale = append(d.stale, d.root) // others may be using it
+	d.root, d.ready = nil, false
+	d.durable.Clear()
+	d.groups.Clear()
 }
 
 // opened is existing for who holds d.mu.
@@ -146,16 +167,29 @@ func (d *Dir) writable() (*os.Root, error) {
 // makeDir is os.MkdirAll, and durable.
 func makeDir(dir string) error {
 	err := os.Mkdir(dir, dirMode)
+	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
+		if err := makeDir(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, dirMode) // once more, and not again: there may be no making it, as in /proc
+	}
 	switch {
 	case err == nil:
 		return syncPath(filepath.Dir(dir))
 	case errors.Is(err, fs.ErrExist):
-		return nil
-	case errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir:
-		if err := makeDir(filepath.Dir(dir)); err != nil {
-			return err
-		}
-		return makeDir(dir)
+		return followed(dir)
+	}
+	return err
+}
+
+// followed returns an error if what is there is not a directory, such as a link to nothing.
+func followed(dir string) error {
+	info, err := os.Stat(dir)
+	if target, linked := os.Readlink(dir); linked == nil && err != nil {
+		return fmt.Errorf("%s is a symbolic link to %s: %w", dir, target, err)
+	}
+	if err == nil && !info.IsDir() {
+		return &fs.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}
 	}
 	return err
 }
@@ -180,7 +214,7 @@ func syncDir(f *os.File) error {
 
 // sync makes the entries of dir durable.
 func (d *Dir) sync(root *os.Root, dir string) error {
-	f, err := root.Open(dir)
+	f, err := root.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}

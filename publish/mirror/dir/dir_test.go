@@ -416,3 +416,62 @@ func TestLockIsWaitedFor(t *testing.T) {
 		t.Errorf("swap when the lock is free again: %v", err)
 	}
 }
+
+// In a directory that is setgid, whoever made it so, files and directories get its group, as if they had been made
+// there.
+func TestGroupsOfDirectories(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Log("only root has several groups for sure")
+		return
+	}
+	path := t.TempDir()
+	mustWrite(t, filepath.Join(path, "sub/other"), "")
+	for dir, gid := range map[string]int{".": 2001, "sub": 2002} {
+		if err := os.Chown(filepath.Join(path, dir), -1, gid); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(filepath.Join(path, dir), 0o775|fs.ModeSetgid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := open(t, path).Mirror(".")
+	create(t, m, "a/b", "x")
+	create(t, m, "sub/b", "x")
+	create(t, m, "sub/deep/b", "x")
+	if _, err := m.Swap(t.Context(), upload("sub/b", "y"), versionOf(t, m, "sub/b")); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]uint32{"a": 2001, "a/b": 2001, "sub/b": 2002, "sub/deep": 2002, "sub/deep/b": 2002} {
+		info, err := os.Stat(filepath.Join(path, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if gid := info.Sys().(*syscall.Stat_t).Gid; gid != want {
+			t.Errorf("%s has group %d, want %d", name, gid, want)
+		}
+	}
+}
+
+// A directory below a link to nothing, or where none can be made, is an error at once, and so is a file in its place.
+func TestADirectoryThatCannotBeMade(t *testing.T) {
+	top := t.TempDir()
+	mustWrite(t, filepath.Join(top, "file"), "")
+	for link, to := range map[string]string{"dangling": "/nonexistent/x", "loop": "loop"} {
+		if err := os.Symlink(to, filepath.Join(top, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for where, want := range map[string]string{
+		top + "/dangling/a/b": "dangling is a symbolic link to /nonexistent/x", "/proc/nowhere/a/b": "/proc/nowhere",
+		top + "/loop/a": "loop", top + "/file/a": "not a directory", "/sys/nowhere/a": "/sys/nowhere",
+	} {
+		d, err := dir.Open(where, dir.Options{})
+		if err == nil {
+			err = d.Mirror(".").Create(t.Context(), upload("x", "x"))
+			d.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", where, err, want)
+		}
+	}
+}

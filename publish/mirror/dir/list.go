@@ -19,7 +19,15 @@ import (
 // read. A symbolic link counts as what it leads to, if that is below the directory.
 func (m *Mirror) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Info, error] {
 	return func(yield func(mirror.Info, error) bool) {
-		err := m.list(ctx, r, func(info mirror.Info) bool { return yield(info, nil) })
+		begun := false
+		list := func() error {
+			return m.list(ctx, r, func(info mirror.Info) bool { begun = true; return yield(info, nil) })
+		}
+		err := list()
+		for n := 1; n < attempts && !begun && errors.Is(err, syscall.ESTALE); n++ {
+			m.dir.renew(nil)
+			err = list()
+		}
 		if err != nil && !errors.Is(err, errEnough) {
 			yield(mirror.Info{}, m.failed("list", "read", r.Prefix, err))
 		}
@@ -69,6 +77,10 @@ func (m *Mirror) full(r mirror.Range) mirror.Range {
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) }
 
 // A walk yields the files within a range.
+// maxDepth is how many directories a name may have: of the 1,024 bytes of a name in S3, each takes two. What
+// is deeper in a directory is no object.
+const maxDepth = 512
+
 type walk struct {
 	top    *os.Root
 	within mirror.Range
@@ -78,6 +90,9 @@ type walk struct {
 // dir walks what is below a directory. A root of its own spares the system from
 // looking up the whole path of each file.
 func (w *walk) dir(ctx context.Context, at string, above []fs.FileInfo) error {
+	if len(above) > maxDepth {
+		return nil
+	}
 	here, err := w.top.OpenRoot(at)
 	if gone(err) {
 		return nil // has become something else meanwhile

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"syscall"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -53,11 +54,17 @@ func (m *Mirror) open(ctx context.Context, name string) (*os.File, fs.FileInfo, 
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
-	root, err := m.dir.existing()
-	if err != nil {
-		return nil, nil, err
+	for n := 1; ; n++ {
+		root, err := m.dir.existing()
+		if err != nil {
+			return nil, nil, err
+		}
+		f, info, err := openObject(root, full)
+		if n == attempts || !errors.Is(err, syscall.ESTALE) {
+			return f, info, err
+		}
+		m.dir.renew(root)
 	}
-	return openObject(root, full)
 }
 
 func infoOf(name string, info fs.FileInfo) mirror.Info {
@@ -81,21 +88,31 @@ var errAgain = errors.New("removed while it was being written")
 
 // again repeats what somebody has spoilt by clearing up what was not his. Whoever
 // does that five times in a row will not stop.
-func again(try func() error) error {
-	err := try()
-	for n := 1; n < 5 && errors.Is(err, errAgain); n++ {
-		err = try()
+func (m *Mirror) again(ctx context.Context, name string, try func(root *os.Root) error) error {
+	for n := 1; ; n++ {
+		root, err := m.begin(ctx, name)
+		if err == nil {
+			err = try(root)
+		}
+		var ofSource sourceError
+		switch {
+		case n == attempts, errors.As(err, &ofSource):
+			return err
+		case errors.Is(err, syscall.ESTALE):
+			m.dir.renew(root)
+		case !errors.Is(err, errAgain):
+			return err
+		}
 	}
-	return err
 }
+
+// attempts is how often something is tried that is in the way of others, or of a server that was restarted.
+const attempts = 5
 
 // Create stores an object that is not there. A hard link is what makes it visible: it
 // never replaces anything.
 func (m *Mirror) Create(ctx context.Context, u mirror.Upload) error {
-	root, err := m.begin(ctx, u.Name)
-	if err == nil {
-		err = again(func() error { return m.create(ctx, root, u) })
-	}
+	err := m.again(ctx, u.Name, func(root *os.Root) error { return m.create(ctx, root, u) })
 	if err != nil {
 		return m.failed("create", "write", u.Name, err)
 	}
@@ -198,13 +215,10 @@ func sameContent(ctx context.Context, f *os.File, u mirror.Upload) (bool, error)
 // before the lock is taken, which is held for no longer than a look and a rename.
 func (m *Mirror) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (mirror.Version, error) {
 	is := mirror.Absent
-	root, err := m.begin(ctx, u.Name)
-	if err == nil {
-		err = again(func() (err error) {
-			is, err = m.swap(ctx, root, u, was)
-			return err
-		})
-	}
+	err := m.again(ctx, u.Name, func(root *os.Root) (err error) {
+		is, err = m.swap(ctx, root, u, was)
+		return err
+	})
 	if err != nil {
 		return mirror.Absent, m.failed("swap", "write", u.Name, err)
 	}

@@ -151,7 +151,10 @@ func (t *temp) stamp(after time.Time) error {
 		if earliest := after.Add(step); when.Before(earliest) {
 			when = earliest
 		}
-		if err := t.root.Chtimes(t.path, when, when); err != nil {
+		err := t.root.Chtimes(t.path, when, when)
+		// Where all users are squashed into one, the file may not be ours. It is new, so its time is likely
+		// to do as it is.
+		if err != nil && !errors.Is(err, fs.ErrPermission) {
 			return t.spoilt(err)
 		}
 		info, err := t.file.Stat()
@@ -192,6 +195,7 @@ func (t *temp) replace(d *Dir, full string, now fs.FileInfo) (mirror.Version, er
 	if err != nil {
 		return mirror.Absent, err
 	}
+	d.regroup(t, full)
 	if err := t.root.Rename(t.path, full); err != nil {
 		return mirror.Absent, t.spoilt(err)
 	}
@@ -213,9 +217,15 @@ func (d *Dir) reveal(ctx context.Context, t *temp, full string) error {
 	return d.renameTo(t, full)
 }
 
-// cannotLink reports whether the file system has no hard links, or says so.
+// cannotLink reports whether the file system has no hard links, or says so. BeeGFS has none from one directory
+// into another (EXDEV).
 func cannotLink(err error) bool {
-	return errors.Is(err, syscall.EPERM) || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EMLINK)
+	for _, no := range []error{syscall.EPERM, errors.ErrUnsupported, syscall.EMLINK, syscall.EXDEV} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return false
 }
 
 // revealLocked is reveal for who holds the lock.
@@ -249,6 +259,7 @@ func (d *Dir) enter(t *temp, full string, act func() error) error {
 	if err := d.ensure(t.root, path.Dir(full)); err != nil {
 		return err
 	}
+	d.regroup(t, full)
 	err := act()
 	if errors.Is(err, fs.ErrNotExist) && !t.gone() {
 		// Somebody has removed the directory that we knew of.
@@ -259,6 +270,31 @@ func (d *Dir) enter(t *temp, full string, act func() error) error {
 		return t.spoilt(err)
 	}
 	return d.sync(t.root, path.Dir(full))
+}
+
+// regroup gives a temp the group that it would have if it had been made in the directory of full. Where that is
+// not allowed, it stays as it is.
+func (d *Dir) regroup(t *temp, full string) {
+	if gid := d.group(t.root, path.Dir(full)); gid >= 0 {
+		_ = t.file.Chown(-1, gid)
+	}
+}
+
+// group is the group that files in a directory get because it is setgid; -1: that of the process.
+func (d *Dir) group(root *os.Root, dir string) int {
+	if gid, known := d.groups.Load(dir); known {
+		return gid.(int)
+	}
+	info, err := root.Stat(dir)
+	if err != nil {
+		return -1
+	}
+	gid := -1
+	if s, ok := info.Sys().(*syscall.Stat_t); ok && info.Mode()&fs.ModeSetgid != 0 {
+		gid = int(s.Gid)
+	}
+	d.groups.Store(dir, gid)
+	return gid
 }
 
 // ensureEntry makes the entry of what is at full durable, and those of its directories.

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+)
+
+// apart returns an error if SOURCE and a DESTINATION that is a directory contain each other: each run would
+// publish what the last one has written. Symbolic links and mounts are seen through, and a directory that is not there
+// yet is where its nearest parent is.
+func apart(source, destination string) error {
+	u, err := url.Parse(destination)
+	if err != nil || u.Scheme != "file" || source == "" || u.Path == "" {
+		return nil // it is no directory, or wrong, which is said where it is opened
+	}
+	var problem string
+	switch from, to := above(source), above(u.Path); {
+	case from.there && to.there && os.SameFile(from.dirs[0], to.dirs[0]):
+		return fail(exitUsage, fmt.Errorf("SOURCE and DESTINATION are the same directory, %s: `publish index DESTINATION` makes its index", source))
+	case from.there && to.has(from.dirs[0]):
+		problem = "DESTINATION is inside of SOURCE"
+	case to.there && from.has(to.dirs[0]):
+		problem = "SOURCE is inside of DESTINATION"
+	default:
+		return nil
+	}
+	return fail(exitUsage, fmt.Errorf("%s: %s and %s: a run would publish what the last one has written; give a directory beside it", problem, source, u.Path))
+}
+
+// A lineage is a directory, if it is there, and all directories above it.
+type lineage struct {
+	there bool
+	dirs  []fs.FileInfo
+}
+
+func (l lineage) has(dir fs.FileInfo) bool {
+	for _, d := range l.dirs {
+		if os.SameFile(d, dir) {
+			return true
+		}
+	}
+	return false
+}
+
+func above(dir string) (l lineage) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return l
+	}
+	real, err := filepath.EvalSymlinks(abs)
+	l.there = err == nil
+	for errors.Is(err, fs.ErrNotExist) && filepath.Dir(abs) != abs {
+		abs = filepath.Dir(abs)
+		real, err = filepath.EvalSymlinks(abs)
+	}
+	if err != nil {
+		return l
+	}
+	for {
+		info, err := os.Stat(real)
+		if err != nil {
+			return lineage{}
+		}
+		l.dirs = append(l.dirs, info)
+		if filepath.Dir(real) == real {
+			return l
+		}
+		real = filepath.Dir(real)
+	}
+}
