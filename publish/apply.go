@@ -134,7 +134,7 @@ func (a *application) writeIndex(ctx context.Context, m *MirrorPlan) error {
 		return nil
 	case ix.Mode == IndexRebuild:
 		a.progress.Step(m.Path, "index")
-		// Who only adds packages is not held up by the damage of others.
+		// Damage to other packages must not stop a publisher that only adds its own.
 		r := &rebuilder{format: m.format, store: a.counted(m.store), trust: a.plan.options.Trust, lenient: ix.lost}
 		if err := r.rebuild(ctx, ix); err != nil {
 			return fmt.Errorf("index: %w", err)
@@ -155,7 +155,7 @@ func (a *application) writeIndex(ctx context.Context, m *MirrorPlan) error {
 	return nil
 }
 
-// warn notes what was left out of an index that was made anew.
+// warn reports the packages that a rebuilt index leaves out.
 func (a *application) warn(path string, findings []Finding) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -94,7 +94,7 @@ func (f tree) mem(t testing.TB) *mirrortest.Mem {
 	return m
 }
 
-// goodHash is that of a package that is published along with others that are bad.
+// goodHash is the hash of the one good package among bad ones.
 const goodHash = spec.Hash("gooooooooooooooooooooooooooooood")
 
 func good(format int) string {
@@ -196,8 +196,8 @@ func wantRefusals(t testing.TB, err error) {
 	}
 }
 
-// What is in the mirror already, and Spack cannot read, stays out of the index whoever writes it: the next
-// publish of something else, a rebuild, an indexer. Everything else gets in.
+// A package in the mirror that Spack cannot read stays out of the index, which every writer keeps to: the next
+// publish of another package, a rebuild, an indexer. Everything else is indexed.
 func TestWhatSpackCannotReadStaysOutOfTheIndex(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
 		o := newOracle(t, l)

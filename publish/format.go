@@ -79,7 +79,7 @@ type pointer struct {
 	Turned time.Time
 
 	refs     []indexRef         // of each generation of the layout
-	checked  bool               // by the one who wrote the indices: Spack can read them
+	checked  bool               // the writer of the indices made sure that Spack can read them
 	manifest *manifest.Manifest // of layout v3, as it was read: it may name what we do not know
 	content  []byte             // of layout v2: the index document, which is the pointer
 	broken   error              // why the object at the fixed name points at nothing
@@ -186,8 +186,8 @@ const (
 	maxIndex    = 4 << 30  // an index document
 )
 
-// A contentError says that a document or a spec is whole and will not do: Spack's readers fail on it, or another
-// version of Spack has written it. Publishing it again would change nothing.
+// A contentError reports a document or spec that is intact but unusable: Spack's readers fail on it, or another
+// version of Spack wrote it. Publishing it again would not help.
 type contentError struct{ err error }
 
 func (e *contentError) Error() string { return e.err.Error() }

@@ -57,8 +57,8 @@ func recordOf(m *mirrortest.Mem, mediaType string, content []byte) string {
 	return fmt.Sprintf("{\n\"contentLength\":%d,\n\"mediaType\":\"%s\",\n\"compression\":\"none\",\n\"checksumAlgorithm\":\"sha256\",\n\"checksum\":\"%s\",\n\"more\":1.0\n}", len(content), mediaType, d)
 }
 
-// Several versions of Spack share a mirror by an index for each, which one manifest names in any order. Whoever writes
-// one leaves the others as they are, whether this release knows them or not.
+// Several versions of Spack share a mirror: each has its own index, and one manifest names them in any order. A writer
+// of one index leaves the others as they are, known or not.
 func TestIndicesOfOtherSpacksStay(t *testing.T) {
 	for _, before := range []bool{true, false} {
 		for by, act := range map[string]func(*mirrortest.Mem){
@@ -120,7 +120,7 @@ func dependency(name string, hash spec.Hash) string {
 func label(format int) string { return fmt.Sprintf("application/vnd.spack.spec.v%d+json", format) }
 
 // Packages of spec format 6 go into the index of version 9, those of format 5 into that of version 8, both in
-// one write; and it is said who sees what.
+// one write. The plan says which versions of Spack see which.
 func TestEachGenerationOfSpackHasItsIndex(t *testing.T) {
 	src := tree{}
 	src.v3("new", "1", six, label(6), document(6, node("new", "1", six, `"provided_virtuals":["mpi@3"],`+dependency("leaf", leafHash)), node("leaf", "1", leafHash, "")))
@@ -162,15 +162,16 @@ func TestEachGenerationOfSpackHasItsIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {
-		t.Errorf("made anew, it is another one:\n%s", diff)
+		t.Errorf("the rebuilt index differs:\n%s", diff)
 	}
-	if v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{Deep: true}); err != nil || len(v.Findings) > 0 {
+	v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{Deep: true})
+	if err != nil || len(v.Findings) > 0 || !slices.Equal(v.Audiences, want) {
 		t.Errorf("verify: %v %v", err, v)
 	}
 }
 
-// A package of a format that this release does not know is left alone: no damage, and no reason to stop. One
-// that the Spack which wrote it has indexed stays in that index. From SOURCE it is not published.
+// A package of an unknown format is left alone: it is no damage and stops nothing. If its own version of Spack
+// has indexed it, it stays indexed. It is not published from SOURCE.
 func TestFormatsOfOtherSpacksAreLeftAlone(t *testing.T) {
 	for _, c := range []struct{ layout, fixture string }{{"v3", "v3-signed"}, {"v2", "v2-signed"}} {
 		foreign := tree{}
@@ -225,7 +226,7 @@ func TestFormatsOfOtherSpacksAreLeftAlone(t *testing.T) {
 	}
 }
 
-// Whatever a manifest points at belongs to the package: it is sent, checked, looked for and counted.
+// Every blob that a manifest names belongs to the package: it is sent, checked and counted.
 func TestEveryRecordOfAManifestIsPublished(t *testing.T) {
 	src := tree{}
 	sbom := []byte(`{"sbom":true}`)

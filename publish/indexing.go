@@ -64,8 +64,8 @@ func (d *decision) planIndex(ctx context.Context) error {
 	return err
 }
 
-// gone warns of packages that the index offers and whose documents were not listed: somebody has deleted them.
-// An index that is merged into keeps them, because a deletion may be half done.
+// gone warns of packages that the index offers although their documents are gone.
+// A merge keeps them, because the deletion may be half done.
 func (d *decision) gone(x *indices) {
 	listed := make(map[spec.Hash]bool)
 	for _, id := range d.seen.packages(d.out.format) {
@@ -80,7 +80,7 @@ func (d *decision) gone(x *indices) {
 	if len(missing) > 0 {
 		slices.Sort(missing)
 		d.plan.Findings = append(d.plan.Findings, Finding{Warning, d.src.tree.path(d.out.format.indexWrites()[0]),
-			fmt.Sprintf("it offers what is no longer there: %s; publish index takes that out", some(missing))})
+			fmt.Sprintf("it offers what is no longer there: %s; publish index removes them from the index", some(missing))})
 	}
 }
 
@@ -166,8 +166,8 @@ func unindexed(path string, f Finding) Finding {
 	return Finding{Warning, join(path, f.File), "the index lacks it and will not get it: " + f.Reason}
 }
 
-// writeMerged merges packages into the index until no other publisher was faster. moved is called whenever the
-// index is another than the one that was planned with, before it is replaced.
+// writeMerged merges packages into the index, and merges again for as long as other publishers are faster. It calls
+// moved before it replaces an index other than the planned one.
 func writeMerged(ctx context.Context, f format, s Store, ix *IndexPlan, moved func(ctx context.Context, now *pointer) error) error {
 	was, next := ix.was, ix.next
 	return contend(ctx, func() error {

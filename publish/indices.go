@@ -12,22 +12,22 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// A generation is a format of specs, with the version of the index that holds them. When Spack adds a
-// format, it is added here.
+// A generation is a format of specs and the version of the index that holds them. A new format of Spack is a
+// new line in the tables below.
 type generation struct {
 	specs   int // see spec.Format4
 	index   int // see index.V7
 	readers string
 }
 
-// The generations of each layout, the older ones first. One mirror of layout v3 may have an index of
-// each, which one manifest names, so that several versions of Spack share it (spack PR 53088).
+// The generations of each layout, oldest first. A mirror of layout v3 may have an index of each. One manifest
+// names them, so that several versions of Spack share the mirror (spack PR 53088).
 var (
 	v2Generations = []generation{{spec.Format4, index.V7, "Spack 0.21 and later"}}
 	v3Generations = []generation{{spec.Format5, index.V8, "Spack 1.0 and later"}, {spec.Format6, index.V9, "Spack 1.3 and later"}}
 )
 
-// An Audience says which versions of Spack see how many packages of a mirror.
+// An Audience is the versions of Spack that see a number of packages.
 type Audience struct {
 	Readers  string `json:"readers"`
 	Packages int    `json:"packages"`
@@ -85,7 +85,7 @@ func (x *indices) Offered() int {
 	return n
 }
 
-// Changed reports whether any index is other than the one that was read.
+// Changed reports whether any index differs from the one that was read.
 func (x *indices) Changed() bool {
 	for _, part := range x.all() {
 		if part.Changed() {
@@ -131,7 +131,7 @@ func (x *indices) All() iter.Seq[index.Entry] {
 	}
 }
 
-// Audiences say who sees what. They are nil where every reader of the layout sees all.
+// Audiences says which versions of Spack see how many packages; nil if all see all.
 func (x *indices) Audiences() []Audience {
 	var all []Audience
 	for g, part := range x.all() {
@@ -196,7 +196,7 @@ func sameJSON(a, b jsontext.Value) bool {
 	return a.Canonicalize() == nil && b.Canonicalize() == nil && bytes.Equal(a, b)
 }
 
-// keep copies a package of another set of indices, with everything that it depends on.
+// keep copies a package and its dependencies from another set of indices.
 func (x *indices) keep(from *indices, h spec.Hash) {
 	for g, part := range from.all() {
 		if s := part.Spec(h); s != nil {

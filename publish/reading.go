@@ -14,7 +14,7 @@ import (
 // million packages has.
 const maxHeld = 2 << 30
 
-// A packageReader reads packages of a mirror and makes sure that they are whole.
+// A packageReader reads packages of a mirror and checks that they are whole.
 type packageReader struct {
 	format format
 	store  Store
@@ -22,7 +22,7 @@ type packageReader struct {
 	trust  Trust
 	specs  *spec.Reader
 
-	// foreign are the documents, of those that were read, that another version of Spack has written.
+	// foreign are the documents read so far that another version of Spack wrote.
 	foreign map[string]bool
 }
 
@@ -30,8 +30,8 @@ func newPackageReader(f format, s Store, seen *survey, trust Trust) *packageRead
 	return &packageReader{format: f, store: s, seen: seen, trust: trust, specs: spec.NewReader(maxHeld), foreign: make(map[string]bool)}
 }
 
-// readAll returns packages in the order of their names, with a finding for each that will not do: a Warning if its
-// content will not do, whatever is done to the mirror, and an Error if something is damaged, missing or not to be trusted.
+// readAll returns the packages that are whole, in the order of their names, and a finding for each other one: a
+// Warning if Spack cannot read its content, an Error if it is damaged, incomplete or not trusted.
 func (r *packageReader) readAll(ctx context.Context, names []string) ([]*Package, []Finding, error) {
 	slices.Sort(names)
 	packages := make([]*Package, len(names))
@@ -93,8 +93,8 @@ func (r *packageReader) read(ctx context.Context, name string) (*Package, error)
 	return p, r.format.readSpec(ctx, r.store, p, r.specs)
 }
 
-// present makes sure that a blob is there, by the survey or by listing its very name: blobs and
-// documents are not listed at one moment, and both may have come in between.
+// present checks that a blob is there, in the survey or by listing its name: blobs and
+// documents are listed at different moments, and both may have arrived in between.
 func present(ctx context.Context, s mirror.Lister, seen *survey, b Object) error {
 	if seen.has(b) {
 		return nil

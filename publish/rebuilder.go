@@ -9,25 +9,25 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// A rebuilder makes indices of everything that a mirror holds.
+// A rebuilder builds the indices of a mirror from all its packages.
 type rebuilder struct {
 	format format
 	store  Store
 	trust  Trust
 
-	// read holds what was read already, by name and version of the document, so that
-	// losing a race costs a listing and what is new.
+	// read holds the packages read so far, by name and version of the document. After a lost
+	// race only new ones are read.
 	read map[string]*Package
-	// offered are the packages of the index that was made last, and findings what was left out of it.
+	// offered are the packages of the last index, and findings say what it leaves out.
 	offered  []spec.Hash
 	findings []Finding
-	// lenient leaves out damaged packages as well. Else they fail the rebuild.
+	// lenient leaves out damaged packages as well. Otherwise they fail the rebuild.
 	lenient bool
 }
 
-// rebuild makes the index anew: each package in the mirror must be whole, for whatever an index does not name
-// has disappeared for clients. What Spack's readers would fail on, and what another version of Spack has written,
-// is left out with a warning, as Spack's own update-index does: no other package shall suffer from it.
+// rebuild replaces the index. Each package in the mirror must be whole, because clients do not see packages
+// that the index lacks. Packages that Spack cannot read, or that another version of Spack wrote, are left out
+// with a warning, as by Spack's own update-index.
 func (b *rebuilder) rebuild(ctx context.Context, ix *IndexPlan) error {
 	b.read = make(map[string]*Package)
 	return contend(ctx, func() error {
@@ -56,7 +56,7 @@ func (b *rebuilder) rebuild(ctx context.Context, ix *IndexPlan) error {
 	})
 }
 
-// current reads the index as far as it can be read. One of a newer version stops us.
+// current reads the index; nil if it cannot be read. An index of a newer version is an error.
 func (b *rebuilder) current(ctx context.Context) (*pointer, *indices, error) {
 	was, err := whichIndex(ctx, b.format, b.store)
 	if err != nil {
@@ -72,7 +72,7 @@ func (b *rebuilder) current(ctx context.Context) (*pointer, *indices, error) {
 	return was, x, err
 }
 
-// build makes indices of what is there. current is nil if it cannot be read.
+// build makes the indices. current is nil if it cannot be read.
 func (b *rebuilder) build(ctx context.Context, was *pointer, current *indices) (*indices, error) {
 	seen, err := lookAll(ctx, b.format, b.store, was)
 	if err != nil {
@@ -85,7 +85,7 @@ func (b *rebuilder) build(ctx context.Context, was *pointer, current *indices) (
 	x := newIndices(b.format.generations())
 	for i, ref := range was.refs {
 		if ref.Digest.Known() {
-			x.part(x.generations[i].index) // it may become empty; it does not disappear
+			x.part(x.generations[i].index) // an index may become empty, but not disappear
 		}
 	}
 	b.offered = nil
@@ -97,7 +97,7 @@ func (b *rebuilder) build(ctx context.Context, was *pointer, current *indices) (
 			x.Add(p.Spec)
 			hash = p.Spec.Root().Hash
 		case foreign[name] && current != nil && current.Has(hash):
-			x.keep(current, hash) // the version of Spack that wrote it has indexed it
+			x.keep(current, hash) // indexed by the version of Spack that wrote it
 		default:
 			continue
 		}
@@ -106,8 +106,8 @@ func (b *rebuilder) build(ctx context.Context, was *pointer, current *indices) (
 	return x, nil
 }
 
-// readNew reads the packages that were not read before. It returns the names of those that another version of
-// Spack has written.
+// readNew reads the packages that were not read before. It returns the documents that another version of
+// Spack wrote.
 func (b *rebuilder) readNew(ctx context.Context, seen *survey) (map[string]bool, error) {
 	var names []string
 	for name := range seen.packages(b.format) {

@@ -82,7 +82,7 @@ func match(pattern, s string) bool {
 	return ok
 }
 
-// unslashed puts a character that no name has in the place of the slash, which path.Match takes for more.
+// unslashed replaces the slash, which path.Match treats specially, by a character that no name has.
 var unslashed = strings.NewReplacer("/", "\x00")
 
 // foreign says why a package was not built for what is expected; empty if it was.

@@ -226,8 +226,8 @@ func (m *SourceMirror) readDocument(ctx context.Context, name string) (*Package,
 	return p, nil
 }
 
-// trueVersion makes the version of a package that which its spec says. The name of a document has _ for
-// what may not stand in names, such as the slash of git.feature/x=1.2. Where the spec cannot be read, that is found later.
+// trueVersion takes the version of a package from its spec if the document's name may hide it: in names, _ replaces
+// other characters, such as the slash of git.feature/x=1.2. A spec that cannot be read is reported later.
 func (p *Package) trueVersion(ctx context.Context, f format, t *tree, specs *spec.Reader) {
 	if strings.Contains(p.Version, "_") {
 		_ = f.readSpec(ctx, t, p, specs)

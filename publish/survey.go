@@ -85,7 +85,7 @@ func (s *survey) keys(f format) []key.Fingerprint {
 	return union(nil, keys)
 }
 
-// complete reports whether every document of packages of a name was listed.
+// complete reports whether all documents of the packages with a name were listed.
 func (s *survey) complete(f format, name string) bool {
 	if s.whole {
 		return true

@@ -19,8 +19,8 @@ const (
 	hashC = spec.Hash("cccccccccccccccccccccccccccccccc")
 )
 
-// An index follows from the documents of a mirror, and not from the order in which they came: a record is what the
-// package's own document says, and a dependent's older copy counts only where there is none.
+// An index depends on the documents of a mirror, not on the order in which they arrived: a record is what the
+// package's own document says. A dependent's copy counts only if there is no such document.
 func TestIndexFollowsFromTheDocuments(t *testing.T) {
 	old := node("leaf", "1", hashC, `"namespace":"old",`)
 	src := tree{}
@@ -56,7 +56,7 @@ func TestIndexFollowsFromTheDocuments(t *testing.T) {
 	}
 }
 
-// publish index mends whatever verify says that it mends: a record that contradicts its package, too.
+// publish index repairs every finding for which verify suggests it, including records that contradict their package.
 func TestRebuildMendsWhatVerifyFinds(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
 		for change, edit := range map[string]func(record map[string]any){
@@ -90,8 +90,8 @@ func TestRebuildMendsWhatVerifyFinds(t *testing.T) {
 	}
 }
 
-// The version of a package is what its spec says, also where its name cannot: in patterns, whose * crosses a slash, and in
-// what is reported.
+// The version of a package is what its spec says, even if a file name cannot hold it. Patterns use it, and their *
+// matches a slash.
 func TestVersionsAreThoseOfSpecs(t *testing.T) {
 	const version = "git.feature/x=develop"
 	src := tree{}
@@ -121,8 +121,8 @@ func TestVersionsAreThoseOfSpecs(t *testing.T) {
 	}
 }
 
-// A client that holds the ETag of a pointer loses its copy of the index when the pointer is written again for the same
-// index. So that is never done, even when the index itself has to be stored again.
+// A pointer is not written again for the same index, even if the index blob has to be stored again: a client that holds
+// the pointer's ETag would delete its copy of the index.
 func TestPointerIsNotWrittenForTheSameIndex(t *testing.T) {
 	m := emptyMirror(t)
 	mustPublish(t, m, original("v3-signed"), publish.Options{})
@@ -157,7 +157,7 @@ func contentOfIndex(t testing.TB) []byte {
 	return m.Snapshot()[subject{t, m}.blob(layout.V3Index, "application/vnd.spack.db")]
 }
 
-// A between is a store in which something happens right before the first swap of a name.
+// A between is a store that calls happen right before the first swap of name.
 type between struct {
 	publish.Store
 	name   string
@@ -173,8 +173,8 @@ func (b *between) Swap(ctx context.Context, u mirror.Upload, was mirror.Version)
 	return b.Store.Swap(ctx, u, was)
 }
 
-// To Spack's prune, a blob is an orphan that is older than the index and that no document names yet. A publisher that
-// finds the index moved looks for its blobs again, and sends again what is gone.
+// Spack's prune deletes blobs that are older than the index and not yet named by a document. A publisher that finds
+// a new index checks its blobs again and sends the missing ones.
 func TestWhatWasPrunedMeanwhileIsSentAgain(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
 		m := planted(t, l+"-signed")
@@ -210,7 +210,7 @@ func TestWhatWasPrunedMeanwhileIsSentAgain(t *testing.T) {
 	}
 }
 
-// A publish that sees that the index offers what is gone says so, in one line.
+// A publish warns in one line of packages that the index offers although their documents are gone.
 func TestPublishSaysThatTheIndexOffersWhatIsGone(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
 		m := planted(t, l+"-signed")

@@ -54,8 +54,8 @@ func (v3) document(name string, text []byte, _ *spec.Reader) (*Package, error) {
 // specBlob is the position of the spec among the blobs of a package.
 const specBlob = 1
 
-// blobsOf are the blobs that a manifest points at, in the order of Package.Blobs, and the format that it
-// labels the spec with. Those of a kind that we do not know belong to the package as well.
+// blobsOf returns the blobs that a manifest names, in the order of Package.Blobs, and the format that the
+// spec is labelled with. Blobs of unknown types belong to the package too.
 func blobsOf(m *manifest.Manifest) ([]Object, int, error) {
 	tarball, err := m.Record(manifest.Tarball)
 	if err != nil {
@@ -126,7 +126,7 @@ func readBlob(ctx context.Context, r mirror.Reader, b Object, limit int64) ([]by
 	return content, nil
 }
 
-// A specText is the text of a spec, in memory that is bounded over all specs that are read at once.
+// A specText is the text of a spec. release returns its memory to the limit that all concurrent readers share.
 type specText struct {
 	content []byte
 	release func()
@@ -135,8 +135,8 @@ type specText struct {
 // unpacking bounds how many bytes of specs are unpacked at once.
 var unpacking = semaphore.NewWeighted(64 << 20)
 
-// unpacked is how large a spec of size stored bytes may become. Specs are packed to a tenth or less of what they are;
-// what unpacks to a hundred times its size was made to fill memory.
+// unpacked is the largest size to which stored bytes of a spec may unpack. Specs compress to about a tenth; one
+// that unpacks to a hundred times its size was made to fill memory.
 func unpacked(stored int64) int64 { return min(maxSpec, 64<<10+100*stored) }
 
 func readSpecBlob(ctx context.Context, r mirror.Reader, b Object) (*specText, error) {
@@ -180,7 +180,7 @@ func gunzip(stored []byte, limit int64) ([]byte, error) {
 // ourMember is the member of an index manifest that is ours. Spack ignores it.
 const ourMember = "slurm-factory-publish"
 
-// ours is what we note about the indices that a manifest names, when we write them.
+// ours is our member of an index manifest: facts about the indices that it names.
 type ours struct {
 	// Offers is left out where it would be too large. Then it takes reading the indices to know.
 	Offers index.Coverage `json:"offers,omitzero"`
@@ -190,8 +190,8 @@ type ours struct {
 	Proofs []string `json:"proofs,omitempty"`
 }
 
-// contract is the revision of the rules in publish/spec. An index that was written under an older one is
-// checked when it is next merged into.
+// contract is the revision of the rules in publish/spec. An index written under an older revision is checked
+// before the next merge.
 const contract = 1
 
 // maxCovered is how many names of packages a coverage may have: about 38 bytes each, in
@@ -220,8 +220,8 @@ func (f v3) readPointer(ctx context.Context, r mirror.Reader) (*pointer, error) 
 	return p, nil
 }
 
-// parse reads an index manifest. It may name indices of other versions of Spack, which are left alone; a
-// reader takes the record whose media type is exactly one that it knows.
+// parse reads an index manifest. A reader takes the record whose media type is exactly one that it knows, so
+// records of other versions of Spack are left alone.
 func (p *pointer) parse(text []byte) error {
 	m, err := readManifest(text)
 	if err != nil {
@@ -288,7 +288,7 @@ func (f v3) writeIndex(ctx context.Context, s Store, was *pointer, x *indices) (
 		now.refs[i] = indexRef{digest, content.Size()}
 	}
 	if was.manifest != nil && slices.Equal(now.refs, was.refs) {
-		return was, nil // only documents were lost that it points at
+		return was, nil // only the index blobs were missing
 	}
 	text, err := now.encode(was)
 	if err != nil {

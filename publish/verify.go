@@ -49,6 +49,8 @@ type Verification struct {
 	Keys     int       `json:"keys"`     // public keys
 	Orphans  int       `json:"orphans"`  // blobs that nothing points at: superseded indices, what a dead publisher left
 	Findings []Finding `json:"findings"` // sorted by file
+	// Audiences says which versions of Spack see how many packages, where not all see all.
+	Audiences []Audience `json:"audiences,omitempty"`
 }
 
 // Damaged reports whether anything that was found is an error.
@@ -395,8 +397,7 @@ func (c *check) readPart(ctx context.Context, name string, p *pointer, i int) (*
 	return c.indexBlob(ctx, name, Object{Name: layout.V3Blob(ref.Digest), Size: ref.Size, Digest: ref.Digest}, version)
 }
 
-// others notes what an index manifest names besides the indices that we know: indices of other versions of
-// Spack, which only have to be there.
+// others checks the records of an index manifest that are not indices we know: their blobs must exist.
 func (c *check) others(ctx context.Context, name string, m *manifest.Manifest) {
 	if m == nil {
 		return
@@ -475,6 +476,7 @@ func (c *check) run(ctx context.Context) error {
 			}
 		}
 		c.offered(c.indexName(), c.records)
+		c.result.Audiences = append(c.result.Audiences, c.index.Audiences()...)
 	}
 	views := c.views()
 	docs := c.documents(len(views) > 0)
@@ -754,8 +756,8 @@ func (c *check) checkContent(ctx context.Context, p *Package) bool {
 	return p.Spec != nil
 }
 
-// severityOf is that of an error about a package's document or spec. What another version of Spack has written
-// is no damage: other clients read it.
+// severityOf returns the severity of an error about a package. A package of another version of Spack is no
+// damage: other clients read it.
 func severityOf(err error) Severity {
 	if _, ok := errors.AsType[*spec.FormatError](err); ok {
 		return Warning

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
@@ -146,6 +147,11 @@ func (v verification) print(w io.Writer) error {
 	}
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	for _, a := range v.Audiences {
+		if _, err := escape.Fprintf(w, "%s: %s: %s\n", v.Mirror, a.Readers, english.Plural(a.Packages, "package", "")); err != nil {
+			return err
+		}
 	}
 	verdict := "no damage"
 	if v.Damaged() {

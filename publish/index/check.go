@@ -27,7 +27,7 @@ const checked = 256
 // Check returns the records that Spack's reader fails on, in the order of their hashes. It reads every
 // package, which for 100,000 takes less than a second: an index that was only merged into by us needs no check.
 //
-// It also notes which records are missing and how many others name them, so that they are counted right when they are added.
+// It also counts the references to missing records, so that ref_count is right when they are added.
 func (x *Index) Check() []BadRecord {
 	var mu sync.Mutex // guards bad and x.missing
 	x.missing = make(map[spec.Hash]int32)
@@ -63,7 +63,7 @@ func (x *Index) Check() []BadRecord {
 	return bad
 }
 
-// checkRecord also returns what the record depends on and has no record.
+// checkRecord also returns the dependencies that have no record.
 func (x *Index) checkRecord(r *record) (missing []spec.Hash, err error) {
 	if err := x.odd[r.hash]; err != nil {
 		return nil, err

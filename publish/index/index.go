@@ -65,8 +65,8 @@ type Index struct {
 	records  []record
 	byHash   map[spec.Hash]int    // position in records
 	names    map[string]string    // each name once: there are many records of one package
-	added    map[spec.Hash][]byte // the packages of records that are written anew, verbatim
-	odd      map[spec.Hash]error  // what is wrong with records besides their packages
+	added    map[spec.Hash][]byte // the packages of new and replaced records, verbatim
+	odd      map[spec.Hash]error  // faults of records outside their packages
 	missing  map[spec.Hash]int32  // how many records depend on one that is missing; known after Check
 	changed  bool
 
@@ -88,14 +88,14 @@ type record struct {
 	hash spec.Hash
 	name string
 
-	at          span // in raw: the record's object; no piece if the record is written anew
+	at          span // in raw: the record's object; no piece if the record is new or replaced
 	node        span // in raw: the package itself
 	flag, count span // in raw: the values of in_buildcache and ref_count
 
 	refCount     int32
 	inBuildcache bool
 	dirty        bool // inBuildcache or refCount is no longer what raw says
-	own          bool // its package is what its own document says, which was added
+	own          bool // its package comes from its own document, added by Add
 }
 
 // New returns an empty index of a version.
@@ -187,7 +187,7 @@ func (s *scanner) value() (jsontext.Value, span, error) {
 	return v, spanOf(to-len(v), to), err
 }
 
-// skip reads a value that no reader knows, but that Python must parse.
+// skip reads a value that Spack ignores but Python parses.
 func (s *scanner) skip() error {
 	v, _, err := s.value()
 	if err != nil {
@@ -196,7 +196,7 @@ func (s *scanner) skip() error {
 	return spec.CheckJSON(v)
 }
 
-// version reads the version of the database, which Spack takes as text only.
+// version reads the version of the database. Spack accepts a string only.
 func (s *scanner) version(got *int) error {
 	v, _, err := s.value()
 	if err != nil {
@@ -266,9 +266,8 @@ func (x *Index) scan(s *scanner, hash string) error {
 	return nil
 }
 
-// unknown says what is wrong with a member that we do not write, if Spack's reader would fail
-// (spack 1.2, database.py, InstallRecord). Its own databases, which are no indices of a
-// cache, have some more than an index.
+// unknown returns an error for a member on which Spack's reader fails (spack 1.2, database.py,
+// InstallRecord). The database of an installation has more members than the index of a cache.
 func unknown(member string, v jsontext.Value) error {
 	switch member {
 	case "path", "explicit", "installation_time", "deprecated_for", "origin":
@@ -377,7 +376,7 @@ func (x *Index) All() iter.Seq[Entry] {
 	}
 }
 
-// Spec is a package with all that it depends on, as the records say; nil if one is missing or
+// Spec returns a package and its dependencies from the records; nil if a record is missing or
 // cannot be read.
 func (x *Index) Spec(h spec.Hash) *spec.Spec {
 	s := &spec.Spec{Format: SpecFormat(x.version)}

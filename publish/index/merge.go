@@ -6,11 +6,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// Add adds a package that the mirror holds, as its own document says. Adding it again changes nothing.
+// Add adds a package that the mirror holds, from its own document. Adding it again changes nothing.
 //
-// What the document says of the packages that it depends on is a copy, which may be an older one. A copy
-// counts only where the mirror does not offer the package itself, and of several copies the least counts. So the
-// index follows from the documents, and not from the order in which they came.
+// The document also has copies of the packages it depends on, which may be outdated. A copy is used only if the
+// index does not offer that package, and of several copies the least in the order of bytes. So the index
+// depends on the documents, not on the order in which they were added.
 func (x *Index) Add(s *spec.Spec) {
 	first := len(x.records)
 	for i, n := range s.Nodes {
@@ -46,7 +46,7 @@ func (x *Index) insert(n *spec.Node, own bool) {
 	x.changed = true
 }
 
-// own makes a record what the package's own document says.
+// own updates a record from the package's own document.
 func (x *Index) own(r *record, n *spec.Node) {
 	r.own = true
 	if !bytes.Equal(x.nodeOf(r), n.Record) {
@@ -54,8 +54,8 @@ func (x *Index) own(r *record, n *spec.Node) {
 	}
 }
 
-// copy takes what a dependent says of a package that the mirror does not offer, if it is less
-// than what the record says.
+// copy updates the record of a package that is not offered from a dependent's copy, if that is less
+// than the record.
 func (x *Index) copy(r *record, n *spec.Node) {
 	if r.own || r.inBuildcache {
 		return
@@ -70,7 +70,7 @@ func (x *Index) copy(r *record, n *spec.Node) {
 	}
 }
 
-// replace writes a record anew.
+// replace gives a record another package.
 func (x *Index) replace(r *record, n *spec.Node) {
 	if was, err := spec.ParseNode(x.nodeOf(r), SpecFormat(x.version)); err != nil || !sameDependencies(was, n) {
 		x.unsettled = true
@@ -99,8 +99,8 @@ func sameDependencies(a, b *spec.Node) bool {
 	return true
 }
 
-// settle counts anew after a record has been replaced by one with other dependencies, and drops
-// what only the old one needed. A DAG hash covers the dependencies, so only a damaged index has such records.
+// settle recounts references after a package was replaced by one with other dependencies, and drops
+// records that only the old one needed. A DAG hash covers the dependencies, so this happens only to damaged indices.
 func (x *Index) settle() {
 	if !x.unsettled {
 		return
@@ -136,8 +136,8 @@ func (x *Index) settle() {
 	x.records = kept
 }
 
-// unneeded are the loose ends that nothing depends on any more, and what only these depend on.
-// It takes their edges out of counts.
+// unneeded returns the loose records on which nothing depends any more, and those on which only these depend.
+// It removes their edges from counts.
 func (x *Index) unneeded(edges map[spec.Hash][]spec.Hash, counts map[spec.Hash]int32) map[spec.Hash]bool {
 	gone := make(map[spec.Hash]bool)
 	for len(x.loose) > 0 {

@@ -76,8 +76,8 @@ type Record struct {
 	unusable error
 }
 
-// Unusable says why the blob of a record of a foreign type cannot be found or checked: it is not named by a
-// SHA-256. A record of a type that we know is refused then.
+// Unusable returns why the blob of a record of an unknown type cannot be found: it has no SHA-256. Parse
+// refuses such a record of a known type.
 func (r Record) Unusable() error { return r.unusable }
 
 // known are the families that a manifest is read for.
@@ -158,8 +158,8 @@ func (r documentRecord) record() (Record, error) {
 	return Record{Size: *r.ContentLength, MediaType: *r.MediaType, Compression: *r.Compression, Digest: digest}, nil
 }
 
-// Record returns the only record of a family. Of several, which one a reader takes depends on the
-// media types that it knows.
+// Record returns the only record of a family. Several are an error: which one a reader takes depends on the
+// media types it knows.
 func (m *Manifest) Record(f Family) (found Record, err error) {
 	n := 0
 	for _, r := range m.Records {
@@ -186,8 +186,8 @@ func (m *Manifest) Typed(mediaType string) (Record, bool) {
 	return m.Records[i], true
 }
 
-// Set puts a record in the place of the one that Typed returns, or behind all others. Other records stay as
-// they were read.
+// Set replaces the record that Typed returns, or appends the new one. All other records keep the text that
+// was read.
 func (m *Manifest) Set(r Record) {
 	if i := slices.IndexFunc(m.Records, func(have Record) bool { return have.MediaType == r.MediaType }); i >= 0 {
 		m.Records[i] = r

@@ -16,7 +16,7 @@ import (
 // of an index take it. It follows lib/spack/spack/spec.py (SpecfileReaderBase.from_node_dict and the
 // classes derived from it), database.py, variant.py and deptypes.py of Spack 0.23, 1.0 and 1.2;
 // docs/contract.md has it as a table. Values of a type that Spack never writes in a place are
-// refused although some readers take them: nobody has tried what else they do.
+// refused even if some readers accept them.
 
 // A dialect is how a node is written and which readers it must satisfy.
 type dialect struct {
@@ -58,7 +58,7 @@ func (e *ContractError) Error() string {
 func broken(reason, spack string) error { return &ContractError{Reason: reason, Spack: spack} }
 func unusual(reason string) error       { return &ContractError{Reason: reason} }
 
-// listOfStrings refuses anything else, of which readers iterate over some.
+// listOfStrings refuses anything but a list of strings. Readers iterate over some of the rest.
 func listOfStrings(v jsontext.Value) error {
 	if _, ok := texts(v); ok {
 		return nil
@@ -145,8 +145,7 @@ func (a deptypes) compatible(b deptypes) bool {
 	return a&b == 0 && (a&(link|run) == 0 || b&(link|run) == 0)
 }
 
-// fits makes sure that the other nodes of its spec are what a node needs: everything that it depends
-// on, and its build spec, are there.
+// fits checks that the dependencies of a node and its build spec are among the nodes of its spec.
 func (n *Node) fits(nodes map[Hash]*Node) error {
 	for i, e := range n.edges {
 		if nodes[e.hash] == nil {

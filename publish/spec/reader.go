@@ -12,8 +12,8 @@ import (
 // attributes some tens of KB.
 const maxRecord = 256 << 10
 
-// A Reader reads the specs of one run. Packages of one mirror share most of what they depend on, so a
-// node that several specs hold is checked and kept once. It may be used by many goroutines.
+// A Reader reads the specs of one run. Packages of a mirror share most of their dependencies, so a
+// node of several specs is checked and kept once. Its methods may be called concurrently.
 type Reader struct {
 	limit int64
 
@@ -22,13 +22,13 @@ type Reader struct {
 	held  int64 // bytes of the records in nodes
 }
 
-// A nodeKey is what a node follows from.
+// A nodeKey identifies the input of readNode.
 type nodeKey struct {
 	text    [sha256.Size]byte
 	dialect dialect
 }
 
-// NewReader returns a Reader whose nodes may take limit bytes together. 0 is no limit.
+// NewReader returns a Reader whose nodes take at most limit bytes together. 0 means no limit.
 func NewReader(limit int64) *Reader {
 	return &Reader{limit: limit, nodes: make(map[nodeKey]*Node)}
 }

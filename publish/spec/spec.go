@@ -82,8 +82,8 @@ type Spec struct {
 // Root is the package that the spec is about.
 func (s *Spec) Root() *Node { return s.Nodes[0] }
 
-// A FormatError says that a spec has a format that does not belong into its mirror's index: an
-// old one, or one of a newer Spack than this release knows. Such a package is left alone.
+// A FormatError reports a spec format that this release cannot index: too old, or of a newer Spack. Such a
+// package is left alone.
 type FormatError struct {
 	Got  int
 	Want int // the newest format that is known there
@@ -157,7 +157,7 @@ func formatOf(v jsontext.Value) (int, error) {
 	}
 	n, err := strconv.Atoi(string(v))
 	if errors.Is(err, strconv.ErrRange) {
-		return math.MaxInt, nil // a newer one in any case
+		return math.MaxInt, nil // newer than any that we know
 	}
 	return n, err
 }
@@ -176,7 +176,7 @@ func (r *Reader) join(s *Spec, raw []jsontext.Value, d dialect) error {
 			byHash[n.Hash] = n
 			s.Nodes = append(s.Nodes, n)
 		case string(known.Record) != string(n.Record):
-			return fmt.Errorf("spec: two nodes have the hash %s and other content", n.ID())
+			return fmt.Errorf("spec: two nodes have the hash of %s and differ", n.ID())
 		}
 	}
 	for _, n := range s.Nodes {

@@ -353,6 +353,7 @@ func TestReports(t *testing.T) {
 		{"publish", []string{"--keep-going", "TMP/d", "file://TMP/f"}},
 		{"publish verify", []string{"verify", "file://TMP/b"}},
 		{"publish verify", []string{"verify", "--require-signed", "file://TMP/b"}},
+		{"publish verify", []string{"verify", "file://TMP/f"}},
 		{"publish index", []string{"index", "file://TMP/b"}},
 		{"publish index", []string{"index", "--distribution-id", "E1", "file://TMP/d"}},
 	} {

@@ -167,7 +167,7 @@ func (b *between) Swap(ctx context.Context, u mirror.Upload, was mirror.Version)
 	return b.Store.Swap(ctx, u, was)
 }
 
-// Spack's own prune, between two requests of ours, costs nobody a package.
+// No package is lost if Spack's own prune runs between two of our requests.
 func TestPruneBetweenTwoRequests(t *testing.T) {
 	s := newSpack(t)
 	if out, err := s.try("buildcache", "prune", "--help"); err != nil {
@@ -276,7 +276,7 @@ func TestVariantsAreListed(t *testing.T) {
 	}
 	s.updateIndex(t, m)
 	theirs := indexOf(t, m, true)
-	for hash, r := range ours { // whose nodes we repeat, where Spack derives them anew
+	for hash, r := range ours { // Spack derives nodes again, so only the hashes are compared
 		if theirs[hash].InBuildcache != r.InBuildcache {
 			t.Errorf("%s: offered %v, and by Spack %v", hash, r.InBuildcache, theirs[hash].InBuildcache)
 		}
