@@ -36,6 +36,9 @@ func newMonitoring(stack awscdk.Stack, c Config, bucket awss3.IBucket, distribut
 	if !c.Alarms {
 		return
 	}
+	if w := c.alarmWarning(); w != "" {
+		awscdk.Annotations_Of(stack).AddWarningV2(jsii.String("slurm-factory:alarmEmail"), jsii.String(w))
+	}
 	alarms := append([]awscloudwatch.Alarm{errorAlarm(stack, distribution), hitRateAlarm(stack, distribution)}, index.alarms(stack)...)
 	if c.CertificateDays > 0 {
 		alarms = append(alarms, certificateAlarm(stack, c, certificate))

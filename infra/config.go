@@ -245,6 +245,13 @@ var (
 	emailForm    = regexp.MustCompile(`^[^@\s]+@[^@\s]+\.[^@\s]+$`)
 )
 
+const (
+	// maxDays is a hundred years: what is more is a slip of the hand.
+	maxDays = 36500
+	// maxDollars is the same for a budget of a month.
+	maxDollars = 1_000_000
+)
+
 // Validate reports everything that is wrong with the configuration at once, in the
 // words of the flags.
 func (c Config) Validate() error {
@@ -267,16 +274,19 @@ func (c Config) Validate() error {
 	refuse(!slices.Contains([]string{"100", "200", "All"}, c.PriceClass), "--price-class %q: want 100, 200 or All", c.PriceClass)
 	refuse(c.WebACLArn != "" && !strings.HasPrefix(c.WebACLArn, "arn:aws:wafv2:us-east-1:"),
 		"--waf-arn %q: want the ARN of a WAFv2 web ACL of scope CLOUDFRONT (they live in us-east-1)", c.WebACLArn)
-	refuse(c.NoncurrentDays < 1, "--noncurrent-days %d: want 1 or more", c.NoncurrentDays)
-	refuse(c.AbortUploadDays < 1, "--abort-upload-days %d: want 1 or more", c.AbortUploadDays)
-	refuse(c.LogDays < 1, "--log-days %d: want 1 or more", c.LogDays)
+	for _, days := range []struct {
+		name string
+		n    int
+	}{{"noncurrent-days", c.NoncurrentDays}, {"abort-upload-days", c.AbortUploadDays}, {"log-days", c.LogDays}} {
+		refuse(days.n < 1 || days.n > maxDays, "--%s %d: want 1 to %d", days.name, days.n, maxDays)
+	}
 	refuse(c.OIDCProviderArn != "" && !strings.HasSuffix(c.OIDCProviderArn, ":oidc-provider/"+githubIssuer),
 		"--oidc-provider-arn %q: want arn:aws:iam::ACCOUNT:oidc-provider/%s", c.OIDCProviderArn, githubIssuer)
 	refuse(c.ManualUser != "" && !userForm.MatchString(c.ManualUser), "--manual-user %q: not an IAM user name", c.ManualUser)
 	refuse(c.PermissionsBoundary != "" && !boundaryForm.MatchString(c.PermissionsBoundary),
 		"--permissions-boundary %q: want the name of a managed policy of the account, not its ARN", c.PermissionsBoundary)
 	refuse(c.AlarmEmail != "" && !emailForm.MatchString(c.AlarmEmail), "--alarm-email %q: not an e-mail address", c.AlarmEmail)
-	refuse(c.MonthlyBudget < 0, "--monthly-budget %d: want dollars, or 0 for none", c.MonthlyBudget)
+	refuse(c.MonthlyBudget < 0 || c.MonthlyBudget > maxDollars, "--monthly-budget %d: want dollars, up to %d, or 0 for none", c.MonthlyBudget, maxDollars)
 	refuse(c.MonthlyBudget > 0 && c.AlarmEmail == "", "--monthly-budget needs --alarm-email to warn somebody")
 	refuse(c.IndexerQueue && len(c.IndexerTrust) == 0, "--indexer-queue needs --indexer-trust: nobody could take a message")
 	for _, who := range c.IndexerTrust {
@@ -360,7 +370,7 @@ func (p Publisher) validate() error {
 		refuse(!prefixForm.MatchString(prefix), "prefix %q: want a path that ends in / and does not begin with it", prefix)
 	}
 	refuse(p.Session < time.Hour || p.Session > 12*time.Hour, "session %s: IAM allows 1 to 12 hours", p.Session)
-	refuse(p.ExpireDays < 0, "expire-days %d: want 1 or more", p.ExpireDays)
+	refuse(p.ExpireDays < 0 || p.ExpireDays > maxDays, "expire-days %d: want 1 to %d", p.ExpireDays, maxDays)
 	refuse(p.ExpireDays > 0 && len(p.Prefixes) == 0, "expire-days needs a prefix: it would empty the bucket")
 	return errors.Join(found...)
 }
@@ -371,7 +381,18 @@ func (c Config) Warnings() []string {
 	for _, p := range c.Publishers {
 		found = append(found, p.warnings()...)
 	}
+	if w := c.alarmWarning(); w != "" {
+		found = append(found, w)
+	}
 	return found
+}
+
+// alarmWarning says that the alarms reach nobody, unless that was chosen.
+func (c Config) alarmWarning() string {
+	if !c.Alarms || c.AlarmEmail != "" || slices.Equal(c.Settings["alarm-email"], []string{"none"}) {
+		return ""
+	}
+	return "the alarms are on and reach nobody: give --alarm-email ADDRESS, or --alarm-email none when looking at the console is enough"
 }
 
 func (p Publisher) warnings() []string {

@@ -26,7 +26,7 @@ func TestBucketName(t *testing.T) {
 		"my-cache":                             {Account: "123456789012", BucketName: "my-cache"},
 		// A second deployment has names of its own, unless they are given.
 		"staging-slurm-factory-spack-buildcache-34179": {Account: "123456789012", NamePrefix: "staging"},
-		"my-staging-cache":                             {Account: "123456789012", NamePrefix: "staging", BucketName: "my-staging-cache"},
+		"my-staging-cache": {Account: "123456789012", NamePrefix: "staging", BucketName: "my-staging-cache"},
 	} {
 		if got := c.Bucket(); got != want || c.LogBucket() != want+"-logs" {
 			t.Errorf("%s and %s, want %s", got, c.LogBucket(), want)
@@ -64,6 +64,12 @@ func TestValidate(t *testing.T) {
 		{"query strings", func(c *Config) { c.QueryStrings = "some" }, "--query-strings"},
 		{"price class", func(c *Config) { c.PriceClass = "50" }, "--price-class"},
 		{"regional web ACL", func(c *Config) { c.WebACLArn = "arn:aws:wafv2:eu-west-1:1:regional/webacl/x/1" }, "--waf-arn"},
+		{"versions for ever", func(c *Config) { c.NoncurrentDays = 99999 }, "want 1 to 36500"},
+		{"logs for ever", func(c *Config) { c.LogDays = 1 << 40 }, "want 1 to 36500"},
+		{"a budget beyond reason", func(c *Config) { c.MonthlyBudget, c.AlarmEmail = 1<<40, "ops@example.com" }, "--monthly-budget"},
+		{"pull requests for ever", func(c *Config) {
+			c.Publishers[0].Prefixes, c.Publishers[0].ExpireDays = []string{"pr/"}, 99999
+		}, "expire-days 99999"},
 		{"no versions", func(c *Config) { c.NoncurrentDays = 0 }, "--noncurrent-days"},
 		{"no resuming", func(c *Config) { c.AbortUploadDays = 0 }, "--abort-upload-days"},
 		{"no logs", func(c *Config) { c.LogDays = 0 }, "--log-days"},

@@ -215,14 +215,18 @@ func TestPlainCDK(t *testing.T) {
 
 // TestPreflight: what would fail in CloudFormation after minutes fails at once.
 func TestPreflight(t *testing.T) {
-	needMachine(t)
+	needCDK(t)
 	ctx := context.Background()
 	cfg := config(t, machine.moto)
 	if _, err := iam.NewFromConfig(cfg).CreateOpenIDConnectProvider(ctx, &iam.CreateOpenIDConnectProviderInput{
 		Url: aws.String("https://token.actions.githubusercontent.com"), ThumbprintList: []string{strings.Repeat("0", 40)}}); err != nil {
 		t.Fatal(err)
 	}
-	r := infra(t, machine.moto, "deploy", "--no-approval", "--output", t.TempDir())
+	r := infra(t, machine.moto, "deploy", "--no-approval", "--output", t.TempDir(), "--oidc-provider-arn", providerArn)
+	if r.code == 0 || !strings.Contains(r.stderr, "hint: the account is not bootstrapped in us-east-1: infra bootstrap") {
+		t.Errorf("an account that is not bootstrapped: %s", r)
+	}
+	r = infra(t, machine.moto, "deploy", "--no-approval", "--output", t.TempDir())
 	if r.code != 1 || !strings.Contains(r.stderr, "hint: add --oidc-provider-arn "+providerArn) {
 		t.Errorf("an account that has a provider: %s", r)
 	}
@@ -269,6 +273,24 @@ func TestOutputs(t *testing.T) {
 	}
 	if b, err := os.ReadFile(file); err != nil || string(b) != "BucketName=cache\nPublicUrl=https://it's.example\n" {
 		t.Errorf("%q %v", b, err)
+	}
+	if _, err := cf.CreateStack(ctx, &cloudformation.CreateStackInput{StackName: aws.String("Silent"), TemplateBody: aws.String(
+		`{"Resources": {"B": {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "silent"}}}}`)}); err != nil {
+		t.Fatal(err)
+	}
+	if r := infra(t, machine.moto, "outputs", "--stack-name", "Silent", "--format", "env"); r.code != 1 || r.stdout != "" || !strings.Contains(r.stderr, "stack Silent has no outputs") {
+		t.Errorf("outputs of nothing: %s", r)
+	}
+	// A change set that was made and never carried out leaves a stack that is only a name.
+	if _, err := cf.CreateChangeSet(ctx, &cloudformation.CreateChangeSetInput{StackName: aws.String("Reviewed"), ChangeSetName: aws.String("c"), ChangeSetType: "CREATE",
+		TemplateBody: aws.String(`{"Resources": {"B": {"Type": "AWS::S3::Bucket"}}}`)}); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"outputs", "doctor", "drift", "settings --deployed"} {
+		if r := infra(t, machine.moto, append(strings.Fields(command), "--stack-name", "Reviewed")...); r.code != 1 ||
+			!strings.Contains(r.stderr, "is in REVIEW_IN_PROGRESS") || !strings.Contains(r.stderr, "hint: infra deploy makes the stack") {
+			t.Errorf("%s of a stack in review: %s", command, r)
+		}
 	}
 	if r := infra(t, machine.moto, "outputs", "--format", "xml"); r.code != 2 {
 		t.Errorf("unknown format: %s", r)

@@ -67,9 +67,8 @@ func asFlag(names string) string { return "--allow " + strings.ReplaceAll(names,
 
 // fallback adds a hint to an error that has none.
 func fallback(err error, hint string) error {
-	var h hinted
 	var u usage
-	if errors.As(err, &h) || errors.As(err, &u) {
+	if hintFor(err) != "" || errors.As(err, &u) {
 		return err
 	}
 	return hinted{err, hint}

@@ -13,13 +13,17 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/vantagecompute/slurm-factory-publish/infra"
 )
 
 // account opens the AWS account that the credentials belong to.
 func account(ctx context.Context, profile string) (aws.Config, error) {
-	options := []func(*awsconfig.LoadOptions) error{awsconfig.WithRegion(infra.Region)}
+	options := []func(*awsconfig.LoadOptions) error{
+		awsconfig.WithRegion(infra.Region),
+		awsconfig.WithLogger(logging.Nop{}), // what goes wrong is in the errors
+	}
 	if profile != "" {
 		options = append(options, awsconfig.WithSharedConfigProfile(profile))
 	}
@@ -33,8 +37,7 @@ func account(ctx context.Context, profile string) (aws.Config, error) {
 func accountID(ctx context.Context, cfg aws.Config) (string, error) {
 	who, err := sts.NewFromConfig(cfg).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
 	if err != nil {
-		return "", hinted{fmt.Errorf("ask AWS whose credentials these are: %w", err),
-			"sign in first (aws configure, or aws sso login --profile P and --profile P here)"}
+		return "", fallback(fmt.Errorf("ask AWS whose credentials these are: %w", err), signInHint)
 	}
 	return aws.ToString(who.Account), nil
 }

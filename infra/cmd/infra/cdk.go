@@ -39,7 +39,10 @@ func findCDK(ctx context.Context, given string) (cdk, error) {
 	}
 	out, err := exec.CommandContext(ctx, path, "--version").Output()
 	if err != nil {
-		return cdk{}, fmt.Errorf("%s --version: %w", path, err)
+		if missing := haveNode(ctx); missing != nil {
+			return cdk{}, missing
+		}
+		return cdk{}, hinted{fmt.Errorf("%s --version: %w", path, err), "run npm ci in infra/, which installs it again"}
 	}
 	version, _, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
 	if !recent(version) {

@@ -2,10 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
+	"strconv"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/vantagecompute/slurm-factory-publish/infra/cost"
 )
@@ -33,11 +37,8 @@ func newCost(e environment) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if u.HitRate < 0 || u.HitRate > 1 {
-			return usage{fmt.Errorf("--hit-rate %g: want 0 to 1", u.HitRate)}
-		}
-		if u.Indexers < 0 {
-			return usage{fmt.Errorf("--indexers %g: want 0 or more", u.Indexers)}
+		if err := inRange(f); err != nil {
+			return usage{err}
 		}
 		if !c.IndexerQueue {
 			u.Indexers = 0
@@ -59,4 +60,24 @@ func newCost(e environment) *cobra.Command {
 		return w.Flush()
 	}
 	return cmd
+}
+
+// inRange refuses numbers that mean nothing: negative ones, infinite ones and those that
+// are none (NaN is smaller and larger than nothing).
+func inRange(flags *pflag.FlagSet) error {
+	var found []error
+	flags.VisitAll(func(f *pflag.Flag) {
+		n, err := strconv.ParseFloat(f.Value.String(), 64)
+		if f.Value.Type() != "float64" || err != nil {
+			return
+		}
+		top, words := math.MaxFloat64, "0 or more"
+		if f.Name == "hit-rate" {
+			top, words = 1, "0 to 1"
+		}
+		if !(n >= 0 && n <= top) {
+			found = append(found, fmt.Errorf("--%s %g: want %s", f.Name, n, words))
+		}
+	})
+	return errors.Join(found...)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -70,6 +71,9 @@ taken away when --allow removal:NAME names it.`,
 		if err != nil {
 			return err
 		}
+		if err := t.askForAddress(&s); err != nil {
+			return err
+		}
 		if *revert && !s.live.exists() {
 			return notThere(s.StackName, s.live.status)
 		}
@@ -107,14 +111,42 @@ taken away when --allow removal:NAME names it.`,
 			return err
 		}
 		err = t.cdk(ctx, dir, append(args, extra...))
-		if settled := settlePolicy(ctx, s); err == nil {
+		settled := settlePolicy(ctx, s)
+		if err == nil {
 			return settled
-		} else if settled != nil {
+		}
+		if settled != nil {
 			fmt.Fprintf(t.stderr, "warning: %v\n", settled)
+		}
+		if hint := t.whyFailed(ctx, s); hint != "" {
+			fmt.Fprintf(t.stderr, "hint: %s\n", hint)
 		}
 		return err
 	}
 	return cmd
+}
+
+// askForAddress asks a person who receives the alarms, once: the answer is a setting, and
+// so is that nobody does. Where there is no person, a warning says it.
+func (t *tool) askForAddress(s *site) (err error) {
+	if !s.Alarms || s.AlarmEmail != "" || t.flags.Changed("alarm-email") || !t.terminal {
+		return nil
+	}
+	fmt.Fprint(t.stderr, "Address that receives the alarms, or none: ")
+	line, _ := bufio.NewReader(t.stdin).ReadString('\n')
+	answer := strings.TrimSpace(line)
+	if answer == "" {
+		return nil
+	}
+	if err := t.flags.Set("alarm-email", answer); err != nil {
+		return usage{err}
+	}
+	account := s.Account
+	if s.Config, err = t.stack(); err != nil {
+		return usage{err}
+	}
+	s.Account = account
+	return nil
 }
 
 // deployable refuses what the status of the stack rules out.

@@ -31,8 +31,8 @@ func (l live) exists() bool {
 	return true
 }
 
-// readStack asks CloudFormation for the stack and for what it was made from.
-func readStack(ctx context.Context, cfg aws.Config, name string) (live, error) {
+// describe asks CloudFormation for the stack, without its template.
+func describe(ctx context.Context, cfg aws.Config, name string) (live, error) {
 	cf := cloudformation.NewFromConfig(cfg)
 	out, err := cf.DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: aws.String(name)})
 	if noSuchStack(err) || err == nil && len(out.Stacks) == 0 {
@@ -41,11 +41,16 @@ func readStack(ctx context.Context, cfg aws.Config, name string) (live, error) {
 	if err != nil {
 		return live{}, fmt.Errorf("look for stack %s: %w", name, err)
 	}
-	l := live{status: out.Stacks[0].StackStatus, protected: aws.ToBool(out.Stacks[0].EnableTerminationProtection)}
-	if !l.exists() {
-		return l, nil
+	return live{status: out.Stacks[0].StackStatus, protected: aws.ToBool(out.Stacks[0].EnableTerminationProtection)}, nil
+}
+
+// readStack asks CloudFormation for the stack and for what it was made from.
+func readStack(ctx context.Context, cfg aws.Config, name string) (live, error) {
+	l, err := describe(ctx, cfg, name)
+	if err != nil || !l.exists() {
+		return l, err
 	}
-	got, err := cf.GetTemplate(ctx, &cloudformation.GetTemplateInput{StackName: aws.String(name), TemplateStage: types.TemplateStageOriginal})
+	got, err := cloudformation.NewFromConfig(cfg).GetTemplate(ctx, &cloudformation.GetTemplateInput{StackName: aws.String(name), TemplateStage: types.TemplateStageOriginal})
 	if err != nil {
 		return live{}, fmt.Errorf("get template of %s: %w", name, err)
 	}

@@ -22,7 +22,7 @@ import (
 func main() {
 	quietNode()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	e := environment{getenv: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	e := environment{getenv: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, terminal: isTerminal(os.Stdin)}
 	code := run(ctx, os.Args[1:], e)
 	stop()
 	jsii.Close()
@@ -45,11 +45,19 @@ func quietNode() {
 	_ = syscall.Exec(self, os.Args, append(os.Environ(), variable+"=18,20"))
 }
 
+// isTerminal says whether a person may be behind the file. /dev/null may be taken for one;
+// it answers nothing, as a person may.
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
 // An environment is what a command gets from the process around it.
 type environment struct {
 	getenv         func(string) string
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	terminal       bool // stdin is a person's
 }
 
 // exitError is a failure that has been reported already, with its exit code.
@@ -91,9 +99,8 @@ func run(ctx context.Context, args []string, e environment) int {
 		return int(exit)
 	}
 	fmt.Fprintf(e.stderr, "infra: %v\n", err)
-	var h hinted
-	if errors.As(err, &h) {
-		fmt.Fprintf(e.stderr, "hint: %s\n", h.hint)
+	if hint := hintFor(err); hint != "" {
+		fmt.Fprintf(e.stderr, "hint: %s\n", hint)
 	}
 	var u usage
 	if errors.As(err, &u) {
@@ -106,11 +113,13 @@ func newRoot(e environment) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "infra",
 		Short:         "Deploy and examine the infrastructure of the public Spack buildcache",
+		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noArguments,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetVersionTemplate("infra {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
 	root.AddCommand(
 		newBootstrap(e), newSynth(e), newDiff(e), newDeploy(e), newDestroy(e), newDrift(e), newAdopt(e),

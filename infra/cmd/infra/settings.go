@@ -317,6 +317,10 @@ func (s *settings) stack() (infra.Config, error) {
 	}
 	c.Options = s.options
 	c.Tags = listOrNone(s.options.Tags)
+	// Before it is multiplied: so many hours could overflow into a valid duration.
+	if s.sessionHours < 1 || s.sessionHours > 12 {
+		return c, fmt.Errorf("--session-hours %d: IAM allows 1 to 12", s.sessionHours)
+	}
 	c.Publishers = s.mainPublishers()
 	for _, text := range listOrNone(s.publishers) {
 		p, err := s.parsePublisher(text)
@@ -437,6 +441,9 @@ func setPublisher(p *infra.Publisher, key, value string) (err error) {
 	case "session-hours":
 		var hours int
 		hours, err = strconv.Atoi(value)
+		if err == nil && (hours < 1 || hours > 12) {
+			err = errors.New("IAM allows 1 to 12 hours")
+		}
 		p.Session = time.Duration(hours) * time.Hour
 	default:
 		return fmt.Errorf("%q is no key of a publisher", key)

@@ -206,6 +206,15 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"synth", "--account", "123456789012", "--region", "eu-west-1"}, "the only region"},
 		{[]string{"bootstrap", "--region", "eu-west-1"}, "us-east-1"},
 		{[]string{"cost", "--hit-rate", "90"}, "want 0 to 1"},
+		{[]string{"cost", "--hit-rate", "NaN"}, "want 0 to 1"},
+		{[]string{"cost", "--storage-gb", "-5"}, "--storage-gb -5: want 0 or more"},
+		{[]string{"cost", "--requests", "+Inf"}, "--requests"},
+		{[]string{"cost", "--paths", "nan"}, "--paths"},
+		{[]string{"synth", "--account", "123456789012", "--session-hours", "13"}, "--session-hours 13"},
+		{[]string{"synth", "--account", "123456789012", "--session-hours", "5124095576030431"}, "IAM allows 1 to 12"},
+		{[]string{"synth", "--account", "123456789012", "--publisher", "name=x,ref=refs/heads/m,session-hours=0"}, "session-hours=0"},
+		{[]string{"synth", "--account", "123456789012", "--log-days", "0"}, "--log-days 0: want 1 to 36500"},
+		{[]string{"synth", "--account", "123456789012", "--noncurrent-days", "40000"}, "--noncurrent-days 40000"},
 	} {
 		if code, _, stderr := try(row.args...); code != exitUsage || !strings.Contains(stderr, row.want) {
 			t.Errorf("%v: exit code %d, %s", row.args, code, stderr)

@@ -19,6 +19,9 @@ func (t *tool) synth(c infra.Config) (string, error) {
 	if err := c.Validate(); err != nil {
 		return "", usage{err}
 	}
+	if err := haveNode(context.Background()); err != nil {
+		return "", err
+	}
 	return infra.Synth(c, t.outdir())
 }
 
