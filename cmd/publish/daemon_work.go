@@ -134,9 +134,6 @@ func (w *mirrorWork) open(ctx context.Context) (*opened, error) {
 	if w.to != nil {
 		return w.to, nil
 	}
-	if err := apart(w.source, w.where); err != nil {
-		return nil, err
-	}
 	d, err := w.flags.storage.open(ctx, w.where, w.log)
 	if err != nil {
 		return nil, err
@@ -171,6 +168,9 @@ type debt struct {
 
 // Publish implements daemon.Work.
 func (w *mirrorWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Outcome, error) {
+	if err := apart(w.source, w.where); err != nil { // since the configuration was read
+		return daemon.Outcome{}, runError(err)
+	}
 	d, err := w.open(ctx)
 	if err != nil {
 		return daemon.Outcome{}, runError(err)

@@ -531,7 +531,10 @@ func TestWaitingForCaches(t *testing.T) {
 func TestHealth(t *testing.T) {
 	timed(t, func(t *testing.T) {
 		y := newYard(t)
-		d := begin(t, t.TempDir(), y.mirror("noble"))
+		m := y.mirror("noble")
+		m.Work = slowYard{y}
+		d := begin(t, t.TempDir(), m)
+		time.Sleep(time.Second)
 		if err := d.Ready(); err == nil {
 			t.Error("ready before anything was looked through")
 		}
