@@ -53,6 +53,9 @@ func (n names) identities(c Config) policy.Strings {
 	if c.IndexerQueue {
 		roles = append(roles, n.global("iam", "role/"+c.indexerRole()), n.global("iam", "instance-profile/"+c.indexerRole()))
 	}
+	if c.Deployer != nil {
+		roles = append(roles, n.global("iam", "role/"+c.DeployRole()), n.global("iam", "role/"+c.DiffRole()))
+	}
 	if c.ManualUser != "" {
 		roles = append(roles, n.global("iam", "user/"+c.ManualUser))
 	}
@@ -63,7 +66,7 @@ func (n names) identities(c Config) policy.Strings {
 // own policies say: use this cache. It reaches no other bucket or service, and no IAM.
 func BoundaryPolicy(c Config) policy.Document {
 	n := names{c.Account}
-	return policy.New(
+	bounds := policy.New(
 		policy.Statement{Sid: "TheCache", Effect: policy.Allow, Action: policy.Strings{"s3:*"},
 			Resource: append(n.buckets(c, "")[:1], n.buckets(c, "/*")[:1]...)},
 		policy.Statement{Sid: "ItsDistribution", Effect: policy.Allow, Resource: policy.Strings{n.global("cloudfront", "distribution/*")},
@@ -71,6 +74,10 @@ func BoundaryPolicy(c Config) policy.Document {
 		policy.Statement{Sid: "ItsQueue", Effect: policy.Allow, Resource: policy.Strings{n.regional("sqs", c.StackName+"-*")},
 			Action: policy.Strings{"sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}},
 	)
+	if c.Deployer != nil {
+		bounds.Statement = append(bounds.Statement, DeployPermissions(c, c.Account).Statement...)
+	}
+	return bounds
 }
 
 // ExecutionPolicy is what CloudFormation needs to make, change and delete the stack, in

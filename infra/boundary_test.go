@@ -149,6 +149,7 @@ func TestBoundaryAllowsWhatTheRolesNeed(t *testing.T) {
 	documents := map[string]policy.Document{
 		"manual user": ManualUserPermissions(bucket, distribution), "indexer": IndexerPermissions(bucket, distribution, queue),
 	}
+	documents[c.DeployRole()], documents[c.DiffRole()] = DeployPermissions(c, testAccount), DiffPermissions(c, testAccount)
 	for _, p := range c.Publishers {
 		documents[p.Role] = p.Permissions(bucket, distribution)
 	}

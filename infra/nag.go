@@ -27,6 +27,10 @@ const (
 		"wildcard ends at the publisher's own prefix (docs/infra-security.md)."
 	whyIndices = "An indexer serves every mirror in the bucket, wherever publishers put it, and writes only what an index consists of; " +
 		"the wildcards stand for the mirror's path and for the content that indices are named after (docs/infra-security.md)."
+	whyStackID = "CloudFormation ends the ARN of a stack in an id that is new with each creation, so the wildcard stands for that id; " +
+		"the stack's name before it is exact (docs/infra-security.md)."
+	whyLook = "Before a first deployment infra looks whether a name is taken by somebody else, so it must read resources of any owner; " +
+		"these calls only read, and most of them take no resource (docs/infra-security.md)."
 	whyFullAccess = "The manual user exists for emergencies and has every action on this one bucket by intent; deletions " +
 		"and changes of the bucket's protection are denied without MFA (docs/infra-security.md)."
 )
@@ -60,6 +64,13 @@ func acceptedFindings(c Config) []finding {
 				found = append(found, finding{"IndexerRole/Resource", "AwsSolutions-IAM5", object, whyIndices})
 			}
 		}
+	}
+	if c.Deployer != nil {
+		stack := "Resource::" + names{c.Account}.stack(c)
+		found = append(found,
+			finding{"InfraDeployRole/Resource", "AwsSolutions-IAM5", stack, whyStackID},
+			finding{"InfraDeployRole/Resource", "AwsSolutions-IAM5", "Resource::*", whyLook},
+			finding{"InfraDiffRole/Resource", "AwsSolutions-IAM5", stack, whyStackID})
 	}
 	if c.ManualUser != "" {
 		found = append(found,

@@ -32,6 +32,9 @@ type Options struct {
 	CostAnomaly int
 	// CacheTags makes CloudFront read the tags of objects for invalidations by tag.
 	CacheTags bool
+	// Deployer is the repository whose workflow deploys this stack from an environment, and
+	// compares it for pull requests. nil: people deploy.
+	Deployer *Publisher
 }
 
 const (
@@ -71,7 +74,7 @@ func (c Config) optionErrors() []error {
 	refuse(c.CertificateDays > 0 && (c.Domain == "" || !c.Alarms), "--certificate-days needs --domain and --alarms")
 	refuse(c.CostAnomaly < 0, "--cost-anomaly %d: want dollars, or 0 for none", c.CostAnomaly)
 	refuse(c.CostAnomaly > 0 && c.AlarmEmail == "", "--cost-anomaly needs --alarm-email to warn somebody")
-	return found
+	return append(found, c.deployerErrors()...)
 }
 
 // AuditBucket is the name of the bucket of locked logs.

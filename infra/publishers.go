@@ -12,8 +12,7 @@ import (
 )
 
 // newPublishers makes one role per publisher, in the order of the configuration.
-func newPublishers(stack awscdk.Stack, c Config, bucket awss3.IBucket, distribution awscloudfront.IDistribution) []awsiam.Role {
-	provider := githubProvider(stack, c)
+func newPublishers(stack awscdk.Stack, c Config, provider string, bucket awss3.IBucket, distribution awscloudfront.IDistribution) []awsiam.Role {
 	roles := make([]awsiam.Role, 0, len(c.Publishers))
 	for i, p := range c.Publishers {
 		id := roleID(p)

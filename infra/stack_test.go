@@ -144,6 +144,9 @@ func TestEveryVariantHasWhatTheReferencePromises(t *testing.T) {
 			if c.IndexerQueue {
 				roles++
 			}
+			if c.Deployer != nil {
+				roles += 2
+			}
 			counts(t, name, "AWS::IAM::Role", float64(roles))
 			counts(t, name, "AWS::IAM::AccessKey", 0)
 			counts(t, name, "AWS::Lambda::Function", 0)

@@ -35,7 +35,7 @@ func variants() map[string]Config {
 	everything.CloudTrail = true
 	everything.MonthlyBudget = 50
 	everything.Options = Options{Tags: []string{"cost-center=hpc", "owner=cache team"}, Inventory: true, Athena: true, LockLogDays: 365, LockLogMode: compliance,
-		CertificateDays: 30, CostAnomaly: 20, CacheTags: true}
+		CertificateDays: 30, CostAnomaly: 20, CacheTags: true, Deployer: testDeployer()}
 	everything.OriginShield = true
 	everything.WebACLArn = "arn:aws:wafv2:us-east-1:123456789012:global/webacl/cache/1"
 	everything.PriceClass = "All"

@@ -16,8 +16,8 @@ import (
 type gate struct {
 	owner, repo, environment string
 	role                     string
-	deletes                  bool // the role may delete objects
-	branch                   bool // the role itself demands a branch or tag
+	power                    string // what the role may do
+	branch                   bool   // the role itself demands a branch or tag
 }
 
 // environments examines, through gh, whether the environments that the roles trust are
@@ -47,17 +47,30 @@ func (d Doctor) environments(ctx context.Context) ([]Finding, error) {
 	return all, nil
 }
 
+const publishes = "publish"
+
+// power is what a role may do, by the name of its policy.
+func (r role) power() string {
+	for name, power := range map[string]string{"maintain": "delete packages", "infra": "deploy the stack"} {
+		if _, ok := r.inline[name]; ok {
+			return power
+		}
+	}
+	return publishes
+}
+
 func (g gate) judge(check string, e github.Environment) []Finding {
 	settings := "https://github.com/" + g.owner + "/" + g.repo + "/settings/environments"
 	var found []Finding
+	strong := g.power != publishes
 	switch {
-	case g.deletes && !e.Reviewers:
-		found = append(found, doubtful(check, "add required reviewers: "+settings, "a job in it can delete packages with %s, and needs nobody's approval", g.role))
-	case !g.deletes && !e.Reviewers && !e.Branches && !g.branch:
+	case strong && !e.Reviewers:
+		found = append(found, doubtful(check, "add required reviewers: "+settings, "a job in it can %s with %s, and needs nobody's approval", g.power, g.role))
+	case !strong && !e.Reviewers && !e.Branches && !g.branch:
 		found = append(found, broken(check, "restrict its deployment branches, or add required reviewers: "+settings,
-			"it has no protection: everybody who can push a branch to %s/%s can publish with %s", g.owner, g.repo, g.role))
+			"it has no protection: everybody who can push a branch to %s/%s can %s with %s", g.owner, g.repo, g.power, g.role))
 	}
-	if g.deletes && !e.Branches && !g.branch {
+	if strong && !e.Branches && !g.branch {
 		found = append(found, doubtful(check, "restrict its deployment branches: "+settings, "any branch of %s/%s may run a job in it", g.owner, g.repo))
 	}
 	return found
@@ -73,8 +86,7 @@ func (s Stack) gates() ([]gate, error) {
 	for _, r := range roles {
 		for _, st := range r.trust.Statement {
 			for _, g := range gatesOf(st) {
-				g.role = r.name
-				_, g.deletes = r.inline["maintain"]
+				g.role, g.power = r.name, r.power()
 				if !slices.Contains(all, g) {
 					all = append(all, g)
 				}

@@ -76,6 +76,7 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 		{"environment is not there", func() error { p.environment = ""; return nil }, "has no such environment", "create and protect it", false},
 		{"environment is not protected", func() error { p.environment = "{}"; return nil }, "everybody who can push a branch to vantagecompute/slurm-factory can publish with slurm-factory-github-actions", "restrict its deployment branches", false},
 		{"environment needs nobody's approval", func() error { p.environment = `{"deployment_branch_policy": {}}`; return nil }, "can delete packages with slurm-factory-maintain, and needs nobody's approval", "add required reviewers", true},
+		{"anybody may deploy", func() error { p.environment = `{"deployment_branch_policy": {}}`; return nil }, "a job in it can deploy the stack with slurm-factory-infra-deploy", "add required reviewers", true},
 		{"environment takes any branch", func() error {
 			p.environment = `{"protection_rules": [{"type": "required_reviewers", "reviewers": [{}]}]}`
 			return nil

@@ -28,6 +28,7 @@ var everything = []string{
 	"--cloudtrail", "--intelligent-tiering", "--immutable-packages", "--indexer-queue",
 	"--publisher", "name=slurm,environment=release,prefix=slurm/",
 	"--tag", "cost-center=hpc", "--inventory", "--athena", "--lock-log-days", "30", "--certificate-days", "30", "--cost-anomaly", "20", "--cache-tags",
+	"--deployer", "repo=vantagecompute/slurm-factory-publish,owner-id=111,repo-id=444",
 }
 
 // deployAll makes all resources of the full template in an empty account.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,7 @@ type settings struct {
 	existingBucket                              string
 	boundary                                    string
 	options                                     infra.Options
+	deployer                                    string
 	region                                      string
 	domain, hostedZoneID, zoneName, certificate string
 	queryStrings, priceClass, wafArn            string
@@ -108,6 +110,7 @@ func newSettings() *settings {
 	f.IntVar(&o.CertificateDays, "certificate-days", 0, "alarm when the certificate ends within so many `days`, 1 to 60 (0: none)")
 	f.IntVar(&o.CostAnomaly, "cost-anomaly", 0, "warn of unusual costs of the stack of so many `dollars` (0: never)")
 	f.BoolVar(&o.CacheTags, "cache-tags", false, "CloudFront reads tags from the metadata cache-tag of objects, for invalidations by tag")
+	f.StringVar(&s.deployer, "deployer", "", "repository whose workflow deploys this stack, as `repo=O/R,owner-id=N,repo-id=N`, and environment=NAME (default infrastructure)")
 	f.StringArrayVar(&s.publishers, "publisher", nil,
 		"one more role, as `key=value,...` (repeat): name, repo, repo-id, owner-id, environment, ref, workflow, prefix (repeat), access=read|publish|maintain, pull-requests=true, expire-days, session-hours")
 	return s
@@ -321,6 +324,13 @@ func (s *settings) stack() (infra.Config, error) {
 	if s.sessionHours < 1 || s.sessionHours > 12 {
 		return c, fmt.Errorf("--session-hours %d: IAM allows 1 to 12", s.sessionHours)
 	}
+	if text := orNone(s.deployer); text != "" {
+		p, err := parseDeployer(text)
+		if err != nil {
+			return c, fmt.Errorf("--deployer %s: %w", text, err)
+		}
+		p.Role, c.Deployer = c.DeployRole(), &p
+	}
 	c.Publishers = s.mainPublishers()
 	for _, text := range listOrNone(s.publishers) {
 		p, err := s.parsePublisher(text)
@@ -408,6 +418,24 @@ func (s *settings) parsePublisher(text string) (infra.Publisher, error) {
 	}
 	if p.Role == "" {
 		p.Role = s.prefixed("slurm-factory-" + p.Name)
+	}
+	return p, nil
+}
+
+// parseDeployer reads --deployer. Its roles only read and hand over.
+func parseDeployer(text string) (infra.Publisher, error) {
+	p := infra.Publisher{Name: "deployer", Environment: "infrastructure", Access: infra.Read, Session: time.Hour}
+	for part := range strings.SplitSeq(text, ",") {
+		key, value, ok := strings.Cut(part, "=")
+		switch {
+		case !ok:
+			return p, fmt.Errorf("%q is not key=value", part)
+		case !slices.Contains([]string{"repo", "owner-id", "repo-id", "environment", "ref", "workflow"}, key):
+			return p, fmt.Errorf("%q is no key of a deployer", key)
+		}
+		if err := setPublisher(&p, key, value); err != nil {
+			return p, err
+		}
 	}
 	return p, nil
 }

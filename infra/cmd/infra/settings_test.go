@@ -172,6 +172,24 @@ func TestExistingBucket(t *testing.T) {
 	}
 }
 
+func TestDeployer(t *testing.T) {
+	if c := must(t, nil, nil, ""); c.Deployer != nil {
+		t.Errorf("%+v", c.Deployer)
+	}
+	d := must(t, []string{"--deployer", "repo=o/r,owner-id=1,repo-id=2"}, nil, "").Deployer
+	if d == nil || d.Owner != "o" || d.Repo != "r" || d.OwnerID != "1" || d.RepoID != "2" || d.Environment != "infrastructure" || d.Access != infra.Read {
+		t.Errorf("%+v", d)
+	}
+	if d := must(t, []string{"--deployer", "repo=o/r,owner-id=1,repo-id=2,environment=prod"}, nil, "").Deployer; d.Environment != "prod" {
+		t.Errorf("%+v", d)
+	}
+	for text, want := range map[string]string{"o/r": "is not key=value", "repo=o/r,access=maintain": `"access" is no key of a deployer`} {
+		if _, err := configured(t, []string{"--deployer", text}, nil, ""); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
 func TestBadPublishers(t *testing.T) {
 	for text, want := range map[string]string{
 		"slurm":                   "is not key=value",
