@@ -41,7 +41,7 @@ var arrows = map[string]string{
 	"publish/mirror/dir": "publish/blob publish/mirror",
 	"publish/mirror/web": "publish/mirror publish/redact",
 	"publish/tune":       "publish/blob publish/mirror",
-	"publish/session":    "publish/shell",
+	"publish/session":    "publish/shell publish/mirror",
 	"publish/cloudfront": "publish/mirror publish/credentials",
 	"publish/queue":      "",
 	// who is served by a queue, and is given what to do: it knows the layouts, and no operation

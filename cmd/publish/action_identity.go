@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -20,16 +19,17 @@ import (
 // cannot be assumed fails the step at once. They stay within this process.
 func (a *action) identify(ctx context.Context, log *slog.Logger) error {
 	in := a.in
+	in.flags.storage.roots = in.roots
 	o := session.Options{Region: in.flags.storage.s3.Region, Concurrency: in.flags.storage.s3.Concurrency, Roots: in.roots}
 	if in.credentials == oidcCredentials {
 		in.role.Log = log
-		in.role.Token = &introduced{GitHub: &session.GitHub{Getenv: a.env.getenv, Log: log}, runner: a.runner}
+		github, err := session.Transport(ctx, o)
+		if err != nil {
+			return fail(exitUsage, err)
+		}
+		defer github.CloseIdleConnections()
+		in.role.Token = &introduced{GitHub: &session.GitHub{Getenv: a.env.getenv, Log: log, Client: &http.Client{Transport: github}}, runner: a.runner}
 		o.Role = &in.role
-	}
-	if in.roots != nil { // GitHub is asked, and the public URL read, with this one
-		t := http.DefaultTransport.(*http.Transport).Clone()
-		t.TLSClientConfig = &tls.Config{RootCAs: in.roots}
-		http.DefaultTransport = t
 	}
 	cfg, err := session.Config(ctx, o)
 	if err != nil {

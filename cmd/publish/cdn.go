@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"path"
 	"strings"
@@ -63,6 +64,8 @@ type cdn struct {
 	prefix string
 	log    *slog.Logger
 
+	transport http.RoundTripper // to the public URL
+
 	narrator narrator
 }
 
@@ -80,6 +83,13 @@ func (f *cdnFlags) open(ctx context.Context, d *destination, log *slog.Logger) (
 			}
 			c.prefix = strings.TrimSuffix(u.Path, "/")
 		}
+	}
+	if f.publicURL != "" {
+		t, err := d.transport(ctx)
+		if err != nil {
+			return nil, err
+		}
+		c.transport = t
 	}
 	if f.distribution == "" {
 		return c, nil
@@ -205,7 +215,7 @@ func (c *cdn) unseen(ctx context.Context, all []publish.Shown) (behind []publish
 		if err != nil {
 			return nil, "", fail(exitUsage, fmt.Errorf("--public-url: %w", err))
 		}
-		w, err := web.Open(u, web.Options{})
+		w, err := web.Open(u, web.Options{Transport: c.transport})
 		if err != nil {
 			return nil, "", fail(exitUsage, fmt.Errorf("--public-url: %w", err))
 		}

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path"
 	"path/filepath"
@@ -33,6 +35,7 @@ type storageFlags struct {
 	tokenFile         string // the token that it is assumed with; empty: the credentials that there are
 
 	aws     *aws.Config      // that somebody has made already
+	roots   *x509.CertPool   // authorities that are trusted; nil: those of the system
 	observe func(s3.Request) // hears of every request to S3
 	caching caching
 }
@@ -105,8 +108,9 @@ type destination struct {
 	close  func() error
 	parts  s3.Options // for an estimate: from which size, and in parts of which
 
-	config   func(context.Context) (aws.Config, error) // for CloudFront
-	requests atomic.Int64
+	config    func(context.Context) (aws.Config, error)      // for CloudFront
+	transport func(context.Context) (*http.Transport, error) // for what clients read
+	requests  atomic.Int64
 	// expiry is after how many days unfinished uploads are discarded; nil: there are none.
 	expiry func(context.Context) (days int, err error)
 }
@@ -164,6 +168,8 @@ func (f *storageFlags) openDir(name string, log *slog.Logger) (*destination, err
 		mirror: func(p string) store { return d.Mirror(p) },
 		close:  d.Close,
 		config: func(ctx context.Context) (aws.Config, error) { return f.config(ctx, log) },
+
+		transport: f.transport,
 	}, nil
 }
 
@@ -175,7 +181,21 @@ func (f *storageFlags) config(ctx context.Context, log *slog.Logger) (aws.Config
 	if err != nil {
 		return aws.Config{}, fail(exitUsage, err)
 	}
-	return session.Config(ctx, session.Options{Region: f.s3.Region, Profile: f.profile, Role: role, Concurrency: f.s3.Concurrency})
+	cfg, err := session.Config(ctx, session.Options{Region: f.s3.Region, Profile: f.profile, Role: role, Concurrency: f.s3.Concurrency})
+	var bundle *session.BundleError
+	switch {
+	case errors.As(err, &bundle):
+		err = fail(exitUsage, err)
+	case err != nil && ctx.Err() == nil:
+		err = fail(exitCredentials, err) // a profile that is not there, for example
+	}
+	return cfg, err
+}
+
+// transport reaches what is read as clients read it. It trusts whom config trusts.
+func (f *storageFlags) transport(ctx context.Context) (*http.Transport, error) {
+	t, err := session.Transport(ctx, session.Options{Profile: f.profile, Roots: f.roots})
+	return t, fail(exitUsage, err)
 }
 
 // assumed is the role that is assumed; nil: none.
@@ -251,7 +271,7 @@ func (f *storageFlags) openS3(ctx context.Context, where string, log *slog.Logge
 	if err != nil {
 		return nil, err
 	}
-	d := &destination{close: func() error { return nil }, config: func(context.Context) (aws.Config, error) { return cfg, nil }}
+	d := &destination{close: func() error { return nil }, transport: f.transport, config: func(context.Context) (aws.Config, error) { return cfg, nil }}
 	o := f.s3
 	o.Bucket, o.Log = bucket, log
 	o.Observe = func(r s3.Request) {

@@ -89,6 +89,7 @@ func hint(err error) string {
 	var denied *mirror.DeniedError
 	var region *mirror.RegionError
 	var condition *mirror.ConditionError
+	var untrusted *mirror.CertificateError
 	var version *index.VersionError
 	var found *publish.FindingsError
 	var unwritten *outputError
@@ -117,6 +118,8 @@ func hint(err error) string {
 		return "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in again; what is complete stays, the next run goes on from there"
 	case errors.Is(err, mirror.ErrNoBucket):
 		return "create the bucket first, or correct DESTINATION"
+	case errors.As(err, &untrusted):
+		return "the error names the settings; they hold for everything that is asked: S3, STS, CloudFront, --public-url and `publish verify https://`"
 	case errors.As(err, &condition):
 		return "use a store that obeys conditions: docs/stores.md says which do. Only if nothing else ever writes to this mirror, Spack included, give --unsafe-single-writer"
 	case errors.Is(err, mirror.ErrFault):

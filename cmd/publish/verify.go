@@ -114,7 +114,11 @@ func verifyAll(ctx context.Context, where string, at func(path string) mirror.Re
 // readers opens what is to be verified: a destination, or a URL.
 func (f *flags) readers(ctx context.Context, where string, env environment) (func(path string) mirror.Reader, func() error, error) {
 	if strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://") {
-		w, err := web.Open(where, web.Options{})
+		t, err := f.storage.transport(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		w, err := web.Open(where, web.Options{Transport: t})
 		if err != nil {
 			return nil, nil, fail(exitUsage, err)
 		}

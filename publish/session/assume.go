@@ -13,6 +13,8 @@ import (
 	"github.com/aws/smithy-go"
 	smithymiddleware "github.com/aws/smithy-go/middleware"
 	smithytime "github.com/aws/smithy-go/time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
 // An assumer turns tokens, or other credentials, into those of a role.
@@ -199,8 +201,9 @@ func life(expires time.Time, answer smithymiddleware.Metadata) time.Duration {
 func pauseAfter(err error, n int) (time.Duration, bool) {
 	var failed *tokenError
 	var account *accountError
+	var untrusted *mirror.CertificateError
 	switch code := codeOf(err); {
-	case errors.As(err, &failed), errors.As(err, &account):
+	case errors.As(err, &failed), errors.As(err, &account), errors.As(err, &untrusted):
 		return 0, false
 	case code == "AccessDenied":
 		if n > len(deniedPauses) {

@@ -13,6 +13,8 @@ import (
 
 	smithytime "github.com/aws/smithy-go/time"
 	"github.com/sethvargo/go-githubactions"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
 // GitHub gives out the tokens of the GitHub job that we run in. Its errors are
@@ -81,10 +83,11 @@ func (g *GitHub) ask(ctx context.Context, audience string) (string, error) {
 
 // passes reports whether another try may give what this one did not.
 func passes(err error) bool {
+	var untrusted *mirror.CertificateError
 	var missing *githubactions.EnvMissingError
 	var refused *githubactions.RequestFailedError
 	switch {
-	case errors.As(err, &missing):
+	case errors.As(err, &missing), errors.As(err, &untrusted):
 		return false
 	case errors.As(err, &refused):
 		return refused.StatusCode >= 500 || refused.StatusCode == http.StatusTooManyRequests || refused.StatusCode == http.StatusRequestTimeout
@@ -114,6 +117,9 @@ func (d *dated) RoundTrip(r *http.Request) (*http.Response, error) {
 		next = http.DefaultTransport
 	}
 	answer, err := next.RoundTrip(r)
+	if untrusted := mirror.Untrusted(r.URL.Host, err); untrusted != nil {
+		return nil, untrusted
+	}
 	if err != nil {
 		return nil, err
 	}

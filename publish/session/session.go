@@ -32,7 +32,8 @@ type Options struct {
 	// Role is assumed. With tokens of an identity provider it is so whatever credentials the
 	// environment has. Nil: the credentials are those that the SDK finds.
 	Role *Role
-	// Roots are the certificate authorities that are trusted. Nil: those of the system.
+	// Roots are the certificate authorities that are trusted, beside those of AWS_CA_BUNDLE or
+	// ca_bundle of the profile. Nil: those of the system.
 	Roots *x509.CertPool
 	// Concurrency is how many requests may be in flight at once. As many idle
 	// connections are kept, so that none is dialled twice. 0: 128.
@@ -61,6 +62,11 @@ func Config(ctx context.Context, o Options) (aws.Config, error) {
 	if o.Concurrency <= 0 {
 		o.Concurrency = defaultConcurrency
 	}
+	roots, err := o.trusted(ctx)
+	if err != nil {
+		return aws.Config{}, err
+	}
+	o.Roots = roots
 	return load(ctx, o, client(o))
 }
 
@@ -89,8 +95,8 @@ func load(ctx context.Context, o Options, client config.HTTPClient) (aws.Config,
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w", err)
 	}
-	if c, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok { // with the CA bundle of the environment by now
-		cfg.HTTPClient = c.WithTransportOptions(writeLarge)
+	if c, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
+		cfg.HTTPClient = unredirected(c.WithTransportOptions(writeLarge))
 	}
 	cfg.Credentials = tidy(cfg.Credentials)
 	if o.Role != nil {
@@ -125,6 +131,16 @@ func (r *renewing) IsErrorRetryable(err error) bool {
 		return true
 	}
 	return r.pacer.IsErrorRetryable(err)
+}
+
+// unredirected is one client for all services. It returns redirects instead of following them, because a
+// request carries credentials for the host that it is for and no other.
+func unredirected(c *awshttp.BuildableClient) *http.Client {
+	return &http.Client{
+		Transport:     verified{c.GetTransport()},
+		Timeout:       c.GetTimeout(),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }
 
 // client is the SDK's, so that a custom CA bundle and the like still apply to it.

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"testing"
 
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/logging"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -52,7 +51,7 @@ func TestAsManyIdleConnectionsAsRequests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr := cfg.HTTPClient.(*awshttp.BuildableClient).GetTransport()
+	tr := session.TransportOf(cfg)
 	if tr.MaxIdleConnsPerHost != 200 || (tr.MaxIdleConns != 0 && tr.MaxIdleConns < 200) {
 		t.Errorf("idle connections: %d a host, %d in all", tr.MaxIdleConnsPerHost, tr.MaxIdleConns)
 	}

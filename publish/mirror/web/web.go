@@ -269,6 +269,9 @@ func escape(name string) string {
 // unanswered words what kept an answer from coming. All but our own rules may pass.
 func (m *Mirror) unanswered(ctx context.Context, err error) error {
 	err = bare(err)
+	if untrusted := mirror.Untrusted(m.base.Host, err); untrusted != nil {
+		return untrusted
+	}
 	switch {
 	case errors.Is(err, errRedirects), errors.Is(err, errDowngrade), errors.Is(err, errElsewhere), errors.Is(err, errPrivate):
 		return err

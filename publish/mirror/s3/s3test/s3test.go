@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/md5"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/xml"
 	"fmt"
 	"hash"
@@ -157,6 +158,9 @@ func (s *Server) Close() {
 
 // Client trusts the certificate of a server from NewTLS.
 func (s *Server) Client() *http.Client { return s.http.Client() }
+
+// Certificate is that of a server from NewTLS.
+func (s *Server) Certificate() *x509.Certificate { return s.http.Certificate() }
 
 // An Entry is a request as it is remembered.
 type Entry struct {

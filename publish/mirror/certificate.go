@@ -1,0 +1,41 @@
+package mirror
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+)
+
+// A CertificateError says that a server was not trusted. Trying again does not help.
+type CertificateError struct {
+	Host string
+	Err  error
+}
+
+func (e *CertificateError) Error() string {
+	var unknown x509.UnknownAuthorityError
+	if !errors.As(e.Err, &unknown) {
+		return fmt.Sprintf("the certificate of %s is not valid: %v", e.Host, e.Err)
+	}
+	return fmt.Sprintf("the certificate of %s is not trusted: %v: name a file with the certificate of its authority in AWS_CA_BUNDLE, "+
+		"in ca_bundle of the AWS profile, in SSL_CERT_FILE, or in the action's ca-bundle", e.Host, e.Err)
+}
+
+func (e *CertificateError) Unwrap() error { return e.Err }
+
+// RetryableError tells retryers that this is none.
+func (*CertificateError) RetryableError() bool { return false }
+
+// Untrusted returns a CertificateError if that is why a server could not be asked; nil: it is not.
+func Untrusted(host string, err error) *CertificateError {
+	var known *CertificateError
+	var unverified *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &known):
+		return known
+	case errors.As(err, &unverified):
+		return &CertificateError{host, unverified}
+	}
+	return nil
+}

@@ -1,0 +1,105 @@
+package session
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+
+	"github.com/aws/aws-sdk-go-v2/config"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// Transport returns what reaches everything that is not AWS, as Config reaches AWS: through the same
+// proxies, and with the same authorities trusted. The caller closes its idle connections.
+func Transport(ctx context.Context, o Options) (*http.Transport, error) {
+	roots, err := o.trusted(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.TLSClientConfig = &tls.Config{RootCAs: roots}
+	t.DisableCompression = true
+	return t, nil
+}
+
+// A BundleError says that a file with authorities to be trusted is of no use.
+type BundleError struct {
+	Setting string // that names it
+	File    string
+	Err     error
+}
+
+func (e *BundleError) Error() string { return fmt.Sprintf("%s: %s: %v", e.Setting, e.File, e.Err) }
+func (e *BundleError) Unwrap() error { return e.Err }
+
+// trusted are the authorities that are trusted: o.Roots or those of the system, and those of the file that
+// AWS_CA_BUNDLE or else ca_bundle of the profile names. Nil: those of the system.
+func (o Options) trusted(ctx context.Context) (*x509.CertPool, error) {
+	env, err := config.NewEnvConfig()
+	if err != nil {
+		return o.Roots, nil // Config says what is wrong; who reads a URL needs nothing of it
+	}
+	setting, file := "AWS_CA_BUNDLE", env.CustomCABundle
+	if file == "" {
+		setting, file = "ca_bundle", o.profileBundle(ctx, env)
+	}
+	if file == "" {
+		return o.Roots, nil
+	}
+	bundle, err := os.ReadFile(file)
+	if err != nil {
+		return nil, &BundleError{setting, file, err}
+	}
+	roots := o.Roots
+	if roots == nil {
+		if roots, err = x509.SystemCertPool(); err != nil {
+			return nil, fmt.Errorf("certificates of the system: %w", err)
+		}
+	} else {
+		roots = roots.Clone()
+	}
+	if !roots.AppendCertsFromPEM(bundle) {
+		return nil, &BundleError{setting, file, errors.New("it holds no certificate in PEM")}
+	}
+	return roots, nil
+}
+
+// profileBundle is what the profile says of ca_bundle.
+func (o Options) profileBundle(ctx context.Context, env config.EnvConfig) string {
+	profile := o.Profile
+	if profile == "" {
+		profile = env.SharedConfigProfile
+	}
+	if profile == "" {
+		profile = "default"
+	}
+	shared, err := config.LoadSharedConfigProfile(ctx, profile, func(s *config.LoadSharedConfigOptions) {
+		if env.SharedConfigFile != "" {
+			s.ConfigFiles = []string{env.SharedConfigFile}
+		}
+		if env.SharedCredentialsFile != "" {
+			s.CredentialsFiles = []string{env.SharedCredentialsFile}
+		}
+	})
+	if err != nil {
+		return "" // Config says what is wrong
+	}
+	return shared.CustomCABundle
+}
+
+// verified is a transport that says what is wrong with a certificate, and what to set.
+type verified struct{ *http.Transport }
+
+// RoundTrip implements http.RoundTripper.
+func (v verified) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := v.Transport.RoundTrip(r)
+	if untrusted := mirror.Untrusted(r.URL.Host, err); untrusted != nil {
+		return nil, untrusted
+	}
+	return answer, err
+}
