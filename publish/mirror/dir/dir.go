@@ -61,7 +61,7 @@ type Dir struct {
 
 	durable sync.Map // directories whose own entry is on disk: path -> true
 
-	groups  sync.Map // groups that files get, by directory: path -> int; see group
+	groups sync.Map // groups that files get, by directory: path -> int; see group
 
 	link func(root *os.Root, from, to string) error // (*os.Root).Link, but in tests
 }
