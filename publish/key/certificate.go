@@ -53,6 +53,8 @@ type keyring struct {
 	certificates []*certificate
 	primaries    int   // primary keys that were read, copies of one included
 	damaged      error // the first signature that gpg could not read either
+	// loose are revocation certificates, which stand alone: gpg --gen-revoke.
+	loose []*packet.OpaquePacket
 }
 
 // A certificate is a primary key and what is said about it. Nothing in it is checked
@@ -83,6 +85,8 @@ type subkey struct {
 	about
 }
 
+var errNoPrimary = errors.New("it does not begin with a primary key")
+
 var errPrivate = errors.New("it holds a private key: export public keys only (gpg --armor --export FINGERPRINT)")
 
 // read adds the keys of a binary keyring.
@@ -94,8 +98,12 @@ func (k *keyring) read(body []byte) error {
 	var c *certificate
 	var at *about // what the next signature is about
 	for _, p := range packets {
+		if c == nil && p.Tag == tagSignature {
+			k.loose = append(k.loose, p)
+			continue
+		}
 		if c == nil && p.Tag != tagPublicKey && p.Tag != tagPrivateKey {
-			return errors.New("it does not begin with a primary key")
+			return errNoPrimary
 		}
 		switch p.Tag {
 		case tagPrivateKey, tagPrivateSub:
@@ -126,6 +134,30 @@ func (k *keyring) read(body []byte) error {
 		case tagTrust: // local to a keyring
 		default:
 			return fmt.Errorf("there is an OpenPGP packet of type %d in it, which no public key has", p.Tag)
+		}
+	}
+	return nil
+}
+
+// settle adds revocation certificates to the keys that they are about, wherever they were read. Others are
+// of keys that are not here.
+func (k *keyring) settle() error {
+	for _, p := range k.loose {
+		parsed, err := p.Parse()
+		if err != nil {
+			return fmt.Errorf("revocation certificate: %w", err)
+		}
+		sig := parsed.(*packet.Signature)
+		issuer, ok := issuerOf(sig)
+		if !ok || sig.SigType != packet.SigTypeKeyRevocation {
+			return errNoPrimary
+		}
+		for _, c := range k.certificates {
+			if c.primary != nil && issuer.is(c.primary) {
+				if err := c.add(p); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return nil

@@ -99,8 +99,9 @@ func (k *keyring) accepts(document []byte) bool {
 	return k.command("--verify", f.Name()).Run() == nil
 }
 
-// revoke revokes a key as of now, for a reason that gpg gives by number.
-func (k *keyring) revoke(fingerprint, reason string) {
+// revoke revokes a key as of now, for a reason that gpg gives by number, and returns the
+// certificate of that.
+func (k *keyring) revoke(fingerprint, reason string) []byte {
 	k.t.Helper()
 	cmd := k.command("--command-fd", "0", "--output", filepath.Join(k.home, "revoke.asc"), "--yes", "--gen-revoke", fingerprint)
 	cmd.Args = without(cmd.Args, "--batch")
@@ -108,7 +109,12 @@ func (k *keyring) revoke(fingerprint, reason string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		k.t.Fatalf("gpg --gen-revoke: %v\n%s", err, out)
 	}
-	k.run(nil, "--import", filepath.Join(k.home, "revoke.asc"))
+	certificate, err := os.ReadFile(filepath.Join(k.home, "revoke.asc"))
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	k.run(certificate, "--import")
+	return certificate
 }
 
 func without(args []string, arg string) []string {

@@ -46,6 +46,9 @@ func ReadPublic(armored []byte) (*Public, error) {
 	if err := k.read(body); err != nil {
 		return nil, fmt.Errorf("public key: %w", err)
 	}
+	if len(k.loose) > 0 {
+		return nil, fmt.Errorf("public key: %w", errNoPrimary)
+	}
 	if k.primaries != 1 {
 		return nil, fmt.Errorf("it holds %d primary keys, and clients would trust each of them: want exactly one (gpg --armor --export FINGERPRINT)", k.primaries)
 	}

@@ -81,6 +81,12 @@ func TestKeysThroughTheirLives(t *testing.T) {
 			k.revoke(f, "1")
 			return append(k.public(f), good...), document
 		}, true, "the key was revoked", "gpg warns and exits 0"},
+		{"a revocation certificate beside the key", func(k *keyring) ([]byte, []byte) {
+			f := k.key("a", "ed25519", "sign", "never")
+			document, public := k.sign(f, text), k.public(f)
+			other := k.key("b", "ed25519", "sign", "never")
+			return slices.Concat(public, k.public(other), k.revoke(f, "1"), k.revoke(other, "0")), document
+		}, true, "the key was revoked", "gpg warns and exits 0"},
 		{"signed before the key was retired", func(k *keyring) ([]byte, []byte) {
 			f := k.at("20250101").key("a", "ed25519", "sign", "never")
 			document := k.at("20250105").sign(f, text)

@@ -40,7 +40,8 @@ type signer struct {
 	broken  error    // why key cannot be used at all
 }
 
-// ReadRing reads armored public keys, any number after each other. Copies of one key are merged.
+// ReadRing reads armored public keys, any number after each other, and revocation certificates.
+// Copies of one key are merged.
 func ReadRing(armored []byte) (*Ring, error) {
 	if bytes.Contains(armored, []byte("-----BEGIN PGP PRIVATE KEY BLOCK-----")) {
 		return nil, errPrivate
@@ -64,6 +65,9 @@ func ReadRing(armored []byte) (*Ring, error) {
 	}
 	if len(k.certificates) == 0 {
 		return nil, errors.New("it holds no armored public key")
+	}
+	if err := k.settle(); err != nil {
+		return nil, fmt.Errorf("public key: %w", err)
 	}
 	r := &Ring{certificates: k.certificates, signers: make(map[uint64][]*signer)}
 	for _, c := range k.certificates {
