@@ -155,9 +155,9 @@ func (x *indices) check() error {
 	case 0:
 		return nil
 	case 1:
-		return fmt.Errorf("Spack cannot read it: %v", bad[0])
+		return fmt.Errorf("it is not one that Spack can read: %v", bad[0])
 	}
-	return fmt.Errorf("Spack cannot read it: %v, and %d more", bad[0], len(bad)-1)
+	return fmt.Errorf("it is not one that Spack can read: %v, and %d more records", bad[0], len(bad)-1)
 }
 
 // same compares record by record, because the order of records means nothing, nor that of members.
