@@ -7,9 +7,8 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
@@ -79,7 +78,7 @@ func (a *application) run(ctx context.Context) error {
 	if failed(a.out.Findings) && !a.plan.options.KeepGoing {
 		return &FindingsError{a.out.Findings}
 	}
-	g, gctx := errgroup.WithContext(ctx)
+	g, gctx := defect.WithContext(ctx)
 	for _, m := range a.plan.Mirrors {
 		g.Go(func() error {
 			if err := a.publish(gctx, m); err != nil {

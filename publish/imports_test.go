@@ -27,28 +27,29 @@ var arrows = map[string]string{
 	"publish/sha256x2": "",
 	"publish/shell":    "",
 	"publish/redact":   "",
+	"publish/defect":   "",
 	// documents
 	"publish/key":      "",
 	"publish/manifest": "publish/blob",
 	"publish/layout":   "publish/blob publish/spec publish/key",
-	"publish/index":    "publish/blob publish/spec",
+	"publish/index":    "publish/blob publish/spec publish/defect",
 	// the boundary
 	"publish/mirror": "publish/blob",
 	// what all that speak to AWS know of it
 	"publish/credentials": "publish/mirror",
 	// implementations, which know nothing of Spack
-	"publish/mirror/s3":  "publish/blob publish/sha256x2 publish/mirror publish/credentials publish/redact",
+	"publish/mirror/s3":  "publish/blob publish/sha256x2 publish/mirror publish/credentials publish/redact publish/defect",
 	"publish/mirror/dir": "publish/blob publish/mirror",
 	"publish/mirror/web": "publish/mirror publish/redact",
-	"publish/tune":       "publish/blob publish/mirror",
+	"publish/tune":       "publish/blob publish/mirror publish/defect",
 	"publish/session":    "publish/shell publish/mirror",
 	"publish/cloudfront": "publish/mirror publish/credentials",
-	"publish/queue":      "",
+	"publish/queue":      "publish/defect",
 	// who is served by a queue, and is given what to do: it knows the layouts, and no operation
-	"publish/events": "publish/layout publish/mirror publish/credentials publish/redact",
+	"publish/events": "publish/layout publish/mirror publish/credentials publish/redact publish/defect",
 	// deciding when, which is told what to do by functions
-	"publish/daemon":     "publish/queue",
-	"publish/daemon/api": "publish/daemon publish/queue publish/events",
+	"publish/daemon":     "publish/queue publish/defect",
+	"publish/daemon/api": "publish/daemon publish/queue publish/events publish/defect",
 	// for tests only
 	"publish/spec/spectest":             "",
 	"publish/mirror/mirrortest":         "publish/blob publish/mirror",
@@ -57,9 +58,9 @@ var arrows = map[string]string{
 	"publish/session/sessiontest":       "",
 	"publish/events/eventstest":         "publish/events",
 	// operations, which know no implementation
-	"publish": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror",
+	"publish": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/defect",
 	// commands
-	"cmd/publish":          "publish publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/workflow cmd/publish/escape",
+	"cmd/publish":          "publish publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/workflow cmd/publish/escape publish/defect",
 	"cmd/publish/workflow": "cmd/publish/escape",
 	"cmd/publish/escape":   "",
 	"cmd/image":            "",
@@ -83,6 +84,7 @@ var owners = map[string]string{
 	"github.com/fsnotify/":                     "publish/daemon",
 	"github.com/prometheus/":                   "publish/daemon/api",
 	"github.com/coreos/":                       "cmd/publish",
+	"golang.org/x/sync/errgroup":               "publish/defect", // in whose groups a panic is an error
 }
 
 // reserved are the functions and variables by which a program meets its surroundings:
@@ -221,4 +223,39 @@ func reservedUses(t *testing.T, file string) []string {
 		return true
 	})
 	return uses
+}
+
+// Goroutines are started by a defect.Group, in which a panic is an error, and not the end of the process with the exit
+// code of wrong usage. The others are these, which are small or catch it themselves.
+func TestGoroutinesContainTheirPanics(t *testing.T) {
+	may := map[string]int{
+		"cmd/publish/action.go":       2, // what renews the log; the job, caught
+		"cmd/publish/action_meter.go": 1,
+		"cmd/publish/progress.go":     1,
+		"cmd/publish/signals.go":      1,
+		"publish/daemon/api/serve.go": 1, // net/http, which catches
+		"publish/queue/open.go":       1, // the writer, whose operations are caught
+	}
+	for _, p := range listPackages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		if strings.HasSuffix(name, "test") || name == "cmd/image" {
+			continue
+		}
+		for _, file := range p.GoFiles {
+			f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, file), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := 0
+			ast.Inspect(f, func(node ast.Node) bool {
+				if _, ok := node.(*ast.GoStmt); ok {
+					n++
+				}
+				return true
+			})
+			if at := name + "/" + file; n != may[at] {
+				t.Errorf("%s has %d go statements, want %d", at, n, may[at])
+			}
+		}
+	}
 }

@@ -21,8 +21,8 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize/english"
-	"golang.org/x/sync/errgroup"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -103,7 +103,7 @@ const readers = 64
 
 // each calls do for every item, at most limit at once, and stops at the first error.
 func each[T any](ctx context.Context, limit int, items []T, do func(context.Context, T) error) error {
-	g, gctx := errgroup.WithContext(ctx)
+	g, gctx := defect.WithContext(ctx)
 	g.SetLimit(limit)
 	for _, item := range items {
 		if gctx.Err() != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/workflow"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 )
 
 const actionHelp = `Publish as a step of a GitHub workflow: the entry point of the container action. What
@@ -65,7 +65,7 @@ func (a *action) run(ctx context.Context) error {
 	// not run.
 	a.runner.Output("result", "failed")
 	a.runner.Output("failure-class", classOf(exitInternal))
-	return a.conclude(caught(func() error { return a.perform(ctx) }))
+	return a.conclude(defect.Caught(func() error { return a.perform(ctx) }))
 }
 
 // exitInTime ends the process soon after ctx has ended, unless it is told to stop.
@@ -142,37 +142,10 @@ type abandoned struct{ error }
 
 func (e abandoned) Unwrap() error { return e.error }
 
-// A crash is a defect of this program.
-type crash struct {
-	why   any
-	stack string
-}
-
-func (e *crash) Error() string { return fmt.Sprintf("a defect of this program: %v", e.why) }
-
-// stackOf is where a crash was; empty if it was none.
-func stackOf(err error) string {
-	var defect *crash
-	if errors.As(err, &defect) {
-		return defect.stack
-	}
-	return ""
-}
-
-// caught makes an error of a panic.
-func caught(do func() error) (err error) {
-	defer func() {
-		if why := recover(); why != nil {
-			err = fail(exitInternal, &crash{why, string(debug.Stack())})
-		}
-	}()
-	return do()
-}
-
 // inTime runs a job that ends soon after ctx does, or is left alone.
 func (a *action) inTime(ctx context.Context, do func(context.Context) error) error {
 	ended := make(chan error, 1)
-	go func() { ended <- caught(func() error { return do(ctx) }) }()
+	go func() { ended <- defect.Caught(func() error { return do(ctx) }) }()
 	select {
 	case err := <-ended:
 		return stopped(ctx, err)
@@ -193,8 +166,8 @@ func (a *action) inTime(ctx context.Context, do func(context.Context) error) err
 func (a *action) conclude(err error) error {
 	err, forgiven := a.forgive(err)
 	code := exitCode(err)
-	if defect := caught(func() error { a.tell(err, forgiven); return nil }); defect != nil {
-		a.runner.Say("cannot tell what came of it: %v\n%s", defect, stackOf(defect))
+	if broken := defect.Caught(func() error { a.tell(err, forgiven); return nil }); broken != nil {
+		a.runner.Say("cannot tell what came of it: %v\n%s", broken, defect.StackOf(broken))
 		code = max(code, exitInternal)
 	}
 	if code == exitDone {
@@ -227,7 +200,7 @@ func (a *action) tell(err, forgiven error) {
 		}
 		a.runner.Error(o.title(), o.message())
 	}
-	if stack := stackOf(err); stack != "" {
+	if stack := defect.StackOf(err); stack != "" {
 		a.runner.Say("%s", stack)
 	}
 	a.runner.Say("%s", o.sentence())

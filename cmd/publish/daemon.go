@@ -19,11 +19,11 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
@@ -190,7 +190,7 @@ func (o *office) serve(ctx context.Context) error {
 	defer stopWork()
 	answers, stopAnswers := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopAnswers()
-	g, gctx := errgroup.WithContext(answers)
+	g, gctx := defect.WithContext(answers)
 	for _, l := range o.listeners {
 		h := o.server.ReadOnly()
 		if l.everything {

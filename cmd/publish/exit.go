@@ -12,6 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -64,6 +65,8 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitDone
+	case defect.StackOf(err) != "":
+		return exitInternal
 	case errors.As(err, &stopped):
 		return exitSignal + int(stopped.Signal)
 	case errors.Is(err, errTimeout), errors.Is(err, context.DeadlineExceeded):
@@ -95,6 +98,9 @@ func hint(err error) string {
 	var unwritten *outputError
 	if errors.As(err, &unwritten) {
 		return "what was done is done: run again with a standard output that takes the result; what is published is not sent again"
+	}
+	if defect.StackOf(err) != "" {
+		return "what is complete stays, and the index names nothing that is missing; please report this with the lines that follow"
 	}
 	if h := daemonHint(err); h != "" {
 		return h

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 )
 
 // version is that of the release. It is a constant, so that the same source makes the
@@ -101,7 +102,7 @@ func run(ctx context.Context, env environment) int {
 	env = env.escaped(out)
 	cmd := rootCommand(env)
 	cmd.SetArgs(env.args)
-	err := cmd.ExecuteContext(ctx)
+	err := defect.Caught(func() error { return cmd.ExecuteContext(ctx) })
 	if err == nil {
 		err = out.failed()
 	}
@@ -110,6 +111,7 @@ func run(ctx context.Context, env environment) int {
 	}
 	if err != nil && !errors.Is(err, errReported) {
 		env.complain(err)
+		escape.Fprintf(env.stderr, "%s", defect.StackOf(err))
 	}
 	return exitCode(err)
 }

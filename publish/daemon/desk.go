@@ -7,8 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
@@ -49,6 +48,9 @@ type pause struct {
 }
 
 func newDesk(d *Daemon, m Mirror) *desk {
+	if _, known := m.Work.(contained); !known {
+		m.Work = contained{m.Work, d, m.Name}
+	}
 	return &desk{
 		d: d, m: m, toScan: newPoke(), toCheck: newPokes(), toPublish: newPokes(), toTell: newPoke(),
 		seen: make(map[string]*sighting), asked: make(map[string]bool), runs: make(map[*Progress]bool),
@@ -57,7 +59,7 @@ func newDesk(d *Daemon, m Mirror) *desk {
 
 // run works until ctx ends.
 func (k *desk) run(ctx context.Context) error {
-	g, gctx := errgroup.WithContext(ctx)
+	g, gctx := defect.WithContext(ctx)
 	g.Go(func() error { return k.tell(gctx) })
 	if !k.removed {
 		k.begin(gctx, g)
@@ -70,7 +72,7 @@ func (k *desk) run(ctx context.Context) error {
 }
 
 // begin starts all loops but the one that tells caches.
-func (k *desk) begin(gctx context.Context, g *errgroup.Group) {
+func (k *desk) begin(gctx context.Context, g *defect.Group) {
 	g.Go(func() error { return k.scan(gctx) })
 	if k.m.Watch {
 		g.Go(func() error { return k.watch(gctx) })

@@ -7,8 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
@@ -16,7 +15,7 @@ import (
 // Runs may go on for the grace time; what they did not finish stays in the queue.
 func (d *Daemon) Run(ctx context.Context) error {
 	defer d.events.close()
-	g, gctx := errgroup.WithContext(ctx)
+	g, gctx := defect.WithContext(ctx)
 	stop := make(map[*desk]func())
 	for _, k := range d.all() {
 		stop[k] = start(gctx, g, k)
@@ -45,12 +44,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 }
 
 // start runs a desk until the function that it returns is called, which waits for it.
-func start(ctx context.Context, g *errgroup.Group, k *desk) func() {
+func start(ctx context.Context, g *defect.Group, k *desk) func() {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	g.Go(func() error {
 		defer close(done)
-		if err := k.run(ctx); err != nil && ctx.Err() == nil {
+		if err := k.keepRunning(ctx); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("mirror %s: %w", k.m.Name, err)
 		}
 		return nil
@@ -71,7 +70,7 @@ func (d *Daemon) Reload(ctx context.Context, mirrors []Mirror) error {
 	}
 }
 
-func (d *Daemon) changeOver(ctx context.Context, g *errgroup.Group, stop map[*desk]func(), mirrors []Mirror) {
+func (d *Daemon) changeOver(ctx context.Context, g *defect.Group, stop map[*desk]func(), mirrors []Mirror) {
 	d.changing.Lock()
 	defer d.changing.Unlock()
 	var desks []*desk

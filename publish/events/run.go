@@ -12,8 +12,8 @@ import (
 	"time"
 
 	smithytime "github.com/aws/smithy-go/time"
-	"golang.org/x/sync/errgroup"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
@@ -190,7 +190,7 @@ func New(c Config) *Host {
 // has not finished. It is called once.
 func (h *Host) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, h.stopping)()
-	g, gctx := errgroup.WithContext(ctx)
+	g, gctx := defect.WithContext(ctx)
 	g.Go(func() error { return h.receive(gctx) })
 	g.Go(func() error { return h.keep(gctx) })
 	g.Go(func() error { return h.work(gctx) })
@@ -269,7 +269,7 @@ func (h *Host) receiveBy(ctx context.Context, receivers int, wait time.Duration)
 	h.asking(time.Now())
 	defer h.asking(time.Time{})
 	counts := make([]int, receivers)
-	var g errgroup.Group
+	var g defect.Group
 	for i := range receivers {
 		g.Go(func() error {
 			messages, err := h.Queue.Receive(ctx, wait, h.Hidden)
@@ -486,7 +486,10 @@ func (h *Host) next(ctx context.Context) *gathered {
 func (h *Host) heal(ctx context.Context, w *gathered) {
 	d := Done{Job: w.job()}
 	began := time.Now()
-	d.Outcome, d.Err = h.Heal(ctx, d.Job)
+	d.Err = defect.Caught(func() (err error) {
+		d.Outcome, err = h.Heal(ctx, d.Job)
+		return err
+	})
 	if ctx.Err() != nil {
 		return // whatever was not finished is given back
 	}
@@ -497,7 +500,11 @@ func (h *Host) heal(ctx context.Context, w *gathered) {
 		for _, name := range d.Names {
 			d.Left[name] = d.Err.Error()
 		}
-		h.Log.Error("a mirror is not in line with what is there", "mirror", w.mirror, "names", len(d.Names), "reason", d.Err)
+		attrs := []any{"mirror", w.mirror, "names", len(d.Names), "reason", d.Err}
+		if stack := defect.StackOf(d.Err); stack != "" {
+			attrs = append(attrs, "stack", stack)
+		}
+		h.Log.Error("a mirror is not in line with what is there", attrs...)
 	}
 	h.mu.Lock()
 	longest := firstPause

@@ -15,9 +15,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/smithy-go"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/credentials"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 )
@@ -177,7 +177,7 @@ func (q *SQS) Delete(ctx context.Context, receipts []string) error {
 // inBatches makes a request for every ten receipts. One batch that fails does not stop the
 // others.
 func (q *SQS) inBatches(ctx context.Context, action string, receipts []string, request func(context.Context, []string) ([]types.BatchResultErrorEntry, error)) error {
-	var g errgroup.Group
+	var g defect.Group
 	g.SetLimit(batches)
 	for batch := range slices.Chunk(receipts, aBatch) {
 		g.Go(func() error {

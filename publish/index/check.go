@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -32,17 +33,24 @@ func (x *Index) Check() []BadRecord {
 	var mu sync.Mutex // guards bad and x.missing
 	x.missing = make(map[spec.Hash]int32)
 	var bad []BadRecord
+	var panicked error
 	var g sync.WaitGroup
 	next := make(chan int)
 	for range runtime.GOMAXPROCS(0) {
 		g.Go(func() {
 			for from := range next {
 				for i := from; i < min(from+checked, len(x.records)); i++ {
-					missing, err := x.checkRecord(&x.records[i])
-					if err == nil && len(missing) == 0 {
+					var missing []spec.Hash
+					var err error
+					broken := defect.Caught(func() error {
+						missing, err = x.checkRecord(&x.records[i])
+						return nil
+					})
+					if err == nil && len(missing) == 0 && broken == nil {
 						continue
 					}
 					mu.Lock()
+					panicked = cmp.Or(panicked, broken)
 					for _, h := range missing {
 						x.missing[h]++
 					}
@@ -59,6 +67,9 @@ func (x *Index) Check() []BadRecord {
 	}
 	close(next)
 	g.Wait()
+	if panicked != nil {
+		panic(panicked) // here, where the caller can catch it
+	}
 	slices.SortFunc(bad, func(a, b BadRecord) int { return cmp.Compare(a.Hash, b.Hash) })
 	return bad
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 )
 
 // An op is a change that somebody waits for.
@@ -124,7 +126,7 @@ func (t *tx) alone(do func(*tx) error) (result, err error) {
 	if err := t.exec(`SAVEPOINT op`); err != nil {
 		return nil, err
 	}
-	if result = do(t); result != nil {
+	if result = defect.Caught(func() error { return do(t) }); result != nil {
 		if errors.Is(result, ErrFull) || errors.Is(result, ErrDamaged) || errors.Is(result, ErrReadOnly) || errors.Is(result, ErrDisk) {
 			return nil, result // SQLite may have undone everything
 		}

@@ -14,9 +14,9 @@ import (
 	"time"
 
 	smithytime "github.com/aws/smithy-go/time"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
@@ -195,7 +195,7 @@ func (r *run) try(ctx context.Context, s Setting) error {
 		stop(errEnough)
 	})
 	defer enough.Stop()
-	g, gctx := errgroup.WithContext(trial)
+	g, gctx := defect.WithContext(trial)
 	for i := range objects {
 		u := upload(fmt.Sprintf("%d-%d-%d", s.Concurrency, s.PartSize, i), content{r.bounds.Bytes / int64(trials*objects)})
 		u.Sent = m.sent

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
@@ -87,7 +88,7 @@ func (s *Server) Full() http.Handler {
 	mux := s.readOnly()
 	if s.Indexer != nil {
 		mux.HandleFunc("/v1/", s.notDaemon)
-		return s.Allow.only(mux)
+		return s.Allow.only(s.contained(mux))
 	}
 	mux.HandleFunc("POST /v1/jobs", s.push)
 	mux.HandleFunc("GET /v1/jobs", s.jobs)
@@ -96,11 +97,25 @@ func (s *Server) Full() http.Handler {
 	mux.HandleFunc("POST /v1/drain", s.drain)
 	mux.HandleFunc("POST /v1/retry", s.retry)
 	mux.HandleFunc("POST /v1/forget", s.forget)
-	return s.Allow.only(mux)
+	return s.Allow.only(s.contained(mux))
 }
 
 // ReadOnly answers what anybody on the machine may see: the page, the status, metrics, health.
-func (s *Server) ReadOnly() http.Handler { return loopbackOnly(s.readOnly()) }
+func (s *Server) ReadOnly() http.Handler { return loopbackOnly(s.contained(s.readOnly())) }
+
+// contained answers a request whose handling panics with 500, and logs the stack.
+func (s *Server) contained(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := defect.Caught(func() error { h.ServeHTTP(w, r); return nil })
+		if errors.Is(err, http.ErrAbortHandler) {
+			panic(http.ErrAbortHandler)
+		}
+		if err != nil {
+			s.Log.Error("a request could not be answered", "method", r.Method, "path", r.URL.Path, "reason", err.Error(), "stack", defect.StackOf(err))
+			write(w, http.StatusInternalServerError, &Error{Message: err.Error(), Hint: "the daemon goes on; its log has the stack, which is worth a report"})
+		}
+	})
+}
 
 func (s *Server) readOnly() *http.ServeMux {
 	mux := http.NewServeMux()

@@ -14,9 +14,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
@@ -83,7 +83,7 @@ func (b *Bucket) partSize(size int64) int64 {
 // sendParts hashes the content and sends what of it is missing. Hashing never waits for
 // sending: what is known of a part is small, so all of them fit between the two.
 func (u *upload) sendParts(whole context.Context) error {
-	g, ctx := errgroup.WithContext(whole)
+	g, ctx := defect.WithContext(whole)
 	hashed := make(chan part, len(u.done))
 	g.Go(func() error {
 		defer close(hashed)

@@ -9,8 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"golang.org/x/sync/errgroup"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
@@ -22,7 +22,7 @@ import (
 // shows: both questions are asked at once, by objects that take much longer to be sent.
 func (u *upload) resume(ctx context.Context, was mirror.Version) (mirror.Version, error) {
 	var now sight
-	g, both := errgroup.WithContext(ctx)
+	g, both := defect.WithContext(ctx)
 	g.Go(func() (err error) {
 		now, err = u.b.look(both, u.o)
 		if err != nil && !wrong(err) && ctx.Err() == nil {
