@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -28,37 +29,69 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 )
 
-const doctorHelp = `Look whether a daemon can do what its configuration says, and say what to do where it cannot.
+const doctorHelp = `Check whether a destination can hold a mirror, or whether a daemon can do what its
+configuration says, and say what to do where it cannot.
 
-For each mirror: the source, credentials, rights, whether conditional writes are obeyed, the
-clock, whether CloudFront may be told, and whether the bucket discards unfinished uploads.
+With DESTINATION: credentials, rights, the clock, and what publishing asks of a store: conditional
+writes, listings that are whole, checksums, uploads in parts, Cache-Control. What publishing can
+do without is a note, and says what it is like then. Small objects are written below
+publish-doctor and publish-doctor.d, and deleted again if that is allowed.
 
-To see whether it may write, it writes one small object, publish-doctor, and an invalidation
-of its path. With --no-write it only reads. With mode: indexer it looks at the queue instead of
-a source, takes no message from it, and writes no object, which an indexer need not be able to.`
+Without: the daemon and each mirror of its configuration: the source, credentials, rights,
+conditional writes, the clock, CloudFront, and whether the bucket discards unfinished uploads. One
+small object, publish-doctor, is written, and an invalidation of its path. With mode: indexer the
+queue is checked instead of a source; no message is taken from it, and no object is written.
+
+With --no-write it only reads.`
 
 func doctorCommand(env environment) *cobra.Command {
 	var config string
 	var noWrite bool
+	f := &flags{}
 	cmd := &cobra.Command{
-		Use: "doctor", Short: "Look whether the daemon can do what it is to do", Long: doctorHelp, Args: arguments,
-		Example: "  publish doctor --config /etc/slurm-factory-publish/config.yaml",
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Use: "doctor [DESTINATION]", Short: "Check a destination, or the daemon's configuration and permissions", Long: doctorHelp,
+		Example: "  publish doctor --endpoint-url https://minio.example.org s3://bucket/noble/spack\n  publish doctor --config /etc/slurm-factory-publish/config.yaml",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return fail(exitUsage, fmt.Errorf("%d arguments, want: publish doctor [DESTINATION]", len(args)))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d := &doctor{out: env.stdout, env: env, write: !noWrite}
+			if len(args) == 1 {
+				if cmd.Flags().Changed("config") {
+					return fail(exitUsage, errors.New("--config is about a daemon: give it or DESTINATION, not both"))
+				}
+				if err := checkDestination(args[0]); err != nil {
+					return fail(exitUsage, err)
+				}
+				d.examineStore(cmd.Context(), f, args[0])
+				return d.result()
+			}
 			c, err := readDaemonConfig(config)
+			if errors.Is(err, fs.ErrNotExist) && !cmd.Flags().Changed("config") {
+				return fail(exitUsage, fmt.Errorf("%w: give a DESTINATION to check it, or --config to check a daemon", err))
+			}
 			if err != nil {
 				return err
 			}
-			d := &doctor{out: env.stdout, env: env, write: !noWrite}
 			d.examine(cmd.Context(), c)
-			if d.ill > 0 {
-				return fail(exitUpload, fmt.Errorf("%d of %d checks failed", d.ill, d.checks))
-			}
-			return nil
+			return d.result()
 		},
 	}
 	cmd.Flags().StringVar(&config, "config", defaultConfig, "`FILE` with the configuration of the daemon")
 	cmd.Flags().BoolVar(&noWrite, "no-write", false, "only read")
+	f.storage.registerWhere(cmd.Flags())
 	return cmd
+}
+
+// result is the error that the checks come to.
+func (d *doctor) result() error {
+	if d.ill > 0 {
+		return fail(exitUpload, fmt.Errorf("%d of %d checks failed", d.ill, d.checks))
+	}
+	return nil
 }
 
 // A doctor looks, and says what it finds.
@@ -272,7 +305,7 @@ func notObeyed(header string, err error) error {
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("the storage does not obey %s: publishers would overwrite each other; use one that does, such as Amazon S3, MinIO or Ceph of 2025 or later", header)
+	return &mirror.ConditionError{Header: header}
 }
 
 // cloudFront makes sure that the distribution may be asked and told.

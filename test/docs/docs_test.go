@@ -189,7 +189,7 @@ func TestFlagsAreDocumented(t *testing.T) {
 		"publish drain":   {"docs/daemon.md"},
 		"publish retry":   {"docs/daemon.md"},
 		"publish forget":  {"docs/daemon.md"},
-		"publish doctor":  {"docs/daemon.md"},
+		"publish doctor":  {"docs/daemon.md", "docs/stores.md", "docs/publish.md"},
 		"publish exec":    {"docs/daemon.md", "docs/publish.md"},
 	} {
 		for f := range known[name] {

@@ -48,9 +48,17 @@ const (
 // disappear. Therefore a page counts only if it agrees with the request and with the pages
 // before it; see progress.
 func (m *Mirror) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Info, error] {
+	return m.pages(ctx, r, 0)
+}
+
+// pages is List with at most size objects a page; 0: as many as the store sends.
+func (m *Mirror) pages(ctx context.Context, r mirror.Range, size int32) iter.Seq2[mirror.Info, error] {
 	return func(yield func(mirror.Info, error) bool) {
 		b, prefix := m.bucket, m.key(r.Prefix)
 		in := &sdk.ListObjectsV2Input{Bucket: &b.opts.Bucket, Prefix: &prefix, EncodingType: types.EncodingTypeUrl}
+		if size > 0 {
+			in.MaxKeys = &size
+		}
 		seen := progress{prefix: prefix}
 		if r.After != "" {
 			in.StartAfter = aws.String(m.key(r.After))

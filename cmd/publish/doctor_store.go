@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"sync/atomic"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+)
+
+// doctorNames are what a store is examined with: names whose order and encoding stores get wrong.
+var doctorNames = []string{"a", "b c+d%41", "x-y", "x/y", "z"}
+
+const doctorDirectory = doctorObject + ".d/"
+
+// examineStore looks whether a destination can hold a mirror, and what publishing is like there.
+func (d *doctor) examineStore(ctx context.Context, f *flags, where string) {
+	var offset atomic.Int64
+	f.storage.observe = func(r s3.Request) {
+		if !r.Date.IsZero() {
+			offset.Store(int64(time.Until(r.Date)))
+		}
+	}
+	to, err := f.storage.open(ctx, where, d.env.log())
+	if !d.say("destination", err, "") {
+		return
+	}
+	defer to.close()
+	may := d.say("credentials, and the right to list", listed(ctx, to), "")
+	d.clock("", time.Duration(offset.Load()))
+	if !may {
+		return
+	}
+	if !d.write {
+		d.note("writing", "not tried, because of --no-write")
+		return
+	}
+	s := to.mirror("")
+	d.say("conditional writes", conditional(ctx, s), "")
+	var names []string
+	if m, ok := s.(*s3.Mirror); ok {
+		names, err = furnish(ctx, s)
+		if d.say("writing, and reading back", err, "") {
+			d.trials(m.Examine(ctx, doctorDirectory, names, layout.Revalidate))
+		}
+	}
+	d.cleanUp(ctx, s, append(names, doctorObject))
+	d.leftovers(ctx, "", to)
+}
+
+// trials tells how trials have ended. What publishing can do without is no failure.
+func (d *doctor) trials(all []s3.Trial) {
+	for _, t := range all {
+		if t.Err != nil && t.Without != "" {
+			d.note(t.What, fmt.Sprintf("%v. Without it, %s", t.Err, t.Without))
+			continue
+		}
+		d.say(t.What, t.Err, "")
+	}
+}
+
+// furnish stores the objects that a store is examined with. The content of each is its name.
+func furnish(ctx context.Context, s store) ([]string, error) {
+	var names []string
+	for _, n := range doctorNames {
+		name := doctorDirectory + n
+		names = append(names, name)
+		content := []byte(name)
+		err := s.Create(ctx, mirror.Upload{Name: name, Content: blob.Bytes(content), Digest: blob.DigestOf(content), Type: "text/plain", CacheControl: layout.Revalidate})
+		if err != nil {
+			return names, err
+		}
+		got, _, err := mirror.Read(ctx, s, name, 1<<20)
+		if err == nil && string(got) != name {
+			err = fmt.Errorf("%s has other content than was stored", name)
+		}
+		if err != nil {
+			return names, err
+		}
+	}
+	return names, nil
+}
+
+// cleanUp deletes what was stored, if it may.
+func (d *doctor) cleanUp(ctx context.Context, s store, names []string) {
+	var deleter mirror.Deleter
+	switch m := s.(type) {
+	case *s3.Mirror:
+		deleter = m.Deleter()
+	case mirror.Deleter:
+		deleter = m
+	default:
+		return
+	}
+	for _, name := range names {
+		info, err := s.Stat(ctx, name)
+		if err == nil {
+			err = deleter.Delete(ctx, name, info.Version)
+		}
+		if err != nil && !errors.Is(err, mirror.ErrNotExist) {
+			d.note("cleaning up", fmt.Sprintf("%s and %s are left behind: %v", doctorObject, path.Clean(doctorDirectory), err))
+			return
+		}
+	}
+}

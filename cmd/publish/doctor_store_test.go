@@ -1,0 +1,119 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
+)
+
+// doctorOf lets the doctor look at a store.
+func doctorOf(t *testing.T, o s3test.Options, hook func(*http.Request) s3test.Fault, args ...string) (*s3test.Server, int, string) {
+	t.Helper()
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	server := s3test.New(o)
+	t.Cleanup(server.Close)
+	server.Hook(func(r *http.Request) s3test.Fault {
+		if r.URL.Query().Has("lifecycle") {
+			return s3test.Refuse(404, "NoSuchLifecycleConfiguration")
+		}
+		if hook != nil {
+			return hook(r)
+		}
+		return s3test.None
+	})
+	code, stdout, stderr := execute(t, nil, append([]string{"doctor", "--endpoint-url", server.URL, "s3://bucket/noble"}, args...)...)
+	return server, code, stdout + stderr
+}
+
+// The doctor finds nothing in a store that is as Amazon S3 is, and leaves nothing in it.
+func TestDoctorFindsAGoodStoreGood(t *testing.T) {
+	server, code, said := doctorOf(t, s3test.Options{PageSize: 3}, nil)
+	if code != exitDone || strings.Contains(said, "FAIL") || strings.Count(said, "note") != 1 {
+		t.Errorf("exit %d:\n%s", code, said)
+	}
+	for _, name := range append([]string{doctorObject}, doctorNames...) {
+		for _, key := range []string{"noble/" + name, "noble/" + doctorDirectory + name} {
+			if _, there := server.Object(key); there {
+				t.Errorf("%s is left behind", key)
+			}
+		}
+	}
+	if n := server.OpenUploads(); n != 0 {
+		t.Errorf("%d uploads are left behind", n)
+	}
+	if v := server.Violations(); len(v) > 0 {
+		t.Errorf("this should never have been sent: %v", v)
+	}
+}
+
+// The doctor names what a store lacks. What publishing can do without is no failure.
+func TestDoctorNamesWhatAStoreLacks(t *testing.T) {
+	on := func(operation string, f s3test.Fault) func(*http.Request) s3test.Fault {
+		return s3test.Always(operation, f)
+	}
+	for what, row := range map[string]struct {
+		o     s3test.Options
+		hook  func(*http.Request) s3test.Fault
+		fails bool
+		words []string
+	}{
+		"If-Match":         {s3test.Options{Ignores: []string{"If-Match"}}, nil, true, []string{"FAIL  conditional writes", "ignores the condition If-Match", "--unsafe-single-writer"}},
+		"If-None-Match":    {s3test.Options{Ignores: []string{"If-None-Match"}}, nil, true, []string{"FAIL  conditional writes", "FAIL  uploads in parts, and their conditions"}},
+		"checksums":        {s3test.Options{NoChecksums: true}, nil, false, []string{"note  checksums of what arrives", "verify --deep"}},
+		"tokens":           {s3test.Options{}, on("ListObjectsV2", s3test.NoToken), true, []string{"FAIL  credentials, and the right to list", "NextContinuationToken"}},
+		"order":            {s3test.Options{}, on("ListObjectsV2", s3test.Backwards), true, []string{"FAIL  listing in pages", "increasing byte order"}},
+		"lists of uploads": {s3test.Options{}, on("ListMultipartUploads", s3test.Refuse(501, "NotImplemented")), false, []string{"note  finding unfinished uploads"}},
+		"deleting":         {s3test.Options{}, on("DeleteObject", s3test.Refuse(403, "AccessDenied")), false, []string{"note  cleaning up"}},
+		"501": {s3test.Options{}, on("PutObject", s3test.Refuse(501, "NotImplemented").Saying("If-None-Match is not supported")), true,
+			[]string{"does not implement the condition If-None-Match"}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			_, code, said := doctorOf(t, row.o, row.hook)
+			if (code == exitUpload) != row.fails || code != exitDone && code != exitUpload || strings.Contains(said, "FAIL") != row.fails {
+				t.Errorf("exit %d", code)
+			}
+			for _, w := range row.words {
+				if !strings.Contains(said, w) {
+					t.Errorf("%q is missing", w)
+				}
+			}
+			if t.Failed() {
+				t.Log(said)
+			}
+		})
+	}
+}
+
+func TestDoctorOnlyReads(t *testing.T) {
+	server, code, said := doctorOf(t, s3test.Options{}, nil, "--no-write")
+	for _, e := range server.Log() {
+		if e.Mutates() {
+			t.Errorf("%s %s", e.Operation, e.Key)
+		}
+	}
+	if code != exitDone || !strings.Contains(said, "--no-write") {
+		t.Errorf("exit %d:\n%s", code, said)
+	}
+}
+
+// The doctor takes a destination or a configuration, and says so.
+func TestDoctorOfAStoreOrOfADaemon(t *testing.T) {
+	for _, row := range []struct {
+		args  []string
+		code  int
+		words string
+	}{
+		{[]string{"doctor", "file://" + t.TempDir() + "/mirror"}, exitDone, "ok    conditional writes"},
+		{[]string{"doctor", "--config", "x.yaml", "s3://bucket"}, exitUsage, "not both"},
+		{[]string{"doctor", "s3://bucket", "s3://other"}, exitUsage, "want: publish doctor [DESTINATION]"},
+		{[]string{"doctor", "s3://a--use1-az4--x-s3"}, exitUsage, "general purpose bucket"},
+	} {
+		code, stdout, stderr := execute(t, nil, row.args...)
+		if code != row.code || !strings.Contains(stdout+stderr, row.words) {
+			t.Errorf("%v: exit %d\n%s%s", row.args, code, stdout, stderr)
+		}
+	}
+}

@@ -1,0 +1,176 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/minio/crc64nvme"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// A Trial is something that publishing asks of a store, and how the store has done.
+type Trial struct {
+	What string
+	Err  error // nil: as Amazon S3 does
+	// Without says what publishing is like without it. Empty: it is needed.
+	Without string
+}
+
+// Examine tries what publishing asks of a store, beyond what a mirror's abilities show by themselves. names
+// are objects that are there, below prefix, whose content is their name and whose Cache-Control is caching. It leaves
+// nothing behind, unless the store has a fault.
+func (m *Mirror) Examine(ctx context.Context, prefix string, names []string, caching string) []Trial {
+	name := names[0]
+	return []Trial{
+		{"Cache-Control", m.tryLabel(ctx, name, caching), "caches keep a stale index for as long as they like"},
+		{"listing in pages", m.tryPages(ctx, prefix, names), ""},
+		{"listing from a name on", m.tryAfter(ctx, prefix, names), "mirrors of more than a thousand packages cannot be listed in ranges"},
+		{"checksums of what arrives", m.tryChecksum(ctx, name), "content is compared with its digest before it is sent, and not when it has arrived: use `publish verify --deep` from time to time"},
+		{"uploads in parts, and their conditions", m.tryParts(ctx, name), ""},
+		{"finding unfinished uploads", m.tryUnfinished(ctx, prefix, name), "an interrupted upload of a large file begins anew"},
+	}
+}
+
+// tryPages lists two keys a page, which shows whether a listing goes on, in order, and to its end.
+func (m *Mirror) tryPages(ctx context.Context, prefix string, names []string) error {
+	return listsAs(m.pages(ctx, mirror.Range{Prefix: prefix}, 2), slices.Sorted(slices.Values(names)))
+}
+
+func (m *Mirror) tryAfter(ctx context.Context, prefix string, names []string) error {
+	sorted := slices.Sorted(slices.Values(names))
+	return listsAs(m.pages(ctx, mirror.Range{Prefix: prefix, After: sorted[1]}, pageKeys), sorted[2:])
+}
+
+func listsAs(listed func(func(mirror.Info, error) bool), want []string) error {
+	var got []string
+	for info, err := range listed {
+		if err != nil {
+			return err
+		}
+		got = append(got, info.Name)
+	}
+	if !slices.Equal(got, want) {
+		return mirror.Faultf("asked for %q, it lists %q", want, got)
+	}
+	return nil
+}
+
+// tryChecksum replaces an object by its own content with the checksum of another.
+func (m *Mirror) tryChecksum(ctx context.Context, name string) error {
+	info, err := m.Stat(ctx, name)
+	if err != nil {
+		return err
+	}
+	content := []byte(name)
+	h := http.Header{"X-Amz-Checksum-Sha256": {encodeDigest(blob.DigestOf([]byte("other content")))}}
+	if !m.bucket.unconditional() {
+		h.Set(ifMatch, string(info.Version))
+	}
+	err = m.bucket.putOnce(ctx, put{operation: "PutObject", key: m.key(name), header: h, content: bytes.NewReader(content), size: int64(len(content))})
+	switch {
+	case err == nil:
+		return mirror.Faultf("it accepts content that does not have the checksum in the request")
+	case wrongContent[codeOf(err)] || statusOf(err) == http.StatusBadRequest:
+		return nil
+	}
+	return m.bucket.failed(writing, m.key(name), err)
+}
+
+func (b *Bucket) putOnce(ctx context.Context, p put) error {
+	s := slot{of: b.slots}
+	if err := s.take(ctx); err != nil {
+		return err
+	}
+	defer s.free()
+	_, err := b.attempt(ctx, p)
+	return err
+}
+
+// tryParts completes an upload of one part in place of an object that is there, under the condition that it is not.
+func (m *Mirror) tryParts(ctx context.Context, name string) error {
+	u, err := m.begin(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer u.discard(ctx)
+	content := []byte(name)
+	o := u.o
+	o.size, o.crc = int64(len(content)), crc64nvme.Checksum(content)
+	u.done = make([]types.CompletedPart, 1)
+	o.content, err = blob.Bytes(content).Open()
+	if err != nil {
+		return err
+	}
+	s := slot{of: m.bucket.slots}
+	if err := s.take(ctx); err != nil {
+		return err
+	}
+	err = u.sendPart(ctx, part{number: 1, size: o.size, crc: o.crc}, &s)
+	s.free()
+	if err != nil {
+		return m.bucket.failed(writing, o.key, err)
+	}
+	_, err = u.complete(ctx, mirror.Absent)
+	switch {
+	case err == nil && m.bucket.unconditional():
+		return nil
+	case err == nil:
+		return m.bucket.failed(writing, o.key, &mirror.ConditionError{Header: ifNoneMatch})
+	case reason(err) == refused || reason(err) == inTheWay:
+		return nil
+	}
+	return m.bucket.failed(writing, o.key, err)
+}
+
+// begin begins an upload in parts of an object.
+func (m *Mirror) begin(ctx context.Context, name string) (*upload, error) {
+	o := &object{Upload: mirror.Upload{Name: name, Type: "text/plain"}, key: m.key(name)}
+	u := &upload{b: m.bucket, o: o}
+	if err := u.begin(ctx); err != nil {
+		return nil, m.bucket.failed(writing, o.key, err)
+	}
+	return u, nil
+}
+
+func (m *Mirror) tryUnfinished(ctx context.Context, prefix, name string) error {
+	u, err := m.begin(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer u.discard(ctx)
+	for _, under := range []string{name, prefix} {
+		found := false
+		for l, err := range m.Leftovers(ctx, under) {
+			if err != nil {
+				return err
+			}
+			found = found || l.Name == name && l.ID == u.id
+		}
+		if !found {
+			return mirror.Faultf("it does not list an unfinished upload of %q below %q", name, under)
+		}
+	}
+	if _, err := m.bucket.parts(ctx, u.o.key, u.id); err != nil {
+		return m.bucket.failed(listingParts, u.o.key, err)
+	}
+	return nil
+}
+
+func (m *Mirror) tryLabel(ctx context.Context, name, caching string) error {
+	key := m.key(name)
+	out, err := m.bucket.head(ctx, key)
+	if err != nil {
+		return m.bucket.failed(looking, key, err)
+	}
+	if got := aws.ToString(out.CacheControl); got != caching {
+		return fmt.Errorf("it keeps %s of what was sent as Cache-Control", quoted(got))
+	}
+	return nil
+}
