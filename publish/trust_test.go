@@ -217,7 +217,7 @@ func TestTrustedKeysJudgeWhatIsThere(t *testing.T) {
 			t.Errorf("%s: something was stored", l)
 		}
 
-		// Nobody is bothered with what the keys do cover.
+		// What the keys cover is not mentioned.
 		o.Trust.Keys = verifyRing(t, "one")
 		if p := mustPlan(t, m, original(l+"-unsigned"), o); len(p.Mirrors[0].Untrusted) > 0 {
 			t.Errorf("%s: untrusted are %q", l, p.Mirrors[0].Untrusted)

@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 )
@@ -300,6 +302,39 @@ func TestAKeyFileHoldsOneKey(t *testing.T) {
 	}
 	if _, err := key.ReadPublic(bytes.ReplaceAll(one, lf, []byte("\r\n"))); err != nil {
 		t.Errorf("CRLF: %v", err)
+	}
+}
+
+// No client could check what such a key signs, so it is refused where it is named, not where it is used.
+func TestKeysThatGPGCannotRead(t *testing.T) {
+	for want, config := range map[string]*packet.Config{
+		"is of OpenPGP version 6": {V6Keys: true, Algorithm: packet.PubKeyAlgoEd25519},
+		"has an algorithm (27)":   {Algorithm: packet.PubKeyAlgoEd25519},
+	} {
+		e, err := openpgp.NewEntity("new", "", "new@example.invalid", config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var file bytes.Buffer
+		w, err := armor.Encode(&file, openpgp.PublicKeyType, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Serialize(w); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if imported, fine := newKeyring(t).imports(append(file.Bytes(), '\n')); fine && len(imported) > 0 {
+			t.Errorf("gpg imports %q", imported)
+		}
+		if _, err := key.ReadRing(file.Bytes()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("as a trusted key: %v, want %q", err, want)
+		}
+		if _, err := key.ReadPublic(file.Bytes()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("as a key file: %v, want %q", err, want)
+		}
 	}
 }
 
