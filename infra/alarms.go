@@ -40,6 +40,7 @@ func newMonitoring(stack awscdk.Stack, c Config, bucket awss3.IBucket, distribut
 		awscdk.Annotations_Of(stack).AddWarningV2(jsii.String("slurm-factory:alarmEmail"), jsii.String(w))
 	}
 	alarms := append([]awscloudwatch.Alarm{errorAlarm(stack, distribution), hitRateAlarm(stack, distribution)}, index.alarms(stack)...)
+	alarms = append(alarms, replicationAlarms(stack, c)...)
 	if c.CertificateDays > 0 {
 		alarms = append(alarms, certificateAlarm(stack, c, certificate))
 	}

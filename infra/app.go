@@ -46,6 +46,7 @@ func NewApp(c Config, outdir string) (awscdk.App, awscdk.Stack) {
 	}
 	app := awscdk.NewApp(props)
 	stack := newStack(app, c)
+	newReplicaStack(app, c, stack)
 	acceptFindings(stack, c)
 	return app, stack
 }
@@ -68,6 +69,7 @@ func newStack(app awscdk.App, c Config) awscdk.Stack {
 	logs := newLogBucket(stack, c)
 	bucket := newCacheBucket(stack, c, logs)
 	listObjects(c, bucket, logs, *stack.Account())
+	replicate(stack, c, bucket)
 	zone, certificate := newCertificate(stack, c)
 	distribution := newDistribution(stack, c, bucket, certificate)
 	prepareCacheTags(c, distribution)

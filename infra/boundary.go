@@ -40,7 +40,18 @@ func (n names) buckets(c Config, ending string) policy.Strings {
 	if c.LockLogDays > 0 {
 		all = append(all, "arn:aws:s3:::"+c.AuditBucket()+ending)
 	}
+	if c.ReplicaRegion != "" {
+		all = append(all, "arn:aws:s3:::"+c.ReplicaBucket()+ending)
+	}
 	return all
+}
+
+// regions are those in which the stack deploys.
+func (c Config) regions() []string {
+	if c.ReplicaRegion == "" {
+		return []string{Region}
+	}
+	return []string{Region, c.ReplicaRegion}
 }
 
 // identities are the roles, users and providers that the stack makes, and nothing else
@@ -66,9 +77,13 @@ func (n names) identities(c Config) policy.Strings {
 // own policies say: use this cache. It reaches no other bucket or service, and no IAM.
 func BoundaryPolicy(c Config) policy.Document {
 	n := names{c.Account}
+	cached := policy.Strings{"arn:aws:s3:::" + c.Bucket(), "arn:aws:s3:::" + c.Bucket() + "/*"}
+	if c.ReplicaRegion != "" {
+		cached = append(cached, "arn:aws:s3:::"+c.ReplicaBucket()+"/*")
+	}
 	bounds := policy.New(
 		policy.Statement{Sid: "TheCache", Effect: policy.Allow, Action: policy.Strings{"s3:*"},
-			Resource: append(n.buckets(c, "")[:1], n.buckets(c, "/*")[:1]...)},
+			Resource: cached},
 		policy.Statement{Sid: "ItsDistribution", Effect: policy.Allow, Resource: policy.Strings{n.global("cloudfront", "distribution/*")},
 			Action: policy.Strings{"cloudfront:CreateInvalidation", "cloudfront:GetInvalidation", "cloudfront:ListInvalidations"}},
 		policy.Statement{Sid: "ItsQueue", Effect: policy.Allow, Resource: policy.Strings{n.regional("sqs", c.StackName+"-*")},
@@ -86,9 +101,14 @@ func BoundaryPolicy(c Config) policy.Document {
 // makes no role or user without that boundary.
 func ExecutionPolicy(c Config) policy.Document {
 	n := names{c.Account}
+	var assets, versions policy.Strings
+	for _, region := range c.regions() {
+		assets = append(assets, "arn:aws:s3:::cdk-"+qualifier+"-assets-"+c.Account+"-"+region+"/*")
+		versions = append(versions, "arn:aws:ssm:"+region+":"+c.Account+":parameter/cdk-bootstrap/"+qualifier+"/version")
+	}
 	statements := []policy.Statement{
-		{Sid: "Template", Action: policy.Strings{"s3:GetObject*"}, Resource: policy.Strings{"arn:aws:s3:::cdk-" + qualifier + "-assets-" + c.Account + "-" + Region + "/*"}},
-		{Sid: "Bootstrap", Action: policy.Strings{"ssm:GetParameters"}, Resource: policy.Strings{n.regional("ssm", "parameter/cdk-bootstrap/"+qualifier+"/version")}},
+		{Sid: "Template", Action: policy.Strings{"s3:GetObject*"}, Resource: assets},
+		{Sid: "Bootstrap", Action: policy.Strings{"ssm:GetParameters"}, Resource: versions},
 		{Sid: "Buckets", Resource: n.buckets(c, ""), Action: policy.Strings{
 			"s3:CreateBucket", "s3:GetBucket*", "s3:PutBucket*", "s3:DeleteBucketPolicy", "s3:ListBucket",
 			"s3:Get*Configuration", "s3:Put*Configuration", "s3:ListTagsForResource", "s3:TagResource", "s3:UntagResource",

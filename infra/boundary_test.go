@@ -150,6 +150,7 @@ func TestBoundaryAllowsWhatTheRolesNeed(t *testing.T) {
 		"manual user": ManualUserPermissions(bucket, distribution), "indexer": IndexerPermissions(bucket, distribution, queue),
 	}
 	documents[c.DeployRole()], documents[c.DiffRole()] = DeployPermissions(c, testAccount), DiffPermissions(c, testAccount)
+	documents["replication"] = ReplicationPermissions(bucket, "arn:aws:s3:::"+c.ReplicaBucket())
 	for _, p := range c.Publishers {
 		documents[p.Role] = p.Permissions(bucket, distribution)
 	}

@@ -60,18 +60,19 @@ func newDistribution(stack awscdk.Stack, c Config, bucket awss3.IBucket, certifi
 }
 
 func newOrigin(stack awscdk.Stack, c Config, bucket awss3.IBucket) awscloudfront.IOrigin {
+	access := awscloudfront.NewS3OriginAccessControl(stack, jsii.String("OAC"), &awscloudfront.S3OriginAccessControlProps{
+		Signing: awscloudfront.Signing_SIGV4_ALWAYS(),
+	})
 	props := &awscloudfrontorigins.S3BucketOriginWithOACProps{
-		OriginAccessControl: awscloudfront.NewS3OriginAccessControl(stack, jsii.String("OAC"), &awscloudfront.S3OriginAccessControlProps{
-			Signing: awscloudfront.Signing_SIGV4_ALWAYS(),
-		}),
-		OriginAccessLevels: &[]awscloudfront.AccessLevel{awscloudfront.AccessLevel_READ, awscloudfront.AccessLevel_LIST},
+		OriginAccessControl: access,
+		OriginAccessLevels:  &[]awscloudfront.AccessLevel{awscloudfront.AccessLevel_READ, awscloudfront.AccessLevel_LIST},
 	}
 	if c.OriginShield {
 		props.OriginShieldRegion = jsii.String(Region)
 	}
 	awscdk.Annotations_Of(stack).AcknowledgeWarning(jsii.String("@aws-cdk/aws-cloudfront-origins:listBucketSecurityRisk"),
 		jsii.String("Listing lets S3 say 404 for what is missing; the root object keeps / from listing the bucket."))
-	return awscloudfrontorigins.S3BucketOrigin_WithOriginAccessControl(bucket, props)
+	return withFailover(stack, c, awscloudfrontorigins.S3BucketOrigin_WithOriginAccessControl(bucket, props), access)
 }
 
 // pointerBehavior serves what may change: indices, manifests, keys, release files.

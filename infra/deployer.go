@@ -73,20 +73,23 @@ func DiffPermissions(c Config, account string) policy.Document {
 // deployment itself may do is the execution policy's matter.
 func DeployPermissions(c Config, account string) policy.Document {
 	n := names{account}
-	var buckets policy.Strings
-	buckets = append(buckets, n.buckets(c, "")...)
+	var bootstrapped policy.Strings
+	for _, region := range c.regions() {
+		for _, kind := range []string{"deploy-role", "file-publishing-role", "lookup-role"} {
+			bootstrapped = append(bootstrapped, n.global("iam", "role/cdk-"+qualifier+"-"+kind+"-"+account+"-"+region))
+		}
+	}
 	d := DiffPermissions(c, account)
 	d.Statement = append(d.Statement,
 		policy.Statement{Sid: "KeepStackPolicy", Effect: policy.Allow, Resource: policy.Strings{n.stack(c)},
 			Action: policy.Strings{"cloudformation:GetStackPolicy", "cloudformation:SetStackPolicy"}},
-		policy.Statement{Sid: "HandOver", Effect: policy.Allow, Action: policy.Strings{"sts:AssumeRole"}, Resource: policy.Strings{
-			n.bootstrapped("deploy-role"), n.bootstrapped("file-publishing-role"), n.bootstrapped("lookup-role")}},
+		policy.Statement{Sid: "HandOver", Effect: policy.Allow, Action: policy.Strings{"sts:AssumeRole"}, Resource: bootstrapped},
 		// Before a first deployment: is a name taken?
 		policy.Statement{Sid: "LookForNames", Effect: policy.Allow, Resource: policy.Strings{"*"}, Action: policy.Strings{
 			"cloudfront:ListDistributions", "cloudfront:ListCachePolicies", "cloudfront:ListOriginAccessControls", "cloudfront:ListResponseHeadersPolicies",
 			"cloudwatch:DescribeAlarms", "cloudwatch:GetDashboard", "logs:GetDeliverySource", "logs:GetDeliveryDestination",
 			"iam:GetInstanceProfile", "iam:GetOpenIDConnectProvider", "iam:GetRole", "iam:GetUser", "s3:ListAllMyBuckets", "sqs:GetQueueUrl"}},
-		policy.Statement{Sid: "LookAtBuckets", Effect: policy.Allow, Resource: buckets,
+		policy.Statement{Sid: "LookAtBuckets", Effect: policy.Allow, Resource: n.buckets(c, ""),
 			Action: policy.Strings{"s3:ListBucket", "s3:GetBucketLocation", "s3:GetBucketPolicy"}},
 	)
 	if c.HostedZoneID != "" {
@@ -101,11 +104,6 @@ func (n names) stack(c Config) string {
 }
 
 func (n names) zone(c Config) string { return "arn:aws:route53:::hostedzone/" + c.HostedZoneID }
-
-// bootstrapped is a role that `cdk bootstrap` has made.
-func (n names) bootstrapped(kind string) string {
-	return n.global("iam", "role/cdk-"+qualifier+"-"+kind+"-"+n.account+"-"+Region)
-}
 
 // deployerErrors reports what is wrong with the repository that deploys the stack.
 func (c Config) deployerErrors() []error {

@@ -200,7 +200,7 @@ func TestIndexerAlarms(t *testing.T) {
 		"EvaluationPeriods": 2, "TreatMissingData": "notBreaching", "AlarmActions": assertions.Match_AnyValue()})
 	has(t, "everything", "AWS::CloudWatch::Alarm", props{"MetricName": "ApproximateNumberOfMessagesVisible", "Threshold": 0,
 		"ComparisonOperator": "GreaterThanThreshold", "AlarmActions": assertions.Match_AnyValue()})
-	counts(t, "everything", "AWS::CloudWatch::Alarm", 5) // with the two of the CDN and that of the certificate
+	counts(t, "everything", "AWS::CloudWatch::Alarm", 7) // with two of the CDN, two of the copy and that of the certificate
 	counts(t, "indexed", "AWS::CloudWatch::Alarm", 0)    // without --alarms there are none
 	for _, name := range []string{"IndexerQueueUrl", "IndexerDeadLetterQueueUrl", "IndexerRoleArn"} {
 		if _, ok := parsed(t, "indexed").Outputs[name]; !ok {

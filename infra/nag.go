@@ -27,6 +27,8 @@ const (
 		"wildcard ends at the publisher's own prefix (docs/infra-security.md)."
 	whyIndices = "An indexer serves every mirror in the bucket, wherever publishers put it, and writes only what an index consists of; " +
 		"the wildcards stand for the mirror's path and for the content that indices are named after (docs/infra-security.md)."
+	whyReplicate = "S3 copies every object of the cache to the second region, whatever it is called, so the wildcard stands for all objects of " +
+		"these two buckets; the role is S3's alone, for this one bucket."
 	whyStackID = "CloudFormation ends the ARN of a stack in an id that is new with each creation, so the wildcard stands for that id; " +
 		"the stack's name before it is exact (docs/infra-security.md)."
 	whyLook = "Before a first deployment infra looks whether a name is taken by somebody else, so it must read resources of any owner; " +
@@ -63,6 +65,11 @@ func acceptedFindings(c Config) []finding {
 			if strings.Contains(object, "*") {
 				found = append(found, finding{"IndexerRole/Resource", "AwsSolutions-IAM5", object, whyIndices})
 			}
+		}
+	}
+	if c.ReplicaRegion != "" {
+		for _, bucket := range []string{c.Bucket(), c.ReplicaBucket()} {
+			found = append(found, finding{"ReplicationRole/Resource", "AwsSolutions-IAM5", "Resource::arn:aws:s3:::" + bucket + "/*", whyReplicate})
 		}
 	}
 	if c.Deployer != nil {

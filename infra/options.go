@@ -32,6 +32,9 @@ type Options struct {
 	CostAnomaly int
 	// CacheTags makes CloudFront read the tags of objects for invalidations by tag.
 	CacheTags bool
+	// ReplicaRegion is a second region that holds a copy, from which CloudFront reads when S3
+	// fails in the first.
+	ReplicaRegion string
 	// Deployer is the repository whose workflow deploys this stack from an environment, and
 	// compares it for pull requests. nil: people deploy.
 	Deployer *Publisher
@@ -72,6 +75,9 @@ func (c Config) optionErrors() []error {
 	refuse(c.LockLogDays > 0 && len(c.AuditBucket()) > 63, "bucket name %q: too long for the bucket of locked logs, which ends in -audit: at most 57 characters", c.Bucket())
 	refuse(c.CertificateDays < 0 || c.CertificateDays > 60, "--certificate-days %d: want 1 to 60, or 0 for none: ACM renews 60 days before the end", c.CertificateDays)
 	refuse(c.CertificateDays > 0 && (c.Domain == "" || !c.Alarms), "--certificate-days needs --domain and --alarms")
+	refuse(c.ReplicaRegion != "" && !regionForm.MatchString(c.ReplicaRegion), "--replica-region %q: want a region such as us-west-2", c.ReplicaRegion)
+	refuse(c.ReplicaRegion == Region, "--replica-region %s is the region of the cache itself", c.ReplicaRegion)
+	refuse(c.ReplicaRegion != "" && len(c.ReplicaBucket()) > 63, "bucket name %q: too long for the copy, which ends in -replica: at most 55 characters", c.Bucket())
 	refuse(c.CostAnomaly < 0, "--cost-anomaly %d: want dollars, or 0 for none", c.CostAnomaly)
 	refuse(c.CostAnomaly > 0 && c.AlarmEmail == "", "--cost-anomaly needs --alarm-email to warn somebody")
 	return append(found, c.deployerErrors()...)

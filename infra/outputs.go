@@ -40,6 +40,9 @@ func newOutputs(stack awscdk.Stack, c Config, bucket, logs awss3.IBucket, distri
 	if c.LockLogDays > 0 {
 		output("AuditBucketName", "S3 bucket of CloudTrail's locked records", jsii.String(c.AuditBucket()))
 	}
+	if c.ReplicaRegion != "" {
+		output("ReplicaBucketName", "S3 bucket of the copy in "+c.ReplicaRegion, jsii.String(c.ReplicaBucket()))
+	}
 	if c.Athena {
 		output("AthenaWorkGroup", "Athena workgroup with the saved queries", jsii.String(c.StackName))
 	}

@@ -147,6 +147,9 @@ func TestEveryVariantHasWhatTheReferencePromises(t *testing.T) {
 			if c.Deployer != nil {
 				roles += 2
 			}
+			if c.ReplicaRegion != "" {
+				roles++
+			}
 			counts(t, name, "AWS::IAM::Role", float64(roles))
 			counts(t, name, "AWS::IAM::AccessKey", 0)
 			counts(t, name, "AWS::Lambda::Function", 0)

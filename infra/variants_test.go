@@ -35,7 +35,7 @@ func variants() map[string]Config {
 	everything.CloudTrail = true
 	everything.MonthlyBudget = 50
 	everything.Options = Options{Tags: []string{"cost-center=hpc", "owner=cache team"}, Inventory: true, Athena: true, LockLogDays: 365, LockLogMode: compliance,
-		CertificateDays: 30, CostAnomaly: 20, CacheTags: true, Deployer: testDeployer()}
+		CertificateDays: 30, CostAnomaly: 20, CacheTags: true, ReplicaRegion: "us-west-2", Deployer: testDeployer()}
 	everything.OriginShield = true
 	everything.WebACLArn = "arn:aws:wafv2:us-east-1:123456789012:global/webacl/cache/1"
 	everything.PriceClass = "All"
@@ -84,12 +84,16 @@ func variants() map[string]Config {
 	trailed := plain
 	trailed.CloudTrail = true
 
+	replicated := plain
+	replicated.ReplicaRegion = "eu-west-1"
+
 	return map[string]Config{
-		"trailed":  trailed,
-		"governed": governed,
-		"bounded":  bounded,
-		"indexed":  indexed,
-		"bare":     bare, "plain": plain, "domain": domain, "vantage": vantage, "everything": everything,
+		"replicated": replicated,
+		"trailed":    trailed,
+		"governed":   governed,
+		"bounded":    bounded,
+		"indexed":    indexed,
+		"bare":       bare, "plain": plain, "domain": domain, "vantage": vantage, "everything": everything,
 		"given": given, "listing": listing, "reference": reference, "shared": shared,
 	}
 }

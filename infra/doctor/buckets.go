@@ -16,7 +16,7 @@ import (
 // bucket examines whether what protects the packages is still in force.
 func (d Doctor) bucket(ctx context.Context) ([]Finding, error) {
 	return d.protected(ctx, "bucket", d.Stack.Outputs["BucketName"],
-		remake+", empty; the packages must be published again", d.cacheKeepsVersions, d.logging)
+		remake+", empty; the packages must be published again", d.cacheKeepsVersions, d.logging, d.replication)
 }
 
 // logBucket examines the same of the bucket that receives the logs.
@@ -207,4 +207,22 @@ func (d Doctor) logging(ctx context.Context, check, name string) ([]Finding, err
 		return []Finding{broken(check, redeploy, "s3://%s does not log its requests to s3://%s", name, logs)}, nil
 	}
 	return nil, nil
+}
+
+// replication examines whether what is written is still copied to the second region.
+func (d Doctor) replication(ctx context.Context, check, name string) ([]Finding, error) {
+	replica := d.Stack.Outputs["ReplicaBucketName"]
+	if replica == "" {
+		return nil, nil
+	}
+	out, err := d.S3.GetBucketReplication(ctx, &s3.GetBucketReplicationInput{Bucket: &name})
+	if err != nil && code(err) != "ReplicationConfigurationNotFoundError" {
+		return nil, fmt.Errorf("get replication of %s: %w", name, err)
+	}
+	if err == nil && slices.ContainsFunc(out.ReplicationConfiguration.Rules, func(r s3types.ReplicationRule) bool {
+		return r.Status == s3types.ReplicationRuleStatusEnabled && r.Destination != nil && aws.ToString(r.Destination.Bucket) == "arn:aws:s3:::"+replica
+	}) {
+		return nil, nil
+	}
+	return []Finding{broken(check, redeploy, "s3://%s is not copied to s3://%s", name, replica)}, nil
 }

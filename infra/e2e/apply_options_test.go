@@ -43,6 +43,23 @@ func putInventory(ctx context.Context, c *s3.Client, name *string, p tree) error
 	return nil
 }
 
+func putReplication(ctx context.Context, c *s3.Client, name *string, p tree) error {
+	if !p.has() {
+		return nil
+	}
+	var rules []s3types.ReplicationRule
+	for _, r := range p.at("Rules").list() {
+		rules = append(rules, s3types.ReplicationRule{ID: r.at("Id").str(), Status: s3types.ReplicationRuleStatus(r.at("Status").text()), Priority: r.at("Priority").int32(),
+			Filter:                  &s3types.ReplicationRuleFilter{Prefix: r.at("Filter", "Prefix").str()},
+			DeleteMarkerReplication: &s3types.DeleteMarkerReplication{Status: s3types.DeleteMarkerReplicationStatus(r.at("DeleteMarkerReplication", "Status").text())},
+			Destination: &s3types.Destination{Bucket: r.at("Destination", "Bucket").str(),
+				Metrics: &s3types.Metrics{Status: s3types.MetricsStatus(r.at("Destination", "Metrics", "Status").text())}}})
+	}
+	_, err := c.PutBucketReplication(ctx, &s3.PutBucketReplicationInput{Bucket: name,
+		ReplicationConfiguration: &s3types.ReplicationConfiguration{Role: p.at("Role").str(), Rules: rules}})
+	return err
+}
+
 func makeDatabase(ctx context.Context, cfg aws.Config, p tree) (string, map[string]string, error) {
 	d := p.at("DatabaseInput")
 	_, err := glue.NewFromConfig(cfg).CreateDatabase(ctx, &glue.CreateDatabaseInput{CatalogId: p.at("CatalogId").str(),

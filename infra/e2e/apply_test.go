@@ -279,6 +279,7 @@ func makeBucket(ctx context.Context, cfg aws.Config, p tree) (string, map[string
 		},
 		func() error { return putLock(ctx, c, name, p.at("ObjectLockConfiguration")) },
 		func() error { return putInventory(ctx, c, name, p.at("InventoryConfigurations")) },
+		func() error { return putReplication(ctx, c, name, p.at("ReplicationConfiguration")) },
 		func() error { return putLifecycle(ctx, c, name, p.at("LifecycleConfiguration", "Rules")) },
 		func() error { return putCORS(ctx, c, name, p.at("CorsConfiguration", "CorsRules")) },
 		func() error {
@@ -433,9 +434,21 @@ func distributionConfig(p tree) *cftypes.DistributionConfig {
 		origins = append(origins, cftypes.Origin{Id: o.at("Id").str(), DomainName: o.at("DomainName").str(),
 			OriginAccessControlId: o.at("OriginAccessControlId").str(), S3OriginConfig: &cftypes.S3OriginConfig{OriginAccessIdentity: aws.String("")}})
 	}
+	// moto knows no origin groups: a behavior gets the first origin of its group.
+	primary := map[string]string{}
+	for _, g := range d.at("OriginGroups", "Items").list() {
+		primary[g.at("Id").text()] = g.at("Members", "Items").list()[0].at("OriginId").text()
+	}
+	target := func(b tree) *string {
+		id := b.at("TargetOriginId").text()
+		if first, ok := primary[id]; ok {
+			id = first
+		}
+		return &id
+	}
 	var behaviors []cftypes.CacheBehavior
 	for _, b := range d.at("CacheBehaviors").list() {
-		behaviors = append(behaviors, cftypes.CacheBehavior{PathPattern: b.at("PathPattern").str(), TargetOriginId: b.at("TargetOriginId").str(),
+		behaviors = append(behaviors, cftypes.CacheBehavior{PathPattern: b.at("PathPattern").str(), TargetOriginId: target(b),
 			ViewerProtocolPolicy: cftypes.ViewerProtocolPolicy(b.at("ViewerProtocolPolicy").text()), CachePolicyId: b.at("CachePolicyId").str()})
 	}
 	first := d.at("DefaultCacheBehavior")
@@ -449,7 +462,7 @@ func distributionConfig(p tree) *cftypes.DistributionConfig {
 		Aliases:           &cftypes.Aliases{Items: d.at("Aliases").strs(), Quantity: aws.Int32(int32(len(d.at("Aliases").list())))},
 		Origins:           &cftypes.Origins{Items: origins, Quantity: aws.Int32(int32(len(origins)))},
 		CacheBehaviors:    &cftypes.CacheBehaviors{Items: behaviors, Quantity: aws.Int32(int32(len(behaviors)))},
-		DefaultCacheBehavior: &cftypes.DefaultCacheBehavior{TargetOriginId: first.at("TargetOriginId").str(),
+		DefaultCacheBehavior: &cftypes.DefaultCacheBehavior{TargetOriginId: target(first),
 			ViewerProtocolPolicy: cftypes.ViewerProtocolPolicy(first.at("ViewerProtocolPolicy").text()), CachePolicyId: first.at("CachePolicyId").str(),
 			Compress: first.at("Compress").yes()},
 		ViewerCertificate: &cftypes.ViewerCertificate{ACMCertificateArn: d.at("ViewerCertificate", "AcmCertificateArn").str(),

@@ -20,6 +20,8 @@ type accepted struct {
 var acceptedByCheckov = []accepted{
 	{"CKV_AWS_18", "AWS::S3::Bucket.LogBucket", "The log bucket is where access logs go. Logging it to itself would log each log, without end, " +
 		"and another bucket for its log would raise the same question again; --cloudtrail records writes."},
+	{"CKV_AWS_18", "AWS::S3::Bucket.ReplicaBucket", "S3 delivers access logs only within a region, and the log bucket is in another one. Nobody but replication writes " +
+		"the copy, and readers reach it through CloudFront, which logs them."},
 	{"CKV_AWS_68", "AWS::CloudFront::Distribution.Distribution", "The distribution answers only GET, HEAD and OPTIONS for public static objects, where a web ACL " +
 		"costs more than it protects. --waf-arn attaches one (docs/infra-security.md)."},
 	{"CKV_AWS_174", "AWS::CloudFront::Distribution.Distribution", "Only without a domain: the distribution then has CloudFront's own certificate, for which AWS fixes the minimum " +

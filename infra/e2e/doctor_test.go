@@ -134,6 +134,10 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 				ObjectLockConfiguration: &s3types.ObjectLockConfiguration{ObjectLockEnabled: s3types.ObjectLockEnabledEnabled}})
 			return err
 		}, "does not lock new records", "infra deploy", false},
+		{"replication is off", func() error {
+			_, err := d.S3.DeleteBucketReplication(ctx, &s3.DeleteBucketReplicationInput{Bucket: bucket})
+			return err
+		}, "is not copied to s3://" + *bucket + "-replica", "infra deploy", false},
 		{"alarm is off", func() error {
 			return putAlarm(ctx, d, alarm, false)
 		}, "alarm " + alarm + " is switched off", "enable-alarm-actions", false},

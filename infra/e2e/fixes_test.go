@@ -33,6 +33,7 @@ var byPeople = map[string]string{
 	"environment is not there":            "settings of GitHub",
 	"environment is not protected":        "settings of GitHub",
 	"environment needs nobody's approval": "settings of GitHub",
+	"anybody may deploy":                  "settings of GitHub",
 	"environment takes any branch":        "settings of GitHub",
 	"GitHub does not answer":              "nothing to mend in the account",
 	"gh is not there":                     "nothing to mend in the account",

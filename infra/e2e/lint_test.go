@@ -15,6 +15,7 @@ var templates = map[string][]string{
 	"given":  {"--bucket-name", "my-cache", "--domain", "cache.example.co.uk", "--certificate-arn", "arn:aws:acm:us-east-1:" + account + ":certificate/1", "--oidc-provider-arn", providerArn},
 	"wide":   {"--account", account, "--trust-any-ref", "--query-strings", "all"},
 	"config": {"--config", "vantage.yaml"},
+	"copy":   {"--account", account, "--replica-region", "eu-west-1"},
 }
 
 // TestValidated synthesizes once as users do, with CDK's own validation, and lets
@@ -37,7 +38,11 @@ func TestValidated(t *testing.T) {
 		if warned := strings.Contains(r.stderr, "warning: role slurm-factory-github-actions trusts every run"); warned != (name == "wide") {
 			t.Errorf("%s: warned %v: %s", name, warned, r)
 		}
-		files = append(files, filepath.Join(out, "SlurmFactoryInfraStack.template.json"))
+		assembled, err := filepath.Glob(filepath.Join(out, "*.template.json"))
+		if err != nil || len(assembled) == 0 {
+			t.Fatalf("%s: %v %v", name, assembled, err)
+		}
+		files = append(files, assembled...)
 	}
 	lint := filepath.Join(machine.tools, "cfn-lint")
 	if _, err := os.Stat(lint); err != nil {

@@ -27,7 +27,7 @@ var everything = []string{
 	"--manual-user", "james", "--alarm-email", "ops@example.com", "--monthly-budget", "50",
 	"--cloudtrail", "--intelligent-tiering", "--immutable-packages", "--indexer-queue",
 	"--publisher", "name=slurm,environment=release,prefix=slurm/",
-	"--tag", "cost-center=hpc", "--inventory", "--athena", "--lock-log-days", "30", "--certificate-days", "30", "--cost-anomaly", "20", "--cache-tags",
+	"--tag", "cost-center=hpc", "--inventory", "--athena", "--lock-log-days", "30", "--certificate-days", "30", "--cost-anomaly", "20", "--cache-tags", "--replica-region", "eu-west-1",
 	"--deployer", "repo=vantagecompute/slurm-factory-publish,owner-id=111,repo-id=444",
 }
 
@@ -42,20 +42,34 @@ func deployAll(t *testing.T) (aws.Config, doctor.Stack, map[string]int) {
 		t.Fatal(err)
 	}
 	id := strings.TrimPrefix(*zone.HostedZone.Id, "/hostedzone/")
-	stack, made := apply(t, cfg, synthesized(t, append(everything, "--hosted-zone-id", id)...))
+	templates := assembled(t, append(everything, "--hosted-zone-id", id)...)
+	apply(t, cfg, templates["SlurmFactoryInfraStack-replica"]) // first, as CDK deploys it
+	stack, made := apply(t, cfg, templates["SlurmFactoryInfraStack"])
 	return cfg, stack, made
 }
 
-// synthesized is the template that infra synth writes.
+// synthesized is the template of the main stack that infra synth writes.
 func synthesized(t *testing.T, flags ...string) []byte {
+	t.Helper()
+	return assembled(t, flags...)["SlurmFactoryInfraStack"]
+}
+
+// assembled are all templates that infra synth writes, by stack.
+func assembled(t *testing.T, flags ...string) map[string][]byte {
 	t.Helper()
 	dir := t.TempDir()
 	mustInfra(t, machine.moto, append([]string{"synth", "--output", dir}, flags...)...)
-	b, err := os.ReadFile(filepath.Join(dir, "SlurmFactoryInfraStack.template.json"))
+	files, err := filepath.Glob(filepath.Join(dir, "*.template.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b
+	all := map[string][]byte{}
+	for _, file := range files {
+		if all[strings.TrimSuffix(filepath.Base(file), ".template.json")], err = os.ReadFile(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
 }
 
 // TestFullTemplateIsMade creates every resource of the full template through the

@@ -209,6 +209,21 @@ func TestExampleFiles(t *testing.T) {
 	}
 }
 
+// TestFlagsOfTheControlsExist: each flag that a control is said to be met by is a setting.
+func TestFlagsOfTheControlsExist(t *testing.T) {
+	text := pages(t)["../docs/infra-compliance.md"]
+	flags := newSettings().flags
+	found := regexp.MustCompile(`--[a-z][a-z-]+`).FindAllString(text, -1)
+	for _, name := range found {
+		if flags.Lookup(strings.TrimPrefix(name, "--")) == nil {
+			t.Errorf("%s is no setting", name)
+		}
+	}
+	if len(found) < 20 {
+		t.Errorf("found %d flags", len(found))
+	}
+}
+
 // TestLinksBetweenPages: a page that is linked to is there.
 func TestLinksBetweenPages(t *testing.T) {
 	for name, text := range pages(t) {
