@@ -28,6 +28,7 @@ var arrows = map[string]string{
 	"publish/shell":    "",
 	"publish/redact":   "",
 	"publish/defect":   "",
+	"publish/nofile":   "",
 	// documents
 	"publish/key":      "",
 	"publish/manifest": "publish/blob",
@@ -38,7 +39,7 @@ var arrows = map[string]string{
 	// what all that speak to AWS know of it
 	"publish/credentials": "publish/mirror",
 	// implementations, which know nothing of Spack
-	"publish/mirror/s3":  "publish/blob publish/sha256x2 publish/mirror publish/credentials publish/redact publish/defect",
+	"publish/mirror/s3":  "publish/blob publish/sha256x2 publish/mirror publish/credentials publish/redact publish/defect publish/nofile",
 	"publish/mirror/dir": "publish/blob publish/mirror",
 	"publish/mirror/web": "publish/mirror publish/redact",
 	"publish/tune":       "publish/blob publish/mirror publish/defect",
@@ -58,9 +59,9 @@ var arrows = map[string]string{
 	"publish/session/sessiontest":       "",
 	"publish/events/eventstest":         "publish/events",
 	// operations, which know no implementation
-	"publish": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/defect",
+	"publish": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile",
 	// commands
-	"cmd/publish":          "publish publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/workflow cmd/publish/escape publish/defect",
+	"cmd/publish":          "publish publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/workflow cmd/publish/escape publish/defect publish/nofile",
 	"cmd/publish/workflow": "cmd/publish/escape",
 	"cmd/publish/escape":   "",
 	"cmd/image":            "",

@@ -25,6 +25,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/nofile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -101,10 +102,18 @@ var ErrUnresolved = errors.New("other publishers keep changing it")
 // request is what costs, not its bytes.
 const readers = 64
 
-// each calls do for every item, at most limit at once, and stops at the first error.
+// openEach is how many files one item of each may have open: one that is read, and one that is written with its
+// directory.
+const openEach = 4
+
+// openList is how many directories a list of one in a file system may have open: those on the way.
+const openList = 8
+
+// each calls do for every item, at most limit at once, and fewer where few files may be open. It stops at the
+// first error.
 func each[T any](ctx context.Context, limit int, items []T, do func(context.Context, T) error) error {
 	g, gctx := defect.WithContext(ctx)
-	g.SetLimit(limit)
+	g.SetLimit(nofile.AtOnce(limit, openEach))
 	for _, item := range items {
 		if gctx.Err() != nil {
 			break

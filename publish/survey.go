@@ -11,6 +11,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/nofile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -156,7 +157,7 @@ func lookAll(ctx context.Context, f format, s Store, p *pointer) (*survey, error
 func (s *survey) list(ctx context.Context, l mirror.Lister) error {
 	s.objects = make(map[string]mirror.Info)
 	var mu sync.Mutex // guards s.objects while a page is put in
-	return each(ctx, readers, s.ranges, func(ctx context.Context, r mirror.Range) error {
+	return each(ctx, nofile.AtOnce(readers, openList), s.ranges, func(ctx context.Context, r mirror.Range) error {
 		for info, err := range l.List(ctx, r) {
 			if err != nil {
 				return fmt.Errorf("list %s: %w", r.Prefix, err)

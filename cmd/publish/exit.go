@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/nofile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
 )
 
@@ -130,6 +131,10 @@ func hint(err error) string {
 		return "use a store that obeys conditions: docs/stores.md says which do. Only if nothing else ever writes to this mirror, Spack included, give --unsafe-single-writer"
 	case errors.Is(err, mirror.ErrFault):
 		return "this storage does not answer as Amazon S3 does, so nothing can be relied upon: docs/stores.md says which are known to work"
+	case errors.Is(err, syscall.EMFILE):
+		return fmt.Sprintf("%d files may be open: raise that with `ulimit -n`, or LimitNOFILE= of the service, or give a smaller --concurrency", nofile.Limit())
+	case errors.Is(err, syscall.ENFILE):
+		return "the machine has too many files open: see fs.file-max"
 	case errors.Is(err, mirror.ErrFull), errors.Is(err, syscall.ENOSPC):
 		return "make room and run again: the mirror is intact, and what is complete is not sent again"
 	case errors.Is(err, cloudfront.ErrNoDistribution):

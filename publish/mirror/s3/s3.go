@@ -29,6 +29,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/credentials"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/nofile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sha256x2"
 )
@@ -239,6 +240,12 @@ func Open(ctx context.Context, cfg aws.Config, o Options) (*Bucket, error) {
 	most := o.Concurrency
 	if asked.Concurrency == 0 && asked.LimitRate == 0 && asked.Limiter == nil {
 		most = mostConcurrency
+	}
+	if few := nofile.AtOnce(most, 1); few < most {
+		if asked.Concurrency > few {
+			o.Log.Warn("fewer requests are made at once than asked for", "concurrency", few, "asked for", asked.Concurrency, "reason", fmt.Sprintf("%d files may be open (ulimit -n)", nofile.Limit()))
+		}
+		most, o.Concurrency = few, min(o.Concurrency, few)
 	}
 	b := &Bucket{
 		opts:    o,
