@@ -28,8 +28,6 @@ require (
 )
 
 require (
-	github.com/aws/aws-sdk-go-v2/service/athena v1.67.1
-	github.com/aws/aws-sdk-go-v2/service/glue v1.176.0
 	github.com/aws/aws-sdk-go-v2/service/sqs v1.52.11
 	github.com/aws/constructs-go/constructs/v10 v10.6.0
 )
