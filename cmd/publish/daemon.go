@@ -109,6 +109,8 @@ type service struct {
 type listener struct {
 	net.Listener
 	everything bool // also for what changes something
+
+	path, group string // of a socket that we have made; empty: systemd has, or it is an address
 }
 
 // A manager is told how the service is: systemd.
@@ -197,6 +199,7 @@ func (o *office) serve(ctx context.Context) error {
 			h = o.server.Full()
 		}
 		g.Go(func() error { return api.Serve(gctx, l, h) })
+		g.Go(func() error { return o.keepSocket(gctx, g, l, h) })
 	}
 	g.Go(func() error { return o.manager.watch(gctx, o.health) })
 	g.Go(func() error { return o.onHangup(gctx) })
@@ -384,21 +387,21 @@ func listenersOf(c *daemonConfig) ([]listener, error) {
 	}
 	for _, l := range given {
 		_, isUnix := l.(*net.UnixListener)
-		all = append(all, listener{l, isUnix})
+		all = append(all, listener{Listener: l, everything: isUnix})
 	}
 	if len(all) == 0 && c.Socket != "" {
 		l, err := listenUnix(c.Socket, c.SocketGroup)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, listener{l, true})
+		all = append(all, listener{Listener: l, everything: true, path: c.Socket, group: c.SocketGroup})
 	}
 	if c.Listen != "" {
 		l, err := net.Listen("tcp", c.Listen)
 		if err != nil {
 			return all, fmt.Errorf("listen: %w", err)
 		}
-		all = append(all, listener{l, false})
+		all = append(all, listener{Listener: l})
 	}
 	return all, nil
 }

@@ -103,7 +103,7 @@ func runExec(ctx context.Context, env environment, f *flags, source, destination
 	}
 	s := service{
 		config: &daemonConfig{StateDir: filepath.Join(dir.path, "state")}, log: slog.New(slog.NewTextHandler(env.stderr, nil)), grace: execGrace,
-		listeners: []listener{{l, true}}, manager: nobody{},
+		listeners: []listener{{Listener: l, everything: true, path: socket}}, manager: nobody{},
 		extra: func(s *service) daemon.Mirror { return s.mirror(destination, source, destination, f, eachTime(o)) },
 	}
 	c := &child{env: env, command: command, socket: socket}

@@ -163,3 +163,29 @@ func TestHangupWhileTheDaemonStarts(t *testing.T) {
 		t.Errorf("stopped: %v", err)
 	}
 }
+
+// A daemon whose socket is removed, as by what clears temporary directories, makes it again, with the same mode; and stops as it
+// always does.
+func TestARemovedSocketIsMadeAgain(t *testing.T) {
+	h, _, _ := bucketHost(t)
+	h.start()
+	before, err := os.Lstat(h.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := os.RemoveAll(filepath.Dir(h.socket)); err != nil {
+			t.Fatal(err)
+		}
+		h.until("the daemon answers again", func() bool { _, err := h.get("/readyz"); return err == nil })
+	}
+	if after, err := os.Lstat(h.socket); err != nil || after.Mode() != before.Mode() {
+		t.Errorf("the socket has %v, had %v: %v", after.Mode(), before.Mode(), err)
+	}
+	if !strings.Contains(h.log.String(), "the socket was removed") {
+		t.Error("nothing is said of it")
+	}
+	if code := h.stop(); code != 0 {
+		t.Errorf("stopped with %d", code)
+	}
+}
