@@ -111,3 +111,20 @@ func TestStorageWithoutConditionsGetsNoIndex(t *testing.T) {
 		}
 	}
 }
+
+// A fault of the storage is no damage of the packages that could not be read because of it: what lacks
+// them is not taken for complete.
+func TestAFaultOfTheStorageIsNoDamage(t *testing.T) {
+	m := mirrortest.NewMem(t)
+	mustPublish(t, m, original("v3-unsigned"), publish.Options{})
+	m.Uproot(layout.V3Index)
+	for _, fault := range []error{mirror.Faultf("no ETag"), mirror.ErrCredentials, mirror.ErrNoBucket, &mirror.CertificateError{Host: "s3", Err: errors.New("unknown authority")}} {
+		s := mirrortest.Break(m, mirrortest.On(mirrortest.Open, mirrortest.Fail(layout.V3Specs, fault)))
+		if _, err := publishTo(t, s, original("v3-unsigned"), publish.Options{}); !errors.Is(err, fault) {
+			t.Errorf("publish: got error %v, want %v", err, fault)
+		}
+		if _, err := publish.Rebuild(t.Context(), s, publish.Trust{}); !errors.Is(err, fault) {
+			t.Errorf("rebuild: got error %v, want %v", err, fault)
+		}
+	}
+}

@@ -38,6 +38,9 @@ func (r *packageReader) readAll(ctx context.Context, names []string) ([]*Package
 	reasons := make([]error, len(names))
 	err := each(ctx, readers, positions(names), func(ctx context.Context, i int) error {
 		packages[i], reasons[i] = r.read(ctx, names[i])
+		if blameless(reasons[i]) {
+			return fmt.Errorf("read %s: %w", names[i], reasons[i])
+		}
 		return ctx.Err()
 	})
 	if err != nil {
@@ -60,6 +63,18 @@ func (r *packageReader) readAll(ctx context.Context, names []string) ([]*Package
 		findings = append(findings, Finding{severity, name, reasons[i].Error()})
 	}
 	return whole, findings, nil
+}
+
+// blameless reports whether an error says nothing about the package that was to be read: the storage has a
+// fault, or does not know us.
+func blameless(err error) bool {
+	for _, why := range []error{mirror.ErrFault, mirror.ErrCredentials, mirror.ErrNoBucket} {
+		if errors.Is(err, why) {
+			return true
+		}
+	}
+	_, untrusted := errors.AsType[*mirror.CertificateError](err)
+	return untrusted
 }
 
 func (r *packageReader) read(ctx context.Context, name string) (*Package, error) {
