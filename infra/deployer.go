@@ -30,15 +30,13 @@ func newDeployers(stack awscdk.Stack, c Config, provider string) {
 		return
 	}
 	n := names{*stack.Account()}
-	pulls := *c.Deployer
-	pulls.Environment, pulls.Ref, pulls.Workflow, pulls.PullRequests = "", "", "", true
 	for _, r := range []struct {
 		id, name, does string
 		who            Publisher
 		may            policy.Document
 	}{
 		{"DeployRole", c.DeployRole(), "deploys the stack", *c.Deployer, DeployPermissions(c, n.account)},
-		{"DiffRole", c.DiffRole(), "compares the stack for pull requests", pulls, DiffPermissions(c, n.account)},
+		{"DiffRole", c.DiffRole(), "compares the stack for pull requests", c.Deployer.pulls(), DiffPermissions(c, n.account)},
 	} {
 		conditions := asJSON(r.who.Trust(provider).Statement[0].Condition).(map[string]any)
 		role := awsiam.NewRole(stack, jsii.String("Infra"+r.id), &awsiam.RoleProps{
@@ -51,6 +49,12 @@ func newDeployers(stack awscdk.Stack, c Config, provider string) {
 			Value: role.RoleArn(), Description: jsii.String("role-to-assume of the workflow that " + r.does),
 		})
 	}
+}
+
+// pulls is the same repository, trusted for its pull requests.
+func (p Publisher) pulls() Publisher {
+	p.Environment, p.Ref, p.Workflow, p.PullRequests = "", "", "", true
+	return p
 }
 
 // DiffPermissions is what `infra diff` reads. It shows the template, not the cache: a pull

@@ -22,12 +22,23 @@ func PermissionsTable(c Config) string {
 	if c.IndexerQueue {
 		writeRows(&b, "role `"+c.indexerRole()+"`", IndexerPermissions("BUCKET", "DISTRIBUTION", "QUEUE"))
 	}
+	if c.Deployer != nil {
+		writeRows(&b, "role `"+c.DeployRole()+"`", DeployPermissions(c, c.Account))
+		writeRows(&b, "role `"+c.DiffRole()+"`", DiffPermissions(c, c.Account))
+	}
+	if c.ReplicaRegion != "" {
+		writeRows(&b, "S3, by the role `"+c.StackName+"-replication`", ReplicationPermissions("BUCKET", "REPLICA"))
+	}
 	if c.ImmutablePackages {
 		writeRows(&b, "everybody", policy.New(ImmutablePackages("BUCKET", c.ManualUser)...))
 	}
 	b.WriteString("\n| role | who may assume it: a GitHub token with |\n|---|---|\n")
 	for _, p := range c.Publishers {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", p.Role, conditions(p.Trust("PROVIDER").Statement[0].Condition))
+	}
+	if c.Deployer != nil {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", c.DeployRole(), conditions(c.Deployer.Trust("PROVIDER").Statement[0].Condition))
+		fmt.Fprintf(&b, "| `%s` | %s |\n", c.DiffRole(), conditions(c.Deployer.pulls().Trust("PROVIDER").Statement[0].Condition))
 	}
 	return b.String()
 }

@@ -172,6 +172,20 @@ func TestExistingBucket(t *testing.T) {
 	}
 }
 
+// TestPermissionsOfOptions: the table is complete, whatever options add roles.
+func TestPermissionsOfOptions(t *testing.T) {
+	_, stdout, _ := try("permissions", "--account", "123456789012", "--replica-region", "eu-west-1", "--deployer", "repo=o/r,owner-id=1,repo-id=2")
+	for _, want := range []string{"role `slurm-factory-infra-deploy`", "role `slurm-factory-infra-diff`", "`SlurmFactoryInfraStack-replication`", "`s3:ReplicateObject`",
+		"repo:o@1/r@2:environment:infrastructure", "repo:o@1/r@2:pull_request"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("no %q in\n%s", want, stdout)
+		}
+	}
+	if _, plain, _ := try("permissions", "--account", "123456789012"); strings.Contains(plain, "infra-deploy") || strings.Contains(plain, "replication") {
+		t.Errorf("roles that are not there:\n%s", plain)
+	}
+}
+
 func TestDeployer(t *testing.T) {
 	if c := must(t, nil, nil, ""); c.Deployer != nil {
 		t.Errorf("%+v", c.Deployer)
