@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -126,5 +127,9 @@ func TestAFaultOfTheStorageIsNoDamage(t *testing.T) {
 		if _, err := publish.Rebuild(t.Context(), s, publish.Trust{}); !errors.Is(err, fault) {
 			t.Errorf("rebuild: got error %v, want %v", err, fault)
 		}
+	}
+	s := mirrortest.Break(m, mirrortest.Cut(layout.V3Specs+"zlib", 20))
+	if _, err := publishTo(t, s, original("v3-unsigned"), publish.Options{}); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("a document that breaks off: got error %v", err)
 	}
 }

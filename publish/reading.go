@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -65,8 +66,14 @@ func (r *packageReader) readAll(ctx context.Context, names []string) ([]*Package
 	return whole, findings, nil
 }
 
+// An unreadError reports that not all of a document arrived.
+type unreadError struct{ err error }
+
+func (e *unreadError) Error() string { return e.err.Error() }
+func (e *unreadError) Unwrap() error { return e.err }
+
 // blameless reports whether an error says nothing about the package that was to be read: the storage has a
-// fault, or does not know us.
+// fault, does not know us, or breaks off.
 func blameless(err error) bool {
 	for _, why := range []error{mirror.ErrFault, mirror.ErrCredentials, mirror.ErrNoBucket} {
 		if errors.Is(err, why) {
@@ -74,7 +81,8 @@ func blameless(err error) bool {
 		}
 	}
 	_, untrusted := errors.AsType[*mirror.CertificateError](err)
-	return untrusted
+	_, unread := errors.AsType[*unreadError](err)
+	return untrusted || unread
 }
 
 func (r *packageReader) read(ctx context.Context, name string) (*Package, error) {
@@ -84,6 +92,9 @@ func (r *packageReader) read(ctx context.Context, name string) (*Package, error)
 		return nil, err
 	}
 	document, _, err := mirror.Read(ctx, r.store, name, maxDocument)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = &unreadError{err} // the object is larger than what arrived
+	}
 	var p *Package
 	if err == nil {
 		p, err = r.format.document(name, document, r.specs)
