@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -304,7 +305,8 @@ func usageOf(err error) error {
 		}
 	}
 	var region *mirror.RegionError
-	if errors.As(err, &region) {
+	var unreached *url.Error
+	if errors.As(err, &region) || errors.As(err, &unreached) && unreached.Op != "parse" {
 		return err
 	}
 	return fail(exitUsage, err)

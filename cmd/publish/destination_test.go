@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -73,5 +76,21 @@ func TestDestinationsThatCannotHoldAMirror(t *testing.T) {
 	_, err := parseDaemonConfig([]byte("state_dir: /tmp/s\nsocket: /tmp/s.sock\nmirrors:\n  - name: a\n    source: /tmp\n    destination: s3://a--use1-az4--x-s3/x\n"))
 	if err == nil || !strings.Contains(err.Error(), "general purpose bucket") {
 		t.Errorf("the daemon's configuration: %v", err)
+	}
+}
+
+// A network that is away is no misuse of the command line.
+func TestAnUnreachableBucketIsNoUsageError(t *testing.T) {
+	for _, row := range []struct {
+		err  error
+		code int
+	}{
+		{&url.Error{Op: "Head", URL: "https://bucket.s3.amazonaws.com/", Err: errors.New("connection refused")}, exitUpload},
+		{&url.Error{Op: "parse", URL: "x", Err: errors.New("no scheme")}, exitUsage},
+		{errors.New("part size 1: S3 takes 5 MiB to 5 GiB"), exitUsage},
+	} {
+		if code := exitCode(usageOf(fmt.Errorf("open s3://bucket: %w", row.err))); code != row.code {
+			t.Errorf("%v: exit %d, want %d", row.err, code, row.code)
+		}
 	}
 }
