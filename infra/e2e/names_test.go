@@ -43,6 +43,7 @@ func TestTakenNamesAreFoundBeforeAnythingIsMade(t *testing.T) {
 		"nothing was made",
 		"bucket " + bucketName + " has a policy already",
 		"bucket " + bucketName + "-logs has a policy already",
+		"bucket " + bucketName + "-replica has a policy already",
 		"role slurm-factory-github-actions exists already",
 		"role slurm-factory-maintain exists already",
 		"role slurm-factory-slurm exists already",

@@ -93,7 +93,7 @@ taken away when --allow removal:NAME names it.`,
 		if err := allow.check(s, losses, asFlag); err != nil {
 			return err
 		}
-		if err := t.namesAreFree(ctx, s, next); err != nil {
+		if err := t.namesAreFree(ctx, s, dir, next); err != nil {
 			return err
 		}
 		// The buckets outlive the stack. A new stack takes back those that bear their
@@ -179,9 +179,16 @@ func deployable(ctx context.Context, s site) error {
 }
 
 // namesAreFree refuses a deployment that would stumble over a name, all of them at once.
-func (t *tool) namesAreFree(ctx context.Context, s site, next template.Template) error {
-	deployed := s.live.template
-	r := preflight.NewSite(s.aws, s.Account, infra.Region, s.StackName).Check(ctx, deployed, next)
+func (t *tool) namesAreFree(ctx context.Context, s site, dir string, next template.Template) error {
+	r := preflight.NewSite(s.aws, s.Account, infra.Region, s.StackName).Check(ctx, s.live.template, next)
+	if s.ReplicaRegion != "" {
+		replica, err := checkReplica(ctx, s, dir)
+		if err != nil {
+			replica.Unseen = append(replica.Unseen, err.Error())
+		}
+		r.Conflicts = append(r.Conflicts, replica.Conflicts...)
+		r.Unseen = append(r.Unseen, replica.Unseen...)
+	}
 	for _, u := range r.Unseen {
 		fmt.Fprintf(t.stderr, "warning: whether the name is free could not be seen: %s\n", u)
 	}
@@ -194,6 +201,21 @@ func (t *tool) namesAreFree(ctx context.Context, s site, next template.Template)
 	}
 	return hinted{fmt.Errorf("stack %s cannot be deployed, and nothing was made:%s", s.StackName, strings.Join(list, "")),
 		"does the stack exist under another name or in another account? --stack-name, --name-prefix and --profile"}
+}
+
+// checkReplica looks for the names of the stack in the second region.
+func checkReplica(ctx context.Context, s site, dir string) (preflight.Report, error) {
+	next, err := templateIn(dir, s.ReplicaStack())
+	if err != nil {
+		return preflight.Report{}, err
+	}
+	there := s.aws.Copy()
+	there.Region = s.ReplicaRegion
+	deployed, err := readStack(ctx, there, s.ReplicaStack())
+	if err != nil {
+		return preflight.Report{}, err
+	}
+	return preflight.NewSite(there, s.Account, s.ReplicaRegion, s.ReplicaStack()).Check(ctx, deployed.template, next), nil
 }
 
 // liftPolicy lets the coming update take away what it was allowed to. The rest of the

@@ -118,6 +118,9 @@ func newDemolition(ctx context.Context, s site) (*demolition, error) {
 	if url := stack.Outputs["PublicUrl"]; url != "" {
 		d.goes = append([]string{"the cache at " + url}, d.goes...)
 	}
+	if s.ReplicaRegion != "" {
+		d.stays = append(d.stays, "Stack "+s.ReplicaStack()+" in "+s.ReplicaRegion)
+	}
 	if d.ownsProvider {
 		if d.trusting, err = rolesThatTrust(ctx, s, stack.RoleNames()); err != nil {
 			return nil, err
@@ -210,6 +213,11 @@ func (d *demolition) farewell(w io.Writer) {
 	}
 	if d.user != "" {
 		fmt.Fprintf(w, "retained too: the IAM user %s, without any right; deploy adopts the user again\n", d.user)
+	}
+	if d.ReplicaRegion != "" {
+		at := " --region " + d.ReplicaRegion + " --stack-name " + d.ReplicaStack()
+		fmt.Fprintf(w, "retained too: stack %s in %s, with the copy; to delete it\n  aws cloudformation update-termination-protection --no-enable-termination-protection%s\n"+
+			"  aws cloudformation delete-stack%s\n", d.ReplicaStack(), d.ReplicaRegion, at, at)
 	}
 	if d.ownsProvider {
 		fmt.Fprintln(w, "deleted with the stack: the account's OIDC provider for GitHub; other roles that trusted it stop working")

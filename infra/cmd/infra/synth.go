@@ -31,12 +31,17 @@ func (t *tool) synthesized(c infra.Config) (string, template.Template, error) {
 	if err != nil {
 		return "", template.Template{}, err
 	}
-	b, err := os.ReadFile(filepath.Join(dir, c.StackName+".template.json"))
-	if err != nil {
-		return "", template.Template{}, fmt.Errorf("read what was synthesized: %w", err)
-	}
-	tpl, err := template.Parse(b)
+	tpl, err := templateIn(dir, c.StackName)
 	return dir, tpl, err
+}
+
+// templateIn reads the template of a stack out of an assembly.
+func templateIn(dir, stack string) (template.Template, error) {
+	b, err := os.ReadFile(filepath.Join(dir, stack+".template.json"))
+	if err != nil {
+		return template.Template{}, fmt.Errorf("read what was synthesized: %w", err)
+	}
+	return template.Parse(b)
 }
 
 func newSynth(e environment) *cobra.Command {
