@@ -18,7 +18,7 @@ const (
 	whyNoGeo = "The cache is public software for sites everywhere, so there is no country to keep out; " +
 		"the reference infrastructure asks for no geographic restriction."
 	whyNoWAF = "The distribution serves only GET, HEAD and OPTIONS for static objects, where a web ACL costs more than " +
-		"it protects; whoever wants one passes its ARN with --waf-arn (docs/infra-security.md)."
+		"it protects; --waf-arn attaches one (docs/infra-security.md)."
 	whyLogsV2 = "Access logs are delivered by CloudFront's logging version 2 (AWS::Logs::Delivery), which the rule does " +
 		"not know; the older logging needs ACLs. A test asserts the delivery (docs/infra-monitoring.md)."
 	whyOldTLS = "Without a domain the distribution has CloudFront's own certificate, for which AWS fixes the minimum at " +

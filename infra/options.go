@@ -79,7 +79,7 @@ func (c Config) optionErrors() []error {
 	refuse(c.ReplicaRegion == Region, "--replica-region %s is the region of the cache itself", c.ReplicaRegion)
 	refuse(c.ReplicaRegion != "" && len(c.ReplicaBucket()) > 63, "bucket name %q: too long for the copy, which ends in -replica: at most 55 characters", c.Bucket())
 	refuse(c.CostAnomaly < 0, "--cost-anomaly %d: want dollars, or 0 for none", c.CostAnomaly)
-	refuse(c.CostAnomaly > 0 && c.AlarmEmail == "", "--cost-anomaly needs --alarm-email to warn somebody")
+	refuse(c.CostAnomaly > 0 && c.AlarmEmail == "", "--cost-anomaly needs --alarm-email, the address to warn")
 	return append(found, c.deployerErrors()...)
 }
 

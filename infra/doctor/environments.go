@@ -36,7 +36,7 @@ func (d Doctor) environments(ctx context.Context) ([]Finding, error) {
 		e, err := d.GitHub.Environment(ctx, g.owner, g.repo, g.environment)
 		switch {
 		case errors.Is(err, github.ErrNotFound):
-			all = append(all, broken(check, "create and protect it in the settings of "+g.owner+"/"+g.repo+"; if it is there, gh auth login as somebody who may see it",
+			all = append(all, broken(check, "create and protect it in the settings of "+g.owner+"/"+g.repo+"; if it is there, gh auth login with an account that may see it",
 				"%s/%s has no such environment: the next workflow that names it makes it, unprotected, and assumes %s", g.owner, g.repo, g.role))
 		case err != nil:
 			all = append(all, unexamined(check, err))
