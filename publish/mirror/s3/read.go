@@ -27,6 +27,9 @@ func (m *Mirror) Open(ctx context.Context, name string) (*mirror.Object, error) 
 	if err != nil {
 		return nil, b.failed(reading, key, err)
 	}
+	if aws.ToString(out.ETag) == "" && out.LastModified != nil { // else it is no object at all, but a page or an error
+		out.ETag = aws.String(unversioned)
+	}
 	if err := complete("GetObject", out.ContentLength, out.ETag); err != nil {
 		out.Body.Close()
 		return nil, b.failed(reading, key, err)
@@ -34,6 +37,10 @@ func (m *Mirror) Open(ctx context.Context, name string) (*mirror.Object, error) 
 	info := b.info(name, out.ContentLength, out.ETag, out.LastModified, out.ServerSideEncryption)
 	return &mirror.Object{Info: info, Body: &reader{ctx: ctx, b: b, key: key, info: info, body: out.Body}}, nil
 }
+
+// unversioned stands for the ETag of an object that has none, such as a file that was put below a gateway
+// to a file system. It can be read; no condition matches it, so it is never replaced.
+const unversioned = `"unversioned"`
 
 // A reader is the body of an object. When the connection breaks it goes on where it was,
 // in the same version. It lives as long as the request, and so has its context.
