@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/md5" // to compare with ETags; it protects nothing
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -32,7 +33,7 @@ type format interface {
 	directories() (packages, keys string)
 
 	// document reads a package's document. Of layout v2 it yields the spec as well. The error is a
-	// *contentError if the document is whole and will not do.
+	// *contentError.
 	document(name string, content []byte, specs *spec.Reader) (*Package, error)
 	// readSpec completes p.Spec and checks that the document is about the package
 	// that its name says. The error is a *contentError if the spec was read and will not do.
@@ -84,6 +85,7 @@ type pointer struct {
 	content  []byte             // of layout v2: the index document, which is the pointer
 	broken   error              // why the object at the fixed name points at nothing
 	halfway  bool               // see format.halfway
+	text     []byte             // of the object at the fixed name, where broken
 	proofs   []string           // what was proved of the storage when the pointer was written: see mirror.Prover
 	proof    string             // what must be proved before the pointer is replaced; empty: nothing more
 }
@@ -137,7 +139,10 @@ type Package struct {
 	Blobs    []Object // what the document points at: the tarball, the spec where it is one, anything else
 	layout.SpecName
 
-	format int // of the spec, as the document labels it; 0 in layout v2, which has no labels
+	// In layout v3, the document labels its blobs: the format of the spec, 0 if it is none that Spack
+	// would look for, and the media types of the spec and the tarball.
+	format                int
+	specType, tarballType string
 
 	// Spec is nil until it was needed.
 	Spec *spec.Spec
@@ -192,6 +197,18 @@ type contentError struct{ err error }
 
 func (e *contentError) Error() string { return e.err.Error() }
 func (e *contentError) Unwrap() error { return e.err }
+
+// A foreignError reports a package for versions of Spack that this release does not know. It is left alone.
+type foreignError struct{ err error }
+
+func (e *foreignError) Error() string { return e.err.Error() }
+
+// foreign reports whether an error says that another version of Spack wrote a package.
+func foreign(err error) bool {
+	_, label := errors.AsType[*foreignError](err)
+	_, format := errors.AsType[*spec.FormatError](err)
+	return label || format
+}
 
 // content makes an error one about content. It is nil if err is.
 func content(err error) error {

@@ -2,12 +2,15 @@ package publish
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -145,11 +148,14 @@ func (x *indices) Audiences() []Audience {
 	return all
 }
 
-// check returns an error that names the records that Spack's readers fail on.
+// check returns an error that names a record that Spack's readers fail on, or a dependency that has no record.
 func (x *indices) check() error {
 	var bad []index.BadRecord
 	for _, part := range x.all() {
 		bad = append(bad, part.Check()...)
+		if missing := part.Missing(); len(missing) > 0 {
+			return fmt.Errorf("a package in it depends on /%s, which has no record", missing[0])
+		}
 	}
 	switch len(bad) {
 	case 0:
@@ -196,11 +202,51 @@ func sameJSON(a, b jsontext.Value) bool {
 	return a.Canonicalize() == nil && b.Canonicalize() == nil && bytes.Equal(a, b)
 }
 
-// keep copies a package and its dependencies from another set of indices.
+// keep copies a package and its dependencies from another set of indices, for the generations whose index offers it there
+// and not here.
 func (x *indices) keep(from *indices, h spec.Hash) {
 	for g, part := range from.all() {
+		if !part.Has(h) || x.part(g.index).Has(h) {
+			continue
+		}
 		if s := part.Spec(h); s != nil {
 			x.part(g.index).Add(s)
 		}
 	}
+}
+
+// contents are the documents, by generation. Where there are several, one manifest names them all and changes with
+// each. A client that holds the manifest's ETag would lose its index if that stayed the same in a changed manifest
+// (docs/layouts.md, law 14). So each document has a note that tells the others apart. salt is added to the notes.
+func (x *indices) contents(ctx context.Context, salt string) ([]blob.Source, error) {
+	sources := make([]blob.Source, len(x.parts))
+	bare := make([]string, len(x.parts))
+	n := 0
+	for i, part := range x.parts {
+		if part == nil {
+			continue
+		}
+		n++
+		sources[i] = part.Content()
+	}
+	if n < 2 && salt == "" {
+		return sources, nil
+	}
+	for i, part := range x.parts {
+		if part == nil {
+			continue
+		}
+		digest, err := blob.Sum(ctx, part.Noted(""))
+		if err != nil {
+			return nil, err
+		}
+		bare[i] = digest.String()
+	}
+	for i, part := range x.parts {
+		if part != nil {
+			beside := slices.DeleteFunc(slices.Delete(slices.Clone(bare), i, i+1), func(s string) bool { return s == "" })
+			sources[i] = part.Noted("beside " + strings.Join(append(beside, salt), " "))
+		}
+	}
+	return sources, nil
 }

@@ -58,7 +58,7 @@ func (r *packageReader) readAll(ctx context.Context, names []string) ([]*Package
 		if _, ok := errors.AsType[*contentError](reasons[i]); ok {
 			severity = Warning
 		}
-		if _, ok := errors.AsType[*spec.FormatError](reasons[i]); ok {
+		if foreign(reasons[i]) {
 			r.foreign[name] = true
 		}
 		findings = append(findings, Finding{severity, name, reasons[i].Error()})

@@ -1,6 +1,7 @@
 package publish_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"iter"
@@ -68,11 +69,8 @@ func TestRebuildNeverLosesWhatItCannotRead(t *testing.T) {
 		{"spec gone", "v3-signed", publish.Trust{}, func(s subject) { s.Uproot(s.blob(s.find("munge"), manifest.Spec)) }},
 		{"spec damaged", "v3-signed", publish.Trust{}, func(s subject) { s.flip(s.blob(s.find("munge"), manifest.Spec)) }},
 		{"tarball gone", "v3-signed", publish.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }},
-		{"manifest truncated", "v3-unsigned", publish.Trust{}, func(s subject) { s.cut(s.find("munge")) }},
-		{"manifest of another package", "v3-signed", publish.Trust{}, func(s subject) { s.Plant(s.find("munge"), s.read(s.find("hwloc"))) }},
 		{"untrusted", "v3-signed", publish.Trust{Keys: verifyRing(t, "two")}, func(subject) {}},
 		{"unsigned", "v3-unsigned", publish.Trust{RequireSigned: true}, func(subject) {}},
-		{"v2 document truncated", "v2-unsigned", publish.Trust{}, func(s subject) { s.cut(s.find("munge")) }},
 		{"v2 tarball gone", "v2-signed", publish.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -93,6 +91,36 @@ func TestRebuildNeverLosesWhatItCannotRead(t *testing.T) {
 				t.Errorf("it was changed:\n%s", diff)
 			}
 		})
+	}
+}
+
+// A document that was read whole, and that no reader can use, stops nothing: its package is left out with a warning.
+func TestRebuildLeavesOutWhatNobodyCanRead(t *testing.T) {
+	for name, row := range map[string]struct {
+		fixture string
+		damage  func(s subject)
+	}{
+		"manifest truncated":          {"v3-unsigned", func(s subject) { s.cut(s.find("munge")) }},
+		"manifest empty":              {"v3-signed", func(s subject) { s.Plant(s.find("munge"), nil) }},
+		"manifest of another package": {"v3-signed", func(s subject) { s.Plant(s.find("munge"), s.read(s.find("hwloc"))) }},
+		"v2 document truncated":       {"v2-unsigned", func(s subject) { s.cut(s.find("munge")) }},
+		"v2 document of HTML":         {"v2-unsigned", func(s subject) { s.Plant(s.find("munge"), []byte("<html>")) }},
+		"v2 document of no tarball": {"v2-unsigned", func(s subject) {
+			s.Plant(s.find("munge"), bytes.Replace(s.read(s.find("munge")), []byte(`"binary_cache_checksum"`), []byte(`"was"`), 1))
+		}},
+	} {
+		m := planted(t, row.fixture)
+		s := subject{t, m}
+		file := s.find("munge")
+		row.damage(s)
+		got, err := publish.Rebuild(t.Context(), m, publish.Trust{})
+		if err != nil || len(got) != 1 || len(got[0].Findings) != 1 || got[0].Findings[0].Severity != publish.Warning || got[0].Findings[0].File != file {
+			t.Errorf("%s: %+v, %v", name, got, err)
+			continue
+		}
+		if got[0].After != got[0].Before-1 {
+			t.Errorf("%s: %d packages of %d", name, got[0].After, got[0].Before)
+		}
 	}
 }
 

@@ -96,10 +96,11 @@ func (b *rebuilder) build(ctx context.Context, was *pointer, current *indices) (
 		case p != nil:
 			x.Add(p.Spec)
 			hash = p.Spec.Root().Hash
-		case foreign[name] && current != nil && current.Has(hash):
-			x.keep(current, hash) // indexed by the version of Spack that wrote it
-		default:
+		case !foreign[name] || current == nil || !current.Has(hash):
 			continue
+		}
+		if current != nil {
+			x.keep(current, hash) // as another version of Spack has indexed it
 		}
 		b.offered = append(b.offered, hash)
 	}

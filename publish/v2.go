@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
@@ -30,26 +28,23 @@ func (v2) indexWrites() []string                           { return []string{lay
 func (v2) document(name string, document []byte, specs *spec.Reader) (*Package, error) {
 	id, ok := layout.ParseV2Spec(name)
 	if !ok {
-		return nil, errors.New("not a name that Spack gives to a spec")
+		return nil, content(errors.New("not a name that Spack gives to a spec"))
 	}
 	text, err := key.Text(document)
 	if err != nil {
-		return nil, err
+		return nil, content(err)
 	}
 	s, err := specs.Parse(text, spec.Format4)
-	if _, cut := errors.AsType[*jsontext.SyntacticError](err); cut {
-		return nil, err
-	}
 	if err != nil {
 		return nil, content(err)
 	}
 	if !s.Tarball.Known() {
-		return nil, errors.New("spec: it has no binary_cache_checksum")
+		return nil, content(errors.New("spec: it has no binary_cache_checksum"))
 	}
 	root := s.Root()
 	tarball, ok := layout.V2Tarball(name, root)
 	if !ok || root.Hash != id.Hash {
-		return nil, fmt.Errorf("it carries %s: was it renamed?", root.ID())
+		return nil, content(fmt.Errorf("it carries %s: was it renamed?", root.ID()))
 	}
 	return &Package{
 		File: name, Document: document, Signed: key.Signed(document),

@@ -38,14 +38,14 @@ const jsonType = "application/json"
 func (v3) document(name string, text []byte, _ *spec.Reader) (*Package, error) {
 	id, ok := layout.ParseV3Spec(name)
 	if !ok {
-		return nil, errors.New("not a name that Spack gives to a manifest")
+		return nil, content(errors.New("not a name that Spack gives to a manifest"))
 	}
 	m, err := readManifest(text)
 	if err != nil {
-		return nil, err
+		return nil, content(err)
 	}
 	p := &Package{File: name, Document: text, Signed: key.Signed(text), SpecName: id}
-	if p.Blobs, p.format, err = blobsOf(m); err != nil {
+	if err := p.records(m); err != nil {
 		return nil, content(err)
 	}
 	return p, nil
@@ -54,27 +54,27 @@ func (v3) document(name string, text []byte, _ *spec.Reader) (*Package, error) {
 // specBlob is the position of the spec among the blobs of a package.
 const specBlob = 1
 
-// blobsOf returns the blobs that a manifest names, in the order of Package.Blobs, and the format that the
-// spec is labelled with. Blobs of unknown types belong to the package too.
-func blobsOf(m *manifest.Manifest) ([]Object, int, error) {
+// records takes the blobs that a manifest names. Those of unknown types belong to the package too.
+func (p *Package) records(m *manifest.Manifest) error {
 	tarball, err := m.Record(manifest.Tarball)
 	if err != nil {
-		return nil, 0, err
+		return err
 	}
 	specs, err := m.Record(manifest.Spec)
 	if err != nil {
-		return nil, 0, err
+		return err
 	}
-	blobs := []Object{blobOf(tarball), blobOf(specs)}
+	p.specType, p.tarballType, p.format = specs.MediaType, tarball.MediaType, manifest.SpecFormat(specs.MediaType)
+	p.Blobs = []Object{blobOf(tarball), blobOf(specs)}
 	for _, r := range m.Records {
 		switch family := manifest.FamilyOf(r.MediaType); {
 		case r.Unusable() != nil:
-			return nil, 0, fmt.Errorf("manifest: record of type %s: %w", r.MediaType, r.Unusable())
+			return fmt.Errorf("manifest: record of type %s: %w", r.MediaType, r.Unusable())
 		case family != manifest.Tarball && family != manifest.Spec:
-			blobs = append(blobs, blobOf(r))
+			p.Blobs = append(p.Blobs, blobOf(r))
 		}
 	}
-	return blobs, manifest.SpecFormat(specs.MediaType), nil
+	return nil
 }
 
 func readManifest(document []byte) (*manifest.Manifest, error) {
@@ -95,7 +95,10 @@ func (v3) readSpec(ctx context.Context, r mirror.Reader, p *Package, specs *spec
 	}
 	newest := v3Generations[len(v3Generations)-1].specs
 	if p.format < v3Generations[0].specs || p.format > newest {
-		return content(&spec.FormatError{Got: p.format, Want: newest})
+		return content(&foreignError{fmt.Errorf("its spec has the media type %s, which this release does not know: another version of Spack wrote it", p.specType)})
+	}
+	if p.tarballType != manifest.TarballType {
+		return content(&foreignError{fmt.Errorf("its tarball has the media type %s, and Spack fetches %s", p.tarballType, manifest.TarballType)})
 	}
 	text, err := readSpecBlob(ctx, r, p.Blobs[specBlob])
 	if err != nil {
@@ -108,7 +111,7 @@ func (v3) readSpec(ctx context.Context, r mirror.Reader, p *Package, specs *spec
 	}
 	root := s.Root()
 	if want := layout.V3Spec(root); want != p.File {
-		return fmt.Errorf("it carries %s, whose manifest is %s: was it renamed?", root.ID(), want)
+		return content(fmt.Errorf("it carries %s, whose manifest is %s: was it renamed?", root.ID(), want))
 	}
 	p.Spec, p.Version = s, root.Version
 	return nil
@@ -172,7 +175,7 @@ func gunzip(stored []byte, limit int64) ([]byte, error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(zr, limit+1))
 	if err == nil && int64(len(text)) > limit {
-		err = fmt.Errorf("its %d bytes unpack to more than %d, which no spec of Spack does", len(stored), limit)
+		err = fmt.Errorf("its %d bytes unpack to more than %d, which no spec of Spack does: push the package again", len(stored), limit)
 	}
 	return text, err
 }
@@ -182,6 +185,8 @@ const ourMember = "slurm-factory-publish"
 
 // ours is our member of an index manifest: facts about the indices that it names.
 type ours struct {
+	// Of names the indices that the rest is about: see pointer.digest.
+	Of string `json:"of"`
 	// Offers is left out where it would be too large. Then it takes reading the indices to know.
 	Offers index.Coverage `json:"offers,omitzero"`
 	// Contract is the revision of the contract with Spack's readers that every record satisfies.
@@ -216,7 +221,9 @@ func (f v3) readPointer(ctx context.Context, r mirror.Reader) (*pointer, error) 
 		return nil, fmt.Errorf("index: %w", err)
 	}
 	p.Version, p.Turned = info.Version, info.Modified
-	p.broken = p.parse(text)
+	if p.broken = p.parse(text); p.broken != nil {
+		p.text = text
+	}
 	return p, nil
 }
 
@@ -231,13 +238,18 @@ func (p *pointer) parse(text []byte) error {
 		return fmt.Errorf("manifest: it has no record of type %s", manifest.Index)
 	}
 	for i, g := range v3Generations {
-		if rec, ok := m.Typed(manifest.IndexType(g.index)); ok {
+		rec, ok := m.Typed(manifest.IndexType(g.index))
+		if ok && rec.Unusable() != nil {
+			return fmt.Errorf("manifest: record of type %s: %w", rec.MediaType, rec.Unusable())
+		}
+		if ok {
 			p.refs[i] = indexRef{rec.Digest, rec.Size}
 		}
 	}
 	p.manifest = m
 	var o ours
-	if json.Unmarshal(m.Extra[ourMember], &o) == nil { // anything else was not written by us
+	// Another program may have replaced an index and kept our member, which then says nothing.
+	if json.Unmarshal(m.Extra[ourMember], &o) == nil && o.Of == p.digest() {
 		p.Coverage, p.checked, p.proofs = o.Offers, o.Contract >= contract, o.Proofs
 	}
 	return nil
@@ -271,11 +283,14 @@ func (v3) readIndex(ctx context.Context, r mirror.Reader, p *pointer) (*indices,
 func (f v3) writeIndex(ctx context.Context, s Store, was *pointer, x *indices) (*pointer, error) {
 	now := newPointer(f)
 	now.Coverage, now.checked, now.refs = coverageOf(x), true, slices.Clone(was.refs)
-	for i, part := range x.parts {
-		if part == nil {
+	sources, err := x.contents(ctx, was.salt())
+	if err != nil {
+		return nil, err
+	}
+	for i, content := range sources {
+		if content == nil {
 			continue
 		}
-		content := part.Content()
 		digest, err := blob.Sum(ctx, content)
 		if err != nil {
 			return nil, err
@@ -301,6 +316,15 @@ func (f v3) writeIndex(ctx context.Context, s Store, was *pointer, x *indices) (
 	return now, nil
 }
 
+// salt makes an index a new one whose pointer has to be written although it may be the index that clients have: the one that a
+// pointer named that Spack could read and we could not.
+func (p *pointer) salt() string {
+	if p.broken == nil || len(p.text) == 0 {
+		return ""
+	}
+	return blob.DigestOf(p.text).String()
+}
+
 func indexRecord(g generation, ref indexRef) manifest.Record {
 	return manifest.Record{Size: ref.Size, MediaType: manifest.IndexType(g.index), Compression: "none", Digest: ref.Digest}
 }
@@ -317,7 +341,7 @@ func (p *pointer) encode(was *pointer) ([]byte, error) {
 			p.manifest.Set(indexRecord(v3Generations[i], ref))
 		}
 	}
-	member, err := json.Marshal(ours{p.Coverage, contract, p.proofs}, json.Deterministic(true))
+	member, err := json.Marshal(ours{p.digest(), p.Coverage, contract, p.proofs}, json.Deterministic(true))
 	if err != nil {
 		return nil, err
 	}

@@ -759,7 +759,7 @@ func (c *check) checkContent(ctx context.Context, p *Package) bool {
 // severityOf returns the severity of an error about a package. A package of another version of Spack is no
 // damage: other clients read it.
 func severityOf(err error) Severity {
-	if _, ok := errors.AsType[*spec.FormatError](err); ok {
+	if foreign(err) {
 		return Warning
 	}
 	return Error
@@ -899,17 +899,33 @@ func (c *check) pointed(ctx context.Context, name string, f manifest.Family) (Ob
 	return blobOf(r), nil
 }
 
-// checkHash compares index.json.hash with the index. Clients take the index whatever it
-// says, but read it again each time if the two differ.
+// checkHash compares index.json.hash with the index. A client that has no ETag to go by reads the index again
+// when the hash differs from that of its copy, and then deletes the copy if it is the same index: its next command fails
+// (Spack 0.23 and 1.2, over file://, s3:// and plain http). A publisher may be between its two writes, so the two are
+// read again before they are called damaged.
 func (c *check) checkHash(ctx context.Context) {
 	if c.pointer.Version == mirror.Absent {
 		return
 	}
-	hash, _, err := mirror.Read(ctx, c.reader, layout.V2IndexHash, maxPointer)
-	if err != nil {
-		c.report(Warning, layout.V2IndexHash, "%v", err)
-	} else if want := c.pointer.digest(); string(hash) != want {
-		c.report(Warning, layout.V2IndexHash, "it is %.80q, the index has sha256 %s: clients read the index again each time", hash, want)
+	const tries, pause = 4, 100 * time.Millisecond
+	digest := c.pointer.digest()
+	for try := 1; ; try++ {
+		hash, _, err := mirror.Read(ctx, c.reader, layout.V2IndexHash, maxPointer)
+		switch {
+		case err == nil && string(hash) == digest:
+			return
+		case try < tries && ctx.Err() == nil:
+			time.Sleep(pause)
+			if p, err := c.readPointer(ctx, c.reader); err == nil {
+				digest = p.digest()
+			}
+			continue
+		case err != nil:
+			c.damage(layout.V2IndexHash, "%v: clients may fail until it is there; publish index mends it", err)
+		default:
+			c.damage(layout.V2IndexHash, "it is %.80q, the index has sha256 %s: clients may fail until it is right; publish index mends it", hash, digest)
+		}
+		return
 	}
 }
 

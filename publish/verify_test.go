@@ -513,9 +513,9 @@ func TestVerifyDamage(t *testing.T) {
 			s.reindex(verifyView, func(in installs) { _, r := in.of("glibc"); r["in_buildcache"] = true })
 		}, []string{"error {glibc}: " + verifyView + " offers glibc"}, []string{}},
 		{"v2 hash of another index", "v2-signed", deep, func(s subject) { s.Plant(layout.V2IndexHash, bytes.Repeat([]byte("0"), 64)) },
-			[]string{"warning " + layout.V2IndexHash + ": clients read the index again"}, nil},
+			[]string{"error " + layout.V2IndexHash + ": clients may fail"}, nil},
 		{"v2 hash gone", "v2-signed", deep, func(s subject) { s.Uproot(layout.V2IndexHash) },
-			[]string{"warning " + layout.V2IndexHash + ": no such object"}, nil},
+			[]string{"error " + layout.V2IndexHash + ": no such object"}, nil},
 		{"layout.json gone", "v3-signed", deep, func(s subject) { s.Uproot(layout.V3Layout) },
 			[]string{"warning " + layout.V3Layout + ": it is not there"}, nil},
 		{"leftover", "v3-signed", deep, func(s subject) {

@@ -3,6 +3,7 @@ package index
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -28,10 +29,11 @@ const checked = 256
 // Check returns the records that Spack's reader fails on, in the order of their hashes. It reads every
 // package, which for 100,000 takes less than a second: an index that was only merged into by us needs no check.
 //
-// It also counts the references to missing records, so that ref_count is right when they are added.
+// It also counts references: wrong counts are corrected when the index is next changed. Missing returns the records that
+// others depend on and that are missing.
 func (x *Index) Check() []BadRecord {
-	var mu sync.Mutex // guards bad and x.missing
-	x.missing = make(map[spec.Hash]int32)
+	var mu sync.Mutex // guards bad and counts
+	counts := make(map[spec.Hash]int32, len(x.records))
 	var bad []BadRecord
 	var panicked error
 	var g sync.WaitGroup
@@ -40,19 +42,16 @@ func (x *Index) Check() []BadRecord {
 		g.Go(func() {
 			for from := range next {
 				for i := from; i < min(from+checked, len(x.records)); i++ {
-					var missing []spec.Hash
+					var needs []spec.Hash
 					var err error
 					broken := defect.Caught(func() error {
-						missing, err = x.checkRecord(&x.records[i])
+						needs, err = x.checkRecord(&x.records[i])
 						return nil
 					})
-					if err == nil && len(missing) == 0 && broken == nil {
-						continue
-					}
 					mu.Lock()
 					panicked = cmp.Or(panicked, broken)
-					for _, h := range missing {
-						x.missing[h]++
+					for _, h := range needs {
+						counts[h]++
 					}
 					if err != nil {
 						bad = append(bad, BadRecord{x.records[i].hash, x.records[i].name, err})
@@ -70,12 +69,31 @@ func (x *Index) Check() []BadRecord {
 	if panicked != nil {
 		panic(panicked) // here, where the caller can catch it
 	}
+	x.compare(counts)
 	slices.SortFunc(bad, func(a, b BadRecord) int { return cmp.Compare(a.Hash, b.Hash) })
 	return bad
 }
 
-// checkRecord also returns the dependencies that have no record.
-func (x *Index) checkRecord(r *record) (missing []spec.Hash, err error) {
+// compare holds the counts of the document against those of its edges.
+func (x *Index) compare(counts map[spec.Hash]int32) {
+	for i := range x.records {
+		if r := &x.records[i]; r.refCount != counts[r.hash] {
+			x.miscounted = true
+		}
+	}
+	x.missing = make(map[spec.Hash]int32)
+	for h, n := range counts {
+		if _, ok := x.byHash[h]; !ok {
+			x.missing[h] = n
+		}
+	}
+}
+
+// Missing returns the hashes that records depend on and that have no record, sorted; after Check.
+func (x *Index) Missing() []spec.Hash { return slices.Sorted(maps.Keys(x.missing)) }
+
+// checkRecord also returns what the record depends on.
+func (x *Index) checkRecord(r *record) (needs []spec.Hash, err error) {
 	if err := x.odd[r.hash]; err != nil {
 		return nil, err
 	}
@@ -86,12 +104,7 @@ func (x *Index) checkRecord(r *record) (missing []spec.Hash, err error) {
 	if n.Hash != r.hash {
 		return nil, fmt.Errorf("it is about /%s", n.Hash.Short())
 	}
-	for _, d := range n.Dependencies {
-		if _, ok := x.byHash[d]; !ok {
-			missing = append(missing, d)
-		}
-	}
-	return missing, n.CheckEdges(func(h spec.Hash) string {
+	return n.Dependencies, n.CheckEdges(func(h spec.Hash) string {
 		if at, ok := x.byHash[h]; ok {
 			return x.records[at].name
 		}

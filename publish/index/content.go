@@ -16,6 +16,12 @@ func (x *Index) Content() blob.Source {
 	if !x.changed {
 		return blob.Bytes(x.raw)
 	}
+	return x.Noted("")
+}
+
+// Noted is the document with a note beside the database, in a member that Spack ignores: the same records in other bytes.
+// An empty note is none. Unlike Content, it is in our form even if nothing changed.
+func (x *Index) Noted(note string) blob.Source {
 	x.settle()
 	var p pieces
 	var run span // what of raw comes next
@@ -50,7 +56,11 @@ func (x *Index) Content() blob.Source {
 		run.to = r.at.to
 	}
 	copyTo(span{})
-	p.add([]byte(`}}}`))
+	p.add([]byte(`}}`))
+	if note != "" {
+		p.add(fmt.Appendf(nil, `,"slurm-factory-publish":%q`, note))
+	}
+	p.add([]byte(`}`))
 	return &p
 }
 

@@ -70,8 +70,9 @@ type Index struct {
 	missing  map[spec.Hash]int32  // how many records depend on one that is missing; known after Check
 	changed  bool
 
-	unsettled bool        // a record was replaced by one with other dependencies: see settle
-	loose     []spec.Hash // what such records depended on
+	miscounted bool        // Check found reference counts that are wrong
+	unsettled  bool        // references must be counted before the document is written: see settle
+	loose      []spec.Hash // what such records depended on
 }
 
 // recordSize is about what a record takes in a document. So much room is made beforehand, since

@@ -35,7 +35,8 @@ func (x *Index) Add(s *spec.Spec) {
 		}
 	}
 	if r := &x.records[x.byHash[s.Root().Hash]]; !r.inBuildcache {
-		r.inBuildcache, r.dirty, x.changed = true, true, true
+		r.inBuildcache, r.dirty = true, true
+		x.change()
 	}
 }
 
@@ -43,7 +44,13 @@ func (x *Index) insert(n *spec.Node, own bool) {
 	x.byHash[n.Hash] = len(x.records)
 	x.records = append(x.records, record{hash: n.Hash, name: n.Name, own: own, refCount: x.missing[n.Hash]})
 	x.added[n.Hash] = n.Record
+	x.change()
+}
+
+// change notes that the document will be written. Then wrong counts are mended as well.
+func (x *Index) change() {
 	x.changed = true
+	x.unsettled = x.unsettled || x.miscounted
 }
 
 // own updates a record from the package's own document.
@@ -80,7 +87,7 @@ func (x *Index) replace(r *record, n *spec.Node) {
 	}
 	r.name, r.at, r.node, r.flag, r.count, r.dirty = n.Name, span{}, span{}, span{}, span{}, true
 	x.added[r.hash] = n.Record
-	x.changed = true
+	x.change()
 }
 
 func sameDependencies(a, b *spec.Node) bool {
@@ -101,6 +108,7 @@ func sameDependencies(a, b *spec.Node) bool {
 
 // settle recounts references after a package was replaced by one with other dependencies, and drops
 // records that only the old one needed. A DAG hash covers the dependencies, so this happens only to damaged indices.
+// It also corrects counts that were wrong in the document.
 func (x *Index) settle() {
 	if !x.unsettled {
 		return

@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -42,16 +43,23 @@ const (
 	KeyType      = "application/pgp-keys"
 )
 
+// TarballType is the only media type under which Spack 1.0 to 1.2 find a tarball.
+const TarballType = "application/vnd.spack.install.v2.tar+gzip"
+
 // IndexType is the media type of an index of a version of Spack's database format.
 func IndexType(version int) string { return fmt.Sprintf("%s.v%d+json", Index, version) }
 
-// SpecFormat is the format of a spec file that its media type names, 0 if it names none.
+// SpecFormat is the format of a spec file that its media type names, 0 if it names none. Spack compares media types as
+// they are, so .v05 is not .v5.
 func SpecFormat(mediaType string) int {
 	m := versioned.FindStringSubmatch(mediaType)
 	if m == nil || Family(m[1]) != Spec {
 		return 0
 	}
 	n, _ := strconv.Atoi(m[2]) // the largest there is for one that is out of range
+	if mediaType != fmt.Sprintf("%s.v%d+json", Spec, n) && n != math.MaxInt {
+		return 0
+	}
 	return n
 }
 
@@ -76,12 +84,9 @@ type Record struct {
 	unusable error
 }
 
-// Unusable returns why the blob of a record of an unknown type cannot be found: it has no SHA-256. Parse
-// refuses such a record of a known type.
+// Unusable returns why the blob of a record cannot be found: it has no SHA-256. A manifest may have such records for
+// other versions of Spack.
 func (r Record) Unusable() error { return r.unusable }
-
-// known are the families that a manifest is read for.
-var known = []Family{Tarball, Spec, Index, KeyIndex, Key}
 
 // A Manifest is what a manifest document says.
 type Manifest struct {
@@ -91,22 +96,35 @@ type Manifest struct {
 	Extra map[string]jsontext.Value
 }
 
+// An integer is a JSON number without a fraction, which Spack's schema takes with a point as well: 3.0 is 3.
+type integer int64
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (n *integer) UnmarshalJSON(text []byte) error {
+	f, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || f != math.Trunc(f) || math.Abs(f) > 1<<53 {
+		return fmt.Errorf("%.40s is no integer", text)
+	}
+	*n = integer(f)
+	return nil
+}
+
 type documentRecord struct {
-	ContentLength     *int64  `json:"contentLength"`
-	MediaType         *string `json:"mediaType"`
-	Compression       *string `json:"compression"`
-	ChecksumAlgorithm *string `json:"checksumAlgorithm"`
-	Checksum          *string `json:"checksum"`
+	ContentLength     *integer `json:"contentLength"`
+	MediaType         *string  `json:"mediaType"`
+	Compression       *string  `json:"compression"`
+	ChecksumAlgorithm *string  `json:"checksumAlgorithm"`
+	Checksum          *string  `json:"checksum"`
 }
 
 // Parse reads the JSON text of a manifest; that of a signed one is inside its
 // signature (see package key).
 func Parse(text []byte) (*Manifest, error) {
 	var doc map[string]jsontext.Value
-	if err := json.Unmarshal(text, &doc); err != nil {
+	if err := json.Unmarshal(text, &doc, jsontext.AllowDuplicateNames(true)); err != nil { // the last one counts, as in Python
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
-	var version int
+	var version integer
 	if err := json.Unmarshal(doc["version"], &version); err != nil {
 		return nil, fmt.Errorf("manifest: version: %w", err)
 	}
@@ -144,18 +162,12 @@ func (r documentRecord) record() (Record, error) {
 		return Record{}, fmt.Errorf("want contentLength, mediaType, compression, checksumAlgorithm and checksum")
 	case *r.ContentLength < 0:
 		return Record{}, fmt.Errorf("contentLength is %d", *r.ContentLength)
-	case *r.ChecksumAlgorithm != "sha256":
-		err := fmt.Errorf("checksumAlgorithm is %q, want sha256", *r.ChecksumAlgorithm)
-		if slices.Contains(known, FamilyOf(*r.MediaType)) {
-			return Record{}, err
-		}
-		return Record{Size: *r.ContentLength, MediaType: *r.MediaType, Compression: *r.Compression, unusable: err}, nil
 	}
-	digest, err := blob.ParseDigest(*r.Checksum)
-	if err != nil {
-		return Record{}, err
+	rec := Record{Size: int64(*r.ContentLength), MediaType: *r.MediaType, Compression: *r.Compression}
+	if rec.Digest, rec.unusable = blob.ParseDigest(*r.Checksum); *r.ChecksumAlgorithm != "sha256" {
+		rec.unusable = fmt.Errorf("checksumAlgorithm is %q, want sha256", *r.ChecksumAlgorithm)
 	}
-	return Record{Size: *r.ContentLength, MediaType: *r.MediaType, Compression: *r.Compression, Digest: digest}, nil
+	return rec, nil
 }
 
 // Record returns the only record of a family. Several are an error: which one a reader takes depends on the
@@ -172,12 +184,15 @@ func (m *Manifest) Record(f Family) (found Record, err error) {
 	case 0:
 		return Record{}, fmt.Errorf("manifest: it has no record of type %s", f)
 	case 1:
-		return found, nil
+		if found.unusable != nil {
+			err = fmt.Errorf("manifest: record of type %s: %w", found.MediaType, found.unusable)
+		}
+		return found, err
 	}
 	return Record{}, fmt.Errorf("manifest: it has %d records of type %s", n, f)
 }
 
-// Typed returns the first record of exactly a media type, which is the one that Spack's reader takes.
+// Typed returns the first record of exactly a media type, which is the one that Spack's reader takes. It may be Unusable.
 func (m *Manifest) Typed(mediaType string) (Record, bool) {
 	i := slices.IndexFunc(m.Records, func(r Record) bool { return r.MediaType == mediaType })
 	if i < 0 {
@@ -209,8 +224,8 @@ func (m *Manifest) Encode() ([]byte, error) {
 	algorithm := "sha256"
 	for i, r := range m.Records {
 		if data[i] = r.text; r.text == nil {
-			sum := r.Digest.String()
-			data[i] = documentRecord{&r.Size, &r.MediaType, &r.Compression, &algorithm, &sum}
+			sum, size := r.Digest.String(), integer(r.Size)
+			data[i] = documentRecord{&size, &r.MediaType, &r.Compression, &algorithm, &sum}
 		}
 	}
 	var out bytes.Buffer

@@ -97,13 +97,38 @@ func TestParseRefuses(t *testing.T) {
 		"no version":        `{"data":[` + record + `]}`,
 		"a missing field":   `{"version":3,"data":[` + strings.Replace(record, `"compression":"none",`, "", 1) + `]}`,
 		"a negative length": `{"version":3,"data":[` + strings.Replace(record, `:1,`, ":-1,", 1) + `]}`,
-		"another algorithm": `{"version":3,"data":[` + strings.NewReplacer("sha256", "md5", `"m"`, `"`+manifest.KeyType+`"`).Replace(record) + `]}`,
-		"a short checksum":  `{"version":3,"data":[` + strings.Replace(record, "0000", "", 1) + `]}`,
-		"upper case":        `{"version":3,"data":[` + strings.Replace(record, "0000", "ABCD", 1) + `]}`,
 	} {
 		if m, err := manifest.Parse([]byte(text)); err == nil {
 			t.Errorf("%s: accepted as %+v", name, m)
 		}
+	}
+}
+
+// A record whose blob cannot be found is of no use to us, and may be to another version of Spack.
+func TestRecordsWithoutASHA256AreUnusable(t *testing.T) {
+	record := `{"contentLength":1,"mediaType":"` + manifest.KeyType + `","compression":"none","checksumAlgorithm":"sha256","checksum":"` + strings.Repeat("0", 64) + `"}`
+	for name, text := range map[string]string{
+		"another algorithm": strings.Replace(record, `"sha256"`, `"md5"`, 1),
+		"a short checksum":  strings.Replace(record, "0000", "", 1),
+		"upper case":        strings.Replace(record, "0000", "ABCD", 1),
+	} {
+		m, err := manifest.Parse([]byte(`{"version":3,"data":[` + text + `]}`))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if r, err := m.Record(manifest.Key); err == nil || m.Records[0].Unusable() == nil {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
+// Spack's schema takes 3.0 for an integer, and Python the last of two members.
+func TestParseReadsWhatSpackReads(t *testing.T) {
+	record := `{"contentLength":1.0,"mediaType":"m","compression":"none","checksumAlgorithm":"sha256","checksum":"` + strings.Repeat("0", 64) + `"}`
+	m, err := manifest.Parse([]byte(`{"version":2,"version":3.0,"data":[` + record + `],"more":1,"more":2}`))
+	if err != nil || len(m.Records) != 1 || m.Records[0].Size != 1 {
+		t.Errorf("%+v, %v", m, err)
 	}
 }
 
@@ -164,7 +189,7 @@ func TestSetKeepsOtherRecords(t *testing.T) {
 func TestSpecFormats(t *testing.T) {
 	for mediaType, want := range map[string]int{
 		"application/vnd.spack.spec.v5+json": 5, "application/vnd.spack.spec.v12+json": 12, "application/vnd.spack.spec": 0,
-		"application/vnd.spack.db.v8+json": 0, "application/vnd.spack.spec.v99999999999999999999+json": math.MaxInt,
+		"application/vnd.spack.db.v8+json": 0, "application/vnd.spack.spec.v05+json": 0, "application/vnd.spack.spec.v5+json; charset=utf-8": 0, "application/vnd.spack.spec.v99999999999999999999+json": math.MaxInt,
 	} {
 		if got := manifest.SpecFormat(mediaType); got != want {
 			t.Errorf("%s: %d, want %d", mediaType, got, want)

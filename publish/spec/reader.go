@@ -9,8 +9,8 @@ import (
 )
 
 // maxRecord is how many bytes a node may have. Spack's nodes have 1 to 3 KB, those of externals with many
-// attributes some tens of KB.
-const maxRecord = 256 << 10
+// attributes some tens of KB, and one with 1,900 dependencies 256 KB.
+const maxRecord = 1 << 20
 
 // A Reader reads the specs of one run. Packages of a mirror share most of their dependencies, so a
 // node of several specs is checked and kept once. Its methods may be called concurrently.

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/go-json-experiment/json"
@@ -26,9 +27,13 @@ const (
 	Format6 = 6 // Spack 1.3: nodes name the virtual packages that they provide
 )
 
-// maxLayout is the newest buildcache_layout_version that a Spack client accepts
-// (spack 1.2, spec.py). Spack itself writes 2 into mirrors of both layouts.
-const maxLayout = 3
+// maxLayout is the newest buildcache_layout_version that Spack accepts in mirrors of layout v3 (spack 1.2,
+// url_buildcache.py), and maxLayoutV2 in those of layout v2 (spack 0.23, binary_distribution.py). Spack itself writes
+// 2 into both.
+const (
+	maxLayout   = 3
+	maxLayoutV2 = 2
+)
 
 // A Hash is Spack's DAG hash: 32 characters of lower-case base32.
 type Hash string
@@ -103,7 +108,7 @@ type document struct {
 		} `json:"_meta"`
 		Nodes []jsontext.Value `json:"nodes"`
 	} `json:"spec"`
-	Layout   int `json:"buildcache_layout_version"`
+	Layout   jsontext.Value `json:"buildcache_layout_version"`
 	Checksum *struct {
 		Algorithm string `json:"hash_algorithm"`
 		Hash      string `json:"hash"`
@@ -126,8 +131,8 @@ func (r *Reader) Parse(text []byte, format int) (*Spec, error) {
 	if err := json.Unmarshal(text, &doc); err != nil {
 		return nil, fmt.Errorf("spec: %w", err)
 	}
-	if doc.Layout > maxLayout {
-		return nil, fmt.Errorf("spec: buildcache_layout_version is %d, newer than %d", doc.Layout, maxLayout)
+	if err := checkLayout(doc.Layout, format); err != nil {
+		return nil, err
 	}
 	if len(doc.Spec.Nodes) == 0 {
 		return nil, errors.New("spec: it has no nodes")
@@ -149,6 +154,25 @@ func (r *Reader) Parse(text []byte, format int) (*Spec, error) {
 		}
 	}
 	return s, r.join(s, doc.Spec.Nodes, dialect{written: written, index: format})
+}
+
+// checkLayout checks buildcache_layout_version, which old documents do not have.
+func checkLayout(v jsontext.Value, format int) error {
+	const member = "buildcache_layout_version"
+	limit := maxLayout
+	if format == Format4 {
+		limit = maxLayoutV2
+	}
+	if v == nil {
+		return nil
+	}
+	if !isInteger(v) {
+		return within(member, broken("is no integer", "TypeError"))
+	}
+	if n, err := strconv.Atoi(string(v)); err != nil || n > limit {
+		return within(member, broken(fmt.Sprintf("is %.20s, newer than %d", v, limit), "unsupported layout"))
+	}
+	return nil
 }
 
 func formatOf(v jsontext.Value) (int, error) {
@@ -184,5 +208,21 @@ func (r *Reader) join(s *Spec, raw []jsontext.Value, d dialect) error {
 			return err
 		}
 	}
+	s.Nodes = needed(s.Nodes, byHash)
 	return nil
+}
+
+// needed are the root and what it depends on, in the order of the document. The document of a spliced package also has the nodes
+// of its build spec, which Spack puts into no index.
+func needed(nodes []*Node, byHash map[Hash]*Node) []*Node {
+	seen := map[*Node]bool{nodes[0]: true}
+	for next := nodes[:1:1]; len(next) > 0; next = next[1:] {
+		for _, d := range next[0].Dependencies {
+			if n := byHash[d]; !seen[n] {
+				seen[n] = true
+				next = append(next, n)
+			}
+		}
+	}
+	return slices.DeleteFunc(nodes, func(n *Node) bool { return !seen[n] })
 }
