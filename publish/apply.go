@@ -65,7 +65,7 @@ func (a *application) run(ctx context.Context) error {
 			return err
 		}
 		a.out.Findings = findings
-		return &FindingsError{findings}
+		return &FindingsError{Findings: findings, Held: true}
 	}
 	// Blobs are named by their content and nothing points at them yet. They are checked as
 	// they are sent, in all mirrors, before any document is written in any.
@@ -76,7 +76,7 @@ func (a *application) run(ctx context.Context) error {
 		}
 	}
 	if failed(a.out.Findings) && !a.plan.options.KeepGoing {
-		return &FindingsError{a.out.Findings}
+		return &FindingsError{Findings: a.out.Findings, Held: true}
 	}
 	g, gctx := defect.WithContext(ctx)
 	for _, m := range a.plan.Mirrors {
@@ -94,7 +94,7 @@ func (a *application) run(ctx context.Context) error {
 		return fmt.Errorf("files: %w", err)
 	}
 	if failed(a.out.Findings) {
-		return &FindingsError{a.out.Findings}
+		return &FindingsError{Findings: a.out.Findings}
 	}
 	return nil
 }

@@ -79,7 +79,11 @@ func oneLine(text string) string {
 }
 
 // A FindingsError stops a run because of what was found, all of it.
-type FindingsError struct{ Findings []Finding }
+type FindingsError struct {
+	Findings []Finding
+	// Held: packages without findings were held back as well. Options.KeepGoing publishes them.
+	Held bool
+}
 
 func (e *FindingsError) Error() string {
 	errs := slices.DeleteFunc(slices.Clone(e.Findings), func(f Finding) bool { return f.Severity != Error })

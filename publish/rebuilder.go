@@ -122,7 +122,7 @@ func (b *rebuilder) readNew(ctx context.Context, seen *survey) (map[string]bool,
 		return nil, err
 	}
 	if failed(findings) && !b.lenient {
-		return nil, &FindingsError{findings}
+		return nil, &FindingsError{Findings: findings}
 	}
 	b.findings = findings
 	for _, p := range packages {

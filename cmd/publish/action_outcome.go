@@ -112,9 +112,6 @@ func (o *outcome) hints() []string {
 		return []string{"what each input takes: https://github.com/vantagecompute/slurm-factory-publish/blob/main/docs/action.md#inputs"}
 	}
 	h := hint(err)
-	if o.in.flags.keepGoing {
-		h = strings.TrimSuffix(h, ", or publish the rest with --keep-going")
-	}
 	if h == "" {
 		return nil
 	}

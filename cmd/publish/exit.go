@@ -107,8 +107,10 @@ func hint(err error) string {
 		return h
 	}
 	switch {
-	case errors.As(err, &found):
+	case errors.As(err, &found) && found.Held:
 		return "mend or rebuild what is named, or publish the rest with --keep-going"
+	case errors.As(err, &found):
+		return "mend or rebuild what is named"
 	case errors.As(err, &version) && version.Newer():
 		return "update this program: it will not replace an index that it cannot read"
 	case errors.As(err, &region):

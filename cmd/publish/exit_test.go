@@ -18,7 +18,8 @@ import (
 
 // Exit codes are an interface, and each error that a user can mend says how.
 func TestExitCodesAndHints(t *testing.T) {
-	found := &publish.FindingsError{Findings: []publish.Finding{{Severity: publish.Error, File: "f", Reason: "bad"}}}
+	bad := []publish.Finding{{Severity: publish.Error, File: "f", Reason: "bad"}}
+	held, found := &publish.FindingsError{Findings: bad, Held: true}, &publish.FindingsError{Findings: bad}
 	for _, row := range []struct {
 		err  error
 		code int
@@ -39,7 +40,8 @@ func TestExitCodesAndHints(t *testing.T) {
 		{mirror.ErrFull, exitUpload, "make room"},
 		{syscall.ENOSPC, exitUpload, "make room"},
 		{mirror.ErrExist, exitUpload, "verify --deep"},
-		{found, exitSource, "--keep-going"},
+		{held, exitSource, "--keep-going"},
+		{found, exitSource, "mend or rebuild what is named"},
 		{publish.ErrSource, exitSource, "SOURCE is the directory of a mirror"},
 		{publish.ErrNoMirror, exitSource, "build_cache"},
 		{blob.ErrChanged, exitSource, "nothing writes to SOURCE"},

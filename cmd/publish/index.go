@@ -18,8 +18,8 @@ import (
 const indexHelp = `Make the index and the key index of a mirror anew, of everything that is there: what
 "spack buildcache update-index -k" does, concurrently and safe beside publishers.
 
-A damaged package fails the command: it never silently disappears. The index
-is then as it was. A package that Spack cannot read is left out with a warning.`
+A package that lacks content fails the command: it never silently disappears. The index
+is then as it was. A package that no reader can use is left out with a warning.`
 
 func indexCommand(env environment) *cobra.Command {
 	var f flags
@@ -87,7 +87,11 @@ func runIndex(cmd *cobra.Command, where string, f *flags, env environment) error
 		if r.Changed {
 			what = fmt.Sprintf("was %d packages", r.Before)
 		}
-		for _, f := range r.Findings {
+		for i, f := range r.Findings {
+			if i == shownWarnings {
+				escape.Fprintf(env.stdout, "%swarning: and %d more, see --json\n", prefixed(r.Mirror), len(r.Findings)-i)
+				break
+			}
 			escape.Fprintf(env.stdout, "%swarning: %s\n", prefixed(r.Mirror), f)
 		}
 		escape.Fprintf(env.stdout, "%s%s index: %s, %s (%.1f s)\n", prefixed(r.Mirror), r.Layout, english.Plural(r.After, "package", ""), what, time.Since(began).Seconds())

@@ -108,7 +108,7 @@ func (j *job) dryRun(ctx context.Context, plan *publish.Plan) error {
 	}
 	j.report.found(plan, findings)
 	if plan.Blocked() || hasError(findings) {
-		return &publish.FindingsError{Findings: findings}
+		return &publish.FindingsError{Findings: findings, Held: plan.Blocked()}
 	}
 	return nil
 }

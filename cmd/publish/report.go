@@ -223,7 +223,11 @@ func (r *report) plan(b *strings.Builder) {
 	}
 	for _, m := range r.Mirrors {
 		if n := len(m.Healed); n > 0 {
-			escape.Fprintf(b, "  healed: %s there and not in the index of %q: %s\n", english.PluralWord(n, "1 package was", fmt.Sprint(n)+" packages were"), m.Path, someOf(m.Healed))
+			path := m.Path
+			if path == "" {
+				path = "."
+			}
+			escape.Fprintf(b, "  healed: %s there and not in the index of %s: %s\n", english.PluralWord(n, "1 package was", fmt.Sprint(n)+" packages were"), path, someOf(m.Healed))
 		}
 		for _, a := range m.Index.Audiences {
 			escape.Fprintf(b, "  %s: %s\n", a.Readers, english.Plural(a.Packages, "package", ""))
@@ -232,10 +236,17 @@ func (r *report) plan(b *strings.Builder) {
 	for _, f := range r.Files {
 		escape.Fprintf(b, "  file %q: %s\n", f.Name, f.Status)
 	}
+	warnings := 0
 	for _, f := range r.Findings {
-		if f.Severity == publish.Warning {
+		if f.Severity != publish.Warning {
+			continue
+		}
+		if warnings++; warnings <= shownWarnings {
 			escape.Fprintf(b, "  warning: %s\n", f)
 		}
+	}
+	if warnings > shownWarnings {
+		fmt.Fprintf(b, "  warning: and %d more, see --json\n", warnings-shownWarnings)
 	}
 	if r.dryRun {
 		escape.Fprintf(b, "  would store %d objects, %s, in about %d requests: $%.4f\n", r.Estimate.Objects, size(r.Estimate.Bytes), r.Estimate.Requests, r.Estimate.USD)
@@ -252,6 +263,9 @@ func (r *report) plan(b *strings.Builder) {
 		}
 	}
 }
+
+// shownWarnings is how many warnings are shown one by one. The JSON report has all.
+const shownWarnings = 20
 
 // someOf names the first few of many packages.
 func someOf(ids []string) string {
