@@ -179,17 +179,17 @@ func best(done []Trial) Trial {
 // errEnough ends a trial that has used up its time.
 var errEnough = errors.New("enough was measured")
 
-// try sends objects until a share of the bounds is used up. Connections take their time to
-// become fast, so a first third of the time is not counted, if there is something left then.
+// try sends objects until a share of the bounds is used up.
 func (r *run) try(ctx context.Context, s Setting) error {
 	p, err := r.open(s)
 	if err != nil {
 		return err
 	}
 	share := r.bounds.Time / time.Duration(trials)
+	size := r.bounds.Bytes / int64(trials*objects)
 	trial, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	m := meter{began: time.Now(), warm: share / 3}
+	m := meter{began: time.Now(), warmUp: share / 3, warmBytes: size * objects / 3}
 	enough := time.AfterFunc(share, func() {
 		m.stop() // before what is on its way is taken back
 		stop(errEnough)
@@ -197,7 +197,7 @@ func (r *run) try(ctx context.Context, s Setting) error {
 	defer enough.Stop()
 	g, gctx := defect.WithContext(trial)
 	for i := range objects {
-		u := upload(fmt.Sprintf("%d-%d-%d", s.Concurrency, s.PartSize, i), content{r.bounds.Bytes / int64(trials*objects)})
+		u := upload(fmt.Sprintf("%d-%d-%d", s.Concurrency, s.PartSize, i), content{size})
 		u.Sent = m.sent
 		g.Go(func() error { return p.Create(gctx, u) })
 	}
@@ -210,48 +210,6 @@ func (r *run) try(ctx context.Context, s Setting) error {
 	r.done = append(r.done, t)
 	r.told(t)
 	return nil
-}
-
-// A meter counts what is sent.
-type meter struct {
-	began time.Time
-	warm  time.Duration
-
-	mu    sync.Mutex // guards what follows while it is counted
-	total int64
-	cold  int64     // bytes sent before what counts
-	since time.Time // when that began; zero: everything counts
-	ended time.Time // zero: it is still counted
-}
-
-func (m *meter) sent(n int64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.ended.IsZero() {
-		return
-	}
-	m.total += n
-	if now := time.Now(); m.since.IsZero() && now.Sub(m.began) >= m.warm {
-		m.cold, m.since = m.total, now
-	}
-}
-
-func (m *meter) stop() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.ended.IsZero() {
-		m.ended = time.Now()
-	}
-}
-
-func (m *meter) trial(s Setting) Trial {
-	t := Trial{Setting: s, Bytes: m.total, Took: m.ended.Sub(m.began)}
-	// Where all was sent in less than twice the time that warming up takes, all counts.
-	if !m.since.IsZero() && m.ended.Sub(m.since) >= m.warm {
-		t.Bytes, t.Took = t.Bytes-m.cold, m.ended.Sub(m.since)
-	}
-	t.Rate = float64(t.Bytes) / max(t.Took.Seconds(), 1e-9)
-	return t
 }
 
 func upload(name string, c content) mirror.Upload {
