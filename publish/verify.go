@@ -272,9 +272,11 @@ func (p *probe) failing() bool {
 
 func (p *probe) failed(ctx context.Context, err error) error {
 	var region *mirror.RegionError
+	var untrusted *mirror.CertificateError
 	switch {
 	case ctx.Err() != nil || p.absent(err):
-	case errors.Is(err, mirror.ErrCredentials), errors.Is(err, mirror.ErrNoBucket), errors.As(err, &region):
+	case errors.Is(err, mirror.ErrCredentials), errors.Is(err, mirror.ErrNoBucket), errors.Is(err, mirror.ErrFault),
+		errors.As(err, &region), errors.As(err, &untrusted):
 		p.stop(err)
 	default:
 		p.mu.Lock()

@@ -717,6 +717,8 @@ func TestVerifyDuringPublish(t *testing.T) {
 func TestVerifyUnreachable(t *testing.T) {
 	denied := &mirror.DeniedError{Action: "s3:GetObject", Name: "it", Detail: "injected"}
 	region := &mirror.RegionError{Bucket: "cache", Asked: "us-east-1", Region: "eu-west-1"}
+	fault := mirror.Faultf("it answers GetObject without Content-Length")
+	untrusted := &mirror.CertificateError{}
 	for _, row := range []struct {
 		name   string
 		fault  mirrortest.Fault
@@ -727,6 +729,13 @@ func TestVerifyUnreachable(t *testing.T) {
 		{"credentials, walked", mirrortest.Fail("v3/manifests/spec/zlib", mirror.ErrCredentials), true, mirror.ErrCredentials},
 		{"no bucket", mirrortest.Fail("", mirror.ErrNoBucket), false, mirror.ErrNoBucket},
 		{"region", mirrortest.Fail("", region), false, region},
+		{"fault", mirrortest.Fail("", fault), false, mirror.ErrFault},
+		{"fault at one package", mirrortest.Fail("v3/manifests/spec/zlib", fault), false, mirror.ErrFault},
+		{"fault at one package, walked", mirrortest.Fail("v3/manifests/spec/zlib", fault), true, mirror.ErrFault},
+		{"fault at the blobs", mirrortest.Fail("blobs/", fault), false, mirror.ErrFault},
+		{"fault at the keys", mirrortest.Fail("v3/manifests/key/", fault), true, mirror.ErrFault},
+		{"fault of the listing", mirrortest.On(mirrortest.List, mirrortest.Fail("", fault)), false, mirror.ErrFault},
+		{"certificate", mirrortest.Fail("v3/manifests/spec/zlib", untrusted), true, untrusted},
 		{"index denied", mirrortest.Fail(layout.V3Index, denied), false, mirror.ErrDenied},
 		{"listing denied", mirrortest.On(mirrortest.List, mirrortest.Fail("", denied)), false, mirror.ErrDenied},
 		{"listing cut", mirrortest.On(mirrortest.List, mirrortest.Cut("blobs/", 3)), false, mirrortest.ErrInjected},
