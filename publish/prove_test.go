@@ -1,10 +1,12 @@
 package publish_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -131,5 +133,31 @@ func TestAFaultOfTheStorageIsNoDamage(t *testing.T) {
 	s := mirrortest.Break(m, mirrortest.Cut(layout.V3Specs+"zlib", 20))
 	if _, err := publishTo(t, s, original("v3-unsigned"), publish.Options{}); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a document that breaks off: got error %v", err)
+	}
+}
+
+// Whether a store can be written to is learnt without writing to it, whether or not a mirror is there.
+func TestWritesAreProvedWithoutWriting(t *testing.T) {
+	for _, m := range []*mirrortest.Mem{mirrortest.NewMem(t), planted(t, "v3-unsigned"), planted(t, "v2-unsigned")} {
+		before := m.Snapshot()
+		if err := publish.ProveWrites(t.Context(), m); err != nil {
+			t.Error(err)
+		}
+		denied := &mirror.DeniedError{Action: "s3:PutObject", Name: "it", Detail: "injected"}
+		if err := publish.ProveWrites(t.Context(), mirrortest.Break(m, mirrortest.On(mirrortest.Swap, mirrortest.Fail("", denied)))); !errors.Is(err, mirror.ErrDenied) {
+			t.Errorf("without permission: %v", err)
+		}
+		if !maps.EqualFunc(before, m.Snapshot(), bytes.Equal) {
+			t.Errorf("something was written: %v", m.Mutations())
+		}
+	}
+	s := suspected(t)
+	if err := publish.ProveWrites(t.Context(), s); err != nil || !slices.Equal(*s.proofs, []string{"if-match here"}) {
+		t.Errorf("proved %q: %v", *s.proofs, err)
+	}
+	s.broken = true
+	var ignored *mirror.ConditionError
+	if err := publish.ProveWrites(t.Context(), s); !errors.As(err, &ignored) {
+		t.Errorf("of a store that ignores conditions: %v", err)
 	}
 }

@@ -19,6 +19,9 @@ import (
 
 const execHelp = `Run a command and publish what it builds while it runs, and the rest when it has ended.
 
+Before the command is started, credentials, the right to list the destination and conditional writes are
+tried; nothing is stored by that. If one fails, the command is not started.
+
 SOURCE is where the command leaves packages, such as a mirror that Spack pushes to. They are published
 as soon as they are complete; what is there already, too. SOURCE, DESTINATION and flags are
 those of publish, and may be given as for it: in the environment, or in publish.yaml. The command
@@ -86,6 +89,9 @@ func runExec(ctx context.Context, env environment, f *flags, source, destination
 		return fail(exitSource, err)
 	}
 	if err := apart(source, destination); err != nil {
+		return err
+	}
+	if err := provePublishing(ctx, env, f, destination); err != nil {
 		return err
 	}
 	if f.dryRun {

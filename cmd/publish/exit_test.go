@@ -93,3 +93,32 @@ func TestExitCodesOfRuns(t *testing.T) {
 		}
 	}
 }
+
+// A command that is given too few or too many arguments was called wrongly, whoever counts them.
+func TestWrongArgumentsAreWrongUsage(t *testing.T) {
+	for _, row := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"push"}, "no PATH: want publish push [flags] PATH..."},
+		{[]string{"push", "--wait"}, "no PATH"},
+		{[]string{"action", "x"}, `unknown command "x" for "publish action"`},
+		{[]string{"completion", "bash", "x"}, `unknown command "x" for "publish completion bash"`},
+		{[]string{"index"}, "0 arguments, want: publish index DESTINATION"},
+		{[]string{"bench"}, "0 arguments"},
+		{[]string{"indexer"}, "0 arguments"},
+		{[]string{"verify"}, "0 arguments"},
+		{[]string{"status", "x"}, "1 argument"},
+		{[]string{"drain", "x"}, "1 argument"},
+		{[]string{"daemon", "x"}, "1 argument"},
+		{[]string{"doctor", "x", "y"}, "2 arguments"},
+		{[]string{"exec"}, "no COMMAND"},
+		{[]string{"retry", "x"}, `"x" is no ID`},
+		{[]string{"push", "--sideways"}, "unknown flag: --sideways"},
+	} {
+		code, _, errs := execute(t, nil, row.args...)
+		if code != exitUsage || !strings.Contains(errs, row.want) {
+			t.Errorf("%q: exit code %d: %s", row.args, code, errs)
+		}
+	}
+}

@@ -101,6 +101,8 @@ func run(ctx context.Context, env environment) int {
 	out := &results{w: env.stdout}
 	env = env.escaped(out)
 	cmd := rootCommand(env)
+	cmd.InitDefaultCompletionCmd(env.args...)
+	refuseAsUsage(cmd)
 	cmd.SetArgs(env.args)
 	err := defect.Caught(func() error { return cmd.ExecuteContext(ctx) })
 	if err == nil {

@@ -28,7 +28,7 @@ func (f *socketFlag) register(fs *pflag.FlagSet) {
 func (f *socketFlag) dial(env environment) *api.Client {
 	path := f.path
 	if path == "" {
-		path = env.getenv("PUBLISH_SOCKET")
+		path = env.getenv(variable(socketSetting))
 	}
 	if path == "" {
 		path = defaultSocket
@@ -98,7 +98,13 @@ func pushCommand(env environment) *cobra.Command {
 	var timeout time.Duration
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "push [flags] PATH...", Short: "Hand packages over to the daemon", Long: pushHelp, Args: cobra.MinimumNArgs(1),
+		Use: "push [flags] PATH...", Short: "Hand packages over to the daemon", Long: pushHelp,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return fail(exitUsage, errors.New("no PATH: want publish "+cmd.Use))
+			}
+			return nil
+		},
 		Example: "  publish push /srv/buildcache\n  publish push --wait=cdn --timeout 10m /srv/buildcache",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := withTimeout(cmd.Context(), timeout)

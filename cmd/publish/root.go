@@ -46,7 +46,8 @@ is not sent again; what was interrupted is resumed.
 
 Each flag may be given as PUBLISH_FLAG_NAME in the environment. Without arguments,
 source, destination and flags are taken from publish.yaml in the current directory. A
-flag wins over the environment, and the environment over the file.
+flag wins over the environment, and the environment over the file. A variable PUBLISH_* or
+a key that is no setting is an error.
 
 Exit codes: 0 done or nothing to do, 2 usage, 3 credentials, 4 source invalid, 5 upload
 failed, 6 index not replaced, 7 published but invalidation failed, 8 published but
@@ -80,6 +81,24 @@ func argsOrUsage(_ *cobra.Command, args []string) error {
 		return fail(exitUsage, fmt.Errorf("%s, want SOURCE and DESTINATION: see publish --help", english.Plural(len(args), "argument", "")))
 	}
 	return nil
+}
+
+// refuseAsUsage gives wrong arguments of a command and of those below it the exit code of wrong usage, also
+// where cobra checks the arguments.
+func refuseAsUsage(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			err := check(cmd, args)
+			var known *failure
+			if errors.As(err, &known) {
+				return err
+			}
+			return fail(exitUsage, err)
+		}
+	}
+	for _, c := range cmd.Commands() {
+		refuseAsUsage(c)
+	}
 }
 
 func (f *flags) register(cmd *cobra.Command) {

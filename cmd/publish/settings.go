@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
@@ -76,14 +78,62 @@ func settle(cmd *cobra.Command, args []string, env environment) (source, destina
 		}
 		used = append(used, settingOf(f.Name, f.Value.String(), origin))
 	})
+	names := settingNames(cmd)
 	for name, v := range file {
-		err = errors.Join(err, fmt.Errorf("%s: unknown key %q: the keys are source, destination and the names of flags", v.at(), name))
+		err = errors.Join(err, fmt.Errorf("%s: unknown key %q%s: the keys are source, destination and the names of flags", v.at(), name, didYouMean(name, names)))
+	}
+	for _, unknown := range unknownVariables(env, append(names, socketSetting)) {
+		err = errors.Join(err, unknown)
 	}
 	return values["source"], values["destination"], used, err
 }
 
+// settingNames are the names under which a command takes settings from variables and from publish.yaml.
+func settingNames(cmd *cobra.Command) []string {
+	names := []string{"source", "destination"}
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		if f.Name != "help" {
+			names = append(names, f.Name)
+		}
+	})
+	return names
+}
+
+// unknownVariables returns an error for each PUBLISH_* variable that is none of the names: a misspelt
+// PUBLISH_DRY_RUN must not publish.
+func unknownVariables(env environment, names []string) []error {
+	if env.environ == nil {
+		return nil
+	}
+	var unknown []string
+	for _, e := range env.environ() {
+		name, _, _ := strings.Cut(e, "=")
+		if strings.HasPrefix(name, variablePrefix) && !slices.ContainsFunc(names, func(n string) bool { return variable(n) == name }) {
+			unknown = append(unknown, name)
+		}
+	}
+	slices.Sort(unknown)
+	var errs []error
+	for _, name := range slices.Compact(unknown) {
+		meant := ""
+		word := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, variablePrefix), "_", "-"))
+		if n := nearest(word, names); n != "" {
+			meant = ", did you mean " + variable(n) + "?"
+		}
+		errs = append(errs, fmt.Errorf("%s: unknown variable%s Variables that begin with %s are settings of publish: correct it or unset it", name, cmp.Or(meant, "."), variablePrefix))
+	}
+	return errs
+}
+
+// variablePrefix begins the names of variables that are settings.
+const variablePrefix = "PUBLISH_"
+
+// socketSetting is the setting of the commands that talk to a daemon. publish exec sets its variable for the
+// command, which may run publish.
+const socketSetting = "socket"
+
 func variable(flag string) string {
-	return "PUBLISH_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+	return variablePrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 type fileValue struct {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -98,7 +99,7 @@ func TestSettingsThatCannotBeUnderstood(t *testing.T) {
 		args       []string
 		want       string
 	}{
-		{"unknown key", both + "  \nkeep_going: true\n", nil, nil, `publish.yaml:4:1: unknown key "keep_going"`},
+		{"unknown key", both + "  \nkeep_going: true\n", nil, nil, `publish.yaml:4:1: unknown key "keep_going", did you mean keep-going?`},
 		{"unknown value", both + "index: sideways\n", nil, nil, `--index "sideways": want merge, rebuild or none`},
 		{"not a number", both + "concurrency: many\n", nil, nil, "publish.yaml:3:1: concurrency:"},
 		{"not a size", both + "part-size: huge\n", nil, nil, `publish.yaml:3:1: part-size: invalid argument "huge"`},
@@ -133,5 +134,45 @@ func TestSettingsThatCannotBeUnderstood(t *testing.T) {
 				t.Errorf("exit code %d: %s", code, errs)
 			}
 		})
+	}
+}
+
+// A variable that looks like a setting and is none is refused before anything is done: with PUBLISH_DRYRUN=1 nobody
+// wants to publish.
+func TestAnUnknownVariableIsRefused(t *testing.T) {
+	source := spack(t, "v3-unsigned")
+	for _, row := range []struct {
+		env  variables
+		want []string // in the message; nil: it is no error
+	}{
+		{variables{"PUBLISH_DRYRUN": "1"}, []string{"publish: PUBLISH_DRYRUN: unknown variable, did you mean PUBLISH_DRY_RUN?"}},
+		{variables{"PUBLISH_DRY_RUN ": "1"}, []string{"did you mean PUBLISH_DRY_RUN?"}},
+		{variables{"PUBLISH_Dry_Run": "1"}, []string{"PUBLISH_Dry_Run: unknown variable, did you mean PUBLISH_DRY_RUN?"}},
+		{variables{"PUBLISH_DESTINATON": "file:///x"}, []string{"did you mean PUBLISH_DESTINATION?"}},
+		{variables{"PUBLISH_REQUIRE_SIGN": ""}, []string{"did you mean PUBLISH_REQUIRE_SIGNED?"}},
+		{variables{"PUBLISH_SOKET": "x"}, []string{"did you mean PUBLISH_SOCKET?"}},
+		{variables{"PUBLISH_HELP": "1"}, []string{"PUBLISH_HELP: unknown variable"}},
+		{variables{"PUBLISH_": "1"}, []string{"PUBLISH_: unknown variable"}},
+		{variables{"PUBLISH_XYZZY_PLUGH": "secret", "PUBLISH_INCLUD": "zlib"}, []string{"PUBLISH_INCLUD: unknown variable, did you mean PUBLISH_INCLUDE?", "PUBLISH_XYZZY_PLUGH: unknown variable. "}},
+		{variables{"PUBLISH_DRY_RUN": "1", "PUBLISH_SOCKET": "/run/x.sock", "PUBLISHER_TOKEN": "x", "MY_PUBLISH_DRYRUN": "1"}, nil},
+	} {
+		to := t.TempDir() + "/mirror"
+		for _, args := range [][]string{{source, "file://" + to}, {"exec", source, "file://" + to, "--", "touch", to + ".built"}} {
+			code, _, errs := execute(t, row.env, args...)
+			if want := row.want != nil; want != (code == exitUsage) || !want && code != exitDone {
+				t.Errorf("%v: exit code %d: %s", row.env, code, errs)
+			}
+			for _, w := range row.want {
+				if !strings.Contains(errs, w) {
+					t.Errorf("%v: want %q: %s", row.env, w, errs)
+				}
+			}
+			if strings.Contains(errs, "secret") {
+				t.Errorf("a value is told: %s", errs)
+			}
+			if done, _ := filepath.Glob(to + "*"); len(done) > 0 && row.want != nil {
+				t.Errorf("%v: something was done: %v", row.env, done)
+			}
+		}
 	}
 }

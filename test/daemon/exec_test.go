@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -58,7 +59,7 @@ func TestExitCodesOfExec(t *testing.T) {
 	u := spackmirror.New(spackmirror.V3, 4)
 	drop(t, mirrorOf(t, u, u.All()), h.source)
 	for _, row := range []struct {
-		fault   faultproxy.Fault
+		fault   faultproxy.Fault // of each request after the proof that comes before the command
 		command []string
 		code    int
 		want    string
@@ -71,11 +72,23 @@ func TestExitCodesOfExec(t *testing.T) {
 		{faultproxy.Denied, []string{"true"}, 5, "access denied"},
 		{faultproxy.Denied, []string{"sh", "-c", "exit 3"}, 3, "access denied"},
 	} {
-		p.Inject(func(faultproxy.Request) faultproxy.Fault { return row.fault })
+		var proved atomic.Bool
+		p.Inject(func(q faultproxy.Request) faultproxy.Fault {
+			if proved.Load() {
+				return row.fault
+			}
+			proved.Store(q.Operation == "PutObject")
+			return faultproxy.Fault{}
+		})
 		r := h.run(append([]string{"exec", h.source, h.destination, "--"}, row.command...)...)
 		if r.Code != row.code || !strings.Contains(r.Stderr, row.want) {
 			t.Errorf("%v: want %d and %q: %v", row.command, row.code, row.want, r)
 		}
+	}
+	// What is refused from the beginning is found out before the command.
+	p.Inject(func(faultproxy.Request) faultproxy.Fault { return faultproxy.Denied })
+	if r := h.run("exec", h.source, h.destination, "--", "sh", "-c", "echo built; exit 3"); r.Code != 5 || r.Stdout != "" || !strings.Contains(r.Stderr, "COMMAND was not started") {
+		t.Errorf("without permissions: %v", r)
 	}
 	p.Inject(nil)
 	wantWhole(t, bucket, 4)

@@ -52,6 +52,7 @@ var (
 func once(env, pkg string, flags ...string) func() (string, error) {
 	return sync.OnceValues(func() (string, error) {
 		if built := os.Getenv(env); built != "" {
+			os.Unsetenv(env) // the product does not know this variable, and refuses it
 			return built, nil
 		}
 		return build(pkg, flags...)

@@ -1,0 +1,32 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+)
+
+// provePublishing makes sure, before a command that may run for hours, that what it builds can be published:
+// that there are credentials, that the destination can be listed, and that it takes conditional
+// writes. It stores nothing. A dry run only lists.
+func provePublishing(ctx context.Context, env environment, f *flags, where string) error {
+	err := func() error {
+		to, err := f.storage.open(ctx, where, env.log())
+		if err != nil {
+			return err
+		}
+		defer to.close()
+		if _, err := f.cdn.open(ctx, to, env.log()); err != nil {
+			return err
+		}
+		if err := listed(ctx, to); err != nil || f.dryRun {
+			return err
+		}
+		return publish.ProveWrites(ctx, to.mirror(""))
+	}()
+	if err = stopped(ctx, err); err != nil {
+		return fmt.Errorf("COMMAND was not started, because nothing can be published: %w", err)
+	}
+	return nil
+}
