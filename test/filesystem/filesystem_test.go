@@ -28,6 +28,7 @@ type fault struct {
 	calls    string // system calls, separated by commas
 	answer   string // of strace's inject
 	dirsOnly bool   // calls about directories of the mirror
+	acl      string // the default ACL that the mirror's directory has; empty: none
 	code     int
 	want     string // in what the program says
 }
@@ -56,10 +57,18 @@ func TestFileSystemsOfClusters(t *testing.T) {
 		{what: "a server of NFS that stays away", calls: "linkat", answer: "error=ESTALE", code: 5, want: "stale file handle"},
 		{what: "all users are squashed into one", calls: "utimensat", answer: "error=EPERM"},
 		{what: "root is squashed", calls: "mkdirat", answer: "error=EACCES", code: 5, want: "hint: let the user that runs this write there"},
+		{what: "a default ACL that may not be applied", calls: "fsetxattr", answer: "error=EPERM", acl: "d:g:2003:rwX", code: 5, want: "hint: let the user that runs this write there"},
+		{what: "a default ACL that may not be applied for a while", calls: "fsetxattr", answer: "error=ESTALE:when=3", acl: "d:g:2003:rwX"},
+		{what: "a default ACL that cannot be read", calls: "fgetxattr", answer: "error=EIO", acl: "d:g:2003:rwX", code: 5, want: "read default ACL"},
+		{what: "no default ACLs", calls: "fgetxattr", answer: "error=EOPNOTSUPP"},
+		{what: "no such call", calls: "fgetxattr", answer: "error=ENOSYS"},
 		{what: "no locks", calls: "flock", answer: "error=ENOLCK", code: 5, want: "mount it with -o flock"},
 	} {
 		t.Run(f.what, func(t *testing.T) {
 			m := filepath.Join(t.TempDir(), "mirror")
+			if f.acl != "" {
+				giveACL(t, m, f.acl)
+			}
 			args := []string{"-f", "-qq", "-o", os.DevNull, "-e", "trace=" + f.calls, "-e", "inject=" + f.calls + ":" + f.answer}
 			if f.dirsOnly {
 				args = append(args, directories(t, m)...)
@@ -78,6 +87,16 @@ func TestFileSystemsOfClusters(t *testing.T) {
 			}
 			look(t, m, true)
 		})
+	}
+}
+
+func giveACL(t *testing.T, dir, acl string) {
+	t.Helper()
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("setfacl", "-m", acl, dir).CombinedOutput(); err != nil {
+		t.Fatalf("setfacl (apt-get install acl): %v: %s", err, out)
 	}
 }
 

@@ -61,8 +61,6 @@ type Dir struct {
 
 	durable sync.Map // directories whose own entry is on disk: path -> true
 
-	groups sync.Map // groups that files get, by directory: path -> int; see group
-
 	link func(root *os.Root, from, to string) error // (*os.Root).Link, but in tests
 }
 
@@ -113,6 +111,20 @@ func (d *Dir) existing() (*os.Root, error) {
 	return d.opened()
 }
 
+// found has try use the directory, which must be there, and again if a server of NFS no longer knows it.
+func (d *Dir) found(try func(root *os.Root) error) error {
+	for n := 1; ; n++ {
+		root, err := d.existing()
+		if err == nil {
+			err = try(root)
+		}
+		if n == attempts || !errors.Is(err, syscall.ESTALE) {
+			return err
+		}
+		d.renew(root)
+	}
+}
+
 // renew has the directory opened anew, if nothing else has done so: a server of NFS no longer knows what is
 // open (ESTALE), because it was restarted or the directory was replaced. nil stands for what is open now.
 func (d *Dir) renew(stale *os.Root) {
@@ -124,7 +136,6 @@ func (d *Dir) renew(stale *os.Root) {
 	d.stale = append(d.stale, d.root) // others may be using it
 	d.root, d.ready = nil, false
 	d.durable.Clear()
-	d.groups.Clear()
 }
 
 // opened is existing for who holds d.mu.

@@ -54,17 +54,13 @@ func (m *Mirror) open(ctx context.Context, name string) (*os.File, fs.FileInfo, 
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
-	for n := 1; ; n++ {
-		root, err := m.dir.existing()
-		if err != nil {
-			return nil, nil, err
-		}
-		f, info, err := openObject(root, full)
-		if n == attempts || !errors.Is(err, syscall.ESTALE) {
-			return f, info, err
-		}
-		m.dir.renew(root)
-	}
+	var f *os.File
+	var info fs.FileInfo
+	err := m.dir.found(func(root *os.Root) (err error) {
+		f, info, err = openObject(root, full)
+		return err
+	})
+	return f, info, err
 }
 
 func infoOf(name string, info fs.FileInfo) mirror.Info {
@@ -287,7 +283,6 @@ func (m *Mirror) Delete(ctx context.Context, name string, was mirror.Version) er
 }
 
 func (m *Mirror) remove(ctx context.Context, name string, was mirror.Version) error {
-	full := m.below + name
 	f, _, err := m.open(ctx, name)
 	if gone(err) {
 		return nil
@@ -296,26 +291,31 @@ func (m *Mirror) remove(ctx context.Context, name string, was mirror.Version) er
 		return err
 	}
 	f.Close()
-	root, err := m.begin(ctx, name)
-	if err != nil {
-		return err
-	}
+	tried := false
+	return m.again(ctx, name, func(root *os.Root) error { return m.removeFrom(ctx, root, m.below+name, was, &tried) })
+}
+
+// removeFrom removes an object that has not changed, or makes durable that it is gone if that was tried before.
+func (m *Mirror) removeFrom(ctx context.Context, root *os.Root, full string, was mirror.Version, tried *bool) error {
 	unlock, err := m.dir.lock(ctx, root)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	f, now, err := openObject(root, full)
-	if gone(err) {
+	switch {
+	case gone(err) && *tried:
+		return m.dir.sync(root, path.Dir(full))
+	case gone(err):
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
 	f.Close()
 	if version(now) != was {
 		return mirror.ErrConflict
 	}
+	*tried = true
 	if err := root.Remove(full); err != nil {
 		return err
 	}
@@ -325,11 +325,12 @@ func (m *Mirror) remove(ctx context.Context, name string, was mirror.Version) er
 // Leftovers yields what is being written, and what was when its writer died.
 func (m *Mirror) Leftovers(ctx context.Context, prefix string) iter.Seq2[mirror.Leftover, error] {
 	return func(yield func(mirror.Leftover, error) bool) {
-		for t, err := range m.dir.temps(ctx) {
-			if err != nil {
-				yield(mirror.Leftover{}, m.failed("leftovers of", "read", prefix, err))
-				return
-			}
+		all, err := m.dir.temps(ctx)
+		if err != nil {
+			yield(mirror.Leftover{}, m.failed("leftovers of", "read", prefix, err))
+			return
+		}
+		for _, t := range all {
 			name, ours := strings.CutPrefix(t.full, m.below)
 			if !ours || !strings.HasPrefix(name, prefix) {
 				continue
@@ -360,9 +361,5 @@ func (m *Mirror) discard(ctx context.Context, l mirror.Leftover) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	root, err := m.dir.existing()
-	if err != nil {
-		return err
-	}
-	return root.Remove(tempPath(m.below+l.Name, l.ID))
+	return m.dir.found(func(root *os.Root) error { return root.Remove(tempPath(m.below+l.Name, l.ID)) })
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"syscall"
@@ -12,19 +13,24 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// TestFull needs a file system that is soon full: a small tmpfs, which only the child
-// sees. Whoever is not root may mount one where he is root of a user namespace.
-func TestFull(t *testing.T) {
-	path := t.TempDir()
-	cmd := command(t, "fill", path, "")
+// mounted has a child see a file system of its own in its directory. Whoever is not root may mount one where he is
+// root of a user namespace.
+func mounted(cmd *exec.Cmd, what string) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	if os.Geteuid() != 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}
 	}
-	script := `mount --make-rprivate / && mount -t tmpfs -o size=1m none "$DIR_TEST_PATH" && exec "$0"`
+	script := `mount --make-rprivate / && mount ` + what + ` "$DIR_TEST_PATH" && exec "$0"`
 	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", script, cmd.Path}
+}
+
+// TestFull needs a file system that is soon full: a small tmpfs, which only the child sees.
+func TestFull(t *testing.T) {
+	path := t.TempDir()
+	cmd := command(t, "fill", path, "")
+	mounted(cmd, "-t tmpfs -o size=1m none")
 	if err := cmd.Run(); err != nil {
 		t.Error(err)
 	}

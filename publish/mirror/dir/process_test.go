@@ -33,11 +33,14 @@ func command(t *testing.T, does, path, arg string) *exec.Cmd {
 	return cmd
 }
 
+// children are what a child may do.
+var children = map[string]func(*dir.Mirror, string) error{"add": addLines, "stall": stall, "fill": fill}
+
 func runChild() int {
 	d, err := dir.Open(os.Getenv("DIR_TEST_PATH"), dir.Options{})
 	if err == nil {
 		arg := os.Getenv("DIR_TEST_ARG")
-		err = map[string]func(*dir.Mirror, string) error{"add": addLines, "stall": stall, "fill": fill}[os.Getenv(child)](d.Mirror("."), arg)
+		err = children[os.Getenv(child)](d.Mirror("."), arg)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

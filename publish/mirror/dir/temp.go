@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"os"
 	"path"
 	"strconv"
@@ -195,8 +194,11 @@ func (t *temp) replace(d *Dir, full string, now fs.FileInfo) (mirror.Version, er
 	if err != nil {
 		return mirror.Absent, err
 	}
-	d.regroup(t, full)
-	if err := t.root.Rename(t.path, full); err != nil {
+	err = t.permit(full)
+	if err == nil {
+		err = t.root.Rename(t.path, full)
+	}
+	if err != nil {
 		return mirror.Absent, t.spoilt(err)
 	}
 	return is, d.sync(t.root, path.Dir(full))
@@ -259,8 +261,10 @@ func (d *Dir) enter(t *temp, full string, act func() error) error {
 	if err := d.ensure(t.root, path.Dir(full)); err != nil {
 		return err
 	}
-	d.regroup(t, full)
-	err := act()
+	err := t.permit(full)
+	if err == nil {
+		err = act()
+	}
 	if errors.Is(err, fs.ErrNotExist) && !t.gone() {
 		// Somebody has removed the directory that we knew of.
 		d.durable.Clear()
@@ -270,31 +274,6 @@ func (d *Dir) enter(t *temp, full string, act func() error) error {
 		return t.spoilt(err)
 	}
 	return d.sync(t.root, path.Dir(full))
-}
-
-// regroup gives a temp the group that it would have if it had been made in the directory of full. Where that is
-// not allowed, it stays as it is.
-func (d *Dir) regroup(t *temp, full string) {
-	if gid := d.group(t.root, path.Dir(full)); gid >= 0 {
-		_ = t.file.Chown(-1, gid)
-	}
-}
-
-// group is the group that files in a directory get because it is setgid; -1: that of the process.
-func (d *Dir) group(root *os.Root, dir string) int {
-	if gid, known := d.groups.Load(dir); known {
-		return gid.(int)
-	}
-	info, err := root.Stat(dir)
-	if err != nil {
-		return -1
-	}
-	gid := -1
-	if s, ok := info.Sys().(*syscall.Stat_t); ok && info.Mode()&fs.ModeSetgid != 0 {
-		gid = int(s.Gid)
-	}
-	d.groups.Store(dir, gid)
-	return gid
 }
 
 // ensureEntry makes the entry of what is at full durable, and those of its directories.
@@ -362,24 +341,21 @@ type trace struct {
 	started        time.Time
 }
 
-// temps yields all temps, of the dead and the living.
-func (d *Dir) temps(ctx context.Context) iter.Seq2[trace, error] {
-	return func(yield func(trace, error) bool) {
-		root, err := d.existing()
-		if errors.Is(err, fs.ErrNotExist) {
-			return
-		}
-		if err != nil {
-			yield(trace{}, err)
-			return
-		}
-		tempsIn(ctx, root, yield)
+// temps returns the traces of all temps, of the dead and the living.
+func (d *Dir) temps(ctx context.Context) (all []trace, err error) {
+	err = d.found(func(root *os.Root) error {
+		all, err = tempsIn(ctx, root)
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
+	return all, err
 }
 
-// tempsIn is temps of a directory that is there.
-func tempsIn(ctx context.Context, root *os.Root, yield func(trace, error) bool) {
-	err := fs.WalkDir(root.FS(), newPath, func(p string, e fs.DirEntry, err error) error {
+// tempsIn is temps of a directory that is there. With an error it returns those that it has found.
+func tempsIn(ctx context.Context, root *os.Root) (all []trace, err error) {
+	err = fs.WalkDir(root.FS(), newPath, func(p string, e fs.DirEntry, err error) error {
 		if err == nil {
 			err = ctx.Err()
 		}
@@ -397,30 +373,29 @@ func tempsIn(ctx context.Context, root *os.Root, yield func(trace, error) bool) 
 		if err != nil {
 			return nil // not ours
 		}
-		if !yield(trace{full, id, p, started}, nil) {
-			return fs.SkipAll
-		}
+		all = append(all, trace{full, id, p, started})
 		return nil
 	})
-	if err != nil {
-		yield(trace{}, err)
-	}
+	return all, err
 }
 
 // sweep removes the temps of the dead. It does what it can: nothing depends on it.
 func (d *Dir) sweep(root *os.Root) {
-	tempsIn(context.Background(), root, func(t trace, err error) bool {
-		if err == nil {
-			var swept bool
-			if swept, err = sweepOne(root, t.path); swept {
-				d.log.Info("removed what a dead publisher has left", "object", t.full, "begun", t.started)
-			}
+	all, err := tempsIn(context.Background(), root)
+	d.notSwept(err)
+	for _, t := range all {
+		swept, err := sweepOne(root, t.path)
+		d.notSwept(err)
+		if swept && err == nil {
+			d.log.Info("removed what a dead publisher has left", "object", t.full, "begun", t.started)
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			d.log.Warn("remove what dead publishers have left", "directory", d.path, "error", err)
-		}
-		return true
-	})
+	}
+}
+
+func (d *Dir) notSwept(err error) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.log.Warn("remove what dead publishers have left", "directory", d.path, "error", err)
+	}
 }
 
 func sweepOne(root *os.Root, path string) (bool, error) {
