@@ -16,7 +16,7 @@ const (
 	pointerTTL = 24 * 60 * 60
 	// foreverTTL is CloudFront's usual maximum, a year.
 	foreverTTL = 365 * 24 * 60 * 60
-	// errorTTL is short: somebody who asks for a package just before it is published
+	// errorTTL is short: a client that asks for a package just before it is published
 	// must not make the edge deny it for long after.
 	errorTTL = 5
 )

@@ -230,6 +230,7 @@ func (c Config) end() string {
 var (
 	accountForm = regexp.MustCompile(`^\d{12}$`)
 	bucketForm  = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,56}[a-z0-9]$`) // 63 less "-logs"
+	badDots     = regexp.MustCompile(`\.\.|\.-|-\.`)
 	domainForm  = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$`)
 	zoneIDForm  = regexp.MustCompile(`^[A-Z0-9]{1,32}$`)
 	stackForm   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,49}$`) // the access log's delivery may have 60, with its ending
@@ -240,6 +241,7 @@ var (
 	boundaryForm = regexp.MustCompile(`^([\w+=,.@-]+/)*[\w+=,.@-]{1,128}$`)
 	nameForm     = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
 	repoForm     = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+	workflowForm = regexp.MustCompile(`^[^/@\s]+/[^/@\s]+/\.github/workflows/[^/@\s]+@\S+$`)
 	numberForm   = regexp.MustCompile(`^\d*$`)
 	prefixForm   = regexp.MustCompile(`^[A-Za-z0-9!_.'()-][A-Za-z0-9!_.'()/-]*/$`)
 	emailForm    = regexp.MustCompile(`^[^@\s]+@[^@\s]+\.[^@\s]+$`)
@@ -268,6 +270,7 @@ func (c Config) Validate() error {
 	refuse(c.Account == "" && c.Suffix == "" && c.BucketName == "",
 		"--account is needed to name the bucket: give it, or --suffix, or --bucket-name")
 	refuse(!bucketForm.MatchString(c.Bucket()), "bucket name %q: want 3 to 58 lower-case letters, digits, dots and hyphens", c.Bucket())
+	refuse(badDots.MatchString(c.Bucket()), "bucket name %q: S3 allows no dot beside a dot or a hyphen", c.Bucket())
 	found = append(found, c.domainErrors()...)
 	refuse(!slices.Contains([]QueryStrings{QueryNone, QueryListing, QueryAll}, c.QueryStrings),
 		"--query-strings %q: want none, listing or all", c.QueryStrings)
@@ -287,7 +290,7 @@ func (c Config) Validate() error {
 		"--permissions-boundary %q: want the name of a managed policy of the account, not its ARN", c.PermissionsBoundary)
 	refuse(c.AlarmEmail != "" && !emailForm.MatchString(c.AlarmEmail), "--alarm-email %q: not an e-mail address", c.AlarmEmail)
 	refuse(c.MonthlyBudget < 0 || c.MonthlyBudget > maxDollars, "--monthly-budget %d: want dollars, up to %d, or 0 for none", c.MonthlyBudget, maxDollars)
-	refuse(c.MonthlyBudget > 0 && c.AlarmEmail == "", "--monthly-budget needs --alarm-email to warn somebody")
+	refuse(c.MonthlyBudget > 0 && c.AlarmEmail == "", "--monthly-budget needs --alarm-email, the address to warn")
 	refuse(c.IndexerQueue && len(c.IndexerTrust) == 0, "--indexer-queue needs --indexer-trust: nobody could take a message")
 	for _, who := range c.IndexerTrust {
 		refuse(who != "ec2" && who != "ecs" && !trustedForm.MatchString(who),
@@ -361,6 +364,8 @@ func (p Publisher) validate() error {
 	refuse((p.OwnerID == "") != (p.RepoID == ""), "owner-id and repo-id go together: %s prints both", p.askForNumbers())
 	refuse(strings.ContainsAny(p.Environment, "*?"), "environment %q: wildcards would trust environments that do not exist yet", p.Environment)
 	refuse(p.Ref != "" && !strings.HasPrefix(p.Ref, "refs/"), "ref %q: want refs/heads/NAME or refs/tags/NAME", p.Ref)
+	refuse(p.Workflow != "" && !workflowForm.MatchString(p.Workflow),
+		"workflow %q: want OWNER/REPO/.github/workflows/FILE@REF, such as o/r/.github/workflows/publish.yml@refs/heads/main", p.Workflow)
 	refuse(p.scopes() == 0, "trusts nobody: give environment, ref or pull-requests")
 	refuse(p.scopes() > 1, "environment or ref, pull-requests and trust-any-ref exclude each other")
 	refuse(p.Access == Maintain && (p.AnyRef || p.PullRequests), "access=maintain can delete: it must be tied to an environment or ref")

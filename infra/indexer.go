@@ -39,7 +39,7 @@ const (
 func (c Config) indexerRole() string { return c.Prefixed(hostsRole) }
 
 // notifiedSuffixes are the ends of the names that change an index: documents of packages and keys, and
-// what points at indices, in layouts v3 and v2; and of the tarballs of v2, which somebody may replace. The
+// what points at indices, in layouts v3 and v2; and of the tarballs of v2, which a publisher may replace. The
 // content of packages in v3 is not told. No name has two of them, which S3 would refuse.
 var notifiedSuffixes = []string{".manifest.json", ".spec.json", ".spec.json.sig", ".pub", "/index.json", "/index.json.hash", ".spack"}
 
@@ -48,7 +48,7 @@ var notifiedSuffixes = []string{".manifest.json", ".spec.json", ".spec.json.sig"
 //
 // S3 tells the queue itself and not through EventBridge: that is free, one thing less that can
 // fail, and filters by the ends of names. What sends to the queue in another way is understood
-// as well, but has to be let in by whoever sets it up.
+// as well, but must be allowed by its administrator.
 func newIndexer(stack awscdk.Stack, c Config, bucket awss3.Bucket, distribution awscloudfront.IDistribution) *indexer {
 	if !c.IndexerQueue {
 		return nil

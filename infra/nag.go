@@ -31,7 +31,7 @@ const (
 		"these two buckets; the role is S3's alone, for this one bucket."
 	whyStackID = "CloudFormation ends the ARN of a stack in an id that is new with each creation, so the wildcard stands for that id; " +
 		"the stack's name before it is exact (docs/infra-security.md)."
-	whyLook = "Before a first deployment infra looks whether a name is taken by somebody else, so it must read resources of any owner; " +
+	whyLook = "Before a first deployment infra looks whether a name is taken by another owner, so it must read resources of any owner; " +
 		"these calls only read, and most of them take no resource (docs/infra-security.md)."
 	whyFullAccess = "The manual user exists for emergencies and has every action on this one bucket by intent; deletions " +
 		"and changes of the bucket's protection are denied without MFA (docs/infra-security.md)."

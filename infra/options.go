@@ -62,16 +62,19 @@ func (c Config) optionErrors() []error {
 			found = append(found, fmt.Errorf(format, args...))
 		}
 	}
+	seen := map[string]bool{}
 	for _, t := range c.Tags {
 		refuse(!tagForm.MatchString(t), "--tag %q: want KEY=VALUE, at most 128 and 256 letters, digits, spaces and _.:/=+@-", t)
 		key, _, _ := strings.Cut(t, "=")
 		refuse(strings.HasPrefix(strings.ToLower(key), "aws:"), "--tag %q: AWS keeps keys that begin with aws: for itself", t)
+		refuse(seen[key], "--tag %q: the key %s is given twice", t, key)
+		seen[key] = true
 		refuse(key == projectTag, "--tag %q: the stack has the tag %s=%s, by which its costs are told apart", t, projectTag, projectValue)
 	}
 	refuse(c.LockLogDays < 0, "--lock-log-days %d: want days, or 0 for none", c.LockLogDays)
 	refuse(c.LockLogDays > 36500, "--lock-log-days %d: S3 locks for at most 36500 days", c.LockLogDays)
 	refuse(c.LockLogDays > 0 && !c.CloudTrail, "--lock-log-days needs --cloudtrail: its records are what is locked")
-	refuse(c.LockLogDays > 0 && c.LockLogMode != governance && c.LockLogMode != compliance, "--lock-log-mode %q: want governance or compliance", c.LockLogMode)
+	refuse(c.LockLogMode != governance && c.LockLogMode != compliance, "--lock-log-mode %q: want governance or compliance", c.LockLogMode)
 	refuse(c.LockLogDays > 0 && len(c.AuditBucket()) > 63, "bucket name %q: too long for the bucket of locked logs, which ends in -audit: at most 57 characters", c.Bucket())
 	refuse(c.CertificateDays < 0 || c.CertificateDays > 60, "--certificate-days %d: want 1 to 60, or 0 for none: ACM renews 60 days before the end", c.CertificateDays)
 	refuse(c.CertificateDays > 0 && (c.Domain == "" || !c.Alarms), "--certificate-days needs --domain and --alarms")

@@ -221,6 +221,8 @@ func TestBadOptions(t *testing.T) {
 		"--lock-log-days -1":         func(c *Config) { c.LockLogDays = -1 },
 		"at most 36500":              func(c *Config) { c.CloudTrail, c.LockLogDays = true, 40000 },
 		"--lock-log-mode":            func(c *Config) { c.CloudTrail, c.LockLogDays, c.LockLogMode = true, 30, "strict" },
+		"--lock-log-mode \"often\"":  func(c *Config) { c.LockLogMode = "often" }, // also where nothing is locked yet
+		"key team is given twice":    func(c *Config) { c.Tags = []string{"team=a", "team=b"} },
 		"at most 57 characters":      func(c *Config) { c.CloudTrail, c.LockLogDays, c.BucketName = true, 30, strings.Repeat("a", 58) },
 		"--certificate-days 90":      func(c *Config) { c.CertificateDays = 90 },
 		"needs --domain and --alarm": func(c *Config) { c.CertificateDays = 30 },

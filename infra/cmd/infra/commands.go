@@ -153,6 +153,7 @@ func newBootstrap(e environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bootstrap [-- CDK-ARGUMENT...]",
 		Short: "Prepare the account for CDK, once",
+		Args:  onlyForCDK,
 	}
 	region := cmd.Flags().String("region", infra.Region, "AWS region")
 	id := cmd.Flags().String("account", "", "AWS account id (default: of the current credentials)")

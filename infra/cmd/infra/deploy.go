@@ -22,6 +22,7 @@ func newDiff(e environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "diff [-- CDK-ARGUMENT...]",
 		Short: "Show what deploy would change",
+		Args:  onlyForCDK,
 	}
 	t := newTool(cmd, e)
 	fail := cmd.Flags().Bool("fail", false, "exit 1 when there is a difference")
@@ -60,6 +61,7 @@ change; the others stay as they were deployed. "none" takes a setting back.
 
 What readers and publishers depend on, such as the domain, a bucket or a role, is only
 taken away when --allow removal:NAME names it.`,
+		Args: onlyForCDK,
 	}
 	t := newTool(cmd, e)
 	noApproval := cmd.Flags().Bool("no-approval", false, "do not ask before rights are widened")
@@ -155,12 +157,12 @@ func deployable(ctx context.Context, s site) error {
 	switch {
 	case status == "ROLLBACK_COMPLETE" || status == "ROLLBACK_FAILED":
 		return hinted{fmt.Errorf("stack %s is in %s: its first deployment failed", s.StackName, status),
-			"run infra destroy --force, then deploy again; the buckets are kept and adopted"}
+			"run infra destroy --force, then infra deploy with the settings, which went with it (--config FILE); the buckets are kept and adopted"}
 	case status == "UPDATE_ROLLBACK_FAILED":
 		return hinted{fmt.Errorf("stack %s is in %s: it could not go back to what was there before", s.StackName, status),
 			"aws cloudformation continue-update-rollback --stack-name " + s.StackName}
 	case status == "DELETE_FAILED":
-		return hinted{fmt.Errorf("stack %s is in %s: only its deletion can be tried again", s.StackName, status), "infra destroy --force, then deploy again"}
+		return hinted{fmt.Errorf("stack %s is in %s: only its deletion can be tried again", s.StackName, status), "infra destroy --force, then infra deploy with the settings (--config FILE)"}
 	case strings.HasSuffix(status, "_IN_PROGRESS") && status != "REVIEW_IN_PROGRESS":
 		return hinted{fmt.Errorf("stack %s is in %s: another deployment is under way", s.StackName, status), "wait until it is done, or see what it does with infra doctor"}
 	case s.live.exists():

@@ -13,6 +13,7 @@ func newDrift(e environment) *cobra.Command {
 CloudFormation compares; cdk shows the result. infra deploy --revert-drift puts the
 resources back as the template says. infra doctor sees what CloudFormation does not
 compare.`,
+		Args: onlyForCDK,
 	}
 	t := newTool(cmd, e)
 	fail := cmd.Flags().Bool("fail", true, "exit 1 when something has drifted")

@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/aws/jsii-runtime-go"
@@ -25,8 +26,19 @@ func main() {
 	e := environment{getenv: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, terminal: isTerminal(os.Stdin)}
 	code := run(ctx, os.Args[1:], e)
 	stop()
-	jsii.Close()
+	closeCDK()
 	os.Exit(code)
+}
+
+// closeCDK ends the Node process of CDK. jsii-runtime-go waits for it from two goroutines,
+// and the slower one may write "Runtime process exited abnormally: waitid: no child
+// processes" below the result of a command that succeeded. By now everything has been
+// written, so nothing else is lost.
+func closeCDK() {
+	if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
+		os.Stderr = null
+	}
+	jsii.Close()
 }
 
 // quietNode starts the program once more with the variable that spares people CDK's
@@ -116,11 +128,14 @@ func newRoot(e environment) *cobra.Command {
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          noArguments,
+		Args:          knownCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SuggestionsMinimumDistance = 2 // letters that may differ
 	root.SetVersionTemplate("infra {{.Version}}\n")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage{hinted{err, cmd.CommandPath() + " --help lists the flags"}}
+	})
 	root.AddCommand(
 		newBootstrap(e), newSynth(e), newDiff(e), newDeploy(e), newDestroy(e), newDrift(e), newAdopt(e),
 		newOutputs(e), newDoctor(e), newCost(e), newPermissions(e), newPolicy(e), newSettingsList(e),
@@ -128,10 +143,37 @@ func newRoot(e environment) *cobra.Command {
 	return root
 }
 
+// knownCommand refuses a first argument that names no command, with the commands that are
+// spelt like it.
+func knownCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := "infra --help lists the commands"
+	if alike := root.SuggestionsFor(args[0]); len(alike) > 0 {
+		hint = "did you mean infra " + strings.Join(alike, " or infra ") + "?"
+	}
+	return usage{hinted{fmt.Errorf("unknown command %q", args[0]), hint}}
+}
+
+// onlyForCDK refuses arguments that do not stand behind --. cdk would take them for names
+// of further stacks.
+func onlyForCDK(cmd *cobra.Command, args []string) error {
+	before := len(args)
+	if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+		before = dash
+	}
+	if before == 0 {
+		return nil
+	}
+	return usage{hinted{fmt.Errorf("%s takes no argument %q", cmd.CommandPath(), args[0]),
+		"settings are flags, such as --name-prefix; arguments for cdk follow --"}}
+}
+
 // noArguments refuses arguments as an error of usage.
 func noArguments(cmd *cobra.Command, args []string) error {
-	if err := cobra.NoArgs(cmd, args); err != nil {
-		return usage{err}
+	if len(args) > 0 {
+		return usage{hinted{fmt.Errorf("%s takes no argument %q", cmd.CommandPath(), args[0]), cmd.CommandPath() + " --help lists the flags"}}
 	}
 	return nil
 }

@@ -232,8 +232,14 @@ func TestUsageErrors(t *testing.T) {
 		want string
 	}{
 		{[]string{"synth", "--no-such-flag"}, "unknown flag"},
-		{[]string{"synth", "extra"}, "unknown command"},
-		{[]string{"fly"}, "unknown command"},
+		{[]string{"deploy", "--domian", "x"}, "hint: infra deploy --help lists the flags"},
+		{[]string{"synth", "extra"}, "infra synth takes no argument \"extra\""},
+		{[]string{"deploy", "staging"}, "infra deploy takes no argument \"staging\"\nhint: settings are flags"},
+		{[]string{"diff", "staging", "--", "--verbose"}, "infra diff takes no argument \"staging\""},
+		{[]string{"drift", "staging"}, "infra drift takes no argument \"staging\""},
+		{[]string{"bootstrap", "aws://123456789012/us-east-1"}, "arguments for cdk follow --"},
+		{[]string{"fly"}, "unknown command \"fly\"\nhint: infra --help lists the commands"},
+		{[]string{"deplyo"}, "hint: did you mean infra deploy?"},
 		{[]string{"synth"}, "--account is needed"},
 		{[]string{"synth", "--account", "123456789012", "--region", "eu-west-1"}, "the only region"},
 		{[]string{"bootstrap", "--region", "eu-west-1"}, "us-east-1"},
