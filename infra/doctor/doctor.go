@@ -170,7 +170,7 @@ func (d Doctor) stack(context.Context) ([]Finding, error) {
 		return []Finding{broken("stack", "`aws cloudformation continue-update-rollback --stack-name "+d.Stack.Name+"`",
 			"%s is in %s: it could not go back to what was there before", d.Stack.Name, d.Stack.Status)}, nil
 	case "DELETE_FAILED":
-		return []Finding{broken("stack", "`aws cloudformation describe-stack-events --stack-name "+d.Stack.Name+"` names what resisted; delete that by hand and run `infra destroy --force` again",
+		return []Finding{broken("stack", "`aws cloudformation describe-stack-events --stack-name "+d.Stack.Name+"` names what resisted; delete that by hand and run `infra destroy --allow removal:"+d.Stack.Name+"` again",
 			"%s is in %s", d.Stack.Name, d.Stack.Status)}, nil
 	}
 	return []Finding{doubtful("stack", "wait until it is done; `aws cloudformation cancel-update-stack --stack-name "+d.Stack.Name+"` takes an update back",

@@ -131,11 +131,11 @@ func claimsOf(st policy.Statement, claim string) []string {
 func nameless(check string, trust policy.Document) []Finding {
 	for _, st := range trust.Statement {
 		if repository := claimsOf(st, "repository"); len(claimsOf(st, "sub")) > 0 && len(claimsOf(st, "repository_id")) == 0 {
-			name := "the repository"
+			name, path := "the repository", "OWNER/NAME"
 			if len(repository) > 0 {
-				name = repository[0]
+				name, path = repository[0], repository[0]
 			}
-			return []Finding{doubtful(check, "infra deploy with --github-owner-id and --github-repo-id: gh api repos/OWNER/NAME --jq '.owner.id, .id' prints them",
+			return []Finding{doubtful(check, "infra deploy with --github-owner-id and --github-repo-id (owner-id and repo-id of a --publisher): gh api repos/"+path+" --jq '.owner.id, .id' prints them",
 				"it knows %s by name only: one made, renamed or transferred after 15 July 2026 cannot assume it", name)}
 		}
 	}

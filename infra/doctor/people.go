@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -23,12 +24,18 @@ func (d Doctor) users(ctx context.Context) ([]Finding, error) {
 	for _, id := range d.Stack.Template.OfType("AWS::IAM::User") {
 		name := d.Stack.World.Ref[id]
 		check := "user " + name
-		_, err := d.IAM.GetUser(ctx, &iam.GetUserInput{UserName: &name})
+		out, err := d.IAM.GetUser(ctx, &iam.GetUserInput{UserName: &name})
 		if code(err) == "NoSuchEntity" {
 			all = append(all, broken(check, remake, "it does not exist"))
 			continue
 		}
+		boundary, unresolved := d.Stack.boundaryOf(d.Stack.Template.Resources[id].Properties)
 		var found []Finding
+		if err := errors.Join(err, unresolved); err != nil {
+			found = append(found, unexamined(check, err))
+		} else {
+			found = unbounded(check, out.User.PermissionsBoundary, boundary)
+		}
 		for _, look := range []func(context.Context, string, string) ([]Finding, error){d.userPolicy, d.otherRights, d.accessKeys, d.devices} {
 			one, err := look(ctx, check, name)
 			found = append(found, one...)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 
 	"github.com/vantagecompute/slurm-factory-publish/infra/policy"
 )
@@ -26,7 +27,10 @@ func (d Doctor) provider(ctx context.Context) ([]Finding, error) {
 	var arn string
 	for _, r := range roles {
 		for _, st := range r.trust.Statement {
-			arn = strings.Join(st.Principal["Federated"], "")
+			// The roles of the indexer and of replication trust services of AWS instead.
+			if of := strings.Join(st.Principal["Federated"], ""); of != "" {
+				arn = of
+			}
 		}
 	}
 	out, err := d.IAM.GetOpenIDConnectProvider(ctx, &iam.GetOpenIDConnectProviderInput{OpenIDConnectProviderArn: aws.String(arn)})
@@ -85,11 +89,17 @@ func (d Doctor) role(ctx context.Context, want role) ([]Finding, error) {
 			"it trusts every run of the repository: %s", strings.Join(widest(want.trust), ", ")))
 	}
 	found = append(found, nameless(check, want.trust)...)
-	if boundary := out.Role.PermissionsBoundary; want.boundary != "" && (boundary == nil || aws.ToString(boundary.PermissionsBoundaryArn) != want.boundary) {
-		found = append(found, broken(check, redeploy, "it does not have the permissions boundary %s", want.boundary))
-	}
+	found = append(found, unbounded(check, out.Role.PermissionsBoundary, want.boundary)...)
 	permissions, err := d.permissions(ctx, want)
 	return append(found, permissions...), err
+}
+
+// unbounded says of a role or user that it lacks the permissions boundary of the stack.
+func unbounded(check string, have *iamtypes.AttachedPermissionsBoundary, want string) []Finding {
+	if want == "" || have != nil && aws.ToString(have.PermissionsBoundaryArn) == want {
+		return nil
+	}
+	return []Finding{broken(check, redeploy, "it does not have the permissions boundary %s", want)}
 }
 
 // permissions compares the inline policies and looks for attached ones, which the

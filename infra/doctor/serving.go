@@ -27,7 +27,7 @@ const (
 	remake = "`infra deploy --revert-drift` makes it again"
 )
 
-// directAccess asks the bucket for a listing, once as anybody and once with our
+// directAccess requests a listing of the bucket, once without and once with our
 // credentials: the first must be refused and the second answered.
 func (d Doctor) directAccess(ctx context.Context) ([]Finding, error) {
 	const check = "direct access"
@@ -189,7 +189,8 @@ func (d Doctor) certificate(ctx context.Context) ([]Finding, error) {
 	}
 	renew := "ACM renews by itself 60 days before the end while its validation record exists: check " + validationRecord(c)
 	if c.Type == acmtypes.CertificateTypeImported {
-		renew = "ACM does not renew what was imported: aws acm import-certificate --certificate-arn " + arn
+		renew = "ACM does not renew what was imported. With the new certificate, its key and its chain in files: `aws acm import-certificate --certificate-arn " + arn +
+			" --certificate fileb://certificate.pem --private-key fileb://key.pem --certificate-chain fileb://chain.pem`"
 	}
 	switch now := d.Now(); {
 	case c.NotAfter == nil:

@@ -149,6 +149,15 @@ type role struct {
 	boundary string
 }
 
+// boundaryOf is the ARN of the permissions boundary in the properties of a role or user,
+// empty without one.
+func (s Stack) boundaryOf(properties map[string]any) (string, error) {
+	if properties["PermissionsBoundary"] == nil {
+		return "", nil
+	}
+	return s.Template.ResolveString(properties["PermissionsBoundary"], s.World)
+}
+
 // roles reads every role of the stack with its policies.
 func (s Stack) roles() ([]role, error) {
 	var all []role
@@ -159,10 +168,8 @@ func (s Stack) roles() ([]role, error) {
 		if r.trust, err = s.documentOf(p["AssumeRolePolicyDocument"]); err != nil {
 			return nil, fmt.Errorf("trust policy of %s: %w", r.name, err)
 		}
-		if p["PermissionsBoundary"] != nil {
-			if r.boundary, err = s.Template.ResolveString(p["PermissionsBoundary"], s.World); err != nil {
-				return nil, fmt.Errorf("permissions boundary of %s: %w", r.name, err)
-			}
+		if r.boundary, err = s.boundaryOf(p); err != nil {
+			return nil, fmt.Errorf("permissions boundary of %s: %w", r.name, err)
 		}
 		inline, _ := p["Policies"].([]any)
 		for _, e := range inline {

@@ -64,7 +64,7 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 		{"stack was taken back", func() error { d.Stack.Status = "UPDATE_ROLLBACK_COMPLETE"; return nil }, "the last deployment was taken back", "describe-stack-events", true},
 		{"first deployment failed", func() error { d.Stack.Status = "ROLLBACK_COMPLETE"; return nil }, "its first deployment failed", "infra destroy --force", false},
 		{"rollback failed", func() error { d.Stack.Status = "UPDATE_ROLLBACK_FAILED"; return nil }, "could not go back", "continue-update-rollback", false},
-		{"deletion failed", func() error { d.Stack.Status = "DELETE_FAILED"; return nil }, "DELETE_FAILED", "names what resisted", false},
+		{"deletion failed", func() error { d.Stack.Status = "DELETE_FAILED"; return nil }, "DELETE_FAILED", "infra destroy --allow removal:SlurmFactoryInfraStack", false},
 		{"update runs", func() error { d.Stack.Status = "UPDATE_IN_PROGRESS"; return nil }, "UPDATE_IN_PROGRESS", "cancel-update-stack", true},
 		{"bucket is public", func() error { p.bucketSays = http.StatusOK; return nil }, "answers 200, want 403", "infra deploy", false},
 		{"origin access control is gone", func() error { p.originAccess = false; return nil }, "has no origin access control", "infra deploy", false},
@@ -241,6 +241,13 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 				"Action": "sts:AssumeRoleWithWebIdentity", "Condition": {"StringLike": {"token.actions.githubusercontent.com:sub": "repo:vantagecompute/*"}}}]}`)})
 			return err
 		}, "its trust policy was changed: not the stack's", "infra deploy", false},
+		{"role has lost its boundary", func() error {
+			_, err := d.IAM.DeleteRolePermissionsBoundary(ctx, &iam.DeleteRolePermissionsBoundaryInput{RoleName: role})
+			return err
+		}, "role " + *role + ": it does not have the permissions boundary " + boundaryArn, "infra deploy", false},
+		{"user has lost its boundary", func() error { p.userBounded = false; return nil }, "user james: it does not have the permissions boundary " + boundaryArn, "infra deploy", false},
+		{"role knows a name only", func() error { return p.forgetNumbers("slurm-factory-infra-deploy") },
+			"role slurm-factory-infra-deploy: it knows vantagecompute/slurm-factory-publish by name only", "gh api repos/vantagecompute/slurm-factory-publish --jq '.owner.id, .id'", true},
 		{"role is gone", func() error { return deleteRole(ctx, d, "slurm-factory-slurm") }, "it does not exist", "infra deploy --revert-drift", false},
 		{"distribution is disabled", func() error { return disable(ctx, d) }, "is disabled", "infra deploy", false},
 		{"a message is dead", func() error {
@@ -281,19 +288,19 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 		}, "s3://no-such-bucket does not exist", "infra deploy", false},
 	} {
 		t.Run(fault.name, func(t *testing.T) {
-			status, now, said, edge, resolves, access := d.Stack.Status, d.Now, p.bucketSays, p.edgeSays, p.resolves, p.originAccess
+			status, whole, now, said, edge, resolves, access := d.Stack.Status, d.Stack.Template, d.Now, p.bucketSays, p.edgeSays, p.resolves, p.originAccess
 			api := d.GitHub
 			if err := fault.breaks(); err != nil {
 				t.Fatal(err)
 			}
 			defer func() {
-				d.Stack.Status, d.Now, p.bucketSays, p.edgeSays, p.resolves, p.originAccess = status, now, said, edge, resolves, access
+				d.Stack.Status, d.Stack.Template, d.Now, p.bucketSays, p.edgeSays, p.resolves, p.originAccess = status, whole, now, said, edge, resolves, access
 				d.GitHub, p.environment, p.forbidden = api, protected, ""
-				p.unconfirmed = false
+				p.unconfirmed, p.userBounded = false, true
 			}()
 			all := d.Examine(ctx)
 			for _, f := range all {
-				if !strings.Contains(f.Detail, fault.detail) {
+				if !strings.Contains(f.Check+": "+f.Detail, fault.detail) {
 					continue
 				}
 				if !strings.Contains(f.Fix, fault.fix) {

@@ -43,6 +43,8 @@ var byPeople = map[string]string{
 	"a message is dead":                   "moto moves no messages",
 	"alarm is off":                        "moto has no EnableAlarmActions",
 	"provider takes another audience":     "moto has no AddClientIDToOpenIDConnectProvider",
+	"user has lost its boundary":          "moto has no PutUserPermissionsBoundary",
+	"role knows a name only":              "another configuration is deployed",
 	"bucket is gone":                      "the test renames it for the doctor only",
 }
 

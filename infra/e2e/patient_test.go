@@ -3,8 +3,10 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -42,12 +44,19 @@ type patient struct {
 	environment          string
 	forbidden            string // part of an S3 request that is denied
 	unconfirmed          bool   // the subscription waits for its receiver
+	userBounded          bool   // the manual user has its permissions boundary
 }
 
 func newPatient(t *testing.T) *patient {
 	t.Helper()
 	cfg, stack, _ := deployAll(t)
-	p := &patient{cfg: cfg, bucketSays: http.StatusForbidden, edgeSays: http.StatusNotFound, resolves: true, originAccess: true, environment: protected}
+	return newPatientOf(t, cfg, stack)
+}
+
+// newPatientOf is a patient with another stack than the full one.
+func newPatientOf(t *testing.T, cfg aws.Config, stack doctor.Stack) *patient {
+	t.Helper()
+	p := &patient{cfg: cfg, bucketSays: http.StatusForbidden, edgeSays: http.StatusNotFound, resolves: true, originAccess: true, environment: protected, userBounded: true}
 	outside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/bucket/") {
 			w.WriteHeader(p.bucketSays)
@@ -62,7 +71,7 @@ func newPatient(t *testing.T) *patient {
 		CloudFront: cloudfront.NewFromConfig(cfg, func(o *cloudfront.Options) { o.HTTPClient = p }),
 		ACM:        acm.NewFromConfig(cfg),
 		Route53:    route53.NewFromConfig(cfg),
-		IAM:        iam.NewFromConfig(cfg),
+		IAM:        iam.NewFromConfig(cfg, func(o *iam.Options) { o.HTTPClient = bounding{p} }),
 		SQS:        sqs.NewFromConfig(cfg),
 		SNS:        sns.NewFromConfig(cfg, func(o *sns.Options) { o.HTTPClient = unconfirmed{p} }),
 		CloudWatch: cloudwatch.NewFromConfig(cfg),
@@ -110,6 +119,20 @@ func (u unconfirmed) Do(r *http.Request) (*http.Response, error) {
 	}
 	return rewritten(res, func(body []byte) []byte {
 		return regexp.MustCompile("<SubscriptionArn>[^<]*").ReplaceAll(body, []byte("<SubscriptionArn>PendingConfirmation"))
+	})
+}
+
+// bounding asks moto, and adds to its answer the permissions boundary of the user, for which
+// moto has no API.
+type bounding struct{ *patient }
+
+func (b bounding) Do(r *http.Request) (*http.Response, error) {
+	res, err := http.DefaultClient.Do(r)
+	if err != nil || !b.userBounded {
+		return res, err
+	}
+	return rewritten(res, func(body []byte) []byte {
+		return bytes.ReplaceAll(body, []byte("</User>"), []byte("<PermissionsBoundary><PermissionsBoundaryArn>"+boundaryArn+"</PermissionsBoundaryArn></PermissionsBoundary></User>"))
 	})
 }
 
@@ -173,7 +196,10 @@ func mentions(all []doctor.Finding, text string) bool {
 	return false
 }
 
-const providerArn = "arn:aws:iam::" + account + ":oidc-provider/token.actions.githubusercontent.com"
+const (
+	boundaryArn = "arn:aws:iam::" + account + ":policy/cache-boundary"
+	providerArn = "arn:aws:iam::" + account + ":oidc-provider/token.actions.githubusercontent.com"
+)
 
 func text(all []doctor.Finding) string {
 	var b strings.Builder
@@ -240,6 +266,28 @@ func deleteRecords(ctx context.Context, d *doctor.Doctor) error {
 			ChangeBatch: &r53types.ChangeBatch{Changes: []r53types.Change{{Action: r53types.ChangeActionDelete, ResourceRecordSet: &s}}}}); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// forgetNumbers makes the stack one whose role trusts a repository by its name only.
+func (p *patient) forgetNumbers(role string) error {
+	stack := &p.doctor.Stack
+	stack.Template.Resources = maps.Clone(stack.Template.Resources)
+	for id, r := range stack.Template.Resources {
+		if stack.World.Ref[id] != role {
+			continue
+		}
+		b, err := json.Marshal(r.Properties)
+		if err != nil {
+			return err
+		}
+		b = regexp.MustCompile(`,"[^"]*:repository(_owner)?_id":"[^"]*"`).ReplaceAll(b, nil)
+		r.Properties = nil
+		if err := json.Unmarshal(b, &r.Properties); err != nil {
+			return err
+		}
+		stack.Template.Resources[id] = r
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -28,6 +29,7 @@ var everything = []string{
 	"--cloudtrail", "--intelligent-tiering", "--immutable-packages", "--indexer-queue",
 	"--publisher", "name=slurm,environment=release,prefix=slurm/",
 	"--tag", "cost-center=hpc", "--inventory", "--athena", "--lock-log-days", "30", "--certificate-days", "30", "--cost-anomaly", "20", "--cache-tags", "--replica-region", "eu-west-1",
+	"--permissions-boundary", "cache-boundary",
 	"--deployer", "repo=vantagecompute/slurm-factory-publish,owner-id=111,repo-id=444",
 }
 
@@ -42,6 +44,10 @@ func deployAll(t *testing.T) (aws.Config, doctor.Stack, map[string]int) {
 		t.Fatal(err)
 	}
 	id := strings.TrimPrefix(*zone.HostedZone.Id, "/hostedzone/")
+	if _, err := iam.NewFromConfig(cfg).CreatePolicy(context.Background(), &iam.CreatePolicyInput{PolicyName: aws.String("cache-boundary"),
+		PolicyDocument: aws.String(mustInfra(t, machine.moto, "policy", "boundary", "--account", account).stdout)}); err != nil {
+		t.Fatal(err)
+	}
 	templates := assembled(t, append(everything, "--hosted-zone-id", id)...)
 	apply(t, cfg, templates["SlurmFactoryInfraStack-replica"]) // first, as CDK deploys it
 	stack, made := apply(t, cfg, templates["SlurmFactoryInfraStack"])

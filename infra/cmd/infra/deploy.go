@@ -135,7 +135,10 @@ func (t *tool) askForAddress(s *site) (err error) {
 		return nil
 	}
 	fmt.Fprint(t.stderr, "Address that receives the alarms, or none: ")
-	line, _ := bufio.NewReader(t.stdin).ReadString('\n')
+	line, err := bufio.NewReader(t.stdin).ReadString('\n')
+	if err != nil { // no person after all: what follows begins a line of its own
+		fmt.Fprintln(t.stderr)
+	}
 	answer := strings.TrimSpace(line)
 	if answer == "" {
 		return nil
@@ -162,7 +165,7 @@ func deployable(ctx context.Context, s site) error {
 		return hinted{fmt.Errorf("stack %s is in %s: it could not go back to what was there before", s.StackName, status),
 			"aws cloudformation continue-update-rollback --stack-name " + s.StackName}
 	case status == "DELETE_FAILED":
-		return hinted{fmt.Errorf("stack %s is in %s: only its deletion can be tried again", s.StackName, status), "infra destroy --force, then infra deploy with the settings (--config FILE)"}
+		return hinted{fmt.Errorf("stack %s is in %s: only its deletion can be tried again", s.StackName, status), "infra destroy " + asFlag(removalOf+s.StackName) + ", then infra deploy with the settings that it prints (--config FILE)"}
 	case strings.HasSuffix(status, "_IN_PROGRESS") && status != "REVIEW_IN_PROGRESS":
 		return hinted{fmt.Errorf("stack %s is in %s: another deployment is under way", s.StackName, status), "wait until it is done, or see what it does with infra doctor"}
 	case s.live.exists():

@@ -2,8 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"strings"
 	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
 
 	"github.com/vantagecompute/slurm-factory-publish/infra"
 )
@@ -28,6 +31,22 @@ func TestFarewellNamesWhatStays(t *testing.T) {
 	}
 }
 
+// TestHintsForStacksThatCannotBeUpdated: the hint is the command that works. A stack whose
+// deletion failed is protected again, and must be named.
+func TestHintsForStacksThatCannotBeUpdated(t *testing.T) {
+	for status, want := range map[types.StackStatus]string{
+		"ROLLBACK_COMPLETE":      "infra destroy --force, then infra deploy with the settings",
+		"DELETE_FAILED":          "infra destroy --allow removal:SlurmFactoryInfraStack, then infra deploy with the settings",
+		"UPDATE_ROLLBACK_FAILED": "continue-update-rollback --stack-name SlurmFactoryInfraStack",
+		"UPDATE_IN_PROGRESS":     "wait until it is done",
+	} {
+		err := deployable(context.Background(), site{Config: infra.Default(), live: live{status: status, protected: true}})
+		if got := hintFor(err); err == nil || !strings.Contains(got, want) {
+			t.Errorf("%s: %v, hint %q, want %q", status, err, got, want)
+		}
+	}
+}
+
 // TestDestroyAsksForNames: a protected stack, and a provider that others trust, are named
 // by the one who destroys them. A stack whose creation failed holds nothing.
 func TestDestroyAsksForNames(t *testing.T) {
@@ -44,6 +63,7 @@ func TestDestroyAsksForNames(t *testing.T) {
 		{"not protected", live{status: "CREATE_COMPLETE"}, nil, "", ""},
 		{"others trust the provider", whole, []string{"other"}, "removal:SlurmFactoryInfraStack", "which other roles trust: other"},
 		{"others trust it, and it is named", whole, []string{"other"}, "removal:SlurmFactoryInfraStack,removal:token.actions.githubusercontent.com", ""},
+		{"its deletion failed, and it was protected again", live{status: "DELETE_FAILED", protected: true}, nil, "", "is protected from termination"},
 		{"its creation failed", live{status: "ROLLBACK_COMPLETE", protected: true}, nil, "", ""},
 	} {
 		allow := &allowed{}

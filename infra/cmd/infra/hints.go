@@ -84,10 +84,10 @@ func (t *tool) whyFailed(ctx context.Context, s site) string {
 	events := "aws cloudformation describe-stack-events --stack-name " + s.StackName + " --max-items 20"
 	switch status {
 	case "REVIEW_IN_PROGRESS":
-		return "the change set was not carried out, and stack " + s.StackName + " is in REVIEW_IN_PROGRESS: infra deploy tries again, " +
+		return "the change set was not carried out, and stack " + s.StackName + " is in REVIEW_IN_PROGRESS: infra deploy with the same settings tries again, " +
 			"aws cloudformation delete-stack --stack-name " + s.StackName + " removes the empty stack"
 	case "ROLLBACK_COMPLETE", "ROLLBACK_FAILED":
-		return events + " says why; then infra destroy --force, and deploy again with the settings"
+		return events + " says why; then infra destroy --force, and infra deploy with the same settings"
 	case "UPDATE_ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_FAILED":
 		return events + " says why; the stack is as it was before"
 	}

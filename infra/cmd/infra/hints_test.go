@@ -117,6 +117,9 @@ func TestTheAddressOfAlarmsIsAskedForOnce(t *testing.T) {
 			if asked := strings.Contains(errs.String(), "receives the alarms"); asked != row.asked {
 				t.Errorf("asked: %t, want %t", asked, row.asked)
 			}
+			if row.answer == "" && row.asked && !strings.HasSuffix(errs.String(), "\n") {
+				t.Errorf("what follows would stand behind the question: %q", errs.String())
+			}
 			if s.AlarmEmail != row.email || s.Account != "123456789012" {
 				t.Errorf("%q in account %q, want %q", s.AlarmEmail, s.Account, row.email)
 			}

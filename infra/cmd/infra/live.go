@@ -70,7 +70,7 @@ func notThere(name string, status types.StackStatus) error {
 			"infra deploy makes the stack; aws cloudformation delete-stack --stack-name " + name + " removes the empty one"}
 	case types.StackStatusRollbackComplete, types.StackStatusRollbackFailed:
 		return hinted{fmt.Errorf("stack %s is in %s: its first deployment failed and nothing is left of it", name, status),
-			"infra destroy --force, then infra deploy; the buckets are kept and adopted"}
+			"infra destroy --force, then infra deploy with the settings, which went with it (--config FILE); the buckets are kept and adopted"}
 	}
 	return hinted{fmt.Errorf("there is no stack %s in %s", name, infra.Region),
 		"infra deploy creates it; --stack-name, --name-prefix, --config and --profile name another"}
