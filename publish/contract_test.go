@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -215,9 +216,6 @@ func TestWhatSpackCannotReadStaysOutOfTheIndex(t *testing.T) {
 				}
 			},
 			"a rebuild": func(m *mirrortest.Mem) {
-				for _, name := range o.renamed() { // which a rebuild does not pass over
-					m.Uproot(name)
-				}
 				if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
 					t.Error(err)
 				}
@@ -232,31 +230,77 @@ func TestWhatSpackCannotReadStaysOutOfTheIndex(t *testing.T) {
 	}
 }
 
-// renamed are the documents that are about another package than their name says, or are no JSON: damage, which a rebuild does
-// not pass over.
-func (o oracle) renamed() []string {
-	var names []string
-	for h, v := range o.variants {
-		format := spec.Format5
-		if o.layout == "v2" {
-			format = spec.Format4
+// verify's verdict on a package is that of Spack.
+func TestVerifyFindsWhatSpackCannotRead(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		o := newOracle(t, l)
+		m := o.files.mem(t)
+		if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
+			t.Fatal(err)
 		}
-		s, err := spec.Parse([]byte(v.Document), format)
-		switch {
-		case err != nil:
-			if o.layout != "v2" || json.Valid([]byte(v.Document)) {
-				continue
-			}
-		case o.layout == "v2":
-			if _, ok := layout.V2Tarball(o.file[h], s.Root()); ok && s.Root().Hash == h {
-				continue
-			}
-		case layout.V3Spec(s.Root()) == o.file[h]:
-			continue
+		v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{})
+		if err != nil {
+			t.Fatal(err)
 		}
-		names = append(names, o.file[h])
+		damaged, noted := make(map[string]bool), make(map[string]bool)
+		for _, f := range v.Findings {
+			noted[f.File] = true
+			damaged[f.File] = damaged[f.File] || f.Severity == publish.Error
+		}
+		x, err := newReader().index(m.Snapshot(), l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for h, variant := range o.variants {
+			switch offered := x[h].InBuildcache; {
+			case offered && noted[o.file[h]]:
+				t.Errorf("%s %s: offered, and something is wrong with it", l, variant.Change)
+			case !offered && !noted[o.file[h]]:
+				t.Errorf("%s %s: not offered, and nothing is wrong with it", l, variant.Change)
+			case !variant.Readable() && !damaged[o.file[h]] && !strings.HasPrefix(variant.Change, "_meta.version"): // of another Spack
+				t.Errorf("%s %s: Spack says %v, and it is not called damage", l, variant.Change, variant.Spack)
+			}
+		}
 	}
-	return names
+}
+
+// A document that was changed at random is in the index if and only if the contract accepts it and it still is about
+// the package that its name says.
+func TestRandomChangesAreIndexedOnlyIfTheContractAcceptsThem(t *testing.T) {
+	all := spectest.Read(t, original("reader/v5.jsonl.gz"))
+	unchanged := all[len(all)-1].Document
+	s, err := spec.Parse([]byte(unchanged), spec.Format5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := s.Root()
+	random := rand.New(rand.NewPCG(3, 4))
+	src := tree{}
+	want := make(map[spec.Hash]bool)
+	accepted := 0
+	for i := range 600 {
+		h := spec.Hash(strings.Map(func(r rune) rune { return 'a' + r - '0' }, fmt.Sprintf("%032d", i)))
+		text := strings.ReplaceAll(spectest.Mutate(random, unchanged), string(root.Hash), string(h))
+		file := src.v3(root.Name, root.Version, h, specType, text)
+		s, err := spec.Parse([]byte(text), spec.Format5)
+		want[h] = err == nil && layout.V3Spec(s.Root()) == file
+		if want[h] {
+			accepted++
+		}
+	}
+	if accepted < 50 {
+		t.Fatalf("only %d of 600 are accepted", accepted)
+	}
+	m := src.mem(t)
+	if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
+		t.Fatal(err)
+	}
+	x := indexAs(t, m.Snapshot(), 8)
+	for h := range want {
+		if x[h].InBuildcache != want[h] {
+			t.Errorf("%s: offered %v, accepted %v", h, x[h].InBuildcache, want[h])
+		}
+	}
 }
 
 // An index that holds a record that Spack cannot read hides the whole mirror. The next publish mends it,
