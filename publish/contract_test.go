@@ -308,7 +308,9 @@ func TestRandomChangesAreIndexedOnlyIfTheContractAcceptsThem(t *testing.T) {
 func TestPoisonedIndexIsMended(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
 		o := newOracle(t, l)
-		for h, v := range o.variants {
+		tried := 0
+		for _, h := range slices.Sorted(maps.Keys(o.variants)) {
+			v := o.variants[h]
 			if v.Readable() || v.Spack["1.2"].Index == "reads" {
 				continue
 			}
@@ -321,6 +323,12 @@ func TestPoisonedIndexIsMended(t *testing.T) {
 				continue
 			}
 			content := fmt.Appendf(nil, `{"database":{"version":"%d","installs":{"%s":{"spec":%s,"ref_count":0,"in_buildcache":true}}}}`, version, h, node)
+			if x, err := index.Parse(content, version); err == nil && len(x.Check()) == 0 {
+				t.Errorf("%s %s: the record passes for one that Spack reads", l, v.Change)
+			}
+			if tried++; tried%20 != 1 { // what follows is the same for all that are found
+				continue
+			}
 			for by, mend := range map[string]func(*mirrortest.Mem) error{
 				"publish": func(m *mirrortest.Mem) error {
 					_, err := publishTo(t, m, original(l+"-signed"), only("zlib"))

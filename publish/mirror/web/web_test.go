@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -263,11 +264,15 @@ type script func(n int, r *http.Request) (*http.Response, error)
 type scripted struct {
 	script
 	asked atomic.Int64
+
+	mu    sync.Mutex // guards times
 	times []time.Time
 }
 
 func (s *scripted) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.mu.Lock()
 	s.times = append(s.times, time.Now())
+	s.mu.Unlock()
 	return s.script(int(s.asked.Add(1)), r)
 }
 
