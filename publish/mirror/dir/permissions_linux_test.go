@@ -77,7 +77,7 @@ func ways(t *testing.T, path string) map[string]func(name string) {
 // An object has the permissions of a file that is made in its directory, whatever the directory gives, and since
 // whenever. That it was made in another one and moved makes no difference.
 func TestFilesHaveThePermissionsOfTheirDirectory(t *testing.T) {
-	const team, guests = "d:u::rwX,d:g::rX,d:g:2003:rwX,d:m::rwx,d:o::-", "d:u::rw,d:u:2004:r,d:g::-,d:o::-"
+	const team, guests = "d:u::rwX,d:g::rX,d:g:2003:rwX,d:m::rwx,d:o::-", "d:u::rwx,d:u:2004:r,d:g::-,d:o::-"
 	for name, prepare := range map[string]func(t *testing.T, top, sub string){
 		"nothing": func(t *testing.T, top, sub string) {},
 		"a default ACL of the whole tree": func(t *testing.T, top, sub string) {
@@ -94,7 +94,7 @@ func TestFilesHaveThePermissionsOfTheirDirectory(t *testing.T) {
 			setfacl(t, "-m", guests, top)
 		},
 		"one above without names, which the mode alone shows": func(t *testing.T, top, sub string) {
-			setfacl(t, "-m", "d:u::rw,d:g::-,d:o::-", top)
+			setfacl(t, "-m", "d:u::rwx,d:g::-,d:o::-", top)
 		},
 		"one below without names, wider than the umask": func(t *testing.T, top, sub string) {
 			setfacl(t, "-m", "d:u::rwx,d:g::rwx,d:o::rwx", sub)
@@ -150,7 +150,7 @@ func TestADefaultACLThatIsSetMeanwhile(t *testing.T) {
 	m := open(t, path).Mirror(".")
 	create(t, m, "sub/a", "a")
 	u := upload("sub/b", "b")
-	u.Content = slow{u.Content, func() { setfacl(t, "-m", "d:u::rw,d:g::-,d:o::-", filepath.Join(path, "sub")) }}
+	u.Content = slow{u.Content, func() { setfacl(t, "-m", "d:u::rwx,d:g::-,d:o::-", filepath.Join(path, "sub")) }}
 	if err := m.Create(t.Context(), u); err != nil {
 		t.Fatal(err)
 	}
