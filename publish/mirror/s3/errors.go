@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
@@ -61,7 +62,44 @@ func (b *Bucket) translate(a act, key string, err error) error {
 	case statusOf(err) == http.StatusForbidden:
 		return &mirror.DeniedError{Action: denied(a, message), Name: key, Detail: b.detail(a, code, message)}
 	}
-	return err
+	return unanswered(err)
+}
+
+// An unreachedError says in few words that a server did not answer. The words of the SDK have the status and the
+// numbers of an answer that there was not.
+type unreachedError struct {
+	error         // of the SDK
+	server string // scheme, host and port
+	why    error
+	tries  int
+}
+
+func (e *unreachedError) Error() string {
+	said := fmt.Sprintf("%s cannot be reached: %v", e.server, e.why)
+	if e.tries > 1 {
+		said += fmt.Sprintf(" (tried %d times)", e.tries)
+	}
+	return said
+}
+
+func (e *unreachedError) Unwrap() error { return e.error }
+
+// unanswered returns an unreachedError if err says that there was no answer, and err itself if there was one.
+func unanswered(err error) error {
+	var unreached *url.Error
+	if statusOf(err) != 0 || !errors.As(err, &unreached) {
+		return err
+	}
+	u, parseErr := url.Parse(unreached.URL)
+	if parseErr != nil || u.Host == "" {
+		return err
+	}
+	e := &unreachedError{error: err, server: u.Scheme + "://" + u.Host, why: unreached.Err}
+	var exceeded *retry.MaxAttemptsError
+	if errors.As(err, &exceeded) {
+		e.tries = exceeded.Attempt
+	}
+	return e
 }
 
 var noRoom = map[string]bool{

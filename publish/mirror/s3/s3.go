@@ -341,7 +341,7 @@ func (b *Bucket) region(ctx context.Context, client *sdk.Client) (string, error)
 	case configured != "":
 		return configured, nil // the question may be forbidden where the bucket is not
 	}
-	return "", fmt.Errorf("find its region: %w", err)
+	return "", fmt.Errorf("find its region: %w", unanswered(err))
 }
 
 // call makes one request through the SDK, in a slot of its own.
