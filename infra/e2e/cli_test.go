@@ -376,6 +376,12 @@ func TestAdoption(t *testing.T) {
 	if provider.DeletionPolicy != "Retain" || provider.Properties["Url"] != "x" || len(tpl.Resources) != 2 {
 		t.Errorf("%+v", tpl)
 	}
+	adopted := stack.template
+	stack.template = `{"Resources": {"BinaryCacheBucketDC4CADE3": {"Type": "AWS::S3::Bucket"}}}`
+	if r := mustInfra(t, server.URL, "adopt", "--force"); !strings.Contains(r.stderr, "there is nothing to adopt") || len(stack.updates) != 1 {
+		t.Errorf("a stack that is not the Python app's: %s", r)
+	}
+	stack.template = adopted
 	if r := infra(t, server.URL, deploy...); r.code != 1 || !strings.Contains(r.stderr, "hint: add --oidc-provider-arn "+providerArn) {
 		t.Errorf("deploy without the provider: %s", r)
 	}

@@ -54,6 +54,10 @@ harmless.`,
 		if err != nil {
 			return err
 		}
+		if !strings.Contains(body, customProvider) {
+			fmt.Fprintf(e.stderr, "stack %s has no OIDC provider of the Python app, so there is nothing to adopt: infra deploy updates it\n", name)
+			return nil
+		}
 		retained, changed, err := retainProvider(body)
 		if err != nil {
 			return err

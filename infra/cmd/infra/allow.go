@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -41,6 +42,22 @@ func (a *allowed) String() string { return strings.Join(a.names, ",") }
 func (a *allowed) Type() string { return "removal:NAME" }
 
 func (a *allowed) has(name string) bool { return slices.Contains(a.names, name) }
+
+// warnUnused says which --allow permits nothing, most likely because it is misspelt.
+func (a *allowed) warnUnused(w io.Writer, goes func(name string) bool) {
+	for _, name := range a.names {
+		if !goes(name) {
+			fmt.Fprintf(w, "warning: --allow %s%s permits nothing: nothing of this name goes\n", removalOf, name)
+		}
+	}
+}
+
+// isLost says whether a name is among the losses.
+func isLost(losses []removal.Loss) func(name string) bool {
+	return func(name string) bool {
+		return slices.ContainsFunc(losses, func(l removal.Loss) bool { return l.Name == name })
+	}
+}
 
 // check refuses the losses that are not allowed. form writes the way to allow them.
 func (a *allowed) check(s site, losses []removal.Loss, form func(names string) string) error {

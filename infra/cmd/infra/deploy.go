@@ -42,7 +42,9 @@ func newDiff(e environment) *cobra.Command {
 			args = append(args, "--fail")
 		}
 		err = t.cdk(ctx, dir, append(args, extra...))
-		if refused := allow.check(s, removal.Between(s.live.template, next), asFlag); refused != nil {
+		losses := removal.Between(s.live.template, next)
+		allow.warnUnused(t.stderr, isLost(losses))
+		if refused := allow.check(s, losses, asFlag); refused != nil {
 			fmt.Fprintf(t.stderr, "warning: deploy will refuse this: %v\n", refused)
 		}
 		return err
@@ -92,6 +94,7 @@ taken away when --allow removal:NAME names it.`,
 			return err
 		}
 		losses := removal.Between(s.live.template, next)
+		allow.warnUnused(t.stderr, isLost(losses))
 		if err := allow.check(s, losses, asFlag); err != nil {
 			return err
 		}

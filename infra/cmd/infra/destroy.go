@@ -46,6 +46,7 @@ roles outside of the stack trust it: --allow removal:` + infra.GitHubIssuer + `.
 			return err
 		}
 		d.announce(t.stderr)
+		allow.warnUnused(t.stderr, func(name string) bool { return name == s.StackName || name == infra.GitHubIssuer })
 		if err := d.permitted(allow); err != nil {
 			return err
 		}
