@@ -87,13 +87,16 @@ func blameless(err error) bool {
 
 func (r *packageReader) read(ctx context.Context, name string) (*Package, error) {
 	// A document of layout v2 holds the whole spec.
-	memory := min(r.seen.objects[name].Size, maxDocument)
+	memory := max(0, min(r.seen.objects[name].Size, maxDocument))
 	if err := unpacking.Acquire(ctx, memory); err != nil {
 		return nil, err
 	}
-	document, _, err := mirror.Read(ctx, r.store, name, maxDocument)
+	document, info, err := mirror.Read(ctx, r.store, name, maxDocument)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		err = &unreadError{err} // the object is larger than what arrived
+	}
+	if err == nil {
+		err = asListed(r.seen.objects[name], info, document)
 	}
 	var p *Package
 	if err == nil {
@@ -117,6 +120,18 @@ func (r *packageReader) read(ctx context.Context, name string) (*Package, error)
 		}
 	}
 	return p, r.format.readSpec(ctx, r.store, p, r.specs)
+}
+
+// asListed makes sure that the content of an object is that of the listing. Otherwise a store that sends something else, such as
+// the page of a proxy, would pass for a mirror full of packages that nobody can read.
+func asListed(listed, info mirror.Info, content []byte) error {
+	if listed.Version != info.Version {
+		return nil // not listed, or replaced since
+	}
+	if listed.Size != int64(len(content)) || listed.MD5 != "" && listed.MD5 != md5Of(content) {
+		return mirror.Faultf("it lists %s with %d bytes, and sends %d others under the same version", listed.Name, listed.Size, len(content))
+	}
+	return nil
 }
 
 // present checks that a blob is there, in the survey or by listing its name: blobs and

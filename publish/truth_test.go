@@ -1,7 +1,10 @@
 package publish_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -221,6 +224,44 @@ func TestPublishSaysThatTheIndexOffersWhatIsGone(t *testing.T) {
 			return f.Severity == publish.Warning && strings.Contains(f.Reason, "no longer there: munge/") && strings.Contains(f.Reason, "publish index")
 		}) {
 			t.Errorf("%s: %v", l, p.Findings)
+		}
+	}
+}
+
+// A changer is a store that sends other content than it lists, under the same version.
+type changer struct {
+	publish.Store
+	send func([]byte) []byte
+}
+
+func (c changer) Open(ctx context.Context, name string) (*mirror.Object, error) {
+	o, err := c.Store.Open(ctx, name)
+	if err != nil || !strings.HasSuffix(name, ".spec.manifest.json") {
+		return o, err
+	}
+	content, err := io.ReadAll(o.Body)
+	if err != nil {
+		return nil, err
+	}
+	o.Body = io.NopCloser(bytes.NewReader(c.send(content)))
+	o.Size = int64(len(c.send(content)))
+	return o, nil
+}
+
+// What a store sends in place of documents, such as the page of a proxy or a part of each, does not pass for a mirror
+// whose packages nobody can read: its index stays.
+func TestAStoreThatSendsSomethingElseEmptiesNoIndex(t *testing.T) {
+	for what, send := range map[string]func([]byte) []byte{
+		"a page": func([]byte) []byte { return []byte("<html>login</html>") }, "a part": func(b []byte) []byte { return b[:5] }, "nothing": func([]byte) []byte { return nil },
+	} {
+		m := planted(t, "v3-signed")
+		m.Uproot(layout.V3Index)
+		before := m.Snapshot()
+		if _, err := publish.Rebuild(t.Context(), changer{m, send}, publish.Trust{}); !errors.Is(err, mirror.ErrFault) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {
+			t.Errorf("%s: it was changed:\n%s", what, diff)
 		}
 	}
 }

@@ -107,6 +107,8 @@ type progress struct {
 func (s *progress) page(p *page) error {
 	for _, o := range p.objects {
 		switch {
+		case o.size < 0:
+			return mirror.Faultf("it lists %q without a size, or with a negative one", o.key)
 		case len(o.key) > maxKey:
 			return mirror.Faultf("it lists a key of %d bytes, and S3 has none above %d", len(o.key), maxKey)
 		case !strings.HasPrefix(o.key, s.prefix):
@@ -185,8 +187,11 @@ func readingFirst(buf *bytes.Buffer, see func([]byte) error) func(*middleware.St
 	first := middleware.DeserializeMiddlewareFunc("ReadingFirst", func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
 		out, metadata, err := next.HandleDeserialize(ctx, in)
 		answer, ok := out.RawResponse.(*smithyhttp.Response)
-		if err != nil || !ok || answer.StatusCode != http.StatusOK {
+		if err != nil || !ok || answer.StatusCode/100 != 2 {
 			return out, metadata, err
+		}
+		if answer.StatusCode != http.StatusOK {
+			return out, metadata, mirror.Faultf("it answers ListObjectsV2 with status %d", answer.StatusCode)
 		}
 		buf.Reset()
 		if _, err := buf.ReadFrom(answer.Body); err != nil {
@@ -230,11 +235,12 @@ func decodePage(answer []byte) (page, error) {
 		KeyCount              int64
 		Contents              []struct {
 			Key, ETag    string
-			Size         int64
+			Size         *int64
 			LastModified time.Time
 		}
 	}
-	err := xml.NewTokenDecoder(&shallow{Decoder: xml.NewDecoder(bytes.NewReader(answer))}).Decode(&doc)
+	tokens := xml.NewTokenDecoder(&shallow{Decoder: xml.NewDecoder(bytes.NewReader(answer))})
+	err := tokens.Decode(&doc)
 	switch {
 	case err == io.EOF:
 		return page{}, mirror.Faultf("it answers ListObjectsV2 with an empty body")
@@ -243,11 +249,36 @@ func decodePage(answer []byte) (page, error) {
 	case doc.XMLName.Local != pageElement:
 		return page{}, mirror.Faultf("it answers ListObjectsV2 with a %s", quoted(doc.XMLName.Local))
 	}
+	if err := ended(tokens); err != nil {
+		return page{}, err
+	}
 	p := page{truncated: doc.IsTruncated, next: doc.NextContinuationToken, encoding: doc.EncodingType, count: doc.KeyCount}
 	for _, c := range doc.Contents {
-		p.objects = append(p.objects, listed{c.Key, c.ETag, c.Size, c.LastModified})
+		o := listed{c.Key, c.ETag, unsized, c.LastModified}
+		if c.Size != nil {
+			o.size = *c.Size
+		}
+		p.objects = append(p.objects, o)
 	}
 	return p, nil
+}
+
+// unsized is the size of an object that a listing does not tell.
+const unsized = -1
+
+// ended makes sure that nothing but space and comments follows a document.
+func ended(tokens *xml.Decoder) error {
+	for {
+		switch t, err := tokens.Token(); t := t.(type) {
+		case nil:
+			if err == io.EOF {
+				return nil
+			}
+			return mirror.Faultf("its answer to ListObjectsV2 cannot be read: %v", err)
+		case xml.StartElement:
+			return mirror.Faultf("its answer to ListObjectsV2 goes on after its end with a %s", quoted(t.Name.Local))
+		}
+	}
 }
 
 // shallow reads documents whose elements are not nested deeply: others take time without end.
@@ -293,6 +324,8 @@ func (p *page) settle() error {
 		}
 	case err != nil:
 		return mirror.Faultf("a page of its listing says that IsTruncated is %s", quoted(p.truncated))
+	case !more && p.truncated != "" && p.next != "":
+		return mirror.Faultf("a page of its listing is the last one by IsTruncated, and has a NextContinuationToken")
 	case more && p.next == "":
 		return mirror.Faultf("it truncates a listing after %d keys without NextContinuationToken, so the rest cannot be had: it does not support ListObjectsV2", len(p.objects))
 	case p.count > int64(len(p.objects)):

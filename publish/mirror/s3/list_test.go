@@ -38,14 +38,19 @@ func wantFault(t *testing.T, err error, words string) {
 // A listing that is not whole is an error that says what is wrong with the store.
 func TestAListingIsWholeOrAnError(t *testing.T) {
 	for way, words := range map[string]string{
-		"no token":    "truncates a listing after 2 keys without NextContinuationToken",
-		"same token":  "", // AWS would say that the token is none; see below
-		"empty pages": "101 pages in a row have no key",
-		"too few":     "has 1 keys and says that it has 2",
-		"backwards":   "increasing byte order",
-		"huge page":   "more than 16 MiB",
-		"a page":      "with a \"html\"",
-		"blank":       "an empty body",
+		"no token":          "truncates a listing after 2 keys without NextContinuationToken",
+		"same token":        "", // AWS would say that the token is none; see below
+		"empty pages":       "101 pages in a row have no key",
+		"too few":           "has 1 keys and says that it has 2",
+		"backwards":         "increasing byte order",
+		"last, and a token": "is the last one by IsTruncated",
+		"no content":        "status 204",
+		"two pages":         "goes on after its end",
+		"no size":           "without a size",
+		"negative size":     "negative",
+		"huge page":         "more than 16 MiB",
+		"a page":            "with a \"html\"",
+		"blank":             "an empty body",
 	} {
 		t.Run(way, func(t *testing.T) {
 			t.Parallel()

@@ -217,7 +217,7 @@ func (s *pageScanner) skip(name string) {
 
 // object reads an element Contents.
 func (s *pageScanner) object() listed {
-	var o listed
+	o := listed{size: unsized}
 	for !s.strange {
 		switch name := s.open(); name {
 		case "Key":

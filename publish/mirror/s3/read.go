@@ -30,7 +30,11 @@ func (m *Mirror) Open(ctx context.Context, name string) (*mirror.Object, error) 
 	if aws.ToString(out.ETag) == "" && out.LastModified != nil { // else it is no object at all, but a page or an error
 		out.ETag = aws.String(unversioned)
 	}
-	if err := complete("GetObject", out.ContentLength, out.ETag); err != nil {
+	err = complete("GetObject", out.ContentLength, out.ETag)
+	if err == nil && out.ContentRange != nil {
+		err = mirror.Faultf("asked for a whole object, it sends the range %s", quoted(*out.ContentRange))
+	}
+	if err != nil {
 		out.Body.Close()
 		return nil, b.failed(reading, key, err)
 	}

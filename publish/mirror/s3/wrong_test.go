@@ -28,12 +28,17 @@ var wrongAnswers = map[string]s3test.Fault{
 
 // wrongListings are those of listings alone.
 var wrongListings = map[string]s3test.Fault{
-	"no token":    s3test.NoToken,
-	"same token":  s3test.SameToken,
-	"empty pages": s3test.EmptyPages,
-	"too few":     s3test.TooFew,
-	"backwards":   s3test.Backwards,
-	"huge page":   s3test.HugePage,
+	"no token":          s3test.NoToken,
+	"same token":        s3test.SameToken,
+	"empty pages":       s3test.EmptyPages,
+	"too few":           s3test.TooFew,
+	"backwards":         s3test.Backwards,
+	"last, and a token": s3test.LastWithToken,
+	"no content":        s3test.NoContent,
+	"two pages":         s3test.TwoPages,
+	"no size":           s3test.NoSize,
+	"negative size":     s3test.NegativeSize,
+	"huge page":         s3test.HugePage,
 }
 
 // A misbehaving is a mirror of a test on a server that answers wrongly.

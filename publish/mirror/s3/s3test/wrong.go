@@ -80,6 +80,20 @@ var (
 			return last
 		})
 	})
+	// LastWithToken is the last page by IsTruncated, and has a token.
+	LastWithToken = Alter(func(a *Answer) {
+		a.truncated("MORE")
+		a.Body = bytes.Replace(a.Body, []byte("<IsTruncated>true"), []byte("<IsTruncated>false"), 1)
+	})
+	// NoContent has the status of an answer without a body.
+	NoContent = Alter(func(a *Answer) { a.Status, a.Body = http.StatusNoContent, nil })
+	// TwoPages has an empty page before the right one.
+	TwoPages = Alter(func(a *Answer) {
+		a.Body = append([]byte("<"+listingElement+"><IsTruncated>false</IsTruncated></"+listingElement+">"), a.Body[bytes.Index(a.Body, []byte("<"+listingElement)):]...)
+	})
+	// NoSize leaves out the sizes of objects, and NegativeSize makes them negative.
+	NoSize       = Alter(func(a *Answer) { a.Body = sizes.ReplaceAll(a.Body, nil) })
+	NegativeSize = Alter(func(a *Answer) { a.Body = sizes.ReplaceAll(a.Body, []byte("<Size>-7</Size>")) })
 	// HugePage has more bytes than any page of S3.
 	HugePage = Alter(func(a *Answer) {
 		a.Body = bytes.Replace(a.Body, []byte("</"+listingElement), []byte(strings.Repeat(" ", 64<<20)+"</"+listingElement), 1)
@@ -89,6 +103,7 @@ var (
 var (
 	etags    = regexp.MustCompile(`<ETag>[^<]*</ETag>`)
 	counts   = regexp.MustCompile(`<KeyCount>.*?</KeyCount>`)
+	sizes    = regexp.MustCompile(`<Size>[^<]*</Size>`)
 	contents = regexp.MustCompile(`<Contents>.*?</Contents>`)
 	ends     = regexp.MustCompile(`<IsTruncated>.*?</IsTruncated>|<NextContinuationToken>.*?</NextContinuationToken>`)
 )
