@@ -79,7 +79,7 @@ func (m *Mirror) Prove(ctx context.Context, was mirror.Version, there *mirror.Up
 	switch {
 	case err == nil:
 		return b.failed(writing, key, &mirror.ConditionError{Header: header})
-	case statusOf(err) == http.StatusPreconditionFailed, codeOf(err) == "NoSuchKey":
+	case statusOf(err) == http.StatusPreconditionFailed, statusOf(err) == http.StatusNotFound && codeOf(err) != "NoSuchBucket": // also where the text of the answer is cut off
 		b.proved.Store(header, true)
 		return nil
 	}

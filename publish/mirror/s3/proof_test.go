@@ -88,6 +88,15 @@ func TestTheProofOfAnAbsentObject(t *testing.T) {
 	}
 }
 
+// A refusal whose text does not arrive is a refusal all the same.
+func TestAProofNeedsNoTextOfARefusal(t *testing.T) {
+	server := serve(t, s3test.Options{})
+	server.Hook(s3test.Always("PutObject", s3test.Refuse(http.StatusNotFound, "")))
+	if err := open(t, server).Mirror("p").Prove(t.Context(), "an etag", nil); err != nil {
+		t.Error(err)
+	}
+}
+
 // 501 says what is missing.
 func TestWhatIsNotImplementedIsNamed(t *testing.T) {
 	for message, words := range map[string]string{
