@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,6 +45,54 @@ func TestSourceAndDestinationAreApart(t *testing.T) {
 	for _, destination := range []string{top + "/bc2", top + "/b", top + "/other/bc"} {
 		if code, _, errs := execute(t, nil, source, "file://"+destination); code != exitDone {
 			t.Errorf("%s: exit code %d: %s", destination, code, errs)
+		}
+	}
+}
+
+// Symbolic links inside of a source are not followed to a destination, so they cannot make the source grow: however
+// often it is published, the source is the same, and so is what is published from the second time on.
+func TestALinkFromTheSourceToTheDestinationIsNotFollowed(t *testing.T) {
+	for _, version := range []string{"v3-unsigned", "v2-unsigned"} {
+		for _, link := range []string{"out", "blobs/out", "blobs/sha256/out", "v3/out", "v3/manifests/out", "v3/manifests/spec/out", "build_cache/out", "sub/blobs", "sub/v3", "sub/build_cache"} {
+			for _, to := range []string{"", "blobs", "v3", "build_cache"} {
+				top := t.TempDir()
+				source, destination := filepath.Join(top, "src"), filepath.Join(top, "dst")
+				if err := os.CopyFS(source, os.DirFS("../../test/testdata/"+version)); err != nil {
+					t.Fatal(err)
+				}
+				at := filepath.Join(source, link)
+				target, err := filepath.Rel(filepath.Dir(at), filepath.Join(destination, to))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(link)%2 == 0 {
+					target = filepath.Join(destination, to)
+				}
+				if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o755), os.Symlink(target, at)); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Mkdir(filepath.Join(source, "plain"), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				write(t, filepath.Join(source, "a.txt"), "a")
+				write(t, filepath.Join(source, "plain/a.txt"), "a")
+				before := tree(t, source)
+				var published map[string]bool
+				for run := range 3 {
+					code, _, errs := execute(t, nil, "--files", "*.txt,*/*.txt", source, "file://"+destination)
+					if code != exitDone {
+						t.Fatalf("%s, %s to %s: exit code %d: %s", version, link, target, code, errs)
+					}
+					now := tree(t, destination)
+					if run > 0 && !maps.Equal(now, published) {
+						t.Errorf("%s, %s to %s: run %d leaves %v, run %d left %v", version, link, target, run+1, now, run, published)
+					}
+					published = now
+				}
+				if after := tree(t, source); !maps.Equal(after, before) {
+					t.Errorf("%s, %s to %s: the source is %v, was %v", version, link, target, after, before)
+				}
+			}
 		}
 	}
 }
