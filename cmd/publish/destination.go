@@ -150,6 +150,8 @@ func directoryOf(where string) (string, error) {
 		return "", fmt.Errorf("destination: %w", err)
 	case u.Scheme != "file":
 		return "", fmt.Errorf("destination %q: want s3://bucket[/prefix] or file:///directory", redact.URL(where))
+	case u.User != nil:
+		return "", fmt.Errorf("destination %q: a directory has no user and no password: want file:///directory", redact.URL(where))
 	case strings.ContainsAny(where, "?#"):
 		return "", fmt.Errorf("destination %q: write %%3F for ? and %%23 for # in the name of a directory", redact.URL(where))
 	case !spec.Readable(u.Path):

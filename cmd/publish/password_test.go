@@ -57,6 +57,29 @@ func TestPasswordsInURLsAreNeverShown(t *testing.T) {
 	}
 }
 
+// A directory has no user and no password. One that is given is refused, as it is with a bucket, and not dropped.
+func TestADirectoryWithAPasswordIsRefused(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "mirror")
+	source := spack(t, "v3-unsigned")
+	for _, user := range []string{"user:hunter2@", "hunter2@", "user:hunter2@localhost", ":@", "@"} {
+		at := "file://" + user + out
+		config := filepath.Join(t.TempDir(), "config.yaml")
+		write(t, config, "state_dir: /x\nsocket: /x.sock\nmirrors:\n  - source: "+source+"\n    destination: \""+at+"\"\n")
+		for _, args := range [][]string{
+			{source, at}, {"--dry-run", source, at}, {"index", at}, {"verify", at}, {"doctor", at}, {"bench", at}, {"exec", source, at, "--", "true"},
+			{"daemon", "--config", config},
+		} {
+			code, stdout, stderr := execute(t, nil, args...)
+			if text := stdout + stderr; code != exitUsage || !strings.Contains(text, "REDACTED") || strings.Contains(text, "hunter2") {
+				t.Errorf("%q ends with %d: %s", args, code, text)
+			}
+		}
+	}
+	if _, err := os.Stat(out); err == nil {
+		t.Error("something was published")
+	}
+}
+
 // A URL that cannot be read back is refused before anything is published.
 func TestAPublicURLIsCheckedBeforePublishing(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "mirror")
