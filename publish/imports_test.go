@@ -29,6 +29,7 @@ var arrows = map[string]string{
 	"publish/redact":   "",
 	"publish/defect":   "",
 	"publish/nofile":   "",
+	"publish/userfile": "",
 	// documents
 	"publish/key":      "",
 	"publish/manifest": "publish/blob",
@@ -43,7 +44,7 @@ var arrows = map[string]string{
 	"publish/mirror/dir": "publish/blob publish/mirror",
 	"publish/mirror/web": "publish/mirror publish/redact",
 	"publish/tune":       "publish/blob publish/mirror publish/defect",
-	"publish/session":    "publish/shell publish/mirror",
+	"publish/session":    "publish/shell publish/userfile publish/mirror",
 	"publish/cloudfront": "publish/mirror publish/credentials",
 	"publish/queue":      "publish/defect",
 	// who is served by a queue, and is given what to do: it knows the layouts, and no operation
@@ -61,8 +62,8 @@ var arrows = map[string]string{
 	// operations, which know no implementation
 	"publish": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile",
 	// commands
-	"cmd/publish":          "publish publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/workflow cmd/publish/escape publish/defect publish/nofile",
-	"cmd/publish/workflow": "cmd/publish/escape",
+	"cmd/publish":          "publish publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/workflow cmd/publish/escape publish/defect publish/nofile publish/userfile",
+	"cmd/publish/workflow": "cmd/publish/escape publish/userfile",
 	"cmd/publish/escape":   "",
 	"cmd/image":            "",
 }

@@ -394,7 +394,7 @@ func readRoots(file string, r *workflow.Runner) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, err
 	}
-	roots, err := x509.SystemCertPool()
+	roots, err := session.SystemRoots()
 	if err != nil {
 		return nil, err
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 const (
@@ -313,7 +314,7 @@ func fingerprint(m *mirrorConfig, least int64) string {
 	if err != nil {
 		panic(err) // it has no values that JSON has not
 	}
-	keys, _ := os.ReadFile(m.TrustedKeys) // that it can be read was seen when it was checked
+	keys, _ := userfile.Read(m.TrustedKeys) // that it can be read was seen when it was checked
 	return fmt.Sprintf("%x %d", sha256.Sum256(append(text, keys...)), least)
 }
 

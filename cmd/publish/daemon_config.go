@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -18,6 +17,7 @@ import (
 	"github.com/goccy/go-yaml/parser"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 // exampleConfig is what --print-example-config prints: every key, with what it is for.
@@ -154,7 +154,7 @@ func misplaced(n ast.Node, format string, args ...any) error {
 // readDaemonConfig reads a configuration. What is wrong with it is told with line and column, all
 // that can be found at once.
 func readDaemonConfig(name string) (*daemonConfig, error) {
-	text, err := os.ReadFile(name)
+	text, err := userfile.Read(name)
 	if err != nil {
 		return nil, fail(exitUsage, fmt.Errorf("configuration: %w", err))
 	}

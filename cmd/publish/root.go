@@ -17,6 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 // flags are what a user may say about a publish. The help texts are the manual.
@@ -176,7 +177,7 @@ func readTrust(require bool, file string) (publish.Trust, error) {
 	if file == "" {
 		return t, nil
 	}
-	armored, err := os.ReadFile(file)
+	armored, err := userfile.Read(file)
 	if err != nil {
 		return t, fmt.Errorf("--trusted-keys: %w", err)
 	}

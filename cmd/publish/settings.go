@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 // configFile is read in the current directory when publish is given no arguments.
@@ -145,7 +145,7 @@ func (v fileValue) at() string { return fmt.Sprintf("%s:%d:%d", configFile, v.li
 
 // readConfig reads a mapping of names to values or lists of values.
 func readConfig(name string) (map[string]fileValue, error) {
-	text, err := os.ReadFile(name)
+	text, err := userfile.Read(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return map[string]fileValue{}, nil
 	}

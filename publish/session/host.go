@@ -3,12 +3,13 @@ package session
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 // A TokenFile is where somebody else keeps a token fresh: Kubernetes, SPIFFE, another CI. It is
@@ -17,7 +18,7 @@ type TokenFile string
 
 // Token implements TokenSource. Whom the token is for, whoever writes the file has decided.
 func (f TokenFile) Token(context.Context, string) (string, error) {
-	text, err := os.ReadFile(string(f))
+	text, err := userfile.Read(string(f))
 	if err != nil {
 		return "", fmt.Errorf("web identity token: %w", err)
 	}

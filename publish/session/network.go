@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 // Transport returns what reaches everything that is not AWS, as Config reaches AWS: through the same
@@ -37,9 +38,37 @@ type BundleError struct {
 func (e *BundleError) Error() string { return fmt.Sprintf("%s: %s: %v", e.Setting, e.File, e.Err) }
 func (e *BundleError) Unwrap() error { return e.Err }
 
+// SystemRoots returns the authorities that are trusted on this system: those of SSL_CERT_FILE if it is set.
+func SystemRoots() (*x509.CertPool, error) {
+	if err := checkSystemBundle(); err != nil {
+		return nil, err
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("certificates of the system: %w", err)
+	}
+	return roots, nil
+}
+
+// checkSystemBundle refuses an SSL_CERT_FILE that is not a regular file: crypto/x509 would wait for it, or read it
+// without an end. One that is not there is no error: crypto/x509 goes on without it.
+func checkSystemBundle() error {
+	file := os.Getenv("SSL_CERT_FILE")
+	if file == "" {
+		return nil
+	}
+	if err := userfile.Check(file); errors.Is(err, userfile.ErrNotRegular) || errors.Is(err, userfile.ErrTooLarge) {
+		return &BundleError{"SSL_CERT_FILE", file, err}
+	}
+	return nil
+}
+
 // trusted are the authorities that are trusted: o.Roots or those of the system, and those of the file that
 // AWS_CA_BUNDLE or else ca_bundle of the profile names. Nil: those of the system.
 func (o Options) trusted(ctx context.Context) (*x509.CertPool, error) {
+	if err := checkSystemBundle(); err != nil {
+		return nil, err
+	}
 	env, err := config.NewEnvConfig()
 	if err != nil {
 		return o.Roots, nil // Config says what is wrong; who reads a URL needs nothing of it
@@ -51,14 +80,14 @@ func (o Options) trusted(ctx context.Context) (*x509.CertPool, error) {
 	if file == "" {
 		return o.Roots, nil
 	}
-	bundle, err := os.ReadFile(file)
+	bundle, err := userfile.Read(file)
 	if err != nil {
 		return nil, &BundleError{setting, file, err}
 	}
 	roots := o.Roots
 	if roots == nil {
-		if roots, err = x509.SystemCertPool(); err != nil {
-			return nil, fmt.Errorf("certificates of the system: %w", err)
+		if roots, err = SystemRoots(); err != nil {
+			return nil, err
 		}
 	} else {
 		roots = roots.Clone()

@@ -9,10 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 // strange is a server whose authority no system trusts, and a file with its certificate.
@@ -160,5 +162,29 @@ func TestAWSIsNotFollowedElsewhere(t *testing.T) {
 	answer.Body.Close()
 	if reached || answer.StatusCode != http.StatusTemporaryRedirect {
 		t.Errorf("status %d, and the other host was reached: %v", answer.StatusCode, reached)
+	}
+}
+
+// A pipe or a device that names authorities or holds a token is refused without waiting for it.
+func TestNothingWaitsForWhatIsNotAFile(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{pipe, os.DevNull} {
+		bare(t)
+		t.Setenv("SSL_CERT_FILE", name)
+		_, transport := session.Transport(context.Background(), session.Options{})
+		_, config := session.Config(context.Background(), session.Options{})
+		_, roots := session.SystemRoots()
+		for _, err := range []error{transport, config, roots} {
+			var bundle *session.BundleError
+			if !errors.As(err, &bundle) || bundle.Setting != "SSL_CERT_FILE" || bundle.File != name {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if _, err := session.TokenFile(name).Token(context.Background(), ""); !errors.Is(err, userfile.ErrNotRegular) {
+			t.Errorf("a token in %s: %v", name, err)
+		}
 	}
 }

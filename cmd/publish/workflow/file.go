@@ -4,16 +4,14 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
-)
 
-// maxFile is how much of a file is read: a set of keys or certificates.
-const maxFile = 16 << 20
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
+)
 
 // Read returns the content of a regular file in the workspace or in the temporary directory. Symbolic links
 // may lead from one to the other, and no further.
@@ -22,22 +20,10 @@ func (r *Runner) Read(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Without waiting: what looked like a file may be a pipe by now.
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%q is no regular file", path)
-	}
-	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(content) > maxFile {
-		err = fmt.Errorf("%q has more than %d bytes", path, maxFile)
+	content, err := userfile.ReadNoLink(name)
+	var of *fs.PathError
+	if errors.As(err, &of) {
+		of.Path = path // as the workflow calls it
 	}
 	return content, err
 }

@@ -164,7 +164,7 @@ func TestReadDoesNotHang(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer large.Close()
-	for path, want := range map[string]string{"fifo": "no regular file", "large": "more than 16777216 bytes", "buildcache": "no regular file", "none": "no such file"} {
+	for path, want := range map[string]string{"fifo": "a pipe, not a regular file", "large": "more than 16777216 bytes", "buildcache": "a directory, not a regular file", "none": "no such file"} {
 		if _, err := r.Read(path); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", path, err)
 		}
