@@ -17,6 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
@@ -67,6 +68,14 @@ func rootCommand(env environment) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runPublish(cmd, args, &f, env)
 		},
+	}
+	cmd.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if file, _ := env.lookup("SSL_CERT_FILE"); file != "" {
+			if err := session.CheckSystemBundle(file); err != nil {
+				return fail(exitUsage, err)
+			}
+		}
+		return nil
 	}
 	f.register(cmd)
 	cmd.SetOut(env.results) // help and completions are our own words

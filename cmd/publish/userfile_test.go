@@ -63,7 +63,7 @@ func TestWhatIsNamedMustBeARegularFile(t *testing.T) {
 				}
 				done := make(chan result, 1)
 				go func() {
-					code, _, stderr := execute(t, nil, c.args...)
+					code, _, stderr := execute(t, variables{"SSL_CERT_FILE": os.Getenv("SSL_CERT_FILE")}, c.args...)
 					done <- result{code, stderr}
 				}()
 				select {

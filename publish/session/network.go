@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 
 	"github.com/aws/aws-sdk-go-v2/config"
 
@@ -40,9 +39,6 @@ func (e *BundleError) Unwrap() error { return e.Err }
 
 // SystemRoots returns the authorities that are trusted on this system: those of SSL_CERT_FILE if it is set.
 func SystemRoots() (*x509.CertPool, error) {
-	if err := checkSystemBundle(); err != nil {
-		return nil, err
-	}
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		return nil, fmt.Errorf("certificates of the system: %w", err)
@@ -50,13 +46,9 @@ func SystemRoots() (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// checkSystemBundle refuses an SSL_CERT_FILE that is not a regular file: crypto/x509 would wait for it, or read it
-// without an end. One that is not there is no error: crypto/x509 goes on without it.
-func checkSystemBundle() error {
-	file := os.Getenv("SSL_CERT_FILE")
-	if file == "" {
-		return nil
-	}
+// CheckSystemBundle refuses a file that SSL_CERT_FILE names and that is not a regular file: crypto/x509 would wait for it, or
+// read it without end. A missing file is no error: crypto/x509 continues without it.
+func CheckSystemBundle(file string) error {
 	if err := userfile.Check(file); errors.Is(err, userfile.ErrNotRegular) || errors.Is(err, userfile.ErrTooLarge) {
 		return &BundleError{"SSL_CERT_FILE", file, err}
 	}
@@ -66,9 +58,6 @@ func checkSystemBundle() error {
 // trusted are the authorities that are trusted: o.Roots or those of the system, and those of the file that
 // AWS_CA_BUNDLE or else ca_bundle of the profile names. Nil: those of the system.
 func (o Options) trusted(ctx context.Context) (*x509.CertPool, error) {
-	if err := checkSystemBundle(); err != nil {
-		return nil, err
-	}
 	env, err := config.NewEnvConfig()
 	if err != nil {
 		return o.Roots, nil // Config says what is wrong; who reads a URL needs nothing of it

@@ -173,15 +173,9 @@ func TestNothingWaitsForWhatIsNotAFile(t *testing.T) {
 	}
 	for _, name := range []string{pipe, os.DevNull} {
 		bare(t)
-		t.Setenv("SSL_CERT_FILE", name)
-		_, transport := session.Transport(context.Background(), session.Options{})
-		_, config := session.Config(context.Background(), session.Options{})
-		_, roots := session.SystemRoots()
-		for _, err := range []error{transport, config, roots} {
-			var bundle *session.BundleError
-			if !errors.As(err, &bundle) || bundle.Setting != "SSL_CERT_FILE" || bundle.File != name {
-				t.Errorf("%s: %v", name, err)
-			}
+		var bundle *session.BundleError
+		if err := session.CheckSystemBundle(name); !errors.As(err, &bundle) || bundle.Setting != "SSL_CERT_FILE" || bundle.File != name {
+			t.Errorf("%s: %v", name, err)
 		}
 		if _, err := session.TokenFile(name).Token(context.Background(), ""); !errors.Is(err, userfile.ErrNotRegular) {
 			t.Errorf("a token in %s: %v", name, err)
