@@ -20,29 +20,26 @@ const deletedLogDays = 30
 // covers their traces by deleting. It is retained because a bucket with objects in it
 // cannot be deleted, and would leave the stack half destroyed.
 func newLogBucket(stack awscdk.Stack, c Config) awss3.Bucket {
-	return awss3.NewBucket(stack, jsii.String("LogBucket"), &awss3.BucketProps{
-		BucketName:        jsii.String(c.LogBucket()),
-		Versioned:         jsii.Bool(true),
-		Encryption:        awss3.BucketEncryption_S3_MANAGED,
-		BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(),
-		ObjectOwnership:   awss3.ObjectOwnership_BUCKET_OWNER_ENFORCED,
-		EnforceSSL:        jsii.Bool(true),
-		MinimumTLSVersion: jsii.Number(1.2),
-		RemovalPolicy:     awscdk.RemovalPolicy_RETAIN,
-		LifecycleRules: &[]*awss3.LifecycleRule{
-			{
-				Id:                                  jsii.String("ExpireLogs"),
-				Expiration:                          days(c.LogDays),
-				NoncurrentVersionExpiration:         days(deletedLogDays),
-				AbortIncompleteMultipartUploadAfter: days(c.AbortUploadDays),
-			},
-			{
-				// S3 takes this in a rule without an expiration in days only.
-				Id:                        jsii.String("RemoveExpiredDeleteMarkers"),
-				ExpiredObjectDeleteMarker: jsii.Bool(true),
-			},
+	props := keptBucket(c.LogBucket())
+	props.LifecycleRules = logLifecycle(c, c.LogDays)
+	return awss3.NewBucket(stack, jsii.String("LogBucket"), props)
+}
+
+// logLifecycle deletes logs after keep days, and what somebody else deleted after deletedLogDays.
+func logLifecycle(c Config, keep int) *[]*awss3.LifecycleRule {
+	return &[]*awss3.LifecycleRule{
+		{
+			Id:                                  jsii.String("ExpireLogs"),
+			Expiration:                          days(keep),
+			NoncurrentVersionExpiration:         days(deletedLogDays),
+			AbortIncompleteMultipartUploadAfter: days(c.AbortUploadDays),
 		},
-	})
+		{
+			// S3 takes this in a rule without an expiration in days only.
+			Id:                        jsii.String("RemoveExpiredDeleteMarkers"),
+			ExpiredObjectDeleteMarker: jsii.Bool(true),
+		},
+	}
 }
 
 // deliverAccessLogs sends the distribution's access log to the log bucket, by way of
@@ -125,32 +122,13 @@ func newAuditBucket(stack awscdk.Stack, c Config, logs awss3.IBucket) awss3.IBuc
 	if c.LockLogMode == compliance {
 		retention = awss3.ObjectLockRetention_Compliance(days(c.LockLogDays))
 	}
-	return awss3.NewBucket(stack, jsii.String("AuditBucket"), &awss3.BucketProps{
-		BucketName:                 jsii.String(c.AuditBucket()),
-		Versioned:                  jsii.Bool(true),
-		Encryption:                 awss3.BucketEncryption_S3_MANAGED,
-		BlockPublicAccess:          awss3.BlockPublicAccess_BLOCK_ALL(),
-		ObjectOwnership:            awss3.ObjectOwnership_BUCKET_OWNER_ENFORCED,
-		EnforceSSL:                 jsii.Bool(true),
-		MinimumTLSVersion:          jsii.Number(1.2),
-		RemovalPolicy:              awscdk.RemovalPolicy_RETAIN,
-		ServerAccessLogsBucket:     logs,
-		ServerAccessLogsPrefix:     jsii.String("audit/"),
-		ObjectLockEnabled:          jsii.Bool(true),
-		ObjectLockDefaultRetention: retention,
-		LifecycleRules: &[]*awss3.LifecycleRule{
-			{
-				Id:                                  jsii.String("ExpireLogs"),
-				Expiration:                          days(max(c.LogDays, c.LockLogDays)),
-				NoncurrentVersionExpiration:         days(deletedLogDays),
-				AbortIncompleteMultipartUploadAfter: days(c.AbortUploadDays),
-			},
-			{
-				Id:                        jsii.String("RemoveExpiredDeleteMarkers"),
-				ExpiredObjectDeleteMarker: jsii.Bool(true),
-			},
-		},
-	})
+	props := keptBucket(c.AuditBucket())
+	props.ServerAccessLogsBucket = logs
+	props.ServerAccessLogsPrefix = jsii.String("audit/")
+	props.ObjectLockEnabled = jsii.Bool(true)
+	props.ObjectLockDefaultRetention = retention
+	props.LifecycleRules = logLifecycle(c, max(c.LogDays, c.LockLogDays))
+	return awss3.NewBucket(stack, jsii.String("AuditBucket"), props)
 }
 
 // trailPrefix is where the trail's files begin in the log bucket.

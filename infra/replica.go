@@ -43,17 +43,9 @@ func newReplicaStack(app awscdk.App, c Config, main awscdk.Stack) {
 		Tags:                  c.tags(),
 		TerminationProtection: jsii.Bool(c.Protect),
 	})
-	bucket := awss3.NewBucket(stack, jsii.String("ReplicaBucket"), &awss3.BucketProps{
-		BucketName:        jsii.String(c.ReplicaBucket()),
-		Versioned:         jsii.Bool(true),
-		Encryption:        awss3.BucketEncryption_S3_MANAGED,
-		BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(),
-		ObjectOwnership:   awss3.ObjectOwnership_BUCKET_OWNER_ENFORCED,
-		EnforceSSL:        jsii.Bool(true),
-		MinimumTLSVersion: jsii.Number(1.2),
-		RemovalPolicy:     awscdk.RemovalPolicy_RETAIN,
-		LifecycleRules:    cacheLifecycle(c),
-	})
+	props := keptBucket(c.ReplicaBucket())
+	props.LifecycleRules = cacheLifecycle(c)
+	bucket := awss3.NewBucket(stack, jsii.String("ReplicaBucket"), props)
 	for _, st := range replicaPolicy(*bucket.BucketArn(), *stack.Account()) {
 		bucket.AddToResourcePolicy(statement(st))
 	}

@@ -14,34 +14,41 @@ import (
 // newCacheBucket is the mirror's storage. It outlives the stack, and every object in
 // it outlives its deletion for a while.
 func newCacheBucket(stack awscdk.Stack, c Config, logs awss3.IBucket) awss3.Bucket {
-	bucket := awss3.NewBucket(stack, jsii.String("BinaryCacheBucket"), &awss3.BucketProps{
-		BucketName:             jsii.String(c.Bucket()),
-		Versioned:              jsii.Bool(true),
-		Encryption:             awss3.BucketEncryption_S3_MANAGED,
-		BlockPublicAccess:      awss3.BlockPublicAccess_BLOCK_ALL(),
-		ObjectOwnership:        awss3.ObjectOwnership_BUCKET_OWNER_ENFORCED,
-		EnforceSSL:             jsii.Bool(true),
-		MinimumTLSVersion:      jsii.Number(1.2),
-		RemovalPolicy:          awscdk.RemovalPolicy_RETAIN,
-		ServerAccessLogsBucket: logs,
-		ServerAccessLogsPrefix: jsii.String("s3/"),
-		LifecycleRules:         cacheLifecycle(c),
-		Metrics:                requestMetrics(c),
-		Cors: &[]*awss3.CorsRule{{
-			Id:             jsii.String("PublicReadCors"),
-			AllowedMethods: &[]awss3.HttpMethods{awss3.HttpMethods_GET, awss3.HttpMethods_HEAD},
-			AllowedOrigins: jsii.Strings("*"),
-			AllowedHeaders: jsii.Strings("*"),
-			ExposedHeaders: exposedHeaders(),
-			MaxAge:         jsii.Number(3600),
-		}},
-	})
+	props := keptBucket(c.Bucket())
+	props.ServerAccessLogsBucket = logs
+	props.ServerAccessLogsPrefix = jsii.String("s3/")
+	props.LifecycleRules = cacheLifecycle(c)
+	props.Metrics = requestMetrics(c)
+	props.Cors = &[]*awss3.CorsRule{{
+		Id:             jsii.String("PublicReadCors"),
+		AllowedMethods: &[]awss3.HttpMethods{awss3.HttpMethods_GET, awss3.HttpMethods_HEAD},
+		AllowedOrigins: jsii.Strings("*"),
+		AllowedHeaders: jsii.Strings("*"),
+		ExposedHeaders: exposedHeaders(),
+		MaxAge:         jsii.Number(3600),
+	}}
+	bucket := awss3.NewBucket(stack, jsii.String("BinaryCacheBucket"), props)
 	if c.ImmutablePackages {
 		for _, st := range ImmutablePackages(*bucket.BucketArn(), c.manualUserArn(stack)) {
 			bucket.AddToResourcePolicy(statement(st))
 		}
 	}
 	return bucket
+}
+
+// keptBucket is what every bucket here has: its objects are private, encrypted, read over
+// TLS only, and versioned, and it stays when the stack is deleted.
+func keptBucket(name string) *awss3.BucketProps {
+	return &awss3.BucketProps{
+		BucketName:        jsii.String(name),
+		Versioned:         jsii.Bool(true),
+		Encryption:        awss3.BucketEncryption_S3_MANAGED,
+		BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(),
+		ObjectOwnership:   awss3.ObjectOwnership_BUCKET_OWNER_ENFORCED,
+		EnforceSSL:        jsii.Bool(true),
+		MinimumTLSVersion: jsii.Number(1.2),
+		RemovalPolicy:     awscdk.RemovalPolicy_RETAIN,
+	}
 }
 
 // exposedHeaders are what a script on another site may read of a response.
