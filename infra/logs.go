@@ -68,19 +68,26 @@ func deliverAccessLogs(stack awscdk.Stack, distribution awscloudfront.IDistribut
 	delivery.Node().AddDependency(granted.PolicyDependable)
 }
 
-// logDelivery lets CloudWatch deliver from this one source into the log bucket.
-func logDelivery(bucket, account, source string) policy.Statement {
+// delivery lets a service of AWS write below resource, on behalf of this one source of this
+// account: without the two conditions, anybody's logs could be sent into the bucket.
+func delivery(sid, service, resource, account, source string) policy.Statement {
 	return policy.Statement{
-		Sid:       "AccessLogDelivery",
+		Sid:       sid,
 		Effect:    policy.Allow,
-		Principal: policy.Service("delivery.logs.amazonaws.com"),
+		Principal: policy.Service(service),
 		Action:    policy.Strings{"s3:PutObject"},
-		Resource:  policy.Strings{bucket + "/AWSLogs/" + account + "/CloudFront/*"},
+		Resource:  policy.Strings{resource + "/*"},
 		Condition: policy.Condition{
 			"StringEquals": {"s3:x-amz-acl": {"bucket-owner-full-control"}, "aws:SourceAccount": {account}},
-			"ArnLike":      {"aws:SourceArn": {"arn:aws:logs:" + Region + ":" + account + ":delivery-source:" + source}},
+			"ArnLike":      {"aws:SourceArn": {source}},
 		},
 	}
+}
+
+// logDelivery lets CloudWatch deliver from this one source into the log bucket.
+func logDelivery(bucket, account, source string) policy.Statement {
+	return delivery("AccessLogDelivery", "delivery.logs.amazonaws.com", bucket+"/AWSLogs/"+account+"/CloudFront", account,
+		"arn:aws:logs:"+Region+":"+account+":delivery-source:"+source)
 }
 
 // recordWrites keeps, with CloudTrail, who wrote and deleted what in the bucket.

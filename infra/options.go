@@ -124,17 +124,7 @@ func listObjects(c Config, bucket, logs awss3.Bucket, account string) {
 
 // inventoryDelivery lets S3 write the inventory of this one bucket into the log bucket.
 func inventoryDelivery(logs, bucket, account string) policy.Statement {
-	return policy.Statement{
-		Sid:       "InventoryDelivery",
-		Effect:    policy.Allow,
-		Principal: policy.Service("s3.amazonaws.com"),
-		Action:    policy.Strings{"s3:PutObject"},
-		Resource:  policy.Strings{logs + "/" + inventoryPrefix + "/*"},
-		Condition: policy.Condition{
-			"StringEquals": {"s3:x-amz-acl": {"bucket-owner-full-control"}, "aws:SourceAccount": {account}},
-			"ArnLike":      {"aws:SourceArn": {bucket}},
-		},
-	}
+	return delivery("InventoryDelivery", "s3.amazonaws.com", logs+"/"+inventoryPrefix, account, bucket)
 }
 
 // prepareCacheTags makes the distribution remember the tags of objects.
