@@ -145,7 +145,7 @@ var theInputs = []input{
 	{"ca-bundle", "", func(in *inputs) value { return text(&in.caBundle) }},
 }
 
-// urls are the inputs in which somebody may have put a password.
+// urls are the inputs that can be URLs, and so can hold a password.
 var urls = []string{"path", "destination", "public-url", "s3-endpoint"}
 
 // Inputs that any action may be given, whatever its action.yml says.

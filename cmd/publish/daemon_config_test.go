@@ -86,7 +86,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// Keys are published by the daemon as by the command, unless it is told not to.
+// The daemon publishes keys as the command does, unless its configuration says no.
 func TestPublishKeys(t *testing.T) {
 	for text, noKeys := range map[string]bool{"": false, "    publish_keys: true\n": false, "    publish_keys: false\n": true} {
 		c, err := parseDaemonConfig([]byte("state_dir: /var/lib/publish\nsocket: /run/publish.sock\nmirrors:\n  - source: /srv/buildcache\n    destination: file:///srv/mirror\n" + text))

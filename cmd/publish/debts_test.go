@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// What many runs owe caches is told at once, and each index is read back once.
+// Invalidations that many runs owe are sent together, and each index is read back once.
 func TestTheIndexIsReadOnceForManyDebts(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS("../../test/testdata/v3-unsigned")); err != nil {

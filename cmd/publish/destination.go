@@ -195,7 +195,7 @@ func (f *storageFlags) config(ctx context.Context, log *slog.Logger) (aws.Config
 	return cfg, err
 }
 
-// transport reaches what is read as clients read it. It trusts whom config trusts.
+// transport is for requests made as Spack's clients make them. It trusts the same authorities as config.
 func (f *storageFlags) transport(ctx context.Context) (*http.Transport, error) {
 	t, err := session.Transport(ctx, session.Options{Profile: f.profile, Roots: f.roots})
 	return t, fail(exitUsage, err)

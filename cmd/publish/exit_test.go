@@ -94,7 +94,7 @@ func TestExitCodesOfRuns(t *testing.T) {
 	}
 }
 
-// A command that is given too few or too many arguments was called wrongly, whoever counts them.
+// Too few or too many arguments are a usage error, whichever layer counts them.
 func TestWrongArgumentsAreWrongUsage(t *testing.T) {
 	for _, row := range []struct {
 		args []string

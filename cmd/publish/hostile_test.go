@@ -177,7 +177,7 @@ func TestNothingOfAServerReachesATerminalAsItIs(t *testing.T) {
 	}
 }
 
-// A daemon may be somebody else's program, and what it tells is about sources.
+// What answers on the socket may not be our daemon, and its text holds names of sources.
 func TestNothingOfADaemonReachesATerminalAsItIs(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", socket)

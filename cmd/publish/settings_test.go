@@ -168,7 +168,7 @@ func TestAnUnknownVariableIsRefused(t *testing.T) {
 				}
 			}
 			if strings.Contains(errs, "secret") {
-				t.Errorf("a value is told: %s", errs)
+				t.Errorf("the error shows a value: %s", errs)
 			}
 			if done, _ := filepath.Glob(to + "*"); len(done) > 0 && row.want != nil {
 				t.Errorf("%v: something was done: %v", row.env, done)

@@ -52,8 +52,8 @@ func (r *Runner) File(path string) (*File, error) {
 func (f *File) Path() string { return filepath.Join(f.place.here, f.rel) }
 
 // Write makes the file anew, and its directory if there is none. A later step sees the old file or all of
-// the new one. Both belong to whom the place belongs to: what root owns in a workspace, the next checkout cannot
-// remove. No symbolic link is followed, and nothing of the runner's is replaced.
+// the new one. File and directory get the owner of the place, because the next checkout cannot remove what root owns
+// in a workspace. No symbolic link is followed, and nothing of the runner's is replaced.
 func (f *File) Write(content []byte) error {
 	root, err := os.OpenRoot(f.place.here)
 	if err != nil {
@@ -86,7 +86,7 @@ func (f *File) Write(content []byte) error {
 	return err
 }
 
-// makeDir makes a directory. What is there must be one, and not a link to one.
+// makeDir makes a directory, unless there is one; a link to a directory is refused.
 func makeDir(root *os.Root, name string, owner fs.FileInfo) error {
 	switch err := root.Mkdir(name, 0o755); {
 	case err == nil:
@@ -161,7 +161,7 @@ func writeNew(root *os.Root, name string, content []byte, owner fs.FileInfo) err
 	return give(root, name, owner)
 }
 
-// give makes a file somebody's.
+// give sets the owner and group of a file to those of to.
 func give(root *os.Root, name string, to fs.FileInfo) error {
 	want, ok := to.Sys().(*syscall.Stat_t)
 	if !ok {

@@ -109,7 +109,7 @@ func TestAReportIsNotWrittenThroughALink(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(workspace, "made")); err == nil {
 		t.Error("a dangling link was followed")
 	}
-	// A name that is hard-linked elsewhere is replaced, and what is there stays.
+	// A file with a second hard link is replaced; the content under the other name stays.
 	other := filepath.Join(elsewhere, "other")
 	if err := os.WriteFile(other, []byte("before"), 0o644); err != nil {
 		t.Fatal(err)
