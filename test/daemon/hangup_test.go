@@ -113,19 +113,17 @@ func TestExecWithoutATemporaryDirectory(t *testing.T) {
 }
 
 // SIGHUP loads the configuration anew from the first moment on: before the configuration is read, and before the queue is
-// open. Here the configuration is a FIFO, so that the daemon waits for it.
+// open. strace holds the daemon where it has opened the configuration.
 func TestHangupWhileTheDaemonStarts(t *testing.T) {
 	h, _, _ := bucketHost(t)
 	h.configure()
-	text, err := os.ReadFile(h.dir + "/config.yaml")
+	strace, err := exec.LookPath("strace")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("apt-get install strace: %v", err)
 	}
-	fifo := h.dir + "/config.fifo"
-	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(h.bin, "daemon", "--config", fifo)
+	config := h.dir + "/config.yaml"
+	// -D: the process that we start is the daemon, and strace a child of it.
+	cmd := exec.Command(strace, "-D", "-f", "-qq", "-o", "/dev/null", "-P", config, "-e", "trace=openat", "-e", "inject=openat:delay_exit=500ms:when=1", h.bin, "daemon", "--config", config)
 	cmd.Env, cmd.Stderr = h.env, h.log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -133,35 +131,36 @@ func TestHangupWhileTheDaemonStarts(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() { cmd.Process.Kill() })
-	give := func(before func()) {
-		t.Helper()
-		written := make(chan error, 1)
-		go func() {
-			w, err := os.OpenFile(fifo, os.O_WRONLY, 0) // when it is read
-			if err == nil {
-				before()
-				_, err = w.Write(text)
-				w.Close()
-			}
-			written <- err
-		}()
+	h.until("the configuration is open", func() bool {
 		select {
-		case err := <-written:
-			if err != nil {
-				t.Fatal(err)
-			}
 		case err := <-ended:
 			t.Fatalf("the daemon has ended: %v", err)
+		default:
 		}
+		return isOpen(cmd.Process.Pid, config)
+	})
+	cmd.Process.Signal(syscall.SIGHUP)
+	if strings.Contains(h.log.String(), "the daemon begins") {
+		t.Error("strace has not held the daemon")
 	}
-	give(func() { cmd.Process.Signal(syscall.SIGHUP) })
-	h.until("the configuration is read", func() bool { return strings.Contains(h.log.String(), "the daemon begins") })
-	give(func() {}) // what was asked for before the queue was open
 	h.until("the configuration is loaded", func() bool { return strings.Contains(h.log.String(), "configuration loaded") })
 	cmd.Process.Signal(syscall.SIGTERM)
 	if err := <-ended; err != nil {
 		t.Errorf("stopped: %v", err)
 	}
+}
+
+// isOpen reports whether a process has a file open.
+func isOpen(pid int, file string) bool {
+	dir := fmt.Sprintf("/proc/%d/fd/", pid)
+	all, err := os.ReadDir(dir)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(all, func(e os.DirEntry) bool {
+		to, err := os.Readlink(dir + e.Name())
+		return err == nil && to == file
+	})
 }
 
 // A daemon whose socket is removed, as by what clears temporary directories, makes it again, with the same mode; and stops as it

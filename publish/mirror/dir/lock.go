@@ -83,7 +83,11 @@ func takeLock(root *os.Root) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = tryLock(f); err == nil && !isAt(root, lockPath, f) {
+	there := false
+	if err = tryLock(f); err == nil {
+		there, err = isAt(root, lockPath, f)
+	}
+	if err == nil && !there {
 		err = errLocked // what we hold is no longer the lock of others
 	}
 	if err != nil {

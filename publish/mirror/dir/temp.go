@@ -31,45 +31,67 @@ type temp struct {
 	path string
 }
 
-// newTemp begins the object at full.
+// newTemp begins the object at full. If its file is removed again and again, the error is errAgain.
 func newTemp(root *os.Root, full string) (*temp, error) {
-	for {
-		t := &temp{root: root, path: tempPath(full, newID())}
-		var err error
-		t.file, err = root.OpenFile(t.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
-		if errors.Is(err, fs.ErrNotExist) {
-			err = root.MkdirAll(path.Dir(t.path), dirMode)
-			if err == nil {
-				continue
-			}
+	for range attempts {
+		t, err := tryTemp(root, full)
+		if !errors.Is(err, errAgain) {
+			return t, err
 		}
-		if err != nil {
-			return nil, err
-		}
-		switch err := tryLock(t.file); {
-		case errors.Is(err, errNoLocks):
-			return t, nil // sweep will not touch it either
-		case err != nil && !errors.Is(err, errLocked):
-			t.drop()
-			return nil, err
-		case err == nil && !t.gone():
-			return t, nil
-		}
-		t.drop() // a sweep has come between creation and lock
 	}
+	return nil, errAgain
 }
 
-// gone reports whether somebody has removed the file.
-func (t *temp) gone() bool { return !isAt(t.root, t.path, t.file) }
+func tryTemp(root *os.Root, full string) (*temp, error) {
+	t := &temp{root: root, path: tempPath(full, newID())}
+	var err error
+	t.file, err = root.OpenFile(t.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = root.MkdirAll(path.Dir(t.path), dirMode); err == nil {
+			err = errAgain
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = tryLock(t.file)
+	if errors.Is(err, errNoLocks) {
+		return t, nil // sweep will not touch it either
+	}
+	there := false
+	if err == nil {
+		there, err = isAt(t.root, t.path, t.file)
+	}
+	if there {
+		return t, nil
+	}
+	t.drop()
+	if err == nil || errors.Is(err, errLocked) {
+		err = errAgain // a sweep has come between creation and lock
+	}
+	return nil, err
+}
+
+// gone reports whether somebody has removed the file. What cannot be looked at is not gone.
+func (t *temp) gone() bool {
+	there, err := isAt(t.root, t.path, t.file)
+	return !there && err == nil
+}
 
 // isAt reports whether f is still what path leads to.
-func isAt(root *os.Root, path string, f *os.File) bool {
+func isAt(root *os.Root, path string, f *os.File) (bool, error) {
 	there, err := root.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
 	if err != nil {
-		return false
+		return false, err
 	}
 	info, err := f.Stat()
-	return err == nil && os.SameFile(there, info)
+	if err != nil {
+		return false, err
+	}
+	return os.SameFile(there, info), nil
 }
 
 // drop ends the temp, whatever has become of its content. What it cannot remove, the next
