@@ -35,6 +35,8 @@ var arrows = map[string]string{
 	"publish/manifest": "publish/blob",
 	"publish/layout":   "publish/blob publish/spec publish/key",
 	"publish/index":    "publish/blob publish/spec publish/defect",
+	// the other half of signatures: making them
+	"publish/sign": "publish/key",
 	// the boundary
 	"publish/mirror": "publish/blob",
 	// what all that speak to AWS know of it
@@ -76,7 +78,7 @@ var owners = map[string]string{
 	"github.com/aws/":                          "publish/mirror/s3 publish/cloudfront publish/session publish/events",
 	"github.com/aws/aws-sdk-go-v2/service/sqs": "publish/events",
 	"github.com/aws/smithy-go/time":            "publish/mirror/s3 publish/cloudfront publish/session publish/events publish/tune", // to wait
-	"github.com/ProtonMail/":                   "publish/key",
+	"github.com/ProtonMail/":                   "publish/key publish/sign",
 	"flag":                                     "cmd/publish cmd/image",
 	"github.com/spf13/":                        "cmd/publish",
 	"github.com/goccy/":                        "cmd/publish",

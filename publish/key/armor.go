@@ -75,10 +75,16 @@ func decodeArmor(lines []string) ([]byte, error) {
 		}
 		return body, nil
 	}
-	if want := crc24(body); sum != base64.StdEncoding.EncodeToString([]byte{byte(want >> 16), byte(want >> 8), byte(want)}) {
+	if sum != Checksum(body) {
 		return nil, errors.New("armor: the checksum does not match")
 	}
 	return body, nil
+}
+
+// Checksum is what stands behind the = in the last line of armor.
+func Checksum(body []byte) string {
+	sum := crc24(body)
+	return base64.StdEncoding.EncodeToString([]byte{byte(sum >> 16), byte(sum >> 8), byte(sum)})
 }
 
 // crcTable has what each byte adds to a checksum.

@@ -85,7 +85,7 @@ func parseMessage(document []byte) (*message, error) {
 	m := &message{hash: header[1]}
 	rest := all[3:]
 	for len(rest) > 0 && rest[0] != beginSignature {
-		if err := checkLine(rest[0]); err != nil {
+		if err := CheckLine(rest[0]); err != nil {
 			return nil, fmt.Errorf("signed message: %w", err)
 		}
 		m.lines, rest = append(m.lines, rest[0]), rest[1:]
@@ -97,7 +97,13 @@ func parseMessage(document []byte) (*message, error) {
 	return m, nil
 }
 
-func checkLine(line string) error {
+// CheckLine refuses a line that gpg and Spack would read differently, or not at all, in a signed document.
+func CheckLine(line string) error {
+	for _, marker := range []string{beginMessage, beginSignature} {
+		if strings.Contains(line, marker) {
+			return fmt.Errorf("a line contains %q, where Spack takes the signed text to begin or to end", marker)
+		}
+	}
 	if strings.HasPrefix(line, "-") {
 		return fmt.Errorf("the line %.40q begins with a dash: gpg undoes an escape there and Spack does not", line)
 	}
@@ -158,3 +164,16 @@ func IssuerOf(document []byte) (Issuer, error) {
 }
 
 var errNoIssuer = errors.New("bad signature: it does not name the key that made it")
+
+// HashOf returns what the Hash header of a document calls the algorithm of an armored signature.
+func HashOf(armored []byte) (string, error) {
+	sig, err := onlySignature(armored)
+	if err != nil {
+		return "", err
+	}
+	name := hashName(sig.Hash)
+	if name == "" {
+		return "", fmt.Errorf("the signature was made with %s, which is too weak: want SHA-256 or SHA-512", sig.Hash)
+	}
+	return name, nil
+}

@@ -1,0 +1,103 @@
+package key
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Reasons why a key cannot sign.
+var (
+	ErrExpired    = errors.New("it has expired")
+	ErrRevoked    = errors.New("it has been revoked")
+	ErrCannotSign = errors.New("it is not meant to sign")
+)
+
+// A Candidate is a primary key or a subkey, and whether it can sign.
+type Candidate struct {
+	Fingerprint Fingerprint
+	Subkey      bool
+	Created     time.Time
+	Expires     time.Time // the earlier one of its own and the primary key's; zero: never
+	Err         error     // why it cannot sign at the time that was asked for; nil: it can
+}
+
+// Candidates judges every key of the certificate as a signer at a time. The primary key comes first.
+func (p *Public) Candidates(at time.Time) []Candidate {
+	c := p.certificate
+	above, err := c.primaryValidity()
+	all := []Candidate{candidate(&signer{key: c.primary, own: above, above: above, broken: err}, at)}
+	for _, s := range c.subkeys {
+		own, subErr := s.validity(c.primary)
+		if subErr == nil {
+			subErr = err
+		}
+		sub := candidate(&signer{key: s.key, own: own, above: above, broken: subErr}, at)
+		sub.Subkey = true
+		all = append(all, sub)
+	}
+	return all
+}
+
+func candidate(s *signer, at time.Time) Candidate {
+	return Candidate{
+		Fingerprint: fingerprint(s.key),
+		Created:     s.key.CreationTime,
+		Expires:     earlier(s.own.expires, s.above.expires),
+		Err:         s.objection(at),
+	}
+}
+
+// objection is why a key cannot sign at a time.
+func (s *signer) objection(at time.Time) error {
+	switch {
+	case s.broken != nil:
+		return fmt.Errorf("it cannot be used: %w", s.broken)
+	case !signsForGPG(s.key):
+		return fmt.Errorf("%w: gpg cannot verify signatures of its algorithm (%d)", ErrCannotSign, s.key.PubKeyAlgo)
+	case weak(s.key):
+		return errors.New("it is too short: want at least 2048 bits")
+	case s.own.created.After(at):
+		return fmt.Errorf("it was made at %s, which is still to come: is a clock wrong?", date(s.own.created))
+	}
+	for _, v := range []validity{s.above, s.own} {
+		if len(v.revocations) > 0 {
+			return fmt.Errorf("%w at %s", ErrRevoked, date(v.revocations[0].at))
+		}
+		if !v.expires.IsZero() && !at.Before(v.expires) {
+			return fmt.Errorf("%w at %s", ErrExpired, date(v.expires))
+		}
+	}
+	if !s.own.signs {
+		return ErrCannotSign
+	}
+	return nil
+}
+
+// earlier is the earlier one of two times, of which zero is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// Expires is when the primary key expires; zero: never.
+func (p *Public) Expires() time.Time {
+	v, _ := p.certificate.primaryValidity()
+	return v.expires
+}
+
+// UserIDs are the names that the key gives its owner, as gpg lists them.
+func (p *Public) UserIDs() []string {
+	var all []string
+	for _, u := range p.certificate.users {
+		if u.newest(p.certificate.primary) != nil {
+			all = append(all, u.id)
+		}
+	}
+	return all
+}
+
+// Armored is the key as gpg --armor --export writes it.
+func (p *Public) Armored() ([]byte, error) { return p.certificate.armored() }

@@ -1,0 +1,144 @@
+package sign
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+)
+
+// memory is a private key in the memory of this process.
+type memory struct {
+	public  []byte
+	private *packet.PrivateKey
+}
+
+// ReadKey reads a private key: what gpg --export-secret-keys writes, armored or binary, or base64 of either. One final
+// line end of the passphrase is dropped, as gpg does. The key that signs is the one that gpg picks: the
+// newest subkey that may sign, otherwise the primary key.
+func ReadKey(content, passphrase []byte, at time.Time) (*Key, error) {
+	s, err := readMemory(content, passphrase, at)
+	if err != nil {
+		return nil, fmt.Errorf("private key: %w", err)
+	}
+	return New(s)
+}
+
+func readMemory(content, passphrase []byte, at time.Time) (*memory, error) {
+	packets, err := decode(content)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(packets)
+	s, err := split(packets)
+	if err != nil {
+		return nil, err
+	}
+	defer s.wipe()
+	public, err := key.ReadPublic(s.public)
+	if err != nil {
+		return nil, err
+	}
+	p, fingerprint, err := s.pick(public.Candidates(at))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", fingerprint, err)
+	}
+	private, err := p.decrypt(bytes.TrimSuffix(passphrase, []byte("\n")))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", fingerprint, err)
+	}
+	return &memory{s.public, private}, nil
+}
+
+// pick returns the part that signs.
+func (s *secret) pick(candidates []key.Candidate) (*part, key.Fingerprint, error) {
+	primary := candidates[0]
+	// The newest one first, and the primary key last.
+	order := slices.Clone(candidates[1:])
+	slices.SortStableFunc(order, func(a, b key.Candidate) int { return b.Created.Compare(a.Created) })
+	order = append(order, primary)
+	var missing bool
+	for _, c := range order {
+		if c.Err != nil {
+			continue
+		}
+		p := s.parts[c.Fingerprint]
+		if p == nil || p.place() == elsewhere {
+			missing = true
+			continue
+		}
+		if p.place() == onCard {
+			return nil, c.Fingerprint, ErrCard
+		}
+		return p, c.Fingerprint, nil
+	}
+	if missing {
+		return nil, primary.Fingerprint, ErrNoSecret
+	}
+	return nil, primary.Fingerprint, why(primary, order[:len(order)-1])
+}
+
+// why says why no key of a certificate can sign: what is wrong with the primary key, or with the newest subkey
+// that is meant to sign.
+func why(primary key.Candidate, subkeys []key.Candidate) error {
+	if primary.Err != nil && !errors.Is(primary.Err, ErrCannotSign) {
+		return primary.Err
+	}
+	for _, c := range subkeys {
+		if !errors.Is(c.Err, ErrCannotSign) {
+			return fmt.Errorf("its subkey %s: %w", c.Fingerprint, c.Err)
+		}
+	}
+	return primary.Err
+}
+
+// Public implements Signer.
+func (m *memory) Public() []byte { return m.public }
+
+// Sign implements Signer.
+func (m *memory) Sign(_ context.Context, kind Kind, content io.Reader) ([]byte, error) {
+	return signWith(m.private, kind, crypto.SHA512, content)
+}
+
+// config makes signatures of the form that gpg makes, without random notations.
+func config(at time.Time) *packet.Config {
+	plain := false
+	return &packet.Config{
+		Time:                                  func() time.Time { return at },
+		DefaultHash:                           crypto.SHA512,
+		NonDeterministicSignaturesViaNotation: &plain,
+	}
+}
+
+// signWith makes a signature with a private key, or with what stands for one.
+func signWith(private *packet.PrivateKey, kind Kind, hash crypto.Hash, content io.Reader) ([]byte, error) {
+	at := time.Now()
+	sig := &packet.Signature{
+		Version:      4,
+		SigType:      packet.SignatureType(kind),
+		PubKeyAlgo:   private.PubKeyAlgo,
+		Hash:         hash,
+		CreationTime: at,
+		IssuerKeyId:  &private.KeyId,
+	}
+	h := hash.New()
+	if _, err := io.Copy(h, content); err != nil {
+		return nil, err
+	}
+	if err := sig.Sign(h, private, config(at)); err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	if err := sig.Serialize(&b); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}

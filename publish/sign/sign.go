@@ -1,0 +1,176 @@
+// Package sign makes the signatures that Spack's clients check.
+//
+// Clients run gpg --verify on a document and take its text out by a rule of their own. Both must succeed, so every
+// signature is made in the form that gpg --clearsign writes, and is verified with the public key before it is
+// returned. A key that is faulty, or a signer that returns something else, yields an error and no document.
+//
+// Where the private key is, a Signer knows: in memory, in gpg-agent, on a card, in a service.
+package sign
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+)
+
+// A Kind is the kind of a signature.
+type Kind byte
+
+// The kinds of signatures, numbered as in RFC 4880, section 5.2.1.
+const (
+	Binary Kind = 0 // of content as it is
+	Text   Kind = 1 // of lines that end with CRLF, without blanks at their ends
+)
+
+// A Signer signs with one private key. It may be used concurrently.
+type Signer interface {
+	// Public is the public key with its subkeys, armored as gpg --export writes it.
+	Public() []byte
+	// Sign returns an OpenPGP signature of version 4, by the public key or one of its subkeys. Content of kind Text has
+	// its final form already. Secrets are not part of errors.
+	Sign(ctx context.Context, kind Kind, content io.Reader) ([]byte, error)
+}
+
+// A Key signs documents and files. Everything that it returns was verified.
+type Key struct {
+	signer Signer
+	public *key.Public
+	ring   *key.Ring
+}
+
+// New returns the key of a signer.
+func New(s Signer) (*Key, error) {
+	public, err := key.ReadPublic(s.Public())
+	if err != nil {
+		return nil, fmt.Errorf("signing key: %w", err)
+	}
+	ring, err := key.ReadRing(s.Public())
+	if err != nil {
+		return nil, fmt.Errorf("signing key: %w", err)
+	}
+	return &Key{s, public, ring}, nil
+}
+
+// Public is what clients need to check the signatures.
+func (k *Key) Public() *key.Public { return k.public }
+
+// Fingerprint is that of the primary key.
+func (k *Key) Fingerprint() key.Fingerprint { return k.public.Fingerprint() }
+
+// Verify reports whether a document was signed by this key, as clients check it.
+func (k *Key) Verify(document []byte) error {
+	_, err := k.ring.Verify(document)
+	return err
+}
+
+// Document signs the JSON text of a manifest or a spec.
+func (k *Key) Document(ctx context.Context, text []byte) ([]byte, error) {
+	lines, err := linesOf(text)
+	if err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
+	}
+	packet, err := k.signer.Sign(ctx, Text, strings.NewReader(strings.Join(lines, "\r\n")))
+	if err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
+	}
+	armored, err := armorSignature(packet)
+	if err != nil {
+		return nil, err
+	}
+	signed := strings.Join(lines, "\n")
+	hash, err := key.HashOf(armored)
+	if err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
+	}
+	document := []byte("-----BEGIN PGP SIGNED MESSAGE-----\nHash: " + hash + "\n\n" + signed + "\n" + string(armored))
+	if err := k.Verify(document); err != nil {
+		return nil, fmt.Errorf("sign: the signature that was made does not verify: %w", err)
+	}
+	if read, err := key.Text(document); err != nil || string(read) != signed {
+		return nil, fmt.Errorf("sign: Spack would read another text than the one that was signed: %w", err)
+	}
+	return document, nil
+}
+
+// Detached signs content that is kept as it is, and returns what belongs into an .asc file. The content is read twice: to sign
+// it, and to verify the signature.
+func (k *Key) Detached(ctx context.Context, open func() (io.ReadCloser, error)) ([]byte, error) {
+	var packet []byte
+	err := reading(open, func(r io.Reader) (err error) {
+		packet, err = k.signer.Sign(ctx, Binary, r)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
+	}
+	armored, err := armorSignature(packet)
+	if err != nil {
+		return nil, err
+	}
+	err = reading(open, func(r io.Reader) error {
+		_, err := k.ring.VerifyDetached(r, armored)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sign: the signature that was made does not verify: %w", err)
+	}
+	return armored, nil
+}
+
+func reading(open func() (io.ReadCloser, error), do func(io.Reader) error) error {
+	r, err := open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return do(r)
+}
+
+// armorSignature writes a signature with the checksum that gpg needs: without it, gpg fails on every signature
+// whose base64 ends without padding.
+func armorSignature(packet []byte) ([]byte, error) {
+	var b bytes.Buffer
+	w, err := armor.Encode(&b, "PGP SIGNATURE", nil)
+	if err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
+	}
+	if _, err := w.Write(packet); err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
+	}
+	if err := w.Close(); err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
+	}
+	return append(b.Bytes(), '\n'), nil
+}
+
+// linesOf are the lines of a JSON text as they are signed. White space at the ends of lines, which gpg does not sign,
+// is dropped; a text that gpg and Spack would read differently is refused.
+func linesOf(text []byte) ([]string, error) {
+	switch {
+	case key.Signed(text):
+		return nil, errors.New("it is signed already")
+	case !utf8.Valid(text):
+		return nil, errors.New("it is not UTF-8")
+	case !jsontext.Value(text).IsValid(jsontext.AllowDuplicateNames(true)):
+		return nil, errors.New("it is not JSON")
+	}
+	// Within JSON, a line end is white space, of whatever kind it is.
+	plain := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(string(text))
+	lines := strings.Split(strings.Trim(plain, " \t\n"), "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimRight(line, " \t")
+		if err := key.CheckLine(lines[i]); err != nil {
+			return nil, err
+		}
+	}
+	return lines, nil
+}
