@@ -11,6 +11,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 )
 
 // writers is how many objects are on their way at once. The mirror has its own bound
@@ -251,7 +252,7 @@ func writesOf(objects []Object) []Write {
 // promise is a finding, and the others go on, so that all findings come at once.
 func (a *application) putBlobs(ctx context.Context, m *MirrorPlan) error {
 	bad := make(map[string]bool)
-	err := each(ctx, writers, m.Blobs, func(ctx context.Context, o Object) error {
+	err := parallel.Each(ctx, writers, m.Blobs, func(ctx context.Context, o Object) error {
 		err := a.put(ctx, m, Write{Object: o})
 		another := m.Layout == "v2" && errors.Is(err, mirror.ErrExist) // build of it, published meanwhile
 		if !ofSource(err) && !another {
@@ -324,7 +325,7 @@ func (a *application) verifySource(ctx context.Context, m *MirrorPlan, bad map[s
 
 // check hashes blobs that are not sent.
 func (a *application) check(ctx context.Context, m *MirrorPlan, blobs []Object, bad map[string]bool) error {
-	return each(ctx, checkers, blobs, func(ctx context.Context, o Object) error {
+	return parallel.Each(ctx, checkers, blobs, func(ctx context.Context, o Object) error {
 		err := blob.Check(ctx, o.Name, o.Content, o.Digest)
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err()
@@ -373,7 +374,7 @@ func (a *application) dropBad(m *MirrorPlan, bad map[string]bool) {
 }
 
 func (a *application) putAll(ctx context.Context, m *MirrorPlan, writes []Write) error {
-	return each(ctx, writers, writes, func(ctx context.Context, w Write) error { return a.put(ctx, m, w) })
+	return parallel.Each(ctx, writers, writes, func(ctx context.Context, w Write) error { return a.put(ctx, m, w) })
 }
 
 // put stores one object, and remembers it if caches may have another under its name. Of
@@ -443,7 +444,7 @@ func (c counter) count(u mirror.Upload, err error) {
 
 // putFiles stores plain files, each after what belongs to it.
 func (a *application) putFiles(ctx context.Context) error {
-	return each(ctx, writers, a.plan.Files, func(ctx context.Context, f *FilePlan) error {
+	return parallel.Each(ctx, writers, a.plan.Files, func(ctx context.Context, f *FilePlan) error {
 		for _, w := range f.Writes {
 			err := a.store(ctx, a.counted(f.store), w.Name, w)
 			if ofSource(err) {

@@ -12,6 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -317,7 +318,7 @@ func (d *decision) check(ctx context.Context, status map[*Package]Status) error 
 	o := d.plan.options
 	reasons := make([][]error, len(d.src.Packages))
 	d.issuers = make([]issued, len(d.src.Packages))
-	err := each(ctx, runtime.GOMAXPROCS(0), positions(reasons), func(ctx context.Context, i int) error {
+	err := parallel.Each(ctx, runtime.GOMAXPROCS(0), parallel.Positions(reasons), func(ctx context.Context, i int) error {
 		p := d.src.Packages[i]
 		d.issuers[i] = issuedBy(p)
 		reasons[i] = d.checkPackage(ctx, p, d.sends(p, status[p]) || o.VerifySource)

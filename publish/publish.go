@@ -13,7 +13,6 @@
 package publish
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -22,10 +21,8 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
-	"github.com/vantagecompute/slurm-factory-publish/publish/nofile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -101,40 +98,3 @@ func failed(findings []Finding) bool {
 
 // ErrUnresolved: other publishers kept changing the index for as long as we tried.
 var ErrUnresolved = errors.New("other publishers keep changing it")
-
-// readers is how many objects are read at once: small ones, so that the delay of a
-// request is what costs, not its bytes.
-const readers = 64
-
-// openEach is how many files one item of each may have open: one that is read, and one that is written with its
-// directory.
-const openEach = 4
-
-// openList is how many directories a list of one in a file system may have open: those on the way.
-const openList = 8
-
-// each calls do for every item, at most limit at once, and fewer where few files may be open. It stops at the
-// first error.
-func each[T any](ctx context.Context, limit int, items []T, do func(context.Context, T) error) error {
-	g, gctx := defect.WithContext(ctx)
-	g.SetLimit(nofile.AtOnce(limit, openEach))
-	for _, item := range items {
-		if gctx.Err() != nil {
-			break
-		}
-		g.Go(func() error { return do(gctx, item) })
-	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	return ctx.Err() // if it ended, not all of them were done
-}
-
-// positions are those of items, for an each whose results keep their order.
-func positions[T any](items []T) []int {
-	all := make([]int, len(items))
-	for i := range all {
-		all[i] = i
-	}
-	return all
-}

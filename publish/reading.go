@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -37,7 +38,7 @@ func (r *packageReader) readAll(ctx context.Context, names []string) ([]*Package
 	slices.Sort(names)
 	packages := make([]*Package, len(names))
 	reasons := make([]error, len(names))
-	err := each(ctx, readers, positions(names), func(ctx context.Context, i int) error {
+	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(names), func(ctx context.Context, i int) error {
 		packages[i], reasons[i] = r.read(ctx, names[i])
 		if blameless(reasons[i]) {
 			return fmt.Errorf("read %s: %w", names[i], reasons[i])

@@ -14,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -179,7 +180,7 @@ func (src *Source) report(s Severity, file, reason string) {
 // read reads documents of a mirror.
 func (src *Source) read(ctx context.Context, m *SourceMirror, names []string, sel Selection) error {
 	var mu sync.Mutex // guards m and src.Findings while one document's result is kept
-	err := each(ctx, runtime.GOMAXPROCS(0), names, func(ctx context.Context, name string) error {
+	err := parallel.Each(ctx, runtime.GOMAXPROCS(0), names, func(ctx context.Context, name string) error {
 		p, reason := m.readDocument(ctx, name)
 		mu.Lock()
 		defer mu.Unlock()

@@ -12,6 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/nofile"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -23,6 +24,9 @@ const (
 	recordSize        = 1100 // bytes of an index for one package
 	objectsPerPackage = 3
 )
+
+// openList is how many directories a list of one in a file system may have open: those on the way.
+const openList = 8
 
 // packages is how many there are about in a mirror, as far as its index tells.
 func (p *pointer) packages() int64 {
@@ -157,7 +161,7 @@ func lookAll(ctx context.Context, f format, s Store, p *pointer) (*survey, error
 func (s *survey) list(ctx context.Context, l mirror.Lister) error {
 	s.objects = make(map[string]mirror.Info)
 	var mu sync.Mutex // guards s.objects while a page is put in
-	return each(ctx, nofile.AtOnce(readers, openList), s.ranges, func(ctx context.Context, r mirror.Range) error {
+	return parallel.Each(ctx, nofile.AtOnce(parallel.Readers, openList), s.ranges, func(ctx context.Context, r mirror.Range) error {
 		for info, err := range l.List(ctx, r) {
 			if err != nil {
 				return fmt.Errorf("list %s: %w", r.Prefix, err)

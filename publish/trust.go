@@ -13,6 +13,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 )
 
 // isKey refuses a key file that does not hold exactly the key that its name says: clients
@@ -176,7 +177,7 @@ func (d *decision) judgeDocuments(ctx context.Context) error {
 		d.warn("", fmt.Sprintf("%s of others not checked by whom they are signed: run publish verify --trusted-keys", english.Plural(n, "package was", "packages were")))
 	}
 	reasons := make([]error, len(names))
-	err := each(ctx, readers, positions(names), func(ctx context.Context, i int) error {
+	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(names), func(ctx context.Context, i int) error {
 		document, _, err := mirror.Read(ctx, d.out.store, names[i], maxDocument)
 		switch {
 		case errors.Is(err, mirror.ErrNotExist): // removed meanwhile

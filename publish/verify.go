@@ -25,6 +25,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -483,7 +484,7 @@ func (c *check) run(ctx context.Context) error {
 	views := c.views()
 	docs := c.documents(len(views) > 0)
 	c.checked(0, len(docs))
-	err := each(ctx, readers, docs, func(ctx context.Context, d document) error {
+	err := parallel.Each(ctx, parallel.Readers, docs, func(ctx context.Context, d document) error {
 		c.checkDocument(ctx, d)
 		c.checked(1, 0)
 		return context.Cause(ctx)
@@ -556,7 +557,7 @@ func (c *check) nodes(ctx context.Context, entries []index.Entry, format int) ([
 	for from := 0; from < len(entries); from += batch {
 		batches = append(batches, from)
 	}
-	err := each(ctx, runtime.GOMAXPROCS(0), batches, func(ctx context.Context, from int) error {
+	err := parallel.Each(ctx, runtime.GOMAXPROCS(0), batches, func(ctx context.Context, from int) error {
 		for i := from; i < min(from+batch, len(entries)); i++ {
 			e := entries[i]
 			if n, err := spec.ParseNode(e.Node, format); err == nil && n.Hash == e.Hash {
@@ -956,7 +957,7 @@ func (c *check) checkBlobs(ctx context.Context) error {
 	}
 	slices.SortFunc(todo, func(a, b *ref) int { return cmp.Compare(a.Name, b.Name) })
 	c.checked(0, len(todo))
-	return each(ctx, verifyHashers, todo, func(ctx context.Context, r *ref) error {
+	return parallel.Each(ctx, verifyHashers, todo, func(ctx context.Context, r *ref) error {
 		if err := c.hash(ctx, r.Object); err != nil {
 			for _, owner := range r.owners {
 				c.damage(owner, "%v", err)

@@ -12,6 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 )
 
 // checkSignature checks who has signed a package.
@@ -59,7 +60,7 @@ func (c *check) checkKeys(ctx context.Context) error {
 		unread = true
 		c.damage(indexName, "%v", err)
 	}
-	err = each(ctx, keysAtOnce, union(listed, named), func(ctx context.Context, f key.Fingerprint) error {
+	err = parallel.Each(ctx, keysAtOnce, union(listed, named), func(ctx context.Context, f key.Fingerprint) error {
 		isListed, isNamed := slices.Contains(listed, f), slices.Contains(named, f)
 		err := c.readKey(ctx, f)
 		switch {

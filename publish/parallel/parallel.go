@@ -1,0 +1,43 @@
+// Package parallel runs one function for many items. It starts no more goroutines than the open files of the
+// process allow, waits for all of them and returns the first error.
+package parallel
+
+import (
+	"context"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
+	"github.com/vantagecompute/slurm-factory-publish/publish/nofile"
+)
+
+// Readers is how many small objects are read at once. What they cost is the delay of a request, not their bytes.
+const Readers = 64
+
+// openEach is how many files one item of each may have open: one that is read, and one that is written with its
+// directory.
+const openEach = 4
+
+// Each calls do for every item, at most limit at once, and fewer if few files may be open. After the first error
+// it starts no more calls, and returns that error when the running ones have returned.
+func Each[T any](ctx context.Context, limit int, items []T, do func(context.Context, T) error) error {
+	g, gctx := defect.WithContext(ctx)
+	g.SetLimit(nofile.AtOnce(limit, openEach))
+	for _, item := range items {
+		if gctx.Err() != nil {
+			break
+		}
+		g.Go(func() error { return do(gctx, item) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err() // if it ended, not all of them were done
+}
+
+// Positions returns the positions of items, for an Each whose results keep their order.
+func Positions[T any](items []T) []int {
+	all := make([]int, len(items))
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
