@@ -1,4 +1,5 @@
-package publish_test
+// Package imports holds the table of who may import whom, as a test.
+package imports
 
 import (
 	"encoding/json"
@@ -30,6 +31,7 @@ var arrows = map[string]string{
 	"publish/defect":   "",
 	"publish/nofile":   "",
 	"publish/userfile": "",
+	"publish/parallel": "publish/defect publish/nofile",
 	// documents
 	"publish/key":      "",
 	"publish/manifest": "publish/blob",
@@ -55,6 +57,7 @@ var arrows = map[string]string{
 	"publish/daemon":     "publish/queue publish/defect",
 	"publish/daemon/api": "publish/daemon publish/queue publish/events publish/defect",
 	// for tests only
+	"publish/internal/imports":          "",
 	"publish/spec/spectest":             "",
 	"publish/mirror/mirrortest":         "publish/blob publish/mirror",
 	"publish/mirror/s3/s3test":          "",
@@ -62,7 +65,7 @@ var arrows = map[string]string{
 	"publish/session/sessiontest":       "",
 	"publish/events/eventstest":         "publish/events",
 	// operations, which know no implementation
-	"publish": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile",
+	"publish": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
 	// commands
 	"cmd/publish":          "publish publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/workflow cmd/publish/escape publish/defect publish/nofile publish/userfile",
 	"cmd/publish/workflow": "cmd/publish/escape publish/userfile",
@@ -187,7 +190,7 @@ func owner(path string) []string {
 func listPackages(t *testing.T) []goPackage {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,Imports,GoFiles", "./...")
-	cmd.Dir = ".."
+	cmd.Dir = "../../.."
 	out, err := cmd.Output()
 	if err != nil {
 		var exit *exec.ExitError
