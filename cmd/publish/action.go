@@ -14,6 +14,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 )
@@ -25,7 +26,7 @@ publish.yaml have no say.
 The job is that of publish. What comes of it goes to the log of the step, to its outputs
 and to its summary, also when the step fails or is cancelled.`
 
-func actionCommand(env environment) *cobra.Command {
+func actionCommand(env cli.Env) *cobra.Command {
 	return &cobra.Command{
 		Use: "action", Short: "Publish as a step of a GitHub workflow", Long: actionHelp, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -37,17 +38,17 @@ func actionCommand(env environment) *cobra.Command {
 
 // An action is one step of a workflow: inputs, a job, and what is told of it.
 type action struct {
-	env     environment
+	env     cli.Env
 	runner  *workflow.Runner
 	in      *inputs
 	witness *witness
-	report  *report // the job's until it has ended, or was abandoned
+	report  *cli.Report // the job's until it has ended, or was abandoned
 	exit    func(int)
 }
 
-func newAction(env environment) *action {
-	r := workflow.New(env.raw.stdout, env.getenv) // which writes commands to it, and escapes the rest
-	return &action{env: env, runner: r, in: &inputs{summary: true}, witness: newWitness(r), report: newReport("", "", false, nil), exit: os.Exit}
+func newAction(env cli.Env) *action {
+	r := workflow.New(env.Raw.Stdout, env.Getenv) // which writes commands to it, and escapes the rest
+	return &action{env: env, runner: r, in: &inputs{summary: true}, witness: newWitness(r), report: env.NewReport("", "", false, nil), exit: os.Exit}
 }
 
 // stopWithin is how long a job may take to end when it is told to. GitHub kills us 10 s
@@ -64,7 +65,7 @@ func (a *action) run(ctx context.Context) error {
 	// Whoever kills us, or what kills us, must not leave a step that looks as if it had
 	// not run.
 	a.runner.Output("result", "failed")
-	a.runner.Output("failure-class", classOf(exitInternal))
+	a.runner.Output("failure-class", cli.ClassOf(cli.ExitInternal))
 	return a.conclude(defect.Caught(func() error { return a.perform(ctx) }))
 }
 
@@ -81,7 +82,7 @@ func (a *action) exitInTime(ctx context.Context) (stop func()) {
 		select {
 		case <-done:
 		case <-time.After(exitWithin):
-			a.exit(exitCode(context.Cause(ctx)))
+			a.exit(cli.ExitCode(context.Cause(ctx)))
 		}
 	}()
 	return func() {
@@ -91,24 +92,24 @@ func (a *action) exitInTime(ctx context.Context) (stop func()) {
 }
 
 func (a *action) perform(ctx context.Context) error {
-	a.witness.begins(partInputs)
+	a.witness.Begin(partInputs)
 	in, err := readInputs(a.env, a.runner)
 	a.in = in
-	a.report = newReport(in.path, in.destination, in.flags.dryRun, in.settings)
-	for _, unknown := range unknownInputs(a.env.environ()) {
+	a.report = a.env.NewReport(in.path, in.destination, in.flags.dryRun, in.settings)
+	for _, unknown := range unknownInputs(a.env.Environ()) {
 		a.witness.warn("unknown input", unknown)
 	}
 	for _, s := range in.settings {
 		a.runner.Say("%s = %s (%s)", s.Name, s.Value, s.From)
 	}
 	if err != nil {
-		return fail(exitUsage, err)
+		return cli.Fail(cli.ExitUsage, err)
 	}
 	if in.maskAccount {
 		a.runner.Mask(in.role.Account())
 	}
 	a.witness.trusted = in.options.Trust.Keys != nil
-	ctx, cancel := withTimeout(ctx, in.flags.timeout)
+	ctx, cancel := cli.WithTimeout(ctx, in.flags.timeout)
 	defer cancel()
 	report := a.report
 	return a.inTime(ctx, func(ctx context.Context) error { return a.publish(ctx, report) })
@@ -116,22 +117,22 @@ func (a *action) perform(ctx context.Context) error {
 
 // publish gets credentials and does the job. It may go on when nobody waits for it any more,
 // so nothing that it changes may be looked at before it has returned.
-func (a *action) publish(ctx context.Context, r *report) error {
+func (a *action) publish(ctx context.Context, r *cli.Report) error {
 	in := a.in
 	log := a.witness.log()
-	a.witness.begins(partIdentity)
+	a.witness.Begin(partIdentity)
 	if err := a.identify(ctx, log); err != nil {
 		return err
 	}
-	a.witness.begins(partScan)
+	a.witness.Begin(cli.PartScan)
 	source, err := a.runner.Directory(in.path)
 	if err != nil {
-		return fail(exitSource, fmt.Errorf("path %w", err))
+		return cli.Fail(cli.ExitSource, fmt.Errorf("path %w", err))
 	}
 	in.flags.storage.observe = a.witness.observe
 	j := job{
 		flags: &in.flags, options: in.options, env: a.env, log: log,
-		report: r, narrator: a.witness, verify: in.verify,
+		report: r, observer: a.witness, verify: in.verify,
 	}
 	j.flags.cdn.blind = !in.verify
 	return j.do(ctx, source, in.destination)
@@ -148,15 +149,15 @@ func (a *action) inTime(ctx context.Context, do func(context.Context) error) err
 	go func() { ended <- defect.Caught(func() error { return do(ctx) }) }()
 	select {
 	case err := <-ended:
-		return stopped(ctx, err)
+		return cli.Stopped(ctx, err)
 	case <-ctx.Done():
 	}
 	select {
 	case err := <-ended:
-		return stopped(ctx, err)
+		return cli.Stopped(ctx, err)
 	case <-time.After(stopWithin):
 		// The report is still the job's. What we know is what the witness has seen.
-		a.report = newReport(a.in.path, a.in.destination, a.in.flags.dryRun, a.in.settings)
+		a.report = a.env.NewReport(a.in.path, a.in.destination, a.in.flags.dryRun, a.in.settings)
 		return abandoned{context.Cause(ctx)}
 	}
 }
@@ -165,21 +166,21 @@ func (a *action) inTime(ctx context.Context, do func(context.Context) error) err
 // say less.
 func (a *action) conclude(err error) error {
 	err, forgiven := a.forgive(err)
-	code := exitCode(err)
+	code := cli.ExitCode(err)
 	if broken := defect.Caught(func() error { a.tell(err, forgiven); return nil }); broken != nil {
 		a.runner.Say("cannot tell what came of it: %v\n%s", broken, defect.StackOf(broken))
-		code = max(code, exitInternal)
+		code = max(code, cli.ExitInternal)
 	}
-	if code == exitDone {
+	if code == cli.ExitDone {
 		return nil
 	}
-	return fail(code, errReported)
+	return cli.Fail(code, cli.ErrReported)
 }
 
 // tell writes outputs, summary, report and annotations, in the order of what others rely on.
 func (a *action) tell(err, forgiven error) {
 	a.witness.ends()
-	a.report.finish(err)
+	a.report.Finish(err)
 	for _, f := range a.report.Findings {
 		if f.Severity == publish.Warning {
 			a.witness.warn("found", f.String())
@@ -215,7 +216,7 @@ func (a *action) forgive(err error) (failure, forgiven error) {
 	case errors.Is(err, publish.ErrSource) && a.in.ifNone == "ignore":
 		a.runner.Say("%s", inputWords(err.Error()))
 		return nil, err
-	case exitCode(err) == exitInvalidation && a.in.onInvalidation == "warn":
+	case cli.ExitCode(err) == cli.ExitInvalidation && a.in.onInvalidation == "warn":
 		a.witness.warn("no invalidation", inputWords(err.Error()))
 		return nil, err
 	}
@@ -231,7 +232,7 @@ func (a *action) writeReport() {
 		return // said with all that is wrong with the inputs
 	}
 	var b strings.Builder
-	if err = writeJSON(&b, a.report); err == nil {
+	if err = cli.WriteJSON(&b, a.report); err == nil {
 		err = f.Write([]byte(a.runner.Redact(b.String())))
 	}
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 // What an earlier step has left in the workspace cannot make the action publish what else is in its
@@ -21,7 +23,7 @@ func TestAStepStaysInItsPlaces(t *testing.T) {
 	for _, path := range []string{"link", outside, "/", "/proc/self/cwd/..", "../" + filepath.Base(outside)} {
 		s.with["path"] = path
 		got := s.run(t, t.Context())
-		got.ends(t, exitSource, map[string]string{"result": "failed", "failure-class": "source"})
+		got.ends(t, cli.ExitSource, map[string]string{"result": "failed", "failure-class": "source"})
 	}
 	if n := s.bucket.Count("PutObject"); n > 0 {
 		t.Errorf("%d objects were published", n)
@@ -35,7 +37,7 @@ func TestAStepStaysInItsPlaces(t *testing.T) {
 	}
 	s.with["report-file"] = "report.json"
 	got := s.run(t, t.Context())
-	got.ends(t, exitDone, map[string]string{"result": "published", "report-file": ""})
+	got.ends(t, cli.ExitDone, map[string]string{"result": "published", "report-file": ""})
 	if text, err := os.ReadFile(commands); err != nil || string(text) != "before" {
 		t.Errorf("the runner would execute %q, %v", text, err)
 	}
@@ -49,7 +51,7 @@ func TestAStepWithoutOutputsWarns(t *testing.T) {
 	s := newStage(t, "v3-signed")
 	s.env["GITHUB_OUTPUT"] = filepath.Join(t.TempDir(), "gone", "output")
 	got := s.run(t, t.Context())
-	if got.code != exitDone || strings.Count(got.log, "::warning title=outputs are missing::") != 1 {
+	if got.code != cli.ExitDone || strings.Count(got.log, "::warning title=outputs are missing::") != 1 {
 		t.Errorf("%d: %s", got.code, got.log)
 	}
 }
@@ -63,5 +65,5 @@ func TestAStepWithALineBreakInItsKey(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", session.AccessKey+"\n")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", session.SecretKey+"\r\n")
 	t.Setenv("AWS_SESSION_TOKEN", session.Token+"\n")
-	s.run(t, t.Context()).ends(t, exitDone, map[string]string{"result": "published"})
+	s.run(t, t.Context()).ends(t, cli.ExitDone, map[string]string{"result": "published"})
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/workflow"
 )
 
@@ -25,24 +26,24 @@ func (a *action) identify(ctx context.Context, log *slog.Logger) error {
 		in.role.Log = log
 		github, err := session.Transport(ctx, o)
 		if err != nil {
-			return fail(exitUsage, err)
+			return cli.Fail(cli.ExitUsage, err)
 		}
 		defer github.CloseIdleConnections()
-		in.role.Token = &introduced{GitHub: &session.GitHub{Getenv: a.env.getenv, Log: log, Client: &http.Client{Transport: github}}, runner: a.runner}
+		in.role.Token = &introduced{GitHub: &session.GitHub{Getenv: a.env.Getenv, Log: log, Client: &http.Client{Transport: github}}, runner: a.runner}
 		o.Role = &in.role
 	}
 	cfg, err := session.Config(ctx, o)
 	if err != nil {
-		return fail(exitUsage, err)
+		return cli.Fail(cli.ExitUsage, err)
 	}
 	is, err := cfg.Credentials.Retrieve(ctx)
 	if err != nil {
-		return fail(exitCredentials, credentialsError(err, o.Role != nil))
+		return cli.Fail(cli.ExitCredentials, credentialsError(err, o.Role != nil))
 	}
 	in.flags.storage.aws = &cfg
 	if o.Role == nil {
 		a.runner.Say("credentials of the environment (%s)", is.Source)
-		if is.SessionToken != "" && a.env.getenv("AWS_SESSION_TOKEN") != "" {
+		if is.SessionToken != "" && a.env.Getenv("AWS_SESSION_TOKEN") != "" {
 			a.witness.warn("credentials that end", "those in AWS_SESSION_TOKEN cannot be renewed: when they end, an upload that is still going on fails. With role-to-assume they are")
 		}
 		return nil

@@ -21,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/workflow"
 )
 
@@ -52,7 +53,7 @@ type inputs struct {
 	verify             bool           // read back what was published
 
 	options  publish.Options
-	settings []setting
+	settings []cli.Setting
 }
 
 // An input is one of action.yml, which says the same default and explains it.
@@ -205,11 +206,11 @@ func (all *refusals) refuse(name string, err error) {
 func inputVariable(name string) string { return "INPUT_" + strings.ToUpper(name) }
 
 // readInputs reads all inputs, and reports all that is wrong with them at once.
-func readInputs(env environment, r *workflow.Runner) (*inputs, error) {
+func readInputs(env cli.Env, r *workflow.Runner) (*inputs, error) {
 	in := &inputs{summary: true}
 	var wrong refusals
 	for _, d := range theInputs {
-		given, _ := env.lookup(inputVariable(d.name))
+		given, _ := env.Lookup(inputVariable(d.name))
 		given = strings.TrimSpace(given)
 		from := "input"
 		if given == "" || given == d.def {
@@ -222,7 +223,7 @@ func readInputs(env environment, r *workflow.Runner) (*inputs, error) {
 			}
 		}
 		if given != "" {
-			in.settings = append(in.settings, settingOf(d.name, shown(d.name, given), from))
+			in.settings = append(in.settings, cli.SettingOf(d.name, shown(d.name, given), from))
 		}
 	}
 	in.complete(env, r, &wrong)
@@ -238,7 +239,7 @@ func shown(name, given string) string {
 }
 
 // complete settles what depends on more than one input, or on where we are.
-func (in *inputs) complete(env environment, r *workflow.Runner, wrong *refusals) {
+func (in *inputs) complete(env cli.Env, r *workflow.Runner, wrong *refusals) {
 	if in.path == "" {
 		wrong.refuse("path", errors.New("it is required: the directory of a Spack mirror, or one above several"))
 	}
@@ -278,7 +279,7 @@ func (in *inputs) complete(env environment, r *workflow.Runner, wrong *refusals)
 	in.completeRole(env, r, wrong)
 }
 
-func (in *inputs) completeRole(env environment, r *workflow.Runner, wrong *refusals) {
+func (in *inputs) completeRole(env cli.Env, r *workflow.Runner, wrong *refusals) {
 	if in.credentials != oidcCredentials {
 		return
 	}
@@ -290,7 +291,7 @@ func (in *inputs) completeRole(env environment, r *workflow.Runner, wrong *refus
 		in.role.SessionName = sessionName(env)
 	}
 	in.role.Secret = r.Mask
-	in.role.Token = &session.GitHub{Getenv: env.getenv}
+	in.role.Token = &session.GitHub{Getenv: env.Getenv}
 	bucket, prefix, _ := bucketAndPrefix(in.destination)
 	switch in.sessionPolicy {
 	case "none":
@@ -339,8 +340,8 @@ func roleInput(err error) string {
 var notInSessionName = regexp.MustCompile(`[^\w+=,.@-]`)
 
 // sessionName is what CloudTrail calls us: it leads to the run.
-func sessionName(env environment) string {
-	return nameOfSession("slurm-factory-publish", env.getenv("GITHUB_RUN_ID"), env.getenv("GITHUB_RUN_ATTEMPT"))
+func sessionName(env cli.Env) string {
+	return nameOfSession("slurm-factory-publish", env.Getenv("GITHUB_RUN_ID"), env.Getenv("GITHUB_RUN_ATTEMPT"))
 }
 
 // nameOfSession is made of parts, without those that are empty.
@@ -361,7 +362,7 @@ func unknownInputs(environ []string) []string {
 		if !ok || slices.Contains(inputNames(), name) || slices.Contains(everybodysInputs, name) {
 			continue
 		}
-		unknown = append(unknown, fmt.Sprintf("%q is no input of this action%s", name, didYouMean(name, inputNames())))
+		unknown = append(unknown, fmt.Sprintf("%q is no input of this action%s", name, cli.DidYouMean(name, inputNames())))
 	}
 	slices.Sort(unknown)
 	return unknown

@@ -15,11 +15,12 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/workflow"
 )
 
 // given are inputs of which nothing is wrong.
-func given(t testing.TB, more map[string]string) (environment, *workflow.Runner) {
+func given(t testing.TB, more map[string]string) (cli.Env, *workflow.Runner) {
 	t.Helper()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "keys.asc"), armored(t))
@@ -30,8 +31,8 @@ func given(t testing.TB, more map[string]string) (environment, *workflow.Runner)
 	for name, v := range more {
 		with[inputVariable(name)] = v
 	}
-	env := environment{lookup: with.lookup, environ: with.environ}
-	return env, workflow.New(nil, env.getenv)
+	env := cli.Env{Lookup: with.lookup, Environ: with.environ}
+	return env, workflow.New(nil, env.Getenv)
 }
 
 func armored(t testing.TB) string {
@@ -228,7 +229,7 @@ func TestDestinationsOfEveryEra(t *testing.T) {
 // A misspelt input is one that is not there, so somebody must say so.
 func TestUnknownInputs(t *testing.T) {
 	env, _ := given(t, map[string]string{"distribution-id": "x", "role_to_assume": "x", "args": "", "entrypoint": "", "colour": "x", "require-sign": "true"})
-	got := unknownInputs(env.environ())
+	got := unknownInputs(env.Environ())
 	want := []string{
 		`"colour" is no input of this action`,
 		`"distribution-id" is no input of this action, did you mean cloudfront-distribution-id?`,
@@ -247,7 +248,7 @@ func TestInputWords(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 	for flag, name := range inputOf {
-		if !slices.Contains(inputNames(), name) || rootCommand(environment{}).Flags().Lookup(flag) == nil {
+		if !slices.Contains(inputNames(), name) || rootCommand(cli.Env{}).Flags().Lookup(flag) == nil {
 			t.Errorf("%s -> %s", flag, name)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 )
 
@@ -102,7 +103,7 @@ func (m *meter) start() {
 	m.stopped.Add(1)
 	go func() {
 		defer m.stopped.Done()
-		tick := time.NewTicker(lineEvery)
+		tick := time.NewTicker(cli.LineEvery)
 		defer tick.Stop()
 		for {
 			select {
@@ -132,7 +133,7 @@ func (m *meter) line(now time.Time) string {
 	if mean > 0 {
 		left = time.Duration(float64(max(m.whole.bytes-m.now, 0)) / mean * float64(time.Second)).Round(time.Second).String()
 	}
-	line := fmt.Sprintf("%d/%d objects · %s of %s · %s/s · ETA %s", m.done, m.whole.objects, size(m.now), size(m.whole.bytes), size(int64(rate)), left)
+	line := fmt.Sprintf("%d/%d objects · %s of %s · %s/s · ETA %s", m.done, m.whole.objects, cli.Size(m.now), cli.Size(m.whole.bytes), cli.Size(int64(rate)), left)
 	if n := m.retries.Load(); n > 0 {
 		line += fmt.Sprintf(" · %d retries", n)
 	}

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -22,7 +23,7 @@ import (
 // An outcome is everything that there is to tell of a run.
 type outcome struct {
 	far
-	report *report
+	report *cli.Report
 	in     *inputs
 	err    error
 	let    error  // one that the inputs let pass
@@ -50,16 +51,7 @@ func (a *action) outcome(err, let error) *outcome {
 	return o
 }
 
-var classes = map[int]string{
-	exitInternal: "internal", exitUsage: "config", exitCredentials: "auth", exitSource: "source", exitUpload: "upload",
-	exitIndex: "index", exitInvalidation: "invalidation", exitVerification: "verify", exitTimeout: "timeout",
-}
-
-// classOf is the class of failure that an exit code stands for; empty for success, and
-// for what was cancelled, which is nobody's failure.
-func classOf(code int) string { return classes[code] }
-
-func (o *outcome) class() string { return classOf(exitCode(o.err)) }
+func (o *outcome) class() string { return cli.ClassOf(cli.ExitCode(o.err)) }
 
 // title is that of the annotation.
 func (o *outcome) title() string {
@@ -104,14 +96,14 @@ func (o *outcome) hints() []string {
 		return []string{o.deniedHint(denied)}
 	case errors.Is(err, mirror.ErrCredentials) && o.in.credentials == oidcCredentials:
 		return []string{"AWS does not accept the role's credentials any more: was the role changed, or its sessions revoked? What is complete stays, the next run goes on from there"}
-	case errors.Is(err, mirror.ErrCredentials), exitCode(err) == exitCredentials:
+	case errors.Is(err, mirror.ErrCredentials), cli.ExitCode(err) == cli.ExitCredentials:
 		return []string{"credentials: env takes those that earlier steps or the machine provide: set role-to-assume instead, or provide some. What is complete stays, the next run goes on from there"}
 	case errors.Is(err, publish.ErrUnresolved):
 		return []string{"run the job again when fewer publishers are at work, or once with index: rebuild"}
-	case exitCode(err) == exitUsage:
+	case cli.ExitCode(err) == cli.ExitUsage:
 		return []string{"what each input takes: https://github.com/vantagecompute/slurm-factory-publish/blob/main/docs/action.md#inputs"}
 	}
-	h := hint(err)
+	h := cli.Hint(err)
 	if h == "" {
 		return nil
 	}
@@ -127,9 +119,9 @@ func (o *outcome) where() string {
 }
 
 // doing is what a part is about, after "while".
-var doing = map[part]string{
-	"": "starting", partInputs: "reading the inputs", partIdentity: "getting credentials", partScan: "reading the source", partPlan: "planning",
-	partUpload: "uploading", partIndex: "writing the index", partCDN: "invalidating", partVerify: "reading back",
+var doing = map[cli.Part]string{
+	"": "starting", partInputs: "reading the inputs", partIdentity: "getting credentials", cli.PartScan: "reading the source", cli.PartPlan: "planning",
+	cli.PartUpload: "uploading", cli.PartIndex: "writing the index", cli.PartCDN: "invalidating", cli.PartVerify: "reading back",
 }
 
 // sentence says what happened, in one line.
@@ -142,11 +134,11 @@ func (o *outcome) sentence() string {
 		return fmt.Sprintf("Published %s to %s", count(o.published, "package"), o.where())
 	case r.Result == "unchanged" && o.found == 0:
 		return "Nothing to publish"
-	case (r.Result == "unchanged" || r.Result == "dry-run" && !r.changes) && r.untrusted() > 0:
-		return fmt.Sprintf("Nothing to send, but %s offers %s that trusted-keys does not cover", o.where(), count(r.untrusted(), "object"))
+	case (r.Result == "unchanged" || r.Result == "dry-run" && !r.Changes()) && r.Untrusted() > 0:
+		return fmt.Sprintf("Nothing to send, but %s offers %s that trusted-keys does not cover", o.where(), count(r.Untrusted(), "object"))
 	case r.Result == "unchanged":
 		return fmt.Sprintf("Nothing to do: %s published at %s", all(o.found), o.where())
-	case r.Result == "dry-run" && !r.changes:
+	case r.Result == "dry-run" && !r.Changes():
 		return fmt.Sprintf("Dry run: nothing to do, %s published at %s", all(o.found), o.where())
 	case r.Result == "dry-run":
 		n := 0
@@ -159,20 +151,20 @@ func (o *outcome) sentence() string {
 	if r.Result == "cancelled" {
 		verb = "Cancelled"
 	}
-	switch exitCode(o.err) {
-	case exitTimeout:
+	switch cli.ExitCode(o.err) {
+	case cli.ExitTimeout:
 		verb = "Timed out"
-	case exitSource:
-		if r.indexed {
+	case cli.ExitSource:
+		if r.Indexed() {
 			return fmt.Sprintf("Published %s to %s, %s", count(o.published, "package"), o.where(), o.refused())
 		}
-	case exitInvalidation:
+	case cli.ExitInvalidation:
 		return fmt.Sprintf("Published %s to %s, but CloudFront was not told: caches may serve what was there before", count(o.published, "package"), o.where())
-	case exitVerification:
+	case cli.ExitVerification:
 		return fmt.Sprintf("Published %s to %s, but not seen when it was read back", count(o.published, "package"), o.where())
 	}
 	what := doing[o.part]
-	if exitCode(o.err) == exitSource && o.part == partPlan {
+	if cli.ExitCode(o.err) == cli.ExitSource && o.part == cli.PartPlan {
 		what = "checking the source"
 	}
 	return fmt.Sprintf("%s while %s: %s", verb, what, o.state())
@@ -211,7 +203,7 @@ func all(n int) string {
 // state is what a run that did not end well leaves behind. It claims nothing that is not
 // known.
 func (o *outcome) state() string {
-	if slices.Index(parts, o.part) < slices.Index(parts, partUpload) || o.in.flags.dryRun {
+	if slices.Index(parts, o.part) < slices.Index(parts, cli.PartUpload) || o.in.flags.dryRun {
 		return "nothing was written"
 	}
 	sent, total := o.sent, o.total
@@ -306,7 +298,7 @@ func (o *outcome) publishedSpecs() string {
 	list := []spec{}
 	for _, m := range o.report.Mirrors {
 		for _, p := range m.Packages {
-			if o.published > 0 && m.published() && (p.Status == string(publish.New) || p.Status == string(publish.Replaced)) {
+			if o.published > 0 && m.Published() && (p.Status == string(publish.New) || p.Status == string(publish.Replaced)) {
 				list = append(list, spec{p.Name, p.Version, p.Hash, p.OS, p.Target, p.Bytes})
 			}
 		}
@@ -317,9 +309,6 @@ func (o *outcome) publishedSpecs() string {
 	}
 	return string(text)
 }
-
-// published reports whether an index names what is new of the mirror.
-func (m mirrorReport) published() bool { return m.Index.Written || !m.Index.Changes }
 
 // indexDigest identifies what is there now: the digest of the index, or, of several, one
 // of theirs.

@@ -20,6 +20,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
@@ -32,7 +33,7 @@ func newTestAction(t testing.TB) (a *action, log *bytes.Buffer, outputs func() m
 	dir := t.TempDir()
 	env := variables{"GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": dir, "GITHUB_OUTPUT": filepath.Join(dir, "output"), "GITHUB_STEP_SUMMARY": filepath.Join(dir, "summary")}
 	log = new(bytes.Buffer)
-	a = newAction(environment{lookup: env.lookup, environ: env.environ, raw: streams{stdout: log}})
+	a = newAction(cli.Env{Lookup: env.lookup, Environ: env.environ, Raw: cli.Streams{Stdout: log}})
 	a.in = &inputs{summary: true, destination: "s3://cache/noble/spack", maxSpecs: 200}
 	return a, log, func() map[string]string { return readOutputs(t, env["GITHUB_OUTPUT"]) }, func() string {
 		text, _ := os.ReadFile(env["GITHUB_STEP_SUMMARY"])
@@ -46,11 +47,11 @@ func TestActionLeavesAJobThatDoesNotEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		let := make(chan struct{})
-		time.AfterFunc(time.Minute, func() { cancel(errSignal{syscall.SIGINT}) })
+		time.AfterFunc(time.Minute, func() { cancel(cli.SignalError{Signal: syscall.SIGINT}) })
 		began := time.Now()
 		err := a.inTime(ctx, func(context.Context) error {
-			a.witness.begins(partUpload)
-			a.witness.progress(&publish.Plan{Mirrors: []*publish.MirrorPlan{{Documents: [][]publish.Write{{{Object: publish.Object{Name: "a", Size: 9}}, {Object: publish.Object{Name: "b", Size: 9}}}}}}})
+			a.witness.Begin(cli.PartUpload)
+			a.witness.Progress(&publish.Plan{Mirrors: []*publish.MirrorPlan{{Documents: [][]publish.Write{{{Object: publish.Object{Name: "a", Size: 9}}, {Object: publish.Object{Name: "b", Size: 9}}}}}}})
 			a.witness.meter.Sent("a", 9, 9)
 			<-let // stuck
 			return nil
@@ -58,8 +59,8 @@ func TestActionLeavesAJobThatDoesNotEnd(t *testing.T) {
 		if took := time.Since(began) - time.Minute; took != stopWithin {
 			t.Errorf("it took %v", took)
 		}
-		if err := a.conclude(err); exitCode(err) != 130 || !errors.Is(err, errReported) {
-			t.Errorf("exit code %d: %v", exitCode(err), err)
+		if err := a.conclude(err); cli.ExitCode(err) != 130 || !errors.Is(err, cli.ErrReported) {
+			t.Errorf("exit code %d: %v", cli.ExitCode(err), err)
 		}
 		a.witness.meter.stop()
 		close(let)
@@ -76,8 +77,8 @@ func TestActionLeavesAJobThatDoesNotEnd(t *testing.T) {
 func TestActionCrashes(t *testing.T) {
 	a, log, outputs, summary := newTestAction(t)
 	err := a.conclude(a.inTime(t.Context(), func(context.Context) error { panic("::error::oh %0A no") }))
-	if exitCode(err) != exitInternal {
-		t.Errorf("exit code %d", exitCode(err))
+	if cli.ExitCode(err) != cli.ExitInternal {
+		t.Errorf("exit code %d", cli.ExitCode(err))
 	}
 	if got := outputs(); got["result"] != "failed" || got["failure-class"] != "internal" {
 		t.Errorf("outputs %q", got)
@@ -96,12 +97,12 @@ func TestActionCrashes(t *testing.T) {
 func TestActionCannotTell(t *testing.T) {
 	a, log, _, _ := newTestAction(t)
 	a.report = nil
-	if err := a.conclude(nil); exitCode(err) != exitInternal || !strings.Contains(log.String(), "cannot tell what came of it") {
+	if err := a.conclude(nil); cli.ExitCode(err) != cli.ExitInternal || !strings.Contains(log.String(), "cannot tell what came of it") {
 		t.Errorf("%v: %s", err, log)
 	}
 	b, log, outputs, _ := newTestAction(t)
-	b.env.environ = func() []string { panic("no environment") }
-	if err := b.run(t.Context()); exitCode(err) != exitInternal || outputs()["failure-class"] != "internal" {
+	b.env.Environ = func() []string { panic("no environment") }
+	if err := b.run(t.Context()); cli.ExitCode(err) != cli.ExitInternal || outputs()["failure-class"] != "internal" {
 		t.Errorf("%v: %s", err, log)
 	}
 }
@@ -117,7 +118,7 @@ func TestActionEndsInAnyCase(t *testing.T) {
 		defer stop()
 		time.Sleep(time.Hour)
 		began := time.Now()
-		cancel(errSignal{syscall.SIGTERM})
+		cancel(cli.SignalError{Signal: syscall.SIGTERM})
 		if code := <-exited; code != 143 || time.Since(began) > 6*time.Second {
 			t.Errorf("exit code %d after %v", code, time.Since(began))
 		}
@@ -126,7 +127,7 @@ func TestActionEndsInAnyCase(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		a.exit = func(int) { t.Error("ended although it had ended by itself") }
 		stop := a.exitInTime(ctx)
-		cancel(errSignal{syscall.SIGTERM})
+		cancel(cli.SignalError{Signal: syscall.SIGTERM})
 		time.Sleep(time.Second)
 		stop()
 		time.Sleep(time.Minute)
@@ -145,7 +146,7 @@ func TestActionSaysThatItHasFailedUntilItHasNot(t *testing.T) {
 		}
 		return s3test.None
 	})
-	if got := s.run(t, t.Context()); got.code != exitDone {
+	if got := s.run(t, t.Context()); got.code != cli.ExitDone {
 		t.Fatal(got.log)
 	}
 	if seen["result"] != "failed" || seen["failure-class"] != "internal" || readOutputs(t, out)["result"] != "published" {
@@ -174,7 +175,7 @@ func TestActionOutsideOfARunner(t *testing.T) {
 			s.env["AWS_SESSION_TOKEN"] = session.Token
 		}
 		got := s.run(t, t.Context())
-		if got.code != exitDone || !strings.HasSuffix(got.log, "\nPublished 11 packages to noble/spack\n") {
+		if got.code != cli.ExitDone || !strings.HasSuffix(got.log, "\nPublished 11 packages to noble/spack\n") {
 			t.Errorf("%v: exit code %d: %s", env, got.code, got.log)
 		}
 		if strings.Contains(got.log, "add-mask") != (env["GITHUB_OUTPUT"] != "") {
@@ -196,7 +197,7 @@ func (s *stage) static(t testing.TB) sessiontest.Session {
 	}
 	s.with["dry-run"], s.with["session-policy"] = "true", "none"
 	s.env["GITHUB_ACTIONS"] = "true"
-	s.run(t, t.Context()).ends(t, exitDone, nil)
+	s.run(t, t.Context()).ends(t, cli.ExitDone, nil)
 	s.with, s.env["GITHUB_ACTIONS"] = with, ""
 	all := s.cloud.Sessions()
 	return all[len(all)-1]
@@ -231,7 +232,7 @@ func TestActionSessions(t *testing.T) {
 		for name, v := range row.with {
 			s.with[name] = v
 		}
-		s.run(t, t.Context()).ends(t, exitDone, nil)
+		s.run(t, t.Context()).ends(t, cli.ExitDone, nil)
 		for name := range row.with {
 			delete(s.with, name)
 		}
@@ -255,13 +256,13 @@ func TestActionSessions(t *testing.T) {
 func TestActionGuardsTheAccount(t *testing.T) {
 	s := newStage(t, "v3-signed")
 	s.with["allowed-account-ids"] = "210987654321"
-	s.run(t, t.Context()).ends(t, exitUsage, map[string]string{"failure-class": "config"})
+	s.run(t, t.Context()).ends(t, cli.ExitUsage, map[string]string{"failure-class": "config"})
 	if n := len(s.cloud.Tokens()); n != 0 {
 		t.Errorf("%d tokens were asked for", n)
 	}
 	s.with["allowed-account-ids"], s.with["mask-aws-account-id"] = "123456789012", "true"
 	got := s.run(t, t.Context())
-	got.ends(t, exitDone, nil)
+	got.ends(t, cli.ExitDone, nil)
 	rest := masks.ReplaceAllString(got.log, "") + got.summary
 	if !strings.Contains(got.log, "::add-mask::123456789012\n") || strings.Contains(rest[strings.Index(rest, "::group::Identity"):], "123456789012") {
 		t.Errorf("the account is shown:\n%s", rest)
@@ -284,7 +285,7 @@ func TestActionIsNotInjectedInto(t *testing.T) {
 	}
 	s.with["report-file"], s.with["keep-going"] = "report.json", "true"
 	got := s.run(t, t.Context())
-	got.ends(t, exitSource, map[string]string{"result": "failed"})
+	got.ends(t, cli.ExitSource, map[string]string{"result": "failed"})
 	told(t, got)
 	command := regexp.MustCompile(`(?m)^\s*::([a-z-]+)|##\[`)
 	var names []string
@@ -318,12 +319,12 @@ func TestActionTrustsTheProxy(t *testing.T) {
 	t.Cleanup(site.Close)
 	s.with["s3-endpoint"], s.with["public-url"], s.with["ca-bundle"] = store.URL, site.URL+"/noble/spack", "ca.pem"
 	write(t, filepath.Join(s.dir, "ca.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: store.Certificate().Raw})))
-	s.run(t, t.Context()).ends(t, exitDone, map[string]string{"result": "published", "mirror-url": site.URL + "/noble/spack"})
+	s.run(t, t.Context()).ends(t, cli.ExitDone, map[string]string{"result": "published", "mirror-url": site.URL + "/noble/spack"})
 
 	http.DefaultTransport = before
 	s.with["ca-bundle"] = ""
 	s.with["timeout"] = "1s"
-	if got := s.run(t, t.Context()); got.code == exitDone {
+	if got := s.run(t, t.Context()); got.code == cli.ExitDone {
 		t.Errorf("without it nobody is trusted: %s", got.log)
 	}
 }
@@ -332,7 +333,7 @@ func TestActionTrustsTheProxy(t *testing.T) {
 func TestActionLabels(t *testing.T) {
 	s := newStage(t, "v3-signed")
 	s.with["cache-control-immutable"], s.with["cache-control-mutable"], s.with["publish-keys"] = "public, max-age=1", "public, max-age=2", "false"
-	s.run(t, t.Context()).ends(t, exitDone, map[string]string{"specs-published": "11"})
+	s.run(t, t.Context()).ends(t, cli.ExitDone, map[string]string{"specs-published": "11"})
 	kinds := map[string]int{}
 	for _, e := range s.bucket.Log() {
 		if e.Operation != "PutObject" {
@@ -363,7 +364,7 @@ func TestActionVerifies(t *testing.T) {
 		verify string
 		url    string
 		code   int
-	}{{"true", "", exitVerification}, {"false", "", exitDone}, {"false", shut.URL + "/noble/spack", exitDone}} {
+	}{{"true", "", cli.ExitVerification}, {"false", "", cli.ExitDone}, {"false", shut.URL + "/noble/spack", cli.ExitDone}} {
 		s := newStage(t, "v3-signed")
 		s.with["verify-published"], s.with["public-url"] = row.verify, row.url
 		s.with["session-policy"] = "none" // with a narrow one, S3 does not tell that something is not there
@@ -383,7 +384,7 @@ func TestActionVerifies(t *testing.T) {
 		if got.code != row.code {
 			t.Errorf("%+v: exit code %d: %s", row, got.code, got.log)
 		}
-		if row.code == exitVerification && !strings.Contains(got.log, "there is no index") {
+		if row.code == cli.ExitVerification && !strings.Contains(got.log, "there is no index") {
 			t.Error(got.log)
 		}
 	}
@@ -397,7 +398,7 @@ func TestActionWithoutCredentials(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	s.with["credentials"] = "env"
 	got := s.run(t, t.Context())
-	got.ends(t, exitCredentials, map[string]string{"failure-class": "auth"})
+	got.ends(t, cli.ExitCredentials, map[string]string{"failure-class": "auth"})
 	for _, want := range []string{"no credentials in the environment", "hint: credentials: env takes those that earlier steps"} {
 		if !strings.Contains(got.log, want) {
 			t.Errorf("no %q in %s", want, got.log)
@@ -409,13 +410,13 @@ func TestActionWithoutCredentials(t *testing.T) {
 func TestPublishedSpecsHaveABound(t *testing.T) {
 	a, _, _, _ := newTestAction(t)
 	for _, row := range []struct{ packages, least, most int }{{1000, 1000, 1000}, {5000, 0, 0}} {
-		m := mirrorReport{Counts: map[string]int{"new": row.packages}}
+		m := cli.MirrorReport{Counts: map[string]int{"new": row.packages}}
 		for i := range row.packages {
-			m.Packages = append(m.Packages, packageReport{Name: fmt.Sprint("p", i), Version: "1", Hash: strings.Repeat("a", 32), Status: "new", OS: "ubuntu22.04", Target: "x86_64_v3"})
+			m.Packages = append(m.Packages, cli.PackageReport{Name: fmt.Sprint("p", i), Version: "1", Hash: strings.Repeat("a", 32), Status: "new", OS: "ubuntu22.04", Target: "x86_64_v3"})
 		}
-		a.report = newReport("", "", false, nil)
-		a.report.Mirrors = []mirrorReport{m}
-		a.report.finish(nil)
+		a.report = a.env.NewReport("", "", false, nil)
+		a.report.Mirrors = []cli.MirrorReport{m}
+		a.report.Finish(nil)
 		text := a.outcome(nil, nil).publishedSpecs()
 		var list []map[string]any
 		if err := json.Unmarshal([]byte(text), &list); err != nil || len(list) < row.least || len(list) > row.most || len(text) > 200<<10 {
@@ -429,7 +430,7 @@ func TestActionInvalidatesMore(t *testing.T) {
 	s := newStage(t, "v3-signed")
 	s.with["cloudfront-distribution-id"], s.with["invalidation-paths"], s.with["invalidate-listings"] = stagedDistribution, "auto\n/noble/index.html", "true"
 	for range 2 {
-		s.run(t, t.Context()).ends(t, exitDone, nil)
+		s.run(t, t.Context()).ends(t, cli.ExitDone, nil)
 	}
 	got := s.cdn.Invalidations(stagedDistribution)
 	if len(got) != 1 || !slices.Contains(got[0], "/noble/index.html") || !slices.Contains(got[0], "/?list-type=2*") || len(got[0]) != 4 {
@@ -498,13 +499,13 @@ func TestWarningsArePutTogether(t *testing.T) {
 func TestSummariesHaveABound(t *testing.T) {
 	a, _, _, summary := newTestAction(t)
 	a.in.maxSpecs = 100000
-	m := mirrorReport{Counts: map[string]int{"new": 50000}, Layout: "v3"}
+	m := cli.MirrorReport{Counts: map[string]int{"new": 50000}, Layout: "v3"}
 	findings := &publish.FindingsError{}
 	for i := range 50000 {
-		m.Packages = append(m.Packages, packageReport{Name: fmt.Sprintf("package-%d", i), Version: "1.0", Hash: strings.Repeat("a", 32), Status: "new", OS: "ubuntu22.04", Target: "x86_64_v3"})
+		m.Packages = append(m.Packages, cli.PackageReport{Name: fmt.Sprintf("package-%d", i), Version: "1.0", Hash: strings.Repeat("a", 32), Status: "new", OS: "ubuntu22.04", Target: "x86_64_v3"})
 		findings.Findings = append(findings.Findings, publish.Finding{Severity: publish.Error, File: "file", Reason: strings.Repeat("bad ", 10)})
 	}
-	a.report.Mirrors = []mirrorReport{m}
+	a.report.Mirrors = []cli.MirrorReport{m}
 	_ = a.conclude(findings)
 	text := summary()
 	if len(text) > 900<<10 || !strings.Contains(text, "more lines: see the log") || !strings.HasSuffix(text, "</details>\n\n") || !regexp.MustCompile(`\nand \d+ more\n`).MatchString(text) {
@@ -545,7 +546,7 @@ func TestActionWithoutPackages(t *testing.T) {
 		code   int
 		warned bool
 	}{
-		{"error", true, exitSource, false}, {"warn", true, exitDone, true}, {"ignore", true, exitDone, false}, {"ignore", false, exitSource, false},
+		{"error", true, cli.ExitSource, false}, {"warn", true, cli.ExitDone, true}, {"ignore", true, cli.ExitDone, false}, {"ignore", false, cli.ExitSource, false},
 	} {
 		s := newStage(t, "")
 		if row.there {

@@ -11,6 +11,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/workflow"
 )
 
@@ -31,7 +32,7 @@ func (o *outcome) icon() string {
 		return "✅"
 	case o.report.Result == "cancelled":
 		return "⏹️"
-	case exitCode(o.err) == exitInvalidation, exitCode(o.err) == exitVerification:
+	case cli.ExitCode(o.err) == cli.ExitInvalidation, cli.ExitCode(o.err) == cli.ExitVerification:
 		return "⚠️"
 	}
 	return "❌"
@@ -110,7 +111,7 @@ func (o *outcome) table(b *strings.Builder) {
 	if u := o.in.flags.cdn.shownURL(); u != "" {
 		add("public URL", workflow.Code(u))
 	}
-	if r.planKnown {
+	if r.Planned() {
 		new, replaced, rejected, healed := 0, 0, 0, 0
 		for _, m := range r.Mirrors {
 			new += m.Counts["new"]
@@ -133,13 +134,13 @@ func (o *outcome) table(b *strings.Builder) {
 		}
 	}
 	if s := r.Stored; s != nil {
-		text := fmt.Sprintf("%s, %s", count(s.Objects, "object"), size(s.Bytes))
-		if took := o.took(partUpload); took > 0 && s.Bytes > 0 {
-			text += fmt.Sprintf(", %s/s", size(int64(float64(s.Bytes)/took.Seconds())))
+		text := fmt.Sprintf("%s, %s", count(s.Objects, "object"), cli.Size(s.Bytes))
+		if took := o.took(cli.PartUpload); took > 0 && s.Bytes > 0 {
+			text += fmt.Sprintf(", %s/s", cli.Size(int64(float64(s.Bytes)/took.Seconds())))
 		}
 		add("sent", text)
-	} else if r.dryRun && r.planKnown {
-		add("would send", fmt.Sprintf("%s, %s, in about %s: $%.4f", count(r.Estimate.Objects, "object"), size(r.Estimate.Bytes), count(r.Estimate.Requests, "request"), r.Estimate.USD))
+	} else if r.DryRun() && r.Planned() {
+		add("would send", fmt.Sprintf("%s, %s, in about %s: $%.4f", count(r.Estimate.Objects, "object"), cli.Size(r.Estimate.Bytes), count(r.Estimate.Requests, "request"), r.Estimate.USD))
 	}
 	if o.role != "" {
 		add("role", workflow.Code(o.role))
@@ -148,7 +149,7 @@ func (o *outcome) table(b *strings.Builder) {
 	fmt.Fprintf(b, "%s\n", workflow.Table([]string{"", ""}, rows))
 }
 
-func (o *outcome) took(p part) time.Duration {
+func (o *outcome) took(p cli.Part) time.Duration {
 	for _, s := range o.spent {
 		if s.part == p {
 			return s.time
@@ -223,10 +224,10 @@ func (o *outcome) use(b *strings.Builder) {
 			break
 		}
 		flag := ""
-		if slices.ContainsFunc(m.Packages, func(p packageReport) bool { return !p.Signed }) {
+		if slices.ContainsFunc(m.Packages, func(p cli.PackageReport) bool { return !p.Signed }) {
 			flag = "--unsigned "
 		}
-		signed = signed || slices.ContainsFunc(m.Packages, func(p packageReport) bool { return p.Signed })
+		signed = signed || slices.ContainsFunc(m.Packages, func(p cli.PackageReport) bool { return p.Signed })
 		u := o.mirrorURL(m.Path)
 		fmt.Fprintf(&text, "spack mirror add %s%s %s\n", flag, shell.Quote(mirrorName(u)), shell.Quote(u))
 	}
@@ -246,8 +247,8 @@ func mirrorName(u string) string {
 }
 
 // example is what somebody may want to install: Slurm, if it is there.
-func (o *outcome) example() packageReport {
-	var last packageReport
+func (o *outcome) example() cli.PackageReport {
+	var last cli.PackageReport
 	for _, m := range o.report.Mirrors {
 		for _, p := range m.Packages {
 			if last = p; p.Name == "slurm" {
@@ -287,7 +288,7 @@ func (o *outcome) packages(b *strings.Builder) {
 				state += ": " + workflow.Text(p.Reason)
 			}
 			fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", workflow.Code(p.Name+"@"+p.Version), workflow.Code(fmt.Sprintf("%.7s", p.Hash)),
-				workflow.Text(strings.TrimPrefix(p.OS+"/"+p.Target, "/")), size(p.Bytes), state)
+				workflow.Text(strings.TrimPrefix(p.OS+"/"+p.Target, "/")), cli.Size(p.Bytes), state)
 		}
 	}
 	if n := o.found - shown; n > 0 {

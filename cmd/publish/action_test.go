@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session/sessiontest"
 )
@@ -95,48 +96,48 @@ func TestActionOutcomes(t *testing.T) {
 			if err := os.CopyFS(filepath.Join(s.dir, "keys"), os.DirFS("../../test/testdata/keys")); err != nil {
 				t.Fatal(err)
 			}
-		}, exitDone, map[string]string{
+		}, cli.ExitDone, map[string]string{
 			"result": "published", "failure-class": "", "specs-found": "11", "specs-published": "11", "specs-skipped": "0", "index-specs": "11",
 			"destination": "s3://cache/noble/spack",
 		}},
-		{"unchanged", "v3-signed", first, exitDone, map[string]string{
+		{"unchanged", "v3-signed", first, cli.ExitDone, map[string]string{
 			"result": "unchanged", "specs-found": "11", "specs-published": "0", "specs-skipped": "11", "objects-uploaded": "0", "bytes-uploaded": "0", "index-specs": "11", "published-specs": "[]",
 		}},
 		{"dry-run", "v3-signed", func(t *testing.T, s *stage) {
 			s.with["dry-run"], s.with["cloudfront-distribution-id"] = "true", stagedDistribution
-		}, exitDone, map[string]string{"result": "dry-run", "specs-published": "0", "objects-uploaded": "0", "published-specs": "[]"}},
+		}, cli.ExitDone, map[string]string{"result": "dry-run", "specs-published": "0", "objects-uploaded": "0", "published-specs": "[]"}},
 		{"several-mirrors", "", func(t *testing.T, s *stage) {
 			s.source(t, "buildcache/noble/spack", "v3-signed")
 			s.source(t, "buildcache/jammy/spack", "v2-signed")
 			s.with["destination"] = "s3://cache"
-		}, exitDone, map[string]string{"result": "published", "specs-found": "20", "specs-published": "20", "index-etag": ""}},
+		}, cli.ExitDone, map[string]string{"result": "published", "specs-found": "20", "specs-published": "20", "index-etag": ""}},
 		{"nothing-there", "", func(t *testing.T, s *stage) {
 			mkdir(t, s.dir, "buildcache")
 			s.with["if-no-specs-found"] = "warn"
-		}, exitDone, map[string]string{"result": "unchanged", "specs-found": "0"}},
+		}, cli.ExitDone, map[string]string{"result": "unchanged", "specs-found": "0"}},
 		{"wrong-inputs", "v3-signed", func(t *testing.T, s *stage) {
 			s.with["index"], s.with["destination"], s.with["require-signed"], s.with["dest"] = "merged", "s3://cache/{tool}", "yes", "x"
-		}, exitUsage, map[string]string{"result": "failed", "failure-class": "config"}},
+		}, cli.ExitUsage, map[string]string{"result": "failed", "failure-class": "config"}},
 		{"no-permission", "v3-signed", func(t *testing.T, s *stage) {
 			delete(s.env, "ACTIONS_ID_TOKEN_REQUEST_URL")
-		}, exitCredentials, map[string]string{"result": "failed", "failure-class": "auth"}},
+		}, cli.ExitCredentials, map[string]string{"result": "failed", "failure-class": "auth"}},
 		{"not-trusted", "v3-signed", func(t *testing.T, s *stage) {
 			s.with["auth-max-attempts"] = "1"
 			s.cloud.HookSTS(sessiontest.Always(sessiontest.Denied))
-		}, exitCredentials, map[string]string{"result": "failed", "failure-class": "auth"}},
-		{"no-source", "", func(t *testing.T, s *stage) { mkdir(t, s.dir, "build-cache/v3") }, exitSource, map[string]string{"result": "failed", "failure-class": "source"}},
-		{"not-signed", "v3-unsigned", nil, exitSource, map[string]string{"result": "failed", "failure-class": "source", "specs-published": "0"}},
-		{"damaged", "v3-signed", damage, exitSource, map[string]string{"result": "failed", "failure-class": "source", "specs-found": "11", "specs-published": "0"}},
+		}, cli.ExitCredentials, map[string]string{"result": "failed", "failure-class": "auth"}},
+		{"no-source", "", func(t *testing.T, s *stage) { mkdir(t, s.dir, "build-cache/v3") }, cli.ExitSource, map[string]string{"result": "failed", "failure-class": "source"}},
+		{"not-signed", "v3-unsigned", nil, cli.ExitSource, map[string]string{"result": "failed", "failure-class": "source", "specs-published": "0"}},
+		{"damaged", "v3-signed", damage, cli.ExitSource, map[string]string{"result": "failed", "failure-class": "source", "specs-found": "11", "specs-published": "0"}},
 		{"damaged-keep-going", "v3-signed", func(t *testing.T, s *stage) {
 			damage(t, s)
 			s.with["keep-going"] = "true"
-		}, exitSource, map[string]string{"result": "failed", "failure-class": "source", "specs-found": "11", "specs-published": "3"}},
+		}, cli.ExitSource, map[string]string{"result": "failed", "failure-class": "source", "specs-found": "11", "specs-published": "3"}},
 		{"denied", "v3-signed", func(_ *testing.T, s *stage) {
 			s.bucket.Hook(s3test.Always("PutObject", s3test.Refuse(403, "AccessDenied")))
-		}, exitUpload, map[string]string{"result": "failed", "failure-class": "upload", "specs-published": "0", "objects-uploaded": "0"}},
+		}, cli.ExitUpload, map[string]string{"result": "failed", "failure-class": "upload", "specs-published": "0", "objects-uploaded": "0"}},
 		{"denied-to-list", "v3-signed", func(_ *testing.T, s *stage) {
 			s.bucket.Hook(s3test.Always("ListObjectsV2", s3test.Refuse(403, "AccessDenied")))
-		}, exitUpload, map[string]string{"result": "failed", "failure-class": "upload"}},
+		}, cli.ExitUpload, map[string]string{"result": "failed", "failure-class": "upload"}},
 		{"index-denied", "v3-signed", func(_ *testing.T, s *stage) {
 			s.bucket.Hook(func(r *http.Request) s3test.Fault {
 				if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/index.manifest.json") {
@@ -144,7 +145,7 @@ func TestActionOutcomes(t *testing.T) {
 				}
 				return s3test.None
 			})
-		}, exitUpload, map[string]string{"result": "failed", "failure-class": "upload", "specs-published": "0"}},
+		}, cli.ExitUpload, map[string]string{"result": "failed", "failure-class": "upload", "specs-published": "0"}},
 		{"expired", "v3-signed", func(_ *testing.T, s *stage) {
 			n := 0
 			s.bucket.Hook(func(r *http.Request) s3test.Fault {
@@ -154,24 +155,24 @@ func TestActionOutcomes(t *testing.T) {
 				}
 				return s3test.None
 			})
-		}, exitCredentials, map[string]string{"result": "failed", "failure-class": "auth", "specs-published": "0"}},
+		}, cli.ExitCredentials, map[string]string{"result": "failed", "failure-class": "auth", "specs-published": "0"}},
 		{"not-invalidated", "v3-signed", func(_ *testing.T, s *stage) {
 			s.with["cloudfront-distribution-id"] = stagedDistribution
 			s.cdn.Deny("cloudfront:CreateInvalidation")
-		}, exitInvalidation, map[string]string{"result": "failed", "failure-class": "invalidation", "specs-published": "11"}},
+		}, cli.ExitInvalidation, map[string]string{"result": "failed", "failure-class": "invalidation", "specs-published": "11"}},
 		{"not-invalidated-warn", "v3-signed", func(_ *testing.T, s *stage) {
 			s.with["cloudfront-distribution-id"], s.with["on-invalidation-failure"] = stagedDistribution, "warn"
 			s.cdn.Deny("cloudfront:CreateInvalidation")
-		}, exitDone, map[string]string{"result": "published", "failure-class": "", "specs-published": "11", "invalidation-id": ""}},
+		}, cli.ExitDone, map[string]string{"result": "published", "failure-class": "", "specs-published": "11", "invalidation-id": ""}},
 		{"not-visible", "v3-signed", func(t *testing.T, s *stage) {
 			closed := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
 			t.Cleanup(closed.Close)
 			s.with["public-url"] = closed.URL + "/noble/spack"
-		}, exitVerification, map[string]string{"result": "failed", "failure-class": "verify", "specs-published": "11"}},
+		}, cli.ExitVerification, map[string]string{"result": "failed", "failure-class": "verify", "specs-published": "11"}},
 		{"timeout", "v3-signed", func(_ *testing.T, s *stage) {
 			s.with["timeout"] = "1s"
 			s.bucket.Hook(s3test.Always("PutObject", s3test.Hang))
-		}, exitTimeout, map[string]string{"result": "failed", "failure-class": "timeout", "specs-published": "0"}},
+		}, cli.ExitTimeout, map[string]string{"result": "failed", "failure-class": "timeout", "specs-published": "0"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := newStage(t, row.fixture)
@@ -202,7 +203,7 @@ func told(t *testing.T, got stepped) {
 	if len(got.outputs) != len(f.Outputs) {
 		t.Errorf("%d outputs, action.yml has %d", len(got.outputs), len(f.Outputs))
 	}
-	var r report
+	var r cli.Report
 	if err := json.Unmarshal([]byte(got.report), &r); err != nil {
 		t.Fatalf("report: %v: %s", err, got.report)
 	}
@@ -221,7 +222,7 @@ func mkdir(t testing.TB, parts ...string) {
 // first has the step done once already.
 func first(t *testing.T, s *stage) {
 	s.with["report-file"] = ""
-	s.run(t, t.Context()).ends(t, exitDone, map[string]string{"result": "published"})
+	s.run(t, t.Context()).ends(t, cli.ExitDone, map[string]string{"result": "published"})
 	s.with["report-file"] = "report.json"
 }
 
@@ -255,7 +256,7 @@ func TestActionIsCancelled(t *testing.T) {
 		s.with["report-file"] = "report.json"
 		ctx, cancel := context.WithCancelCause(t.Context())
 		sent := 0
-		cancelled := sync.OnceFunc(func() { cancel(errSignal{signal}) })
+		cancelled := sync.OnceFunc(func() { cancel(cli.SignalError{Signal: signal}) })
 		s.bucket.Hook(func(r *http.Request) s3test.Fault {
 			if s3test.Operation(r) != "PutObject" {
 				return s3test.None
@@ -277,7 +278,7 @@ func TestActionIsCancelled(t *testing.T) {
 		s.bucket.Hook(nil)
 		before := s.bucket.Count("PutObject")
 		s.with["report-file"] = ""
-		s.run(t, t.Context()).ends(t, exitDone, map[string]string{"result": "published", "specs-published": "11"})
+		s.run(t, t.Context()).ends(t, cli.ExitDone, map[string]string{"result": "published", "specs-published": "11"})
 		if sent := s.bucket.Count("PutObject") - before; sent >= 38 {
 			t.Errorf("%v: %d requests to go on with, want fewer than for all", signal, sent)
 		}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 // A value reads the text of an input into what it is for.
@@ -101,7 +103,7 @@ func span(to *time.Duration) value {
 // rate is bytes a second.
 func rate(to *int64) value {
 	return func(s string) error {
-		return bytesValue{n: to, rate: true}.Set(s)
+		return cli.Rate(to).Set(s)
 	}
 }
 
@@ -141,47 +143,4 @@ func oneLine(s string) error {
 		return fmt.Errorf("%q: want no control characters", s)
 	}
 	return nil
-}
-
-// nearest is the known word that somebody who wrote word may have meant; empty if none
-// is near.
-func nearest(word string, known []string) string {
-	best, near := "", max(2, len(word)/3)+1
-	for _, k := range known {
-		if len(word) > 2 && (strings.HasPrefix(k, word) || strings.HasSuffix(k, "-"+word)) {
-			return k
-		}
-		if d := edits(word, k); d < near {
-			best, near = k, d
-		}
-	}
-	return best
-}
-
-// edits is how many letters must be put in, left out or exchanged to make b of a.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		before := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := before
-			if a[i] != b[j] {
-				cost++
-			}
-			before = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}
-
-func didYouMean(word string, known []string) string {
-	if n := nearest(word, known); n != "" {
-		return fmt.Sprintf(", did you mean %s?", n)
-	}
-	return ""
 }

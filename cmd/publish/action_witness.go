@@ -14,17 +14,18 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/workflow"
 )
 
 // What an action does before its job.
 const (
-	partInputs   part = "Inputs"
-	partIdentity part = "Identity"
+	partInputs   cli.Part = "Inputs"
+	partIdentity cli.Part = "Identity"
 )
 
 // parts are in their order.
-var parts = []part{partInputs, partIdentity, partScan, partPlan, partUpload, partIndex, partCDN, partVerify}
+var parts = []cli.Part{partInputs, partIdentity, cli.PartScan, cli.PartPlan, cli.PartUpload, cli.PartIndex, cli.PartCDN, cli.PartVerify}
 
 // A witness is the narrator of an action: it writes the log, a group for each part, and
 // knows how far the job is even if the job does not end.
@@ -35,7 +36,7 @@ type witness struct {
 
 	mu       sync.Mutex // guards what follows while one event is put in
 	role     string     // that was assumed
-	part     part
+	part     cli.Part
 	began    time.Time
 	spent    []spent
 	meter    *meter
@@ -46,7 +47,7 @@ type witness struct {
 
 // spent is how long a part took.
 type spent struct {
-	part part
+	part cli.Part
 	time time.Duration
 }
 
@@ -65,14 +66,14 @@ func (w *witness) acts(role string) {
 	w.role = role
 }
 
-// begins implements narrator. A part that is over does not come back.
-func (w *witness) begins(p part) {
+// Begin implements observer. A part that is over does not come back.
+func (w *witness) Begin(p cli.Part) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.beginsLocked(p)
 }
 
-func (w *witness) beginsLocked(p part) {
+func (w *witness) beginsLocked(p cli.Part) {
 	if slices.Index(parts, p) <= slices.Index(parts, w.part) {
 		return
 	}
@@ -94,11 +95,11 @@ func (w *witness) ends() {
 	w.closePart()
 }
 
-// says implements narrator.
-func (w *witness) says(format string, args ...any) { w.runner.Say(format, args...) }
+// Note implements observer.
+func (w *witness) Note(format string, args ...any) { w.runner.Say(format, args...) }
 
-// scanned implements narrator.
-func (w *witness) scanned(src *publish.Source) {
+// Scanned implements observer.
+func (w *witness) Scanned(src *publish.Source) {
 	n := 0
 	for _, m := range src.Mirrors {
 		n += len(m.Packages)
@@ -109,22 +110,20 @@ func (w *witness) scanned(src *publish.Source) {
 
 func count(n int, what string) string { return english.Plural(n, what, "") }
 
-// planned implements narrator.
-func (w *witness) planned(_ *publish.Plan, r *report) {
+// Planned implements observer.
+func (w *witness) Planned(_ *publish.Plan, r *cli.Report) {
 	var b strings.Builder
-	if r.dryRun || w.runner.Debugging() {
-		r.packages(&b)
+	if r.DryRun() || w.runner.Debugging() {
+		r.Packages(&b)
 	}
-	ahead := *r
-	ahead.dryRun = true // nothing has been done yet
-	ahead.table(&b)
+	r.Table(&b, true)
 	fmt.Fprintln(&b, w.signatures(r))
-	fmt.Fprintf(&b, "to store: %s, %s, in about %s", count(r.Estimate.Objects, "object"), size(r.Estimate.Bytes), count(r.Estimate.Requests, "request"))
+	fmt.Fprintf(&b, "to store: %s, %s, in about %s", count(r.Estimate.Objects, "object"), cli.Size(r.Estimate.Bytes), count(r.Estimate.Requests, "request"))
 	w.runner.Say("%s", b.String())
 }
 
 // signatures says how many packages are signed, and whether that was looked at.
-func (w *witness) signatures(r *report) string {
+func (w *witness) signatures(r *cli.Report) string {
 	signed, all := 0, 0
 	for _, m := range r.Mirrors {
 		for _, p := range m.Packages {
@@ -144,8 +143,8 @@ func (w *witness) signatures(r *report) string {
 	return text + ", by whom is not checked: trusted-keys is empty"
 }
 
-// progress implements narrator.
-func (w *witness) progress(plan *publish.Plan) (publish.Progress, func()) {
+// Progress implements observer.
+func (w *witness) Progress(plan *publish.Plan) (publish.Progress, func()) {
 	m := newMeter(plan, w.runner.Say)
 	m.every = w.runner.Debugging()
 	w.mu.Lock()
@@ -179,7 +178,7 @@ func (m metered) Step(mirror, step string) {
 	m.witness.mu.Lock()
 	defer m.witness.mu.Unlock()
 	m.witness.indexing = append(m.witness.indexing, mirror)
-	m.witness.beginsLocked(partIndex)
+	m.witness.beginsLocked(cli.PartIndex)
 }
 
 // observe hears of every request to S3.
@@ -197,7 +196,7 @@ func (w *witness) observe(r s3.Request) {
 // far is how far the job is.
 type far struct {
 	role              string
-	part              part
+	part              cli.Part
 	spent             []spent
 	sent, total       int
 	indexing, written []string

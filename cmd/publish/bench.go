@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/tune"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 const benchHelp = `Measure how fast a bucket takes large files from here, with several settings of
@@ -34,7 +35,7 @@ type benchFlags struct {
 	dryRun, json bool
 }
 
-func benchCommand(env environment) *cobra.Command {
+func benchCommand(env cli.Env) *cobra.Command {
 	f := benchFlags{bounds: tune.Bounds{Bytes: 8 << 30, Time: time.Minute}}
 	cmd := &cobra.Command{
 		Use: "bench DESTINATION", Short: "Measure which settings a bucket takes most with", Long: benchHelp, Args: arguments,
@@ -46,7 +47,7 @@ func benchCommand(env environment) *cobra.Command {
 	fs := cmd.Flags()
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the bounds and do nothing")
 	fs.BoolVar(&f.json, "json", false, "print one JSON document")
-	fs.Var(bytesValue{n: &f.bounds.Bytes}, "max-bytes", "send at most about this much, such as 2GiB (default 8GiB)")
+	fs.Var(cli.Bytes(&f.bounds.Bytes), "max-bytes", "send at most about this much, such as 2GiB (default 8GiB)")
 	fs.DurationVar(&f.bounds.Time, "max-time", f.bounds.Time, "measure for at most this time, such as 30s")
 	f.storage.registerWhere(fs)
 	return cmd
@@ -58,27 +59,27 @@ const (
 	leastTime  = 2 * time.Second
 )
 
-func runBench(ctx context.Context, where string, f *benchFlags, env environment) error {
+func runBench(ctx context.Context, where string, f *benchFlags, env cli.Env) error {
 	bucket, prefix, err := bucketAndPrefix(where)
 	switch {
 	case err != nil:
-		return fail(exitUsage, fmt.Errorf("%w: what is measured is S3", err))
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("%w: what is measured is S3", err))
 	case f.bounds.Bytes < leastBytes:
-		return fail(exitUsage, fmt.Errorf("--max-bytes %d: want at least 512MiB", f.bounds.Bytes))
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("--max-bytes %d: want at least 512MiB", f.bounds.Bytes))
 	case f.bounds.Time < leastTime:
-		return fail(exitUsage, fmt.Errorf("--max-time %v: want at least %v", f.bounds.Time, leastTime))
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("--max-time %v: want at least %v", f.bounds.Time, leastTime))
 	}
 	below := "publish-bench-" + strings.ToLower(rand.Text()[:10])
 	requests := f.bounds.Requests()
-	escape.Fprintf(env.stderr, "this sends at most about %s in at most %v, and makes at most about %d requests that S3 charges for: $%.3f\n",
-		size(f.bounds.Bytes), f.bounds.Time, requests, publish.RequestsUSD(requests))
-	escape.Fprintf(env.stderr, "everything goes below %s/%s and is removed in the end\n", strings.TrimSuffix(where, "/"), below)
+	escape.Fprintf(env.Stderr, "this sends at most about %s in at most %v, and makes at most about %d requests that S3 charges for: $%.3f\n",
+		cli.Size(f.bounds.Bytes), f.bounds.Time, requests, publish.RequestsUSD(requests))
+	escape.Fprintf(env.Stderr, "everything goes below %s/%s and is removed in the end\n", strings.TrimSuffix(where, "/"), below)
 	if f.dryRun {
 		return nil
 	}
 	b := bench{f: f, bucket: bucket, prefix: path.Join(prefix, below), env: env}
 	if !f.json {
-		fmt.Fprintf(env.stdout, "concurrency  part size             sent\n")
+		fmt.Fprintf(env.Stdout, "concurrency  part size             sent\n")
 	}
 	best, err := tune.Run(ctx, func(s tune.Setting) (tune.Place, error) { return b.open(ctx, s) }, f.bounds, b.told)
 	if err != nil {
@@ -91,7 +92,7 @@ func runBench(ctx context.Context, where string, f *benchFlags, env environment)
 type bench struct {
 	f              *benchFlags
 	bucket, prefix string // where it stores
-	env            environment
+	env            cli.Env
 	trials         []tune.Trial
 }
 
@@ -103,7 +104,7 @@ type benchPlace struct {
 
 func (b *bench) open(ctx context.Context, s tune.Setting) (tune.Place, error) {
 	f := b.f.storage
-	f.s3.Bucket, f.s3.Log = b.bucket, b.env.log()
+	f.s3.Bucket, f.s3.Log = b.bucket, b.env.Log()
 	f.s3.Concurrency, f.s3.PartSize = s.Concurrency, s.PartSize
 	cfg, err := f.config(ctx, f.s3.Log)
 	if err != nil {
@@ -120,19 +121,19 @@ func (b *bench) open(ctx context.Context, s tune.Setting) (tune.Place, error) {
 func (b *bench) told(t tune.Trial) {
 	b.trials = append(b.trials, t)
 	if !b.f.json {
-		escape.Fprintf(b.env.stdout, "%11d  %9s  %15s\n", t.Concurrency, mebibytes(t.PartSize), size(int64(t.Rate))+"/s")
+		escape.Fprintf(b.env.Stdout, "%11d  %9s  %15s\n", t.Concurrency, mebibytes(t.PartSize), cli.Size(int64(t.Rate))+"/s")
 	}
 }
 
 func (b *bench) print(best tune.Trial) error {
 	if b.f.json {
-		return json.NewEncoder(b.env.stdout).Encode(struct {
+		return json.NewEncoder(b.env.Stdout).Encode(struct {
 			Version int          `json:"version"`
 			Trials  []tune.Trial `json:"trials"`
 			Best    tune.Setting `json:"best"`
-		}{reportVersion, b.trials, best.Setting})
+		}{cli.ReportVersion, b.trials, best.Setting})
 	}
-	_, err := escape.Fprintf(b.env.stdout, "best: --concurrency %d --part-size %s\n", best.Concurrency, mebibytes(best.PartSize))
+	_, err := escape.Fprintf(b.env.Stdout, "best: --concurrency %d --part-size %s\n", best.Concurrency, mebibytes(best.PartSize))
 	return err
 }
 

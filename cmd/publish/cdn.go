@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -66,20 +67,20 @@ type cdn struct {
 
 	transport http.RoundTripper // to the public URL
 
-	narrator narrator
+	observer cli.Observer
 }
 
 func (f *cdnFlags) open(ctx context.Context, d *destination, log *slog.Logger) (*cdn, error) {
-	c := &cdn{flags: f, origin: d.mirror(""), prefix: f.pathPrefix, log: log, narrator: screen{}}
+	c := &cdn{flags: f, origin: d.mirror(""), prefix: f.pathPrefix, log: log, observer: cli.Screen{}}
 	if err := f.check(); err != nil {
-		return nil, fail(exitUsage, err)
+		return nil, cli.Fail(cli.ExitUsage, err)
 	}
 	if c.prefix == "" {
 		c.prefix = d.prefix
 		if f.publicURL != "" {
 			u, err := url.Parse(f.publicURL)
 			if err != nil {
-				return nil, fail(exitUsage, errors.New("--public-url is no URL")) // which check has said
+				return nil, cli.Fail(cli.ExitUsage, errors.New("--public-url is no URL")) // which check has said
 			}
 			c.prefix = strings.TrimSuffix(u.Path, "/")
 		}
@@ -99,7 +100,7 @@ func (f *cdnFlags) open(ctx context.Context, d *destination, log *slog.Logger) (
 		return nil, err
 	}
 	if c.client, err = cloudfront.New(cfg, f.distribution, cloudfront.Options{Log: log, Patience: f.patience, Answered: f.answered}); err != nil {
-		return nil, fail(exitUsage, err)
+		return nil, cli.Fail(cli.ExitUsage, err)
 	}
 	return c, nil
 }
@@ -119,7 +120,7 @@ func (c *cdn) forget(ctx context.Context, seen string, names []string) (cloudfro
 	if len(paths) == 0 {
 		return cloudfront.Invalidation{}, nil
 	}
-	c.narrator.begins(partCDN)
+	c.observer.Begin(cli.PartCDN)
 	var is cloudfront.Invalidation
 	state, err := c.state(ctx, names)
 	if err == nil {
@@ -132,12 +133,12 @@ func (c *cdn) forget(ctx context.Context, seen string, names []string) (cloudfro
 		}
 	}
 	if err != nil {
-		return is, fail(exitInvalidation, fmt.Errorf("published, but not invalidated: %w", err))
+		return is, cli.Fail(cli.ExitInvalidation, fmt.Errorf("published, but not invalidated: %w", err))
 	}
 	for _, p := range paths {
-		c.narrator.says("invalidated %s", p)
+		c.observer.Note("invalidated %s", p)
 	}
-	c.narrator.says("invalidation %s: %s", is.ID, is.Status)
+	c.observer.Note("invalidation %s: %s", is.ID, is.Status)
 	return is, nil
 }
 
@@ -166,8 +167,6 @@ const (
 	lookEvery     = 2 * time.Second
 )
 
-var errNotVisible = errors.New("published, but clients do not see it")
-
 // news are of indices: what caches may have of before, and what clients are to see.
 type news struct {
 	stale []string // below DESTINATION
@@ -185,7 +184,7 @@ func (n *news) add(s publish.Shown, stale []string) {
 // tell makes the distribution forget names, and waits until clients see all that is shown.
 // If there is nothing to forget, a run before us may have died before it told, or an edge
 // may have kept what it read just before; then this minute is the time.
-func (c *cdn) tell(ctx context.Context, names []string, all []publish.Shown) (*invalidationReport, error) {
+func (c *cdn) tell(ctx context.Context, names []string, all []publish.Shown) (*cli.InvalidationReport, error) {
 	var seen string
 	if len(names) == 0 && c.flags.publicURL != "" {
 		behind, _, err := c.unseen(ctx, all)
@@ -198,9 +197,9 @@ func (c *cdn) tell(ctx context.Context, names []string, all []publish.Shown) (*i
 		}
 	}
 	is, err := c.forget(ctx, seen, names)
-	var told *invalidationReport
+	var told *cli.InvalidationReport
 	if paths := c.paths(names); len(paths) > 0 {
-		told = &invalidationReport{Paths: paths, ID: is.ID, Status: is.Status}
+		told = &cli.InvalidationReport{Paths: paths, ID: is.ID, Status: is.Status}
 	}
 	if err == nil {
 		err = c.readBack(ctx, all)
@@ -213,16 +212,16 @@ func (c *cdn) unseen(ctx context.Context, all []publish.Shown) (behind []publish
 	for _, s := range all {
 		u, err := url.JoinPath(c.flags.publicURL, s.Path)
 		if err != nil {
-			return nil, "", fail(exitUsage, fmt.Errorf("--public-url: %w", err))
+			return nil, "", cli.Fail(cli.ExitUsage, fmt.Errorf("--public-url: %w", err))
 		}
 		w, err := web.Open(u, web.Options{Transport: c.transport})
 		if err != nil {
-			return nil, "", fail(exitUsage, fmt.Errorf("--public-url: %w", err))
+			return nil, "", cli.Fail(cli.ExitUsage, fmt.Errorf("--public-url: %w", err))
 		}
 		reason, err := s.Unseen(ctx, w)
 		w.Close()
 		if err != nil {
-			return nil, "", fail(exitVerification, fmt.Errorf("%w: read back %s: %w", errNotVisible, redact.URL(u), err))
+			return nil, "", cli.Fail(cli.ExitVerification, fmt.Errorf("%w: read back %s: %w", cli.ErrNotVisible, redact.URL(u), err))
 		}
 		if reason != "" {
 			if behind == nil {
@@ -239,17 +238,17 @@ func (c *cdn) readBack(ctx context.Context, all []publish.Shown) error {
 	if c.flags.publicURL == "" || c.flags.blind {
 		return nil
 	}
-	c.narrator.begins(partVerify)
+	c.observer.Begin(cli.PartVerify)
 	for deadline := time.Now().Add(visibleWithin); ; {
 		behind, why, err := c.unseen(ctx, all)
 		if err == nil && len(behind) == 0 {
-			c.narrator.says("clients see what was published at %s", c.flags.shownURL())
+			c.observer.Note("clients see what was published at %s", c.flags.shownURL())
 		}
 		if err != nil || len(behind) == 0 {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return fail(exitVerification, fmt.Errorf("%w: after %s, at %s", errNotVisible, visibleWithin, why))
+			return cli.Fail(cli.ExitVerification, fmt.Errorf("%w: after %s, at %s", cli.ErrNotVisible, visibleWithin, why))
 		}
 		all = behind
 		select {

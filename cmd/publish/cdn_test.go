@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront/cloudfronttest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 )
@@ -25,7 +26,7 @@ func TestIndexThatWasThereBeforeIsInvalidated(t *testing.T) {
 	publish := func(pkg string, invalidations int) []byte {
 		t.Helper()
 		code, out, errs := execute(t, nil, "--distribution-id", distribution, "--include", pkg, spack(t, "v3-unsigned"), "file://"+place)
-		if code != exitDone {
+		if code != cli.ExitDone {
 			t.Fatalf("exit code %d: %s%s", code, out, errs)
 		}
 		if n := len(cloud.Invalidations(distribution)); n != invalidations {

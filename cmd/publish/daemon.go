@@ -20,6 +20,7 @@ import (
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/spf13/cobra"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
@@ -43,7 +44,7 @@ with a reason, whatever happens to the process or the machine.
 SIGTERM stops it; what is not done then is gone on with after the next start. SIGHUP loads the
 configuration anew.`
 
-func daemonCommand(env environment) *cobra.Command {
+func daemonCommand(env cli.Env) *cobra.Command {
 	var config string
 	var example bool
 	cmd := &cobra.Command{
@@ -51,7 +52,7 @@ func daemonCommand(env environment) *cobra.Command {
 		Example: "  publish daemon --print-example-config\n  publish daemon --config /etc/slurm-factory-publish/config.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if example {
-				_, err := io.WriteString(env.stdout, exampleConfig)
+				_, err := io.WriteString(env.Stdout, exampleConfig)
 				return err
 			}
 			return runDaemon(cmd.Context(), env, config)
@@ -63,20 +64,20 @@ func daemonCommand(env environment) *cobra.Command {
 }
 
 // runDaemon runs a daemon until ctx ends. That it was stopped is no error.
-func runDaemon(ctx context.Context, env environment, file string) error {
-	hangups, leave := env.signals.hangups()
+func runDaemon(ctx context.Context, env cli.Env, file string) error {
+	hangups, leave := env.Signals.Hangups()
 	defer leave()
 	c, err := readDaemonConfig(file)
 	if err != nil {
 		return err
 	}
-	log := env.daemonLog(c.LogFormat, c.LogLevel)
+	log := daemonLog(env, c.LogFormat, c.LogLevel)
 	if c.Mode == "indexer" {
 		return runIndexerMode(ctx, c, log, file, hangups)
 	}
 	s := service{config: c, hangups: hangups, log: log, grace: c.StopTimeout.or(defaultStop), manager: systemd{log}}
 	if s.listeners, err = listenersOf(c); err != nil {
-		return fail(exitUsage, err)
+		return cli.Fail(cli.ExitUsage, err)
 	}
 	s.reload = func() (*daemonConfig, error) { return readDaemonConfig(file) }
 	log.Info("the daemon begins", "version", version, "mirrors", len(c.Mirrors), "state_dir", c.StateDir)
@@ -131,7 +132,7 @@ func (s *service) run(ctx context.Context) (err error) {
 	}()
 	q, err := queue.Open(ctx, s.config.StateDir)
 	if err != nil {
-		return fail(exitUsage, err)
+		return cli.Fail(cli.ExitUsage, err)
 	}
 	defer func() { err = errors.Join(err, q.Close()) }()
 	mirrors, err := s.mirrors(s.config)
@@ -231,7 +232,7 @@ func allowed(c *daemonConfig) (api.Allow, error) {
 	for _, name := range c.AllowUsers {
 		var id int
 		if id, err = userID(name); err != nil {
-			return allow, fail(exitUsage, fmt.Errorf("allow_users: %w", err))
+			return allow, cli.Fail(cli.ExitUsage, fmt.Errorf("allow_users: %w", err))
 		}
 		allow.Users = append(allow.Users, id)
 	}
@@ -242,7 +243,7 @@ func allowed(c *daemonConfig) (api.Allow, error) {
 	for _, name := range groups {
 		var id int
 		if id, err = groupID(name); err != nil {
-			return allow, fail(exitUsage, fmt.Errorf("allow_groups: %w", err))
+			return allow, cli.Fail(cli.ExitUsage, fmt.Errorf("allow_groups: %w", err))
 		}
 		allow.Groups = append(allow.Groups, id)
 	}
@@ -362,20 +363,20 @@ func (s *service) load(ctx context.Context) error {
 	return s.daemon.Reload(ctx, mirrors)
 }
 
-// daemonLog is for the log of a machine, or for people who look.
-func (e environment) daemonLog(format, level string) *slog.Logger {
+// daemonLog returns the log of a daemon: for a machine, or for people at a terminal.
+func daemonLog(e cli.Env, format, level string) *slog.Logger {
 	var l slog.Level // info
 	if level != "" {
 		l.UnmarshalText([]byte(level)) // which was checked
 	}
 	o := &slog.HandlerOptions{Level: l}
-	if format == "text" || format == "" && terminal(e.raw.stderr) != nil {
-		return slog.New(slog.NewTextHandler(e.stderr, o))
+	if format == "text" || format == "" && cli.Terminal(e.Raw.Stderr) != nil {
+		return slog.New(slog.NewTextHandler(e.Stderr, o))
 	}
-	if there, err := journal.StderrIsJournalStream(); e.raw.stderr == os.Stderr && there && err == nil {
-		return slog.New(newJournalHandler(e.stderr, o))
+	if there, err := journal.StderrIsJournalStream(); e.Raw.Stderr == os.Stderr && there && err == nil {
+		return slog.New(newJournalHandler(e.Stderr, o))
 	}
-	return slog.New(slog.NewJSONHandler(e.stderr, o))
+	return slog.New(slog.NewJSONHandler(e.Stderr, o))
 }
 
 // listenersOf opens where a configuration says that is listened: the socket, which systemd may

@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
@@ -116,7 +117,7 @@ type size64 int64
 
 // UnmarshalYAML implements yaml.NodeUnmarshaler.
 func (s *size64) UnmarshalYAML(n ast.Node) error {
-	if err := (bytesValue{n: (*int64)(s)}).Set(textOf(n)); err != nil {
+	if err := cli.Bytes((*int64)(s)).Set(textOf(n)); err != nil {
 		return misplaced(n, "%v", err)
 	}
 	return nil
@@ -156,11 +157,11 @@ func misplaced(n ast.Node, format string, args ...any) error {
 func readDaemonConfig(name string) (*daemonConfig, error) {
 	text, err := userfile.Read(name)
 	if err != nil {
-		return nil, fail(exitUsage, fmt.Errorf("configuration: %w", err))
+		return nil, cli.Fail(cli.ExitUsage, fmt.Errorf("configuration: %w", err))
 	}
 	c, err := parseDaemonConfig(text)
 	if err != nil {
-		return nil, fail(exitUsage, fmt.Errorf("configuration %s", inFile(name, err)))
+		return nil, cli.Fail(cli.ExitUsage, fmt.Errorf("configuration %s", inFile(name, err)))
 	}
 	return c, nil
 }
@@ -253,10 +254,10 @@ func (c *daemonConfig) check(at places) (wrong []error) {
 	default:
 		say("$.mode", "mode %q: want publisher or indexer", c.Mode)
 	}
-	if !oneOf(c.LogFormat, "", "text", "json") {
+	if !cli.OneOf(c.LogFormat, "", "text", "json") {
 		say("$.log_format", "log_format %q: want text or json", c.LogFormat)
 	}
-	if !oneOf(c.LogLevel, "", "debug", "info", "warn", "error") {
+	if !cli.OneOf(c.LogLevel, "", "debug", "info", "warn", "error") {
 		say("$.log_level", "log_level %q: want debug, info, warn or error", c.LogLevel)
 	}
 	if c.Listen != "" {

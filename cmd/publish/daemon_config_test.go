@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 )
 
@@ -103,7 +104,7 @@ func TestPublishKeys(t *testing.T) {
 		keys int
 	}{{nil, 1}, {[]string{"--publish-keys=false"}, 0}} {
 		dir := t.TempDir()
-		if code, _, errs := execute(t, nil, append(row.args, spack(t, "v2-signed"), "file://"+dir)...); code != exitDone {
+		if code, _, errs := execute(t, nil, append(row.args, spack(t, "v2-signed"), "file://"+dir)...); code != cli.ExitDone {
 			t.Fatal(errs)
 		}
 		if found, _ := filepath.Glob(dir + "/build_cache/_pgp/*.pub"); len(found) != row.keys {
@@ -154,10 +155,10 @@ func TestWrongConfigurations(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/c.yaml", strings.Replace(smallest, "destination:", "destinaton:", 1))
 	code, _, errs := execute(t, nil, "daemon", "--config", dir+"/c.yaml")
-	if code != exitUsage || !strings.Contains(errs, "c.yaml:5:5: unknown key") {
+	if code != cli.ExitUsage || !strings.Contains(errs, "c.yaml:5:5: unknown key") {
 		t.Errorf("exit %d: %s", code, errs)
 	}
-	if code, _, errs := execute(t, nil, "daemon", "--config", dir+"/none.yaml"); code != exitUsage || !strings.Contains(errs, "no such file") {
+	if code, _, errs := execute(t, nil, "daemon", "--config", dir+"/none.yaml"); code != cli.ExitUsage || !strings.Contains(errs, "no such file") {
 		t.Errorf("exit %d: %s", code, errs)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -84,7 +85,7 @@ func (i indexing) attend(ctx context.Context, host *events.Host, metrics *api.Me
 		}
 	}()
 	if err != nil {
-		return fail(exitUsage, err)
+		return cli.Fail(cli.ExitUsage, err)
 	}
 	o := office{
 		server:    &api.Server{Indexer: host, Metrics: metrics, Allow: allow, Version: version, Log: i.log},

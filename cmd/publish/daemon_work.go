@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
@@ -307,7 +308,6 @@ func blobReason(path string, p publish.PlannedPackage, findings []publish.Findin
 
 // runError tells the daemon what kind of failure a run has ended with.
 func runError(err error) error {
-	var usage *failure
 	var region *mirror.RegionError
 	var newer *index.VersionError
 	var answer interface{ HTTPStatusCode() int }
@@ -317,7 +317,7 @@ func runError(err error) error {
 	case errors.Is(err, mirror.ErrExist):
 		return &daemon.RunError{Suspect: true, Err: err}
 	case errors.Is(err, mirror.ErrDenied), errors.Is(err, mirror.ErrCredentials), errors.Is(err, mirror.ErrNoBucket),
-		errors.As(err, &region), errors.As(err, &newer), errors.As(err, &usage) && usage.code == exitUsage:
+		errors.As(err, &region), errors.As(err, &newer), cli.IsUsage(err):
 		return &daemon.RunError{Lasting: true, Err: err}
 	case errors.As(err, &answer) && answer.HTTPStatusCode() == 400:
 		return &daemon.RunError{Suspect: true, Err: err} // S3 does not like something that we have sent

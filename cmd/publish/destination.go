@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/spf13/pflag"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -76,8 +77,8 @@ func (c caching) label(u mirror.Upload) mirror.Upload {
 func (f *storageFlags) register(fs *pflag.FlagSet) {
 	f.registerWhere(fs)
 	fs.IntVar(&f.s3.Concurrency, "concurrency", 0, "requests in flight at once, over all files (default 64, and up to 128 while that is faster)")
-	fs.Var(bytesValue{n: &f.s3.PartSize}, "part-size", "size of the parts in which large files are sent, such as 16MiB (default 8MiB, grown for huge files)")
-	fs.Var(bytesValue{n: &f.s3.LimitRate, rate: true}, "limit-rate", "send at most this much a second, such as 50MB/s; default: no limit")
+	fs.Var(cli.Bytes(&f.s3.PartSize), "part-size", "size of the parts in which large files are sent, such as 16MiB (default 8MiB, grown for huge files)")
+	fs.Var(cli.Rate(&f.s3.LimitRate), "limit-rate", "send at most this much a second, such as 50MB/s; default: no limit")
 }
 
 // registerWhere is register without the flags that say how fast.
@@ -124,7 +125,7 @@ func (f *storageFlags) open(ctx context.Context, where string, log *slog.Logger)
 	}
 	u, err := directoryOf(where)
 	if err != nil {
-		return nil, fail(exitUsage, err)
+		return nil, cli.Fail(cli.ExitUsage, err)
 	}
 	return f.openDir(u, log)
 }
@@ -182,15 +183,15 @@ func (f *storageFlags) config(ctx context.Context, log *slog.Logger) (aws.Config
 	}
 	role, err := f.assumed(log)
 	if err != nil {
-		return aws.Config{}, fail(exitUsage, err)
+		return aws.Config{}, cli.Fail(cli.ExitUsage, err)
 	}
 	cfg, err := session.Config(ctx, session.Options{Region: f.s3.Region, Profile: f.profile, Role: role, Concurrency: f.s3.Concurrency})
 	var bundle *session.BundleError
 	switch {
 	case errors.As(err, &bundle):
-		err = fail(exitUsage, err)
+		err = cli.Fail(cli.ExitUsage, err)
 	case err != nil && ctx.Err() == nil:
-		err = fail(exitCredentials, err) // a profile that is not there, for example
+		err = cli.Fail(cli.ExitCredentials, err) // a profile that is not there, for example
 	}
 	return cfg, err
 }
@@ -198,7 +199,7 @@ func (f *storageFlags) config(ctx context.Context, log *slog.Logger) (aws.Config
 // transport is for requests made as Spack's clients make them. It trusts the same authorities as config.
 func (f *storageFlags) transport(ctx context.Context) (*http.Transport, error) {
 	t, err := session.Transport(ctx, session.Options{Profile: f.profile, Roots: f.roots})
-	return t, fail(exitUsage, err)
+	return t, cli.Fail(cli.ExitUsage, err)
 }
 
 // assumed is the role that is assumed; nil: none.
@@ -268,7 +269,7 @@ func cutScheme(where, scheme string) (rest string, ok bool) {
 func (f *storageFlags) openS3(ctx context.Context, where string, log *slog.Logger) (*destination, error) {
 	bucket, prefix, err := bucketAndPrefix(where)
 	if err != nil {
-		return nil, fail(exitUsage, err)
+		return nil, cli.Fail(cli.ExitUsage, err)
 	}
 	cfg, err := f.config(ctx, log)
 	if err != nil {
@@ -311,5 +312,5 @@ func usageOf(err error) error {
 	if errors.As(err, &region) || errors.As(err, &unreached) && unreached.Op != "parse" {
 		return err
 	}
-	return fail(exitUsage, err)
+	return cli.Fail(cli.ExitUsage, err)
 }

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 // A destination in S3 is taken as Spack and the AWS CLI take it.
@@ -63,7 +65,7 @@ func TestDestinationsThatCannotHoldAMirror(t *testing.T) {
 		"https://bucket/x":    "want s3://bucket[/prefix] or file:///directory",
 	} {
 		code, _, stderr := execute(t, nil, "--endpoint-url", server.URL, spack(t, "v3-unsigned"), where)
-		if code != exitUsage || !strings.Contains(stderr, words) {
+		if code != cli.ExitUsage || !strings.Contains(stderr, words) {
 			t.Errorf("%q: exit %d, said:\n%s", where, code, stderr)
 		}
 		if err := checkDestination(where); err == nil || !strings.Contains(err.Error(), words) {
@@ -85,11 +87,11 @@ func TestAnUnreachableBucketIsNoUsageError(t *testing.T) {
 		err  error
 		code int
 	}{
-		{&url.Error{Op: "Head", URL: "https://bucket.s3.amazonaws.com/", Err: errors.New("connection refused")}, exitUpload},
-		{&url.Error{Op: "parse", URL: "x", Err: errors.New("no scheme")}, exitUsage},
-		{errors.New("part size 1: S3 takes 5 MiB to 5 GiB"), exitUsage},
+		{&url.Error{Op: "Head", URL: "https://bucket.s3.amazonaws.com/", Err: errors.New("connection refused")}, cli.ExitUpload},
+		{&url.Error{Op: "parse", URL: "x", Err: errors.New("no scheme")}, cli.ExitUsage},
+		{errors.New("part size 1: S3 takes 5 MiB to 5 GiB"), cli.ExitUsage},
 	} {
-		if code := exitCode(usageOf(fmt.Errorf("open s3://bucket: %w", row.err))); code != row.code {
+		if code := cli.ExitCode(usageOf(fmt.Errorf("open s3://bucket: %w", row.err))); code != row.code {
 			t.Errorf("%v: exit %d, want %d", row.err, code, row.code)
 		}
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 const doctorHelp = `Check whether a destination can hold a mirror, or whether a daemon can do what its
@@ -44,7 +45,7 @@ queue is checked instead of a source; no message is taken from it, and no object
 
 With --no-write it only reads.`
 
-func doctorCommand(env environment) *cobra.Command {
+func doctorCommand(env cli.Env) *cobra.Command {
 	var config string
 	var noWrite bool
 	f := &flags{}
@@ -53,25 +54,25 @@ func doctorCommand(env environment) *cobra.Command {
 		Example: "  publish doctor --endpoint-url https://minio.example.org s3://bucket/noble/spack\n  publish doctor --config /etc/slurm-factory-publish/config.yaml",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return fail(exitUsage, fmt.Errorf("%d arguments, want: publish doctor [DESTINATION]", len(args)))
+				return cli.Fail(cli.ExitUsage, fmt.Errorf("%d arguments, want: publish doctor [DESTINATION]", len(args)))
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d := &doctor{out: env.stdout, env: env, write: !noWrite}
+			d := &doctor{out: env.Stdout, env: env, write: !noWrite}
 			if len(args) == 1 {
 				if cmd.Flags().Changed("config") {
-					return fail(exitUsage, errors.New("--config is about a daemon: give it or DESTINATION, not both"))
+					return cli.Fail(cli.ExitUsage, errors.New("--config is about a daemon: give it or DESTINATION, not both"))
 				}
 				if err := checkDestination(args[0]); err != nil {
-					return fail(exitUsage, err)
+					return cli.Fail(cli.ExitUsage, err)
 				}
 				d.examineStore(cmd.Context(), f, args[0])
 				return d.result()
 			}
 			c, err := readDaemonConfig(config)
 			if errors.Is(err, fs.ErrNotExist) && !cmd.Flags().Changed("config") {
-				return fail(exitUsage, fmt.Errorf("%w: give a DESTINATION to check it, or --config to check a daemon", err))
+				return cli.Fail(cli.ExitUsage, fmt.Errorf("%w: give a DESTINATION to check it, or --config to check a daemon", err))
 			}
 			if err != nil {
 				return err
@@ -89,7 +90,7 @@ func doctorCommand(env environment) *cobra.Command {
 // result is the error that the checks come to.
 func (d *doctor) result() error {
 	if d.ill > 0 {
-		return fail(exitUpload, fmt.Errorf("%d of %d checks failed", d.ill, d.checks))
+		return cli.Fail(cli.ExitUpload, fmt.Errorf("%d of %d checks failed", d.ill, d.checks))
 	}
 	return nil
 }
@@ -97,7 +98,7 @@ func (d *doctor) result() error {
 // A doctor looks, and says what it finds.
 type doctor struct {
 	out         io.Writer
-	env         environment
+	env         cli.Env
 	write       bool
 	checks, ill int
 }
@@ -111,7 +112,7 @@ func (d *doctor) say(what string, err error, fix string) bool {
 	}
 	d.ill++
 	escape.Fprintf(d.out, "FAIL  %s: %v\n", what, err)
-	if h := hint(err); fix == "" {
+	if h := cli.Hint(err); fix == "" {
 		fix = h
 	}
 	if fix != "" {
@@ -218,7 +219,7 @@ func (d *doctor) examineDestination(ctx context.Context, name string, m *mirrorC
 		}
 	}
 	d.identity(ctx, name, m)
-	to, err := f.storage.open(ctx, m.Destination, d.env.log())
+	to, err := f.storage.open(ctx, m.Destination, d.env.Log())
 	if !d.say(name+"destination", err, "") {
 		return nil, nil
 	}
@@ -310,7 +311,7 @@ func notObeyed(header string, err error) error {
 
 // cloudFront makes sure that the distribution may be asked and told.
 func (d *doctor) cloudFront(ctx context.Context, name string, f *flags, to *destination) {
-	c, err := f.cdn.open(ctx, to, d.env.log())
+	c, err := f.cdn.open(ctx, to, d.env.Log())
 	if err != nil {
 		d.say(name+"CloudFront", err, "")
 		return

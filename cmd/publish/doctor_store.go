@@ -27,7 +27,7 @@ func (d *doctor) examineStore(ctx context.Context, f *flags, where string) {
 			offset.Store(int64(time.Until(r.Date)))
 		}
 	}
-	to, err := f.storage.open(ctx, where, d.env.log())
+	to, err := f.storage.open(ctx, where, d.env.Log())
 	if !d.say("destination", err, "") {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 )
 
@@ -31,7 +32,7 @@ func doctorOf(t *testing.T, o s3test.Options, hook func(*http.Request) s3test.Fa
 // The doctor finds nothing in a store that is as Amazon S3 is, and leaves nothing in it.
 func TestDoctorFindsAGoodStoreGood(t *testing.T) {
 	server, code, said := doctorOf(t, s3test.Options{PageSize: 3}, nil)
-	if code != exitDone || strings.Contains(said, "FAIL") || strings.Count(said, "note") != 1 {
+	if code != cli.ExitDone || strings.Contains(said, "FAIL") || strings.Count(said, "note") != 1 {
 		t.Errorf("exit %d:\n%s", code, said)
 	}
 	for _, name := range append([]string{doctorObject}, doctorNames...) {
@@ -72,7 +73,7 @@ func TestDoctorNamesWhatAStoreLacks(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			_, code, said := doctorOf(t, row.o, row.hook)
-			if (code == exitUpload) != row.fails || code != exitDone && code != exitUpload || strings.Contains(said, "FAIL") != row.fails {
+			if (code == cli.ExitUpload) != row.fails || code != cli.ExitDone && code != cli.ExitUpload || strings.Contains(said, "FAIL") != row.fails {
 				t.Errorf("exit %d", code)
 			}
 			for _, w := range row.words {
@@ -94,7 +95,7 @@ func TestDoctorOnlyReads(t *testing.T) {
 			t.Errorf("%s %s", e.Operation, e.Key)
 		}
 	}
-	if code != exitDone || !strings.Contains(said, "--no-write") {
+	if code != cli.ExitDone || !strings.Contains(said, "--no-write") {
 		t.Errorf("exit %d:\n%s", code, said)
 	}
 }
@@ -106,10 +107,10 @@ func TestDoctorOfAStoreOrOfADaemon(t *testing.T) {
 		code  int
 		words string
 	}{
-		{[]string{"doctor", "file://" + t.TempDir() + "/mirror"}, exitDone, "ok    conditional writes"},
-		{[]string{"doctor", "--config", "x.yaml", "s3://bucket"}, exitUsage, "not both"},
-		{[]string{"doctor", "s3://bucket", "s3://other"}, exitUsage, "want: publish doctor [DESTINATION]"},
-		{[]string{"doctor", "s3://a--use1-az4--x-s3"}, exitUsage, "general purpose bucket"},
+		{[]string{"doctor", "file://" + t.TempDir() + "/mirror"}, cli.ExitDone, "ok    conditional writes"},
+		{[]string{"doctor", "--config", "x.yaml", "s3://bucket"}, cli.ExitUsage, "not both"},
+		{[]string{"doctor", "s3://bucket", "s3://other"}, cli.ExitUsage, "want: publish doctor [DESTINATION]"},
+		{[]string{"doctor", "s3://a--use1-az4--x-s3"}, cli.ExitUsage, "general purpose bucket"},
 	} {
 		code, stdout, stderr := execute(t, nil, row.args...)
 		if code != row.code || !strings.Contains(stdout+stderr, row.words) {

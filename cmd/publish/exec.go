@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
@@ -40,7 +41,7 @@ const (
 	exitNotFound    = 127
 )
 
-func execCommand(env environment) *cobra.Command {
+func execCommand(env cli.Env) *cobra.Command {
 	var f flags
 	cmd := &cobra.Command{
 		Use: "exec [flags] [SOURCE DESTINATION] -- COMMAND [ARG...]", Short: "Publish what a command builds while it runs", Long: execHelp,
@@ -48,18 +49,18 @@ func execCommand(env environment) *cobra.Command {
 		Args: func(cmd *cobra.Command, args []string) error {
 			n := cmd.ArgsLenAtDash()
 			if n < 0 || n == len(args) {
-				return fail(exitUsage, errors.New("no COMMAND after --: see publish exec --help"))
+				return cli.Fail(cli.ExitUsage, errors.New("no COMMAND after --: see publish exec --help"))
 			}
 			return argsOrUsage(cmd, args[:n])
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n := cmd.ArgsLenAtDash()
-			source, destination, _, err := settle(cmd, args[:n], env)
+			source, destination, _, err := cli.ReadSettings(cmd, args[:n], env)
 			if err != nil {
-				return fail(exitUsage, err)
+				return cli.Fail(cli.ExitUsage, err)
 			}
 			if source == "" || destination == "" {
-				return fail(exitUsage, errors.New("no SOURCE and DESTINATION: give both, or a publish.yaml, or PUBLISH_SOURCE and PUBLISH_DESTINATION; see publish exec --help"))
+				return cli.Fail(cli.ExitUsage, errors.New("no SOURCE and DESTINATION: give both, or a publish.yaml, or PUBLISH_SOURCE and PUBLISH_DESTINATION; see publish exec --help"))
 			}
 			f.keepGoing = true
 			return runExec(cmd.Context(), env, &f, source, destination, args[n:])
@@ -77,16 +78,16 @@ func execCommand(env environment) *cobra.Command {
 }
 
 // runExec runs a daemon around a command.
-func runExec(ctx context.Context, env environment, f *flags, source, destination string, command []string) error {
+func runExec(ctx context.Context, env cli.Env, f *flags, source, destination string, command []string) error {
 	o, err := f.options()
 	if err != nil {
 		return err
 	}
 	if source, err = filepath.Abs(source); err != nil {
-		return fail(exitUsage, err)
+		return cli.Fail(cli.ExitUsage, err)
 	}
 	if err := os.MkdirAll(source, 0o777); err != nil { // the command may be what makes it
-		return fail(exitSource, err)
+		return cli.Fail(cli.ExitSource, err)
 	}
 	if err := apart(source, destination); err != nil {
 		return err
@@ -108,7 +109,7 @@ func runExec(ctx context.Context, env environment, f *flags, source, destination
 		return err
 	}
 	s := service{
-		config: &daemonConfig{StateDir: filepath.Join(dir.path, "state")}, log: slog.New(slog.NewTextHandler(env.stderr, nil)), grace: execGrace,
+		config: &daemonConfig{StateDir: filepath.Join(dir.path, "state")}, log: slog.New(slog.NewTextHandler(env.Stderr, nil)), grace: execGrace,
 		listeners: []listener{{Listener: l, everything: true, path: socket}}, manager: nobody{},
 		extra: func(s *service) daemon.Mirror { return s.mirror(destination, source, destination, f, eachTime(o)) },
 	}
@@ -125,7 +126,7 @@ func runExec(ctx context.Context, env environment, f *flags, source, destination
 			d.Drain(work, func(daemon.Drained) {})
 			return nil
 		}
-		work, cancel := withTimeout(work, f.timeout)
+		work, cancel := cli.WithTimeout(work, f.timeout)
 		defer cancel()
 		var err error
 		left, err = d.Drain(work, func(daemon.Drained) {})
@@ -134,7 +135,7 @@ func runExec(ctx context.Context, env environment, f *flags, source, destination
 		if err == nil && (len(o.Selection.Files) > 0 || o.Index == publish.IndexRebuild) {
 			err = execOnce(work, env, f, o, source, destination)
 		}
-		return stopped(work, err)
+		return cli.Stopped(work, err)
 	}
 	// A signal ends the command, and the daemon only when the command has ended.
 	err = s.run(context.WithoutCancel(ctx))
@@ -145,7 +146,7 @@ func runExec(ctx context.Context, env environment, f *flags, source, destination
 		return context.Cause(ctx)
 	}
 	if err == nil {
-		err = drained(env.stderr, left, false)
+		err = drained(env.Stderr, left, false)
 	}
 	return c.exit(err)
 }
@@ -160,15 +161,15 @@ func eachTime(o publish.Options) publish.Options {
 }
 
 // execOnce publishes as publish does: what the daemon has done is nothing to do any more.
-func execOnce(ctx context.Context, env environment, f *flags, o publish.Options, source, destination string) error {
-	j := job{flags: f, options: o, env: env, log: env.log(), report: newReport(source, destination, f.dryRun, nil), narrator: screen{env}}
+func execOnce(ctx context.Context, env cli.Env, f *flags, o publish.Options, source, destination string) error {
+	j := job{flags: f, options: o, env: env, log: env.Log(), report: env.NewReport(source, destination, f.dryRun, nil), observer: cli.Screen{Env: env}}
 	err := j.do(ctx, source, destination)
-	j.report.finish(err)
-	return errors.Join(err, j.report.print(env.stderr, false)) // what is printed is the command's
+	j.report.Finish(err)
+	return errors.Join(err, j.report.Print(env.Stderr, false)) // what is printed is the command's
 }
 
 // execDry runs the command and plans what is there then.
-func execDry(ctx context.Context, env environment, f *flags, o publish.Options, source, destination string, command []string) error {
+func execDry(ctx context.Context, env cli.Env, f *flags, o publish.Options, source, destination string, command []string) error {
 	c := &child{env: env, command: command}
 	if c.run(ctx); c.unknown != nil {
 		return c.unknown
@@ -176,7 +177,7 @@ func execDry(ctx context.Context, env environment, f *flags, o publish.Options, 
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	ctx, cancel := withTimeout(ctx, f.timeout)
+	ctx, cancel := cli.WithTimeout(ctx, f.timeout)
 	defer cancel()
 	return c.exit(execOnce(ctx, env, f, o, source, destination))
 }
@@ -187,7 +188,7 @@ const execGrace = 5 * time.Second
 
 // A child is the command.
 type child struct {
-	env     environment
+	env     cli.Env
 	command []string
 	socket  string // empty: there is no daemon
 
@@ -206,21 +207,21 @@ func (c *child) runBeside(ctx, work context.Context) {
 // run runs the command to its end. If ctx ends, it is told to, and waited for.
 func (c *child) run(ctx context.Context) {
 	cmd := exec.Command(c.command[0], c.command[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, c.env.raw.stdout, c.env.raw.stderr
-	cmd.Env = c.env.environ()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, c.env.Raw.Stdout, c.env.Raw.Stderr
+	cmd.Env = c.env.Environ()
 	if c.socket != "" {
 		cmd.Env = append(cmd.Env, "PUBLISH_SOCKET="+c.socket)
 	}
 	if err := cmd.Start(); err != nil {
-		c.unknown = fail(exitNotRunnable, err)
+		c.unknown = cli.Fail(exitNotRunnable, err)
 		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
-			c.unknown = fail(exitNotFound, err)
+			c.unknown = cli.Fail(exitNotFound, err)
 		}
 		return
 	}
 	defer context.AfterFunc(ctx, func() {
 		s := syscall.SIGTERM
-		var signal errSignal
+		var signal cli.SignalError
 		if errors.As(context.Cause(ctx), &signal) {
 			s = signal.Signal
 		}
@@ -230,10 +231,10 @@ func (c *child) run(ctx context.Context) {
 	if err := cmd.Wait(); errors.As(err, &ended) {
 		c.code = ended.ExitCode()
 		if status, ok := ended.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-			c.code = exitSignal + int(status.Signal())
+			c.code = cli.ExitSignal + int(status.Signal())
 		}
 	} else if err != nil {
-		c.code = exitInternal
+		c.code = cli.ExitInternal
 	}
 }
 
@@ -243,9 +244,9 @@ func (c *child) exit(err error) error {
 		return err
 	}
 	if err != nil {
-		c.env.complain(err)
+		c.env.Complain(err)
 	}
-	return fail(c.code, errReported)
+	return cli.Fail(c.code, cli.ErrReported)
 }
 
 // nobody manages a daemon that lives for a command.

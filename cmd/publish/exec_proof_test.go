@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
@@ -32,16 +33,16 @@ func TestExecProvesBeforeItStartsTheCommand(t *testing.T) {
 		code int
 		want string
 	}{
-		{"credentials that are not accepted", s3test.Options{}, s3test.Always("ListObjectsV2", s3test.Refuse(403, "InvalidAccessKeyId")), nil, exitCredentials, "hint: set AWS_PROFILE"},
-		{"no bucket", s3test.Options{}, s3test.Always("ListObjectsV2", s3test.Refuse(404, "NoSuchBucket")), nil, exitUpload, "create the bucket"},
-		{"no permission to list", s3test.Options{}, s3test.Always("ListObjectsV2", s3test.Refuse(403, "AccessDenied")), nil, exitUpload, "s3:ListBucket"},
-		{"no permission to list, in a dry run", s3test.Options{}, s3test.Always("ListObjectsV2", s3test.Refuse(403, "AccessDenied")), []string{"--dry-run"}, exitUpload, "s3:ListBucket"},
-		{"no permission to read", s3test.Options{}, s3test.Always("GetObject", s3test.Refuse(403, "AccessDenied")), nil, exitUpload, "s3:GetObject"},
-		{"no permission to write", s3test.Options{}, s3test.Always("PutObject", s3test.Refuse(403, "AccessDenied")), nil, exitUpload, "s3:PutObject"},
-		{"conditions ignored", s3test.Options{Ignores: []string{"If-Match"}}, nil, nil, exitUpload, "--unsafe-single-writer"},
-		{"conditions not implemented", s3test.Options{}, s3test.Always("PutObject", s3test.Refuse(501, "NotImplemented")), nil, exitUpload, "docs/stores.md"},
-		{"listings without end", s3test.Options{}, s3test.Always("ListObjectsV2", s3test.EmptyPages), nil, exitUpload, "fault of the storage"},
-		{"a distribution that is none", s3test.Options{}, nil, []string{"--distribution-id", "not one"}, exitUsage, "distribution"},
+		{"credentials that are not accepted", s3test.Options{}, s3test.Always("ListObjectsV2", s3test.Refuse(403, "InvalidAccessKeyId")), nil, cli.ExitCredentials, "hint: set AWS_PROFILE"},
+		{"no bucket", s3test.Options{}, s3test.Always("ListObjectsV2", s3test.Refuse(404, "NoSuchBucket")), nil, cli.ExitUpload, "create the bucket"},
+		{"no permission to list", s3test.Options{}, s3test.Always("ListObjectsV2", s3test.Refuse(403, "AccessDenied")), nil, cli.ExitUpload, "s3:ListBucket"},
+		{"no permission to list, in a dry run", s3test.Options{}, s3test.Always("ListObjectsV2", s3test.Refuse(403, "AccessDenied")), []string{"--dry-run"}, cli.ExitUpload, "s3:ListBucket"},
+		{"no permission to read", s3test.Options{}, s3test.Always("GetObject", s3test.Refuse(403, "AccessDenied")), nil, cli.ExitUpload, "s3:GetObject"},
+		{"no permission to write", s3test.Options{}, s3test.Always("PutObject", s3test.Refuse(403, "AccessDenied")), nil, cli.ExitUpload, "s3:PutObject"},
+		{"conditions ignored", s3test.Options{Ignores: []string{"If-Match"}}, nil, nil, cli.ExitUpload, "--unsafe-single-writer"},
+		{"conditions not implemented", s3test.Options{}, s3test.Always("PutObject", s3test.Refuse(501, "NotImplemented")), nil, cli.ExitUpload, "docs/stores.md"},
+		{"listings without end", s3test.Options{}, s3test.Always("ListObjectsV2", s3test.EmptyPages), nil, cli.ExitUpload, "fault of the storage"},
+		{"a distribution that is none", s3test.Options{}, nil, []string{"--distribution-id", "not one"}, cli.ExitUsage, "distribution"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
@@ -66,7 +67,7 @@ func TestExecWithoutCredentialsBuildsNothing(t *testing.T) {
 	t.Setenv("AWS_CONFIG_FILE", filepath.Join(t.TempDir(), "none"))
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(t.TempDir(), "none"))
 	code, ran, said := execAround(t, nil, "--endpoint-url", "http://127.0.0.1:9", t.TempDir(), "s3://b/x")
-	if code != exitCredentials || ran || !strings.Contains(said, "COMMAND was not started") {
+	if code != cli.ExitCredentials || ran || !strings.Contains(said, "COMMAND was not started") {
 		t.Errorf("exit %d, the command ran: %v, said:\n%s", code, ran, said)
 	}
 }
@@ -75,10 +76,10 @@ func TestExecWithoutCredentialsBuildsNothing(t *testing.T) {
 func TestExecProvesADirectory(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	write(t, file, "")
-	if code, ran, said := execAround(t, nil, t.TempDir(), "file://"+file+"/mirror"); code != exitUpload || ran {
+	if code, ran, said := execAround(t, nil, t.TempDir(), "file://"+file+"/mirror"); code != cli.ExitUpload || ran {
 		t.Errorf("exit %d, the command ran: %v, said:\n%s", code, ran, said)
 	}
-	if code, ran, said := execAround(t, nil, t.TempDir(), "file://"+t.TempDir()); code != exitDone || !ran {
+	if code, ran, said := execAround(t, nil, t.TempDir(), "file://"+t.TempDir()); code != cli.ExitDone || !ran {
 		t.Errorf("exit %d, the command ran: %v, said:\n%s", code, ran, said)
 	}
 }
@@ -139,7 +140,7 @@ func TestWritesAreProvedAtAmazon(t *testing.T) {
 		}
 	}
 	server.Hook(s3test.Always("PutObject", s3test.Refuse(403, "AccessDenied")))
-	if err := publish.ProveWrites(t.Context(), unsuspected); exitCode(err) != exitUpload || !strings.Contains(hint(err), "s3:PutObject") {
+	if err := publish.ProveWrites(t.Context(), unsuspected); cli.ExitCode(err) != cli.ExitUpload || !strings.Contains(cli.Hint(err), "s3:PutObject") {
 		t.Errorf("without permission: %v", err)
 	}
 }

@@ -12,14 +12,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 )
 
 // execPrefix begins the names of the directories of publish exec.
 const execPrefix = "publish-exec-"
-
-// errTemporary: there is no place for the socket and the queue of publish exec.
-var errTemporary = errors.New("no directory for temporary files")
 
 // A stateDir holds the socket and the queue of one publish exec. It is locked for as long as the process
 // lives, so what a killed one left can be told from what is in use.
@@ -39,7 +37,7 @@ func newStateDir() (*stateDir, error) {
 	for {
 		d, err := lockedDir(tmp)
 		if err != nil {
-			return nil, fail(exitUsage, fmt.Errorf("%w: %w", errTemporary, err))
+			return nil, cli.Fail(cli.ExitUsage, fmt.Errorf("%w: %w", cli.ErrNoTempDir, err))
 		}
 		if d != nil {
 			return d, nil

@@ -5,6 +5,8 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 const forgetHelp = `Let the daemon forget mirrors that are no longer in its configuration.
@@ -16,7 +18,7 @@ is configured again, its packages are found again.
 
 MIRROR is the name that the status shows. Without one, all mirrors that are not in the configuration are forgotten.`
 
-func forgetCommand(env environment) *cobra.Command {
+func forgetCommand(env cli.Env) *cobra.Command {
 	var socket socketFlag
 	cmd := &cobra.Command{
 		Use: "forget [MIRROR...]", Short: "Let the daemon forget mirrors that were removed", Args: cobra.ArbitraryArgs, Long: forgetHelp,
@@ -29,11 +31,11 @@ func forgetCommand(env environment) *cobra.Command {
 				return answered(err)
 			}
 			if len(f.Mirrors) == 0 {
-				_, err = fmt.Fprintln(env.stdout, "nothing to forget: every mirror that the daemon knows is in its configuration")
+				_, err = fmt.Fprintln(env.Stdout, "nothing to forget: every mirror that the daemon knows is in its configuration")
 			}
 			for _, m := range f.Mirrors {
 				if err == nil {
-					_, err = fmt.Fprintf(env.stdout, "forgot %s: %s, %s\n", m.Mirror, english.Plural(m.Jobs, "job", ""), english.Plural(m.Obligations, "obligation", ""))
+					_, err = fmt.Fprintf(env.Stdout, "forgot %s: %s, %s\n", m.Mirror, english.Plural(m.Jobs, "job", ""), english.Plural(m.Obligations, "obligation", ""))
 				}
 			}
 			return err

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 // A terminal shows what it gets, and the runner of a workflow takes some lines for commands. So
@@ -101,18 +103,18 @@ func TestNothingOfASourceReachesATerminalAsItIs(t *testing.T) {
 		code int
 		args []string
 	}{
-		{exitSource, []string{"--dry-run", src, "file://" + out}},
-		{exitSource, []string{src, "file://" + out}},
-		{exitSource, []string{"--files", "*.tar.gz", "--expect-os", "ubuntu*", "--keep-going", src, "file://" + out}},
-		{exitSource, []string{"--keep-going", "--json", src, "file://" + out}},
-		{exitUsage, []string{"--include", "x" + evil, src, "file://" + out}},
-		{exitUsage, []string{"--if-exists", evil, src, "file://" + out}},
-		{exitUsage, []string{src, evil}},
-		{exitUsage, []string{evil}},
-		{exitDone, []string{"verify", "--deep", "file://" + out}},
-		{exitVerification, []string{"verify", "--deep", "file://" + src}},
-		{exitVerification, []string{"verify", "--json", "file://" + src}},
-		{exitDone, []string{"index", "file://" + src}},
+		{cli.ExitSource, []string{"--dry-run", src, "file://" + out}},
+		{cli.ExitSource, []string{src, "file://" + out}},
+		{cli.ExitSource, []string{"--files", "*.tar.gz", "--expect-os", "ubuntu*", "--keep-going", src, "file://" + out}},
+		{cli.ExitSource, []string{"--keep-going", "--json", src, "file://" + out}},
+		{cli.ExitUsage, []string{"--include", "x" + evil, src, "file://" + out}},
+		{cli.ExitUsage, []string{"--if-exists", evil, src, "file://" + out}},
+		{cli.ExitUsage, []string{src, evil}},
+		{cli.ExitUsage, []string{evil}},
+		{cli.ExitDone, []string{"verify", "--deep", "file://" + out}},
+		{cli.ExitVerification, []string{"verify", "--deep", "file://" + src}},
+		{cli.ExitVerification, []string{"verify", "--json", "file://" + src}},
+		{cli.ExitDone, []string{"index", "file://" + src}},
 	} {
 		code, stdout, stderr := execute(t, nil, row.args...)
 		if code != row.code {
@@ -168,7 +170,7 @@ func TestNothingOfAServerReachesATerminalAsItIs(t *testing.T) {
 			{"--timeout", "400ms", "--endpoint-url", where, "--region", "x", spack(t, "v3-signed"), "s3://bucket/x"},
 		} {
 			code, stdout, stderr := execute(t, nil, args...)
-			if code == exitDone || code == exitInternal {
+			if code == cli.ExitDone || code == cli.ExitInternal {
 				t.Errorf("%q: %q ends with %d: %s%s", answer, args, code, stdout, stderr)
 			}
 			isHarmless(t, fmt.Sprintf("%q: %q", answer, args), stdout)
@@ -237,9 +239,9 @@ func TestNothingOfADaemonReachesATerminalAsItIs(t *testing.T) {
 
 // What is suggested is copied into a shell.
 func TestSuggestedCommandsAreQuoted(t *testing.T) {
-	o := &outcome{in: &inputs{destination: "s3://cache/x"}, found: 1, report: newReport("", "", false, nil)}
+	o := &outcome{in: &inputs{destination: "s3://cache/x"}, found: 1, report: cli.Env{}.NewReport("", "", false, nil)}
 	o.in.flags.cdn.publicURL = "https://cache.example.org/$(touch${IFS}pwned)"
-	o.report.Mirrors = []mirrorReport{{Path: "a;touch pwned;'`touch pwned`'", Packages: []packageReport{{Name: "a", Hash: strings.Repeat("a", 32)}}}}
+	o.report.Mirrors = []cli.MirrorReport{{Path: "a;touch pwned;'`touch pwned`'", Packages: []cli.PackageReport{{Name: "a", Hash: strings.Repeat("a", 32)}}}}
 	var b strings.Builder
 	o.use(&b)
 	_, text, ok := strings.Cut(b.String(), "```sh\n")

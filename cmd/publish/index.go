@@ -13,6 +13,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 const indexHelp = `Make the index and the key index of a mirror anew, of everything that is there: what
@@ -21,7 +22,7 @@ const indexHelp = `Make the index and the key index of a mirror anew, of everyth
 A package that lacks content fails the command: it never silently disappears. The index
 is then as it was. A package that no reader can use is left out with a warning.`
 
-func indexCommand(env environment) *cobra.Command {
+func indexCommand(env cli.Env) *cobra.Command {
 	var f flags
 	cmd := &cobra.Command{
 		Use: "index DESTINATION", Short: "Rebuild the index of a mirror", Long: indexHelp, Args: arguments,
@@ -43,19 +44,19 @@ func indexCommand(env environment) *cobra.Command {
 // arguments: a command takes as many as its usage names.
 func arguments(cmd *cobra.Command, args []string) error {
 	if len(args) != len(strings.Fields(cmd.Use))-1 {
-		return fail(exitUsage, fmt.Errorf("%s, want: publish %s", english.Plural(len(args), "argument", ""), cmd.Use))
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("%s, want: publish %s", english.Plural(len(args), "argument", ""), cmd.Use))
 	}
 	return nil
 }
 
-func runIndex(cmd *cobra.Command, where string, f *flags, env environment) error {
-	ctx, cancel := withTimeout(cmd.Context(), f.timeout)
+func runIndex(cmd *cobra.Command, where string, f *flags, env cli.Env) error {
+	ctx, cancel := cli.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
 	trust, err := readTrust(f.requireSigned, f.trustedKeys)
 	if err != nil {
-		return fail(exitUsage, err)
+		return cli.Fail(cli.ExitUsage, err)
 	}
-	log := env.log()
+	log := env.Log()
 	d, err := f.storage.open(ctx, where, log)
 	if err != nil {
 		return err
@@ -76,11 +77,11 @@ func runIndex(cmd *cobra.Command, where string, f *flags, env environment) error
 	}
 	told, cdnErr := cdn.tell(ctx, all.stale, all.shown)
 	if f.json {
-		return errors.Join(cdnErr, writeJSON(env.stdout, struct {
-			Version    int                 `json:"version"`
-			Indices    []rebuiltMirror     `json:"indices"`
-			Invalidate *invalidationReport `json:"invalidation,omitempty"`
-		}{reportVersion, rebuilt, told}))
+		return errors.Join(cdnErr, cli.WriteJSON(env.Stdout, struct {
+			Version    int                     `json:"version"`
+			Indices    []rebuiltMirror         `json:"indices"`
+			Invalidate *cli.InvalidationReport `json:"invalidation,omitempty"`
+		}{cli.ReportVersion, rebuilt, told}))
 	}
 	for _, r := range rebuilt {
 		what := "is right already"
@@ -88,19 +89,19 @@ func runIndex(cmd *cobra.Command, where string, f *flags, env environment) error
 			what = fmt.Sprintf("was %d packages", r.Before)
 		}
 		for i, f := range r.Findings {
-			if i == shownWarnings {
-				escape.Fprintf(env.stdout, "%swarning: and %d more, see --json\n", prefixed(r.Mirror), len(r.Findings)-i)
+			if i == cli.ShownWarnings {
+				escape.Fprintf(env.Stdout, "%swarning: and %d more, see --json\n", prefixed(r.Mirror), len(r.Findings)-i)
 				break
 			}
-			escape.Fprintf(env.stdout, "%swarning: %s\n", prefixed(r.Mirror), f)
+			escape.Fprintf(env.Stdout, "%swarning: %s\n", prefixed(r.Mirror), f)
 		}
-		escape.Fprintf(env.stdout, "%s%s index: %s, %s (%.1f s)\n", prefixed(r.Mirror), r.Layout, english.Plural(r.After, "package", ""), what, time.Since(began).Seconds())
+		escape.Fprintf(env.Stdout, "%s%s index: %s, %s (%.1f s)\n", prefixed(r.Mirror), r.Layout, english.Plural(r.After, "package", ""), what, time.Since(began).Seconds())
 		for _, a := range r.Audiences {
-			escape.Fprintf(env.stdout, "%s%s: %s\n", prefixed(r.Mirror), a.Readers, english.Plural(a.Packages, "package", ""))
+			escape.Fprintf(env.Stdout, "%s%s: %s\n", prefixed(r.Mirror), a.Readers, english.Plural(a.Packages, "package", ""))
 		}
 	}
 	if told != nil {
-		escape.Fprintf(env.stdout, "invalidation %s: %s %s\n", told.ID, told.Status, strings.Join(told.Paths, " "))
+		escape.Fprintf(env.Stdout, "invalidation %s: %s %s\n", told.ID, told.Status, strings.Join(told.Paths, " "))
 	}
 	return cdnErr
 }

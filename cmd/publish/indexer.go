@@ -25,6 +25,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 const indexerHelp = `Keep the index, the index of keys and the CDN of every mirror below DESTINATION right, whoever
@@ -49,12 +50,12 @@ type indexer struct {
 
 // A healedMirror is what an indexer did, and left.
 type healedMirror struct {
-	Mirror     string              `json:"mirror"` // below DESTINATION; empty for DESTINATION itself
-	Names      int                 `json:"names"`  // that were told
-	Indices    []publish.Healed    `json:"indices"`
-	Left       map[string]string   `json:"left"` // names that are looked at again, and why
-	Invalidate *invalidationReport `json:"invalidation,omitempty"`
-	Seconds    float64             `json:"seconds"`
+	Mirror     string                  `json:"mirror"` // below DESTINATION; empty for DESTINATION itself
+	Names      int                     `json:"names"`  // that were told
+	Indices    []publish.Healed        `json:"indices"`
+	Left       map[string]string       `json:"left"` // names that are looked at again, and why
+	Invalidate *cli.InvalidationReport `json:"invalidation,omitempty"`
+	Seconds    float64                 `json:"seconds"`
 }
 
 // A message is hidden anew three times in this time, which must not be so short that a slow
@@ -64,7 +65,7 @@ const (
 	longestTakeover  = 12 * time.Hour
 )
 
-func indexerCommand(env environment) *cobra.Command {
+func indexerCommand(env cli.Env) *cobra.Command {
 	var f flags
 	var queue string
 	var settle, takeover time.Duration
@@ -90,13 +91,13 @@ func indexerCommand(env environment) *cobra.Command {
 	return cmd
 }
 
-func runIndexer(ctx context.Context, i indexing, env environment) error {
+func runIndexer(ctx context.Context, i indexing, env cli.Env) error {
 	if i.config.Listen != "" {
 		if err := onLoopback(i.config.Listen); err != nil {
-			return fail(exitUsage, fmt.Errorf("--listen %s: %w", i.config.Listen, err))
+			return cli.Fail(cli.ExitUsage, fmt.Errorf("--listen %s: %w", i.config.Listen, err))
 		}
 	}
-	i.stalled, i.log, i.healed = defaultStalled, env.log(), printer(i.flags.json, env)
+	i.stalled, i.log, i.healed = defaultStalled, env.Log(), printer(i.flags.json, env)
 	return i.serve(ctx)
 }
 
@@ -128,7 +129,7 @@ func (i indexing) check() error {
 	if _, err := events.Open(aws.Config{}, i.queue); err != nil {
 		errs = append(errs, fmt.Errorf("--queue: %w", err))
 	}
-	return fail(exitUsage, errors.Join(errs...))
+	return cli.Fail(cli.ExitUsage, errors.Join(errs...))
 }
 
 // serve serves the queue until ctx ends, which is no error.
@@ -138,7 +139,7 @@ func (i indexing) serve(ctx context.Context) error {
 	}
 	trust, err := readTrust(i.flags.requireSigned, i.flags.trustedKeys)
 	if err != nil {
-		return fail(exitUsage, err)
+		return cli.Fail(cli.ExitUsage, err)
 	}
 	x := indexer{trust: trust, healed: i.healed}
 	bucket, prefix, _ := strings.Cut(strings.TrimPrefix(i.where, "s3://"), "/")
@@ -166,7 +167,7 @@ func (i indexing) serve(ctx context.Context) error {
 		return err
 	}
 	if host.Queue, err = events.Open(cfg, i.queue); err != nil {
-		return fail(exitUsage, fmt.Errorf("--queue: %w", err))
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("--queue: %w", err))
 	}
 	return i.attend(ctx, host, metrics)
 }
@@ -211,23 +212,23 @@ func turned(healed []publish.Healed) events.Outcome {
 }
 
 // printer tells what was done, and as text nothing of what was in order already.
-func printer(asJSON bool, env environment) func(healedMirror) {
+func printer(asJSON bool, env cli.Env) func(healedMirror) {
 	var mu sync.Mutex // guards the output, while one is printed
 	return func(m healedMirror) {
 		mu.Lock()
 		defer mu.Unlock()
 		if asJSON {
-			_ = json.NewEncoder(env.stdout).Encode(m)
+			_ = json.NewEncoder(env.Stdout).Encode(m)
 			return
 		}
 		for _, h := range m.Indices {
 			if h.Changed {
-				escape.Fprintf(env.stdout, "%s%s index: %s added, %d in all (%.1f s)\n",
+				escape.Fprintf(env.Stdout, "%s%s index: %s added, %d in all (%.1f s)\n",
 					prefixed(m.Mirror), h.Layout, english.Plural(len(h.Indexed), "package", ""), h.After, m.Seconds)
 			}
 		}
 		if n := len(m.Left); n > 0 {
-			escape.Fprintf(env.stdout, "%s%s looked at again later\n", prefixed(m.Mirror), english.Plural(n, "name is", "names are"))
+			escape.Fprintf(env.Stdout, "%s%s looked at again later\n", prefixed(m.Mirror), english.Plural(n, "name is", "names are"))
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront/cloudfronttest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
@@ -27,14 +28,14 @@ func indexerOf(t *testing.T, dir string) (*indexer, *cloudfronttest.Server, *byt
 		t.Setenv(name, value)
 	}
 	var out, log bytes.Buffer
-	env := environment{stdout: &out, stderr: &log}
+	env := cli.Env{Stdout: &out, Stderr: &log}
 	f := flags{cdn: cdnFlags{distribution: "E1", maxPaths: 100}}
-	d, err := f.storage.open(t.Context(), "file://"+dir, env.log())
+	d, err := f.storage.open(t.Context(), "file://"+dir, env.Log())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.close() })
-	c, err := f.cdn.open(t.Context(), d, env.log())
+	c, err := f.cdn.open(t.Context(), d, env.Log())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +66,7 @@ func TestIndexerIsNotDoneBeforeCachesAreTold(t *testing.T) {
 	dir, names := unindexed(t, "noble/spack")
 	x, api, _ := indexerOf(t, dir)
 	api.Deny("cloudfront:CreateInvalidation")
-	if came, err := x.heal(t.Context(), events.Job{Mirror: "noble/spack", Names: names}); exitCode(err) != exitInvalidation || !came.Owed || came.Told || !came.Indices[0].Written || came.Indices[0].Bytes == 0 {
+	if came, err := x.heal(t.Context(), events.Job{Mirror: "noble/spack", Names: names}); cli.ExitCode(err) != cli.ExitInvalidation || !came.Owed || came.Told || !came.Indices[0].Written || came.Indices[0].Bytes == 0 {
 		t.Fatalf("came: %+v, error is %v", came, err)
 	}
 	if _, err := os.Stat(dir + "/noble/spack/" + layout.V3Index); err != nil {
@@ -145,7 +146,7 @@ func TestIndexerPrintsWhatIsDocumented(t *testing.T) {
 func TestIndexerSaysAllThatIsWrong(t *testing.T) {
 	code, _, stderr := execute(t, nil, "indexer", "--queue", "indexer", "--settle", "0s", "--takeover", "1s", "file:///srv/mirror")
 	for _, want := range []string{"--queue", "--settle 0s", "--takeover 1s", "file:///srv/mirror"} {
-		if code != exitUsage || !strings.Contains(stderr, want) {
+		if code != cli.ExitUsage || !strings.Contains(stderr, want) {
 			t.Errorf("exit code %d, without %s:\n%s", code, want, stderr)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 )
 
@@ -13,64 +14,32 @@ import (
 type job struct {
 	flags   *flags
 	options publish.Options
-	env     environment
+	env     cli.Env
 	log     *slog.Logger
-	report  *report
+	report  *cli.Report
 
-	narrator narrator
+	observer cli.Observer
 	// verify reads the index back from the destination when it has been replaced.
 	verify bool
 }
 
-// A part of a job, as a narrator tells of it.
-type part string
-
-const (
-	partScan   part = "Scan"
-	partPlan   part = "Plan"
-	partUpload part = "Upload"
-	partIndex  part = "Index"
-	partCDN    part = "CloudFront"
-	partVerify part = "Verify"
-)
-
-// A narrator hears how a job goes on, while the report only tells how it ended.
-type narrator interface {
-	begins(part)
-	says(format string, args ...any)
-	scanned(*publish.Source)
-	// planned: the plan is in the report.
-	planned(*publish.Plan, *report)
-	// progress returns what is told of a plan being carried out, and what ends that.
-	progress(*publish.Plan) (p publish.Progress, stop func())
-}
-
 // do runs the job, and says why if it was stopped.
 func (j *job) do(ctx context.Context, source, where string) error {
-	return stopped(ctx, j.run(ctx, source, where))
-}
-
-// stopped is why a context has ended, if that is what an error is about.
-func stopped(ctx context.Context, err error) error {
-	cause := context.Cause(ctx)
-	if errors.Is(err, context.DeadlineExceeded) && errors.Is(cause, errTimeout) || errors.Is(err, context.Canceled) && cause != nil {
-		return cause
-	}
-	return err
+	return cli.Stopped(ctx, j.run(ctx, source, where))
 }
 
 func (j *job) run(ctx context.Context, source, where string) error {
 	if err := apart(source, where); err != nil {
 		return err
 	}
-	j.narrator.begins(partScan)
+	j.observer.Begin(cli.PartScan)
 	src, err := publish.Open(ctx, source, j.options.Selection)
 	if err != nil {
 		return sourceError(err)
 	}
 	defer src.Close()
-	j.narrator.scanned(src)
-	j.narrator.begins(partPlan)
+	j.observer.Scanned(src)
+	j.observer.Begin(cli.PartPlan)
 	d, err := j.flags.storage.open(ctx, where, j.log)
 	if err != nil {
 		return err
@@ -84,8 +53,8 @@ func (j *job) run(ctx context.Context, source, where string) error {
 	if err != nil {
 		return err
 	}
-	j.report.planned(plan, cdn, d.parts)
-	j.narrator.planned(plan, j.report)
+	j.report.SetPlan(plan, cdn.paths(plan.Stale()), d.parts.Threshold, d.parts.PartSize)
+	j.observer.Planned(plan, j.report)
 	if j.flags.dryRun {
 		return j.dryRun(ctx, plan)
 	}
@@ -97,7 +66,7 @@ func sourceError(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return fail(exitSource, err)
+	return cli.Fail(cli.ExitSource, err)
 }
 
 // dryRun checks what would be sent, so that what it prints is what a real run does.
@@ -106,7 +75,7 @@ func (j *job) dryRun(ctx context.Context, plan *publish.Plan) error {
 	if err != nil {
 		return err
 	}
-	j.report.found(plan, findings)
+	j.report.Update(plan, findings)
 	if plan.Blocked() || hasError(findings) {
 		return &publish.FindingsError{Findings: findings, Held: plan.Blocked()}
 	}
@@ -124,38 +93,38 @@ func hasError(findings []publish.Finding) bool {
 
 func (j *job) carryOut(ctx context.Context, plan *publish.Plan, d *destination, cdn *cdn) error {
 	if !plan.Blocked() {
-		j.narrator.begins(partUpload)
+		j.observer.Begin(cli.PartUpload)
 	}
-	p, stop := j.narrator.progress(plan)
+	p, stop := j.observer.Progress(plan)
 	out, err := plan.Apply(ctx, p)
 	stop()
-	j.report.applied(plan, out, d)
+	j.report.SetOutcome(plan, out, d.requests.Load())
 	var findings *publish.FindingsError
 	if err != nil && !(errors.As(err, &findings) && j.options.KeepGoing) {
 		return err
 	}
-	j.report.indexed = true
+	j.report.MarkIndexed()
 	for _, m := range plan.Mirrors {
 		sweepErr := m.Sweep(ctx, d.mirror(m.Path))
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if sweepErr != nil { // everything is published all the same
-			j.report.warn(m.Path, "unfinished uploads of others are left over: "+sweepErr.Error())
+			j.report.Warn(m.Path, "unfinished uploads of others are left over: "+sweepErr.Error())
 		}
 	}
 	var all []publish.Shown
 	for _, m := range plan.Mirrors {
 		all = append(all, m.Shown())
 	}
-	cdn.narrator = j.narrator
+	cdn.observer = j.observer
 	told, cdnErr := cdn.tell(ctx, out.Stale, all)
 	j.report.Invalidate = told
 	if cdnErr == nil && j.verify {
-		j.narrator.begins(partVerify)
+		j.observer.Begin(cli.PartVerify)
 		cdnErr = j.readBack(ctx, all, d)
 	}
-	j.report.requests(d)
+	j.report.Stored.Requests = d.requests.Load()
 	return errors.Join(cdnErr, err)
 }
 
@@ -167,9 +136,9 @@ func (j *job) readBack(ctx context.Context, all []publish.Shown, d *destination)
 			err = errors.New(why)
 		}
 		if err != nil {
-			return fail(exitVerification, fmt.Errorf("published, but not there when it is read back from the destination: %q: %w", s.Path, err))
+			return cli.Fail(cli.ExitVerification, fmt.Errorf("published, but not there when it is read back from the destination: %q: %w", s.Path, err))
 		}
 	}
-	j.narrator.says("the destination has what was published")
+	j.observer.Note("the destination has what was published")
 	return nil
 }

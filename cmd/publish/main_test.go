@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 // spack is a mirror as Spack wrote it.
@@ -28,7 +30,7 @@ func (v variables) lookup(name string) (string, bool) {
 func execute(t testing.TB, env variables, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code = run(t.Context(), environment{args: args, lookup: env.lookup, environ: env.environ, stdout: &out, stderr: &errs})
+	code = run(t.Context(), cli.Env{Args: args, Lookup: env.lookup, Environ: env.environ, Stdout: &out, Stderr: &errs})
 	return code, out.String(), errs.String()
 }
 

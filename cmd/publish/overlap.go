@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 // apart returns an error if SOURCE and a DESTINATION that is a directory contain each other: each run would
@@ -20,7 +22,7 @@ func apart(source, destination string) error {
 	var problem string
 	switch from, to := above(source), above(u.Path); {
 	case from.there && to.there && os.SameFile(from.dirs[0], to.dirs[0]):
-		return fail(exitUsage, fmt.Errorf("SOURCE and DESTINATION are the same directory, %s: `publish index DESTINATION` makes its index", source))
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("SOURCE and DESTINATION are the same directory, %s: `publish index DESTINATION` makes its index", source))
 	case from.there && to.has(from.dirs[0]):
 		problem = "DESTINATION is inside of SOURCE"
 	case to.there && from.has(to.dirs[0]):
@@ -28,7 +30,7 @@ func apart(source, destination string) error {
 	default:
 		return nil
 	}
-	return fail(exitUsage, fmt.Errorf("%s: %s and %s: a run would publish what the last one has written; give a directory beside it", problem, source, u.Path))
+	return cli.Fail(cli.ExitUsage, fmt.Errorf("%s: %s and %s: a run would publish what the last one has written; give a directory beside it", problem, source, u.Path))
 }
 
 // A lineage is a directory, if it is there, and all directories above it.

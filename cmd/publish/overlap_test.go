@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 // A source and a destination that contain each other are refused before anything is read or written, however
@@ -30,7 +32,7 @@ func TestSourceAndDestinationAreApart(t *testing.T) {
 		top: "SOURCE is inside of DESTINATION", "/": "SOURCE is inside of DESTINATION",
 	} {
 		for _, args := range [][]string{{source, "file://" + destination}, {"--dry-run", source, "file://" + destination}, {"exec", source, "file://" + destination, "--", "false"}} {
-			if code, _, errs := execute(t, nil, args...); code != exitUsage || !strings.Contains(errs, want) {
+			if code, _, errs := execute(t, nil, args...); code != cli.ExitUsage || !strings.Contains(errs, want) {
 				t.Errorf("%v: exit code %d, want %q: %s", args, code, want, errs)
 			}
 		}
@@ -43,7 +45,7 @@ func TestSourceAndDestinationAreApart(t *testing.T) {
 		t.Errorf("%d files before, %d after", before, after)
 	}
 	for _, destination := range []string{top + "/bc2", top + "/b", top + "/other/bc"} {
-		if code, _, errs := execute(t, nil, source, "file://"+destination); code != exitDone {
+		if code, _, errs := execute(t, nil, source, "file://"+destination); code != cli.ExitDone {
 			t.Errorf("%s: exit code %d: %s", destination, code, errs)
 		}
 	}
@@ -80,7 +82,7 @@ func TestALinkFromTheSourceToTheDestinationIsNotFollowed(t *testing.T) {
 				var published map[string]bool
 				for run := range 3 {
 					code, _, errs := execute(t, nil, "--files", "*.txt,*/*.txt", source, "file://"+destination)
-					if code != exitDone {
+					if code != cli.ExitDone {
 						t.Fatalf("%s, %s to %s: exit code %d: %s", version, link, target, code, errs)
 					}
 					now := tree(t, destination)

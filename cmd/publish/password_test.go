@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 // A password in a URL is neither in what is printed nor in what a step leaves, whether the URL is taken,
@@ -46,7 +48,7 @@ func TestPasswordsInURLsAreNeverShown(t *testing.T) {
 			if text := stdout + stderr; strings.Contains(text, "hunter2") || strings.Contains(text, "ter2") {
 				t.Errorf("%q shows the password: %s", args, text)
 			}
-			if code == exitInternal || code == exitDone && !strings.Contains(strings.Join(args, " "), "--dry-run") {
+			if code == cli.ExitInternal || code == cli.ExitDone && !strings.Contains(strings.Join(args, " "), "--dry-run") {
 				t.Errorf("%q ends with %d: %s%s", args, code, stdout, stderr)
 			}
 		}
@@ -70,7 +72,7 @@ func TestADirectoryWithAPasswordIsRefused(t *testing.T) {
 			{"daemon", "--config", config},
 		} {
 			code, stdout, stderr := execute(t, nil, args...)
-			if text := stdout + stderr; code != exitUsage || !strings.Contains(text, "REDACTED") || strings.Contains(text, "hunter2") {
+			if text := stdout + stderr; code != cli.ExitUsage || !strings.Contains(text, "REDACTED") || strings.Contains(text, "hunter2") {
 				t.Errorf("%q ends with %d: %s", args, code, text)
 			}
 		}
@@ -85,7 +87,7 @@ func TestAPublicURLIsCheckedBeforePublishing(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "mirror")
 	for _, at := range []string{"cache.example.org", "https://", "ftp://cache.example.org", "https://cache.example.org/?a=b", "https://cache.example.org:x"} {
 		code, stdout, stderr := execute(t, nil, "--public-url", at, spack(t, "v3-signed"), "file://"+out)
-		if code != exitUsage || !strings.Contains(stderr, "--public-url") {
+		if code != cli.ExitUsage || !strings.Contains(stderr, "--public-url") {
 			t.Errorf("%s ends with %d: %s%s", at, code, stdout, stderr)
 		}
 		if _, err := os.Stat(out); err == nil {
@@ -110,7 +112,7 @@ func TestTheActionMasksPasswordsInURLs(t *testing.T) {
 	s.with["public-url"] = strings.Replace(site.URL, "://", "://user:hun%20ter2@", 1) + "/noble/spack"
 	s.with["report-file"] = "report.json"
 	got := s.run(t, t.Context())
-	got.ends(t, exitDone, map[string]string{"result": "published", "mirror-url": site.URL + "/noble/spack"})
+	got.ends(t, cli.ExitDone, map[string]string{"result": "published", "mirror-url": site.URL + "/noble/spack"})
 	if !asked {
 		t.Error("the cache was not read")
 	}
@@ -132,7 +134,7 @@ func TestTheActionMasksPasswordsInURLs(t *testing.T) {
 	s.with["s3-endpoint"] = strings.Replace(s.with["s3-endpoint"], "://", "://key:hunter2@", 1)
 	s.with["destination"] = "s3://key:hunter2@cache/noble/spack"
 	got = s.run(t, t.Context())
-	got.ends(t, exitUsage, map[string]string{"failure-class": "config"})
+	got.ends(t, cli.ExitUsage, map[string]string{"failure-class": "config"})
 	if all := strings.ReplaceAll(got.log, "::add-mask::hunter2\n", "") + got.stderr + got.summary + got.report; strings.Contains(all, "hunter2") {
 		t.Errorf("the password is shown: %s", all)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 // socketFlag says which daemon is asked.
@@ -25,10 +26,10 @@ func (f *socketFlag) register(fs *pflag.FlagSet) {
 }
 
 // dial makes a client of the daemon that is meant.
-func (f *socketFlag) dial(env environment) *api.Client {
+func (f *socketFlag) dial(env cli.Env) *api.Client {
 	path := f.path
 	if path == "" {
-		path = env.getenv(variable(socketSetting))
+		path = env.Getenv(cli.Variable(cli.SocketSetting))
 	}
 	if path == "" {
 		path = defaultSocket
@@ -43,33 +44,9 @@ func answered(err error) error {
 	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.As(err, &said) && said.Status >= 400 && said.Status < 500:
-		return fail(exitUsage, err)
+		return cli.Fail(cli.ExitUsage, err)
 	}
-	return fail(exitUpload, err)
-}
-
-// daemonHint is what to do about an error of a daemon, or about one that does not answer.
-func daemonHint(err error) string {
-	var said *api.Error
-	switch {
-	case errors.As(err, &said):
-		return said.Hint
-	case errors.Is(err, api.ErrNoDaemon):
-		return "start it (`publish daemon --config FILE`, or systemctl start slurm-factory-publish), or name its socket with --socket"
-	case errors.Is(err, queue.ErrInUse):
-		return "another daemon runs with this state_dir; each needs one of its own"
-	case errors.Is(err, queue.ErrDamaged):
-		return "move queue.db, queue.db-wal and queue.db-shm out of state_dir and start again: what is not published is found in the sources. Only what had failed, and what caches are still to be told, is forgotten"
-	case errors.Is(err, queue.ErrNewer):
-		return "update this program: it will not change a queue that it does not understand"
-	case errors.Is(err, queue.ErrReadOnly):
-		return "let the user that runs the daemon write to state_dir: `ls -ld` shows whose it is"
-	case errors.Is(err, queue.ErrDisk):
-		return "see with `dmesg` and `mount` what is wrong with the disk of state_dir, and start again: what was accepted is still there"
-	case errors.Is(err, queue.ErrFull):
-		return "make room in state_dir and start again: what was accepted is still there"
-	}
-	return ""
+	return cli.Fail(cli.ExitUpload, err)
 }
 
 // waitValue is what is waited for.
@@ -92,7 +69,7 @@ PATH is the document of a package (...spec.manifest.json, or .spec.json of layou
 directory that holds such. What was handed over is kept on the disk when this returns, within
 milliseconds, so it can be called by a hook of a build. Pushing again what is known does nothing.`
 
-func pushCommand(env environment) *cobra.Command {
+func pushCommand(env cli.Env) *cobra.Command {
 	var socket socketFlag
 	var wait waitValue
 	var timeout time.Duration
@@ -101,17 +78,17 @@ func pushCommand(env environment) *cobra.Command {
 		Use: "push [flags] PATH...", Short: "Hand packages over to the daemon", Long: pushHelp,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return fail(exitUsage, errors.New("no PATH: want publish "+cmd.Use))
+				return cli.Fail(cli.ExitUsage, errors.New("no PATH: want publish "+cmd.Use))
 			}
 			return nil
 		},
 		Example: "  publish push /srv/buildcache\n  publish push --wait=cdn --timeout 10m /srv/buildcache",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := withTimeout(cmd.Context(), timeout)
+			ctx, cancel := cli.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
 			c := socket.dial(env)
 			defer c.Close()
-			return stopped(ctx, push(ctx, env, c, args, string(wait), asJSON))
+			return cli.Stopped(ctx, push(ctx, env, c, args, string(wait), asJSON))
 		},
 	}
 	socket.register(cmd.Flags())
@@ -122,11 +99,11 @@ func pushCommand(env environment) *cobra.Command {
 	return cmd
 }
 
-func push(ctx context.Context, env environment, c *api.Client, paths []string, wait string, asJSON bool) error {
+func push(ctx context.Context, env cli.Env, c *api.Client, paths []string, wait string, asJSON bool) error {
 	for i, p := range paths {
 		abs, err := filepath.Abs(p)
 		if err != nil {
-			return fail(exitUsage, err)
+			return cli.Fail(cli.ExitUsage, err)
 		}
 		paths[i] = abs
 	}
@@ -140,12 +117,12 @@ func push(ctx context.Context, env environment, c *api.Client, paths []string, w
 		}
 	}
 	if asJSON {
-		err = writeJSON(env.stdout, jobs)
+		err = cli.WriteJSON(env.Stdout, jobs)
 	} else {
 		err = printJobs(env, jobs.Jobs, wait)
 	}
 	if bad := countFailed(jobs.Jobs); wait != "" && bad > 0 && err == nil {
-		err = fail(exitSource, fmt.Errorf("%s not published", english.Plural(bad, "package was", "packages were")))
+		err = cli.Fail(cli.ExitSource, fmt.Errorf("%s not published", english.Plural(bad, "package was", "packages were")))
 	}
 	return err
 }
@@ -176,7 +153,7 @@ func countFailed(jobs []queue.Job) (n int) {
 	return n
 }
 
-func printJobs(env environment, jobs []queue.Job, wait string) error {
+func printJobs(env cli.Env, jobs []queue.Job, wait string) error {
 	for _, j := range jobs {
 		line := escape.Sprintf("%s %s: %s", j.Mirror, j.Package, j.State)
 		if j.Reason != "" {
@@ -185,7 +162,7 @@ func printJobs(env environment, jobs []queue.Job, wait string) error {
 		if wait == "cdn" && j.State == queue.Published {
 			line += ", and clients see it"
 		}
-		if _, err := fmt.Fprintln(env.stdout, line); err != nil {
+		if _, err := fmt.Fprintln(env.Stdout, line); err != nil {
 			return err
 		}
 	}

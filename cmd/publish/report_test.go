@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 var seconds = regexp.MustCompile(`in [0-9.]+ s`)
@@ -54,7 +56,7 @@ nothing to do: everything is published
 `},
 	} {
 		code, out, errs := execute(t, nil, append(row.args, source, destination)...)
-		if code != exitDone {
+		if code != cli.ExitDone {
 			t.Fatalf("%q: exit code %d: %s", row.args, code, errs)
 		}
 		got := strings.NewReplacer(source, "SOURCE", destination, "DESTINATION").Replace(seconds.ReplaceAllString(out, "in N s"))
@@ -73,19 +75,19 @@ func TestReportIsOneDocument(t *testing.T) {
 		result string
 		code   int
 	}{
-		{[]string{"--dry-run"}, "v3-signed", "dry-run", exitDone},
-		{nil, "v3-signed", "published", exitDone},
-		{nil, "v3-signed", "unchanged", exitDone},
-		{[]string{"--require-signed"}, "v3-unsigned", "failed", exitSource},
-		{[]string{"--timeout", "1ns"}, "v3-signed", "failed", exitTimeout},
+		{[]string{"--dry-run"}, "v3-signed", "dry-run", cli.ExitDone},
+		{nil, "v3-signed", "published", cli.ExitDone},
+		{nil, "v3-signed", "unchanged", cli.ExitDone},
+		{[]string{"--require-signed"}, "v3-unsigned", "failed", cli.ExitSource},
+		{[]string{"--timeout", "1ns"}, "v3-signed", "failed", cli.ExitTimeout},
 	} {
 		code, out, _ := execute(t, nil, append(row.args, "--json", spack(t, row.source), destination)...)
-		var got report
+		var got cli.Report
 		dec := json.NewDecoder(strings.NewReader(out))
 		if err := dec.Decode(&got); err != nil || dec.More() {
 			t.Fatalf("%q: %v: %s", row.args, err, out)
 		}
-		if code != row.code || got.ExitCode != code || got.Result != row.result || got.Version != reportVersion || (got.Error == "") != (code == exitDone) {
+		if code != row.code || got.ExitCode != code || got.Result != row.result || got.Version != cli.ReportVersion || (got.Error == "") != (code == cli.ExitDone) {
 			t.Errorf("%q: exit code %d, report %+v", row.args, code, got)
 		}
 		if strings.Contains(out, "null") {

@@ -6,9 +6,11 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
-func retryCommand(env environment) *cobra.Command {
+func retryCommand(env cli.Env) *cobra.Command {
 	var socket socketFlag
 	cmd := &cobra.Command{
 		Use: "retry [ID...]", Short: "Let the daemon try again what has failed", Args: cobra.ArbitraryArgs,
@@ -19,7 +21,7 @@ func retryCommand(env environment) *cobra.Command {
 			for _, a := range args {
 				id, err := strconv.ParseInt(a, 10, 64)
 				if err != nil {
-					return fail(exitUsage, fmt.Errorf("%q is no ID: want a number that `publish status` shows", a))
+					return cli.Fail(cli.ExitUsage, fmt.Errorf("%q is no ID: want a number that `publish status` shows", a))
 				}
 				ids = append(ids, id)
 			}
@@ -29,7 +31,7 @@ func retryCommand(env environment) *cobra.Command {
 			if err != nil {
 				return answered(err)
 			}
-			_, err = fmt.Fprintf(env.stdout, "trying %s again\n", english.Plural(n.Jobs, "package", ""))
+			_, err = fmt.Fprintf(env.Stdout, "trying %s again\n", english.Plural(n.Jobs, "package", ""))
 			return err
 		},
 	}

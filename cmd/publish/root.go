@@ -1,19 +1,17 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 	"github.com/spf13/pflag"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
@@ -55,7 +53,7 @@ Exit codes: 0 done or nothing to do, 2 usage, 3 credentials, 4 source invalid, 5
 failed, 6 index not replaced, 7 published but invalidation failed, 8 published but
 not visible, 124 timeout, 129, 130 and 143 stopped by a signal.`
 
-func rootCommand(env environment) *cobra.Command {
+func rootCommand(env cli.Env) *cobra.Command {
 	var f flags
 	cmd := &cobra.Command{
 		Use:           "publish [flags] [SOURCE DESTINATION]",
@@ -70,17 +68,17 @@ func rootCommand(env environment) *cobra.Command {
 		},
 	}
 	cmd.PersistentPreRunE = func(*cobra.Command, []string) error {
-		if file, _ := env.lookup("SSL_CERT_FILE"); file != "" {
+		if file, _ := env.Lookup("SSL_CERT_FILE"); file != "" {
 			if err := session.CheckSystemBundle(file); err != nil {
-				return fail(exitUsage, err)
+				return cli.Fail(cli.ExitUsage, err)
 			}
 		}
 		return nil
 	}
 	f.register(cmd)
-	cmd.SetOut(env.results) // help and completions are our own words
-	cmd.SetErr(env.stderr)
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fail(exitUsage, err) })
+	cmd.SetOut(env.Results) // help and completions are our own words
+	cmd.SetErr(env.Stderr)
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Fail(cli.ExitUsage, err) })
 	cmd.AddCommand(indexCommand(env), indexerCommand(env), verifyCommand(env), benchCommand(env), actionCommand(env),
 		daemonCommand(env), pushCommand(env), statusCommand(env), drainCommand(env), retryCommand(env), forgetCommand(env), execCommand(env), doctorCommand(env), versionCommand(env), manCommand())
 	return cmd
@@ -88,7 +86,7 @@ func rootCommand(env environment) *cobra.Command {
 
 func argsOrUsage(_ *cobra.Command, args []string) error {
 	if len(args) != 0 && len(args) != 2 {
-		return fail(exitUsage, fmt.Errorf("%s, want SOURCE and DESTINATION: see publish --help", english.Plural(len(args), "argument", "")))
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("%s, want SOURCE and DESTINATION: see publish --help", english.Plural(len(args), "argument", "")))
 	}
 	return nil
 }
@@ -99,11 +97,10 @@ func refuseAsUsage(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			err := check(cmd, args)
-			var known *failure
-			if errors.As(err, &known) {
+			if err == nil || cli.IsUsage(err) {
 				return err
 			}
-			return fail(exitUsage, err)
+			return cli.Fail(cli.ExitUsage, err)
 		}
 	}
 	for _, c := range cmd.Commands() {
@@ -147,10 +144,10 @@ func (f *flags) options() (publish.Options, error) {
 	}
 	o.Selection.NoKeys = !f.publishKeys
 	var errs []error
-	if !oneOf(o.Index, publish.IndexMerge, publish.IndexRebuild, publish.IndexNone) {
+	if !cli.OneOf(o.Index, publish.IndexMerge, publish.IndexRebuild, publish.IndexNone) {
 		errs = append(errs, fmt.Errorf("--index %q: want merge, rebuild or none", f.index))
 	}
-	if !oneOf(o.IfExists, publish.Skip, publish.Overwrite, publish.Refuse) {
+	if !cli.OneOf(o.IfExists, publish.Skip, publish.Overwrite, publish.Refuse) {
 		errs = append(errs, fmt.Errorf("--if-exists %q: want skip, overwrite or error", f.ifExists))
 	}
 	if err := f.selection.Validate(); err != nil {
@@ -169,16 +166,7 @@ func (f *flags) options() (publish.Options, error) {
 	if o.Trust, err = readTrust(f.requireSigned, f.trustedKeys); err != nil {
 		errs = append(errs, err)
 	}
-	return o, fail(exitUsage, errors.Join(errs...))
-}
-
-func oneOf[T comparable](v T, all ...T) bool {
-	for _, a := range all {
-		if v == a {
-			return true
-		}
-	}
-	return false
+	return o, cli.Fail(cli.ExitUsage, errors.Join(errs...))
 }
 
 func readTrust(require bool, file string) (publish.Trust, error) {
@@ -196,71 +184,34 @@ func readTrust(require bool, file string) (publish.Trust, error) {
 	return t, nil
 }
 
-// bytesValue is a flag in bytes, written as people do: 16MiB, 50MB/s.
-type bytesValue struct {
-	n    *int64
-	rate bool
-}
-
-func (v bytesValue) String() string {
-	if v.n == nil || *v.n == 0 {
-		return ""
-	}
-	if v.rate {
-		return humanize.Bytes(uint64(*v.n)) + "/s"
-	}
-	return humanize.IBytes(uint64(*v.n))
-}
-
-func (v bytesValue) Type() string { return "size" }
-
-func (v bytesValue) Set(text string) error {
-	if v.rate {
-		text = strings.TrimSuffix(text, "/s")
-	}
-	n, err := humanize.ParseBytes(text)
-	if err != nil || n > 1<<50 {
-		return fmt.Errorf("%q is no size: want a number with kB, MB, GB, KiB, MiB or GiB", text)
-	}
-	*v.n = int64(n)
-	return nil
-}
-
-func runPublish(cmd *cobra.Command, args []string, f *flags, env environment) error {
-	source, destination, used, err := settle(cmd, args, env)
+func runPublish(cmd *cobra.Command, args []string, f *flags, env cli.Env) error {
+	source, destination, used, err := cli.ReadSettings(cmd, args, env)
 	if err != nil {
-		return fail(exitUsage, err)
+		return cli.Fail(cli.ExitUsage, err)
 	}
 	if source == "" || destination == "" {
-		return fail(exitUsage, errors.New("no SOURCE and DESTINATION: give both, or a publish.yaml, or PUBLISH_SOURCE and PUBLISH_DESTINATION; see publish --help"))
+		return cli.Fail(cli.ExitUsage, errors.New("no SOURCE and DESTINATION: give both, or a publish.yaml, or PUBLISH_SOURCE and PUBLISH_DESTINATION; see publish --help"))
 	}
 	o, err := f.options()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := withTimeout(cmd.Context(), f.timeout)
+	ctx, cancel := cli.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
-	log := env.log()
-	j := job{flags: f, options: o, env: env, log: log, report: newReport(source, destination, f.dryRun, used), narrator: screen{env}}
+	log := env.Log()
+	j := job{flags: f, options: o, env: env, log: log, report: env.NewReport(source, destination, f.dryRun, used), observer: cli.Screen{Env: env}}
 	err = j.do(ctx, source, destination)
-	j.report.finish(err)
-	if printErr := j.report.print(env.stdout, f.json); err == nil {
+	j.report.Finish(err)
+	if printErr := j.report.Print(env.Stdout, f.json); err == nil {
 		err = printErr
 	}
 	return err
 }
 
-func withTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	if d <= 0 {
-		return context.WithCancel(ctx)
-	}
-	return context.WithTimeoutCause(ctx, d, errTimeout)
-}
-
-func versionCommand(env environment) *cobra.Command {
+func versionCommand(env cli.Env) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: arguments,
-		Run: func(*cobra.Command, []string) { fmt.Fprintln(env.stdout, version) },
+		Run: func(*cobra.Command, []string) { fmt.Fprintln(env.Stdout, version) },
 	}
 }
 
@@ -271,7 +222,7 @@ func manCommand() *cobra.Command {
 			epoch := time.Unix(0, 0).UTC()
 			header := &doc.GenManHeader{Title: "PUBLISH", Section: "1", Source: "publish " + version, Date: &epoch}
 			if err := os.MkdirAll(args[0], 0o777); err != nil {
-				return fail(exitUsage, err)
+				return cli.Fail(cli.ExitUsage, err)
 			}
 			return doc.GenManTree(cmd.Root(), header, args[0])
 		},

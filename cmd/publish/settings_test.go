@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 // A flag wins over the environment, and the environment over publish.yaml; a report says
@@ -17,37 +19,37 @@ func TestSettingsSayWhereTheyCameFrom(t *testing.T) {
 		file string
 		env  variables
 		args []string
-		want []setting
+		want []cli.Setting
 	}{
-		{"file alone", "source: {source}\ndestination: {destination}\n", nil, nil, []setting{
-			{"source", "{source}", "publish.yaml:1:1"},
-			{"destination", "{destination}", "publish.yaml:2:1"},
+		{"file alone", "source: {source}\ndestination: {destination}\n", nil, nil, []cli.Setting{
+			{Name: "source", Value: "{source}", From: "publish.yaml:1:1"},
+			{Name: "destination", Value: "{destination}", From: "publish.yaml:2:1"},
 		}},
-		{"file with flags of each kind", "# a comment\nsource: {source}\ndestination: {destination}\ninclude:\n  - zlib\n  - munge@*\nkeep-going: true\nconcurrency: 8\npart-size: 16MiB\nlimit-rate: 50MB/s\ntimeout: 30m\nindex: none\n", nil, nil, []setting{
-			{"source", "{source}", "publish.yaml:2:1"},
-			{"destination", "{destination}", "publish.yaml:3:1"},
-			{"concurrency", "8", "publish.yaml:8:1"},
-			{"part-size", "16 MiB", "publish.yaml:9:1"},
-			{"limit-rate", "50 MB/s", "publish.yaml:10:1"},
-			{"index", "none", "publish.yaml:12:1"},
-			{"include", "[zlib,munge@*]", "publish.yaml:4:1"},
-			{"keep-going", "true", "publish.yaml:7:1"},
-			{"timeout", "30m0s", "publish.yaml:11:1"},
+		{"file with flags of each kind", "# a comment\nsource: {source}\ndestination: {destination}\ninclude:\n  - zlib\n  - munge@*\nkeep-going: true\nconcurrency: 8\npart-size: 16MiB\nlimit-rate: 50MB/s\ntimeout: 30m\nindex: none\n", nil, nil, []cli.Setting{
+			{Name: "source", Value: "{source}", From: "publish.yaml:2:1"},
+			{Name: "destination", Value: "{destination}", From: "publish.yaml:3:1"},
+			{Name: "concurrency", Value: "8", From: "publish.yaml:8:1"},
+			{Name: "part-size", Value: "16 MiB", From: "publish.yaml:9:1"},
+			{Name: "limit-rate", Value: "50 MB/s", From: "publish.yaml:10:1"},
+			{Name: "index", Value: "none", From: "publish.yaml:12:1"},
+			{Name: "include", Value: "[zlib,munge@*]", From: "publish.yaml:4:1"},
+			{Name: "keep-going", Value: "true", From: "publish.yaml:7:1"},
+			{Name: "timeout", Value: "30m0s", From: "publish.yaml:11:1"},
 		}},
-		{"environment alone", "", variables{"PUBLISH_SOURCE": "{source}", "PUBLISH_DESTINATION": "{destination}", "PUBLISH_KEEP_GOING": "true"}, nil, []setting{
-			{"source", "{source}", "PUBLISH_SOURCE"},
-			{"destination", "{destination}", "PUBLISH_DESTINATION"},
-			{"keep-going", "true", "PUBLISH_KEEP_GOING"},
+		{"environment alone", "", variables{"PUBLISH_SOURCE": "{source}", "PUBLISH_DESTINATION": "{destination}", "PUBLISH_KEEP_GOING": "true"}, nil, []cli.Setting{
+			{Name: "source", Value: "{source}", From: "PUBLISH_SOURCE"},
+			{Name: "destination", Value: "{destination}", From: "PUBLISH_DESTINATION"},
+			{Name: "keep-going", Value: "true", From: "PUBLISH_KEEP_GOING"},
 		}},
-		{"environment over file, flag over both", "source: /nowhere\ndestination: {destination}\nindex: rebuild\nif-exists: error\n", variables{"PUBLISH_SOURCE": "{source}", "PUBLISH_INDEX": "none", "PUBLISH_IF_EXISTS": "skip"}, []string{"--if-exists", "overwrite"}, []setting{
-			{"source", "{source}", "PUBLISH_SOURCE"},
-			{"destination", "{destination}", "publish.yaml:2:1"},
-			{"index", "none", "PUBLISH_INDEX"},
-			{"if-exists", "overwrite", "flag"},
+		{"environment over file, flag over both", "source: /nowhere\ndestination: {destination}\nindex: rebuild\nif-exists: error\n", variables{"PUBLISH_SOURCE": "{source}", "PUBLISH_INDEX": "none", "PUBLISH_IF_EXISTS": "skip"}, []string{"--if-exists", "overwrite"}, []cli.Setting{
+			{Name: "source", Value: "{source}", From: "PUBLISH_SOURCE"},
+			{Name: "destination", Value: "{destination}", From: "publish.yaml:2:1"},
+			{Name: "index", Value: "none", From: "PUBLISH_INDEX"},
+			{Name: "if-exists", Value: "overwrite", From: "flag"},
 		}},
-		{"arguments: the file is not read", "nonsense", variables{"PUBLISH_SOURCE": "/nowhere"}, []string{"{source}", "{destination}"}, []setting{
-			{"source", "{source}", "argument"},
-			{"destination", "{destination}", "argument"},
+		{"arguments: the file is not read", "nonsense", variables{"PUBLISH_SOURCE": "/nowhere"}, []string{"{source}", "{destination}"}, []cli.Setting{
+			{Name: "source", Value: "{source}", From: "argument"},
+			{Name: "destination", Value: "{destination}", From: "argument"},
 		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -55,7 +57,7 @@ func TestSettingsSayWhereTheyCameFrom(t *testing.T) {
 			t.Chdir(t.TempDir())
 			places := strings.NewReplacer("{source}", source, "{destination}", "file://"+t.TempDir()+"/mirror")
 			if row.file != "" {
-				write(t, configFile, places.Replace(row.file))
+				write(t, cli.ConfigFile, places.Replace(row.file))
 			}
 			env := variables{}
 			for name, value := range row.env {
@@ -65,19 +67,19 @@ func TestSettingsSayWhereTheyCameFrom(t *testing.T) {
 			for _, a := range row.args {
 				args = append(args, places.Replace(a))
 			}
-			var want []setting
+			var want []cli.Setting
 			for _, s := range row.want {
-				want = append(want, setting{s.Name, places.Replace(s.Value), s.From})
+				want = append(want, cli.Setting{Name: s.Name, Value: places.Replace(s.Value), From: s.From})
 			}
 			code, out, errs := execute(t, env, args...)
-			if code != exitDone {
+			if code != cli.ExitDone {
 				t.Fatalf("exit code %d: %s", code, errs)
 			}
-			var got report
+			var got cli.Report
 			if err := json.Unmarshal([]byte(out), &got); err != nil {
 				t.Fatal(err)
 			}
-			var rest []setting
+			var rest []cli.Setting
 			for _, s := range got.Settings {
 				if s.Name != "dry-run" && s.Name != "json" {
 					rest = append(rest, s)
@@ -123,14 +125,14 @@ func TestSettingsThatCannotBeUnderstood(t *testing.T) {
 			source := spack(t, "v3-unsigned")
 			t.Chdir(t.TempDir())
 			if row.file != "" {
-				write(t, configFile, row.file)
+				write(t, cli.ConfigFile, row.file)
 			}
 			var args []string
 			for _, a := range row.args {
 				args = append(args, strings.ReplaceAll(a, "{source}", source))
 			}
 			code, _, errs := execute(t, row.env, args...)
-			if code != exitUsage || !strings.HasPrefix(errs, "publish: ") || !strings.Contains(errs, row.want) {
+			if code != cli.ExitUsage || !strings.HasPrefix(errs, "publish: ") || !strings.Contains(errs, row.want) {
 				t.Errorf("exit code %d: %s", code, errs)
 			}
 		})
@@ -159,7 +161,7 @@ func TestAnUnknownVariableIsRefused(t *testing.T) {
 		to := t.TempDir() + "/mirror"
 		for _, args := range [][]string{{source, "file://" + to}, {"exec", source, "file://" + to, "--", "touch", to + ".built"}} {
 			code, _, errs := execute(t, row.env, args...)
-			if want := row.want != nil; want != (code == exitUsage) || !want && code != exitDone {
+			if want := row.want != nil; want != (code == cli.ExitUsage) || !want && code != cli.ExitDone {
 				t.Errorf("%v: exit code %d: %s", row.env, code, errs)
 			}
 			for _, w := range row.want {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront/cloudfronttest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session/sessiontest"
@@ -120,7 +121,7 @@ func (s *stage) run(t testing.TB, ctx context.Context) stepped {
 	before := tree(t, s.dir)
 	var out, errs bytes.Buffer
 	var got stepped
-	got.code = run(ctx, environment{args: []string{"action"}, lookup: env.lookup, environ: env.environ, stdout: &out, stderr: &errs})
+	got.code = run(ctx, cli.Env{Args: []string{"action"}, Lookup: env.lookup, Environ: env.environ, Stdout: &out, Stderr: &errs})
 	got.log, got.stderr = out.String(), errs.String()
 	got.outputs = readOutputs(t, env["GITHUB_OUTPUT"])
 	if text, err := os.ReadFile(env["GITHUB_STEP_SUMMARY"]); err == nil {
@@ -231,7 +232,7 @@ func (got stepped) ends(t testing.TB, code int, outputs map[string]string) {
 			t.Errorf("output %s is %q, want %q", name, got.outputs[name], want)
 		}
 	}
-	if annotated := strings.Count(got.log, "\n::error "); annotated > 1 || (annotated == 1) != (code != exitDone) {
+	if annotated := strings.Count(got.log, "\n::error "); annotated > 1 || (annotated == 1) != (code != cli.ExitDone) {
 		t.Errorf("%d annotations of errors:\n%s", annotated, got.log)
 	}
 }

@@ -19,12 +19,13 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 // watchEvery is how often a status that is watched is shown anew.
 const watchEvery = 2 * time.Second
 
-func statusCommand(env environment) *cobra.Command {
+func statusCommand(env cli.Env) *cobra.Command {
 	var socket socketFlag
 	var asJSON, watch bool
 	cmd := &cobra.Command{
@@ -45,11 +46,11 @@ func statusCommand(env environment) *cobra.Command {
 	return cmd
 }
 
-func watchStatus(ctx context.Context, env environment, c *api.Client, asJSON bool) error {
-	onScreen := terminal(env.raw.stdout) != nil && !asJSON
+func watchStatus(ctx context.Context, env cli.Env, c *api.Client, asJSON bool) error {
+	onScreen := cli.Terminal(env.Raw.Stdout) != nil && !asJSON
 	for {
 		if onScreen {
-			fmt.Fprint(env.raw.stdout, "\x1b[H\x1b[2J") // an empty screen
+			fmt.Fprint(env.Raw.Stdout, "\x1b[H\x1b[2J") // an empty screen
 		}
 		if err := showStatus(ctx, env, c, asJSON); err != nil {
 			if ctx.Err() != nil {
@@ -63,18 +64,18 @@ func watchStatus(ctx context.Context, env environment, c *api.Client, asJSON boo
 		case <-time.After(watchEvery):
 		}
 		if !onScreen && !asJSON {
-			fmt.Fprintln(env.stdout)
+			fmt.Fprintln(env.Stdout)
 		}
 	}
 }
 
-func showStatus(ctx context.Context, env environment, c *api.Client, asJSON bool) error {
+func showStatus(ctx context.Context, env cli.Env, c *api.Client, asJSON bool) error {
 	s, err := c.Status(ctx)
 	if err != nil {
 		return err
 	}
 	if asJSON {
-		return writeJSON(env.stdout, s)
+		return cli.WriteJSON(env.Stdout, s)
 	}
 	var b strings.Builder
 	if s.Indexer != nil {
@@ -82,7 +83,7 @@ func showStatus(ctx context.Context, env environment, c *api.Client, asJSON bool
 	} else {
 		statusText(&b, s.Status)
 	}
-	_, err = io.WriteString(env.stdout, b.String())
+	_, err = io.WriteString(env.Stdout, b.String())
 	return err
 }
 
@@ -103,7 +104,7 @@ func statusText(b *strings.Builder, s daemon.Status) {
 		for _, x := range m.Indices {
 			packages += x.Packages
 		}
-		escape.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%s\t%d\n", m.Name, m.Waiting, size(m.Bytes), m.Jobs[queue.Published], m.Jobs[queue.Failed], ago(s.At, m.Published, "never"), packages)
+		escape.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%s\t%d\n", m.Name, m.Waiting, cli.Size(m.Bytes), m.Jobs[queue.Published], m.Jobs[queue.Failed], ago(s.At, m.Published, "never"), packages)
 	}
 	w.Flush()
 	for _, m := range s.Mirrors {
@@ -185,7 +186,7 @@ func runText(r daemon.Sending) string {
 	}
 	text := fmt.Sprintf("%s of %s packages", step, humanize.Comma(int64(r.Packages)))
 	if r.Total >= 0 {
-		text += fmt.Sprintf(", %s of %s, %s/s", size(r.Sent), size(r.Total), size(r.Rate))
+		text += fmt.Sprintf(", %s of %s, %s/s", cli.Size(r.Sent), cli.Size(r.Total), cli.Size(r.Rate))
 	}
 	if r.Left >= 0 {
 		text += fmt.Sprintf(", %s left", (time.Duration(r.Left) * time.Second).String())
@@ -195,7 +196,7 @@ func runText(r daemon.Sending) string {
 
 func since(now, then time.Time) string { return max(now.Sub(then), 0).Round(time.Second).String() }
 
-func drainCommand(env environment) *cobra.Command {
+func drainCommand(env cli.Env) *cobra.Command {
 	var socket socketFlag
 	var wait, asJSON bool
 	var timeout time.Duration
@@ -208,7 +209,7 @@ and clients can see it. The exit code says whether all of it is: 4 if packages h
 are not complete, 5 if a destination cannot be used, 7 if caches could not be told.`,
 		Example: "  publish drain --wait --timeout 30m",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, cancel := withTimeout(cmd.Context(), timeout)
+			ctx, cancel := cli.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
 			c := socket.dial(env)
 			defer c.Close()
@@ -217,9 +218,9 @@ are not complete, 5 if a destination cannot be used, 7 if caches could not be to
 			}
 			left, err := c.Drain(ctx, func(daemon.Drained) {})
 			if err != nil {
-				return stopped(ctx, answered(err))
+				return cli.Stopped(ctx, answered(err))
 			}
-			return drained(env.stdout, left, asJSON)
+			return drained(env.Stdout, left, asJSON)
 		},
 	}
 	socket.register(cmd.Flags())
@@ -232,7 +233,7 @@ are not complete, 5 if a destination cannot be used, 7 if caches could not be to
 // drained prints what came of a drain, and is an error if not everything is published.
 func drained(out io.Writer, left daemon.Drained, asJSON bool) error {
 	if asJSON {
-		if err := writeJSON(out, left); err != nil {
+		if err := cli.WriteJSON(out, left); err != nil {
 			return err
 		}
 	} else {
@@ -245,13 +246,13 @@ func drained(out io.Writer, left daemon.Drained, asJSON bool) error {
 		}
 	}
 	for mirror, why := range left.Blocked {
-		return fail(exitUpload, fmt.Errorf("mirror %s: %s", mirror, why))
+		return cli.Fail(cli.ExitUpload, fmt.Errorf("mirror %s: %s", mirror, why))
 	}
 	if len(left.Failed)+len(left.Incomplete) > 0 {
-		return fail(exitSource, errors.New("not everything was published"))
+		return cli.Fail(cli.ExitSource, errors.New("not everything was published"))
 	}
 	if len(left.Untold) > 0 {
-		return fail(exitInvalidation, fmt.Errorf("published, but caches could not be told: %s", strings.Join(left.Untold, "; ")))
+		return cli.Fail(cli.ExitInvalidation, fmt.Errorf("published, but caches could not be told: %s", strings.Join(left.Untold, "; ")))
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 )
 
@@ -24,7 +25,7 @@ func TestOneSettingForAllCertificates(t *testing.T) {
 	for _, args := range [][]string{publish, {"verify", site}} {
 		began := time.Now()
 		code, _, stderr := execute(t, nil, args...)
-		if code == exitDone || !strings.Contains(stderr, "AWS_CA_BUNDLE") || strings.Contains(stderr, "attempts") {
+		if code == cli.ExitDone || !strings.Contains(stderr, "AWS_CA_BUNDLE") || strings.Contains(stderr, "attempts") {
 			t.Errorf("%v: exit %d after %v:\n%s", args, code, time.Since(began), stderr)
 		}
 	}
@@ -37,12 +38,12 @@ func TestOneSettingForAllCertificates(t *testing.T) {
 	write(t, bundle, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})))
 	t.Setenv("AWS_CA_BUNDLE", bundle)
 	for _, args := range [][]string{publish, {"verify", site}} {
-		if code, stdout, stderr := execute(t, nil, args...); code != exitDone {
+		if code, stdout, stderr := execute(t, nil, args...); code != cli.ExitDone {
 			t.Errorf("%v: exit %d:\n%s%s", args, code, stdout, stderr)
 		}
 	}
 	t.Setenv("AWS_CA_BUNDLE", bundle+".gone")
-	if code, _, stderr := execute(t, nil, publish...); code != exitUsage || !strings.Contains(stderr, "AWS_CA_BUNDLE") {
+	if code, _, stderr := execute(t, nil, publish...); code != cli.ExitUsage || !strings.Contains(stderr, "AWS_CA_BUNDLE") {
 		t.Errorf("a file that is not there: exit %d:\n%s", code, stderr)
 	}
 }

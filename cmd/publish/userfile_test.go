@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 // A pipe or a device in place of a file that the user names is refused at once. Nothing waits for the other end of a
@@ -41,10 +43,10 @@ func TestWhatIsNamedMustBeARegularFile(t *testing.T) {
 			{"doctor --config", nil, []string{"doctor", "--config", it.name}},
 			{"daemon, trusted_keys", func(t *testing.T) { write(t, "config.yaml", config) }, []string{"daemon", "--config", "config.yaml"}},
 			{"publish.yaml", func(t *testing.T) {
-				if err := os.Symlink(it.name, configFile); err != nil {
+				if err := os.Symlink(it.name, cli.ConfigFile); err != nil {
 					t.Fatal(err)
 				}
-				t.Cleanup(func() { os.Remove(configFile) })
+				t.Cleanup(func() { os.Remove(cli.ConfigFile) })
 			}, []string{}},
 			{"AWS_CA_BUNDLE", func(t *testing.T) { t.Setenv("AWS_CA_BUNDLE", it.name) }, []string{"verify", site}},
 			{"AWS_CA_BUNDLE", func(t *testing.T) { t.Setenv("AWS_CA_BUNDLE", it.name) }, []string{"verify", "s3://bucket"}},
@@ -69,10 +71,10 @@ func TestWhatIsNamedMustBeARegularFile(t *testing.T) {
 				select {
 				case r := <-done:
 					name := it.name
-					if c.what == configFile {
-						name = configFile
+					if c.what == cli.ConfigFile {
+						name = cli.ConfigFile
 					}
-					if r.code != exitUsage || !strings.Contains(r.stderr, name) || !strings.Contains(r.stderr, it.is+", not a regular file") {
+					if r.code != cli.ExitUsage || !strings.Contains(r.stderr, name) || !strings.Contains(r.stderr, it.is+", not a regular file") {
 						t.Errorf("exit code %d: %s", r.code, r.stderr)
 					}
 				case <-time.After(20 * time.Second):

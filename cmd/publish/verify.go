@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 const verifyHelp = `Check a mirror as fsck checks a file system: pointers resolve, sizes and digests agree,
@@ -25,7 +26,7 @@ Nothing is changed.
 DESTINATION is s3://bucket[/prefix] or file:///directory; a URL of http:// or https://
 is read as clients read it, from its index on. With damage the exit code is 8.`
 
-func verifyCommand(env environment) *cobra.Command {
+func verifyCommand(env cli.Env) *cobra.Command {
 	var f flags
 	var deep bool
 	cmd := &cobra.Command{
@@ -45,12 +46,12 @@ func verifyCommand(env environment) *cobra.Command {
 	return cmd
 }
 
-func runVerify(cmd *cobra.Command, where string, f *flags, deep bool, env environment) error {
-	ctx, cancel := withTimeout(cmd.Context(), f.timeout)
+func runVerify(cmd *cobra.Command, where string, f *flags, deep bool, env cli.Env) error {
+	ctx, cancel := cli.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
 	trust, err := readTrust(f.requireSigned, f.trustedKeys)
 	if err != nil {
-		return fail(exitUsage, err)
+		return cli.Fail(cli.ExitUsage, err)
 	}
 	at, done, err := f.readers(ctx, where, env)
 	if err != nil {
@@ -61,11 +62,11 @@ func runVerify(cmd *cobra.Command, where string, f *flags, deep bool, env enviro
 	if err != nil {
 		return err
 	}
-	if err := found.print(env.stdout, f.json); err != nil {
+	if err := found.print(env.Stdout, f.json); err != nil {
 		return err
 	}
 	if found.Damaged {
-		return fail(exitVerification, errReported)
+		return cli.Fail(cli.ExitVerification, cli.ErrReported)
 	}
 	return nil
 }
@@ -84,7 +85,7 @@ type verification struct {
 
 // verifyAll verifies the mirror at a place, or, if there is none, those below it.
 func verifyAll(ctx context.Context, where string, at func(path string) mirror.Reader, o publish.VerifyOptions) (*verifications, error) {
-	found := &verifications{Version: reportVersion}
+	found := &verifications{Version: cli.ReportVersion}
 	add := func(path string) error {
 		v, err := publish.Verify(ctx, at(path), o)
 		if err != nil {
@@ -112,7 +113,7 @@ func verifyAll(ctx context.Context, where string, at func(path string) mirror.Re
 }
 
 // readers opens what is to be verified: a destination, or a URL.
-func (f *flags) readers(ctx context.Context, where string, env environment) (func(path string) mirror.Reader, func() error, error) {
+func (f *flags) readers(ctx context.Context, where string, env cli.Env) (func(path string) mirror.Reader, func() error, error) {
 	if strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://") {
 		t, err := f.storage.transport(ctx)
 		if err != nil {
@@ -120,11 +121,11 @@ func (f *flags) readers(ctx context.Context, where string, env environment) (fun
 		}
 		w, err := web.Open(where, web.Options{Transport: t})
 		if err != nil {
-			return nil, nil, fail(exitUsage, err)
+			return nil, nil, cli.Fail(cli.ExitUsage, err)
 		}
 		return func(string) mirror.Reader { return w }, func() error { w.Close(); return nil }, nil
 	}
-	log := env.log()
+	log := env.Log()
 	d, err := f.storage.open(ctx, where, log)
 	if err != nil {
 		return nil, nil, err
@@ -134,7 +135,7 @@ func (f *flags) readers(ctx context.Context, where string, env environment) (fun
 
 func (v *verifications) print(w io.Writer, asJSON bool) error {
 	if asJSON {
-		return writeJSON(w, v)
+		return cli.WriteJSON(w, v)
 	}
 	for _, m := range v.Mirrors {
 		if err := m.print(w); err != nil {
@@ -162,6 +163,6 @@ func (v verification) print(w io.Writer) error {
 		verdict = "damaged"
 	}
 	_, err := escape.Fprintf(w, "%s: layout %s, %d packages, %d objects, %s, %d keys, %d unreferenced blobs: %s\n",
-		v.Mirror, strings.Join(v.Layouts, " and "), v.Packages, v.Objects, size(v.Bytes), v.Keys, v.Orphans, verdict)
+		v.Mirror, strings.Join(v.Layouts, " and "), v.Packages, v.Objects, cli.Size(v.Bytes), v.Keys, v.Orphans, verdict)
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 )
 
@@ -15,7 +16,7 @@ func TestVerifyOfAFaultyStoreFindsNoDamage(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 	server := s3test.New(s3test.Options{})
 	defer server.Close()
-	if code, _, said := execute(t, nil, "--endpoint-url", server.URL, spack(t, "v3-signed"), "s3://bucket/noble"); code != exitDone {
+	if code, _, said := execute(t, nil, "--endpoint-url", server.URL, spack(t, "v3-signed"), "s3://bucket/noble"); code != cli.ExitDone {
 		t.Fatal(said)
 	}
 	for name, row := range map[string]struct {
@@ -35,7 +36,7 @@ func TestVerifyOfAFaultyStoreFindsNoDamage(t *testing.T) {
 				return s3test.None
 			})
 			code, stdout, stderr := execute(t, nil, "verify", "--deep", "--endpoint-url", server.URL, "s3://bucket/noble")
-			if code != exitUpload || strings.Contains(stdout, "damaged") || !strings.Contains(stderr, "fault of the storage") {
+			if code != cli.ExitUpload || strings.Contains(stdout, "damaged") || !strings.Contains(stderr, "fault of the storage") {
 				t.Errorf("exit %d:\n%s%s", code, stdout, stderr)
 			}
 		})

@@ -253,8 +253,8 @@ func TestLinksResolve(t *testing.T) {
 // The exit codes that are documented are those of the program, and no others.
 func TestExitCodes(t *testing.T) {
 	code := exitConstants(t)
-	signal := code["exitSignal"]
-	delete(code, "exitSignal")
+	signal := code["ExitSignal"]
+	delete(code, "ExitSignal")
 	want := map[string]bool{fmt.Sprint(signal + int64(syscall.SIGINT)): true, fmt.Sprint(signal + int64(syscall.SIGTERM)): true, fmt.Sprint(signal + int64(syscall.SIGHUP)): true}
 	for _, v := range code {
 		want[fmt.Sprint(v)] = true
@@ -271,7 +271,7 @@ func TestExitCodes(t *testing.T) {
 func exitConstants(t *testing.T) map[string]int64 {
 	t.Helper()
 	set := token.NewFileSet()
-	f, err := parser.ParseFile(set, filepath.Join(root, "cmd/publish/exit.go"), nil, 0)
+	f, err := parser.ParseFile(set, filepath.Join(root, "cmd/publish/internal/cli/failure.go"), nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +283,7 @@ func exitConstants(t *testing.T) map[string]int64 {
 	pkg, _ := conf.Check("exit", set, []*ast.File{f}, nil)
 	all := make(map[string]int64)
 	for _, name := range pkg.Scope().Names() {
-		if c, ok := pkg.Scope().Lookup(name).(*types.Const); ok && strings.HasPrefix(name, "exit") {
+		if c, ok := pkg.Scope().Lookup(name).(*types.Const); ok && strings.HasPrefix(name, "Exit") {
 			all[name], _ = constant.Int64Val(c.Val())
 		}
 	}

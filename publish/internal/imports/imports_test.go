@@ -67,10 +67,11 @@ var arrows = map[string]string{
 	// operations, which know no implementation
 	"publish": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
 	// commands
-	"cmd/publish":          "publish publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/workflow cmd/publish/escape publish/defect publish/nofile publish/userfile",
-	"cmd/publish/workflow": "cmd/publish/escape publish/userfile",
-	"cmd/publish/escape":   "",
-	"cmd/image":            "",
+	"cmd/publish":              "publish publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/workflow cmd/publish/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile",
+	"cmd/publish/internal/cli": "publish publish/blob publish/redact publish/shell publish/index publish/mirror publish/cloudfront publish/events publish/queue publish/daemon/api publish/defect publish/nofile publish/userfile cmd/publish/escape",
+	"cmd/publish/workflow":     "cmd/publish/escape publish/userfile",
+	"cmd/publish/escape":       "",
+	"cmd/image":                "",
 }
 
 // owners says who alone may import what is heavy or dangerous, by its path,
@@ -83,9 +84,9 @@ var owners = map[string]string{
 	"github.com/aws/smithy-go/time":            "publish/mirror/s3 publish/cloudfront publish/session publish/events publish/tune", // to wait
 	"github.com/ProtonMail/":                   "publish/key publish/sign",
 	"flag":                                     "cmd/publish cmd/image",
-	"github.com/spf13/":                        "cmd/publish",
-	"github.com/goccy/":                        "cmd/publish",
-	"github.com/vbauerster/":                   "cmd/publish",
+	"github.com/spf13/":                        "cmd/publish cmd/publish/internal/cli",
+	"github.com/goccy/":                        "cmd/publish cmd/publish/internal/cli",
+	"github.com/vbauerster/":                   "cmd/publish/internal/cli",
 	"github.com/sethvargo/":                    "cmd/publish/workflow publish/session",
 	"modernc.org/":                             "publish/queue",
 	"github.com/fsnotify/":                     "publish/daemon",
@@ -236,12 +237,12 @@ func reservedUses(t *testing.T, file string) []string {
 // code of wrong usage. The others are these, which are small or catch it themselves.
 func TestGoroutinesContainTheirPanics(t *testing.T) {
 	may := map[string]int{
-		"cmd/publish/action.go":       2, // what renews the log; the job, caught
-		"cmd/publish/action_meter.go": 1,
-		"cmd/publish/progress.go":     1,
-		"cmd/publish/signals.go":      1,
-		"publish/daemon/api/serve.go": 1, // net/http, which catches
-		"publish/queue/open.go":       1, // the writer, whose operations are caught
+		"cmd/publish/action.go":                2, // what renews the log; the job, caught
+		"cmd/publish/action_meter.go":          1,
+		"cmd/publish/internal/cli/progress.go": 1,
+		"cmd/publish/internal/cli/signals.go":  1,
+		"publish/daemon/api/serve.go":          1, // net/http, which catches
+		"publish/queue/open.go":                1, // the writer, whose operations are caught
 	}
 	for _, p := range listPackages(t) {
 		name := strings.TrimPrefix(p.ImportPath, module)

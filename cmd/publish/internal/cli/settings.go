@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"cmp"
@@ -17,26 +17,26 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
-// configFile is read in the current directory when publish is given no arguments.
-const configFile = "publish.yaml"
+// ConfigFile is read in the current directory when publish is given no arguments.
+const ConfigFile = "publish.yaml"
 
-// A setting is a value and where it came from, for a plan to show.
-type setting struct {
+// A Setting is a value and where it came from, for a plan to show.
+type Setting struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
 	From  string `json:"from"` // flag, argument, the name of a variable, or publish.yaml:LINE
 }
 
-// settingOf is a setting as it is shown.
-func settingOf(name, value, from string) setting { return setting{name, redact.URL(value), from} }
+// SettingOf is a setting as it is shown.
+func SettingOf(name, value, from string) Setting { return Setting{name, redact.URL(value), from} }
 
-// settle fills in what the command line leaves open: from PUBLISH_* variables, and, where
+// ReadSettings fills in what the command line leaves open: from PUBLISH_* variables, and, where
 // there are no arguments at all, from publish.yaml. A flag wins over a variable, and a
 // variable over the file.
-func settle(cmd *cobra.Command, args []string, env environment) (source, destination string, used []setting, err error) {
+func ReadSettings(cmd *cobra.Command, args []string, env Env) (source, destination string, used []Setting, err error) {
 	file := map[string]fileValue{}
 	if len(args) == 0 {
-		if file, err = readConfig(configFile); err != nil {
+		if file, err = readConfig(ConfigFile); err != nil {
 			return "", "", nil, err
 		}
 	}
@@ -45,14 +45,14 @@ func settle(cmd *cobra.Command, args []string, env environment) (source, destina
 	for i, name := range []string{"source", "destination"} {
 		if i < len(args) {
 			values[name], from[name] = args[i], "argument"
-		} else if v, ok := env.lookup(variable(name)); ok {
-			values[name], from[name] = v, variable(name)
+		} else if v, ok := env.Lookup(Variable(name)); ok {
+			values[name], from[name] = v, Variable(name)
 		} else if v, ok := file[name]; ok {
 			values[name], from[name] = v.text, v.at()
 		}
 		delete(file, name)
 		if from[name] != "" {
-			used = append(used, settingOf(name, values[name], from[name]))
+			used = append(used, SettingOf(name, values[name], from[name]))
 		}
 	}
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
@@ -63,10 +63,10 @@ func settle(cmd *cobra.Command, args []string, env environment) (source, destina
 		}
 		origin := "flag"
 		if !f.Changed {
-			text, ok := env.lookup(variable(f.Name))
+			text, ok := env.Lookup(Variable(f.Name))
 			switch {
 			case ok:
-				origin = variable(f.Name)
+				origin = Variable(f.Name)
 			case inFile:
 				text, origin = v.text, v.at()
 			default:
@@ -76,13 +76,13 @@ func settle(cmd *cobra.Command, args []string, env environment) (source, destina
 				err = errors.Join(err, fmt.Errorf("%s: %s: %w", origin, f.Name, setErr))
 			}
 		}
-		used = append(used, settingOf(f.Name, f.Value.String(), origin))
+		used = append(used, SettingOf(f.Name, f.Value.String(), origin))
 	})
 	names := settingNames(cmd)
 	for name, v := range file {
-		err = errors.Join(err, fmt.Errorf("%s: unknown key %q%s: the keys are source, destination and the names of flags", v.at(), name, didYouMean(name, names)))
+		err = errors.Join(err, fmt.Errorf("%s: unknown key %q%s: the keys are source, destination and the names of flags", v.at(), name, DidYouMean(name, names)))
 	}
-	for _, unknown := range unknownVariables(env, append(names, socketSetting)) {
+	for _, unknown := range unknownVariables(env, append(names, SocketSetting)) {
 		err = errors.Join(err, unknown)
 	}
 	return values["source"], values["destination"], used, err
@@ -101,14 +101,14 @@ func settingNames(cmd *cobra.Command) []string {
 
 // unknownVariables returns an error for each PUBLISH_* variable that is none of the names: a misspelt
 // PUBLISH_DRY_RUN must not publish.
-func unknownVariables(env environment, names []string) []error {
-	if env.environ == nil {
+func unknownVariables(env Env, names []string) []error {
+	if env.Environ == nil {
 		return nil
 	}
 	var unknown []string
-	for _, e := range env.environ() {
+	for _, e := range env.Environ() {
 		name, _, _ := strings.Cut(e, "=")
-		if strings.HasPrefix(name, variablePrefix) && !slices.ContainsFunc(names, func(n string) bool { return variable(n) == name }) {
+		if strings.HasPrefix(name, variablePrefix) && !slices.ContainsFunc(names, func(n string) bool { return Variable(n) == name }) {
 			unknown = append(unknown, name)
 		}
 	}
@@ -118,7 +118,7 @@ func unknownVariables(env environment, names []string) []error {
 		meant := ""
 		word := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, variablePrefix), "_", "-"))
 		if n := nearest(word, names); n != "" {
-			meant = ", did you mean " + variable(n) + "?"
+			meant = ", did you mean " + Variable(n) + "?"
 		}
 		errs = append(errs, fmt.Errorf("%s: unknown variable%s Variables that begin with %s are settings of publish: correct it or unset it", name, cmp.Or(meant, "."), variablePrefix))
 	}
@@ -128,11 +128,11 @@ func unknownVariables(env environment, names []string) []error {
 // variablePrefix begins the names of variables that are settings.
 const variablePrefix = "PUBLISH_"
 
-// socketSetting is the setting of the commands that talk to a daemon. publish exec sets its variable for the
+// SocketSetting is the setting of the commands that talk to a daemon. publish exec sets its variable for the
 // command, which may run publish.
-const socketSetting = "socket"
+const SocketSetting = "socket"
 
-func variable(flag string) string {
+func Variable(flag string) string {
 	return variablePrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
@@ -141,7 +141,7 @@ type fileValue struct {
 	line, column int
 }
 
-func (v fileValue) at() string { return fmt.Sprintf("%s:%d:%d", configFile, v.line, v.column) }
+func (v fileValue) at() string { return fmt.Sprintf("%s:%d:%d", ConfigFile, v.line, v.column) }
 
 // readConfig reads a mapping of names to values or lists of values.
 func readConfig(name string) (map[string]fileValue, error) {

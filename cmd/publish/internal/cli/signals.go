@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// signals are those that end the program: SIGINT, SIGTERM, and SIGHUP unless it is ignored, as under
-// nohup. A command that loads its configuration anew on SIGHUP takes that one over.
-type signals struct {
+// Signals are those that end the program: SIGINT, SIGTERM, and SIGHUP unless it is ignored, as under
+// nohup. A command that reloads its configuration on SIGHUP takes that one over.
+type Signals struct {
 	all      chan os.Signal
 	done     chan struct{}
 	reloads  atomic.Bool
@@ -18,10 +18,10 @@ type signals struct {
 	forceful func(code int)
 }
 
-// catchSignals lets the first signal end a context, with an errSignal as its cause. The second one ends the
+// CatchSignals lets the first signal end a context, with an errSignal as its cause. The second one ends the
 // process. A terminal that is closed may send SIGHUP twice, so that does not count as a second one.
-func catchSignals(cancel context.CancelCauseFunc, exit func(code int)) *signals {
-	s := &signals{all: make(chan os.Signal, 4), done: make(chan struct{}), pipes: make(chan os.Signal, 1), forceful: exit}
+func CatchSignals(cancel context.CancelCauseFunc, exit func(code int)) *Signals {
+	s := &Signals{all: make(chan os.Signal, 4), done: make(chan struct{}), pipes: make(chan os.Signal, 1), forceful: exit}
 	// A closed pipe is an error of the write, like a full disk, and does not end the program half-way.
 	signal.Notify(s.pipes, syscall.SIGPIPE)
 	signal.Notify(s.all, os.Interrupt, syscall.SIGTERM)
@@ -32,7 +32,7 @@ func catchSignals(cancel context.CancelCauseFunc, exit func(code int)) *signals 
 	return s
 }
 
-func (s *signals) watch(cancel context.CancelCauseFunc) {
+func (s *Signals) watch(cancel context.CancelCauseFunc) {
 	stopped := false
 	for {
 		var got syscall.Signal
@@ -45,24 +45,24 @@ func (s *signals) watch(cancel context.CancelCauseFunc) {
 		switch {
 		case got == syscall.SIGHUP && (stopped || s.reloads.Load()):
 		case stopped:
-			s.forceful(exitSignal + int(got))
+			s.forceful(ExitSignal + int(got))
 		default:
 			stopped = true
-			cancel(errSignal{got})
+			cancel(SignalError{got})
 		}
 	}
 }
 
-// stop lets signals do again what they do by default.
-func (s *signals) stop() {
+// Stop lets signals do again what they do by default.
+func (s *Signals) Stop() {
 	signal.Stop(s.all)
 	signal.Stop(s.pipes)
 	close(s.done)
 }
 
-// hangups makes SIGHUP mean to load the configuration anew from now on. One that comes before the caller
+// Hangups makes SIGHUP mean to load the configuration anew from now on. One that comes before the caller
 // reads from the channel waits there.
-func (s *signals) hangups() (hangups <-chan os.Signal, leave func()) {
+func (s *Signals) Hangups() (hangups <-chan os.Signal, leave func()) {
 	c := make(chan os.Signal, 1)
 	if s != nil {
 		s.reloads.Store(true)

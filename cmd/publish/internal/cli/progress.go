@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
@@ -16,22 +15,22 @@ import (
 )
 
 const (
-	lineEvery = 15 * time.Second // where there is no terminal
+	LineEvery = 15 * time.Second // where there is no terminal
 	showFrom  = 64 << 20         // a file of so many bytes gets a bar of its own
 	maxBars   = 4                // of single files, so that the screen stays calm
 )
 
-// A screen is the narrator of the command line: it shows what takes long, and leaves the
+// A Screen is the observer of the command line: it shows what takes long, and leaves the
 // rest to the report.
-type screen struct{ env environment }
+type Screen struct{ Env Env }
 
-func (screen) begins(part)                    {}
-func (screen) says(string, ...any)            {}
-func (screen) scanned(*publish.Source)        {}
-func (screen) planned(*publish.Plan, *report) {}
+func (Screen) Begin(Part)                     {}
+func (Screen) Note(string, ...any)            {}
+func (Screen) Scanned(*publish.Source)        {}
+func (Screen) Planned(*publish.Plan, *Report) {}
 
-func (s screen) progress(plan *publish.Plan) (publish.Progress, func()) {
-	p := newProgress(s.env, plan)
+func (s Screen) Progress(plan *publish.Plan) (publish.Progress, func()) {
+	p := newProgress(s.Env, plan)
 	return p, p.stop
 }
 
@@ -53,12 +52,12 @@ type progress struct {
 	stopped sync.WaitGroup
 }
 
-func newProgress(env environment, plan *publish.Plan) *progress {
-	p := &progress{out: env.stderr, total: plan.Cost(0, 0, 0).Bytes, began: time.Now(), files: make(map[string]*mpb.Bar), done: make(chan struct{})}
+func newProgress(env Env, plan *publish.Plan) *progress {
+	p := &progress{out: env.Stderr, total: plan.Cost(0, 0, 0).Bytes, began: time.Now(), files: make(map[string]*mpb.Bar), done: make(chan struct{})}
 	if p.total == 0 {
 		return p
 	}
-	if f := terminal(env.raw.stderr); f != nil {
+	if f := Terminal(env.Raw.Stderr); f != nil {
 		p.bars = mpb.New(mpb.WithOutput(f), mpb.WithWidth(40))
 		p.whole = p.bar("total", p.total)
 		return p
@@ -117,7 +116,7 @@ func (p *progress) Step(_, step string) {
 
 func (p *progress) lines() {
 	defer p.stopped.Done()
-	tick := time.NewTicker(lineEvery)
+	tick := time.NewTicker(LineEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -139,10 +138,8 @@ func (p *progress) line(now time.Time) string {
 	if rate > 0 {
 		left = time.Duration(float64(p.total-p.sent) / rate * float64(time.Second)).Round(time.Second).String()
 	}
-	return fmt.Sprintf("%s: %s of %s, %s/s, %s left", p.step, size(p.sent), size(p.total), size(int64(rate)), left)
+	return fmt.Sprintf("%s: %s of %s, %s/s, %s left", p.step, Size(p.sent), Size(p.total), Size(int64(rate)), left)
 }
-
-func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 
 func (p *progress) stop() {
 	close(p.done)

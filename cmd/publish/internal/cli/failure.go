@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -12,27 +12,29 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/nofile"
+	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
 )
 
 // Exit codes are an interface: see docs/exit-codes.md.
 const (
-	exitDone         = 0 // published, unchanged, or a dry run
-	exitInternal     = 1
-	exitUsage        = 2
-	exitCredentials  = 3 // there are none, or they are not accepted
-	exitSource       = 4 // the source is invalid, or something in it is
-	exitUpload       = 5
-	exitIndex        = 6 // an index could not be replaced
-	exitInvalidation = 7 // published, but caches may serve the old index
-	exitVerification = 8 // damage found, or published and not seen through the public URL
-	exitTimeout      = 124
-	exitSignal       = 128 // and the number of the signal
+	ExitDone         = 0 // published, unchanged, or a dry run
+	ExitInternal     = 1
+	ExitUsage        = 2
+	ExitCredentials  = 3 // there are none, or they are not accepted
+	ExitSource       = 4 // the source is invalid, or something in it is
+	ExitUpload       = 5
+	ExitIndex        = 6 // an index could not be replaced
+	ExitInvalidation = 7 // published, but caches may serve the old index
+	ExitVerification = 8 // damage found, or published and not seen through the public URL
+	ExitTimeout      = 124
+	ExitSignal       = 128 // and the number of the signal
 )
 
 // A failure is an error of a kind that has an exit code of its own.
@@ -44,52 +46,71 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-func fail(code int, err error) error {
+// IsUsage reports whether an error is about how the program was called or configured.
+func IsUsage(err error) bool {
+	var known *failure
+	return errors.As(err, &known) && known.code == ExitUsage
+}
+
+// Fail gives an error an exit code.
+func Fail(code int, err error) error {
 	if err == nil {
 		return nil
 	}
 	return &failure{code, err}
 }
 
-// errReported: what went wrong has been printed as a result.
-var errReported = errors.New("reported")
+// ErrNotVisible: readers do not see what was published.
+var ErrNotVisible = errors.New("published, but clients do not see it")
 
-// errTimeout is the cause of a context that --timeout has ended.
-var errTimeout = errors.New("--timeout has passed")
+// ErrNoTempDir: there is no place for the socket and the queue of publish exec.
+var ErrNoTempDir = errors.New("no directory for temporary files")
 
-func exitCode(err error) int {
-	var stopped errSignal
+// ErrReported: what went wrong has been printed as a result.
+var ErrReported = errors.New("reported")
+
+func ExitCode(err error) int {
+	var stopped SignalError
 	var known *failure
 	var found *publish.FindingsError
 	var version *index.VersionError
 	var unwritten *outputError
 	switch {
 	case err == nil:
-		return exitDone
+		return ExitDone
 	case defect.StackOf(err) != "":
-		return exitInternal
+		return ExitInternal
 	case errors.As(err, &stopped):
-		return exitSignal + int(stopped.Signal)
-	case errors.Is(err, errTimeout), errors.Is(err, context.DeadlineExceeded):
-		return exitTimeout
+		return ExitSignal + int(stopped.Signal)
+	case errors.Is(err, ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		return ExitTimeout
 	case errors.As(err, &known):
 		return known.code
 	case errors.As(err, &unwritten):
-		return exitInternal
+		return ExitInternal
 	case errors.Is(err, mirror.ErrCredentials):
-		return exitCredentials
+		return ExitCredentials
 	case errors.Is(err, events.ErrNoQueue):
-		return exitUsage
+		return ExitUsage
 	case errors.As(err, &found), errors.Is(err, publish.ErrSource), errors.Is(err, publish.ErrNoMirror), errors.Is(err, blob.ErrChanged):
-		return exitSource
+		return ExitSource
 	case errors.Is(err, publish.ErrUnresolved), errors.As(err, &version):
-		return exitIndex
+		return ExitIndex
 	}
-	return exitUpload
+	return ExitUpload
 }
 
-// hint says what to do about an error; empty where the error says it all.
-func hint(err error) string {
+var classes = map[int]string{
+	ExitInternal: "internal", ExitUsage: "config", ExitCredentials: "auth", ExitSource: "source", ExitUpload: "upload",
+	ExitIndex: "index", ExitInvalidation: "invalidation", ExitVerification: "verify", ExitTimeout: "timeout",
+}
+
+// ClassOf is the class of failure that an exit code stands for; empty for success, and
+// for what was cancelled, which is nobody's failure.
+func ClassOf(code int) string { return classes[code] }
+
+// Hint says what to do about an error; empty where the error says it all.
+func Hint(err error) string {
 	var denied *mirror.DeniedError
 	var region *mirror.RegionError
 	var condition *mirror.ConditionError
@@ -149,7 +170,7 @@ func hint(err error) string {
 		return "name the directory of a mirror, or one above several: where v3 and blobs, or build_cache, are"
 	case errors.Is(err, publish.ErrSource):
 		return "SOURCE is the directory of a mirror, or one above several: what `spack mirror add` would take"
-	case errors.Is(err, errTemporary):
+	case errors.Is(err, ErrNoTempDir):
 		return "set TMPDIR to a directory that is there and that you may write to, or unset it"
 	case errors.Is(err, fs.ErrNotExist):
 		return "look for a misspelt path"
@@ -157,18 +178,42 @@ func hint(err error) string {
 		return "publish when nothing writes to SOURCE any more; what is complete stays"
 	case errors.Is(err, mirror.ErrExist):
 		return "an object that never changes has other content than it should: run `publish verify --deep DESTINATION`"
-	case errors.Is(err, errTimeout), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, ErrTimeout), errors.Is(err, context.DeadlineExceeded):
 		return "run again: what is complete stays, the rest resumes"
-	case errors.Is(err, errNotVisible):
+	case errors.Is(err, ErrNotVisible):
 		return "see that --public-url is where clients find DESTINATION; if a cache is in between, give --distribution-id, or look at the Cache-Control that it obeys"
-	case exitCode(err) > exitSignal:
+	case ExitCode(err) > ExitSignal:
 		return "the index names nothing that is not there; run again and the rest resumes"
-	case exitCode(err) == exitInvalidation:
+	case ExitCode(err) == ExitInvalidation:
 		return "run again: what was not invalidated will be; until then caches follow the object's own Cache-Control"
-	case exitCode(err) == exitUpload:
+	case ExitCode(err) == ExitUpload:
 		return "see that the destination can be reached, then run again: what is complete stays, the rest resumes"
-	case exitCode(err) == exitUsage && !strings.Contains(err.Error(), "--help"):
+	case ExitCode(err) == ExitUsage && !strings.Contains(err.Error(), "--help"):
 		return "`publish --help`, and that of each command, says what there is"
+	}
+	return ""
+}
+
+// daemonHint is what to do about an error of a daemon, or about one that does not answer.
+func daemonHint(err error) string {
+	var said *api.Error
+	switch {
+	case errors.As(err, &said):
+		return said.Hint
+	case errors.Is(err, api.ErrNoDaemon):
+		return "start it (`publish daemon --config FILE`, or systemctl start slurm-factory-publish), or name its socket with --socket"
+	case errors.Is(err, queue.ErrInUse):
+		return "another daemon runs with this state_dir; each needs one of its own"
+	case errors.Is(err, queue.ErrDamaged):
+		return "move queue.db, queue.db-wal and queue.db-shm out of state_dir and start again: what is not published is found in the sources. Only what had failed, and what caches are still to be told, is forgotten"
+	case errors.Is(err, queue.ErrNewer):
+		return "update this program: it will not change a queue that it does not understand"
+	case errors.Is(err, queue.ErrReadOnly):
+		return "let the user that runs the daemon write to state_dir: `ls -ld` shows whose it is"
+	case errors.Is(err, queue.ErrDisk):
+		return "see with `dmesg` and `mount` what is wrong with the disk of state_dir, and start again: what was accepted is still there"
+	case errors.Is(err, queue.ErrFull):
+		return "make room in state_dir and start again: what was accepted is still there"
 	}
 	return ""
 }

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"errors"
@@ -22,15 +22,18 @@ func (e *outputError) Error() string {
 
 // results is standard output. It keeps the first error, so that a command that does not look at it does not
 // end as if all had been written.
-type results struct {
+type Results struct {
 	w io.Writer
 
 	mu  sync.Mutex // guards err
 	err error
 }
 
+// NewResults returns the standard output that w is.
+func NewResults(w io.Writer) *Results { return &Results{w: w} }
+
 // Write implements io.Writer.
-func (r *results) Write(p []byte) (int, error) {
+func (r *Results) Write(p []byte) (int, error) {
 	n, err := r.w.Write(p)
 	if err == nil {
 		return n, nil
@@ -43,8 +46,8 @@ func (r *results) Write(p []byte) (int, error) {
 	return n, r.err
 }
 
-// failed returns the first error.
-func (r *results) failed() error {
+// Failed returns the first error.
+func (r *Results) Failed() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.err

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"encoding/json"
@@ -12,18 +12,17 @@ import (
 	"github.com/dustin/go-humanize/english"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
-	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 )
 
-// reportVersion grows when a member changes its meaning or goes; new members may come at
+// ReportVersion grows when a member changes its meaning or goes; new members may come at
 // any time. See docs/json-report.md.
-const reportVersion = 1
+const ReportVersion = 1
 
-// A report is what a publish tells: the plan, and what came of it.
-type report struct {
+// A Report is what a publish tells: the plan, and what came of it.
+type Report struct {
 	Version     int                 `json:"version"`
 	Program     string              `json:"program"`
 	Result      string              `json:"result"` // published, unchanged, dry-run, failed or cancelled
@@ -31,44 +30,47 @@ type report struct {
 	Error       string              `json:"error,omitempty"`
 	Source      string              `json:"source"`
 	Destination string              `json:"destination"`
-	Settings    []setting           `json:"settings"`
-	Mirrors     []mirrorReport      `json:"mirrors"`
+	Settings    []Setting           `json:"settings"`
+	Mirrors     []MirrorReport      `json:"mirrors"`
 	Files       []fileReport        `json:"files"`
 	Findings    []publish.Finding   `json:"findings"`
 	Estimate    publish.Cost        `json:"estimate"`
-	Stored      *stored             `json:"stored,omitempty"`
-	Invalidate  *invalidationReport `json:"invalidation,omitempty"`
+	Stored      *Stored             `json:"stored,omitempty"`
+	Invalidate  *InvalidationReport `json:"invalidation,omitempty"`
 	Seconds     float64             `json:"seconds"`
 
-	began     time.Time
-	dryRun    bool
-	planKnown bool
-	changes   bool
-	indexed   bool // everything is stored and the index names it
+	began   time.Time
+	dryRun  bool
+	planned bool // the plan is known
+	changes bool
+	indexed bool // everything is stored and the index names it
 }
 
-type stored struct {
+type Stored struct {
 	Objects  int   `json:"objects"`
 	Bytes    int64 `json:"bytes"`
 	Requests int64 `json:"requests"` // to S3, all that were made
 }
 
-type invalidationReport struct {
+type InvalidationReport struct {
 	Paths  []string `json:"paths"`
 	ID     string   `json:"id,omitempty"`
 	Status string   `json:"status,omitempty"`
 }
 
-type mirrorReport struct {
+type MirrorReport struct {
 	Path     string          `json:"path"`
 	Layout   string          `json:"layout"`
-	Packages []packageReport `json:"packages"`
+	Packages []PackageReport `json:"packages"`
 	Counts   map[string]int  `json:"counts"` // of packages, by status
 	Healed   []string        `json:"healed"` // packages that were there and not in the index
 	// Untrusted are documents and keys that were there and that the trusted keys do not cover.
 	Untrusted []string    `json:"untrusted"`
 	Index     indexReport `json:"index"`
 }
+
+// Published reports whether an index names what is new of the mirror.
+func (m MirrorReport) Published() bool { return m.Index.Written || !m.Index.Changes }
 
 type indexReport struct {
 	Mode    string `json:"mode"`
@@ -82,7 +84,7 @@ type indexReport struct {
 	Audiences []publish.Audience `json:"audiences,omitempty"`
 }
 
-type packageReport struct {
+type PackageReport struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
 	Hash    string `json:"hash"`
@@ -99,30 +101,32 @@ type fileReport struct {
 	Status string `json:"status"`
 }
 
-func newReport(source, destination string, dryRun bool, used []setting) *report {
-	return &report{
-		Version: reportVersion, Program: "publish " + version, Source: redact.URL(source), Destination: redact.URL(destination),
-		Settings: used, Mirrors: []mirrorReport{}, Files: []fileReport{}, Findings: []publish.Finding{},
+// NewReport returns the report of a job that begins now.
+func (e Env) NewReport(source, destination string, dryRun bool, used []Setting) *Report {
+	return &Report{
+		Version: ReportVersion, Program: "publish " + e.Version, Source: redact.URL(source), Destination: redact.URL(destination),
+		Settings: used, Mirrors: []MirrorReport{}, Files: []fileReport{}, Findings: []publish.Finding{},
 		began: time.Now(), dryRun: dryRun,
 	}
 }
 
-func (r *report) planned(p *publish.Plan, c *cdn, parts s3.Options) {
-	r.planKnown, r.changes = true, p.Changes()
-	paths := c.paths(p.Stale())
+// SetPlan records what is to be done: the plan, the paths to be invalidated, and from which size and in parts of
+// which objects are sent in parts.
+func (r *Report) SetPlan(p *publish.Plan, paths []string, threshold, partSize int64) {
+	r.planned, r.changes = true, p.Changes()
 	if len(paths) > 0 {
-		r.Invalidate = &invalidationReport{Paths: paths}
+		r.Invalidate = &InvalidationReport{Paths: paths}
 	}
-	r.Estimate = p.Cost(parts.Threshold, parts.PartSize, len(paths))
-	r.found(p, p.Findings)
+	r.Estimate = p.Cost(threshold, partSize, len(paths))
+	r.Update(p, p.Findings)
 }
 
-func (r *report) warn(mirror, reason string) {
+func (r *Report) Warn(mirror, reason string) {
 	r.Findings = append(r.Findings, publish.Finding{Severity: publish.Warning, File: mirror, Reason: reason})
 }
 
-// found takes over what is known of packages, and what is wrong.
-func (r *report) found(p *publish.Plan, findings []publish.Finding) {
+// Update takes over what is known of packages, and what is wrong.
+func (r *Report) Update(p *publish.Plan, findings []publish.Finding) {
 	if findings != nil {
 		r.Findings = findings
 	}
@@ -136,14 +140,14 @@ func (r *report) found(p *publish.Plan, findings []publish.Finding) {
 	}
 }
 
-func reportOf(m *publish.MirrorPlan) mirrorReport {
-	out := mirrorReport{
-		Path: m.Path, Layout: m.Layout, Packages: []packageReport{}, Counts: map[string]int{}, Healed: append([]string{}, m.Index.Healed...),
+func reportOf(m *publish.MirrorPlan) MirrorReport {
+	out := MirrorReport{
+		Path: m.Path, Layout: m.Layout, Packages: []PackageReport{}, Counts: map[string]int{}, Healed: append([]string{}, m.Index.Healed...),
 		Untrusted: append([]string{}, m.Untrusted...),
 		Index:     indexReport{string(m.Index.Mode), m.Index.Before, m.Index.After, m.Index.Changes, m.Index.Written, m.Digest(), string(m.Version()), m.Index.Audiences},
 	}
 	for _, p := range m.Packages {
-		k := packageReport{Name: p.Package.Package, Version: p.Version, Hash: string(p.Hash), Status: string(p.Status), Reason: p.Reason, Signed: p.Signed}
+		k := PackageReport{Name: p.Package.Package, Version: p.Version, Hash: string(p.Hash), Status: string(p.Status), Reason: p.Reason, Signed: p.Signed}
 		for _, b := range p.Blobs {
 			k.Bytes += max(b.Size, 0)
 		}
@@ -156,18 +160,32 @@ func reportOf(m *publish.MirrorPlan) mirrorReport {
 	return out
 }
 
-func (r *report) applied(p *publish.Plan, out *publish.Outcome, d *destination) {
-	r.found(p, out.Findings)
-	r.Stored = &stored{Objects: out.Objects, Bytes: out.Bytes, Requests: d.requests.Load()}
+// SetOutcome records what was done, with so many requests.
+func (r *Report) SetOutcome(p *publish.Plan, out *publish.Outcome, requests int64) {
+	r.Update(p, out.Findings)
+	r.Stored = &Stored{Objects: out.Objects, Bytes: out.Bytes, Requests: requests}
 }
 
-func (r *report) requests(d *destination) { r.Stored.Requests = d.requests.Load() }
+// MarkIndexed records that everything is stored and in the index.
+func (r *Report) MarkIndexed() { r.indexed = true }
 
-// finish records how it ended.
-func (r *report) finish(err error) {
+// DryRun reports whether nothing was to be written.
+func (r *Report) DryRun() bool { return r.dryRun }
+
+// Planned reports whether the plan is known.
+func (r *Report) Planned() bool { return r.planned }
+
+// Changes reports whether the plan changes the destination.
+func (r *Report) Changes() bool { return r.changes }
+
+// Indexed reports whether everything is stored and in the index.
+func (r *Report) Indexed() bool { return r.indexed }
+
+// Finish records how it ended.
+func (r *Report) Finish(err error) {
 	r.Seconds = time.Since(r.began).Seconds()
-	r.ExitCode = exitCode(err)
-	var stopped errSignal
+	r.ExitCode = ExitCode(err)
+	var stopped SignalError
 	switch {
 	case errors.As(err, &stopped):
 		r.Result = "cancelled"
@@ -185,9 +203,9 @@ func (r *report) finish(err error) {
 	}
 }
 
-func (r *report) print(w io.Writer, asJSON bool) error {
+func (r *Report) Print(w io.Writer, asJSON bool) error {
 	if asJSON {
-		return writeJSON(w, r)
+		return WriteJSON(w, r)
 	}
 	var b strings.Builder
 	r.text(&b)
@@ -195,31 +213,31 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 	return err
 }
 
-// writeJSON writes a document for machines that people can read, too.
-func writeJSON(w io.Writer, document any) error {
+// WriteJSON writes a document for machines that people can read, too.
+func WriteJSON(w io.Writer, document any) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(document)
 }
 
-func (r *report) text(b *strings.Builder) {
-	if r.planKnown {
-		r.plan(b)
+func (r *Report) text(b *strings.Builder) {
+	if r.planned {
+		r.planText(b)
 	}
 	fmt.Fprintln(b, r.outcome())
 }
 
-func (r *report) plan(b *strings.Builder) {
+func (r *Report) planText(b *strings.Builder) {
 	if r.dryRun {
 		escape.Fprintf(b, "plan for %s -> %s (dry run: nothing is written)\n", r.Source, r.Destination)
 		for _, s := range r.Settings {
 			escape.Fprintf(b, "  %s = %s (%s)\n", s.Name, s.Value, s.From)
 		}
-		r.packages(b)
+		r.Packages(b)
 	}
 	if len(r.Mirrors) > 0 {
-		r.table(b)
+		r.Table(b, r.dryRun)
 	}
 	for _, m := range r.Mirrors {
 		if n := len(m.Healed); n > 0 {
@@ -241,15 +259,15 @@ func (r *report) plan(b *strings.Builder) {
 		if f.Severity != publish.Warning {
 			continue
 		}
-		if warnings++; warnings <= shownWarnings {
+		if warnings++; warnings <= ShownWarnings {
 			escape.Fprintf(b, "  warning: %s\n", f)
 		}
 	}
-	if warnings > shownWarnings {
-		fmt.Fprintf(b, "  warning: and %d more, see --json\n", warnings-shownWarnings)
+	if warnings > ShownWarnings {
+		fmt.Fprintf(b, "  warning: and %d more, see --json\n", warnings-ShownWarnings)
 	}
 	if r.dryRun {
-		escape.Fprintf(b, "  would store %d objects, %s, in about %d requests: $%.4f\n", r.Estimate.Objects, size(r.Estimate.Bytes), r.Estimate.Requests, r.Estimate.USD)
+		escape.Fprintf(b, "  would store %d objects, %s, in about %d requests: $%.4f\n", r.Estimate.Objects, Size(r.Estimate.Bytes), r.Estimate.Requests, r.Estimate.USD)
 		if i := r.Invalidate; i != nil {
 			escape.Fprintf(b, "  would invalidate %d paths: $%.4f once the month's 1,000 free ones are used up\n", len(i.Paths), r.Estimate.PathsUSD)
 		}
@@ -264,8 +282,8 @@ func (r *report) plan(b *strings.Builder) {
 	}
 }
 
-// shownWarnings is how many warnings are shown one by one. The JSON report has all.
-const shownWarnings = 20
+// ShownWarnings is how many warnings are shown one by one. The JSON report has all.
+const ShownWarnings = 20
 
 // someOf names the first few of many packages.
 func someOf(ids []string) string {
@@ -276,7 +294,7 @@ func someOf(ids []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(ids[:few], ", "), len(ids)-few)
 }
 
-func (r *report) packages(b *strings.Builder) {
+func (r *Report) Packages(b *strings.Builder) {
 	for _, m := range r.Mirrors {
 		for _, p := range m.Packages {
 			escape.Fprintf(b, "  %-9s %s@%s/%.7s", p.Status, p.Name, p.Version, p.Hash)
@@ -288,7 +306,8 @@ func (r *report) packages(b *strings.Builder) {
 	}
 }
 
-func (r *report) table(b *strings.Builder) {
+// Table shows the mirrors. ahead says that what changes is still to be written.
+func (r *Report) Table(b *strings.Builder, ahead bool) {
 	w := tabwriter.NewWriter(b, 2, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "  MIRROR\tLAYOUT\tNEW\tREPLACED\tUNCHANGED\tSKIPPED\tREJECTED\tINDEX")
 	for _, m := range r.Mirrors {
@@ -300,7 +319,7 @@ func (r *report) table(b *strings.Builder) {
 		switch {
 		case m.Index.Mode == string(publish.IndexNone):
 			ix = "left alone"
-		case m.Index.Changes && !m.Index.Written && !r.dryRun:
+		case m.Index.Changes && !m.Index.Written && !ahead:
 			ix = fmt.Sprintf("%d, not touched", m.Index.Before)
 		case m.Index.Before != m.Index.After:
 			ix = fmt.Sprintf("%d -> %d", m.Index.Before, m.Index.After)
@@ -310,8 +329,8 @@ func (r *report) table(b *strings.Builder) {
 	w.Flush()
 }
 
-// untrusted is how much is at the destination that the trusted keys do not cover.
-func (r *report) untrusted() int {
+// Untrusted is how much is at the destination that the trusted keys do not cover.
+func (r *Report) Untrusted() int {
 	n := 0
 	for _, m := range r.Mirrors {
 		n += len(m.Untrusted)
@@ -320,22 +339,22 @@ func (r *report) untrusted() int {
 }
 
 // unchanged says that nothing is to be sent, which is not to say that all is well.
-func (r *report) unchanged() string {
-	if n := r.untrusted(); n > 0 {
+func (r *Report) unchanged() string {
+	if n := r.Untrusted(); n > 0 {
 		return fmt.Sprintf("nothing to send, but the destination offers %s that the trusted keys do not cover: see the warnings", english.Plural(n, "object", ""))
 	}
 	return "nothing to do: everything is published"
 }
 
 // outcome is the one sentence that says what happened.
-func (r *report) outcome() string {
+func (r *Report) outcome() string {
 	n := 0
 	for _, m := range r.Mirrors {
 		n += m.Counts["new"] + m.Counts["replaced"]
 	}
 	switch r.Result {
 	case "published":
-		return fmt.Sprintf("published %s: %s, %s in %.1f s", english.Plural(n, "package", ""), english.Plural(r.Stored.Objects, "object", ""), size(r.Stored.Bytes), r.Seconds)
+		return fmt.Sprintf("published %s: %s, %s in %.1f s", english.Plural(n, "package", ""), english.Plural(r.Stored.Objects, "object", ""), Size(r.Stored.Bytes), r.Seconds)
 	case "unchanged":
 		return r.unchanged()
 	case "dry-run":
@@ -345,7 +364,7 @@ func (r *report) outcome() string {
 		return "would publish " + english.Plural(n, "package", "")
 	}
 	switch {
-	case r.indexed && r.ExitCode == exitSource:
+	case r.indexed && r.ExitCode == ExitSource:
 		return fmt.Sprintf("%s: published %s, refused others", r.Result, english.Plural(n, "package", ""))
 	case r.indexed:
 		return r.Result + ": everything is published and in the index, but clients may not see it yet"

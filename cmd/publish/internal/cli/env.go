@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
+	"golang.org/x/term"
+)
+
+// An Env is everything that the program gets from outside.
+type Env struct {
+	Version        string
+	Args           []string
+	Lookup         func(string) (string, bool)
+	Environ        func() []string // all variables, to find the unknown ones
+	Stdout, Stderr io.Writer       // what is written to them is escaped
+
+	// Raw are the two streams without escaping: for a child process, for what moves a cursor, and for
+	// packages that escape what they write themselves. Nothing else may write to them.
+	Raw     Streams
+	Results *Results
+
+	Signals *Signals // nil: signals are not caught
+}
+
+// Streams are those that the program was given.
+type Streams struct{ Stdout, Stderr io.Writer }
+
+// Escaped returns an environment whose streams escape what is written to them. Results go to out.
+func (e Env) Escaped(out *Results) Env {
+	e.Raw, e.Results = Streams{e.Stdout, e.Stderr}, out
+	e.Stdout, e.Stderr = escape.NewWriter(out), escape.NewWriter(e.Stderr)
+	return e
+}
+
+// Terminal returns the terminal that a stream is, or nil.
+func Terminal(w io.Writer) *os.File {
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return f
+	}
+	return nil
+}
+
+// Complain prints an error, and a hint where there is one.
+func (e Env) Complain(err error) {
+	escape.Fprintf(e.Stderr, "publish: %v\n", err)
+	if h := Hint(err); h != "" {
+		escape.Fprintf(e.Stderr, "hint: %s\n", h)
+	}
+}
+
+// Getenv returns the value of a variable; empty if it is not set.
+func (e Env) Getenv(name string) string {
+	value, _ := e.Lookup(name)
+	return value
+}
+
+// Log returns a log for warnings: what a user should know although nothing failed.
+func (e Env) Log() *slog.Logger {
+	return slog.New(slog.NewTextHandler(e.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}

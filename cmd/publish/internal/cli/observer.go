@@ -1,0 +1,28 @@
+package cli
+
+import "github.com/vantagecompute/slurm-factory-publish/publish"
+
+// A Part is a part of a job, as an observer sees it.
+type Part string
+
+const (
+	PartScan   Part = "Scan"
+	PartPlan   Part = "Plan"
+	PartUpload Part = "Upload"
+	PartIndex  Part = "Index"
+	PartCDN    Part = "CloudFront"
+	PartVerify Part = "Verify"
+)
+
+// An Observer follows a job while it runs. Its result is in the report.
+type Observer interface {
+	// Begin is called when a part begins, which ends the one before.
+	Begin(Part)
+	// Note reports one event of a part.
+	Note(format string, args ...any)
+	Scanned(*publish.Source)
+	// Planned is called when the report has the plan.
+	Planned(*publish.Plan, *Report)
+	// Progress returns what follows a plan while it is carried out, and a function that ends that.
+	Progress(*publish.Plan) (p publish.Progress, stop func())
+}

@@ -1,0 +1,49 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+)
+
+// nearest returns the known word that is most like a misspelt one; empty if none is near.
+func nearest(word string, known []string) string {
+	best, near := "", max(2, len(word)/3)+1
+	for _, k := range known {
+		if len(word) > 2 && (strings.HasPrefix(k, word) || strings.HasSuffix(k, "-"+word)) {
+			return k
+		}
+		if d := edits(word, k); d < near {
+			best, near = k, d
+		}
+	}
+	return best
+}
+
+// edits counts the letters to be inserted, deleted or replaced to turn a into b.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := before
+			if a[i] != b[j] {
+				cost++
+			}
+			before = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// DidYouMean returns a suggestion for a misspelt word: ", did you mean X?"; empty if no known word is near.
+func DidYouMean(word string, known []string) string {
+	if n := nearest(word, known); n != "" {
+		return fmt.Sprintf(", did you mean %s?", n)
+	}
+	return ""
+}
