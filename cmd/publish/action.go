@@ -14,8 +14,8 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 )
 

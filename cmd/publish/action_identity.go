@@ -12,8 +12,8 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/workflow"
 )
 
 // identify gets credentials before anything is read or written, so that a role that

@@ -15,8 +15,8 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/workflow"
 )
 
 // given are inputs of which nothing is wrong.

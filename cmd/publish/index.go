@@ -12,8 +12,8 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
 const indexHelp = `Make the index and the key index of a mirror anew, of everything that is there: what

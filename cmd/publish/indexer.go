@@ -24,8 +24,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
 const indexerHelp = `Keep the index, the index of keys and the CDN of every mirror below DESTINATION right, whoever

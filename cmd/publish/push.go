@@ -14,8 +14,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
 // socketFlag says which daemon is asked.

@@ -18,8 +18,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
 // watchEvery is how often a status that is watched is shown anew.

@@ -15,8 +15,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
 const verifyHelp = `Check a mirror as fsck checks a file system: pointers resolve, sizes and digests agree,

@@ -67,11 +67,11 @@ var arrows = map[string]string{
 	// operations, which know no implementation
 	"publish": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
 	// commands
-	"cmd/publish":              "publish publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/workflow cmd/publish/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile",
-	"cmd/publish/internal/cli": "publish publish/blob publish/redact publish/shell publish/index publish/mirror publish/cloudfront publish/events publish/queue publish/daemon/api publish/defect publish/nofile publish/userfile cmd/publish/escape",
-	"cmd/publish/workflow":     "cmd/publish/escape publish/userfile",
-	"cmd/publish/escape":       "",
-	"cmd/image":                "",
+	"cmd/publish":                          "publish publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/internal/action/workflow cmd/publish/internal/cli/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile",
+	"cmd/publish/internal/cli":             "publish publish/blob publish/redact publish/shell publish/index publish/mirror publish/cloudfront publish/events publish/queue publish/daemon/api publish/defect publish/nofile publish/userfile cmd/publish/internal/cli/escape",
+	"cmd/publish/internal/action/workflow": "cmd/publish/internal/cli/escape publish/userfile",
+	"cmd/publish/internal/cli/escape":      "",
+	"cmd/image":                            "",
 }
 
 // owners says who alone may import what is heavy or dangerous, by its path,
@@ -87,7 +87,7 @@ var owners = map[string]string{
 	"github.com/spf13/":                        "cmd/publish cmd/publish/internal/cli",
 	"github.com/goccy/":                        "cmd/publish cmd/publish/internal/cli",
 	"github.com/vbauerster/":                   "cmd/publish/internal/cli",
-	"github.com/sethvargo/":                    "cmd/publish/workflow publish/session",
+	"github.com/sethvargo/":                    "cmd/publish/internal/action/workflow publish/session",
 	"modernc.org/":                             "publish/queue",
 	"github.com/fsnotify/":                     "publish/daemon",
 	"github.com/prometheus/":                   "publish/daemon/api",

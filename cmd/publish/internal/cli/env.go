@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"os"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 	"golang.org/x/term"
 )
 

@@ -11,7 +11,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
 const (

@@ -15,7 +15,7 @@ import (
 
 	"github.com/sethvargo/go-githubactions"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
 // A Runner is what runs us: GitHub's runner, or anything that looks enough like it. Its

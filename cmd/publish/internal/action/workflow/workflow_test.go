@@ -11,7 +11,7 @@ import (
 	"testing"
 	"unicode"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
 type variables map[string]string
