@@ -4,14 +4,19 @@ import (
 	"fmt"
 	"path"
 	"strings"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
 )
 
 // A Selection says which packages of the source are meant.
 type Selection struct {
 	// Include and Exclude hold patterns: a name (slurm), a name and a version
 	// (slurm@25.*), or a slash and the beginning of a hash (/hyibvwk). Names and versions
-	// may hold *, ? and [...]. No Include pattern at all includes everything.
+	// may hold *, ? and [...]. @FILE stands for every package of a lock file. No Include
+	// pattern at all includes everything.
 	Include, Exclude []string
+	// Locks are the lock files of the patterns @FILE, by FILE: see ReadLocks.
+	Locks map[string]*lockfile.Lock
 	// Documents are the documents, below SOURCE, of the packages that are meant, by their
 	// names: nothing else is looked for. Nil: all that are there.
 	Documents []string
@@ -31,11 +36,11 @@ type Selection struct {
 func (s Selection) Validate() error {
 	for _, p := range append(append([]string{}, s.Include...), s.Exclude...) {
 		name, version, _ := strings.Cut(p, "@")
-		if strings.HasPrefix(p, "/") {
+		if strings.HasPrefix(p, "/") || strings.HasPrefix(p, "@") {
 			name, version = p[1:], ""
 		}
-		if name == "" || !valid(name) || !valid(version) {
-			return fmt.Errorf("pattern %q: want name, name@version or /hash", p)
+		if name == "" || !strings.HasPrefix(p, "@") && (!valid(name) || !valid(version)) {
+			return fmt.Errorf("pattern %q: want name, name@version, /hash or @spack.lock", p)
 		}
 	}
 	if s.Layout != "" && s.Layout != (v3{}).layout() && s.Layout != (v2{}).layout() {
@@ -49,6 +54,30 @@ func (s Selection) Validate() error {
 	return nil
 }
 
+// ReadLocks reads the lock files that patterns name.
+func (s *Selection) ReadLocks(read func(name string) ([]byte, error)) error {
+	s.Locks = nil
+	for _, p := range append(append([]string{}, s.Include...), s.Exclude...) {
+		file, ok := strings.CutPrefix(p, "@")
+		if !ok || s.Locks[file] != nil {
+			continue
+		}
+		text, err := read(file)
+		if err != nil {
+			return fmt.Errorf("pattern %q: %w", p, err)
+		}
+		lock, err := lockfile.Parse(text)
+		if err != nil {
+			return fmt.Errorf("pattern %q: %s: %w", p, file, err)
+		}
+		if s.Locks == nil {
+			s.Locks = make(map[string]*lockfile.Lock)
+		}
+		s.Locks[file] = lock
+	}
+	return nil
+}
+
 func valid(pattern string) bool {
 	_, err := path.Match(pattern, "")
 	return err == nil
@@ -57,11 +86,17 @@ func valid(pattern string) bool {
 func (s Selection) layout(f format) bool { return s.Layout == "" || s.Layout == f.layout() }
 
 func (s Selection) picks(p *Package) bool {
-	return (len(s.Include) == 0 || anyPattern(s.Include, p)) && !anyPattern(s.Exclude, p)
+	return (len(s.Include) == 0 || s.matches(s.Include, p)) && !s.matches(s.Exclude, p)
 }
 
-func anyPattern(patterns []string, p *Package) bool {
+func (s Selection) matches(patterns []string, p *Package) bool {
 	for _, pattern := range patterns {
+		if file, ok := strings.CutPrefix(pattern, "@"); ok {
+			if lock := s.Locks[file]; lock != nil && lock.Has(p.Hash) {
+				return true
+			}
+			continue
+		}
 		if hash, ok := strings.CutPrefix(pattern, "/"); ok {
 			if strings.HasPrefix(string(p.Hash), hash) {
 				return true

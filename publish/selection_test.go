@@ -1,6 +1,8 @@
 package publish_test
 
 import (
+	"errors"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -64,7 +66,8 @@ func TestSelectionValidates(t *testing.T) {
 		{publish.Selection{}, true},
 		{publish.Selection{Include: []string{"slurm", "slurm@25.*", "/hyibvwk", "[ab]?*"}, Exclude: []string{"*"}, OS: []string{"ubuntu*"}, Target: []string{"x86_64*"}, Files: []string{"dist/*.tar.gz"}}, true},
 		{publish.Selection{Include: []string{""}}, false},
-		{publish.Selection{Include: []string{"@25"}}, false},
+		{publish.Selection{Include: []string{"@spack.lock", "@dir/[a.lock"}}, true},
+		{publish.Selection{Include: []string{"@"}}, false},
 		{publish.Selection{Include: []string{"/"}}, false},
 		{publish.Selection{Exclude: []string{"[a"}}, false},
 		{publish.Selection{Exclude: []string{"slurm@[a"}}, false},
@@ -75,6 +78,53 @@ func TestSelectionValidates(t *testing.T) {
 	} {
 		if err := row.sel.Validate(); (err == nil) != row.ok {
 			t.Errorf("%+v: %v", row.sel, err)
+		}
+	}
+}
+
+// A lock file stands for all that the environment consists of, what it was built with included, if it is there.
+func TestSelectionByLockFile(t *testing.T) {
+	for _, row := range []struct {
+		layout           string
+		include, exclude []string
+		want             string
+	}{
+		{"v3", []string{"@v6.lock"}, nil, "compiler-wrapper gcc gcc-runtime munge openssl zlib"},
+		{"v3", []string{"@v6.lock", "pmix"}, []string{"gcc"}, "compiler-wrapper gcc-runtime munge openssl pmix zlib"},
+		{"v3", nil, []string{"@v6.lock"}, "hwloc libevent openmpi pmix slurm"},
+		{"v3", []string{"@v6-included.lock"}, []string{"@v6.lock"}, "hwloc libevent pmix slurm"},
+		{"v2", []string{"@v5.lock"}, nil, "gcc-runtime munge openssl zlib"},
+	} {
+		sel := publish.Selection{Include: row.include, Exclude: row.exclude}
+		if err := sel.ReadLocks(func(name string) ([]byte, error) { return os.ReadFile("lockfile/testdata/" + name) }); err != nil {
+			t.Fatal(err)
+		}
+		src, err := publish.Open(t.Context(), original(row.layout+"-unsigned"), sel)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, p := range src.Mirrors[0].Packages {
+			got = append(got, p.Package)
+		}
+		src.Close()
+		slices.Sort(got)
+		if strings.Join(got, " ") != row.want {
+			t.Errorf("%s, include %q, exclude %q: %q, want %q", row.layout, row.include, row.exclude, got, row.want)
+		}
+	}
+}
+
+func TestLockFilesThatCannotBeRead(t *testing.T) {
+	for _, sel := range []publish.Selection{{Include: []string{"@x.lock"}}, {Exclude: []string{"zlib", "@x.lock"}}} {
+		for _, text := range []string{"", "{}", `{"_meta":{"file-type":"spack-lockfile","lockfile-version":2},"concrete_specs":{}}`} {
+			err := sel.ReadLocks(func(string) ([]byte, error) { return []byte(text), nil })
+			if err == nil || !strings.Contains(err.Error(), "x.lock") {
+				t.Errorf("%q: %v", text, err)
+			}
+		}
+		if err := sel.ReadLocks(func(string) ([]byte, error) { return nil, os.ErrNotExist }); !errors.Is(err, os.ErrNotExist) {
+			t.Error(err)
 		}
 	}
 }

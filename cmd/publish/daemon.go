@@ -12,7 +12,9 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -308,15 +310,31 @@ func (s *service) mirror(name, source, where string, f *flags, o publish.Options
 	}
 }
 
-// fingerprint tells one configuration of a mirror from another, the content of its keys and what
+// fingerprint tells one configuration of a mirror from another, the content of its keys and lock files and what
 // it may send at least included.
 func fingerprint(m *mirrorConfig, least int64) string {
 	text, err := json.Marshal(m)
 	if err != nil {
 		panic(err) // it has no values that JSON has not
 	}
-	keys, _ := userfile.Read(m.TrustedKeys) // that it can be read was seen when it was checked
-	return fmt.Sprintf("%x %d", sha256.Sum256(append(text, keys...)), least)
+	h := sha256.New()
+	h.Write(text)
+	for _, name := range append([]string{m.TrustedKeys}, locksIn(m.Include, m.Exclude)...) {
+		content, _ := userfile.Read(name) // that it can be read was seen when it was checked
+		fmt.Fprintf(h, "\x00%d\x00%s", len(content), content)
+	}
+	return fmt.Sprintf("%x %d", h.Sum(nil), least)
+}
+
+// locksIn are the lock files that patterns name.
+func locksIn(patterns ...[]string) []string {
+	var names []string
+	for _, p := range slices.Concat(patterns...) {
+		if name, ok := strings.CutPrefix(p, "@"); ok {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // observed counts a request to S3. That it was answered at all is progress.

@@ -239,4 +239,13 @@ func TestKeysAreFlags(t *testing.T) {
 	if fingerprint(&other, 0) == fingerprint(&c.Mirrors[0], 0) || fingerprint(&c.Mirrors[0], 1) == fingerprint(&c.Mirrors[0], 0) {
 		t.Error("another configuration has the same fingerprint")
 	}
+	lock := filepath.Join(t.TempDir(), "spack.lock")
+	other.Include = []string{"@" + lock}
+	before := fingerprint(&other, 0)
+	if err := os.WriteFile(lock, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if fingerprint(&other, 0) == before {
+		t.Error("another lock file has the same fingerprint")
+	}
 }

@@ -129,7 +129,7 @@ func (f *flags) registerRules(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.requireSigned, "require-signed", false, "refuse packages that are not signed")
 	fs.StringVar(&f.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys: refuse signatures by any other, and publish no other key")
 	fs.BoolVar(&f.publishKeys, "publish-keys", true, "publish the public keys of the signers, so that clients can trust them")
-	fs.StringSliceVar(&f.selection.Include, "include", nil, "publish only `PATTERN`: name, name@version or /hash; names and versions may hold * and ?; repeatable")
+	fs.StringSliceVar(&f.selection.Include, "include", nil, "publish only `PATTERN`: name, name@version, /hash or @spack.lock; names and versions may hold * and ?; repeatable")
 	fs.StringSliceVar(&f.selection.Exclude, "exclude", nil, "leave out `PATTERN`, as for --include; repeatable")
 	fs.StringVar(&f.selection.Layout, "layout", "", "publish only mirrors of this layout, v3 or v2; default: both")
 	fs.StringSliceVar(&f.selection.OS, "expect-os", nil, "refuse packages that were built for another operating system than `PATTERN`, such as ubuntu22.04; repeatable")
@@ -151,6 +151,8 @@ func (f *flags) options() (publish.Options, error) {
 		errs = append(errs, fmt.Errorf("--if-exists %q: want skip, overwrite or error", f.ifExists))
 	}
 	if err := f.selection.Validate(); err != nil {
+		errs = append(errs, err)
+	} else if err := o.Selection.ReadLocks(userfile.Read); err != nil {
 		errs = append(errs, err)
 	}
 	if _, err := f.storage.assumed(nil); err != nil {

@@ -37,6 +37,7 @@ var arrows = map[string]string{
 	"publish/manifest": "publish/blob",
 	"publish/layout":   "publish/blob publish/spec publish/key",
 	"publish/index":    "publish/blob publish/spec publish/defect",
+	"publish/lockfile": "publish/spec",
 	// the other half of signatures: making them
 	"publish/sign": "publish/key",
 	// the boundary
@@ -65,7 +66,7 @@ var arrows = map[string]string{
 	"publish/session/sessiontest":       "",
 	"publish/events/eventstest":         "publish/events",
 	// operations, which know no implementation
-	"publish": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
+	"publish": "publish/blob publish/spec publish/lockfile publish/key publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
 	// commands
 	"cmd/publish":                          "publish publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/internal/action/workflow cmd/publish/internal/cli/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile",
 	"cmd/publish/internal/cli":             "publish publish/blob publish/redact publish/shell publish/index publish/mirror publish/cloudfront publish/events publish/queue publish/daemon/api publish/defect publish/nofile publish/userfile cmd/publish/internal/cli/escape",

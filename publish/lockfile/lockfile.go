@@ -1,0 +1,214 @@
+// Package lockfile reads spack.lock, which says what an environment of Spack consists of.
+//
+// Lock files of format 4 and later are read by their shape, since Spack raises the number without changing what is
+// needed here. Older ones are refused: they name packages by hashes that no buildcache has today.
+package lockfile
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// Oldest is the oldest format that is read: that of Spack 0.18.
+const Oldest = 4
+
+// maxDepth is how many environments may include each other. Spack includes one or two.
+const maxDepth = 100
+
+// A Node is a package of an environment.
+type Node struct {
+	Name, Version string
+	Hash          spec.Hash
+	External      bool // installed outside Spack, never in a buildcache
+
+	needs  []spec.Hash // by link and run
+	builds []spec.Hash // by build and test
+}
+
+// ID names the package for people: zlib@1.3.1/hyibvwk.
+func (n *Node) ID() string { return n.Name + "@" + n.Version + "/" + n.Hash.Short() }
+
+// A Lock is the content of a lock file, with that of the environments that it includes.
+type Lock struct {
+	nodes map[spec.Hash]*Node
+	roots []spec.Hash // some may be there twice
+}
+
+// Has reports whether a package belongs to the environment: as a root, as a dependency of any kind, or installed
+// outside Spack.
+func (l *Lock) Has(h spec.Hash) bool { return l.nodes[h] != nil }
+
+// Len is how many packages belong to the environment.
+func (l *Lock) Len() int { return len(l.nodes) }
+
+// Needed returns the packages that are installed with the environment: its roots, and all that they depend on by
+// link and run, in the order of their hashes. With builds it returns those as well that were needed to build these.
+// External packages are left out, and what only they depend on.
+func (l *Lock) Needed(builds bool) []*Node {
+	needed := make(map[spec.Hash]*Node)
+	for next := slices.Clone(l.roots); len(next) > 0; next = next[1:] {
+		n := l.nodes[next[0]]
+		if n.External || needed[n.Hash] != nil {
+			continue
+		}
+		needed[n.Hash] = n
+		next = append(next, n.needs...)
+		if builds {
+			next = append(next, n.builds...)
+		}
+	}
+	return slices.SortedFunc(maps.Values(needed), func(a, b *Node) int { return strings.Compare(string(a.Hash), string(b.Hash)) })
+}
+
+// An environment is a lock file, or what one says of an environment that it includes.
+type environment struct {
+	Meta *struct {
+		Type    string         `json:"file-type"`
+		Version jsontext.Value `json:"lockfile-version"`
+	} `json:"_meta"`
+	Roots []struct {
+		Hash string `json:"hash"`
+		Spec string `json:"spec"`
+	} `json:"roots"`
+	Specs   map[string]jsontext.Value `json:"concrete_specs"`
+	Include map[string]environment    `json:"include_concrete"`
+}
+
+// Parse reads a lock file.
+func Parse(text []byte) (*Lock, error) {
+	var e environment
+	if err := json.Unmarshal(text, &e); err != nil {
+		return nil, fmt.Errorf("not a lock file of Spack: %w", err)
+	}
+	if err := e.check(); err != nil {
+		return nil, err
+	}
+	l := &Lock{nodes: make(map[spec.Hash]*Node)}
+	if err := l.add(e, 0); err != nil {
+		return nil, err
+	}
+	for _, n := range l.nodes {
+		for _, h := range slices.Concat(n.needs, n.builds) {
+			if l.nodes[h] == nil {
+				return nil, fmt.Errorf("%s depends on /%s, which the lock file does not hold", n.ID(), h)
+			}
+		}
+	}
+	return l, nil
+}
+
+func (e *environment) check() error {
+	if e.Meta == nil || e.Meta.Type != "spack-lockfile" {
+		return errors.New("not a lock file of Spack: its _meta has no file-type spack-lockfile")
+	}
+	var version int
+	if err := json.Unmarshal(e.Meta.Version, &version); err != nil {
+		return errors.New("its lockfile-version is no number")
+	}
+	if version < Oldest {
+		return fmt.Errorf("it has lockfile-version %d, older than %d, whose hashes are those of no buildcache today: write it again with `spack concretize --force`", version, Oldest)
+	}
+	if e.Specs == nil {
+		return fmt.Errorf("it has lockfile-version %d and no concrete_specs, so this release cannot read it", version)
+	}
+	return nil
+}
+
+// add takes the packages of an environment, and of those that it includes.
+func (l *Lock) add(e environment, depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("more than %d environments include each other", maxDepth)
+	}
+	for key, v := range e.Specs {
+		h, err := spec.ParseHash(key)
+		if err != nil {
+			return fmt.Errorf("concrete_specs: %w", err)
+		}
+		n, err := nodeOf(h, v)
+		if err != nil {
+			return fmt.Errorf("concrete_specs: /%s: %w", h, err)
+		}
+		l.nodes[h] = n
+	}
+	for _, r := range e.Roots {
+		h, err := spec.ParseHash(r.Hash)
+		if err != nil {
+			return fmt.Errorf("roots: %w", err)
+		}
+		if l.nodes[h] == nil {
+			return fmt.Errorf("roots: /%s is not among the concrete_specs", h)
+		}
+		l.roots = append(l.roots, h)
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.Include)) {
+		if err := l.add(e.Include[name], depth+1); err != nil {
+			return fmt.Errorf("include_concrete: %q: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func nodeOf(h spec.Hash, v jsontext.Value) (*Node, error) {
+	var doc struct {
+		Name     string         `json:"name"`
+		Version  string         `json:"version"`
+		Hash     string         `json:"hash"`
+		External jsontext.Value `json:"external"`
+		Needs    []struct {
+			Hash       string         `json:"hash"`
+			Type       jsontext.Value `json:"type"` // before Spack 0.21
+			Parameters struct {
+				Types jsontext.Value `json:"deptypes"`
+			} `json:"parameters"`
+		} `json:"dependencies"`
+	}
+	if err := json.Unmarshal(v, &doc); err != nil {
+		return nil, err
+	}
+	if doc.Hash != "" && doc.Hash != string(h) {
+		return nil, fmt.Errorf("its hash is %q, so the key is not the hash of a package", doc.Hash)
+	}
+	if doc.Name == "" || !spec.Readable(doc.Name) || !spec.Readable(doc.Version) {
+		return nil, errors.New("it has no name and version that can be read")
+	}
+	n := &Node{Name: doc.Name, Version: doc.Version, Hash: h, External: doc.External != nil && doc.External.Kind() != 'n'}
+	for _, d := range doc.Needs {
+		dep, err := spec.ParseHash(d.Hash)
+		if err != nil {
+			return nil, fmt.Errorf("dependencies: %w", err)
+		}
+		types, err := typesOf(d.Type, d.Parameters.Types)
+		if err != nil {
+			return nil, fmt.Errorf("dependencies: /%s: %w", dep, err)
+		}
+		if slices.Contains(types, "link") || slices.Contains(types, "run") {
+			n.needs = append(n.needs, dep)
+		} else {
+			n.builds = append(n.builds, dep)
+		}
+	}
+	return n, nil
+}
+
+// typesOf are the kinds of a dependency, which stand in one of two places.
+func typesOf(places ...jsontext.Value) ([]string, error) {
+	for _, v := range places {
+		if v == nil {
+			continue
+		}
+		var types []string
+		if err := json.Unmarshal(v, &types); err != nil {
+			return nil, errors.New("its kinds are no list")
+		}
+		return types, nil
+	}
+	return nil, errors.New("it does not say of which kind it is")
+}
