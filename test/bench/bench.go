@@ -34,6 +34,7 @@ type Options struct {
 	Behind float64
 
 	Works, Scenarios []string
+	Crowd            []int // how many publishers begin at once; empty: 1, 12, 48, 200
 	Clients          *regexp.Regexp
 	Install          bool // install peers that are not there
 	Binaries         Binaries
@@ -54,6 +55,7 @@ const (
 	Index = "index rebuilt"
 	Plan  = "plan of 20 packages"
 	Whole = "plan, everything listed"
+	Many  = "publishers at once, 5 packages each"
 )
 
 func (c Cell) String() string {
@@ -84,6 +86,7 @@ var scenarios = map[string]scenario{
 	"tls":       {"0 ms over TLS", sinkOf(sink.Options{Keep: mib}, true)},
 	"ill":       {"40 ms, 50 MB/s per connection, 1 % errors, 1 % resets", sinkOf(sink.Options{Keep: mib, Latency: delay, ConnRate: rate, Errors: 0.01, Resets: 0.01}, false)},
 	"local":     {"0 ms, everything kept", sinkOf(sink.Options{Keep: 4 * gib}, false)},
+	"kept":      {"40 ms, 50 MB/s per connection, everything kept", sinkOf(sink.Options{Keep: 4 * gib, Latency: delay, ConnRate: rate}, false)},
 	"late":      {"40 ms", sinkOf(sink.Options{Keep: 4 * gib, Latency: delay}, false)},
 	"versitygw": {"versitygw", func(r *runner) (place, error) { return startVersity(r.o.Store) }},
 	"minio":     {"MinIO", func(r *runner) (place, error) { return startMinIO(findMinIO(), r.o.Store) }},
@@ -115,6 +118,9 @@ var cells = []struct {
 	{Cell{"merge", "local", Merge}, (*runner).merge},
 	{Cell{"rebuild", "late", Index}, (*runner).rebuild},
 	{Cell{"million", "late", Plan}, (*runner).million},
+	{Cell{"many", "kept", Many}, (*runner).many},
+	{Cell{"many-v2", "kept", Many}, (*runner).many},
+	{Cell{"many-large", "kept", Many}, (*runner).many},
 }
 
 // A runner measures.

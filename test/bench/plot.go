@@ -90,3 +90,37 @@ func text(b *bytes.Buffer, x float64, y int, anchor, weight, s string) {
 	xml.EscapeText(b, []byte(s))
 	b.WriteString("</text>\n")
 }
+
+// plotCrowds draws how long publishers take by how many begin at once: the slowest, and below it the median.
+func plotCrowds(c Cell, crowds []*Crowd) []byte {
+	longest := 0.0
+	for _, crowd := range crowds {
+		longest = max(longest, crowd.slowest().Seconds())
+	}
+	step := tick(longest)
+	scale := (barsEnd - labelEnd) / (math.Ceil(longest/step) * step)
+	height := plotTop + rowHeight*len(crowds) + 30
+	var b bytes.Buffer
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" font-family="system-ui, sans-serif" font-size="12" fill="#1f2328">`+"\n", plotWidth, height, plotWidth, height)
+	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="#ffffff"/>`+"\n", plotWidth, height)
+	text(&b, 10, 20, "start", "bold", upper(c.String()))
+	fmt.Fprintf(&b, `<rect x="10" y="30" width="10" height="10" fill="#0969da"/>`+"\n")
+	text(&b, 25, 39, "start", "normal", "the slowest publisher")
+	fmt.Fprintf(&b, `<rect x="155" y="30" width="10" height="10" fill="#54aeff"/>`+"\n")
+	text(&b, 170, 39, "start", "normal", "the median")
+	for v := 0.0; labelEnd+v*scale <= barsEnd+0.5; v += step {
+		x := labelEnd + v*scale
+		fmt.Fprintf(&b, `<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="#d8dee4"/>`+"\n", x, plotTop-6, x, height-24)
+		text(&b, x, height-8, "middle", "normal", fmt.Sprintf("%g s", v))
+	}
+	for i, crowd := range crowds {
+		y := plotTop + i*rowHeight
+		text(&b, labelEnd-8, y+16, "end", "bold", fmt.Sprintf("%d at once", crowd.Publishers))
+		bar(&b, y, 14, crowd.slowest().Seconds()*scale, "#0969da")
+		bar(&b, y+15, 7, crowd.at(0.5).Seconds()*scale, "#54aeff")
+		text(&b, labelEnd+crowd.slowest().Seconds()*scale+6, y+14, "start", "bold",
+			fmt.Sprintf("%.2f s, %.1f bodies", crowd.slowest().Seconds(), crowd.Bodies))
+	}
+	b.WriteString("</svg>\n")
+	return b.Bytes()
+}

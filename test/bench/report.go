@@ -22,6 +22,12 @@ func (r *Results) Cells() []Cell {
 			all = append(all, row.Cell)
 		}
 	}
+	for _, crowd := range r.Crowds {
+		if !seen[crowd.Cell] {
+			seen[crowd.Cell] = true
+			all = append(all, crowd.Cell)
+		}
+	}
 	return all
 }
 
@@ -36,6 +42,15 @@ func (r *Results) Write(dir, command string) error {
 	r.verdicts(&page)
 	for _, c := range r.Cells() {
 		fmt.Fprintf(&page, "\n## %s\n\n", upper(c.String()))
+		if crowds := r.crowdsIn(c); len(crowds) > 0 {
+			name := plotName(c)
+			if err := os.WriteFile(filepath.Join(dir, name), plotCrowds(c, crowds), 0o644); err != nil {
+				return err
+			}
+			fmt.Fprintf(&page, "![%s](%s)\n\n", c, name)
+			r.crowdTable(&page, c)
+			continue
+		}
 		if rows := r.in(c); r.bestPeer(c) != nil {
 			name := plotName(c)
 			if err := os.WriteFile(filepath.Join(dir, name), plot(c, rows), 0o644); err != nil {
@@ -151,6 +166,10 @@ func number(n int64) string {
 func (r *Results) Print(w io.Writer) {
 	for _, c := range r.Cells() {
 		fmt.Fprintf(w, "\n%s\n\n", c)
+		if len(r.crowdsIn(c)) > 0 {
+			r.crowdTable(w, c)
+			continue
+		}
 		r.table(w, c)
 	}
 	fmt.Fprintln(w)

@@ -27,6 +27,7 @@ type Results struct {
 	Clients  []Client
 	LeftOut  []string
 	Rows     []*Row
+	Crowds   []*Crowd
 	LoadFrom string // the load of the machine before and after
 	LoadTo   string
 }

@@ -13,6 +13,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/test/bench/sink"
 	"github.com/vantagecompute/slurm-factory-publish/test/spackmirror"
@@ -37,6 +38,7 @@ func Dir(base, name string, s Scale) string {
 
 var makers = map[string]func(dir string, s Scale) error{
 	"cache": cache, "big": big, "small": small, "merge": merge, "rebuild": rebuild, "million": million,
+	"many": manyOf(spackmirror.V3, 10_000), "many-v2": manyOf(spackmirror.V2, 10_000), "many-large": manyOf(spackmirror.V3, 100_000),
 }
 
 // Make makes a workload, unless it is there. The directory appears when it is whole.
@@ -180,4 +182,49 @@ func names(file string, u *spackmirror.Universe, first, end int) error {
 		return err
 	}
 	return f.Close()
+}
+
+// Crowd is how many publishers there are shares for.
+const Crowd = 200
+
+// share is how many packages each of them has.
+const share = 5
+
+// manyOf returns the maker of a mirror of n packages, all but the index in name only (below "there"); a package for it (below
+// "first"); and shares of 5 packages for 200 publishers (below "new"), whose hashes are listed in files.
+func manyOf(l spackmirror.Layout, n int) func(dir string, s Scale) error {
+	return func(dir string, s Scale) error {
+		n, crowd := s.of(n), Crowd
+		if s == Tiny {
+			crowd = 3
+		}
+		u := spackmirror.Patched(l, n+1+crowd*share, patches)
+		u.Tarball = spackmirror.Kilobytes(4)
+		there := filepath.Join(dir, "there")
+		if err := u.WriteIndex(there, u.Range(0, n)); err != nil {
+			return err
+		}
+		if l == spackmirror.V3 {
+			if err := names(filepath.Join(there, sink.Names), u, 0, n); err != nil {
+				return err
+			}
+		}
+		if err := u.Write(filepath.Join(dir, "first"), u.Range(n, n+1)); err != nil {
+			return err
+		}
+		for i := range crowd {
+			from := n + 1 + i*share
+			if err := u.Write(filepath.Join(dir, "new", fmt.Sprint(i)), u.Range(from, from+share)); err != nil {
+				return err
+			}
+			var list strings.Builder
+			for j := from; j < from+share; j++ {
+				fmt.Fprintln(&list, u.Hash(j))
+			}
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("new-%d.hashes", i)), []byte(list.String()), 0o644); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }

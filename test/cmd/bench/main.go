@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -70,6 +71,16 @@ func runBench(ctx context.Context, args []string) error {
 	works := flags.String("work", "", "only these workloads, such as cache,big")
 	scenarios := flags.String("scenario", "", "only these scenarios, such as fast,far")
 	clients := flags.String("client", "", "only clients that match this regular expression")
+	flags.Func("crowd", "how many `publishers` begin at once, in workloads called many: 1,12,48,200", func(text string) error {
+		for _, n := range list(text) {
+			size, err := strconv.Atoi(n)
+			if err != nil || size < 1 || size > work.Crowd {
+				return fmt.Errorf("%q is no number from 1 to %d", n, work.Crowd)
+			}
+			o.Crowd = append(o.Crowd, size)
+		}
+		return nil
+	})
 	out := flags.String("out", "", "write page, plots and raw results into this `directory`")
 	if err := flags.Parse(args); err != nil {
 		return err
