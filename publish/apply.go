@@ -79,6 +79,9 @@ func (a *application) run(ctx context.Context) error {
 	if failed(a.out.Findings) && !a.plan.options.KeepGoing {
 		return &FindingsError{Findings: a.out.Findings, Held: true}
 	}
+	if err := a.sign(ctx); err != nil {
+		return err
+	}
 	g, gctx := defect.WithContext(ctx)
 	for _, m := range a.plan.Mirrors {
 		g.Go(func() error {
@@ -179,7 +182,11 @@ func (a *application) sendLost(ctx context.Context, m *MirrorPlan, now *pointer)
 			case o.Content == nil:
 				return fmt.Errorf("%s was deleted from the destination while %s was published, and SOURCE does not have it", o.Name, p.ID())
 			case o.Name == p.File:
-				documents = append(documents, Write{Object: o, pkg: p})
+				w, err := a.signed(ctx, Write{Object: o, pkg: p})
+				if err != nil {
+					return err
+				}
+				documents = append(documents, w)
 			case !blobs[o.Name]:
 				blobs[o.Name] = true
 				if err := a.put(ctx, m, Write{Object: o}); err != nil {

@@ -145,8 +145,8 @@ func checkSum(sum, artifact Object) error {
 }
 
 // checkSignature checks the detached signature of a file, which must be there if
-// signatures are required.
-func (f *ReleaseFile) checkSignature(trust Trust) error {
+// signatures are required and none is about to be made.
+func (f *ReleaseFile) checkSignature(trust Trust, signing bool) error {
 	for _, o := range f.Companions {
 		if !strings.HasSuffix(o.Name, ".asc") {
 			continue
@@ -166,7 +166,7 @@ func (f *ReleaseFile) checkSignature(trust Trust) error {
 		_, err = trust.Keys.VerifyDetached(io.NewSectionReader(r, 0, f.Size), signature)
 		return err
 	}
-	if trust.RequireSigned {
+	if trust.RequireSigned && !signing {
 		return errors.New("it has no signature (.asc), and --require-signed is given")
 	}
 	return nil
@@ -176,22 +176,34 @@ func (f *ReleaseFile) checkSignature(trust Trust) error {
 type FilePlan struct {
 	Name   string
 	Status Status
-	Writes []Write // companions before the artifact
+	Writes []Write // companions before the artifact; a signature that is yet to be made has no content
 
-	store Store
+	store   Store
+	content blob.Source // of the artifact
 }
 
 // planFiles compares plain files with what is there, by their checksums.
 func (p *Plan) planFiles(ctx context.Context, files []*ReleaseFile, s Store) error {
 	for _, f := range files {
-		if err := f.checkSignature(p.options.Trust); err != nil {
+		signing := p.options.Sign.signFile(f)
+		if err := f.checkSignature(p.options.Trust, len(signing) > 0); err != nil {
 			p.Findings = append(p.Findings, Finding{Error, f.Name, err.Error()})
 			p.Files = append(p.Files, &FilePlan{Name: f.Name, Status: Rejected})
 			continue
 		}
-		plan := &FilePlan{Name: f.Name, Status: Unchanged, store: s}
-		for _, o := range append(slices.Clone(f.Companions), f.Object) {
-			status, was, err := compareFile(ctx, s, o, p.options.IfExists)
+		plan := &FilePlan{Name: f.Name, Status: Unchanged, store: s, content: f.Content}
+		ofFile, wasFile, err := compareFile(ctx, s, f.Object, p.options.IfExists)
+		if err != nil {
+			return err
+		}
+		for _, o := range append(append(slices.Clone(f.Companions), signing...), f.Object) {
+			status, was := ofFile, wasFile
+			switch {
+			case o.Content == nil:
+				status, was, err = compareSignature(ctx, s, o.Name, ofFile, p.options.IfExists)
+			case o.Name != f.Name:
+				status, was, err = compareFile(ctx, s, o, p.options.IfExists)
+			}
 			if err != nil {
 				return err
 			}
@@ -219,16 +231,23 @@ func worse(a, b Status) Status {
 	return order[max(slices.Index(order, a), slices.Index(order, b))]
 }
 
-func compareFile(ctx context.Context, s Store, o Object, mode IfExists) (Status, mirror.Version, error) {
-	var there mirror.Info
-	for info, err := range s.List(ctx, mirror.Range{Prefix: o.Name}) {
+// find looks for one object in a listing; the Info is empty if it is not there.
+func find(ctx context.Context, s Store, name string) (mirror.Info, error) {
+	for info, err := range s.List(ctx, mirror.Range{Prefix: name}) {
 		if err != nil {
-			return "", "", fmt.Errorf("list %s: %w", o.Name, err)
+			return mirror.Info{}, fmt.Errorf("list %s: %w", name, err)
 		}
-		if info.Name == o.Name {
-			there = info
-			break
+		if info.Name == name {
+			return info, nil
 		}
+	}
+	return mirror.Info{}, nil
+}
+
+func compareFile(ctx context.Context, s Store, o Object, mode IfExists) (Status, mirror.Version, error) {
+	there, err := find(ctx, s, o.Name)
+	if err != nil {
+		return "", "", err
 	}
 	if there.Name == "" {
 		return New, mirror.Absent, nil

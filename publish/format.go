@@ -136,6 +136,7 @@ type Package struct {
 	File     string // name of the document
 	Document []byte
 	Signed   bool
+	ToSign   bool     // by this publish, which replaces the signature if there is one
 	Blobs    []Object // what the document points at: the tarball, the spec where it is one, anything else
 	layout.SpecName
 
@@ -143,6 +144,8 @@ type Package struct {
 	// would look for, and the media types of the spec and the tarball.
 	format                int
 	specType, tarballType string
+
+	unsignedFile string // name of the document in SOURCE, if it gets another one by being signed
 
 	// Spec is nil until it was needed.
 	Spec *spec.Spec

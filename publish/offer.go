@@ -49,7 +49,7 @@ func (p PlannedPackage) published() bool {
 // index that somebody has not written is made.
 func (d *decision) planKeys(ctx context.Context) error {
 	ring := d.plan.options.Trust.Keys
-	d.out.trusted = ring != nil
+	d.out.trusted, d.out.resigned = ring != nil, d.plan.options.Sign.Resign
 	for _, f := range d.seen.keys(d.out.format) {
 		good, err := d.judgeKey(ctx, f)
 		if err != nil {
@@ -101,6 +101,9 @@ func (d *decision) offerKeys() error {
 			d.offer(k)
 		}
 	}
+	if err := d.offerSigningKey(offered); err != nil {
+		return err
+	}
 	if trust.Keys == nil || d.plan.options.Selection.NoKeys {
 		return nil
 	}
@@ -151,7 +154,7 @@ func (m *MirrorPlan) publishes() bool {
 // wants reports whether a key goes with the packages as they stand.
 func (m *MirrorPlan) wants(o keyOffer) bool {
 	if len(o.made) == 0 {
-		return m.trusted && m.publishes()
+		return m.trusted && !m.resigned && m.publishes()
 	}
 	return slices.ContainsFunc(m.Packages, func(p PlannedPackage) bool {
 		return p.published() && slices.Contains(o.made, p.Package)

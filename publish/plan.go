@@ -20,6 +20,7 @@ import (
 type Options struct {
 	Selection Selection
 	Trust     Trust
+	Sign      Signing
 
 	// Index says what becomes of the index. Default: IndexMerge.
 	Index IndexMode
@@ -91,12 +92,13 @@ type MirrorPlan struct {
 	// documents of packages, and keys.
 	Untrusted []string
 
-	format  format
-	store   Store
-	offers  []keyOffer
-	trusted bool              // signatures are checked
-	there   []key.Fingerprint // keys that the destination has, and clients may be told of
-	keys    []key.Fingerprint // that KeyIndex names
+	format   format
+	store    Store
+	offers   []keyOffer
+	trusted  bool              // signatures are checked
+	resigned bool              // trusted keys other than the one that signs are those of builds, and not for clients
+	there    []key.Fingerprint // keys that the destination has, and clients may be told of
+	keys     []key.Fingerprint // that KeyIndex names
 }
 
 // A PlannedPackage is a package and what is done with it.
@@ -137,9 +139,17 @@ type IndexPlan struct {
 // returns the destination of a mirror, given its path in the source; "" is that of
 // plain files.
 func NewPlan(ctx context.Context, src *Source, open func(path string) Store, o Options) (*Plan, error) {
+	if o.Sign.Resign && o.Trust.Keys == nil {
+		return nil, errors.New("signatures can only be replaced if they are checked: give the trusted keys that they were made with")
+	}
+	if o.Sign.Key != nil && o.Trust.Keys != nil {
+		o.Trust.Keys = o.Trust.Keys.With(o.Sign.Key.Public())
+	}
 	p := &Plan{Findings: slices.Clone(src.Findings), options: o}
 	for _, m := range src.Mirrors {
-		d := decision{src: m.copy(), plan: p, out: &MirrorPlan{Path: m.Path, Layout: m.Layout(), format: m.format, store: open(m.Path)}}
+		m = m.copy()
+		o.Sign.mark(m)
+		d := decision{src: m, plan: p, out: &MirrorPlan{Path: m.Path, Layout: m.Layout(), format: m.format, store: open(m.Path)}}
 		if err := d.decide(ctx); err != nil {
 			return nil, fmt.Errorf("%s mirror %q: %w", m.Layout(), m.Path, err)
 		}
@@ -190,13 +200,14 @@ type decision struct {
 
 	replaced map[*Package]mirror.Version
 	status   map[*Package]Status // what compare found, refused packages included
+	assumed  map[*Package]bool   // Unchanged by what the listing tells: see compareSigned
 	issuers  []issued
 	healed   []string          // documents that were read because the index lacks them
 	spoilt   []key.Fingerprint // trusted keys under whose names the destination has something else
 }
 
 func (d *decision) report(s Severity, p *Package, reason string) {
-	d.plan.Findings = append(d.plan.Findings, Finding{s, d.src.tree.path(p.File), reason})
+	d.plan.Findings = append(d.plan.Findings, Finding{s, d.src.tree.path(p.file()), reason})
 }
 
 // refuse keeps a package from being published. It may be called again for one: whoever
@@ -262,32 +273,45 @@ func (d *decision) names() []string {
 // compare tells for each package what is there.
 func (d *decision) compare(ctx context.Context) (map[*Package]Status, error) {
 	status := make(map[*Package]Status)
-	d.replaced = make(map[*Package]mirror.Version)
+	d.replaced, d.assumed = make(map[*Package]mirror.Version), make(map[*Package]bool)
 	for _, p := range d.src.Packages {
 		info, ok := d.seen.objects[p.File]
 		if !ok {
 			status[p] = New
 			continue
 		}
+		if p.ToSign {
+			var err error
+			if status[p], err = d.compareSigned(ctx, p, info); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		same, err := sameDocument(ctx, d.out.store, info, p.Document, d.plan.options.IfExists)
 		if err != nil {
 			return nil, err
 		}
-		switch {
-		case same:
-			status[p] = Unchanged
-		case d.plan.options.IfExists == Overwrite && d.out.Layout == "v2":
-			d.refuse(p, "the destination holds another build of it, and layout v2 cannot replace one: clients would get the tarball of the one with the checksum of the other")
-		case d.plan.options.IfExists == Overwrite:
-			status[p] = Replaced
-			d.replaced[p] = info.Version
-		case d.plan.options.IfExists == Refuse:
-			d.refuse(p, "the destination holds it with another document, and --if-exists error is given")
-		default:
-			status[p] = Skipped
+		if status[p] = Unchanged; !same {
+			status[p] = d.differs(p, info)
 		}
 	}
 	return status, nil
+}
+
+// differs decides about a package that the destination holds with another document. It is refused if it can neither stay nor be replaced.
+func (d *decision) differs(p *Package, info mirror.Info) Status {
+	switch {
+	case d.plan.options.IfExists == Overwrite && d.out.Layout == "v2":
+		d.refuse(p, "the destination holds another build of it, and layout v2 cannot replace one: clients would get the tarball of the one with the checksum of the other")
+	case d.plan.options.IfExists == Overwrite:
+		d.replaced[p] = info.Version
+		return Replaced
+	case d.plan.options.IfExists == Refuse:
+		d.refuse(p, "the destination holds it with another document, and --if-exists error is given")
+	default:
+		return Skipped
+	}
+	return ""
 }
 
 // sameDocument compares with what is there: by its MD5 where the listing tells, and by
@@ -320,7 +344,7 @@ func (d *decision) check(ctx context.Context, status map[*Package]Status) error 
 	d.issuers = make([]issued, len(d.src.Packages))
 	err := parallel.Each(ctx, runtime.GOMAXPROCS(0), parallel.Positions(reasons), func(ctx context.Context, i int) error {
 		p := d.src.Packages[i]
-		d.issuers[i] = issuedBy(p)
+		d.issuers[i] = o.Sign.issuer(p)
 		reasons[i] = d.checkPackage(ctx, p, d.sends(p, status[p]) || o.VerifySource)
 		return ctx.Err()
 	})
@@ -338,12 +362,15 @@ func (d *decision) check(ctx context.Context, status map[*Package]Status) error 
 // checkPackage returns all that keeps a package from being published.
 func (d *decision) checkPackage(ctx context.Context, p *Package, whole bool) (reasons []error) {
 	o := d.plan.options
-	if o.Trust.RequireSigned && !p.Signed {
+	if err := o.Sign.signable(p); err != nil {
+		reasons = append(reasons, err)
+	}
+	if o.Trust.RequireSigned && !p.Signed && !p.ToSign {
 		reasons = append(reasons, errors.New("it is not signed, and --require-signed is given: sign it with `spack buildcache push --key` or `spack gpg`"))
 	}
 	if o.Trust.Keys != nil && p.Signed {
 		if _, err := o.Trust.Keys.Verify(p.Document); err != nil {
-			if d.status[p] == Unchanged {
+			if d.status[p] == Unchanged && !p.ToSign {
 				err = fmt.Errorf("the destination offers it already, but: %w", err)
 			}
 			reasons = append(reasons, err)

@@ -3,6 +3,7 @@ package key
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -101,3 +102,21 @@ func (p *Public) UserIDs() []string {
 
 // Armored is the key as gpg --armor --export writes it.
 func (p *Public) Armored() ([]byte, error) { return p.certificate.armored() }
+
+// Issuer is the primary key as a signature would name it.
+func (p *Public) Issuer() Issuer {
+	pk := p.certificate.primary
+	return Issuer{ID: pk.KeyId, fingerprint: string(pk.Fingerprint)}
+}
+
+// With is the ring with one more key. The ring itself does not change.
+func (r *Ring) With(p *Public) *Ring {
+	if r.Holds(p.Fingerprint()) {
+		return r
+	}
+	more := &Ring{certificates: append(slices.Clip(r.certificates), p.certificate), signers: make(map[uint64][]*signer)}
+	for _, c := range more.certificates {
+		more.add(c)
+	}
+	return more
+}

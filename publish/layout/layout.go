@@ -154,6 +154,14 @@ func ParseV2Spec(name string) (SpecName, bool) {
 	return SpecName{Hash: h}, ok && err == nil
 }
 
+// V2Signed is the name of a package's signed document, given that of the one that is not signed.
+func V2Signed(name string) (string, bool) {
+	if _, ok := ParseV2Spec(name); !ok || strings.HasSuffix(name, v2Signed) {
+		return "", false
+	}
+	return strings.TrimSuffix(name, v2Unsigned) + v2Signed, true
+}
+
 func v2Stem(name string) (string, bool) {
 	file, ok := strings.CutPrefix(name, V2Root)
 	if !ok || !written.MatchString(file) {

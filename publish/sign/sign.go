@@ -27,15 +27,15 @@ type Kind byte
 
 // The kinds of signatures, numbered as in RFC 4880, section 5.2.1.
 const (
-	Binary Kind = 0 // of content as it is
-	Text   Kind = 1 // of lines that end with CRLF, without blanks at their ends
+	OfContent Kind = 0 // of content as it is
+	OfText    Kind = 1 // of lines that end with CRLF, without blanks at their ends
 )
 
 // A Signer signs with one private key. It may be used concurrently.
 type Signer interface {
 	// Public is the public key with its subkeys, armored as gpg --export writes it.
 	Public() []byte
-	// Sign returns an OpenPGP signature of version 4, by the public key or one of its subkeys. Content of kind Text has
+	// Sign returns an OpenPGP signature of version 4, by the public key or one of its subkeys. Content of kind OfText has
 	// its final form already. Secrets are not part of errors.
 	Sign(ctx context.Context, kind Kind, content io.Reader) ([]byte, error)
 }
@@ -60,6 +60,9 @@ func New(s Signer) (*Key, error) {
 	return &Key{s, public, ring}, nil
 }
 
+// Signer is what makes the signatures of the key.
+func (k *Key) Signer() Signer { return k.signer }
+
 // Public is what clients need to check the signatures.
 func (k *Key) Public() *key.Public { return k.public }
 
@@ -72,13 +75,20 @@ func (k *Key) Verify(document []byte) error {
 	return err
 }
 
+// Text is the text of a document as it is signed: without the white space at the ends of lines that gpg does not sign. It
+// is an error if gpg and Spack would read it differently.
+func Text(text []byte) ([]byte, error) {
+	lines, err := linesOf(text)
+	return []byte(strings.Join(lines, "\n")), err
+}
+
 // Document signs the JSON text of a manifest or a spec.
 func (k *Key) Document(ctx context.Context, text []byte) ([]byte, error) {
 	lines, err := linesOf(text)
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
-	packet, err := k.signer.Sign(ctx, Text, strings.NewReader(strings.Join(lines, "\r\n")))
+	packet, err := k.signer.Sign(ctx, OfText, strings.NewReader(strings.Join(lines, "\r\n")))
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
@@ -106,7 +116,7 @@ func (k *Key) Document(ctx context.Context, text []byte) ([]byte, error) {
 func (k *Key) Detached(ctx context.Context, open func() (io.ReadCloser, error)) ([]byte, error) {
 	var packet []byte
 	err := reading(open, func(r io.Reader) (err error) {
-		packet, err = k.signer.Sign(ctx, Binary, r)
+		packet, err = k.signer.Sign(ctx, OfContent, r)
 		return err
 	})
 	if err != nil {

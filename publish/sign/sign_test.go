@@ -337,12 +337,12 @@ func TestASignatureIsVerifiedBeforeItIsUsed(t *testing.T) {
 	good := load(t, gpg.secret("", gpg.key("", "ed25519", "sign", "never")), "")
 	other := load(t, gpg.secret("", gpg.key("", "ed25519", "sign", "never")), "")
 	for name, s := range map[string]*liar{
-		"another key":     {sign.SignerOf(other), public(t, good), func(s []byte) []byte { return s }, false},
-		"another content": {sign.SignerOf(good), public(t, good), func(s []byte) []byte { return s }, true},
-		"changed":         {sign.SignerOf(good), public(t, good), func(s []byte) []byte { s[len(s)-1] ^= 1; return s }, false},
-		"cut":             {sign.SignerOf(good), public(t, good), func(s []byte) []byte { return s[:len(s)-3] }, false},
-		"empty":           {sign.SignerOf(good), public(t, good), func(s []byte) []byte { return nil }, false},
-		"twice":           {sign.SignerOf(good), public(t, good), func(s []byte) []byte { return append(s, s...) }, false},
+		"another key":     {other.Signer(), public(t, good), func(s []byte) []byte { return s }, false},
+		"another content": {good.Signer(), public(t, good), func(s []byte) []byte { return s }, true},
+		"changed":         {good.Signer(), public(t, good), func(s []byte) []byte { s[len(s)-1] ^= 1; return s }, false},
+		"cut":             {good.Signer(), public(t, good), func(s []byte) []byte { return s[:len(s)-3] }, false},
+		"empty":           {good.Signer(), public(t, good), func(s []byte) []byte { return nil }, false},
+		"twice":           {good.Signer(), public(t, good), func(s []byte) []byte { return append(s, s...) }, false},
 	} {
 		k, err := sign.New(s)
 		if err != nil {

@@ -60,13 +60,14 @@ var arrows = map[string]string{
 	// for tests only
 	"publish/internal/imports":          "",
 	"publish/spec/spectest":             "",
+	"publish/sign/signtest":             "publish/sign",
 	"publish/mirror/mirrortest":         "publish/blob publish/mirror",
 	"publish/mirror/s3/s3test":          "",
 	"publish/cloudfront/cloudfronttest": "",
 	"publish/session/sessiontest":       "",
 	"publish/events/eventstest":         "publish/events",
 	// operations, which know no implementation
-	"publish": "publish/blob publish/spec publish/lockfile publish/key publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
+	"publish": "publish/blob publish/spec publish/lockfile publish/key publish/sign publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
 	// commands
 	"cmd/publish":                          "publish publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/internal/action/workflow cmd/publish/internal/cli/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile",
 	"cmd/publish/internal/cli":             "publish publish/blob publish/redact publish/shell publish/index publish/mirror publish/cloudfront publish/events publish/queue publish/daemon/api publish/defect publish/nofile publish/userfile cmd/publish/internal/cli/escape",
@@ -83,7 +84,7 @@ var owners = map[string]string{
 	"github.com/aws/":                          "publish/mirror/s3 publish/cloudfront publish/session publish/events",
 	"github.com/aws/aws-sdk-go-v2/service/sqs": "publish/events",
 	"github.com/aws/smithy-go/time":            "publish/mirror/s3 publish/cloudfront publish/session publish/events publish/tune", // to wait
-	"github.com/ProtonMail/":                   "publish/key publish/sign",
+	"github.com/ProtonMail/":                   "publish/key publish/sign publish/sign/signtest",
 	"flag":                                     "cmd/publish cmd/image",
 	"github.com/spf13/":                        "cmd/publish cmd/publish/internal/cli",
 	"github.com/goccy/":                        "cmd/publish cmd/publish/internal/cli",

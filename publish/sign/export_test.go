@@ -1,4 +1,0 @@
-package sign
-
-// SignerOf is what signs for a key.
-func SignerOf(k *Key) Signer { return k.signer }

@@ -1,0 +1,66 @@
+// Package signtest makes private keys for tests.
+package signtest
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
+)
+
+// Private is a new private key of ed25519, armored, that lives so long; 0: for ever.
+func Private(t testing.TB, name string, lifetime time.Duration) []byte {
+	t.Helper()
+	config := &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, KeyLifetimeSecs: uint32(lifetime / time.Second), Time: func() time.Time { return time.Now().Add(-time.Minute) }}
+	e, err := openpgp.NewEntity(name, "", name+"@example.invalid", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Subkeys = nil
+	var b bytes.Buffer
+	w, err := armor.Encode(&b, openpgp.PrivateKeyType, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.SerializePrivateWithoutSigning(w, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return append(b.Bytes(), '\n')
+}
+
+// Key is a new key in memory.
+func Key(t testing.TB, name string) *sign.Key {
+	t.Helper()
+	k, err := sign.ReadKey(Private(t, name, 0), nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// A Counter is a Signer that counts what it signs, and fails after so many.
+type Counter struct {
+	sign.Signer
+	Signed atomic.Int64
+	Fail   int64 // the number of signatures after which it fails; 0: it does not
+	Err    error
+}
+
+// Sign implements sign.Signer.
+func (c *Counter) Sign(ctx context.Context, kind sign.Kind, content io.Reader) ([]byte, error) {
+	if n := c.Signed.Add(1); c.Fail > 0 && n > c.Fail {
+		return nil, c.Err
+	}
+	return c.Signer.Sign(ctx, kind, content)
+}

@@ -1,0 +1,265 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
+)
+
+// Signing says what a publish signs. Only packages and files that passed every check are signed, and all signatures
+// are made and verified before the first document is stored.
+type Signing struct {
+	// Key signs what is not signed; nil: everything is published as it is. It is one of the trusted keys.
+	Key *sign.Key
+	// Resign also replaces signatures by other keys, in SOURCE and in the destination. Trust.Keys must accept them.
+	Resign bool
+}
+
+// signs reports whether a package gets a signature.
+func (s Signing) signs(p *Package) bool {
+	switch {
+	case s.Key == nil:
+		return false
+	case !p.Signed:
+		return true
+	case !s.Resign:
+		return false
+	}
+	by := issuedBy(p)
+	return !by.ok || !s.Key.Public().Made(by.by)
+}
+
+// mark notes which packages of a mirror get a signature. A signed document of layout v2 has a name of its own.
+func (s Signing) mark(m *SourceMirror) {
+	if s.Key == nil {
+		return
+	}
+	signed := make(map[string]bool)
+	for _, p := range m.Packages {
+		signed[p.File] = p.Signed
+	}
+	m.Packages = slices.DeleteFunc(m.Packages, func(p *Package) bool {
+		p.ToSign = s.signs(p)
+		name, ok := layout.V2Signed(p.File)
+		if !ok {
+			return false
+		}
+		p.unsignedFile, p.File = p.File, name
+		return signed[name] // SOURCE has it signed as well
+	})
+}
+
+// file is the name of a package's document in SOURCE.
+func (p *Package) file() string {
+	if p.unsignedFile != "" {
+		return p.unsignedFile
+	}
+	return p.File
+}
+
+// signatureSizes are the least and the most bytes that a signature adds to a document. Those of gpg take 270 (ed25519)
+// to 900 (RSA of 4096 bits).
+const minSignature, maxSignature = 200, 4096
+
+// compareSigned compares a package that gets a signature with the document that the destination holds. Signatures differ
+// each time they are made. So where another document would be kept in any case, all blobs are there, and the size is
+// that of a signed document, it is taken for this package signed before, and not read.
+func (d *decision) compareSigned(ctx context.Context, p *Package, info mirror.Info) (Status, error) {
+	o := d.plan.options
+	text, err := signedText(p.Document)
+	if err != nil {
+		return New, nil // checkPackage says why it cannot be signed
+	}
+	added := info.Size - int64(len(text))
+	missing := slices.ContainsFunc(p.Blobs, func(b Object) bool { return !d.seen.has(b) })
+	if o.IfExists == Skip && !o.Sign.Resign && !missing && info.MD5 != "" && added >= minSignature && added <= maxSignature {
+		d.assumed[p] = true
+		return Unchanged, nil
+	}
+	content, read, err := mirror.Read(ctx, d.out.store, info.Name, maxDocument)
+	if err != nil {
+		return "", err
+	}
+	there, err := signedText(content)
+	switch same := err == nil && string(there) == string(text); {
+	case same && o.Sign.Key.Verify(content) == nil:
+		return Unchanged, nil
+	case same && o.IfExists != Refuse && (!key.Signed(content) || o.Sign.Resign):
+		d.replaced[p] = read.Version
+		return Replaced, nil
+	case same && o.IfExists == Overwrite:
+		d.replaced[p] = read.Version
+		return Replaced, nil
+	}
+	return d.differs(p, read), nil
+}
+
+// signedText is the text that is signed of a document.
+func signedText(document []byte) ([]byte, error) {
+	text, err := key.Text(document)
+	if err != nil {
+		return nil, err
+	}
+	return sign.Text(text)
+}
+
+// signable says why a package cannot be signed.
+func (s Signing) signable(p *Package) error {
+	if !p.ToSign {
+		return nil
+	}
+	if _, err := signedText(p.Document); err != nil {
+		return fmt.Errorf("it cannot be signed: %w", err)
+	}
+	return nil
+}
+
+// issuer is the key that has signed a package, or will.
+func (s Signing) issuer(p *Package) issued {
+	if p.ToSign {
+		return issued{s.Key.Public().Issuer(), true}
+	}
+	return issuedBy(p)
+}
+
+// offerSigningKey publishes the key that signs.
+func (d *decision) offerSigningKey(offered map[key.Fingerprint]bool) error {
+	k := d.plan.options.Sign.Key
+	if k == nil || d.plan.options.Selection.NoKeys || offered[k.Fingerprint()] {
+		return nil
+	}
+	if !slices.ContainsFunc(d.src.Packages, func(p *Package) bool { return p.ToSign }) {
+		return nil
+	}
+	armored, err := k.Public().Armored()
+	if err != nil {
+		return err
+	}
+	objects, err := d.out.format.keyObjects(k.Fingerprint(), armored)
+	if err != nil {
+		return err
+	}
+	d.offer(SourceKey{k.Fingerprint(), objects, k.Public()})
+	return nil
+}
+
+// sign makes all signatures. A signer that fails leaves nothing behind.
+func (a *application) sign(ctx context.Context) error {
+	if a.plan.options.Sign.Key == nil {
+		return nil
+	}
+	for _, m := range a.plan.Mirrors {
+		for _, wave := range m.Documents {
+			err := parallel.Each(ctx, writers, parallel.Positions(wave), func(ctx context.Context, i int) (err error) {
+				wave[i], err = a.signed(ctx, wave[i])
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	for _, f := range a.plan.Files {
+		if err := f.sign(ctx, a.plan.options.Sign.Key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// signed is a document as it is stored.
+func (a *application) signed(ctx context.Context, w Write) (Write, error) {
+	if !w.pkg.ToSign {
+		return w, nil
+	}
+	text, err := signedText(w.pkg.Document)
+	if err != nil {
+		return w, fmt.Errorf("%s: %w", w.Name, err)
+	}
+	document, err := a.plan.options.Sign.Key.Document(ctx, text)
+	if err != nil {
+		return w, fmt.Errorf("%s: %w", w.Name, err)
+	}
+	w.Object = object(w.Name, document, "text/plain", layout.Revalidate)
+	return w, nil
+}
+
+// signFile adds what is missing of a signature and a checksum to a plain file.
+func (s Signing) signFile(f *ReleaseFile) []Object {
+	missing := func(suffix string) bool {
+		return s.Key != nil && !slices.ContainsFunc(f.Companions, func(o Object) bool { return o.Name == f.Name+suffix })
+	}
+	var add []Object
+	if missing(".sha256") {
+		add = append(add, object(f.Name+".sha256", []byte(f.Digest.String()+"  "+path.Base(f.Name)+"\n"), releaseType(".sha256"), layout.Release))
+	}
+	if missing(".asc") {
+		add = append(add, Object{Name: f.Name + ".asc", Type: releaseType(".asc"), CacheControl: layout.Release})
+	}
+	return add
+}
+
+// compareSignature compares a signature that is yet to be made with what is there, given what becomes of its file. One
+// that is there beside the same file is that file's.
+func compareSignature(ctx context.Context, s Store, name string, file Status, mode IfExists) (Status, mirror.Version, error) {
+	there, err := find(ctx, s, name)
+	switch {
+	case err != nil || there.Name == "":
+		return New, mirror.Absent, err
+	case file != New:
+		return file, there.Version, nil
+	case mode == Overwrite:
+		return Replaced, there.Version, nil
+	case mode == Refuse:
+		return Rejected, "", nil
+	}
+	return Skipped, "", nil
+}
+
+// sign makes the signature of a file where the plan has one without content.
+func (f *FilePlan) sign(ctx context.Context, k *sign.Key) error {
+	for i, w := range f.Writes {
+		if w.Content != nil {
+			continue
+		}
+		signature, err := k.Detached(ctx, func() (io.ReadCloser, error) { return contentOf(f.content) })
+		if err != nil {
+			return fmt.Errorf("%s: %w", w.Name, err)
+		}
+		f.Writes[i].Object = object(w.Name, signature, w.Type, w.CacheControl)
+	}
+	return nil
+}
+
+// contentOf reads a source once, from its beginning.
+func contentOf(s blob.Source) (io.ReadCloser, error) {
+	r, err := s.Open()
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.NewSectionReader(r, 0, s.Size()), r}, nil
+}
+
+// Unsigned are the documents of a plan that are signed under another name: of layout v2, by the names that they had.
+func (m *MirrorPlan) Unsigned() []string {
+	var names []string
+	for _, p := range m.Packages {
+		if p.ToSign && p.unsignedFile != "" && p.Status != Rejected {
+			names = append(names, strings.Clone(p.unsignedFile))
+		}
+	}
+	return names
+}
