@@ -1,4 +1,5 @@
-# What there is to do here. `make demo` and `make test` are all that a newcomer needs.
+# What there is to do here. `make demo` and `make test` are all that a newcomer needs: they install what they
+# need beside git, make and Go.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -11,7 +12,10 @@ NFPM := go run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 # which go's test cache does not know of.
 TEST := go test -count=1 -timeout 30m
 
-.PHONY: build image digest package pack release interop spack demo test test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench bench-micro soak fuzz
+# Distributions tell Go to use no other release than theirs. This project needs the one that go.mod names.
+export GOTOOLCHAIN ?= auto
+
+.PHONY: build image digest package pack release interop spack demo test tests test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench bench-micro soak fuzz
 
 # The released binary. No workspace, so that its versions are those of its own go.mod; no
 # path and no state of the repository in it, so that the same source makes the same binary.
@@ -49,12 +53,15 @@ release: package
 	cp $(PACKAGES)/*.deb bin/release
 	cd bin/release && sha256sum * >SHA256SUMS
 
-# A buildcache published to an embedded S3 server and served until Ctrl-C.
+# A buildcache published to an S3 server in memory and served until Ctrl-C.
 demo:
-	cd test && go run ./cmd/demo
+	@test/cmd/demo/run
 
-# What fails sooner comes first.
-test: test-root test-race test-servers test-infra
+# All tests, with everything that they need. What fails sooner comes first.
+test:
+	@.ci/provide $(MAKE) --no-print-directory tests
+
+tests: test-root test-race test-servers test-infra
 
 # Without the race detector: under it, bounds on memory are not looked at, and faults and rounds
 # are fewer.

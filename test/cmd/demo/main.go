@@ -1,6 +1,7 @@
 // Command demo shows what publishing is, without an account: it publishes a sample
-// buildcache with the real binary to an S3 server of its own, behind a stand-in for
-// CloudFront, and then serves it to Spack until it is interrupted.
+// buildcache with the real binary to an S3 server in memory, behind a stand-in for
+// CloudFront, and then serves both until it is interrupted. The script run, which
+// `make demo` calls, builds it.
 package main
 
 import (
@@ -19,6 +20,8 @@ import (
 	"syscall"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront/cloudfronttest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
+	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
 	"github.com/vantagecompute/slurm-factory-publish/test/cdn"
 	"github.com/vantagecompute/slurm-factory-publish/test/program"
 	"github.com/vantagecompute/slurm-factory-publish/test/s3server"
@@ -28,7 +31,9 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+	err := run(ctx, os.Args[1:], os.Stdout)
+	program.Clean()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
@@ -42,22 +47,28 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	defer program.Clean()
 	dir, err := os.MkdirTemp("", "publish-demo-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	s, err := stage(dir, *addr, out)
+	s, err := stage(*addr, out)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	if err := s.show(ctx, *sample, filepath.Join(dir, "more")); err != nil || *once {
+	if err := s.show(ctx, *sample, filepath.Join(dir, "more")); err != nil {
+		if ctx.Err() != nil {
+			return nil // interrupted, which is how it ends
+		}
 		return err
 	}
-	s.say("Serving until Ctrl-C.")
+	if *once {
+		return nil
+	}
+	s.say("Serving until Ctrl-C. What was published is gone then.")
 	<-ctx.Done()
+	fmt.Fprintln(out, "\ndemo: ended, nothing is left behind")
 	return nil
 }
 
@@ -65,45 +76,38 @@ const (
 	bucket       = "demo"
 	prefix       = "site"
 	distribution = "E2DEMO"
+	accessKey    = "demo"
+	secretKey    = "demo-secret"
 )
 
 // A show is everything that is on stage.
 type show struct {
 	out     io.Writer
 	bin     string
-	server  *s3server.Server
-	edge    *cdn.Edge
+	account *s3server.Server // of the S3 server: its endpoint and credentials
 	control *cloudfronttest.Server
 	url     string // of the edge
 	api     string // of the edge's control
 	closers []func()
 }
 
-func stage(dir, addr string, out io.Writer) (s *show, err error) {
+func stage(addr string, out io.Writer) (s *show, err error) {
 	s = &show{out: out}
 	defer func() {
 		if err != nil {
 			s.close()
 		}
 	}()
-	s.say("Building the binary and an S3 server...")
 	if s.bin, err = program.Publish(); err != nil {
 		return nil, err
 	}
-	objects := filepath.Join(dir, "s3")
-	if err := os.Mkdir(objects, 0o755); err != nil {
-		return nil, err
-	}
-	if s.server, err = s3server.Open(objects); err != nil {
-		return nil, err
-	}
-	s.closers = append(s.closers, s.server.Close)
-	if err := s.server.CreateBucket(bucket); err != nil {
-		return nil, err
-	}
-	s.edge = &cdn.Edge{Origin: s.server.Endpoint + "/" + bucket, Transport: s.server.Signed()}
-	s.control = cdn.Control(distribution, s.edge)
-	if s.url, err = s.serve(addr, s.edge); err != nil {
+	// Not the real server of the tests: that one takes longer to compile than everything else here.
+	store := s3test.New(s3test.Options{Bucket: bucket, AccessKey: accessKey, SecretKey: secretKey, Unconditional: true, NoLog: true})
+	s.closers = append(s.closers, store.Close)
+	s.account = &s3server.Server{Endpoint: store.URL, Region: "us-east-1", Access: accessKey, Secret: secretKey}
+	edge := &cdn.Edge{Origin: store.URL + "/" + bucket, Transport: s.account.Signed()}
+	s.control = cdn.Control(distribution, edge)
+	if s.url, err = s.serve(addr, edge); err != nil {
 		return nil, err
 	}
 	s.api, err = s.serve("127.0.0.1:0", s.control)
@@ -164,14 +168,40 @@ func (s *show) show(ctx context.Context, sample, more string) error {
 	}
 	s.say("To use the mirror from Spack on this machine (two of its packages are made up and unsigned):")
 	fmt.Fprintf(s.out, "spack mirror add demo %s\nspack buildcache keys --install --trust\nspack buildcache list --allarch\nspack mirror remove demo\n", mirror)
+	return s.byHand(sample, behind)
+}
+
+// byHand says how to continue in another terminal.
+func (s *show) byHand(sample string, behind []string) error {
+	sample, err := filepath.Abs(sample)
+	if err != nil {
+		return err
+	}
+	s.say("To publish to it by hand, in another terminal:")
+	for _, v := range append(s.environ(), "PATH="+filepath.Dir(s.bin)+":$PATH") {
+		name, value, _ := strings.Cut(v, "=")
+		fmt.Fprintf(s.out, "export %s=\"%s\"\n", name, value)
+	}
+	fmt.Fprintf(s.out, "publish --dry-run %s %s %s\npublish verify %s\n", strings.Join(behind, " "), shell.Quote(sample), destination, destination)
 	return nil
+}
+
+// environ returns the variables that make the servers of the demo those of AWS.
+func (s *show) environ() []string {
+	return []string{
+		"AWS_ENDPOINT_URL=" + s.account.Endpoint,
+		"AWS_ENDPOINT_URL_CLOUDFRONT=" + s.api,
+		"AWS_ACCESS_KEY_ID=" + s.account.Access,
+		"AWS_SECRET_ACCESS_KEY=" + s.account.Secret,
+		"AWS_REGION=" + s.account.Region,
+	}
 }
 
 // publish runs the real binary and shows how it was called.
 func (s *show) publish(ctx context.Context, args ...string) error {
 	fmt.Fprintf(s.out, "$ publish %s\n", strings.Join(args, " "))
 	cmd := exec.CommandContext(ctx, s.bin, args...)
-	cmd.Env = append(s.server.Environ(), "AWS_ENDPOINT_URL="+s.server.Endpoint, "AWS_ENDPOINT_URL_CLOUDFRONT="+s.api)
+	cmd.Env = append(s.account.Environ(), s.environ()...)
 	cmd.Stdout, cmd.Stderr = s.out, s.out
 	if err := cmd.Run(); err != nil {
 		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
