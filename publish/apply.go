@@ -240,13 +240,6 @@ func (a *application) stale(path string, names ...string) {
 	}
 }
 
-func join(dir, name string) string {
-	if dir == "" {
-		return name
-	}
-	return dir + "/" + name
-}
-
 func writesOf(objects []Object) []Write {
 	writes := make([]Write, len(objects))
 	for i, o := range objects {

@@ -10,6 +10,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
+// ErrUnresolved: other publishers kept changing the index for as long as we tried.
+var ErrUnresolved = errors.New("other publishers keep changing it")
+
 // Whoever loses a race for a pointer waits for a random time and merges again. Somebody
 // wins every race, so n publishers need at most n rounds; the bound is far above that and
 // is there for a storage that always says no.

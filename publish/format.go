@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,6 +52,9 @@ type format interface {
 	// what was points at already, the pointer is not written: a client that holds its
 	// ETag would lose its copy of the index (docs/layouts.md).
 	writeIndex(ctx context.Context, s Store, was *pointer, x *indices) (*pointer, error)
+	// completeIndex tries once to bring what belongs to an index in line with it, after writeIndex:
+	// mirror.ErrConflict if another publisher was faster.
+	completeIndex(ctx context.Context, s Store) error
 	// pointerSize is how many bytes writeIndex stores for x besides the documents themselves.
 	pointerSize(was *pointer, x *indices) (int64, error)
 	// indexWrites are the names that writeIndex writes at fixed names.
@@ -58,6 +63,8 @@ type format interface {
 	// key reads a key and makes sure that it is the one that its name says: uploads in the
 	// order in which they are made.
 	key(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Object, error)
+	// keyDocument is the name of the document that makes a key known.
+	keyDocument(f key.Fingerprint) string
 	// keyObjects are the uploads that make a key known, in the order in which they are made.
 	keyObjects(f key.Fingerprint, armored []byte) ([]Object, error)
 	// readKeyIndex returns the keys that clients are told of, and the version of
@@ -70,6 +77,15 @@ type format interface {
 	// marker is the object that declares the layout, if there is one.
 	marker() (Object, bool)
 }
+
+// The layouts that there are.
+var (
+	formatV3 format = v3{}
+	formatV2 format = v2{}
+)
+
+// layouts are all of them, the one that Spack writes today first.
+func layouts() []format { return []format{formatV3, formatV2} }
 
 // A pointer says which indices a mirror has.
 type pointer struct {
@@ -121,6 +137,25 @@ func (p *pointer) size() int64 {
 	return n
 }
 
+// needsProof notes what must be proved of a store before the pointer is replaced.
+func (p *pointer) needsProof(s Store) {
+	prover := mirror.ProverOf(s)
+	if prover == nil {
+		return
+	}
+	if proof := prover.Proof(p.Version); proof != "" && !slices.Contains(p.proofs, proof) {
+		p.proof = proof
+	}
+}
+
+// proved is what is known of the storage when the pointer has been replaced.
+func (p *pointer) proved() []string {
+	if p.proof == "" {
+		return p.proofs
+	}
+	return append(slices.Clone(p.proofs), p.proof)
+}
+
 // whichIndex reads what a publisher must know of the index before it writes.
 func whichIndex(ctx context.Context, f format, r mirror.Reader) (*pointer, error) {
 	p, err := f.readPointer(ctx, r)
@@ -157,6 +192,23 @@ func (p *Package) ID() string {
 		return p.Spec.Root().ID()
 	}
 	return fmt.Sprintf("%s@%s/%s", p.Package, p.Version, p.Hash.Short())
+}
+
+// file is the name of a package's document in SOURCE.
+func (p *Package) file() string {
+	if p.unsignedFile != "" {
+		return p.unsignedFile
+	}
+	return p.File
+}
+
+// issuer tells which key the package was signed with, as its document says; the signature is not checked.
+func (p *Package) issuer() (key.Issuer, bool) {
+	if !p.Signed {
+		return key.Issuer{}, false
+	}
+	by, err := key.IssuerOf(p.Document)
+	return by, err == nil
 }
 
 // An Object is something to be stored under a name.
@@ -234,4 +286,18 @@ func documentOf(p *Package) Object {
 		contentType = "text/plain"
 	}
 	return object(p.File, p.Document, contentType, layout.Revalidate)
+}
+
+// join is the name of an object of the mirror at dir, which is empty for the place itself.
+func join(dir, name string) string {
+	if dir == "" {
+		return name
+	}
+	return dir + "/" + name
+}
+
+// looksLikeDocument reports whether a name ends like that of the document of a package.
+func looksLikeDocument(name string) bool {
+	base := path.Base(name)
+	return strings.HasSuffix(base, ".spec.manifest.json") || strings.HasSuffix(base, ".spec.json") || strings.HasSuffix(base, ".spec.json.sig")
 }

@@ -65,7 +65,7 @@ type Told struct {
 // it must tell again.
 func Heal(ctx context.Context, s Store, trust Trust, t Told) ([]Healed, error) {
 	var all []Healed
-	for _, f := range []format{v3{}, v2{}} {
+	for _, f := range layouts() {
 		h := healing{format: f, store: s, trust: trust, out: Healed{
 			Layout: f.layout(), Indexed: []string{}, Stale: []string{}, Findings: []Finding{}, format: f,
 		}}

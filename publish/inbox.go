@@ -117,7 +117,7 @@ func markOf(info fs.FileInfo) string {
 // documentAt tells the directory of the mirror that a document is in, and its name there.
 func documentAt(full string) (dir string, f format, name string, ok bool) {
 	for at := 0; at <= len(full); {
-		for _, f := range []format{v3{}, v2{}} {
+		for _, f := range layouts() {
 			if _, ok := f.packageName(full[at:]); ok && spec.Readable(full) {
 				return strings.TrimSuffix(full[:at], "/"), f, full[at:], true
 			}
@@ -201,7 +201,7 @@ func (in *Inbox) understand(ctx context.Context, a *Arrived, content []byte) err
 	if p.Signed && !strings.HasSuffix(strings.TrimSpace(string(content)), signatureEnd) {
 		return errors.New("its signature is cut off")
 	}
-	p.trueVersion(ctx, a.format, a.tree, a.specs)
+	trueVersion(ctx, p, a.format, a.tree, a.specs)
 	if !in.rules.Selection.picks(p) || !in.rules.Selection.layout(a.format) {
 		return ErrNotSelected
 	}
@@ -274,20 +274,6 @@ func (a *Arrived) checkBlob(ctx context.Context, b Object, read func(int64)) err
 		return &blob.MismatchError{Name: b.Name, WantSize: b.Size, GotSize: content.Size()}
 	}
 	return blob.Check(ctx, b.Name, metered{content, read}, b.Digest)
-}
-
-// objections are what is to be said against a package's signature.
-func (t Trust) objections(p *Package) []error {
-	var reasons []error
-	if t.RequireSigned && !p.Signed {
-		reasons = append(reasons, errors.New("it is not signed, and signatures are required: sign it with `spack buildcache push --key` or `spack gpg`"))
-	}
-	if t.Keys != nil && p.Signed {
-		if _, err := t.Keys.Verify(p.Document); err != nil {
-			reasons = append(reasons, err)
-		}
-	}
-	return reasons
 }
 
 // metered tells how much of a Source is read.

@@ -1,7 +1,6 @@
 package publish
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,8 +8,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
-	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
 // encodeKeyIndex writes what Spack writes: the fingerprints, sorted, each with nothing.
@@ -44,37 +43,15 @@ func parseKeyIndex(content []byte) ([]key.Fingerprint, error) {
 	return keys, nil
 }
 
-// addKeys makes clients learn of keys, next to those that they are told of already.
-func addKeys(ctx context.Context, f format, s Store, keys []key.Fingerprint) error {
-	return contend(ctx, func() error {
-		have, version, err := f.readKeyIndex(ctx, s)
-		if err != nil {
-			return err
-		}
-		all := union(have, keys)
-		if len(all) == len(have) {
-			return nil
-		}
-		return writeKeyIndex(ctx, f, s, version, all)
-	})
-}
-
-// writeKeyIndex makes keys what clients are told of, if that still is the version was.
-func writeKeyIndex(ctx context.Context, f format, s Store, was mirror.Version, keys []key.Fingerprint) error {
-	objects, err := f.keyIndex(keys)
-	if err != nil {
-		return err
-	}
-	last := len(objects) - 1
-	for _, o := range objects[:last] {
-		if err := s.Create(ctx, o.upload()); err != nil {
-			return err
-		}
-	}
-	_, err = s.Swap(ctx, objects[last].upload(), was)
-	return err
-}
-
 func union(a, b []key.Fingerprint) []key.Fingerprint {
 	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(a, b))))
+}
+
+// publicOf reads a key from the objects that make it known.
+func publicOf(objects []Object) (*key.Public, error) {
+	armored, err := blob.ReadAll(objects[0].Content)
+	if err != nil {
+		return nil, err
+	}
+	return key.ReadPublic(armored)
 }

@@ -33,11 +33,8 @@ type issued struct {
 }
 
 func issuedBy(p *Package) issued {
-	if !p.Signed {
-		return issued{}
-	}
-	by, err := key.IssuerOf(p.Document)
-	return issued{by, err == nil}
+	by, ok := p.issuer()
+	return issued{by, ok}
 }
 
 // published reports whether clients find a package as the source has it.
@@ -250,15 +247,6 @@ func (d *decision) keysThere(ctx context.Context) (found []*key.Public, sure boo
 		}
 	}
 	return found, true, nil
-}
-
-// publicOf reads a key from the objects that make it known.
-func publicOf(objects []Object) (*key.Public, error) {
-	armored, err := blob.ReadAll(objects[0].Content)
-	if err != nil {
-		return nil, err
-	}
-	return key.ReadPublic(armored)
 }
 
 // planKeyIndex decides whether clients must be told of keys.

@@ -3,7 +3,7 @@ package publish
 import (
 	"context"
 	"errors"
-	"slices"
+	"fmt"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
@@ -26,26 +26,14 @@ func turnIndex(ctx context.Context, f format, s Store, was *pointer, x *indices)
 			return nil, err
 		}
 	}
-	return f.writeIndex(ctx, s, was, x)
-}
-
-// needsProof notes what must be proved of a store before the pointer is replaced.
-func (p *pointer) needsProof(s Store) {
-	prover := mirror.ProverOf(s)
-	if prover == nil {
-		return
+	now, err := f.writeIndex(ctx, s, was, x)
+	if err != nil {
+		return nil, err
 	}
-	if proof := prover.Proof(p.Version); proof != "" && !slices.Contains(p.proofs, proof) {
-		p.proof = proof
+	if err := contend(ctx, func() error { return f.completeIndex(ctx, s) }); err != nil {
+		return nil, fmt.Errorf("index hash: %w", err)
 	}
-}
-
-// proved is what is known of the storage when the pointer has been replaced.
-func (p *pointer) proved() []string {
-	if p.proof == "" {
-		return p.proofs
-	}
-	return append(slices.Clone(p.proofs), p.proof)
+	return now, nil
 }
 
 // ProveWrites makes sure that a store can be written to, and that it obeys conditions. It tries a write that must
@@ -55,7 +43,7 @@ func ProveWrites(ctx context.Context, s Store) error {
 	if p := mirror.ProverOf(s); p != nil && p.Proof(noVersion) != "" {
 		return p.Prove(ctx, noVersion, nil)
 	}
-	marker, _ := v3{}.marker()
+	marker, _ := formatV3.marker()
 	_, err := s.Swap(ctx, marker.upload(), noVersion)
 	if errors.Is(err, mirror.ErrConflict) {
 		return nil

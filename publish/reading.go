@@ -89,7 +89,8 @@ func blameless(err error) bool {
 func (r *packageReader) read(ctx context.Context, name string) (*Package, error) {
 	// A document of layout v2 holds the whole spec.
 	memory := max(0, min(r.seen.objects[name].Size, maxDocument))
-	if err := unpacking.Acquire(ctx, memory); err != nil {
+	release, err := reserve(ctx, memory)
+	if err != nil {
 		return nil, err
 	}
 	document, info, err := mirror.Read(ctx, r.store, name, maxDocument)
@@ -103,7 +104,7 @@ func (r *packageReader) read(ctx context.Context, name string) (*Package, error)
 	if err == nil {
 		p, err = r.format.document(name, document, r.specs)
 	}
-	unpacking.Release(memory)
+	release()
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ func (r *Rebuilt) Shown(path string) Shown {
 // Spack cannot read is left out, with a finding.
 func Rebuild(ctx context.Context, s Store, trust Trust) ([]Rebuilt, error) {
 	var all []Rebuilt
-	for _, f := range []format{v3{}, v2{}} {
+	for _, f := range layouts() {
 		r, err := rebuildLayout(ctx, f, s, trust)
 		if err != nil {
 			return all, fmt.Errorf("%s index: %w", f.layout(), err)
@@ -144,11 +144,7 @@ func (r *Rebuilt) keys(ctx context.Context, f format, s Store, trust Trust, purg
 
 // leftOut reports a key of which clients are not told.
 func (r *Rebuilt) leftOut(f format, k key.Fingerprint, reason string) {
-	objects, err := f.keyObjects(k, nil)
-	if err != nil {
-		return
-	}
-	found := Finding{Warning, SourceKey{Objects: objects}.file(), "clients are not told of this key: " + reason}
+	found := Finding{Warning, f.keyDocument(k), "clients are not told of this key: " + reason}
 	if !slices.Contains(r.Findings, found) { // again when a race was lost
 		r.Findings = append(r.Findings, found)
 	}

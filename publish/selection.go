@@ -43,7 +43,7 @@ func (s Selection) Validate() error {
 			return fmt.Errorf("pattern %q: want name, name@version, /hash or @spack.lock", p)
 		}
 	}
-	if s.Layout != "" && s.Layout != (v3{}).layout() && s.Layout != (v2{}).layout() {
+	if s.Layout != "" && s.Layout != formatV3.layout() && s.Layout != formatV2.layout() {
 		return fmt.Errorf("layout %q: want v3 or v2", s.Layout)
 	}
 	for _, p := range append(append(append([]string{}, s.OS...), s.Target...), s.Files...) {

@@ -59,14 +59,6 @@ func (s Signing) mark(m *SourceMirror) {
 	})
 }
 
-// file is the name of a package's document in SOURCE.
-func (p *Package) file() string {
-	if p.unsignedFile != "" {
-		return p.unsignedFile
-	}
-	return p.File
-}
-
 // signatureSizes are the least and the most bytes that a signature adds to a document. Those of gpg take 270 (ed25519)
 // to 900 (RSA of 4096 bits).
 const minSignature, maxSignature = 200, 4096

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -157,10 +156,10 @@ func (src *Source) find(ctx context.Context, dir string) error {
 		return nil
 	}
 	if isV3 {
-		add(v3{})
+		add(formatV3)
 	}
 	if isV2 {
-		add(v2{})
+		add(formatV2)
 	}
 	for _, e := range entries {
 		own := isV3 && (e.Name() == "v3" || e.Name() == "blobs") || isV2 && e.Name() == "build_cache"
@@ -223,13 +222,13 @@ func (m *SourceMirror) readDocument(ctx context.Context, name string) (*Package,
 	if err != nil {
 		return named, err
 	}
-	p.trueVersion(ctx, m.format, m.tree, m.specs)
+	trueVersion(ctx, p, m.format, m.tree, m.specs)
 	return p, nil
 }
 
 // trueVersion takes the version of a package from its spec if the document's name may hide it: in names, _ replaces
 // other characters, such as the slash of git.feature/x=1.2. A spec that cannot be read is reported later.
-func (p *Package) trueVersion(ctx context.Context, f format, t *tree, specs *spec.Reader) {
+func trueVersion(ctx context.Context, p *Package, f format, t *tree, specs *spec.Reader) {
 	if strings.Contains(p.Version, "_") {
 		_ = f.readSpec(ctx, t, p, specs)
 	}
@@ -263,11 +262,6 @@ func (src *Source) documents(ctx context.Context, m *SourceMirror) ([]string, er
 		return nil
 	})
 	return names, err
-}
-
-func looksLikeDocument(name string) bool {
-	base := path.Base(name)
-	return strings.HasSuffix(base, ".spec.manifest.json") || strings.HasSuffix(base, ".spec.json") || strings.HasSuffix(base, ".spec.json.sig")
 }
 
 func (src *Source) readKeys(ctx context.Context, m *SourceMirror) error {

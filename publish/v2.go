@@ -87,9 +87,8 @@ func (f v2) readIndex(_ context.Context, _ mirror.Reader, p *pointer) (x *indice
 	return x, err
 }
 
-// writeIndex turns index.json, which is the index, and then brings index.json.hash in line
-// with it. A reader who sees a hash that is not that of the index takes the
-// index all the same and merely reads it again next time.
+// writeIndex turns index.json, which is the index. A reader who sees a hash that is not that of
+// the index takes the index all the same and merely reads it again next time.
 func (f v2) writeIndex(ctx context.Context, s Store, was *pointer, x *indices) (*pointer, error) {
 	content := x.part(index.V7).Content()
 	digest, err := blob.Sum(ctx, content)
@@ -104,9 +103,6 @@ func (f v2) writeIndex(ctx context.Context, s Store, was *pointer, x *indices) (
 			return nil, fmt.Errorf("index: %w", err)
 		}
 	}
-	if err := f.writeHash(ctx, s); err != nil {
-		return nil, fmt.Errorf("index hash: %w", err)
-	}
 	return now, nil
 }
 
@@ -115,28 +111,26 @@ func (v2) pointerSize(*pointer, *indices) (int64, error) {
 	return int64(len(blob.DigestOf(nil).String())), nil
 }
 
-// writeHash makes index.json.hash that of the index. The version of the hash is read
+// completeIndex makes index.json.hash that of the index. The version of the hash is read
 // before the index is. So when it is replaced as that version, nobody has
 // replaced it since the index was read; and whoever replaces the index after that has yet
 // to read the hash, and will put it right. When the last publisher is done, the
 // hash is that of the index.
-func (f v2) writeHash(ctx context.Context, s Store) error {
-	return contend(ctx, func() error {
-		hash, info, err := mirror.Read(ctx, s, layout.V2IndexHash, maxPointer)
-		if err != nil && !errors.Is(err, mirror.ErrNotExist) {
-			return err
-		}
-		p, err := f.readPointer(ctx, s)
-		if err != nil {
-			return err
-		}
-		if string(hash) == p.digest() {
-			return nil
-		}
-		o := object(layout.V2IndexHash, []byte(p.digest()), "text/plain", layout.Revalidate)
-		_, err = s.Swap(ctx, o.upload(), info.Version)
+func (f v2) completeIndex(ctx context.Context, s Store) error {
+	hash, info, err := mirror.Read(ctx, s, layout.V2IndexHash, maxPointer)
+	if err != nil && !errors.Is(err, mirror.ErrNotExist) {
 		return err
-	})
+	}
+	p, err := f.readPointer(ctx, s)
+	if err != nil {
+		return err
+	}
+	if string(hash) == p.digest() {
+		return nil
+	}
+	o := object(layout.V2IndexHash, []byte(p.digest()), "text/plain", layout.Revalidate)
+	_, err = s.Swap(ctx, o.upload(), info.Version)
+	return err
 }
 
 func (v2) key(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Object, error) {
@@ -149,6 +143,8 @@ func (v2) key(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Object
 	}
 	return v2{}.keyObjects(f, armored)
 }
+
+func (v2) keyDocument(f key.Fingerprint) string { return layout.V2Key(f) }
 
 func (v2) keyObjects(f key.Fingerprint, armored []byte) ([]Object, error) {
 	return []Object{object(layout.V2Key(f), armored, "application/pgp-keys", layout.Revalidate)}, nil

@@ -138,6 +138,14 @@ type specText struct {
 // unpacking bounds how many bytes of specs are unpacked at once.
 var unpacking = semaphore.NewWeighted(64 << 20)
 
+// reserve waits until n bytes of that may be used, until release is called.
+func reserve(ctx context.Context, n int64) (release func(), err error) {
+	if err := unpacking.Acquire(ctx, n); err != nil {
+		return nil, err
+	}
+	return func() { unpacking.Release(n) }, nil
+}
+
 // unpacked is the largest size to which stored bytes of a spec may unpack. Specs compress to about a tenth; one
 // that unpacks to a hundred times its size was made to fill memory.
 func unpacked(stored int64) int64 { return min(maxSpec, 64<<10+100*stored) }
@@ -147,10 +155,10 @@ func readSpecBlob(ctx context.Context, r mirror.Reader, b Object) (*specText, er
 		return nil, content(fmt.Errorf("spec %s has %d bytes, more than %d", b.Name, b.Size, maxSpec))
 	}
 	limit := unpacked(b.Size)
-	if err := unpacking.Acquire(ctx, limit); err != nil {
+	release, err := reserve(ctx, limit)
+	if err != nil {
 		return nil, err
 	}
-	release := func() { unpacking.Release(limit) }
 	stored, err := readBlob(ctx, r, b, maxSpec)
 	if err != nil {
 		release()
@@ -316,6 +324,9 @@ func (f v3) writeIndex(ctx context.Context, s Store, was *pointer, x *indices) (
 	return now, nil
 }
 
+// completeIndex has nothing to do: one object turns the indices of layout v3.
+func (v3) completeIndex(context.Context, Store) error { return nil }
+
 // salt makes an index a new one whose pointer has to be written although it may be the index that clients have: the one that a
 // pointer named that Spack could read and we could not.
 func (p *pointer) salt() string {
@@ -400,6 +411,8 @@ func onlyRecord(m *manifest.Manifest, f manifest.Family) (manifest.Record, error
 	}
 	return rec, err
 }
+
+func (v3) keyDocument(f key.Fingerprint) string { return layout.V3Key(f) }
 
 func (v3) keyObjects(f key.Fingerprint, armored []byte) ([]Object, error) {
 	rec := manifest.Record{Size: int64(len(armored)), MediaType: manifest.KeyType, Compression: "none", Digest: blob.DigestOf(armored)}

@@ -119,7 +119,7 @@ type verifier struct {
 
 func (v *verifier) layouts(ctx context.Context) error {
 	var denied error
-	for _, f := range []format{v3{}, v2{}} {
+	for _, f := range layouts() {
 		c := &check{verifier: v, format: f, refs: make(map[string]*ref), specs: spec.NewReader(maxHeld)}
 		there, err := c.open(ctx)
 		if err != nil {

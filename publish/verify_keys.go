@@ -17,12 +17,12 @@ import (
 
 // checkSignature checks who has signed a package.
 func (c *check) checkSignature(p *Package) {
-	if by := issuedBy(p); by.ok {
+	if by, ok := p.issuer(); ok {
 		c.mu.Lock()
 		if c.signed == nil {
 			c.signed = make(map[key.Issuer]int)
 		}
-		c.signed[by.by]++
+		c.signed[by]++
 		c.mu.Unlock()
 	}
 	switch {
@@ -108,13 +108,6 @@ func (c *check) exists(ctx context.Context, name string) bool {
 	}
 	_, err := c.reader.Stat(ctx, name)
 	return err == nil
-}
-
-func (c *check) keyDocument(f key.Fingerprint) string {
-	if c.layout() == "v3" {
-		return layout.V3Key(f)
-	}
-	return layout.V2Key(f)
 }
 
 // namedKeys reads the index of keys, which may name none.

@@ -72,7 +72,7 @@ func TestVerifyHoldsABoundedNumberOfDocuments(t *testing.T) {
 // An index that a server sends may not fill the memory of whoever looks at it.
 func TestVerifyRefusesAnIndexThatIsTooLargeByURL(t *testing.T) {
 	p := newProbe(sized{maxIndexByURL + 1, zeroes(1)}, func(error) {})
-	c := &check{verifier: &verifier{reader: p}, format: v3{}, refs: make(map[string]*ref)}
+	c := &check{verifier: &verifier{reader: p}, format: formatV3, refs: make(map[string]*ref)}
 	for _, byURL := range []bool{true, false} {
 		if p.seen = nil; byURL {
 			p.seen = make(map[string]int64)

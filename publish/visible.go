@@ -20,17 +20,6 @@ type Shown struct {
 	packages []spec.Hash // that the index offers, as far as the run is about them
 }
 
-// Shown are the packages that the plan publishes or found published.
-func (m *MirrorPlan) Shown() Shown {
-	s := Shown{Path: m.Path, Pointers: m.Pointers(), Digest: m.Digest(), format: m.format}
-	for _, p := range m.Packages {
-		if p.Status != Rejected {
-			s.packages = append(s.packages, p.Hash)
-		}
-	}
-	return s
-}
-
 // MergeShown makes one of all that are of the same mirror and layout: the index of the last, and the packages
 // of all. So an index is read once, however many runs are to be seen in it.
 func MergeShown(all []Shown) []Shown {
@@ -76,7 +65,7 @@ func (s *Shown) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &t); err != nil {
 		return err
 	}
-	for _, f := range []format{v3{}, v2{}} {
+	for _, f := range layouts() {
 		if f.layout() == t.Layout {
 			*s = Shown{t.Path, t.Pointers, t.Digest, f, t.Packages}
 			return nil
@@ -109,29 +98,4 @@ func (s Shown) Unseen(ctx context.Context, r mirror.Reader) (string, error) {
 		}
 	}
 	return "", nil
-}
-
-// Pointers are the names, below DESTINATION, that a client reads to learn of packages.
-func (m *MirrorPlan) Pointers() []string {
-	var names []string
-	for _, name := range m.format.indexWrites() {
-		names = append(names, join(m.Path, name))
-	}
-	return names
-}
-
-// Version is that of the first pointer, as far as it is known; Absent if there is none.
-func (m *MirrorPlan) Version() mirror.Version {
-	if m.Index.was == nil {
-		return mirror.Absent
-	}
-	return m.Index.was.Version
-}
-
-// Digest identifies the index that the mirror has now; empty if it has none.
-func (m *MirrorPlan) Digest() string {
-	if m.Index.was == nil {
-		return ""
-	}
-	return m.Index.was.digest()
 }

@@ -1,0 +1,39 @@
+package publish
+
+import (
+	"context"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// addKeys makes clients learn of keys, next to those that they are told of already.
+func addKeys(ctx context.Context, f format, s Store, keys []key.Fingerprint) error {
+	return contend(ctx, func() error {
+		have, version, err := f.readKeyIndex(ctx, s)
+		if err != nil {
+			return err
+		}
+		all := union(have, keys)
+		if len(all) == len(have) {
+			return nil
+		}
+		return writeKeyIndex(ctx, f, s, version, all)
+	})
+}
+
+// writeKeyIndex makes keys what clients are told of, if that still is the version was.
+func writeKeyIndex(ctx context.Context, f format, s Store, was mirror.Version, keys []key.Fingerprint) error {
+	objects, err := f.keyIndex(keys)
+	if err != nil {
+		return err
+	}
+	last := len(objects) - 1
+	for _, o := range objects[:last] {
+		if err := s.Create(ctx, o.upload()); err != nil {
+			return err
+		}
+	}
+	_, err = s.Swap(ctx, objects[last].upload(), was)
+	return err
+}

@@ -1,0 +1,179 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/dustin/go-humanize/english"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+)
+
+// maxJudged is how many documents of other publishers a run reads to check their signatures, and
+// maxNamed how many of those that it does not trust it names one by one.
+const (
+	maxJudged = 1000
+	maxNamed  = 10
+)
+
+// Trusted keys judge what clients are offered already, as far as it was listed. Whatever the source
+// or the trusted keys themselves tell costs no request.
+
+// judgeKey reports whether clients may be told of a key that is there. With trusted keys, its name must be one of
+// them, and its file must hold that key alone.
+func (d *decision) judgeKey(ctx context.Context, f key.Fingerprint) (bool, error) {
+	trust := d.plan.options.Trust
+	if trust.Keys == nil {
+		return true, nil
+	}
+	if !trust.Keys.Holds(f) {
+		return false, nil // judge reports it
+	}
+	trusted, err := d.trustedObjects(f)
+	if err != nil {
+		return false, err
+	}
+	info := d.seen.objects[d.out.format.keyDocument(f)]
+	known := [][]Object{trusted}
+	for _, k := range d.src.Keys {
+		if k.Fingerprint == f {
+			known = append(known, k.Objects)
+		}
+	}
+	for _, objects := range known {
+		content, err := blob.ReadAll(objects[len(objects)-1].Content)
+		if err != nil {
+			return false, err
+		}
+		if info.MD5 != "" && info.MD5 == md5Of(content) {
+			return true, nil
+		}
+	}
+	if trust.Judged.has(d.out.Path, info) {
+		return true, nil
+	}
+	if _, err := d.out.format.key(ctx, d.out.store, f); err != nil {
+		d.spoilt = append(d.spoilt, f)
+		d.distrust([]string{info.Name}, func(string) string {
+			return "this key is offered to clients, but: " + err.Error() + ": remove it, and publish again"
+		}, "key")
+		return false, ctx.Err()
+	}
+	trust.Judged.add(d.out.Path, info)
+	return true, nil
+}
+
+// judgeKeyIndex reports an index of keys where there should be no key. Where there are keys it is
+// compared, and mended, when they are planned.
+func (d *decision) judgeKeyIndex() error {
+	objects, err := d.out.format.keyIndex(nil)
+	if err != nil || d.plan.options.Trust.Keys == nil || len(d.seen.keys(d.out.format)) > 0 {
+		return err
+	}
+	empty := objects[len(objects)-1]
+	content, err := blob.ReadAll(empty.Content)
+	if err != nil {
+		return err
+	}
+	if info, ok := d.seen.objects[empty.Name]; ok && info.MD5 != md5Of(content) {
+		d.distrust([]string{empty.Name}, func(string) string {
+			return "it tells clients of keys, and there is none that is trusted: run publish index --trusted-keys"
+		}, "index of keys")
+	}
+	return nil
+}
+
+// judge checks the keys that are there by their names, and the documents whose signer is not known. Those that the
+// source has too are known, and those that the index lacks were checked when it was healed.
+func (d *decision) judge(ctx context.Context) error {
+	trust := d.plan.options.Trust
+	if trust.Keys == nil {
+		return nil
+	}
+	var keys []string
+	for name := range d.seen.objects {
+		if f, ok := d.out.format.keyName(name); ok && !trust.Keys.Holds(f) {
+			keys = append(keys, name)
+		}
+	}
+	d.distrust(keys, func(name string) string {
+		f, _ := d.out.format.keyName(name)
+		return trust.foreign(f)
+	}, "key")
+	if d.out.Index.Mode == IndexRebuild {
+		return nil // which checks every document
+	}
+	return d.judgeDocuments(ctx)
+}
+
+func (d *decision) judgeDocuments(ctx context.Context) error {
+	trust := d.plan.options.Trust
+	names := d.unjudged()
+	if n := len(names) - maxJudged; n > 0 {
+		names = names[:maxJudged]
+		d.warn("", fmt.Sprintf("%s of others not checked by whom they are signed: run publish verify --trusted-keys", english.Plural(n, "package was", "packages were")))
+	}
+	reasons := make([]error, len(names))
+	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(names), func(ctx context.Context, i int) error {
+		document, _, err := mirror.Read(ctx, d.out.store, names[i], maxDocument)
+		switch {
+		case errors.Is(err, mirror.ErrNotExist): // removed meanwhile
+		case err != nil:
+			return fmt.Errorf("check who has signed: %w", err)
+		default:
+			reasons[i] = trust.objection(document)
+			trust.Judged.add(d.out.Path, d.seen.objects[names[i]])
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	why := make(map[string]string)
+	var bad []string
+	for i, name := range names {
+		if reasons[i] != nil {
+			bad = append(bad, name)
+			why[name] = "clients are offered it, but: " + reasons[i].Error()
+		}
+	}
+	d.distrust(bad, func(name string) string { return why[name] }, "package")
+	return nil
+}
+
+// unjudged are the documents that are there and of which the source does not tell who signed them.
+func (d *decision) unjudged() []string {
+	known := make(map[string]bool)
+	for _, p := range d.src.Packages {
+		known[p.File] = d.status[p] == Unchanged && !d.assumed[p] || d.status[p] == Replaced
+	}
+	for _, name := range d.healed {
+		known[name] = true
+	}
+	var names []string
+	for name := range d.seen.packages(d.out.format) {
+		if !known[name] && !d.plan.options.Trust.Judged.has(d.out.Path, d.seen.objects[name]) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// distrust reports what clients are offered and should not trust, the first of many by name.
+func (d *decision) distrust(names []string, why func(string) string, what string) {
+	slices.Sort(names)
+	d.out.Untrusted = append(d.out.Untrusted, names...)
+	for i, name := range names {
+		if i == maxNamed {
+			d.warn("", fmt.Sprintf("%s that the trusted keys do not cover: publish verify --trusted-keys names all", english.Plural(len(names)-i, "more "+what, "")))
+			return
+		}
+		d.warn(name, why(name))
+	}
+}

@@ -1,0 +1,41 @@
+package publish
+
+import (
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// Shown are the packages that the plan publishes or found published.
+func (m *MirrorPlan) Shown() Shown {
+	s := Shown{Path: m.Path, Pointers: m.Pointers(), Digest: m.Digest(), format: m.format}
+	for _, p := range m.Packages {
+		if p.Status != Rejected {
+			s.packages = append(s.packages, p.Hash)
+		}
+	}
+	return s
+}
+
+// Pointers are the names, below DESTINATION, that a client reads to learn of packages.
+func (m *MirrorPlan) Pointers() []string {
+	var names []string
+	for _, name := range m.format.indexWrites() {
+		names = append(names, join(m.Path, name))
+	}
+	return names
+}
+
+// Version is that of the first pointer, as far as it is known; Absent if there is none.
+func (m *MirrorPlan) Version() mirror.Version {
+	if m.Index.was == nil {
+		return mirror.Absent
+	}
+	return m.Index.was.Version
+}
+
+// Digest identifies the index that the mirror has now; empty if it has none.
+func (m *MirrorPlan) Digest() string {
+	if m.Index.was == nil {
+		return ""
+	}
+	return m.Index.was.digest()
+}
