@@ -8,7 +8,7 @@ import (
 )
 
 // addKeys makes clients learn of keys, next to those that they are told of already.
-func addKeys(ctx context.Context, f format, s Store, keys []key.Fingerprint) error {
+func addKeys(ctx context.Context, f format, s mirror.Store, keys []key.Fingerprint) error {
 	return contend(ctx, func() error {
 		have, version, err := f.readKeyIndex(ctx, s)
 		if err != nil {
@@ -23,7 +23,7 @@ func addKeys(ctx context.Context, f format, s Store, keys []key.Fingerprint) err
 }
 
 // writeKeyIndex makes keys what clients are told of, if that still is the version was.
-func writeKeyIndex(ctx context.Context, f format, s Store, was mirror.Version, keys []key.Fingerprint) error {
+func writeKeyIndex(ctx context.Context, f format, s mirror.Store, was mirror.Version, keys []key.Fingerprint) error {
 	objects, err := f.keyIndex(keys)
 	if err != nil {
 		return err

@@ -204,7 +204,7 @@ func (a *application) sendLost(ctx context.Context, m *MirrorPlan, now *pointer)
 }
 
 // lost are the objects of packages that are not there any more, the document last.
-func lost(ctx context.Context, f format, s Store, now *pointer, packages []*Package) (map[*Package][]Object, error) {
+func lost(ctx context.Context, f format, s mirror.Store, now *pointer, packages []*Package) (map[*Package][]Object, error) {
 	var names []string
 	for _, p := range packages {
 		names = append(names, p.File)
@@ -399,7 +399,7 @@ func (a *application) put(ctx context.Context, m *MirrorPlan, w Write) error {
 	return nil
 }
 
-func (a *application) store(ctx context.Context, s Store, shown string, w Write) error {
+func (a *application) store(ctx context.Context, s mirror.Store, shown string, w Write) error {
 	u := w.upload()
 	u.Sent = func(n int64) { a.progress.Sent(shown, w.Size, n) }
 	if w.Was == mirror.Absent {
@@ -410,10 +410,10 @@ func (a *application) store(ctx context.Context, s Store, shown string, w Write)
 }
 
 // counted is a store that counts what is stored in it.
-func (a *application) counted(s Store) Store { return counter{s, a} }
+func (a *application) counted(s mirror.Store) mirror.Store { return counter{s, a} }
 
 type counter struct {
-	Store
+	mirror.Store
 	application *application
 }
 

@@ -165,7 +165,7 @@ func TestIndexThatNeverHoldsStill(t *testing.T) {
 		}
 	})
 	src := sourceOf(t, dir, o.Selection)
-	p, err := publish.NewPlan(ctx, src, func(string) publish.Store { return b }, o)
+	p, err := publish.NewPlan(ctx, src, func(string) mirror.Store { return b }, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -178,12 +178,12 @@ type FilePlan struct {
 	Status Status
 	Writes []Write // companions before the artifact; a signature that is yet to be made has no content
 
-	store   Store
+	store   mirror.Store
 	content blob.Source // of the artifact
 }
 
 // planFiles compares plain files with what is there, by their checksums.
-func (p *Plan) planFiles(ctx context.Context, files []*ReleaseFile, s Store) error {
+func (p *Plan) planFiles(ctx context.Context, files []*ReleaseFile, s mirror.Store) error {
 	for _, f := range files {
 		signing := p.options.Sign.signFile(f)
 		if err := f.checkSignature(p.options.Trust, len(signing) > 0); err != nil {
@@ -232,7 +232,7 @@ func worse(a, b Status) Status {
 }
 
 // find looks for one object in a listing; the Info is empty if it is not there.
-func find(ctx context.Context, s Store, name string) (mirror.Info, error) {
+func find(ctx context.Context, s mirror.Store, name string) (mirror.Info, error) {
 	for info, err := range s.List(ctx, mirror.Range{Prefix: name}) {
 		if err != nil {
 			return mirror.Info{}, fmt.Errorf("list %s: %w", name, err)
@@ -244,7 +244,7 @@ func find(ctx context.Context, s Store, name string) (mirror.Info, error) {
 	return mirror.Info{}, nil
 }
 
-func compareFile(ctx context.Context, s Store, o Object, mode IfExists) (Status, mirror.Version, error) {
+func compareFile(ctx context.Context, s mirror.Store, o Object, mode IfExists) (Status, mirror.Version, error) {
 	there, err := find(ctx, s, o.Name)
 	if err != nil {
 		return "", "", err
@@ -268,7 +268,7 @@ func compareFile(ctx context.Context, s Store, o Object, mode IfExists) (Status,
 
 // sameFile compares by checksums: the MD5 that S3 keeps of what was sent in one
 // request, else the CRC64NVME that it keeps of what was sent in parts, else the content.
-func sameFile(ctx context.Context, s Store, o Object, there mirror.Info) (bool, error) {
+func sameFile(ctx context.Context, s mirror.Store, o Object, there mirror.Info) (bool, error) {
 	if there.Size != o.Size {
 		return false, nil
 	}

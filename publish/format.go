@@ -51,10 +51,10 @@ type format interface {
 	// writeIndex makes x the indices if the pointer still is was: mirror.ErrConflict if not. Where they are
 	// what was points at already, the pointer is not written: a client that holds its
 	// ETag would lose its copy of the index (docs/layouts.md).
-	writeIndex(ctx context.Context, s Store, was *pointer, x *indices) (*pointer, error)
+	writeIndex(ctx context.Context, s mirror.Store, was *pointer, x *indices) (*pointer, error)
 	// completeIndex tries once to bring what belongs to an index in line with it, after writeIndex:
 	// mirror.ErrConflict if another publisher was faster.
-	completeIndex(ctx context.Context, s Store) error
+	completeIndex(ctx context.Context, s mirror.Store) error
 	// pointerSize is how many bytes writeIndex stores for x besides the documents themselves.
 	pointerSize(was *pointer, x *indices) (int64, error)
 	// indexWrites are the names that writeIndex writes at fixed names.
@@ -138,7 +138,7 @@ func (p *pointer) size() int64 {
 }
 
 // needsProof notes what must be proved of a store before the pointer is replaced.
-func (p *pointer) needsProof(s Store) {
+func (p *pointer) needsProof(s mirror.Store) {
 	prover := mirror.ProverOf(s)
 	if prover == nil {
 		return

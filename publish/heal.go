@@ -63,7 +63,7 @@ type Told struct {
 //
 // A package that is not whole is left out, with a finding, and so is a key. Who was told of
 // it must tell again.
-func Heal(ctx context.Context, s Store, trust Trust, t Told) ([]Healed, error) {
+func Heal(ctx context.Context, s mirror.Store, trust Trust, t Told) ([]Healed, error) {
 	var all []Healed
 	for _, f := range layouts() {
 		h := healing{format: f, store: s, trust: trust, out: Healed{
@@ -94,7 +94,7 @@ func fixedIn(f format, names []string) []string {
 // A healing is one layout of a mirror being healed.
 type healing struct {
 	format  format
-	store   Store
+	store   mirror.Store
 	trust   Trust
 	touched []string
 	again   []string

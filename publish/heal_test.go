@@ -39,7 +39,7 @@ func plantAll(m *mirrortest.Mem, s map[string][]byte) {
 	}
 }
 
-func mustHeal(t testing.TB, s publish.Store, touched ...string) []publish.Healed {
+func mustHeal(t testing.TB, s mirror.Store, touched ...string) []publish.Healed {
 	t.Helper()
 	got, err := publish.Heal(t.Context(), s, publish.Trust{}, publish.Told{Names: touched})
 	if err != nil {
@@ -117,7 +117,7 @@ func TestHealInAnyOrder(t *testing.T) {
 					told = append(told, slices.Repeat([]string{name}, rapid.IntRange(1, 2).Draw(rt, "times"))...)
 				}
 			}
-			heal := func(batch []string, to publish.Store) {
+			heal := func(batch []string, to mirror.Store) {
 				got, err := publish.Heal(t.Context(), to, publish.Trust{}, publish.Told{Names: batch})
 				if err != nil {
 					told = append(told, batch...)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 )
 
@@ -216,7 +217,7 @@ func TestPublishingDocumentsByName(t *testing.T) {
 		t.Fatalf("mirrors %v, findings %v", src.Mirrors, src.Findings)
 	}
 	store := make(map[string]*mirrortest.Mem)
-	plan, err := publish.NewPlan(t.Context(), src, func(path string) publish.Store {
+	plan, err := publish.NewPlan(t.Context(), src, func(path string) mirror.Store {
 		if store[path] == nil {
 			store[path] = emptyMirror(t)
 		}

@@ -168,7 +168,7 @@ func unindexed(path string, f Finding) Finding {
 
 // writeMerged merges packages into the index, and merges again for as long as other publishers are faster. It calls
 // moved before it replaces an index other than the planned one.
-func writeMerged(ctx context.Context, f format, s Store, ix *IndexPlan, moved func(ctx context.Context, now *pointer) error) error {
+func writeMerged(ctx context.Context, f format, s mirror.Store, ix *IndexPlan, moved func(ctx context.Context, now *pointer) error) error {
 	was, next := ix.was, ix.next
 	return contend(ctx, func() error {
 		if next == nil {

@@ -93,7 +93,7 @@ type MirrorPlan struct {
 	Untrusted []string
 
 	format   format
-	store    Store
+	store    mirror.Store
 	offers   []keyOffer
 	trusted  bool              // signatures are checked
 	resigned bool              // trusted keys other than the one that signs are those of builds, and not for clients
@@ -138,7 +138,7 @@ type IndexPlan struct {
 // NewPlan compares the source with its destination and decides. It only reads. open
 // returns the destination of a mirror, given its path in the source; "" is that of
 // plain files.
-func NewPlan(ctx context.Context, src *Source, open func(path string) Store, o Options) (*Plan, error) {
+func NewPlan(ctx context.Context, src *Source, open func(path string) mirror.Store, o Options) (*Plan, error) {
 	if o.Sign.Resign && o.Trust.Keys == nil {
 		return nil, errors.New("signatures can only be replaced if they are checked: give the trusted keys that they were made with")
 	}

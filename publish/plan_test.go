@@ -251,7 +251,7 @@ func TestASourceCanBePlannedAgain(t *testing.T) {
 	src := sourceOf(t, original("v3-unsigned"), publish.Selection{})
 	plan := func(o publish.Options) map[publish.Status]int {
 		m := emptyMirror(t)
-		p, err := publish.NewPlan(t.Context(), src, func(string) publish.Store { return m }, o)
+		p, err := publish.NewPlan(t.Context(), src, func(string) mirror.Store { return m }, o)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,7 +14,7 @@ import (
 //
 // In layout v3 the pointer remembers it, from this write on. It is never written only to remember that,
 // because a client that has the index already would read it again.
-func turnIndex(ctx context.Context, f format, s Store, was *pointer, x *indices) (*pointer, error) {
+func turnIndex(ctx context.Context, f format, s mirror.Store, was *pointer, x *indices) (*pointer, error) {
 	was.needsProof(s)
 	if was.proof != "" {
 		var there *mirror.Upload
@@ -39,7 +39,7 @@ func turnIndex(ctx context.Context, f format, s Store, was *pointer, x *indices)
 // ProveWrites makes sure that a store can be written to, and that it obeys conditions. It tries a write that must
 // be refused, so nothing is stored: the write replaces a version that no object has. A store without the
 // permission to write fails with a mirror.DeniedError, and one that ignores If-Match with a mirror.ConditionError.
-func ProveWrites(ctx context.Context, s Store) error {
+func ProveWrites(ctx context.Context, s mirror.Store) error {
 	if p := mirror.ProverOf(s); p != nil && p.Proof(noVersion) != "" {
 		return p.Prove(ctx, noVersion, nil)
 	}

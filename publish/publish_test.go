@@ -57,13 +57,13 @@ func sourceOf(t testing.TB, dir string, sel publish.Selection) *publish.Source {
 	return src
 }
 
-func planTo(t testing.TB, s publish.Store, dir string, o publish.Options) (*publish.Plan, error) {
+func planTo(t testing.TB, s mirror.Store, dir string, o publish.Options) (*publish.Plan, error) {
 	t.Helper()
 	src := sourceOf(t, dir, o.Selection)
-	return publish.NewPlan(t.Context(), src, func(string) publish.Store { return s }, o)
+	return publish.NewPlan(t.Context(), src, func(string) mirror.Store { return s }, o)
 }
 
-func mustPlan(t testing.TB, s publish.Store, dir string, o publish.Options) *publish.Plan {
+func mustPlan(t testing.TB, s mirror.Store, dir string, o publish.Options) *publish.Plan {
 	t.Helper()
 	p, err := planTo(t, s, dir, o)
 	if err != nil {
@@ -72,7 +72,7 @@ func mustPlan(t testing.TB, s publish.Store, dir string, o publish.Options) *pub
 	return p
 }
 
-func publishTo(t testing.TB, s publish.Store, dir string, o publish.Options) (*publish.Outcome, error) {
+func publishTo(t testing.TB, s mirror.Store, dir string, o publish.Options) (*publish.Outcome, error) {
 	t.Helper()
 	p, err := planTo(t, s, dir, o)
 	if err != nil {
@@ -81,7 +81,7 @@ func publishTo(t testing.TB, s publish.Store, dir string, o publish.Options) (*p
 	return p.Apply(t.Context(), ignored{})
 }
 
-func mustPublish(t testing.TB, s publish.Store, dir string, o publish.Options) *publish.Outcome {
+func mustPublish(t testing.TB, s mirror.Store, dir string, o publish.Options) *publish.Outcome {
 	t.Helper()
 	out, err := publishTo(t, s, dir, o)
 	if err != nil {
@@ -563,7 +563,7 @@ func TestTreeOfMirrorsKeepsItsPaths(t *testing.T) {
 	}
 	src := sourceOf(t, dir, publish.Selection{})
 	stores := map[string]*mirrortest.Mem{}
-	p, err := publish.NewPlan(t.Context(), src, func(path string) publish.Store {
+	p, err := publish.NewPlan(t.Context(), src, func(path string) mirror.Store {
 		if stores[path] == nil {
 			stores[path] = emptyMirror(t)
 		}

@@ -19,7 +19,7 @@ const maxHeld = 2 << 30
 // A packageReader reads packages of a mirror and checks that they are whole.
 type packageReader struct {
 	format format
-	store  Store
+	store  mirror.Store
 	seen   *survey
 	trust  Trust
 	specs  *spec.Reader
@@ -28,7 +28,7 @@ type packageReader struct {
 	foreign map[string]bool
 }
 
-func newPackageReader(f format, s Store, seen *survey, trust Trust) *packageReader {
+func newPackageReader(f format, s mirror.Store, seen *survey, trust Trust) *packageReader {
 	return &packageReader{format: f, store: s, seen: seen, trust: trust, specs: spec.NewReader(maxHeld), foreign: make(map[string]bool)}
 }
 

@@ -41,7 +41,7 @@ func (r *Rebuilt) Shown(path string) Shown {
 // there, for each layout that is there. A package that is damaged, or is not
 // to be trusted, fails it with a FindingsError; the index is then as it was. What
 // Spack cannot read is left out, with a finding.
-func Rebuild(ctx context.Context, s Store, trust Trust) ([]Rebuilt, error) {
+func Rebuild(ctx context.Context, s mirror.Store, trust Trust) ([]Rebuilt, error) {
 	var all []Rebuilt
 	for _, f := range layouts() {
 		r, err := rebuildLayout(ctx, f, s, trust)
@@ -58,7 +58,7 @@ func Rebuild(ctx context.Context, s Store, trust Trust) ([]Rebuilt, error) {
 	return all, nil
 }
 
-func rebuildLayout(ctx context.Context, f format, s Store, trust Trust) (*Rebuilt, error) {
+func rebuildLayout(ctx context.Context, f format, s mirror.Store, trust Trust) (*Rebuilt, error) {
 	p, err := f.readPointer(ctx, s)
 	if err != nil {
 		return nil, err
@@ -99,7 +99,7 @@ func rebuildLayout(ctx context.Context, f format, s Store, trust Trust) (*Rebuil
 // version is read, so that a key which somebody adds meanwhile is not taken out again.
 // One that is not trusted, or whose file holds anything else, is not added, with a finding. One
 // that is named but not trusted is taken out if purge is set.
-func (r *Rebuilt) keys(ctx context.Context, f format, s Store, trust Trust, purge bool) error {
+func (r *Rebuilt) keys(ctx context.Context, f format, s mirror.Store, trust Trust, purge bool) error {
 	_, dir := f.directories()
 	return contend(ctx, func() error {
 		have, version, err := f.readKeyIndex(ctx, s)

@@ -12,7 +12,7 @@ import (
 // A rebuilder builds the indices of a mirror from all its packages.
 type rebuilder struct {
 	format format
-	store  Store
+	store  mirror.Store
 	trust  Trust
 
 	// read holds the packages read so far, by name and version of the document. After a lost

@@ -203,7 +203,7 @@ func (s Signing) signFile(f *ReleaseFile) []Object {
 
 // compareSignature compares a signature that is yet to be made with what is there, given what becomes of its file. One
 // that is there beside the same file is that file's.
-func compareSignature(ctx context.Context, s Store, name string, file Status, mode IfExists) (Status, mirror.Version, error) {
+func compareSignature(ctx context.Context, s mirror.Store, name string, file Status, mode IfExists) (Status, mirror.Version, error) {
 	there, err := find(ctx, s, name)
 	switch {
 	case err != nil || there.Name == "":

@@ -134,7 +134,7 @@ func (s *survey) covered(f format) bool {
 // or only the directories that are touched, or single names where a directory is large
 // and few are asked for. It never asks for an object that may not be there, because
 // a narrowed role is answered 403 then.
-func look(ctx context.Context, f format, s Store, names []string) (*survey, error) {
+func look(ctx context.Context, f format, s mirror.Store, names []string) (*survey, error) {
 	p, err := whichIndex(ctx, f, s)
 	if err != nil {
 		return nil, err
@@ -143,7 +143,7 @@ func look(ctx context.Context, f format, s Store, names []string) (*survey, erro
 }
 
 // lookFor is look where the pointer has been read.
-func lookFor(ctx context.Context, f format, s Store, p *pointer, names []string) (*survey, error) {
+func lookFor(ctx context.Context, f format, s mirror.Store, p *pointer, names []string) (*survey, error) {
 	ranges := touched(f, names, p.packages()*objectsPerPackage)
 	if ranges == nil {
 		return lookAll(ctx, f, s, p)
@@ -153,7 +153,7 @@ func lookFor(ctx context.Context, f format, s Store, p *pointer, names []string)
 }
 
 // lookAll lists everything, in parallel where the index says that it is large.
-func lookAll(ctx context.Context, f format, s Store, p *pointer) (*survey, error) {
+func lookAll(ctx context.Context, f format, s mirror.Store, p *pointer) (*survey, error) {
 	found := &survey{pointer: p, whole: true, ranges: everything(f, p.packages())}
 	return found, found.list(ctx, s)
 }

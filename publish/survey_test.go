@@ -22,7 +22,7 @@ import (
 
 // counting counts the names that a listing yields.
 type counting struct {
-	publish.Store
+	mirror.Store
 	listed, lists *atomic.Int64
 }
 

@@ -262,7 +262,7 @@ func TestJudgingIsCheap(t *testing.T) {
 
 // summed lists MD5s, as S3 does.
 type summed struct {
-	publish.Store
+	mirror.Store
 	m *mirrortest.Mem
 }
 

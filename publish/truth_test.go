@@ -162,7 +162,7 @@ func contentOfIndex(t testing.TB) []byte {
 
 // A between is a store that calls happen right before the first swap of name.
 type between struct {
-	publish.Store
+	mirror.Store
 	name   string
 	happen func()
 }
@@ -230,7 +230,7 @@ func TestPublishSaysThatTheIndexOffersWhatIsGone(t *testing.T) {
 
 // A changer is a store that sends other content than it lists, under the same version.
 type changer struct {
-	publish.Store
+	mirror.Store
 	send func([]byte) []byte
 }
 

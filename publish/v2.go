@@ -89,7 +89,7 @@ func (f v2) readIndex(_ context.Context, _ mirror.Reader, p *pointer) (x *indice
 
 // writeIndex turns index.json, which is the index. A reader who sees a hash that is not that of
 // the index takes the index all the same and merely reads it again next time.
-func (f v2) writeIndex(ctx context.Context, s Store, was *pointer, x *indices) (*pointer, error) {
+func (f v2) writeIndex(ctx context.Context, s mirror.Store, was *pointer, x *indices) (*pointer, error) {
 	content := x.part(index.V7).Content()
 	digest, err := blob.Sum(ctx, content)
 	if err != nil {
@@ -116,7 +116,7 @@ func (v2) pointerSize(*pointer, *indices) (int64, error) {
 // replaced it since the index was read; and whoever replaces the index after that has yet
 // to read the hash, and will put it right. When the last publisher is done, the
 // hash is that of the index.
-func (f v2) completeIndex(ctx context.Context, s Store) error {
+func (f v2) completeIndex(ctx context.Context, s mirror.Store) error {
 	hash, info, err := mirror.Read(ctx, s, layout.V2IndexHash, maxPointer)
 	if err != nil && !errors.Is(err, mirror.ErrNotExist) {
 		return err

@@ -288,7 +288,7 @@ func (v3) readIndex(ctx context.Context, r mirror.Reader, p *pointer) (*indices,
 
 // writeIndex stores each index under its digest and then turns the one pointer. A reader
 // sees the old indices or the new ones, and all are whole. The old ones stay.
-func (f v3) writeIndex(ctx context.Context, s Store, was *pointer, x *indices) (*pointer, error) {
+func (f v3) writeIndex(ctx context.Context, s mirror.Store, was *pointer, x *indices) (*pointer, error) {
 	now := newPointer(f)
 	now.Coverage, now.checked, now.refs = coverageOf(x), true, slices.Clone(was.refs)
 	sources, err := x.contents(ctx, was.salt())
@@ -325,7 +325,7 @@ func (f v3) writeIndex(ctx context.Context, s Store, was *pointer, x *indices) (
 }
 
 // completeIndex has nothing to do: one object turns the indices of layout v3.
-func (v3) completeIndex(context.Context, Store) error { return nil }
+func (v3) completeIndex(context.Context, mirror.Store) error { return nil }
 
 // salt makes an index a new one whose pointer has to be written although it may be the index that clients have: the one that a
 // pointer named that Spack could read and we could not.

@@ -197,7 +197,7 @@ func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (d
 		return daemon.Outcome{}, err
 	}
 	defer src.Close()
-	plan, err := publish.NewPlan(ctx, src, func(p string) publish.Store { return d.mirror(p) }, o)
+	plan, err := publish.NewPlan(ctx, src, func(p string) mirror.Store { return d.mirror(p) }, o)
 	if err != nil {
 		return daemon.Outcome{}, err
 	}

@@ -18,7 +18,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
-	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/dir"
@@ -97,7 +96,7 @@ func (f *storageFlags) registerWhere(fs *pflag.FlagSet) {
 
 // A store is what commands need of one mirror.
 type store interface {
-	publish.Store
+	mirror.Store
 	mirror.Sweeper
 }
 

@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
@@ -275,7 +274,7 @@ const doctorObject = "publish-doctor"
 
 // conditional makes sure that the storage does what conditions say: else publishers would
 // overwrite each other.
-func conditional(ctx context.Context, s publish.Store) error {
+func conditional(ctx context.Context, s mirror.Store) error {
 	fresh := func() mirror.Upload {
 		content := fmt.Appendf(nil, "written by publish doctor %x\n", rand.Uint64())
 		return mirror.Upload{Name: doctorObject, Content: blob.Bytes(content), Digest: blob.DigestOf(content), Type: "text/plain", CacheControl: layout.Revalidate}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
 // A job is one publish, from its flags to its report.
@@ -49,7 +50,7 @@ func (j *job) run(ctx context.Context, source, where string) error {
 	if err != nil {
 		return err
 	}
-	plan, err := publish.NewPlan(ctx, src, func(p string) publish.Store { return d.mirror(p) }, j.options)
+	plan, err := publish.NewPlan(ctx, src, func(p string) mirror.Store { return d.mirror(p) }, j.options)
 	if err != nil {
 		return err
 	}
