@@ -3,18 +3,19 @@ package publish
 import (
 	"context"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
 // addKeys makes clients learn of keys, next to those that they are told of already.
-func addKeys(ctx context.Context, f format, s mirror.Store, keys []key.Fingerprint) error {
+func addKeys(ctx context.Context, f buildcache.Layout, s mirror.Store, keys []key.Fingerprint) error {
 	return contend(ctx, func() error {
-		have, version, err := f.readKeyIndex(ctx, s)
+		have, version, err := f.ReadKeyIndex(ctx, s)
 		if err != nil {
 			return err
 		}
-		all := union(have, keys)
+		all := buildcache.UnionKeys(have, keys)
 		if len(all) == len(have) {
 			return nil
 		}
@@ -23,17 +24,17 @@ func addKeys(ctx context.Context, f format, s mirror.Store, keys []key.Fingerpri
 }
 
 // writeKeyIndex makes keys what clients are told of, if that still is the version was.
-func writeKeyIndex(ctx context.Context, f format, s mirror.Store, was mirror.Version, keys []key.Fingerprint) error {
-	objects, err := f.keyIndex(keys)
+func writeKeyIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, was mirror.Version, keys []key.Fingerprint) error {
+	objects, err := f.KeyIndex(keys)
 	if err != nil {
 		return err
 	}
 	last := len(objects) - 1
 	for _, o := range objects[:last] {
-		if err := s.Create(ctx, o.upload()); err != nil {
+		if err := s.Create(ctx, o.Upload()); err != nil {
 			return err
 		}
 	}
-	_, err = s.Swap(ctx, objects[last].upload(), was)
+	_, err = s.Swap(ctx, objects[last].Upload(), was)
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -21,8 +22,8 @@ const writers = 160
 
 // An Outcome is what came of a plan.
 type Outcome struct {
-	Findings []Finding // of what was read while it was sent, and all that the plan had
-	Objects  int       // stored
+	Findings []buildcache.Finding // of what was read while it was sent, and all that the plan had
+	Objects  int                  // stored
 	Bytes    int64
 	Stale    []string // fixed names below DESTINATION whose content is other than before, which caches may still have
 }
@@ -66,7 +67,7 @@ func (a *application) run(ctx context.Context) error {
 			return err
 		}
 		a.out.Findings = findings
-		return &FindingsError{Findings: findings, Held: true}
+		return &buildcache.FindingsError{Findings: findings, Held: true}
 	}
 	// Blobs are named by their content and nothing points at them yet. They are checked as
 	// they are sent, in all mirrors, before any document is written in any.
@@ -76,8 +77,8 @@ func (a *application) run(ctx context.Context) error {
 			return fmt.Errorf("blobs: %w", err)
 		}
 	}
-	if failed(a.out.Findings) && !a.plan.options.KeepGoing {
-		return &FindingsError{Findings: a.out.Findings, Held: true}
+	if buildcache.Failed(a.out.Findings) && !a.plan.options.KeepGoing {
+		return &buildcache.FindingsError{Findings: a.out.Findings, Held: true}
 	}
 	if err := a.sign(ctx); err != nil {
 		return err
@@ -97,8 +98,8 @@ func (a *application) run(ctx context.Context) error {
 	if err := a.putFiles(ctx); err != nil {
 		return fmt.Errorf("files: %w", err)
 	}
-	if failed(a.out.Findings) {
-		return &FindingsError{Findings: a.out.Findings}
+	if buildcache.Failed(a.out.Findings) {
+		return &buildcache.FindingsError{Findings: a.out.Findings}
 	}
 	return nil
 }
@@ -145,7 +146,7 @@ func (a *application) writeIndex(ctx context.Context, m *MirrorPlan) error {
 		a.warn(m.Path, r.findings)
 	default:
 		a.progress.Step(m.Path, "index")
-		moved := func(ctx context.Context, now *pointer) error { return a.sendLost(ctx, m, now) }
+		moved := func(ctx context.Context, now *buildcache.Pointer) error { return a.sendLost(ctx, m, now) }
 		if err := writeMerged(ctx, m.format, a.counted(m.store), ix, moved); err != nil {
 			return err
 		}
@@ -153,13 +154,13 @@ func (a *application) writeIndex(ctx context.Context, m *MirrorPlan) error {
 	// If another publisher has already merged what this one has, nothing is written, but caches may have
 	// what was there before.
 	if ix.Written = ix.Changes; ix.Written || m.Version() != planned {
-		a.stale(m.Path, m.format.indexWrites()...)
+		a.stale(m.Path, m.format.IndexNames()...)
 	}
 	return nil
 }
 
 // warn reports the packages that a rebuilt index leaves out.
-func (a *application) warn(path string, findings []Finding) {
+func (a *application) warn(path string, findings []buildcache.Finding) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, f := range findings {
@@ -169,7 +170,7 @@ func (a *application) warn(path string, findings []Finding) {
 
 // sendLost sends again what is gone of the packages that are to be indexed. To spack buildcache prune, a blob that is
 // older than the index and that no document names yet is an orphan.
-func (a *application) sendLost(ctx context.Context, m *MirrorPlan, now *pointer) error {
+func (a *application) sendLost(ctx context.Context, m *MirrorPlan, now *buildcache.Pointer) error {
 	gone, err := lost(ctx, m.format, m.store, now, m.Index.adds)
 	if err != nil {
 		return err
@@ -204,7 +205,7 @@ func (a *application) sendLost(ctx context.Context, m *MirrorPlan, now *pointer)
 }
 
 // lost are the objects of packages that are not there any more, the document last.
-func lost(ctx context.Context, f format, s mirror.Store, now *pointer, packages []*Package) (map[*Package][]Object, error) {
+func lost(ctx context.Context, f buildcache.Layout, s mirror.Store, now *buildcache.Pointer, packages []*buildcache.Package) (map[*buildcache.Package][]buildcache.Object, error) {
 	var names []string
 	for _, p := range packages {
 		names = append(names, p.File)
@@ -212,13 +213,13 @@ func lost(ctx context.Context, f format, s mirror.Store, now *pointer, packages 
 			names = append(names, b.Name)
 		}
 	}
-	seen, err := lookFor(ctx, f, s, now, names)
+	seen, err := buildcache.SurveyAt(ctx, f, s, now, names)
 	if err != nil {
 		return nil, err
 	}
-	gone := make(map[*Package][]Object)
+	gone := make(map[*buildcache.Package][]buildcache.Object)
 	for _, p := range packages {
-		document := documentOf(p)
+		document := buildcache.DocumentOf(p)
 		document.Size = -1 // another publisher may have stored another one of the same package
 		for _, o := range append(slices.Clone(p.Blobs), document) {
 			if err := present(ctx, s, seen, o); err != nil {
@@ -236,11 +237,11 @@ func (a *application) stale(path string, names ...string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, name := range names {
-		a.out.Stale = append(a.out.Stale, join(path, name))
+		a.out.Stale = append(a.out.Stale, buildcache.Join(path, name))
 	}
 }
 
-func writesOf(objects []Object) []Write {
+func writesOf(objects []buildcache.Object) []Write {
 	writes := make([]Write, len(objects))
 	for i, o := range objects {
 		writes[i] = Write{Object: o}
@@ -252,7 +253,7 @@ func writesOf(objects []Object) []Write {
 // promise is a finding, and the others go on, so that all findings come at once.
 func (a *application) putBlobs(ctx context.Context, m *MirrorPlan) error {
 	bad := make(map[string]bool)
-	err := parallel.Each(ctx, writers, m.Blobs, func(ctx context.Context, o Object) error {
+	err := parallel.Each(ctx, writers, m.Blobs, func(ctx context.Context, o buildcache.Object) error {
 		err := a.put(ctx, m, Write{Object: o})
 		another := m.Layout == "v2" && errors.Is(err, mirror.ErrExist) // build of it, published meanwhile
 		if !ofSource(err) && !another {
@@ -274,7 +275,7 @@ func (a *application) putBlobs(ctx context.Context, m *MirrorPlan) error {
 }
 
 // Check reads what Apply would send, and finds what Apply would find. It writes nothing.
-func (p *Plan) Check(ctx context.Context) ([]Finding, error) {
+func (p *Plan) Check(ctx context.Context) ([]buildcache.Finding, error) {
 	a := &application{plan: p, out: &Outcome{Findings: slices.Clone(p.Findings)}}
 	for _, m := range p.Mirrors {
 		bad := make(map[string]bool)
@@ -292,11 +293,11 @@ func (p *Plan) Check(ctx context.Context) ([]Finding, error) {
 }
 
 // bad keeps what is wrong with a blob of the source.
-func (a *application) bad(m *MirrorPlan, o Object, err error, bad map[string]bool) {
+func (a *application) bad(m *MirrorPlan, o buildcache.Object, err error, bad map[string]bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	bad[o.Name] = true
-	a.out.Findings = append(a.out.Findings, Finding{Error, join(m.Path, o.Name), err.Error()})
+	a.out.Findings = append(a.out.Findings, buildcache.Error.In(buildcache.Join(m.Path, o.Name), err.Error()))
 }
 
 // ofSource reports whether an error is about what we read, not about where we write.
@@ -311,7 +312,7 @@ func (a *application) verifySource(ctx context.Context, m *MirrorPlan, bad map[s
 	for _, o := range m.Blobs {
 		sent[o.Name] = true
 	}
-	var rest []Object
+	var rest []buildcache.Object
 	for _, p := range m.Packages {
 		for _, o := range p.Blobs {
 			if o.Content != nil && !sent[o.Name] && p.Status != Rejected {
@@ -324,8 +325,8 @@ func (a *application) verifySource(ctx context.Context, m *MirrorPlan, bad map[s
 }
 
 // check hashes blobs that are not sent.
-func (a *application) check(ctx context.Context, m *MirrorPlan, blobs []Object, bad map[string]bool) error {
-	return parallel.Each(ctx, checkers, blobs, func(ctx context.Context, o Object) error {
+func (a *application) check(ctx context.Context, m *MirrorPlan, blobs []buildcache.Object, bad map[string]bool) error {
+	return parallel.Each(ctx, checkers, blobs, func(ctx context.Context, o buildcache.Object) error {
 		err := blob.Check(ctx, o.Name, o.Content, o.Digest)
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err()
@@ -344,20 +345,20 @@ func (a *application) dropBad(m *MirrorPlan, bad map[string]bool) {
 	if len(bad) == 0 {
 		return
 	}
-	refused := make(map[*Package]string)
-	var all []*Package
+	refused := make(map[*buildcache.Package]string)
+	var all []*buildcache.Package
 	for i := range m.Packages {
 		p := &m.Packages[i]
 		all = append(all, p.Package)
 		if p.Status == Rejected {
 			refused[p.Package] = p.Reason
-		} else if slices.ContainsFunc(p.Blobs, func(o Object) bool { return bad[o.Name] }) {
+		} else if slices.ContainsFunc(p.Blobs, func(o buildcache.Object) bool { return bad[o.Name] }) {
 			refused[p.Package] = "its content is not what its document says"
 		}
 	}
-	rejectDependents(all, refused, func(p *Package, reason string) {
+	rejectDependents(all, refused, func(p *buildcache.Package, reason string) {
 		refused[p] = reason
-		a.out.Findings = append(a.out.Findings, Finding{Error, join(m.Path, p.File), reason})
+		a.out.Findings = append(a.out.Findings, buildcache.Error.In(buildcache.Join(m.Path, p.File), reason))
 	})
 	for i := range m.Packages {
 		p := &m.Packages[i]
@@ -368,7 +369,7 @@ func (a *application) dropBad(m *MirrorPlan, bad map[string]bool) {
 	for i := range m.Documents {
 		m.Documents[i] = slices.DeleteFunc(m.Documents[i], func(w Write) bool { return refused[w.pkg] != "" })
 	}
-	m.Index.adds = slices.DeleteFunc(m.Index.adds, func(p *Package) bool { return refused[p] != "" })
+	m.Index.adds = slices.DeleteFunc(m.Index.adds, func(p *buildcache.Package) bool { return refused[p] != "" })
 	m.followPackages()
 	m.Index.next = nil // merged with what is now refused: read and merge again
 }
@@ -383,7 +384,7 @@ func (a *application) putAll(ctx context.Context, m *MirrorPlan, writes []Write)
 func (a *application) put(ctx context.Context, m *MirrorPlan, w Write) error {
 	shown := w.Of
 	if shown == "" {
-		shown = join(m.Path, w.Name)
+		shown = buildcache.Join(m.Path, w.Name)
 	}
 	err := a.store(ctx, a.counted(m.store), shown, w)
 	if w.CacheControl != layout.Immutable && a.plan.options.IfExists != Refuse &&
@@ -400,7 +401,7 @@ func (a *application) put(ctx context.Context, m *MirrorPlan, w Write) error {
 }
 
 func (a *application) store(ctx context.Context, s mirror.Store, shown string, w Write) error {
-	u := w.upload()
+	u := w.Upload()
 	u.Sent = func(n int64) { a.progress.Sent(shown, w.Size, n) }
 	if w.Was == mirror.Absent {
 		return s.Create(ctx, u)
@@ -449,7 +450,7 @@ func (a *application) putFiles(ctx context.Context) error {
 			err := a.store(ctx, a.counted(f.store), w.Name, w)
 			if ofSource(err) {
 				a.mu.Lock()
-				a.out.Findings = append(a.out.Findings, Finding{Error, w.Name, err.Error()})
+				a.out.Findings = append(a.out.Findings, buildcache.Error.In(w.Name, err.Error()))
 				a.mu.Unlock()
 				return nil
 			}

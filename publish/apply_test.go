@@ -16,6 +16,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
@@ -212,7 +213,7 @@ func TestPublishersAtOnceLoseNothing(t *testing.T) {
 				if documents != 9 || len(got.offered()) != documents {
 					t.Errorf("%d documents, the index offers %q", documents, got.offered())
 				}
-				if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
+				if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 					t.Fatal(err)
 				}
 				if diff := cmp.Diff(indexOf(t, m.Snapshot(), l), got); diff != "" {
@@ -380,13 +381,13 @@ func TestBadContentIsNeverReachable(t *testing.T) {
 // wantBad expects that munge and libevent were found bad, and pmix and slurm with them.
 func wantBad(t *testing.T, m *mirrortest.Mem, p *publish.Plan, out *publish.Outcome, err error, keep bool, l string) {
 	t.Helper()
-	var found *publish.FindingsError
+	var found *buildcache.FindingsError
 	if !errors.As(err, &found) {
 		t.Fatalf("error is %v", err)
 	}
 	bad := 0
 	for _, f := range out.Findings {
-		if f.Severity == publish.Error {
+		if f.Severity == buildcache.Error {
 			bad++
 		}
 	}

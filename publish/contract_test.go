@@ -16,6 +16,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
@@ -182,7 +183,7 @@ func TestPublishRefusesWhatSpackCannotRead(t *testing.T) {
 		wantRefusals(t, err)
 		o.wantOffered(t, m.Snapshot())
 		for h, v := range o.variants {
-			refused := slices.ContainsFunc(out.Findings, func(f publish.Finding) bool { return f.Severity == publish.Error && f.File == o.file[h] })
+			refused := slices.ContainsFunc(out.Findings, func(f buildcache.Finding) bool { return f.Severity == buildcache.Error && f.File == o.file[h] })
 			if _, stored := m.Snapshot()[o.file[h]]; stored == refused {
 				t.Errorf("%s: stored %v, refused %v", v.Change, stored, refused)
 			}
@@ -192,7 +193,7 @@ func TestPublishRefusesWhatSpackCannotRead(t *testing.T) {
 
 func wantRefusals(t testing.TB, err error) {
 	t.Helper()
-	if _, ok := err.(*publish.FindingsError); !ok {
+	if _, ok := err.(*buildcache.FindingsError); !ok {
 		t.Fatalf("the error is %v", err)
 	}
 }
@@ -211,12 +212,12 @@ func TestWhatSpackCannotReadStaysOutOfTheIndex(t *testing.T) {
 		for by, act := range map[string]func(*mirrortest.Mem){
 			"publish": func(m *mirrortest.Mem) { mustPublish(t, m, other.dir(t), publish.Options{}) },
 			"an indexer": func(m *mirrortest.Mem) {
-				if _, err := publish.Heal(t.Context(), m, publish.Trust{}, publish.Told{Names: slices.Collect(maps.Keys(o.files))}); err != nil {
+				if _, err := publish.Heal(t.Context(), m, buildcache.Trust{}, publish.Told{Names: slices.Collect(maps.Keys(o.files))}); err != nil {
 					t.Error(err)
 				}
 			},
 			"a rebuild": func(m *mirrortest.Mem) {
-				if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
+				if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 					t.Error(err)
 				}
 			},
@@ -235,7 +236,7 @@ func TestVerifyFindsWhatSpackCannotRead(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
 		o := newOracle(t, l)
 		m := o.files.mem(t)
-		if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
+		if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 			t.Fatal(err)
 		}
 		v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{})
@@ -245,7 +246,7 @@ func TestVerifyFindsWhatSpackCannotRead(t *testing.T) {
 		damaged, noted := make(map[string]bool), make(map[string]bool)
 		for _, f := range v.Findings {
 			noted[f.File] = true
-			damaged[f.File] = damaged[f.File] || f.Severity == publish.Error
+			damaged[f.File] = damaged[f.File] || f.Severity == buildcache.Error
 		}
 		x, err := newReader().index(m.Snapshot(), l)
 		if err != nil {
@@ -292,7 +293,7 @@ func TestRandomChangesAreIndexedOnlyIfTheContractAcceptsThem(t *testing.T) {
 		t.Fatalf("only %d of 600 are accepted", accepted)
 	}
 	m := src.mem(t)
-	if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
+	if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 		t.Fatal(err)
 	}
 	x := indexAs(t, m.Snapshot(), 8)
@@ -335,7 +336,7 @@ func TestPoisonedIndexIsMended(t *testing.T) {
 					return err
 				},
 				"rebuild": func(m *mirrortest.Mem) error {
-					_, err := publish.Rebuild(t.Context(), m, publish.Trust{})
+					_, err := publish.Rebuild(t.Context(), m, buildcache.Trust{})
 					return err
 				},
 			} {

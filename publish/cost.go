@@ -1,6 +1,9 @@
 package publish
 
-import "slices"
+import (
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"slices"
+)
 
 // What AWS charges in us-east-1, in US dollars (aws.amazon.com/s3/pricing and
 // /cloudfront/pricing, November 2026).
@@ -67,12 +70,12 @@ func (p *Plan) Stale() []string {
 		for _, wave := range m.Documents {
 			for _, w := range wave {
 				if w.Was != "" {
-					names = append(names, join(m.Path, w.Name))
+					names = append(names, buildcache.Join(m.Path, w.Name))
 				}
 			}
 		}
 		if n := len(m.KeyIndex); n > 0 {
-			names = append(names, join(m.Path, m.KeyIndex[n-1].Name))
+			names = append(names, buildcache.Join(m.Path, m.KeyIndex[n-1].Name))
 		}
 		if m.Index.Changes {
 			names = append(names, m.Pointers()...)

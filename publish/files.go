@@ -17,6 +17,7 @@ import (
 	"github.com/minio/crc64nvme"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -26,9 +27,9 @@ import (
 // slurm-25.11-noble-amd64-software.tar.gz, after what belongs to it: whoever sees
 // the artifact can check it.
 type ReleaseFile struct {
-	Name       string   // below SOURCE, and below DESTINATION just the same
-	Companions []Object // its signature (.asc) and its checksum (.sha256), where the source has them
-	Object
+	Name       string              // below SOURCE, and below DESTINATION just the same
+	Companions []buildcache.Object // its signature (.asc) and its checksum (.sha256), where the source has them
+	buildcache.Object
 }
 
 // companions are the suffixes of what belongs to an artifact.
@@ -49,13 +50,13 @@ func (src *Source) findFiles(ctx context.Context, sel Selection) error {
 			}
 			found = true
 			if !spec.Readable(name) {
-				src.report(Error, name, "a file cannot have control characters in its name, which must be UTF-8")
+				src.report(buildcache.Error, name, "a file cannot have control characters in its name, which must be UTF-8")
 				continue
 			}
 			src.addFile(ctx, t, name)
 		}
 		if !found {
-			src.report(Error, pattern, "no file in SOURCE matches --files")
+			src.report(buildcache.Error, pattern, "no file in SOURCE matches --files")
 		}
 	}
 	return ctx.Err()
@@ -78,7 +79,7 @@ func (src *Source) addFile(ctx context.Context, t *tree, name string) {
 	}
 	artifact, err := releaseObject(ctx, t, name, 0)
 	if err != nil {
-		src.report(Error, name, err.Error())
+		src.report(buildcache.Error, name, err.Error())
 		return
 	}
 	f := &ReleaseFile{Name: name, Object: artifact}
@@ -91,7 +92,7 @@ func (src *Source) addFile(ctx context.Context, t *tree, name string) {
 			err = checkSum(o, artifact)
 		}
 		if err != nil {
-			src.report(Error, name+suffix, err.Error())
+			src.report(buildcache.Error, name+suffix, err.Error())
 			return
 		}
 		f.Companions = append(f.Companions, o)
@@ -104,19 +105,19 @@ func (src *Source) addFile(ctx context.Context, t *tree, name string) {
 const maxCompanion = 64 << 10
 
 // releaseObject is a file of at most so many bytes; 0: of any size.
-func releaseObject(ctx context.Context, t *tree, name string, most int64) (Object, error) {
+func releaseObject(ctx context.Context, t *tree, name string, most int64) (buildcache.Object, error) {
 	content, err := t.content(name)
 	if err != nil {
-		return Object{}, err
+		return buildcache.Object{}, err
 	}
 	if size := content.Size(); most > 0 && size > most {
-		return Object{}, fmt.Errorf("it has %d bytes, and a signature or checksum has at most %d: is it what its name says?", size, most)
+		return buildcache.Object{}, fmt.Errorf("it has %d bytes, and a signature or checksum has at most %d: is it what its name says?", size, most)
 	}
 	digest, err := blob.Sum(ctx, content)
 	if err != nil {
-		return Object{}, err
+		return buildcache.Object{}, err
 	}
-	return Object{Name: name, Size: content.Size(), Digest: digest, Type: releaseType(name), CacheControl: layout.Release, Content: content}, nil
+	return buildcache.Object{Name: name, Size: content.Size(), Digest: digest, Type: releaseType(name), CacheControl: layout.Release, Content: content}, nil
 }
 
 func releaseType(name string) string {
@@ -124,7 +125,7 @@ func releaseType(name string) string {
 	case ".gz", ".tgz":
 		return "application/gzip"
 	case ".json":
-		return jsonType
+		return buildcache.JsonType
 	case ".asc", ".sha256", ".txt":
 		return "text/plain"
 	}
@@ -132,7 +133,7 @@ func releaseType(name string) string {
 }
 
 // checkSum compares an artifact with its .sha256, as sha256sum writes it.
-func checkSum(sum, artifact Object) error {
+func checkSum(sum, artifact buildcache.Object) error {
 	text, err := blob.ReadAll(sum.Content)
 	if err != nil {
 		return err
@@ -146,7 +147,7 @@ func checkSum(sum, artifact Object) error {
 
 // checkSignature checks the detached signature of a file, which must be there if
 // signatures are required and none is about to be made.
-func (f *ReleaseFile) checkSignature(trust Trust, signing bool) error {
+func (f *ReleaseFile) checkSignature(trust buildcache.Trust, signing bool) error {
 	for _, o := range f.Companions {
 		if !strings.HasSuffix(o.Name, ".asc") {
 			continue
@@ -187,7 +188,7 @@ func (p *Plan) planFiles(ctx context.Context, files []*ReleaseFile, s mirror.Sto
 	for _, f := range files {
 		signing := p.options.Sign.signFile(f)
 		if err := f.checkSignature(p.options.Trust, len(signing) > 0); err != nil {
-			p.Findings = append(p.Findings, Finding{Error, f.Name, err.Error()})
+			p.Findings = append(p.Findings, buildcache.Error.In(f.Name, err.Error()))
 			p.Files = append(p.Files, &FilePlan{Name: f.Name, Status: Rejected})
 			continue
 		}
@@ -209,9 +210,9 @@ func (p *Plan) planFiles(ctx context.Context, files []*ReleaseFile, s mirror.Sto
 			}
 			switch status {
 			case Rejected:
-				p.Findings = append(p.Findings, Finding{Error, o.Name, "the destination holds another file of that name, and --if-exists error is given"})
+				p.Findings = append(p.Findings, buildcache.Error.In(o.Name, "the destination holds another file of that name, and --if-exists error is given"))
 			case Skipped:
-				p.Findings = append(p.Findings, Finding{Warning, o.Name, "the destination holds another file of that name, which stays: --if-exists overwrite replaces it"})
+				p.Findings = append(p.Findings, buildcache.Warning.In(o.Name, "the destination holds another file of that name, which stays: --if-exists overwrite replaces it"))
 			case New, Replaced:
 				plan.Writes = append(plan.Writes, Write{Object: o, Was: was})
 			}
@@ -244,7 +245,7 @@ func find(ctx context.Context, s mirror.Store, name string) (mirror.Info, error)
 	return mirror.Info{}, nil
 }
 
-func compareFile(ctx context.Context, s mirror.Store, o Object, mode IfExists) (Status, mirror.Version, error) {
+func compareFile(ctx context.Context, s mirror.Store, o buildcache.Object, mode IfExists) (Status, mirror.Version, error) {
 	there, err := find(ctx, s, o.Name)
 	if err != nil {
 		return "", "", err
@@ -268,7 +269,7 @@ func compareFile(ctx context.Context, s mirror.Store, o Object, mode IfExists) (
 
 // sameFile compares by checksums: the MD5 that S3 keeps of what was sent in one
 // request, else the CRC64NVME that it keeps of what was sent in parts, else the content.
-func sameFile(ctx context.Context, s mirror.Store, o Object, there mirror.Info) (bool, error) {
+func sameFile(ctx context.Context, s mirror.Store, o buildcache.Object, there mirror.Info) (bool, error) {
 	if there.Size != o.Size {
 		return false, nil
 	}

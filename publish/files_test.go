@@ -14,6 +14,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 )
 
@@ -73,7 +74,7 @@ func TestFilesComeAfterWhatBelongsToThem(t *testing.T) {
 	dir := release(t, s)
 	m := emptyMirror(t)
 	o := files("dist/*.tar.gz", "dist/slurm*")
-	o.Trust = publish.Trust{RequireSigned: true, Keys: s.ring}
+	o.Trust = buildcache.Trust{RequireSigned: true, Keys: s.ring}
 	mustPublish(t, m, dir, o)
 	if got, want := m.Stored(), []string{artifact + ".asc", artifact + ".sha256", artifact}; !slices.Equal(got, want) {
 		t.Errorf("stored %q, want %q", got, want)
@@ -111,22 +112,22 @@ func TestBadFilesAreRefused(t *testing.T) {
 	for _, row := range []struct {
 		name    string
 		damage  func(t *testing.T, name string)
-		trust   publish.Trust
+		trust   buildcache.Trust
 		pattern string
 		want    string // the finding: where, and a part of the reason
 	}{
-		{"checksum differs", func(t *testing.T, name string) { flipFile(t, name) }, publish.Trust{}, "", artifact + ".sha256: it says"},
-		{"signature over other content", func(t *testing.T, name string) { flipFile(t, name); sum(t, name) }, publish.Trust{Keys: s.ring}, "", artifact + ": bad signature"},
-		{"signed by another", func(t *testing.T, name string) { newSigner(t).sign(t, name) }, publish.Trust{Keys: s.ring}, "", artifact + ": signature by a key that is not among the trusted keys"},
-		{"signature truncated", func(t *testing.T, name string) { must(t, os.Truncate(name+".asc", 60)) }, publish.Trust{Keys: s.ring}, "", artifact + ": "},
-		{"a signature that is huge", func(t *testing.T, name string) { must(t, os.Truncate(name+".asc", 1<<40)) }, publish.Trust{Keys: s.ring}, "", artifact + ".asc: it has 1099511627776 bytes"},
-		{"a checksum that is huge", func(t *testing.T, name string) { must(t, os.Truncate(name+".sha256", 1<<40)) }, publish.Trust{}, "", artifact + ".sha256: it has 1099511627776 bytes"},
-		{"not signed", func(t *testing.T, name string) { must(t, os.Remove(name+".asc")) }, publish.Trust{RequireSigned: true}, "", artifact + ": it has no signature"},
-		{"no match", func(*testing.T, string) {}, publish.Trust{}, "dist/*.zip", "dist/*.zip: no file in SOURCE matches"},
-		{"named pipe", func(t *testing.T, name string) { replaceFile(t, name, fifo) }, publish.Trust{}, "", artifact + ": it is a named pipe"},
-		{"leads out", func(t *testing.T, name string) { replaceFile(t, name, leadingOut) }, publish.Trust{}, "", artifact + ": it is a symbolic link"},
-		{"signature leads out", func(t *testing.T, name string) { replaceFile(t, name+".asc", leadingOut) }, publish.Trust{}, "", artifact + ".asc: it is a symbolic link"},
-		{"newline", func(t *testing.T, name string) { must(t, os.Rename(name, filepath.Dir(name)+"/a\nb.tar.gz")) }, publish.Trust{}, "", "dist/a\nb.tar.gz: a file cannot have control characters"},
+		{"checksum differs", func(t *testing.T, name string) { flipFile(t, name) }, buildcache.Trust{}, "", artifact + ".sha256: it says"},
+		{"signature over other content", func(t *testing.T, name string) { flipFile(t, name); sum(t, name) }, buildcache.Trust{Keys: s.ring}, "", artifact + ": bad signature"},
+		{"signed by another", func(t *testing.T, name string) { newSigner(t).sign(t, name) }, buildcache.Trust{Keys: s.ring}, "", artifact + ": signature by a key that is not among the trusted keys"},
+		{"signature truncated", func(t *testing.T, name string) { must(t, os.Truncate(name+".asc", 60)) }, buildcache.Trust{Keys: s.ring}, "", artifact + ": "},
+		{"a signature that is huge", func(t *testing.T, name string) { must(t, os.Truncate(name+".asc", 1<<40)) }, buildcache.Trust{Keys: s.ring}, "", artifact + ".asc: it has 1099511627776 bytes"},
+		{"a checksum that is huge", func(t *testing.T, name string) { must(t, os.Truncate(name+".sha256", 1<<40)) }, buildcache.Trust{}, "", artifact + ".sha256: it has 1099511627776 bytes"},
+		{"not signed", func(t *testing.T, name string) { must(t, os.Remove(name+".asc")) }, buildcache.Trust{RequireSigned: true}, "", artifact + ": it has no signature"},
+		{"no match", func(*testing.T, string) {}, buildcache.Trust{}, "dist/*.zip", "dist/*.zip: no file in SOURCE matches"},
+		{"named pipe", func(t *testing.T, name string) { replaceFile(t, name, fifo) }, buildcache.Trust{}, "", artifact + ": it is a named pipe"},
+		{"leads out", func(t *testing.T, name string) { replaceFile(t, name, leadingOut) }, buildcache.Trust{}, "", artifact + ": it is a symbolic link"},
+		{"signature leads out", func(t *testing.T, name string) { replaceFile(t, name+".asc", leadingOut) }, buildcache.Trust{}, "", artifact + ".asc: it is a symbolic link"},
+		{"newline", func(t *testing.T, name string) { must(t, os.Rename(name, filepath.Dir(name)+"/a\nb.tar.gz")) }, buildcache.Trust{}, "", "dist/a\nb.tar.gz: a file cannot have control characters"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			dir := release(t, s)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
@@ -66,7 +67,7 @@ func TestIndicesOfOtherSpacksStay(t *testing.T) {
 		for by, act := range map[string]func(*mirrortest.Mem){
 			"publish": func(m *mirrortest.Mem) { mustPublish(t, m, original("v3-unsigned"), publish.Options{}) },
 			"rebuild": func(m *mirrortest.Mem) {
-				if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
+				if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 					t.Error(err)
 				}
 			},
@@ -162,7 +163,7 @@ func TestEachGenerationOfSpackHasItsIndex(t *testing.T) {
 	src.v3("good", "1", goodHash, specType, good(5))
 	m := emptyMirror(t)
 	plan := mustPlan(t, m, src.dir(t), publish.Options{})
-	want := []publish.Audience{{Readers: "Spack 1.0 and later", Packages: 1}, {Readers: "Spack 1.3 and later", Packages: 1}}
+	want := []buildcache.Audience{{Readers: "Spack 1.0 and later", Packages: 1}, {Readers: "Spack 1.3 and later", Packages: 1}}
 	if got := plan.Mirrors[0].Index.Audiences; !slices.Equal(got, want) {
 		t.Errorf("the plan says %v", got)
 	}
@@ -188,12 +189,12 @@ func TestEachGenerationOfSpackHasItsIndex(t *testing.T) {
 		}
 	}
 	before := m.Snapshot()
-	got, err := publish.Rebuild(t.Context(), m, publish.Trust{})
+	got, err := publish.Rebuild(t.Context(), m, buildcache.Trust{})
 	if err != nil || got[0].Changed || !slices.Equal(got[0].Audiences, want) {
 		t.Errorf("a rebuild: %+v, %v", got, err)
 	}
 	m.Uproot(layout.V3Index)
-	if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
+	if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 		t.Fatal(err)
 	}
 	if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {
@@ -231,7 +232,7 @@ func TestFormatsOfOtherSpacksAreLeftAlone(t *testing.T) {
 				t.Errorf("%s %s: offers %v, %v", c.layout, by, got.offered(), err)
 			}
 			v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{})
-			if err != nil || v.Damaged() || !slices.ContainsFunc(v.Findings, func(f publish.Finding) bool { return f.File == file }) {
+			if err != nil || v.Damaged() || !slices.ContainsFunc(v.Findings, func(f buildcache.Finding) bool { return f.File == file }) {
 				t.Errorf("%s %s: verify: %v %v", c.layout, by, err, v)
 			}
 		}
@@ -239,7 +240,7 @@ func TestFormatsOfOtherSpacksAreLeftAlone(t *testing.T) {
 		check("publish")
 		mustHeal(t, m, file)
 		check("an indexer")
-		got, err := publish.Rebuild(t.Context(), m, publish.Trust{})
+		got, err := publish.Rebuild(t.Context(), m, buildcache.Trust{})
 		if err != nil || len(got[0].Findings) != 1 || got[0].Findings[0].File != file {
 			t.Errorf("%s: a rebuild: %+v, %v", c.layout, got, err)
 		}
@@ -256,7 +257,7 @@ func TestFormatsOfOtherSpacksAreLeftAlone(t *testing.T) {
 			}
 			in.remove(last)
 		})
-		if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
+		if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 			t.Fatal(err)
 		}
 		if x, err := newReader().index(m.Snapshot(), c.layout); err != nil || !x[seven].InBuildcache || len(x.offered()) != len(want.offered())+1 {
@@ -288,7 +289,7 @@ func TestEveryRecordOfAManifestIsPublished(t *testing.T) {
 		t.Errorf("verify without it: %+v, %v", v, err)
 	}
 	m.Uproot(layout.V3Index)
-	if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err == nil || !strings.Contains(err.Error(), name) {
+	if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err == nil || !strings.Contains(err.Error(), name) {
 		t.Errorf("a rebuild without it: %v", err)
 	}
 	mustPublish(t, m, src.dir(t), publish.Options{})
@@ -339,7 +340,7 @@ func TestEveryIndexChangesWithThePointer(t *testing.T) {
 		t.Errorf("version 8 offers %v", got.offered())
 	}
 	m.Forget()
-	if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil || len(m.Mutations()) > 0 {
+	if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil || len(m.Mutations()) > 0 {
 		t.Errorf("a rebuild changes it: %v, %v", m.Mutations(), err)
 	}
 }
@@ -350,7 +351,7 @@ func TestRebuildKeepsWhatAnotherSpackHasIndexed(t *testing.T) {
 	eight := m.Snapshot()[subject{t, m}.blob(layout.V3Index, manifest.Index)]
 	beside(t, m, true, recordOf(m, manifest.IndexType(9), bytes.Replace(eight, []byte(`"version":"8"`), []byte(`"version":"9"`), 1)))
 	subject{t, m}.reindexed(8, func(in installs) { in.remove("openmpi") })
-	if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
+	if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 		t.Fatal(err)
 	}
 	for version := range 2 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -28,17 +29,17 @@ type Healed struct {
 	Stale []string `json:"stale"`
 	// Findings say what is there and not offered, and why: content that has not arrived
 	// yet, damage, a signature that is not to be trusted.
-	Findings []Finding `json:"findings"`
+	Findings []buildcache.Finding `json:"findings"`
 
-	format   format
+	format   buildcache.Layout
 	packages []spec.Hash // that were touched, or that the index lacked, and that it offers
 }
 
 // Shown are the packages that were touched or indexed, of the mirror at path.
 func (h *Healed) Shown(path string) Shown {
 	s := Shown{Path: path, Digest: h.Digest, format: h.format, packages: h.packages}
-	for _, name := range h.format.indexWrites() {
-		s.Pointers = append(s.Pointers, join(path, name))
+	for _, name := range h.format.IndexNames() {
+		s.Pointers = append(s.Pointers, buildcache.Join(path, name))
 	}
 	return s
 }
@@ -63,28 +64,28 @@ type Told struct {
 //
 // A package that is not whole is left out, with a finding, and so is a key. Who was told of
 // it must tell again.
-func Heal(ctx context.Context, s mirror.Store, trust Trust, t Told) ([]Healed, error) {
+func Heal(ctx context.Context, s mirror.Store, trust buildcache.Trust, t Told) ([]Healed, error) {
 	var all []Healed
-	for _, f := range layouts() {
+	for _, f := range buildcache.Layouts() {
 		h := healing{format: f, store: s, trust: trust, out: Healed{
-			Layout: f.layout(), Indexed: []string{}, Stale: []string{}, Findings: []Finding{}, format: f,
+			Layout: f.Name(), Indexed: []string{}, Stale: []string{}, Findings: []buildcache.Finding{}, format: f,
 		}}
 		h.touched, h.again = fixedIn(f, t.Names), fixedIn(f, t.Again)
 		if len(h.touched) == 0 {
 			continue
 		}
 		if err := h.heal(ctx); err != nil {
-			return all, fmt.Errorf("%s index: %w", f.layout(), err)
+			return all, fmt.Errorf("%s index: %w", f.Name(), err)
 		}
 		all = append(all, h.out)
 	}
 	return all, nil
 }
 
-func fixedIn(f format, names []string) []string {
+func fixedIn(f buildcache.Layout, names []string) []string {
 	var fixed []string
 	for _, name := range names {
-		if l, ok := layout.Fixed(name); ok && l == f.layout() {
+		if l, ok := layout.Fixed(name); ok && l == f.Name() {
 			fixed = append(fixed, name)
 		}
 	}
@@ -93,12 +94,12 @@ func fixedIn(f format, names []string) []string {
 
 // A healing is one layout of a mirror being healed.
 type healing struct {
-	format  format
+	format  buildcache.Layout
 	store   mirror.Store
-	trust   Trust
+	trust   buildcache.Trust
 	touched []string
 	again   []string
-	seen    *survey
+	seen    *buildcache.Survey
 	out     Healed
 }
 
@@ -128,8 +129,8 @@ func (h *healing) stale() {
 		}
 	}
 	if slices.ContainsFunc(h.again, func(name string) bool { return !isTarball(name) && h.whole(name) }) {
-		h.out.Stale = append(h.out.Stale, h.format.indexWrites()...)
-		if objects, err := h.format.keyIndex(nil); err == nil {
+		h.out.Stale = append(h.out.Stale, h.format.IndexNames()...)
+		if objects, err := h.format.KeyIndex(nil); err == nil {
 			h.out.Stale = append(h.out.Stale, objects[len(objects)-1].Name)
 		}
 	}
@@ -139,46 +140,46 @@ func (h *healing) stale() {
 
 // whole reports whether nothing is known to be wrong with what is under a name.
 func (h *healing) whole(name string) bool {
-	return !slices.ContainsFunc(h.out.Findings, func(f Finding) bool { return f.File == name })
+	return !slices.ContainsFunc(h.out.Findings, func(f buildcache.Finding) bool { return f.File == name })
 }
 
 // look surveys what was touched. Everything is listed where the index was replaced by a
 // program that leaves no Coverage: Spack makes one of what it saw, without asking
 // whether somebody else has made another meanwhile.
 func (h *healing) look(ctx context.Context) error {
-	p, err := whichIndex(ctx, h.format, h.store)
+	p, err := buildcache.PointerForUpdate(ctx, h.format, h.store)
 	if err != nil {
 		return err
 	}
-	if p.Coverage == nil && slices.Contains(h.touched, h.format.indexWrites()[0]) {
-		h.seen, err = lookAll(ctx, h.format, h.store, p)
+	if p.Coverage == nil && slices.Contains(h.touched, h.format.IndexNames()[0]) {
+		h.seen, err = buildcache.SurveyAll(ctx, h.format, h.store, p)
 		return err
 	}
 	var names []string
 	for _, name := range h.touched {
-		if !slices.Contains(h.format.indexWrites(), name) {
+		if !slices.Contains(h.format.IndexNames(), name) {
 			names = append(names, name)
 		}
 	}
 	if len(names) == 0 {
-		h.seen = &survey{pointer: p}
+		h.seen = &buildcache.Survey{Pointer: p}
 		return nil
 	}
-	if m, ok := h.format.marker(); ok {
+	if m, ok := h.format.Marker(); ok {
 		names = append(names, m.Name)
 	}
-	h.seen, err = lookFor(ctx, h.format, h.store, p, names)
+	h.seen, err = buildcache.SurveyAt(ctx, h.format, h.store, p, names)
 	return err
 }
 
 // mark declares the layout where there are packages and nobody has. What another publisher
 // has declared meanwhile stays.
 func (h *healing) mark(ctx context.Context) error {
-	m, ok := h.format.marker()
-	if !ok || h.seen.has(Object{Name: m.Name, Size: -1}) || len(h.seen.packages(h.format)) == 0 {
+	m, ok := h.format.Marker()
+	if !ok || h.seen.Has(buildcache.Object{Name: m.Name, Size: -1}) || len(h.seen.Packages(h.format)) == 0 {
 		return nil
 	}
-	if err := h.store.Create(ctx, m.upload()); err != nil && !errors.Is(err, mirror.ErrExist) {
+	if err := h.store.Create(ctx, m.Upload()); err != nil && !errors.Is(err, mirror.ErrExist) {
 		return fmt.Errorf("layout: %w", err)
 	}
 	return nil
@@ -187,38 +188,38 @@ func (h *healing) mark(ctx context.Context) error {
 // keys makes clients learn of the keys that are there, if one was touched or nobody tells them.
 func (h *healing) keys(ctx context.Context) error {
 	there := make(map[key.Fingerprint]string)
-	for name := range h.seen.objects {
-		if f, ok := h.format.keyName(name); ok {
+	for name := range h.seen.Objects {
+		if f, ok := h.format.ParseKeyName(name); ok {
 			there[f] = name
 		}
 	}
-	objects, err := h.format.keyIndex(h.seen.keys(h.format))
+	objects, err := h.format.KeyIndex(h.seen.Keys(h.format))
 	if err != nil || len(there) == 0 {
 		return err
 	}
 	pointer := objects[len(objects)-1].Name
 	touched := slices.ContainsFunc(h.touched, func(name string) bool {
-		_, ok := h.format.keyName(name)
+		_, ok := h.format.ParseKeyName(name)
 		return ok || name == pointer
 	})
-	if !touched && h.seen.has(Object{Name: pointer, Size: -1}) {
+	if !touched && h.seen.Has(buildcache.Object{Name: pointer, Size: -1}) {
 		return nil
 	}
-	have, _, err := h.format.readKeyIndex(ctx, h.store)
+	have, _, err := h.format.ReadKeyIndex(ctx, h.store)
 	if err != nil {
 		return err
 	}
 	var lacking []key.Fingerprint
-	for _, f := range h.seen.keys(h.format) {
+	for _, f := range h.seen.Keys(h.format) {
 		if slices.Contains(have, f) {
 			continue
 		}
-		if reason := h.trust.foreign(f); reason != "" {
-			h.out.Findings = append(h.out.Findings, Finding{Warning, there[f], "clients are not told of this key: " + reason})
+		if reason := h.trust.Untrusted(f); reason != "" {
+			h.out.Findings = append(h.out.Findings, buildcache.Warning.In(there[f], "clients are not told of this key: "+reason))
 			continue
 		}
-		if _, err := h.format.key(ctx, h.store, f); err != nil {
-			h.out.Findings = append(h.out.Findings, Finding{Warning, there[f], "clients are not told of this key: " + err.Error()})
+		if _, err := h.format.ReadKey(ctx, h.store, f); err != nil {
+			h.out.Findings = append(h.out.Findings, buildcache.Warning.In(there[f], "clients are not told of this key: "+err.Error()))
 			continue
 		}
 		lacking = append(lacking, f)
@@ -235,8 +236,8 @@ func (h *healing) keys(ctx context.Context) error {
 
 // pointer reports whether clients read name to learn of packages or of keys.
 func (h *healing) pointer(name string) bool {
-	_, document := h.format.packageName(name)
-	_, key := h.format.keyName(name)
+	_, document := h.format.ParsePackageName(name)
+	_, key := h.format.ParseKeyName(name)
 	return !document && !key && !isTarball(name)
 }
 
@@ -248,21 +249,21 @@ func isTarball(name string) bool {
 // replaced tells of the tarballs that were stored and that an index offers already: caches may have
 // other bytes of that name. Of one that an index offers only since then, they have none; but when a
 // message is late, nobody can know that any more, and forgetting too much does no harm.
-func (h *healing) replaced(x *indices) {
+func (h *healing) replaced(x *buildcache.Indices) {
 	for _, name := range h.touched {
-		if hash, ok := layout.ParseV2Tarball(name); ok && x.Has(hash) && h.seen.has(Object{Name: name, Size: -1}) {
+		if hash, ok := layout.ParseV2Tarball(name); ok && x.Has(hash) && h.seen.Has(buildcache.Object{Name: name, Size: -1}) {
 			h.out.Stale = append(h.out.Stale, name)
 		}
 	}
 }
 
 func (h *healing) index(ctx context.Context) error {
-	p := h.seen.pointer
+	p := h.seen.Pointer
 	h.out.Before = p.Coverage.Len()
 	h.out.After = h.out.Before
 	h.at(p)
-	listed := h.seen.packages(h.format)
-	if !p.halfway && (len(listed) == 0 || h.seen.covered(h.format)) && !slices.ContainsFunc(h.touched, isTarball) {
+	listed := h.seen.Packages(h.format)
+	if !p.Incomplete && (len(listed) == 0 || h.seen.Covered(h.format)) && !slices.ContainsFunc(h.touched, isTarball) {
 		for name, id := range listed {
 			h.offered(name, id.Hash)
 		}
@@ -276,7 +277,7 @@ func (h *healing) index(ctx context.Context) error {
 		return err
 	}
 	h.replaced(x)
-	found, findings, err := newPackageReader(h.format, h.store, h.seen, h.trust).readAll(ctx, h.seen.lacking(h.format, x))
+	found, findings, err := newPackageReader(h.format, h.store, h.seen, h.trust).readAll(ctx, h.seen.Lacking(h.format, x))
 	if err != nil {
 		return err
 	}
@@ -294,7 +295,7 @@ func (h *healing) index(ctx context.Context) error {
 		ix.adds = append(ix.adds, q)
 		x.Add(q.Spec)
 	}
-	moved := func(ctx context.Context, now *pointer) error { return h.leaveOutLost(ctx, now, ix) }
+	moved := func(ctx context.Context, now *buildcache.Pointer) error { return h.leaveOutLost(ctx, now, ix) }
 	if err := writeMerged(ctx, h.format, h.store, ix, moved); err != nil {
 		return err
 	}
@@ -304,16 +305,16 @@ func (h *healing) index(ctx context.Context) error {
 }
 
 // leaveOutLost leaves out what is gone since it was read.
-func (h *healing) leaveOutLost(ctx context.Context, now *pointer, ix *IndexPlan) error {
+func (h *healing) leaveOutLost(ctx context.Context, now *buildcache.Pointer, ix *IndexPlan) error {
 	gone, err := lost(ctx, h.format, h.store, now, ix.adds)
-	ix.adds = slices.DeleteFunc(ix.adds, func(p *Package) bool { return len(gone[p]) > 0 })
+	ix.adds = slices.DeleteFunc(ix.adds, func(p *buildcache.Package) bool { return len(gone[p]) > 0 })
 	return err
 }
 
 // rebuild makes an index anew that cannot be read. The damage of one package holds
 // nobody else's up.
 func (h *healing) rebuild(ctx context.Context, why error) error {
-	h.out.Findings = append(h.out.Findings, Finding{Warning, h.format.indexWrites()[0], fmt.Sprintf("%v: it is made anew", why)})
+	h.out.Findings = append(h.out.Findings, buildcache.Warning.In(h.format.IndexNames()[0], fmt.Sprintf("%v: it is made anew", why)))
 	r := &rebuilder{format: h.format, store: h.store, trust: h.trust, lenient: true}
 	ix := IndexPlan{Mode: IndexRebuild}
 	if err := r.rebuild(ctx, &ix); err != nil {
@@ -328,7 +329,7 @@ func (h *healing) rebuild(ctx context.Context, why error) error {
 	return nil
 }
 
-func (h *healing) refused(findings []Finding) {
+func (h *healing) refused(findings []buildcache.Finding) {
 	for _, f := range findings {
 		h.out.Findings = append(h.out.Findings, unindexed("", f))
 	}
@@ -338,23 +339,23 @@ func (h *healing) refused(findings []Finding) {
 // than the index, somebody has stored it again: signed anew, or built anew.
 func (h *healing) offered(name string, hash spec.Hash) {
 	h.offer(hash)
-	if h.seen.objects[name].Modified.After(h.seen.pointer.Turned) && slices.Contains(h.touched, name) {
+	if h.seen.Objects[name].Modified.After(h.seen.Pointer.Stored) && slices.Contains(h.touched, name) {
 		h.out.Stale = append(h.out.Stale, name)
 	}
 }
 
 func (h *healing) offer(hash spec.Hash) { h.out.packages = append(h.out.packages, hash) }
 
-func (h *healing) changed(written bool, now *pointer) {
+func (h *healing) changed(written bool, now *buildcache.Pointer) {
 	h.at(now)
 	if written {
 		h.out.Changed = true
-		h.out.Stale = append(h.out.Stale, h.format.indexWrites()...)
+		h.out.Stale = append(h.out.Stale, h.format.IndexNames()...)
 	}
 }
 
-func (h *healing) at(p *pointer) {
-	if digest := p.digest(); digest != "" {
-		h.out.Digest, h.out.Bytes = digest, p.size()
+func (h *healing) at(p *buildcache.Pointer) {
+	if digest := p.Digest(); digest != "" {
+		h.out.Digest, h.out.Bytes = digest, p.Size()
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
@@ -41,7 +42,7 @@ func plantAll(m *mirrortest.Mem, s map[string][]byte) {
 
 func mustHeal(t testing.TB, s mirror.Store, touched ...string) []publish.Healed {
 	t.Helper()
-	got, err := publish.Heal(t.Context(), s, publish.Trust{}, publish.Told{Names: touched})
+	got, err := publish.Heal(t.Context(), s, buildcache.Trust{}, publish.Told{Names: touched})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +119,7 @@ func TestHealInAnyOrder(t *testing.T) {
 				}
 			}
 			heal := func(batch []string, to mirror.Store) {
-				got, err := publish.Heal(t.Context(), to, publish.Trust{}, publish.Told{Names: batch})
+				got, err := publish.Heal(t.Context(), to, buildcache.Trust{}, publish.Told{Names: batch})
 				if err != nil {
 					told = append(told, batch...)
 					return
@@ -165,7 +166,7 @@ func TestHealInAnyOrder(t *testing.T) {
 
 func refused(all []publish.Healed, name string) bool {
 	return slices.ContainsFunc(all, func(h publish.Healed) bool {
-		return slices.ContainsFunc(h.Findings, func(f publish.Finding) bool { return f.File == name })
+		return slices.ContainsFunc(h.Findings, func(f buildcache.Finding) bool { return f.File == name })
 	})
 }
 
@@ -215,7 +216,7 @@ func TestHealWithEveryFaultAtEveryCall(t *testing.T) {
 						t.Errorf("%s, fault %d of call %d, after %s: %v", l, i, k, c, err)
 					}
 				})
-				got, err := publish.Heal(t.Context(), b, publish.Trust{}, publish.Told{Names: touched})
+				got, err := publish.Heal(t.Context(), b, buildcache.Trust{}, publish.Told{Names: touched})
 				if err == nil && !slices.ContainsFunc(got, func(h publish.Healed) bool { return len(h.Findings) > 0 }) {
 					if diff := mirrortest.Diff(want, settled(t, m.Snapshot())); diff != "" {
 						t.Errorf("%s, fault %d of call %d: it is said to be healed:\n%s", l, i, k, diff)
@@ -238,20 +239,20 @@ func TestHealWithEveryFaultAtEveryCall(t *testing.T) {
 func TestHealLeavesForLaterWhatIsNotWhole(t *testing.T) {
 	for _, row := range []struct {
 		name, fixture string
-		trust         publish.Trust
+		trust         buildcache.Trust
 		damage        func(s subject)
 		touched       func(s subject) string
 		reason        string
 	}{
-		{"tarball not there yet", "v3-signed", publish.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }, nil, "is missing"},
-		{"tarball cut", "v3-signed", publish.Trust{}, func(s subject) { s.cut(s.tarball("munge")) }, nil, "another size"},
-		{"spec not there yet", "v3-signed", publish.Trust{}, func(s subject) { s.Uproot(s.blob(s.find("munge"), manifest.Spec)) }, nil, "is missing"},
-		{"document cut", "v3-unsigned", publish.Trust{}, func(s subject) { s.cut(s.find("munge")) }, nil, "manifest"},
-		{"signed by another", "v3-signed", publish.Trust{Keys: verifyRing(t, "two")}, func(subject) {}, nil, "not among the trusted keys"},
-		{"not signed", "v3-unsigned", publish.Trust{RequireSigned: true}, func(subject) {}, nil, "not signed"},
-		{"v2 tarball not there yet", "v2-signed", publish.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }, nil, "is missing"},
-		{"key not there yet", "v3-signed", publish.Trust{}, func(s subject) { s.Uproot(s.blob(s.key("v3"), manifest.Key)) }, func(s subject) string { return s.key("v3") }, "not told"},
-		{"key cut", "v2-signed", publish.Trust{}, func(s subject) { s.Plant(s.key("v2"), s.read(s.key("v2"))[:400]) }, func(s subject) string { return s.key("v2") }, "not told"},
+		{"tarball not there yet", "v3-signed", buildcache.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }, nil, "is missing"},
+		{"tarball cut", "v3-signed", buildcache.Trust{}, func(s subject) { s.cut(s.tarball("munge")) }, nil, "another size"},
+		{"spec not there yet", "v3-signed", buildcache.Trust{}, func(s subject) { s.Uproot(s.blob(s.find("munge"), manifest.Spec)) }, nil, "is missing"},
+		{"document cut", "v3-unsigned", buildcache.Trust{}, func(s subject) { s.cut(s.find("munge")) }, nil, "manifest"},
+		{"signed by another", "v3-signed", buildcache.Trust{Keys: verifyRing(t, "two")}, func(subject) {}, nil, "not among the trusted keys"},
+		{"not signed", "v3-unsigned", buildcache.Trust{RequireSigned: true}, func(subject) {}, nil, "not signed"},
+		{"v2 tarball not there yet", "v2-signed", buildcache.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }, nil, "is missing"},
+		{"key not there yet", "v3-signed", buildcache.Trust{}, func(s subject) { s.Uproot(s.blob(s.key("v3"), manifest.Key)) }, func(s subject) string { return s.key("v3") }, "not told"},
+		{"key cut", "v2-signed", buildcache.Trust{}, func(s subject) { s.Plant(s.key("v2"), s.read(s.key("v2"))[:400]) }, func(s subject) string { return s.key("v2") }, "not told"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			m := emptyMirror(t)
@@ -268,7 +269,7 @@ func TestHealLeavesForLaterWhatIsNotWhole(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var of []publish.Finding
+			var of []buildcache.Finding
 			for _, f := range got[0].Findings {
 				if f.File == name {
 					of = append(of, f)
@@ -277,7 +278,7 @@ func TestHealLeavesForLaterWhatIsNotWhole(t *testing.T) {
 			if len(of) != 1 || !strings.Contains(of[0].Reason, row.reason) {
 				t.Fatalf("findings: %v", got[0].Findings)
 			}
-			if row.trust == (publish.Trust{}) {
+			if row.trust == (buildcache.Trust{}) {
 				if len(got[0].Findings) != 1 {
 					t.Errorf("others were held up: %v", got[0].Findings)
 				}
@@ -288,7 +289,7 @@ func TestHealLeavesForLaterWhatIsNotWhole(t *testing.T) {
 			}
 			plantAll(m, whole) // it arrives
 			mustHeal(t, m, name)
-			if row.trust == (publish.Trust{}) {
+			if row.trust == (buildcache.Trust{}) {
 				wantSpacks(t, m.Snapshot(), row.fixture)
 			}
 		})
@@ -394,7 +395,7 @@ func TestHealTellsWhatIsStale(t *testing.T) {
 	m.Plant(layout.V3Index, m.Snapshot()[layout.V3Index])
 	// Who was told before may have told nobody.
 	name := subject{t, m}.find("munge")
-	again, err := publish.Heal(t.Context(), m, publish.Trust{}, publish.Told{Names: []string{name}, Again: []string{name}})
+	again, err := publish.Heal(t.Context(), m, buildcache.Trust{}, publish.Told{Names: []string{name}, Again: []string{name}})
 	if err != nil || !slices.Equal(again[0].Stale, []string{layout.V3Index, layout.V3KeyIndex}) {
 		t.Errorf("told again: %+v, %v", again, err)
 	}
@@ -405,7 +406,7 @@ func TestHealTellsWhatIsStale(t *testing.T) {
 	}
 	m.Uproot(subject{t, m}.tarball("munge"))
 	m.Uproot(layout.V3Index) // or else nobody looks
-	again, err = publish.Heal(t.Context(), m, publish.Trust{}, publish.Told{Names: []string{name}, Again: []string{name}})
+	again, err = publish.Heal(t.Context(), m, buildcache.Trust{}, publish.Told{Names: []string{name}, Again: []string{name}})
 	if err != nil || len(again[0].Findings) != 1 || slices.Contains(again[0].Stale, layout.V3KeyIndex) {
 		t.Errorf("told again of what is not whole: %+v, %v", again, err)
 	}
@@ -437,7 +438,7 @@ func TestHealTellsOfTarballsThatWereReplaced(t *testing.T) {
 	m.Plant(all[1], []byte("other bytes"))
 	index := string(m.Snapshot()[layout.V2Index])
 	for _, told := range []publish.Told{{Names: all[1:]}, {Names: all[1:], Again: all[1:]}} {
-		got, err := publish.Heal(t.Context(), m, publish.Trust{}, told)
+		got, err := publish.Heal(t.Context(), m, buildcache.Trust{}, told)
 		if err != nil || !slices.Equal(got[0].Stale, all[1:]) || got[0].Changed || len(got[0].Findings) != 0 || string(m.Snapshot()[layout.V2Index]) != index {
 			t.Errorf("replaced: %+v, %v", got, err)
 		}
@@ -468,7 +469,7 @@ func TestHealOfAnIndexThatCannotBeRead(t *testing.T) {
 			m.Plant(layout.V2Index, newer)
 		}
 		before := m.Snapshot()
-		_, err := publish.Heal(t.Context(), m, publish.Trust{}, publish.Told{Names: []string{subject{t, m}.find("munge")}})
+		_, err := publish.Heal(t.Context(), m, buildcache.Trust{}, publish.Told{Names: []string{subject{t, m}.find("munge")}})
 		wantNewer(t, err)
 		if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {
 			t.Errorf("%s: it was changed:\n%s", l, diff)
@@ -491,7 +492,7 @@ func TestManyHealAtOnce(t *testing.T) {
 		var all sync.WaitGroup
 		for i := range told {
 			all.Go(func() {
-				if _, err := publish.Heal(t.Context(), m, publish.Trust{}, publish.Told{Names: []string{told[i], told[(i+1)%len(told)]}}); err != nil {
+				if _, err := publish.Heal(t.Context(), m, buildcache.Trust{}, publish.Told{Names: []string{told[i], told[(i+1)%len(told)]}}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -541,7 +542,7 @@ func TestHealFailsWhereTheMirrorCannotBeAsked(t *testing.T) {
 	for _, fault := range []mirrortest.Fault{
 		mirrortest.Fail(layout.V3Index, mirrortest.Refusals[1]), mirrortest.On(mirrortest.List, mirrortest.Fail("", mirrortest.Refusals[1])),
 	} {
-		_, err := publish.Heal(t.Context(), mirrortest.Break(m, fault), publish.Trust{}, publish.Told{Names: []string{subject{t, m}.find("munge")}})
+		_, err := publish.Heal(t.Context(), mirrortest.Break(m, fault), buildcache.Trust{}, publish.Told{Names: []string{subject{t, m}.find("munge")}})
 		if !errors.Is(err, mirror.ErrDenied) || !strings.HasPrefix(err.Error(), "v3 index: ") {
 			t.Errorf("error is %v", err)
 		}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -25,7 +26,7 @@ type Inbox struct {
 // Rules say which packages of an inbox are published.
 type Rules struct {
 	Selection Selection // of which Files are not looked at
-	Trust     Trust
+	Trust     buildcache.Trust
 }
 
 // OpenInbox opens a directory. Nothing outside of it is ever read, whatever symbolic links say.
@@ -115,10 +116,10 @@ func markOf(info fs.FileInfo) string {
 }
 
 // documentAt tells the directory of the mirror that a document is in, and its name there.
-func documentAt(full string) (dir string, f format, name string, ok bool) {
+func documentAt(full string) (dir string, f buildcache.Layout, name string, ok bool) {
 	for at := 0; at <= len(full); {
-		for _, f := range layouts() {
-			if _, ok := f.packageName(full[at:]); ok && spec.Readable(full) {
+		for _, f := range buildcache.Layouts() {
+			if _, ok := f.ParsePackageName(full[at:]); ok && spec.Readable(full) {
 				return strings.TrimSuffix(full[:at], "/"), f, full[at:], true
 			}
 		}
@@ -138,8 +139,8 @@ type Arrived struct {
 	ID     string // for people
 	Bytes  int64  // of what the document points at, as far as that says
 
-	pkg    *Package
-	format format
+	pkg    *buildcache.Package
+	format buildcache.Layout
 	tree   *tree
 	name   string // in its mirror
 	specs  *spec.Reader
@@ -185,7 +186,7 @@ func (in *Inbox) open(ctx context.Context, file string) (*Arrived, []byte, error
 		return nil, nil, ErrNoDocument
 	}
 	a := &Arrived{File: file, format: f, tree: &tree{in.root, dir}, name: name, specs: spec.NewReader(maxSourceSpecs)}
-	content, _, err := mirror.Read(ctx, a.tree, name, maxDocument)
+	content, _, err := mirror.Read(ctx, a.tree, name, buildcache.MaxDocument)
 	if errors.Is(err, mirror.ErrNotExist) {
 		return nil, nil, ErrGone
 	}
@@ -194,7 +195,7 @@ func (in *Inbox) open(ctx context.Context, file string) (*Arrived, []byte, error
 }
 
 func (in *Inbox) understand(ctx context.Context, a *Arrived, content []byte) error {
-	p, err := a.format.document(a.name, content, a.specs)
+	p, err := a.format.ParseDocument(a.name, content, a.specs)
 	if err != nil {
 		return err
 	}
@@ -232,10 +233,10 @@ func (in *Inbox) Check(ctx context.Context, file string, was blob.Digest, read f
 	if err := in.understand(ctx, a, content); err != nil {
 		return err
 	}
-	if reasons := in.rules.Trust.objections(a.pkg); len(reasons) > 0 {
+	if reasons := in.rules.Trust.Objections(a.pkg); len(reasons) > 0 {
 		return &RefusedError{reasons}
 	}
-	if err := a.format.readSpec(ctx, a.tree, a.pkg, a.specs); err != nil {
+	if err := a.format.ReadSpec(ctx, a.tree, a.pkg, a.specs); err != nil {
 		return refusedUnless(onItsWay(err), err)
 	}
 	if reason := in.rules.Selection.foreign(a.pkg); reason != "" {
@@ -265,7 +266,7 @@ func onItsWay(err error) bool {
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-func (a *Arrived) checkBlob(ctx context.Context, b Object, read func(int64)) error {
+func (a *Arrived) checkBlob(ctx context.Context, b buildcache.Object, read func(int64)) error {
 	content, err := a.tree.content(b.Name)
 	if err != nil {
 		return err
@@ -307,7 +308,7 @@ func (src *Source) named(documents []string) map[*SourceMirror][]string {
 	for _, full := range slices.Compact(slices.Sorted(slices.Values(documents))) {
 		dir, f, name, ok := documentAt(full)
 		if !ok {
-			src.report(Error, full, ErrNoDocument.Error())
+			src.report(buildcache.Error, full, ErrNoDocument.Error())
 			continue
 		}
 		m := src.mirrorAt(dir, f)
@@ -317,13 +318,13 @@ func (src *Source) named(documents []string) map[*SourceMirror][]string {
 }
 
 // mirrorAt is the mirror in a directory, which is made up if it was not known.
-func (src *Source) mirrorAt(dir string, f format) *SourceMirror {
+func (src *Source) mirrorAt(dir string, f buildcache.Layout) *SourceMirror {
 	for _, m := range src.Mirrors {
 		if m.Path == dir && m.format == f {
 			return m
 		}
 	}
-	m := &SourceMirror{Path: dir, format: f, tree: &tree{src.root, dir}, specs: src.specs, refused: make(map[*Package]string)}
+	m := &SourceMirror{Path: dir, format: f, tree: &tree{src.root, dir}, specs: src.specs, refused: make(map[*buildcache.Package]string)}
 	src.Mirrors = append(src.Mirrors, m)
 	return m
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 )
@@ -85,7 +86,7 @@ func TestHalfAPackageIsOnItsWay(t *testing.T) {
 			dir := copied(t, fixture)
 			in := inboxOf(t, dir, publish.Rules{})
 			file := arrivals(t, in, "")[0]
-			var doc *publish.Package
+			var doc *buildcache.Package
 			for _, p := range sourceOf(t, dir, publish.Selection{Documents: []string{file}}).Mirrors[0].Packages {
 				doc = p
 			}
@@ -116,7 +117,7 @@ func scribble(name string, at int) error {
 	return os.WriteFile(name, content, 0o644)
 }
 
-func objectNames(objects []publish.Object) []string {
+func objectNames(objects []buildcache.Object) []string {
 	var names []string
 	for _, o := range objects {
 		names = append(names, o.Name)
@@ -131,7 +132,7 @@ func TestRulesOfAnInbox(t *testing.T) {
 		want    error // nil: refused
 		reason  string
 	}{
-		{"v3-unsigned", publish.Rules{Trust: publish.Trust{RequireSigned: true}}, nil, "not signed"},
+		{"v3-unsigned", publish.Rules{Trust: buildcache.Trust{RequireSigned: true}}, nil, "not signed"},
 		{"v3-signed", publish.Rules{Selection: publish.Selection{OS: []string{"beos"}}}, nil, "beos"},
 		{"v3-signed", publish.Rules{Selection: publish.Selection{Layout: "v2"}}, publish.ErrNotSelected, ""},
 		{"v2-signed", publish.Rules{Selection: publish.Selection{Include: []string{"no-such-package"}}}, publish.ErrNotSelected, ""},
@@ -225,7 +226,7 @@ func TestPublishingDocumentsByName(t *testing.T) {
 	}, publish.Options{KeepGoing: true})
 	must(t, err)
 	_, err = plan.Apply(t.Context(), ignored{})
-	var found *publish.FindingsError
+	var found *buildcache.FindingsError
 	if !errors.As(err, &found) {
 		t.Error(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -17,7 +18,7 @@ import (
 // --update-index, died before it, or lost a race.
 func (d *decision) planIndex(ctx context.Context) error {
 	ix := &d.out.Index
-	ix.Mode, ix.was = d.plan.options.Index, d.seen.pointer
+	ix.Mode, ix.was = d.plan.options.Index, d.seen.Pointer
 	if ix.Mode == "" {
 		ix.Mode = IndexMerge
 	}
@@ -32,7 +33,7 @@ func (d *decision) planIndex(ctx context.Context) error {
 	case ix.Mode == IndexRebuild:
 		ix.Changes = true
 		return nil
-	case len(ix.adds) == 0 && d.seen.covered(d.out.format):
+	case len(ix.adds) == 0 && d.seen.Covered(d.out.format):
 		// The usual second run: the index need not even be read.
 		ix.Before = ix.was.Coverage.Len()
 		ix.After = ix.Before
@@ -40,7 +41,7 @@ func (d *decision) planIndex(ctx context.Context) error {
 	}
 	x, err := loadIndex(ctx, d.out.format, d.out.store, ix.was)
 	if unreadable(err) {
-		d.plan.Findings = append(d.plan.Findings, Finding{Warning, d.src.tree.path(d.out.format.indexWrites()[0]), fmt.Sprintf("%v: it is made anew", err)})
+		d.plan.Findings = append(d.plan.Findings, buildcache.Warning.In(d.src.tree.path(d.out.format.IndexNames()[0]), fmt.Sprintf("%v: it is made anew", err)))
 		ix.Mode, ix.Changes, ix.lost = IndexRebuild, true, true
 		return nil
 	}
@@ -56,31 +57,31 @@ func (d *decision) planIndex(ctx context.Context) error {
 		x.Add(p.Spec)
 	}
 	ix.After, ix.Audiences = x.Offered(), x.Audiences()
-	if (x.Changed() || ix.was.halfway) && ix.After > 0 {
+	if (x.Changed() || ix.was.Incomplete) && ix.After > 0 {
 		ix.next, ix.Changes, ix.Bytes = x, true, x.Size()
-		ix.was.needsProof(d.out.store)
-		ix.pointer, err = d.out.format.pointerSize(ix.was, x)
+		ix.was.NeedsProof(d.out.store)
+		ix.pointer, err = d.out.format.PointerSize(ix.was, x)
 	}
 	return err
 }
 
 // gone warns of packages that the index offers although their documents are gone.
 // A merge keeps them, because the deletion may be half done.
-func (d *decision) gone(x *indices) {
+func (d *decision) gone(x *buildcache.Indices) {
 	listed := make(map[spec.Hash]bool)
-	for _, id := range d.seen.packages(d.out.format) {
+	for _, id := range d.seen.Packages(d.out.format) {
 		listed[id.Hash] = true
 	}
 	var missing []string
-	for e := range x.All() {
-		if e.InBuildcache && !listed[e.Hash] && d.seen.complete(d.out.format, e.Name) {
+	for e := range x.Records() {
+		if e.InBuildcache && !listed[e.Hash] && d.seen.Complete(d.out.format, e.Name) {
 			missing = append(missing, e.Name+"/"+e.Hash.Short())
 		}
 	}
 	if len(missing) > 0 {
 		slices.Sort(missing)
-		d.plan.Findings = append(d.plan.Findings, Finding{Warning, d.src.tree.path(d.out.format.indexWrites()[0]),
-			fmt.Sprintf("it offers what is no longer there: %s; publish index removes them from the index", some(missing))})
+		d.plan.Findings = append(d.plan.Findings, buildcache.Warning.In(d.src.tree.path(d.out.format.IndexNames()[0]),
+			fmt.Sprintf("it offers what is no longer there: %s; publish index removes them from the index", some(missing))))
 	}
 }
 
@@ -95,13 +96,13 @@ func some(names []string) string {
 
 // loadIndex reads the index that p points at; there may be none yet.
 // An index with a record that Spack's readers fail on is no better than a broken one.
-func loadIndex(ctx context.Context, f format, r mirror.Reader, p *pointer) (*indices, error) {
+func loadIndex(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildcache.Pointer) (*buildcache.Indices, error) {
 	if p.Version == mirror.Absent {
-		return newIndices(f.generations()), nil
+		return buildcache.NewIndices(f.Generations()), nil
 	}
-	x, err := f.readIndex(ctx, r, p)
-	if err == nil && !p.checked {
-		err = x.check()
+	x, err := f.ReadIndex(ctx, r, p)
+	if err == nil && !p.Checked {
+		err = x.Check()
 	}
 	if err != nil {
 		return nil, &indexError{err}
@@ -137,14 +138,14 @@ func unreadable(err error) bool {
 
 // heal reads the packages that the mirror holds and x does not offer. One that is not
 // whole, or not to be trusted, stays out, with a warning.
-func (d *decision) heal(ctx context.Context, x *indices) error {
+func (d *decision) heal(ctx context.Context, x *buildcache.Indices) error {
 	ours := make(map[string]bool)
 	for _, p := range d.out.Packages {
 		if p.Status != Rejected && d.sends(p.Package, p.Status) {
 			ours[p.File] = true
 		}
 	}
-	names := slices.DeleteFunc(d.seen.lacking(d.out.format, x), func(name string) bool { return ours[name] })
+	names := slices.DeleteFunc(d.seen.Lacking(d.out.format, x), func(name string) bool { return ours[name] })
 	d.healed = names
 	r := newPackageReader(d.out.format, d.out.store, d.seen, d.plan.options.Trust)
 	found, findings, err := r.readAll(ctx, names)
@@ -162,17 +163,17 @@ func (d *decision) heal(ctx context.Context, x *indices) error {
 }
 
 // unindexed is what a publisher is told of a package of somebody else's that is damaged.
-func unindexed(path string, f Finding) Finding {
-	return Finding{Warning, join(path, f.File), "the index lacks it and will not get it: " + f.Reason}
+func unindexed(path string, f buildcache.Finding) buildcache.Finding {
+	return buildcache.Warning.In(buildcache.Join(path, f.File), "the index lacks it and will not get it: "+f.Reason)
 }
 
 // writeMerged merges packages into the index, and merges again for as long as other publishers are faster. It calls
 // moved before it replaces an index other than the planned one.
-func writeMerged(ctx context.Context, f format, s mirror.Store, ix *IndexPlan, moved func(ctx context.Context, now *pointer) error) error {
+func writeMerged(ctx context.Context, f buildcache.Layout, s mirror.Store, ix *IndexPlan, moved func(ctx context.Context, now *buildcache.Pointer) error) error {
 	was, next := ix.was, ix.next
 	return contend(ctx, func() error {
 		if next == nil {
-			now, err := whichIndex(ctx, f, s)
+			now, err := buildcache.PointerForUpdate(ctx, f, s)
 			if err != nil {
 				return err
 			}
@@ -191,13 +192,13 @@ func writeMerged(ctx context.Context, f format, s mirror.Store, ix *IndexPlan, m
 			}
 		}
 		ix.After, ix.Audiences = next.Offered(), next.Audiences()
-		if ix.Changes = (next.Changed() || was.halfway) && ix.After > 0; !ix.Changes {
+		if ix.Changes = (next.Changed() || was.Incomplete) && ix.After > 0; !ix.Changes {
 			ix.was = was
 			return nil
 		}
 		now, err := turnIndex(ctx, f, s, was, next)
 		if err == nil {
-			ix.was, ix.Bytes = now, now.size()
+			ix.was, ix.Bytes = now, now.Size()
 		}
 		next = nil
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
@@ -134,7 +135,7 @@ func TestNewerIndexIsNeverDowngraded(t *testing.T) {
 			_, err := publishTo(t, m, original(l+"-signed"), publish.Options{Index: mode})
 			wantNewer(t, err)
 		}
-		_, err := publish.Rebuild(t.Context(), m, publish.Trust{})
+		_, err := publish.Rebuild(t.Context(), m, buildcache.Trust{})
 		wantNewer(t, err)
 		if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {
 			t.Errorf("%s: it was changed:\n%s", l, diff)
@@ -156,21 +157,21 @@ func TestWhatIsNotWholeStaysOutOfTheIndex(t *testing.T) {
 	for _, row := range []struct {
 		name    string
 		fixture string
-		trust   publish.Trust
+		trust   buildcache.Trust
 		damage  func(s subject)
 		reason  string
 	}{
-		{"tarball missing", "v3-signed", publish.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }, "is missing"},
-		{"tarball of another size", "v3-signed", publish.Trust{}, func(s subject) { s.cut(s.tarball("munge")) }, "another size"},
-		{"spec missing", "v3-signed", publish.Trust{}, func(s subject) { s.Uproot(s.blob(s.find("munge"), manifest.Spec)) }, "is missing"},
-		{"spec damaged", "v3-signed", publish.Trust{}, func(s subject) { s.flip(s.blob(s.find("munge"), manifest.Spec)) }, "sha256"},
-		{"manifest truncated", "v3-unsigned", publish.Trust{}, func(s subject) { s.cut(s.find("munge")) }, "manifest"},
-		{"manifest of another package", "v3-signed", publish.Trust{}, func(s subject) { s.Plant(s.find("munge"), another(s, s.find("munge"), "hwloc")) }, ""},
-		{"signed by another", "v3-signed", publish.Trust{Keys: verifyRing(t, "two")}, func(subject) {}, "not among the trusted keys"},
-		{"not signed", "v3-unsigned", publish.Trust{RequireSigned: true}, func(subject) {}, "not signed"},
-		{"v2 tarball missing", "v2-signed", publish.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }, "is missing"},
-		{"v2 document truncated", "v2-unsigned", publish.Trust{}, func(s subject) { s.cut(s.find("munge")) }, "spec"},
-		{"v2 document of another package", "v2-signed", publish.Trust{}, func(s subject) { s.Plant(s.find("munge"), another(s, s.find("munge"), "hwloc")) }, ""},
+		{"tarball missing", "v3-signed", buildcache.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }, "is missing"},
+		{"tarball of another size", "v3-signed", buildcache.Trust{}, func(s subject) { s.cut(s.tarball("munge")) }, "another size"},
+		{"spec missing", "v3-signed", buildcache.Trust{}, func(s subject) { s.Uproot(s.blob(s.find("munge"), manifest.Spec)) }, "is missing"},
+		{"spec damaged", "v3-signed", buildcache.Trust{}, func(s subject) { s.flip(s.blob(s.find("munge"), manifest.Spec)) }, "sha256"},
+		{"manifest truncated", "v3-unsigned", buildcache.Trust{}, func(s subject) { s.cut(s.find("munge")) }, "manifest"},
+		{"manifest of another package", "v3-signed", buildcache.Trust{}, func(s subject) { s.Plant(s.find("munge"), another(s, s.find("munge"), "hwloc")) }, ""},
+		{"signed by another", "v3-signed", buildcache.Trust{Keys: verifyRing(t, "two")}, func(subject) {}, "not among the trusted keys"},
+		{"not signed", "v3-unsigned", buildcache.Trust{RequireSigned: true}, func(subject) {}, "not signed"},
+		{"v2 tarball missing", "v2-signed", buildcache.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }, "is missing"},
+		{"v2 document truncated", "v2-unsigned", buildcache.Trust{}, func(s subject) { s.cut(s.find("munge")) }, "spec"},
+		{"v2 document of another package", "v2-signed", buildcache.Trust{}, func(s subject) { s.Plant(s.find("munge"), another(s, s.find("munge"), "hwloc")) }, ""},
 	} {
 		for _, lost := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, index lost: %t", row.name, lost), func(t *testing.T) {
@@ -198,11 +199,11 @@ func TestWhatIsNotWholeStaysOutOfTheIndex(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				findings := slices.DeleteFunc(out.Findings, func(f publish.Finding) bool { return strings.Contains(f.Reason, "this key is not among") })
+				findings := slices.DeleteFunc(out.Findings, func(f buildcache.Finding) bool { return strings.Contains(f.Reason, "this key is not among") })
 				if told := len(out.Findings) > len(findings); len(findings) != want || told != (row.trust.Keys != nil) {
 					t.Fatalf("findings: %v", out.Findings)
 				}
-				if f := findings[want-1]; f.Severity != publish.Warning || !strings.Contains(f.Reason, row.reason) || !strings.Contains(f.File, "munge") {
+				if f := findings[want-1]; f.Severity != buildcache.Warning || !strings.Contains(f.Reason, row.reason) || !strings.Contains(f.File, "munge") {
 					t.Errorf("finding: %v", f)
 				}
 				x, err := newReader().index(m.Snapshot(), l)

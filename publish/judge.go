@@ -9,6 +9,7 @@ import (
 	"github.com/dustin/go-humanize/english"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
@@ -38,8 +39,8 @@ func (d *decision) judgeKey(ctx context.Context, f key.Fingerprint) (bool, error
 	if err != nil {
 		return false, err
 	}
-	info := d.seen.objects[d.out.format.keyDocument(f)]
-	known := [][]Object{trusted}
+	info := d.seen.Objects[d.out.format.KeyName(f)]
+	known := [][]buildcache.Object{trusted}
 	for _, k := range d.src.Keys {
 		if k.Fingerprint == f {
 			known = append(known, k.Objects)
@@ -50,29 +51,29 @@ func (d *decision) judgeKey(ctx context.Context, f key.Fingerprint) (bool, error
 		if err != nil {
 			return false, err
 		}
-		if info.MD5 != "" && info.MD5 == md5Of(content) {
+		if info.MD5 != "" && info.MD5 == buildcache.MD5(content) {
 			return true, nil
 		}
 	}
-	if trust.Judged.has(d.out.Path, info) {
+	if trust.Judged.Has(d.out.Path, info) {
 		return true, nil
 	}
-	if _, err := d.out.format.key(ctx, d.out.store, f); err != nil {
+	if _, err := d.out.format.ReadKey(ctx, d.out.store, f); err != nil {
 		d.spoilt = append(d.spoilt, f)
 		d.distrust([]string{info.Name}, func(string) string {
 			return "this key is offered to clients, but: " + err.Error() + ": remove it, and publish again"
 		}, "key")
 		return false, ctx.Err()
 	}
-	trust.Judged.add(d.out.Path, info)
+	trust.Judged.Add(d.out.Path, info)
 	return true, nil
 }
 
 // judgeKeyIndex reports an index of keys where there should be no key. Where there are keys it is
 // compared, and mended, when they are planned.
 func (d *decision) judgeKeyIndex() error {
-	objects, err := d.out.format.keyIndex(nil)
-	if err != nil || d.plan.options.Trust.Keys == nil || len(d.seen.keys(d.out.format)) > 0 {
+	objects, err := d.out.format.KeyIndex(nil)
+	if err != nil || d.plan.options.Trust.Keys == nil || len(d.seen.Keys(d.out.format)) > 0 {
 		return err
 	}
 	empty := objects[len(objects)-1]
@@ -80,7 +81,7 @@ func (d *decision) judgeKeyIndex() error {
 	if err != nil {
 		return err
 	}
-	if info, ok := d.seen.objects[empty.Name]; ok && info.MD5 != md5Of(content) {
+	if info, ok := d.seen.Objects[empty.Name]; ok && info.MD5 != buildcache.MD5(content) {
 		d.distrust([]string{empty.Name}, func(string) string {
 			return "it tells clients of keys, and there is none that is trusted: run publish index --trusted-keys"
 		}, "index of keys")
@@ -96,14 +97,14 @@ func (d *decision) judge(ctx context.Context) error {
 		return nil
 	}
 	var keys []string
-	for name := range d.seen.objects {
-		if f, ok := d.out.format.keyName(name); ok && !trust.Keys.Holds(f) {
+	for name := range d.seen.Objects {
+		if f, ok := d.out.format.ParseKeyName(name); ok && !trust.Keys.Holds(f) {
 			keys = append(keys, name)
 		}
 	}
 	d.distrust(keys, func(name string) string {
-		f, _ := d.out.format.keyName(name)
-		return trust.foreign(f)
+		f, _ := d.out.format.ParseKeyName(name)
+		return trust.Untrusted(f)
 	}, "key")
 	if d.out.Index.Mode == IndexRebuild {
 		return nil // which checks every document
@@ -120,14 +121,14 @@ func (d *decision) judgeDocuments(ctx context.Context) error {
 	}
 	reasons := make([]error, len(names))
 	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(names), func(ctx context.Context, i int) error {
-		document, _, err := mirror.Read(ctx, d.out.store, names[i], maxDocument)
+		document, _, err := mirror.Read(ctx, d.out.store, names[i], buildcache.MaxDocument)
 		switch {
 		case errors.Is(err, mirror.ErrNotExist): // removed meanwhile
 		case err != nil:
 			return fmt.Errorf("check who has signed: %w", err)
 		default:
-			reasons[i] = trust.objection(document)
-			trust.Judged.add(d.out.Path, d.seen.objects[names[i]])
+			reasons[i] = trust.Objection(document)
+			trust.Judged.Add(d.out.Path, d.seen.Objects[names[i]])
 		}
 		return ctx.Err()
 	})
@@ -156,8 +157,8 @@ func (d *decision) unjudged() []string {
 		known[name] = true
 	}
 	var names []string
-	for name := range d.seen.packages(d.out.format) {
-		if !known[name] && !d.plan.options.Trust.Judged.has(d.out.Path, d.seen.objects[name]) {
+	for name := range d.seen.Packages(d.out.format) {
+		if !known[name] && !d.plan.options.Trust.Judged.Has(d.out.Path, d.seen.Objects[name]) {
 			names = append(names, name)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/dustin/go-humanize/english"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
@@ -22,8 +23,8 @@ import (
 // A keyOffer is a public key that may be published.
 type keyOffer struct {
 	SourceKey
-	made   []*Package // packages of the source that it has signed
-	absent []Object   // those of its objects that the destination lacks
+	made   []*buildcache.Package // packages of the source that it has signed
+	absent []buildcache.Object   // those of its objects that the destination lacks
 }
 
 // issued says which key a package of the source was signed with, unchecked.
@@ -32,8 +33,8 @@ type issued struct {
 	ok bool
 }
 
-func issuedBy(p *Package) issued {
-	by, ok := p.issuer()
+func issuedBy(p *buildcache.Package) issued {
+	by, ok := p.Issuer()
 	return issued{by, ok}
 }
 
@@ -47,7 +48,7 @@ func (p PlannedPackage) published() bool {
 func (d *decision) planKeys(ctx context.Context) error {
 	ring := d.plan.options.Trust.Keys
 	d.out.trusted, d.out.resigned = ring != nil, d.plan.options.Sign.Resign
-	for _, f := range d.seen.keys(d.out.format) {
+	for _, f := range d.seen.Keys(d.out.format) {
 		good, err := d.judgeKey(ctx, f)
 		if err != nil {
 			return err
@@ -74,7 +75,7 @@ func (d *decision) planKeys(ctx context.Context) error {
 }
 
 func (d *decision) warn(file, reason string) {
-	d.plan.Findings = append(d.plan.Findings, Finding{Warning, d.src.tree.path(file), reason})
+	d.plan.Findings = append(d.plan.Findings, buildcache.Warning.In(d.src.tree.path(file), reason))
 }
 
 // file is the name under which clients find a key.
@@ -120,12 +121,12 @@ func (d *decision) offerKeys() error {
 }
 
 // trustedObjects are those that make one of the trusted keys known.
-func (d *decision) trustedObjects(f key.Fingerprint) ([]Object, error) {
+func (d *decision) trustedObjects(f key.Fingerprint) ([]buildcache.Object, error) {
 	armored, err := d.plan.options.Trust.Keys.Armored(f)
 	if err != nil {
 		return nil, err
 	}
-	return d.out.format.keyObjects(f, armored)
+	return d.out.format.KeyObjects(f, armored)
 }
 
 func (d *decision) offer(k SourceKey) {
@@ -136,7 +137,7 @@ func (d *decision) offer(k SourceKey) {
 		}
 	}
 	for _, object := range k.Objects {
-		if _, there := d.seen.objects[object.Name]; !there {
+		if _, there := d.seen.Objects[object.Name]; !there {
 			o.absent = append(o.absent, object)
 		}
 	}
@@ -168,18 +169,18 @@ func (m *MirrorPlan) followPackages() {
 			m.keys = append(slices.Clip(m.keys), o.Fingerprint)
 		}
 	}
-	if m.keys = union(nil, m.keys); len(m.keys) == 0 {
+	if m.keys = buildcache.UnionKeys(nil, m.keys); len(m.keys) == 0 {
 		m.KeyIndex = nil
 	}
 }
 
 // uncheckable warns of packages that are signed by a key that clients are not offered.
 func (d *decision) uncheckable(ctx context.Context) error {
-	status := make(map[*Package]bool)
+	status := make(map[*buildcache.Package]bool)
 	for _, p := range d.out.Packages {
 		status[p.Package] = p.published()
 	}
-	unknown := make(map[key.Issuer][]*Package)
+	unknown := make(map[key.Issuer][]*buildcache.Package)
 	for i, p := range d.src.Packages {
 		if by := d.issuers[i]; by.ok && status[p] && !d.checkable(by.by) {
 			unknown[by.by] = append(unknown[by.by], p)
@@ -197,7 +198,7 @@ func (d *decision) uncheckable(ctx context.Context) error {
 		if !sure || slices.ContainsFunc(found, func(p *key.Public) bool { return p.Made(by) }) {
 			continue
 		}
-		_, dir := d.out.format.directories()
+		_, dir := d.out.format.Directories()
 		why := "is in neither SOURCE nor DESTINATION: put it there with `spack gpg publish`, or name it in --trusted-keys"
 		if d.plan.options.Selection.NoKeys {
 			why = "is not in DESTINATION, and keys are not published"
@@ -235,14 +236,14 @@ func (d *decision) keysThere(ctx context.Context) (found []*key.Public, sure boo
 		if !sends {
 			return nil, false, nil
 		}
-		objects, err := d.out.format.key(ctx, d.out.store, f)
+		objects, err := d.out.format.ReadKey(ctx, d.out.store, f)
 		if ctx.Err() != nil {
 			return nil, false, ctx.Err()
 		}
 		if err != nil {
 			continue // verify tells what is wrong with it
 		}
-		if p, err := publicOf(objects); err == nil {
+		if p, err := buildcache.PublicKey(objects); err == nil {
 			found = append(found, p)
 		}
 	}
@@ -254,12 +255,12 @@ func (d *decision) planKeyIndex(ctx context.Context) error {
 	if len(d.out.keys) == 0 {
 		return d.judgeKeyIndex()
 	}
-	objects, err := d.out.format.keyIndex(d.out.keys)
+	objects, err := d.out.format.KeyIndex(d.out.keys)
 	if err != nil {
 		return err
 	}
 	last := objects[len(objects)-1]
-	if info, ok := d.seen.objects[last.Name]; ok {
+	if info, ok := d.seen.Objects[last.Name]; ok {
 		same, err := d.toldAlready(ctx, info, last)
 		if err != nil || same {
 			return err
@@ -270,14 +271,14 @@ func (d *decision) planKeyIndex(ctx context.Context) error {
 }
 
 // toldAlready reports whether the key index that is there names all keys. It may name more.
-func (d *decision) toldAlready(ctx context.Context, info mirror.Info, index Object) (bool, error) {
+func (d *decision) toldAlready(ctx context.Context, info mirror.Info, index buildcache.Object) (bool, error) {
 	content, err := blob.ReadAll(index.Content)
 	if err != nil {
 		return false, err
 	}
-	if info.MD5 == md5Of(content) {
+	if info.MD5 == buildcache.MD5(content) {
 		return true, nil
 	}
-	have, _, err := d.out.format.readKeyIndex(ctx, d.out.store)
-	return err == nil && len(union(have, d.out.keys)) == len(have), err
+	have, _, err := d.out.format.ReadKeyIndex(ctx, d.out.store)
+	return err == nil && len(buildcache.UnionKeys(have, d.out.keys)) == len(have), err
 }

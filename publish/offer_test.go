@@ -13,6 +13,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 )
@@ -45,7 +46,7 @@ func TestKeysFollowThePackages(t *testing.T) {
 
 		m = emptyMirror(t)
 		o = only("zlib")
-		o.Selection.NoKeys, o.Trust = true, publish.Trust{Keys: verifyRing(t, "one")}
+		o.Selection.NoKeys, o.Trust = true, buildcache.Trust{Keys: verifyRing(t, "one")}
 		out := mustPublish(t, m, original(fixture), o)
 		wantKeys(t, m.Snapshot())
 		if len(warnings(out.Findings, "clients cannot check the signatures of 1 package: the key "+string(keyOne))) != 1 {

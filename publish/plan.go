@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
@@ -19,7 +20,7 @@ import (
 // Options say what a publish may and must do.
 type Options struct {
 	Selection Selection
-	Trust     Trust
+	Trust     buildcache.Trust
 	Sign      Signing
 
 	// Index says what becomes of the index. Default: IndexMerge.
@@ -70,7 +71,7 @@ const (
 type Plan struct {
 	Mirrors  []*MirrorPlan
 	Files    []*FilePlan
-	Findings []Finding
+	Findings []buildcache.Finding
 
 	options Options
 }
@@ -81,18 +82,18 @@ type MirrorPlan struct {
 	Path, Layout string
 	Packages     []PlannedPackage
 
-	Blobs     []Object  // what documents point at
-	Documents [][]Write // dependencies before what depends on them
-	Marker    []Object  // layout.json, where it is missing
-	Keys      []Object  // a key's content before the document that names it
-	KeyIndex  []Object  // tells clients of all keys, the last one under a fixed name; empty: something does already
-	Index     IndexPlan // last, because it names everything else
+	Blobs     []buildcache.Object // what documents point at
+	Documents [][]Write           // dependencies before what depends on them
+	Marker    []buildcache.Object // layout.json, where it is missing
+	Keys      []buildcache.Object // a key's content before the document that names it
+	KeyIndex  []buildcache.Object // tells clients of all keys, the last one under a fixed name; empty: something does already
+	Index     IndexPlan           // last, because it names everything else
 
 	// Untrusted are the names of what clients are offered already and the trusted keys do not cover:
 	// documents of packages, and keys.
 	Untrusted []string
 
-	format   format
+	format   buildcache.Layout
 	store    mirror.Store
 	offers   []keyOffer
 	trusted  bool              // signatures are checked
@@ -103,17 +104,17 @@ type MirrorPlan struct {
 
 // A PlannedPackage is a package and what is done with it.
 type PlannedPackage struct {
-	*Package
+	*buildcache.Package
 	Status Status
 	Reason string // why it is rejected
 }
 
 // A Write stores an object, or replaces the version Was of it.
 type Write struct {
-	Object
+	buildcache.Object
 	Was mirror.Version
 
-	pkg *Package
+	pkg *buildcache.Package
 }
 
 // An IndexPlan says what becomes of the index.
@@ -126,13 +127,13 @@ type IndexPlan struct {
 	Bytes         int64 // of the new index
 
 	// Audiences say which versions of Spack see how many packages, where not all see all.
-	Audiences []Audience
+	Audiences []buildcache.Audience
 
 	pointer int64 // bytes that are stored besides
 	lost    bool  // the index that is there cannot be merged into
-	was     *pointer
-	adds    []*Package // to be added
-	next    *indices   // what was makes with them; nil where nothing changes
+	was     *buildcache.Pointer
+	adds    []*buildcache.Package // to be added
+	next    *buildcache.Indices   // what was makes with them; nil where nothing changes
 }
 
 // NewPlan compares the source with its destination and decides. It only reads. open
@@ -165,7 +166,7 @@ func NewPlan(ctx context.Context, src *Source, open func(path string) mirror.Sto
 func (m *SourceMirror) copy() *SourceMirror {
 	c := *m
 	c.refused = maps.Clone(m.refused)
-	c.Packages = make([]*Package, len(m.Packages))
+	c.Packages = make([]*buildcache.Package, len(m.Packages))
 	for i, p := range m.Packages {
 		q := *p
 		q.Blobs = slices.Clone(p.Blobs)
@@ -179,7 +180,7 @@ func (m *SourceMirror) copy() *SourceMirror {
 }
 
 // Blocked reports whether findings keep the plan from being carried out.
-func (p *Plan) Blocked() bool { return failed(p.Findings) && !p.options.KeepGoing }
+func (p *Plan) Blocked() bool { return buildcache.Failed(p.Findings) && !p.options.KeepGoing }
 
 // Changes reports whether the plan does anything at all.
 func (p *Plan) Changes() bool {
@@ -196,24 +197,24 @@ type decision struct {
 	src  *SourceMirror
 	plan *Plan
 	out  *MirrorPlan
-	seen *survey
+	seen *buildcache.Survey
 
-	replaced map[*Package]mirror.Version
-	status   map[*Package]Status // what compare found, refused packages included
-	assumed  map[*Package]bool   // Unchanged by what the listing tells: see compareSigned
+	replaced map[*buildcache.Package]mirror.Version
+	status   map[*buildcache.Package]Status // what compare found, refused packages included
+	assumed  map[*buildcache.Package]bool   // Unchanged by what the listing tells: see compareSigned
 	issuers  []issued
 	healed   []string          // documents that were read because the index lacks them
 	spoilt   []key.Fingerprint // trusted keys under whose names the destination has something else
 }
 
-func (d *decision) report(s Severity, p *Package, reason string) {
-	d.plan.Findings = append(d.plan.Findings, Finding{s, d.src.tree.path(p.file()), reason})
+func (d *decision) report(s buildcache.Severity, p *buildcache.Package, reason string) {
+	d.plan.Findings = append(d.plan.Findings, s.In(d.src.tree.path(p.SourceFile()), reason))
 }
 
 // refuse keeps a package from being published. It may be called again for one: whoever
 // mends the source wants to know all that is wrong.
-func (d *decision) refuse(p *Package, reason string) {
-	d.report(Error, p, reason)
+func (d *decision) refuse(p *buildcache.Package, reason string) {
+	d.report(buildcache.Error, p, reason)
 	if _, ok := d.src.refused[p]; !ok {
 		d.src.refused[p] = reason
 	}
@@ -221,7 +222,7 @@ func (d *decision) refuse(p *Package, reason string) {
 
 func (d *decision) decide(ctx context.Context) error {
 	var err error
-	if d.seen, err = look(ctx, d.out.format, d.out.store, d.names()); err != nil {
+	if d.seen, err = buildcache.SurveyFor(ctx, d.out.format, d.out.store, d.names()); err != nil {
 		return err
 	}
 	status, err := d.compare(ctx)
@@ -264,18 +265,18 @@ func (d *decision) names() []string {
 			names = append(names, o.Name)
 		}
 	}
-	if m, ok := d.out.format.marker(); ok {
+	if m, ok := d.out.format.Marker(); ok {
 		names = append(names, m.Name)
 	}
 	return names
 }
 
 // compare tells for each package what is there.
-func (d *decision) compare(ctx context.Context) (map[*Package]Status, error) {
-	status := make(map[*Package]Status)
-	d.replaced, d.assumed = make(map[*Package]mirror.Version), make(map[*Package]bool)
+func (d *decision) compare(ctx context.Context) (map[*buildcache.Package]Status, error) {
+	status := make(map[*buildcache.Package]Status)
+	d.replaced, d.assumed = make(map[*buildcache.Package]mirror.Version), make(map[*buildcache.Package]bool)
 	for _, p := range d.src.Packages {
-		info, ok := d.seen.objects[p.File]
+		info, ok := d.seen.Objects[p.File]
 		if !ok {
 			status[p] = New
 			continue
@@ -299,7 +300,7 @@ func (d *decision) compare(ctx context.Context) (map[*Package]Status, error) {
 }
 
 // differs decides about a package that the destination holds with another document. It is refused if it can neither stay nor be replaced.
-func (d *decision) differs(p *Package, info mirror.Info) Status {
+func (d *decision) differs(p *buildcache.Package, info mirror.Info) Status {
 	switch {
 	case d.plan.options.IfExists == Overwrite && d.out.Layout == "v2":
 		d.refuse(p, "the destination holds another build of it, and layout v2 cannot replace one: clients would get the tarball of the one with the checksum of the other")
@@ -321,24 +322,24 @@ func sameDocument(ctx context.Context, r mirror.Reader, info mirror.Info, docume
 	if info.Size != int64(len(document)) {
 		return false, nil
 	}
-	if info.MD5 != "" && info.MD5 == md5Of(document) {
+	if info.MD5 != "" && info.MD5 == buildcache.MD5(document) {
 		return true, nil
 	}
 	if info.MD5 != "" && mode == Skip {
 		return false, nil // kept in either case
 	}
-	content, _, err := mirror.Read(ctx, r, info.Name, maxDocument)
+	content, _, err := mirror.Read(ctx, r, info.Name, buildcache.MaxDocument)
 	return string(content) == string(document), err
 }
 
 // sends reports whether anything of p is to be stored.
-func (d *decision) sends(p *Package, s Status) bool {
-	return s == New || s == Replaced || s == Unchanged && slices.ContainsFunc(p.Blobs, func(b Object) bool { return !d.seen.has(b) })
+func (d *decision) sends(p *buildcache.Package, s Status) bool {
+	return s == New || s == Replaced || s == Unchanged && slices.ContainsFunc(p.Blobs, func(b buildcache.Object) bool { return !d.seen.Has(b) })
 }
 
 // check reads what must be known of packages before they are stored: their specs, the
 // sizes of their blobs, their signatures.
-func (d *decision) check(ctx context.Context, status map[*Package]Status) error {
+func (d *decision) check(ctx context.Context, status map[*buildcache.Package]Status) error {
 	o := d.plan.options
 	reasons := make([][]error, len(d.src.Packages))
 	d.issuers = make([]issued, len(d.src.Packages))
@@ -360,7 +361,7 @@ func (d *decision) check(ctx context.Context, status map[*Package]Status) error 
 }
 
 // checkPackage returns all that keeps a package from being published.
-func (d *decision) checkPackage(ctx context.Context, p *Package, whole bool) (reasons []error) {
+func (d *decision) checkPackage(ctx context.Context, p *buildcache.Package, whole bool) (reasons []error) {
 	o := d.plan.options
 	if err := o.Sign.signable(p); err != nil {
 		reasons = append(reasons, err)
@@ -380,9 +381,9 @@ func (d *decision) checkPackage(ctx context.Context, p *Package, whole bool) (re
 		return reasons
 	}
 	unread := -1
-	if err := d.out.format.readSpec(ctx, d.src.tree, p, d.src.specs); err != nil {
+	if err := d.out.format.ReadSpec(ctx, d.src.tree, p, d.src.specs); err != nil {
 		reasons = append(reasons, err)
-		unread = specBlob
+		unread = buildcache.SpecBlob
 	} else if reason := o.Selection.foreign(p); reason != "" {
 		reasons = append(reasons, errors.New(reason))
 	}
@@ -402,12 +403,12 @@ func (d *decision) checkPackage(ctx context.Context, p *Package, whole bool) (re
 
 // checkBlob finds a blob of a package in the source. Its content is checked as it is
 // read to be sent.
-func (d *decision) checkBlob(ctx context.Context, p *Package, b *Object) error {
-	if reason := d.seen.damaged(*b); reason != "" {
+func (d *decision) checkBlob(ctx context.Context, p *buildcache.Package, b *buildcache.Object) error {
+	if reason := d.seen.Damaged(*b); reason != "" {
 		return fmt.Errorf("%s: %s", b.Name, reason)
 	}
 	content, err := d.src.tree.content(b.Name)
-	if errors.Is(err, mirror.ErrNotExist) && d.seen.has(*b) {
+	if errors.Is(err, mirror.ErrNotExist) && d.seen.Has(*b) {
 		return nil // it need not be sent
 	}
 	if err != nil {
@@ -434,9 +435,9 @@ func readable(content blob.Source) error {
 
 // checkTarball makes sure that a tarball of layout v2, whose name does not tell its
 // content, is not that of another build, for a document that is not there yet.
-func (d *decision) checkTarball(ctx context.Context, p *Package, b Object) error {
-	there, ok := d.seen.objects[b.Name]
-	if _, documented := d.seen.objects[p.File]; !ok || documented || d.out.Layout != "v2" {
+func (d *decision) checkTarball(ctx context.Context, p *buildcache.Package, b buildcache.Object) error {
+	there, ok := d.seen.Objects[b.Name]
+	if _, documented := d.seen.Objects[p.File]; !ok || documented || d.out.Layout != "v2" {
 		return nil
 	}
 	if err := blob.Check(ctx, b.Name, b.Content, b.Digest); err != nil {
@@ -451,7 +452,7 @@ func (d *decision) checkTarball(ctx context.Context, p *Package, b Object) error
 
 // rejectDependents refuses what depends on a refused package. A spec carries
 // all that it depends on, however far.
-func rejectDependents(packages []*Package, refused map[*Package]string, refuse func(*Package, string)) {
+func rejectDependents(packages []*buildcache.Package, refused map[*buildcache.Package]string, refuse func(*buildcache.Package, string)) {
 	bad := make(map[spec.Hash]string)
 	for p := range refused {
 		if p.Hash != "" {
@@ -485,27 +486,27 @@ func (d *decision) steps() {
 			continue
 		}
 		for _, b := range p.Blobs {
-			if !blobs[b.Name] && !d.seen.has(b) {
+			if !blobs[b.Name] && !d.seen.Has(b) {
 				blobs[b.Name] = true
 				b.Of = p.ID()
 				d.out.Blobs = append(d.out.Blobs, b)
 			}
 		}
 		if p.Status != Unchanged {
-			documents = append(documents, Write{documentOf(p.Package), d.replaced[p.Package], p.Package})
+			documents = append(documents, Write{buildcache.DocumentOf(p.Package), d.replaced[p.Package], p.Package})
 		}
 	}
 	// Large ones first: a small one still finds a place when the last large one is going.
-	slices.SortFunc(d.out.Blobs, func(a, b Object) int {
+	slices.SortFunc(d.out.Blobs, func(a, b buildcache.Object) int {
 		if a.Size != b.Size {
 			return int(max(-1, min(1, b.Size-a.Size)))
 		}
 		return strings.Compare(a.Name, b.Name)
 	})
 	d.out.Documents = waves(documents)
-	if m, ok := d.out.format.marker(); ok {
-		if _, there := d.seen.objects[m.Name]; !there {
-			d.out.Marker = []Object{m}
+	if m, ok := d.out.format.Marker(); ok {
+		if _, there := d.seen.Objects[m.Name]; !there {
+			d.out.Marker = []buildcache.Object{m}
 		}
 	}
 }
@@ -513,13 +514,13 @@ func (d *decision) steps() {
 // waves orders documents so that each comes after those that it depends on, in as few
 // waves as that takes.
 func waves(documents []Write) [][]Write {
-	byHash := make(map[spec.Hash]*Package, len(documents))
+	byHash := make(map[spec.Hash]*buildcache.Package, len(documents))
 	for _, w := range documents {
 		byHash[w.pkg.Hash] = w.pkg
 	}
-	depth := make(map[*Package]int)
-	var depthOf func(p *Package) int
-	depthOf = func(p *Package) int {
+	depth := make(map[*buildcache.Package]int)
+	var depthOf func(p *buildcache.Package) int
+	depthOf = func(p *buildcache.Package) int {
 		if n, ok := depth[p]; ok {
 			return n
 		}

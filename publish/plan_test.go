@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
@@ -262,7 +263,7 @@ func TestASourceCanBePlannedAgain(t *testing.T) {
 		return n
 	}
 	first := plan(publish.Options{})
-	if strict := plan(publish.Options{Trust: publish.Trust{RequireSigned: true}}); strict[publish.Rejected] != 11 {
+	if strict := plan(publish.Options{Trust: buildcache.Trust{RequireSigned: true}}); strict[publish.Rejected] != 11 {
 		t.Errorf("with signatures required: %v", strict)
 	}
 	if again := plan(publish.Options{}); !cmp.Equal(again, first) || first[publish.New] != 11 {

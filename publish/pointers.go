@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
@@ -18,8 +19,8 @@ func (m *MirrorPlan) Shown() Shown {
 // Pointers are the names, below DESTINATION, that a client reads to learn of packages.
 func (m *MirrorPlan) Pointers() []string {
 	var names []string
-	for _, name := range m.format.indexWrites() {
-		names = append(names, join(m.Path, name))
+	for _, name := range m.format.IndexNames() {
+		names = append(names, buildcache.Join(m.Path, name))
 	}
 	return names
 }
@@ -37,5 +38,5 @@ func (m *MirrorPlan) Digest() string {
 	if m.Index.was == nil {
 		return ""
 	}
-	return m.Index.was.digest()
+	return m.Index.was.Digest()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
@@ -14,23 +15,23 @@ import (
 //
 // In layout v3 the pointer remembers it, from this write on. It is never written only to remember that,
 // because a client that has the index already would read it again.
-func turnIndex(ctx context.Context, f format, s mirror.Store, was *pointer, x *indices) (*pointer, error) {
-	was.needsProof(s)
-	if was.proof != "" {
+func turnIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, was *buildcache.Pointer, x *buildcache.Indices) (*buildcache.Pointer, error) {
+	was.NeedsProof(s)
+	if was.Proof != "" {
 		var there *mirror.Upload
-		if o, ok := f.marker(); ok { // which is stored before any index
-			u := o.upload()
+		if o, ok := f.Marker(); ok { // which is stored before any index
+			u := o.Upload()
 			there = &u
 		}
 		if err := mirror.ProverOf(s).Prove(ctx, was.Version, there); err != nil {
 			return nil, err
 		}
 	}
-	now, err := f.writeIndex(ctx, s, was, x)
+	now, err := f.WriteIndex(ctx, s, was, x)
 	if err != nil {
 		return nil, err
 	}
-	if err := contend(ctx, func() error { return f.completeIndex(ctx, s) }); err != nil {
+	if err := contend(ctx, func() error { return f.CompleteIndex(ctx, s) }); err != nil {
 		return nil, fmt.Errorf("index hash: %w", err)
 	}
 	return now, nil
@@ -43,8 +44,8 @@ func ProveWrites(ctx context.Context, s mirror.Store) error {
 	if p := mirror.ProverOf(s); p != nil && p.Proof(noVersion) != "" {
 		return p.Prove(ctx, noVersion, nil)
 	}
-	marker, _ := formatV3.marker()
-	_, err := s.Swap(ctx, marker.upload(), noVersion)
+	marker, _ := buildcache.V3.Marker()
+	_, err := s.Swap(ctx, marker.Upload(), noVersion)
 	if errors.Is(err, mirror.ErrConflict) {
 		return nil
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
@@ -92,9 +93,9 @@ func TestStorageWithoutConditionsGetsNoIndex(t *testing.T) {
 			_, err := publishTo(t, s, original("v3-unsigned"), publish.Options{})
 			return err
 		},
-		"rebuild": func(s suspect) error { _, err := publish.Rebuild(t.Context(), s, publish.Trust{}); return err },
+		"rebuild": func(s suspect) error { _, err := publish.Rebuild(t.Context(), s, buildcache.Trust{}); return err },
 		"heal": func(s suspect) error {
-			_, err := publish.Heal(t.Context(), s, publish.Trust{}, publish.Told{Names: []string{layout.V3Index}})
+			_, err := publish.Heal(t.Context(), s, buildcache.Trust{}, publish.Told{Names: []string{layout.V3Index}})
 			return err
 		},
 	} {
@@ -126,7 +127,7 @@ func TestAFaultOfTheStorageIsNoDamage(t *testing.T) {
 		if _, err := publishTo(t, s, original("v3-unsigned"), publish.Options{}); !errors.Is(err, fault) {
 			t.Errorf("publish: got error %v, want %v", err, fault)
 		}
-		if _, err := publish.Rebuild(t.Context(), s, publish.Trust{}); !errors.Is(err, fault) {
+		if _, err := publish.Rebuild(t.Context(), s, buildcache.Trust{}); !errors.Is(err, fault) {
 			t.Errorf("rebuild: got error %v, want %v", err, fault)
 		}
 	}

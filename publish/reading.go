@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -18,25 +19,25 @@ const maxHeld = 2 << 30
 
 // A packageReader reads packages of a mirror and checks that they are whole.
 type packageReader struct {
-	format format
+	format buildcache.Layout
 	store  mirror.Store
-	seen   *survey
-	trust  Trust
+	seen   *buildcache.Survey
+	trust  buildcache.Trust
 	specs  *spec.Reader
 
 	// foreign are the documents read so far that another version of Spack wrote.
 	foreign map[string]bool
 }
 
-func newPackageReader(f format, s mirror.Store, seen *survey, trust Trust) *packageReader {
+func newPackageReader(f buildcache.Layout, s mirror.Store, seen *buildcache.Survey, trust buildcache.Trust) *packageReader {
 	return &packageReader{format: f, store: s, seen: seen, trust: trust, specs: spec.NewReader(maxHeld), foreign: make(map[string]bool)}
 }
 
 // readAll returns the packages that are whole, in the order of their names, and a finding for each other one: a
 // Warning if Spack cannot read its content, an Error if it is damaged, incomplete or not trusted.
-func (r *packageReader) readAll(ctx context.Context, names []string) ([]*Package, []Finding, error) {
+func (r *packageReader) readAll(ctx context.Context, names []string) ([]*buildcache.Package, []buildcache.Finding, error) {
 	slices.Sort(names)
-	packages := make([]*Package, len(names))
+	packages := make([]*buildcache.Package, len(names))
 	reasons := make([]error, len(names))
 	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(names), func(ctx context.Context, i int) error {
 		packages[i], reasons[i] = r.read(ctx, names[i])
@@ -48,21 +49,21 @@ func (r *packageReader) readAll(ctx context.Context, names []string) ([]*Package
 	if err != nil {
 		return nil, nil, err
 	}
-	var whole []*Package
-	var findings []Finding
+	var whole []*buildcache.Package
+	var findings []buildcache.Finding
 	for i, name := range names {
 		if reasons[i] == nil {
 			whole = append(whole, packages[i])
 			continue
 		}
-		severity := Error
-		if _, ok := errors.AsType[*contentError](reasons[i]); ok {
-			severity = Warning
+		severity := buildcache.Error
+		if _, ok := errors.AsType[*buildcache.ContentError](reasons[i]); ok {
+			severity = buildcache.Warning
 		}
-		if foreign(reasons[i]) {
+		if buildcache.IsForeign(reasons[i]) {
 			r.foreign[name] = true
 		}
-		findings = append(findings, Finding{severity, name, reasons[i].Error()})
+		findings = append(findings, severity.In(name, reasons[i].Error()))
 	}
 	return whole, findings, nil
 }
@@ -86,23 +87,23 @@ func blameless(err error) bool {
 	return untrusted || unread
 }
 
-func (r *packageReader) read(ctx context.Context, name string) (*Package, error) {
+func (r *packageReader) read(ctx context.Context, name string) (*buildcache.Package, error) {
 	// A document of layout v2 holds the whole spec.
-	memory := max(0, min(r.seen.objects[name].Size, maxDocument))
-	release, err := reserve(ctx, memory)
+	memory := max(0, min(r.seen.Objects[name].Size, buildcache.MaxDocument))
+	release, err := buildcache.Reserve(ctx, memory)
 	if err != nil {
 		return nil, err
 	}
-	document, info, err := mirror.Read(ctx, r.store, name, maxDocument)
+	document, info, err := mirror.Read(ctx, r.store, name, buildcache.MaxDocument)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		err = &unreadError{err} // the object is larger than what arrived
 	}
 	if err == nil {
-		err = asListed(r.seen.objects[name], info, document)
+		err = asListed(r.seen.Objects[name], info, document)
 	}
-	var p *Package
+	var p *buildcache.Package
 	if err == nil {
-		p, err = r.format.document(name, document, r.specs)
+		p, err = r.format.ParseDocument(name, document, r.specs)
 	}
 	release()
 	if err != nil {
@@ -121,7 +122,7 @@ func (r *packageReader) read(ctx context.Context, name string) (*Package, error)
 			return nil, err
 		}
 	}
-	return p, r.format.readSpec(ctx, r.store, p, r.specs)
+	return p, r.format.ReadSpec(ctx, r.store, p, r.specs)
 }
 
 // asListed makes sure that the content of an object is that of the listing. Otherwise a store that sends something else, such as
@@ -130,7 +131,7 @@ func asListed(listed, info mirror.Info, content []byte) error {
 	if listed.Version != info.Version {
 		return nil // not listed, or replaced since
 	}
-	if listed.Size != int64(len(content)) || listed.MD5 != "" && listed.MD5 != md5Of(content) {
+	if listed.Size != int64(len(content)) || listed.MD5 != "" && listed.MD5 != buildcache.MD5(content) {
 		return mirror.Faultf("it lists %s with %d bytes, and sends %d others under the same version", listed.Name, listed.Size, len(content))
 	}
 	return nil
@@ -138,8 +139,8 @@ func asListed(listed, info mirror.Info, content []byte) error {
 
 // present checks that a blob is there, in the survey or by listing its name: blobs and
 // documents are listed at different moments, and both may have arrived in between.
-func present(ctx context.Context, s mirror.Lister, seen *survey, b Object) error {
-	if seen.has(b) {
+func present(ctx context.Context, s mirror.Lister, seen *buildcache.Survey, b buildcache.Object) error {
+	if seen.Has(b) {
 		return nil
 	}
 	for info, err := range s.List(ctx, mirror.Range{Prefix: b.Name}) {

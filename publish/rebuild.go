@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -20,19 +21,19 @@ type Rebuilt struct {
 	Stale   []string `json:"stale"` // fixed names whose content is other than before
 	// Findings are packages that are there and left out, because Spack cannot read them or another
 	// version of Spack has written them; and keys of which clients are not told.
-	Findings []Finding `json:"findings"`
+	Findings []buildcache.Finding `json:"findings"`
 	// Audiences say which versions of Spack see how many packages, where not all see all.
-	Audiences []Audience `json:"audiences,omitempty"`
+	Audiences []buildcache.Audience `json:"audiences,omitempty"`
 
-	format   format
+	format   buildcache.Layout
 	packages []spec.Hash
 }
 
 // Shown is everything that the index offers, of the mirror at path.
 func (r *Rebuilt) Shown(path string) Shown {
 	s := Shown{Path: path, Digest: r.Digest, format: r.format, packages: r.packages}
-	for _, name := range r.format.indexWrites() {
-		s.Pointers = append(s.Pointers, join(path, name))
+	for _, name := range r.format.IndexNames() {
+		s.Pointers = append(s.Pointers, buildcache.Join(path, name))
 	}
 	return s
 }
@@ -41,12 +42,12 @@ func (r *Rebuilt) Shown(path string) Shown {
 // there, for each layout that is there. A package that is damaged, or is not
 // to be trusted, fails it with a FindingsError; the index is then as it was. What
 // Spack cannot read is left out, with a finding.
-func Rebuild(ctx context.Context, s mirror.Store, trust Trust) ([]Rebuilt, error) {
+func Rebuild(ctx context.Context, s mirror.Store, trust buildcache.Trust) ([]Rebuilt, error) {
 	var all []Rebuilt
-	for _, f := range layouts() {
+	for _, f := range buildcache.Layouts() {
 		r, err := rebuildLayout(ctx, f, s, trust)
 		if err != nil {
-			return all, fmt.Errorf("%s index: %w", f.layout(), err)
+			return all, fmt.Errorf("%s index: %w", f.Name(), err)
 		}
 		if r != nil {
 			all = append(all, *r)
@@ -58,19 +59,19 @@ func Rebuild(ctx context.Context, s mirror.Store, trust Trust) ([]Rebuilt, error
 	return all, nil
 }
 
-func rebuildLayout(ctx context.Context, f format, s mirror.Store, trust Trust) (*Rebuilt, error) {
-	p, err := f.readPointer(ctx, s)
+func rebuildLayout(ctx context.Context, f buildcache.Layout, s mirror.Store, trust buildcache.Trust) (*Rebuilt, error) {
+	p, err := f.ReadPointer(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	seen, err := lookAll(ctx, f, s, p)
+	seen, err := buildcache.SurveyAll(ctx, f, s, p)
 	if err != nil {
 		return nil, err
 	}
-	if len(seen.packages(f)) == 0 && len(seen.objects) == 0 {
+	if len(seen.Packages(f)) == 0 && len(seen.Objects) == 0 {
 		return nil, nil
 	}
-	out := &Rebuilt{Layout: f.layout(), Stale: []string{}, Findings: []Finding{}, format: f}
+	out := &Rebuilt{Layout: f.Name(), Stale: []string{}, Findings: []buildcache.Finding{}, format: f}
 	if err := out.keys(ctx, f, s, trust, false); err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}
@@ -88,9 +89,9 @@ func rebuildLayout(ctx context.Context, f format, s mirror.Store, trust Trust) (
 	for _, finding := range r.findings {
 		out.Findings = append(out.Findings, unindexed("", finding))
 	}
-	out.Before, out.After, out.Changed, out.Digest, out.Audiences = ix.Before, ix.After, ix.Changes, ix.was.digest(), ix.Audiences
+	out.Before, out.After, out.Changed, out.Digest, out.Audiences = ix.Before, ix.After, ix.Changes, ix.was.Digest(), ix.Audiences
 	if ix.Changes {
-		out.Stale = append(out.Stale, f.indexWrites()...)
+		out.Stale = append(out.Stale, f.IndexNames()...)
 	}
 	return out, nil
 }
@@ -99,22 +100,22 @@ func rebuildLayout(ctx context.Context, f format, s mirror.Store, trust Trust) (
 // version is read, so that a key which somebody adds meanwhile is not taken out again.
 // One that is not trusted, or whose file holds anything else, is not added, with a finding. One
 // that is named but not trusted is taken out if purge is set.
-func (r *Rebuilt) keys(ctx context.Context, f format, s mirror.Store, trust Trust, purge bool) error {
-	_, dir := f.directories()
+func (r *Rebuilt) keys(ctx context.Context, f buildcache.Layout, s mirror.Store, trust buildcache.Trust, purge bool) error {
+	_, dir := f.Directories()
 	return contend(ctx, func() error {
-		have, version, err := f.readKeyIndex(ctx, s)
+		have, version, err := f.ReadKeyIndex(ctx, s)
 		if err != nil {
 			return err
 		}
-		there := survey{ranges: []mirror.Range{{Prefix: dir}}}
-		if err := there.list(ctx, s); err != nil {
+		there := buildcache.Survey{Ranges: []mirror.Range{{Prefix: dir}}}
+		if err := there.List(ctx, s); err != nil {
 			return err
 		}
-		keys := slices.DeleteFunc(there.keys(f), func(k key.Fingerprint) bool {
+		keys := slices.DeleteFunc(there.Keys(f), func(k key.Fingerprint) bool {
 			named := slices.Contains(have, k)
-			reason := trust.foreign(k)
+			reason := trust.Untrusted(k)
 			if reason == "" && !named {
-				if _, err := f.key(ctx, s, k); err != nil {
+				if _, err := f.ReadKey(ctx, s, k); err != nil {
 					reason = err.Error()
 				}
 			}
@@ -133,7 +134,7 @@ func (r *Rebuilt) keys(ctx context.Context, f format, s mirror.Store, trust Trus
 		if err := writeKeyIndex(ctx, f, s, version, keys); err != nil {
 			return err
 		}
-		objects, err := f.keyIndex(keys)
+		objects, err := f.KeyIndex(keys)
 		if err != nil {
 			return err
 		}
@@ -143,8 +144,8 @@ func (r *Rebuilt) keys(ctx context.Context, f format, s mirror.Store, trust Trus
 }
 
 // leftOut reports a key of which clients are not told.
-func (r *Rebuilt) leftOut(f format, k key.Fingerprint, reason string) {
-	found := Finding{Warning, f.keyDocument(k), "clients are not told of this key: " + reason}
+func (r *Rebuilt) leftOut(f buildcache.Layout, k key.Fingerprint, reason string) {
+	found := buildcache.Warning.In(f.KeyName(k), "clients are not told of this key: "+reason)
 	if !slices.Contains(r.Findings, found) { // again when a race was lost
 		r.Findings = append(r.Findings, found)
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -30,7 +31,7 @@ func TestRebuildIsWhatSpackMade(t *testing.T) {
 	} {
 		m := planted(t, "v3-signed", "v2-signed")
 		damage(subject{t, m})
-		got, err := publish.Rebuild(t.Context(), m, publish.Trust{RequireSigned: true, Keys: verifyRing(t, "one")})
+		got, err := publish.Rebuild(t.Context(), m, buildcache.Trust{RequireSigned: true, Keys: verifyRing(t, "one")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +48,7 @@ func TestRebuildIsWhatSpackMade(t *testing.T) {
 			}
 		}
 		m.Forget()
-		again, err := publish.Rebuild(t.Context(), m, publish.Trust{})
+		again, err := publish.Rebuild(t.Context(), m, buildcache.Trust{})
 		if err != nil || len(m.Mutations()) != 0 {
 			t.Errorf("the second time: %v, %v", err, m.Mutations())
 		}
@@ -63,15 +64,15 @@ func TestRebuildIsWhatSpackMade(t *testing.T) {
 func TestRebuildNeverLosesWhatItCannotRead(t *testing.T) {
 	for _, row := range []struct {
 		name, fixture string
-		trust         publish.Trust
+		trust         buildcache.Trust
 		damage        func(s subject)
 	}{
-		{"spec gone", "v3-signed", publish.Trust{}, func(s subject) { s.Uproot(s.blob(s.find("munge"), manifest.Spec)) }},
-		{"spec damaged", "v3-signed", publish.Trust{}, func(s subject) { s.flip(s.blob(s.find("munge"), manifest.Spec)) }},
-		{"tarball gone", "v3-signed", publish.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }},
-		{"untrusted", "v3-signed", publish.Trust{Keys: verifyRing(t, "two")}, func(subject) {}},
-		{"unsigned", "v3-unsigned", publish.Trust{RequireSigned: true}, func(subject) {}},
-		{"v2 tarball gone", "v2-signed", publish.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }},
+		{"spec gone", "v3-signed", buildcache.Trust{}, func(s subject) { s.Uproot(s.blob(s.find("munge"), manifest.Spec)) }},
+		{"spec damaged", "v3-signed", buildcache.Trust{}, func(s subject) { s.flip(s.blob(s.find("munge"), manifest.Spec)) }},
+		{"tarball gone", "v3-signed", buildcache.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }},
+		{"untrusted", "v3-signed", buildcache.Trust{Keys: verifyRing(t, "two")}, func(subject) {}},
+		{"unsigned", "v3-unsigned", buildcache.Trust{RequireSigned: true}, func(subject) {}},
+		{"v2 tarball gone", "v2-signed", buildcache.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			m := planted(t, row.fixture)
@@ -83,7 +84,7 @@ func TestRebuildNeverLosesWhatItCannotRead(t *testing.T) {
 			})
 			before := m.Snapshot()
 			_, err := publish.Rebuild(t.Context(), m, row.trust)
-			var found *publish.FindingsError
+			var found *buildcache.FindingsError
 			if !errors.As(err, &found) || !strings.Contains(err.Error(), "munge") {
 				t.Errorf("error is %v", err)
 			}
@@ -113,8 +114,8 @@ func TestRebuildLeavesOutWhatNobodyCanRead(t *testing.T) {
 		s := subject{t, m}
 		file := s.find("munge")
 		row.damage(s)
-		got, err := publish.Rebuild(t.Context(), m, publish.Trust{})
-		if err != nil || len(got) != 1 || len(got[0].Findings) != 1 || got[0].Findings[0].Severity != publish.Warning || got[0].Findings[0].File != file {
+		got, err := publish.Rebuild(t.Context(), m, buildcache.Trust{})
+		if err != nil || len(got) != 1 || len(got[0].Findings) != 1 || got[0].Findings[0].Severity != buildcache.Warning || got[0].Findings[0].File != file {
 			t.Errorf("%s: %+v, %v", name, got, err)
 			continue
 		}
@@ -136,7 +137,7 @@ func TestRebuildFailsAtEveryFault(t *testing.T) {
 			return m
 		}
 		b := mirrortest.Break(damaged())
-		if _, err := publish.Rebuild(t.Context(), b, publish.Trust{}); err != nil {
+		if _, err := publish.Rebuild(t.Context(), b, buildcache.Trust{}); err != nil {
 			t.Fatal(err)
 		}
 		client := newReader()
@@ -161,7 +162,7 @@ func TestRebuildFailsAtEveryFault(t *testing.T) {
 						t.Errorf("%s, fault %d, after %s: %v", l, k, c, err)
 					}
 				})
-				_, err = publish.Rebuild(t.Context(), b, publish.Trust{})
+				_, err = publish.Rebuild(t.Context(), b, buildcache.Trust{})
 				got := indexOf(t, m.Snapshot(), l)
 				if !reflect.DeepEqual(whole, got) && (err == nil || !reflect.DeepEqual(had, got)) {
 					t.Errorf("%s, fault %d: %v, and the index offers %q", l, k, err, got.offered())
@@ -185,7 +186,7 @@ func TestPublishDuringRebuildLosesNothing(t *testing.T) {
 					mustPublish(t, m, original(l+"-signed"), only("munge", "hwloc"))
 				}
 			})
-			if _, err := publish.Rebuild(t.Context(), b, publish.Trust{}); err != nil {
+			if _, err := publish.Rebuild(t.Context(), b, buildcache.Trust{}); err != nil {
 				t.Fatal(err)
 			}
 			if n < k {
@@ -237,7 +238,7 @@ func TestRebuildSeesWhatComesBetweenLists(t *testing.T) {
 		mustPublish(t, m, original("v3-signed"), o)
 		come = come[1:]
 	}, make(chan struct{})}
-	if _, err := publish.Rebuild(t.Context(), b, publish.Trust{}); err != nil {
+	if _, err := publish.Rebuild(t.Context(), b, buildcache.Trust{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := indexOf(t, m.Snapshot(), "v3").offered(); len(got) != 4 || len(come) > 0 {
@@ -248,7 +249,7 @@ func TestRebuildSeesWhatComesBetweenLists(t *testing.T) {
 // There is nothing to rebuild where there is no mirror.
 func TestRebuildOfNothing(t *testing.T) {
 	m := emptyMirror(t)
-	if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); !errors.Is(err, publish.ErrNoMirror) {
+	if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); !errors.Is(err, publish.ErrNoMirror) {
 		t.Errorf("error is %v", err)
 	}
 	if len(m.Mutations()) != 0 {

@@ -5,22 +5,23 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // A rebuilder builds the indices of a mirror from all its packages.
 type rebuilder struct {
-	format format
+	format buildcache.Layout
 	store  mirror.Store
-	trust  Trust
+	trust  buildcache.Trust
 
 	// read holds the packages read so far, by name and version of the document. After a lost
 	// race only new ones are read.
-	read map[string]*Package
+	read map[string]*buildcache.Package
 	// offered are the packages of the last index, and findings say what it leaves out.
 	offered  []spec.Hash
-	findings []Finding
+	findings []buildcache.Finding
 	// lenient leaves out damaged packages as well. Otherwise they fail the rebuild.
 	lenient bool
 }
@@ -29,7 +30,7 @@ type rebuilder struct {
 // that the index lacks. Packages that Spack cannot read, or that another version of Spack wrote, are left out
 // with a warning, as by Spack's own update-index.
 func (b *rebuilder) rebuild(ctx context.Context, ix *IndexPlan) error {
-	b.read = make(map[string]*Package)
+	b.read = make(map[string]*buildcache.Package)
 	return contend(ctx, func() error {
 		was, current, err := b.current(ctx)
 		if err != nil {
@@ -43,22 +44,22 @@ func (b *rebuilder) rebuild(ctx context.Context, ix *IndexPlan) error {
 			return err
 		}
 		ix.After, ix.Audiences, ix.was = x.Offered(), x.Audiences(), was
-		if current != nil && !was.halfway && current.same(x) || current == nil && was.Version == mirror.Absent && ix.After == 0 {
+		if current != nil && !was.Incomplete && current.Same(x) || current == nil && was.Version == mirror.Absent && ix.After == 0 {
 			ix.Changes = false
 			return nil
 		}
 		ix.Changes = true
 		now, err := turnIndex(ctx, b.format, b.store, was, x)
 		if err == nil {
-			ix.was, ix.Bytes = now, now.size()
+			ix.was, ix.Bytes = now, now.Size()
 		}
 		return err
 	})
 }
 
 // current reads the index; nil if it cannot be read. An index of a newer version is an error.
-func (b *rebuilder) current(ctx context.Context) (*pointer, *indices, error) {
-	was, err := whichIndex(ctx, b.format, b.store)
+func (b *rebuilder) current(ctx context.Context) (*buildcache.Pointer, *buildcache.Indices, error) {
+	was, err := buildcache.PointerForUpdate(ctx, b.format, b.store)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -73,8 +74,8 @@ func (b *rebuilder) current(ctx context.Context) (*pointer, *indices, error) {
 }
 
 // build makes the indices. current is nil if it cannot be read.
-func (b *rebuilder) build(ctx context.Context, was *pointer, current *indices) (*indices, error) {
-	seen, err := lookAll(ctx, b.format, b.store, was)
+func (b *rebuilder) build(ctx context.Context, was *buildcache.Pointer, current *buildcache.Indices) (*buildcache.Indices, error) {
+	seen, err := buildcache.SurveyAll(ctx, b.format, b.store, was)
 	if err != nil {
 		return nil, err
 	}
@@ -82,14 +83,14 @@ func (b *rebuilder) build(ctx context.Context, was *pointer, current *indices) (
 	if err != nil {
 		return nil, err
 	}
-	x := newIndices(b.format.generations())
-	for i, ref := range was.refs {
+	x := buildcache.NewIndices(b.format.Generations())
+	for i, ref := range was.Refs {
 		if ref.Digest.Known() {
-			x.part(x.generations[i].index) // an index may become empty, but not disappear
+			x.Part(x.Generations[i].Index) // an index may become empty, but not disappear
 		}
 	}
 	b.offered = nil
-	listed := seen.packages(b.format)
+	listed := seen.Packages(b.format)
 	for _, name := range slices.Sorted(maps.Keys(listed)) {
 		p, hash := b.read[b.id(seen, name)], listed[name].Hash
 		switch {
@@ -100,7 +101,7 @@ func (b *rebuilder) build(ctx context.Context, was *pointer, current *indices) (
 			continue
 		}
 		if current != nil {
-			x.keep(current, hash) // as another version of Spack has indexed it
+			x.Keep(current, hash) // as another version of Spack has indexed it
 		}
 		b.offered = append(b.offered, hash)
 	}
@@ -109,9 +110,9 @@ func (b *rebuilder) build(ctx context.Context, was *pointer, current *indices) (
 
 // readNew reads the packages that were not read before. It returns the documents that another version of
 // Spack wrote.
-func (b *rebuilder) readNew(ctx context.Context, seen *survey) (map[string]bool, error) {
+func (b *rebuilder) readNew(ctx context.Context, seen *buildcache.Survey) (map[string]bool, error) {
 	var names []string
-	for name := range seen.packages(b.format) {
+	for name := range seen.Packages(b.format) {
 		if b.read[b.id(seen, name)] == nil {
 			names = append(names, name)
 		}
@@ -121,8 +122,8 @@ func (b *rebuilder) readNew(ctx context.Context, seen *survey) (map[string]bool,
 	if err != nil {
 		return nil, err
 	}
-	if failed(findings) && !b.lenient {
-		return nil, &FindingsError{Findings: findings}
+	if buildcache.Failed(findings) && !b.lenient {
+		return nil, &buildcache.FindingsError{Findings: findings}
 	}
 	b.findings = findings
 	for _, p := range packages {
@@ -131,6 +132,6 @@ func (b *rebuilder) readNew(ctx context.Context, seen *survey) (map[string]bool,
 	return r.foreign, nil
 }
 
-func (b *rebuilder) id(seen *survey, name string) string {
-	return name + "\x00" + string(seen.objects[name].Version)
+func (b *rebuilder) id(seen *buildcache.Survey, name string) string {
+	return name + "\x00" + string(seen.Objects[name].Version)
 }

@@ -5,6 +5,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
 )
 
@@ -43,7 +44,7 @@ func (s Selection) Validate() error {
 			return fmt.Errorf("pattern %q: want name, name@version, /hash or @spack.lock", p)
 		}
 	}
-	if s.Layout != "" && s.Layout != formatV3.layout() && s.Layout != formatV2.layout() {
+	if s.Layout != "" && s.Layout != buildcache.V3.Name() && s.Layout != buildcache.V2.Name() {
 		return fmt.Errorf("layout %q: want v3 or v2", s.Layout)
 	}
 	for _, p := range append(append(append([]string{}, s.OS...), s.Target...), s.Files...) {
@@ -83,13 +84,13 @@ func valid(pattern string) bool {
 	return err == nil
 }
 
-func (s Selection) layout(f format) bool { return s.Layout == "" || s.Layout == f.layout() }
+func (s Selection) layout(f buildcache.Layout) bool { return s.Layout == "" || s.Layout == f.Name() }
 
-func (s Selection) picks(p *Package) bool {
+func (s Selection) picks(p *buildcache.Package) bool {
 	return (len(s.Include) == 0 || s.matches(s.Include, p)) && !s.matches(s.Exclude, p)
 }
 
-func (s Selection) matches(patterns []string, p *Package) bool {
+func (s Selection) matches(patterns []string, p *buildcache.Package) bool {
 	for _, pattern := range patterns {
 		if file, ok := strings.CutPrefix(pattern, "@"); ok {
 			if lock := s.Locks[file]; lock != nil && lock.Has(p.Hash) {
@@ -121,7 +122,7 @@ func match(pattern, s string) bool {
 var unslashed = strings.NewReplacer("/", "\x00")
 
 // foreign says why a package was not built for what is expected; empty if it was.
-func (s Selection) foreign(p *Package) string {
+func (s Selection) foreign(p *buildcache.Package) string {
 	root := p.Spec.Root()
 	if reason := mismatch("os", root.OS, s.OS); reason != "" {
 		return reason

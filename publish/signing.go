@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -26,7 +27,7 @@ type Signing struct {
 }
 
 // signs reports whether a package gets a signature.
-func (s Signing) signs(p *Package) bool {
+func (s Signing) signs(p *buildcache.Package) bool {
 	switch {
 	case s.Key == nil:
 		return false
@@ -48,13 +49,13 @@ func (s Signing) mark(m *SourceMirror) {
 	for _, p := range m.Packages {
 		signed[p.File] = p.Signed
 	}
-	m.Packages = slices.DeleteFunc(m.Packages, func(p *Package) bool {
+	m.Packages = slices.DeleteFunc(m.Packages, func(p *buildcache.Package) bool {
 		p.ToSign = s.signs(p)
 		name, ok := layout.V2Signed(p.File)
 		if !ok {
 			return false
 		}
-		p.unsignedFile, p.File = p.File, name
+		p.UnsignedFile, p.File = p.File, name
 		return signed[name] // SOURCE has it signed as well
 	})
 }
@@ -66,19 +67,19 @@ const minSignature, maxSignature = 200, 4096
 // compareSigned compares a package that gets a signature with the document that the destination holds. Signatures differ
 // each time they are made. So where another document would be kept in any case, all blobs are there, and the size is
 // that of a signed document, it is taken for this package signed before, and not read.
-func (d *decision) compareSigned(ctx context.Context, p *Package, info mirror.Info) (Status, error) {
+func (d *decision) compareSigned(ctx context.Context, p *buildcache.Package, info mirror.Info) (Status, error) {
 	o := d.plan.options
 	text, err := signedText(p.Document)
 	if err != nil {
 		return New, nil // checkPackage says why it cannot be signed
 	}
 	added := info.Size - int64(len(text))
-	missing := slices.ContainsFunc(p.Blobs, func(b Object) bool { return !d.seen.has(b) })
+	missing := slices.ContainsFunc(p.Blobs, func(b buildcache.Object) bool { return !d.seen.Has(b) })
 	if o.IfExists == Skip && !o.Sign.Resign && !missing && info.MD5 != "" && added >= minSignature && added <= maxSignature {
 		d.assumed[p] = true
 		return Unchanged, nil
 	}
-	content, read, err := mirror.Read(ctx, d.out.store, info.Name, maxDocument)
+	content, read, err := mirror.Read(ctx, d.out.store, info.Name, buildcache.MaxDocument)
 	if err != nil {
 		return "", err
 	}
@@ -106,7 +107,7 @@ func signedText(document []byte) ([]byte, error) {
 }
 
 // signable says why a package cannot be signed.
-func (s Signing) signable(p *Package) error {
+func (s Signing) signable(p *buildcache.Package) error {
 	if !p.ToSign {
 		return nil
 	}
@@ -117,7 +118,7 @@ func (s Signing) signable(p *Package) error {
 }
 
 // issuer is the key that has signed a package, or will.
-func (s Signing) issuer(p *Package) issued {
+func (s Signing) issuer(p *buildcache.Package) issued {
 	if p.ToSign {
 		return issued{s.Key.Public().Issuer(), true}
 	}
@@ -130,14 +131,14 @@ func (d *decision) offerSigningKey(offered map[key.Fingerprint]bool) error {
 	if k == nil || d.plan.options.Selection.NoKeys || offered[k.Fingerprint()] {
 		return nil
 	}
-	if !slices.ContainsFunc(d.src.Packages, func(p *Package) bool { return p.ToSign }) {
+	if !slices.ContainsFunc(d.src.Packages, func(p *buildcache.Package) bool { return p.ToSign }) {
 		return nil
 	}
 	armored, err := k.Public().Armored()
 	if err != nil {
 		return err
 	}
-	objects, err := d.out.format.keyObjects(k.Fingerprint(), armored)
+	objects, err := d.out.format.KeyObjects(k.Fingerprint(), armored)
 	if err != nil {
 		return err
 	}
@@ -182,21 +183,21 @@ func (a *application) signed(ctx context.Context, w Write) (Write, error) {
 	if err != nil {
 		return w, fmt.Errorf("%s: %w", w.Name, err)
 	}
-	w.Object = object(w.Name, document, "text/plain", layout.Revalidate)
+	w.Object = buildcache.NewObject(w.Name, document, "text/plain", layout.Revalidate)
 	return w, nil
 }
 
 // signFile adds what is missing of a signature and a checksum to a plain file.
-func (s Signing) signFile(f *ReleaseFile) []Object {
+func (s Signing) signFile(f *ReleaseFile) []buildcache.Object {
 	missing := func(suffix string) bool {
-		return s.Key != nil && !slices.ContainsFunc(f.Companions, func(o Object) bool { return o.Name == f.Name+suffix })
+		return s.Key != nil && !slices.ContainsFunc(f.Companions, func(o buildcache.Object) bool { return o.Name == f.Name+suffix })
 	}
-	var add []Object
+	var add []buildcache.Object
 	if missing(".sha256") {
-		add = append(add, object(f.Name+".sha256", []byte(f.Digest.String()+"  "+path.Base(f.Name)+"\n"), releaseType(".sha256"), layout.Release))
+		add = append(add, buildcache.NewObject(f.Name+".sha256", []byte(f.Digest.String()+"  "+path.Base(f.Name)+"\n"), releaseType(".sha256"), layout.Release))
 	}
 	if missing(".asc") {
-		add = append(add, Object{Name: f.Name + ".asc", Type: releaseType(".asc"), CacheControl: layout.Release})
+		add = append(add, buildcache.Object{Name: f.Name + ".asc", Type: releaseType(".asc"), CacheControl: layout.Release})
 	}
 	return add
 }
@@ -228,7 +229,7 @@ func (f *FilePlan) sign(ctx context.Context, k *sign.Key) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", w.Name, err)
 		}
-		f.Writes[i].Object = object(w.Name, signature, w.Type, w.CacheControl)
+		f.Writes[i].Object = buildcache.NewObject(w.Name, signature, w.Type, w.CacheControl)
 	}
 	return nil
 }
@@ -249,8 +250,8 @@ func contentOf(s blob.Source) (io.ReadCloser, error) {
 func (m *MirrorPlan) Unsigned() []string {
 	var names []string
 	for _, p := range m.Packages {
-		if p.ToSign && p.unsignedFile != "" && p.Status != Rejected {
-			names = append(names, strings.Clone(p.unsignedFile))
+		if p.ToSign && p.UnsignedFile != "" && p.Status != Rejected {
+			names = append(names, strings.Clone(p.UnsignedFile))
 		}
 	}
 	return names

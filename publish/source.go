@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
@@ -21,7 +22,7 @@ import (
 type Source struct {
 	Mirrors  []*SourceMirror
 	Files    []*ReleaseFile
-	Findings []Finding
+	Findings []buildcache.Finding
 
 	root  *blob.Dir
 	specs *spec.Reader
@@ -30,14 +31,14 @@ type Source struct {
 // A SourceMirror is one mirror in the source. A directory that holds both layouts is two.
 type SourceMirror struct {
 	Path     string // below SOURCE, and below DESTINATION just the same; empty for SOURCE itself
-	Packages []*Package
+	Packages []*buildcache.Package
 	Keys     []SourceKey
 
 	// refused are packages that cannot be published, as far as their names tell which
 	// they are, and why. What depends on them cannot be published either.
-	refused map[*Package]string
+	refused map[*buildcache.Package]string
 
-	format format
+	format buildcache.Layout
 	tree   *tree
 	specs  *spec.Reader
 }
@@ -48,13 +49,13 @@ const maxSourceSpecs = 256 << 20
 // A SourceKey is a public key and the objects that make it known, in their order.
 type SourceKey struct {
 	Fingerprint key.Fingerprint
-	Objects     []Object // the first one holds the key itself
+	Objects     []buildcache.Object // the first one holds the key itself
 
 	public *key.Public
 }
 
 // Layout is "v3" or "v2".
-func (m *SourceMirror) Layout() string { return m.format.layout() }
+func (m *SourceMirror) Layout() string { return m.format.Name() }
 
 // ErrSource is wrapped by errors about SOURCE as a whole.
 var ErrSource = errors.New("nothing to publish")
@@ -112,7 +113,7 @@ func (src *Source) look(ctx context.Context, sel Selection) (map[*SourceMirror][
 func (src *Source) Close() error { return src.root.Close() }
 
 func (src *Source) empty(dir string, sel Selection) error {
-	if len(src.Files) > 0 || failed(src.Findings) {
+	if len(src.Files) > 0 || buildcache.Failed(src.Findings) {
 		return nil
 	}
 	if len(src.Mirrors) == 0 && sel.Layout != "" {
@@ -137,29 +138,29 @@ func (src *Source) find(ctx context.Context, dir string) error {
 		return ctx.Err()
 	}
 	if strings.Count(dir, "/") >= blob.MaxDepth {
-		src.report(Error, dir, blob.ErrTooDeep.Error())
+		src.report(buildcache.Error, dir, blob.ErrTooDeep.Error())
 		return nil
 	}
 	t := &tree{src.root, dir}
 	entries, err := t.entries("")
 	if err != nil {
-		src.report(Error, t.rel(""), err.Error())
+		src.report(buildcache.Error, t.rel(""), err.Error())
 		return nil
 	}
-	add := func(f format) {
-		src.Mirrors = append(src.Mirrors, &SourceMirror{Path: dir, format: f, tree: t, specs: src.specs, refused: make(map[*Package]string)})
+	add := func(f buildcache.Layout) {
+		src.Mirrors = append(src.Mirrors, &SourceMirror{Path: dir, format: f, tree: t, specs: src.specs, refused: make(map[*buildcache.Package]string)})
 	}
 	isV3 := t.isDir("v3") && (t.isDir("blobs") || t.isDir("v3/manifests"))
 	isV2 := t.isDir("build_cache")
 	if (isV3 || isV2) && !spec.Readable(dir) {
-		src.report(Error, dir, "a mirror cannot have control characters in its path, which must be UTF-8")
+		src.report(buildcache.Error, dir, "a mirror cannot have control characters in its path, which must be UTF-8")
 		return nil
 	}
 	if isV3 {
-		add(formatV3)
+		add(buildcache.V3)
 	}
 	if isV2 {
-		add(formatV2)
+		add(buildcache.V2)
 	}
 	for _, e := range entries {
 		own := isV3 && (e.Name() == "v3" || e.Name() == "blobs") || isV2 && e.Name() == "build_cache"
@@ -172,8 +173,8 @@ func (src *Source) find(ctx context.Context, dir string) error {
 	return nil
 }
 
-func (src *Source) report(s Severity, file, reason string) {
-	src.Findings = append(src.Findings, Finding{s, file, reason})
+func (src *Source) report(s buildcache.Severity, file, reason string) {
+	src.Findings = append(src.Findings, s.In(file, reason))
 }
 
 // read reads documents of a mirror.
@@ -195,7 +196,7 @@ func (src *Source) read(ctx context.Context, m *SourceMirror, names []string, se
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(m.Packages, func(a, b *Package) int { return strings.Compare(a.File, b.File) })
+	slices.SortFunc(m.Packages, func(a, b *buildcache.Package) int { return strings.Compare(a.File, b.File) })
 	if sel.NoKeys {
 		return nil
 	}
@@ -203,22 +204,22 @@ func (src *Source) read(ctx context.Context, m *SourceMirror, names []string, se
 }
 
 // refuse keeps a package from being published.
-func (src *Source) refuse(m *SourceMirror, p *Package, reason string) {
+func (src *Source) refuse(m *SourceMirror, p *buildcache.Package, reason string) {
 	if _, ok := m.refused[p]; !ok {
 		m.refused[p] = reason
-		src.report(Error, m.tree.path(p.File), reason)
+		src.report(buildcache.Error, m.tree.path(p.File), reason)
 	}
 }
 
 // readDocument returns what the name alone tells where the document cannot be read.
-func (m *SourceMirror) readDocument(ctx context.Context, name string) (*Package, error) {
-	id, _ := m.format.packageName(name)
-	named := &Package{File: name, SpecName: id}
-	content, _, err := mirror.Read(ctx, m.tree, name, maxDocument)
+func (m *SourceMirror) readDocument(ctx context.Context, name string) (*buildcache.Package, error) {
+	id, _ := m.format.ParsePackageName(name)
+	named := &buildcache.Package{File: name, SpecName: id}
+	content, _, err := mirror.Read(ctx, m.tree, name, buildcache.MaxDocument)
 	if err != nil {
 		return named, err
 	}
-	p, err := m.format.document(name, content, m.specs)
+	p, err := m.format.ParseDocument(name, content, m.specs)
 	if err != nil {
 		return named, err
 	}
@@ -228,23 +229,23 @@ func (m *SourceMirror) readDocument(ctx context.Context, name string) (*Package,
 
 // trueVersion takes the version of a package from its spec if the document's name may hide it: in names, _ replaces
 // other characters, such as the slash of git.feature/x=1.2. A spec that cannot be read is reported later.
-func trueVersion(ctx context.Context, p *Package, f format, t *tree, specs *spec.Reader) {
+func trueVersion(ctx context.Context, p *buildcache.Package, f buildcache.Layout, t *tree, specs *spec.Reader) {
 	if strings.Contains(p.Version, "_") {
-		_ = f.readSpec(ctx, t, p, specs)
+		_ = f.ReadSpec(ctx, t, p, specs)
 	}
 }
 
 // documents lists the names of a mirror's package documents, and reports what only looks
 // like one.
 func (src *Source) documents(ctx context.Context, m *SourceMirror) ([]string, error) {
-	dir, _ := m.format.directories()
+	dir, _ := m.format.Directories()
 	var names []string
 	err := src.root.Walk(ctx, m.tree.rel(dir), func(full string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		if err != nil {
-			src.report(Error, full, err.Error())
+			src.report(buildcache.Error, full, err.Error())
 			return fs.SkipDir
 		}
 		if d.IsDir() {
@@ -254,10 +255,10 @@ func (src *Source) documents(ctx context.Context, m *SourceMirror) ([]string, er
 		if m.tree.dir != "" {
 			name = strings.TrimPrefix(full, m.tree.dir+"/")
 		}
-		if _, ok := m.format.packageName(name); ok && spec.Readable(name) {
+		if _, ok := m.format.ParsePackageName(name); ok && spec.Readable(name) {
 			names = append(names, name)
-		} else if looksLikeDocument(name) {
-			src.report(Error, full, "not a name that Spack gives to a package")
+		} else if buildcache.LooksLikeDocument(name) {
+			src.report(buildcache.Error, full, "not a name that Spack gives to a package")
 		}
 		return nil
 	})
@@ -265,25 +266,25 @@ func (src *Source) documents(ctx context.Context, m *SourceMirror) ([]string, er
 }
 
 func (src *Source) readKeys(ctx context.Context, m *SourceMirror) error {
-	_, dir := m.format.directories()
+	_, dir := m.format.Directories()
 	entries, err := m.tree.entries(strings.TrimSuffix(dir, "/"))
 	if err != nil {
-		src.report(Error, m.tree.path(dir), err.Error())
+		src.report(buildcache.Error, m.tree.path(dir), err.Error())
 		return nil
 	}
 	for _, e := range entries {
-		f, ok := m.format.keyName(dir + e.Name())
+		f, ok := m.format.ParseKeyName(dir + e.Name())
 		if !ok {
 			continue
 		}
-		objects, err := m.format.key(ctx, m.tree, f)
+		objects, err := m.format.ReadKey(ctx, m.tree, f)
 		if err != nil {
-			src.report(Error, m.tree.path(dir+e.Name()), err.Error())
+			src.report(buildcache.Error, m.tree.path(dir+e.Name()), err.Error())
 			continue
 		}
-		public, err := publicOf(objects)
+		public, err := buildcache.PublicKey(objects)
 		if err != nil {
-			src.report(Error, m.tree.path(dir+e.Name()), err.Error())
+			src.report(buildcache.Error, m.tree.path(dir+e.Name()), err.Error())
 			continue
 		}
 		m.Keys = append(m.Keys, SourceKey{f, objects, public})

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 )
 
@@ -64,50 +65,50 @@ func TestBadSourceIsNeverPublished(t *testing.T) {
 	for _, row := range []struct {
 		name     string
 		fixtures []string
-		trust    publish.Trust
+		trust    buildcache.Trust
 		damage   func(t *testing.T, dir string)
 		reason   string
 	}{
-		{"manifest truncated", []string{"v3-signed", "v3-unsigned", "v2-signed", "v2-unsigned"}, publish.Trust{}, func(t *testing.T, dir string) {
+		{"manifest truncated", []string{"v3-signed", "v3-unsigned", "v2-signed", "v2-unsigned"}, buildcache.Trust{}, func(t *testing.T, dir string) {
 			must(t, os.Truncate(documentFile(t, dir, "munge"), 100))
 		}, ""},
-		{"manifest empty", []string{"v3-signed", "v2-unsigned"}, publish.Trust{}, func(t *testing.T, dir string) {
+		{"manifest empty", []string{"v3-signed", "v2-unsigned"}, buildcache.Trust{}, func(t *testing.T, dir string) {
 			must(t, os.Truncate(documentFile(t, dir, "munge"), 0))
 		}, ""},
-		{"manifest of another package", []string{"v3-signed", "v2-signed"}, publish.Trust{Keys: verifyRing(t, "one")}, func(t *testing.T, dir string) {
+		{"manifest of another package", []string{"v3-signed", "v2-signed"}, buildcache.Trust{Keys: verifyRing(t, "one")}, func(t *testing.T, dir string) {
 			must(t, os.WriteFile(documentFile(t, dir, "munge"), mustRead(t, documentFile(t, dir, "hwloc")), 0o644))
 		}, "was it renamed?"},
-		{"spec document truncated", []string{"v3-signed"}, publish.Trust{}, func(t *testing.T, dir string) {
+		{"spec document truncated", []string{"v3-signed"}, buildcache.Trust{}, func(t *testing.T, dir string) {
 			s := contentOf(t, dir)
 			name, _ := filepath.Rel(dir, documentFile(t, dir, "munge"))
 			must(t, os.Truncate(filepath.Join(dir, pointsAt(t, s, name)[1]), 20))
 		}, "bytes"},
-		{"tarball truncated", []string{"v3-signed"}, publish.Trust{}, func(t *testing.T, dir string) {
+		{"tarball truncated", []string{"v3-signed"}, buildcache.Trust{}, func(t *testing.T, dir string) {
 			must(t, os.Truncate(contentFile(t, dir, "munge"), 20))
 		}, "has 20 bytes, want"},
-		{"tarball missing", []string{"v3-signed", "v2-signed"}, publish.Trust{}, func(t *testing.T, dir string) {
+		{"tarball missing", []string{"v3-signed", "v2-signed"}, buildcache.Trust{}, func(t *testing.T, dir string) {
 			must(t, os.Remove(contentFile(t, dir, "munge")))
 		}, "no such object"},
-		{"tarball is a named pipe", []string{"v3-signed", "v2-signed"}, publish.Trust{}, func(t *testing.T, dir string) {
+		{"tarball is a named pipe", []string{"v3-signed", "v2-signed"}, buildcache.Trust{}, func(t *testing.T, dir string) {
 			replaceFile(t, contentFile(t, dir, "munge"), fifo)
 		}, "it is a named pipe, not a regular file"},
-		{"manifest is a named pipe", []string{"v3-signed", "v2-signed"}, publish.Trust{}, func(t *testing.T, dir string) {
+		{"manifest is a named pipe", []string{"v3-signed", "v2-signed"}, buildcache.Trust{}, func(t *testing.T, dir string) {
 			replaceFile(t, documentFile(t, dir, "munge"), fifo)
 		}, "it is a named pipe, not a regular file"},
-		{"tarball is a directory", []string{"v3-signed"}, publish.Trust{}, func(t *testing.T, dir string) {
+		{"tarball is a directory", []string{"v3-signed"}, buildcache.Trust{}, func(t *testing.T, dir string) {
 			replaceFile(t, contentFile(t, dir, "munge"), func(name string) error { return os.Mkdir(name, 0o755) })
 		}, "it is a directory, not a regular file"},
-		{"tarball leads out of SOURCE", []string{"v3-signed", "v2-signed"}, publish.Trust{}, func(t *testing.T, dir string) {
+		{"tarball leads out of SOURCE", []string{"v3-signed", "v2-signed"}, buildcache.Trust{}, func(t *testing.T, dir string) {
 			replaceFile(t, contentFile(t, dir, "munge"), leadingOut)
 		}, "symbolic link that leads out of SOURCE"},
-		{"manifest leads out of SOURCE", []string{"v3-signed", "v2-signed"}, publish.Trust{}, func(t *testing.T, dir string) {
+		{"manifest leads out of SOURCE", []string{"v3-signed", "v2-signed"}, buildcache.Trust{}, func(t *testing.T, dir string) {
 			replaceFile(t, documentFile(t, dir, "munge"), leadingOut)
 		}, "symbolic link that leads out of SOURCE"},
-		{"signed text edited", []string{"v3-signed", "v2-signed"}, publish.Trust{Keys: verifyRing(t, "one")}, func(t *testing.T, dir string) {
+		{"signed text edited", []string{"v3-signed", "v2-signed"}, buildcache.Trust{Keys: verifyRing(t, "one")}, func(t *testing.T, dir string) {
 			name := documentFile(t, dir, "munge")
 			must(t, os.WriteFile(name, bytes.Replace(mustRead(t, name), []byte(`"version"`), []byte(`"more":1,"version"`), 1), 0o644))
 		}, "bad signature"},
-		{"signature removed", []string{"v3-signed"}, publish.Trust{RequireSigned: true}, func(t *testing.T, dir string) {
+		{"signature removed", []string{"v3-signed"}, buildcache.Trust{RequireSigned: true}, func(t *testing.T, dir string) {
 			must(t, os.WriteFile(documentFile(t, dir, "munge"), mustRead(t, documentFile(t, original("v3-unsigned"), "munge")), 0o644))
 		}, "it is not signed"},
 	} {
@@ -118,11 +119,11 @@ func TestBadSourceIsNeverPublished(t *testing.T) {
 					row.damage(t, dir)
 					m := emptyMirror(t)
 					out, err := publishTo(t, m, dir, publish.Options{KeepGoing: keep, Trust: row.trust})
-					var found *publish.FindingsError
+					var found *buildcache.FindingsError
 					if !errors.As(err, &found) {
 						t.Fatalf("error is %v", err)
 					}
-					i := slices.IndexFunc(out.Findings, func(f publish.Finding) bool { return strings.Contains(f.File, "munge") })
+					i := slices.IndexFunc(out.Findings, func(f buildcache.Finding) bool { return strings.Contains(f.File, "munge") })
 					if i < 0 || !strings.Contains(out.Findings[i].Reason, row.reason) {
 						t.Errorf("findings: %v", out.Findings)
 					}
@@ -160,18 +161,18 @@ func TestBadSourceIsNeverPublished(t *testing.T) {
 func TestUntrustedSignatureIsRefused(t *testing.T) {
 	for _, fixture := range []string{"v3-signed", "v2-signed"} {
 		m := emptyMirror(t)
-		out, err := publishTo(t, m, original(fixture), publish.Options{KeepGoing: true, Trust: publish.Trust{RequireSigned: true, Keys: verifyRing(t, "two")}})
+		out, err := publishTo(t, m, original(fixture), publish.Options{KeepGoing: true, Trust: buildcache.Trust{RequireSigned: true, Keys: verifyRing(t, "two")}})
 		if err == nil || len(out.Findings) < 9 || len(fixed(m)) > 0 && slices.ContainsFunc(fixed(m), isDocument) {
 			t.Errorf("%s: %v, stored %q", fixture, err, fixed(m))
 		}
 		if _, ok := m.Snapshot()[pointerOf(layoutOf(fixture))]; ok {
 			t.Errorf("%s: there is an index", fixture)
 		}
-		mustPublish(t, m, original(fixture), publish.Options{Trust: publish.Trust{RequireSigned: true, Keys: verifyRing(t, "one")}})
+		mustPublish(t, m, original(fixture), publish.Options{Trust: buildcache.Trust{RequireSigned: true, Keys: verifyRing(t, "one")}})
 	}
 	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
 		m := emptyMirror(t)
-		_, err := publishTo(t, m, original(fixture), publish.Options{KeepGoing: true, Trust: publish.Trust{RequireSigned: true}})
+		_, err := publishTo(t, m, original(fixture), publish.Options{KeepGoing: true, Trust: buildcache.Trust{RequireSigned: true}})
 		if err == nil || slices.ContainsFunc(fixed(m), isDocument) {
 			t.Errorf("%s: %v, stored %q", fixture, err, fixed(m))
 		}
@@ -215,7 +216,7 @@ func TestAllFindingsOfAPackage(t *testing.T) {
 		t.Errorf("%d findings, want 3: %v", len(p.Findings), p.Findings)
 	}
 	for _, part := range []string{"not signed", tarball + " has 10 bytes", lost} {
-		if !slices.ContainsFunc(p.Findings, func(f publish.Finding) bool { return strings.Contains(f.Reason, part) }) {
+		if !slices.ContainsFunc(p.Findings, func(f buildcache.Finding) bool { return strings.Contains(f.Reason, part) }) {
 			t.Errorf("%q is not said in %v", part, p.Findings)
 		}
 	}
@@ -239,7 +240,7 @@ func TestOddNamesAreFindings(t *testing.T) {
 			must(t, os.WriteFile(at, mustRead(t, documentFile(t, dir, "zlib")), 0o644))
 			m := emptyMirror(t)
 			_, err := publishTo(t, m, dir, publish.Options{})
-			var found *publish.FindingsError
+			var found *buildcache.FindingsError
 			if !errors.As(err, &found) || !strings.Contains(err.Error(), row.want) || strings.Count(err.Error(), "\n") != len(found.Findings) {
 				t.Errorf("error is %v", err)
 			}
@@ -354,7 +355,7 @@ func selfCopy(t testing.TB) string {
 func readUnreadable(t *testing.T, dir string) {
 	m := emptyMirror(t)
 	out, err := publishTo(t, m, dir, publish.Options{})
-	var found *publish.FindingsError
+	var found *buildcache.FindingsError
 	if !errors.As(err, &found) {
 		t.Fatalf("error is %v", err)
 	}
@@ -394,7 +395,7 @@ func TestADeepSourceIsNamed(t *testing.T) {
 		t.Fatalf("findings %v", src.Findings)
 	}
 	for _, f := range src.Findings {
-		if f.Severity != publish.Error || !strings.Contains(f.Reason, "nested more than 100 deep") || len(f.File) > 300 {
+		if f.Severity != buildcache.Error || !strings.Contains(f.Reason, "nested more than 100 deep") || len(f.File) > 300 {
 			t.Errorf("%v", f)
 		}
 	}

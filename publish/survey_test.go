@@ -13,12 +13,22 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 )
+
+func layoutNamed(name string) buildcache.Layout {
+	for _, l := range buildcache.Layouts() {
+		if l.Name() == name {
+			return l
+		}
+	}
+	return nil
+}
 
 // counting counts the names that a listing yields.
 type counting struct {
@@ -173,7 +183,7 @@ func TestListingEverythingListsEachOnce(t *testing.T) {
 		rapid.Check(t, func(t *rapid.T) {
 			packages := rapid.Int64Range(0, 5_000_000).Draw(t, "packages")
 			name := anyName(l).Draw(t, "name")
-			ranges := publish.Everything(l, packages)
+			ranges := buildcache.Everything(layoutNamed(l), packages)
 			if int64(len(ranges)) > packages*3/1000+6 {
 				t.Errorf("%d ranges for %d packages", len(ranges), packages)
 			}
@@ -199,7 +209,7 @@ func TestListingLosesNothingAtTheSeams(t *testing.T) {
 		names = append(names, layout.V3Specs+string(a)+"/x")
 	}
 	for _, packages := range []int64{0, 400, 600, 1_001, 7_000, 9_000, 30_000, 1_000_000} {
-		ranges := publish.Everything("v3", packages)
+		ranges := buildcache.Everything(buildcache.V3, packages)
 		for _, name := range names {
 			n := 0
 			for _, r := range ranges {
@@ -221,7 +231,7 @@ func TestTouchedRangesHoldWhatIsAsked(t *testing.T) {
 		rapid.Check(t, func(t *rapid.T) {
 			objects := rapid.Int64Range(0, 10_000_000).Draw(t, "objects")
 			names := rapid.SliceOfN(anyName(l), 1, 50).Draw(t, "names")
-			ranges := publish.Touched(l, names, objects)
+			ranges := buildcache.Touched(layoutNamed(l), names, objects)
 			if ranges == nil {
 				return // everything
 			}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
@@ -28,7 +29,7 @@ const (
 	keyEd   = key.Fingerprint("2FBB934417628971AFC51D883E3A1C6A9D27F61E") // of trust/keys/ed.pub
 )
 
-func trusting(t testing.TB, files ...string) publish.Trust {
+func trusting(t testing.TB, files ...string) buildcache.Trust {
 	t.Helper()
 	var armored []byte
 	for _, f := range files {
@@ -36,7 +37,7 @@ func trusting(t testing.TB, files ...string) publish.Trust {
 	}
 	ring, err := key.ReadRing(armored)
 	must(t, err)
-	return publish.Trust{RequireSigned: true, Keys: ring}
+	return buildcache.Trust{RequireSigned: true, Keys: ring}
 }
 
 // keysIn are the keys that clients are offered: named in the index of keys, or there at all.
@@ -74,9 +75,9 @@ func wantKeys(t testing.TB, s map[string][]byte, want ...key.Fingerprint) {
 	}
 }
 
-func warnings(findings []publish.Finding, reason string) (found []publish.Finding) {
+func warnings(findings []buildcache.Finding, reason string) (found []buildcache.Finding) {
 	for _, f := range findings {
-		if f.Severity == publish.Warning && strings.Contains(f.Reason, reason) {
+		if f.Severity == buildcache.Warning && strings.Contains(f.Reason, reason) {
 			found = append(found, f)
 		}
 	}
@@ -141,7 +142,7 @@ func TestAKeySmuggledIntoAManifest(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(filepath.Dir(evil), string(keyGood)+".key.manifest.json"), text, 0o644))
 	must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, layout.V3Blob(blob.DigestOf(good)))), 0o755))
 	must(t, os.WriteFile(filepath.Join(dir, layout.V3Blob(blob.DigestOf(good))), good, 0o644))
-	for _, trust := range []publish.Trust{{}, trusting(t, "signed")} {
+	for _, trust := range []buildcache.Trust{{}, trusting(t, "signed")} {
 		to := emptyMirror(t)
 		if out, err := publishTo(t, to, dir, publish.Options{Trust: trust}); err == nil || !strings.Contains(fmt.Sprint(out.Findings), "it has 2 records") {
 			t.Errorf("%v, findings %v", err, out)
@@ -161,7 +162,7 @@ func TestAPackageOutlivesItsKey(t *testing.T) {
 		}
 		v = mustVerify(t, planted(t, "trust/expired"), publish.VerifyOptions{Trust: trust})
 		for _, f := range v.Findings {
-			if f.Severity == publish.Error && !strings.Contains(f.Reason, "this key is not among the trusted keys") {
+			if f.Severity == buildcache.Error && !strings.Contains(f.Reason, "this key is not among the trusted keys") {
 				t.Errorf("%s: %v", ring, f) // the mirror has a key that signed nothing
 			}
 		}
@@ -192,7 +193,7 @@ func TestTrustedKeysJudgeWhatIsThere(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
 		m := emptyMirror(t)
 		mustPublish(t, m, original(l+"-signed"), publish.Options{})
-		two := publish.Options{Trust: publish.Trust{Keys: verifyRing(t, "two")}}
+		two := publish.Options{Trust: buildcache.Trust{Keys: verifyRing(t, "two")}}
 
 		out, err := publishTo(t, m, original(l+"-signed"), two)
 		if err == nil || !strings.Contains(fmt.Sprint(out.Findings), "the destination offers it already, but: signature by a key that is not among the trusted keys") {
@@ -250,7 +251,7 @@ func TestJudgingIsCheap(t *testing.T) {
 	zlib := only("zlib")
 	least = requests(original("v3-signed"), zlib)
 	zlib.Trust = trusted.Trust
-	zlib.Trust.Judged = new(publish.Judged)
+	zlib.Trust.Judged = new(buildcache.Judged)
 	others := mustVerify(t, m, publish.VerifyOptions{}).Packages - 1
 	if got := requests(original("v3-signed"), zlib); got != least+others {
 		t.Errorf("with others' packages: %d requests, want %d and one for each of %d", got, least, others)
@@ -284,7 +285,7 @@ func TestTrustedKeysJudgeKeysThatAreThere(t *testing.T) {
 	one, evil := mustRead(t, original("keys/one.pub")), mustRead(t, original("trust/keys/rsa.pub"))
 	name := layout.V2Key(keyOne)
 	o := only("zlib")
-	o.Trust = publish.Trust{Keys: verifyRing(t, "one")}
+	o.Trust = buildcache.Trust{Keys: verifyRing(t, "one")}
 	for _, row := range []struct {
 		name, file string
 		content    []byte
@@ -327,7 +328,7 @@ func TestRebuildNamesTrustedKeys(t *testing.T) {
 	if _, there := keysIn(t, m.Snapshot()); !slices.Contains(there, ring.Fingerprints()[0]) {
 		t.Fatalf("there are %v", there)
 	}
-	if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
+	if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 		t.Fatal(err)
 	}
 	if named, _ := keysIn(t, m.Snapshot()); len(named) != 2 {
@@ -345,7 +346,7 @@ func TestRebuildNamesTrustedKeys(t *testing.T) {
 	m = planted(t, "v2-signed")
 	m.Uproot(layout.V2KeyIndex)
 	m.Plant(layout.V2Key(keyEd), rsa)
-	rebuilt, err = publish.Rebuild(t.Context(), m, publish.Trust{})
+	rebuilt, err = publish.Rebuild(t.Context(), m, buildcache.Trust{})
 	must(t, err)
 	if told := warnings(rebuilt[0].Findings, "clients are not told of this key: it holds the key"); len(told) != 1 || told[0].File != layout.V2Key(keyEd) {
 		t.Errorf("findings %v", rebuilt[0].Findings)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
@@ -53,7 +54,7 @@ func TestIndexFollowsFromTheDocuments(t *testing.T) {
 		if indexAs(t, s, 8)[hashC].Spec["namespace"] != "builtin" {
 			t.Errorf("%v: the record is not what the package says: %s", order, got)
 		}
-		if r, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil || r[0].Changed {
+		if r, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil || r[0].Changed {
 			t.Errorf("%v: a rebuild makes another one: %+v, %v", order, r, err)
 		}
 	}
@@ -82,7 +83,7 @@ func TestRebuildMendsWhatVerifyFinds(t *testing.T) {
 			if v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{}); err != nil || len(v.Findings) == 0 {
 				t.Errorf("%s %s: verify finds nothing, %v", l, change, err)
 			}
-			if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
+			if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 				t.Fatal(err)
 			}
 			wantIndex(t, m.Snapshot(), l, indexOf(t, contentOf(t, original(l+"-signed")), l))
@@ -133,7 +134,7 @@ func TestPointerIsNotWrittenForTheSameIndex(t *testing.T) {
 	for by, act := range map[string]func(){
 		"publish": func() { mustPublish(t, m, original("v3-signed"), publish.Options{}) },
 		"rebuild": func() {
-			if _, err := publish.Rebuild(t.Context(), m, publish.Trust{}); err != nil {
+			if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 				t.Error(err)
 			}
 		},
@@ -220,8 +221,8 @@ func TestPublishSaysThatTheIndexOffersWhatIsGone(t *testing.T) {
 		gone := subject{t, m}.find("munge")
 		m.Uproot(gone)
 		p := mustPlan(t, m, original(l+"-signed"), only("zlib"))
-		if !slices.ContainsFunc(p.Findings, func(f publish.Finding) bool {
-			return f.Severity == publish.Warning && strings.Contains(f.Reason, "no longer there: munge/") && strings.Contains(f.Reason, "publish index")
+		if !slices.ContainsFunc(p.Findings, func(f buildcache.Finding) bool {
+			return f.Severity == buildcache.Warning && strings.Contains(f.Reason, "no longer there: munge/") && strings.Contains(f.Reason, "publish index")
 		}) {
 			t.Errorf("%s: %v", l, p.Findings)
 		}
@@ -257,7 +258,7 @@ func TestAStoreThatSendsSomethingElseEmptiesNoIndex(t *testing.T) {
 		m := planted(t, "v3-signed")
 		m.Uproot(layout.V3Index)
 		before := m.Snapshot()
-		if _, err := publish.Rebuild(t.Context(), changer{m, send}, publish.Trust{}); !errors.Is(err, mirror.ErrFault) {
+		if _, err := publish.Rebuild(t.Context(), changer{m, send}, buildcache.Trust{}); !errors.Is(err, mirror.ErrFault) {
 			t.Errorf("%s: %v", what, err)
 		}
 		if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
@@ -35,7 +36,7 @@ type VerifyOptions struct {
 	// size of a tarball are looked at; everything smaller is read in any case.
 	Deep bool
 	// Trust says which packages a client may be offered.
-	Trust Trust
+	Trust buildcache.Trust
 	// Checked, if set, is told of progress: n of the things known so far are checked.
 	// Calls do not overlap. Both numbers only grow.
 	Checked func(n, of int)
@@ -43,19 +44,19 @@ type VerifyOptions struct {
 
 // A Verification is what was found in a mirror. Two of the same mirror are equal.
 type Verification struct {
-	Layouts  []string  `json:"layouts"`  // "v3", "v2": what the mirror holds
-	Packages int       `json:"packages"` // documents of packages
-	Objects  int       `json:"objects"`  // that were listed or, without a listing, looked at
-	Bytes    int64     `json:"bytes"`    // in these objects
-	Keys     int       `json:"keys"`     // public keys
-	Orphans  int       `json:"orphans"`  // blobs that nothing points at: superseded indices, what a dead publisher left
-	Findings []Finding `json:"findings"` // sorted by file
+	Layouts  []string             `json:"layouts"`  // "v3", "v2": what the mirror holds
+	Packages int                  `json:"packages"` // documents of packages
+	Objects  int                  `json:"objects"`  // that were listed or, without a listing, looked at
+	Bytes    int64                `json:"bytes"`    // in these objects
+	Keys     int                  `json:"keys"`     // public keys
+	Orphans  int                  `json:"orphans"`  // blobs that nothing points at: superseded indices, what a dead publisher left
+	Findings []buildcache.Finding `json:"findings"` // sorted by file
 	// Audiences says which versions of Spack see how many packages, where not all see all.
-	Audiences []Audience `json:"audiences,omitempty"`
+	Audiences []buildcache.Audience `json:"audiences,omitempty"`
 }
 
 // Damaged reports whether anything that was found is an error.
-func (v *Verification) Damaged() bool { return failed(v.Findings) }
+func (v *Verification) Damaged() bool { return buildcache.Failed(v.Findings) }
 
 // ErrNoMirror: there is nothing to verify.
 var ErrNoMirror = errors.New("no Spack mirror is here")
@@ -85,7 +86,7 @@ func Verify(ctx context.Context, r mirror.Reader, o VerifyOptions) (*Verificatio
 		VerifyOptions: o,
 		reader:        newProbe(r, stop),
 		keys:          make(map[key.Fingerprint]bool),
-		result:        Verification{Layouts: []string{}, Findings: []Finding{}},
+		result:        Verification{Layouts: []string{}, Findings: []buildcache.Finding{}},
 	}
 	if v.lister, _ = r.(mirror.Lister); v.lister == nil {
 		v.reader.seen = make(map[string]int64)
@@ -119,8 +120,8 @@ type verifier struct {
 
 func (v *verifier) layouts(ctx context.Context) error {
 	var denied error
-	for _, f := range layouts() {
-		c := &check{verifier: v, format: f, refs: make(map[string]*ref), specs: spec.NewReader(maxHeld)}
+	for _, f := range buildcache.Layouts() {
+		c := &check{verifier: v, Layout: f, refs: make(map[string]*ref), specs: spec.NewReader(maxHeld)}
 		there, err := c.open(ctx)
 		if err != nil {
 			return err
@@ -129,7 +130,7 @@ func (v *verifier) layouts(ctx context.Context) error {
 		if !there {
 			continue
 		}
-		v.result.Layouts = append(v.result.Layouts, f.layout())
+		v.result.Layouts = append(v.result.Layouts, f.Name())
 		if err := c.run(ctx); err != nil {
 			return err
 		}
@@ -143,13 +144,15 @@ func (v *verifier) layouts(ctx context.Context) error {
 	return fmt.Errorf("%w: want %s or %s", ErrNoMirror, layout.V3Index, layout.V2Index)
 }
 
-func (v *verifier) report(s Severity, file, reason string, args ...any) {
+func (v *verifier) report(s buildcache.Severity, file, reason string, args ...any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.result.Findings = append(v.result.Findings, Finding{s, file, fmt.Sprintf(reason, args...)})
+	v.result.Findings = append(v.result.Findings, s.In(file, fmt.Sprintf(reason, args...)))
 }
 
-func (v *verifier) damage(file, reason string, args ...any) { v.report(Error, file, reason, args...) }
+func (v *verifier) damage(file, reason string, args ...any) {
+	v.report(buildcache.Error, file, reason, args...)
+}
 
 // checked counts n things as done, and more as known.
 func (v *verifier) checked(n, more int) {
@@ -168,7 +171,7 @@ func (v *verifier) finish() *Verification {
 		v.result.Bytes += size
 	}
 	v.result.Keys = len(v.keys)
-	slices.SortFunc(v.result.Findings, func(a, b Finding) int {
+	slices.SortFunc(v.result.Findings, func(a, b buildcache.Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Severity, b.Severity), cmp.Compare(a.Reason, b.Reason))
 	})
 	v.result.Findings = slices.Compact(v.result.Findings)
@@ -185,12 +188,12 @@ type leftoverLister interface {
 func (v *verifier) leftovers(ctx context.Context, s leftoverLister) {
 	for l, err := range s.Leftovers(ctx, "") {
 		if err != nil {
-			v.report(Warning, "", "unfinished uploads were not looked for: %v", err)
+			v.report(buildcache.Warning, "", "unfinished uploads were not looked for: %v", err)
 			return
 		}
 		if strings.HasPrefix(l.Name, "v3/") || strings.HasPrefix(l.Name, "blobs/") || strings.HasPrefix(l.Name, layout.V2Root) {
 			age := time.Since(l.Started).Truncate(time.Minute)
-			v.report(Warning, l.Name, "an upload of it, begun at %s (%s ago), is not finished", l.Started.UTC().Format(time.RFC3339), age)
+			v.report(buildcache.Warning, l.Name, "an upload of it, begun at %s (%s ago), is not finished", l.Started.UTC().Format(time.RFC3339), age)
 		}
 	}
 }
@@ -298,12 +301,12 @@ func (p *probe) absent(err error) bool {
 // A check verifies one layout of a mirror.
 type check struct {
 	*verifier
-	format
+	buildcache.Layout
 
 	listed  map[string]mirror.Info // nil without a listing
-	pointer *pointer
-	index   *indices // nil if there is none that can be read
-	broken  bool     // an index is there and cannot be read
+	pointer *buildcache.Pointer
+	index   *buildcache.Indices // nil if there is none that can be read
+	broken  bool                // an index is there and cannot be read
 	records map[spec.Hash]known
 	denied  error // why the index cannot be read
 
@@ -323,17 +326,17 @@ type known struct {
 
 // A ref is a blob that documents point at.
 type ref struct {
-	Object
+	buildcache.Object
 	owners []string
 	done   bool // hashed already, or known to be bad
 }
 
-func (c *check) indexName() string { return c.indexWrites()[0] }
+func (c *check) indexName() string { return c.IndexNames()[0] }
 
 // open reads the index and then lists, in that order: what the index offered before is
 // there afterwards. It reports whether the mirror has this layout.
 func (c *check) open(ctx context.Context) (bool, error) {
-	p, err := c.readPointer(ctx, c.reader)
+	p, err := c.ReadPointer(ctx, c.reader)
 	switch {
 	case err != nil && c.lister == nil && c.reader.absent(err):
 		c.denied = err
@@ -343,10 +346,10 @@ func (c *check) open(ctx context.Context) (bool, error) {
 	case err != nil:
 		c.broken = true
 		c.damage(c.indexName(), "%v", err)
-		p = &pointer{Version: mirror.Absent}
-	case p.broken != nil:
+		p = &buildcache.Pointer{Version: mirror.Absent}
+	case p.Broken != nil:
 		c.broken = true
-		c.damage(c.indexName(), "%v", p.broken)
+		c.damage(c.indexName(), "%v", p.Broken)
 	case p.Version != mirror.Absent:
 		c.readTheIndex(ctx, p)
 	}
@@ -354,11 +357,11 @@ func (c *check) open(ctx context.Context) (bool, error) {
 	if c.lister == nil {
 		return c.broken || c.index != nil, nil
 	}
-	found := survey{ranges: everything(c.format, p.packages())}
-	if err := found.list(ctx, c.lister); err != nil {
+	found := buildcache.Survey{Ranges: buildcache.Everything(c.Layout, p.Packages())}
+	if err := found.List(ctx, c.lister); err != nil {
 		return false, err
 	}
-	c.listed = found.objects
+	c.listed = found.Objects
 	there := c.broken || c.index != nil
 	for name, info := range c.listed {
 		c.result.Objects++
@@ -369,10 +372,10 @@ func (c *check) open(ctx context.Context) (bool, error) {
 	return there, nil
 }
 
-func (c *check) readTheIndex(ctx context.Context, p *pointer) {
+func (c *check) readTheIndex(ctx context.Context, p *buildcache.Pointer) {
 	name := c.indexName()
-	x := newIndices(c.generations())
-	for i, ref := range p.refs {
+	x := buildcache.NewIndices(c.Generations())
+	for i, ref := range p.Refs {
 		if !ref.Digest.Known() {
 			continue
 		}
@@ -382,22 +385,22 @@ func (c *check) readTheIndex(ctx context.Context, p *pointer) {
 			c.damage(name, "%v", err)
 			continue
 		}
-		x.parts[i] = part
+		x.Parts[i] = part
 	}
 	if !c.broken {
 		c.index = x
 	}
-	c.others(ctx, name, p.manifest)
+	c.others(ctx, name, p.Manifest)
 }
 
 // readPart reads the index of one generation.
-func (c *check) readPart(ctx context.Context, name string, p *pointer, i int) (*index.Index, error) {
-	version := c.generations()[i].index
-	if c.layout() == "v2" {
-		return index.Parse(p.content, version)
+func (c *check) readPart(ctx context.Context, name string, p *buildcache.Pointer, i int) (*index.Index, error) {
+	version := c.Generations()[i].Index
+	if c.Name() == "v2" {
+		return index.Parse(p.Content, version)
 	}
-	ref := p.refs[i]
-	return c.indexBlob(ctx, name, Object{Name: layout.V3Blob(ref.Digest), Size: ref.Size, Digest: ref.Digest}, version)
+	ref := p.Refs[i]
+	return c.indexBlob(ctx, name, buildcache.Object{Name: layout.V3Blob(ref.Digest), Size: ref.Size, Digest: ref.Digest}, version)
 }
 
 // others checks the records of an index manifest that are not indices we know: their blobs must exist.
@@ -406,12 +409,12 @@ func (c *check) others(ctx context.Context, name string, m *manifest.Manifest) {
 		return
 	}
 	for _, r := range m.Records {
-		known := slices.ContainsFunc(c.generations(), func(g generation) bool { return manifest.IndexType(g.index) == r.MediaType })
+		known := slices.ContainsFunc(c.Generations(), func(g buildcache.Generation) bool { return manifest.IndexType(g.Index) == r.MediaType })
 		if known || r.Unusable() != nil {
 			continue
 		}
-		c.report(Warning, name, "it names a blob of type %s, which this release does not know and did not check", r.MediaType)
-		b := blobOf(r)
+		c.report(buildcache.Warning, name, "it names a blob of type %s, which this release does not know and did not check", r.MediaType)
+		b := buildcache.BlobOf(r)
 		reason := c.missing(ctx, b)
 		if reason != "" {
 			c.damage(name, "%s", reason)
@@ -421,11 +424,11 @@ func (c *check) others(ctx context.Context, name string, m *manifest.Manifest) {
 }
 
 // indexBlob reads the index document that the manifest name points at.
-func (c *check) indexBlob(ctx context.Context, name string, b Object, version int) (*index.Index, error) {
+func (c *check) indexBlob(ctx context.Context, name string, b buildcache.Object, version int) (*index.Index, error) {
 	if err := c.reader.sizable(b.Name, b.Size); err != nil {
 		return nil, err
 	}
-	raw, err := c.content(ctx, name, b, maxIndex)
+	raw, err := c.content(ctx, name, b, buildcache.MaxIndex)
 	if err != nil {
 		return nil, err
 	}
@@ -433,9 +436,9 @@ func (c *check) indexBlob(ctx context.Context, name string, b Object, version in
 }
 
 // content reads the blob that the manifest name points at.
-func (c *check) content(ctx context.Context, name string, b Object, limit int64) ([]byte, error) {
+func (c *check) content(ctx context.Context, name string, b buildcache.Object, limit int64) ([]byte, error) {
 	c.refer(name, b, true)
-	raw, err := readBlob(ctx, c.reader, b, limit)
+	raw, err := buildcache.ReadBlob(ctx, c.reader, b, limit)
 	if err == nil && int64(len(raw)) != b.Size {
 		err = fmt.Errorf("%s has %d bytes, want %d", b.Name, len(raw), b.Size)
 	}
@@ -443,7 +446,7 @@ func (c *check) content(ctx context.Context, name string, b Object, limit int64)
 }
 
 // refer notes that a document points at a blob.
-func (c *check) refer(owner string, b Object, done bool) {
+func (c *check) refer(owner string, b buildcache.Object, done bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.refs[b.Name]
@@ -457,7 +460,7 @@ func (c *check) refer(owner string, b Object, done bool) {
 
 // payload reports whether name is that of content that documents point at.
 func (c *check) payload(name string) bool {
-	if c.layout() == "v3" {
+	if c.Name() == "v3" {
 		return strings.HasPrefix(name, layout.V3Blobs)
 	}
 	return strings.HasSuffix(name, ".spack")
@@ -467,7 +470,7 @@ func (c *check) run(ctx context.Context) error {
 	c.unindexed = make(map[spec.Hash]string)
 	if c.index != nil {
 		c.records = make(map[spec.Hash]known)
-		for _, part := range c.index.all() {
+		for _, part := range c.index.ByGeneration() {
 			records, err := c.checkIndex(ctx, c.indexName(), part)
 			if err != nil {
 				return err
@@ -501,11 +504,11 @@ func (c *check) run(ctx context.Context) error {
 	if err := c.checkKeys(ctx); err != nil {
 		return err
 	}
-	if c.layout() == "v2" {
+	if c.Name() == "v2" {
 		c.checkHash(ctx)
 	}
-	if marker, ok := c.marker(); ok && c.missing(ctx, Object{Name: marker.Name, Size: -1}) != "" {
-		c.report(Warning, marker.Name, "it is not there; Spack writes it to declare the layout")
+	if marker, ok := c.Marker(); ok && c.missing(ctx, buildcache.Object{Name: marker.Name, Size: -1}) != "" {
+		c.report(buildcache.Warning, marker.Name, "it is not there; Spack writes it to declare the layout")
 	}
 	return c.checkBlobs(ctx)
 }
@@ -574,7 +577,7 @@ func (c *check) nodes(ctx context.Context, entries []index.Entry, format int) ([
 func (c *check) offered(file string, records map[spec.Hash]known) {
 	hashes := make(map[spec.Hash]bool)
 	for name := range c.listed {
-		if id, ok := c.packageName(name); ok {
+		if id, ok := c.ParsePackageName(name); ok {
 			hashes[id.Hash] = true
 		}
 	}
@@ -613,7 +616,7 @@ func (c *check) offered(file string, records map[spec.Hash]known) {
 	}
 	for h, k := range records {
 		if !needed[h] {
-			c.report(Warning, file, "record of %s/%s: no package here depends on it", k.Name, h.Short())
+			c.report(buildcache.Warning, file, "record of %s/%s: no package here depends on it", k.Name, h.Short())
 		}
 	}
 }
@@ -627,7 +630,7 @@ func (c *check) documentNames(k known) ([]string, bool) {
 	if k.node == nil {
 		return nil, false
 	}
-	if c.layout() == "v3" {
+	if c.Name() == "v3" {
 		return []string{layout.V3Spec(k.node)}, true
 	}
 	var n struct {
@@ -663,18 +666,18 @@ type document struct {
 func (c *check) documents(views bool) []document {
 	var docs []document
 	for name := range c.listed {
-		if _, ok := c.packageName(name); ok {
+		if _, ok := c.ParsePackageName(name); ok {
 			docs = append(docs, document{names: []string{name}})
-		} else if dir, _ := c.directories(); strings.HasPrefix(name, dir) && looksLikeDocument(name) {
+		} else if dir, _ := c.Directories(); strings.HasPrefix(name, dir) && buildcache.LooksLikeDocument(name) {
 			c.damage(name, "not a name that Spack gives to a package")
 		}
 	}
 	switch {
 	case c.index != nil || c.broken:
 	case len(docs) == 0:
-		c.report(Warning, c.indexName(), "there is no index, and no package")
+		c.report(buildcache.Warning, c.indexName(), "there is no index, and no package")
 	case views:
-		c.report(Warning, c.indexName(), "there is no index but that of the views: clients without a view find no package")
+		c.report(buildcache.Warning, c.indexName(), "there is no index but that of the views: clients without a view find no package")
 	default:
 		c.damage(c.indexName(), "there is no index, so clients find none of the %d packages: run publish index", len(docs))
 	}
@@ -685,7 +688,7 @@ func (c *check) documents(views bool) []document {
 			}
 			names, ok := c.documentNames(k)
 			if !ok {
-				c.report(Warning, c.indexName(), "%s was not checked: its record has no compiler, which its document's name begins with", k.node.ID())
+				c.report(buildcache.Warning, c.indexName(), "%s was not checked: its record has no compiler, which its document's name begins with", k.node.ID())
 				continue
 			}
 			docs = append(docs, document{names, k.node.ID()})
@@ -721,7 +724,7 @@ func (c *check) checkDocument(ctx context.Context, d document) {
 		c.damage(name, "%v", err)
 		return
 	}
-	p, err := c.document(name, content, c.specs)
+	p, err := c.ParseDocument(name, content, c.specs)
 	if err != nil {
 		c.report(severityOf(err), name, "%v", err)
 		return
@@ -741,11 +744,11 @@ func (c *check) checkDocument(ctx context.Context, d document) {
 
 // checkContent checks what a package's document points at, and reports whether its spec
 // can be read and is the one that the name says.
-func (c *check) checkContent(ctx context.Context, p *Package) bool {
-	specErr := c.readSpec(ctx, c.reader, p, c.specs)
+func (c *check) checkContent(ctx context.Context, p *buildcache.Package) bool {
+	specErr := c.ReadSpec(ctx, c.reader, p, c.specs)
 	specMissing := false
 	for i, b := range p.Blobs {
-		isSpec := c.layout() == "v3" && i == specBlob
+		isSpec := c.Name() == "v3" && i == buildcache.SpecBlob
 		reason := c.missing(ctx, b)
 		if reason != "" {
 			c.damage(p.File, "%s", reason)
@@ -761,16 +764,16 @@ func (c *check) checkContent(ctx context.Context, p *Package) bool {
 
 // severityOf returns the severity of an error about a package. A package of another version of Spack is no
 // damage: other clients read it.
-func severityOf(err error) Severity {
-	if foreign(err) {
-		return Warning
+func severityOf(err error) buildcache.Severity {
+	if buildcache.IsForeign(err) {
+		return buildcache.Warning
 	}
-	return Error
+	return buildcache.Error
 }
 
 // missing says why an object is not there as it should be; empty if it is. What was not
 // listed is asked for, since it may have come meanwhile.
-func (c *check) missing(ctx context.Context, o Object) string {
+func (c *check) missing(ctx context.Context, o buildcache.Object) string {
 	size, ok := c.reader.size(o.Name)
 	if info, listed := c.listed[o.Name]; listed {
 		size, ok = info.Size, true
@@ -792,7 +795,7 @@ func (c *check) missing(ctx context.Context, o Object) string {
 }
 
 // compare compares a package with its record in the index.
-func (c *check) compare(p *Package) {
+func (c *check) compare(p *buildcache.Package) {
 	root := p.Spec.Root()
 	k, ok := c.records[root.Hash]
 	if !ok || k.node == nil {
@@ -805,8 +808,8 @@ func (c *check) compare(p *Package) {
 		c.damage(c.indexName(), "record of %s has other dependencies than %s", root.ID(), p.File)
 	default:
 		// Two good indices can differ in what Spack's versions derive when they read a spec.
-		if in, err := spec.Normalize(k.Node); err == nil && !sameJSON(in, root.Record) {
-			c.report(Warning, c.indexName(), "record of %s is not what %s says", root.ID(), p.File)
+		if in, err := spec.Normalize(k.Node); err == nil && !buildcache.SameJSON(in, root.Record) {
+			c.report(buildcache.Warning, c.indexName(), "record of %s is not what %s says", root.ID(), p.File)
 		}
 	}
 }
@@ -822,8 +825,8 @@ func (c *check) reportUnindexed(ctx context.Context) {
 		return
 	}
 	x := c.index
-	if p, err := c.readPointer(ctx, c.reader); err == nil && p.Version != mirror.Absent && p.digest() != c.pointer.digest() {
-		if newer, err := c.readIndex(ctx, c.reader, p); err == nil {
+	if p, err := c.ReadPointer(ctx, c.reader); err == nil && p.Version != mirror.Absent && p.Digest() != c.pointer.Digest() {
+		if newer, err := c.ReadIndex(ctx, c.reader, p); err == nil {
 			x = newer
 		}
 	}
@@ -838,7 +841,7 @@ func (c *check) reportUnindexed(ctx context.Context) {
 func (c *check) views() []string {
 	var names []string
 	for name := range c.listed {
-		if _, ok := layout.IsV3View(name); ok && c.layout() == "v3" {
+		if _, ok := layout.IsV3View(name); ok && c.Name() == "v3" {
 			names = append(names, name)
 		}
 	}
@@ -852,7 +855,7 @@ func (c *check) checkView(ctx context.Context, name string) error {
 		return context.Cause(ctx)
 	}
 	c.others(ctx, name, m)
-	for _, part := range x.all() {
+	for _, part := range x.ByGeneration() {
 		records, err := c.checkIndex(ctx, name, part)
 		if err != nil {
 			return err
@@ -862,44 +865,44 @@ func (c *check) checkView(ctx context.Context, name string) error {
 	return nil
 }
 
-func (c *check) readView(ctx context.Context, name string) (*indices, *manifest.Manifest, error) {
-	text, _, err := mirror.Read(ctx, c.reader, name, maxPointer)
+func (c *check) readView(ctx context.Context, name string) (*buildcache.Indices, *manifest.Manifest, error) {
+	text, _, err := mirror.Read(ctx, c.reader, name, buildcache.MaxPointer)
 	if err != nil {
 		return nil, nil, err
 	}
-	p := newPointer(c.format)
-	if err := p.parse(text); err != nil {
+	p := buildcache.NewPointer(c.Layout)
+	if err := p.Parse(text); err != nil {
 		return nil, nil, err
 	}
-	x := newIndices(c.generations())
-	for i, ref := range p.refs {
+	x := buildcache.NewIndices(c.Generations())
+	for i, ref := range p.Refs {
 		if ref.Digest.Known() {
-			if x.parts[i], err = c.readPart(ctx, name, p, i); err != nil {
+			if x.Parts[i], err = c.readPart(ctx, name, p, i); err != nil {
 				return nil, nil, err
 			}
 		}
 	}
-	return x, p.manifest, nil
+	return x, p.Manifest, nil
 }
 
 // pointed is the blob that the manifest name points at.
-func (c *check) pointed(ctx context.Context, name string, f manifest.Family) (Object, error) {
-	document, _, err := mirror.Read(ctx, c.reader, name, maxPointer)
+func (c *check) pointed(ctx context.Context, name string, f manifest.Family) (buildcache.Object, error) {
+	document, _, err := mirror.Read(ctx, c.reader, name, buildcache.MaxPointer)
 	if err != nil {
-		return Object{}, err
+		return buildcache.Object{}, err
 	}
-	m, err := readManifest(document)
+	m, err := buildcache.ReadManifest(document)
 	if err != nil {
-		return Object{}, err
+		return buildcache.Object{}, err
 	}
 	r, err := m.Record(f)
 	if f == manifest.Key || f == manifest.KeyIndex {
-		r, err = onlyRecord(m, f)
+		r, err = buildcache.OnlyRecord(m, f)
 	}
 	if err != nil {
-		return Object{}, err
+		return buildcache.Object{}, err
 	}
-	return blobOf(r), nil
+	return buildcache.BlobOf(r), nil
 }
 
 // checkHash compares index.json.hash with the index. A client that has no ETag to go by reads the index again
@@ -911,16 +914,16 @@ func (c *check) checkHash(ctx context.Context) {
 		return
 	}
 	const tries, pause = 4, 100 * time.Millisecond
-	digest := c.pointer.digest()
+	digest := c.pointer.Digest()
 	for try := 1; ; try++ {
-		hash, _, err := mirror.Read(ctx, c.reader, layout.V2IndexHash, maxPointer)
+		hash, _, err := mirror.Read(ctx, c.reader, layout.V2IndexHash, buildcache.MaxPointer)
 		switch {
 		case err == nil && string(hash) == digest:
 			return
 		case try < tries && ctx.Err() == nil:
 			time.Sleep(pause)
-			if p, err := c.readPointer(ctx, c.reader); err == nil {
-				digest = p.digest()
+			if p, err := c.ReadPointer(ctx, c.reader); err == nil {
+				digest = p.Digest()
 			}
 			continue
 		case err != nil:
@@ -949,7 +952,7 @@ func (c *check) checkBlobs(ctx context.Context) error {
 		c.result.Orphans++
 		sum := name[strings.LastIndexByte(name, '/')+1:]
 		if d, err := blob.ParseDigest(sum); err == nil && layout.V3Blob(d) == name {
-			todo = append(todo, &ref{Object: Object{Name: name, Size: info.Size, Digest: d}})
+			todo = append(todo, &ref{Object: buildcache.Object{Name: name, Size: info.Size, Digest: d}})
 		}
 	}
 	if !c.Deep {
@@ -972,7 +975,7 @@ func (c *check) checkBlobs(ctx context.Context) error {
 }
 
 // hash reads an object without keeping it.
-func (c *check) hash(ctx context.Context, o Object) error {
+func (c *check) hash(ctx context.Context, o buildcache.Object) error {
 	body, err := c.reader.Open(ctx, o.Name)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"github.com/dustin/go-humanize/english"
 	"github.com/go-json-experiment/json"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
@@ -16,8 +17,8 @@ import (
 )
 
 // checkSignature checks who has signed a package.
-func (c *check) checkSignature(p *Package) {
-	if by, ok := p.issuer(); ok {
+func (c *check) checkSignature(p *buildcache.Package) {
+	if by, ok := p.Issuer(); ok {
 		c.mu.Lock()
 		if c.signed == nil {
 			c.signed = make(map[key.Issuer]int)
@@ -38,12 +39,12 @@ func (c *check) checkSignature(p *Package) {
 // checkKeys checks the public keys, and that clients are told of exactly these.
 func (c *check) checkKeys(ctx context.Context) error {
 	indexName := layout.V3KeyIndex
-	if c.layout() == "v2" {
+	if c.Name() == "v2" {
 		indexName = layout.V2KeyIndex
 	}
 	var listed []key.Fingerprint
 	for name := range c.listed {
-		if f, ok := c.keyName(name); ok {
+		if f, ok := c.ParseKeyName(name); ok {
 			listed = append(listed, f)
 		}
 	}
@@ -60,17 +61,17 @@ func (c *check) checkKeys(ctx context.Context) error {
 		unread = true
 		c.damage(indexName, "%v", err)
 	}
-	err = parallel.Each(ctx, keysAtOnce, union(listed, named), func(ctx context.Context, f key.Fingerprint) error {
+	err = parallel.Each(ctx, keysAtOnce, buildcache.UnionKeys(listed, named), func(ctx context.Context, f key.Fingerprint) error {
 		isListed, isNamed := slices.Contains(listed, f), slices.Contains(named, f)
 		err := c.readKey(ctx, f)
 		switch {
 		case err != nil && !isListed && c.reader.absent(err):
 			c.damage(indexName, "it names the key %s: %v", f, err)
 		case err != nil:
-			c.damage(c.keyDocument(f), "%v", err)
+			c.damage(c.KeyName(f), "%v", err)
 		}
-		if reason := c.Trust.foreign(f); reason != "" && (isListed || err == nil) {
-			c.damage(c.keyDocument(f), "%s", reason)
+		if reason := c.Trust.Untrusted(f); reason != "" && (isListed || err == nil) {
+			c.damage(c.KeyName(f), "%s", reason)
 		} else if isListed && known && !isNamed {
 			c.damage(indexName, "it does not name the key %s, so clients do not learn of it: run publish index", f)
 		}
@@ -91,10 +92,10 @@ func (c *check) checkKeys(ctx context.Context) error {
 // reportUncheckable warns of packages that are signed by a key that the mirror does not offer. Clients
 // may have it from elsewhere.
 func (c *check) reportUncheckable() {
-	_, dir := c.directories()
+	_, dir := c.Directories()
 	for by, n := range c.signed {
 		if !slices.ContainsFunc(c.publics, func(p *key.Public) bool { return p.Made(by) }) {
-			c.report(Warning, strings.TrimSuffix(dir, "/"), "clients that know only the keys of this mirror cannot check the signatures of %s: it lacks the key %s",
+			c.report(buildcache.Warning, strings.TrimSuffix(dir, "/"), "clients that know only the keys of this mirror cannot check the signatures of %s: it lacks the key %s",
 				english.Plural(n, "package", ""), by)
 		}
 	}
@@ -122,15 +123,15 @@ func (c *check) namedKeys(ctx context.Context, name string) ([]key.Fingerprint, 
 	if json.Unmarshal(content, &doc) == nil && doc.Keys != nil && len(doc.Keys) == 0 {
 		return nil, nil
 	}
-	return parseKeyIndex(content)
+	return buildcache.ParseKeyIndex(content)
 }
 
 func (c *check) readKey(ctx context.Context, f key.Fingerprint) error {
-	armored, err := c.behind(ctx, c.keyDocument(f), manifest.Key)
+	armored, err := c.behind(ctx, c.KeyName(f), manifest.Key)
 	if err != nil {
 		return err
 	}
-	p, err := isKey(armored, f)
+	p, err := buildcache.CheckKeyFile(armored, f)
 	if err != nil {
 		return err
 	}
@@ -142,13 +143,13 @@ func (c *check) readKey(ctx context.Context, f key.Fingerprint) error {
 
 // behind reads what name stands for: in layout v3 the blob that it points at.
 func (c *check) behind(ctx context.Context, name string, f manifest.Family) ([]byte, error) {
-	if c.layout() == "v2" {
-		content, _, err := mirror.Read(ctx, c.reader, name, maxKeys)
+	if c.Name() == "v2" {
+		content, _, err := mirror.Read(ctx, c.reader, name, buildcache.MaxKeys)
 		return content, err
 	}
 	b, err := c.pointed(ctx, name, f)
 	if err != nil {
 		return nil, err
 	}
-	return c.content(ctx, name, b, maxKeys)
+	return c.content(ctx, name, b, buildcache.MaxKeys)
 }

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
@@ -38,8 +39,8 @@ func (p *probe) document(ctx context.Context, name string) (content []byte, rele
 		return nil, nil, err
 	}
 	defer o.Body.Close()
-	if o.Size > maxDocument {
-		return nil, nil, fmt.Errorf("read %s: it has %d bytes, more than %d", name, o.Size, maxDocument)
+	if o.Size > buildcache.MaxDocument {
+		return nil, nil, fmt.Errorf("read %s: it has %d bytes, more than %d", name, o.Size, buildcache.MaxDocument)
 	}
 	release = func() {}
 	if o.Size > smallDocument {

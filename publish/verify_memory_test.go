@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -61,7 +62,7 @@ func TestVerifyHoldsABoundedNumberOfDocuments(t *testing.T) {
 	if !p.documents.TryAcquire(documentsAtOnce) {
 		t.Error("not all was released")
 	}
-	for _, one := range []sized{{maxDocument + 1, zeroes(1)}, {size, zeroes(1)}} { // too large, and cut short
+	for _, one := range []sized{{buildcache.MaxDocument + 1, zeroes(1)}, {size, zeroes(1)}} { // too large, and cut short
 		p := newProbe(one, func(error) {})
 		if _, _, err := p.document(t.Context(), "x"); err == nil || !p.documents.TryAcquire(documentsAtOnce) {
 			t.Errorf("%d bytes: %v", one.size, err)
@@ -72,13 +73,13 @@ func TestVerifyHoldsABoundedNumberOfDocuments(t *testing.T) {
 // An index that a server sends may not fill the memory of whoever looks at it.
 func TestVerifyRefusesAnIndexThatIsTooLargeByURL(t *testing.T) {
 	p := newProbe(sized{maxIndexByURL + 1, zeroes(1)}, func(error) {})
-	c := &check{verifier: &verifier{reader: p}, format: formatV3, refs: make(map[string]*ref)}
+	c := &check{verifier: &verifier{reader: p}, Layout: buildcache.V3, refs: make(map[string]*ref)}
 	for _, byURL := range []bool{true, false} {
 		if p.seen = nil; byURL {
 			p.seen = make(map[string]int64)
 		}
 		_, v2 := p.Open(t.Context(), layout.V2Index)
-		_, v3 := c.indexBlob(t.Context(), layout.V3Index, Object{Name: "blobs/x", Size: maxIndexByURL + 1}, index.V8)
+		_, v3 := c.indexBlob(t.Context(), layout.V3Index, buildcache.Object{Name: "blobs/x", Size: maxIndexByURL + 1}, index.V8)
 		for _, err := range []error{v2, v3} {
 			if refused := err != nil && strings.Contains(err.Error(), "by a URL"); refused != byURL {
 				t.Errorf("by a URL %v: %v", byURL, err)

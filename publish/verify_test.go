@@ -20,6 +20,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
@@ -95,7 +96,7 @@ func TestVerifyClean(t *testing.T) {
 			}
 			o := publish.VerifyOptions{Deep: true}
 			if row.signed {
-				o.Trust = publish.Trust{RequireSigned: true, Keys: verifyRing(t, "one")}
+				o.Trust = buildcache.Trust{RequireSigned: true, Keys: verifyRing(t, "one")}
 			}
 			last := 0
 			o.Checked = func(n, of int) {
@@ -111,7 +112,7 @@ func TestVerifyClean(t *testing.T) {
 			}
 			want := &publish.Verification{
 				Layouts: row.layouts, Packages: row.packages, Keys: row.keys,
-				Objects: len(m.Snapshot()), Bytes: bytes, Orphans: got.Orphans, Findings: []publish.Finding{},
+				Objects: len(m.Snapshot()), Bytes: bytes, Orphans: got.Orphans, Findings: []buildcache.Finding{},
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("listed (-want +got):\n%s", diff)
@@ -320,7 +321,7 @@ const verifyView = "v3/manifests/index/site/login/index.manifest.json"
 // Every kind of damage is found, whatever else is in order, and nothing else is.
 func TestVerifyDamage(t *testing.T) {
 	deep := publish.VerifyOptions{Deep: true}
-	signed := publish.VerifyOptions{Trust: publish.Trust{RequireSigned: true}}
+	signed := publish.VerifyOptions{Trust: buildcache.Trust{RequireSigned: true}}
 	for _, row := range []struct {
 		name    string
 		fixture string
@@ -376,12 +377,12 @@ func TestVerifyDamage(t *testing.T) {
 		{"manifest in another directory", "v3-signed", publish.VerifyOptions{}, func(s subject) {
 			s.Plant(strings.Replace(s.find("zlib"), "spec/zlib/", "spec/munge/", 1), s.read(s.find("zlib")))
 		}, []string{"error {munge/zlib}: not a name"}, []string{}},
-		{"other signer", "v3-signed", publish.VerifyOptions{Trust: publish.Trust{Keys: verifyRing(t, "two")}}, func(s subject) {
+		{"other signer", "v3-signed", publish.VerifyOptions{Trust: buildcache.Trust{Keys: verifyRing(t, "two")}}, func(s subject) {
 			for _, pkg := range []string{"gcc", "gcc-runtime", "compiler-wrapper"} {
 				s.Plant(s.find(pkg), s.read(s.find(pkg)))
 			}
 		}, []string{"error v3/manifests/key/*: this key is not among the trusted keys", "every error: not among the trusted keys"}, nil},
-		{"signed text edited", "v3-signed", publish.VerifyOptions{Trust: publish.Trust{Keys: verifyRing(t, "one")}}, func(s subject) {
+		{"signed text edited", "v3-signed", publish.VerifyOptions{Trust: buildcache.Trust{Keys: verifyRing(t, "one")}}, func(s subject) {
 			s.Plant(s.find("zlib"), bytes.Replace(s.read(s.find("zlib")), []byte(`"data"`), []byte(`"more":1,"data"`), 1))
 		}, []string{"error {zlib}: bad signature"}, nil},
 		{"one unsigned", "v3-signed", signed, func(s subject) {
@@ -584,7 +585,7 @@ func wantFindings(t *testing.T, how string, r mirror.Reader, o publish.VerifyOpt
 	if err != nil {
 		t.Fatalf("%s: %v", how, err)
 	}
-	if !slices.IsSortedFunc(got.Findings, func(a, b publish.Finding) int { return strings.Compare(a.File, b.File) }) {
+	if !slices.IsSortedFunc(got.Findings, func(a, b buildcache.Finding) int { return strings.Compare(a.File, b.File) }) {
 		t.Errorf("%s: findings are not sorted", how)
 	}
 	left := slices.Clone(got.Findings)
@@ -597,7 +598,7 @@ func wantFindings(t *testing.T, how string, r mirror.Reader, o publish.VerifyOpt
 			severity, file, several = "error", "*", true
 		}
 		n := 0
-		left = slices.DeleteFunc(left, func(f publish.Finding) bool {
+		left = slices.DeleteFunc(left, func(f buildcache.Finding) bool {
 			ok, err := path.Match(file, f.File)
 			if err != nil {
 				t.Fatal(err)
@@ -650,7 +651,7 @@ func TestVerifyAfterRebuild(t *testing.T) {
 			if !mustVerify(t, s.Mem, publish.VerifyOptions{}).Damaged() {
 				t.Fatal("it is not damaged")
 			}
-			if _, err := publish.Rebuild(t.Context(), s.Mem, publish.Trust{}); err != nil {
+			if _, err := publish.Rebuild(t.Context(), s.Mem, buildcache.Trust{}); err != nil {
 				t.Fatal(err)
 			}
 			wantFindings(t, "rebuilt", s.Mem, publish.VerifyOptions{Deep: true}, []string{})
@@ -668,7 +669,7 @@ func TestVerifyURL(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer m.Close()
-		v := mustVerify(t, m, publish.VerifyOptions{Deep: true, Trust: publish.Trust{RequireSigned: true, Keys: verifyRing(t, "one")}})
+		v := mustVerify(t, m, publish.VerifyOptions{Deep: true, Trust: buildcache.Trust{RequireSigned: true, Keys: verifyRing(t, "one")}})
 		if len(v.Findings) > 0 || v.Packages == 0 || v.Keys != 1 {
 			t.Errorf("%s: %+v", fixture, v)
 		}
@@ -706,7 +707,7 @@ func TestVerifyDuringPublish(t *testing.T) {
 		})
 		v := mustVerify(t, b, publish.VerifyOptions{Deep: true})
 		for _, f := range v.Findings {
-			if f.Severity == publish.Error {
+			if f.Severity == buildcache.Error {
 				t.Errorf("%s: %s", fixture, f)
 			}
 		}

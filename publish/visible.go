@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -16,7 +17,7 @@ type Shown struct {
 	Pointers []string // below DESTINATION: what a client reads to learn of packages
 	Digest   string   // of the index that the mirror has now; empty if it has none
 
-	format   format
+	format   buildcache.Layout
 	packages []spec.Hash // that the index offers, as far as the run is about them
 }
 
@@ -27,7 +28,7 @@ func MergeShown(all []Shown) []Shown {
 	at := make(map[place]int)
 	var merged []Shown
 	for _, s := range all {
-		p := place{s.Path, s.format.layout()}
+		p := place{s.Path, s.format.Name()}
 		i, known := at[p]
 		if !known {
 			at[p] = len(merged)
@@ -56,7 +57,7 @@ type shownText struct {
 
 // MarshalJSON writes down what clients are to see, for who looks in another process.
 func (s Shown) MarshalJSON() ([]byte, error) {
-	return json.Marshal(shownText{s.Path, s.Pointers, s.Digest, s.format.layout(), s.packages})
+	return json.Marshal(shownText{s.Path, s.Pointers, s.Digest, s.format.Name(), s.packages})
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
@@ -65,8 +66,8 @@ func (s *Shown) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &t); err != nil {
 		return err
 	}
-	for _, f := range layouts() {
-		if f.layout() == t.Layout {
+	for _, f := range buildcache.Layouts() {
+		if f.Name() == t.Layout {
 			*s = Shown{t.Path, t.Pointers, t.Digest, f, t.Packages}
 			return nil
 		}
@@ -78,14 +79,14 @@ func (s *Shown) UnmarshalJSON(text []byte) error {
 // every package. It is empty if the client is: by the index that we know, or by a
 // newer one.
 func (s Shown) Unseen(ctx context.Context, r mirror.Reader) (string, error) {
-	p, err := s.format.readPointer(ctx, r)
+	p, err := s.format.ReadPointer(ctx, r)
 	if err != nil {
 		return "", err
 	}
 	if p.Version == mirror.Absent && s.Digest != "" {
 		return "there is no index", nil
 	}
-	if digest := p.digest(); digest != "" && digest == s.Digest {
+	if digest := p.Digest(); digest != "" && digest == s.Digest {
 		return "", nil
 	}
 	x, err := loadIndex(ctx, s.format, r, p)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 )
 
@@ -182,7 +183,7 @@ func (a *action) tell(err, forgiven error) {
 	a.witness.ends()
 	a.report.Finish(err)
 	for _, f := range a.report.Findings {
-		if f.Severity == publish.Warning {
+		if f.Severity == buildcache.Warning {
 			a.witness.warn("found", f.String())
 		}
 	}

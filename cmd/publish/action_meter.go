@@ -10,6 +10,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 )
 
 // notable is from which size on an object gets a line of its own.
@@ -47,7 +48,7 @@ type sending struct {
 
 func newMeter(plan *publish.Plan, say func(string, ...any)) *meter {
 	m := &meter{say: say, sent: make(map[sending]int64), ended: make(chan struct{})}
-	add := func(o publish.Object) {
+	add := func(o buildcache.Object) {
 		m.whole.objects++
 		m.whole.bytes += o.Size
 	}

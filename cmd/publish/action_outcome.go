@@ -14,6 +14,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
@@ -177,7 +178,7 @@ func (o *outcome) refused() string {
 		packages += m.Counts[string(publish.Rejected)]
 	}
 	for _, f := range o.report.Findings {
-		if f.Severity == publish.Error {
+		if f.Severity == buildcache.Error {
 			others++
 		}
 	}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session/sessiontest"
@@ -51,7 +52,7 @@ func TestActionLeavesAJobThatDoesNotEnd(t *testing.T) {
 		began := time.Now()
 		err := a.inTime(ctx, func(context.Context) error {
 			a.witness.Begin(cli.PartUpload)
-			a.witness.Progress(&publish.Plan{Mirrors: []*publish.MirrorPlan{{Documents: [][]publish.Write{{{Object: publish.Object{Name: "a", Size: 9}}, {Object: publish.Object{Name: "b", Size: 9}}}}}}})
+			a.witness.Progress(&publish.Plan{Mirrors: []*publish.MirrorPlan{{Documents: [][]publish.Write{{{Object: buildcache.Object{Name: "a", Size: 9}}, {Object: buildcache.Object{Name: "b", Size: 9}}}}}}})
 			a.witness.meter.Sent("a", 9, 9)
 			<-let // stuck
 			return nil
@@ -444,12 +445,12 @@ func TestMeter(t *testing.T) {
 		var mu sync.Mutex // guards lines while one is added
 		var lines []string
 		object := func(name string, size int64) publish.Write {
-			return publish.Write{Object: publish.Object{Name: name, Size: size}}
+			return publish.Write{Object: buildcache.Object{Name: name, Size: size}}
 		}
 		m := newMeter(&publish.Plan{Mirrors: []*publish.MirrorPlan{{
-			Blobs:     []publish.Object{{Name: "b", Size: 512 << 20}, {Name: "c", Size: 10 << 20}, {Name: "c", Size: 10 << 20}},
+			Blobs:     []buildcache.Object{{Name: "b", Size: 512 << 20}, {Name: "c", Size: 10 << 20}, {Name: "c", Size: 10 << 20}},
 			Documents: [][]publish.Write{{object("d", 100)}},
-			Marker:    []publish.Object{{Name: "layout.json", Size: 20}},
+			Marker:    []buildcache.Object{{Name: "layout.json", Size: 20}},
 		}}}, func(format string, args ...any) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -500,10 +501,10 @@ func TestSummariesHaveABound(t *testing.T) {
 	a, _, _, summary := newTestAction(t)
 	a.in.maxSpecs = 100000
 	m := cli.MirrorReport{Counts: map[string]int{"new": 50000}, Layout: "v3"}
-	findings := &publish.FindingsError{}
+	findings := &buildcache.FindingsError{}
 	for i := range 50000 {
 		m.Packages = append(m.Packages, cli.PackageReport{Name: fmt.Sprintf("package-%d", i), Version: "1.0", Hash: strings.Repeat("a", 32), Status: "new", OS: "ubuntu22.04", Target: "x86_64_v3"})
-		findings.Findings = append(findings.Findings, publish.Finding{Severity: publish.Error, File: "file", Reason: strings.Repeat("bad ", 10)})
+		findings.Findings = append(findings.Findings, buildcache.Finding{Severity: buildcache.Error, File: "file", Reason: strings.Repeat("bad ", 10)})
 	}
 	a.report.Mirrors = []cli.MirrorReport{m}
 	_ = a.conclude(findings)

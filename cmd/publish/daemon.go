@@ -24,6 +24,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
@@ -301,7 +302,7 @@ func (s *service) mirror(name, source, where string, f *flags, o publish.Options
 	f.storage.observe = s.observed
 	f.cdn.answered = func() { s.daemon.Progress() }
 	if o.Trust.Keys != nil {
-		o.Trust.Judged = new(publish.Judged)
+		o.Trust.Judged = new(buildcache.Judged)
 	}
 	w := &mirrorWork{source: source, where: where, flags: f, options: o, log: s.log.With("mirror", name)}
 	return daemon.Mirror{

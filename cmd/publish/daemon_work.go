@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -30,22 +31,22 @@ type mirrorWork struct {
 	// mu guards what follows, and is held while the destination is opened, so that it is opened once.
 	mu     sync.Mutex
 	to     *opened
-	warned map[publish.Finding]bool // in the log already
+	warned map[buildcache.Finding]bool // in the log already
 }
 
 // maxWarned bounds how many warnings are remembered.
 const maxWarned = 1000
 
 // warn logs what is wrong with the destination or the keys, once.
-func (w *mirrorWork) warn(findings []publish.Finding) {
+func (w *mirrorWork) warn(findings []buildcache.Finding) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, f := range findings {
-		if f.Severity != publish.Warning || w.warned[f] {
+		if f.Severity != buildcache.Warning || w.warned[f] {
 			continue
 		}
 		if w.warned == nil || len(w.warned) >= maxWarned {
-			w.warned = make(map[publish.Finding]bool)
+			w.warned = make(map[buildcache.Finding]bool)
 		}
 		w.warned[f] = true
 		w.log.Warn("publishing goes on", "file", f.File, "reason", f.Reason)
@@ -208,7 +209,7 @@ func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (d
 	}
 	r.Progress.Planned(plan.Cost(0, 0, 0).Bytes)
 	applied, err := plan.Apply(ctx, r.Progress)
-	var found *publish.FindingsError
+	var found *buildcache.FindingsError
 	if err != nil && !errors.As(err, &found) {
 		return daemon.Outcome{Objects: applied.Objects, Bytes: applied.Bytes}, err
 	}
@@ -276,7 +277,7 @@ func verdicts(r *daemon.Run, plan *publish.Plan, applied *publish.Outcome) map[s
 		return refused
 	}
 	for _, f := range applied.Findings {
-		if _, ours := refused[f.File]; ours && f.Severity == publish.Error {
+		if _, ours := refused[f.File]; ours && f.Severity == buildcache.Error {
 			refused[f.File] = f.Reason
 		}
 	}
@@ -297,9 +298,9 @@ func verdicts(r *daemon.Run, plan *publish.Plan, applied *publish.Outcome) map[s
 }
 
 // blobReason is what is wrong with a blob of a package, if that is what is wrong with it.
-func blobReason(path string, p publish.PlannedPackage, findings []publish.Finding) string {
+func blobReason(path string, p publish.PlannedPackage, findings []buildcache.Finding) string {
 	for _, f := range findings {
-		if slices.ContainsFunc(p.Blobs, func(b publish.Object) bool { return below(path, b.Name) == f.File }) {
+		if slices.ContainsFunc(p.Blobs, func(b buildcache.Object) bool { return below(path, b.Name) == f.File }) {
 			return f.Reason
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
@@ -113,7 +114,7 @@ type rebuiltMirror struct {
 }
 
 // rebuildAll rebuilds the mirror at a destination, or, if there is none, those below it.
-func rebuildAll(ctx context.Context, d *destination, trust publish.Trust) ([]rebuiltMirror, error) {
+func rebuildAll(ctx context.Context, d *destination, trust buildcache.Trust) ([]rebuiltMirror, error) {
 	var all []rebuiltMirror
 	add := func(path string) error {
 		rebuilt, err := publish.Rebuild(ctx, d.mirror(path), trust)
@@ -126,7 +127,7 @@ func rebuildAll(ctx context.Context, d *destination, trust publish.Trust) ([]reb
 	if !errors.Is(err, publish.ErrNoMirror) {
 		return all, err
 	}
-	roots, rootsErr := publish.Roots(ctx, d.mirror(""))
+	roots, rootsErr := buildcache.Roots(ctx, d.mirror(""))
 	if rootsErr != nil || len(roots) == 0 {
 		return nil, errors.Join(rootsErr, err)
 	}

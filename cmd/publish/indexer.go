@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
@@ -44,7 +45,7 @@ Stopped by a signal, it gives back what it has not finished and exits with 0.`
 type indexer struct {
 	destination *destination
 	cdn         *cdn
-	trust       publish.Trust
+	trust       buildcache.Trust
 	healed      func(healedMirror)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
@@ -78,14 +79,14 @@ func (j *job) dryRun(ctx context.Context, plan *publish.Plan) error {
 	}
 	j.report.Update(plan, findings)
 	if plan.Blocked() || hasError(findings) {
-		return &publish.FindingsError{Findings: findings, Held: plan.Blocked()}
+		return &buildcache.FindingsError{Findings: findings, Held: plan.Blocked()}
 	}
 	return nil
 }
 
-func hasError(findings []publish.Finding) bool {
+func hasError(findings []buildcache.Finding) bool {
 	for _, f := range findings {
-		if f.Severity == publish.Error {
+		if f.Severity == buildcache.Error {
 			return true
 		}
 	}
@@ -100,7 +101,7 @@ func (j *job) carryOut(ctx context.Context, plan *publish.Plan, d *destination, 
 	out, err := plan.Apply(ctx, p)
 	stop()
 	j.report.SetOutcome(plan, out, d.requests.Load())
-	var findings *publish.FindingsError
+	var findings *buildcache.FindingsError
 	if err != nil && !(errors.As(err, &findings) && j.options.KeepGoing) {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
@@ -171,8 +172,8 @@ func (f *flags) options() (publish.Options, error) {
 	return o, cli.Fail(cli.ExitUsage, errors.Join(errs...))
 }
 
-func readTrust(require bool, file string) (publish.Trust, error) {
-	t := publish.Trust{RequireSigned: require}
+func readTrust(require bool, file string) (buildcache.Trust, error) {
+	t := buildcache.Trust{RequireSigned: require}
 	if file == "" {
 		return t, nil
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
@@ -100,7 +101,7 @@ func verifyAll(ctx context.Context, where string, at func(path string) mirror.Re
 	if !errors.Is(err, publish.ErrNoMirror) || !ok {
 		return found, err
 	}
-	roots, rootsErr := publish.Roots(ctx, lister)
+	roots, rootsErr := buildcache.Roots(ctx, lister)
 	if rootsErr != nil || len(roots) == 0 {
 		return nil, errors.Join(rootsErr, err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
@@ -72,7 +73,7 @@ var ErrReported = errors.New("reported")
 func ExitCode(err error) int {
 	var stopped SignalError
 	var known *failure
-	var found *publish.FindingsError
+	var found *buildcache.FindingsError
 	var version *index.VersionError
 	var unwritten *outputError
 	switch {
@@ -116,7 +117,7 @@ func Hint(err error) string {
 	var condition *mirror.ConditionError
 	var untrusted *mirror.CertificateError
 	var version *index.VersionError
-	var found *publish.FindingsError
+	var found *buildcache.FindingsError
 	var unwritten *outputError
 	if errors.As(err, &unwritten) {
 		return "what was done is done: run again with a standard output that takes the result; what is published is not sent again"

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -18,8 +19,8 @@ import (
 
 // Exit codes are an interface, and each error that a user can mend says how.
 func TestExitCodesAndHints(t *testing.T) {
-	bad := []publish.Finding{{Severity: publish.Error, File: "f", Reason: "bad"}}
-	held, found := &publish.FindingsError{Findings: bad, Held: true}, &publish.FindingsError{Findings: bad}
+	bad := []buildcache.Finding{{Severity: buildcache.Error, File: "f", Reason: "bad"}}
+	held, found := &buildcache.FindingsError{Findings: bad, Held: true}, &buildcache.FindingsError{Findings: bad}
 	for _, row := range []struct {
 		err  error
 		code int

@@ -12,6 +12,7 @@ import (
 	"github.com/dustin/go-humanize/english"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
@@ -23,21 +24,21 @@ const ReportVersion = 1
 
 // A Report is what a publish tells: the plan, and what came of it.
 type Report struct {
-	Version     int                 `json:"version"`
-	Program     string              `json:"program"`
-	Result      string              `json:"result"` // published, unchanged, dry-run, failed or cancelled
-	ExitCode    int                 `json:"exit_code"`
-	Error       string              `json:"error,omitempty"`
-	Source      string              `json:"source"`
-	Destination string              `json:"destination"`
-	Settings    []Setting           `json:"settings"`
-	Mirrors     []MirrorReport      `json:"mirrors"`
-	Files       []fileReport        `json:"files"`
-	Findings    []publish.Finding   `json:"findings"`
-	Estimate    publish.Cost        `json:"estimate"`
-	Stored      *Stored             `json:"stored,omitempty"`
-	Invalidate  *InvalidationReport `json:"invalidation,omitempty"`
-	Seconds     float64             `json:"seconds"`
+	Version     int                  `json:"version"`
+	Program     string               `json:"program"`
+	Result      string               `json:"result"` // published, unchanged, dry-run, failed or cancelled
+	ExitCode    int                  `json:"exit_code"`
+	Error       string               `json:"error,omitempty"`
+	Source      string               `json:"source"`
+	Destination string               `json:"destination"`
+	Settings    []Setting            `json:"settings"`
+	Mirrors     []MirrorReport       `json:"mirrors"`
+	Files       []fileReport         `json:"files"`
+	Findings    []buildcache.Finding `json:"findings"`
+	Estimate    publish.Cost         `json:"estimate"`
+	Stored      *Stored              `json:"stored,omitempty"`
+	Invalidate  *InvalidationReport  `json:"invalidation,omitempty"`
+	Seconds     float64              `json:"seconds"`
 
 	began   time.Time
 	dryRun  bool
@@ -81,7 +82,7 @@ type indexReport struct {
 	Digest  string `json:"digest,omitempty"`
 	Version string `json:"version,omitempty"` // of what clients read first; in S3, its ETag
 	// Audiences say which versions of Spack see how many packages, where not all see all.
-	Audiences []publish.Audience `json:"audiences,omitempty"`
+	Audiences []buildcache.Audience `json:"audiences,omitempty"`
 }
 
 type PackageReport struct {
@@ -105,7 +106,7 @@ type fileReport struct {
 func (e Env) NewReport(source, destination string, dryRun bool, used []Setting) *Report {
 	return &Report{
 		Version: ReportVersion, Program: "publish " + e.Version, Source: redact.URL(source), Destination: redact.URL(destination),
-		Settings: used, Mirrors: []MirrorReport{}, Files: []fileReport{}, Findings: []publish.Finding{},
+		Settings: used, Mirrors: []MirrorReport{}, Files: []fileReport{}, Findings: []buildcache.Finding{},
 		began: time.Now(), dryRun: dryRun,
 	}
 }
@@ -122,11 +123,11 @@ func (r *Report) SetPlan(p *publish.Plan, paths []string, threshold, partSize in
 }
 
 func (r *Report) Warn(mirror, reason string) {
-	r.Findings = append(r.Findings, publish.Finding{Severity: publish.Warning, File: mirror, Reason: reason})
+	r.Findings = append(r.Findings, buildcache.Finding{Severity: buildcache.Warning, File: mirror, Reason: reason})
 }
 
 // Update takes over what is known of packages, and what is wrong.
-func (r *Report) Update(p *publish.Plan, findings []publish.Finding) {
+func (r *Report) Update(p *publish.Plan, findings []buildcache.Finding) {
 	if findings != nil {
 		r.Findings = findings
 	}
@@ -256,7 +257,7 @@ func (r *Report) planText(b *strings.Builder) {
 	}
 	warnings := 0
 	for _, f := range r.Findings {
-		if f.Severity != publish.Warning {
+		if f.Severity != buildcache.Warning {
 			continue
 		}
 		if warnings++; warnings <= ShownWarnings {

@@ -1,4 +1,4 @@
-package publish
+package buildcache
 
 import (
 	"bytes"
@@ -25,22 +25,22 @@ import (
 // v3 is the layout that Spack writes since 1.0: manifests that point at blobs.
 type v3 struct{}
 
-func (v3) layout() string            { return "v3" }
-func (v3) generations() []generation { return v3Generations }
+func (v3) Name() string              { return "v3" }
+func (v3) Generations() []Generation { return v3Generations }
 
-func (v3) packageName(name string) (layout.SpecName, bool) { return layout.ParseV3Spec(name) }
-func (v3) keyName(name string) (key.Fingerprint, bool)     { return layout.ParseV3Key(name) }
-func (v3) directories() (packages, keys string)            { return layout.V3Specs, layout.V3Keys }
-func (v3) indexWrites() []string                           { return []string{layout.V3Index} }
+func (v3) ParsePackageName(name string) (layout.SpecName, bool) { return layout.ParseV3Spec(name) }
+func (v3) ParseKeyName(name string) (key.Fingerprint, bool)     { return layout.ParseV3Key(name) }
+func (v3) Directories() (packages, keys string)                 { return layout.V3Specs, layout.V3Keys }
+func (v3) IndexNames() []string                                 { return []string{layout.V3Index} }
 
-const jsonType = "application/json"
+const JsonType = "application/json"
 
-func (v3) document(name string, text []byte, _ *spec.Reader) (*Package, error) {
+func (v3) ParseDocument(name string, text []byte, _ *spec.Reader) (*Package, error) {
 	id, ok := layout.ParseV3Spec(name)
 	if !ok {
 		return nil, content(errors.New("not a name that Spack gives to a manifest"))
 	}
-	m, err := readManifest(text)
+	m, err := ReadManifest(text)
 	if err != nil {
 		return nil, content(err)
 	}
@@ -51,8 +51,8 @@ func (v3) document(name string, text []byte, _ *spec.Reader) (*Package, error) {
 	return p, nil
 }
 
-// specBlob is the position of the spec among the blobs of a package.
-const specBlob = 1
+// SpecBlob is the position of the spec among the blobs of a package.
+const SpecBlob = 1
 
 // records takes the blobs that a manifest names. Those of unknown types belong to the package too.
 func (p *Package) records(m *manifest.Manifest) error {
@@ -65,19 +65,19 @@ func (p *Package) records(m *manifest.Manifest) error {
 		return err
 	}
 	p.specType, p.tarballType, p.format = specs.MediaType, tarball.MediaType, manifest.SpecFormat(specs.MediaType)
-	p.Blobs = []Object{blobOf(tarball), blobOf(specs)}
+	p.Blobs = []Object{BlobOf(tarball), BlobOf(specs)}
 	for _, r := range m.Records {
 		switch family := manifest.FamilyOf(r.MediaType); {
 		case r.Unusable() != nil:
 			return fmt.Errorf("manifest: record of type %s: %w", r.MediaType, r.Unusable())
 		case family != manifest.Tarball && family != manifest.Spec:
-			p.Blobs = append(p.Blobs, blobOf(r))
+			p.Blobs = append(p.Blobs, BlobOf(r))
 		}
 	}
 	return nil
 }
 
-func readManifest(document []byte) (*manifest.Manifest, error) {
+func ReadManifest(document []byte) (*manifest.Manifest, error) {
 	text, err := key.Text(document)
 	if err != nil {
 		return nil, err
@@ -85,29 +85,29 @@ func readManifest(document []byte) (*manifest.Manifest, error) {
 	return manifest.Parse(text)
 }
 
-func blobOf(r manifest.Record) Object {
+func BlobOf(r manifest.Record) Object {
 	return Object{Name: layout.V3Blob(r.Digest), Size: r.Size, Digest: r.Digest, Type: r.ContentType(), CacheControl: layout.Immutable}
 }
 
-func (v3) readSpec(ctx context.Context, r mirror.Reader, p *Package, specs *spec.Reader) error {
+func (v3) ReadSpec(ctx context.Context, r mirror.Reader, p *Package, specs *spec.Reader) error {
 	if p.Spec != nil {
 		return nil
 	}
-	newest := v3Generations[len(v3Generations)-1].specs
-	if p.format < v3Generations[0].specs || p.format > newest {
+	newest := v3Generations[len(v3Generations)-1].Specs
+	if p.format < v3Generations[0].Specs || p.format > newest {
 		return content(&foreignError{fmt.Errorf("its spec has the media type %s, which this release does not know: another version of Spack wrote it", p.specType)})
 	}
 	if p.tarballType != manifest.TarballType {
 		return content(&foreignError{fmt.Errorf("its tarball has the media type %s, and Spack fetches %s", p.tarballType, manifest.TarballType)})
 	}
-	text, err := readSpecBlob(ctx, r, p.Blobs[specBlob])
+	text, err := readSpecBlob(ctx, r, p.Blobs[SpecBlob])
 	if err != nil {
 		return err
 	}
 	defer text.release()
 	s, err := specs.Parse(text.content, p.format)
 	if err != nil {
-		return content(fmt.Errorf("%s: %w", p.Blobs[specBlob].Name, err))
+		return content(fmt.Errorf("%s: %w", p.Blobs[SpecBlob].Name, err))
 	}
 	root := s.Root()
 	if want := layout.V3Spec(root); want != p.File {
@@ -117,8 +117,8 @@ func (v3) readSpec(ctx context.Context, r mirror.Reader, p *Package, specs *spec
 	return nil
 }
 
-// readBlob reads a whole blob and checks its digest.
-func readBlob(ctx context.Context, r mirror.Reader, b Object, limit int64) ([]byte, error) {
+// ReadBlob reads a whole blob and checks its digest.
+func ReadBlob(ctx context.Context, r mirror.Reader, b Object, limit int64) ([]byte, error) {
 	content, _, err := mirror.Read(ctx, r, b.Name, limit)
 	if err != nil {
 		return nil, err
@@ -138,8 +138,8 @@ type specText struct {
 // unpacking bounds how many bytes of specs are unpacked at once.
 var unpacking = semaphore.NewWeighted(64 << 20)
 
-// reserve waits until n bytes of that may be used, until release is called.
-func reserve(ctx context.Context, n int64) (release func(), err error) {
+// Reserve waits until n bytes of that may be used, until release is called.
+func Reserve(ctx context.Context, n int64) (release func(), err error) {
 	if err := unpacking.Acquire(ctx, n); err != nil {
 		return nil, err
 	}
@@ -155,11 +155,11 @@ func readSpecBlob(ctx context.Context, r mirror.Reader, b Object) (*specText, er
 		return nil, content(fmt.Errorf("spec %s has %d bytes, more than %d", b.Name, b.Size, maxSpec))
 	}
 	limit := unpacked(b.Size)
-	release, err := reserve(ctx, limit)
+	release, err := Reserve(ctx, limit)
 	if err != nil {
 		return nil, err
 	}
-	stored, err := readBlob(ctx, r, b, maxSpec)
+	stored, err := ReadBlob(ctx, r, b, maxSpec)
 	if err != nil {
 		release()
 		return nil, err
@@ -212,33 +212,33 @@ const contract = 1
 const maxCovered = 40_000
 
 // coverageOf is what a pointer says of indices; nil if that is too much.
-func coverageOf(x *indices) index.Coverage {
+func coverageOf(x *Indices) index.Coverage {
 	if c := x.Coverage(); len(c) <= maxCovered {
 		return c
 	}
 	return nil
 }
 
-func (f v3) readPointer(ctx context.Context, r mirror.Reader) (*pointer, error) {
-	p := newPointer(f)
-	text, info, err := mirror.Read(ctx, r, layout.V3Index, maxPointer)
+func (f v3) ReadPointer(ctx context.Context, r mirror.Reader) (*Pointer, error) {
+	p := NewPointer(f)
+	text, info, err := mirror.Read(ctx, r, layout.V3Index, MaxPointer)
 	if errors.Is(err, mirror.ErrNotExist) {
 		return p, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}
-	p.Version, p.Turned = info.Version, info.Modified
-	if p.broken = p.parse(text); p.broken != nil {
+	p.Version, p.Stored = info.Version, info.Modified
+	if p.Broken = p.Parse(text); p.Broken != nil {
 		p.text = text
 	}
 	return p, nil
 }
 
-// parse reads an index manifest. A reader takes the record whose media type is exactly one that it knows, so
+// Parse reads an index manifest. A reader takes the record whose media type is exactly one that it knows, so
 // records of other versions of Spack are left alone.
-func (p *pointer) parse(text []byte) error {
-	m, err := readManifest(text)
+func (p *Pointer) Parse(text []byte) error {
+	m, err := ReadManifest(text)
 	if err != nil {
 		return err
 	}
@@ -246,51 +246,51 @@ func (p *pointer) parse(text []byte) error {
 		return fmt.Errorf("manifest: it has no record of type %s", manifest.Index)
 	}
 	for i, g := range v3Generations {
-		rec, ok := m.Typed(manifest.IndexType(g.index))
+		rec, ok := m.Typed(manifest.IndexType(g.Index))
 		if ok && rec.Unusable() != nil {
 			return fmt.Errorf("manifest: record of type %s: %w", rec.MediaType, rec.Unusable())
 		}
 		if ok {
-			p.refs[i] = indexRef{rec.Digest, rec.Size}
+			p.Refs[i] = IndexRef{rec.Digest, rec.Size}
 		}
 	}
-	p.manifest = m
+	p.Manifest = m
 	var o ours
 	// Another program may have replaced an index and kept our member, which then says nothing.
-	if json.Unmarshal(m.Extra[ourMember], &o) == nil && o.Of == p.digest() {
-		p.Coverage, p.checked, p.proofs = o.Offers, o.Contract >= contract, o.Proofs
+	if json.Unmarshal(m.Extra[ourMember], &o) == nil && o.Of == p.Digest() {
+		p.Coverage, p.Checked, p.proofs = o.Offers, o.Contract >= contract, o.Proofs
 	}
 	return nil
 }
 
-// halfway is never: one object turns the indices of layout v3.
-func (v3) halfway(context.Context, mirror.Reader, *pointer) (bool, error) { return false, nil }
+// Incomplete is never: one object turns the indices of layout v3.
+func (v3) Incomplete(context.Context, mirror.Reader, *Pointer) (bool, error) { return false, nil }
 
-func (v3) readIndex(ctx context.Context, r mirror.Reader, p *pointer) (*indices, error) {
-	if p.broken != nil {
-		return nil, fmt.Errorf("%s: %w", layout.V3Index, p.broken)
+func (v3) ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*Indices, error) {
+	if p.Broken != nil {
+		return nil, fmt.Errorf("%s: %w", layout.V3Index, p.Broken)
 	}
-	x := newIndices(v3Generations)
-	for i, ref := range p.refs {
+	x := NewIndices(v3Generations)
+	for i, ref := range p.Refs {
 		if !ref.Digest.Known() {
 			continue
 		}
-		raw, err := readBlob(ctx, r, Object{Name: layout.V3Blob(ref.Digest), Size: ref.Size, Digest: ref.Digest}, maxIndex)
+		raw, err := ReadBlob(ctx, r, Object{Name: layout.V3Blob(ref.Digest), Size: ref.Size, Digest: ref.Digest}, MaxIndex)
 		if err != nil {
 			return nil, err
 		}
-		if x.parts[i], err = index.Parse(raw, v3Generations[i].index); err != nil {
+		if x.Parts[i], err = index.Parse(raw, v3Generations[i].Index); err != nil {
 			return nil, err
 		}
 	}
 	return x, nil
 }
 
-// writeIndex stores each index under its digest and then turns the one pointer. A reader
+// WriteIndex stores each index under its digest and then turns the one pointer. A reader
 // sees the old indices or the new ones, and all are whole. The old ones stay.
-func (f v3) writeIndex(ctx context.Context, s mirror.Store, was *pointer, x *indices) (*pointer, error) {
-	now := newPointer(f)
-	now.Coverage, now.checked, now.refs = coverageOf(x), true, slices.Clone(was.refs)
+func (f v3) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Indices) (*Pointer, error) {
+	now := NewPointer(f)
+	now.Coverage, now.Checked, now.Refs = coverageOf(x), true, slices.Clone(was.Refs)
 	sources, err := x.contents(ctx, was.salt())
 	if err != nil {
 		return nil, err
@@ -303,108 +303,108 @@ func (f v3) writeIndex(ctx context.Context, s mirror.Store, was *pointer, x *ind
 		if err != nil {
 			return nil, err
 		}
-		o := blobOf(indexRecord(v3Generations[i], indexRef{digest, content.Size()}))
+		o := BlobOf(indexRecord(v3Generations[i], IndexRef{digest, content.Size()}))
 		o.Content = content
-		if err := s.Create(ctx, o.upload()); err != nil {
+		if err := s.Create(ctx, o.Upload()); err != nil {
 			return nil, fmt.Errorf("index: %w", err)
 		}
-		now.refs[i] = indexRef{digest, content.Size()}
+		now.Refs[i] = IndexRef{digest, content.Size()}
 	}
-	if was.manifest != nil && slices.Equal(now.refs, was.refs) {
+	if was.Manifest != nil && slices.Equal(now.Refs, was.Refs) {
 		return was, nil // only the index blobs were missing
 	}
 	text, err := now.encode(was)
 	if err != nil {
 		return nil, err
 	}
-	now.Version, err = s.Swap(ctx, object(layout.V3Index, text, jsonType, layout.Revalidate).upload(), was.Version)
+	now.Version, err = s.Swap(ctx, NewObject(layout.V3Index, text, JsonType, layout.Revalidate).Upload(), was.Version)
 	if err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}
 	return now, nil
 }
 
-// completeIndex has nothing to do: one object turns the indices of layout v3.
-func (v3) completeIndex(context.Context, mirror.Store) error { return nil }
+// CompleteIndex has nothing to do: one object turns the indices of layout v3.
+func (v3) CompleteIndex(context.Context, mirror.Store) error { return nil }
 
 // salt makes an index a new one whose pointer has to be written although it may be the index that clients have: the one that a
 // pointer named that Spack could read and we could not.
-func (p *pointer) salt() string {
-	if p.broken == nil || len(p.text) == 0 {
+func (p *Pointer) salt() string {
+	if p.Broken == nil || len(p.text) == 0 {
 		return ""
 	}
 	return blob.DigestOf(p.text).String()
 }
 
-func indexRecord(g generation, ref indexRef) manifest.Record {
-	return manifest.Record{Size: ref.Size, MediaType: manifest.IndexType(g.index), Compression: "none", Digest: ref.Digest}
+func indexRecord(g Generation, ref IndexRef) manifest.Record {
+	return manifest.Record{Size: ref.Size, MediaType: manifest.IndexType(g.Index), Compression: "none", Digest: ref.Digest}
 }
 
 // encode writes the manifest that names p's indices: what was says, with the records that have changed and our
 // member.
-func (p *pointer) encode(was *pointer) ([]byte, error) {
-	p.manifest, p.proofs = new(manifest.Manifest), was.proved()
-	if was.manifest != nil {
-		p.manifest = was.manifest.Clone()
+func (p *Pointer) encode(was *Pointer) ([]byte, error) {
+	p.Manifest, p.proofs = new(manifest.Manifest), was.proved()
+	if was.Manifest != nil {
+		p.Manifest = was.Manifest.Clone()
 	}
-	for i, ref := range p.refs {
-		if ref.Digest.Known() && ref != was.refs[i] {
-			p.manifest.Set(indexRecord(v3Generations[i], ref))
+	for i, ref := range p.Refs {
+		if ref.Digest.Known() && ref != was.Refs[i] {
+			p.Manifest.Set(indexRecord(v3Generations[i], ref))
 		}
 	}
-	member, err := json.Marshal(ours{p.digest(), p.Coverage, contract, p.proofs}, json.Deterministic(true))
+	member, err := json.Marshal(ours{p.Digest(), p.Coverage, contract, p.proofs}, json.Deterministic(true))
 	if err != nil {
 		return nil, err
 	}
-	if p.manifest.Extra == nil {
-		p.manifest.Extra = make(map[string]jsontext.Value)
+	if p.Manifest.Extra == nil {
+		p.Manifest.Extra = make(map[string]jsontext.Value)
 	}
-	p.manifest.Extra[ourMember] = member
-	return p.manifest.Encode()
+	p.Manifest.Extra[ourMember] = member
+	return p.Manifest.Encode()
 }
 
-// pointerSize is that of the index manifest, in which any digest takes the same room.
-func (f v3) pointerSize(was *pointer, x *indices) (int64, error) {
-	now := newPointer(f)
+// PointerSize is that of the index manifest, in which any digest takes the same room.
+func (f v3) PointerSize(was *Pointer, x *Indices) (int64, error) {
+	now := NewPointer(f)
 	now.Coverage = coverageOf(x)
-	for i, part := range x.parts {
+	for i, part := range x.Parts {
 		if part != nil {
-			now.refs[i] = indexRef{blob.DigestOf(nil), part.Content().Size()}
+			now.Refs[i] = IndexRef{blob.DigestOf(nil), part.Content().Size()}
 		}
 	}
 	text, err := now.encode(was)
 	return int64(len(text)), err
 }
 
-func (v3) key(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Object, error) {
+func (v3) ReadKey(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Object, error) {
 	name := layout.V3Key(f)
-	text, _, err := mirror.Read(ctx, r, name, maxPointer)
+	text, _, err := mirror.Read(ctx, r, name, MaxPointer)
 	if err != nil {
 		return nil, err
 	}
-	m, err := readManifest(text)
+	m, err := ReadManifest(text)
 	if err != nil {
 		return nil, err
 	}
-	rec, err := onlyRecord(m, manifest.Key)
+	rec, err := OnlyRecord(m, manifest.Key)
 	if err != nil {
 		return nil, err
 	}
-	o := blobOf(rec)
-	armored, err := readBlob(ctx, r, o, maxKeys)
+	o := BlobOf(rec)
+	armored, err := ReadBlob(ctx, r, o, MaxKeys)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := isKey(armored, f); err != nil {
+	if _, err := CheckKeyFile(armored, f); err != nil {
 		return nil, err
 	}
 	o.Content = blob.Bytes(armored)
-	return []Object{o, object(name, text, jsonType, layout.Revalidate)}, nil
+	return []Object{o, NewObject(name, text, JsonType, layout.Revalidate)}, nil
 }
 
-// onlyRecord is the one record of a manifest. Of keys and of their index Spack reads the first
+// OnlyRecord is the one record of a manifest. Of keys and of their index Spack reads the first
 // record, whatever its type is, so there must not be another.
-func onlyRecord(m *manifest.Manifest, f manifest.Family) (manifest.Record, error) {
+func OnlyRecord(m *manifest.Manifest, f manifest.Family) (manifest.Record, error) {
 	rec, err := m.Record(f)
 	if err == nil && len(m.Records) != 1 {
 		err = fmt.Errorf("manifest: it has %d records, want one", len(m.Records))
@@ -412,22 +412,22 @@ func onlyRecord(m *manifest.Manifest, f manifest.Family) (manifest.Record, error
 	return rec, err
 }
 
-func (v3) keyDocument(f key.Fingerprint) string { return layout.V3Key(f) }
+func (v3) KeyName(f key.Fingerprint) string { return layout.V3Key(f) }
 
-func (v3) keyObjects(f key.Fingerprint, armored []byte) ([]Object, error) {
+func (v3) KeyObjects(f key.Fingerprint, armored []byte) ([]Object, error) {
 	rec := manifest.Record{Size: int64(len(armored)), MediaType: manifest.KeyType, Compression: "none", Digest: blob.DigestOf(armored)}
 	m := manifest.Manifest{Records: []manifest.Record{rec}}
 	text, err := m.Encode()
 	if err != nil {
 		return nil, err
 	}
-	o := blobOf(rec)
+	o := BlobOf(rec)
 	o.Content = blob.Bytes(armored)
-	return []Object{o, object(layout.V3Key(f), text, jsonType, layout.Revalidate)}, nil
+	return []Object{o, NewObject(layout.V3Key(f), text, JsonType, layout.Revalidate)}, nil
 }
 
-func (f v3) readKeyIndex(ctx context.Context, r mirror.Reader) ([]key.Fingerprint, mirror.Version, error) {
-	text, info, err := mirror.Read(ctx, r, layout.V3KeyIndex, maxPointer)
+func (f v3) ReadKeyIndex(ctx context.Context, r mirror.Reader) ([]key.Fingerprint, mirror.Version, error) {
+	text, info, err := mirror.Read(ctx, r, layout.V3KeyIndex, MaxPointer)
 	if errors.Is(err, mirror.ErrNotExist) {
 		return nil, mirror.Absent, nil
 	}
@@ -443,15 +443,15 @@ func (f v3) readKeyIndex(ctx context.Context, r mirror.Reader) ([]key.Fingerprin
 
 // keysBehind returns no keys for a key index that is broken: it is made anew then.
 func (v3) keysBehind(ctx context.Context, r mirror.Reader, text []byte) ([]key.Fingerprint, error) {
-	m, err := readManifest(text)
+	m, err := ReadManifest(text)
 	if err != nil {
 		return nil, nil
 	}
-	rec, err := onlyRecord(m, manifest.KeyIndex)
+	rec, err := OnlyRecord(m, manifest.KeyIndex)
 	if err != nil {
 		return nil, nil
 	}
-	content, err := readBlob(ctx, r, blobOf(rec), maxKeys)
+	content, err := ReadBlob(ctx, r, BlobOf(rec), MaxKeys)
 	var mismatch *blob.MismatchError
 	if errors.Is(err, mirror.ErrNotExist) || errors.As(err, &mismatch) {
 		return nil, nil
@@ -459,14 +459,14 @@ func (v3) keysBehind(ctx context.Context, r mirror.Reader, text []byte) ([]key.F
 	if err != nil {
 		return nil, err
 	}
-	keys, err := parseKeyIndex(content)
+	keys, err := ParseKeyIndex(content)
 	if err != nil {
 		return nil, nil
 	}
 	return keys, nil
 }
 
-func (v3) keyIndex(keys []key.Fingerprint) ([]Object, error) {
+func (v3) KeyIndex(keys []key.Fingerprint) ([]Object, error) {
 	content := encodeKeyIndex(keys)
 	rec := manifest.Record{Size: int64(len(content)), MediaType: manifest.KeyIndexType, Compression: "none", Digest: blob.DigestOf(content)}
 	m := manifest.Manifest{Records: []manifest.Record{rec}}
@@ -474,12 +474,12 @@ func (v3) keyIndex(keys []key.Fingerprint) ([]Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := blobOf(rec)
+	o := BlobOf(rec)
 	o.Content = blob.Bytes(content)
-	return []Object{o, object(layout.V3KeyIndex, text, jsonType, layout.Revalidate)}, nil
+	return []Object{o, NewObject(layout.V3KeyIndex, text, JsonType, layout.Revalidate)}, nil
 }
 
-// marker is the same in every mirror, signed or not (spack 1.2).
-func (v3) marker() (Object, bool) {
-	return object(layout.V3Layout, []byte(`{"signing": "gpg"}`), jsonType, layout.Revalidate), true
+// Marker is the same in every mirror, signed or not (spack 1.2).
+func (v3) Marker() (Object, bool) {
+	return NewObject(layout.V3Layout, []byte(`{"signing": "gpg"}`), JsonType, layout.Revalidate), true
 }

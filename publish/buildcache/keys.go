@@ -1,4 +1,4 @@
-package publish
+package buildcache
 
 import (
 	"errors"
@@ -21,7 +21,7 @@ func encodeKeyIndex(keys []key.Fingerprint) []byte {
 	return []byte(`{"keys":{` + strings.Join(members, ",") + `}}`)
 }
 
-func parseKeyIndex(content []byte) ([]key.Fingerprint, error) {
+func ParseKeyIndex(content []byte) ([]key.Fingerprint, error) {
 	var doc struct {
 		Keys map[string]struct{} `json:"keys"`
 	}
@@ -43,12 +43,12 @@ func parseKeyIndex(content []byte) ([]key.Fingerprint, error) {
 	return keys, nil
 }
 
-func union(a, b []key.Fingerprint) []key.Fingerprint {
+func UnionKeys(a, b []key.Fingerprint) []key.Fingerprint {
 	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(a, b))))
 }
 
-// publicOf reads a key from the objects that make it known.
-func publicOf(objects []Object) (*key.Public, error) {
+// PublicKey reads a key from the objects that make it known.
+func PublicKey(objects []Object) (*key.Public, error) {
 	armored, err := blob.ReadAll(objects[0].Content)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package publish
+package buildcache
 
 import (
 	"fmt"
@@ -28,6 +28,9 @@ type Finding struct {
 	Reason   string   `json:"reason"`
 }
 
+// In returns a finding about a file or an object.
+func (s Severity) In(file, reason string) Finding { return Finding{s, file, reason} }
+
 func (f Finding) String() string { return fmt.Sprintf("%q: %s", f.File, oneLine(f.Reason)) }
 
 // oneLine returns text that may hold what others wrote, as it is if all of it can be seen, and written
@@ -56,7 +59,7 @@ func (e *FindingsError) Error() string {
 	return english.Plural(len(errs), "problem", "") + ":\n" + strings.Join(lines, "\n")
 }
 
-// failed reports whether any finding is an error.
-func failed(findings []Finding) bool {
+// Failed reports whether any finding is an error.
+func Failed(findings []Finding) bool {
 	return slices.ContainsFunc(findings, func(f Finding) bool { return f.Severity == Error })
 }

@@ -1,4 +1,4 @@
-package publish
+package buildcache
 
 import (
 	"crypto/sha256"
@@ -22,9 +22,9 @@ type Trust struct {
 	Judged *Judged
 }
 
-// isKey refuses a key file that does not hold exactly the key that its name says: clients
+// CheckKeyFile refuses a key file that does not hold exactly the key that its name says: clients
 // would trust whatever else is in it.
-func isKey(armored []byte, f key.Fingerprint) (*key.Public, error) {
+func CheckKeyFile(armored []byte, f key.Fingerprint) (*key.Public, error) {
 	p, err := key.ReadPublic(armored)
 	if err != nil {
 		return nil, err
@@ -35,9 +35,9 @@ func isKey(armored []byte, f key.Fingerprint) (*key.Public, error) {
 	return p, nil
 }
 
-// foreign says what is wrong with a key that a mirror offers; empty if it is among the trusted keys, or
+// Untrusted says what is wrong with a key that a mirror offers; empty if it is among the trusted keys, or
 // none are given.
-func (t Trust) foreign(f key.Fingerprint) string {
+func (t Trust) Untrusted(f key.Fingerprint) string {
 	if t.Keys == nil || t.Keys.Holds(f) {
 		return ""
 	}
@@ -57,7 +57,7 @@ func judgedID(path string, info mirror.Info) [sha256.Size]byte {
 	return sha256.Sum256([]byte(path + "\x00" + info.Name + "\x00" + string(info.Version)))
 }
 
-func (j *Judged) has(path string, info mirror.Info) bool {
+func (j *Judged) Has(path string, info mirror.Info) bool {
 	if j == nil {
 		return false
 	}
@@ -66,7 +66,7 @@ func (j *Judged) has(path string, info mirror.Info) bool {
 	return j.seen[judgedID(path, info)]
 }
 
-func (j *Judged) add(path string, info mirror.Info) {
+func (j *Judged) Add(path string, info mirror.Info) {
 	if j == nil {
 		return
 	}
@@ -78,8 +78,8 @@ func (j *Judged) add(path string, info mirror.Info) {
 	j.seen[judgedID(path, info)] = true
 }
 
-// objection is what is to be said against the signature of a document.
-func (t Trust) objection(document []byte) error {
+// Objection is what is to be said against the signature of a document.
+func (t Trust) Objection(document []byte) error {
 	if !key.Signed(document) {
 		if t.RequireSigned {
 			return errors.New("it is not signed, and signatures are required")
@@ -90,8 +90,8 @@ func (t Trust) objection(document []byte) error {
 	return err
 }
 
-// objections are what is to be said against a package's signature.
-func (t Trust) objections(p *Package) []error {
+// Objections are what is to be said against a package's signature.
+func (t Trust) Objections(p *Package) []error {
 	var reasons []error
 	if t.RequireSigned && !p.Signed {
 		reasons = append(reasons, errors.New("it is not signed, and signatures are required: sign it with `spack buildcache push --key` or `spack gpg`"))

@@ -1,4 +1,4 @@
-package publish
+package buildcache
 
 import (
 	"context"
@@ -28,51 +28,51 @@ const (
 // openList is how many directories a list of one in a file system may have open: those on the way.
 const openList = 8
 
-// packages is how many there are about in a mirror, as far as its index tells.
-func (p *pointer) packages() int64 {
+// Packages is how many there are about in a mirror, as far as its index tells.
+func (p *Pointer) Packages() int64 {
 	if p.Coverage != nil {
 		return int64(p.Coverage.Len())
 	}
-	return p.size() / recordSize
+	return p.Size() / recordSize
 }
 
-// A survey is what a mirror holds, as far as a publish needs to know.
-type survey struct {
-	pointer *pointer
-	objects map[string]mirror.Info
-	ranges  []mirror.Range // what was listed
+// A Survey is what a mirror holds, as far as a publish needs to know.
+type Survey struct {
+	Pointer *Pointer
+	Objects map[string]mirror.Info
+	Ranges  []mirror.Range // what was listed
 	whole   bool           // that was everything
 }
 
-// has reports whether an object is there. A size of -1 is any size.
-func (s *survey) has(o Object) bool {
-	info, ok := s.objects[o.Name]
+// Has reports whether an object is there. A size of -1 is any size.
+func (s *Survey) Has(o Object) bool {
+	info, ok := s.Objects[o.Name]
 	return ok && (o.Size < 0 || info.Size == o.Size)
 }
 
-// damaged says what is wrong with an object that is there under the right name.
-func (s *survey) damaged(o Object) string {
-	if info, ok := s.objects[o.Name]; ok && o.Size >= 0 && info.Size != o.Size {
+// Damaged says what is wrong with an object that is there under the right name.
+func (s *Survey) Damaged(o Object) string {
+	if info, ok := s.Objects[o.Name]; ok && o.Size >= 0 && info.Size != o.Size {
 		return fmt.Sprintf("the destination holds %d bytes under its name, want %d: remove that damaged object", info.Size, o.Size)
 	}
 	return ""
 }
 
-// packages are the documents that were listed, by name.
-func (s *survey) packages(f format) map[string]layout.SpecName {
+// Packages are the documents that were listed, by name.
+func (s *Survey) Packages(f Layout) map[string]layout.SpecName {
 	found := make(map[string]layout.SpecName)
-	for name := range s.objects {
-		if id, ok := f.packageName(name); ok {
+	for name := range s.Objects {
+		if id, ok := f.ParsePackageName(name); ok {
 			found[name] = id
 		}
 	}
 	return found
 }
 
-// lacking are the documents of packages that were listed and that x does not offer.
-func (s *survey) lacking(f format, x *indices) []string {
+// Lacking are the documents of packages that were listed and that x does not offer.
+func (s *Survey) Lacking(f Layout, x *Indices) []string {
 	var names []string
-	for name, id := range s.packages(f) {
+	for name, id := range s.Packages(f) {
 		if !x.Has(id.Hash) {
 			names = append(names, name)
 		}
@@ -80,105 +80,105 @@ func (s *survey) lacking(f format, x *indices) []string {
 	return names
 }
 
-func (s *survey) keys(f format) []key.Fingerprint {
+func (s *Survey) Keys(f Layout) []key.Fingerprint {
 	var keys []key.Fingerprint
-	for name := range s.objects {
-		if k, ok := f.keyName(name); ok {
+	for name := range s.Objects {
+		if k, ok := f.ParseKeyName(name); ok {
 			keys = append(keys, k)
 		}
 	}
-	return union(nil, keys)
+	return UnionKeys(nil, keys)
 }
 
-// complete reports whether all documents of the packages with a name were listed.
-func (s *survey) complete(f format, name string) bool {
+// Complete reports whether all documents of the packages with a name were listed.
+func (s *Survey) Complete(f Layout, name string) bool {
 	if s.whole {
 		return true
 	}
-	dir, _ := f.directories()
-	if f.layout() == "v3" {
+	dir, _ := f.Directories()
+	if f.Name() == "v3" {
 		dir += name + "/"
 	}
-	return slices.ContainsFunc(s.ranges, func(r mirror.Range) bool {
+	return slices.ContainsFunc(s.Ranges, func(r mirror.Range) bool {
 		return strings.HasPrefix(dir, r.Prefix) && r.After == "" && r.Until == ""
 	})
 }
 
-// covered reports whether the index is known to offer every package that was listed, and
+// Covered reports whether the index is known to offer every package that was listed, and
 // nothing else of the same names.
-func (s *survey) covered(f format) bool {
-	if s.pointer.Coverage == nil || !s.pointer.checked {
+func (s *Survey) Covered(f Layout) bool {
+	if s.Pointer.Coverage == nil || !s.Pointer.Checked {
 		return false
 	}
-	for _, ref := range s.pointer.refs {
-		if s.whole && ref.Digest.Known() && !s.has(Object{Name: layout.V3Blob(ref.Digest), Size: ref.Size}) {
+	for _, ref := range s.Pointer.Refs {
+		if s.whole && ref.Digest.Known() && !s.Has(Object{Name: layout.V3Blob(ref.Digest), Size: ref.Size}) {
 			return false // the index names all, and is lost itself
 		}
 	}
 	listed := make(map[string][]spec.Hash)
-	for _, id := range s.packages(f) {
+	for _, id := range s.Packages(f) {
 		listed[id.Package] = append(listed[id.Package], id.Hash)
 	}
-	if s.whole && len(listed) != len(s.pointer.Coverage) {
+	if s.whole && len(listed) != len(s.Pointer.Coverage) {
 		return false
 	}
 	for name, hashes := range listed {
-		if !s.pointer.Coverage.Is(name, hashes) {
+		if !s.Pointer.Coverage.Is(name, hashes) {
 			return false
 		}
 	}
 	return true
 }
 
-// look surveys a mirror for names, in as few requests as it can: it lists everything,
+// SurveyFor surveys a mirror for names, in as few requests as it can: it lists everything,
 // or only the directories that are touched, or single names where a directory is large
 // and few are asked for. It never asks for an object that may not be there, because
 // a narrowed role is answered 403 then.
-func look(ctx context.Context, f format, s mirror.Store, names []string) (*survey, error) {
-	p, err := whichIndex(ctx, f, s)
+func SurveyFor(ctx context.Context, f Layout, s mirror.Store, names []string) (*Survey, error) {
+	p, err := PointerForUpdate(ctx, f, s)
 	if err != nil {
 		return nil, err
 	}
-	return lookFor(ctx, f, s, p, names)
+	return SurveyAt(ctx, f, s, p, names)
 }
 
-// lookFor is look where the pointer has been read.
-func lookFor(ctx context.Context, f format, s mirror.Store, p *pointer, names []string) (*survey, error) {
-	ranges := touched(f, names, p.packages()*objectsPerPackage)
+// SurveyAt is look where the pointer has been read.
+func SurveyAt(ctx context.Context, f Layout, s mirror.Store, p *Pointer, names []string) (*Survey, error) {
+	ranges := Touched(f, names, p.Packages()*objectsPerPackage)
 	if ranges == nil {
-		return lookAll(ctx, f, s, p)
+		return SurveyAll(ctx, f, s, p)
 	}
-	found := &survey{pointer: p, ranges: ranges}
-	return found, found.list(ctx, s)
+	found := &Survey{Pointer: p, Ranges: ranges}
+	return found, found.List(ctx, s)
 }
 
-// lookAll lists everything, in parallel where the index says that it is large.
-func lookAll(ctx context.Context, f format, s mirror.Store, p *pointer) (*survey, error) {
-	found := &survey{pointer: p, whole: true, ranges: everything(f, p.packages())}
-	return found, found.list(ctx, s)
+// SurveyAll lists everything, in parallel where the index says that it is large.
+func SurveyAll(ctx context.Context, f Layout, s mirror.Store, p *Pointer) (*Survey, error) {
+	found := &Survey{Pointer: p, whole: true, Ranges: Everything(f, p.Packages())}
+	return found, found.List(ctx, s)
 }
 
-func (s *survey) list(ctx context.Context, l mirror.Lister) error {
-	s.objects = make(map[string]mirror.Info)
+func (s *Survey) List(ctx context.Context, l mirror.Lister) error {
+	s.Objects = make(map[string]mirror.Info)
 	var mu sync.Mutex // guards s.objects while a page is put in
-	return parallel.Each(ctx, nofile.AtOnce(parallel.Readers, openList), s.ranges, func(ctx context.Context, r mirror.Range) error {
+	return parallel.Each(ctx, nofile.AtOnce(parallel.Readers, openList), s.Ranges, func(ctx context.Context, r mirror.Range) error {
 		for info, err := range l.List(ctx, r) {
 			if err != nil {
 				return fmt.Errorf("list %s: %w", r.Prefix, err)
 			}
 			mu.Lock()
-			s.objects[info.Name] = info
+			s.Objects[info.Name] = info
 			mu.Unlock()
 		}
 		return nil
 	})
 }
 
-// touched returns the ranges that hold names, or nil if listing everything takes no
+// Touched returns the ranges that hold names, or nil if listing everything takes no
 // more requests. objects is how many there are about in all.
-func touched(f format, names []string, objects int64) []mirror.Range {
+func Touched(f Layout, names []string, objects int64) []mirror.Range {
 	all := objects/pageSize + 1
-	_, keys := f.directories()
+	_, keys := f.Directories()
 	ranges := []mirror.Range{{Prefix: keys}}
 	byDir := make(map[string][]string)
 	for _, name := range names {
@@ -211,10 +211,10 @@ func touched(f format, names []string, objects int64) []mirror.Range {
 	return ranges
 }
 
-// everything splits a mirror of about so many packages into ranges of about a page each,
+// Everything splits a mirror of about so many packages into ranges of about a page each,
 // so that all pages are asked for at once.
-func everything(f format, packages int64) []mirror.Range {
-	if f.layout() == "v2" {
+func Everything(f Layout, packages int64) []mirror.Range {
+	if f.Name() == "v2" {
 		return []mirror.Range{{Prefix: layout.V2Root}}
 	}
 	ranges := split(mirror.Range{Prefix: layout.V3Blobs}, "0123456789abcdef", packages*2)

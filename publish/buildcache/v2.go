@@ -1,0 +1,172 @@
+package buildcache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// v2 is the layout that Spack wrote until 0.23. Nothing in it is named by its
+// content, so nothing that a document may point at is ever replaced.
+type v2 struct{}
+
+func (v2) Name() string              { return "v2" }
+func (v2) Generations() []Generation { return v2Generations }
+
+func (v2) ParsePackageName(name string) (layout.SpecName, bool) { return layout.ParseV2Spec(name) }
+func (v2) ParseKeyName(name string) (key.Fingerprint, bool)     { return layout.ParseV2Key(name) }
+func (v2) Directories() (packages, keys string)                 { return layout.V2Root, layout.V2Keys }
+func (v2) IndexNames() []string                                 { return []string{layout.V2Index, layout.V2IndexHash} }
+
+func (v2) ParseDocument(name string, document []byte, specs *spec.Reader) (*Package, error) {
+	id, ok := layout.ParseV2Spec(name)
+	if !ok {
+		return nil, content(errors.New("not a name that Spack gives to a spec"))
+	}
+	text, err := key.Text(document)
+	if err != nil {
+		return nil, content(err)
+	}
+	s, err := specs.Parse(text, spec.Format4)
+	if err != nil {
+		return nil, content(err)
+	}
+	if !s.Tarball.Known() {
+		return nil, content(errors.New("spec: it has no binary_cache_checksum"))
+	}
+	root := s.Root()
+	tarball, ok := layout.V2Tarball(name, root)
+	if !ok || root.Hash != id.Hash {
+		return nil, content(fmt.Errorf("it carries %s: was it renamed?", root.ID()))
+	}
+	return &Package{
+		File: name, Document: document, Signed: key.Signed(document),
+		SpecName: layout.SpecName{Package: root.Name, Version: root.Version, Hash: root.Hash},
+		Spec:     s,
+		Blobs:    []Object{{Name: tarball, Size: -1, Digest: s.Tarball, Type: "application/gzip", CacheControl: layout.Immutable}},
+	}, nil
+}
+
+func (v2) ReadSpec(context.Context, mirror.Reader, *Package, *spec.Reader) error { return nil }
+
+func (f v2) ReadPointer(ctx context.Context, r mirror.Reader) (*Pointer, error) {
+	p := NewPointer(f)
+	content, info, err := mirror.Read(ctx, r, layout.V2Index, MaxIndex)
+	if errors.Is(err, mirror.ErrNotExist) {
+		return p, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("index: %w", err)
+	}
+	p.Version, p.Stored, p.Content = info.Version, info.Modified, content
+	p.Refs[0] = IndexRef{blob.DigestOf(content), info.Size}
+	return p, nil
+}
+
+func (v2) Incomplete(ctx context.Context, r mirror.Reader, p *Pointer) (bool, error) {
+	if p.Version == mirror.Absent {
+		return false, nil
+	}
+	hash, _, err := mirror.Read(ctx, r, layout.V2IndexHash, MaxPointer)
+	if err != nil && !errors.Is(err, mirror.ErrNotExist) {
+		return false, fmt.Errorf("index hash: %w", err)
+	}
+	return string(hash) != p.Digest(), nil
+}
+
+func (f v2) ReadIndex(_ context.Context, _ mirror.Reader, p *Pointer) (x *Indices, err error) {
+	x = NewIndices(f.Generations())
+	x.Parts[0], err = index.Parse(p.Content, index.V7)
+	return x, err
+}
+
+// WriteIndex turns index.json, which is the index. A reader who sees a hash that is not that of
+// the index takes the index all the same and merely reads it again next time.
+func (f v2) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Indices) (*Pointer, error) {
+	content := x.Part(index.V7).Content()
+	digest, err := blob.Sum(ctx, content)
+	if err != nil {
+		return nil, err
+	}
+	now := NewPointer(f)
+	now.Refs[0] = IndexRef{digest, content.Size()}
+	o := Object{Name: layout.V2Index, Size: content.Size(), Digest: digest, Type: JsonType, CacheControl: layout.Revalidate, Content: content}
+	if now.Version = was.Version; now.Refs[0].Digest != was.Refs[0].Digest {
+		if now.Version, err = s.Swap(ctx, o.Upload(), was.Version); err != nil {
+			return nil, fmt.Errorf("index: %w", err)
+		}
+	}
+	return now, nil
+}
+
+// PointerSize is that of the hash.
+func (v2) PointerSize(*Pointer, *Indices) (int64, error) {
+	return int64(len(blob.DigestOf(nil).String())), nil
+}
+
+// CompleteIndex makes index.json.hash that of the index. The version of the hash is read
+// before the index is. So when it is replaced as that version, nobody has
+// replaced it since the index was read; and whoever replaces the index after that has yet
+// to read the hash, and will put it right. When the last publisher is done, the
+// hash is that of the index.
+func (f v2) CompleteIndex(ctx context.Context, s mirror.Store) error {
+	hash, info, err := mirror.Read(ctx, s, layout.V2IndexHash, MaxPointer)
+	if err != nil && !errors.Is(err, mirror.ErrNotExist) {
+		return err
+	}
+	p, err := f.ReadPointer(ctx, s)
+	if err != nil {
+		return err
+	}
+	if string(hash) == p.Digest() {
+		return nil
+	}
+	o := NewObject(layout.V2IndexHash, []byte(p.Digest()), "text/plain", layout.Revalidate)
+	_, err = s.Swap(ctx, o.Upload(), info.Version)
+	return err
+}
+
+func (v2) ReadKey(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Object, error) {
+	armored, _, err := mirror.Read(ctx, r, layout.V2Key(f), MaxKeys)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := CheckKeyFile(armored, f); err != nil {
+		return nil, err
+	}
+	return v2{}.KeyObjects(f, armored)
+}
+
+func (v2) KeyName(f key.Fingerprint) string { return layout.V2Key(f) }
+
+func (v2) KeyObjects(f key.Fingerprint, armored []byte) ([]Object, error) {
+	return []Object{NewObject(layout.V2Key(f), armored, "application/pgp-keys", layout.Revalidate)}, nil
+}
+
+func (v2) ReadKeyIndex(ctx context.Context, r mirror.Reader) ([]key.Fingerprint, mirror.Version, error) {
+	content, info, err := mirror.Read(ctx, r, layout.V2KeyIndex, MaxKeys)
+	if errors.Is(err, mirror.ErrNotExist) {
+		return nil, mirror.Absent, nil
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("key index: %w", err)
+	}
+	keys, err := ParseKeyIndex(content)
+	if err != nil {
+		keys = nil // replaced by one that is made of what is there
+	}
+	return keys, info.Version, nil
+}
+
+func (v2) KeyIndex(keys []key.Fingerprint) ([]Object, error) {
+	return []Object{NewObject(layout.V2KeyIndex, encodeKeyIndex(keys), JsonType, layout.Revalidate)}, nil
+}
+
+func (v2) Marker() (Object, bool) { return Object{}, false }
