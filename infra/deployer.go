@@ -90,8 +90,10 @@ func DeployPermissions(c Config, account string) policy.Document {
 		policy.Statement{Sid: "HandOver", Effect: policy.Allow, Action: policy.Strings{"sts:AssumeRole"}, Resource: bootstrapped},
 		// Before a first deployment: is a name taken?
 		policy.Statement{Sid: "LookForNames", Effect: policy.Allow, Resource: policy.Strings{"*"}, Action: policy.Strings{
+			"athena:ListWorkGroups", "budgets:ViewBudget", "ce:GetAnomalyMonitors", "ce:GetAnomalySubscriptions", "cloudformation:DescribeStackResources",
 			"cloudfront:ListDistributions", "cloudfront:ListCachePolicies", "cloudfront:ListOriginAccessControls", "cloudfront:ListResponseHeadersPolicies",
-			"cloudwatch:DescribeAlarms", "cloudwatch:GetDashboard", "logs:GetDeliverySource", "logs:GetDeliveryDestination",
+			"cloudtrail:GetTrail", "cloudwatch:DescribeAlarms", "cloudwatch:GetDashboard", "glue:GetDatabase", "glue:GetTable",
+			"logs:GetDeliverySource", "logs:GetDeliveryDestination",
 			"iam:GetInstanceProfile", "iam:GetOpenIDConnectProvider", "iam:GetRole", "iam:GetUser", "s3:ListAllMyBuckets", "sqs:GetQueueUrl"}},
 		policy.Statement{Sid: "LookAtBuckets", Effect: policy.Allow, Resource: n.buckets(c, ""),
 			Action: policy.Strings{"s3:ListBucket", "s3:GetBucketLocation", "s3:GetBucketPolicy"}},

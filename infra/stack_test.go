@@ -412,20 +412,27 @@ func at(v any, path string) any {
 	return v
 }
 
-// TestGolden shows a reviewer what a change of the code does to the deployed template.
+// TestGolden shows a reviewer what a change of the code does to the deployed templates.
+// preflight's tests walk them too.
 func TestGolden(t *testing.T) {
-	tpl := build(t, "vantage").ToJSON()
-	for _, r := range (*tpl)["Resources"].(map[string]any) {
+	for _, variant := range []string{"vantage", "everything"} {
+		compareGolden(t, variant, *build(t, variant).ToJSON())
+	}
+}
+
+func compareGolden(t *testing.T, name string, tpl map[string]any) {
+	t.Helper()
+	for _, r := range tpl["Resources"].(map[string]any) {
 		delete(r.(map[string]any), "Metadata") // construct paths and the reasons of nag.go
 	}
-	delete(*tpl, "Rules")
-	delete(*tpl, "Parameters")
+	delete(tpl, "Rules")
+	delete(tpl, "Parameters")
 	got, err := json.MarshalIndent(tpl, "", " ")
 	if err != nil {
 		t.Fatal(err)
 	}
 	got = append(got, '\n')
-	path := filepath.Join("testdata", "vantage.template.json")
+	path := filepath.Join("testdata", name+".template.json")
 	if *update {
 		if err := os.WriteFile(path, got, 0o644); err != nil {
 			t.Fatal(err)
@@ -436,7 +443,7 @@ func TestGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Errorf("the template changed. Look at what `go test -run TestGolden -update .` and `git diff` show, then commit it.")
+		t.Errorf("%s: the template changed. Look at what `go test -run TestGolden -update .` and `git diff` show, then commit it.", name)
 	}
 }
 

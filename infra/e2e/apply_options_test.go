@@ -1,20 +1,13 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"fmt"
-	"io"
-	"net/http"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/vantagecompute/slurm-factory-publish/infra/awsjson"
 )
 
 func putLock(ctx context.Context, c *s3.Client, name *string, p tree) error {
@@ -65,45 +58,6 @@ func putReplication(ctx context.Context, c *s3.Client, name *string, p tree) err
 	return err
 }
 
-// callJSON calls a service that speaks AWS's JSON protocol. The SDK's client of Glue alone is
-// a tenth of all source that the tests would compile, for two calls.
-func callJSON(ctx context.Context, cfg aws.Config, service, operation string, in, out any) error {
-	body, err := json.Marshal(in)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, *cfg.BaseEndpoint+"/", bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/x-amz-json-1.1")
-	req.Header.Set("X-Amz-Target", operation)
-	credentials, err := cfg.Credentials.Retrieve(ctx)
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256(body)
-	if err := v4.NewSigner().SignHTTP(ctx, credentials, req, hex.EncodeToString(sum[:]), service, cfg.Region, time.Now()); err != nil {
-		return err
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	answer, err := io.ReadAll(res.Body)
-	if err != nil {
-		return err
-	}
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s: %s", operation, res.Status, answer)
-	}
-	if out == nil {
-		return nil
-	}
-	return json.Unmarshal(answer, out)
-}
-
 // pick are some properties of a resource, which both services call as CloudFormation does.
 func (p tree) pick(names ...string) map[string]any {
 	picked := map[string]any{}
@@ -116,23 +70,23 @@ func (p tree) pick(names ...string) map[string]any {
 }
 
 func makeDatabase(ctx context.Context, cfg aws.Config, p tree) (string, map[string]string, error) {
-	err := callJSON(ctx, cfg, "glue", "AWSGlue.CreateDatabase", p.pick("CatalogId", "DatabaseInput"), nil)
+	err := awsjson.Call(ctx, cfg, "glue", "AWSGlue.CreateDatabase", p.pick("CatalogId", "DatabaseInput"), nil)
 	return p.at("DatabaseInput", "Name").text(), nil, err
 }
 
 func makeTable(ctx context.Context, cfg aws.Config, p tree) (string, map[string]string, error) {
-	err := callJSON(ctx, cfg, "glue", "AWSGlue.CreateTable", p.pick("CatalogId", "DatabaseName", "TableInput"), nil)
+	err := awsjson.Call(ctx, cfg, "glue", "AWSGlue.CreateTable", p.pick("CatalogId", "DatabaseName", "TableInput"), nil)
 	return p.at("TableInput", "Name").text(), nil, err
 }
 
 func makeWorkGroup(ctx context.Context, cfg aws.Config, p tree) (string, map[string]string, error) {
 	in := p.pick("Name", "Description")
 	in["Configuration"] = p.at("WorkGroupConfiguration").v
-	return p.at("Name").text(), nil, callJSON(ctx, cfg, "athena", "AmazonAthena.CreateWorkGroup", in, nil)
+	return p.at("Name").text(), nil, awsjson.Call(ctx, cfg, "athena", "AmazonAthena.CreateWorkGroup", in, nil)
 }
 
 func makeNamedQuery(ctx context.Context, cfg aws.Config, p tree) (string, map[string]string, error) {
 	var out struct{ NamedQueryId string } //nolint:revive // the name of Athena
-	err := callJSON(ctx, cfg, "athena", "AmazonAthena.CreateNamedQuery", p.pick("Name", "Description", "Database", "QueryString", "WorkGroup"), &out)
+	err := awsjson.Call(ctx, cfg, "athena", "AmazonAthena.CreateNamedQuery", p.pick("Name", "Description", "Database", "QueryString", "WorkGroup"), &out)
 	return out.NamedQueryId, nil, err
 }

@@ -5,9 +5,6 @@ import (
 	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/budgets"
-	budgettypes "github.com/aws/aws-sdk-go-v2/service/budgets/types"
-	"github.com/aws/aws-sdk-go-v2/service/cloudtrail"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	cwtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
@@ -15,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"github.com/vantagecompute/slurm-factory-publish/infra/awsjson"
 )
 
 // makeQueue gives a queue without a name one of its own, as CloudFormation does.
@@ -152,16 +151,12 @@ func makeSubscription(ctx context.Context, cfg aws.Config, p tree) (string, map[
 }
 
 func makeTrail(ctx context.Context, cfg aws.Config, p tree) (string, map[string]string, error) {
-	_, err := cloudtrail.NewFromConfig(cfg).CreateTrail(ctx, &cloudtrail.CreateTrailInput{Name: p.at("TrailName").str(),
-		S3BucketName: p.at("S3BucketName").str(), S3KeyPrefix: p.at("S3KeyPrefix").str(), IncludeGlobalServiceEvents: p.at("IncludeGlobalServiceEvents").yes(),
-		IsMultiRegionTrail: p.at("IsMultiRegionTrail").yes(), EnableLogFileValidation: p.at("EnableLogFileValidation").yes()})
-	return p.at("TrailName").text(), nil, err
+	in := p.pick("S3BucketName", "S3KeyPrefix", "IncludeGlobalServiceEvents", "IsMultiRegionTrail", "EnableLogFileValidation")
+	in["Name"] = p.at("TrailName").v
+	return p.at("TrailName").text(), nil, awsjson.Call(ctx, cfg, "cloudtrail", "CloudTrail_20131101.CreateTrail", in, nil)
 }
 
 func makeBudget(ctx context.Context, cfg aws.Config, p tree) (string, map[string]string, error) {
-	b := p.at("Budget")
-	_, err := budgets.NewFromConfig(cfg).CreateBudget(ctx, &budgets.CreateBudgetInput{AccountId: aws.String(account), Budget: &budgettypes.Budget{
-		BudgetName: b.at("BudgetName").str(), BudgetType: budgettypes.BudgetType(b.at("BudgetType").text()),
-		TimeUnit: budgettypes.TimeUnit(b.at("TimeUnit").text()), BudgetLimit: &budgettypes.Spend{Amount: b.at("BudgetLimit", "Amount").str(), Unit: b.at("BudgetLimit", "Unit").str()}}})
-	return b.at("BudgetName").text(), nil, err
+	in := map[string]any{"AccountId": account, "Budget": p.at("Budget").pick("BudgetName", "BudgetType", "TimeUnit", "BudgetLimit")}
+	return p.at("Budget", "BudgetName").text(), nil, awsjson.Call(ctx, cfg, "budgets", "AWSBudgetServiceGateway.CreateBudget", in, nil)
 }

@@ -25,7 +25,9 @@ func ownCall(t *testing.T, s seen) (policy.Request, bool) {
 	call := policy.Request{Action: m[2] + ":" + form.Get("Action"), Resource: "*"}
 	switch m[2] {
 	case "cloudformation":
-		call.Resource = "arn:aws:cloudformation:us-east-1:" + account + ":stack/" + form.Get("StackName") + "/1"
+		if form.Get("StackName") != "" { // a stack can be looked for by what it has
+			call.Resource = "arn:aws:cloudformation:us-east-1:" + account + ":stack/" + form.Get("StackName") + "/1"
+		}
 	case "sts":
 		call.Resource = form.Get("RoleArn")
 		if form.Get("Action") == "GetCallerIdentity" { // needs no right
@@ -34,9 +36,12 @@ func ownCall(t *testing.T, s seen) (policy.Request, bool) {
 	case "cloudfront":
 		call.Action = "cloudfront:List" + map[string]string{"distribution": "Distributions", "cache-policy": "CachePolicies",
 			"origin-access-control": "OriginAccessControls", "response-headers-policy": "ResponseHeadersPolicies"}[strings.Split(s.request.URL.Path, "/")[2]]
-	case "sqs", "logs": // the target is SERVICE.ACTION
+	case "sqs", "logs", "athena", "glue", "ce", "cloudtrail", "budgets": // the target is SERVICE.ACTION
 		_, action, _ := strings.Cut(s.request.Header.Get("X-Amz-Target"), ".")
 		call.Action = m[2] + ":" + action
+		if action == "DescribeBudget" { // which has a right of another name
+			call.Action = "budgets:ViewBudget"
+		}
 	case "monitoring":
 		call.Action = "cloudwatch:" + form.Get("Action")
 	case "route53":
@@ -78,7 +83,8 @@ func TestDeployerRightsSuffice(t *testing.T) {
 
 	mustInfra(t, moto.URL, "bootstrap", "--region", "us-east-1")
 	moto.requests()
-	mustInfra(t, moto.URL, "deploy", "--no-approval", "--output", t.TempDir(), "--tag", "a=b")
+	mustInfra(t, moto.URL, "deploy", "--no-approval", "--output", t.TempDir(), "--tag", "a=b",
+		"--athena", "--cloudtrail", "--alarm-email", "ops@example.com", "--monthly-budget", "50", "--cost-anomaly", "20", "--indexer-queue")
 	suffice(t, "deploy", deploy, moto.requests())
 	mustInfra(t, moto.URL, "deploy", "--no-approval", "--output", t.TempDir(), "--noncurrent-days", "60")
 	suffice(t, "second deploy", deploy, moto.requests())
@@ -111,7 +117,7 @@ func suffice(t *testing.T, what string, docs []policy.Document, requests []seen)
 			t.Errorf("%s: %s %s: %s", what, call.Action, call.Resource, got)
 		}
 	}
-	if !asked["cloudformation:DescribeStacks"] {
+	if !asked["cloudformation:DescribeStacks"] || what == "deploy" && !asked["glue:GetDatabase"] {
 		t.Errorf("%s: asked only for %v", what, asked)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,6 +63,12 @@ func TestTakenNamesAreFoundBeforeAnythingIsMade(t *testing.T) {
 		"queue SlurmFactoryInfraStack-indexer exists already",
 		"trail SlurmFactoryInfraStack-writes exists already",
 		"budget SlurmFactoryInfraStack-monthly exists already",
+		"cost anomaly monitor SlurmFactoryInfraStack-costs exists already",
+		"cost anomaly subscription SlurmFactoryInfraStack-costs exists already",
+		"Athena workgroup SlurmFactoryInfraStack exists already",
+		"Glue database slurmfactoryinfrastack exists already",
+		"Glue table slurmfactoryinfrastack.cdn_requests exists already",
+		"Glue table slurmfactoryinfrastack.bucket_requests exists already",
 	} {
 		if r.code != 1 || !strings.Contains(r.stderr, want) {
 			t.Errorf("preflight does not say %q: %s", want, r)
@@ -81,8 +88,16 @@ func TestTakenNamesAreFoundBeforeAnythingIsMade(t *testing.T) {
 	}
 }
 
-// edgeNames plays CloudFront's lists, which moto lacks or fills with nothing.
+// edgeNames plays CloudFront's lists and Cost Explorer's, which moto lacks or fills with nothing.
 func edgeNames(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+	switch r.Header.Get("X-Amz-Target") {
+	case "AWSInsightsIndexService.GetAnomalyMonitors":
+		fmt.Fprint(w, `{"AnomalyMonitors":[{"MonitorName":"SlurmFactoryInfraStack-costs"}]}`)
+		return true
+	case "AWSInsightsIndexService.GetAnomalySubscriptions":
+		fmt.Fprint(w, `{"AnomalySubscriptions":[{"SubscriptionName":"SlurmFactoryInfraStack-costs"}]}`)
+		return true
+	}
 	w.Header().Set("Content-Type", "text/xml")
 	switch r.URL.Path {
 	case "/2020-05-31/distribution":
@@ -136,6 +151,63 @@ func TestNamesOfOthers(t *testing.T) {
 	foreign = true
 	if r := infra(t, rec.URL, deploy...); r.code != 1 || !strings.Contains(r.stderr, "bucket "+bucketName+" belongs to another account") {
 		t.Errorf("a bucket of another account: %s", r)
+	}
+}
+
+// looks are the calls with which preflight looks for names. All of them can be denied.
+var looks = []string{
+	"DescribeStackResources", "GetRole", "GetUser", "GetInstanceProfile", "GetOpenIDConnectProvider", "DescribeAlarms", "GetDashboard",
+	"Logs_20140328.GetDeliverySource", "Logs_20140328.GetDeliveryDestination", "AmazonSQS.GetQueueUrl", "CloudTrail_20131101.GetTrail",
+	"AWSBudgetServiceGateway.DescribeBudget", "AWSInsightsIndexService.GetAnomalyMonitors", "AWSInsightsIndexService.GetAnomalySubscriptions",
+	"AmazonAthena.ListWorkGroups", "AWSGlue.GetDatabase", "AWSGlue.GetTable",
+	"/2020-05-31/distribution", "/2020-05-31/origin-access-control", "/2020-05-31/cache-policy", "/2020-05-31/response-headers-policy",
+}
+
+// TestDeploymentByNarrowCredentials: what may not be looked at is warned of, and the
+// deployment continues.
+func TestDeploymentByNarrowCredentials(t *testing.T) {
+	needCDK(t)
+	account := narrow(t)
+	mustInfra(t, account.URL, "bootstrap")
+	deny, denied := account.Answer, map[string]bool{}
+	account.Answer = func(w http.ResponseWriter, r *http.Request, body []byte) bool {
+		form, _ := url.ParseQuery(string(body))
+		call := r.Header.Get("X-Amz-Target")
+		if call == "" {
+			call = form.Get("Action")
+		}
+		if call == "" {
+			call = r.URL.Path
+		}
+		ours := strings.Contains(r.Header.Get("Authorization"), "Credential=test/") // and not CDK's, in a role
+		if !ours || !slices.Contains(looks, call) || call == "DescribeStackResources" && form.Get("PhysicalResourceId") == "" {
+			return deny(w, r, body)
+		}
+		denied[call] = true
+		w.WriteHeader(http.StatusForbidden)
+		if strings.Contains(call, ".") {
+			fmt.Fprint(w, `{"__type":"AccessDeniedException","message":"not authorized"}`)
+		} else {
+			fmt.Fprint(w, "<ErrorResponse><Error><Code>AccessDenied</Code><Message>not authorized</Message></Error></ErrorResponse>")
+		}
+		return true
+	}
+	if _, err := s3.NewFromConfig(config(t, machine.moto), func(o *s3.Options) { o.UsePathStyle = true }).CreateBucket(context.Background(), &s3.CreateBucketInput{Bucket: aws.String(bucketName)}); err != nil {
+		t.Fatal(err)
+	}
+	r := infra(t, account.URL, "deploy", "--no-approval", "--output", t.TempDir(), "--indexer-queue", "--cloudtrail", "--athena", "--manual-user", "james",
+		"--alarm-email", "ops@example.com", "--monthly-budget", "50", "--cost-anomaly", "20", "--domain", domain,
+		"--certificate-arn", "arn:aws:acm:us-east-1:123456789012:certificate/1")
+	if r.code != 0 {
+		t.Fatal(r)
+	}
+	for _, call := range looks {
+		if !denied[call] {
+			t.Errorf("%s was not asked for", call)
+		}
+	}
+	if !strings.Contains(r.stderr, "could not be seen: BinaryCacheBucket") || strings.Count(r.stderr, "could not be seen") < 20 {
+		t.Errorf("what could not be seen is not said: %s", r)
 	}
 }
 

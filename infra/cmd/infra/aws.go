@@ -66,12 +66,13 @@ func bucketExists(ctx context.Context, cfg aws.Config, name string) error {
 	return nil
 }
 
-// githubProvider is the ARN of the account's provider for GitHub, empty without one.
+// githubProvider is the ARN of the account's provider for GitHub, empty without one and
+// for credentials that may not look: preflight says what it could not see.
 func githubProvider(ctx context.Context, cfg aws.Config, account string) (string, error) {
 	arn := infra.ProviderArn(account)
 	_, err := iam.NewFromConfig(cfg).GetOpenIDConnectProvider(ctx, &iam.GetOpenIDConnectProviderInput{OpenIDConnectProviderArn: aws.String(arn)})
 	var api smithy.APIError
-	if errors.As(err, &api) && api.ErrorCode() == "NoSuchEntity" {
+	if errors.As(err, &api) && (api.ErrorCode() == "NoSuchEntity" || api.ErrorCode() == "AccessDenied") {
 		return "", nil
 	}
 	if err != nil {

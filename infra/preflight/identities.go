@@ -1,0 +1,45 @@
+package preflight
+
+import (
+	"context"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+
+	"github.com/vantagecompute/slurm-factory-publish/infra/template"
+)
+
+func (s Site) role(ctx context.Context, r template.Resource) ([]Conflict, error) {
+	name := text(r, "RoleName")
+	_, err := s.iam.GetRole(ctx, &iam.GetRoleInput{RoleName: &name})
+	there, err := exists(err, "NoSuchEntity")
+	return taken(there, err, "role "+name, "give another name (--role-name, or role= of a --publisher), or delete it; "+anotherStack)
+}
+
+// user looks at a user, who is adopted unless another stack has made the user.
+func (s Site) user(ctx context.Context, r template.Resource) ([]Conflict, error) {
+	name := text(r, "UserName")
+	_, err := s.iam.GetUser(ctx, &iam.GetUserInput{UserName: &name})
+	if there, err := exists(err, "NoSuchEntity"); !there {
+		return nil, err
+	}
+	return s.ofAnother(ctx, name, "user "+name, "give another: --manual-user")
+}
+
+func (s Site) instanceProfile(ctx context.Context, r template.Resource) ([]Conflict, error) {
+	name := text(r, "InstanceProfileName")
+	_, err := s.iam.GetInstanceProfile(ctx, &iam.GetInstanceProfileInput{InstanceProfileName: &name})
+	there, err := exists(err, "NoSuchEntity")
+	return taken(there, err, "instance profile "+name, "delete it, or leave ec2 out of --indexer-trust; "+anotherStack)
+}
+
+func (s Site) provider(ctx context.Context, r template.Resource) ([]Conflict, error) {
+	host := strings.TrimPrefix(text(r, "Url"), "https://")
+	arn := "arn:aws:iam::" + s.Account + ":oidc-provider/" + host
+	_, err := s.iam.GetOpenIDConnectProvider(ctx, &iam.GetOpenIDConnectProviderInput{OpenIDConnectProviderArn: &arn})
+	there, err := exists(err, "NoSuchEntity")
+	if err != nil || !there {
+		return nil, err
+	}
+	return []Conflict{{"OIDC provider " + host, "exists already, and an account can have only one", "add --oidc-provider-arn " + arn}}, nil
+}
