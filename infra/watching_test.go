@@ -3,8 +3,11 @@ package infra
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 
+	"github.com/vantagecompute/slurm-factory-publish/infra/cost"
 	"github.com/vantagecompute/slurm-factory-publish/infra/policy"
 )
 
@@ -27,6 +30,28 @@ func TestAlarmsReceiveData(t *testing.T) {
 	counts(t, "plain", "AWS::SNS::Topic", 0)
 	for _, kind := range []string{"AWS::CloudWatch::Alarm", "AWS::CloudFront::MonitoringSubscription", "AWS::CloudWatch::Dashboard"} {
 		counts(t, "bare", kind, 0)
+	}
+}
+
+// TestEstimateCountsTheAlarms: the estimate has as many watched metrics as the template.
+func TestEstimateCountsTheAlarms(t *testing.T) {
+	watched := 0
+	tpl := parsed(t, "everything")
+	for _, id := range tpl.OfType("AWS::CloudWatch::Alarm") {
+		metrics, _ := tpl.Resources[id].Properties["Metrics"].([]any)
+		for _, m := range metrics {
+			if m.(map[string]any)["MetricStat"] != nil {
+				watched++
+			}
+		}
+		if len(metrics) == 0 {
+			watched++
+		}
+	}
+	for _, l := range cost.Estimate(cost.Usage{Alarms: true, Indexers: 1, Replica: true, CertificateAlarm: true}) {
+		if want := fmt.Sprintf("%d metrics watched", watched); l.What == "Alarms" && !strings.HasPrefix(l.Basis, want) {
+			t.Errorf("the template has %s, the estimate %s", want, l.Basis)
+		}
 	}
 }
 

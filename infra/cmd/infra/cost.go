@@ -30,6 +30,9 @@ func newCost(e environment) *cobra.Command {
 	f.Float64Var(&u.Publishes, "publishes", 500, "publishes in the month")
 	f.Float64Var(&u.Objects, "objects", 200, "objects that one publish writes")
 	f.Float64Var(&u.Paths, "paths", 1, "paths that one publish invalidates")
+	f.Float64Var(&u.WrittenGB, "written-gb", 50, "what is published in the month; --replica-region copies it")
+	f.Float64Var(&u.StoredObjects, "stored-objects", 300_000, "objects and old versions that the bucket holds; --inventory lists them, --intelligent-tiering watches them")
+	f.Float64Var(&u.Queries, "queries", 100, "queries over all access logs in the month, with --athena")
 	f.Float64Var(&u.Indexers, "indexers", 2, "hosts that run publish indexer, with --indexer-queue")
 	asJSON := f.Bool("json", false, "print one JSON document")
 	cmd.RunE = func(*cobra.Command, []string) error {
@@ -43,9 +46,11 @@ func newCost(e environment) *cobra.Command {
 		if !c.IndexerQueue {
 			u.Indexers = 0
 		}
-		u.LogDays = float64(c.LogDays)
+		u.LogDays, u.LockDays = float64(c.LogDays), float64(c.LockLogDays)
 		u.Domain, u.Alarms, u.CloudTrail = c.HostedZoneID != "", c.Alarms, c.CloudTrail
 		u.OriginShield, u.IntelligentTiering, u.WAF = c.OriginShield, c.IntelligentTiering, c.WebACLArn != ""
+		u.Replica, u.Inventory, u.Athena = c.ReplicaRegion != "", c.Inventory, c.Athena
+		u.CertificateAlarm, u.CostAnomaly, u.Budget = c.CertificateDays > 0, c.CostAnomaly > 0, c.MonthlyBudget > 0
 		lines := cost.Estimate(u)
 		if *asJSON {
 			enc := json.NewEncoder(e.stdout)
