@@ -1,0 +1,257 @@
+package query
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// A Node is a concrete package as queries see it. Nodes share their dependencies and must not be changed.
+type Node struct {
+	Name, Namespace string
+	Hash            string
+	Version         Version
+	Platform, OS    string
+	Target          string
+	Variants        []Variant // in the order of their names
+	Flags           map[string][]string
+	External        bool // installed outside Spack, never in a buildcache
+	Dependencies    []Dependency
+	Provides        []string // virtual packages, with @version where the spec says so
+	Compiler        string   // name of the package, of specs before format 5; empty if there was none
+	CompilerVersion Version
+	before5         bool // its compiler is no dependency
+}
+
+// A Variant is the value of a parameter: a bool, or strings.
+type Variant struct {
+	Name       string
+	IsBool, On bool
+	List       bool // of several values
+	Values     []string
+}
+
+// A Dependency is an edge to another package.
+type Dependency struct {
+	Types    DepTypes
+	Virtuals []string
+	To       *Node
+}
+
+type nodeJSON struct {
+	Name         string                    `json:"name"`
+	Version      string                    `json:"version"`
+	Namespace    string                    `json:"namespace"`
+	Arch         archJSON                  `json:"arch"`
+	Parameters   map[string]jsontext.Value `json:"parameters"`
+	External     jsontext.Value            `json:"external"`
+	Patches      []string                  `json:"patches"`
+	Provides     []string                  `json:"provided_virtuals"`
+	Dependencies []dependencyJSON          `json:"dependencies"`
+	Compiler     *compilerJSON             `json:"compiler"`
+	Annotations  *annotationsJSON          `json:"annotations"`
+	Hash         string                    `json:"hash"`
+}
+
+type archJSON struct {
+	Platform string         `json:"platform"`
+	OS       string         `json:"platform_os"`
+	Target   jsontext.Value `json:"target"`
+}
+
+type dependencyJSON struct {
+	Hash       string `json:"hash"`
+	Parameters struct {
+		Types    []string `json:"deptypes"`
+		Virtuals []string `json:"virtuals"`
+	} `json:"parameters"`
+}
+
+type compilerJSON struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
+
+type annotationsJSON struct {
+	Format   int    `json:"original_specfile_version"`
+	Compiler string `json:"compiler"`
+}
+
+// A Graph is the packages of an index, by their hashes.
+type Graph struct {
+	nodes     map[string]*Node
+	edges     map[*Node][]dependencyJSON // until Link
+	providers map[string]map[*Node]bool  // of virtual packages
+}
+
+// NewGraph returns a graph without packages.
+func NewGraph() *Graph {
+	return &Graph{nodes: make(map[string]*Node), edges: make(map[*Node][]dependencyJSON), providers: make(map[string]map[*Node]bool)}
+}
+
+// Node returns the package with a hash, or nil.
+func (g *Graph) Node(hash string) *Node { return g.nodes[hash] }
+
+// Add adds a package by its JSON, as it stands in an index. One that is there already stays.
+func (g *Graph) Add(text []byte) (*Node, error) {
+	var j nodeJSON
+	if err := json.Unmarshal(text, &j, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)); err != nil {
+		return nil, err
+	}
+	if n := g.nodes[j.Hash]; n != nil {
+		return n, nil
+	}
+	v, err := ParseVersion(j.Version)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		Name: j.Name, Namespace: j.Namespace, Hash: j.Hash, Version: v,
+		Platform: j.Arch.Platform, OS: j.Arch.OS, Target: targetOf(j.Arch.Target),
+		External: len(j.External) > 0 && j.External.Kind() == '{', Provides: j.Provides,
+	}
+	if err := n.parameters(&j); err != nil {
+		return nil, fmt.Errorf("%s: %w", n.Name, err)
+	}
+	n.compiler(&j)
+	g.nodes[n.Hash] = n
+	g.edges[n] = j.Dependencies
+	return n, nil
+}
+
+// targetOf is the name of a target, which older specs describe in an object.
+func targetOf(v jsontext.Value) string {
+	var text string
+	if json.Unmarshal(v, &text) == nil {
+		return text
+	}
+	var object struct {
+		Name string `json:"name"`
+	}
+	_ = json.Unmarshal(v, &object) // what cannot be read has no name
+	return object.Name
+}
+
+func (n *Node) parameters(j *nodeJSON) error {
+	for name, value := range j.Parameters {
+		if slices.Contains(compilerFlags, name) {
+			var flags []string
+			if err := json.Unmarshal(value, &flags); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			if n.Flags == nil {
+				n.Flags = make(map[string][]string)
+			}
+			n.Flags[name] = flags
+			continue
+		}
+		v := Variant{Name: name}
+		switch value.Kind() {
+		case 't', 'f':
+			v.IsBool, v.On = true, value.Kind() == 't'
+		case '[':
+			v.List = true
+			if err := json.Unmarshal(value, &v.Values); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		case '"':
+			var text string
+			if err := json.Unmarshal(value, &text); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			v.set(text)
+		default:
+			v.set(value.String())
+		}
+		n.Variants = append(n.Variants, v)
+	}
+	if len(j.Patches) > 0 {
+		n.Variants = slices.DeleteFunc(n.Variants, func(v Variant) bool { return v.Name == "patches" })
+		n.Variants = append(n.Variants, Variant{Name: "patches", List: true, Values: j.Patches})
+	}
+	slices.SortFunc(n.Variants, func(a, b Variant) int { return strings.Compare(a.Name, b.Name) })
+	return nil
+}
+
+func (v *Variant) set(text string) {
+	switch strings.ToUpper(text) {
+	case "TRUE", "FALSE":
+		v.IsBool, v.On = true, strings.ToUpper(text) == "TRUE"
+	default:
+		v.Values = []string{text}
+	}
+}
+
+// String returns a variant as Spack shows it: +mpi, ~mpi or api=v18.
+func (v Variant) String() string {
+	switch {
+	case v.IsBool && v.On:
+		return "+" + v.Name
+	case v.IsBool:
+		return "~" + v.Name
+	}
+	return v.Name + "=" + v.Text()
+}
+
+// Text returns the value of a variant.
+func (v Variant) Text() string {
+	if v.IsBool {
+		return map[bool]string{true: "True", false: "False"}[v.On]
+	}
+	return strings.Join(v.Values, ",")
+}
+
+// compiler reads with what a package was built, where that is no dependency.
+func (n *Node) compiler(j *nodeJSON) {
+	c := j.Compiler
+	switch {
+	case j.Annotations == nil:
+		n.before5 = true
+	default:
+		n.before5, c = j.Annotations.Format < 5, nil
+		if name, version, ok := strings.Cut(j.Annotations.Compiler, "@"); ok {
+			c = &compilerJSON{name, strings.TrimPrefix(version, "=")}
+		}
+	}
+	if c == nil {
+		return
+	}
+	if v, err := ParseVersion(strings.TrimPrefix(c.Version, "=")); err == nil {
+		n.Compiler, n.CompilerVersion = c.Name, v
+	}
+}
+
+// Link joins the packages that were added to their dependencies. A dependency that was not added is left out.
+func (g *Graph) Link() {
+	for n, edges := range g.edges {
+		for _, e := range edges {
+			to := g.nodes[e.Hash]
+			if to == nil {
+				continue
+			}
+			types, _ := parseDepTypes(e.Parameters.Types) // of names that a reader has checked
+			n.Dependencies = append(n.Dependencies, Dependency{types, e.Parameters.Virtuals, to})
+			for _, virtual := range e.Parameters.Virtuals {
+				g.provide(virtual, to)
+			}
+		}
+		for _, provided := range n.Provides {
+			virtual, _, _ := strings.Cut(provided, "@")
+			g.provide(virtual, n)
+		}
+	}
+	clear(g.edges)
+}
+
+func (g *Graph) provide(virtual string, n *Node) {
+	if g.providers[virtual] == nil {
+		g.providers[virtual] = make(map[*Node]bool)
+	}
+	g.providers[virtual][n] = true
+}
+
+// Virtual reports whether a name is that of a virtual package: packages depend on it through others.
+func (g *Graph) Virtual(name string) bool { return g.providers[name] != nil }

@@ -1,0 +1,95 @@
+package query
+
+import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+)
+
+// targetsJSON names the parents of each microarchitecture. It is made of archspec's
+// microarchitectures.json: see testdata/record.py.
+//
+//go:embed targets.json
+var targetsJSON []byte
+
+// targets are the microarchitectures that archspec knows, each with itself and all that it is a superset of.
+var targets = sync.OnceValue(func() map[string]map[string]bool {
+	var parents map[string][]string
+	if err := json.Unmarshal(targetsJSON, &parents); err != nil {
+		panic(err) // our own text
+	}
+	all := make(map[string]map[string]bool)
+	var closure func(name string) map[string]bool
+	closure = func(name string) map[string]bool {
+		if known, ok := all[name]; ok {
+			return known
+		}
+		set := map[string]bool{name: true}
+		for _, p := range parents[name] {
+			for a := range closure(p) {
+				set[a] = true
+			}
+		}
+		all[name] = set
+		return set
+	}
+	for name := range parents {
+		closure(name)
+	}
+	return all
+})
+
+// Runs reports whether a processor runs what was built for a target, by archspec's table. A processor that is not in it
+// runs only its own target.
+func Runs(processor, target string) bool {
+	return processor == target || targets()[processor][target]
+}
+
+// KnownTarget reports whether archspec knows a microarchitecture.
+func KnownTarget(name string) bool { return targets()[name] != nil }
+
+// A targetRange holds a target, or those between two of them. An empty bound does not bind.
+type targetRange struct {
+	lo, hi string
+	ranged bool
+}
+
+// parseTargets reads what follows target= in a query; nil: any target.
+func parseTargets(text string) ([]targetRange, error) {
+	if text == "*" {
+		return nil, nil
+	}
+	var all []targetRange
+	for _, part := range strings.Split(text, ",") {
+		r := targetRange{}
+		r.lo, r.hi, r.ranged = strings.Cut(part, ":")
+		if isReserved(r.lo) || isReserved(r.hi) {
+			return nil, fmt.Errorf("target=%s means the host on which Spack runs: name a target", text)
+		}
+		for _, bound := range []string{r.lo, r.hi} {
+			if r.ranged && bound != "" && !KnownTarget(bound) {
+				return nil, fmt.Errorf("target=%s: %q is no microarchitecture that archspec knows", text, bound)
+			}
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+func isReserved(name string) bool {
+	switch name {
+	case "default_target", "default_os", "frontend", "fe", "backend", "be":
+		return true
+	}
+	return false
+}
+
+// holds reports whether a target is in the range.
+func (r targetRange) holds(target string) bool {
+	if !r.ranged {
+		return target == r.lo
+	}
+	return (r.lo == "" || Runs(target, r.lo)) && (r.hi == "" || Runs(r.hi, target))
+}
