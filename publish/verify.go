@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -621,8 +620,6 @@ func (c *check) offered(file string, records map[spec.Hash]known) {
 	}
 }
 
-var notInNames = regexp.MustCompile(`[^A-Za-z0-9_+.-]`)
-
 // documentNames are the names that the document of a package may have, the one that clients
 // try first before the other. In layout v2 the name holds the compiler, which only records
 // of Format4 have.
@@ -645,15 +642,7 @@ func (c *check) documentNames(k known) ([]string, bool) {
 	if json.Unmarshal(k.Node, &n) != nil || n.Compiler.Name == "" {
 		return nil, false
 	}
-	parts := []string{
-		n.Arch.Platform + "-" + k.node.OS + "-" + k.node.Target,
-		n.Compiler.Name, n.Compiler.Version, k.node.Name, k.node.Version, string(k.Hash),
-	}
-	for i, p := range parts {
-		parts[i] = notInNames.ReplaceAllString(p, "_")
-	}
-	stem := layout.V2Root + strings.Join(parts, "-")
-	return []string{stem + ".spec.json.sig", stem + ".spec.json"}, true
+	return layout.V2Specs(k.node, n.Arch.Platform, n.Compiler.Name, n.Compiler.Version), true
 }
 
 // A document is one that is to be checked.

@@ -173,6 +173,16 @@ func v2Stem(name string) (string, bool) {
 	return strings.CutSuffix(file, v2Unsigned)
 }
 
+// V2Specs are the names that the document of a package may have, the one that clients try first before the other. What a
+// package was built with and for is part of them.
+func V2Specs(n *spec.Node, platform, compiler, compilerVersion string) []string {
+	stem := strings.Join([]string{
+		filtered(platform + "-" + n.OS + "-" + n.Target), filtered(compiler), filtered(compilerVersion),
+		filtered(n.Name), filtered(n.Version), string(n.Hash),
+	}, "-")
+	return []string{V2Root + stem + v2Signed, V2Root + stem + v2Unsigned}
+}
+
 // V2Tarball is the name of the .spack file that belongs to the document name, which is
 // about the package n. The document's name is that of the package behind that of its
 // platform and compiler, and the tarball's directories repeat the three.

@@ -148,7 +148,8 @@ func (d DepTypes) Names() []string {
 	return all
 }
 
-func parseDepTypes(names []string) (DepTypes, error) {
+// ParseDepTypes reads names of types of dependency; "all" is all of them.
+func ParseDepTypes(names []string) (DepTypes, error) {
 	var d DepTypes
 	for _, name := range names {
 		i := slices.Index(depTypeNames, name)

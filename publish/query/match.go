@@ -27,7 +27,9 @@ func (c *constraint) virtual(g *Graph, n *Node) bool {
 	if !strings.HasPrefix(n.Hash, c.hash) || !g.providers[c.name][n] {
 		return false
 	}
-	anyVersion := all(c.versions, func(ranges []versionRange) bool { return slices.ContainsFunc(ranges, func(r versionRange) bool { return r.all }) })
+	anyVersion := all(c.versions, func(ranges []versionRange) bool {
+		return slices.ContainsFunc(ranges, func(r versionRange) bool { return r.all })
+	})
 	return anyVersion || slices.ContainsFunc(n.Provides, func(provided string) bool {
 		name, version, known := strings.Cut(provided, "@")
 		v, err := ParseVersion(strings.TrimPrefix(version, "="))

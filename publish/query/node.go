@@ -2,6 +2,8 @@ package query
 
 import (
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 
@@ -232,7 +234,7 @@ func (g *Graph) Link() {
 			if to == nil {
 				continue
 			}
-			types, _ := parseDepTypes(e.Parameters.Types) // of names that a reader has checked
+			types, _ := ParseDepTypes(e.Parameters.Types) // of names that a reader has checked
 			n.Dependencies = append(n.Dependencies, Dependency{types, e.Parameters.Virtuals, to})
 			for _, virtual := range e.Parameters.Virtuals {
 				g.provide(virtual, to)
@@ -255,3 +257,6 @@ func (g *Graph) provide(virtual string, n *Node) {
 
 // Virtual reports whether a name is that of a virtual package: packages depend on it through others.
 func (g *Graph) Virtual(name string) bool { return g.providers[name] != nil }
+
+// All yields the packages in no order.
+func (g *Graph) All() iter.Seq[*Node] { return maps.Values(g.nodes) }

@@ -197,7 +197,7 @@ func (p *parser) attributes(e *edge) (token, error) {
 		case "virtuals":
 			e.virtuals = values
 		case "deptypes":
-			types, err := parseDepTypes(values)
+			types, err := ParseDepTypes(values)
 			if err != nil {
 				return token{}, p.wrong(t, err.Error())
 			}

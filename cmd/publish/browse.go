@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize/english"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/query"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+)
+
+// browseHelp is what the commands that show a cache have in common.
+const browseHelp = `
+DESTINATION is s3://bucket[/prefix] or file:///directory, a mirror or the top of a tree of
+mirrors; a URL of http:// or https:// is one mirror, read as clients read it. Nothing is
+written.`
+
+// queryHelp is the manual of queries.
+const queryHelp = `
+A query is in Spack's syntax for specs: name, namespace.name, @version or @from:to,
++variant, ~variant, variant=value, %compiler@version, os=, target=zen4 or target=x86_64_v3:,
+^dependency@version, /hash. Several specs find what matches any of them.`
+
+// browseFlags are those of the commands that show a cache.
+type browseFlags struct {
+	flags
+	view string
+}
+
+func (f *browseFlags) register(fs *pflag.FlagSet) {
+	fs.BoolVar(&f.json, "json", false, "print one JSON document")
+	fs.StringVar(&f.view, "view", "", "look at the packages of the view `NAME`, which clients choose in mirrors.yaml; default: all packages")
+	f.storage.registerWhere(fs)
+	fs.DurationVar(&f.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+}
+
+// atLeast is a check of the number of arguments.
+func atLeast(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < n {
+			return cli.Fail(cli.ExitUsage, fmt.Errorf("%s, want: publish %s", english.Plural(len(args), "argument", ""), cmd.Use))
+		}
+		return nil
+	}
+}
+
+// A stock is one mirror that is shown.
+type stock struct {
+	path   string // below the place that was named; empty for the place itself
+	shown  string // for people
+	reader mirror.Reader
+	*inventory.Inventory
+}
+
+// browse reads the mirror at a place, or, if there is none, those below it. The caller closes it.
+func (f *browseFlags) browse(ctx context.Context, where string, env cli.Env) (stocks []stock, done func() error, err error) {
+	at, done, err := f.readers(ctx, where, env)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = done()
+		}
+	}()
+	read := func(path string) error {
+		r := at(path)
+		inv, err := inventory.Read(ctx, r, f.view)
+		if err == nil {
+			stocks = append(stocks, stock{path, strings.TrimSuffix(redact.URL(where)+"/"+path, "/"), r, inv})
+		}
+		return err
+	}
+	err = read("")
+	lister, ok := at("").(mirror.Lister)
+	if !errors.Is(err, inventory.ErrNoIndex) || !ok {
+		return stocks, done, absent(err)
+	}
+	roots, rootsErr := buildcache.Roots(ctx, lister)
+	if rootsErr != nil {
+		return nil, done, rootsErr
+	}
+	for _, path := range roots {
+		if path == "" {
+			continue
+		}
+		if rootErr := read(path); rootErr != nil && !errors.Is(rootErr, inventory.ErrNoIndex) {
+			return nil, done, rootErr
+		}
+	}
+	if len(stocks) == 0 {
+		return nil, done, absent(err)
+	}
+	return stocks, done, nil
+}
+
+// absent makes the error of a mirror that is not there the one that other commands have for it.
+func absent(err error) error {
+	if errors.Is(err, inventory.ErrNoIndex) {
+		return fmt.Errorf("%w: %w", publish.ErrNoMirror, err)
+	}
+	return err
+}
+
+// parseQuery reads a query that may come in several arguments.
+func parseQuery(args []string) (*query.Query, error) {
+	q, err := query.Parse(strings.Join(args, " "))
+	return q, cli.Fail(cli.ExitUsage, err)
+}
+
+// unknown says which names in a query no package has, if that is so in all mirrors.
+func unknown(stocks []stock, q *query.Query) []string {
+	counts := make(map[string]int)
+	var names, known []string
+	for _, s := range stocks {
+		for _, name := range s.Unknown(q) {
+			if counts[name]++; counts[name] == len(stocks) {
+				names = append(names, name)
+			}
+		}
+		known = append(known, s.Names()...)
+	}
+	var said []string
+	for _, name := range names {
+		said = append(said, fmt.Sprintf("no package is called %s%s", name, cli.DidYouMean(name, known)))
+	}
+	return said
+}
+
+// nothing is the error of a query that must match and does not.
+func nothing(where string, stocks []stock, args []string, q *query.Query) error {
+	said := fmt.Sprintf("nothing in %s matches %q", redact.URL(where), strings.Join(args, " "))
+	for _, u := range unknown(stocks, q) {
+		said += ": " + u
+	}
+	return cli.Fail(cli.ExitUsage, errors.New(said))
+}
+
+// packageJSON is a package in a JSON document.
+type packageJSON struct {
+	Name      string              `json:"name"`
+	Version   string              `json:"version"`
+	Hash      string              `json:"hash"`
+	Namespace string              `json:"namespace,omitempty"`
+	Compilers []string            `json:"compilers"`
+	Platform  string              `json:"platform"`
+	OS        string              `json:"os"`
+	Target    string              `json:"target"`
+	Variants  map[string]any      `json:"variants"`
+	Flags     map[string][]string `json:"flags,omitempty"`
+	InCache   bool                `json:"in_cache"`
+	External  bool                `json:"external,omitempty"`
+}
+
+func jsonOf(inv *inventory.Inventory, n *query.Node) packageJSON {
+	p := packageJSON{
+		Name: n.Name, Version: n.Version.String(), Hash: n.Hash, Namespace: n.Namespace, Compilers: n.Compilers(),
+		Platform: n.Platform, OS: n.OS, Target: n.Target, Variants: map[string]any{}, InCache: inv.Offers(n) != nil, External: n.External,
+	}
+	for _, v := range n.Variants {
+		switch {
+		case v.IsBool:
+			p.Variants[v.Name] = v.On
+		case v.List:
+			p.Variants[v.Name] = v.Values
+		default:
+			p.Variants[v.Name] = v.Text()
+		}
+	}
+	for name, flags := range n.Flags {
+		if len(flags) > 0 {
+			if p.Flags == nil {
+				p.Flags = make(map[string][]string)
+			}
+			p.Flags[name] = flags
+		}
+	}
+	return p
+}
+
+// id names a package for people.
+func id(n *query.Node) string {
+	return n.Name + "@" + n.Version.String() + "/" + n.Hash[:min(7, len(n.Hash))]
+}
+
+// day is a date for people.
+func day(t time.Time) string {
+	if t.IsZero() {
+		return "unknown"
+	}
+	return t.UTC().Format(time.DateOnly)
+}
+
+// line is text in a line of its own.
+func line(text string) string { return escape.Line(text) }

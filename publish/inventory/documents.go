@@ -1,0 +1,140 @@
+package inventory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// A Document is what makes a build installable: the object that points at its tarball.
+type Document struct {
+	*Build
+	Name     string
+	Size     int64 // bytes
+	Stored   time.Time
+	Signed   bool
+	Signer   string // key id or fingerprint, as the signature says; empty if it does not say
+	Blobs    []Blob
+	Unusable error // why the document cannot be used; nil if it can
+}
+
+// A Blob is an object that a document points at.
+type Blob struct {
+	Name    string      `json:"name"`
+	Size    int64       `json:"bytes"`
+	Digest  blob.Digest `json:"-"`
+	Tarball bool        `json:"tarball"`
+}
+
+// Tarball is the blob that is unpacked when a package is installed; nil if there is none.
+func (d *Document) Tarball() *Blob {
+	for i := range d.Blobs {
+		if d.Blobs[i].Tarball {
+			return &d.Blobs[i]
+		}
+	}
+	return nil
+}
+
+// Bytes is the size of a document and all that it points at.
+func (d *Document) Bytes() int64 {
+	n := d.Size
+	for _, b := range d.Blobs {
+		n += b.Size
+	}
+	return n
+}
+
+// Documents reads the documents of builds, in their order.
+func Documents(ctx context.Context, r mirror.Reader, builds []*Build) ([]*Document, error) {
+	all := make([]*Document, len(builds))
+	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(builds), func(ctx context.Context, i int) error {
+		d, err := readDocument(ctx, r, builds[i])
+		all[i] = d
+		return err
+	})
+	return all, err
+}
+
+// readDocument fails if the mirror cannot be read. What is wrong with the document is in Unusable.
+func readDocument(ctx context.Context, r mirror.Reader, b *Build) (*Document, error) {
+	d := &Document{Build: b}
+	for _, name := range b.names() {
+		text, info, err := mirror.Read(ctx, r, name, maxManifest)
+		if errors.Is(err, mirror.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+		d.Name, d.Size, d.Stored = name, info.Size, info.Modified
+		if d.Signed = key.Signed(text); d.Signed {
+			if issuer, err := key.IssuerOf(text); err == nil {
+				d.Signer = issuer.String()
+			}
+		}
+		return d, d.point(ctx, r, text)
+	}
+	d.Unusable = errors.New("its document is not there: run publish verify")
+	return d, nil
+}
+
+// names are those that the document may have, the one that clients try first before the other.
+func (b *Build) names() []string {
+	n := b.spec()
+	if b.Layout == "v3" {
+		return []string{layout.V3Spec(n)}
+	}
+	return layout.V2Specs(n, b.Platform, b.Compiler, b.CompilerVersion.String())
+}
+
+// point reads what a document points at.
+func (d *Document) point(ctx context.Context, r mirror.Reader, text []byte) error {
+	if d.Layout == "v3" {
+		records, err := recordsOf(text)
+		if err != nil {
+			d.Unusable = err
+			return nil
+		}
+		for _, rec := range records {
+			if rec.Unusable() == nil {
+				d.Blobs = append(d.Blobs, Blob{layout.V3Blob(rec.Digest), rec.Size, rec.Digest, manifest.FamilyOf(rec.MediaType) == manifest.Tarball})
+			}
+		}
+		return nil
+	}
+	plain, err := key.Text(text)
+	if err != nil {
+		d.Unusable = err
+		return nil
+	}
+	s, err := spec.Parse(plain, spec.Format4)
+	if err != nil {
+		d.Unusable = err
+		return nil
+	}
+	tarball, ok := layout.V2Tarball(d.Name, s.Root())
+	if !ok {
+		d.Unusable = errors.New("it is about another package: run publish verify")
+		return nil
+	}
+	info, err := r.Stat(ctx, tarball)
+	if errors.Is(err, mirror.ErrNotExist) {
+		d.Unusable = fmt.Errorf("%s is not there: run publish verify", tarball)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at %s: %w", tarball, err)
+	}
+	d.Blobs = []Blob{{tarball, info.Size, s.Tarball, true}}
+	return nil
+}

@@ -1,0 +1,191 @@
+package inventory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+)
+
+// A Usage says where the bytes of a mirror are. Without a listing only Documents is known.
+type Usage struct {
+	Documents []*Document // of the builds, in their order
+	Listed    bool
+
+	Objects, Bytes int64 // everything that was listed
+	// Unindexed is what packages take that are there and in no index. Superseded is what nothing points at: indices that
+	// were replaced, and what a publisher left that died. Other is the rest: indices, keys, release files.
+	Unindexed, Superseded, Other Amount
+}
+
+// An Amount is a number of objects and their bytes.
+type Amount struct {
+	Objects int64 `json:"objects"`
+	Bytes   int64 `json:"bytes"`
+}
+
+func (a *Amount) add(bytes int64) {
+	a.Objects++
+	a.Bytes += bytes
+}
+
+// Usage reads the document of every build and lists the mirror, if that is possible.
+func (inv *Inventory) Usage(ctx context.Context, r mirror.Reader) (*Usage, error) {
+	u := &Usage{}
+	var err error
+	if u.Documents, err = Documents(ctx, r, inv.Builds); err != nil {
+		return nil, err
+	}
+	if l, ok := r.(mirror.Lister); ok {
+		return u, u.list(ctx, r, l)
+	}
+	return u, nil
+}
+
+// list divides what is listed. A blob belongs to the first package in the order of builds that points at it.
+func (u *Usage) list(ctx context.Context, r mirror.Reader, l mirror.Lister) error {
+	listed := make(map[string]int64)
+	for info, err := range l.List(ctx, mirror.Range{}) {
+		if err != nil {
+			return fmt.Errorf("list: %w", err)
+		}
+		listed[info.Name] = info.Size
+		u.Objects++
+		u.Bytes += info.Size
+	}
+	u.Listed = true
+	take := func(name string) (size int64, ok bool) {
+		size, ok = listed[name]
+		delete(listed, name)
+		return size, ok
+	}
+	for _, d := range u.Documents {
+		take(d.Name)
+		for _, b := range d.Blobs {
+			take(b.Name)
+		}
+	}
+	documents, blobs, err := pointed(ctx, r, listed)
+	if err != nil {
+		return err
+	}
+	for name := range listed {
+		_, v3 := layout.ParseV3Spec(name)
+		_, v2 := layout.ParseV2Spec(name)
+		_, tarball := layout.ParseV2Tarball(name)
+		of := &u.Other
+		switch {
+		case v3 || v2 || tarball || documents[name]:
+			of = &u.Unindexed
+		case strings.HasPrefix(name, layout.V3Blobs) && !blobs[name]:
+			of = &u.Superseded
+		}
+		of.add(listed[name])
+	}
+	return nil
+}
+
+// pointed reads the manifests among what is left of a listing. It returns the blobs of packages, and those of anything else.
+func pointed(ctx context.Context, r mirror.Reader, listed map[string]int64) (packages, others map[string]bool, err error) {
+	var names []string
+	for name := range listed {
+		if strings.HasPrefix(name, layout.V3Manifests) && strings.HasSuffix(name, ".manifest.json") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	found := make([][]string, len(names))
+	err = parallel.Each(ctx, parallel.Readers, parallel.Positions(names), func(ctx context.Context, i int) error {
+		text, _, err := mirror.Read(ctx, r, names[i], maxManifest)
+		if errors.Is(err, mirror.ErrNotExist) {
+			return nil // deleted since
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", names[i], err)
+		}
+		records, err := recordsOf(text)
+		if err != nil {
+			return nil // damage, which publish verify names; what it pointed at looks superseded
+		}
+		for _, rec := range records {
+			if rec.Unusable() == nil {
+				found[i] = append(found[i], layout.V3Blob(rec.Digest))
+			}
+		}
+		return nil
+	})
+	packages, others = make(map[string]bool), make(map[string]bool)
+	for i, name := range names {
+		_, isPackage := layout.ParseV3Spec(name)
+		for _, b := range found[i] {
+			if isPackage {
+				packages[b] = true
+			} else {
+				others[b] = true
+			}
+		}
+	}
+	return packages, others, err
+}
+
+// A Group is what builds with something in common take.
+type Group struct {
+	Name     string `json:"name"`
+	Packages int    `json:"packages"`
+	Bytes    int64  `json:"bytes"`
+}
+
+// GroupBy adds up documents and their blobs by names that a function gives them, the largest group first. Within a group, a
+// blob that several packages share counts once.
+func GroupBy(documents []*Document, names func(*Document) []string) []Group {
+	groups := make(map[string]*Group)
+	counted := make(map[[2]string]bool)
+	for _, d := range documents {
+		for _, name := range names(d) {
+			g := groups[name]
+			if g == nil {
+				g = &Group{Name: name}
+				groups[name] = g
+			}
+			g.Packages++
+			g.Bytes += d.Size
+			for _, b := range d.Blobs {
+				if at := [2]string{name, b.Name}; !counted[at] {
+					counted[at] = true
+					g.Bytes += b.Size
+				}
+			}
+		}
+	}
+	var all []Group
+	for _, g := range groups {
+		all = append(all, *g)
+	}
+	slices.SortFunc(all, func(a, b Group) int {
+		if a.Bytes != b.Bytes {
+			return int(min(1, max(-1, b.Bytes-a.Bytes)))
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	return all
+}
+
+// Views lists the views of a mirror, sorted.
+func Views(ctx context.Context, l mirror.Lister) ([]string, error) {
+	var views []string
+	for info, err := range l.List(ctx, mirror.Range{Prefix: layout.V3Indices}) {
+		if err != nil {
+			return nil, fmt.Errorf("list: %w", err)
+		}
+		if view, ok := layout.IsV3View(info.Name); ok {
+			views = append(views, view)
+		}
+	}
+	slices.Sort(views)
+	return views, nil
+}
