@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
@@ -18,6 +19,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
 const actionHelp = `Publish as a step of a GitHub workflow: the entry point of the container action. What
@@ -43,6 +45,7 @@ type action struct {
 	runner  *workflow.Runner
 	in      *inputs
 	witness *witness
+	aws     *aws.Config // with the credentials of the step
 	report  *cli.Report // the job's until it has ended, or was abandoned
 	exit    func(int)
 }
@@ -96,7 +99,7 @@ func (a *action) perform(ctx context.Context) error {
 	a.witness.Begin(partInputs)
 	in, err := readInputs(a.env, a.runner)
 	a.in = in
-	a.report = a.env.NewReport(in.path, in.destination, in.flags.dryRun, in.settings)
+	a.report = a.env.NewReport(in.path, in.destination, in.dryRun, in.settings)
 	for _, unknown := range unknownInputs(a.env.Environ()) {
 		a.witness.warn("unknown input", unknown)
 	}
@@ -110,7 +113,7 @@ func (a *action) perform(ctx context.Context) error {
 		a.runner.Mask(in.role.Account())
 	}
 	a.witness.trusted = in.options.Trust.Keys != nil
-	ctx, cancel := cli.WithTimeout(ctx, in.flags.timeout)
+	ctx, cancel := cli.WithTimeout(ctx, in.timeout)
 	defer cancel()
 	report := a.report
 	return a.inTime(ctx, func(ctx context.Context) error { return a.publish(ctx, report) })
@@ -130,13 +133,12 @@ func (a *action) publish(ctx context.Context, r *cli.Report) error {
 	if err != nil {
 		return cli.Fail(cli.ExitSource, fmt.Errorf("path %w", err))
 	}
-	in.flags.storage.observe = a.witness.observe
-	j := job{
-		flags: &in.flags, options: in.options, env: a.env, log: log,
-		report: r, observer: a.witness, verify: in.verify,
+	j := cli.Job{
+		Source: source, Destination: in.destination, Target: in.target, Options: in.options, DryRun: in.dryRun, ReadBack: in.verify,
+		Environment: target.Environment{Log: log, Observe: a.witness.observe, AWS: a.aws, Roots: in.roots}, Report: r, Observer: a.witness,
 	}
-	j.flags.cdn.blind = !in.verify
-	return j.do(ctx, source, in.destination)
+	j.Target.CDN.NoReadBack = !in.verify
+	return j.Run(ctx)
 }
 
 // An abandoned job is one that did not end when it was told to.
@@ -158,7 +160,7 @@ func (a *action) inTime(ctx context.Context, do func(context.Context) error) err
 		return cli.Stopped(ctx, err)
 	case <-time.After(stopWithin):
 		// The report is still the job's. What we know is what the witness has seen.
-		a.report = a.env.NewReport(a.in.path, a.in.destination, a.in.flags.dryRun, a.in.settings)
+		a.report = a.env.NewReport(a.in.path, a.in.destination, a.in.dryRun, a.in.settings)
 		return abandoned{context.Cause(ctx)}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
 // A permission is a statement of an IAM policy.
@@ -23,7 +24,7 @@ func (o *outcome) lacking(e *mirror.DeniedError) *permission {
 	if arn := strings.Split(o.in.role.ARN, ":"); len(arn) > 4 {
 		partition, account = arn[1], arn[4]
 	}
-	bucket, prefix, _ := bucketAndPrefix(o.in.destination)
+	bucket, prefix, _ := target.BucketAndPrefix(o.in.destination)
 	objects := "*"
 	if prefix != "" {
 		objects = prefix + "/*"
@@ -31,7 +32,7 @@ func (o *outcome) lacking(e *mirror.DeniedError) *permission {
 	p := &permission{Effect: "Allow", Action: e.Action, Resource: "arn:" + partition + ":s3:::" + bucket}
 	switch {
 	case strings.HasPrefix(e.Action, "cloudfront:"):
-		p.Resource = "arn:" + partition + ":cloudfront::" + account + ":distribution/" + o.in.flags.cdn.distribution
+		p.Resource = "arn:" + partition + ":cloudfront::" + account + ":distribution/" + o.in.target.CDN.Distribution
 	case e.Action == "s3:ListBucket" && prefix != "":
 		p.Condition = map[string]map[string]string{"StringLike": {"s3:prefix": objects}}
 	case e.Action == "s3:ListBucket", e.Action == "s3:ListBucketMultipartUploads", e.Action == "s3:GetBucketLocation":

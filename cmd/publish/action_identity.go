@@ -20,8 +20,7 @@ import (
 // cannot be assumed fails the step at once. They stay within this process.
 func (a *action) identify(ctx context.Context, log *slog.Logger) error {
 	in := a.in
-	in.flags.storage.roots = in.roots
-	o := session.Options{Region: in.flags.storage.s3.Region, Concurrency: in.flags.storage.s3.Concurrency, Roots: in.roots}
+	o := session.Options{Region: in.target.S3.Region, Concurrency: in.target.S3.Concurrency, Roots: in.roots}
 	if in.credentials == oidcCredentials {
 		in.role.Log = log
 		github, err := session.Transport(ctx, o)
@@ -40,7 +39,7 @@ func (a *action) identify(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return cli.Fail(cli.ExitCredentials, credentialsError(err, o.Role != nil))
 	}
-	in.flags.storage.aws = &cfg
+	a.aws = &cfg
 	if o.Role == nil {
 		a.runner.Say("credentials of the environment (%s)", is.Source)
 		if is.SessionToken != "" && a.env.Getenv("AWS_SESSION_TOKEN") != "" {

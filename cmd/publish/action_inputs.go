@@ -14,10 +14,12 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
-	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 
@@ -25,10 +27,12 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
-// inputs are what a workflow gives the action. Whatever publish has a flag for goes into
-// its flags.
+// inputs are what a workflow gives the action.
 type inputs struct {
-	flags flags
+	target  target.Config
+	rules   cli.Rules
+	dryRun  bool
+	timeout time.Duration
 
 	path, destination string
 	layout            string
@@ -74,7 +78,7 @@ const (
 var theInputs = []input{
 	{"role-to-assume", "", func(in *inputs) value { return text(&in.role.ARN) }},
 	{"credentials", oidcCredentials, func(in *inputs) value { return choice(&in.credentials, oidcCredentials, envCredentials) }},
-	{"aws-region", "", func(in *inputs) value { return text(&in.flags.storage.s3.Region, isRegion) }},
+	{"aws-region", "", func(in *inputs) value { return text(&in.target.S3.Region, isRegion) }},
 	{"audience", "", func(in *inputs) value { return text(&in.role.Audience) }},
 	{"role-session-name", "", func(in *inputs) value { return text(&in.role.SessionName) }},
 	{"role-duration-seconds", "3600", func(in *inputs) value {
@@ -87,62 +91,62 @@ var theInputs = []input{
 
 	{"path", "", func(in *inputs) value { return text(&in.path) }},
 	{"layout", "auto", func(in *inputs) value { return choice(&in.layout, "auto", "v3", "v2") }},
-	{"include", "", func(in *inputs) value { return lines(&in.flags.selection.Include, oneLine, isPattern) }},
-	{"exclude", "", func(in *inputs) value { return lines(&in.flags.selection.Exclude, oneLine, isPattern) }},
-	{"expect-os", "", func(in *inputs) value { return lines(&in.flags.selection.OS, oneLine, isGlob) }},
-	{"expect-target", "", func(in *inputs) value { return lines(&in.flags.selection.Target, oneLine, isGlob) }},
-	{"files", "", func(in *inputs) value { return lines(&in.flags.selection.Files, oneLine, isGlob) }},
+	{"include", "", func(in *inputs) value { return lines(&in.rules.Selection.Include, oneLine, isPattern) }},
+	{"exclude", "", func(in *inputs) value { return lines(&in.rules.Selection.Exclude, oneLine, isPattern) }},
+	{"expect-os", "", func(in *inputs) value { return lines(&in.rules.Selection.OS, oneLine, isGlob) }},
+	{"expect-target", "", func(in *inputs) value { return lines(&in.rules.Selection.Target, oneLine, isGlob) }},
+	{"files", "", func(in *inputs) value { return lines(&in.rules.Selection.Files, oneLine, isGlob) }},
 	{"if-no-specs-found", "error", func(in *inputs) value { return choice(&in.ifNone, "error", "warn", "ignore") }},
-	{"require-signed", "true", func(in *inputs) value { return truth(&in.flags.requireSigned) }},
+	{"require-signed", "true", func(in *inputs) value { return truth(&in.rules.RequireSigned) }},
 	{"trusted-keys", "", func(in *inputs) value { return block(&in.trustedKeys) }},
-	{"verify-source", "false", func(in *inputs) value { return truth(&in.flags.verifySource) }},
-	{"keep-going", "false", func(in *inputs) value { return truth(&in.flags.keepGoing) }},
+	{"verify-source", "false", func(in *inputs) value { return truth(&in.rules.VerifySource) }},
+	{"keep-going", "false", func(in *inputs) value { return truth(&in.rules.KeepGoing) }},
 
 	{"destination", "", func(in *inputs) value { return text(&in.destination) }},
 	{"layout-vars", "", func(in *inputs) value { return lines(&in.vars, oneLine) }},
-	{"public-url", "", func(in *inputs) value { return text(&in.flags.cdn.publicURL, isPublicURL) }},
+	{"public-url", "", func(in *inputs) value { return text(&in.target.CDN.PublicURL, target.CheckPublicURL) }},
 	{"if-exists", string(publish.Skip), func(in *inputs) value {
-		return choice(&in.flags.ifExists, string(publish.Skip), string(publish.Overwrite), string(publish.Refuse))
+		return choice(&in.rules.IfExists, string(publish.Skip), string(publish.Overwrite), string(publish.Refuse))
 	}},
 	{"index", string(publish.IndexMerge), func(in *inputs) value {
-		return choice(&in.flags.index, string(publish.IndexMerge), string(publish.IndexRebuild), string(publish.IndexNone))
+		return choice(&in.rules.Index, string(publish.IndexMerge), string(publish.IndexRebuild), string(publish.IndexNone))
 	}},
-	{"publish-keys", "true", func(in *inputs) value { return truth(&in.flags.publishKeys) }},
-	{"cache-control-immutable", layout.Immutable, func(in *inputs) value { return text(&in.flags.storage.caching.immutable) }},
-	{"cache-control-mutable", layout.Revalidate, func(in *inputs) value { return text(&in.flags.storage.caching.mutable) }},
+	{"publish-keys", "true", func(in *inputs) value { return truth(&in.rules.PublishKeys) }},
+	{"cache-control-immutable", layout.Immutable, func(in *inputs) value { return text(&in.target.Caching.Immutable) }},
+	{"cache-control-mutable", layout.Revalidate, func(in *inputs) value { return text(&in.target.Caching.Mutable) }},
 	{"storage-class", "", func(in *inputs) value {
-		return text(&in.flags.storage.s3.StorageClass, func(s string) error { return s3.Options{StorageClass: s}.Validate() })
+		return text(&in.target.S3.StorageClass, func(s string) error { return s3.Options{StorageClass: s}.Validate() })
 	}},
 	{"sse", "", func(in *inputs) value {
-		return text(&in.flags.storage.s3.SSE, func(s string) error { return s3.Options{SSE: s}.Validate() })
+		return text(&in.target.S3.SSE, func(s string) error { return s3.Options{SSE: s}.Validate() })
 	}},
-	{"kms-key-id", "", func(in *inputs) value { return text(&in.flags.storage.s3.KMSKeyID) }},
+	{"kms-key-id", "", func(in *inputs) value { return text(&in.target.S3.KMSKeyID) }},
 	{"s3-endpoint", "", func(in *inputs) value {
-		return text(&in.flags.storage.s3.EndpointURL, func(s string) error { return s3.Options{EndpointURL: s}.Validate() })
+		return text(&in.target.S3.EndpointURL, func(s string) error { return s3.Options{EndpointURL: s}.Validate() })
 	}},
-	{"s3-force-path-style", "false", func(in *inputs) value { return truth(&in.flags.storage.s3.PathStyle) }},
-	{"unsafe-single-writer", "false", func(in *inputs) value { return truth(&in.flags.storage.s3.SingleWriter) }},
-	{"concurrency", "", func(in *inputs) value { return optional(number(1, 1024, into(&in.flags.storage.s3.Concurrency))) }},
+	{"s3-force-path-style", "false", func(in *inputs) value { return truth(&in.target.S3.PathStyle) }},
+	{"unsafe-single-writer", "false", func(in *inputs) value { return truth(&in.target.S3.SingleWriter) }},
+	{"concurrency", "", func(in *inputs) value { return optional(number(1, 1024, into(&in.target.S3.Concurrency))) }},
 	{"part-size-mib", "8", func(in *inputs) value {
-		return number(5, 5120, func(n int) { in.flags.storage.s3.PartSize = int64(n) << 20 })
+		return number(5, 5120, func(n int) { in.target.S3.PartSize = int64(n) << 20 })
 	}},
-	{"limit-rate", "", func(in *inputs) value { return optional(rate(&in.flags.storage.s3.LimitRate)) }},
+	{"limit-rate", "", func(in *inputs) value { return optional(rate(&in.target.S3.LimitRate)) }},
 
-	{"cloudfront-distribution-id", "", func(in *inputs) value { return text(&in.flags.cdn.distribution, isDistribution) }},
-	{"cloudfront-path-prefix", "", func(in *inputs) value { return text(&in.flags.cdn.pathPrefix, isPathPrefix) }},
+	{"cloudfront-distribution-id", "", func(in *inputs) value { return text(&in.target.CDN.Distribution, isDistribution) }},
+	{"cloudfront-path-prefix", "", func(in *inputs) value { return text(&in.target.CDN.PathPrefix, isPathPrefix) }},
 	{"invalidation-paths", "auto", func(in *inputs) value { return lines(&in.invalidationPaths, oneLine) }},
-	{"max-invalidation-paths", "100", func(in *inputs) value { return number(1, 3000, into(&in.flags.cdn.maxPaths)) }},
+	{"max-invalidation-paths", "100", func(in *inputs) value { return number(1, 3000, into(&in.target.CDN.MaxPaths)) }},
 	{"invalidate-listings", "false", func(in *inputs) value { return truth(&in.invalidateListings) }},
-	{"wait-for-invalidation", "false", func(in *inputs) value { return truth(&in.flags.cdn.wait) }},
-	{"invalidation-timeout", "15m", func(in *inputs) value { return span(&in.flags.cdn.patience) }},
+	{"wait-for-invalidation", "false", func(in *inputs) value { return truth(&in.target.CDN.Wait) }},
+	{"invalidation-timeout", "15m", func(in *inputs) value { return span(&in.target.CDN.Patience) }},
 	{"on-invalidation-failure", "fail", func(in *inputs) value { return choice(&in.onInvalidation, "fail", "warn") }},
 
-	{"dry-run", "false", func(in *inputs) value { return truth(&in.flags.dryRun) }},
+	{"dry-run", "false", func(in *inputs) value { return truth(&in.dryRun) }},
 	{"verify-published", "true", func(in *inputs) value { return truth(&in.verify) }},
 	{"summary", "true", func(in *inputs) value { return truth(&in.summary) }},
 	{"summary-max-specs", "200", func(in *inputs) value { return number(0, 100000, into(&in.maxSpecs)) }},
 	{"report-file", "", func(in *inputs) value { return text(&in.reportFile) }},
-	{"timeout", "0", func(in *inputs) value { return span(&in.flags.timeout) }},
+	{"timeout", "0", func(in *inputs) value { return span(&in.timeout) }},
 	{"ca-bundle", "", func(in *inputs) value { return text(&in.caBundle) }},
 }
 
@@ -160,8 +164,16 @@ func inputNames() []string {
 	return names
 }
 
-// inputOf are the inputs whose names differ from those of the flags that they set.
-var inputOf = map[string]string{
+// inputOf returns the input that sets a setting.
+func inputOf(setting string) string {
+	if other, ok := otherNames[setting]; ok {
+		return other
+	}
+	return setting
+}
+
+// otherNames are the inputs whose names differ from those of the settings.
+var otherNames = map[string]string{
 	"distribution-id": "cloudfront-distribution-id",
 	"endpoint-url":    "s3-endpoint",
 	"part-size":       "part-size-mib",
@@ -173,10 +185,7 @@ var flagInText = regexp.MustCompile(`--([a-z][a-z-]*)`)
 // inputWords says in the words of a workflow what names flags.
 func inputWords(s string) string {
 	return flagInText.ReplaceAllStringFunc(s, func(flag string) string {
-		name := flag[2:]
-		if other, ok := inputOf[name]; ok {
-			name = other
-		}
+		name := inputOf(flag[2:])
 		if !slices.Contains(inputNames(), name) {
 			return flag
 		}
@@ -247,7 +256,7 @@ func (in *inputs) complete(env cli.Env, r *workflow.Runner, wrong *refusals) {
 		wrong.refuse("destination", errors.New("it is required: s3://bucket/prefix"))
 	} else if where, err := fill(in.destination, in.vars); err != nil {
 		wrong.refuse("destination", err)
-	} else if _, _, err := bucketAndPrefix(where); err != nil {
+	} else if _, _, err := target.BucketAndPrefix(where); err != nil {
 		wrong.refuse("destination", err)
 	} else {
 		in.destination = where
@@ -258,20 +267,23 @@ func (in *inputs) complete(env cli.Env, r *workflow.Runner, wrong *refusals) {
 		_, err := r.File(in.reportFile)
 		wrong.refuse("report-file", err)
 	}
-	if o := in.flags.storage.s3; o.KMSKeyID != "" {
+	if o := in.target.S3; o.KMSKeyID != "" {
 		wrong.refuse("kms-key-id", s3.Options{SSE: o.SSE, KMSKeyID: o.KMSKeyID}.Validate())
 	}
 	if in.layout != "auto" {
-		in.flags.selection.Layout = in.layout
+		in.rules.Selection.Layout = in.layout
 	}
-	in.flags.cdn.extra = in.invalidate(wrong)
+	in.target.CDN.ExtraPaths = in.invalidate(wrong)
 	var err error
 	if in.caBundle != "" {
 		in.roots, err = readRoots(in.caBundle, r)
 		wrong.refuse("ca-bundle", err)
 	}
-	if in.options, err = in.flags.options(); len(*wrong) == 0 {
-		wrong.refuse("options", err) // what it finds has been found, input by input; if not, this is a defect
+	in.options, err = in.rules.Options()
+	if err = errors.Join(err, in.target.Validate()); len(*wrong) == 0 { // else it has been found, input by input
+		for _, one := range field.Each(err) {
+			wrong.refuse(inputOf(field.Name(one)), one)
+		}
 	}
 	if in.options.Trust.Keys, err = trusted(in.trustedKeys, r); err != nil {
 		wrong.refuse("trusted-keys", err)
@@ -292,63 +304,26 @@ func (in *inputs) completeRole(env cli.Env, r *workflow.Runner, wrong *refusals)
 	}
 	in.role.Secret = r.Mask
 	in.role.Token = &session.GitHub{Getenv: env.Getenv}
-	bucket, prefix, _ := bucketAndPrefix(in.destination)
+	bucket, prefix, _ := target.BucketAndPrefix(in.destination)
 	switch in.sessionPolicy {
 	case "none":
 	case "auto":
 		in.role.Policy = session.SessionPolicy(in.role.Scope(session.Scope{
-			Bucket: bucket, Prefix: prefix, ReadOnly: in.flags.dryRun,
-			Distribution: in.flags.cdn.distribution, KMSKey: in.flags.storage.s3.KMSKeyID,
-			NoKMS: in.flags.storage.s3.Foreign() && in.flags.storage.s3.KMSKeyID == "",
+			Bucket: bucket, Prefix: prefix, ReadOnly: in.dryRun,
+			Distribution: in.target.CDN.Distribution, KMSKey: in.target.S3.KMSKeyID,
+			NoKMS: in.target.S3.Foreign() && in.target.S3.KMSKeyID == "",
 		}))
 	default:
 		in.role.Policy = in.sessionPolicy
 	}
-	for _, one := range split(in.role.Validate()) {
-		wrong.refuse(roleInput(one), one)
+	for _, one := range field.Each(in.role.Validate()) {
+		wrong.refuse(inputOf(field.Name(one)), one)
 	}
 }
-
-// split returns the errors that were joined.
-func split(err error) []error {
-	if err == nil {
-		return nil
-	}
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
-		var all []error
-		for _, one := range many.Unwrap() {
-			all = append(all, split(one)...)
-		}
-		return all
-	}
-	return []error{err}
-}
-
-// roleInput is the input that an error of a role is about.
-func roleInput(err error) string {
-	for begins, name := range map[string]string{
-		"session name": "role-session-name", "session policy": "session-policy", "session of": "role-duration-seconds",
-		"audience": "audience", "account id": "allowed-account-ids",
-	} {
-		if strings.HasPrefix(err.Error(), begins) {
-			return name
-		}
-	}
-	return "role-to-assume"
-}
-
-var notInSessionName = regexp.MustCompile(`[^\w+=,.@-]`)
 
 // sessionName is what CloudTrail calls us: it leads to the run.
 func sessionName(env cli.Env) string {
-	return nameOfSession("slurm-factory-publish", env.Getenv("GITHUB_RUN_ID"), env.Getenv("GITHUB_RUN_ATTEMPT"))
-}
-
-// nameOfSession is made of parts, without those that are empty.
-func nameOfSession(parts ...string) string {
-	parts = slices.DeleteFunc(parts, func(s string) bool { return s == "" })
-	name := notInSessionName.ReplaceAllString(strings.Join(parts, "-"), "-")
-	return name[:min(len(name), 64)]
+	return target.SessionName("slurm-factory-publish", env.Getenv("GITHUB_RUN_ID"), env.Getenv("GITHUB_RUN_ATTEMPT"))
 }
 
 // unknownInputs are those given that the action has not: a misspelt input is otherwise
@@ -434,15 +409,6 @@ func isRegion(s string) error {
 
 func isPattern(s string) error { return publish.Selection{Include: []string{s}}.Validate() }
 func isGlob(s string) error    { return publish.Selection{OS: []string{s}}.Validate() }
-
-func isPublicURL(s string) error {
-	w, err := web.Open(s, web.Options{})
-	if err != nil {
-		return err
-	}
-	w.Close()
-	return nil
-}
 
 func isDistribution(s string) error {
 	_, err := cloudfront.New(aws.Config{}, s, cloudfront.Options{})

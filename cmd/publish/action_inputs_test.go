@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
@@ -63,7 +64,7 @@ func TestEachInput(t *testing.T) {
 			{"arn:aws-cn:iam::123456789012:role/a/b/c", "arn:aws-cn:iam::123456789012:role/a/b/c"}, {"  arn:aws-us-gov:iam::123456789012:role/x\n", "arn:aws-us-gov:iam::123456789012:role/x"},
 		}, bad("publisher", "arn:aws:iam::1234:role/x", "arn:aws:iam::123456789012:user/x", "arn:aws:iam::123456789012:role/x\ny"), nil},
 		{"credentials", func(in *inputs) any { return in.credentials }, "oidc", []good{{"env", "env"}, {"oidc", "oidc"}}, bad("OIDC", "keys"), nil},
-		{"aws-region", func(in *inputs) any { return in.flags.storage.s3.Region }, "", []good{{"eu-central-1", "eu-central-1"}}, bad("Frankfurt", "eu central"), nil},
+		{"aws-region", func(in *inputs) any { return in.target.S3.Region }, "", []good{{"eu-central-1", "eu-central-1"}}, bad("Frankfurt", "eu central"), nil},
 		{"audience", func(in *inputs) any { return in.role.Audience }, "", []good{{"sts.amazonaws.com.cn", "sts.amazonaws.com.cn"}}, bad("a b"), nil},
 		{"role-session-name", func(in *inputs) any { return in.role.SessionName }, "slurm-factory-publish-15112233445-2", []good{{"nightly", "nightly"}}, bad("a", "a b", strings.Repeat("a", 65)), nil},
 		{"role-duration-seconds", func(in *inputs) any { return in.role.Duration }, time.Hour, []good{{"900", 15 * time.Minute}, {"43200", 12 * time.Hour}}, bad("899", "1h", "43201", "-1"), nil},
@@ -91,37 +92,37 @@ func TestEachInput(t *testing.T) {
 		{"layout-vars", func(in *inputs) any { return in.destination }, "s3://cache/noble/spack", []good{
 			{"toolchain=noble\nslurm = 25.11\ncompiler=13.4.0\narch=amd64", "s3://cache/noble/spack"}, {"compiler=", "s3://cache/noble/spack"},
 		}, bad("noble", "os=noble", "arch=a/b", "arch=..", "arch=a b", "arch=a\narch=b"), nil},
-		{"public-url", func(in *inputs) any { return in.flags.cdn.publicURL }, "", []good{{"https://cache.example.org/noble", "https://cache.example.org/noble"}}, bad("cache.example.org", "ftp://x"), nil},
+		{"public-url", func(in *inputs) any { return in.target.CDN.PublicURL }, "", []good{{"https://cache.example.org/noble", "https://cache.example.org/noble"}}, bad("cache.example.org", "ftp://x"), nil},
 		{"if-exists", func(in *inputs) any { return in.options.IfExists }, publish.Skip, []good{{"overwrite", publish.Overwrite}, {"error", publish.Refuse}}, bad("replace"), nil},
 		{"index", func(in *inputs) any { return in.options.Index }, publish.IndexMerge, []good{{"rebuild", publish.IndexRebuild}, {"none", publish.IndexNone}}, bad("merged"), nil},
 		{"publish-keys", func(in *inputs) any { return !in.options.Selection.NoKeys }, true, truths, notTruths, nil},
-		{"cache-control-immutable", func(in *inputs) any { return in.flags.storage.caching.immutable }, "public, max-age=31536000, immutable", []good{{"public, max-age=60", "public, max-age=60"}}, bad("a\nb"), nil},
-		{"cache-control-mutable", func(in *inputs) any { return in.flags.storage.caching.mutable }, "no-cache", []good{{"max-age=60", "max-age=60"}}, bad("a\nb"), nil},
-		{"storage-class", func(in *inputs) any { return in.flags.storage.s3.StorageClass }, "", []good{{"INTELLIGENT_TIERING", "INTELLIGENT_TIERING"}}, bad("COLD"), nil},
-		{"sse", func(in *inputs) any { return in.flags.storage.s3.SSE }, "", []good{{"aws:kms", "aws:kms"}}, bad("kms"), nil},
-		{"kms-key-id", func(in *inputs) any { return in.flags.storage.s3.KMSKeyID }, "", []good{{"alias/cache", "alias/cache"}}, bad("a\nb"), map[string]string{"sse": "aws:kms"}},
-		{"s3-endpoint", func(in *inputs) any { return in.flags.storage.s3.EndpointURL }, "", []good{{"http://minio:9000", "http://minio:9000"}}, bad("minio:9000", "minio"), nil},
-		{"s3-force-path-style", func(in *inputs) any { return in.flags.storage.s3.PathStyle }, false, truths, notTruths, nil},
-		{"unsafe-single-writer", func(in *inputs) any { return in.flags.storage.s3.SingleWriter }, false, truths, notTruths, nil},
-		{"concurrency", func(in *inputs) any { return in.flags.storage.s3.Concurrency }, 0, []good{{"1", 1}}, bad("0", "x", "1025"), nil},
-		{"part-size-mib", func(in *inputs) any { return in.flags.storage.s3.PartSize }, int64(8 << 20), []good{{"16", int64(16 << 20)}}, bad("4", "16MiB", "6000"), nil},
-		{"limit-rate", func(in *inputs) any { return in.flags.storage.s3.LimitRate }, int64(0), []good{{"50MB/s", int64(50e6)}, {"1MiB", int64(1 << 20)}}, bad("fast", "-1"), nil},
+		{"cache-control-immutable", func(in *inputs) any { return in.target.Caching.Immutable }, "public, max-age=31536000, immutable", []good{{"public, max-age=60", "public, max-age=60"}}, bad("a\nb"), nil},
+		{"cache-control-mutable", func(in *inputs) any { return in.target.Caching.Mutable }, "no-cache", []good{{"max-age=60", "max-age=60"}}, bad("a\nb"), nil},
+		{"storage-class", func(in *inputs) any { return in.target.S3.StorageClass }, "", []good{{"INTELLIGENT_TIERING", "INTELLIGENT_TIERING"}}, bad("COLD"), nil},
+		{"sse", func(in *inputs) any { return in.target.S3.SSE }, "", []good{{"aws:kms", "aws:kms"}}, bad("kms"), nil},
+		{"kms-key-id", func(in *inputs) any { return in.target.S3.KMSKeyID }, "", []good{{"alias/cache", "alias/cache"}}, bad("a\nb"), map[string]string{"sse": "aws:kms"}},
+		{"s3-endpoint", func(in *inputs) any { return in.target.S3.EndpointURL }, "", []good{{"http://minio:9000", "http://minio:9000"}}, bad("minio:9000", "minio"), nil},
+		{"s3-force-path-style", func(in *inputs) any { return in.target.S3.PathStyle }, false, truths, notTruths, nil},
+		{"unsafe-single-writer", func(in *inputs) any { return in.target.S3.SingleWriter }, false, truths, notTruths, nil},
+		{"concurrency", func(in *inputs) any { return in.target.S3.Concurrency }, 0, []good{{"1", 1}}, bad("0", "x", "1025"), nil},
+		{"part-size-mib", func(in *inputs) any { return in.target.S3.PartSize }, int64(8 << 20), []good{{"16", int64(16 << 20)}}, bad("4", "16MiB", "6000"), nil},
+		{"limit-rate", func(in *inputs) any { return in.target.S3.LimitRate }, int64(0), []good{{"50MB/s", int64(50e6)}, {"1MiB", int64(1 << 20)}}, bad("fast", "-1"), nil},
 
-		{"cloudfront-distribution-id", func(in *inputs) any { return in.flags.cdn.distribution }, "", []good{{"E2QWRUHAPOMQZL", "E2QWRUHAPOMQZL"}}, bad("d111.cloudfront.net", "e2"), nil},
-		{"cloudfront-path-prefix", func(in *inputs) any { return in.flags.cdn.pathPrefix }, "", []good{{"/noble", "/noble"}}, bad("noble", "/a?b", "//host/a"), nil},
-		{"invalidation-paths", func(in *inputs) any { return in.flags.cdn.extra }, []string(nil), []good{{"auto", []string(nil)}, {"auto\n/a/*\n/b?c=1", []string{"/a/*", "/b?c=1"}}}, bad("a", "/a b", "/ü", "/"+strings.Repeat("a", 4000)), nil},
-		{"max-invalidation-paths", func(in *inputs) any { return in.flags.cdn.maxPaths }, 100, []good{{"3000", 3000}}, bad("0", "3001"), nil},
-		{"invalidate-listings", func(in *inputs) any { return slices.Contains(in.flags.cdn.extra, "/?list-type=2*") }, false, truths, notTruths, nil},
-		{"wait-for-invalidation", func(in *inputs) any { return in.flags.cdn.wait }, false, truths, notTruths, nil},
-		{"invalidation-timeout", func(in *inputs) any { return in.flags.cdn.patience }, 15 * time.Minute, []good{{"90s", 90 * time.Second}}, bad("90", "-1s"), nil},
+		{"cloudfront-distribution-id", func(in *inputs) any { return in.target.CDN.Distribution }, "", []good{{"E2QWRUHAPOMQZL", "E2QWRUHAPOMQZL"}}, bad("d111.cloudfront.net", "e2"), nil},
+		{"cloudfront-path-prefix", func(in *inputs) any { return in.target.CDN.PathPrefix }, "", []good{{"/noble", "/noble"}}, bad("noble", "/a?b", "//host/a"), nil},
+		{"invalidation-paths", func(in *inputs) any { return in.target.CDN.ExtraPaths }, []string(nil), []good{{"auto", []string(nil)}, {"auto\n/a/*\n/b?c=1", []string{"/a/*", "/b?c=1"}}}, bad("a", "/a b", "/ü", "/"+strings.Repeat("a", 4000)), nil},
+		{"max-invalidation-paths", func(in *inputs) any { return in.target.CDN.MaxPaths }, 100, []good{{"3000", 3000}}, bad("0", "3001"), nil},
+		{"invalidate-listings", func(in *inputs) any { return slices.Contains(in.target.CDN.ExtraPaths, "/?list-type=2*") }, false, truths, notTruths, nil},
+		{"wait-for-invalidation", func(in *inputs) any { return in.target.CDN.Wait }, false, truths, notTruths, nil},
+		{"invalidation-timeout", func(in *inputs) any { return in.target.CDN.Patience }, 15 * time.Minute, []good{{"90s", 90 * time.Second}}, bad("90", "-1s"), nil},
 		{"on-invalidation-failure", func(in *inputs) any { return in.onInvalidation }, "fail", []good{{"warn", "warn"}}, bad("ignore"), nil},
 
-		{"dry-run", func(in *inputs) any { return in.flags.dryRun }, false, truths, notTruths, nil},
+		{"dry-run", func(in *inputs) any { return in.dryRun }, false, truths, notTruths, nil},
 		{"verify-published", func(in *inputs) any { return in.verify }, true, truths, notTruths, nil},
 		{"summary", func(in *inputs) any { return in.summary }, true, truths, notTruths, nil},
 		{"summary-max-specs", func(in *inputs) any { return in.maxSpecs }, 200, []good{{"0", 0}}, bad("-1", "all"), nil},
 		{"report-file", func(in *inputs) any { return in.reportFile }, "", []good{{"out/report.json", "out/report.json"}}, bad("../report.json", "/etc/report.json"), nil},
-		{"timeout", func(in *inputs) any { return in.flags.timeout }, time.Duration(0), []good{{"45m", 45 * time.Minute}, {"0", time.Duration(0)}}, bad("45", "soon"), nil},
+		{"timeout", func(in *inputs) any { return in.timeout }, time.Duration(0), []good{{"45m", 45 * time.Minute}, {"0", time.Duration(0)}}, bad("45", "soon"), nil},
 		{"ca-bundle", func(in *inputs) any { return in.roots != nil }, false, nil, bad("nosuch.pem", "keys.asc"), nil},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -176,7 +177,7 @@ var (
 // about reports whether an error names an input; a destination may be named for its
 // tokens.
 func about(err error, name string) bool {
-	for _, one := range split(err) {
+	for _, one := range field.Each(err) {
 		var of *inputError
 		if errors.As(one, &of) && (of.name == name || name == "allowed-account-ids" && of.name == "role-to-assume") {
 			return true
@@ -191,7 +192,7 @@ func TestAllMistakesAtOnce(t *testing.T) {
 		"path": "", "destination": "s3://cache/{toolchian}/{slurm}", "require-signed": "yes", "role-to-assume": "", "part-size-mib": "4", "exclude": "[\n@", "kms-key-id": "x", "timeout": "1",
 	}))
 	var got []string
-	for _, one := range split(err) {
+	for _, one := range field.Each(err) {
 		got = append(got, one.Error())
 	}
 	want := []string{
@@ -247,7 +248,7 @@ func TestInputWords(t *testing.T) {
 	if want := "trusted-keys and cloudfront-distribution-id, aws-region=x: see --help and --deep; s3-endpoint"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	for flag, name := range inputOf {
+	for flag, name := range otherNames {
 		if !slices.Contains(inputNames(), name) || rootCommand(cli.Env{}).Flags().Lookup(flag) == nil {
 			t.Errorf("%s -> %s", flag, name)
 		}

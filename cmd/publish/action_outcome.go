@@ -19,6 +19,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
 // An outcome is everything that there is to tell of a run.
@@ -46,7 +47,7 @@ func (a *action) outcome(err, let error) *outcome {
 			o.overwritten += m.Counts[string(publish.Replaced)]
 		}
 	}
-	if a.in.flags.dryRun {
+	if a.in.dryRun {
 		o.published, o.overwritten = 0, 0
 	}
 	return o
@@ -113,7 +114,7 @@ func (o *outcome) hints() []string {
 
 // where is the destination as a heading has it.
 func (o *outcome) where() string {
-	if _, prefix, err := bucketAndPrefix(o.in.destination); err == nil && prefix != "" {
+	if _, prefix, err := target.BucketAndPrefix(o.in.destination); err == nil && prefix != "" {
 		return prefix
 	}
 	return o.in.destination
@@ -204,7 +205,7 @@ func all(n int) string {
 // state is what a run that did not end well leaves behind. It claims nothing that is not
 // known.
 func (o *outcome) state() string {
-	if slices.Index(parts, o.part) < slices.Index(parts, cli.PartUpload) || o.in.flags.dryRun {
+	if slices.Index(parts, o.part) < slices.Index(parts, cli.PartUpload) || o.in.dryRun {
 		return "nothing was written"
 	}
 	sent, total := o.sent, o.total
@@ -234,7 +235,7 @@ func quoted(paths []string) string {
 
 // mirrorURL is where clients find what was published, at a path below it.
 func (o *outcome) mirrorURL(path string) string {
-	base := redact.Without(o.in.flags.cdn.publicURL)
+	base := redact.Without(o.in.target.CDN.PublicURL)
 	if base == "" {
 		base = o.in.destination
 	}

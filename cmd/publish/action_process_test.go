@@ -518,7 +518,7 @@ func TestSummariesHaveABound(t *testing.T) {
 func TestDeniedHints(t *testing.T) {
 	a, _, _, _ := newTestAction(t)
 	a.in.credentials, a.in.role.ARN = oidcCredentials, "arn:aws-cn:iam::123456789012:role/teams/publisher"
-	a.in.flags.cdn.distribution = "E1"
+	a.in.target.CDN.Distribution = "E1"
 	for _, row := range []struct{ action, detail, hint, resource string }{
 		{"s3:PutObject", "because no identity-based policy allows the s3:PutObject action", "allow s3:PutObject on arn:aws-cn:s3:::cache/noble/spack/* for the role publisher", "arn:aws-cn:s3:::cache/noble/spack/*"},
 		{"s3:ListBucket", "because no session policy allows the s3:ListBucket action", "set session-policy: none", "arn:aws-cn:s3:::cache"},

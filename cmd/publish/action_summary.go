@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
 
@@ -108,7 +109,7 @@ func (o *outcome) table(b *strings.Builder) {
 	if o.in.destination != "" {
 		add("destination", workflow.Code(o.in.destination))
 	}
-	if u := o.in.flags.cdn.shownURL(); u != "" {
+	if u := redact.URL(o.in.target.CDN.PublicURL); u != "" {
 		add("public URL", workflow.Code(u))
 	}
 	if r.Planned() {
@@ -168,7 +169,7 @@ func (o *outcome) mirrors(b *strings.Builder) {
 			ix = "left alone"
 		case m.Index.Written:
 			ix = fmt.Sprintf("%d → %d", m.Index.Before, m.Index.After)
-		case m.Index.Changes && o.in.flags.dryRun:
+		case m.Index.Changes && o.in.dryRun:
 			ix = fmt.Sprintf("would go from %d to %d", m.Index.Before, m.Index.After)
 			if m.Index.Mode == "rebuild" {
 				ix = "would be made anew"
@@ -196,7 +197,7 @@ func (o *outcome) invalidation(b *strings.Builder) {
 	switch {
 	case i.ID != "":
 		fmt.Fprintf(b, "Invalidation %s, %s:\n\n", workflow.Code(i.ID), workflow.Text(i.Status))
-	case o.in.flags.dryRun:
+	case o.in.dryRun:
 		fmt.Fprintf(b, "Would be invalidated:\n\n")
 	default:
 		fmt.Fprintf(b, "Not invalidated:\n\n")
@@ -213,7 +214,7 @@ func (o *outcome) invalidation(b *strings.Builder) {
 
 // use is how clients get at it.
 func (o *outcome) use(b *strings.Builder) {
-	if o.err != nil || o.in.flags.dryRun || o.found == 0 {
+	if o.err != nil || o.in.dryRun || o.found == 0 {
 		return
 	}
 	var text strings.Builder

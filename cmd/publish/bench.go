@@ -13,6 +13,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 	"github.com/vantagecompute/slurm-factory-publish/publish/tune"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
@@ -30,7 +31,7 @@ It needs the permission to delete what it has stored, which publishing does not.
 
 // A benchFlags is what a user may say about a benchmark.
 type benchFlags struct {
-	storage      storageFlags
+	target       target.Config
 	bounds       tune.Bounds
 	dryRun, json bool
 }
@@ -49,7 +50,7 @@ func benchCommand(env cli.Env) *cobra.Command {
 	fs.BoolVar(&f.json, "json", false, "print one JSON document")
 	fs.Var(cli.Bytes(&f.bounds.Bytes), "max-bytes", "send at most about this much, such as 2GiB (default 8GiB)")
 	fs.DurationVar(&f.bounds.Time, "max-time", f.bounds.Time, "measure for at most this time, such as 30s")
-	f.storage.registerWhere(fs)
+	cli.PlaceFlags(fs, &f.target)
 	return cmd
 }
 
@@ -60,7 +61,7 @@ const (
 )
 
 func runBench(ctx context.Context, where string, f *benchFlags, env cli.Env) error {
-	bucket, prefix, err := bucketAndPrefix(where)
+	bucket, prefix, err := target.BucketAndPrefix(where)
 	switch {
 	case err != nil:
 		return cli.Fail(cli.ExitUsage, fmt.Errorf("%w: what is measured is S3", err))
@@ -68,6 +69,9 @@ func runBench(ctx context.Context, where string, f *benchFlags, env cli.Env) err
 		return cli.Fail(cli.ExitUsage, fmt.Errorf("--max-bytes %d: want at least 512MiB", f.bounds.Bytes))
 	case f.bounds.Time < leastTime:
 		return cli.Fail(cli.ExitUsage, fmt.Errorf("--max-time %v: want at least %v", f.bounds.Time, leastTime))
+	}
+	if err := f.target.Validate(); err != nil {
+		return cli.Usage(err)
 	}
 	below := "publish-bench-" + strings.ToLower(rand.Text()[:10])
 	requests := f.bounds.Requests()
@@ -81,7 +85,7 @@ func runBench(ctx context.Context, where string, f *benchFlags, env cli.Env) err
 	if !f.json {
 		fmt.Fprintf(env.Stdout, "concurrency  part size             sent\n")
 	}
-	best, err := tune.Run(ctx, func(s tune.Setting) (tune.Place, error) { return b.open(ctx, s) }, f.bounds, b.told)
+	best, err := tune.Run(ctx, func(s tune.Setting) (tune.Place, error) { return b.open(ctx, s) }, f.bounds, b.add)
 	if err != nil {
 		return err
 	}
@@ -103,22 +107,18 @@ type benchPlace struct {
 }
 
 func (b *bench) open(ctx context.Context, s tune.Setting) (tune.Place, error) {
-	f := b.f.storage
-	f.s3.Bucket, f.s3.Log = b.bucket, b.env.Log()
-	f.s3.Concurrency, f.s3.PartSize = s.Concurrency, s.PartSize
-	cfg, err := f.config(ctx, f.s3.Log)
+	c := b.f.target
+	c.S3.Concurrency, c.S3.PartSize = s.Concurrency, s.PartSize
+	bucket, _, err := target.OpenBucket(ctx, b.bucket, c, target.Environment{Log: b.env.Log()})
 	if err != nil {
 		return nil, err
-	}
-	bucket, err := s3.Open(ctx, cfg, f.s3)
-	if err != nil {
-		return nil, usageOf(err)
 	}
 	m := bucket.Mirror(b.prefix)
 	return benchPlace{m, m.Deleter()}, nil
 }
 
-func (b *bench) told(t tune.Trial) {
+// add takes the result of a trial.
+func (b *bench) add(t tune.Trial) {
 	b.trials = append(b.trials, t)
 	if !b.f.json {
 		escape.Fprintf(b.env.Stdout, "%11d  %9s  %15s\n", t.Concurrency, mebibytes(t.PartSize), cli.Size(int64(t.Rate))+"/s")

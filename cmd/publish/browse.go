@@ -17,6 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
@@ -36,14 +37,16 @@ A query is in Spack's syntax for specs: name, namespace.name, @version or @from:
 
 // browseFlags are those of the commands that show a cache.
 type browseFlags struct {
-	flags
-	view string
+	target  target.Config
+	view    string
+	json    bool
+	timeout time.Duration
 }
 
 func (f *browseFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.json, "json", false, "print one JSON document")
 	fs.StringVar(&f.view, "view", "", "look at the packages of the view `NAME`, which clients choose in mirrors.yaml; default: all packages")
-	f.storage.registerWhere(fs)
+	cli.PlaceFlags(fs, &f.target)
 	fs.DurationVar(&f.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
 }
 
@@ -67,7 +70,7 @@ type stock struct {
 
 // browse reads the mirror at a place, or, if there is none, those below it. The caller closes it.
 func (f *browseFlags) browse(ctx context.Context, where string, env cli.Env) (stocks []stock, done func() error, err error) {
-	at, done, err := f.readers(ctx, where, env)
+	at, done, err := openReaders(ctx, env, where, f.target)
 	if err != nil {
 		return nil, nil, err
 	}

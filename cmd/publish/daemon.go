@@ -30,6 +30,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
@@ -100,8 +101,7 @@ type service struct {
 	// no configuration.
 	reload  func() (*daemonConfig, error)
 	hangups <-chan os.Signal
-	// extra makes a mirror that is not in the configuration. It may be nil.
-	extra func(*service) daemon.Mirror
+	extra   []servedMirror // that are not in the configuration
 	// up is called when the daemon runs, which stops when it returns. It may be nil.
 	up func(context.Context, *daemon.Daemon) error
 
@@ -142,8 +142,8 @@ func (s *service) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.extra != nil {
-		mirrors = append(mirrors, s.extra(s))
+	for _, m := range s.extra {
+		mirrors = append(mirrors, s.mirror(m))
 	}
 	s.daemon = daemon.New(daemon.Options{
 		Queue: q, Log: s.log, Keep: s.config.KeepFinished.or(defaultKeep),
@@ -281,13 +281,13 @@ func (s *service) mirrors(c *daemonConfig) ([]daemon.Mirror, error) {
 	limiter, least := s.pacing.use(c.Bandwidth)
 	for i := range c.Mirrors {
 		m := &c.Mirrors[i]
-		f := m.flags()
-		o, err := f.options()
+		o, err := m.rules().Options()
 		if err != nil {
-			return nil, err
+			return nil, cli.Usage(err)
 		}
-		f.storage.s3.Limiter, f.storage.s3.LimitRate = limiter, least
-		out := s.mirror(m.Name, m.Source, m.Destination, f, o)
+		served := servedMirror{name: m.Name, source: m.Source, destination: m.Destination, target: m.target(), options: o}
+		served.target.S3.Limiter, served.target.S3.LimitRate = limiter, least
+		out := s.mirror(served)
 		out.Fingerprint = fingerprint(m, least)
 		out.Settle, out.MaxDelay = m.Settle.or(defaultSettle), m.MaxDelay.or(defaultMaxDelay)
 		out.Scan, out.Stuck = m.ScanInterval.or(defaultScan), m.StuckAfter.or(defaultStuck)
@@ -297,16 +297,22 @@ func (s *service) mirrors(c *daemonConfig) ([]daemon.Mirror, error) {
 	return all, nil
 }
 
-// mirror is one that is published as flags say.
-func (s *service) mirror(name, source, where string, f *flags, o publish.Options) daemon.Mirror {
-	f.storage.observe = s.observed
-	f.cdn.answered = func() { s.daemon.Progress() }
-	if o.Trust.Keys != nil {
-		o.Trust.Judged = new(buildcache.Judged)
+// A servedMirror is a mirror that the service publishes.
+type servedMirror struct {
+	name, source, destination string
+	target                    target.Config
+	options                   publish.Options
+}
+
+// mirror returns a mirror for the daemon.
+func (s *service) mirror(m servedMirror) daemon.Mirror {
+	if m.options.Trust.Keys != nil {
+		m.options.Trust.Judged = new(buildcache.Judged)
 	}
-	w := &mirrorWork{source: source, where: where, flags: f, options: o, log: s.log.With("mirror", name)}
+	log := s.log.With("mirror", m.name)
+	w := &mirrorWork{servedMirror: m, log: log, environment: target.Environment{Log: log, Observe: s.observed, Answered: func() { s.daemon.Progress() }}}
 	return daemon.Mirror{
-		Name: name, Source: filepath.Clean(source), Destination: where, Caches: w.caches(), Work: w,
+		Name: m.name, Source: filepath.Clean(m.source), Destination: m.destination, Caches: m.target.CDN.Caches(), Work: w,
 		Settle: defaultSettle, MaxDelay: defaultMaxDelay, Scan: defaultScan, Stuck: defaultStuck, Watch: true,
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -17,7 +18,10 @@ import (
 	"github.com/goccy/go-yaml/parser"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
@@ -286,7 +290,7 @@ func (c *daemonConfig) checkMirror(i int, say func(key, format string, args ...a
 	if redact.Has(m.Destination) {
 		m.Destination = redact.URL(m.Destination)
 		say("destination", "destination %s: it must not have a user or a password", m.Destination)
-	} else if err := checkDestination(m.Destination); err != nil && m.Destination != "" {
+	} else if err := target.Check(m.Destination); err != nil && m.Destination != "" {
 		say("destination", "%s", err)
 	}
 	m.Source, m.Destination = tidySource(m.Source), tidyDestination(m.Destination)
@@ -301,7 +305,7 @@ func (c *daemonConfig) checkMirror(i int, say func(key, format string, args ...a
 			say("source", "%s is published to %s already, by mirror %d", m.Source, m.Destination, j+1)
 		}
 	}
-	if err := apart(m.Source, m.Destination); err != nil && c.Mode != "indexer" {
+	if err := target.Apart(m.Source, m.Destination); err != nil && c.Mode != "indexer" {
 		say("destination", "destination: %v", err)
 	}
 	if m.ScanInterval.set && m.ScanInterval.Duration < time.Second {
@@ -310,10 +314,13 @@ func (c *daemonConfig) checkMirror(i int, say func(key, format string, args ...a
 	if m.MaxInvalidationPaths < 0 || m.MaxInvalidationPaths > 3000 {
 		say("max_invalidation_paths", "max_invalidation_paths %d: want 1 to 3000", m.MaxInvalidationPaths)
 	}
-	f := m.flags()
-	if _, err := f.options(); err != nil {
-		for _, line := range strings.Split(err.Error(), "\n") {
-			say(keyIn(line), "%s", flagWord.ReplaceAllStringFunc(line, keyOf))
+	_, err := m.rules().Options()
+	for _, one := range field.Each(errors.Join(err, m.target().Validate())) {
+		var wrong *field.Error
+		if errors.As(one, &wrong) {
+			say(keyOf(wrong.Name), "%s", wrong.Under(keyOf(wrong.Name)))
+		} else {
+			say("", "%s", one)
 		}
 	}
 }
@@ -339,36 +346,32 @@ func tidyDestination(where string) string {
 	return where
 }
 
-var flagWord = regexp.MustCompile(`--[a-z][a-z-]*`)
+// keyOf is what a setting is called in the configuration.
+func keyOf(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
-// keyOf is what a flag is called in the configuration.
-func keyOf(flag string) string {
-	return strings.ReplaceAll(strings.TrimPrefix(flag, "--"), "-", "_")
+// rules are those of a mirror's keys.
+func (m *mirrorConfig) rules() cli.Rules {
+	r := cli.DefaultRules()
+	r.KeepGoing = true
+	r.RequireSigned, r.TrustedKeys = m.RequireSigned, m.TrustedKeys
+	r.PublishKeys = m.PublishKeys == nil || *m.PublishKeys
+	r.IfExists = cmp.Or(m.IfExists, r.IfExists)
+	r.Selection.Include, r.Selection.Exclude, r.Selection.Layout = m.Include, m.Exclude, m.Layout
+	r.Selection.OS, r.Selection.Target = m.ExpectOS, m.ExpectTarget
+	return r
 }
 
-// keyIn is the key that an error about flags is about.
-func keyIn(line string) string { return keyOf(flagWord.FindString(line)) }
-
-// flags are those that say the same as a mirror's keys.
-func (m *mirrorConfig) flags() *flags {
-	f := &flags{
-		index: "merge", ifExists: m.IfExists, requireSigned: m.RequireSigned, trustedKeys: m.TrustedKeys, keepGoing: true,
-		publishKeys: m.PublishKeys == nil || *m.PublishKeys,
+// target is how the destination of a mirror is reached.
+func (m *mirrorConfig) target() target.Config {
+	return target.Config{
+		S3: s3.Options{
+			EndpointURL: m.EndpointURL, Region: m.Region, StorageClass: m.StorageClass, SSE: m.SSE, KMSKeyID: m.KMSKeyID,
+			Concurrency: m.Concurrency, PartSize: int64(m.PartSize), SingleWriter: m.SingleWriter,
+		},
+		Profile: m.Profile, Role: m.RoleToAssume, RoleSession: m.RoleSessionName, TokenFile: m.WebIdentityTokenFile,
+		CDN: target.CDNConfig{
+			Distribution: m.DistributionID, PathPrefix: m.CloudFrontPathPrefix, MaxPaths: cmp.Or(m.MaxInvalidationPaths, 100),
+			Wait: m.WaitForInvalidation, PublicURL: m.PublicURL,
+		},
 	}
-	if f.ifExists == "" {
-		f.ifExists = "skip"
-	}
-	f.selection.Include, f.selection.Exclude, f.selection.Layout = m.Include, m.Exclude, m.Layout
-	f.selection.OS, f.selection.Target = m.ExpectOS, m.ExpectTarget
-	s := &f.storage.s3
-	s.EndpointURL, s.Region, s.StorageClass, s.SSE, s.KMSKeyID = m.EndpointURL, m.Region, m.StorageClass, m.SSE, m.KMSKeyID
-	s.Concurrency, s.PartSize, s.SingleWriter = m.Concurrency, int64(m.PartSize), m.SingleWriter
-	f.storage.profile, f.storage.role, f.storage.roleSession, f.storage.tokenFile = m.Profile, m.RoleToAssume, m.RoleSessionName, m.WebIdentityTokenFile
-	f.cdn = cdnFlags{
-		distribution: m.DistributionID, pathPrefix: m.CloudFrontPathPrefix, maxPaths: m.MaxInvalidationPaths, wait: m.WaitForInvalidation, publicURL: m.PublicURL,
-	}
-	if f.cdn.maxPaths == 0 {
-		f.cdn.maxPaths = 100
-	}
-	return f
 }

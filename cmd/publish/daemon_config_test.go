@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
-	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 )
 
 func TestAnIndexerNeedsLess(t *testing.T) {
@@ -20,7 +19,7 @@ func TestAnIndexerNeedsLess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if i := c.indexing(nil); i.where != "s3://my-cache/noble" || i.queue != "sqs://sqs.us-east-1.amazonaws.com/111122223333/my-cache-events" || i.settle != indexerSettle {
+	if i := c.indexing(nil); i.destination != "s3://my-cache/noble" || i.queue != "sqs://sqs.us-east-1.amazonaws.com/111122223333/my-cache-events" || i.settle != indexerSettle {
 		t.Errorf("%+v", i)
 	}
 }
@@ -94,7 +93,7 @@ func TestPublishKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o, err := c.Mirrors[0].flags().options()
+		o, err := c.Mirrors[0].rules().Options()
 		if err != nil || o.Selection.NoKeys != noKeys {
 			t.Errorf("%q: no keys: %t, %v", text, o.Selection.NoKeys, err)
 		}
@@ -137,7 +136,7 @@ func TestWrongConfigurations(t *testing.T) {
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    settle: -1s\n", `6:13: "-1s" is no time`},
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    role_to_assume: publisher\n", `6:21: role_to_assume: role "publisher": want arn:aws:iam::`},
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    role_to_assume: arn:aws:iam::123456789012:role/p\n    role_session_name: a b\n", `7:24: role_session_name: session name "a b"`},
-		{"file:///srv/mirror\n", "file:///srv/mirror\n    web_identity_token_file: /run/token\n", "6:30: web_identity_token_file: it takes a role_to_assume"},
+		{"file:///srv/mirror\n", "file:///srv/mirror\n    web_identity_token_file: /run/token\n", "6:30: web_identity_token_file: it needs a role to assume"},
 		{"mirrors:", "mirrors: a: b", "3:"},
 		{"mirrors:", "mode: both\nmirrors:", `3:7: mode "both": want publisher or indexer`},
 		{"mirrors:", "queue: sqs://sqs.us-east-1.amazonaws.com/111122223333/my-cache-events\nmirrors:", "3:8: queue: it belongs to mode: indexer"},
@@ -222,14 +221,14 @@ func TestKeysAreFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := c.Mirrors[0].flags()
-	o, err := f.options()
+	to := c.Mirrors[0].target()
+	o, err := c.Mirrors[0].rules().Options()
 	if err != nil || !o.KeepGoing || !o.Trust.RequireSigned || !slices.Equal(o.Selection.Include, []string{"slurm@25.*"}) || o.Selection.Layout != "v3" ||
-		o.IfExists != "overwrite" || f.storage.s3.PartSize != 16<<20 || f.cdn.publicURL == "" || f.cdn.maxPaths != 100 {
-		t.Errorf("%+v, %+v, %v", f, o, err)
+		o.IfExists != "overwrite" || to.S3.PartSize != 16<<20 || to.CDN.PublicURL == "" || to.CDN.MaxPaths != 100 {
+		t.Errorf("%+v, %+v, %v", to, o, err)
 	}
-	if role, err := f.storage.assumed(nil); err != nil || f.storage.profile != "anywhere" || role.Name() != "publisher" || role.Token != session.TokenFile("/run/token") || !strings.HasPrefix(role.SessionName, "slurm-factory-publish") {
-		t.Errorf("%+v, %v", role, err)
+	if to.Profile != "anywhere" || to.Role != "arn:aws:iam::123456789012:role/publisher" || to.TokenFile != "/run/token" {
+		t.Errorf("%+v", to)
 	}
 	if c.Mirrors[0].Settle.or(time.Hour) != 0 || c.Mirrors[0].MaxDelay.or(time.Hour) != time.Hour {
 		t.Error("a time that is given is not taken, or one that is not")

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
@@ -26,10 +26,10 @@ const (
 const indexerGoodbye = 10 * time.Second
 
 // indexing is what a configuration with mode: indexer asks for.
-func (c *daemonConfig) indexing(log *slog.Logger) indexing {
+func (c *daemonConfig) indexing(log *slog.Logger) indexService {
 	m := &c.Mirrors[0]
-	return indexing{
-		flags: m.flags(), where: m.Destination, queue: c.Queue, settle: m.Settle.or(indexerSettle), takeover: indexerTakeover,
+	return indexService{
+		target: m.target(), requireSigned: m.RequireSigned, trustedKeys: m.TrustedKeys, destination: m.Destination, queue: c.Queue, settle: m.Settle.or(indexerSettle), takeover: indexerTakeover,
 		stalled: c.StalledAfter.or(defaultStalled), log: log, config: c,
 	}
 }
@@ -43,12 +43,16 @@ func (c *daemonConfig) checkIndexer(say func(path, format string, args ...any)) 
 	if err == nil {
 		return
 	}
-	for _, line := range strings.Split(err.Error(), "\n") {
-		path := "$." + keyIn(line)
-		if !strings.Contains(line, "--queue") {
-			path = "$.mirrors[0]." + keyIn(line)
+	for _, one := range field.Each(err) {
+		var wrong *field.Error
+		switch {
+		case !errors.As(one, &wrong):
+			say("$.mirrors[0]", "%s", one)
+		case wrong.Name == "queue":
+			say("$.queue", "%s", wrong.Under("queue"))
+		default:
+			say("$.mirrors[0]."+keyOf(wrong.Name), "%s", wrong.Under(keyOf(wrong.Name)))
 		}
-		say(path, "%s", flagWord.ReplaceAllStringFunc(line, keyOf))
 	}
 }
 
@@ -66,14 +70,14 @@ func runIndexerMode(ctx context.Context, c *daemonConfig, log *slog.Logger, file
 		log.Warn("the configuration is right, but an indexer takes a new one only when it starts")
 		return nil
 	}
-	log.Info("the indexer begins", "version", version, "queue", i.queue, "destination", i.where)
+	log.Info("the indexer begins", "version", version, "queue", i.queue, "destination", i.destination)
 	err := i.serve(ctx)
 	log.Info("the indexer has stopped")
 	return err
 }
 
 // attend lets the host serve the queue until ctx ends, and answers for it.
-func (i indexing) attend(ctx context.Context, host *events.Host, metrics *api.Metrics) error {
+func (i indexService) attend(ctx context.Context, host *events.Host, metrics *api.Metrics) error {
 	allow, err := allowed(i.config)
 	if err != nil {
 		return err
@@ -101,13 +105,13 @@ func (d *doctor) examineIndexer(ctx context.Context, c *daemonConfig) {
 	if c.Socket != "" {
 		d.examineHost(ctx, c.Socket)
 	}
-	f, to := d.examineDestination(ctx, "destination "+c.Mirrors[0].Destination+": ", &c.Mirrors[0])
+	to := d.examineDestination(ctx, "destination "+c.Mirrors[0].Destination+": ", &c.Mirrors[0])
 	if to == nil {
 		return
 	}
-	defer to.close()
-	d.cloudFront(ctx, "", f, to)
-	cfg, err := to.config(ctx)
+	defer to.Close()
+	d.cloudFront(ctx, "", c.Mirrors[0].target().CDN, to)
+	cfg, err := to.AWSConfig(ctx)
 	if err != nil {
 		d.say("queue", err, "")
 		return

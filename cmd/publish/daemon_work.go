@@ -19,14 +19,14 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
 // A mirrorWork does for a daemon what is to be done for one mirror: it implements daemon.Work.
 type mirrorWork struct {
-	source, where string
-	flags         *flags
-	options       publish.Options
-	log           *slog.Logger
+	servedMirror
+	log         *slog.Logger
+	environment target.Environment
 
 	// mu guards what follows, and is held while the destination is opened, so that it is opened once.
 	mu     sync.Mutex
@@ -56,8 +56,8 @@ func (w *mirrorWork) warn(findings []buildcache.Finding) {
 // An opened is a destination and what stands before it. It is kept between runs, for its
 // connections.
 type opened struct {
-	*destination
-	cdn *cdn
+	*target.Destination
+	cdn *target.CDN
 }
 
 func (w *mirrorWork) inbox() (*publish.Inbox, error) {
@@ -136,13 +136,13 @@ func (w *mirrorWork) open(ctx context.Context) (*opened, error) {
 	if w.to != nil {
 		return w.to, nil
 	}
-	d, err := w.flags.storage.open(ctx, w.where, w.log)
+	d, err := target.Open(ctx, w.destination, w.target, w.environment)
 	if err != nil {
 		return nil, err
 	}
-	c, err := w.flags.cdn.open(ctx, d, w.log)
+	c, err := d.OpenCDN(ctx, nil)
 	if err != nil {
-		return nil, errors.Join(err, d.close())
+		return nil, errors.Join(err, d.Close())
 	}
 	w.to = &opened{d, c}
 	return w.to, nil
@@ -157,11 +157,6 @@ func (w *mirrorWork) forgetOpened(o *opened) {
 	}
 }
 
-// caches reports whether anything stands between the destination and its readers.
-func (w *mirrorWork) caches() bool {
-	return w.flags.cdn.distribution != "" || w.flags.cdn.publicURL != ""
-}
-
 // A debt is what is owed to caches, as the queue keeps it.
 type debt struct {
 	Names []string        `json:"names"` // below the destination
@@ -170,7 +165,7 @@ type debt struct {
 
 // Publish implements daemon.Work.
 func (w *mirrorWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Outcome, error) {
-	if err := apart(w.source, w.where); err != nil { // since the configuration was read
+	if err := target.Apart(w.source, w.destination); err != nil { // since the configuration was read
 		return daemon.Outcome{}, runError(err)
 	}
 	d, err := w.open(ctx)
@@ -198,11 +193,11 @@ func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (d
 		return daemon.Outcome{}, err
 	}
 	defer src.Close()
-	plan, err := publish.NewPlan(ctx, src, func(p string) mirror.Store { return d.mirror(p) }, o)
+	plan, err := publish.NewPlan(ctx, src, func(p string) mirror.Store { return d.Mirror(p) }, o)
 	if err != nil {
 		return daemon.Outcome{}, err
 	}
-	if w.caches() {
+	if w.target.CDN.Caches() {
 		if err := r.Intend(intention(plan)); err != nil {
 			return daemon.Outcome{}, err
 		}
@@ -233,7 +228,7 @@ func encode(d debt) []byte {
 
 func (w *mirrorWork) sweep(ctx context.Context, d *opened, plan *publish.Plan) {
 	for _, m := range plan.Mirrors {
-		if err := m.Sweep(ctx, d.mirror(m.Path)); err != nil && ctx.Err() == nil {
+		if err := m.Sweep(ctx, d.Mirror(m.Path)); err != nil && ctx.Err() == nil {
 			w.log.Warn("unfinished uploads of others are left over", "mirror", m.Path, "reason", err.Error())
 		}
 	}
@@ -255,7 +250,7 @@ func (w *mirrorWork) outcome(r *daemon.Run, plan *publish.Plan, applied *publish
 			}
 		}
 	}
-	if w.flags.cdn.publicURL != "" || w.flags.cdn.distribution != "" && len(owed.Names) > 0 {
+	if w.target.CDN.PublicURL != "" || w.target.CDN.Distribution != "" && len(owed.Names) > 0 {
 		out.Owed = encode(owed)
 	}
 	return out
@@ -343,7 +338,7 @@ func (w *mirrorWork) Tell(ctx context.Context, owed [][]byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = d.cdn.tell(ctx, all.Names, publish.MergeShown(all.Shown))
+	_, err = d.cdn.Update(ctx, target.Changes{Stale: all.Names, Shown: publish.MergeShown(all.Shown)})
 	if errors.Is(err, mirror.ErrCredentials) {
 		w.forgetOpened(d)
 	}
@@ -357,7 +352,7 @@ func (w *mirrorWork) Close() error {
 	if w.to == nil {
 		return nil
 	}
-	err := w.to.close()
+	err := w.to.Close()
 	w.to = nil
 	return err
 }

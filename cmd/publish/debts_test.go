@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
 // Invalidations that many runs owe are sent together, and each index is read back once.
@@ -34,10 +36,9 @@ func TestTheIndexIsReadOnceForManyDebts(t *testing.T) {
 	for _, n := range []int{1, 10, 200} {
 		index.Store(0)
 		all.Store(0)
-		f := &flags{}
-		f.cdn.publicURL = srv.URL
-		f.cdn.maxPaths = 100
-		w := &mirrorWork{source: dir, where: "file://" + dir, flags: f, log: slog.New(slog.DiscardHandler)}
+		w := &mirrorWork{servedMirror: servedMirror{
+			source: dir, destination: "file://" + dir, target: target.Config{CDN: target.CDNConfig{PublicURL: srv.URL, MaxPaths: 100}},
+		}, log: slog.New(slog.DiscardHandler)}
 		var owed [][]byte
 		for i := range n {
 			owed = append(owed, fmt.Appendf(nil, `{"names":["v3/manifests/index/index.manifest.json"],"shown":[{"path":"","pointers":["v3/manifests/index/index.manifest.json"],"digest":"%064d","layout":"v3","packages":["%s"]}]}`, i, hash))

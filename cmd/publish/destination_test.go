@@ -1,38 +1,14 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
-
-// A destination in S3 is taken as Spack and the AWS CLI take it.
-func TestDestinationsInS3AreTakenLiterally(t *testing.T) {
-	for where, want := range map[string][2]string{
-		"s3://bucket":                    {"bucket", ""},
-		"s3://bucket/":                   {"bucket", ""},
-		"s3://bucket/noble/spack/":       {"bucket", "noble/spack"},
-		"s3://bucket/pct%20x":            {"bucket", "pct%20x"},
-		"s3://bucket/100%":               {"bucket", "100%"},
-		"s3://bucket/a b+c":              {"bucket", "a b+c"},
-		"s3://bucket/größe":              {"bucket", "größe"},
-		"S3://bucket/x":                  {"bucket", "x"},
-		"s3://ap-0123456789-s3alias/x":   {"ap-0123456789-s3alias", "x"},
-		"s3://tenant:bucket/x":           {"tenant:bucket", "x"},
-		"s3://bucket.with.dots/x:y@z=1&": {"bucket.with.dots", "x:y@z=1&"},
-	} {
-		bucket, prefix, err := bucketAndPrefix(where)
-		if err != nil || bucket != want[0] || prefix != want[1] {
-			t.Errorf("%s: got %q, %q, %v", where, bucket, prefix, err)
-		}
-	}
-}
 
 // What cannot hold a mirror, or means something else to Spack, is refused before the first request, by the
 // command line and by the daemon, with what to give instead.
@@ -68,7 +44,7 @@ func TestDestinationsThatCannotHoldAMirror(t *testing.T) {
 		if code != cli.ExitUsage || !strings.Contains(stderr, words) {
 			t.Errorf("%q: exit %d, said:\n%s", where, code, stderr)
 		}
-		if err := checkDestination(where); err == nil || !strings.Contains(err.Error(), words) {
+		if err := target.Check(where); err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("%q: a daemon says: %v", where, err)
 		}
 	}
@@ -78,21 +54,5 @@ func TestDestinationsThatCannotHoldAMirror(t *testing.T) {
 	_, err := parseDaemonConfig([]byte("state_dir: /tmp/s\nsocket: /tmp/s.sock\nmirrors:\n  - name: a\n    source: /tmp\n    destination: s3://a--use1-az4--x-s3/x\n"))
 	if err == nil || !strings.Contains(err.Error(), "general purpose bucket") {
 		t.Errorf("the daemon's configuration: %v", err)
-	}
-}
-
-// A network that is away is no misuse of the command line.
-func TestAnUnreachableBucketIsNoUsageError(t *testing.T) {
-	for _, row := range []struct {
-		err  error
-		code int
-	}{
-		{&url.Error{Op: "Head", URL: "https://bucket.s3.amazonaws.com/", Err: errors.New("connection refused")}, cli.ExitUpload},
-		{&url.Error{Op: "parse", URL: "x", Err: errors.New("no scheme")}, cli.ExitUsage},
-		{errors.New("part size 1: S3 takes 5 MiB to 5 GiB"), cli.ExitUsage},
-	} {
-		if code := cli.ExitCode(usageOf(fmt.Errorf("open s3://bucket: %w", row.err))); code != row.code {
-			t.Errorf("%v: exit %d, want %d", row.err, code, row.code)
-		}
 	}
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
-	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -24,6 +23,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
@@ -47,7 +47,7 @@ With --no-write it only reads.`
 func doctorCommand(env cli.Env) *cobra.Command {
 	var config string
 	var noWrite bool
-	f := &flags{}
+	var place target.Config
 	cmd := &cobra.Command{
 		Use: "doctor [DESTINATION]", Short: "Check a destination, or the daemon's configuration and permissions", Long: doctorHelp,
 		Example: "  publish doctor --endpoint-url https://minio.example.org s3://bucket/noble/spack\n  publish doctor --config /etc/slurm-factory-publish/config.yaml",
@@ -63,10 +63,10 @@ func doctorCommand(env cli.Env) *cobra.Command {
 				if cmd.Flags().Changed("config") {
 					return cli.Fail(cli.ExitUsage, errors.New("--config is about a daemon: give it or DESTINATION, not both"))
 				}
-				if err := checkDestination(args[0]); err != nil {
-					return cli.Fail(cli.ExitUsage, err)
+				if err := errors.Join(target.Check(args[0]), place.Validate()); err != nil {
+					return cli.Usage(err)
 				}
-				d.examineStore(cmd.Context(), f, args[0])
+				d.examineStore(cmd.Context(), place, args[0])
 				return d.result()
 			}
 			c, err := readDaemonConfig(config)
@@ -82,7 +82,7 @@ func doctorCommand(env cli.Env) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&config, "config", defaultConfig, "`FILE` with the configuration of the daemon")
 	cmd.Flags().BoolVar(&noWrite, "no-write", false, "only read")
-	f.storage.registerWhere(cmd.Flags())
+	cli.PlaceFlags(cmd.Flags(), &place)
 	return cmd
 }
 
@@ -196,39 +196,33 @@ func (d *doctor) examineMirror(ctx context.Context, m *mirrorConfig) {
 	name := "mirror " + m.Name + ": "
 	_, err := os.ReadDir(m.Source)
 	d.say(name+"source", err, "make it, or let the user that runs the daemon read it: "+m.Source)
-	f, to := d.examineDestination(ctx, name, m)
+	to := d.examineDestination(ctx, name, m)
 	if to == nil {
 		return
 	}
-	defer to.close()
+	defer to.Close()
 	if d.write {
-		d.say(name+"conditional writes", conditional(ctx, to.mirror("")), "")
+		d.say(name+"conditional writes", conditional(ctx, to.Mirror("")), "")
 	}
-	d.cloudFront(ctx, name, f, to)
+	d.cloudFront(ctx, name, m.target().CDN, to)
 	d.leftovers(ctx, name, to)
 }
 
 // examineDestination looks whether it can be listed; nil if it cannot.
-func (d *doctor) examineDestination(ctx context.Context, name string, m *mirrorConfig) (*flags, *destination) {
-	f := m.flags()
-	var offset atomic.Int64 // by how much our clock is late, in nanoseconds; 0: nobody said
-	f.storage.observe = func(r s3.Request) {
-		if !r.Date.IsZero() {
-			offset.Store(int64(time.Until(r.Date)))
-		}
-	}
+func (d *doctor) examineDestination(ctx context.Context, name string, m *mirrorConfig) *target.Destination {
+	var late clockOffset
 	d.identity(ctx, name, m)
-	to, err := f.storage.open(ctx, m.Destination, d.env.Log())
+	to, err := target.Open(ctx, m.Destination, m.target(), target.Environment{Log: d.env.Log(), Observe: late.observe})
 	if !d.say(name+"destination", err, "") {
-		return nil, nil
+		return nil
 	}
 	may := d.say(name+"credentials, and the right to list", listed(ctx, to), "")
-	d.clock(name, time.Duration(offset.Load())) // which may be why they are not accepted
+	d.clock(name, late.offset()) // which may be why they are not accepted
 	if !may {
-		to.close()
-		return nil, nil
+		to.Close()
+		return nil
 	}
-	return f, to
+	return to
 }
 
 // identity looks whether there is a token that holds, where one is to be shown.
@@ -243,19 +237,30 @@ func (d *doctor) identity(ctx context.Context, name string, m *mirrorConfig) {
 }
 
 // listed makes sure that the destination can be listed, as each run does.
-func listed(ctx context.Context, to *destination) error {
-	for _, err := range to.mirror("").List(ctx, mirror.Range{Prefix: layout.V3Indices}) {
+func listed(ctx context.Context, to *target.Destination) error {
+	for _, err := range to.Mirror("").List(ctx, mirror.Range{Prefix: layout.V3Indices}) {
 		if err != nil {
 			return err
 		}
 		break
 	}
-	_, _, err := mirror.Read(ctx, to.mirror(""), layout.V3Index, 1<<20)
+	_, _, err := mirror.Read(ctx, to.Mirror(""), layout.V3Index, 1<<20)
 	if errors.Is(err, mirror.ErrNotExist) {
 		return nil
 	}
 	return err
 }
+
+// A clockOffset is by how much our clock is late, as far as a store has said.
+type clockOffset struct{ nanoseconds atomic.Int64 }
+
+func (c *clockOffset) observe(r s3.Request) {
+	if !r.Date.IsZero() {
+		c.nanoseconds.Store(int64(time.Until(r.Date)))
+	}
+}
+
+func (c *clockOffset) offset() time.Duration { return time.Duration(c.nanoseconds.Load()) }
 
 // mostOffset is how wrong a clock may be: S3 refuses requests that are 15 minutes off, and
 // temporary credentials do not last for ever.
@@ -309,34 +314,34 @@ func notObeyed(header string, err error) error {
 }
 
 // cloudFront makes sure that the distribution may be asked and told.
-func (d *doctor) cloudFront(ctx context.Context, name string, f *flags, to *destination) {
-	c, err := f.cdn.open(ctx, to, d.env.Log())
+func (d *doctor) cloudFront(ctx context.Context, name string, config target.CDNConfig, to *target.Destination) {
+	c, err := to.OpenCDN(ctx, nil)
 	if err != nil {
 		d.say(name+"CloudFront", err, "")
 		return
 	}
-	if c.client == nil {
-		if f.cdn.publicURL == "" {
+	if !c.HasDistribution() {
+		if config.PublicURL == "" {
 			d.note(name+"caches", "neither distribution_id nor public_url is given: nobody is told of a new index")
 		}
 		return
 	}
 	if d.write {
-		is, err := c.client.Invalidate(ctx, fmt.Sprintf("doctor %x", rand.Uint64()), cloudfront.Paths(c.prefix, []string{doctorObject}, 1))
+		id, err := c.Try(ctx, fmt.Sprintf("doctor %x", rand.Uint64()), doctorObject)
 		if !d.say(name+"CloudFront may be told", err, "") {
 			return
 		}
-		_, err = c.client.Status(ctx, is.ID)
+		_, err = c.Status(ctx, id)
 		d.say(name+"CloudFront may be asked", err, "")
 	}
 }
 
 // leftovers looks whether the bucket discards unfinished uploads that nobody goes on with.
-func (d *doctor) leftovers(ctx context.Context, name string, to *destination) {
-	if to.expiry == nil {
+func (d *doctor) leftovers(ctx context.Context, name string, to *target.Destination) {
+	if to.Expiry == nil {
 		return
 	}
-	days, err := to.expiry(ctx)
+	days, err := to.Expiry(ctx)
 	what := name + "lifecycle rule for unfinished uploads"
 	switch {
 	case err != nil:

@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"sync/atomic"
-	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
 // doctorNames are what a store is examined with: names whose order and encoding stores get wrong.
@@ -20,20 +19,15 @@ var doctorNames = []string{"a", "b c+d%41", "x-y", "x/y", "z"}
 const doctorDirectory = doctorObject + ".d/"
 
 // examineStore looks whether a destination can hold a mirror, and what publishing is like there.
-func (d *doctor) examineStore(ctx context.Context, f *flags, where string) {
-	var offset atomic.Int64
-	f.storage.observe = func(r s3.Request) {
-		if !r.Date.IsZero() {
-			offset.Store(int64(time.Until(r.Date)))
-		}
-	}
-	to, err := f.storage.open(ctx, where, d.env.Log())
+func (d *doctor) examineStore(ctx context.Context, place target.Config, where string) {
+	var late clockOffset
+	to, err := target.Open(ctx, where, place, target.Environment{Log: d.env.Log(), Observe: late.observe})
 	if !d.say("destination", err, "") {
 		return
 	}
-	defer to.close()
+	defer to.Close()
 	may := d.say("credentials, and the right to list", listed(ctx, to), "")
-	d.clock("", time.Duration(offset.Load()))
+	d.clock("", late.offset())
 	if !may {
 		return
 	}
@@ -41,7 +35,7 @@ func (d *doctor) examineStore(ctx context.Context, f *flags, where string) {
 		d.note("writing", "not tried, because of --no-write")
 		return
 	}
-	s := to.mirror("")
+	s := to.Mirror("")
 	d.say("conditional writes", conditional(ctx, s), "")
 	var names []string
 	if m, ok := s.(*s3.Mirror); ok {
@@ -66,7 +60,7 @@ func (d *doctor) trials(all []s3.Trial) {
 }
 
 // furnish stores the objects that a store is examined with. The content of each is its name.
-func furnish(ctx context.Context, s store) ([]string, error) {
+func furnish(ctx context.Context, s target.Store) ([]string, error) {
 	var names []string
 	for _, n := range doctorNames {
 		name := doctorDirectory + n
@@ -78,7 +72,7 @@ func furnish(ctx context.Context, s store) ([]string, error) {
 		}
 		got, _, err := mirror.Read(ctx, s, name, 1<<20)
 		if err == nil && string(got) != name {
-			err = fmt.Errorf("%s has other content than was stored", name)
+			err = fmt.Errorf("%s has other content than was target.Stored", name)
 		}
 		if err != nil {
 			return names, err
@@ -87,8 +81,8 @@ func furnish(ctx context.Context, s store) ([]string, error) {
 	return names, nil
 }
 
-// cleanUp deletes what was stored, if it may.
-func (d *doctor) cleanUp(ctx context.Context, s store, names []string) {
+// cleanUp deletes what was target.Stored, if it may.
+func (d *doctor) cleanUp(ctx context.Context, s target.Store, names []string) {
 	var deleter mirror.Deleter
 	switch m := s.(type) {
 	case *s3.Mirror:

@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
 const execHelp = `Run a command and publish what it builds while it runs, and the rest when it has ended.
@@ -42,7 +43,7 @@ const (
 )
 
 func execCommand(env cli.Env) *cobra.Command {
-	var f flags
+	var p publishing
 	cmd := &cobra.Command{
 		Use: "exec [flags] [SOURCE DESTINATION] -- COMMAND [ARG...]", Short: "Publish what a command builds while it runs", Long: execHelp,
 		Example: "  publish exec ./buildcache s3://bucket/noble/spack -- spack install --fail-fast",
@@ -62,11 +63,11 @@ func execCommand(env cli.Env) *cobra.Command {
 			if source == "" || destination == "" {
 				return cli.Fail(cli.ExitUsage, errors.New("no SOURCE and DESTINATION: give both, or a publish.yaml, or PUBLISH_SOURCE and PUBLISH_DESTINATION; see publish exec --help"))
 			}
-			f.keepGoing = true
-			return runExec(cmd.Context(), env, &f, source, destination, args[n:])
+			p.rules.KeepGoing = true
+			return runExec(cmd.Context(), env, &p, source, destination, args[n:])
 		},
 	}
-	f.register(cmd)
+	p.register(cmd)
 	fs := cmd.Flags()
 	fs.Lookup("timeout").Usage = "stop publishing when the command has ended for so long, such as 30m; 0: never"
 	// What publish does because it is asked to, this does always; and what is printed is the command's.
@@ -78,25 +79,26 @@ func execCommand(env cli.Env) *cobra.Command {
 }
 
 // runExec runs a daemon around a command.
-func runExec(ctx context.Context, env cli.Env, f *flags, source, destination string, command []string) error {
-	o, err := f.options()
+func runExec(ctx context.Context, env cli.Env, p *publishing, source, destination string, command []string) error {
+	source, err := filepath.Abs(source)
+	if err != nil {
+		return cli.Fail(cli.ExitUsage, err)
+	}
+	j, err := p.job(env, source, destination, nil)
 	if err != nil {
 		return err
-	}
-	if source, err = filepath.Abs(source); err != nil {
-		return cli.Fail(cli.ExitUsage, err)
 	}
 	if err := os.MkdirAll(source, 0o777); err != nil { // the command may be what makes it
 		return cli.Fail(cli.ExitSource, err)
 	}
-	if err := apart(source, destination); err != nil {
+	if err := target.Apart(source, destination); err != nil {
 		return err
 	}
-	if err := provePublishing(ctx, env, f, destination); err != nil {
+	if err := provePublishing(ctx, j); err != nil {
 		return err
 	}
-	if f.dryRun {
-		return execDry(ctx, env, f, o, source, destination, command)
+	if j.DryRun {
+		return execDry(ctx, env, j, p.timeout, command)
 	}
 	dir, err := newStateDir()
 	if err != nil {
@@ -111,7 +113,7 @@ func runExec(ctx context.Context, env cli.Env, f *flags, source, destination str
 	s := service{
 		config: &daemonConfig{StateDir: filepath.Join(dir.path, "state")}, log: slog.New(slog.NewTextHandler(env.Stderr, nil)), grace: execGrace,
 		listeners: []listener{{Listener: l, everything: true, path: socket}}, manager: nobody{},
-		extra: func(s *service) daemon.Mirror { return s.mirror(destination, source, destination, f, eachTime(o)) },
+		extra: []servedMirror{{name: destination, source: source, destination: destination, target: p.target, options: eachTime(j.Options)}},
 	}
 	c := &child{env: env, command: command, socket: socket}
 	var left daemon.Drained
@@ -126,14 +128,14 @@ func runExec(ctx context.Context, env cli.Env, f *flags, source, destination str
 			d.Drain(work, func(daemon.Drained) {})
 			return nil
 		}
-		work, cancel := cli.WithTimeout(work, f.timeout)
+		work, cancel := cli.WithTimeout(work, p.timeout)
 		defer cancel()
 		var err error
 		left, err = d.Drain(work, func(daemon.Drained) {})
 		_, counts := d.Counted()
 		left.Published = counts[destination].Jobs[queue.Published] // also before the command has ended
-		if err == nil && (len(o.Selection.Files) > 0 || o.Index == publish.IndexRebuild) {
-			err = execOnce(work, env, f, o, source, destination)
+		if err == nil && (len(j.Options.Selection.Files) > 0 || j.Options.Index == publish.IndexRebuild) {
+			err = execOnce(work, env, j)
 		}
 		return cli.Stopped(work, err)
 	}
@@ -161,15 +163,15 @@ func eachTime(o publish.Options) publish.Options {
 }
 
 // execOnce publishes as publish does: what the daemon has done is nothing to do any more.
-func execOnce(ctx context.Context, env cli.Env, f *flags, o publish.Options, source, destination string) error {
-	j := job{flags: f, options: o, env: env, log: env.Log(), report: env.NewReport(source, destination, f.dryRun, nil), observer: cli.Screen{Env: env}}
-	err := j.do(ctx, source, destination)
-	j.report.Finish(err)
-	return errors.Join(err, j.report.Print(env.Stderr, false)) // what is printed is the command's
+func execOnce(ctx context.Context, env cli.Env, j *cli.Job) error {
+	j.Report = env.NewReport(j.Source, j.Destination, j.DryRun, nil) // which begins now
+	err := j.Run(ctx)
+	j.Report.Finish(err)
+	return errors.Join(err, j.Report.Print(env.Stderr, false)) // what is printed is the command's
 }
 
 // execDry runs the command and plans what is there then.
-func execDry(ctx context.Context, env cli.Env, f *flags, o publish.Options, source, destination string, command []string) error {
+func execDry(ctx context.Context, env cli.Env, j *cli.Job, timeout time.Duration, command []string) error {
 	c := &child{env: env, command: command}
 	if c.run(ctx); c.unknown != nil {
 		return c.unknown
@@ -177,9 +179,9 @@ func execDry(ctx context.Context, env cli.Env, f *flags, o publish.Options, sour
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	ctx, cancel := cli.WithTimeout(ctx, f.timeout)
+	ctx, cancel := cli.WithTimeout(ctx, timeout)
 	defer cancel()
-	return c.exit(execOnce(ctx, env, f, o, source, destination))
+	return c.exit(execOnce(ctx, env, j))
 }
 
 // execGrace is how long publishing may take after a signal and the end of the command: what cancels a CI

@@ -6,25 +6,26 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
 // provePublishing makes sure, before a command that may run for hours, that what it builds can be published:
 // that there are credentials, that the destination can be listed, and that it takes conditional
 // writes. It stores nothing. A dry run only lists.
-func provePublishing(ctx context.Context, env cli.Env, f *flags, where string) error {
+func provePublishing(ctx context.Context, j *cli.Job) error {
 	err := func() error {
-		to, err := f.storage.open(ctx, where, env.Log())
+		to, err := target.Open(ctx, j.Destination, j.Target, j.Environment)
 		if err != nil {
 			return err
 		}
-		defer to.close()
-		if _, err := f.cdn.open(ctx, to, env.Log()); err != nil {
+		defer to.Close()
+		if _, err := to.OpenCDN(ctx, nil); err != nil {
 			return err
 		}
-		if err := listed(ctx, to); err != nil || f.dryRun {
+		if err := listed(ctx, to); err != nil || j.DryRun {
 			return err
 		}
-		return publish.ProveWrites(ctx, to.mirror(""))
+		return publish.ProveWrites(ctx, to.Mirror(""))
 	}()
 	if err = cli.Stopped(ctx, err); err != nil {
 		return fmt.Errorf("COMMAND was not started, because nothing can be published: %w", err)

@@ -10,7 +10,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
 // execAround runs publish exec around a command that leaves a file, and reports whether it did.
@@ -119,15 +121,13 @@ func TestWritesAreProvedAtAmazon(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 	server := s3test.New(s3test.Options{})
 	defer server.Close()
-	f := storageFlags{}
-	f.s3.EndpointURL = server.URL
-	to, err := f.open(t.Context(), "s3://bucket/noble", nil)
+	to, err := target.Open(t.Context(), "s3://bucket/noble", target.Config{S3: s3.Options{EndpointURL: server.URL}}, target.Environment{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer to.close()
+	defer to.Close()
 	// A store of which nothing is to be proved, as Amazon's is.
-	unsuspected := struct{ store }{to.mirror("")}
+	unsuspected := struct{ target.Store }{to.Mirror("")}
 	for _, there := range []string{"", `{"signing": "gpg"}`, `{"signing": "other"}`} {
 		if there != "" {
 			server.Put("noble/v3/layout.json", []byte(there), false)

@@ -240,7 +240,7 @@ func TestNothingOfADaemonReachesATerminalAsItIs(t *testing.T) {
 // What is suggested is copied into a shell.
 func TestSuggestedCommandsAreQuoted(t *testing.T) {
 	o := &outcome{in: &inputs{destination: "s3://cache/x"}, found: 1, report: cli.Env{}.NewReport("", "", false, nil)}
-	o.in.flags.cdn.publicURL = "https://cache.example.org/$(touch${IFS}pwned)"
+	o.in.target.CDN.PublicURL = "https://cache.example.org/$(touch${IFS}pwned)"
 	o.report.Mirrors = []cli.MirrorReport{{Path: "a;touch pwned;'`touch pwned`'", Packages: []cli.PackageReport{{Name: "a", Hash: strings.Repeat("a", 32)}}}}
 	var b strings.Builder
 	o.use(&b)

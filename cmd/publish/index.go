@@ -12,6 +12,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
@@ -23,22 +24,31 @@ const indexHelp = `Make the index and the key index of a mirror anew, of everyth
 A package that lacks content fails the command: it never silently disappears. The index
 is then as it was. A package that no reader can use is left out with a warning.`
 
+// An indexing is what a user may say about it.
+type indexing struct {
+	target        target.Config
+	requireSigned bool
+	trustedKeys   string
+	json          bool
+	timeout       time.Duration
+}
+
 func indexCommand(env cli.Env) *cobra.Command {
-	var f flags
+	var x indexing
 	cmd := &cobra.Command{
 		Use: "index DESTINATION", Short: "Rebuild the index of a mirror", Long: indexHelp, Args: arguments,
 		Example: "  publish index s3://bucket/noble/spack",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runIndex(cmd, args[0], &f, env)
+			return runIndex(cmd, args[0], &x, env)
 		},
 	}
 	fs := cmd.Flags()
-	fs.BoolVar(&f.json, "json", false, "print one JSON document")
-	f.storage.register(fs)
-	fs.BoolVar(&f.requireSigned, "require-signed", false, "fail if a package is not signed")
-	fs.StringVar(&f.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys: fail if a package is signed by any other")
-	f.cdn.register(fs)
-	fs.DurationVar(&f.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	fs.BoolVar(&x.json, "json", false, "print one JSON document")
+	cli.StorageFlags(fs, &x.target)
+	fs.BoolVar(&x.requireSigned, "require-signed", false, "fail if a package is not signed")
+	fs.StringVar(&x.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys: fail if a package is signed by any other")
+	cli.CDNFlags(fs, &x.target.CDN)
+	fs.DurationVar(&x.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
 	return cmd
 }
 
@@ -50,20 +60,19 @@ func arguments(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-func runIndex(cmd *cobra.Command, where string, f *flags, env cli.Env) error {
-	ctx, cancel := cli.WithTimeout(cmd.Context(), f.timeout)
+func runIndex(cmd *cobra.Command, where string, x *indexing, env cli.Env) error {
+	ctx, cancel := cli.WithTimeout(cmd.Context(), x.timeout)
 	defer cancel()
-	trust, err := readTrust(f.requireSigned, f.trustedKeys)
+	trust, err := cli.ReadTrust(x.requireSigned, x.trustedKeys)
 	if err != nil {
-		return cli.Fail(cli.ExitUsage, err)
+		return cli.Usage(err)
 	}
-	log := env.Log()
-	d, err := f.storage.open(ctx, where, log)
+	d, err := openTarget(ctx, env, where, x.target)
 	if err != nil {
 		return err
 	}
-	defer d.close()
-	cdn, err := f.cdn.open(ctx, d, log)
+	defer d.Close()
+	cdn, err := d.OpenCDN(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -72,17 +81,17 @@ func runIndex(cmd *cobra.Command, where string, f *flags, env cli.Env) error {
 	if err != nil {
 		return err
 	}
-	var all news
+	var all target.Changes
 	for _, r := range rebuilt {
-		all.add(r.Shown(r.Mirror), r.Stale)
+		all.Add(r.Shown(r.Mirror), r.Stale)
 	}
-	told, cdnErr := cdn.tell(ctx, all.stale, all.shown)
-	if f.json {
+	invalidated, cdnErr := cdn.Update(ctx, all)
+	if x.json {
 		return errors.Join(cdnErr, cli.WriteJSON(env.Stdout, struct {
-			Version    int                     `json:"version"`
-			Indices    []rebuiltMirror         `json:"indices"`
-			Invalidate *cli.InvalidationReport `json:"invalidation,omitempty"`
-		}{cli.ReportVersion, rebuilt, told}))
+			Version    int                  `json:"version"`
+			Indices    []rebuiltMirror      `json:"indices"`
+			Invalidate *target.Invalidation `json:"invalidation,omitempty"`
+		}{cli.ReportVersion, rebuilt, invalidated}))
 	}
 	for _, r := range rebuilt {
 		what := "is right already"
@@ -101,8 +110,8 @@ func runIndex(cmd *cobra.Command, where string, f *flags, env cli.Env) error {
 			escape.Fprintf(env.Stdout, "%s%s: %s\n", prefixed(r.Mirror), a.Readers, english.Plural(a.Packages, "package", ""))
 		}
 	}
-	if told != nil {
-		escape.Fprintf(env.Stdout, "invalidation %s: %s %s\n", told.ID, told.Status, strings.Join(told.Paths, " "))
+	if invalidated != nil {
+		escape.Fprintf(env.Stdout, "invalidation %s: %s %s\n", invalidated.ID, invalidated.Status, strings.Join(invalidated.Paths, " "))
 	}
 	return cdnErr
 }
@@ -114,10 +123,10 @@ type rebuiltMirror struct {
 }
 
 // rebuildAll rebuilds the mirror at a destination, or, if there is none, those below it.
-func rebuildAll(ctx context.Context, d *destination, trust buildcache.Trust) ([]rebuiltMirror, error) {
+func rebuildAll(ctx context.Context, d *target.Destination, trust buildcache.Trust) ([]rebuiltMirror, error) {
 	var all []rebuiltMirror
 	add := func(path string) error {
-		rebuilt, err := publish.Rebuild(ctx, d.mirror(path), trust)
+		rebuilt, err := publish.Rebuild(ctx, d.Mirror(path), trust)
 		for _, r := range rebuilt {
 			all = append(all, rebuiltMirror{path, r})
 		}
@@ -127,7 +136,7 @@ func rebuildAll(ctx context.Context, d *destination, trust buildcache.Trust) ([]
 	if !errors.Is(err, publish.ErrNoMirror) {
 		return all, err
 	}
-	roots, rootsErr := buildcache.Roots(ctx, d.mirror(""))
+	roots, rootsErr := buildcache.Roots(ctx, d.Mirror(""))
 	if rootsErr != nil || len(roots) == 0 {
 		return nil, errors.Join(rootsErr, err)
 	}

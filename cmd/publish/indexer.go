@@ -22,8 +22,10 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
@@ -43,20 +45,20 @@ Stopped by a signal, it gives back what it has not finished and exits with 0.`
 
 // An indexer heals mirrors below a destination.
 type indexer struct {
-	destination *destination
-	cdn         *cdn
+	destination *target.Destination
+	cdn         *target.CDN
 	trust       buildcache.Trust
 	healed      func(healedMirror)
 }
 
 // A healedMirror is what an indexer did, and left.
 type healedMirror struct {
-	Mirror     string                  `json:"mirror"` // below DESTINATION; empty for DESTINATION itself
-	Names      int                     `json:"names"`  // that were told
-	Indices    []publish.Healed        `json:"indices"`
-	Left       map[string]string       `json:"left"` // names that are looked at again, and why
-	Invalidate *cli.InvalidationReport `json:"invalidation,omitempty"`
-	Seconds    float64                 `json:"seconds"`
+	Mirror     string               `json:"mirror"` // below DESTINATION; empty for DESTINATION itself
+	Names      int                  `json:"names"`  // that were told
+	Indices    []publish.Healed     `json:"indices"`
+	Left       map[string]string    `json:"left"` // names that are looked at again, and why
+	Invalidate *target.Invalidation `json:"invalidation,omitempty"`
+	Seconds    float64              `json:"seconds"`
 }
 
 // A message is hidden anew three times in this time, which must not be so short that a slow
@@ -67,45 +69,47 @@ const (
 )
 
 func indexerCommand(env cli.Env) *cobra.Command {
-	var f flags
-	var queue string
-	var settle, takeover time.Duration
-	var answers daemonConfig // of which an indexer without a file has the two addresses
+	i := indexService{config: &daemonConfig{}} // of which an indexer without a file has the two addresses
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "indexer DESTINATION", Short: "Keep the indices of a bucket right, by what S3 tells a queue", Long: indexerHelp, Args: arguments,
 		Example: "  publish indexer --queue sqs://sqs.us-east-1.amazonaws.com/111122223333/indexer s3://bucket",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runIndexer(cmd.Context(), indexing{flags: &f, where: args[0], queue: queue, settle: settle, takeover: takeover, config: &answers}, env)
+			i.destination = args[0]
+			return runIndexer(cmd.Context(), i, asJSON, env)
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&queue, "queue", "", "`URL` of the queue, as SQS shows it or with sqs:// in front, or its ARN")
-	fs.DurationVar(&settle, "settle", 3*time.Second, "look at a mirror when nothing has been told of it for this time, or for ten times as long there was always something")
-	fs.DurationVar(&takeover, "takeover", 2*time.Minute, "another host takes over what a dead one has held for this time")
-	fs.StringVar(&answers.Listen, "listen", "", "loopback `ADDRESS` for the status page, metrics and health, such as 127.0.0.1:9464")
-	fs.StringVar(&answers.Socket, "socket", "", "`PATH` of a socket at which publish status finds the indexer")
-	fs.BoolVar(&f.json, "json", false, "print one JSON document a line, for each time a mirror was looked at")
-	f.storage.register(fs)
-	fs.BoolVar(&f.requireSigned, "require-signed", false, "index no package that is not signed")
-	fs.StringVar(&f.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys: index no package that is signed by any other")
-	f.cdn.register(fs)
+	fs.StringVar(&i.queue, "queue", "", "`URL` of the queue, as SQS shows it or with sqs:// in front, or its ARN")
+	fs.DurationVar(&i.settle, "settle", 3*time.Second, "look at a mirror when nothing has been told of it for this time, or for ten times as long there was always something")
+	fs.DurationVar(&i.takeover, "takeover", 2*time.Minute, "another host takes over what a dead one has held for this time")
+	fs.StringVar(&i.config.Listen, "listen", "", "loopback `ADDRESS` for the status page, metrics and health, such as 127.0.0.1:9464")
+	fs.StringVar(&i.config.Socket, "socket", "", "`PATH` of a socket at which publish status finds the indexer")
+	fs.BoolVar(&asJSON, "json", false, "print one JSON document a line, for each time a mirror was looked at")
+	cli.StorageFlags(fs, &i.target)
+	fs.BoolVar(&i.requireSigned, "require-signed", false, "index no package that is not signed")
+	fs.StringVar(&i.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys: index no package that is signed by any other")
+	cli.CDNFlags(fs, &i.target.CDN)
 	return cmd
 }
 
-func runIndexer(ctx context.Context, i indexing, env cli.Env) error {
+func runIndexer(ctx context.Context, i indexService, asJSON bool, env cli.Env) error {
 	if i.config.Listen != "" {
 		if err := onLoopback(i.config.Listen); err != nil {
 			return cli.Fail(cli.ExitUsage, fmt.Errorf("--listen %s: %w", i.config.Listen, err))
 		}
 	}
-	i.stalled, i.log, i.healed = defaultStalled, env.Log(), printer(i.flags.json, env)
+	i.stalled, i.log, i.healed = defaultStalled, env.Log(), printer(asJSON, env)
 	return i.serve(ctx)
 }
 
-// An indexing is a queue to be served, as somebody has configured it.
-type indexing struct {
-	flags            *flags
-	where, queue     string
+// An indexService serves a queue, as it is configured.
+type indexService struct {
+	target           target.Config
+	requireSigned    bool
+	trustedKeys      string
+	destination      string
+	queue            string
 	settle, takeover time.Duration
 	stalled          time.Duration // without progress it is not healthy
 	log              *slog.Logger
@@ -115,55 +119,51 @@ type indexing struct {
 	hangups          <-chan os.Signal
 }
 
-// check says what is wrong with it, in words of the flags.
-func (i indexing) check() error {
+// check returns all that is wrong with it, as errors of package field.
+func (i indexService) check() error {
 	var errs []error
 	if i.settle <= 0 {
-		errs = append(errs, fmt.Errorf("--settle %s: want more than nothing", i.settle))
+		errs = append(errs, field.Wrap("settle", fmt.Errorf("%s: want more than nothing", i.settle)))
 	}
 	if i.takeover < shortestTakeover || i.takeover > longestTakeover {
-		errs = append(errs, fmt.Errorf("--takeover %s: want %s to %s", i.takeover, shortestTakeover, longestTakeover))
+		errs = append(errs, field.Wrap("takeover", fmt.Errorf("%s: want %s to %s", i.takeover, shortestTakeover, longestTakeover)))
 	}
-	if u, err := url.Parse(i.where); err != nil || u.Scheme != "s3" {
-		errs = append(errs, fmt.Errorf("destination %q: want s3://bucket[/prefix]: only S3 tells a queue", redact.URL(i.where)))
+	if u, err := url.Parse(i.destination); err != nil || u.Scheme != "s3" {
+		errs = append(errs, field.Refuse("destination", redact.URL(i.destination), "want s3://bucket[/prefix]: only S3 tells a queue"))
 	}
 	if _, err := events.Open(aws.Config{}, i.queue); err != nil {
-		errs = append(errs, fmt.Errorf("--queue: %w", err))
+		errs = append(errs, field.Wrap("queue", err))
 	}
-	return cli.Fail(cli.ExitUsage, errors.Join(errs...))
+	return errors.Join(errs...)
 }
 
 // serve serves the queue until ctx ends, which is no error.
-func (i indexing) serve(ctx context.Context) error {
-	if err := i.check(); err != nil {
-		return err
-	}
-	trust, err := readTrust(i.flags.requireSigned, i.flags.trustedKeys)
-	if err != nil {
-		return cli.Fail(cli.ExitUsage, err)
+func (i indexService) serve(ctx context.Context) error {
+	trust, err := cli.ReadTrust(i.requireSigned, i.trustedKeys)
+	if err = errors.Join(i.check(), i.target.Validate(), err); err != nil {
+		return cli.Usage(err)
 	}
 	x := indexer{trust: trust, healed: i.healed}
-	bucket, prefix, _ := strings.Cut(strings.TrimPrefix(i.where, "s3://"), "/")
+	bucket, prefix, _ := strings.Cut(strings.TrimPrefix(i.destination, "s3://"), "/")
 	host := events.New(events.Config{
 		Address: i.queue, Bucket: bucket, Prefix: strings.Trim(prefix, "/"), Heal: x.heal,
 		Settle: i.settle, Longest: 10 * i.settle, Hidden: i.takeover, Stalled: i.stalled, Log: i.log,
 	})
 	metrics := api.NewIndexerMetrics(host, version)
-	i.flags.storage.observe = func(r s3.Request) {
+	observe := func(r s3.Request) {
 		metrics.Request(r.Operation, strconv.Itoa(r.Status))
 		if r.Status != 0 {
 			host.Progress()
 		}
 	}
-	i.flags.cdn.answered = host.Progress
-	if x.destination, err = i.flags.storage.open(ctx, i.where, i.log); err != nil {
+	if x.destination, err = target.Open(ctx, i.destination, i.target, target.Environment{Log: i.log, Observe: observe, Answered: host.Progress}); err != nil {
 		return err
 	}
-	defer x.destination.close()
-	if x.cdn, err = i.flags.cdn.open(ctx, x.destination, i.log); err != nil {
+	defer x.destination.Close()
+	if x.cdn, err = x.destination.OpenCDN(ctx, nil); err != nil {
 		return err
 	}
-	cfg, err := x.destination.config(ctx)
+	cfg, err := x.destination.AWSConfig(ctx)
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (i indexing) serve(ctx context.Context) error {
 // heal brings a mirror in line with what is there, and then the CDN with the mirror.
 func (x *indexer) heal(ctx context.Context, j events.Job) (events.Outcome, error) {
 	began := time.Now()
-	healed, err := publish.Heal(ctx, x.destination.mirror(j.Mirror), x.trust, publish.Told{Names: j.Names, Again: j.Again})
+	healed, err := publish.Heal(ctx, x.destination.Mirror(j.Mirror), x.trust, publish.Told{Names: j.Names, Again: j.Again})
 	if err != nil {
 		return turned(healed), err
 	}
@@ -188,12 +188,12 @@ func (x *indexer) heal(ctx context.Context, j events.Job) (events.Outcome, error
 			}
 		}
 	}
-	var all news
+	var all target.Changes
 	for _, h := range healed {
-		all.add(h.Shown(j.Mirror), h.Stale)
+		all.Add(h.Shown(j.Mirror), h.Stale)
 	}
 	came := turned(healed)
-	if out.Invalidate, err = x.cdn.tell(ctx, all.stale, all.shown); err != nil {
+	if out.Invalidate, err = x.cdn.Update(ctx, all); err != nil {
 		came.Owed = true
 		return came, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront/cloudfronttest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
 // indexerOf is an indexer of the mirrors below a directory, with a distribution E1 before them, and
@@ -29,13 +30,13 @@ func indexerOf(t *testing.T, dir string) (*indexer, *cloudfronttest.Server, *byt
 	}
 	var out, log bytes.Buffer
 	env := cli.Env{Stdout: &out, Stderr: &log}
-	f := flags{cdn: cdnFlags{distribution: "E1", maxPaths: 100}}
-	d, err := f.storage.open(t.Context(), "file://"+dir, env.Log())
+	config := target.Config{CDN: target.CDNConfig{Distribution: "E1", MaxPaths: 100}}
+	d, err := target.Open(t.Context(), "file://"+dir, config, target.Environment{Log: env.Log()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { d.close() })
-	c, err := f.cdn.open(t.Context(), d, env.Log())
+	t.Cleanup(func() { d.Close() })
+	c, err := d.OpenCDN(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +146,7 @@ func TestIndexerPrintsWhatIsDocumented(t *testing.T) {
 // Whoever configures it wrongly is told of all at once.
 func TestIndexerSaysAllThatIsWrong(t *testing.T) {
 	code, _, stderr := execute(t, nil, "indexer", "--queue", "indexer", "--settle", "0s", "--takeover", "1s", "file:///srv/mirror")
-	for _, want := range []string{"--queue", "--settle 0s", "--takeover 1s", "file:///srv/mirror"} {
+	for _, want := range []string{"--queue", "--settle: 0s", "--takeover: 1s", "file:///srv/mirror"} {
 		if code != cli.ExitUsage || !strings.Contains(stderr, want) {
 			t.Errorf("exit code %d, without %s:\n%s", code, want, stderr)
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
@@ -13,8 +14,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
-	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
@@ -27,43 +28,51 @@ Nothing is changed.
 DESTINATION is s3://bucket[/prefix] or file:///directory; a URL of http:// or https://
 is read as clients read it, from its index on. With damage the exit code is 8.`
 
+// A verifying is what a user may say about it.
+type verifying struct {
+	target        target.Config
+	requireSigned bool
+	trustedKeys   string
+	deep, json    bool
+	timeout       time.Duration
+}
+
 func verifyCommand(env cli.Env) *cobra.Command {
-	var f flags
-	var deep bool
+	var v verifying
 	cmd := &cobra.Command{
 		Use: "verify DESTINATION|URL", Short: "Check a mirror for damage", Long: verifyHelp, Args: arguments,
 		Example: "  publish verify --deep s3://bucket/noble/spack\n  publish verify https://cache.example.org/noble/spack",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runVerify(cmd, args[0], &f, deep, env)
+			return runVerify(cmd, args[0], &v, env)
 		},
 	}
 	fs := cmd.Flags()
-	fs.BoolVar(&deep, "deep", false, "download and hash every blob")
-	fs.BoolVar(&f.json, "json", false, "print one JSON document")
-	f.storage.register(fs)
-	fs.BoolVar(&f.requireSigned, "require-signed", false, "a package that is not signed is damage")
-	fs.StringVar(&f.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys: a signature by any other is damage")
-	fs.DurationVar(&f.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	fs.BoolVar(&v.deep, "deep", false, "download and hash every blob")
+	fs.BoolVar(&v.json, "json", false, "print one JSON document")
+	cli.StorageFlags(fs, &v.target)
+	fs.BoolVar(&v.requireSigned, "require-signed", false, "a package that is not signed is damage")
+	fs.StringVar(&v.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys: a signature by any other is damage")
+	fs.DurationVar(&v.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
 	return cmd
 }
 
-func runVerify(cmd *cobra.Command, where string, f *flags, deep bool, env cli.Env) error {
-	ctx, cancel := cli.WithTimeout(cmd.Context(), f.timeout)
+func runVerify(cmd *cobra.Command, where string, v *verifying, env cli.Env) error {
+	ctx, cancel := cli.WithTimeout(cmd.Context(), v.timeout)
 	defer cancel()
-	trust, err := readTrust(f.requireSigned, f.trustedKeys)
+	trust, err := cli.ReadTrust(v.requireSigned, v.trustedKeys)
 	if err != nil {
-		return cli.Fail(cli.ExitUsage, err)
+		return cli.Usage(err)
 	}
-	at, done, err := f.readers(ctx, where, env)
+	at, done, err := openReaders(ctx, env, where, v.target)
 	if err != nil {
 		return err
 	}
 	defer done()
-	found, err := verifyAll(ctx, where, at, publish.VerifyOptions{Deep: deep, Trust: trust})
+	found, err := verifyAll(ctx, where, at, publish.VerifyOptions{Deep: v.deep, Trust: trust})
 	if err != nil {
 		return err
 	}
-	if err := found.print(env.Stdout, f.json); err != nil {
+	if err := found.print(env.Stdout, v.json); err != nil {
 		return err
 	}
 	if found.Damaged {
@@ -111,27 +120,6 @@ func verifyAll(ctx context.Context, where string, at func(path string) mirror.Re
 		}
 	}
 	return found, nil
-}
-
-// readers opens what is to be verified: a destination, or a URL.
-func (f *flags) readers(ctx context.Context, where string, env cli.Env) (func(path string) mirror.Reader, func() error, error) {
-	if strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://") {
-		t, err := f.storage.transport(ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		w, err := web.Open(where, web.Options{Transport: t})
-		if err != nil {
-			return nil, nil, cli.Fail(cli.ExitUsage, err)
-		}
-		return func(string) mirror.Reader { return w }, func() error { w.Close(); return nil }, nil
-	}
-	log := env.Log()
-	d, err := f.storage.open(ctx, where, log)
-	if err != nil {
-		return nil, nil, err
-	}
-	return func(path string) mirror.Reader { return d.mirror(path) }, d.close, nil
 }
 
 func (v *verifications) print(w io.Writer, asJSON bool) error {

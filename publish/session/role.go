@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 )
 
 // A Role is one that is assumed: with the tokens of an identity provider, so that nobody has to
@@ -87,9 +89,10 @@ var homes = map[string]string{
 	"aws-us-gov": "us-gov-west-1",
 }
 
-// Validate returns all that is wrong with a role at once.
+// Validate returns all that is wrong with a role at once, as errors of package field.
 func (r *Role) Validate() error {
-	return errors.Join(r.validateARN(), r.validateSession(), r.validatePolicy(), r.validateAccounts())
+	return errors.Join(field.Wrap("role-to-assume", r.validateARN()), r.validateSession(), field.Wrap("session-policy", r.validatePolicy()),
+		r.validateAccounts())
 }
 
 func (r *Role) validateARN() error {
@@ -106,16 +109,16 @@ func (r *Role) validateARN() error {
 func (r *Role) validateSession() error {
 	var wrong []error
 	if !sessionName.MatchString(r.SessionName) {
-		wrong = append(wrong, fmt.Errorf("session name %q: want 2 to 64 of letters, digits and _+=,.@-", r.SessionName))
+		wrong = append(wrong, field.Wrap("role-session-name", fmt.Errorf("session name %q: want 2 to 64 of letters, digits and _+=,.@-", r.SessionName)))
 	}
 	if r.Duration != 0 && (r.Duration < ShortestSession || r.Duration > LongestSession) {
-		wrong = append(wrong, fmt.Errorf("session of %v: AWS makes them 15m to 12h long", r.Duration))
+		wrong = append(wrong, field.Wrap("role-duration-seconds", fmt.Errorf("session of %v: AWS makes them 15m to 12h long", r.Duration)))
 	}
 	if r.MaxAttempts < 0 || r.MaxAttempts > mostAttempts {
-		wrong = append(wrong, fmt.Errorf("%d attempts: want 1 to %d", r.MaxAttempts, mostAttempts))
+		wrong = append(wrong, field.Wrap("auth-max-attempts", fmt.Errorf("%d attempts: want 1 to %d", r.MaxAttempts, mostAttempts)))
 	}
 	if strings.ContainsAny(r.Audience, " \t\r\n") {
-		wrong = append(wrong, fmt.Errorf("audience %q: want no spaces", r.Audience))
+		wrong = append(wrong, field.Wrap("audience", fmt.Errorf("audience %q: want no spaces", r.Audience)))
 	}
 	return errors.Join(wrong...)
 }
@@ -141,11 +144,11 @@ func (r *Role) validateAccounts() error {
 	var wrong []error
 	for _, id := range r.AllowedAccounts {
 		if !accountID.MatchString(id) {
-			wrong = append(wrong, fmt.Errorf("account id %q: want 12 digits", id))
+			wrong = append(wrong, field.Wrap("allowed-account-ids", fmt.Errorf("account id %q: want 12 digits", id)))
 		}
 	}
 	if account := r.Account(); wrong == nil && account != "" && !r.allows(account) {
-		wrong = append(wrong, fmt.Errorf("role %s: its account is not one of those allowed: %s", r.ARN, strings.Join(r.AllowedAccounts, ", ")))
+		wrong = append(wrong, field.Wrap("role-to-assume", fmt.Errorf("role %s: its account is not one of those allowed: %s", r.ARN, strings.Join(r.AllowedAccounts, ", "))))
 	}
 	return errors.Join(wrong...)
 }

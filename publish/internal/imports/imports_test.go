@@ -32,6 +32,7 @@ var arrows = map[string]string{
 	"publish/nofile":   "",
 	"publish/userfile": "",
 	"publish/parallel": "publish/defect publish/nofile",
+	"publish/field":    "",
 	// documents
 	"publish/key":      "",
 	"publish/manifest": "publish/blob",
@@ -50,7 +51,7 @@ var arrows = map[string]string{
 	"publish/mirror/dir": "publish/blob publish/mirror",
 	"publish/mirror/web": "publish/mirror publish/redact",
 	"publish/tune":       "publish/blob publish/mirror publish/defect",
-	"publish/session":    "publish/shell publish/userfile publish/mirror",
+	"publish/session":    "publish/field publish/shell publish/userfile publish/mirror",
 	"publish/cloudfront": "publish/mirror publish/credentials",
 	"publish/queue":      "publish/defect",
 	// who is served by a queue, and is given what to do: it knows the layouts, and no operation
@@ -72,9 +73,11 @@ var arrows = map[string]string{
 	// operations, which know no implementation
 	"publish":           "publish/buildcache publish/blob publish/spec publish/lockfile publish/key publish/sign publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
 	"publish/inventory": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/query publish/mirror publish/parallel",
+	// places: AWS and directories, from one configuration
+	"publish/target": "publish publish/buildcache publish/field publish/layout publish/spec publish/redact publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront",
 	// commands
-	"cmd/publish":                          "publish publish/buildcache publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/internal/action/workflow cmd/publish/internal/cli/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile publish/inventory publish/query",
-	"cmd/publish/internal/cli":             "publish publish/buildcache publish/blob publish/redact publish/shell publish/index publish/mirror publish/cloudfront publish/events publish/queue publish/daemon/api publish/defect publish/nofile publish/userfile cmd/publish/internal/cli/escape",
+	"cmd/publish":                          "publish publish/buildcache publish/field publish/target publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/internal/action/workflow cmd/publish/internal/cli/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile publish/inventory publish/query",
+	"cmd/publish/internal/cli":             "publish publish/buildcache publish/field publish/key publish/target publish/blob publish/redact publish/shell publish/index publish/mirror publish/cloudfront publish/events publish/queue publish/daemon/api publish/defect publish/nofile publish/userfile cmd/publish/internal/cli/escape",
 	"cmd/publish/internal/action/workflow": "cmd/publish/internal/cli/escape publish/userfile",
 	"cmd/publish/internal/cli/escape":      "",
 	"cmd/image":                            "",
@@ -84,7 +87,7 @@ var arrows = map[string]string{
 // or by the beginning of it.
 var owners = map[string]string{
 	// cmd carries an aws.Config from session to s3 and cloudfront, and needs its type for that.
-	"github.com/aws/aws-sdk-go-v2/aws":         "publish/credentials publish/mirror/s3 publish/cloudfront publish/session publish/events cmd/publish",
+	"github.com/aws/aws-sdk-go-v2/aws":         "publish/credentials publish/mirror/s3 publish/cloudfront publish/session publish/events publish/target cmd/publish",
 	"github.com/aws/":                          "publish/mirror/s3 publish/cloudfront publish/session publish/events",
 	"github.com/aws/aws-sdk-go-v2/service/sqs": "publish/events",
 	"github.com/aws/smithy-go/time":            "publish/mirror/s3 publish/cloudfront publish/session publish/events publish/tune", // to wait

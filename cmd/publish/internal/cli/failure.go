@@ -21,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/nofile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
 // Exit codes are an interface: see docs/exit-codes.md.
@@ -48,10 +49,7 @@ func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
 // IsUsage reports whether an error is about how the program was called or configured.
-func IsUsage(err error) bool {
-	var known *failure
-	return errors.As(err, &known) && known.code == ExitUsage
-}
+func IsUsage(err error) bool { return ExitCode(err) == ExitUsage }
 
 // Fail gives an error an exit code.
 func Fail(code int, err error) error {
@@ -60,9 +58,6 @@ func Fail(code int, err error) error {
 	}
 	return &failure{code, err}
 }
-
-// ErrNotVisible: readers do not see what was published.
-var ErrNotVisible = errors.New("published, but clients do not see it")
 
 // ErrNoTempDir: there is no place for the socket and the queue of publish exec.
 var ErrNoTempDir = errors.New("no directory for temporary files")
@@ -76,6 +71,7 @@ func ExitCode(err error) int {
 	var found *buildcache.FindingsError
 	var version *index.VersionError
 	var unwritten *outputError
+	var config *target.ConfigError
 	switch {
 	case err == nil:
 		return ExitDone
@@ -87,6 +83,12 @@ func ExitCode(err error) int {
 		return ExitTimeout
 	case errors.As(err, &known):
 		return known.code
+	case errors.As(err, &config):
+		return ExitUsage
+	case errors.Is(err, target.ErrNotInvalidated):
+		return ExitInvalidation
+	case errors.Is(err, target.ErrNotVisible):
+		return ExitVerification
 	case errors.As(err, &unwritten):
 		return ExitInternal
 	case errors.Is(err, mirror.ErrCredentials):
@@ -181,7 +183,7 @@ func Hint(err error) string {
 		return "an object that never changes has other content than it should: run `publish verify --deep DESTINATION`"
 	case errors.Is(err, ErrTimeout), errors.Is(err, context.DeadlineExceeded):
 		return "run again: what is complete stays, the rest resumes"
-	case errors.Is(err, ErrNotVisible):
+	case errors.Is(err, target.ErrNotVisible):
 		return "see that --public-url is where clients find DESTINATION; if a cache is in between, give --distribution-id, or look at the Cache-Control that it obeys"
 	case ExitCode(err) > ExitSignal:
 		return "the index names nothing that is not there; run again and the rest resumes"

@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
 // Exit codes are an interface, and each error that a user can mend says how.
@@ -34,7 +35,7 @@ func TestExitCodesAndHints(t *testing.T) {
 		{&mirror.DeniedError{Action: "s3:PutObject", Name: "bucket/a"}, ExitUpload, "allow s3:PutObject on bucket/a"},
 		{&mirror.DeniedError{Action: "write", Name: "v3/layout.json"}, ExitUpload, "ls -ld"},
 		{&mirror.DeniedError{Action: "GET", Name: "v3/layout.json"}, ExitUpload, "let the server answer requests for v3/layout.json"},
-		{Fail(ExitVerification, ErrNotVisible), ExitVerification, "--public-url is where clients find DESTINATION"},
+		{target.ErrNotVisible, ExitVerification, "--public-url is where clients find DESTINATION"},
 		{&mirror.DeniedError{Action: "cloudfront:CreateInvalidation", Name: "E1"}, ExitUpload, "allow cloudfront:CreateInvalidation on E1"},
 		{&mirror.RegionError{Bucket: "b", Asked: "us-east-1", Region: "eu-west-1"}, ExitUpload, "--region eu-west-1"},
 		{mirror.ErrNoBucket, ExitUpload, "create the bucket"},
@@ -48,7 +49,7 @@ func TestExitCodesAndHints(t *testing.T) {
 		{blob.ErrChanged, ExitSource, "nothing writes to SOURCE"},
 		{&index.VersionError{Got: 9, Want: 8}, ExitIndex, "update this program"},
 		{publish.ErrUnresolved, ExitIndex, "publish index DESTINATION"},
-		{Fail(ExitInvalidation, cloudfront.ErrNoDistribution), ExitInvalidation, "--distribution-id"},
+		{fmt.Errorf("%w: %w", target.ErrNotInvalidated, cloudfront.ErrNoDistribution), ExitInvalidation, "--distribution-id"},
 		{context.DeadlineExceeded, ExitTimeout, "run again"},
 		{ErrTimeout, ExitTimeout, "run again"},
 		{SignalError{syscall.SIGINT}, 130, "run again"},

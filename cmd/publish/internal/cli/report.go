@@ -14,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
@@ -37,7 +38,7 @@ type Report struct {
 	Findings    []buildcache.Finding `json:"findings"`
 	Estimate    publish.Cost         `json:"estimate"`
 	Stored      *Stored              `json:"stored,omitempty"`
-	Invalidate  *InvalidationReport  `json:"invalidation,omitempty"`
+	Invalidate  *target.Invalidation `json:"invalidation,omitempty"`
 	Seconds     float64              `json:"seconds"`
 
 	began   time.Time
@@ -51,12 +52,6 @@ type Stored struct {
 	Objects  int   `json:"objects"`
 	Bytes    int64 `json:"bytes"`
 	Requests int64 `json:"requests"` // to S3, all that were made
-}
-
-type InvalidationReport struct {
-	Paths  []string `json:"paths"`
-	ID     string   `json:"id,omitempty"`
-	Status string   `json:"status,omitempty"`
 }
 
 type MirrorReport struct {
@@ -116,7 +111,7 @@ func (e Env) NewReport(source, destination string, dryRun bool, used []Setting) 
 func (r *Report) SetPlan(p *publish.Plan, paths []string, threshold, partSize int64) {
 	r.planned, r.changes = true, p.Changes()
 	if len(paths) > 0 {
-		r.Invalidate = &InvalidationReport{Paths: paths}
+		r.Invalidate = &target.Invalidation{Paths: paths}
 	}
 	r.Estimate = p.Cost(threshold, partSize, len(paths))
 	r.Update(p, p.Findings)

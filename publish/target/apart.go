@@ -1,4 +1,4 @@
-package main
+package target
 
 import (
 	"errors"
@@ -7,14 +7,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
-// apart returns an error if SOURCE and a DESTINATION that is a directory contain each other: each run would
+// Apart returns an error if SOURCE and a DESTINATION that is a directory contain each other: each run would
 // publish what the last one has written. Symbolic links and mounts are seen through, and a directory that is not there
 // yet is where its nearest parent is.
-func apart(source, destination string) error {
+func Apart(source, destination string) error {
 	u, err := url.Parse(destination)
 	if err != nil || u.Scheme != "file" || source == "" || u.Path == "" {
 		return nil // it is no directory, or wrong, which is said where it is opened
@@ -22,7 +20,7 @@ func apart(source, destination string) error {
 	var problem string
 	switch from, to := above(source), above(u.Path); {
 	case from.there && to.there && os.SameFile(from.dirs[0], to.dirs[0]):
-		return cli.Fail(cli.ExitUsage, fmt.Errorf("SOURCE and DESTINATION are the same directory, %s: `publish index DESTINATION` makes its index", source))
+		return refused(fmt.Errorf("SOURCE and DESTINATION are the same directory, %s: `publish index DESTINATION` makes its index", source))
 	case from.there && to.has(from.dirs[0]):
 		problem = "DESTINATION is inside of SOURCE"
 	case to.there && from.has(to.dirs[0]):
@@ -30,7 +28,7 @@ func apart(source, destination string) error {
 	default:
 		return nil
 	}
-	return cli.Fail(cli.ExitUsage, fmt.Errorf("%s: %s and %s: a run would publish what the last one has written; give a directory beside it", problem, source, u.Path))
+	return refused(fmt.Errorf("%s: %s and %s: a run would publish what the last one has written; give a directory beside it", problem, source, u.Path))
 }
 
 // A lineage is a directory, if it is there, and all directories above it.

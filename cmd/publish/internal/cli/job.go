@@ -1,0 +1,151 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+)
+
+// A Job is one publish, from its configuration to its report.
+type Job struct {
+	Source, Destination string
+	Target              target.Config
+	Options             publish.Options
+	DryRun              bool
+	// ReadBack reads the index back from the destination when it has been replaced.
+	ReadBack bool
+
+	Environment target.Environment
+	Report      *Report
+	Observer    Observer
+}
+
+// cdnObserver shows what is done to a CDN as parts of a job.
+type cdnObserver struct{ Observer }
+
+func (o cdnObserver) Invalidating() { o.Begin(PartCDN) }
+func (o cdnObserver) ReadingBack()  { o.Begin(PartVerify) }
+
+// Run runs the job. If it was stopped, the error is the cause.
+func (j *Job) Run(ctx context.Context) error {
+	return Stopped(ctx, j.run(ctx))
+}
+
+func (j *Job) run(ctx context.Context) error {
+	if err := target.Apart(j.Source, j.Destination); err != nil {
+		return err
+	}
+	j.Observer.Begin(PartScan)
+	src, err := publish.Open(ctx, j.Source, j.Options.Selection)
+	if err != nil {
+		return sourceError(err)
+	}
+	defer src.Close()
+	j.Observer.Scanned(src)
+	j.Observer.Begin(PartPlan)
+	d, err := target.Open(ctx, j.Destination, j.Target, j.Environment)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	cdn, err := d.OpenCDN(ctx, cdnObserver{j.Observer})
+	if err != nil {
+		return err
+	}
+	plan, err := publish.NewPlan(ctx, src, func(p string) mirror.Store { return d.Mirror(p) }, j.Options)
+	if err != nil {
+		return err
+	}
+	j.Report.SetPlan(plan, cdn.Paths(plan.Stale()), d.Parts.Threshold, d.Parts.PartSize)
+	j.Observer.Planned(plan, j.Report)
+	if j.DryRun {
+		return j.dryRun(ctx, plan)
+	}
+	return j.carryOut(ctx, plan, d, cdn)
+}
+
+// sourceError: a source that cannot be opened is invalid, unless we were stopped.
+func sourceError(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return Fail(ExitSource, err)
+}
+
+// dryRun checks what would be sent, so that what it prints is what a real run does.
+func (j *Job) dryRun(ctx context.Context, plan *publish.Plan) error {
+	findings, err := plan.Check(ctx)
+	if err != nil {
+		return err
+	}
+	j.Report.Update(plan, findings)
+	if plan.Blocked() || hasError(findings) {
+		return &buildcache.FindingsError{Findings: findings, Held: plan.Blocked()}
+	}
+	return nil
+}
+
+func hasError(findings []buildcache.Finding) bool {
+	for _, f := range findings {
+		if f.Severity == buildcache.Error {
+			return true
+		}
+	}
+	return false
+}
+
+func (j *Job) carryOut(ctx context.Context, plan *publish.Plan, d *target.Destination, cdn *target.CDN) error {
+	if !plan.Blocked() {
+		j.Observer.Begin(PartUpload)
+	}
+	p, stop := j.Observer.Progress(plan)
+	out, err := plan.Apply(ctx, p)
+	stop()
+	j.Report.SetOutcome(plan, out, d.Requests())
+	var findings *buildcache.FindingsError
+	if err != nil && !(errors.As(err, &findings) && j.Options.KeepGoing) {
+		return err
+	}
+	j.Report.MarkIndexed()
+	for _, m := range plan.Mirrors {
+		sweepErr := m.Sweep(ctx, d.Mirror(m.Path))
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if sweepErr != nil { // everything is published all the same
+			j.Report.Warn(m.Path, "unfinished uploads of others are left over: "+sweepErr.Error())
+		}
+	}
+	var all []publish.Shown
+	for _, m := range plan.Mirrors {
+		all = append(all, m.Shown())
+	}
+	var cdnErr error
+	j.Report.Invalidate, cdnErr = cdn.Update(ctx, target.Changes{Stale: out.Stale, Shown: all})
+	if cdnErr == nil && j.ReadBack {
+		j.Observer.Begin(PartVerify)
+		cdnErr = j.readBack(ctx, all, d)
+	}
+	j.Report.Stored.Requests = d.Requests()
+	return errors.Join(cdnErr, err)
+}
+
+// readBack makes sure that the destination itself shows what was published.
+func (j *Job) readBack(ctx context.Context, all []publish.Shown, d *target.Destination) error {
+	for _, s := range all {
+		why, err := s.Unseen(ctx, d.Mirror(s.Path))
+		if err == nil && why != "" {
+			err = errors.New(why)
+		}
+		if err != nil {
+			return Fail(ExitVerification, fmt.Errorf("published, but not there when it is read back from the destination: %q: %w", s.Path, err))
+		}
+	}
+	j.Observer.Note("the destination has what was published")
+	return nil
+}

@@ -1,0 +1,83 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
+)
+
+// Rules say what is published, and what becomes of the index: the words of flags, of a configuration file or of
+// a workflow, before they are understood.
+type Rules struct {
+	Selection     publish.Selection
+	Index         string // merge, rebuild or none
+	IfExists      string // skip, overwrite or error
+	RequireSigned bool
+	TrustedKeys   string // a file; empty: signatures by any key are accepted
+	PublishKeys   bool
+	KeepGoing     bool
+	VerifySource  bool
+}
+
+// DefaultRules are those where nothing else is said.
+func DefaultRules() Rules {
+	return Rules{Index: string(publish.IndexMerge), IfExists: string(publish.Skip), PublishKeys: true}
+}
+
+// Options returns what package publish understands, or all that is wrong with the rules, as errors of package field.
+func (r Rules) Options() (publish.Options, error) {
+	o := publish.Options{
+		Selection: r.Selection, Index: publish.IndexMode(r.Index), IfExists: publish.IfExists(r.IfExists),
+		KeepGoing: r.KeepGoing, VerifySource: r.VerifySource,
+	}
+	o.Selection.NoKeys = !r.PublishKeys
+	var errs []error
+	if !OneOf(o.Index, publish.IndexMerge, publish.IndexRebuild, publish.IndexNone) {
+		errs = append(errs, field.Refuse("index", r.Index, "want merge, rebuild or none"))
+	}
+	if !OneOf(o.IfExists, publish.Skip, publish.Overwrite, publish.Refuse) {
+		errs = append(errs, field.Refuse("if-exists", r.IfExists, "want skip, overwrite or error"))
+	}
+	s := r.Selection
+	for _, part := range []struct {
+		name string
+		of   publish.Selection
+	}{
+		{"include", publish.Selection{Include: s.Include}}, {"exclude", publish.Selection{Exclude: s.Exclude}}, {"layout", publish.Selection{Layout: s.Layout}},
+		{"expect-os", publish.Selection{OS: s.OS}}, {"expect-target", publish.Selection{Target: s.Target}}, {"files", publish.Selection{Files: s.Files}},
+	} {
+		errs = append(errs, field.Wrap(part.name, part.of.Validate()))
+	}
+	if errors.Join(errs...) == nil {
+		errs = append(errs, o.Selection.ReadLocks(userfile.Read))
+	}
+	var err error
+	o.Trust, err = ReadTrust(r.RequireSigned, r.TrustedKeys)
+	return o, errors.Join(append(errs, err)...)
+}
+
+// ReadTrust reads the trusted keys from a file. Its error is one of package field.
+func ReadTrust(requireSigned bool, file string) (buildcache.Trust, error) {
+	t := buildcache.Trust{RequireSigned: requireSigned}
+	if file == "" {
+		return t, nil
+	}
+	armored, err := userfile.Read(file)
+	if err != nil {
+		return t, field.Wrap("trusted-keys", err)
+	}
+	if t.Keys, err = key.ReadRing(armored); err != nil {
+		return t, field.Wrap("trusted-keys", fmt.Errorf("%s: %w", file, err))
+	}
+	return t, nil
+}
+
+// Usage returns err as wrong usage of a command line, with its settings shown as flags; nil for nil.
+func Usage(err error) error {
+	return Fail(ExitUsage, field.Named(err, Flag))
+}

@@ -1,0 +1,184 @@
+package target
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/dir"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// A Store is what commands need of one mirror.
+type Store interface {
+	mirror.Store
+	mirror.Sweeper
+}
+
+// A Destination is a place that holds mirrors.
+type Destination struct {
+	// Prefix is where the destination is below the root of its bucket, with a slash in front; empty for the root.
+	Prefix string
+	// Parts says from which size, and in parts of which, objects are sent in parts: for an estimate.
+	Parts s3.Options
+	// Expiry returns after how many days unfinished uploads are discarded, 0: never. It is nil where there are none.
+	Expiry func(context.Context) (days int, err error)
+
+	config   Config
+	env      Environment
+	mirror   func(path string) Store
+	close    func() error
+	aws      func(context.Context) (aws.Config, error)
+	requests atomic.Int64
+}
+
+// Mirror returns the mirror at a path below the destination.
+func (d *Destination) Mirror(path string) Store { return d.mirror(path) }
+
+// Close releases what the destination holds.
+func (d *Destination) Close() error { return d.close() }
+
+// AWSConfig returns the AWS configuration of the destination, for other services.
+func (d *Destination) AWSConfig(ctx context.Context) (aws.Config, error) { return d.aws(ctx) }
+
+// Requests returns how many requests were made to S3.
+func (d *Destination) Requests() int64 { return d.requests.Load() }
+
+// Transport returns a transport for reading as clients read.
+func (d *Destination) Transport(ctx context.Context) (*http.Transport, error) {
+	return d.config.Transport(ctx, d.env)
+}
+
+// Open opens a destination. It makes no request, except that AWS is asked for a bucket's region.
+func Open(ctx context.Context, where string, c Config, env Environment) (*Destination, error) {
+	d := &Destination{config: c, env: env}
+	if _, ok := cutScheme(where, "s3"); ok {
+		if err := d.openS3(ctx, where); err != nil {
+			return nil, err
+		}
+		return d, nil
+	}
+	name, err := directoryOf(where)
+	if err != nil {
+		return nil, refused(err)
+	}
+	at, err := dir.Open(name, dir.Options{Log: env.Log})
+	if err != nil {
+		return nil, err
+	}
+	d.mirror = func(p string) Store { return at.Mirror(p) }
+	d.close = at.Close
+	d.aws = func(ctx context.Context) (aws.Config, error) { return c.AWSConfig(ctx, env) }
+	return d, nil
+}
+
+func (d *Destination) openS3(ctx context.Context, where string) error {
+	bucket, prefix, err := BucketAndPrefix(where)
+	if err != nil {
+		return refused(err)
+	}
+	env := d.env
+	env.Observe = func(r s3.Request) {
+		d.requests.Add(1)
+		if d.env.Observe != nil {
+			d.env.Observe(r)
+		}
+	}
+	b, cfg, err := OpenBucket(ctx, bucket, d.config, env)
+	if err != nil {
+		return err
+	}
+	if prefix != "" {
+		d.Prefix = "/" + prefix
+	}
+	d.Parts = b.Options()
+	d.Expiry = func(ctx context.Context) (int, error) { return b.Expiry(ctx, prefix) }
+	d.close = func() error { return nil }
+	d.aws = func(context.Context) (aws.Config, error) { return cfg, nil }
+	d.mirror = func(p string) Store { return b.Mirror(path.Join(prefix, p)) }
+	if usual := d.mirror; d.config.Caching != (Caching{}) {
+		d.mirror = func(p string) Store { return labelled{usual(p), d.config.Caching} }
+	}
+	return nil
+}
+
+// Check refuses what Open would refuse without a request.
+func Check(where string) error {
+	if _, ok := cutScheme(where, "s3"); ok {
+		_, _, err := BucketAndPrefix(where)
+		return err
+	}
+	_, err := directoryOf(where)
+	return err
+}
+
+// directoryOf understands a destination that is a directory. As in Spack, %20 is a space there.
+func directoryOf(where string) (string, error) {
+	if err := s3.CheckARN(where); err != nil {
+		return "", fmt.Errorf("destination %q: %w", where, err)
+	}
+	u, err := redact.Parse(where)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("destination: %w", err)
+	case u.Scheme != "file":
+		return "", fmt.Errorf("destination %q: want s3://bucket[/prefix] or file:///directory", redact.URL(where))
+	case u.User != nil:
+		return "", fmt.Errorf("destination %q: a directory has no user and no password: want file:///directory", redact.URL(where))
+	case strings.ContainsAny(where, "?#"):
+		return "", fmt.Errorf("destination %q: write %%3F for ? and %%23 for # in the name of a directory", redact.URL(where))
+	case !spec.Readable(u.Path):
+		return "", fmt.Errorf("destination %q: the name of a directory must be UTF-8, without control characters", where)
+	case u.Host != "" && u.Host != "localhost" || !filepath.IsAbs(u.Path):
+		return "", fmt.Errorf("destination %s: want an absolute path, file:///directory", redact.URL(where))
+	}
+	return u.Path, nil
+}
+
+// BucketAndPrefix takes a destination in S3 apart. It is taken as it is, as Spack and the AWS CLI take
+// it: %20 is three characters.
+func BucketAndPrefix(where string) (bucket, prefix string, err error) {
+	wrong := func(why string) (string, string, error) {
+		return "", "", fmt.Errorf("destination %s: %s", redact.URL(where), why)
+	}
+	rest, ok := cutScheme(where, "s3")
+	if redact.Has(where) || !ok {
+		return wrong("want s3://bucket or s3://bucket/prefix")
+	}
+	if err := s3.CheckARN(rest); err != nil {
+		return wrong(err.Error())
+	}
+	bucket, prefix, _ = strings.Cut(rest, "/")
+	prefix = strings.Trim(prefix, "/")
+	switch {
+	case bucket == "":
+		return wrong("want s3://bucket or s3://bucket/prefix")
+	case strings.ContainsAny(bucket, "@%\\ "):
+		return wrong(fmt.Sprintf("%q is no name of a bucket", bucket))
+	case strings.ContainsAny(rest, "?#"):
+		return wrong("a prefix cannot have ? or #: Spack takes what follows for something else")
+	case !spec.Readable(rest):
+		return wrong("it must be UTF-8, without control characters")
+	case prefix != "" && path.Clean("/"+prefix) != "/"+prefix:
+		return wrong("the prefix must not have //, . or .. in it: want " + redact.URL("s3://"+bucket+path.Clean("/"+prefix)))
+	}
+	if err := s3.CheckBucket(bucket); err != nil {
+		return wrong(err.Error())
+	}
+	return bucket, prefix, nil
+}
+
+// cutScheme returns what follows the scheme of a URL. Schemes may be written in capitals.
+func cutScheme(where, scheme string) (rest string, ok bool) {
+	before, rest, ok := strings.Cut(where, "://")
+	return rest, ok && strings.EqualFold(before, scheme)
+}

@@ -1,0 +1,202 @@
+// Package target opens what is published to: a destination in S3 or in a directory, with its credentials, and
+// the CDN in front of it.
+//
+// A Config is plain data, so a command line, a configuration file and a workflow fill in the same one. Validate
+// says what is wrong with it, setting by setting, without a request.
+package target
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
+	"github.com/vantagecompute/slurm-factory-publish/publish/session"
+)
+
+// A Config says how a destination and its CDN are reached.
+type Config struct {
+	S3 s3.Options // Bucket, Log and Observe are set by Open
+
+	Profile     string // of the AWS configuration; empty: AWS_PROFILE
+	Role        string // ARN of a role to assume; empty: none
+	RoleSession string // name of its session in CloudTrail; empty: the program and the host
+	TokenFile   string // web identity token to assume the role with; empty: the credentials at hand
+
+	Caching Caching
+	CDN     CDNConfig
+}
+
+// A Caching is the Cache-Control of what is stored; empty: as package layout says.
+type Caching struct{ Immutable, Mutable string }
+
+// A CDNConfig says what stands between a destination and its readers.
+type CDNConfig struct {
+	Distribution string // of CloudFront; empty: nothing is invalidated
+	PathPrefix   string // of the destination below the distribution's root; empty: that of PublicURL, or of the destination
+	MaxPaths     int    // one wildcard is invalidated instead of more paths
+	Wait         bool   // until an invalidation is complete
+	PublicURL    string // where clients read; empty: nothing is read back
+
+	NoReadBack bool          // the new index is not read back through PublicURL
+	ExtraPaths []string      // invalidated whenever anything is
+	Patience   time.Duration // with CloudFront; 0: its own
+}
+
+// Caches reports whether anything stands between the destination and its readers.
+func (c CDNConfig) Caches() bool { return c.Distribution != "" || c.PublicURL != "" }
+
+// An Environment is what a target is opened with besides its configuration. Each field may be zero.
+type Environment struct {
+	Log      *slog.Logger
+	Observe  func(s3.Request) // receives every request to S3
+	Answered func()           // is called when CloudFront has answered
+
+	AWS   *aws.Config    // an AWS configuration that exists already
+	Roots *x509.CertPool // authorities that are trusted; nil: those of the system
+}
+
+// A ConfigError says that a target cannot be opened as it is configured. No request was made.
+type ConfigError struct{ Err error }
+
+// Error implements error.
+func (e *ConfigError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// refused returns err as a ConfigError; nil for nil.
+func refused(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &ConfigError{field.Named(err, func(name string) string { return name })}
+}
+
+// A credentialsError says that there are no credentials: a profile is missing, for example.
+type credentialsError struct{ error }
+
+func (e credentialsError) Unwrap() error        { return e.error }
+func (e credentialsError) Is(target error) bool { return target == mirror.ErrCredentials }
+
+// Validate returns all that is wrong with a configuration, as errors of package field. It makes no request.
+func (c Config) Validate() error {
+	_, roleErr := c.assumed(nil)
+	return errors.Join(roleErr, c.CDN.validate(), field.Wrap("endpoint-url", s3.Options{EndpointURL: c.S3.EndpointURL}.Validate()))
+}
+
+func (c CDNConfig) validate() error {
+	if c.PublicURL == "" {
+		return nil
+	}
+	return field.Wrap("public-url", CheckPublicURL(c.PublicURL))
+}
+
+// CheckPublicURL refuses what is no URL at which clients could read.
+func CheckPublicURL(s string) error {
+	w, err := web.Open(s, web.Options{})
+	if err != nil {
+		return err
+	}
+	w.Close()
+	return nil
+}
+
+// AWSConfig returns the AWS configuration for a target, with its credentials.
+func (c Config) AWSConfig(ctx context.Context, env Environment) (aws.Config, error) {
+	if env.AWS != nil {
+		return *env.AWS, nil
+	}
+	role, err := c.assumed(env.Log)
+	if err != nil {
+		return aws.Config{}, refused(err)
+	}
+	cfg, err := session.Config(ctx, session.Options{Region: c.S3.Region, Profile: c.Profile, Role: role, Concurrency: c.S3.Concurrency})
+	var bundle *session.BundleError
+	switch {
+	case errors.As(err, &bundle):
+		err = refused(err)
+	case err != nil && ctx.Err() == nil:
+		err = credentialsError{err} // a profile that is not there, for example
+	}
+	return cfg, err
+}
+
+// Transport returns a transport for requests as Spack's clients make them. It trusts the same authorities as AWSConfig.
+func (c Config) Transport(ctx context.Context, env Environment) (*http.Transport, error) {
+	t, err := session.Transport(ctx, session.Options{Profile: c.Profile, Roots: env.Roots})
+	return t, refused(err)
+}
+
+// assumed returns the role to assume; nil: none.
+func (c Config) assumed(log *slog.Logger) (*session.Role, error) {
+	if c.Role == "" {
+		for _, s := range []struct{ name, value string }{{"web-identity-token-file", c.TokenFile}, {"role-session-name", c.RoleSession}} {
+			if s.value != "" {
+				return nil, field.Wrap(s.name, errors.New("it needs a role to assume"))
+			}
+		}
+		return nil, nil
+	}
+	r := &session.Role{ARN: c.Role, SessionName: c.RoleSession, Log: log}
+	if c.TokenFile != "" {
+		r.Token = session.TokenFile(c.TokenFile)
+	}
+	if r.SessionName == "" {
+		host, _ := os.Hostname()
+		r.SessionName = SessionName("slurm-factory-publish", host)
+	}
+	return r, r.Validate()
+}
+
+var notInSessionName = regexp.MustCompile(`[^\w+=,.@-]`)
+
+// SessionName makes the name of a role's session from those of the parts that are not empty.
+func SessionName(parts ...string) string {
+	parts = slices.DeleteFunc(parts, func(s string) bool { return s == "" })
+	name := notInSessionName.ReplaceAllString(strings.Join(parts, "-"), "-")
+	return name[:min(len(name), 64)]
+}
+
+// openError returns what s3.Open has refused without a request as a ConfigError.
+func openError(err error) error {
+	for _, other := range []error{mirror.ErrCredentials, mirror.ErrDenied, mirror.ErrNoBucket, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, other) {
+			return err
+		}
+	}
+	var region *mirror.RegionError
+	var unreached *url.Error
+	if errors.As(err, &region) || errors.As(err, &unreached) && unreached.Op != "parse" {
+		return err
+	}
+	return refused(err)
+}
+
+// OpenBucket opens the bucket that holds a destination, with these settings.
+func OpenBucket(ctx context.Context, bucket string, c Config, env Environment) (*s3.Bucket, aws.Config, error) {
+	cfg, err := c.AWSConfig(ctx, env)
+	if err != nil {
+		return nil, cfg, err
+	}
+	o := c.S3
+	o.Bucket, o.Log, o.Observe = bucket, env.Log, env.Observe
+	b, err := s3.Open(ctx, cfg, o)
+	if err != nil {
+		return nil, cfg, openError(err)
+	}
+	return b, cfg, nil
+}
