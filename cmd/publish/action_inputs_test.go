@@ -196,7 +196,7 @@ func TestAllMistakesAtOnce(t *testing.T) {
 		got = append(got, one.Error())
 	}
 	want := []string{
-		`input exclude: pattern "[": want name, name@version or /hash` + "\n" + `pattern "@": want name, name@version or /hash`,
+		`input exclude: pattern "[": want name, name@version, /hash or @spack.lock` + "\n" + `pattern "@": want name, name@version, /hash or @spack.lock`,
 		`input require-signed: "yes": want true or false`,
 		`input part-size-mib: "4": want a number from 5 to 5120`,
 		`input timeout: "1": want a time such as 90s, 15m or 1h30m`,
