@@ -31,7 +31,7 @@ image:
 digest:
 	@GOWORK=off go run ./cmd/image -o bin/image -pin
 
-# What a build host installs: Debian packages, and the container image, which is the one of the
+# What a build host installs: packages for Debian and Red Hat, and the container image, which is the one of the
 # action. PACKAGES is where they go.
 PACKAGES := bin/package
 package pack: export NFPM := $(NFPM)
@@ -42,7 +42,7 @@ package:
 pack:
 	cmd/package/pack $(PACKAGES)/stage $(PACKAGES)
 
-# What a release has beside the image: a binary for each platform, the Debian packages, what is in
+# What a release has beside the image: a binary for each platform, the packages, what is in
 # them (SBOM), and the checksums of all. CI compares the digest; .github/workflows/release.yml publishes.
 release: package
 	rm -rf bin/release
@@ -50,7 +50,7 @@ release: package
 	  GOOS=$${p%/*} GOARCH=$${p#*/} GOWORK=off CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid=" -o bin/release/publish-$${p/\//-} ./cmd/publish; \
 	done
 	GOWORK=off $(CYCLONEDX) bin -json -std -version "v$$(go run ./cmd/publish version)" -output bin/release/publish.cdx.json bin/release/publish-linux-amd64
-	cp $(PACKAGES)/*.deb bin/release
+	cp $(PACKAGES)/*.deb $(PACKAGES)/*.rpm install.sh bin/release
 	cd bin/release && sha256sum * >SHA256SUMS
 
 # A buildcache published to an S3 server in memory and served until Ctrl-C.

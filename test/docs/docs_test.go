@@ -24,7 +24,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/test/cdn"
 	"github.com/vantagecompute/slurm-factory-publish/test/program"
-	"github.com/vantagecompute/slurm-factory-publish/test/s3server"
 	"github.com/vantagecompute/slurm-factory-publish/test/spackmirror"
 )
 
@@ -291,37 +290,6 @@ func exitConstants(t *testing.T) map[string]int64 {
 		t.Fatalf("constants: %v", all)
 	}
 	return all
-}
-
-// What the README shows for a first try works, as it stands there.
-func TestReadmeRuns(t *testing.T) {
-	marked := regexp.MustCompile("(?s)<!-- this runs in a test -->\n```sh\n(.*?)```")
-	scripts := marked.FindAllStringSubmatch(pages(t)["README.md"], -1)
-	if len(scripts) < 2 {
-		t.Fatalf("%d scripts", len(scripts))
-	}
-	server := s3server.Start(t)
-	if err := server.CreateBucket("my-cache"); err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	if err := os.CopyFS(filepath.Join(dir, "buildcache"), os.DirFS("../testdata/v3-signed")); err != nil {
-		t.Fatal(err)
-	}
-	bin := filepath.Join(t.TempDir(), "publish")
-	if err := os.Symlink(publish(t), bin); err != nil {
-		t.Fatal(err)
-	}
-	for _, script := range scripts {
-		cmd := exec.Command("bash", "-euxo", "pipefail", "-c", script[1])
-		cmd.Dir = dir
-		cmd.Env = append(server.Environ(), "AWS_ENDPOINT_URL="+server.Endpoint, "PATH="+filepath.Dir(bin)+":"+os.Getenv("PATH"))
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Errorf("%v\n%s", err, out)
-		}
-		t.Logf("%s", out)
-	}
 }
 
 // Every member of a report is documented, and every member that is documented is in a report.

@@ -242,6 +242,9 @@ func TestReproducible(t *testing.T) {
 		if filepath.Base(a) != filepath.Base(b) || read(t, a) != read(t, b) {
 			t.Errorf("%s and %s are not the same", a, b)
 		}
+		if a, b := rpmOf(t, arch), rpmIn(t, again, arch); filepath.Base(a) != filepath.Base(b) || read(t, a) != read(t, b) {
+			t.Errorf("%s and %s are not the same", a, b)
+		}
 	}
 }
 
