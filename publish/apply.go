@@ -139,17 +139,22 @@ func (a *application) writeIndex(ctx context.Context, m *MirrorPlan) error {
 	case ix.Mode == IndexRebuild:
 		a.progress.Step(m.Path, "index")
 		// Damage to other packages must not stop a publisher that only adds its own.
-		r := &rebuilder{format: m.format, store: a.counted(m.store), trust: a.plan.options.Trust, lenient: ix.lost}
-		if err := r.rebuild(ctx, ix); err != nil {
+		now, err := rebuildIndex(ctx, m.format, a.counted(m.store), a.plan.options.Trust, ix.lost)
+		if err != nil {
 			return fmt.Errorf("index: %w", err)
 		}
-		a.warn(m.Path, r.findings)
+		ix.becomes(now)
+		a.warn(m.Path, now.Findings)
 	default:
 		a.progress.Step(m.Path, "index")
-		moved := func(ctx context.Context, now *buildcache.Pointer) error { return a.sendLost(ctx, m, now) }
-		if err := writeMerged(ctx, m.format, a.counted(m.store), ix, moved); err != nil {
+		resend := func(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error) {
+			return adds, a.sendLost(ctx, m, now, adds)
+		}
+		now, err := ix.merge.write(ctx, m.format, a.counted(m.store), resend)
+		if err != nil {
 			return err
 		}
+		ix.becomes(now)
 	}
 	// If another publisher has already merged what this one has, nothing is written, but caches may have
 	// what was there before.
@@ -164,14 +169,14 @@ func (a *application) warn(path string, findings []buildcache.Finding) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, f := range findings {
-		a.out.Findings = append(a.out.Findings, unindexed(path, f))
+		a.out.Findings = append(a.out.Findings, buildcache.Warning.In(buildcache.Join(path, f.File), f.Reason))
 	}
 }
 
 // sendLost sends again what is gone of the packages that are to be indexed. To spack buildcache prune, a blob that is
 // older than the index and that no document names yet is an orphan.
-func (a *application) sendLost(ctx context.Context, m *MirrorPlan, now *buildcache.Pointer) error {
-	gone, err := lost(ctx, m.format, m.store, now, m.Index.adds)
+func (a *application) sendLost(ctx context.Context, m *MirrorPlan, now *buildcache.Pointer, adds []*buildcache.Package) error {
+	gone, err := lost(ctx, m.format, m.store, now, adds)
 	if err != nil {
 		return err
 	}
@@ -202,35 +207,6 @@ func (a *application) sendLost(ctx context.Context, m *MirrorPlan, now *buildcac
 		}
 	}
 	return nil
-}
-
-// lost are the objects of packages that are not there any more, the document last.
-func lost(ctx context.Context, f buildcache.Layout, s mirror.Store, now *buildcache.Pointer, packages []*buildcache.Package) (map[*buildcache.Package][]buildcache.Object, error) {
-	var names []string
-	for _, p := range packages {
-		names = append(names, p.File)
-		for _, b := range p.Blobs {
-			names = append(names, b.Name)
-		}
-	}
-	seen, err := buildcache.SurveyAt(ctx, f, s, now, names)
-	if err != nil {
-		return nil, err
-	}
-	gone := make(map[*buildcache.Package][]buildcache.Object)
-	for _, p := range packages {
-		document := buildcache.DocumentOf(p)
-		document.Size = -1 // another publisher may have stored another one of the same package
-		for _, o := range append(slices.Clone(p.Blobs), document) {
-			if err := present(ctx, s, seen, o); err != nil {
-				if ctx.Err() != nil || !errors.Is(err, errMissing) {
-					return nil, err
-				}
-				gone[p] = append(gone[p], o)
-			}
-		}
-	}
-	return gone, nil
 }
 
 func (a *application) stale(path string, names ...string) {
@@ -369,9 +345,10 @@ func (a *application) dropBad(m *MirrorPlan, bad map[string]bool) {
 	for i := range m.Documents {
 		m.Documents[i] = slices.DeleteFunc(m.Documents[i], func(w Write) bool { return refused[w.pkg] != "" })
 	}
-	m.Index.adds = slices.DeleteFunc(m.Index.adds, func(p *buildcache.Package) bool { return refused[p] != "" })
 	m.followPackages()
-	m.Index.next = nil // merged with what is now refused: read and merge again
+	if m.Index.merge != nil {
+		m.Index.merge = m.Index.merge.without(func(p *buildcache.Package) bool { return refused[p] != "" })
+	}
 }
 
 func (a *application) putAll(ctx context.Context, m *MirrorPlan, writes []Write) error {

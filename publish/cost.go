@@ -50,7 +50,9 @@ func (p *Plan) Cost(threshold, partSize int64, paths int) Cost {
 		}
 		if m.Index.Changes {
 			add(m.Index.Bytes)
-			add(m.Index.pointer)
+			if m.Index.merge != nil {
+				add(m.Index.merge.PointerBytes)
+			}
 		}
 	}
 	for _, f := range p.Files {

@@ -282,7 +282,7 @@ func (h *healing) index(ctx context.Context) error {
 		return err
 	}
 	h.refused(findings)
-	ix := &IndexPlan{was: p, next: x, Before: x.Offered()}
+	ix := &merge{Was: p, next: x, Before: x.Offered()}
 	h.out.Before = ix.Before
 	for name, id := range listed {
 		if x.Has(id.Hash) {
@@ -295,43 +295,41 @@ func (h *healing) index(ctx context.Context) error {
 		ix.adds = append(ix.adds, q)
 		x.Add(q.Spec)
 	}
-	moved := func(ctx context.Context, now *buildcache.Pointer) error { return h.leaveOutLost(ctx, now, ix) }
-	if err := writeMerged(ctx, h.format, h.store, ix, moved); err != nil {
+	out, err := ix.write(ctx, h.format, h.store, h.leaveOutLost)
+	if err != nil {
 		return err
 	}
-	h.out.After = ix.After
-	h.changed(ix.was != p, ix.was)
+	h.out.After = out.After
+	h.changed(out.Pointer != p, out.Pointer) // by us or by another publisher
 	return nil
 }
 
 // leaveOutLost leaves out what is gone since it was read.
-func (h *healing) leaveOutLost(ctx context.Context, now *buildcache.Pointer, ix *IndexPlan) error {
-	gone, err := lost(ctx, h.format, h.store, now, ix.adds)
-	ix.adds = slices.DeleteFunc(ix.adds, func(p *buildcache.Package) bool { return len(gone[p]) > 0 })
-	return err
+func (h *healing) leaveOutLost(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error) {
+	gone, err := lost(ctx, h.format, h.store, now, adds)
+	return slices.DeleteFunc(slices.Clone(adds), func(p *buildcache.Package) bool { return len(gone[p]) > 0 }), err
 }
 
 // rebuild makes an index anew that cannot be read. The damage of one package holds
 // nobody else's up.
 func (h *healing) rebuild(ctx context.Context, why error) error {
 	h.out.Findings = append(h.out.Findings, buildcache.Warning.In(h.format.IndexNames()[0], fmt.Sprintf("%v: it is made anew", why)))
-	r := &rebuilder{format: h.format, store: h.store, trust: h.trust, lenient: true}
-	ix := IndexPlan{Mode: IndexRebuild}
-	if err := r.rebuild(ctx, &ix); err != nil {
+	ix, err := rebuildIndex(ctx, h.format, h.store, h.trust, true)
+	if err != nil {
 		return err
 	}
-	h.refused(r.findings)
+	h.out.Findings = append(h.out.Findings, ix.Findings...)
 	h.out.After = ix.After
-	for _, hash := range r.offered {
+	for _, hash := range ix.Packages {
 		h.offer(hash)
 	}
-	h.changed(ix.Changes, ix.was)
+	h.changed(ix.Written, ix.Pointer)
 	return nil
 }
 
 func (h *healing) refused(findings []buildcache.Finding) {
 	for _, f := range findings {
-		h.out.Findings = append(h.out.Findings, unindexed("", f))
+		h.out.Findings = append(h.out.Findings, unindexed(f))
 	}
 }
 

@@ -13,74 +13,90 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// planIndex decides what the index gets: what is published, and what the mirror holds
-// although the index does not say so, because somebody pushed without
-// --update-index, died before it, or lost a race.
-func (d *decision) planIndex(ctx context.Context) error {
-	ix := &d.out.Index
-	ix.Mode, ix.was = d.plan.options.Index, d.seen.Pointer
-	if ix.Mode == "" {
-		ix.Mode = IndexMerge
-	}
-	for _, p := range d.out.Packages {
-		if p.Status != Rejected && d.sends(p.Package, p.Status) {
-			ix.adds = append(ix.adds, p.Package)
-		}
-	}
-	switch {
-	case ix.Mode == IndexNone:
-		return nil
-	case ix.Mode == IndexRebuild:
-		ix.Changes = true
-		return nil
-	case len(ix.adds) == 0 && d.seen.Covered(d.out.format):
+// A merge is an index with packages added: decided, and not yet written.
+type merge struct {
+	Before, After int   // packages that the index offers
+	Changes       bool  // whether there is anything to write
+	Bytes         int64 // of the new index
+	PointerBytes  int64 // that are stored besides
+	// Audiences say which versions of Spack see how many packages, where not all see all.
+	Audiences []buildcache.Audience
+	// Healed are the packages that the mirror holds and the index lacked. Read are the documents that were read to
+	// know them.
+	Healed []*buildcache.Package
+	Read   []string
+	// Findings are warnings about what the index offers and is gone, or lacks and will not get.
+	Findings []buildcache.Finding
+
+	Was  *buildcache.Pointer   // the index that there was
+	adds []*buildcache.Package // to be added
+	next *buildcache.Indices   // what was makes with them; nil where it has to be made again
+}
+
+// A mirrorState is a mirror as a survey saw it.
+type mirrorState struct {
+	Layout buildcache.Layout
+	Store  mirror.Store
+	Seen   *buildcache.Survey
+	Trust  buildcache.Trust // whose packages may be added
+}
+
+// planMerge decides what the index gets: packages, and what the mirror holds although the index does not say so, because
+// somebody pushed without --update-index, died before it, or lost a race. It only reads. The error is unreadable if
+// the index has to be rebuilt.
+func planMerge(ctx context.Context, m mirrorState, packages []*buildcache.Package) (*merge, error) {
+	out := &merge{Was: m.Seen.Pointer, adds: slices.Clone(packages)}
+	if len(packages) == 0 && m.Seen.Covered(m.Layout) {
 		// The usual second run: the index need not even be read.
-		ix.Before = ix.was.Coverage.Len()
-		ix.After = ix.Before
-		return nil
+		out.Before = out.Was.Coverage.Len()
+		out.After = out.Before
+		return out, nil
 	}
-	x, err := loadIndex(ctx, d.out.format, d.out.store, ix.was)
-	if unreadable(err) {
-		d.plan.Findings = append(d.plan.Findings, buildcache.Warning.In(d.src.tree.path(d.out.format.IndexNames()[0]), fmt.Sprintf("%v: it is made anew", err)))
-		ix.Mode, ix.Changes, ix.lost = IndexRebuild, true, true
-		return nil
-	}
+	x, err := loadIndex(ctx, m.Layout, m.Store, out.Was)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	ix.Before = x.Offered()
-	d.gone(x)
-	if err := d.heal(ctx, x); err != nil {
-		return err
+	out.Before = x.Offered()
+	out.gone(m, x)
+	if err := out.heal(ctx, m, x); err != nil {
+		return nil, err
 	}
-	for _, p := range ix.adds {
+	for _, p := range out.adds {
 		x.Add(p.Spec)
 	}
-	ix.After, ix.Audiences = x.Offered(), x.Audiences()
-	if (x.Changed() || ix.was.Incomplete) && ix.After > 0 {
-		ix.next, ix.Changes, ix.Bytes = x, true, x.Size()
-		ix.was.NeedsProof(d.out.store)
-		ix.pointer, err = d.out.format.PointerSize(ix.was, x)
+	out.After, out.Audiences = x.Offered(), x.Audiences()
+	if (x.Changed() || out.Was.Incomplete) && out.After > 0 {
+		out.next, out.Changes, out.Bytes = x, true, x.Size()
+		out.Was.NeedsProof(m.Store)
+		out.PointerBytes, err = m.Layout.PointerSize(out.Was, x)
 	}
-	return err
+	return out, err
+}
+
+// without is the same merge without some of its packages.
+func (m *merge) without(refused func(*buildcache.Package) bool) *merge {
+	out := *m
+	out.adds = slices.DeleteFunc(slices.Clone(m.adds), refused)
+	out.next = nil // merged with what is now refused: read and merge again
+	return &out
 }
 
 // gone warns of packages that the index offers although their documents are gone.
 // A merge keeps them, because the deletion may be half done.
-func (d *decision) gone(x *buildcache.Indices) {
+func (m *merge) gone(at mirrorState, x *buildcache.Indices) {
 	listed := make(map[spec.Hash]bool)
-	for _, id := range d.seen.Packages(d.out.format) {
+	for _, id := range at.Seen.Packages(at.Layout) {
 		listed[id.Hash] = true
 	}
 	var missing []string
 	for e := range x.Records() {
-		if e.InBuildcache && !listed[e.Hash] && d.seen.Complete(d.out.format, e.Name) {
+		if e.InBuildcache && !listed[e.Hash] && at.Seen.Complete(at.Layout, e.Name) {
 			missing = append(missing, e.Name+"/"+e.Hash.Short())
 		}
 	}
 	if len(missing) > 0 {
 		slices.Sort(missing)
-		d.plan.Findings = append(d.plan.Findings, buildcache.Warning.In(d.src.tree.path(d.out.format.IndexNames()[0]),
+		m.Findings = append(m.Findings, buildcache.Warning.In(at.Layout.IndexNames()[0],
 			fmt.Sprintf("it offers what is no longer there: %s; publish index removes them from the index", some(missing))))
 	}
 }
@@ -92,6 +108,27 @@ func some(names []string) string {
 		return strings.Join(names, ", ")
 	}
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), len(names)-few)
+}
+
+// heal reads the packages that the mirror holds and x does not offer. One that is not
+// whole, or not to be trusted, stays out, with a warning.
+func (m *merge) heal(ctx context.Context, at mirrorState, x *buildcache.Indices) error {
+	ours := make(map[string]bool)
+	for _, p := range m.adds {
+		ours[p.File] = true
+	}
+	m.Read = slices.DeleteFunc(at.Seen.Lacking(at.Layout, x), func(name string) bool { return ours[name] })
+	var findings []buildcache.Finding
+	var err error
+	m.Healed, findings, err = newPackageReader(at.Layout, at.Store, at.Seen, at.Trust).readAll(ctx, m.Read)
+	if err != nil {
+		return err
+	}
+	for _, f := range findings {
+		m.Findings = append(m.Findings, unindexed(f))
+	}
+	m.adds = append(m.adds, m.Healed...)
+	return nil
 }
 
 // loadIndex reads the index that p points at; there may be none yet.
@@ -136,49 +173,37 @@ func unreadable(err error) bool {
 	return true
 }
 
-// heal reads the packages that the mirror holds and x does not offer. One that is not
-// whole, or not to be trusted, stays out, with a warning.
-func (d *decision) heal(ctx context.Context, x *buildcache.Indices) error {
-	ours := make(map[string]bool)
-	for _, p := range d.out.Packages {
-		if p.Status != Rejected && d.sends(p.Package, p.Status) {
-			ours[p.File] = true
-		}
-	}
-	names := slices.DeleteFunc(d.seen.Lacking(d.out.format, x), func(name string) bool { return ours[name] })
-	d.healed = names
-	r := newPackageReader(d.out.format, d.out.store, d.seen, d.plan.options.Trust)
-	found, findings, err := r.readAll(ctx, names)
-	if err != nil {
-		return err
-	}
-	for _, f := range findings {
-		d.plan.Findings = append(d.plan.Findings, unindexed(d.out.Path, f))
-	}
-	for _, p := range found {
-		d.out.Index.Healed = append(d.out.Index.Healed, p.ID())
-		d.out.Index.adds = append(d.out.Index.adds, p)
-	}
-	return nil
+// unindexed is the warning about a package in the mirror that the index does not get.
+func unindexed(f buildcache.Finding) buildcache.Finding {
+	return buildcache.Warning.In(f.File, "the index lacks it and will not get it: "+f.Reason)
 }
 
-// unindexed is what a publisher is told of a package of somebody else's that is damaged.
-func unindexed(path string, f buildcache.Finding) buildcache.Finding {
-	return buildcache.Warning.In(buildcache.Join(path, f.File), "the index lacks it and will not get it: "+f.Reason)
+// A result says what became of an index.
+type result struct {
+	Before, After int  // packages that it offers
+	Written       bool // and so another one than before
+	Bytes         int64
+	Audiences     []buildcache.Audience
+	Pointer       *buildcache.Pointer // of the index that the mirror has now
+
+	// Of an index that was rebuilt: what it offers, and warnings about what it leaves out.
+	Packages []spec.Hash
+	Findings []buildcache.Finding
 }
 
-// writeMerged merges packages into the index, and merges again for as long as other publishers are faster. It calls
-// moved before it replaces an index other than the planned one.
-func writeMerged(ctx context.Context, f buildcache.Layout, s mirror.Store, ix *IndexPlan, moved func(ctx context.Context, now *buildcache.Pointer) error) error {
-	was, next := ix.was, ix.next
-	return contend(ctx, func() error {
+// write replaces the index by what was decided, and merges again for as long as other publishers are faster. It calls
+// moved before it replaces an index other than the planned one, with the packages that it adds.
+func (m *merge) write(ctx context.Context, f buildcache.Layout, s mirror.Store, moved func(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error)) (result, error) {
+	was, next, adds := m.Was, m.next, m.adds
+	out := result{Before: m.Before, After: m.After, Audiences: m.Audiences, Pointer: was}
+	err := contend(ctx, func() error {
 		if next == nil {
 			now, err := buildcache.PointerForUpdate(ctx, f, s)
 			if err != nil {
 				return err
 			}
 			if now.Version != was.Version {
-				if err := moved(ctx, now); err != nil {
+				if adds, err = moved(ctx, now, adds); err != nil {
 					return err
 				}
 			}
@@ -186,21 +211,22 @@ func writeMerged(ctx context.Context, f buildcache.Layout, s mirror.Store, ix *I
 			if next, err = loadIndex(ctx, f, s, was); err != nil {
 				return err
 			}
-			ix.Before = next.Offered()
-			for _, p := range ix.adds {
+			out.Before = next.Offered()
+			for _, p := range adds {
 				next.Add(p.Spec)
 			}
 		}
-		ix.After, ix.Audiences = next.Offered(), next.Audiences()
-		if ix.Changes = (next.Changed() || was.Incomplete) && ix.After > 0; !ix.Changes {
-			ix.was = was
+		out.After, out.Audiences = next.Offered(), next.Audiences()
+		if !(next.Changed() || was.Incomplete) || out.After == 0 {
+			out.Pointer = was
 			return nil
 		}
 		now, err := turnIndex(ctx, f, s, was, next)
 		if err == nil {
-			ix.was, ix.Bytes = now, now.Size()
+			out.Pointer, out.Bytes, out.Written = now, now.Size(), true
 		}
 		next = nil
 		return err
 	})
+	return out, err
 }

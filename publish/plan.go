@@ -129,11 +129,17 @@ type IndexPlan struct {
 	// Audiences say which versions of Spack see how many packages, where not all see all.
 	Audiences []buildcache.Audience
 
-	pointer int64 // bytes that are stored besides
-	lost    bool  // the index that is there cannot be merged into
-	was     *buildcache.Pointer
-	adds    []*buildcache.Package // to be added
-	next    *buildcache.Indices   // what was makes with them; nil where nothing changes
+	lost  bool // the index that is there cannot be merged into
+	was   *buildcache.Pointer
+	merge *merge // with IndexMerge
+}
+
+// becomes notes what became of the index.
+func (ix *IndexPlan) becomes(r result) {
+	ix.Before, ix.After, ix.Changes, ix.Audiences, ix.was = r.Before, r.After, r.Written, r.Audiences, r.Pointer
+	if r.Written {
+		ix.Bytes = r.Bytes
+	}
 }
 
 // NewPlan compares the source with its destination and decides. It only reads. open

@@ -13,10 +13,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// maxHeld is how many bytes the specs of a mirror's packages may take in memory: as many as an index of two
-// million packages has.
-const maxHeld = 2 << 30
-
 // A packageReader reads packages of a mirror and checks that they are whole.
 type packageReader struct {
 	format buildcache.Layout
@@ -30,7 +26,7 @@ type packageReader struct {
 }
 
 func newPackageReader(f buildcache.Layout, s mirror.Store, seen *buildcache.Survey, trust buildcache.Trust) *packageReader {
-	return &packageReader{format: f, store: s, seen: seen, trust: trust, specs: spec.NewReader(maxHeld), foreign: make(map[string]bool)}
+	return &packageReader{format: f, store: s, seen: seen, trust: trust, specs: spec.NewReader(buildcache.MaxHeld), foreign: make(map[string]bool)}
 }
 
 // readAll returns the packages that are whole, in the order of their names, and a finding for each other one: a
@@ -155,3 +151,32 @@ func present(ctx context.Context, s mirror.Lister, seen *buildcache.Survey, b bu
 }
 
 var errMissing = errors.New("is missing or has another size")
+
+// lost are the objects of packages that are not there any more, the document last.
+func lost(ctx context.Context, f buildcache.Layout, s mirror.Store, now *buildcache.Pointer, packages []*buildcache.Package) (map[*buildcache.Package][]buildcache.Object, error) {
+	var names []string
+	for _, p := range packages {
+		names = append(names, p.File)
+		for _, b := range p.Blobs {
+			names = append(names, b.Name)
+		}
+	}
+	seen, err := buildcache.SurveyAt(ctx, f, s, now, names)
+	if err != nil {
+		return nil, err
+	}
+	gone := make(map[*buildcache.Package][]buildcache.Object)
+	for _, p := range packages {
+		document := buildcache.DocumentOf(p)
+		document.Size = -1 // another publisher may have stored another one of the same package
+		for _, o := range append(slices.Clone(p.Blobs), document) {
+			if err := present(ctx, s, seen, o); err != nil {
+				if ctx.Err() != nil || !errors.Is(err, errMissing) {
+					return nil, err
+				}
+				gone[p] = append(gone[p], o)
+			}
+		}
+	}
+	return gone, nil
+}

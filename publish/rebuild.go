@@ -75,9 +75,8 @@ func rebuildLayout(ctx context.Context, f buildcache.Layout, s mirror.Store, tru
 	if err := out.keys(ctx, f, s, trust, false); err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}
-	ix := IndexPlan{Mode: IndexRebuild}
-	r := &rebuilder{format: f, store: s, trust: trust}
-	if err := r.rebuild(ctx, &ix); err != nil {
+	ix, err := rebuildIndex(ctx, f, s, trust, false)
+	if err != nil {
 		return nil, err
 	}
 	if trust.Keys != nil {
@@ -85,12 +84,10 @@ func rebuildLayout(ctx context.Context, f buildcache.Layout, s mirror.Store, tru
 			return nil, fmt.Errorf("keys: %w", err)
 		}
 	}
-	out.packages = r.offered
-	for _, finding := range r.findings {
-		out.Findings = append(out.Findings, unindexed("", finding))
-	}
-	out.Before, out.After, out.Changed, out.Digest, out.Audiences = ix.Before, ix.After, ix.Changes, ix.was.Digest(), ix.Audiences
-	if ix.Changes {
+	out.packages = ix.Packages
+	out.Findings = append(out.Findings, ix.Findings...)
+	out.Before, out.After, out.Changed, out.Digest, out.Audiences = ix.Before, ix.After, ix.Written, ix.Pointer.Digest(), ix.Audiences
+	if ix.Written {
 		out.Stale = append(out.Stale, f.IndexNames()...)
 	}
 	return out, nil

@@ -26,35 +26,51 @@ type rebuilder struct {
 	lenient bool
 }
 
+// rebuildIndex replaces the index of a mirror by one of all its packages. The Result has a finding for each package
+// that is left out. lenient leaves out damaged packages as well; otherwise they fail it with a
+// buildcache.FindingsError, and the index stays.
+func rebuildIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, trust buildcache.Trust, lenient bool) (result, error) {
+	b := &rebuilder{format: f, store: s, trust: trust, lenient: lenient}
+	out, err := b.rebuild(ctx)
+	if err != nil {
+		return out, err
+	}
+	out.Packages = b.offered
+	for _, f := range b.findings {
+		out.Findings = append(out.Findings, unindexed(f))
+	}
+	return out, nil
+}
+
 // rebuild replaces the index. Each package in the mirror must be whole, because clients do not see packages
 // that the index lacks. Packages that Spack cannot read, or that another version of Spack wrote, are left out
 // with a warning, as by Spack's own update-index.
-func (b *rebuilder) rebuild(ctx context.Context, ix *IndexPlan) error {
+func (b *rebuilder) rebuild(ctx context.Context) (result, error) {
 	b.read = make(map[string]*buildcache.Package)
-	return contend(ctx, func() error {
+	var out result
+	err := contend(ctx, func() error {
 		was, current, err := b.current(ctx)
 		if err != nil {
 			return err
 		}
 		if current != nil {
-			ix.Before = current.Offered()
+			out.Before = current.Offered()
 		}
 		x, err := b.build(ctx, was, current)
 		if err != nil {
 			return err
 		}
-		ix.After, ix.Audiences, ix.was = x.Offered(), x.Audiences(), was
-		if current != nil && !was.Incomplete && current.Same(x) || current == nil && was.Version == mirror.Absent && ix.After == 0 {
-			ix.Changes = false
+		out.After, out.Audiences, out.Pointer = x.Offered(), x.Audiences(), was
+		if current != nil && !was.Incomplete && current.Same(x) || current == nil && was.Version == mirror.Absent && out.After == 0 {
 			return nil
 		}
-		ix.Changes = true
 		now, err := turnIndex(ctx, b.format, b.store, was, x)
 		if err == nil {
-			ix.was, ix.Bytes = now, now.Size()
+			out.Pointer, out.Bytes, out.Written = now, now.Size(), true
 		}
 		return err
 	})
+	return out, err
 }
 
 // current reads the index; nil if it cannot be read. An index of a newer version is an error.

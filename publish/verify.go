@@ -57,9 +57,6 @@ type Verification struct {
 // Damaged reports whether anything that was found is an error.
 func (v *Verification) Damaged() bool { return buildcache.Failed(v.Findings) }
 
-// ErrNoMirror: there is nothing to verify.
-var ErrNoMirror = errors.New("no Spack mirror is here")
-
 // maxUnreadable is how many objects may be unreadable, other than by not being there,
 // before it is the storage that is broken and not the mirror.
 const maxUnreadable = 20
@@ -120,7 +117,7 @@ type verifier struct {
 func (v *verifier) layouts(ctx context.Context) error {
 	var denied error
 	for _, f := range buildcache.Layouts() {
-		c := &check{verifier: v, Layout: f, refs: make(map[string]*ref), specs: spec.NewReader(maxHeld)}
+		c := &check{verifier: v, Layout: f, refs: make(map[string]*ref), specs: spec.NewReader(buildcache.MaxHeld)}
 		there, err := c.open(ctx)
 		if err != nil {
 			return err

@@ -250,6 +250,9 @@ const (
 	MaxPointer  = 4 << 20  // an index or key manifest
 	MaxKeys     = 16 << 20 // an armored key, an index of keys
 	MaxIndex    = 4 << 30  // an index document
+	// MaxHeld is how many bytes the specs of all packages of a mirror may take in memory: as many as an index of two
+	// million packages has.
+	MaxHeld = 2 << 30
 )
 
 // A ContentError reports a document or spec that is intact but unusable: Spack's readers fail on it, or another

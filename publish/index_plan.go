@@ -1,0 +1,48 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+)
+
+// planIndex decides what the index gets: what is published, and what the mirror holds
+// although the index does not say so.
+func (d *decision) planIndex(ctx context.Context) error {
+	ix := &d.out.Index
+	ix.Mode, ix.was = d.plan.options.Index, d.seen.Pointer
+	switch ix.Mode {
+	case IndexNone:
+		return nil
+	case IndexRebuild:
+		ix.Changes = true
+		return nil
+	case "":
+		ix.Mode = IndexMerge
+	}
+	var adds []*buildcache.Package
+	for _, p := range d.out.Packages {
+		if p.Status != Rejected && d.sends(p.Package, p.Status) {
+			adds = append(adds, p.Package)
+		}
+	}
+	m, err := planMerge(ctx, mirrorState{d.out.format, d.out.store, d.seen, d.plan.options.Trust}, adds)
+	if unreadable(err) {
+		d.warn(d.out.format.IndexNames()[0], fmt.Sprintf("%v: it is made anew", err))
+		ix.Mode, ix.Changes, ix.lost = IndexRebuild, true, true
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, f := range m.Findings {
+		d.warn(f.File, f.Reason)
+	}
+	for _, p := range m.Healed {
+		ix.Healed = append(ix.Healed, p.ID())
+	}
+	d.healed = m.Read
+	ix.Before, ix.After, ix.Changes, ix.Bytes, ix.Audiences, ix.merge = m.Before, m.After, m.Changes, m.Bytes, m.Audiences, m
+	return nil
+}
