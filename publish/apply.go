@@ -13,6 +13,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 )
 
 // writers is how many objects are on their way at once. The mirror has its own bound
@@ -122,7 +123,7 @@ func (a *application) publish(ctx context.Context, m *MirrorPlan) error {
 		}
 	}
 	if n := len(m.KeyIndex); n > 0 {
-		if err := addKeys(ctx, m.format, a.counted(m.store), m.keys); err != nil {
+		if err := reindex.AddKeys(ctx, m.format, a.counted(m.store), m.keys); err != nil {
 			return fmt.Errorf("key index: %w", err)
 		}
 		a.stale(m.Path, m.KeyIndex[n-1].Name)
@@ -139,7 +140,7 @@ func (a *application) writeIndex(ctx context.Context, m *MirrorPlan) error {
 	case ix.Mode == IndexRebuild:
 		a.progress.Step(m.Path, "index")
 		// Damage to other packages must not stop a publisher that only adds its own.
-		now, err := rebuildIndex(ctx, m.format, a.counted(m.store), a.plan.options.Trust, ix.lost)
+		now, err := reindex.RebuildIndex(ctx, m.format, a.counted(m.store), a.plan.options.Trust, ix.lost)
 		if err != nil {
 			return fmt.Errorf("index: %w", err)
 		}
@@ -150,7 +151,7 @@ func (a *application) writeIndex(ctx context.Context, m *MirrorPlan) error {
 		resend := func(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error) {
 			return adds, a.sendLost(ctx, m, now, adds)
 		}
-		now, err := ix.merge.write(ctx, m.format, a.counted(m.store), resend)
+		now, err := ix.merge.Write(ctx, m.format, a.counted(m.store), resend)
 		if err != nil {
 			return err
 		}
@@ -176,7 +177,7 @@ func (a *application) warn(path string, findings []buildcache.Finding) {
 // sendLost sends again what is gone of the packages that are to be indexed. To spack buildcache prune, a blob that is
 // older than the index and that no document names yet is an orphan.
 func (a *application) sendLost(ctx context.Context, m *MirrorPlan, now *buildcache.Pointer, adds []*buildcache.Package) error {
-	gone, err := lost(ctx, m.format, m.store, now, adds)
+	gone, err := reindex.Missing(ctx, m.format, m.store, now, adds)
 	if err != nil {
 		return err
 	}
@@ -347,7 +348,7 @@ func (a *application) dropBad(m *MirrorPlan, bad map[string]bool) {
 	}
 	m.followPackages()
 	if m.Index.merge != nil {
-		m.Index.merge = m.Index.merge.without(func(p *buildcache.Package) bool { return refused[p] != "" })
+		m.Index.merge = m.Index.merge.Without(func(p *buildcache.Package) bool { return refused[p] != "" })
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 )
 
 // settled is a mirror without the index documents that no pointer names any more: which
@@ -213,7 +214,7 @@ func TestPublishersAtOnceLoseNothing(t *testing.T) {
 				if documents != 9 || len(got.offered()) != documents {
 					t.Errorf("%d documents, the index offers %q", documents, got.offered())
 				}
-				if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
+				if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 					t.Fatal(err)
 				}
 				if diff := cmp.Diff(indexOf(t, m.Snapshot(), l), got); diff != "" {

@@ -21,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec/spectest"
 )
@@ -212,12 +213,12 @@ func TestWhatSpackCannotReadStaysOutOfTheIndex(t *testing.T) {
 		for by, act := range map[string]func(*mirrortest.Mem){
 			"publish": func(m *mirrortest.Mem) { mustPublish(t, m, other.dir(t), publish.Options{}) },
 			"an indexer": func(m *mirrortest.Mem) {
-				if _, err := publish.Heal(t.Context(), m, buildcache.Trust{}, publish.Told{Names: slices.Collect(maps.Keys(o.files))}); err != nil {
+				if _, err := reindex.Heal(t.Context(), m, buildcache.Trust{}, reindex.Changes{Names: slices.Collect(maps.Keys(o.files))}); err != nil {
 					t.Error(err)
 				}
 			},
 			"a rebuild": func(m *mirrortest.Mem) {
-				if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
+				if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 					t.Error(err)
 				}
 			},
@@ -236,7 +237,7 @@ func TestVerifyFindsWhatSpackCannotRead(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
 		o := newOracle(t, l)
 		m := o.files.mem(t)
-		if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
+		if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 			t.Fatal(err)
 		}
 		v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{})
@@ -293,7 +294,7 @@ func TestRandomChangesAreIndexedOnlyIfTheContractAcceptsThem(t *testing.T) {
 		t.Fatalf("only %d of 600 are accepted", accepted)
 	}
 	m := src.mem(t)
-	if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
+	if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 		t.Fatal(err)
 	}
 	x := indexAs(t, m.Snapshot(), 8)
@@ -336,7 +337,7 @@ func TestPoisonedIndexIsMended(t *testing.T) {
 					return err
 				},
 				"rebuild": func(m *mirrortest.Mem) error {
-					_, err := publish.Rebuild(t.Context(), m, buildcache.Trust{})
+					_, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{})
 					return err
 				},
 			} {

@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -67,7 +68,7 @@ func TestIndicesOfOtherSpacksStay(t *testing.T) {
 		for by, act := range map[string]func(*mirrortest.Mem){
 			"publish": func(m *mirrortest.Mem) { mustPublish(t, m, original("v3-unsigned"), publish.Options{}) },
 			"rebuild": func(m *mirrortest.Mem) {
-				if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
+				if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 					t.Error(err)
 				}
 			},
@@ -189,12 +190,12 @@ func TestEachGenerationOfSpackHasItsIndex(t *testing.T) {
 		}
 	}
 	before := m.Snapshot()
-	got, err := publish.Rebuild(t.Context(), m, buildcache.Trust{})
+	got, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{})
 	if err != nil || got[0].Changed || !slices.Equal(got[0].Audiences, want) {
 		t.Errorf("a rebuild: %+v, %v", got, err)
 	}
 	m.Uproot(layout.V3Index)
-	if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
+	if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 		t.Fatal(err)
 	}
 	if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {
@@ -240,7 +241,7 @@ func TestFormatsOfOtherSpacksAreLeftAlone(t *testing.T) {
 		check("publish")
 		mustHeal(t, m, file)
 		check("an indexer")
-		got, err := publish.Rebuild(t.Context(), m, buildcache.Trust{})
+		got, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{})
 		if err != nil || len(got[0].Findings) != 1 || got[0].Findings[0].File != file {
 			t.Errorf("%s: a rebuild: %+v, %v", c.layout, got, err)
 		}
@@ -257,7 +258,7 @@ func TestFormatsOfOtherSpacksAreLeftAlone(t *testing.T) {
 			}
 			in.remove(last)
 		})
-		if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
+		if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 			t.Fatal(err)
 		}
 		if x, err := newReader().index(m.Snapshot(), c.layout); err != nil || !x[seven].InBuildcache || len(x.offered()) != len(want.offered())+1 {
@@ -289,7 +290,7 @@ func TestEveryRecordOfAManifestIsPublished(t *testing.T) {
 		t.Errorf("verify without it: %+v, %v", v, err)
 	}
 	m.Uproot(layout.V3Index)
-	if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err == nil || !strings.Contains(err.Error(), name) {
+	if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err == nil || !strings.Contains(err.Error(), name) {
 		t.Errorf("a rebuild without it: %v", err)
 	}
 	mustPublish(t, m, src.dir(t), publish.Options{})
@@ -340,7 +341,7 @@ func TestEveryIndexChangesWithThePointer(t *testing.T) {
 		t.Errorf("version 8 offers %v", got.offered())
 	}
 	m.Forget()
-	if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil || len(m.Mutations()) > 0 {
+	if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil || len(m.Mutations()) > 0 {
 		t.Errorf("a rebuild changes it: %v, %v", m.Mutations(), err)
 	}
 }
@@ -351,7 +352,7 @@ func TestRebuildKeepsWhatAnotherSpackHasIndexed(t *testing.T) {
 	eight := m.Snapshot()[subject{t, m}.blob(layout.V3Index, manifest.Index)]
 	beside(t, m, true, recordOf(m, manifest.IndexType(9), bytes.Replace(eight, []byte(`"version":"8"`), []byte(`"version":"9"`), 1)))
 	subject{t, m}.reindexed(8, func(in installs) { in.remove("openmpi") })
-	if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
+	if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 		t.Fatal(err)
 	}
 	for version := range 2 {

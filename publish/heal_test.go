@@ -21,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 )
 
 // pushed is what `spack buildcache push` without --update-index leaves of a fixture: all but
@@ -40,9 +41,9 @@ func plantAll(m *mirrortest.Mem, s map[string][]byte) {
 	}
 }
 
-func mustHeal(t testing.TB, s mirror.Store, touched ...string) []publish.Healed {
+func mustHeal(t testing.TB, s mirror.Store, touched ...string) []reindex.Healed {
 	t.Helper()
-	got, err := publish.Heal(t.Context(), s, buildcache.Trust{}, publish.Told{Names: touched})
+	got, err := reindex.Heal(t.Context(), s, buildcache.Trust{}, reindex.Changes{Names: touched})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,10 +93,10 @@ func TestHealMakesTheIndexThatSpackMakes(t *testing.T) {
 			if len(m.Mutations()) != 0 || again[0].Changed || len(again[0].Stale) != 0 {
 				t.Errorf("the second time: %v, %+v", m.Mutations(), again)
 			}
-			if why, err := again[0].Shown("").Unseen(t.Context(), m); err != nil || why != "" {
+			if why, err := again[0].Expectation("").Unmet(t.Context(), m); err != nil || why != "" {
 				t.Errorf("shown: %q, %v", why, err)
 			}
-			if why, err := again[0].Shown("").Unseen(t.Context(), emptyMirror(t)); err != nil || why == "" {
+			if why, err := again[0].Expectation("").Unmet(t.Context(), emptyMirror(t)); err != nil || why == "" {
 				t.Errorf("shown where there is nothing: %q, %v", why, err)
 			}
 		})
@@ -119,7 +120,7 @@ func TestHealInAnyOrder(t *testing.T) {
 				}
 			}
 			heal := func(batch []string, to mirror.Store) {
-				got, err := publish.Heal(t.Context(), to, buildcache.Trust{}, publish.Told{Names: batch})
+				got, err := reindex.Heal(t.Context(), to, buildcache.Trust{}, reindex.Changes{Names: batch})
 				if err != nil {
 					told = append(told, batch...)
 					return
@@ -164,8 +165,8 @@ func TestHealInAnyOrder(t *testing.T) {
 	}
 }
 
-func refused(all []publish.Healed, name string) bool {
-	return slices.ContainsFunc(all, func(h publish.Healed) bool {
+func refused(all []reindex.Healed, name string) bool {
+	return slices.ContainsFunc(all, func(h reindex.Healed) bool {
 		return slices.ContainsFunc(h.Findings, func(f buildcache.Finding) bool { return f.File == name })
 	})
 }
@@ -216,8 +217,8 @@ func TestHealWithEveryFaultAtEveryCall(t *testing.T) {
 						t.Errorf("%s, fault %d of call %d, after %s: %v", l, i, k, c, err)
 					}
 				})
-				got, err := publish.Heal(t.Context(), b, buildcache.Trust{}, publish.Told{Names: touched})
-				if err == nil && !slices.ContainsFunc(got, func(h publish.Healed) bool { return len(h.Findings) > 0 }) {
+				got, err := reindex.Heal(t.Context(), b, buildcache.Trust{}, reindex.Changes{Names: touched})
+				if err == nil && !slices.ContainsFunc(got, func(h reindex.Healed) bool { return len(h.Findings) > 0 }) {
 					if diff := mirrortest.Diff(want, settled(t, m.Snapshot())); diff != "" {
 						t.Errorf("%s, fault %d of call %d: it is said to be healed:\n%s", l, i, k, diff)
 					}
@@ -265,7 +266,7 @@ func TestHealLeavesForLaterWhatIsNotWhole(t *testing.T) {
 			}
 			name := row.touched(s)
 			row.damage(s)
-			got, err := publish.Heal(t.Context(), m, row.trust, publish.Told{Names: namesOf(whole)})
+			got, err := reindex.Heal(t.Context(), m, row.trust, reindex.Changes{Names: namesOf(whole)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -395,7 +396,7 @@ func TestHealTellsWhatIsStale(t *testing.T) {
 	m.Plant(layout.V3Index, m.Snapshot()[layout.V3Index])
 	// Who was told before may have told nobody.
 	name := subject{t, m}.find("munge")
-	again, err := publish.Heal(t.Context(), m, buildcache.Trust{}, publish.Told{Names: []string{name}, Again: []string{name}})
+	again, err := reindex.Heal(t.Context(), m, buildcache.Trust{}, reindex.Changes{Names: []string{name}, Repeated: []string{name}})
 	if err != nil || !slices.Equal(again[0].Stale, []string{layout.V3Index, layout.V3KeyIndex}) {
 		t.Errorf("told again: %+v, %v", again, err)
 	}
@@ -406,7 +407,7 @@ func TestHealTellsWhatIsStale(t *testing.T) {
 	}
 	m.Uproot(subject{t, m}.tarball("munge"))
 	m.Uproot(layout.V3Index) // or else nobody looks
-	again, err = publish.Heal(t.Context(), m, buildcache.Trust{}, publish.Told{Names: []string{name}, Again: []string{name}})
+	again, err = reindex.Heal(t.Context(), m, buildcache.Trust{}, reindex.Changes{Names: []string{name}, Repeated: []string{name}})
 	if err != nil || len(again[0].Findings) != 1 || slices.Contains(again[0].Stale, layout.V3KeyIndex) {
 		t.Errorf("told again of what is not whole: %+v, %v", again, err)
 	}
@@ -437,8 +438,8 @@ func TestHealTellsOfTarballsThatWereReplaced(t *testing.T) {
 	}
 	m.Plant(all[1], []byte("other bytes"))
 	index := string(m.Snapshot()[layout.V2Index])
-	for _, told := range []publish.Told{{Names: all[1:]}, {Names: all[1:], Again: all[1:]}} {
-		got, err := publish.Heal(t.Context(), m, buildcache.Trust{}, told)
+	for _, told := range []reindex.Changes{{Names: all[1:]}, {Names: all[1:], Repeated: all[1:]}} {
+		got, err := reindex.Heal(t.Context(), m, buildcache.Trust{}, told)
 		if err != nil || !slices.Equal(got[0].Stale, all[1:]) || got[0].Changed || len(got[0].Findings) != 0 || string(m.Snapshot()[layout.V2Index]) != index {
 			t.Errorf("replaced: %+v, %v", got, err)
 		}
@@ -469,7 +470,7 @@ func TestHealOfAnIndexThatCannotBeRead(t *testing.T) {
 			m.Plant(layout.V2Index, newer)
 		}
 		before := m.Snapshot()
-		_, err := publish.Heal(t.Context(), m, buildcache.Trust{}, publish.Told{Names: []string{subject{t, m}.find("munge")}})
+		_, err := reindex.Heal(t.Context(), m, buildcache.Trust{}, reindex.Changes{Names: []string{subject{t, m}.find("munge")}})
 		wantNewer(t, err)
 		if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {
 			t.Errorf("%s: it was changed:\n%s", l, diff)
@@ -492,7 +493,7 @@ func TestManyHealAtOnce(t *testing.T) {
 		var all sync.WaitGroup
 		for i := range told {
 			all.Go(func() {
-				if _, err := publish.Heal(t.Context(), m, buildcache.Trust{}, publish.Told{Names: []string{told[i], told[(i+1)%len(told)]}}); err != nil {
+				if _, err := reindex.Heal(t.Context(), m, buildcache.Trust{}, reindex.Changes{Names: []string{told[i], told[(i+1)%len(told)]}}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -542,7 +543,7 @@ func TestHealFailsWhereTheMirrorCannotBeAsked(t *testing.T) {
 	for _, fault := range []mirrortest.Fault{
 		mirrortest.Fail(layout.V3Index, mirrortest.Refusals[1]), mirrortest.On(mirrortest.List, mirrortest.Fail("", mirrortest.Refusals[1])),
 	} {
-		_, err := publish.Heal(t.Context(), mirrortest.Break(m, fault), buildcache.Trust{}, publish.Told{Names: []string{subject{t, m}.find("munge")}})
+		_, err := reindex.Heal(t.Context(), mirrortest.Break(m, fault), buildcache.Trust{}, reindex.Changes{Names: []string{subject{t, m}.find("munge")}})
 		if !errors.Is(err, mirror.ErrDenied) || !strings.HasPrefix(err.Error(), "v3 index: ") {
 			t.Errorf("error is %v", err)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 )
 
 // planIndex decides what the index gets: what is published, and what the mirror holds
@@ -27,8 +28,8 @@ func (d *decision) planIndex(ctx context.Context) error {
 			adds = append(adds, p.Package)
 		}
 	}
-	m, err := planMerge(ctx, mirrorState{d.out.format, d.out.store, d.seen, d.plan.options.Trust}, adds)
-	if unreadable(err) {
+	m, err := reindex.Plan(ctx, reindex.Mirror{Layout: d.out.format, Store: d.out.store, Seen: d.seen, Trust: d.plan.options.Trust}, adds)
+	if reindex.NeedsRebuild(err) {
 		d.warn(d.out.format.IndexNames()[0], fmt.Sprintf("%v: it is made anew", err))
 		ix.Mode, ix.Changes, ix.lost = IndexRebuild, true, true
 		return nil

@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 )
 
 // Publishing two overlapping halves, in either order, gives the index that Spack
@@ -135,7 +136,7 @@ func TestNewerIndexIsNeverDowngraded(t *testing.T) {
 			_, err := publishTo(t, m, original(l+"-signed"), publish.Options{Index: mode})
 			wantNewer(t, err)
 		}
-		_, err := publish.Rebuild(t.Context(), m, buildcache.Trust{})
+		_, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{})
 		wantNewer(t, err)
 		if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {
 			t.Errorf("%s: it was changed:\n%s", l, diff)

@@ -14,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -131,11 +132,11 @@ type IndexPlan struct {
 
 	lost  bool // the index that is there cannot be merged into
 	was   *buildcache.Pointer
-	merge *merge // with IndexMerge
+	merge *reindex.Merge // with IndexMerge
 }
 
 // becomes notes what became of the index.
-func (ix *IndexPlan) becomes(r result) {
+func (ix *IndexPlan) becomes(r reindex.Result) {
 	ix.Before, ix.After, ix.Changes, ix.Audiences, ix.was = r.Before, r.After, r.Written, r.Audiences, r.Pointer
 	if r.Written {
 		ix.Bytes = r.Bytes

@@ -3,14 +3,15 @@ package publish
 import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 )
 
-// Shown are the packages that the plan publishes or found published.
-func (m *MirrorPlan) Shown() Shown {
-	s := Shown{Path: m.Path, Pointers: m.Pointers(), Digest: m.Digest(), format: m.format}
+// Expectation are the packages that the plan publishes or found published.
+func (m *MirrorPlan) Expectation() reindex.Expectation {
+	s := reindex.Expectation{Path: m.Path, Pointers: m.Pointers(), Digest: m.Digest(), Layout: m.format}
 	for _, p := range m.Packages {
 		if p.Status != Rejected {
-			s.packages = append(s.packages, p.Hash)
+			s.Packages = append(s.Packages, p.Hash)
 		}
 	}
 	return s

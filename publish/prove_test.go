@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 )
 
 // A suspect is a mirror on storage that has to prove that it obeys conditions.
@@ -93,9 +94,9 @@ func TestStorageWithoutConditionsGetsNoIndex(t *testing.T) {
 			_, err := publishTo(t, s, original("v3-unsigned"), publish.Options{})
 			return err
 		},
-		"rebuild": func(s suspect) error { _, err := publish.Rebuild(t.Context(), s, buildcache.Trust{}); return err },
+		"rebuild": func(s suspect) error { _, err := reindex.Rebuild(t.Context(), s, buildcache.Trust{}); return err },
 		"heal": func(s suspect) error {
-			_, err := publish.Heal(t.Context(), s, buildcache.Trust{}, publish.Told{Names: []string{layout.V3Index}})
+			_, err := reindex.Heal(t.Context(), s, buildcache.Trust{}, reindex.Changes{Names: []string{layout.V3Index}})
 			return err
 		},
 	} {
@@ -127,7 +128,7 @@ func TestAFaultOfTheStorageIsNoDamage(t *testing.T) {
 		if _, err := publishTo(t, s, original("v3-unsigned"), publish.Options{}); !errors.Is(err, fault) {
 			t.Errorf("publish: got error %v, want %v", err, fault)
 		}
-		if _, err := publish.Rebuild(t.Context(), s, buildcache.Trust{}); !errors.Is(err, fault) {
+		if _, err := reindex.Rebuild(t.Context(), s, buildcache.Trust{}); !errors.Is(err, fault) {
 			t.Errorf("rebuild: got error %v, want %v", err, fault)
 		}
 	}
@@ -141,11 +142,11 @@ func TestAFaultOfTheStorageIsNoDamage(t *testing.T) {
 func TestWritesAreProvedWithoutWriting(t *testing.T) {
 	for _, m := range []*mirrortest.Mem{mirrortest.NewMem(t), planted(t, "v3-unsigned"), planted(t, "v2-unsigned")} {
 		before := m.Snapshot()
-		if err := publish.ProveWrites(t.Context(), m); err != nil {
+		if err := reindex.ProveWrites(t.Context(), m); err != nil {
 			t.Error(err)
 		}
 		denied := &mirror.DeniedError{Action: "s3:PutObject", Name: "it", Detail: "injected"}
-		if err := publish.ProveWrites(t.Context(), mirrortest.Break(m, mirrortest.On(mirrortest.Swap, mirrortest.Fail("", denied)))); !errors.Is(err, mirror.ErrDenied) {
+		if err := reindex.ProveWrites(t.Context(), mirrortest.Break(m, mirrortest.On(mirrortest.Swap, mirrortest.Fail("", denied)))); !errors.Is(err, mirror.ErrDenied) {
 			t.Errorf("without permission: %v", err)
 		}
 		if !maps.EqualFunc(before, m.Snapshot(), bytes.Equal) {
@@ -153,12 +154,12 @@ func TestWritesAreProvedWithoutWriting(t *testing.T) {
 		}
 	}
 	s := suspected(t)
-	if err := publish.ProveWrites(t.Context(), s); err != nil || !slices.Equal(*s.proofs, []string{"if-match here"}) {
+	if err := reindex.ProveWrites(t.Context(), s); err != nil || !slices.Equal(*s.proofs, []string{"if-match here"}) {
 		t.Errorf("proved %q: %v", *s.proofs, err)
 	}
 	s.broken = true
 	var ignored *mirror.ConditionError
-	if err := publish.ProveWrites(t.Context(), s); !errors.As(err, &ignored) {
+	if err := reindex.ProveWrites(t.Context(), s); !errors.As(err, &ignored) {
 		t.Errorf("of a store that ignores conditions: %v", err)
 	}
 }

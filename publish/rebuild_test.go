@@ -17,6 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 )
 
 // An index made anew is the one that Spack made, for every layout below one root.
@@ -31,7 +32,7 @@ func TestRebuildIsWhatSpackMade(t *testing.T) {
 	} {
 		m := planted(t, "v3-signed", "v2-signed")
 		damage(subject{t, m})
-		got, err := publish.Rebuild(t.Context(), m, buildcache.Trust{RequireSigned: true, Keys: verifyRing(t, "one")})
+		got, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{RequireSigned: true, Keys: verifyRing(t, "one")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,7 +49,7 @@ func TestRebuildIsWhatSpackMade(t *testing.T) {
 			}
 		}
 		m.Forget()
-		again, err := publish.Rebuild(t.Context(), m, buildcache.Trust{})
+		again, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{})
 		if err != nil || len(m.Mutations()) != 0 {
 			t.Errorf("the second time: %v, %v", err, m.Mutations())
 		}
@@ -83,7 +84,7 @@ func TestRebuildNeverLosesWhatItCannotRead(t *testing.T) {
 				r["in_buildcache"] = false
 			})
 			before := m.Snapshot()
-			_, err := publish.Rebuild(t.Context(), m, row.trust)
+			_, err := reindex.Rebuild(t.Context(), m, row.trust)
 			var found *buildcache.FindingsError
 			if !errors.As(err, &found) || !strings.Contains(err.Error(), "munge") {
 				t.Errorf("error is %v", err)
@@ -114,7 +115,7 @@ func TestRebuildLeavesOutWhatNobodyCanRead(t *testing.T) {
 		s := subject{t, m}
 		file := s.find("munge")
 		row.damage(s)
-		got, err := publish.Rebuild(t.Context(), m, buildcache.Trust{})
+		got, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{})
 		if err != nil || len(got) != 1 || len(got[0].Findings) != 1 || got[0].Findings[0].Severity != buildcache.Warning || got[0].Findings[0].File != file {
 			t.Errorf("%s: %+v, %v", name, got, err)
 			continue
@@ -137,7 +138,7 @@ func TestRebuildFailsAtEveryFault(t *testing.T) {
 			return m
 		}
 		b := mirrortest.Break(damaged())
-		if _, err := publish.Rebuild(t.Context(), b, buildcache.Trust{}); err != nil {
+		if _, err := reindex.Rebuild(t.Context(), b, buildcache.Trust{}); err != nil {
 			t.Fatal(err)
 		}
 		client := newReader()
@@ -162,7 +163,7 @@ func TestRebuildFailsAtEveryFault(t *testing.T) {
 						t.Errorf("%s, fault %d, after %s: %v", l, k, c, err)
 					}
 				})
-				_, err = publish.Rebuild(t.Context(), b, buildcache.Trust{})
+				_, err = reindex.Rebuild(t.Context(), b, buildcache.Trust{})
 				got := indexOf(t, m.Snapshot(), l)
 				if !reflect.DeepEqual(whole, got) && (err == nil || !reflect.DeepEqual(had, got)) {
 					t.Errorf("%s, fault %d: %v, and the index offers %q", l, k, err, got.offered())
@@ -186,7 +187,7 @@ func TestPublishDuringRebuildLosesNothing(t *testing.T) {
 					mustPublish(t, m, original(l+"-signed"), only("munge", "hwloc"))
 				}
 			})
-			if _, err := publish.Rebuild(t.Context(), b, buildcache.Trust{}); err != nil {
+			if _, err := reindex.Rebuild(t.Context(), b, buildcache.Trust{}); err != nil {
 				t.Fatal(err)
 			}
 			if n < k {
@@ -238,7 +239,7 @@ func TestRebuildSeesWhatComesBetweenLists(t *testing.T) {
 		mustPublish(t, m, original("v3-signed"), o)
 		come = come[1:]
 	}, make(chan struct{})}
-	if _, err := publish.Rebuild(t.Context(), b, buildcache.Trust{}); err != nil {
+	if _, err := reindex.Rebuild(t.Context(), b, buildcache.Trust{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := indexOf(t, m.Snapshot(), "v3").offered(); len(got) != 4 || len(come) > 0 {
@@ -249,7 +250,7 @@ func TestRebuildSeesWhatComesBetweenLists(t *testing.T) {
 // There is nothing to rebuild where there is no mirror.
 func TestRebuildOfNothing(t *testing.T) {
 	m := emptyMirror(t)
-	if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); !errors.Is(err, publish.ErrNoMirror) {
+	if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); !errors.Is(err, buildcache.ErrNoMirror) {
 		t.Errorf("error is %v", err)
 	}
 	if len(m.Mutations()) != 0 {

@@ -21,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 )
 
 const (
@@ -328,13 +329,13 @@ func TestRebuildNamesTrustedKeys(t *testing.T) {
 	if _, there := keysIn(t, m.Snapshot()); !slices.Contains(there, ring.Fingerprints()[0]) {
 		t.Fatalf("there are %v", there)
 	}
-	if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
+	if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 		t.Fatal(err)
 	}
 	if named, _ := keysIn(t, m.Snapshot()); len(named) != 2 {
 		t.Errorf("without trusted keys all are named: %v", named)
 	}
-	rebuilt, err := publish.Rebuild(t.Context(), m, trusting(t, "trust/keys/ed"))
+	rebuilt, err := reindex.Rebuild(t.Context(), m, trusting(t, "trust/keys/ed"))
 	if err != nil || len(warnings(rebuilt[0].Findings, "clients are not told of this key: this key is not among the trusted keys")) != 1 {
 		t.Fatalf("%v, findings %v", err, rebuilt)
 	}
@@ -346,7 +347,7 @@ func TestRebuildNamesTrustedKeys(t *testing.T) {
 	m = planted(t, "v2-signed")
 	m.Uproot(layout.V2KeyIndex)
 	m.Plant(layout.V2Key(keyEd), rsa)
-	rebuilt, err = publish.Rebuild(t.Context(), m, buildcache.Trust{})
+	rebuilt, err = reindex.Rebuild(t.Context(), m, buildcache.Trust{})
 	must(t, err)
 	if told := warnings(rebuilt[0].Findings, "clients are not told of this key: it holds the key"); len(told) != 1 || told[0].File != layout.V2Key(keyEd) {
 		t.Errorf("findings %v", rebuilt[0].Findings)
@@ -361,7 +362,7 @@ func TestHealingTellsOfTrustedKeys(t *testing.T) {
 	for trust, want := range map[string]bool{"trust/keys/rsa": true, "keys/one": false} {
 		m := planted(t, "trust/untrusted-key")
 		m.Uproot(layout.V3KeyIndex)
-		healed, err := publish.Heal(t.Context(), m, trusting(t, trust), publish.Told{Names: slices.Collect(maps.Keys(m.Snapshot()))})
+		healed, err := reindex.Heal(t.Context(), m, trusting(t, trust), reindex.Changes{Names: slices.Collect(maps.Keys(m.Snapshot()))})
 		must(t, err)
 		if named, _ := keysIn(t, m.Snapshot()); (len(named) == 1) != want {
 			t.Errorf("%s: named are %v", trust, named)

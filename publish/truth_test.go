@@ -14,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -54,7 +55,7 @@ func TestIndexFollowsFromTheDocuments(t *testing.T) {
 		if indexAs(t, s, 8)[hashC].Spec["namespace"] != "builtin" {
 			t.Errorf("%v: the record is not what the package says: %s", order, got)
 		}
-		if r, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil || r[0].Changed {
+		if r, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil || r[0].Changed {
 			t.Errorf("%v: a rebuild makes another one: %+v, %v", order, r, err)
 		}
 	}
@@ -83,7 +84,7 @@ func TestRebuildMendsWhatVerifyFinds(t *testing.T) {
 			if v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{}); err != nil || len(v.Findings) == 0 {
 				t.Errorf("%s %s: verify finds nothing, %v", l, change, err)
 			}
-			if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
+			if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 				t.Fatal(err)
 			}
 			wantIndex(t, m.Snapshot(), l, indexOf(t, contentOf(t, original(l+"-signed")), l))
@@ -134,7 +135,7 @@ func TestPointerIsNotWrittenForTheSameIndex(t *testing.T) {
 	for by, act := range map[string]func(){
 		"publish": func() { mustPublish(t, m, original("v3-signed"), publish.Options{}) },
 		"rebuild": func() {
-			if _, err := publish.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
+			if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 				t.Error(err)
 			}
 		},
@@ -258,7 +259,7 @@ func TestAStoreThatSendsSomethingElseEmptiesNoIndex(t *testing.T) {
 		m := planted(t, "v3-signed")
 		m.Uproot(layout.V3Index)
 		before := m.Snapshot()
-		if _, err := publish.Rebuild(t.Context(), changer{m, send}, buildcache.Trust{}); !errors.Is(err, mirror.ErrFault) {
+		if _, err := reindex.Rebuild(t.Context(), changer{m, send}, buildcache.Trust{}); !errors.Is(err, mirror.ErrFault) {
 			t.Errorf("%s: %v", what, err)
 		}
 		if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {

@@ -135,9 +135,9 @@ func (v *verifier) layouts(ctx context.Context) error {
 		return nil
 	}
 	if denied != nil {
-		return fmt.Errorf("%w, or it may not be read: %w", ErrNoMirror, denied)
+		return fmt.Errorf("%w, or it may not be read: %w", buildcache.ErrNoMirror, denied)
 	}
-	return fmt.Errorf("%w: want %s or %s", ErrNoMirror, layout.V3Index, layout.V2Index)
+	return fmt.Errorf("%w: want %s or %s", buildcache.ErrNoMirror, layout.V3Index, layout.V2Index)
 }
 
 func (v *verifier) report(s buildcache.Severity, file, reason string, args ...any) {

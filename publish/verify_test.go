@@ -28,6 +28,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 )
 
 const verifyData = "../test/testdata/"
@@ -577,7 +578,7 @@ func wantFindings(t *testing.T, how string, r mirror.Reader, o publish.VerifyOpt
 	t.Helper()
 	got, err := publish.Verify(t.Context(), r, o)
 	if slices.Equal(want, []string{"no mirror"}) {
-		if err == nil || !strings.Contains(err.Error(), publish.ErrNoMirror.Error()) {
+		if err == nil || !strings.Contains(err.Error(), buildcache.ErrNoMirror.Error()) {
 			t.Errorf("%s: got %v, %v", how, got, err)
 		}
 		return
@@ -651,7 +652,7 @@ func TestVerifyAfterRebuild(t *testing.T) {
 			if !mustVerify(t, s.Mem, publish.VerifyOptions{}).Damaged() {
 				t.Fatal("it is not damaged")
 			}
-			if _, err := publish.Rebuild(t.Context(), s.Mem, buildcache.Trust{}); err != nil {
+			if _, err := reindex.Rebuild(t.Context(), s.Mem, buildcache.Trust{}); err != nil {
 				t.Fatal(err)
 			}
 			wantFindings(t, "rebuilt", s.Mem, publish.VerifyOptions{Deep: true}, []string{})
@@ -790,7 +791,7 @@ func TestVerifyNothing(t *testing.T) {
 	m.Plant("dist/slurm.tar.gz", []byte("x"))
 	m.Plant(layout.V3Blob(blob.DigestOf([]byte("x"))), []byte("x"))
 	for _, r := range []mirror.Reader{m, onlyReader{m}} {
-		if v, err := publish.Verify(t.Context(), r, publish.VerifyOptions{}); !errors.Is(err, publish.ErrNoMirror) {
+		if v, err := publish.Verify(t.Context(), r, publish.VerifyOptions{}); !errors.Is(err, buildcache.ErrNoMirror) {
 			t.Errorf("got %v, %v", v, err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 )
 
 // stale is a cache that still has an earlier state of a mirror.
@@ -37,29 +38,29 @@ func TestVisible(t *testing.T) {
 			seen *mirrortest.Mem
 			want string
 		}{{"older", older, "the index is an older one"}, {"the same", same, ""}, {"newer", newer, ""}, {"none", emptyMirror(t), "there is no index"}} {
-			got, err := p.Mirrors[0].Shown().Unseen(t.Context(), row.seen)
+			got, err := p.Mirrors[0].Expectation().Unmet(t.Context(), row.seen)
 			if err != nil || got != row.want {
 				t.Errorf("%s, a client reads %s: %q, %v", l, row.name, got, err)
 			}
-			if again, err := written(t, p.Mirrors[0].Shown()).Unseen(t.Context(), row.seen); again != got || err != nil {
+			if again, err := written(t, p.Mirrors[0].Expectation()).Unmet(t.Context(), row.seen); again != got || err != nil {
 				t.Errorf("%s, written down and read again, a client reads %s: %q, %v", l, row.name, again, err)
 			}
 		}
 		gone := stale(t, m.Snapshot())
 		gone.Uproot(pointerOf(l))
 		denied := mirrortest.Break(gone, mirrortest.Fail("", mirrortest.Refusals[1]))
-		if _, err := p.Mirrors[0].Shown().Unseen(t.Context(), denied); err == nil {
+		if _, err := p.Mirrors[0].Expectation().Unmet(t.Context(), denied); err == nil {
 			t.Errorf("%s: no error where nothing can be read", l)
 		}
 	}
 }
 
 // written is a Shown that was written down and read again.
-func written(t *testing.T, s publish.Shown) publish.Shown {
+func written(t *testing.T, s reindex.Expectation) reindex.Expectation {
 	t.Helper()
 	text, err := json.Marshal(s)
 	must(t, err)
-	var again publish.Shown
+	var again reindex.Expectation
 	must(t, json.Unmarshal(text, &again))
 	return again
 }
@@ -73,7 +74,7 @@ func TestVisibleAfterALostRace(t *testing.T) {
 		if _, err := p.Apply(t.Context(), ignored{}); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := p.Mirrors[0].Shown().Unseen(t.Context(), m); err != nil || got != "" {
+		if got, err := p.Mirrors[0].Expectation().Unmet(t.Context(), m); err != nil || got != "" {
 			t.Errorf("%s: %q, %v", l, got, err)
 		}
 	}
@@ -119,7 +120,7 @@ func TestSweepDiscardsOnlyWhatIsThere(t *testing.T) {
 // What clients are to see of many runs is one thing for each index: the newest of it, and the packages of all.
 func TestShownOfManyRunsIsMerged(t *testing.T) {
 	m := emptyMirror(t)
-	var all []publish.Shown
+	var all []reindex.Expectation
 	var before *mirrortest.Mem
 	for _, pkg := range []string{"zlib", "hwloc", "zlib"} {
 		before = stale(t, m.Snapshot())
@@ -127,23 +128,23 @@ func TestShownOfManyRunsIsMerged(t *testing.T) {
 		if _, err := p.Apply(t.Context(), ignored{}); err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, p.Mirrors[0].Shown())
+		all = append(all, p.Mirrors[0].Expectation())
 	}
 	other := all[0]
 	other.Path = "elsewhere"
-	merged := publish.MergeShown(append(all[:2:2], other, all[2]))
+	merged := reindex.MergeExpectations(append(all[:2:2], other, all[2]))
 	if len(merged) != 2 || merged[0].Path != "" || merged[1].Path != "elsewhere" {
 		t.Fatalf("%+v", merged)
 	}
-	if why, err := merged[0].Unseen(t.Context(), m); err != nil || why != "" {
+	if why, err := merged[0].Unmet(t.Context(), m); err != nil || why != "" {
 		t.Errorf("the newest index: %q, %v", why, err)
 	}
 	one := emptyMirror(t)
 	mustPublish(t, one, original("v3-unsigned"), only("zlib"))
-	if why, err := merged[0].Unseen(t.Context(), one); err != nil || why == "" {
+	if why, err := merged[0].Unmet(t.Context(), one); err != nil || why == "" {
 		t.Errorf("an index with one of the packages: %q, %v", why, err)
 	}
-	if why, err := all[0].Unseen(t.Context(), before); err != nil || why != "" {
+	if why, err := all[0].Unmet(t.Context(), before); err != nil || why != "" {
 		t.Errorf("merging changed what it was made of: %q, %v", why, err)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
@@ -100,7 +101,7 @@ func (o *outcome) hints() []string {
 		return []string{"AWS does not accept the role's credentials any more: was the role changed, or its sessions revoked? What is complete stays, the next run goes on from there"}
 	case errors.Is(err, mirror.ErrCredentials), cli.ExitCode(err) == cli.ExitCredentials:
 		return []string{"credentials: env takes those that earlier steps or the machine provide: set role-to-assume instead, or provide some. What is complete stays, the next run goes on from there"}
-	case errors.Is(err, publish.ErrUnresolved):
+	case errors.Is(err, reindex.ErrUnresolved):
 		return []string{"run the job again when fewer publishers are at work, or once with index: rebuild"}
 	case cli.ExitCode(err) == cli.ExitUsage:
 		return []string{"what each input takes: https://github.com/vantagecompute/slurm-factory-publish/blob/main/docs/action.md#inputs"}
@@ -192,7 +193,7 @@ func (o *outcome) refused() string {
 // final reports whether what failed was refused, so that it was not done.
 func final(err error) bool {
 	var version *index.VersionError
-	return errors.Is(err, mirror.ErrDenied) || errors.Is(err, mirror.ErrCredentials) || errors.Is(err, publish.ErrUnresolved) || errors.As(err, &version)
+	return errors.Is(err, mirror.ErrDenied) || errors.Is(err, mirror.ErrCredentials) || errors.Is(err, reindex.ErrUnresolved) || errors.As(err, &version)
 }
 
 func all(n int) string {

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -113,7 +112,7 @@ func (f *browseFlags) browse(ctx context.Context, where string, env cli.Env) (st
 // absent makes the error of a mirror that is not there the one that other commands have for it.
 func absent(err error) error {
 	if errors.Is(err, inventory.ErrNoIndex) {
-		return fmt.Errorf("%w: %w", publish.ErrNoMirror, err)
+		return fmt.Errorf("%w: %w", buildcache.ErrNoMirror, err)
 	}
 	return err
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
@@ -159,8 +160,8 @@ func (w *mirrorWork) forgetOpened(o *opened) {
 
 // A debt is what is owed to caches, as the queue keeps it.
 type debt struct {
-	Names []string        `json:"names"` // below the destination
-	Shown []publish.Shown `json:"shown"`
+	Names []string              `json:"names"` // below the destination
+	Shown []reindex.Expectation `json:"shown"`
 }
 
 // Publish implements daemon.Work.
@@ -240,7 +241,7 @@ func (w *mirrorWork) outcome(r *daemon.Run, plan *publish.Plan, applied *publish
 	}
 	owed := debt{Names: applied.Stale}
 	for _, m := range plan.Mirrors {
-		owed.Shown = append(owed.Shown, m.Shown())
+		owed.Shown = append(owed.Shown, m.Expectation())
 		out.Indices = append(out.Indices, daemon.Index{
 			Path: m.Path, Layout: m.Layout, Packages: m.Index.After, Bytes: m.Index.Bytes, Written: m.Index.Written,
 		})
@@ -338,7 +339,7 @@ func (w *mirrorWork) Tell(ctx context.Context, owed [][]byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = d.cdn.Update(ctx, target.Changes{Stale: all.Names, Shown: publish.MergeShown(all.Shown)})
+	_, err = d.cdn.Update(ctx, target.Changes{Stale: all.Names, Shown: reindex.MergeExpectations(all.Shown)})
 	if errors.Is(err, mirror.ErrCredentials) {
 		w.forgetOpened(d)
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
-	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
@@ -25,7 +25,7 @@ func provePublishing(ctx context.Context, j *cli.Job) error {
 		if err := listed(ctx, to); err != nil || j.DryRun {
 			return err
 		}
-		return publish.ProveWrites(ctx, to.Mirror(""))
+		return reindex.ProveWrites(ctx, to.Mirror(""))
 	}()
 	if err = cli.Stopped(ctx, err); err != nil {
 		return fmt.Errorf("COMMAND was not started, because nothing can be published: %w", err)

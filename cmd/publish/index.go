@@ -10,8 +10,8 @@ import (
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
@@ -83,7 +83,7 @@ func runIndex(cmd *cobra.Command, where string, x *indexing, env cli.Env) error 
 	}
 	var all target.Changes
 	for _, r := range rebuilt {
-		all.Add(r.Shown(r.Mirror), r.Stale)
+		all.Add(r.Expectation(r.Mirror), r.Stale)
 	}
 	invalidated, cdnErr := cdn.Update(ctx, all)
 	if x.json {
@@ -119,21 +119,21 @@ func runIndex(cmd *cobra.Command, where string, x *indexing, env cli.Env) error 
 // A rebuiltMirror is one index of a mirror below DESTINATION.
 type rebuiltMirror struct {
 	Mirror string `json:"mirror"` // its path; empty for DESTINATION itself
-	publish.Rebuilt
+	reindex.Rebuilt
 }
 
 // rebuildAll rebuilds the mirror at a destination, or, if there is none, those below it.
 func rebuildAll(ctx context.Context, d *target.Destination, trust buildcache.Trust) ([]rebuiltMirror, error) {
 	var all []rebuiltMirror
 	add := func(path string) error {
-		rebuilt, err := publish.Rebuild(ctx, d.Mirror(path), trust)
+		rebuilt, err := reindex.Rebuild(ctx, d.Mirror(path), trust)
 		for _, r := range rebuilt {
 			all = append(all, rebuiltMirror{path, r})
 		}
 		return err
 	}
 	err := add("")
-	if !errors.Is(err, publish.ErrNoMirror) {
+	if !errors.Is(err, buildcache.ErrNoMirror) {
 		return all, err
 	}
 	roots, rootsErr := buildcache.Roots(ctx, d.Mirror(""))

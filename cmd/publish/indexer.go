@@ -18,13 +18,13 @@ import (
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
@@ -55,7 +55,7 @@ type indexer struct {
 type healedMirror struct {
 	Mirror     string               `json:"mirror"` // below DESTINATION; empty for DESTINATION itself
 	Names      int                  `json:"names"`  // that were told
-	Indices    []publish.Healed     `json:"indices"`
+	Indices    []reindex.Healed     `json:"indices"`
 	Left       map[string]string    `json:"left"` // names that are looked at again, and why
 	Invalidate *target.Invalidation `json:"invalidation,omitempty"`
 	Seconds    float64              `json:"seconds"`
@@ -176,7 +176,7 @@ func (i indexService) serve(ctx context.Context) error {
 // heal brings a mirror in line with what is there, and then the CDN with the mirror.
 func (x *indexer) heal(ctx context.Context, j events.Job) (events.Outcome, error) {
 	began := time.Now()
-	healed, err := publish.Heal(ctx, x.destination.Mirror(j.Mirror), x.trust, publish.Told{Names: j.Names, Again: j.Again})
+	healed, err := reindex.Heal(ctx, x.destination.Mirror(j.Mirror), x.trust, reindex.Changes{Names: j.Names, Repeated: j.Again})
 	if err != nil {
 		return turned(healed), err
 	}
@@ -190,7 +190,7 @@ func (x *indexer) heal(ctx context.Context, j events.Job) (events.Outcome, error
 	}
 	var all target.Changes
 	for _, h := range healed {
-		all.Add(h.Shown(j.Mirror), h.Stale)
+		all.Add(h.Expectation(j.Mirror), h.Stale)
 	}
 	came := turned(healed)
 	if out.Invalidate, err = x.cdn.Update(ctx, all); err != nil {
@@ -204,7 +204,7 @@ func (x *indexer) heal(ctx context.Context, j events.Job) (events.Outcome, error
 }
 
 // turned is what is known of a mirror's indices.
-func turned(healed []publish.Healed) events.Outcome {
+func turned(healed []reindex.Healed) events.Outcome {
 	var o events.Outcome
 	for _, h := range healed {
 		o.Indices = append(o.Indices, events.Index{Layout: h.Layout, Packages: h.After, Bytes: h.Bytes, Written: h.Changed})

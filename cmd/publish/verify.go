@@ -107,7 +107,7 @@ func verifyAll(ctx context.Context, where string, at func(path string) mirror.Re
 	}
 	err := add("")
 	lister, ok := at("").(mirror.Lister)
-	if !errors.Is(err, publish.ErrNoMirror) || !ok {
+	if !errors.Is(err, buildcache.ErrNoMirror) || !ok {
 		return found, err
 	}
 	roots, rootsErr := buildcache.Roots(ctx, lister)

@@ -1,6 +1,7 @@
 package buildcache
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -63,3 +64,6 @@ func (e *FindingsError) Error() string {
 func Failed(findings []Finding) bool {
 	return slices.ContainsFunc(findings, func(f Finding) bool { return f.Severity == Error })
 }
+
+// ErrNoMirror: there is no mirror where one was expected.
+var ErrNoMirror = errors.New("no Spack mirror is here")

@@ -10,12 +10,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 )
 
 // ErrNotInvalidated: everything is published, but caches may serve what was there before.
@@ -172,11 +172,11 @@ const (
 // Changes are those of indices: the names of which caches may hold an old version, and what readers are to see.
 type Changes struct {
 	Stale []string // below the destination
-	Shown []publish.Shown
+	Shown []reindex.Expectation
 }
 
 // Add adds an index, and the names in its mirror of which caches may hold an old version.
-func (c *Changes) Add(s publish.Shown, stale []string) {
+func (c *Changes) Add(s reindex.Expectation, stale []string) {
 	c.Shown = append(c.Shown, s)
 	for _, name := range stale {
 		c.Stale = append(c.Stale, path.Join(s.Path, name))
@@ -214,7 +214,7 @@ func (c *CDN) Update(ctx context.Context, changes Changes) (*Invalidation, error
 }
 
 // unseen returns what clients do not see yet, and what they see instead of the first.
-func (c *CDN) unseen(ctx context.Context, all []publish.Shown) (behind []publish.Shown, why string, err error) {
+func (c *CDN) unseen(ctx context.Context, all []reindex.Expectation) (behind []reindex.Expectation, why string, err error) {
 	for _, s := range all {
 		u, err := url.JoinPath(c.config.PublicURL, s.Path)
 		if err != nil {
@@ -224,7 +224,7 @@ func (c *CDN) unseen(ctx context.Context, all []publish.Shown) (behind []publish
 		if err != nil {
 			return nil, "", refused(field.Wrap("public-url", err))
 		}
-		reason, err := s.Unseen(ctx, w)
+		reason, err := s.Unmet(ctx, w)
 		w.Close()
 		if err != nil {
 			return nil, "", fmt.Errorf("%w: read back %s: %w", ErrNotVisible, redact.URL(u), err)
@@ -240,7 +240,7 @@ func (c *CDN) unseen(ctx context.Context, all []publish.Shown) (behind []publish
 }
 
 // readBack waits until clients see all that is shown.
-func (c *CDN) readBack(ctx context.Context, all []publish.Shown) error {
+func (c *CDN) readBack(ctx context.Context, all []reindex.Expectation) error {
 	if c.config.PublicURL == "" || c.config.NoReadBack {
 		return nil
 	}

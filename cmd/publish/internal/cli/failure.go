@@ -20,6 +20,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/nofile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
@@ -95,9 +96,9 @@ func ExitCode(err error) int {
 		return ExitCredentials
 	case errors.Is(err, events.ErrNoQueue):
 		return ExitUsage
-	case errors.As(err, &found), errors.Is(err, publish.ErrSource), errors.Is(err, publish.ErrNoMirror), errors.Is(err, blob.ErrChanged):
+	case errors.As(err, &found), errors.Is(err, publish.ErrSource), errors.Is(err, buildcache.ErrNoMirror), errors.Is(err, blob.ErrChanged):
 		return ExitSource
-	case errors.Is(err, publish.ErrUnresolved), errors.As(err, &version):
+	case errors.Is(err, reindex.ErrUnresolved), errors.As(err, &version):
 		return ExitIndex
 	}
 	return ExitUpload
@@ -167,9 +168,9 @@ func Hint(err error) string {
 		return "--distribution-id takes the id (E...), not the domain name; `aws cloudfront list-distributions` shows it"
 	case errors.Is(err, events.ErrNoQueue):
 		return "--queue takes what `aws sqs get-queue-url` shows; with our stack it is the output IndexerQueueUrl"
-	case errors.Is(err, publish.ErrUnresolved):
+	case errors.Is(err, reindex.ErrUnresolved):
 		return "run `publish index DESTINATION` when fewer publishers are at work"
-	case errors.Is(err, publish.ErrNoMirror):
+	case errors.Is(err, buildcache.ErrNoMirror):
 		return "name the directory of a mirror, or one above several: where v3 and blobs, or build_cache, are"
 	case errors.Is(err, publish.ErrSource):
 		return "SOURCE is the directory of a mirror, or one above several: what `spack mirror add` would take"

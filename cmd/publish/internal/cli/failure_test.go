@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
@@ -45,10 +46,10 @@ func TestExitCodesAndHints(t *testing.T) {
 		{held, ExitSource, "--keep-going"},
 		{found, ExitSource, "mend or rebuild what is named"},
 		{publish.ErrSource, ExitSource, "SOURCE is the directory of a mirror"},
-		{publish.ErrNoMirror, ExitSource, "build_cache"},
+		{buildcache.ErrNoMirror, ExitSource, "build_cache"},
 		{blob.ErrChanged, ExitSource, "nothing writes to SOURCE"},
 		{&index.VersionError{Got: 9, Want: 8}, ExitIndex, "update this program"},
-		{publish.ErrUnresolved, ExitIndex, "publish index DESTINATION"},
+		{reindex.ErrUnresolved, ExitIndex, "publish index DESTINATION"},
 		{fmt.Errorf("%w: %w", target.ErrNotInvalidated, cloudfront.ErrNoDistribution), ExitInvalidation, "--distribution-id"},
 		{context.DeadlineExceeded, ExitTimeout, "run again"},
 		{ErrTimeout, ExitTimeout, "run again"},

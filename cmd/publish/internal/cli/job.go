@@ -8,6 +8,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
@@ -121,9 +122,9 @@ func (j *Job) carryOut(ctx context.Context, plan *publish.Plan, d *target.Destin
 			j.Report.Warn(m.Path, "unfinished uploads of others are left over: "+sweepErr.Error())
 		}
 	}
-	var all []publish.Shown
+	var all []reindex.Expectation
 	for _, m := range plan.Mirrors {
-		all = append(all, m.Shown())
+		all = append(all, m.Expectation())
 	}
 	var cdnErr error
 	j.Report.Invalidate, cdnErr = cdn.Update(ctx, target.Changes{Stale: out.Stale, Shown: all})
@@ -136,9 +137,9 @@ func (j *Job) carryOut(ctx context.Context, plan *publish.Plan, d *target.Destin
 }
 
 // readBack makes sure that the destination itself shows what was published.
-func (j *Job) readBack(ctx context.Context, all []publish.Shown, d *target.Destination) error {
+func (j *Job) readBack(ctx context.Context, all []reindex.Expectation, d *target.Destination) error {
 	for _, s := range all {
-		why, err := s.Unseen(ctx, d.Mirror(s.Path))
+		why, err := s.Unmet(ctx, d.Mirror(s.Path))
 		if err == nil && why != "" {
 			err = errors.New(why)
 		}

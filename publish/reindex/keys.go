@@ -1,4 +1,4 @@
-package publish
+package reindex
 
 import (
 	"context"
@@ -8,9 +8,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// addKeys makes clients learn of keys, next to those that they are told of already.
-func addKeys(ctx context.Context, f buildcache.Layout, s mirror.Store, keys []key.Fingerprint) error {
-	return contend(ctx, func() error {
+// AddKeys makes clients learn of keys, next to those that they are told of already.
+func AddKeys(ctx context.Context, f buildcache.Layout, s mirror.Store, keys []key.Fingerprint) error {
+	return compete(ctx, func() error {
 		have, version, err := f.ReadKeyIndex(ctx, s)
 		if err != nil {
 			return err

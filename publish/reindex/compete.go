@@ -1,4 +1,4 @@
-package publish
+package reindex
 
 import (
 	"context"
@@ -22,8 +22,8 @@ const (
 	maxPause  = 2 * time.Second
 )
 
-// contend calls attempt until it does not fail with mirror.ErrConflict.
-func contend(ctx context.Context, attempt func() error) error {
+// compete calls attempt until it does not fail with mirror.ErrConflict.
+func compete(ctx context.Context, attempt func() error) error {
 	pause := minPause
 	for range maxRounds {
 		err := attempt()

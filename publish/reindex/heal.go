@@ -1,4 +1,4 @@
-package publish
+package reindex
 
 import (
 	"context"
@@ -35,21 +35,21 @@ type Healed struct {
 	packages []spec.Hash // that were touched, or that the index lacked, and that it offers
 }
 
-// Shown are the packages that were touched or indexed, of the mirror at path.
-func (h *Healed) Shown(path string) Shown {
-	s := Shown{Path: path, Digest: h.Digest, format: h.format, packages: h.packages}
+// Expectation are the packages that were touched or indexed, of the mirror at path.
+func (h *Healed) Expectation(path string) Expectation {
+	s := Expectation{Path: path, Digest: h.Digest, Layout: h.format, Packages: h.packages}
 	for _, name := range h.format.IndexNames() {
 		s.Pointers = append(s.Pointers, buildcache.Join(path, name))
 	}
 	return s
 }
 
-// Told is what somebody has been told of a mirror.
-type Told struct {
+// Changes is what somebody has been told of a mirror.
+type Changes struct {
 	Names []string // of objects that were stored
-	// Again are those of Names that somebody was told before, who may have died at any point of
+	// Repeated are those of Names that somebody was told before, who may have died at any point of
 	// what follows from it.
-	Again []string
+	Repeated []string
 }
 
 // Heal brings the index and the key index of a mirror in line with what is there under
@@ -64,13 +64,13 @@ type Told struct {
 //
 // A package that is not whole is left out, with a finding, and so is a key. Who was told of
 // it must tell again.
-func Heal(ctx context.Context, s mirror.Store, trust buildcache.Trust, t Told) ([]Healed, error) {
+func Heal(ctx context.Context, s mirror.Store, trust buildcache.Trust, t Changes) ([]Healed, error) {
 	var all []Healed
 	for _, f := range buildcache.Layouts() {
 		h := healing{format: f, store: s, trust: trust, out: Healed{
 			Layout: f.Name(), Indexed: []string{}, Stale: []string{}, Findings: []buildcache.Finding{}, format: f,
 		}}
-		h.touched, h.again = fixedIn(f, t.Names), fixedIn(f, t.Again)
+		h.touched, h.again = fixedIn(f, t.Names), fixedIn(f, t.Repeated)
 		if len(h.touched) == 0 {
 			continue
 		}
@@ -227,7 +227,7 @@ func (h *healing) keys(ctx context.Context) error {
 	if len(lacking) == 0 {
 		return ctx.Err()
 	}
-	if err := addKeys(ctx, h.format, h.store, lacking); err != nil {
+	if err := AddKeys(ctx, h.format, h.store, lacking); err != nil {
 		return err
 	}
 	h.out.Stale = append(h.out.Stale, pointer)
@@ -270,7 +270,7 @@ func (h *healing) index(ctx context.Context) error {
 		return nil
 	}
 	x, err := loadIndex(ctx, h.format, h.store, p)
-	if unreadable(err) {
+	if NeedsRebuild(err) {
 		return h.rebuild(ctx, err)
 	}
 	if err != nil {
@@ -282,7 +282,7 @@ func (h *healing) index(ctx context.Context) error {
 		return err
 	}
 	h.refused(findings)
-	ix := &merge{Was: p, next: x, Before: x.Offered()}
+	ix := &Merge{Was: p, next: x, Before: x.Offered()}
 	h.out.Before = ix.Before
 	for name, id := range listed {
 		if x.Has(id.Hash) {
@@ -295,7 +295,7 @@ func (h *healing) index(ctx context.Context) error {
 		ix.adds = append(ix.adds, q)
 		x.Add(q.Spec)
 	}
-	out, err := ix.write(ctx, h.format, h.store, h.leaveOutLost)
+	out, err := ix.Write(ctx, h.format, h.store, h.leaveOutLost)
 	if err != nil {
 		return err
 	}
@@ -306,7 +306,7 @@ func (h *healing) index(ctx context.Context) error {
 
 // leaveOutLost leaves out what is gone since it was read.
 func (h *healing) leaveOutLost(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error) {
-	gone, err := lost(ctx, h.format, h.store, now, adds)
+	gone, err := Missing(ctx, h.format, h.store, now, adds)
 	return slices.DeleteFunc(slices.Clone(adds), func(p *buildcache.Package) bool { return len(gone[p]) > 0 }), err
 }
 
@@ -314,7 +314,7 @@ func (h *healing) leaveOutLost(ctx context.Context, now *buildcache.Pointer, add
 // nobody else's up.
 func (h *healing) rebuild(ctx context.Context, why error) error {
 	h.out.Findings = append(h.out.Findings, buildcache.Warning.In(h.format.IndexNames()[0], fmt.Sprintf("%v: it is made anew", why)))
-	ix, err := rebuildIndex(ctx, h.format, h.store, h.trust, true)
+	ix, err := RebuildIndex(ctx, h.format, h.store, h.trust, true)
 	if err != nil {
 		return err
 	}

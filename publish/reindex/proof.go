@@ -1,4 +1,4 @@
-package publish
+package reindex
 
 import (
 	"context"
@@ -9,13 +9,13 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// turnIndex makes x the index if the pointer still is was: mirror.ErrConflict if not. Before an index is
+// replaceIndex makes x the index if the pointer still is was: mirror.ErrConflict if not. Before an index is
 // replaced for the first time on storage that may ignore conditions, it is made sure that it does not: else two
 // publishers would replace each other's index, and both would report success.
 //
 // In layout v3 the pointer remembers it, from this write on. It is never written only to remember that,
 // because a client that has the index already would read it again.
-func turnIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, was *buildcache.Pointer, x *buildcache.Indices) (*buildcache.Pointer, error) {
+func replaceIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, was *buildcache.Pointer, x *buildcache.Indices) (*buildcache.Pointer, error) {
 	was.NeedsProof(s)
 	if was.Proof != "" {
 		var there *mirror.Upload
@@ -31,7 +31,7 @@ func turnIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, was *bu
 	if err != nil {
 		return nil, err
 	}
-	if err := contend(ctx, func() error { return f.CompleteIndex(ctx, s) }); err != nil {
+	if err := compete(ctx, func() error { return f.CompleteIndex(ctx, s) }); err != nil {
 		return nil, fmt.Errorf("index hash: %w", err)
 	}
 	return now, nil

@@ -1,4 +1,4 @@
-package publish
+package reindex
 
 import (
 	"context"
@@ -11,43 +11,43 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// A Shown is what clients are to see of one index.
-type Shown struct {
+// A Expectation is what clients are to see of one index.
+type Expectation struct {
 	Path     string   // of its mirror, below DESTINATION
 	Pointers []string // below DESTINATION: what a client reads to learn of packages
 	Digest   string   // of the index that the mirror has now; empty if it has none
 
-	format   buildcache.Layout
-	packages []spec.Hash // that the index offers, as far as the run is about them
+	Layout   buildcache.Layout
+	Packages []spec.Hash // that the index offers, as far as the run is about them
 }
 
-// MergeShown makes one of all that are of the same mirror and layout: the index of the last, and the packages
+// MergeExpectations makes one of all that are of the same mirror and layout: the index of the last, and the packages
 // of all. So an index is read once, however many runs are to be seen in it.
-func MergeShown(all []Shown) []Shown {
+func MergeExpectations(all []Expectation) []Expectation {
 	type place struct{ path, layout string }
 	at := make(map[place]int)
-	var merged []Shown
+	var merged []Expectation
 	for _, s := range all {
-		p := place{s.Path, s.format.Name()}
+		p := place{s.Path, s.Layout.Name()}
 		i, known := at[p]
 		if !known {
 			at[p] = len(merged)
-			s.packages = slices.Clone(s.packages)
+			s.Packages = slices.Clone(s.Packages)
 			merged = append(merged, s)
 			continue
 		}
-		s.packages = append(merged[i].packages, s.packages...)
+		s.Packages = append(merged[i].Packages, s.Packages...)
 		merged[i] = s
 	}
 	for i := range merged {
-		slices.Sort(merged[i].packages)
-		merged[i].packages = slices.Compact(merged[i].packages)
+		slices.Sort(merged[i].Packages)
+		merged[i].Packages = slices.Compact(merged[i].Packages)
 	}
 	return merged
 }
 
-// shownText is a Shown as it is written down.
-type shownText struct {
+// expectationText is a Shown as it is written down.
+type expectationText struct {
 	Path     string      `json:"path"`
 	Pointers []string    `json:"pointers"`
 	Digest   string      `json:"digest,omitempty"`
@@ -56,30 +56,30 @@ type shownText struct {
 }
 
 // MarshalJSON writes down what clients are to see, for who looks in another process.
-func (s Shown) MarshalJSON() ([]byte, error) {
-	return json.Marshal(shownText{s.Path, s.Pointers, s.Digest, s.format.Name(), s.packages})
+func (s Expectation) MarshalJSON() ([]byte, error) {
+	return json.Marshal(expectationText{s.Path, s.Pointers, s.Digest, s.Layout.Name(), s.Packages})
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
-func (s *Shown) UnmarshalJSON(text []byte) error {
-	var t shownText
+func (s *Expectation) UnmarshalJSON(text []byte) error {
+	var t expectationText
 	if err := json.Unmarshal(text, &t); err != nil {
 		return err
 	}
 	for _, f := range buildcache.Layouts() {
 		if f.Name() == t.Layout {
-			*s = Shown{t.Path, t.Pointers, t.Digest, f, t.Packages}
+			*s = Expectation{t.Path, t.Pointers, t.Digest, f, t.Packages}
 			return nil
 		}
 	}
 	return fmt.Errorf("layout %q is not known", t.Layout)
 }
 
-// Unseen says why a client that reads the mirror through r, such as a CDN, is not told of
+// Unmet says why a client that reads the mirror through r, such as a CDN, is not told of
 // every package. It is empty if the client is: by the index that we know, or by a
 // newer one.
-func (s Shown) Unseen(ctx context.Context, r mirror.Reader) (string, error) {
-	p, err := s.format.ReadPointer(ctx, r)
+func (s Expectation) Unmet(ctx context.Context, r mirror.Reader) (string, error) {
+	p, err := s.Layout.ReadPointer(ctx, r)
 	if err != nil {
 		return "", err
 	}
@@ -89,11 +89,11 @@ func (s Shown) Unseen(ctx context.Context, r mirror.Reader) (string, error) {
 	if digest := p.Digest(); digest != "" && digest == s.Digest {
 		return "", nil
 	}
-	x, err := loadIndex(ctx, s.format, r, p)
+	x, err := loadIndex(ctx, s.Layout, r, p)
 	if err != nil {
 		return "", err
 	}
-	for _, h := range s.packages {
+	for _, h := range s.Packages {
 		if !x.Has(h) {
 			return "the index is an older one", nil
 		}

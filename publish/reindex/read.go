@@ -1,4 +1,4 @@
-package publish
+package reindex
 
 import (
 	"context"
@@ -152,8 +152,8 @@ func present(ctx context.Context, s mirror.Lister, seen *buildcache.Survey, b bu
 
 var errMissing = errors.New("is missing or has another size")
 
-// lost are the objects of packages that are not there any more, the document last.
-func lost(ctx context.Context, f buildcache.Layout, s mirror.Store, now *buildcache.Pointer, packages []*buildcache.Package) (map[*buildcache.Package][]buildcache.Object, error) {
+// Missing are the objects of packages that are not there any more, the document last.
+func Missing(ctx context.Context, f buildcache.Layout, s mirror.Store, now *buildcache.Pointer, packages []*buildcache.Package) (map[*buildcache.Package][]buildcache.Object, error) {
 	var names []string
 	for _, p := range packages {
 		names = append(names, p.File)

@@ -1,4 +1,10 @@
-package publish
+// Package reindex holds the one protocol by which the index of a mirror is changed.
+//
+// Any number of publishers may change one index. Each reads it, adds packages, and replaces it only as the version
+// that it has read; a publisher that loses the race merges again. So no package that one of them has reported as
+// published is lost. Merge adds packages, Rebuild makes the index of everything that is there, and Heal brings it in line
+// with changes that were reported. Nothing here can delete from a mirror.
+package reindex
 
 import (
 	"context"
@@ -13,8 +19,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// A merge is an index with packages added: decided, and not yet written.
-type merge struct {
+// A Merge is an index with packages added: decided, and not yet written.
+type Merge struct {
 	Before, After int   // packages that the index offers
 	Changes       bool  // whether there is anything to write
 	Bytes         int64 // of the new index
@@ -33,19 +39,19 @@ type merge struct {
 	next *buildcache.Indices   // what was makes with them; nil where it has to be made again
 }
 
-// A mirrorState is a mirror as a survey saw it.
-type mirrorState struct {
+// A Mirror is a mirror as a survey saw it.
+type Mirror struct {
 	Layout buildcache.Layout
 	Store  mirror.Store
 	Seen   *buildcache.Survey
 	Trust  buildcache.Trust // whose packages may be added
 }
 
-// planMerge decides what the index gets: packages, and what the mirror holds although the index does not say so, because
+// Plan decides what the index gets: packages, and what the mirror holds although the index does not say so, because
 // somebody pushed without --update-index, died before it, or lost a race. It only reads. The error is unreadable if
 // the index has to be rebuilt.
-func planMerge(ctx context.Context, m mirrorState, packages []*buildcache.Package) (*merge, error) {
-	out := &merge{Was: m.Seen.Pointer, adds: slices.Clone(packages)}
+func Plan(ctx context.Context, m Mirror, packages []*buildcache.Package) (*Merge, error) {
+	out := &Merge{Was: m.Seen.Pointer, adds: slices.Clone(packages)}
 	if len(packages) == 0 && m.Seen.Covered(m.Layout) {
 		// The usual second run: the index need not even be read.
 		out.Before = out.Was.Coverage.Len()
@@ -73,8 +79,8 @@ func planMerge(ctx context.Context, m mirrorState, packages []*buildcache.Packag
 	return out, err
 }
 
-// without is the same merge without some of its packages.
-func (m *merge) without(refused func(*buildcache.Package) bool) *merge {
+// Without is the same merge without some of its packages.
+func (m *Merge) Without(refused func(*buildcache.Package) bool) *Merge {
 	out := *m
 	out.adds = slices.DeleteFunc(slices.Clone(m.adds), refused)
 	out.next = nil // merged with what is now refused: read and merge again
@@ -83,7 +89,7 @@ func (m *merge) without(refused func(*buildcache.Package) bool) *merge {
 
 // gone warns of packages that the index offers although their documents are gone.
 // A merge keeps them, because the deletion may be half done.
-func (m *merge) gone(at mirrorState, x *buildcache.Indices) {
+func (m *Merge) gone(at Mirror, x *buildcache.Indices) {
 	listed := make(map[spec.Hash]bool)
 	for _, id := range at.Seen.Packages(at.Layout) {
 		listed[id.Hash] = true
@@ -112,7 +118,7 @@ func some(names []string) string {
 
 // heal reads the packages that the mirror holds and x does not offer. One that is not
 // whole, or not to be trusted, stays out, with a warning.
-func (m *merge) heal(ctx context.Context, at mirrorState, x *buildcache.Indices) error {
+func (m *Merge) heal(ctx context.Context, at Mirror, x *buildcache.Indices) error {
 	ours := make(map[string]bool)
 	for _, p := range m.adds {
 		ours[p.File] = true
@@ -153,10 +159,10 @@ type indexError struct{ err error }
 func (e *indexError) Error() string { return "index: " + e.err.Error() }
 func (e *indexError) Unwrap() error { return e.err }
 
-// unreadable reports whether an index is better made anew than merged into: it is broken,
+// NeedsRebuild reports whether an index is better made anew than merged into: it is broken,
 // or its document is gone, or it is of an old version. One of a newer version is
 // not ours to replace, and one that we may not read may be well.
-func unreadable(err error) bool {
+func NeedsRebuild(err error) bool {
 	var broken *indexError
 	if !errors.As(err, &broken) {
 		return false
@@ -178,8 +184,8 @@ func unindexed(f buildcache.Finding) buildcache.Finding {
 	return buildcache.Warning.In(f.File, "the index lacks it and will not get it: "+f.Reason)
 }
 
-// A result says what became of an index.
-type result struct {
+// A Result says what became of an index.
+type Result struct {
 	Before, After int  // packages that it offers
 	Written       bool // and so another one than before
 	Bytes         int64
@@ -191,12 +197,12 @@ type result struct {
 	Findings []buildcache.Finding
 }
 
-// write replaces the index by what was decided, and merges again for as long as other publishers are faster. It calls
+// Write replaces the index by what was decided, and merges again for as long as other publishers are faster. It calls
 // moved before it replaces an index other than the planned one, with the packages that it adds.
-func (m *merge) write(ctx context.Context, f buildcache.Layout, s mirror.Store, moved func(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error)) (result, error) {
+func (m *Merge) Write(ctx context.Context, f buildcache.Layout, s mirror.Store, moved func(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error)) (Result, error) {
 	was, next, adds := m.Was, m.next, m.adds
-	out := result{Before: m.Before, After: m.After, Audiences: m.Audiences, Pointer: was}
-	err := contend(ctx, func() error {
+	out := Result{Before: m.Before, After: m.After, Audiences: m.Audiences, Pointer: was}
+	err := compete(ctx, func() error {
 		if next == nil {
 			now, err := buildcache.PointerForUpdate(ctx, f, s)
 			if err != nil {
@@ -221,7 +227,7 @@ func (m *merge) write(ctx context.Context, f buildcache.Layout, s mirror.Store, 
 			out.Pointer = was
 			return nil
 		}
-		now, err := turnIndex(ctx, f, s, was, next)
+		now, err := replaceIndex(ctx, f, s, was, next)
 		if err == nil {
 			out.Pointer, out.Bytes, out.Written = now, now.Size(), true
 		}

@@ -1,4 +1,4 @@
-package publish
+package reindex
 
 import (
 	"context"
@@ -29,9 +29,9 @@ type Rebuilt struct {
 	packages []spec.Hash
 }
 
-// Shown is everything that the index offers, of the mirror at path.
-func (r *Rebuilt) Shown(path string) Shown {
-	s := Shown{Path: path, Digest: r.Digest, format: r.format, packages: r.packages}
+// Expectation is everything that the index offers, of the mirror at path.
+func (r *Rebuilt) Expectation(path string) Expectation {
+	s := Expectation{Path: path, Digest: r.Digest, Layout: r.format, Packages: r.packages}
 	for _, name := range r.format.IndexNames() {
 		s.Pointers = append(s.Pointers, buildcache.Join(path, name))
 	}
@@ -54,7 +54,7 @@ func Rebuild(ctx context.Context, s mirror.Store, trust buildcache.Trust) ([]Reb
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("rebuild: %w", ErrNoMirror)
+		return nil, fmt.Errorf("rebuild: %w", buildcache.ErrNoMirror)
 	}
 	return all, nil
 }
@@ -75,7 +75,7 @@ func rebuildLayout(ctx context.Context, f buildcache.Layout, s mirror.Store, tru
 	if err := out.keys(ctx, f, s, trust, false); err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}
-	ix, err := rebuildIndex(ctx, f, s, trust, false)
+	ix, err := RebuildIndex(ctx, f, s, trust, false)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func rebuildLayout(ctx context.Context, f buildcache.Layout, s mirror.Store, tru
 // that is named but not trusted is taken out if purge is set.
 func (r *Rebuilt) keys(ctx context.Context, f buildcache.Layout, s mirror.Store, trust buildcache.Trust, purge bool) error {
 	_, dir := f.Directories()
-	return contend(ctx, func() error {
+	return compete(ctx, func() error {
 		have, version, err := f.ReadKeyIndex(ctx, s)
 		if err != nil {
 			return err

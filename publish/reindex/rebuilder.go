@@ -1,4 +1,4 @@
-package publish
+package reindex
 
 import (
 	"context"
@@ -26,10 +26,10 @@ type rebuilder struct {
 	lenient bool
 }
 
-// rebuildIndex replaces the index of a mirror by one of all its packages. The Result has a finding for each package
+// RebuildIndex replaces the index of a mirror by one of all its packages. The Result has a finding for each package
 // that is left out. lenient leaves out damaged packages as well; otherwise they fail it with a
 // buildcache.FindingsError, and the index stays.
-func rebuildIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, trust buildcache.Trust, lenient bool) (result, error) {
+func RebuildIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, trust buildcache.Trust, lenient bool) (Result, error) {
 	b := &rebuilder{format: f, store: s, trust: trust, lenient: lenient}
 	out, err := b.rebuild(ctx)
 	if err != nil {
@@ -45,10 +45,10 @@ func rebuildIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, trus
 // rebuild replaces the index. Each package in the mirror must be whole, because clients do not see packages
 // that the index lacks. Packages that Spack cannot read, or that another version of Spack wrote, are left out
 // with a warning, as by Spack's own update-index.
-func (b *rebuilder) rebuild(ctx context.Context) (result, error) {
+func (b *rebuilder) rebuild(ctx context.Context) (Result, error) {
 	b.read = make(map[string]*buildcache.Package)
-	var out result
-	err := contend(ctx, func() error {
+	var out Result
+	err := compete(ctx, func() error {
 		was, current, err := b.current(ctx)
 		if err != nil {
 			return err
@@ -64,7 +64,7 @@ func (b *rebuilder) rebuild(ctx context.Context) (result, error) {
 		if current != nil && !was.Incomplete && current.Same(x) || current == nil && was.Version == mirror.Absent && out.After == 0 {
 			return nil
 		}
-		now, err := turnIndex(ctx, b.format, b.store, was, x)
+		now, err := replaceIndex(ctx, b.format, b.store, was, x)
 		if err == nil {
 			out.Pointer, out.Bytes, out.Written = now, now.Size(), true
 		}
@@ -80,7 +80,7 @@ func (b *rebuilder) current(ctx context.Context) (*buildcache.Pointer, *buildcac
 		return nil, nil, err
 	}
 	x, err := loadIndex(ctx, b.format, b.store, was)
-	if unreadable(err) {
+	if NeedsRebuild(err) {
 		return was, nil, nil
 	}
 	if err == nil && was.Version == mirror.Absent {
