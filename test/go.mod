@@ -112,6 +112,7 @@ require (
 	github.com/prometheus/procfs v0.22.0
 	github.com/rhysd/actionlint v1.7.12
 	github.com/rogpeppe/go-internal v1.16.0
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 	github.com/vantagecompute/slurm-factory-publish v0.0.0
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0

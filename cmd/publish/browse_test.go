@@ -177,3 +177,28 @@ func TestMissingFilesAreShown(t *testing.T) {
 		t.Error(stdout)
 	}
 }
+
+// An environment whose packages are not all in the cache has no bill of materials.
+func TestSbomOfALockFile(t *testing.T) {
+	at := "file://" + spack(t, "v3-signed")
+	lock := filepath.Join(t.TempDir(), "spack.lock")
+	_, ids, _ := execute(t, nil, "ls", at, "--format", "{hash}", "zlib")
+	hash := strings.TrimSpace(ids)
+	document := func(hash string) string {
+		return fmt.Sprintf(`{"_meta":{"file-type":"spack-lockfile","lockfile-version":6,"specfile-version":5},"roots":[{"hash":%[1]q,"spec":"zlib"}],`+
+			`"concrete_specs":{%[1]q:{"name":"zlib","version":"1.3.1","hash":%[1]q}}}`, hash)
+	}
+	write(t, lock, document(hash))
+	if code, stdout, stderr := execute(t, nil, "sbom", at, "@"+lock); code != cli.ExitDone || !strings.Contains(stdout, "SPDXRef-zlib-"+hash) {
+		t.Errorf("exit %d\n%s", code, stderr)
+	}
+	write(t, lock, document(strings.Repeat("a", 32)))
+	if code, stdout, stderr := execute(t, nil, "sbom", at, "@"+lock); code != cli.ExitSource || stdout != "" || !strings.Contains(stderr, "does not offer 1 package") {
+		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
+	}
+	for _, args := range [][]string{{"--format", "xml", at}, {at, "slum"}, {"--deptypes", "x", at}, {"file://" + spack(t, "")}} {
+		if code, stdout, stderr := execute(t, nil, append([]string{"sbom"}, args...)...); code != cli.ExitUsage || stdout != "" {
+			t.Errorf("%v: exit %d\n%s", args, code, stderr)
+		}
+	}
+}

@@ -76,8 +76,9 @@ var arrows = map[string]string{
 	"publish/inventory": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/query publish/mirror publish/parallel",
 	// places: AWS and directories, from one configuration
 	"publish/target": "publish/reindex publish publish/buildcache publish/field publish/layout publish/spec publish/redact publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront",
+	"publish/sbom":   "publish/inventory publish/query publish/mirror",
 	// commands
-	"cmd/publish":                          "publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/internal/action/workflow cmd/publish/internal/cli/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile publish/inventory publish/query",
+	"cmd/publish":                          "publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/internal/action/workflow cmd/publish/internal/cli/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile publish/inventory publish/query publish/sbom publish/lockfile",
 	"cmd/publish/internal/cli":             "publish/reindex publish publish/buildcache publish/field publish/key publish/target publish/blob publish/redact publish/shell publish/index publish/mirror publish/cloudfront publish/events publish/queue publish/daemon/api publish/defect publish/nofile publish/userfile cmd/publish/internal/cli/escape",
 	"cmd/publish/internal/action/workflow": "cmd/publish/internal/cli/escape publish/userfile",
 	"cmd/publish/internal/cli/escape":      "",
@@ -98,6 +99,9 @@ var owners = map[string]string{
 	"github.com/goccy/":                        "cmd/publish cmd/publish/internal/cli",
 	"github.com/vbauerster/":                   "cmd/publish/internal/cli",
 	"github.com/sethvargo/":                    "cmd/publish/internal/action/workflow publish/session",
+	"github.com/CycloneDX/":                    "publish/sbom",
+	"github.com/spdx/":                         "publish/sbom",
+	"github.com/package-url/":                  "publish/sbom",
 	"modernc.org/":                             "publish/queue",
 	"github.com/fsnotify/":                     "publish/daemon",
 	"github.com/prometheus/":                   "publish/daemon/api",

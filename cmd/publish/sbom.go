@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize/english"
+	"github.com/spf13/cobra"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
+	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
+	"github.com/vantagecompute/slurm-factory-publish/publish/query"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sbom"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+)
+
+const sbomHelp = `Write a bill of materials of packages in a cache and all that they need to run, as SPDX 2.3
+or CycloneDX 1.6 in JSON: of those that match SPEC, of an environment (@spack.lock), of a
+view, or of all.
+
+Each package has its version, its package URL, the SHA-256 of its tarball and how it was
+built. Packages that are needed and not in the cache are listed as such. The document of a
+package that cannot be read, and a package of spack.lock that the cache does not offer,
+fail the command: nothing is left out.
+` + browseHelp + `
+` + queryHelp
+
+// sbomFlags are those of publish sbom.
+type sbomFlags struct {
+	browseFlags
+	format, supplier, public string
+	types                    []string
+}
+
+func sbomCommand(env cli.Env) *cobra.Command {
+	var f sbomFlags
+	cmd := &cobra.Command{
+		Use: "sbom DESTINATION|URL [SPEC...|@spack.lock]", Short: "Write a bill of materials of a cache", Long: sbomHelp, Args: atLeast(1),
+		Example: "  publish sbom https://cache.example.org/noble/spack slurm > slurm.spdx.json\n  publish sbom --format cyclonedx s3://bucket/noble/spack @spack.lock > bom.json",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runSbom(cmd, args, &f, env)
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&f.format, "format", "spdx", "spdx or cyclonedx")
+	fs.StringVar(&f.supplier, "supplier", "", "the organization that distributes the packages, such as \"ACME HPC\"")
+	fs.StringVar(&f.public, "public-url", "", "`URL` below which clients find DESTINATION: where packages can be downloaded from; default: the URL, if one is named")
+	fs.StringSliceVar(&f.types, "deptypes", []string{"link", "run"}, "which dependencies belong to it: build, link, run, test or all")
+	fs.StringVar(&f.view, "view", "", "only the packages of the view `NAME`")
+	cli.PlaceFlags(fs, &f.target)
+	fs.DurationVar(&f.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	return cmd
+}
+
+func runSbom(cmd *cobra.Command, args []string, f *sbomFlags, env cli.Env) error {
+	write := map[string]func(*sbom.Stack, io.Writer) error{"spdx": (*sbom.Stack).SPDX, "cyclonedx": (*sbom.Stack).CycloneDX}[f.format]
+	if write == nil {
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("--format %q: want spdx or cyclonedx", f.format))
+	}
+	types, err := query.ParseDepTypes(f.types)
+	if err != nil {
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("--deptypes: %w", err))
+	}
+	created, err := creation(env)
+	if err != nil {
+		return cli.Fail(cli.ExitUsage, err)
+	}
+	ctx, cancel := cli.WithTimeout(cmd.Context(), f.timeout)
+	defer cancel()
+	stocks, done, err := f.browse(ctx, args[0], env)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if len(stocks) > 1 {
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("%s has %d mirrors: name one, such as %s", args[0], len(stocks), stocks[0].shown))
+	}
+	s := stocks[0]
+	roots, err := rootsOf(args, stocks)
+	if err != nil {
+		return err
+	}
+	o := sbom.Options{Name: s.shown, Supplier: f.supplier, Base: f.public, Tool: "publish", Version: env.Version, Created: created}
+	if o.Base == "" && strings.HasPrefix(args[0], "http") {
+		o.Base = s.shown // without a password
+	}
+	return writeSbom(ctx, env, s, roots, types, o, write)
+}
+
+func writeSbom(ctx context.Context, env cli.Env, s stock, roots []*inventory.Build, types query.DepTypes, o sbom.Options, write func(*sbom.Stack, io.Writer) error) error {
+	stack, err := sbom.New(ctx, s.reader, s.Inventory, roots, types, o)
+	if err != nil {
+		return err
+	}
+	if err := write(stack, env.Stdout); err != nil {
+		return err
+	}
+	_, err = escape.Fprintf(env.Stderr, "%s\n", english.Plural(stack.Packages(), "package", ""))
+	return err
+}
+
+// creation is the time that the document tells: that of SOURCE_DATE_EPOCH where it is set.
+func creation(env cli.Env) (time.Time, error) {
+	text, set := env.Lookup("SOURCE_DATE_EPOCH")
+	if !set {
+		return time.Now(), nil
+	}
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("SOURCE_DATE_EPOCH: %q is no number of seconds", text)
+	}
+	return time.Unix(seconds, 0), nil
+}
+
+// rootsOf are the packages that arguments name.
+func rootsOf(args []string, stocks []stock) ([]*inventory.Build, error) {
+	s := stocks[0]
+	if len(args) == 2 && strings.HasPrefix(args[1], "@") && strings.HasSuffix(args[1], ".lock") {
+		return locked(args[1][1:], s)
+	}
+	q, err := parseQuery(args[1:])
+	if err != nil {
+		return nil, err
+	}
+	roots := s.Select(q)
+	if len(roots) == 0 && !q.All() {
+		return nil, nothing(args[0], stocks, args[1:], q)
+	}
+	return roots, nil
+}
+
+// locked are the packages of an environment, all of which must be there.
+func locked(file string, s stock) ([]*inventory.Build, error) {
+	text, err := userfile.Read(file)
+	if err != nil {
+		return nil, cli.Fail(cli.ExitUsage, err)
+	}
+	lock, err := lockfile.Parse(text)
+	if err != nil {
+		return nil, cli.Fail(cli.ExitUsage, fmt.Errorf("%s: %w", file, err))
+	}
+	var roots []*inventory.Build
+	var missing []string
+	for _, n := range lock.Needed(false) {
+		if b := s.Offers(s.Graph.Node(string(n.Hash))); b != nil {
+			roots = append(roots, b)
+		} else {
+			missing = append(missing, n.ID())
+		}
+	}
+	if len(missing) > 0 {
+		slices.Sort(missing)
+		return nil, cli.Fail(cli.ExitSource, fmt.Errorf("%s does not offer %s of %s: %s", s.shown, english.Plural(len(missing), "package", ""), file, strings.Join(missing, ", ")))
+	}
+	return roots, nil
+}
