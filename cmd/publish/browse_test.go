@@ -14,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 )
 
 // cacheAt is a fixture where clients may find it.
@@ -23,13 +24,13 @@ func cacheAt(t *testing.T, fixture string) map[string][]string {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 	server := s3test.New(s3test.Options{})
 	t.Cleanup(server.Close)
-	if code, _, said := execute(t, nil, "--endpoint-url", server.URL, spack(t, fixture), "s3://bucket/noble"); code != cli.ExitDone {
+	if code, _, said := execute(t, nil, "--endpoint-url", server.URL, clitest.Spack(t, fixture), "s3://bucket/noble"); code != cli.ExitDone {
 		t.Fatal(said)
 	}
-	files := httptest.NewServer(http.FileServer(http.Dir(spack(t, fixture))))
+	files := httptest.NewServer(http.FileServer(http.Dir(clitest.Spack(t, fixture))))
 	t.Cleanup(files.Close)
 	return map[string][]string{
-		"directory": {"file://" + spack(t, fixture)},
+		"directory": {"file://" + clitest.Spack(t, fixture)},
 		"s3":        {"--endpoint-url", server.URL, "s3://bucket/noble"},
 		"https":     {files.URL},
 	}
@@ -66,7 +67,7 @@ func TestCachesAreShownWhereverTheyAre(t *testing.T) {
 func TestCachesAsJSON(t *testing.T) {
 	tree := t.TempDir()
 	for _, name := range []string{"v3-signed", "v2-signed"} {
-		if err := os.CopyFS(filepath.Join(tree, name), os.DirFS(spack(t, name))); err != nil {
+		if err := os.CopyFS(filepath.Join(tree, name), os.DirFS(clitest.Spack(t, name))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -102,7 +103,7 @@ func TestCachesAsJSON(t *testing.T) {
 
 // What is asked wrongly is told, with what was meant.
 func TestWrongQuestionsAboutCaches(t *testing.T) {
-	at := "file://" + spack(t, "v3-signed")
+	at := "file://" + clitest.Spack(t, "v3-signed")
 	for _, row := range []struct {
 		args []string
 		code int
@@ -150,7 +151,7 @@ func TestHostileNamesInACache(t *testing.T) {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	write(t, name, string(manifest))
+	clitest.Write(t, name, string(manifest))
 	for _, args := range [][]string{{"ls"}, {"ls", "--json"}, {"ls", "--format", "{name} {variants} {arch}"}, {"show", "/a"}, {"show", "--json", "/a"}, {"why", "/a"}, {"du"}, {"du", "--by", "target", "--json"}, {"ls", evil}, {"show", "^" + evil}} {
 		code, stdout, stderr := execute(t, nil, append([]string{args[0], "file://" + at}, args[1:]...)...)
 		isHarmless(t, fmt.Sprint(args), stdout)
@@ -164,7 +165,7 @@ func TestHostileNamesInACache(t *testing.T) {
 // A package whose files are gone is shown as such.
 func TestMissingFilesAreShown(t *testing.T) {
 	at := filepath.Join(t.TempDir(), "mirror")
-	if err := os.CopyFS(at, os.DirFS(spack(t, "v3-signed"))); err != nil {
+	if err := os.CopyFS(at, os.DirFS(clitest.Spack(t, "v3-signed"))); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.RemoveAll(filepath.Join(at, "v3/manifests/spec/slurm")); err != nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront/cloudfronttest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 )
@@ -25,7 +26,7 @@ func TestIndexThatWasThereBeforeIsInvalidated(t *testing.T) {
 	pointer := filepath.Join(place, layout.V3Index)
 	publish := func(pkg string, invalidations int) []byte {
 		t.Helper()
-		code, out, errs := execute(t, nil, "--distribution-id", distribution, "--include", pkg, spack(t, "v3-unsigned"), "file://"+place)
+		code, out, errs := execute(t, nil, "--distribution-id", distribution, "--include", pkg, clitest.Spack(t, "v3-unsigned"), "file://"+place)
 		if code != cli.ExitDone {
 			t.Fatalf("exit code %d: %s%s", code, out, errs)
 		}
@@ -43,7 +44,7 @@ func TestIndexThatWasThereBeforeIsInvalidated(t *testing.T) {
 	if err := os.Remove(pointer); err != nil { // as Spack replaces it
 		t.Fatal(err)
 	}
-	write(t, pointer, string(old))
+	clitest.Write(t, pointer, string(old))
 	if again := publish("munge", 3); string(again) != string(right) {
 		t.Errorf("the index is\n%s\nwant\n%s", again, right)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 )
 
 func TestAnIndexerNeedsLess(t *testing.T) {
@@ -54,7 +55,7 @@ func TestTheExampleIsWhole(t *testing.T) {
 	}
 	for _, name := range armored {
 		if text, err := os.ReadFile(name); err == nil && strings.HasPrefix(string(text), "-----BEGIN PGP PUBLIC KEY") {
-			write(t, keys, string(text))
+			clitest.Write(t, keys, string(text))
 		}
 	}
 	text := strings.ReplaceAll(commented.ReplaceAllString(exampleConfig, "$1$2"), "/etc/slurm-factory-publish/keys.asc", keys)
@@ -103,7 +104,7 @@ func TestPublishKeys(t *testing.T) {
 		keys int
 	}{{nil, 1}, {[]string{"--publish-keys=false"}, 0}} {
 		dir := t.TempDir()
-		if code, _, errs := execute(t, nil, append(row.args, spack(t, "v2-signed"), "file://"+dir)...); code != cli.ExitDone {
+		if code, _, errs := execute(t, nil, append(row.args, clitest.Spack(t, "v2-signed"), "file://"+dir)...); code != cli.ExitDone {
 			t.Fatal(errs)
 		}
 		if found, _ := filepath.Glob(dir + "/build_cache/_pgp/*.pub"); len(found) != row.keys {
@@ -152,7 +153,7 @@ func TestWrongConfigurations(t *testing.T) {
 		}
 	}
 	dir := t.TempDir()
-	write(t, dir+"/c.yaml", strings.Replace(smallest, "destination:", "destinaton:", 1))
+	clitest.Write(t, dir+"/c.yaml", strings.Replace(smallest, "destination:", "destinaton:", 1))
 	code, _, errs := execute(t, nil, "daemon", "--config", dir+"/c.yaml")
 	if code != cli.ExitUsage || !strings.Contains(errs, "c.yaml:5:5: unknown key") {
 		t.Errorf("exit %d: %s", code, errs)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
@@ -40,7 +41,7 @@ func TestDestinationsThatCannotHoldAMirror(t *testing.T) {
 		"file://other.host/x": "want an absolute path",
 		"https://bucket/x":    "want s3://bucket[/prefix] or file:///directory",
 	} {
-		code, _, stderr := execute(t, nil, "--endpoint-url", server.URL, spack(t, "v3-unsigned"), where)
+		code, _, stderr := execute(t, nil, "--endpoint-url", server.URL, clitest.Spack(t, "v3-unsigned"), where)
 		if code != cli.ExitUsage || !strings.Contains(stderr, words) {
 			t.Errorf("%q: exit %d, said:\n%s", where, code, stderr)
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
@@ -16,7 +17,7 @@ import (
 )
 
 // execAround runs publish exec around a command that leaves a file, and reports whether it did.
-func execAround(t *testing.T, env variables, args ...string) (code int, ran bool, stderr string) {
+func execAround(t *testing.T, env clitest.Variables, args ...string) (code int, ran bool, stderr string) {
 	t.Helper()
 	built := filepath.Join(t.TempDir(), "built")
 	args = append(append([]string{"exec"}, args...), "--", "touch", built)
@@ -77,7 +78,7 @@ func TestExecWithoutCredentialsBuildsNothing(t *testing.T) {
 // A directory that cannot be written to is found out before the command, too.
 func TestExecProvesADirectory(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
-	write(t, file, "")
+	clitest.Write(t, file, "")
 	if code, ran, said := execAround(t, nil, t.TempDir(), "file://"+file+"/mirror"); code != cli.ExitUpload || ran {
 		t.Errorf("exit %d, the command ran: %v, said:\n%s", code, ran, said)
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 )
 
 // What goes wrong with a source, as a user sees it.
@@ -17,10 +18,10 @@ func TestExitCodesOfRuns(t *testing.T) {
 	}{
 		{[]string{"nosuch", destination}, cli.ExitSource, "hint: look for a misspelt path"},
 		{[]string{t.TempDir(), destination}, cli.ExitSource, "holds no Spack mirror"},
-		{[]string{"--require-signed", spack(t, "v3-unsigned"), destination}, cli.ExitSource, "11 problems"},
-		{[]string{"--dry-run", "--require-signed", spack(t, "v3-unsigned"), destination}, cli.ExitSource, "11 problems"},
-		{[]string{"--expect-os", "rocky9", "--include", "zlib", spack(t, "v3-unsigned"), destination}, cli.ExitSource, "built for the os ubuntu22.04"},
-		{[]string{"--timeout", "1ns", spack(t, "v3-unsigned"), destination}, cli.ExitTimeout, "--timeout has passed"},
+		{[]string{"--require-signed", clitest.Spack(t, "v3-unsigned"), destination}, cli.ExitSource, "11 problems"},
+		{[]string{"--dry-run", "--require-signed", clitest.Spack(t, "v3-unsigned"), destination}, cli.ExitSource, "11 problems"},
+		{[]string{"--expect-os", "rocky9", "--include", "zlib", clitest.Spack(t, "v3-unsigned"), destination}, cli.ExitSource, "built for the os ubuntu22.04"},
+		{[]string{"--timeout", "1ns", clitest.Spack(t, "v3-unsigned"), destination}, cli.ExitTimeout, "--timeout has passed"},
 		{[]string{"version"}, cli.ExitDone, ""},
 		{[]string{"version", "x"}, cli.ExitUsage, "1 argument, want: publish version"},
 		{[]string{"man"}, cli.ExitUsage, "0 arguments, want: publish man DIRECTORY"},

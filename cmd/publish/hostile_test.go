@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 )
 
 // A terminal shows what it gets, and the runner of a workflow takes some lines for commands. So
@@ -64,7 +64,7 @@ func put(t *testing.T, mirror, mediaType string, content []byte) map[string]any 
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(dir, sum), string(content))
+	clitest.Write(t, filepath.Join(dir, sum), string(content))
 	return map[string]any{"contentLength": len(content), "mediaType": mediaType, "compression": "gzip", "checksumAlgorithm": "sha256", "checksum": sum}
 }
 
@@ -82,7 +82,7 @@ func hostile(t *testing.T, mirror, dir, version, hash string, spec []byte) {
 	if err := os.MkdirAll(at, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(at, filtered.ReplaceAllString(dir, "_")+"-"+filtered.ReplaceAllString(version, "_")+"-"+hash+".spec.manifest.json"), string(manifest))
+	clitest.Write(t, filepath.Join(at, filtered.ReplaceAllString(dir, "_")+"-"+filtered.ReplaceAllString(version, "_")+"-"+hash+".spec.manifest.json"), string(manifest))
 }
 
 func TestNothingOfASourceReachesATerminalAsItIs(t *testing.T) {
@@ -98,7 +98,7 @@ func TestNothingOfASourceReachesATerminalAsItIs(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(src, "dir"+evil, "v3"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(src, "file"+evil+".tar.gz"), "x")
+	clitest.Write(t, filepath.Join(src, "file"+evil+".tar.gz"), "x")
 	for _, row := range []struct {
 		code int
 		args []string
@@ -167,7 +167,7 @@ func TestNothingOfAServerReachesATerminalAsItIs(t *testing.T) {
 		for _, args := range [][]string{
 			{"verify", "--timeout", "400ms", where},
 			{"verify", "--timeout", "400ms", "--endpoint-url", where, "--region", "x", "s3://bucket/x"},
-			{"--timeout", "400ms", "--endpoint-url", where, "--region", "x", spack(t, "v3-signed"), "s3://bucket/x"},
+			{"--timeout", "400ms", "--endpoint-url", where, "--region", "x", clitest.Spack(t, "v3-signed"), "s3://bucket/x"},
 		} {
 			code, stdout, stderr := execute(t, nil, args...)
 			if code == cli.ExitDone || code == cli.ExitInternal {
@@ -234,25 +234,5 @@ func TestNothingOfADaemonReachesATerminalAsItIs(t *testing.T) {
 				t.Errorf("%q shows nothing of what was told: %s%s", args, stdout, stderr)
 			}
 		}
-	}
-}
-
-// What is suggested is copied into a shell.
-func TestSuggestedCommandsAreQuoted(t *testing.T) {
-	o := &outcome{in: &inputs{destination: "s3://cache/x"}, found: 1, report: cli.Env{}.NewReport("", "", false, nil)}
-	o.in.target.CDN.PublicURL = "https://cache.example.org/$(touch${IFS}pwned)"
-	o.report.Mirrors = []cli.MirrorReport{{Path: "a;touch pwned;'`touch pwned`'", Packages: []cli.PackageReport{{Name: "a", Hash: strings.Repeat("a", 32)}}}}
-	var b strings.Builder
-	o.use(&b)
-	_, text, ok := strings.Cut(b.String(), "```sh\n")
-	line, _, _ := strings.Cut(text, "\n")
-	cmd := exec.Command("sh", "-c", `spack() { printf '%s\n' "$@"; }; `+line)
-	cmd.Dir = t.TempDir()
-	got, err := cmd.CombinedOutput()
-	if want := "mirror\nadd\n--unsigned\n" + mirrorName(o.mirrorURL(o.report.Mirrors[0].Path)) + "\n" + o.mirrorURL(o.report.Mirrors[0].Path) + "\n"; !ok || err != nil || string(got) != want {
-		t.Errorf("suggested is %s, which does %s, %v", line, got, err)
-	}
-	if left, err := os.ReadDir(cmd.Dir); err != nil || len(left) > 0 {
-		t.Errorf("%s has made %v, %v", line, left, err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront/cloudfronttest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
@@ -48,7 +49,7 @@ func indexerOf(t *testing.T, dir string) (*indexer, *cloudfronttest.Server, *byt
 func unindexed(t *testing.T, m string) (dir string, names []string) {
 	t.Helper()
 	dir = t.TempDir()
-	if err := os.CopyFS(dir+"/"+m, os.DirFS(spack(t, "v3-unsigned"))); err != nil {
+	if err := os.CopyFS(dir+"/"+m, os.DirFS(clitest.Spack(t, "v3-unsigned"))); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.RemoveAll(dir + "/" + m + "/" + layout.V3Indices); err != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 )
 
 // A source and a destination that contain each other are refused before anything is read or written, however
@@ -24,7 +25,7 @@ func TestSourceAndDestinationAreApart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	before := len(tree(t, top))
+	before := len(clitest.Tree(t, top))
 	for destination, want := range map[string]string{
 		source: "the same directory", source + "/": "the same directory", top + "/link": "the same directory",
 		source + "/out": "DESTINATION is inside of SOURCE", top + "/link/not/yet": "DESTINATION is inside of SOURCE",
@@ -41,7 +42,7 @@ func TestSourceAndDestinationAreApart(t *testing.T) {
 			t.Errorf("daemon, %s: %v", destination, err)
 		}
 	}
-	if after := len(tree(t, top)); after != before {
+	if after := len(clitest.Tree(t, top)); after != before {
 		t.Errorf("%d files before, %d after", before, after)
 	}
 	for _, destination := range []string{top + "/bc2", top + "/b", top + "/other/bc"} {
@@ -76,22 +77,22 @@ func TestALinkFromTheSourceToTheDestinationIsNotFollowed(t *testing.T) {
 				if err := os.Mkdir(filepath.Join(source, "plain"), 0o755); err != nil {
 					t.Fatal(err)
 				}
-				write(t, filepath.Join(source, "a.txt"), "a")
-				write(t, filepath.Join(source, "plain/a.txt"), "a")
-				before := tree(t, source)
+				clitest.Write(t, filepath.Join(source, "a.txt"), "a")
+				clitest.Write(t, filepath.Join(source, "plain/a.txt"), "a")
+				before := clitest.Tree(t, source)
 				var published map[string]bool
 				for run := range 3 {
 					code, _, errs := execute(t, nil, "--files", "*.txt,*/*.txt", source, "file://"+destination)
 					if code != cli.ExitDone {
 						t.Fatalf("%s, %s to %s: exit code %d: %s", version, link, target, code, errs)
 					}
-					now := tree(t, destination)
+					now := clitest.Tree(t, destination)
 					if run > 0 && !maps.Equal(now, published) {
 						t.Errorf("%s, %s to %s: run %d leaves %v, run %d left %v", version, link, target, run+1, now, run, published)
 					}
 					published = now
 				}
-				if after := tree(t, source); !maps.Equal(after, before) {
+				if after := clitest.Tree(t, source); !maps.Equal(after, before) {
 					t.Errorf("%s, %s to %s: the source is %v, was %v", version, link, target, after, before)
 				}
 			}

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 )
 
 // A password in a URL is neither in what is printed nor in what a step leaves, whether the URL is taken,
@@ -19,12 +18,12 @@ func TestPasswordsInURLsAreNeverShown(t *testing.T) {
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	out := "file://" + filepath.Join(t.TempDir(), "mirror")
 	config := filepath.Join(t.TempDir(), "config.yaml")
-	source := spack(t, "v3-signed")
+	source := clitest.Spack(t, "v3-signed")
 	for _, at := range []string{
 		"https://user:hunter2@127.0.0.1:1/x", "https://hunter2@127.0.0.1:1", "http://user:hun%zzter2@127.0.0.1:1/", "https://user:hunter2/x@127.0.0.1:1/x", "https:/user:hunter2@host",
 		"user:hunter2@127.0.0.1/x", "https://user:hunter2@127.0.0.1:1/?q", "ftp://user:hunter2@host", "https://user:hunter2@",
 	} {
-		write(t, config, "state_dir: /x\nsocket: /x.sock\nmirrors:\n  - source: /y\n    destination: \""+strings.Replace(at, "https", "s3", 1)+"\"\n    public_url: \""+at+"\"\n    endpoint_url: \""+at+"\"\n")
+		clitest.Write(t, config, "state_dir: /x\nsocket: /x.sock\nmirrors:\n  - source: /y\n    destination: \""+strings.Replace(at, "https", "s3", 1)+"\"\n    public_url: \""+at+"\"\n    endpoint_url: \""+at+"\"\n")
 		for _, args := range [][]string{
 			{"--timeout", "300ms", "--public-url", at, source, out},
 			{"--timeout", "300ms", "--dry-run", "--json", "--public-url", at, source, out},
@@ -44,7 +43,7 @@ func TestPasswordsInURLsAreNeverShown(t *testing.T) {
 			{"daemon", "--config", config},
 			{"doctor", "--config", config},
 		} {
-			code, stdout, stderr := execute(t, variables{}, args...)
+			code, stdout, stderr := execute(t, clitest.Variables{}, args...)
 			if text := stdout + stderr; strings.Contains(text, "hunter2") || strings.Contains(text, "ter2") {
 				t.Errorf("%q shows the password: %s", args, text)
 			}
@@ -52,7 +51,7 @@ func TestPasswordsInURLsAreNeverShown(t *testing.T) {
 				t.Errorf("%q ends with %d: %s%s", args, code, stdout, stderr)
 			}
 		}
-		_, stdout, stderr := execute(t, variables{"PUBLISH_PUBLIC_URL": at}, "--timeout", "300ms", "--dry-run", source, out)
+		_, stdout, stderr := execute(t, clitest.Variables{"PUBLISH_PUBLIC_URL": at}, "--timeout", "300ms", "--dry-run", source, out)
 		if text := stdout + stderr; strings.Contains(text, "ter2") {
 			t.Errorf("%s in the environment shows the password: %s", at, text)
 		}
@@ -62,11 +61,11 @@ func TestPasswordsInURLsAreNeverShown(t *testing.T) {
 // A directory has no user and no password. One that is given is refused, as it is with a bucket, and not dropped.
 func TestADirectoryWithAPasswordIsRefused(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "mirror")
-	source := spack(t, "v3-unsigned")
+	source := clitest.Spack(t, "v3-unsigned")
 	for _, user := range []string{"user:hunter2@", "hunter2@", "user:hunter2@localhost", ":@", "@"} {
 		at := "file://" + user + out
 		config := filepath.Join(t.TempDir(), "config.yaml")
-		write(t, config, "state_dir: /x\nsocket: /x.sock\nmirrors:\n  - source: "+source+"\n    destination: \""+at+"\"\n")
+		clitest.Write(t, config, "state_dir: /x\nsocket: /x.sock\nmirrors:\n  - source: "+source+"\n    destination: \""+at+"\"\n")
 		for _, args := range [][]string{
 			{source, at}, {"--dry-run", source, at}, {"index", at}, {"verify", at}, {"doctor", at}, {"bench", at}, {"exec", source, at, "--", "true"},
 			{"daemon", "--config", config},
@@ -86,56 +85,12 @@ func TestADirectoryWithAPasswordIsRefused(t *testing.T) {
 func TestAPublicURLIsCheckedBeforePublishing(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "mirror")
 	for _, at := range []string{"cache.example.org", "https://", "ftp://cache.example.org", "https://cache.example.org/?a=b", "https://cache.example.org:x"} {
-		code, stdout, stderr := execute(t, nil, "--public-url", at, spack(t, "v3-signed"), "file://"+out)
+		code, stdout, stderr := execute(t, nil, "--public-url", at, clitest.Spack(t, "v3-signed"), "file://"+out)
 		if code != cli.ExitUsage || !strings.Contains(stderr, "--public-url") {
 			t.Errorf("%s ends with %d: %s%s", at, code, stdout, stderr)
 		}
 		if _, err := os.Stat(out); err == nil {
 			t.Fatalf("%s: something was published", at)
 		}
-	}
-}
-
-// A cache behind a password is read back with it, and the step shows the password nowhere.
-func TestTheActionMasksPasswordsInURLs(t *testing.T) {
-	s := newStage(t, "v3-signed")
-	asked := false
-	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if user, password, ok := r.BasicAuth(); !ok || user != "user" || password != "hun ter2" {
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		asked = true
-		s.serve(w, r)
-	}))
-	defer site.Close()
-	s.with["public-url"] = strings.Replace(site.URL, "://", "://user:hun%20ter2@", 1) + "/noble/spack"
-	s.with["report-file"] = "report.json"
-	got := s.run(t, t.Context())
-	got.ends(t, cli.ExitDone, map[string]string{"result": "published", "mirror-url": site.URL + "/noble/spack"})
-	if !asked {
-		t.Error("the cache was not read")
-	}
-	masks, log := "", ""
-	for line := range strings.SplitSeq(got.log, "\n") {
-		if strings.HasPrefix(line, "::add-mask::") {
-			masks += line + "\n"
-		} else {
-			log += line + "\n"
-		}
-	}
-	if !strings.Contains(masks, "::add-mask::hun%2520ter2\n") || !strings.Contains(masks, "::add-mask::hun ter2\n") {
-		t.Errorf("masked is %q", masks)
-	}
-	if all := log + got.stderr + got.summary + got.report; strings.Contains(all, "ter2") {
-		t.Errorf("the password is shown: %s", all)
-	}
-
-	s.with["s3-endpoint"] = strings.Replace(s.with["s3-endpoint"], "://", "://key:hunter2@", 1)
-	s.with["destination"] = "s3://key:hunter2@cache/noble/spack"
-	got = s.run(t, t.Context())
-	got.ends(t, cli.ExitUsage, map[string]string{"failure-class": "config"})
-	if all := strings.ReplaceAll(got.log, "::add-mask::hunter2\n", "") + got.stderr + got.summary + got.report; strings.Contains(all, "hunter2") {
-		t.Errorf("the password is shown: %s", all)
 	}
 }

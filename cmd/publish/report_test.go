@@ -9,13 +9,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 )
 
 var seconds = regexp.MustCompile(`in [0-9.]+ s`)
 
 // The plan, the publish, the second publish and the plan of nothing, as they are read.
 func TestReportReads(t *testing.T) {
-	source, destination := spack(t, "v2-signed"), "file://"+t.TempDir()+"/mirror"
+	source, destination := clitest.Spack(t, "v2-signed"), "file://"+t.TempDir()+"/mirror"
 	for _, row := range []struct {
 		args []string
 		want string
@@ -81,7 +82,7 @@ func TestReportIsOneDocument(t *testing.T) {
 		{[]string{"--require-signed"}, "v3-unsigned", "failed", cli.ExitSource},
 		{[]string{"--timeout", "1ns"}, "v3-signed", "failed", cli.ExitTimeout},
 	} {
-		code, out, _ := execute(t, nil, append(row.args, "--json", spack(t, row.source), destination)...)
+		code, out, _ := execute(t, nil, append(row.args, "--json", clitest.Spack(t, row.source), destination)...)
 		var got cli.Report
 		dec := json.NewDecoder(strings.NewReader(out))
 		if err := dec.Decode(&got); err != nil || dec.More() {

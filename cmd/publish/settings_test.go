@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 )
 
 // A flag wins over the environment, and the environment over publish.yaml; a report says
@@ -17,7 +18,7 @@ func TestSettingsSayWhereTheyCameFrom(t *testing.T) {
 	for _, row := range []struct {
 		name string
 		file string
-		env  variables
+		env  clitest.Variables
 		args []string
 		want []cli.Setting
 	}{
@@ -36,30 +37,30 @@ func TestSettingsSayWhereTheyCameFrom(t *testing.T) {
 			{Name: "keep-going", Value: "true", From: "publish.yaml:7:1"},
 			{Name: "timeout", Value: "30m0s", From: "publish.yaml:11:1"},
 		}},
-		{"environment alone", "", variables{"PUBLISH_SOURCE": "{source}", "PUBLISH_DESTINATION": "{destination}", "PUBLISH_KEEP_GOING": "true"}, nil, []cli.Setting{
+		{"environment alone", "", clitest.Variables{"PUBLISH_SOURCE": "{source}", "PUBLISH_DESTINATION": "{destination}", "PUBLISH_KEEP_GOING": "true"}, nil, []cli.Setting{
 			{Name: "source", Value: "{source}", From: "PUBLISH_SOURCE"},
 			{Name: "destination", Value: "{destination}", From: "PUBLISH_DESTINATION"},
 			{Name: "keep-going", Value: "true", From: "PUBLISH_KEEP_GOING"},
 		}},
-		{"environment over file, flag over both", "source: /nowhere\ndestination: {destination}\nindex: rebuild\nif-exists: error\n", variables{"PUBLISH_SOURCE": "{source}", "PUBLISH_INDEX": "none", "PUBLISH_IF_EXISTS": "skip"}, []string{"--if-exists", "overwrite"}, []cli.Setting{
+		{"environment over file, flag over both", "source: /nowhere\ndestination: {destination}\nindex: rebuild\nif-exists: error\n", clitest.Variables{"PUBLISH_SOURCE": "{source}", "PUBLISH_INDEX": "none", "PUBLISH_IF_EXISTS": "skip"}, []string{"--if-exists", "overwrite"}, []cli.Setting{
 			{Name: "source", Value: "{source}", From: "PUBLISH_SOURCE"},
 			{Name: "destination", Value: "{destination}", From: "publish.yaml:2:1"},
 			{Name: "index", Value: "none", From: "PUBLISH_INDEX"},
 			{Name: "if-exists", Value: "overwrite", From: "flag"},
 		}},
-		{"arguments: the file is not read", "nonsense", variables{"PUBLISH_SOURCE": "/nowhere"}, []string{"{source}", "{destination}"}, []cli.Setting{
+		{"arguments: the file is not read", "nonsense", clitest.Variables{"PUBLISH_SOURCE": "/nowhere"}, []string{"{source}", "{destination}"}, []cli.Setting{
 			{Name: "source", Value: "{source}", From: "argument"},
 			{Name: "destination", Value: "{destination}", From: "argument"},
 		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			source := spack(t, "v3-unsigned")
+			source := clitest.Spack(t, "v3-unsigned")
 			t.Chdir(t.TempDir())
 			places := strings.NewReplacer("{source}", source, "{destination}", "file://"+t.TempDir()+"/mirror")
 			if row.file != "" {
-				write(t, cli.ConfigFile, places.Replace(row.file))
+				clitest.Write(t, cli.ConfigFile, places.Replace(row.file))
 			}
-			env := variables{}
+			env := clitest.Variables{}
 			for name, value := range row.env {
 				env[name] = places.Replace(value)
 			}
@@ -97,7 +98,7 @@ func TestSettingsThatCannotBeUnderstood(t *testing.T) {
 	const both = "source: x\ndestination: file:///y\n"
 	for _, row := range []struct {
 		name, file string
-		env        variables
+		env        clitest.Variables
 		args       []string
 		want       string
 	}{
@@ -109,7 +110,7 @@ func TestSettingsThatCannotBeUnderstood(t *testing.T) {
 		{"not a mapping", "- a\n- b\n", nil, nil, "publish.yaml: want a mapping"},
 		{"not YAML", "a: [", nil, nil, "publish.yaml:"},
 		{"the same key twice", both + "source: z\n", nil, nil, "publish.yaml:"},
-		{"bad variable", "", variables{"PUBLISH_SOURCE": "x", "PUBLISH_DESTINATION": "file:///y", "PUBLISH_TIMEOUT": "soon"}, nil, "PUBLISH_TIMEOUT: timeout:"},
+		{"bad variable", "", clitest.Variables{"PUBLISH_SOURCE": "x", "PUBLISH_DESTINATION": "file:///y", "PUBLISH_TIMEOUT": "soon"}, nil, "PUBLISH_TIMEOUT: timeout:"},
 		{"nothing at all", "", nil, nil, "no SOURCE and DESTINATION"},
 		{"no destination", "source: x\n", nil, nil, "no SOURCE and DESTINATION"},
 		{"one argument", "", nil, []string{"x"}, "1 argument, want SOURCE and DESTINATION"},
@@ -122,10 +123,10 @@ func TestSettingsThatCannotBeUnderstood(t *testing.T) {
 		{"no bucket", "", nil, []string{"{source}", "s3:///prefix"}, "want s3://bucket or s3://bucket/prefix"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			source := spack(t, "v3-unsigned")
+			source := clitest.Spack(t, "v3-unsigned")
 			t.Chdir(t.TempDir())
 			if row.file != "" {
-				write(t, cli.ConfigFile, row.file)
+				clitest.Write(t, cli.ConfigFile, row.file)
 			}
 			var args []string
 			for _, a := range row.args {
@@ -142,21 +143,21 @@ func TestSettingsThatCannotBeUnderstood(t *testing.T) {
 // A variable that looks like a setting and is none is refused before anything is done: with PUBLISH_DRYRUN=1 nobody
 // wants to publish.
 func TestAnUnknownVariableIsRefused(t *testing.T) {
-	source := spack(t, "v3-unsigned")
+	source := clitest.Spack(t, "v3-unsigned")
 	for _, row := range []struct {
-		env  variables
+		env  clitest.Variables
 		want []string // in the message; nil: it is no error
 	}{
-		{variables{"PUBLISH_DRYRUN": "1"}, []string{"publish: PUBLISH_DRYRUN: unknown variable, did you mean PUBLISH_DRY_RUN?"}},
-		{variables{"PUBLISH_DRY_RUN ": "1"}, []string{"did you mean PUBLISH_DRY_RUN?"}},
-		{variables{"PUBLISH_Dry_Run": "1"}, []string{"PUBLISH_Dry_Run: unknown variable, did you mean PUBLISH_DRY_RUN?"}},
-		{variables{"PUBLISH_DESTINATON": "file:///x"}, []string{"did you mean PUBLISH_DESTINATION?"}},
-		{variables{"PUBLISH_REQUIRE_SIGN": ""}, []string{"did you mean PUBLISH_REQUIRE_SIGNED?"}},
-		{variables{"PUBLISH_SOKET": "x"}, []string{"did you mean PUBLISH_SOCKET?"}},
-		{variables{"PUBLISH_HELP": "1"}, []string{"PUBLISH_HELP: unknown variable"}},
-		{variables{"PUBLISH_": "1"}, []string{"PUBLISH_: unknown variable"}},
-		{variables{"PUBLISH_XYZZY_PLUGH": "secret", "PUBLISH_INCLUD": "zlib"}, []string{"PUBLISH_INCLUD: unknown variable, did you mean PUBLISH_INCLUDE?", "PUBLISH_XYZZY_PLUGH: unknown variable. "}},
-		{variables{"PUBLISH_DRY_RUN": "1", "PUBLISH_SOCKET": "/run/x.sock", "PUBLISHER_TOKEN": "x", "MY_PUBLISH_DRYRUN": "1"}, nil},
+		{clitest.Variables{"PUBLISH_DRYRUN": "1"}, []string{"publish: PUBLISH_DRYRUN: unknown variable, did you mean PUBLISH_DRY_RUN?"}},
+		{clitest.Variables{"PUBLISH_DRY_RUN ": "1"}, []string{"did you mean PUBLISH_DRY_RUN?"}},
+		{clitest.Variables{"PUBLISH_Dry_Run": "1"}, []string{"PUBLISH_Dry_Run: unknown variable, did you mean PUBLISH_DRY_RUN?"}},
+		{clitest.Variables{"PUBLISH_DESTINATON": "file:///x"}, []string{"did you mean PUBLISH_DESTINATION?"}},
+		{clitest.Variables{"PUBLISH_REQUIRE_SIGN": ""}, []string{"did you mean PUBLISH_REQUIRE_SIGNED?"}},
+		{clitest.Variables{"PUBLISH_SOKET": "x"}, []string{"did you mean PUBLISH_SOCKET?"}},
+		{clitest.Variables{"PUBLISH_HELP": "1"}, []string{"PUBLISH_HELP: unknown variable"}},
+		{clitest.Variables{"PUBLISH_": "1"}, []string{"PUBLISH_: unknown variable"}},
+		{clitest.Variables{"PUBLISH_XYZZY_PLUGH": "secret", "PUBLISH_INCLUD": "zlib"}, []string{"PUBLISH_INCLUD: unknown variable, did you mean PUBLISH_INCLUDE?", "PUBLISH_XYZZY_PLUGH: unknown variable. "}},
+		{clitest.Variables{"PUBLISH_DRY_RUN": "1", "PUBLISH_SOCKET": "/run/x.sock", "PUBLISHER_TOKEN": "x", "MY_PUBLISH_DRYRUN": "1"}, nil},
 	} {
 		to := t.TempDir() + "/mirror"
 		for _, args := range [][]string{{source, "file://" + to}, {"exec", source, "file://" + to, "--", "touch", to + ".built"}} {

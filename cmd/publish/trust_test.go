@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 )
 
@@ -20,7 +21,7 @@ func TestOneSettingForAllCertificates(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 	t.Setenv("AWS_CONFIG_FILE", filepath.Join(t.TempDir(), "none"))
 	site := server.URL + "/bucket/noble"
-	publish := []string{"--endpoint-url", server.URL, "--public-url", site, spack(t, "v3-unsigned"), "s3://bucket/noble"}
+	publish := []string{"--endpoint-url", server.URL, "--public-url", site, clitest.Spack(t, "v3-unsigned"), "s3://bucket/noble"}
 
 	for _, args := range [][]string{publish, {"verify", site}} {
 		began := time.Now()
@@ -35,7 +36,7 @@ func TestOneSettingForAllCertificates(t *testing.T) {
 
 	bundle := filepath.Join(t.TempDir(), "ca.pem")
 	certificate := server.Certificate()
-	write(t, bundle, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})))
+	clitest.Write(t, bundle, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})))
 	t.Setenv("AWS_CA_BUNDLE", bundle)
 	for _, args := range [][]string{publish, {"verify", site}} {
 		if code, stdout, stderr := execute(t, nil, args...); code != cli.ExitDone {

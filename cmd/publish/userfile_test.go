@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 )
 
 // A pipe or a device in place of a file that the user names is refused at once. Nothing waits for the other end of a
@@ -17,7 +18,7 @@ func TestWhatIsNamedMustBeARegularFile(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
 	for name, text := range map[string]string{"AWS_CONFIG_FILE": "[default]\n", "AWS_SHARED_CREDENTIALS_FILE": ""} {
-		write(t, name, text)
+		clitest.Write(t, name, text)
 		t.Setenv(name, filepath.Join(dir, name))
 	}
 	t.Setenv("AWS_CA_BUNDLE", "")
@@ -41,7 +42,7 @@ func TestWhatIsNamedMustBeARegularFile(t *testing.T) {
 			{"indexer --trusted-keys", nil, []string{"indexer", "--queue", queue, "--require-signed", "--trusted-keys", it.name, "s3://bucket"}},
 			{"daemon --config", nil, []string{"daemon", "--config", it.name}},
 			{"doctor --config", nil, []string{"doctor", "--config", it.name}},
-			{"daemon, trusted_keys", func(t *testing.T) { write(t, "config.yaml", config) }, []string{"daemon", "--config", "config.yaml"}},
+			{"daemon, trusted_keys", func(t *testing.T) { clitest.Write(t, "config.yaml", config) }, []string{"daemon", "--config", "config.yaml"}},
 			{"publish.yaml", func(t *testing.T) {
 				if err := os.Symlink(it.name, cli.ConfigFile); err != nil {
 					t.Fatal(err)
@@ -50,12 +51,12 @@ func TestWhatIsNamedMustBeARegularFile(t *testing.T) {
 			}, []string{}},
 			{"AWS_CA_BUNDLE", func(t *testing.T) { t.Setenv("AWS_CA_BUNDLE", it.name) }, []string{"verify", site}},
 			{"AWS_CA_BUNDLE", func(t *testing.T) { t.Setenv("AWS_CA_BUNDLE", it.name) }, []string{"verify", "s3://bucket"}},
-			{"ca_bundle", func(t *testing.T) { write(t, "AWS_CONFIG_FILE", "[default]\nca_bundle = "+it.name+"\n") }, []string{"verify", site}},
+			{"ca_bundle", func(t *testing.T) { clitest.Write(t, "AWS_CONFIG_FILE", "[default]\nca_bundle = "+it.name+"\n") }, []string{"verify", site}},
 			{"SSL_CERT_FILE", func(t *testing.T) { t.Setenv("SSL_CERT_FILE", it.name) }, []string{"verify", site}},
 			{"SSL_CERT_FILE", func(t *testing.T) { t.Setenv("SSL_CERT_FILE", it.name) }, []string{"verify", "s3://bucket"}},
 		} {
 			t.Run(c.what+" is "+it.is, func(t *testing.T) {
-				write(t, "AWS_CONFIG_FILE", "[default]\n")
+				clitest.Write(t, "AWS_CONFIG_FILE", "[default]\n")
 				if c.set != nil {
 					c.set(t)
 				}
@@ -65,7 +66,7 @@ func TestWhatIsNamedMustBeARegularFile(t *testing.T) {
 				}
 				done := make(chan result, 1)
 				go func() {
-					code, _, stderr := execute(t, variables{"SSL_CERT_FILE": os.Getenv("SSL_CERT_FILE")}, c.args...)
+					code, _, stderr := execute(t, clitest.Variables{"SSL_CERT_FILE": os.Getenv("SSL_CERT_FILE")}, c.args...)
 					done <- result{code, stderr}
 				}()
 				select {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 )
 
@@ -16,7 +17,7 @@ func TestVerifyOfAFaultyStoreFindsNoDamage(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 	server := s3test.New(s3test.Options{})
 	defer server.Close()
-	if code, _, said := execute(t, nil, "--endpoint-url", server.URL, spack(t, "v3-signed"), "s3://bucket/noble"); code != cli.ExitDone {
+	if code, _, said := execute(t, nil, "--endpoint-url", server.URL, clitest.Spack(t, "v3-signed"), "s3://bucket/noble"); code != cli.ExitDone {
 		t.Fatal(said)
 	}
 	for name, row := range map[string]struct {

@@ -1,4 +1,4 @@
-package main
+package action
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session/sessiontest"
 )
@@ -29,7 +30,7 @@ func golden(t testing.TB, name, got string) {
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		write(t, name, got)
+		clitest.Write(t, name, got)
 		return
 	}
 	want, err := os.ReadFile(name)
@@ -93,7 +94,7 @@ func TestActionOutcomes(t *testing.T) {
 			s.with["destination"], s.with["layout-vars"] = "s3://cache/{toolchain}/spack", "toolchain=noble\nslurm=25.11"
 			s.with["cloudfront-distribution-id"], s.with["public-url"] = stagedDistribution, s.site.URL+"/noble/spack"
 			s.with["trusted-keys"], s.with["expect-os"] = "keys/one.pub", "ubuntu22.04\n"
-			if err := os.CopyFS(filepath.Join(s.dir, "keys"), os.DirFS("../../test/testdata/keys")); err != nil {
+			if err := os.CopyFS(filepath.Join(s.dir, "keys"), os.DirFS(clitest.Root("test/testdata/keys"))); err != nil {
 				t.Fatal(err)
 			}
 		}, cli.ExitDone, map[string]string{
@@ -182,8 +183,8 @@ func TestActionOutcomes(t *testing.T) {
 			}
 			got := s.run(t, t.Context())
 			got.ends(t, row.code, row.outputs)
-			golden(t, "action/"+row.name+".md", lasting(got.summary))
-			golden(t, "action/"+row.name+".log", lasting(masks.ReplaceAllString(got.log, "")))
+			golden(t, row.name+".md", lasting(got.summary))
+			golden(t, row.name+".log", lasting(masks.ReplaceAllString(got.log, "")))
 			told(t, got)
 		})
 	}
@@ -245,7 +246,7 @@ func damage(t *testing.T, s *stage) {
 		t.Fatal(err)
 	}
 	content[len(content)/2] ^= 1
-	write(t, name, string(content))
+	clitest.Write(t, name, string(content))
 }
 
 // Cancelled in the middle of an upload, a step ends at once, says how far it came, and the
@@ -274,7 +275,7 @@ func TestActionIsCancelled(t *testing.T) {
 		}
 		got.ends(t, code, map[string]string{"result": "cancelled", "failure-class": "", "objects-uploaded": "5", "specs-published": "0", "specs-found": "11"})
 		told(t, got)
-		golden(t, "action/cancelled.md", lasting(strings.ReplaceAll(got.summary, signal.String(), "SIGNAL")))
+		golden(t, "cancelled.md", lasting(strings.ReplaceAll(got.summary, signal.String(), "SIGNAL")))
 		s.bucket.Hook(nil)
 		before := s.bucket.Count("PutObject")
 		s.with["report-file"] = ""

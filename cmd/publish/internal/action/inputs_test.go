@@ -1,4 +1,4 @@
-package main
+package action
 
 import (
 	"errors"
@@ -12,33 +12,36 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 )
 
 // given are inputs of which nothing is wrong.
 func given(t testing.TB, more map[string]string) (cli.Env, *workflow.Runner) {
 	t.Helper()
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "keys.asc"), armored(t))
-	with := variables{
+	clitest.Write(t, filepath.Join(dir, "keys.asc"), armored(t))
+	with := clitest.Variables{
 		"GITHUB_WORKSPACE": dir, "GITHUB_RUN_ID": "15112233445", "GITHUB_RUN_ATTEMPT": "2",
 		inputVariable("role-to-assume"): "arn:aws:iam::123456789012:role/publisher", inputVariable("path"): "buildcache", inputVariable("destination"): "s3://cache/noble/spack",
 	}
 	for name, v := range more {
 		with[inputVariable(name)] = v
 	}
-	env := cli.Env{Lookup: with.lookup, Environ: with.environ}
+	env := cli.Env{Lookup: with.Lookup, Environ: with.Environ}
 	return env, workflow.New(nil, env.Getenv)
 }
 
 func armored(t testing.TB) string {
 	t.Helper()
-	text, err := os.ReadFile("../../test/testdata/keys/one.pub")
+	text, err := os.ReadFile(clitest.Root("test/testdata/keys/one.pub"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,8 +251,11 @@ func TestInputWords(t *testing.T) {
 	if want := "trusted-keys and cloudfront-distribution-id, aws-region=x: see --help and --deep; s3-endpoint"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+	fs := pflag.NewFlagSet("publish", pflag.ContinueOnError)
+	cli.StorageFlags(fs, &target.Config{})
+	cli.CDNFlags(fs, &target.CDNConfig{})
 	for flag, name := range otherNames {
-		if !slices.Contains(inputNames(), name) || rootCommand(cli.Env{}).Flags().Lookup(flag) == nil {
+		if !slices.Contains(inputNames(), name) || fs.Lookup(flag) == nil {
 			t.Errorf("%s -> %s", flag, name)
 		}
 	}

@@ -1,9 +1,8 @@
-package main
+package action
 
 import (
 	"bytes"
 	"context"
-	"io/fs"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront/cloudfronttest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session/sessiontest"
@@ -24,7 +24,7 @@ import (
 type stage struct {
 	dir    string            // the workspace
 	with   map[string]string // inputs
-	env    variables         // what else the environment has
+	env    clitest.Variables // what else the environment has
 	cloud  *sessiontest.Server
 	bucket *s3test.Server
 	cdn    *cloudfronttest.Server
@@ -47,7 +47,7 @@ func newStageOf(t testing.TB, fixture string, job sessiontest.Options, storage s
 	}
 	t.Cleanup(cloud.Close)
 	storage.Bucket, storage.Secrets = "cache", cloud.Secret
-	s := &stage{dir: t.TempDir(), env: variables{}, cloud: cloud, bucket: s3test.Handler(storage), cdn: cloudfronttest.New(stagedDistribution)}
+	s := &stage{dir: t.TempDir(), env: clitest.Variables{}, cloud: cloud, bucket: s3test.Handler(storage), cdn: cloudfronttest.New(stagedDistribution)}
 	store := httptest.NewServer(cloud.Guard(s.bucket))
 	t.Cleanup(store.Close)
 	t.Cleanup(s.bucket.Close) // first: what hangs must end
@@ -81,7 +81,7 @@ func newStageOf(t testing.TB, fixture string, job sessiontest.Options, storage s
 // source puts the mirror of a fixture into the workspace.
 func (s *stage) source(t testing.TB, name, fixture string) {
 	t.Helper()
-	if err := os.CopyFS(filepath.Join(s.dir, filepath.FromSlash(name)), os.DirFS(spack(t, fixture))); err != nil {
+	if err := os.CopyFS(filepath.Join(s.dir, filepath.FromSlash(name)), os.DirFS(clitest.Spack(t, fixture))); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -110,7 +110,7 @@ type stepped struct {
 func (s *stage) run(t testing.TB, ctx context.Context) stepped {
 	t.Helper()
 	files := t.TempDir()
-	env := variables{
+	env := clitest.Variables{
 		"GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": s.dir, "GITHUB_REPOSITORY": "vantagecompute/slurm-factory", "GITHUB_RUN_ID": "7", "GITHUB_RUN_ATTEMPT": "1",
 		"GITHUB_OUTPUT": filepath.Join(files, "output"), "GITHUB_STEP_SUMMARY": filepath.Join(files, "summary"),
 	}
@@ -118,16 +118,16 @@ func (s *stage) run(t testing.TB, ctx context.Context) stepped {
 	for name, v := range s.with {
 		env[inputVariable(name)] = v
 	}
-	before := tree(t, s.dir)
+	before := clitest.Tree(t, s.dir)
 	var out, errs bytes.Buffer
 	var got stepped
-	got.code = run(ctx, cli.Env{Args: []string{"action"}, Lookup: env.lookup, Environ: env.environ, Stdout: &out, Stderr: &errs})
+	got.code = cli.Run(ctx, cli.Env{Lookup: env.Lookup, Environ: env.Environ, Stdout: &out, Stderr: &errs}, Run)
 	got.log, got.stderr = out.String(), errs.String()
 	got.outputs = readOutputs(t, env["GITHUB_OUTPUT"])
 	if text, err := os.ReadFile(env["GITHUB_STEP_SUMMARY"]); err == nil {
 		got.summary = string(text)
 	}
-	for name := range tree(t, s.dir) {
+	for name := range clitest.Tree(t, s.dir) {
 		if !before[name] {
 			got.files = append(got.files, name)
 		}
@@ -171,30 +171,6 @@ func (s *stage) noSecrets(t testing.TB, got stepped) {
 			t.Errorf("a secret is shown: %s", secret)
 		}
 	}
-}
-
-func tree(t testing.TB, dir string) map[string]bool {
-	t.Helper()
-	all := make(map[string]bool)
-	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			rel, _ := filepath.Rel(dir, name)
-			all[rel] = true
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
-}
-
-func (v variables) environ() []string {
-	var all []string
-	for name, value := range v {
-		all = append(all, name+"="+value)
-	}
-	return all
 }
 
 // readOutputs reads what GitHub's runner reads: the last value of a name counts.

@@ -1,4 +1,4 @@
-package main
+package action
 
 import (
 	"bytes"
@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -32,9 +33,9 @@ import (
 func newTestAction(t testing.TB) (a *action, log *bytes.Buffer, outputs func() map[string]string, summary func() string) {
 	t.Helper()
 	dir := t.TempDir()
-	env := variables{"GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": dir, "GITHUB_OUTPUT": filepath.Join(dir, "output"), "GITHUB_STEP_SUMMARY": filepath.Join(dir, "summary")}
+	env := clitest.Variables{"GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": dir, "GITHUB_OUTPUT": filepath.Join(dir, "output"), "GITHUB_STEP_SUMMARY": filepath.Join(dir, "summary")}
 	log = new(bytes.Buffer)
-	a = newAction(cli.Env{Lookup: env.lookup, Environ: env.environ, Raw: cli.Streams{Stdout: log}})
+	a = newAction(cli.Env{Lookup: env.Lookup, Environ: env.Environ, Raw: cli.Streams{Stdout: log}})
 	a.in = &inputs{summary: true, destination: "s3://cache/noble/spack", maxSpecs: 200}
 	return a, log, func() map[string]string { return readOutputs(t, env["GITHUB_OUTPUT"]) }, func() string {
 		text, _ := os.ReadFile(env["GITHUB_STEP_SUMMARY"])
@@ -84,7 +85,7 @@ func TestActionCrashes(t *testing.T) {
 	if got := outputs(); got["result"] != "failed" || got["failure-class"] != "internal" {
 		t.Errorf("outputs %q", got)
 	}
-	for _, want := range []string{"::error title=publish failed%3A internal::a defect of this program: ::error::oh %250A no", "action_process_test.go:"} {
+	for _, want := range []string{"::error title=publish failed%3A internal::a defect of this program: ::error::oh %250A no", "process_test.go:"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("log lacks %q: %s", want, log)
 		}
@@ -158,7 +159,7 @@ func TestActionSaysThatItHasFailedUntilItHasNot(t *testing.T) {
 // Outside of a runner, or with one that takes nothing, what is published is published.
 func TestActionOutsideOfARunner(t *testing.T) {
 	gone := filepath.Join(t.TempDir(), "no", "such")
-	for _, env := range []variables{
+	for _, env := range []clitest.Variables{
 		{"GITHUB_ACTIONS": "", "GITHUB_OUTPUT": "", "GITHUB_STEP_SUMMARY": ""},
 		{"GITHUB_OUTPUT": gone, "GITHUB_STEP_SUMMARY": gone},
 	} {
@@ -282,7 +283,7 @@ func TestActionIsNotInjectedInto(t *testing.T) {
 		t.Fatal(document, err)
 	}
 	for _, name := range []string{"::warning::z\n::error::z.spec.manifest.json", "x##[error]|<i>`.spec.manifest.json"} {
-		write(t, filepath.Join(filepath.Dir(document[0]), name), "{}")
+		clitest.Write(t, filepath.Join(filepath.Dir(document[0]), name), "{}")
 	}
 	s.with["report-file"], s.with["keep-going"] = "report.json", "true"
 	got := s.run(t, t.Context())
@@ -319,7 +320,7 @@ func TestActionTrustsTheProxy(t *testing.T) {
 	site := httptest.NewTLSServer(http.HandlerFunc(s.serve))
 	t.Cleanup(site.Close)
 	s.with["s3-endpoint"], s.with["public-url"], s.with["ca-bundle"] = store.URL, site.URL+"/noble/spack", "ca.pem"
-	write(t, filepath.Join(s.dir, "ca.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: store.Certificate().Raw})))
+	clitest.Write(t, filepath.Join(s.dir, "ca.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: store.Certificate().Raw})))
 	s.run(t, t.Context()).ends(t, cli.ExitDone, map[string]string{"result": "published", "mirror-url": site.URL + "/noble/spack"})
 
 	http.DefaultTransport = before

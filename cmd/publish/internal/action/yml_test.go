@@ -1,4 +1,4 @@
-package main
+package action
 
 import (
 	"flag"
@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/goccy/go-yaml"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 )
 
 var update = flag.Bool("update", false, "write what is compared with what the program makes")
@@ -36,7 +37,7 @@ type inputOfFile struct {
 
 func readActionFile(t testing.TB) (*actionFile, map[string]inputOfFile) {
 	t.Helper()
-	text, err := os.ReadFile("../../action.yml")
+	text, err := os.ReadFile(clitest.Root("action.yml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +113,7 @@ func TestActionFile(t *testing.T) {
 // The tables of docs/action.md are made from action.yml: go test ./cmd/publish -run
 // TestActionIsDocumented -update.
 func TestActionIsDocumented(t *testing.T) {
-	const page = "../../docs/action.md"
+	page := clitest.Root("docs/action.md")
 	text, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
@@ -143,7 +144,7 @@ func TestActionIsDocumented(t *testing.T) {
 	if !*update {
 		t.Fatalf("docs/action.md is not what action.yml says: run this test with -update")
 	}
-	write(t, page, want)
+	clitest.Write(t, page, want)
 }
 
 // between replaces what is between two marks.

@@ -1,4 +1,4 @@
-package main
+package action
 
 import (
 	"os"
@@ -7,13 +7,14 @@ import (
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 )
 
 // What an earlier step has left in the workspace cannot make the action publish what else is in its
 // container, nor write into what the runner executes.
 func TestAStepStaysInItsPlaces(t *testing.T) {
 	outside := filepath.Join(t.TempDir(), "elsewhere")
-	if err := os.CopyFS(outside, os.DirFS(spack(t, "v3-signed"))); err != nil {
+	if err := os.CopyFS(outside, os.DirFS(clitest.Spack(t, "v3-signed"))); err != nil {
 		t.Fatal(err)
 	}
 	s := newStage(t, "v3-signed")
@@ -30,7 +31,7 @@ func TestAStepStaysInItsPlaces(t *testing.T) {
 	}
 	s.with["path"] = "buildcache"
 	commands := filepath.Join(t.TempDir(), "set_env_7")
-	write(t, commands, "before")
+	clitest.Write(t, commands, "before")
 	s.env["GITHUB_ENV"] = commands
 	if err := os.Symlink(commands, filepath.Join(s.dir, "report.json")); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,234 @@
+package action
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+)
+
+// Run runs the step. Its error has been reported, and has the exit code.
+func Run(ctx context.Context, env cli.Env) error {
+	signal.Ignore(syscall.SIGPIPE) // a log that nobody reads is no reason to stop
+	return newAction(env).run(ctx)
+}
+
+// An action is one step of a workflow: inputs, a job, and what is told of it.
+type action struct {
+	env     cli.Env
+	runner  *workflow.Runner
+	in      *inputs
+	witness *witness
+	aws     *aws.Config // with the credentials of the step
+	report  *cli.Report // the job's until it has ended, or was abandoned
+	exit    func(int)
+}
+
+func newAction(env cli.Env) *action {
+	r := workflow.New(env.Raw.Stdout, env.Getenv) // which writes commands to it, and escapes the rest
+	return &action{env: env, runner: r, in: &inputs{summary: true}, witness: newWitness(r), report: env.NewReport("", "", false, nil), exit: os.Exit}
+}
+
+// stopWithin is how long a job may take to end when it is told to. GitHub kills us 10 s
+// after it has cancelled a workflow, and there is something to be written after that.
+const stopWithin = 4 * time.Second
+
+// exitWithin is when we end in any case. If the client of Docker has been killed, nobody else
+// would end us.
+const exitWithin = 5500 * time.Millisecond
+
+// run returns an error that has been told, with its exit code.
+func (a *action) run(ctx context.Context) error {
+	defer a.exitInTime(ctx)()
+	// Whoever kills us, or what kills us, must not leave a step that looks as if it had
+	// not run.
+	a.runner.Output("result", "failed")
+	a.runner.Output("failure-class", cli.ClassOf(cli.ExitInternal))
+	return a.conclude(defect.Caught(func() error { return a.perform(ctx) }))
+}
+
+// exitInTime ends the process soon after ctx has ended, unless it is told to stop.
+func (a *action) exitInTime(ctx context.Context) (stop func()) {
+	done, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		select {
+		case <-done:
+			return
+		case <-ctx.Done():
+		}
+		select {
+		case <-done:
+		case <-time.After(exitWithin):
+			a.exit(cli.ExitCode(context.Cause(ctx)))
+		}
+	}()
+	return func() {
+		close(done)
+		<-gone
+	}
+}
+
+func (a *action) perform(ctx context.Context) error {
+	a.witness.Begin(partInputs)
+	in, err := readInputs(a.env, a.runner)
+	a.in = in
+	a.report = a.env.NewReport(in.path, in.destination, in.dryRun, in.settings)
+	for _, unknown := range unknownInputs(a.env.Environ()) {
+		a.witness.warn("unknown input", unknown)
+	}
+	for _, s := range in.settings {
+		a.runner.Say("%s = %s (%s)", s.Name, s.Value, s.From)
+	}
+	if err != nil {
+		return cli.Fail(cli.ExitUsage, err)
+	}
+	if in.maskAccount {
+		a.runner.Mask(in.role.Account())
+	}
+	a.witness.trusted = in.options.Trust.Keys != nil
+	ctx, cancel := cli.WithTimeout(ctx, in.timeout)
+	defer cancel()
+	report := a.report
+	return a.inTime(ctx, func(ctx context.Context) error { return a.publish(ctx, report) })
+}
+
+// publish gets credentials and does the job. It may go on when nobody waits for it any more,
+// so nothing that it changes may be looked at before it has returned.
+func (a *action) publish(ctx context.Context, r *cli.Report) error {
+	in := a.in
+	log := a.witness.log()
+	a.witness.Begin(partIdentity)
+	if err := a.identify(ctx, log); err != nil {
+		return err
+	}
+	a.witness.Begin(cli.PartScan)
+	source, err := a.runner.Directory(in.path)
+	if err != nil {
+		return cli.Fail(cli.ExitSource, fmt.Errorf("path %w", err))
+	}
+	j := cli.Job{
+		Source: source, Destination: in.destination, Target: in.target, Options: in.options, DryRun: in.dryRun, ReadBack: in.verify,
+		Environment: target.Environment{Log: log, Observe: a.witness.observe, AWS: a.aws, Roots: in.roots}, Report: r, Observer: a.witness,
+	}
+	j.Target.CDN.NoReadBack = !in.verify
+	return j.Run(ctx)
+}
+
+// An abandoned job is one that did not end when it was told to.
+type abandoned struct{ error }
+
+func (e abandoned) Unwrap() error { return e.error }
+
+// inTime runs a job that ends soon after ctx does, or is left alone.
+func (a *action) inTime(ctx context.Context, do func(context.Context) error) error {
+	ended := make(chan error, 1)
+	go func() { ended <- defect.Caught(func() error { return do(ctx) }) }()
+	select {
+	case err := <-ended:
+		return cli.Stopped(ctx, err)
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-ended:
+		return cli.Stopped(ctx, err)
+	case <-time.After(stopWithin):
+		// The report is still the job's. What we know is what the witness has seen.
+		a.report = a.env.NewReport(a.in.path, a.in.destination, a.in.dryRun, a.in.settings)
+		return abandoned{context.Cause(ctx)}
+	}
+}
+
+// conclude tells what came of it. It must not fail, whatever has: the worst it does is to
+// say less.
+func (a *action) conclude(err error) error {
+	err, forgiven := a.forgive(err)
+	code := cli.ExitCode(err)
+	if broken := defect.Caught(func() error { a.tell(err, forgiven); return nil }); broken != nil {
+		a.runner.Say("cannot tell what came of it: %v\n%s", broken, defect.StackOf(broken))
+		code = max(code, cli.ExitInternal)
+	}
+	if code == cli.ExitDone {
+		return nil
+	}
+	return cli.Fail(code, cli.ErrReported)
+}
+
+// tell writes outputs, summary, report and annotations, in the order of what others rely on.
+func (a *action) tell(err, forgiven error) {
+	a.witness.ends()
+	a.report.Finish(err)
+	for _, f := range a.report.Findings {
+		if f.Severity == buildcache.Warning {
+			a.witness.warn("found", f.String())
+		}
+	}
+	o := a.outcome(err, forgiven)
+	o.signed = a.witness.signatures(a.report)
+	a.runner.Group("")
+	a.outputs(o)
+	if a.in.summary {
+		a.runner.Summary(o.markdown())
+	}
+	a.writeReport()
+	a.witness.annotate()
+	if err != nil {
+		if strings.Contains(o.message(), "\n") { // of which the annotation may show less
+			a.runner.Say("%s", o.message())
+		}
+		a.runner.Error(o.title(), o.message())
+	}
+	if stack := defect.StackOf(err); stack != "" {
+		a.runner.Say("%s", stack)
+	}
+	a.runner.Say("%s", o.sentence())
+}
+
+// forgive lets pass what the inputs say is no failure.
+func (a *action) forgive(err error) (failure, forgiven error) {
+	switch {
+	case errors.Is(err, publish.ErrSource) && a.in.ifNone == "warn":
+		a.witness.warn("no packages", inputWords(err.Error()))
+		return nil, err
+	case errors.Is(err, publish.ErrSource) && a.in.ifNone == "ignore":
+		a.runner.Say("%s", inputWords(err.Error()))
+		return nil, err
+	case cli.ExitCode(err) == cli.ExitInvalidation && a.in.onInvalidation == "warn":
+		a.witness.warn("no invalidation", inputWords(err.Error()))
+		return nil, err
+	}
+	return err, nil
+}
+
+func (a *action) writeReport() {
+	if a.in.reportFile == "" {
+		return
+	}
+	f, err := a.runner.File(a.in.reportFile)
+	if err != nil {
+		return // said with all that is wrong with the inputs
+	}
+	var b strings.Builder
+	if err = cli.WriteJSON(&b, a.report); err == nil {
+		err = f.Write([]byte(a.runner.Redact(b.String())))
+	}
+	if err != nil {
+		a.witness.warn("no report", err.Error())
+		return
+	}
+	a.runner.Output("report-file", a.runner.There(f.Path()))
+}
