@@ -6,172 +6,16 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"path"
 	"slices"
-	"strings"
 
 	"github.com/minio/crc64nvme"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
-	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
-	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
-
-// A ReleaseFile is a plain file that is published under its own name, such as
-// slurm-25.11-noble-amd64-software.tar.gz, after what belongs to it: whoever sees
-// the artifact can check it.
-type ReleaseFile struct {
-	Name       string              // below SOURCE, and below DESTINATION just the same
-	Companions []buildcache.Object // its signature (.asc) and its checksum (.sha256), where the source has them
-	buildcache.Object
-}
-
-// companions are the suffixes of what belongs to an artifact.
-var companions = []string{".asc", ".sha256"}
-
-// findFiles finds the plain files that are selected.
-func (src *Source) findFiles(ctx context.Context, sel Selection) error {
-	t := &tree{root: src.root}
-	for _, pattern := range sel.Files {
-		names, err := fs.Glob(src.root.FS(), path.Clean(pattern))
-		if err != nil {
-			return fmt.Errorf("pattern %q: %w", pattern, err)
-		}
-		found := false
-		for _, name := range names {
-			if isCompanion(name) || t.isDir(name) {
-				continue
-			}
-			found = true
-			if !spec.Readable(name) {
-				src.report(buildcache.Error, name, "a file cannot have control characters in its name, which must be UTF-8")
-				continue
-			}
-			src.addFile(ctx, t, name)
-		}
-		if !found {
-			src.report(buildcache.Error, pattern, "no file in SOURCE matches --files")
-		}
-	}
-	return ctx.Err()
-}
-
-func isCompanion(name string) bool {
-	for _, suffix := range companions {
-		if strings.HasSuffix(name, suffix) {
-			return true
-		}
-	}
-	return false
-}
-
-func (src *Source) addFile(ctx context.Context, t *tree, name string) {
-	for _, f := range src.Files {
-		if f.Name == name {
-			return // two patterns match it
-		}
-	}
-	artifact, err := releaseObject(ctx, t, name, 0)
-	if err != nil {
-		src.report(buildcache.Error, name, err.Error())
-		return
-	}
-	f := &ReleaseFile{Name: name, Object: artifact}
-	for _, suffix := range companions {
-		o, err := releaseObject(ctx, t, name+suffix, maxCompanion)
-		if errors.Is(err, mirror.ErrNotExist) {
-			continue
-		}
-		if err == nil && suffix == ".sha256" {
-			err = checkSum(o, artifact)
-		}
-		if err != nil {
-			src.report(buildcache.Error, name+suffix, err.Error())
-			return
-		}
-		f.Companions = append(f.Companions, o)
-	}
-	src.Files = append(src.Files, f)
-}
-
-// maxCompanion is how large a companion may be: it is held in memory, and a signature of several keys has some
-// kilobytes.
-const maxCompanion = 64 << 10
-
-// releaseObject is a file of at most so many bytes; 0: of any size.
-func releaseObject(ctx context.Context, t *tree, name string, most int64) (buildcache.Object, error) {
-	content, err := t.content(name)
-	if err != nil {
-		return buildcache.Object{}, err
-	}
-	if size := content.Size(); most > 0 && size > most {
-		return buildcache.Object{}, fmt.Errorf("it has %d bytes, and a signature or checksum has at most %d: is it what its name says?", size, most)
-	}
-	digest, err := blob.Sum(ctx, content)
-	if err != nil {
-		return buildcache.Object{}, err
-	}
-	return buildcache.Object{Name: name, Size: content.Size(), Digest: digest, Type: releaseType(name), CacheControl: layout.Release, Content: content}, nil
-}
-
-func releaseType(name string) string {
-	switch path.Ext(name) {
-	case ".gz", ".tgz":
-		return "application/gzip"
-	case ".json":
-		return buildcache.JsonType
-	case ".asc", ".sha256", ".txt":
-		return "text/plain"
-	}
-	return "application/octet-stream"
-}
-
-// checkSum compares an artifact with its .sha256, as sha256sum writes it.
-func checkSum(sum, artifact buildcache.Object) error {
-	text, err := blob.ReadAll(sum.Content)
-	if err != nil {
-		return err
-	}
-	want, _, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
-	if want != artifact.Digest.String() {
-		return fmt.Errorf("it says %q, the file has sha256 %s", want, artifact.Digest)
-	}
-	return nil
-}
-
-// checkSignature checks the detached signature of a file, which must be there if
-// signatures are required and none is about to be made.
-func (f *ReleaseFile) checkSignature(trust buildcache.Trust, signing bool) error {
-	for _, o := range f.Companions {
-		if !strings.HasSuffix(o.Name, ".asc") {
-			continue
-		}
-		if trust.Keys == nil {
-			return nil
-		}
-		signature, err := blob.ReadAll(o.Content)
-		if err != nil {
-			return err
-		}
-		r, err := f.Content.Open()
-		if err != nil {
-			return err
-		}
-		defer r.Close()
-		_, err = trust.Keys.VerifyDetached(io.NewSectionReader(r, 0, f.Size), signature)
-		return err
-	}
-	if trust.RequireSigned && !signing {
-		return errors.New("it has no signature (.asc), and --require-signed is given")
-	}
-	return nil
-}
 
 // A FilePlan is what is done with a plain file and what belongs to it.
 type FilePlan struct {
@@ -187,7 +31,7 @@ type FilePlan struct {
 func (p *Plan) planFiles(ctx context.Context, files []*ReleaseFile, s mirror.Store) error {
 	for _, f := range files {
 		signing := p.options.Sign.signFile(f)
-		if err := f.checkSignature(p.options.Trust, len(signing) > 0); err != nil {
+		if err := f.CheckSignature(p.options.Trust, len(signing) > 0); err != nil {
 			p.Findings = append(p.Findings, buildcache.Error.In(f.Name, err.Error()))
 			p.Files = append(p.Files, &FilePlan{Name: f.Name, Status: Rejected})
 			continue

@@ -320,11 +320,11 @@ func (src *Source) named(documents []string) map[*SourceMirror][]string {
 // mirrorAt is the mirror in a directory, which is made up if it was not known.
 func (src *Source) mirrorAt(dir string, f buildcache.Layout) *SourceMirror {
 	for _, m := range src.Mirrors {
-		if m.Path == dir && m.format == f {
+		if m.Path == dir && m.Layout == f {
 			return m
 		}
 	}
-	m := &SourceMirror{Path: dir, format: f, tree: &tree{src.root, dir}, specs: src.specs, refused: make(map[*buildcache.Package]string)}
+	m := &SourceMirror{Path: dir, Layout: f, tree: &tree{src.root, dir}, specs: src.specs, Refused: make(map[*buildcache.Package]string)}
 	src.Mirrors = append(src.Mirrors, m)
 	return m
 }

@@ -150,7 +150,7 @@ func (d *decision) judgeDocuments(ctx context.Context) error {
 // unjudged are the documents that are there and of which the source does not tell who signed them.
 func (d *decision) unjudged() []string {
 	known := make(map[string]bool)
-	for _, p := range d.src.Packages {
+	for _, p := range d.packages {
 		known[p.File] = d.status[p] == Unchanged && !d.assumed[p] || d.status[p] == Replaced
 	}
 	for _, name := range d.healed {

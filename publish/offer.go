@@ -75,7 +75,7 @@ func (d *decision) planKeys(ctx context.Context) error {
 }
 
 func (d *decision) warn(file, reason string) {
-	d.plan.Findings = append(d.plan.Findings, buildcache.Warning.In(d.src.tree.path(file), reason))
+	d.plan.Findings = append(d.plan.Findings, buildcache.Warning.In(d.src.File(file), reason))
 }
 
 // file is the name under which clients find a key.
@@ -131,7 +131,7 @@ func (d *decision) trustedObjects(f key.Fingerprint) ([]buildcache.Object, error
 
 func (d *decision) offer(k SourceKey) {
 	o := keyOffer{SourceKey: k}
-	for i, p := range d.src.Packages {
+	for i, p := range d.packages {
 		if d.issuers[i].ok && k.public.Made(d.issuers[i].by) {
 			o.made = append(o.made, p)
 		}
@@ -181,7 +181,7 @@ func (d *decision) uncheckable(ctx context.Context) error {
 		status[p.Package] = p.published()
 	}
 	unknown := make(map[key.Issuer][]*buildcache.Package)
-	for i, p := range d.src.Packages {
+	for i, p := range d.packages {
 		if by := d.issuers[i]; by.ok && status[p] && !d.checkable(by.by) {
 			unknown[by.by] = append(unknown[by.by], p)
 		}

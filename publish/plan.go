@@ -155,11 +155,9 @@ func NewPlan(ctx context.Context, src *Source, open func(path string) mirror.Sto
 	}
 	p := &Plan{Findings: slices.Clone(src.Findings), options: o}
 	for _, m := range src.Mirrors {
-		m = m.copy()
-		o.Sign.mark(m)
-		d := decision{src: m, plan: p, out: &MirrorPlan{Path: m.Path, Layout: m.Layout(), format: m.format, store: open(m.Path)}}
+		d := newDecision(p, m, open(m.Path))
 		if err := d.decide(ctx); err != nil {
-			return nil, fmt.Errorf("%s mirror %q: %w", m.Layout(), m.Path, err)
+			return nil, fmt.Errorf("%s mirror %q: %w", m.Layout.Name(), m.Path, err)
 		}
 		p.Mirrors = append(p.Mirrors, d.out)
 	}
@@ -169,21 +167,24 @@ func NewPlan(ctx context.Context, src *Source, open func(path string) mirror.Sto
 	return p, nil
 }
 
-// copy is a mirror of the source for one plan, which notes in it what it finds out.
-func (m *SourceMirror) copy() *SourceMirror {
-	c := *m
-	c.refused = maps.Clone(m.refused)
-	c.Packages = make([]*buildcache.Package, len(m.Packages))
-	for i, p := range m.Packages {
-		q := *p
-		q.Blobs = slices.Clone(p.Blobs)
-		c.Packages[i] = &q
-		if reason, ok := m.refused[p]; ok {
-			delete(c.refused, p)
-			c.refused[&q] = reason
+// newDecision begins the plan of a mirror. Planning completes packages, so it works on copies: the source stays as it
+// was read, and can be planned again.
+func newDecision(p *Plan, m *SourceMirror, s mirror.Store) *decision {
+	d := &decision{
+		src: m, plan: p, refused: maps.Clone(m.Refused),
+		out: &MirrorPlan{Path: m.Path, Layout: m.Layout.Name(), format: m.Layout, store: s},
+	}
+	for _, was := range m.Packages {
+		c := *was
+		c.Blobs = slices.Clone(was.Blobs)
+		d.packages = append(d.packages, &c)
+		if reason, ok := m.Refused[was]; ok {
+			delete(d.refused, was)
+			d.refused[&c] = reason
 		}
 	}
-	return &c
+	d.packages = p.options.Sign.mark(d.packages)
+	return d
 }
 
 // Blocked reports whether findings keep the plan from being carried out.
@@ -201,10 +202,13 @@ func (p *Plan) Changes() bool {
 
 // A decision is the making of one mirror's plan.
 type decision struct {
-	src  *SourceMirror
+	src  *SourceMirror // as it was read
 	plan *Plan
 	out  *MirrorPlan
 	seen *buildcache.Survey
+
+	packages []*buildcache.Package          // copies of those of src
+	refused  map[*buildcache.Package]string // those that cannot be published, and why
 
 	replaced map[*buildcache.Package]mirror.Version
 	status   map[*buildcache.Package]Status // what compare found, refused packages included
@@ -215,15 +219,15 @@ type decision struct {
 }
 
 func (d *decision) report(s buildcache.Severity, p *buildcache.Package, reason string) {
-	d.plan.Findings = append(d.plan.Findings, s.In(d.src.tree.path(p.SourceFile()), reason))
+	d.plan.Findings = append(d.plan.Findings, s.In(d.src.File(p.SourceFile()), reason))
 }
 
 // refuse keeps a package from being published. It may be called again for one: whoever
 // mends the source wants to know all that is wrong.
 func (d *decision) refuse(p *buildcache.Package, reason string) {
 	d.report(buildcache.Error, p, reason)
-	if _, ok := d.src.refused[p]; !ok {
-		d.src.refused[p] = reason
+	if _, ok := d.refused[p]; !ok {
+		d.refused[p] = reason
 	}
 }
 
@@ -240,9 +244,9 @@ func (d *decision) decide(ctx context.Context) error {
 	if err := d.check(ctx, status); err != nil {
 		return err
 	}
-	rejectDependents(d.src.Packages, d.src.refused, d.refuse)
-	for _, p := range d.src.Packages {
-		if reason, ok := d.src.refused[p]; ok {
+	rejectDependents(d.packages, d.refused, d.refuse)
+	for _, p := range d.packages {
+		if reason, ok := d.refused[p]; ok {
 			d.out.Packages = append(d.out.Packages, PlannedPackage{p, Rejected, reason})
 			continue
 		}
@@ -261,7 +265,7 @@ func (d *decision) decide(ctx context.Context) error {
 // names are what the destination is asked for.
 func (d *decision) names() []string {
 	var names []string
-	for _, p := range d.src.Packages {
+	for _, p := range d.packages {
 		names = append(names, p.File)
 		for _, b := range p.Blobs {
 			names = append(names, b.Name)
@@ -282,7 +286,7 @@ func (d *decision) names() []string {
 func (d *decision) compare(ctx context.Context) (map[*buildcache.Package]Status, error) {
 	status := make(map[*buildcache.Package]Status)
 	d.replaced, d.assumed = make(map[*buildcache.Package]mirror.Version), make(map[*buildcache.Package]bool)
-	for _, p := range d.src.Packages {
+	for _, p := range d.packages {
 		info, ok := d.seen.Objects[p.File]
 		if !ok {
 			status[p] = New
@@ -348,10 +352,10 @@ func (d *decision) sends(p *buildcache.Package, s Status) bool {
 // sizes of their blobs, their signatures.
 func (d *decision) check(ctx context.Context, status map[*buildcache.Package]Status) error {
 	o := d.plan.options
-	reasons := make([][]error, len(d.src.Packages))
-	d.issuers = make([]issued, len(d.src.Packages))
+	reasons := make([][]error, len(d.packages))
+	d.issuers = make([]issued, len(d.packages))
 	err := parallel.Each(ctx, runtime.GOMAXPROCS(0), parallel.Positions(reasons), func(ctx context.Context, i int) error {
-		p := d.src.Packages[i]
+		p := d.packages[i]
 		d.issuers[i] = o.Sign.issuer(p)
 		reasons[i] = d.checkPackage(ctx, p, d.sends(p, status[p]) || o.VerifySource)
 		return ctx.Err()
@@ -359,7 +363,7 @@ func (d *decision) check(ctx context.Context, status map[*buildcache.Package]Sta
 	if err != nil {
 		return err
 	}
-	for i, p := range d.src.Packages {
+	for i, p := range d.packages {
 		for _, reason := range reasons[i] {
 			d.refuse(p, reason.Error())
 		}
@@ -388,7 +392,7 @@ func (d *decision) checkPackage(ctx context.Context, p *buildcache.Package, whol
 		return reasons
 	}
 	unread := -1
-	if err := d.out.format.ReadSpec(ctx, d.src.tree, p, d.src.specs); err != nil {
+	if err := d.src.ReadSpec(ctx, p); err != nil {
 		reasons = append(reasons, err)
 		unread = buildcache.SpecBlob
 	} else if reason := o.Selection.foreign(p); reason != "" {
@@ -414,7 +418,7 @@ func (d *decision) checkBlob(ctx context.Context, p *buildcache.Package, b *buil
 	if reason := d.seen.Damaged(*b); reason != "" {
 		return fmt.Errorf("%s: %s", b.Name, reason)
 	}
-	content, err := d.src.tree.content(b.Name)
+	content, err := d.src.Content(b.Name)
 	if errors.Is(err, mirror.ErrNotExist) && d.seen.Has(*b) {
 		return nil // it need not be sent
 	}

@@ -40,16 +40,17 @@ func (s Signing) signs(p *buildcache.Package) bool {
 	return !by.ok || !s.Key.Public().Made(by.by)
 }
 
-// mark notes which packages of a mirror get a signature. A signed document of layout v2 has a name of its own.
-func (s Signing) mark(m *SourceMirror) {
+// mark notes which packages of a mirror get a signature, and returns those that are published. A signed document of
+// layout v2 has a name of its own.
+func (s Signing) mark(packages []*buildcache.Package) []*buildcache.Package {
 	if s.Key == nil {
-		return
+		return packages
 	}
 	signed := make(map[string]bool)
-	for _, p := range m.Packages {
+	for _, p := range packages {
 		signed[p.File] = p.Signed
 	}
-	m.Packages = slices.DeleteFunc(m.Packages, func(p *buildcache.Package) bool {
+	return slices.DeleteFunc(packages, func(p *buildcache.Package) bool {
 		p.ToSign = s.signs(p)
 		name, ok := layout.V2Signed(p.File)
 		if !ok {
@@ -131,7 +132,7 @@ func (d *decision) offerSigningKey(offered map[key.Fingerprint]bool) error {
 	if k == nil || d.plan.options.Selection.NoKeys || offered[k.Fingerprint()] {
 		return nil
 	}
-	if !slices.ContainsFunc(d.src.Packages, func(p *buildcache.Package) bool { return p.ToSign }) {
+	if !slices.ContainsFunc(d.packages, func(p *buildcache.Package) bool { return p.ToSign }) {
 		return nil
 	}
 	armored, err := k.Public().Armored()

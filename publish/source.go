@@ -31,16 +31,27 @@ type Source struct {
 // A SourceMirror is one mirror in the source. A directory that holds both layouts is two.
 type SourceMirror struct {
 	Path     string // below SOURCE, and below DESTINATION just the same; empty for SOURCE itself
+	Layout   buildcache.Layout
 	Packages []*buildcache.Package
 	Keys     []SourceKey
 
-	// refused are packages that cannot be published, as far as their names tell which
+	// Refused are packages that cannot be published, as far as their names tell which
 	// they are, and why. What depends on them cannot be published either.
-	refused map[*buildcache.Package]string
+	Refused map[*buildcache.Package]string
 
-	format buildcache.Layout
-	tree   *tree
-	specs  *spec.Reader
+	tree  *tree
+	specs *spec.Reader
+}
+
+// File is the path, below SOURCE, of what has a name in the mirror.
+func (m *SourceMirror) File(name string) string { return m.tree.path(name) }
+
+// Content returns the file of a name as it is now.
+func (m *SourceMirror) Content(name string) (blob.Source, error) { return m.tree.content(name) }
+
+// ReadSpec completes p.Spec: see buildcache.Layout.
+func (m *SourceMirror) ReadSpec(ctx context.Context, p *buildcache.Package) error {
+	return m.Layout.ReadSpec(ctx, m.tree, p, m.specs)
 }
 
 // maxSourceSpecs is how many bytes the specs of a SOURCE may take in memory: those of 200,000 packages.
@@ -53,9 +64,6 @@ type SourceKey struct {
 
 	public *key.Public
 }
-
-// Layout is "v3" or "v2".
-func (m *SourceMirror) Layout() string { return m.format.Name() }
 
 // ErrSource is wrapped by errors about SOURCE as a whole.
 var ErrSource = errors.New("nothing to publish")
@@ -98,7 +106,7 @@ func (src *Source) look(ctx context.Context, sel Selection) (map[*SourceMirror][
 	if err := src.find(ctx, ""); err != nil {
 		return nil, err
 	}
-	src.Mirrors = slices.DeleteFunc(src.Mirrors, func(m *SourceMirror) bool { return !sel.layout(m.format) })
+	src.Mirrors = slices.DeleteFunc(src.Mirrors, func(m *SourceMirror) bool { return !sel.layout(m.Layout) })
 	names := make(map[*SourceMirror][]string)
 	for _, m := range src.Mirrors {
 		var err error
@@ -148,7 +156,7 @@ func (src *Source) find(ctx context.Context, dir string) error {
 		return nil
 	}
 	add := func(f buildcache.Layout) {
-		src.Mirrors = append(src.Mirrors, &SourceMirror{Path: dir, format: f, tree: t, specs: src.specs, refused: make(map[*buildcache.Package]string)})
+		src.Mirrors = append(src.Mirrors, &SourceMirror{Path: dir, Layout: f, tree: t, specs: src.specs, Refused: make(map[*buildcache.Package]string)})
 	}
 	isV3 := t.isDir("v3") && (t.isDir("blobs") || t.isDir("v3/manifests"))
 	isV2 := t.isDir("build_cache")
@@ -205,25 +213,25 @@ func (src *Source) read(ctx context.Context, m *SourceMirror, names []string, se
 
 // refuse keeps a package from being published.
 func (src *Source) refuse(m *SourceMirror, p *buildcache.Package, reason string) {
-	if _, ok := m.refused[p]; !ok {
-		m.refused[p] = reason
+	if _, ok := m.Refused[p]; !ok {
+		m.Refused[p] = reason
 		src.report(buildcache.Error, m.tree.path(p.File), reason)
 	}
 }
 
 // readDocument returns what the name alone tells where the document cannot be read.
 func (m *SourceMirror) readDocument(ctx context.Context, name string) (*buildcache.Package, error) {
-	id, _ := m.format.ParsePackageName(name)
+	id, _ := m.Layout.ParsePackageName(name)
 	named := &buildcache.Package{File: name, SpecName: id}
 	content, _, err := mirror.Read(ctx, m.tree, name, buildcache.MaxDocument)
 	if err != nil {
 		return named, err
 	}
-	p, err := m.format.ParseDocument(name, content, m.specs)
+	p, err := m.Layout.ParseDocument(name, content, m.specs)
 	if err != nil {
 		return named, err
 	}
-	trueVersion(ctx, p, m.format, m.tree, m.specs)
+	trueVersion(ctx, p, m.Layout, m.tree, m.specs)
 	return p, nil
 }
 
@@ -238,7 +246,7 @@ func trueVersion(ctx context.Context, p *buildcache.Package, f buildcache.Layout
 // documents lists the names of a mirror's package documents, and reports what only looks
 // like one.
 func (src *Source) documents(ctx context.Context, m *SourceMirror) ([]string, error) {
-	dir, _ := m.format.Directories()
+	dir, _ := m.Layout.Directories()
 	var names []string
 	err := src.root.Walk(ctx, m.tree.rel(dir), func(full string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -255,7 +263,7 @@ func (src *Source) documents(ctx context.Context, m *SourceMirror) ([]string, er
 		if m.tree.dir != "" {
 			name = strings.TrimPrefix(full, m.tree.dir+"/")
 		}
-		if _, ok := m.format.ParsePackageName(name); ok && spec.Readable(name) {
+		if _, ok := m.Layout.ParsePackageName(name); ok && spec.Readable(name) {
 			names = append(names, name)
 		} else if buildcache.LooksLikeDocument(name) {
 			src.report(buildcache.Error, full, "not a name that Spack gives to a package")
@@ -266,18 +274,18 @@ func (src *Source) documents(ctx context.Context, m *SourceMirror) ([]string, er
 }
 
 func (src *Source) readKeys(ctx context.Context, m *SourceMirror) error {
-	_, dir := m.format.Directories()
+	_, dir := m.Layout.Directories()
 	entries, err := m.tree.entries(strings.TrimSuffix(dir, "/"))
 	if err != nil {
 		src.report(buildcache.Error, m.tree.path(dir), err.Error())
 		return nil
 	}
 	for _, e := range entries {
-		f, ok := m.format.ParseKeyName(dir + e.Name())
+		f, ok := m.Layout.ParseKeyName(dir + e.Name())
 		if !ok {
 			continue
 		}
-		objects, err := m.format.ReadKey(ctx, m.tree, f)
+		objects, err := m.Layout.ReadKey(ctx, m.tree, f)
 		if err != nil {
 			src.report(buildcache.Error, m.tree.path(dir+e.Name()), err.Error())
 			continue

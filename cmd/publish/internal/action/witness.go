@@ -103,7 +103,7 @@ func (w *witness) Scanned(src *publish.Source) {
 	n := 0
 	for _, m := range src.Mirrors {
 		n += len(m.Packages)
-		w.runner.Say("%q: %s of layout %s", "./"+m.Path, count(len(m.Packages), "package"), m.Layout())
+		w.runner.Say("%q: %s of layout %s", "./"+m.Path, count(len(m.Packages), "package"), m.Layout.Name())
 	}
 	w.runner.Say("%s in %s, %s", count(n, "package"), count(len(src.Mirrors), "mirror"), count(len(src.Files), "plain file"))
 }
