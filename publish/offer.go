@@ -78,9 +78,6 @@ func (d *decision) warn(file, reason string) {
 	d.plan.Findings = append(d.plan.Findings, buildcache.Warning.In(d.src.File(file), reason))
 }
 
-// file is the name under which clients find a key.
-func (k SourceKey) file() string { return k.Objects[len(k.Objects)-1].Name }
-
 // offerKeys collects the keys of the source and, if the source lacks that of a signer, the one that
 // is among the trusted keys.
 func (d *decision) offerKeys() error {

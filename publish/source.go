@@ -65,6 +65,9 @@ type SourceKey struct {
 	public *key.Public
 }
 
+// file is the name under which clients find a key.
+func (k SourceKey) file() string { return k.Objects[len(k.Objects)-1].Name }
+
 // ErrSource is wrapped by errors about SOURCE as a whole.
 var ErrSource = errors.New("nothing to publish")
 
