@@ -21,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
 // settled is a mirror without the index documents that no pointer names any more: which
@@ -471,7 +472,7 @@ func TestAnIndexThatWasNotWrittenIsNotSaidToBe(t *testing.T) {
 		t.Run(fixture, func(t *testing.T) {
 			m := emptyMirror(t)
 			dir := copied(t, fixture)
-			mustPublish(t, m, dir, publish.Options{Selection: publish.Selection{Exclude: []string{"zlib*"}}})
+			mustPublish(t, m, dir, publish.Options{Selection: source.Selection{Exclude: []string{"zlib*"}}})
 			flipFile(t, contentFile(t, dir, "zlib"))
 			p := mustPlan(t, m, dir, publish.Options{KeepGoing: true})
 			out, err := p.Apply(t.Context(), ignored{})

@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
 // A FilePlan is what is done with a plain file and what belongs to it.
@@ -28,7 +29,7 @@ type FilePlan struct {
 }
 
 // planFiles compares plain files with what is there, by their checksums.
-func (p *Plan) planFiles(ctx context.Context, files []*ReleaseFile, s mirror.Store) error {
+func (p *Plan) planFiles(ctx context.Context, files []*source.ReleaseFile, s mirror.Store) error {
 	for _, f := range files {
 		signing := p.options.Sign.signFile(f)
 		if err := f.CheckSignature(p.options.Trust, len(signing) > 0); err != nil {

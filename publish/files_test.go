@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
 // A signer signs files, for tests.
@@ -65,7 +66,7 @@ func sum(t testing.TB, name string) {
 }
 
 func files(patterns ...string) publish.Options {
-	return publish.Options{Selection: publish.Selection{Files: patterns}}
+	return publish.Options{Selection: source.Selection{Files: patterns}}
 }
 
 // Whoever sees the artifact can check it, and the second time nothing is sent.

@@ -13,11 +13,12 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
-func inboxOf(t testing.TB, dir string, rules publish.Rules) *publish.Inbox {
+func inboxOf(t testing.TB, dir string, rules source.Rules) *source.Inbox {
 	t.Helper()
-	in, err := publish.OpenInbox(dir, rules)
+	in, err := source.OpenInbox(dir, rules)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +26,7 @@ func inboxOf(t testing.TB, dir string, rules publish.Rules) *publish.Inbox {
 	return in
 }
 
-func arrivals(t testing.TB, in *publish.Inbox, dir string) []string {
+func arrivals(t testing.TB, in *source.Inbox, dir string) []string {
 	t.Helper()
 	var files []string
 	for a, err := range in.Arrivals(t.Context(), dir) {
@@ -37,7 +38,7 @@ func arrivals(t testing.TB, in *publish.Inbox, dir string) []string {
 	return files
 }
 
-func check(t testing.TB, in *publish.Inbox, file string) error {
+func check(t testing.TB, in *source.Inbox, file string) error {
 	t.Helper()
 	a, err := in.Read(t.Context(), file)
 	if err != nil {
@@ -55,9 +56,9 @@ func TestWhatSpackLeftIsComplete(t *testing.T) {
 	for _, fixture := range mirrors {
 		dir := filepath.Join(t.TempDir(), "tree")
 		must(t, os.CopyFS(filepath.Join(dir, "noble/buildcache"), os.DirFS(original(fixture))))
-		in := inboxOf(t, dir, publish.Rules{})
+		in := inboxOf(t, dir, source.Rules{})
 		files := arrivals(t, in, "")
-		src := sourceOf(t, dir, publish.Selection{})
+		src := sourceOf(t, dir, source.Selection{})
 		if len(files) != len(src.Mirrors[0].Packages) {
 			t.Errorf("%s: %d documents, want %d", fixture, len(files), len(src.Mirrors[0].Packages))
 		}
@@ -84,18 +85,18 @@ func TestHalfAPackageIsOnItsWay(t *testing.T) {
 	for _, fixture := range mirrors {
 		for what, half := range halves {
 			dir := copied(t, fixture)
-			in := inboxOf(t, dir, publish.Rules{})
+			in := inboxOf(t, dir, source.Rules{})
 			file := arrivals(t, in, "")[0]
 			var doc *buildcache.Package
-			for _, p := range sourceOf(t, dir, publish.Selection{Documents: []string{file}}).Mirrors[0].Packages {
+			for _, p := range sourceOf(t, dir, source.Selection{Documents: []string{file}}).Mirrors[0].Packages {
 				doc = p
 			}
 			for i, name := range append([]string{file}, objectNames(doc.Blobs)...) {
 				whole := mustRead(t, filepath.Join(dir, name))
 				must(t, half(filepath.Join(dir, name)))
 				err := check(t, in, file)
-				var refused *publish.RefusedError
-				if err == nil || errors.As(err, &refused) || i == 0 && what == "missing" && !errors.Is(err, publish.ErrGone) {
+				var refused *source.RefusedError
+				if err == nil || errors.As(err, &refused) || i == 0 && what == "missing" && !errors.Is(err, source.ErrGone) {
 					t.Errorf("%s: %s of %s: %v", fixture, what, name, err)
 				}
 				must(t, os.WriteFile(filepath.Join(dir, name), whole, 0o644))
@@ -128,19 +129,19 @@ func objectNames(objects []buildcache.Object) []string {
 func TestRulesOfAnInbox(t *testing.T) {
 	for _, row := range []struct {
 		fixture string
-		rules   publish.Rules
+		rules   source.Rules
 		want    error // nil: refused
 		reason  string
 	}{
-		{"v3-unsigned", publish.Rules{Trust: buildcache.Trust{RequireSigned: true}}, nil, "not signed"},
-		{"v3-signed", publish.Rules{Selection: publish.Selection{OS: []string{"beos"}}}, nil, "beos"},
-		{"v3-signed", publish.Rules{Selection: publish.Selection{Layout: "v2"}}, publish.ErrNotSelected, ""},
-		{"v2-signed", publish.Rules{Selection: publish.Selection{Include: []string{"no-such-package"}}}, publish.ErrNotSelected, ""},
+		{"v3-unsigned", source.Rules{Trust: buildcache.Trust{RequireSigned: true}}, nil, "not signed"},
+		{"v3-signed", source.Rules{Selection: source.Selection{OS: []string{"beos"}}}, nil, "beos"},
+		{"v3-signed", source.Rules{Selection: source.Selection{Layout: "v2"}}, source.ErrNotSelected, ""},
+		{"v2-signed", source.Rules{Selection: source.Selection{Include: []string{"no-such-package"}}}, source.ErrNotSelected, ""},
 	} {
 		dir := copied(t, row.fixture)
 		in := inboxOf(t, dir, row.rules)
 		err := check(t, in, arrivals(t, in, "")[0])
-		var refused *publish.RefusedError
+		var refused *source.RefusedError
 		if row.want != nil && !errors.Is(err, row.want) || row.want == nil && (!errors.As(err, &refused) || !strings.Contains(err.Error(), row.reason)) {
 			t.Errorf("%s: %v", row.fixture, err)
 		}
@@ -149,7 +150,7 @@ func TestRulesOfAnInbox(t *testing.T) {
 
 func TestWhatChangesInAnInbox(t *testing.T) {
 	dir := copied(t, "v3-unsigned")
-	in := inboxOf(t, dir, publish.Rules{})
+	in := inboxOf(t, dir, source.Rules{})
 	marks := func() map[string]string {
 		all := make(map[string]string)
 		for a, err := range in.Arrivals(t.Context(), "") {
@@ -170,15 +171,15 @@ func TestWhatChangesInAnInbox(t *testing.T) {
 			t.Errorf("%s: mark %q, was %q", name, mark, before[name])
 		}
 	}
-	if err := in.Check(t.Context(), file, a.Digest, func(int64) {}); !errors.Is(err, publish.ErrAnother) {
+	if err := in.Check(t.Context(), file, a.Digest, func(int64) {}); !errors.Is(err, source.ErrAnother) {
 		t.Error(err)
 	}
 	must(t, os.Truncate(filepath.Join(dir, file), 10))
-	if err := in.Check(t.Context(), file, a.Digest, func(int64) {}); !errors.Is(err, publish.ErrAnother) {
+	if err := in.Check(t.Context(), file, a.Digest, func(int64) {}); !errors.Is(err, source.ErrAnother) {
 		t.Error("cut off after it was read:", err)
 	}
 	must(t, os.Remove(filepath.Join(dir, file)))
-	if err := in.Check(t.Context(), file, a.Digest, func(int64) {}); !errors.Is(err, publish.ErrGone) {
+	if err := in.Check(t.Context(), file, a.Digest, func(int64) {}); !errors.Is(err, source.ErrGone) {
 		t.Error(err)
 	}
 }
@@ -189,15 +190,15 @@ func TestAnInboxHasWalls(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "in")
 	must(t, os.MkdirAll(filepath.Join(dir, "blobs"), 0o777))
 	must(t, os.Symlink(filepath.Join(outside, "v3"), filepath.Join(dir, "v3")))
-	in := inboxOf(t, dir, publish.Rules{})
-	file := arrivals(t, inboxOf(t, outside, publish.Rules{}), "")[0]
+	in := inboxOf(t, dir, source.Rules{})
+	file := arrivals(t, inboxOf(t, outside, source.Rules{}), "")[0]
 	for _, name := range []string{file, "../" + filepath.Base(outside) + "/" + file, "/" + file, outside + "/" + file} {
 		if _, err := in.Read(t.Context(), name); err == nil {
 			t.Errorf("%s was read", name)
 		}
 	}
 	for _, name := range []string{"v3/layout.json", "blobs/sha256/aa/bb", "", ".", "v3/manifests/spec/x\n/x-1-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.spec.manifest.json"} {
-		if _, err := in.Read(t.Context(), name); !errors.Is(err, publish.ErrNoDocument) {
+		if _, err := in.Read(t.Context(), name); !errors.Is(err, source.ErrNoDocument) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
@@ -211,9 +212,9 @@ func TestPublishingDocumentsByName(t *testing.T) {
 	}
 	var some []string
 	for _, fixture := range []string{"v3-signed", "v2-unsigned"} {
-		some = append(some, arrivals(t, inboxOf(t, dir, publish.Rules{}), fixture)[0])
+		some = append(some, arrivals(t, inboxOf(t, dir, source.Rules{}), fixture)[0])
 	}
-	src := sourceOf(t, dir, publish.Selection{Documents: append(some, some[0], "v3-view/no-document")})
+	src := sourceOf(t, dir, source.Selection{Documents: append(some, some[0], "v3-view/no-document")})
 	if len(src.Mirrors) != 2 || len(src.Findings) != 1 {
 		t.Fatalf("mirrors %v, findings %v", src.Mirrors, src.Findings)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
 // Which public keys a publish offers to clients. Clients trust every key that a mirror offers, so
@@ -22,7 +23,7 @@ import (
 
 // A keyOffer is a public key that may be published.
 type keyOffer struct {
-	SourceKey
+	source.Key
 	made   []*buildcache.Package // packages of the source that it has signed
 	absent []buildcache.Object   // those of its objects that the destination lacks
 }
@@ -64,7 +65,7 @@ func (d *decision) planKeys(ctx context.Context) error {
 	if d.out.publishes() {
 		for _, o := range d.out.offers {
 			if len(o.made) == 0 && !d.out.trusted {
-				d.warn(o.file(), "it has signed no package that is published, so this key is not published: if clients are to trust it, name it in --trusted-keys")
+				d.warn(o.Name(), "it has signed no package that is published, so this key is not published: if clients are to trust it, name it in --trusted-keys")
 			}
 		}
 	}
@@ -88,7 +89,7 @@ func (d *decision) offerKeys() error {
 	}
 	for _, k := range d.src.Keys {
 		if trust.Keys != nil && !trust.Keys.Holds(k.Fingerprint) {
-			d.warn(k.file(), "it is not among the trusted keys, so this key is not published")
+			d.warn(k.Name(), "it is not among the trusted keys, so this key is not published")
 			continue
 		}
 		if !offered[k.Fingerprint] {
@@ -112,7 +113,7 @@ func (d *decision) offerKeys() error {
 		if err != nil {
 			return err
 		}
-		d.offer(SourceKey{public.Fingerprint(), objects, public})
+		d.offer(source.Key{Fingerprint: public.Fingerprint(), Objects: objects, Public: public})
 	}
 	return nil
 }
@@ -126,10 +127,10 @@ func (d *decision) trustedObjects(f key.Fingerprint) ([]buildcache.Object, error
 	return d.out.format.KeyObjects(f, armored)
 }
 
-func (d *decision) offer(k SourceKey) {
-	o := keyOffer{SourceKey: k}
+func (d *decision) offer(k source.Key) {
+	o := keyOffer{Key: k}
 	for i, p := range d.packages {
-		if d.issuers[i].ok && k.public.Made(d.issuers[i].by) {
+		if d.issuers[i].ok && k.Public.Made(d.issuers[i].by) {
 			o.made = append(o.made, p)
 		}
 	}
@@ -218,7 +219,7 @@ func (d *decision) checkable(by key.Issuer) bool {
 		return true
 	}
 	return slices.ContainsFunc(d.out.offers, func(o keyOffer) bool {
-		return slices.Contains(d.out.keys, o.Fingerprint) && o.public.Made(by)
+		return slices.Contains(d.out.keys, o.Fingerprint) && o.Public.Made(by)
 	})
 }
 

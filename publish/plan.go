@@ -15,12 +15,13 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // Options say what a publish may and must do.
 type Options struct {
-	Selection Selection
+	Selection source.Selection
 	Trust     buildcache.Trust
 	Sign      Signing
 
@@ -146,7 +147,7 @@ func (ix *IndexPlan) becomes(r reindex.Result) {
 // NewPlan compares the source with its destination and decides. It only reads. open
 // returns the destination of a mirror, given its path in the source; "" is that of
 // plain files.
-func NewPlan(ctx context.Context, src *Source, open func(path string) mirror.Store, o Options) (*Plan, error) {
+func NewPlan(ctx context.Context, src *source.Source, open func(path string) mirror.Store, o Options) (*Plan, error) {
 	if o.Sign.Resign && o.Trust.Keys == nil {
 		return nil, errors.New("signatures can only be replaced if they are checked: give the trusted keys that they were made with")
 	}
@@ -169,7 +170,7 @@ func NewPlan(ctx context.Context, src *Source, open func(path string) mirror.Sto
 
 // newDecision begins the plan of a mirror. Planning completes packages, so it works on copies: the source stays as it
 // was read, and can be planned again.
-func newDecision(p *Plan, m *SourceMirror, s mirror.Store) *decision {
+func newDecision(p *Plan, m *source.Mirror, s mirror.Store) *decision {
 	d := &decision{
 		src: m, plan: p, refused: maps.Clone(m.Refused),
 		out: &MirrorPlan{Path: m.Path, Layout: m.Layout.Name(), format: m.Layout, store: s},
@@ -202,7 +203,7 @@ func (p *Plan) Changes() bool {
 
 // A decision is the making of one mirror's plan.
 type decision struct {
-	src  *SourceMirror // as it was read
+	src  *source.Mirror // as it was read
 	plan *Plan
 	out  *MirrorPlan
 	seen *buildcache.Survey
@@ -395,7 +396,7 @@ func (d *decision) checkPackage(ctx context.Context, p *buildcache.Package, whol
 	if err := d.src.ReadSpec(ctx, p); err != nil {
 		reasons = append(reasons, err)
 		unread = buildcache.SpecBlob
-	} else if reason := o.Selection.foreign(p); reason != "" {
+	} else if reason := o.Selection.Mismatch(p); reason != "" {
 		reasons = append(reasons, errors.New(reason))
 	}
 	if !whole {

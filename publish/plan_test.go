@@ -13,6 +13,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
 // listed is what a plan says that it will store, but for the index and the index of
@@ -249,7 +250,7 @@ func TestV2SignedBesideUnsigned(t *testing.T) {
 
 // Planning only reads its source: the same source planned again, with other options in between, makes the same plan.
 func TestASourceCanBePlannedAgain(t *testing.T) {
-	src := sourceOf(t, original("v3-unsigned"), publish.Selection{})
+	src := sourceOf(t, original("v3-unsigned"), source.Selection{})
 	plan := func(o publish.Options) map[publish.Status]int {
 		m := emptyMirror(t)
 		p, err := publish.NewPlan(t.Context(), src, func(string) mirror.Store { return m }, o)

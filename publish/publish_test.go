@@ -21,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -47,9 +48,9 @@ type ignored struct{}
 func (ignored) Sent(string, int64, int64) {}
 func (ignored) Step(string, string)       {}
 
-func sourceOf(t testing.TB, dir string, sel publish.Selection) *publish.Source {
+func sourceOf(t testing.TB, dir string, sel source.Selection) *source.Source {
 	t.Helper()
-	src, err := publish.Open(t.Context(), dir, sel)
+	src, err := source.Open(t.Context(), dir, sel)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +92,7 @@ func mustPublish(t testing.TB, s mirror.Store, dir string, o publish.Options) *p
 }
 
 func only(packages ...string) publish.Options {
-	return publish.Options{Selection: publish.Selection{Include: packages}}
+	return publish.Options{Selection: source.Selection{Include: packages}}
 }
 
 // A record is a package in an index, as Spack reads it.
@@ -561,7 +562,7 @@ func TestTreeOfMirrorsKeepsItsPaths(t *testing.T) {
 	if err := os.CopyFS(filepath.Join(dir, "a/b/c"), os.DirFS(original("v2-unsigned"))); err != nil {
 		t.Fatal(err)
 	}
-	src := sourceOf(t, dir, publish.Selection{})
+	src := sourceOf(t, dir, source.Selection{})
 	stores := map[string]*mirrortest.Mem{}
 	p, err := publish.NewPlan(t.Context(), src, func(path string) mirror.Store {
 		if stores[path] == nil {

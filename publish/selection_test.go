@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
 func TestSelectionPicks(t *testing.T) {
@@ -42,7 +42,7 @@ func TestSelectionPicks(t *testing.T) {
 				}
 				want = slices.DeleteFunc(slices.Clone(want), func(p string) bool { return p == "openmpi" || p == "compiler-wrapper" })
 			}
-			src, err := publish.Open(t.Context(), original(l+"-unsigned"), publish.Selection{Include: row.include, Exclude: row.exclude})
+			src, err := source.Open(t.Context(), original(l+"-unsigned"), source.Selection{Include: row.include, Exclude: row.exclude})
 			var got []string
 			if err == nil {
 				for _, p := range src.Mirrors[0].Packages {
@@ -60,21 +60,21 @@ func TestSelectionPicks(t *testing.T) {
 
 func TestSelectionValidates(t *testing.T) {
 	for _, row := range []struct {
-		sel publish.Selection
+		sel source.Selection
 		ok  bool
 	}{
-		{publish.Selection{}, true},
-		{publish.Selection{Include: []string{"slurm", "slurm@25.*", "/hyibvwk", "[ab]?*"}, Exclude: []string{"*"}, OS: []string{"ubuntu*"}, Target: []string{"x86_64*"}, Files: []string{"dist/*.tar.gz"}}, true},
-		{publish.Selection{Include: []string{""}}, false},
-		{publish.Selection{Include: []string{"@spack.lock", "@dir/[a.lock"}}, true},
-		{publish.Selection{Include: []string{"@"}}, false},
-		{publish.Selection{Include: []string{"/"}}, false},
-		{publish.Selection{Exclude: []string{"[a"}}, false},
-		{publish.Selection{Exclude: []string{"slurm@[a"}}, false},
-		{publish.Selection{OS: []string{"[a"}}, false},
-		{publish.Selection{OS: []string{""}}, false},
-		{publish.Selection{Target: []string{"[a"}}, false},
-		{publish.Selection{Files: []string{"[a"}}, false},
+		{source.Selection{}, true},
+		{source.Selection{Include: []string{"slurm", "slurm@25.*", "/hyibvwk", "[ab]?*"}, Exclude: []string{"*"}, OS: []string{"ubuntu*"}, Target: []string{"x86_64*"}, Files: []string{"dist/*.tar.gz"}}, true},
+		{source.Selection{Include: []string{""}}, false},
+		{source.Selection{Include: []string{"@spack.lock", "@dir/[a.lock"}}, true},
+		{source.Selection{Include: []string{"@"}}, false},
+		{source.Selection{Include: []string{"/"}}, false},
+		{source.Selection{Exclude: []string{"[a"}}, false},
+		{source.Selection{Exclude: []string{"slurm@[a"}}, false},
+		{source.Selection{OS: []string{"[a"}}, false},
+		{source.Selection{OS: []string{""}}, false},
+		{source.Selection{Target: []string{"[a"}}, false},
+		{source.Selection{Files: []string{"[a"}}, false},
 	} {
 		if err := row.sel.Validate(); (err == nil) != row.ok {
 			t.Errorf("%+v: %v", row.sel, err)
@@ -95,11 +95,11 @@ func TestSelectionByLockFile(t *testing.T) {
 		{"v3", []string{"@v6-included.lock"}, []string{"@v6.lock"}, "hwloc libevent pmix slurm"},
 		{"v2", []string{"@v5.lock"}, nil, "gcc-runtime munge openssl zlib"},
 	} {
-		sel := publish.Selection{Include: row.include, Exclude: row.exclude}
+		sel := source.Selection{Include: row.include, Exclude: row.exclude}
 		if err := sel.ReadLocks(func(name string) ([]byte, error) { return os.ReadFile("lockfile/testdata/" + name) }); err != nil {
 			t.Fatal(err)
 		}
-		src, err := publish.Open(t.Context(), original(row.layout+"-unsigned"), sel)
+		src, err := source.Open(t.Context(), original(row.layout+"-unsigned"), sel)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +116,7 @@ func TestSelectionByLockFile(t *testing.T) {
 }
 
 func TestLockFilesThatCannotBeRead(t *testing.T) {
-	for _, sel := range []publish.Selection{{Include: []string{"@x.lock"}}, {Exclude: []string{"zlib", "@x.lock"}}} {
+	for _, sel := range []source.Selection{{Include: []string{"@x.lock"}}, {Exclude: []string{"zlib", "@x.lock"}}} {
 		for _, text := range []string{"", "{}", `{"_meta":{"file-type":"spack-lockfile","lockfile-version":2},"concrete_specs":{}}`} {
 			err := sel.ReadLocks(func(string) ([]byte, error) { return []byte(text), nil })
 			if err == nil || !strings.Contains(err.Error(), "x.lock") {

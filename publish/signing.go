@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
 // Signing says what a publish signs. Only packages and files that passed every check are signed, and all signatures
@@ -143,7 +144,7 @@ func (d *decision) offerSigningKey(offered map[key.Fingerprint]bool) error {
 	if err != nil {
 		return err
 	}
-	d.offer(SourceKey{k.Fingerprint(), objects, k.Public()})
+	d.offer(source.Key{Fingerprint: k.Fingerprint(), Objects: objects, Public: k.Public()})
 	return nil
 }
 
@@ -189,16 +190,16 @@ func (a *application) signed(ctx context.Context, w Write) (Write, error) {
 }
 
 // signFile adds what is missing of a signature and a checksum to a plain file.
-func (s Signing) signFile(f *ReleaseFile) []buildcache.Object {
+func (s Signing) signFile(f *source.ReleaseFile) []buildcache.Object {
 	missing := func(suffix string) bool {
 		return s.Key != nil && !slices.ContainsFunc(f.Companions, func(o buildcache.Object) bool { return o.Name == f.Name+suffix })
 	}
 	var add []buildcache.Object
 	if missing(".sha256") {
-		add = append(add, buildcache.NewObject(f.Name+".sha256", []byte(f.Digest.String()+"  "+path.Base(f.Name)+"\n"), releaseType(".sha256"), layout.Release))
+		add = append(add, buildcache.NewObject(f.Name+".sha256", []byte(f.Digest.String()+"  "+path.Base(f.Name)+"\n"), source.ReleaseType(".sha256"), layout.Release))
 	}
 	if missing(".asc") {
-		add = append(add, buildcache.Object{Name: f.Name + ".asc", Type: releaseType(".asc"), CacheControl: layout.Release})
+		add = append(add, buildcache.Object{Name: f.Name + ".asc", Type: source.ReleaseType(".asc"), CacheControl: layout.Release})
 	}
 	return add
 }

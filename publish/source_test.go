@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
 // documentFile is the document of a package in a directory.
@@ -271,7 +272,7 @@ func TestStrayDocumentHarmsNobody(t *testing.T) {
 func TestPercentIsACharacter(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.CopyFS(filepath.Join(dir, "100%41"), os.DirFS(original("v3-unsigned"))))
-	src := sourceOf(t, dir, publish.Selection{})
+	src := sourceOf(t, dir, source.Selection{})
 	if len(src.Mirrors) != 1 || src.Mirrors[0].Path != "100%41" {
 		t.Errorf("mirrors: %+v", src.Mirrors)
 	}
@@ -282,22 +283,22 @@ func TestNothingToPublish(t *testing.T) {
 	for _, row := range []struct {
 		name string
 		make func(dir string) error
-		sel  publish.Selection
+		sel  source.Selection
 		want string
 	}{
-		{"empty directory", func(string) error { return nil }, publish.Selection{}, "holds no Spack mirror"},
-		{"mirror without packages", func(dir string) error { return os.MkdirAll(dir+"/v3/manifests/spec", 0o755) }, publish.Selection{}, "holds no package"},
-		{"v2 mirror without packages", func(dir string) error { return os.MkdirAll(dir+"/build_cache", 0o755) }, publish.Selection{}, "holds no package"},
-		{"nothing selected", func(dir string) error { return os.CopyFS(dir, os.DirFS(original("v3-signed"))) }, publish.Selection{Include: []string{"nosuch"}}, "no package in"},
+		{"empty directory", func(string) error { return nil }, source.Selection{}, "holds no Spack mirror"},
+		{"mirror without packages", func(dir string) error { return os.MkdirAll(dir+"/v3/manifests/spec", 0o755) }, source.Selection{}, "holds no package"},
+		{"v2 mirror without packages", func(dir string) error { return os.MkdirAll(dir+"/build_cache", 0o755) }, source.Selection{}, "holds no package"},
+		{"nothing selected", func(dir string) error { return os.CopyFS(dir, os.DirFS(original("v3-signed"))) }, source.Selection{Include: []string{"nosuch"}}, "no package in"},
 	} {
 		dir := t.TempDir()
 		must(t, row.make(dir))
-		_, err := publish.Open(t.Context(), dir, row.sel)
-		if !errors.Is(err, publish.ErrSource) || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), dir) {
+		_, err := source.Open(t.Context(), dir, row.sel)
+		if !errors.Is(err, source.ErrNothing) || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), dir) {
 			t.Errorf("%s: %v", row.name, err)
 		}
 	}
-	if _, err := publish.Open(t.Context(), filepath.Join(t.TempDir(), "nosuch"), publish.Selection{}); !errors.Is(err, os.ErrNotExist) {
+	if _, err := source.Open(t.Context(), filepath.Join(t.TempDir(), "nosuch"), source.Selection{}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no directory: %v", err)
 	}
 }
@@ -371,7 +372,7 @@ func readUnreadable(t *testing.T, dir string) {
 func TestOpenStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := publish.Open(ctx, original("v3-signed"), publish.Selection{}); !errors.Is(err, context.Canceled) {
+	if _, err := source.Open(ctx, original("v3-signed"), source.Selection{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -383,7 +384,7 @@ func TestADeepSourceIsNamed(t *testing.T) {
 		name := filepath.Join(dir, at, strings.Repeat("d/", 1500))
 		must(t, os.MkdirAll(name, 0o777))
 	}
-	src, err := publish.Open(t.Context(), dir, publish.Selection{})
+	src, err := source.Open(t.Context(), dir, source.Selection{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -401,7 +402,7 @@ func TestADeepSourceIsNamed(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if src, err := publish.Open(ctx, dir, publish.Selection{}); !errors.Is(err, context.Canceled) {
+	if src, err := source.Open(ctx, dir, source.Selection{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, %v", src, err)
 	}
 }

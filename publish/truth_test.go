@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -106,7 +107,7 @@ func TestVersionsAreThoseOfSpecs(t *testing.T) {
 		"esmf@git.feature/x=develop": true, "esmf@git.*": true, "esmf@git.feature/?=develop": true, "esmf": true,
 		"esmf@git.feature_x_develop": false, "esmf@develop": false,
 	} {
-		src, err := publish.Open(t.Context(), dir, publish.Selection{Include: []string{pattern}})
+		src, err := source.Open(t.Context(), dir, source.Selection{Include: []string{pattern}})
 		if (err == nil) != picked {
 			t.Errorf("--include %s: %v", pattern, err)
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
@@ -61,8 +62,8 @@ type opened struct {
 	cdn *target.CDN
 }
 
-func (w *mirrorWork) inbox() (*publish.Inbox, error) {
-	return publish.OpenInbox(w.source, publish.Rules{Selection: w.options.Selection, Trust: w.options.Trust})
+func (w *mirrorWork) inbox() (*source.Inbox, error) {
+	return source.OpenInbox(w.source, source.Rules{Selection: w.options.Selection, Trust: w.options.Trust})
 }
 
 // Arrivals implements daemon.Work. The directory is opened each time: it may be another one.
@@ -83,7 +84,7 @@ func (w *mirrorWork) Arrivals(ctx context.Context, dir string) iter.Seq2[daemon.
 }
 
 // MayHold implements daemon.Work.
-func (w *mirrorWork) MayHold(dir string) bool { return publish.MayHold(dir) }
+func (w *mirrorWork) MayHold(dir string) bool { return source.MayHold(dir) }
 
 // Read implements daemon.Work.
 func (w *mirrorWork) Read(ctx context.Context, file string) (daemon.Package, error) {
@@ -115,10 +116,10 @@ func (w *mirrorWork) Check(ctx context.Context, p daemon.Package, read func(int6
 
 // arrivalError says in the daemon's words what was found out about a package.
 func arrivalError(err error) error {
-	var refused *publish.RefusedError
+	var refused *source.RefusedError
 	for ours, its := range map[error]error{
-		publish.ErrGone: daemon.ErrGone, publish.ErrAnother: daemon.ErrAnother,
-		publish.ErrNotSelected: daemon.ErrNotSelected, publish.ErrNoDocument: daemon.ErrNoDocument,
+		source.ErrGone: daemon.ErrGone, source.ErrAnother: daemon.ErrAnother,
+		source.ErrNotSelected: daemon.ErrNotSelected, source.ErrNoDocument: daemon.ErrNoDocument,
 	} {
 		if errors.Is(err, ours) {
 			return its
@@ -186,9 +187,9 @@ func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (d
 	for _, p := range r.Packages {
 		o.Selection.Documents = append(o.Selection.Documents, p.File)
 	}
-	src, err := publish.Open(ctx, w.source, o.Selection)
+	src, err := source.Open(ctx, w.source, o.Selection)
 	if err != nil {
-		if errors.Is(err, publish.ErrSource) { // nothing of it is selected any more
+		if errors.Is(err, source.ErrNothing) { // nothing of it is selected any more
 			return daemon.Outcome{Refused: verdicts(r, nil, nil)}, nil
 		}
 		return daemon.Outcome{}, err

@@ -71,16 +71,17 @@ var arrows = map[string]string{
 	// what a mirror consists of
 	"publish/buildcache": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/nofile publish/parallel",
 	// operations, which know no implementation
+	"publish/source":    "publish/buildcache publish/blob publish/key publish/layout publish/lockfile publish/mirror publish/parallel publish/spec",
 	"publish/reindex":   "publish/buildcache publish/index publish/key publish/layout publish/mirror publish/parallel publish/spec",
-	"publish":           "publish/reindex publish/buildcache publish/blob publish/spec publish/lockfile publish/key publish/sign publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
+	"publish":           "publish/source publish/reindex publish/buildcache publish/blob publish/spec publish/lockfile publish/key publish/sign publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
 	"publish/inventory": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/query publish/mirror publish/parallel",
 	// places: AWS and directories, from one configuration
 	"publish/target": "publish/reindex publish publish/buildcache publish/field publish/layout publish/spec publish/redact publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront",
 	"publish/sbom":   "publish/inventory publish/query publish/mirror",
 	// commands
-	"cmd/publish":                          "publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/internal/action cmd/publish/internal/cli/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile publish/inventory publish/query publish/sbom publish/lockfile",
-	"cmd/publish/internal/cli":             "publish/reindex publish publish/buildcache publish/field publish/key publish/target publish/blob publish/redact publish/shell publish/index publish/mirror publish/cloudfront publish/events publish/queue publish/daemon/api publish/defect publish/nofile publish/userfile cmd/publish/internal/cli/escape",
-	"cmd/publish/internal/action":          "publish/reindex publish publish/buildcache publish/field publish/target publish/redact publish/shell publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/session publish/cloudfront publish/defect cmd/publish/internal/cli cmd/publish/internal/action/workflow",
+	"cmd/publish":                          "publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/internal/action cmd/publish/internal/cli/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile publish/inventory publish/query publish/sbom publish/lockfile",
+	"cmd/publish/internal/cli":             "publish/source publish/reindex publish publish/buildcache publish/field publish/key publish/target publish/blob publish/redact publish/shell publish/index publish/mirror publish/cloudfront publish/events publish/queue publish/daemon/api publish/defect publish/nofile publish/userfile cmd/publish/internal/cli/escape",
+	"cmd/publish/internal/action":          "publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/redact publish/shell publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/session publish/cloudfront publish/defect cmd/publish/internal/cli cmd/publish/internal/action/workflow",
 	"cmd/publish/internal/cli/clitest":     "",
 	"cmd/publish/internal/action/workflow": "cmd/publish/internal/cli/escape publish/userfile",
 	"cmd/publish/internal/cli/escape":      "",

@@ -12,12 +12,11 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish"
-
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
@@ -201,10 +200,10 @@ func (a *action) tell(err, forgiven error) {
 // forgive lets pass what the inputs say is no failure.
 func (a *action) forgive(err error) (failure, forgiven error) {
 	switch {
-	case errors.Is(err, publish.ErrSource) && a.in.ifNone == "warn":
+	case errors.Is(err, source.ErrNothing) && a.in.ifNone == "warn":
 		a.witness.warn("no packages", inputWords(err.Error()))
 		return nil, err
-	case errors.Is(err, publish.ErrSource) && a.in.ifNone == "ignore":
+	case errors.Is(err, source.ErrNothing) && a.in.ifNone == "ignore":
 		a.runner.Say("%s", inputWords(err.Error()))
 		return nil, err
 	case cli.ExitCode(err) == cli.ExitInvalidation && a.in.onInvalidation == "warn":

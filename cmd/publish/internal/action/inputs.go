@@ -18,6 +18,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
@@ -407,8 +408,8 @@ func isRegion(s string) error {
 	return nil
 }
 
-func isPattern(s string) error { return publish.Selection{Include: []string{s}}.Validate() }
-func isGlob(s string) error    { return publish.Selection{OS: []string{s}}.Validate() }
+func isPattern(s string) error { return source.Selection{Include: []string{s}}.Validate() }
+func isGlob(s string) error    { return source.Selection{OS: []string{s}}.Validate() }
 
 func isDistribution(s string) error {
 	_, err := cloudfront.New(aws.Config{}, s, cloudfront.Options{})

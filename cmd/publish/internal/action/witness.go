@@ -13,6 +13,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
@@ -99,7 +100,7 @@ func (w *witness) ends() {
 func (w *witness) Note(format string, args ...any) { w.runner.Say(format, args...) }
 
 // Scanned implements observer.
-func (w *witness) Scanned(src *publish.Source) {
+func (w *witness) Scanned(src *source.Source) {
 	n := 0
 	for _, m := range src.Mirrors {
 		n += len(m.Packages)

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
@@ -22,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
@@ -96,7 +96,7 @@ func ExitCode(err error) int {
 		return ExitCredentials
 	case errors.Is(err, events.ErrNoQueue):
 		return ExitUsage
-	case errors.As(err, &found), errors.Is(err, publish.ErrSource), errors.Is(err, buildcache.ErrNoMirror), errors.Is(err, blob.ErrChanged):
+	case errors.As(err, &found), errors.Is(err, source.ErrNothing), errors.Is(err, buildcache.ErrNoMirror), errors.Is(err, blob.ErrChanged):
 		return ExitSource
 	case errors.Is(err, reindex.ErrUnresolved), errors.As(err, &version):
 		return ExitIndex
@@ -172,7 +172,7 @@ func Hint(err error) string {
 		return "run `publish index DESTINATION` when fewer publishers are at work"
 	case errors.Is(err, buildcache.ErrNoMirror):
 		return "name the directory of a mirror, or one above several: where v3 and blobs, or build_cache, are"
-	case errors.Is(err, publish.ErrSource):
+	case errors.Is(err, source.ErrNothing):
 		return "SOURCE is the directory of a mirror, or one above several: what `spack mirror add` would take"
 	case errors.Is(err, ErrNoTempDir):
 		return "set TMPDIR to a directory that is there and that you may write to, or unset it"

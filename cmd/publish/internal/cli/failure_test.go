@@ -9,13 +9,13 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
@@ -45,7 +45,7 @@ func TestExitCodesAndHints(t *testing.T) {
 		{mirror.ErrExist, ExitUpload, "verify --deep"},
 		{held, ExitSource, "--keep-going"},
 		{found, ExitSource, "mend or rebuild what is named"},
-		{publish.ErrSource, ExitSource, "SOURCE is the directory of a mirror"},
+		{source.ErrNothing, ExitSource, "SOURCE is the directory of a mirror"},
 		{buildcache.ErrNoMirror, ExitSource, "build_cache"},
 		{blob.ErrChanged, ExitSource, "nothing writes to SOURCE"},
 		{&index.VersionError{Got: 9, Want: 8}, ExitIndex, "update this program"},

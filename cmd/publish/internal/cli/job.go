@@ -9,6 +9,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
@@ -42,7 +43,7 @@ func (j *Job) run(ctx context.Context) error {
 		return err
 	}
 	j.Observer.Begin(PartScan)
-	src, err := publish.Open(ctx, j.Source, j.Options.Selection)
+	src, err := source.Open(ctx, j.Source, j.Options.Selection)
 	if err != nil {
 		return sourceError(err)
 	}

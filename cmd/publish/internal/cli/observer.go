@@ -1,6 +1,9 @@
 package cli
 
-import "github.com/vantagecompute/slurm-factory-publish/publish"
+import (
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
+)
 
 // A Part is a part of a job, as an observer sees it.
 type Part string
@@ -20,7 +23,7 @@ type Observer interface {
 	Begin(Part)
 	// Note reports one event of a part.
 	Note(format string, args ...any)
-	Scanned(*publish.Source)
+	Scanned(*source.Source)
 	// Planned is called when the report has the plan.
 	Planned(*publish.Plan, *Report)
 	// Progress returns what follows a plan while it is carried out, and a function that ends that.

@@ -10,6 +10,7 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
@@ -26,7 +27,7 @@ type Screen struct{ Env Env }
 
 func (Screen) Begin(Part)                     {}
 func (Screen) Note(string, ...any)            {}
-func (Screen) Scanned(*publish.Source)        {}
+func (Screen) Scanned(*source.Source)         {}
 func (Screen) Planned(*publish.Plan, *Report) {}
 
 func (s Screen) Progress(plan *publish.Plan) (publish.Progress, func()) {

@@ -8,13 +8,14 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 // Rules say what is published, and what becomes of the index: the words of flags, of a configuration file or of
 // a workflow, before they are understood.
 type Rules struct {
-	Selection     publish.Selection
+	Selection     source.Selection
 	Index         string // merge, rebuild or none
 	IfExists      string // skip, overwrite or error
 	RequireSigned bool
@@ -46,10 +47,10 @@ func (r Rules) Options() (publish.Options, error) {
 	s := r.Selection
 	for _, part := range []struct {
 		name string
-		of   publish.Selection
+		of   source.Selection
 	}{
-		{"include", publish.Selection{Include: s.Include}}, {"exclude", publish.Selection{Exclude: s.Exclude}}, {"layout", publish.Selection{Layout: s.Layout}},
-		{"expect-os", publish.Selection{OS: s.OS}}, {"expect-target", publish.Selection{Target: s.Target}}, {"files", publish.Selection{Files: s.Files}},
+		{"include", source.Selection{Include: s.Include}}, {"exclude", source.Selection{Exclude: s.Exclude}}, {"layout", source.Selection{Layout: s.Layout}},
+		{"expect-os", source.Selection{OS: s.OS}}, {"expect-target", source.Selection{Target: s.Target}}, {"files", source.Selection{Files: s.Files}},
 	} {
 		errs = append(errs, field.Wrap(part.name, part.of.Validate()))
 	}

@@ -1,4 +1,4 @@
-package publish
+package source
 
 import (
 	"context"
@@ -111,10 +111,10 @@ func releaseObject(ctx context.Context, t *tree, name string, most int64) (build
 	if err != nil {
 		return buildcache.Object{}, err
 	}
-	return buildcache.Object{Name: name, Size: content.Size(), Digest: digest, Type: releaseType(name), CacheControl: layout.Release, Content: content}, nil
+	return buildcache.Object{Name: name, Size: content.Size(), Digest: digest, Type: ReleaseType(name), CacheControl: layout.Release, Content: content}, nil
 }
 
-func releaseType(name string) string {
+func ReleaseType(name string) string {
 	switch path.Ext(name) {
 	case ".gz", ".tgz":
 		return "application/gzip"

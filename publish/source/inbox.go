@@ -1,4 +1,4 @@
-package publish
+package source
 
 import (
 	"context"
@@ -239,7 +239,7 @@ func (in *Inbox) Check(ctx context.Context, file string, was blob.Digest, read f
 	if err := a.format.ReadSpec(ctx, a.tree, a.pkg, a.specs); err != nil {
 		return refusedUnless(onItsWay(err), err)
 	}
-	if reason := in.rules.Selection.foreign(a.pkg); reason != "" {
+	if reason := in.rules.Selection.Mismatch(a.pkg); reason != "" {
 		return &RefusedError{[]error{errors.New(reason)}}
 	}
 	for _, b := range a.pkg.Blobs {
@@ -303,8 +303,8 @@ func (m meteredReader) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // named are the mirrors that documents are in, and what they are called there.
-func (src *Source) named(documents []string) map[*SourceMirror][]string {
-	names := make(map[*SourceMirror][]string)
+func (src *Source) named(documents []string) map[*Mirror][]string {
+	names := make(map[*Mirror][]string)
 	for _, full := range slices.Compact(slices.Sorted(slices.Values(documents))) {
 		dir, f, name, ok := documentAt(full)
 		if !ok {
@@ -318,13 +318,13 @@ func (src *Source) named(documents []string) map[*SourceMirror][]string {
 }
 
 // mirrorAt is the mirror in a directory, which is made up if it was not known.
-func (src *Source) mirrorAt(dir string, f buildcache.Layout) *SourceMirror {
+func (src *Source) mirrorAt(dir string, f buildcache.Layout) *Mirror {
 	for _, m := range src.Mirrors {
 		if m.Path == dir && m.Layout == f {
 			return m
 		}
 	}
-	m := &SourceMirror{Path: dir, Layout: f, tree: &tree{src.root, dir}, specs: src.specs, Refused: make(map[*buildcache.Package]string)}
+	m := &Mirror{Path: dir, Layout: f, tree: &tree{src.root, dir}, specs: src.specs, Refused: make(map[*buildcache.Package]string)}
 	src.Mirrors = append(src.Mirrors, m)
 	return m
 }

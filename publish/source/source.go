@@ -1,4 +1,10 @@
-package publish
+// Package source reads a SOURCE directory: a mirror, or a tree of mirrors, with the packages, the public keys and
+// the release files in it.
+//
+// Open reads a finished directory once; what is wrong with single files is in the Findings, and the other files are
+// read all the same. An Inbox is a directory into which packages are being written. Nothing outside of the directory is
+// ever opened, whatever symbolic links say.
+package source
 
 import (
 	"context"
@@ -20,7 +26,7 @@ import (
 
 // A Source is the directory that is published: a mirror, or a tree of mirrors.
 type Source struct {
-	Mirrors  []*SourceMirror
+	Mirrors  []*Mirror
 	Files    []*ReleaseFile
 	Findings []buildcache.Finding
 
@@ -28,12 +34,12 @@ type Source struct {
 	specs *spec.Reader
 }
 
-// A SourceMirror is one mirror in the source. A directory that holds both layouts is two.
-type SourceMirror struct {
+// A Mirror is one mirror in the source. A directory that holds both layouts is two.
+type Mirror struct {
 	Path     string // below SOURCE, and below DESTINATION just the same; empty for SOURCE itself
 	Layout   buildcache.Layout
 	Packages []*buildcache.Package
-	Keys     []SourceKey
+	Keys     []Key
 
 	// Refused are packages that cannot be published, as far as their names tell which
 	// they are, and why. What depends on them cannot be published either.
@@ -44,32 +50,32 @@ type SourceMirror struct {
 }
 
 // File is the path, below SOURCE, of what has a name in the mirror.
-func (m *SourceMirror) File(name string) string { return m.tree.path(name) }
+func (m *Mirror) File(name string) string { return m.tree.path(name) }
 
 // Content returns the file of a name as it is now.
-func (m *SourceMirror) Content(name string) (blob.Source, error) { return m.tree.content(name) }
+func (m *Mirror) Content(name string) (blob.Source, error) { return m.tree.content(name) }
 
 // ReadSpec completes p.Spec: see buildcache.Layout.
-func (m *SourceMirror) ReadSpec(ctx context.Context, p *buildcache.Package) error {
+func (m *Mirror) ReadSpec(ctx context.Context, p *buildcache.Package) error {
 	return m.Layout.ReadSpec(ctx, m.tree, p, m.specs)
 }
 
 // maxSourceSpecs is how many bytes the specs of a SOURCE may take in memory: those of 200,000 packages.
 const maxSourceSpecs = 256 << 20
 
-// A SourceKey is a public key and the objects that make it known, in their order.
-type SourceKey struct {
+// A Key is a public key and the objects that make it known, in their order.
+type Key struct {
 	Fingerprint key.Fingerprint
 	Objects     []buildcache.Object // the first one holds the key itself
 
-	public *key.Public
+	Public *key.Public
 }
 
-// file is the name under which clients find a key.
-func (k SourceKey) file() string { return k.Objects[len(k.Objects)-1].Name }
+// Name is the name under which clients find a key.
+func (k Key) Name() string { return k.Objects[len(k.Objects)-1].Name }
 
-// ErrSource is wrapped by errors about SOURCE as a whole.
-var ErrSource = errors.New("nothing to publish")
+// ErrNothing is wrapped by errors about SOURCE as a whole.
+var ErrNothing = errors.New("nothing to publish")
 
 // Open finds the mirrors in a directory and reads the documents of the packages that
 // are selected. What is wrong with single files is in the Source's Findings.
@@ -102,15 +108,15 @@ func Open(ctx context.Context, dir string, sel Selection) (*Source, error) {
 }
 
 // look finds the mirrors, and the names of the documents in each.
-func (src *Source) look(ctx context.Context, sel Selection) (map[*SourceMirror][]string, error) {
+func (src *Source) look(ctx context.Context, sel Selection) (map[*Mirror][]string, error) {
 	if sel.Documents != nil {
 		return src.named(sel.Documents), nil
 	}
 	if err := src.find(ctx, ""); err != nil {
 		return nil, err
 	}
-	src.Mirrors = slices.DeleteFunc(src.Mirrors, func(m *SourceMirror) bool { return !sel.layout(m.Layout) })
-	names := make(map[*SourceMirror][]string)
+	src.Mirrors = slices.DeleteFunc(src.Mirrors, func(m *Mirror) bool { return !sel.layout(m.Layout) })
+	names := make(map[*Mirror][]string)
 	for _, m := range src.Mirrors {
 		var err error
 		if names[m], err = src.documents(ctx, m); err != nil {
@@ -128,10 +134,10 @@ func (src *Source) empty(dir string, sel Selection) error {
 		return nil
 	}
 	if len(src.Mirrors) == 0 && sel.Layout != "" {
-		return fmt.Errorf("%w: %s holds no Spack mirror of layout %s", ErrSource, dir, sel.Layout)
+		return fmt.Errorf("%w: %s holds no Spack mirror of layout %s", ErrNothing, dir, sel.Layout)
 	}
 	if len(src.Mirrors) == 0 {
-		return fmt.Errorf("%w: %s holds no Spack mirror: want directories v3 and blobs, or build_cache", ErrSource, dir)
+		return fmt.Errorf("%w: %s holds no Spack mirror: want directories v3 and blobs, or build_cache", ErrNothing, dir)
 	}
 	for _, m := range src.Mirrors {
 		if len(m.Packages) > 0 {
@@ -139,9 +145,9 @@ func (src *Source) empty(dir string, sel Selection) error {
 		}
 	}
 	if len(sel.Include)+len(sel.Exclude) > 0 {
-		return fmt.Errorf("%w: no package in %s is selected by --include %s --exclude %s", ErrSource, dir, sel.Include, sel.Exclude)
+		return fmt.Errorf("%w: no package in %s is selected by --include %s --exclude %s", ErrNothing, dir, sel.Include, sel.Exclude)
 	}
-	return fmt.Errorf("%w: the mirror in %s holds no package", ErrSource, dir)
+	return fmt.Errorf("%w: the mirror in %s holds no package", ErrNothing, dir)
 }
 
 func (src *Source) find(ctx context.Context, dir string) error {
@@ -159,7 +165,7 @@ func (src *Source) find(ctx context.Context, dir string) error {
 		return nil
 	}
 	add := func(f buildcache.Layout) {
-		src.Mirrors = append(src.Mirrors, &SourceMirror{Path: dir, Layout: f, tree: t, specs: src.specs, Refused: make(map[*buildcache.Package]string)})
+		src.Mirrors = append(src.Mirrors, &Mirror{Path: dir, Layout: f, tree: t, specs: src.specs, Refused: make(map[*buildcache.Package]string)})
 	}
 	isV3 := t.isDir("v3") && (t.isDir("blobs") || t.isDir("v3/manifests"))
 	isV2 := t.isDir("build_cache")
@@ -189,7 +195,7 @@ func (src *Source) report(s buildcache.Severity, file, reason string) {
 }
 
 // read reads documents of a mirror.
-func (src *Source) read(ctx context.Context, m *SourceMirror, names []string, sel Selection) error {
+func (src *Source) read(ctx context.Context, m *Mirror, names []string, sel Selection) error {
 	var mu sync.Mutex // guards m and src.Findings while one document's result is kept
 	err := parallel.Each(ctx, runtime.GOMAXPROCS(0), names, func(ctx context.Context, name string) error {
 		p, reason := m.readDocument(ctx, name)
@@ -215,7 +221,7 @@ func (src *Source) read(ctx context.Context, m *SourceMirror, names []string, se
 }
 
 // refuse keeps a package from being published.
-func (src *Source) refuse(m *SourceMirror, p *buildcache.Package, reason string) {
+func (src *Source) refuse(m *Mirror, p *buildcache.Package, reason string) {
 	if _, ok := m.Refused[p]; !ok {
 		m.Refused[p] = reason
 		src.report(buildcache.Error, m.tree.path(p.File), reason)
@@ -223,7 +229,7 @@ func (src *Source) refuse(m *SourceMirror, p *buildcache.Package, reason string)
 }
 
 // readDocument returns what the name alone tells where the document cannot be read.
-func (m *SourceMirror) readDocument(ctx context.Context, name string) (*buildcache.Package, error) {
+func (m *Mirror) readDocument(ctx context.Context, name string) (*buildcache.Package, error) {
 	id, _ := m.Layout.ParsePackageName(name)
 	named := &buildcache.Package{File: name, SpecName: id}
 	content, _, err := mirror.Read(ctx, m.tree, name, buildcache.MaxDocument)
@@ -248,7 +254,7 @@ func trueVersion(ctx context.Context, p *buildcache.Package, f buildcache.Layout
 
 // documents lists the names of a mirror's package documents, and reports what only looks
 // like one.
-func (src *Source) documents(ctx context.Context, m *SourceMirror) ([]string, error) {
+func (src *Source) documents(ctx context.Context, m *Mirror) ([]string, error) {
 	dir, _ := m.Layout.Directories()
 	var names []string
 	err := src.root.Walk(ctx, m.tree.rel(dir), func(full string, d fs.DirEntry, err error) error {
@@ -276,7 +282,7 @@ func (src *Source) documents(ctx context.Context, m *SourceMirror) ([]string, er
 	return names, err
 }
 
-func (src *Source) readKeys(ctx context.Context, m *SourceMirror) error {
+func (src *Source) readKeys(ctx context.Context, m *Mirror) error {
 	_, dir := m.Layout.Directories()
 	entries, err := m.tree.entries(strings.TrimSuffix(dir, "/"))
 	if err != nil {
@@ -298,7 +304,7 @@ func (src *Source) readKeys(ctx context.Context, m *SourceMirror) error {
 			src.report(buildcache.Error, m.tree.path(dir+e.Name()), err.Error())
 			continue
 		}
-		m.Keys = append(m.Keys, SourceKey{f, objects, public})
+		m.Keys = append(m.Keys, Key{f, objects, public})
 	}
 	return ctx.Err()
 }

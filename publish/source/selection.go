@@ -1,4 +1,4 @@
-package publish
+package source
 
 import (
 	"fmt"
@@ -121,8 +121,8 @@ func match(pattern, s string) bool {
 // unslashed replaces the slash, which path.Match treats specially, by a character that no name has.
 var unslashed = strings.NewReplacer("/", "\x00")
 
-// foreign says why a package was not built for what is expected; empty if it was.
-func (s Selection) foreign(p *buildcache.Package) string {
+// Mismatch says why a package was not built for what is expected; empty if it was.
+func (s Selection) Mismatch(p *buildcache.Package) string {
 	root := p.Spec.Root()
 	if reason := mismatch("os", root.OS, s.OS); reason != "" {
 		return reason
