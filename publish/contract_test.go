@@ -24,6 +24,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec/spectest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
 )
 
 // A tree is the content of a mirror by name.
@@ -240,7 +241,7 @@ func TestVerifyFindsWhatSpackCannotRead(t *testing.T) {
 		if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 			t.Fatal(err)
 		}
-		v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{})
+		v, err := verify.Mirror(t.Context(), m, verify.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -347,7 +348,7 @@ func TestPoisonedIndexIsMended(t *testing.T) {
 				} else {
 					subject{t, m}.point(pointer, manifest.IndexType(version), content)
 				}
-				if got, err := publish.Verify(t.Context(), m, publish.VerifyOptions{}); err != nil || !got.Damaged() {
+				if got, err := verify.Mirror(t.Context(), m, verify.Options{}); err != nil || !got.Damaged() {
 					t.Errorf("%s %s: not called damage: %v", l, v.Change, err)
 				}
 				if err := mend(m); err != nil {

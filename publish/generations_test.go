@@ -17,6 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
 )
 
 // indexAs is the index of a version that the pointer of a mirror names; nil if it names none.
@@ -97,7 +98,7 @@ func TestIndicesOfOtherSpacksStay(t *testing.T) {
 			if len(got.offered()) < 11 {
 				t.Errorf("%s, before %v: version 8 offers %v", by, before, got.offered())
 			}
-			if v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{Deep: true}); err != nil || v.Damaged() {
+			if v, err := verify.Mirror(t.Context(), m, verify.Options{Deep: true}); err != nil || v.Damaged() {
 				t.Errorf("%s: verify: %v %v", by, err, v)
 			}
 		}
@@ -201,7 +202,7 @@ func TestEachGenerationOfSpackHasItsIndex(t *testing.T) {
 	if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {
 		t.Errorf("the rebuilt index differs:\n%s", diff)
 	}
-	v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{Deep: true})
+	v, err := verify.Mirror(t.Context(), m, verify.Options{Deep: true})
 	if err != nil || len(v.Findings) > 0 || !slices.Equal(v.Audiences, want) {
 		t.Errorf("verify: %v %v", err, v)
 	}
@@ -232,7 +233,7 @@ func TestFormatsOfOtherSpacksAreLeftAlone(t *testing.T) {
 			if err != nil || !slices.Equal(got.offered(), want.offered()) {
 				t.Errorf("%s %s: offers %v, %v", c.layout, by, got.offered(), err)
 			}
-			v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{})
+			v, err := verify.Mirror(t.Context(), m, verify.Options{})
 			if err != nil || v.Damaged() || !slices.ContainsFunc(v.Findings, func(f buildcache.Finding) bool { return f.File == file }) {
 				t.Errorf("%s %s: verify: %v %v", c.layout, by, err, v)
 			}
@@ -278,15 +279,15 @@ func TestEveryRecordOfAManifestIsPublished(t *testing.T) {
 	if string(m.Snapshot()[name]) != string(sbom) {
 		t.Fatal("the third blob was not sent")
 	}
-	if v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{Deep: true}); err != nil || len(v.Findings) > 0 || v.Orphans != 0 {
+	if v, err := verify.Mirror(t.Context(), m, verify.Options{Deep: true}); err != nil || len(v.Findings) > 0 || v.Orphans != 0 {
 		t.Errorf("verify: %+v, %v", v, err)
 	}
 	subject{t, m}.flip(name)
-	if v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{Deep: true}); err != nil || !v.Damaged() {
+	if v, err := verify.Mirror(t.Context(), m, verify.Options{Deep: true}); err != nil || !v.Damaged() {
 		t.Errorf("verify of a damaged one: %+v, %v", v, err)
 	}
 	m.Uproot(name)
-	if v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{}); err != nil || !v.Damaged() {
+	if v, err := verify.Mirror(t.Context(), m, verify.Options{}); err != nil || !v.Damaged() {
 		t.Errorf("verify without it: %+v, %v", v, err)
 	}
 	m.Uproot(layout.V3Index)

@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
 )
 
 // Keys follow the packages that they have signed: none is published with no package, whether
@@ -94,7 +95,7 @@ func TestClientsCannotCheck(t *testing.T) {
 				t.Errorf("%s: not said", fixture)
 			}
 		}
-		if v := mustVerify(t, m, publish.VerifyOptions{Deep: true}); v.Damaged() || len(warnings(v.Findings, "cannot check the signatures of 1 package: it lacks the key")) != 1 {
+		if v := mustVerify(t, m, verify.Options{Deep: true}); v.Damaged() || len(warnings(v.Findings, "cannot check the signatures of 1 package: it lacks the key")) != 1 {
 			t.Errorf("%s: verify finds %v", fixture, v.Findings)
 		}
 		mustPublish(t, m, original(fixture), only("zlib")) // with the key
@@ -108,7 +109,7 @@ func TestClientsCannotCheck(t *testing.T) {
 			t.Errorf("%s: findings %v", fixture, out.Findings)
 		}
 		wantKeys(t, m.Snapshot(), keyOne) // from the trusted keys
-		if v := mustVerify(t, m, publish.VerifyOptions{Deep: true, Trust: o.Trust}); v.Damaged() {
+		if v := mustVerify(t, m, verify.Options{Deep: true, Trust: o.Trust}); v.Damaged() {
 			t.Errorf("%s: %v", fixture, v.Findings)
 		}
 	}

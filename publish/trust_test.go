@@ -22,6 +22,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
 )
 
 const (
@@ -157,11 +158,11 @@ func TestAPackageOutlivesItsKey(t *testing.T) {
 		trust := trusting(t, "trust/keys/"+ring)
 		m := emptyMirror(t)
 		mustPublish(t, m, original("trust/expired"), publish.Options{Trust: trust})
-		v := mustVerify(t, m, publish.VerifyOptions{Deep: true, Trust: trust})
+		v := mustVerify(t, m, verify.Options{Deep: true, Trust: trust})
 		if v.Damaged() || v.Packages != 1 {
 			t.Errorf("%s: %+v", ring, v)
 		}
-		v = mustVerify(t, planted(t, "trust/expired"), publish.VerifyOptions{Trust: trust})
+		v = mustVerify(t, planted(t, "trust/expired"), verify.Options{Trust: trust})
 		for _, f := range v.Findings {
 			if f.Severity == buildcache.Error && !strings.Contains(f.Reason, "this key is not among the trusted keys") {
 				t.Errorf("%s: %v", ring, f) // the mirror has a key that signed nothing
@@ -179,10 +180,10 @@ func TestAnUntrustedKeyIsNotPublished(t *testing.T) {
 	if len(warnings(out.Findings, "this key is not published")) != 1 {
 		t.Errorf("findings: %v", out.Findings)
 	}
-	if v := mustVerify(t, m, publish.VerifyOptions{Deep: true, Trust: trust}); v.Damaged() {
+	if v := mustVerify(t, m, verify.Options{Deep: true, Trust: trust}); v.Damaged() {
 		t.Errorf("what we published: %v", v.Findings)
 	}
-	v := mustVerify(t, planted(t, "trust/untrusted-key"), publish.VerifyOptions{Trust: trust})
+	v := mustVerify(t, planted(t, "trust/untrusted-key"), verify.Options{Trust: trust})
 	if !v.Damaged() || !strings.Contains(fmt.Sprint(v.Findings), "this key is not among the trusted keys") {
 		t.Errorf("the source: %v", v.Findings)
 	}
@@ -206,7 +207,7 @@ func TestTrustedKeysJudgeWhatIsThere(t *testing.T) {
 		o := two
 		o.Selection = only("zlib").Selection
 		p := mustPlan(t, m, original(l+"-unsigned"), o)
-		packages := mustVerify(t, m, publish.VerifyOptions{}).Packages
+		packages := mustVerify(t, m, verify.Options{}).Packages
 		first := p.Mirrors[0]
 		if len(first.Untrusted) < packages-1 || !slices.Contains(first.Untrusted, keyName(l, keyOne)) {
 			t.Errorf("%s: %d packages, untrusted are %q", l, packages, first.Untrusted)
@@ -253,7 +254,7 @@ func TestJudgingIsCheap(t *testing.T) {
 	least = requests(original("v3-signed"), zlib)
 	zlib.Trust = trusted.Trust
 	zlib.Trust.Judged = new(buildcache.Judged)
-	others := mustVerify(t, m, publish.VerifyOptions{}).Packages - 1
+	others := mustVerify(t, m, verify.Options{}).Packages - 1
 	if got := requests(original("v3-signed"), zlib); got != least+others {
 		t.Errorf("with others' packages: %d requests, want %d and one for each of %d", got, least, others)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
 )
 
 const (
@@ -82,14 +83,14 @@ func TestRebuildMendsWhatVerifyFinds(t *testing.T) {
 				_, record := in.of("zlib")
 				edit(record)
 			})
-			if v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{}); err != nil || len(v.Findings) == 0 {
+			if v, err := verify.Mirror(t.Context(), m, verify.Options{}); err != nil || len(v.Findings) == 0 {
 				t.Errorf("%s %s: verify finds nothing, %v", l, change, err)
 			}
 			if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 				t.Fatal(err)
 			}
 			wantIndex(t, m.Snapshot(), l, indexOf(t, contentOf(t, original(l+"-signed")), l))
-			if v, err := publish.Verify(t.Context(), m, publish.VerifyOptions{}); err != nil || len(v.Findings) > 0 {
+			if v, err := verify.Mirror(t.Context(), m, verify.Options{}); err != nil || len(v.Findings) > 0 {
 				t.Errorf("%s %s: after the rebuild: %v, %v", l, change, v, err)
 			}
 		}

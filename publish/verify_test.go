@@ -18,7 +18,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
@@ -29,6 +28,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
 )
 
 const verifyData = "../test/testdata/"
@@ -61,9 +61,9 @@ func verifyRing(t testing.TB, name string) *key.Ring {
 // onlyReader is a mirror that cannot be listed.
 type onlyReader struct{ mirror.Reader }
 
-func mustVerify(t testing.TB, r mirror.Reader, o publish.VerifyOptions) *publish.Verification {
+func mustVerify(t testing.TB, r mirror.Reader, o verify.Options) *verify.Report {
 	t.Helper()
-	v, err := publish.Verify(t.Context(), r, o)
+	v, err := verify.Mirror(t.Context(), r, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestVerifyClean(t *testing.T) {
 					row.packages++
 				}
 			}
-			o := publish.VerifyOptions{Deep: true}
+			o := verify.Options{Deep: true}
 			if row.signed {
 				o.Trust = buildcache.Trust{RequireSigned: true, Keys: verifyRing(t, "one")}
 			}
@@ -111,7 +111,7 @@ func TestVerifyClean(t *testing.T) {
 			for _, content := range m.Snapshot() {
 				bytes += int64(len(content))
 			}
-			want := &publish.Verification{
+			want := &verify.Report{
 				Layouts: row.layouts, Packages: row.packages, Keys: row.keys,
 				Objects: len(m.Snapshot()), Bytes: bytes, Orphans: got.Orphans, Findings: []buildcache.Finding{},
 			}
@@ -142,7 +142,7 @@ func TestVerifyReadsOnce(t *testing.T) {
 	for _, fixture := range []string{"v3-signed", "v2-signed"} {
 		for _, deep := range []bool{false, true} {
 			m := planted(t, fixture)
-			mustVerify(t, m, publish.VerifyOptions{Deep: deep})
+			mustVerify(t, m, verify.Options{Deep: deep})
 			opened := make(map[string]int)
 			for _, c := range m.Calls() {
 				switch c.Op {
@@ -321,12 +321,12 @@ const verifyView = "v3/manifests/index/site/login/index.manifest.json"
 
 // Every kind of damage is found, whatever else is in order, and nothing else is.
 func TestVerifyDamage(t *testing.T) {
-	deep := publish.VerifyOptions{Deep: true}
-	signed := publish.VerifyOptions{Trust: buildcache.Trust{RequireSigned: true}}
+	deep := verify.Options{Deep: true}
+	signed := verify.Options{Trust: buildcache.Trust{RequireSigned: true}}
 	for _, row := range []struct {
 		name    string
 		fixture string
-		options publish.VerifyOptions
+		options verify.Options
 		damage  func(s subject)
 		// want are the findings: where, and a part of the reason. A file of that name may
 		// be a placeholder: {pkg} is the document of a package before the damage.
@@ -336,11 +336,11 @@ func TestVerifyDamage(t *testing.T) {
 	}{
 		{"tarball flipped", "v3-signed", deep, func(s subject) { s.flip(s.tarball("zlib")) },
 			[]string{"error {zlib}: content has sha256"}, nil},
-		{"tarball flipped, not deep", "v3-signed", publish.VerifyOptions{}, func(s subject) { s.flip(s.tarball("zlib")) },
+		{"tarball flipped, not deep", "v3-signed", verify.Options{}, func(s subject) { s.flip(s.tarball("zlib")) },
 			[]string{}, nil},
 		{"v2 tarball flipped", "v2-signed", deep, func(s subject) { s.flip(s.tarball("zlib")) },
 			[]string{"error {zlib}: content has sha256"}, nil},
-		{"tarball cut", "v3-signed", publish.VerifyOptions{}, func(s subject) { s.cut(s.tarball("zlib")) },
+		{"tarball cut", "v3-signed", verify.Options{}, func(s subject) { s.cut(s.tarball("zlib")) },
 			[]string{"error {zlib}: bytes, want"}, nil},
 		{"tarball cut, deep", "v3-signed", deep, func(s subject) { s.cut(s.tarball("zlib")) },
 			[]string{"error {zlib}: bytes, want"}, nil},
@@ -350,7 +350,7 @@ func TestVerifyDamage(t *testing.T) {
 			[]string{"error {zlib}: is not there"}, nil},
 		{"spec blob gone", "v3-signed", deep, func(s subject) { s.Uproot(s.blob(s.find("zlib"), manifest.Spec)) },
 			[]string{"error {zlib}: is not there"}, nil},
-		{"spec blob flipped", "v3-signed", publish.VerifyOptions{}, func(s subject) { s.flip(s.blob(s.find("zlib"), manifest.Spec)) },
+		{"spec blob flipped", "v3-signed", verify.Options{}, func(s subject) { s.flip(s.blob(s.find("zlib"), manifest.Spec)) },
 			[]string{"error {zlib}: content has sha256"}, nil},
 		{"orphan flipped", "v3-unsigned", deep, func(s subject) {
 			s.Plant(layout.V3Blob(blob.DigestOf([]byte("good"))), []byte("evil"))
@@ -366,24 +366,24 @@ func TestVerifyDamage(t *testing.T) {
 			[]string{"error {zlib}: manifest:"}, nil},
 		{"signed manifest cut", "v3-signed", deep, func(s subject) { s.Plant(s.find("zlib"), s.read(s.find("zlib"))[:100]) },
 			[]string{"error {zlib}: Spack cannot read it"}, nil},
-		{"manifest of another package", "v3-signed", publish.VerifyOptions{}, func(s subject) {
+		{"manifest of another package", "v3-signed", verify.Options{}, func(s subject) {
 			s.Plant(s.find("zlib"), s.read(s.find("munge")))
 		}, []string{"error {zlib}: it carries munge@0.5.16"}, nil},
-		{"v2 document of another package", "v2-signed", publish.VerifyOptions{}, func(s subject) {
+		{"v2 document of another package", "v2-signed", verify.Options{}, func(s subject) {
 			s.Plant(s.find("zlib"), s.read(s.find("munge")))
 		}, []string{"error {zlib}: it carries munge@0.5.16"}, nil},
-		{"manifest renamed", "v3-signed", publish.VerifyOptions{}, func(s subject) {
+		{"manifest renamed", "v3-signed", verify.Options{}, func(s subject) {
 			s.move(s.find("zlib"), strings.ReplaceAll(s.find("zlib"), "1.3.1", "9.9"))
 		}, []string{"error {zlib}: offers zlib@1.3.1", "error {zlib:9.9}: was it renamed?"}, []string{"error {zlib}: offers zlib@1.3.1"}},
-		{"manifest in another directory", "v3-signed", publish.VerifyOptions{}, func(s subject) {
+		{"manifest in another directory", "v3-signed", verify.Options{}, func(s subject) {
 			s.Plant(strings.Replace(s.find("zlib"), "spec/zlib/", "spec/munge/", 1), s.read(s.find("zlib")))
 		}, []string{"error {munge/zlib}: not a name"}, []string{}},
-		{"other signer", "v3-signed", publish.VerifyOptions{Trust: buildcache.Trust{Keys: verifyRing(t, "two")}}, func(s subject) {
+		{"other signer", "v3-signed", verify.Options{Trust: buildcache.Trust{Keys: verifyRing(t, "two")}}, func(s subject) {
 			for _, pkg := range []string{"gcc", "gcc-runtime", "compiler-wrapper"} {
 				s.Plant(s.find(pkg), s.read(s.find(pkg)))
 			}
 		}, []string{"error v3/manifests/key/*: this key is not among the trusted keys", "every error: not among the trusted keys"}, nil},
-		{"signed text edited", "v3-signed", publish.VerifyOptions{Trust: buildcache.Trust{Keys: verifyRing(t, "one")}}, func(s subject) {
+		{"signed text edited", "v3-signed", verify.Options{Trust: buildcache.Trust{Keys: verifyRing(t, "one")}}, func(s subject) {
 			s.Plant(s.find("zlib"), bytes.Replace(s.read(s.find("zlib")), []byte(`"data"`), []byte(`"more":1,"data"`), 1))
 		}, []string{"error {zlib}: bad signature"}, nil},
 		{"one unsigned", "v3-signed", signed, func(s subject) {
@@ -404,7 +404,7 @@ func TestVerifyDamage(t *testing.T) {
 			[]string{"error " + layout.V3Index + ": manifest"}, nil},
 		{"index blob gone", "v3-signed", deep, func(s subject) { s.Uproot(s.blob(layout.V3Index, manifest.Index)) },
 			[]string{"error " + layout.V3Index + ": no such object"}, nil},
-		{"index blob flipped", "v3-signed", publish.VerifyOptions{}, func(s subject) { s.flip(s.blob(layout.V3Index, manifest.Index)) },
+		{"index blob flipped", "v3-signed", verify.Options{}, func(s subject) { s.flip(s.blob(layout.V3Index, manifest.Index)) },
 			[]string{"error " + layout.V3Index + ": content has sha256"}, nil},
 		{"index corrupt", "v3-signed", deep, func(s subject) { s.point(layout.V3Index, manifest.IndexType(index.V8), []byte("{}")) },
 			[]string{"error " + layout.V3Index + ": index is corrupt"}, nil},
@@ -494,7 +494,7 @@ func TestVerifyDamage(t *testing.T) {
 			[]string{}, nil},
 		{"key gone", "v3-signed", deep, func(s subject) { s.Uproot(layout.V3Key(verifyRing(s.t, "one").Fingerprints()[0])) },
 			[]string{"error " + layout.V3KeyIndex + ": it names the key"}, nil},
-		{"key blob flipped", "v3-signed", publish.VerifyOptions{}, func(s subject) {
+		{"key blob flipped", "v3-signed", verify.Options{}, func(s subject) {
 			s.flip(s.blob(layout.V3Key(verifyRing(s.t, "one").Fingerprints()[0]), manifest.Key))
 		}, []string{"error " + layout.V3Key(verifyRing(t, "one").Fingerprints()[0]) + ": content has sha256"}, nil},
 		{"other key under its name", "v2-signed", deep, func(s subject) {
@@ -574,9 +574,9 @@ func verifyExpand(s subject, want []string) []string {
 
 // wantFindings compares findings with "severity file: part of the reason". With a + there
 // may be more than one of them, "every error" is one for each package, and a file may be a pattern.
-func wantFindings(t *testing.T, how string, r mirror.Reader, o publish.VerifyOptions, want []string) {
+func wantFindings(t *testing.T, how string, r mirror.Reader, o verify.Options, want []string) {
 	t.Helper()
-	got, err := publish.Verify(t.Context(), r, o)
+	got, err := verify.Mirror(t.Context(), r, o)
 	if slices.Equal(want, []string{"no mirror"}) {
 		if err == nil || !strings.Contains(err.Error(), buildcache.ErrNoMirror.Error()) {
 			t.Errorf("%s: got %v, %v", how, got, err)
@@ -626,7 +626,7 @@ func wantFindings(t *testing.T, how string, r mirror.Reader, o publish.VerifyOpt
 	if got.Damaged() != (errs > 0) {
 		t.Errorf("%s: damaged is %t, with %d errors", how, got.Damaged(), errs)
 	}
-	again, err := publish.Verify(t.Context(), r, o)
+	again, err := verify.Mirror(t.Context(), r, o)
 	if diff := cmp.Diff(got, again); diff != "" || err != nil {
 		t.Errorf("%s: the second time: %v\n%s", how, err, diff)
 	}
@@ -649,13 +649,13 @@ func TestVerifyAfterRebuild(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := subject{t, planted(t, "v3-signed")}
 			damage(s)
-			if !mustVerify(t, s.Mem, publish.VerifyOptions{}).Damaged() {
+			if !mustVerify(t, s.Mem, verify.Options{}).Damaged() {
 				t.Fatal("it is not damaged")
 			}
 			if _, err := reindex.Rebuild(t.Context(), s.Mem, buildcache.Trust{}); err != nil {
 				t.Fatal(err)
 			}
-			wantFindings(t, "rebuilt", s.Mem, publish.VerifyOptions{Deep: true}, []string{})
+			wantFindings(t, "rebuilt", s.Mem, verify.Options{Deep: true}, []string{})
 		})
 	}
 }
@@ -670,7 +670,7 @@ func TestVerifyURL(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer m.Close()
-		v := mustVerify(t, m, publish.VerifyOptions{Deep: true, Trust: buildcache.Trust{RequireSigned: true, Keys: verifyRing(t, "one")}})
+		v := mustVerify(t, m, verify.Options{Deep: true, Trust: buildcache.Trust{RequireSigned: true, Keys: verifyRing(t, "one")}})
 		if len(v.Findings) > 0 || v.Packages == 0 || v.Keys != 1 {
 			t.Errorf("%s: %+v", fixture, v)
 		}
@@ -706,7 +706,7 @@ func TestVerifyDuringPublish(t *testing.T) {
 				listed = 0
 			}
 		})
-		v := mustVerify(t, b, publish.VerifyOptions{Deep: true})
+		v := mustVerify(t, b, verify.Options{Deep: true})
 		for _, f := range v.Findings {
 			if f.Severity == buildcache.Error {
 				t.Errorf("%s: %s", fixture, f)
@@ -756,7 +756,7 @@ func TestVerifyUnreachable(t *testing.T) {
 		if row.walked {
 			r = onlyReader{r}
 		}
-		if v, err := publish.Verify(t.Context(), r, publish.VerifyOptions{}); !errors.Is(err, row.want) || v != nil {
+		if v, err := verify.Mirror(t.Context(), r, verify.Options{}); !errors.Is(err, row.want) || v != nil {
 			t.Errorf("%s: got %v, %v", row.name, v, err)
 		}
 	}
@@ -766,10 +766,10 @@ func TestVerifyUnreachable(t *testing.T) {
 func TestVerifyWhereAbsentIsDenied(t *testing.T) {
 	denied := &mirror.DeniedError{Action: "GET", Name: "it", Detail: "403"}
 	wantFindings(t, "v3", onlyReader{mirrortest.Break(planted(t, "v3-unsigned"), mirrortest.Fail("build_cache/", denied), mirrortest.Fail("v3/manifests/key/", denied))},
-		publish.VerifyOptions{}, []string{})
+		verify.Options{}, []string{})
 	m := planted(t, "v3-unsigned")
 	zlib := subject{t, m}.find("zlib")
-	wantFindings(t, "gone", onlyReader{mirrortest.Break(m, mirrortest.Fail(zlib, denied))}, publish.VerifyOptions{},
+	wantFindings(t, "gone", onlyReader{mirrortest.Break(m, mirrortest.Fail(zlib, denied))}, verify.Options{},
 		[]string{"error " + zlib + ": offers zlib@1.3.1"})
 }
 
@@ -777,13 +777,13 @@ func TestVerifyBodyCut(t *testing.T) {
 	m := planted(t, "v3-unsigned")
 	s := subject{t, m}
 	zlib := s.tarball("zlib")
-	wantFindings(t, "cut", mirrortest.Break(m, mirrortest.Cut(zlib, 10)), publish.VerifyOptions{Deep: true},
+	wantFindings(t, "cut", mirrortest.Break(m, mirrortest.Cut(zlib, 10)), verify.Options{Deep: true},
 		[]string{"error " + s.find("zlib") + ": read " + zlib})
 }
 
 func TestVerifyLeftoversDenied(t *testing.T) {
 	m := mirrortest.Break(planted(t, "v3-unsigned"), mirrortest.On(mirrortest.Leftovers, mirrortest.Fail("", mirror.ErrDenied)))
-	wantFindings(t, "denied", m, publish.VerifyOptions{}, []string{"warning : were not looked for"})
+	wantFindings(t, "denied", m, verify.Options{}, []string{"warning : were not looked for"})
 }
 
 func TestVerifyNothing(t *testing.T) {
@@ -791,13 +791,13 @@ func TestVerifyNothing(t *testing.T) {
 	m.Plant("dist/slurm.tar.gz", []byte("x"))
 	m.Plant(layout.V3Blob(blob.DigestOf([]byte("x"))), []byte("x"))
 	for _, r := range []mirror.Reader{m, onlyReader{m}} {
-		if v, err := publish.Verify(t.Context(), r, publish.VerifyOptions{}); !errors.Is(err, buildcache.ErrNoMirror) {
+		if v, err := verify.Mirror(t.Context(), r, verify.Options{}); !errors.Is(err, buildcache.ErrNoMirror) {
 			t.Errorf("got %v, %v", v, err)
 		}
 	}
 	// A publisher that died before its first package leaves a mirror without any.
 	m.Plant(layout.V3Layout, []byte(`{"signing": "gpg"}`))
-	wantFindings(t, "empty", m, publish.VerifyOptions{Deep: true}, []string{"warning " + layout.V3Index + ": no package"})
+	wantFindings(t, "empty", m, verify.Options{Deep: true}, []string{"warning " + layout.V3Index + ": no package"})
 }
 
 func TestVerifyStops(t *testing.T) {
@@ -806,7 +806,7 @@ func TestVerifyStops(t *testing.T) {
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		v, err := publish.Verify(ctx, mirrortest.Break(planted(t, "v3-signed"), fault), publish.VerifyOptions{Deep: true})
+		v, err := verify.Mirror(ctx, mirrortest.Break(planted(t, "v3-signed"), fault), verify.Options{Deep: true})
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, %v", v, err)
 		}

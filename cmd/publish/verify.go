@@ -11,11 +11,11 @@ import (
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
@@ -68,7 +68,7 @@ func runVerify(cmd *cobra.Command, where string, v *verifying, env cli.Env) erro
 		return err
 	}
 	defer done()
-	found, err := verifyAll(ctx, where, at, publish.VerifyOptions{Deep: v.deep, Trust: trust})
+	found, err := verifyAll(ctx, where, at, verify.Options{Deep: v.deep, Trust: trust})
 	if err != nil {
 		return err
 	}
@@ -90,14 +90,14 @@ type verifications struct {
 
 type verification struct {
 	Mirror string `json:"mirror"`
-	*publish.Verification
+	*verify.Report
 }
 
 // verifyAll verifies the mirror at a place, or, if there is none, those below it.
-func verifyAll(ctx context.Context, where string, at func(path string) mirror.Reader, o publish.VerifyOptions) (*verifications, error) {
+func verifyAll(ctx context.Context, where string, at func(path string) mirror.Reader, o verify.Options) (*verifications, error) {
 	found := &verifications{Version: cli.ReportVersion}
 	add := func(path string) error {
-		v, err := publish.Verify(ctx, at(path), o)
+		v, err := verify.Mirror(ctx, at(path), o)
 		if err != nil {
 			return err
 		}

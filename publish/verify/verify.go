@@ -1,4 +1,6 @@
-package publish
+// Package verify checks a mirror: every pointer resolves, and everything is what its name or the document that points
+// at it says. It only reads. A publisher may be at work meanwhile; only what it has left unfinished is found.
+package verify
 
 import (
 	"cmp"
@@ -29,8 +31,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// VerifyOptions say how much is checked.
-type VerifyOptions struct {
+// Options say how much is checked.
+type Options struct {
 	// Deep reads every blob and compares its digest. Without it the existence and the
 	// size of a tarball are looked at; everything smaller is read in any case.
 	Deep bool
@@ -41,8 +43,8 @@ type VerifyOptions struct {
 	Checked func(n, of int)
 }
 
-// A Verification is what was found in a mirror. Two of the same mirror are equal.
-type Verification struct {
+// A Report is what was found in a mirror. Two of the same mirror are equal.
+type Report struct {
 	Layouts  []string             `json:"layouts"`  // "v3", "v2": what the mirror holds
 	Packages int                  `json:"packages"` // documents of packages
 	Objects  int                  `json:"objects"`  // that were listed or, without a listing, looked at
@@ -55,7 +57,7 @@ type Verification struct {
 }
 
 // Damaged reports whether anything that was found is an error.
-func (v *Verification) Damaged() bool { return buildcache.Failed(v.Findings) }
+func (v *Report) Damaged() bool { return buildcache.Failed(v.Findings) }
 
 // maxUnreadable is how many objects may be unreadable, other than by not being there,
 // before it is the storage that is broken and not the mirror.
@@ -68,21 +70,21 @@ const (
 	verifyBuffer  = 256 << 10
 )
 
-// Verify checks a mirror: that every pointer resolves, and that everything is what the
+// Mirror checks a mirror: that every pointer resolves, and that everything is what the
 // name or the document that points at it says. What is wrong is in the Findings; the error says
 // that the mirror could not be checked.
 //
 // Of a mirror that is also a mirror.Lister all objects are looked at, and what is there but
 // in no index is found too. Any other is walked from its index, as a client does. A
 // publisher may be at work meanwhile: only what it has not finished is found.
-func Verify(ctx context.Context, r mirror.Reader, o VerifyOptions) (*Verification, error) {
+func Mirror(ctx context.Context, r mirror.Reader, o Options) (*Report, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	v := &verifier{
-		VerifyOptions: o,
-		reader:        newProbe(r, stop),
-		keys:          make(map[key.Fingerprint]bool),
-		result:        Verification{Layouts: []string{}, Findings: []buildcache.Finding{}},
+		Options: o,
+		reader:  newProbe(r, stop),
+		keys:    make(map[key.Fingerprint]bool),
+		result:  Report{Layouts: []string{}, Findings: []buildcache.Finding{}},
 	}
 	if v.lister, _ = r.(mirror.Lister); v.lister == nil {
 		v.reader.seen = make(map[string]int64)
@@ -104,12 +106,12 @@ func Verify(ctx context.Context, r mirror.Reader, o VerifyOptions) (*Verificatio
 
 // A verifier collects what is found.
 type verifier struct {
-	VerifyOptions
+	Options
 	reader *probe
 	lister mirror.Lister // nil if the mirror cannot be listed
 
 	mu     sync.Mutex // guards what follows, and is held while Checked is called
-	result Verification
+	result Report
 	keys   map[key.Fingerprint]bool
 	n, of  int
 }
@@ -161,7 +163,7 @@ func (v *verifier) checked(n, more int) {
 	}
 }
 
-func (v *verifier) finish() *Verification {
+func (v *verifier) finish() *Report {
 	for _, size := range v.reader.seen {
 		v.result.Objects++
 		v.result.Bytes += size
