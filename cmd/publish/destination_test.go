@@ -8,6 +8,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/service"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
@@ -52,7 +53,7 @@ func TestDestinationsThatCannotHoldAMirror(t *testing.T) {
 	if asked > 0 {
 		t.Errorf("%d requests", asked)
 	}
-	_, err := parseDaemonConfig([]byte("state_dir: /tmp/s\nsocket: /tmp/s.sock\nmirrors:\n  - name: a\n    source: /tmp\n    destination: s3://a--use1-az4--x-s3/x\n"))
+	_, err := service.ParseConfig([]byte("state_dir: /tmp/s\nsocket: /tmp/s.sock\nmirrors:\n  - name: a\n    source: /tmp\n    destination: s3://a--use1-az4--x-s3/x\n"))
 	if err == nil || !strings.Contains(err.Error(), "general purpose bucket") {
 		t.Errorf("the daemon's configuration: %v", err)
 	}

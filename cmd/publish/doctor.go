@@ -27,6 +27,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/service"
 )
 
 const doctorHelp = `Check whether a destination can hold a mirror, or whether a daemon can do what its
@@ -69,7 +70,7 @@ func doctorCommand(env cli.Env) *cobra.Command {
 				d.examineStore(cmd.Context(), place, args[0])
 				return d.result()
 			}
-			c, err := readDaemonConfig(config)
+			c, err := service.ReadConfig(config)
 			if errors.Is(err, fs.ErrNotExist) && !cmd.Flags().Changed("config") {
 				return cli.Fail(cli.ExitUsage, fmt.Errorf("%w: give a DESTINATION to check it, or --config to check a daemon", err))
 			}
@@ -80,7 +81,7 @@ func doctorCommand(env cli.Env) *cobra.Command {
 			return d.result()
 		},
 	}
-	cmd.Flags().StringVar(&config, "config", defaultConfig, "`FILE` with the configuration of the daemon")
+	cmd.Flags().StringVar(&config, "config", service.DefaultConfig, "`FILE` with the configuration of the daemon")
 	cmd.Flags().BoolVar(&noWrite, "no-write", false, "only read")
 	cli.PlaceFlags(cmd.Flags(), &place)
 	return cmd
@@ -123,7 +124,7 @@ func (d *doctor) say(what string, err error, fix string) bool {
 // note tells something that is no failure.
 func (d *doctor) note(what, why string) { escape.Fprintf(d.out, "note  %s: %s\n", what, why) }
 
-func (d *doctor) examine(ctx context.Context, c *daemonConfig) {
+func (d *doctor) examine(ctx context.Context, c *service.Config) {
 	d.say("configuration", nil, "")
 	if c.Mode == "indexer" {
 		d.examineIndexer(ctx, c)
@@ -136,7 +137,7 @@ func (d *doctor) examine(ctx context.Context, c *daemonConfig) {
 }
 
 // examineDaemon asks the daemon; if there is none, it looks whether one could begin.
-func (d *doctor) examineDaemon(ctx context.Context, c *daemonConfig) {
+func (d *doctor) examineDaemon(ctx context.Context, c *service.Config) {
 	client := api.Dial(c.Socket)
 	defer client.Close()
 	s, err := client.Status(ctx)
@@ -192,7 +193,7 @@ func writable(dir string) error {
 	return os.Remove(f.Name())
 }
 
-func (d *doctor) examineMirror(ctx context.Context, m *mirrorConfig) {
+func (d *doctor) examineMirror(ctx context.Context, m *service.MirrorConfig) {
 	name := "mirror " + m.Name + ": "
 	_, err := os.ReadDir(m.Source)
 	d.say(name+"source", err, "make it, or let the user that runs the daemon read it: "+m.Source)
@@ -204,15 +205,15 @@ func (d *doctor) examineMirror(ctx context.Context, m *mirrorConfig) {
 	if d.write {
 		d.say(name+"conditional writes", conditional(ctx, to.Mirror("")), "")
 	}
-	d.cloudFront(ctx, name, m.target().CDN, to)
+	d.cloudFront(ctx, name, m.Target().CDN, to)
 	d.leftovers(ctx, name, to)
 }
 
 // examineDestination looks whether it can be listed; nil if it cannot.
-func (d *doctor) examineDestination(ctx context.Context, name string, m *mirrorConfig) *target.Destination {
+func (d *doctor) examineDestination(ctx context.Context, name string, m *service.MirrorConfig) *target.Destination {
 	var late clockOffset
 	d.identity(ctx, name, m)
-	to, err := target.Open(ctx, m.Destination, m.target(), target.Environment{Log: d.env.Log(), Observe: late.observe})
+	to, err := target.Open(ctx, m.Destination, m.Target(), target.Environment{Log: d.env.Log(), Observe: late.observe})
 	if !d.say(name+"destination", err, "") {
 		return nil
 	}
@@ -226,7 +227,7 @@ func (d *doctor) examineDestination(ctx context.Context, name string, m *mirrorC
 }
 
 // identity looks whether there is a token that holds, where one is to be shown.
-func (d *doctor) identity(ctx context.Context, name string, m *mirrorConfig) {
+func (d *doctor) identity(ctx context.Context, name string, m *service.MirrorConfig) {
 	if m.WebIdentityTokenFile == "" {
 		return
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/service"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
@@ -106,18 +107,13 @@ func runExec(ctx context.Context, env cli.Env, p *publishing, source, destinatio
 	}
 	defer dir.remove()
 	socket := filepath.Join(dir.path, "socket")
-	l, err := listenUnix(socket, "")
-	if err != nil {
-		return err
-	}
-	s := service{
-		config: &daemonConfig{StateDir: filepath.Join(dir.path, "state")}, log: slog.New(slog.NewTextHandler(env.Stderr, nil)), grace: execGrace,
-		listeners: []listener{{Listener: l, everything: true, path: socket}}, manager: nobody{},
-		extra: []servedMirror{{name: destination, source: source, destination: destination, target: p.target, options: eachTime(j.Options)}},
+	own := service.Private{
+		Mirror: service.Mirror{Name: destination, Source: source, Destination: destination, Target: p.target, Options: eachTime(j.Options)},
+		Dir:    filepath.Join(dir.path, "state"), Socket: socket, Version: env.Version, Log: slog.New(slog.NewTextHandler(env.Stderr, nil)), Grace: execGrace,
 	}
 	c := &child{env: env, command: command, socket: socket}
 	var left daemon.Drained
-	s.up = func(work context.Context, d *daemon.Daemon) error {
+	own.Up = func(work context.Context, d *daemon.Daemon) error {
 		c.runBeside(ctx, work)
 		if work.Err() != nil || c.unknown != nil {
 			return nil
@@ -140,7 +136,7 @@ func runExec(ctx context.Context, env cli.Env, p *publishing, source, destinatio
 		return cli.Stopped(work, err)
 	}
 	// A signal ends the command, and the daemon only when the command has ended.
-	err = s.run(context.WithoutCancel(ctx))
+	err = own.Run(context.WithoutCancel(ctx))
 	if c.unknown != nil {
 		return c.unknown
 	}
@@ -250,12 +246,3 @@ func (c *child) exit(err error) error {
 	}
 	return cli.Fail(c.code, cli.ErrReported)
 }
-
-// nobody manages a daemon that lives for a command.
-type nobody struct{}
-
-func (nobody) ready()                 {}
-func (nobody) reloading()             {}
-func (nobody) stopping(time.Duration) {}
-
-func (nobody) watch(context.Context, func(context.Context) error) error { return nil }

@@ -100,14 +100,14 @@ func runIndex(cmd *cobra.Command, where string, x *indexing, env cli.Env) error 
 		}
 		for i, f := range r.Findings {
 			if i == cli.ShownWarnings {
-				escape.Fprintf(env.Stdout, "%swarning: and %d more, see --json\n", prefixed(r.Mirror), len(r.Findings)-i)
+				escape.Fprintf(env.Stdout, "%swarning: and %d more, see --json\n", cli.Prefixed(r.Mirror), len(r.Findings)-i)
 				break
 			}
-			escape.Fprintf(env.Stdout, "%swarning: %s\n", prefixed(r.Mirror), f)
+			escape.Fprintf(env.Stdout, "%swarning: %s\n", cli.Prefixed(r.Mirror), f)
 		}
-		escape.Fprintf(env.Stdout, "%s%s index: %s, %s (%.1f s)\n", prefixed(r.Mirror), r.Layout, english.Plural(r.After, "package", ""), what, time.Since(began).Seconds())
+		escape.Fprintf(env.Stdout, "%s%s index: %s, %s (%.1f s)\n", cli.Prefixed(r.Mirror), r.Layout, english.Plural(r.After, "package", ""), what, time.Since(began).Seconds())
 		for _, a := range r.Audiences {
-			escape.Fprintf(env.Stdout, "%s%s: %s\n", prefixed(r.Mirror), a.Readers, english.Plural(a.Packages, "package", ""))
+			escape.Fprintf(env.Stdout, "%s%s: %s\n", cli.Prefixed(r.Mirror), a.Readers, english.Plural(a.Packages, "package", ""))
 		}
 	}
 	if invalidated != nil {
@@ -146,11 +146,4 @@ func rebuildAll(ctx context.Context, d *target.Destination, trust buildcache.Tru
 		}
 	}
 	return all, nil
-}
-
-func prefixed(mirror string) string {
-	if mirror == "" {
-		return ""
-	}
-	return mirror + ": "
 }

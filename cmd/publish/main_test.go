@@ -19,5 +19,3 @@ func execute(t testing.TB, env clitest.Variables, args ...string) (code int, std
 // spack and write are those of clitest, for short.
 func spack(t testing.TB, fixture string) string { t.Helper(); return clitest.Spack(t, fixture) }
 func write(t testing.TB, name, content string)  { t.Helper(); clitest.Write(t, name, content) }
-
-type variables = clitest.Variables

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/service"
 )
 
 // A source and a destination that contain each other are refused before anything is read or written, however
@@ -38,7 +39,7 @@ func TestSourceAndDestinationAreApart(t *testing.T) {
 			}
 		}
 		config := "state_dir: /var/lib/publish\nsocket: /run/publish.sock\nmirrors:\n  - source: " + source + "\n    destination: file://" + destination + "\n"
-		if _, err := parseDaemonConfig([]byte(config)); err == nil || !strings.Contains(err.Error(), "5:18: destination: ") {
+		if _, err := service.ParseConfig([]byte(config)); err == nil || !strings.Contains(err.Error(), "5:18: destination: ") {
 			t.Errorf("daemon, %s: %v", destination, err)
 		}
 	}

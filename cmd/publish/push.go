@@ -16,13 +16,14 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/service"
 )
 
 // socketFlag says which daemon is asked.
 type socketFlag struct{ path string }
 
 func (f *socketFlag) register(fs *pflag.FlagSet) {
-	fs.StringVar(&f.path, "socket", "", "socket of the daemon; default: PUBLISH_SOCKET, or "+defaultSocket)
+	fs.StringVar(&f.path, "socket", "", "socket of the daemon; default: PUBLISH_SOCKET, or "+service.DefaultSocket)
 }
 
 // dial makes a client of the daemon that is meant.
@@ -32,7 +33,7 @@ func (f *socketFlag) dial(env cli.Env) *api.Client {
 		path = env.Getenv(cli.Variable(cli.SocketSetting))
 	}
 	if path == "" {
-		path = defaultSocket
+		path = service.DefaultSocket
 	}
 	return api.Dial(path)
 }

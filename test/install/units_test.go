@@ -128,7 +128,7 @@ var exampleKey = regexp.MustCompile(`(?m)^#?([a-z_]+): (.*)$`)
 // The units go with the defaults of the configuration, as the example shows them.
 func TestUnitsAndDefaults(t *testing.T) {
 	defaults := make(map[string]string)
-	for _, m := range exampleKey.FindAllStringSubmatch(read(t, filepath.Join(root, "cmd/publish/daemon.example.yaml")), -1) {
+	for _, m := range exampleKey.FindAllStringSubmatch(read(t, filepath.Join(root, "cmd/publish/internal/service/daemon.example.yaml")), -1) {
 		defaults[m[1]] = m[2]
 	}
 	duration := func(key string) time.Duration {

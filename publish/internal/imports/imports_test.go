@@ -80,9 +80,10 @@ var arrows = map[string]string{
 	"publish/target": "publish/reindex publish publish/buildcache publish/field publish/layout publish/spec publish/redact publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront",
 	"publish/sbom":   "publish/inventory publish/query publish/mirror",
 	// commands
-	"cmd/publish":                          "publish/verify publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/internal/action cmd/publish/internal/cli/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile publish/inventory publish/query publish/sbom publish/lockfile",
+	"cmd/publish":                          "publish/verify publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/internal/action cmd/publish/internal/service cmd/publish/internal/cli/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile publish/inventory publish/query publish/sbom publish/lockfile",
 	"cmd/publish/internal/cli":             "publish/source publish/reindex publish publish/buildcache publish/field publish/key publish/target publish/blob publish/redact publish/shell publish/index publish/mirror publish/cloudfront publish/events publish/queue publish/daemon/api publish/defect publish/nofile publish/userfile cmd/publish/internal/cli/escape",
 	"cmd/publish/internal/action":          "publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/redact publish/shell publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/session publish/cloudfront publish/defect cmd/publish/internal/cli cmd/publish/internal/action/workflow",
+	"cmd/publish/internal/service":         "publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/redact publish/index publish/mirror publish/mirror/s3 publish/events publish/queue publish/daemon publish/daemon/api publish/defect publish/userfile cmd/publish/internal/cli cmd/publish/internal/cli/escape",
 	"cmd/publish/internal/cli/clitest":     "",
 	"cmd/publish/internal/action/workflow": "cmd/publish/internal/cli/escape publish/userfile",
 	"cmd/publish/internal/cli/escape":      "",
@@ -93,14 +94,14 @@ var arrows = map[string]string{
 // or by the beginning of it.
 var owners = map[string]string{
 	// cmd carries an aws.Config from session to s3 and cloudfront, and needs its type for that.
-	"github.com/aws/aws-sdk-go-v2/aws":         "publish/credentials publish/mirror/s3 publish/cloudfront publish/session publish/events publish/target cmd/publish cmd/publish/internal/action",
+	"github.com/aws/aws-sdk-go-v2/aws":         "publish/credentials publish/mirror/s3 publish/cloudfront publish/session publish/events publish/target cmd/publish/internal/service cmd/publish/internal/action",
 	"github.com/aws/":                          "publish/mirror/s3 publish/cloudfront publish/session publish/events",
 	"github.com/aws/aws-sdk-go-v2/service/sqs": "publish/events",
 	"github.com/aws/smithy-go/time":            "publish/mirror/s3 publish/cloudfront publish/session publish/events publish/tune", // to wait
 	"github.com/ProtonMail/":                   "publish/key publish/sign publish/sign/signtest",
 	"flag":                                     "cmd/publish cmd/image",
 	"github.com/spf13/":                        "cmd/publish cmd/publish/internal/cli",
-	"github.com/goccy/":                        "cmd/publish cmd/publish/internal/cli",
+	"github.com/goccy/":                        "cmd/publish/internal/service cmd/publish/internal/cli",
 	"github.com/vbauerster/":                   "cmd/publish/internal/cli",
 	"github.com/sethvargo/":                    "cmd/publish/internal/action/workflow publish/session",
 	"github.com/CycloneDX/":                    "publish/sbom",
@@ -109,7 +110,7 @@ var owners = map[string]string{
 	"modernc.org/":                             "publish/queue",
 	"github.com/fsnotify/":                     "publish/daemon",
 	"github.com/prometheus/":                   "publish/daemon/api",
-	"github.com/coreos/":                       "cmd/publish",
+	"github.com/coreos/":                       "cmd/publish/internal/service",
 	"golang.org/x/sync/errgroup":               "publish/defect", // in whose groups a panic is an error
 }
 

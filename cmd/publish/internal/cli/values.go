@@ -56,3 +56,11 @@ func (v bytesValue) Set(text string) error {
 
 // Size is a number of bytes for people: 3.1 GiB.
 func Size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
+
+// Prefixed returns the path of a mirror in front of a line about it; nothing for the destination itself.
+func Prefixed(mirror string) string {
+	if mirror == "" {
+		return ""
+	}
+	return mirror + ": "
+}

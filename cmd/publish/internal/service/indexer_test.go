@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"bytes"
@@ -21,7 +21,7 @@ import (
 
 // indexerOf is an indexer of the mirrors below a directory, with a distribution E1 before them, and
 // what it prints.
-func indexerOf(t *testing.T, dir string) (*indexer, *cloudfronttest.Server, *bytes.Buffer) {
+func indexerOf(t *testing.T, dir string) (*indexWork, *cloudfronttest.Server, *bytes.Buffer) {
 	t.Helper()
 	api := cloudfronttest.New("E1")
 	server := httptest.NewServer(api)
@@ -41,7 +41,7 @@ func indexerOf(t *testing.T, dir string) (*indexer, *cloudfronttest.Server, *byt
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &indexer{destination: d, cdn: c, healed: printer(true, env)}, api, &out
+	return &indexWork{destination: d, cdn: c, healed: printer(true, env.Stdout)}, api, &out
 }
 
 // unindexed is a mirror that Spack pushed into without an index, at m below a directory, and the
@@ -103,7 +103,7 @@ func TestIndexerLeavesWhatIsNotWhole(t *testing.T) {
 
 // Every member of a line of JSON is documented.
 func TestIndexerPrintsWhatIsDocumented(t *testing.T) {
-	page, err := os.ReadFile("../../docs/indexer.md")
+	page, err := os.ReadFile(clitest.Root("docs/indexer.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,16 +140,6 @@ func TestIndexerPrintsWhatIsDocumented(t *testing.T) {
 	for name := range line.Indices[0] {
 		if !documented["indices[]."+name] {
 			t.Errorf("indices[].%s is not documented", name)
-		}
-	}
-}
-
-// Whoever configures it wrongly is told of all at once.
-func TestIndexerSaysAllThatIsWrong(t *testing.T) {
-	code, _, stderr := execute(t, nil, "indexer", "--queue", "indexer", "--settle", "0s", "--takeover", "1s", "file:///srv/mirror")
-	for _, want := range []string{"--queue", "--settle: 0s", "--takeover: 1s", "file:///srv/mirror"} {
-		if code != cli.ExitUsage || !strings.Contains(stderr, want) {
-			t.Errorf("exit code %d, without %s:\n%s", code, want, stderr)
 		}
 	}
 }

@@ -1,10 +1,7 @@
-package main
+package service
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -176,16 +173,4 @@ func (p *pacing) keep(ctx context.Context) error {
 			p.mu.Unlock()
 		}
 	}
-}
-
-// onLoopback refuses an address at which others than this machine could look.
-func onLoopback(address string) error {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil || port == "" {
-		return errors.New("want host:port, such as 127.0.0.1:9464")
-	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("%s is not a loopback address: put a server in front that asks who looks", host)
-	}
-	return nil
 }

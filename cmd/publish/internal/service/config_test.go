@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"fmt"
@@ -11,16 +11,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 )
 
 func TestAnIndexerNeedsLess(t *testing.T) {
-	c, err := parseDaemonConfig([]byte("mode: indexer\nqueue: sqs://sqs.us-east-1.amazonaws.com/111122223333/my-cache-events\nmirrors:\n  - destination: s3://my-cache/noble\n"))
+	c, err := ParseConfig([]byte("mode: indexer\nqueue: sqs://sqs.us-east-1.amazonaws.com/111122223333/my-cache-events\nmirrors:\n  - destination: s3://my-cache/noble\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if i := c.indexing(nil); i.destination != "s3://my-cache/noble" || i.queue != "sqs://sqs.us-east-1.amazonaws.com/111122223333/my-cache-events" || i.settle != indexerSettle {
+	if i := c.indexing(nil); i.Destination != "s3://my-cache/noble" || i.Queue != "sqs://sqs.us-east-1.amazonaws.com/111122223333/my-cache-events" || i.Settle != indexerSettle {
 		t.Errorf("%+v", i)
 	}
 }
@@ -34,13 +33,9 @@ mirrors:
 `
 
 func TestTheExampleParses(t *testing.T) {
-	c, err := parseDaemonConfig([]byte(exampleConfig))
+	c, err := ParseConfig([]byte(Example))
 	if err != nil || len(c.Mirrors) != 1 {
 		t.Fatalf("%+v, %v", c, err)
-	}
-	code, out, _ := execute(t, nil, "daemon", "--print-example-config")
-	if code != 0 || out != exampleConfig {
-		t.Errorf("exit %d, printed:\n%s", code, out)
 	}
 }
 
@@ -49,7 +44,7 @@ var commented = regexp.MustCompile(`(?m)^( *)#([a-z_]+:|  - |  {2,}[a-z]+:)`)
 // Every key is in the example, and what is commented out there is right, too.
 func TestTheExampleIsWhole(t *testing.T) {
 	keys := filepath.Join(t.TempDir(), "keys.asc")
-	armored, err := filepath.Glob("../../test/testdata/v3-signed/blobs/sha256/*/*")
+	armored, err := filepath.Glob(clitest.Root("test/testdata/v3-signed/blobs/sha256/*/*"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,8 +53,8 @@ func TestTheExampleIsWhole(t *testing.T) {
 			clitest.Write(t, keys, string(text))
 		}
 	}
-	text := strings.ReplaceAll(commented.ReplaceAllString(exampleConfig, "$1$2"), "/etc/slurm-factory-publish/keys.asc", keys)
-	c, err := parseDaemonConfig([]byte(text))
+	text := strings.ReplaceAll(commented.ReplaceAllString(Example, "$1$2"), "/etc/slurm-factory-publish/keys.asc", keys)
+	c, err := ParseConfig([]byte(text))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
@@ -80,7 +75,7 @@ func TestDefaults(t *testing.T) {
 		"stop_timeout": defaultStop, "stalled_after": defaultStalled, "keep_finished": defaultKeep, "settle": defaultSettle,
 		"max_delay": defaultMaxDelay, "scan_interval": defaultScan, "stuck_after": defaultStuck,
 	} {
-		m := regexp.MustCompile(`#` + key + `: (\S+)`).FindStringSubmatch(exampleConfig)
+		m := regexp.MustCompile(`#` + key + `: (\S+)`).FindStringSubmatch(Example)
 		if got, err := time.ParseDuration(m[1]); err != nil || got != want {
 			t.Errorf("%s is %s in the example, and %s", key, m[1], want)
 		}
@@ -90,25 +85,13 @@ func TestDefaults(t *testing.T) {
 // The daemon publishes keys as the command does, unless its configuration says no.
 func TestPublishKeys(t *testing.T) {
 	for text, noKeys := range map[string]bool{"": false, "    publish_keys: true\n": false, "    publish_keys: false\n": true} {
-		c, err := parseDaemonConfig([]byte("state_dir: /var/lib/publish\nsocket: /run/publish.sock\nmirrors:\n  - source: /srv/buildcache\n    destination: file:///srv/mirror\n" + text))
+		c, err := ParseConfig([]byte("state_dir: /var/lib/publish\nsocket: /run/publish.sock\nmirrors:\n  - source: /srv/buildcache\n    destination: file:///srv/mirror\n" + text))
 		if err != nil {
 			t.Fatal(err)
 		}
 		o, err := c.Mirrors[0].rules().Options()
 		if err != nil || o.Selection.NoKeys != noKeys {
 			t.Errorf("%q: no keys: %t, %v", text, o.Selection.NoKeys, err)
-		}
-	}
-	for _, row := range []struct {
-		args []string
-		keys int
-	}{{nil, 1}, {[]string{"--publish-keys=false"}, 0}} {
-		dir := t.TempDir()
-		if code, _, errs := execute(t, nil, append(row.args, clitest.Spack(t, "v2-signed"), "file://"+dir)...); code != cli.ExitDone {
-			t.Fatal(errs)
-		}
-		if found, _ := filepath.Glob(dir + "/build_cache/_pgp/*.pub"); len(found) != row.keys {
-			t.Errorf("%q: published are %q", row.args, found)
 		}
 	}
 }
@@ -147,24 +130,15 @@ func TestWrongConfigurations(t *testing.T) {
 		{smallest, "", "there are none"},
 		{smallest, "[]", "1:1"},
 	} {
-		_, err := parseDaemonConfig([]byte(strings.Replace(smallest, row.was, row.is, 1)))
+		_, err := ParseConfig([]byte(strings.Replace(smallest, row.was, row.is, 1)))
 		if err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%q -> %q: %v, want %s", row.was, row.is, err, row.want)
 		}
 	}
-	dir := t.TempDir()
-	clitest.Write(t, dir+"/c.yaml", strings.Replace(smallest, "destination:", "destinaton:", 1))
-	code, _, errs := execute(t, nil, "daemon", "--config", dir+"/c.yaml")
-	if code != cli.ExitUsage || !strings.Contains(errs, "c.yaml:5:5: unknown key") {
-		t.Errorf("exit %d: %s", code, errs)
-	}
-	if code, _, errs := execute(t, nil, "daemon", "--config", dir+"/none.yaml"); code != cli.ExitUsage || !strings.Contains(errs, "no such file") {
-		t.Errorf("exit %d: %s", code, errs)
-	}
 }
 
 func TestTimetable(t *testing.T) {
-	c, err := parseDaemonConfig([]byte(smallest + `bandwidth:
+	c, err := ParseConfig([]byte(smallest + `bandwidth:
   - {limit: 1MB/s, days: "fri", hours: 22:00-06:00}
   - {limit: 2MB/s, days: "mon-fri", hours: 08:00-18:00}
   - {limit: none, days: "sat-sun"}
@@ -207,7 +181,7 @@ func TestTimetable(t *testing.T) {
 
 // What a mirror is published with is what its keys say.
 func TestKeysAreFlags(t *testing.T) {
-	c, err := parseDaemonConfig([]byte(smallest + `    require_signed: true
+	c, err := ParseConfig([]byte(smallest + `    require_signed: true
     include: ["slurm@25.*"]
     layout: v3
     expect_os: [ubuntu24.04]
@@ -222,7 +196,7 @@ func TestKeysAreFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	to := c.Mirrors[0].target()
+	to := c.Mirrors[0].Target()
 	o, err := c.Mirrors[0].rules().Options()
 	if err != nil || !o.KeepGoing || !o.Trust.RequireSigned || !slices.Equal(o.Selection.Include, []string{"slurm@25.*"}) || o.Selection.Layout != "v3" ||
 		o.IfExists != "overwrite" || to.S3.PartSize != 16<<20 || to.CDN.PublicURL == "" || to.CDN.MaxPaths != 100 {

@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"context"
@@ -21,7 +21,7 @@ const lookAtSocketEvery = 5 * time.Second
 // keepSocket answers at a socket anew when its file is removed, as by what clears temporary directories: peers
 // could not connect any more. Those that are connected are answered all the same. What else is there under
 // its name stays.
-func (o *office) keepSocket(ctx context.Context, g *defect.Group, l listener, h http.Handler) error {
+func (o *supervisor) keepSocket(ctx context.Context, g *defect.Group, l listener, h http.Handler) error {
 	if l.path == "" {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"context"
@@ -57,3 +57,12 @@ func (s systemd) watch(ctx context.Context, health func(context.Context) error) 
 		}
 	}
 }
+
+// nobody manages a daemon that lives for a command.
+type nobody struct{}
+
+func (nobody) ready()                 {}
+func (nobody) reloading()             {}
+func (nobody) stopping(time.Duration) {}
+
+func (nobody) watch(context.Context, func(context.Context) error) error { return nil }

@@ -1,10 +1,14 @@
-package main
+package service
 
 import (
 	"context"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
+
+	"github.com/coreos/go-systemd/v22/journal"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 // A journalHandler says before each line how bad it is, as journald and systemd understand it: it is no part
@@ -53,4 +57,20 @@ type journalLines struct {
 func (l *journalLines) Write(line []byte) (int, error) {
 	n, err := l.w.Write(append([]byte(l.priority), line...))
 	return max(n-len(l.priority), 0), err
+}
+
+// daemonLog returns the log of a daemon: for a machine, or for people at a terminal.
+func daemonLog(e cli.Env, format, level string) *slog.Logger {
+	var l slog.Level // info
+	if level != "" {
+		l.UnmarshalText([]byte(level)) // which was checked
+	}
+	o := &slog.HandlerOptions{Level: l}
+	if format == "text" || format == "" && cli.Terminal(e.Raw.Stderr) != nil {
+		return slog.New(slog.NewTextHandler(e.Stderr, o))
+	}
+	if there, err := journal.StderrIsJournalStream(); e.Raw.Stderr == os.Stderr && there && err == nil {
+		return slog.New(newJournalHandler(e.Stderr, o))
+	}
+	return slog.New(slog.NewJSONHandler(e.Stderr, o))
 }

@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"bytes"
@@ -25,13 +25,13 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
-// exampleConfig is what --print-example-config prints: every key, with what it is for.
+// Example is what --print-example-config prints: every key, with what it is for.
 //
 //go:embed daemon.example.yaml
-var exampleConfig string
+var Example string
 
-// A daemonConfig is the configuration of a daemon, as it is written. The example is its manual.
-type daemonConfig struct {
+// A Config is the configuration of a daemon, as it is written. The example is its manual.
+type Config struct {
 	Mode         string         `yaml:"mode"`
 	Queue        string         `yaml:"queue"`
 	StateDir     string         `yaml:"state_dir"`
@@ -46,11 +46,11 @@ type daemonConfig struct {
 	StalledAfter timespan       `yaml:"stalled_after"`
 	KeepFinished timespan       `yaml:"keep_finished"`
 	Bandwidth    []bandwidth    `yaml:"bandwidth"`
-	Mirrors      []mirrorConfig `yaml:"mirrors"`
+	Mirrors      []MirrorConfig `yaml:"mirrors"`
 }
 
-// A mirrorConfig is one mirror. Most keys are named after the flags that say the same.
-type mirrorConfig struct {
+// A MirrorConfig is one mirror. Most keys are named after the flags that say the same.
+type MirrorConfig struct {
 	Name        string `yaml:"name"`
 	Source      string `yaml:"source"`
 	Destination string `yaml:"destination"`
@@ -156,14 +156,14 @@ func misplaced(n ast.Node, format string, args ...any) error {
 	return e
 }
 
-// readDaemonConfig reads a configuration. What is wrong with it is told with line and column, all
+// ReadConfig reads a configuration. What is wrong with it is told with line and column, all
 // that can be found at once.
-func readDaemonConfig(name string) (*daemonConfig, error) {
+func ReadConfig(name string) (*Config, error) {
 	text, err := userfile.Read(name)
 	if err != nil {
 		return nil, cli.Fail(cli.ExitUsage, fmt.Errorf("configuration: %w", err))
 	}
-	c, err := parseDaemonConfig(text)
+	c, err := ParseConfig(text)
 	if err != nil {
 		return nil, cli.Fail(cli.ExitUsage, fmt.Errorf("configuration %s", inFile(name, err)))
 	}
@@ -179,8 +179,8 @@ func inFile(name string, err error) string {
 	return strings.Join(lines, "\n  ")
 }
 
-func parseDaemonConfig(text []byte) (*daemonConfig, error) {
-	c := new(daemonConfig)
+func ParseConfig(text []byte) (*Config, error) {
+	c := new(Config)
 	if err := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(c); err != nil && !emptyDocument(text) {
 		var placed *placedError
 		var known yaml.Error
@@ -241,7 +241,7 @@ const (
 )
 
 // check returns all that is wrong.
-func (c *daemonConfig) check(at places) (wrong []error) {
+func (c *Config) check(at places) (wrong []error) {
 	say := func(path, format string, args ...any) { wrong = append(wrong, misplaced(at.of(path), format, args...)) }
 	switch c.Mode {
 	case "", "publisher":
@@ -279,7 +279,7 @@ func (c *daemonConfig) check(at places) (wrong []error) {
 	return wrong
 }
 
-func (c *daemonConfig) checkMirror(i int, say func(key, format string, args ...any)) {
+func (c *Config) checkMirror(i int, say func(key, format string, args ...any)) {
 	m := &c.Mirrors[i]
 	if !filepath.IsAbs(m.Source) && c.Mode != "indexer" {
 		say("source", "source: want an absolute path of a directory")
@@ -315,7 +315,7 @@ func (c *daemonConfig) checkMirror(i int, say func(key, format string, args ...a
 		say("max_invalidation_paths", "max_invalidation_paths %d: want 1 to 3000", m.MaxInvalidationPaths)
 	}
 	_, err := m.rules().Options()
-	for _, one := range field.Each(errors.Join(err, m.target().Validate())) {
+	for _, one := range field.Each(errors.Join(err, m.Target().Validate())) {
 		var wrong *field.Error
 		if errors.As(one, &wrong) {
 			say(keyOf(wrong.Name), "%s", wrong.Under(keyOf(wrong.Name)))
@@ -350,7 +350,7 @@ func tidyDestination(where string) string {
 func keyOf(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
 // rules are those of a mirror's keys.
-func (m *mirrorConfig) rules() cli.Rules {
+func (m *MirrorConfig) rules() cli.Rules {
 	r := cli.DefaultRules()
 	r.KeepGoing = true
 	r.RequireSigned, r.TrustedKeys = m.RequireSigned, m.TrustedKeys
@@ -361,8 +361,8 @@ func (m *mirrorConfig) rules() cli.Rules {
 	return r
 }
 
-// target is how the destination of a mirror is reached.
-func (m *mirrorConfig) target() target.Config {
+// Target is how the destination of a mirror is reached.
+func (m *MirrorConfig) Target() target.Config {
 	return target.Config{
 		S3: s3.Options{
 			EndpointURL: m.EndpointURL, Region: m.Region, StorageClass: m.StorageClass, SSE: m.SSE, KMSKeyID: m.KMSKeyID,

@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"cmp"
@@ -26,7 +26,7 @@ import (
 
 // A mirrorWork does for a daemon what is to be done for one mirror: it implements daemon.Work.
 type mirrorWork struct {
-	servedMirror
+	Mirror
 	log         *slog.Logger
 	environment target.Environment
 
@@ -63,7 +63,7 @@ type opened struct {
 }
 
 func (w *mirrorWork) inbox() (*source.Inbox, error) {
-	return source.OpenInbox(w.source, source.Rules{Selection: w.options.Selection, Trust: w.options.Trust})
+	return source.OpenInbox(w.Source, source.Rules{Selection: w.Options.Selection, Trust: w.Options.Trust})
 }
 
 // Arrivals implements daemon.Work. The directory is opened each time: it may be another one.
@@ -138,7 +138,7 @@ func (w *mirrorWork) open(ctx context.Context) (*opened, error) {
 	if w.to != nil {
 		return w.to, nil
 	}
-	d, err := target.Open(ctx, w.destination, w.target, w.environment)
+	d, err := target.Open(ctx, w.Destination, w.Target, w.environment)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +167,7 @@ type debt struct {
 
 // Publish implements daemon.Work.
 func (w *mirrorWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Outcome, error) {
-	if err := target.Apart(w.source, w.destination); err != nil { // since the configuration was read
+	if err := target.Apart(w.Source, w.Destination); err != nil { // since the configuration was read
 		return daemon.Outcome{}, runError(err)
 	}
 	d, err := w.open(ctx)
@@ -182,12 +182,12 @@ func (w *mirrorWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Outcome
 }
 
 func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (daemon.Outcome, error) {
-	o := w.options
+	o := w.Options
 	o.Selection.Documents = []string{}
 	for _, p := range r.Packages {
 		o.Selection.Documents = append(o.Selection.Documents, p.File)
 	}
-	src, err := source.Open(ctx, w.source, o.Selection)
+	src, err := source.Open(ctx, w.Source, o.Selection)
 	if err != nil {
 		if errors.Is(err, source.ErrNothing) { // nothing of it is selected any more
 			return daemon.Outcome{Refused: verdicts(r, nil, nil)}, nil
@@ -199,7 +199,7 @@ func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (d
 	if err != nil {
 		return daemon.Outcome{}, err
 	}
-	if w.target.CDN.Caches() {
+	if w.Target.CDN.Caches() {
 		if err := r.Intend(intention(plan)); err != nil {
 			return daemon.Outcome{}, err
 		}
@@ -252,7 +252,7 @@ func (w *mirrorWork) outcome(r *daemon.Run, plan *publish.Plan, applied *publish
 			}
 		}
 	}
-	if w.target.CDN.PublicURL != "" || w.target.CDN.Distribution != "" && len(owed.Names) > 0 {
+	if w.Target.CDN.PublicURL != "" || w.Target.CDN.Distribution != "" && len(owed.Names) > 0 {
 		out.Owed = encode(owed)
 	}
 	return out

@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"fmt"
@@ -11,13 +11,14 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
 // Invalidations that many runs owe are sent together, and each index is read back once.
 func TestTheIndexIsReadOnceForManyDebts(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS("../../test/testdata/v3-unsigned")); err != nil {
+	if err := os.CopyFS(dir, os.DirFS(clitest.Root("test/testdata/v3-unsigned"))); err != nil {
 		t.Fatal(err)
 	}
 	var index, all atomic.Int64
@@ -36,8 +37,8 @@ func TestTheIndexIsReadOnceForManyDebts(t *testing.T) {
 	for _, n := range []int{1, 10, 200} {
 		index.Store(0)
 		all.Store(0)
-		w := &mirrorWork{servedMirror: servedMirror{
-			source: dir, destination: "file://" + dir, target: target.Config{CDN: target.CDNConfig{PublicURL: srv.URL, MaxPaths: 100}},
+		w := &mirrorWork{Mirror: Mirror{
+			Source: dir, Destination: "file://" + dir, Target: target.Config{CDN: target.CDNConfig{PublicURL: srv.URL, MaxPaths: 100}},
 		}, log: slog.New(slog.DiscardHandler)}
 		var owed [][]byte
 		for i := range n {

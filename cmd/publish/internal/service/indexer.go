@@ -1,0 +1,202 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/dustin/go-humanize/english"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
+	"github.com/vantagecompute/slurm-factory-publish/publish/events"
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+)
+
+// An indexWork heals mirrors below a destination.
+type indexWork struct {
+	destination *target.Destination
+	cdn         *target.CDN
+	trust       buildcache.Trust
+	healed      func(healedMirror)
+}
+
+// A healedMirror is what an indexer did, and left.
+type healedMirror struct {
+	Mirror     string               `json:"mirror"` // below DESTINATION; empty for DESTINATION itself
+	Names      int                  `json:"names"`  // that were told
+	Indices    []reindex.Healed     `json:"indices"`
+	Left       map[string]string    `json:"left"` // names that are looked at again, and why
+	Invalidate *target.Invalidation `json:"invalidation,omitempty"`
+	Seconds    float64              `json:"seconds"`
+}
+
+// A message is hidden anew three times in this time, which must not be so short that a slow
+// request is too late. SQS hides for twelve hours at most.
+const (
+	shortestTakeover = 10 * time.Second
+	longestTakeover  = 12 * time.Hour
+)
+
+// An Indexer serves a queue, as it is configured.
+type Indexer struct {
+	Target           target.Config
+	RequireSigned    bool
+	TrustedKeys      string
+	Destination      string
+	Listen, Socket   string // where it answers; empty: nowhere
+	version          string
+	Queue            string
+	Settle, Takeover time.Duration
+	stalled          time.Duration // without progress it is not healthy
+	log              *slog.Logger
+	healed           func(healedMirror)
+	config           *Config                     // says where is answered, and for whom
+	load             func(context.Context) error // on SIGHUP, which hangups tells of; nil: that stops it
+	hangups          <-chan os.Signal
+}
+
+// check returns all that is wrong with it, as errors of package field.
+func (i Indexer) check() error {
+	var errs []error
+	if i.Settle <= 0 {
+		errs = append(errs, field.Wrap("settle", fmt.Errorf("%s: want more than nothing", i.Settle)))
+	}
+	if i.Takeover < shortestTakeover || i.Takeover > longestTakeover {
+		errs = append(errs, field.Wrap("takeover", fmt.Errorf("%s: want %s to %s", i.Takeover, shortestTakeover, longestTakeover)))
+	}
+	if u, err := url.Parse(i.Destination); err != nil || u.Scheme != "s3" {
+		errs = append(errs, field.Refuse("destination", redact.URL(i.Destination), "want s3://bucket[/prefix]: only S3 tells a queue"))
+	}
+	if _, err := events.Open(aws.Config{}, i.Queue); err != nil {
+		errs = append(errs, field.Wrap("queue", err))
+	}
+	return errors.Join(errs...)
+}
+
+// serve serves the queue until ctx ends, which is no error.
+func (i Indexer) serve(ctx context.Context) error {
+	trust, err := cli.ReadTrust(i.RequireSigned, i.TrustedKeys)
+	if err = errors.Join(i.check(), i.Target.Validate(), err); err != nil {
+		return cli.Usage(err)
+	}
+	x := indexWork{trust: trust, healed: i.healed}
+	bucket, prefix, _ := strings.Cut(strings.TrimPrefix(i.Destination, "s3://"), "/")
+	host := events.New(events.Config{
+		Address: i.Queue, Bucket: bucket, Prefix: strings.Trim(prefix, "/"), Heal: x.heal,
+		Settle: i.Settle, Longest: 10 * i.Settle, Hidden: i.Takeover, Stalled: i.stalled, Log: i.log,
+	})
+	metrics := api.NewIndexerMetrics(host, i.version)
+	observe := func(r s3.Request) {
+		metrics.Request(r.Operation, strconv.Itoa(r.Status))
+		if r.Status != 0 {
+			host.Progress()
+		}
+	}
+	if x.destination, err = target.Open(ctx, i.Destination, i.Target, target.Environment{Log: i.log, Observe: observe, Answered: host.Progress}); err != nil {
+		return err
+	}
+	defer x.destination.Close()
+	if x.cdn, err = x.destination.OpenCDN(ctx, nil); err != nil {
+		return err
+	}
+	cfg, err := x.destination.AWSConfig(ctx)
+	if err != nil {
+		return err
+	}
+	if host.Queue, err = events.Open(cfg, i.Queue); err != nil {
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("--queue: %w", err))
+	}
+	return i.attend(ctx, host, metrics)
+}
+
+// heal brings a mirror in line with what is there, and then the CDN with the mirror.
+func (x *indexWork) heal(ctx context.Context, j events.Job) (events.Outcome, error) {
+	began := time.Now()
+	healed, err := reindex.Heal(ctx, x.destination.Mirror(j.Mirror), x.trust, reindex.Changes{Names: j.Names, Repeated: j.Again})
+	if err != nil {
+		return turned(healed), err
+	}
+	out := healedMirror{Mirror: j.Mirror, Names: len(j.Names), Indices: healed, Left: map[string]string{}}
+	for _, h := range healed {
+		for _, f := range h.Findings {
+			if slices.Contains(j.Names, f.File) {
+				out.Left[f.File] = f.Reason
+			}
+		}
+	}
+	var all target.Changes
+	for _, h := range healed {
+		all.Add(h.Expectation(j.Mirror), h.Stale)
+	}
+	came := turned(healed)
+	if out.Invalidate, err = x.cdn.Update(ctx, all); err != nil {
+		came.Owed = true
+		return came, err
+	}
+	came.Left, came.Told = out.Left, out.Invalidate != nil
+	out.Seconds = time.Since(began).Seconds()
+	x.healed(out)
+	return came, nil
+}
+
+// turned is what is known of a mirror's indices.
+func turned(healed []reindex.Healed) events.Outcome {
+	var o events.Outcome
+	for _, h := range healed {
+		o.Indices = append(o.Indices, events.Index{Layout: h.Layout, Packages: h.After, Bytes: h.Bytes, Written: h.Changed})
+	}
+	return o
+}
+
+// Run serves the queue until ctx ends, with what was done printed.
+func (i Indexer) Run(ctx context.Context, env cli.Env, asJSON bool) error {
+	if i.Listen != "" {
+		if err := onLoopback(i.Listen); err != nil {
+			return cli.Fail(cli.ExitUsage, fmt.Errorf("--listen %s: %w", i.Listen, err))
+		}
+	}
+	i.config = &Config{Listen: i.Listen, Socket: i.Socket}
+	i.version, i.stalled, i.log, i.healed = env.Version, defaultStalled, env.Log(), printer(asJSON, env.Stdout)
+	return i.serve(ctx)
+}
+
+// printer returns a function that prints what was done; as text, only what has changed.
+func printer(asJSON bool, out io.Writer) func(healedMirror) {
+	var mu sync.Mutex // guards the output, while one is printed
+	return func(m healedMirror) {
+		mu.Lock()
+		defer mu.Unlock()
+		if asJSON {
+			_ = json.NewEncoder(out).Encode(m)
+			return
+		}
+		for _, h := range m.Indices {
+			if h.Changed {
+				escape.Fprintf(out, "%s%s index: %s added, %d in all (%.1f s)\n",
+					cli.Prefixed(m.Mirror), h.Layout, english.Plural(len(h.Indexed), "package", ""), h.After, m.Seconds)
+			}
+		}
+		if n := len(m.Left); n > 0 {
+			escape.Fprintf(out, "%s%s looked at again later\n", cli.Prefixed(m.Mirror), english.Plural(n, "name is", "names are"))
+		}
+	}
+}

@@ -1,0 +1,95 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
+)
+
+// A manager is told how the service is: systemd.
+type manager interface {
+	ready()
+	reloading()
+	stopping(longest time.Duration)
+	// watch tells that all is well, for as long as it is.
+	watch(ctx context.Context, health func(context.Context) error) error
+}
+
+// A supervisor runs a daemon or an indexer, with its listeners, systemd and reloads.
+type supervisor struct {
+	server    *api.Server
+	listeners []listener
+	manager   manager
+	grace     time.Duration // that it may take to stop
+	log       *slog.Logger
+
+	run    func(context.Context) error
+	health func(context.Context) error
+	// beside runs until it has stopped, and up while it is up: it stops when that returns. load
+	// loads the configuration anew on SIGHUP, which hangups tells of. Each may be nil.
+	beside  func(context.Context) error
+	up      func(context.Context) error
+	load    func(context.Context) error
+	hangups <-chan os.Signal
+}
+
+// serve answers until what it runs has stopped, so that clients that wait receive how it ended.
+func (o *supervisor) serve(ctx context.Context) error {
+	work, stopWork := context.WithCancel(ctx)
+	defer stopWork()
+	answers, stopAnswers := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopAnswers()
+	g, gctx := defect.WithContext(answers)
+	for _, l := range o.listeners {
+		h := o.server.ReadOnly()
+		if l.everything {
+			h = o.server.Full()
+		}
+		g.Go(func() error { return api.Serve(gctx, l, h) })
+		g.Go(func() error { return o.keepSocket(gctx, g, l, h) })
+	}
+	g.Go(func() error { return o.manager.watch(gctx, o.health) })
+	g.Go(func() error { return o.onHangup(gctx) })
+	if o.beside != nil {
+		g.Go(func() error { return o.beside(gctx) })
+	}
+	if o.up != nil {
+		g.Go(func() error {
+			defer stopWork()
+			return o.up(work)
+		})
+	}
+	context.AfterFunc(work, func() { o.manager.stopping(o.grace) })
+	context.AfterFunc(gctx, stopWork) // what answers has failed
+	o.manager.ready()
+	err := o.run(work)
+	stopAnswers()
+	if other := g.Wait(); err == nil && !errors.Is(other, context.Canceled) {
+		err = other
+	}
+	return err
+}
+
+// onHangup loads the configuration anew on SIGHUP. One that is wrong changes nothing.
+func (o *supervisor) onHangup(ctx context.Context) error {
+	if o.load == nil {
+		return nil
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-o.hangups:
+		}
+		o.manager.reloading()
+		if err := o.load(ctx); err != nil && ctx.Err() == nil {
+			o.log.Error("the configuration was not loaded, the old one stays", "reason", err.Error())
+		}
+		o.manager.ready()
+	}
+}
