@@ -232,7 +232,7 @@ func (a *application) putBlobs(ctx context.Context, m *MirrorPlan) error {
 	bad := make(map[string]bool)
 	err := parallel.Each(ctx, writers, m.Blobs, func(ctx context.Context, o buildcache.Object) error {
 		err := a.put(ctx, m, Write{Object: o})
-		another := m.Layout == "v2" && errors.Is(err, mirror.ErrExist) // build of it, published meanwhile
+		another := !m.format.NamesContent() && errors.Is(err, mirror.ErrExist) // build of it, published meanwhile
 		if !ofSource(err) && !another {
 			return err
 		}

@@ -184,7 +184,7 @@ func newDecision(p *Plan, m *source.Mirror, s mirror.Store) *decision {
 			d.refused[&c] = reason
 		}
 	}
-	d.packages = p.options.Sign.mark(d.packages)
+	d.packages = p.options.Sign.mark(m.Layout, d.packages)
 	return d
 }
 
@@ -314,8 +314,8 @@ func (d *decision) compare(ctx context.Context) (map[*buildcache.Package]Status,
 // differs decides about a package that the destination holds with another document. It is refused if it can neither stay nor be replaced.
 func (d *decision) differs(p *buildcache.Package, info mirror.Info) Status {
 	switch {
-	case d.plan.options.IfExists == Overwrite && d.out.Layout == "v2":
-		d.refuse(p, "the destination holds another build of it, and layout v2 cannot replace one: clients would get the tarball of the one with the checksum of the other")
+	case d.plan.options.IfExists == Overwrite && !d.out.format.NamesContent():
+		d.refuse(p, "the destination holds another build of it, and layout "+d.out.Layout+" cannot replace one: clients would get the tarball of the one with the checksum of the other")
 	case d.plan.options.IfExists == Overwrite:
 		d.replaced[p] = info.Version
 		return Replaced
@@ -395,7 +395,7 @@ func (d *decision) checkPackage(ctx context.Context, p *buildcache.Package, whol
 	unread := -1
 	if err := d.src.ReadSpec(ctx, p); err != nil {
 		reasons = append(reasons, err)
-		unread = buildcache.SpecBlob
+		unread = p.SpecBlob()
 	} else if reason := o.Selection.Mismatch(p); reason != "" {
 		reasons = append(reasons, errors.New(reason))
 	}
@@ -449,7 +449,7 @@ func readable(content blob.Source) error {
 // content, is not that of another build, for a document that is not there yet.
 func (d *decision) checkTarball(ctx context.Context, p *buildcache.Package, b buildcache.Object) error {
 	there, ok := d.seen.Objects[b.Name]
-	if _, documented := d.seen.Objects[p.File]; !ok || documented || d.out.Layout != "v2" {
+	if _, documented := d.seen.Objects[p.File]; !ok || documented || d.out.format.NamesContent() {
 		return nil
 	}
 	if err := blob.Check(ctx, b.Name, b.Content, b.Digest); err != nil {
@@ -457,7 +457,7 @@ func (d *decision) checkTarball(ctx context.Context, p *buildcache.Package, b bu
 	}
 	same, err := sameFile(ctx, d.out.store, b, there)
 	if err == nil && !same {
-		err = fmt.Errorf("%s: the destination holds that of another build, and layout v2 cannot replace it", b.Name)
+		err = fmt.Errorf("%s: the destination holds that of another build, and layout %s cannot replace it", b.Name, d.out.Layout)
 	}
 	return err
 }

@@ -43,7 +43,7 @@ func (s Signing) signs(p *buildcache.Package) bool {
 
 // mark notes which packages of a mirror get a signature, and returns those that are published. A signed document of
 // layout v2 has a name of its own.
-func (s Signing) mark(packages []*buildcache.Package) []*buildcache.Package {
+func (s Signing) mark(l buildcache.Layout, packages []*buildcache.Package) []*buildcache.Package {
 	if s.Key == nil {
 		return packages
 	}
@@ -53,7 +53,7 @@ func (s Signing) mark(packages []*buildcache.Package) []*buildcache.Package {
 	}
 	return slices.DeleteFunc(packages, func(p *buildcache.Package) bool {
 		p.ToSign = s.signs(p)
-		name, ok := layout.V2Signed(p.File)
+		name, ok := l.SignedName(p.File)
 		if !ok {
 			return false
 		}

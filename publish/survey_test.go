@@ -21,13 +21,12 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 )
 
-func layoutNamed(name string) buildcache.Layout {
-	for _, l := range buildcache.Layouts() {
-		if l.Name() == name {
-			return l
-		}
+func layoutNamed(t rapid.TB, name string) buildcache.Layout {
+	l, ok := buildcache.LayoutNamed(name)
+	if !ok {
+		t.Fatalf("no layout %s", name)
 	}
-	return nil
+	return l
 }
 
 // counting counts the names that a listing yields.
@@ -183,7 +182,7 @@ func TestListingEverythingListsEachOnce(t *testing.T) {
 		rapid.Check(t, func(t *rapid.T) {
 			packages := rapid.Int64Range(0, 5_000_000).Draw(t, "packages")
 			name := anyName(l).Draw(t, "name")
-			ranges := buildcache.Everything(layoutNamed(l), packages)
+			ranges := layoutNamed(t, l).Ranges(packages)
 			if int64(len(ranges)) > packages*3/1000+6 {
 				t.Errorf("%d ranges for %d packages", len(ranges), packages)
 			}
@@ -209,7 +208,7 @@ func TestListingLosesNothingAtTheSeams(t *testing.T) {
 		names = append(names, layout.V3Specs+string(a)+"/x")
 	}
 	for _, packages := range []int64{0, 400, 600, 1_001, 7_000, 9_000, 30_000, 1_000_000} {
-		ranges := buildcache.Everything(buildcache.V3, packages)
+		ranges := buildcache.V3.Ranges(packages)
 		for _, name := range names {
 			n := 0
 			for _, r := range ranges {
@@ -231,7 +230,7 @@ func TestTouchedRangesHoldWhatIsAsked(t *testing.T) {
 		rapid.Check(t, func(t *rapid.T) {
 			objects := rapid.Int64Range(0, 10_000_000).Draw(t, "objects")
 			names := rapid.SliceOfN(anyName(l), 1, 50).Draw(t, "names")
-			ranges := buildcache.Touched(layoutNamed(l), names, objects)
+			ranges := buildcache.Touched(layoutNamed(t, l), names, objects)
 			if ranges == nil {
 				return // everything
 			}

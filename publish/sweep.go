@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
@@ -28,11 +27,7 @@ func (m *MirrorPlan) Sweep(ctx context.Context, s mirror.Sweeper) error {
 	if len(large) == 0 {
 		return nil
 	}
-	prefix := layout.V3Blobs
-	if m.Layout == "v2" {
-		prefix = layout.V2Root
-	}
-	for l, err := range s.Leftovers(ctx, prefix) {
+	for l, err := range s.Leftovers(ctx, m.format.Payload()) {
 		if errors.Is(err, mirror.ErrDenied) {
 			return nil // who may not list uploads cannot discard them; the bucket's lifecycle rule will
 		}

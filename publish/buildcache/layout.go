@@ -10,12 +10,8 @@ import (
 	"context"
 	"crypto/md5" // to compare with ETags; it protects nothing
 	"encoding/hex"
-	"errors"
-	"fmt"
 	"path"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
@@ -37,8 +33,34 @@ type Layout interface {
 	ParsePackageName(name string) (layout.SpecName, bool)
 	// ParseKeyName recognises the name of the document that makes a key known.
 	ParseKeyName(name string) (key.Fingerprint, bool)
+	// SignedName returns the name of a package's document once it is signed, if that is another than file.
+	SignedName(file string) (string, bool)
 	// Directories are where package documents and keys are, for listing.
 	Directories() (packages, keys string)
+	// DocumentsOf is the directory that holds the documents of all packages of a name, and maybe others.
+	DocumentsOf(name string) string
+	// Owns reports whether the name of an object, or of a directory with a slash at its end, belongs to the layout.
+	Owns(name string) bool
+	// Detect reports whether a directory holds a mirror, given which directories are in it.
+	Detect(isDir func(name string) bool) bool
+	// Ranges splits a mirror of about so many packages into ranges of about a page each, so that all pages are
+	// requested at once.
+	Ranges(packages int64) []mirror.Range
+	// Pages is how many pages a listing of a directory takes in a mirror of about so many objects.
+	Pages(dir string, objects int64) int64
+
+	// Payload is the prefix of the names of content that documents point at, and IsPayload recognises such a name.
+	Payload() string
+	IsPayload(name string) bool
+	// NamesContent reports whether the name of content follows from its digest, so that it never changes, and BlobName
+	// returns that name.
+	NamesContent() bool
+	BlobName(d blob.Digest) (name string, ok bool)
+	// ParseTarballName recognises a tarball whose name does not follow from its content.
+	ParseTarballName(name string) (spec.Hash, bool)
+	// DocumentNames are the names that the document of a package in an index may have, the one that clients try
+	// first before the other. It is false where the record does not say.
+	DocumentNames(record index.Entry, n *spec.Node) ([]string, bool)
 
 	// ParseDocument reads a package's document. Of layout v2 it yields the spec as well. The error is a
 	// *ContentError.
@@ -63,12 +85,20 @@ type Layout interface {
 	CompleteIndex(ctx context.Context, s mirror.Store) error
 	// PointerSize is how many bytes WriteIndex stores for x besides the documents themselves.
 	PointerSize(was *Pointer, x *Indices) (int64, error)
-	// IndexNames are the names that WriteIndex writes at fixed names.
+	// IndexNames are the names that WriteIndex writes at fixed names, the one that clients read first.
 	IndexNames() []string
+	// ReadChecksum reads the object with which clients compare the index that they have. The name is empty if the
+	// layout has none.
+	ReadChecksum(ctx context.Context, r mirror.Reader) (name, checksum string, err error)
+	// IsView recognises the name of the pointer of a named index.
+	IsView(name string) bool
 
 	// ReadKey reads a key and makes sure that it is the one that its name says: uploads in the
 	// order in which they are made.
 	ReadKey(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Object, error)
+	// Resolve returns the blob that the document of a key, or of the index of keys, points at. It is false if the
+	// document is the content itself.
+	Resolve(ctx context.Context, r mirror.Reader, name string, f manifest.Family) (Object, bool, error)
 	// KeyName is the name of the document that makes a key known.
 	KeyName(f key.Fingerprint) string
 	// KeyObjects are the uploads that make a key known, in the order in which they are made.
@@ -76,6 +106,8 @@ type Layout interface {
 	// ReadKeyIndex returns the keys that clients are told of, and the version of
 	// the object that tells them.
 	ReadKeyIndex(ctx context.Context, r mirror.Reader) ([]key.Fingerprint, mirror.Version, error)
+	// KeyIndexName is the fixed name of the object that clients read to learn of keys.
+	KeyIndexName() string
 	// KeyIndex are the objects that tell clients of keys, in the order in which they are
 	// stored: the last one has a fixed name.
 	KeyIndex(keys []key.Fingerprint) ([]Object, error)
@@ -93,153 +125,14 @@ var (
 // Layouts are all of them, the one that Spack writes today first.
 func Layouts() []Layout { return []Layout{V3, V2} }
 
-// A Pointer says which indices a mirror has.
-type Pointer struct {
-	Version mirror.Version // of the object at the fixed name; Absent if there is no index
-	// Coverage is what the indices offer, where the pointer says so.
-	Coverage index.Coverage
-	// Stored is when the object at the fixed name was stored.
-	Stored time.Time
-
-	Refs       []IndexRef         // of each generation of the layout
-	Checked    bool               // the writer of the indices made sure that Spack can read them
-	Manifest   *manifest.Manifest // of layout v3, as it was read: it may name what we do not know
-	Content    []byte             // of layout v2: the index document, which is the pointer
-	Broken     error              // why the object at the fixed name points at nothing
-	Incomplete bool               // see format.halfway
-	text       []byte             // of the object at the fixed name, where broken
-	proofs     []string           // what was proved of the storage when the pointer was written: see mirror.Prover
-	Proof      string             // what must be proved before the pointer is replaced; empty: nothing more
-}
-
-// An IndexRef is the document of an index. Its Digest is not known where there is none.
-type IndexRef struct {
-	Digest blob.Digest
-	Size   int64 // bytes
-}
-
-func NewPointer(f Layout) *Pointer {
-	return &Pointer{Version: mirror.Absent, Refs: make([]IndexRef, len(f.Generations()))}
-}
-
-// Digest identifies the indices: the SHA-256 of the document, or those of several with a + between
-// them; empty if there is none.
-func (p *Pointer) Digest() string {
-	var all []string
-	for _, ref := range p.Refs {
-		if ref.Digest.Known() {
-			all = append(all, ref.Digest.String())
+// LayoutNamed returns the layout of a name: v3 or v2.
+func LayoutNamed(name string) (Layout, bool) {
+	for _, l := range Layouts() {
+		if l.Name() == name {
+			return l, true
 		}
 	}
-	return strings.Join(all, "+")
-}
-
-// Size is that of all index documents, in bytes.
-func (p *Pointer) Size() int64 {
-	var n int64
-	for _, ref := range p.Refs {
-		n += ref.Size
-	}
-	return n
-}
-
-// NeedsProof notes what must be proved of a store before the pointer is replaced.
-func (p *Pointer) NeedsProof(s mirror.Store) {
-	prover := mirror.ProverOf(s)
-	if prover == nil {
-		return
-	}
-	if proof := prover.Proof(p.Version); proof != "" && !slices.Contains(p.proofs, proof) {
-		p.Proof = proof
-	}
-}
-
-// proved is what is known of the storage when the pointer has been replaced.
-func (p *Pointer) proved() []string {
-	if p.Proof == "" {
-		return p.proofs
-	}
-	return append(slices.Clone(p.proofs), p.Proof)
-}
-
-// PointerForUpdate reads what a publisher must know of the index before it writes.
-func PointerForUpdate(ctx context.Context, f Layout, r mirror.Reader) (*Pointer, error) {
-	p, err := f.ReadPointer(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	p.Incomplete, err = f.Incomplete(ctx, r, p)
-	return p, err
-}
-
-// A Package is one package in a mirror, as its document tells.
-type Package struct {
-	File     string // name of the document
-	Document []byte
-	Signed   bool
-	ToSign   bool     // by this publish, which replaces the signature if there is one
-	Blobs    []Object // what the document points at: the tarball, the spec where it is one, anything else
-	layout.SpecName
-
-	// In layout v3, the document labels its blobs: the format of the spec, 0 if it is none that Spack
-	// would look for, and the media types of the spec and the tarball.
-	format                int
-	specType, tarballType string
-
-	UnsignedFile string // name of the document in SOURCE, if it gets another one by being signed
-
-	// Spec is nil until it was needed.
-	Spec *spec.Spec
-}
-
-// ID names the package for people.
-func (p *Package) ID() string {
-	if p.Spec != nil {
-		return p.Spec.Root().ID()
-	}
-	return fmt.Sprintf("%s@%s/%s", p.Package, p.Version, p.Hash.Short())
-}
-
-// SourceFile is the name of a package's document in SOURCE.
-func (p *Package) SourceFile() string {
-	if p.UnsignedFile != "" {
-		return p.UnsignedFile
-	}
-	return p.File
-}
-
-// Issuer tells which key the package was signed with, as its document says; the signature is not checked.
-func (p *Package) Issuer() (key.Issuer, bool) {
-	if !p.Signed {
-		return key.Issuer{}, false
-	}
-	by, err := key.IssuerOf(p.Document)
-	return by, err == nil
-}
-
-// An Object is something to be stored under a name.
-type Object struct {
-	Name         string
-	Size         int64       // bytes; -1 where only the source can tell
-	Digest       blob.Digest // zero where no document says
-	Type         string      // Content-Type
-	CacheControl string
-	Of           string // the package that it belongs to, for people; empty where its name says it
-
-	// Content is nil where the object was only named, or is not in the source.
-	Content blob.Source
-}
-
-func (o Object) Upload() mirror.Upload {
-	return mirror.Upload{Name: o.Name, Content: o.Content, Digest: o.Digest, Type: o.Type, CacheControl: o.CacheControl}
-}
-
-// NewObject is an Object in memory.
-func NewObject(name string, content []byte, contentType, cache string) Object {
-	return Object{
-		Name: name, Size: int64(len(content)), Digest: blob.DigestOf(content),
-		Type: contentType, CacheControl: cache, Content: blob.Bytes(content),
-	}
+	return nil, false
 }
 
 // Limits on what is read whole. They are far above what Spack writes and keep a
@@ -254,33 +147,6 @@ const (
 	// million packages has.
 	MaxHeld = 2 << 30
 )
-
-// A ContentError reports a document or spec that is intact but unusable: Spack's readers fail on it, or another
-// version of Spack wrote it. Publishing it again would not help.
-type ContentError struct{ err error }
-
-func (e *ContentError) Error() string { return e.err.Error() }
-func (e *ContentError) Unwrap() error { return e.err }
-
-// A foreignError reports a package for versions of Spack that this release does not know. It is left alone.
-type foreignError struct{ err error }
-
-func (e *foreignError) Error() string { return e.err.Error() }
-
-// IsForeign reports whether an error says that another version of Spack wrote a package.
-func IsForeign(err error) bool {
-	_, label := errors.AsType[*foreignError](err)
-	_, format := errors.AsType[*spec.FormatError](err)
-	return label || format
-}
-
-// content makes an error one about content. It is nil if err is.
-func content(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &ContentError{err}
-}
 
 // MD5 is the MD5 of a small object in hexadecimal: the ETag that S3 gives it.
 func MD5(content []byte) string {

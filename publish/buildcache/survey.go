@@ -95,10 +95,7 @@ func (s *Survey) Complete(f Layout, name string) bool {
 	if s.whole {
 		return true
 	}
-	dir, _ := f.Directories()
-	if f.Name() == "v3" {
-		dir += name + "/"
-	}
+	dir := f.DocumentsOf(name)
 	return slices.ContainsFunc(s.Ranges, func(r mirror.Range) bool {
 		return strings.HasPrefix(dir, r.Prefix) && r.After == "" && r.Until == ""
 	})
@@ -111,7 +108,8 @@ func (s *Survey) Covered(f Layout) bool {
 		return false
 	}
 	for _, ref := range s.Pointer.Refs {
-		if s.whole && ref.Digest.Known() && !s.Has(Object{Name: layout.V3Blob(ref.Digest), Size: ref.Size}) {
+		name, apart := f.BlobName(ref.Digest)
+		if s.whole && ref.Digest.Known() && apart && !s.Has(Object{Name: name, Size: ref.Size}) {
 			return false // the index names all, and is lost itself
 		}
 	}
@@ -154,7 +152,7 @@ func SurveyAt(ctx context.Context, f Layout, s mirror.Store, p *Pointer, names [
 
 // SurveyAll lists everything, in parallel where the index says that it is large.
 func SurveyAll(ctx context.Context, f Layout, s mirror.Store, p *Pointer) (*Survey, error) {
-	found := &Survey{Pointer: p, whole: true, Ranges: Everything(f, p.Packages())}
+	found := &Survey{Pointer: p, whole: true, Ranges: f.Ranges(p.Packages())}
 	return found, found.List(ctx, s)
 }
 
@@ -187,14 +185,7 @@ func Touched(f Layout, names []string, objects int64) []mirror.Range {
 	}
 	cost := int64(1)
 	for dir, inDir := range byDir {
-		pages := int64(1)
-		if dir == path.Dir(layout.V3Layout)+"/" {
-			pages += objects / pageSize // everything but the blobs is below it
-		} else if strings.HasPrefix(dir, layout.V3Blobs) {
-			pages += objects * 2 / 3 / 256 / pageSize // digests spread evenly over 256 directories
-		} else if dir == layout.V2Root {
-			pages += objects / 2 / pageSize // all documents of layout v2 are in one directory
-		}
+		pages := f.Pages(dir, objects)
 		if n := int64(len(inDir)); n < pages {
 			for _, name := range inDir {
 				ranges = append(ranges, mirror.Range{Prefix: name})
@@ -209,20 +200,6 @@ func Touched(f Layout, names []string, objects int64) []mirror.Range {
 		}
 	}
 	return ranges
-}
-
-// Everything splits a mirror of about so many packages into ranges of about a page each,
-// so that all pages are asked for at once.
-func Everything(f Layout, packages int64) []mirror.Range {
-	if f.Name() == "v2" {
-		return []mirror.Range{{Prefix: layout.V2Root}}
-	}
-	ranges := split(mirror.Range{Prefix: layout.V3Blobs}, "0123456789abcdef", packages*2)
-	if packages <= pageSize {
-		return append(ranges, mirror.Range{Prefix: path.Dir(layout.V3Layout) + "/"})
-	}
-	ranges = append(ranges, mirror.Range{Prefix: layout.V3Layout}, mirror.Range{Prefix: layout.V3Indices}, mirror.Range{Prefix: layout.V3Keys})
-	return append(ranges, split(mirror.Range{Prefix: layout.V3Specs}, "abcdefghijklmnopqrstuvwxyz", packages)...)
 }
 
 // split cuts a range at one or two characters behind its prefix if it holds more than a page,

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+
+	"github.com/go-json-experiment/json"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -24,6 +28,54 @@ func (v2) ParsePackageName(name string) (layout.SpecName, bool) { return layout.
 func (v2) ParseKeyName(name string) (key.Fingerprint, bool)     { return layout.ParseV2Key(name) }
 func (v2) Directories() (packages, keys string)                 { return layout.V2Root, layout.V2Keys }
 func (v2) IndexNames() []string                                 { return []string{layout.V2Index, layout.V2IndexHash} }
+
+func (v2) SignedName(file string) (string, bool)          { return layout.V2Signed(file) }
+func (v2) DocumentsOf(string) string                      { return layout.V2Root }
+func (v2) Owns(name string) bool                          { return strings.HasPrefix(name, layout.V2Root) }
+func (v2) Detect(isDir func(string) bool) bool            { return isDir("build_cache") }
+func (v2) Payload() string                                { return layout.V2Root }
+func (v2) IsPayload(name string) bool                     { return strings.HasSuffix(name, ".spack") }
+func (v2) NamesContent() bool                             { return false }
+func (v2) ParseTarballName(name string) (spec.Hash, bool) { return layout.ParseV2Tarball(name) }
+func (v2) KeyIndexName() string                           { return layout.V2KeyIndex }
+func (v2) IsView(string) bool                             { return false }
+func (v2) BlobName(blob.Digest) (string, bool)            { return "", false }
+
+// DocumentNames are made of the compiler too, which only records of spec.Format4 have.
+func (v2) DocumentNames(record index.Entry, n *spec.Node) ([]string, bool) {
+	var r struct {
+		Arch struct {
+			Platform string `json:"platform"`
+		} `json:"arch"`
+		Compiler struct {
+			Name    string `json:"name"`
+			Version string `json:"version"`
+		} `json:"compiler"`
+	}
+	if json.Unmarshal(record.Node, &r) != nil || r.Compiler.Name == "" {
+		return nil, false
+	}
+	return layout.V2Specs(n, r.Arch.Platform, r.Compiler.Name, r.Compiler.Version), true
+}
+
+func (v2) ReadChecksum(ctx context.Context, r mirror.Reader) (name, checksum string, err error) {
+	text, _, err := mirror.Read(ctx, r, layout.V2IndexHash, MaxPointer)
+	return layout.V2IndexHash, string(text), err
+}
+
+func (v2) Resolve(context.Context, mirror.Reader, string, manifest.Family) (Object, bool, error) {
+	return Object{}, false, nil
+}
+
+func (v2) Ranges(int64) []mirror.Range { return []mirror.Range{{Prefix: layout.V2Root}} }
+
+// Pages counts all documents of layout v2, which are in one directory.
+func (v2) Pages(dir string, objects int64) int64 {
+	if dir == layout.V2Root {
+		return 1 + objects/2/pageSize
+	}
+	return 1
+}
 
 func (v2) ParseDocument(name string, document []byte, specs *spec.Reader) (*Package, error) {
 	id, ok := layout.ParseV2Spec(name)
@@ -70,15 +122,15 @@ func (f v2) ReadPointer(ctx context.Context, r mirror.Reader) (*Pointer, error) 
 	return p, nil
 }
 
-func (v2) Incomplete(ctx context.Context, r mirror.Reader, p *Pointer) (bool, error) {
+func (f v2) Incomplete(ctx context.Context, r mirror.Reader, p *Pointer) (bool, error) {
 	if p.Version == mirror.Absent {
 		return false, nil
 	}
-	hash, _, err := mirror.Read(ctx, r, layout.V2IndexHash, MaxPointer)
+	_, hash, err := f.ReadChecksum(ctx, r)
 	if err != nil && !errors.Is(err, mirror.ErrNotExist) {
 		return false, fmt.Errorf("index hash: %w", err)
 	}
-	return string(hash) != p.Digest(), nil
+	return hash != p.Digest(), nil
 }
 
 func (f v2) ReadIndex(_ context.Context, _ mirror.Reader, p *Pointer) (x *Indices, err error) {

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
+	"strings"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/klauspost/compress/gzip"
 	"golang.org/x/sync/semaphore"
 
@@ -33,6 +31,57 @@ func (v3) ParseKeyName(name string) (key.Fingerprint, bool)     { return layout.
 func (v3) Directories() (packages, keys string)                 { return layout.V3Specs, layout.V3Keys }
 func (v3) IndexNames() []string                                 { return []string{layout.V3Index} }
 
+func (v3) SignedName(string) (string, bool)          { return "", false }
+func (v3) DocumentsOf(name string) string            { return layout.V3Specs + name + "/" }
+func (v3) Payload() string                           { return layout.V3Blobs }
+func (v3) IsPayload(name string) bool                { return strings.HasPrefix(name, layout.V3Blobs) }
+func (v3) NamesContent() bool                        { return true }
+func (v3) ParseTarballName(string) (spec.Hash, bool) { return "", false }
+func (v3) KeyIndexName() string                      { return layout.V3KeyIndex }
+
+// v3Root is the directory of everything but the blobs.
+const v3Root = "v3/"
+
+func (v3) Owns(name string) bool {
+	return strings.HasPrefix(name, v3Root) || strings.HasPrefix(name, layout.V3Blobs)
+}
+
+func (v3) Detect(isDir func(string) bool) bool {
+	return isDir("v3") && (isDir("blobs") || isDir("v3/manifests"))
+}
+
+func (v3) IsView(name string) bool {
+	_, ok := layout.IsV3View(name)
+	return ok
+}
+
+func (v3) DocumentNames(_ index.Entry, n *spec.Node) ([]string, bool) {
+	return []string{layout.V3Spec(n)}, true
+}
+
+func (v3) BlobName(d blob.Digest) (string, bool) { return layout.V3Blob(d), true }
+
+func (v3) ReadChecksum(context.Context, mirror.Reader) (name, checksum string, err error) { return }
+
+func (v3) Pages(dir string, objects int64) int64 {
+	switch {
+	case dir == v3Root:
+		return 1 + objects/pageSize // everything but the blobs is below it
+	case strings.HasPrefix(dir, layout.V3Blobs):
+		return 1 + objects*2/3/256/pageSize // digests spread evenly over 256 directories
+	}
+	return 1
+}
+
+func (v3) Ranges(packages int64) []mirror.Range {
+	ranges := split(mirror.Range{Prefix: layout.V3Blobs}, "0123456789abcdef", packages*2)
+	if packages <= pageSize {
+		return append(ranges, mirror.Range{Prefix: v3Root})
+	}
+	ranges = append(ranges, mirror.Range{Prefix: layout.V3Layout}, mirror.Range{Prefix: layout.V3Indices}, mirror.Range{Prefix: layout.V3Keys})
+	return append(ranges, split(mirror.Range{Prefix: layout.V3Specs}, "abcdefghijklmnopqrstuvwxyz", packages)...)
+}
+
 const JsonType = "application/json"
 
 func (v3) ParseDocument(name string, text []byte, _ *spec.Reader) (*Package, error) {
@@ -51,8 +100,8 @@ func (v3) ParseDocument(name string, text []byte, _ *spec.Reader) (*Package, err
 	return p, nil
 }
 
-// SpecBlob is the position of the spec among the blobs of a package.
-const SpecBlob = 1
+// specBlob is the position of the spec among the blobs of a package.
+const specBlob = 1
 
 // records takes the blobs that a manifest names. Those of unknown types belong to the package too.
 func (p *Package) records(m *manifest.Manifest) error {
@@ -100,14 +149,14 @@ func (v3) ReadSpec(ctx context.Context, r mirror.Reader, p *Package, specs *spec
 	if p.tarballType != manifest.TarballType {
 		return content(&foreignError{fmt.Errorf("its tarball has the media type %s, and Spack fetches %s", p.tarballType, manifest.TarballType)})
 	}
-	text, err := readSpecBlob(ctx, r, p.Blobs[SpecBlob])
+	text, err := readspecBlob(ctx, r, p.Blobs[specBlob])
 	if err != nil {
 		return err
 	}
 	defer text.release()
 	s, err := specs.Parse(text.content, p.format)
 	if err != nil {
-		return content(fmt.Errorf("%s: %w", p.Blobs[SpecBlob].Name, err))
+		return content(fmt.Errorf("%s: %w", p.Blobs[specBlob].Name, err))
 	}
 	root := s.Root()
 	if want := layout.V3Spec(root); want != p.File {
@@ -150,7 +199,7 @@ func Reserve(ctx context.Context, n int64) (release func(), err error) {
 // that unpacks to a hundred times its size was made to fill memory.
 func unpacked(stored int64) int64 { return min(maxSpec, 64<<10+100*stored) }
 
-func readSpecBlob(ctx context.Context, r mirror.Reader, b Object) (*specText, error) {
+func readspecBlob(ctx context.Context, r mirror.Reader, b Object) (*specText, error) {
 	if b.Size > maxSpec {
 		return nil, content(fmt.Errorf("spec %s has %d bytes, more than %d", b.Name, b.Size, maxSpec))
 	}
@@ -188,194 +237,6 @@ func gunzip(stored []byte, limit int64) ([]byte, error) {
 	return text, err
 }
 
-// ourMember is the member of an index manifest that is ours. Spack ignores it.
-const ourMember = "slurm-factory-publish"
-
-// ours is our member of an index manifest: facts about the indices that it names.
-type ours struct {
-	// Of names the indices that the rest is about: see pointer.digest.
-	Of string `json:"of"`
-	// Offers is left out where it would be too large. Then it takes reading the indices to know.
-	Offers index.Coverage `json:"offers,omitzero"`
-	// Contract is the revision of the contract with Spack's readers that every record satisfies.
-	Contract int `json:"contract"`
-	// Proofs are what was proved of the storage: see mirror.Prover.
-	Proofs []string `json:"proofs,omitempty"`
-}
-
-// contract is the revision of the rules in publish/spec. An index written under an older revision is checked
-// before the next merge.
-const contract = 1
-
-// maxCovered is how many names of packages a coverage may have: about 38 bytes each, in
-// what every publisher and client reads. Spack has 8,500 (July 2026).
-const maxCovered = 40_000
-
-// coverageOf is what a pointer says of indices; nil if that is too much.
-func coverageOf(x *Indices) index.Coverage {
-	if c := x.Coverage(); len(c) <= maxCovered {
-		return c
-	}
-	return nil
-}
-
-func (f v3) ReadPointer(ctx context.Context, r mirror.Reader) (*Pointer, error) {
-	p := NewPointer(f)
-	text, info, err := mirror.Read(ctx, r, layout.V3Index, MaxPointer)
-	if errors.Is(err, mirror.ErrNotExist) {
-		return p, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("index: %w", err)
-	}
-	p.Version, p.Stored = info.Version, info.Modified
-	if p.Broken = p.Parse(text); p.Broken != nil {
-		p.text = text
-	}
-	return p, nil
-}
-
-// Parse reads an index manifest. A reader takes the record whose media type is exactly one that it knows, so
-// records of other versions of Spack are left alone.
-func (p *Pointer) Parse(text []byte) error {
-	m, err := ReadManifest(text)
-	if err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(m.Records, func(r manifest.Record) bool { return manifest.FamilyOf(r.MediaType) == manifest.Index }) {
-		return fmt.Errorf("manifest: it has no record of type %s", manifest.Index)
-	}
-	for i, g := range v3Generations {
-		rec, ok := m.Typed(manifest.IndexType(g.Index))
-		if ok && rec.Unusable() != nil {
-			return fmt.Errorf("manifest: record of type %s: %w", rec.MediaType, rec.Unusable())
-		}
-		if ok {
-			p.Refs[i] = IndexRef{rec.Digest, rec.Size}
-		}
-	}
-	p.Manifest = m
-	var o ours
-	// Another program may have replaced an index and kept our member, which then says nothing.
-	if json.Unmarshal(m.Extra[ourMember], &o) == nil && o.Of == p.Digest() {
-		p.Coverage, p.Checked, p.proofs = o.Offers, o.Contract >= contract, o.Proofs
-	}
-	return nil
-}
-
-// Incomplete is never: one object turns the indices of layout v3.
-func (v3) Incomplete(context.Context, mirror.Reader, *Pointer) (bool, error) { return false, nil }
-
-func (v3) ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*Indices, error) {
-	if p.Broken != nil {
-		return nil, fmt.Errorf("%s: %w", layout.V3Index, p.Broken)
-	}
-	x := NewIndices(v3Generations)
-	for i, ref := range p.Refs {
-		if !ref.Digest.Known() {
-			continue
-		}
-		raw, err := ReadBlob(ctx, r, Object{Name: layout.V3Blob(ref.Digest), Size: ref.Size, Digest: ref.Digest}, MaxIndex)
-		if err != nil {
-			return nil, err
-		}
-		if x.Parts[i], err = index.Parse(raw, v3Generations[i].Index); err != nil {
-			return nil, err
-		}
-	}
-	return x, nil
-}
-
-// WriteIndex stores each index under its digest and then turns the one pointer. A reader
-// sees the old indices or the new ones, and all are whole. The old ones stay.
-func (f v3) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Indices) (*Pointer, error) {
-	now := NewPointer(f)
-	now.Coverage, now.Checked, now.Refs = coverageOf(x), true, slices.Clone(was.Refs)
-	sources, err := x.contents(ctx, was.salt())
-	if err != nil {
-		return nil, err
-	}
-	for i, content := range sources {
-		if content == nil {
-			continue
-		}
-		digest, err := blob.Sum(ctx, content)
-		if err != nil {
-			return nil, err
-		}
-		o := BlobOf(indexRecord(v3Generations[i], IndexRef{digest, content.Size()}))
-		o.Content = content
-		if err := s.Create(ctx, o.Upload()); err != nil {
-			return nil, fmt.Errorf("index: %w", err)
-		}
-		now.Refs[i] = IndexRef{digest, content.Size()}
-	}
-	if was.Manifest != nil && slices.Equal(now.Refs, was.Refs) {
-		return was, nil // only the index blobs were missing
-	}
-	text, err := now.encode(was)
-	if err != nil {
-		return nil, err
-	}
-	now.Version, err = s.Swap(ctx, NewObject(layout.V3Index, text, JsonType, layout.Revalidate).Upload(), was.Version)
-	if err != nil {
-		return nil, fmt.Errorf("index: %w", err)
-	}
-	return now, nil
-}
-
-// CompleteIndex has nothing to do: one object turns the indices of layout v3.
-func (v3) CompleteIndex(context.Context, mirror.Store) error { return nil }
-
-// salt makes an index a new one whose pointer has to be written although it may be the index that clients have: the one that a
-// pointer named that Spack could read and we could not.
-func (p *Pointer) salt() string {
-	if p.Broken == nil || len(p.text) == 0 {
-		return ""
-	}
-	return blob.DigestOf(p.text).String()
-}
-
-func indexRecord(g Generation, ref IndexRef) manifest.Record {
-	return manifest.Record{Size: ref.Size, MediaType: manifest.IndexType(g.Index), Compression: "none", Digest: ref.Digest}
-}
-
-// encode writes the manifest that names p's indices: what was says, with the records that have changed and our
-// member.
-func (p *Pointer) encode(was *Pointer) ([]byte, error) {
-	p.Manifest, p.proofs = new(manifest.Manifest), was.proved()
-	if was.Manifest != nil {
-		p.Manifest = was.Manifest.Clone()
-	}
-	for i, ref := range p.Refs {
-		if ref.Digest.Known() && ref != was.Refs[i] {
-			p.Manifest.Set(indexRecord(v3Generations[i], ref))
-		}
-	}
-	member, err := json.Marshal(ours{p.Digest(), p.Coverage, contract, p.proofs}, json.Deterministic(true))
-	if err != nil {
-		return nil, err
-	}
-	if p.Manifest.Extra == nil {
-		p.Manifest.Extra = make(map[string]jsontext.Value)
-	}
-	p.Manifest.Extra[ourMember] = member
-	return p.Manifest.Encode()
-}
-
-// PointerSize is that of the index manifest, in which any digest takes the same room.
-func (f v3) PointerSize(was *Pointer, x *Indices) (int64, error) {
-	now := NewPointer(f)
-	now.Coverage = coverageOf(x)
-	for i, part := range x.Parts {
-		if part != nil {
-			now.Refs[i] = IndexRef{blob.DigestOf(nil), part.Content().Size()}
-		}
-	}
-	text, err := now.encode(was)
-	return int64(len(text)), err
-}
-
 func (v3) ReadKey(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Object, error) {
 	name := layout.V3Key(f)
 	text, _, err := mirror.Read(ctx, r, name, MaxPointer)
@@ -386,7 +247,7 @@ func (v3) ReadKey(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Ob
 	if err != nil {
 		return nil, err
 	}
-	rec, err := OnlyRecord(m, manifest.Key)
+	rec, err := onlyRecord(m, manifest.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -402,9 +263,26 @@ func (v3) ReadKey(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Ob
 	return []Object{o, NewObject(name, text, JsonType, layout.Revalidate)}, nil
 }
 
-// OnlyRecord is the one record of a manifest. Of keys and of their index Spack reads the first
+// Resolve reads the manifest of a key or of the index of keys.
+func (v3) Resolve(ctx context.Context, r mirror.Reader, name string, f manifest.Family) (Object, bool, error) {
+	document, _, err := mirror.Read(ctx, r, name, MaxPointer)
+	if err != nil {
+		return Object{}, true, err
+	}
+	m, err := ReadManifest(document)
+	if err != nil {
+		return Object{}, true, err
+	}
+	rec, err := onlyRecord(m, f)
+	if err != nil {
+		return Object{}, true, err
+	}
+	return BlobOf(rec), true, nil
+}
+
+// onlyRecord is the one record of a manifest. Of keys and of their index Spack reads the first
 // record, whatever its type is, so there must not be another.
-func OnlyRecord(m *manifest.Manifest, f manifest.Family) (manifest.Record, error) {
+func onlyRecord(m *manifest.Manifest, f manifest.Family) (manifest.Record, error) {
 	rec, err := m.Record(f)
 	if err == nil && len(m.Records) != 1 {
 		err = fmt.Errorf("manifest: it has %d records, want one", len(m.Records))
@@ -447,7 +325,7 @@ func (v3) keysBehind(ctx context.Context, r mirror.Reader, text []byte) ([]key.F
 	if err != nil {
 		return nil, nil
 	}
-	rec, err := OnlyRecord(m, manifest.KeyIndex)
+	rec, err := onlyRecord(m, manifest.KeyIndex)
 	if err != nil {
 		return nil, nil
 	}

@@ -66,13 +66,12 @@ func (s *Expectation) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &t); err != nil {
 		return err
 	}
-	for _, f := range buildcache.Layouts() {
-		if f.Name() == t.Layout {
-			*s = Expectation{t.Path, t.Pointers, t.Digest, f, t.Packages}
-			return nil
-		}
+	l, ok := buildcache.LayoutNamed(t.Layout)
+	if !ok {
+		return fmt.Errorf("layout %q is not known", t.Layout)
 	}
-	return fmt.Errorf("layout %q is not known", t.Layout)
+	*s = Expectation{t.Path, t.Pointers, t.Digest, l, t.Packages}
+	return nil
 }
 
 // Unmet says why a client that reads the mirror through r, such as a CDN, is not told of

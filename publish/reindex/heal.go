@@ -128,7 +128,7 @@ func (h *healing) stale() {
 			h.out.Stale = append(h.out.Stale, name)
 		}
 	}
-	if slices.ContainsFunc(h.again, func(name string) bool { return !isTarball(name) && h.whole(name) }) {
+	if slices.ContainsFunc(h.again, func(name string) bool { return !h.isTarball(name) && h.whole(name) }) {
 		h.out.Stale = append(h.out.Stale, h.format.IndexNames()...)
 		if objects, err := h.format.KeyIndex(nil); err == nil {
 			h.out.Stale = append(h.out.Stale, objects[len(objects)-1].Name)
@@ -238,11 +238,11 @@ func (h *healing) keys(ctx context.Context) error {
 func (h *healing) pointer(name string) bool {
 	_, document := h.format.ParsePackageName(name)
 	_, key := h.format.ParseKeyName(name)
-	return !document && !key && !isTarball(name)
+	return !document && !key && !h.isTarball(name)
 }
 
-func isTarball(name string) bool {
-	_, ok := layout.ParseV2Tarball(name)
+func (h *healing) isTarball(name string) bool {
+	_, ok := h.format.ParseTarballName(name)
 	return ok
 }
 
@@ -251,7 +251,7 @@ func isTarball(name string) bool {
 // message is late, nobody can know that any more, and forgetting too much does no harm.
 func (h *healing) replaced(x *buildcache.Indices) {
 	for _, name := range h.touched {
-		if hash, ok := layout.ParseV2Tarball(name); ok && x.Has(hash) && h.seen.Has(buildcache.Object{Name: name, Size: -1}) {
+		if hash, ok := h.format.ParseTarballName(name); ok && x.Has(hash) && h.seen.Has(buildcache.Object{Name: name, Size: -1}) {
 			h.out.Stale = append(h.out.Stale, name)
 		}
 	}
@@ -263,7 +263,7 @@ func (h *healing) index(ctx context.Context) error {
 	h.out.After = h.out.Before
 	h.at(p)
 	listed := h.seen.Packages(h.format)
-	if !p.Incomplete && (len(listed) == 0 || h.seen.Covered(h.format)) && !slices.ContainsFunc(h.touched, isTarball) {
+	if !p.Incomplete && (len(listed) == 0 || h.seen.Covered(h.format)) && !slices.ContainsFunc(h.touched, h.isTarball) {
 		for name, id := range listed {
 			h.offered(name, id.Hash)
 		}

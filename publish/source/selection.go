@@ -44,7 +44,7 @@ func (s Selection) Validate() error {
 			return fmt.Errorf("pattern %q: want name, name@version, /hash or @spack.lock", p)
 		}
 	}
-	if s.Layout != "" && s.Layout != buildcache.V3.Name() && s.Layout != buildcache.V2.Name() {
+	if _, known := buildcache.LayoutNamed(s.Layout); s.Layout != "" && !known {
 		return fmt.Errorf("layout %q: want v3 or v2", s.Layout)
 	}
 	for _, p := range append(append(append([]string{}, s.OS...), s.Target...), s.Files...) {

@@ -164,23 +164,21 @@ func (src *Source) find(ctx context.Context, dir string) error {
 		src.report(buildcache.Error, t.rel(""), err.Error())
 		return nil
 	}
-	add := func(f buildcache.Layout) {
-		src.Mirrors = append(src.Mirrors, &Mirror{Path: dir, Layout: f, tree: t, specs: src.specs, Refused: make(map[*buildcache.Package]string)})
+	var there []buildcache.Layout
+	for _, l := range buildcache.Layouts() {
+		if l.Detect(t.isDir) {
+			there = append(there, l)
+		}
 	}
-	isV3 := t.isDir("v3") && (t.isDir("blobs") || t.isDir("v3/manifests"))
-	isV2 := t.isDir("build_cache")
-	if (isV3 || isV2) && !spec.Readable(dir) {
+	if len(there) > 0 && !spec.Readable(dir) {
 		src.report(buildcache.Error, dir, "a mirror cannot have control characters in its path, which must be UTF-8")
 		return nil
 	}
-	if isV3 {
-		add(buildcache.V3)
-	}
-	if isV2 {
-		add(buildcache.V2)
+	for _, l := range there {
+		src.Mirrors = append(src.Mirrors, &Mirror{Path: dir, Layout: l, tree: t, specs: src.specs, Refused: make(map[*buildcache.Package]string)})
 	}
 	for _, e := range entries {
-		own := isV3 && (e.Name() == "v3" || e.Name() == "blobs") || isV2 && e.Name() == "build_cache"
+		own := slices.ContainsFunc(there, func(l buildcache.Layout) bool { return l.Owns(e.Name() + "/") })
 		if e.IsDir() && !own && !strings.HasPrefix(e.Name(), ".") {
 			if err := src.find(ctx, t.path(e.Name())); err != nil {
 				return err

@@ -10,7 +10,6 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
-	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
@@ -38,10 +37,7 @@ func (c *check) checkSignature(p *buildcache.Package) {
 
 // checkKeys checks the public keys, and that clients are told of exactly these.
 func (c *check) checkKeys(ctx context.Context) error {
-	indexName := layout.V3KeyIndex
-	if c.Name() == "v2" {
-		indexName = layout.V2KeyIndex
-	}
+	indexName := c.KeyIndexName()
 	var listed []key.Fingerprint
 	for name := range c.listed {
 		if f, ok := c.ParseKeyName(name); ok {
@@ -141,15 +137,15 @@ func (c *check) readKey(ctx context.Context, f key.Fingerprint) error {
 	return nil
 }
 
-// behind reads what name stands for: in layout v3 the blob that it points at.
+// behind reads what name stands for: the blob that it points at, where it points at one.
 func (c *check) behind(ctx context.Context, name string, f manifest.Family) ([]byte, error) {
-	if c.Name() == "v2" {
-		content, _, err := mirror.Read(ctx, c.reader, name, buildcache.MaxKeys)
-		return content, err
-	}
-	b, err := c.pointed(ctx, name, f)
+	b, apart, err := c.Resolve(ctx, c.reader, name, f)
 	if err != nil {
 		return nil, err
+	}
+	if !apart {
+		content, _, err := mirror.Read(ctx, c.reader, name, buildcache.MaxKeys)
+		return content, err
 	}
 	return c.content(ctx, name, b, buildcache.MaxKeys)
 }

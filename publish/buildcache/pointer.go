@@ -1,0 +1,93 @@
+package buildcache
+
+import (
+	"context"
+	// to compare with ETags; it protects nothing
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// A Pointer says which indices a mirror has.
+type Pointer struct {
+	Version mirror.Version // of the object at the fixed name; Absent if there is no index
+	// Coverage is what the indices offer, where the pointer says so.
+	Coverage index.Coverage
+	// Stored is when the object at the fixed name was stored.
+	Stored time.Time
+
+	Refs       []IndexRef         // of each generation of the layout
+	Checked    bool               // the writer of the indices made sure that Spack can read them
+	Manifest   *manifest.Manifest // of layout v3, as it was read: it may name what we do not know
+	Content    []byte             // of a layout that names no content: the index document, which is the pointer
+	Broken     error              // why the object at the fixed name points at nothing
+	Incomplete bool               // see Layout.Incomplete
+	text       []byte             // of the object at the fixed name, where broken
+	proofs     []string           // what was proved of the storage when the pointer was written: see mirror.Prover
+	Proof      string             // what must be proved before the pointer is replaced; empty: nothing more
+}
+
+// An IndexRef is the document of an index. Its Digest is not known where there is none.
+type IndexRef struct {
+	Digest blob.Digest
+	Size   int64 // bytes
+}
+
+func NewPointer(f Layout) *Pointer {
+	return &Pointer{Version: mirror.Absent, Refs: make([]IndexRef, len(f.Generations()))}
+}
+
+// Digest identifies the indices: the SHA-256 of the document, or those of several with a + between
+// them; empty if there is none.
+func (p *Pointer) Digest() string {
+	var all []string
+	for _, ref := range p.Refs {
+		if ref.Digest.Known() {
+			all = append(all, ref.Digest.String())
+		}
+	}
+	return strings.Join(all, "+")
+}
+
+// Size is that of all index documents, in bytes.
+func (p *Pointer) Size() int64 {
+	var n int64
+	for _, ref := range p.Refs {
+		n += ref.Size
+	}
+	return n
+}
+
+// NeedsProof notes what must be proved of a store before the pointer is replaced.
+func (p *Pointer) NeedsProof(s mirror.Store) {
+	prover := mirror.ProverOf(s)
+	if prover == nil {
+		return
+	}
+	if proof := prover.Proof(p.Version); proof != "" && !slices.Contains(p.proofs, proof) {
+		p.Proof = proof
+	}
+}
+
+// proved is what is known of the storage when the pointer has been replaced.
+func (p *Pointer) proved() []string {
+	if p.Proof == "" {
+		return p.proofs
+	}
+	return append(slices.Clone(p.proofs), p.Proof)
+}
+
+// PointerForUpdate reads what a publisher must know of the index before it writes.
+func PointerForUpdate(ctx context.Context, f Layout, r mirror.Reader) (*Pointer, error) {
+	p, err := f.ReadPointer(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	p.Incomplete, err = f.Incomplete(ctx, r, p)
+	return p, err
+}

@@ -1,0 +1,205 @@
+package buildcache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// ourMember is the member of an index manifest that is ours. Spack ignores it.
+const ourMember = "slurm-factory-publish"
+
+// ours is our member of an index manifest: facts about the indices that it names.
+type ours struct {
+	// Of names the indices that the rest is about: see pointer.digest.
+	Of string `json:"of"`
+	// Offers is left out where it would be too large. Then it takes reading the indices to know.
+	Offers index.Coverage `json:"offers,omitzero"`
+	// Contract is the revision of the contract with Spack's readers that every record satisfies.
+	Contract int `json:"contract"`
+	// Proofs are what was proved of the storage: see mirror.Prover.
+	Proofs []string `json:"proofs,omitempty"`
+}
+
+// contract is the revision of the rules in publish/spec. An index written under an older revision is checked
+// before the next merge.
+const contract = 1
+
+// maxCovered is how many names of packages a coverage may have: about 38 bytes each, in
+// what every publisher and client reads. Spack has 8,500 (July 2026).
+const maxCovered = 40_000
+
+// coverageOf is what a pointer says of indices; nil if that is too much.
+func coverageOf(x *Indices) index.Coverage {
+	if c := x.Coverage(); len(c) <= maxCovered {
+		return c
+	}
+	return nil
+}
+
+func (f v3) ReadPointer(ctx context.Context, r mirror.Reader) (*Pointer, error) {
+	p := NewPointer(f)
+	text, info, err := mirror.Read(ctx, r, layout.V3Index, MaxPointer)
+	if errors.Is(err, mirror.ErrNotExist) {
+		return p, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("index: %w", err)
+	}
+	p.Version, p.Stored = info.Version, info.Modified
+	if p.Broken = p.Parse(text); p.Broken != nil {
+		p.text = text
+	}
+	return p, nil
+}
+
+// Parse reads an index manifest. A reader takes the record whose media type is exactly one that it knows, so
+// records of other versions of Spack are left alone.
+func (p *Pointer) Parse(text []byte) error {
+	m, err := ReadManifest(text)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(m.Records, func(r manifest.Record) bool { return manifest.FamilyOf(r.MediaType) == manifest.Index }) {
+		return fmt.Errorf("manifest: it has no record of type %s", manifest.Index)
+	}
+	for i, g := range v3Generations {
+		rec, ok := m.Typed(manifest.IndexType(g.Index))
+		if ok && rec.Unusable() != nil {
+			return fmt.Errorf("manifest: record of type %s: %w", rec.MediaType, rec.Unusable())
+		}
+		if ok {
+			p.Refs[i] = IndexRef{rec.Digest, rec.Size}
+		}
+	}
+	p.Manifest = m
+	var o ours
+	// Another program may have replaced an index and kept our member, which then says nothing.
+	if json.Unmarshal(m.Extra[ourMember], &o) == nil && o.Of == p.Digest() {
+		p.Coverage, p.Checked, p.proofs = o.Offers, o.Contract >= contract, o.Proofs
+	}
+	return nil
+}
+
+// Incomplete is never: one object turns the indices of layout v3.
+func (v3) Incomplete(context.Context, mirror.Reader, *Pointer) (bool, error) { return false, nil }
+
+func (v3) ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*Indices, error) {
+	if p.Broken != nil {
+		return nil, fmt.Errorf("%s: %w", layout.V3Index, p.Broken)
+	}
+	x := NewIndices(v3Generations)
+	for i, ref := range p.Refs {
+		if !ref.Digest.Known() {
+			continue
+		}
+		raw, err := ReadBlob(ctx, r, Object{Name: layout.V3Blob(ref.Digest), Size: ref.Size, Digest: ref.Digest}, MaxIndex)
+		if err != nil {
+			return nil, err
+		}
+		if x.Parts[i], err = index.Parse(raw, v3Generations[i].Index); err != nil {
+			return nil, err
+		}
+	}
+	return x, nil
+}
+
+// WriteIndex stores each index under its digest and then turns the one pointer. A reader
+// sees the old indices or the new ones, and all are whole. The old ones stay.
+func (f v3) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Indices) (*Pointer, error) {
+	now := NewPointer(f)
+	now.Coverage, now.Checked, now.Refs = coverageOf(x), true, slices.Clone(was.Refs)
+	sources, err := x.contents(ctx, was.salt())
+	if err != nil {
+		return nil, err
+	}
+	for i, content := range sources {
+		if content == nil {
+			continue
+		}
+		digest, err := blob.Sum(ctx, content)
+		if err != nil {
+			return nil, err
+		}
+		o := BlobOf(indexRecord(v3Generations[i], IndexRef{digest, content.Size()}))
+		o.Content = content
+		if err := s.Create(ctx, o.Upload()); err != nil {
+			return nil, fmt.Errorf("index: %w", err)
+		}
+		now.Refs[i] = IndexRef{digest, content.Size()}
+	}
+	if was.Manifest != nil && slices.Equal(now.Refs, was.Refs) {
+		return was, nil // only the index blobs were missing
+	}
+	text, err := now.encode(was)
+	if err != nil {
+		return nil, err
+	}
+	now.Version, err = s.Swap(ctx, NewObject(layout.V3Index, text, JsonType, layout.Revalidate).Upload(), was.Version)
+	if err != nil {
+		return nil, fmt.Errorf("index: %w", err)
+	}
+	return now, nil
+}
+
+// CompleteIndex has nothing to do: one object turns the indices of layout v3.
+func (v3) CompleteIndex(context.Context, mirror.Store) error { return nil }
+
+// salt makes an index a new one whose pointer has to be written although it may be the index that clients have: the one that a
+// pointer named that Spack could read and we could not.
+func (p *Pointer) salt() string {
+	if p.Broken == nil || len(p.text) == 0 {
+		return ""
+	}
+	return blob.DigestOf(p.text).String()
+}
+
+func indexRecord(g Generation, ref IndexRef) manifest.Record {
+	return manifest.Record{Size: ref.Size, MediaType: manifest.IndexType(g.Index), Compression: "none", Digest: ref.Digest}
+}
+
+// encode writes the manifest that names p's indices: what was says, with the records that have changed and our
+// member.
+func (p *Pointer) encode(was *Pointer) ([]byte, error) {
+	p.Manifest, p.proofs = new(manifest.Manifest), was.proved()
+	if was.Manifest != nil {
+		p.Manifest = was.Manifest.Clone()
+	}
+	for i, ref := range p.Refs {
+		if ref.Digest.Known() && ref != was.Refs[i] {
+			p.Manifest.Set(indexRecord(v3Generations[i], ref))
+		}
+	}
+	member, err := json.Marshal(ours{p.Digest(), p.Coverage, contract, p.proofs}, json.Deterministic(true))
+	if err != nil {
+		return nil, err
+	}
+	if p.Manifest.Extra == nil {
+		p.Manifest.Extra = make(map[string]jsontext.Value)
+	}
+	p.Manifest.Extra[ourMember] = member
+	return p.Manifest.Encode()
+}
+
+// PointerSize is that of the index manifest, in which any digest takes the same room.
+func (f v3) PointerSize(was *Pointer, x *Indices) (int64, error) {
+	now := NewPointer(f)
+	now.Coverage = coverageOf(x)
+	for i, part := range x.Parts {
+		if part != nil {
+			now.Refs[i] = IndexRef{blob.DigestOf(nil), part.Content().Size()}
+		}
+	}
+	text, err := now.encode(was)
+	return int64(len(text)), err
+}

@@ -1,0 +1,170 @@
+package verify
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// A document is one that is to be checked.
+type document struct {
+	names   []string // it has one of these
+	offered string   // which package the index says it is, for people; empty if it was listed
+}
+
+// documents are those that were listed or, without a listing, those that the index offers.
+func (c *check) documents(views bool) []document {
+	var docs []document
+	for name := range c.listed {
+		if _, ok := c.ParsePackageName(name); ok {
+			docs = append(docs, document{names: []string{name}})
+		} else if dir, _ := c.Directories(); strings.HasPrefix(name, dir) && buildcache.LooksLikeDocument(name) {
+			c.damage(name, "not a name that Spack gives to a package")
+		}
+	}
+	switch {
+	case c.index != nil || c.broken:
+	case len(docs) == 0:
+		c.report(buildcache.Warning, c.indexName(), "there is no index, and no package")
+	case views:
+		c.report(buildcache.Warning, c.indexName(), "there is no index but that of the views: clients without a view find no package")
+	default:
+		c.damage(c.indexName(), "there is no index, so clients find none of the %d packages: run publish index", len(docs))
+	}
+	if c.listed == nil {
+		for _, k := range c.records {
+			if !k.InBuildcache || k.node == nil {
+				continue
+			}
+			names, ok := c.DocumentNames(k.Entry, k.node)
+			if !ok {
+				c.report(buildcache.Warning, c.indexName(), "%s was not checked: its record has no compiler, which its document's name begins with", k.node.ID())
+				continue
+			}
+			docs = append(docs, document{names, k.node.ID()})
+		}
+	}
+	c.verifier.mu.Lock()
+	c.result.Packages += len(docs)
+	c.verifier.mu.Unlock()
+	slices.SortFunc(docs, func(a, b document) int { return cmp.Compare(a.names[0], b.names[0]) })
+	return docs
+}
+
+func (c *check) checkDocument(ctx context.Context, d document) {
+	var content []byte
+	var err error
+	name := d.names[0]
+	for _, n := range d.names {
+		text, release, readErr := c.reader.document(ctx, n)
+		if readErr == nil {
+			defer release()
+			name, content, err = n, text, nil
+			break
+		}
+		if err == nil || !c.reader.absent(readErr) {
+			name, err = n, readErr
+		}
+	}
+	if err != nil {
+		if d.offered != "" && c.reader.absent(err) {
+			c.damage(name, "%s offers %s, whose document is not there: %v", c.indexName(), d.offered, err)
+			return
+		}
+		c.damage(name, "%v", err)
+		return
+	}
+	p, err := c.ParseDocument(name, content, c.specs)
+	if err != nil {
+		c.report(severityOf(err), name, "%v", err)
+		return
+	}
+	c.checkSignature(p)
+	if !c.checkContent(ctx, p) {
+		return
+	}
+	if c.index != nil && !c.index.Has(p.Spec.Root().Hash) {
+		c.mu.Lock()
+		c.unindexed[p.Spec.Root().Hash] = name
+		c.mu.Unlock()
+		return
+	}
+	c.compare(p)
+}
+
+// checkContent checks what a package's document points at, and reports whether its spec
+// can be read and is the one that the name says.
+func (c *check) checkContent(ctx context.Context, p *buildcache.Package) bool {
+	specErr := c.ReadSpec(ctx, c.reader, p, c.specs)
+	specMissing := false
+	for i, b := range p.Blobs {
+		isSpec := i == p.SpecBlob()
+		reason := c.missing(ctx, b)
+		if reason != "" {
+			c.damage(p.File, "%s", reason)
+			specMissing = specMissing || isSpec
+		}
+		c.refer(p.File, b, reason != "" || isSpec)
+	}
+	if specErr != nil && !specMissing {
+		c.report(severityOf(specErr), p.File, "%v", specErr)
+	}
+	return p.Spec != nil
+}
+
+// severityOf returns the severity of an error about a package. A package of another version of Spack is no
+// damage: other clients read it.
+func severityOf(err error) buildcache.Severity {
+	if buildcache.IsForeign(err) {
+		return buildcache.Warning
+	}
+	return buildcache.Error
+}
+
+// compare compares a package with its record in the index.
+func (c *check) compare(p *buildcache.Package) {
+	root := p.Spec.Root()
+	k, ok := c.records[root.Hash]
+	if !ok || k.node == nil {
+		return
+	}
+	switch n := k.node; {
+	case n.Name != root.Name || n.Version != root.Version:
+		c.damage(c.indexName(), "record of %s says that it is %s", root.ID(), n.ID())
+	case !sameSet(n.Dependencies, root.Dependencies):
+		c.damage(c.indexName(), "record of %s has other dependencies than %s", root.ID(), p.File)
+	default:
+		// Two good indices can differ in what Spack's versions derive when they read a spec.
+		if in, err := spec.Normalize(k.Node); err == nil && !buildcache.SameJSON(in, root.Record) {
+			c.report(buildcache.Warning, c.indexName(), "record of %s is not what %s says", root.ID(), p.File)
+		}
+	}
+}
+
+func sameSet(a, b []spec.Hash) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+}
+
+// reportUnindexed reports packages that are there but not offered, unless a publisher has
+// indexed them since the index was read.
+func (c *check) reportUnindexed(ctx context.Context) {
+	if len(c.unindexed) == 0 {
+		return
+	}
+	x := c.index
+	if p, err := c.ReadPointer(ctx, c.reader); err == nil && p.Version != mirror.Absent && p.Digest() != c.pointer.Digest() {
+		if newer, err := c.ReadIndex(ctx, c.reader, p); err == nil {
+			x = newer
+		}
+	}
+	for h, name := range c.unindexed {
+		if !x.Has(h) {
+			c.damage(name, "it is not in the index, so clients do not find it: run publish index")
+		}
+	}
+}

@@ -1,0 +1,57 @@
+package verify
+
+import (
+	"context"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// views are the manifests of named indices. They can be listed only.
+func (c *check) views() []string {
+	var names []string
+	for name := range c.listed {
+		if c.IsView(name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func (c *check) checkView(ctx context.Context, name string) error {
+	x, m, err := c.readView(ctx, name)
+	if err != nil {
+		c.damage(name, "%v", err)
+		return context.Cause(ctx)
+	}
+	c.others(ctx, name, m)
+	for _, part := range x.ByGeneration() {
+		records, err := c.checkIndex(ctx, name, part)
+		if err != nil {
+			return err
+		}
+		c.offered(name, records)
+	}
+	return nil
+}
+
+func (c *check) readView(ctx context.Context, name string) (*buildcache.Indices, *manifest.Manifest, error) {
+	text, _, err := mirror.Read(ctx, c.reader, name, buildcache.MaxPointer)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := buildcache.NewPointer(c.Layout)
+	if err := p.Parse(text); err != nil {
+		return nil, nil, err
+	}
+	x := buildcache.NewIndices(c.Generations())
+	for i, ref := range p.Refs {
+		if ref.Digest.Known() {
+			if x.Parts[i], err = c.readPart(ctx, name, p, i); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	return x, p.Manifest, nil
+}
