@@ -2,11 +2,11 @@ package publish
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
@@ -248,13 +248,48 @@ func contentOf(s blob.Source) (io.ReadCloser, error) {
 	}{io.NewSectionReader(r, 0, s.Size()), r}, nil
 }
 
-// Unsigned are the documents of a plan that are signed under another name: of layout v2, by the names that they had.
-func (m *MirrorPlan) Unsigned() []string {
-	var names []string
-	for _, p := range m.Packages {
-		if p.ToSign && p.UnsignedFile != "" && p.Status != Rejected {
-			names = append(names, strings.Clone(p.UnsignedFile))
+// SigningKey is the key that a plan signs with; empty: none.
+func (p *Plan) SigningKey() key.Fingerprint {
+	if p.options.Sign.Key == nil {
+		return ""
+	}
+	return p.options.Sign.Key.Fingerprint()
+}
+
+// Replaces is the key whose signature of a package is replaced; empty: it has none, or keeps it.
+func (p PlannedPackage) Replaces() string {
+	if by, ok := p.Issuer(); ok && p.ToSign {
+		return by.String()
+	}
+	return ""
+}
+
+// A Tidier is a mirror from which documents can be removed.
+type Tidier interface {
+	mirror.Reader
+	mirror.Deleter
+}
+
+// RemoveUnsigned removes, after Apply, the documents of SOURCE that have been signed under another name, where SOURCE is
+// what was signed. Otherwise a later publish would find both. Only layout v2 has such names.
+func (p *Plan) RemoveUnsigned(ctx context.Context, open func(path string) Tidier) error {
+	for _, m := range p.Mirrors {
+		at := open(m.Path)
+		for _, q := range m.Packages {
+			if q.UnsignedFile == "" || q.Status == Rejected {
+				continue
+			}
+			content, info, err := mirror.Read(ctx, at, q.UnsignedFile, buildcache.MaxDocument)
+			if errors.Is(err, mirror.ErrNotExist) || err == nil && string(content) != string(q.Document) {
+				continue // it is another one by now
+			}
+			if err == nil {
+				err = at.Delete(ctx, q.UnsignedFile, info.Version)
+			}
+			if err != nil && !errors.Is(err, mirror.ErrConflict) {
+				return fmt.Errorf("remove %s, which is signed as %s: %w", buildcache.Join(m.Path, q.UnsignedFile), q.File, err)
+			}
 		}
 	}
-	return names
+	return nil
 }

@@ -68,7 +68,7 @@ func rootCommand(env cli.Env) *cobra.Command {
 	cmd.SetOut(env.Results) // help and completions are our own words
 	cmd.SetErr(env.Stderr)
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Fail(cli.ExitUsage, err) })
-	cmd.AddCommand(lsCommand(env), showCommand(env), whyCommand(env), duCommand(env), sbomCommand(env), indexCommand(env), indexerCommand(env), verifyCommand(env), benchCommand(env), actionCommand(env),
+	cmd.AddCommand(lsCommand(env), showCommand(env), whyCommand(env), duCommand(env), sbomCommand(env), indexCommand(env), indexerCommand(env), verifyCommand(env), signCommand(env), benchCommand(env), actionCommand(env),
 		daemonCommand(env), pushCommand(env), statusCommand(env), drainCommand(env), retryCommand(env), forgetCommand(env), execCommand(env), doctorCommand(env), versionCommand(env), manCommand())
 	return cmd
 }
@@ -115,6 +115,7 @@ func (p *publishing) register(cmd *cobra.Command) {
 
 // job is what is to be done, if nothing of it is wrong.
 func (p *publishing) job(env cli.Env, source, destination string, used []cli.Setting) (*cli.Job, error) {
+	p.rules.Signing.ReadSecrets(env)
 	o, err := p.rules.Options()
 	if err = errors.Join(err, p.target.Validate()); err != nil {
 		return nil, cli.Usage(err)

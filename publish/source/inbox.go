@@ -27,6 +27,7 @@ type Inbox struct {
 type Rules struct {
 	Selection Selection // of which Files are not looked at
 	Trust     buildcache.Trust
+	Signs     bool // what is not signed gets a signature when it is published
 }
 
 // OpenInbox opens a directory. Nothing outside of it is ever read, whatever symbolic links say.
@@ -233,7 +234,9 @@ func (in *Inbox) Check(ctx context.Context, file string, was blob.Digest, read f
 	if err := in.understand(ctx, a, content); err != nil {
 		return err
 	}
-	if reasons := in.rules.Trust.Objections(a.pkg); len(reasons) > 0 {
+	trust := in.rules.Trust
+	trust.RequireSigned = trust.RequireSigned && !in.rules.Signs
+	if reasons := trust.Objections(a.pkg); len(reasons) > 0 {
 		return &RefusedError{reasons}
 	}
 	if err := a.format.ReadSpec(ctx, a.tree, a.pkg, a.specs); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/rhysd/actionlint"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 	"github.com/vantagecompute/slurm-factory-publish/test/program"
 )
 
@@ -55,6 +56,7 @@ func TestExamples(t *testing.T) {
 	w.serve(exampleBucket)
 	values := map[string]string{
 		"vars.AWS_ROLE_ARN": w.sts.Role(), "vars.AWS_PLAN_ROLE_ARN": w.sts.Role(), "vars.AWS_ACCOUNT_ID": "123456789012",
+		"secrets.SIGNING_KEY": string(signtest.Private(t, "release", 0)), "secrets.SIGNING_PASSPHRASE": "",
 		"vars.CLOUDFRONT_DISTRIBUTION_ID": distribution, "vars.CACHE_URL": w.site,
 		"matrix.toolchain": "jammy", "matrix.os": "ubuntu22.04", "matrix.slurm": "25.11", "matrix.arch": "amd64", "matrix.compiler": "13.4.0",
 	}

@@ -21,6 +21,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/test/cdn"
 	"github.com/vantagecompute/slurm-factory-publish/test/program"
@@ -179,6 +180,7 @@ func TestFlagsAreDocumented(t *testing.T) {
 	for name, where := range map[string][]string{
 		"publish":         {"docs/publish.md"},
 		"publish verify":  {"docs/verify.md", "docs/publish.md"},
+		"publish sign":    {"docs/signing.md", "docs/publish.md"},
 		"publish index":   {"docs/index.md", "docs/publish.md"},
 		"publish indexer": {"docs/indexer.md", "docs/publish.md"},
 		"publish bench":   {"docs/benchmarks/README.md", "docs/publish.md"},
@@ -318,6 +320,7 @@ func TestReports(t *testing.T) {
 		{"publish", []string{"MIXED", "file://TMP/c"}},
 		{"publish", []string{"FIXTURES/v3-signed", "file://TMP/e"}},
 		{"publish", []string{"--trusted-keys", "FIXTURES/keys/two.pub", "MIXED", "file://TMP/e"}},
+		{"publish", []string{"--resign", "--trusted-keys", "FIXTURES/keys/one.pub", "--sign-key", "TMP/key", "FIXTURES/v3-signed", "file://TMP/g"}},
 		{"publish", []string{"--keep-going", "TMP/d", "file://TMP/f"}},
 		{"publish verify", []string{"verify", "file://TMP/b"}},
 		{"publish verify", []string{"verify", "--require-signed", "file://TMP/b"}},
@@ -364,6 +367,9 @@ func reporter(t *testing.T) func(args []string) any {
 		}
 	}
 	if err := os.WriteFile(filepath.Join(mixed, "notes.txt"), []byte("notes"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(tmp, "key"), signtest.Private(t, "release", 0), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	// In d are packages of two generations of Spack, and one of a format that no release knows yet.

@@ -5,6 +5,9 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"os"
+	"os/exec"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -37,6 +40,50 @@ func Private(t testing.TB, name string, lifetime time.Duration) []byte {
 		t.Fatal(err)
 	}
 	return append(b.Bytes(), '\n')
+}
+
+// Protected is a new private key that gpg has made and protected, and its public half, both armored.
+func Protected(t testing.TB, passphrase string) (private, public string) {
+	t.Helper()
+	home, err := os.MkdirTemp("", "gpg") // short: a socket is in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = exec.Command("gpgconf", "--homedir", home, "--kill", "all").Run()
+		_ = os.RemoveAll(home)
+	})
+	gpg := func(args ...string) string {
+		cmd := exec.Command("gpg", append([]string{"--homedir", home, "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", passphrase, "--armor"}, args...)...)
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(args, err)
+		}
+		return string(out)
+	}
+	gpg("--quick-generate-key", "release <release@example.invalid>", "ed25519", "sign", "never")
+	return gpg("--export-secret-keys"), gpg("--export")
+}
+
+// Secrets are what must be shown nowhere: a passphrase, and the lines of a private key.
+func Secrets(passphrase, private string) []string {
+	secrets := []string{passphrase}
+	for _, line := range strings.Split(private, "\n") {
+		if len(line) > 40 && !strings.HasPrefix(line, "-") {
+			secrets = append(secrets, line)
+		}
+	}
+	return secrets
+}
+
+// WantNoSecret fails the test if a text shows a secret.
+func WantNoSecret(t testing.TB, passphrase, private, where, text string) {
+	t.Helper()
+	for _, secret := range Secrets(passphrase, private) {
+		if strings.Contains(text, secret) {
+			t.Errorf("%s: a secret is shown: %s", where, text)
+		}
+	}
 }
 
 // Key is a new key in memory.

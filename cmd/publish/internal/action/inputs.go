@@ -23,6 +23,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
@@ -39,6 +40,7 @@ type inputs struct {
 	layout            string
 	vars              []string
 	trustedKeys       string
+	signing           cli.Signing
 	ifNone            string // what becomes of a source without packages
 
 	credentials   string
@@ -100,6 +102,9 @@ var theInputs = []input{
 	{"if-no-specs-found", "error", func(in *inputs) value { return choice(&in.ifNone, "error", "warn", "ignore") }},
 	{"require-signed", "true", func(in *inputs) value { return truth(&in.rules.RequireSigned) }},
 	{"trusted-keys", "", func(in *inputs) value { return block(&in.trustedKeys) }},
+	{"signing-key", "", func(in *inputs) value { return block(&in.signing.KeyText) }},
+	{"signing-passphrase", "", func(in *inputs) value { return block(&in.signing.Passphrase) }},
+	{"resign", "false", func(in *inputs) value { return truth(&in.signing.Resign) }},
 	{"verify-source", "false", func(in *inputs) value { return truth(&in.rules.VerifySource) }},
 	{"keep-going", "false", func(in *inputs) value { return truth(&in.rules.KeepGoing) }},
 
@@ -154,6 +159,9 @@ var theInputs = []input{
 // urls are the inputs that can be URLs, and so can hold a password.
 var urls = []string{"path", "destination", "public-url", "s3-endpoint"}
 
+// secretInputs are those that hold secrets. GitHub masks them if they come from its secrets.
+var secretInputs = []string{"signing-key", "signing-passphrase"}
+
 // Inputs that any action may be given, whatever its action.yml says.
 var everybodysInputs = []string{"entrypoint", "args"}
 
@@ -177,6 +185,7 @@ func inputOf(setting string) string {
 var otherNames = map[string]string{
 	"distribution-id": "cloudfront-distribution-id",
 	"endpoint-url":    "s3-endpoint",
+	"sign-key":        "signing-key",
 	"part-size":       "part-size-mib",
 	"region":          "aws-region",
 }
@@ -221,7 +230,12 @@ func readInputs(env cli.Env, r *workflow.Runner) (*inputs, error) {
 	var wrong refusals
 	for _, d := range theInputs {
 		given, _ := env.Lookup(inputVariable(d.name))
-		given = strings.TrimSpace(given)
+		if slices.Contains(secretInputs, d.name) {
+			r.Mask(given)
+		}
+		if d.name != "signing-passphrase" { // of which every character counts
+			given = strings.TrimSpace(given)
+		}
 		from := "input"
 		if given == "" || given == d.def {
 			given, from = d.def, "default"
@@ -242,7 +256,7 @@ func readInputs(env cli.Env, r *workflow.Runner) (*inputs, error) {
 
 // shown is an input as a log and a report have it: on one line.
 func shown(name, given string) string {
-	if name == "trusted-keys" {
+	if name == "trusted-keys" || slices.Contains(secretInputs, name) {
 		return "set"
 	}
 	return strings.Join(strings.Fields(given), " ")
@@ -289,7 +303,34 @@ func (in *inputs) complete(env cli.Env, r *workflow.Runner, wrong *refusals) {
 	if in.options.Trust.Keys, err = trusted(in.trustedKeys, r); err != nil {
 		wrong.refuse("trusted-keys", err)
 	}
+	in.completeSigning(r, wrong)
 	in.completeRole(env, r, wrong)
+}
+
+// maxKeyPath is longer than paths are, and shorter than any key.
+const maxKeyPath = 200
+
+// completeSigning reads the private key: itself, or the file that holds it. Nothing keeps the secrets.
+func (in *inputs) completeSigning(r *workflow.Runner, wrong *refusals) {
+	s := in.signing
+	in.signing = cli.Signing{}
+	if s.KeyText != "" && len(s.KeyText) < maxKeyPath && oneLine(s.KeyText) == nil {
+		content, err := r.Read(s.KeyText)
+		if err != nil {
+			wrong.refuse("signing-key", errors.New("it is neither a private key nor the path of a file of one: set it to a secret that holds what gpg --armor --export-secret-keys writes"))
+			return
+		}
+		r.Mask(string(content))
+		s.KeyText = string(content)
+	}
+	var err error
+	in.options.Sign, err = s.Open(in.options.Trust)
+	switch {
+	case errors.Is(err, sign.ErrPassphrase), errors.Is(err, sign.ErrNoPassphrase):
+		wrong.refuse("signing-passphrase", err)
+	case err != nil:
+		wrong.refuse(inputOf(field.Name(err)), err)
+	}
 }
 
 func (in *inputs) completeRole(env cli.Env, r *workflow.Runner, wrong *refusals) {

@@ -1,6 +1,7 @@
 package action
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
@@ -55,6 +57,8 @@ func TestEachInput(t *testing.T) {
 		want  any
 	}
 	bad := func(all ...string) []string { return all }
+	private := string(signtest.Private(t, "release", 0))
+	protected, _ := signtest.Protected(t, passphrase)
 	for _, row := range []struct {
 		name  string
 		of    func(*inputs) any
@@ -86,6 +90,9 @@ func TestEachInput(t *testing.T) {
 		{"if-no-specs-found", func(in *inputs) any { return in.ifNone }, "error", []good{{"warn", "warn"}, {"ignore", "ignore"}}, bad("fail"), nil},
 		{"require-signed", func(in *inputs) any { return in.options.Trust.RequireSigned }, true, truths, notTruths, nil},
 		{"trusted-keys", func(in *inputs) any { return in.options.Trust.Keys != nil }, false, []good{{"keys.asc", true}, {armored(t), true}}, bad("nosuch.asc", "-----BEGIN PGP PUBLIC KEY BLOCK-----", "two\nlines"), nil},
+		{"signing-key", func(in *inputs) any { return in.options.Sign.Key != nil }, false, []good{{private, true}, {base64.StdEncoding.EncodeToString([]byte(private)), true}}, bad("nosuch.asc", "keys.asc", "-----BEGIN PGP PRIVATE KEY BLOCK-----", "two\nlines"), nil},
+		{"signing-passphrase", func(in *inputs) any { return in.options.Sign.Key != nil }, false, []good{{passphrase, true}}, bad("wrong", passphrase+" "), map[string]string{"signing-key": protected}},
+		{"resign", func(in *inputs) any { return in.options.Sign.Resign }, false, []good{{"false", false}}, bad("yes", "true"), nil},
 		{"verify-source", func(in *inputs) any { return in.options.VerifySource }, false, truths, notTruths, nil},
 		{"keep-going", func(in *inputs) any { return in.options.KeepGoing }, false, truths, notTruths, nil},
 

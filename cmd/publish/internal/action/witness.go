@@ -135,6 +135,9 @@ func (w *witness) signatures(r *cli.Report) string {
 		}
 	}
 	text := fmt.Sprintf("%d of %s signed", signed, count(all, "package"))
+	if r.SigningKey != "" {
+		return text + ", those that were not by " + r.SigningKey
+	}
 	switch {
 	case signed == 0:
 		return text

@@ -14,8 +14,9 @@ type Env struct {
 	Version        string
 	Args           []string
 	Lookup         func(string) (string, bool)
-	Environ        func() []string // all variables, to find the unknown ones
-	Stdout, Stderr io.Writer       // what is written to them is escaped
+	Unset          func(string) error // removes a variable, so that no child process gets it; nil: none is removed
+	Environ        func() []string    // all variables, to find the unknown ones
+	Stdout, Stderr io.Writer          // what is written to them is escaped
 
 	// Raw are the two streams without escaping: for a child process, for what moves a cursor, and for
 	// packages that escape what they write themselves. Nothing else may write to them.

@@ -3,6 +3,7 @@ package cli
 import (
 	"github.com/spf13/pflag"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
@@ -43,11 +44,17 @@ func RuleFlags(fs *pflag.FlagSet, r *Rules) {
 	fs.BoolVar(&r.RequireSigned, "require-signed", false, "refuse packages that are not signed")
 	fs.StringVar(&r.TrustedKeys, "trusted-keys", "", "`FILE` of armored public keys: refuse signatures by any other, and publish no other key")
 	fs.BoolVar(&r.PublishKeys, "publish-keys", r.PublishKeys, "publish the public keys of the signers, so that clients can trust them")
-	fs.StringSliceVar(&r.Selection.Include, "include", nil, "publish only `PATTERN`: name, name@version, /hash or @spack.lock; names and versions may hold * and ?; repeatable")
-	fs.StringSliceVar(&r.Selection.Exclude, "exclude", nil, "leave out `PATTERN`, as for --include; repeatable")
-	fs.StringVar(&r.Selection.Layout, "layout", "", "publish only mirrors of this layout, v3 or v2; default: both")
-	fs.StringSliceVar(&r.Selection.OS, "expect-os", nil, "refuse packages that were built for another operating system than `PATTERN`, such as ubuntu22.04; repeatable")
-	fs.StringSliceVar(&r.Selection.Target, "expect-target", nil, "refuse packages that were built for another target than `PATTERN`, such as x86_64*; repeatable")
+	SigningFlags(fs, &r.Signing)
+	SelectionFlags(fs, &r.Selection)
+}
+
+// SelectionFlags adds the flags that say which packages are meant.
+func SelectionFlags(fs *pflag.FlagSet, s *source.Selection) {
+	fs.StringSliceVar(&s.Include, "include", nil, "publish only `PATTERN`: name, name@version, /hash or @spack.lock; names and versions may hold * and ?; repeatable")
+	fs.StringSliceVar(&s.Exclude, "exclude", nil, "leave out `PATTERN`, as for --include; repeatable")
+	fs.StringVar(&s.Layout, "layout", "", "publish only mirrors of this layout, v3 or v2; default: both")
+	fs.StringSliceVar(&s.OS, "expect-os", nil, "refuse packages that were built for another operating system than `PATTERN`, such as ubuntu22.04; repeatable")
+	fs.StringSliceVar(&s.Target, "expect-target", nil, "refuse packages that were built for another target than `PATTERN`, such as x86_64*; repeatable")
 }
 
 // Flag is how a command line shows a setting.

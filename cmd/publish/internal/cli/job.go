@@ -38,10 +38,22 @@ func (j *Job) Run(ctx context.Context) error {
 	return Stopped(ctx, j.run(ctx))
 }
 
+// RunInPlace runs a job whose destination is its source: it signs what is there.
+func (j *Job) RunInPlace(ctx context.Context) error {
+	return Stopped(ctx, j.do(ctx, func(ctx context.Context, plan *publish.Plan, d *target.Destination) error {
+		return plan.RemoveUnsigned(ctx, func(p string) publish.Tidier { return d.Mirror(p).(publish.Tidier) })
+	}))
+}
+
 func (j *Job) run(ctx context.Context) error {
 	if err := target.Apart(j.Source, j.Destination); err != nil {
 		return err
 	}
+	return j.do(ctx, func(context.Context, *publish.Plan, *target.Destination) error { return nil })
+}
+
+// do runs the job, and then what else is to be done, also where it has refused some of the packages.
+func (j *Job) do(ctx context.Context, then func(context.Context, *publish.Plan, *target.Destination) error) error {
 	j.Observer.Begin(PartScan)
 	src, err := source.Open(ctx, j.Source, j.Options.Selection)
 	if err != nil {
@@ -68,7 +80,12 @@ func (j *Job) run(ctx context.Context) error {
 	if j.DryRun {
 		return j.dryRun(ctx, plan)
 	}
-	return j.carryOut(ctx, plan, d, cdn)
+	err = j.carryOut(ctx, plan, d, cdn)
+	var findings *buildcache.FindingsError
+	if err == nil || errors.As(err, &findings) && j.Report.Indexed() {
+		err = errors.Join(err, then(ctx, plan, d))
+	}
+	return err
 }
 
 // sourceError: a source that cannot be opened is invalid, unless we were stopped.

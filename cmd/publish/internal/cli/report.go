@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -33,6 +34,7 @@ type Report struct {
 	Source      string               `json:"source"`
 	Destination string               `json:"destination"`
 	Settings    []Setting            `json:"settings"`
+	SigningKey  string               `json:"signing_key,omitempty"` // fingerprint of the key that signs
 	Mirrors     []MirrorReport       `json:"mirrors"`
 	Files       []fileReport         `json:"files"`
 	Findings    []buildcache.Finding `json:"findings"`
@@ -86,9 +88,10 @@ type PackageReport struct {
 	Hash    string `json:"hash"`
 	Status  string `json:"status"`
 	Reason  string `json:"reason,omitempty"`
-	Bytes   int64  `json:"bytes"` // of its blobs
-	Signed  bool   `json:"signed"`
-	OS      string `json:"os,omitempty"` // and Target: what it was built for, where its spec was read
+	Bytes   int64  `json:"bytes"`                   // of its blobs
+	Signed  bool   `json:"signed"`                  // in SOURCE, or by this run
+	WasBy   string `json:"was_signed_by,omitempty"` // the key whose signature this run replaces
+	OS      string `json:"os,omitempty"`            // and Target: what it was built for, where its spec was read
 	Target  string `json:"target,omitempty"`
 }
 
@@ -109,7 +112,7 @@ func (e Env) NewReport(source, destination string, dryRun bool, used []Setting) 
 // SetPlan records what is to be done: the plan, the paths to be invalidated, and from which size and in parts of
 // which objects are sent in parts.
 func (r *Report) SetPlan(p *publish.Plan, paths []string, threshold, partSize int64) {
-	r.planned, r.changes = true, p.Changes()
+	r.planned, r.changes, r.SigningKey = true, p.Changes(), string(p.SigningKey())
 	if len(paths) > 0 {
 		r.Invalidate = &target.Invalidation{Paths: paths}
 	}
@@ -143,7 +146,7 @@ func reportOf(m *publish.MirrorPlan) MirrorReport {
 		Index:     indexReport{string(m.Index.Mode), m.Index.Before, m.Index.After, m.Index.Changes, m.Index.Written, m.Digest(), string(m.Version()), m.Index.Audiences},
 	}
 	for _, p := range m.Packages {
-		k := PackageReport{Name: p.Package.Package, Version: p.Version, Hash: string(p.Hash), Status: string(p.Status), Reason: p.Reason, Signed: p.Signed}
+		k := PackageReport{Name: p.Package.Package, Version: p.Version, Hash: string(p.Hash), Status: string(p.Status), Reason: p.Reason, Signed: p.Signed || p.ToSign, WasBy: p.Replaces()}
 		for _, b := range p.Blobs {
 			k.Bytes += max(b.Size, 0)
 		}
@@ -235,6 +238,9 @@ func (r *Report) planText(b *strings.Builder) {
 	if len(r.Mirrors) > 0 {
 		r.Table(b, r.dryRun)
 	}
+	if r.SigningKey != "" {
+		escape.Fprintf(b, "  signing key: %s%s\n", r.SigningKey, r.replaced())
+	}
 	for _, m := range r.Mirrors {
 		if n := len(m.Healed); n > 0 {
 			path := m.Path
@@ -276,6 +282,23 @@ func (r *Report) planText(b *strings.Builder) {
 			escape.Fprintf(b, "  invalidation %s: %s\n", i.ID, i.Status)
 		}
 	}
+}
+
+// replaced names the keys whose signatures are replaced.
+func (r *Report) replaced() string {
+	var keys []string
+	for _, m := range r.Mirrors {
+		for _, p := range m.Packages {
+			if p.WasBy != "" && !slices.Contains(keys, p.WasBy) {
+				keys = append(keys, p.WasBy)
+			}
+		}
+	}
+	if len(keys) == 0 {
+		return ""
+	}
+	slices.Sort(keys)
+	return ", in place of " + strings.Join(keys, ", ")
 }
 
 // ShownWarnings is how many warnings are shown one by one. The JSON report has all.

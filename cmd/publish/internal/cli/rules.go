@@ -21,6 +21,7 @@ type Rules struct {
 	RequireSigned bool
 	TrustedKeys   string // a file; empty: signatures by any key are accepted
 	PublishKeys   bool
+	Signing       Signing
 	KeepGoing     bool
 	VerifySource  bool
 }
@@ -59,6 +60,8 @@ func (r Rules) Options() (publish.Options, error) {
 	}
 	var err error
 	o.Trust, err = ReadTrust(r.RequireSigned, r.TrustedKeys)
+	errs = append(errs, err)
+	o.Sign, err = r.Signing.Open(o.Trust)
 	return o, errors.Join(append(errs, err)...)
 }
 

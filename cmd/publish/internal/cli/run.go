@@ -25,7 +25,7 @@ func Run(ctx context.Context, env Env, do func(context.Context, Env) error) int 
 	env.Signals = CatchSignals(cancel, os.Exit)
 	defer env.Signals.Stop()
 	out := NewResults(env.Stdout)
-	env = env.Escaped(out)
+	env = env.Escaped(out).TakeSecrets()
 	err := defect.Caught(func() error { return do(ctx, env) })
 	if err == nil {
 		err = out.Failed()

@@ -61,15 +61,18 @@ type MirrorConfig struct {
 	StuckAfter   timespan `yaml:"stuck_after"`
 	Watch        *bool    `yaml:"watch"`
 
-	RequireSigned bool     `yaml:"require_signed"`
-	TrustedKeys   string   `yaml:"trusted_keys"`
-	PublishKeys   *bool    `yaml:"publish_keys"`
-	Include       []string `yaml:"include"`
-	Exclude       []string `yaml:"exclude"`
-	Layout        string   `yaml:"layout"`
-	ExpectOS      []string `yaml:"expect_os"`
-	ExpectTarget  []string `yaml:"expect_target"`
-	IfExists      string   `yaml:"if_exists"`
+	RequireSigned      bool     `yaml:"require_signed"`
+	TrustedKeys        string   `yaml:"trusted_keys"`
+	PublishKeys        *bool    `yaml:"publish_keys"`
+	SignKey            string   `yaml:"sign_key"`
+	SignPassphraseFile string   `yaml:"sign_passphrase_file"`
+	Resign             bool     `yaml:"resign"`
+	Include            []string `yaml:"include"`
+	Exclude            []string `yaml:"exclude"`
+	Layout             string   `yaml:"layout"`
+	ExpectOS           []string `yaml:"expect_os"`
+	ExpectTarget       []string `yaml:"expect_target"`
+	IfExists           string   `yaml:"if_exists"`
 
 	EndpointURL  string `yaml:"endpoint_url"`
 	Region       string `yaml:"region"`
@@ -355,6 +358,7 @@ func (m *MirrorConfig) rules() cli.Rules {
 	r.KeepGoing = true
 	r.RequireSigned, r.TrustedKeys = m.RequireSigned, m.TrustedKeys
 	r.PublishKeys = m.PublishKeys == nil || *m.PublishKeys
+	r.Signing = cli.Signing{Key: m.SignKey, PassphraseFile: m.SignPassphraseFile, Resign: m.Resign}
 	r.IfExists = cmp.Or(m.IfExists, r.IfExists)
 	r.Selection.Include, r.Selection.Exclude, r.Selection.Layout = m.Include, m.Exclude, m.Layout
 	r.Selection.OS, r.Selection.Target = m.ExpectOS, m.ExpectTarget

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 )
 
 func TestAnIndexerNeedsLess(t *testing.T) {
@@ -54,6 +55,11 @@ func TestTheExampleIsWhole(t *testing.T) {
 		}
 	}
 	text := strings.ReplaceAll(commented.ReplaceAllString(Example, "$1$2"), "/etc/slurm-factory-publish/keys.asc", keys)
+	signKey, passphrase := filepath.Join(t.TempDir(), "key"), filepath.Join(t.TempDir(), "passphrase")
+	clitest.Write(t, signKey, string(signtest.Private(t, "release", 0)))
+	clitest.Write(t, passphrase, "none is needed")
+	text = strings.ReplaceAll(text, "/run/credentials/slurm-factory-publish.service/signing-key", signKey)
+	text = strings.ReplaceAll(text, "/run/credentials/slurm-factory-publish.service/signing-passphrase", passphrase)
 	c, err := ParseConfig([]byte(text))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
@@ -62,7 +68,7 @@ func TestTheExampleIsWhole(t *testing.T) {
 		s := reflect.ValueOf(v)
 		for i := range s.NumField() {
 			key := s.Type().Field(i).Tag.Get("yaml")
-			if s.Field(i).IsZero() && key != "require_signed" && key != "wait_for_invalidation" && key != "unsafe_single_writer" {
+			if s.Field(i).IsZero() && key != "require_signed" && key != "wait_for_invalidation" && key != "unsafe_single_writer" && key != "resign" {
 				t.Errorf("%T: %s is not in the example", v, key)
 			}
 		}
@@ -114,6 +120,8 @@ func TestWrongConfigurations(t *testing.T) {
 		{"mirrors:", "bandwidth:\n  - limit: 1MB/s\n    hours: 8-18\nmirrors:", `5:12: hours "8-18"`},
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    if_exists: maybe\n", `6:16: if_exists "maybe"`},
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    trusted_keys: /nowhere\n", "6:19: trusted_keys: open /nowhere"},
+		{"file:///srv/mirror\n", "file:///srv/mirror\n    sign_key: /nowhere\n", "6:15: sign_key: open /nowhere"},
+		{"file:///srv/mirror\n", "file:///srv/mirror\n    resign: true\n", "6:13: resign: it takes a private key"},
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    include: zlib\n", "6:14: string was used where sequence is expected"},
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    watch: perhaps\n", "6:12: want bool, not string"},
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    part_size: big\n", `6:16: "big" is no size`},

@@ -63,7 +63,7 @@ type opened struct {
 }
 
 func (w *mirrorWork) inbox() (*source.Inbox, error) {
-	return source.OpenInbox(w.Source, source.Rules{Selection: w.Options.Selection, Trust: w.Options.Trust})
+	return source.OpenInbox(w.Source, source.Rules{Selection: w.Options.Selection, Trust: w.Options.Trust, Signs: w.Options.Sign.Key != nil})
 }
 
 // Arrivals implements daemon.Work. The directory is opened each time: it may be another one.
@@ -248,7 +248,7 @@ func (w *mirrorWork) outcome(r *daemon.Run, plan *publish.Plan, applied *publish
 		})
 		for _, p := range m.Packages {
 			if p.Status == publish.Skipped {
-				out.Notes[below(m.Path, p.File)] = "the destination holds it with another document, which stays"
+				out.Notes[below(m.Path, p.SourceFile())] = "the destination holds it with another document, which stays"
 			}
 		}
 	}
@@ -280,7 +280,7 @@ func verdicts(r *daemon.Run, plan *publish.Plan, applied *publish.Outcome) map[s
 	}
 	for _, m := range plan.Mirrors {
 		for _, p := range m.Packages {
-			file := below(m.Path, p.File)
+			file := below(m.Path, p.SourceFile())
 			switch {
 			case p.Status == publish.Rejected:
 				refused[file] = cmp.Or(blobReason(m.Path, p, applied.Findings), p.Reason)

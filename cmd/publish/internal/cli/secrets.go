@@ -1,0 +1,48 @@
+package cli
+
+import (
+	"slices"
+	"strings"
+)
+
+// Variables that hold secrets themselves. Everything else is named by a flag.
+const (
+	SignKeyVariable    = "PUBLISH_SIGN_KEY_TEXT"
+	PassphraseVariable = "PUBLISH_SIGN_PASSPHRASE"
+)
+
+// SecretVariables are all variables that hold secrets; INPUT_* are those of the action.
+var SecretVariables = []string{SignKeyVariable, PassphraseVariable, "INPUT_SIGNING-KEY", "INPUT_SIGNING-PASSPHRASE"}
+
+// TakeSecrets returns an environment in which only Lookup finds secrets. They are removed from the environment of the
+// process, so that no child process gets them.
+func (e Env) TakeSecrets() Env {
+	secrets := make(map[string]string)
+	for _, name := range SecretVariables {
+		value, ok := e.Lookup(name)
+		if !ok {
+			continue
+		}
+		secrets[name] = value
+		if e.Unset != nil {
+			_ = e.Unset(name) // fails for names that no variable can have
+		}
+	}
+	lookup, environ := e.Lookup, e.Environ
+	e.Lookup = func(name string) (string, bool) {
+		if slices.Contains(SecretVariables, name) {
+			value, ok := secrets[name]
+			return value, ok
+		}
+		return lookup(name)
+	}
+	if environ != nil {
+		e.Environ = func() []string {
+			return slices.DeleteFunc(environ(), func(v string) bool {
+				name, _, _ := strings.Cut(v, "=")
+				return slices.Contains(SecretVariables, name)
+			})
+		}
+	}
+	return e
+}

@@ -1,0 +1,158 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
+)
+
+// Signing says what signs. Secrets are in files or in the environment, never among the arguments, which every user of a
+// machine can see.
+type Signing struct {
+	Key            string   // file with a private key; empty: KeyText
+	PassphraseFile string   // file with its passphrase
+	PassphraseFD   OpenFile // which holds its passphrase
+	Resign         bool     // replace the signatures of other keys
+
+	KeyText, Passphrase string // the secrets themselves
+}
+
+// SigningFlags adds the flags that say what signs.
+func SigningFlags(fs *pflag.FlagSet, s *Signing) {
+	fs.StringVar(&s.Key, "sign-key", "", "`FILE` with a private key, as gpg --export-secret-keys writes it: sign what is not signed; or the key itself in PUBLISH_SIGN_KEY_TEXT")
+	fs.StringVar(&s.PassphraseFile, "sign-passphrase-file", "", "`FILE` with the passphrase of the private key; or the passphrase itself in PUBLISH_SIGN_PASSPHRASE")
+	fs.Var(&s.PassphraseFD, "sign-passphrase-fd", "read the passphrase of the private key from the open file with this `NUMBER`")
+	fs.BoolVar(&s.Resign, "resign", false, "with a private key: also replace signatures by other keys, all of which must be among --trusted-keys")
+}
+
+// An OpenFile is the number of a file that the caller has opened.
+type OpenFile struct {
+	n     int
+	given bool
+}
+
+func (f *OpenFile) String() string {
+	if !f.given {
+		return ""
+	}
+	return strconv.Itoa(f.n)
+}
+
+// Type implements pflag.Value.
+func (f *OpenFile) Type() string { return "number" }
+
+// Set implements pflag.Value.
+func (f *OpenFile) Set(text string) error {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return fmt.Errorf("%q is no number of an open file", text)
+	}
+	*f = OpenFile{n, true}
+	return nil
+}
+
+// ReadSecrets takes over the secrets that the environment holds.
+func (s *Signing) ReadSecrets(env Env) {
+	s.KeyText, s.Passphrase = env.Getenv(SignKeyVariable), env.Getenv(PassphraseVariable)
+}
+
+// Open reads the key. Errors are of package field, and never show a secret.
+func (s *Signing) Open(trust buildcache.Trust) (publish.Signing, error) {
+	given := s.Key != "" || s.KeyText != ""
+	switch {
+	case s.Key != "" && s.KeyText != "":
+		return publish.Signing{}, field.Wrap("sign-key", fmt.Errorf("%s is given as well: want one", SignKeyVariable))
+	case !given && s.Resign:
+		return publish.Signing{}, field.Wrap("resign", errors.New("it takes a private key, and none is given"))
+	case !given && s.PassphraseFile != "":
+		return publish.Signing{}, field.Wrap("sign-passphrase-file", errNoKey)
+	case !given && s.PassphraseFD.given:
+		return publish.Signing{}, field.Wrap("sign-passphrase-fd", errNoKey)
+	case !given:
+		return publish.Signing{}, nil
+	case s.Resign && trust.Keys == nil:
+		return publish.Signing{}, field.Wrap("resign", errors.New("it takes trusted keys, by which the signatures are checked that it replaces"))
+	}
+	keepSecrets()
+	content := []byte(s.KeyText)
+	if s.Key != "" {
+		var err error
+		if content, err = userfile.Read(s.Key); err != nil {
+			return publish.Signing{}, field.Wrap("sign-key", err)
+		}
+	}
+	defer clear(content)
+	passphrase, err := s.readPassphrase()
+	if err != nil {
+		return publish.Signing{}, err
+	}
+	defer clear(passphrase)
+	k, err := sign.ReadKey(content, passphrase, time.Now())
+	if err != nil {
+		return publish.Signing{}, field.Wrap("sign-key", err)
+	}
+	return publish.Signing{Key: k, Resign: s.Resign}, nil
+}
+
+var errNoKey = errors.New("the private key that it belongs to is not given")
+
+// maxPassphrase is the most bytes that a passphrase may have.
+const maxPassphrase = 4096
+
+func (s *Signing) readPassphrase() ([]byte, error) {
+	n := 0
+	for _, given := range []bool{s.Passphrase != "", s.PassphraseFile != "", s.PassphraseFD.given} {
+		if given {
+			n++
+		}
+	}
+	switch {
+	case n > 1:
+		return nil, field.Wrap("sign-passphrase-file", fmt.Errorf("the passphrase is given more than once: want one of --sign-passphrase-file, --sign-passphrase-fd and %s", PassphraseVariable))
+	case s.PassphraseFile != "":
+		content, err := userfile.Read(s.PassphraseFile)
+		if err == nil {
+			content, err = checkPassphrase(content)
+		}
+		return content, field.Wrap("sign-passphrase-file", err)
+	case s.PassphraseFD.given:
+		content, err := s.PassphraseFD.read()
+		if err == nil {
+			content, err = checkPassphrase(content)
+		}
+		return content, field.Wrap("sign-passphrase-fd", err)
+	}
+	return []byte(s.Passphrase), nil
+}
+
+func (f OpenFile) read() ([]byte, error) {
+	file := os.NewFile(uintptr(f.n), strconv.Itoa(f.n))
+	if file == nil {
+		return nil, fmt.Errorf("%d is not open", f.n)
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, maxPassphrase+1))
+}
+
+func checkPassphrase(content []byte) ([]byte, error) {
+	content = bytes.TrimSuffix(bytes.TrimSuffix(content, []byte("\n")), []byte("\r"))
+	switch {
+	case len(content) == 0:
+		return nil, errors.New("it is empty")
+	case len(content) > maxPassphrase:
+		return nil, fmt.Errorf("it has more than %d bytes", maxPassphrase)
+	}
+	return content, nil
+}

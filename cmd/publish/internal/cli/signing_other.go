@@ -1,0 +1,8 @@
+//go:build !linux
+
+package cli
+
+import "golang.org/x/sys/unix"
+
+// keepSecrets keeps a private key in memory out of core dumps.
+func keepSecrets() { _ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}) }

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+
+	"github.com/dustin/go-humanize/english"
+	"github.com/spf13/cobra"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+)
+
+const signHelp = `Sign the packages of a directory where they are, and put the public key beside them: a
+Spack mirror, or a tree of mirrors, as for publish. To sign while publishing, give
+publish the same flags instead.
+
+Nothing is signed that publish would refuse: the contents of all packages are checked
+first, and signatures that are there by --trusted-keys, if it is given. Every signature is
+verified with the public key before it is stored. Release files that match --files get a
+detached signature (.asc) and a checksum (.sha256).
+
+In layout v2 a signed document has another name, and the one that was not signed goes.`
+
+func signCommand(env cli.Env) *cobra.Command {
+	var p publishing
+	cmd := &cobra.Command{
+		Use: "sign SOURCE", Short: "Sign the packages of a directory", Long: signHelp, Args: arguments,
+		Example: "  publish sign --sign-key release.asc --sign-passphrase-file passphrase ./buildcache",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runSign(cmd, args[0], &p, env)
+		},
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	fs.BoolVar(&p.dryRun, "dry-run", false, "check everything and sign nothing")
+	fs.BoolVar(&p.json, "json", false, "print one JSON document, that of a publish into SOURCE (see docs/json-report.md)")
+	cli.SigningFlags(fs, &p.rules.Signing)
+	fs.StringVar(&p.rules.TrustedKeys, "trusted-keys", "", "`FILE` of armored public keys: refuse signatures by any other")
+	cli.SelectionFlags(fs, &p.rules.Selection)
+	fs.StringSliceVar(&p.rules.Selection.Files, "files", nil, "sign plain files that match `GLOB` below SOURCE too; repeatable")
+	fs.BoolVar(&p.rules.KeepGoing, "keep-going", false, "sign what is good although something else is bad; the exit code is 4 all the same")
+	fs.DurationVar(&p.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	return cmd
+}
+
+// runSign is a publish of SOURCE onto itself: with the same checks in the same order, it replaces only what it has seen.
+func runSign(cmd *cobra.Command, source string, p *publishing, env cli.Env) error {
+	keepGoing := p.rules.KeepGoing
+	rules := cli.DefaultRules()
+	rules.Selection, rules.TrustedKeys, rules.Signing = p.rules.Selection, p.rules.TrustedKeys, p.rules.Signing
+	rules.Index, rules.VerifySource, rules.KeepGoing = string(publish.IndexNone), true, keepGoing
+	p.rules = rules
+	abs, err := filepath.Abs(source)
+	if err != nil {
+		return cli.Fail(cli.ExitUsage, err)
+	}
+	j, err := p.job(env, abs, (&url.URL{Scheme: "file", Path: abs}).String(), nil)
+	if err != nil {
+		return err
+	}
+	if j.Options.Sign.Key == nil {
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("no key: give --sign-key, or the key itself in %s", cli.SignKeyVariable))
+	}
+	ctx, cancel := cli.WithTimeout(cmd.Context(), p.timeout)
+	defer cancel()
+	err = j.RunInPlace(ctx)
+	j.Report.Finish(err)
+	if p.json {
+		return errors.Join(err, j.Report.Print(env.Stdout, true))
+	}
+	if printErr := printSigned(env, j.Report); err == nil {
+		err = printErr
+	}
+	return err
+}
+
+func printSigned(env cli.Env, r *cli.Report) error {
+	signed, already := 0, 0
+	for _, m := range r.Mirrors {
+		signed += m.Counts[string(publish.New)] + m.Counts[string(publish.Replaced)]
+		already += m.Counts[string(publish.Unchanged)] + m.Counts[string(publish.Skipped)]
+	}
+	for _, f := range r.Findings {
+		if f.Severity == buildcache.Warning {
+			escape.Fprintf(env.Stdout, "warning: %s\n", f)
+		}
+	}
+	verb := "signed"
+	switch {
+	case !r.Planned() || r.Result == "failed" && !r.Indexed():
+		return nil // the error says it
+	case r.DryRun():
+		verb = "would sign"
+	}
+	_, err := escape.Fprintf(env.Stdout, "%s %s with the key %s; %s signed already\n", verb, english.Plural(signed, "package", ""), r.SigningKey,
+		english.PluralWord(already, "1 was", fmt.Sprint(already)+" were"))
+	return err
+}
