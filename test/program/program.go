@@ -9,11 +9,21 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 )
+
+// Programs inherit which signals are ignored. Under nohup that is SIGHUP, and then the programs under test would not be
+// stopped by it either. A signal that this process catches has its default action in its children.
+func init() {
+	if signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	}
+}
 
 const root = "github.com/vantagecompute/slurm-factory-publish"
 
