@@ -112,8 +112,8 @@ func (d *doctor) say(what string, err error, fix string) bool {
 	}
 	d.ill++
 	escape.Fprintf(d.out, "FAIL  %s: %v\n", what, err)
-	if h := cli.Hint(err); fix == "" {
-		fix = h
+	if fix == "" {
+		fix = strings.Join(cli.Hints(err), "; ")
 	}
 	if fix != "" {
 		escape.Fprintf(d.out, "      fix: %s\n", fix)

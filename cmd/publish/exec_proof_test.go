@@ -141,7 +141,7 @@ func TestWritesAreProvedAtAmazon(t *testing.T) {
 		}
 	}
 	server.Hook(s3test.Always("PutObject", s3test.Refuse(403, "AccessDenied")))
-	if err := reindex.ProveWrites(t.Context(), unsuspected); cli.ExitCode(err) != cli.ExitUpload || !strings.Contains(cli.Hint(err), "s3:PutObject") {
+	if err := reindex.ProveWrites(t.Context(), unsuspected); cli.ExitCode(err) != cli.ExitUpload || !strings.Contains(strings.Join(cli.Hints(err), ""), "s3:PutObject") {
 		t.Errorf("without permission: %v", err)
 	}
 }

@@ -28,7 +28,7 @@ func forgetCommand(env cli.Env) *cobra.Command {
 			defer c.Close()
 			f, err := c.Forget(cmd.Context(), args...)
 			if err != nil {
-				return answered(err)
+				return err
 			}
 			if len(f.Mirrors) == 0 {
 				_, err = fmt.Fprintln(env.Stdout, "nothing to forget: every mirror that the daemon knows is in its configuration")

@@ -38,18 +38,6 @@ func (f *socketFlag) dial(env cli.Env) *api.Client {
 	return api.Dial(path)
 }
 
-// answered says with which exit code what a daemon has answered ends.
-func answered(err error) error {
-	var said *api.Error
-	switch {
-	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return err
-	case errors.As(err, &said) && said.Status >= 400 && said.Status < 500:
-		return cli.Fail(cli.ExitUsage, err)
-	}
-	return cli.Fail(cli.ExitUpload, err)
-}
-
 // waitValue is what is waited for.
 type waitValue string
 
@@ -110,7 +98,7 @@ func push(ctx context.Context, env cli.Env, c *api.Client, paths []string, wait 
 	}
 	jobs, err := c.Push(ctx, paths...)
 	if err != nil {
-		return answered(err)
+		return err
 	}
 	if wait != "" {
 		if err := await(ctx, c, jobs.Jobs, wait); err != nil {
@@ -134,7 +122,7 @@ func await(ctx context.Context, c *api.Client, jobs []queue.Job, wait string) er
 		for {
 			w, err := c.Wait(ctx, jobs[i].ID, wait)
 			if err != nil {
-				return answered(err)
+				return err
 			}
 			jobs[i] = w.Job
 			if w.Done {

@@ -29,7 +29,7 @@ func retryCommand(env cli.Env) *cobra.Command {
 			defer c.Close()
 			n, err := c.Retry(cmd.Context(), ids...)
 			if err != nil {
-				return answered(err)
+				return err
 			}
 			_, err = fmt.Fprintf(env.Stdout, "trying %s again\n", english.Plural(n.Jobs, "package", ""))
 			return err

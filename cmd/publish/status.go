@@ -35,7 +35,7 @@ func statusCommand(env cli.Env) *cobra.Command {
 			c := socket.dial(env)
 			defer c.Close()
 			if !watch {
-				return answered(showStatus(cmd.Context(), env, c, asJSON))
+				return showStatus(cmd.Context(), env, c, asJSON)
 			}
 			return watchStatus(cmd.Context(), env, c, asJSON)
 		},
@@ -56,7 +56,7 @@ func watchStatus(ctx context.Context, env cli.Env, c *api.Client, asJSON bool) e
 			if ctx.Err() != nil {
 				return nil
 			}
-			return answered(err)
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -214,11 +214,11 @@ are not complete, 5 if a destination cannot be used, 7 if caches could not be to
 			c := socket.dial(env)
 			defer c.Close()
 			if !wait {
-				return answered(c.Flush(ctx))
+				return c.Flush(ctx)
 			}
 			left, err := c.Drain(ctx, func(daemon.Drained) {})
 			if err != nil {
-				return cli.Stopped(ctx, answered(err))
+				return cli.Stopped(ctx, err)
 			}
 			return drained(env.Stdout, left, asJSON)
 		},

@@ -86,11 +86,18 @@ func refused(err error) error {
 	return &ConfigError{field.Named(err, func(name string) string { return name })}
 }
 
-// A credentialsError says that there are no credentials: a profile is missing, for example.
-type credentialsError struct{ error }
+// A CredentialsError says why there are no credentials: a profile is missing, for example. It is a
+// mirror.ErrCredentials.
+type CredentialsError struct{ Err error }
 
-func (e credentialsError) Unwrap() error        { return e.error }
-func (e credentialsError) Is(target error) bool { return target == mirror.ErrCredentials }
+// Error implements error.
+func (e *CredentialsError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *CredentialsError) Unwrap() error { return e.Err }
+
+// Is reports whether target is mirror.ErrCredentials.
+func (e *CredentialsError) Is(target error) bool { return target == mirror.ErrCredentials }
 
 // Validate returns all that is wrong with a configuration, as errors of package field. It makes no request.
 func (c Config) Validate() error {
@@ -130,7 +137,7 @@ func (c Config) AWSConfig(ctx context.Context, env Environment) (aws.Config, err
 	case errors.As(err, &bundle):
 		err = refused(err)
 	case err != nil && ctx.Err() == nil:
-		err = credentialsError{err} // a profile that is not there, for example
+		err = &CredentialsError{err} // a profile that is not there, for example
 	}
 	return cfg, err
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
@@ -37,7 +38,7 @@ func (a *action) identify(ctx context.Context, log *slog.Logger) error {
 	}
 	is, err := cfg.Credentials.Retrieve(ctx)
 	if err != nil {
-		return cli.Fail(cli.ExitCredentials, credentialsError(err, o.Role != nil))
+		return &target.CredentialsError{Err: credentialsError(err, o.Role != nil)}
 	}
 	a.aws = &cfg
 	if o.Role == nil {

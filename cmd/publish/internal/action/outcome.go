@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,7 +18,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
-	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
@@ -81,37 +79,28 @@ func (o *outcome) message() string {
 	return text
 }
 
-var shouted = map[string]string{"SOURCE": "path", "DESTINATION": "destination"}
-
-var shouting = regexp.MustCompile(`\b(SOURCE|DESTINATION)\b`)
+// words are those of a workflow.
+func (o *outcome) words() cli.Words {
+	w := cli.Words{
+		Setting: inputOf, Source: "path", Destination: "destination",
+		Help:          "what each input takes: https://github.com/vantagecompute/slurm-factory-publish/blob/main/docs/action.md#inputs",
+		NoCredentials: "credentials: env takes those that earlier steps or the machine provide: set role-to-assume instead, or provide some. What is complete stays, the next run goes on from there",
+		Unresolved:    "run the job again when fewer publishers are at work, or once with index: rebuild",
+		Denied: func(err *mirror.DeniedError) string {
+			if o.lacking(err) == nil {
+				return ""
+			}
+			return o.deniedHint(err)
+		},
+	}
+	if o.in.credentials == oidcCredentials {
+		w.NoCredentials = "AWS does not accept the role's credentials any more: was the role changed, or its sessions revoked? What is complete stays, the next run goes on from there"
+	}
+	return w
+}
 
 // hints are what to do about it, in the words of a workflow.
-func (o *outcome) hints() []string {
-	err := o.wrong()
-	var auth *session.AuthError
-	var denied *mirror.DeniedError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &auth):
-		return auth.Hints
-	case errors.As(err, &denied) && o.lacking(denied) != nil:
-		return []string{o.deniedHint(denied)}
-	case errors.Is(err, mirror.ErrCredentials) && o.in.credentials == oidcCredentials:
-		return []string{"AWS does not accept the role's credentials any more: was the role changed, or its sessions revoked? What is complete stays, the next run goes on from there"}
-	case errors.Is(err, mirror.ErrCredentials), cli.ExitCode(err) == cli.ExitCredentials:
-		return []string{"credentials: env takes those that earlier steps or the machine provide: set role-to-assume instead, or provide some. What is complete stays, the next run goes on from there"}
-	case errors.Is(err, reindex.ErrUnresolved):
-		return []string{"run the job again when fewer publishers are at work, or once with index: rebuild"}
-	case cli.ExitCode(err) == cli.ExitUsage:
-		return []string{"what each input takes: https://github.com/vantagecompute/slurm-factory-publish/blob/main/docs/action.md#inputs"}
-	}
-	h := cli.Hint(err)
-	if h == "" {
-		return nil
-	}
-	return []string{inputWords(shouting.ReplaceAllStringFunc(h, func(s string) string { return shouted[s] }))}
-}
+func (o *outcome) hints() []string { return cli.HintsIn(o.wrong(), o.words()) }
 
 // where is the destination as a heading has it.
 func (o *outcome) where() string {

@@ -44,10 +44,10 @@ func Terminal(w io.Writer) *os.File {
 	return nil
 }
 
-// Complain prints an error, and a hint where there is one.
+// Complain prints an error, and hints where there are some.
 func (e Env) Complain(err error) {
 	escape.Fprintf(e.Stderr, "publish: %v\n", err)
-	if h := Hint(err); h != "" {
+	for _, h := range Hints(err) {
 		escape.Fprintf(e.Stderr, "hint: %s\n", h)
 	}
 }

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
 	"strings"
 	"syscall"
 	"testing"
@@ -12,9 +15,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
@@ -29,7 +34,20 @@ func TestExitCodesAndHints(t *testing.T) {
 		hint string // a part of it
 	}{
 		{nil, ExitDone, ""},
-		{errors.New("anything"), ExitUpload, "can be reached, then run again"},
+		{errors.New("anything"), ExitUpload, ""},
+		{&url.Error{Op: "Put", URL: "https://b.s3.amazonaws.com/a", Err: errors.New("EOF")}, ExitUpload, "can be reached, then run again"},
+		{status(503), ExitUpload, "can be reached, then run again"},
+		{status(418), ExitUpload, ""},
+		{&net.DNSError{Name: "minio.example", IsNotFound: true}, ExitUpload, "no address is known for minio.example"},
+		{&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, ExitUpload, "nothing listens there"},
+		{&url.Error{Op: "Get", URL: "https://minio", Err: http.ErrSchemeMismatch}, ExitUpload, "give --endpoint-url with http://"},
+		{&fs.PathError{Op: "mkdir", Path: "/mnt/x", Err: syscall.EROFS}, ExitUpload, "mounted read-only"},
+		{&mirror.CertificateError{}, ExitUpload, "the error names the settings"},
+		{&target.ConfigError{Err: errors.New("a setting")}, ExitUsage, "--help"},
+		{&session.AuthError{Code: "AccessDenied", Hints: []string{"trust this job"}}, ExitCredentials, "trust this job"},
+		{&api.Error{Status: 422, Message: "no document", Hint: "name a manifest"}, ExitUsage, "name a manifest"},
+		{&api.Error{Status: 500, Message: "broken"}, ExitUpload, ""},
+		{fmt.Errorf("doctor: %w", Fail(ExitUpload, errors.New("1 of 5 checks failed"))), ExitUpload, ""},
 		{Fail(ExitUsage, errors.New("usage")), ExitUsage, "--help"},
 		{Fail(ExitSource, fs.ErrNotExist), ExitSource, "misspelt"},
 		{mirror.ErrCredentials, ExitCredentials, "AWS_PROFILE"},
@@ -55,7 +73,7 @@ func TestExitCodesAndHints(t *testing.T) {
 		{ErrTimeout, ExitTimeout, "run again"},
 		{SignalError{syscall.SIGINT}, 130, "run again"},
 		{SignalError{syscall.SIGTERM}, 143, "run again"},
-		{errors.Join(Fail(ExitInvalidation, errors.New("cdn")), errors.New("other")), ExitInvalidation, "run again"},
+		{errors.Join(fmt.Errorf("%w: cdn", target.ErrNotInvalidated), errors.New("other")), ExitInvalidation, "run again"},
 	} {
 		for _, err := range []error{row.err, fmt.Errorf("put v3/layout.json: %w", row.err)} {
 			if row.err == nil {
@@ -64,9 +82,50 @@ func TestExitCodesAndHints(t *testing.T) {
 			if got := ExitCode(err); got != row.code {
 				t.Errorf("%v: exit code %d, want %d", err, got, row.code)
 			}
-			if got := Hint(err); err != nil && (got == "") != (row.hint == "") || !strings.Contains(Hint(err), row.hint) {
+			got := strings.Join(Hints(err), "\n")
+			if (got == "") != (row.hint == "") || !strings.Contains(got, row.hint) {
 				t.Errorf("%v: hint is %q, want %q", err, got, row.hint)
 			}
+		}
+	}
+}
+
+// status is an answer of a server.
+type status int
+
+func (s status) Error() string       { return fmt.Sprint("status ", int(s)) }
+func (s status) HTTPStatusCode() int { return int(s) }
+
+// A hint names settings as the front end does that shows it.
+func TestHintsAreInTheWordsOfTheFrontEnd(t *testing.T) {
+	w := CommandLine
+	w.Setting = func(name string) string { return strings.ReplaceAll(name, "-", "_") }
+	w.Source = "source"
+	w.Denied = func(*mirror.DeniedError) string { return "ask the owner of the bucket" }
+	for err, want := range map[error]string{
+		&mirror.RegionError{Bucket: "b", Asked: "us-east-1", Region: "eu-west-1"}: "give region eu-west-1",
+		source.ErrNothing:     "source is the directory of a mirror",
+		target.ErrNotVisible:  "see that public_url is where",
+		&mirror.DeniedError{}: "ask the owner of the bucket",
+	} {
+		if got := strings.Join(HintsIn(err, w), "\n"); !strings.HasPrefix(got, want) {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
+	}
+}
+
+// A run of the daemon that has failed is tried again soon, or rarely, or in smaller parts.
+func TestWhatBecomesOfARun(t *testing.T) {
+	for _, row := range []struct {
+		err  error
+		want Repeating
+	}{
+		{errors.New("anything"), Later}, {status(503), Later}, {status(400), Suspect}, {mirror.ErrExist, Suspect},
+		{&mirror.DeniedError{Action: "s3:PutObject"}, Lasting}, {mirror.ErrCredentials, Lasting}, {mirror.ErrNoBucket, Lasting},
+		{&mirror.RegionError{}, Lasting}, {&index.VersionError{Got: 9, Want: 8}, Lasting}, {&target.ConfigError{Err: errors.New("x")}, Lasting},
+	} {
+		if got := Repeat(fmt.Errorf("put a: %w", row.err)); got != row.want {
+			t.Errorf("%v: %d, want %d", row.err, got, row.want)
 		}
 	}
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
-	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
@@ -304,23 +303,13 @@ func blobReason(path string, p publish.PlannedPackage, findings []buildcache.Fin
 	return ""
 }
 
-// runError tells the daemon what kind of failure a run has ended with.
+// runError tells the daemon what becomes of a run that has failed.
 func runError(err error) error {
-	var region *mirror.RegionError
-	var newer *index.VersionError
-	var answer interface{ HTTPStatusCode() int }
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case errors.Is(err, mirror.ErrExist):
-		return &daemon.RunError{Suspect: true, Err: err}
-	case errors.Is(err, mirror.ErrDenied), errors.Is(err, mirror.ErrCredentials), errors.Is(err, mirror.ErrNoBucket),
-		errors.As(err, &region), errors.As(err, &newer), cli.IsUsage(err):
-		return &daemon.RunError{Lasting: true, Err: err}
-	case errors.As(err, &answer) && answer.HTTPStatusCode() == 400:
-		return &daemon.RunError{Suspect: true, Err: err} // S3 does not like something that we have sent
 	}
-	return &daemon.RunError{Err: err}
+	what := cli.Repeat(err)
+	return &daemon.RunError{Lasting: what == cli.Lasting, Suspect: what == cli.Suspect, Err: err}
 }
 
 // Tell implements daemon.Work. What is owed of several runs is told at once.

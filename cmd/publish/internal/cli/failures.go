@@ -1,0 +1,259 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
+	"github.com/vantagecompute/slurm-factory-publish/publish/events"
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/nofile"
+	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/session"
+	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+)
+
+// A row says what follows from some errors.
+type row struct {
+	covers  func(error) bool
+	code    func(error) int                   // nil, or 0: the rows below decide
+	repeat  Repeating                         // what becomes of a run of the daemon
+	hints   func(err error, w Words) []string // nil, or none: the rows below have some. {name} is a setting
+	general bool                              // the hint says how the run ended: that of a cause goes first
+}
+
+// is covers errors that are declared as values. A code of 0 leaves it to the rows below.
+func is(code int, sentinels ...error) row {
+	return when(func(err error) bool {
+		return slices.ContainsFunc(sentinels, func(s error) bool { return errors.Is(err, s) })
+	}, code)
+}
+
+// when covers the errors of which a function says so.
+func when(covers func(error) bool, code int) row {
+	return row{covers: covers, code: func(error) int { return code }}
+}
+
+// as covers errors of a type. hint may be nil.
+func as[E error](code int, hint func(err E, w Words) string) row {
+	return typed(func(E) int { return code }, func(err E, w Words) []string {
+		if hint == nil {
+			return nil
+		}
+		if h := hint(err, w); h != "" {
+			return []string{h}
+		}
+		return nil
+	})
+}
+
+// typed is as for errors that have several codes or hints.
+func typed[E error](code func(E) int, hints func(E, Words) []string) row {
+	find := func(err error) (e E, ok bool) { return e, errors.As(err, &e) }
+	return row{
+		covers: func(err error) bool { _, ok := find(err); return ok },
+		code:   func(err error) int { e, _ := find(err); return code(e) },
+		hints:  func(err error, w Words) []string { e, _ := find(err); return hints(e, w) },
+	}
+}
+
+// hint gives a row a hint.
+func (r row) hint(text string) row {
+	r.hints = func(error, Words) []string { return []string{text} }
+	return r
+}
+
+// ending gives a row a hint that says how the run ended.
+func (r row) ending(text string) row {
+	r = r.hint(text)
+	r.general = true
+	return r
+}
+
+// then says what becomes of a run of the daemon.
+func (r row) then(what Repeating) row {
+	r.repeat = what
+	return r
+}
+
+// failures is the table of failures: exit code, what becomes of a run, and hint. Its order counts: how a run ended
+// comes before its cause, and a special cause before a general one.
+var failures = []row{
+	// How a run ended.
+	as[*outputError](ExitInternal, nil).
+		hint("what was done is done: run again with a standard output that takes the result; what is published is not sent again"),
+	when(func(err error) bool { return defect.StackOf(err) != "" }, ExitInternal).
+		hint("what is complete stays, and the index names nothing that is missing; please report this with the lines that follow"),
+	typed(func(err SignalError) int { return ExitSignal + int(err.Signal) }, none).
+		ending("the index names nothing that is not there; run again and the rest resumes"),
+	is(ExitTimeout, ErrTimeout, context.DeadlineExceeded).
+		ending("run again: what is complete stays, the rest resumes"),
+	typed(func(err *failure) int { return err.code }, none),
+	as[*target.ConfigError](ExitUsage, nil),
+	is(ExitInvalidation, target.ErrNotInvalidated).
+		ending("run again: what was not invalidated will be; until then caches follow the object's own Cache-Control"),
+	is(ExitVerification, target.ErrNotVisible).
+		ending("see that {public-url} is where clients find {destination}; if a cache is in between, give {distribution-id}, or look at the Cache-Control that it obeys"),
+
+	// The daemon and its queue.
+	typed(answerCode, func(err *api.Error, _ Words) []string {
+		if err.Hint == "" {
+			return nil
+		}
+		return []string{err.Hint}
+	}),
+	is(ExitUpload, api.ErrNoDaemon).
+		hint("start it (`publish daemon --config FILE`, or systemctl start slurm-factory-publish), or name its socket with --socket"),
+	is(0, queue.ErrInUse).
+		hint("another daemon runs with this state_dir; each needs one of its own"),
+	is(0, queue.ErrDamaged).
+		hint("move queue.db, queue.db-wal and queue.db-shm out of state_dir and start again: what is not published is found in the sources. Only what had failed, and what caches are still to be told, is forgotten"),
+	is(0, queue.ErrNewer).
+		hint("update this program: it will not change a queue that it does not understand"),
+	is(0, queue.ErrReadOnly).
+		hint("let the user that runs the daemon write to state_dir: `ls -ld` shows whose it is"),
+	is(0, queue.ErrDisk).
+		hint("see with `dmesg` and `mount` what is wrong with the disk of state_dir, and start again: what was accepted is still there"),
+	is(0, queue.ErrFull).
+		hint("make room in state_dir and start again: what was accepted is still there"),
+
+	// Credentials and rights.
+	typed(func(*session.AuthError) int { return ExitCredentials }, func(err *session.AuthError, _ Words) []string { return slices.Clone(err.Hints) }),
+	words(ExitCredentials, mirror.ErrCredentials, func(w Words) string { return w.NoCredentials }).then(Lasting),
+	as(0, deniedHint).then(Lasting),
+
+	// The source, and what is in the mirror.
+	as(ExitSource, func(err *buildcache.FindingsError, _ Words) string {
+		if err.Held {
+			return "mend or rebuild what is named, or publish the rest with {keep-going}"
+		}
+		return "mend or rebuild what is named"
+	}),
+	is(ExitSource, buildcache.ErrNoMirror).
+		hint("name the directory of a mirror, or one above several: where v3 and blobs, or build_cache, are"),
+	is(ExitSource, source.ErrNothing).
+		hint("{source} is the directory of a mirror, or one above several: what `spack mirror add` would take"),
+	is(ExitSource, blob.ErrChanged).
+		hint("publish when nothing writes to {source} any more; what is complete stays"),
+	is(0, mirror.ErrExist).then(Suspect).
+		hint("an object that never changes has other content than it should: run `publish verify --deep DESTINATION`"),
+	as(ExitIndex, func(err *index.VersionError, _ Words) string {
+		if err.Newer() {
+			return "update this program: it will not replace an index that it cannot read"
+		}
+		return ""
+	}).then(Lasting),
+	words(ExitIndex, reindex.ErrUnresolved, func(w Words) string { return w.Unresolved }),
+
+	// Where the destination is, and whether it answers as it should.
+	as(0, func(err *mirror.RegionError, _ Words) string { return "give {region} " + shell.Quote(err.Region) }).then(Lasting),
+	is(0, mirror.ErrNoBucket).then(Lasting).
+		hint("create the bucket first, or correct {destination}"),
+	as[*mirror.CertificateError](0, nil).
+		hint("the error names the settings; they hold for everything that is asked: S3, STS, CloudFront, {public-url} and `publish verify https://`"),
+	as[*mirror.ConditionError](0, nil).
+		hint("use a store that obeys conditions: docs/stores.md says which do. Only if nothing else ever writes to this mirror, Spack included, give {unsafe-single-writer}"),
+	is(0, mirror.ErrFault).
+		hint("this storage does not answer as Amazon S3 does, so nothing can be relied upon: docs/stores.md says which are known to work"),
+	is(0, cloudfront.ErrNoDistribution).
+		hint("{distribution-id} takes the id (E...), not the domain name; `aws cloudfront list-distributions` shows it"),
+	is(ExitUsage, events.ErrNoQueue).
+		hint("{queue} takes what `aws sqs get-queue-url` shows; with our stack it is the output IndexerQueueUrl"),
+	is(0, http.ErrSchemeMismatch).
+		hint("this server speaks http, not https: give {endpoint-url} with http://"),
+	as(0, func(err *net.DNSError, _ Words) string {
+		return fmt.Sprintf("no address is known for %s: correct its name, or see that this machine reaches its name server; then run again", err.Name)
+	}),
+	is(0, syscall.ECONNREFUSED).
+		hint("nothing listens there: see that the server runs and that its address and port are right, then run again: what is complete stays, the rest resumes"),
+
+	// The machine.
+	words(0, syscall.EMFILE, func(Words) string {
+		return fmt.Sprintf("%d files may be open: raise that with `ulimit -n`, or LimitNOFILE= of the service, or give a smaller {concurrency}", nofile.Limit())
+	}),
+	is(0, syscall.ENFILE).
+		hint("the machine has too many files open: see fs.file-max"),
+	is(0, mirror.ErrFull, syscall.ENOSPC).
+		hint("make room and run again: the mirror is intact, and what is complete is not sent again"),
+	is(0, syscall.EROFS).
+		hint("the file system is mounted read-only: mount it for writing, or give another directory"),
+	is(0, ErrNoTempDir).
+		hint("set TMPDIR to a directory that is there and that you may write to, or unset it"),
+	is(0, fs.ErrNotExist).
+		hint("look for a misspelt path"),
+
+	// What is known only from the answer of a server, or from its absence.
+	when(notUnderstood, 0).then(Suspect),
+	when(unreached, 0).
+		ending("see that the destination can be reached, then run again: what is complete stays, the rest resumes"),
+}
+
+// none is the hint of a row without one.
+func none[E error](E, Words) []string { return nil }
+
+// words covers an error whose hint depends on the front end.
+func words(code int, sentinel error, hint func(Words) string) row {
+	r := is(code, sentinel)
+	r.hints = func(_ error, w Words) []string { return []string{hint(w)} }
+	return r
+}
+
+// answerCode is the exit code of what a daemon has answered.
+func answerCode(err *api.Error) int {
+	if err.Status >= 400 && err.Status < 500 {
+		return ExitUsage
+	}
+	return ExitUpload
+}
+
+// deniedHint says what must be allowed, and where.
+func deniedHint(err *mirror.DeniedError, w Words) string {
+	if w.Denied != nil {
+		if h := w.Denied(err); h != "" {
+			return h
+		}
+	}
+	switch {
+	case strings.HasPrefix(err.Action, "cloudfront:"):
+		return fmt.Sprintf("allow %s on %s for this role", err.Action, err.Name)
+	case err.Action == http.MethodGet:
+		return "clients need no credentials: let the server answer requests for " + err.Name
+	case !strings.Contains(err.Action, ":"):
+		return "let the user that runs this " + err.Action + " there: `ls -ld` shows whose the directory is"
+	}
+	return fmt.Sprintf("allow %s on %s for the credentials in use (for AWS: in the role's policy)", err.Action, err.Name)
+}
+
+// An answer is an error that a server has answered with.
+type answer interface{ HTTPStatusCode() int }
+
+// notUnderstood reports whether S3 does not accept something that was sent.
+func notUnderstood(err error) bool {
+	var a answer
+	return errors.As(err, &a) && a.HTTPStatusCode() == http.StatusBadRequest
+}
+
+// unreached reports whether a server has not answered, or not now.
+func unreached(err error) bool {
+	var a answer
+	if errors.As(err, &a) {
+		return a.HTTPStatusCode() >= 500 || a.HTTPStatusCode() == http.StatusTooManyRequests || a.HTTPStatusCode() == http.StatusRequestTimeout
+	}
+	var network net.Error
+	return errors.As(err, &network)
+}
