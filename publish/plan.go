@@ -253,6 +253,9 @@ func (d *decision) decide(ctx context.Context) error {
 		}
 		d.out.Packages = append(d.out.Packages, PlannedPackage{p, status[p], ""})
 	}
+	for _, p := range d.src.There {
+		d.out.Packages = append(d.out.Packages, PlannedPackage{p, Unchanged, ""})
+	}
 	d.steps()
 	if err := d.planKeys(ctx); err != nil {
 		return err
@@ -271,6 +274,9 @@ func (d *decision) names() []string {
 		for _, b := range p.Blobs {
 			names = append(names, b.Name)
 		}
+	}
+	for _, p := range d.src.There {
+		names = append(names, p.File) // so that what the index lacks beside it is healed
 	}
 	for _, k := range d.src.Keys {
 		for _, o := range k.Objects {

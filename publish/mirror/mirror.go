@@ -151,6 +151,17 @@ type Swapper interface {
 	Swap(ctx context.Context, u Upload, was Version) (Version, error)
 }
 
+// A Copier is a mirror whose storage can copy objects by itself, so that their bytes do not pass through us.
+type Copier interface {
+	// CopyFrom is Create for the object that another mirror has under a name. u.Content is not read, only its Size
+	// counts, and u.Digest must be known. The error matches errors.ErrUnsupported if the storage cannot do
+	// it, or cannot vouch for the content: then nothing was stored, and the object must be read and sent.
+	CopyFrom(ctx context.Context, from Reader, name string, u Upload) error
+}
+
+// CopierOf returns the Copier that a mirror is or wraps; nil: there is none.
+func CopierOf(m any) Copier { return find[Copier](m) }
+
 // A Prover is a mirror on storage of which it is not known whether it obeys the conditions of writes.
 // Storage that ignores them loses what other publishers write, and nobody is told.
 type Prover interface {
@@ -165,14 +176,17 @@ type Prover interface {
 
 // ProverOf returns the Prover that a mirror is or wraps; nil: there is none. What wraps a mirror
 // returns it from its method Unwrap.
-func ProverOf(m any) Prover {
+func ProverOf(m any) Prover { return find[Prover](m) }
+
+func find[T any](m any) T {
 	for {
-		if p, ok := m.(Prover); ok {
-			return p
+		if found, ok := m.(T); ok {
+			return found
 		}
 		wrapper, ok := m.(interface{ Unwrap() any })
 		if !ok {
-			return nil
+			var none T
+			return none
 		}
 		m = wrapper.Unwrap()
 	}

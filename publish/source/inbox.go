@@ -270,7 +270,7 @@ func onItsWay(err error) bool {
 }
 
 func (a *Arrived) checkBlob(ctx context.Context, b buildcache.Object, read func(int64)) error {
-	content, err := a.tree.content(b.Name)
+	content, err := a.tree.Content(b.Name)
 	if err != nil {
 		return err
 	}
@@ -327,7 +327,7 @@ func (src *Source) mirrorAt(dir string, f buildcache.Layout) *Mirror {
 			return m
 		}
 	}
-	m := &Mirror{Path: dir, Layout: f, tree: &tree{src.root, dir}, specs: src.specs, Refused: make(map[*buildcache.Package]string)}
+	m := src.newMirror(dir, f)
 	src.Mirrors = append(src.Mirrors, m)
 	return m
 }

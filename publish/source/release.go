@@ -100,7 +100,7 @@ const maxCompanion = 64 << 10
 
 // releaseObject is a file of at most so many bytes; 0: of any size.
 func releaseObject(ctx context.Context, t *tree, name string, most int64) (buildcache.Object, error) {
-	content, err := t.content(name)
+	content, err := t.Content(name)
 	if err != nil {
 		return buildcache.Object{}, err
 	}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -45,19 +46,44 @@ type Mirror struct {
 	// they are, and why. What depends on them cannot be published either.
 	Refused map[*buildcache.Package]string
 
-	tree  *tree
+	// There are packages that are selected and that the destination offers already, by their names: they were not
+	// read. A directory has none.
+	There []*buildcache.Package
+
+	files Files
+	tree  *tree // the same, where they are a directory
 	specs *spec.Reader
 }
 
+// Files are where the documents and the content of a mirror are read.
+type Files interface {
+	mirror.Reader
+	// Content returns what is under a name now. It fails with mirror.ErrNotExist if that is nothing.
+	Content(name string) (blob.Source, error)
+}
+
+// NewMirror returns a mirror without packages, which are read from files by the caller.
+func NewMirror(l buildcache.Layout, files Files, specs *spec.Reader) *Mirror {
+	return &Mirror{Layout: l, Refused: make(map[*buildcache.Package]string), files: files, specs: specs}
+}
+
+// newMirror is NewMirror for a directory.
+func (src *Source) newMirror(dir string, l buildcache.Layout) *Mirror {
+	t := &tree{src.root, dir}
+	m := NewMirror(l, t, src.specs)
+	m.Path, m.tree = dir, t
+	return m
+}
+
 // File is the path, below SOURCE, of what has a name in the mirror.
-func (m *Mirror) File(name string) string { return m.tree.path(name) }
+func (m *Mirror) File(name string) string { return path.Join(m.Path, name) }
 
 // Content returns the file of a name as it is now.
-func (m *Mirror) Content(name string) (blob.Source, error) { return m.tree.content(name) }
+func (m *Mirror) Content(name string) (blob.Source, error) { return m.files.Content(name) }
 
 // ReadSpec completes p.Spec: see buildcache.Layout.
 func (m *Mirror) ReadSpec(ctx context.Context, p *buildcache.Package) error {
-	return m.Layout.ReadSpec(ctx, m.tree, p, m.specs)
+	return m.Layout.ReadSpec(ctx, m.files, p, m.specs)
 }
 
 // maxSourceSpecs is how many bytes the specs of a SOURCE may take in memory: those of 200,000 packages.
@@ -127,7 +153,12 @@ func (src *Source) look(ctx context.Context, sel Selection) (map[*Mirror][]strin
 }
 
 // Close releases the directory.
-func (src *Source) Close() error { return src.root.Close() }
+func (src *Source) Close() error {
+	if src.root == nil {
+		return nil // it is no directory
+	}
+	return src.root.Close()
+}
 
 func (src *Source) empty(dir string, sel Selection) error {
 	if len(src.Files) > 0 || buildcache.Failed(src.Findings) {
@@ -175,7 +206,7 @@ func (src *Source) find(ctx context.Context, dir string) error {
 		return nil
 	}
 	for _, l := range there {
-		src.Mirrors = append(src.Mirrors, &Mirror{Path: dir, Layout: l, tree: t, specs: src.specs, Refused: make(map[*buildcache.Package]string)})
+		src.Mirrors = append(src.Mirrors, src.newMirror(dir, l))
 	}
 	for _, e := range entries {
 		own := slices.ContainsFunc(there, func(l buildcache.Layout) bool { return l.Owns(e.Name() + "/") })

@@ -22,8 +22,8 @@ type tree struct {
 
 func (t *tree) path(name string) string { return path.Join(t.dir, name) }
 
-// content is the file name as it is now.
-func (t *tree) content(name string) (blob.Source, error) {
+// Content is the file name as it is now.
+func (t *tree) Content(name string) (blob.Source, error) {
 	info, err := t.root.Stat(t.path(name))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -54,7 +54,7 @@ func kind(m fs.FileMode) string {
 
 // Open implements mirror.Reader.
 func (t *tree) Open(_ context.Context, name string) (*mirror.Object, error) {
-	src, err := t.content(name)
+	src, err := t.Content(name)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func (t *tree) Open(_ context.Context, name string) (*mirror.Object, error) {
 
 // Stat implements mirror.Reader.
 func (t *tree) Stat(_ context.Context, name string) (mirror.Info, error) {
-	src, err := t.content(name)
+	src, err := t.Content(name)
 	if err != nil {
 		return mirror.Info{}, err
 	}

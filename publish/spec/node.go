@@ -17,6 +17,17 @@ func ParseNode(raw jsontext.Value, format int) (*Node, error) {
 	return readNode(raw, dialect{written: format, index: format})
 }
 
+// Needs returns the packages that must be installed with a package: the dependencies by link and run, each once.
+func (n *Node) Needs() []Hash {
+	var needs []Hash
+	for _, e := range n.edges {
+		if e.types&(link|run) != 0 && !slices.Contains(needs, e.hash) {
+			needs = append(needs, e.hash)
+		}
+	}
+	return needs
+}
+
 func readNode(raw jsontext.Value, d dialect) (*Node, error) {
 	r := nodeReader{dialect: d, node: new(Node)}
 	if err := r.read(raw); err != nil {

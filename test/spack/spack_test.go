@@ -155,7 +155,7 @@ func TestContractHoldsForRandomChanges(t *testing.T) {
 
 // A between calls happen right before the first swap of the index.
 type between struct {
-	product.Store
+	mirror.Store
 	once   sync.Once
 	happen func()
 }
@@ -190,7 +190,7 @@ func TestPruneBetweenTwoRequests(t *testing.T) {
 		s.updateIndex(t, m)
 		s.run(t, "buildcache", "prune", "ours")
 	}}
-	plan, err := product.NewPlan(t.Context(), src, func(string) product.Store { return store }, product.Options{})
+	plan, err := product.NewPlan(t.Context(), src, func(string) mirror.Store { return store }, product.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

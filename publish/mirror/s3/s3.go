@@ -227,6 +227,8 @@ type Bucket struct {
 	foreign bool     // the endpoint is not Amazon's
 	place   string   // identifies the bucket at a foreign endpoint
 	proved  sync.Map // the conditions that it was seen to obey
+
+	refusesCopies sync.Map // by name: buckets from which this one may not be asked to copy
 }
 
 // Open makes a bucket ready for use. It sends no request, except to ask AWS for the region

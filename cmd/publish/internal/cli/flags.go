@@ -41,17 +41,27 @@ func CDNFlags(fs *pflag.FlagSet, c *target.CDNConfig) {
 // RuleFlags adds the flags that say which packages may be published.
 func RuleFlags(fs *pflag.FlagSet, r *Rules) {
 	fs.StringVar(&r.IfExists, "if-exists", r.IfExists, "what becomes of a package that is there with another document: skip, overwrite or error")
+	TrustFlags(fs, r)
+	SigningFlags(fs, &r.Signing)
+	SelectionFlags(fs, &r.Selection)
+}
+
+// TrustFlags adds those of RuleFlags that are about signatures that there are.
+func TrustFlags(fs *pflag.FlagSet, r *Rules) {
 	fs.BoolVar(&r.RequireSigned, "require-signed", false, "refuse packages that are not signed")
 	fs.StringVar(&r.TrustedKeys, "trusted-keys", "", "`FILE` of armored public keys: refuse signatures by any other, and publish no other key")
 	fs.BoolVar(&r.PublishKeys, "publish-keys", r.PublishKeys, "publish the public keys of the signers, so that clients can trust them")
-	SigningFlags(fs, &r.Signing)
-	SelectionFlags(fs, &r.Selection)
 }
 
 // SelectionFlags adds the flags that say which packages are meant.
 func SelectionFlags(fs *pflag.FlagSet, s *source.Selection) {
 	fs.StringSliceVar(&s.Include, "include", nil, "publish only `PATTERN`: name, name@version, /hash or @spack.lock; names and versions may hold * and ?; repeatable")
 	fs.StringSliceVar(&s.Exclude, "exclude", nil, "leave out `PATTERN`, as for --include; repeatable")
+	BuildFlags(fs, s)
+}
+
+// BuildFlags adds the flags that say for what packages may have been built.
+func BuildFlags(fs *pflag.FlagSet, s *source.Selection) {
 	fs.StringVar(&s.Layout, "layout", "", "publish only mirrors of this layout, v3 or v2; default: both")
 	fs.StringSliceVar(&s.OS, "expect-os", nil, "refuse packages that were built for another operating system than `PATTERN`, such as ubuntu22.04; repeatable")
 	fs.StringSliceVar(&s.Target, "expect-target", nil, "refuse packages that were built for another target than `PATTERN`, such as x86_64*; repeatable")

@@ -19,6 +19,10 @@ type Job struct {
 	Target              target.Config
 	Options             publish.Options
 	DryRun              bool
+	// From, if set, opens a mirror elsewhere in place of the directory Source, for a destination. Its content is
+	// stored by what Into makes of the destination.
+	From func(ctx context.Context, to mirror.Store) (*source.Source, error)
+	Into func(mirror.Store) mirror.Store
 	// ReadBack reads the index back from the destination when it has been replaced.
 	ReadBack bool
 
@@ -46,11 +50,16 @@ func (j *Job) RunInPlace(ctx context.Context) error {
 }
 
 func (j *Job) run(ctx context.Context) error {
+	if j.From != nil {
+		return j.runFrom(ctx)
+	}
 	if err := target.Apart(j.Source, j.Destination); err != nil {
 		return err
 	}
-	return j.do(ctx, func(context.Context, *publish.Plan, *target.Destination) error { return nil })
+	return j.do(ctx, nothingElse)
 }
+
+func nothingElse(context.Context, *publish.Plan, *target.Destination) error { return nil }
 
 // do runs the job, and then what else is to be done, also where it has refused some of the packages.
 func (j *Job) do(ctx context.Context, then func(context.Context, *publish.Plan, *target.Destination) error) error {
@@ -67,11 +76,39 @@ func (j *Job) do(ctx context.Context, then func(context.Context, *publish.Plan, 
 		return err
 	}
 	defer d.Close()
+	return j.publish(ctx, src, d, then)
+}
+
+// runFrom is run for a mirror elsewhere, of which only what the destination lacks is read.
+func (j *Job) runFrom(ctx context.Context) error {
+	j.Observer.Begin(PartScan)
+	d, err := target.Open(ctx, j.Destination, j.Target, j.Environment)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	src, err := j.From(ctx, d.Mirror(""))
+	switch {
+	case errors.Is(err, source.ErrNothing):
+		return Fail(ExitSource, err)
+	case err != nil:
+		return err
+	}
+	j.Observer.Scanned(src)
+	j.Observer.Begin(PartPlan)
+	return j.publish(ctx, src, d, nothingElse)
+}
+
+func (j *Job) publish(ctx context.Context, src *source.Source, d *target.Destination, then func(context.Context, *publish.Plan, *target.Destination) error) error {
 	cdn, err := d.OpenCDN(ctx, cdnObserver{j.Observer})
 	if err != nil {
 		return err
 	}
-	plan, err := publish.NewPlan(ctx, src, func(p string) mirror.Store { return d.Mirror(p) }, j.Options)
+	into := func(p string) mirror.Store { return d.Mirror(p) }
+	if j.Into != nil {
+		into = func(p string) mirror.Store { return j.Into(d.Mirror(p)) }
+	}
+	plan, err := publish.NewPlan(ctx, src, into, j.Options)
 	if err != nil {
 		return err
 	}
@@ -96,11 +133,15 @@ func sourceError(err error) error {
 	return Fail(ExitSource, err)
 }
 
-// dryRun checks what would be sent, so that what it prints is what a real run does.
+// dryRun checks what would be sent, so that what it prints is what a real run does. To check content elsewhere would be to
+// copy it.
 func (j *Job) dryRun(ctx context.Context, plan *publish.Plan) error {
-	findings, err := plan.Check(ctx)
-	if err != nil {
-		return err
+	findings := plan.Findings
+	if j.From == nil {
+		var err error
+		if findings, err = plan.Check(ctx); err != nil {
+			return err
+		}
 	}
 	j.Report.Update(plan, findings)
 	if plan.Blocked() || hasError(findings) {

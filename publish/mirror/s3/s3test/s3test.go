@@ -510,6 +510,9 @@ func Operation(r *http.Request) string {
 		return "Invalid"
 	}
 	q := r.URL.Query()
+	if r.Method == http.MethodPut && r.Header.Get("X-Amz-Copy-Source") != "" && !q.Has("uploadId") {
+		return "CopyObject"
+	}
 	where := "Object"
 	if key == "" {
 		where = "Bucket"
@@ -569,6 +572,8 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request) {
 	switch Operation(r) {
 	case "PutObject":
 		s.putObject(w, r, key)
+	case "CopyObject":
+		s.copyObject(w, r, key)
 	case "GetObject", "HeadObject":
 		s.getObject(w, r, key)
 	case "DeleteObject":

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/elsewhere"
+	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/query"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+	"github.com/vantagecompute/slurm-factory-publish/publish/transfer"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
+)
+
+const copyHelp = `Copy packages from one mirror to another, with all that installing them needs: the packages that
+they need, their documents byte for byte, and the public keys of their signers. The index of TO gets what was
+copied; what TO has besides stays.
+
+FROM is s3://bucket[/prefix], file:///directory or https://host[/path], and is read by its index; TO is
+s3://bucket[/prefix] or file:///directory. Packages are selected in Spack's syntax for specs (slurm@25: ^openmpi),
+by /hash, or by the name of a lock file (spack.lock), which stands for its environment. Without any,
+everything is copied.
+
+What TO offers already is not read. All content is checked before it is stored. Between buckets of one service S3
+copies what it can vouch for, and the rest passes through this machine.`
+
+// A copying is a copy of packages, as a command line says it.
+type copying struct {
+	target, from target.Config
+	rules        cli.Rules
+	builds       bool
+	dryRun, json bool
+	timeout      time.Duration
+}
+
+func copyCommand(env cli.Env) *cobra.Command {
+	c := copying{rules: cli.DefaultRules()}
+	cmd := &cobra.Command{
+		Use: "copy FROM TO [PACKAGE...]", Short: "Copy packages from one mirror to another", Long: copyHelp, Args: atLeast(2),
+		Example: "  publish copy https://cache.example.org/noble/spack file:///srv/mirror\n  publish copy s3://staging s3://production spack.lock\n  publish copy --dry-run s3://cache file:///srv/mirror slurm@25: /hyibvwk",
+		RunE:    func(cmd *cobra.Command, args []string) error { return c.run(cmd, args, env) },
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	fs.BoolVar(&c.dryRun, "dry-run", false, "print what would be done and do nothing")
+	fs.BoolVar(&c.json, "json", false, "print one JSON document (see docs/json-report.md)")
+	fs.BoolVar(&c.builds, "with-build-deps", false, "copy what packages were built with too, as far as FROM offers it")
+	fs.StringVar(&c.from.S3.EndpointURL, "from-endpoint-url", "", "`URL` of the S3 that FROM is in; default: that of --endpoint-url")
+	fs.StringVar(&c.from.S3.Region, "from-region", "", "region of the bucket of FROM; default: AWS is asked")
+	fs.StringVar(&c.from.Profile, "from-profile", "", "profile of the AWS configuration with which FROM is read; default: the credentials for TO")
+	cli.StorageFlags(fs, &c.target)
+	fs.StringVar(&c.rules.IfExists, "if-exists", c.rules.IfExists, "what becomes of a package that TO has with another document: skip, overwrite or error")
+	cli.TrustFlags(fs, &c.rules)
+	cli.BuildFlags(fs, &c.rules.Selection)
+	fs.BoolVar(&c.rules.KeepGoing, "keep-going", false, "copy what is good although something else is bad; the exit code is 4 all the same")
+	cli.CDNFlags(fs, &c.target.CDN)
+	fs.DurationVar(&c.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	return cmd
+}
+
+func (c *copying) run(cmd *cobra.Command, args []string, env cli.Env) error {
+	from, to := args[0], args[1]
+	o, err := c.rules.Options()
+	want, wrong := wantedOf(args[2:])
+	if err = errors.Join(err, c.target.Validate(), wrong); err != nil {
+		return cli.Usage(err)
+	}
+	if err := different(from, to); err != nil {
+		return err
+	}
+	want.Layout, want.NoKeys, want.Builds, want.Anew = o.Selection.Layout, o.Selection.NoKeys, c.builds, o.IfExists != publish.Skip
+	ctx, cancel := cli.WithTimeout(cmd.Context(), c.timeout)
+	defer cancel()
+	at, done, err := openReaders(ctx, env, from, c.source())
+	if err != nil {
+		return fmt.Errorf("FROM: %w", err)
+	}
+	defer done()
+	report := env.NewReport(from, to, c.dryRun, nil)
+	j := &cli.Job{
+		Destination: to, Target: c.target, Options: o, DryRun: c.dryRun,
+		From: func(ctx context.Context, to mirror.Store) (*source.Source, error) {
+			return elsewhere.Open(ctx, at(""), to, want)
+		},
+		Into:        transfer.NewRelay("").Into,
+		Environment: target.Environment{Log: env.Log()}, Report: report, Observer: cli.Screen{Env: env},
+	}
+	err = j.Run(ctx)
+	report.Finish(err)
+	if printErr := report.Print(env.Stdout, c.json); err == nil {
+		err = printErr
+	}
+	return err
+}
+
+// source is how FROM is reached: as TO, where nothing else is said.
+func (c *copying) source() target.Config {
+	from := c.from
+	if from.S3.EndpointURL == "" {
+		from.S3.EndpointURL = c.target.S3.EndpointURL
+	}
+	if from.Profile == "" {
+		from.Profile, from.Role, from.RoleSession, from.TokenFile = c.target.Profile, c.target.Role, c.target.RoleSession, c.target.TokenFile
+	}
+	from.S3.Concurrency = c.target.S3.Concurrency
+	return from
+}
+
+// wantedOf reads which packages arguments select.
+func wantedOf(args []string) (want elsewhere.Closure, err error) {
+	var problems []error
+	for _, arg := range args {
+		if !strings.HasSuffix(arg, ".lock") {
+			q, err := query.Parse(arg)
+			if err == nil && q.All() {
+				err = errors.New("it selects everything: leave it out")
+			}
+			if err != nil {
+				problems = append(problems, fmt.Errorf("package %q: %w", arg, err))
+				continue
+			}
+			want.Packages = append(want.Packages, q)
+			continue
+		}
+		text, err := userfile.Read(strings.TrimPrefix(arg, "@"))
+		var lock *lockfile.Lock
+		if err == nil {
+			lock, err = lockfile.Parse(text)
+		}
+		if err != nil {
+			problems = append(problems, fmt.Errorf("lock file %s: %w", arg, err))
+			continue
+		}
+		want.Locks = append(want.Locks, lock)
+	}
+	return want, errors.Join(problems...)
+}
+
+// different refuses to copy a mirror onto itself.
+func different(from, to string) error {
+	u, err := url.Parse(from)
+	switch {
+	case err == nil && u.Scheme == "file":
+		return target.Apart(u.Path, to)
+	case strings.TrimRight(from, "/") == strings.TrimRight(to, "/"):
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("FROM and TO are both %s", redact.URL(to)))
+	}
+	return nil
+}

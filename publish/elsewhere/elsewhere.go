@@ -1,0 +1,352 @@
+// Package elsewhere makes a source of a mirror that is somewhere else: in a bucket, in a directory, or behind a URL.
+//
+// What the mirror offers is known from its index, so it need not be listed. What is selected brings along what it needs when it
+// is installed. From there on a copy is a publish.
+package elsewhere
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+	"github.com/vantagecompute/slurm-factory-publish/publish/query"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/transfer"
+)
+
+// A Closure says which packages of a mirror elsewhere are meant. What they need when they are installed belongs to them.
+type Closure struct {
+	// Packages and Locks say which: those that a query matches, and what the environments of lock files need. Neither:
+	// everything that is offered.
+	Packages []*query.Query
+	Locks    []*lockfile.Lock
+	// Layout is that of the mirrors that are meant, v3 or v2. Empty: both.
+	Layout string
+	// NoKeys leaves out the public keys of the source.
+	NoKeys bool
+	// Builds adds what packages were built with, as far as it is offered.
+	Builds bool
+	// Anew reads the packages as well that the destination offers already.
+	Anew bool
+}
+
+func (c Closure) everything() bool { return len(c.Packages)+len(c.Locks) == 0 }
+
+// Open reads the documents of packages that are selected, and of what they need. A package that to offers already is
+// not read. ctx must last as long as the Source: its blobs are read when they are stored, which a
+// store made by transfer.Relay does without reading them twice.
+func Open(ctx context.Context, from mirror.Reader, to mirror.Store, c Closure) (*source.Source, error) {
+	src, specs := new(source.Source), spec.NewReader(maxSpecs)
+	for _, f := range buildcache.Layouts() {
+		if c.Layout != "" && c.Layout != f.Name() {
+			continue
+		}
+		e := reading{src: src, specs: specs, layout: f, from: from, to: to, Closure: c}
+		if err := e.open(ctx); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name(), err)
+		}
+	}
+	if len(src.Mirrors) == 0 {
+		return nil, fmt.Errorf("%w: there is no index of a Spack mirror: `publish index` makes one", source.ErrNothing)
+	}
+	for _, m := range src.Mirrors {
+		if len(m.Packages)+len(m.There)+len(m.Refused) > 0 {
+			return src, nil
+		}
+	}
+	if !c.everything() {
+		return nil, fmt.Errorf("%w: no package is offered that was asked for", source.ErrNothing)
+	}
+	return nil, fmt.Errorf("%w: the index offers no package", source.ErrNothing)
+}
+
+// maxSpecs is how many bytes the specs of the packages that are read may take in memory: those of 200,000 packages.
+const maxSpecs = 256 << 20
+
+// A reading is one layout of a mirror being read.
+type reading struct {
+	Closure
+	src    *source.Source
+	specs  *spec.Reader
+	layout buildcache.Layout
+	from   mirror.Reader
+	to     mirror.Store
+	mirror *source.Mirror
+	files  *remote
+}
+
+func (e *reading) open(ctx context.Context) error {
+	p, err := e.layout.ReadPointer(ctx, e.from)
+	if err != nil || p.Version == mirror.Absent {
+		return err
+	}
+	x, err := e.layout.ReadIndex(ctx, e.from, p)
+	if err == nil && !p.Checked {
+		err = x.Check()
+	}
+	if err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	e.files = &remote{Reader: e.from, ctx: ctx, sizes: make(map[string]int64)}
+	e.mirror = source.NewMirror(e.layout, e.files, e.specs)
+	e.src.Mirrors = append(e.src.Mirrors, e.mirror)
+	all, err := catalogueOf(x).closure(e.Closure)
+	if err != nil {
+		return err
+	}
+	lacks, err := e.compare(ctx, all.packages())
+	if err != nil {
+		return err
+	}
+	e.holes(all.missing, lacks)
+	if len(lacks.names) == 0 {
+		return nil
+	}
+	if err := e.read(ctx, lacks.names); err != nil {
+		return err
+	}
+	slices.SortFunc(e.mirror.Packages, func(a, b *buildcache.Package) int { return strings.Compare(a.File, b.File) })
+	return e.readKeys(ctx)
+}
+
+func (e *reading) report(s buildcache.Severity, file, reason string) {
+	e.src.Findings = append(e.src.Findings, s.In(file, reason))
+}
+
+// refuse keeps a package from being copied.
+func (e *reading) refuse(p *buildcache.Package, reason string) {
+	if _, ok := e.mirror.Refused[p]; !ok {
+		e.mirror.Refused[p] = reason
+		e.report(buildcache.Error, p.File, reason)
+	}
+}
+
+// holes reports what is needed and not offered. Where packages were asked for, that is an error, unless the destination has
+// it from somewhere else. A copy of everything is as good as the mirror, which gets a warning.
+func (e *reading) holes(missing []lacking, lacks comparison) {
+	for _, l := range missing {
+		index := e.layout.IndexNames()[0]
+		switch {
+		case lacks.offers(l.Hash):
+		case e.everything():
+			e.report(buildcache.Warning, index, l.String())
+		default:
+			e.refuse(&buildcache.Package{File: index, SpecName: l.SpecName}, l.String())
+		}
+	}
+}
+
+// A comparison is what a destination lacks, as far as its index and a listing tell.
+type comparison struct {
+	index *buildcache.Indices // of the destination; nil if that cannot be read
+	names [][]string          // of documents that are to be read: each is under one of its names
+}
+
+func (c comparison) offers(h spec.Hash) bool { return c.index != nil && c.index.Has(h) }
+
+// compare finds out which packages the destination has already: those that its index offers and whose document is
+// there. Everything else is read, since an index comes last.
+func (e *reading) compare(ctx context.Context, all []chosen) (comparison, error) {
+	var c comparison
+	names := make([][]string, len(all))
+	var flat []string
+	for i, p := range all {
+		n, err := e.namesOf(p)
+		if err != nil {
+			return c, err
+		}
+		names[i] = n
+		flat = append(flat, n...)
+	}
+	p, err := buildcache.PointerForUpdate(ctx, e.layout, e.to)
+	if err != nil {
+		return c, err
+	}
+	if p.Version != mirror.Absent {
+		x, err := e.layout.ReadIndex(ctx, e.to, p)
+		if ctx.Err() != nil {
+			return c, ctx.Err()
+		}
+		if err == nil { // else the plan tells what becomes of it
+			c.index = x
+		}
+	}
+	if e.Anew || c.index == nil || c.index.Offered() == 0 {
+		c.names = names
+		return c, nil
+	}
+	seen, err := buildcache.SurveyAt(ctx, e.layout, e.to, p, flat)
+	if err != nil {
+		return c, err
+	}
+	for i, n := range names {
+		there := ""
+		for _, name := range n {
+			if _, ok := seen.Objects[name]; ok {
+				there = name
+			}
+		}
+		if there == "" || !c.offers(all[i].node.Hash) {
+			c.names = append(c.names, n)
+			continue
+		}
+		known := packageOf(all[i].node)
+		known.File = there
+		e.mirror.There = append(e.mirror.There, known)
+	}
+	return c, nil
+}
+
+// namesOf are the names that the document of a package may have.
+func (e *reading) namesOf(p chosen) ([]string, error) {
+	var names []string
+	if e.layout.Name() == "v3" {
+		names = []string{layout.V3Spec(p.node)}
+	} else {
+		var built struct {
+			Arch struct {
+				Platform string `json:"platform"`
+			} `json:"arch"`
+			Compiler struct {
+				Name    string `json:"name"`
+				Version string `json:"version"`
+			} `json:"compiler"`
+		}
+		if err := json.Unmarshal(p.record, &built); err != nil {
+			return nil, fmt.Errorf("index: %s: %w", p.node.ID(), err)
+		}
+		names = layout.V2Specs(p.node, built.Arch.Platform, built.Compiler.Name, built.Compiler.Version)
+	}
+	for _, name := range names {
+		if id, ok := e.layout.ParsePackageName(name); !ok || id.Hash != p.node.Hash {
+			return nil, fmt.Errorf("index: %q is no name that Spack gives to a package", p.node.ID())
+		}
+	}
+	return names, nil
+}
+
+// read reads the documents and the specs of packages.
+func (e *reading) read(ctx context.Context, names [][]string) error {
+	var mu sync.Mutex // guards e.mirror, e.src.Findings and e.files while one package is put in
+	return parallel.Each(ctx, parallel.Readers, names, func(ctx context.Context, names []string) error {
+		p, sizes, err := e.readPackage(ctx, names)
+		if err != nil && !ofPackage(err) {
+			return fmt.Errorf("read %s: %w", names[0], err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			e.refuse(p, err.Error())
+			return nil
+		}
+		for name, size := range sizes {
+			e.files.sizes[name] = size
+		}
+		e.mirror.Packages = append(e.mirror.Packages, p)
+		return nil
+	})
+}
+
+// ofPackage reports whether an error is about one package, and not about the mirror or the way to it.
+func ofPackage(err error) bool {
+	_, unusable := errors.AsType[*buildcache.ContentError](err)
+	_, mismatch := errors.AsType[*blob.MismatchError](err)
+	return unusable || mismatch || errors.Is(err, mirror.ErrNotExist)
+}
+
+// readPackage returns a package, and the sizes of its blobs. What its name tells is returned along with an error.
+func (e *reading) readPackage(ctx context.Context, names []string) (*buildcache.Package, map[string]int64, error) {
+	id, _ := e.layout.ParsePackageName(names[0])
+	named := &buildcache.Package{File: names[0], SpecName: id}
+	var document []byte
+	err := error(mirror.ErrNotExist)
+	for _, name := range names {
+		if errors.Is(err, mirror.ErrNotExist) {
+			named.File = name
+			document, _, err = mirror.Read(ctx, e.from, name, buildcache.MaxDocument)
+		}
+	}
+	if errors.Is(err, mirror.ErrNotExist) {
+		named.File = names[0]
+		return named, nil, fmt.Errorf("the index offers it, and it is not there: %w", err)
+	}
+	if err != nil {
+		return named, nil, err
+	}
+	p, err := e.layout.ParseDocument(named.File, document, e.specs)
+	if err != nil {
+		return named, nil, err
+	}
+	if err := e.layout.ReadSpec(ctx, e.from, p, e.specs); err != nil {
+		return named, nil, err
+	}
+	sizes := make(map[string]int64)
+	for i := range p.Blobs {
+		b := &p.Blobs[i]
+		if b.Size < 0 { // of layout v2
+			info, err := e.from.Stat(ctx, b.Name)
+			if err != nil {
+				return named, nil, err
+			}
+			b.Size = info.Size
+		}
+		sizes[b.Name] = b.Size
+	}
+	return p, sizes, nil
+}
+
+// readKeys reads the keys that clients of the mirror are told of. One that is not what its name says is not copied.
+func (e *reading) readKeys(ctx context.Context) error {
+	if e.NoKeys {
+		return nil
+	}
+	keys, _, err := e.layout.ReadKeyIndex(ctx, e.from)
+	if err != nil {
+		return err
+	}
+	for _, f := range keys {
+		objects, err := e.layout.ReadKey(ctx, e.from, f)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var k source.Key
+		if err == nil {
+			k = source.Key{Fingerprint: f, Objects: objects}
+			k.Public, err = buildcache.PublicKey(objects)
+		}
+		if err != nil {
+			e.report(buildcache.Warning, e.layout.KeyName(f), "this key is not copied: "+err.Error())
+			continue
+		}
+		e.mirror.Keys = append(e.mirror.Keys, k)
+	}
+	return nil
+}
+
+// remote are the files of a mirror elsewhere.
+type remote struct {
+	mirror.Reader
+	ctx   context.Context // of the run: see transfer.New
+	sizes map[string]int64
+}
+
+// Content implements source.Files.
+func (r *remote) Content(name string) (blob.Source, error) {
+	size, ok := r.sizes[name]
+	if !ok {
+		return nil, fmt.Errorf("%s: %w", name, mirror.ErrNotExist)
+	}
+	return transfer.New(r.ctx, r.Reader, name, size), nil
+}

@@ -1,0 +1,111 @@
+// Package transfer moves objects from one mirror to another.
+//
+// An object is checked before it is stored: it is fetched whole, compared with the digest that its manifest
+// promises, and only then sent on. In between it is kept in memory if it is small, and otherwise in a file that has
+// no name, so that nothing is left behind however the process ends.
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// A Content is an object of another mirror. It is a blob.Source, so that it can be planned like a file, but reading it
+// is a request each time: a store made by Into reads it once.
+type Content struct {
+	ctx  context.Context // of the run that it belongs to, since a blob.Source is opened without one
+	from mirror.Reader
+	name string
+	size int64
+}
+
+// New returns the object of a name and a size in bytes. It makes no request. ctx ends all reading.
+func New(ctx context.Context, from mirror.Reader, name string, size int64) *Content {
+	return &Content{ctx, from, name, size}
+}
+
+// Size implements blob.Source.
+func (c *Content) Size() int64 { return c.size }
+
+// Open implements blob.Source. The object is requested by the first ReadAt.
+func (c *Content) Open() (blob.Reader, error) { return &stream{content: c}, nil }
+
+// open requests the object.
+func (c *Content) open(ctx context.Context) (*mirror.Object, error) {
+	o, err := c.from.Open(ctx, c.name)
+	if errors.Is(err, mirror.ErrNotExist) {
+		return nil, &GoneError{c.name}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read from the source: %w", err)
+	}
+	return o, nil
+}
+
+// A GoneError reports that the source lacks an object that its documents name. It matches blob.ErrChanged, since it is
+// about the source and not about the destination.
+type GoneError struct{ Name string }
+
+func (e *GoneError) Error() string { return e.Name + " is missing in the source" }
+
+// Is makes errors.Is(err, blob.ErrChanged) hold.
+func (e *GoneError) Is(target error) bool { return target == blob.ErrChanged }
+
+// A stream reads an object from start to end. Reading elsewhere begins again.
+type stream struct {
+	content *Content
+	object  *mirror.Object
+	off     int64
+}
+
+// ReadAt reads the next bytes. Unlike that of other readers it is not for concurrent use: a Content is read in order.
+func (s *stream) ReadAt(p []byte, off int64) (int, error) {
+	if s.object == nil || off < s.off {
+		if err := s.begin(); err != nil {
+			return 0, err
+		}
+	}
+	if off > s.off {
+		n, err := io.CopyN(io.Discard, s.object.Body, off-s.off)
+		if s.off += n; err != nil {
+			return 0, err
+		}
+	}
+	n, err := io.ReadFull(s.object.Body, p[:max(0, min(int64(len(p)), s.content.size-off))])
+	s.off += int64(n)
+	if err == nil && n < len(p) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (s *stream) begin() error {
+	if err := s.Close(); err != nil {
+		return err
+	}
+	o, err := s.content.open(s.content.ctx)
+	if err != nil {
+		return err
+	}
+	if o.Size != s.content.size {
+		o.Body.Close()
+		return &blob.MismatchError{Name: s.content.name, WantSize: s.content.size, GotSize: o.Size}
+	}
+	s.object, s.off = o, 0
+	return nil
+}
+
+// Close ends the request.
+func (s *stream) Close() error {
+	if s.object == nil {
+		return nil
+	}
+	o := s.object
+	s.object = nil
+	return o.Body.Close()
+}

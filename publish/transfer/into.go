@@ -1,0 +1,254 @@
+package transfer
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+const (
+	// fetches is how many objects are on their way at once: as many as hide the delay of a request.
+	fetches = 64
+	// inMemory is up to which size an object is kept in memory. Most specs and many packages are below it.
+	inMemory = 256 << 10
+	// onDisk is how many bytes the files of objects on their way may have together. A larger object is alone.
+	onDisk = 8 << 30
+
+	// attempts is how often an object is requested while the network fails in the middle of it.
+	attempts   = 5
+	firstPause = 250 * time.Millisecond
+)
+
+// A Relay moves objects. All stores that it returns share its bounds.
+type Relay struct {
+	dir   string
+	count *semaphore.Weighted
+	disk  *semaphore.Weighted
+}
+
+// NewRelay returns a Relay that keeps large objects in files below dir; empty: the directory of the system for
+// temporary files. They have as many bytes as the largest objects on their way.
+func NewRelay(dir string) *Relay {
+	return &Relay{dir, semaphore.NewWeighted(fetches), semaphore.NewWeighted(onDisk)}
+}
+
+// Into returns a store that stores what s stores, Contents included.
+func (r *Relay) Into(s mirror.Store) mirror.Store { return target{s, r} }
+
+// A target is a store into which Contents are moved.
+type target struct {
+	mirror.Store
+	relay *Relay
+}
+
+// Unwrap returns the store behind it: see mirror.ProverOf.
+func (t target) Unwrap() any { return t.Store }
+
+// Create implements mirror.Writer.
+func (t target) Create(ctx context.Context, u mirror.Upload) error {
+	if c, ok := u.Content.(*Content); ok {
+		done, err := t.relay.copy(ctx, mirror.CopierOf(t.Store), c, u)
+		if done || err != nil {
+			return err
+		}
+	}
+	return t.relay.with(ctx, u, func(u mirror.Upload) error { return t.Store.Create(ctx, u) })
+}
+
+// copy lets the storage of the destination copy an object, if it can.
+func (r *Relay) copy(ctx context.Context, to mirror.Copier, c *Content, u mirror.Upload) (done bool, err error) {
+	if to == nil {
+		return false, nil
+	}
+	if err := r.count.Acquire(ctx, 1); err != nil {
+		return false, err
+	}
+	defer r.count.Release(1)
+	err = to.CopyFrom(ctx, c.from, c.name, u)
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		return false, nil
+	case errors.Is(err, mirror.ErrNotExist):
+		return false, &GoneError{c.name}
+	}
+	return err == nil, err
+}
+
+// Swap implements mirror.Swapper.
+func (t target) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (now mirror.Version, err error) {
+	err = t.relay.with(ctx, u, func(u mirror.Upload) error {
+		now, err = t.Store.Swap(ctx, u, was)
+		return err
+	})
+	return now, err
+}
+
+// with calls store with an upload whose content is here.
+func (r *Relay) with(ctx context.Context, u mirror.Upload, store func(mirror.Upload) error) error {
+	c, ok := u.Content.(*Content)
+	if !ok {
+		return store(u)
+	}
+	if err := r.count.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer r.count.Release(1)
+	weight := min(c.size, onDisk)
+	if c.size <= inMemory {
+		weight = 0
+	}
+	if err := r.disk.Acquire(ctx, weight); err != nil {
+		return err
+	}
+	defer r.disk.Release(weight)
+	here, err := r.fetch(ctx, c, u.Digest)
+	if err != nil {
+		return err
+	}
+	defer here.close()
+	u.Content = here
+	return store(u)
+}
+
+// fetch requests an object until it has arrived whole, and compares it with what it must hash to.
+func (r *Relay) fetch(ctx context.Context, c *Content, want blob.Digest) (*fetched, error) {
+	here, err := r.room(c.size)
+	if err != nil {
+		return nil, err
+	}
+	pause := firstPause
+	for attempt := 1; ; attempt++ {
+		err = here.receive(ctx, c, want)
+		if err == nil {
+			return here, nil
+		}
+		var cut *cutError
+		if ctx.Err() != nil || attempt == attempts || !errors.As(err, &cut) {
+			here.close()
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			here.close()
+			return nil, ctx.Err()
+		case <-time.After(pause/2 + rand.N(pause)):
+		}
+		pause *= 2
+	}
+}
+
+// fetched is an object that has arrived. It is a blob.Source.
+type fetched struct {
+	size    int64
+	content []byte   // of a small object
+	file    *os.File // of another one; it has no name any more
+}
+
+func (r *Relay) room(size int64) (*fetched, error) {
+	if size <= inMemory {
+		return &fetched{size: size, content: make([]byte, size)}, nil
+	}
+	f, err := os.CreateTemp(r.dir, "publish-transfer-")
+	if err != nil {
+		return nil, fmt.Errorf("keep an object on its way: %w", err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("keep an object on its way: %w", err)
+	}
+	return &fetched{size: size, file: f}, nil
+}
+
+func (f *fetched) receive(ctx context.Context, c *Content, want blob.Digest) error {
+	o, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer o.Body.Close()
+	if o.Size != c.size {
+		return &blob.MismatchError{Name: c.name, WantSize: c.size, GotSize: o.Size, Want: want}
+	}
+	h := sha256.New()
+	body := &watched{Reader: o.Body}
+	if err := f.fill(io.TeeReader(body, h)); err != nil {
+		return fmt.Errorf("read %s from the source: %w", c.name, body.blamed(err))
+	}
+	if got := blob.Digest(h.Sum(nil)); want.Known() && got != want {
+		return &blob.MismatchError{Name: c.name, WantSize: c.size, GotSize: c.size, Want: want, Got: got}
+	}
+	return nil
+}
+
+// A cutError reports that a body broke off, so that it is worth requesting it again.
+type cutError struct{ error }
+
+func (e *cutError) Unwrap() error { return e.error }
+
+// watched is a body that tells its own errors from those of where it is written.
+type watched struct {
+	io.Reader
+	failed bool
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.Reader.Read(p)
+	w.failed = w.failed || err != nil // an end is one too: where it comes too early, the body broke off
+	return n, err
+}
+
+func (w *watched) blamed(err error) error {
+	if w.failed {
+		return &cutError{err}
+	}
+	return err
+}
+
+// fill takes the bytes of a body. Those of a smaller body are an io.ErrUnexpectedEOF.
+func (f *fetched) fill(body io.Reader) error {
+	if f.file == nil {
+		_, err := io.ReadFull(body, f.content)
+		if err == io.EOF && f.size > 0 {
+			err = io.ErrUnexpectedEOF
+		} else if err == io.EOF {
+			err = nil
+		}
+		return err
+	}
+	n, err := io.Copy(io.NewOffsetWriter(f.file, 0), io.LimitReader(body, f.size))
+	if err == nil && n < f.size {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// Size implements blob.Source.
+func (f *fetched) Size() int64 { return f.size }
+
+// Open implements blob.Source.
+func (f *fetched) Open() (blob.Reader, error) {
+	if f.file == nil {
+		return blob.Bytes(f.content).Open()
+	}
+	return shared{f.file}, nil
+}
+
+func (f *fetched) close() {
+	if f.file != nil {
+		f.file.Close()
+	}
+}
+
+// shared is a file that stays open for the next reader.
+type shared struct{ io.ReaderAt }
+
+func (shared) Close() error { return nil }

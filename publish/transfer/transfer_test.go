@@ -1,0 +1,166 @@
+package transfer_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/transfer"
+)
+
+// sizes are around those at which an object is kept elsewhere.
+var sizes = []int{0, 1, 256 << 10, 256<<10 + 1, 3 << 20}
+
+func contentOf(size int) []byte { return bytes.Repeat([]byte("0123456789abcdef"), size/16+1)[:size] }
+
+// stored returns a mirror with one object.
+func stored(t *testing.T, name string, content []byte) mirrortest.Store {
+	t.Helper()
+	m := mirrortest.NewMem(t)
+	m.Plant(name, content)
+	return m
+}
+
+// upload is that of an object of another mirror, which may be there under another name.
+func upload(ctx context.Context, from mirror.Reader, there string, content []byte) mirror.Upload {
+	return mirror.Upload{
+		Name: nameOf(content), Digest: blob.DigestOf(content), Content: transfer.New(ctx, from, there, int64(len(content))),
+		Type: "application/gzip", CacheControl: layout.Immutable,
+	}
+}
+
+func nameOf(content []byte) string { return layout.V3Blob(blob.DigestOf(content)) }
+
+func left(t *testing.T, dir string) int {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+func TestWhatArrivesIsWhatWasThere(t *testing.T) {
+	for _, size := range sizes {
+		content := contentOf(size)
+		name := nameOf(content)
+		from, to, dir := stored(t, name, content), mirrortest.NewMem(t), t.TempDir()
+		into := transfer.NewRelay(dir).Into(to)
+		u := upload(t.Context(), from, name, content)
+		if err := into.Create(t.Context(), u); err != nil {
+			t.Fatal(err)
+		}
+		got, _, err := mirror.Read(t.Context(), to, name, 1<<30)
+		if err != nil || !bytes.Equal(got, content) || left(t, dir) != 0 {
+			t.Errorf("%d bytes: %d arrived, %v, %d files left", size, len(got), err, left(t, dir))
+		}
+	}
+}
+
+// What is wrong with the source is found before anything is stored, and is no fault of the destination.
+func TestNothingUncheckedIsStored(t *testing.T) {
+	for _, size := range sizes {
+		good := contentOf(size)
+		for what, there := range map[string][]byte{
+			"other bytes": bytes.Repeat([]byte("x"), size), "more bytes": contentOf(size + 1), "nothing": nil,
+		} {
+			if bytes.Equal(there, good) && what != "nothing" {
+				continue
+			}
+			name := nameOf(good)
+			from := stored(t, name, there)
+			if what == "nothing" {
+				from = mirrortest.NewMem(t)
+			}
+			to, dir := mirrortest.NewMem(t), t.TempDir()
+			u := upload(t.Context(), from, name, good)
+			err := transfer.NewRelay(dir).Into(to).Create(t.Context(), u)
+			_, mismatch := errors.AsType[*blob.MismatchError](err)
+			if what == "nothing" && !errors.Is(err, blob.ErrChanged) || what != "nothing" && !mismatch {
+				t.Errorf("%d bytes, %s: %v", size, what, err)
+			}
+			if _, err := to.Stat(t.Context(), u.Name); !errors.Is(err, mirror.ErrNotExist) || left(t, dir) != 0 {
+				t.Errorf("%d bytes, %s: %v, %d files left", size, what, err, left(t, dir))
+			}
+		}
+	}
+}
+
+// A body that breaks off is requested again; one that always does is an error about the source.
+func TestBodiesThatBreakOff(t *testing.T) { synctest.Test(t, bodiesThatBreakOff) }
+
+func bodiesThatBreakOff(t *testing.T) {
+	for _, size := range []int{1000, 1 << 20} {
+		content := contentOf(size)
+		name := nameOf(content)
+		from := stored(t, name, content)
+		for _, c := range []struct {
+			fault mirrortest.Fault
+			ok    bool
+		}{
+			{mirrortest.Nth(1, mirrortest.Cut(name, 100)), true},
+			{mirrortest.Cut(name, 100), false},
+		} {
+			to := mirrortest.NewMem(t)
+			broken := mirrortest.Break(from, c.fault)
+			u := upload(t.Context(), broken, name, content)
+			err := transfer.NewRelay(t.TempDir()).Into(to).Create(t.Context(), u)
+			if (err == nil) != c.ok || err != nil && !strings.Contains(err.Error(), "from the source") {
+				t.Errorf("%d bytes, once or always: %v, %v", size, c.ok, err)
+			}
+		}
+	}
+}
+
+func TestStoppedWhileFetching(t *testing.T) {
+	content := contentOf(1 << 20)
+	name := nameOf(content)
+	ctx, cancel := context.WithCancel(t.Context())
+	broken := mirrortest.Break(stored(t, name, content), mirrortest.Stall(name))
+	to, dir := mirrortest.NewMem(t), t.TempDir()
+	cancel()
+	err := transfer.NewRelay(dir).Into(to).Create(ctx, upload(ctx, broken, name, content))
+	if err == nil || left(t, dir) != 0 {
+		t.Errorf("%v, %d files left", err, left(t, dir))
+	}
+}
+
+// Whatever is not a Content is stored as it is, and a Content can be hashed like a file.
+func TestContentIsASource(t *testing.T) {
+	content := contentOf(700_001)
+	from := stored(t, nameOf(content), content)
+	c := transfer.New(t.Context(), from, nameOf(content), int64(len(content)))
+	if sum, err := blob.Sum(t.Context(), c); err != nil || sum != blob.DigestOf(content) {
+		t.Error(sum, err)
+	}
+	if all, err := blob.ReadAll(c); err != nil || !bytes.Equal(all, content) {
+		t.Error(len(all), err)
+	}
+	r, err := c.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	p := make([]byte, 10)
+	for _, off := range []int64{500, 510, 3, 699_991} {
+		if n, err := r.ReadAt(p, off); n != 10 || err != nil || !bytes.Equal(p, content[off:off+10]) {
+			t.Errorf("at %d: %d, %v", off, n, err)
+		}
+	}
+	if _, err := blob.Sum(t.Context(), transfer.New(t.Context(), from, nameOf(content), 5)); err == nil {
+		t.Error("another size is not noticed")
+	}
+	to := mirrortest.NewMem(t)
+	into := transfer.NewRelay("").Into(to)
+	if _, err := into.Swap(t.Context(), mirror.Upload{Name: "v3/layout.json", Content: blob.Bytes([]byte("{}")), Type: "application/json", CacheControl: layout.Revalidate}, mirror.Absent); err != nil {
+		t.Error(err)
+	}
+}
