@@ -10,6 +10,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
@@ -20,14 +21,6 @@ import (
 // on requests; this one is above it, so that the mirror is never idle while an
 // object is only being hashed.
 const writers = 160
-
-// An Outcome is what came of a plan.
-type Outcome struct {
-	Findings []buildcache.Finding // of what was read while it was sent, and all that the plan had
-	Objects  int                  // stored
-	Bytes    int64
-	Stale    []string // fixed names below DESTINATION whose content is other than before, which caches may still have
-}
 
 // Progress is told what happens while a plan is carried out. Its methods are called
 // concurrently.
@@ -40,9 +33,10 @@ type Progress interface {
 }
 
 // Apply carries the plan out. What is complete when it fails stays and is found again
-// next time; the index was not touched unless everything that it names is there.
+// next time; the index was not touched unless everything that it names is there. The Outcome says what really happened,
+// with an error as well.
 func (p *Plan) Apply(ctx context.Context, progress Progress) (*Outcome, error) {
-	a := &application{plan: p, progress: progress, out: &Outcome{Findings: slices.Clone(p.Findings)}}
+	a := newApplication(p, progress)
 	err := a.run(ctx)
 	slices.Sort(a.out.Stale)
 	a.out.Stale = slices.Compact(a.out.Stale)
@@ -53,9 +47,40 @@ func (p *Plan) Apply(ctx context.Context, progress Progress) (*Outcome, error) {
 type application struct {
 	plan     *Plan
 	progress Progress
+	mirrors  []*running
+	files    []*FilePlan // copies, whose signatures are made
 
 	mu  sync.Mutex // guards out, and the bad blobs of a mirror, while one object's result is put in
 	out *Outcome
+}
+
+// A running mirror is what is left of its plan, without what turned out bad, and what has become of it.
+type running struct {
+	*MirrorPlan // which stays as it is
+	out         *MirrorOutcome
+
+	documents [][]Write
+	keys      []buildcache.Object
+	named     []key.Fingerprint // of which clients are told, if keyIndex is not empty
+	keyIndex  []buildcache.Object
+	merge     *reindex.Merge
+}
+
+func newApplication(p *Plan, progress Progress) *application {
+	a := &application{plan: p, progress: progress, out: p.Expected()}
+	for i, m := range p.Mirrors {
+		r := &running{MirrorPlan: m, out: a.out.Mirrors[i], keys: m.Keys, named: m.keys, keyIndex: m.KeyIndex, merge: m.merge}
+		for _, wave := range m.Documents {
+			r.documents = append(r.documents, slices.Clone(wave))
+		}
+		a.mirrors = append(a.mirrors, r)
+	}
+	for _, f := range p.Files {
+		c := *f
+		c.Writes = slices.Clone(f.Writes)
+		a.files = append(a.files, &c)
+	}
+	return a
 }
 
 // A reader may look, and we may die, between any two requests below. Each step
@@ -63,16 +88,14 @@ type application struct {
 func (a *application) run(ctx context.Context) error {
 	if a.plan.Blocked() {
 		// Nothing will be sent, but whoever mends the source wants to know all of it.
-		findings, err := a.plan.Check(ctx)
-		if err != nil {
+		if err := a.checkAll(ctx); err != nil {
 			return err
 		}
-		a.out.Findings = findings
-		return &buildcache.FindingsError{Findings: findings, Held: true}
+		return &buildcache.FindingsError{Findings: a.out.Findings, Held: true}
 	}
 	// Blobs are named by their content and nothing points at them yet. They are checked as
 	// they are sent, in all mirrors, before any document is written in any.
-	for _, m := range a.plan.Mirrors {
+	for _, m := range a.mirrors {
 		a.progress.Step(m.Path, "blobs")
 		if err := a.putBlobs(ctx, m); err != nil {
 			return fmt.Errorf("blobs: %w", err)
@@ -85,7 +108,7 @@ func (a *application) run(ctx context.Context) error {
 		return err
 	}
 	g, gctx := defect.WithContext(ctx)
-	for _, m := range a.plan.Mirrors {
+	for _, m := range a.mirrors {
 		g.Go(func() error {
 			if err := a.publish(gctx, m); err != nil {
 				return fmt.Errorf("%s mirror %q: %w", m.Layout, m.Path, err)
@@ -106,10 +129,10 @@ func (a *application) run(ctx context.Context) error {
 }
 
 // publish makes the packages of one mirror reachable: its blobs are there.
-func (a *application) publish(ctx context.Context, m *MirrorPlan) error {
+func (a *application) publish(ctx context.Context, m *running) error {
 	// Dependencies first, so that a package whose document can be read can be installed.
 	a.progress.Step(m.Path, "manifests")
-	for _, wave := range m.Documents {
+	for _, wave := range m.documents {
 		if err := a.putAll(ctx, m, wave); err != nil {
 			return fmt.Errorf("manifests: %w", err)
 		}
@@ -117,49 +140,51 @@ func (a *application) publish(ctx context.Context, m *MirrorPlan) error {
 	if err := a.putAll(ctx, m, writesOf(m.Marker)); err != nil {
 		return fmt.Errorf("layout: %w", err)
 	}
-	for _, o := range m.Keys { // in order: a key before the document that names it
+	for _, o := range m.keys { // in order: a key before the document that names it
 		if err := a.put(ctx, m, Write{Object: o}); err != nil {
 			return fmt.Errorf("keys: %w", err)
 		}
 	}
-	if n := len(m.KeyIndex); n > 0 {
-		if err := reindex.AddKeys(ctx, m.format, a.counted(m.store), m.keys); err != nil {
+	if len(m.keyIndex) > 0 {
+		if err := reindex.AddKeys(ctx, m.format, a.counted(m.store), m.named); err != nil {
 			return fmt.Errorf("key index: %w", err)
 		}
-		a.stale(m.Path, m.KeyIndex[n-1].Name)
+		a.stale(m.Path, m.format.KeyIndexName())
 	}
 	return a.writeIndex(ctx, m)
 }
 
-func (a *application) writeIndex(ctx context.Context, m *MirrorPlan) error {
-	ix := &m.Index
-	planned := m.Version()
-	switch {
-	case ix.Mode == IndexNone || !ix.Changes:
+func (a *application) writeIndex(ctx context.Context, m *running) error {
+	planned := m.Index
+	if planned.Mode == IndexNone || !planned.Changes {
 		return nil
-	case ix.Mode == IndexRebuild:
-		a.progress.Step(m.Path, "index")
+	}
+	a.progress.Step(m.Path, "index")
+	var now reindex.Result
+	var err error
+	if planned.Mode == IndexRebuild {
 		// Damage to other packages must not stop a publisher that only adds its own.
-		now, err := reindex.RebuildIndex(ctx, m.format, a.counted(m.store), a.plan.options.Trust, ix.lost)
+		now, err = reindex.RebuildIndex(ctx, m.format, a.counted(m.store), a.plan.options.Trust, m.lost)
 		if err != nil {
 			return fmt.Errorf("index: %w", err)
 		}
-		ix.becomes(now)
 		a.warn(m.Path, now.Findings)
-	default:
-		a.progress.Step(m.Path, "index")
+	} else {
 		resend := func(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error) {
 			return adds, a.sendLost(ctx, m, now, adds)
 		}
-		now, err := ix.merge.Write(ctx, m.format, a.counted(m.store), resend)
+		now, err = m.merge.Write(ctx, m.format, a.counted(m.store), resend)
 		if err != nil {
 			return err
 		}
-		ix.becomes(now)
 	}
+	if !now.Written {
+		now.Bytes = planned.Bytes
+	}
+	m.out.Index.Changes, m.out.Index.Result = now.Written, now
 	// If another publisher has already merged what this one has, nothing is written, but caches may have
 	// what was there before.
-	if ix.Written = ix.Changes; ix.Written || m.Version() != planned {
+	if now.Written || now.Version() != planned.Version() {
 		a.stale(m.Path, m.format.IndexNames()...)
 	}
 	return nil
@@ -176,7 +201,7 @@ func (a *application) warn(path string, findings []buildcache.Finding) {
 
 // sendLost sends again what is gone of the packages that are to be indexed. To spack buildcache prune, a blob that is
 // older than the index and that no document names yet is an orphan.
-func (a *application) sendLost(ctx context.Context, m *MirrorPlan, now *buildcache.Pointer, adds []*buildcache.Package) error {
+func (a *application) sendLost(ctx context.Context, m *running, now *buildcache.Pointer, adds []*buildcache.Package) error {
 	gone, err := reindex.Missing(ctx, m.format, m.store, now, adds)
 	if err != nil {
 		return err
@@ -228,7 +253,7 @@ func writesOf(objects []buildcache.Object) []Write {
 
 // putBlobs stores the blobs of a mirror. One whose content is not what documents
 // promise is a finding, and the others go on, so that all findings come at once.
-func (a *application) putBlobs(ctx context.Context, m *MirrorPlan) error {
+func (a *application) putBlobs(ctx context.Context, m *running) error {
 	bad := make(map[string]bool)
 	err := parallel.Each(ctx, writers, m.Blobs, func(ctx context.Context, o buildcache.Object) error {
 		err := a.put(ctx, m, Write{Object: o})
@@ -252,25 +277,29 @@ func (a *application) putBlobs(ctx context.Context, m *MirrorPlan) error {
 }
 
 // Check reads what Apply would send, and finds what Apply would find. It writes nothing.
-func (p *Plan) Check(ctx context.Context) ([]buildcache.Finding, error) {
-	a := &application{plan: p, out: &Outcome{Findings: slices.Clone(p.Findings)}}
-	for _, m := range p.Mirrors {
+func (p *Plan) Check(ctx context.Context) (*Outcome, error) {
+	a := newApplication(p, nil)
+	return a.out, a.checkAll(ctx)
+}
+
+func (a *application) checkAll(ctx context.Context) error {
+	for _, m := range a.mirrors {
 		bad := make(map[string]bool)
 		if err := a.check(ctx, m, m.Blobs, bad); err != nil {
-			return nil, err
+			return err
 		}
-		if p.options.VerifySource {
+		if a.plan.options.VerifySource {
 			if err := a.verifySource(ctx, m, bad); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		a.dropBad(m, bad)
 	}
-	return a.out.Findings, nil
+	return nil
 }
 
 // bad keeps what is wrong with a blob of the source.
-func (a *application) bad(m *MirrorPlan, o buildcache.Object, err error, bad map[string]bool) {
+func (a *application) bad(m *running, o buildcache.Object, err error, bad map[string]bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	bad[o.Name] = true
@@ -284,13 +313,13 @@ func ofSource(err error) bool {
 }
 
 // verifySource hashes what the destination holds already.
-func (a *application) verifySource(ctx context.Context, m *MirrorPlan, bad map[string]bool) error {
+func (a *application) verifySource(ctx context.Context, m *running, bad map[string]bool) error {
 	sent := make(map[string]bool)
 	for _, o := range m.Blobs {
 		sent[o.Name] = true
 	}
 	var rest []buildcache.Object
-	for _, p := range m.Packages {
+	for _, p := range m.out.Packages {
 		for _, o := range p.Blobs {
 			if o.Content != nil && !sent[o.Name] && p.Status != Rejected {
 				sent[o.Name] = true
@@ -302,7 +331,7 @@ func (a *application) verifySource(ctx context.Context, m *MirrorPlan, bad map[s
 }
 
 // check hashes blobs that are not sent.
-func (a *application) check(ctx context.Context, m *MirrorPlan, blobs []buildcache.Object, bad map[string]bool) error {
+func (a *application) check(ctx context.Context, m *running, blobs []buildcache.Object, bad map[string]bool) error {
 	return parallel.Each(ctx, checkers, blobs, func(ctx context.Context, o buildcache.Object) error {
 		err := blob.Check(ctx, o.Name, o.Content, o.Digest)
 		if err == nil || ctx.Err() != nil {
@@ -316,16 +345,16 @@ func (a *application) check(ctx context.Context, m *MirrorPlan, blobs []buildcac
 // checkers is how many files are hashed at once where nothing is sent.
 const checkers = 4
 
-// dropBad takes packages out of the plan whose blobs turned out bad, and what
+// dropBad takes packages out of what is left of the plan whose blobs turned out bad, and what
 // depends on them.
-func (a *application) dropBad(m *MirrorPlan, bad map[string]bool) {
+func (a *application) dropBad(m *running, bad map[string]bool) {
 	if len(bad) == 0 {
 		return
 	}
 	refused := make(map[*buildcache.Package]string)
 	var all []*buildcache.Package
-	for i := range m.Packages {
-		p := &m.Packages[i]
+	for i := range m.out.Packages {
+		p := &m.out.Packages[i]
 		all = append(all, p.Package)
 		if p.Status == Rejected {
 			refused[p.Package] = p.Reason
@@ -337,29 +366,31 @@ func (a *application) dropBad(m *MirrorPlan, bad map[string]bool) {
 		refused[p] = reason
 		a.out.Findings = append(a.out.Findings, buildcache.Error.In(buildcache.Join(m.Path, p.File), reason))
 	})
-	for i := range m.Packages {
-		p := &m.Packages[i]
+	for i := range m.out.Packages {
+		p := &m.out.Packages[i]
 		if reason, ok := refused[p.Package]; ok {
 			p.Status, p.Reason = Rejected, reason
 		}
 	}
-	for i := range m.Documents {
-		m.Documents[i] = slices.DeleteFunc(m.Documents[i], func(w Write) bool { return refused[w.pkg] != "" })
+	for i := range m.documents {
+		m.documents[i] = slices.DeleteFunc(m.documents[i], func(w Write) bool { return refused[w.pkg] != "" })
 	}
-	m.followPackages()
-	if m.Index.merge != nil {
-		m.Index.merge = m.Index.merge.Without(func(p *buildcache.Package) bool { return refused[p] != "" })
+	if m.keys, m.named = m.keysFor(m.out.Packages); len(m.named) == 0 {
+		m.keyIndex = nil
+	}
+	if m.merge != nil {
+		m.merge = m.merge.Without(func(p *buildcache.Package) bool { return refused[p] != "" })
 	}
 }
 
-func (a *application) putAll(ctx context.Context, m *MirrorPlan, writes []Write) error {
+func (a *application) putAll(ctx context.Context, m *running, writes []Write) error {
 	return parallel.Each(ctx, writers, writes, func(ctx context.Context, w Write) error { return a.put(ctx, m, w) })
 }
 
 // put stores one object, and remembers it if caches may have another under its name. Of
 // what has a fixed name, the object of another publisher who was faster stays: it is
 // about the same package. Of what never changes, another object is an alarm.
-func (a *application) put(ctx context.Context, m *MirrorPlan, w Write) error {
+func (a *application) put(ctx context.Context, m *running, w Write) error {
 	shown := w.Of
 	if shown == "" {
 		shown = buildcache.Join(m.Path, w.Name)
@@ -423,12 +454,14 @@ func (c counter) count(u mirror.Upload, err error) {
 
 // putFiles stores plain files, each after what belongs to it.
 func (a *application) putFiles(ctx context.Context) error {
-	return parallel.Each(ctx, writers, a.plan.Files, func(ctx context.Context, f *FilePlan) error {
+	return parallel.Each(ctx, writers, parallel.Positions(a.files), func(ctx context.Context, i int) error {
+		f := a.files[i]
 		for _, w := range f.Writes {
 			err := a.store(ctx, a.counted(f.store), w.Name, w)
 			if ofSource(err) {
 				a.mu.Lock()
 				a.out.Findings = append(a.out.Findings, buildcache.Error.In(w.Name, err.Error()))
+				a.out.Files[i].Status = Rejected
 				a.mu.Unlock()
 				return nil
 			}

@@ -322,7 +322,7 @@ func flipFile(t testing.TB, name string) {
 }
 
 // statuses are what became of packages.
-func statuses(p *publish.Plan) map[string]publish.Status {
+func statuses(p *publish.Outcome) map[string]publish.Status {
 	got := map[string]publish.Status{}
 	for _, m := range p.Mirrors {
 		for _, k := range m.Packages {
@@ -361,7 +361,7 @@ func TestBadContentIsNeverReachable(t *testing.T) {
 						damage(t, contentFile(t, dir, pkg))
 					}
 					out, err := p.Apply(t.Context(), ignored{})
-					wantBad(t, m, p, out, err, keep, l)
+					wantBad(t, m, out, err, keep, l)
 				})
 			}
 		}
@@ -374,14 +374,14 @@ func TestBadContentIsNeverReachable(t *testing.T) {
 				m := emptyMirror(t)
 				p := mustPlan(t, m, dir, publish.Options{KeepGoing: keep})
 				out, err := p.Apply(t.Context(), ignored{})
-				wantBad(t, m, p, out, err, keep, l)
+				wantBad(t, m, out, err, keep, l)
 			})
 		}
 	}
 }
 
 // wantBad expects that munge and libevent were found bad, and pmix and slurm with them.
-func wantBad(t *testing.T, m *mirrortest.Mem, p *publish.Plan, out *publish.Outcome, err error, keep bool, l string) {
+func wantBad(t *testing.T, m *mirrortest.Mem, out *publish.Outcome, err error, keep bool, l string) {
 	t.Helper()
 	var found *buildcache.FindingsError
 	if !errors.As(err, &found) {
@@ -401,7 +401,7 @@ func wantBad(t *testing.T, m *mirrortest.Mem, p *publish.Plan, out *publish.Outc
 		t.Errorf("findings: %v", out.Findings)
 	}
 	var rejected []string
-	for pkg, s := range statuses(p) {
+	for pkg, s := range statuses(out) {
 		if s == publish.Rejected {
 			rejected = append(rejected, pkg)
 		}
@@ -424,7 +424,7 @@ func wantBad(t *testing.T, m *mirrortest.Mem, p *publish.Plan, out *publish.Outc
 		}
 		good++
 	}
-	if want := len(statuses(p)) - len(wantRejected); good != want {
+	if want := len(statuses(out)) - len(wantRejected); good != want {
 		t.Errorf("%d packages are offered, want %d", good, want)
 	}
 	for name := range m.Snapshot() {
@@ -479,7 +479,7 @@ func TestAnIndexThatWasNotWrittenIsNotSaidToBe(t *testing.T) {
 			if err == nil {
 				t.Error("what is damaged is no error")
 			}
-			if ix := p.Mirrors[0].Index; ix.Written || ix.Changes || len(out.Stale) > 0 {
+			if ix := out.Mirrors[0].Index; ix.Written || ix.Changes || len(out.Stale) > 0 {
 				t.Errorf("written %v, changes %v, stale %q", ix.Written, ix.Changes, out.Stale)
 			}
 		})
@@ -497,7 +497,7 @@ func TestAnIndexThatAnotherPublisherWroteIsStale(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Mirrors[0].Index.Written || len(out.Stale) != 1 {
-		t.Errorf("written %v, stale %q", p.Mirrors[0].Index.Written, out.Stale)
+	if out.Mirrors[0].Index.Written || len(out.Stale) != 1 {
+		t.Errorf("written %v, stale %q", out.Mirrors[0].Index.Written, out.Stale)
 	}
 }

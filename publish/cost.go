@@ -50,8 +50,8 @@ func (p *Plan) Cost(threshold, partSize int64, paths int) Cost {
 		}
 		if m.Index.Changes {
 			add(m.Index.Bytes)
-			if m.Index.merge != nil {
-				add(m.Index.merge.PointerBytes)
+			if m.merge != nil {
+				add(m.merge.PointerBytes)
 			}
 		}
 	}

@@ -226,12 +226,12 @@ func TestPublishingDocumentsByName(t *testing.T) {
 		return store[path]
 	}, publish.Options{KeepGoing: true})
 	must(t, err)
-	_, err = plan.Apply(t.Context(), ignored{})
+	out, err := plan.Apply(t.Context(), ignored{})
 	var found *buildcache.FindingsError
 	if !errors.As(err, &found) {
 		t.Error(err)
 	}
-	for _, m := range plan.Mirrors {
+	for _, m := range out.Mirrors {
 		if got := fmt.Sprint(m.Path, len(m.Packages), m.Index.After); got != m.Path+" 1 1" && got != m.Path+"1 1" {
 			t.Errorf("mirror, packages and packages in the index: %s", got)
 		}

@@ -12,7 +12,7 @@ import (
 // although the index does not say so.
 func (d *decision) planIndex(ctx context.Context) error {
 	ix := &d.out.Index
-	ix.Mode, ix.was = d.plan.options.Index, d.seen.Pointer
+	ix.Mode, ix.Pointer = d.plan.options.Index, d.seen.Pointer
 	switch ix.Mode {
 	case IndexNone:
 		return nil
@@ -31,7 +31,7 @@ func (d *decision) planIndex(ctx context.Context) error {
 	m, err := reindex.Plan(ctx, reindex.Mirror{Layout: d.out.format, Store: d.out.store, Seen: d.seen, Trust: d.plan.options.Trust}, adds)
 	if reindex.NeedsRebuild(err) {
 		d.warn(d.out.format.IndexNames()[0], fmt.Sprintf("%v: it is made anew", err))
-		ix.Mode, ix.Changes, ix.lost = IndexRebuild, true, true
+		ix.Mode, ix.Changes, d.out.lost = IndexRebuild, true, true
 		return nil
 	}
 	if err != nil {
@@ -44,6 +44,6 @@ func (d *decision) planIndex(ctx context.Context) error {
 		ix.Healed = append(ix.Healed, p.ID())
 	}
 	d.healed = m.Read
-	ix.Before, ix.After, ix.Changes, ix.Bytes, ix.Audiences, ix.merge = m.Before, m.After, m.Changes, m.Bytes, m.Audiences, m
+	ix.Before, ix.After, ix.Changes, ix.Bytes, ix.Audiences, d.out.merge = m.Before, m.After, m.Changes, m.Bytes, m.Audiences, m
 	return nil
 }

@@ -309,10 +309,9 @@ func TestIndexNoneLeavesItAlone(t *testing.T) {
 		mustPublish(t, m, original(l+"-signed"), only("zlib"))
 		before := fmt.Sprint(m.Snapshot()[pointerOf(l)])
 		p := mustPlan(t, m, original(l+"-signed"), publish.Options{Index: publish.IndexNone})
-		if _, err := p.Apply(t.Context(), ignored{}); err != nil {
-			t.Fatal(err)
-		}
-		if fmt.Sprint(m.Snapshot()[pointerOf(l)]) != before || p.Mirrors[0].Index.Changes {
+		out, err := p.Apply(t.Context(), ignored{})
+		must(t, err)
+		if fmt.Sprint(m.Snapshot()[pointerOf(l)]) != before || out.Mirrors[0].Index.Changes {
 			t.Errorf("%s: it was written", l)
 		}
 		if slices.Contains(p.Stale(), pointerOf(l)) {

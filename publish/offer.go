@@ -61,8 +61,8 @@ func (d *decision) planKeys(ctx context.Context) error {
 	if err := d.offerKeys(); err != nil {
 		return err
 	}
-	d.out.followPackages()
-	if d.out.publishes() {
+	d.out.Keys, d.out.keys = d.out.keysFor(d.out.Packages)
+	if publishes(d.out.Packages) {
 		for _, o := range d.out.offers {
 			if len(o.made) == 0 && !d.out.trusted {
 				d.warn(o.Name(), "it has signed no package that is published, so this key is not published: if clients are to trust it, name it in --trusted-keys")
@@ -143,33 +143,30 @@ func (d *decision) offer(k source.Key) {
 }
 
 // publishes reports whether any package of the source is, or becomes, one of the destination.
-func (m *MirrorPlan) publishes() bool {
-	return slices.ContainsFunc(m.Packages, PlannedPackage.published)
+func publishes(packages []PlannedPackage) bool {
+	return slices.ContainsFunc(packages, PlannedPackage.published)
 }
 
-// wants reports whether a key goes with the packages as they stand.
-func (m *MirrorPlan) wants(o keyOffer) bool {
+// wants reports whether a key goes with packages.
+func (m *MirrorPlan) wants(o keyOffer, packages []PlannedPackage) bool {
 	if len(o.made) == 0 {
-		return m.trusted && !m.resigned && m.publishes()
+		return m.trusted && !m.resigned && publishes(packages)
 	}
-	return slices.ContainsFunc(m.Packages, func(p PlannedPackage) bool {
+	return slices.ContainsFunc(packages, func(p PlannedPackage) bool {
 		return p.published() && slices.Contains(o.made, p.Package)
 	})
 }
 
-// followPackages fills in the keys that go with the packages. It is called again when packages
-// turn out bad as they are sent.
-func (m *MirrorPlan) followPackages() {
-	m.Keys, m.keys = nil, m.there
+// keysFor returns the keys that go with packages: what is stored of them, and all of which clients are told.
+func (m *MirrorPlan) keysFor(packages []PlannedPackage) (absent []buildcache.Object, named []key.Fingerprint) {
+	named = m.there
 	for _, o := range m.offers {
-		if m.wants(o) {
-			m.Keys = append(m.Keys, o.absent...)
-			m.keys = append(slices.Clip(m.keys), o.Fingerprint)
+		if m.wants(o, packages) {
+			absent = append(absent, o.absent...)
+			named = append(slices.Clip(named), o.Fingerprint)
 		}
 	}
-	if m.keys = buildcache.UnionKeys(nil, m.keys); len(m.keys) == 0 {
-		m.KeyIndex = nil
-	}
+	return absent, buildcache.UnionKeys(nil, named)
 }
 
 // uncheckable warns of packages that are signed by a key that clients are not offered.

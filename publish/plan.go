@@ -69,7 +69,7 @@ const (
 	Rejected  Status = "rejected"
 )
 
-// A Plan says what a publish does, and is what it does.
+// A Plan says what a publish does, and is what it does. It stays as NewPlan made it: what came of it is in an Outcome.
 type Plan struct {
 	Mirrors  []*MirrorPlan
 	Files    []*FilePlan
@@ -89,7 +89,7 @@ type MirrorPlan struct {
 	Marker    []buildcache.Object // layout.json, where it is missing
 	Keys      []buildcache.Object // a key's content before the document that names it
 	KeyIndex  []buildcache.Object // tells clients of all keys, the last one under a fixed name; empty: something does already
-	Index     IndexPlan           // last, because it names everything else
+	Index     Index               // last, because it names everything else
 
 	// Untrusted are the names of what clients are offered already and the trusted keys do not cover:
 	// documents of packages, and keys.
@@ -102,6 +102,9 @@ type MirrorPlan struct {
 	resigned bool              // trusted keys other than the one that signs are those of builds, and not for clients
 	there    []key.Fingerprint // keys that the destination has, and clients may be told of
 	keys     []key.Fingerprint // that KeyIndex names
+
+	merge *reindex.Merge // with IndexMerge
+	lost  bool           // the index that is there cannot be merged into
 }
 
 // A PlannedPackage is a package and what is done with it.
@@ -119,29 +122,14 @@ type Write struct {
 	pkg *buildcache.Package
 }
 
-// An IndexPlan says what becomes of the index.
-type IndexPlan struct {
-	Mode          IndexMode
-	Before, After int      // packages that it offers; with IndexRebuild, After is not known before
-	Healed        []string // packages that the mirror holds and the index lacked
-	Changes       bool
-	Written       bool  // set by Apply
-	Bytes         int64 // of the new index
-
-	// Audiences say which versions of Spack see how many packages, where not all see all.
-	Audiences []buildcache.Audience
-
-	lost  bool // the index that is there cannot be merged into
-	was   *buildcache.Pointer
-	merge *reindex.Merge // with IndexMerge
-}
-
-// becomes notes what became of the index.
-func (ix *IndexPlan) becomes(r reindex.Result) {
-	ix.Before, ix.After, ix.Changes, ix.Audiences, ix.was = r.Before, r.After, r.Written, r.Audiences, r.Pointer
-	if r.Written {
-		ix.Bytes = r.Bytes
-	}
+// An Index is what a plan does with an index, or what came of it.
+type Index struct {
+	Mode    IndexMode
+	Healed  []string // packages that the mirror holds and the index lacked
+	Changes bool     // there is, or was, something to write
+	// Result is what the index becomes, as far as the plan can tell (After is not known with IndexRebuild), or what
+	// became of it. Written is set in an Outcome only.
+	reindex.Result
 }
 
 // NewPlan compares the source with its destination and decides. It only reads. open

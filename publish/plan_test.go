@@ -46,9 +46,9 @@ func TestPlanIsWhatApplyDoes(t *testing.T) {
 				already := len(m.Stored())
 				m.Forget()
 				p := mustPlan(t, m, original(fixture), publish.Options{})
-				findings, err := p.Check(t.Context())
-				if err != nil || len(findings) != 0 {
-					t.Errorf("check: %v, %v", findings, err)
+				checked, err := p.Check(t.Context())
+				if err != nil || len(checked.Findings) != 0 {
+					t.Errorf("check: %v, %v", checked.Findings, err)
 				}
 				if len(m.Mutations()) != 0 {
 					t.Errorf("a dry run did %v", m.Mutations())
@@ -142,7 +142,7 @@ func TestIfExists(t *testing.T) {
 			o := only("zlib")
 			o.IfExists = row.mode
 			p := mustPlan(t, m, original(row.from), o)
-			if got := statuses(p)["zlib"]; got != row.want || p.Blocked() != row.failed {
+			if got := statuses(p.Expected())["zlib"]; got != row.want || p.Blocked() != row.failed {
 				t.Errorf("status %s, blocked %t", got, p.Blocked())
 			}
 			_, err := p.Apply(t.Context(), ignored{})
@@ -269,5 +269,73 @@ func TestASourceCanBePlannedAgain(t *testing.T) {
 	}
 	if again := plan(publish.Options{}); !cmp.Equal(again, first) || first[publish.New] != 11 {
 		t.Errorf("planned again: %v, first %v", again, first)
+	}
+}
+
+// described is all that a plan says.
+func described(t testing.TB, p *publish.Plan) string {
+	t.Helper()
+	var b strings.Builder
+	fmt.Fprintln(&b, p.Blocked(), p.Changes(), p.Findings, p.Stale(), p.Cost(1<<30, 1<<20, 3))
+	for _, m := range p.Mirrors {
+		fmt.Fprintln(&b, m.Path, m.Layout, m.Pointers(), m.Untrusted, m.Index.Mode, m.Index.Healed, m.Index.Changes, m.Index.Written,
+			m.Index.Before, m.Index.After, m.Index.Bytes, m.Index.Audiences, m.Index.Digest(), m.Index.Version())
+		for _, k := range m.Packages {
+			fmt.Fprintln(&b, k.ID(), k.Status, k.Reason, k.File, k.ToSign)
+		}
+		for _, o := range slices.Concat(m.Blobs, m.Marker, m.Keys, m.KeyIndex) {
+			fmt.Fprintln(&b, o.Name, o.Size, o.Digest, o.Of)
+		}
+		for i, wave := range m.Documents {
+			for _, w := range wave {
+				fmt.Fprintln(&b, i, w.Name, w.Size, w.Digest, w.Was)
+			}
+		}
+	}
+	for _, f := range p.Files {
+		fmt.Fprintln(&b, f.Name, f.Status)
+		for _, w := range f.Writes {
+			fmt.Fprintln(&b, w.Name, w.Size, w.Digest, w.Was, w.Content == nil)
+		}
+	}
+	return b.String()
+}
+
+// A plan stays as it was made: neither checking it nor carrying it out changes it, although content turned out bad and
+// other publishers were faster. Planning again gives the same plan.
+func TestAPlanStaysAsItWasMade(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		dir := copied(t, l+"-signed")
+		m := emptyMirror(t)
+		mustPublish(t, m, dir, only("hwloc"))
+		src := sourceOf(t, dir, source.Selection{})
+		plan := func() *publish.Plan {
+			p, err := publish.NewPlan(t.Context(), src, func(string) mirror.Store { return m }, publish.Options{KeepGoing: true})
+			must(t, err)
+			return p
+		}
+		p := plan()
+		want := described(t, p)
+		if diff := cmp.Diff(want, described(t, plan())); diff != "" {
+			t.Errorf("%s: planned again (-first +second):\n%s", l, diff)
+		}
+		flipFile(t, contentFile(t, dir, "munge"))
+		if _, err := p.Check(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(want, described(t, p)); diff != "" {
+			t.Errorf("%s: checked (-before +after):\n%s", l, diff)
+		}
+		mustPublish(t, m, original(l+"-signed"), only("zlib"))
+		out, err := p.Apply(t.Context(), ignored{})
+		if got := statuses(out)["munge"]; got != publish.Rejected {
+			t.Errorf("%s: munge is %s in the outcome: %v", l, got, err)
+		}
+		if ix := out.Mirrors[0].Index; !ix.Written || ix.Before != p.Mirrors[0].Index.Before+1 || ix.After >= p.Mirrors[0].Index.After || ix.Digest() == p.Mirrors[0].Index.Digest() {
+			t.Errorf("%s: the outcome of the index is %+v", l, ix.Result)
+		}
+		if diff := cmp.Diff(want, described(t, p)); diff != "" {
+			t.Errorf("%s: carried out (-before +after):\n%s", l, diff)
+		}
 	}
 }

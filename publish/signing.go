@@ -153,8 +153,8 @@ func (a *application) sign(ctx context.Context) error {
 	if a.plan.options.Sign.Key == nil {
 		return nil
 	}
-	for _, m := range a.plan.Mirrors {
-		for _, wave := range m.Documents {
+	for _, m := range a.mirrors {
+		for _, wave := range m.documents {
 			err := parallel.Each(ctx, writers, parallel.Positions(wave), func(ctx context.Context, i int) (err error) {
 				wave[i], err = a.signed(ctx, wave[i])
 				return err
@@ -164,7 +164,7 @@ func (a *application) sign(ctx context.Context) error {
 			}
 		}
 	}
-	for _, f := range a.plan.Files {
+	for _, f := range a.files {
 		if err := f.sign(ctx, a.plan.options.Sign.Key); err != nil {
 			return err
 		}

@@ -15,7 +15,7 @@ const smallestParts = 5 << 20
 // left behind who died after another one had been faster. It looks only if the
 // source has blobs large enough to have been sent in parts, and only after Apply, when all
 // of them are there. One who is still sending such a blob finds that it is there.
-func (m *MirrorPlan) Sweep(ctx context.Context, s mirror.Sweeper) error {
+func (m *MirrorOutcome) Sweep(ctx context.Context, s mirror.Sweeper) error {
 	large := make(map[string]bool)
 	for _, p := range m.Packages {
 		for _, b := range p.Blobs {

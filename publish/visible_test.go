@@ -27,9 +27,8 @@ func TestVisible(t *testing.T) {
 		mustPublish(t, m, original(l+"-signed"), only("munge"))
 		older := stale(t, m.Snapshot())
 		p := mustPlan(t, m, original(l+"-signed"), only("zlib"))
-		if _, err := p.Apply(t.Context(), ignored{}); err != nil {
-			t.Fatal(err)
-		}
+		out, err := p.Apply(t.Context(), ignored{})
+		must(t, err)
 		same := stale(t, m.Snapshot())
 		mustPublish(t, m, original(l+"-signed"), only("hwloc"))
 		newer := stale(t, m.Snapshot())
@@ -38,18 +37,18 @@ func TestVisible(t *testing.T) {
 			seen *mirrortest.Mem
 			want string
 		}{{"older", older, "the index is an older one"}, {"the same", same, ""}, {"newer", newer, ""}, {"none", emptyMirror(t), "there is no index"}} {
-			got, err := p.Mirrors[0].Expectation().Unmet(t.Context(), row.seen)
+			got, err := out.Mirrors[0].Expectation().Unmet(t.Context(), row.seen)
 			if err != nil || got != row.want {
 				t.Errorf("%s, a client reads %s: %q, %v", l, row.name, got, err)
 			}
-			if again, err := written(t, p.Mirrors[0].Expectation()).Unmet(t.Context(), row.seen); again != got || err != nil {
+			if again, err := written(t, out.Mirrors[0].Expectation()).Unmet(t.Context(), row.seen); again != got || err != nil {
 				t.Errorf("%s, written down and read again, a client reads %s: %q, %v", l, row.name, again, err)
 			}
 		}
 		gone := stale(t, m.Snapshot())
 		gone.Uproot(pointerOf(l))
 		denied := mirrortest.Break(gone, mirrortest.Fail("", mirrortest.Refusals[1]))
-		if _, err := p.Mirrors[0].Expectation().Unmet(t.Context(), denied); err == nil {
+		if _, err := out.Mirrors[0].Expectation().Unmet(t.Context(), denied); err == nil {
 			t.Errorf("%s: no error where nothing can be read", l)
 		}
 	}
@@ -71,10 +70,9 @@ func TestVisibleAfterALostRace(t *testing.T) {
 		m := emptyMirror(t)
 		p := mustPlan(t, m, original(l+"-signed"), only("zlib"))
 		mustPublish(t, m, original(l+"-signed"), only("zlib", "munge"))
-		if _, err := p.Apply(t.Context(), ignored{}); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := p.Mirrors[0].Expectation().Unmet(t.Context(), m); err != nil || got != "" {
+		out, err := p.Apply(t.Context(), ignored{})
+		must(t, err)
+		if got, err := out.Mirrors[0].Expectation().Unmet(t.Context(), m); err != nil || got != "" {
 			t.Errorf("%s: %q, %v", l, got, err)
 		}
 	}
@@ -84,22 +82,21 @@ func TestVisibleAfterALostRace(t *testing.T) {
 func TestSweepDiscardsOnlyWhatIsThere(t *testing.T) {
 	m := emptyMirror(t)
 	p := mustPlan(t, m, original("v3-unsigned"), publish.Options{})
-	if _, err := p.Apply(t.Context(), ignored{}); err != nil {
-		t.Fatal(err)
-	}
+	out, err := p.Apply(t.Context(), ignored{})
+	must(t, err)
 	m.Forget()
-	if err := p.Mirrors[0].Sweep(t.Context(), m); err != nil || len(m.Calls()) != 0 {
+	if err := out.Mirrors[0].Sweep(t.Context(), m); err != nil || len(m.Calls()) != 0 {
 		t.Errorf("small blobs: %v, %v", err, m.Calls())
 	}
-	large := p.Mirrors[0].Packages[0].Blobs[0].Name
-	p.Mirrors[0].Packages[0].Blobs[0].Size = 6 << 20
+	large := out.Mirrors[0].Packages[0].Blobs[0].Name
+	out.Mirrors[0].Packages[0].Blobs[0].Size = 6 << 20
 	const other = "blobs/sha256/00/0000000000000000000000000000000000000000000000000000000000000000"
 	for _, name := range []string{large, other} {
 		if err := m.Abandon(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := p.Mirrors[0].Sweep(t.Context(), m); err != nil {
+	if err := out.Mirrors[0].Sweep(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
 	var left []string
@@ -112,7 +109,7 @@ func TestSweepDiscardsOnlyWhatIsThere(t *testing.T) {
 	if len(left) != 1 || left[0] != other {
 		t.Errorf("left: %q", left)
 	}
-	if err := p.Mirrors[0].Sweep(t.Context(), mirrortest.Break(m, mirrortest.Fail("", mirrortest.Refusals[1]))); err != nil {
+	if err := out.Mirrors[0].Sweep(t.Context(), mirrortest.Break(m, mirrortest.Fail("", mirrortest.Refusals[1]))); err != nil {
 		t.Errorf("who may not list uploads: %v", err)
 	}
 }
@@ -125,10 +122,9 @@ func TestShownOfManyRunsIsMerged(t *testing.T) {
 	for _, pkg := range []string{"zlib", "hwloc", "zlib"} {
 		before = stale(t, m.Snapshot())
 		p := mustPlan(t, m, original("v3-unsigned"), only(pkg))
-		if _, err := p.Apply(t.Context(), ignored{}); err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, p.Mirrors[0].Expectation())
+		out, err := p.Apply(t.Context(), ignored{})
+		must(t, err)
+		all = append(all, out.Mirrors[0].Expectation())
 	}
 	other := all[0]
 	other.Path = "elsewhere"

@@ -197,6 +197,22 @@ type Result struct {
 	Findings []buildcache.Finding
 }
 
+// Digest identifies the index that the mirror has; empty if it has none.
+func (r Result) Digest() string {
+	if r.Pointer == nil {
+		return ""
+	}
+	return r.Pointer.Digest()
+}
+
+// Version is that of the object that clients read first, as far as it is known; Absent if there is none.
+func (r Result) Version() mirror.Version {
+	if r.Pointer == nil {
+		return mirror.Absent
+	}
+	return r.Pointer.Version
+}
+
 // Write replaces the index by what was decided, and merges again for as long as other publishers are faster. It calls
 // moved before it replaces an index other than the planned one, with the packages that it adds.
 func (m *Merge) Write(ctx context.Context, f buildcache.Layout, s mirror.Store, moved func(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error)) (Result, error) {

@@ -148,16 +148,16 @@ func (w *witness) signatures(r *cli.Report) string {
 }
 
 // Progress implements observer.
-func (w *witness) Progress(plan *publish.Plan) (publish.Progress, func()) {
+func (w *witness) Progress(plan *publish.Plan) (publish.Progress, func(*publish.Outcome)) {
 	m := newMeter(plan, w.runner.Say)
 	m.every = w.runner.Debugging()
 	w.mu.Lock()
 	w.meter = m
 	w.mu.Unlock()
 	m.start()
-	return metered{w, m}, func() {
+	return metered{w, m}, func(out *publish.Outcome) {
 		m.stop()
-		for _, p := range plan.Mirrors {
+		for _, p := range out.Mirrors {
 			if p.Index.Written {
 				w.mu.Lock()
 				w.written = append(w.written, p.Path)

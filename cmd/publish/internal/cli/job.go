@@ -136,27 +136,18 @@ func sourceError(err error) error {
 // dryRun checks what would be sent, so that what it prints is what a real run does. To check content elsewhere would be to
 // copy it.
 func (j *Job) dryRun(ctx context.Context, plan *publish.Plan) error {
-	findings := plan.Findings
+	out := plan.Expected()
 	if j.From == nil {
 		var err error
-		if findings, err = plan.Check(ctx); err != nil {
+		if out, err = plan.Check(ctx); err != nil {
 			return err
 		}
 	}
-	j.Report.Update(plan, findings)
-	if plan.Blocked() || hasError(findings) {
-		return &buildcache.FindingsError{Findings: findings, Held: plan.Blocked()}
+	j.Report.Update(out)
+	if plan.Blocked() || buildcache.Failed(out.Findings) {
+		return &buildcache.FindingsError{Findings: out.Findings, Held: plan.Blocked()}
 	}
 	return nil
-}
-
-func hasError(findings []buildcache.Finding) bool {
-	for _, f := range findings {
-		if f.Severity == buildcache.Error {
-			return true
-		}
-	}
-	return false
 }
 
 func (j *Job) carryOut(ctx context.Context, plan *publish.Plan, d *target.Destination, cdn *target.CDN) error {
@@ -165,14 +156,14 @@ func (j *Job) carryOut(ctx context.Context, plan *publish.Plan, d *target.Destin
 	}
 	p, stop := j.Observer.Progress(plan)
 	out, err := plan.Apply(ctx, p)
-	stop()
-	j.Report.SetOutcome(plan, out, d.Requests())
+	stop(out)
+	j.Report.SetOutcome(out, d.Requests())
 	var findings *buildcache.FindingsError
 	if err != nil && !(errors.As(err, &findings) && j.Options.KeepGoing) {
 		return err
 	}
 	j.Report.MarkIndexed()
-	for _, m := range plan.Mirrors {
+	for _, m := range out.Mirrors {
 		sweepErr := m.Sweep(ctx, d.Mirror(m.Path))
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -182,7 +173,7 @@ func (j *Job) carryOut(ctx context.Context, plan *publish.Plan, d *target.Destin
 		}
 	}
 	var all []reindex.Expectation
-	for _, m := range plan.Mirrors {
+	for _, m := range out.Mirrors {
 		all = append(all, m.Expectation())
 	}
 	var cdnErr error

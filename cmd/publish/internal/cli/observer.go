@@ -26,6 +26,6 @@ type Observer interface {
 	Scanned(*source.Source)
 	// Planned is called when the report has the plan.
 	Planned(*publish.Plan, *Report)
-	// Progress returns what follows a plan while it is carried out, and a function that ends that.
-	Progress(*publish.Plan) (p publish.Progress, stop func())
+	// Progress returns what follows a plan while it is carried out, and a function that ends that with the outcome.
+	Progress(*publish.Plan) (p publish.Progress, stop func(*publish.Outcome))
 }

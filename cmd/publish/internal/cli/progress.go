@@ -30,9 +30,9 @@ func (Screen) Note(string, ...any)            {}
 func (Screen) Scanned(*source.Source)         {}
 func (Screen) Planned(*publish.Plan, *Report) {}
 
-func (s Screen) Progress(plan *publish.Plan) (publish.Progress, func()) {
+func (s Screen) Progress(plan *publish.Plan) (publish.Progress, func(*publish.Outcome)) {
 	p := newProgress(s.Env, plan)
-	return p, p.stop
+	return p, func(*publish.Outcome) { p.stop() }
 }
 
 // A progress shows how a plan is carried out: bars on a terminal, else a line every 15 s.

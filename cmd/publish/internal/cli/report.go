@@ -117,7 +117,7 @@ func (r *Report) SetPlan(p *publish.Plan, paths []string, threshold, partSize in
 		r.Invalidate = &target.Invalidation{Paths: paths}
 	}
 	r.Estimate = p.Cost(threshold, partSize, len(paths))
-	r.Update(p, p.Findings)
+	r.Update(p.Expected())
 }
 
 func (r *Report) Warn(mirror, reason string) {
@@ -125,9 +125,9 @@ func (r *Report) Warn(mirror, reason string) {
 }
 
 // Update takes over what is known of packages, and what is wrong.
-func (r *Report) Update(p *publish.Plan, findings []buildcache.Finding) {
-	if findings != nil {
-		r.Findings = findings
+func (r *Report) Update(p *publish.Outcome) {
+	if p.Findings != nil {
+		r.Findings = p.Findings
 	}
 	r.Mirrors = r.Mirrors[:0]
 	for _, m := range p.Mirrors {
@@ -139,11 +139,11 @@ func (r *Report) Update(p *publish.Plan, findings []buildcache.Finding) {
 	}
 }
 
-func reportOf(m *publish.MirrorPlan) MirrorReport {
+func reportOf(m *publish.MirrorOutcome) MirrorReport {
 	out := MirrorReport{
 		Path: m.Path, Layout: m.Layout, Packages: []PackageReport{}, Counts: map[string]int{}, Healed: append([]string{}, m.Index.Healed...),
 		Untrusted: append([]string{}, m.Untrusted...),
-		Index:     indexReport{string(m.Index.Mode), m.Index.Before, m.Index.After, m.Index.Changes, m.Index.Written, m.Digest(), string(m.Version()), m.Index.Audiences},
+		Index:     indexReport{string(m.Index.Mode), m.Index.Before, m.Index.After, m.Index.Changes, m.Index.Written, m.Index.Digest(), string(m.Index.Version()), m.Index.Audiences},
 	}
 	for _, p := range m.Packages {
 		k := PackageReport{Name: p.Package.Package, Version: p.Version, Hash: string(p.Hash), Status: string(p.Status), Reason: p.Reason, Signed: p.Signed || p.ToSign, WasBy: p.Replaces()}
@@ -160,8 +160,8 @@ func reportOf(m *publish.MirrorPlan) MirrorReport {
 }
 
 // SetOutcome records what was done, with so many requests.
-func (r *Report) SetOutcome(p *publish.Plan, out *publish.Outcome, requests int64) {
-	r.Update(p, out.Findings)
+func (r *Report) SetOutcome(out *publish.Outcome, requests int64) {
+	r.Update(out)
 	r.Stored = &Stored{Objects: out.Objects, Bytes: out.Bytes, Requests: requests}
 }
 

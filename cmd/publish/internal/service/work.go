@@ -189,7 +189,7 @@ func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (d
 	src, err := source.Open(ctx, w.Source, o.Selection)
 	if err != nil {
 		if errors.Is(err, source.ErrNothing) { // nothing of it is selected any more
-			return daemon.Outcome{Refused: verdicts(r, nil, nil)}, nil
+			return daemon.Outcome{Refused: verdicts(r, nil)}, nil
 		}
 		return daemon.Outcome{}, err
 	}
@@ -210,8 +210,8 @@ func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (d
 		return daemon.Outcome{Objects: applied.Objects, Bytes: applied.Bytes}, err
 	}
 	w.warn(applied.Findings)
-	w.sweep(ctx, d, plan)
-	return w.outcome(r, plan, applied), nil
+	w.sweep(ctx, d, applied)
+	return w.outcome(r, applied), nil
 }
 
 // intention is what will be owed if the plan is carried out, or half of it.
@@ -227,20 +227,20 @@ func encode(d debt) []byte {
 	return text
 }
 
-func (w *mirrorWork) sweep(ctx context.Context, d *opened, plan *publish.Plan) {
-	for _, m := range plan.Mirrors {
+func (w *mirrorWork) sweep(ctx context.Context, d *opened, applied *publish.Outcome) {
+	for _, m := range applied.Mirrors {
 		if err := m.Sweep(ctx, d.Mirror(m.Path)); err != nil && ctx.Err() == nil {
 			w.log.Warn("unfinished uploads of others are left over", "mirror", m.Path, "reason", err.Error())
 		}
 	}
 }
 
-func (w *mirrorWork) outcome(r *daemon.Run, plan *publish.Plan, applied *publish.Outcome) daemon.Outcome {
+func (w *mirrorWork) outcome(r *daemon.Run, applied *publish.Outcome) daemon.Outcome {
 	out := daemon.Outcome{
-		Refused: verdicts(r, plan, applied), Notes: make(map[string]string), Objects: applied.Objects, Bytes: applied.Bytes,
+		Refused: verdicts(r, applied), Notes: make(map[string]string), Objects: applied.Objects, Bytes: applied.Bytes,
 	}
 	owed := debt{Names: applied.Stale}
-	for _, m := range plan.Mirrors {
+	for _, m := range applied.Mirrors {
 		owed.Shown = append(owed.Shown, m.Expectation())
 		out.Indices = append(out.Indices, daemon.Index{
 			Path: m.Path, Layout: m.Layout, Packages: m.Index.After, Bytes: m.Index.Bytes, Written: m.Index.Written,
@@ -260,7 +260,7 @@ func (w *mirrorWork) outcome(r *daemon.Run, plan *publish.Plan, applied *publish
 func below(dir, name string) string { return strings.TrimPrefix(dir+"/"+name, "/") }
 
 // verdicts says why packages of a run were not published.
-func verdicts(r *daemon.Run, plan *publish.Plan, applied *publish.Outcome) map[string]string {
+func verdicts(r *daemon.Run, applied *publish.Outcome) map[string]string {
 	refused := make(map[string]string)
 	for _, p := range r.Packages {
 		refused[p.File] = daemon.ErrNotSelected.Error()
@@ -269,7 +269,7 @@ func verdicts(r *daemon.Run, plan *publish.Plan, applied *publish.Outcome) map[s
 	for _, p := range r.Packages {
 		digests[p.File] = p.Digest
 	}
-	if plan == nil {
+	if applied == nil {
 		return refused
 	}
 	for _, f := range applied.Findings {
@@ -277,7 +277,7 @@ func verdicts(r *daemon.Run, plan *publish.Plan, applied *publish.Outcome) map[s
 			refused[f.File] = f.Reason
 		}
 	}
-	for _, m := range plan.Mirrors {
+	for _, m := range applied.Mirrors {
 		for _, p := range m.Packages {
 			file := below(m.Path, p.SourceFile())
 			switch {

@@ -1,0 +1,71 @@
+package publish
+
+import (
+	"slices"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+)
+
+// An Outcome is what came of a plan.
+type Outcome struct {
+	Mirrors  []*MirrorOutcome
+	Files    []FileOutcome
+	Findings []buildcache.Finding // of what was read while it was sent, and all that the plan had
+	Objects  int                  // stored
+	Bytes    int64
+	Stale    []string // fixed names below DESTINATION whose content is other than before, which caches may still have
+}
+
+// A MirrorOutcome is what came of the plan of one mirror.
+type MirrorOutcome struct {
+	Path, Layout string
+	Packages     []PlannedPackage // with their final status
+	Index        Index
+	Untrusted    []string // see MirrorPlan
+
+	format buildcache.Layout
+}
+
+// A FileOutcome is what came of a plain file.
+type FileOutcome struct {
+	Name   string
+	Status Status
+}
+
+// Expected is what comes of the plan if nothing interferes: nothing is written yet.
+func (p *Plan) Expected() *Outcome {
+	out := &Outcome{Findings: slices.Clone(p.Findings)}
+	for _, m := range p.Mirrors {
+		out.Mirrors = append(out.Mirrors, &MirrorOutcome{
+			Path: m.Path, Layout: m.Layout, Packages: slices.Clone(m.Packages), Index: m.Index,
+			Untrusted: slices.Clone(m.Untrusted), format: m.format,
+		})
+	}
+	for _, f := range p.Files {
+		out.Files = append(out.Files, FileOutcome{f.Name, f.Status})
+	}
+	return out
+}
+
+// Expectation returns what clients are to see: the packages that were published, or found published.
+func (m *MirrorOutcome) Expectation() reindex.Expectation {
+	s := reindex.Expectation{Path: m.Path, Pointers: pointers(m.Path, m.format), Digest: m.Index.Digest(), Layout: m.format}
+	for _, p := range m.Packages {
+		if p.Status != Rejected {
+			s.Packages = append(s.Packages, p.Hash)
+		}
+	}
+	return s
+}
+
+// Pointers are the names, below DESTINATION, that a client reads to learn of packages.
+func (m *MirrorPlan) Pointers() []string { return pointers(m.Path, m.format) }
+
+func pointers(path string, l buildcache.Layout) []string {
+	var names []string
+	for _, name := range l.IndexNames() {
+		names = append(names, buildcache.Join(path, name))
+	}
+	return names
+}
