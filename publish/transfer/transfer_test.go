@@ -164,3 +164,49 @@ func TestContentIsASource(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A copier is a store that can copy by itself, as far as it says.
+type copier struct {
+	mirror.Store
+	err   error
+	asked *int
+}
+
+func (c copier) CopyFrom(ctx context.Context, from mirror.Reader, name string, u mirror.Upload) error {
+	*c.asked++
+	if c.err != nil {
+		return c.err
+	}
+	content, _, err := mirror.Read(ctx, from, name, 1<<30)
+	if err != nil {
+		return err
+	}
+	u.Content = blob.Bytes(content)
+	return c.Create(ctx, u)
+}
+
+// A store that copies by itself is asked first. What it does not vouch for is read and sent, and what it fails with is not hidden.
+func TestAStoreThatCopiesIsAskedFirst(t *testing.T) {
+	content := contentOf(1000)
+	name := nameOf(content)
+	down := errors.New("down")
+	for _, c := range []struct {
+		err   error
+		reads bool
+		ok    func(error) bool
+	}{
+		{nil, false, func(err error) bool { return err == nil }},
+		{errors.ErrUnsupported, true, func(err error) bool { return err == nil }},
+		{mirror.ErrNotExist, false, func(err error) bool { return errors.Is(err, blob.ErrChanged) }},
+		{down, false, func(err error) bool { return errors.Is(err, down) }},
+	} {
+		asked := 0
+		from, to := mirrortest.Break(stored(t, name, content)), mirrortest.NewMem(t)
+		u := upload(t.Context(), from, name, content)
+		err := transfer.NewRelay(t.TempDir()).Into(copier{to, c.err, &asked}).Create(t.Context(), u)
+		reads := len(from.Calls()) > 0
+		if !c.ok(err) || asked != 1 || c.err != nil && reads != c.reads {
+			t.Errorf("%v: %v, asked %d times, read: %v", c.err, err, asked, reads)
+		}
+	}
+}

@@ -4,6 +4,7 @@ package conformance
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -18,6 +19,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
@@ -121,11 +124,40 @@ func suite(t *testing.T, endpoint string, lacks ...mirrortest.Ability) {
 		t.Fatal(err)
 	}
 	var opened atomic.Int64
+	t.Run("copies", func(t *testing.T) { copies(t, b) })
 	mirrortest.Run(t, func(t *testing.T) mirrortest.Store {
 		prefix := fmt.Sprintf("mirror-%d", opened.Add(1))
 		m := b.Mirror(prefix)
 		return store{m, m.Deleter(), client(endpoint), prefix + "/", lacks}
 	})
+}
+
+// copies makes sure that a server which vouches for an object copies it whole, under its labels, and that a copy of it is not
+// written over.
+func copies(t *testing.T, b *s3.Bucket) {
+	content := bytes.Repeat([]byte("a copy of this "), 1000)
+	u := mirror.Upload{Name: "x", Content: blob.Bytes(content), Digest: blob.DigestOf(content), Type: "application/gzip", CacheControl: "max-age=7"}
+	from, to := b.Mirror("copies from/a+b"), b.Mirror("copies to")
+	if err := from.Create(t.Context(), u); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := to.CopyFrom(t.Context(), from, "x", u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, _, err := mirror.Read(t.Context(), to, "x", 1<<20)
+	if err != nil || !bytes.Equal(got, content) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	wrong := u
+	wrong.Digest = blob.DigestOf([]byte("other content"))
+	if err := to.CopyFrom(t.Context(), from, "x", wrong); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("of another object: %v", err)
+	}
+	if err := to.CopyFrom(t.Context(), from, "gone", u); !errors.Is(err, mirror.ErrNotExist) {
+		t.Errorf("of nothing: %v", err)
+	}
 }
 
 // A store has every ability of a mirror, and those that the suite asks for.

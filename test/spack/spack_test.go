@@ -19,6 +19,7 @@ import (
 	specs "github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/dir"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec/spectest"
 	"github.com/vantagecompute/slurm-factory-publish/test/program"
@@ -181,7 +182,7 @@ func TestPruneBetweenTwoRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer there.Close()
-	src, err := product.Open(t.Context(), testdata+"v3-unsigned", product.Selection{})
+	src, err := source.Open(t.Context(), testdata+"v3-unsigned", source.Selection{})
 	if err != nil {
 		t.Fatal(err)
 	}

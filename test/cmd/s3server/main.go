@@ -90,7 +90,7 @@ func serve(ctx context.Context, dir string, cfg embedgw.Config) error {
 	if err := (meta.XattrMeta{}).Test(dir); err != nil {
 		return fmt.Errorf("%s: %w", dir, err)
 	}
-	objects, err := posix.New(dir, meta.XattrMeta{}, posix.PosixOpts{Concurrency: 64})
+	objects, err := posix.New(dir, meta.XattrMeta{}, posix.PosixOpts{Concurrency: 64, CopyObjectThreshold: 5 << 30})
 	if err != nil {
 		return err
 	}
