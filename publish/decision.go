@@ -1,0 +1,380 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// A decision is the making of one mirror's plan.
+type decision struct {
+	src  *source.Mirror // as it was read
+	plan *Plan
+	out  *MirrorPlan
+	seen *buildcache.Survey
+
+	packages []*buildcache.Package          // copies of those of src
+	refused  map[*buildcache.Package]string // those that cannot be published, and why
+
+	replaced map[*buildcache.Package]mirror.Version
+	status   map[*buildcache.Package]Status // what compare found, refused packages included
+	assumed  map[*buildcache.Package]bool   // Unchanged by what the listing tells: see compareSigned
+	issuers  []issued
+	healed   []string          // documents that were read because the index lacks them
+	spoilt   []key.Fingerprint // trusted keys under whose names the destination has something else
+}
+
+func (d *decision) report(s buildcache.Severity, p *buildcache.Package, reason string) {
+	d.plan.Findings = append(d.plan.Findings, s.In(d.src.File(p.SourceFile()), reason))
+}
+
+// refuse keeps a package from being published. It may be called again for one: whoever
+// mends the source wants to know all that is wrong.
+func (d *decision) refuse(p *buildcache.Package, reason string) {
+	d.report(buildcache.Error, p, reason)
+	if _, ok := d.refused[p]; !ok {
+		d.refused[p] = reason
+	}
+}
+
+func (d *decision) decide(ctx context.Context) error {
+	var err error
+	if d.seen, err = buildcache.SurveyFor(ctx, d.out.format, d.out.store, d.names()); err != nil {
+		return err
+	}
+	status, err := d.compare(ctx)
+	if err != nil {
+		return err
+	}
+	d.status = status
+	if err := d.check(ctx, status); err != nil {
+		return err
+	}
+	rejectDependents(d.packages, d.refused, d.refuse)
+	for _, p := range d.packages {
+		if reason, ok := d.refused[p]; ok {
+			d.out.Packages = append(d.out.Packages, PlannedPackage{p, Rejected, reason})
+			continue
+		}
+		d.out.Packages = append(d.out.Packages, PlannedPackage{p, status[p], ""})
+	}
+	for _, p := range d.src.There {
+		d.out.Packages = append(d.out.Packages, PlannedPackage{p, Unchanged, ""})
+	}
+	d.steps()
+	if err := d.planKeys(ctx); err != nil {
+		return err
+	}
+	if err := d.planIndex(ctx); err != nil {
+		return err
+	}
+	return d.judge(ctx)
+}
+
+// names are what the destination is asked for.
+func (d *decision) names() []string {
+	var names []string
+	for _, p := range d.packages {
+		names = append(names, p.File)
+		for _, b := range p.Blobs {
+			names = append(names, b.Name)
+		}
+	}
+	for _, p := range d.src.There {
+		names = append(names, p.File) // so that what the index lacks beside it is healed
+	}
+	for _, k := range d.src.Keys {
+		for _, o := range k.Objects {
+			names = append(names, o.Name)
+		}
+	}
+	if m, ok := d.out.format.Marker(); ok {
+		names = append(names, m.Name)
+	}
+	return names
+}
+
+// compare tells for each package what is there.
+func (d *decision) compare(ctx context.Context) (map[*buildcache.Package]Status, error) {
+	status := make(map[*buildcache.Package]Status)
+	d.replaced, d.assumed = make(map[*buildcache.Package]mirror.Version), make(map[*buildcache.Package]bool)
+	for _, p := range d.packages {
+		info, ok := d.seen.Objects[p.File]
+		if !ok {
+			status[p] = New
+			continue
+		}
+		if p.ToSign {
+			var err error
+			if status[p], err = d.compareSigned(ctx, p, info); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		same, err := sameDocument(ctx, d.out.store, info, p.Document, d.plan.options.IfExists)
+		if err != nil {
+			return nil, err
+		}
+		if status[p] = Unchanged; !same {
+			status[p] = d.differs(p, info)
+		}
+	}
+	return status, nil
+}
+
+// differs decides about a package that the destination holds with another document. It is refused if it can neither stay nor be replaced.
+func (d *decision) differs(p *buildcache.Package, info mirror.Info) Status {
+	switch {
+	case d.plan.options.IfExists == Overwrite && !d.out.format.NamesContent():
+		d.refuse(p, "the destination holds another build of it, and layout "+d.out.Layout+" cannot replace one: clients would get the tarball of the one with the checksum of the other")
+	case d.plan.options.IfExists == Overwrite:
+		d.replaced[p] = info.Version
+		return Replaced
+	case d.plan.options.IfExists == Refuse:
+		d.refuse(p, "the destination holds it with another document, and --if-exists error is given")
+	default:
+		return Skipped
+	}
+	return ""
+}
+
+// sameDocument compares with what is there: by its MD5 where the listing tells, and by
+// reading it where that leaves a doubt that matters. An MD5 that differs proves nothing
+// in a bucket that is encrypted with KMS.
+func sameDocument(ctx context.Context, r mirror.Reader, info mirror.Info, document []byte, mode IfExists) (bool, error) {
+	if info.Size != int64(len(document)) {
+		return false, nil
+	}
+	if info.MD5 != "" && info.MD5 == buildcache.MD5(document) {
+		return true, nil
+	}
+	if info.MD5 != "" && mode == Skip {
+		return false, nil // kept in either case
+	}
+	content, _, err := mirror.Read(ctx, r, info.Name, buildcache.MaxDocument)
+	return string(content) == string(document), err
+}
+
+// sends reports whether anything of p is to be stored.
+func (d *decision) sends(p *buildcache.Package, s Status) bool {
+	return s == New || s == Replaced || s == Unchanged && slices.ContainsFunc(p.Blobs, func(b buildcache.Object) bool { return !d.seen.Has(b) })
+}
+
+// check reads what must be known of packages before they are stored: their specs, the
+// sizes of their blobs, their signatures.
+func (d *decision) check(ctx context.Context, status map[*buildcache.Package]Status) error {
+	o := d.plan.options
+	reasons := make([][]error, len(d.packages))
+	d.issuers = make([]issued, len(d.packages))
+	err := parallel.Each(ctx, runtime.GOMAXPROCS(0), parallel.Positions(reasons), func(ctx context.Context, i int) error {
+		p := d.packages[i]
+		d.issuers[i] = o.Sign.issuer(p)
+		reasons[i] = d.checkPackage(ctx, p, d.sends(p, status[p]) || o.VerifySource)
+		return ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	for i, p := range d.packages {
+		for _, reason := range reasons[i] {
+			d.refuse(p, reason.Error())
+		}
+	}
+	return nil
+}
+
+// checkPackage returns all that keeps a package from being published.
+func (d *decision) checkPackage(ctx context.Context, p *buildcache.Package, whole bool) (reasons []error) {
+	o := d.plan.options
+	if err := o.Sign.signable(p); err != nil {
+		reasons = append(reasons, err)
+	}
+	if o.Trust.RequireSigned && !p.Signed && !p.ToSign {
+		reasons = append(reasons, errors.New("it is not signed, and --require-signed is given: sign it with `spack buildcache push --key` or `spack gpg`"))
+	}
+	if o.Trust.Keys != nil && p.Signed {
+		if _, err := o.Trust.Keys.Verify(p.Document); err != nil {
+			if d.status[p] == Unchanged && !p.ToSign {
+				err = fmt.Errorf("the destination offers it already, but: %w", err)
+			}
+			reasons = append(reasons, err)
+		}
+	}
+	if !whole && len(o.Selection.OS)+len(o.Selection.Target) == 0 {
+		return reasons
+	}
+	unread := -1
+	if err := d.src.ReadSpec(ctx, p); err != nil {
+		reasons = append(reasons, err)
+		unread = p.SpecBlob()
+	} else if reason := o.Selection.Mismatch(p); reason != "" {
+		reasons = append(reasons, errors.New(reason))
+	}
+	if !whole {
+		return reasons
+	}
+	for i := range p.Blobs {
+		if i == unread {
+			continue
+		}
+		if err := d.checkBlob(ctx, p, &p.Blobs[i]); err != nil {
+			reasons = append(reasons, err)
+		}
+	}
+	return reasons
+}
+
+// checkBlob finds a blob of a package in the source. Its content is checked as it is
+// read to be sent.
+func (d *decision) checkBlob(ctx context.Context, p *buildcache.Package, b *buildcache.Object) error {
+	if reason := d.seen.Damaged(*b); reason != "" {
+		return fmt.Errorf("%s: %s", b.Name, reason)
+	}
+	content, err := d.src.Content(b.Name)
+	if errors.Is(err, mirror.ErrNotExist) && d.seen.Has(*b) {
+		return nil // it need not be sent
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", b.Name, err)
+	}
+	if b.Size >= 0 && content.Size() != b.Size {
+		return fmt.Errorf("%s has %d bytes, want %d", b.Name, content.Size(), b.Size)
+	}
+	b.Size, b.Content = content.Size(), content
+	if err := readable(content); err != nil {
+		return err
+	}
+	return d.checkTarball(ctx, p, *b)
+}
+
+// readable finds now, with all else that is wrong, what could not be opened later.
+func readable(content blob.Source) error {
+	r, err := content.Open()
+	if err != nil {
+		return err
+	}
+	return r.Close()
+}
+
+// checkTarball makes sure that a tarball of layout v2, whose name does not tell its
+// content, is not that of another build, for a document that is not there yet.
+func (d *decision) checkTarball(ctx context.Context, p *buildcache.Package, b buildcache.Object) error {
+	there, ok := d.seen.Objects[b.Name]
+	if _, documented := d.seen.Objects[p.File]; !ok || documented || d.out.format.NamesContent() {
+		return nil
+	}
+	if err := blob.Check(ctx, b.Name, b.Content, b.Digest); err != nil {
+		return err
+	}
+	same, err := sameFile(ctx, d.out.store, b, there)
+	if err == nil && !same {
+		err = fmt.Errorf("%s: the destination holds that of another build, and layout %s cannot replace it", b.Name, d.out.Layout)
+	}
+	return err
+}
+
+// rejectDependents refuses what depends on a refused package. A spec carries
+// all that it depends on, however far.
+func rejectDependents(packages []*buildcache.Package, refused map[*buildcache.Package]string, refuse func(*buildcache.Package, string)) {
+	bad := make(map[spec.Hash]string)
+	for p := range refused {
+		if p.Hash != "" {
+			bad[p.Hash] = p.ID()
+		}
+	}
+	for _, p := range packages {
+		if _, ok := refused[p]; !ok {
+			delete(bad, p.Hash) // another document of it is good
+		}
+	}
+	for _, p := range packages {
+		if _, ok := refused[p]; ok || p.Spec == nil {
+			continue
+		}
+		for _, n := range p.Spec.Nodes[1:] {
+			if id, ok := bad[n.Hash]; ok {
+				refuse(p, "it depends on "+id+", which is refused")
+				break
+			}
+		}
+	}
+}
+
+// steps fills in what is stored, in order.
+func (d *decision) steps() {
+	var documents []Write
+	blobs := make(map[string]bool)
+	for _, p := range d.out.Packages {
+		if !d.sends(p.Package, p.Status) || p.Status == Rejected {
+			continue
+		}
+		for _, b := range p.Blobs {
+			if !blobs[b.Name] && !d.seen.Has(b) {
+				blobs[b.Name] = true
+				b.Of = p.ID()
+				d.out.Blobs = append(d.out.Blobs, b)
+			}
+		}
+		if p.Status != Unchanged {
+			documents = append(documents, Write{buildcache.DocumentOf(p.Package), d.replaced[p.Package], p.Package})
+		}
+	}
+	// Large ones first: a small one still finds a place when the last large one is going.
+	slices.SortFunc(d.out.Blobs, func(a, b buildcache.Object) int {
+		if a.Size != b.Size {
+			return int(max(-1, min(1, b.Size-a.Size)))
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	d.out.Documents = waves(documents)
+	if m, ok := d.out.format.Marker(); ok {
+		if _, there := d.seen.Objects[m.Name]; !there {
+			d.out.Marker = []buildcache.Object{m}
+		}
+	}
+}
+
+// waves orders documents so that each comes after those that it depends on, in as few
+// waves as that takes.
+func waves(documents []Write) [][]Write {
+	byHash := make(map[spec.Hash]*buildcache.Package, len(documents))
+	for _, w := range documents {
+		byHash[w.pkg.Hash] = w.pkg
+	}
+	depth := make(map[*buildcache.Package]int)
+	var depthOf func(p *buildcache.Package) int
+	depthOf = func(p *buildcache.Package) int {
+		if n, ok := depth[p]; ok {
+			return n
+		}
+		depth[p] = 0 // a hash covers those of its dependencies, so there is no circle
+		n := 0
+		for _, dep := range p.Spec.Nodes[1:] {
+			if q := byHash[dep.Hash]; q != nil && q != p {
+				n = max(n, depthOf(q)+1)
+			}
+		}
+		depth[p] = n
+		return n
+	}
+	var ordered [][]Write
+	for _, w := range documents {
+		n := depthOf(w.pkg)
+		for len(ordered) <= n {
+			ordered = append(ordered, nil)
+		}
+		ordered[n] = append(ordered[n], w)
+	}
+	return ordered
+}

@@ -1,0 +1,42 @@
+// Package publish puts Spack buildcaches where clients can find them.
+//
+// A [source.Source] is what there is to publish. [NewPlan] compares it with its destination and decides; [Plan.Apply]
+// carries that out and returns an [Outcome]:
+//
+//	Source --NewPlan(Source, Store)--> Plan --Apply--> Outcome
+//
+// Data flows one way and nothing is changed after it is made. A plan is data that can be printed, and what is printed is
+// what is done; what really happened is in the Outcome alone.
+//
+// The order of what is done is the promise. Each step points only at what earlier steps made durable, so a reader
+// sees a mirror that works between any two requests, and also if the publisher dies there. Nothing here can delete from a
+// mirror. Only the index, and with it the index of keys, is ever contended: it is replaced only as the version that
+// was read, and merged again if another publisher was faster. So any number of publishers may write one mirror, and no
+// package that one of them reported as published is lost.
+//
+// # The tree
+//
+// Imports point only down this list; publish/internal/imports holds the whole table.
+//
+//	publish             the main job: NewPlan, Plan.Apply, Plan.Check
+//	  verify            fsck of a mirror, one file a subject
+//	  reindex           the one protocol by which an index is changed: Merge, Rebuild, Heal
+//	  source            a SOURCE directory: tree, selection, release files, inbox
+//	  transfer          content that is copied from another mirror
+//	  buildcache        what a mirror consists of; the layouts v3 and v2 behind one interface; the survey
+//	    blob spec manifest layout index key sign    words and documents
+//	  inventory query sbom lockfile                 what is in a mirror, for people
+//	  mirror            the boundary: what can be read, listed, written, replaced
+//	    s3 dir web      its implementations
+//	  target            a DESTINATION with its CDN and credentials, from one plain Config
+//	  session credentials cloudfront events         AWS
+//	  daemon queue      when something is published
+//
+// # What is stable
+//
+// Importers may rely on these, each of which has an example that is run as a test: [source.Open], [NewPlan],
+// [Plan.Apply], verify.Mirror, and the interfaces of package mirror with mirror.Read. Their meaning changes only with
+// the major version of the module. Everything else that is exported serves the other packages of this module and the
+// command, and may change with any release: the fields of packages and pointers in buildcache, reindex as a whole,
+// target, daemon, queue and what is below them.
+package publish

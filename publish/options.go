@@ -1,0 +1,56 @@
+package publish
+
+import (
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
+)
+
+// Options say what a publish may and must do.
+type Options struct {
+	Selection source.Selection
+	Trust     buildcache.Trust
+	Sign      Signing
+
+	// Index says what becomes of the index. Default: IndexMerge.
+	Index IndexMode
+	// IfExists says what becomes of a package that the destination holds with another
+	// document: signed anew, or built anew. Default: Skip.
+	IfExists IfExists
+	// KeepGoing publishes what is good although something else is bad.
+	KeepGoing bool
+	// VerifySource checks the content of packages that the destination holds already.
+	VerifySource bool
+}
+
+// An IndexMode says what becomes of the index.
+type IndexMode string
+
+// The index gets what is published and what it lacks; or is made anew of everything that
+// is there; or is left alone.
+const (
+	IndexMerge   IndexMode = "merge"
+	IndexRebuild IndexMode = "rebuild"
+	IndexNone    IndexMode = "none"
+)
+
+// IfExists says what becomes of a package that is there with another document.
+type IfExists string
+
+// It stays as it is; or is replaced; or stops the run.
+const (
+	Skip      IfExists = "skip"
+	Overwrite IfExists = "overwrite"
+	Refuse    IfExists = "error"
+)
+
+// A Status is what a plan does with a package.
+type Status string
+
+// What becomes of a package or a file.
+const (
+	New       Status = "new"
+	Unchanged Status = "unchanged"
+	Skipped   Status = "skipped"  // there with another document, which stays
+	Replaced  Status = "replaced" // there with another document, which goes
+	Rejected  Status = "rejected"
+)
