@@ -22,7 +22,8 @@
 //	  verify            fsck of a mirror, one file a subject
 //	  reindex           the one protocol by which an index is changed: Merge, Rebuild, Heal
 //	  source            a SOURCE directory: tree, selection, release files, inbox
-//	  transfer          content that is copied from another mirror
+//	  elsewhere         a mirror elsewhere as a source, which is copied
+//	  transfer          its content, from where it is to where it is stored
 //	  buildcache        what a mirror consists of; the layouts v3 and v2 behind one interface; the survey
 //	    blob spec manifest layout index key sign    words and documents
 //	  inventory query sbom lockfile                 what is in a mirror, for people

@@ -9,8 +9,10 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -287,5 +289,48 @@ func TestGoroutinesContainTheirPanics(t *testing.T) {
 				t.Errorf("%s has %d go statements, want %d", at, n, may[at])
 			}
 		}
+	}
+}
+
+// What CONTRIBUTING's tables and the map in publish/doc.go name is there.
+func TestTheMapNamesWhatIsThere(t *testing.T) {
+	const root = "../../../"
+	exists := func(path string) bool {
+		_, err := os.Stat(root + path)
+		return err == nil
+	}
+	text, err := os.ReadFile(root + "CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, _, _ := strings.Cut(string(text), "## Promises and their tests")
+	paths := regexp.MustCompile("`((?:cmd|publish|test|infra|docs)(?:/[A-Za-z0-9_./-]+)?|action\\.yml)`").FindAllStringSubmatch(tables, -1)
+	if len(paths) < 60 {
+		t.Errorf("CONTRIBUTING names %d paths", len(paths))
+	}
+	for _, path := range paths {
+		if !exists(path[1]) {
+			t.Errorf("CONTRIBUTING names %s, which is not there", path[1])
+		}
+	}
+	text, err = os.ReadFile(root + "publish/doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := 0
+	for line := range strings.Lines(string(text)) {
+		line, ok := strings.CutPrefix(line, "//\t  ")
+		if !ok {
+			continue
+		}
+		for name := range strings.FieldsSeq(strings.SplitN(strings.TrimSpace(line), "  ", 2)[0]) {
+			names++
+			if !slices.ContainsFunc([]string{"publish/", "publish/mirror/"}, func(dir string) bool { return exists(dir + name) }) {
+				t.Errorf("publish/doc.go names %s, which is not there", name)
+			}
+		}
+	}
+	if names < 20 {
+		t.Errorf("publish/doc.go names %d packages", names)
 	}
 }
