@@ -261,8 +261,17 @@ func dirOf(name string) string {
 	return ""
 }
 
-// ErrOutside: a path is in none of the sources.
+// ErrOutside: a path is in none of the sources. The error is an OutsideError.
 var ErrOutside = errors.New("outside of every source")
+
+// An OutsideError says that a path is in none of the sources.
+type OutsideError struct{ Sources []string }
+
+// Error implements error.
+func (*OutsideError) Error() string { return ErrOutside.Error() }
+
+// Is reports whether target is ErrOutside.
+func (*OutsideError) Is(target error) bool { return target == ErrOutside }
 
 // Push takes over what is at a path: the document of a package, or a directory with such.
 // It returns once that is durable.
@@ -278,7 +287,11 @@ func (d *Daemon) Push(ctx context.Context, where string) ([]queue.Job, error) {
 		}
 	}
 	if len(inside) == 0 {
-		return nil, ErrOutside
+		outside := &OutsideError{}
+		for _, k := range d.all() {
+			outside.Sources = append(outside.Sources, k.m.Source)
+		}
+		return nil, outside
 	}
 	var all []queue.Job
 	for i, k := range inside {

@@ -96,7 +96,7 @@ func TestTheDiskOfTheQueueIsFull(t *testing.T) {
 	filler := fill(t, h.state, 64<<10)
 	drop(t, whole, h.source)
 	r, acknowledged := pushUntilRefused(t, h, u)
-	if r.Code != 5 || !strings.Contains(r.Stderr, "no space left for the queue") || !strings.Contains(r.Stderr, "hint: make room in the state directory") {
+	if r.Code != 5 || !strings.Contains(r.Stderr, "no space left for the queue") || !strings.Contains(r.Stderr, "hint: make room in state_dir") {
 		t.Errorf("a push while the disk is full: %v", r)
 	}
 	if r := h.run("push", filepath.Join(h.source, document(u, 0))); r.Code != 0 && !strings.Contains(r.Stderr, "no space left") {

@@ -32,6 +32,8 @@ type Server struct {
 	Allow   Allow
 	Version string
 	Log     *slog.Logger
+	// Explain returns the class of an error and what to do about it; either may be empty. It may be nil.
+	Explain func(error) (class, hint string)
 }
 
 // Jobs is what Push and the list of jobs answer.
@@ -77,6 +79,7 @@ type Forgotten struct {
 // An Error is an answer that is not what was asked for.
 type Error struct {
 	Message string `json:"error"`
+	Class   string `json:"class,omitempty"` // as failure-class of the action
 	Hint    string `json:"hint,omitempty"`
 	Status  int    `json:"-"`
 }
@@ -190,70 +193,53 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, http.StatusAccepted, Jobs{jobs})
 }
 
-// refuse says why a path was not taken over.
-func (s *Server) refuse(w http.ResponseWriter, path string, err error) {
-	e := &Error{Message: fmt.Sprintf("%s: %v", path, err)}
-	switch {
-	case errors.Is(err, daemon.ErrOutside):
-		e.Status, e.Hint = http.StatusForbidden, "the daemon publishes only what is below a source of one of its mirrors: "+s.sources()
-	case errors.Is(err, daemon.ErrGone):
-		e.Status = http.StatusNotFound
-	case errors.Is(err, daemon.ErrNoDocument):
-		e.Status, e.Hint = http.StatusUnprocessableEntity, "name the manifest of a package (...spec.manifest.json, or .spec.json of layout v2), or a directory that holds such"
-	case errors.Is(err, daemon.ErrNotSelected):
-		e.Status, e.Hint = http.StatusUnprocessableEntity, "see include, exclude and layout of the mirror in the configuration"
-	default:
-		e = failure(err)
-		e.Message = fmt.Sprintf("%s: %v", path, err)
-	}
-	if e.Status == 0 {
-		e.Status, e.Hint = http.StatusUnprocessableEntity, "if it is being written, it is found when it is complete"
-	}
-	s.answer(w, e.Status, e)
+// statuses are those of HTTP for errors whose side is known. Others are of the daemon, or of the path that a push names.
+var statuses = []struct {
+	err    error
+	status int
+}{
+	{daemon.ErrOutside, http.StatusForbidden},
+	{daemon.ErrGone, http.StatusNotFound},
+	{daemon.ErrNoDocument, http.StatusUnprocessableEntity},
+	{daemon.ErrNotSelected, http.StatusUnprocessableEntity},
+	{daemon.ErrConfigured, http.StatusConflict},
+	{daemon.ErrStopping, http.StatusServiceUnavailable},
+	{queue.ErrClosed, http.StatusServiceUnavailable},
+	{queue.ErrFull, http.StatusInsufficientStorage},
+	{queue.ErrNoJob, http.StatusNotFound},
+	{queue.ErrDisk, http.StatusInternalServerError},
+	{queue.ErrReadOnly, http.StatusInternalServerError},
+	{queue.ErrDamaged, http.StatusInternalServerError},
 }
 
-func (s *Server) sources() string {
-	st, err := s.Daemon.Status(context.Background())
-	if err != nil {
-		return err.Error()
-	}
-	all := ""
-	for i, m := range st.Mirrors {
-		if i > 0 {
-			all += ", "
+// failure is an error as an answer, with a status where its side is not known.
+func (s *Server) failure(err error, otherwise int) *Error {
+	e := &Error{Message: err.Error(), Status: otherwise}
+	for _, known := range statuses {
+		if errors.Is(err, known.err) {
+			e.Status = known.status
+			break
 		}
-		all += m.Source
 	}
-	return all
-}
-
-// failure is what went wrong in the daemon, as an answer; its Status is 0 if it is not known
-// whose fault it is.
-func failure(err error) *Error {
-	e := &Error{Message: err.Error()}
-	switch {
-	case errors.Is(err, daemon.ErrStopping), errors.Is(err, queue.ErrClosed):
-		e.Status, e.Hint = http.StatusServiceUnavailable, "try again when it runs: what is in its sources is found then anyway"
-	case errors.Is(err, queue.ErrFull):
-		e.Status, e.Hint = http.StatusInsufficientStorage, "make room in the state directory of the daemon; packages are found by the next scan"
-	case errors.Is(err, daemon.ErrConfigured):
-		e.Status = http.StatusConflict
-	case errors.Is(err, queue.ErrNoJob):
-		e.Status = http.StatusNotFound
-	case errors.Is(err, queue.ErrDisk), errors.Is(err, queue.ErrReadOnly):
-		e.Status, e.Hint = http.StatusInternalServerError, "see with `dmesg` and `mount` what is wrong with the disk of the daemon's state directory, then start the daemon anew: what was accepted is still there"
-	case errors.Is(err, queue.ErrDamaged):
-		e.Status = http.StatusInternalServerError
+	if s.Explain != nil {
+		e.Class, e.Hint = s.Explain(err)
 	}
 	return e
 }
 
+// refuse answers why a path was not accepted.
+func (s *Server) refuse(w http.ResponseWriter, path string, err error) {
+	e := s.failure(err, http.StatusUnprocessableEntity)
+	e.Message = fmt.Sprintf("%s: %v", path, err)
+	if e.Hint == "" && e.Status == http.StatusUnprocessableEntity {
+		e.Hint = "if it is being written, it is found when it is complete"
+	}
+	s.answer(w, e.Status, e)
+}
+
 // failed answers that something went wrong in the daemon.
 func (s *Server) failed(w http.ResponseWriter, err error) {
-	e := failure(err)
-	if e.Status == 0 {
-		e.Status = http.StatusInternalServerError
-	}
+	e := s.failure(err, http.StatusInternalServerError)
 	s.answer(w, e.Status, e)
 }
 
@@ -338,7 +324,7 @@ func (s *Server) drain(w http.ResponseWriter, r *http.Request) {
 	left, err := s.Daemon.Drain(r.Context(), func(left daemon.Drained) { lines(DrainLine{Drained: left}) })
 	line := DrainLine{Drained: left}
 	if err != nil {
-		line.Error = failure(err)
+		line.Error = s.failure(err, http.StatusInternalServerError)
 	}
 	lines(line)
 }

@@ -145,6 +145,15 @@ func begin(t *testing.T, s *shelf) *world {
 		Scan: time.Minute, Stuck: time.Minute, Caches: true, Work: s,
 	}})
 	w := &world{shelf: s, socket: filepath.Join(dir, "socket"), server: &api.Server{
+		Explain: func(err error) (class, hint string) {
+			switch {
+			case errors.Is(err, daemon.ErrOutside):
+				return "config", "hint for " + err.Error()
+			case errors.Is(err, daemon.ErrNoDocument):
+				return "config", "name the manifest"
+			}
+			return "", ""
+		},
 		Daemon: d, Metrics: api.NewMetrics(d, "1.2.3"), Allow: api.Allow{Self: os.Getuid(), Groups: []int{group}}, Version: "1.2.3", Log: slog.New(slog.DiscardHandler),
 	}}
 	l, err := net.Listen("unix", w.socket)
@@ -251,7 +260,7 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		}
 	}
 	var said *api.Error
-	if _, err := w.Push(t.Context(), "/etc/shadow"); !errors.As(err, &said) || said.Status != 403 || said.Hint == "" {
+	if _, err := w.Push(t.Context(), "/etc/shadow"); !errors.As(err, &said) || said.Status != 403 || said.Class != "config" || said.Hint != "hint for outside of every source" {
 		t.Errorf("%+v", err)
 	}
 }

@@ -15,9 +15,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
@@ -45,6 +47,10 @@ func TestExitCodesAndHints(t *testing.T) {
 		{&mirror.CertificateError{}, ExitUpload, "the error names the settings"},
 		{&target.ConfigError{Err: errors.New("a setting")}, ExitUsage, "--help"},
 		{&session.AuthError{Code: "AccessDenied", Hints: []string{"trust this job"}}, ExitCredentials, "trust this job"},
+		{&daemon.OutsideError{Sources: []string{"/srv/a", "/srv/b"}}, ExitUsage, "/srv/a, /srv/b"},
+		{daemon.ErrNoDocument, ExitUsage, "name the manifest"},
+		{daemon.ErrStopping, ExitUpload, "when it runs"},
+		{queue.ErrFull, ExitUpload, "make room in state_dir"},
 		{&api.Error{Status: 422, Message: "no document", Hint: "name a manifest"}, ExitUsage, "name a manifest"},
 		{&api.Error{Status: 500, Message: "broken"}, ExitUpload, ""},
 		{fmt.Errorf("doctor: %w", Fail(ExitUpload, errors.New("1 of 5 checks failed"))), ExitUpload, ""},

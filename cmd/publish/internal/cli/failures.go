@@ -14,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
@@ -111,6 +112,17 @@ var failures = []row{
 		ending("see that {public-url} is where clients find {destination}; if a cache is in between, give {distribution-id}, or look at the Cache-Control that it obeys"),
 
 	// The daemon and its queue.
+	as(ExitUsage, func(err *daemon.OutsideError, _ Words) string {
+		return "the daemon publishes only what is below a source of one of its mirrors: " + strings.Join(err.Sources, ", ")
+	}),
+	is(ExitUsage, daemon.ErrNoDocument).
+		hint("name the manifest of a package (...spec.manifest.json, or .spec.json of layout v2), or a directory that holds such"),
+	is(ExitUsage, daemon.ErrNotSelected).
+		hint("see include, exclude and layout of the mirror in the configuration"),
+	is(ExitUsage, daemon.ErrConfigured, queue.ErrNoJob),
+	is(ExitSource, daemon.ErrGone, daemon.ErrRefused),
+	is(0, daemon.ErrStopping, queue.ErrClosed).
+		hint("try again when it runs: what is in its sources is found then anyway"),
 	typed(answerCode, func(err *api.Error, _ Words) []string {
 		if err.Hint == "" {
 			return nil
@@ -130,7 +142,7 @@ var failures = []row{
 	is(0, queue.ErrDisk).
 		hint("see with `dmesg` and `mount` what is wrong with the disk of state_dir, and start again: what was accepted is still there"),
 	is(0, queue.ErrFull).
-		hint("make room in state_dir and start again: what was accepted is still there"),
+		hint("make room in state_dir; a daemon that has stopped is to be started again. What was accepted is still there, and other packages are found by the next scan"),
 
 	// Credentials and rights.
 	typed(func(*session.AuthError) int { return ExitCredentials }, func(err *session.AuthError, _ Words) []string { return slices.Clone(err.Hints) }),

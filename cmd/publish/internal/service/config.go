@@ -352,6 +352,19 @@ func tidyDestination(where string) string {
 // keyOf is what a setting is called in the configuration.
 func keyOf(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
+// words are those of the configuration.
+func words() cli.Words {
+	w := cli.CommandLine
+	w.Setting, w.Source, w.Destination = keyOf, "source", "destination"
+	w.Help = "`publish daemon --print-example-config` explains every key"
+	return w
+}
+
+// explain returns the class of an error, and what to do about it in the words of the configuration.
+func explain(err error) (class, hint string) {
+	return cli.ClassOf(cli.ExitCode(err)), strings.Join(cli.HintsIn(err, words()), "; ")
+}
+
 // rules are those of a mirror's keys.
 func (m *MirrorConfig) rules() cli.Rules {
 	r := cli.DefaultRules()

@@ -107,7 +107,7 @@ func (s *service) serve(ctx context.Context) error {
 		return err
 	}
 	o := supervisor{
-		server:    &api.Server{Daemon: s.daemon, Metrics: s.metrics, Allow: allow, Version: s.version, Log: s.log},
+		server:    &api.Server{Daemon: s.daemon, Metrics: s.metrics, Allow: allow, Version: s.version, Log: s.log, Explain: explain},
 		listeners: s.listeners, manager: s.manager, grace: s.grace, log: s.log,
 		run: s.daemon.Run, health: s.daemon.Health, beside: s.pacing.keep,
 	}

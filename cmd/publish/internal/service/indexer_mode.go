@@ -91,7 +91,7 @@ func (i Indexer) attend(ctx context.Context, host *events.Host, metrics *api.Met
 		return cli.Fail(cli.ExitUsage, err)
 	}
 	o := supervisor{
-		server:    &api.Server{Indexer: host, Metrics: metrics, Allow: allow, Version: i.version, Log: i.log},
+		server:    &api.Server{Indexer: host, Metrics: metrics, Allow: allow, Version: i.version, Log: i.log, Explain: explain},
 		listeners: listeners, manager: systemd{i.log}, grace: indexerGoodbye, log: i.log,
 		run: host.Run, health: func(context.Context) error { return host.Health() }, load: i.load, hangups: i.hangups,
 	}
