@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
@@ -15,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
 )
 
 // writers is how many objects are on their way at once. The mirror has its own bound
@@ -174,6 +176,11 @@ func (a *application) writeIndex(ctx context.Context, m *running) error {
 			return adds, a.sendLost(ctx, m, now, adds)
 		}
 		now, err = m.merge.Write(ctx, m.format, a.counted(m.store), resend)
+		if reindex.NeedsRebuild(err) { // the plan has not read it
+			a.warn(m.Path, []buildcache.Finding{buildcache.Warning.In(m.format.IndexNames()[0], fmt.Sprintf("%v: it is made anew", err))})
+			now, err = reindex.RebuildIndex(ctx, m.format, a.counted(m.store), a.plan.options.Trust, true)
+			a.warn(m.Path, now.Findings)
+		}
 		if err != nil {
 			return err
 		}
@@ -443,7 +450,7 @@ func (c counter) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) 
 }
 
 func (c counter) count(u mirror.Upload, err error) {
-	if err != nil {
+	if err != nil || strings.HasPrefix(u.Name, lead.Dir) { // what publishers tell each other is nothing that is published
 		return
 	}
 	c.application.mu.Lock()

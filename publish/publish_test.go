@@ -21,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -344,12 +345,12 @@ func isIndex(name string) bool {
 }
 
 // withoutIndex are the objects of a mirror that have a name of their own or that
-// something other than an index points at.
+// something other than an index points at. What publishers tell each other is none of them.
 func withoutIndex(t testing.TB, s map[string][]byte) map[string][]byte {
 	t.Helper()
 	kept := map[string][]byte{}
 	for name, content := range s {
-		if isIndex(name) || strings.HasPrefix(name, layout.V3Blobs) {
+		if isIndex(name) || strings.HasPrefix(name, layout.V3Blobs) || strings.HasPrefix(name, lead.Dir) {
 			continue
 		}
 		kept[name] = content

@@ -78,11 +78,15 @@ type Layout interface {
 	ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*Indices, error)
 	// WriteIndex makes x the indices if the pointer still is was: mirror.ErrConflict if not. Where they are
 	// what was points at already, the pointer is not written: a client that holds its
-	// ETag would lose its copy of the index (docs/layouts.md).
-	WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Indices) (*Pointer, error)
-	// CompleteIndex tries once to bring what belongs to an index in line with it, after WriteIndex:
+	// ETag would lose its copy of the index (docs/layouts.md). prepared is called with the digest of the new indices, and
+	// returns, before the pointer is written; it may be nil.
+	WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Indices, prepared func(digest string)) (*Pointer, error)
+	// CompleteIndex tries once to bring what belongs to an index in line with it, after WriteIndex has returned now:
 	// mirror.ErrConflict if another publisher was faster.
-	CompleteIndex(ctx context.Context, s mirror.Store) error
+	CompleteIndex(ctx context.Context, s mirror.Store, now *Pointer) error
+	// Glance reads which indices there are and not what they offer, in as few bytes as possible. It is for following
+	// receipts: of layout v2 the digest may be that of an index that was replaced a moment ago.
+	Glance(ctx context.Context, r mirror.Reader) (*Pointer, error)
 	// PointerSize is how many bytes WriteIndex stores for x besides the documents themselves.
 	PointerSize(was *Pointer, x *Indices) (int64, error)
 	// IndexNames are the names that WriteIndex writes at fixed names, the one that clients read first.

@@ -141,7 +141,7 @@ func (f v2) ReadIndex(_ context.Context, _ mirror.Reader, p *Pointer) (x *Indice
 
 // WriteIndex turns index.json, which is the index. A reader who sees a hash that is not that of
 // the index takes the index all the same and merely reads it again next time.
-func (f v2) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Indices) (*Pointer, error) {
+func (f v2) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Indices, prepared func(digest string)) (*Pointer, error) {
 	content := x.Part(index.V7).Content()
 	digest, err := blob.Sum(ctx, content)
 	if err != nil {
@@ -151,7 +151,8 @@ func (f v2) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Ind
 	now.Refs[0] = IndexRef{digest, content.Size()}
 	o := Object{Name: layout.V2Index, Size: content.Size(), Digest: digest, Type: JsonType, CacheControl: layout.Revalidate, Content: content}
 	if now.Version = was.Version; now.Refs[0].Digest != was.Refs[0].Digest {
-		if now.Version, err = s.Swap(ctx, o.Upload(), was.Version); err != nil {
+		note(prepared, now.Digest())
+		if now.Version, err = s.Swap(ctx, indexUpload(o), was.Version); err != nil {
 			return nil, fmt.Errorf("index: %w", err)
 		}
 	}
@@ -168,14 +169,18 @@ func (v2) PointerSize(*Pointer, *Indices) (int64, error) {
 // replaced it since the index was read; and whoever replaces the index after that has yet
 // to read the hash, and will put it right. When the last publisher is done, the
 // hash is that of the index.
-func (f v2) CompleteIndex(ctx context.Context, s mirror.Store) error {
+//
+// Where the index still is the one that WriteIndex has written, it is not read again.
+func (f v2) CompleteIndex(ctx context.Context, s mirror.Store, now *Pointer) error {
 	hash, info, err := mirror.Read(ctx, s, layout.V2IndexHash, MaxPointer)
 	if err != nil && !errors.Is(err, mirror.ErrNotExist) {
 		return err
 	}
-	p, err := f.ReadPointer(ctx, s)
-	if err != nil {
-		return err
+	p := now
+	if there, err := s.Stat(ctx, layout.V2Index); err != nil || there.Version != now.Version {
+		if p, err = f.ReadPointer(ctx, s); err != nil {
+			return err
+		}
 	}
 	if string(hash) == p.Digest() {
 		return nil
@@ -183,6 +188,27 @@ func (f v2) CompleteIndex(ctx context.Context, s mirror.Store) error {
 	o := NewObject(layout.V2IndexHash, []byte(p.Digest()), "text/plain", layout.Revalidate)
 	_, err = s.Swap(ctx, o.Upload(), info.Version)
 	return err
+}
+
+// Glance reads the hash of the index, which is written after it.
+func (f v2) Glance(ctx context.Context, r mirror.Reader) (*Pointer, error) {
+	p := NewPointer(f)
+	info, err := r.Stat(ctx, layout.V2Index)
+	if errors.Is(err, mirror.ErrNotExist) {
+		return p, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("index: %w", err)
+	}
+	p.Version, p.Stored = info.Version, info.Modified
+	text, _, err := mirror.Read(ctx, r, layout.V2IndexHash, MaxPointer)
+	if err != nil && !errors.Is(err, mirror.ErrNotExist) {
+		return nil, fmt.Errorf("index hash: %w", err)
+	}
+	if digest, err := blob.ParseDigest(string(text)); err == nil {
+		p.Refs[0] = IndexRef{digest, info.Size}
+	}
+	return p, nil
 }
 
 func (v2) ReadKey(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Object, error) {

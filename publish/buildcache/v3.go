@@ -172,10 +172,24 @@ func ReadBlob(ctx context.Context, r mirror.Reader, b Object, limit int64) ([]by
 	if err != nil {
 		return nil, err
 	}
-	if got := blob.DigestOf(content); got != b.Digest {
-		return nil, &blob.MismatchError{Name: b.Name, WantSize: b.Size, GotSize: int64(len(content)), Want: b.Digest, Got: got}
+	return content, promised(b, content)
+}
+
+// readLargeBlob is ReadBlob for the document of an index, in parts at once where the mirror can.
+func readLargeBlob(ctx context.Context, r mirror.Reader, b Object) ([]byte, error) {
+	content, err := mirror.ReadLarge(ctx, r, b.Name, b.Size, mirror.Absent, MaxIndex)
+	if err != nil {
+		return nil, err
 	}
-	return content, nil
+	return content, promised(b, content)
+}
+
+// promised compares content with the digest of an object.
+func promised(b Object, content []byte) error {
+	if got := blob.DigestOf(content); got != b.Digest {
+		return &blob.MismatchError{Name: b.Name, WantSize: b.Size, GotSize: int64(len(content)), Want: b.Digest, Got: got}
+	}
+	return nil
 }
 
 // A specText is the text of a spec. release returns its memory to the limit that all concurrent readers share.

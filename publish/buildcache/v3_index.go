@@ -1,6 +1,7 @@
 package buildcache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
@@ -103,7 +105,7 @@ func (v3) ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*Indices,
 		if !ref.Digest.Known() {
 			continue
 		}
-		raw, err := ReadBlob(ctx, r, Object{Name: layout.V3Blob(ref.Digest), Size: ref.Size, Digest: ref.Digest}, MaxIndex)
+		raw, err := readLargeBlob(ctx, r, Object{Name: layout.V3Blob(ref.Digest), Size: ref.Size, Digest: ref.Digest})
 		if err != nil {
 			return nil, err
 		}
@@ -116,13 +118,14 @@ func (v3) ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*Indices,
 
 // WriteIndex stores each index under its digest and then turns the one pointer. A reader
 // sees the old indices or the new ones, and all are whole. The old ones stay.
-func (f v3) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Indices) (*Pointer, error) {
+func (f v3) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Indices, prepared func(digest string)) (*Pointer, error) {
 	now := NewPointer(f)
 	now.Coverage, now.Checked, now.Refs = coverageOf(x), true, slices.Clone(was.Refs)
 	sources, err := x.contents(ctx, was.salt())
 	if err != nil {
 		return nil, err
 	}
+	var uploads []mirror.Upload
 	for i, content := range sources {
 		if content == nil {
 			continue
@@ -133,10 +136,11 @@ func (f v3) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Ind
 		}
 		o := BlobOf(indexRecord(v3Generations[i], IndexRef{digest, content.Size()}))
 		o.Content = content
-		if err := s.Create(ctx, o.Upload()); err != nil {
-			return nil, fmt.Errorf("index: %w", err)
-		}
+		uploads = append(uploads, indexUpload(o))
 		now.Refs[i] = IndexRef{digest, content.Size()}
+	}
+	if err := storeIndices(ctx, s, uploads, func() { note(prepared, now.Digest()) }); err != nil {
+		return nil, err
 	}
 	if was.Manifest != nil && slices.Equal(now.Refs, was.Refs) {
 		return was, nil // only the index blobs were missing
@@ -152,8 +156,49 @@ func (f v3) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Ind
 	return now, nil
 }
 
+// storeIndices stores the documents of indices, and calls beside meanwhile.
+func storeIndices(ctx context.Context, s mirror.Store, uploads []mirror.Upload, beside func()) error {
+	var g defect.Group
+	g.Go(func() error {
+		beside()
+		return nil
+	})
+	var failed error
+	for _, u := range uploads {
+		if err := s.Create(ctx, u); err != nil {
+			failed = fmt.Errorf("index: %w", err)
+			break
+		}
+	}
+	return cmp.Or(failed, g.Wait())
+}
+
+func note(prepared func(string), digest string) {
+	if prepared != nil {
+		prepared(digest)
+	}
+}
+
+// An index is sent in few parts: the requests for more would take longer than they save.
+const (
+	indexParts = 5
+	indexPart  = 8 << 20 // bytes, at least
+	mostOfPart = 32 << 20
+)
+
+func indexUpload(o Object) mirror.Upload {
+	u := o.Upload()
+	u.PartSize = min(mostOfPart, max(indexPart, (o.Size+indexParts-1)/indexParts))
+	return u
+}
+
 // CompleteIndex has nothing to do: one object turns the indices of layout v3.
-func (v3) CompleteIndex(context.Context, mirror.Store) error { return nil }
+func (v3) CompleteIndex(context.Context, mirror.Store, *Pointer) error { return nil }
+
+// Glance reads the pointer.
+func (f v3) Glance(ctx context.Context, r mirror.Reader) (*Pointer, error) {
+	return f.ReadPointer(ctx, r)
+}
 
 // salt makes an index a new one whose pointer has to be written although it may be the index that clients have: the one that a
 // pointer named that Spack could read and we could not.

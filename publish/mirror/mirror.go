@@ -127,6 +127,9 @@ type Upload struct {
 	Type         string      // Content-Type
 	CacheControl string
 	Sent         func(n int64) // if set: n more bytes are on their way; negative when they must be sent again
+	// PartSize is how large the parts are, at least, in which a mirror sends the object. 0: the mirror chooses. Fewer parts are
+	// fewer requests, and may take longer.
+	PartSize int64
 }
 
 // A Writer stores objects that are not there yet.
@@ -230,6 +233,41 @@ func Read(ctx context.Context, r Reader, name string, limit int64) ([]byte, Info
 		return nil, o.Info, fmt.Errorf("read %s: %w", name, err)
 	}
 	return content, o.Info, nil
+}
+
+// A PartReader reads a large object with several requests at once.
+type PartReader interface {
+	// ReadParts returns the content of an object that has size bytes and is the version v; Absent is any version. All of it
+	// is of one version. arrived is called, concurrently, when n more bytes have arrived; it may be nil. The error is an
+	// ErrConflict if the object has another size or version.
+	ReadParts(ctx context.Context, name string, size int64, v Version, arrived func(n int)) ([]byte, error)
+}
+
+// partReaderOf returns the PartReader that a mirror is or wraps; nil: there is none.
+func partReaderOf(m any) PartReader {
+	for {
+		if p, ok := m.(PartReader); ok {
+			return p
+		}
+		wrapper, ok := m.(interface{ Unwrap() any })
+		if !ok {
+			return nil
+		}
+		m = wrapper.Unwrap()
+	}
+}
+
+// ReadLarge returns the whole content of an object that should have size bytes, in parts where the mirror can. It may be that of
+// another version than v, and have another size, up to limit.
+func ReadLarge(ctx context.Context, r Reader, name string, size int64, v Version, limit int64) ([]byte, error) {
+	if p := partReaderOf(r); p != nil && size > 0 && size <= limit {
+		content, err := p.ReadParts(ctx, name, size, v, nil)
+		if !errors.Is(err, ErrConflict) {
+			return content, err
+		}
+	}
+	content, _, err := Read(ctx, r, name, limit)
+	return content, err
 }
 
 // A Leftover is an upload that was begun and neither finished nor given up: by a

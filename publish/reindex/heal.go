@@ -282,7 +282,7 @@ func (h *healing) index(ctx context.Context) error {
 		return err
 	}
 	h.refused(findings)
-	ix := &Merge{Was: p, next: x, Before: x.Offered()}
+	ix := &Merge{trust: h.trust, Was: p, next: x, Before: x.Offered()}
 	h.out.Before = ix.Before
 	for name, id := range listed {
 		if x.Has(id.Hash) {

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -34,9 +35,10 @@ type Merge struct {
 	// Findings are warnings about what the index offers and is gone, or lacks and will not get.
 	Findings []buildcache.Finding
 
-	Was  *buildcache.Pointer   // the index that there was
-	adds []*buildcache.Package // to be added
-	next *buildcache.Indices   // what was makes with them; nil where it has to be made again
+	trust buildcache.Trust      // whose packages may be added
+	Was   *buildcache.Pointer   // the index that there was
+	adds  []*buildcache.Package // to be added
+	next  *buildcache.Indices   // what was makes with them; nil where it has to be made again
 }
 
 // A Mirror is a mirror as a survey saw it.
@@ -51,12 +53,15 @@ type Mirror struct {
 // somebody pushed without --update-index, died before it, or lost a race. It only reads. The error is unreadable if
 // the index has to be rebuilt.
 func Plan(ctx context.Context, m Mirror, packages []*buildcache.Package) (*Merge, error) {
-	out := &Merge{Was: m.Seen.Pointer, adds: slices.Clone(packages)}
+	out := &Merge{trust: m.Trust, Was: m.Seen.Pointer, adds: slices.Clone(packages)}
 	if len(packages) == 0 && m.Seen.Covered(m.Layout) {
 		// The usual second run: the index need not even be read.
 		out.Before = out.Was.Coverage.Len()
 		out.After = out.Before
 		return out, nil
+	}
+	if known, err := out.unread(m); known || err != nil {
+		return out, err
 	}
 	x, err := loadIndex(ctx, m.Layout, m.Store, out.Was)
 	if err != nil {
@@ -78,6 +83,50 @@ func Plan(ctx context.Context, m Mirror, packages []*buildcache.Package) (*Merge
 	}
 	return out, err
 }
+
+// unread decides without reading the index, where it is large and its pointer says that it offers everything that was listed and
+// nothing that is added. Of many publishers, only the one that writes the index then reads it.
+func (m *Merge) unread(at Mirror) (known bool, err error) {
+	if m.Was.Size() < largeIndex || len(m.adds) == 0 || m.Was.Incomplete || !at.Seen.Covered(at.Layout) {
+		return false, nil
+	}
+	listed := make(map[spec.Hash]bool)
+	names := make(map[string]bool)
+	for _, id := range at.Seen.Packages(at.Layout) {
+		listed[id.Hash], names[id.Package] = true, true
+	}
+	oldest := at.Layout.Generations()[0]
+	offered := maps.Clone(m.Was.Coverage)
+	size := m.Was.Size()
+	for _, p := range m.adds {
+		name := p.Spec.Root().Name
+		if listed[p.Hash] || p.Spec.Format != oldest.Specs || !names[name] && m.Was.Coverage[name].Count > 0 {
+			return false, nil
+		}
+		listed[p.Hash] = true
+		offered.Add(name, p.Hash)
+		for _, n := range p.Spec.Nodes {
+			size += int64(len(n.Record)) + recordFrame
+		}
+	}
+	for _, ref := range m.Was.Refs[1:] {
+		if ref.Digest.Known() {
+			return false, nil // who sees how much depends on what each of them offers
+		}
+	}
+	m.Before, m.After = m.Was.Coverage.Len(), offered.Len()
+	m.Changes, m.Bytes = true, size
+	m.Was.NeedsProof(at.Store)
+	m.PointerBytes = pointerFrame + int64(len(offered))*coverageEntry
+	return true, nil
+}
+
+// What planned documents take besides what is known of them, in bytes, about.
+const (
+	recordFrame   = 90 // a record of an index, beside the package
+	pointerFrame  = 500
+	coverageEntry = 38
+)
 
 // Without is the same merge without some of its packages.
 func (m *Merge) Without(refused func(*buildcache.Package) bool) *Merge {
@@ -211,44 +260,4 @@ func (r Result) Version() mirror.Version {
 		return mirror.Absent
 	}
 	return r.Pointer.Version
-}
-
-// Write replaces the index by what was decided, and merges again for as long as other publishers are faster. It calls
-// moved before it replaces an index other than the planned one, with the packages that it adds.
-func (m *Merge) Write(ctx context.Context, f buildcache.Layout, s mirror.Store, moved func(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error)) (Result, error) {
-	was, next, adds := m.Was, m.next, m.adds
-	out := Result{Before: m.Before, After: m.After, Audiences: m.Audiences, Pointer: was}
-	err := compete(ctx, func() error {
-		if next == nil {
-			now, err := buildcache.PointerForUpdate(ctx, f, s)
-			if err != nil {
-				return err
-			}
-			if now.Version != was.Version {
-				if adds, err = moved(ctx, now, adds); err != nil {
-					return err
-				}
-			}
-			was = now
-			if next, err = loadIndex(ctx, f, s, was); err != nil {
-				return err
-			}
-			out.Before = next.Offered()
-			for _, p := range adds {
-				next.Add(p.Spec)
-			}
-		}
-		out.After, out.Audiences = next.Offered(), next.Audiences()
-		if !(next.Changed() || was.Incomplete) || out.After == 0 {
-			out.Pointer = was
-			return nil
-		}
-		now, err := replaceIndex(ctx, f, s, was, next)
-		if err == nil {
-			out.Pointer, out.Bytes, out.Written = now, now.Size(), true
-		}
-		next = nil
-		return err
-	})
-	return out, err
 }

@@ -15,7 +15,7 @@ import (
 //
 // In layout v3 the pointer remembers it, from this write on. It is never written only to remember that,
 // because a client that has the index already would read it again.
-func replaceIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, was *buildcache.Pointer, x *buildcache.Indices) (*buildcache.Pointer, error) {
+func replaceIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, was *buildcache.Pointer, x *buildcache.Indices, prepared func(digest string)) (*buildcache.Pointer, error) {
 	was.NeedsProof(s)
 	if was.Proof != "" {
 		var there *mirror.Upload
@@ -27,11 +27,11 @@ func replaceIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, was 
 			return nil, err
 		}
 	}
-	now, err := f.WriteIndex(ctx, s, was, x)
+	now, err := f.WriteIndex(ctx, s, was, x, prepared)
 	if err != nil {
 		return nil, err
 	}
-	if err := compete(ctx, func() error { return f.CompleteIndex(ctx, s) }); err != nil {
+	if err := compete(ctx, func() error { return f.CompleteIndex(ctx, s, now) }); err != nil {
 		return nil, fmt.Errorf("index hash: %w", err)
 	}
 	return now, nil

@@ -71,19 +71,21 @@ var arrows = map[string]string{
 	"publish/session/sessiontest":       "",
 	"publish/events/eventstest":         "publish/events",
 	// what a mirror consists of
-	"publish/buildcache": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/nofile publish/parallel",
+	"publish/buildcache": "publish/defect publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/nofile publish/parallel",
 	// from one mirror to another
 	"publish/transfer": "publish/blob publish/mirror",
 	// operations, which know no implementation
 	"publish/elsewhere": "publish/source publish/transfer publish/buildcache publish/blob publish/index publish/key publish/layout publish/lockfile publish/mirror publish/parallel publish/query publish/spec",
 	"publish/source":    "publish/buildcache publish/blob publish/key publish/layout publish/lockfile publish/mirror publish/parallel publish/spec",
 	"publish/verify":    "publish/buildcache publish/blob publish/index publish/key publish/layout publish/manifest publish/mirror publish/parallel publish/spec",
-	"publish/reindex":   "publish/buildcache publish/index publish/key publish/layout publish/mirror publish/parallel publish/spec",
-	"publish":           "publish/source publish/reindex publish/buildcache publish/blob publish/spec publish/lockfile publish/key publish/sign publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
+	"publish/reindex":   "publish/reindex/lead publish/defect publish/buildcache publish/index publish/key publish/layout publish/mirror publish/parallel publish/spec",
+	"publish":           "publish/source publish/reindex publish/reindex/lead publish/buildcache publish/blob publish/spec publish/lockfile publish/key publish/sign publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
 	"publish/inventory": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/query publish/mirror publish/parallel",
 	// places: AWS and directories, from one configuration
 	"publish/target": "publish/reindex publish publish/buildcache publish/field publish/layout publish/spec publish/redact publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront",
 	"publish/sbom":   "publish/inventory publish/query publish/mirror",
+	// what publishers of one index tell each other
+	"publish/reindex/lead": "publish/blob publish/layout publish/mirror publish/defect publish/parallel",
 	// commands
 	"cmd/publish":                          "publish/sign publish/verify publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/internal/action cmd/publish/internal/service cmd/publish/internal/cli/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile publish/inventory publish/query publish/sbom publish/lockfile publish/elsewhere publish/transfer",
 	"cmd/publish/internal/cli":             "publish/sign publish/source publish/reindex publish publish/buildcache publish/field publish/key publish/target publish/blob publish/redact publish/shell publish/index publish/mirror publish/cloudfront publish/events publish/queue publish/daemon/api publish/defect publish/nofile publish/userfile cmd/publish/internal/cli/escape publish/session publish/daemon",

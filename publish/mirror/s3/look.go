@@ -111,7 +111,7 @@ func (b *Bucket) readBack(ctx context.Context, key, etag string) (blob.Digest, e
 		out.Body.Close()
 		return blob.Digest{}, err
 	}
-	r := &reader{ctx: ctx, b: b, key: key, body: out.Body, info: mirror.Info{Size: aws.ToInt64(out.ContentLength), Version: version(etag)}}
+	r := &reader{ctx: ctx, b: b, key: key, body: out.Body, end: aws.ToInt64(out.ContentLength), info: mirror.Info{Size: aws.ToInt64(out.ContentLength), Version: version(etag)}}
 	defer r.Close()
 	h := sha256.New()
 	if _, err := io.Copy(h, r); err != nil {

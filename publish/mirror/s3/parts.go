@@ -42,7 +42,7 @@ type upload struct {
 // Whatever interrupts it leaves an upload that can be resumed. Only an upload with content
 // that is known to be wrong is discarded.
 func (b *Bucket) storeParts(ctx context.Context, o *object, was mirror.Version) (mirror.Version, error) {
-	u := &upload{b: b, o: o, partSize: b.partSize(o.size)}
+	u := &upload{b: b, o: o, partSize: max(b.partSize(o.size), min(o.PartSize, maxPart))}
 	if !o.startOver {
 		there, err := u.resume(ctx, was)
 		if err != nil {

@@ -39,7 +39,7 @@ func (m *Mirror) Open(ctx context.Context, name string) (*mirror.Object, error) 
 		return nil, b.failed(reading, key, err)
 	}
 	info := b.info(name, out.ContentLength, out.ETag, out.LastModified, out.ServerSideEncryption)
-	return &mirror.Object{Info: info, Body: &reader{ctx: ctx, b: b, key: key, info: info, body: out.Body}}, nil
+	return &mirror.Object{Info: info, Body: &reader{ctx: ctx, b: b, key: key, info: info, end: info.Size, body: out.Body}}, nil
 }
 
 // unversioned stands for the ETag of an object that has none, such as a file that was put below a gateway
@@ -54,8 +54,9 @@ type reader struct {
 	key   string
 	info  mirror.Info
 	body  io.ReadCloser
-	off   int64
-	tries int // since something was read
+	off   int64 // of what is read next
+	end   int64 // where the body ends: the size of the object, or of a part of it
+	tries int   // since something was read
 }
 
 func (r *reader) Read(p []byte) (int, error) {
@@ -66,7 +67,7 @@ func (r *reader) Read(p []byte) (int, error) {
 		case n > 0:
 			r.tries = 0
 			return n, nil // what went wrong is met again
-		case r.off == r.info.Size || err == nil:
+		case r.off == r.end || err == nil:
 			return n, err
 		}
 		if err := r.goOn(err); err != nil {
@@ -85,9 +86,9 @@ func (r *reader) goOn(failure error) error {
 	case r.ctx.Err() != nil:
 		return r.ctx.Err()
 	case errors.As(failure, &slow):
-		return fmt.Errorf("%w after %d of %d bytes: %w", io.ErrUnexpectedEOF, r.off, r.info.Size, failure)
+		return fmt.Errorf("%w after %d of %d bytes: %w", io.ErrUnexpectedEOF, r.off, r.end, failure)
 	case err != nil || r.tries >= retryer.MaxAttempts():
-		return fmt.Errorf("%w after %d of %d bytes: %w", io.ErrUnexpectedEOF, r.off, r.info.Size, failure)
+		return fmt.Errorf("%w after %d of %d bytes: %w", io.ErrUnexpectedEOF, r.off, r.end, failure)
 	}
 	if err := smithytime.SleepWithContext(r.ctx, delay); err != nil {
 		return err
@@ -95,17 +96,25 @@ func (r *reader) goOn(failure error) error {
 	out, err := call(r.ctx, r.b, r.b.client.GetObject, &sdk.GetObjectInput{
 		Bucket: &r.b.opts.Bucket, Key: &r.key,
 		IfMatch: aws.String(string(r.info.Version)),
-		Range:   aws.String(fmt.Sprintf("bytes=%d-", r.off)),
+		Range:   aws.String(r.rest()),
 	})
 	if err != nil {
-		return fmt.Errorf("%w after %d of %d bytes: %w", io.ErrUnexpectedEOF, r.off, r.info.Size, err)
+		return fmt.Errorf("%w after %d of %d bytes: %w", io.ErrUnexpectedEOF, r.off, r.end, err)
 	}
 	r.body.Close()
 	r.body = out.Body
 	if err := r.continues(out); err != nil {
-		return fmt.Errorf("%w after %d of %d bytes: %w", io.ErrUnexpectedEOF, r.off, r.info.Size, err)
+		return fmt.Errorf("%w after %d of %d bytes: %w", io.ErrUnexpectedEOF, r.off, r.end, err)
 	}
 	return nil
+}
+
+// rest is the range of what is still to be read.
+func (r *reader) rest() string {
+	if r.end == r.info.Size {
+		return fmt.Sprintf("bytes=%d-", r.off)
+	}
+	return fmt.Sprintf("bytes=%d-%d", r.off, r.end-1)
 }
 
 // continues makes sure that an answer is the rest of what was read so far.

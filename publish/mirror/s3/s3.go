@@ -380,13 +380,14 @@ type Mirror struct {
 }
 
 var (
-	_ mirror.Reader  = (*Mirror)(nil)
-	_ mirror.Lister  = (*Mirror)(nil)
-	_ mirror.Writer  = (*Mirror)(nil)
-	_ mirror.Swapper = (*Mirror)(nil)
-	_ mirror.Sweeper = (*Mirror)(nil)
-	_ mirror.Prover  = (*Mirror)(nil)
-	_ mirror.Deleter = (*Deleter)(nil)
+	_ mirror.Reader     = (*Mirror)(nil)
+	_ mirror.Lister     = (*Mirror)(nil)
+	_ mirror.Writer     = (*Mirror)(nil)
+	_ mirror.Swapper    = (*Mirror)(nil)
+	_ mirror.Sweeper    = (*Mirror)(nil)
+	_ mirror.Prover     = (*Mirror)(nil)
+	_ mirror.PartReader = (*Mirror)(nil)
+	_ mirror.Deleter    = (*Deleter)(nil)
 )
 
 // Mirror returns the mirror below prefix; the empty prefix is the whole bucket.

@@ -1,0 +1,336 @@
+package reindex
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
+)
+
+// largeIndex is the size of an index, in bytes, from which publishers take turns from the start, and do not read it to plan.
+// Reading and writing a smaller one takes no longer than agreeing who does: publishers race for it, and take turns once
+// they have lost.
+var largeIndex int64 = 1 << 20
+
+// A contest is a merge that is being written beside other publishers.
+type contest struct {
+	layout buildcache.Layout
+	store  mirror.Store
+	trust  buildcache.Trust
+	moved  Moved
+
+	planned mirror.Version
+	was     *buildcache.Pointer // that is built on
+	next    *buildcache.Indices // what was makes with adds; nil: it was not read yet
+	adds    []*buildcache.Package
+	out     Result
+
+	me    *lead.Publisher
+	known bool // to the others, who may have taken the packages along
+	mute  bool // publishers may not tell each other anything here
+	races int  // lost so far
+	lost  bool // the pointer is no longer was
+}
+
+// Moved is called before an index other than the planned one is replaced, with the packages that are added to it. It returns
+// those that still can be.
+type Moved func(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error)
+
+// Write replaces the index by what was decided. Of many publishers one leads and takes the others along: see package lead. Each
+// succeeds only when the index offers its packages: because it has written or read that index, or because receipts say so.
+func (m *Merge) Write(ctx context.Context, f buildcache.Layout, s mirror.Store, moved Moved) (Result, error) {
+	names := make([]string, len(m.adds))
+	for i, p := range m.adds {
+		names[i] = p.File
+	}
+	c := &contest{
+		layout: f, store: s, trust: m.trust, moved: moved, me: lead.New(s, f.Name(), names),
+		planned: m.Was.Version, was: m.Was, next: m.next, adds: m.adds,
+		out: Result{Before: m.Before, After: m.After, Audiences: m.Audiences, Pointer: m.Was},
+	}
+	err := compete(ctx, func() error { return c.round(ctx) })
+	return c.out, err
+}
+
+// round tries to get the packages into the index. The error is a mirror.ErrConflict if another publisher was faster.
+func (c *contest) round(ctx context.Context) error {
+	for range maxRounds {
+		if c.lost {
+			if done, err := c.catchUp(ctx); done || err != nil {
+				return err
+			}
+		}
+		if c.mute || c.races == 0 && c.was.Size() < largeIndex {
+			return c.merge(ctx, c.store, nil)
+		}
+		w, err := c.claim(ctx)
+		switch {
+		case err != nil:
+			return err
+		case w.Found:
+			c.out.Pointer = c.was
+			return nil
+		case w.Moved:
+			c.lost = true
+		case w.Turn != nil:
+			return c.lead(ctx, w.Turn)
+		default:
+			return c.merge(ctx, c.store, nil)
+		}
+	}
+	return mirror.ErrConflict
+}
+
+// claim tries to lead, or waits while another publisher does. Without any result the publishers cannot agree, and race.
+func (c *contest) claim(ctx context.Context) (lead.Waited, error) {
+	turn, err := c.me.Claim(ctx, c.was.Version)
+	w := lead.Waited{Turn: turn}
+	if err == nil && turn == nil {
+		c.known = true
+		w, err = c.me.Wait(ctx, c.was.Version, c.was.Size(), c.isMoved)
+	}
+	c.known = c.known || turn != nil
+	if ctx.Err() != nil {
+		return w, ctx.Err()
+	}
+	c.mute = c.mute || errors.Is(err, mirror.ErrDenied)
+	return w, nil
+}
+
+// isMoved reports whether the pointer is no longer the one that is built on.
+func (c *contest) isMoved(ctx context.Context) (bool, error) {
+	info, err := c.store.Stat(ctx, c.layout.IndexNames()[0])
+	if errors.Is(err, mirror.ErrNotExist) {
+		return c.was.Version != mirror.Absent, nil
+	}
+	return info.Version != c.was.Version, err
+}
+
+// hashIsLate is how long the digest of an index of layout v2 may be written after the index, and how often it is read.
+const (
+	hashIsLate = 100 * time.Millisecond
+	hashReads  = 5
+)
+
+// catchUp reads the pointer that has replaced the one that was built on. It reports whether the index offers the packages
+// already.
+func (c *contest) catchUp(ctx context.Context) (done bool, err error) {
+	for n := 0; c.known && n < hashReads; n++ {
+		now, err := c.layout.Glance(ctx, c.store)
+		if err != nil {
+			return false, err
+		}
+		if c.me.In(ctx, now.Digest(), c.was.Digest()) {
+			c.taken(now)
+			return true, nil
+		}
+		if now.Version == c.was.Version || now.Digest() != c.was.Digest() {
+			break
+		}
+		if err := pause(ctx, hashIsLate); err != nil {
+			return false, err
+		}
+	}
+	now, err := buildcache.PointerForUpdate(ctx, c.layout, c.store)
+	if err != nil {
+		return false, err
+	}
+	if c.known && c.me.In(ctx, now.Digest(), c.was.Digest()) {
+		c.taken(now)
+		if !now.Incomplete {
+			return true, nil
+		}
+		// The leader died before it was through. Clients ask the hash whether there is anything new.
+		return true, compete(ctx, func() error { return c.layout.CompleteIndex(ctx, c.store, now) })
+	}
+	if now.Version != c.planned {
+		if c.adds, err = c.moved(ctx, now, c.adds); err != nil {
+			return false, err
+		}
+	}
+	c.was, c.next, c.lost = now, nil, false
+	c.races++
+	return false, nil
+}
+
+// taken notes that another publisher has taken the packages along.
+func (c *contest) taken(now *buildcache.Pointer) {
+	c.out.Pointer = now
+	if now.Coverage != nil {
+		c.out.After = now.Coverage.Len()
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// lead merges while others wait. If it fails, another one may lead at once.
+func (c *contest) lead(ctx context.Context, turn *lead.Turn) error {
+	err := turn.Work(ctx, c.store, func(s lead.Store) error { return c.merge(ctx, s, turn) })
+	if err != nil && !errors.Is(err, mirror.ErrConflict) && ctx.Err() == nil {
+		turn.Spend(ctx, nil)
+	}
+	return err
+}
+
+// merge adds the packages to the index, and those of others if it has the turn, and replaces the pointer.
+func (c *contest) merge(ctx context.Context, s mirror.Store, turn *lead.Turn) error {
+	others, err := c.prepare(ctx, s, turn)
+	if err != nil {
+		return err
+	}
+	took := []string{c.me.ID()}
+	for _, o := range others {
+		for _, p := range o.packages {
+			c.next.Add(p.Spec)
+		}
+		if o.whole {
+			took = append(took, o.id)
+		}
+	}
+	c.out.After, c.out.Audiences = c.next.Offered(), c.next.Audiences()
+	if !(c.next.Changed() || c.was.Incomplete) || c.out.After == 0 {
+		c.out.Pointer = c.was
+		if turn != nil {
+			turn.Spend(ctx, took)
+		}
+		return nil
+	}
+	if len(others) > 0 || turn == nil && c.was.Size() >= largeIndex {
+		// Before a large document is sent for nothing.
+		if c.lost, err = c.isMoved(ctx); err != nil {
+			return err
+		}
+	}
+	if !c.lost {
+		err = c.replace(ctx, s, turn, took)
+	}
+	c.next = nil // the packages of others are in it
+	if c.lost = c.lost || errors.Is(err, mirror.ErrConflict); c.lost {
+		return mirror.ErrConflict
+	}
+	return err
+}
+
+func (c *contest) replace(ctx context.Context, s mirror.Store, turn *lead.Turn, took []string) error {
+	now, err := replaceIndex(ctx, c.layout, s, c.was, c.next, func(digest string) {
+		if turn != nil {
+			turn.Record(ctx, digest, c.was.Digest(), took)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if turn != nil && now.Version == c.was.Version { // something was completed, and the pointer tells nobody
+		turn.Spend(ctx, took)
+	}
+	c.out.Pointer, c.out.Bytes, c.out.Written = now, now.Size(), true
+	return nil
+}
+
+// prepare reads the index, and meanwhile the packages of others.
+func (c *contest) prepare(ctx context.Context, s mirror.Store, turn *lead.Turn) ([]other, error) {
+	var g defect.Group
+	var others []other
+	if turn != nil {
+		g.Go(func() error {
+			others = c.others(ctx, s, turn)
+			return nil
+		})
+	}
+	var failed error
+	if c.next == nil {
+		if c.next, failed = loadIndex(ctx, c.layout, s, c.was); failed == nil {
+			c.out.Before = c.next.Offered()
+			for _, p := range c.adds {
+				c.next.Add(p.Spec)
+			}
+		}
+	}
+	if err := g.Wait(); failed == nil {
+		failed = err
+	}
+	return others, failed
+}
+
+// An other is what another publisher has announced.
+type other struct {
+	id       string
+	packages []*buildcache.Package
+	whole    bool // these are all of it
+}
+
+// gathers is how often announcements are listed, as long as new ones come.
+const gathers = 3
+
+// others reads what others have announced. Each package is checked as if it were found in the mirror: it is there, whole, and to be
+// trusted. What is not, or cannot be read, is left to its publisher.
+func (c *contest) others(ctx context.Context, s mirror.Store, turn *lead.Turn) []other {
+	var before string
+	var took []string
+	if r := c.me.Receipt(ctx, c.was.Digest()); r != nil {
+		before, took = r.Before, r.Took
+	}
+	var all []other
+	for range gathers {
+		announced := turn.Others(ctx, before, took)
+		if len(announced) == 0 {
+			break
+		}
+		found, err := c.read(ctx, s, announced)
+		if err != nil {
+			break
+		}
+		all = append(all, found...)
+	}
+	return all
+}
+
+// read reads the packages of announcements.
+func (c *contest) read(ctx context.Context, s mirror.Store, announced []lead.Announcement) ([]other, error) {
+	var names []string
+	for _, a := range announced {
+		for _, name := range a.Documents {
+			if _, ok := c.layout.ParsePackageName(name); ok {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	seen, err := buildcache.SurveyAt(ctx, c.layout, s, c.was, names)
+	if err != nil {
+		return nil, fmt.Errorf("announced packages: %w", err)
+	}
+	packages, _, err := newPackageReader(c.layout, s, seen, c.trust).readAll(ctx, names)
+	if err != nil {
+		return nil, fmt.Errorf("announced packages: %w", err)
+	}
+	byName := make(map[string]*buildcache.Package)
+	for _, p := range packages {
+		byName[p.File] = p
+	}
+	all := make([]other, len(announced))
+	for i, a := range announced {
+		all[i] = other{id: a.ID, whole: true}
+		for _, name := range a.Documents {
+			p := byName[name]
+			if all[i].whole = all[i].whole && p != nil; p != nil {
+				all[i].packages = append(all[i].packages, p)
+			}
+		}
+	}
+	return all, nil
+}

@@ -1,0 +1,146 @@
+package lead
+
+import (
+	"context"
+	"io"
+	"iter"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// A beat tells the others that the leader gets on, as long as it does.
+type beat struct {
+	stop    context.CancelFunc
+	group   defect.Group
+	work    atomic.Int64   // grows with everything that arrives or leaves
+	version mirror.Version // of the lead; read when the group is done
+}
+
+// Work calls do with a store whose use tells the other publishers that the leader gets on. A leader whose requests get no
+// answer falls silent, although its process lives.
+func (t *Turn) Work(ctx context.Context, s Store, do func(Store) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	b := &beat{stop: cancel, version: t.version}
+	t.beat = b
+	b.group.Go(func() error {
+		t.beats(ctx, b)
+		return nil
+	})
+	defer t.stop()
+	return do(&working{s, b})
+}
+
+// stop ends the beats and returns the version of the lead.
+func (t *Turn) stop() mirror.Version {
+	if b := t.beat; b != nil {
+		t.beat = nil
+		b.stop()
+		b.group.Wait()
+		t.version = b.version
+	}
+	return t.version
+}
+
+func (t *Turn) beats(ctx context.Context, b *beat) {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	last := int64(0)
+	for n := 1; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := b.work.Load()
+		if now == last {
+			continue
+		}
+		last = now
+		c := t.claim
+		c.Beat = n
+		version, err := t.p.store.Swap(ctx, upload(t.name, encode(c), layout.Revalidate), b.version)
+		if err != nil {
+			return // it was taken over, or the others will lose patience
+		}
+		b.version = version
+	}
+}
+
+// A working store notes that something is going on.
+type working struct {
+	Store
+	beat *beat
+}
+
+// Unwrap returns the store: see mirror.ProverOf.
+func (w *working) Unwrap() any { return w.Store }
+
+func (w *working) moved() { w.beat.work.Add(1) }
+
+func (w *working) Open(ctx context.Context, name string) (*mirror.Object, error) {
+	o, err := w.Store.Open(ctx, name)
+	if err == nil {
+		w.moved()
+		o.Body = &workingBody{o.Body, w}
+	}
+	return o, err
+}
+
+type workingBody struct {
+	io.ReadCloser
+	w *working
+}
+
+func (b *workingBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.w.moved()
+	return n, err
+}
+
+func (w *working) Stat(ctx context.Context, name string) (mirror.Info, error) {
+	info, err := w.Store.Stat(ctx, name)
+	w.moved()
+	return info, err
+}
+
+func (w *working) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Info, error] {
+	return func(yield func(mirror.Info, error) bool) {
+		for info, err := range w.Store.List(ctx, r) {
+			w.moved()
+			if !yield(info, err) {
+				return
+			}
+		}
+	}
+}
+
+func (w *working) Create(ctx context.Context, u mirror.Upload) error {
+	err := w.Store.Create(ctx, w.watched(u))
+	w.moved()
+	return err
+}
+
+func (w *working) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (mirror.Version, error) {
+	version, err := w.Store.Swap(ctx, w.watched(u), was)
+	w.moved()
+	return version, err
+}
+
+func (w *working) watched(u mirror.Upload) mirror.Upload {
+	sent := u.Sent
+	var mu sync.Mutex // guards sent, which is called for one part at a time
+	u.Sent = func(n int64) {
+		w.moved()
+		if sent != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			sent(n)
+		}
+	}
+	return u
+}

@@ -1,0 +1,216 @@
+// Package lead lets publishers that share one index take turns, so that each turn adds what all of them have.
+//
+// A publisher whose documents are stored claims the version of the index that it has seen. One claim succeeds: its
+// holder leads. It reads the index, takes along what the others have announced, and replaces the pointer. The others
+// announce their documents and wait until the pointer moves. A receipt of the new index then tells them whether they
+// are in it.
+//
+// Nothing here decides what the index is. Only the conditional write of the pointer does, and it is not made here. Claims
+// and announcements are hints: losing one, or finding two leaders, costs time and no package. A receipt is a truth
+// about content that cannot change: the index with this digest is that one and these documents.
+//
+// No clock but the own stopwatch is read. The model of the protocol is in test/contention.
+package lead
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// Dir is where publishers leave what they tell each other, below the root of the mirror. Clients read nothing there, and
+// everything in it may be deleted at any time.
+const Dir = ".publishers/"
+
+// A Store is what a publisher needs of a mirror.
+type Store interface {
+	mirror.Reader
+	mirror.Lister
+	mirror.Writer
+	mirror.Swapper
+}
+
+// A Publisher has documents to be indexed.
+type Publisher struct {
+	store Store
+	dir   string // below Dir, of this index
+	self  Announcement
+	text  []byte // the announcement as it is stored
+	nonce string
+
+	trip time.Duration // how long a request has taken
+}
+
+// An Announcement names documents that are stored and are to be indexed.
+type Announcement struct {
+	ID        string   `json:"-"` // follows from the documents
+	Documents []string `json:"documents"`
+}
+
+// maxText is the size of the largest object that is read here.
+const maxText = 4 << 20
+
+// New returns a publisher of documents, for the index of a layout.
+func New(s Store, layoutName string, documents []string) *Publisher {
+	names := slices.Clone(documents)
+	slices.Sort(names)
+	p := &Publisher{store: s, dir: Dir + layoutName + "/", nonce: rand.Text()}
+	p.self.Documents = slices.Compact(names)
+	p.text = encode(p.self)
+	p.self.ID = idOf(p.text)
+	return p
+}
+
+// ID identifies the publisher's announcement.
+func (p *Publisher) ID() string { return p.self.ID }
+
+func encode(v any) []byte {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // our own structs
+	}
+	return text
+}
+
+func idOf(text []byte) string { return blob.DigestOf(text).String()[:32] }
+
+// generation is the directory of what is said about one version of the index.
+func generation(base mirror.Version) string {
+	if base == mirror.Absent {
+		return "none"
+	}
+	return blob.DigestOf([]byte(base)).String()[:32]
+}
+
+func (p *Publisher) leadName(base mirror.Version) string { return p.dir + generation(base) + "/lead" }
+
+func (p *Publisher) wantName(base mirror.Version) string {
+	return p.dir + generation(base) + "/" + wantPrefix + p.self.ID
+}
+
+const wantPrefix = "want-"
+
+// A claim is the content of a lead.
+type claim struct {
+	Holder  string   `json:"holder"`
+	Nonce   string   `json:"nonce"` // tells it from every other claim
+	Attempt int      `json:"attempt"`
+	Beat    int      `json:"beat"`
+	Spent   bool     `json:"spent,omitempty"` // given back
+	Found   []string `json:"found,omitempty"` // by the holder of a spent lead: who is in the index already
+}
+
+func upload(name string, text []byte, caching string) mirror.Upload {
+	return mirror.Upload{Name: name, Content: blob.Bytes(text), Digest: blob.DigestOf(text), Type: "application/json", CacheControl: caching}
+}
+
+// A Turn is the right to build on a version of the index, as far as there is one: another publisher may take it away, and the
+// holder learns of it when the pointer has moved.
+type Turn struct {
+	p       *Publisher
+	base    mirror.Version
+	name    string
+	version mirror.Version // of the lead
+	claim   claim
+	seen    map[string]bool // announcements that were returned
+	beat    *beat           // nil: nobody is told that it goes on
+}
+
+// Claim tries to lead. It returns nil if another publisher leads already. The error is a mirror.ErrDenied where publishers
+// may not tell each other anything; other failures count as not leading.
+func (p *Publisher) Claim(ctx context.Context, base mirror.Version) (*Turn, error) {
+	began := time.Now()
+	t, err := p.take(ctx, base, mirror.Absent, 0)
+	p.trip = time.Since(began)
+	if errors.Is(err, mirror.ErrConflict) {
+		return nil, nil
+	}
+	return t, err
+}
+
+// take replaces the version was of a lead.
+func (p *Publisher) take(ctx context.Context, base, was mirror.Version, attempt int) (*Turn, error) {
+	t := &Turn{
+		p: p, base: base, name: p.leadName(base), seen: make(map[string]bool),
+		claim: claim{Holder: p.self.ID, Nonce: p.nonce, Attempt: attempt},
+	}
+	var err error
+	t.version, err = p.store.Swap(ctx, upload(t.name, encode(t.claim), layout.Revalidate), was)
+	if err == nil {
+		return t, nil
+	}
+	if ctx.Err() != nil || errors.Is(err, mirror.ErrConflict) || errors.Is(err, mirror.ErrDenied) {
+		return nil, err
+	}
+	// It may have been stored all the same.
+	there, version, lookErr := p.lead(ctx, base)
+	if lookErr == nil && there.Nonce == t.claim.Nonce && !there.Spent {
+		t.version = version
+		return t, nil
+	}
+	return nil, err
+}
+
+// lead reads who leads.
+func (p *Publisher) lead(ctx context.Context, base mirror.Version) (claim, mirror.Version, error) {
+	var c claim
+	text, info, err := mirror.Read(ctx, p.store, p.leadName(base), maxText)
+	if err == nil && json.Unmarshal(text, &c) != nil {
+		c = claim{Spent: true} // nobody's
+	}
+	return c, info.Version, err
+}
+
+// Others returns announcements that were not returned before: those for the version that the turn builds on, and those for the
+// one before, which are left from the turn before. took are those that the index has. What cannot be read is left out: its
+// publisher leads later.
+func (t *Turn) Others(ctx context.Context, before string, took []string) []Announcement {
+	t.seen[t.p.self.ID] = true
+	for _, id := range took {
+		t.seen[id] = true
+	}
+	var names []string
+	for _, g := range []string{generation(t.base), before} {
+		if g == "" {
+			continue
+		}
+		prefix := t.p.dir + g + "/" + wantPrefix
+		for info, err := range t.p.store.List(ctx, mirror.Range{Prefix: prefix}) {
+			if err != nil {
+				break
+			}
+			if id := strings.TrimPrefix(info.Name, prefix); !t.seen[id] {
+				t.seen[id] = true
+				names = append(names, info.Name)
+			}
+		}
+	}
+	return t.p.announcements(ctx, names)
+}
+
+// Spend gives the lead back: the index needs nothing more, or the holder cannot go on. found are the announcements whose
+// documents the index offers.
+func (t *Turn) Spend(ctx context.Context, found []string) {
+	version := t.stop()
+	c := t.claim
+	c.Spent, c.Found = true, found
+	// If it fails, the others wait until they lose patience.
+	t.p.store.Swap(ctx, upload(t.name, encode(c), layout.Revalidate), version)
+}
+
+// Announce tells the leader what to take along.
+func (p *Publisher) Announce(ctx context.Context, base mirror.Version) error {
+	if err := p.store.Create(ctx, upload(p.wantName(base), p.text, layout.Immutable)); err != nil {
+		return fmt.Errorf("announce: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+package lead
+
+import (
+	"context"
+	"encoding/json"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+)
+
+// A Receipt says that an index is another one and some documents more.
+type Receipt struct {
+	From   string   `json:"from"`   // digest of the other one; empty: there was none
+	Before string   `json:"before"` // where announcements for the other one are
+	Took   []string `json:"took"`   // announcements all of whose documents it offers
+}
+
+func receiptName(layoutName, digest string) string {
+	return Dir + layoutName + "/made/" + strings.ReplaceAll(digest, "+", "-")
+}
+
+// Receipt returns the receipt of an index. It is nil if there is none that can be read.
+func (p *Publisher) Receipt(ctx context.Context, digest string) *Receipt {
+	return readReceipt(ctx, p.store, path.Base(p.dir), digest)
+}
+
+func readReceipt(ctx context.Context, r mirror.Reader, layoutName, digest string) *Receipt {
+	if digest == "" {
+		return nil
+	}
+	text, _, err := mirror.Read(ctx, r, receiptName(layoutName, digest), maxText)
+	out := new(Receipt)
+	if err != nil || json.Unmarshal(text, out) != nil {
+		return nil
+	}
+	return out
+}
+
+// Record stores the receipt of the index with a digest. It must be called before the pointer names that index, and the
+// index must hold what the receipt says. A receipt that is there already stays: it is true as well. A failure is no harm, because
+// publishers that find no receipt read the index.
+func (t *Turn) Record(ctx context.Context, digest, from string, took []string) {
+	r := Receipt{From: from, Before: generation(t.base), Took: took}
+	t.p.store.Create(ctx, upload(receiptName(path.Base(t.p.dir), digest), encode(r), layout.Immutable))
+}
+
+// hops is how many receipts are followed. A publisher that so many turns have overtaken reads the index.
+const hops = 8
+
+// In reports whether the index with a digest is known to offer the publisher's documents. until is an index that is known not to.
+func (p *Publisher) In(ctx context.Context, digest, until string) bool {
+	for range hops {
+		r := p.Receipt(ctx, digest)
+		switch {
+		case r == nil:
+			return false
+		case slices.Contains(r.Took, p.self.ID):
+			return true
+		case r.From == until || r.From == digest:
+			return false
+		}
+		digest = r.From
+	}
+	return false
+}
+
+// Follows reports whether the index with a digest is known to offer all that an older one does.
+func Follows(ctx context.Context, r mirror.Reader, layoutName, digest, older string) bool {
+	for range hops {
+		if digest == older {
+			return true
+		}
+		receipt := readReceipt(ctx, r, layoutName, digest)
+		if receipt == nil || receipt.From == digest {
+			return false
+		}
+		digest = receipt.From
+	}
+	return false
+}
+
+// announcements reads announcements. Those that are broken are left out.
+func (p *Publisher) announcements(ctx context.Context, names []string) []Announcement {
+	all := make([]Announcement, len(names))
+	parallel.Each(ctx, parallel.Readers, parallel.Positions(names), func(ctx context.Context, i int) error {
+		text, _, err := mirror.Read(ctx, p.store, names[i], maxText)
+		id := strings.TrimPrefix(path.Base(names[i]), wantPrefix)
+		if err == nil && idOf(text) == id && json.Unmarshal(text, &all[i]) == nil {
+			all[i].ID = id
+		}
+		return ctx.Err()
+	})
+	return slices.DeleteFunc(all, func(a Announcement) bool { return a.ID == "" })
+}
