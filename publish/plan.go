@@ -124,6 +124,11 @@ func newDecision(p *Plan, m *source.Mirror, s mirror.Store) *decision {
 // Blocked reports whether findings keep the plan from being carried out.
 func (p *Plan) Blocked() bool { return buildcache.Failed(p.Findings) && !p.options.KeepGoing }
 
+// Packages reports whether the plan stores any package.
+func (p *Plan) Packages() bool {
+	return slices.ContainsFunc(p.Mirrors, func(m *MirrorPlan) bool { return len(m.Documents) > 0 })
+}
+
 // Changes reports whether the plan does anything at all.
 func (p *Plan) Changes() bool {
 	for _, m := range p.Mirrors {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
@@ -40,6 +41,7 @@ type copying struct {
 	target, from target.Config
 	rules        cli.Rules
 	builds       bool
+	whole        bool // what is needed and missing is an error
 	dryRun, json bool
 	timeout      time.Duration
 }
@@ -59,6 +61,12 @@ func copyCommand(env cli.Env) *cobra.Command {
 	fs.StringVar(&c.from.S3.EndpointURL, "from-endpoint-url", "", "`URL` of the S3 that FROM is in; default: that of --endpoint-url")
 	fs.StringVar(&c.from.S3.Region, "from-region", "", "region of the bucket of FROM; default: AWS is asked")
 	fs.StringVar(&c.from.Profile, "from-profile", "", "profile of the AWS configuration with which FROM is read; default: the credentials for TO")
+	c.registerTo(fs)
+	return cmd
+}
+
+// registerTo adds the flags about TO, and the rules.
+func (c *copying) registerTo(fs *pflag.FlagSet) {
 	cli.StorageFlags(fs, &c.target)
 	fs.StringVar(&c.rules.IfExists, "if-exists", c.rules.IfExists, "what becomes of a package that TO has with another document: skip, overwrite or error")
 	cli.TrustFlags(fs, &c.rules)
@@ -66,32 +74,41 @@ func copyCommand(env cli.Env) *cobra.Command {
 	fs.BoolVar(&c.rules.KeepGoing, "keep-going", false, "copy what is good although something else is bad; the exit code is 4 all the same")
 	cli.CDNFlags(fs, &c.target.CDN)
 	fs.DurationVar(&c.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
-	return cmd
 }
 
 func (c *copying) run(cmd *cobra.Command, args []string, env cli.Env) error {
-	from, to := args[0], args[1]
+	if err := different(args[0], args[1]); err != nil {
+		return err
+	}
+	return c.carryOut(cmd, args[0], args[1], args[2:], env, func(ctx context.Context) (mirror.Reader, func() error, error) {
+		at, done, err := openReaders(ctx, env, args[0], c.source())
+		if err != nil {
+			return nil, nil, fmt.Errorf("FROM: %w", err)
+		}
+		return at(""), done, nil
+	})
+}
+
+// carryOut copies packages of the mirror that open returns.
+func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []string, env cli.Env, open func(context.Context) (mirror.Reader, func() error, error)) error {
 	o, err := c.rules.Options()
-	want, wrong := wantedOf(args[2:])
+	want, wrong := wantedOf(packages)
 	if err = errors.Join(err, c.target.Validate(), wrong); err != nil {
 		return cli.Usage(err)
 	}
-	if err := different(from, to); err != nil {
-		return err
-	}
-	want.Layout, want.NoKeys, want.Builds, want.Anew = o.Selection.Layout, o.Selection.NoKeys, c.builds, o.IfExists != publish.Skip
+	want.Layout, want.NoKeys, want.Builds, want.Anew, want.Whole = o.Selection.Layout, o.Selection.NoKeys, c.builds, o.IfExists != publish.Skip, c.whole
 	ctx, cancel := cli.WithTimeout(cmd.Context(), c.timeout)
 	defer cancel()
-	at, done, err := openReaders(ctx, env, from, c.source())
+	reader, done, err := open(ctx)
 	if err != nil {
-		return fmt.Errorf("FROM: %w", err)
+		return err
 	}
 	defer done()
 	report := env.NewReport(from, to, c.dryRun, nil)
 	j := &cli.Job{
 		Destination: to, Target: c.target, Options: o, DryRun: c.dryRun,
 		From: func(ctx context.Context, to mirror.Store) (*source.Source, error) {
-			return elsewhere.Open(ctx, at(""), to, want)
+			return elsewhere.Open(ctx, reader, to, want)
 		},
 		Into:        transfer.NewRelay("").Into,
 		Environment: target.Environment{Log: env.Log()}, Report: report, Observer: cli.Screen{Env: env},

@@ -40,6 +40,10 @@ type Closure struct {
 	Builds bool
 	// Anew reads the packages as well that the destination offers already.
 	Anew bool
+	// Held are packages that come from somewhere else: they are left out, and may be needed. See Offered.
+	Held map[spec.Hash]bool
+	// Whole makes what is needed and not offered an error, also if everything is meant.
+	Whole bool
 }
 
 func (c Closure) everything() bool { return len(c.Packages)+len(c.Locks) == 0 }
@@ -61,6 +65,9 @@ func Open(ctx context.Context, from mirror.Reader, to mirror.Store, c Closure) (
 	if len(src.Mirrors) == 0 {
 		return nil, fmt.Errorf("%w: there is no index of a Spack mirror: `publish index` makes one", source.ErrNothing)
 	}
+	if len(c.Held) > 0 {
+		return src, nil // which may be all that was asked for
+	}
 	for _, m := range src.Mirrors {
 		if len(m.Packages)+len(m.There)+len(m.Refused) > 0 {
 			return src, nil
@@ -70,6 +77,37 @@ func Open(ctx context.Context, from mirror.Reader, to mirror.Store, c Closure) (
 		return nil, fmt.Errorf("%w: no package is offered that was asked for", source.ErrNothing)
 	}
 	return nil, fmt.Errorf("%w: the index offers no package", source.ErrNothing)
+}
+
+// Offered returns the packages that mirrors offer, by their indices.
+func Offered(ctx context.Context, mirrors ...mirror.Reader) (map[spec.Hash]bool, error) {
+	offered := make(map[spec.Hash]bool)
+	for _, m := range mirrors {
+		there := false
+		for _, l := range buildcache.Layouts() {
+			p, err := l.ReadPointer(ctx, m)
+			if err != nil {
+				return nil, err
+			}
+			if p.Version == mirror.Absent {
+				continue
+			}
+			there = true
+			x, err := l.ReadIndex(ctx, m, p)
+			if err != nil {
+				return nil, fmt.Errorf("index: %w", err)
+			}
+			for r := range x.Records() {
+				if r.InBuildcache {
+					offered[r.Hash] = true
+				}
+			}
+		}
+		if !there {
+			return nil, fmt.Errorf("%w: there is no index of a Spack mirror", source.ErrNothing)
+		}
+	}
+	return offered, nil
 }
 
 // maxSpecs is how many bytes the specs of the packages that are read may take in memory: those of 200,000 packages.
@@ -106,7 +144,7 @@ func (e *reading) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	lacks, err := e.compare(ctx, all.packages())
+	lacks, err := e.compare(ctx, slices.DeleteFunc(all.packages(), func(p chosen) bool { return e.Held[p.node.Hash] }))
 	if err != nil {
 		return err
 	}
@@ -139,8 +177,8 @@ func (e *reading) holes(missing []lacking, lacks comparison) {
 	for _, l := range missing {
 		index := e.layout.IndexNames()[0]
 		switch {
-		case lacks.offers(l.Hash):
-		case e.everything():
+		case lacks.offers(l.Hash) || e.Held[l.Hash]:
+		case e.everything() && !e.Whole:
 			e.report(buildcache.Warning, index, l.String())
 		default:
 			e.refuse(&buildcache.Package{File: index, SpecName: l.SpecName}, l.String())

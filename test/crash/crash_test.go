@@ -75,7 +75,17 @@ func scenarios() []scenario {
 		}
 	}
 	toDestination := func(w *world) []string { return []string{w.source, w.destination()} }
+	from := func(w *world) string { return "s3://" + w.bucket + "/from" }
+	copied := func(l spackmirror.Layout) func(*testing.T, *world) {
+		return func(t *testing.T, w *world) {
+			w.must(t, write(t, universe(l), withLarge), from(w))
+			w.must(t, write(t, universe(l), there), w.destination())
+		}
+	}
+	fromThere := func(w *world) []string { return []string{"copy", from(w), w.destination()} }
 	return []scenario{
+		{"copy v3 within S3", copied(spackmirror.V3), fromThere, reader.V3, 4},
+		{"copy v2 within S3", copied(spackmirror.V2), fromThere, reader.V2, 4},
 		{"publish v3 to an empty bucket", publish(spackmirror.V3, withLarge, nil), toDestination, reader.V3, 2},
 		{"publish v3 to a mirror", publish(spackmirror.V3, fresh, there), toDestination, reader.V3, 4},
 		{"publish v2 to a mirror", publish(spackmirror.V2, withLarge, there), toDestination, reader.V2, 4},

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/archive"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/elsewhere"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+	"github.com/vantagecompute/slurm-factory-publish/publish/transfer"
+)
+
+const exportHelp = `Write packages of a mirror into a tar file, with all that installing them needs: for a cluster
+without a network, where publish import takes them into a mirror. The file is a mirror itself, so it may also
+be unpacked.
+
+FROM and PACKAGE are as for publish copy. With --base, packages that an earlier file holds are left out: import
+the files in their order.`
+
+const importHelp = `Take the packages of a file that publish export wrote into a mirror. What TO offers already is not
+read, and what TO has besides stays. A package that needs one which neither the file nor TO holds is an error.
+
+TO is s3://bucket[/prefix] or file:///directory.`
+
+// An exporting is an export, as a command line says it.
+type exporting struct {
+	from         target.Config
+	rules        cli.Rules
+	bases        []string
+	builds       bool
+	dryRun, json bool
+	timeout      time.Duration
+}
+
+func exportCommand(env cli.Env) *cobra.Command {
+	e := exporting{rules: cli.DefaultRules()}
+	cmd := &cobra.Command{
+		Use: "export FROM FILE [PACKAGE...]", Short: "Write packages of a mirror into a tar file", Long: exportHelp, Args: atLeast(2),
+		Example: "  publish export https://cache.example.org/noble/spack november.tar slurm@25:\n  publish export --base november.tar s3://cache/noble december.tar slurm@25:",
+		RunE:    func(cmd *cobra.Command, args []string) error { return e.run(cmd, args, env) },
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	fs.BoolVar(&e.dryRun, "dry-run", false, "print what would be done and do nothing")
+	fs.BoolVar(&e.json, "json", false, "print one JSON document (see docs/json-report.md)")
+	fs.StringArrayVar(&e.bases, "base", nil, "leave out what this earlier `FILE` holds; repeatable")
+	fs.BoolVar(&e.builds, "with-build-deps", false, "export what packages were built with too, as far as FROM offers it")
+	cli.PlaceFlags(fs, &e.from)
+	cli.TrustFlags(fs, &e.rules)
+	cli.BuildFlags(fs, &e.rules.Selection)
+	fs.DurationVar(&e.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	return cmd
+}
+
+func (e *exporting) run(cmd *cobra.Command, args []string, env cli.Env) error {
+	o, err := e.rules.Options()
+	want, wrong := wantedOf(args[2:])
+	if err = errors.Join(err, e.from.Validate(), wrong); err != nil {
+		return cli.Usage(err)
+	}
+	want.Layout, want.NoKeys, want.Builds = o.Selection.Layout, o.Selection.NoKeys, e.builds
+	ctx, cancel := cli.WithTimeout(cmd.Context(), e.timeout)
+	defer cancel()
+	report := env.NewReport(args[0], args[1], e.dryRun, nil)
+	err = cli.Stopped(ctx, e.export(ctx, args[0], args[1], want, o, report, env))
+	report.Finish(err)
+	if printErr := report.Print(env.Stdout, e.json); err == nil {
+		err = printErr
+	}
+	return err
+}
+
+func (e *exporting) export(ctx context.Context, from, file string, want elsewhere.Closure, o publish.Options, report *cli.Report, env cli.Env) error {
+	at, done, err := openReaders(ctx, env, from, e.from)
+	if err != nil {
+		return fmt.Errorf("FROM: %w", err)
+	}
+	defer done()
+	if want.Held, err = e.held(ctx); err != nil {
+		return err
+	}
+	to, err := archive.Create(file)
+	if err != nil {
+		return cli.Fail(cli.ExitUsage, err)
+	}
+	finished := false
+	defer func() {
+		if finished {
+			to.Close()
+		} else {
+			to.Discard()
+		}
+	}()
+	src, err := elsewhere.Open(ctx, at(""), to, want)
+	if errors.Is(err, source.ErrNothing) {
+		return cli.Fail(cli.ExitSource, err)
+	}
+	if err != nil {
+		return err
+	}
+	relay := transfer.NewRelay("")
+	plan, err := publish.NewPlan(ctx, src, func(string) mirror.Store { return relay.Into(to) }, o)
+	if err != nil {
+		return err
+	}
+	if !plan.Blocked() && !plan.Packages() {
+		return nil // a file without packages would be none
+	}
+	report.SetPlan(plan, nil, 0, 0)
+	switch {
+	case plan.Blocked():
+		return &buildcache.FindingsError{Findings: plan.Findings, Held: true}
+	case e.dryRun:
+		return nil
+	}
+	progress, stop := cli.Screen{Env: env}.Progress(plan)
+	out, err := plan.Apply(ctx, progress)
+	stop(out)
+	report.SetOutcome(out, 0)
+	if err != nil {
+		return err
+	}
+	report.MarkIndexed()
+	finished = true
+	return to.Finish()
+}
+
+// held are the packages that earlier files hold.
+func (e *exporting) held(ctx context.Context) (map[spec.Hash]bool, error) {
+	var readers []mirror.Reader
+	for _, name := range e.bases {
+		r, err := archive.Open(name)
+		if err != nil {
+			return nil, cli.Fail(cli.ExitUsage, fmt.Errorf("--base: %w", err))
+		}
+		defer r.Close()
+		readers = append(readers, r)
+	}
+	return elsewhere.Offered(ctx, readers...)
+}
+
+func importCommand(env cli.Env) *cobra.Command {
+	c := copying{rules: cli.DefaultRules(), whole: true}
+	cmd := &cobra.Command{
+		Use: "import FILE TO", Short: "Take the packages of a tar file into a mirror", Long: importHelp, Args: arguments,
+		Example: "  publish import november.tar file:///srv/mirror",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.carryOut(cmd, args[0], args[1], nil, env, func(context.Context) (mirror.Reader, func() error, error) {
+				r, err := archive.Open(args[0])
+				if err != nil {
+					return nil, nil, cli.Fail(cli.ExitSource, err)
+				}
+				return r, r.Close, nil
+			})
+		},
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	fs.BoolVar(&c.dryRun, "dry-run", false, "print what would be done and do nothing")
+	fs.BoolVar(&c.json, "json", false, "print one JSON document (see docs/json-report.md)")
+	c.registerTo(fs)
+	return cmd
+}
