@@ -23,7 +23,7 @@ const (
 )
 
 // check looks at packages of a lane until ctx ends.
-func (k *desk) check(ctx context.Context, l lane) error {
+func (k *worker) check(ctx context.Context, l lane) error {
 	limits := l.limits(mostLooks)
 	limits.Bytes = mostLookBytes
 	for ctx.Err() == nil {
@@ -61,7 +61,7 @@ func (k *desk) check(ctx context.Context, l lane) error {
 }
 
 // waitFor waits until a job in a state is due, or until it is poked.
-func (k *desk) waitFor(ctx context.Context, in queue.State, l lane, p poke) {
+func (k *worker) waitFor(ctx context.Context, in queue.State, l lane, p poke) {
 	w, err := k.d.o.Queue.Waiting(ctx, k.m.Key(), in, l.limits(0))
 	if err != nil {
 		k.trouble(ctx, "looking for what is due", err)
@@ -77,7 +77,7 @@ func (k *desk) waitFor(ctx context.Context, in queue.State, l lane, p poke) {
 }
 
 // verdict looks at a package and says what becomes of it.
-func (k *desk) verdict(ctx context.Context, j queue.Job) queue.Change {
+func (k *worker) verdict(ctx context.Context, j queue.Job) queue.Change {
 	err := ctx.Err()
 	if err == nil {
 		err = k.content(ctx, j)
@@ -102,7 +102,7 @@ func (k *desk) verdict(ctx context.Context, j queue.Job) queue.Change {
 }
 
 // tellStuck says once that something does not become complete.
-func (k *desk) tellStuck(j queue.Job, c queue.Change) {
+func (k *worker) tellStuck(j queue.Job, c queue.Change) {
 	stuck := j.Accepted.Add(k.m.Stuck)
 	if !c.NextAt.Before(stuck) && j.Changed.Before(stuck) {
 		k.d.o.Log.Warn("a package is stuck: it does not become complete", "mirror", k.m.Name, "package", j.Package, "file", j.File,
@@ -111,7 +111,7 @@ func (k *desk) tellStuck(j queue.Job, c queue.Change) {
 }
 
 // content reads everything that belongs to a package.
-func (k *desk) content(ctx context.Context, j queue.Job) error {
+func (k *worker) content(ctx context.Context, j queue.Job) error {
 	defer k.d.underWay()()
 	return k.m.Work.Check(ctx, k.packageOf(j), func(n int64) {
 		k.d.counts.checked.Add(n)

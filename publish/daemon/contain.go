@@ -85,14 +85,14 @@ func (c contained) Tell(ctx context.Context, owed [][]byte) error {
 // Close implements Work.
 func (c contained) Close() error { return c.caught(c.Work.Close) }
 
-// A desk whose own loops panic begins again after a pause that grows.
+// A worker whose own loops panic begins again after a pause that grows.
 const (
 	firstRestart   = time.Second
 	longestRestart = 5 * time.Minute
 )
 
-// keepRunning runs a desk until ctx ends or it fails, and again if it fails by a defect.
-func (k *desk) keepRunning(ctx context.Context) error {
+// keepRunning runs a worker until ctx ends or it fails, and again if it fails by a defect.
+func (k *worker) keepRunning(ctx context.Context) error {
 	for failures := 1; ; failures++ {
 		err := defect.Caught(func() error { return k.run(ctx) })
 		if ctx.Err() != nil || !isDefect(err) {

@@ -12,22 +12,22 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
-// A brittleYard panics in one of its methods, for one package, or always if there is none.
-type brittleYard struct {
-	*yard
+// A brittleWork panics in one of its methods, for one package, or always if there is none.
+type brittleWork struct {
+	*fakeWork
 	in, about string
 }
 
-func (y brittleYard) breaks(in, about string) {
+func (y brittleWork) breaks(in, about string) {
 	if in == y.in && (y.about == "" || y.about == about) {
 		panic("index out of range")
 	}
 }
 
-func (y brittleYard) Arrivals(ctx context.Context, dir string) iter.Seq2[daemon.File, error] {
+func (y brittleWork) Arrivals(ctx context.Context, dir string) iter.Seq2[daemon.File, error] {
 	return func(yield func(daemon.File, error) bool) {
 		y.breaks("Arrivals", "")
-		for f, err := range y.yard.Arrivals(ctx, dir) {
+		for f, err := range y.fakeWork.Arrivals(ctx, dir) {
 			if !yield(f, err) {
 				return
 			}
@@ -35,31 +35,31 @@ func (y brittleYard) Arrivals(ctx context.Context, dir string) iter.Seq2[daemon.
 	}
 }
 
-func (y brittleYard) Read(ctx context.Context, file string) (daemon.Package, error) {
+func (y brittleWork) Read(ctx context.Context, file string) (daemon.Package, error) {
 	y.breaks("Read", file)
-	return y.yard.Read(ctx, file)
+	return y.fakeWork.Read(ctx, file)
 }
 
-func (y brittleYard) Check(ctx context.Context, p daemon.Package, read func(int64)) error {
+func (y brittleWork) Check(ctx context.Context, p daemon.Package, read func(int64)) error {
 	y.breaks("Check", p.File)
-	return y.yard.Check(ctx, p, read)
+	return y.fakeWork.Check(ctx, p, read)
 }
 
-func (y brittleYard) Publish(ctx context.Context, r *daemon.Run) (daemon.Outcome, error) {
+func (y brittleWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Outcome, error) {
 	for _, p := range r.Packages {
 		y.breaks("Publish", p.File)
 	}
-	return y.yard.Publish(ctx, r)
+	return y.fakeWork.Publish(ctx, r)
 }
 
-func (y brittleYard) Tell(ctx context.Context, owed [][]byte) error {
+func (y brittleWork) Tell(ctx context.Context, owed [][]byte) error {
 	y.breaks("Tell", "")
-	return y.yard.Tell(ctx, owed)
+	return y.fakeWork.Tell(ctx, owed)
 }
 
-func (y brittleYard) Close() error {
+func (y brittleWork) Close() error {
 	y.breaks("Close", "")
-	return y.yard.Close()
+	return y.fakeWork.Close()
 }
 
 // Whatever panics for one package or one mirror, other packages and other mirrors are published, the log has the stack,
@@ -79,10 +79,10 @@ func TestAPanicEndsNoDaemon(t *testing.T) {
 	} {
 		t.Run(row.in, func(t *testing.T) {
 			timed(t, func(t *testing.T) {
-				y, other := newYard(t), newYard(t)
+				y, other := newFakeWork(t), newFakeWork(t)
 				y.caches = true
 				m, n := y.mirror("brittle"), other.mirror("sound")
-				m.Work = brittleYard{y, row.in, row.about}
+				m.Work = brittleWork{y, row.in, row.about}
 				for _, name := range []string{"spec/a", "spec/b", "spec/c"} {
 					y.put(name, parcel{bytes: 1})
 					other.put(name, parcel{bytes: 1})
@@ -99,7 +99,7 @@ func TestAPanicEndsNoDaemon(t *testing.T) {
 					t.Error(s.Problem)
 				}
 				d.stop()
-				if log := d.log.String(); !strings.Contains(log, "index out of range") || !strings.Contains(log, "brittleYard") {
+				if log := d.log.String(); !strings.Contains(log, "index out of range") || !strings.Contains(log, "brittleWork") {
 					t.Errorf("the log has no stack: %s", log)
 				}
 			})

@@ -193,9 +193,9 @@ type Daemon struct {
 
 	// changing is held while mirrors are exchanged, or forgotten because they are not configured.
 	changing sync.Mutex
-	// mu guards the table of desks, not the desks.
+	// mu guards the table of workers, not the workers.
 	mu       sync.Mutex
-	desks    []*desk
+	workers  []*worker
 	replaced chan struct{} // closed when the table is replaced
 	next     chan []Mirror // what Run is to change over to
 }
@@ -207,7 +207,7 @@ func New(o Options, mirrors []Mirror) *Daemon {
 		replaced: make(chan struct{}), next: make(chan []Mirror),
 	}
 	for _, m := range mirrors {
-		d.desks = append(d.desks, newDesk(d, m))
+		d.workers = append(d.workers, newWorker(d, m))
 	}
 	return d
 }

@@ -22,7 +22,7 @@ func timed(t *testing.T, test func(t *testing.T)) {
 
 func TestWhatAppearsTogetherIsPublishedTogether(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		m := y.mirror("noble")
 		all := y.fill(100)
 		d := begin(t, t.TempDir(), m)
@@ -40,7 +40,7 @@ func TestWhatAppearsTogetherIsPublishedTogether(t *testing.T) {
 // while it comes.
 func TestPackagesAreFoundByScanning(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		begin(t, t.TempDir(), y.mirror("noble"))
 		time.Sleep(90 * time.Second)
 		y.put("spec/late", parcel{})
@@ -55,7 +55,7 @@ func TestPackagesAreFoundByScanning(t *testing.T) {
 
 func TestNobodyIsAskedAnythingWhileIdle(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		y.caches = true
 		y.fill(20)
 		d := begin(t, t.TempDir(), y.mirror("noble"))
@@ -79,14 +79,14 @@ func TestNobodyIsAskedAnythingWhileIdle(t *testing.T) {
 
 func TestARestartPublishesNothingAgain(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		dir := t.TempDir()
 		y.fill(10)
 		d := begin(t, dir, y.mirror("noble"))
 		time.Sleep(10 * time.Second)
 		d.stop()
 		y.put("spec/new", parcel{})
-		begin(t, dir, y.mirror("noble")) // the yard fails the test if anything is published twice
+		begin(t, dir, y.mirror("noble")) // the fakeWork fails the test if anything is published twice
 		time.Sleep(time.Minute)
 		if n := y.has("sha256 of spec/new"); n != 1 || len(y.ran()) != 2 {
 			t.Errorf("%d of 1 published, runs %v", n, y.ran())
@@ -96,7 +96,7 @@ func TestARestartPublishesNothingAgain(t *testing.T) {
 
 func TestIncompleteIsPublishedOnceItIsComplete(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		m := y.mirror("noble")
 		y.put("spec/half", parcel{state: errHalf})
 		y.put("spec/unreadable", parcel{broken: errors.New("unexpected end of JSON")})
@@ -138,7 +138,7 @@ func TestBadOnesCostGoodOnesNothing(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			timed(t, func(t *testing.T) {
-				y := newYard(t)
+				y := newFakeWork(t)
 				m := y.mirror("noble")
 				all := y.fill(100)
 				y.put("spec/a", bad)
@@ -158,7 +158,7 @@ func TestBadOnesCostGoodOnesNothing(t *testing.T) {
 // What a run refuses fails after some attempts, with its reason.
 func TestRefusedByARun(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		m := y.mirror("noble")
 		all := y.fill(10)
 		y.refuses[all[3]] = "the destination holds 7 bytes under its name"
@@ -186,7 +186,7 @@ func TestRefusedByARun(t *testing.T) {
 // One that lets every run fail in which it is is found out, and all others are published.
 func TestPoison(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		m := y.mirror("noble")
 		all := y.fill(100)
 		y.poison = all[42]
@@ -207,7 +207,7 @@ func TestPoison(t *testing.T) {
 
 func TestTheDestinationIsAwayForTenMinutes(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		m := y.mirror("noble")
 		all := y.fill(50)
 		y.down = errors.New("connection refused")
@@ -233,7 +233,7 @@ func TestTheDestinationIsAwayForTenMinutes(t *testing.T) {
 
 func TestOneDestinationThatIsAwayHoldsUpNoOther(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		away, here := newYard(t), newYard(t)
+		away, here := newFakeWork(t), newFakeWork(t)
 		away.down = errors.New("connection refused")
 		away.fill(10)
 		all := here.fill(10)
@@ -248,7 +248,7 @@ func TestOneDestinationThatIsAwayHoldsUpNoOther(t *testing.T) {
 // What is small does not wait for what is large, neither to be checked nor to be sent.
 func TestLargeOnesDoNotHoldUpSmallOnes(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		for i := range 4 {
 			y.put(fmt.Sprintf("spec/0large%d", i), parcel{bytes: 10 << 30, takes: time.Minute})
 		}
@@ -267,7 +267,7 @@ func TestLargeOnesDoNotHoldUpSmallOnes(t *testing.T) {
 
 func TestRunsAreBounded(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		all := y.fill(many)
 		begin(t, t.TempDir(), y.mirror("noble"))
 		time.Sleep(time.Minute)
@@ -279,7 +279,7 @@ func TestRunsAreBounded(t *testing.T) {
 
 func TestWhatIsReplacedOrGoneIsCancelled(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		m := y.mirror("noble")
 		y.put("spec/replaced", parcel{state: errHalf})
 		y.put("spec/gone", parcel{state: errHalf})
@@ -303,7 +303,7 @@ func TestWhatIsReplacedOrGoneIsCancelled(t *testing.T) {
 func TestStopping(t *testing.T) {
 	for _, takes := range []time.Duration{10 * time.Second, time.Minute} {
 		timed(t, func(t *testing.T) {
-			y := newYard(t)
+			y := newFakeWork(t)
 			y.takes = takes
 			all := y.fill(10)
 			m, dir := y.mirror("noble"), t.TempDir()
@@ -329,7 +329,7 @@ func TestStopping(t *testing.T) {
 
 func TestCachesAreToldUntilTheyListen(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		y.caches, y.deaf = true, errors.New("too many invalidations")
 		y.fill(10)
 		m, dir := y.mirror("noble"), t.TempDir()
@@ -352,7 +352,7 @@ func TestCachesAreToldUntilTheyListen(t *testing.T) {
 // A run that fails may have replaced the index all the same.
 func TestCachesAreToldOfWhatMayHaveHappened(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		y.caches = true
 		all := y.fill(1)
 		y.poison = all[0]
@@ -366,7 +366,7 @@ func TestCachesAreToldOfWhatMayHaveHappened(t *testing.T) {
 
 func TestDrain(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		y.caches, y.takes = true, time.Minute
 		m := y.mirror("noble")
 		m.Settle, m.MaxDelay = time.Hour, time.Hour
@@ -393,7 +393,7 @@ func TestDrain(t *testing.T) {
 // What did not become complete for long, and has now, is not waited for.
 func TestDrainLooksAgain(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		y.put("spec/half", parcel{state: errHalf})
 		d := begin(t, t.TempDir(), y.mirror("noble"))
 		for {
@@ -417,7 +417,7 @@ func TestDrainLooksAgain(t *testing.T) {
 // A drain waits for a destination that may come back, and not for one that refuses us.
 func TestDrainOfWhatCannotBePublished(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		y.fill(3)
 		y.down = errors.New("connection refused")
 		d := begin(t, t.TempDir(), y.mirror("noble"))
@@ -436,7 +436,7 @@ func TestDrainOfWhatCannotBePublished(t *testing.T) {
 
 func TestReload(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		stays, goes, comes := newYard(t), newYard(t), newYard(t)
+		stays, goes, comes := newFakeWork(t), newFakeWork(t), newFakeWork(t)
 		stays.fill(1)
 		stays.takes = time.Minute
 		goes.fill(1)
@@ -466,7 +466,7 @@ func TestReload(t *testing.T) {
 
 func TestPush(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		m := y.mirror("noble")
 		d := begin(t, t.TempDir(), m)
 		time.Sleep(time.Second)
@@ -505,7 +505,7 @@ func TestPush(t *testing.T) {
 // Who waits for caches waits until they were told, and no longer than he wants to.
 func TestWaitingForCaches(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		y.caches, y.deaf = true, errors.New("busy")
 		y.put("spec/a", parcel{})
 		d := begin(t, t.TempDir(), y.mirror("noble"))
@@ -530,9 +530,9 @@ func TestWaitingForCaches(t *testing.T) {
 
 func TestHealth(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		m := y.mirror("noble")
-		m.Work = slowYard{y}
+		m.Work = slowWork{y}
 		d := begin(t, t.TempDir(), m)
 		time.Sleep(time.Second)
 		if err := d.Ready(); err == nil {
@@ -564,7 +564,7 @@ func TestHealth(t *testing.T) {
 
 func TestEvents(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		d := begin(t, t.TempDir(), y.mirror("noble"))
 		events, slow := d.Events(), d.Events()
 		defer slow.Leave()
@@ -624,7 +624,7 @@ func TestEvents(t *testing.T) {
 // A full disk keeps packages from being taken over, and nothing is lost by that.
 func TestTroubleWithTheQueue(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		d := begin(t, t.TempDir(), y.mirror("noble"))
 		time.Sleep(time.Second)
 		d.q.Close() // whatever is asked of it fails

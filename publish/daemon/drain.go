@@ -66,7 +66,7 @@ func (d *Daemon) left(ctx context.Context, began, looked time.Time) (Drained, er
 		return left, err
 	}
 	for _, o := range owed {
-		k := d.desk(o.Mirror)
+		k := d.worker(o.Mirror)
 		if k == nil {
 			continue
 		}
@@ -80,7 +80,7 @@ func (d *Daemon) left(ctx context.Context, began, looked time.Time) (Drained, er
 	return left, nil
 }
 
-func (k *desk) left(ctx context.Context, left *Drained, began, looked time.Time) error {
+func (k *worker) left(ctx context.Context, left *Drained, began, looked time.Time) error {
 	q := k.d.o.Queue
 	jobs, err := q.Jobs(ctx, queue.Filter{Mirror: k.m.Key(), States: []queue.State{queue.Accepted, queue.Checking, queue.Ready, queue.Publishing}})
 	if err != nil {
@@ -120,7 +120,7 @@ func (k *desk) left(ctx context.Context, left *Drained, began, looked time.Time)
 
 // blocked says why a destination cannot be used, if that was tried since a time and will not
 // mend itself.
-func (k *desk) blocked(since time.Time) string {
+func (k *worker) blocked(since time.Time) string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.pause.lasting && k.pause.at.After(since) {

@@ -17,7 +17,7 @@ import (
 // the same to a scan as before.
 func TestAPackageThatWasAwayForAMomentIsPublished(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		m := y.mirror("noble")
 		d := begin(t, t.TempDir(), m)
 		time.Sleep(5 * time.Second) // the first scan is over
@@ -42,7 +42,7 @@ func TestAPackageThatWasAwayForAMomentIsPublished(t *testing.T) {
 // What caches were told is forgotten after keep_finished; waiting for the package succeeds all the same.
 func TestWaitingForAPackageThatWasPublishedLongAgo(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		y.caches = true
 		m := y.mirror("noble")
 		m.Scan = 6 * time.Hour
@@ -67,21 +67,21 @@ func TestWaitingForAPackageThatWasPublishedLongAgo(t *testing.T) {
 	})
 }
 
-// A slowYard takes its time to be looked through.
-type slowYard struct{ *yard }
+// A slowWork takes its time to be looked through.
+type slowWork struct{ *fakeWork }
 
-func (y slowYard) Arrivals(ctx context.Context, dir string) iter.Seq2[daemon.File, error] {
+func (y slowWork) Arrivals(ctx context.Context, dir string) iter.Seq2[daemon.File, error] {
 	time.Sleep(20 * time.Second)
-	return y.yard.Arrivals(ctx, dir)
+	return y.fakeWork.Arrivals(ctx, dir)
 }
 
 // A drain that is under way when another configuration is loaded ends, and looks through the mirrors of
 // that one.
 func TestDrainDuringAReloadEnds(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y, z := newYard(t), newYard(t)
+		y, z := newFakeWork(t), newFakeWork(t)
 		a, b := y.mirror("a"), z.mirror("b")
-		a.Work = slowYard{y}
+		a.Work = slowWork{y}
 		d := begin(t, t.TempDir(), a, b)
 		time.Sleep(30 * time.Second)
 		z.put("spec/new", parcel{})
@@ -107,9 +107,9 @@ func TestDrainDuringAReloadEnds(t *testing.T) {
 // A drain that is under way when the daemon stops says so.
 func TestDrainEndsWhenTheDaemonStops(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		a := y.mirror("a")
-		a.Work = slowYard{y}
+		a.Work = slowWork{y}
 		d := begin(t, t.TempDir(), a)
 		time.Sleep(30 * time.Second)
 		drained := make(chan error)
@@ -133,10 +133,10 @@ func TestDrainEndsWhenTheDaemonStops(t *testing.T) {
 // A mirror that is removed from the configuration still tells caches what it owes them.
 func TestARemovedMirrorMeetsItsObligations(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		y.caches = true
 		y.deaf = context.DeadlineExceeded
-		a, b := y.mirror("a"), newYard(t).mirror("b")
+		a, b := y.mirror("a"), newFakeWork(t).mirror("b")
 		d := begin(t, t.TempDir(), a, b)
 		y.put("spec/x", parcel{bytes: 1})
 		time.Sleep(2 * time.Minute)
@@ -170,10 +170,10 @@ func TestARemovedMirrorMeetsItsObligations(t *testing.T) {
 // others are not.
 func TestForgettingARemovedMirror(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		y.caches = true
 		y.deaf = context.DeadlineExceeded
-		z := newYard(t)
+		z := newFakeWork(t)
 		a, b := y.mirror("a"), z.mirror("b")
 		dir := t.TempDir()
 		d := begin(t, dir, a, b)
@@ -205,7 +205,7 @@ func TestForgettingARemovedMirror(t *testing.T) {
 // A host that restarts every night forgets what ended long ago and is gone.
 func TestFinishedJobsAreForgottenAcrossRestarts(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		dir := t.TempDir()
 		m := y.mirror("a")
 		m.Scan = 12 * time.Hour
@@ -226,17 +226,17 @@ func TestFinishedJobsAreForgottenAcrossRestarts(t *testing.T) {
 	})
 }
 
-// A brokenYard cannot be looked through as a whole.
-type brokenYard struct{ *yard }
+// A brokenWork cannot be looked through as a whole.
+type brokenWork struct{ *fakeWork }
 
-func (y brokenYard) Arrivals(context.Context, string) iter.Seq2[daemon.File, error] {
+func (y brokenWork) Arrivals(context.Context, string) iter.Seq2[daemon.File, error] {
 	return func(yield func(daemon.File, error) bool) { yield(daemon.File{}, errors.New("input/output error")) }
 }
 
 // What was not looked through may still be there, so nothing of it is forgotten.
 func TestNothingIsForgottenOfASourceThatCannotBeRead(t *testing.T) {
 	timed(t, func(t *testing.T) {
-		y := newYard(t)
+		y := newFakeWork(t)
 		dir := t.TempDir()
 		m := y.mirror("a")
 		m.Scan = 12 * time.Hour
@@ -244,7 +244,7 @@ func TestNothingIsForgottenOfASourceThatCannotBeRead(t *testing.T) {
 		d := begin(t, dir, m)
 		time.Sleep(time.Minute)
 		d.stop()
-		m.Work = brokenYard{y}
+		m.Work = brokenWork{y}
 		d = begin(t, dir, m)
 		time.Sleep(33 * 24 * time.Hour)
 		if n := d.count(t, m, queue.Published); n != 1 {
@@ -255,7 +255,7 @@ func TestNothingIsForgottenOfASourceThatCannotBeRead(t *testing.T) {
 
 // Waiting for a package takes some kilobytes, not room for all events that there could be.
 func TestWaitersTakeKilobytes(t *testing.T) {
-	y := newYard(t)
+	y := newFakeWork(t)
 	m := y.mirror("noble")
 	d := begin(t, t.TempDir(), m)
 	y.put("spec/a", parcel{bytes: 10, state: errHalf})

@@ -16,7 +16,7 @@ import (
 func (d *Daemon) Run(ctx context.Context) error {
 	defer d.events.close()
 	g, gctx := defect.WithContext(ctx)
-	stop := make(map[*desk]func())
+	stop := make(map[*worker]func())
 	for _, k := range d.all() {
 		stop[k] = start(gctx, g, k)
 	}
@@ -43,8 +43,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	return err
 }
 
-// start runs a desk until the function that it returns is called, which waits for it.
-func start(ctx context.Context, g *defect.Group, k *desk) func() {
+// start runs a worker until the function that it returns is called, which waits for it.
+func start(ctx context.Context, g *defect.Group, k *worker) func() {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	g.Go(func() error {
@@ -70,66 +70,66 @@ func (d *Daemon) Reload(ctx context.Context, mirrors []Mirror) error {
 	}
 }
 
-func (d *Daemon) changeOver(ctx context.Context, g *defect.Group, stop map[*desk]func(), mirrors []Mirror) {
+func (d *Daemon) changeOver(ctx context.Context, g *defect.Group, stop map[*worker]func(), mirrors []Mirror) {
 	d.changing.Lock()
 	defer d.changing.Unlock()
-	var desks []*desk
-	keep := make(map[*desk]bool)
+	var workers []*worker
+	keep := make(map[*worker]bool)
 	wanted := make(map[string]bool)
 	for _, m := range mirrors {
-		k := d.desk(m.Key())
+		k := d.worker(m.Key())
 		if k == nil || k.m.Fingerprint != m.Fingerprint {
-			k = newDesk(d, m)
+			k = newWorker(d, m)
 		}
 		keep[k], wanted[m.Key()] = true, true
-		desks = append(desks, k)
+		workers = append(workers, k)
 	}
-	var removed []*desk
+	var removed []*worker
 	for k, stopped := range stop {
 		switch {
 		case keep[k], k.removed && !wanted[k.m.Key()]:
 			continue
 		case !k.removed && !wanted[k.m.Key()]:
-			removed = append(removed, newDesk(d, k.m))
+			removed = append(removed, newWorker(d, k.m))
 		}
 		stopped()
 		delete(stop, k)
 	}
-	d.replace(desks)
+	d.replace(workers)
 	for _, k := range removed {
 		k.removed = true
 		stop[k] = start(ctx, g, k)
 	}
-	for _, k := range desks {
+	for _, k := range workers {
 		if stop[k] == nil {
 			stop[k] = start(ctx, g, k)
 		}
 	}
-	d.o.Log.Info("configuration loaded", "mirrors", len(desks))
+	d.o.Log.Info("configuration loaded", "mirrors", len(workers))
 }
 
-// replace changes the table of desks.
-func (d *Daemon) replace(desks []*desk) {
+// replace changes the table of workers.
+func (d *Daemon) replace(workers []*worker) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.desks = desks
+	d.workers = workers
 	close(d.replaced)
 	d.replaced = make(chan struct{})
 }
 
-// current returns all desks, and a channel that is closed when others take their place.
-func (d *Daemon) current() (desks []*desk, replaced <-chan struct{}) {
+// current returns all workers, and a channel that is closed when others take their place.
+func (d *Daemon) current() (workers []*worker, replaced <-chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return append([]*desk{}, d.desks...), d.replaced
+	return append([]*worker{}, d.workers...), d.replaced
 }
 
-func (d *Daemon) all() []*desk {
-	desks, _ := d.current()
-	return desks
+func (d *Daemon) all() []*worker {
+	workers, _ := d.current()
+	return workers
 }
 
-func (d *Daemon) desk(key string) *desk {
+func (d *Daemon) worker(key string) *worker {
 	for _, k := range d.all() {
 		if k.m.Key() == key {
 			return k
@@ -155,18 +155,18 @@ func (d *Daemon) Flush(ctx context.Context) error {
 // lookThrough returns once every mirror has been looked through, those of a configuration that is
 // loaded meanwhile included.
 func (d *Daemon) lookThrough(ctx context.Context) error {
-	looked := make(map[*desk]bool)
+	looked := make(map[*worker]bool)
 	for {
-		desks, replaced := d.current()
+		workers, replaced := d.current()
 		again := false
-		for _, k := range desks {
+		for _, k := range workers {
 			if again || looked[k] {
 				continue
 			}
 			select {
 			case <-k.lookThrough():
 				looked[k] = true
-			case <-replaced: // a desk that has stopped looks through nothing
+			case <-replaced: // a worker that has stopped looks through nothing
 				again = true
 			case <-d.stopping:
 				return ErrStopping
@@ -194,7 +194,7 @@ func (d *Daemon) Forget(ctx context.Context, names ...string) ([]queue.Dropped, 
 		}
 	}
 	return d.o.Queue.Drop(ctx, func(mirror string) bool {
-		return d.desk(mirror) == nil && (len(names) == 0 || slices.Contains(names, mirror))
+		return d.worker(mirror) == nil && (len(names) == 0 || slices.Contains(names, mirror))
 	})
 }
 
@@ -215,7 +215,7 @@ const forgetEvery = 24 * time.Hour
 func (d *Daemon) forget(ctx context.Context) error {
 	for waitOr(ctx, forgetEvery, d.toForget) {
 		n, err := d.o.Queue.Forget(ctx, time.Now().Add(-d.o.Keep), func(j queue.Job) bool {
-			k := d.desk(j.Mirror)
+			k := d.worker(j.Mirror)
 			return k != nil && k.mayHave(j.File)
 		})
 		if err != nil && ctx.Err() == nil {

@@ -36,7 +36,7 @@ func (l lane) limits(jobs int) queue.Limits {
 }
 
 // publish makes runs of what is ready in a lane, until ctx ends.
-func (k *desk) publish(ctx context.Context, l lane) error {
+func (k *worker) publish(ctx context.Context, l lane) error {
 	for ctx.Err() == nil {
 		w, err := k.d.o.Queue.Waiting(ctx, k.m.Key(), queue.Ready, l.limits(0))
 		if err != nil {
@@ -65,7 +65,7 @@ func (k *desk) publish(ctx context.Context, l lane) error {
 }
 
 // whether says if a run begins now, and if not, how long to wait until it might.
-func (k *desk) whether(w queue.Waiting) (pause time.Duration, run bool) {
+func (k *worker) whether(w queue.Waiting) (pause time.Duration, run bool) {
 	now := time.Now()
 	k.mu.Lock()
 	until := k.pause.until
@@ -88,7 +88,7 @@ func (k *desk) whether(w queue.Waiting) (pause time.Duration, run bool) {
 }
 
 // runOnce publishes what was claimed, and puts down what came of it.
-func (k *desk) runOnce(ctx context.Context, l lane, claimed []queue.Job) {
+func (k *worker) runOnce(ctx context.Context, l lane, claimed []queue.Job) {
 	p := newProgress(k.d, l, claimed)
 	k.begun(p)
 	rctx, cancel := k.d.graced(ctx)
@@ -126,7 +126,7 @@ func (k *desk) runOnce(ctx context.Context, l lane, claimed []queue.Job) {
 }
 
 // finish writes down what came of a run.
-func (k *desk) finish(ctx context.Context, claimed []queue.Job, obligation int64, out Outcome, changes []queue.Change) {
+func (k *worker) finish(ctx context.Context, claimed []queue.Job, obligation int64, out Outcome, changes []queue.Change) {
 	if !k.keep(ctx, "keeping what came of a run", func(ctx context.Context) error {
 		return k.d.o.Queue.Finish(ctx, obligation, out.Owed, changes...)
 	}) {
@@ -143,7 +143,7 @@ func (k *desk) finish(ctx context.Context, claimed []queue.Job, obligation int64
 }
 
 // succeeded says what becomes of each package of a run that has ended well.
-func (k *desk) succeeded(claimed []queue.Job, out Outcome) []queue.Change {
+func (k *worker) succeeded(claimed []queue.Job, out Outcome) []queue.Change {
 	k.mu.Lock()
 	k.pause = pause{}
 	k.mu.Unlock()
@@ -165,7 +165,7 @@ func (k *desk) succeeded(claimed []queue.Job, out Outcome) []queue.Change {
 }
 
 // failed says what becomes of the packages of a run that has failed as a whole.
-func (k *desk) failed(ctx context.Context, claimed []queue.Job, err error) []queue.Change {
+func (k *worker) failed(ctx context.Context, claimed []queue.Job, err error) []queue.Change {
 	var known *RunError
 	if !errors.As(err, &known) {
 		known = &RunError{Err: err}
@@ -196,7 +196,7 @@ func (k *desk) failed(ctx context.Context, claimed []queue.Job, err error) []que
 }
 
 // rest lets the mirror wait for its destination.
-func (k *desk) rest(why *RunError) {
+func (k *worker) rest(why *RunError) {
 	k.mu.Lock()
 	k.pause.failures++
 	k.pause.reason, k.pause.lasting, k.pause.at = why.Error(), why.Lasting, time.Now()
@@ -217,14 +217,14 @@ func (d *Daemon) graced(ctx context.Context) (context.Context, context.CancelFun
 	return graced, func() { stop(); cancel() }
 }
 
-func (k *desk) begun(p *Progress) {
+func (k *worker) begun(p *Progress) {
 	k.mu.Lock()
 	k.runs[p] = true
 	k.mu.Unlock()
 	k.d.events.send(Event{Kind: "run", Mirror: k.m.Name, State: "begun", Packages: p.packages})
 }
 
-func (k *desk) end(p *Progress, out Outcome, err error, packages int) {
+func (k *worker) end(p *Progress, out Outcome, err error, packages int) {
 	r := &LastRun{At: time.Now(), Packages: packages, Objects: out.Objects, Bytes: out.Bytes, Seconds: time.Since(p.began).Seconds()}
 	state := "ended"
 	if err != nil {
@@ -246,7 +246,7 @@ func (k *desk) end(p *Progress, out Outcome, err error, packages int) {
 }
 
 // merge keeps what is known of indices. k.mu is held.
-func (k *desk) merge(indices []Index) {
+func (k *worker) merge(indices []Index) {
 	for _, x := range indices {
 		known := false
 		for i := range k.index {

@@ -34,7 +34,7 @@ const (
 )
 
 // scan looks through the source: now, again and again, and wherever it is told to look.
-func (k *desk) scan(ctx context.Context) error {
+func (k *worker) scan(ctx context.Context) error {
 	next := time.Now()
 	for ctx.Err() == nil {
 		if !time.Now().Before(next) {
@@ -58,7 +58,7 @@ func (k *desk) scan(ctx context.Context) error {
 }
 
 // look asks for a directory to be looked through; "" is the source.
-func (k *desk) look(dir string) {
+func (k *worker) look(dir string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if dir == "." {
@@ -73,7 +73,7 @@ func (k *desk) look(dir string) {
 
 // lookThrough returns a channel that is closed when a scan of everything that begins from
 // now on is completed, and never if scanning stops before.
-func (k *desk) lookThrough() <-chan struct{} {
+func (k *worker) lookThrough() <-chan struct{} {
 	done := make(chan struct{})
 	k.mu.Lock()
 	k.wanted = append(k.wanted, done)
@@ -83,7 +83,7 @@ func (k *desk) lookThrough() <-chan struct{} {
 }
 
 // hints are the directories to look through; everything at once if that is among them.
-func (k *desk) hints() []string {
+func (k *worker) hints() []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	dirs := slices.Sorted(maps.Keys(k.asked))
@@ -95,7 +95,7 @@ func (k *desk) hints() []string {
 }
 
 // scanAll looks through everything, and forgets what is gone.
-func (k *desk) scanAll(ctx context.Context) {
+func (k *worker) scanAll(ctx context.Context) {
 	k.mu.Lock()
 	wanted := k.wanted
 	k.wanted = nil
@@ -129,7 +129,7 @@ func (k *desk) scanAll(ctx context.Context) {
 }
 
 // scanDir takes over what is new in a directory, and reports whether it saw all of it.
-func (k *desk) scanDir(ctx context.Context, dir string) bool {
+func (k *worker) scanDir(ctx context.Context, dir string) bool {
 	whole := true
 	var fresh []queue.Job
 	for f, err := range k.m.Work.Arrivals(ctx, dir) {
@@ -156,7 +156,7 @@ func (k *desk) scanDir(ctx context.Context, dir string) bool {
 }
 
 // sighted notes a document, and reports whether it must be read.
-func (k *desk) sighted(f File) bool {
+func (k *worker) sighted(f File) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s := k.seen[f.Name]
@@ -174,7 +174,7 @@ func (k *desk) sighted(f File) bool {
 }
 
 // read understands a document. One that it cannot understand is read again by the next scan.
-func (k *desk) read(ctx context.Context, f File) (Package, bool) {
+func (k *worker) read(ctx context.Context, f File) (Package, bool) {
 	p, err := k.m.Work.Read(ctx, f.Name)
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -198,13 +198,13 @@ func (k *desk) read(ctx context.Context, f File) (Package, bool) {
 	return p, false
 }
 
-func (k *desk) job(p Package) queue.Job {
+func (k *worker) job(p Package) queue.Job {
 	return queue.Job{Mirror: k.m.Key(), File: p.File, Digest: p.Digest, Package: p.ID, Bytes: p.Bytes}
 }
 
 // takeOver makes jobs of what was found. If the queue cannot be used, the next scan finds it
 // again.
-func (k *desk) takeOver(ctx context.Context, jobs []queue.Job) bool {
+func (k *worker) takeOver(ctx context.Context, jobs []queue.Job) bool {
 	if len(jobs) == 0 {
 		return true
 	}
@@ -221,7 +221,7 @@ func (k *desk) takeOver(ctx context.Context, jobs []queue.Job) bool {
 }
 
 // accept makes jobs, durably, and gets them going.
-func (k *desk) accept(ctx context.Context, jobs []queue.Job) ([]queue.Job, error) {
+func (k *worker) accept(ctx context.Context, jobs []queue.Job) ([]queue.Job, error) {
 	known, err := k.d.o.Queue.Accept(ctx, jobs...)
 	if err != nil {
 		return nil, err
@@ -238,7 +238,7 @@ func (k *desk) accept(ctx context.Context, jobs []queue.Job) ([]queue.Job, error
 
 // mayHave reports whether a file may be in the source: the last scan has seen it, or none has seen
 // all of the source yet.
-func (k *desk) mayHave(file string) bool {
+func (k *worker) mayHave(file string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return !k.whole || k.seen[file] != nil
@@ -246,7 +246,7 @@ func (k *desk) mayHave(file string) bool {
 
 // missed makes the next scan read a document again although it looks the same: it was gone when
 // it was checked, and may be back.
-func (k *desk) missed(file string) {
+func (k *worker) missed(file string) {
 	k.mu.Lock()
 	delete(k.seen, file)
 	k.mu.Unlock()
@@ -279,7 +279,7 @@ func (d *Daemon) Push(ctx context.Context, where string) ([]queue.Job, error) {
 	if d.isStopping() {
 		return nil, ErrStopping
 	}
-	var inside []*desk
+	var inside []*worker
 	var names []string
 	for _, k := range d.all() {
 		if name, ok := below(k.m.Source, where); ok {
@@ -319,7 +319,7 @@ func below(source, where string) (name string, ok bool) {
 	return strings.CutPrefix(where, strings.TrimSuffix(path.Clean(source), "/")+"/")
 }
 
-func (k *desk) push(ctx context.Context, name string) ([]queue.Job, error) {
+func (k *worker) push(ctx context.Context, name string) ([]queue.Job, error) {
 	p, err := k.m.Work.Read(ctx, name)
 	if err == nil {
 		return k.acceptPushed(ctx, []queue.Job{k.job(p)})
@@ -332,7 +332,7 @@ func (k *desk) push(ctx context.Context, name string) ([]queue.Job, error) {
 
 // pushDir takes over all of a directory. Unlike a scan it reads what was seen before, too:
 // whoever asks wants to know of all of it.
-func (k *desk) pushDir(ctx context.Context, dir string) ([]queue.Job, error) {
+func (k *worker) pushDir(ctx context.Context, dir string) ([]queue.Job, error) {
 	var all []queue.Job
 	for f, err := range k.m.Work.Arrivals(ctx, dir) {
 		if err != nil {
@@ -354,7 +354,7 @@ func (k *desk) pushDir(ctx context.Context, dir string) ([]queue.Job, error) {
 }
 
 // acceptPushed is accept for somebody who is told if it fails, and not only he.
-func (k *desk) acceptPushed(ctx context.Context, jobs []queue.Job) ([]queue.Job, error) {
+func (k *worker) acceptPushed(ctx context.Context, jobs []queue.Job) ([]queue.Job, error) {
 	known, err := k.accept(ctx, jobs)
 	if err != nil && ctx.Err() == nil {
 		k.d.inTrouble(err)

@@ -119,7 +119,7 @@ func (d *Daemon) Status(ctx context.Context) (Status, error) {
 // name is what people call a mirror; one that is not there any more keeps the name that it
 // has in the queue.
 func (d *Daemon) name(key string) string {
-	if k := d.desk(key); k != nil {
+	if k := d.worker(key); k != nil {
 		return k.m.Name
 	}
 	return key
@@ -140,7 +140,7 @@ func orEmpty[T any](list []T) []T {
 	return list
 }
 
-func (k *desk) status(ctx context.Context, counts map[queue.State]queue.Tally) (MirrorStatus, error) {
+func (k *worker) status(ctx context.Context, counts map[queue.State]queue.Tally) (MirrorStatus, error) {
 	m := MirrorStatus{
 		Name: k.m.Name, Source: k.m.Source, Destination: k.m.Destination,
 		Jobs: make(map[queue.State]int), Running: []Sending{}, Indices: []Index{},
@@ -183,7 +183,7 @@ func timeOrNil(t time.Time) *time.Time {
 }
 
 // stuck returns what does not become complete: documents that cannot be read, and packages.
-func (k *desk) stuck(ctx context.Context) ([]StuckPackage, error) {
+func (k *worker) stuck(ctx context.Context) ([]StuckPackage, error) {
 	var all []StuckPackage
 	now := time.Now()
 	jobs, err := k.d.o.Queue.Jobs(ctx, queue.Filter{Mirror: k.m.Key(), States: []queue.State{queue.Accepted, queue.Checking}, Limit: mostPackages})

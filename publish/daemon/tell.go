@@ -14,8 +14,8 @@ const (
 )
 
 // tell meets what is owed to caches, until ctx ends. All that is owed of a mirror is met
-// together. It is never given up. The desk of a mirror that was removed ends when nothing is owed.
-func (k *desk) tell(ctx context.Context) error {
+// together. It is never given up. The worker of a mirror that was removed ends when nothing is owed.
+func (k *worker) tell(ctx context.Context) error {
 	for ctx.Err() == nil {
 		owed, err := k.d.o.Queue.Owed(ctx, k.m.Key())
 		if err != nil {
@@ -37,12 +37,12 @@ func (k *desk) tell(ctx context.Context) error {
 }
 
 // owes reports whether anything is owed, now or later; an error is no reason to stop.
-func (k *desk) owes(ctx context.Context) bool {
+func (k *worker) owes(ctx context.Context) bool {
 	all, err := k.d.o.Queue.Obligations(ctx)
 	return err != nil || slices.ContainsFunc(all, func(o queue.Obligation) bool { return o.Mirror == k.m.Key() })
 }
 
-func (k *desk) nextTelling(ctx context.Context) time.Duration {
+func (k *worker) nextTelling(ctx context.Context) time.Duration {
 	pause := k.m.Scan
 	all, err := k.d.o.Queue.Obligations(ctx)
 	if err != nil {
@@ -57,7 +57,7 @@ func (k *desk) nextTelling(ctx context.Context) time.Duration {
 }
 
 // meet tells caches, and puts down that they were told.
-func (k *desk) meet(ctx context.Context, owed []queue.Obligation) error {
+func (k *worker) meet(ctx context.Context, owed []queue.Obligation) error {
 	var ids []int64
 	var contents [][]byte
 	tries := 0

@@ -21,7 +21,7 @@ const again = time.Minute
 
 // watch asks the file system for hints where to look, until ctx ends. A hint may be missed: the
 // next scan finds what it was about. Where there are no hints to be had, scans are all there is.
-func (k *desk) watch(ctx context.Context) error {
+func (k *worker) watch(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := k.watchOnce(ctx); err != nil && ctx.Err() == nil {
 			k.d.o.Log.Warn("no hints from the file system; packages are found by scanning", "mirror", k.m.Name, "every", k.m.Scan.String(), "reason", err.Error())
@@ -31,7 +31,7 @@ func (k *desk) watch(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (k *desk) watchOnce(ctx context.Context) error {
+func (k *worker) watchOnce(ctx context.Context) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return err
@@ -67,7 +67,7 @@ func (k *desk) watchOnce(ctx context.Context) error {
 
 // hinted follows a hint. A new directory is watched first and then looked through, so that
 // nothing falls in between.
-func (k *desk) hinted(ctx context.Context, w *fsnotify.Watcher, e fsnotify.Event) error {
+func (k *worker) hinted(ctx context.Context, w *fsnotify.Watcher, e fsnotify.Event) error {
 	name, err := filepath.Rel(k.m.Source, e.Name)
 	if err != nil {
 		return err
@@ -91,7 +91,7 @@ func (k *desk) hinted(ctx context.Context, w *fsnotify.Watcher, e fsnotify.Event
 }
 
 // watchBelow watches a directory and those below it that may hold documents.
-func (k *desk) watchBelow(ctx context.Context, w *fsnotify.Watcher, dir string) error {
+func (k *worker) watchBelow(ctx context.Context, w *fsnotify.Watcher, dir string) error {
 	return filepath.WalkDir(dir, func(full string, e fs.DirEntry, err error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()

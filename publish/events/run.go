@@ -149,7 +149,7 @@ type Host struct {
 	mu     sync.Mutex // guards what follows; never held during a request
 	held   map[*held]bool
 	gather *gathering
-	book   book
+	ledger ledger
 	asked  time.Time // since when a question to the queue is out; zero: none is
 
 	// beats is full during a request that hides held messages anew.
@@ -180,7 +180,7 @@ func New(c Config) *Host {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Host{
-		Config: c, began: time.Now(), held: map[*held]bool{}, gather: newGathering(c.Settle, c.Longest), book: newBook(c.Address),
+		Config: c, began: time.Now(), held: map[*held]bool{}, gather: newGathering(c.Settle, c.Longest), ledger: newLedger(c.Address),
 		beats: make(chan struct{}, 1), told: make(chan struct{}, 1), room: make(chan struct{}, 1),
 	}
 }
@@ -255,7 +255,7 @@ func refused(err error) bool {
 func (h *Host) everAnswered() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.book.queue.Answered != nil
+	return h.ledger.queue.Answered != nil
 }
 
 func (h *Host) hasRoom() bool {
@@ -297,13 +297,13 @@ func (h *Host) answered(ctx context.Context, err error) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.book.answered(time.Now(), err)
+	h.ledger.answered(time.Now(), err)
 }
 
 func (h *Host) stopping() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.book.stopped = true
+	h.ledger.stopped = true
 }
 
 // learn asks the queue how often it delivers a message. It may be forbidden to ask: then nobody
@@ -317,7 +317,7 @@ func (h *Host) learn(ctx context.Context) error {
 		case err == nil:
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			h.book.queue.Deliveries = n
+			h.ledger.queue.Deliveries = n
 			return nil
 		case errors.Is(err, ErrNoQueue), refused(err):
 			// Who receives messages finds out whether that is the end.
@@ -335,7 +335,7 @@ func (h *Host) accept(ctx context.Context, messages []Message) {
 	now := time.Now()
 	var over []*held
 	h.mu.Lock()
-	h.book.queue.Received += int64(len(messages))
+	h.ledger.queue.Received += int64(len(messages))
 	for _, delivered := range messages {
 		m := &held{Message: delivered}
 		for _, at := range h.read(m) {
@@ -462,7 +462,7 @@ func (h *Host) next(ctx context.Context) *gathered {
 		w, wait := h.gather.take(now)
 		if w != nil {
 			h.Progress() // what was idle was not stalled
-			h.book.of(h.place(w.mirror), now).status.Working = &now
+			h.ledger.of(h.place(w.mirror), now).status.Working = &now
 		}
 		h.mu.Unlock()
 		if ctx.Err() != nil {
@@ -517,7 +517,7 @@ func (h *Host) heal(ctx context.Context, w *gathered) {
 	over := w.settled(d.Left)
 	h.gather.done(w)
 	now := time.Now()
-	h.book.ended(h.place(w.mirror), now, d, w.stored(), now.Add(longest+h.Hidden))
+	h.ledger.ended(h.place(w.mirror), now, d, w.stored(), now.Add(longest+h.Hidden))
 	h.mu.Unlock()
 	signal(h.told)
 	h.finish(ctx, over)
@@ -535,7 +535,7 @@ func (h *Host) finish(ctx context.Context, over []*held) {
 	for _, m := range over {
 		delete(h.held, m)
 		if m.left == "" {
-			h.book.handled(m)
+			h.ledger.handled(m)
 			done = append(done, m)
 			continue
 		}
@@ -545,7 +545,7 @@ func (h *Host) finish(ctx context.Context, over []*held) {
 		if m.Deliveries > 1 || m.strange {
 			level = slog.LevelWarn
 		}
-		if h.book.leave(m, now, now.Add(p), now.Add(p+h.Hidden)) {
+		if h.ledger.leave(m, now, now.Add(p), now.Add(p+h.Hidden)) {
 			h.Log.Error("a message is dead", "message", m.ID, "object", m.object, "deliveries", m.Deliveries, "reason", m.left)
 			continue
 		}
@@ -574,7 +574,7 @@ func (h *Host) giveBack(ctx context.Context) {
 	defer cancel()
 	h.mu.Lock()
 	all := receipts(slices.Collect(maps.Keys(h.held)))
-	h.book.queue.Returned += int64(len(all))
+	h.ledger.queue.Returned += int64(len(all))
 	h.mu.Unlock()
 	if err := h.Queue.Hide(ctx, all, 0); err != nil {
 		h.Log.Warn("messages could not be given back and will come again later", "reason", err)

@@ -100,8 +100,8 @@ const (
 	mostLetters = 100
 )
 
-// A book is what a host knows of what it has done. Its host's mutex guards it.
-type book struct {
+// A ledger is what a host knows of what it has done. Its host's mutex guards it.
+type ledger struct {
 	queue        QueueStatus
 	receives     int64 // questions for messages
 	errors       int64 // of those
@@ -113,8 +113,8 @@ type book struct {
 	stopped      bool
 }
 
-func newBook(address string) book {
-	return book{
+func newLedger(address string) ledger {
+	return ledger{
 		queue: QueueStatus{Address: address}, mirrors: make(map[string]*entry),
 		left: make(map[string]Letter), until: make(map[string]time.Time),
 	}
@@ -181,8 +181,8 @@ var ErrStopping = errors.New("stopping")
 func (h *Host) Ready() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	switch q := h.book.queue; {
-	case h.book.stopped:
+	switch q := h.ledger.queue; {
+	case h.ledger.stopped:
 		return ErrStopping
 	case q.Error != "":
 		return fmt.Errorf("the queue: %s", q.Error)
@@ -198,21 +198,21 @@ func (h *Host) Status() Status {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
-	h.book.forget(now)
+	h.ledger.forget(now)
 	s := Status{
-		At: now, Since: h.began, Healthy: problem == nil, Stopping: h.book.stopped, Queue: h.book.queue,
-		Mirrors: []MirrorStatus{}, Left: []Letter{}, Dead: append([]Letter{}, h.book.dead...), Owed: []OwedToCaches{},
+		At: now, Since: h.began, Healthy: problem == nil, Stopping: h.ledger.stopped, Queue: h.ledger.queue,
+		Mirrors: []MirrorStatus{}, Left: []Letter{}, Dead: append([]Letter{}, h.ledger.dead...), Owed: []OwedToCaches{},
 	}
 	if problem != nil {
 		s.Problem = problem.Error()
 	}
-	s.Queue.Held, s.Queue.Again = len(h.held), len(h.book.left)
+	s.Queue.Held, s.Queue.Again = len(h.held), len(h.ledger.left)
 	for m := range h.held {
 		if !m.at.IsZero() && (s.Queue.Oldest == nil || m.at.Before(*s.Queue.Oldest)) {
 			s.Queue.Oldest = &m.at
 		}
 	}
-	for name, e := range h.book.mirrors {
+	for name, e := range h.ledger.mirrors {
 		m := e.status
 		m.Name, m.Indices = name, slices.Clone(m.Indices)
 		s.Mirrors = append(s.Mirrors, m)
@@ -231,7 +231,7 @@ func (h *Host) Status() Status {
 	}
 	slices.SortFunc(s.Mirrors, func(a, b MirrorStatus) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(s.Owed, func(a, b OwedToCaches) int { return a.Since.Compare(b.Since) })
-	s.Left = slices.SortedFunc(maps.Values(h.book.left), func(a, b Letter) int {
+	s.Left = slices.SortedFunc(maps.Values(h.ledger.left), func(a, b Letter) int {
 		return cmp.Or(b.At.Compare(a.At), strings.Compare(a.ID, b.ID))
 	})
 	s.Left = append([]Letter{}, s.Left[:min(len(s.Left), mostLetters)]...)
@@ -243,10 +243,10 @@ func (h *Host) Counted() Counts {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c := Counts{
-		Messages: h.book.queue.Messages, Receives: h.book.receives, QueueErrors: h.book.errors,
-		TellFailures: h.book.tellFailures, Mirrors: make(map[string]MirrorCounts),
+		Messages: h.ledger.queue.Messages, Receives: h.ledger.receives, QueueErrors: h.ledger.errors,
+		TellFailures: h.ledger.tellFailures, Mirrors: make(map[string]MirrorCounts),
 	}
-	for name, e := range h.book.mirrors {
+	for name, e := range h.ledger.mirrors {
 		n := e.counts
 		n.Latency = slices.Clone(n.Latency)
 		c.Mirrors[name] = n
@@ -276,7 +276,7 @@ func harmless(name string) string {
 }
 
 // forget drops what another host may know better by now.
-func (b *book) forget(now time.Time) {
+func (b *ledger) forget(now time.Time) {
 	maps.DeleteFunc(b.left, func(id string, _ Letter) bool { return now.After(b.until[id]) })
 	maps.DeleteFunc(b.until, func(id string, _ time.Time) bool { _, there := b.left[id]; return !there })
 	for _, e := range b.mirrors {
@@ -287,7 +287,7 @@ func (b *book) forget(now time.Time) {
 }
 
 // of is what is known of a mirror. Of too many the one is forgotten that was silent for longest.
-func (b *book) of(name string, now time.Time) *entry {
+func (b *ledger) of(name string, now time.Time) *entry {
 	e := b.mirrors[name]
 	if e == nil {
 		if len(b.mirrors) >= mostMirrors {
@@ -301,7 +301,7 @@ func (b *book) of(name string, now time.Time) *entry {
 }
 
 // answered: the queue was asked for messages.
-func (b *book) answered(now time.Time, err error) {
+func (b *ledger) answered(now time.Time, err error) {
 	b.receives++
 	if err != nil {
 		b.errors++
@@ -312,13 +312,13 @@ func (b *book) answered(now time.Time, err error) {
 }
 
 // handled: all that a message told is in order.
-func (b *book) handled(m *held) {
+func (b *ledger) handled(m *held) {
 	b.queue.Handled++
 	delete(b.left, m.ID)
 }
 
 // ended: a job is over. Messages that tell of what is left are told again until a time.
-func (b *book) ended(name string, now time.Time, d Done, stored map[string]time.Time, until time.Time) {
+func (b *ledger) ended(name string, now time.Time, d Done, stored map[string]time.Time, until time.Time) {
 	e := b.of(name, now)
 	e.status.Working = nil
 	e.counts.Jobs++
@@ -379,7 +379,7 @@ func (n *MirrorCounts) took(seconds float64) {
 }
 
 // leave notes that a message was left, and whether that was its last delivery.
-func (b *book) leave(m *held, now, again, until time.Time) (dead bool) {
+func (b *ledger) leave(m *held, now, again, until time.Time) (dead bool) {
 	l := Letter{ID: m.ID, Object: m.object, Stored: known(m.at), Deliveries: m.Deliveries, At: now, Again: &again, Reason: m.left}
 	if b.queue.Deliveries > 0 && m.Deliveries >= b.queue.Deliveries {
 		delete(b.left, m.ID)

@@ -38,21 +38,21 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// A shelf is a mirror whose packages are whatever they are called.
-type shelf struct {
+// A fakeWork is a mirror whose packages are whatever they are called.
+type fakeWork struct {
 	mu    sync.Mutex
 	files []string
 	deaf  error // what caches say
 	hold  chan struct{}
 }
 
-func (s *shelf) put(name string) {
+func (s *fakeWork) put(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.files = append(s.files, name)
 }
 
-func (s *shelf) Arrivals(_ context.Context, dir string) iter.Seq2[daemon.File, error] {
+func (s *fakeWork) Arrivals(_ context.Context, dir string) iter.Seq2[daemon.File, error] {
 	s.mu.Lock()
 	files := slices.Clone(s.files)
 	s.mu.Unlock()
@@ -65,10 +65,10 @@ func (s *shelf) Arrivals(_ context.Context, dir string) iter.Seq2[daemon.File, e
 	}
 }
 
-func (s *shelf) MayHold(string) bool { return true }
-func (s *shelf) Close() error        { return nil }
+func (s *fakeWork) MayHold(string) bool { return true }
+func (s *fakeWork) Close() error        { return nil }
 
-func (s *shelf) Read(_ context.Context, file string) (daemon.Package, error) {
+func (s *fakeWork) Read(_ context.Context, file string) (daemon.Package, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -84,7 +84,7 @@ func (s *shelf) Read(_ context.Context, file string) (daemon.Package, error) {
 	return daemon.Package{File: file, Digest: file, ID: file + "@1<b>", Bytes: 7}, nil
 }
 
-func (s *shelf) Check(_ context.Context, p daemon.Package, read func(int64)) error {
+func (s *fakeWork) Check(_ context.Context, p daemon.Package, read func(int64)) error {
 	read(p.Bytes)
 	if strings.Contains(p.File, "bad") {
 		return fmt.Errorf("%w: it is not signed", daemon.ErrRefused)
@@ -92,7 +92,7 @@ func (s *shelf) Check(_ context.Context, p daemon.Package, read func(int64)) err
 	return nil
 }
 
-func (s *shelf) Publish(ctx context.Context, r *daemon.Run) (daemon.Outcome, error) {
+func (s *fakeWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Outcome, error) {
 	r.Progress.Planned(int64(len(r.Packages)) * 7)
 	r.Progress.Step("", "blobs")
 	for _, p := range r.Packages {
@@ -111,7 +111,7 @@ func (s *shelf) Publish(ctx context.Context, r *daemon.Run) (daemon.Outcome, err
 	return daemon.Outcome{Owed: []byte("x"), Objects: len(r.Packages), Indices: []daemon.Index{{Layout: "v3", Packages: 5, Bytes: 100, Written: true}}}, nil
 }
 
-func (s *shelf) Tell(context.Context, [][]byte) error {
+func (s *fakeWork) Tell(context.Context, [][]byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.deaf
@@ -123,13 +123,13 @@ const group = 54322
 // A world is a daemon that is served on a socket.
 type world struct {
 	*api.Client
-	shelf  *shelf
-	server *api.Server
-	socket string
-	stop   func()
+	fakeWork *fakeWork
+	server   *api.Server
+	socket   string
+	stop     func()
 }
 
-func begin(t *testing.T, s *shelf) *world {
+func begin(t *testing.T, s *fakeWork) *world {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "api") // a socket's path must be short
 	if err != nil {
@@ -144,7 +144,7 @@ func begin(t *testing.T, s *shelf) *world {
 		Name: "noble", Source: "/srv/noble", Destination: "s3://noble", Fingerprint: "1", Settle: time.Millisecond, MaxDelay: time.Second,
 		Scan: time.Minute, Stuck: time.Minute, Caches: true, Work: s,
 	}})
-	w := &world{shelf: s, socket: filepath.Join(dir, "socket"), server: &api.Server{
+	w := &world{fakeWork: s, socket: filepath.Join(dir, "socket"), server: &api.Server{
 		Explain: func(err error) (class, hint string) {
 			switch {
 			case errors.Is(err, daemon.ErrOutside):
@@ -205,8 +205,8 @@ func (w *world) curl(t *testing.T, method, path, body string) (int, string) {
 }
 
 func TestPushAndWait(t *testing.T) {
-	w := begin(t, &shelf{})
-	w.shelf.put("p/a")
+	w := begin(t, &fakeWork{})
+	w.fakeWork.put("p/a")
 	jobs, err := w.Push(t.Context(), "/srv/noble/p/a")
 	if err != nil || len(jobs.Jobs) != 1 || jobs.Jobs[0].Mirror != "noble" {
 		t.Fatalf("%+v, %v", jobs, err)
@@ -232,8 +232,8 @@ func TestPushAndWait(t *testing.T) {
 }
 
 func TestWhatIsWrongIsSaid(t *testing.T) {
-	w := begin(t, &shelf{})
-	w.shelf.put("p/other")
+	w := begin(t, &fakeWork{})
+	w.fakeWork.put("p/other")
 	for _, row := range []struct {
 		method, path, body string
 		code               int
@@ -266,7 +266,7 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 }
 
 func TestDrainRetryAndEvents(t *testing.T) {
-	w := begin(t, &shelf{})
+	w := begin(t, &fakeWork{})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	heard := make(chan daemon.Event, 100)
@@ -278,8 +278,8 @@ func TestDrainRetryAndEvents(t *testing.T) {
 	wg.Go(func() {
 		w.Events(ctx, func(e daemon.Event) bool { once(); heard <- e; return true })
 	})
-	w.shelf.put("p/bad")
-	w.shelf.put("p/good")
+	w.fakeWork.put("p/bad")
+	w.fakeWork.put("p/good")
 	left, err := w.Drain(t.Context(), func(daemon.Drained) {})
 	if err != nil || !left.Done || len(left.Failed) != 1 || left.Failed[0].Package != "p/bad@1<b>" || left.Published != 1 {
 		t.Errorf("%+v, %v", left, err)
@@ -302,8 +302,8 @@ func TestDrainRetryAndEvents(t *testing.T) {
 
 // Who waits when the daemon stops is told so.
 func TestStopping(t *testing.T) {
-	w := begin(t, &shelf{hold: make(chan struct{})})
-	w.shelf.put("p/a")
+	w := begin(t, &fakeWork{hold: make(chan struct{})})
+	w.fakeWork.put("p/a")
 	said := make(chan error, 1)
 	began := make(chan struct{})
 	once := sync.OnceFunc(func() { close(began) })
@@ -323,7 +323,7 @@ func TestStopping(t *testing.T) {
 }
 
 func TestHealthAndReadiness(t *testing.T) {
-	w := begin(t, &shelf{})
+	w := begin(t, &fakeWork{})
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		code, _ := w.curl(t, "GET", "/readyz", "")
 		if code == http.StatusOK {
@@ -341,9 +341,9 @@ func TestHealthAndReadiness(t *testing.T) {
 var elsewhere = regexp.MustCompile(`(?:src=|href=|url\(|fetch\(|import )["']?(?:[a-z]+:)?//`)
 
 func TestThePage(t *testing.T) {
-	w := begin(t, &shelf{deaf: errors.New("too many <invalidations>")})
-	w.shelf.put("p/bad")
-	w.shelf.put("p/good")
+	w := begin(t, &fakeWork{deaf: errors.New("too many <invalidations>")})
+	w.fakeWork.put("p/bad")
+	w.fakeWork.put("p/good")
 	if _, err := w.Drain(t.Context(), func(daemon.Drained) {}); err != nil {
 		t.Fatal(err)
 	}
@@ -368,7 +368,7 @@ func TestThePage(t *testing.T) {
 
 // At an address anybody may look, and nobody may do anything, nor a page of somebody else look.
 func TestReadOnly(t *testing.T) {
-	w := begin(t, &shelf{})
+	w := begin(t, &fakeWork{})
 	srv := httptest.NewServer(w.server.ReadOnly())
 	defer srv.Close()
 	ask := func(method, path, host string) int {
@@ -422,7 +422,7 @@ func TestOnlyPeersThatAreAllowed(t *testing.T) {
 	if os.Getuid() != 0 {
 		return // who is not root cannot be somebody else
 	}
-	w := begin(t, &shelf{})
+	w := begin(t, &fakeWork{})
 	if err := os.Chmod(filepath.Dir(w.socket), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -465,9 +465,9 @@ func TestOnlyPeersThatAreAllowed(t *testing.T) {
 
 // The names of metrics are those that are documented: test/docs compares.
 func TestMetrics(t *testing.T) {
-	w := begin(t, &shelf{})
-	w.shelf.put("p/bad")
-	w.shelf.put("p/good")
+	w := begin(t, &fakeWork{})
+	w.fakeWork.put("p/bad")
+	w.fakeWork.put("p/good")
 	if _, err := w.Drain(t.Context(), func(daemon.Drained) {}); err != nil {
 		t.Fatal(err)
 	}
@@ -499,7 +499,7 @@ func TestSocketsThatAreTooLong(t *testing.T) {
 
 // A status can be read by who knows nothing of us.
 func TestStatusIsPlainJSON(t *testing.T) {
-	w := begin(t, &shelf{})
+	w := begin(t, &fakeWork{})
 	_, text := w.curl(t, "GET", "/v1/status", "")
 	var said struct {
 		Healthy bool

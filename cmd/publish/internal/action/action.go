@@ -28,18 +28,18 @@ func Run(ctx context.Context, env cli.Env) error {
 
 // An action is one step of a workflow: inputs, a job, and what is told of it.
 type action struct {
-	env     cli.Env
-	runner  *workflow.Runner
-	in      *inputs
-	witness *witness
-	aws     *aws.Config // with the credentials of the step
-	report  *cli.Report // the job's until it has ended, or was abandoned
-	exit    func(int)
+	env    cli.Env
+	runner *workflow.Runner
+	in     *inputs
+	log    *stepLog
+	aws    *aws.Config // with the credentials of the step
+	report *cli.Report // the job's until it has ended, or was abandoned
+	exit   func(int)
 }
 
 func newAction(env cli.Env) *action {
 	r := workflow.New(env.Raw.Stdout, env.Getenv) // which writes commands to it, and escapes the rest
-	return &action{env: env, runner: r, in: &inputs{summary: true}, witness: newWitness(r), report: env.NewReport("", "", false, nil), exit: os.Exit}
+	return &action{env: env, runner: r, in: &inputs{summary: true}, log: newStepLog(r), report: env.NewReport("", "", false, nil), exit: os.Exit}
 }
 
 // stopWithin is how long a job may take to end when it is told to. GitHub kills us 10 s
@@ -83,12 +83,12 @@ func (a *action) exitInTime(ctx context.Context) (stop func()) {
 }
 
 func (a *action) perform(ctx context.Context) error {
-	a.witness.Begin(partInputs)
+	a.log.Begin(partInputs)
 	in, err := readInputs(a.env, a.runner)
 	a.in = in
 	a.report = a.env.NewReport(in.path, in.destination, in.dryRun, in.settings)
 	for _, unknown := range unknownInputs(a.env.Environ()) {
-		a.witness.warn("unknown input", unknown)
+		a.log.warn("unknown input", unknown)
 	}
 	for _, s := range in.settings {
 		a.runner.Say("%s = %s (%s)", s.Name, s.Value, s.From)
@@ -99,7 +99,7 @@ func (a *action) perform(ctx context.Context) error {
 	if in.maskAccount {
 		a.runner.Mask(in.role.Account())
 	}
-	a.witness.trusted = in.options.Trust.Keys != nil
+	a.log.trusted = in.options.Trust.Keys != nil
 	ctx, cancel := cli.WithTimeout(ctx, in.timeout)
 	defer cancel()
 	report := a.report
@@ -110,19 +110,19 @@ func (a *action) perform(ctx context.Context) error {
 // so nothing that it changes may be looked at before it has returned.
 func (a *action) publish(ctx context.Context, r *cli.Report) error {
 	in := a.in
-	log := a.witness.log()
-	a.witness.Begin(partIdentity)
+	log := a.log.log()
+	a.log.Begin(partIdentity)
 	if err := a.identify(ctx, log); err != nil {
 		return err
 	}
-	a.witness.Begin(cli.PartScan)
+	a.log.Begin(cli.PartScan)
 	source, err := a.runner.Directory(in.path)
 	if err != nil {
 		return cli.Fail(cli.ExitSource, fmt.Errorf("path %w", err))
 	}
 	j := cli.Job{
 		Source: source, Destination: in.destination, Target: in.target, Options: in.options, DryRun: in.dryRun, ReadBack: in.verify,
-		Environment: target.Environment{Log: log, Observe: a.witness.observe, AWS: a.aws, Roots: in.roots}, Report: r, Observer: a.witness,
+		Environment: target.Environment{Log: log, Observe: a.log.observe, AWS: a.aws, Roots: in.roots}, Report: r, Observer: a.log,
 	}
 	j.Target.CDN.NoReadBack = !in.verify
 	return j.Run(ctx)
@@ -146,7 +146,7 @@ func (a *action) inTime(ctx context.Context, do func(context.Context) error) err
 	case err := <-ended:
 		return cli.Stopped(ctx, err)
 	case <-time.After(stopWithin):
-		// The report is still the job's. What we know is what the witness has seen.
+		// The report is still the job's. What is known is in the log.
 		a.report = a.env.NewReport(a.in.path, a.in.destination, a.in.dryRun, a.in.settings)
 		return abandoned{context.Cause(ctx)}
 	}
@@ -169,22 +169,22 @@ func (a *action) conclude(err error) error {
 
 // tell writes outputs, summary, report and annotations, in the order of what others rely on.
 func (a *action) tell(err, forgiven error) {
-	a.witness.ends()
+	a.log.ends()
 	a.report.Finish(err)
 	for _, f := range a.report.Findings {
 		if f.Severity == buildcache.Warning {
-			a.witness.warn("found", f.String())
+			a.log.warn("found", f.String())
 		}
 	}
 	o := a.outcome(err, forgiven)
-	o.signed = a.witness.signatures(a.report)
+	o.signed = a.log.signatures(a.report)
 	a.runner.Group("")
 	a.outputs(o)
 	if a.in.summary {
 		a.runner.Summary(o.markdown())
 	}
 	a.writeReport()
-	a.witness.annotate()
+	a.log.annotate()
 	if err != nil {
 		if strings.Contains(o.message(), "\n") { // of which the annotation may show less
 			a.runner.Say("%s", o.message())
@@ -201,13 +201,13 @@ func (a *action) tell(err, forgiven error) {
 func (a *action) forgive(err error) (failure, forgiven error) {
 	switch {
 	case errors.Is(err, source.ErrNothing) && a.in.ifNone == "warn":
-		a.witness.warn("no packages", inputWords(err.Error()))
+		a.log.warn("no packages", inputWords(err.Error()))
 		return nil, err
 	case errors.Is(err, source.ErrNothing) && a.in.ifNone == "ignore":
 		a.runner.Say("%s", inputWords(err.Error()))
 		return nil, err
 	case cli.ExitCode(err) == cli.ExitInvalidation && a.in.onInvalidation == "warn":
-		a.witness.warn("no invalidation", inputWords(err.Error()))
+		a.log.warn("no invalidation", inputWords(err.Error()))
 		return nil, err
 	}
 	return err, nil
@@ -226,7 +226,7 @@ func (a *action) writeReport() {
 		err = f.Write([]byte(a.runner.Redact(b.String())))
 	}
 	if err != nil {
-		a.witness.warn("no report", err.Error())
+		a.log.warn("no report", err.Error())
 		return
 	}
 	a.runner.Output("report-file", a.runner.There(f.Path()))

@@ -261,6 +261,7 @@ func TestInputWords(t *testing.T) {
 	fs := pflag.NewFlagSet("publish", pflag.ContinueOnError)
 	cli.StorageFlags(fs, &target.Config{})
 	cli.CDNFlags(fs, &target.CDNConfig{})
+	cli.SigningFlags(fs, &cli.Signing{})
 	for flag, name := range otherNames {
 		if !slices.Contains(inputNames(), name) || fs.Lookup(flag) == nil {
 			t.Errorf("%s -> %s", flag, name)

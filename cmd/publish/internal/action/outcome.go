@@ -23,7 +23,7 @@ import (
 
 // An outcome is everything that there is to tell of a run.
 type outcome struct {
-	far
+	progress
 	report *cli.Report
 	in     *inputs
 	err    error
@@ -36,7 +36,7 @@ type outcome struct {
 
 func (a *action) outcome(err, let error) *outcome {
 	var lost abandoned
-	o := &outcome{far: a.witness.far(), report: a.report, in: a.in, err: err, let: let, lost: errors.As(err, &lost)}
+	o := &outcome{progress: a.log.progress(), report: a.report, in: a.in, err: err, let: let, lost: errors.As(err, &lost)}
 	for _, m := range a.report.Mirrors {
 		o.found += len(m.Packages)
 		o.skipped += m.Counts[string(publish.Unchanged)] + m.Counts[string(publish.Skipped)]

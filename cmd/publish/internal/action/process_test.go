@@ -52,9 +52,9 @@ func TestActionLeavesAJobThatDoesNotEnd(t *testing.T) {
 		time.AfterFunc(time.Minute, func() { cancel(cli.SignalError{Signal: syscall.SIGINT}) })
 		began := time.Now()
 		err := a.inTime(ctx, func(context.Context) error {
-			a.witness.Begin(cli.PartUpload)
-			a.witness.Progress(&publish.Plan{Mirrors: []*publish.MirrorPlan{{Documents: [][]publish.Write{{{Object: buildcache.Object{Name: "a", Size: 9}}, {Object: buildcache.Object{Name: "b", Size: 9}}}}}}})
-			a.witness.meter.Sent("a", 9, 9)
+			a.log.Begin(cli.PartUpload)
+			a.log.Progress(&publish.Plan{Mirrors: []*publish.MirrorPlan{{Documents: [][]publish.Write{{{Object: buildcache.Object{Name: "a", Size: 9}}, {Object: buildcache.Object{Name: "b", Size: 9}}}}}}})
+			a.log.meter.Sent("a", 9, 9)
 			<-let // stuck
 			return nil
 		})
@@ -64,7 +64,7 @@ func TestActionLeavesAJobThatDoesNotEnd(t *testing.T) {
 		if err := a.conclude(err); cli.ExitCode(err) != 130 || !errors.Is(err, cli.ErrReported) {
 			t.Errorf("exit code %d: %v", cli.ExitCode(err), err)
 		}
-		a.witness.meter.stop()
+		a.log.meter.stop()
 		close(let)
 	})
 	if got := outputs(); got["result"] != "cancelled" || got["objects-uploaded"] != "1" {
@@ -483,13 +483,13 @@ func TestMeter(t *testing.T) {
 func TestWarningsArePutTogether(t *testing.T) {
 	a, log, _, _ := newTestAction(t)
 	for i := range 17 {
-		a.witness.warn("found", fmt.Sprintf("thing %d", i))
+		a.log.warn("found", fmt.Sprintf("thing %d", i))
 	}
 	for i := range 6 {
-		a.witness.warn(fmt.Sprint("kind ", i), "x")
+		a.log.warn(fmt.Sprint("kind ", i), "x")
 	}
 	log.Reset()
-	a.witness.annotate()
+	a.log.annotate()
 	want := "::warning title=found::17 times:%0Athing 0%0Athing 1%0Athing 2%0Athing 3%0Athing 4%0Aand 12 more, see the log of the step\n" +
 		"::warning title=kind 0::x\n::warning title=kind 1::x\n::warning title=kind 2::x\n::warning title=more warnings::3 kinds of warnings more: see the log of the step\n"
 	if log.String() != want {

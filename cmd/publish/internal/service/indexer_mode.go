@@ -20,8 +20,8 @@ const (
 	indexerTakeover = 2 * time.Minute
 )
 
-// indexerGoodbye is how long an indexer may take to give back what it has in hand.
-const indexerGoodbye = 10 * time.Second
+// indexerGrace is how long an indexer may take to give back what it has in hand.
+const indexerGrace = 10 * time.Second
 
 // indexing is what a configuration with mode: indexer asks for.
 func (c *Config) indexing(log *slog.Logger) Indexer {
@@ -92,7 +92,7 @@ func (i Indexer) attend(ctx context.Context, host *events.Host, metrics *api.Met
 	}
 	o := supervisor{
 		server:    &api.Server{Indexer: host, Metrics: metrics, Allow: allow, Version: i.version, Log: i.log, Explain: explain},
-		listeners: listeners, manager: systemd{i.log}, grace: indexerGoodbye, log: i.log,
+		listeners: listeners, manager: systemd{i.log}, grace: indexerGrace, log: i.log,
 		run: host.Run, health: func(context.Context) error { return host.Health() }, load: i.load, hangups: i.hangups,
 	}
 	return o.serve(ctx)

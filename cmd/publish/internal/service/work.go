@@ -158,8 +158,8 @@ func (w *mirrorWork) forgetOpened(o *opened) {
 	}
 }
 
-// A debt is what is owed to caches, as the queue keeps it.
-type debt struct {
+// A obligation is what is owed to caches, as the queue keeps it.
+type obligation struct {
 	Names []string              `json:"names"` // below the destination
 	Shown []reindex.Expectation `json:"shown"`
 }
@@ -216,10 +216,10 @@ func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (d
 
 // intention is what will be owed if the plan is carried out, or half of it.
 func intention(plan *publish.Plan) []byte {
-	return encode(debt{Names: plan.Stale()})
+	return encode(obligation{Names: plan.Stale()})
 }
 
-func encode(d debt) []byte {
+func encode(d obligation) []byte {
 	text, err := json.Marshal(d)
 	if err != nil {
 		panic(err) // it has no values that JSON has not
@@ -239,7 +239,7 @@ func (w *mirrorWork) outcome(r *daemon.Run, applied *publish.Outcome) daemon.Out
 	out := daemon.Outcome{
 		Refused: verdicts(r, applied), Notes: make(map[string]string), Objects: applied.Objects, Bytes: applied.Bytes,
 	}
-	owed := debt{Names: applied.Stale}
+	owed := obligation{Names: applied.Stale}
 	for _, m := range applied.Mirrors {
 		owed.Shown = append(owed.Shown, m.Expectation())
 		out.Indices = append(out.Indices, daemon.Index{
@@ -314,9 +314,9 @@ func runError(err error) error {
 
 // Tell implements daemon.Work. What is owed of several runs is told at once.
 func (w *mirrorWork) Tell(ctx context.Context, owed [][]byte) error {
-	all := debt{}
+	all := obligation{}
 	for _, text := range owed {
-		var d debt
+		var d obligation
 		if err := json.Unmarshal(text, &d); err != nil {
 			return fmt.Errorf("what is owed to caches cannot be read: %w", err)
 		}

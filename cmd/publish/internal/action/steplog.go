@@ -28,9 +28,9 @@ const (
 // parts are in their order.
 var parts = []cli.Part{partInputs, partIdentity, cli.PartScan, cli.PartPlan, cli.PartUpload, cli.PartIndex, cli.PartCDN, cli.PartVerify}
 
-// A witness is the narrator of an action: it writes the log, a group for each part, and
+// A stepLog is the observer of an action: it writes the log, a group for each part, and
 // knows how far the job is even if the job does not end.
-type witness struct {
+type stepLog struct {
 	runner *workflow.Runner
 
 	trusted bool // signatures are checked
@@ -58,23 +58,23 @@ type warning struct {
 	about []string
 }
 
-func newWitness(r *workflow.Runner) *witness { return &witness{runner: r} }
+func newStepLog(r *workflow.Runner) *stepLog { return &stepLog{runner: r} }
 
 // acts: a role was assumed.
-func (w *witness) acts(role string) {
+func (w *stepLog) acts(role string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.role = role
 }
 
 // Begin implements observer. A part that is over does not come back.
-func (w *witness) Begin(p cli.Part) {
+func (w *stepLog) Begin(p cli.Part) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.beginsLocked(p)
 }
 
-func (w *witness) beginsLocked(p cli.Part) {
+func (w *stepLog) beginsLocked(p cli.Part) {
 	if slices.Index(parts, p) <= slices.Index(parts, w.part) {
 		return
 	}
@@ -83,24 +83,24 @@ func (w *witness) beginsLocked(p cli.Part) {
 	w.runner.Group(string(p))
 }
 
-func (w *witness) closePart() {
+func (w *stepLog) closePart() {
 	if w.part != "" {
 		w.spent = append(w.spent, spent{w.part, time.Since(w.began)})
 	}
 }
 
 // ends: the last part is over.
-func (w *witness) ends() {
+func (w *stepLog) ends() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closePart()
 }
 
 // Note implements observer.
-func (w *witness) Note(format string, args ...any) { w.runner.Say(format, args...) }
+func (w *stepLog) Note(format string, args ...any) { w.runner.Say(format, args...) }
 
 // Scanned implements observer.
-func (w *witness) Scanned(src *source.Source) {
+func (w *stepLog) Scanned(src *source.Source) {
 	n := 0
 	for _, m := range src.Mirrors {
 		n += len(m.Packages)
@@ -112,7 +112,7 @@ func (w *witness) Scanned(src *source.Source) {
 func count(n int, what string) string { return english.Plural(n, what, "") }
 
 // Planned implements observer.
-func (w *witness) Planned(_ *publish.Plan, r *cli.Report) {
+func (w *stepLog) Planned(_ *publish.Plan, r *cli.Report) {
 	var b strings.Builder
 	if r.DryRun() || w.runner.Debugging() {
 		r.Packages(&b)
@@ -124,7 +124,7 @@ func (w *witness) Planned(_ *publish.Plan, r *cli.Report) {
 }
 
 // signatures says how many packages are signed, and whether that was looked at.
-func (w *witness) signatures(r *cli.Report) string {
+func (w *stepLog) signatures(r *cli.Report) string {
 	signed, all := 0, 0
 	for _, m := range r.Mirrors {
 		for _, p := range m.Packages {
@@ -148,7 +148,7 @@ func (w *witness) signatures(r *cli.Report) string {
 }
 
 // Progress implements observer.
-func (w *witness) Progress(plan *publish.Plan) (publish.Progress, func(*publish.Outcome)) {
+func (w *stepLog) Progress(plan *publish.Plan) (publish.Progress, func(*publish.Outcome)) {
 	m := newMeter(plan, w.runner.Say)
 	m.every = w.runner.Debugging()
 	w.mu.Lock()
@@ -168,9 +168,9 @@ func (w *witness) Progress(plan *publish.Plan) (publish.Progress, func(*publish.
 	}
 }
 
-// metered is a meter whose witness hears of steps.
+// metered is a meter whose log shows steps.
 type metered struct {
-	*witness
+	*stepLog
 	*meter
 }
 
@@ -179,14 +179,14 @@ func (m metered) Step(mirror, step string) {
 	if step != "index" {
 		return
 	}
-	m.witness.mu.Lock()
-	defer m.witness.mu.Unlock()
-	m.witness.indexing = append(m.witness.indexing, mirror)
-	m.witness.beginsLocked(cli.PartIndex)
+	m.stepLog.mu.Lock()
+	defer m.stepLog.mu.Unlock()
+	m.stepLog.indexing = append(m.stepLog.indexing, mirror)
+	m.stepLog.beginsLocked(cli.PartIndex)
 }
 
 // observe hears of every request to S3.
-func (w *witness) observe(r s3.Request) {
+func (w *stepLog) observe(r s3.Request) {
 	if r.Status != 0 && r.Status < 500 {
 		return
 	}
@@ -197,8 +197,8 @@ func (w *witness) observe(r s3.Request) {
 	}
 }
 
-// far is how far the job is.
-type far struct {
+// progress is how far the job is.
+type progress struct {
 	role              string
 	part              cli.Part
 	spent             []spent
@@ -206,10 +206,10 @@ type far struct {
 	indexing, written []string
 }
 
-func (w *witness) far() far {
+func (w *stepLog) progress() progress {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	f := far{role: w.role, part: w.part, spent: slices.Clone(w.spent), indexing: slices.Clone(w.indexing), written: slices.Clone(w.written)}
+	f := progress{role: w.role, part: w.part, spent: slices.Clone(w.spent), indexing: slices.Clone(w.indexing), written: slices.Clone(w.written)}
 	if w.meter != nil {
 		f.sent, f.total = w.meter.objects()
 	}
@@ -217,7 +217,7 @@ func (w *witness) far() far {
 }
 
 // warn writes what is no reason to fail into the log, and keeps it for the top of the run.
-func (w *witness) warn(kind, about string) {
+func (w *stepLog) warn(kind, about string) {
 	w.runner.Say("warning: %s: %s", kind, about)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -236,7 +236,7 @@ const (
 )
 
 // annotate shows the warnings at the top of the run, each kind once.
-func (w *witness) annotate() {
+func (w *stepLog) annotate() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i, one := range w.warnings {
@@ -260,21 +260,21 @@ func (one warning) text() string {
 }
 
 // log is for the packages below.
-func (w *witness) log() *slog.Logger { return slog.New(scribe{w, nil}) }
+func (w *stepLog) log() *slog.Logger { return slog.New(logHandler{w, nil}) }
 
-// A scribe writes what others say into the log of the step.
-type scribe struct {
-	*witness
+// A logHandler writes what others say into the log of the step.
+type logHandler struct {
+	*stepLog
 	attrs []slog.Attr
 }
 
 // Enabled implements slog.Handler.
-func (s scribe) Enabled(_ context.Context, l slog.Level) bool {
+func (s logHandler) Enabled(_ context.Context, l slog.Level) bool {
 	return l >= slog.LevelInfo || s.runner.Debugging()
 }
 
 // Handle implements slog.Handler.
-func (s scribe) Handle(_ context.Context, r slog.Record) error {
+func (s logHandler) Handle(_ context.Context, r slog.Record) error {
 	var about []string
 	add := func(a slog.Attr) bool {
 		about = append(about, fmt.Sprintf("%s=%q", a.Key, a.Value.String()))
@@ -294,9 +294,9 @@ func (s scribe) Handle(_ context.Context, r slog.Record) error {
 }
 
 // WithAttrs implements slog.Handler.
-func (s scribe) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return scribe{s.witness, append(slices.Clone(s.attrs), attrs...)}
+func (s logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return logHandler{s.stepLog, append(slices.Clone(s.attrs), attrs...)}
 }
 
 // WithGroup implements slog.Handler.
-func (s scribe) WithGroup(string) slog.Handler { return s }
+func (s logHandler) WithGroup(string) slog.Handler { return s }

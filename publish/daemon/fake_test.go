@@ -21,9 +21,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A yard is a source and its destination, in memory. It is stricter than real ones: it fails
+// A fakeWork is a source and its destination, in memory. It is stricter than real ones: it fails
 // the test when a package is published that is not whole, or published twice.
-type yard struct {
+type fakeWork struct {
 	t *testing.T
 
 	// mu guards what follows while one call is answered.
@@ -52,11 +52,11 @@ type parcel struct {
 
 var errHalf = errors.New("blobs/sha256/ab/abc has 3 bytes, its manifest says 4")
 
-func newYard(t *testing.T) *yard {
-	return &yard{t: t, files: make(map[string]parcel), published: make(map[string]time.Time), refuses: make(map[string]string), checks: make(map[string]int)}
+func newFakeWork(t *testing.T) *fakeWork {
+	return &fakeWork{t: t, files: make(map[string]parcel), published: make(map[string]time.Time), refuses: make(map[string]string), checks: make(map[string]int)}
 }
 
-func (y *yard) put(name string, p parcel) {
+func (y *fakeWork) put(name string, p parcel) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	if p.digest == "" {
@@ -66,7 +66,7 @@ func (y *yard) put(name string, p parcel) {
 }
 
 // fill puts whole packages there and returns their digests.
-func (y *yard) fill(n int) []string {
+func (y *fakeWork) fill(n int) []string {
 	var all []string
 	for i := range n {
 		name := fmt.Sprintf("spec/p%05d", i)
@@ -76,19 +76,19 @@ func (y *yard) fill(n int) []string {
 	return all
 }
 
-func (y *yard) remove(name string) {
+func (y *fakeWork) remove(name string) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	delete(y.files, name)
 }
 
-func (y *yard) set(change func()) {
+func (y *fakeWork) set(change func()) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	change()
 }
 
-func (y *yard) Arrivals(_ context.Context, dir string) iter.Seq2[daemon.File, error] {
+func (y *fakeWork) Arrivals(_ context.Context, dir string) iter.Seq2[daemon.File, error] {
 	y.mu.Lock()
 	files := maps.Clone(y.files)
 	y.mu.Unlock()
@@ -101,11 +101,11 @@ func (y *yard) Arrivals(_ context.Context, dir string) iter.Seq2[daemon.File, er
 	}
 }
 
-func (y *yard) Close() error { return nil }
+func (y *fakeWork) Close() error { return nil }
 
-func (y *yard) MayHold(string) bool { return true }
+func (y *fakeWork) MayHold(string) bool { return true }
 
-func (y *yard) Read(_ context.Context, file string) (daemon.Package, error) {
+func (y *fakeWork) Read(_ context.Context, file string) (daemon.Package, error) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	p, ok := y.files[file]
@@ -120,7 +120,7 @@ func (y *yard) Read(_ context.Context, file string) (daemon.Package, error) {
 	return daemon.Package{File: file, Digest: p.digest, ID: file, Bytes: p.bytes}, nil
 }
 
-func (y *yard) Check(ctx context.Context, p daemon.Package, read func(int64)) error {
+func (y *fakeWork) Check(ctx context.Context, p daemon.Package, read func(int64)) error {
 	y.mu.Lock()
 	y.checks[p.Digest]++
 	f, ok := y.files[p.File]
@@ -141,7 +141,7 @@ func (y *yard) Check(ctx context.Context, p daemon.Package, read func(int64)) er
 	return f.state
 }
 
-func (y *yard) Publish(ctx context.Context, r *daemon.Run) (daemon.Outcome, error) {
+func (y *fakeWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Outcome, error) {
 	y.mu.Lock()
 	y.requests++
 	y.runs = append(y.runs, len(r.Packages))
@@ -191,7 +191,7 @@ func (y *yard) Publish(ctx context.Context, r *daemon.Run) (daemon.Outcome, erro
 	return out, nil
 }
 
-func (y *yard) Tell(_ context.Context, owed [][]byte) error {
+func (y *fakeWork) Tell(_ context.Context, owed [][]byte) error {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	y.requests++
@@ -204,7 +204,7 @@ func (y *yard) Tell(_ context.Context, owed [][]byte) error {
 	return nil
 }
 
-func (y *yard) has(digests ...string) int {
+func (y *fakeWork) has(digests ...string) int {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	n := 0
@@ -216,43 +216,43 @@ func (y *yard) has(digests ...string) int {
 	return n
 }
 
-func (y *yard) total() int {
+func (y *fakeWork) total() int {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	return len(y.published)
 }
 
-func (y *yard) when(digest string) time.Time {
+func (y *fakeWork) when(digest string) time.Time {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	return y.published[digest]
 }
 
-func (y *yard) ran() []int {
+func (y *fakeWork) ran() []int {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	return slices.Clone(y.runs)
 }
 
-func (y *yard) told() []string {
+func (y *fakeWork) told() []string {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	return slices.Clone(y.owing)
 }
 
-func (y *yard) looked(digest string) int {
+func (y *fakeWork) looked(digest string) int {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	return y.checks[digest]
 }
 
-func (y *yard) asked() int {
+func (y *fakeWork) asked() int {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	return y.requests
 }
 
-func (y *yard) mirror(name string) daemon.Mirror {
+func (y *fakeWork) mirror(name string) daemon.Mirror {
 	return daemon.Mirror{
 		Name: name, Source: "/srv/" + name, Destination: "s3://" + name, Fingerprint: "1",
 		Settle: time.Second, MaxDelay: 5 * time.Second, Scan: time.Minute, Stuck: 10 * time.Minute, Work: y,

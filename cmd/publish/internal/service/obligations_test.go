@@ -16,7 +16,7 @@ import (
 )
 
 // Invalidations that many runs owe are sent together, and each index is read back once.
-func TestTheIndexIsReadOnceForManyDebts(t *testing.T) {
+func TestTheIndexIsReadOnceForManyObligations(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(clitest.Root("test/testdata/v3-unsigned"))); err != nil {
 		t.Fatal(err)

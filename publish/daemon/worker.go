@@ -11,10 +11,10 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
-// A desk is where the work of one mirror is done: scanning, checking, publishing, telling
+// A worker is where the work of one mirror is done: scanning, checking, publishing, telling
 // caches. Each has a loop of its own that looks into the queue for what is next, so what one
 // of them leaves undone the next process finds there.
-type desk struct {
+type worker struct {
 	d *Daemon
 	m Mirror
 	// removed: the mirror is no longer in the configuration. Only what is owed is left to do.
@@ -47,18 +47,18 @@ type pause struct {
 	at       time.Time // of the last failure
 }
 
-func newDesk(d *Daemon, m Mirror) *desk {
+func newWorker(d *Daemon, m Mirror) *worker {
 	if _, known := m.Work.(contained); !known {
 		m.Work = contained{m.Work, d, m.Name}
 	}
-	return &desk{
+	return &worker{
 		d: d, m: m, toScan: newPoke(), toCheck: newPokes(), toPublish: newPokes(), toTell: newPoke(),
 		seen: make(map[string]*sighting), asked: make(map[string]bool), runs: make(map[*Progress]bool),
 	}
 }
 
 // run works until ctx ends.
-func (k *desk) run(ctx context.Context) error {
+func (k *worker) run(ctx context.Context) error {
 	g, gctx := defect.WithContext(ctx)
 	g.Go(func() error { return k.tell(gctx) })
 	if !k.removed {
@@ -72,7 +72,7 @@ func (k *desk) run(ctx context.Context) error {
 }
 
 // begin starts all loops but the one that tells caches.
-func (k *desk) begin(gctx context.Context, g *defect.Group) {
+func (k *worker) begin(gctx context.Context, g *defect.Group) {
 	g.Go(func() error { return k.scan(gctx) })
 	if k.m.Watch {
 		g.Go(func() error { return k.watch(gctx) })
@@ -86,7 +86,7 @@ func (k *desk) begin(gctx context.Context, g *defect.Group) {
 }
 
 // resume ends a pause: somebody has asked for it.
-func (k *desk) resume() {
+func (k *worker) resume() {
 	k.mu.Lock()
 	k.pause.until = time.Time{}
 	k.mu.Unlock()
@@ -96,7 +96,7 @@ func (k *desk) resume() {
 }
 
 // changed tells whoever listens that a job has moved.
-func (k *desk) changed(j queue.Job, to queue.State, reason string) {
+func (k *worker) changed(j queue.Job, to queue.State, reason string) {
 	k.d.counts.moved(k.m.Name, to)
 	k.d.events.send(Event{Kind: "job", Mirror: k.m.Name, Job: j.ID, Package: j.Package, State: string(to), Reason: reason})
 }
@@ -118,7 +118,7 @@ func (p pokes) give() {
 	}
 }
 
-func (k *desk) packageOf(j queue.Job) Package {
+func (k *worker) packageOf(j queue.Job) Package {
 	return Package{File: j.File, Digest: j.Digest, ID: j.Package, Bytes: j.Bytes}
 }
 
@@ -132,7 +132,7 @@ func jitter(d time.Duration) time.Duration {
 // queueTrouble is how long to wait when the queue could not be used: its disk is full, say.
 const queueTrouble = 5 * time.Second
 
-// complains reports, once a minute, that it is time to say so again: all desks have the same
+// complains reports, once a minute, that it is time to say so again: all workers have the same
 // trouble.
 func (d *Daemon) complains() bool {
 	now := int64(time.Since(d.began)/time.Minute) + 1
@@ -152,7 +152,7 @@ func (d *Daemon) inTrouble(err error) {
 }
 
 // trouble says that the queue could not be used, and waits. What was to be written down is found again.
-func (k *desk) trouble(ctx context.Context, what string, err error) {
+func (k *worker) trouble(ctx context.Context, what string, err error) {
 	if ctx.Err() != nil {
 		return
 	}
@@ -166,9 +166,9 @@ func (k *desk) trouble(ctx context.Context, what string, err error) {
 }
 
 // keep writes down what must not be lost. A queue that cannot be used is tried again until it can,
-// or the desk stops; then the next process finds the jobs claimed, and does them again. It
+// or the worker stops; then the next process finds the jobs claimed, and does them again. It
 // reports whether it was written down.
-func (k *desk) keep(ctx context.Context, what string, write func(context.Context) error) bool {
+func (k *worker) keep(ctx context.Context, what string, write func(context.Context) error) bool {
 	for {
 		err := write(context.WithoutCancel(ctx))
 		if err == nil {
