@@ -55,7 +55,7 @@ func indexCommand(env cli.Env) *cobra.Command {
 // arguments: a command takes as many as its usage names.
 func arguments(cmd *cobra.Command, args []string) error {
 	if len(args) != len(strings.Fields(cmd.Use))-1 {
-		return cli.Fail(cli.ExitUsage, fmt.Errorf("%s, want: publish %s", english.Plural(len(args), "argument", ""), cmd.Use))
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("%s, want: %s", english.Plural(len(args), "argument", ""), strings.TrimSuffix(cmd.UseLine(), " [flags]")))
 	}
 	return nil
 }

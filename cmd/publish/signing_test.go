@@ -24,7 +24,7 @@ const passphrase = "correct-horse-CANARY-staple"
 // The passphrase comes from a file, an open file or the environment, the key from a file or the environment, and neither is
 // shown, whatever goes wrong.
 func TestSecretsOfASigningKey(t *testing.T) {
-	private, armored := signtest.Protected(t, passphrase)
+	private, armored := signtest.Protected(t, passphrase, "ed25519")
 	dir := t.TempDir()
 	public := filepath.Join(dir, "public.asc")
 	clitest.Write(t, public, armored)

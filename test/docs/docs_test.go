@@ -181,6 +181,11 @@ func TestFlagsAreDocumented(t *testing.T) {
 		"publish":         {"docs/publish.md"},
 		"publish verify":  {"docs/verify.md", "docs/publish.md"},
 		"publish sign":    {"docs/signing.md", "docs/publish.md"},
+
+		"publish keys list":   {"docs/signing.md", "docs/publish.md"},
+		"publish keys add":    {"docs/signing.md", "docs/publish.md"},
+		"publish keys rotate": {"docs/signing.md", "docs/publish.md"},
+
 		"publish index":   {"docs/index.md", "docs/publish.md"},
 		"publish indexer": {"docs/indexer.md", "docs/publish.md"},
 		"publish bench":   {"docs/benchmarks/README.md", "docs/publish.md"},

@@ -42,8 +42,8 @@ func Private(t testing.TB, name string, lifetime time.Duration) []byte {
 	return append(b.Bytes(), '\n')
 }
 
-// Protected is a new private key that gpg has made and protected, and its public half, both armored.
-func Protected(t testing.TB, passphrase string) (private, public string) {
+// Protected is a new private key of an algorithm, such as ed25519, that gpg has made and protected, and its public half, both armored.
+func Protected(t testing.TB, passphrase, algorithm string) (private, public string) {
 	t.Helper()
 	home, err := os.MkdirTemp("", "gpg") // short: a socket is in it
 	if err != nil {
@@ -61,7 +61,7 @@ func Protected(t testing.TB, passphrase string) (private, public string) {
 		}
 		return string(out)
 	}
-	gpg("--quick-generate-key", "release <release@example.invalid>", "ed25519", "sign", "never")
+	gpg("--quick-generate-key", "release <release@example.invalid>", algorithm, "sign", "never")
 	return gpg("--export-secret-keys"), gpg("--export")
 }
 

@@ -58,7 +58,7 @@ func TestEachInput(t *testing.T) {
 	}
 	bad := func(all ...string) []string { return all }
 	private := string(signtest.Private(t, "release", 0))
-	protected, _ := signtest.Protected(t, passphrase)
+	protected, _ := signtest.Protected(t, passphrase, "ed25519")
 	for _, row := range []struct {
 		name  string
 		of    func(*inputs) any

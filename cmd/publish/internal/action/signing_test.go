@@ -18,7 +18,7 @@ const passphrase = "correct-horse-CANARY-staple"
 // A step signs with a key from its inputs, shows neither key nor passphrase, and tells clients how to trust the key. The second
 // step sends nothing and needs no more requests than one without a key.
 func TestTheActionSigns(t *testing.T) {
-	private, public := signtest.Protected(t, passphrase)
+	private, public := signtest.Protected(t, passphrase, "ed25519")
 	s := newStage(t, "v3-unsigned")
 	s.with["signing-key"], s.with["signing-passphrase"] = private, passphrase
 	s.with["public-url"], s.with["report-file"] = s.site.URL+"/noble/spack", "report.json"

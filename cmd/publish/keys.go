@@ -1,0 +1,260 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize/english"
+	"github.com/spf13/cobra"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/keyring"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+)
+
+const keysHelp = `The public keys of a mirror, or of each mirror of a tree: which there are, and which packages
+they sign. Clients trust every key that a mirror offers.`
+
+const rotateHelp = `Replace the signatures of one key by those of another. The new public key is offered first,
+beside the old one. Then each document that the old key has signed is checked, signed with
+the new key, and replaced only as the version that was read. No content of packages is read.
+
+Clients that have only the old key fail on packages that are signed again, until they run
+spack buildcache keys --install --trust. So offer the new key some time before, with
+publish keys add. Packages signed by other keys, and the old key itself, stay.
+
+What was interrupted is completed by running it again.`
+
+func keysCommand(env cli.Env) *cobra.Command {
+	cmd := &cobra.Command{Use: "keys", Short: "List, add and rotate the keys of a mirror", Long: keysHelp, Args: cobra.NoArgs}
+	cmd.AddCommand(keysListCommand(env), keysAddCommand(env), keysRotateCommand(env))
+	return cmd
+}
+
+// keyWork is what the commands on keys have in common.
+type keyWork struct {
+	target  target.Config
+	timeout time.Duration
+}
+
+func (k *keyWork) register(cmd *cobra.Command) {
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	cli.StorageFlags(fs, &k.target)
+	fs.DurationVar(&k.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+}
+
+// mirrors calls do for the mirror at a destination, or, if there is none, for those below it.
+func (k *keyWork) mirrors(ctx context.Context, env cli.Env, where string, do func(d *target.Destination, path string, s mirror.Store) error) error {
+	ctx, cancel := cli.WithTimeout(ctx, k.timeout)
+	defer cancel()
+	d, err := openTarget(ctx, env, where, k.target)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	err = do(d, "", d.Mirror(""))
+	if !errors.Is(err, buildcache.ErrNoMirror) {
+		return err
+	}
+	roots, rootsErr := buildcache.Roots(ctx, d.Mirror(""))
+	if rootsErr != nil || len(roots) == 0 {
+		return errors.Join(rootsErr, err)
+	}
+	for _, path := range roots {
+		if err := do(d, path, d.Mirror(path)); err != nil {
+			return fmt.Errorf("mirror %q: %w", path, err)
+		}
+	}
+	return nil
+}
+
+func keysListCommand(env cli.Env) *cobra.Command {
+	var k keyWork
+	cmd := &cobra.Command{
+		Use: "list DESTINATION", Short: "List the keys of a mirror, and how many packages each signs", Args: arguments,
+		Example: "  publish keys list s3://bucket/noble/spack",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return k.mirrors(cmd.Context(), env, args[0], func(_ *target.Destination, path string, s mirror.Store) error {
+				listings, err := keyring.List(cmd.Context(), s)
+				if err != nil {
+					return err
+				}
+				return printKeys(env.Stdout, path, listings, time.Now())
+			})
+		},
+	}
+	k.register(cmd)
+	return cmd
+}
+
+func printKeys(out io.Writer, path string, listings []keyring.Listing, now time.Time) error {
+	for _, l := range listings {
+		w := tabwriter.NewWriter(out, 2, 8, 2, ' ', 0)
+		escape.Fprintf(w, "%s%s\tPACKAGES\tEXPIRES\tOFFERED\tOWNER\n", cli.Prefixed(path), l.Layout)
+		for _, k := range l.Keys {
+			expires := "never"
+			switch {
+			case k.Problem != "":
+				expires = ""
+			case !k.Expires.IsZero() && k.Expires.Before(now):
+				expires = "expired " + k.Expires.UTC().Format(time.DateOnly)
+			case !k.Expires.IsZero():
+				expires = k.Expires.UTC().Format(time.DateOnly)
+			}
+			offered := "no"
+			if k.Offered {
+				offered = "yes"
+			}
+			owner := strings.Join(k.Owners, ", ")
+			if k.Problem != "" {
+				owner = "! " + k.Problem
+			}
+			escape.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", k.Fingerprint, k.Packages, expires, offered, owner)
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+		if l.Unsigned > 0 {
+			escape.Fprintf(out, "%s not signed\n", english.PluralWord(l.Unsigned, "1 package is", fmt.Sprint(l.Unsigned)+" packages are"))
+		}
+		if l.Broken > 0 {
+			escape.Fprintf(out, "%s a signature that does not say who made it\n", english.PluralWord(l.Broken, "1 package has", fmt.Sprint(l.Broken)+" packages have"))
+		}
+	}
+	return nil
+}
+
+func keysAddCommand(env cli.Env) *cobra.Command {
+	var k keyWork
+	var file string
+	cmd := &cobra.Command{
+		Use: "add DESTINATION", Short: "Offer a public key to the clients of a mirror", Args: arguments,
+		Example: "  publish keys add --public-key release.pub s3://bucket/noble/spack",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if file == "" {
+				return cli.Fail(cli.ExitUsage, errors.New("no key: give --public-key"))
+			}
+			armored, err := userfile.Read(file)
+			if err != nil {
+				return cli.Fail(cli.ExitUsage, fmt.Errorf("--public-key: %w", err))
+			}
+			public, err := key.ReadPublic(armored)
+			if err != nil {
+				return cli.Fail(cli.ExitUsage, fmt.Errorf("--public-key %s: %w", file, err))
+			}
+			return k.change(cmd.Context(), env, args[0], func(ctx context.Context, s mirror.Store) ([]keyring.Change, error) {
+				return keyring.Add(ctx, s, public)
+			})
+		},
+	}
+	k.register(cmd)
+	cli.CDNFlags(cmd.Flags(), &k.target.CDN)
+	cmd.Flags().StringVar(&file, "public-key", "", "`FILE` with one armored public key")
+	return cmd
+}
+
+func keysRotateCommand(env cli.Env) *cobra.Command {
+	var k keyWork
+	var signing cli.Signing
+	var from string
+	cmd := &cobra.Command{
+		Use: "rotate DESTINATION", Short: "Replace the signatures of one key by those of another", Long: rotateHelp, Args: arguments,
+		Example: "  publish keys rotate --from FINGERPRINT --sign-key new.asc s3://bucket/noble/spack",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if from == "" {
+				return cli.Fail(cli.ExitUsage, errors.New("no key whose signatures are to be replaced: give --from FINGERPRINT, as `publish keys list` shows it"))
+			}
+			f, err := key.ParseFingerprint(strings.ToUpper(strings.ReplaceAll(from, " ", "")))
+			if err != nil {
+				return cli.Fail(cli.ExitUsage, fmt.Errorf("--from: %w", err))
+			}
+			signing.ReadSecrets(env)
+			to, err := signing.Open(buildcache.Trust{})
+			if err != nil {
+				return cli.Usage(err)
+			}
+			if to.Key == nil {
+				return cli.Fail(cli.ExitUsage, fmt.Errorf("no key: give --sign-key, or the key itself in %s", cli.SignKeyVariable))
+			}
+			if f == to.Key.Fingerprint() {
+				return cli.Fail(cli.ExitUsage, errors.New("--from is the key of --sign-key: want another one"))
+			}
+			held := false // by any of the mirrors
+			err = k.change(cmd.Context(), env, args[0], func(ctx context.Context, s mirror.Store) ([]keyring.Change, error) {
+				changes, err := keyring.Rotate(ctx, s, f, to.Key)
+				if errors.Is(err, keyring.ErrUnknownKey) {
+					return nil, nil
+				}
+				held = held || len(changes) > 0
+				return changes, err
+			})
+			if err == nil && !held {
+				err = cli.Fail(cli.ExitUsage, fmt.Errorf("--from: %w: %s: `publish keys list` shows which it holds", keyring.ErrUnknownKey, f))
+			}
+			return err
+		},
+	}
+	k.register(cmd)
+	cli.CDNFlags(cmd.Flags(), &k.target.CDN)
+	cmd.Flags().StringVar(&from, "from", "", "`FINGERPRINT` of the key whose signatures are replaced; the mirror holds it")
+	cli.KeyFlags(cmd.Flags(), &signing)
+	return cmd
+}
+
+// change changes mirrors, and then updates what is in front of them.
+func (k *keyWork) change(ctx context.Context, env cli.Env, where string, do func(context.Context, mirror.Store) ([]keyring.Change, error)) error {
+	if err := k.target.Validate(); err != nil {
+		return cli.Usage(err)
+	}
+	return k.mirrors(ctx, env, where, func(d *target.Destination, path string, s mirror.Store) error {
+		cdn, err := d.OpenCDN(ctx, nil)
+		if err != nil {
+			return err
+		}
+		changes, err := do(ctx, s)
+		var stale []string
+		refused := 0
+		for _, c := range changes {
+			for _, name := range c.Stale {
+				stale = append(stale, buildcache.Join(path, name))
+			}
+			for _, f := range c.Findings {
+				refused++
+				escape.Fprintf(env.Stdout, "%serror: %s\n", cli.Prefixed(path), f)
+			}
+			escape.Fprintf(env.Stdout, "%s%s: %s\n", cli.Prefixed(path), c.Layout, changeText(c))
+		}
+		if len(stale) > 0 {
+			_, cdnErr := cdn.Update(ctx, target.Changes{Stale: stale})
+			err = errors.Join(err, cdnErr)
+		}
+		if err == nil && refused > 0 {
+			err = cli.Fail(cli.ExitSource, fmt.Errorf("%s not signed again: the signature is not good", english.PluralWord(refused, "1 package was", fmt.Sprint(refused)+" packages were")))
+		}
+		return err
+	})
+}
+
+// changeText says what was done, and what clients have to do.
+func changeText(c keyring.Change) string {
+	text := "clients are offered the key already"
+	if c.Added {
+		text = "clients are offered the key from now on: they trust it after spack buildcache keys --install --trust"
+	}
+	if c.Resigned+c.Already+c.Others == 0 {
+		return text
+	}
+	return fmt.Sprintf("%s; %s signed again, %d by the new key already, %d by others", text, english.PluralWord(c.Resigned, "1 package was", fmt.Sprint(c.Resigned)+" packages were"), c.Already, c.Others)
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
+)
+
+// The keys of a tree of mirrors are listed, one is added, and it takes over; what is wrong is said before anything is changed.
+func TestKeys(t *testing.T) {
+	const old = "E2B916BA3F20EF43B0E1929C3F8A0A25420FACD5"
+	dir := t.TempDir()
+	tree := "file://" + filepath.Join(dir, "cache")
+	for path, fixture := range map[string]string{"/noble/spack": "v3-signed", "/jammy/spack": "v2-signed"} {
+		if code, _, stderr := execute(t, nil, clitest.Spack(t, fixture), tree+path); code != cli.ExitDone {
+			t.Fatal(stderr)
+		}
+	}
+	private := signtest.Private(t, "next", 90*24*time.Hour)
+	k, err := sign.ReadKey(private, nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	armored, err := k.Public().Armored()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyFile, public := filepath.Join(dir, "next.asc"), filepath.Join(dir, "next.pub")
+	clitest.Write(t, keyFile, string(private))
+	clitest.Write(t, public, string(armored))
+	next := string(k.Fingerprint())
+	for _, step := range []struct {
+		args []string
+		code int
+		want []string
+	}{
+		{[]string{"keys", "list", tree}, cli.ExitDone, []string{old + "  11", old + "  9", "noble/spack: v3", "jammy/spack: v2", "never", "yes"}},
+		{[]string{"keys", "add", tree}, cli.ExitUsage, []string{"--public-key"}},
+		{[]string{"keys", "add", "--public-key", keyFile, tree}, cli.ExitUsage, []string{"PGP PUBLIC KEY BLOCK"}},
+		{[]string{"keys", "rotate", "--sign-key", keyFile, tree}, cli.ExitUsage, []string{"--from"}},
+		{[]string{"keys", "rotate", "--from", "1234", "--sign-key", keyFile, tree}, cli.ExitUsage, []string{"40 or 64"}},
+		{[]string{"keys", "rotate", "--from", old, tree}, cli.ExitUsage, []string{"no key: give --sign-key"}},
+		{[]string{"keys", "rotate", "--from", next, "--sign-key", keyFile, tree}, cli.ExitUsage, []string{"want another one"}},
+		{[]string{"keys", "rotate", "--from", strings.Repeat("A", 40), "--sign-key", keyFile, tree}, cli.ExitUsage, []string{"does not hold that key"}},
+		{[]string{"keys", "rotate", "a", "b"}, cli.ExitUsage, []string{"want: publish keys rotate DESTINATION"}},
+		{[]string{"keys", "list", "file://" + dir + "/none"}, cli.ExitSource, []string{"no Spack mirror"}},
+		{[]string{"keys", "add", "--public-key", public, tree}, cli.ExitDone, []string{"from now on"}},
+		{[]string{"keys", "list", tree}, cli.ExitDone, []string{next + "  0", time.Now().Add(90 * 24 * time.Hour).UTC().Format("2006-01"), "next@example.invalid"}},
+		{[]string{"keys", "rotate", "--from", strings.ToLower(old), "--sign-key", keyFile, tree}, cli.ExitDone, []string{"11 packages were signed again", "9 packages were signed again"}},
+		{[]string{"keys", "list", tree}, cli.ExitDone, []string{next + "  11", next + "  9", old + "  0"}},
+		{[]string{"keys", "rotate", "--from", old, "--sign-key", keyFile, tree}, cli.ExitDone, []string{"0 packages were signed again, 11 by the new key already"}},
+		{[]string{"verify", "--require-signed", tree}, cli.ExitDone, []string{"no damage"}},
+	} {
+		code, stdout, stderr := execute(t, nil, step.args...)
+		if code != step.code {
+			t.Errorf("%q: exit %d, want %d: %s%s", step.args, code, step.code, stdout, stderr)
+		}
+		for _, want := range step.want {
+			if !strings.Contains(stdout+stderr, want) {
+				t.Errorf("%q: no %q in %s%s", step.args, want, stdout, stderr)
+			}
+		}
+	}
+}

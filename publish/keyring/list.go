@@ -1,0 +1,174 @@
+// Package keyring looks after the public keys of a mirror: which there are, which packages each of them signs, and how the
+// signatures of one become those of another.
+//
+// Documents are read and replaced one by one, each only as the version that was read, so any number of publishers may be
+// at work. No content of packages is read: the text of a document that is signed again stays the same.
+package keyring
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+)
+
+// A Key is a key that a mirror holds, or by which packages say that they are signed.
+type Key struct {
+	Fingerprint key.Fingerprint // of the signer, which may be a subkey, where the mirror lacks the key
+	Owners      []string
+	Expires     time.Time // never, if it is missing
+	Offered     bool      // clients learn of it
+	Packages    int       // that say they are signed by it; signatures are not checked
+	Problem     string
+
+	public *key.Public
+}
+
+// A Listing is what there is in one layout of a mirror.
+type Listing struct {
+	Layout   string
+	Keys     []Key
+	Unsigned int // packages
+	Broken   int // packages whose signature does not say who made it
+}
+
+// List reads the keys of a mirror, and who signed each package.
+func List(ctx context.Context, s mirror.Store) ([]Listing, error) {
+	all, err := openAll(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	var listings []Listing
+	for _, m := range all {
+		l, err := m.list(ctx)
+		if err != nil {
+			return nil, err
+		}
+		listings = append(listings, *l)
+	}
+	return listings, nil
+}
+
+// at is one layout of a mirror.
+type at struct {
+	buildcache.Layout
+	store mirror.Store
+	seen  *buildcache.Survey
+}
+
+// openAll lists a mirror of one layout or of both.
+func openAll(ctx context.Context, s mirror.Store) ([]*at, error) {
+	var all []*at
+	for _, f := range buildcache.Layouts() {
+		m, err := open(ctx, f, s)
+		if err != nil {
+			return nil, err
+		}
+		if m != nil {
+			all = append(all, m)
+		}
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("keys: %w", buildcache.ErrNoMirror)
+	}
+	return all, nil
+}
+
+// open lists a mirror; nil: it has nothing of that layout.
+func open(ctx context.Context, f buildcache.Layout, s mirror.Store) (*at, error) {
+	p, err := f.ReadPointer(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	seen, err := buildcache.SurveyAll(ctx, f, s, p)
+	if err != nil || len(seen.Objects) == 0 {
+		return nil, err
+	}
+	return &at{f, s, seen}, nil
+}
+
+func (m *at) list(ctx context.Context) (*Listing, error) {
+	keys, err := m.keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &Listing{Layout: m.Name()}
+	strangers := make(map[string]int)
+	var mu sync.Mutex // guards the counts while one document is counted
+	err = m.each(ctx, func(_ string, document []byte, _ mirror.Info) error {
+		by, err := key.IssuerOf(document)
+		mu.Lock()
+		defer mu.Unlock()
+		if errors.Is(err, key.ErrUnsigned) {
+			out.Unsigned++
+			return nil
+		}
+		if err != nil {
+			out.Broken++
+			return nil
+		}
+		for i := range keys {
+			if keys[i].public != nil && keys[i].public.Made(by) {
+				keys[i].Packages++
+				return nil
+			}
+		}
+		strangers[by.String()]++
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, by := range slices.Sorted(maps.Keys(strangers)) {
+		keys = append(keys, Key{Fingerprint: key.Fingerprint(by), Owners: []string{}, Packages: strangers[by], Problem: "the mirror does not hold this key, so clients cannot check the signatures"})
+	}
+	out.Keys = keys
+	return out, nil
+}
+
+// keys reads the public keys of the mirror.
+func (m *at) keys(ctx context.Context) ([]Key, error) {
+	offered, _, err := m.ReadKeyIndex(ctx, m.store)
+	if err != nil {
+		return nil, err
+	}
+	keys := []Key{}
+	for _, f := range buildcache.UnionKeys(offered, m.seen.Keys(m.Layout)) {
+		k := Key{Fingerprint: f, Owners: []string{}, Offered: slices.Contains(offered, f)}
+		var err error
+		k.public, err = m.read(ctx, f)
+		switch {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err != nil:
+			k.Problem = err.Error()
+		default:
+			k.Owners, k.Expires = append(k.Owners, k.public.UserIDs()...), k.public.Expires()
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+// each calls do for the document of every package, several at once.
+func (m *at) each(ctx context.Context, do func(name string, document []byte, info mirror.Info) error) error {
+	names := slices.Sorted(maps.Keys(m.seen.Packages(m.Layout)))
+	return parallel.Each(ctx, parallel.Readers, names, func(ctx context.Context, name string) error {
+		document, info, err := mirror.Read(ctx, m.store, name, buildcache.MaxDocument)
+		if errors.Is(err, mirror.ErrNotExist) {
+			return nil // removed meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		return do(name, document, info)
+	})
+}

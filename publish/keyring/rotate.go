@@ -1,0 +1,208 @@
+package keyring
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
+)
+
+// A Change is what was done to one layout of a mirror.
+type Change struct {
+	Layout   string
+	Added    bool     // the key: clients did not learn of it before
+	Resigned int      // packages
+	Already  int      // packages that the new key had signed
+	Others   int      // packages that neither key has signed, which stay as they are
+	Stale    []string // names whose content is another one than before, which caches may still have
+	Findings []buildcache.Finding
+}
+
+// ErrUnknownKey: the mirror does not hold the key whose signatures are to be replaced.
+var ErrUnknownKey = errors.New("the mirror does not hold that key")
+
+// Add offers a public key to clients, beside those that there are.
+func Add(ctx context.Context, s mirror.Store, public *key.Public) ([]Change, error) {
+	all, err := openAll(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	var changes []Change
+	for _, m := range all {
+		c := m.change()
+		err := m.add(ctx, public, &c)
+		changes = append(changes, c)
+		if err != nil {
+			return changes, err
+		}
+	}
+	return changes, nil
+}
+
+// Rotate offers the public key of to, and then replaces every signature by from, once it was checked, by one of to. What was
+// interrupted is completed by running it again. Nothing is changed if the mirror does not hold from: ErrUnknownKey.
+func Rotate(ctx context.Context, s mirror.Store, from key.Fingerprint, to *sign.Key) ([]Change, error) {
+	all, err := openAll(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	var changes []Change
+	for _, m := range all {
+		old, err := m.read(ctx, from)
+		if errors.Is(err, mirror.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return changes, err
+		}
+		c := m.change()
+		if err = m.add(ctx, to.Public(), &c); err == nil {
+			err = m.resign(ctx, old, to, &c)
+		}
+		slices.Sort(c.Stale)
+		changes = append(changes, c)
+		if err != nil {
+			return changes, err
+		}
+	}
+	if len(changes) == 0 {
+		return nil, fmt.Errorf("%w: %s", ErrUnknownKey, from)
+	}
+	return changes, nil
+}
+
+func (m *at) change() Change {
+	return Change{Layout: m.Name(), Stale: []string{}, Findings: []buildcache.Finding{}}
+}
+
+// read reads a public key of the mirror.
+func (m *at) read(ctx context.Context, f key.Fingerprint) (*key.Public, error) {
+	objects, err := m.ReadKey(ctx, m.store, f)
+	if err != nil {
+		return nil, err
+	}
+	return buildcache.PublicKey(objects)
+}
+
+// add makes clients learn of a key: its content first, then its document, then the index of keys.
+func (m *at) add(ctx context.Context, public *key.Public, c *Change) error {
+	armored, err := public.Armored()
+	if err != nil {
+		return err
+	}
+	f := public.Fingerprint()
+	objects, err := m.KeyObjects(f, armored)
+	if err != nil {
+		return err
+	}
+	for _, o := range objects {
+		err := m.store.Create(ctx, o.Upload())
+		if errors.Is(err, mirror.ErrExist) { // a copy of it, maybe with other signatures
+			if _, err = m.ReadKey(ctx, m.store, f); err == nil {
+				break
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("add the key %s: %w", f, err)
+		}
+	}
+	offered, _, err := m.ReadKeyIndex(ctx, m.store)
+	if err != nil || slices.Contains(offered, f) {
+		return err
+	}
+	if err := reindex.AddKeys(ctx, m.Layout, m.store, []key.Fingerprint{f}); err != nil {
+		return fmt.Errorf("add the key %s: %w", f, err)
+	}
+	c.Added, c.Stale = true, append(c.Stale, m.KeyIndexName())
+	return nil
+}
+
+// attempts is how often a document is read again that another publisher has replaced.
+const attempts = 5
+
+// resign replaces the signatures of one key.
+func (m *at) resign(ctx context.Context, from *key.Public, to *sign.Key, c *Change) error {
+	armored, err := from.Armored()
+	if err != nil {
+		return err
+	}
+	ring, err := key.ReadRing(armored)
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex // guards c while one document is counted
+	return m.each(ctx, func(name string, document []byte, info mirror.Info) error {
+		for n := 1; ; n++ {
+			done, err := m.resignOne(ctx, ring, from, to, name, document, info)
+			if errors.Is(err, mirror.ErrConflict) && n < attempts {
+				if document, info, err = mirror.Read(ctx, m.store, name, buildcache.MaxDocument); err == nil {
+					continue
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			return c.count(name, done, err)
+		}
+	})
+}
+
+// An outcome is what became of one document.
+type outcome int
+
+const (
+	other outcome = iota
+	already
+	resigned
+	refused
+)
+
+func (m *at) resignOne(ctx context.Context, ring *key.Ring, from *key.Public, to *sign.Key, name string, document []byte, info mirror.Info) (outcome, error) {
+	by, err := key.IssuerOf(document)
+	switch {
+	case err != nil || !from.Made(by) && !to.Public().Made(by):
+		return other, nil
+	case to.Public().Made(by):
+		return already, nil
+	}
+	if _, err := ring.Verify(document); err != nil {
+		return refused, err
+	}
+	text, err := key.Text(document)
+	if err != nil {
+		return refused, err
+	}
+	signed, err := to.Document(ctx, text)
+	if err != nil {
+		return other, fmt.Errorf("%s: %w", name, err)
+	}
+	_, err = m.store.Swap(ctx, buildcache.DocumentOf(&buildcache.Package{File: name, Document: signed, Signed: true}).Upload(), info.Version)
+	return resigned, err
+}
+
+// count takes over what became of one document; an error of the store or of the signer stops the rest.
+func (c *Change) count(name string, o outcome, err error) error {
+	switch {
+	case errors.Is(err, mirror.ErrNotExist): // removed meanwhile
+		return nil
+	case o == refused:
+		c.Findings = append(c.Findings, buildcache.Error.In(name, err.Error()))
+		return nil
+	case err != nil:
+		return err
+	case o == already:
+		c.Already++
+	case o == other:
+		c.Others++
+	case o == resigned:
+		c.Resigned++
+		c.Stale = append(c.Stale, name)
+	}
+	return nil
+}
