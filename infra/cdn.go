@@ -4,9 +4,10 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscertificatemanager"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudfront"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudfrontorigins"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
 	"github.com/aws/jsii-runtime-go"
+
+	"github.com/vantagecompute/slurm-factory-publish/infra/policy"
 )
 
 const (
@@ -56,23 +57,11 @@ func newDistribution(stack awscdk.Stack, c Config, bucket awss3.IBucket, certifi
 		props.Certificate = certificate
 		props.MinimumProtocolVersion = awscloudfront.SecurityPolicyProtocol_TLS_V1_2_2021
 	}
-	return awscloudfront.NewDistribution(stack, jsii.String("Distribution"), props)
-}
-
-func newOrigin(stack awscdk.Stack, c Config, bucket awss3.IBucket) awscloudfront.IOrigin {
-	access := awscloudfront.NewS3OriginAccessControl(stack, jsii.String("OAC"), &awscloudfront.S3OriginAccessControlProps{
-		Signing: awscloudfront.Signing_SIGV4_ALWAYS(),
-	})
-	props := &awscloudfrontorigins.S3BucketOriginWithOACProps{
-		OriginAccessControl: access,
-		OriginAccessLevels:  &[]awscloudfront.AccessLevel{awscloudfront.AccessLevel_READ, awscloudfront.AccessLevel_LIST},
+	distribution := awscloudfront.NewDistribution(stack, jsii.String("Distribution"), props)
+	for _, st := range readableBy(*bucket.BucketArn(), policy.Condition{"StringEquals": {"aws:SourceArn": {*distribution.DistributionArn()}}}) {
+		bucket.AddToResourcePolicy(statement(st))
 	}
-	if c.OriginShield {
-		props.OriginShieldRegion = jsii.String(Region)
-	}
-	awscdk.Annotations_Of(stack).AcknowledgeWarning(jsii.String("@aws-cdk/aws-cloudfront-origins:listBucketSecurityRisk"),
-		jsii.String("Listing lets S3 say 404 for what is missing; the root object keeps / from listing the bucket."))
-	return withFailover(stack, c, awscloudfrontorigins.S3BucketOrigin_WithOriginAccessControl(bucket, props), access)
+	return distribution
 }
 
 // pointerBehavior serves what may change: indices, manifests, keys, release files.

@@ -5,7 +5,6 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscertificatemanager"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudfront"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsroute53"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awsroute53targets"
 	"github.com/aws/jsii-runtime-go"
 )
 
@@ -38,11 +37,23 @@ func newAliasRecords(stack awscdk.Stack, c Config, zone awsroute53.IHostedZone, 
 	if zone == nil {
 		return
 	}
-	target := awsroute53.RecordTarget_FromAlias(awsroute53targets.NewCloudFrontTarget(distribution))
+	target := awsroute53.RecordTarget_FromAlias(&cdnTarget{distribution})
 	awsroute53.NewARecord(stack, jsii.String("AliasRecord"), &awsroute53.ARecordProps{
 		Zone: zone, RecordName: jsii.String(c.Domain), Target: target,
 	})
 	awsroute53.NewAaaaRecord(stack, jsii.String("AliasRecordIPv6"), &awsroute53.AaaaRecordProps{
 		Zone: zone, RecordName: jsii.String(c.Domain), Target: target,
 	})
+}
+
+// cdnZone is the zone of all names of CloudFront, which an alias must name.
+const cdnZone = "Z2FDTNDATAQYW2"
+
+// A cdnTarget is what an alias leads to. CDK's own is in a module that knows every target
+// there is, and brings in the bindings of all their services (docs/infra-tests.md).
+type cdnTarget struct{ distribution awscloudfront.IDistribution }
+
+// Bind is called by CDK for each record.
+func (t *cdnTarget) Bind(awsroute53.IRecordSet, awsroute53.IHostedZone) *awsroute53.AliasRecordTargetConfig {
+	return &awsroute53.AliasRecordTargetConfig{DnsName: t.distribution.DistributionDomainName(), HostedZoneId: jsii.String(cdnZone)}
 }

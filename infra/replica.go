@@ -4,8 +4,6 @@ import (
 	"regexp"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudfront"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudfrontorigins"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
@@ -49,7 +47,7 @@ func newReplicaStack(app awscdk.App, c Config, main awscdk.Stack) {
 	for _, st := range replicaPolicy(*bucket.BucketArn(), *stack.Account()) {
 		bucket.AddToResourcePolicy(statement(st))
 	}
-	main.AddDependency(stack, jsii.String("the bucket to which it replicates"))
+	main.AddStackDependency(stack, jsii.String("the bucket to which it replicates"))
 }
 
 // replicaPolicy lets the account's distributions read the replica, and nobody but S3's
@@ -59,14 +57,9 @@ func replicaPolicy(bucket, account string) []policy.Statement {
 		"StringEquals": {"aws:SourceAccount": {account}},
 		"ArnLike":      {"aws:SourceArn": {"arn:aws:cloudfront::" + account + ":distribution/*"}},
 	}
-	service := policy.Service("cloudfront.amazonaws.com")
-	return []policy.Statement{
-		{Sid: "DistributionReads", Effect: policy.Allow, Principal: service, Action: policy.Strings{"s3:GetObject"}, Resource: policy.Strings{bucket + "/*"}, Condition: reads},
-		{Sid: "DistributionLists", Effect: policy.Allow, Principal: service, Action: policy.Strings{"s3:ListBucket"}, Resource: policy.Strings{bucket}, Condition: reads},
-		// Replication has actions of its own.
-		{Sid: "OnlyReplicationWrites", Effect: policy.Deny, Principal: policy.Anyone(), Resource: policy.Strings{bucket + "/*"},
-			Action: policy.Strings{"s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion"}},
-	}
+	// Replication has actions of its own.
+	return append(readableBy(bucket, reads), policy.Statement{Sid: "OnlyReplicationWrites", Effect: policy.Deny, Principal: policy.Anyone(), Resource: policy.Strings{bucket + "/*"},
+		Action: policy.Strings{"s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion"}})
 }
 
 // replicate makes S3 copy everything that is written from now on to the second region,
@@ -109,26 +102,6 @@ func ReplicationPermissions(source, copied string) policy.Document {
 		policy.Statement{Sid: "WriteCopies", Effect: policy.Allow, Resource: policy.Strings{copied + "/*"},
 			Action: policy.Strings{"s3:ReplicateObject", "s3:ReplicateDelete", "s3:ReplicateTags"}},
 	)
-}
-
-// withFailover is the origin, or with a second region a group in which CloudFront asks
-// the replica when S3 fails. What is missing in the first is not asked of the second.
-func withFailover(stack awscdk.Stack, c Config, primary awscloudfront.IOrigin, access awscloudfront.S3OriginAccessControl) awscloudfront.IOrigin {
-	if c.ReplicaRegion == "" {
-		return primary
-	}
-	replica := awss3.Bucket_FromBucketAttributes(stack, jsii.String("Replica"), &awss3.BucketAttributes{
-		BucketName: jsii.String(c.ReplicaBucket()), Region: jsii.String(c.ReplicaRegion),
-	})
-	awscdk.Annotations_Of(stack).AcknowledgeWarning(jsii.String("@aws-cdk/aws-cloudfront-origins:updateImportedBucketPolicyOac"),
-		jsii.String("The replica's own stack lets this account's distributions read it."))
-	return awscloudfrontorigins.NewOriginGroup(&awscloudfrontorigins.OriginGroupProps{
-		PrimaryOrigin: primary,
-		FallbackOrigin: awscloudfrontorigins.S3BucketOrigin_WithOriginAccessControl(replica, &awscloudfrontorigins.S3BucketOriginWithOACProps{
-			OriginAccessControl: access,
-		}),
-		FallbackStatusCodes: &[]*float64{jsii.Number(500), jsii.Number(502), jsii.Number(503), jsii.Number(504)},
-	})
 }
 
 // replicationAlarms are raised when the replica falls behind, or lacks objects for good.
