@@ -62,7 +62,7 @@ func (p Publisher) pulls() Publisher {
 func DiffPermissions(c Config, account string) policy.Document {
 	n := names{account}
 	statements := []policy.Statement{
-		{Sid: "ReadStack", Effect: policy.Allow, Resource: policy.Strings{n.stack(c)},
+		{Sid: "ReadStack", Effect: policy.Allow, Resource: n.stacks(c),
 			Action: policy.Strings{"cloudformation:DescribeStacks", "cloudformation:GetTemplate"}},
 	}
 	if c.HostedZoneID != "" {
@@ -107,6 +107,15 @@ func DeployPermissions(c Config, account string) policy.Document {
 
 func (n names) stack(c Config) string {
 	return n.regional("cloudformation", "stack/"+c.StackName+"/*")
+}
+
+// stacks are that of the cache and, with a second region, that of the copy.
+func (n names) stacks(c Config) policy.Strings {
+	all := policy.Strings{n.stack(c)}
+	if c.ReplicaRegion != "" {
+		all = append(all, "arn:aws:cloudformation:"+c.ReplicaRegion+":"+n.account+":stack/"+c.ReplicaStack()+"/*")
+	}
+	return all
 }
 
 func (n names) zone(c Config) string { return "arn:aws:route53:::hostedzone/" + c.HostedZoneID }

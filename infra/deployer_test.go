@@ -47,6 +47,7 @@ func TestDeployerPermissions(t *testing.T) {
 		deploy, diff           bool
 	}{
 		{"read the template", "cloudformation:GetTemplate", stack, true, true},
+		{"read the template of the copy", "cloudformation:GetTemplate", "arn:aws:cloudformation:us-west-2:123456789012:stack/SlurmFactoryInfraStack-replica/1", true, true},
 		{"read another stack", "cloudformation:GetTemplate", strings.Replace(stack, "SlurmFactoryInfraStack", "Other", 1), false, false},
 		{"name the zone", "route53:GetHostedZone", "arn:aws:route53:::hostedzone/" + testZone, true, true},
 		{"hand over to CDK", "sts:AssumeRole", cdk + "deploy-role-123456789012-us-east-1", true, false},

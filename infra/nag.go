@@ -73,11 +73,12 @@ func acceptedFindings(c Config) []finding {
 		}
 	}
 	if c.Deployer != nil {
-		stack := "Resource::" + names{c.Account}.stack(c)
-		found = append(found,
-			finding{"InfraDeployRole/Resource", "AwsSolutions-IAM5", stack, whyStackID},
-			finding{"InfraDeployRole/Resource", "AwsSolutions-IAM5", "Resource::*", whyLook},
-			finding{"InfraDiffRole/Resource", "AwsSolutions-IAM5", stack, whyStackID})
+		found = append(found, finding{"InfraDeployRole/Resource", "AwsSolutions-IAM5", "Resource::*", whyLook})
+		for _, stack := range (names{c.Account}).stacks(c) {
+			found = append(found,
+				finding{"InfraDeployRole/Resource", "AwsSolutions-IAM5", "Resource::" + stack, whyStackID},
+				finding{"InfraDiffRole/Resource", "AwsSolutions-IAM5", "Resource::" + stack, whyStackID})
+		}
 	}
 	if c.ManualUser != "" {
 		found = append(found,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -29,6 +30,23 @@ func (d Doctor) logBucket(ctx context.Context) ([]Finding, error) {
 func (d Doctor) auditBucket(ctx context.Context) ([]Finding, error) {
 	return d.protected(ctx, "audit bucket", d.Stack.Outputs["AuditBucketName"],
 		remake, d.logsKeepVersions, d.locked)
+}
+
+// replicaBucket examines the copy in the second region, which has a stack of its own.
+func (d Doctor) replicaBucket(ctx context.Context) ([]Finding, error) {
+	const check = "replica bucket"
+	if d.Replica == nil {
+		return nil, nil
+	}
+	stack, there, err := d.Replica(ctx)
+	if code(err) == "ValidationError" && strings.Contains(err.Error(), "does not exist") {
+		return []Finding{broken(check, "`infra deploy` makes it again", "the stack in the second region does not exist: %v", err)}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	d.Stack, d.S3 = stack, there
+	return d.protected(ctx, check, stack.first("AWS::S3::Bucket"), remake+", empty; what is published from then on is copied", d.cacheKeepsVersions)
 }
 
 // locked examines whether records are still kept from being deleted.

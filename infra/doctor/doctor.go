@@ -58,6 +58,8 @@ type Doctor struct {
 	SNS        *sns.Client
 	CloudWatch *cloudwatch.Client
 	Logs       *cloudwatchlogs.Client
+	// Replica reads the stack in the second region and opens S3 there. nil: there is none.
+	Replica func(context.Context) (Stack, *s3.Client, error)
 	// GitHub is asked about environments. nil: gh is not there.
 	GitHub github.API
 	// HTTP is how a reader without credentials sees the cache. It must not follow
@@ -85,6 +87,7 @@ func (d Doctor) Examine(ctx context.Context) []Finding {
 		{"bucket", d.bucket},
 		{"log bucket", d.logBucket},
 		{"audit bucket", d.auditBucket},
+		{"replica bucket", d.replicaBucket},
 		{"direct access", d.directAccess},
 		{"distribution", d.distribution},
 		{"certificate", d.certificate},

@@ -19,6 +19,7 @@ import (
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/smithy-go"
 
 	"github.com/vantagecompute/slurm-factory-publish/infra/doctor"
 )
@@ -48,6 +49,7 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 	}
 
 	role, james := aws.String("slurm-factory-github-actions"), aws.String("james")
+	replica := aws.String(*bucket + "-replica")
 	alarm, logs := "SlurmFactoryInfraStack-high-error-rate", aws.String(d.Stack.Outputs["LogBucketName"])
 	certificate, err := d.ACM.ListCertificates(ctx, &acm.ListCertificatesInput{})
 	if err != nil || len(certificate.CertificateSummaryList) != 1 {
@@ -138,6 +140,22 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 			_, err := d.S3.DeleteBucketReplication(ctx, &s3.DeleteBucketReplicationInput{Bucket: bucket})
 			return err
 		}, "is not copied to s3://" + *bucket + "-replica", "infra deploy", false},
+		{"copy is open to the public", func() error {
+			_, err := d.S3.DeletePublicAccessBlock(ctx, &s3.DeletePublicAccessBlockInput{Bucket: replica})
+			return err
+		}, "replica bucket: s3://" + *replica + " does not block public access", "infra deploy --revert-drift", false},
+		{"policy of the copy is gone", func() error {
+			_, err := d.S3.DeleteBucketPolicy(ctx, &s3.DeleteBucketPolicyInput{Bucket: replica})
+			return err
+		}, "replica bucket: s3://" + *replica + " has no policy", "infra deploy --revert-drift", false},
+		{"stack of the copy is gone", func() error {
+			p.replicaSays = &smithy.GenericAPIError{Code: "ValidationError", Message: "Stack with id SlurmFactoryInfraStack-replica does not exist"}
+			return nil
+		}, "replica bucket: the stack in the second region does not exist", "infra deploy", false},
+		{"copy may not be seen", func() error {
+			p.replicaSays = &smithy.GenericAPIError{Code: "AccessDenied", Message: "no"}
+			return nil
+		}, "replica bucket: could not be examined", "ReadOnlyAccess", false},
 		{"alarm is off", func() error {
 			return putAlarm(ctx, d, alarm, false)
 		}, "alarm " + alarm + " is switched off", "enable-alarm-actions", false},
@@ -296,7 +314,7 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 			defer func() {
 				d.Stack.Status, d.Stack.Template, d.Now, p.bucketSays, p.edgeSays, p.resolves, p.originAccess = status, whole, now, said, edge, resolves, access
 				d.GitHub, p.environment, p.forbidden = api, protected, ""
-				p.unconfirmed, p.userBounded = false, true
+				p.unconfirmed, p.userBounded, p.replicaSays = false, true, nil
 			}()
 			all := d.Examine(ctx)
 			for _, f := range all {

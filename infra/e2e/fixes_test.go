@@ -45,6 +45,8 @@ var byPeople = map[string]string{
 	"provider takes another audience":     "moto has no AddClientIDToOpenIDConnectProvider",
 	"user has lost its boundary":          "moto has no PutUserPermissionsBoundary",
 	"role knows a name only":              "another configuration is deployed",
+	"stack of the copy is gone":           "moto's CloudFormation does not make it",
+	"copy may not be seen":                "an administrator gives the right",
 	"bucket is gone":                      "the test renames it for the doctor only",
 }
 
@@ -81,6 +83,15 @@ func (p *patient) carryOut(t *testing.T, fix string) {
 func (p *patient) revertDrift(t *testing.T) {
 	t.Helper()
 	stack := &p.doctor.Stack
+	p.putBack(t, stack)
+	if p.replica != nil {
+		p.putBack(t, p.replica)
+	}
+	(&applier{t: t, cfg: p.cfg, stack: *stack, made: map[string]int{}}).putLogging()
+}
+
+func (p *patient) putBack(t *testing.T, stack *doctor.Stack) {
+	t.Helper()
 	order, err := stack.Template.Order()
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +117,6 @@ func (p *patient) revertDrift(t *testing.T) {
 		}
 	}
 	stack.Derive()
-	(&applier{t: t, cfg: p.cfg, stack: *stack, made: map[string]int{}}).putLogging()
 }
 
 func (p *patient) updateDistribution(id string, properties tree) error {

@@ -45,12 +45,18 @@ type patient struct {
 	forbidden            string // part of an S3 request that is denied
 	unconfirmed          bool   // the subscription waits for its receiver
 	userBounded          bool   // the manual user has its permissions boundary
+
+	replica     *doctor.Stack // in the second region; nil: there is none
+	replicaSays error         // that CloudFormation gives there
 }
 
 func newPatient(t *testing.T) *patient {
 	t.Helper()
-	cfg, stack, _ := deployAll(t)
-	return newPatientOf(t, cfg, stack)
+	cfg, stack, replica, _ := deployRegions(t)
+	p := newPatientOf(t, cfg, stack)
+	p.replica = &replica
+	p.doctor.Replica = func(context.Context) (doctor.Stack, *s3.Client, error) { return *p.replica, p.doctor.S3, p.replicaSays }
+	return p
 }
 
 // newPatientOf is a patient with another stack than the full one.

@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"context"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -35,5 +37,21 @@ func TestReplicaIsDeployedFirst(t *testing.T) {
 	}
 	if !exists(t, bucketName+"-replica") || !exists(t, bucketName) {
 		t.Error("a bucket was not made")
+	}
+	// Both are looked at, and the settings that the stack remembers say where.
+	if r := infra(t, moto.URL, "doctor"); !strings.Contains(r.stdout, "replica bucket: s3://"+bucketName+"-replica") {
+		t.Errorf("the copy is not examined: %s", r)
+	}
+	moto.requests()
+	mustInfra(t, moto.URL, "drift", "--output", t.TempDir())
+	var compared []string
+	for _, s := range moto.requests() {
+		if form, err := url.ParseQuery(string(s.body)); err == nil && form.Get("Action") == "DetectStackDrift" {
+			compared = append(compared, stackOf(form))
+		}
+	}
+	slices.Sort(compared)
+	if strings.Join(compared, " ") != "SlurmFactoryInfraStack SlurmFactoryInfraStack-replica" {
+		t.Errorf("drift of %v was detected", compared)
 	}
 }

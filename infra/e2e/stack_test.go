@@ -36,8 +36,15 @@ var everything = []string{
 // deployAll makes all resources of the full template in an empty account.
 func deployAll(t *testing.T) (aws.Config, doctor.Stack, map[string]int) {
 	t.Helper()
+	cfg, stack, _, made := deployRegions(t)
+	return cfg, stack, made
+}
+
+// deployRegions is deployAll, with the stack in the second region.
+func deployRegions(t *testing.T) (cfg aws.Config, stack, replica doctor.Stack, made map[string]int) {
+	t.Helper()
 	needMachine(t)
-	cfg := config(t, machine.moto)
+	cfg = config(t, machine.moto)
 	zone, err := route53.NewFromConfig(cfg).CreateHostedZone(context.Background(), &route53.CreateHostedZoneInput{
 		Name: aws.String("example.com"), CallerReference: aws.String("1")})
 	if err != nil {
@@ -49,9 +56,9 @@ func deployAll(t *testing.T) (aws.Config, doctor.Stack, map[string]int) {
 		t.Fatal(err)
 	}
 	templates := assembled(t, append(everything, "--hosted-zone-id", id)...)
-	apply(t, cfg, templates["SlurmFactoryInfraStack-replica"]) // first, as CDK deploys it
-	stack, made := apply(t, cfg, templates["SlurmFactoryInfraStack"])
-	return cfg, stack, made
+	replica, _ = apply(t, cfg, templates["SlurmFactoryInfraStack-replica"]) // first, as CDK deploys it
+	stack, made = apply(t, cfg, templates["SlurmFactoryInfraStack"])
+	return cfg, stack, replica, made
 }
 
 // synthesized is the template of the main stack that infra synth writes.

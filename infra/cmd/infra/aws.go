@@ -57,10 +57,14 @@ func noSuchStack(err error) bool {
 	return errors.As(err, &api) && api.ErrorCode() == "ValidationError" && strings.Contains(api.ErrorMessage(), "does not exist")
 }
 
+// openS3 is S3 in the account. Elsewhere than at AWS, a bucket is a path and no host.
+func openS3(cfg aws.Config) *s3.Client {
+	return s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = cfg.BaseEndpoint != nil })
+}
+
 // bucketExists says whether the account can see a bucket of this name.
 func bucketExists(ctx context.Context, cfg aws.Config, name string) error {
-	client := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = cfg.BaseEndpoint != nil })
-	if _, err := client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: aws.String(name)}); err != nil {
+	if _, err := openS3(cfg).HeadBucket(ctx, &s3.HeadBucketInput{Bucket: aws.String(name)}); err != nil {
 		return hinted{fmt.Errorf("look for bucket %s: %w", name, err), "aws s3 ls shows the account's buckets; --bucket-name makes a new one"}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -51,7 +52,7 @@ func newDoctor(e environment) *cobra.Command {
 		}
 		findings := doctor.Doctor{
 			Stack:      stack,
-			S3:         s3.NewFromConfig(cfg),
+			S3:         openS3(cfg),
 			CloudFront: cloudfront.NewFromConfig(cfg),
 			ACM:        acm.NewFromConfig(cfg),
 			Route53:    route53.NewFromConfig(cfg),
@@ -60,6 +61,7 @@ func newDoctor(e environment) *cobra.Command {
 			SNS:        sns.NewFromConfig(cfg),
 			CloudWatch: cloudwatch.NewFromConfig(cfg),
 			Logs:       cloudwatchlogs.NewFromConfig(cfg),
+			Replica:    replicaOf(cfg, name, stack),
 			GitHub:     github.CLI(),
 			HTTP: &http.Client{
 				Timeout:       20 * time.Second,
@@ -91,6 +93,21 @@ func (p *place) deployed(ctx context.Context, cfg aws.Config, name string) (doct
 		return doctor.Stack{}, notThere(name, l.status)
 	}
 	return doctor.Read(ctx, cloudformation.NewFromConfig(cfg), name)
+}
+
+// replicaOf reads the stack in the second region that a stack remembers. nil: there is none.
+func replicaOf(cfg aws.Config, name string, stack doctor.Stack) func(context.Context) (doctor.Stack, *s3.Client, error) {
+	settings, err := infra.Remembered(stack.Template)
+	region := strings.Join(settings["replica-region"], "")
+	if err != nil || orNone(region) == "" {
+		return nil
+	}
+	there := cfg.Copy()
+	there.Region = region
+	return func(ctx context.Context) (doctor.Stack, *s3.Client, error) {
+		replica, err := doctor.Read(ctx, cloudformation.NewFromConfig(there), infra.Config{StackName: name}.ReplicaStack())
+		return replica, openS3(there), err
+	}
 }
 
 func report(e environment, findings []doctor.Finding, asJSON bool) error {

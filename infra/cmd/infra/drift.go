@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 )
 
@@ -31,6 +33,9 @@ compare.`,
 			return err
 		}
 		args := []string{"drift", s.StackName}
+		if s.ReplicaRegion != "" && s.ReplicaRegion == strings.Join(s.live.settings["replica-region"], "") {
+			args = append(args, s.ReplicaStack())
+		}
 		if *fail {
 			args = append(args, "--fail")
 		}
