@@ -242,6 +242,35 @@ func TestPreflight(t *testing.T) {
 	if r.code != 1 || !strings.Contains(r.stderr, "look for bucket no-such-bucket") || !strings.Contains(r.stderr, "aws s3 ls") {
 		t.Errorf("a bucket that is not there: %s", r)
 	}
+	// /dev/null passes for a person, who is not asked when the answer would be of no use.
+	for _, refused := range [][]string{{"--noncurrent-days", "0"}, {"--existing-bucket", "no-such-bucket"}, {}} {
+		r = infra(t, machine.moto, append([]string{"deploy", "--output", t.TempDir()}, refused...)...)
+		if r.code == 0 || strings.Contains(r.stderr, "Address that receives") {
+			t.Errorf("deploy %v asks before it refuses: %s", refused, r)
+		}
+	}
+}
+
+// TestStacksOfOtherAppsAreLeftAlone: a name that was mistaken takes nothing away, also
+// what readers and publishers do not depend on.
+func TestStacksOfOtherAppsAreLeftAlone(t *testing.T) {
+	needCDK(t)
+	cf := cloudformation.NewFromConfig(config(t, machine.moto))
+	ctx := context.Background()
+	if _, err := cf.CreateStack(ctx, &cloudformation.CreateStackInput{StackName: aws.String("Other"), TemplateBody: aws.String(
+		`{"Resources": {"T": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "other"}}}, "Outputs": {"T": {"Value": {"Ref": "T"}}}}`)}); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"deploy --no-approval", "deploy --revert-drift", "diff", "drift", "destroy --force", "doctor", "adopt --force", "settings --deployed"} {
+		r := infra(t, machine.moto, append(strings.Fields(command), "--stack-name", "Other")...)
+		if r.code != 1 || !strings.Contains(r.stderr, "stack Other is another app's") || !strings.Contains(r.stderr, "hint: --stack-name and --name-prefix") {
+			t.Errorf("infra %s: %s", command, r)
+		}
+	}
+	out, err := cf.DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: aws.String("Other")})
+	if err != nil || out.Stacks[0].StackStatus != "CREATE_COMPLETE" {
+		t.Errorf("%+v %v", out, err)
+	}
 }
 
 // TestOutputs reads the outputs of a stack in every format.

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/infra"
+	"github.com/vantagecompute/slurm-factory-publish/infra/template"
 )
 
 // customProvider is how the Python stack made GitHub's identity provider: by a Lambda,
@@ -52,6 +53,13 @@ harmless.`,
 		cf := cloudformation.NewFromConfig(cfg)
 		body, err := deployedTemplate(ctx, cf, name)
 		if err != nil {
+			return err
+		}
+		tpl, err := template.Parse([]byte(body))
+		if err != nil {
+			return hinted{fmt.Errorf("stack %s: %w", name, err), "is it another app's? --stack-name names the stack"}
+		}
+		if err := isOurs(name, tpl); err != nil {
 			return err
 		}
 		if !strings.Contains(body, customProvider) {

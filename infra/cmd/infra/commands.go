@@ -75,6 +75,11 @@ func (t *tool) online(ctx context.Context) (site, error) {
 	if s.live, err = readStack(ctx, s.aws, c.StackName); err != nil {
 		return s, err
 	}
+	if s.live.exists() {
+		if err := isOurs(c.StackName, s.live.template); err != nil {
+			return s, err
+		}
+	}
 	if err := t.remember(s.live.settings); err != nil {
 		return s, err
 	}
@@ -239,6 +244,8 @@ func (t *tool) showRemembered(ctx context.Context) error {
 		return err
 	case !l.exists():
 		return notThere(c.StackName, l.status)
+	case isOurs(c.StackName, l.template) != nil:
+		return isOurs(c.StackName, l.template)
 	case l.settings == nil:
 		return hinted{fmt.Errorf("stack %s was deployed by a version that did not store its settings", c.StackName), "give them all once: infra deploy --config FILE"}
 	}

@@ -75,8 +75,8 @@ taken away when --allow removal:NAME names it.`,
 		if err != nil {
 			return err
 		}
-		if err := t.askForAddress(&s); err != nil {
-			return err
+		if err := s.Validate(); err != nil {
+			return usage{err}
 		}
 		if *revert && !s.live.exists() {
 			return notThere(s.StackName, s.live.status)
@@ -87,6 +87,10 @@ taken away when --allow removal:NAME names it.`,
 			}
 		}
 		if err := deployable(ctx, s); err != nil {
+			return err
+		}
+		// A person is asked last: what is refused anyway needs no answer.
+		if err := t.askForAddress(&s); err != nil {
 			return err
 		}
 		dir, next, err := t.synthesized(s.Config)

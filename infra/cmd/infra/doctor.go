@@ -92,7 +92,11 @@ func (p *place) deployed(ctx context.Context, cfg aws.Config, name string) (doct
 	if !l.exists() && l.status != types.StackStatusRollbackComplete && l.status != types.StackStatusRollbackFailed {
 		return doctor.Stack{}, notThere(name, l.status)
 	}
-	return doctor.Read(ctx, cloudformation.NewFromConfig(cfg), name)
+	stack, err := doctor.Read(ctx, cloudformation.NewFromConfig(cfg), name)
+	if err != nil {
+		return doctor.Stack{}, err
+	}
+	return stack, isOurs(name, stack.Template)
 }
 
 // replicaOf reads the stack in the second region that a stack remembers. nil: there is none.

@@ -31,6 +31,20 @@ func (l live) exists() bool {
 	return true
 }
 
+// cacheBucket is the logical id of the bucket in every stack of this app and of the Python
+// app. It never changes: the bucket would be replaced.
+const cacheBucket = "BinaryCacheBucketDC4CADE3"
+
+// isOurs refuses a stack that another app has deployed: a deployment would take away what
+// is in it, and a deletion as well.
+func isOurs(name string, t template.Template) error {
+	if t.Resources[cacheBucket].Type == "AWS::S3::Bucket" {
+		return nil
+	}
+	return hinted{fmt.Errorf("stack %s is another app's: it has no cache bucket", name),
+		"--stack-name and --name-prefix name the stack of the cache, and --profile its account"}
+}
+
 // describe asks CloudFormation for the stack, without its template.
 func describe(ctx context.Context, cfg aws.Config, name string) (live, error) {
 	cf := cloudformation.NewFromConfig(cfg)

@@ -101,6 +101,9 @@ func overtaken(name string, given, stored map[string][]string) bool {
 func asFile(settings map[string][]string) string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		if len(settings[name]) == 0 { // an empty list is not given
+			continue
+		}
 		quoted := make([]string, 0, len(settings[name]))
 		for _, v := range settings[name] {
 			quoted = append(quoted, fmt.Sprintf("%q", v))

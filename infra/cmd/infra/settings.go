@@ -1,17 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 	"github.com/spf13/pflag"
 
 	"github.com/vantagecompute/slurm-factory-publish/infra"
@@ -194,103 +190,39 @@ func (s *settings) take(name string, elsewhere []func(string) ([]string, string)
 		if len(values) == 0 {
 			continue
 		}
-		for _, v := range values {
-			if err := s.flags.Set(name, v); err != nil {
-				return fmt.Errorf("%s: --%s: %w", place, name, err)
-			}
+		if err := s.set(name, values); err != nil {
+			return fmt.Errorf("%s: --%s: %w", place, name, err)
 		}
 		return nil
 	}
 	return nil
 }
 
+// set gives a flag its value, or all its values when it is a list.
+func (s *settings) set(name string, values []string) error {
+	f := s.flags.Lookup(name)
+	if _, isList := f.Value.(pflag.SliceValue); !isList && len(values) > 1 {
+		return fmt.Errorf("has %d values, %s, and takes one", len(values), strings.Join(values, " and "))
+	}
+	for _, v := range values {
+		if err := s.flags.Set(name, v); err != nil {
+			if want := kinds[f.Value.Type()]; want != "" {
+				return fmt.Errorf("%q: want %s", v, want)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// kinds are the types of settings that not every text is a value of.
+var kinds = map[string]string{"bool": "true or false", "int": "a whole number"}
+
 func single(v string) []string {
 	if v == "" {
 		return nil
 	}
 	return []string{v}
-}
-
-// cdkContext is what `cdk -c key=value` and cdk.json's context tell the app, of which
-// the keys that look like ours are taken.
-func cdkContext(getenv func(string) string) (map[string][]string, error) {
-	text := getenv("CDK_CONTEXT_JSON")
-	if text == "" {
-		return nil, nil
-	}
-	var all map[string]any
-	if err := json.Unmarshal([]byte(text), &all); err != nil {
-		return nil, fmt.Errorf("CDK_CONTEXT_JSON: %w", err)
-	}
-	ours := map[string][]string{}
-	for k, v := range all {
-		if list, ok := v.([]any); ok {
-			for _, e := range list {
-				ours[k] = append(ours[k], fmt.Sprint(e))
-			}
-			continue
-		}
-		ours[k] = single(fmt.Sprint(v))
-	}
-	return ours, nil
-}
-
-// readConfig reads a flat YAML file of settings. A key that is no setting is an error
-// with its line, since a misspelt one would otherwise silently keep its default.
-func readConfig(path string, flags *pflag.FlagSet) (map[string][]string, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read --config: %w", err)
-	}
-	file, err := parser.ParseBytes(b, 0)
-	if err != nil {
-		return nil, fmt.Errorf("read --config %s: %w", path, err)
-	}
-	settings := map[string][]string{}
-	for _, doc := range file.Docs {
-		if doc.Body == nil {
-			continue
-		}
-		entries, ok := doc.Body.(ast.MapNode)
-		if !ok {
-			return nil, fmt.Errorf("read --config %s: want lines of the form key: value", path)
-		}
-		for entry := entries.MapRange(); entry.Next(); {
-			key := entry.Key().String()
-			line := entry.Key().GetToken().Position.Line
-			if flags.Lookup(key) == nil || key == "config" {
-				return nil, fmt.Errorf("%s:%d: %s is no setting", path, line, key)
-			}
-			values, err := scalars(entry.Value())
-			if err != nil {
-				return nil, fmt.Errorf("%s:%d: %s: %w", path, line, key, err)
-			}
-			settings[key] = values
-		}
-	}
-	return settings, nil
-}
-
-func scalars(n ast.Node) ([]string, error) {
-	if list, ok := n.(*ast.SequenceNode); ok {
-		var all []string
-		for _, e := range list.Values {
-			one, err := scalars(e)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, one...)
-		}
-		return all, nil
-	}
-	// An unquoted account or suffix is a number in YAML; its digits are what is meant.
-	if s, ok := n.(ast.ScalarNode); ok {
-		if text, isText := s.GetValue().(string); isText {
-			return []string{text}, nil
-		}
-		return []string{n.GetToken().Value}, nil
-	}
-	return nil, errors.New("want a value or a list of values")
 }
 
 // stack is the configuration that the settings describe.

@@ -119,14 +119,30 @@ func TestAnUnquotedNumberKeepsItsDigits(t *testing.T) {
 	}
 }
 
+// TestKeysAndTextsMayBeQuoted: what YAML takes for nothing is a text in quotes.
+func TestKeysAndTextsMayBeQuoted(t *testing.T) {
+	c := must(t, nil, nil, "\"manual-user\": \"null\"\n'suffix': '007'\n")
+	if c.ManualUser != "null" || c.Suffix != "007" {
+		t.Errorf("%q %q", c.ManualUser, c.Suffix)
+	}
+}
+
 func TestFileErrorsNameTheLine(t *testing.T) {
 	for file, want := range map[string]string{
 		"suffix: a\ndomian: x\n": "infra.yaml:2: domian is no setting",
 		"config: other.yaml\n":   "infra.yaml:1: config is no setting",
 		"suffix: {a: b}\n":       "infra.yaml:1: suffix: want a value",
-		"- suffix\n":             "want lines of the form key: value",
-		"alarms: maybe\n":        "--alarms",
-		"suffix: [\n":            "infra.yaml",
+		// None of these becomes a user called null, or one of two answers.
+		"suffix: a\nmanual-user:\n": "infra.yaml:2: manual-user: has no value; none takes a setting back",
+		"manual-user: ~\n":          "infra.yaml:1: manual-user: has no value",
+		"manual-user: null\n":       "infra.yaml:1: manual-user: has no value",
+		"publisher: []\n":           "infra.yaml:1: publisher: has no value",
+		"tag: [a=b, ~]\n":           "infra.yaml:1: tag: has no value",
+		"alarms: [true, false]\n":   "--alarms: has 2 values, true and false, and takes one",
+		"alarms: maybe\n":           `infra.yaml: --alarms: "maybe": want true or false`,
+		"monthly-budget: 1e3\n":     `infra.yaml: --monthly-budget: "1e3": want a whole number`,
+		"- suffix\n":                "want lines of the form key: value",
+		"suffix: [\n":               "infra.yaml",
 	} {
 		if _, err := configured(t, nil, nil, file); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", file, err, want)
