@@ -75,6 +75,7 @@ test-race:
 # detector in the binary as well, in fewer rounds.
 test-servers:
 	cd test/workflows && npm ci --no-audit --no-fund --loglevel=error
+	cd test/catalog && npm ci --no-audit --no-fund --loglevel=error
 	cd test && $(TEST) ./...
 	cd test && $(TEST) -race -short ./concurrent ./cdn ./faultproxy
 

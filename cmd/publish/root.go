@@ -68,7 +68,7 @@ func rootCommand(env cli.Env) *cobra.Command {
 	cmd.SetOut(env.Results) // help and completions are our own words
 	cmd.SetErr(env.Stderr)
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Fail(cli.ExitUsage, err) })
-	cmd.AddCommand(lsCommand(env), showCommand(env), whyCommand(env), duCommand(env), sbomCommand(env), copyCommand(env), exportCommand(env), importCommand(env), indexCommand(env), indexerCommand(env), verifyCommand(env), signCommand(env), keysCommand(env), benchCommand(env), actionCommand(env),
+	cmd.AddCommand(lsCommand(env), showCommand(env), whyCommand(env), duCommand(env), sbomCommand(env), catalogCommand(env), copyCommand(env), exportCommand(env), importCommand(env), indexCommand(env), indexerCommand(env), verifyCommand(env), signCommand(env), keysCommand(env), benchCommand(env), actionCommand(env),
 		daemonCommand(env), pushCommand(env), statusCommand(env), drainCommand(env), retryCommand(env), forgetCommand(env), execCommand(env), doctorCommand(env), versionCommand(env), manCommand())
 	return cmd
 }

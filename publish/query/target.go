@@ -4,6 +4,8 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -93,3 +95,6 @@ func (r targetRange) holds(target string) bool {
 	}
 	return (r.lo == "" || Runs(target, r.lo)) && (r.hi == "" || Runs(r.hi, target))
 }
+
+// Targets are the microarchitectures that archspec knows, sorted.
+func Targets() []string { return slices.Sorted(maps.Keys(targets())) }

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"path"
+	"time"
+
+	"github.com/dustin/go-humanize/english"
+	"github.com/spf13/cobra"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/catalog"
+	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+)
+
+const catalogHelp = `Write a web page that shows what a mirror offers, beside the mirror: index.html, and parts of it
+below catalog/. In a tree of mirrors, each one gets a page of its own.
+
+The page searches as one types, in Spack's syntax, and needs nothing but its own files. Only
+what is new is written: segments that are named by their content, then index.html.
+
+DESTINATION is s3://bucket[/prefix] or file:///directory. An index.html that this program
+did not write is never replaced.`
+
+// cataloging is what a user may say about a page.
+type cataloging struct {
+	target  target.Config
+	title   string
+	rebuild bool
+	json    bool
+	timeout time.Duration
+}
+
+func catalogCommand(env cli.Env) *cobra.Command {
+	var c cataloging
+	cmd := &cobra.Command{
+		Use: "catalog DESTINATION", Short: "Write a web page of what a mirror offers", Long: catalogHelp, Args: arguments,
+		Example: "  publish catalog s3://bucket/noble/spack\n  publish catalog --title 'ACME HPC' --distribution-id E2QWRUHAPOMQZL --public-url https://cache.example.org/noble/spack s3://bucket/noble/spack",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runCatalog(cmd, args[0], &c, env)
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&c.title, "title", "", "what the page is called; default: Spack buildcache")
+	fs.BoolVar(&c.rebuild, "rebuild", false, "make the page anew, and read the document of every package again")
+	fs.BoolVar(&c.json, "json", false, "print one JSON document")
+	cli.StorageFlags(fs, &c.target)
+	cli.CDNFlags(fs, &c.target.CDN)
+	fs.Lookup("public-url").Usage = "`URL` at which clients find DESTINATION: for the lines that users of the page copy; default: the page's own address"
+	fs.DurationVar(&c.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	return cmd
+}
+
+// A catalogued mirror is one whose page is up to date.
+type catalogued struct {
+	Mirror string `json:"mirror"` // its path; empty for DESTINATION itself
+	*catalog.Result
+}
+
+func runCatalog(cmd *cobra.Command, where string, c *cataloging, env cli.Env) error {
+	ctx, cancel := cli.WithTimeout(cmd.Context(), c.timeout)
+	defer cancel()
+	d, err := openTarget(ctx, env, where, c.target)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	cdn, err := d.OpenCDN(ctx, nil)
+	if err != nil {
+		return err
+	}
+	all, err := catalogAll(ctx, d, c)
+	if err != nil {
+		return err
+	}
+	var changes target.Changes
+	for _, r := range all {
+		for _, name := range r.Stale {
+			changes.Stale = append(changes.Stale, path.Join(r.Mirror, name))
+		}
+	}
+	invalidated, cdnErr := cdn.Update(ctx, changes)
+	if c.json {
+		return errors.Join(cdnErr, cli.WriteJSON(env.Stdout, struct {
+			Version    int                  `json:"version"`
+			Pages      []catalogued         `json:"pages"`
+			Invalidate *target.Invalidation `json:"invalidation,omitempty"`
+		}{cli.ReportVersion, all, invalidated}))
+	}
+	for _, r := range all {
+		what := "is up to date"
+		if !r.Unchanged {
+			what = english.Plural(r.Objects, "object", "") + " written, " + cli.Size(r.Bytes)
+		}
+		escape.Fprintf(env.Stdout, "%s%s: %s, %s\n", cli.Prefixed(r.Mirror), catalog.Page, english.Plural(r.Packages, "package", ""), what)
+	}
+	return cdnErr
+}
+
+// catalogAll brings the page of a mirror up to date, or, if there is none, those of the mirrors below.
+func catalogAll(ctx context.Context, d *target.Destination, c *cataloging) ([]catalogued, error) {
+	var all []catalogued
+	add := func(path string) error {
+		o := catalog.Options{Title: c.title, Rebuild: c.rebuild, Now: time.Now(), URL: c.target.CDN.PublicURL}
+		if o.URL != "" && path != "" {
+			o.URL += "/" + path
+		}
+		r, err := catalog.Update(ctx, d.Mirror(path), o)
+		if err == nil {
+			all = append(all, catalogued{path, r})
+		}
+		return foreignPage(err)
+	}
+	err := add("")
+	if !errors.Is(err, inventory.ErrNoIndex) {
+		return all, err
+	}
+	roots, rootsErr := buildcache.Roots(ctx, d.Mirror(""))
+	if rootsErr != nil || len(roots) == 0 {
+		return nil, errors.Join(rootsErr, absent(err))
+	}
+	for _, path := range roots {
+		if path == "" {
+			continue
+		}
+		if err := add(path); err != nil && !errors.Is(err, inventory.ErrNoIndex) {
+			return nil, err
+		}
+	}
+	if len(all) == 0 {
+		return nil, absent(err)
+	}
+	return all, nil
+}
+
+// foreignPage makes a page that is not ours an error of usage.
+func foreignPage(err error) error {
+	if errors.Is(err, catalog.ErrForeign) {
+		return cli.Fail(cli.ExitUsage, err)
+	}
+	return err
+}

@@ -1,0 +1,246 @@
+// Package catalog writes a web page that shows what a mirror offers, beside the mirror.
+//
+// The page is index.html: the one object that changes. It names segments of columns, which are named by their content and never
+// change. Every package has a row for ever, and rows are only appended. Of each kind of segment only the last one is written
+// again, so what an update costs follows from what is new.
+//
+// Order is as everywhere: segments, script and style first, then the page that names them. A reader sees the old page or the new
+// one, and both are whole. Superseded segments stay, because an open page still asks for them.
+package catalog
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+	"github.com/vantagecompute/slurm-factory-publish/publish/query"
+)
+
+// Page is the name of the page below its mirror, and Parts begin the names of what it is made of.
+const (
+	Page  = "index.html"
+	Parts = "catalog/"
+)
+
+// format is that of the segments. A page of another format is made anew.
+const format = 1
+
+// Limits on what is read back.
+const (
+	maxPage    = 16 << 20
+	maxSegment = 64 << 20
+)
+
+// Options say how a page is made.
+type Options struct {
+	Title   string // such as the name of the site; empty: Spack buildcache
+	URL     string // where clients find the mirror, for the lines that they copy; empty: the page's own address
+	Rebuild bool   // number all rows anew
+	Now     time.Time
+}
+
+// A Result is what became of a page.
+type Result struct {
+	Packages  int      `json:"packages"` // that the page shows
+	Added     int      `json:"added"`    // rows that are new, those of dependencies that the mirror does not offer included
+	Objects   int      `json:"objects"`  // that were written
+	Bytes     int64    `json:"bytes"`
+	Rebuilt   bool     `json:"rebuilt"`
+	Unchanged bool     `json:"unchanged"`
+	Stale     []string `json:"stale"` // names whose content is other than before
+}
+
+// A Store is what Update needs of a mirror. It cannot delete.
+type Store interface {
+	mirror.Reader
+	mirror.Writer
+	mirror.Swapper
+}
+
+// ErrForeign: the mirror has an index.html that is not ours.
+var ErrForeign = errors.New(Page + " is there and was not made by this program: it is never replaced")
+
+// attempts is how often a page is merged again when another publisher was faster.
+const attempts = 8
+
+// Update brings the page of a mirror up to date.
+func Update(ctx context.Context, s Store, o Options) (*Result, error) {
+	for n := 1; ; n++ {
+		r, err := update(ctx, s, o)
+		if !errors.Is(err, mirror.ErrConflict) || n == attempts {
+			return r, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(rand.N(time.Duration(n) * 100 * time.Millisecond)):
+		}
+	}
+}
+
+func update(ctx context.Context, s Store, o Options) (*Result, error) {
+	// The page is read before the index: if it is still that one when it is replaced, no newer index was in it.
+	was, version, err := readPage(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	inv, err := inventory.Read(ctx, s, "")
+	if err != nil {
+		return nil, err
+	}
+	t := &table{pointer: newPointer(), rows: make(map[string]int)}
+	if was != nil && !o.Rebuild {
+		if t, err = readTable(ctx, s, was); err != nil {
+			return nil, err
+		}
+	}
+	added, err := t.take(ctx, s, inv)
+	if err != nil {
+		return nil, err
+	}
+	rebuilt := was != nil && o.Rebuild
+	if 4*(len(t.pointer.Gone)+len(t.pointer.Moved)) > t.pointer.Rows {
+		t = &table{pointer: newPointer(), rows: make(map[string]int)}
+		if added, err = t.take(ctx, s, inv); err != nil {
+			return nil, err
+		}
+		rebuilt = was != nil
+	}
+	return t.write(ctx, s, o, was, version, &Result{Packages: len(inv.Builds), Added: added, Rebuilt: rebuilt, Stale: []string{}})
+}
+
+// take adds what is new in an inventory and notes what is gone.
+func (t *table) take(ctx context.Context, s mirror.Reader, inv *inventory.Inventory) (added int, err error) {
+	var fresh []*query.Node
+	gone := make(map[int]bool)
+	for row := range t.pointer.Rows {
+		if t.offered[row] {
+			gone[row] = true
+		}
+	}
+	for _, n := range ordered(inv) {
+		row, known := t.rows[n.Hash]
+		offered := inv.Offers(n) != nil
+		switch {
+		case !known, offered && !t.offered[row]:
+			fresh = append(fresh, n)
+		case offered:
+			delete(gone, row)
+		}
+	}
+	t.pointer.Gone = append([]int{}, slices.Sorted(maps.Keys(gone))...)
+	var builds []*inventory.Build
+	for _, n := range fresh {
+		if b := inv.Offers(n); b != nil {
+			builds = append(builds, b)
+		}
+	}
+	documents, err := inventory.Documents(ctx, s, builds)
+	if err != nil {
+		return 0, err
+	}
+	byHash := make(map[string]*inventory.Document)
+	for _, d := range documents {
+		byHash[d.Hash] = d
+	}
+	t.grow(len(fresh))
+	for _, n := range fresh {
+		if old, known := t.rows[n.Hash]; known {
+			t.pointer.Moved = append(t.pointer.Moved, [2]int{old, t.pointer.Rows})
+		}
+		t.add(n, byHash[n.Hash])
+	}
+	t.pointer.count(inv)
+	return len(fresh), nil
+}
+
+// ordered are the packages that an inventory offers and all that they need, dependencies first.
+func ordered(inv *inventory.Inventory) []*query.Node {
+	var all []*query.Node
+	done := make(map[*query.Node]bool)
+	var visit func(n *query.Node)
+	visit = func(n *query.Node) {
+		if done[n] {
+			return
+		}
+		done[n] = true
+		deps := slices.Clone(n.Dependencies)
+		slices.SortFunc(deps, func(a, b query.Dependency) int { return inventory.Compare(a.To, b.To) })
+		for _, d := range deps {
+			visit(d.To)
+		}
+		all = append(all, n)
+	}
+	for _, b := range inv.Builds {
+		visit(b.Node)
+	}
+	return all
+}
+
+// write stores the segments that are not there yet, and then the page.
+func (t *table) write(ctx context.Context, s Store, o Options, was *pointer, version mirror.Version, r *Result) (*Result, error) {
+	uploads := t.seal()
+	uploads = append(uploads, assets()...)
+	t.pointer.Script, t.pointer.Style = scriptName, styleName
+	t.pointer.Title, t.pointer.URL = cmp.Or(o.Title, "Spack buildcache"), o.URL
+	if was != nil && t.pointer.same(was) {
+		r.Unchanged = true
+		return r, nil
+	}
+	there := make(map[string]bool)
+	if was != nil {
+		there = was.names()
+	}
+	uploads = slices.DeleteFunc(uploads, func(u mirror.Upload) bool { return there[u.Name] })
+	if err := parallel.Each(ctx, 16, uploads, func(ctx context.Context, u mirror.Upload) error { return s.Create(ctx, u) }); err != nil {
+		return nil, fmt.Errorf("catalog: %w", err)
+	}
+	t.pointer.Made = o.Now.UTC().Format(time.RFC3339)
+	text, err := render(t)
+	if err != nil {
+		return nil, err
+	}
+	page := mirror.Upload{
+		Name: Page, Content: blob.Bytes(text), Digest: blob.DigestOf(text), Type: "text/html; charset=utf-8", CacheControl: layout.Revalidate,
+	}
+	if _, err := s.Swap(ctx, page, version); err != nil {
+		return nil, fmt.Errorf("catalog: %w", err)
+	}
+	for _, u := range append(uploads, page) {
+		r.Objects++
+		r.Bytes += u.Content.Size()
+	}
+	r.Stale = append(r.Stale, Page)
+	return r, nil
+}
+
+// readPage returns what the page of a mirror names; nil if there is none, or one of another format.
+func readPage(ctx context.Context, s mirror.Reader) (*pointer, mirror.Version, error) {
+	text, info, err := mirror.Read(ctx, s, Page, maxPage)
+	if errors.Is(err, mirror.ErrNotExist) {
+		return nil, mirror.Absent, nil
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("catalog: %w", err)
+	}
+	raw, ok := embedded(text)
+	if !ok {
+		return nil, "", ErrForeign
+	}
+	p := new(pointer)
+	if err := json.Unmarshal(raw, p); err != nil || p.Format != format || !p.sound() {
+		return nil, info.Version, nil
+	}
+	return p, info.Version, nil
+}

@@ -1,0 +1,73 @@
+package catalog
+
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"html/template"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+var (
+	//go:embed page/app.js
+	script []byte
+	//go:embed page/app.css
+	style []byte
+	//go:embed page/index.html
+	pageText string
+
+	page = template.Must(template.New(Page).Parse(pageText))
+
+	scriptName = Parts + blob.DigestOf(script).String() + ".js"
+	styleName  = Parts + blob.DigestOf(style).String() + ".css"
+)
+
+// begins and ends stand around the pointer in the page. encoding/json writes < as \u003c, so neither is in it.
+var (
+	begins = []byte(`<script type="application/json" id="catalog">`)
+	ends   = []byte(`</script>`)
+)
+
+// embedded finds the pointer in a page.
+func embedded(text []byte) ([]byte, bool) {
+	_, rest, ok := bytes.Cut(text, begins)
+	if !ok {
+		return nil, false
+	}
+	raw, _, ok := bytes.Cut(rest, ends)
+	return raw, ok
+}
+
+// assets are script and style.
+func assets() []mirror.Upload {
+	upload := func(name string, content []byte, kind string) mirror.Upload {
+		return mirror.Upload{Name: name, Content: blob.Bytes(content), Digest: blob.DigestOf(content), Type: kind, CacheControl: layout.Immutable}
+	}
+	return []mirror.Upload{upload(scriptName, script, "text/javascript; charset=utf-8"), upload(styleName, style, "text/css; charset=utf-8")}
+}
+
+// integrity is what a browser compares a script or style with.
+func integrity(content []byte) string {
+	sum := sha256.Sum256(content)
+	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
+}
+
+func render(t *table) ([]byte, error) {
+	raw, err := json.Marshal(t.pointer)
+	if err != nil {
+		return nil, err
+	}
+	var text bytes.Buffer
+	err = page.Execute(&text, struct {
+		*pointer
+		ScriptSum, StyleSum string
+		Catalog             template.HTML // the whole element; encoding/json has escaped what HTML would take
+	}{t.pointer, integrity(script), integrity(style), template.HTML(fmt.Sprintf("%s%s%s", begins, raw, ends))})
+	return text.Bytes(), err
+}
