@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/doctor"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 )
 
@@ -35,8 +36,8 @@ func TestDoctorFindsAGoodStoreGood(t *testing.T) {
 	if code != cli.ExitDone || strings.Contains(said, "FAIL") || strings.Count(said, "note") != 1 {
 		t.Errorf("exit %d:\n%s", code, said)
 	}
-	for _, name := range append([]string{doctorObject}, doctorNames...) {
-		for _, key := range []string{"noble/" + name, "noble/" + doctorDirectory + name} {
+	for _, name := range append([]string{doctor.Object}, doctor.Names...) {
+		for _, key := range []string{"noble/" + name, "noble/" + doctor.Directory + name} {
 			if _, there := server.Object(key); there {
 				t.Errorf("%s is left behind", key)
 			}

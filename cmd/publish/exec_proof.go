@@ -22,7 +22,7 @@ func provePublishing(ctx context.Context, j *cli.Job) error {
 		if _, err := to.OpenCDN(ctx, nil); err != nil {
 			return err
 		}
-		if err := listed(ctx, to); err != nil || j.DryRun {
+		if err := to.Listed(ctx); err != nil || j.DryRun {
 			return err
 		}
 		return reindex.ProveWrites(ctx, to.Mirror(""))

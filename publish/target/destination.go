@@ -2,6 +2,7 @@ package target
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"path"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/dir"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
@@ -109,6 +111,21 @@ func (d *Destination) openS3(ctx context.Context, where string) error {
 		d.mirror = func(p string) Store { return labelled{usual(p), d.config.Caching} }
 	}
 	return nil
+}
+
+// Listed makes sure that the destination can be listed, as each run does.
+func (d *Destination) Listed(ctx context.Context) error {
+	for _, err := range d.Mirror("").List(ctx, mirror.Range{Prefix: layout.V3Indices}) {
+		if err != nil {
+			return err
+		}
+		break
+	}
+	_, _, err := mirror.Read(ctx, d.Mirror(""), layout.V3Index, 1<<20)
+	if errors.Is(err, mirror.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // Check refuses what Open would refuse without a request.

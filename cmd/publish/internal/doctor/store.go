@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -13,10 +13,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
-// doctorNames are what a store is examined with: names whose order and encoding stores get wrong.
-var doctorNames = []string{"a", "b c+d%41", "x-y", "x/y", "z"}
+// Names are what a store is examined with: names whose order and encoding stores get wrong.
+var Names = []string{"a", "b c+d%41", "x-y", "x/y", "z"}
 
-const doctorDirectory = doctorObject + ".d/"
+// Directory holds the other objects.
+const Directory = Object + ".d/"
 
 // examineStore looks whether a destination can hold a mirror, and what publishing is like there.
 func (d *doctor) examineStore(ctx context.Context, place target.Config, where string) {
@@ -26,7 +27,7 @@ func (d *doctor) examineStore(ctx context.Context, place target.Config, where st
 		return
 	}
 	defer to.Close()
-	may := d.say("credentials, and the right to list", listed(ctx, to), "")
+	may := d.say("credentials, and the right to list", to.Listed(ctx), "")
 	d.clock("", late.offset())
 	if !may {
 		return
@@ -41,10 +42,10 @@ func (d *doctor) examineStore(ctx context.Context, place target.Config, where st
 	if m, ok := s.(*s3.Mirror); ok {
 		names, err = furnish(ctx, s)
 		if d.say("writing, and reading back", err, "") {
-			d.trials(m.Examine(ctx, doctorDirectory, names, layout.Revalidate))
+			d.trials(m.Examine(ctx, Directory, names, layout.Revalidate))
 		}
 	}
-	d.cleanUp(ctx, s, append(names, doctorObject))
+	d.cleanUp(ctx, s, append(names, Object))
 	d.leftovers(ctx, "", to)
 }
 
@@ -62,8 +63,8 @@ func (d *doctor) trials(all []s3.Trial) {
 // furnish stores the objects that a store is examined with. The content of each is its name.
 func furnish(ctx context.Context, s target.Store) ([]string, error) {
 	var names []string
-	for _, n := range doctorNames {
-		name := doctorDirectory + n
+	for _, n := range Names {
+		name := Directory + n
 		names = append(names, name)
 		content := []byte(name)
 		err := s.Create(ctx, mirror.Upload{Name: name, Content: blob.Bytes(content), Digest: blob.DigestOf(content), Type: "text/plain", CacheControl: layout.Revalidate})
@@ -98,7 +99,7 @@ func (d *doctor) cleanUp(ctx context.Context, s target.Store, names []string) {
 			err = deleter.Delete(ctx, name, info.Version)
 		}
 		if err != nil && !errors.Is(err, mirror.ErrNotExist) {
-			d.note("cleaning up", fmt.Sprintf("%s and %s are left behind: %v", doctorObject, path.Clean(doctorDirectory), err))
+			d.note("cleaning up", fmt.Sprintf("%s and %s are left behind: %v", Object, path.Clean(Directory), err))
 			return
 		}
 	}
