@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
@@ -13,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
 )
 
 func signing(k *sign.Key) publish.Options {
@@ -234,5 +236,19 @@ func TestADocumentThatCannotBeSigned(t *testing.T) {
 	_, err = publishTo(t, m, dir, signing(signtest.Key(t, "release")))
 	if err == nil || !strings.Contains(err.Error(), "cannot be signed") || len(m.Snapshot()) > 0 {
 		t.Errorf("%v, stored %v", err, fixed(m))
+	}
+}
+
+// A key that has signed packages is reported from 60 days before it expires, and no damage.
+func TestVerifyWarnsBeforeAKeyExpires(t *testing.T) {
+	for days, want := range map[int]string{0: "", 61: "", 59: "it expires on "} {
+		k, err := sign.ReadKey(signtest.Private(t, "release", time.Duration(days)*24*time.Hour), nil, time.Now())
+		must(t, err)
+		m := emptyMirror(t)
+		mustPublish(t, m, original("v3-unsigned"), signing(k))
+		v := mustVerify(t, m, verify.Options{})
+		if v.Damaged() || len(v.Findings) > 1 || (len(v.Findings) == 1) != (want != "") || want != "" && !strings.Contains(v.Findings[0].Reason, want) {
+			t.Errorf("%d days: %v", days, v.Findings)
+		}
 	}
 }

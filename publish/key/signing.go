@@ -83,6 +83,20 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
+// ExpiryOf is until when the key that a signature names may sign; zero: for ever. It may be a subkey.
+func (p *Public) ExpiryOf(i Issuer) time.Time {
+	c := p.certificate
+	v, _ := c.primaryValidity()
+	expires := v.expires
+	for _, s := range c.subkeys {
+		if i.is(s.key) {
+			own, _ := s.validity(c.primary)
+			expires = earlier(own.expires, expires)
+		}
+	}
+	return expires
+}
+
 // Expires is when the primary key expires; zero: never.
 func (p *Public) Expires() time.Time {
 	v, _ := p.certificate.primaryValidity()

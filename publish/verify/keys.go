@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dustin/go-humanize/english"
 	"github.com/go-json-experiment/json"
@@ -82,7 +83,34 @@ func (c *check) checkKeys(ctx context.Context) error {
 	if err == nil && !unread {
 		c.reportUncheckable()
 	}
+	if err == nil {
+		c.reportExpiring(time.Now())
+	}
 	return err
+}
+
+// expiresSoon is how long before a key expires verify warns: time to extend it, or for clients to learn of another one.
+const expiresSoon = 60 * 24 * time.Hour
+
+// reportExpiring warns of keys that sign packages and expire soon, or have expired. What they have signed stays valid.
+func (c *check) reportExpiring(now time.Time) {
+	const advice = "extend it (gpg --quick-set-expire) and publish it again, or rotate it (publish keys rotate)"
+	warned := make(map[key.Fingerprint]bool)
+	for _, p := range c.publics {
+		for by := range c.signed {
+			expires := p.ExpiryOf(by)
+			f := p.Fingerprint()
+			if !p.Made(by) || warned[f] || expires.IsZero() || expires.Sub(now) > expiresSoon {
+				continue
+			}
+			warned[f] = true
+			if day := expires.UTC().Format(time.DateOnly); expires.Before(now) {
+				c.report(buildcache.Warning, c.KeyName(f), "it expired on %s: clients accept what it signed before, and nothing that it signs now: %s", day, advice)
+			} else {
+				c.report(buildcache.Warning, c.KeyName(f), "it expires on %s: %s", day, advice)
+			}
+		}
+	}
 }
 
 // reportUncheckable warns of packages that are signed by a key that the mirror does not offer. Clients
