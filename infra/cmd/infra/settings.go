@@ -147,8 +147,12 @@ func (s *settings) fill(getenv func(string) string) error {
 		// What cdk knows of the account is a default, not a choice: it comes after.
 		elsewhere = append(elsewhere[:2:2], from, elsewhere[2])
 	}
-	var found []error
+	found := []error{s.take("domain", elsewhere)}
 	s.flags.VisitAll(func(f *pflag.Flag) {
+		// --domain none beside a file takes the file's zone and certificate along.
+		if slices.Contains(belongs[f.Name], "domain") && s.flags.Changed("domain") && orNone(s.domain) == "" {
+			return
+		}
 		found = append(found, s.take(f.Name, elsewhere))
 	})
 	return errors.Join(found...)

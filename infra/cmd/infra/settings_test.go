@@ -119,6 +119,29 @@ func TestAnUnquotedNumberKeepsItsDigits(t *testing.T) {
 	}
 }
 
+// TestNoDomainTakesTheZoneAlong: a second deployment from the file of the first needs no
+// more than --domain none. What the command line itself contradicts is still refused.
+func TestNoDomainTakesTheZoneAlong(t *testing.T) {
+	const file = "domain: cache.example.com\nhosted-zone-id: Z1\nzone-name: example.com\ncertificate-arn: arn:aws:acm:us-east-1:123456789012:certificate/1\nsuffix: a\n"
+	for name, c := range map[string]infra.Config{
+		"flag":     must(t, []string{"--domain", "none"}, nil, file),
+		"variable": must(t, nil, map[string]string{"SPACK_CACHE_DOMAIN": "none"}, file),
+	} {
+		if c.Domain != "" || c.HostedZoneID != "" || c.ZoneName != "" || c.CertificateArn != "" {
+			t.Errorf("%s: %+v", name, c)
+		}
+		if err := c.Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := must(t, []string{"--domain", "none", "--hosted-zone-id", "Z1"}, nil, file).Validate(); err == nil {
+		t.Error("a zone without a domain was accepted")
+	}
+	if c := must(t, nil, nil, file); c.HostedZoneID != "Z1" || c.Domain != "cache.example.com" {
+		t.Errorf("the file alone: %+v", c)
+	}
+}
+
 // TestKeysAndTextsMayBeQuoted: what YAML takes for nothing is a text in quotes.
 func TestKeysAndTextsMayBeQuoted(t *testing.T) {
 	c := must(t, nil, nil, "\"manual-user\": \"null\"\n'suffix': '007'\n")
