@@ -15,61 +15,24 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
-	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
-
-// settled is a mirror without the index documents that no pointer names any more: which
-// of those there are depends on who was faster.
-func settled(t testing.TB, s map[string][]byte) map[string][]byte {
-	t.Helper()
-	kept := withoutIndex(t, s)
-	for _, l := range []string{"v3", "v2"} {
-		var lines []string
-		for h, rec := range indexOf(t, s, l) {
-			lines = append(lines, fmt.Sprintf("%s %v %d %t", h, rec.Spec, rec.RefCount, rec.InBuildcache))
-		}
-		slices.Sort(lines)
-		kept["the "+l+" index"] = []byte(strings.Join(lines, "\n"))
-	}
-	if hash, ok := s[layout.V2IndexHash]; ok && string(hash) != blob.DigestOf(s[layout.V2Index]).String() {
-		kept["the wrong hash"] = hash
-	} else if ok != (s[layout.V2Index] != nil) {
-		kept["no hash"] = nil
-	}
-	return kept
-}
-
-// A scene is a publish that is worth disturbing: into a mirror that has an index already,
-// with a package that the index lacks.
-func scene(t testing.TB, l string) (*mirrortest.Mem, string, publish.Options) {
-	t.Helper()
-	m := emptyMirror(t)
-	fixture := original(l + "-signed")
-	mustPublish(t, m, fixture, only("gcc-runtime"))
-	lost := only("munge")
-	lost.Index = publish.IndexNone
-	mustPublish(t, m, fixture, lost)
-	m.Uproot(map[string]string{"v3": layout.V3KeyIndex, "v2": layout.V2KeyIndex}[l])
-	m.Uproot(layout.V3Layout)
-	m.Forget()
-	return m, fixture, only("zlib", "openssl")
-}
 
 // Whatever fails at whatever call: a client finds a mirror that works, at every moment and
 // afterwards, and the next run ends where an undisturbed one does.
 func TestEveryFaultAtEveryCall(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
-		m, dir, o := scene(t, l)
+		m, dir, o := publishtest.Scene(t, l)
 		b := mirrortest.Break(m)
-		mustPublish(t, b, dir, o)
+		publishtest.MustPublish(t, b, dir, o)
 		calls, changes := len(b.Calls()), len(b.Mutations())
-		want := settled(t, m.Snapshot())
+		want := publishtest.Settled(t, m.Snapshot())
 		t.Logf("%s: %d calls, %d of them changes", l, calls, changes)
 		for _, row := range []struct {
 			name  string
@@ -88,37 +51,37 @@ func TestEveryFaultAtEveryCall(t *testing.T) {
 		} {
 			t.Run(l+" "+row.name, func(t *testing.T) {
 				t.Parallel()
-				client := newReader()
+				client := publishtest.NewReader()
 				for k := 1; k <= row.calls; k++ {
-					m, dir, o := scene(t, l)
+					m, dir, o := publishtest.Scene(t, l)
 					b := mirrortest.Break(m, row.fault(k))
 					b.AfterEach(func(c mirrortest.Call) {
 						if !c.Op.Mutates() {
 							return
 						}
-						if err := client.look(m.Snapshot()); err != nil {
+						if err := client.Look(m.Snapshot()); err != nil {
 							t.Errorf("fault %d, after %s: %v", k, c, err)
 						}
 					})
-					out, err := publishTo(t, b, dir, o)
-					if err := client.look(m.Snapshot()); err != nil {
+					out, err := publishtest.PublishTo(t, b, dir, o)
+					if err := client.Look(m.Snapshot()); err != nil {
 						t.Errorf("fault %d, after the run: %v", k, err)
 					}
 					if err == nil && len(out.Findings) == 0 {
 						// A conflict is taken up again, and where another's package could not be
 						// read there is a warning. Nothing else is overlooked.
-						if diff := mirrortest.Diff(want, settled(t, m.Snapshot())); diff != "" {
+						if diff := mirrortest.Diff(want, publishtest.Settled(t, m.Snapshot())); diff != "" {
 							t.Errorf("fault %d: a run that is said to have succeeded:\n%s", k, diff)
 						}
 					}
-					if _, err := publishTo(t, m, dir, o); err != nil {
+					if _, err := publishtest.PublishTo(t, m, dir, o); err != nil {
 						t.Errorf("fault %d: second run: %v", k, err)
 					}
-					if diff := mirrortest.Diff(want, settled(t, m.Snapshot())); diff != "" {
+					if diff := mirrortest.Diff(want, publishtest.Settled(t, m.Snapshot())); diff != "" {
 						t.Errorf("fault %d, after the second run:\n%s", k, diff)
 					}
 					m.Forget()
-					if _, err := publishTo(t, m, dir, o); err != nil || len(m.Mutations()) > 0 {
+					if _, err := publishtest.PublishTo(t, m, dir, o); err != nil || len(m.Mutations()) > 0 {
 						t.Errorf("fault %d: third run: %v, %v", k, err, m.Mutations())
 					}
 					if t.Failed() {
@@ -133,16 +96,16 @@ func TestEveryFaultAtEveryCall(t *testing.T) {
 // What was stored before a run died is not sent again.
 func TestNothingIsSentTwice(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
-		m, dir, o := scene(t, l)
+		m, dir, o := publishtest.Scene(t, l)
 		b := mirrortest.Break(m)
-		mustPublish(t, b, dir, o)
+		publishtest.MustPublish(t, b, dir, o)
 		for k := range len(b.Calls()) {
-			m, dir, o := scene(t, l)
+			m, dir, o := publishtest.Scene(t, l)
 			before := len(m.Stored())
-			if _, err := publishTo(t, mirrortest.Break(m, mirrortest.Kill(k)), dir, o); err == nil {
+			if _, err := publishtest.PublishTo(t, mirrortest.Break(m, mirrortest.Kill(k)), dir, o); err == nil {
 				t.Errorf("%s, killed after %d calls: no error", l, k)
 			}
-			mustPublish(t, m, dir, o)
+			publishtest.MustPublish(t, m, dir, o)
 			once := map[string]int{}
 			for _, name := range m.Stored()[before:] {
 				if once[name]++; once[name] > 1 {
@@ -155,7 +118,7 @@ func TestNothingIsSentTwice(t *testing.T) {
 
 // A loser of every race does not try for ever and says so.
 func TestIndexThatNeverHoldsStill(t *testing.T) {
-	m, dir, o := scene(t, "v3")
+	m, dir, o := publishtest.Scene(t, "v3")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	lost := 0
@@ -167,12 +130,12 @@ func TestIndexThatNeverHoldsStill(t *testing.T) {
 			}
 		}
 	})
-	src := sourceOf(t, dir, o.Selection)
+	src := publishtest.SourceOf(t, dir, o.Selection)
 	p, err := publish.NewPlan(ctx, src, func(string) mirror.Store { return b }, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Apply(ctx, ignored{}); !errors.Is(err, context.Canceled) || lost < 4 {
+	if _, err := p.Apply(ctx, publishtest.Ignored{}); !errors.Is(err, context.Canceled) || lost < 4 {
 		t.Errorf("after %d lost races: %v", lost, err)
 	}
 }
@@ -185,12 +148,12 @@ func TestPublishersAtOnceLoseNothing(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
 		t.Run(l, func(t *testing.T) {
 			for range rounds {
-				m := emptyMirror(t)
-				client := newReader()
+				m := publishtest.EmptyMirror(t)
+				client := publishtest.NewReader()
 				b := mirrortest.Break(m)
 				b.AfterEach(func(c mirrortest.Call) {
 					if c.Op == mirrortest.Swap {
-						if err := client.look(m.Snapshot()); err != nil {
+						if err := client.Look(m.Snapshot()); err != nil {
 							t.Errorf("after %s: %v", c, err)
 						}
 					}
@@ -198,27 +161,27 @@ func TestPublishersAtOnceLoseNothing(t *testing.T) {
 				var wg sync.WaitGroup
 				for i := range publishers {
 					wg.Go(func() {
-						if _, err := publishTo(t, b, original(l+"-signed"), only(sets[i]...)); err != nil {
+						if _, err := publishtest.PublishTo(t, b, publishtest.Original(l+"-signed"), publishtest.Only(sets[i]...)); err != nil {
 							t.Errorf("publisher %d: %v", i, err)
 						}
 					})
 				}
 				wg.Wait()
-				got := indexOf(t, m.Snapshot(), l)
-				names := slices.Sorted(maps.Keys(withoutIndex(t, m.Snapshot())))
+				got := publishtest.IndexOf(t, m.Snapshot(), l)
+				names := slices.Sorted(maps.Keys(publishtest.WithoutIndex(t, m.Snapshot())))
 				documents := 0
 				for _, name := range names {
-					if isDocument(name) {
+					if publishtest.IsDocument(name) {
 						documents++
 					}
 				}
-				if documents != 9 || len(got.offered()) != documents {
-					t.Errorf("%d documents, the index offers %q", documents, got.offered())
+				if documents != 9 || len(got.Offered()) != documents {
+					t.Errorf("%d documents, the index offers %q", documents, got.Offered())
 				}
 				if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 					t.Fatal(err)
 				}
-				if diff := cmp.Diff(indexOf(t, m.Snapshot(), l), got); diff != "" {
+				if diff := cmp.Diff(publishtest.IndexOf(t, m.Snapshot(), l), got); diff != "" {
 					t.Errorf("rebuilt (-) and merged (+) differ:\n%s", diff)
 				}
 			}
@@ -252,7 +215,7 @@ func (w *watched) Sent(name string, _, _ int64) {
 // Nobody knows a blob by its digest.
 func TestProgressNamesPackages(t *testing.T) {
 	w := &watched{names: make(map[string]bool)}
-	p := mustPlan(t, emptyMirror(t), original("v3-signed"), only("zlib"))
+	p := publishtest.MustPlan(t, publishtest.EmptyMirror(t), publishtest.Original("v3-signed"), publishtest.Only("zlib"))
 	if _, err := p.Apply(t.Context(), w); err != nil {
 		t.Fatal(err)
 	}
@@ -270,10 +233,10 @@ func TestProgressNamesPackages(t *testing.T) {
 func TestCancelStopsBeforeTheNextWrite(t *testing.T) {
 	for _, mode := range []publish.IndexMode{publish.IndexMerge, publish.IndexNone} {
 		for _, step := range []string{"blobs", "manifests"} {
-			m := emptyMirror(t)
+			m := publishtest.EmptyMirror(t)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			p := mustPlan(t, m, original("v3-unsigned"), publish.Options{Index: mode})
+			p := publishtest.MustPlan(t, m, publishtest.Original("v3-unsigned"), publish.Options{Index: mode})
 			var at int
 			_, err := p.Apply(ctx, stepping{step: func() { cancel(); at = len(m.Stored()) }})
 			if !errors.Is(err, context.Canceled) {
@@ -286,59 +249,12 @@ func TestCancelStopsBeforeTheNextWrite(t *testing.T) {
 	}
 }
 
-// fixed are the objects that clients would see change.
-func fixed(m *mirrortest.Mem) []string {
-	return slices.DeleteFunc(m.Stored(), func(name string) bool {
-		return strings.HasPrefix(name, layout.V3Blobs) || strings.HasSuffix(name, ".spack")
-	})
-}
-
-// contentFile is the file in a mirror that holds what a package installs.
-func contentFile(t testing.TB, dir, pkg string) string {
-	t.Helper()
-	s := contentOf(t, dir)
-	for name := range s {
-		if id, ok := layout.ParseV3Spec(name); ok && id.Package == pkg {
-			return filepath.Join(dir, pointsAt(t, s, name)[0])
-		}
-		if strings.HasSuffix(name, ".spack") && strings.HasPrefix(filepath.Base(filepath.Dir(name)), pkg+"-") {
-			return filepath.Join(dir, name)
-		}
-	}
-	t.Fatalf("no content of %s", pkg)
-	return ""
-}
-
-func flipFile(t testing.TB, name string) {
-	t.Helper()
-	content, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	content[len(content)/2] ^= 1
-	if err := os.WriteFile(name, content, 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// statuses are what became of packages.
-func statuses(p *publish.Outcome) map[string]publish.Status {
-	got := map[string]publish.Status{}
-	for _, m := range p.Mirrors {
-		for _, k := range m.Packages {
-			id, _, _ := strings.Cut(k.ID(), "@")
-			got[id] = k.Status
-		}
-	}
-	return got
-}
-
 // Content that is not what documents promise is found before any document is written,
 // all of it in one run; with KeepGoing the rest is published, but nothing that
 // depends on what is bad.
 func TestBadContentIsNeverReachable(t *testing.T) {
 	damages := map[string]func(t testing.TB, name string){
-		"flipped after the plan": flipFile,
+		"flipped after the plan": publishtest.FlipFile,
 		"cut after the plan": func(t testing.TB, name string) {
 			if err := os.Truncate(name, 10); err != nil {
 				t.Fatal(err)
@@ -354,26 +270,26 @@ func TestBadContentIsNeverReachable(t *testing.T) {
 		for what, damage := range damages {
 			for _, keep := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s %s, keep going %t", l, what, keep), func(t *testing.T) {
-					dir := copied(t, l+"-signed")
-					m := emptyMirror(t)
-					p := mustPlan(t, m, dir, publish.Options{KeepGoing: keep})
+					dir := publishtest.Copied(t, l+"-signed")
+					m := publishtest.EmptyMirror(t)
+					p := publishtest.MustPlan(t, m, dir, publish.Options{KeepGoing: keep})
 					for _, pkg := range []string{"munge", "libevent"} {
-						damage(t, contentFile(t, dir, pkg))
+						damage(t, publishtest.ContentFile(t, dir, pkg))
 					}
-					out, err := p.Apply(t.Context(), ignored{})
+					out, err := p.Apply(t.Context(), publishtest.Ignored{})
 					wantBad(t, m, out, err, keep, l)
 				})
 			}
 		}
 		for _, keep := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s flipped before, keep going %t", l, keep), func(t *testing.T) {
-				dir := copied(t, l+"-signed")
+				dir := publishtest.Copied(t, l+"-signed")
 				for _, pkg := range []string{"munge", "libevent"} {
-					flipFile(t, contentFile(t, dir, pkg))
+					publishtest.FlipFile(t, publishtest.ContentFile(t, dir, pkg))
 				}
-				m := emptyMirror(t)
-				p := mustPlan(t, m, dir, publish.Options{KeepGoing: keep})
-				out, err := p.Apply(t.Context(), ignored{})
+				m := publishtest.EmptyMirror(t)
+				p := publishtest.MustPlan(t, m, dir, publish.Options{KeepGoing: keep})
+				out, err := p.Apply(t.Context(), publishtest.Ignored{})
 				wantBad(t, m, out, err, keep, l)
 			})
 		}
@@ -401,7 +317,7 @@ func wantBad(t *testing.T, m *mirrortest.Mem, out *publish.Outcome, err error, k
 		t.Errorf("findings: %v", out.Findings)
 	}
 	var rejected []string
-	for pkg, s := range statuses(out) {
+	for pkg, s := range publishtest.Statuses(out) {
 		if s == publish.Rejected {
 			rejected = append(rejected, pkg)
 		}
@@ -411,25 +327,25 @@ func wantBad(t *testing.T, m *mirrortest.Mem, out *publish.Outcome, err error, k
 		t.Errorf("rejected (-want +got):\n%s", diff)
 	}
 	if !keep {
-		if len(fixed(m)) != 0 {
-			t.Errorf("stored all the same: %q", fixed(m))
+		if len(publishtest.Fixed(m)) != 0 {
+			t.Errorf("stored all the same: %q", publishtest.Fixed(m))
 		}
 		return
 	}
 	good := 0
-	for _, h := range indexOf(t, m.Snapshot(), l).offered() {
+	for _, h := range publishtest.IndexOf(t, m.Snapshot(), l).Offered() {
 		name, _, _ := strings.Cut(h, "/")
 		if slices.Contains(wantRejected, name) {
 			t.Errorf("offered: %s", h)
 		}
 		good++
 	}
-	if want := len(statuses(out)) - len(wantRejected); good != want {
+	if want := len(publishtest.Statuses(out)) - len(wantRejected); good != want {
 		t.Errorf("%d packages are offered, want %d", good, want)
 	}
 	for name := range m.Snapshot() {
 		for _, pkg := range wantRejected {
-			if isDocument(name) && strings.Contains(name, pkg+"-") {
+			if publishtest.IsDocument(name) && strings.Contains(name, pkg+"-") {
 				t.Errorf("reachable: %s", name)
 			}
 		}
@@ -440,24 +356,24 @@ func wantBad(t *testing.T, m *mirrortest.Mem, out *publish.Outcome, err error, k
 // taken for it, nor replaced.
 func TestV2NeverJoinsTwoBuilds(t *testing.T) {
 	for _, size := range []string{"same", "other"} {
-		dir := original("v2-signed")
-		m := emptyMirror(t)
-		tarball, err := filepath.Rel(dir, contentFile(t, dir, "zlib"))
+		dir := publishtest.Original("v2-signed")
+		m := publishtest.EmptyMirror(t)
+		tarball, err := filepath.Rel(dir, publishtest.ContentFile(t, dir, "zlib"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		other := slices.Clone(contentOf(t, dir)[tarball])
+		other := slices.Clone(publishtest.ContentOf(t, dir)[tarball])
 		if size == "same" {
 			other[len(other)/2] ^= 1
 		} else {
 			other = append(other, "more"...)
 		}
 		m.Plant(tarball, other)
-		_, err = publishTo(t, m, dir, only("zlib"))
+		_, err = publishtest.PublishTo(t, m, dir, publishtest.Only("zlib"))
 		if err == nil {
 			t.Errorf("%s size: no error", size)
 		}
-		if lookErr := newReader().look(m.Snapshot()); lookErr != nil {
+		if lookErr := publishtest.NewReader().Look(m.Snapshot()); lookErr != nil {
 			t.Errorf("%s size: %v", size, lookErr)
 		}
 		if string(m.Snapshot()[tarball]) != string(other) {
@@ -470,12 +386,12 @@ func TestV2NeverJoinsTwoBuilds(t *testing.T) {
 func TestAnIndexThatWasNotWrittenIsNotSaidToBe(t *testing.T) {
 	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
 		t.Run(fixture, func(t *testing.T) {
-			m := emptyMirror(t)
-			dir := copied(t, fixture)
-			mustPublish(t, m, dir, publish.Options{Selection: source.Selection{Exclude: []string{"zlib*"}}})
-			flipFile(t, contentFile(t, dir, "zlib"))
-			p := mustPlan(t, m, dir, publish.Options{KeepGoing: true})
-			out, err := p.Apply(t.Context(), ignored{})
+			m := publishtest.EmptyMirror(t)
+			dir := publishtest.Copied(t, fixture)
+			publishtest.MustPublish(t, m, dir, publish.Options{Selection: source.Selection{Exclude: []string{"zlib*"}}})
+			publishtest.FlipFile(t, publishtest.ContentFile(t, dir, "zlib"))
+			p := publishtest.MustPlan(t, m, dir, publish.Options{KeepGoing: true})
+			out, err := p.Apply(t.Context(), publishtest.Ignored{})
 			if err == nil {
 				t.Error("what is damaged is no error")
 			}
@@ -489,11 +405,11 @@ func TestAnIndexThatWasNotWrittenIsNotSaidToBe(t *testing.T) {
 // Another publisher was faster and has put into the index what this one would have: nothing is written then, and caches
 // may have what was there before all the same.
 func TestAnIndexThatAnotherPublisherWroteIsStale(t *testing.T) {
-	m := emptyMirror(t)
-	mustPublish(t, m, original("v3-unsigned"), only("hwloc"))
-	p := mustPlan(t, m, original("v3-unsigned"), only("zlib"))
-	mustPublish(t, m, original("v3-unsigned"), publish.Options{}) // and more
-	out, err := p.Apply(t.Context(), ignored{})
+	m := publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, m, publishtest.Original("v3-unsigned"), publishtest.Only("hwloc"))
+	p := publishtest.MustPlan(t, m, publishtest.Original("v3-unsigned"), publishtest.Only("zlib"))
+	publishtest.MustPublish(t, m, publishtest.Original("v3-unsigned"), publish.Options{}) // and more
+	out, err := p.Apply(t.Context(), publishtest.Ignored{})
 	if err != nil {
 		t.Fatal(err)
 	}

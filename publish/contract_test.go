@@ -1,135 +1,47 @@
 package publish_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/klauspost/compress/gzip"
-
 	"github.com/vantagecompute/slurm-factory-publish/publish"
-	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec/spectest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
 )
 
-// A tree is the content of a mirror by name.
-type tree map[string][]byte
-
-// blob adds a blob, and returns its record.
-func (f tree) blob(mediaType, compression string, content []byte) manifest.Record {
-	d := blob.DigestOf(content)
-	f[layout.V3Blob(d)] = content
-	return manifest.Record{Size: int64(len(content)), MediaType: mediaType, Compression: compression, Digest: d}
-}
-
-const tarballType, specType = "application/vnd.spack.install.v2.tar+gzip", "application/vnd.spack.spec.v5+json"
-
-// v3 adds a package of layout v3 whatever its spec says. label is the media type of the spec.
-func (f tree) v3(name, version string, hash spec.Hash, label, document string, more ...manifest.Record) string {
-	var packed bytes.Buffer
-	zw := gzip.NewWriter(&packed)
-	if _, err := zw.Write([]byte(document)); err != nil {
-		panic(err)
-	}
-	if err := zw.Close(); err != nil {
-		panic(err)
-	}
-	m := manifest.Manifest{Records: []manifest.Record{
-		f.blob(tarballType, "gzip", []byte("tarball of "+string(hash))), f.blob(label, "gzip", packed.Bytes()),
-	}}
-	m.Records = append(m.Records, more...)
-	text, err := m.Encode()
-	if err != nil {
-		panic(err)
-	}
-	file := layout.V3Spec(&spec.Node{Name: name, Version: version, Hash: hash})
-	f[file] = text
-	return file
-}
-
-// v2 adds a package of layout v2 that was built by gcc 11.4.0 for a platform.
-func (f tree) v2(name, version string, hash spec.Hash, document string) string {
-	tarball := []byte("tarball of " + string(hash))
-	built, pkg := "linux-ubuntu22.04-x86_64_v3/gcc-11.4.0", name+"-"+version
-	stem := strings.ReplaceAll(built, "/", "-") + "-" + pkg + "-" + string(hash)
-	f[layout.V2Root+built+"/"+pkg+"/"+stem+".spack"] = tarball
-	sum := fmt.Sprintf(`{"binary_cache_checksum":{"hash_algorithm":"sha256","hash":"%s"},`, blob.DigestOf(tarball))
-	file := layout.V2Root + stem + ".spec.json"
-	f[file] = []byte(sum + strings.TrimPrefix(document, "{"))
-	return file
-}
-
-// dir writes the files below a new directory.
-func (f tree) dir(t testing.TB) string {
-	t.Helper()
-	dir := t.TempDir()
-	for name, content := range f {
-		full := filepath.Join(dir, filepath.FromSlash(name))
-		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(full, content, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
-func (f tree) mem(t testing.TB) *mirrortest.Mem {
-	m := emptyMirror(t)
-	for name, content := range f {
-		m.Plant(name, content)
-	}
-	return m
-}
-
-// goodHash is the hash of the one good package among bad ones.
-const goodHash = spec.Hash("gooooooooooooooooooooooooooooood")
-
-func good(format int) string {
-	compiler := ""
-	if format == spec.Format4 {
-		compiler = `"compiler":{"name":"gcc","version":"11.4.0"},`
-	}
-	return fmt.Sprintf(`{"spec":{"_meta":{"version":%d},"nodes":[{"name":"good","version":"1","arch":{"platform":"linux","platform_os":"ubuntu22.04","target":"x86_64_v3"},%s`+
-		`"namespace":"builtin","parameters":{"cflags":[]},"hash":"%s"}]},"buildcache_layout_version":2}`, format, compiler, goodHash)
-}
-
 // An oracle is a mirror that holds a good package and every variant of a spec, each with a hash of its own.
 type oracle struct {
 	layout   string
-	files    tree
+	files    publishtest.Tree
 	variants map[spec.Hash]spectest.Variant
 	file     map[spec.Hash]string // of each document
 }
 
 func newOracle(t testing.TB, l string) oracle {
 	t.Helper()
-	o := oracle{l, tree{}, map[spec.Hash]spectest.Variant{}, map[spec.Hash]string{}}
+	o := oracle{l, publishtest.Tree{}, map[spec.Hash]spectest.Variant{}, map[spec.Hash]string{}}
 	file, format := "v5.jsonl.gz", spec.Format5
 	if l == "v2" {
 		file, format = "v4.jsonl.gz", spec.Format4
-		o.files.v2("good", "1", goodHash, good(format))
+		o.files.V2("good", "1", publishtest.GoodHash, publishtest.Good(format))
 	} else {
-		o.files.v3("good", "1", goodHash, specType, good(format))
+		o.files.V3("good", "1", publishtest.GoodHash, publishtest.SpecType, publishtest.Good(format))
 		o.files[layout.V3Layout] = []byte(`{"signing": "gpg"}`)
 	}
-	all := spectest.Read(t, original("reader/"+file))
+	all := spectest.Read(t, publishtest.Original("reader/"+file))
 	unchanged, err := spec.Parse([]byte(all[len(all)-1].Document), format)
 	if err != nil {
 		t.Fatal(err)
@@ -144,9 +56,9 @@ func newOracle(t testing.TB, l string) oracle {
 			if at := strings.Index(text, `"binary_cache_checksum"`); at >= 0 {
 				text = text[:at] + `"was` + text[at+1:]
 			}
-			o.file[h] = o.files.v2(root.Name, root.Version, h, text)
+			o.file[h] = o.files.V2(root.Name, root.Version, h, text)
 		} else {
-			o.file[h] = o.files.v3(root.Name, root.Version, h, specType, v.Document)
+			o.file[h] = o.files.V3(root.Name, root.Version, h, publishtest.SpecType, v.Document)
 		}
 	}
 	return o
@@ -155,11 +67,11 @@ func newOracle(t testing.TB, l string) oracle {
 // wantOffered compares what an index offers with what Spack reads.
 func (o oracle) wantOffered(t *testing.T, s map[string][]byte) {
 	t.Helper()
-	x, err := newReader().index(s, o.layout)
+	x, err := publishtest.NewReader().Index(s, o.layout)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !x[goodHash].InBuildcache {
+	if !x[publishtest.GoodHash].InBuildcache {
 		t.Error("the good package is not offered")
 	}
 	for h, v := range o.variants {
@@ -180,8 +92,8 @@ func (o oracle) wantOffered(t *testing.T, s map[string][]byte) {
 func TestPublishRefusesWhatSpackCannotRead(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
 		o := newOracle(t, l)
-		m := emptyMirror(t)
-		out, err := publishTo(t, m, o.files.dir(t), publish.Options{KeepGoing: true})
+		m := publishtest.EmptyMirror(t)
+		out, err := publishtest.PublishTo(t, m, o.files.Dir(t), publish.Options{KeepGoing: true})
 		wantRefusals(t, err)
 		o.wantOffered(t, m.Snapshot())
 		for h, v := range o.variants {
@@ -205,14 +117,14 @@ func wantRefusals(t testing.TB, err error) {
 func TestWhatSpackCannotReadStaysOutOfTheIndex(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
 		o := newOracle(t, l)
-		other := tree{}
+		other := publishtest.Tree{}
 		if l == "v2" {
-			other.v2("good", "1", goodHash, good(spec.Format4))
+			other.V2("good", "1", publishtest.GoodHash, publishtest.Good(spec.Format4))
 		} else {
-			other.v3("good", "1", goodHash, specType, good(spec.Format5))
+			other.V3("good", "1", publishtest.GoodHash, publishtest.SpecType, publishtest.Good(spec.Format5))
 		}
 		for by, act := range map[string]func(*mirrortest.Mem){
-			"publish": func(m *mirrortest.Mem) { mustPublish(t, m, other.dir(t), publish.Options{}) },
+			"publish": func(m *mirrortest.Mem) { publishtest.MustPublish(t, m, other.Dir(t), publish.Options{}) },
 			"an indexer": func(m *mirrortest.Mem) {
 				if _, err := reindex.Heal(t.Context(), m, buildcache.Trust{}, reindex.Changes{Names: slices.Collect(maps.Keys(o.files))}); err != nil {
 					t.Error(err)
@@ -225,7 +137,7 @@ func TestWhatSpackCannotReadStaysOutOfTheIndex(t *testing.T) {
 			},
 		} {
 			t.Run(l+" "+by, func(t *testing.T) {
-				m := o.files.mem(t)
+				m := o.files.Mem(t)
 				act(m)
 				o.wantOffered(t, m.Snapshot())
 			})
@@ -237,7 +149,7 @@ func TestWhatSpackCannotReadStaysOutOfTheIndex(t *testing.T) {
 func TestVerifyFindsWhatSpackCannotRead(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
 		o := newOracle(t, l)
-		m := o.files.mem(t)
+		m := o.files.Mem(t)
 		if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 			t.Fatal(err)
 		}
@@ -250,7 +162,7 @@ func TestVerifyFindsWhatSpackCannotRead(t *testing.T) {
 			noted[f.File] = true
 			damaged[f.File] = damaged[f.File] || f.Severity == buildcache.Error
 		}
-		x, err := newReader().index(m.Snapshot(), l)
+		x, err := publishtest.NewReader().Index(m.Snapshot(), l)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -270,7 +182,7 @@ func TestVerifyFindsWhatSpackCannotRead(t *testing.T) {
 // A document that was changed at random is in the index if and only if the contract accepts it and it still is about
 // the package that its name says.
 func TestRandomChangesAreIndexedOnlyIfTheContractAcceptsThem(t *testing.T) {
-	all := spectest.Read(t, original("reader/v5.jsonl.gz"))
+	all := spectest.Read(t, publishtest.Original("reader/v5.jsonl.gz"))
 	unchanged := all[len(all)-1].Document
 	s, err := spec.Parse([]byte(unchanged), spec.Format5)
 	if err != nil {
@@ -278,13 +190,13 @@ func TestRandomChangesAreIndexedOnlyIfTheContractAcceptsThem(t *testing.T) {
 	}
 	root := s.Root()
 	random := rand.New(rand.NewPCG(3, 4))
-	src := tree{}
+	src := publishtest.Tree{}
 	want := make(map[spec.Hash]bool)
 	accepted := 0
 	for i := range 600 {
 		h := spec.Hash(strings.Map(func(r rune) rune { return 'a' + r - '0' }, fmt.Sprintf("%032d", i)))
 		text := strings.ReplaceAll(spectest.Mutate(random, unchanged), string(root.Hash), string(h))
-		file := src.v3(root.Name, root.Version, h, specType, text)
+		file := src.V3(root.Name, root.Version, h, publishtest.SpecType, text)
 		s, err := spec.Parse([]byte(text), spec.Format5)
 		want[h] = err == nil && layout.V3Spec(s.Root()) == file
 		if want[h] {
@@ -294,11 +206,11 @@ func TestRandomChangesAreIndexedOnlyIfTheContractAcceptsThem(t *testing.T) {
 	if accepted < 50 {
 		t.Fatalf("only %d of 600 are accepted", accepted)
 	}
-	m := src.mem(t)
+	m := src.Mem(t)
 	if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 		t.Fatal(err)
 	}
-	x := indexAs(t, m.Snapshot(), 8)
+	x := publishtest.IndexAs(t, m.Snapshot(), 8)
 	for h := range want {
 		if x[h].InBuildcache != want[h] {
 			t.Errorf("%s: offered %v, accepted %v", h, x[h].InBuildcache, want[h])
@@ -334,7 +246,7 @@ func TestPoisonedIndexIsMended(t *testing.T) {
 			}
 			for by, mend := range map[string]func(*mirrortest.Mem) error{
 				"publish": func(m *mirrortest.Mem) error {
-					_, err := publishTo(t, m, original(l+"-signed"), only("zlib"))
+					_, err := publishtest.PublishTo(t, m, publishtest.Original(l+"-signed"), publishtest.Only("zlib"))
 					return err
 				},
 				"rebuild": func(m *mirrortest.Mem) error {
@@ -342,11 +254,11 @@ func TestPoisonedIndexIsMended(t *testing.T) {
 					return err
 				},
 			} {
-				m := planted(t, l+"-signed")
+				m := publishtest.Planted(t, l+"-signed")
 				if l == "v2" {
 					m.Plant(layout.V2Index, content)
 				} else {
-					subject{t, m}.point(pointer, manifest.IndexType(version), content)
+					publishtest.SubjectOf(t, m).Point(pointer, manifest.IndexType(version), content)
 				}
 				if got, err := verify.Mirror(t.Context(), m, verify.Options{}); err != nil || !got.Damaged() {
 					t.Errorf("%s %s: not called damage: %v", l, v.Change, err)
@@ -354,7 +266,7 @@ func TestPoisonedIndexIsMended(t *testing.T) {
 				if err := mend(m); err != nil {
 					t.Errorf("%s %s, %s: %v", l, v.Change, by, err)
 				}
-				wantIndex(t, m.Snapshot(), l, indexOf(t, contentOf(t, original(l+"-signed")), l))
+				publishtest.WantIndex(t, m.Snapshot(), l, publishtest.IndexOf(t, publishtest.ContentOf(t, publishtest.Original(l+"-signed")), l))
 			}
 			if testing.Short() {
 				break

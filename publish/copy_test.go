@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 	"github.com/vantagecompute/slurm-factory-publish/publish/transfer"
 )
@@ -59,7 +60,7 @@ func copyTo(ctx context.Context, from mirror.Reader, to mirror.Store, c elsewher
 	if err != nil {
 		return nil, nil, err
 	}
-	out, err := p.Apply(ctx, ignored{})
+	out, err := p.Apply(ctx, publishtest.Ignored{})
 	return p, out, err
 }
 
@@ -74,15 +75,15 @@ func mustCopy(t testing.TB, from mirror.Reader, to mirror.Store, c elsewhere.Clo
 
 // A copy of everything is the mirror, byte for byte, under the index that Spack made of it.
 func TestACopyOfEverythingIsTheMirror(t *testing.T) {
-	for _, fixture := range append(mirrors, "v3-migrated") {
+	for _, fixture := range append(publishtest.Mirrors, "v3-migrated") {
 		t.Run(fixture, func(t *testing.T) {
-			from, to := planted(t, fixture), emptyMirror(t)
+			from, to := publishtest.Planted(t, fixture), publishtest.EmptyMirror(t)
 			mustCopy(t, from, to, elsewhere.Closure{})
 			spack := from.Snapshot()
-			if diff := mirrortest.Diff(withoutIndex(t, spack), withoutIndex(t, to.Snapshot())); diff != "" {
+			if diff := mirrortest.Diff(publishtest.WithoutIndex(t, spack), publishtest.WithoutIndex(t, to.Snapshot())); diff != "" {
 				t.Errorf("- lost, + more, ! changed:\n%s", diff)
 			}
-			wantIndex(t, to.Snapshot(), layoutOf(fixture), indexOf(t, spack, layoutOf(fixture)))
+			publishtest.WantIndex(t, to.Snapshot(), publishtest.LayoutOf(fixture), publishtest.IndexOf(t, spack, publishtest.LayoutOf(fixture)))
 		})
 	}
 }
@@ -120,7 +121,7 @@ func TestACopyIsAClosure(t *testing.T) {
 		{false, []string{"gcc-runtime"}, "gcc-runtime"},
 		{false, []string{"v6-included.lock"}, "gcc-runtime hwloc libevent munge openssl pmix slurm zlib"},
 	} {
-		from, to := planted(t, "v3-signed"), emptyMirror(t)
+		from, to := publishtest.Planted(t, "v3-signed"), publishtest.EmptyMirror(t)
 		c := closureOf(t, row.include...)
 		c.Builds = row.builds
 		mustCopy(t, from, to, c)
@@ -128,27 +129,27 @@ func TestACopyIsAClosure(t *testing.T) {
 		if got := packagesIn(s); got != row.want {
 			t.Errorf("%q, builds %v: %s, want %s", row.include, row.builds, got, row.want)
 		}
-		if len(indexOf(t, s, "v3").offered()) != len(strings.Fields(row.want)) {
-			t.Errorf("%q: the index offers %q", row.include, indexOf(t, s, "v3").offered())
+		if len(publishtest.IndexOf(t, s, "v3").Offered()) != len(strings.Fields(row.want)) {
+			t.Errorf("%q: the index offers %q", row.include, publishtest.IndexOf(t, s, "v3").Offered())
 		}
 	}
 }
 
 // Spack's own index of a copy of munge and what it needs has 10 records, 4 of them offered.
 func TestTheIndexOfACopyIsComplete(t *testing.T) {
-	to := emptyMirror(t)
-	mustCopy(t, planted(t, "v3-signed"), to, closureOf(t, "munge"))
-	x := indexOf(t, to.Snapshot(), "v3")
-	if len(x) != 10 || len(x.offered()) != 4 {
-		t.Errorf("%d records, %q", len(x), x.offered())
+	to := publishtest.EmptyMirror(t)
+	mustCopy(t, publishtest.Planted(t, "v3-signed"), to, closureOf(t, "munge"))
+	x := publishtest.IndexOf(t, to.Snapshot(), "v3")
+	if len(x) != 10 || len(x.Offered()) != 4 {
+		t.Errorf("%d records, %q", len(x), x.Offered())
 	}
 }
 
 // The second copy reads two pointers and an index of the source, and nothing else of it.
 func TestASecondCopyReadsOnlyTheIndex(t *testing.T) {
-	for _, fixture := range mirrors {
-		to := emptyMirror(t)
-		from := mirrortest.Break(planted(t, fixture))
+	for _, fixture := range publishtest.Mirrors {
+		to := publishtest.EmptyMirror(t)
+		from := mirrortest.Break(publishtest.Planted(t, fixture))
 		mustCopy(t, from, to, elsewhere.Closure{})
 		from.Forget()
 		to.Forget()
@@ -171,7 +172,7 @@ func TestASecondCopyReadsOnlyTheIndex(t *testing.T) {
 
 // A package that the destination lost is copied again, although the index still offers it.
 func TestACopyMendsWhatIsGone(t *testing.T) {
-	from, to := planted(t, "v3-signed"), emptyMirror(t)
+	from, to := publishtest.Planted(t, "v3-signed"), publishtest.EmptyMirror(t)
 	mustCopy(t, from, to, closureOf(t, "munge"))
 	want := to.Snapshot()
 	for name := range want {
@@ -187,8 +188,8 @@ func TestACopyMendsWhatIsGone(t *testing.T) {
 
 // A closure that the source cannot complete is refused, and named, unless the destination has the rest.
 func TestAClosureWithAHoleIsRefused(t *testing.T) {
-	from, to := emptyMirror(t), emptyMirror(t)
-	mustPublish(t, from, original("v3-signed"), only("munge", "zlib", "gcc-runtime")) // not openssl
+	from, to := publishtest.EmptyMirror(t), publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, from, publishtest.Original("v3-signed"), publishtest.Only("munge", "zlib", "gcc-runtime")) // not openssl
 	p, _, err := copyTo(t.Context(), from, to, closureOf(t, "munge"))
 	var found *buildcache.FindingsError
 	if !errors.As(err, &found) || !strings.Contains(err.Error(), "munge@0.5.16/7mkbpyy needs openssl@") || len(to.Stored()) > 0 {
@@ -203,16 +204,16 @@ func TestAClosureWithAHoleIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := plan.Apply(t.Context(), ignored{}); !errors.As(err, &found) {
+	if _, err := plan.Apply(t.Context(), publishtest.Ignored{}); !errors.As(err, &found) {
 		t.Error(err)
 	}
 	if got := packagesIn(to.Snapshot()); strings.Contains(got, "munge") || !strings.Contains(got, "zlib") {
 		t.Errorf("copied: %s", got)
 	}
-	mustPublish(t, to, original("v3-signed"), only("openssl"))
+	publishtest.MustPublish(t, to, publishtest.Original("v3-signed"), publishtest.Only("openssl"))
 	mustCopy(t, from, to, closureOf(t, "munge"))
 	lock := closureOf(t, "v6.lock")
-	if _, _, err := copyTo(t.Context(), from, emptyMirror(t), lock); err == nil || !strings.Contains(err.Error(), "is selected, and not offered") {
+	if _, _, err := copyTo(t.Context(), from, publishtest.EmptyMirror(t), lock); err == nil || !strings.Contains(err.Error(), "is selected, and not offered") {
 		t.Error(err)
 	}
 }
@@ -223,15 +224,15 @@ func TestWhatCannotBeCopiedIsSaid(t *testing.T) {
 		from      func(t *testing.T) *mirrortest.Mem
 		include   []string
 	}{
-		{"no mirror", "no index of a Spack mirror", func(t *testing.T) *mirrortest.Mem { return emptyMirror(t) }, nil},
-		{"nothing selected", "no package is offered that was asked for", func(t *testing.T) *mirrortest.Mem { return planted(t, "v3-signed") }, []string{"nothing"}},
+		{"no mirror", "no index of a Spack mirror", func(t *testing.T) *mirrortest.Mem { return publishtest.EmptyMirror(t) }, nil},
+		{"nothing selected", "no package is offered that was asked for", func(t *testing.T) *mirrortest.Mem { return publishtest.Planted(t, "v3-signed") }, []string{"nothing"}},
 		{"a broken index", "index", func(t *testing.T) *mirrortest.Mem {
-			m := planted(t, "v3-signed")
+			m := publishtest.Planted(t, "v3-signed")
 			m.Plant(layout.V3Index, []byte("{"))
 			return m
 		}, nil},
 	} {
-		_, _, err := copyTo(t.Context(), row.from(t), emptyMirror(t), closureOf(t, row.include...))
+		_, _, err := copyTo(t.Context(), row.from(t), publishtest.EmptyMirror(t), closureOf(t, row.include...))
 		if err == nil || !strings.Contains(err.Error(), row.why) {
 			t.Errorf("%s: %v", row.name, err)
 		}
@@ -241,13 +242,13 @@ func TestWhatCannotBeCopiedIsSaid(t *testing.T) {
 // What is wrong with a package of the source keeps it, and what depends on it, from being copied.
 func TestDamageIsNotCopied(t *testing.T) {
 	spoil := func(what string) *mirrortest.Mem {
-		m := planted(t, "v3-signed")
+		m := publishtest.Planted(t, "v3-signed")
 		for name, content := range m.Snapshot() {
 			id, ok := layout.ParseV3Spec(name)
 			if !ok || id.Package != "openssl" {
 				continue
 			}
-			blobs := pointsAt(t, m.Snapshot(), name)
+			blobs := publishtest.PointsAt(t, m.Snapshot(), name)
 			switch what {
 			case "document":
 				m.Uproot(name)
@@ -269,7 +270,7 @@ func TestDamageIsNotCopied(t *testing.T) {
 		return m
 	}
 	for _, what := range []string{"document", "tarball", "bytes", "spec", "name"} {
-		to := emptyMirror(t)
+		to := publishtest.EmptyMirror(t)
 		_, _, err := copyTo(t.Context(), spoil(what), to, elsewhere.Closure{})
 		var found *buildcache.FindingsError
 		if !errors.As(err, &found) || !strings.Contains(err.Error(), "openssl") && !strings.Contains(err.Error(), "blobs/") {
@@ -282,7 +283,7 @@ func TestDamageIsNotCopied(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
-		if _, err := plan.Apply(t.Context(), ignored{}); err == nil {
+		if _, err := plan.Apply(t.Context(), publishtest.Ignored{}); err == nil {
 			t.Errorf("%s: no error", what)
 		}
 		got := packagesIn(to.Snapshot())
@@ -294,7 +295,7 @@ func TestDamageIsNotCopied(t *testing.T) {
 
 // A key of the source that is not what its name says is not copied.
 func TestSpoiltKeysAreNotCopied(t *testing.T) {
-	from, to := planted(t, "v3-signed"), emptyMirror(t)
+	from, to := publishtest.Planted(t, "v3-signed"), publishtest.EmptyMirror(t)
 	for name := range maps.Clone(from.Snapshot()) {
 		if _, ok := layout.ParseV3Key(name); ok {
 			from.Plant(name, []byte("{}"))
@@ -314,8 +315,8 @@ func TestSpoiltKeysAreNotCopied(t *testing.T) {
 // copyScene is a copy that is worth disturbing: see scene.
 func copyScene(t testing.TB, l string) (from, to *mirrortest.Mem, c elsewhere.Closure) {
 	t.Helper()
-	to, _, _ = scene(t, l)
-	return planted(t, l+"-signed"), to, closureOf(t, "zlib", "openssl")
+	to, _, _ = publishtest.Scene(t, l)
+	return publishtest.Planted(t, l+"-signed"), to, closureOf(t, "zlib", "openssl")
 }
 
 // Whatever fails at whatever call of either side: a client finds a mirror that works, at every moment and afterwards, and the
@@ -326,7 +327,7 @@ func TestEveryFaultAtEveryCallOfACopy(t *testing.T) {
 		bf, bt := mirrortest.Break(from), mirrortest.Break(to)
 		mustCopy(t, bf, bt, c)
 		reads, calls, changes := len(bf.Calls()), len(bt.Calls()), len(bt.Mutations())
-		want := settled(t, to.Snapshot())
+		want := publishtest.Settled(t, to.Snapshot())
 		t.Logf("%s: %d calls of the source, %d of the destination, %d of them changes", l, reads, calls, changes)
 		for _, row := range []struct {
 			name   string
@@ -345,7 +346,7 @@ func TestEveryFaultAtEveryCallOfACopy(t *testing.T) {
 		} {
 			t.Run(l+" "+row.name, func(t *testing.T) {
 				t.Parallel()
-				client := newReader()
+				client := publishtest.NewReader()
 				for k := 1; k <= row.calls && !t.Failed(); k++ {
 					from, to, c := copyScene(t, l)
 					bf, bt := mirrortest.Break(from), mirrortest.Break(to, row.fault(k))
@@ -356,23 +357,23 @@ func TestEveryFaultAtEveryCallOfACopy(t *testing.T) {
 						if !call.Op.Mutates() {
 							return
 						}
-						if err := client.look(to.Snapshot()); err != nil {
+						if err := client.Look(to.Snapshot()); err != nil {
 							t.Errorf("fault %d, after %s: %v", k, call, err)
 						}
 					})
 					_, out, err := copyTo(t.Context(), bf, bt, c)
-					if err := client.look(to.Snapshot()); err != nil {
+					if err := client.Look(to.Snapshot()); err != nil {
 						t.Errorf("fault %d, after the run: %v", k, err)
 					}
 					if err == nil && len(out.Findings) == 0 {
-						if diff := mirrortest.Diff(want, settled(t, to.Snapshot())); diff != "" {
+						if diff := mirrortest.Diff(want, publishtest.Settled(t, to.Snapshot())); diff != "" {
 							t.Errorf("fault %d: a run that is said to have succeeded:\n%s", k, diff)
 						}
 					}
 					if _, _, err := copyTo(t.Context(), from, to, c); err != nil {
 						t.Errorf("fault %d: second run: %v", k, err)
 					}
-					if diff := mirrortest.Diff(want, settled(t, to.Snapshot())); diff != "" {
+					if diff := mirrortest.Diff(want, publishtest.Settled(t, to.Snapshot())); diff != "" {
 						t.Errorf("fault %d, after the second run:\n%s", k, diff)
 					}
 					to.Forget()

@@ -2,68 +2,17 @@ package publish_test
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/ProtonMail/go-crypto/openpgp"
-	"github.com/ProtonMail/go-crypto/openpgp/armor"
-
 	"github.com/vantagecompute/slurm-factory-publish/publish"
-	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
-	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
-
-// A signer signs files, for tests.
-type signer struct {
-	entity *openpgp.Entity
-	ring   *key.Ring
-}
-
-func newSigner(t testing.TB) signer {
-	t.Helper()
-	e, err := openpgp.NewEntity("release", "", "release@example.org", nil)
-	must(t, err)
-	var public bytes.Buffer
-	w, err := armor.Encode(&public, openpgp.PublicKeyType, nil)
-	must(t, err)
-	must(t, e.Serialize(w))
-	must(t, w.Close())
-	ring, err := key.ReadRing(public.Bytes())
-	must(t, err)
-	return signer{e, ring}
-}
-
-func (s signer) sign(t testing.TB, name string) {
-	t.Helper()
-	var out bytes.Buffer
-	must(t, openpgp.ArmoredDetachSign(&out, s.entity, bytes.NewReader(mustRead(t, name)), nil))
-	must(t, os.WriteFile(name+".asc", out.Bytes(), 0o644))
-}
-
-const artifact = "dist/slurm-25.11-noble-amd64-software.tar.gz"
-
-// release is a directory with an artifact, its signature and its checksum.
-func release(t testing.TB, s signer) string {
-	t.Helper()
-	dir := t.TempDir()
-	name := filepath.Join(dir, artifact)
-	must(t, os.MkdirAll(filepath.Dir(name), 0o755))
-	must(t, os.WriteFile(name, bytes.Repeat([]byte("software"), 1000), 0o644))
-	s.sign(t, name)
-	sum(t, name)
-	return dir
-}
-
-func sum(t testing.TB, name string) {
-	t.Helper()
-	must(t, os.WriteFile(name+".sha256", fmt.Appendf(nil, "%s  %s\n", blob.DigestOf(mustRead(t, name)), filepath.Base(name)), 0o644))
-}
 
 func files(patterns ...string) publish.Options {
 	return publish.Options{Selection: source.Selection{Files: patterns}}
@@ -71,26 +20,26 @@ func files(patterns ...string) publish.Options {
 
 // Whoever sees the artifact can check it, and the second time nothing is sent.
 func TestFilesComeAfterWhatBelongsToThem(t *testing.T) {
-	s := newSigner(t)
-	dir := release(t, s)
-	m := emptyMirror(t)
+	s := publishtest.NewSigner(t)
+	dir := publishtest.Release(t, s)
+	m := publishtest.EmptyMirror(t)
 	o := files("dist/*.tar.gz", "dist/slurm*")
-	o.Trust = buildcache.Trust{RequireSigned: true, Keys: s.ring}
-	mustPublish(t, m, dir, o)
-	if got, want := m.Stored(), []string{artifact + ".asc", artifact + ".sha256", artifact}; !slices.Equal(got, want) {
+	o.Trust = buildcache.Trust{RequireSigned: true, Keys: s.Ring}
+	publishtest.MustPublish(t, m, dir, o)
+	if got, want := m.Stored(), []string{publishtest.Artifact + ".asc", publishtest.Artifact + ".sha256", publishtest.Artifact}; !slices.Equal(got, want) {
 		t.Errorf("stored %q, want %q", got, want)
 	}
 	for _, name := range m.Stored() {
-		if !bytes.Equal(m.Snapshot()[name], mustRead(t, filepath.Join(dir, name))) {
+		if !bytes.Equal(m.Snapshot()[name], publishtest.MustRead(t, filepath.Join(dir, name))) {
 			t.Errorf("%s has other content", name)
 		}
 	}
 	m.Forget()
-	p := mustPlan(t, m, dir, o)
+	p := publishtest.MustPlan(t, m, dir, o)
 	if p.Changes() || p.Files[0].Status != publish.Unchanged {
 		t.Errorf("plan: %+v", p.Files[0])
 	}
-	mustPublish(t, m, dir, o)
+	publishtest.MustPublish(t, m, dir, o)
 	if len(m.Mutations()) != 0 {
 		t.Errorf("the second time: %v", m.Mutations())
 	}
@@ -98,10 +47,10 @@ func TestFilesComeAfterWhatBelongsToThem(t *testing.T) {
 
 // A mirror and plain files are published together, and files last.
 func TestFilesBesideAMirror(t *testing.T) {
-	dir := copied(t, "v3-unsigned")
-	must(t, os.WriteFile(filepath.Join(dir, "notes.txt"), []byte("notes"), 0o644))
-	m := emptyMirror(t)
-	mustPublish(t, m, dir, files("*.txt"))
+	dir := publishtest.Copied(t, "v3-unsigned")
+	publishtest.Must(t, os.WriteFile(filepath.Join(dir, "notes.txt"), []byte("notes"), 0o644))
+	m := publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, m, dir, files("*.txt"))
 	if stored := m.Stored(); stored[len(stored)-1] != "notes.txt" {
 		t.Errorf("last is %s", stored[len(stored)-1])
 	}
@@ -109,7 +58,7 @@ func TestFilesBesideAMirror(t *testing.T) {
 
 // What is wrong with a file, or with what belongs to it, keeps all of it back.
 func TestBadFilesAreRefused(t *testing.T) {
-	s := newSigner(t)
+	s := publishtest.NewSigner(t)
 	for _, row := range []struct {
 		name    string
 		damage  func(t *testing.T, name string)
@@ -117,22 +66,24 @@ func TestBadFilesAreRefused(t *testing.T) {
 		pattern string
 		want    string // the finding: where, and a part of the reason
 	}{
-		{"checksum differs", func(t *testing.T, name string) { flipFile(t, name) }, buildcache.Trust{}, "", artifact + ".sha256: it says"},
-		{"signature over other content", func(t *testing.T, name string) { flipFile(t, name); sum(t, name) }, buildcache.Trust{Keys: s.ring}, "", artifact + ": bad signature"},
-		{"signed by another", func(t *testing.T, name string) { newSigner(t).sign(t, name) }, buildcache.Trust{Keys: s.ring}, "", artifact + ": signature by a key that is not among the trusted keys"},
-		{"signature truncated", func(t *testing.T, name string) { must(t, os.Truncate(name+".asc", 60)) }, buildcache.Trust{Keys: s.ring}, "", artifact + ": "},
-		{"a signature that is huge", func(t *testing.T, name string) { must(t, os.Truncate(name+".asc", 1<<40)) }, buildcache.Trust{Keys: s.ring}, "", artifact + ".asc: it has 1099511627776 bytes"},
-		{"a checksum that is huge", func(t *testing.T, name string) { must(t, os.Truncate(name+".sha256", 1<<40)) }, buildcache.Trust{}, "", artifact + ".sha256: it has 1099511627776 bytes"},
-		{"not signed", func(t *testing.T, name string) { must(t, os.Remove(name+".asc")) }, buildcache.Trust{RequireSigned: true}, "", artifact + ": it has no signature"},
+		{"checksum differs", func(t *testing.T, name string) { publishtest.FlipFile(t, name) }, buildcache.Trust{}, "", publishtest.Artifact + ".sha256: it says"},
+		{"signature over other content", func(t *testing.T, name string) { publishtest.FlipFile(t, name); publishtest.Sum(t, name) }, buildcache.Trust{Keys: s.Ring}, "", publishtest.Artifact + ": bad signature"},
+		{"signed by another", func(t *testing.T, name string) { publishtest.NewSigner(t).Sign(t, name) }, buildcache.Trust{Keys: s.Ring}, "", publishtest.Artifact + ": signature by a key that is not among the trusted keys"},
+		{"signature truncated", func(t *testing.T, name string) { publishtest.Must(t, os.Truncate(name+".asc", 60)) }, buildcache.Trust{Keys: s.Ring}, "", publishtest.Artifact + ": "},
+		{"a signature that is huge", func(t *testing.T, name string) { publishtest.Must(t, os.Truncate(name+".asc", 1<<40)) }, buildcache.Trust{Keys: s.Ring}, "", publishtest.Artifact + ".asc: it has 1099511627776 bytes"},
+		{"a checksum that is huge", func(t *testing.T, name string) { publishtest.Must(t, os.Truncate(name+".sha256", 1<<40)) }, buildcache.Trust{}, "", publishtest.Artifact + ".sha256: it has 1099511627776 bytes"},
+		{"not signed", func(t *testing.T, name string) { publishtest.Must(t, os.Remove(name+".asc")) }, buildcache.Trust{RequireSigned: true}, "", publishtest.Artifact + ": it has no signature"},
 		{"no match", func(*testing.T, string) {}, buildcache.Trust{}, "dist/*.zip", "dist/*.zip: no file in SOURCE matches"},
-		{"named pipe", func(t *testing.T, name string) { replaceFile(t, name, fifo) }, buildcache.Trust{}, "", artifact + ": it is a named pipe"},
-		{"leads out", func(t *testing.T, name string) { replaceFile(t, name, leadingOut) }, buildcache.Trust{}, "", artifact + ": it is a symbolic link"},
-		{"signature leads out", func(t *testing.T, name string) { replaceFile(t, name+".asc", leadingOut) }, buildcache.Trust{}, "", artifact + ".asc: it is a symbolic link"},
-		{"newline", func(t *testing.T, name string) { must(t, os.Rename(name, filepath.Dir(name)+"/a\nb.tar.gz")) }, buildcache.Trust{}, "", "dist/a\nb.tar.gz: a file cannot have control characters"},
+		{"named pipe", func(t *testing.T, name string) { publishtest.ReplaceFile(t, name, publishtest.Fifo) }, buildcache.Trust{}, "", publishtest.Artifact + ": it is a named pipe"},
+		{"leads out", func(t *testing.T, name string) { publishtest.ReplaceFile(t, name, publishtest.LeadingOut) }, buildcache.Trust{}, "", publishtest.Artifact + ": it is a symbolic link"},
+		{"signature leads out", func(t *testing.T, name string) { publishtest.ReplaceFile(t, name+".asc", publishtest.LeadingOut) }, buildcache.Trust{}, "", publishtest.Artifact + ".asc: it is a symbolic link"},
+		{"newline", func(t *testing.T, name string) {
+			publishtest.Must(t, os.Rename(name, filepath.Dir(name)+"/a\nb.tar.gz"))
+		}, buildcache.Trust{}, "", "dist/a\nb.tar.gz: a file cannot have control characters"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			dir := release(t, s)
-			row.damage(t, filepath.Join(dir, artifact))
+			dir := publishtest.Release(t, s)
+			row.damage(t, filepath.Join(dir, publishtest.Artifact))
 			pattern := row.pattern
 			if pattern == "" {
 				pattern = "dist/*.tar.gz"
@@ -140,8 +91,8 @@ func TestBadFilesAreRefused(t *testing.T) {
 			o := files(pattern)
 			o.Trust = row.trust
 			for _, o.KeepGoing = range []bool{false, true} {
-				m := emptyMirror(t)
-				out, err := publishTo(t, m, dir, o)
+				m := publishtest.EmptyMirror(t)
+				out, err := publishtest.PublishTo(t, m, dir, o)
 				if err == nil || len(m.Stored()) != 0 {
 					t.Fatalf("%v, stored %q", err, m.Stored())
 				}
@@ -155,7 +106,7 @@ func TestBadFilesAreRefused(t *testing.T) {
 
 // Another file of the name is kept, replaced or refused, and never gets the signature of ours.
 func TestFilesIfExists(t *testing.T) {
-	s := newSigner(t)
+	s := publishtest.NewSigner(t)
 	for _, row := range []struct {
 		mode   publish.IfExists
 		want   publish.Status
@@ -165,28 +116,28 @@ func TestFilesIfExists(t *testing.T) {
 		{publish.Overwrite, publish.Replaced, false},
 		{publish.Refuse, publish.Rejected, true},
 	} {
-		dir := release(t, s)
-		m := emptyMirror(t)
-		mustPublish(t, m, dir, files("dist/*"))
+		dir := publishtest.Release(t, s)
+		m := publishtest.EmptyMirror(t)
+		publishtest.MustPublish(t, m, dir, files("dist/*"))
 		before := m.Snapshot()
-		name := filepath.Join(dir, artifact)
-		flipFile(t, name)
-		s.sign(t, name)
-		sum(t, name)
+		name := filepath.Join(dir, publishtest.Artifact)
+		publishtest.FlipFile(t, name)
+		s.Sign(t, name)
+		publishtest.Sum(t, name)
 		o := files("dist/*")
 		o.IfExists = row.mode
-		p := mustPlan(t, m, dir, o)
+		p := publishtest.MustPlan(t, m, dir, o)
 		if p.Files[0].Status != row.want {
 			t.Errorf("%s: status is %s", row.mode, p.Files[0].Status)
 		}
-		out, err := p.Apply(t.Context(), ignored{})
+		out, err := p.Apply(t.Context(), publishtest.Ignored{})
 		if (err != nil) != row.failed {
 			t.Errorf("%s: %v", row.mode, err)
 		}
-		for _, name := range []string{artifact, artifact + ".asc", artifact + ".sha256"} {
+		for _, name := range []string{publishtest.Artifact, publishtest.Artifact + ".asc", publishtest.Artifact + ".sha256"} {
 			content := before[name]
 			if row.mode == publish.Overwrite {
-				content = mustRead(t, filepath.Join(dir, name))
+				content = publishtest.MustRead(t, filepath.Join(dir, name))
 				if !slices.Contains(out.Stale, name) {
 					t.Errorf("%s: caches are not told of %s", row.mode, name)
 				}
@@ -200,19 +151,19 @@ func TestFilesIfExists(t *testing.T) {
 
 // A file that changes after it was checked is not published.
 func TestFileThatChangesIsNotPublished(t *testing.T) {
-	s := newSigner(t)
+	s := publishtest.NewSigner(t)
 	for what, damage := range map[string]func(name string) error{
 		"cut":  func(name string) error { return os.Truncate(name, 10) },
 		"gone": os.Remove,
 	} {
-		dir := release(t, s)
-		m := emptyMirror(t)
-		p := mustPlan(t, m, dir, files("dist/*"))
-		must(t, damage(filepath.Join(dir, artifact)))
-		if _, err := p.Apply(t.Context(), ignored{}); err == nil {
+		dir := publishtest.Release(t, s)
+		m := publishtest.EmptyMirror(t)
+		p := publishtest.MustPlan(t, m, dir, files("dist/*"))
+		publishtest.Must(t, damage(filepath.Join(dir, publishtest.Artifact)))
+		if _, err := p.Apply(t.Context(), publishtest.Ignored{}); err == nil {
 			t.Errorf("%s: no error", what)
 		}
-		if _, ok := m.Snapshot()[artifact]; ok {
+		if _, ok := m.Snapshot()[publishtest.Artifact]; ok {
 			t.Errorf("%s: it is there", what)
 		}
 	}

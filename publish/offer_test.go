@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
 )
 
@@ -25,32 +26,32 @@ func TestKeysFollowThePackages(t *testing.T) {
 	for _, fixture := range []string{"v3-signed", "v2-signed"} {
 		refused := publish.Options{KeepGoing: true}
 		refused.Selection.OS = []string{"plan9"}
-		m := emptyMirror(t)
-		if _, err := publishTo(t, m, original(fixture), refused); err == nil {
+		m := publishtest.EmptyMirror(t)
+		if _, err := publishtest.PublishTo(t, m, publishtest.Original(fixture), refused); err == nil {
 			t.Error("nothing is refused")
 		}
-		wantKeys(t, m.Snapshot())
+		publishtest.WantKeys(t, m.Snapshot())
 
-		m = emptyMirror(t)
-		dir := copied(t, fixture)
-		flipFile(t, contentFile(t, dir, "zlib"))
-		o := only("zlib")
+		m = publishtest.EmptyMirror(t)
+		dir := publishtest.Copied(t, fixture)
+		publishtest.FlipFile(t, publishtest.ContentFile(t, dir, "zlib"))
+		o := publishtest.Only("zlib")
 		o.KeepGoing = true
-		if _, err := publishTo(t, m, dir, o); err == nil {
+		if _, err := publishtest.PublishTo(t, m, dir, o); err == nil {
 			t.Error("nothing is refused")
 		}
-		wantKeys(t, m.Snapshot())
+		publishtest.WantKeys(t, m.Snapshot())
 
-		m = emptyMirror(t)
-		mustPublish(t, m, original(fixture), only("zlib"))
-		wantKeys(t, m.Snapshot(), keyOne)
+		m = publishtest.EmptyMirror(t)
+		publishtest.MustPublish(t, m, publishtest.Original(fixture), publishtest.Only("zlib"))
+		publishtest.WantKeys(t, m.Snapshot(), publishtest.KeyOne)
 
-		m = emptyMirror(t)
-		o = only("zlib")
-		o.Selection.NoKeys, o.Trust = true, buildcache.Trust{Keys: verifyRing(t, "one")}
-		out := mustPublish(t, m, original(fixture), o)
-		wantKeys(t, m.Snapshot())
-		if len(warnings(out.Findings, "clients cannot check the signatures of 1 package: the key "+string(keyOne))) != 1 {
+		m = publishtest.EmptyMirror(t)
+		o = publishtest.Only("zlib")
+		o.Selection.NoKeys, o.Trust = true, buildcache.Trust{Keys: publishtest.VerifyRing(t, "one")}
+		out := publishtest.MustPublish(t, m, publishtest.Original(fixture), o)
+		publishtest.WantKeys(t, m.Snapshot())
+		if len(publishtest.Warnings(out.Findings, "clients cannot check the signatures of 1 package: the key "+string(publishtest.KeyOne))) != 1 {
 			t.Errorf("findings: %v", out.Findings)
 		}
 	}
@@ -64,20 +65,20 @@ func TestAKeyThatHasSignedNothing(t *testing.T) {
 		want  []key.Fingerprint
 		warn  string
 	}{
-		{nil, []key.Fingerprint{keyOne}, "it has signed no package that is published"},
-		{[]string{"keys/one"}, []key.Fingerprint{keyOne}, "it is not among the trusted keys"},
-		{[]string{"keys/one", "trust/keys/ed"}, []key.Fingerprint{keyOne, keyEd}, ""},
+		{nil, []key.Fingerprint{publishtest.KeyOne}, "it has signed no package that is published"},
+		{[]string{"keys/one"}, []key.Fingerprint{publishtest.KeyOne}, "it is not among the trusted keys"},
+		{[]string{"keys/one", "trust/keys/ed"}, []key.Fingerprint{publishtest.KeyOne, publishtest.KeyEd}, ""},
 	} {
-		dir := copied(t, "v2-signed")
-		must(t, os.WriteFile(filepath.Join(dir, layout.V2Key(keyEd)), mustRead(t, original("trust/keys/ed.pub")), 0o644))
-		o := only("zlib")
+		dir := publishtest.Copied(t, "v2-signed")
+		publishtest.Must(t, os.WriteFile(filepath.Join(dir, layout.V2Key(publishtest.KeyEd)), publishtest.MustRead(t, publishtest.Original("trust/keys/ed.pub")), 0o644))
+		o := publishtest.Only("zlib")
 		if row.trust != nil {
-			o.Trust = trusting(t, row.trust...)
+			o.Trust = publishtest.Trusting(t, row.trust...)
 		}
-		m := emptyMirror(t)
-		out := mustPublish(t, m, dir, o)
-		wantKeys(t, m.Snapshot(), row.want...)
-		if told := warnings(out.Findings, row.warn); row.warn != "" && len(told) != 1 || row.warn == "" && len(out.Findings) > 0 {
+		m := publishtest.EmptyMirror(t)
+		out := publishtest.MustPublish(t, m, dir, o)
+		publishtest.WantKeys(t, m.Snapshot(), row.want...)
+		if told := publishtest.Warnings(out.Findings, row.warn); row.warn != "" && len(told) != 1 || row.warn == "" && len(out.Findings) > 0 {
 			t.Errorf("%v: findings %v", row.trust, out.Findings)
 		}
 	}
@@ -86,30 +87,30 @@ func TestAKeyThatHasSignedNothing(t *testing.T) {
 // If the key of a signer is in neither place, the plan says that clients cannot check.
 func TestClientsCannotCheck(t *testing.T) {
 	for _, fixture := range []string{"v3-signed", "v2-signed"} {
-		dir := copied(t, fixture)
-		must(t, os.RemoveAll(filepath.Join(dir, layout.V3Keys)))
-		must(t, os.RemoveAll(filepath.Join(dir, layout.V2Keys)))
-		m := emptyMirror(t)
+		dir := publishtest.Copied(t, fixture)
+		publishtest.Must(t, os.RemoveAll(filepath.Join(dir, layout.V3Keys)))
+		publishtest.Must(t, os.RemoveAll(filepath.Join(dir, layout.V2Keys)))
+		m := publishtest.EmptyMirror(t)
 		for range 2 { // the first run, and the one that changes nothing
-			if told := warnings(mustPublish(t, m, dir, only("zlib")).Findings, "clients cannot check the signatures of 1 package: the key "+string(keyOne)); len(told) != 1 {
+			if told := publishtest.Warnings(publishtest.MustPublish(t, m, dir, publishtest.Only("zlib")).Findings, "clients cannot check the signatures of 1 package: the key "+string(publishtest.KeyOne)); len(told) != 1 {
 				t.Errorf("%s: not said", fixture)
 			}
 		}
-		if v := mustVerify(t, m, verify.Options{Deep: true}); v.Damaged() || len(warnings(v.Findings, "cannot check the signatures of 1 package: it lacks the key")) != 1 {
+		if v := publishtest.MustVerify(t, m, verify.Options{Deep: true}); v.Damaged() || len(publishtest.Warnings(v.Findings, "cannot check the signatures of 1 package: it lacks the key")) != 1 {
 			t.Errorf("%s: verify finds %v", fixture, v.Findings)
 		}
-		mustPublish(t, m, original(fixture), only("zlib")) // with the key
-		if out := mustPublish(t, m, dir, only("zlib")); len(out.Findings) > 0 {
+		publishtest.MustPublish(t, m, publishtest.Original(fixture), publishtest.Only("zlib")) // with the key
+		if out := publishtest.MustPublish(t, m, dir, publishtest.Only("zlib")); len(out.Findings) > 0 {
 			t.Errorf("%s: the destination has the key: %v", fixture, out.Findings)
 		}
-		m = emptyMirror(t)
-		o := only("zlib")
-		o.Trust = trusting(t, "keys/one")
-		if out := mustPublish(t, m, dir, o); len(out.Findings) > 0 {
+		m = publishtest.EmptyMirror(t)
+		o := publishtest.Only("zlib")
+		o.Trust = publishtest.Trusting(t, "keys/one")
+		if out := publishtest.MustPublish(t, m, dir, o); len(out.Findings) > 0 {
 			t.Errorf("%s: findings %v", fixture, out.Findings)
 		}
-		wantKeys(t, m.Snapshot(), keyOne) // from the trusted keys
-		if v := mustVerify(t, m, verify.Options{Deep: true, Trust: o.Trust}); v.Damaged() {
+		publishtest.WantKeys(t, m.Snapshot(), publishtest.KeyOne) // from the trusted keys
+		if v := publishtest.MustVerify(t, m, verify.Options{Deep: true, Trust: o.Trust}); v.Damaged() {
 			t.Errorf("%s: %v", fixture, v.Findings)
 		}
 	}
@@ -118,35 +119,35 @@ func TestClientsCannotCheck(t *testing.T) {
 // The key that a signature names may be a subkey, which no name in a mirror shows.
 func TestClientsCanCheckSubkeys(t *testing.T) {
 	e, err := openpgp.NewEntity("subkey", "", "subkey@example.org", &packet.Config{RSABits: 2048})
-	must(t, err)
-	must(t, e.AddSigningSubkey(nil))
-	dir := copied(t, "v2-unsigned")
-	name := documentFile(t, dir, "zlib")
-	text := bytes.TrimSpace(mustRead(t, name))
+	publishtest.Must(t, err)
+	publishtest.Must(t, e.AddSigningSubkey(nil))
+	dir := publishtest.Copied(t, "v2-unsigned")
+	name := publishtest.DocumentFile(t, dir, "zlib")
+	text := bytes.TrimSpace(publishtest.MustRead(t, name))
 	var armored bytes.Buffer // of the signature
-	must(t, openpgp.ArmoredDetachSignText(&armored, e, bytes.NewReader(text), &packet.Config{DefaultHash: crypto.SHA512}))
+	publishtest.Must(t, openpgp.ArmoredDetachSignText(&armored, e, bytes.NewReader(text), &packet.Config{DefaultHash: crypto.SHA512}))
 	signed := slices.Concat([]byte("-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n"), text, []byte("\n"), armored.Bytes())
 	var public bytes.Buffer
 	w, err := armor.Encode(&public, openpgp.PublicKeyType, nil)
-	must(t, err)
-	must(t, e.Serialize(w))
-	must(t, w.Close())
+	publishtest.Must(t, err)
+	publishtest.Must(t, e.Serialize(w))
+	publishtest.Must(t, w.Close())
 	p, err := key.ReadPublic(public.Bytes())
-	must(t, err)
+	publishtest.Must(t, err)
 	if by, err := key.IssuerOf(signed); err != nil || by.String() == string(p.Fingerprint()) {
 		t.Fatalf("signed by %s, %v", by, err)
 	}
-	must(t, os.Remove(name))
-	must(t, os.WriteFile(name+".sig", signed, 0o644))
+	publishtest.Must(t, os.Remove(name))
+	publishtest.Must(t, os.WriteFile(name+".sig", signed, 0o644))
 
-	m := emptyMirror(t)
-	if told := warnings(mustPublish(t, m, dir, only("zlib")).Findings, "clients cannot check"); len(told) != 1 {
+	m := publishtest.EmptyMirror(t)
+	if told := publishtest.Warnings(publishtest.MustPublish(t, m, dir, publishtest.Only("zlib")).Findings, "clients cannot check"); len(told) != 1 {
 		t.Errorf("not said")
 	}
-	m = emptyMirror(t)
+	m = publishtest.EmptyMirror(t)
 	m.Plant(layout.V2Key(p.Fingerprint()), public.Bytes())
 	for range 2 {
-		if told := warnings(mustPublish(t, m, dir, only("zlib")).Findings, "clients cannot check"); len(told) > 0 {
+		if told := publishtest.Warnings(publishtest.MustPublish(t, m, dir, publishtest.Only("zlib")).Findings, "clients cannot check"); len(told) > 0 {
 			t.Errorf("the destination has the key: %v", told)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
@@ -35,17 +36,17 @@ func listed(p *publish.Plan) []string {
 
 // What is printed is what is done: the same objects, the same index, the same stale names.
 func TestPlanIsWhatApplyDoes(t *testing.T) {
-	for _, fixture := range mirrors {
+	for _, fixture := range publishtest.Mirrors {
 		for _, before := range [][]string{nil, {"zlib"}, {"zlib", "munge", "slurm"}} {
 			t.Run(fmt.Sprintf("%s after %q", fixture, before), func(t *testing.T) {
-				m := emptyMirror(t)
+				m := publishtest.EmptyMirror(t)
 				if before != nil {
-					mustPublish(t, m, original(fixture), only(before...))
+					publishtest.MustPublish(t, m, publishtest.Original(fixture), publishtest.Only(before...))
 				}
 				had := m.Snapshot()
 				already := len(m.Stored())
 				m.Forget()
-				p := mustPlan(t, m, original(fixture), publish.Options{})
+				p := publishtest.MustPlan(t, m, publishtest.Original(fixture), publish.Options{})
 				checked, err := p.Check(t.Context())
 				if err != nil || len(checked.Findings) != 0 {
 					t.Errorf("check: %v, %v", checked.Findings, err)
@@ -55,17 +56,17 @@ func TestPlanIsWhatApplyDoes(t *testing.T) {
 				}
 				ix := p.Mirrors[0].Index
 				cost, stale, will := p.Cost(1<<30, 0, 0), p.Stale(), listed(p)
-				out, err := p.Apply(t.Context(), ignored{})
+				out, err := p.Apply(t.Context(), publishtest.Ignored{})
 				if err != nil {
 					t.Fatal(err)
 				}
 				var did []string
-				l := layoutOf(fixture)
+				l := publishtest.LayoutOf(fixture)
 				extra := []string{layout.V3Index, layout.V2Index, layout.V2IndexHash, layout.V3KeyIndex, layout.V2KeyIndex}
 				var content []string
 				for _, name := range []string{layout.V3Index, layout.V3KeyIndex} {
 					if m.Snapshot()[name] != nil {
-						content = append(content, pointsAt(t, m.Snapshot(), name)...)
+						content = append(content, publishtest.PointsAt(t, m.Snapshot(), name)...)
 					}
 				}
 				for _, name := range m.Stored()[already:] {
@@ -83,7 +84,7 @@ func TestPlanIsWhatApplyDoes(t *testing.T) {
 				if out.Bytes != cost.Bytes {
 					t.Errorf("%d bytes are planned and %d said to be stored", cost.Bytes, out.Bytes)
 				}
-				if got := len(indexOf(t, m.Snapshot(), l).offered()); got != ix.After {
+				if got := len(publishtest.IndexOf(t, m.Snapshot(), l).Offered()); got != ix.After {
 					t.Errorf("the index offers %d, planned were %d", got, ix.After)
 				}
 				slices.Sort(stale)
@@ -129,30 +130,30 @@ func TestIfExists(t *testing.T) {
 		{"v2-signed", "altered", publish.Refuse, publish.Rejected, true, true},
 	} {
 		t.Run(fmt.Sprintf("%s over %s %s", row.from, row.to, row.mode), func(t *testing.T) {
-			m := emptyMirror(t)
+			m := publishtest.EmptyMirror(t)
 			if row.to == "altered" {
-				mustPublish(t, m, original(row.from), only("zlib"))
-				name := subject{t, m}.find("zlib")
+				publishtest.MustPublish(t, m, publishtest.Original(row.from), publishtest.Only("zlib"))
+				name := publishtest.SubjectOf(t, m).Find("zlib")
 				m.Plant(name, append([]byte(strings.Replace(string(m.Snapshot()[name]), "Hash: SHA512", "Hash:  SHA512", 1)), '\n'))
 			} else {
-				mustPublish(t, m, original(row.to), only("zlib"))
+				publishtest.MustPublish(t, m, publishtest.Original(row.to), publishtest.Only("zlib"))
 			}
-			name := subject{t, m}.find("zlib")
+			name := publishtest.SubjectOf(t, m).Find("zlib")
 			before := m.Snapshot()[name]
-			o := only("zlib")
+			o := publishtest.Only("zlib")
 			o.IfExists = row.mode
-			p := mustPlan(t, m, original(row.from), o)
-			if got := statuses(p.Expected())["zlib"]; got != row.want || p.Blocked() != row.failed {
+			p := publishtest.MustPlan(t, m, publishtest.Original(row.from), o)
+			if got := publishtest.Statuses(p.Expected())["zlib"]; got != row.want || p.Blocked() != row.failed {
 				t.Errorf("status %s, blocked %t", got, p.Blocked())
 			}
-			_, err := p.Apply(t.Context(), ignored{})
+			_, err := p.Apply(t.Context(), publishtest.Ignored{})
 			if (err != nil) != row.failed {
 				t.Errorf("error is %v", err)
 			}
 			if same := string(m.Snapshot()[name]) == string(before); same != row.stays {
 				t.Errorf("the document stayed: %t", same)
 			}
-			if len(indexOf(t, m.Snapshot(), layoutOf(row.from)).offered()) != 1 {
+			if len(publishtest.IndexOf(t, m.Snapshot(), publishtest.LayoutOf(row.from)).Offered()) != 1 {
 				t.Error("the index lost it")
 			}
 		})
@@ -162,15 +163,15 @@ func TestIfExists(t *testing.T) {
 // Whoever replaces a document replaces the one that was seen, not that of somebody who
 // was faster.
 func TestOverwriteReplacesWhatWasSeen(t *testing.T) {
-	m := emptyMirror(t)
-	mustPublish(t, m, original("v3-unsigned"), only("zlib"))
-	o := only("zlib")
+	m := publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, m, publishtest.Original("v3-unsigned"), publishtest.Only("zlib"))
+	o := publishtest.Only("zlib")
 	o.IfExists = publish.Overwrite
-	p := mustPlan(t, m, original("v3-signed"), o)
-	name := subject{t, m}.find("zlib")
+	p := publishtest.MustPlan(t, m, publishtest.Original("v3-signed"), o)
+	name := publishtest.SubjectOf(t, m).Find("zlib")
 	faster := append(slices.Clone(m.Snapshot()[name]), '\n')
 	m.Plant(name, faster)
-	if _, err := p.Apply(t.Context(), ignored{}); err != nil {
+	if _, err := p.Apply(t.Context(), publishtest.Ignored{}); err != nil {
 		t.Error(err)
 	}
 	if string(m.Snapshot()[name]) != string(faster) {
@@ -181,19 +182,19 @@ func TestOverwriteReplacesWhatWasSeen(t *testing.T) {
 // --verify-source finds what is bad although the destination holds it already.
 func TestVerifySource(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
-		dir := copied(t, l+"-signed")
-		m := emptyMirror(t)
-		mustPublish(t, m, dir, publish.Options{})
-		flipFile(t, contentFile(t, dir, "munge"))
-		mustPublish(t, m, dir, publish.Options{})
+		dir := publishtest.Copied(t, l+"-signed")
+		m := publishtest.EmptyMirror(t)
+		publishtest.MustPublish(t, m, dir, publish.Options{})
+		publishtest.FlipFile(t, publishtest.ContentFile(t, dir, "munge"))
+		publishtest.MustPublish(t, m, dir, publish.Options{})
 		m.Forget()
 		for _, o := range []publish.Options{{VerifySource: true}, {VerifySource: true, KeepGoing: true}} {
-			p := mustPlan(t, m, dir, o)
+			p := publishtest.MustPlan(t, m, dir, o)
 			findings, err := p.Check(t.Context())
 			if err != nil || !strings.Contains(fmt.Sprint(findings), "munge") {
 				t.Errorf("%s: check: %v, %v", l, findings, err)
 			}
-			if _, err := publishTo(t, m, dir, o); err == nil {
+			if _, err := publishtest.PublishTo(t, m, dir, o); err == nil {
 				t.Errorf("%s: no error", l)
 			}
 			if len(m.Mutations()) != 0 {
@@ -205,31 +206,31 @@ func TestVerifySource(t *testing.T) {
 
 // After Check, which a dry run makes, the plan can still be carried out, without what Check found bad.
 func TestApplyAfterCheck(t *testing.T) {
-	dir := copied(t, "v3-unsigned")
-	flipFile(t, contentFile(t, dir, "munge"))
-	m := emptyMirror(t)
-	p := mustPlan(t, m, dir, publish.Options{KeepGoing: true})
+	dir := publishtest.Copied(t, "v3-unsigned")
+	publishtest.FlipFile(t, publishtest.ContentFile(t, dir, "munge"))
+	m := publishtest.EmptyMirror(t)
+	p := publishtest.MustPlan(t, m, dir, publish.Options{KeepGoing: true})
 	if _, err := p.Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Apply(t.Context(), ignored{}); err == nil {
+	if _, err := p.Apply(t.Context(), publishtest.Ignored{}); err == nil {
 		t.Error("no error")
 	}
-	if err := newReader().look(m.Snapshot()); err != nil {
+	if err := publishtest.NewReader().Look(m.Snapshot()); err != nil {
 		t.Error(err)
 	}
-	if got := len(indexOf(t, m.Snapshot(), "v3").offered()); got != 8 {
+	if got := len(publishtest.IndexOf(t, m.Snapshot(), "v3").Offered()); got != 8 {
 		t.Errorf("%d packages are offered", got)
 	}
 }
 
 // Who may only list and read what is there can plan: nothing that may be absent is asked for.
 func TestPlanNeverStats(t *testing.T) {
-	for _, fixture := range mirrors {
-		m := emptyMirror(t)
+	for _, fixture := range publishtest.Mirrors {
+		m := publishtest.EmptyMirror(t)
 		b := mirrortest.Break(m, mirrortest.On(mirrortest.Stat, mirrortest.Fail("", &mirror.DeniedError{Action: "s3:GetObject"})))
-		mustPublish(t, b, original(fixture), only("zlib"))
-		mustPublish(t, b, original(fixture), publish.Options{})
+		publishtest.MustPublish(t, b, publishtest.Original(fixture), publishtest.Only("zlib"))
+		publishtest.MustPublish(t, b, publishtest.Original(fixture), publish.Options{})
 		for _, c := range b.Calls() {
 			if c.Op == mirrortest.Open && (strings.HasSuffix(c.Name, ".spack") || c.Name == layout.V3Layout) {
 				t.Errorf("asked for %s", c.Name)
@@ -240,19 +241,19 @@ func TestPlanNeverStats(t *testing.T) {
 
 // Both kinds of signing of one package may be there in layout v2.
 func TestV2SignedBesideUnsigned(t *testing.T) {
-	m := emptyMirror(t)
-	mustPublish(t, m, original("v2-signed"), only("zlib"))
-	_, err := publishTo(t, m, original("v2-unsigned"), only("zlib"))
-	if lookErr := newReader().look(m.Snapshot()); lookErr != nil {
+	m := publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, m, publishtest.Original("v2-signed"), publishtest.Only("zlib"))
+	_, err := publishtest.PublishTo(t, m, publishtest.Original("v2-unsigned"), publishtest.Only("zlib"))
+	if lookErr := publishtest.NewReader().Look(m.Snapshot()); lookErr != nil {
 		t.Errorf("%v, after %v", lookErr, err)
 	}
 }
 
 // Planning only reads its source: the same source planned again, with other options in between, makes the same plan.
 func TestASourceCanBePlannedAgain(t *testing.T) {
-	src := sourceOf(t, original("v3-unsigned"), source.Selection{})
+	src := publishtest.SourceOf(t, publishtest.Original("v3-unsigned"), source.Selection{})
 	plan := func(o publish.Options) map[publish.Status]int {
-		m := emptyMirror(t)
+		m := publishtest.EmptyMirror(t)
 		p, err := publish.NewPlan(t.Context(), src, func(string) mirror.Store { return m }, o)
 		if err != nil {
 			t.Fatal(err)
@@ -305,13 +306,13 @@ func described(t testing.TB, p *publish.Plan) string {
 // other publishers were faster. Planning again gives the same plan.
 func TestAPlanStaysAsItWasMade(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
-		dir := copied(t, l+"-signed")
-		m := emptyMirror(t)
-		mustPublish(t, m, dir, only("hwloc"))
-		src := sourceOf(t, dir, source.Selection{})
+		dir := publishtest.Copied(t, l+"-signed")
+		m := publishtest.EmptyMirror(t)
+		publishtest.MustPublish(t, m, dir, publishtest.Only("hwloc"))
+		src := publishtest.SourceOf(t, dir, source.Selection{})
 		plan := func() *publish.Plan {
 			p, err := publish.NewPlan(t.Context(), src, func(string) mirror.Store { return m }, publish.Options{KeepGoing: true})
-			must(t, err)
+			publishtest.Must(t, err)
 			return p
 		}
 		p := plan()
@@ -319,16 +320,16 @@ func TestAPlanStaysAsItWasMade(t *testing.T) {
 		if diff := cmp.Diff(want, described(t, plan())); diff != "" {
 			t.Errorf("%s: planned again (-first +second):\n%s", l, diff)
 		}
-		flipFile(t, contentFile(t, dir, "munge"))
+		publishtest.FlipFile(t, publishtest.ContentFile(t, dir, "munge"))
 		if _, err := p.Check(t.Context()); err != nil {
 			t.Error(err)
 		}
 		if diff := cmp.Diff(want, described(t, p)); diff != "" {
 			t.Errorf("%s: checked (-before +after):\n%s", l, diff)
 		}
-		mustPublish(t, m, original(l+"-signed"), only("zlib"))
-		out, err := p.Apply(t.Context(), ignored{})
-		if got := statuses(out)["munge"]; got != publish.Rejected {
+		publishtest.MustPublish(t, m, publishtest.Original(l+"-signed"), publishtest.Only("zlib"))
+		out, err := p.Apply(t.Context(), publishtest.Ignored{})
+		if got := publishtest.Statuses(out)["munge"]; got != publish.Rejected {
 			t.Errorf("%s: munge is %s in the outcome: %v", l, got, err)
 		}
 		if ix := out.Mirrors[0].Index; !ix.Written || ix.Before != p.Mirrors[0].Index.Before+1 || ix.After >= p.Mirrors[0].Index.After || ix.Digest() == p.Mirrors[0].Index.Digest() {

@@ -12,6 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
@@ -25,7 +26,7 @@ func signing(k *sign.Key) publish.Options {
 func documentsIn(s map[string][]byte) map[string][]byte {
 	documents := make(map[string][]byte)
 	for name, content := range s {
-		if isDocument(name) {
+		if publishtest.IsDocument(name) {
 			documents[name] = content
 		}
 	}
@@ -54,27 +55,27 @@ func TestPackagesAreSignedAsTheyArePublished(t *testing.T) {
 	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
 		t.Run(fixture, func(t *testing.T) {
 			k := signtest.Key(t, "release")
-			m, plain := emptyMirror(t), emptyMirror(t)
+			m, plain := publishtest.EmptyMirror(t), publishtest.EmptyMirror(t)
 			o := signing(k)
 			o.Trust.RequireSigned = true
-			mustPublish(t, summed{m, m}, original(fixture), o)
-			mustPublish(t, plain, original(fixture), publish.Options{})
+			publishtest.MustPublish(t, publishtest.Summed{Store: m, Mem: m}, publishtest.Original(fixture), o)
+			publishtest.MustPublish(t, plain, publishtest.Original(fixture), publish.Options{})
 			wantSignedBy(t, m.Snapshot(), k, len(documentsIn(plain.Snapshot())))
-			wantKeys(t, m.Snapshot(), k.Fingerprint())
-			wantIndex(t, m.Snapshot(), layoutOf(fixture), indexOf(t, plain.Snapshot(), layoutOf(fixture)))
-			must(t, newReader().look(m.Snapshot()))
+			publishtest.WantKeys(t, m.Snapshot(), k.Fingerprint())
+			publishtest.WantIndex(t, m.Snapshot(), publishtest.LayoutOf(fixture), publishtest.IndexOf(t, plain.Snapshot(), publishtest.LayoutOf(fixture)))
+			publishtest.Must(t, publishtest.NewReader().Look(m.Snapshot()))
 
 			m.Forget()
-			out := mustPublish(t, summed{m, m}, original(fixture), o)
+			out := publishtest.MustPublish(t, publishtest.Summed{Store: m, Mem: m}, publishtest.Original(fixture), o)
 			if out.Objects != 0 || len(out.Findings) != 0 {
 				t.Errorf("the second run: %+v", out)
 			}
 			for _, c := range m.Calls() {
-				if c.Op == mirrortest.Open && isDocument(c.Name) {
+				if c.Op == mirrortest.Open && publishtest.IsDocument(c.Name) {
 					t.Errorf("unneeded: %s", c)
 				}
 			}
-			if out := mustPublish(t, m, original(fixture), o); out.Objects != 0 {
+			if out := publishtest.MustPublish(t, m, publishtest.Original(fixture), o); out.Objects != 0 {
 				t.Errorf("the second run, where no MD5 is listed: %+v", out)
 			}
 		})
@@ -84,41 +85,41 @@ func TestPackagesAreSignedAsTheyArePublished(t *testing.T) {
 // A package that is there without a signature is signed in place, and one that is there signed by another key stays.
 func TestWhatIsThereUnsignedIsSigned(t *testing.T) {
 	k, other := signtest.Key(t, "release"), signtest.Key(t, "other")
-	m := emptyMirror(t)
-	mustPublish(t, m, original("v3-unsigned"), publish.Options{})
+	m := publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, m, publishtest.Original("v3-unsigned"), publish.Options{})
 	n := len(documentsIn(m.Snapshot()))
-	mustPublish(t, m, original("v3-unsigned"), signing(k))
+	publishtest.MustPublish(t, m, publishtest.Original("v3-unsigned"), signing(k))
 	wantSignedBy(t, m.Snapshot(), k, n)
 	before := m.Snapshot()
-	mustPublish(t, m, original("v3-unsigned"), signing(other))
+	publishtest.MustPublish(t, m, publishtest.Original("v3-unsigned"), signing(other))
 	for name, content := range documentsIn(m.Snapshot()) {
 		if string(content) != string(before[name]) {
 			t.Errorf("%s was replaced", name)
 		}
 	}
-	wantKeys(t, m.Snapshot(), k.Fingerprint())
+	publishtest.WantKeys(t, m.Snapshot(), k.Fingerprint())
 }
 
 // Of what fails a check nothing is signed, nor what depends on it.
 func TestOnlyWhatPassedEveryCheckIsSigned(t *testing.T) {
-	dir := copied(t, "v3-unsigned")
+	dir := publishtest.Copied(t, "v3-unsigned")
 	s := &signtest.Counter{Signer: signtest.Key(t, "release").Signer()}
 	k, err := sign.New(s)
-	must(t, err)
+	publishtest.Must(t, err)
 	blobs, err := filepath.Glob(filepath.Join(dir, "blobs/sha256/*/*"))
-	must(t, err)
+	publishtest.Must(t, err)
 	for _, name := range blobs { // same size, other content
-		content := mustRead(t, name)
+		content := publishtest.MustRead(t, name)
 		content[len(content)/2] ^= 1
-		must(t, os.WriteFile(name, content, 0o644))
+		publishtest.Must(t, os.WriteFile(name, content, 0o644))
 	}
-	m := emptyMirror(t)
-	if _, err := publishTo(t, m, dir, signing(k)); err == nil {
+	m := publishtest.EmptyMirror(t)
+	if _, err := publishtest.PublishTo(t, m, dir, signing(k)); err == nil {
 		t.Error("damage was published")
 	}
 	o := signing(k)
 	o.Selection.OS = []string{"other"}
-	if _, err := publishTo(t, m, original("v3-unsigned"), o); err == nil {
+	if _, err := publishtest.PublishTo(t, m, publishtest.Original("v3-unsigned"), o); err == nil {
 		t.Error("packages for another system were published")
 	}
 	if n := s.Signed.Load(); n != 0 || len(documentsIn(m.Snapshot())) != 0 {
@@ -130,12 +131,12 @@ func TestOnlyWhatPassedEveryCheckIsSigned(t *testing.T) {
 func TestASignerThatFailsPublishesNothing(t *testing.T) {
 	broken := errors.New("the token was pulled")
 	k, err := sign.New(&signtest.Counter{Signer: signtest.Key(t, "release").Signer(), Fail: 2, Err: broken})
-	must(t, err)
-	m := emptyMirror(t)
-	if _, err := publishTo(t, m, original("v3-unsigned"), signing(k)); !errors.Is(err, broken) {
+	publishtest.Must(t, err)
+	m := publishtest.EmptyMirror(t)
+	if _, err := publishtest.PublishTo(t, m, publishtest.Original("v3-unsigned"), signing(k)); !errors.Is(err, broken) {
 		t.Errorf("error is %v", err)
 	}
-	if names := fixed(m); len(names) > 0 {
+	if names := publishtest.Fixed(m); len(names) > 0 {
 		t.Errorf("it stored %q", names)
 	}
 }
@@ -145,27 +146,27 @@ func TestResignReplacesTheKeyOfTheBuild(t *testing.T) {
 	for _, fixture := range []string{"v3-signed", "v2-signed"} {
 		for _, there := range []bool{false, true} {
 			k := signtest.Key(t, "release")
-			m := emptyMirror(t)
+			m := publishtest.EmptyMirror(t)
 			want := []key.Fingerprint{k.Fingerprint()}
 			if there {
-				mustPublish(t, m, original(fixture), publish.Options{})
-				want = append(want, keyOne) // nothing is deleted
+				publishtest.MustPublish(t, m, publishtest.Original(fixture), publish.Options{})
+				want = append(want, publishtest.KeyOne) // nothing is deleted
 			}
 			o := signing(k)
 			o.Sign.Resign = true
-			if _, err := publishTo(t, m, original(fixture), o); err == nil || !strings.Contains(err.Error(), "trusted keys") {
+			if _, err := publishtest.PublishTo(t, m, publishtest.Original(fixture), o); err == nil || !strings.Contains(err.Error(), "trusted keys") {
 				t.Errorf("without trusted keys: %v", err)
 			}
-			o.Trust = trusting(t, "keys/two")
-			if _, err := publishTo(t, m, original(fixture), o); err == nil {
+			o.Trust = publishtest.Trusting(t, "keys/two")
+			if _, err := publishtest.PublishTo(t, m, publishtest.Original(fixture), o); err == nil {
 				t.Error("signatures by a key that is not trusted were replaced")
 			}
-			o.Trust = trusting(t, "keys/one")
-			mustPublish(t, m, original(fixture), o)
-			wantSignedBy(t, m.Snapshot(), k, len(documentsIn(contentOf(t, original(fixture)))))
-			wantKeys(t, m.Snapshot(), want...)
-			must(t, newReader().look(m.Snapshot()))
-			if out := mustPublish(t, m, original(fixture), o); out.Objects != 0 {
+			o.Trust = publishtest.Trusting(t, "keys/one")
+			publishtest.MustPublish(t, m, publishtest.Original(fixture), o)
+			wantSignedBy(t, m.Snapshot(), k, len(documentsIn(publishtest.ContentOf(t, publishtest.Original(fixture)))))
+			publishtest.WantKeys(t, m.Snapshot(), want...)
+			publishtest.Must(t, publishtest.NewReader().Look(m.Snapshot()))
+			if out := publishtest.MustPublish(t, m, publishtest.Original(fixture), o); out.Objects != 0 {
 				t.Errorf("%s: the second run: %+v", fixture, out)
 			}
 		}
@@ -175,15 +176,15 @@ func TestResignReplacesTheKeyOfTheBuild(t *testing.T) {
 // A document that another publisher replaces meanwhile is not overwritten.
 func TestResignReplacesOnlyWhatItSaw(t *testing.T) {
 	k, other := signtest.Key(t, "release"), signtest.Key(t, "other")
-	m := emptyMirror(t)
-	mustPublish(t, m, original("v3-signed"), publish.Options{})
+	m := publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, m, publishtest.Original("v3-signed"), publish.Options{})
 	n := len(documentsIn(m.Snapshot()))
 	o := signing(k)
-	o.Sign.Resign, o.Trust = true, trusting(t, "keys/one")
-	plan := mustPlan(t, m, original("v3-signed"), o)
+	o.Sign.Resign, o.Trust = true, publishtest.Trusting(t, "keys/one")
+	plan := publishtest.MustPlan(t, m, publishtest.Original("v3-signed"), o)
 	o.Sign.Key = other
-	mustPublish(t, m, original("v3-signed"), o)
-	if _, err := plan.Apply(t.Context(), ignored{}); err != nil {
+	publishtest.MustPublish(t, m, publishtest.Original("v3-signed"), o)
+	if _, err := plan.Apply(t.Context(), publishtest.Ignored{}); err != nil {
 		t.Fatal(err)
 	}
 	wantSignedBy(t, m.Snapshot(), other, n)
@@ -191,51 +192,51 @@ func TestResignReplacesOnlyWhatItSaw(t *testing.T) {
 
 // A plain file gets a signature and a checksum if it has none.
 func TestFilesAreSigned(t *testing.T) {
-	dir := release(t, newSigner(t))
-	must(t, os.Remove(filepath.Join(dir, artifact+".asc")))
-	must(t, os.Remove(filepath.Join(dir, artifact+".sha256")))
+	dir := publishtest.Release(t, publishtest.NewSigner(t))
+	publishtest.Must(t, os.Remove(filepath.Join(dir, publishtest.Artifact+".asc")))
+	publishtest.Must(t, os.Remove(filepath.Join(dir, publishtest.Artifact+".sha256")))
 	k := signtest.Key(t, "release")
 	armored, err := k.Public().Armored()
-	must(t, err)
+	publishtest.Must(t, err)
 	ring, err := key.ReadRing(armored)
-	must(t, err)
-	m := emptyMirror(t)
+	publishtest.Must(t, err)
+	m := publishtest.EmptyMirror(t)
 	o := signing(k)
 	o.Selection.Files, o.Trust.RequireSigned = []string{"dist/*"}, true
-	mustPublish(t, m, dir, o)
+	publishtest.MustPublish(t, m, dir, o)
 	s := m.Snapshot()
-	if _, err := ring.VerifyDetached(strings.NewReader(string(s[artifact])), s[artifact+".asc"]); err != nil {
+	if _, err := ring.VerifyDetached(strings.NewReader(string(s[publishtest.Artifact])), s[publishtest.Artifact+".asc"]); err != nil {
 		t.Error(err)
 	}
-	if got := string(s[artifact+".sha256"]); !strings.HasSuffix(got, "  "+filepath.Base(artifact)+"\n") {
+	if got := string(s[publishtest.Artifact+".sha256"]); !strings.HasSuffix(got, "  "+filepath.Base(publishtest.Artifact)+"\n") {
 		t.Errorf(".sha256 is %q", got)
 	}
-	if out := mustPublish(t, m, dir, o); out.Objects != 0 {
+	if out := publishtest.MustPublish(t, m, dir, o); out.Objects != 0 {
 		t.Errorf("the second run: %+v", out)
 	}
-	must(t, os.WriteFile(filepath.Join(dir, artifact), []byte("other"), 0o644))
-	if out := mustPublish(t, m, dir, o); out.Objects != 0 || len(warnings(out.Findings, "stays")) == 0 {
+	publishtest.Must(t, os.WriteFile(filepath.Join(dir, publishtest.Artifact), []byte("other"), 0o644))
+	if out := publishtest.MustPublish(t, m, dir, o); out.Objects != 0 || len(publishtest.Warnings(out.Findings, "stays")) == 0 {
 		t.Errorf("another file of that name: %+v", out)
 	}
 	o.IfExists = publish.Overwrite
-	mustPublish(t, m, dir, o)
+	publishtest.MustPublish(t, m, dir, o)
 	s = m.Snapshot()
-	if _, err := ring.VerifyDetached(strings.NewReader(string(s[artifact])), s[artifact+".asc"]); err != nil || string(s[artifact]) != "other" {
+	if _, err := ring.VerifyDetached(strings.NewReader(string(s[publishtest.Artifact])), s[publishtest.Artifact+".asc"]); err != nil || string(s[publishtest.Artifact]) != "other" {
 		t.Error(err)
 	}
 }
 
 // A text that gpg and Spack would read differently is refused before anything is sent.
 func TestADocumentThatCannotBeSigned(t *testing.T) {
-	dir := copied(t, "v3-unsigned")
+	dir := publishtest.Copied(t, "v3-unsigned")
 	names, err := filepath.Glob(filepath.Join(dir, "v3/manifests/spec/zlib/*"))
-	must(t, err)
-	text := mustRead(t, names[0])
-	must(t, os.WriteFile(names[0], []byte(strings.Replace(string(text), "{", `{"x":"`+strings.Repeat("x", 20_000)+`",`, 1)), 0o644))
-	m := emptyMirror(t)
-	_, err = publishTo(t, m, dir, signing(signtest.Key(t, "release")))
+	publishtest.Must(t, err)
+	text := publishtest.MustRead(t, names[0])
+	publishtest.Must(t, os.WriteFile(names[0], []byte(strings.Replace(string(text), "{", `{"x":"`+strings.Repeat("x", 20_000)+`",`, 1)), 0o644))
+	m := publishtest.EmptyMirror(t)
+	_, err = publishtest.PublishTo(t, m, dir, signing(signtest.Key(t, "release")))
 	if err == nil || !strings.Contains(err.Error(), "cannot be signed") || len(m.Snapshot()) > 0 {
-		t.Errorf("%v, stored %v", err, fixed(m))
+		t.Errorf("%v, stored %v", err, publishtest.Fixed(m))
 	}
 }
 

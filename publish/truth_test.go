@@ -14,47 +14,41 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
-	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
-)
-
-const (
-	hashA = spec.Hash("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
-	hashB = spec.Hash("bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb")
-	hashC = spec.Hash("cccccccccccccccccccccccccccccccc")
 )
 
 // An index depends on the documents of a mirror, not on the order in which they arrived: a record is what the
 // package's own document says. A dependent's copy counts only if there is no such document.
 func TestIndexFollowsFromTheDocuments(t *testing.T) {
-	old := node("leaf", "1", hashC, `"namespace":"old",`)
-	src := tree{}
-	src.v3("a", "1", hashA, specType, document(5, node("a", "1", hashA, dependency("leaf", hashC)), old))
-	src.v3("b", "1", hashB, specType, document(5, node("b", "1", hashB, dependency("leaf", hashC)), node("leaf", "1", hashC, `"namespace":"older",`)))
-	src.v3("leaf", "1", hashC, specType, document(5, node("leaf", "1", hashC, `"namespace":"builtin",`)))
-	dir := src.dir(t)
+	old := publishtest.Node("leaf", "1", publishtest.HashC, `"namespace":"old",`)
+	src := publishtest.Tree{}
+	src.V3("a", "1", publishtest.HashA, publishtest.SpecType, publishtest.Document(5, publishtest.Node("a", "1", publishtest.HashA, publishtest.Dependency("leaf", publishtest.HashC)), old))
+	src.V3("b", "1", publishtest.HashB, publishtest.SpecType, publishtest.Document(5, publishtest.Node("b", "1", publishtest.HashB, publishtest.Dependency("leaf", publishtest.HashC)), publishtest.Node("leaf", "1", publishtest.HashC, `"namespace":"older",`)))
+	src.V3("leaf", "1", publishtest.HashC, publishtest.SpecType, publishtest.Document(5, publishtest.Node("leaf", "1", publishtest.HashC, `"namespace":"builtin",`)))
+	dir := src.Dir(t)
 	var want []byte
 	for _, order := range [][]string{{"a", "b", "leaf"}, {"b", "a", "leaf"}, {"leaf", "b", "a"}, {"a", "leaf", "b"}} {
-		m := emptyMirror(t)
+		m := publishtest.EmptyMirror(t)
 		for i, pkg := range order {
-			mustPublish(t, m, dir, only(pkg))
+			publishtest.MustPublish(t, m, dir, publishtest.Only(pkg))
 			if i == 1 && pkg != "leaf" && order[0] != "leaf" {
-				if got := indexAs(t, m.Snapshot(), 8)[hashC].Spec["namespace"]; got != "old" {
+				if got := publishtest.IndexAs(t, m.Snapshot(), 8)[publishtest.HashC].Spec["namespace"]; got != "old" {
 					t.Errorf("of two copies %v was taken", got)
 				}
 			}
 		}
 		s := m.Snapshot()
-		got := s[subject{t, m}.blob(layout.V3Index, "application/vnd.spack.db")]
+		got := s[publishtest.SubjectOf(t, m).Blob(layout.V3Index, "application/vnd.spack.db")]
 		if want == nil {
 			want = got
 		}
 		if string(got) != string(want) {
 			t.Errorf("%v: the index is\n%s, want\n%s", order, got, want)
 		}
-		if indexAs(t, s, 8)[hashC].Spec["namespace"] != "builtin" {
+		if publishtest.IndexAs(t, s, 8)[publishtest.HashC].Spec["namespace"] != "builtin" {
 			t.Errorf("%v: the record is not what the package says: %s", order, got)
 		}
 		if r, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil || r[0].Changed {
@@ -74,13 +68,13 @@ func TestRebuildMendsWhatVerifyFinds(t *testing.T) {
 			"not in the cache":   func(r map[string]any) { r["in_buildcache"] = false },
 			"other dependencies": func(r map[string]any) { delete(r["spec"].(map[string]any), "dependencies") },
 		} {
-			m := planted(t, l+"-signed")
+			m := publishtest.Planted(t, l+"-signed")
 			pointer := layout.V3Index
 			if l == "v2" {
 				pointer = layout.V2Index
 			}
-			subject{t, m}.reindex(pointer, func(in installs) {
-				_, record := in.of("zlib")
+			publishtest.SubjectOf(t, m).Reindex(pointer, func(in publishtest.Installs) {
+				_, record := in.Of("zlib")
 				edit(record)
 			})
 			if v, err := verify.Mirror(t.Context(), m, verify.Options{}); err != nil || len(v.Findings) == 0 {
@@ -89,7 +83,7 @@ func TestRebuildMendsWhatVerifyFinds(t *testing.T) {
 			if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 				t.Fatal(err)
 			}
-			wantIndex(t, m.Snapshot(), l, indexOf(t, contentOf(t, original(l+"-signed")), l))
+			publishtest.WantIndex(t, m.Snapshot(), l, publishtest.IndexOf(t, publishtest.ContentOf(t, publishtest.Original(l+"-signed")), l))
 			if v, err := verify.Mirror(t.Context(), m, verify.Options{}); err != nil || len(v.Findings) > 0 {
 				t.Errorf("%s %s: after the rebuild: %v, %v", l, change, v, err)
 			}
@@ -101,9 +95,9 @@ func TestRebuildMendsWhatVerifyFinds(t *testing.T) {
 // matches a slash.
 func TestVersionsAreThoseOfSpecs(t *testing.T) {
 	const version = "git.feature/x=develop"
-	src := tree{}
-	src.v3("esmf", version, hashA, specType, document(5, node("esmf", version, hashA, "")))
-	dir := src.dir(t)
+	src := publishtest.Tree{}
+	src.V3("esmf", version, publishtest.HashA, publishtest.SpecType, publishtest.Document(5, publishtest.Node("esmf", version, publishtest.HashA, "")))
+	dir := src.Dir(t)
 	for pattern, picked := range map[string]bool{
 		"esmf@git.feature/x=develop": true, "esmf@git.*": true, "esmf@git.feature/?=develop": true, "esmf": true,
 		"esmf@git.feature_x_develop": false, "esmf@develop": false,
@@ -116,13 +110,13 @@ func TestVersionsAreThoseOfSpecs(t *testing.T) {
 			src.Close()
 		}
 	}
-	m := emptyMirror(t)
+	m := publishtest.EmptyMirror(t)
 	for _, run := range []string{"first", "second"} {
-		p := mustPlan(t, m, dir, publish.Options{})
+		p := publishtest.MustPlan(t, m, dir, publish.Options{})
 		if got := p.Mirrors[0].Packages[0]; got.Version != version || !strings.HasPrefix(got.ID(), "esmf@"+version+"/") {
 			t.Errorf("the %s plan says %s of %s", run, got.Version, got.ID())
 		}
-		if _, err := p.Apply(t.Context(), ignored{}); err != nil {
+		if _, err := p.Apply(t.Context(), publishtest.Ignored{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -131,17 +125,17 @@ func TestVersionsAreThoseOfSpecs(t *testing.T) {
 // A pointer is not written again for the same index, even if the index blob has to be stored again: a client that holds
 // the pointer's ETag would delete its copy of the index.
 func TestPointerIsNotWrittenForTheSameIndex(t *testing.T) {
-	m := emptyMirror(t)
-	mustPublish(t, m, original("v3-signed"), publish.Options{})
-	index := subject{t, m}.blob(layout.V3Index, "application/vnd.spack.db")
+	m := publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, m, publishtest.Original("v3-signed"), publish.Options{})
+	index := publishtest.SubjectOf(t, m).Blob(layout.V3Index, "application/vnd.spack.db")
 	for by, act := range map[string]func(){
-		"publish": func() { mustPublish(t, m, original("v3-signed"), publish.Options{}) },
+		"publish": func() { publishtest.MustPublish(t, m, publishtest.Original("v3-signed"), publish.Options{}) },
 		"rebuild": func() {
 			if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); err != nil {
 				t.Error(err)
 			}
 		},
-		"an indexer": func() { mustHeal(t, m, layout.V3Index) },
+		"an indexer": func() { publishtest.MustHeal(t, m, layout.V3Index) },
 	} {
 		m.Uproot(index)
 		m.Forget()
@@ -159,9 +153,9 @@ func TestPointerIsNotWrittenForTheSameIndex(t *testing.T) {
 }
 
 func contentOfIndex(t testing.TB) []byte {
-	m := emptyMirror(t)
-	mustPublish(t, m, original("v3-signed"), publish.Options{})
-	return m.Snapshot()[subject{t, m}.blob(layout.V3Index, "application/vnd.spack.db")]
+	m := publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, m, publishtest.Original("v3-signed"), publish.Options{})
+	return m.Snapshot()[publishtest.SubjectOf(t, m).Blob(layout.V3Index, "application/vnd.spack.db")]
 }
 
 // A between is a store that calls happen right before the first swap of name.
@@ -184,35 +178,35 @@ func (b *between) Swap(ctx context.Context, u mirror.Upload, was mirror.Version)
 // a new index checks its blobs again and sends the missing ones.
 func TestWhatWasPrunedMeanwhileIsSentAgain(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
-		m := planted(t, l+"-signed")
+		m := publishtest.Planted(t, l+"-signed")
 		pointer, last := layout.V3Index, "openmpi"
 		if l == "v2" {
 			pointer, last = layout.V2Index, "slurm"
 		}
-		src := tree{}
+		src := publishtest.Tree{}
 		var file string
 		if l == "v3" {
-			file = src.v3("good", "1", goodHash, specType, good(5))
+			file = src.V3("good", "1", publishtest.GoodHash, publishtest.SpecType, publishtest.Good(5))
 		} else {
-			file = src.v2("good", "1", goodHash, good(4))
+			file = src.V2("good", "1", publishtest.GoodHash, publishtest.Good(4))
 		}
 		store := &between{Store: m, name: pointer}
 		store.happen = func() {
-			subject{t, m}.reindex(pointer, func(in installs) { in.remove(last) })
+			publishtest.SubjectOf(t, m).Reindex(pointer, func(in publishtest.Installs) { in.Remove(last) })
 			for name := range src {
 				m.Uproot(name)
 			}
 			m.Forget()
 		}
-		mustPublish(t, store, src.dir(t), publish.Options{})
+		publishtest.MustPublish(t, store, src.Dir(t), publish.Options{})
 		for name := range src {
 			if m.Snapshot()[name] == nil {
 				t.Errorf("%s: %s is gone", l, name)
 			}
 		}
-		x := indexOf(t, m.Snapshot(), l)
-		if !x[goodHash].InBuildcache || m.Snapshot()[file] == nil {
-			t.Errorf("%s: offered %v", l, x.offered())
+		x := publishtest.IndexOf(t, m.Snapshot(), l)
+		if !x[publishtest.GoodHash].InBuildcache || m.Snapshot()[file] == nil {
+			t.Errorf("%s: offered %v", l, x.Offered())
 		}
 	}
 }
@@ -220,10 +214,10 @@ func TestWhatWasPrunedMeanwhileIsSentAgain(t *testing.T) {
 // A publish warns in one line of packages that the index offers although their documents are gone.
 func TestPublishSaysThatTheIndexOffersWhatIsGone(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
-		m := planted(t, l+"-signed")
-		gone := subject{t, m}.find("munge")
+		m := publishtest.Planted(t, l+"-signed")
+		gone := publishtest.SubjectOf(t, m).Find("munge")
 		m.Uproot(gone)
-		p := mustPlan(t, m, original(l+"-signed"), only("zlib"))
+		p := publishtest.MustPlan(t, m, publishtest.Original(l+"-signed"), publishtest.Only("zlib"))
 		if !slices.ContainsFunc(p.Findings, func(f buildcache.Finding) bool {
 			return f.Severity == buildcache.Warning && strings.Contains(f.Reason, "no longer there: munge/") && strings.Contains(f.Reason, "publish index")
 		}) {
@@ -258,7 +252,7 @@ func TestAStoreThatSendsSomethingElseEmptiesNoIndex(t *testing.T) {
 	for what, send := range map[string]func([]byte) []byte{
 		"a page": func([]byte) []byte { return []byte("<html>login</html>") }, "a part": func(b []byte) []byte { return b[:5] }, "nothing": func([]byte) []byte { return nil },
 	} {
-		m := planted(t, "v3-signed")
+		m := publishtest.Planted(t, "v3-signed")
 		m.Uproot(layout.V3Index)
 		before := m.Snapshot()
 		if _, err := reindex.Rebuild(t.Context(), changer{m, send}, buildcache.Trust{}); !errors.Is(err, mirror.ErrFault) {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"iter"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -26,12 +25,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
-// The tests of this package run in virtual time: what they say of how long something takes depends on requests alone, and
+// The tests in this file run in virtual time: what they say of how long something takes depends on requests alone, and
 // holds on a machine that is busy.
-func TestMain(m *testing.M) {
-	reindex.AlwaysTakeTurns()
-	os.Exit(m.Run())
-}
 
 const (
 	trip   = 40 * time.Millisecond  // of every request
@@ -139,6 +134,7 @@ type crowd struct {
 
 // newCrowd is a mirror with the index of one package, that of nobody else.
 func newCrowd(t *testing.T, layout string) *crowd {
+	t.Cleanup(reindex.AlwaysTakeTurns())
 	c := &crowd{t: t, layout: layout, mem: mirrortest.NewMem(t)}
 	if _, err := c.publish(c.mem, "gcc-runtime"); err != nil {
 		t.Fatal(err)

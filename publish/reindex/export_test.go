@@ -1,4 +1,8 @@
 package reindex
 
-// AlwaysTakeTurns lets publishers take turns for small indices, too.
-func AlwaysTakeTurns() { largeIndex = 0 }
+// AlwaysTakeTurns lets publishers take turns for small indices, too, until restore is called.
+func AlwaysTakeTurns() (restore func()) {
+	was := largeIndex
+	largeIndex = 0
+	return func() { largeIndex = was }
+}

@@ -62,6 +62,7 @@ var arrows = map[string]string{
 	"publish/daemon":     "publish/queue publish/defect",
 	"publish/daemon/api": "publish/daemon publish/queue publish/events publish/defect",
 	// for tests only
+	"publish/publishtest":               "publish/reindex/lead publish/verify publish/spec publish/source publish/reindex publish/mirror/mirrortest publish/mirror publish/manifest publish/layout publish/key publish/index publish/buildcache publish publish/blob",
 	"publish/internal/imports":          "",
 	"publish/spec/spectest":             "",
 	"publish/sign/signtest":             "publish/sign",
@@ -109,7 +110,7 @@ var owners = map[string]string{
 	"github.com/aws/":                          "publish/mirror/s3 publish/cloudfront publish/session publish/events",
 	"github.com/aws/aws-sdk-go-v2/service/sqs": "publish/events",
 	"github.com/aws/smithy-go/time":            "publish/mirror/s3 publish/cloudfront publish/session publish/events publish/tune", // to wait
-	"github.com/ProtonMail/":                   "publish/key publish/sign publish/sign/signtest",
+	"github.com/ProtonMail/":                   "publish/key publish/sign publish/sign/signtest publish/publishtest",
 	"flag":                                     "cmd/publish cmd/image",
 	"github.com/spf13/":                        "cmd/publish cmd/publish/internal/cli",
 	"github.com/goccy/":                        "cmd/publish/internal/service cmd/publish/internal/cli",

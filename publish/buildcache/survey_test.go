@@ -1,12 +1,9 @@
-package publish_test
+package buildcache_test
 
 import (
-	"context"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -14,11 +11,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
-	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
-	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
-	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 )
 
 func layoutNamed(t rapid.TB, name string) buildcache.Layout {
@@ -29,73 +24,26 @@ func layoutNamed(t rapid.TB, name string) buildcache.Layout {
 	return l
 }
 
-// counting counts the names that a listing yields.
-type counting struct {
-	mirror.Store
-	listed, lists *atomic.Int64
-}
-
-func (c counting) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Info, error] {
-	c.lists.Add(1)
-	return func(yield func(mirror.Info, error) bool) {
-		for info, err := range c.Store.List(ctx, r) {
-			c.listed.Add(1)
-			if !yield(info, err) {
-				return
-			}
-		}
-	}
-}
-
-// plantMany plants packages of which nobody reads the content, and an index that Spack made of
-// them.
-func plantMany(t testing.TB, m *mirrortest.Mem, many int) {
-	t.Helper()
-	var x strings.Builder
-	x.WriteString(`{"database":{"version":"8","installs":{`)
-	for i := range many {
-		digest := blob.DigestOf(fmt.Appendf(nil, "%d", i))
-		m.Plant(layout.V3Blob(digest), []byte{'x'})
-		hash := strings.Map(func(r rune) rune { return 'a' + (r-'0')%26 }, digest.String())[:32]
-		m.Plant(fmt.Sprintf("%sp%d/p%d-1-%s.spec.manifest.json", layout.V3Specs, i%500, i%500, hash), []byte("x"))
-		fmt.Fprintf(&x, `"%s":{"spec":{"name":"p%d","version":"1","hash":"%s","pad":"%s"},"ref_count":0,"in_buildcache":true},`, hash, i%500, hash, strings.Repeat("x", 1000))
-	}
-	plantIndex(t, m, strings.TrimSuffix(x.String(), ",")+"}}}")
-}
-
-// plantIndex plants an index as Spack writes it.
-func plantIndex(t testing.TB, m *mirrortest.Mem, text string) {
-	t.Helper()
-	digest := blob.DigestOf([]byte(text))
-	m.Plant(layout.V3Blob(digest), []byte(text))
-	pointer := manifest.Manifest{Records: []manifest.Record{{Size: int64(len(text)), MediaType: manifest.IndexType(index.V8), Compression: "none", Digest: digest}}}
-	manifestText, err := pointer.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.Plant(layout.V3Index, manifestText)
-}
-
 // Three packages pushed to a large mirror do not list all of it.
 func TestFewPackagesListLittle(t *testing.T) {
 	const many = 20_000
-	m := emptyMirror(t)
-	mustPublish(t, m, original("v3-unsigned"), only("gcc-runtime"))
-	plantMany(t, m, many)
+	m := publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, m, publishtest.Original("v3-unsigned"), publishtest.Only("gcc-runtime"))
+	publishtest.PlantMany(t, m, many)
 
-	c := counting{m, new(atomic.Int64), new(atomic.Int64)}
-	mustPublish(t, c, original("v3-unsigned"), only("zlib", "openssl", "hwloc"))
-	if c.listed.Load() > many/10 || c.lists.Load() > 20 {
-		t.Errorf("%d lists yielded %d of %d names", c.lists.Load(), c.listed.Load(), 2*many)
+	c := publishtest.NewCounting(m)
+	publishtest.MustPublish(t, c, publishtest.Original("v3-unsigned"), publishtest.Only("zlib", "openssl", "hwloc"))
+	if c.Listed.Load() > many/10 || c.Lists.Load() > 20 {
+		t.Errorf("%d lists yielded %d of %d names", c.Lists.Load(), c.Listed.Load(), 2*many)
 	}
 	if got := len(indexOfMany(t, m.Snapshot())); got != many+3 {
 		t.Errorf("the index offers %d packages, want %d", got, many+3)
 	}
 	m.Forget()
-	c = counting{m, new(atomic.Int64), new(atomic.Int64)}
-	mustPublish(t, c, original("v3-unsigned"), only("zlib", "openssl", "hwloc"))
-	if len(m.Mutations()) != 0 || c.listed.Load() > many/10 {
-		t.Errorf("the second run listed %d names and did %v", c.listed.Load(), m.Mutations())
+	c = publishtest.NewCounting(m)
+	publishtest.MustPublish(t, c, publishtest.Original("v3-unsigned"), publishtest.Only("zlib", "openssl", "hwloc"))
+	if len(m.Mutations()) != 0 || c.Listed.Load() > many/10 {
+		t.Errorf("the second run listed %d names and did %v", c.Listed.Load(), m.Mutations())
 	}
 	for _, call := range m.Calls() {
 		if call.Op == "open" && strings.HasPrefix(call.Name, layout.V3Blobs) {
@@ -107,42 +55,42 @@ func TestFewPackagesListLittle(t *testing.T) {
 // indexOfMany is what an index offers whose packages are not all there.
 func indexOfMany(t *testing.T, s map[string][]byte) []string {
 	t.Helper()
-	x, err := newReader().index(s, "v3")
+	x, err := publishtest.NewReader().Index(s, "v3")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return x.offered()
+	return x.Offered()
 }
 
 // An index names much that is not there. It does not make a small mirror large.
 func TestASmallMirrorWithALargeIndexIsListedOnce(t *testing.T) {
-	m := emptyMirror(t)
-	mustPublish(t, m, original("v3-unsigned"), publish.Options{})
+	m := publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, m, publishtest.Original("v3-unsigned"), publish.Options{})
 	var pad strings.Builder
 	for i := range 5000 {
 		hash := strings.Map(func(r rune) rune { return 'a' + (r-'0')%26 }, blob.DigestOf(fmt.Appendf(nil, "%d", i)).String())[:32]
 		fmt.Fprintf(&pad, `,"%s":{"spec":{"name":"p%d","version":"1","hash":"%s","pad":"%s"},"ref_count":0,"in_buildcache":false}`, hash, i%500, hash, strings.Repeat("x", 1000))
 	}
-	plantIndex(t, m, `{"database":{"version":"8","installs":{`+pad.String()[1:]+"}}}")
-	mustPublish(t, m, original("v3-unsigned"), publish.Options{}) // which says in the pointer how many there are
-	c := counting{m, new(atomic.Int64), new(atomic.Int64)}
-	mustPublish(t, c, original("v3-unsigned"), publish.Options{})
-	if n := c.lists.Load(); n > 3 {
+	publishtest.PlantIndex(t, m, `{"database":{"version":"8","installs":{`+pad.String()[1:]+"}}}")
+	publishtest.MustPublish(t, m, publishtest.Original("v3-unsigned"), publish.Options{}) // which says in the pointer how many there are
+	c := publishtest.NewCounting(m)
+	publishtest.MustPublish(t, c, publishtest.Original("v3-unsigned"), publish.Options{})
+	if n := c.Lists.Load(); n > 3 {
 		t.Errorf("%d lists of a mirror of a few packages", n)
 	}
 }
 
 // What the pointer says of an index does not outgrow what we read of a pointer.
 func TestAnIndexOfMoreNamesThanAPointerCanHold(t *testing.T) {
-	m := emptyMirror(t)
+	m := publishtest.EmptyMirror(t)
 	var x strings.Builder
 	for i := range 120_000 {
 		hash := strings.Map(func(r rune) rune { return 'a' + (r-'0')%26 }, blob.DigestOf(fmt.Appendf(nil, "%d", i)).String())[:32]
 		fmt.Fprintf(&x, `,"%s":{"spec":{"name":"p%d","version":"1","hash":"%s"},"ref_count":0,"in_buildcache":true}`, hash, i, hash)
 	}
-	plantIndex(t, m, `{"database":{"version":"8","installs":{`+x.String()[1:]+"}}}")
+	publishtest.PlantIndex(t, m, `{"database":{"version":"8","installs":{`+x.String()[1:]+"}}}")
 	for _, more := range []string{"zlib", "openssl"} {
-		mustPublish(t, m, original("v3-unsigned"), only(more))
+		publishtest.MustPublish(t, m, publishtest.Original("v3-unsigned"), publishtest.Only(more))
 	}
 	if n := len(m.Snapshot()[layout.V3Index]); n > 1000 {
 		t.Errorf("the pointer has %d bytes", n)

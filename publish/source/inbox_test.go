@@ -1,4 +1,4 @@
-package publish_test
+package source_test
 
 import (
 	"errors"
@@ -13,6 +13,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
@@ -53,12 +54,12 @@ func check(t testing.TB, in *source.Inbox, file string) error {
 }
 
 func TestWhatSpackLeftIsComplete(t *testing.T) {
-	for _, fixture := range mirrors {
+	for _, fixture := range publishtest.Mirrors {
 		dir := filepath.Join(t.TempDir(), "tree")
-		must(t, os.CopyFS(filepath.Join(dir, "noble/buildcache"), os.DirFS(original(fixture))))
+		publishtest.Must(t, os.CopyFS(filepath.Join(dir, "noble/buildcache"), os.DirFS(publishtest.Original(fixture))))
 		in := inboxOf(t, dir, source.Rules{})
 		files := arrivals(t, in, "")
-		src := sourceOf(t, dir, source.Selection{})
+		src := publishtest.SourceOf(t, dir, source.Selection{})
 		if len(files) != len(src.Mirrors[0].Packages) {
 			t.Errorf("%s: %d documents, want %d", fixture, len(files), len(src.Mirrors[0].Packages))
 		}
@@ -82,24 +83,24 @@ func TestHalfAPackageIsOnItsWay(t *testing.T) {
 		"cut off":        func(name string) error { info, _ := os.Stat(name); return os.Truncate(name, info.Size()-2) },
 		"not filled yet": func(name string) error { return scribble(name, -1) },
 	}
-	for _, fixture := range mirrors {
+	for _, fixture := range publishtest.Mirrors {
 		for what, half := range halves {
-			dir := copied(t, fixture)
+			dir := publishtest.Copied(t, fixture)
 			in := inboxOf(t, dir, source.Rules{})
 			file := arrivals(t, in, "")[0]
 			var doc *buildcache.Package
-			for _, p := range sourceOf(t, dir, source.Selection{Documents: []string{file}}).Mirrors[0].Packages {
+			for _, p := range publishtest.SourceOf(t, dir, source.Selection{Documents: []string{file}}).Mirrors[0].Packages {
 				doc = p
 			}
 			for i, name := range append([]string{file}, objectNames(doc.Blobs)...) {
-				whole := mustRead(t, filepath.Join(dir, name))
-				must(t, half(filepath.Join(dir, name)))
+				whole := publishtest.MustRead(t, filepath.Join(dir, name))
+				publishtest.Must(t, half(filepath.Join(dir, name)))
 				err := check(t, in, file)
 				var refused *source.RefusedError
 				if err == nil || errors.As(err, &refused) || i == 0 && what == "missing" && !errors.Is(err, source.ErrGone) {
 					t.Errorf("%s: %s of %s: %v", fixture, what, name, err)
 				}
-				must(t, os.WriteFile(filepath.Join(dir, name), whole, 0o644))
+				publishtest.Must(t, os.WriteFile(filepath.Join(dir, name), whole, 0o644))
 				if err := check(t, in, file); err != nil {
 					t.Errorf("%s: %s whole again: %v", fixture, name, err)
 				}
@@ -138,7 +139,7 @@ func TestRulesOfAnInbox(t *testing.T) {
 		{"v3-signed", source.Rules{Selection: source.Selection{Layout: "v2"}}, source.ErrNotSelected, ""},
 		{"v2-signed", source.Rules{Selection: source.Selection{Include: []string{"no-such-package"}}}, source.ErrNotSelected, ""},
 	} {
-		dir := copied(t, row.fixture)
+		dir := publishtest.Copied(t, row.fixture)
 		in := inboxOf(t, dir, row.rules)
 		err := check(t, in, arrivals(t, in, "")[0])
 		var refused *source.RefusedError
@@ -149,12 +150,12 @@ func TestRulesOfAnInbox(t *testing.T) {
 }
 
 func TestWhatChangesInAnInbox(t *testing.T) {
-	dir := copied(t, "v3-unsigned")
+	dir := publishtest.Copied(t, "v3-unsigned")
 	in := inboxOf(t, dir, source.Rules{})
 	marks := func() map[string]string {
 		all := make(map[string]string)
 		for a, err := range in.Arrivals(t.Context(), "") {
-			must(t, err)
+			publishtest.Must(t, err)
 			all[a.File] = a.Mark
 		}
 		return all
@@ -162,10 +163,10 @@ func TestWhatChangesInAnInbox(t *testing.T) {
 	before := marks()
 	file := arrivals(t, in, "")[0]
 	a, err := in.Read(t.Context(), file)
-	must(t, err)
-	other := append(mustRead(t, filepath.Join(dir, file)), '\n')
-	must(t, os.WriteFile(filepath.Join(dir, file+".tmp"), other, 0o644))
-	must(t, os.Rename(filepath.Join(dir, file+".tmp"), filepath.Join(dir, file)))
+	publishtest.Must(t, err)
+	other := append(publishtest.MustRead(t, filepath.Join(dir, file)), '\n')
+	publishtest.Must(t, os.WriteFile(filepath.Join(dir, file+".tmp"), other, 0o644))
+	publishtest.Must(t, os.Rename(filepath.Join(dir, file+".tmp"), filepath.Join(dir, file)))
 	for name, mark := range marks() {
 		if (mark == before[name]) == (name == file) {
 			t.Errorf("%s: mark %q, was %q", name, mark, before[name])
@@ -174,11 +175,11 @@ func TestWhatChangesInAnInbox(t *testing.T) {
 	if err := in.Check(t.Context(), file, a.Digest, func(int64) {}); !errors.Is(err, source.ErrAnother) {
 		t.Error(err)
 	}
-	must(t, os.Truncate(filepath.Join(dir, file), 10))
+	publishtest.Must(t, os.Truncate(filepath.Join(dir, file), 10))
 	if err := in.Check(t.Context(), file, a.Digest, func(int64) {}); !errors.Is(err, source.ErrAnother) {
 		t.Error("cut off after it was read:", err)
 	}
-	must(t, os.Remove(filepath.Join(dir, file)))
+	publishtest.Must(t, os.Remove(filepath.Join(dir, file)))
 	if err := in.Check(t.Context(), file, a.Digest, func(int64) {}); !errors.Is(err, source.ErrGone) {
 		t.Error(err)
 	}
@@ -186,10 +187,10 @@ func TestWhatChangesInAnInbox(t *testing.T) {
 
 // Nothing outside of an inbox is read, whatever it is asked for.
 func TestAnInboxHasWalls(t *testing.T) {
-	outside := copied(t, "v3-unsigned")
+	outside := publishtest.Copied(t, "v3-unsigned")
 	dir := filepath.Join(t.TempDir(), "in")
-	must(t, os.MkdirAll(filepath.Join(dir, "blobs"), 0o777))
-	must(t, os.Symlink(filepath.Join(outside, "v3"), filepath.Join(dir, "v3")))
+	publishtest.Must(t, os.MkdirAll(filepath.Join(dir, "blobs"), 0o777))
+	publishtest.Must(t, os.Symlink(filepath.Join(outside, "v3"), filepath.Join(dir, "v3")))
 	in := inboxOf(t, dir, source.Rules{})
 	file := arrivals(t, inboxOf(t, outside, source.Rules{}), "")[0]
 	for _, name := range []string{file, "../" + filepath.Base(outside) + "/" + file, "/" + file, outside + "/" + file} {
@@ -207,26 +208,26 @@ func TestAnInboxHasWalls(t *testing.T) {
 // What is named is published, and nothing else of its mirror is looked at.
 func TestPublishingDocumentsByName(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tree")
-	for _, fixture := range mirrors {
-		must(t, os.CopyFS(filepath.Join(dir, fixture), os.DirFS(original(fixture))))
+	for _, fixture := range publishtest.Mirrors {
+		publishtest.Must(t, os.CopyFS(filepath.Join(dir, fixture), os.DirFS(publishtest.Original(fixture))))
 	}
 	var some []string
 	for _, fixture := range []string{"v3-signed", "v2-unsigned"} {
 		some = append(some, arrivals(t, inboxOf(t, dir, source.Rules{}), fixture)[0])
 	}
-	src := sourceOf(t, dir, source.Selection{Documents: append(some, some[0], "v3-view/no-document")})
+	src := publishtest.SourceOf(t, dir, source.Selection{Documents: append(some, some[0], "v3-view/no-document")})
 	if len(src.Mirrors) != 2 || len(src.Findings) != 1 {
 		t.Fatalf("mirrors %v, findings %v", src.Mirrors, src.Findings)
 	}
 	store := make(map[string]*mirrortest.Mem)
 	plan, err := publish.NewPlan(t.Context(), src, func(path string) mirror.Store {
 		if store[path] == nil {
-			store[path] = emptyMirror(t)
+			store[path] = publishtest.EmptyMirror(t)
 		}
 		return store[path]
 	}, publish.Options{KeepGoing: true})
-	must(t, err)
-	out, err := plan.Apply(t.Context(), ignored{})
+	publishtest.Must(t, err)
+	out, err := plan.Apply(t.Context(), publishtest.Ignored{})
 	var found *buildcache.FindingsError
 	if !errors.As(err, &found) {
 		t.Error(err)

@@ -1,4 +1,4 @@
-package publish_test
+package reindex_test
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 )
 
@@ -53,19 +54,19 @@ func (s suspect) Prove(_ context.Context, was mirror.Version, there *mirror.Uplo
 func TestConditionsAreProvedBeforeAnIndexIsWritten(t *testing.T) {
 	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
 		s := suspected(t)
-		mustPublish(t, s, original(fixture), only("zlib"))
-		mustPublish(t, s, original(fixture), only("zlib", "hwloc"))
+		publishtest.MustPublish(t, s, publishtest.Original(fixture), publishtest.Only("zlib"))
+		publishtest.MustPublish(t, s, publishtest.Original(fixture), publishtest.Only("zlib", "hwloc"))
 		if want := []string{"if-none-match here", "if-match here"}; !slices.Equal(*s.proofs, want) {
 			t.Errorf("%s: proved %q", fixture, *s.proofs)
 		}
 		*s.proofs = nil
-		mustPublish(t, s, original(fixture), publish.Options{})
-		if remembered := len(*s.proofs) == 0; remembered != (layoutOf(fixture) == "v3") {
+		publishtest.MustPublish(t, s, publishtest.Original(fixture), publish.Options{})
+		if remembered := len(*s.proofs) == 0; remembered != (publishtest.LayoutOf(fixture) == "v3") {
 			t.Errorf("%s: proved again: %q", fixture, *s.proofs)
 		}
 		*s.proofs = nil
 		s.Forget()
-		mustPublish(t, s, original(fixture), publish.Options{})
+		publishtest.MustPublish(t, s, publishtest.Original(fixture), publish.Options{})
 		if len(*s.proofs)+len(s.Mutations()) > 0 {
 			t.Errorf("%s: with nothing to do, %q was proved and %v written", fixture, *s.proofs, s.Mutations())
 		}
@@ -75,13 +76,13 @@ func TestConditionsAreProvedBeforeAnIndexIsWritten(t *testing.T) {
 // A mirror of before gets its proofs with the next change of its index, and not for their own sake.
 func TestAProofIsNoReasonToWriteAnIndex(t *testing.T) {
 	s := suspected(t)
-	mustPublish(t, s.Mem, original("v3-unsigned"), only("zlib"))
+	publishtest.MustPublish(t, s.Mem, publishtest.Original("v3-unsigned"), publishtest.Only("zlib"))
 	before := string(s.Snapshot()[layout.V3Index])
-	mustPublish(t, s, original("v3-unsigned"), only("zlib"))
+	publishtest.MustPublish(t, s, publishtest.Original("v3-unsigned"), publishtest.Only("zlib"))
 	if after := string(s.Snapshot()[layout.V3Index]); after != before || len(*s.proofs) > 0 {
 		t.Errorf("proved %q and wrote %s", *s.proofs, after)
 	}
-	mustPublish(t, s, original("v3-unsigned"), only("zlib", "hwloc"))
+	publishtest.MustPublish(t, s, publishtest.Original("v3-unsigned"), publishtest.Only("zlib", "hwloc"))
 	if after := string(s.Snapshot()[layout.V3Index]); !strings.Contains(after, "if-match here") {
 		t.Errorf("not remembered: %s", after)
 	}
@@ -91,7 +92,7 @@ func TestAProofIsNoReasonToWriteAnIndex(t *testing.T) {
 func TestStorageWithoutConditionsGetsNoIndex(t *testing.T) {
 	for what, write := range map[string]func(suspect) error{
 		"publish": func(s suspect) error {
-			_, err := publishTo(t, s, original("v3-unsigned"), publish.Options{})
+			_, err := publishtest.PublishTo(t, s, publishtest.Original("v3-unsigned"), publish.Options{})
 			return err
 		},
 		"rebuild": func(s suspect) error { _, err := reindex.Rebuild(t.Context(), s, buildcache.Trust{}); return err },
@@ -103,7 +104,7 @@ func TestStorageWithoutConditionsGetsNoIndex(t *testing.T) {
 		s := suspected(t)
 		s.broken = true
 		if what != "publish" {
-			mustPublish(t, s.Mem, original("v3-unsigned"), publish.Options{})
+			publishtest.MustPublish(t, s.Mem, publishtest.Original("v3-unsigned"), publish.Options{})
 			s.Uproot(layout.V3Index)
 		}
 		err := write(s)
@@ -121,11 +122,11 @@ func TestStorageWithoutConditionsGetsNoIndex(t *testing.T) {
 // them is not taken for complete.
 func TestAFaultOfTheStorageIsNoDamage(t *testing.T) {
 	m := mirrortest.NewMem(t)
-	mustPublish(t, m, original("v3-unsigned"), publish.Options{})
+	publishtest.MustPublish(t, m, publishtest.Original("v3-unsigned"), publish.Options{})
 	m.Uproot(layout.V3Index)
 	for _, fault := range []error{mirror.Faultf("no ETag"), mirror.ErrCredentials, mirror.ErrNoBucket, &mirror.CertificateError{Host: "s3", Err: errors.New("unknown authority")}} {
 		s := mirrortest.Break(m, mirrortest.On(mirrortest.Open, mirrortest.Fail(layout.V3Specs, fault)))
-		if _, err := publishTo(t, s, original("v3-unsigned"), publish.Options{}); !errors.Is(err, fault) {
+		if _, err := publishtest.PublishTo(t, s, publishtest.Original("v3-unsigned"), publish.Options{}); !errors.Is(err, fault) {
 			t.Errorf("publish: got error %v, want %v", err, fault)
 		}
 		if _, err := reindex.Rebuild(t.Context(), s, buildcache.Trust{}); !errors.Is(err, fault) {
@@ -133,14 +134,14 @@ func TestAFaultOfTheStorageIsNoDamage(t *testing.T) {
 		}
 	}
 	s := mirrortest.Break(m, mirrortest.Cut(layout.V3Specs+"zlib", 20))
-	if _, err := publishTo(t, s, original("v3-unsigned"), publish.Options{}); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := publishtest.PublishTo(t, s, publishtest.Original("v3-unsigned"), publish.Options{}); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a document that breaks off: got error %v", err)
 	}
 }
 
 // Whether a store can be written to is learnt without writing to it, whether or not a mirror is there.
 func TestWritesAreProvedWithoutWriting(t *testing.T) {
-	for _, m := range []*mirrortest.Mem{mirrortest.NewMem(t), planted(t, "v3-unsigned"), planted(t, "v2-unsigned")} {
+	for _, m := range []*mirrortest.Mem{mirrortest.NewMem(t), publishtest.Planted(t, "v3-unsigned"), publishtest.Planted(t, "v2-unsigned")} {
 		before := m.Snapshot()
 		if err := reindex.ProveWrites(t.Context(), m); err != nil {
 			t.Error(err)

@@ -1,12 +1,10 @@
-package publish_test
+package verify_test
 
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -27,48 +25,13 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
 )
 
-const verifyData = "../test/testdata/"
-
-// planted is a mirror as real Spack wrote it: several fixtures are several layouts below one root.
-func planted(t testing.TB, fixtures ...string) *mirrortest.Mem {
-	t.Helper()
-	m := mirrortest.NewMem(t)
-	for _, f := range fixtures {
-		if err := m.PlantFS(os.DirFS(verifyData + f)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return m
-}
-
-func verifyRing(t testing.TB, name string) *key.Ring {
-	t.Helper()
-	armored, err := os.ReadFile(verifyData + "keys/" + name + ".pub")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := key.ReadRing(armored)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
 // onlyReader is a mirror that cannot be listed.
 type onlyReader struct{ mirror.Reader }
-
-func mustVerify(t testing.TB, r mirror.Reader, o verify.Options) *verify.Report {
-	t.Helper()
-	v, err := verify.Mirror(t.Context(), r, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
-}
 
 // Nothing is wrong with what Spack writes, however closely it is looked at.
 func TestVerifyClean(t *testing.T) {
@@ -87,7 +50,7 @@ func TestVerifyClean(t *testing.T) {
 		{[]string{"v3-signed", "v2-signed"}, []string{"v3", "v2"}, 0, 1, true},
 	} {
 		t.Run(strings.Join(row.fixtures, "+"), func(t *testing.T) {
-			m := planted(t, row.fixtures...)
+			m := publishtest.Planted(t, row.fixtures...)
 			for name := range m.Snapshot() {
 				if _, ok := layout.ParseV3Spec(name); ok {
 					row.packages++
@@ -97,7 +60,7 @@ func TestVerifyClean(t *testing.T) {
 			}
 			o := verify.Options{Deep: true}
 			if row.signed {
-				o.Trust = buildcache.Trust{RequireSigned: true, Keys: verifyRing(t, "one")}
+				o.Trust = buildcache.Trust{RequireSigned: true, Keys: publishtest.VerifyRing(t, "one")}
 			}
 			last := 0
 			o.Checked = func(n, of int) {
@@ -106,7 +69,7 @@ func TestVerifyClean(t *testing.T) {
 				}
 				last = n
 			}
-			got := mustVerify(t, m, o)
+			got := publishtest.MustVerify(t, m, o)
 			var bytes int64
 			for _, content := range m.Snapshot() {
 				bytes += int64(len(content))
@@ -122,7 +85,7 @@ func TestVerifyClean(t *testing.T) {
 				t.Errorf("it wrote: %v", m.Mutations())
 			}
 			last = 0
-			walked := mustVerify(t, onlyReader{m}, o)
+			walked := publishtest.MustVerify(t, onlyReader{m}, o)
 			want.Objects, want.Bytes, want.Orphans = walked.Objects, walked.Bytes, 0
 			if diff := cmp.Diff(want, walked); diff != "" {
 				t.Errorf("walked (-want +got):\n%s", diff)
@@ -141,8 +104,8 @@ func TestVerifyClean(t *testing.T) {
 func TestVerifyReadsOnce(t *testing.T) {
 	for _, fixture := range []string{"v3-signed", "v2-signed"} {
 		for _, deep := range []bool{false, true} {
-			m := planted(t, fixture)
-			mustVerify(t, m, verify.Options{Deep: deep})
+			m := publishtest.Planted(t, fixture)
+			publishtest.MustVerify(t, m, verify.Options{Deep: deep})
 			opened := make(map[string]int)
 			for _, c := range m.Calls() {
 				switch c.Op {
@@ -164,160 +127,12 @@ func TestVerifyReadsOnce(t *testing.T) {
 
 func isVerifyTarball(t testing.TB, m *mirrortest.Mem, name string) bool {
 	for doc, content := range m.Snapshot() {
-		if _, ok := layout.ParseV3Spec(doc); ok && name == verifyRecord(t, content, manifest.Tarball) {
+		if _, ok := layout.ParseV3Spec(doc); ok && name == publishtest.VerifyRecord(t, content, manifest.Tarball) {
 			return true
 		}
 	}
 	return false
 }
-
-// verifyRecord is the name of the blob of a family that a manifest points at.
-func verifyRecord(t testing.TB, document []byte, f manifest.Family) string {
-	t.Helper()
-	text, err := key.Text(document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := manifest.Parse(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := m.Record(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return layout.V3Blob(r.Digest)
-}
-
-// A subject is a mirror to be damaged.
-type subject struct {
-	t testing.TB
-	*mirrortest.Mem
-}
-
-// find returns the one document of a package.
-func (s subject) find(pkg string) string {
-	s.t.Helper()
-	for _, name := range slices.Sorted(maps.Keys(s.Snapshot())) {
-		id, ok := layout.ParseV3Spec(name)
-		_, v2 := layout.ParseV2Spec(name)
-		if ok && id.Package == pkg || v2 && strings.Contains(name, "-gcc-13.4.0-"+pkg+"-") {
-			return name
-		}
-	}
-	s.t.Fatalf("no document of %s", pkg)
-	return ""
-}
-
-func (s subject) read(name string) []byte {
-	s.t.Helper()
-	content, ok := s.Snapshot()[name]
-	if !ok {
-		s.t.Fatalf("%s is not there", name)
-	}
-	return content
-}
-
-func (s subject) blob(document string, f manifest.Family) string {
-	s.t.Helper()
-	return verifyRecord(s.t, s.read(document), f)
-}
-
-// tarball is the content of a package in either layout.
-func (s subject) tarball(pkg string) string {
-	s.t.Helper()
-	doc := s.find(pkg)
-	if strings.HasPrefix(doc, "v3/") {
-		return s.blob(doc, manifest.Tarball)
-	}
-	stem, _, _ := strings.Cut(path.Base(doc), ".spec.json")
-	for name := range s.Snapshot() {
-		if path.Base(name) == stem+".spack" {
-			return name
-		}
-	}
-	s.t.Fatalf("no tarball of %s", pkg)
-	return ""
-}
-
-func (s subject) flip(name string) {
-	content := bytes.Clone(s.read(name))
-	content[len(content)/2] ^= 1
-	s.Plant(name, content)
-}
-
-func (s subject) cut(name string) { s.Plant(name, s.read(name)[:len(s.read(name))-10]) }
-
-func (s subject) move(from, to string) {
-	s.Plant(to, s.read(from))
-	s.Uproot(from)
-}
-
-type installs map[string]map[string]any
-
-// of is the record of a package.
-func (in installs) of(pkg string) (hash string, record map[string]any) {
-	for _, h := range slices.Sorted(maps.Keys(in)) {
-		if in[h]["spec"].(map[string]any)["name"] == pkg && (record == nil || in[h]["in_buildcache"] == true) {
-			hash, record = h, in[h]
-		}
-	}
-	return hash, record
-}
-
-// remove takes out the record of a package that no other depends on, as if it had never been
-// added.
-func (in installs) remove(pkg string) {
-	hash, record := in.of(pkg)
-	delete(in, hash)
-	for _, d := range record["spec"].(map[string]any)["dependencies"].([]any) {
-		r := in[d.(map[string]any)["hash"].(string)]
-		r["ref_count"] = r["ref_count"].(float64) - 1
-	}
-}
-
-// reindex replaces the index that the manifest points at, or index.json itself.
-func (s subject) reindex(pointer string, edit func(installs)) {
-	s.t.Helper()
-	name := pointer
-	if pointer != layout.V2Index {
-		name = s.blob(pointer, manifest.Index)
-	}
-	var doc struct {
-		Database struct {
-			Version  string   `json:"version"`
-			Installs installs `json:"installs"`
-		} `json:"database"`
-	}
-	if err := json.Unmarshal(s.read(name), &doc); err != nil {
-		s.t.Fatal(err)
-	}
-	edit(doc.Database.Installs)
-	content, err := json.Marshal(doc)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if pointer == layout.V2Index {
-		s.Plant(pointer, content)
-		s.Plant(layout.V2IndexHash, []byte(blob.DigestOf(content).String()))
-		return
-	}
-	s.point(pointer, manifest.IndexType(index.V8), content)
-}
-
-func (s subject) point(pointer, mediaType string, content []byte) {
-	s.t.Helper()
-	digest := blob.DigestOf(content)
-	m := manifest.Manifest{Records: []manifest.Record{{Size: int64(len(content)), MediaType: mediaType, Compression: "none", Digest: digest}}}
-	text, err := m.Encode()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.Plant(layout.V3Blob(digest), content)
-	s.Plant(pointer, text)
-}
-
-const verifyView = "v3/manifests/index/site/login/index.manifest.json"
 
 // Every kind of damage is found, whatever else is in order, and nothing else is.
 func TestVerifyDamage(t *testing.T) {
@@ -327,107 +142,107 @@ func TestVerifyDamage(t *testing.T) {
 		name    string
 		fixture string
 		options verify.Options
-		damage  func(s subject)
+		damage  func(s publishtest.Subject)
 		// want are the findings: where, and a part of the reason. A file of that name may
 		// be a placeholder: {pkg} is the document of a package before the damage.
 		want []string
 		// walked are those of a mirror that cannot be listed; nil if they are the same.
 		walked []string
 	}{
-		{"tarball flipped", "v3-signed", deep, func(s subject) { s.flip(s.tarball("zlib")) },
+		{"tarball flipped", "v3-signed", deep, func(s publishtest.Subject) { s.Flip(s.Tarball("zlib")) },
 			[]string{"error {zlib}: content has sha256"}, nil},
-		{"tarball flipped, not deep", "v3-signed", verify.Options{}, func(s subject) { s.flip(s.tarball("zlib")) },
+		{"tarball flipped, not deep", "v3-signed", verify.Options{}, func(s publishtest.Subject) { s.Flip(s.Tarball("zlib")) },
 			[]string{}, nil},
-		{"v2 tarball flipped", "v2-signed", deep, func(s subject) { s.flip(s.tarball("zlib")) },
+		{"v2 tarball flipped", "v2-signed", deep, func(s publishtest.Subject) { s.Flip(s.Tarball("zlib")) },
 			[]string{"error {zlib}: content has sha256"}, nil},
-		{"tarball cut", "v3-signed", verify.Options{}, func(s subject) { s.cut(s.tarball("zlib")) },
+		{"tarball cut", "v3-signed", verify.Options{}, func(s publishtest.Subject) { s.Cut(s.Tarball("zlib")) },
 			[]string{"error {zlib}: bytes, want"}, nil},
-		{"tarball cut, deep", "v3-signed", deep, func(s subject) { s.cut(s.tarball("zlib")) },
+		{"tarball cut, deep", "v3-signed", deep, func(s publishtest.Subject) { s.Cut(s.Tarball("zlib")) },
 			[]string{"error {zlib}: bytes, want"}, nil},
-		{"tarball gone", "v3-signed", deep, func(s subject) { s.Uproot(s.tarball("zlib")) },
+		{"tarball gone", "v3-signed", deep, func(s publishtest.Subject) { s.Uproot(s.Tarball("zlib")) },
 			[]string{"error {zlib}: is not there"}, nil},
-		{"v2 tarball gone", "v2-unsigned", deep, func(s subject) { s.Uproot(s.tarball("zlib")) },
+		{"v2 tarball gone", "v2-unsigned", deep, func(s publishtest.Subject) { s.Uproot(s.Tarball("zlib")) },
 			[]string{"error {zlib}: is not there"}, nil},
-		{"spec blob gone", "v3-signed", deep, func(s subject) { s.Uproot(s.blob(s.find("zlib"), manifest.Spec)) },
+		{"spec blob gone", "v3-signed", deep, func(s publishtest.Subject) { s.Uproot(s.Blob(s.Find("zlib"), manifest.Spec)) },
 			[]string{"error {zlib}: is not there"}, nil},
-		{"spec blob flipped", "v3-signed", verify.Options{}, func(s subject) { s.flip(s.blob(s.find("zlib"), manifest.Spec)) },
+		{"spec blob flipped", "v3-signed", verify.Options{}, func(s publishtest.Subject) { s.Flip(s.Blob(s.Find("zlib"), manifest.Spec)) },
 			[]string{"error {zlib}: content has sha256"}, nil},
-		{"orphan flipped", "v3-unsigned", deep, func(s subject) {
+		{"orphan flipped", "v3-unsigned", deep, func(s publishtest.Subject) {
 			s.Plant(layout.V3Blob(blob.DigestOf([]byte("good"))), []byte("evil"))
 		}, []string{"error " + layout.V3Blob(blob.DigestOf([]byte("good"))) + ": nothing points at it yet"}, []string{}},
-		{"orphan", "v3-unsigned", deep, func(s subject) {
+		{"orphan", "v3-unsigned", deep, func(s publishtest.Subject) {
 			s.Plant(layout.V3Blob(blob.DigestOf([]byte("good"))), []byte("good"))
 		}, []string{}, nil},
-		{"manifest gone", "v3-signed", deep, func(s subject) { s.Uproot(s.find("zlib")) },
+		{"manifest gone", "v3-signed", deep, func(s publishtest.Subject) { s.Uproot(s.Find("zlib")) },
 			[]string{"error {zlib}: offers zlib@1.3.1"}, nil},
-		{"v2 document gone", "v2-signed", deep, func(s subject) { s.Uproot(s.find("zlib")) },
+		{"v2 document gone", "v2-signed", deep, func(s publishtest.Subject) { s.Uproot(s.Find("zlib")) },
 			[]string{"error {zlib}: offers zlib@1.3.1"}, nil},
-		{"manifest cut", "v3-unsigned", deep, func(s subject) { s.cut(s.find("zlib")) },
+		{"manifest cut", "v3-unsigned", deep, func(s publishtest.Subject) { s.Cut(s.Find("zlib")) },
 			[]string{"error {zlib}: manifest:"}, nil},
-		{"signed manifest cut", "v3-signed", deep, func(s subject) { s.Plant(s.find("zlib"), s.read(s.find("zlib"))[:100]) },
+		{"signed manifest cut", "v3-signed", deep, func(s publishtest.Subject) { s.Plant(s.Find("zlib"), s.Read(s.Find("zlib"))[:100]) },
 			[]string{"error {zlib}: Spack cannot read it"}, nil},
-		{"manifest of another package", "v3-signed", verify.Options{}, func(s subject) {
-			s.Plant(s.find("zlib"), s.read(s.find("munge")))
+		{"manifest of another package", "v3-signed", verify.Options{}, func(s publishtest.Subject) {
+			s.Plant(s.Find("zlib"), s.Read(s.Find("munge")))
 		}, []string{"error {zlib}: it carries munge@0.5.16"}, nil},
-		{"v2 document of another package", "v2-signed", verify.Options{}, func(s subject) {
-			s.Plant(s.find("zlib"), s.read(s.find("munge")))
+		{"v2 document of another package", "v2-signed", verify.Options{}, func(s publishtest.Subject) {
+			s.Plant(s.Find("zlib"), s.Read(s.Find("munge")))
 		}, []string{"error {zlib}: it carries munge@0.5.16"}, nil},
-		{"manifest renamed", "v3-signed", verify.Options{}, func(s subject) {
-			s.move(s.find("zlib"), strings.ReplaceAll(s.find("zlib"), "1.3.1", "9.9"))
+		{"manifest renamed", "v3-signed", verify.Options{}, func(s publishtest.Subject) {
+			s.Move(s.Find("zlib"), strings.ReplaceAll(s.Find("zlib"), "1.3.1", "9.9"))
 		}, []string{"error {zlib}: offers zlib@1.3.1", "error {zlib:9.9}: was it renamed?"}, []string{"error {zlib}: offers zlib@1.3.1"}},
-		{"manifest in another directory", "v3-signed", verify.Options{}, func(s subject) {
-			s.Plant(strings.Replace(s.find("zlib"), "spec/zlib/", "spec/munge/", 1), s.read(s.find("zlib")))
+		{"manifest in another directory", "v3-signed", verify.Options{}, func(s publishtest.Subject) {
+			s.Plant(strings.Replace(s.Find("zlib"), "spec/zlib/", "spec/munge/", 1), s.Read(s.Find("zlib")))
 		}, []string{"error {munge/zlib}: not a name"}, []string{}},
-		{"other signer", "v3-signed", verify.Options{Trust: buildcache.Trust{Keys: verifyRing(t, "two")}}, func(s subject) {
+		{"other signer", "v3-signed", verify.Options{Trust: buildcache.Trust{Keys: publishtest.VerifyRing(t, "two")}}, func(s publishtest.Subject) {
 			for _, pkg := range []string{"gcc", "gcc-runtime", "compiler-wrapper"} {
-				s.Plant(s.find(pkg), s.read(s.find(pkg)))
+				s.Plant(s.Find(pkg), s.Read(s.Find(pkg)))
 			}
 		}, []string{"error v3/manifests/key/*: this key is not among the trusted keys", "every error: not among the trusted keys"}, nil},
-		{"signed text edited", "v3-signed", verify.Options{Trust: buildcache.Trust{Keys: verifyRing(t, "one")}}, func(s subject) {
-			s.Plant(s.find("zlib"), bytes.Replace(s.read(s.find("zlib")), []byte(`"data"`), []byte(`"more":1,"data"`), 1))
+		{"signed text edited", "v3-signed", verify.Options{Trust: buildcache.Trust{Keys: publishtest.VerifyRing(t, "one")}}, func(s publishtest.Subject) {
+			s.Plant(s.Find("zlib"), bytes.Replace(s.Read(s.Find("zlib")), []byte(`"data"`), []byte(`"more":1,"data"`), 1))
 		}, []string{"error {zlib}: bad signature"}, nil},
-		{"one unsigned", "v3-signed", signed, func(s subject) {
-			text, err := key.Text(s.read(s.find("zlib")))
+		{"one unsigned", "v3-signed", signed, func(s publishtest.Subject) {
+			text, err := key.Text(s.Read(s.Find("zlib")))
 			if err != nil {
-				s.t.Fatal(err)
+				s.T.Fatal(err)
 			}
-			s.Plant(s.find("zlib"), text)
+			s.Plant(s.Find("zlib"), text)
 		}, []string{"error {zlib}: it is not signed"}, nil},
-		{"v2 unsigned", "v2-unsigned", signed, func(subject) {}, []string{"every error: it is not signed"}, nil},
-		{"index gone", "v3-signed", deep, func(s subject) { s.Uproot(layout.V3Index) },
+		{"v2 unsigned", "v2-unsigned", signed, func(publishtest.Subject) {}, []string{"every error: it is not signed"}, nil},
+		{"index gone", "v3-signed", deep, func(s publishtest.Subject) { s.Uproot(layout.V3Index) },
 			[]string{"error " + layout.V3Index + ": there is no index"}, []string{"no mirror"}},
-		{"v2 index gone", "v2-signed", deep, func(s subject) { s.Uproot(layout.V2Index) },
+		{"v2 index gone", "v2-signed", deep, func(s publishtest.Subject) { s.Uproot(layout.V2Index) },
 			[]string{"error " + layout.V2Index + ": there is no index"}, []string{"no mirror"}},
-		{"index gone, view left", "v3-view", deep, func(s subject) { s.Uproot(layout.V3Index) },
+		{"index gone, view left", "v3-view", deep, func(s publishtest.Subject) { s.Uproot(layout.V3Index) },
 			[]string{"warning " + layout.V3Index + ": that of the views"}, []string{"no mirror"}},
-		{"index manifest cut", "v3-signed", deep, func(s subject) { s.cut(layout.V3Index) },
+		{"index manifest cut", "v3-signed", deep, func(s publishtest.Subject) { s.Cut(layout.V3Index) },
 			[]string{"error " + layout.V3Index + ": manifest"}, nil},
-		{"index blob gone", "v3-signed", deep, func(s subject) { s.Uproot(s.blob(layout.V3Index, manifest.Index)) },
+		{"index blob gone", "v3-signed", deep, func(s publishtest.Subject) { s.Uproot(s.Blob(layout.V3Index, manifest.Index)) },
 			[]string{"error " + layout.V3Index + ": no such object"}, nil},
-		{"index blob flipped", "v3-signed", verify.Options{}, func(s subject) { s.flip(s.blob(layout.V3Index, manifest.Index)) },
+		{"index blob flipped", "v3-signed", verify.Options{}, func(s publishtest.Subject) { s.Flip(s.Blob(layout.V3Index, manifest.Index)) },
 			[]string{"error " + layout.V3Index + ": content has sha256"}, nil},
-		{"index corrupt", "v3-signed", deep, func(s subject) { s.point(layout.V3Index, manifest.IndexType(index.V8), []byte("{}")) },
+		{"index corrupt", "v3-signed", deep, func(s publishtest.Subject) { s.Point(layout.V3Index, manifest.IndexType(index.V8), []byte("{}")) },
 			[]string{"error " + layout.V3Index + ": index is corrupt"}, nil},
-		{"index of a newer Spack", "v3-signed", deep, func(s subject) {
-			s.point(layout.V3Index, manifest.IndexType(index.V8), []byte(`{"database":{"version":"9","installs":{}}}`))
+		{"index of a newer Spack", "v3-signed", deep, func(s publishtest.Subject) {
+			s.Point(layout.V3Index, manifest.IndexType(index.V8), []byte(`{"database":{"version":"9","installs":{}}}`))
 		}, []string{"error " + layout.V3Index + ": written by a newer Spack"}, nil},
-		{"v2 index cut", "v2-signed", deep, func(s subject) {
-			s.cut(layout.V2Index)
-			s.Plant(layout.V2IndexHash, []byte(blob.DigestOf(s.read(layout.V2Index)).String()))
+		{"v2 index cut", "v2-signed", deep, func(s publishtest.Subject) {
+			s.Cut(layout.V2Index)
+			s.Plant(layout.V2IndexHash, []byte(blob.DigestOf(s.Read(layout.V2Index)).String()))
 		}, []string{"error " + layout.V2Index + ": index is corrupt"}, nil},
-		{"wrong length in the index manifest", "v3-signed", deep, func(s subject) {
-			size := fmt.Sprint(len(s.read(s.blob(layout.V3Index, manifest.Index))))
-			s.Plant(layout.V3Index, bytes.Replace(s.read(layout.V3Index), []byte(size), []byte("17"), 1))
+		{"wrong length in the index manifest", "v3-signed", deep, func(s publishtest.Subject) {
+			size := fmt.Sprint(len(s.Read(s.Blob(layout.V3Index, manifest.Index))))
+			s.Plant(layout.V3Index, bytes.Replace(s.Read(layout.V3Index), []byte(size), []byte("17"), 1))
 		}, []string{"error " + layout.V3Index + ": bytes, want 17"}, nil},
-		{"not indexed", "v3-signed", deep, func(s subject) {
-			s.reindex(layout.V3Index, func(in installs) { _, r := in.of("slurm"); r["in_buildcache"] = false })
+		{"not indexed", "v3-signed", deep, func(s publishtest.Subject) {
+			s.Reindex(layout.V3Index, func(in publishtest.Installs) { _, r := in.Of("slurm"); r["in_buildcache"] = false })
 		}, []string{"error {slurm}: it is not in the index"}, []string{}},
-		{"not offered, and nothing depends on it", "v3-signed", deep, func(s subject) {
-			s.reindex(layout.V3Index, func(in installs) { _, r := in.of("openmpi"); r["in_buildcache"] = false })
+		{"not offered, and nothing depends on it", "v3-signed", deep, func(s publishtest.Subject) {
+			s.Reindex(layout.V3Index, func(in publishtest.Installs) { _, r := in.Of("openmpi"); r["in_buildcache"] = false })
 		}, []string{"error {openmpi}: it is not in the index"}, []string{"warning " + layout.V3Index + ": record of openmpi/"}},
-		{"record that lacks a dependency", "v3-signed", deep, func(s subject) {
-			s.reindex(layout.V3Index, func(in installs) {
-				_, r := in.of("openmpi")
+		{"record that lacks a dependency", "v3-signed", deep, func(s publishtest.Subject) {
+			s.Reindex(layout.V3Index, func(in publishtest.Installs) {
+				_, r := in.Of("openmpi")
 				node := r["spec"].(map[string]any)
 				node["dependencies"] = slices.DeleteFunc(node["dependencies"].([]any), func(d any) bool {
 					if d.(map[string]any)["name"] != "zlib" && d.(map[string]any)["name"] != "hwloc" {
@@ -439,98 +254,103 @@ func TestVerifyDamage(t *testing.T) {
 				})
 			})
 		}, []string{"error " + layout.V3Index + ": has other dependencies"}, nil},
-		{"no record", "v3-signed", deep, func(s subject) {
-			s.reindex(layout.V3Index, func(in installs) { in.remove("openmpi") })
+		{"no record", "v3-signed", deep, func(s publishtest.Subject) {
+			s.Reindex(layout.V3Index, func(in publishtest.Installs) { in.Remove("openmpi") })
 		}, []string{"error {openmpi}: it is not in the index"}, []string{}},
-		{"package gone, record left", "v3-signed", deep, func(s subject) {
-			s.Uproot(s.find("openmpi"))
-			s.reindex(layout.V3Index, func(in installs) { _, r := in.of("openmpi"); r["in_buildcache"] = false })
+		{"package gone, record left", "v3-signed", deep, func(s publishtest.Subject) {
+			s.Uproot(s.Find("openmpi"))
+			s.Reindex(layout.V3Index, func(in publishtest.Installs) { _, r := in.Of("openmpi"); r["in_buildcache"] = false })
 		}, []string{"warning " + layout.V3Index + ": record of openmpi/"}, nil},
-		{"v2 not indexed", "v2-signed", deep, func(s subject) {
-			s.reindex(layout.V2Index, func(in installs) { _, r := in.of("zlib"); r["in_buildcache"] = false })
+		{"v2 not indexed", "v2-signed", deep, func(s publishtest.Subject) {
+			s.Reindex(layout.V2Index, func(in publishtest.Installs) { _, r := in.Of("zlib"); r["in_buildcache"] = false })
 		}, []string{"error {zlib}: it is not in the index"}, []string{}},
-		{"one offered that is not there", "v3-unsigned", deep, func(s subject) {
-			s.reindex(layout.V3Index, func(in installs) { _, r := in.of("glibc"); r["in_buildcache"] = true })
+		{"one offered that is not there", "v3-unsigned", deep, func(s publishtest.Subject) {
+			s.Reindex(layout.V3Index, func(in publishtest.Installs) { _, r := in.Of("glibc"); r["in_buildcache"] = true })
 		}, []string{"error {glibc}: offers glibc"}, nil},
-		{"dependency without a record", "v3-signed", deep, func(s subject) {
-			s.reindex(layout.V3Index, func(in installs) { h, _ := in.of("glibc"); delete(in, h) })
+		{"dependency without a record", "v3-signed", deep, func(s publishtest.Subject) {
+			s.Reindex(layout.V3Index, func(in publishtest.Installs) { h, _ := in.Of("glibc"); delete(in, h) })
 		}, []string{"error+ " + layout.V3Index + ": which has no record"}, nil},
-		{"wrong ref_count", "v3-signed", deep, func(s subject) {
-			s.reindex(layout.V3Index, func(in installs) { _, r := in.of("zlib"); r["ref_count"] = 77 })
+		{"wrong ref_count", "v3-signed", deep, func(s publishtest.Subject) {
+			s.Reindex(layout.V3Index, func(in publishtest.Installs) { _, r := in.Of("zlib"); r["ref_count"] = 77 })
 		}, []string{"error " + layout.V3Index + ": ref_count of zlib/"}, nil},
-		{"record that nothing needs", "v3-signed", deep, func(s subject) {
-			s.reindex(layout.V3Index, func(in installs) {
+		{"record that nothing needs", "v3-signed", deep, func(s publishtest.Subject) {
+			s.Reindex(layout.V3Index, func(in publishtest.Installs) {
 				h := strings.Repeat("a", 32)
 				in[h] = map[string]any{"ref_count": 0, "in_buildcache": false, "spec": map[string]any{"name": "old", "version": "1", "hash": h}}
 			})
 		}, []string{"warning " + layout.V3Index + ": record of old/aaaaaaa: no package"}, nil},
-		{"record of another package", "v3-signed", deep, func(s subject) {
-			s.reindex(layout.V3Index, func(in installs) { _, r := in.of("zlib"); r["spec"].(map[string]any)["hash"] = strings.Repeat("b", 32) })
+		{"record of another package", "v3-signed", deep, func(s publishtest.Subject) {
+			s.Reindex(layout.V3Index, func(in publishtest.Installs) {
+				_, r := in.Of("zlib")
+				r["spec"].(map[string]any)["hash"] = strings.Repeat("b", 32)
+			})
 		}, []string{"error " + layout.V3Index + ": it is about /bbbbbbb"}, nil},
-		{"record that differs", "v2-signed", deep, func(s subject) {
-			s.reindex(layout.V2Index, func(in installs) {
-				_, r := in.of("zlib")
+		{"record that differs", "v2-signed", deep, func(s publishtest.Subject) {
+			s.Reindex(layout.V2Index, func(in publishtest.Installs) {
+				_, r := in.Of("zlib")
 				r["spec"].(map[string]any)["namespace"] = "other"
 			})
 		}, []string{"warning " + layout.V2Index + ": record of zlib@1.3.1"}, nil},
-		{"name that leads out of the mirror", "v3-unsigned", deep, func(s subject) {
-			s.reindex(layout.V3Index, func(in installs) {
-				_, r := in.of("zlib")
+		{"name that leads out of the mirror", "v3-unsigned", deep, func(s publishtest.Subject) {
+			s.Reindex(layout.V3Index, func(in publishtest.Installs) {
+				_, r := in.Of("zlib")
 				r["spec"].(map[string]any)["name"] = "../../../etc"
 			})
 		}, []string{"error v3/manifests/spec/../../../etc/*: offers ../../../etc", "error " + layout.V3Index + ": says that it is ../../../etc"},
 			[]string{"error v3/manifests/spec/../../../etc/*: no object can have that name"}},
-		{"key index gone", "v3-signed", deep, func(s subject) { s.Uproot(layout.V3KeyIndex) },
+		{"key index gone", "v3-signed", deep, func(s publishtest.Subject) { s.Uproot(layout.V3KeyIndex) },
 			[]string{"error " + layout.V3KeyIndex + ": do not learn of 1 keys"}, []string{"warning v3/manifests/key: cannot check the signatures of 11 packages"}},
-		{"v2 key index gone", "v2-signed", deep, func(s subject) { s.Uproot(layout.V2KeyIndex) },
+		{"v2 key index gone", "v2-signed", deep, func(s publishtest.Subject) { s.Uproot(layout.V2KeyIndex) },
 			[]string{"error " + layout.V2KeyIndex + ": do not learn of 1 keys"}, []string{"warning build_cache/_pgp: cannot check the signatures of 9 packages"}},
-		{"key index corrupt", "v2-signed", deep, func(s subject) { s.Plant(layout.V2KeyIndex, []byte("{")) },
+		{"key index corrupt", "v2-signed", deep, func(s publishtest.Subject) { s.Plant(layout.V2KeyIndex, []byte("{")) },
 			[]string{"error " + layout.V2KeyIndex + ": key index:"}, nil},
-		{"key index blob gone", "v3-signed", deep, func(s subject) { s.Uproot(s.blob(layout.V3KeyIndex, manifest.KeyIndex)) },
+		{"key index blob gone", "v3-signed", deep, func(s publishtest.Subject) { s.Uproot(s.Blob(layout.V3KeyIndex, manifest.KeyIndex)) },
 			[]string{"error " + layout.V3KeyIndex + ": no such object"}, nil},
-		{"key not named", "v2-signed", deep, func(s subject) { s.Plant(layout.V2KeyIndex, []byte(`{"keys":{}}`)) },
+		{"key not named", "v2-signed", deep, func(s publishtest.Subject) { s.Plant(layout.V2KeyIndex, []byte(`{"keys":{}}`)) },
 			[]string{"error " + layout.V2KeyIndex + ": does not name the key"}, []string{"warning build_cache/_pgp: cannot check the signatures of 9 packages"}},
-		{"no key named, none there", "v2-unsigned", deep, func(s subject) { s.Plant(layout.V2KeyIndex, []byte(`{"keys":{}}`)) },
+		{"no key named, none there", "v2-unsigned", deep, func(s publishtest.Subject) { s.Plant(layout.V2KeyIndex, []byte(`{"keys":{}}`)) },
 			[]string{}, nil},
-		{"key gone", "v3-signed", deep, func(s subject) { s.Uproot(layout.V3Key(verifyRing(s.t, "one").Fingerprints()[0])) },
+		{"key gone", "v3-signed", deep, func(s publishtest.Subject) {
+			s.Uproot(layout.V3Key(publishtest.VerifyRing(s.T, "one").Fingerprints()[0]))
+		},
 			[]string{"error " + layout.V3KeyIndex + ": it names the key"}, nil},
-		{"key blob flipped", "v3-signed", verify.Options{}, func(s subject) {
-			s.flip(s.blob(layout.V3Key(verifyRing(s.t, "one").Fingerprints()[0]), manifest.Key))
-		}, []string{"error " + layout.V3Key(verifyRing(t, "one").Fingerprints()[0]) + ": content has sha256"}, nil},
-		{"other key under its name", "v2-signed", deep, func(s subject) {
-			armored, err := os.ReadFile(verifyData + "keys/two.pub")
+		{"key blob flipped", "v3-signed", verify.Options{}, func(s publishtest.Subject) {
+			s.Flip(s.Blob(layout.V3Key(publishtest.VerifyRing(s.T, "one").Fingerprints()[0]), manifest.Key))
+		}, []string{"error " + layout.V3Key(publishtest.VerifyRing(t, "one").Fingerprints()[0]) + ": content has sha256"}, nil},
+		{"other key under its name", "v2-signed", deep, func(s publishtest.Subject) {
+			armored, err := os.ReadFile(publishtest.Testdata() + "keys/two.pub")
 			if err != nil {
-				s.t.Fatal(err)
+				s.T.Fatal(err)
 			}
-			s.Plant(layout.V2Key(verifyRing(s.t, "one").Fingerprints()[0]), armored)
-		}, []string{"error " + layout.V2Key(verifyRing(t, "one").Fingerprints()[0]) + ": it holds the key"}, nil},
-		{"view manifest cut", "v3-view", deep, func(s subject) { s.cut(verifyView) },
-			[]string{"error " + verifyView + ": manifest"}, []string{}},
-		{"view blob gone", "v3-view", deep, func(s subject) { s.Uproot(s.blob(verifyView, manifest.Index)) },
-			[]string{"error " + verifyView + ": no such object"}, []string{}},
-		{"wrong ref_count in a view", "v3-view", deep, func(s subject) {
-			s.reindex(verifyView, func(in installs) { _, r := in.of("zlib"); r["ref_count"] = 77 })
-		}, []string{"error " + verifyView + ": ref_count of zlib/"}, []string{}},
-		{"view offers what is not there", "v3-view", deep, func(s subject) {
-			s.reindex(verifyView, func(in installs) { _, r := in.of("glibc"); r["in_buildcache"] = true })
-		}, []string{"error {glibc}: " + verifyView + " offers glibc"}, []string{}},
-		{"v2 hash of another index", "v2-signed", deep, func(s subject) { s.Plant(layout.V2IndexHash, bytes.Repeat([]byte("0"), 64)) },
+			s.Plant(layout.V2Key(publishtest.VerifyRing(s.T, "one").Fingerprints()[0]), armored)
+		}, []string{"error " + layout.V2Key(publishtest.VerifyRing(t, "one").Fingerprints()[0]) + ": it holds the key"}, nil},
+		{"view manifest cut", "v3-view", deep, func(s publishtest.Subject) { s.Cut(publishtest.VerifyView) },
+			[]string{"error " + publishtest.VerifyView + ": manifest"}, []string{}},
+		{"view blob gone", "v3-view", deep, func(s publishtest.Subject) { s.Uproot(s.Blob(publishtest.VerifyView, manifest.Index)) },
+			[]string{"error " + publishtest.VerifyView + ": no such object"}, []string{}},
+		{"wrong ref_count in a view", "v3-view", deep, func(s publishtest.Subject) {
+			s.Reindex(publishtest.VerifyView, func(in publishtest.Installs) { _, r := in.Of("zlib"); r["ref_count"] = 77 })
+		}, []string{"error " + publishtest.VerifyView + ": ref_count of zlib/"}, []string{}},
+		{"view offers what is not there", "v3-view", deep, func(s publishtest.Subject) {
+			s.Reindex(publishtest.VerifyView, func(in publishtest.Installs) { _, r := in.Of("glibc"); r["in_buildcache"] = true })
+		}, []string{"error {glibc}: " + publishtest.VerifyView + " offers glibc"}, []string{}},
+		{"v2 hash of another index", "v2-signed", deep, func(s publishtest.Subject) { s.Plant(layout.V2IndexHash, bytes.Repeat([]byte("0"), 64)) },
 			[]string{"error " + layout.V2IndexHash + ": clients may fail"}, nil},
-		{"v2 hash gone", "v2-signed", deep, func(s subject) { s.Uproot(layout.V2IndexHash) },
+		{"v2 hash gone", "v2-signed", deep, func(s publishtest.Subject) { s.Uproot(layout.V2IndexHash) },
 			[]string{"error " + layout.V2IndexHash + ": no such object"}, nil},
-		{"layout.json gone", "v3-signed", deep, func(s subject) { s.Uproot(layout.V3Layout) },
+		{"layout.json gone", "v3-signed", deep, func(s publishtest.Subject) { s.Uproot(layout.V3Layout) },
 			[]string{"warning " + layout.V3Layout + ": it is not there"}, nil},
-		{"leftover", "v3-signed", deep, func(s subject) {
+		{"leftover", "v3-signed", deep, func(s publishtest.Subject) {
 			if err := s.Abandon(context.Background(), layout.V3Blob(blob.DigestOf(nil))); err != nil {
-				s.t.Fatal(err)
+				s.T.Fatal(err)
 			}
 			if err := s.Abandon(context.Background(), "noble/"+layout.V3Index); err != nil {
-				s.t.Fatal(err) // another mirror's
+				s.T.Fatal(err) // another mirror's
 			}
 		}, []string{"warning " + layout.V3Blob(blob.DigestOf(nil)) + ": is not finished"}, []string{}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			s := subject{t, planted(t, row.fixture)}
+			s := publishtest.SubjectOf(t, publishtest.Planted(t, row.fixture))
 			want := verifyExpand(s, row.want)
 			walked := verifyExpand(s, row.walked)
 			if row.walked == nil {
@@ -547,8 +367,8 @@ func TestVerifyDamage(t *testing.T) {
 }
 
 // verifyExpand puts names of documents in for {package}.
-func verifyExpand(s subject, want []string) []string {
-	s.t.Helper()
+func verifyExpand(s publishtest.Subject, want []string) []string {
+	s.T.Helper()
 	out := []string{}
 	for _, w := range want {
 		before, rest, ok := strings.Cut(w, "{")
@@ -557,13 +377,13 @@ func verifyExpand(s subject, want []string) []string {
 			var name string
 			switch pkg {
 			case "zlib:9.9":
-				name = strings.ReplaceAll(s.find("zlib"), "1.3.1", "9.9")
+				name = strings.ReplaceAll(s.Find("zlib"), "1.3.1", "9.9")
 			case "munge/zlib":
-				name = strings.Replace(s.find("zlib"), "spec/zlib/", "spec/munge/", 1)
+				name = strings.Replace(s.Find("zlib"), "spec/zlib/", "spec/munge/", 1)
 			case "glibc":
 				name = "v3/manifests/spec/glibc/*"
 			default:
-				name = s.find(pkg)
+				name = s.Find(pkg)
 			}
 			w = before + name + after
 		}
@@ -634,22 +454,22 @@ func wantFindings(t *testing.T, how string, r mirror.Reader, o verify.Options, w
 
 // What "run publish index" is the advice for is well afterwards.
 func TestVerifyAfterRebuild(t *testing.T) {
-	for name, damage := range map[string]func(s subject){
-		"index gone":      func(s subject) { s.Uproot(layout.V3Index) },
-		"index cut":       func(s subject) { s.cut(layout.V3Index) },
-		"index blob gone": func(s subject) { s.Uproot(s.blob(layout.V3Index, manifest.Index)) },
-		"no record": func(s subject) {
-			s.reindex(layout.V3Index, func(in installs) { in.remove("openmpi") })
+	for name, damage := range map[string]func(s publishtest.Subject){
+		"index gone":      func(s publishtest.Subject) { s.Uproot(layout.V3Index) },
+		"index cut":       func(s publishtest.Subject) { s.Cut(layout.V3Index) },
+		"index blob gone": func(s publishtest.Subject) { s.Uproot(s.Blob(layout.V3Index, manifest.Index)) },
+		"no record": func(s publishtest.Subject) {
+			s.Reindex(layout.V3Index, func(in publishtest.Installs) { in.Remove("openmpi") })
 		},
-		"ref_count": func(s subject) {
-			s.reindex(layout.V3Index, func(in installs) { _, r := in.of("zlib"); r["ref_count"] = 77 })
+		"ref_count": func(s publishtest.Subject) {
+			s.Reindex(layout.V3Index, func(in publishtest.Installs) { _, r := in.Of("zlib"); r["ref_count"] = 77 })
 		},
-		"key index": func(s subject) { s.Uproot(layout.V3KeyIndex) },
+		"key index": func(s publishtest.Subject) { s.Uproot(layout.V3KeyIndex) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := subject{t, planted(t, "v3-signed")}
+			s := publishtest.SubjectOf(t, publishtest.Planted(t, "v3-signed"))
 			damage(s)
-			if !mustVerify(t, s.Mem, verify.Options{}).Damaged() {
+			if !publishtest.MustVerify(t, s.Mem, verify.Options{}).Damaged() {
 				t.Fatal("it is not damaged")
 			}
 			if _, err := reindex.Rebuild(t.Context(), s.Mem, buildcache.Trust{}); err != nil {
@@ -663,14 +483,14 @@ func TestVerifyAfterRebuild(t *testing.T) {
 // Clients read through HTTP, and so do we.
 func TestVerifyURL(t *testing.T) {
 	for _, fixture := range []string{"v3-view", "v2-signed"} {
-		server := httptest.NewServer(http.FileServerFS(os.DirFS(verifyData + fixture)))
+		server := httptest.NewServer(http.FileServerFS(os.DirFS(publishtest.Testdata() + fixture)))
 		defer server.Close()
 		m, err := web.Open(server.URL, web.Options{Attempts: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer m.Close()
-		v := mustVerify(t, m, verify.Options{Deep: true, Trust: buildcache.Trust{RequireSigned: true, Keys: verifyRing(t, "one")}})
+		v := publishtest.MustVerify(t, m, verify.Options{Deep: true, Trust: buildcache.Trust{RequireSigned: true, Keys: publishtest.VerifyRing(t, "one")}})
 		if len(v.Findings) > 0 || v.Packages == 0 || v.Keys != 1 {
 			t.Errorf("%s: %+v", fixture, v)
 		}
@@ -685,11 +505,11 @@ func TestVerifyDuringPublish(t *testing.T) {
 		if pointer == layout.V2Index {
 			fixture = "v2-signed"
 		}
-		s := subject{t, planted(t, fixture)}
+		s := publishtest.SubjectOf(t, publishtest.Planted(t, fixture))
 		whole := s.Snapshot()
-		zlib := s.tarball("zlib")
+		zlib := s.Tarball("zlib")
 		s.Uproot(zlib)
-		s.reindex(pointer, func(in installs) { _, r := in.of("zlib"); r["in_buildcache"] = false })
+		s.Reindex(pointer, func(in publishtest.Installs) { _, r := in.Of("zlib"); r["in_buildcache"] = false })
 		b := mirrortest.Break(s.Mem)
 		listed := 0
 		b.AfterEach(func(c mirrortest.Call) {
@@ -706,7 +526,7 @@ func TestVerifyDuringPublish(t *testing.T) {
 				listed = 0
 			}
 		})
-		v := mustVerify(t, b, verify.Options{Deep: true})
+		v := publishtest.MustVerify(t, b, verify.Options{Deep: true})
 		for _, f := range v.Findings {
 			if f.Severity == buildcache.Error {
 				t.Errorf("%s: %s", fixture, f)
@@ -745,8 +565,8 @@ func TestVerifyUnreachable(t *testing.T) {
 		{"all denied, walked", mirrortest.Fail("", denied), true, mirror.ErrDenied},
 		{"all packages out of reach", mirrortest.Fail("v3/manifests/spec/", mirrortest.ErrInjected), true, mirrortest.ErrInjected},
 	} {
-		s := subject{t, planted(t, "v3-signed")}
-		s.reindex(layout.V3Index, func(in installs) {
+		s := publishtest.SubjectOf(t, publishtest.Planted(t, "v3-signed"))
+		s.Reindex(layout.V3Index, func(in publishtest.Installs) {
 			for i := range 40 {
 				h := strings.Repeat("a", 30) + string([]byte{byte('a' + i/20), byte('a' + i%20)})
 				in[h] = map[string]any{"ref_count": 0, "in_buildcache": true, "spec": map[string]any{"name": "n" + h, "version": "1", "hash": h}}
@@ -765,24 +585,24 @@ func TestVerifyUnreachable(t *testing.T) {
 // Where clients may not list, what is absent is denied: here, the other layout.
 func TestVerifyWhereAbsentIsDenied(t *testing.T) {
 	denied := &mirror.DeniedError{Action: "GET", Name: "it", Detail: "403"}
-	wantFindings(t, "v3", onlyReader{mirrortest.Break(planted(t, "v3-unsigned"), mirrortest.Fail("build_cache/", denied), mirrortest.Fail("v3/manifests/key/", denied))},
+	wantFindings(t, "v3", onlyReader{mirrortest.Break(publishtest.Planted(t, "v3-unsigned"), mirrortest.Fail("build_cache/", denied), mirrortest.Fail("v3/manifests/key/", denied))},
 		verify.Options{}, []string{})
-	m := planted(t, "v3-unsigned")
-	zlib := subject{t, m}.find("zlib")
+	m := publishtest.Planted(t, "v3-unsigned")
+	zlib := publishtest.SubjectOf(t, m).Find("zlib")
 	wantFindings(t, "gone", onlyReader{mirrortest.Break(m, mirrortest.Fail(zlib, denied))}, verify.Options{},
 		[]string{"error " + zlib + ": offers zlib@1.3.1"})
 }
 
 func TestVerifyBodyCut(t *testing.T) {
-	m := planted(t, "v3-unsigned")
-	s := subject{t, m}
-	zlib := s.tarball("zlib")
+	m := publishtest.Planted(t, "v3-unsigned")
+	s := publishtest.SubjectOf(t, m)
+	zlib := s.Tarball("zlib")
 	wantFindings(t, "cut", mirrortest.Break(m, mirrortest.Cut(zlib, 10)), verify.Options{Deep: true},
-		[]string{"error " + s.find("zlib") + ": read " + zlib})
+		[]string{"error " + s.Find("zlib") + ": read " + zlib})
 }
 
 func TestVerifyLeftoversDenied(t *testing.T) {
-	m := mirrortest.Break(planted(t, "v3-unsigned"), mirrortest.On(mirrortest.Leftovers, mirrortest.Fail("", mirror.ErrDenied)))
+	m := mirrortest.Break(publishtest.Planted(t, "v3-unsigned"), mirrortest.On(mirrortest.Leftovers, mirrortest.Fail("", mirror.ErrDenied)))
 	wantFindings(t, "denied", m, verify.Options{}, []string{"warning : were not looked for"})
 }
 
@@ -806,7 +626,7 @@ func TestVerifyStops(t *testing.T) {
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		v, err := verify.Mirror(ctx, mirrortest.Break(planted(t, "v3-signed"), fault), verify.Options{Deep: true})
+		v, err := verify.Mirror(ctx, mirrortest.Break(publishtest.Planted(t, "v3-signed"), fault), verify.Options{Deep: true})
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, %v", v, err)
 		}

@@ -1,4 +1,4 @@
-package publish_test
+package reindex_test
 
 import (
 	"bytes"
@@ -17,22 +17,31 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 )
 
 // An index made anew is the one that Spack made, for every layout below one root.
 func TestRebuildIsWhatSpackMade(t *testing.T) {
-	for _, damage := range []func(s subject){
-		func(subject) {},
-		func(s subject) { s.Uproot(layout.V3Index); s.Uproot(layout.V2Index); s.Uproot(layout.V2IndexHash) },
-		func(s subject) { s.cut(layout.V3Index); s.cut(layout.V2Index) },
-		func(s subject) { s.Uproot(layout.V3KeyIndex); s.Uproot(layout.V2KeyIndex) },
-		func(s subject) { s.reindex(layout.V3Index, func(in installs) { in.remove("slurm") }) },
-		func(s subject) { s.reindex(layout.V2Index, func(in installs) { in.remove("slurm") }) },
+	for _, damage := range []func(s publishtest.Subject){
+		func(publishtest.Subject) {},
+		func(s publishtest.Subject) {
+			s.Uproot(layout.V3Index)
+			s.Uproot(layout.V2Index)
+			s.Uproot(layout.V2IndexHash)
+		},
+		func(s publishtest.Subject) { s.Cut(layout.V3Index); s.Cut(layout.V2Index) },
+		func(s publishtest.Subject) { s.Uproot(layout.V3KeyIndex); s.Uproot(layout.V2KeyIndex) },
+		func(s publishtest.Subject) {
+			s.Reindex(layout.V3Index, func(in publishtest.Installs) { in.Remove("slurm") })
+		},
+		func(s publishtest.Subject) {
+			s.Reindex(layout.V2Index, func(in publishtest.Installs) { in.Remove("slurm") })
+		},
 	} {
-		m := planted(t, "v3-signed", "v2-signed")
-		damage(subject{t, m})
-		got, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{RequireSigned: true, Keys: verifyRing(t, "one")})
+		m := publishtest.Planted(t, "v3-signed", "v2-signed")
+		damage(publishtest.SubjectOf(t, m))
+		got, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{RequireSigned: true, Keys: publishtest.VerifyRing(t, "one")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,8 +49,8 @@ func TestRebuildIsWhatSpackMade(t *testing.T) {
 			t.Errorf("rebuilt: %+v", got)
 		}
 		for _, l := range []string{"v3", "v2"} {
-			spack := contentOf(t, original(l+"-signed"))
-			wantIndex(t, m.Snapshot(), l, indexOf(t, spack, l))
+			spack := publishtest.ContentOf(t, publishtest.Original(l+"-signed"))
+			publishtest.WantIndex(t, m.Snapshot(), l, publishtest.IndexOf(t, spack, l))
 			for _, name := range []string{layout.V3KeyIndex, layout.V2KeyIndex} {
 				if want := spack[name]; want != nil && string(m.Snapshot()[name]) != string(want) {
 					t.Errorf("%s is %q", name, m.Snapshot()[name])
@@ -66,21 +75,21 @@ func TestRebuildNeverLosesWhatItCannotRead(t *testing.T) {
 	for _, row := range []struct {
 		name, fixture string
 		trust         buildcache.Trust
-		damage        func(s subject)
+		damage        func(s publishtest.Subject)
 	}{
-		{"spec gone", "v3-signed", buildcache.Trust{}, func(s subject) { s.Uproot(s.blob(s.find("munge"), manifest.Spec)) }},
-		{"spec damaged", "v3-signed", buildcache.Trust{}, func(s subject) { s.flip(s.blob(s.find("munge"), manifest.Spec)) }},
-		{"tarball gone", "v3-signed", buildcache.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }},
-		{"untrusted", "v3-signed", buildcache.Trust{Keys: verifyRing(t, "two")}, func(subject) {}},
-		{"unsigned", "v3-unsigned", buildcache.Trust{RequireSigned: true}, func(subject) {}},
-		{"v2 tarball gone", "v2-signed", buildcache.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }},
+		{"spec gone", "v3-signed", buildcache.Trust{}, func(s publishtest.Subject) { s.Uproot(s.Blob(s.Find("munge"), manifest.Spec)) }},
+		{"spec damaged", "v3-signed", buildcache.Trust{}, func(s publishtest.Subject) { s.Flip(s.Blob(s.Find("munge"), manifest.Spec)) }},
+		{"tarball gone", "v3-signed", buildcache.Trust{}, func(s publishtest.Subject) { s.Uproot(s.Tarball("munge")) }},
+		{"untrusted", "v3-signed", buildcache.Trust{Keys: publishtest.VerifyRing(t, "two")}, func(publishtest.Subject) {}},
+		{"unsigned", "v3-unsigned", buildcache.Trust{RequireSigned: true}, func(publishtest.Subject) {}},
+		{"v2 tarball gone", "v2-signed", buildcache.Trust{}, func(s publishtest.Subject) { s.Uproot(s.Tarball("munge")) }},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			m := planted(t, row.fixture)
-			s := subject{t, m}
+			m := publishtest.Planted(t, row.fixture)
+			s := publishtest.SubjectOf(t, m)
 			row.damage(s)
-			s.reindex(pointerOf(layoutOf(row.fixture)), func(in installs) {
-				_, r := in.of("slurm") // so that there is something to write
+			s.Reindex(publishtest.PointerOf(publishtest.LayoutOf(row.fixture)), func(in publishtest.Installs) {
+				_, r := in.Of("slurm") // so that there is something to write
 				r["in_buildcache"] = false
 			})
 			before := m.Snapshot()
@@ -100,20 +109,20 @@ func TestRebuildNeverLosesWhatItCannotRead(t *testing.T) {
 func TestRebuildLeavesOutWhatNobodyCanRead(t *testing.T) {
 	for name, row := range map[string]struct {
 		fixture string
-		damage  func(s subject)
+		damage  func(s publishtest.Subject)
 	}{
-		"manifest truncated":          {"v3-unsigned", func(s subject) { s.cut(s.find("munge")) }},
-		"manifest empty":              {"v3-signed", func(s subject) { s.Plant(s.find("munge"), nil) }},
-		"manifest of another package": {"v3-signed", func(s subject) { s.Plant(s.find("munge"), s.read(s.find("hwloc"))) }},
-		"v2 document truncated":       {"v2-unsigned", func(s subject) { s.cut(s.find("munge")) }},
-		"v2 document of HTML":         {"v2-unsigned", func(s subject) { s.Plant(s.find("munge"), []byte("<html>")) }},
-		"v2 document of no tarball": {"v2-unsigned", func(s subject) {
-			s.Plant(s.find("munge"), bytes.Replace(s.read(s.find("munge")), []byte(`"binary_cache_checksum"`), []byte(`"was"`), 1))
+		"manifest truncated":          {"v3-unsigned", func(s publishtest.Subject) { s.Cut(s.Find("munge")) }},
+		"manifest empty":              {"v3-signed", func(s publishtest.Subject) { s.Plant(s.Find("munge"), nil) }},
+		"manifest of another package": {"v3-signed", func(s publishtest.Subject) { s.Plant(s.Find("munge"), s.Read(s.Find("hwloc"))) }},
+		"v2 document truncated":       {"v2-unsigned", func(s publishtest.Subject) { s.Cut(s.Find("munge")) }},
+		"v2 document of HTML":         {"v2-unsigned", func(s publishtest.Subject) { s.Plant(s.Find("munge"), []byte("<html>")) }},
+		"v2 document of no tarball": {"v2-unsigned", func(s publishtest.Subject) {
+			s.Plant(s.Find("munge"), bytes.Replace(s.Read(s.Find("munge")), []byte(`"binary_cache_checksum"`), []byte(`"was"`), 1))
 		}},
 	} {
-		m := planted(t, row.fixture)
-		s := subject{t, m}
-		file := s.find("munge")
+		m := publishtest.Planted(t, row.fixture)
+		s := publishtest.SubjectOf(t, m)
+		file := s.Find("munge")
 		row.damage(s)
 		got, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{})
 		if err != nil || len(got) != 1 || len(got[0].Findings) != 1 || got[0].Findings[0].Severity != buildcache.Warning || got[0].Findings[0].File != file {
@@ -130,9 +139,9 @@ func TestRebuildLeavesOutWhatNobodyCanRead(t *testing.T) {
 func TestRebuildFailsAtEveryFault(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
 		damaged := func() *mirrortest.Mem {
-			m := planted(t, l+"-signed")
-			subject{t, m}.reindex(pointerOf(l), func(in installs) {
-				_, r := in.of("slurm")
+			m := publishtest.Planted(t, l+"-signed")
+			publishtest.SubjectOf(t, m).Reindex(publishtest.PointerOf(l), func(in publishtest.Installs) {
+				_, r := in.Of("slurm")
 				r["in_buildcache"] = false
 			})
 			return m
@@ -141,8 +150,8 @@ func TestRebuildFailsAtEveryFault(t *testing.T) {
 		if _, err := reindex.Rebuild(t.Context(), b, buildcache.Trust{}); err != nil {
 			t.Fatal(err)
 		}
-		client := newReader()
-		whole := indexOf(t, contentOf(t, original(l+"-signed")), l)
+		client := publishtest.NewReader()
+		whole := publishtest.IndexOf(t, publishtest.ContentOf(t, publishtest.Original(l+"-signed")), l)
 		for k := 1; k <= len(b.Calls()); k++ {
 			for _, fault := range []mirrortest.Fault{
 				mirrortest.Nth(k, mirrortest.Fail("", mirrortest.Refusals[1])), mirrortest.Nth(k, mirrortest.Cut("", 1)),
@@ -150,7 +159,7 @@ func TestRebuildFailsAtEveryFault(t *testing.T) {
 				mirrortest.Nth(k, mirrortest.Conflict("")), mirrortest.Kill(k - 1),
 			} {
 				m := damaged()
-				had, err := newReader().index(m.Snapshot(), l)
+				had, err := publishtest.NewReader().Index(m.Snapshot(), l)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -159,14 +168,14 @@ func TestRebuildFailsAtEveryFault(t *testing.T) {
 					if !c.Op.Mutates() {
 						return
 					}
-					if err := client.look(m.Snapshot()); err != nil {
+					if err := client.Look(m.Snapshot()); err != nil {
 						t.Errorf("%s, fault %d, after %s: %v", l, k, c, err)
 					}
 				})
 				_, err = reindex.Rebuild(t.Context(), b, buildcache.Trust{})
-				got := indexOf(t, m.Snapshot(), l)
+				got := publishtest.IndexOf(t, m.Snapshot(), l)
 				if !reflect.DeepEqual(whole, got) && (err == nil || !reflect.DeepEqual(had, got)) {
-					t.Errorf("%s, fault %d: %v, and the index offers %q", l, k, err, got.offered())
+					t.Errorf("%s, fault %d: %v, and the index offers %q", l, k, err, got.Offered())
 				}
 			}
 		}
@@ -177,14 +186,14 @@ func TestRebuildFailsAtEveryFault(t *testing.T) {
 func TestPublishDuringRebuildLosesNothing(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
 		for k := 1; k <= 20; k++ {
-			m := emptyMirror(t)
-			mustPublish(t, m, original(l+"-signed"), only("gcc-runtime", "zlib"))
-			m.Uproot(pointerOf(l))
+			m := publishtest.EmptyMirror(t)
+			publishtest.MustPublish(t, m, publishtest.Original(l+"-signed"), publishtest.Only("gcc-runtime", "zlib"))
+			m.Uproot(publishtest.PointerOf(l))
 			b := mirrortest.Break(m)
 			n := 0
 			b.AfterEach(func(mirrortest.Call) {
 				if n++; n == k {
-					mustPublish(t, m, original(l+"-signed"), only("munge", "hwloc"))
+					publishtest.MustPublish(t, m, publishtest.Original(l+"-signed"), publishtest.Only("munge", "hwloc"))
 				}
 			})
 			if _, err := reindex.Rebuild(t.Context(), b, buildcache.Trust{}); err != nil {
@@ -194,7 +203,7 @@ func TestPublishDuringRebuildLosesNothing(t *testing.T) {
 				break
 			}
 			var got []string
-			for _, o := range indexOf(t, m.Snapshot(), l).offered() {
+			for _, o := range publishtest.IndexOf(t, m.Snapshot(), l).Offered() {
 				name, _, _ := strings.Cut(o, "/")
 				got = append(got, name)
 			}
@@ -229,27 +238,27 @@ func (b *betweenLists) List(ctx context.Context, r mirror.Range) iter.Seq2[mirro
 // A package that comes while the mirror is listed, of which the document is seen and the
 // content is not, is whole.
 func TestRebuildSeesWhatComesBetweenLists(t *testing.T) {
-	m := emptyMirror(t)
-	mustPublish(t, m, original("v3-signed"), only("gcc-runtime", "zlib"))
+	m := publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, m, publishtest.Original("v3-signed"), publishtest.Only("gcc-runtime", "zlib"))
 	m.Uproot(layout.V3Index)
 	come := []string{"munge", "hwloc"}
 	b := &betweenLists{m, func() {
-		o := only(come[0])
+		o := publishtest.Only(come[0])
 		o.Index = publish.IndexNone // with an index of theirs the rebuild would begin again
-		mustPublish(t, m, original("v3-signed"), o)
+		publishtest.MustPublish(t, m, publishtest.Original("v3-signed"), o)
 		come = come[1:]
 	}, make(chan struct{})}
 	if _, err := reindex.Rebuild(t.Context(), b, buildcache.Trust{}); err != nil {
 		t.Fatal(err)
 	}
-	if got := indexOf(t, m.Snapshot(), "v3").offered(); len(got) != 4 || len(come) > 0 {
+	if got := publishtest.IndexOf(t, m.Snapshot(), "v3").Offered(); len(got) != 4 || len(come) > 0 {
 		t.Errorf("the index offers %q, and %q did not come", got, come)
 	}
 }
 
 // There is nothing to rebuild where there is no mirror.
 func TestRebuildOfNothing(t *testing.T) {
-	m := emptyMirror(t)
+	m := publishtest.EmptyMirror(t)
 	if _, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{}); !errors.Is(err, buildcache.ErrNoMirror) {
 		t.Errorf("error is %v", err)
 	}
@@ -261,11 +270,11 @@ func TestRebuildOfNothing(t *testing.T) {
 // Publishing with --index rebuild gives what a rebuild gives.
 func TestPublishCanRebuild(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
-		m := emptyMirror(t)
-		none := only("munge")
+		m := publishtest.EmptyMirror(t)
+		none := publishtest.Only("munge")
 		none.Index = publish.IndexNone
-		mustPublish(t, m, original(l+"-signed"), none)
-		mustPublish(t, m, original(l+"-signed"), publish.Options{Index: publish.IndexRebuild})
-		wantIndex(t, m.Snapshot(), l, indexOf(t, contentOf(t, original(l+"-signed")), l))
+		publishtest.MustPublish(t, m, publishtest.Original(l+"-signed"), none)
+		publishtest.MustPublish(t, m, publishtest.Original(l+"-signed"), publish.Options{Index: publish.IndexRebuild})
+		publishtest.WantIndex(t, m.Snapshot(), l, publishtest.IndexOf(t, publishtest.ContentOf(t, publishtest.Original(l+"-signed")), l))
 	}
 }

@@ -1,4 +1,4 @@
-package publish_test
+package source_test
 
 import (
 	"errors"
@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
@@ -42,7 +43,7 @@ func TestSelectionPicks(t *testing.T) {
 				}
 				want = slices.DeleteFunc(slices.Clone(want), func(p string) bool { return p == "openmpi" || p == "compiler-wrapper" })
 			}
-			src, err := source.Open(t.Context(), original(l+"-unsigned"), source.Selection{Include: row.include, Exclude: row.exclude})
+			src, err := source.Open(t.Context(), publishtest.Original(l+"-unsigned"), source.Selection{Include: row.include, Exclude: row.exclude})
 			var got []string
 			if err == nil {
 				for _, p := range src.Mirrors[0].Packages {
@@ -96,10 +97,10 @@ func TestSelectionByLockFile(t *testing.T) {
 		{"v2", []string{"@v5.lock"}, nil, "gcc-runtime munge openssl zlib"},
 	} {
 		sel := source.Selection{Include: row.include, Exclude: row.exclude}
-		if err := sel.ReadLocks(func(name string) ([]byte, error) { return os.ReadFile("lockfile/testdata/" + name) }); err != nil {
+		if err := sel.ReadLocks(func(name string) ([]byte, error) { return os.ReadFile("../lockfile/testdata/" + name) }); err != nil {
 			t.Fatal(err)
 		}
-		src, err := source.Open(t.Context(), original(row.layout+"-unsigned"), sel)
+		src, err := source.Open(t.Context(), publishtest.Original(row.layout+"-unsigned"), sel)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,11 +143,11 @@ func TestForeignPackagesAreRefused(t *testing.T) {
 			{[]string{"rocky9"}, nil, "it was built for the os ubuntu22.04, expected is rocky9"},
 			{[]string{"ubuntu22.04"}, []string{"aarch64", "zen*"}, "it was built for the target x86_64_v3, expected is aarch64 or zen*"},
 		} {
-			m := emptyMirror(t)
+			m := publishtest.EmptyMirror(t)
 			for range 2 { // also when it is there already
-				o := only("zlib")
+				o := publishtest.Only("zlib")
 				o.Selection.OS, o.Selection.Target = row.os, row.target
-				out, err := publishTo(t, m, original(l+"-signed"), o)
+				out, err := publishtest.PublishTo(t, m, publishtest.Original(l+"-signed"), o)
 				if row.want == "" {
 					if err != nil {
 						t.Error(err)
@@ -156,8 +157,8 @@ func TestForeignPackagesAreRefused(t *testing.T) {
 				if err == nil || len(out.Findings) != 1 || !strings.Contains(out.Findings[0].Reason, row.want) || !strings.Contains(out.Findings[0].File, "zlib") {
 					t.Errorf("%s: %v", l, err)
 				}
-				m = emptyMirror(t)
-				mustPublish(t, m, original(l+"-signed"), only("zlib"))
+				m = publishtest.EmptyMirror(t)
+				publishtest.MustPublish(t, m, publishtest.Original(l+"-signed"), publishtest.Only("zlib"))
 			}
 		}
 	}

@@ -1,11 +1,11 @@
-package publish_test
+package reindex_test
 
 import (
 	"encoding/json"
 	"testing"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 )
 
@@ -23,20 +23,20 @@ func stale(t testing.TB, s map[string][]byte) *mirrortest.Mem {
 // not when they read an older one.
 func TestVisible(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
-		m := emptyMirror(t)
-		mustPublish(t, m, original(l+"-signed"), only("munge"))
+		m := publishtest.EmptyMirror(t)
+		publishtest.MustPublish(t, m, publishtest.Original(l+"-signed"), publishtest.Only("munge"))
 		older := stale(t, m.Snapshot())
-		p := mustPlan(t, m, original(l+"-signed"), only("zlib"))
-		out, err := p.Apply(t.Context(), ignored{})
-		must(t, err)
+		p := publishtest.MustPlan(t, m, publishtest.Original(l+"-signed"), publishtest.Only("zlib"))
+		out, err := p.Apply(t.Context(), publishtest.Ignored{})
+		publishtest.Must(t, err)
 		same := stale(t, m.Snapshot())
-		mustPublish(t, m, original(l+"-signed"), only("hwloc"))
+		publishtest.MustPublish(t, m, publishtest.Original(l+"-signed"), publishtest.Only("hwloc"))
 		newer := stale(t, m.Snapshot())
 		for _, row := range []struct {
 			name string
 			seen *mirrortest.Mem
 			want string
-		}{{"older", older, "the index is an older one"}, {"the same", same, ""}, {"newer", newer, ""}, {"none", emptyMirror(t), "there is no index"}} {
+		}{{"older", older, "the index is an older one"}, {"the same", same, ""}, {"newer", newer, ""}, {"none", publishtest.EmptyMirror(t), "there is no index"}} {
 			got, err := out.Mirrors[0].Expectation().Unmet(t.Context(), row.seen)
 			if err != nil || got != row.want {
 				t.Errorf("%s, a client reads %s: %q, %v", l, row.name, got, err)
@@ -46,7 +46,7 @@ func TestVisible(t *testing.T) {
 			}
 		}
 		gone := stale(t, m.Snapshot())
-		gone.Uproot(pointerOf(l))
+		gone.Uproot(publishtest.PointerOf(l))
 		denied := mirrortest.Break(gone, mirrortest.Fail("", mirrortest.Refusals[1]))
 		if _, err := out.Mirrors[0].Expectation().Unmet(t.Context(), denied); err == nil {
 			t.Errorf("%s: no error where nothing can be read", l)
@@ -58,72 +58,36 @@ func TestVisible(t *testing.T) {
 func written(t *testing.T, s reindex.Expectation) reindex.Expectation {
 	t.Helper()
 	text, err := json.Marshal(s)
-	must(t, err)
+	publishtest.Must(t, err)
 	var again reindex.Expectation
-	must(t, json.Unmarshal(text, &again))
+	publishtest.Must(t, json.Unmarshal(text, &again))
 	return again
 }
 
 // What was lost to another publisher who indexed our package, too, is visible all the same.
 func TestVisibleAfterALostRace(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
-		m := emptyMirror(t)
-		p := mustPlan(t, m, original(l+"-signed"), only("zlib"))
-		mustPublish(t, m, original(l+"-signed"), only("zlib", "munge"))
-		out, err := p.Apply(t.Context(), ignored{})
-		must(t, err)
+		m := publishtest.EmptyMirror(t)
+		p := publishtest.MustPlan(t, m, publishtest.Original(l+"-signed"), publishtest.Only("zlib"))
+		publishtest.MustPublish(t, m, publishtest.Original(l+"-signed"), publishtest.Only("zlib", "munge"))
+		out, err := p.Apply(t.Context(), publishtest.Ignored{})
+		publishtest.Must(t, err)
 		if got, err := out.Mirrors[0].Expectation().Unmet(t.Context(), m); err != nil || got != "" {
 			t.Errorf("%s: %q, %v", l, got, err)
 		}
 	}
 }
 
-// Leftovers of uploads are discarded where the mirror holds the object, and only those.
-func TestSweepDiscardsOnlyWhatIsThere(t *testing.T) {
-	m := emptyMirror(t)
-	p := mustPlan(t, m, original("v3-unsigned"), publish.Options{})
-	out, err := p.Apply(t.Context(), ignored{})
-	must(t, err)
-	m.Forget()
-	if err := out.Mirrors[0].Sweep(t.Context(), m); err != nil || len(m.Calls()) != 0 {
-		t.Errorf("small blobs: %v, %v", err, m.Calls())
-	}
-	large := out.Mirrors[0].Packages[0].Blobs[0].Name
-	out.Mirrors[0].Packages[0].Blobs[0].Size = 6 << 20
-	const other = "blobs/sha256/00/0000000000000000000000000000000000000000000000000000000000000000"
-	for _, name := range []string{large, other} {
-		if err := m.Abandon(t.Context(), name); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := out.Mirrors[0].Sweep(t.Context(), m); err != nil {
-		t.Fatal(err)
-	}
-	var left []string
-	for l, err := range m.Leftovers(t.Context(), "") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		left = append(left, l.Name)
-	}
-	if len(left) != 1 || left[0] != other {
-		t.Errorf("left: %q", left)
-	}
-	if err := out.Mirrors[0].Sweep(t.Context(), mirrortest.Break(m, mirrortest.Fail("", mirrortest.Refusals[1]))); err != nil {
-		t.Errorf("who may not list uploads: %v", err)
-	}
-}
-
 // What clients are to see of many runs is one thing for each index: the newest of it, and the packages of all.
 func TestShownOfManyRunsIsMerged(t *testing.T) {
-	m := emptyMirror(t)
+	m := publishtest.EmptyMirror(t)
 	var all []reindex.Expectation
 	var before *mirrortest.Mem
 	for _, pkg := range []string{"zlib", "hwloc", "zlib"} {
 		before = stale(t, m.Snapshot())
-		p := mustPlan(t, m, original("v3-unsigned"), only(pkg))
-		out, err := p.Apply(t.Context(), ignored{})
-		must(t, err)
+		p := publishtest.MustPlan(t, m, publishtest.Original("v3-unsigned"), publishtest.Only(pkg))
+		out, err := p.Apply(t.Context(), publishtest.Ignored{})
+		publishtest.Must(t, err)
 		all = append(all, out.Mirrors[0].Expectation())
 	}
 	other := all[0]
@@ -135,8 +99,8 @@ func TestShownOfManyRunsIsMerged(t *testing.T) {
 	if why, err := merged[0].Unmet(t.Context(), m); err != nil || why != "" {
 		t.Errorf("the newest index: %q, %v", why, err)
 	}
-	one := emptyMirror(t)
-	mustPublish(t, one, original("v3-unsigned"), only("zlib"))
+	one := publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, one, publishtest.Original("v3-unsigned"), publishtest.Only("zlib"))
 	if why, err := merged[0].Unmet(t.Context(), one); err != nil || why == "" {
 		t.Errorf("an index with one of the packages: %q, %v", why, err)
 	}

@@ -1,13 +1,11 @@
-package publish_test
+package reindex_test
 
 import (
 	"errors"
-	"maps"
 	"os"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -21,6 +19,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 )
 
@@ -28,7 +27,7 @@ import (
 // the indices.
 func pushed(t testing.TB, fixture string) map[string][]byte {
 	t.Helper()
-	s := withoutIndex(t, contentOf(t, original(fixture)))
+	s := publishtest.WithoutIndex(t, publishtest.ContentOf(t, publishtest.Original(fixture)))
 	for _, name := range []string{layout.V3KeyIndex, layout.V2KeyIndex} {
 		delete(s, name)
 	}
@@ -41,23 +40,12 @@ func plantAll(m *mirrortest.Mem, s map[string][]byte) {
 	}
 }
 
-func mustHeal(t testing.TB, s mirror.Store, touched ...string) []reindex.Healed {
-	t.Helper()
-	got, err := reindex.Heal(t.Context(), s, buildcache.Trust{}, reindex.Changes{Names: touched})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return got
-}
-
-func namesOf(s map[string][]byte) []string { return slices.Sorted(maps.Keys(s)) }
-
 // wantSpacks: a mirror is what Spack makes of a fixture with update-index -k.
 func wantSpacks(t testing.TB, s map[string][]byte, fixture string) {
 	t.Helper()
-	l := layoutOf(fixture)
-	spack := contentOf(t, original(fixture))
-	wantIndex(t, s, l, indexOf(t, spack, l))
+	l := publishtest.LayoutOf(fixture)
+	spack := publishtest.ContentOf(t, publishtest.Original(fixture))
+	publishtest.WantIndex(t, s, l, publishtest.IndexOf(t, spack, l))
 	for _, name := range []string{layout.V3KeyIndex, layout.V2KeyIndex, layout.V3Layout} {
 		if string(s[name]) != string(spack[name]) {
 			t.Errorf("%s is %q, want %q", name, s[name], spack[name])
@@ -66,7 +54,7 @@ func wantSpacks(t testing.TB, s map[string][]byte, fixture string) {
 	if hash := s[layout.V2IndexHash]; l == "v2" && string(hash) != blob.DigestOf(s[layout.V2Index]).String() {
 		t.Errorf("index.json.hash is %q", hash)
 	}
-	if diff := mirrortest.Diff(withoutIndex(t, spack), withoutIndex(t, s)); diff != "" {
+	if diff := mirrortest.Diff(publishtest.WithoutIndex(t, spack), publishtest.WithoutIndex(t, s)); diff != "" {
 		t.Errorf("the rest of the mirror:\n%s", diff)
 	}
 }
@@ -74,29 +62,29 @@ func wantSpacks(t testing.TB, s map[string][]byte, fixture string) {
 // What was pushed without an index gets the one that Spack makes, and the second time
 // nothing is done.
 func TestHealMakesTheIndexThatSpackMakes(t *testing.T) {
-	for _, fixture := range mirrors {
+	for _, fixture := range publishtest.Mirrors {
 		t.Run(fixture, func(t *testing.T) {
-			m := emptyMirror(t)
+			m := publishtest.EmptyMirror(t)
 			s := pushed(t, fixture)
 			plantAll(m, s)
 			m.Uproot(layout.V3Layout)
-			got := mustHeal(t, m, namesOf(s)...)
-			if len(got) != 1 || got[0].Layout != layoutOf(fixture) || !got[0].Changed || got[0].Before != 0 || got[0].After != len(got[0].Indexed) || len(got[0].Findings) != 0 {
+			got := publishtest.MustHeal(t, m, publishtest.NamesOf(s)...)
+			if len(got) != 1 || got[0].Layout != publishtest.LayoutOf(fixture) || !got[0].Changed || got[0].Before != 0 || got[0].After != len(got[0].Indexed) || len(got[0].Findings) != 0 {
 				t.Fatalf("healed: %+v", got)
 			}
-			if !slices.Contains(got[0].Stale, pointerOf(layoutOf(fixture))) {
+			if !slices.Contains(got[0].Stale, publishtest.PointerOf(publishtest.LayoutOf(fixture))) {
 				t.Errorf("stale: %q", got[0].Stale)
 			}
 			wantSpacks(t, m.Snapshot(), fixture)
 			m.Forget()
-			again := mustHeal(t, m, slices.DeleteFunc(namesOf(s), isTarball)...)
+			again := publishtest.MustHeal(t, m, slices.DeleteFunc(publishtest.NamesOf(s), isTarball)...)
 			if len(m.Mutations()) != 0 || again[0].Changed || len(again[0].Stale) != 0 {
 				t.Errorf("the second time: %v, %+v", m.Mutations(), again)
 			}
 			if why, err := again[0].Expectation("").Unmet(t.Context(), m); err != nil || why != "" {
 				t.Errorf("shown: %q, %v", why, err)
 			}
-			if why, err := again[0].Expectation("").Unmet(t.Context(), emptyMirror(t)); err != nil || why == "" {
+			if why, err := again[0].Expectation("").Unmet(t.Context(), publishtest.EmptyMirror(t)); err != nil || why == "" {
 				t.Errorf("shown where there is nothing: %q, %v", why, err)
 			}
 		})
@@ -109,10 +97,10 @@ func TestHealMakesTheIndexThatSpackMakes(t *testing.T) {
 func TestHealInAnyOrder(t *testing.T) {
 	for _, fixture := range []string{"v3-signed", "v2-signed"} {
 		s := pushed(t, fixture)
-		l := layoutOf(fixture)
+		l := publishtest.LayoutOf(fixture)
 		rapid.Check(t, func(rt *rapid.T) {
-			m := emptyMirror(t)
-			arriving := rapid.Permutation(namesOf(s)).Draw(rt, "arriving")
+			m := publishtest.EmptyMirror(t)
+			arriving := rapid.Permutation(publishtest.NamesOf(s)).Draw(rt, "arriving")
 			var told []string
 			tell := func(name string) {
 				if _, ok := layout.Fixed(name); ok {
@@ -145,8 +133,8 @@ func TestHealInAnyOrder(t *testing.T) {
 					told = mixed[n:]
 					heal(mixed[:n], mirrortest.Break(m, mirrortest.Kill(rapid.IntRange(0, 60).Draw(rt, "dies after"))))
 				case 9: // Spack, which saw nothing, has been slow
-					clobber(subject{t, m}, l)
-					tell(pointerOf(l))
+					clobber(publishtest.SubjectOf(t, m), l)
+					tell(publishtest.PointerOf(l))
 				}
 			}
 			for range 2 { // what is told again is whole now
@@ -172,9 +160,9 @@ func refused(all []reindex.Healed, name string) bool {
 }
 
 // clobber replaces the index with an empty one, as Spack does with what it saw.
-func clobber(s subject, l string) {
+func clobber(s publishtest.Subject, l string) {
 	if l == "v3" {
-		s.point(layout.V3Index, manifest.IndexType(index.V8), []byte(`{"database":{"version":"8","installs":{}}}`))
+		s.Point(layout.V3Index, manifest.IndexType(index.V8), []byte(`{"database":{"version":"8","installs":{}}}`))
 		return
 	}
 	s.Plant(layout.V2Index, []byte(`{"database":{"version":"7","installs":{}}}`))
@@ -185,22 +173,22 @@ func clobber(s subject, l string) {
 func TestHealWithEveryFaultAtEveryCall(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
 		scene := func() (*mirrortest.Mem, []string) {
-			m := emptyMirror(t)
-			mustPublish(t, m, original(l+"-signed"), only("gcc-runtime"))
+			m := publishtest.EmptyMirror(t)
+			publishtest.MustPublish(t, m, publishtest.Original(l+"-signed"), publishtest.Only("gcc-runtime"))
 			s := pushed(t, l+"-signed")
 			plantAll(m, s)
 			m.Uproot(layout.V3Layout)
 			m.Uproot(layout.V3KeyIndex)
 			m.Uproot(layout.V2KeyIndex)
 			m.Forget()
-			return m, namesOf(s)
+			return m, publishtest.NamesOf(s)
 		}
 		m, touched := scene()
 		b := mirrortest.Break(m)
-		mustHeal(t, b, touched...)
-		want := settled(t, m.Snapshot())
+		publishtest.MustHeal(t, b, touched...)
+		want := publishtest.Settled(t, m.Snapshot())
 		calls := len(b.Calls())
-		client := newReader()
+		client := publishtest.NewReader()
 		for k := 1; k <= calls; k++ {
 			for i, fault := range []mirrortest.Fault{
 				mirrortest.Nth(k, mirrortest.Fail("", mirrortest.Refusals[1])), mirrortest.Nth(k, mirrortest.Cut("", 1)),
@@ -213,18 +201,18 @@ func TestHealWithEveryFaultAtEveryCall(t *testing.T) {
 					if !c.Op.Mutates() {
 						return
 					}
-					if err := client.look(m.Snapshot()); err != nil {
+					if err := client.Look(m.Snapshot()); err != nil {
 						t.Errorf("%s, fault %d of call %d, after %s: %v", l, i, k, c, err)
 					}
 				})
 				got, err := reindex.Heal(t.Context(), b, buildcache.Trust{}, reindex.Changes{Names: touched})
 				if err == nil && !slices.ContainsFunc(got, func(h reindex.Healed) bool { return len(h.Findings) > 0 }) {
-					if diff := mirrortest.Diff(want, settled(t, m.Snapshot())); diff != "" {
+					if diff := mirrortest.Diff(want, publishtest.Settled(t, m.Snapshot())); diff != "" {
 						t.Errorf("%s, fault %d of call %d: it is said to be healed:\n%s", l, i, k, diff)
 					}
 				}
-				mustHeal(t, m, touched...)
-				if diff := mirrortest.Diff(want, settled(t, m.Snapshot())); diff != "" {
+				publishtest.MustHeal(t, m, touched...)
+				if diff := mirrortest.Diff(want, publishtest.Settled(t, m.Snapshot())); diff != "" {
 					t.Errorf("%s, fault %d of call %d, healed again:\n%s", l, i, k, diff)
 				}
 				if t.Failed() {
@@ -241,32 +229,32 @@ func TestHealLeavesForLaterWhatIsNotWhole(t *testing.T) {
 	for _, row := range []struct {
 		name, fixture string
 		trust         buildcache.Trust
-		damage        func(s subject)
-		touched       func(s subject) string
+		damage        func(s publishtest.Subject)
+		touched       func(s publishtest.Subject) string
 		reason        string
 	}{
-		{"tarball not there yet", "v3-signed", buildcache.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }, nil, "is missing"},
-		{"tarball cut", "v3-signed", buildcache.Trust{}, func(s subject) { s.cut(s.tarball("munge")) }, nil, "another size"},
-		{"spec not there yet", "v3-signed", buildcache.Trust{}, func(s subject) { s.Uproot(s.blob(s.find("munge"), manifest.Spec)) }, nil, "is missing"},
-		{"document cut", "v3-unsigned", buildcache.Trust{}, func(s subject) { s.cut(s.find("munge")) }, nil, "manifest"},
-		{"signed by another", "v3-signed", buildcache.Trust{Keys: verifyRing(t, "two")}, func(subject) {}, nil, "not among the trusted keys"},
-		{"not signed", "v3-unsigned", buildcache.Trust{RequireSigned: true}, func(subject) {}, nil, "not signed"},
-		{"v2 tarball not there yet", "v2-signed", buildcache.Trust{}, func(s subject) { s.Uproot(s.tarball("munge")) }, nil, "is missing"},
-		{"key not there yet", "v3-signed", buildcache.Trust{}, func(s subject) { s.Uproot(s.blob(s.key("v3"), manifest.Key)) }, func(s subject) string { return s.key("v3") }, "not told"},
-		{"key cut", "v2-signed", buildcache.Trust{}, func(s subject) { s.Plant(s.key("v2"), s.read(s.key("v2"))[:400]) }, func(s subject) string { return s.key("v2") }, "not told"},
+		{"tarball not there yet", "v3-signed", buildcache.Trust{}, func(s publishtest.Subject) { s.Uproot(s.Tarball("munge")) }, nil, "is missing"},
+		{"tarball cut", "v3-signed", buildcache.Trust{}, func(s publishtest.Subject) { s.Cut(s.Tarball("munge")) }, nil, "another size"},
+		{"spec not there yet", "v3-signed", buildcache.Trust{}, func(s publishtest.Subject) { s.Uproot(s.Blob(s.Find("munge"), manifest.Spec)) }, nil, "is missing"},
+		{"document cut", "v3-unsigned", buildcache.Trust{}, func(s publishtest.Subject) { s.Cut(s.Find("munge")) }, nil, "manifest"},
+		{"signed by another", "v3-signed", buildcache.Trust{Keys: publishtest.VerifyRing(t, "two")}, func(publishtest.Subject) {}, nil, "not among the trusted keys"},
+		{"not signed", "v3-unsigned", buildcache.Trust{RequireSigned: true}, func(publishtest.Subject) {}, nil, "not signed"},
+		{"v2 tarball not there yet", "v2-signed", buildcache.Trust{}, func(s publishtest.Subject) { s.Uproot(s.Tarball("munge")) }, nil, "is missing"},
+		{"key not there yet", "v3-signed", buildcache.Trust{}, func(s publishtest.Subject) { s.Uproot(s.Blob(s.Key("v3"), manifest.Key)) }, func(s publishtest.Subject) string { return s.Key("v3") }, "not told"},
+		{"key cut", "v2-signed", buildcache.Trust{}, func(s publishtest.Subject) { s.Plant(s.Key("v2"), s.Read(s.Key("v2"))[:400]) }, func(s publishtest.Subject) string { return s.Key("v2") }, "not told"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			m := emptyMirror(t)
+			m := publishtest.EmptyMirror(t)
 			whole := pushed(t, row.fixture)
 			plantAll(m, whole)
-			s := subject{t, m}
+			s := publishtest.SubjectOf(t, m)
 			if row.touched == nil {
-				name := s.find("munge")
-				row.touched = func(subject) string { return name }
+				name := s.Find("munge")
+				row.touched = func(publishtest.Subject) string { return name }
 			}
 			name := row.touched(s)
 			row.damage(s)
-			got, err := reindex.Heal(t.Context(), m, row.trust, reindex.Changes{Names: namesOf(whole)})
+			got, err := reindex.Heal(t.Context(), m, row.trust, reindex.Changes{Names: publishtest.NamesOf(whole)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -283,13 +271,13 @@ func TestHealLeavesForLaterWhatIsNotWhole(t *testing.T) {
 				if len(got[0].Findings) != 1 {
 					t.Errorf("others were held up: %v", got[0].Findings)
 				}
-				x, err := newReader().index(m.Snapshot(), layoutOf(row.fixture))
-				if err != nil || slices.ContainsFunc(x.offered(), func(o string) bool { return strings.HasPrefix(o, "munge/") }) == (row.reason != "not told") {
-					t.Errorf("the index offers %q, %v", x.offered(), err)
+				x, err := publishtest.NewReader().Index(m.Snapshot(), publishtest.LayoutOf(row.fixture))
+				if err != nil || slices.ContainsFunc(x.Offered(), func(o string) bool { return strings.HasPrefix(o, "munge/") }) == (row.reason != "not told") {
+					t.Errorf("the index offers %q, %v", x.Offered(), err)
 				}
 			}
 			plantAll(m, whole) // it arrives
-			mustHeal(t, m, name)
+			publishtest.MustHeal(t, m, name)
 			if row.trust == (buildcache.Trust{}) {
 				wantSpacks(t, m.Snapshot(), row.fixture)
 			}
@@ -297,36 +285,22 @@ func TestHealLeavesForLaterWhatIsNotWhole(t *testing.T) {
 	}
 }
 
-// key is the one document of a key.
-func (s subject) key(l string) string {
-	s.t.Helper()
-	for _, name := range namesOf(s.Snapshot()) {
-		_, v3 := layout.ParseV3Key(name)
-		_, v2 := layout.ParseV2Key(name)
-		if l == "v3" && v3 || l == "v2" && v2 {
-			return name
-		}
-	}
-	s.t.Fatal("no key")
-	return ""
-}
-
 // Spack replaces an index without asking whether somebody has added to it meanwhile. When that
 // is told, what it dropped comes back. An index of ours drops nothing, and is only read.
 func TestHealBringsBackWhatSpackDropped(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
-		m := emptyMirror(t)
-		mustPublish(t, m, original(l+"-signed"), publish.Options{})
+		m := publishtest.EmptyMirror(t)
+		publishtest.MustPublish(t, m, publishtest.Original(l+"-signed"), publish.Options{})
 		m.Forget()
-		got := mustHeal(t, m, pointerOf(l))
-		if len(m.Mutations()) != 0 || !slices.Equal(got[0].Stale, []string{pointerOf(l)}) {
+		got := publishtest.MustHeal(t, m, publishtest.PointerOf(l))
+		if len(m.Mutations()) != 0 || !slices.Equal(got[0].Stale, []string{publishtest.PointerOf(l)}) {
 			t.Errorf("%s: the index is ours, and %v was done: %+v", l, m.Mutations(), got)
 		}
 		if l == "v3" && len(m.Calls()) != 1 {
 			t.Errorf("the index is ours, and it took %v", m.Calls())
 		}
-		clobber(subject{t, m}, l)
-		got = mustHeal(t, m, pointerOf(l))
+		clobber(publishtest.SubjectOf(t, m), l)
+		got = publishtest.MustHeal(t, m, publishtest.PointerOf(l))
 		if !got[0].Changed {
 			t.Errorf("%s: %+v", l, got)
 		}
@@ -336,10 +310,10 @@ func TestHealBringsBackWhatSpackDropped(t *testing.T) {
 
 // A hash that is not that of the index is put right when it is told of.
 func TestHealPutsTheHashRight(t *testing.T) {
-	m := emptyMirror(t)
-	mustPublish(t, m, original("v2-signed"), publish.Options{})
+	m := publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, m, publishtest.Original("v2-signed"), publish.Options{})
 	m.Plant(layout.V2IndexHash, []byte(blob.DigestOf(nil).String()))
-	if got := mustHeal(t, m, layout.V2IndexHash); !slices.Equal(got[0].Stale, []string{layout.V2Index, layout.V2IndexHash}) {
+	if got := publishtest.MustHeal(t, m, layout.V2IndexHash); !slices.Equal(got[0].Stale, []string{layout.V2Index, layout.V2IndexHash}) {
 		t.Errorf("stale: %q", got[0].Stale)
 	}
 	wantSpacks(t, m.Snapshot(), "v2-signed")
@@ -347,16 +321,16 @@ func TestHealPutsTheHashRight(t *testing.T) {
 
 // A key is added to those that clients are told of.
 func TestHealAddsKeys(t *testing.T) {
-	m := planted(t, "v2-signed")
-	two := verifyRing(t, "two").Fingerprints()[0]
-	armored, err := os.ReadFile(verifyData + "keys/two.pub")
+	m := publishtest.Planted(t, "v2-signed")
+	two := publishtest.VerifyRing(t, "two").Fingerprints()[0]
+	armored, err := os.ReadFile(publishtest.Testdata() + "keys/two.pub")
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.Plant(layout.V2Key(two), armored)
-	got := mustHeal(t, m, layout.V2Key(two))
+	got := publishtest.MustHeal(t, m, layout.V2Key(two))
 	index := string(m.Snapshot()[layout.V2KeyIndex])
-	one, _ := layout.ParseV2Key(subject{t, planted(t, "v2-signed")}.key("v2"))
+	one, _ := layout.ParseV2Key(publishtest.SubjectOf(t, publishtest.Planted(t, "v2-signed")).Key("v2"))
 	if !strings.Contains(index, string(one)) || !strings.Contains(index, string(two)) || !slices.Equal(got[0].Stale, []string{layout.V2KeyIndex}) {
 		t.Errorf("the key index is %s, and %q are stale", index, got[0].Stale)
 	}
@@ -365,17 +339,17 @@ func TestHealAddsKeys(t *testing.T) {
 // A name that is gone changes nothing: no event takes a package out of an index.
 func TestHealNeverTakesOut(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
-		m := emptyMirror(t)
-		mustPublish(t, m, original(l+"-signed"), publish.Options{})
-		before := indexOf(t, m.Snapshot(), l)
-		name := subject{t, m}.find("munge")
+		m := publishtest.EmptyMirror(t)
+		publishtest.MustPublish(t, m, publishtest.Original(l+"-signed"), publish.Options{})
+		before := publishtest.IndexOf(t, m.Snapshot(), l)
+		name := publishtest.SubjectOf(t, m).Find("munge")
 		m.Uproot(name)
 		m.Forget()
-		got := mustHeal(t, m, name)
+		got := publishtest.MustHeal(t, m, name)
 		if len(m.Mutations()) != 0 || len(got[0].Findings) != 0 {
 			t.Errorf("%s: it did %v, %+v", l, m.Mutations(), got)
 		}
-		after, err := newReader().index(m.Snapshot(), l)
+		after, err := publishtest.NewReader().Index(m.Snapshot(), l)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -387,34 +361,34 @@ func TestHealNeverTakesOut(t *testing.T) {
 
 // What caches may still have is told: what was written, and what somebody else replaced.
 func TestHealTellsWhatIsStale(t *testing.T) {
-	m := emptyMirror(t)
-	mustPublish(t, m, original("v3-view"), publish.Options{})
-	plantAll(m, contentOf(t, original("v3-view")))
-	if first := mustHeal(t, m, verifyView, layout.V3KeyIndex); !slices.Equal(first[0].Stale, []string{verifyView, layout.V3KeyIndex}) {
+	m := publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, m, publishtest.Original("v3-view"), publish.Options{})
+	plantAll(m, publishtest.ContentOf(t, publishtest.Original("v3-view")))
+	if first := publishtest.MustHeal(t, m, publishtest.VerifyView, layout.V3KeyIndex); !slices.Equal(first[0].Stale, []string{publishtest.VerifyView, layout.V3KeyIndex}) {
 		t.Errorf("stale: %q", first[0].Stale)
 	}
 	m.Plant(layout.V3Index, m.Snapshot()[layout.V3Index])
 	// Who was told before may have told nobody.
-	name := subject{t, m}.find("munge")
+	name := publishtest.SubjectOf(t, m).Find("munge")
 	again, err := reindex.Heal(t.Context(), m, buildcache.Trust{}, reindex.Changes{Names: []string{name}, Repeated: []string{name}})
 	if err != nil || !slices.Equal(again[0].Stale, []string{layout.V3Index, layout.V3KeyIndex}) {
 		t.Errorf("told again: %+v, %v", again, err)
 	}
 	// A document that was stored again is another one, perhaps.
 	m.Plant(name, m.Snapshot()[name])
-	if got := mustHeal(t, m, name, subject{t, m}.find("zlib")); !slices.Equal(got[0].Stale, []string{name}) || got[0].Changed {
+	if got := publishtest.MustHeal(t, m, name, publishtest.SubjectOf(t, m).Find("zlib")); !slices.Equal(got[0].Stale, []string{name}) || got[0].Changed {
 		t.Errorf("stored again: %+v", got)
 	}
-	m.Uproot(subject{t, m}.tarball("munge"))
+	m.Uproot(publishtest.SubjectOf(t, m).Tarball("munge"))
 	m.Uproot(layout.V3Index) // or else nobody looks
 	again, err = reindex.Heal(t.Context(), m, buildcache.Trust{}, reindex.Changes{Names: []string{name}, Repeated: []string{name}})
 	if err != nil || len(again[0].Findings) != 1 || slices.Contains(again[0].Stale, layout.V3KeyIndex) {
 		t.Errorf("told again of what is not whole: %+v, %v", again, err)
 	}
-	m = emptyMirror(t)
+	m = publishtest.EmptyMirror(t)
 	s := pushed(t, "v3-signed")
 	plantAll(m, s)
-	if got := mustHeal(t, m, subject{t, m}.key("v3")); !slices.Contains(got[0].Stale, layout.V3KeyIndex) {
+	if got := publishtest.MustHeal(t, m, publishtest.SubjectOf(t, m).Key("v3")); !slices.Contains(got[0].Stale, layout.V3KeyIndex) {
 		t.Errorf("stale: %q", got[0].Stale)
 	}
 }
@@ -423,17 +397,17 @@ func TestHealTellsWhatIsStale(t *testing.T) {
 // be another one, and of nothing else anybody need hear. One that is new is nobody's old one, and one
 // that is gone again neither.
 func TestHealTellsOfTarballsThatWereReplaced(t *testing.T) {
-	m := emptyMirror(t)
+	m := publishtest.EmptyMirror(t)
 	s := pushed(t, "v2-signed")
 	plantAll(m, s)
-	of := subject{t, m}
-	all := []string{of.tarball("zlib"), of.tarball("munge")}
-	only := emptyMirror(t)
+	of := publishtest.SubjectOf(t, m)
+	all := []string{of.Tarball("zlib"), of.Tarball("munge")}
+	only := publishtest.EmptyMirror(t)
 	only.Plant(all[0], s[all[0]])
-	if got := mustHeal(t, only, all[0]); len(got) != 1 || len(got[0].Stale) != 0 || got[0].Changed {
+	if got := publishtest.MustHeal(t, only, all[0]); len(got) != 1 || len(got[0].Stale) != 0 || got[0].Changed {
 		t.Errorf("before there are documents: %+v", got)
 	}
-	if got := mustHeal(t, m, namesOf(s)...); slices.ContainsFunc(got[0].Stale, isTarball) || !got[0].Changed {
+	if got := publishtest.MustHeal(t, m, publishtest.NamesOf(s)...); slices.ContainsFunc(got[0].Stale, isTarball) || !got[0].Changed {
 		t.Errorf("along with their documents: %+v", got)
 	}
 	m.Plant(all[1], []byte("other bytes"))
@@ -445,7 +419,7 @@ func TestHealTellsOfTarballsThatWereReplaced(t *testing.T) {
 		}
 	}
 	m.Uproot(all[1])
-	if got := mustHeal(t, m, all[1]); len(got[0].Stale) != 0 {
+	if got := publishtest.MustHeal(t, m, all[1]); len(got[0].Stale) != 0 {
 		t.Errorf("gone: %+v", got)
 	}
 }
@@ -455,23 +429,23 @@ func isTarball(name string) bool { return strings.HasSuffix(name, ".spack") }
 // An index that cannot be read is made anew, and one of a newer version is left alone.
 func TestHealOfAnIndexThatCannotBeRead(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
-		m := planted(t, l+"-signed")
-		m.Plant(pointerOf(l), []byte("{"))
-		got := mustHeal(t, m, subject{t, m}.find("munge"))
+		m := publishtest.Planted(t, l+"-signed")
+		m.Plant(publishtest.PointerOf(l), []byte("{"))
+		got := publishtest.MustHeal(t, m, publishtest.SubjectOf(t, m).Find("munge"))
 		if !got[0].Changed || len(got[0].Findings) != 1 || !strings.Contains(got[0].Findings[0].Reason, "made anew") {
 			t.Errorf("%s: %+v", l, got)
 		}
-		wantIndex(t, m.Snapshot(), l, indexOf(t, contentOf(t, original(l+"-signed")), l))
+		publishtest.WantIndex(t, m.Snapshot(), l, publishtest.IndexOf(t, publishtest.ContentOf(t, publishtest.Original(l+"-signed")), l))
 
 		newer := []byte(`{"database":{"version":"9","installs":{}}}`)
 		if l == "v3" {
-			subject{t, m}.point(layout.V3Index, manifest.IndexType(index.V8), newer)
+			publishtest.SubjectOf(t, m).Point(layout.V3Index, manifest.IndexType(index.V8), newer)
 		} else {
 			m.Plant(layout.V2Index, newer)
 		}
 		before := m.Snapshot()
-		_, err := reindex.Heal(t.Context(), m, buildcache.Trust{}, reindex.Changes{Names: []string{subject{t, m}.find("munge")}})
-		wantNewer(t, err)
+		_, err := reindex.Heal(t.Context(), m, buildcache.Trust{}, reindex.Changes{Names: []string{publishtest.SubjectOf(t, m).Find("munge")}})
+		publishtest.WantNewer(t, err)
 		if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {
 			t.Errorf("%s: it was changed:\n%s", l, diff)
 		}
@@ -481,11 +455,11 @@ func TestHealOfAnIndexThatCannotBeRead(t *testing.T) {
 // Many who heal at once, told of overlapping parts, lose nothing.
 func TestManyHealAtOnce(t *testing.T) {
 	for _, fixture := range []string{"v3-signed", "v2-signed"} {
-		m := emptyMirror(t)
+		m := publishtest.EmptyMirror(t)
 		s := pushed(t, fixture)
 		plantAll(m, s)
 		var told []string
-		for _, name := range namesOf(s) {
+		for _, name := range publishtest.NamesOf(s) {
 			if _, ok := layout.Fixed(name); ok {
 				told = append(told, name)
 			}
@@ -506,22 +480,22 @@ func TestManyHealAtOnce(t *testing.T) {
 // In a large mirror, healing costs what was touched: nothing is listed but its directories.
 func TestHealingFewListsLittle(t *testing.T) {
 	const many = 20_000
-	m := emptyMirror(t)
-	plantMany(t, m, many)
+	m := publishtest.EmptyMirror(t)
+	publishtest.PlantMany(t, m, many)
 	s := pushed(t, "v3-unsigned")
 	plantAll(m, s)
-	touched := []string{subject{t, m}.find("zlib"), subject{t, m}.find("hwloc")}
-	c := counting{m, new(atomic.Int64), new(atomic.Int64)}
+	touched := []string{publishtest.SubjectOf(t, m).Find("zlib"), publishtest.SubjectOf(t, m).Find("hwloc")}
+	c := publishtest.NewCounting(m)
 	m.Forget()
-	got := mustHeal(t, c, touched...)
-	if c.listed.Load() > many/100 || len(m.Calls()) > 30 {
-		t.Errorf("%d names were listed of %d, in %v", c.listed.Load(), 2*many, m.Calls())
+	got := publishtest.MustHeal(t, c, touched...)
+	if c.Listed.Load() > many/100 || len(m.Calls()) > 30 {
+		t.Errorf("%d names were listed of %d, in %v", c.Listed.Load(), 2*many, m.Calls())
 	}
 	if got[0].After != many+len(got[0].Indexed) || len(got[0].Indexed) < 2 {
 		t.Errorf("healed: %+v", got)
 	}
 	m.Forget()
-	mustHeal(t, m, touched...)
+	publishtest.MustHeal(t, m, touched...)
 	for _, call := range m.Calls() {
 		if call.Op != mirrortest.List && call.Name != layout.V3Index {
 			t.Errorf("the second time: %s", call)
@@ -531,19 +505,19 @@ func TestHealingFewListsLittle(t *testing.T) {
 
 // Names that are not fixed say nothing, and nobody is asked about them.
 func TestHealOfNothing(t *testing.T) {
-	m := emptyMirror(t)
-	if got := mustHeal(t, m, "slurm.tar.gz", layout.V3Layout, layout.V3Blob(blob.DigestOf(nil))); len(got) != 0 || len(m.Calls()) != 0 {
+	m := publishtest.EmptyMirror(t)
+	if got := publishtest.MustHeal(t, m, "slurm.tar.gz", layout.V3Layout, layout.V3Blob(blob.DigestOf(nil))); len(got) != 0 || len(m.Calls()) != 0 {
 		t.Errorf("healed: %v, by %v", got, m.Calls())
 	}
 }
 
 // What cannot be asked is an error, so that whoever was told tells again.
 func TestHealFailsWhereTheMirrorCannotBeAsked(t *testing.T) {
-	m := planted(t, "v3-signed")
+	m := publishtest.Planted(t, "v3-signed")
 	for _, fault := range []mirrortest.Fault{
 		mirrortest.Fail(layout.V3Index, mirrortest.Refusals[1]), mirrortest.On(mirrortest.List, mirrortest.Fail("", mirrortest.Refusals[1])),
 	} {
-		_, err := reindex.Heal(t.Context(), mirrortest.Break(m, fault), buildcache.Trust{}, reindex.Changes{Names: []string{subject{t, m}.find("munge")}})
+		_, err := reindex.Heal(t.Context(), mirrortest.Break(m, fault), buildcache.Trust{}, reindex.Changes{Names: []string{publishtest.SubjectOf(t, m).Find("munge")}})
 		if !errors.Is(err, mirror.ErrDenied) || !strings.HasPrefix(err.Error(), "v3 index: ") {
 			t.Errorf("error is %v", err)
 		}
