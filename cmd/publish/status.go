@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -220,7 +219,7 @@ are not complete, 5 if a destination cannot be used, 7 if caches could not be to
 			if err != nil {
 				return cli.Stopped(ctx, err)
 			}
-			return drained(env.Stdout, left, asJSON)
+			return cli.PrintDrained(env.Stdout, left, asJSON)
 		},
 	}
 	socket.register(cmd.Flags())
@@ -228,31 +227,4 @@ are not complete, 5 if a destination cannot be used, 7 if caches could not be to
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "wait no longer than this; 0: for as long as it takes")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
 	return cmd
-}
-
-// drained prints what came of a drain, and is an error if not everything is published.
-func drained(out io.Writer, left daemon.Drained, asJSON bool) error {
-	if asJSON {
-		if err := cli.WriteJSON(out, left); err != nil {
-			return err
-		}
-	} else {
-		escape.Fprintf(out, "published %d, failed %d, not complete %d\n", left.Published, len(left.Failed), len(left.Incomplete))
-		for _, j := range left.Failed {
-			escape.Fprintf(out, "  failed: %s %s: %s\n", j.Mirror, j.Package, j.Reason)
-		}
-		for _, p := range left.Incomplete {
-			escape.Fprintf(out, "  not complete: %s %s: %s\n", p.Mirror, p.File, p.Reason)
-		}
-	}
-	for mirror, why := range left.Blocked {
-		return cli.Fail(cli.ExitUpload, fmt.Errorf("mirror %s: %s", mirror, why))
-	}
-	if len(left.Failed)+len(left.Incomplete) > 0 {
-		return cli.Fail(cli.ExitSource, errors.New("not everything was published"))
-	}
-	if len(left.Untold) > 0 {
-		return cli.Fail(cli.ExitInvalidation, fmt.Errorf("published, but caches could not be told: %s", strings.Join(left.Untold, "; ")))
-	}
-	return nil
 }

@@ -1,0 +1,38 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
+)
+
+// PrintDrained prints what came of a drain, and returns an error if not everything is published.
+func PrintDrained(out io.Writer, left daemon.Drained, asJSON bool) error {
+	if asJSON {
+		if err := WriteJSON(out, left); err != nil {
+			return err
+		}
+	} else {
+		escape.Fprintf(out, "published %d, failed %d, not complete %d\n", left.Published, len(left.Failed), len(left.Incomplete))
+		for _, j := range left.Failed {
+			escape.Fprintf(out, "  failed: %s %s: %s\n", j.Mirror, j.Package, j.Reason)
+		}
+		for _, p := range left.Incomplete {
+			escape.Fprintf(out, "  not complete: %s %s: %s\n", p.Mirror, p.File, p.Reason)
+		}
+	}
+	for mirror, why := range left.Blocked {
+		return Fail(ExitUpload, fmt.Errorf("mirror %s: %s", mirror, why))
+	}
+	if len(left.Failed)+len(left.Incomplete) > 0 {
+		return Fail(ExitSource, errors.New("not everything was published"))
+	}
+	if len(left.Untold) > 0 {
+		return Fail(ExitInvalidation, fmt.Errorf("published, but caches could not be told: %s", strings.Join(left.Untold, "; ")))
+	}
+	return nil
+}

@@ -1,0 +1,188 @@
+// Package wrap runs a command and publishes what it builds while it runs, by a daemon that lives as long.
+package wrap
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/service"
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
+	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+)
+
+// What a shell says of a command that it cannot run.
+const (
+	exitNotRunnable = 126
+	exitNotFound    = 127
+)
+
+// Run publishes what a command builds while it runs, and the rest when it has ended. The source of the job is an
+// absolute path, and timeout bounds what is done after the command.
+func Run(ctx context.Context, env cli.Env, j *cli.Job, timeout time.Duration, command []string) error {
+	source, destination := j.Source, j.Destination
+	if err := os.MkdirAll(source, 0o777); err != nil { // the command may be what makes it
+		return cli.Fail(cli.ExitSource, err)
+	}
+	if err := target.Apart(source, destination); err != nil {
+		return err
+	}
+	if err := provePublishing(ctx, j); err != nil {
+		return err
+	}
+	if j.DryRun {
+		return dry(ctx, env, j, timeout, command)
+	}
+	dir, err := newStateDir()
+	if err != nil {
+		return err
+	}
+	defer dir.remove()
+	socket := filepath.Join(dir.path, "socket")
+	own := service.Private{
+		Mirror: service.Mirror{Name: destination, Source: source, Destination: destination, Target: j.Target, Options: eachTime(j.Options)},
+		Dir:    filepath.Join(dir.path, "state"), Socket: socket, Version: env.Version, Log: slog.New(slog.NewTextHandler(env.Stderr, nil)), Grace: grace,
+	}
+	c := &child{env: env, command: command, socket: socket}
+	var left daemon.Drained
+	own.Up = func(work context.Context, d *daemon.Daemon) error {
+		c.runBeside(ctx, work)
+		if work.Err() != nil || c.unknown != nil {
+			return nil
+		}
+		if ctx.Err() != nil { // what the command completed is published, as far as there is time
+			work, cancel := context.WithTimeout(work, grace)
+			defer cancel()
+			d.Drain(work, func(daemon.Drained) {})
+			return nil
+		}
+		work, cancel := cli.WithTimeout(work, timeout)
+		defer cancel()
+		var err error
+		left, err = d.Drain(work, func(daemon.Drained) {})
+		_, counts := d.Counted()
+		left.Published = counts[destination].Jobs[queue.Published] // also before the command has ended
+		if err == nil && (len(j.Options.Selection.Files) > 0 || j.Options.Index == publish.IndexRebuild) {
+			err = once(work, env, j)
+		}
+		return cli.Stopped(work, err)
+	}
+	// A signal ends the command, and the daemon only when the command has ended.
+	err = own.Run(context.WithoutCancel(ctx))
+	if c.unknown != nil {
+		return c.unknown
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err == nil {
+		err = cli.PrintDrained(env.Stderr, left, false)
+	}
+	return c.exit(err)
+}
+
+// eachTime is what a run of the daemon does of what is asked for.
+func eachTime(o publish.Options) publish.Options {
+	o.Selection.Files = nil
+	if o.Index == publish.IndexRebuild {
+		o.Index = publish.IndexMerge
+	}
+	return o
+}
+
+// once publishes as publish does: what the daemon has done is nothing to do any more.
+func once(ctx context.Context, env cli.Env, j *cli.Job) error {
+	j.Report = env.NewReport(j.Source, j.Destination, j.DryRun, nil) // which begins now
+	err := j.Run(ctx)
+	j.Report.Finish(err)
+	return errors.Join(err, j.Report.Print(env.Stderr, false)) // what is printed is the command's
+}
+
+// dry runs the command and plans what is there then.
+func dry(ctx context.Context, env cli.Env, j *cli.Job, timeout time.Duration, command []string) error {
+	c := &child{env: env, command: command}
+	if c.run(ctx); c.unknown != nil {
+		return c.unknown
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	ctx, cancel := cli.WithTimeout(ctx, timeout)
+	defer cancel()
+	return c.exit(once(ctx, env, j))
+}
+
+// grace is how long publishing may take after a signal and the end of the command: what cancels a CI
+// job waits for some seconds.
+const grace = 5 * time.Second
+
+// A child is the command.
+type child struct {
+	env     cli.Env
+	command []string
+	socket  string // empty: there is no daemon
+
+	code    int   // that it has ended with
+	unknown error // why it could not be run
+}
+
+// runBeside is run that also tells the command to end if work does.
+func (c *child) runBeside(ctx, work context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(work, cancel)()
+	c.run(ctx)
+}
+
+// run runs the command to its end. If ctx ends, it is told to, and waited for.
+func (c *child) run(ctx context.Context) {
+	cmd := exec.Command(c.command[0], c.command[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, c.env.Raw.Stdout, c.env.Raw.Stderr
+	cmd.Env = c.env.Environ()
+	if c.socket != "" {
+		cmd.Env = append(cmd.Env, "PUBLISH_SOCKET="+c.socket)
+	}
+	if err := cmd.Start(); err != nil {
+		c.unknown = cli.Fail(exitNotRunnable, err)
+		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
+			c.unknown = cli.Fail(exitNotFound, err)
+		}
+		return
+	}
+	defer context.AfterFunc(ctx, func() {
+		s := syscall.SIGTERM
+		var signal cli.SignalError
+		if errors.As(context.Cause(ctx), &signal) {
+			s = signal.Signal
+		}
+		cmd.Process.Signal(s)
+	})()
+	var ended *exec.ExitError
+	if err := cmd.Wait(); errors.As(err, &ended) {
+		c.code = ended.ExitCode()
+		if status, ok := ended.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			c.code = cli.ExitSignal + int(status.Signal())
+		}
+	} else if err != nil {
+		c.code = cli.ExitInternal
+	}
+}
+
+// exit is how we end, if publishing has ended with err.
+func (c *child) exit(err error) error {
+	if c.code == 0 {
+		return err
+	}
+	if err != nil {
+		c.env.Complain(err)
+	}
+	return cli.Fail(c.code, cli.ErrReported)
+}
