@@ -68,9 +68,14 @@ func Documents(ctx context.Context, r mirror.Reader, builds []*Build) ([]*Docume
 // readDocument fails if the mirror cannot be read. What is wrong with the document is in Unusable.
 func readDocument(ctx context.Context, r mirror.Reader, b *Build) (*Document, error) {
 	d := &Document{Build: b}
+	var denied error // as in Read
 	for _, name := range b.names() {
 		text, info, err := mirror.Read(ctx, r, name, maxManifest)
 		if errors.Is(err, mirror.ErrNotExist) {
+			continue
+		}
+		if errors.Is(err, mirror.ErrDenied) {
+			denied = fmt.Errorf("read %s: %w", name, err)
 			continue
 		}
 		if err != nil {
@@ -83,6 +88,9 @@ func readDocument(ctx context.Context, r mirror.Reader, b *Build) (*Document, er
 			}
 		}
 		return d, d.point(ctx, r, text)
+	}
+	if denied != nil {
+		return nil, denied
 	}
 	d.Unusable = errors.New("its document is not there: run publish verify")
 	return d, nil

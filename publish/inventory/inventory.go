@@ -53,13 +53,18 @@ type Inventory struct {
 // Read reads the indices of a mirror. With a view it reads that one instead, which only layout v3 has.
 func Read(ctx context.Context, r mirror.Reader, view string) (*Inventory, error) {
 	inv := &Inventory{Graph: query.NewGraph(), offered: make(map[*query.Node]*Build)}
-	if err := inv.readV3(ctx, r, view); err != nil {
-		return nil, err
+	// A store denies what is not there to those who may not list. So what is denied counts only if nothing else is there.
+	denied := inv.readV3(ctx, r, view)
+	if denied != nil && (view != "" || !errors.Is(denied, mirror.ErrDenied)) {
+		return nil, denied
 	}
 	if view == "" {
-		if err := inv.readV2(ctx, r); err != nil {
+		if err := inv.readV2(ctx, r); err != nil && (len(inv.Layouts) == 0 || !errors.Is(err, mirror.ErrDenied)) {
 			return nil, err
 		}
+	}
+	if len(inv.Layouts) == 0 && denied != nil {
+		return nil, denied
 	}
 	if len(inv.Layouts) == 0 {
 		return nil, fmt.Errorf("%w: want %s or %s", ErrNoIndex, indexName(view), layout.V2Index)
@@ -151,8 +156,7 @@ func (inv *Inventory) readIndex(ctx context.Context, r mirror.Reader, rec manife
 
 func (inv *Inventory) readV2(ctx context.Context, r mirror.Reader) error {
 	raw, _, err := mirror.Read(ctx, r, layout.V2Index, maxIndex)
-	// Clients that may not list are denied what is not there.
-	if errors.Is(err, mirror.ErrNotExist) || errors.Is(err, mirror.ErrDenied) && len(inv.Layouts) > 0 {
+	if errors.Is(err, mirror.ErrNotExist) {
 		return nil
 	}
 	if err != nil {

@@ -186,6 +186,36 @@ func TestUsageOfUnindexedPackages(t *testing.T) {
 	}
 }
 
+// A denier is a mirror that denies what is not there, as S3 does to those who may not list.
+type denier struct{ reader }
+
+func (d denier) Open(ctx context.Context, name string) (*mirror.Object, error) {
+	o, err := d.reader.Open(ctx, name)
+	if errors.Is(err, mirror.ErrNotExist) {
+		return nil, &mirror.DeniedError{Action: "GET", Name: name, Detail: "403"}
+	}
+	return o, err
+}
+
+// What is denied is not damage as long as the mirror has an index of another layout.
+func TestDeniedIsNotThere(t *testing.T) {
+	for name, layouts := range map[string]string{"v3-signed": "v3", "v2-signed": "v2", "v2-unsigned": "v2"} {
+		m, _ := fixture(t, name)
+		inv, err := Read(t.Context(), denier{reader{m}}, "")
+		if err != nil || strings.Join(inv.Layouts, " ") != layouts {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		documents, err := Documents(t.Context(), denier{reader{m}}, inv.Builds)
+		if err != nil || documents[0].Unusable != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := Read(t.Context(), denier{reader{open(t, t.TempDir())}}, ""); !errors.Is(err, mirror.ErrDenied) {
+		t.Error(err)
+	}
+}
+
 // Views are found by listing.
 func TestViews(t *testing.T) {
 	m, _ := fixture(t, "v3-view")
