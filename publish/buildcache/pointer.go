@@ -27,9 +27,13 @@ type Pointer struct {
 	Content    []byte             // of a layout that names no content: the index document, which is the pointer
 	Broken     error              // why the object at the fixed name points at nothing
 	Incomplete bool               // see Layout.Incomplete
-	text       []byte             // of the object at the fixed name, where broken
-	proofs     []string           // what was proved of the storage when the pointer was written: see mirror.Prover
-	Proof      string             // what must be proved before the pointer is replaced; empty: nothing more
+	// Foreign is the digest of an index that another program has written, if nobody has listed the whole mirror since. Such an
+	// index may have lost packages, and so may all that were made of it. A caller that has added everything which it has
+	// listed clears it. It is always empty in a layout whose pointer cannot say so.
+	Foreign string
+	text    []byte   // of the object at the fixed name, where broken
+	proofs  []string // what was proved of the storage when the pointer was written: see mirror.Prover
+	Proof   string   // what must be proved before the pointer is replaced; empty: nothing more
 }
 
 // An IndexRef is the document of an index. Its Digest is not known where there is none.
@@ -61,6 +65,16 @@ func (p *Pointer) Size() int64 {
 		n += ref.Size
 	}
 	return n
+}
+
+// Listed returns the pointer as a writer builds on it that adds everything which a survey has found.
+func (p *Pointer) Listed(seen *Survey) *Pointer {
+	if p.Foreign == "" || !seen.Whole() {
+		return p
+	}
+	out := *p
+	out.Foreign = ""
+	return &out
 }
 
 // NeedsProof notes what must be proved of a store before the pointer is replaced.

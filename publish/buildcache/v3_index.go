@@ -31,6 +31,8 @@ type ours struct {
 	Contract int `json:"contract"`
 	// Proofs are what was proved of the storage: see mirror.Prover.
 	Proofs []string `json:"proofs,omitempty"`
+	// Foreign is kept until somebody has listed the whole mirror: see Pointer.Foreign.
+	Foreign string `json:"foreign,omitempty"`
 }
 
 // contract is the revision of the rules in publish/spec. An index written under an older revision is checked
@@ -84,11 +86,11 @@ func (p *Pointer) Parse(text []byte) error {
 			p.Refs[i] = IndexRef{rec.Digest, rec.Size}
 		}
 	}
-	p.Manifest = m
+	p.Manifest, p.Foreign = m, p.Digest()
 	var o ours
 	// Another program may have replaced an index and kept our member, which then says nothing.
 	if json.Unmarshal(m.Extra[ourMember], &o) == nil && o.Of == p.Digest() {
-		p.Coverage, p.Checked, p.proofs = o.Offers, o.Contract >= contract, o.Proofs
+		p.Coverage, p.Checked, p.proofs, p.Foreign = o.Offers, o.Contract >= contract, o.Proofs, o.Foreign
 	}
 	return nil
 }
@@ -120,7 +122,7 @@ func (v3) ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*Indices,
 // sees the old indices or the new ones, and all are whole. The old ones stay.
 func (f v3) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Indices, prepared func(digest string)) (*Pointer, error) {
 	now := NewPointer(f)
-	now.Coverage, now.Checked, now.Refs = coverageOf(x), true, slices.Clone(was.Refs)
+	now.Coverage, now.Checked, now.Refs, now.Foreign = coverageOf(x), true, slices.Clone(was.Refs), was.Foreign
 	sources, err := x.contents(ctx, was.salt())
 	if err != nil {
 		return nil, err
@@ -225,7 +227,7 @@ func (p *Pointer) encode(was *Pointer) ([]byte, error) {
 			p.Manifest.Set(indexRecord(v3Generations[i], ref))
 		}
 	}
-	member, err := json.Marshal(ours{p.Digest(), p.Coverage, contract, p.proofs}, json.Deterministic(true))
+	member, err := json.Marshal(ours{p.Digest(), p.Coverage, contract, p.proofs, p.Foreign}, json.Deterministic(true))
 	if err != nil {
 		return nil, err
 	}
@@ -239,7 +241,7 @@ func (p *Pointer) encode(was *Pointer) ([]byte, error) {
 // PointerSize is that of the index manifest, in which any digest takes the same room.
 func (f v3) PointerSize(was *Pointer, x *Indices) (int64, error) {
 	now := NewPointer(f)
-	now.Coverage = coverageOf(x)
+	now.Coverage, now.Foreign = coverageOf(x), was.Foreign
 	for i, part := range x.Parts {
 		if part != nil {
 			now.Refs[i] = IndexRef{blob.DigestOf(nil), part.Content().Size()}

@@ -23,6 +23,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // The tests in this file run in virtual time: what they say of how long something takes depends on requests alone, and
@@ -359,6 +360,35 @@ func TestPublishersThatMayNotAgree(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// That clients see what was published is known from receipts, without reading the index, however many have added to it since.
+func TestReceiptsShowWhatClientsSee(t *testing.T) {
+	c := newCrowd(t, "v3")
+	p, err := buildcache.V3.ReadPointer(t.Context(), c.mem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := reindex.Expectation{Layout: buildcache.V3, Digest: p.Digest(), Packages: []spec.Hash{"jieacimmulkeocd4t7db6d7n5fscxacy"}}
+	for _, name := range []string{"zlib", "munge", "hwloc"} {
+		if _, err := c.publish(c.mem, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, hidden := range []bool{false, true} {
+		b := mirrortest.Break(c.mem)
+		if hidden { // as by a CDN that does not serve them
+			b = mirrortest.Break(c.mem, mirrortest.Fail(lead.Dir, &mirror.DeniedError{Action: "s3:GetObject", Name: lead.Dir}))
+		}
+		why, err := want.Unmet(t.Context(), b)
+		if why != "" || err != nil {
+			t.Errorf("receipts hidden %t: %q, %v", hidden, why, err)
+		}
+		read := slices.ContainsFunc(b.Calls(), func(c mirrortest.Call) bool { return strings.HasPrefix(c.Name, layout.V3Blobs) })
+		if read != hidden {
+			t.Errorf("receipts hidden %t: the index was read %t", hidden, read)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -87,6 +88,9 @@ func (s Expectation) Unmet(ctx context.Context, r mirror.Reader) (string, error)
 	}
 	if digest := p.Digest(); digest != "" && digest == s.Digest {
 		return "", nil
+	}
+	if s.Digest != "" && lead.Follows(ctx, r, s.Layout.Name(), p.Digest(), s.Digest) {
+		return "", nil // others have added to the index that we know
 	}
 	x, err := loadIndex(ctx, s.Layout, r, p)
 	if err != nil {

@@ -145,13 +145,14 @@ func (h *healing) whole(name string) bool {
 
 // look surveys what was touched. Everything is listed where the index was replaced by a
 // program that leaves no Coverage: Spack makes one of what it saw, without asking
-// whether somebody else has made another meanwhile.
+// whether somebody else has made another meanwhile. A publisher may have merged into that index since: then the pointer
+// still says that nobody has listed everything.
 func (h *healing) look(ctx context.Context) error {
 	p, err := buildcache.PointerForUpdate(ctx, h.format, h.store)
 	if err != nil {
 		return err
 	}
-	if p.Coverage == nil && slices.Contains(h.touched, h.format.IndexNames()[0]) {
+	if (p.Coverage == nil || p.Foreign != "") && slices.Contains(h.touched, h.format.IndexNames()[0]) {
 		h.seen, err = buildcache.SurveyAll(ctx, h.format, h.store, p)
 		return err
 	}
@@ -282,7 +283,8 @@ func (h *healing) index(ctx context.Context) error {
 		return err
 	}
 	h.refused(findings)
-	ix := &Merge{trust: h.trust, Was: p, next: x, Before: x.Offered()}
+	was := p.Listed(h.seen)
+	ix := &Merge{trust: h.trust, Was: was, next: x, Before: x.Offered()}
 	h.out.Before = ix.Before
 	for name, id := range listed {
 		if x.Has(id.Hash) {
@@ -300,7 +302,7 @@ func (h *healing) index(ctx context.Context) error {
 		return err
 	}
 	h.out.After = out.After
-	h.changed(out.Pointer != p, out.Pointer) // by us or by another publisher
+	h.changed(out.Pointer != was, out.Pointer) // by us or by another publisher
 	return nil
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // pushed is what `spack buildcache push` without --update-index leaves of a fixture: all but
@@ -305,6 +306,38 @@ func TestHealBringsBackWhatSpackDropped(t *testing.T) {
 			t.Errorf("%s: %+v", l, got)
 		}
 		wantSpacks(t, m.Snapshot(), l+"-signed")
+	}
+}
+
+// What Spack dropped is brought back also when one of our publishers has merged into Spack's index before anybody has looked: the pointer
+// says that nobody has listed everything since.
+func TestHealBringsBackWhatSpackDroppedBeforeAMerge(t *testing.T) {
+	m := emptyMirror(t)
+	mustPublish(t, m, original("v3-signed"), publish.Options{})
+	clobber(subject{t, m}, "v3")
+	// A publisher that adds one package and does not list the rest.
+	p, err := buildcache.V3.ReadPointer(t.Context(), m)
+	must(t, err)
+	x, err := buildcache.V3.ReadIndex(t.Context(), m, p)
+	must(t, err)
+	src := sourceOf(t, original("v3-signed"), only("zlib").Selection)
+	zlib := src.Mirrors[0].Packages[0]
+	must(t, buildcache.V3.ReadSpec(t.Context(), m, zlib, spec.NewReader(1<<20)))
+	x.Add(zlib.Spec)
+	now, err := buildcache.V3.WriteIndex(t.Context(), m, p, x, nil)
+	must(t, err)
+	again, err := buildcache.V3.ReadPointer(t.Context(), m)
+	must(t, err)
+	if now.Foreign != p.Digest() || again.Foreign != p.Digest() || again.Coverage.Len() != 1 {
+		t.Fatalf("made of the foreign %s: %+v", p.Digest(), again)
+	}
+	got := mustHeal(t, m, pointerOf("v3"))
+	if !got[0].Changed {
+		t.Errorf("%+v", got)
+	}
+	wantSpacks(t, m.Snapshot(), "v3-signed")
+	if p, err = buildcache.V3.ReadPointer(t.Context(), m); err != nil || p.Foreign != "" {
+		t.Errorf("it still says that nobody has listed everything: %v", err)
 	}
 }
 

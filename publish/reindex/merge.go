@@ -75,6 +75,7 @@ func Plan(ctx context.Context, m Mirror, packages []*buildcache.Package) (*Merge
 	for _, p := range out.adds {
 		x.Add(p.Spec)
 	}
+	out.Was = out.Was.Listed(m.Seen)
 	out.After, out.Audiences = x.Offered(), x.Audiences()
 	if (x.Changed() || out.Was.Incomplete) && out.After > 0 {
 		out.next, out.Changes, out.Bytes = x, true, x.Size()

@@ -64,7 +64,9 @@ func (b *rebuilder) rebuild(ctx context.Context) (Result, error) {
 		if current != nil && !was.Incomplete && current.Same(x) || current == nil && was.Version == mirror.Absent && out.After == 0 {
 			return nil
 		}
-		now, err := replaceIndex(ctx, b.format, b.store, was, x, nil)
+		listed := *was
+		listed.Foreign = ""
+		now, err := replaceIndex(ctx, b.format, b.store, &listed, x, nil)
 		if err == nil {
 			out.Pointer, out.Bytes, out.Written = now, now.Size(), true
 		}
