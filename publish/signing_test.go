@@ -244,10 +244,10 @@ func TestADocumentThatCannotBeSigned(t *testing.T) {
 func TestVerifyWarnsBeforeAKeyExpires(t *testing.T) {
 	for days, want := range map[int]string{0: "", 61: "", 59: "it expires on "} {
 		k, err := sign.ReadKey(signtest.Private(t, "release", time.Duration(days)*24*time.Hour), nil, time.Now())
-		must(t, err)
-		m := emptyMirror(t)
-		mustPublish(t, m, original("v3-unsigned"), signing(k))
-		v := mustVerify(t, m, verify.Options{})
+		publishtest.Must(t, err)
+		m := publishtest.EmptyMirror(t)
+		publishtest.MustPublish(t, m, publishtest.Original("v3-unsigned"), signing(k))
+		v := publishtest.MustVerify(t, m, verify.Options{})
 		if v.Damaged() || len(v.Findings) > 1 || (len(v.Findings) == 1) != (want != "") || want != "" && !strings.Contains(v.Findings[0].Reason, want) {
 			t.Errorf("%d days: %v", days, v.Findings)
 		}
