@@ -210,3 +210,69 @@ func TestRotateOfAnotherKey(t *testing.T) {
 		t.Errorf("%+v, %v", changes, err)
 	}
 }
+
+// While eight publishers sign with the old key and one process rotates, every package that can be read is signed by exactly one
+// of the two keys, and the next rotation leaves none to the old one.
+func TestEightPublishersAndARotation(t *testing.T) {
+	m, from, to := mirrortest.NewMem(t), signtest.Key(t, "old"), signtest.Key(t, "new")
+	publishOne := func() error {
+		src, err := source.Open(t.Context(), testdata+"v3-unsigned", source.Selection{})
+		if err != nil {
+			return err
+		}
+		defer src.Close()
+		o := publish.Options{Sign: publish.Signing{Key: from}, IfExists: publish.Overwrite}
+		plan, err := publish.NewPlan(t.Context(), src, func(string) mirror.Store { return m }, o)
+		if err == nil {
+			_, err = plan.Apply(t.Context(), ignored{})
+		}
+		return err
+	}
+	if err := publishOne(); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	errs := make(chan error, 16)
+	for range 8 {
+		wg.Go(func() { errs <- publishOne() })
+	}
+	wg.Go(func() {
+		_, err := keyring.Rotate(t.Context(), m, from.Fingerprint(), to)
+		errs <- err
+	})
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		for name, content := range m.Snapshot() {
+			if isDocument(name) && (from.Verify(content) == nil) == (to.Verify(content) == nil) {
+				t.Fatalf("%s is signed by none of the two keys, or by both", name)
+			}
+		}
+	}
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := keyring.Rotate(t.Context(), m, from.Fingerprint(), to); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for name, content := range m.Snapshot() {
+		if isDocument(name) {
+			n++
+			if err := to.Verify(content); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	if n == 0 {
+		t.Error("no packages")
+	}
+}

@@ -20,15 +20,21 @@ func TestSecretsReachNoChild(t *testing.T) {
 		t.Fatal(err)
 	}
 	private, public := signtest.Protected(t, passphrase, "ed25519")
+	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
+		t.Run(fixture, func(t *testing.T) { signsWhatACommandBuilds(t, bin, fixture, passphrase, private, public) })
+	}
+}
+
+func signsWhatACommandBuilds(t *testing.T, bin, fixture, passphrase, private, public string) {
 	dir := t.TempDir()
 	source, mirror, trusted := filepath.Join(dir, "source"), "file://"+filepath.Join(dir, "mirror"), filepath.Join(dir, "public.asc")
-	if err := os.CopyFS(source, os.DirFS("../testdata/v3-unsigned")); err != nil {
+	if err := os.CopyFS(source, os.DirFS("../testdata/"+fixture)); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(trusted, []byte(public), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(bin, "exec", source, mirror, "--", "sh", "-c", "env; tr '\\0' ' ' </proc/$PPID/cmdline; cat /proc/$PPID/limits")
+	cmd := exec.Command(bin, "exec", "--require-signed", source, mirror, "--", "sh", "-c", "env; tr '\\0' ' ' </proc/$PPID/cmdline; cat /proc/$PPID/limits")
 	cmd.Env = append(os.Environ(), "PUBLISH_SIGN_KEY_TEXT="+private, "PUBLISH_SIGN_PASSPHRASE="+passphrase)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
