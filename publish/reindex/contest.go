@@ -54,6 +54,7 @@ func (m *Merge) Write(ctx context.Context, f buildcache.Layout, s mirror.Store, 
 		planned: m.Was.Version, was: m.Was, next: m.next, adds: m.adds,
 		out: Result{Before: m.Before, After: m.After, Audiences: m.Audiences, Pointer: m.Was},
 	}
+	m.next = nil // so that only one index is in memory when another one has to be read
 	err := compete(ctx, func() error { return c.round(ctx) })
 	return c.out, err
 }

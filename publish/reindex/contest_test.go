@@ -155,10 +155,18 @@ func (c *crowd) publish(s mirror.Store, names ...string) (time.Duration, error) 
 	}
 	defer src.Close()
 	plan, err := publish.NewPlan(c.t.Context(), src, func(string) mirror.Store { return s }, publish.Options{})
-	if err == nil {
-		_, err = plan.Apply(c.t.Context(), silent{})
+	if err != nil {
+		return time.Since(began), err
 	}
-	return time.Since(began), err
+	out, err := plan.Apply(c.t.Context(), silent{})
+	took := time.Since(began)
+	if err == nil && plan.Mirrors[0].Index.Changes {
+		// Whoever has written the index may have died before telling the caches.
+		if name := plan.Mirrors[0].Pointers()[0]; !slices.Contains(out.Stale, name) {
+			err = fmt.Errorf("%v are published, and caches are not told of %s", names, name)
+		}
+	}
+	return took, err
 }
 
 // offers reports whether the index offers a package of the fixtures.

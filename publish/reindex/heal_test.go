@@ -312,26 +312,26 @@ func TestHealBringsBackWhatSpackDropped(t *testing.T) {
 // What Spack dropped is brought back also when one of our publishers has merged into Spack's index before anybody has looked: the pointer
 // says that nobody has listed everything since.
 func TestHealBringsBackWhatSpackDroppedBeforeAMerge(t *testing.T) {
-	m := emptyMirror(t)
-	mustPublish(t, m, original("v3-signed"), publish.Options{})
-	clobber(subject{t, m}, "v3")
+	m := publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, m, publishtest.Original("v3-signed"), publish.Options{})
+	clobber(publishtest.SubjectOf(t, m), "v3")
 	// A publisher that adds one package and does not list the rest.
 	p, err := buildcache.V3.ReadPointer(t.Context(), m)
-	must(t, err)
+	publishtest.Must(t, err)
 	x, err := buildcache.V3.ReadIndex(t.Context(), m, p)
-	must(t, err)
-	src := sourceOf(t, original("v3-signed"), only("zlib").Selection)
+	publishtest.Must(t, err)
+	src := publishtest.SourceOf(t, publishtest.Original("v3-signed"), publishtest.Only("zlib").Selection)
 	zlib := src.Mirrors[0].Packages[0]
-	must(t, buildcache.V3.ReadSpec(t.Context(), m, zlib, spec.NewReader(1<<20)))
+	publishtest.Must(t, buildcache.V3.ReadSpec(t.Context(), m, zlib, spec.NewReader(1<<20)))
 	x.Add(zlib.Spec)
 	now, err := buildcache.V3.WriteIndex(t.Context(), m, p, x, nil)
-	must(t, err)
+	publishtest.Must(t, err)
 	again, err := buildcache.V3.ReadPointer(t.Context(), m)
-	must(t, err)
+	publishtest.Must(t, err)
 	if now.Foreign != p.Digest() || again.Foreign != p.Digest() || again.Coverage.Len() != 1 {
 		t.Fatalf("made of the foreign %s: %+v", p.Digest(), again)
 	}
-	got := mustHeal(t, m, pointerOf("v3"))
+	got := publishtest.MustHeal(t, m, publishtest.PointerOf("v3"))
 	if !got[0].Changed {
 		t.Errorf("%+v", got)
 	}
