@@ -14,6 +14,7 @@ const (
 	service = "slurm-factory-publish.service"
 	socket  = "slurm-factory-publish.socket"
 	indexer = "slurm-factory-publish-indexer.service"
+	copying = "slurm-factory-publish-copy@.service" // and a timer
 )
 
 // A unit is what a unit file sets: the values of each key, in order.
@@ -67,7 +68,8 @@ func TestUnitsAreVerified(t *testing.T) {
 		t.Fatal(err)
 	}
 	verify := func() (string, error) {
-		out, err := exec.Command(analyze, "verify", "--man=no", "--recursive-errors=no", "--root="+dir, service, socket, indexer).CombinedOutput()
+		out, err := exec.Command(analyze, "verify", "--man=no", "--recursive-errors=no", "--root="+dir, service, socket, indexer,
+			strings.Replace(copying, "@", "@noble", 1), strings.Replace(copying, "@.service", "@noble.timer", 1)).CombinedOutput()
 		return string(out), err
 	}
 	if out, err := verify(); err != nil || strings.Contains(out, "slurm-factory-publish") {
@@ -88,7 +90,7 @@ func TestUnitsAreVerified(t *testing.T) {
 func TestUnitsAreHardened(t *testing.T) {
 	t.Parallel()
 	analyze := tool(t, "systemd-analyze")
-	for name, bound := range map[string]string{service: "16", indexer: "15"} {
+	for name, bound := range map[string]string{service: "16", indexer: "15", copying: "15"} {
 		file := filepath.Join(root, "cmd/package/systemd", name)
 		args := []string{"security", "--offline=true", "--no-pager", "--threshold=" + bound}
 		if out, err := exec.Command(analyze, append(args, file)...).CombinedOutput(); err != nil {
@@ -106,20 +108,22 @@ func TestUnitsAreHardened(t *testing.T) {
 	}
 }
 
-// The indexer gives up all that the service gives up.
-func TestIndexerIsHardenedAsMuch(t *testing.T) {
-	s, i := unitOf(t, service), unitOf(t, indexer)
-	checked := 0
-	for key := range s {
-		if regexp.MustCompile(`^(Protect|Private|Restrict|Remove|Lock|Memory|NoNew|Capability|Ambient|SystemCallArch|Device)`).MatchString(key) {
-			checked++
-			if i.value(key) != s.value(key) {
-				t.Errorf("%s: %q, and %q", key, s.value(key), i.value(key))
+// The other services give up all that the service gives up.
+func TestOtherServicesAreHardenedAsMuch(t *testing.T) {
+	s := unitOf(t, service)
+	for _, name := range []string{indexer, copying} {
+		other, checked := unitOf(t, name), 0
+		for key := range s {
+			if regexp.MustCompile(`^(Protect|Private|Restrict|Remove|Lock|Memory|NoNew|Capability|Ambient|SystemCallArch|Device)`).MatchString(key) {
+				checked++
+				if other.value(key) != s.value(key) {
+					t.Errorf("%s: %s: %q, and %q", name, key, s.value(key), other.value(key))
+				}
 			}
 		}
-	}
-	if checked < 20 {
-		t.Errorf("only %d settings", checked)
+		if checked < 20 {
+			t.Errorf("only %d settings", checked)
+		}
 	}
 }
 
