@@ -45,7 +45,7 @@ type exporting struct {
 func exportCommand(env cli.Env) *cobra.Command {
 	e := exporting{rules: cli.DefaultRules()}
 	cmd := &cobra.Command{
-		Use: "export FROM FILE [PACKAGE...]", Short: "Write packages of a mirror into a tar file", Long: exportHelp, Args: atLeast(2),
+		Use: "export FROM FILE [PACKAGE...]", Short: "Write packages of a mirror into a tar file", Long: exportHelp, Args: cli.AtLeast(2),
 		Example: "  publish export https://cache.example.org/noble/spack november.tar slurm@25:\n  publish export --base november.tar s3://cache/noble december.tar slurm@25:",
 		RunE:    func(cmd *cobra.Command, args []string) error { return e.run(cmd, args, env) },
 	}
@@ -81,7 +81,7 @@ func (e *exporting) run(cmd *cobra.Command, args []string, env cli.Env) error {
 }
 
 func (e *exporting) export(ctx context.Context, from, file string, want elsewhere.Closure, o publish.Options, report *cli.Report, env cli.Env) error {
-	at, done, err := openReaders(ctx, env, from, e.from)
+	at, done, err := cli.OpenReaders(ctx, env, from, e.from)
 	if err != nil {
 		return fmt.Errorf("FROM: %w", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/browse"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
@@ -65,7 +66,7 @@ type catalogued struct {
 func runCatalog(cmd *cobra.Command, where string, c *cataloging, env cli.Env) error {
 	ctx, cancel := cli.WithTimeout(cmd.Context(), c.timeout)
 	defer cancel()
-	d, err := openTarget(ctx, env, where, c.target)
+	d, err := cli.OpenTarget(ctx, env, where, c.target)
 	if err != nil {
 		return err
 	}
@@ -122,7 +123,7 @@ func catalogAll(ctx context.Context, d *target.Destination, c *cataloging) ([]ca
 	}
 	roots, rootsErr := buildcache.Roots(ctx, d.Mirror(""))
 	if rootsErr != nil || len(roots) == 0 {
-		return nil, errors.Join(rootsErr, absent(err))
+		return nil, errors.Join(rootsErr, browse.Absent(err))
 	}
 	for _, path := range roots {
 		if path == "" {
@@ -133,7 +134,7 @@ func catalogAll(ctx context.Context, d *target.Destination, c *cataloging) ([]ca
 		}
 	}
 	if len(all) == 0 {
-		return nil, absent(err)
+		return nil, browse.Absent(err)
 	}
 	return all, nil
 }

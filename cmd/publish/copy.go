@@ -49,7 +49,7 @@ type copying struct {
 func copyCommand(env cli.Env) *cobra.Command {
 	c := copying{rules: cli.DefaultRules()}
 	cmd := &cobra.Command{
-		Use: "copy FROM TO [PACKAGE...]", Short: "Copy packages from one mirror to another", Long: copyHelp, Args: atLeast(2),
+		Use: "copy FROM TO [PACKAGE...]", Short: "Copy packages from one mirror to another", Long: copyHelp, Args: cli.AtLeast(2),
 		Example: "  publish copy https://cache.example.org/noble/spack file:///srv/mirror\n  publish copy s3://staging s3://production spack.lock\n  publish copy --dry-run s3://cache file:///srv/mirror slurm@25: /hyibvwk",
 		RunE:    func(cmd *cobra.Command, args []string) error { return c.run(cmd, args, env) },
 	}
@@ -81,7 +81,7 @@ func (c *copying) run(cmd *cobra.Command, args []string, env cli.Env) error {
 		return err
 	}
 	return c.carryOut(cmd, args[0], args[1], args[2:], env, func(ctx context.Context) (mirror.Reader, func() error, error) {
-		at, done, err := openReaders(ctx, env, args[0], c.source())
+		at, done, err := cli.OpenReaders(ctx, env, args[0], c.source())
 		if err != nil {
 			return nil, nil, fmt.Errorf("FROM: %w", err)
 		}

@@ -52,14 +52,6 @@ func indexCommand(env cli.Env) *cobra.Command {
 	return cmd
 }
 
-// arguments: a command takes as many as its usage names.
-func arguments(cmd *cobra.Command, args []string) error {
-	if len(args) != len(strings.Fields(cmd.Use))-1 {
-		return cli.Fail(cli.ExitUsage, fmt.Errorf("%s, want: %s", english.Plural(len(args), "argument", ""), strings.TrimSuffix(cmd.UseLine(), " [flags]")))
-	}
-	return nil
-}
-
 func runIndex(cmd *cobra.Command, where string, x *indexing, env cli.Env) error {
 	ctx, cancel := cli.WithTimeout(cmd.Context(), x.timeout)
 	defer cancel()
@@ -67,7 +59,7 @@ func runIndex(cmd *cobra.Command, where string, x *indexing, env cli.Env) error 
 	if err != nil {
 		return cli.Usage(err)
 	}
-	d, err := openTarget(ctx, env, where, x.target)
+	d, err := cli.OpenTarget(ctx, env, where, x.target)
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ func (k *keyWork) register(cmd *cobra.Command) {
 func (k *keyWork) mirrors(ctx context.Context, env cli.Env, where string, do func(d *target.Destination, path string, s mirror.Store) error) error {
 	ctx, cancel := cli.WithTimeout(ctx, k.timeout)
 	defer cancel()
-	d, err := openTarget(ctx, env, where, k.target)
+	d, err := cli.OpenTarget(ctx, env, where, k.target)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/browse"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
@@ -68,7 +69,7 @@ func rootCommand(env cli.Env) *cobra.Command {
 	cmd.SetOut(env.Results) // help and completions are our own words
 	cmd.SetErr(env.Stderr)
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Fail(cli.ExitUsage, err) })
-	cmd.AddCommand(lsCommand(env), showCommand(env), whyCommand(env), duCommand(env), sbomCommand(env), catalogCommand(env), copyCommand(env), exportCommand(env), importCommand(env), indexCommand(env), indexerCommand(env), verifyCommand(env), signCommand(env), keysCommand(env), benchCommand(env), actionCommand(env),
+	cmd.AddCommand(browse.Ls(env), browse.Show(env), browse.Why(env), browse.Du(env), browse.SBOM(env), catalogCommand(env), copyCommand(env), exportCommand(env), importCommand(env), indexCommand(env), indexerCommand(env), verifyCommand(env), signCommand(env), keysCommand(env), benchCommand(env), actionCommand(env),
 		daemonCommand(env), pushCommand(env), statusCommand(env), drainCommand(env), retryCommand(env), forgetCommand(env), execCommand(env), doctorCommand(env), versionCommand(env), manCommand())
 	return cmd
 }
@@ -168,3 +169,6 @@ func manCommand() *cobra.Command {
 		},
 	}
 }
+
+// arguments checks that a command has as many arguments as its usage names.
+var arguments = cli.Arguments

@@ -63,7 +63,7 @@ func runVerify(cmd *cobra.Command, where string, v *verifying, env cli.Env) erro
 	if err != nil {
 		return cli.Usage(err)
 	}
-	at, done, err := openReaders(ctx, env, where, v.target)
+	at, done, err := cli.OpenReaders(ctx, env, where, v.target)
 	if err != nil {
 		return err
 	}

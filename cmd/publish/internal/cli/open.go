@@ -1,25 +1,24 @@
-package main
+package cli
 
 import (
 	"context"
 	"strings"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
-// openTarget opens a destination for a command that needs nothing else of it.
-func openTarget(ctx context.Context, env cli.Env, where string, c target.Config) (*target.Destination, error) {
+// OpenTarget opens a destination for a command that needs nothing else of it.
+func OpenTarget(ctx context.Context, env Env, where string, c target.Config) (*target.Destination, error) {
 	if err := c.Validate(); err != nil {
-		return nil, cli.Usage(err)
+		return nil, Usage(err)
 	}
 	return target.Open(ctx, where, c, target.Environment{Log: env.Log()})
 }
 
-// openReaders opens what is to be read: a destination, or a URL as clients read it.
-func openReaders(ctx context.Context, env cli.Env, where string, c target.Config) (func(path string) mirror.Reader, func() error, error) {
+// OpenReaders opens what is to be read: a destination, or a URL as clients read it.
+func OpenReaders(ctx context.Context, env Env, where string, c target.Config) (func(path string) mirror.Reader, func() error, error) {
 	if strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://") {
 		t, err := c.Transport(ctx, target.Environment{Log: env.Log()})
 		if err != nil {
@@ -27,11 +26,11 @@ func openReaders(ctx context.Context, env cli.Env, where string, c target.Config
 		}
 		w, err := web.Open(where, web.Options{Transport: t})
 		if err != nil {
-			return nil, nil, cli.Fail(cli.ExitUsage, err)
+			return nil, nil, Fail(ExitUsage, err)
 		}
 		return func(string) mirror.Reader { return w }, func() error { w.Close(); return nil }, nil
 	}
-	d, err := openTarget(ctx, env, where, c)
+	d, err := OpenTarget(ctx, env, where, c)
 	if err != nil {
 		return nil, nil, err
 	}

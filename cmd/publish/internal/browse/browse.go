@@ -1,4 +1,5 @@
-package main
+// Package browse is the commands that show what is in a cache: ls, show, why, du and sbom. They only read.
+package browse
 
 import (
 	"context"
@@ -7,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize/english"
-	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
@@ -49,16 +48,6 @@ func (f *browseFlags) register(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
 }
 
-// atLeast is a check of the number of arguments.
-func atLeast(n int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) < n {
-			return cli.Fail(cli.ExitUsage, fmt.Errorf("%s, want: publish %s", english.Plural(len(args), "argument", ""), cmd.Use))
-		}
-		return nil
-	}
-}
-
 // A stock is one mirror that is shown.
 type stock struct {
 	path   string // below the place that was named; empty for the place itself
@@ -69,7 +58,7 @@ type stock struct {
 
 // browse reads the mirror at a place, or, if there is none, those below it. The caller closes it.
 func (f *browseFlags) browse(ctx context.Context, where string, env cli.Env) (stocks []stock, done func() error, err error) {
-	at, done, err := openReaders(ctx, env, where, f.target)
+	at, done, err := cli.OpenReaders(ctx, env, where, f.target)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -89,7 +78,7 @@ func (f *browseFlags) browse(ctx context.Context, where string, env cli.Env) (st
 	err = read("")
 	lister, ok := at("").(mirror.Lister)
 	if !errors.Is(err, inventory.ErrNoIndex) || !ok {
-		return stocks, done, absent(err)
+		return stocks, done, Absent(err)
 	}
 	roots, rootsErr := buildcache.Roots(ctx, lister)
 	if rootsErr != nil {
@@ -104,13 +93,13 @@ func (f *browseFlags) browse(ctx context.Context, where string, env cli.Env) (st
 		}
 	}
 	if len(stocks) == 0 {
-		return nil, done, absent(err)
+		return nil, done, Absent(err)
 	}
 	return stocks, done, nil
 }
 
-// absent makes the error of a mirror that is not there the one that other commands have for it.
-func absent(err error) error {
+// Absent makes the error of a mirror that is not there the one that other commands have for it.
+func Absent(err error) error {
 	if errors.Is(err, inventory.ErrNoIndex) {
 		return fmt.Errorf("%w: %w", buildcache.ErrNoMirror, err)
 	}

@@ -1,4 +1,4 @@
-package main
+package browse
 
 import (
 	"strings"
@@ -20,11 +20,12 @@ const lsHelp = `List the packages that a cache offers.
 --format is as in "spack find": {name}{@version}{/hash:7}. Attributes are name, version,
 hash, namespace, fullname, compilers, arch, platform, os, target, variants, variants.NAME.`
 
-func lsCommand(env cli.Env) *cobra.Command {
+// Ls returns the command `publish ls`.
+func Ls(env cli.Env) *cobra.Command {
 	var f browseFlags
 	var format string
 	cmd := &cobra.Command{
-		Use: "ls DESTINATION|URL [QUERY...]", Short: "List the packages of a cache", Long: lsHelp, Args: atLeast(1),
+		Use: "ls DESTINATION|URL [QUERY...]", Short: "List the packages of a cache", Long: lsHelp, Args: cli.AtLeast(1),
 		Example: "  publish ls s3://bucket/noble/spack\n  publish ls https://cache.example.org/noble/spack 'hdf5@1.14: +mpi target=zen4'\n  publish ls file:///srv/mirror --format '{name} {version} {hash}'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runLs(cmd, args, &f, format, env)

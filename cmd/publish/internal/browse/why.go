@@ -1,4 +1,4 @@
-package main
+package browse
 
 import (
 	"fmt"
@@ -22,11 +22,12 @@ package that is only depended on, and not in the cache, may be named too.
 ` + browseHelp + `
 ` + queryHelp
 
-func whyCommand(env cli.Env) *cobra.Command {
+// Why returns the command `publish why`.
+func Why(env cli.Env) *cobra.Command {
 	var f browseFlags
 	var types []string
 	cmd := &cobra.Command{
-		Use: "why DESTINATION|URL SPEC...", Short: "Show which packages depend on a package", Long: whyHelp, Args: atLeast(2),
+		Use: "why DESTINATION|URL SPEC...", Short: "Show which packages depend on a package", Long: whyHelp, Args: cli.AtLeast(2),
 		Example: "  publish why s3://bucket/noble/spack libxml2\n  publish why file:///srv/mirror --deptypes link,run zlib@1.3",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runWhy(cmd, args, &f, types, env)

@@ -1,4 +1,4 @@
-package main
+package browse
 
 import (
 	"context"
@@ -22,12 +22,13 @@ what nothing points at: superseded indices, and what interrupted publishers left
 cannot be listed, so there only the packages of its index are shown.
 ` + browseHelp
 
-func duCommand(env cli.Env) *cobra.Command {
+// Du returns the command `publish du`.
+func Du(env cli.Env) *cobra.Command {
 	var f browseFlags
 	var by string
 	var top int
 	cmd := &cobra.Command{
-		Use: "du DESTINATION|URL", Short: "Show where the bytes of a cache are", Long: duHelp, Args: arguments,
+		Use: "du DESTINATION|URL", Short: "Show where the bytes of a cache are", Long: duHelp, Args: cli.Arguments,
 		Example: "  publish du s3://bucket/noble/spack\n  publish du --by target --top 0 file:///srv/mirror",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runDu(cmd, args[0], &f, by, top, env)

@@ -1,4 +1,4 @@
-package main
+package browse
 
 import (
 	"context"
@@ -24,10 +24,11 @@ The signature is not checked here: "publish verify --trusted-keys" does that.
 ` + browseHelp + `
 ` + queryHelp
 
-func showCommand(env cli.Env) *cobra.Command {
+// Show returns the command `publish show`.
+func Show(env cli.Env) *cobra.Command {
 	var f browseFlags
 	cmd := &cobra.Command{
-		Use: "show DESTINATION|URL SPEC...", Short: "Show all that a cache says of a package", Long: showHelp, Args: atLeast(2),
+		Use: "show DESTINATION|URL SPEC...", Short: "Show all that a cache says of a package", Long: showHelp, Args: cli.AtLeast(2),
 		Example: "  publish show s3://bucket/noble/spack openmpi@5\n  publish show --json https://cache.example.org/noble/spack /hyibvwk",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runShow(cmd, args, &f, env)

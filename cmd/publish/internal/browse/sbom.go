@@ -1,4 +1,4 @@
-package main
+package browse
 
 import (
 	"context"
@@ -40,10 +40,11 @@ type sbomFlags struct {
 	types                    []string
 }
 
-func sbomCommand(env cli.Env) *cobra.Command {
+// SBOM returns the command `publish sbom`.
+func SBOM(env cli.Env) *cobra.Command {
 	var f sbomFlags
 	cmd := &cobra.Command{
-		Use: "sbom DESTINATION|URL [SPEC...|@spack.lock]", Short: "Write a bill of materials of a cache", Long: sbomHelp, Args: atLeast(1),
+		Use: "sbom DESTINATION|URL [SPEC...|@spack.lock]", Short: "Write a bill of materials of a cache", Long: sbomHelp, Args: cli.AtLeast(1),
 		Example: "  publish sbom https://cache.example.org/noble/spack slurm > slurm.spdx.json\n  publish sbom --format cyclonedx s3://bucket/noble/spack @spack.lock > bom.json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runSbom(cmd, args, &f, env)

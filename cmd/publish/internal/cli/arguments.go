@@ -1,0 +1,27 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/dustin/go-humanize/english"
+	"github.com/spf13/cobra"
+)
+
+// Arguments checks that a command has as many arguments as its usage names.
+func Arguments(cmd *cobra.Command, args []string) error {
+	if len(args) != len(strings.Fields(cmd.Use))-1 {
+		return Fail(ExitUsage, fmt.Errorf("%s, want: %s", english.Plural(len(args), "argument", ""), strings.TrimSuffix(cmd.UseLine(), " [flags]")))
+	}
+	return nil
+}
+
+// AtLeast is a check of the number of arguments.
+func AtLeast(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < n {
+			return Fail(ExitUsage, fmt.Errorf("%s, want: publish %s", english.Plural(len(args), "argument", ""), cmd.Use))
+		}
+		return nil
+	}
+}
