@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -503,10 +504,12 @@ func TestTenThousandPackages(t *testing.T) {
 	var times []float64
 	var took float64
 	for _, q := range []string{"z", "zlib", "zlib-1", "openssl@2:", "os=ubuntu22.04", "target=x86_64_v3:", "nosuch", "py-numpy@3.1", "%gcc", "^glibc", "+shared", "slurm@5 ^glibc"} {
-		for range 3 {
+		best := math.Inf(1) // of several times: what the machine does besides is not the page's
+		for range 5 {
 			b.eval(fmt.Sprintf(`(async () => { performance.clearMeasures(); location.hash = '#/?q=' + encodeURIComponent(%q + (location.hash.endsWith('%%20') ? '' : ' ')); for (let i = 0; i < 500 && !performance.getEntriesByName('handler').length; i++) await new Promise(r => setTimeout(r, 5)); return performance.getEntriesByName('handler')[0].duration; })()`, q), &took)
-			times = append(times, took)
+			best = min(best, took)
 		}
+		times = append(times, best)
 	}
 	slices.Sort(times)
 	p95 := times[len(times)*95/100]
@@ -514,7 +517,7 @@ func TestTenThousandPackages(t *testing.T) {
 	if size > 250_000 {
 		t.Errorf("the first visit takes %d bytes", size)
 	}
-	const busy = 8
+	const busy = 6 // how many times slower than on a quiet machine it may be
 	if paint > 500*busy || ready > 1000*busy || p95 > 50*busy {
 		t.Errorf("first paint %.0f ms, search ready %.0f ms, handler p95 %.1f ms", paint, ready, p95)
 	}
