@@ -40,7 +40,7 @@ func TestDestinationsThatCannotHoldAMirror(t *testing.T) {
 		"file:///tmp/x%0ay":   "without control characters",
 		"file:///tmp/x%ffy":   "must be UTF-8",
 		"file://other.host/x": "want an absolute path",
-		"https://bucket/x":    "want s3://bucket[/prefix] or file:///directory",
+		"https://bucket/x":    "want s3://bucket[/prefix], file:///directory or the path of a directory",
 	} {
 		code, _, stderr := execute(t, nil, "--endpoint-url", server.URL, clitest.Spack(t, "v3-unsigned"), where)
 		if code != cli.ExitUsage || !strings.Contains(stderr, words) {

@@ -118,7 +118,7 @@ func TestSettingsThatCannotBeUnderstood(t *testing.T) {
 		{"bad pattern", "", nil, []string{"--include", "[a", "x", "file:///y"}, `pattern "[a"`},
 		{"bad --if-exists", "", nil, []string{"--if-exists", "perhaps", "x", "file:///y"}, `--if-exists "perhaps": want skip, overwrite or error`},
 		{"no key file", "", nil, []string{"--trusted-keys", "nosuch.pub", "x", "file:///y"}, "--trusted-keys: open nosuch.pub"},
-		{"no such scheme", "", nil, []string{"{source}", "gs://bucket"}, "want s3://bucket[/prefix] or file:///directory"},
+		{"no such scheme", "", nil, []string{"{source}", "gs://bucket"}, "want s3://bucket[/prefix], file:///directory or the path of a directory"},
 		{"relative directory", "", nil, []string{"{source}", "file://mirror"}, "want an absolute path"},
 		{"no bucket", "", nil, []string{"{source}", "s3:///prefix"}, "want s3://bucket or s3://bucket/prefix"},
 	} {

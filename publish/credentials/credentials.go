@@ -4,7 +4,6 @@ package credentials
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
@@ -19,11 +18,20 @@ func Tagged(p aws.CredentialsProvider) aws.CredentialsProvider {
 	return aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
 		c, err := p.Retrieve(ctx)
 		if err != nil && ctx.Err() == nil {
-			return c, fmt.Errorf("%w: %w", mirror.ErrCredentials, err)
+			return c, &Error{err}
 		}
 		return c, err
 	})
 }
+
+// An Error says why there are no credentials. It matches mirror.ErrCredentials.
+type Error struct{ Err error }
+
+func (e *Error) Error() string { return mirror.ErrCredentials.Error() + ": " + e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// Is makes errors.Is(err, mirror.ErrCredentials) hold.
+func (e *Error) Is(target error) bool { return target == mirror.ErrCredentials }
 
 // refusals are what services call credentials that are wrong, or no longer right. Each has words of
 // its own, and none means anything else by those of another.
@@ -45,6 +53,7 @@ var refusals = map[string]bool{
 	"SignatureDoesNotMatch":       true,
 	"TokenRefreshRequired":        true,
 	"UnrecognizedClientException": true,
+	"XAdminUserNotFound":          true, // versitygw
 }
 
 // Refused reports whether the code of an error says that a service does not accept the credentials of

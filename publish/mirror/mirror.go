@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net/http"
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
@@ -51,6 +52,34 @@ func (e *FaultError) Is(target error) bool { return target == ErrFault }
 
 // Faultf returns a FaultError.
 func Faultf(format string, args ...any) error { return &FaultError{fmt.Sprintf(format, args...)} }
+
+// A NotS3Error says that a server answers, and not as S3 does: a proxy, a CDN, a website. It matches ErrFault.
+type NotS3Error struct {
+	Server string // scheme, host and port
+	Status int
+	Said   string // the beginning of its answer
+}
+
+func (e *NotS3Error) Error() string {
+	said := fmt.Sprintf("no S3 answers at %s: %d %s", e.Server, e.Status, http.StatusText(e.Status))
+	if e.Said != "" {
+		said += fmt.Sprintf(", %q", e.Said)
+	}
+	return said
+}
+
+// Is makes errors.Is(err, ErrFault) hold.
+func (e *NotS3Error) Is(target error) bool { return target == ErrFault }
+
+// A SchemeError says that a server that was asked by https speaks http. Trying again does not help.
+type SchemeError struct{ Host string }
+
+func (e *SchemeError) Error() string {
+	return fmt.Sprintf("https://%[1]s cannot be reached: this endpoint speaks http: want http://%[1]s", e.Host)
+}
+
+// RetryableError tells retryers that this is none.
+func (*SchemeError) RetryableError() bool { return false }
 
 // A DeniedError says which act was refused. It matches ErrDenied.
 type DeniedError struct {

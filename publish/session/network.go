@@ -110,7 +110,13 @@ func (o Options) profileBundle(ctx context.Context, env config.EnvConfig) string
 	return shared.CustomCABundle
 }
 
-// verified is a transport that says what is wrong with a certificate, and what to set.
+// isHTTP reports whether a TLS handshake was answered in plain HTTP.
+func isHTTP(err error) bool {
+	var record tls.RecordHeaderError
+	return errors.As(err, &record) && string(record.RecordHeader[:]) == "HTTP/"
+}
+
+// verified is a transport that says what is wrong with a certificate, and what to set, and that a server speaks http.
 type verified struct{ *http.Transport }
 
 // RoundTrip implements http.RoundTripper.
@@ -118,6 +124,9 @@ func (v verified) RoundTrip(r *http.Request) (*http.Response, error) {
 	answer, err := v.Transport.RoundTrip(r)
 	if untrusted := mirror.Untrusted(r.URL.Host, err); untrusted != nil {
 		return nil, untrusted
+	}
+	if errors.Is(err, http.ErrSchemeMismatch) || isHTTP(err) {
+		return nil, &mirror.SchemeError{Host: r.URL.Host}
 	}
 	return answer, err
 }

@@ -20,6 +20,7 @@ import (
 // small uploads take eleven times as long.
 type pacer struct {
 	aws.RetryerV2
+	retrying func(attempt, most int, err error) // Options.Retrying
 
 	// mu is held while the two counts are read or changed, never while waiting.
 	mu       sync.Mutex
@@ -56,6 +57,14 @@ func (p *pacer) GetAttemptToken(ctx context.Context) (func(error) error, error) 
 		p.count(!throttled(err))
 		return release(err)
 	}, nil
+}
+
+// RetryDelay returns how long to wait before the next attempt.
+func (p *pacer) RetryDelay(attempt int, err error) (time.Duration, error) {
+	if p.retrying != nil {
+		p.retrying(attempt+1, p.MaxAttempts(), err)
+	}
+	return p.RetryerV2.RetryDelay(attempt, err)
 }
 
 // putOff is the probability with which an attempt should wait.

@@ -38,6 +38,9 @@ type Options struct {
 	// Concurrency is how many requests may be in flight at once. As many idle
 	// connections are kept, so that none is dialled twice. 0: 128.
 	Concurrency int
+	// Retrying is called before a request is sent again: for the attempt-th time of at most so many, because of err. Nil:
+	// it is not called. It must be quick and safe for concurrent use.
+	Retrying func(attempt, most int, err error)
 }
 
 const (
@@ -73,7 +76,7 @@ func Config(ctx context.Context, o Options) (aws.Config, error) {
 func load(ctx context.Context, o Options, client config.HTTPClient) (aws.Config, error) {
 	load := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(client),
-		config.WithRetryer(newRetryer),
+		config.WithRetryer(o.retryer),
 		// It would write to standard error, past everybody's log; what matters comes back as an error.
 		config.WithLogger(logging.Nop{}),
 	}
@@ -93,12 +96,12 @@ func load(ctx context.Context, o Options, client config.HTTPClient) (aws.Config,
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, load...)
 	if err != nil {
-		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w", err)
+		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w", explainProfile(o.Profile, err))
 	}
 	if c, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
 		cfg.HTTPClient = unredirected(c.WithTransportOptions(writeLarge))
 	}
-	cfg.Credentials = tidy(cfg.Credentials)
+	cfg.Credentials = tidy(explain(cfg.Credentials, o.Profile))
 	if o.Role != nil {
 		o.Role.assumeIn(&cfg)
 	}
@@ -115,7 +118,8 @@ func (r *Role) assumeIn(cfg *aws.Config) {
 	a := newAssumer(*cfg, r)
 	k := newKeeper(a.assume, r.attempts(), r.log())
 	cfg.Credentials = k
-	cfg.Retryer = func() aws.Retryer { return &renewing{newRetryer().(*pacer), k} }
+	usual := cfg.Retryer
+	cfg.Retryer = func() aws.Retryer { return &renewing{usual().(*pacer), k} }
 }
 
 // renewing also repeats requests whose credentials a service took for expired, with others.
@@ -174,7 +178,11 @@ func client(o Options) *awshttp.BuildableClient {
 // There is no budget of retries: the SDK's default one lasts for 35, which 64 uploads at
 // once have used up a tenth of a second into an outage of three.
 func newRetryer() aws.Retryer {
-	return &pacer{RetryerV2: retry.NewStandard(func(s *retry.StandardOptions) {
+	return Options{}.retryer()
+}
+
+func (o Options) retryer() aws.Retryer {
+	return &pacer{retrying: o.Retrying, RetryerV2: retry.NewStandard(func(s *retry.StandardOptions) {
 		s.MaxAttempts = maxAttempts
 		s.RateLimiter = ratelimit.None
 		s.Backoff = retry.BackoffDelayerFunc(delay)

@@ -126,7 +126,7 @@ func Open(ctx context.Context, dir string, sel Selection) (*Source, error) {
 		root.Close()
 		return nil, err
 	}
-	if err := src.empty(dir, sel); err != nil {
+	if err := src.empty(dir, sel, documents); err != nil {
 		root.Close()
 		return nil, err
 	}
@@ -160,7 +160,7 @@ func (src *Source) Close() error {
 	return src.root.Close()
 }
 
-func (src *Source) empty(dir string, sel Selection) error {
+func (src *Source) empty(dir string, sel Selection, documents map[*Mirror][]string) error {
 	if len(src.Files) > 0 || buildcache.Failed(src.Findings) {
 		return nil
 	}
@@ -176,7 +176,7 @@ func (src *Source) empty(dir string, sel Selection) error {
 		}
 	}
 	if len(sel.Include)+len(sel.Exclude) > 0 {
-		return fmt.Errorf("%w: no package in %s is selected by --include %s --exclude %s", ErrNothing, dir, sel.Include, sel.Exclude)
+		return &NotSelectedError{Dir: dir, Include: sel.Include, Exclude: sel.Exclude, Names: packageNames(documents)}
 	}
 	return fmt.Errorf("%w: the mirror in %s holds no package", ErrNothing, dir)
 }
@@ -336,4 +336,32 @@ func (src *Source) readKeys(ctx context.Context, m *Mirror) error {
 		m.Keys = append(m.Keys, Key{f, objects, public})
 	}
 	return ctx.Err()
+}
+
+// A NotSelectedError says that a source has packages, none of which is selected. It matches ErrNothing.
+type NotSelectedError struct {
+	Dir              string
+	Include, Exclude []string
+	Names            []string // of the packages that there are, as far as names of documents tell
+}
+
+func (e *NotSelectedError) Error() string {
+	return fmt.Sprintf("%v: no package in %s is selected by --include %s --exclude %s", ErrNothing, e.Dir, e.Include, e.Exclude)
+}
+
+// Is makes errors.Is(err, ErrNothing) hold.
+func (e *NotSelectedError) Is(target error) bool { return target == ErrNothing }
+
+// packageNames returns the names of packages that documents of layout v3 are below.
+func packageNames(documents map[*Mirror][]string) []string {
+	var names []string
+	for _, of := range documents {
+		for _, name := range of {
+			if dir := path.Dir(name); path.Base(path.Dir(dir)) == "spec" {
+				names = append(names, path.Base(dir))
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }

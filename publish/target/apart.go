@@ -13,7 +13,7 @@ import (
 // publish what the last one has written. Symbolic links and mounts are seen through, and a directory that is not there
 // yet is where its nearest parent is.
 func Apart(source, destination string) error {
-	u, err := url.Parse(destination)
+	u, err := url.Parse(Canonical(destination))
 	if err != nil || u.Scheme != "file" || source == "" || u.Path == "" {
 		return nil // it is no directory, or wrong, which is said where it is opened
 	}

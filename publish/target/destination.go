@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 
@@ -73,6 +76,9 @@ func Open(ctx context.Context, where string, c Config, env Environment) (*Destin
 	if err != nil {
 		return nil, refused(err)
 	}
+	if info, err := os.Stat(name); err == nil && !info.IsDir() {
+		return nil, refused(fmt.Errorf("destination %s is a file: want a directory", where))
+	}
 	at, err := dir.Open(name, dir.Options{Log: env.Log})
 	if err != nil {
 		return nil, err
@@ -138,8 +144,37 @@ func Check(where string) error {
 	return err
 }
 
+var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
+
+// Canonical returns a destination as a URL: a path of a directory, absolute or relative, is written file:///directory. What
+// has a scheme stays as it is.
+func Canonical(where string) string {
+	if where == "" || scheme.MatchString(where) {
+		return where
+	}
+	abs, err := filepath.Abs(where)
+	if err != nil {
+		return where
+	}
+	return (&url.URL{Scheme: "file", Path: abs}).String()
+}
+
+// Path returns the directory that a source names: a path, or a URL file:///directory.
+func Path(source string) (string, error) {
+	rest, ok := cutScheme(source, "file")
+	if !ok {
+		return source, nil
+	}
+	dir, err := directoryOf("file://" + rest)
+	if err != nil {
+		return "", fmt.Errorf("source %w", err)
+	}
+	return dir, nil
+}
+
 // directoryOf understands a destination that is a directory. As in Spack, %20 is a space there.
 func directoryOf(where string) (string, error) {
+	where = Canonical(where)
 	if err := s3.CheckARN(where); err != nil {
 		return "", fmt.Errorf("destination %q: %w", where, err)
 	}
@@ -147,8 +182,10 @@ func directoryOf(where string) (string, error) {
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("destination: %w", err)
+	case (u.Scheme == "s3" || u.Scheme == "file") && !strings.Contains(where, "://"):
+		return "", fmt.Errorf("destination %q: did you mean %s://%s?", redact.URL(where), u.Scheme, strings.TrimLeft(strings.TrimPrefix(where, u.Scheme+":"), "/"))
 	case u.Scheme != "file":
-		return "", fmt.Errorf("destination %q: want s3://bucket[/prefix] or file:///directory", redact.URL(where))
+		return "", fmt.Errorf("destination %q: want s3://bucket[/prefix], file:///directory or the path of a directory", redact.URL(where))
 	case u.User != nil:
 		return "", fmt.Errorf("destination %q: a directory has no user and no password: want file:///directory", redact.URL(where))
 	case strings.ContainsAny(where, "?#"):

@@ -65,6 +65,9 @@ type Environment struct {
 	Observe  func(s3.Request) // receives every request to S3
 	Answered func()           // is called when CloudFront has answered
 
+	// Retrying is called before a request to AWS is sent again, as session.Options.Retrying.
+	Retrying func(attempt, most int, err error)
+
 	AWS   *aws.Config    // an AWS configuration that exists already
 	Roots *x509.CertPool // authorities that are trusted; nil: those of the system
 }
@@ -131,7 +134,7 @@ func (c Config) AWSConfig(ctx context.Context, env Environment) (aws.Config, err
 	if err != nil {
 		return aws.Config{}, refused(err)
 	}
-	cfg, err := session.Config(ctx, session.Options{Region: c.S3.Region, Profile: c.Profile, Role: role, Concurrency: c.S3.Concurrency})
+	cfg, err := session.Config(ctx, session.Options{Region: c.S3.Region, Profile: c.Profile, Role: role, Concurrency: c.S3.Concurrency, Retrying: env.Retrying})
 	var bundle *session.BundleError
 	switch {
 	case errors.As(err, &bundle):

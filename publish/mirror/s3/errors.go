@@ -42,9 +42,12 @@ func (b *Bucket) failed(a act, key string, err error) error {
 func (b *Bucket) translate(a act, key string, err error) error {
 	code, message := codeOf(err), messageOf(err)
 	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
-		errors.Is(err, mirror.ErrCredentials):
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
+	case errors.Is(err, mirror.ErrCredentials):
+		return withoutCredentials(err)
+	case b.notS3(err) != nil:
+		return b.notS3(err)
 	case b.elsewhere(err) != "":
 		return &mirror.RegionError{Bucket: b.opts.Bucket, Asked: b.Region(), Region: b.elsewhere(err)}
 	case a == writing && statusOf(err) == http.StatusNotImplemented:
@@ -62,7 +65,94 @@ func (b *Bucket) translate(a act, key string, err error) error {
 	case statusOf(err) == http.StatusForbidden:
 		return &mirror.DeniedError{Action: denied(a, message), Name: key, Detail: b.detail(a, code, message)}
 	}
-	return unanswered(err)
+	return inFewWords(err)
+}
+
+// withoutCredentials returns what was wrong with the credentials, without the steps of the SDK that asked for them.
+func withoutCredentials(err error) error {
+	if why := (*credentials.Error)(nil); errors.As(err, &why) {
+		return why
+	}
+	return err
+}
+
+// notS3 returns what a server is that refuses a request in other words than those of S3; nil: it is S3, or a proxy
+// that says that S3 is away.
+func (b *Bucket) notS3(err error) error {
+	status := statusOf(err)
+	if status < 400 || status >= 500 {
+		return nil
+	}
+	var answer *smithyhttp.ResponseError
+	var strange *strangeAnswer
+	var unread *smithy.DeserializationError
+	said := ""
+	switch {
+	case errors.As(err, &strange):
+		said = strange.start
+	case errors.As(err, &unread):
+		said = startOf(unread.Snapshot)
+	default:
+		return nil
+	}
+	if said == "" {
+		return nil
+	}
+	server := b.opts.EndpointURL
+	if errors.As(err, &answer) && answer.Response != nil && answer.Response.Request != nil {
+		u := answer.Response.Request.URL
+		server = u.Scheme + "://" + u.Host
+	}
+	return &mirror.NotS3Error{Server: server, Status: status, Said: said}
+}
+
+// A strangeAnswer is a refusal whose text is not that of S3.
+type strangeAnswer struct {
+	smithy.GenericAPIError
+	start string
+}
+
+func (e *strangeAnswer) Unwrap() error { return &e.GenericAPIError }
+
+var tags = regexp.MustCompile(`(?s)<(script|style).*?</(script|style)>|<[^>]*>`)
+
+// startOf is the beginning of a text, on one line and without the tags of HTML.
+func startOf(text []byte) string {
+	words := strings.Join(strings.Fields(tags.ReplaceAllString(string(text[:min(len(text), 2000)]), " ")), " ")
+	return strings.ToValidUTF8(words[:min(len(words), 80)], "")
+}
+
+// A refusedError says in few words what a server answered. The words of the SDK repeat the status, and name an
+// operation of its own.
+type refusedError struct {
+	error         // of the SDK
+	status        int
+	code, message string
+	request       string // its number, for the support of the store
+}
+
+func (e *refusedError) Error() string {
+	said := fmt.Sprintf("%d %s", e.status, strings.TrimSuffix(e.code+": "+e.message, ": "))
+	if e.request != "" {
+		said += " (request " + e.request + ")"
+	}
+	return said
+}
+
+func (e *refusedError) Unwrap() error { return e.error }
+
+// inFewWords returns an error that says the same as one of the SDK.
+func inFewWords(err error) error {
+	code := codeOf(err)
+	var answer interface{ ServiceRequestID() string }
+	if statusOf(err) == 0 || code == "" {
+		return unanswered(err)
+	}
+	e := &refusedError{error: err, status: statusOf(err), code: code, message: messageOf(err)}
+	if errors.As(err, &answer) {
+		e.request = answer.ServiceRequestID()
+	}
+	return e
 }
 
 // An unreachedError says in few words that a server did not answer. The words of the SDK have the status and the
@@ -86,6 +176,10 @@ func (e *unreachedError) Unwrap() error { return e.error }
 
 // unanswered returns an unreachedError if err says that there was no answer, and err itself if there was one.
 func unanswered(err error) error {
+	var scheme *mirror.SchemeError
+	if errors.As(err, &scheme) {
+		return scheme
+	}
 	var unreached *url.Error
 	if statusOf(err) != 0 || !errors.As(err, &unreached) {
 		return err
@@ -128,7 +222,7 @@ func (b *Bucket) detail(a act, code, message string) string {
 	return said
 }
 
-var expecting = regexp.MustCompile(`expecting '([a-z0-9-]+)'`)
+var expecting = regexp.MustCompile(`expecting ['"]([a-z0-9-]+)['"]`)
 
 // elsewhere returns the region that the bucket is in according to a refusal, if that
 // is what it was refused for.
