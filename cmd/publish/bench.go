@@ -109,7 +109,7 @@ type benchPlace struct {
 func (b *bench) open(ctx context.Context, s tune.Setting) (tune.Place, error) {
 	c := b.f.target
 	c.S3.Concurrency, c.S3.PartSize = s.Concurrency, s.PartSize
-	bucket, _, err := target.OpenBucket(ctx, b.bucket, c, target.Environment{Log: b.env.Log()})
+	bucket, _, err := target.OpenBucket(ctx, b.bucket, c, b.env.Target())
 	if err != nil {
 		return nil, err
 	}

@@ -111,7 +111,7 @@ func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []strin
 			return elsewhere.Open(ctx, reader, to, want)
 		},
 		Into:        transfer.NewRelay("").Into,
-		Environment: target.Environment{Log: env.Log()}, Report: report, Observer: cli.Screen{Env: env},
+		Environment: env.Target(), Report: report, Observer: cli.Screen{Env: env},
 	}
 	err = j.Run(ctx)
 	report.Finish(err)

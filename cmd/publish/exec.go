@@ -28,6 +28,7 @@ be told.`
 
 func execCommand(env cli.Env) *cobra.Command {
 	var p publishing
+	var allowEmpty bool
 	cmd := &cobra.Command{
 		Use: "exec [flags] [SOURCE DESTINATION] -- COMMAND [ARG...]", Short: "Publish what a command builds while it runs", Long: execHelp,
 		Example: "  publish exec ./buildcache s3://bucket/noble/spack -- spack install --fail-fast",
@@ -36,7 +37,7 @@ func execCommand(env cli.Env) *cobra.Command {
 			if n < 0 || n == len(args) {
 				return cli.Fail(cli.ExitUsage, errors.New("no COMMAND after --: see publish exec --help"))
 			}
-			return argsOrUsage(cmd, args[:n])
+			return sourceAndDestination(cmd, args[:n])
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n := cmd.ArgsLenAtDash()
@@ -48,18 +49,22 @@ func execCommand(env cli.Env) *cobra.Command {
 				return cli.Fail(cli.ExitUsage, errors.New("no SOURCE and DESTINATION: give both, or a publish.yaml, or PUBLISH_SOURCE and PUBLISH_DESTINATION; see publish exec --help"))
 			}
 			p.rules.KeepGoing = true
+			if source, destination, err = cli.Places(source, destination, nil); err != nil {
+				return cli.Usage(err)
+			}
 			if source, err = filepath.Abs(source); err != nil {
 				return cli.Fail(cli.ExitUsage, err)
 			}
 			j, err := p.job(env, source, destination, nil)
 			if err != nil {
-				return err
+				return cli.Usage(err)
 			}
-			return wrap.Run(cmd.Context(), env, j, p.timeout, args[n:])
+			return wrap.Run(cmd.Context(), env, j, wrap.Options{Timeout: p.timeout, AllowEmpty: allowEmpty}, args[n:])
 		},
 	}
 	p.register(cmd)
 	fs := cmd.Flags()
+	fs.BoolVar(&allowEmpty, "allow-empty", false, "SOURCE may hold no package when the command has ended; without this the exit code is 4")
 	fs.Lookup("timeout").Usage = "stop publishing when the command has ended for so long, such as 30m; 0: never"
 	// What publish does because it is asked to, this does always; and what is printed is the command's.
 	// They are flags all the same, so that a publish.yaml will do for both.

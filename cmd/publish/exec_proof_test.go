@@ -82,7 +82,15 @@ func TestExecProvesADirectory(t *testing.T) {
 	if code, ran, said := execAround(t, nil, t.TempDir(), "file://"+file+"/mirror"); code != cli.ExitUpload || ran {
 		t.Errorf("exit %d, the command ran: %v, said:\n%s", code, ran, said)
 	}
-	if code, ran, said := execAround(t, nil, t.TempDir(), "file://"+t.TempDir()); code != cli.ExitDone || !ran {
+	if code, ran, said := execAround(t, nil, "--allow-empty", t.TempDir(), "file://"+t.TempDir()); code != cli.ExitDone || !ran {
+		t.Errorf("exit %d, the command ran: %v, said:\n%s", code, ran, said)
+	}
+}
+
+// A command that has built nothing is no success, unless that is allowed.
+func TestExecOfACommandThatBuildsNothing(t *testing.T) {
+	code, ran, said := execAround(t, nil, t.TempDir(), "file://"+t.TempDir())
+	if code != cli.ExitSource || !ran || !strings.Contains(said, "holds no package that is selected: the command has built nothing\nhint: let the command push into that directory, or give --allow-empty\n") {
 		t.Errorf("exit %d, the command ran: %v, said:\n%s", code, ran, said)
 	}
 }

@@ -70,6 +70,9 @@ func runIndex(cmd *cobra.Command, where string, x *indexing, env cli.Env) error 
 	}
 	began := time.Now()
 	rebuilt, err := rebuildAll(ctx, d, trust)
+	if found := (*buildcache.FindingsError)(nil); errors.As(err, &found) {
+		return cli.WithHint(err, "publish the packages that are named again, from where they were built, or remove their documents; then run publish index again")
+	}
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -68,6 +69,9 @@ func pushCommand(env cli.Env) *cobra.Command {
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return cli.Fail(cli.ExitUsage, errors.New("no PATH: want publish "+cmd.Use))
+			}
+			if _, err := os.Lstat(args[0]); wait == "published" && (args[0] == "cdn" || args[0] == "published") && err != nil {
+				return cli.Fail(cli.ExitUsage, fmt.Errorf("there is no %s here: did you mean --wait=%[1]s?", args[0]))
 			}
 			return nil
 		},

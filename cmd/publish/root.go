@@ -12,6 +12,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/browse"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
@@ -28,7 +29,7 @@ const longHelp = `Publish a Spack mirror, or a tree of mirrors, of layout v3 (v3
 (build_cache). Mirrors are recognised by what is in them; their paths below SOURCE are
 kept below DESTINATION, and nothing is appended.
 
-DESTINATION is s3://bucket[/prefix] or file:///directory.
+DESTINATION is s3://bucket[/prefix], file:///directory or the path of a directory.
 
 Nothing is sent unchecked, and the index comes last: whoever looks at any moment has a
 mirror that works. Any number of publishers may write one mirror. What is there already
@@ -50,7 +51,8 @@ func rootCommand(env cli.Env) *cobra.Command {
 		Short:         "Publish a Spack buildcache",
 		Long:          longHelp,
 		Example:       "  publish --dry-run ./buildcache s3://bucket/noble/spack\n  publish ./buildcache file:///srv/mirror",
-		Args:          argsOrUsage,
+		Args:          sourceAndDestination,
+		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -68,17 +70,33 @@ func rootCommand(env cli.Env) *cobra.Command {
 	p.register(cmd)
 	cmd.SetOut(env.Results) // help and completions are our own words
 	cmd.SetErr(env.Stderr)
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Fail(cli.ExitUsage, err) })
+	cmd.SetFlagErrorFunc(cli.FlagErrors(env))
+	cmd.Flags().BoolP("version", "V", false, "print the version")
+	cmd.SetVersionTemplate("{{.Version}}\n")
 	cmd.AddCommand(browse.Ls(env), browse.Show(env), browse.Why(env), browse.Du(env), browse.SBOM(env), catalogCommand(env), copyCommand(env), exportCommand(env), importCommand(env), indexCommand(env), indexerCommand(env), verifyCommand(env), signCommand(env), keysCommand(env), benchCommand(env), actionCommand(env),
 		daemonCommand(env), pushCommand(env), statusCommand(env), drainCommand(env), retryCommand(env), forgetCommand(env), execCommand(env), doctorCommand(env), versionCommand(env), manCommand())
 	return cmd
 }
 
-func argsOrUsage(_ *cobra.Command, args []string) error {
-	if len(args) != 0 && len(args) != 2 {
-		return cli.Fail(cli.ExitUsage, fmt.Errorf("%s, want SOURCE and DESTINATION: see publish --help", english.Plural(len(args), "argument", "")))
+func sourceAndDestination(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 || len(args) == 2 {
+		return nil
 	}
-	return nil
+	if len(args) == 1 {
+		if meant := cli.DidYouMean(args[0], commandNames(cmd)); meant != "" {
+			return cli.Fail(cli.ExitUsage, fmt.Errorf("%s is no command%s", redact.URL(args[0]), meant))
+		}
+	}
+	return cli.Fail(cli.ExitUsage, fmt.Errorf("%s, want SOURCE and DESTINATION: see publish --help", english.Plural(len(args), "argument", "")))
+}
+
+// commandNames are the names of the commands below the one that publishes.
+func commandNames(cmd *cobra.Command) []string {
+	var names []string
+	for _, c := range cmd.Root().Commands() {
+		names = append(names, c.Name())
+	}
+	return names
 }
 
 // refuseAsUsage gives wrong arguments of a command and of those below it the exit code of wrong usage, also
@@ -114,34 +132,36 @@ func (p *publishing) register(cmd *cobra.Command) {
 	fs.DurationVar(&p.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
 }
 
-// job is what is to be done, if nothing of it is wrong.
+// job is what is to be done, or all that is wrong with it, as errors of package field.
 func (p *publishing) job(env cli.Env, source, destination string, used []cli.Setting) (*cli.Job, error) {
 	p.rules.Signing.ReadSecrets(env)
 	o, err := p.rules.Options()
-	if err = errors.Join(err, p.target.Validate()); err != nil {
-		return nil, cli.Usage(err)
+	if err = errors.Join(err, p.target.ValidateAt(destination)); err != nil {
+		return nil, err
 	}
 	return &cli.Job{
 		Source: source, Destination: destination, Target: p.target, Options: o, DryRun: p.dryRun,
-		Environment: target.Environment{Log: env.Log()}, Report: env.NewReport(source, destination, p.dryRun, used), Observer: cli.Screen{Env: env},
+		Environment: env.Target(), Report: env.NewReport(source, destination, p.dryRun, used), Observer: cli.Screen{Env: env},
 	}, nil
 }
 
 func runPublish(cmd *cobra.Command, args []string, p *publishing, env cli.Env) error {
-	source, destination, used, err := cli.ReadSettings(cmd, args, env)
-	if err != nil {
-		return cli.Fail(cli.ExitUsage, err)
-	}
-	if source == "" || destination == "" {
+	source, destination, used, settingsErr := cli.ReadSettings(cmd, args, env)
+	if settingsErr == nil && (source == "" || destination == "") {
 		return cli.Fail(cli.ExitUsage, errors.New("no SOURCE and DESTINATION: give both, or a publish.yaml, or PUBLISH_SOURCE and PUBLISH_DESTINATION; see publish --help"))
 	}
-	j, err := p.job(env, source, destination, used)
-	if err != nil {
-		return err
+	// All that is wrong is said at once, and before anything is done.
+	var placesErr error
+	if source != "" && destination != "" {
+		source, destination, placesErr = cli.Places(source, destination, commandNames(cmd))
+	}
+	j, jobErr := p.job(env, source, destination, used)
+	if err := errors.Join(settingsErr, placesErr, jobErr); err != nil {
+		return cli.Usage(err)
 	}
 	ctx, cancel := cli.WithTimeout(cmd.Context(), p.timeout)
 	defer cancel()
-	err = j.Run(ctx)
+	err := j.Run(ctx)
 	j.Report.Finish(err)
 	if printErr := j.Report.Print(env.Stdout, p.json); err == nil {
 		err = printErr

@@ -192,6 +192,11 @@ func (q *Queue) Retry(ctx context.Context, mirror string, ids ...int64) (n int, 
 		if err != nil {
 			return err
 		}
+		for _, id := range ids {
+			if _, err := one(t.jobs(`id = ?`, id)); err != nil {
+				return fmt.Errorf("job %d: %w: nothing is tried again; `publish status` shows the numbers", id, err)
+			}
+		}
 		for _, j := range failed {
 			if len(ids) > 0 && !slices.Contains(ids, j.ID) {
 				continue

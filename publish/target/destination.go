@@ -183,7 +183,7 @@ func directoryOf(where string) (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("destination: %w", err)
 	case (u.Scheme == "s3" || u.Scheme == "file") && !strings.Contains(where, "://"):
-		return "", fmt.Errorf("destination %q: did you mean %s://%s?", redact.URL(where), u.Scheme, strings.TrimLeft(strings.TrimPrefix(where, u.Scheme+":"), "/"))
+		return "", fmt.Errorf("destination %q: did you mean %s?", redact.URL(where), redact.URL(u.Scheme+"://"+strings.TrimLeft(strings.TrimPrefix(where, u.Scheme+":"), "/")))
 	case u.Scheme != "file":
 		return "", fmt.Errorf("destination %q: want s3://bucket[/prefix], file:///directory or the path of a directory", redact.URL(where))
 	case u.User != nil:

@@ -104,8 +104,21 @@ func (e *CredentialsError) Is(target error) bool { return target == mirror.ErrCr
 
 // Validate returns all that is wrong with a configuration, as errors of package field. It makes no request.
 func (c Config) Validate() error {
+	return c.ValidateAt("")
+}
+
+// ValidateAt is Validate for a destination, which may be wrong: that is another matter.
+func (c Config) ValidateAt(destination string) error {
+	endpoint := s3.Options{EndpointURL: c.S3.EndpointURL}
+	var storageErr error
+	if bucket, _, err := BucketAndPrefix(destination); err == nil {
+		endpoint.Bucket = bucket
+		o := c.S3
+		o.Bucket, o.EndpointURL = bucket, ""
+		storageErr = o.Validate()
+	}
 	_, roleErr := c.assumed(nil)
-	return errors.Join(roleErr, c.CDN.validate(), field.Wrap("endpoint-url", s3.Options{EndpointURL: c.S3.EndpointURL}.Validate()))
+	return errors.Join(roleErr, c.CDN.validate(), field.Wrap("endpoint-url", endpoint.Validate()), storageErr)
 }
 
 func (c CDNConfig) validate() error {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,6 +53,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"told":      told,
 	"stopped":   stopped,
 	"forgotten": forgotten,
+	"web":       webServer,
 }
 
 // ends CODE COMMAND... runs a command, which must end with that code.
@@ -536,4 +538,22 @@ func stopped(ts *testscript.TestScript, neg bool, args []string) {
 	if n := late.Load(); n > 0 {
 		ts.Fatalf("%d writes began after the signal", n)
 	}
+}
+
+// webServer starts a server that gives every request one answer, and sets $WEB to its URL:
+//
+//	web STATUS TEXT
+func webServer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: web STATUS TEXT")
+	}
+	status, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		w.WriteHeader(status)
+		fmt.Fprint(w, args[1])
+	}))
+	ts.Defer(s.Close)
+	ts.Setenv("WEB", s.URL)
 }

@@ -284,7 +284,8 @@ func TestDrainRetryAndEvents(t *testing.T) {
 	if err != nil || !left.Done || len(left.Failed) != 1 || left.Failed[0].Package != "p/bad@1<b>" || left.Published != 1 {
 		t.Errorf("%+v, %v", left, err)
 	}
-	if n, err := w.Retry(t.Context(), 99); n.Jobs != 0 || err != nil {
+	var said *api.Error
+	if n, err := w.Retry(t.Context(), 99); n.Jobs != 0 || !errors.As(err, &said) || said.Status != http.StatusNotFound || !strings.Contains(said.Message, "job 99: no such job") {
 		t.Error(n, err)
 	}
 	if n, err := w.Retry(t.Context()); n.Jobs != 1 || err != nil {

@@ -6,6 +6,8 @@ import (
 	"encoding/xml"
 	"io"
 	"net/http"
+	"regexp"
+	"strings"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
@@ -31,8 +33,36 @@ func inspect(op string, answer *http.Response) {
 		}
 		answer.Body = replaced{body, answer.Body}
 	default:
-		answer.Body = replaced{io.LimitReader(answer.Body, maxRefusal), answer.Body}
+		body := bufio.NewReaderSize(io.LimitReader(answer.Body, maxRefusal), prologue)
+		if root(body) != "Error" {
+			start, _ := body.Peek(prologue)
+			answer.Body = replaced{strange(start, body), answer.Body}
+			return
+		}
+		answer.Body = replaced{body, answer.Body}
 	}
+}
+
+// notS3Code is the code of a refusal in other words than those of S3: by a proxy, a CDN or a website.
+const notS3Code = "NotS3"
+
+// strange returns a refusal that begins with start as both clients can read it. What says nothing stays as it is.
+func strange(start []byte, body io.Reader) io.Reader {
+	said := startOf(start)
+	if said == "" {
+		return body
+	}
+	var message bytes.Buffer
+	xml.EscapeText(&message, []byte(said)) // into memory, which does not fail
+	return strings.NewReader("<Error><Code>" + notS3Code + "</Code><Message>" + message.String() + "</Message></Error>")
+}
+
+var tags = regexp.MustCompile(`(?s)<(script|style).*?</(script|style)>|<[^>]*>`)
+
+// startOf is the beginning of a text, on one line and without the tags of HTML.
+func startOf(text []byte) string {
+	words := strings.Join(strings.Fields(tags.ReplaceAllString(string(text), " ")), " ")
+	return strings.ToValidUTF8(words[:min(len(words), 80)], "")
 }
 
 // replaced is a body that is read through something.

@@ -269,20 +269,16 @@ func (d *direct) noteSkew(answer *http.Response, refused error) error {
 
 // refusal is an answer as the error that the SDK would have made of it.
 func refusal(answer *http.Response) error {
-	said := &strangeAnswer{GenericAPIError: smithy.GenericAPIError{Code: http.StatusText(answer.StatusCode)}}
+	said := smithy.GenericAPIError{Code: http.StatusText(answer.StatusCode)}
 	var body struct {
 		Code, Message, RequestID string
 	}
-	var why error = said
-	text, _ := io.ReadAll(io.LimitReader(answer.Body, mib))
-	if xml.Unmarshal(text, &body) == nil && body.Code != "" {
-		why = &smithy.GenericAPIError{Code: body.Code, Message: body.Message}
-	} else if said.start = startOf(text); said.start == "" {
-		why = &said.GenericAPIError // S3 says nothing more to some requests
+	if xml.NewDecoder(io.LimitReader(answer.Body, mib)).Decode(&body) == nil && body.Code != "" {
+		said.Code, said.Message = body.Code, body.Message
 	}
 	id := answer.Header.Get("X-Amz-Request-Id")
 	return &awshttp.ResponseError{
-		ResponseError: &smithyhttp.ResponseError{Response: &smithyhttp.Response{Response: answer}, Err: why},
+		ResponseError: &smithyhttp.ResponseError{Response: &smithyhttp.Response{Response: answer}, Err: &said},
 		RequestID:     id,
 	}
 }

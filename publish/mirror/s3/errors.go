@@ -80,46 +80,16 @@ func withoutCredentials(err error) error {
 // that says that S3 is away.
 func (b *Bucket) notS3(err error) error {
 	status := statusOf(err)
-	if status < 400 || status >= 500 {
-		return nil
-	}
-	var answer *smithyhttp.ResponseError
-	var strange *strangeAnswer
-	var unread *smithy.DeserializationError
-	said := ""
-	switch {
-	case errors.As(err, &strange):
-		said = strange.start
-	case errors.As(err, &unread):
-		said = startOf(unread.Snapshot)
-	default:
-		return nil
-	}
-	if said == "" {
+	if codeOf(err) != notS3Code || status < 400 || status >= 500 {
 		return nil
 	}
 	server := b.opts.EndpointURL
+	var answer *smithyhttp.ResponseError
 	if errors.As(err, &answer) && answer.Response != nil && answer.Response.Request != nil {
 		u := answer.Response.Request.URL
 		server = u.Scheme + "://" + u.Host
 	}
-	return &mirror.NotS3Error{Server: server, Status: status, Said: said}
-}
-
-// A strangeAnswer is a refusal whose text is not that of S3.
-type strangeAnswer struct {
-	smithy.GenericAPIError
-	start string
-}
-
-func (e *strangeAnswer) Unwrap() error { return &e.GenericAPIError }
-
-var tags = regexp.MustCompile(`(?s)<(script|style).*?</(script|style)>|<[^>]*>`)
-
-// startOf is the beginning of a text, on one line and without the tags of HTML.
-func startOf(text []byte) string {
-	words := strings.Join(strings.Fields(tags.ReplaceAllString(string(text[:min(len(text), 2000)]), " ")), " ")
-	return strings.ToValidUTF8(words[:min(len(words), 80)], "")
+	return &mirror.NotS3Error{Server: server, Status: status, Said: messageOf(err)}
 }
 
 // A refusedError says in few words what a server answered. The words of the SDK repeat the status, and name an

@@ -93,10 +93,20 @@ func HintsIn(err error, w Words) []string {
 			}
 		}
 	}
-	if IsUsage(err) && !strings.Contains(err.Error(), "--help") {
+	if IsUsage(err) && !saysWhatToDo(err.Error()) {
 		return []string{w.Help}
 	}
 	return nil
+}
+
+// saysWhatToDo reports whether a message about wrong usage needs no hint.
+func saysWhatToDo(said string) bool {
+	for _, words := range []string{"--help", "did you mean", "want ", "give "} {
+		if strings.Contains(said, words) {
+			return true
+		}
+	}
+	return false
 }
 
 // Repeating is what becomes of work that has failed.

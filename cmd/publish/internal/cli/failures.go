@@ -95,6 +95,8 @@ func (r row) then(what Repeating) row {
 // failures is the table of failures: exit code, what becomes of a run, and hint. Its order counts: how a run ended
 // comes before its cause, and a special cause before a general one.
 var failures = []row{
+	as(0, func(err *hinted, _ Words) string { return err.hint }),
+
 	// How a run ended.
 	as[*outputError](ExitInternal, nil).
 		hint("what was done is done: run again with a standard output that takes the result; what is published is not sent again"),
@@ -146,6 +148,7 @@ var failures = []row{
 
 	// Credentials and rights.
 	typed(func(*session.AuthError) int { return ExitCredentials }, func(err *session.AuthError, _ Words) []string { return slices.Clone(err.Hints) }),
+	as(ExitCredentials, profileHint).then(Lasting),
 	words(ExitCredentials, mirror.ErrCredentials, func(w Words) string { return w.NoCredentials }).then(Lasting),
 	as(0, deniedHint).then(Lasting),
 
@@ -158,6 +161,7 @@ var failures = []row{
 	}),
 	is(ExitSource, buildcache.ErrNoMirror).
 		hint("name the directory of a mirror, or one above several: where v3 and blobs, or build_cache, are"),
+	as(ExitSource, selectionHint),
 	is(ExitSource, source.ErrNothing).
 		hint("{source} is the directory of a mirror, or one above several: what `spack mirror add` would take"),
 	is(ExitSource, blob.ErrChanged).
@@ -180,14 +184,14 @@ var failures = []row{
 		hint("the error names the settings; they hold for everything that is asked: S3, STS, CloudFront, {public-url} and `publish verify https://`"),
 	as[*mirror.ConditionError](0, nil).
 		hint("use a store that obeys conditions: docs/stores.md says which do. Only if nothing else ever writes to this mirror, Spack included, give {unsafe-single-writer}"),
+	as(0, strangeHint),
 	is(0, mirror.ErrFault).
 		hint("this storage does not answer as Amazon S3 does, so nothing can be relied upon: docs/stores.md says which are known to work"),
 	is(0, cloudfront.ErrNoDistribution).
 		hint("{distribution-id} takes the id (E...), not the domain name; `aws cloudfront list-distributions` shows it"),
 	is(ExitUsage, events.ErrNoQueue).
 		hint("{queue} takes what `aws sqs get-queue-url` shows; with our stack it is the output IndexerQueueUrl"),
-	is(0, http.ErrSchemeMismatch).
-		hint("this server speaks http, not https: give {endpoint-url} with http://"),
+	as(0, func(err *mirror.SchemeError, _ Words) string { return "give {endpoint-url} http://" + err.Host }),
 	as(0, func(err *net.DNSError, _ Words) string {
 		return fmt.Sprintf("no address is known for %s: correct its name, or see that this machine reaches its name server; then run again", err.Name)
 	}),
@@ -204,6 +208,8 @@ var failures = []row{
 		hint("make room and run again: the mirror is intact, and what is complete is not sent again"),
 	is(0, syscall.EROFS).
 		hint("the file system is mounted read-only: mount it for writing, or give another directory"),
+	is(0, syscall.ENOTDIR).
+		hint("a part of that path is a file, where a directory is wanted"),
 	is(0, ErrNoTempDir).
 		hint("set TMPDIR to a directory that is there and that you may write to, or unset it"),
 	is(0, fs.ErrNotExist).
@@ -249,6 +255,53 @@ func deniedHint(err *mirror.DeniedError, w Words) string {
 		return "let the user that runs this " + err.Action + " there: `ls -ld` shows whose the directory is"
 	}
 	return fmt.Sprintf("allow %s on %s for the credentials in use (for AWS: in the role's policy)", err.Action, err.Name)
+}
+
+// profileHint is what to do about a profile without credentials.
+func profileHint(err *session.ProfileError, _ Words) string {
+	if err.MFA {
+		return "get credentials with the code first: eval \"$(aws configure export-credentials --format env --profile " + shell.Quote(err.Profile) + ")\", then run again without {profile}"
+	}
+	if n := nearest(err.Profile, err.Known); n != "" && n != err.Profile {
+		return "did you mean {profile} " + shell.Quote(n) + "?"
+	}
+	return "name another profile with {profile} or AWS_PROFILE, or correct this one in ~/.aws/config"
+}
+
+// strangeHint is what to do about a server that is no S3.
+func strangeHint(err *mirror.NotS3Error, _ Words) string {
+	switch {
+	case err.Status == http.StatusRequestEntityTooLarge:
+		return "a proxy in front of the storage takes no requests of this size: raise its limit (client_max_body_size of nginx), or give a smaller {part-size}"
+	case strings.Contains(err.Said, "HTTPS"):
+		return "this server speaks https: give {endpoint-url} https://" + strings.TrimPrefix(err.Server, "http://")
+	case err.Status == http.StatusForbidden:
+		return "a proxy or a firewall has refused the request, not S3, so no role and no key changes that: see HTTPS_PROXY and NO_PROXY, or have the host admitted"
+	}
+	return "{endpoint-url} names the S3 itself, without the bucket: not a CDN, a website or the console of a store"
+}
+
+// selectionHint names the packages that were meant, or those that there are.
+func selectionHint(err *source.NotSelectedError, _ Words) string {
+	var meant []string
+	for _, pattern := range err.Include {
+		name, _, _ := strings.Cut(pattern, "@")
+		if n := nearest(name, err.Names); n != "" && !strings.HasPrefix(name, "/") {
+			meant = append(meant, n)
+		}
+	}
+	if len(meant) > 0 {
+		return "did you mean " + strings.Join(meant, ", ") + "?"
+	}
+	const most = 10
+	shown := err.Names[:min(len(err.Names), most)]
+	switch {
+	case len(shown) == 0:
+		return "see with {dry-run}, and without {include} and {exclude}, which packages there are"
+	case len(shown) < len(err.Names):
+		return "there are " + strings.Join(shown, ", ") + ", and more"
+	}
+	return "there are " + strings.Join(shown, ", ")
 }
 
 // An answer is an error that a server has answered with.

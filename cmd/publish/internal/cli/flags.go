@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"errors"
+	"strconv"
+
 	"github.com/spf13/pflag"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
@@ -24,7 +27,7 @@ func PlaceFlags(fs *pflag.FlagSet, c *target.Config) {
 // StorageFlags adds the flags of PlaceFlags, and those that say how fast.
 func StorageFlags(fs *pflag.FlagSet, c *target.Config) {
 	PlaceFlags(fs, c)
-	fs.IntVar(&c.S3.Concurrency, "concurrency", 0, "requests in flight at once, over all files (default 64, and up to 128 while that is faster)")
+	fs.Var((*count)(&c.S3.Concurrency), "concurrency", "requests in flight at once, over all files (default 64, and up to 128 while that is faster)")
 	fs.Var(Bytes(&c.S3.PartSize), "part-size", "size of the parts in which large files are sent, such as 16MiB (default 8MiB, grown for huge files)")
 	fs.Var(Rate(&c.S3.LimitRate), "limit-rate", "send at most this much a second, such as 50MB/s; default: no limit")
 }
@@ -73,4 +76,28 @@ func Flag(name string) string {
 		return name // which are arguments
 	}
 	return "--" + name
+}
+
+// count is a number of at least 1; 0, which is not written, stands for a default.
+type count int
+
+// String implements pflag.Value.
+func (c *count) String() string {
+	if *c == 0 {
+		return ""
+	}
+	return strconv.Itoa(int(*c))
+}
+
+// Type implements pflag.Value.
+func (*count) Type() string { return "int" }
+
+// Set implements pflag.Value.
+func (c *count) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return errors.New("want a number of at least 1")
+	}
+	*c = count(n)
+	return nil
 }

@@ -14,13 +14,13 @@ func OpenTarget(ctx context.Context, env Env, where string, c target.Config) (*t
 	if err := c.Validate(); err != nil {
 		return nil, Usage(err)
 	}
-	return target.Open(ctx, where, c, target.Environment{Log: env.Log()})
+	return target.Open(ctx, where, c, env.Target())
 }
 
 // OpenReaders opens what is to be read: a destination, or a URL as clients read it.
 func OpenReaders(ctx context.Context, env Env, where string, c target.Config) (func(path string) mirror.Reader, func() error, error) {
 	if strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://") {
-		t, err := c.Transport(ctx, target.Environment{Log: env.Log()})
+		t, err := c.Transport(ctx, env.Target())
 		if err != nil {
 			return nil, nil, err
 		}

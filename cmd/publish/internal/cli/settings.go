@@ -58,7 +58,7 @@ func ReadSettings(cmd *cobra.Command, args []string, env Env) (source, destinati
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 		v, inFile := file[f.Name]
 		delete(file, f.Name)
-		if f.Name == "help" {
+		if isNoSetting(f.Name) {
 			return
 		}
 		origin := "flag"
@@ -92,12 +92,15 @@ func ReadSettings(cmd *cobra.Command, args []string, env Env) (source, destinati
 func settingNames(cmd *cobra.Command) []string {
 	names := []string{"source", "destination"}
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
-		if f.Name != "help" {
+		if !isNoSetting(f.Name) {
 			names = append(names, f.Name)
 		}
 	})
 	return names
 }
+
+// isNoSetting reports whether a flag asks for something else than publishing.
+func isNoSetting(flag string) bool { return flag == "help" || flag == "version" }
 
 // unknownVariables returns an error for each PUBLISH_* variable that is none of the names: a misspelt
 // PUBLISH_DRY_RUN must not publish.

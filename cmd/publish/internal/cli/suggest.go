@@ -7,7 +7,7 @@ import (
 
 // nearest returns the known word that is most like a misspelt one; empty if none is near.
 func nearest(word string, known []string) string {
-	best, near := "", max(2, len(word)/3)+1
+	best, near := "", min(max(2, len(word)/3), len(word)-1)+1 // so that no word of one or two letters is near to all
 	for _, k := range known {
 		if len(word) > 2 && (strings.HasPrefix(k, word) || strings.HasSuffix(k, "-"+word)) {
 			return k

@@ -4,6 +4,7 @@ package wrap
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -25,9 +26,15 @@ const (
 	exitNotFound    = 127
 )
 
+// Options are what may be said about a command, besides how what it builds is published.
+type Options struct {
+	Timeout    time.Duration // of what is done after the command; 0: none
+	AllowEmpty bool          // the source may hold no package then
+}
+
 // Run publishes what a command builds while it runs, and the rest when it has ended. The source of the job is an
-// absolute path, and timeout bounds what is done after the command.
-func Run(ctx context.Context, env cli.Env, j *cli.Job, timeout time.Duration, command []string) error {
+// absolute path.
+func Run(ctx context.Context, env cli.Env, j *cli.Job, o Options, command []string) error {
 	source, destination := j.Source, j.Destination
 	if err := os.MkdirAll(source, 0o777); err != nil { // the command may be what makes it
 		return cli.Fail(cli.ExitSource, err)
@@ -39,7 +46,7 @@ func Run(ctx context.Context, env cli.Env, j *cli.Job, timeout time.Duration, co
 		return err
 	}
 	if j.DryRun {
-		return dry(ctx, env, j, timeout, command)
+		return dry(ctx, env, j, o.Timeout, command)
 	}
 	dir, err := newStateDir()
 	if err != nil {
@@ -53,6 +60,7 @@ func Run(ctx context.Context, env cli.Env, j *cli.Job, timeout time.Duration, co
 	}
 	c := &child{env: env, command: command, socket: socket}
 	var left daemon.Drained
+	packages := 0 // that were found
 	own.Up = func(work context.Context, d *daemon.Daemon) error {
 		c.runBeside(ctx, work)
 		if work.Err() != nil || c.unknown != nil {
@@ -64,11 +72,14 @@ func Run(ctx context.Context, env cli.Env, j *cli.Job, timeout time.Duration, co
 			d.Drain(work, func(daemon.Drained) {})
 			return nil
 		}
-		work, cancel := cli.WithTimeout(work, timeout)
+		work, cancel := cli.WithTimeout(work, o.Timeout)
 		defer cancel()
 		var err error
 		left, err = d.Drain(work, func(daemon.Drained) {})
 		_, counts := d.Counted()
+		for _, n := range counts[destination].Jobs {
+			packages += n
+		}
 		left.Published = counts[destination].Jobs[queue.Published] // also before the command has ended
 		if err == nil && (len(j.Options.Selection.Files) > 0 || j.Options.Index == publish.IndexRebuild) {
 			err = once(work, env, j)
@@ -85,6 +96,10 @@ func Run(ctx context.Context, env cli.Env, j *cli.Job, timeout time.Duration, co
 	}
 	if err == nil {
 		err = cli.PrintDrained(env.Stderr, left, false)
+	}
+	if err == nil && packages == 0 && len(j.Options.Selection.Files) == 0 && !o.AllowEmpty {
+		err = cli.Fail(cli.ExitSource, cli.WithHint(fmt.Errorf("SOURCE %s holds no package that is selected: the command has built nothing", source),
+			"let the command push into that directory, or give --allow-empty"))
 	}
 	return c.exit(err)
 }

@@ -1,0 +1,94 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+)
+
+// Places understands SOURCE and DESTINATION as they are written, and returns the directory of the one and the URL of the
+// other. It recognises typical mistakes: a misspelt command, swapped arguments, the inside of a mirror. No request is made.
+func Places(source, destination string, commands []string) (from, to string, err error) {
+	from, err = target.Path(source)
+	to = target.Canonical(destination)
+	if err != nil {
+		err = field.Wrap("source", err)
+	}
+	if apart := target.Apart(from, to); apart != nil {
+		return from, to, apart
+	}
+	if there(from) {
+		if parent := insideOf(from); parent != "" {
+			err = errors.Join(err, fmt.Errorf("SOURCE %s is the inside of a mirror: give its parent, %s", source, shell.Quote(parent)))
+		}
+	} else if meant := misread(source, destination, commands); meant != nil {
+		return from, to, meant
+	}
+	if wrong := target.Check(destination); wrong != nil {
+		err = errors.Join(err, wrong)
+	} else if dir, local := strings.CutPrefix(to, "file://"); local {
+		if parent := insideOf(dir); parent != "" {
+			err = errors.Join(err, fmt.Errorf("DESTINATION %s is the inside of a mirror: give its parent, %s", redact.URL(destination), shell.Quote(parent)))
+		}
+	}
+	return from, to, err
+}
+
+// misread says what the arguments were meant to be if SOURCE is not there; nil if that cannot be told.
+func misread(source, destination string, commands []string) error {
+	if !strings.ContainsAny(source, "/.:") {
+		if n := nearest(source, commands); n != "" {
+			return fmt.Errorf("%q is neither a directory nor a command: did you mean publish %s %s?", source, n, shell.Quote(redact.URL(destination)))
+		}
+	}
+	dir, err := target.Path(destination)
+	switch {
+	case err == nil && there(dir) && (strings.Contains(source, "://") || holdsMirror(dir)) || strings.HasPrefix(source, "s3://") && !strings.Contains(destination, "://"):
+		return fmt.Errorf("SOURCE %s is not there, and DESTINATION %s is a directory: are the arguments swapped? want publish %s %s",
+			redact.URL(source), redact.URL(destination), shell.Quote(redact.URL(destination)), shell.Quote(redact.URL(source)))
+	case strings.Contains(source, "://") && !strings.HasPrefix(source, "file://"):
+		return fmt.Errorf("SOURCE %s: want a directory of this machine: its path, or file:///directory", redact.URL(source))
+	}
+	return nil
+}
+
+func there(name string) bool {
+	_, err := os.Stat(name)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// inside are the names of directories that a mirror consists of.
+var inside = []string{"v3", "blobs", "manifests", "build_cache"}
+
+// insideOf returns the mirror that a directory is a part of; empty: it is none.
+func insideOf(dir string) string {
+	abs, err := filepath.Abs(dir)
+	if err != nil || !slices.Contains(inside, filepath.Base(abs)) || holdsMirror(abs) {
+		return ""
+	}
+	parent := filepath.Dir(strings.TrimRight(dir, "/"))
+	if filepath.Base(abs) == "manifests" {
+		parent = filepath.Dir(parent)
+	}
+	if !holdsMirror(parent) {
+		return ""
+	}
+	return parent
+}
+
+func holdsMirror(dir string) bool {
+	isDir := func(name string) bool {
+		info, err := os.Stat(filepath.Join(dir, name))
+		return err == nil && info.IsDir()
+	}
+	return isDir("v3") && isDir("blobs") || isDir("build_cache")
+}
