@@ -191,6 +191,8 @@ var failures = []row{
 		hint("{distribution-id} takes the id (E...), not the domain name; `aws cloudfront list-distributions` shows it"),
 	is(ExitUsage, events.ErrNoQueue).
 		hint("{queue} takes what `aws sqs get-queue-url` shows; with our stack it is the output IndexerQueueUrl"),
+	is(0, http.ErrSchemeMismatch).
+		hint("this server speaks http, not https: give {endpoint-url} with http://"),
 	as(0, func(err *mirror.SchemeError, _ Words) string { return "give {endpoint-url} http://" + err.Host }),
 	as(0, func(err *net.DNSError, _ Words) string {
 		return fmt.Sprintf("no address is known for %s: correct its name, or see that this machine reaches its name server; then run again", err.Name)

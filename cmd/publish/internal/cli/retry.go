@@ -9,8 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/aws/smithy-go"
-
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
@@ -50,7 +48,11 @@ func (r *retries) show(attempt, most int, err error) {
 
 // reasonOf says in few words why a request failed.
 func reasonOf(err error) string {
-	var api smithy.APIError
+	var api interface { // of the SDK
+		error
+		ErrorCode() string
+		ErrorMessage() string
+	}
 	var unreached *url.Error
 	var op *net.OpError
 	var errno syscall.Errno
