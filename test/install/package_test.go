@@ -95,6 +95,8 @@ func read(t *testing.T, name string) string {
 // Every file, with its mode and its owner; manual pages are those of the commands.
 const content = `
 -rwxr-xr-x root/root /usr/bin/publish
+-rw-r--r-- root/root /usr/lib/systemd/system/slurm-factory-publish-copy@.service
+-rw-r--r-- root/root /usr/lib/systemd/system/slurm-factory-publish-copy@.timer
 -rw-r--r-- root/root /usr/lib/systemd/system/slurm-factory-publish-indexer.service
 -rw-r--r-- root/root /usr/lib/systemd/system/slurm-factory-publish.service
 -rw-r--r-- root/root /usr/lib/systemd/system/slurm-factory-publish.socket
