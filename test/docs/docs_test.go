@@ -178,9 +178,9 @@ func TestFlagsAreDocumented(t *testing.T) {
 	known := commands(t)
 	all := pages(t)
 	for name, where := range map[string][]string{
-		"publish":         {"docs/publish.md"},
-		"publish verify":  {"docs/verify.md", "docs/publish.md"},
-		"publish sign":    {"docs/signing.md", "docs/publish.md"},
+		"publish":        {"docs/publish.md"},
+		"publish verify": {"docs/verify.md", "docs/publish.md"},
+		"publish sign":   {"docs/signing.md", "docs/publish.md"},
 
 		"publish keys list":   {"docs/signing.md", "docs/publish.md"},
 		"publish keys add":    {"docs/signing.md", "docs/publish.md"},
