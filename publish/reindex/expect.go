@@ -12,7 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// A Expectation is what clients are to see of one index.
+// An Expectation is what clients are to see of one index.
 type Expectation struct {
 	Path     string   // of its mirror, below DESTINATION
 	Pointers []string // below DESTINATION: what a client reads to learn of packages
@@ -47,7 +47,7 @@ func MergeExpectations(all []Expectation) []Expectation {
 	return merged
 }
 
-// expectationText is a Shown as it is written down.
+// expectationText is the JSON form of an Expectation.
 type expectationText struct {
 	Path     string      `json:"path"`
 	Pointers []string    `json:"pointers"`
@@ -56,7 +56,7 @@ type expectationText struct {
 	Packages []spec.Hash `json:"packages"`
 }
 
-// MarshalJSON writes down what clients are to see, for who looks in another process.
+// MarshalJSON writes down what clients are to see. Another process may look later.
 func (s Expectation) MarshalJSON() ([]byte, error) {
 	return json.Marshal(expectationText{s.Path, s.Pointers, s.Digest, s.Layout.Name(), s.Packages})
 }
@@ -75,9 +75,8 @@ func (s *Expectation) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// Unmet says why a client that reads the mirror through r, such as a CDN, is not told of
-// every package. It is empty if the client is: by the index that we know, or by a
-// newer one.
+// Unmet says why a client that reads the mirror through r, such as a CDN, does not see every package. It is empty if the
+// client does, in the index that we know or in a newer one.
 func (s Expectation) Unmet(ctx context.Context, r mirror.Reader) (string, error) {
 	p, err := s.Layout.ReadPointer(ctx, r)
 	if err != nil {
