@@ -278,6 +278,10 @@ func TestDrainRetryAndEvents(t *testing.T) {
 	wg.Go(func() {
 		w.Events(ctx, func(e daemon.Event) bool { once(); heard <- e; return true })
 	})
+	// What the first look found could fail before the drain begins, which would not tell of it.
+	if err := w.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	w.fakeWork.put("p/bad")
 	w.fakeWork.put("p/good")
 	left, err := w.Drain(t.Context(), func(daemon.Drained) {})
