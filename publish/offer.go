@@ -87,6 +87,9 @@ func (d *decision) offerKeys() error {
 	for _, f := range d.spoilt {
 		offered[f] = true // clients are not told of what is there, and it is not replaced
 	}
+	for _, f := range d.seen.AllKeys(d.out.format) {
+		offered[f] = offered[f] || d.seen.Retired(d.out.format, f)
+	}
 	for _, k := range d.src.Keys {
 		if trust.Keys != nil && !trust.Keys.Holds(k.Fingerprint) {
 			d.warn(k.Name(), "it is not among the trusted keys, so this key is not published")
@@ -195,13 +198,27 @@ func (d *decision) uncheckable(ctx context.Context) error {
 		}
 		_, dir := d.out.format.Directories()
 		why := "is in neither SOURCE nor DESTINATION: put it there with `spack gpg publish`, or name it in --trusted-keys"
-		if d.plan.options.Selection.NoKeys {
+		if d.retired(by) {
+			why = "was retired: publish keys add offers it again"
+		} else if d.plan.options.Selection.NoKeys {
 			why = "is not in DESTINATION, and keys are not published"
 		}
 		d.warn(strings.TrimSuffix(dir, "/"), fmt.Sprintf("clients cannot check the signatures of %s: the key %s %s",
 			english.Plural(len(unknown[by]), "package", ""), by, why))
 	}
 	return nil
+}
+
+// retired reports whether the key that made a signature was retired, as far as its fingerprint, or a key at hand, tells.
+func (d *decision) retired(by key.Issuer) bool {
+	is := func(f key.Fingerprint) bool { return d.seen.Retired(d.out.format, f) }
+	if is(key.Fingerprint(by.String())) {
+		return true
+	}
+	if k := d.plan.options.Sign.Key; k != nil && k.Public().Made(by) {
+		return is(k.Fingerprint())
+	}
+	return slices.ContainsFunc(d.src.Keys, func(k source.Key) bool { return k.Public.Made(by) && is(k.Fingerprint) })
 }
 
 // checkable reports whether clients are known to be offered the key that made a signature.

@@ -37,8 +37,8 @@ publish keys add. Packages signed by other keys, and the old key itself, stay.
 What was interrupted is completed by running it again.`
 
 func keysCommand(env cli.Env) *cobra.Command {
-	cmd := &cobra.Command{Use: "keys", Short: "List, add and rotate the keys of a mirror", Long: keysHelp, Args: cobra.NoArgs}
-	cmd.AddCommand(keysListCommand(env), keysAddCommand(env), keysRotateCommand(env))
+	cmd := &cobra.Command{Use: "keys", Short: "List, add, rotate and retire the keys of a mirror", Long: keysHelp, Args: cobra.NoArgs}
+	cmd.AddCommand(keysListCommand(env), keysAddCommand(env), keysRotateCommand(env), keysRetireCommand(env))
 	return cmd
 }
 
@@ -114,8 +114,11 @@ func printKeys(out io.Writer, path string, listings []keyring.Listing, now time.
 				expires = k.Expires.UTC().Format(time.DateOnly)
 			}
 			offered := "no"
-			if k.Offered {
+			switch {
+			case k.Offered:
 				offered = "yes"
+			case k.Retired:
+				offered = "retired"
 			}
 			owner := strings.Join(k.Owners, ", ")
 			if k.Problem != "" {
@@ -176,7 +179,7 @@ func keysRotateCommand(env cli.Env) *cobra.Command {
 			if from == "" {
 				return cli.Fail(cli.ExitUsage, errors.New("no key whose signatures are to be replaced: give --from FINGERPRINT, as `publish keys list` shows it"))
 			}
-			f, err := key.ParseFingerprint(strings.ToUpper(strings.ReplaceAll(from, " ", "")))
+			f, err := parseFingerprint(from)
 			if err != nil {
 				return cli.Fail(cli.ExitUsage, fmt.Errorf("--from: %w", err))
 			}

@@ -57,6 +57,21 @@ func TestKeys(t *testing.T) {
 		{[]string{"keys", "list", tree}, cli.ExitDone, []string{next + "  11", next + "  9", old + "  0"}},
 		{[]string{"keys", "rotate", "--from", old, "--sign-key", keyFile, tree}, cli.ExitDone, []string{"0 packages were signed again, 11 by the new key already"}},
 		{[]string{"verify", "--require-signed", tree}, cli.ExitDone, []string{"no damage"}},
+		{[]string{"keys", "retire", tree}, cli.ExitUsage, []string{"want: publish keys retire DESTINATION FINGERPRINT"}},
+		{[]string{"keys", "retire", tree, "1234"}, cli.ExitUsage, []string{"40 or 64"}},
+		{[]string{"keys", "retire", tree, strings.Repeat("A", 40)}, cli.ExitUsage, []string{"does not hold that key"}},
+		{[]string{"keys", "retire", tree, next}, cli.ExitSource, []string{"20 packages: jammy/spack/", "and 10 more", "--force", "publish keys rotate --from " + next}},
+		{[]string{"keys", "retire", "--dry-run", tree, old}, cli.ExitDone, []string{"noble/spack: v3: the key would be retired", "jammy/spack: v2: the key would be retired"}},
+		{[]string{"keys", "list", tree}, cli.ExitDone, []string{old + "  0         never       yes"}},
+		{[]string{"keys", "retire", tree, strings.ToLower(old)}, cli.ExitDone, []string{"noble/spack: v3: the key was retired", "jammy/spack: v2: the key was retired"}},
+		{[]string{"keys", "list", tree}, cli.ExitDone, []string{old + "  0         never       retired"}},
+		{[]string{"keys", "retire", tree, old}, cli.ExitDone, []string{"the key is retired already"}},
+		{[]string{"verify", "--require-signed", tree}, cli.ExitDone, []string{"no damage"}},
+		{[]string{"index", tree}, cli.ExitDone, []string{"is right already"}},
+		{[]string{"keys", "list", tree}, cli.ExitDone, []string{old + "  0         never       retired"}},
+		{[]string{"keys", "retire", "--force", tree, next}, cli.ExitDone, []string{"11 packages are signed with it", "9 packages are signed with it"}},
+		{[]string{"verify", tree}, cli.ExitDone, []string{"this key was retired, and publish keys add offers it again"}},
+		{[]string{"keys", "add", "--public-key", public, tree}, cli.ExitDone, []string{"from now on"}},
 	} {
 		code, stdout, stderr := execute(t, nil, step.args...)
 		if code != step.code {

@@ -1,6 +1,7 @@
 package buildcache
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
 // encodeKeyIndex writes what Spack writes: the fingerprints, sorted, each with nothing.
@@ -41,6 +44,28 @@ func ParseKeyIndex(content []byte) ([]key.Fingerprint, error) {
 	}
 	slices.Sort(keys)
 	return keys, nil
+}
+
+// A key that was retired has a mark beside its document, because neither is ever deleted: without the mark, the next publish would
+// offer the key again. A mark without content has been taken back. So the listing, which a publish makes anyway, says which keys
+// are retired.
+
+// RetiredMark is the mark of a key that is retired, or of one that is so no more.
+func RetiredMark(f Layout, k key.Fingerprint, retired bool) Object {
+	var content []byte
+	if retired {
+		content = []byte("publish keys retire: this key is not offered to clients. publish keys add offers it again.\n")
+	}
+	return NewObject(f.RetiredKeyName(k), content, "text/plain", layout.Revalidate)
+}
+
+func isRetired(mark mirror.Info) bool { return mark.Size > 0 }
+
+// KeysThere lists the keys of a mirror, and their marks.
+func KeysThere(ctx context.Context, f Layout, l mirror.Lister) (*Survey, error) {
+	_, dir := f.Directories()
+	there := &Survey{Ranges: []mirror.Range{{Prefix: dir}}}
+	return there, there.List(ctx, l)
 }
 
 func UnionKeys(a, b []key.Fingerprint) []key.Fingerprint {

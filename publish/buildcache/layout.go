@@ -105,6 +105,8 @@ type Layout interface {
 	Resolve(ctx context.Context, r mirror.Reader, name string, f manifest.Family) (Object, bool, error)
 	// KeyName is the name of the document that makes a key known.
 	KeyName(f key.Fingerprint) string
+	// RetiredKeyName is the name of the mark that says whether a key was retired: see Retired.
+	RetiredKeyName(f key.Fingerprint) string
 	// KeyObjects are the uploads that make a key known, in the order in which they are made.
 	KeyObjects(f key.Fingerprint, armored []byte) ([]Object, error)
 	// ReadKeyIndex returns the keys that clients are told of, and the version of

@@ -83,7 +83,18 @@ func (s *Survey) Lacking(f Layout, x *Indices) []string {
 	return names
 }
 
+// Keys are the keys that are there, and of which clients are to be told: not those that were retired.
 func (s *Survey) Keys(f Layout) []key.Fingerprint {
+	return slices.DeleteFunc(s.AllKeys(f), func(k key.Fingerprint) bool { return s.Retired(f, k) })
+}
+
+// Retired reports whether a key was retired.
+func (s *Survey) Retired(f Layout, k key.Fingerprint) bool {
+	return isRetired(s.Objects[f.RetiredKeyName(k)])
+}
+
+// AllKeys are the keys that are there, also those that were retired.
+func (s *Survey) AllKeys(f Layout) []key.Fingerprint {
 	var keys []key.Fingerprint
 	for name := range s.Objects {
 		if k, ok := f.ParseKeyName(name); ok {

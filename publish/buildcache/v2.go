@@ -224,6 +224,8 @@ func (v2) ReadKey(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Ob
 
 func (v2) KeyName(f key.Fingerprint) string { return layout.V2Key(f) }
 
+func (v2) RetiredKeyName(f key.Fingerprint) string { return layout.V2RetiredKey(f) }
+
 func (v2) KeyObjects(f key.Fingerprint, armored []byte) ([]Object, error) {
 	return []Object{NewObject(layout.V2Key(f), armored, "application/pgp-keys", layout.Revalidate)}, nil
 }

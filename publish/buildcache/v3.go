@@ -306,6 +306,8 @@ func onlyRecord(m *manifest.Manifest, f manifest.Family) (manifest.Record, error
 
 func (v3) KeyName(f key.Fingerprint) string { return layout.V3Key(f) }
 
+func (v3) RetiredKeyName(f key.Fingerprint) string { return layout.V3RetiredKey(f) }
+
 func (v3) KeyObjects(f key.Fingerprint, armored []byte) ([]Object, error) {
 	rec := manifest.Record{Size: int64(len(armored)), MediaType: manifest.KeyType, Compression: "none", Digest: blob.DigestOf(armored)}
 	m := manifest.Manifest{Records: []manifest.Record{rec}}

@@ -26,6 +26,7 @@ type Key struct {
 	Owners      []string
 	Expires     time.Time // never, if it is missing
 	Offered     bool      // clients learn of it
+	Retired     bool      // no publish offers it again
 	Packages    int       // that say they are signed by it; signatures are not checked
 	Problem     string
 
@@ -141,8 +142,8 @@ func (m *at) keys(ctx context.Context) ([]Key, error) {
 		return nil, err
 	}
 	keys := []Key{}
-	for _, f := range buildcache.UnionKeys(offered, m.seen.Keys(m.Layout)) {
-		k := Key{Fingerprint: f, Owners: []string{}, Offered: slices.Contains(offered, f)}
+	for _, f := range buildcache.UnionKeys(offered, m.seen.AllKeys(m.Layout)) {
+		k := Key{Fingerprint: f, Owners: []string{}, Offered: slices.Contains(offered, f), Retired: m.seen.Retired(m.Layout, f)}
 		var err error
 		k.public, err = m.read(ctx, f)
 		switch {

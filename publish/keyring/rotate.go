@@ -114,10 +114,10 @@ func (m *at) add(ctx context.Context, public *key.Public, c *Change) error {
 		}
 	}
 	offered, _, err := m.ReadKeyIndex(ctx, m.store)
-	if err != nil || slices.Contains(offered, f) {
+	if err != nil || slices.Contains(offered, f) && !m.seen.Retired(m.Layout, f) {
 		return err
 	}
-	if err := reindex.AddKeys(ctx, m.Layout, m.store, []key.Fingerprint{f}); err != nil {
+	if err := reindex.OfferKey(ctx, m.Layout, m.store, f); err != nil {
 		return fmt.Errorf("add the key %s: %w", f, err)
 	}
 	c.Added, c.Stale = true, append(c.Stale, m.KeyIndexName())

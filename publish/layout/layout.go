@@ -120,6 +120,15 @@ func ParseV3Key(name string) (key.Fingerprint, bool) {
 	return f, err == nil
 }
 
+// retiredSuffix ends the name of the mark that says that a key was retired. Spack's readers pass over it.
+const retiredSuffix = ".retired"
+
+// V3RetiredKey is the name of the mark that says that a key was retired.
+func V3RetiredKey(f key.Fingerprint) string { return V3Keys + string(f) + retiredSuffix }
+
+// V2RetiredKey is the name of the mark that says that a key was retired.
+func V2RetiredKey(f key.Fingerprint) string { return V2Keys + string(f) + retiredSuffix }
+
 // IsV3View reports whether name points at a named index, and which.
 func IsV3View(name string) (view string, ok bool) {
 	rest, ok := strings.CutPrefix(name, V3Indices)

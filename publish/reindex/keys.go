@@ -2,25 +2,114 @@ package reindex
 
 import (
 	"context"
+	"errors"
+	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// AddKeys makes clients learn of keys, next to those that they are told of already.
+// AddKeys makes clients learn of keys, next to those that they are told of already. Keys that were retired, maybe a moment ago, are
+// passed over.
 func AddKeys(ctx context.Context, f buildcache.Layout, s mirror.Store, keys []key.Fingerprint) error {
-	return compete(ctx, func() error {
+	written := false
+	err := compete(ctx, func() error {
 		have, version, err := f.ReadKeyIndex(ctx, s)
+		if err != nil || containsAll(have, keys) {
+			return err
+		}
+		there, err := buildcache.KeysThere(ctx, f, s)
 		if err != nil {
 			return err
 		}
-		all := buildcache.UnionKeys(have, keys)
+		all := buildcache.UnionKeys(have, notRetired(f, there, keys))
 		if len(all) == len(have) {
 			return nil
 		}
-		return writeKeyIndex(ctx, f, s, version, all)
+		err = writeKeyIndex(ctx, f, s, version, all)
+		written = written || err == nil
+		return err
 	})
+	if err != nil || !written {
+		return err
+	}
+	// One of them may have been retired between the listing and the writing. RetireKey sets the mark before it reads the index, so
+	// either it has seen what was written here, or this sees the mark.
+	there, err := buildcache.KeysThere(ctx, f, s)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if there.Retired(f, k) {
+			_, err = dropKey(ctx, f, s, k)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// OfferKey takes back that a key was retired, and makes clients learn of it.
+func OfferKey(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Fingerprint) error {
+	if err := mark(ctx, f, s, k, false); err != nil {
+		return err
+	}
+	return AddKeys(ctx, f, s, []key.Fingerprint{k})
+}
+
+// RetireKey makes clients learn of a key no more, and keeps other publishers from offering it again. It reports whether clients
+// were told of it before. The mark comes first: see AddKeys.
+func RetireKey(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Fingerprint) (told bool, err error) {
+	if err := mark(ctx, f, s, k, true); err != nil {
+		return false, err
+	}
+	return dropKey(ctx, f, s, k)
+}
+
+// mark says of a key whether it is retired. A key that never was gets no mark to say so.
+func mark(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Fingerprint, retired bool) error {
+	return compete(ctx, func() error {
+		there, err := buildcache.KeysThere(ctx, f, s)
+		if err != nil || there.Retired(f, k) == retired {
+			return err
+		}
+		o := buildcache.RetiredMark(f, k, retired)
+		if !there.Has(buildcache.Object{Name: o.Name, Size: -1}) {
+			if err = s.Create(ctx, o.Upload()); errors.Is(err, mirror.ErrExist) {
+				return mirror.ErrConflict
+			}
+			return err
+		}
+		info, err := s.Stat(ctx, o.Name)
+		if err == nil {
+			_, err = s.Swap(ctx, o.Upload(), info.Version)
+		}
+		return err
+	})
+}
+
+// dropKey takes a key out of what clients are told, which it reports.
+func dropKey(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Fingerprint) (dropped bool, err error) {
+	err = compete(ctx, func() error {
+		have, version, err := f.ReadKeyIndex(ctx, s)
+		if err != nil || !slices.Contains(have, k) {
+			return err
+		}
+		err = writeKeyIndex(ctx, f, s, version, slices.DeleteFunc(have, func(h key.Fingerprint) bool { return h == k }))
+		dropped = dropped || err == nil
+		return err
+	})
+	return dropped, err
+}
+
+func notRetired(f buildcache.Layout, there *buildcache.Survey, keys []key.Fingerprint) []key.Fingerprint {
+	return slices.DeleteFunc(slices.Clone(keys), func(k key.Fingerprint) bool { return there.Retired(f, k) })
+}
+
+func containsAll(have, keys []key.Fingerprint) bool {
+	return len(buildcache.UnionKeys(have, keys)) == len(have)
 }
 
 // writeKeyIndex makes keys what clients are told of, if that still is the version was.

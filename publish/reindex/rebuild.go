@@ -95,17 +95,16 @@ func rebuildLayout(ctx context.Context, f buildcache.Layout, s mirror.Store, tru
 
 // keys makes the key index name the keys that are there. They are listed after its
 // version is read, so that a key which somebody adds meanwhile is not taken out again.
-// One that is not trusted, or whose file holds anything else, is not added, with a finding. One
+// One that was retired is taken out. One that is not trusted, or whose file holds anything else, is not added, with a finding. One
 // that is named but not trusted is taken out if purge is set.
 func (r *Rebuilt) keys(ctx context.Context, f buildcache.Layout, s mirror.Store, trust buildcache.Trust, purge bool) error {
-	_, dir := f.Directories()
 	return compete(ctx, func() error {
 		have, version, err := f.ReadKeyIndex(ctx, s)
 		if err != nil {
 			return err
 		}
-		there := buildcache.Survey{Ranges: []mirror.Range{{Prefix: dir}}}
-		if err := there.List(ctx, s); err != nil {
+		there, err := buildcache.KeysThere(ctx, f, s)
+		if err != nil {
 			return err
 		}
 		keys := slices.DeleteFunc(there.Keys(f), func(k key.Fingerprint) bool {

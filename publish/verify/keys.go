@@ -69,6 +69,10 @@ func (c *check) checkKeys(ctx context.Context) error {
 		}
 		if reason := c.Trust.Untrusted(f); reason != "" && (isListed || err == nil) {
 			c.damage(c.KeyName(f), "%s", reason)
+		} else if c.retired(f) {
+			if isNamed {
+				c.report(buildcache.Warning, indexName, "it names the key %s, which was retired: run publish index", f)
+			}
 		} else if isListed && known && !isNamed {
 			c.damage(indexName, "it does not name the key %s, so clients do not learn of it: run publish index", f)
 		}
@@ -87,6 +91,12 @@ func (c *check) checkKeys(ctx context.Context) error {
 		c.reportExpiring(time.Now())
 	}
 	return err
+}
+
+// retired reports whether a key has the mark of one that is not offered any more.
+func (c *check) retired(f key.Fingerprint) bool {
+	seen := buildcache.Survey{Objects: c.listed}
+	return seen.Retired(c.Layout, f)
 }
 
 // expiresSoon is how long before a key expires verify warns: time to extend it, or for clients to learn of another one.
@@ -118,7 +128,12 @@ func (c *check) reportExpiring(now time.Time) {
 func (c *check) reportUncheckable() {
 	_, dir := c.Directories()
 	for by, n := range c.signed {
-		if !slices.ContainsFunc(c.publics, func(p *key.Public) bool { return p.Made(by) }) {
+		if i := slices.IndexFunc(c.publics, func(p *key.Public) bool { return p.Made(by) }); i >= 0 {
+			if f := c.publics[i].Fingerprint(); c.retired(f) {
+				c.report(buildcache.Warning, c.KeyName(f), "clients that know only the keys of this mirror cannot check the signatures of %s: this key was retired, and publish keys add offers it again",
+					english.Plural(n, "package", ""))
+			}
+		} else {
 			c.report(buildcache.Warning, strings.TrimSuffix(dir, "/"), "clients that know only the keys of this mirror cannot check the signatures of %s: it lacks the key %s",
 				english.Plural(n, "package", ""), by)
 		}

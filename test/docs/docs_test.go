@@ -185,6 +185,7 @@ func TestFlagsAreDocumented(t *testing.T) {
 		"publish keys list":   {"docs/signing.md", "docs/publish.md"},
 		"publish keys add":    {"docs/signing.md", "docs/publish.md"},
 		"publish keys rotate": {"docs/signing.md", "docs/publish.md"},
+		"publish keys retire": {"docs/signing.md", "docs/publish.md"},
 
 		"publish index":   {"docs/index.md", "docs/publish.md"},
 		"publish indexer": {"docs/indexer.md", "docs/publish.md"},

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/dustin/go-humanize/english"
+	"github.com/spf13/cobra"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/keyring"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+)
+
+const retireHelp = `Offer a key to clients no more. It is taken out of the index of keys, and marked, so that no
+publish offers it again. Its file stays, since publishing never deletes, and clients that
+trust the key go on trusting it, until they run spack gpg untrust.
+
+A key that packages are signed with is not retired: rotate it first (publish keys rotate).
+With --force it is, and clients that lack the key cannot check these packages.
+
+publish keys add offers the key again.`
+
+func keysRetireCommand(env cli.Env) *cobra.Command {
+	var k keyWork
+	var how keyring.Retiring
+	cmd := &cobra.Command{
+		Use: "retire DESTINATION FINGERPRINT", Short: "Offer a key to the clients of a mirror no more", Long: retireHelp, Args: arguments,
+		Example: "  publish keys retire s3://bucket/noble/spack FINGERPRINT",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f, err := parseFingerprint(args[1])
+			if err != nil {
+				return cli.Fail(cli.ExitUsage, fmt.Errorf("FINGERPRINT: %w", err))
+			}
+			return k.retire(cmd.Context(), env, args[0], f, how)
+		},
+	}
+	k.register(cmd)
+	cli.CDNFlags(cmd.Flags(), &k.target.CDN)
+	cmd.Flags().BoolVar(&how.Force, "force", false, "even if packages are signed with the key")
+	cmd.Flags().BoolVar(&how.DryRun, "dry-run", false, "print what would be done and do nothing")
+	return cmd
+}
+
+func parseFingerprint(text string) (key.Fingerprint, error) {
+	return key.ParseFingerprint(strings.ToUpper(strings.ReplaceAll(text, " ", "")))
+}
+
+// retire retires a key in all mirrors at a destination. All are looked at before the first one is changed.
+func (k *keyWork) retire(ctx context.Context, env cli.Env, where string, f key.Fingerprint, how keyring.Retiring) error {
+	if err := k.target.Validate(); err != nil {
+		return cli.Usage(err)
+	}
+	held := false
+	all := &keyring.DependentError{Key: f}
+	err := k.mirrors(ctx, env, where, func(_ *target.Destination, path string, s mirror.Store) error {
+		done, err := keyring.Retire(ctx, s, f, keyring.Retiring{Force: how.Force, DryRun: true})
+		refused := (*keyring.DependentError)(nil)
+		switch {
+		case errors.Is(err, keyring.ErrUnknownKey):
+			return nil
+		case errors.As(err, &refused):
+			for _, p := range refused.Packages {
+				all.Packages = append(all.Packages, buildcache.Join(path, p))
+			}
+		case err != nil:
+			return err
+		case how.DryRun:
+			printRetired(env, path, done, "would be retired")
+		}
+		held = true
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if !held {
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("FINGERPRINT: %w: %s: `publish keys list` shows which it holds", keyring.ErrUnknownKey, f))
+	}
+	if len(all.Packages) > 0 {
+		return cli.Fail(cli.ExitSource, cli.WithHint(all, "sign them with another key (publish keys rotate --from "+string(f)+"), or give --force"))
+	}
+	if how.DryRun {
+		return nil
+	}
+	return k.mirrors(ctx, env, where, func(d *target.Destination, path string, s mirror.Store) error {
+		cdn, err := d.OpenCDN(ctx, nil)
+		if err != nil {
+			return err
+		}
+		done, err := keyring.Retire(ctx, s, f, keyring.Retiring{Force: how.Force})
+		if errors.Is(err, keyring.ErrUnknownKey) {
+			return nil
+		}
+		if refused := (*keyring.DependentError)(nil); errors.As(err, &refused) { // signed since they were counted
+			return cli.Fail(cli.ExitSource, err)
+		}
+		printRetired(env, path, done, "was retired")
+		var stale []string
+		for _, r := range done {
+			for _, name := range r.Stale {
+				stale = append(stale, buildcache.Join(path, name))
+			}
+		}
+		if len(stale) > 0 {
+			_, cdnErr := cdn.Update(ctx, target.Changes{Stale: stale})
+			err = errors.Join(err, cdnErr)
+		}
+		return err
+	})
+}
+
+func printRetired(env cli.Env, path string, done []keyring.Retired, did string) {
+	for _, r := range done {
+		text := "the key " + did
+		if r.Already {
+			text = "the key is retired already"
+		}
+		if n := len(r.Dependent); n > 0 {
+			text += fmt.Sprintf("; %s signed with it, which clients can check only if they have the key", english.PluralWord(n, "1 package is", fmt.Sprint(n)+" packages are"))
+		}
+		escape.Fprintf(env.Stdout, "%s%s: %s\n", cli.Prefixed(path), r.Layout, text)
+	}
+}

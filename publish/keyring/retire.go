@@ -1,0 +1,120 @@
+package keyring
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/dustin/go-humanize/english"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+)
+
+// Retiring is how a key is retired.
+type Retiring struct {
+	Force  bool // even if packages depend on it
+	DryRun bool // only find out what would be done
+}
+
+// A Retired is what retiring a key did, or would do, to one layout of a mirror.
+type Retired struct {
+	Layout    string
+	Told      bool     // clients learned of the key before
+	Already   bool     // retired, and clients do not learn of it
+	Dependent []string // documents of the packages that say they are signed by it, sorted
+	Stale     []string // names whose content is another one than before, which caches may still have
+}
+
+// A DependentError says that packages depend on a key: clients could no longer check their signatures.
+type DependentError struct {
+	Key      key.Fingerprint
+	Packages []string // names and short hashes, sorted
+}
+
+// namedPackages is how many packages the text of a DependentError names.
+const namedPackages = 10
+
+func (e *DependentError) Error() string {
+	names := e.Packages
+	if more := len(names) - namedPackages; more > 0 {
+		names = append(slices.Clone(names[:namedPackages]), fmt.Sprintf("and %d more", more))
+	}
+	return fmt.Sprintf("clients need the key %s for %s: %s", e.Key, english.Plural(len(e.Packages), "package", ""), strings.Join(names, ", "))
+}
+
+// Retire makes clients learn of a key no more, and keeps every later publish from offering it again. Its document stays, since
+// nothing is ever deleted. Nothing is changed if packages of any layout depend on it (a DependentError), unless Force is set,
+// or if the mirror does not hold it: ErrUnknownKey.
+func Retire(ctx context.Context, s mirror.Store, f key.Fingerprint, how Retiring) ([]Retired, error) {
+	all, err := openAll(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	all = slices.DeleteFunc(all, func(m *at) bool { return !slices.Contains(m.seen.AllKeys(m.Layout), f) })
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%w: %s", ErrUnknownKey, f)
+	}
+	done := make([]Retired, len(all))
+	refused := &DependentError{Key: f}
+	for i, m := range all {
+		if done[i], err = m.planRetire(ctx, f); err != nil {
+			return nil, err
+		}
+		for _, name := range done[i].Dependent {
+			id, _ := m.ParsePackageName(name)
+			refused.Packages = append(refused.Packages, id.Package+"/"+id.Hash.Short())
+		}
+	}
+	if len(refused.Packages) > 0 && !how.Force {
+		slices.Sort(refused.Packages)
+		return nil, refused
+	}
+	if how.DryRun {
+		return done, nil
+	}
+	for i, m := range all {
+		if done[i].Told, err = reindex.RetireKey(ctx, m.Layout, m.store, f); err != nil {
+			return done[:i], fmt.Errorf("retire the key %s: %w", f, err)
+		}
+		if done[i].Told {
+			done[i].Stale = append(done[i].Stale, m.KeyIndexName())
+		}
+	}
+	return done, nil
+}
+
+// planRetire finds out what retiring a key would change, and what depends on it.
+func (m *at) planRetire(ctx context.Context, f key.Fingerprint) (Retired, error) {
+	out := Retired{Layout: m.Name(), Dependent: []string{}, Stale: []string{}}
+	offered, _, err := m.ReadKeyIndex(ctx, m.store)
+	if err != nil {
+		return out, err
+	}
+	out.Told = slices.Contains(offered, f)
+	out.Already = !out.Told && m.seen.Retired(m.Layout, f)
+	public, err := m.read(ctx, f)
+	if ctx.Err() != nil {
+		return out, ctx.Err()
+	}
+	made := func(by key.Issuer) bool { return public.Made(by) }
+	if err != nil { // it is damaged: clients cannot use it, whatever its subkeys have signed
+		made = func(by key.Issuer) bool { return by.String() == string(f) }
+	}
+	var mu sync.Mutex // guards out while one document is counted
+	err = m.each(ctx, func(name string, document []byte, _ mirror.Info) error {
+		by, err := key.IssuerOf(document)
+		if err != nil || !made(by) {
+			return nil // its signature does not name the key
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		out.Dependent = append(out.Dependent, name)
+		return nil
+	})
+	slices.Sort(out.Dependent)
+	return out, err
+}
