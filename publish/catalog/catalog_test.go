@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,11 +53,15 @@ func updated(t testing.TB, s Store, o Options) *Result {
 // A recorder is a store that remembers what was written.
 type recorder struct {
 	Store
+	refuse int // how many swaps lose a race
+
+	mu      sync.Mutex // objects are created at once
 	written []string
-	refuse  int // how many swaps lose a race
 }
 
 func (r *recorder) Create(ctx context.Context, u mirror.Upload) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.written = append(r.written, u.Name)
 	return r.Store.Create(ctx, u)
 }
