@@ -99,13 +99,13 @@ func parseMessage(document []byte) (*message, error) {
 
 // CheckLine refuses a line that gpg and Spack would read differently, or not at all, in a signed document.
 func CheckLine(line string) error {
+	if strings.HasPrefix(line, "-") {
+		return fmt.Errorf("the line %.40q begins with a dash: gpg undoes an escape there and Spack does not", line)
+	}
 	for _, marker := range []string{beginMessage, beginSignature} {
 		if strings.Contains(line, marker) {
 			return fmt.Errorf("a line contains %q, where Spack takes the signed text to begin or to end", marker)
 		}
-	}
-	if strings.HasPrefix(line, "-") {
-		return fmt.Errorf("the line %.40q begins with a dash: gpg undoes an escape there and Spack does not", line)
 	}
 	if len(line) > maxLine {
 		return fmt.Errorf("a line has %d bytes; gpg reads no more than %d", len(line), maxLine)
