@@ -80,22 +80,44 @@ func (k *keyWork) mirrors(ctx context.Context, env cli.Env, where string, do fun
 	return nil
 }
 
+// A listedMirror is one layout of a mirror below DESTINATION.
+type listedMirror struct {
+	Mirror string `json:"mirror"` // its path; empty for DESTINATION itself
+	keyring.Listing
+}
+
 func keysListCommand(env cli.Env) *cobra.Command {
 	var k keyWork
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "list DESTINATION", Short: "List the keys of a mirror, and how many packages each signs", Args: arguments,
 		Example: "  publish keys list s3://bucket/noble/spack",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return k.mirrors(cmd.Context(), env, args[0], func(_ *target.Destination, path string, s mirror.Store) error {
+			all := []listedMirror{}
+			err := k.mirrors(cmd.Context(), env, args[0], func(_ *target.Destination, path string, s mirror.Store) error {
 				listings, err := keyring.List(cmd.Context(), s)
 				if err != nil {
 					return err
 				}
-				return printKeys(env.Stdout, path, listings, time.Now())
+				if !asJSON {
+					return printKeys(env.Stdout, path, listings, time.Now())
+				}
+				for _, l := range listings {
+					all = append(all, listedMirror{path, l})
+				}
+				return nil
 			})
+			if err != nil || !asJSON {
+				return err
+			}
+			return cli.WriteJSON(env.Stdout, struct {
+				Version int            `json:"version"`
+				Mirrors []listedMirror `json:"mirrors"`
+			}{cli.ReportVersion, all})
 		},
 	}
 	k.register(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document (see docs/json-report.md)")
 	return cmd
 }
 

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/json"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -82,5 +84,67 @@ func TestKeys(t *testing.T) {
 				t.Errorf("%q: no %q in %s%s", step.args, want, stdout, stderr)
 			}
 		}
+	}
+}
+
+// The JSON of a list has what the table has, for each layout of each mirror, and only that is on standard output.
+func TestKeysListJSON(t *testing.T) {
+	const signer = "E2B916BA3F20EF43B0E1929C3F8A0A25420FACD5"
+	dir := t.TempDir()
+	tree := "file://" + filepath.Join(dir, "cache")
+	for path, fixture := range map[string]string{"/noble/spack": "v3-signed", "/jammy/spack": "v2-unsigned"} {
+		if code, _, stderr := execute(t, nil, clitest.Spack(t, fixture), tree+path); code != cli.ExitDone {
+			t.Fatal(stderr)
+		}
+	}
+	k, err := sign.ReadKey(signtest.Private(t, "next", 90*24*time.Hour), nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	armored, err := k.Public().Armored()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := filepath.Join(dir, "next.pub")
+	clitest.Write(t, public, string(armored))
+	if code, _, stderr := execute(t, nil, "keys", "add", "--public-key", public, tree+"/noble/spack"); code != cli.ExitDone {
+		t.Fatal(stderr)
+	}
+	if code, _, stderr := execute(t, nil, "keys", "retire", "--force", tree+"/noble/spack", signer); code != cli.ExitDone {
+		t.Fatal(stderr)
+	}
+	code, stdout, stderr := execute(t, nil, "keys", "list", "--json", tree)
+	var got struct {
+		Version int
+		Mirrors []struct {
+			Mirror, Layout string
+			Unsigned       int
+			Keys           []map[string]any
+		}
+	}
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != cli.ExitDone {
+		t.Fatalf("exit %d, %v: %s%s", code, err, stdout, stderr)
+	}
+	if got.Version != 1 || len(got.Mirrors) != 2 {
+		t.Fatalf("got %+v", got)
+	}
+	if m := got.Mirrors[0]; m.Mirror != "jammy/spack" || m.Layout != "v2" || m.Unsigned == 0 || m.Keys == nil || len(m.Keys) != 0 {
+		t.Errorf("got %+v", m)
+	}
+	m := got.Mirrors[1]
+	if m.Mirror != "noble/spack" || m.Layout != "v3" || m.Unsigned != 0 || len(m.Keys) != 2 {
+		t.Fatalf("got %+v", m)
+	}
+	for _, listed := range m.Keys {
+		want := map[string]any{"fingerprint": signer, "owners": listed["owners"], "offered": false, "retired": true, "packages": 11.0}
+		if listed["fingerprint"] != signer {
+			want = map[string]any{"fingerprint": string(k.Fingerprint()), "owners": []any{"next <next@example.invalid>"}, "expires": k.Public().Expires().UTC().Format(time.RFC3339), "offered": true, "retired": false, "packages": 0.0}
+		}
+		if !reflect.DeepEqual(listed, want) {
+			t.Errorf("got %v, want %v", listed, want)
+		}
+	}
+	if code, stdout, _ := execute(t, nil, "keys", "list", "--json", "file://"+dir+"/none"); code != cli.ExitSource || stdout != "" {
+		t.Errorf("of nothing: exit %d, %s", code, stdout)
 	}
 }

@@ -22,23 +22,23 @@ import (
 
 // A Key is a key that a mirror holds, or by which packages say that they are signed.
 type Key struct {
-	Fingerprint key.Fingerprint // of the signer, which may be a subkey, where the mirror lacks the key
-	Owners      []string
-	Expires     time.Time // never, if it is missing
-	Offered     bool      // clients learn of it
-	Retired     bool      // no publish offers it again
-	Packages    int       // that say they are signed by it; signatures are not checked
-	Problem     string
+	Fingerprint key.Fingerprint `json:"fingerprint"` // of the signer, which may be a subkey, where the mirror lacks the key
+	Owners      []string        `json:"owners"`
+	Expires     time.Time       `json:"expires,omitzero"` // never, if it is missing
+	Offered     bool            `json:"offered"`          // clients learn of it
+	Retired     bool            `json:"retired"`          // no publish offers it again
+	Packages    int             `json:"packages"`         // that say they are signed by it; signatures are not checked
+	Problem     string          `json:"problem,omitempty"`
 
 	public *key.Public
 }
 
 // A Listing is what there is in one layout of a mirror.
 type Listing struct {
-	Layout   string
-	Keys     []Key
-	Unsigned int // packages
-	Broken   int // packages whose signature does not say who made it
+	Layout   string `json:"layout"`
+	Keys     []Key  `json:"keys"`
+	Unsigned int    `json:"unsigned"` // packages
+	Broken   int    `json:"broken"`   // packages whose signature does not say who made it
 }
 
 // List reads the keys of a mirror, and who signed each package.
@@ -152,7 +152,7 @@ func (m *at) keys(ctx context.Context) ([]Key, error) {
 		case err != nil:
 			k.Problem = err.Error()
 		default:
-			k.Owners, k.Expires = append(k.Owners, k.public.UserIDs()...), k.public.Expires()
+			k.Owners, k.Expires = append(k.Owners, k.public.UserIDs()...), k.public.Expires().UTC()
 		}
 		keys = append(keys, k)
 	}

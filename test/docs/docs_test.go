@@ -20,6 +20,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -333,6 +334,9 @@ func TestReports(t *testing.T) {
 		{"publish verify", []string{"verify", "file://TMP/f"}},
 		{"publish index", []string{"index", "file://TMP/b"}},
 		{"publish index", []string{"index", "--distribution-id", "E1", "file://TMP/d"}},
+		{"publish", []string{"--publish-keys=false", "FIXTURES/v3-signed", "file://TMP/h"}},
+		{"publish keys list", []string{"keys", "list", "file://TMP/g"}},
+		{"publish keys list", []string{"keys", "list", "file://TMP/h"}},
 	} {
 		if seen[r.section] == nil {
 			seen[r.section] = make(map[string]bool)
@@ -375,7 +379,7 @@ func reporter(t *testing.T) func(args []string) any {
 	if err := os.WriteFile(filepath.Join(mixed, "notes.txt"), []byte("notes"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(tmp, "key"), signtest.Private(t, "release", 0), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(tmp, "key"), signtest.Private(t, "release", 90*24*time.Hour), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	// In d are packages of two generations of Spack, and one of a format that no release knows yet.
