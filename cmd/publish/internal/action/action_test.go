@@ -285,3 +285,11 @@ func TestActionIsCancelled(t *testing.T) {
 		}
 	}
 }
+
+// The page for those who install, to which the summary refers, is there.
+func TestTheSummaryRefersToAPageThatIsThere(t *testing.T) {
+	name, ok := strings.CutPrefix(clientsPage, docs)
+	if _, err := os.Stat(clitest.Root("docs/" + name)); err != nil || !ok {
+		t.Errorf("%s: %v", clientsPage, err)
+	}
+}

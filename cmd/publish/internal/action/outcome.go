@@ -83,7 +83,7 @@ func (o *outcome) message() string {
 func (o *outcome) words() cli.Words {
 	w := cli.Words{
 		Setting: inputOf, Source: "path", Destination: "destination",
-		Help:          "what each input takes: https://github.com/vantagecompute/slurm-factory-publish/blob/main/docs/action.md#inputs",
+		Help:          "what each input takes: " + docs + "action.md#inputs",
 		NoCredentials: "credentials: env takes those that earlier steps or the machine provide: set role-to-assume instead, or provide some. What is complete stays, the next run goes on from there",
 		Unresolved:    "run the job again when fewer publishers are at work, or once with index: rebuild",
 		Denied: func(err *mirror.DeniedError) string {

@@ -236,8 +236,15 @@ func (o *outcome) use(b *strings.Builder) {
 		text.WriteString("spack buildcache keys --install --trust\n")
 	}
 	fmt.Fprintf(&text, "spack install --cache-only /%.7s\n", o.example().Hash)
-	fmt.Fprintf(b, "<details><summary>Use it</summary>\n\n%s\n</details>\n\n", workflow.Block("sh", text.String()))
+	fmt.Fprintf(b, "<details><summary>Use it</summary>\n\n%s\n[For those who install](%s): keys, configuration files, containers, clusters without internet.\n\n</details>\n\n",
+		workflow.Block("sh", text.String()), clientsPage)
 }
+
+// docs is where the pages of the documentation are for readers of a log or a summary.
+const docs = "https://github.com/vantagecompute/slurm-factory-publish/blob/main/docs/"
+
+// clientsPage is the page for those who install from a mirror.
+const clientsPage = docs + "clients.md"
 
 const maxShownMirrors = 10
 
