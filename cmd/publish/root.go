@@ -42,7 +42,7 @@ a key that is no setting is an error.
 
 Exit codes: 0 done or nothing to do, 2 usage, 3 credentials, 4 source invalid, 5 upload
 failed, 6 index not replaced, 7 published but invalidation failed, 8 published but
-not visible, 124 timeout, 129, 130 and 143 stopped by a signal.`
+not visible, 124 timeout, 129, 130 and 143 stopped by a signal: see publish help exit-codes.`
 
 func rootCommand(env cli.Env) *cobra.Command {
 	var p publishing
@@ -74,7 +74,7 @@ func rootCommand(env cli.Env) *cobra.Command {
 	cmd.Flags().BoolP("version", "V", false, "print the version")
 	cmd.SetVersionTemplate("{{.Version}}\n")
 	cmd.AddCommand(browse.Ls(env), browse.Show(env), browse.Why(env), browse.Du(env), browse.SBOM(env), catalogCommand(env), copyCommand(env), exportCommand(env), importCommand(env), indexCommand(env), indexerCommand(env), verifyCommand(env), signCommand(env), keysCommand(env), benchCommand(env), actionCommand(env),
-		daemonCommand(env), pushCommand(env), statusCommand(env), drainCommand(env), retryCommand(env), forgetCommand(env), execCommand(env), doctorCommand(env), versionCommand(env), manCommand())
+		daemonCommand(env), pushCommand(env), statusCommand(env), drainCommand(env), retryCommand(env), forgetCommand(env), execCommand(env), doctorCommand(env), versionCommand(env), manCommand(), exitCodesTopic())
 	return cmd
 }
 

@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+)
+
+// An Exit is a row of the table of exit codes, which docs/exit-codes.md shows in the same words.
+type Exit struct {
+	Code                  int
+	Meaning, Mirror, Todo string // what it means, whether the mirror is changed, what to do
+}
+
+// Exits is the table of exit codes.
+var Exits = []Exit{
+	{ExitDone, "done, nothing to do, or a dry run",
+		"as planned", ""},
+	{ExitInternal, "the result could not be written to standard output: it is full, or closed",
+		"as planned", "run again with another standard output: what is published is not sent again"},
+	{ExitInternal, "a defect of this program, which the message says",
+		"it works, as always", "report it"},
+	{ExitUsage, "called wrongly: flags, arguments, `publish.yaml`, an unknown variable `PUBLISH_*`; swapped arguments, a DESTINATION that is a file; a file that is named and is a pipe or a device",
+		"no", "correct what the message names"},
+	{ExitCredentials, "credentials missing, wrong or expired",
+		"what is complete stays; the index names nothing that is missing", "log in, run again"},
+	{ExitSource, "something in SOURCE is invalid, or the packages of a rebuild are",
+		"with `--keep-going` the rest is published; else nothing is reachable that was not", "mend what is listed"},
+	{ExitUpload, "the destination refused, cannot be reached, or does not answer as S3 does; also for `publish verify`, which then calls nothing damaged",
+		"what is complete stays", "the hint says which permission or bucket; run again"},
+	{ExitIndex, "the index could not be replaced: it is of a newer version, or others kept changing it",
+		"packages are there, not in the index", "update the program, or run again"},
+	{ExitInvalidation, "published, but CloudFront was not told",
+		"yes", "run again; caches follow the object's own `Cache-Control` until then"},
+	{ExitVerification, "`publish verify`: damage. `publish`: published, but not seen through `--public-url`",
+		"yes", "read the findings; look at what stands before the bucket"},
+	{ExitTimeout, "`--timeout` has passed",
+		"what is complete stays", "run again: the rest resumes"},
+	{ExitSignal + 1, "stopped by SIGHUP: the terminal or the session was closed",
+		"what is complete stays", "run again, with `nohup` or in `tmux`"},
+	{ExitSignal + 2, "stopped by SIGINT (Ctrl-C)",
+		"what is complete stays", "run again"},
+	{ExitSignal + 15, "stopped by SIGTERM",
+		"what is complete stays", "run again"},
+}
+
+// ExitTable is the table of exit codes for a terminal.
+func ExitTable() string {
+	var b strings.Builder
+	for _, e := range Exits {
+		fmt.Fprintf(&b, "%4d  %s\n", e.Code, wrapped(e.Meaning))
+		for _, part := range []struct{ name, text string }{{"is the mirror changed?", e.Mirror}, {"what to do:", e.Todo}} {
+			if part.text != "" {
+				fmt.Fprintf(&b, "      %s\n", wrapped(part.name+" "+part.text))
+			}
+		}
+		b.WriteByte('\n')
+	}
+	return strings.TrimRight(b.String(), "\n")
+}
+
+// wrapped breaks a text between words into lines of at most 74 bytes, the further ones indented by 6.
+func wrapped(text string) string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && len(line)+1+len(word) > 74 {
+			lines, line = append(lines, line), ""
+		}
+		line = strings.TrimPrefix(line+" "+word, " ")
+	}
+	return strings.Join(append(lines, line), "\n      ")
+}
