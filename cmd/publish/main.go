@@ -18,7 +18,7 @@ const version = "0.1.0-dev"
 
 func main() {
 	os.Exit(run(context.Background(), cli.Env{
-		Version: version, Args: os.Args[1:], Lookup: os.LookupEnv, Unset: os.Unsetenv, Environ: os.Environ, Stdout: os.Stdout, Stderr: os.Stderr,
+		Version: version, Args: os.Args[1:], Lookup: os.LookupEnv, Unset: os.Unsetenv, Environ: os.Environ, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	}))
 }
 

@@ -180,6 +180,7 @@ func TestFlagsAreDocumented(t *testing.T) {
 	all := pages(t)
 	for name, where := range map[string][]string{
 		"publish":        {"docs/publish.md"},
+		"publish init":   {"docs/publish.md"},
 		"publish verify": {"docs/verify.md", "docs/publish.md"},
 		"publish sign":   {"docs/signing.md", "docs/publish.md"},
 

@@ -40,6 +40,17 @@ func workflows(t *testing.T) []text {
 	if len(all) < 2 {
 		t.Fatalf("workflows: %d", len(all))
 	}
+	const script = "test/e2e/testdata/first_settings_are_written.txt" // the text that publish init writes
+	inits := 0
+	for _, part := range strings.Split(read(t, script), "\n-- ")[1:] {
+		if name, yaml, _ := strings.Cut(part, " --\n"); strings.HasSuffix(name, ".yml") {
+			inits++
+			all = append(all, text{where: script + ", " + name, yaml: yaml})
+		}
+	}
+	if inits != 2 {
+		t.Fatalf("workflows of publish init: %d", inits)
+	}
 	for _, page := range append(glob(t, "*.md"), glob(t, "docs/*.md")...) {
 		for _, m := range block.FindAllStringSubmatch(read(t, page), -1) {
 			if yaml := whole(m[1]); yaml != "" {

@@ -18,6 +18,7 @@ type Env struct {
 	Lookup         func(string) (string, bool)
 	Unset          func(string) error // removes a variable, so that no child process gets it; nil: none is removed
 	Environ        func() []string    // all variables, to find the unknown ones
+	Stdin          io.Reader          // what is asked for is read from it, if it is a terminal; nil: nothing is
 	Stdout, Stderr io.Writer          // what is written to them is escaped
 
 	// Raw are the two streams without escaping: for a child process, for what moves a cursor, and for
@@ -38,9 +39,9 @@ func (e Env) Escaped(out *Results) Env {
 	return e
 }
 
-// Terminal returns the terminal that a stream is, or nil.
-func Terminal(w io.Writer) *os.File {
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+// Terminal returns the terminal that a stream is, an io.Reader or an io.Writer, or nil.
+func Terminal(stream any) *os.File {
+	if f, ok := stream.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return f
 	}
 	return nil

@@ -52,7 +52,7 @@ func misread(source, destination string, commands []string) error {
 	}
 	dir, err := target.Path(destination)
 	switch {
-	case err == nil && there(dir) && (strings.Contains(source, "://") || holdsMirror(dir)) || strings.HasPrefix(source, "s3://") && !strings.Contains(destination, "://"):
+	case err == nil && there(dir) && (strings.Contains(source, "://") || HoldsMirror(dir)) || strings.HasPrefix(source, "s3://") && !strings.Contains(destination, "://"):
 		return fmt.Errorf("SOURCE %s is not there, and DESTINATION %s is a directory: are the arguments swapped? want publish %s %s",
 			redact.URL(source), redact.URL(destination), shell.Quote(redact.URL(destination)), shell.Quote(redact.URL(source)))
 	case strings.Contains(source, "://") && !strings.HasPrefix(source, "file://"):
@@ -72,20 +72,21 @@ var inside = []string{"v3", "blobs", "manifests", "build_cache"}
 // insideOf returns the mirror that a directory is a part of; empty: it is none.
 func insideOf(dir string) string {
 	abs, err := filepath.Abs(dir)
-	if err != nil || !slices.Contains(inside, filepath.Base(abs)) || holdsMirror(abs) {
+	if err != nil || !slices.Contains(inside, filepath.Base(abs)) || HoldsMirror(abs) {
 		return ""
 	}
 	parent := filepath.Dir(strings.TrimRight(dir, "/"))
 	if filepath.Base(abs) == "manifests" {
 		parent = filepath.Dir(parent)
 	}
-	if !holdsMirror(parent) {
+	if !HoldsMirror(parent) {
 		return ""
 	}
 	return parent
 }
 
-func holdsMirror(dir string) bool {
+// HoldsMirror reports whether a directory looks like a mirror.
+func HoldsMirror(dir string) bool {
 	isDir := func(name string) bool {
 		info, err := os.Stat(filepath.Join(dir, name))
 		return err == nil && info.IsDir()

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/dustin/go-humanize/english"
+	"github.com/spf13/cobra"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/setup"
+)
+
+const initHelp = `Write a first publish.yaml into the current directory, with an explanation of each setting.
+
+On a terminal, what is not given is asked for. Otherwise nothing is asked: DESTINATION must be
+given, and SOURCE too unless exactly one directory here holds mirrors. Optional settings that are
+not given stand in the file as comments, with the region and the keys that were found here.
+
+With --workflow a GitHub workflow that publishes with the action is written, too, to
+.github/workflows/publish.yml. It takes the role from the variable AWS_ROLE_ARN of the repository,
+or, with --endpoint-url, keys from its secrets.
+
+What is given is checked as publish checks it, without a request. A file that is there already is
+never overwritten: then nothing is written.`
+
+func initCommand(env cli.Env) *cobra.Command {
+	var s setup.Settings
+	cmd := &cobra.Command{
+		Use: "init [flags] [[SOURCE] DESTINATION]", Short: "Write a first publish.yaml, and a GitHub workflow", Long: initHelp,
+		Example: "  publish init\n  publish init --workflow --region eu-central-1 ./buildcache s3://bucket/noble/spack",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 2 {
+				return cli.Fail(cli.ExitUsage, fmt.Errorf("%s, want: publish init [flags] [[SOURCE] DESTINATION]", english.Plural(len(args), "argument", "")))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			given := cmd.Flags().Changed
+			if n := len(args); n > 0 {
+				s.Destination = args[n-1]
+				if n == 2 {
+					s.Source = args[0]
+				}
+			}
+			return runInit(cmd, env, &s, func(name string) bool {
+				return given(name) || name == "source" && s.Source != "" || name == "destination" && s.Destination != ""
+			})
+		},
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	fs.BoolVar(&s.Workflow, "workflow", false, "write a GitHub workflow for the action, too")
+	fs.StringVar(&s.Region, "region", "", "region of the bucket; default: publish asks AWS")
+	fs.StringVar(&s.Endpoint, "endpoint-url", "", "`URL` of an S3 that is not Amazon's: MinIO, Ceph, R2")
+	fs.StringVar(&s.Distribution, "distribution-id", "", "CloudFront distribution in which to invalidate what has changed, such as E2QWRUHAPOMQZL")
+	fs.StringVar(&s.PublicURL, "public-url", "", "`URL` at which clients find DESTINATION: the new index is read back through it")
+	fs.BoolVar(&s.RequireSigned, "require-signed", false, "refuse packages that are not signed")
+	fs.StringVar(&s.TrustedKeys, "trusted-keys", "", "`FILE` of armored public keys: refuse signatures by any other")
+	return cmd
+}
+
+func runInit(cmd *cobra.Command, env cli.Env, s *setup.Settings, given func(name string) bool) error {
+	if err := s.Free(); err != nil {
+		return err
+	}
+	s.Found = setup.Detect(env)
+	if cli.Terminal(env.Stdin) != nil {
+		d := setup.Dialog{In: env.Stdin, Out: env.Stderr}
+		if err := d.Ask(cmd.Context(), s, given); err != nil {
+			return err
+		}
+	} else if err := s.Complete(); err != nil {
+		return err
+	}
+	if err := s.Validate(); err != nil {
+		return cli.Usage(err)
+	}
+	written, err := s.Write()
+	for _, name := range written {
+		fmt.Fprintf(env.Stdout, "wrote %s\n", name)
+	}
+	if err != nil {
+		return err
+	}
+	for _, step := range next(s) {
+		fmt.Fprintf(env.Stdout, "next: %s\n", step)
+	}
+	return nil
+}
+
+// next is what is to be done after the files are written.
+func next(s *setup.Settings) []string {
+	var steps []string
+	if _, err := os.Stat(strings.TrimPrefix(s.Source, "file://")); errors.Is(err, fs.ErrNotExist) {
+		steps = append(steps, "push packages to "+s.Source+", which is not there yet")
+	}
+	steps = append(steps, "publish --dry-run shows what would be done, and publish does it")
+	if !s.Workflow {
+		return steps
+	}
+	needs := "the variable AWS_ROLE_ARN"
+	if s.Endpoint != "" {
+		needs = "the secrets AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+	}
+	return append(steps, "replace ./build.sh in "+setup.WorkflowFile+", and give the repository "+needs)
+}

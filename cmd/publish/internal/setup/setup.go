@@ -1,0 +1,173 @@
+// Package setup makes the first settings of a directory: publish.yaml, and a GitHub workflow for the action.
+//
+// What is not given is asked for on a terminal, with what was detected as the default. Elsewhere nothing is asked, and
+// what is missing is an error. A file that is there is never overwritten.
+package setup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+)
+
+// Settings are those that a first publish.yaml may have, under the names that they have there.
+type Settings struct {
+	Source, Destination string
+
+	Region, Endpoint        string
+	Distribution, PublicURL string
+	RequireSigned           bool
+	TrustedKeys             string // a file
+
+	Workflow bool // write a workflow, too
+
+	Found Found // what stands in the comments of settings that are not given
+}
+
+// WorkflowFile is where a workflow is written, below the directory of the settings.
+const WorkflowFile = ".github/workflows/publish.yml"
+
+// Validate returns all that is wrong with settings that are complete, as errors of package field. It makes no request.
+func (s Settings) Validate() error {
+	_, _, placesErr := cli.Places(s.Source, s.Destination, nil)
+	rules := cli.DefaultRules()
+	rules.RequireSigned, rules.TrustedKeys = s.RequireSigned, s.TrustedKeys
+	_, rulesErr := rules.Options()
+	var c target.Config
+	c.S3.Region, c.S3.EndpointURL = s.Region, s.Endpoint
+	c.CDN.Distribution, c.CDN.PublicURL = s.Distribution, s.PublicURL
+	err := errors.Join(placesErr, rulesErr, c.ValidateAt(s.Destination), s.writable())
+	if s.Workflow {
+		err = errors.Join(err, s.inWorkflow())
+	}
+	return err
+}
+
+// writable refuses what cannot stand in a file: secrets, and text that no line of YAML holds.
+func (s Settings) writable() error {
+	var err error
+	if redact.Has(s.PublicURL) {
+		err = field.Wrap("public-url", errors.New("a user and a password do not belong into a file: give it as PUBLISH_PUBLIC_URL in the environment"))
+	}
+	for _, e := range s.entries() {
+		if !spec.Readable(e.value) {
+			err = errors.Join(err, field.Refuse(e.name, redact.URL(e.value), "want UTF-8 without control characters"))
+		}
+	}
+	return err
+}
+
+// inWorkflow refuses what the action cannot do.
+func (s Settings) inWorkflow() error {
+	var errs []error
+	if !s.inS3() {
+		errs = append(errs, field.Wrap("workflow", errors.New("the action publishes to S3: give a destination s3://bucket[/prefix]")))
+	}
+	source, err := target.Path(s.Source)
+	if err != nil {
+		source = s.Source // which is refused elsewhere
+	}
+	for _, e := range []entry{{name: "source", value: source}, {name: "trusted-keys", value: s.TrustedKeys}} {
+		if e.value != "" && !filepath.IsLocal(e.value) {
+			errs = append(errs, field.Refuse("workflow", redact.URL(e.value), "%s must be a path below this directory, which is the workspace of the job: give a relative one", e.name))
+		}
+	}
+	for _, e := range s.entries() {
+		if strings.Contains(e.value, "${{") {
+			errs = append(errs, field.Refuse("workflow", redact.URL(e.value), "GitHub would take %s for an expression: give one without ${{", e.name))
+		}
+	}
+	if top := repository(); top != "" && top != "." {
+		errs = append(errs, field.Wrap("workflow", fmt.Errorf("GitHub reads workflows in the top directory of a repository only: give the command in %s", top)))
+	}
+	return errors.Join(errs...)
+}
+
+// repository returns the top directory of the repository that the current directory is in, from there; empty: it is in none.
+func repository() string {
+	abs, err := filepath.Abs(".")
+	if err != nil {
+		return ""
+	}
+	for dir, up := abs, "."; ; dir, up = filepath.Dir(dir), filepath.Join(up, "..") {
+		if _, err := os.Lstat(filepath.Join(dir, ".git")); err == nil {
+			return up
+		}
+		if dir == filepath.Dir(dir) {
+			return ""
+		}
+	}
+}
+
+// inS3 reports whether the destination is a bucket.
+func (s Settings) inS3() bool {
+	_, _, err := target.BucketAndPrefix(s.Destination)
+	return err == nil
+}
+
+// Write writes the files into the current directory and returns their names. If one of them is there, none is written.
+func (s Settings) Write() (written []string, err error) {
+	if err := s.Free(); err != nil {
+		return nil, err
+	}
+	for _, f := range s.files() {
+		if err := writeNew(f.name, f.text()); err != nil {
+			return written, cli.Fail(cli.ExitUsage, err)
+		}
+		written = append(written, f.name)
+	}
+	return written, nil
+}
+
+// Free returns an error for each file that would be written and is there.
+func (s Settings) Free() error {
+	var errs []error
+	for _, f := range s.files() {
+		if _, err := os.Lstat(f.name); err == nil {
+			errs = append(errs, fmt.Errorf("%s is there already, and is left as it is: edit it, or give the command in another directory", f.name))
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return cli.Fail(cli.ExitUsage, errors.Join(errs...))
+}
+
+// A file is one to be written.
+type file struct {
+	name string
+	text func() string
+}
+
+func (s Settings) files() []file {
+	all := []file{{cli.ConfigFile, s.YAML}}
+	if s.Workflow {
+		all = append(all, file{WorkflowFile, s.WorkflowYAML})
+	}
+	return all
+}
+
+// writeNew writes a file that is not there, or none.
+func writeNew(name, text string) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(name))
+	}
+	return nil
+}
