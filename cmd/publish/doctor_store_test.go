@@ -2,12 +2,17 @@ package main
 
 import (
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/doctor"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 )
 
 // doctorOf lets the doctor look at a store.
@@ -116,6 +121,45 @@ func TestDoctorOfAStoreOrOfADaemon(t *testing.T) {
 		code, stdout, stderr := execute(t, nil, row.args...)
 		if code != row.code || !strings.Contains(stdout+stderr, row.words) {
 			t.Errorf("%v: exit %d\n%s%s", row.args, code, stdout, stderr)
+		}
+	}
+}
+
+// The doctor warns 60 days before a key expires that clients are offered, as verify does: not before, and not of one that is retired.
+func TestDoctorWarnsBeforeAKeyExpires(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, fixture := range []string{"v3-signed", "v2-signed"} {
+		dir := t.TempDir()
+		to := "file://" + filepath.Join(dir, "cache")
+		if code, _, stderr := execute(t, nil, clitest.Spack(t, fixture), to); code != cli.ExitDone {
+			t.Fatal(stderr)
+		}
+		offer := func(name string, life time.Duration) string {
+			k, err := sign.ReadKey(signtest.Private(t, name, life), nil, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			armored, err := k.Public().Armored()
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(dir, name)
+			clitest.Write(t, file, string(armored))
+			if code, _, stderr := execute(t, nil, "keys", "add", "--public-key", file, to); code != cli.ExitDone {
+				t.Fatal(stderr)
+			}
+			return string(k.Fingerprint())
+		}
+		soon, later, retired := offer("soon", 59*day), offer("later", 62*day), offer("retired", 59*day)
+		if code, _, stderr := execute(t, nil, "keys", "retire", to, retired); code != cli.ExitDone {
+			t.Fatal(stderr)
+		}
+		code, said, stderr := execute(t, nil, "doctor", "--no-write", to)
+		if want := "note  key " + soon + ": it expires on "; code != cli.ExitDone || !strings.Contains(said, want) {
+			t.Errorf("%s: exit %d, no %q in %s%s", fixture, code, want, said, stderr)
+		}
+		if strings.Contains(said, later) || strings.Contains(said, retired) {
+			t.Errorf("%s: it warns of others: %s", fixture, said)
 		}
 	}
 }

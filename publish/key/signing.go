@@ -83,6 +83,9 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
+// ExpiresSoon is how long before a key expires is the time to extend it, or for clients to learn of another one.
+const ExpiresSoon = 60 * 24 * time.Hour
+
 // ExpiryOf is until when the key that a signature names may sign; zero: for ever. It may be a subkey.
 func (p *Public) ExpiryOf(i Issuer) time.Time {
 	c := p.certificate

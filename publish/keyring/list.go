@@ -58,6 +58,31 @@ func List(ctx context.Context, s mirror.Store) ([]Listing, error) {
 	return listings, nil
 }
 
+// Expiring are the keys that clients are offered and that expire soon, or have expired. Of a key with subkeys the primary one
+// counts. Only keys are listed and read, and nothing that is not there is asked for.
+func Expiring(ctx context.Context, s mirror.Store, now time.Time) ([]Key, error) {
+	var found []Key
+	for _, f := range buildcache.Layouts() {
+		there, err := buildcache.KeysThere(ctx, f, s)
+		if err != nil {
+			return nil, err
+		}
+		if !there.Has(buildcache.Object{Name: f.KeyIndexName(), Size: -1}) {
+			continue
+		}
+		keys, err := (&at{f, s, there}).keys(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range keys {
+			if k.Offered && !k.Expires.IsZero() && k.Expires.Sub(now) <= key.ExpiresSoon {
+				found = append(found, k)
+			}
+		}
+	}
+	return found, nil
+}
+
 // at is one layout of a mirror.
 type at struct {
 	buildcache.Layout

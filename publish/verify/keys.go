@@ -99,9 +99,6 @@ func (c *check) retired(f key.Fingerprint) bool {
 	return seen.Retired(c.Layout, f)
 }
 
-// expiresSoon is how long before a key expires verify warns: time to extend it, or for clients to learn of another one.
-const expiresSoon = 60 * 24 * time.Hour
-
 // reportExpiring warns of keys that sign packages and expire soon, or have expired. What they have signed stays valid.
 func (c *check) reportExpiring(now time.Time) {
 	const advice = "extend it (gpg --quick-set-expire) and publish it again, or rotate it (publish keys rotate)"
@@ -110,7 +107,7 @@ func (c *check) reportExpiring(now time.Time) {
 		for by := range c.signed {
 			expires := p.ExpiryOf(by)
 			f := p.Fingerprint()
-			if !p.Made(by) || warned[f] || expires.IsZero() || expires.Sub(now) > expiresSoon {
+			if !p.Made(by) || warned[f] || expires.IsZero() || expires.Sub(now) > key.ExpiresSoon {
 				continue
 			}
 			warned[f] = true

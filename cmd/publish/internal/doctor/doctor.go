@@ -158,6 +158,7 @@ func (d *doctor) examineMirror(ctx context.Context, m *service.MirrorConfig) {
 		return
 	}
 	defer to.Close()
+	d.keys(ctx, name, to)
 	if d.write {
 		d.say(name+"conditional writes", conditional(ctx, to.Mirror("")), "")
 	}

@@ -32,6 +32,7 @@ func (d *doctor) examineStore(ctx context.Context, place target.Config, where st
 	if !may {
 		return
 	}
+	d.keys(ctx, "", to)
 	if !d.write {
 		d.note("writing", "not tried, because of --no-write")
 		return

@@ -1,0 +1,33 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/keyring"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+)
+
+// keys tells of keys that expire soon. Those of mirrors below the destination are not looked for.
+func (d *doctor) keys(ctx context.Context, name string, to *target.Destination) {
+	now := time.Now()
+	keys, err := keyring.Expiring(ctx, to.Mirror(""), now)
+	if err != nil {
+		d.note(name+"keys", "cannot tell when they expire: "+err.Error())
+		return
+	}
+	told := make(map[key.Fingerprint]bool)
+	for _, k := range keys {
+		if told[k.Fingerprint] { // of the other layout
+			continue
+		}
+		told[k.Fingerprint] = true
+		when := "expires"
+		if k.Expires.Before(now) {
+			when = "expired"
+		}
+		d.note(name+"key "+string(k.Fingerprint), fmt.Sprintf("it %s on %s: extend it (gpg --quick-set-expire) and publish it again, or rotate it (publish keys rotate)", when, k.Expires.UTC().Format(time.DateOnly)))
+	}
+}
