@@ -1,11 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"strings"
 
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
@@ -46,7 +42,7 @@ func initCommand(env cli.Env) *cobra.Command {
 					s.Source = args[0]
 				}
 			}
-			return runInit(cmd, env, &s, func(name string) bool {
+			return s.Run(cmd.Context(), env, func(name string) bool {
 				return given(name) || name == "source" && s.Source != "" || name == "destination" && s.Destination != ""
 			})
 		},
@@ -61,50 +57,4 @@ func initCommand(env cli.Env) *cobra.Command {
 	fs.BoolVar(&s.RequireSigned, "require-signed", false, "refuse packages that are not signed")
 	fs.StringVar(&s.TrustedKeys, "trusted-keys", "", "`FILE` of armored public keys: refuse signatures by any other")
 	return cmd
-}
-
-func runInit(cmd *cobra.Command, env cli.Env, s *setup.Settings, given func(name string) bool) error {
-	if err := s.Free(); err != nil {
-		return err
-	}
-	s.Found = setup.Detect(env)
-	if cli.Terminal(env.Stdin) != nil {
-		d := setup.Dialog{In: env.Stdin, Out: env.Stderr}
-		if err := d.Ask(cmd.Context(), s, given); err != nil {
-			return err
-		}
-	} else if err := s.Complete(); err != nil {
-		return err
-	}
-	if err := s.Validate(); err != nil {
-		return cli.Usage(err)
-	}
-	written, err := s.Write()
-	for _, name := range written {
-		fmt.Fprintf(env.Stdout, "wrote %s\n", name)
-	}
-	if err != nil {
-		return err
-	}
-	for _, step := range next(s) {
-		fmt.Fprintf(env.Stdout, "next: %s\n", step)
-	}
-	return nil
-}
-
-// next is what is to be done after the files are written.
-func next(s *setup.Settings) []string {
-	var steps []string
-	if _, err := os.Stat(strings.TrimPrefix(s.Source, "file://")); errors.Is(err, fs.ErrNotExist) {
-		steps = append(steps, "push packages to "+s.Source+", which is not there yet")
-	}
-	steps = append(steps, "publish --dry-run shows what would be done, and publish does it")
-	if !s.Workflow {
-		return steps
-	}
-	needs := "the variable AWS_ROLE_ARN"
-	if s.Endpoint != "" {
-		needs = "the secrets AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-	}
-	return append(steps, "replace ./build.sh in "+setup.WorkflowFile+", and give the repository "+needs)
 }
