@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/infra/policy"
 )
 
 // Region is where everything lives. CloudFront takes its certificates, its logs'
@@ -345,6 +347,76 @@ func (c Config) publisherErrors() []error {
 			found = append(found, fmt.Errorf("publisher %s: role %s belongs to another publisher", p.Name, p.Role))
 		}
 		names[p.Name], roles[p.Role] = true, true
+		if other := c.publishesBeside(p); other != "" {
+			found = append(found, fmt.Errorf("publisher %s: it can delete, and %s is that of publisher %s: a job that publishes could delete. "+
+				"Give it another (--maintain-environment, or environment= of a --publisher), or none", p.Name, p.place(), other))
+		}
+	}
+	return append(found, c.nameErrors()...)
+}
+
+// publishesBeside is the publisher whose jobs could assume the role of m, which can delete,
+// because both are tied to the same place. Empty: there is none.
+func (c Config) publishesBeside(m Publisher) string {
+	if m.Access != Maintain {
+		return ""
+	}
+	for _, p := range c.Publishers {
+		sameRepo := strings.EqualFold(p.Owner, m.Owner) && strings.EqualFold(p.Repo, m.Repo)
+		ownWorkflow := m.Workflow != "" && m.Workflow != p.Workflow && !strings.ContainsAny(m.Workflow, "*?")
+		if p.Access == Publish && sameRepo && !ownWorkflow && m.place() != "" && strings.EqualFold(p.place(), m.place()) {
+			return p.Name
+		}
+	}
+	return ""
+}
+
+// place is the environment, or else the ref, in which a job must run to assume the role.
+func (p Publisher) place() string {
+	switch {
+	case p.Environment != "":
+		return "environment " + p.Environment
+	case p.Ref != "":
+		return "ref " + p.Ref
+	}
+	return ""
+}
+
+// roleOwners are the parts of the stack that have roles of their own, by the roles' construct
+// ids: no publisher's role can bear one of them beside.
+func (c Config) roleOwners() map[string]string {
+	taken := map[string]string{
+		"GitHubActionsRole": "the first publisher",
+		"GithubActionsRole": "the first publisher", // whose output is one with the other in a shell
+	}
+	if c.IndexerQueue {
+		taken["IndexerRole"] = "--indexer-queue"
+	}
+	if c.ReplicaRegion != "" {
+		taken["ReplicationRole"] = "--replica-region"
+	}
+	if c.Deployer != nil {
+		taken["InfraDeployRole"], taken["InfraDiffRole"] = "--deployer", "--deployer"
+	}
+	return taken
+}
+
+// nameErrors refuses publishers whose roles would share a name in the template.
+func (c Config) nameErrors() []error {
+	var found []error
+	ids, owners := map[string]string{}, c.roleOwners()
+	for i, p := range c.Publishers {
+		if i == 0 {
+			continue // whose names do not follow from its own
+		}
+		id := roleID(p)
+		if who, ok := owners[id]; ok {
+			found = append(found, fmt.Errorf("publisher %s: the name is taken by the role of %s: give it another name=", p.Name, who))
+		}
+		if other, ok := ids[id]; ok && other != p.Name {
+			found = append(found, fmt.Errorf("publisher %s: its role would have the same name in the stack as that of publisher %s: give it another name=", p.Name, other))
+		}
+		ids[id] = p.Name
 	}
 	return found
 }
@@ -369,6 +441,8 @@ func (p Publisher) validate() error {
 	refuse(p.scopes() == 0, "trusts nobody: give environment, ref or pull-requests")
 	refuse(p.scopes() > 1, "environment or ref, pull-requests and trust-any-ref exclude each other")
 	refuse(p.Access == Maintain && (p.AnyRef || p.PullRequests), "access=maintain can delete: it must be tied to an environment or ref")
+	refuse(p.Access == Maintain && p.Environment == "" && strings.ContainsAny(p.Ref, "*?"),
+		"ref %q: access=maintain can delete, so it must be tied to one environment or to one ref without wildcards", p.Ref)
 	refuse(p.PullRequests && p.Access != Read && len(p.Prefixes) == 0, "pull-requests may only publish below a prefix of their own")
 	refuse(!slices.Contains([]Access{Read, Publish, Maintain}, p.Access), "access %q: want read, publish or maintain", p.Access)
 	for _, prefix := range p.Prefixes {
@@ -405,6 +479,10 @@ func (p Publisher) warnings() []string {
 	if p.AnyRef {
 		found = append(found, fmt.Sprintf("role %s trusts every run of %s/%s: any branch, tag, pull request and environment, so everybody with write access can publish. "+
 			"Scope it with --environment or --ref.", p.Role, p.Owner, p.Repo))
+	}
+	if p.Environment == "" && policy.Wide(p.Ref) {
+		found = append(found, fmt.Sprintf("role %s trusts every run of %s/%s on %s: everybody with write access can make such a branch or tag, and publish. "+
+			"Name one ref, or scope it with --environment.", p.Role, p.Owner, p.Repo, p.Ref))
 	}
 	if !p.numbered() {
 		found = append(found, fmt.Sprintf("role %s knows %s/%s by name only: a repository made, renamed or transferred after 15 July 2026 cannot assume it. "+

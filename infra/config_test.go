@@ -97,6 +97,22 @@ func TestValidate(t *testing.T) {
 		{"no scope", func(c *Config) { c.Publishers[0].Environment = "" }, "trusts nobody"},
 		{"two scopes", func(c *Config) { c.Publishers[0].AnyRef = true }, "exclude each other"},
 		{"anybody may delete", func(c *Config) { c.Publishers[1].Environment, c.Publishers[1].AnyRef = "", true }, "can delete"},
+		{"any branch may delete", func(c *Config) { c.Publishers[1].Environment, c.Publishers[1].Ref = "", "refs/heads/*" }, "without wildcards"},
+		{"some tags may delete", func(c *Config) { c.Publishers[1].Environment, c.Publishers[1].Ref = "", "refs/tags/v?" }, "without wildcards"},
+		{"who publishes may delete", func(c *Config) { c.Publishers[1].Environment = "release" }, "a job that publishes could delete"},
+		{"who publishes may delete, in other letters", func(c *Config) { c.Publishers[1].Environment = "Release" }, "a job that publishes could delete"},
+		{"who publishes from a branch may delete", func(c *Config) {
+			for i := range c.Publishers {
+				c.Publishers[i].Environment, c.Publishers[i].Ref = "", "refs/heads/main"
+			}
+		}, "a job that publishes could delete"},
+		{"named like the indexer", func(c *Config) { named(c, "indexer"); c.IndexerQueue = true }, "publisher indexer: the name is taken by the role of --indexer-queue"},
+		{"named like the replication", func(c *Config) { named(c, "replication"); c.ReplicaRegion = "eu-west-1" }, "--replica-region"},
+		{"named like the deployer", func(c *Config) { named(c, "infra-deploy"); c.Deployer = &Publisher{} }, "--deployer"},
+		{"named like the deployer's comparison", func(c *Config) { named(c, "infra-diff"); c.Deployer = &Publisher{} }, "--deployer"},
+		{"named like the first role", func(c *Config) { named(c, "git-hub-actions") }, "the first publisher"},
+		{"named like the output of the first role", func(c *Config) { named(c, "github-actions") }, "the first publisher"},
+		{"names that differ in a hyphen", func(c *Config) { named(c, "a1"); named(c, "a-1") }, "same name in the stack as that of publisher a1"},
 		{"pull requests publish everywhere", func(c *Config) { c.Publishers[0].Environment, c.Publishers[0].PullRequests = "", true }, "prefix of their own"},
 		{"access", func(c *Config) { c.Publishers[0].Access = "admin" }, "access"},
 		{"prefix without end", func(c *Config) { c.Publishers[0].Prefixes = []string{"slurm"} }, "ends in /"},
@@ -113,6 +129,46 @@ func TestValidate(t *testing.T) {
 				t.Errorf("%v, want %q", err, row.want)
 			}
 		})
+	}
+}
+
+// named adds a publisher of this name.
+func named(c *Config, name string) {
+	p := c.Publishers[0]
+	p.Name, p.Role, p.Environment = name, "slurm-factory-"+name, "other"
+	c.Publishers = append(c.Publishers, p)
+}
+
+// TestNoPublisherCanTakeARoleOfTheStack: whatever roles options add, their names are reserved.
+func TestNoPublisherCanTakeARoleOfTheStack(t *testing.T) {
+	for _, variant := range []string{"everything", "replicated"} {
+		c := variants()[variant]
+		own := c.roleOwners()
+		for _, p := range c.Publishers {
+			own[roleID(p)] = p.Name
+		}
+		for _, id := range parsed(t, variant).OfType("AWS::IAM::Role") {
+			construct := id[:len(id)-8] // without CDK's hash
+			if _, ok := own[construct]; !ok && strings.HasSuffix(construct, "Role") {
+				t.Errorf("%s: a publisher whose role is called %s is not refused", variant, construct)
+			}
+		}
+	}
+}
+
+// TestWideRefsAreWarnedOf: a ref that fits every branch is no scope, unless an environment is.
+func TestWideRefsAreWarnedOf(t *testing.T) {
+	for _, row := range []struct {
+		environment, ref string
+		warns            bool
+	}{
+		{"", "refs/*", true}, {"", "refs/heads/*", true}, {"", "refs/tags/v*", false}, {"", "refs/heads/main", false}, {"release", "refs/heads/*", false},
+	} {
+		c := Default()
+		c.Publishers[0].Environment, c.Publishers[0].Ref = row.environment, row.ref
+		if warns := strings.Contains(strings.Join(c.Warnings(), "\n"), "trusts every run of vantagecompute/slurm-factory on "+row.ref); warns != row.warns {
+			t.Errorf("%+v: warns: %t", row, warns)
+		}
 	}
 }
 

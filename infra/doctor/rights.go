@@ -165,13 +165,15 @@ func unescaped(text string) ([]byte, error) {
 	return []byte(plain), nil
 }
 
-// widest are the subjects of a trust policy that name a repository and nothing more.
+// widest are the subjects of a trust policy that name a repository and nothing more, or
+// any branch or tag of it.
 func widest(trust policy.Document) []string {
 	var found []string
 	for _, st := range trust.Statement {
 		for key, subjects := range st.Condition["StringLike"] {
 			for _, s := range subjects {
-				if strings.HasSuffix(key, ":sub") && strings.HasSuffix(s, ":*") {
+				_, ref, _ := strings.Cut(s, ":ref:")
+				if strings.HasSuffix(key, ":sub") && (strings.HasSuffix(s, ":*") || policy.Wide(ref)) {
 					found = append(found, s)
 				}
 			}
