@@ -65,10 +65,13 @@ func (a *allowed) check(s site, losses []removal.Loss, form func(names string) s
 	for _, l := range losses {
 		if !a.has(l.Name) {
 			what = append(what, fmt.Sprintf("\n  %s (%s)", l.Name, l.What))
-			names = append(names, removalOf+l.Name)
+		}
+		// What is allowed already as well: the next command line is to allow all of it.
+		if name := removalOf + l.Name; !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
-	if len(names) == 0 {
+	if len(what) == 0 {
 		return nil
 	}
 	why := "the settings given here differ from those that the stack remembers (infra settings --deployed)"
@@ -81,6 +84,9 @@ func (a *allowed) check(s site, losses []removal.Loss, form func(names string) s
 
 // asFlag is how infra's own commands allow removals.
 func asFlag(names string) string { return "--allow " + strings.ReplaceAll(names, ",", " --allow ") }
+
+// asContext is how plain cdk allows removals.
+func asContext(names string) string { return "-c allow=" + names }
 
 // fallback adds a hint to an error that has none.
 func fallback(err error, hint string) error {

@@ -29,6 +29,9 @@ func valuesOf(f *pflag.Flag) []string {
 	if list, ok := f.Value.(pflag.SliceValue); ok {
 		return slices.Clone(list.GetSlice())
 	}
+	if takenBack(f) {
+		return []string{none}
+	}
 	return []string{f.Value.String()}
 }
 
@@ -87,8 +90,8 @@ func overtaken(name string, given, stored map[string][]string) bool {
 			continue
 		}
 		for _, other := range group {
-			// --trust-any-ref=false excludes nothing.
-			if now, ok := given[other]; ok && other != name && !slices.Equal(now, []string{"false"}) {
+			// --trust-any-ref=false excludes nothing, and neither does what is taken back.
+			if now, ok := given[other]; ok && other != name && !slices.Equal(now, []string{"false"}) && !slices.Equal(now, []string{none}) {
 				return true
 			}
 		}

@@ -110,6 +110,7 @@ func newSettings() *settings {
 	f.StringVar(&s.deployer, "deployer", "", "repository whose workflow deploys this stack, as `repo=O/R,owner-id=N,repo-id=N`, and environment=NAME (default infrastructure)")
 	f.StringArrayVar(&s.publishers, "publisher", nil,
 		"one more role, as `key=value,...` (repeat): name, repo, repo-id, owner-id, environment, ref, workflow, prefix (repeat), access=read|publish|maintain, pull-requests=true, expire-days, session-hours")
+	takeBack(f)
 	return s
 }
 
@@ -211,16 +212,13 @@ func (s *settings) set(name string, values []string) error {
 	for _, v := range values {
 		if err := s.flags.Set(name, v); err != nil {
 			if want := kinds[f.Value.Type()]; want != "" {
-				return fmt.Errorf("%q: want %s", v, want)
+				return fmt.Errorf("%q: want %s, or %s for the default", v, want, none)
 			}
 			return err
 		}
 	}
 	return nil
 }
-
-// kinds are the types of settings that not every text is a value of.
-var kinds = map[string]string{"bool": "true or false", "int": "a whole number"}
 
 func single(v string) []string {
 	if v == "" {
@@ -250,9 +248,12 @@ func (s *settings) stack() (infra.Config, error) {
 	c.IntelligentTiering, c.ImmutablePackages = s.intelligentTiering, s.immutablePackages
 	c.OIDCProviderArn, c.ManualUser, c.PermissionsBoundary = orNone(s.oidcProvider), orNone(s.manualUser), orNone(s.boundary)
 	c.CloudTrail, c.Alarms, c.AlarmEmail, c.MonthlyBudget = s.cloudTrail, s.alarms, orNone(s.alarmEmail), s.monthlyBudget
-	c.IndexerQueue, c.IndexerTrust = s.indexerQueue, listOrNone(s.indexerTrust)
+	c.IndexerQueue = s.indexerQueue
+	if trust := listOrNone(s.indexerTrust); trust != nil {
+		c.IndexerTrust = trust
+	}
 	c.Protect, c.Settings = s.protect, s.spoken()
-	if c.NamePrefix != "" && !s.flags.Changed("protect") {
+	if c.NamePrefix != "" && !s.given("protect") {
 		c.Protect = false // production is the deployment without a prefix
 	}
 	c.Options = s.options
@@ -281,7 +282,7 @@ func (s *settings) stack() (infra.Config, error) {
 
 // nameOfStack is the given name, or the default one with the prefix.
 func (s *settings) nameOfStack() string {
-	if s.flags.Changed("stack-name") {
+	if s.given("stack-name") {
 		return s.stackName
 	}
 	return s.prefixed(s.stackName)
@@ -295,7 +296,7 @@ func (s *settings) prefixed(name string) string {
 func (s *settings) mainPublishers() []infra.Publisher {
 	p := infra.Default().Publishers[0]
 	p.Role = s.roleName
-	if !s.flags.Changed("role-name") {
+	if !s.given("role-name") {
 		p.Role = s.prefixed(s.roleName)
 	}
 	p.Owner, p.Repo, p.OwnerID, p.RepoID = s.githubOrg, s.githubRepo, orNone(s.ownerID), orNone(s.repoID)
@@ -314,24 +315,6 @@ func (s *settings) mainPublishers() []infra.Publisher {
 		all = append(all, m)
 	}
 	return all
-}
-
-// none is the value that takes a setting back: a setting that is not given keeps the
-// value that the stack remembers.
-const none = "none"
-
-func orNone(v string) string {
-	if v == none {
-		return ""
-	}
-	return v
-}
-
-func listOrNone(v []string) []string {
-	if len(v) == 1 && v[0] == none {
-		return nil
-	}
-	return v
 }
 
 // parsePublisher reads one --publisher. What it leaves out is the main one's.
@@ -412,6 +395,12 @@ func setPublisher(p *infra.Publisher, key, value string) (err error) {
 		p.Session = time.Duration(hours) * time.Hour
 	default:
 		return fmt.Errorf("%q is no key of a publisher", key)
+	}
+	if errors.Is(err, strconv.ErrSyntax) || errors.Is(err, strconv.ErrRange) {
+		err = errors.New("want " + kinds["int"])
+		if key == "pull-requests" {
+			err = errors.New("want " + kinds["bool"])
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("%s=%s: %w", key, value, err)

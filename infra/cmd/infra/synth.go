@@ -126,5 +126,5 @@ func (t *tool) synthBeside(ctx context.Context, allow *allowed) error {
 	if err != nil {
 		return err
 	}
-	return allow.check(s, removal.Between(s.live.template, next), func(names string) string { return "-c allow=" + names })
+	return allow.check(s, removal.Between(s.live.template, next), asContext)
 }
