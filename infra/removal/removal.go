@@ -8,6 +8,7 @@ package removal
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -101,6 +102,11 @@ func whatOf(r template.Resource) string {
 		return "distribution: readers could not reach the cache any more"
 	case record:
 		return "DNS record: the name would lead nowhere"
+	case "AWS::IAM::Role":
+		// S3 itself assumes this one.
+		if strings.Contains(fmt.Sprint(r.Properties["AssumeRolePolicyDocument"]), "s3.amazonaws.com") {
+			return "role of the replication: the cache would not be copied to the second region any more, and readers would not fail over to it"
+		}
 	}
 	return kinds[r.Type].what
 }

@@ -124,3 +124,16 @@ func TestStackPolicy(t *testing.T) {
 		t.Errorf("the open policy protects %v", got)
 	}
 }
+
+// TestTheRoleOfTheReplicationIsNoPublishers: what ends with it are the copy and the failover.
+func TestTheRoleOfTheReplicationIsNoPublishers(t *testing.T) {
+	before, err := template.Parse([]byte(`{"Resources": {"ReplicationRole1": {"Type": "AWS::IAM::Role", "Properties": {"RoleName": "S-replication",
+		"AssumeRolePolicyDocument": {"Statement": [{"Action": "sts:AssumeRole", "Effect": "Allow", "Principal": {"Service": "s3.amazonaws.com"}}]}}}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	losses := Between(before, template.Template{})
+	if len(losses) != 1 || losses[0].Name != "S-replication" || !strings.Contains(losses[0].What, "not be copied to the second region") || !strings.Contains(losses[0].What, "fail over") {
+		t.Errorf("%+v", losses)
+	}
+}

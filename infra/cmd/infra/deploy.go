@@ -122,6 +122,7 @@ taken away when --allow removal:NAME names it.`,
 		err = t.cdk(ctx, dir, append(args, extra...))
 		settled := settlePolicy(ctx, s)
 		if err == nil {
+			t.sayWhatIsLeft(s)
 			return settled
 		}
 		if settled != nil {

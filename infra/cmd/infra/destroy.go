@@ -216,9 +216,7 @@ func (d *demolition) farewell(w io.Writer) {
 		fmt.Fprintf(w, "retained too: the IAM user %s, without any right; deploy adopts the user again\n", d.user)
 	}
 	if d.ReplicaRegion != "" {
-		at := " --region " + d.ReplicaRegion + " --stack-name " + d.ReplicaStack()
-		fmt.Fprintf(w, "retained too: stack %s in %s, with the copy; to delete it\n  aws cloudformation update-termination-protection --no-enable-termination-protection%s\n"+
-			"  aws cloudformation delete-stack%s\n", d.ReplicaStack(), d.ReplicaRegion, at, at)
+		fmt.Fprint(w, "retained too: "+theReplica(d.Config, d.ReplicaRegion))
 	}
 	if d.ownsProvider {
 		fmt.Fprintln(w, "deleted with the stack: the account's OIDC provider for GitHub; other roles that trusted it stop working")

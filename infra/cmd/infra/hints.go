@@ -74,8 +74,8 @@ func haveNode(ctx context.Context) error {
 // is a second look of its own: cdk's words go to the terminal unseen.
 func (t *tool) whyFailed(ctx context.Context, s site) string {
 	ctx = context.WithoutCancel(ctx)
-	if toolkit, err := readStatus(ctx, s.aws, "CDKToolkit"); err == nil && toolkit == "" {
-		return "the account is not bootstrapped in " + infra.Region + ": infra bootstrap, once"
+	if hint := whereNotBootstrapped(ctx, s); hint != "" {
+		return hint
 	}
 	status, err := readStatus(ctx, s.aws, s.StackName)
 	if err != nil {
@@ -92,6 +92,32 @@ func (t *tool) whyFailed(ctx context.Context, s site) string {
 		return events + " says why; the stack is as it was before"
 	}
 	return ""
+}
+
+// whereNotBootstrapped says in which region of the deployment the account lacks what cdk needs,
+// and how to make it. Empty: nothing lacks, or nobody may look.
+func whereNotBootstrapped(ctx context.Context, s site) string {
+	if toolkit, err := readStatus(ctx, s.aws, "CDKToolkit"); err == nil && toolkit == "" {
+		hint := "the account is not bootstrapped in " + infra.Region + ": infra bootstrap, once"
+		if s.ReplicaRegion == "" {
+			return hint
+		}
+		return hint + "; with the region of the copy: " + bootstrapOf(s)
+	}
+	if s.ReplicaRegion == "" {
+		return ""
+	}
+	there := s.aws.Copy()
+	there.Region = s.ReplicaRegion
+	if toolkit, err := readStatus(ctx, there, "CDKToolkit"); err == nil && toolkit == "" {
+		return "the account is not bootstrapped in " + s.ReplicaRegion + ", the region of the copy: " + bootstrapOf(s) + ", once"
+	}
+	return ""
+}
+
+// bootstrapOf prepares the second region as well.
+func bootstrapOf(s site) string {
+	return "infra bootstrap -- aws://" + s.Account + "/" + s.ReplicaRegion
 }
 
 // readStatus is the status of a stack, empty when there is none.
