@@ -227,9 +227,9 @@ func (a *account) answers() map[string]handler {
 		"ce:GetAnomalyMonitors":                              a.listJSON("AnomalyMonitors", "MonitorName", "NextPageToken"),
 		"ce:GetAnomalySubscriptions":                         a.listJSON("AnomalySubscriptions", "SubscriptionName", "NextPageToken"),
 		"cloudfront:GET distribution":                        a.listXML("DistributionList", "<DistributionSummary><Id>E1</Id><Aliases><Items><CNAME>%s</CNAME></Items></Aliases></DistributionSummary>"),
-		"cloudfront:GET origin-access-control":               a.listXML("OriginAccessControlList", "<OriginAccessControlSummary><Name>%s</Name></OriginAccessControlSummary>"),
-		"cloudfront:GET cache-policy":                        a.listXML("CachePolicyList", "<CachePolicySummary><CachePolicy><CachePolicyConfig><Name>%s</Name></CachePolicyConfig></CachePolicy></CachePolicySummary>"),
-		"cloudfront:GET response-headers-policy":             a.listXML("ResponseHeadersPolicyList", "<ResponseHeadersPolicySummary><ResponseHeadersPolicy><ResponseHeadersPolicyConfig><Name>%s</Name></ResponseHeadersPolicyConfig></ResponseHeadersPolicy></ResponseHeadersPolicySummary>"),
+		"cloudfront:GET origin-access-control":               a.listXML("OriginAccessControlList", "<OriginAccessControlSummary><Id>E1</Id><Name>%s</Name></OriginAccessControlSummary>"),
+		"cloudfront:GET cache-policy":                        a.listXML("CachePolicyList", "<CachePolicySummary><CachePolicy><Id>E1</Id><CachePolicyConfig><Name>%s</Name></CachePolicyConfig></CachePolicy></CachePolicySummary>"),
+		"cloudfront:GET response-headers-policy":             a.listXML("ResponseHeadersPolicyList", "<ResponseHeadersPolicySummary><ResponseHeadersPolicy><Id>E1</Id><ResponseHeadersPolicyConfig><Name>%s</Name></ResponseHeadersPolicyConfig></ResponseHeadersPolicy></ResponseHeadersPolicySummary>"),
 	}
 	return all
 }

@@ -69,7 +69,7 @@ func (s Site) bucketRegion(ctx context.Context, name, what string) ([]Conflict, 
 }
 
 func (s Site) bucketStack(ctx context.Context, name, what string) ([]Conflict, error) {
-	return s.ofAnother(ctx, name, what, anotherStack)
+	return s.ofAnother(ctx, name, what, "give another: --bucket-name; "+s.anotherStack())
 }
 
 func (s Site) bucketPolicy(ctx context.Context, name, what string) ([]Conflict, error) {

@@ -56,68 +56,76 @@ func (s Site) aliasOf(ctx context.Context, id, domain string) ([]Conflict, error
 	return []Conflict{{"domain " + domain, "belongs to distribution " + id, "take it out there first, or give another --domain"}}, nil
 }
 
-// listed looks for a name in a list of CloudFront's, page by page. A page returns the
-// marker of the next one, nil when it is the last.
-func listed(name string, page func(marker *string) (names []*string, next *string, err error)) (bool, error) {
+// listed looks for a name in a list of CloudFront's, page by page, and returns the id of what
+// bears it. A page returns the marker of the next one, nil when it is the last.
+func listed(name string, page func(marker *string) (ids map[string]string, next *string, err error)) (id string, there bool, err error) {
 	var marker *string
 	for {
-		names, next, err := page(marker)
+		ids, next, err := page(marker)
 		if err != nil {
-			return false, err
+			return "", false, err
 		}
-		if slices.ContainsFunc(names, func(n *string) bool { return aws.ToString(n) == name }) {
-			return true, nil
+		if id, there := ids[name]; there {
+			return id, true, nil
 		}
 		if aws.ToString(next) == "" {
-			return false, nil
+			return "", false, nil
 		}
 		marker = next
 	}
 }
 
+// deletes is the command that deletes a thing of CloudFront's, which wants its version.
+func deletes(kind, id string) string {
+	return "delete it: aws cloudfront delete-" + kind + " --id " + id + " --if-match $(aws cloudfront get-" + kind + " --id " + id + " --query ETag --output text)"
+}
+
 func (s Site) originAccess(ctx context.Context, r template.Resource) ([]Conflict, error) {
 	name := text(r, "OriginAccessControlConfig.Name")
-	there, err := listed(name, func(marker *string) (names []*string, next *string, err error) {
+	id, there, err := listed(name, func(marker *string) (ids map[string]string, next *string, err error) {
 		out, err := s.cloudFront.ListOriginAccessControls(ctx, &cloudfront.ListOriginAccessControlsInput{Marker: marker})
 		if err != nil {
 			return nil, nil, err
 		}
+		ids = map[string]string{}
 		for _, o := range out.OriginAccessControlList.Items {
-			names = append(names, o.Name)
+			ids[aws.ToString(o.Name)] = aws.ToString(o.Id)
 		}
-		return names, out.OriginAccessControlList.NextMarker, nil
+		return ids, out.OriginAccessControlList.NextMarker, nil
 	})
-	return taken(there, err, "origin access control "+name, "delete it: aws cloudfront delete-origin-access-control"+renamed)
+	return taken(there, err, "origin access control "+name, deletes("origin-access-control", id)+renamed)
 }
 
 func (s Site) cachePolicy(ctx context.Context, r template.Resource) ([]Conflict, error) {
 	name := text(r, "CachePolicyConfig.Name")
-	there, err := listed(name, func(marker *string) (names []*string, next *string, err error) {
+	id, there, err := listed(name, func(marker *string) (ids map[string]string, next *string, err error) {
 		out, err := s.cloudFront.ListCachePolicies(ctx, &cloudfront.ListCachePoliciesInput{Type: types.CachePolicyTypeCustom, Marker: marker})
 		if err != nil {
 			return nil, nil, err
 		}
+		ids = map[string]string{}
 		for _, p := range out.CachePolicyList.Items {
-			names = append(names, p.CachePolicy.CachePolicyConfig.Name)
+			ids[aws.ToString(p.CachePolicy.CachePolicyConfig.Name)] = aws.ToString(p.CachePolicy.Id)
 		}
-		return names, out.CachePolicyList.NextMarker, nil
+		return ids, out.CachePolicyList.NextMarker, nil
 	})
-	return taken(there, err, "cache policy "+name, "delete it: aws cloudfront delete-cache-policy; "+anotherStack)
+	return taken(there, err, "cache policy "+name, deletes("cache-policy", id)+"; "+s.anotherStack())
 }
 
 func (s Site) headersPolicy(ctx context.Context, r template.Resource) ([]Conflict, error) {
 	name := text(r, "ResponseHeadersPolicyConfig.Name")
-	there, err := listed(name, func(marker *string) (names []*string, next *string, err error) {
+	id, there, err := listed(name, func(marker *string) (ids map[string]string, next *string, err error) {
 		out, err := s.cloudFront.ListResponseHeadersPolicies(ctx, &cloudfront.ListResponseHeadersPoliciesInput{Type: types.ResponseHeadersPolicyTypeCustom, Marker: marker})
 		if err != nil {
 			return nil, nil, err
 		}
+		ids = map[string]string{}
 		for _, p := range out.ResponseHeadersPolicyList.Items {
-			names = append(names, p.ResponseHeadersPolicy.ResponseHeadersPolicyConfig.Name)
+			ids[aws.ToString(p.ResponseHeadersPolicy.ResponseHeadersPolicyConfig.Name)] = aws.ToString(p.ResponseHeadersPolicy.Id)
 		}
-		return names, out.ResponseHeadersPolicyList.NextMarker, nil
+		return ids, out.ResponseHeadersPolicyList.NextMarker, nil
 	})
-	return taken(there, err, "response headers policy "+name, "delete it: aws cloudfront delete-response-headers-policy; "+anotherStack)
+	return taken(there, err, "response headers policy "+name, deletes("response-headers-policy", id)+"; "+s.anotherStack())
 }
 
 // record looks for a record of the name, whatever its type: an alias cannot stand beside

@@ -13,7 +13,25 @@ func (s Site) role(ctx context.Context, r template.Resource) ([]Conflict, error)
 	name := text(r, "RoleName")
 	_, err := s.iam.GetRole(ctx, &iam.GetRoleInput{RoleName: &name})
 	there, err := exists(err, "NoSuchEntity")
-	return taken(there, err, "role "+name, "give another name (--role-name, or role= of a --publisher), or delete it; "+anotherStack)
+	return taken(there, err, "role "+name, s.renamesRole()+"; or delete it: aws iam delete-role --role-name "+name+", after its policies")
+}
+
+// renamesRole is what gives a role of the stack another name, or does without it. Only the
+// roles of publishers have settings for their names.
+func (s Site) renamesRole() string {
+	for construct, fix := range map[string]string{
+		"GitHubActionsRole": "give another name: --role-name",
+		"MaintainRole":      s.anotherStack() + "; or do without it: --maintain-environment none (role= where a --publisher makes it)",
+		"InfraDeployRole":   s.anotherStack() + "; or do without it: --deployer none",
+		"InfraDiffRole":     s.anotherStack() + "; or do without it: --deployer none",
+		"IndexerRole":       s.anotherStack() + "; or do without it: --indexer-queue=false",
+		"ReplicationRole":   s.anotherStack() + renamed + "; or do without it: --replica-region none",
+	} {
+		if hash, ok := strings.CutPrefix(s.resource, construct); ok && len(hash) <= 8 { // CDK's
+			return fix
+		}
+	}
+	return "give another name: role= of the --publisher"
 }
 
 // user looks at a user, who is adopted unless another stack has made the user.
@@ -30,7 +48,7 @@ func (s Site) instanceProfile(ctx context.Context, r template.Resource) ([]Confl
 	name := text(r, "InstanceProfileName")
 	_, err := s.iam.GetInstanceProfile(ctx, &iam.GetInstanceProfileInput{InstanceProfileName: &name})
 	there, err := exists(err, "NoSuchEntity")
-	return taken(there, err, "instance profile "+name, "delete it, or leave ec2 out of --indexer-trust; "+anotherStack)
+	return taken(there, err, "instance profile "+name, "delete it, or leave ec2 out of --indexer-trust; "+s.anotherStack())
 }
 
 func (s Site) provider(ctx context.Context, r template.Resource) ([]Conflict, error) {

@@ -35,7 +35,10 @@ type Conflict struct {
 // A Site is where the deployment goes.
 type Site struct {
 	Account, Region, Stack string
+	// Prefix is the --name-prefix of the deployment: no fix is to give it once more.
+	Prefix string
 
+	resource       string // the logical id of what is looked at
 	config         aws.Config
 	cloudFormation *cloudformation.Client
 	s3             *s3.Client
@@ -134,7 +137,9 @@ func (s Site) Check(ctx context.Context, deployed, next template.Template) Repor
 			r.Unseen = append(r.Unseen, id+": its name is known only once it is deployed")
 			continue
 		}
-		found, err := c.look(s, ctx, resource)
+		at := s
+		at.resource = id
+		found, err := c.look(at, ctx, resource)
 		if err != nil {
 			r.Unseen = append(r.Unseen, fmt.Sprintf("%s: %v", id, err))
 		}
@@ -217,7 +222,12 @@ func exists(err error, missing ...string) (bool, error) {
 }
 
 // anotherStack is what to do when a second deployment meets the first.
-const anotherStack = "for a second deployment in the account: --name-prefix staging"
+func (s Site) anotherStack() string {
+	if s.Prefix != "" {
+		return "for one more deployment in the account: another --name-prefix than " + s.Prefix
+	}
+	return "for a second deployment in the account: --name-prefix staging"
+}
 
 // renamed is the other way out where the name follows from that of the stack.
 const renamed = "; or give another --stack-name"

@@ -193,7 +193,9 @@ func deployable(ctx context.Context, s site) error {
 
 // namesAreFree refuses a deployment that would stumble over a name, all of them at once.
 func (t *tool) namesAreFree(ctx context.Context, s site, dir string, next template.Template) error {
-	r := preflight.NewSite(s.aws, s.Account, infra.Region, s.StackName).Check(ctx, s.live.template, next)
+	here := preflight.NewSite(s.aws, s.Account, infra.Region, s.StackName)
+	here.Prefix = s.NamePrefix
+	r := here.Check(ctx, s.live.template, next)
 	if s.ReplicaRegion != "" {
 		replica, err := checkReplica(ctx, s, dir)
 		if err != nil {
@@ -228,7 +230,9 @@ func checkReplica(ctx context.Context, s site, dir string) (preflight.Report, er
 	if err != nil {
 		return preflight.Report{}, err
 	}
-	return preflight.NewSite(there, s.Account, s.ReplicaRegion, s.ReplicaStack()).Check(ctx, deployed.template, next), nil
+	other := preflight.NewSite(there, s.Account, s.ReplicaRegion, s.ReplicaStack())
+	other.Prefix = s.NamePrefix
+	return other.Check(ctx, deployed.template, next), nil
 }
 
 // liftPolicy lets the coming update take away what it was allowed to. The rest of the
