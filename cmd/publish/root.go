@@ -72,7 +72,6 @@ func rootCommand(env cli.Env) *cobra.Command {
 	cmd.SetErr(env.Stderr)
 	cmd.SetFlagErrorFunc(cli.FlagErrors(env))
 	cmd.Flags().BoolP("version", "V", false, "print the version")
-	cmd.SetVersionTemplate("{{.Version}}\n")
 	cmd.AddCommand(browse.Ls(env), browse.Show(env), browse.Why(env), browse.Du(env), browse.SBOM(env), catalogCommand(env), copyCommand(env), exportCommand(env), importCommand(env), indexCommand(env), indexerCommand(env), verifyCommand(env), signCommand(env), keysCommand(env), benchCommand(env), actionCommand(env),
 		daemonCommand(env), pushCommand(env), statusCommand(env), drainCommand(env), retryCommand(env), forgetCommand(env), execCommand(env), doctorCommand(env), initCommand(env), versionCommand(env), manCommand(), exitCodesTopic())
 	return cmd

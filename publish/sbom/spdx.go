@@ -1,11 +1,11 @@
 package sbom
 
 import (
+	"encoding/json"
 	"io"
 	"regexp"
 	"time"
 
-	spdxjson "github.com/spdx/tools-golang/json"
 	"github.com/spdx/tools-golang/spdx/v2/common"
 	"github.com/spdx/tools-golang/spdx/v2/v2_3"
 
@@ -37,7 +37,12 @@ func (s *Stack) SPDX(w io.Writer) error {
 			doc.Relationships = append(doc.Relationships, relationOf(it.Node, d))
 		}
 	}
-	return spdxjson.Write(doc, w, spdxjson.Indent("  "), spdxjson.EscapeHTML(false))
+	// As the library's own json.Write does, whose package also holds a reader of all versions that finds methods by name: the
+	// linker would keep every method of the program.
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(doc)
 }
 
 func (s *Stack) spdxPackage(it *item) *v2_3.Package {
