@@ -244,7 +244,7 @@ var (
 	nameForm     = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
 	repoForm     = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 	workflowForm = regexp.MustCompile(`^[^/@\s]+/[^/@\s]+/\.github/workflows/[^/@\s]+@\S+$`)
-	numberForm   = regexp.MustCompile(`^\d*$`)
+	numberForm   = regexp.MustCompile(`^([1-9]\d*)?$`)
 	prefixForm   = regexp.MustCompile(`^[A-Za-z0-9!_.'()-][A-Za-z0-9!_.'()/-]*/$`)
 	emailForm    = regexp.MustCompile(`^[^@\s]+@[^@\s]+\.[^@\s]+$`)
 )
@@ -287,6 +287,8 @@ func (c Config) Validate() error {
 	}
 	refuse(c.OIDCProviderArn != "" && !strings.HasSuffix(c.OIDCProviderArn, ":oidc-provider/"+githubIssuer),
 		"--oidc-provider-arn %q: want arn:aws:iam::ACCOUNT:oidc-provider/%s", c.OIDCProviderArn, githubIssuer)
+	refuse(c.OIDCProviderArn != "" && c.Account != "" && c.OIDCProviderArn != ProviderArn(c.Account),
+		"--oidc-provider-arn %q: roles of account %s can only trust its own provider, %s", c.OIDCProviderArn, c.Account, ProviderArn(c.Account))
 	refuse(c.ManualUser != "" && !userForm.MatchString(c.ManualUser), "--manual-user %q: not an IAM user name", c.ManualUser)
 	refuse(c.PermissionsBoundary != "" && !boundaryForm.MatchString(c.PermissionsBoundary),
 		"--permissions-boundary %q: want the name of a managed policy of the account, not its ARN", c.PermissionsBoundary)
@@ -431,8 +433,8 @@ func (p Publisher) validate() error {
 	refuse(!nameForm.MatchString(p.Name), "name %q: want up to 31 lower-case letters, digits and hyphens", p.Name)
 	refuse(!userForm.MatchString(p.Role), "role %q: not an IAM role name (at most 64 characters)", p.Role)
 	refuse(!repoForm.MatchString(p.Owner) || !repoForm.MatchString(p.Repo), "repo %q: want OWNER/NAME", p.Owner+"/"+p.Repo)
-	refuse(!numberForm.MatchString(p.OwnerID), "owner-id %q: want a number", p.OwnerID)
-	refuse(!numberForm.MatchString(p.RepoID), "repo-id %q: want a number", p.RepoID)
+	refuse(!numberForm.MatchString(p.OwnerID), "owner-id %q: want a number, as GitHub writes it", p.OwnerID)
+	refuse(!numberForm.MatchString(p.RepoID), "repo-id %q: want a number, as GitHub writes it", p.RepoID)
 	refuse((p.OwnerID == "") != (p.RepoID == ""), "owner-id and repo-id go together: %s prints both", p.askForNumbers())
 	refuse(strings.ContainsAny(p.Environment, "*?"), "environment %q: wildcards would trust environments that do not exist yet", p.Environment)
 	refuse(p.Ref != "" && !strings.HasPrefix(p.Ref, "refs/"), "ref %q: want refs/heads/NAME or refs/tags/NAME", p.Ref)

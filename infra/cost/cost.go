@@ -146,7 +146,7 @@ func Estimate(u Usage) []Line {
 		(packages*listsPerPackage+u.Publishes*listsPerTurn)/1000*putPerThousand+packages*readsPerPackage/1000*getPerThousand)
 	add(u.CloudTrail, "CloudTrail data events", fmt.Sprintf("%.0f writes", writes), writes/100_000*trailPerHundredK)
 	recordDays := math.Max(u.LogDays, u.LockDays)
-	add(u.CloudTrail, "CloudTrail records", fmt.Sprintf("kept %.0f days, locked for %.0f", recordDays, u.LockDays),
+	add(u.CloudTrail, "CloudTrail records", fmt.Sprintf("kept %.0f days, %s", recordDays, locked(u.LockDays)),
 		writes*averageRecord/1e9*recordDays/30*storageTiers[0].price)
 	add(u.OriginShield, "Origin Shield", fmt.Sprintf("%.0f requests", fromOrigin), fromOrigin/10_000*shieldPerTenK)
 	add(u.IntelligentTiering, "Intelligent-Tiering", fmt.Sprintf("watches %.0f objects", u.StoredObjects), u.StoredObjects/1000*tieringPerThousand)
@@ -196,4 +196,12 @@ func tiered(tiers []tier, n float64) float64 {
 		from = t.upTo
 	}
 	return sum
+}
+
+// locked says for how long records cannot be deleted.
+func locked(days float64) string {
+	if days == 0 {
+		return "not locked"
+	}
+	return fmt.Sprintf("locked for %.0f", days)
 }

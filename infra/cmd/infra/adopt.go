@@ -51,15 +51,12 @@ harmless.`,
 			return err
 		}
 		cf := cloudformation.NewFromConfig(cfg)
-		body, err := deployedTemplate(ctx, cf, name)
+		body, err := adoptable(ctx, cf, name)
 		if err != nil {
-			return err
-		}
-		tpl, err := template.Parse([]byte(body))
-		if err != nil {
-			return hinted{fmt.Errorf("stack %s: %w", name, err), "is it another app's? --stack-name names the stack"}
-		}
-		if err := isOurs(name, tpl); err != nil {
+			// A stack without anything in it has no template, or one of nothing.
+			if l, unseen := describe(ctx, cfg, name); unseen == nil && l.status != "" && !l.exists() {
+				return notThere(name, l.status)
+			}
 			return err
 		}
 		if !strings.Contains(body, customProvider) {
@@ -89,6 +86,19 @@ func agreed(e environment, name string) bool {
 	fmt.Fprintf(e.stderr, "Mark the OIDC provider of stack %s as retained? Nothing else changes. [y/N] ", name)
 	line, _ := bufio.NewReader(e.stdin).ReadString('\n')
 	return strings.EqualFold(strings.TrimSpace(line), "y")
+}
+
+// adoptable is the template of a deployed stack of the cache.
+func adoptable(ctx context.Context, cf *cloudformation.Client, name string) (string, error) {
+	body, err := deployedTemplate(ctx, cf, name)
+	if err != nil {
+		return "", err
+	}
+	tpl, err := template.Parse([]byte(body))
+	if err != nil {
+		return "", hinted{fmt.Errorf("stack %s: %w", name, err), "is it another app's? --stack-name names the stack"}
+	}
+	return body, isOurs(name, tpl)
 }
 
 func deployedTemplate(ctx context.Context, cf *cloudformation.Client, name string) (string, error) {

@@ -89,7 +89,7 @@ func (t *tool) online(ctx context.Context) (site, error) {
 	if s.Config, err = t.askGitHub(ctx, github.CLI(), s.Config); err != nil {
 		return s, usage{err}
 	}
-	if t.hostedZoneID != "" && t.hostedZoneID != none && !t.flags.Changed("zone-name") {
+	if t.hostedZoneID != "" && !t.given("zone-name") {
 		name, err := zoneName(ctx, s.aws, t.hostedZoneID)
 		if err != nil {
 			return s, err

@@ -61,3 +61,13 @@ func TestFreeSettingsAreInTheEstimate(t *testing.T) {
 		}
 	}
 }
+
+// TestUnlockedRecordsAreSaidToBe: without --lock-log-days nothing is locked for 0 days.
+func TestUnlockedRecordsAreSaidToBe(t *testing.T) {
+	if _, stdout, _ := try("cost", "--cloudtrail"); !strings.Contains(stdout, "days, not locked") || strings.Contains(stdout, "locked for 0") {
+		t.Error(stdout)
+	}
+	if _, stdout, _ := try("cost", "--cloudtrail", "--lock-log-days", "30"); !strings.Contains(stdout, "locked for 30") {
+		t.Error(stdout)
+	}
+}
