@@ -18,7 +18,7 @@ import (
 // around runs publish exec around a command, and returns when that has said that it is ready.
 func (h *host) around(command ...string) (*exec.Cmd, *safeBuffer) {
 	h.t.Helper()
-	return h.begin(exec.Command(h.bin, append([]string{"exec", h.source, h.destination, "--"}, command...)...))
+	return h.begin(exec.Command(h.bin, append([]string{"exec", "--allow-empty", h.source, h.destination, "--"}, command...)...))
 }
 
 // begin begins a command, and returns when it has said that it is ready.
@@ -57,7 +57,7 @@ func TestHangupOfExec(t *testing.T) {
 // Under nohup, closing the session changes nothing.
 func TestIgnoredHangupOfExec(t *testing.T) {
 	h, _, _ := bucketHost(t)
-	cmd, out := h.begin(exec.Command("sh", "-c", `trap '' HUP; exec "$@"`, "sh", h.bin, "exec", h.source, h.destination, "--",
+	cmd, out := h.begin(exec.Command("sh", "-c", `trap '' HUP; exec "$@"`, "sh", h.bin, "exec", "--allow-empty", h.source, h.destination, "--",
 		"sh", "-c", "echo ready; while ! test -e "+h.dir+"/go; do sleep 0.1; done; echo ended"))
 	cmd.Process.Signal(syscall.SIGHUP)
 	if err := os.WriteFile(h.dir+"/go", nil, 0o666); err != nil {
@@ -87,7 +87,7 @@ func TestWhatAKilledExecLeavesIsRemoved(t *testing.T) {
 	if err := os.WriteFile(other, nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if r := h.run("exec", h.source, h.destination, "--", "true"); r.Code != 0 {
+	if r := h.run("exec", "--allow-empty", h.source, h.destination, "--", "true"); r.Code != 0 {
 		t.Error(r)
 	}
 	want := slices.DeleteFunc(both, func(dir string) bool { return dir == old[0] })
