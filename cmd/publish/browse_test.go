@@ -101,7 +101,7 @@ func TestCachesAsJSON(t *testing.T) {
 	}
 }
 
-// What is asked wrongly is told, with what was meant.
+// A wrong question gets an error that names what was probably meant.
 func TestWrongQuestionsAboutCaches(t *testing.T) {
 	at := "file://" + clitest.Spack(t, "v3-signed")
 	for _, row := range []struct {

@@ -106,7 +106,8 @@ func runCatalog(cmd *cobra.Command, where string, c *cataloging, env cli.Env) er
 // catalogAll brings the page of a mirror up to date, or, if there is none, those of the mirrors below.
 func catalogAll(ctx context.Context, d *target.Destination, c *cataloging) ([]catalogued, error) {
 	var all []catalogued
-	add := func(path string) error {
+	var absent error // why a place has no page
+	err := buildcache.EachMirror(ctx, d.Mirror(""), func(path string) error {
 		o := catalog.Options{Title: c.title, Rebuild: c.rebuild, Now: time.Now(), URL: c.target.CDN.PublicURL}
 		if o.URL != "" && path != "" {
 			o.URL += "/" + path
@@ -115,28 +116,15 @@ func catalogAll(ctx context.Context, d *target.Destination, c *cataloging) ([]ca
 		if err == nil {
 			all = append(all, catalogued{path, r})
 		}
-		return foreignPage(err)
-	}
-	err := add("")
-	if !errors.Is(err, inventory.ErrNoIndex) {
-		return all, err
-	}
-	roots, rootsErr := buildcache.Roots(ctx, d.Mirror(""))
-	if rootsErr != nil || len(roots) == 0 {
-		return nil, errors.Join(rootsErr, browse.Absent(err))
-	}
-	for _, path := range roots {
-		if path == "" {
-			continue
+		if absent = browse.Absent(err); path != "" && errors.Is(err, inventory.ErrNoIndex) {
+			return nil // a mirror without an index has no page
 		}
-		if err := add(path); err != nil && !errors.Is(err, inventory.ErrNoIndex) {
-			return nil, err
-		}
+		return foreignPage(absent)
+	})
+	if err == nil && len(all) == 0 {
+		err = absent
 	}
-	if len(all) == 0 {
-		return nil, browse.Absent(err)
-	}
-	return all, nil
+	return all, err
 }
 
 // foreignPage makes a page that is not ours an error of usage.

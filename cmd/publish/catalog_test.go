@@ -59,7 +59,7 @@ func TestPagesAreWrittenBesideTheirMirrors(t *testing.T) {
 	}
 }
 
-// A page that somebody else made stays.
+// A page that another program made is not replaced.
 func TestAnotherPageIsNotReplaced(t *testing.T) {
 	at := filepath.Join(t.TempDir(), "mirror")
 	if err := os.CopyFS(at, os.DirFS(spack(t, "v3-signed"))); err != nil {

@@ -47,7 +47,7 @@ func TestPublishKeysFlag(t *testing.T) {
 	}
 }
 
-// Whoever configures it wrongly is told of all at once.
+// All mistakes of a configuration are reported at once.
 func TestIndexerSaysAllThatIsWrong(t *testing.T) {
 	code, _, stderr := execute(t, nil, "indexer", "--queue", "indexer", "--settle", "0s", "--takeover", "1s", "file:///srv/mirror")
 	for _, want := range []string{"--queue", "--settle: 0s", "--takeover: 1s", "file:///srv/mirror"} {

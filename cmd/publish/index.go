@@ -120,25 +120,12 @@ type rebuiltMirror struct {
 // rebuildAll rebuilds the mirror at a destination, or, if there is none, those below it.
 func rebuildAll(ctx context.Context, d *target.Destination, trust buildcache.Trust) ([]rebuiltMirror, error) {
 	var all []rebuiltMirror
-	add := func(path string) error {
+	err := buildcache.EachMirror(ctx, d.Mirror(""), func(path string) error {
 		rebuilt, err := reindex.Rebuild(ctx, d.Mirror(path), trust)
 		for _, r := range rebuilt {
 			all = append(all, rebuiltMirror{path, r})
 		}
-		return err
-	}
-	err := add("")
-	if !errors.Is(err, buildcache.ErrNoMirror) {
-		return all, err
-	}
-	roots, rootsErr := buildcache.Roots(ctx, d.Mirror(""))
-	if rootsErr != nil || len(roots) == 0 {
-		return nil, errors.Join(rootsErr, err)
-	}
-	for _, path := range roots {
-		if err := add(path); err != nil {
-			return all, fmt.Errorf("mirror %q: %w", path, err)
-		}
-	}
-	return all, nil
+		return below(path, err)
+	})
+	return all, err
 }

@@ -64,20 +64,17 @@ func (k *keyWork) mirrors(ctx context.Context, env cli.Env, where string, do fun
 		return err
 	}
 	defer d.Close()
-	err = do(d, "", d.Mirror(""))
-	if !errors.Is(err, buildcache.ErrNoMirror) {
+	return buildcache.EachMirror(ctx, d.Mirror(""), func(path string) error {
+		return below(path, do(d, path, d.Mirror(path)))
+	})
+}
+
+// below makes an error name the mirror of a tree that it is about.
+func below(path string, err error) error {
+	if path == "" || err == nil {
 		return err
 	}
-	roots, rootsErr := buildcache.Roots(ctx, d.Mirror(""))
-	if rootsErr != nil || len(roots) == 0 {
-		return errors.Join(rootsErr, err)
-	}
-	for _, path := range roots {
-		if err := do(d, path, d.Mirror(path)); err != nil {
-			return fmt.Errorf("mirror %q: %w", path, err)
-		}
-	}
-	return nil
+	return fmt.Errorf("mirror %q: %w", path, err)
 }
 
 // A listedMirror is one layout of a mirror below DESTINATION.

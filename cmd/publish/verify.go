@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
 	"strings"
 	"text/tabwriter"
@@ -105,21 +104,10 @@ func verifyAll(ctx context.Context, where string, at func(path string) mirror.Re
 		found.Damaged = found.Damaged || v.Damaged()
 		return nil
 	}
-	err := add("")
-	lister, ok := at("").(mirror.Lister)
-	if !errors.Is(err, buildcache.ErrNoMirror) || !ok {
-		return found, err
+	if lister, ok := at("").(mirror.Lister); ok {
+		return found, buildcache.EachMirror(ctx, lister, add)
 	}
-	roots, rootsErr := buildcache.Roots(ctx, lister)
-	if rootsErr != nil || len(roots) == 0 {
-		return nil, errors.Join(rootsErr, err)
-	}
-	for _, path := range roots {
-		if err := add(path); err != nil {
-			return nil, err
-		}
-	}
-	return found, nil
+	return found, add("")
 }
 
 func (v *verifications) print(w io.Writer, asJSON bool) error {

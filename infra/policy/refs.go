@@ -2,8 +2,8 @@ package policy
 
 import "strings"
 
-// Wide says whether a pattern of git refs fits whatever somebody with write access to the
-// repository calls a new branch or tag: refs/*, refs/heads/*, refs/tags/?* and the like.
+// Wide says whether a pattern of git refs fits any name that a user with write access to the
+// repository can give to a new branch or tag: refs/*, refs/heads/*, refs/tags/?* and the like.
 // A pattern with a beginning of its own, such as refs/tags/v*, can be protected by a rule
 // of the repository, and is not wide.
 func Wide(ref string) bool {

@@ -34,7 +34,7 @@ func (s Site) renamesRole() string {
 	return "give another name: role= of the --publisher"
 }
 
-// user looks at a user, who is adopted unless another stack has made the user.
+// user looks for a user. One that exists is adopted, unless another stack has made it.
 func (s Site) user(ctx context.Context, r template.Resource) ([]Conflict, error) {
 	name := text(r, "UserName")
 	_, err := s.iam.GetUser(ctx, &iam.GetUserInput{UserName: &name})

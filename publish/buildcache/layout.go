@@ -71,8 +71,8 @@ type Layout interface {
 
 	// ReadPointer reads what says which index there is. Of layout v2 that is the index itself.
 	ReadPointer(ctx context.Context, r mirror.Reader) (*Pointer, error)
-	// Incomplete reports whether whoever wrote the index that p points at died before all of its
-	// objects were written. A client can use it, and the next publisher completes it.
+	// Incomplete reports whether the publisher of the index that p points at died before it had written all of its
+	// objects. A client can use it, and the next publisher completes it.
 	Incomplete(ctx context.Context, r mirror.Reader, p *Pointer) (bool, error)
 	// ReadIndex reads the documents that p points at.
 	ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*Indices, error)
@@ -109,8 +109,7 @@ type Layout interface {
 	RetiredKeyName(f key.Fingerprint) string
 	// KeyObjects are the uploads that make a key known, in the order in which they are made.
 	KeyObjects(f key.Fingerprint, armored []byte) ([]Object, error)
-	// ReadKeyIndex returns the keys that clients are told of, and the version of
-	// the object that tells them.
+	// ReadKeyIndex returns the keys that the mirror offers to clients, and the version of the object that lists them.
 	ReadKeyIndex(ctx context.Context, r mirror.Reader) ([]key.Fingerprint, mirror.Version, error)
 	// KeyIndexName is the fixed name of the object that clients read to learn of keys.
 	KeyIndexName() string

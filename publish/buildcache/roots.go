@@ -2,6 +2,7 @@ package buildcache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -26,4 +27,24 @@ func Roots(ctx context.Context, l mirror.Lister) ([]string, error) {
 		}
 	}
 	return slices.Sorted(maps.Keys(roots)), nil
+}
+
+// EachMirror calls do for the mirror at a place or, if that says ErrNoMirror, for every mirror below the place, sorted by path.
+// It stops at the first error. If there is none below the place either, that error is ErrNoMirror.
+func EachMirror(ctx context.Context, l mirror.Lister, do func(path string) error) error {
+	err := do("")
+	if !errors.Is(err, ErrNoMirror) {
+		return err
+	}
+	roots, rootsErr := Roots(ctx, l)
+	roots = slices.DeleteFunc(roots, func(path string) bool { return path == "" })
+	if rootsErr != nil || len(roots) == 0 {
+		return errors.Join(rootsErr, err)
+	}
+	for _, path := range roots {
+		if err := do(path); err != nil {
+			return err
+		}
+	}
+	return nil
 }

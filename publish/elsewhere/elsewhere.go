@@ -12,11 +12,9 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
-	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
@@ -249,28 +247,13 @@ func (e *reading) compare(ctx context.Context, all []chosen) (comparison, error)
 
 // namesOf are the names that the document of a package may have.
 func (e *reading) namesOf(p chosen) ([]string, error) {
-	var names []string
-	if e.layout.Name() == "v3" {
-		names = []string{layout.V3Spec(p.node)}
-	} else {
-		var built struct {
-			Arch struct {
-				Platform string `json:"platform"`
-			} `json:"arch"`
-			Compiler struct {
-				Name    string `json:"name"`
-				Version string `json:"version"`
-			} `json:"compiler"`
-		}
-		if err := json.Unmarshal(p.record, &built); err != nil {
-			return nil, fmt.Errorf("index: %s: %w", p.node.ID(), err)
-		}
-		names = layout.V2Specs(p.node, built.Arch.Platform, built.Compiler.Name, built.Compiler.Version)
-	}
+	names, ok := e.layout.DocumentNames(index.Entry{Node: p.record}, p.node)
 	for _, name := range names {
-		if id, ok := e.layout.ParsePackageName(name); !ok || id.Hash != p.node.Hash {
-			return nil, fmt.Errorf("index: %q is no name that Spack gives to a package", p.node.ID())
-		}
+		id, parsed := e.layout.ParsePackageName(name)
+		ok = ok && parsed && id.Hash == p.node.Hash
+	}
+	if !ok {
+		return nil, fmt.Errorf("index: %q is no name that Spack gives to a package", p.node.ID())
 	}
 	return names, nil
 }

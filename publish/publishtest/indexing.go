@@ -6,6 +6,8 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 )
 
 func PointerOf(l string) string {
@@ -13,6 +15,17 @@ func PointerOf(l string) string {
 		return layout.V3Index
 	}
 	return layout.V2Index
+}
+
+// PlantNewer puts an index of a version that no release knows in place of a mirror's.
+func PlantNewer(t *testing.T, m *mirrortest.Mem, l string) {
+	t.Helper()
+	newer := []byte(`{"database":{"version":"9","installs":{}}}`)
+	if l == "v3" {
+		SubjectOf(t, m).Point(layout.V3Index, manifest.IndexType(index.V8), newer)
+	} else {
+		m.Plant(layout.V2Index, newer)
+	}
 }
 
 func WantNewer(t *testing.T, err error) {

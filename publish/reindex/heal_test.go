@@ -470,12 +470,7 @@ func TestHealOfAnIndexThatCannotBeRead(t *testing.T) {
 		}
 		publishtest.WantIndex(t, m.Snapshot(), l, publishtest.IndexOf(t, publishtest.ContentOf(t, publishtest.Original(l+"-signed")), l))
 
-		newer := []byte(`{"database":{"version":"9","installs":{}}}`)
-		if l == "v3" {
-			publishtest.SubjectOf(t, m).Point(layout.V3Index, manifest.IndexType(index.V8), newer)
-		} else {
-			m.Plant(layout.V2Index, newer)
-		}
+		publishtest.PlantNewer(t, m, l)
 		before := m.Snapshot()
 		_, err := reindex.Heal(t.Context(), m, buildcache.Trust{}, reindex.Changes{Names: []string{publishtest.SubjectOf(t, m).Find("munge")}})
 		publishtest.WantNewer(t, err)

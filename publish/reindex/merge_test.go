@@ -121,12 +121,7 @@ func TestPublishHealsTheIndex(t *testing.T) {
 func TestNewerIndexIsNeverDowngraded(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
 		m := publishtest.Planted(t, l+"-signed")
-		newer := []byte(`{"database":{"version":"9","installs":{}}}`)
-		if l == "v3" {
-			publishtest.SubjectOf(t, m).Point(layout.V3Index, manifest.IndexType(index.V8), newer)
-		} else {
-			m.Plant(layout.V2Index, newer)
-		}
+		publishtest.PlantNewer(t, m, l)
 		before := m.Snapshot()
 		for _, mode := range []publish.IndexMode{publish.IndexMerge, publish.IndexRebuild} {
 			_, err := publishtest.PublishTo(t, m, publishtest.Original(l+"-signed"), publish.Options{Index: mode})

@@ -33,7 +33,7 @@ func refuse(int) error { return slowDown }
 
 func TestOneRefusalOfAHundredSlowsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newRetryer().(*pacer)
+		p := Options{}.retryer().(*pacer)
 		n := attempts(t, p, 10*time.Second, func(n int) error {
 			if n%100 == 99 {
 				return slowDown
@@ -48,7 +48,7 @@ func TestOneRefusalOfAHundredSlowsNothing(t *testing.T) {
 
 func TestRefusalsAreAnsweredByFewerAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newRetryer().(*pacer)
+		p := Options{}.retryer().(*pacer)
 		attempts(t, p, 5*time.Second, refuse) // it takes a moment
 		if n := attempts(t, p, 10*time.Second, refuse); n > 100 {
 			t.Errorf("%d attempts in 10 s at a service that refuses all", n)
@@ -62,7 +62,7 @@ func TestRefusalsAreAnsweredByFewerAttempts(t *testing.T) {
 
 func TestOtherErrorsAreNoReasonToSlowDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newRetryer().(*pacer)
+		p := Options{}.retryer().(*pacer)
 		if n := attempts(t, p, time.Second, func(int) error { return errors.New("reset") }); n < 990 {
 			t.Errorf("%d attempts in 1 s", n)
 		}
@@ -71,7 +71,7 @@ func TestOtherErrorsAreNoReasonToSlowDown(t *testing.T) {
 
 func TestWaitingForAnAttemptEndsWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newRetryer().(*pacer)
+		p := Options{}.retryer().(*pacer)
 		for range 1_000_000 {
 			p.count(false)
 		}

@@ -172,15 +172,11 @@ func client(o Options) *awshttp.BuildableClient {
 		})
 }
 
-// newRetryer returns what every request of one client is retried by: at most maxAttempts
-// times, ever more slowly, and with fewer requests in all while S3 asks to slow down.
+// retryer is what every request of one client is retried by: at most maxAttempts times, ever more slowly, and with fewer
+// requests in all while S3 asks to slow down.
 //
 // There is no budget of retries: the SDK's default one lasts for 35, which 64 uploads at
 // once have used up a tenth of a second into an outage of three.
-func newRetryer() aws.Retryer {
-	return Options{}.retryer()
-}
-
 func (o Options) retryer() aws.Retryer {
 	return &pacer{retrying: o.Retrying, RetryerV2: retry.NewStandard(func(s *retry.StandardOptions) {
 		s.MaxAttempts = maxAttempts

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/key/gpgtest"
 )
 
 // A keyring is one of gpg's own, which makes keys and judges signatures.
@@ -17,15 +19,7 @@ type keyring struct {
 
 func newKeyring(t testing.TB) *keyring {
 	t.Helper()
-	home, err := os.MkdirTemp("", "gpg") // short: a socket is in it
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = exec.Command("gpgconf", "--homedir", home, "--kill", "all").Run()
-		_ = os.RemoveAll(home)
-	})
-	return &keyring{t: t, home: home}
+	return &keyring{t: t, home: gpgtest.Home(t)}
 }
 
 func (k *keyring) at(day string) *keyring { return &keyring{k.t, k.home, day} }

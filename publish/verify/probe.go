@@ -116,8 +116,8 @@ func (p *probe) failed(ctx context.Context, err error) error {
 	return err
 }
 
-// absent reports whether err says that an object is not there. Who may not list is told
-// of what is absent that it is denied.
+// absent reports whether err says that an object is not there. To credentials that
+// may not list, S3 answers that an absent object is denied.
 func (p *probe) absent(err error) bool {
 	return errors.Is(err, mirror.ErrNotExist) || p.seen != nil && errors.Is(err, mirror.ErrDenied)
 }

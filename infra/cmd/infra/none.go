@@ -12,7 +12,7 @@ import (
 const none = "none"
 
 // ownNone are the settings for which none is a value: it turns off what is on by default,
-// or is the default, or says that somebody chose to have nobody.
+// or is the default, or says that nobody is to be notified.
 var ownNone = []string{"environment", "maintain-environment", "query-strings", "alarm-email"}
 
 // kinds are the types of settings that not every text is a value of.

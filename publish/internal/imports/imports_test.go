@@ -56,16 +56,17 @@ var arrows = map[string]string{
 	"publish/session":    "publish/field publish/shell publish/userfile publish/mirror",
 	"publish/cloudfront": "publish/mirror publish/credentials",
 	"publish/queue":      "publish/defect",
-	// who is served by a queue, and is given what to do: it knows the layouts, and no operation
+	// the indexer: it decides when, from a queue. It knows the layouts, and the caller hands it what to do
 	"publish/events": "publish/layout publish/mirror publish/credentials publish/redact publish/defect",
-	// deciding when, which is told what to do by functions
+	// the daemon: it decides when, and the caller hands it functions that do the work
 	"publish/daemon":     "publish/queue publish/defect",
 	"publish/daemon/api": "publish/daemon publish/queue publish/events publish/defect",
 	// for tests only
 	"publish/publishtest":               "publish/reindex/lead publish/verify publish/spec publish/source publish/reindex publish/mirror/mirrortest publish/mirror publish/manifest publish/layout publish/key publish/index publish/buildcache publish publish/blob",
 	"publish/internal/imports":          "",
 	"publish/spec/spectest":             "",
-	"publish/sign/signtest":             "publish/sign",
+	"publish/sign/signtest":             "publish/sign publish/key/gpgtest",
+	"publish/key/gpgtest":               "",
 	"publish/mirror/mirrortest":         "publish/blob publish/mirror",
 	"publish/mirror/s3/s3test":          "",
 	"publish/cloudfront/cloudfronttest": "",

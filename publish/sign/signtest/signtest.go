@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"os"
 	"os/exec"
 	"strings"
 	"sync/atomic"
@@ -16,6 +15,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/key/gpgtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 )
 
@@ -45,14 +45,7 @@ func Private(t testing.TB, name string, lifetime time.Duration) []byte {
 // Protected is a new private key of an algorithm, such as ed25519, that gpg has made and protected, and its public half, both armored.
 func Protected(t testing.TB, passphrase, algorithm string) (private, public string) {
 	t.Helper()
-	home, err := os.MkdirTemp("", "gpg") // short: a socket is in it
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = exec.Command("gpgconf", "--homedir", home, "--kill", "all").Run()
-		_ = os.RemoveAll(home)
-	})
+	home := gpgtest.Home(t)
 	gpg := func(args ...string) string {
 		cmd := exec.Command("gpg", append([]string{"--homedir", home, "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", passphrase, "--armor"}, args...)...)
 		out, err := cmd.Output()

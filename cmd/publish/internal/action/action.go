@@ -26,7 +26,7 @@ func Run(ctx context.Context, env cli.Env) error {
 	return newAction(env).run(ctx)
 }
 
-// An action is one step of a workflow: inputs, a job, and what is told of it.
+// An action is one step of a workflow: its inputs, the job, and the report of what happened.
 type action struct {
 	env    cli.Env
 	runner *workflow.Runner
@@ -42,19 +42,18 @@ func newAction(env cli.Env) *action {
 	return &action{env: env, runner: r, in: &inputs{summary: true}, log: newStepLog(r), report: env.NewReport("", "", false, nil), exit: os.Exit}
 }
 
-// stopWithin is how long a job may take to end when it is told to. GitHub kills us 10 s
-// after it has cancelled a workflow, and there is something to be written after that.
+// stopWithin is how long a job may take to end after it was cancelled. GitHub kills the process 10 s after it has cancelled
+// the workflow, and outputs and summary are still to be written.
 const stopWithin = 4 * time.Second
 
 // exitWithin is when we end in any case. If the client of Docker has been killed, nobody else
 // would end us.
 const exitWithin = 5500 * time.Millisecond
 
-// run returns an error that has been told, with its exit code.
+// run returns an error that has been reported, with its exit code.
 func (a *action) run(ctx context.Context) error {
 	defer a.exitInTime(ctx)()
-	// Whoever kills us, or what kills us, must not leave a step that looks as if it had
-	// not run.
+	// A process that is killed must not leave a step that looks as if it had not run.
 	a.runner.Output("result", "failed")
 	a.runner.Output("failure-class", cli.ClassOf(cli.ExitInternal))
 	return a.conclude(defect.Caught(func() error { return a.perform(ctx) }))

@@ -114,7 +114,7 @@ type Repeating int
 
 const (
 	Later   Repeating = iota // it is tried again: the cause may pass
-	Lasting                  // somebody must act first: it is tried again rarely
+	Lasting                  // it needs a change by hand, and is tried again rarely
 	Suspect                  // a package of the run may be to blame: smaller runs find out which
 )
 

@@ -17,7 +17,7 @@ func PlaceFlags(fs *pflag.FlagSet, c *target.Config) {
 	fs.StringVar(&c.Profile, "profile", "", "profile of the AWS configuration; default: AWS_PROFILE")
 	fs.StringVar(&c.Role, "role-to-assume", "", "`ARN` of a role that is assumed, with --web-identity-token-file or with the credentials that there are")
 	fs.StringVar(&c.RoleSession, "role-session-name", "", "what CloudTrail calls the session of that role; default: slurm-factory-publish and the name of the host")
-	fs.StringVar(&c.TokenFile, "web-identity-token-file", "", "`FILE` in which somebody keeps a token fresh with which the role may be assumed")
+	fs.StringVar(&c.TokenFile, "web-identity-token-file", "", "`FILE` with the token for assuming the role; another program keeps it fresh")
 	fs.StringVar(&c.S3.StorageClass, "storage-class", "", "S3 storage class of new objects, such as INTELLIGENT_TIERING; default: the bucket's")
 	fs.StringVar(&c.S3.SSE, "sse", "", "encryption of new objects: AES256, aws:kms or aws:kms:dsse; default: the bucket's")
 	fs.BoolVar(&c.S3.SingleWriter, "unsafe-single-writer", false, "write to an S3 that does not obey conditions; loses packages if another publisher ever writes at the same time")

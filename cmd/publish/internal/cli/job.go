@@ -42,7 +42,7 @@ func (j *Job) Run(ctx context.Context) error {
 	return Stopped(ctx, j.run(ctx))
 }
 
-// RunInPlace runs a job whose destination is its source: it signs what is there.
+// RunInPlace runs a job whose destination is its source. It signs the packages where they are.
 func (j *Job) RunInPlace(ctx context.Context) error {
 	return Stopped(ctx, j.do(ctx, func(ctx context.Context, plan *publish.Plan, d *target.Destination) error {
 		return plan.RemoveUnsigned(ctx, func(p string) publish.Tidier { return d.Mirror(p).(publish.Tidier) })

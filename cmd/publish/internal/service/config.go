@@ -159,8 +159,7 @@ func misplaced(n ast.Node, format string, args ...any) error {
 	return e
 }
 
-// ReadConfig reads a configuration. What is wrong with it is told with line and column, all
-// that can be found at once.
+// ReadConfig reads a configuration. Its error lists every mistake that can be found at once, with line and column.
 func ReadConfig(name string) (*Config, error) {
 	text, err := userfile.Read(name)
 	if err != nil {

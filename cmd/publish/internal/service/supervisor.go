@@ -11,7 +11,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 )
 
-// A manager is told how the service is: systemd.
+// A manager, such as systemd, is kept informed of the state of the service.
 type manager interface {
 	ready()
 	reloading()
