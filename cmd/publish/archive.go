@@ -152,7 +152,7 @@ func (e *exporting) held(ctx context.Context) (map[spec.Hash]bool, error) {
 func importCommand(env cli.Env) *cobra.Command {
 	c := copying{rules: cli.DefaultRules(), whole: true}
 	cmd := &cobra.Command{
-		Use: "import FILE TO", Short: "Take the packages of a tar file into a mirror", Long: importHelp, Args: arguments,
+		Use: "import FILE TO", Short: "Take the packages of a tar file into a mirror", Long: importHelp, Args: cli.Arguments,
 		Example: "  publish import november.tar file:///srv/mirror",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.carryOut(cmd, args[0], args[1], nil, env, func(context.Context) (mirror.Reader, func() error, error) {

@@ -39,7 +39,7 @@ type benchFlags struct {
 func benchCommand(env cli.Env) *cobra.Command {
 	f := benchFlags{bounds: tune.Bounds{Bytes: 8 << 30, Time: time.Minute}}
 	cmd := &cobra.Command{
-		Use: "bench DESTINATION", Short: "Measure which settings a bucket takes most with", Long: benchHelp, Args: arguments,
+		Use: "bench DESTINATION", Short: "Measure which settings a bucket takes most with", Long: benchHelp, Args: cli.Arguments,
 		Example: "  publish bench --dry-run s3://bucket/scratch\n  publish bench --max-time 30s s3://bucket/scratch",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runBench(cmd.Context(), args[0], &f, env)

@@ -36,7 +36,7 @@ type indexing struct {
 func indexCommand(env cli.Env) *cobra.Command {
 	var x indexing
 	cmd := &cobra.Command{
-		Use: "index DESTINATION", Short: "Rebuild the index of a mirror", Long: indexHelp, Args: arguments,
+		Use: "index DESTINATION", Short: "Rebuild the index of a mirror", Long: indexHelp, Args: cli.Arguments,
 		Example: "  publish index s3://bucket/noble/spack",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runIndex(cmd, args[0], &x, env)

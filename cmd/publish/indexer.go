@@ -24,7 +24,7 @@ func indexerCommand(env cli.Env) *cobra.Command {
 	i := service.Indexer{}
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "indexer DESTINATION", Short: "Keep the indices of a bucket right, by what S3 tells a queue", Long: indexerHelp, Args: arguments,
+		Use: "indexer DESTINATION", Short: "Keep the indices of a bucket right, by what S3 tells a queue", Long: indexerHelp, Args: cli.Arguments,
 		Example: "  publish indexer --queue sqs://sqs.us-east-1.amazonaws.com/111122223333/indexer s3://bucket",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			i.Destination = args[0]

@@ -87,7 +87,7 @@ func keysListCommand(env cli.Env) *cobra.Command {
 	var k keyWork
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "list DESTINATION", Short: "List the keys of a mirror, and how many packages each signs", Args: arguments,
+		Use: "list DESTINATION", Short: "List the keys of a mirror, and how many packages each signs", Args: cli.Arguments,
 		Example: "  publish keys list s3://bucket/noble/spack",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			all := []listedMirror{}
@@ -162,7 +162,7 @@ func keysAddCommand(env cli.Env) *cobra.Command {
 	var k keyWork
 	var file string
 	cmd := &cobra.Command{
-		Use: "add DESTINATION", Short: "Offer a public key to the clients of a mirror", Args: arguments,
+		Use: "add DESTINATION", Short: "Offer a public key to the clients of a mirror", Args: cli.Arguments,
 		Example: "  publish keys add --public-key release.pub s3://bucket/noble/spack",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if file == "" {
@@ -192,7 +192,7 @@ func keysRotateCommand(env cli.Env) *cobra.Command {
 	var signing cli.Signing
 	var from string
 	cmd := &cobra.Command{
-		Use: "rotate DESTINATION", Short: "Replace the signatures of one key by those of another", Long: rotateHelp, Args: arguments,
+		Use: "rotate DESTINATION", Short: "Replace the signatures of one key by those of another", Long: rotateHelp, Args: cli.Arguments,
 		Example: "  publish keys rotate --from FINGERPRINT --sign-key new.asc s3://bucket/noble/spack",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if from == "" {

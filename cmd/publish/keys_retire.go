@@ -32,7 +32,7 @@ func keysRetireCommand(env cli.Env) *cobra.Command {
 	var k keyWork
 	var how keyring.Retiring
 	cmd := &cobra.Command{
-		Use: "retire DESTINATION FINGERPRINT", Short: "Offer a key to the clients of a mirror no more", Long: retireHelp, Args: arguments,
+		Use: "retire DESTINATION FINGERPRINT", Short: "Offer a key to the clients of a mirror no more", Long: retireHelp, Args: cli.Arguments,
 		Example: "  publish keys retire s3://bucket/noble/spack FINGERPRINT",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := parseFingerprint(args[1])

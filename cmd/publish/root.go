@@ -170,14 +170,14 @@ func runPublish(cmd *cobra.Command, args []string, p *publishing, env cli.Env) e
 
 func versionCommand(env cli.Env) *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: arguments,
+		Use: "version", Short: "Print the version", Args: cli.Arguments,
 		Run: func(*cobra.Command, []string) { fmt.Fprintln(env.Stdout, version) },
 	}
 }
 
 func manCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "man DIRECTORY", Short: "Write the manual pages into a directory", Args: arguments,
+		Use: "man DIRECTORY", Short: "Write the manual pages into a directory", Args: cli.Arguments,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			epoch := time.Unix(0, 0).UTC()
 			header := &doc.GenManHeader{Title: "PUBLISH", Section: "1", Source: "publish " + version, Date: &epoch}
@@ -188,6 +188,3 @@ func manCommand() *cobra.Command {
 		},
 	}
 }
-
-// arguments checks that a command has as many arguments as its usage names.
-var arguments = cli.Arguments

@@ -30,7 +30,7 @@ In layout v2 a signed document has another name, and the one that was not signed
 func signCommand(env cli.Env) *cobra.Command {
 	var p publishing
 	cmd := &cobra.Command{
-		Use: "sign SOURCE", Short: "Sign the packages of a directory", Long: signHelp, Args: arguments,
+		Use: "sign SOURCE", Short: "Sign the packages of a directory", Long: signHelp, Args: cli.Arguments,
 		Example: "  publish sign --sign-key release.asc --sign-passphrase-file passphrase ./buildcache",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runSign(cmd, args[0], &p, env)

@@ -39,7 +39,7 @@ type verifying struct {
 func verifyCommand(env cli.Env) *cobra.Command {
 	var v verifying
 	cmd := &cobra.Command{
-		Use: "verify DESTINATION|URL", Short: "Check a mirror for damage", Long: verifyHelp, Args: arguments,
+		Use: "verify DESTINATION|URL", Short: "Check a mirror for damage", Long: verifyHelp, Args: cli.Arguments,
 		Example: "  publish verify --deep s3://bucket/noble/spack\n  publish verify https://cache.example.org/noble/spack",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runVerify(cmd, args[0], &v, env)
