@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/archive"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
@@ -18,6 +17,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 	"github.com/vantagecompute/slurm-factory-publish/publish/transfer"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
 const exportHelp = `Write packages of a mirror into a tar file, with all that installing them needs: for a cluster
@@ -71,7 +73,7 @@ func (e *exporting) run(cmd *cobra.Command, args []string, env cli.Env) error {
 	want.Layout, want.NoKeys, want.Builds = o.Selection.Layout, o.Selection.NoKeys, e.builds
 	ctx, cancel := cli.WithTimeout(cmd.Context(), e.timeout)
 	defer cancel()
-	report := env.NewReport(args[0], args[1], e.dryRun, nil)
+	report := task.NewReport(env, args[0], args[1], e.dryRun, nil)
 	err = cli.Stopped(ctx, e.export(ctx, args[0], args[1], want, o, report, env))
 	report.Finish(err)
 	if printErr := report.Print(env.Stdout, e.json); err == nil {
@@ -80,7 +82,7 @@ func (e *exporting) run(cmd *cobra.Command, args []string, env cli.Env) error {
 	return err
 }
 
-func (e *exporting) export(ctx context.Context, from, file string, want elsewhere.Closure, o publish.Options, report *cli.Report, env cli.Env) error {
+func (e *exporting) export(ctx context.Context, from, file string, want elsewhere.Closure, o publish.Options, report *task.Report, env cli.Env) error {
 	at, done, err := cli.OpenReaders(ctx, env, from, e.from)
 	if err != nil {
 		return fmt.Errorf("FROM: %w", err)
@@ -123,7 +125,7 @@ func (e *exporting) export(ctx context.Context, from, file string, want elsewher
 	case e.dryRun:
 		return nil
 	}
-	progress, stop := cli.Screen{Env: env}.Progress(plan)
+	progress, stop := task.Screen{Env: env}.Progress(plan)
 	out, err := plan.Apply(ctx, progress)
 	stop(out)
 	report.SetOutcome(out, 0)

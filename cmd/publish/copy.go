@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/elsewhere"
 	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
@@ -22,6 +21,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 	"github.com/vantagecompute/slurm-factory-publish/publish/transfer"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
 const copyHelp = `Copy packages from one mirror to another, with all that installing them needs: the packages that
@@ -104,14 +106,14 @@ func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []strin
 		return err
 	}
 	defer done()
-	report := env.NewReport(from, to, c.dryRun, nil)
-	j := &cli.Job{
+	report := task.NewReport(env, from, to, c.dryRun, nil)
+	j := &task.Publish{
 		Destination: to, Target: c.target, Options: o, DryRun: c.dryRun,
 		From: func(ctx context.Context, to mirror.Store) (*source.Source, error) {
 			return elsewhere.Open(ctx, reader, to, want)
 		},
 		Into:        transfer.NewRelay("").Into,
-		Environment: env.Target(), Report: report, Observer: cli.Screen{Env: env},
+		Environment: env.Target(), Report: report, Observer: task.Screen{Env: env},
 	}
 	err = j.Run(ctx)
 	report.Finish(err)

@@ -11,6 +11,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/setup"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
 // What publish init writes, publish reads back: each setting with its value, whatever the value looks like.
@@ -32,7 +33,7 @@ func TestWhatInitWritesIsReadBack(t *testing.T) {
 			if code != cli.ExitDone {
 				t.Fatalf("exit code %d: %s", code, errs)
 			}
-			var report cli.Report
+			var report task.Report
 			if err := json.Unmarshal([]byte(out), &report); err != nil {
 				t.Fatal(err)
 			}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
 var seconds = regexp.MustCompile(`in [0-9.]+ s`)
@@ -83,7 +84,7 @@ func TestReportIsOneDocument(t *testing.T) {
 		{[]string{"--timeout", "1ns"}, "v3-signed", "failed", cli.ExitTimeout},
 	} {
 		code, out, _ := execute(t, nil, append(row.args, "--json", clitest.Spack(t, row.source), destination)...)
-		var got cli.Report
+		var got task.Report
 		dec := json.NewDecoder(strings.NewReader(out))
 		if err := dec.Decode(&got); err != nil || dec.More() {
 			t.Fatalf("%q: %v: %s", row.args, err, out)

@@ -10,11 +10,13 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/browse"
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/browse"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
 // A publishing is what a user may say about a publish. The help texts of its flags are the manual.
@@ -132,15 +134,15 @@ func (p *publishing) register(cmd *cobra.Command) {
 }
 
 // job is what is to be done, or all that is wrong with it, as errors of package field.
-func (p *publishing) job(env cli.Env, source, destination string, used []cli.Setting) (*cli.Job, error) {
+func (p *publishing) job(env cli.Env, source, destination string, used []cli.Setting) (*task.Publish, error) {
 	p.rules.Signing.ReadSecrets(env)
 	o, err := p.rules.Options()
 	if err = errors.Join(err, p.target.ValidateAt(destination)); err != nil {
 		return nil, err
 	}
-	return &cli.Job{
+	return &task.Publish{
 		Source: source, Destination: destination, Target: p.target, Options: o, DryRun: p.dryRun,
-		Environment: env.Target(), Report: env.NewReport(source, destination, p.dryRun, used), Observer: cli.Screen{Env: env},
+		Environment: env.Target(), Report: task.NewReport(env, source, destination, p.dryRun, used), Observer: task.Screen{Env: env},
 	}, nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
 // A flag wins over the environment, and the environment over publish.yaml; a report says
@@ -76,7 +77,7 @@ func TestSettingsSayWhereTheyCameFrom(t *testing.T) {
 			if code != cli.ExitDone {
 				t.Fatalf("exit code %d: %s", code, errs)
 			}
-			var got cli.Report
+			var got task.Report
 			if err := json.Unmarshal([]byte(out), &got); err != nil {
 				t.Fatal(err)
 			}

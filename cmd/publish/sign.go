@@ -14,6 +14,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
 const signHelp = `Sign the packages of a directory where they are, and put the public key beside them: a
@@ -80,7 +81,7 @@ func runSign(cmd *cobra.Command, source string, p *publishing, env cli.Env) erro
 	return err
 }
 
-func printSigned(env cli.Env, r *cli.Report) error {
+func printSigned(env cli.Env, r *task.Report) error {
 	signed, already := 0, 0
 	for _, m := range r.Mirrors {
 		signed += m.Counts[string(publish.New)] + m.Counts[string(publish.Replaced)]

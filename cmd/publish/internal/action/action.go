@@ -12,12 +12,14 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
 // Run runs the step. Its error has been reported, and has the exit code.
@@ -32,14 +34,14 @@ type action struct {
 	runner *workflow.Runner
 	in     *inputs
 	log    *stepLog
-	aws    *aws.Config // with the credentials of the step
-	report *cli.Report // the job's until it has ended, or was abandoned
+	aws    *aws.Config  // with the credentials of the step
+	report *task.Report // the job's until it has ended, or was abandoned
 	exit   func(int)
 }
 
 func newAction(env cli.Env) *action {
 	r := workflow.New(env.Raw.Stdout, env.Getenv) // which writes commands to it, and escapes the rest
-	return &action{env: env, runner: r, in: &inputs{summary: true}, log: newStepLog(r), report: env.NewReport("", "", false, nil), exit: os.Exit}
+	return &action{env: env, runner: r, in: &inputs{summary: true}, log: newStepLog(r), report: task.NewReport(env, "", "", false, nil), exit: os.Exit}
 }
 
 // stopWithin is how long a job may take to end after it was cancelled. GitHub kills the process 10 s after it has cancelled
@@ -85,7 +87,7 @@ func (a *action) perform(ctx context.Context) error {
 	a.log.Begin(partInputs)
 	in, err := readInputs(a.env, a.runner)
 	a.in = in
-	a.report = a.env.NewReport(in.path, in.destination, in.dryRun, in.settings)
+	a.report = task.NewReport(a.env, in.path, in.destination, in.dryRun, in.settings)
 	for _, unknown := range unknownInputs(a.env.Environ()) {
 		a.log.warn("unknown input", unknown)
 	}
@@ -107,19 +109,19 @@ func (a *action) perform(ctx context.Context) error {
 
 // publish gets credentials and does the job. It may go on when nobody waits for it any more,
 // so nothing that it changes may be looked at before it has returned.
-func (a *action) publish(ctx context.Context, r *cli.Report) error {
+func (a *action) publish(ctx context.Context, r *task.Report) error {
 	in := a.in
 	log := a.log.log()
 	a.log.Begin(partIdentity)
 	if err := a.identify(ctx, log); err != nil {
 		return err
 	}
-	a.log.Begin(cli.PartScan)
+	a.log.Begin(task.PartScan)
 	source, err := a.runner.Directory(in.path)
 	if err != nil {
 		return cli.Fail(cli.ExitSource, fmt.Errorf("path %w", err))
 	}
-	j := cli.Job{
+	j := task.Publish{
 		Source: source, Destination: in.destination, Target: in.target, Options: in.options, DryRun: in.dryRun, ReadBack: in.verify,
 		Environment: target.Environment{Log: log, Observe: a.log.observe, AWS: a.aws, Roots: in.roots}, Report: r, Observer: a.log,
 	}
@@ -146,7 +148,7 @@ func (a *action) inTime(ctx context.Context, do func(context.Context) error) err
 		return cli.Stopped(ctx, err)
 	case <-time.After(stopWithin):
 		// The report is still the job's. What is known is in the log.
-		a.report = a.env.NewReport(a.in.path, a.in.destination, a.in.dryRun, a.in.settings)
+		a.report = task.NewReport(a.env, a.in.path, a.in.destination, a.in.dryRun, a.in.settings)
 		return abandoned{context.Cause(ctx)}
 	}
 }

@@ -16,10 +16,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session/sessiontest"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
 // golden compares with a file in testdata.
@@ -204,7 +206,7 @@ func told(t *testing.T, got stepped) {
 	if len(got.outputs) != len(f.Outputs) {
 		t.Errorf("%d outputs, action.yml has %d", len(got.outputs), len(f.Outputs))
 	}
-	var r cli.Report
+	var r task.Report
 	if err := json.Unmarshal([]byte(got.report), &r); err != nil {
 		t.Fatalf("report: %v: %s", err, got.report)
 	}

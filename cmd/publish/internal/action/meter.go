@@ -8,9 +8,11 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
 // notable is from which size on an object gets a line of its own.
@@ -104,7 +106,7 @@ func (m *meter) start() {
 	m.stopped.Add(1)
 	go func() {
 		defer m.stopped.Done()
-		tick := time.NewTicker(cli.LineEvery)
+		tick := time.NewTicker(task.LineEvery)
 		defer tick.Stop()
 		for {
 			select {

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
@@ -19,12 +18,15 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
 // An outcome is everything that there is to tell of a run.
 type outcome struct {
 	progress
-	report *cli.Report
+	report *task.Report
 	in     *inputs
 	err    error
 	let    error  // one that the inputs let pass
@@ -111,9 +113,9 @@ func (o *outcome) where() string {
 }
 
 // doing is what a part is about, after "while".
-var doing = map[cli.Part]string{
-	"": "starting", partInputs: "reading the inputs", partIdentity: "getting credentials", cli.PartScan: "reading the source", cli.PartPlan: "planning",
-	cli.PartUpload: "uploading", cli.PartIndex: "writing the index", cli.PartCDN: "invalidating", cli.PartVerify: "reading back",
+var doing = map[task.Part]string{
+	"": "starting", partInputs: "reading the inputs", partIdentity: "getting credentials", task.PartScan: "reading the source", task.PartPlan: "planning",
+	task.PartUpload: "uploading", task.PartIndex: "writing the index", task.PartCDN: "invalidating", task.PartVerify: "reading back",
 }
 
 // sentence says what happened, in one line.
@@ -156,7 +158,7 @@ func (o *outcome) sentence() string {
 		return fmt.Sprintf("Published %s to %s, but not seen when it was read back", count(o.published, "package"), o.where())
 	}
 	what := doing[o.part]
-	if cli.ExitCode(o.err) == cli.ExitSource && o.part == cli.PartPlan {
+	if cli.ExitCode(o.err) == cli.ExitSource && o.part == task.PartPlan {
 		what = "checking the source"
 	}
 	return fmt.Sprintf("%s while %s: %s", verb, what, o.state())
@@ -195,7 +197,7 @@ func all(n int) string {
 // state is what a run that did not end well leaves behind. It claims nothing that is not
 // known.
 func (o *outcome) state() string {
-	if slices.Index(parts, o.part) < slices.Index(parts, cli.PartUpload) || o.in.dryRun {
+	if slices.Index(parts, o.part) < slices.Index(parts, task.PartUpload) || o.in.dryRun {
 		return "nothing was written"
 	}
 	sent, total := o.sent, o.total

@@ -20,13 +20,15 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session/sessiontest"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
 // newTestAction is an action whose log, outputs and summary are read.
@@ -52,7 +54,7 @@ func TestActionLeavesAJobThatDoesNotEnd(t *testing.T) {
 		time.AfterFunc(time.Minute, func() { cancel(cli.SignalError{Signal: syscall.SIGINT}) })
 		began := time.Now()
 		err := a.inTime(ctx, func(context.Context) error {
-			a.log.Begin(cli.PartUpload)
+			a.log.Begin(task.PartUpload)
 			a.log.Progress(&publish.Plan{Mirrors: []*publish.MirrorPlan{{Documents: [][]publish.Write{{{Object: buildcache.Object{Name: "a", Size: 9}}, {Object: buildcache.Object{Name: "b", Size: 9}}}}}}})
 			a.log.meter.Sent("a", 9, 9)
 			<-let // stuck
@@ -412,12 +414,12 @@ func TestActionWithoutCredentials(t *testing.T) {
 func TestPublishedSpecsHaveABound(t *testing.T) {
 	a, _, _, _ := newTestAction(t)
 	for _, row := range []struct{ packages, least, most int }{{1000, 1000, 1000}, {5000, 0, 0}} {
-		m := cli.MirrorReport{Counts: map[string]int{"new": row.packages}}
+		m := task.MirrorReport{Counts: map[string]int{"new": row.packages}}
 		for i := range row.packages {
-			m.Packages = append(m.Packages, cli.PackageReport{Name: fmt.Sprint("p", i), Version: "1", Hash: strings.Repeat("a", 32), Status: "new", OS: "ubuntu22.04", Target: "x86_64_v3"})
+			m.Packages = append(m.Packages, task.PackageReport{Name: fmt.Sprint("p", i), Version: "1", Hash: strings.Repeat("a", 32), Status: "new", OS: "ubuntu22.04", Target: "x86_64_v3"})
 		}
-		a.report = a.env.NewReport("", "", false, nil)
-		a.report.Mirrors = []cli.MirrorReport{m}
+		a.report = task.NewReport(a.env, "", "", false, nil)
+		a.report.Mirrors = []task.MirrorReport{m}
 		a.report.Finish(nil)
 		text := a.outcome(nil, nil).publishedSpecs()
 		var list []map[string]any
@@ -501,13 +503,13 @@ func TestWarningsArePutTogether(t *testing.T) {
 func TestSummariesHaveABound(t *testing.T) {
 	a, _, _, summary := newTestAction(t)
 	a.in.maxSpecs = 100000
-	m := cli.MirrorReport{Counts: map[string]int{"new": 50000}, Layout: "v3"}
+	m := task.MirrorReport{Counts: map[string]int{"new": 50000}, Layout: "v3"}
 	findings := &buildcache.FindingsError{}
 	for i := range 50000 {
-		m.Packages = append(m.Packages, cli.PackageReport{Name: fmt.Sprintf("package-%d", i), Version: "1.0", Hash: strings.Repeat("a", 32), Status: "new", OS: "ubuntu22.04", Target: "x86_64_v3"})
+		m.Packages = append(m.Packages, task.PackageReport{Name: fmt.Sprintf("package-%d", i), Version: "1.0", Hash: strings.Repeat("a", 32), Status: "new", OS: "ubuntu22.04", Target: "x86_64_v3"})
 		findings.Findings = append(findings.Findings, buildcache.Finding{Severity: buildcache.Error, File: "file", Reason: strings.Repeat("bad ", 10)})
 	}
-	a.report.Mirrors = []cli.MirrorReport{m}
+	a.report.Mirrors = []task.MirrorReport{m}
 	_ = a.conclude(findings)
 	text := summary()
 	if len(text) > 900<<10 || !strings.Contains(text, "more lines: see the log") || !strings.HasSuffix(text, "</details>\n\n") || !regexp.MustCompile(`\nand \d+ more\n`).MatchString(text) {

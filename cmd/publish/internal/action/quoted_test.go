@@ -7,13 +7,14 @@ import (
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
 // What is suggested is copied into a shell.
 func TestSuggestedCommandsAreQuoted(t *testing.T) {
-	o := &outcome{in: &inputs{destination: "s3://cache/x"}, found: 1, report: cli.Env{}.NewReport("", "", false, nil)}
+	o := &outcome{in: &inputs{destination: "s3://cache/x"}, found: 1, report: task.NewReport(cli.Env{}, "", "", false, nil)}
 	o.in.target.CDN.PublicURL = "https://cache.example.org/$(touch${IFS}pwned)"
-	o.report.Mirrors = []cli.MirrorReport{{Path: "a;touch pwned;'`touch pwned`'", Packages: []cli.PackageReport{{Name: "a", Hash: strings.Repeat("a", 32)}}}}
+	o.report.Mirrors = []task.MirrorReport{{Path: "a;touch pwned;'`touch pwned`'", Packages: []task.PackageReport{{Name: "a", Hash: strings.Repeat("a", 32)}}}}
 	var b strings.Builder
 	o.use(&b)
 	_, text, ok := strings.Cut(b.String(), "```sh\n")

@@ -17,16 +17,17 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
 // What an action does before its job.
 const (
-	partInputs   cli.Part = "Inputs"
-	partIdentity cli.Part = "Identity"
+	partInputs   task.Part = "Inputs"
+	partIdentity task.Part = "Identity"
 )
 
 // parts are in their order.
-var parts = []cli.Part{partInputs, partIdentity, cli.PartScan, cli.PartPlan, cli.PartUpload, cli.PartIndex, cli.PartCDN, cli.PartVerify}
+var parts = []task.Part{partInputs, partIdentity, task.PartScan, task.PartPlan, task.PartUpload, task.PartIndex, task.PartCDN, task.PartVerify}
 
 // A stepLog is the observer of an action: it writes the log, a group for each part, and
 // knows how far the job is even if the job does not end.
@@ -37,7 +38,7 @@ type stepLog struct {
 
 	mu       sync.Mutex // guards what follows while one event is put in
 	role     string     // that was assumed
-	part     cli.Part
+	part     task.Part
 	began    time.Time
 	spent    []spent
 	meter    *meter
@@ -48,7 +49,7 @@ type stepLog struct {
 
 // spent is how long a part took.
 type spent struct {
-	part cli.Part
+	part task.Part
 	time time.Duration
 }
 
@@ -68,13 +69,13 @@ func (w *stepLog) acts(role string) {
 }
 
 // Begin implements observer. A part that is over does not come back.
-func (w *stepLog) Begin(p cli.Part) {
+func (w *stepLog) Begin(p task.Part) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.beginsLocked(p)
 }
 
-func (w *stepLog) beginsLocked(p cli.Part) {
+func (w *stepLog) beginsLocked(p task.Part) {
 	if slices.Index(parts, p) <= slices.Index(parts, w.part) {
 		return
 	}
@@ -112,7 +113,7 @@ func (w *stepLog) Scanned(src *source.Source) {
 func count(n int, what string) string { return english.Plural(n, what, "") }
 
 // Planned implements observer.
-func (w *stepLog) Planned(_ *publish.Plan, r *cli.Report) {
+func (w *stepLog) Planned(_ *publish.Plan, r *task.Report) {
 	var b strings.Builder
 	if r.DryRun() || w.runner.Debugging() {
 		r.Packages(&b)
@@ -124,7 +125,7 @@ func (w *stepLog) Planned(_ *publish.Plan, r *cli.Report) {
 }
 
 // signatures says how many packages are signed, and whether that was looked at.
-func (w *stepLog) signatures(r *cli.Report) string {
+func (w *stepLog) signatures(r *task.Report) string {
 	signed, all := 0, 0
 	for _, m := range r.Mirrors {
 		for _, p := range m.Packages {
@@ -182,7 +183,7 @@ func (m metered) Step(mirror, step string) {
 	m.stepLog.mu.Lock()
 	defer m.stepLog.mu.Unlock()
 	m.stepLog.indexing = append(m.stepLog.indexing, mirror)
-	m.stepLog.beginsLocked(cli.PartIndex)
+	m.stepLog.beginsLocked(task.PartIndex)
 }
 
 // observe hears of every request to S3.
@@ -200,7 +201,7 @@ func (w *stepLog) observe(r s3.Request) {
 // progress is how far the job is.
 type progress struct {
 	role              string
-	part              cli.Part
+	part              task.Part
 	spent             []spent
 	sent, total       int
 	indexing, written []string

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
 // maxSummaryBytes leaves room for what comes after the list of packages.
@@ -136,7 +137,7 @@ func (o *outcome) table(b *strings.Builder) {
 	}
 	if s := r.Stored; s != nil {
 		text := fmt.Sprintf("%s, %s", count(s.Objects, "object"), cli.Size(s.Bytes))
-		if took := o.took(cli.PartUpload); took > 0 && s.Bytes > 0 {
+		if took := o.took(task.PartUpload); took > 0 && s.Bytes > 0 {
 			text += fmt.Sprintf(", %s/s", cli.Size(int64(float64(s.Bytes)/took.Seconds())))
 		}
 		add("sent", text)
@@ -150,7 +151,7 @@ func (o *outcome) table(b *strings.Builder) {
 	fmt.Fprintf(b, "%s\n", workflow.Table([]string{"", ""}, rows))
 }
 
-func (o *outcome) took(p cli.Part) time.Duration {
+func (o *outcome) took(p task.Part) time.Duration {
 	for _, s := range o.spent {
 		if s.part == p {
 			return s.time
@@ -225,10 +226,10 @@ func (o *outcome) use(b *strings.Builder) {
 			break
 		}
 		flag := ""
-		if slices.ContainsFunc(m.Packages, func(p cli.PackageReport) bool { return !p.Signed }) {
+		if slices.ContainsFunc(m.Packages, func(p task.PackageReport) bool { return !p.Signed }) {
 			flag = "--unsigned "
 		}
-		signed = signed || slices.ContainsFunc(m.Packages, func(p cli.PackageReport) bool { return p.Signed })
+		signed = signed || slices.ContainsFunc(m.Packages, func(p task.PackageReport) bool { return p.Signed })
 		u := o.mirrorURL(m.Path)
 		fmt.Fprintf(&text, "spack mirror add %s%s %s\n", flag, shell.Quote(mirrorName(u)), shell.Quote(u))
 	}
@@ -255,8 +256,8 @@ func mirrorName(u string) string {
 }
 
 // example is what somebody may want to install: Slurm, if it is there.
-func (o *outcome) example() cli.PackageReport {
-	var last cli.PackageReport
+func (o *outcome) example() task.PackageReport {
+	var last task.PackageReport
 	for _, m := range o.report.Mirrors {
 		for _, p := range m.Packages {
 			if last = p; p.Name == "slurm" {

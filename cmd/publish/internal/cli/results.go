@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -51,4 +52,19 @@ func (r *Results) Failed() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.err
+}
+
+// ReportVersion grows when a member changes its meaning or goes; new members may come at
+// any time. See docs/json-report.md.
+const ReportVersion = 1
+
+// ShownWarnings is how many warnings are shown one by one. The JSON report has all.
+const ShownWarnings = 20
+
+// WriteJSON writes a document for machines that people can read, too.
+func WriteJSON(w io.Writer, document any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(document)
 }

@@ -4,15 +4,17 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
 // provePublishing makes sure, before a command that may run for hours, that what it builds can be published:
 // that there are credentials, that the destination can be listed, and that it takes conditional
 // writes. It stores nothing. A dry run only lists.
-func provePublishing(ctx context.Context, j *cli.Job) error {
+func provePublishing(ctx context.Context, j *task.Publish) error {
 	err := func() error {
 		to, err := target.Open(ctx, j.Destination, j.Target, j.Environment)
 		if err != nil {

@@ -12,12 +12,14 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/service"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/service"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
 // What a shell says of a command that it cannot run.
@@ -34,7 +36,7 @@ type Options struct {
 
 // Run publishes what a command builds while it runs, and the rest when it has ended. The source of the job is an
 // absolute path.
-func Run(ctx context.Context, env cli.Env, j *cli.Job, o Options, command []string) error {
+func Run(ctx context.Context, env cli.Env, j *task.Publish, o Options, command []string) error {
 	source, destination := j.Source, j.Destination
 	if err := os.MkdirAll(source, 0o777); err != nil { // the command may be what makes it
 		return cli.Fail(cli.ExitSource, err)
@@ -114,15 +116,15 @@ func eachTime(o publish.Options) publish.Options {
 }
 
 // once publishes as publish does: what the daemon has done is nothing to do any more.
-func once(ctx context.Context, env cli.Env, j *cli.Job) error {
-	j.Report = env.NewReport(j.Source, j.Destination, j.DryRun, nil) // which begins now
+func once(ctx context.Context, env cli.Env, j *task.Publish) error {
+	j.Report = task.NewReport(env, j.Source, j.Destination, j.DryRun, nil) // which begins now
 	err := j.Run(ctx)
 	j.Report.Finish(err)
 	return errors.Join(err, j.Report.Print(env.Stderr, false)) // what is printed is the command's
 }
 
 // dry runs the command and plans what is there then.
-func dry(ctx context.Context, env cli.Env, j *cli.Job, timeout time.Duration, command []string) error {
+func dry(ctx context.Context, env cli.Env, j *task.Publish, timeout time.Duration, command []string) error {
 	c := &child{env: env, command: command}
 	if c.run(ctx); c.unknown != nil {
 		return c.unknown

@@ -1,4 +1,4 @@
-package cli
+package task
 
 import (
 	"fmt"
@@ -12,6 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
@@ -23,7 +24,7 @@ const (
 
 // A Screen is the observer of the command line: it shows what takes long, and leaves the
 // rest to the report.
-type Screen struct{ Env Env }
+type Screen struct{ Env cli.Env }
 
 func (Screen) Begin(Part)                     {}
 func (Screen) Note(string, ...any)            {}
@@ -53,12 +54,12 @@ type progress struct {
 	stopped sync.WaitGroup
 }
 
-func newProgress(env Env, plan *publish.Plan) *progress {
+func newProgress(env cli.Env, plan *publish.Plan) *progress {
 	p := &progress{out: env.Stderr, total: plan.Cost(0, 0, 0).Bytes, began: time.Now(), files: make(map[string]*mpb.Bar), done: make(chan struct{})}
 	if p.total == 0 {
 		return p
 	}
-	if f := Terminal(env.Raw.Stderr); f != nil {
+	if f := cli.Terminal(env.Raw.Stderr); f != nil {
 		p.bars = mpb.New(mpb.WithOutput(f), mpb.WithWidth(40))
 		p.whole = p.bar("total", p.total)
 		return p
@@ -139,7 +140,7 @@ func (p *progress) line(now time.Time) string {
 	if rate > 0 {
 		left = time.Duration(float64(p.total-p.sent) / rate * float64(time.Second)).Round(time.Second).String()
 	}
-	return fmt.Sprintf("%s: %s of %s, %s/s, %s left", p.step, Size(p.sent), Size(p.total), Size(int64(rate)), left)
+	return fmt.Sprintf("%s: %s of %s, %s/s, %s left", p.step, cli.Size(p.sent), cli.Size(p.total), cli.Size(int64(rate)), left)
 }
 
 func (p *progress) stop() {

@@ -1,7 +1,6 @@
-package cli
+package task
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,12 +16,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
-
-// ReportVersion grows when a member changes its meaning or goes; new members may come at
-// any time. See docs/json-report.md.
-const ReportVersion = 1
 
 // A Report is what a publish tells: the plan, and what came of it.
 type Report struct {
@@ -33,7 +29,7 @@ type Report struct {
 	Error       string               `json:"error,omitempty"`
 	Source      string               `json:"source"`
 	Destination string               `json:"destination"`
-	Settings    []Setting            `json:"settings"`
+	Settings    []cli.Setting        `json:"settings"`
 	SigningKey  string               `json:"signing_key,omitempty"` // fingerprint of the key that signs
 	Mirrors     []MirrorReport       `json:"mirrors"`
 	Files       []fileReport         `json:"files"`
@@ -100,10 +96,10 @@ type fileReport struct {
 	Status string `json:"status"`
 }
 
-// NewReport returns the report of a job that begins now.
-func (e Env) NewReport(source, destination string, dryRun bool, used []Setting) *Report {
+// NewReport returns the report of a publish that begins now.
+func NewReport(env cli.Env, source, destination string, dryRun bool, used []cli.Setting) *Report {
 	return &Report{
-		Version: ReportVersion, Program: "publish " + e.Version, Source: redact.URL(source), Destination: redact.URL(destination),
+		Version: cli.ReportVersion, Program: "publish " + env.Version, Source: redact.URL(source), Destination: redact.URL(destination),
 		Settings: used, Mirrors: []MirrorReport{}, Files: []fileReport{}, Findings: []buildcache.Finding{},
 		began: time.Now(), dryRun: dryRun,
 	}
@@ -183,8 +179,8 @@ func (r *Report) Indexed() bool { return r.indexed }
 // Finish records how it ended.
 func (r *Report) Finish(err error) {
 	r.Seconds = time.Since(r.began).Seconds()
-	r.ExitCode = ExitCode(err)
-	var stopped SignalError
+	r.ExitCode = cli.ExitCode(err)
+	var stopped cli.SignalError
 	switch {
 	case errors.As(err, &stopped):
 		r.Result = "cancelled"
@@ -204,20 +200,12 @@ func (r *Report) Finish(err error) {
 
 func (r *Report) Print(w io.Writer, asJSON bool) error {
 	if asJSON {
-		return WriteJSON(w, r)
+		return cli.WriteJSON(w, r)
 	}
 	var b strings.Builder
 	r.text(&b)
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-// WriteJSON writes a document for machines that people can read, too.
-func WriteJSON(w io.Writer, document any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(document)
 }
 
 func (r *Report) text(b *strings.Builder) {
@@ -261,15 +249,15 @@ func (r *Report) planText(b *strings.Builder) {
 		if f.Severity != buildcache.Warning {
 			continue
 		}
-		if warnings++; warnings <= ShownWarnings {
+		if warnings++; warnings <= cli.ShownWarnings {
 			escape.Fprintf(b, "  warning: %s\n", f)
 		}
 	}
-	if warnings > ShownWarnings {
-		fmt.Fprintf(b, "  warning: and %d more, see --json\n", warnings-ShownWarnings)
+	if warnings > cli.ShownWarnings {
+		fmt.Fprintf(b, "  warning: and %d more, see --json\n", warnings-cli.ShownWarnings)
 	}
 	if r.dryRun {
-		escape.Fprintf(b, "  would store %d objects, %s, in about %d requests: $%.4f\n", r.Estimate.Objects, Size(r.Estimate.Bytes), r.Estimate.Requests, r.Estimate.USD)
+		escape.Fprintf(b, "  would store %d objects, %s, in about %d requests: $%.4f\n", r.Estimate.Objects, cli.Size(r.Estimate.Bytes), r.Estimate.Requests, r.Estimate.USD)
 		if i := r.Invalidate; i != nil {
 			escape.Fprintf(b, "  would invalidate %d paths: $%.4f once the month's 1,000 free ones are used up\n", len(i.Paths), r.Estimate.PathsUSD)
 		}
@@ -300,9 +288,6 @@ func (r *Report) replaced() string {
 	slices.Sort(keys)
 	return ", in place of " + strings.Join(keys, ", ")
 }
-
-// ShownWarnings is how many warnings are shown one by one. The JSON report has all.
-const ShownWarnings = 20
 
 // someOf names the first few of many packages.
 func someOf(ids []string) string {
@@ -373,7 +358,7 @@ func (r *Report) outcome() string {
 	}
 	switch r.Result {
 	case "published":
-		return fmt.Sprintf("published %s: %s, %s in %.1f s", english.Plural(n, "package", ""), english.Plural(r.Stored.Objects, "object", ""), Size(r.Stored.Bytes), r.Seconds)
+		return fmt.Sprintf("published %s: %s, %s in %.1f s", english.Plural(n, "package", ""), english.Plural(r.Stored.Objects, "object", ""), cli.Size(r.Stored.Bytes), r.Seconds)
 	case "unchanged":
 		return r.unchanged()
 	case "dry-run":
@@ -383,7 +368,7 @@ func (r *Report) outcome() string {
 		return "would publish " + english.Plural(n, "package", "")
 	}
 	switch {
-	case r.indexed && r.ExitCode == ExitSource:
+	case r.indexed && r.ExitCode == cli.ExitSource:
 		return fmt.Sprintf("%s: published %s, refused others", r.Result, english.Plural(n, "package", ""))
 	case r.indexed:
 		return r.Result + ": everything is published and in the index, but clients may not see it yet"

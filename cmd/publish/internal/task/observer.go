@@ -1,11 +1,11 @@
-package cli
+package task
 
 import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
-// A Part is a part of a job, as an observer sees it.
+// A Part is a part of a publish, as an observer sees it.
 type Part string
 
 const (
@@ -17,7 +17,7 @@ const (
 	PartVerify Part = "Verify"
 )
 
-// An Observer follows a job while it runs. Its result is in the report.
+// An Observer follows a publish while it runs. Its result is in the report.
 type Observer interface {
 	// Begin is called when a part begins, which ends the one before.
 	Begin(Part)

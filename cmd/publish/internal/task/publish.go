@@ -1,0 +1,204 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+)
+
+// A Publish is one publish, from its configuration to its report.
+type Publish struct {
+	Source, Destination string
+	Target              target.Config
+	Options             publish.Options
+	DryRun              bool
+	// From, if set, opens a mirror elsewhere in place of the directory Source, for a destination. Its content is
+	// stored by what Into makes of the destination.
+	From func(ctx context.Context, to mirror.Store) (*source.Source, error)
+	Into func(mirror.Store) mirror.Store
+	// ReadBack reads the index back from the destination when it has been replaced.
+	ReadBack bool
+
+	Environment target.Environment
+	Report      *Report
+	Observer    Observer
+}
+
+// cdnObserver shows what is done to a CDN as parts of a publish.
+type cdnObserver struct{ Observer }
+
+func (o cdnObserver) Invalidating() { o.Begin(PartCDN) }
+func (o cdnObserver) ReadingBack()  { o.Begin(PartVerify) }
+
+// Run publishes. If it was stopped, the error is the cause.
+func (p *Publish) Run(ctx context.Context) error {
+	return cli.Stopped(ctx, p.run(ctx))
+}
+
+// RunInPlace publishes where the destination is the source: it signs the packages where they are.
+func (p *Publish) RunInPlace(ctx context.Context) error {
+	return cli.Stopped(ctx, p.do(ctx, func(ctx context.Context, plan *publish.Plan, d *target.Destination) error {
+		return plan.RemoveUnsigned(ctx, func(path string) publish.Tidier { return d.Mirror(path).(publish.Tidier) })
+	}))
+}
+
+func (p *Publish) run(ctx context.Context) error {
+	if p.From != nil {
+		return p.runFrom(ctx)
+	}
+	if err := target.Apart(p.Source, p.Destination); err != nil {
+		return err
+	}
+	return p.do(ctx, nothingElse)
+}
+
+func nothingElse(context.Context, *publish.Plan, *target.Destination) error { return nil }
+
+// do publishes, and calls then at the end, also where some of the packages were refused.
+func (p *Publish) do(ctx context.Context, then func(context.Context, *publish.Plan, *target.Destination) error) error {
+	p.Observer.Begin(PartScan)
+	src, err := source.Open(ctx, p.Source, p.Options.Selection)
+	if err != nil {
+		return sourceError(err)
+	}
+	defer src.Close()
+	p.Observer.Scanned(src)
+	p.Observer.Begin(PartPlan)
+	d, err := target.Open(ctx, p.Destination, p.Target, p.Environment)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return p.publish(ctx, src, d, then)
+}
+
+// runFrom is run for a mirror elsewhere, of which only what the destination lacks is read.
+func (p *Publish) runFrom(ctx context.Context) error {
+	p.Observer.Begin(PartScan)
+	d, err := target.Open(ctx, p.Destination, p.Target, p.Environment)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	src, err := p.From(ctx, d.Mirror(""))
+	switch {
+	case errors.Is(err, source.ErrNothing):
+		return cli.Fail(cli.ExitSource, err)
+	case err != nil:
+		return err
+	}
+	p.Observer.Scanned(src)
+	p.Observer.Begin(PartPlan)
+	return p.publish(ctx, src, d, nothingElse)
+}
+
+func (p *Publish) publish(ctx context.Context, src *source.Source, d *target.Destination, then func(context.Context, *publish.Plan, *target.Destination) error) error {
+	cdn, err := d.OpenCDN(ctx, cdnObserver{p.Observer})
+	if err != nil {
+		return err
+	}
+	into := func(path string) mirror.Store { return d.Mirror(path) }
+	if p.Into != nil {
+		into = func(path string) mirror.Store { return p.Into(d.Mirror(path)) }
+	}
+	plan, err := publish.NewPlan(ctx, src, into, p.Options)
+	if err != nil {
+		return err
+	}
+	p.Report.SetPlan(plan, cdn.Paths(plan.Stale()), d.Parts.Threshold, d.Parts.PartSize)
+	p.Observer.Planned(plan, p.Report)
+	if p.DryRun {
+		return p.dryRun(ctx, plan)
+	}
+	err = p.carryOut(ctx, plan, d, cdn)
+	var findings *buildcache.FindingsError
+	if err == nil || errors.As(err, &findings) && p.Report.Indexed() {
+		err = errors.Join(err, then(ctx, plan, d))
+	}
+	return err
+}
+
+// sourceError: a source that cannot be opened is invalid, unless we were stopped.
+func sourceError(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return cli.Fail(cli.ExitSource, err)
+}
+
+// dryRun checks what would be sent, so that what it prints is what a real run does. To check content elsewhere would be to
+// copy it.
+func (p *Publish) dryRun(ctx context.Context, plan *publish.Plan) error {
+	out := plan.Expected()
+	if p.From == nil {
+		var err error
+		if out, err = plan.Check(ctx); err != nil {
+			return err
+		}
+	}
+	p.Report.Update(out)
+	if plan.Blocked() || buildcache.Failed(out.Findings) {
+		return &buildcache.FindingsError{Findings: out.Findings, Held: plan.Blocked()}
+	}
+	return nil
+}
+
+func (p *Publish) carryOut(ctx context.Context, plan *publish.Plan, d *target.Destination, cdn *target.CDN) error {
+	if !plan.Blocked() {
+		p.Observer.Begin(PartUpload)
+	}
+	progress, stop := p.Observer.Progress(plan)
+	out, err := plan.Apply(ctx, progress)
+	stop(out)
+	p.Report.SetOutcome(out, d.Requests())
+	var findings *buildcache.FindingsError
+	if err != nil && !(errors.As(err, &findings) && p.Options.KeepGoing) {
+		return err
+	}
+	p.Report.MarkIndexed()
+	for _, m := range out.Mirrors {
+		sweepErr := m.Sweep(ctx, d.Mirror(m.Path))
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if sweepErr != nil { // everything is published all the same
+			p.Report.Warn(m.Path, "unfinished uploads of others are left over: "+sweepErr.Error())
+		}
+	}
+	var all []reindex.Expectation
+	for _, m := range out.Mirrors {
+		all = append(all, m.Expectation())
+	}
+	var cdnErr error
+	p.Report.Invalidate, cdnErr = cdn.Update(ctx, target.Changes{Stale: out.Stale, Shown: all})
+	if cdnErr == nil && p.ReadBack {
+		p.Observer.Begin(PartVerify)
+		cdnErr = p.readBack(ctx, all, d)
+	}
+	p.Report.Stored.Requests = d.Requests()
+	return errors.Join(cdnErr, err)
+}
+
+// readBack makes sure that the destination itself shows what was published.
+func (p *Publish) readBack(ctx context.Context, all []reindex.Expectation, d *target.Destination) error {
+	for _, s := range all {
+		why, err := s.Unmet(ctx, d.Mirror(s.Path))
+		if err == nil && why != "" {
+			err = errors.New(why)
+		}
+		if err != nil {
+			return cli.Fail(cli.ExitVerification, fmt.Errorf("published, but not there when it is read back from the destination: %q: %w", s.Path, err))
+		}
+	}
+	p.Observer.Note("the destination has what was published")
+	return nil
+}
