@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/event"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
@@ -173,7 +174,7 @@ const checks = 2
 // A Daemon publishes packages of mirrors as they appear.
 type Daemon struct {
 	o      Options
-	events *hub
+	events *event.Hub
 	counts Counts
 	began  time.Time
 	// flushing is how many wait for everything to be published: nothing settles then.
@@ -200,10 +201,16 @@ type Daemon struct {
 	next     chan []Mirror // what Run is to change over to
 }
 
+// eventsBehind is how many events a listener may be behind: as many as a burst of packages causes.
+const eventsBehind = 4096
+
+// Events returns what happens from now on, until the listener leaves or the daemon stops.
+func (d *Daemon) Events() *event.Listener { return d.events.Listen(eventsBehind, nil) }
+
 // New makes a daemon, which does nothing until Run.
 func New(o Options, mirrors []Mirror) *Daemon {
 	d := &Daemon{
-		o: o, events: newHub(), began: time.Now(), stopping: make(chan struct{}), toForget: newPoke(),
+		o: o, events: event.NewHub(), began: time.Now(), stopping: make(chan struct{}), toForget: newPoke(),
 		replaced: make(chan struct{}), next: make(chan []Mirror),
 	}
 	for _, m := range mirrors {

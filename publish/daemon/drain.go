@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/event"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
@@ -133,7 +134,7 @@ func (k *worker) blocked(since time.Time) string {
 // told. It returns the job as it is when ctx ends.
 func (d *Daemon) Wait(ctx context.Context, id int64, caches bool) (j queue.Job, told bool, err error) {
 	// One event of those is enough, because the job is then read anew.
-	events := d.events.listen(1, func(e Event) bool { return e.Kind == "caches" || e.Job == id })
+	events := d.events.Listen(1, func(e event.Event) bool { return e.Kind == "caches" || e.Job == id })
 	defer events.Leave()
 	for {
 		j, told, err = d.waited(context.WithoutCancel(ctx), id)

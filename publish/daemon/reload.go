@@ -14,7 +14,7 @@ import (
 // Run publishes until ctx ends, and returns once everything that it started has stopped.
 // Runs may go on for the grace time; what they did not finish stays in the queue.
 func (d *Daemon) Run(ctx context.Context) error {
-	defer d.events.close()
+	defer d.events.Close()
 	g, gctx := defect.WithContext(ctx)
 	stop := make(map[*worker]func())
 	for _, k := range d.all() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/event"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
@@ -221,7 +222,7 @@ func (k *worker) begun(p *Progress) {
 	k.mu.Lock()
 	k.runs[p] = true
 	k.mu.Unlock()
-	k.d.events.send(Event{Kind: "run", Mirror: k.m.Name, State: "begun", Packages: p.packages})
+	k.d.events.Send(event.Event{Kind: "run", Mirror: k.m.Name, State: "begun", Packages: p.packages})
 }
 
 func (k *worker) end(p *Progress, out Outcome, err error, packages int) {
@@ -239,7 +240,7 @@ func (k *worker) end(p *Progress, out Outcome, err error, packages int) {
 	}
 	k.mu.Unlock()
 	k.d.counts.ran(k.m.Name, out, err)
-	k.d.events.send(Event{Kind: "run", Mirror: k.m.Name, State: state, Packages: packages, Reason: r.Error})
+	k.d.events.Send(event.Event{Kind: "run", Mirror: k.m.Name, State: state, Packages: packages, Reason: r.Error})
 	if err == nil {
 		k.d.o.Log.Info("published", "mirror", k.m.Name, "packages", packages, "refused", len(out.Refused), "objects", out.Objects, "bytes", out.Bytes, "seconds", r.Seconds)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/hints"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
@@ -53,6 +54,25 @@ func (k *worker) scan(ctx context.Context) error {
 		if waitOr(ctx, min(time.Until(next), k.m.Scan), k.toScan) {
 			wait(ctx, hintSettles)
 		}
+	}
+	return ctx.Err()
+}
+
+// hintsAgain is how long to wait before events of the file system are followed again after that has failed.
+const hintsAgain = time.Minute
+
+// followHints looks where the file system says that something is new, until ctx ends. Where there are no hints to be had,
+// scans are all there is.
+func (k *worker) followHints(ctx context.Context) error {
+	tree := hints.Tree{
+		Dir: k.m.Source, MayHold: k.m.Work.MayHold, Look: k.look,
+		Lost: func() { k.d.counts.of(k.m.Name, func(m *MirrorCounts) { m.Overflows++ }) },
+	}
+	for ctx.Err() == nil {
+		if err := hints.Watch(ctx, tree); err != nil && ctx.Err() == nil {
+			k.d.o.Log.Warn("no hints from the file system; packages are found by scanning", "mirror", k.m.Name, "every", k.m.Scan.String(), "reason", err.Error())
+		}
+		wait(ctx, hintsAgain)
 	}
 	return ctx.Err()
 }

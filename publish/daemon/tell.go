@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/event"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
@@ -81,7 +82,7 @@ func (k *worker) meet(ctx context.Context, owed []queue.Obligation) error {
 		if err := k.d.o.Queue.Meet(keep, ids...); err != nil {
 			return err
 		}
-		k.d.events.send(Event{Kind: "caches", Mirror: k.m.Name, State: "told", Obligations: ids})
+		k.d.events.Send(event.Event{Kind: "caches", Mirror: k.m.Name, State: "told", Obligations: ids})
 		return nil
 	}
 	pause := backoff(firstTelling, longestTelling, tries+1)
@@ -90,6 +91,6 @@ func (k *worker) meet(ctx context.Context, owed []queue.Obligation) error {
 	if err := k.d.o.Queue.Defer(keep, time.Now().Add(pause), err.Error(), ids...); err != nil {
 		return err
 	}
-	k.d.events.send(Event{Kind: "caches", Mirror: k.m.Name, State: "failed", Obligations: ids, Reason: err.Error()})
+	k.d.events.Send(event.Event{Kind: "caches", Mirror: k.m.Name, State: "failed", Obligations: ids, Reason: err.Error()})
 	return nil
 }

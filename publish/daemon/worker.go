@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/event"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
@@ -75,7 +76,7 @@ func (k *worker) run(ctx context.Context) error {
 func (k *worker) begin(gctx context.Context, g *defect.Group) {
 	g.Go(func() error { return k.scan(gctx) })
 	if k.m.Watch {
-		g.Go(func() error { return k.watch(gctx) })
+		g.Go(func() error { return k.followHints(gctx) })
 	}
 	for _, l := range lanes {
 		for range checks {
@@ -98,7 +99,7 @@ func (k *worker) resume() {
 // changed tells whoever listens that a job has moved.
 func (k *worker) changed(j queue.Job, to queue.State, reason string) {
 	k.d.counts.moved(k.m.Name, to)
-	k.d.events.send(Event{Kind: "job", Mirror: k.m.Name, Job: j.ID, Package: j.Package, State: string(to), Reason: reason})
+	k.d.events.Send(event.Event{Kind: "job", Mirror: k.m.Name, Job: j.ID, Package: j.Package, State: string(to), Reason: reason})
 }
 
 // pokes are one for each lane, because either would take one away from the other.

@@ -26,6 +26,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/event"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
@@ -269,14 +270,14 @@ func TestDrainRetryAndEvents(t *testing.T) {
 	w := begin(t, &fakeWork{})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	heard := make(chan daemon.Event, 100)
+	heard := make(chan event.Event, 100)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
 	listening := make(chan struct{})
 	once := sync.OnceFunc(func() { close(listening) })
 	wg.Go(func() {
-		w.Events(ctx, func(e daemon.Event) bool { once(); heard <- e; return true })
+		w.Events(ctx, func(e event.Event) bool { once(); heard <- e; return true })
 	})
 	// What the first look found could fail before the drain begins, which would not tell of it.
 	if err := w.Flush(t.Context()); err != nil {

@@ -12,6 +12,7 @@ import (
 	"net/url"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/event"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 )
 
@@ -184,9 +185,9 @@ func (c *Client) Drain(ctx context.Context, tell func(daemon.Drained)) (daemon.D
 }
 
 // Events tells what happens until tell says no.
-func (c *Client) Events(ctx context.Context, tell func(daemon.Event) bool) error {
+func (c *Client) Events(ctx context.Context, tell func(event.Event) bool) error {
 	return c.lines(ctx, http.MethodGet, "/v1/events", func(d *json.Decoder) (bool, error) {
-		var e daemon.Event
+		var e event.Event
 		if err := d.Decode(&e); err != nil {
 			return false, err
 		}

@@ -59,8 +59,10 @@ var arrows = map[string]string{
 	// the indexer: it decides when, from a queue. It knows the layouts, and the caller hands it what to do
 	"publish/events": "publish/layout publish/mirror publish/credentials publish/redact publish/defect",
 	// the daemon: it decides when, and the caller hands it functions that do the work
-	"publish/daemon":     "publish/queue publish/defect",
-	"publish/daemon/api": "publish/daemon publish/queue publish/events publish/defect",
+	"publish/daemon":       "publish/daemon/event publish/daemon/hints publish/queue publish/defect",
+	"publish/daemon/event": "",
+	"publish/daemon/hints": "",
+	"publish/daemon/api":   "publish/daemon publish/daemon/event publish/queue publish/events publish/defect",
 	// for tests only
 	"publish/publishtest":               "publish/reindex/lead publish/verify publish/spec publish/source publish/reindex publish/mirror/mirrortest publish/mirror publish/manifest publish/layout publish/key publish/index publish/buildcache publish publish/blob",
 	"publish/internal/imports":          "",
@@ -125,7 +127,7 @@ var owners = map[string]string{
 	"github.com/spdx/":                         "publish/sbom",
 	"github.com/package-url/":                  "publish/sbom",
 	"modernc.org/":                             "publish/queue",
-	"github.com/fsnotify/":                     "publish/daemon",
+	"github.com/fsnotify/":                     "publish/daemon/hints",
 	"github.com/prometheus/":                   "publish/daemon/api",
 	"github.com/coreos/":                       "cmd/publish/internal/service",
 	"golang.org/x/sync/errgroup":               "publish/defect", // in whose groups a panic is an error

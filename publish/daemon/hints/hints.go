@@ -1,4 +1,6 @@
-package daemon
+// Package hints takes from the file system where to look for new documents. A hint may be missed, so hints make
+// scanning faster and never replace it.
+package hints
 
 import (
 	"context"
@@ -6,9 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/fsnotify/fsnotify"
 )
@@ -16,31 +18,25 @@ import (
 // deepest is how many directories below a source are watched in each other. A scan names what is nested deeper.
 const deepest = 100
 
-// again is how long to wait before a watch that broke is set up anew.
-const again = time.Minute
-
-// watch asks the file system for hints where to look, until ctx ends. A hint may be missed: the
-// next scan finds what it was about. Where there are no hints to be had, scans are all there is.
-func (k *worker) watch(ctx context.Context) error {
-	for ctx.Err() == nil {
-		if err := k.watchOnce(ctx); err != nil && ctx.Err() == nil {
-			k.d.o.Log.Warn("no hints from the file system; packages are found by scanning", "mirror", k.m.Name, "every", k.m.Scan.String(), "reason", err.Error())
-		}
-		wait(ctx, again)
-	}
-	return ctx.Err()
+// A Tree is a directory in which documents appear. Names are slash-separated and relative to it.
+type Tree struct {
+	Dir     string
+	MayHold func(name string) bool // documents may be in or below a directory
+	Look    func(name string)      // is called for a directory in which something may be new; "" is everything
+	Lost    func()                 // is called when events were lost; Look("") follows
 }
 
-func (k *worker) watchOnce(ctx context.Context) error {
+// Watch follows the events of a directory until ctx ends, or there are none to be had.
+func Watch(ctx context.Context, t Tree) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return err
 	}
 	defer w.Close()
-	if err := k.watchBelow(ctx, w, k.m.Source); err != nil {
+	if err := t.watchBelow(ctx, w, t.Dir); err != nil {
 		return err
 	}
-	k.look("") // what appeared before we watched
+	t.Look("") // what appeared before we watched
 	for {
 		select {
 		case <-ctx.Done():
@@ -52,13 +48,13 @@ func (k *worker) watchOnce(ctx context.Context) error {
 			if !errors.Is(err, fsnotify.ErrEventOverflow) {
 				return err
 			}
-			k.d.counts.of(k.m.Name, func(m *MirrorCounts) { m.Overflows++ })
-			k.look("")
+			t.Lost()
+			t.Look("")
 		case e, ok := <-w.Events:
 			if !ok {
 				return errors.New("the watch has ended")
 			}
-			if err := k.hinted(ctx, w, e); err != nil {
+			if err := t.hinted(ctx, w, e); err != nil {
 				return err
 			}
 		}
@@ -67,49 +63,49 @@ func (k *worker) watchOnce(ctx context.Context) error {
 
 // hinted follows a hint. A new directory is watched first and then looked through, so that
 // nothing falls in between.
-func (k *worker) hinted(ctx context.Context, w *fsnotify.Watcher, e fsnotify.Event) error {
-	name, err := filepath.Rel(k.m.Source, e.Name)
+func (t Tree) hinted(ctx context.Context, w *fsnotify.Watcher, e fsnotify.Event) error {
+	name, err := filepath.Rel(t.Dir, e.Name)
 	if err != nil {
 		return err
 	}
 	name = filepath.ToSlash(name)
-	if e.Name == k.m.Source && e.Has(fsnotify.Remove|fsnotify.Rename) {
+	if e.Name == t.Dir && e.Has(fsnotify.Remove|fsnotify.Rename) {
 		return fmt.Errorf("%s is gone", e.Name)
 	}
-	if !e.Has(fsnotify.Create|fsnotify.Write) || !k.m.Work.MayHold(name) {
+	if !e.Has(fsnotify.Create|fsnotify.Write) || !t.MayHold(name) {
 		return nil
 	}
 	if e.Has(fsnotify.Create) && isDir(e.Name) {
-		if err := k.watchBelow(ctx, w, e.Name); err != nil {
+		if err := t.watchBelow(ctx, w, e.Name); err != nil {
 			return err
 		}
-		k.look(name)
+		t.Look(name)
 		return nil
 	}
-	k.look(dirOf(name))
+	t.Look(path.Dir(name))
 	return nil
 }
 
 // watchBelow watches a directory and those below it that may hold documents.
-func (k *worker) watchBelow(ctx context.Context, w *fsnotify.Watcher, dir string) error {
+func (t Tree) watchBelow(ctx context.Context, w *fsnotify.Watcher, dir string) error {
 	return filepath.WalkDir(dir, func(full string, e fs.DirEntry, err error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if errors.Is(err, fs.ErrNotExist) && full != k.m.Source || err == nil && !e.IsDir() {
+		if errors.Is(err, fs.ErrNotExist) && full != t.Dir || err == nil && !e.IsDir() {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		name, err := filepath.Rel(k.m.Source, full)
+		name, err := filepath.Rel(t.Dir, full)
 		if err != nil {
 			return err
 		}
 		if strings.Count(name, string(filepath.Separator)) >= deepest {
 			return fs.SkipDir
 		}
-		if !k.m.Work.MayHold(filepath.ToSlash(name)) {
+		if !t.MayHold(filepath.ToSlash(name)) {
 			return fs.SkipDir
 		}
 		if err := w.Add(full); err != nil && !errors.Is(err, fs.ErrNotExist) {

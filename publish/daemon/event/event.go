@@ -1,4 +1,5 @@
-package daemon
+// Package event distributes what happens in a daemon to listeners, each at its own pace.
+package event
 
 import (
 	"context"
@@ -20,26 +21,24 @@ type Event struct {
 	Obligations []int64 `json:"obligations,omitempty"`
 }
 
-// A hub distributes events to listeners. A slow listener delays nothing: it misses events, and
+// A Hub distributes events to listeners. A slow listener delays nothing: it misses events, and
 // receives a "lost" event in their place.
-type hub struct {
+type Hub struct {
 	mu        sync.Mutex
 	listeners map[*Listener]bool
 	closed    bool
 }
 
-// behind is how many events a listener may be behind: as many as a burst of packages causes.
-const behind = 4096
+// NewHub returns a hub without listeners.
+func NewHub() *Hub { return &Hub{listeners: make(map[*Listener]bool)} }
 
-func newHub() *hub { return &hub{listeners: make(map[*Listener]bool)} }
-
-// A Listener receives events until it leaves or the daemon stops. It takes memory for the events
+// A Listener receives events until it leaves or the hub is closed. It takes memory for the events
 // that wait, not for those that could.
 type Listener struct {
-	hub   *hub
+	hub   *Hub
 	only  func(Event) bool // nil: all events
 	limit int
-	ready poke
+	ready chan struct{} // holds one element if the listener must look again
 
 	// The mutex of the hub guards what follows.
 	waiting []Event
@@ -47,7 +46,8 @@ type Listener struct {
 	closed  bool
 }
 
-func (h *hub) send(e Event) {
+// Send gives an event, which happens now, to the listeners that accept it.
+func (h *Hub) Send(e Event) {
 	e.At = time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -58,16 +58,17 @@ func (h *hub) send(e Event) {
 	}
 }
 
+// add appends an event. The hub's mutex is held.
 func (l *Listener) add(e Event) {
 	if l.missed = l.missed || len(l.waiting) >= l.limit; !l.missed {
 		l.waiting = append(l.waiting, e)
 	}
-	l.ready.give()
+	l.wake()
 }
 
-// listen returns a listener for the events that only accepts, of which at most limit wait.
-func (h *hub) listen(limit int, only func(Event) bool) *Listener {
-	l := &Listener{hub: h, only: only, limit: limit, ready: newPoke()}
+// Listen returns a listener for the events that only accepts, of which at most limit wait.
+func (h *Hub) Listen(limit int, only func(Event) bool) *Listener {
+	l := &Listener{hub: h, only: only, limit: limit, ready: make(chan struct{}, 1)}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if l.closed = h.closed; !l.closed {
@@ -77,7 +78,7 @@ func (h *hub) listen(limit int, only func(Event) bool) *Listener {
 }
 
 // Next returns the next event. It returns false when ctx ends, or once the listener has left or
-// the daemon has stopped and no event waits.
+// the hub was closed and no event waits.
 func (l *Listener) Next(ctx context.Context) (Event, bool) {
 	for ctx.Err() == nil {
 		if e, ok, closed := l.take(); ok || closed {
@@ -117,10 +118,11 @@ func (l *Listener) Leave() {
 func (l *Listener) end() {
 	delete(l.hub.listeners, l)
 	l.closed = true
-	l.ready.give()
+	l.wake()
 }
 
-func (h *hub) close() {
+// Close ends all listeners, those that come later too.
+func (h *Hub) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
@@ -129,5 +131,10 @@ func (h *hub) close() {
 	}
 }
 
-// Events returns what happens from now on, until the listener leaves or the daemon stops.
-func (d *Daemon) Events() *Listener { return d.events.listen(behind, nil) }
+// wake makes Next look again.
+func (l *Listener) wake() {
+	select {
+	case l.ready <- struct{}{}:
+	default:
+	}
+}
