@@ -96,6 +96,13 @@ type Layout interface {
 	ReadChecksum(ctx context.Context, r mirror.Reader) (name, checksum string, err error)
 	// IsView recognises the name of the pointer of a named index.
 	IsView(name string) bool
+	// View returns the same layout with a named index in place of the one of the whole mirror. It is false if the layout
+	// has no named indices.
+	View(name string) (Layout, bool)
+	// ViewName is the name of the index; empty for the one of the whole mirror.
+	ViewName() string
+	// IndexID identifies the index among those of a mirror.
+	IndexID() string
 
 	// ReadKey reads a key and makes sure that it is the one that its name says: uploads in the
 	// order in which they are made.

@@ -31,6 +31,7 @@ type Pointer struct {
 	// index may have lost packages, and so may all that were made of it. A caller that has added everything which it has
 	// listed clears it. It is always empty in a layout whose pointer cannot say so.
 	Foreign string
+	view    bool     // it is that of a named index
 	text    []byte   // of the object at the fixed name, where broken
 	proofs  []string // what was proved of the storage when the pointer was written: see mirror.Prover
 	Proof   string   // what must be proved before the pointer is replaced; empty: nothing more

@@ -28,8 +28,15 @@ const (
 // openList is how many directories a list of one in a file system may have open: those on the way.
 const openList = 8
 
-// Packages is how many there are about in a mirror, as far as its index tells.
+// manyPackages is a number of packages of which only those that are meant are listed.
+const manyPackages = 1 << 20
+
+// Packages is how many there are about in a mirror, as far as its index tells. A named index tells nothing of what
+// there is besides.
 func (p *Pointer) Packages() int64 {
+	if p.view {
+		return manyPackages
+	}
 	if p.Coverage != nil {
 		return int64(p.Coverage.Len())
 	}

@@ -39,6 +39,9 @@ func (v2) NamesContent() bool                             { return false }
 func (v2) ParseTarballName(name string) (spec.Hash, bool) { return layout.ParseV2Tarball(name) }
 func (v2) KeyIndexName() string                           { return layout.V2KeyIndex }
 func (v2) IsView(string) bool                             { return false }
+func (v2) View(string) (Layout, bool)                     { return nil, false }
+func (v2) ViewName() string                               { return "" }
+func (f v2) IndexID() string                              { return f.Name() }
 func (v2) BlobName(blob.Digest) (string, bool)            { return "", false }
 
 // DocumentNames are made of the compiler too, which only records of spec.Format4 have.

@@ -20,8 +20,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// v3 is the layout that Spack writes since 1.0: manifests that point at blobs.
-type v3 struct{}
+// v3 is the layout that Spack writes since 1.0: manifests that point at blobs. Its view is the name of the index that is
+// read and written; empty for the one of the whole mirror.
+type v3 struct{ view string }
 
 func (v3) Name() string              { return "v3" }
 func (v3) Generations() []Generation { return v3Generations }
@@ -29,7 +30,7 @@ func (v3) Generations() []Generation { return v3Generations }
 func (v3) ParsePackageName(name string) (layout.SpecName, bool) { return layout.ParseV3Spec(name) }
 func (v3) ParseKeyName(name string) (key.Fingerprint, bool)     { return layout.ParseV3Key(name) }
 func (v3) Directories() (packages, keys string)                 { return layout.V3Specs, layout.V3Keys }
-func (v3) IndexNames() []string                                 { return []string{layout.V3Index} }
+func (f v3) IndexNames() []string                               { return []string{layout.V3View(f.view)} }
 
 func (v3) SignedName(string) (string, bool)          { return "", false }
 func (v3) DocumentsOf(name string) string            { return layout.V3Specs + name + "/" }
@@ -53,6 +54,16 @@ func (v3) Detect(isDir func(string) bool) bool {
 func (v3) IsView(name string) bool {
 	_, ok := layout.IsV3View(name)
 	return ok
+}
+
+func (v3) View(name string) (Layout, bool) { return v3{view: name}, true }
+func (f v3) ViewName() string              { return f.view }
+
+func (f v3) IndexID() string {
+	if f.view == "" {
+		return f.Name()
+	}
+	return f.Name() + "/index/" + f.view
 }
 
 func (v3) DocumentNames(_ index.Entry, n *spec.Node) ([]string, bool) {

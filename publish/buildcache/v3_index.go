@@ -53,7 +53,8 @@ func coverageOf(x *Indices) index.Coverage {
 
 func (f v3) ReadPointer(ctx context.Context, r mirror.Reader) (*Pointer, error) {
 	p := NewPointer(f)
-	text, info, err := mirror.Read(ctx, r, layout.V3Index, MaxPointer)
+	p.view = f.view != ""
+	text, info, err := mirror.Read(ctx, r, f.IndexNames()[0], MaxPointer)
 	if errors.Is(err, mirror.ErrNotExist) {
 		return p, nil
 	}
@@ -63,6 +64,9 @@ func (f v3) ReadPointer(ctx context.Context, r mirror.Reader) (*Pointer, error) 
 	p.Version, p.Stored = info.Version, info.Modified
 	if p.Broken = p.Parse(text); p.Broken != nil {
 		p.text = text
+	}
+	if p.view {
+		p.Foreign = "" // it is a selection, whatever program has made it
 	}
 	return p, nil
 }
@@ -98,9 +102,9 @@ func (p *Pointer) Parse(text []byte) error {
 // Incomplete is never: one object turns the indices of layout v3.
 func (v3) Incomplete(context.Context, mirror.Reader, *Pointer) (bool, error) { return false, nil }
 
-func (v3) ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*Indices, error) {
+func (f v3) ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*Indices, error) {
 	if p.Broken != nil {
-		return nil, fmt.Errorf("%s: %w", layout.V3Index, p.Broken)
+		return nil, fmt.Errorf("%s: %w", f.IndexNames()[0], p.Broken)
 	}
 	x := NewIndices(v3Generations)
 	for i, ref := range p.Refs {
@@ -151,7 +155,7 @@ func (f v3) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Ind
 	if err != nil {
 		return nil, err
 	}
-	now.Version, err = s.Swap(ctx, NewObject(layout.V3Index, text, JsonType, layout.Revalidate).Upload(), was.Version)
+	now.Version, err = s.Swap(ctx, NewObject(f.IndexNames()[0], text, JsonType, layout.Revalidate).Upload(), was.Version)
 	if err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}

@@ -129,15 +129,6 @@ func V3RetiredKey(f key.Fingerprint) string { return V3Keys + string(f) + retire
 // V2RetiredKey is the name of the mark that says that a key was retired.
 func V2RetiredKey(f key.Fingerprint) string { return V2Keys + string(f) + retiredSuffix }
 
-// IsV3View reports whether name points at a named index, and which.
-func IsV3View(name string) (view string, ok bool) {
-	rest, ok := strings.CutPrefix(name, V3Indices)
-	if !ok || name == V3Index {
-		return "", false
-	}
-	return strings.CutSuffix(rest, "/index.manifest.json")
-}
-
 // v2 names, below the root of the mirror.
 const (
 	V2Root      = "build_cache/"

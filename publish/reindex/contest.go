@@ -50,7 +50,7 @@ func (m *Merge) Write(ctx context.Context, f buildcache.Layout, s mirror.Store, 
 		names[i] = p.File
 	}
 	c := &contest{
-		layout: f, store: s, trust: m.trust, moved: moved, me: lead.New(s, f.Name(), names),
+		layout: f, store: s, trust: m.trust, moved: moved, me: lead.New(s, f.IndexID(), names),
 		planned: m.Was.Version, was: m.Was, next: m.next, adds: m.adds,
 		out: Result{Before: m.Before, After: m.After, Audiences: m.Audiences, Pointer: m.Was},
 	}

@@ -22,14 +22,14 @@ type Expectation struct {
 	Packages []spec.Hash // that the index offers, as far as the run is about them
 }
 
-// MergeExpectations makes one of all that are of the same mirror and layout: the index of the last, and the packages
+// MergeExpectations makes one of all that are of the same mirror and index: the index of the last, and the packages
 // of all. So an index is read once, however many runs are to be seen in it.
 func MergeExpectations(all []Expectation) []Expectation {
-	type place struct{ path, layout string }
+	type place struct{ path, index string }
 	at := make(map[place]int)
 	var merged []Expectation
 	for _, s := range all {
-		p := place{s.Path, s.Layout.Name()}
+		p := place{s.Path, s.Layout.IndexID()}
 		i, known := at[p]
 		if !known {
 			at[p] = len(merged)
@@ -53,12 +53,13 @@ type expectationText struct {
 	Pointers []string    `json:"pointers"`
 	Digest   string      `json:"digest,omitempty"`
 	Layout   string      `json:"layout"`
+	View     string      `json:"view,omitempty"`
 	Packages []spec.Hash `json:"packages"`
 }
 
 // MarshalJSON writes down what clients are to see. Another process may look later.
 func (s Expectation) MarshalJSON() ([]byte, error) {
-	return json.Marshal(expectationText{s.Path, s.Pointers, s.Digest, s.Layout.Name(), s.Packages})
+	return json.Marshal(expectationText{s.Path, s.Pointers, s.Digest, s.Layout.Name(), s.Layout.ViewName(), s.Packages})
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
@@ -68,8 +69,11 @@ func (s *Expectation) UnmarshalJSON(text []byte) error {
 		return err
 	}
 	l, ok := buildcache.LayoutNamed(t.Layout)
+	if ok && t.View != "" {
+		l, ok = l.View(t.View)
+	}
 	if !ok {
-		return fmt.Errorf("layout %q is not known", t.Layout)
+		return fmt.Errorf("layout %q is not known, or has no views", t.Layout)
 	}
 	*s = Expectation{t.Path, t.Pointers, t.Digest, l, t.Packages}
 	return nil
@@ -88,7 +92,7 @@ func (s Expectation) Unmet(ctx context.Context, r mirror.Reader) (string, error)
 	if digest := p.Digest(); digest != "" && digest == s.Digest {
 		return "", nil
 	}
-	if s.Digest != "" && lead.Follows(ctx, r, s.Layout.Name(), p.Digest(), s.Digest) {
+	if s.Digest != "" && lead.Follows(ctx, r, s.Layout.IndexID(), p.Digest(), s.Digest) {
 		return "", nil // others have added to the index that we know
 	}
 	x, err := loadIndex(ctx, s.Layout, r, p)

@@ -47,48 +47,14 @@ func RebuildIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, trus
 // with a warning, as by Spack's own update-index.
 func (b *rebuilder) rebuild(ctx context.Context) (Result, error) {
 	b.read = make(map[string]*buildcache.Package)
-	var out Result
-	err := compete(ctx, func() error {
-		was, current, err := b.current(ctx)
-		if err != nil {
-			return err
-		}
-		if current != nil {
-			out.Before = current.Offered()
-		}
+	return Replace(ctx, b.format, b.store, func(ctx context.Context, was *buildcache.Pointer, current *buildcache.Indices) (*buildcache.Indices, error) {
 		x, err := b.build(ctx, was, current)
-		if err != nil {
-			return err
+		if err != nil || was.Version == mirror.Absent && x.Offered() == 0 {
+			return nil, err
 		}
-		out.After, out.Audiences, out.Pointer = x.Offered(), x.Audiences(), was
-		if current != nil && !was.Incomplete && current.Same(x) || current == nil && was.Version == mirror.Absent && out.After == 0 {
-			return nil
-		}
-		listed := *was
-		listed.Foreign = ""
-		now, err := replaceIndex(ctx, b.format, b.store, &listed, x, nil)
-		if err == nil {
-			out.Pointer, out.Bytes, out.Written = now, now.Size(), true
-		}
-		return err
+		was.Foreign = "" // everything is listed
+		return x, nil
 	})
-	return out, err
-}
-
-// current reads the index; nil if it cannot be read. An index of a newer version is an error.
-func (b *rebuilder) current(ctx context.Context) (*buildcache.Pointer, *buildcache.Indices, error) {
-	was, err := buildcache.PointerForUpdate(ctx, b.format, b.store)
-	if err != nil {
-		return nil, nil, err
-	}
-	x, err := loadIndex(ctx, b.format, b.store, was)
-	if NeedsRebuild(err) {
-		return was, nil, nil
-	}
-	if err == nil && was.Version == mirror.Absent {
-		x = nil
-	}
-	return was, x, err
 }
 
 // build makes the indices. current is nil if it cannot be read.
@@ -102,11 +68,6 @@ func (b *rebuilder) build(ctx context.Context, was *buildcache.Pointer, current 
 		return nil, err
 	}
 	x := buildcache.NewIndices(b.format.Generations())
-	for i, ref := range was.Refs {
-		if ref.Digest.Known() {
-			x.Part(x.Generations[i].Index) // an index may become empty, but not disappear
-		}
-	}
 	b.offered = nil
 	listed := seen.Packages(b.format)
 	for _, name := range slices.Sorted(maps.Keys(listed)) {

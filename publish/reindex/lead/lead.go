@@ -42,7 +42,8 @@ type Store interface {
 // A Publisher has documents to be indexed.
 type Publisher struct {
 	store Store
-	dir   string // below Dir, of this index
+	index string // identifies the index among those of the mirror
+	dir   string // of the index
 	self  Announcement
 	text  []byte // the announcement as it is stored
 	nonce string
@@ -59,16 +60,18 @@ type Announcement struct {
 // maxText is the size of the largest object that is read here.
 const maxText = 4 << 20
 
-// New returns a publisher of documents, for the index of a layout.
-func New(s Store, layoutName string, documents []string) *Publisher {
+// New returns a publisher of documents for an index: see buildcache.Layout.IndexID.
+func New(s Store, index string, documents []string) *Publisher {
 	names := slices.Clone(documents)
 	slices.Sort(names)
-	p := &Publisher{store: s, dir: Dir + layoutName + "/", nonce: rand.Text()}
+	p := &Publisher{store: s, index: index, dir: dirOf(index), nonce: rand.Text()}
 	p.self.Documents = slices.Compact(names)
 	p.text = encode(p.self)
 	p.self.ID = idOf(p.text)
 	return p
 }
+
+func dirOf(index string) string { return Dir + index + "/" }
 
 // ID identifies the publisher's announcement.
 func (p *Publisher) ID() string { return p.self.ID }

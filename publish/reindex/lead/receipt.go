@@ -19,20 +19,20 @@ type Receipt struct {
 	Took   []string `json:"took"`   // announcements all of whose documents it offers
 }
 
-func receiptName(layoutName, digest string) string {
-	return Dir + layoutName + "/made/" + strings.ReplaceAll(digest, "+", "-")
+func receiptName(index, digest string) string {
+	return dirOf(index) + "made/" + strings.ReplaceAll(digest, "+", "-")
 }
 
 // Receipt returns the receipt of an index. It is nil if there is none that can be read.
 func (p *Publisher) Receipt(ctx context.Context, digest string) *Receipt {
-	return readReceipt(ctx, p.store, path.Base(p.dir), digest)
+	return readReceipt(ctx, p.store, p.index, digest)
 }
 
-func readReceipt(ctx context.Context, r mirror.Reader, layoutName, digest string) *Receipt {
+func readReceipt(ctx context.Context, r mirror.Reader, index, digest string) *Receipt {
 	if digest == "" {
 		return nil
 	}
-	text, _, err := mirror.Read(ctx, r, receiptName(layoutName, digest), maxText)
+	text, _, err := mirror.Read(ctx, r, receiptName(index, digest), maxText)
 	out := new(Receipt)
 	if err != nil || json.Unmarshal(text, out) != nil {
 		return nil
@@ -45,7 +45,7 @@ func readReceipt(ctx context.Context, r mirror.Reader, layoutName, digest string
 // publishers that find no receipt read the index.
 func (t *Turn) Record(ctx context.Context, digest, from string, took []string) {
 	r := Receipt{From: from, Before: generation(t.base), Took: took}
-	t.p.store.Create(ctx, upload(receiptName(path.Base(t.p.dir), digest), encode(r), layout.Immutable))
+	t.p.store.Create(ctx, upload(receiptName(t.p.index, digest), encode(r), layout.Immutable))
 }
 
 // hops is how many receipts are followed. A publisher that so many turns have overtaken reads the index.
@@ -69,12 +69,12 @@ func (p *Publisher) In(ctx context.Context, digest, until string) bool {
 }
 
 // Follows reports whether the index with a digest is known to offer all that an older one does.
-func Follows(ctx context.Context, r mirror.Reader, layoutName, digest, older string) bool {
+func Follows(ctx context.Context, r mirror.Reader, index, digest, older string) bool {
 	for range hops {
 		if digest == older {
 			return true
 		}
-		receipt := readReceipt(ctx, r, layoutName, digest)
+		receipt := readReceipt(ctx, r, index, digest)
 		if receipt == nil || receipt.From == digest {
 			return false
 		}

@@ -1,0 +1,65 @@
+package reindex
+
+import (
+	"context"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// A Make returns what an index becomes. now is the index that was points at; it is nil if there is none, or none that can be
+// read. It is read-only. A nil result leaves the index as it is.
+type Make func(ctx context.Context, was *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error)
+
+// Replace replaces an index by what make returns. If another publisher changes the index meanwhile, make is called again
+// with the newer one. An index that has the same records already is not written. An index of a newer version is an error.
+//
+// A Merge only adds. Replace is for a writer that also takes packages out.
+func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make) (Result, error) {
+	var out Result
+	err := compete(ctx, func() error {
+		was, now, err := current(ctx, f, s)
+		if err != nil {
+			return err
+		}
+		if out.Before = 0; now != nil {
+			out.Before = now.Offered()
+		}
+		out.Pointer, out.After = was, out.Before
+		x, err := make(ctx, was, now)
+		if err != nil || x == nil {
+			return err
+		}
+		for i, ref := range was.Refs {
+			if ref.Digest.Known() {
+				x.Part(x.Generations[i].Index) // an index may become empty, but not disappear
+			}
+		}
+		out.After, out.Audiences = x.Offered(), x.Audiences()
+		if now != nil && !was.Incomplete && now.Same(x) {
+			return nil
+		}
+		p, err := replaceIndex(ctx, f, s, was, x, nil)
+		if err == nil {
+			out.Pointer, out.Bytes, out.Written = p, p.Size(), true
+		}
+		return err
+	})
+	return out, err
+}
+
+// current reads an index; nil if there is none, or none that can be read.
+func current(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildcache.Pointer, *buildcache.Indices, error) {
+	was, err := buildcache.PointerForUpdate(ctx, f, s)
+	if err != nil {
+		return nil, nil, err
+	}
+	x, err := loadIndex(ctx, f, s, was)
+	if NeedsRebuild(err) {
+		return was, nil, nil
+	}
+	if err == nil && was.Version == mirror.Absent {
+		x = nil
+	}
+	return was, x, err
+}
