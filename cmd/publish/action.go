@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
 const actionHelp = `Publish as a step of a GitHub workflow: the entry point of the container action. What
@@ -15,7 +16,8 @@ and to its summary, also when the step fails or is cancelled.`
 
 func actionCommand(env cli.Env) *cobra.Command {
 	return &cobra.Command{
-		Use: "action", Short: "Publish as a step of a GitHub workflow", Long: actionHelp, Args: cobra.NoArgs,
+		GroupID: help.Other, Use: "action", Short: "Publish as a step of a GitHub workflow", Long: actionHelp, Args: cobra.NoArgs,
+		Example: "  publish action  # as the container of the action does; docs/action.md shows a workflow",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return action.Run(cmd.Context(), env)
 		},

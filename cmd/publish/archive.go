@@ -19,6 +19,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/transfer"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
@@ -47,17 +48,16 @@ type exporting struct {
 func exportCommand(env cli.Env) *cobra.Command {
 	e := exporting{rules: cli.DefaultRules()}
 	cmd := &cobra.Command{
-		Use: "export FROM FILE [PACKAGE...]", Short: "Write packages of a mirror into a tar file", Long: exportHelp, Args: cli.AtLeast(2),
+		GroupID: help.Publishing, Use: "export FROM FILE [PACKAGE...]", Short: "Write packages of a mirror into a tar file", Long: exportHelp, Args: cli.AtLeast(2),
 		Example: "  publish export https://cache.example.org/noble/spack november.tar slurm@25:\n  publish export --base november.tar s3://cache/noble december.tar slurm@25:",
 		RunE:    func(cmd *cobra.Command, args []string) error { return e.run(cmd, args, env) },
 	}
 	fs := cmd.Flags()
-	fs.SortFlags = false
 	fs.BoolVar(&e.dryRun, "dry-run", false, "print what would be done and do nothing")
 	fs.BoolVar(&e.json, "json", false, "print one JSON document (see docs/json-report.md)")
 	fs.StringArrayVar(&e.bases, "base", nil, "leave out what this earlier `FILE` holds; repeatable")
 	fs.BoolVar(&e.builds, "with-build-deps", false, "export what packages were built with too, as far as FROM offers it")
-	cli.PlaceFlags(fs, &e.from)
+	cli.ReadFlags(fs, &e.from)
 	cli.TrustFlags(fs, &e.rules)
 	cli.BuildFlags(fs, &e.rules.Selection)
 	fs.DurationVar(&e.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
@@ -154,7 +154,7 @@ func (e *exporting) held(ctx context.Context) (map[spec.Hash]bool, error) {
 func importCommand(env cli.Env) *cobra.Command {
 	c := copying{rules: cli.DefaultRules(), whole: true}
 	cmd := &cobra.Command{
-		Use: "import FILE TO", Short: "Take the packages of a tar file into a mirror", Long: importHelp, Args: cli.Arguments,
+		GroupID: help.Publishing, Use: "import FILE TO", Short: "Take the packages of a tar file into a mirror", Long: importHelp, Args: cli.Arguments,
 		Example: "  publish import november.tar file:///srv/mirror",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.carryOut(cmd, args[0], args[1], nil, env, func(context.Context) (mirror.Reader, func() error, error) {
@@ -167,7 +167,6 @@ func importCommand(env cli.Env) *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
-	fs.SortFlags = false
 	fs.BoolVar(&c.dryRun, "dry-run", false, "print what would be done and do nothing")
 	fs.BoolVar(&c.json, "json", false, "print one JSON document (see docs/json-report.md)")
 	c.registerTo(fs)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
 const benchHelp = `Measure how fast a bucket takes large files from here, with several settings of
@@ -39,7 +40,7 @@ type benchFlags struct {
 func benchCommand(env cli.Env) *cobra.Command {
 	f := benchFlags{bounds: tune.Bounds{Bytes: 8 << 30, Time: time.Minute}}
 	cmd := &cobra.Command{
-		Use: "bench DESTINATION", Short: "Measure which settings a bucket takes most with", Long: benchHelp, Args: cli.Arguments,
+		GroupID: help.Preparing, Use: "bench DESTINATION", Short: "Measure which settings a bucket takes most with", Long: benchHelp, Args: cli.Arguments,
 		Example: "  publish bench --dry-run s3://bucket/scratch\n  publish bench --max-time 30s s3://bucket/scratch",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runBench(cmd.Context(), args[0], &f, env)

@@ -17,6 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/browse"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
 const catalogHelp = `Write a web page that shows what a mirror offers, beside the mirror: index.html, and parts of it
@@ -40,7 +41,7 @@ type cataloging struct {
 func catalogCommand(env cli.Env) *cobra.Command {
 	var c cataloging
 	cmd := &cobra.Command{
-		Use: "catalog DESTINATION", Short: "Write a web page of what a mirror offers", Long: catalogHelp, Args: cli.Arguments,
+		GroupID: help.Maintaining, Use: "catalog DESTINATION", Short: "Write a web page of what a mirror offers", Long: catalogHelp, Args: cli.Arguments,
 		Example: "  publish catalog s3://bucket/noble/spack\n  publish catalog --title 'ACME HPC' --distribution-id E2QWRUHAPOMQZL --public-url https://cache.example.org/noble/spack s3://bucket/noble/spack",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runCatalog(cmd, args[0], &c, env)

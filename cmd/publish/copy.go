@@ -23,6 +23,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
@@ -51,12 +52,11 @@ type copying struct {
 func copyCommand(env cli.Env) *cobra.Command {
 	c := copying{rules: cli.DefaultRules()}
 	cmd := &cobra.Command{
-		Use: "copy FROM TO [PACKAGE...]", Short: "Copy packages from one mirror to another", Long: copyHelp, Args: cli.AtLeast(2),
+		GroupID: help.Publishing, Use: "copy FROM TO [PACKAGE...]", Short: "Copy packages from one mirror to another", Long: copyHelp, Args: cli.AtLeast(2),
 		Example: "  publish copy https://cache.example.org/noble/spack file:///srv/mirror\n  publish copy s3://staging s3://production spack.lock\n  publish copy --dry-run s3://cache file:///srv/mirror slurm@25: /hyibvwk",
 		RunE:    func(cmd *cobra.Command, args []string) error { return c.run(cmd, args, env) },
 	}
 	fs := cmd.Flags()
-	fs.SortFlags = false
 	fs.BoolVar(&c.dryRun, "dry-run", false, "print what would be done and do nothing")
 	fs.BoolVar(&c.json, "json", false, "print one JSON document (see docs/json-report.md)")
 	fs.BoolVar(&c.builds, "with-build-deps", false, "copy what packages were built with too, as far as FROM offers it")
@@ -70,7 +70,7 @@ func copyCommand(env cli.Env) *cobra.Command {
 // registerTo adds the flags about TO, and the rules.
 func (c *copying) registerTo(fs *pflag.FlagSet) {
 	cli.StorageFlags(fs, &c.target)
-	fs.StringVar(&c.rules.IfExists, "if-exists", c.rules.IfExists, "what becomes of a package that TO has with another document: skip, overwrite or error")
+	cli.IfExistsFlag(fs, &c.rules)
 	cli.TrustFlags(fs, &c.rules)
 	cli.BuildFlags(fs, &c.rules.Selection)
 	fs.BoolVar(&c.rules.KeepGoing, "keep-going", false, "copy what is good although something else is bad; the exit code is 4 all the same")

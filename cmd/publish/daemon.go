@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/service"
 )
 
@@ -21,7 +22,7 @@ func daemonCommand(env cli.Env) *cobra.Command {
 	var config string
 	var example bool
 	cmd := &cobra.Command{
-		Use: "daemon", Short: "Publish packages of local mirrors as they are completed", Long: daemonHelp, Args: cli.Arguments,
+		GroupID: help.Serving, Use: "daemon", Short: "Publish packages of local mirrors as they are completed", Long: daemonHelp, Args: cli.Arguments,
 		Example: "  publish daemon --print-example-config\n  publish daemon --config /etc/slurm-factory-publish/config.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if example {

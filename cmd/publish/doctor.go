@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/doctor"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/service"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
@@ -32,7 +33,7 @@ func doctorCommand(env cli.Env) *cobra.Command {
 	var noWrite bool
 	var place target.Config
 	cmd := &cobra.Command{
-		Use: "doctor [DESTINATION]", Short: "Check a destination, or the daemon's configuration and permissions", Long: doctorHelp,
+		GroupID: help.Preparing, Use: "doctor [DESTINATION]", Short: "Check a destination, or the daemon's configuration and permissions", Long: doctorHelp,
 		Example: "  publish doctor --endpoint-url https://minio.example.org s3://bucket/noble/spack\n  publish doctor --config /etc/slurm-factory-publish/config.yaml",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {

@@ -2,10 +2,12 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/wrap"
 )
 
@@ -30,7 +32,7 @@ func execCommand(env cli.Env) *cobra.Command {
 	var p publishing
 	var allowEmpty bool
 	cmd := &cobra.Command{
-		Use: "exec [flags] [SOURCE DESTINATION] -- COMMAND [ARG...]", Short: "Publish what a command builds while it runs", Long: execHelp,
+		GroupID: help.Publishing, Use: "exec [flags] [SOURCE DESTINATION] -- COMMAND [ARG...]", Short: "Publish what a command builds while it runs", Long: execHelp,
 		Example: "  publish exec ./buildcache s3://bucket/noble/spack -- spack install --fail-fast",
 		Args: func(cmd *cobra.Command, args []string) error {
 			n := cmd.ArgsLenAtDash()
@@ -41,6 +43,11 @@ func execCommand(env cli.Env) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n := cmd.ArgsLenAtDash()
+			for _, name := range always {
+				if cmd.Flags().Changed(name) {
+					return cli.Fail(cli.ExitUsage, fmt.Errorf("--%s: publish exec takes no such flag: it checks everything, publishes what is good, and prints what COMMAND prints; give it to publish", name))
+				}
+			}
 			source, destination, _, err := cli.ReadSettings(cmd, args[:n], env)
 			if err != nil {
 				return cli.Fail(cli.ExitUsage, err)
@@ -66,10 +73,12 @@ func execCommand(env cli.Env) *cobra.Command {
 	fs := cmd.Flags()
 	fs.BoolVar(&allowEmpty, "allow-empty", false, "SOURCE may hold no package when the command has ended; without this the exit code is 4")
 	fs.Lookup("timeout").Usage = "stop publishing when the command has ended for so long, such as 30m; 0: never"
-	// What publish does because it is asked to, this does always; and what is printed is the command's.
-	// They are flags all the same, so that a publish.yaml will do for both.
-	for _, always := range []string{"keep-going", "verify-source", "json"} {
-		fs.Lookup(always).Hidden = true
+	for _, name := range always {
+		fs.Lookup(name).Hidden = true
 	}
 	return cmd
 }
+
+// always are flags of publish whose effect publish exec has always, or never. As settings in the environment or
+// publish.yaml they have no effect, so that these do for both.
+var always = []string{"keep-going", "verify-source", "json"}

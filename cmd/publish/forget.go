@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
 const forgetHelp = `Let the daemon forget mirrors that are no longer in its configuration.
@@ -21,7 +22,7 @@ MIRROR is the name that the status shows. Without one, all mirrors that are not 
 func forgetCommand(env cli.Env) *cobra.Command {
 	var socket socketFlag
 	cmd := &cobra.Command{
-		Use: "forget [MIRROR...]", Short: "Let the daemon forget mirrors that were removed", Args: cobra.ArbitraryArgs, Long: forgetHelp,
+		GroupID: help.Serving, Use: "forget [MIRROR...]", Short: "Let the daemon forget mirrors that were removed", Args: cobra.ArbitraryArgs, Long: forgetHelp,
 		Example: "  publish forget\n  publish forget '/srv/buildcache -> s3://my-cache/noble/spack'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c := socket.dial(env)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
 const indexHelp = `Make the index and the key index of a mirror anew, of everything that is there: what
@@ -36,7 +37,7 @@ type indexing struct {
 func indexCommand(env cli.Env) *cobra.Command {
 	var x indexing
 	cmd := &cobra.Command{
-		Use: "index DESTINATION", Short: "Rebuild the index of a mirror", Long: indexHelp, Args: cli.Arguments,
+		GroupID: help.Maintaining, Use: "index DESTINATION", Short: "Rebuild the index of a mirror", Long: indexHelp, Args: cli.Arguments,
 		Example: "  publish index s3://bucket/noble/spack",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runIndex(cmd, args[0], &x, env)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/service"
 )
 
@@ -24,7 +25,7 @@ func indexerCommand(env cli.Env) *cobra.Command {
 	i := service.Indexer{}
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "indexer DESTINATION", Short: "Keep the indices of a bucket right, by what S3 tells a queue", Long: indexerHelp, Args: cli.Arguments,
+		GroupID: help.Serving, Use: "indexer DESTINATION", Short: "Keep the indices of a bucket right, by what S3 tells a queue", Long: indexerHelp, Args: cli.Arguments,
 		Example: "  publish indexer --queue sqs://sqs.us-east-1.amazonaws.com/111122223333/indexer s3://bucket",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			i.Destination = args[0]

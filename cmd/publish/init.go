@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/setup"
 )
 
@@ -26,7 +27,7 @@ never overwritten: then nothing is written.`
 func initCommand(env cli.Env) *cobra.Command {
 	var s setup.Settings
 	cmd := &cobra.Command{
-		Use: "init [flags] [[SOURCE] DESTINATION]", Short: "Write a first publish.yaml, and a GitHub workflow", Long: initHelp,
+		GroupID: help.Preparing, Use: "init [flags] [[SOURCE] DESTINATION]", Short: "Write a first publish.yaml, and a GitHub workflow", Long: initHelp,
 		Example: "  publish init\n  publish init --workflow --region eu-central-1 ./buildcache s3://bucket/noble/spack",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 2 {
@@ -48,7 +49,6 @@ func initCommand(env cli.Env) *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
-	fs.SortFlags = false
 	fs.BoolVar(&s.Workflow, "workflow", false, "write a GitHub workflow for the action, too")
 	fs.StringVar(&s.Region, "region", "", "region of the bucket; default: publish asks AWS")
 	fs.StringVar(&s.Endpoint, "endpoint-url", "", "`URL` of an S3 that is not Amazon's: MinIO, Ceph, R2")

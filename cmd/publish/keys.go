@@ -11,6 +11,7 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
 const keysHelp = `The public keys of a mirror, or of each mirror of a tree: which there are, and which packages
@@ -37,7 +39,10 @@ publish keys add. Packages signed by other keys, and the old key itself, stay.
 What was interrupted is completed by running it again.`
 
 func keysCommand(env cli.Env) *cobra.Command {
-	cmd := &cobra.Command{Use: "keys", Short: "List, add, rotate and retire the keys of a mirror", Long: keysHelp, Args: cobra.NoArgs}
+	cmd := &cobra.Command{
+		GroupID: help.Maintaining, Use: "keys", Short: "List, add, rotate and retire the keys of a mirror", Long: keysHelp, Args: cobra.NoArgs,
+		Example: "  publish keys list s3://bucket/noble/spack",
+	}
 	cmd.AddCommand(keysListCommand(env), keysAddCommand(env), keysRotateCommand(env), keysRetireCommand(env))
 	return cmd
 }
@@ -48,10 +53,9 @@ type keyWork struct {
 	timeout time.Duration
 }
 
-func (k *keyWork) register(cmd *cobra.Command) {
+func (k *keyWork) register(cmd *cobra.Command, place func(*pflag.FlagSet, *target.Config)) {
 	fs := cmd.Flags()
-	fs.SortFlags = false
-	cli.StorageFlags(fs, &k.target)
+	place(fs, &k.target)
 	fs.DurationVar(&k.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
 }
 
@@ -113,7 +117,8 @@ func keysListCommand(env cli.Env) *cobra.Command {
 			}{cli.ReportVersion, all})
 		},
 	}
-	k.register(cmd)
+	k.register(cmd, cli.ReadFlags)
+	cli.ConcurrencyFlag(cmd.Flags(), &k.target)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document (see docs/json-report.md)")
 	return cmd
 }
@@ -181,7 +186,7 @@ func keysAddCommand(env cli.Env) *cobra.Command {
 			})
 		},
 	}
-	k.register(cmd)
+	k.register(cmd, cli.StorageFlags)
 	cli.CDNFlags(cmd.Flags(), &k.target.CDN)
 	cmd.Flags().StringVar(&file, "public-key", "", "`FILE` with one armored public key")
 	return cmd
@@ -228,7 +233,7 @@ func keysRotateCommand(env cli.Env) *cobra.Command {
 			return err
 		},
 	}
-	k.register(cmd)
+	k.register(cmd, cli.StorageFlags)
 	cli.CDNFlags(cmd.Flags(), &k.target.CDN)
 	cmd.Flags().StringVar(&from, "from", "", "`FINGERPRINT` of the key whose signatures are replaced; the mirror holds it")
 	cli.KeyFlags(cmd.Flags(), &signing)

@@ -42,7 +42,7 @@ func keysRetireCommand(env cli.Env) *cobra.Command {
 			return k.retire(cmd.Context(), env, args[0], f, how)
 		},
 	}
-	k.register(cmd)
+	k.register(cmd, cli.StorageFlags)
 	cli.CDNFlags(cmd.Flags(), &k.target.CDN)
 	cmd.Flags().BoolVar(&how.Force, "force", false, "even if packages are signed with the key")
 	cmd.Flags().BoolVar(&how.DryRun, "dry-run", false, "print what would be done and do nothing")

@@ -8,8 +8,12 @@ package main
 import (
 	"context"
 	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
 // version is that of the release. It is a constant, so that the same source makes the
@@ -27,6 +31,9 @@ func run(ctx context.Context, env cli.Env) int {
 		cmd := rootCommand(env)
 		cmd.InitDefaultCompletionCmd(env.Args...)
 		refuseAsUsage(cmd)
+		if len(env.Args) > 0 && strings.HasPrefix(env.Args[0], cobra.ShellCompRequestCmd) {
+			help.Complete(cmd)
+		}
 		cmd.SetArgs(env.Args)
 		return cmd.ExecuteContext(ctx)
 	})

@@ -17,6 +17,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/service"
 )
 
@@ -45,6 +46,9 @@ type waitValue string
 func (w *waitValue) String() string { return string(*w) }
 func (w *waitValue) Type() string   { return "WHAT" }
 
+// Words are what may be waited for.
+func (w *waitValue) Words() []string { return []string{"published", "cdn"} }
+
 func (w *waitValue) Set(s string) error {
 	if s != "published" && s != "cdn" {
 		return fmt.Errorf("%q: want published or cdn", s)
@@ -65,7 +69,7 @@ func pushCommand(env cli.Env) *cobra.Command {
 	var timeout time.Duration
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "push [flags] PATH...", Short: "Hand packages over to the daemon", Long: pushHelp,
+		GroupID: help.Serving, Use: "push [flags] PATH...", Short: "Hand packages over to the daemon", Long: pushHelp,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return cli.Fail(cli.ExitUsage, errors.New("no PATH: want publish "+cmd.Use))

@@ -8,12 +8,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
 func retryCommand(env cli.Env) *cobra.Command {
 	var socket socketFlag
 	cmd := &cobra.Command{
-		Use: "retry [ID...]", Short: "Let the daemon try again what has failed", Args: cobra.ArbitraryArgs,
+		GroupID: help.Serving, Use: "retry [ID...]", Short: "Let the daemon try again what has failed", Args: cobra.ArbitraryArgs,
 		Long:    "Let the daemon try again what has failed: the jobs with the IDs that `publish status` shows, or all of them.",
 		Example: "  publish retry\n  publish retry 17 23",
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -10,12 +10,15 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/browse"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/style"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
@@ -76,6 +79,7 @@ func rootCommand(env cli.Env) *cobra.Command {
 	cmd.Flags().BoolP("version", "V", false, "print the version")
 	cmd.AddCommand(browse.Ls(env), browse.Show(env), browse.Why(env), browse.Du(env), browse.SBOM(env), catalogCommand(env), copyCommand(env), exportCommand(env), importCommand(env), indexCommand(env), indexerCommand(env), verifyCommand(env), signCommand(env), keysCommand(env), benchCommand(env), actionCommand(env),
 		daemonCommand(env), pushCommand(env), statusCommand(env), drainCommand(env), retryCommand(env), forgetCommand(env), execCommand(env), doctorCommand(env), initCommand(env), versionCommand(env), manCommand(), exitCodesTopic())
+	help.Install(cmd, style.Of(env.Raw.Stdout, env.Lookup))
 	return cmd
 }
 
@@ -120,11 +124,11 @@ func refuseAsUsage(cmd *cobra.Command) {
 func (p *publishing) register(cmd *cobra.Command) {
 	p.rules = cli.DefaultRules()
 	fs := cmd.Flags()
-	fs.SortFlags = false
 	fs.BoolVar(&p.dryRun, "dry-run", false, "print what would be done and do nothing")
 	fs.BoolVar(&p.json, "json", false, "print one JSON document (see docs/json-report.md)")
 	cli.StorageFlags(fs, &p.target)
-	fs.StringVar(&p.rules.Index, "index", p.rules.Index, "what becomes of the index: merge what is published into it, rebuild it of all that is there, or none")
+	help.Choice(fs, &p.rules.Index, "index", p.rules.Index, "what becomes of the index: merge what is published into it, rebuild it of all that is there, or none",
+		string(publish.IndexMerge), string(publish.IndexRebuild), string(publish.IndexNone))
 	cli.RuleFlags(fs, &p.rules)
 	fs.StringSliceVar(&p.rules.Selection.Files, "files", nil, "publish plain files that match `GLOB` below SOURCE too, each after its .asc and .sha256; repeatable")
 	fs.BoolVar(&p.rules.KeepGoing, "keep-going", false, "publish what is good although something else is bad; the exit code is 4 all the same")
@@ -172,14 +176,16 @@ func runPublish(cmd *cobra.Command, args []string, p *publishing, env cli.Env) e
 
 func versionCommand(env cli.Env) *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cli.Arguments,
-		Run: func(*cobra.Command, []string) { fmt.Fprintln(env.Stdout, version) },
+		GroupID: help.Other, Use: "version", Short: "Print the version", Args: cli.Arguments,
+		Example: "  publish version",
+		Run:     func(*cobra.Command, []string) { fmt.Fprintln(env.Stdout, version) },
 	}
 }
 
 func manCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "man DIRECTORY", Short: "Write the manual pages into a directory", Args: cli.Arguments,
+		GroupID: help.Other, Use: "man DIRECTORY", Short: "Write the manual pages into a directory", Args: cli.Arguments,
+		Example: "  publish man ~/.local/share/man/man1",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			epoch := time.Unix(0, 0).UTC()
 			header := &doc.GenManHeader{Title: "PUBLISH", Section: "1", Source: "publish " + version, Date: &epoch}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
@@ -31,14 +32,13 @@ In layout v2 a signed document has another name, and the one that was not signed
 func signCommand(env cli.Env) *cobra.Command {
 	var p publishing
 	cmd := &cobra.Command{
-		Use: "sign SOURCE", Short: "Sign the packages of a directory", Long: signHelp, Args: cli.Arguments,
+		GroupID: help.Publishing, Use: "sign SOURCE", Short: "Sign the packages of a directory", Long: signHelp, Args: cli.Arguments,
 		Example: "  publish sign --sign-key release.asc --sign-passphrase-file passphrase ./buildcache",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runSign(cmd, args[0], &p, env)
 		},
 	}
 	fs := cmd.Flags()
-	fs.SortFlags = false
 	fs.BoolVar(&p.dryRun, "dry-run", false, "check everything and sign nothing")
 	fs.BoolVar(&p.json, "json", false, "print one JSON document, that of a publish into SOURCE (see docs/json-report.md)")
 	cli.SigningFlags(fs, &p.rules.Signing)

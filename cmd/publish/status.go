@@ -19,6 +19,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
 // watchEvery is how often a status that is watched is shown anew.
@@ -28,7 +29,7 @@ func statusCommand(env cli.Env) *cobra.Command {
 	var socket socketFlag
 	var asJSON, watch bool
 	cmd := &cobra.Command{
-		Use: "status", Short: "Show what the daemon is about", Args: cli.Arguments,
+		GroupID: help.Serving, Use: "status", Short: "Show what the daemon is about", Args: cli.Arguments,
 		Example: "  publish status --watch\n  publish status --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c := socket.dial(env)
@@ -200,7 +201,7 @@ func drainCommand(env cli.Env) *cobra.Command {
 	var wait, asJSON bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use: "drain", Short: "Let the daemon publish all that is there, now", Args: cli.Arguments,
+		GroupID: help.Serving, Use: "drain", Short: "Let the daemon publish all that is there, now", Args: cli.Arguments,
 		Long: `Let the daemon look through everything now, and try again now what waits to be.
 
 With --wait it publishes without waiting for more, and this returns when everything is published

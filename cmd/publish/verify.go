@@ -18,6 +18,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
 const verifyHelp = `Check a mirror as fsck checks a file system: pointers resolve, sizes and digests agree,
@@ -39,7 +40,7 @@ type verifying struct {
 func verifyCommand(env cli.Env) *cobra.Command {
 	var v verifying
 	cmd := &cobra.Command{
-		Use: "verify DESTINATION|URL", Short: "Check a mirror for damage", Long: verifyHelp, Args: cli.Arguments,
+		GroupID: help.Looking, Use: "verify DESTINATION|URL", Short: "Check a mirror for damage", Long: verifyHelp, Args: cli.Arguments,
 		Example: "  publish verify --deep s3://bucket/noble/spack\n  publish verify https://cache.example.org/noble/spack",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runVerify(cmd, args[0], &v, env)
@@ -48,7 +49,8 @@ func verifyCommand(env cli.Env) *cobra.Command {
 	fs := cmd.Flags()
 	fs.BoolVar(&v.deep, "deep", false, "download and hash every blob")
 	fs.BoolVar(&v.json, "json", false, "print one JSON document")
-	cli.StorageFlags(fs, &v.target)
+	cli.ReadFlags(fs, &v.target)
+	cli.ConcurrencyFlag(fs, &v.target)
 	fs.BoolVar(&v.requireSigned, "require-signed", false, "a package that is not signed is damage")
 	fs.StringVar(&v.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys: a signature by any other is damage")
 	fs.DurationVar(&v.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")

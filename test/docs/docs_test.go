@@ -73,7 +73,10 @@ func publish(t *testing.T) string {
 // A command is a command of the binary, by its words: "publish verify".
 type command map[string]bool // its flags: --deep
 
-var flagLine = regexp.MustCompile(`(?m)^\s+(?:-\w, )?(--[a-z-]+)`)
+var (
+	flagLine    = regexp.MustCompile(`(?m)^ {2,6}(?:-\w, )?(--[a-z-]+)`)
+	commandLine = regexp.MustCompile(`(?m)^  ([a-z]+) {2,}\S`)
+)
 
 // commands asks the binary for what it knows.
 func commands(t *testing.T) map[string]command {
@@ -92,12 +95,8 @@ func commands(t *testing.T) map[string]command {
 			flags[m[1]] = true
 		}
 		all[strings.Join(words, " ")] = flags
-		_, list, _ := strings.Cut(help, "Available Commands:\n")
-		list, _, _ = strings.Cut(list, "\n\n")
-		for _, line := range strings.Split(list, "\n") {
-			if f := strings.Fields(line); len(f) > 1 && f[0] != "help" {
-				ask(append(slices.Clone(words), f[0]))
-			}
+		for _, m := range commandLine.FindAllStringSubmatch(help, -1) {
+			ask(append(slices.Clone(words), m[1]))
 		}
 	}
 	ask([]string{"publish"})

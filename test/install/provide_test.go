@@ -81,7 +81,7 @@ func TestABareMachineGetsWhatTheTestsNeed(t *testing.T) {
 		t.Fatalf("%v\n%s", err, said)
 	}
 	for _, want := range []string{
-		"installing packages that the tests need: gnupg gcc libc6-dev systemd chromium strace acl e2fsprogs rpm curl ca-certificates docker.io iptables iproute2 python3-venv\n",
+		"installing packages that the tests need: gnupg gcc libc6-dev systemd chromium strace acl e2fsprogs rpm curl ca-certificates zsh bash-completion fish docker.io iptables iproute2 python3-venv\n",
 		"fetching promtool into bin/prometheus\n",
 		"fetching Node ",
 		"with /venv/of/node-",
@@ -120,7 +120,7 @@ func TestRootIsAskedForByNameOfWhatItInstalls(t *testing.T) {
 // Where everything is there already, nothing is installed, fetched or said.
 func TestAMachineThatHasEverythingIsLeftAlone(t *testing.T) {
 	b := newBare(t)
-	for _, tool := range []string{"gpg", "gcc", "systemd-analyze", "chromium", "strace", "setfacl", "mkfs.ext4", "rpm", "curl", "docker", "python3", "promtool", "npm"} {
+	for _, tool := range []string{"gpg", "gcc", "systemd-analyze", "chromium", "strace", "setfacl", "mkfs.ext4", "rpm", "curl", "zsh", "fish", "docker", "python3", "promtool", "npm"} {
 		b.tool(t, tool, "")
 	}
 	node, err := exec.LookPath("node")

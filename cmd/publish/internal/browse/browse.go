@@ -44,7 +44,7 @@ type browseFlags struct {
 func (f *browseFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.json, "json", false, "print one JSON document")
 	fs.StringVar(&f.view, "view", "", "look at the packages of the view `NAME`, which clients choose in mirrors.yaml; default: all packages")
-	cli.PlaceFlags(fs, &f.target)
+	cli.ReadFlags(fs, &f.target)
 	fs.DurationVar(&f.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
 const duHelp = `Show where the bytes of a cache are: by name, version, operating system, target or view, the
@@ -28,14 +29,14 @@ func Du(env cli.Env) *cobra.Command {
 	var by string
 	var top int
 	cmd := &cobra.Command{
-		Use: "du DESTINATION|URL", Short: "Show where the bytes of a cache are", Long: duHelp, Args: cli.Arguments,
+		GroupID: help.Looking, Use: "du DESTINATION|URL", Short: "Show where the bytes of a cache are", Long: duHelp, Args: cli.Arguments,
 		Example: "  publish du s3://bucket/noble/spack\n  publish du --by target --top 0 file:///srv/mirror",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runDu(cmd, args[0], &f, by, top, env)
 		},
 	}
 	f.register(cmd.Flags())
-	cmd.Flags().StringVar(&by, "by", "name", "what packages are grouped by: name, version, os, target or view")
+	help.Choice(cmd.Flags(), &by, "by", "name", "what packages are grouped by", "name", "version", "os", "target", "view")
 	cmd.Flags().IntVar(&top, "top", 20, "show only so many groups of each mirror; 0: all. --json always has all")
 	return cmd
 }

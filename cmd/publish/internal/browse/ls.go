@@ -11,6 +11,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
 const lsHelp = `List the packages that a cache offers.
@@ -25,7 +26,7 @@ func Ls(env cli.Env) *cobra.Command {
 	var f browseFlags
 	var format string
 	cmd := &cobra.Command{
-		Use: "ls DESTINATION|URL [QUERY...]", Short: "List the packages of a cache", Long: lsHelp, Args: cli.AtLeast(1),
+		GroupID: help.Looking, Use: "ls DESTINATION|URL [QUERY...]", Short: "List the packages of a cache", Long: lsHelp, Args: cli.AtLeast(1),
 		Example: "  publish ls s3://bucket/noble/spack\n  publish ls https://cache.example.org/noble/spack 'hdf5@1.14: +mpi target=zen4'\n  publish ls file:///srv/mirror --format '{name} {version} {hash}'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runLs(cmd, args, &f, format, env)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
 const sbomHelp = `Write a bill of materials of packages in a cache and all that they need to run, as SPDX 2.3
@@ -44,19 +45,19 @@ type sbomFlags struct {
 func SBOM(env cli.Env) *cobra.Command {
 	var f sbomFlags
 	cmd := &cobra.Command{
-		Use: "sbom DESTINATION|URL [SPEC...|@spack.lock]", Short: "Write a bill of materials of a cache", Long: sbomHelp, Args: cli.AtLeast(1),
+		GroupID: help.Looking, Use: "sbom DESTINATION|URL [SPEC...|@spack.lock]", Short: "Write a bill of materials of a cache", Long: sbomHelp, Args: cli.AtLeast(1),
 		Example: "  publish sbom https://cache.example.org/noble/spack slurm > slurm.spdx.json\n  publish sbom --format cyclonedx s3://bucket/noble/spack @spack.lock > bom.json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runSbom(cmd, args, &f, env)
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.format, "format", "spdx", "spdx or cyclonedx")
+	help.Choice(fs, &f.format, "format", "spdx", "form of the document", "spdx", "cyclonedx")
 	fs.StringVar(&f.supplier, "supplier", "", "the organization that distributes the packages, such as \"ACME HPC\"")
 	fs.StringVar(&f.public, "public-url", "", "`URL` below which clients find DESTINATION: where packages can be downloaded from; default: the URL, if one is named")
-	fs.StringSliceVar(&f.types, "deptypes", []string{"link", "run"}, "which dependencies belong to it: build, link, run, test or all")
+	help.Choices(fs, &f.types, "deptypes", []string{"link", "run"}, "`TYPES` of the dependencies that belong to it: build, link, run, test or all", depTypes...)
 	fs.StringVar(&f.view, "view", "", "only the packages of the view `NAME`")
-	cli.PlaceFlags(fs, &f.target)
+	cli.ReadFlags(fs, &f.target)
 	fs.DurationVar(&f.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
 	return cmd
 }

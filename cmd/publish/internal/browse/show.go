@@ -15,6 +15,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
 const showHelp = `Show all that a cache says of the packages that match SPEC: variants, what they were built
@@ -28,7 +29,7 @@ The signature is not checked here: "publish verify --trusted-keys" does that.
 func Show(env cli.Env) *cobra.Command {
 	var f browseFlags
 	cmd := &cobra.Command{
-		Use: "show DESTINATION|URL SPEC...", Short: "Show all that a cache says of a package", Long: showHelp, Args: cli.AtLeast(2),
+		GroupID: help.Looking, Use: "show DESTINATION|URL SPEC...", Short: "Show all that a cache says of a package", Long: showHelp, Args: cli.AtLeast(2),
 		Example: "  publish show s3://bucket/noble/spack openmpi@5\n  publish show --json https://cache.example.org/noble/spack /hyibvwk",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runShow(cmd, args, &f, env)

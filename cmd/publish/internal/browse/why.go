@@ -13,6 +13,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
 const whyHelp = `Show why a package is in a cache: which packages depend on it, directly or through others.
@@ -22,19 +23,22 @@ package that is only depended on, and not in the cache, may be named too.
 ` + browseHelp + `
 ` + queryHelp
 
+// depTypes are the types of dependencies, as flags take them.
+var depTypes = []string{"build", "link", "run", "test", "all"}
+
 // Why returns the command `publish why`.
 func Why(env cli.Env) *cobra.Command {
 	var f browseFlags
 	var types []string
 	cmd := &cobra.Command{
-		Use: "why DESTINATION|URL SPEC...", Short: "Show which packages depend on a package", Long: whyHelp, Args: cli.AtLeast(2),
+		GroupID: help.Looking, Use: "why DESTINATION|URL SPEC...", Short: "Show which packages depend on a package", Long: whyHelp, Args: cli.AtLeast(2),
 		Example: "  publish why s3://bucket/noble/spack libxml2\n  publish why file:///srv/mirror --deptypes link,run zlib@1.3",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runWhy(cmd, args, &f, types, env)
 		},
 	}
 	f.register(cmd.Flags())
-	cmd.Flags().StringSliceVar(&types, "deptypes", []string{"all"}, "follow only dependencies of these types: build, link, run, test or all")
+	help.Choices(cmd.Flags(), &types, "deptypes", []string{"all"}, "follow only dependencies of these `TYPES`: build, link, run, test or all", depTypes...)
 	return cmd
 }
 

@@ -3,6 +3,9 @@ package cli
 import (
 	"fmt"
 	"strings"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/style"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
 // An Exit is a row of the table of exit codes, which docs/exit-codes.md shows in the same words.
@@ -47,26 +50,13 @@ var Exits = []Exit{
 func ExitTable() string {
 	var b strings.Builder
 	for _, e := range Exits {
-		fmt.Fprintf(&b, "%4d  %s\n", e.Code, wrapped(e.Meaning))
+		b.WriteString(help.Hang(fmt.Sprintf("%4d  ", e.Code), e.Meaning, style.Width, 6))
 		for _, part := range []struct{ name, text string }{{"is the mirror changed?", e.Mirror}, {"what to do:", e.Todo}} {
 			if part.text != "" {
-				fmt.Fprintf(&b, "      %s\n", wrapped(part.name+" "+part.text))
+				b.WriteString(help.Hang("      ", part.name+" "+part.text, style.Width, 6))
 			}
 		}
 		b.WriteByte('\n')
 	}
 	return strings.TrimRight(b.String(), "\n")
-}
-
-// wrapped breaks a text between words into lines of at most 74 bytes, the further ones indented by 6.
-func wrapped(text string) string {
-	var lines []string
-	line := ""
-	for _, word := range strings.Fields(text) {
-		if line != "" && len(line)+1+len(word) > 74 {
-			lines, line = append(lines, line), ""
-		}
-		line = strings.TrimPrefix(line+" "+word, " ")
-	}
-	return strings.Join(append(lines, line), "\n      ")
 }

@@ -101,7 +101,7 @@ func HintsIn(err error, w Words) []string {
 
 // saysWhatToDo reports whether a message about wrong usage needs no hint.
 func saysWhatToDo(said string) bool {
-	for _, words := range []string{"--help", "did you mean", "want ", "give "} {
+	for _, words := range []string{"--help", "did you mean", "want ", "give ", "it is a flag of "} {
 		if strings.Contains(said, words) {
 			return true
 		}

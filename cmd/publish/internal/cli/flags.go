@@ -6,44 +6,73 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
+	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
-// PlaceFlags adds the flags that say which destination is meant and how it is reached.
-func PlaceFlags(fs *pflag.FlagSet, c *target.Config) {
-	fs.StringVar(&c.S3.EndpointURL, "endpoint-url", "", "`URL` of an S3 that is not Amazon's: MinIO, Ceph, R2; implies path style")
-	fs.StringVar(&c.S3.Region, "region", "", "region of the bucket; default: AWS is asked")
-	fs.StringVar(&c.Profile, "profile", "", "profile of the AWS configuration; default: AWS_PROFILE")
-	fs.StringVar(&c.Role, "role-to-assume", "", "`ARN` of a role that is assumed, with --web-identity-token-file or with the credentials that there are")
-	fs.StringVar(&c.RoleSession, "role-session-name", "", "what CloudTrail calls the session of that role; default: slurm-factory-publish and the name of the host")
-	fs.StringVar(&c.TokenFile, "web-identity-token-file", "", "`FILE` with the token for assuming the role; another program keeps it fresh")
-	fs.StringVar(&c.S3.StorageClass, "storage-class", "", "S3 storage class of new objects, such as INTELLIGENT_TIERING; default: the bucket's")
-	fs.StringVar(&c.S3.SSE, "sse", "", "encryption of new objects: AES256, aws:kms or aws:kms:dsse; default: the bucket's")
-	fs.BoolVar(&c.S3.SingleWriter, "unsafe-single-writer", false, "write to an S3 that does not obey conditions; loses packages if another publisher ever writes at the same time")
-	fs.StringVar(&c.S3.KMSKeyID, "kms-key-id", "", "key for --sse aws:kms; default: the account's")
+// ReadFlags adds the flags that say how a place is reached, for commands that only read.
+func ReadFlags(fs *pflag.FlagSet, c *target.Config) {
+	help.Group(fs, "Place and credentials", func(fs *pflag.FlagSet) {
+		fs.StringVar(&c.S3.EndpointURL, "endpoint-url", "", "`URL` of an S3 that is not Amazon's: MinIO, Ceph, R2; implies path style")
+		fs.StringVar(&c.S3.Region, "region", "", "region of the bucket, such as eu-central-1; default: AWS is asked")
+		fs.StringVar(&c.Profile, "profile", "", "profile of the AWS configuration; default: AWS_PROFILE")
+		fs.StringVar(&c.Role, "role-to-assume", "", "`ARN` of a role that is assumed, with --web-identity-token-file or with the credentials that there are")
+		fs.StringVar(&c.RoleSession, "role-session-name", "", "what CloudTrail calls the session of that role; default: slurm-factory-publish and the name of the host")
+		fs.StringVar(&c.TokenFile, "web-identity-token-file", "", "`FILE` with the token for assuming the role; another program keeps it fresh")
+	})
 }
 
-// StorageFlags adds the flags of PlaceFlags, and those that say how fast.
+// ConcurrencyFlag adds the flag that says how many requests are made at once.
+func ConcurrencyFlag(fs *pflag.FlagSet, c *target.Config) {
+	help.Group(fs, "Speed", func(fs *pflag.FlagSet) {
+		fs.Var((*count)(&c.S3.Concurrency), "concurrency", "requests in flight at once, over all files (default 64, and up to 128 while that is faster)")
+	})
+}
+
+// PlaceFlags adds those of ReadFlags, and the flags that say what new objects are like.
+func PlaceFlags(fs *pflag.FlagSet, c *target.Config) {
+	ReadFlags(fs, c)
+	help.Group(fs, "New objects", func(fs *pflag.FlagSet) {
+		help.Choice(fs, &c.S3.StorageClass, "storage-class", "", "S3 storage `CLASS` of new objects, such as INTELLIGENT_TIERING; default: the bucket's",
+			"STANDARD", "INTELLIGENT_TIERING", "STANDARD_IA", "ONEZONE_IA", "GLACIER_IR") // all that can be read at once
+		help.Choice(fs, &c.S3.SSE, "sse", "", "encryption of new objects; default: the bucket's", "AES256", "aws:kms", "aws:kms:dsse")
+		fs.StringVar(&c.S3.KMSKeyID, "kms-key-id", "", "key for --sse aws:kms; default: the account's")
+		fs.BoolVar(&c.S3.SingleWriter, "unsafe-single-writer", false, "write to an S3 that does not obey conditions; loses packages if another publisher ever writes at the same time")
+	})
+}
+
+// StorageFlags adds the flags of PlaceFlags, and those that say how fast objects are sent.
 func StorageFlags(fs *pflag.FlagSet, c *target.Config) {
 	PlaceFlags(fs, c)
-	fs.Var((*count)(&c.S3.Concurrency), "concurrency", "requests in flight at once, over all files (default 64, and up to 128 while that is faster)")
-	fs.Var(Bytes(&c.S3.PartSize), "part-size", "size of the parts in which large files are sent, such as 16MiB (default 8MiB, grown for huge files)")
-	fs.Var(Rate(&c.S3.LimitRate), "limit-rate", "send at most this much a second, such as 50MB/s; default: no limit")
+	ConcurrencyFlag(fs, c)
+	help.Group(fs, "Speed", func(fs *pflag.FlagSet) {
+		fs.Var(Bytes(&c.S3.PartSize), "part-size", "size of the parts in which large files are sent, such as 16MiB (default 8MiB, grown for huge files)")
+		fs.Var(Rate(&c.S3.LimitRate), "limit-rate", "send at most this much a second, such as 50MB/s; default: no limit")
+	})
 }
 
 // CDNFlags adds the flags that say what stands between a destination and its readers.
 func CDNFlags(fs *pflag.FlagSet, c *target.CDNConfig) {
-	fs.StringVar(&c.Distribution, "distribution-id", "", "CloudFront distribution in which to invalidate what has changed, such as E2QWRUHAPOMQZL")
-	fs.StringVar(&c.PathPrefix, "cloudfront-path-prefix", "", "path of DESTINATION below the distribution's root, such as /noble/spack; default: that of --public-url, or the prefix of DESTINATION")
-	fs.IntVar(&c.MaxPaths, "max-invalidation-paths", 100, "with more changed paths than this, one wildcard is invalidated")
-	fs.BoolVar(&c.Wait, "wait-for-invalidation", false, "wait until the invalidation is complete")
-	fs.StringVar(&c.PublicURL, "public-url", "", "`URL` at which clients find DESTINATION: the new index is read back through it")
+	help.Group(fs, "CloudFront and readers", func(fs *pflag.FlagSet) {
+		fs.StringVar(&c.Distribution, "distribution-id", "", "CloudFront distribution in which to invalidate what has changed, such as E2QWRUHAPOMQZL")
+		fs.StringVar(&c.PathPrefix, "cloudfront-path-prefix", "", "path of DESTINATION below the distribution's root, such as /noble/spack; default: that of --public-url, or the prefix of DESTINATION")
+		fs.IntVar(&c.MaxPaths, "max-invalidation-paths", 100, "with more changed paths than this, one wildcard is invalidated")
+		fs.BoolVar(&c.Wait, "wait-for-invalidation", false, "wait until the invalidation is complete")
+		fs.StringVar(&c.PublicURL, "public-url", "", "`URL` at which clients find DESTINATION: the new index is read back through it")
+	})
+}
+
+// IfExistsFlag adds the flag that says what becomes of a package that is there with another document.
+func IfExistsFlag(fs *pflag.FlagSet, r *Rules) {
+	help.Choice(fs, &r.IfExists, "if-exists", r.IfExists, "what becomes of a package that is there with another document",
+		string(publish.Skip), string(publish.Overwrite), string(publish.Refuse))
 }
 
 // RuleFlags adds the flags that say which packages may be published.
 func RuleFlags(fs *pflag.FlagSet, r *Rules) {
-	fs.StringVar(&r.IfExists, "if-exists", r.IfExists, "what becomes of a package that is there with another document: skip, overwrite or error")
+	IfExistsFlag(fs, r)
 	TrustFlags(fs, r)
 	SigningFlags(fs, &r.Signing)
 	SelectionFlags(fs, &r.Selection)
@@ -51,23 +80,29 @@ func RuleFlags(fs *pflag.FlagSet, r *Rules) {
 
 // TrustFlags adds those of RuleFlags that are about signatures that there are.
 func TrustFlags(fs *pflag.FlagSet, r *Rules) {
-	fs.BoolVar(&r.RequireSigned, "require-signed", false, "refuse packages that are not signed")
-	fs.StringVar(&r.TrustedKeys, "trusted-keys", "", "`FILE` of armored public keys: refuse signatures by any other, and publish no other key")
-	fs.BoolVar(&r.PublishKeys, "publish-keys", r.PublishKeys, "publish the public keys of the signers, so that clients can trust them")
+	help.Group(fs, "Signatures", func(fs *pflag.FlagSet) {
+		fs.BoolVar(&r.RequireSigned, "require-signed", false, "refuse packages that are not signed")
+		fs.StringVar(&r.TrustedKeys, "trusted-keys", "", "`FILE` of armored public keys: refuse signatures by any other, and publish no other key")
+		fs.BoolVar(&r.PublishKeys, "publish-keys", r.PublishKeys, "publish the public keys of the signers, so that clients can trust them")
+	})
 }
 
 // SelectionFlags adds the flags that say which packages are meant.
 func SelectionFlags(fs *pflag.FlagSet, s *source.Selection) {
-	fs.StringSliceVar(&s.Include, "include", nil, "publish only `PATTERN`: name, name@version, /hash or @spack.lock; names and versions may hold * and ?; repeatable")
-	fs.StringSliceVar(&s.Exclude, "exclude", nil, "leave out `PATTERN`, as for --include; repeatable")
-	BuildFlags(fs, s)
+	help.Group(fs, "Selection", func(fs *pflag.FlagSet) {
+		fs.StringSliceVar(&s.Include, "include", nil, "publish only `PATTERN`: name, name@version, /hash or @spack.lock; names and versions may hold * and ?; repeatable")
+		fs.StringSliceVar(&s.Exclude, "exclude", nil, "leave out `PATTERN`, as for --include; repeatable")
+		BuildFlags(fs, s)
+	})
 }
 
 // BuildFlags adds the flags that say for what packages may have been built.
 func BuildFlags(fs *pflag.FlagSet, s *source.Selection) {
-	fs.StringVar(&s.Layout, "layout", "", "publish only mirrors of this layout, v3 or v2; default: both")
-	fs.StringSliceVar(&s.OS, "expect-os", nil, "refuse packages that were built for another operating system than `PATTERN`, such as ubuntu22.04; repeatable")
-	fs.StringSliceVar(&s.Target, "expect-target", nil, "refuse packages that were built for another target than `PATTERN`, such as x86_64*; repeatable")
+	help.Group(fs, "Selection", func(fs *pflag.FlagSet) {
+		help.Choice(fs, &s.Layout, "layout", "", "take only mirrors of this layout; default: both", "v3", "v2")
+		fs.StringSliceVar(&s.OS, "expect-os", nil, "refuse packages that were built for another operating system than `PATTERN`, such as ubuntu22.04; repeatable")
+		fs.StringSliceVar(&s.Target, "expect-target", nil, "refuse packages that were built for another target than `PATTERN`, such as x86_64*; repeatable")
+	})
 }
 
 // Flag is how a command line shows a setting.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
@@ -31,15 +32,19 @@ type Signing struct {
 
 // SigningFlags adds the flags that say what signs.
 func SigningFlags(fs *pflag.FlagSet, s *Signing) {
-	KeyFlags(fs, s)
-	fs.BoolVar(&s.Resign, "resign", false, "with a private key: also replace signatures by other keys, all of which must be among --trusted-keys")
+	help.Group(fs, "Signing", func(fs *pflag.FlagSet) {
+		KeyFlags(fs, s)
+		fs.BoolVar(&s.Resign, "resign", false, "with a private key: also replace signatures by other keys, all of which must be among --trusted-keys")
+	})
 }
 
 // KeyFlags adds the flags that name a private key.
 func KeyFlags(fs *pflag.FlagSet, s *Signing) {
-	fs.StringVar(&s.Key, "sign-key", "", "`FILE` with a private key, as gpg --export-secret-keys writes it: sign what is not signed; or the key itself in PUBLISH_SIGN_KEY_TEXT")
-	fs.StringVar(&s.PassphraseFile, "sign-passphrase-file", "", "`FILE` with the passphrase of the private key; or the passphrase itself in PUBLISH_SIGN_PASSPHRASE")
-	fs.Var(&s.PassphraseFD, "sign-passphrase-fd", "read the passphrase of the private key from the open file with this `NUMBER`")
+	help.Group(fs, "Signing", func(fs *pflag.FlagSet) {
+		fs.StringVar(&s.Key, "sign-key", "", "`FILE` with a private key, as gpg --export-secret-keys writes it: sign what is not signed; or the key itself in PUBLISH_SIGN_KEY_TEXT")
+		fs.StringVar(&s.PassphraseFile, "sign-passphrase-file", "", "`FILE` with the passphrase of the private key; or the passphrase itself in PUBLISH_SIGN_PASSPHRASE")
+		fs.Var(&s.PassphraseFD, "sign-passphrase-fd", "read the passphrase of the private key from the open file with this `NUMBER`")
+	})
 }
 
 // An OpenFile is the number of a file that the caller has opened.

@@ -70,10 +70,32 @@ func unknownFlag(cmd *cobra.Command, name string) error {
 			names = append(names, f.Name)
 		}
 	})
+	if others := commandsWith(cmd.Root(), name); len(others) > 0 {
+		return fmt.Errorf("unknown flag: --%s: it says nothing about %s, it is a flag of %s", name, cmd.CommandPath(), shortList(others, 3))
+	}
 	if n := nearest(name, names); n != "" {
 		return fmt.Errorf("unknown flag: --%s, did you mean --%s?", name, n)
 	}
 	return fmt.Errorf("unknown flag: --%s", name)
+}
+
+// commandsWith are the commands, from one downwards, that take a flag.
+func commandsWith(cmd *cobra.Command, flag string) (names []string) {
+	if f := cmd.Flags().Lookup(flag); f != nil && !f.Hidden {
+		names = append(names, cmd.CommandPath())
+	}
+	for _, c := range cmd.Commands() {
+		names = append(names, commandsWith(c, flag)...)
+	}
+	return names
+}
+
+// shortList is the first of some names with commas between them, and how many more there are.
+func shortList(names []string, most int) string {
+	if len(names) <= most+1 {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
 // hinted is an error with a hint of its own.

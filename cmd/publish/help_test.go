@@ -1,0 +1,75 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
+)
+
+// eachCommand calls do for each command that a user may call.
+func eachCommand(cmd *cobra.Command, do func(*cobra.Command)) {
+	if cmd.Runnable() && !cmd.Hidden {
+		do(cmd)
+	}
+	for _, c := range cmd.Commands() {
+		if c.Name() != "completion" && c.Name() != "help" { // cobra's own
+			eachCommand(c, do)
+		}
+	}
+}
+
+func TestEveryCommandIsInAGroupAndHasAnExample(t *testing.T) {
+	root := rootCommand(cli.Env{})
+	eachCommand(root, func(cmd *cobra.Command) {
+		if cmd.Parent() == root && !slices.ContainsFunc(help.Groups(), func(g *cobra.Group) bool { return g.ID == cmd.GroupID }) {
+			t.Errorf("%s has no GroupID of package help", cmd.CommandPath())
+		}
+		if !strings.HasPrefix(cmd.Example, "  publish") {
+			t.Errorf("%s has no Example, or one that does not begin with publish", cmd.CommandPath())
+		}
+	})
+}
+
+// Flags about new objects, and about how fast they are sent, belong to commands that store some.
+func TestOnlyFlagsThatActAreTaken(t *testing.T) {
+	readers := []string{"publish ls", "publish show", "publish why", "publish du", "publish sbom", "publish verify", "publish keys list", "publish export"}
+	found := 0
+	eachCommand(rootCommand(cli.Env{}), func(cmd *cobra.Command) {
+		if !slices.Contains(readers, cmd.CommandPath()) {
+			return
+		}
+		found++
+		for _, name := range []string{"sse", "kms-key-id", "storage-class", "unsafe-single-writer", "part-size", "limit-rate", "distribution-id"} {
+			if cmd.Flags().Lookup(name) != nil {
+				t.Errorf("%s only reads, and takes --%s", cmd.CommandPath(), name)
+			}
+		}
+		if cmd.Flags().Lookup("endpoint-url") == nil {
+			t.Errorf("%s takes no --endpoint-url", cmd.CommandPath())
+		}
+	})
+	if found != len(readers) {
+		t.Errorf("%d of %d commands are there", found, len(readers))
+	}
+}
+
+func TestAFlagOfAnotherCommandIsRefusedWithAHint(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"verify", "--sse", "AES256", "file:///x"}, "unknown flag: --sse: it says nothing about publish verify, it is a flag of publish, publish "},
+		{[]string{"retry", "--deep"}, "unknown flag: --deep: it says nothing about publish retry, it is a flag of publish verify\n"},
+		{[]string{"exec", "--json", "a", "b", "--", "true"}, "--json: publish exec takes no such flag"},
+	} {
+		code, _, stderr := execute(t, nil, c.args...)
+		if code != cli.ExitUsage || !strings.Contains(stderr, c.want) {
+			t.Errorf("publish %q: exit code %d, want 2:\n%s\nwant %s", c.args, code, stderr, c.want)
+		}
+	}
+}

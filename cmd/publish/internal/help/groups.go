@@ -1,0 +1,81 @@
+// Package help shows what commands and flags there are: in groups, wrapped to the width of the terminal, with examples.
+//
+// A command says its group as GroupID, one of the constants here. A flag belongs to the group in which Group adds it, and
+// without one to the flags of the command itself. A flag whose values are a fixed set is a Choice, whose values are
+// completed.
+package help
+
+import (
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// The groups of commands. A command without one is listed last.
+const (
+	Publishing  = "publishing"
+	Looking     = "looking"
+	Maintaining = "maintaining"
+	Serving     = "serving"
+	Preparing   = "preparing"
+	Other       = "other"
+)
+
+// Groups are the groups of commands, in the order in which they are listed.
+func Groups() []*cobra.Group {
+	return []*cobra.Group{
+		{ID: Publishing, Title: "Publish and carry packages"},
+		{ID: Looking, Title: "Look into a mirror"},
+		{ID: Maintaining, Title: "Maintain a mirror"},
+		{ID: Serving, Title: "Daemon and indexer"},
+		{ID: Preparing, Title: "Prepare and check"},
+		{ID: Other, Title: "Other commands"},
+	}
+}
+
+// groupOfFlag is the annotation of a flag that names its group.
+const groupOfFlag = "publish_group"
+
+// Group adds flags to a set as a group with a title. A flag may be in one group.
+func Group(fs *pflag.FlagSet, title string, add func(*pflag.FlagSet)) {
+	part := pflag.NewFlagSet(title, pflag.ContinueOnError)
+	part.SortFlags = false
+	add(part)
+	part.VisitAll(func(f *pflag.Flag) {
+		if f.Annotations == nil {
+			f.Annotations = make(map[string][]string)
+		}
+		if f.Annotations[groupOfFlag] == nil {
+			f.Annotations[groupOfFlag] = []string{title}
+		}
+		fs.AddFlag(f)
+	})
+}
+
+// A section is a group of flags as it is shown.
+type section struct {
+	title string
+	flags []*pflag.Flag
+}
+
+// sections are the flags of a set in their groups: those without one first, the others in the order of their first flags.
+func sections(fs *pflag.FlagSet) []section {
+	all := []section{{title: "Flags"}}
+	at := map[string]int{"": 0}
+	fs.VisitAll(func(f *pflag.Flag) {
+		if f.Hidden || f.Deprecated != "" {
+			return
+		}
+		title := ""
+		if in := f.Annotations[groupOfFlag]; len(in) > 0 {
+			title = in[0]
+		}
+		i, ok := at[title]
+		if !ok {
+			i = len(all)
+			at[title] = i
+			all = append(all, section{title: title})
+		}
+		all[i].flags = append(all[i].flags, f)
+	})
+	return all
+}

@@ -1,0 +1,48 @@
+package help
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// Wrap breaks the lines of a text to a width. Paragraphs are parted by empty lines; a line that begins with a space
+// stays as it is.
+func Wrap(text string, width int) string {
+	var out []string
+	var words []string
+	flush := func() {
+		if len(words) > 0 {
+			out = append(out, fill(words, width)...)
+			words = nil
+		}
+	}
+	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
+		switch {
+		case line == "", strings.HasPrefix(line, " "):
+			flush()
+			out = append(out, line)
+		default:
+			words = append(words, strings.Fields(line)...)
+		}
+	}
+	flush()
+	return strings.Join(out, "\n")
+}
+
+// fill puts words into lines.
+func fill(words []string, width int) (lines []string) {
+	line := ""
+	for _, w := range words {
+		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(w) > width {
+			lines, line = append(lines, line), ""
+		}
+		line = strings.TrimPrefix(line+" "+w, " ")
+	}
+	return append(lines, line)
+}
+
+// Hang is a text after what begins its first line, its further lines indented.
+func Hang(begin, text string, width, by int) string {
+	lines := fill(strings.Fields(text), max(width-by, leastText))
+	return begin + strings.Join(lines, "\n"+strings.Repeat(" ", by)) + "\n"
+}
