@@ -49,13 +49,20 @@ var arrows = map[string]string{
 	// what all that speak to AWS know of it
 	"publish/credentials": "publish/mirror",
 	// implementations, which know nothing of Spack
-	"publish/mirror/s3":  "publish/blob publish/sha256x2 publish/mirror publish/credentials publish/redact publish/defect publish/nofile",
-	"publish/mirror/dir": "publish/blob publish/mirror",
-	"publish/mirror/web": "publish/mirror publish/redact",
-	"publish/tune":       "publish/blob publish/mirror publish/defect",
-	"publish/session":    "publish/field publish/shell publish/userfile publish/mirror",
-	"publish/cloudfront": "publish/mirror publish/credentials",
-	"publish/queue":      "publish/defect",
+	"publish/mirror/s3":                     "publish/blob publish/mirror publish/credentials publish/redact publish/defect publish/nofile publish/mirror/s3/internal/answer publish/mirror/s3/internal/checksum publish/mirror/s3/internal/listing publish/mirror/s3/internal/put publish/mirror/s3/internal/slots publish/mirror/s3/internal/unfinished publish/mirror/s3/internal/wire",
+	"publish/mirror/s3/internal/answer":     "publish/mirror",
+	"publish/mirror/s3/internal/checksum":   "publish/blob publish/sha256x2",
+	"publish/mirror/s3/internal/listing":    "publish/mirror publish/mirror/s3/internal/answer",
+	"publish/mirror/s3/internal/put":        "publish/blob publish/mirror/s3/internal/answer publish/mirror/s3/internal/slots publish/mirror/s3/internal/wire",
+	"publish/mirror/s3/internal/slots":      "",
+	"publish/mirror/s3/internal/unfinished": "publish/mirror publish/mirror/s3/internal/answer publish/mirror/s3/internal/listing publish/mirror/s3/internal/slots",
+	"publish/mirror/s3/internal/wire":       "publish/mirror/s3/internal/answer",
+	"publish/mirror/dir":                    "publish/blob publish/mirror",
+	"publish/mirror/web":                    "publish/mirror publish/redact",
+	"publish/tune":                          "publish/blob publish/mirror publish/defect",
+	"publish/session":                       "publish/field publish/shell publish/userfile publish/mirror",
+	"publish/cloudfront":                    "publish/mirror publish/credentials",
+	"publish/queue":                         "publish/defect",
 	// the indexer: it decides when, from a queue. It knows the layouts, and the caller hands it what to do
 	"publish/events": "publish/layout publish/mirror publish/credentials publish/redact publish/defect",
 	// the daemon: it decides when, and the caller hands it functions that do the work
@@ -115,10 +122,10 @@ var arrows = map[string]string{
 // or by the beginning of it.
 var owners = map[string]string{
 	// cmd carries an aws.Config from session to s3 and cloudfront, and needs its type for that.
-	"github.com/aws/aws-sdk-go-v2/aws":         "publish/credentials publish/mirror/s3 publish/cloudfront publish/session publish/events publish/target cmd/publish/internal/service cmd/publish/internal/action",
-	"github.com/aws/":                          "publish/mirror/s3 publish/cloudfront publish/session publish/events",
+	"github.com/aws/aws-sdk-go-v2/aws":         "publish/credentials publish/mirror/s3 publish/mirror/s3/internal/put publish/mirror/s3/internal/unfinished publish/cloudfront publish/session publish/events publish/target cmd/publish/internal/service cmd/publish/internal/action",
+	"github.com/aws/":                          "publish/mirror/s3 publish/mirror/s3/internal/answer publish/mirror/s3/internal/listing publish/mirror/s3/internal/put publish/mirror/s3/internal/unfinished publish/mirror/s3/internal/wire publish/cloudfront publish/session publish/events",
 	"github.com/aws/aws-sdk-go-v2/service/sqs": "publish/events",
-	"github.com/aws/smithy-go/time":            "publish/mirror/s3 publish/cloudfront publish/session publish/events publish/tune", // to wait
+	"github.com/aws/smithy-go/time":            "publish/mirror/s3 publish/mirror/s3/internal/put publish/cloudfront publish/session publish/events publish/tune", // to wait
 	"github.com/ProtonMail/":                   "publish/key publish/sign publish/sign/signtest publish/publishtest",
 	"flag":                                     "cmd/publish cmd/image",
 	"github.com/spf13/":                        "cmd/publish cmd/publish/internal/browse cmd/publish/internal/cli cmd/publish/internal/help",

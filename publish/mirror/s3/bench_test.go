@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/checksum"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 )
 
@@ -50,7 +51,7 @@ func BenchmarkSmall(b *testing.B) {
 				digest := blob.DigestOf(content)
 				_, err := bucket.client.PutObject(b.Context(), &sdk.PutObjectInput{
 					Bucket: aws.String("bucket"), Key: aws.String(fmt.Sprint("p/blobs/", n.Add(1))),
-					Body: bytes.NewReader(content), ChecksumSHA256: aws.String(encodeDigest(digest)),
+					Body: bytes.NewReader(content), ChecksumSHA256: aws.String(checksum.EncodeDigest(digest)),
 					ChecksumAlgorithm: types.ChecksumAlgorithmSha256, IfNoneMatch: aws.String("*"),
 					ContentType: aws.String("application/x-test"), CacheControl: aws.String("no-cache"),
 				}, sdk.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware))

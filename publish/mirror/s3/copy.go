@@ -13,6 +13,8 @@ import (
 	"github.com/aws/smithy-go/encoding/httpbinding"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/checksum"
 )
 
 // CopyFrom implements mirror.Copier between buckets of one service. S3 copies the object only if it has the SHA-256 that it
@@ -53,7 +55,7 @@ func (b *Bucket) reaches(other *Bucket) bool {
 // proves reports whether S3 vouches that an object has the content that is to be stored.
 func proves(there *sdk.HeadObjectOutput, u mirror.Upload) bool {
 	sum := aws.ToString(there.ChecksumSHA256)
-	return aws.ToInt64(there.ContentLength) == u.Content.Size() && there.ChecksumType != types.ChecksumTypeComposite && sum == encodeDigest(u.Digest)
+	return aws.ToInt64(there.ContentLength) == u.Content.Size() && there.ChecksumType != types.ChecksumTypeComposite && sum == checksum.EncodeDigest(u.Digest)
 }
 
 func (b *Bucket) copyInput(source *Mirror, name, etag, key string, u mirror.Upload) *sdk.CopyObjectInput {
@@ -73,7 +75,7 @@ func (b *Bucket) copyInput(source *Mirror, name, etag, key string, u mirror.Uplo
 
 // copied makes sure that what S3 has made is what it was asked for.
 func (b *Bucket) copied(ctx context.Context, key string, out *sdk.CopyObjectOutput, u mirror.Upload) error {
-	if out.CopyObjectResult != nil && aws.ToString(out.CopyObjectResult.ChecksumSHA256) == encodeDigest(u.Digest) {
+	if out.CopyObjectResult != nil && aws.ToString(out.CopyObjectResult.ChecksumSHA256) == checksum.EncodeDigest(u.Digest) {
 		return moved(u)
 	}
 	there, err := b.head(ctx, key) // it did not say
@@ -97,7 +99,7 @@ func moved(u mirror.Upload) error {
 // afterCopy finds out what a copy that failed has come to. The object is there if its answer was lost, or if another
 // publisher was faster. A refusal means that it must be sent.
 func (b *Bucket) afterCopy(ctx context.Context, source *Bucket, key string, u mirror.Upload, failure error) error {
-	status := statusOf(failure)
+	status := answer.Status(failure)
 	there, err := b.head(ctx, key)
 	switch {
 	case err == nil && proves(there, u):

@@ -13,6 +13,10 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/checksum"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/listing"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/put"
 )
 
 // A Trial is something that publishing asks of a store, and how the store has done.
@@ -45,7 +49,7 @@ func (m *Mirror) tryPages(ctx context.Context, prefix string, names []string) er
 
 func (m *Mirror) tryAfter(ctx context.Context, prefix string, names []string) error {
 	sorted := slices.Sorted(slices.Values(names))
-	return listsAs(m.pages(ctx, mirror.Range{Prefix: prefix, After: sorted[1]}, pageKeys), sorted[2:])
+	return listsAs(m.pages(ctx, mirror.Range{Prefix: prefix, After: sorted[1]}, listing.PageKeys), sorted[2:])
 }
 
 func listsAs(listed func(func(mirror.Info, error) bool), want []string) error {
@@ -69,27 +73,27 @@ func (m *Mirror) tryChecksum(ctx context.Context, name string) error {
 		return err
 	}
 	content := []byte(name)
-	h := http.Header{"X-Amz-Checksum-Sha256": {encodeDigest(blob.DigestOf([]byte("other content")))}}
+	h := http.Header{"X-Amz-Checksum-Sha256": {checksum.EncodeDigest(blob.DigestOf([]byte("other content")))}}
 	if !m.bucket.unconditional() {
 		h.Set(ifMatch, string(info.Version))
 	}
-	err = m.bucket.putOnce(ctx, put{operation: "PutObject", key: m.key(name), header: h, content: bytes.NewReader(content), size: int64(len(content))})
+	err = m.bucket.putOnce(ctx, put.Request{Operation: "PutObject", Key: m.key(name), Header: h, Content: bytes.NewReader(content), Size: int64(len(content))})
 	switch {
 	case err == nil:
 		return mirror.Faultf("it accepts content that does not have the checksum in the request")
-	case wrongContent[codeOf(err)] || statusOf(err) == http.StatusBadRequest:
+	case wrongContent[answer.Code(err)] || answer.Status(err) == http.StatusBadRequest:
 		return nil
 	}
 	return m.bucket.failed(writing, m.key(name), err)
 }
 
-func (b *Bucket) putOnce(ctx context.Context, p put) error {
-	s := slot{of: b.slots}
-	if err := s.take(ctx); err != nil {
+func (b *Bucket) putOnce(ctx context.Context, p put.Request) error {
+	s := b.slots.Slot()
+	if err := s.Take(ctx); err != nil {
 		return err
 	}
-	defer s.free()
-	_, err := b.attempt(ctx, p)
+	defer s.Free()
+	_, err := b.puts.Attempt(ctx, p)
 	return err
 }
 
@@ -108,12 +112,12 @@ func (m *Mirror) tryParts(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	s := slot{of: m.bucket.slots}
-	if err := s.take(ctx); err != nil {
+	s := m.bucket.slots.Slot()
+	if err := s.Take(ctx); err != nil {
 		return err
 	}
-	err = u.sendPart(ctx, part{number: 1, size: o.size, crc: o.crc}, &s)
-	s.free()
+	err = u.sendPart(ctx, checksum.Part{Number: 1, Size: o.size, CRC: o.crc}, &s)
+	s.Free()
 	if err != nil {
 		return m.bucket.failed(writing, o.key, err)
 	}
@@ -157,7 +161,7 @@ func (m *Mirror) tryUnfinished(ctx context.Context, prefix, name string) error {
 			return mirror.Faultf("it does not list an unfinished upload of %q below %q", name, under)
 		}
 	}
-	if _, err := m.bucket.parts(ctx, u.o.key, u.id); err != nil {
+	if _, err := m.bucket.uploads.Parts(ctx, u.o.key, u.id); err != nil {
 		return m.bucket.failed(listingParts, u.o.key, err)
 	}
 	return nil
@@ -170,7 +174,7 @@ func (m *Mirror) tryLabel(ctx context.Context, name, caching string) error {
 		return m.bucket.failed(looking, key, err)
 	}
 	if got := aws.ToString(out.CacheControl); got != caching {
-		return fmt.Errorf("it keeps %s of what was sent as Cache-Control", quoted(got))
+		return fmt.Errorf("it keeps %s of what was sent as Cache-Control", answer.Quoted(got))
 	}
 	return nil
 }

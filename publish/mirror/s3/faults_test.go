@@ -17,6 +17,8 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/wire"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 )
 
@@ -44,7 +46,7 @@ func impatient(b *Bucket, fault string) {
 		patience = time.Second
 	}
 	if fault == "stall" || fault == "hang" {
-		b.direct.http.(*watched).patience = patience
+		b.client.Options().HTTPClient.(*wire.Client).Patience = patience
 	}
 }
 
@@ -329,7 +331,7 @@ func TestReadingFaults(t *testing.T) {
 		return nil
 	}
 	remove := func(ctx context.Context, m *Mirror) error {
-		return m.Deleter().Delete(ctx, "x", version(fmt.Sprintf("%016x", crc64nvme.Checksum(smallContent))))
+		return m.Deleter().Delete(ctx, "x", answer.Version(fmt.Sprintf("%016x", crc64nvme.Checksum(smallContent))))
 	}
 	for _, act := range []struct {
 		operation, action string

@@ -7,6 +7,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
 )
 
 var readingLifecycle = act{"read the lifecycle rules of", "s3:GetLifecycleConfiguration"}
@@ -15,7 +17,7 @@ var readingLifecycle = act{"read the lifecycle rules of", "s3:GetLifecycleConfig
 // completed; 0: it keeps them.
 func (b *Bucket) Expiry(ctx context.Context, prefix string) (days int, err error) {
 	out, err := call(ctx, b, b.client.GetBucketLifecycleConfiguration, &sdk.GetBucketLifecycleConfigurationInput{Bucket: &b.opts.Bucket})
-	if codeOf(err) == "NoSuchLifecycleConfiguration" {
+	if answer.Code(err) == "NoSuchLifecycleConfiguration" {
 		return 0, nil
 	}
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/checksum"
 )
 
 // A sight is what is there in the place of an object that we want to store.
@@ -40,13 +42,13 @@ var errReplaced = errors.New("replaced in the meantime")
 
 func (b *Bucket) lookOnce(ctx context.Context, o *object) (sight, error) {
 	out, err := b.head(ctx, o.key)
-	if code := codeOf(err); code == "NoSuchKey" || statusOf(err) == http.StatusNotFound && code != "NoSuchBucket" {
+	if code := answer.Code(err); code == "NoSuchKey" || answer.Status(err) == http.StatusNotFound && code != "NoSuchBucket" {
 		return sight{}, nil
 	}
 	if err != nil {
 		return sight{}, err
 	}
-	s := sight{version: version(aws.ToString(out.ETag))}
+	s := sight{version: answer.Version(aws.ToString(out.ETag))}
 	if aws.ToInt64(out.ContentLength) == o.size {
 		s.same, err = b.same(ctx, o, out)
 	}
@@ -61,13 +63,13 @@ func (b *Bucket) same(ctx context.Context, o *object, there *sdk.HeadObjectOutpu
 		if err := b.know(ctx, o); err != nil {
 			return false, err
 		}
-		return sum == encodeDigest(o.digest), nil
+		return sum == checksum.EncodeDigest(o.digest), nil
 	}
 	if sum := aws.ToString(there.ChecksumCRC64NVME); sum != "" && whole {
 		if err := b.knowCRC(ctx, o); err != nil {
 			return false, err
 		}
-		return sum == encodeCRC(o.crc), nil
+		return sum == checksum.EncodeCRC(o.crc), nil
 	}
 	if err := b.know(ctx, o); err != nil {
 		return false, err
@@ -88,7 +90,7 @@ func (b *Bucket) knowCRC(ctx context.Context, o *object) error {
 	if o.crcKnown {
 		return nil
 	}
-	found, err := b.hash(ctx, o.content, o.size, max(o.size, 1), func(part) {})
+	found, err := b.hasher.Parts(ctx, o.content, o.size, max(o.size, 1), func(checksum.Part) {})
 	if err != nil {
 		return err
 	}
@@ -96,12 +98,14 @@ func (b *Bucket) knowCRC(ctx context.Context, o *object) error {
 	return o.verified()
 }
 
-func (o *object) learn(found sums) { o.digest, o.crc, o.crcKnown = found.digest, found.crc, true }
+func (o *object) learn(found checksum.Sums) {
+	o.digest, o.crc, o.crcKnown = found.Digest, found.CRC, true
+}
 
 // readBack hashes the version of an object that we have looked at.
 func (b *Bucket) readBack(ctx context.Context, key, etag string) (blob.Digest, error) {
 	out, err := call(ctx, b, b.client.GetObject, &sdk.GetObjectInput{Bucket: &b.opts.Bucket, Key: &key, IfMatch: &etag})
-	if status := statusOf(err); status == http.StatusPreconditionFailed || status == http.StatusNotFound {
+	if status := answer.Status(err); status == http.StatusPreconditionFailed || status == http.StatusNotFound {
 		return blob.Digest{}, errReplaced
 	}
 	if err != nil {
@@ -111,7 +115,7 @@ func (b *Bucket) readBack(ctx context.Context, key, etag string) (blob.Digest, e
 		out.Body.Close()
 		return blob.Digest{}, err
 	}
-	r := &reader{ctx: ctx, b: b, key: key, body: out.Body, end: aws.ToInt64(out.ContentLength), info: mirror.Info{Size: aws.ToInt64(out.ContentLength), Version: version(etag)}}
+	r := &reader{ctx: ctx, b: b, key: key, body: out.Body, end: aws.ToInt64(out.ContentLength), info: mirror.Info{Size: aws.ToInt64(out.ContentLength), Version: answer.Version(etag)}}
 	defer r.Close()
 	h := sha256.New()
 	if _, err := io.Copy(h, r); err != nil {

@@ -3,8 +3,11 @@ package s3
 import (
 	"errors"
 	"fmt"
+	"path"
 	"regexp"
 	"strings"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 )
 
 // directoryBucket matches the names of buckets, and of access points to buckets, of S3 Express One Zone.
@@ -35,4 +38,34 @@ func CheckARN(name string) error {
 	}
 	return fmt.Errorf("an ARN is no name of a bucket, and Spack cannot read from it: give the alias of the access point, %s-...-s3alias, which `aws s3control get-access-point --region %s --account-id %s --name %s --query Alias` shows",
 		point[3], point[1], point[2], point[3])
+}
+
+// checkNoBucket refuses an endpoint whose path ends in the name of the bucket, which is appended to it.
+func checkNoBucket(endpoint, bucket string) error {
+	u, err := redact.Parse(endpoint)
+	if err != nil || bucket == "" || path.Base(u.Path) != bucket {
+		return nil
+	}
+	return fmt.Errorf("endpoint %q: it must not contain the bucket, which is appended: want %s", redact.URL(endpoint), u.Scheme+"://"+u.Host+strings.TrimSuffix(path.Dir(u.Path), "/"))
+}
+
+// checkEndpoint refuses what is no endpoint. A password in it would do nothing but be shown: requests are
+// signed.
+func checkEndpoint(endpoint string) error {
+	u, err := redact.Parse(endpoint)
+	if err != nil && !strings.Contains(endpoint, "://") && !redact.Has(endpoint) {
+		return fmt.Errorf("endpoint %q: want http:// or https:// in front of it", endpoint)
+	}
+	if err != nil {
+		return fmt.Errorf("endpoint: %w", err)
+	}
+	switch shown := redact.URL(endpoint); {
+	case redact.Has(endpoint):
+		return fmt.Errorf("endpoint %q: it must not have a user or a password: S3 takes access keys, in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", shown)
+	case u.Host == "" && u.Scheme == "" || !strings.Contains(endpoint, "://"):
+		return fmt.Errorf("endpoint %q: want http:// or https:// in front of it", shown)
+	case u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("endpoint %q: want http://host or https://host", shown)
+	}
+	return nil
 }

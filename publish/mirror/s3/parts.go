@@ -18,6 +18,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/checksum"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/put"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/slots"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/unfinished"
 )
 
 // An upload is a multipart upload of an object.
@@ -84,10 +89,10 @@ func (b *Bucket) partSize(size int64) int64 {
 // sending: what is known of a part is small, so all of them fit between the two.
 func (u *upload) sendParts(whole context.Context) error {
 	g, ctx := defect.WithContext(whole)
-	hashed := make(chan part, len(u.done))
+	hashed := make(chan checksum.Part, len(u.done))
 	g.Go(func() error {
 		defer close(hashed)
-		found, err := u.b.hash(ctx, u.o.content, u.o.size, u.partSize, func(p part) { hashed <- p })
+		found, err := u.b.hasher.Parts(ctx, u.o.content, u.o.size, u.partSize, func(p checksum.Part) { hashed <- p })
 		if err != nil {
 			return err
 		}
@@ -106,12 +111,12 @@ func (u *upload) sendParts(whole context.Context) error {
 			if u.arrived(p) {
 				continue
 			}
-			s := slot{of: u.b.slots}
-			if err := s.take(ctx); err != nil {
+			s := u.b.slots.Slot()
+			if err := s.Take(ctx); err != nil {
 				return err
 			}
 			g.Go(func() error {
-				defer s.free()
+				defer s.Free()
 				return u.sendPart(ctx, p, &s)
 			})
 		}
@@ -153,24 +158,24 @@ func optional(s string) *string {
 }
 
 // arrived reports whether a part is there already, byte for byte.
-func (u *upload) arrived(p part) bool {
-	there, ok := u.have[p.number]
-	if !ok || aws.ToInt64(there.Size) != p.size || aws.ToString(there.ChecksumCRC64NVME) != encodeCRC(p.crc) {
+func (u *upload) arrived(p checksum.Part) bool {
+	there, ok := u.have[p.Number]
+	if !ok || aws.ToInt64(there.Size) != p.Size || aws.ToString(there.ChecksumCRC64NVME) != checksum.EncodeCRC(p.CRC) {
 		return false
 	}
 	u.finished(p, aws.ToString(there.ETag))
 	return true
 }
 
-func (u *upload) sendPart(ctx context.Context, p part, s *slot) error {
-	etag, err := u.b.send(ctx, put{
-		operation: "UploadPart",
-		key:       u.o.key,
-		query:     "partNumber=" + strconv.Itoa(int(p.number)) + "&uploadId=" + url.QueryEscape(u.id),
-		header:    http.Header{"X-Amz-Checksum-Crc64nvme": {encodeCRC(p.crc)}},
-		content:   u.o.content, off: p.off, size: p.size,
-		sent:       u.sent,
-		repeatable: true,
+func (u *upload) sendPart(ctx context.Context, p checksum.Part, s *slots.Slot) error {
+	etag, err := u.b.puts.Send(ctx, put.Request{
+		Operation: "UploadPart",
+		Key:       u.o.key,
+		Query:     "partNumber=" + strconv.Itoa(int(p.Number)) + "&uploadId=" + url.QueryEscape(u.id),
+		Header:    http.Header{"X-Amz-Checksum-Crc64nvme": {checksum.EncodeCRC(p.CRC)}},
+		Content:   u.o.content, Off: p.Off, Size: p.Size,
+		Sent:       u.sent,
+		Repeatable: true,
 	}, s)
 	if err != nil {
 		return changed(err)
@@ -192,11 +197,11 @@ func (u *upload) sent(n int64) {
 	u.o.Sent(n)
 }
 
-func (u *upload) finished(p part, etag string) {
+func (u *upload) finished(p checksum.Part, etag string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.done[p.number-1] = types.CompletedPart{
-		PartNumber: &p.number, ETag: &etag, ChecksumCRC64NVME: aws.String(encodeCRC(p.crc)),
+	u.done[p.Number-1] = types.CompletedPart{
+		PartNumber: &p.Number, ETag: &etag, ChecksumCRC64NVME: aws.String(checksum.EncodeCRC(p.CRC)),
 	}
 }
 
@@ -207,7 +212,7 @@ func (u *upload) complete(ctx context.Context, was mirror.Version) (mirror.Versi
 		Bucket: &u.b.opts.Bucket, Key: &u.o.key, UploadId: &u.id,
 		MultipartUpload:   &types.CompletedMultipartUpload{Parts: u.done},
 		ChecksumType:      types.ChecksumTypeFullObject,
-		ChecksumCRC64NVME: aws.String(encodeCRC(u.o.crc)),
+		ChecksumCRC64NVME: aws.String(checksum.EncodeCRC(u.o.crc)),
 		MpuObjectSize:     &u.o.size,
 	}
 	switch {
@@ -222,17 +227,17 @@ func (u *upload) complete(ctx context.Context, was mirror.Version) (mirror.Versi
 		return "", unsure(errNoETag("CompleteMultipartUpload"))
 	}
 	if err == nil {
-		return version(aws.ToString(out.ETag)), nil
+		return answer.Version(aws.ToString(out.ETag)), nil
 	}
-	if !u.ours && (codeOf(err) == "InvalidRequest" || wrongContent[codeOf(err)]) {
-		err = fmt.Errorf("%w: %w", errNotOurs, err) // not every server tells before
+	if !u.ours && (answer.Code(err) == "InvalidRequest" || wrongContent[answer.Code(err)]) {
+		err = fmt.Errorf("%w: %w", unfinished.ErrNotOurs, err) // not every server tells before
 	}
 	// After a refusal the upload is still there, but it will never become the object:
 	// it is either not wanted, or S3 wants all parts again.
-	if reason(err) != other || wrongContent[codeOf(err)] {
+	if reason(err) != other || wrongContent[answer.Code(err)] {
 		u.discard(ctx)
 	}
-	if errors.Is(err, errNotOurs) {
+	if errors.Is(err, unfinished.ErrNotOurs) {
 		return "", err
 	}
 	return "", unsure(changed(err))
@@ -259,7 +264,7 @@ func (u *upload) discardID(ctx context.Context, id string) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, discardTime)
 	defer cancel()
-	if err := u.b.abort(ctx, u.o.key, id); err != nil {
+	if err := u.b.uploads.Abort(ctx, u.o.key, id); err != nil {
 		u.b.opts.Log.Warn("an unfinished upload is left behind", "error", u.b.failed(discarding, u.o.key, err))
 	}
 }

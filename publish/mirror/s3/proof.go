@@ -11,6 +11,9 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/checksum"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/put"
 )
 
 const (
@@ -79,7 +82,7 @@ func (m *Mirror) Prove(ctx context.Context, was mirror.Version, there *mirror.Up
 	switch {
 	case err == nil:
 		return b.failed(writing, key, &mirror.ConditionError{Header: header})
-	case statusOf(err) == http.StatusPreconditionFailed, statusOf(err) == http.StatusNotFound && codeOf(err) != "NoSuchBucket": // also where the text of the answer is cut off
+	case answer.Status(err) == http.StatusPreconditionFailed, answer.Status(err) == http.StatusNotFound && answer.Code(err) != "NoSuchBucket": // also where the text of the answer is cut off
 		b.proved.Store(header, true)
 		return nil
 	}
@@ -94,39 +97,24 @@ func (b *Bucket) writeUnder(ctx context.Context, key string, u mirror.Upload, he
 	}
 	defer r.Close()
 	content := make([]byte, u.Content.Size())
-	if err := readFull(r, content, 0); err != nil {
+	if err := checksum.ReadFull(r, content, 0); err != nil {
 		return err
 	}
 	h := b.labels(&object{Upload: u}, mirror.Absent)
 	h.Del(ifNoneMatch)
 	h.Set(header, value)
-	if checked {
-		h["X-Amz-Checksum-Sha256"] = []string{encodeDigest(blob.DigestOf(content))}
+	if checksum.Checked {
+		h["X-Amz-Checksum-Sha256"] = []string{checksum.EncodeDigest(blob.DigestOf(content))}
 	}
-	s := slot{of: b.slots}
-	if err := s.take(ctx); err != nil {
+	s := b.slots.Slot()
+	if err := s.Take(ctx); err != nil {
 		return err
 	}
-	defer s.free()
-	_, err = b.send(ctx, put{
-		operation: "PutObject", key: key, header: h,
-		content: bytes.NewReader(content), size: int64(len(content)),
-		repeatable: true,
+	defer s.Free()
+	_, err = b.puts.Send(ctx, put.Request{
+		Operation: "PutObject", Key: key, Header: h,
+		Content: bytes.NewReader(content), Size: int64(len(content)),
+		Repeatable: true,
 	}, &s)
 	return err
-}
-
-// lacking says what a store lacks that answers 501 to a write. Not every store says what it is.
-func lacking(code, message string) error {
-	said := strings.TrimSuffix("501 "+code+": "+message, ": ")
-	lower := strings.ToLower(message)
-	switch {
-	case strings.Contains(lower, "checksum"):
-		return mirror.Faultf("it does not implement checksums (x-amz-checksum-sha256, x-amz-checksum-crc64nvme), without which nobody knows what has arrived: %s", said)
-	case strings.Contains(lower, "if-match"):
-		return &mirror.ConditionError{Header: ifMatch, Said: said}
-	case strings.Contains(lower, "if-none-match"):
-		return &mirror.ConditionError{Header: ifNoneMatch, Said: said}
-	}
-	return &mirror.ConditionError{Said: said}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
 )
 
 // Into how many ranges an object is read. One connection gives about 50 MB/s, and each range is a request: up to manyBytes
@@ -41,7 +42,7 @@ func (m *Mirror) ReadParts(ctx context.Context, name string, size int64, v mirro
 		g.Go(func() error { return p.read(gctx, from, to) })
 	}
 	err := g.Wait()
-	if status := statusOf(err); status == http.StatusPreconditionFailed || status == http.StatusRequestedRangeNotSatisfiable {
+	if status := answer.Status(err); status == http.StatusPreconditionFailed || status == http.StatusRequestedRangeNotSatisfiable {
 		err = mirror.ErrConflict
 	}
 	if err != nil {
@@ -77,7 +78,7 @@ func (p *parted) read(ctx context.Context, from, to int64) error {
 	if want := fmt.Sprintf("bytes %d-%d/%d", from, to-1, len(p.content)); aws.ToString(out.ContentRange) != want {
 		return mirror.ErrConflict // of another size, or it cannot be had in ranges
 	}
-	r.info.Version = version(aws.ToString(out.ETag))
+	r.info.Version = answer.Version(aws.ToString(out.ETag))
 	if r.info.Version == mirror.Absent || p.same(r.info.Version) != r.info.Version {
 		return mirror.ErrConflict
 	}

@@ -16,6 +16,8 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/credentials"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/wire"
 )
 
 // Open reads an object.
@@ -32,7 +34,7 @@ func (m *Mirror) Open(ctx context.Context, name string) (*mirror.Object, error) 
 	}
 	err = complete("GetObject", out.ContentLength, out.ETag)
 	if err == nil && out.ContentRange != nil {
-		err = mirror.Faultf("asked for a whole object, it sends the range %s", quoted(*out.ContentRange))
+		err = mirror.Faultf("asked for a whole object, it sends the range %s", answer.Quoted(*out.ContentRange))
 	}
 	if err != nil {
 		out.Body.Close()
@@ -78,10 +80,10 @@ func (r *reader) Read(p []byte) (int, error) {
 
 // goOn asks for the rest after a failure. The error is an io.ErrUnexpectedEOF.
 func (r *reader) goOn(failure error) error {
-	retryer := r.b.direct.retryer
+	retryer := r.b.client.Options().Retryer
 	r.tries++
 	delay, err := retryer.RetryDelay(r.tries, failure)
-	var slow *slowError
+	var slow *wire.SlowError
 	switch {
 	case r.ctx.Err() != nil:
 		return r.ctx.Err()
@@ -121,12 +123,12 @@ func (r *reader) rest() string {
 func (r *reader) continues(rest *sdk.GetObjectOutput) error {
 	from, _, _ := strings.Cut(aws.ToString(rest.ContentRange), "-")
 	switch {
-	case version(aws.ToString(rest.ETag)) != r.info.Version:
-		return mirror.Faultf("asked for the rest of version %s, it sends version %s: it does not obey If-Match", r.info.Version, quoted(aws.ToString(rest.ETag)))
+	case answer.Version(aws.ToString(rest.ETag)) != r.info.Version:
+		return mirror.Faultf("asked for the rest of version %s, it sends version %s: it does not obey If-Match", r.info.Version, answer.Quoted(aws.ToString(rest.ETag)))
 	case rest.ContentRange == nil && r.off > 0:
 		return errors.New("the rest cannot be had alone")
 	case rest.ContentRange != nil && from != fmt.Sprintf("bytes %d", r.off):
-		return mirror.Faultf("asked for the bytes from %d on, it sends the range %s", r.off, quoted(*rest.ContentRange))
+		return mirror.Faultf("asked for the bytes from %d on, it sends the range %s", r.off, answer.Quoted(*rest.ContentRange))
 	}
 	return nil
 }
@@ -158,7 +160,7 @@ func (b *Bucket) head(ctx context.Context, key string) (*sdk.HeadObjectOutput, e
 		return out, err
 	}
 	out, err := hidden(ctx, b, key, ask)
-	if !unexplained[statusOf(err)] {
+	if !unexplained[answer.Status(err)] {
 		return out, err
 	}
 	// The answer to a HEAD has no body that says why. We ask in a way that S3 answers
@@ -188,7 +190,7 @@ func (b *Bucket) touch(ctx context.Context, key string) error {
 	out, err := call(ctx, b, b.client.GetObject, &sdk.GetObjectInput{
 		Bucket: &b.opts.Bucket, Key: &key, Range: aws.String("bytes=0-0"),
 	})
-	if codeOf(err) == "InvalidRange" {
+	if answer.Code(err) == "InvalidRange" {
 		return nil // it is empty
 	}
 	if err != nil {
@@ -202,7 +204,7 @@ func (b *Bucket) touch(ctx context.Context, key string) error {
 // a part of the bucket, and sees by that.
 func hidden[Out any](ctx context.Context, b *Bucket, key string, ask func() (*Out, error)) (*Out, error) {
 	out, err := ask()
-	if statusOf(err) != http.StatusForbidden || credentials.Refused(codeOf(err)) {
+	if answer.Status(err) != http.StatusForbidden || credentials.Refused(answer.Code(err)) {
 		return out, err
 	}
 	one := &sdk.ListObjectsV2Input{Bucket: &b.opts.Bucket, Prefix: &key, MaxKeys: aws.Int32(1)}
@@ -220,35 +222,14 @@ func (b *Bucket) info(name string, size *int64, etag *string, modified *time.Tim
 	i := mirror.Info{
 		Name:     name,
 		Size:     aws.ToInt64(size),
-		Version:  version(aws.ToString(etag)),
+		Version:  answer.Version(aws.ToString(etag)),
 		Modified: aws.ToTime(modified),
 	}
 	if !encrypted(string(sse)) && !encrypted(b.opts.SSE) {
-		i.MD5 = md5Of(i.Version)
+		i.MD5 = answer.MD5(i.Version)
 	}
 	return i
 }
 
 // encrypted reports whether ETags are not the MD5 of the content, although they look it.
 func encrypted(sse string) bool { return strings.HasPrefix(sse, "aws:kms") }
-
-// version is an ETag as conditions need it. Some lists leave the quotes out.
-func version(etag string) mirror.Version {
-	if etag == "" || strings.HasPrefix(etag, `"`) || strings.HasPrefix(etag, "W/") {
-		return mirror.Version(etag)
-	}
-	return mirror.Version(`"` + etag + `"`)
-}
-
-// md5Of is the MD5 that an ETag is, unless the object was uploaded in parts.
-func md5Of(v mirror.Version) string {
-	s := strings.Trim(string(v), `"`)
-	if len(s) != 32 || strings.ContainsFunc(s, notHex) {
-		return ""
-	}
-	return strings.ToLower(s)
-}
-
-func notHex(r rune) bool {
-	return (r < '0' || r > '9') && (r < 'a' || r > 'f') && (r < 'A' || r > 'F')
-}

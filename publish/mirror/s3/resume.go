@@ -2,16 +2,15 @@ package s3
 
 import (
 	"context"
-	"errors"
 	"slices"
-	"strconv"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/unfinished"
 )
 
 // resume finds what others, or we ourselves, have done of an upload: the object may be there
@@ -62,8 +61,8 @@ func (u *upload) find(ctx context.Context) error {
 		return nil
 	}
 	for _, id := range found[:min(len(found), candidates)] {
-		parts, err := u.b.parts(ctx, u.o.key, id)
-		if codeOf(err) == "NoSuchUpload" || err == errNotOurs {
+		parts, err := u.b.uploads.Parts(ctx, u.o.key, id)
+		if answer.Code(err) == "NoSuchUpload" || err == unfinished.ErrNotOurs {
 			continue
 		}
 		if err != nil {
@@ -78,7 +77,7 @@ func (u *upload) find(ctx context.Context) error {
 // unfinished lists the uploads of the object that may be ours, the latest first.
 func (u *upload) unfinished(ctx context.Context) ([]string, error) {
 	var found []types.MultipartUpload
-	for c, err := range u.b.uploads(ctx, u.o.key) {
+	for c, err := range u.b.uploads.List(ctx, u.o.key) {
 		if err != nil {
 			return nil, err
 		}
@@ -152,28 +151,3 @@ func impliedSize(parts []types.Part) int64 {
 func (u *upload) fits(size int64) bool {
 	return size >= minPart && size <= maxPart && (u.o.size+size-1)/size <= maxParts
 }
-
-func (b *Bucket) parts(ctx context.Context, key, id string) ([]types.Part, error) {
-	var all []types.Part
-	in := &sdk.ListPartsInput{Bucket: &b.opts.Bucket, Key: &key, UploadId: &id}
-	for {
-		page, err := call(ctx, b, b.client.ListParts, in)
-		if err != nil {
-			return nil, err
-		}
-		if page.ChecksumType == types.ChecksumTypeComposite {
-			return nil, errNotOurs
-		}
-		all = append(all, page.Parts...)
-		if !aws.ToBool(page.IsTruncated) {
-			return all, nil
-		}
-		next, err := strconv.Atoi(aws.ToString(page.NextPartNumberMarker))
-		if before, _ := strconv.Atoi(aws.ToString(in.PartNumberMarker)); err != nil || next <= before {
-			return nil, mirror.Faultf("its list of parts does not end: part %d is followed by %s", before, quoted(aws.ToString(page.NextPartNumberMarker)))
-		}
-		in.PartNumberMarker = page.NextPartNumberMarker
-	}
-}
-
-var errNotOurs = errors.New("an upload with other checksums")

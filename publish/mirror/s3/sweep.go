@@ -9,15 +9,15 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
 )
 
 // Leftovers lists unfinished multipart uploads.
 func (m *Mirror) Leftovers(ctx context.Context, prefix string) iter.Seq2[mirror.Leftover, error] {
 	return func(yield func(mirror.Leftover, error) bool) {
-		for u, err := range m.bucket.uploads(ctx, m.key(prefix)) {
+		for u, err := range m.bucket.uploads.List(ctx, m.key(prefix)) {
 			if err != nil {
 				yield(mirror.Leftover{}, m.bucket.failed(listingUploads, m.key(prefix), err))
 				return
@@ -34,73 +34,12 @@ func (m *Mirror) Leftovers(ctx context.Context, prefix string) iter.Seq2[mirror.
 	}
 }
 
-// uploads lists the unfinished uploads of keys that start with prefix.
-func (b *Bucket) uploads(ctx context.Context, prefix string) iter.Seq2[types.MultipartUpload, error] {
-	return func(yield func(types.MultipartUpload, error) bool) {
-		in := &sdk.ListMultipartUploadsInput{Bucket: &b.opts.Bucket, Prefix: &prefix, EncodingType: types.EncodingTypeUrl}
-		for {
-			page, err := call(ctx, b, b.client.ListMultipartUploads, in)
-			if err == nil {
-				err = plainUploads(page, in)
-			}
-			if err != nil {
-				yield(types.MultipartUpload{}, err)
-				return
-			}
-			for _, u := range page.Uploads {
-				if !yield(u, nil) {
-					return
-				}
-			}
-			if !aws.ToBool(page.IsTruncated) {
-				return
-			}
-			in.KeyMarker, in.UploadIdMarker = page.NextKeyMarker, page.NextUploadIdMarker
-		}
-	}
-}
-
-// plainUploads undoes the encoding of keys, and makes sure that the next page comes after this one.
-func plainUploads(page *sdk.ListMultipartUploadsOutput, asked *sdk.ListMultipartUploadsInput) error {
-	if page.EncodingType == types.EncodingTypeUrl {
-		names := []*string{page.NextKeyMarker}
-		for _, u := range page.Uploads {
-			names = append(names, u.Key)
-		}
-		for _, name := range names {
-			plain, err := decodeKey(aws.ToString(name))
-			if err != nil {
-				return err
-			}
-			if name != nil {
-				*name = plain
-			}
-		}
-	}
-	key, id := aws.ToString(page.NextKeyMarker), aws.ToString(page.NextUploadIdMarker)
-	before := aws.ToString(asked.KeyMarker)
-	if aws.ToBool(page.IsTruncated) && (key < before || key == "" || key == before && id == aws.ToString(asked.UploadIdMarker)) {
-		return mirror.Faultf("its list of unfinished uploads does not end: %q is followed by %q", before, key)
-	}
-	return nil
-}
-
 // Discard aborts an unfinished multipart upload.
 func (m *Mirror) Discard(ctx context.Context, l mirror.Leftover) error {
-	if err := m.bucket.abort(ctx, m.key(l.Name), l.ID); err != nil {
+	if err := m.bucket.uploads.Abort(ctx, m.key(l.Name), l.ID); err != nil {
 		return m.bucket.failed(discarding, m.key(l.Name), err)
 	}
 	return nil
-}
-
-func (b *Bucket) abort(ctx context.Context, key, id string) error {
-	_, err := call(ctx, b, b.client.AbortMultipartUpload, &sdk.AbortMultipartUploadInput{
-		Bucket: &b.opts.Bucket, Key: &key, UploadId: &id,
-	})
-	if codeOf(err) == "NoSuchUpload" {
-		return nil
-	}
-	return err
 }
 
 // A Deleter deletes objects of a mirror.
@@ -120,9 +59,9 @@ func (d *Deleter) Delete(ctx context.Context, name string, was mirror.Version) e
 		Bucket: &b.opts.Bucket, Key: &key, IfMatch: aws.String(string(was)),
 	})
 	switch {
-	case err == nil || codeOf(err) == "NoSuchKey":
+	case err == nil || answer.Code(err) == "NoSuchKey":
 		return nil
-	case statusOf(err) == http.StatusPreconditionFailed || statusOf(err) == http.StatusConflict:
+	case answer.Status(err) == http.StatusPreconditionFailed || answer.Status(err) == http.StatusConflict:
 		return d.m.wantAbsent(ctx, name)
 	}
 	return b.failed(deleting, key, err)

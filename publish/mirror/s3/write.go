@@ -10,6 +10,10 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/checksum"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/put"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/unfinished"
 )
 
 // errTaken is a write that was not made because other content is there.
@@ -112,7 +116,7 @@ func (e *unsureError) Unwrap() error { return e.error }
 
 // unsure marks the failure of a request that would have made the object visible.
 func unsure(err error) error {
-	if status := statusOf(err); err == nil || status != 0 && status < 500 && status != http.StatusOK || status == http.StatusNotImplemented {
+	if status := answer.Status(err); err == nil || status != 0 && status < 500 && status != http.StatusOK || status == http.StatusNotImplemented {
 		return err
 	}
 	return &unsureError{err}
@@ -163,16 +167,16 @@ const (
 )
 
 func reason(err error) cause {
-	if errors.Is(err, errNotOurs) {
+	if errors.Is(err, unfinished.ErrNotOurs) {
 		return gone
 	}
-	switch codeOf(err) {
+	switch answer.Code(err) {
 	case "NoSuchUpload", "InvalidPart", "InvalidPartOrder":
 		return gone
 	case "NoSuchKey":
 		return refused // there is nothing that could match
 	}
-	switch statusOf(err) {
+	switch answer.Status(err) {
 	case http.StatusPreconditionFailed:
 		return refused
 	case http.StatusConflict:
@@ -184,50 +188,50 @@ func reason(err error) cause {
 // storeWhole sends an object in one request. Not a byte is sent before its digest is known
 // to be right, and S3 refuses everything that does not have it.
 func (b *Bucket) storeWhole(ctx context.Context, o *object, was mirror.Version) (mirror.Version, error) {
-	p := put{
-		operation: "PutObject", key: o.key, header: b.labels(o, was),
-		content: o.content, size: o.size, sent: o.Sent,
-		repeatable: was == mirror.Absent,
+	p := put.Request{
+		Operation: "PutObject", Key: o.key, Header: b.labels(o, was),
+		Content: o.content, Size: o.size, Sent: o.Sent,
+		Repeatable: was == mirror.Absent,
 	}
-	s := slot{of: b.slots}
-	defer s.free()
-	if o.size <= readSize {
+	s := b.slots.Slot()
+	defer s.Free()
+	if o.size <= checksum.BlockSize {
 		// In its turn, so that no more are in memory than can be sent.
-		if err := s.take(ctx); err != nil {
+		if err := s.Take(ctx); err != nil {
 			return "", err
 		}
-		buf := readBuffers.Get().(*[readSize]byte)
-		defer readBuffers.Put(buf)
+		buf := checksum.Buffers.Get().(*[checksum.BlockSize]byte)
+		defer checksum.Buffers.Put(buf)
 		small := buf[:o.size]
-		if err := readFull(o.content, small, 0); err != nil {
+		if err := checksum.ReadFull(o.content, small, 0); err != nil {
 			return "", err
 		}
-		p.content, o.digest = bytes.NewReader(small), blob.DigestOf(small)
+		p.Content, o.digest = bytes.NewReader(small), blob.DigestOf(small)
 	} else {
 		var err error
-		if o.digest, err = b.digest(ctx, o.content, o.size); err != nil {
+		if o.digest, err = b.hasher.Digest(ctx, o.content, o.size); err != nil {
 			return "", err
 		}
 	}
 	if err := o.verified(); err != nil {
 		return "", err
 	}
-	if checked {
-		p.header["X-Amz-Checksum-Sha256"] = []string{encodeDigest(o.digest)}
+	if checksum.Checked {
+		p.Header["X-Amz-Checksum-Sha256"] = []string{checksum.EncodeDigest(o.digest)}
 	}
-	if !s.held {
-		if err := s.take(ctx); err != nil {
+	if !s.Held() {
+		if err := s.Take(ctx); err != nil {
 			return "", err
 		}
 	}
-	etag, err := b.send(ctx, p, &s)
+	etag, err := b.puts.Send(ctx, p, &s)
 	if err != nil {
 		return "", unsure(changed(err))
 	}
 	if etag == "" {
-		return "", unsure(errNoETag(p.operation))
+		return "", unsure(errNoETag(p.Operation))
 	}
-	return version(etag), nil
+	return answer.Version(etag), nil
 }
 
 // errNoETag is an answer that does not say what was stored.
@@ -250,7 +254,7 @@ func (o *object) verified() error {
 
 // changed says what it means when S3 keeps getting other content than was hashed.
 func changed(err error) error {
-	if wrongContent[codeOf(err)] {
+	if wrongContent[answer.Code(err)] {
 		return fmt.Errorf("%w: %w", blob.ErrChanged, err)
 	}
 	return err
@@ -275,4 +279,13 @@ func (b *Bucket) labels(o *object, was mirror.Version) http.Header {
 		h.Set(conditionOf(was))
 	}
 	return h
+}
+
+// promised compares what was found with what the caller says the content is.
+func promised(u mirror.Upload, found blob.Digest) error {
+	if !checksum.Checked || !u.Digest.Known() || found == u.Digest {
+		return nil
+	}
+	size := u.Content.Size()
+	return &blob.MismatchError{Name: u.Name, WantSize: size, GotSize: size, Want: u.Digest, Got: found}
 }

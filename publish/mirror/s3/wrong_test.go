@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/wire"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 )
 
@@ -79,7 +80,7 @@ func TestMisbehavingStore(t *testing.T) {
 	mirrortest.RunMisbehaving(t, func(t *testing.T) mirrortest.Misbehaving {
 		server := serve(t, quick(s3test.Options{PageSize: 2}))
 		b := open(t, server)
-		b.direct.http.(*watched).patience = 500 * time.Millisecond
+		b.client.Options().HTTPClient.(*wire.Client).Patience = 500 * time.Millisecond
 		m := b.Mirror("p")
 		return misbehaving{store{m, m.Deleter(), server}, new(atomic.Int64)}
 	})

@@ -1,4 +1,4 @@
-package s3
+package slots
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 // A line takes requests of 1 MB. Each takes as long as delay says, given how many there
 // are at the same time.
 type line struct {
-	*slots
+	*Slots
 	delay func(flying int) time.Duration
 
 	mu     sync.Mutex
@@ -32,7 +32,7 @@ func (l *line) request(ctx context.Context) error {
 	l.mu.Lock()
 	l.flying--
 	l.mu.Unlock()
-	l.moved(1_000_000)
+	l.Moved(1_000_000)
 	return nil
 }
 
@@ -80,7 +80,7 @@ func TestSlotsGrowWhereThatHelps(t *testing.T) {
 		"slow connections, and few wait": {slowConnections, 20, 20},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			l := &line{slots: newSlots(16, 64), delay: c.delay}
+			l := &line{Slots: New(16, 64), delay: c.delay}
 			if got := l.use(t, c.from, 10*time.Second); got != c.want {
 				t.Errorf("%s: %d in flight, want %d", what, got, c.want)
 			}
@@ -100,7 +100,7 @@ func TestSlotsGrowWhereThatHelps(t *testing.T) {
 func TestSlotsGrowWhenALineBecomesFaster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		delay := fullLine
-		l := &line{slots: newSlots(16, 64), delay: func(n int) time.Duration { return delay(n) }}
+		l := &line{Slots: New(16, 64), delay: func(n int) time.Duration { return delay(n) }}
 		if got := l.use(t, 200, 30*time.Second); got != 16 {
 			t.Errorf("%d in flight on a full line", got)
 		}
@@ -116,7 +116,7 @@ func TestSlotsGrowWhenALineBecomesFaster(t *testing.T) {
 
 func TestAFixedNumberOfSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &line{slots: newSlots(5, 5), delay: slowConnections}
+		l := &line{Slots: New(5, 5), delay: slowConnections}
 		if got := l.use(t, 100, 10*time.Second); got != 5 {
 			t.Errorf("%d in flight, want 5", got)
 		}
@@ -124,7 +124,7 @@ func TestAFixedNumberOfSlots(t *testing.T) {
 }
 
 func TestWaitingForASlotEndsWithTheContext(t *testing.T) {
-	s := newSlots(1, 2)
+	s := New(1, 2)
 	if err := s.take(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -138,14 +138,14 @@ func TestWaitingForASlotEndsWithTheContext(t *testing.T) {
 // Two bursts with nothing to send in between are not a slow line.
 func TestIdleTimeIsNotMeasured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSlots(64, 128)
+		s := New(64, 128)
 		g := s.growth
 		g.wait() // a burst of 150 ms
 		time.Sleep(150 * time.Millisecond)
-		s.moved(1 << 20)
+		s.Moved(1 << 20)
 		time.Sleep(10 * time.Minute)
 		g.wait() // the next one begins with one answer
-		s.moved(64 << 10)
+		s.Moved(64 << 10)
 		if g.slots != 64 {
 			t.Errorf("%d slots, though nothing was measured but idle time (%.0f bytes/s)", g.slots, g.before)
 		}
@@ -155,17 +155,17 @@ func TestIdleTimeIsNotMeasured(t *testing.T) {
 // Twice as many slots that were faster are not taken back because the burst was over before it was measured.
 func TestIdleTimeTakesNoSlotsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSlots(64, 128)
+		s := New(64, 128)
 		g := s.growth
 		g.wait()
 		for range 8 { // 100 MB/s with 64
 			time.Sleep(100 * time.Millisecond)
 			g.wait()
-			s.moved(10 << 20)
+			s.Moved(10 << 20)
 		}
 		time.Sleep(10 * time.Minute)
 		g.wait()
-		s.moved(64 << 10)
+		s.Moved(64 << 10)
 		if g.slots != 128 {
 			t.Errorf("taken back after %d", g.slots)
 		}
@@ -176,12 +176,12 @@ func TestIdleTimeTakesNoSlotsBack(t *testing.T) {
 // slow, and the slots stay.
 func TestTheEndOfABurstTakesNoSlotsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSlots(64, 128)
+		s := New(64, 128)
 		g := s.growth
 		for range 6 { // 100 MB/s with 64
 			g.wait()
 			time.Sleep(100 * time.Millisecond)
-			s.moved(10 << 20)
+			s.Moved(10 << 20)
 			g.waited()
 		}
 		if g.slots != 128 {
@@ -191,7 +191,7 @@ func TestTheEndOfABurstTakesNoSlotsBack(t *testing.T) {
 		g.waited()
 		for range 50 { // one file is left, at 1 MB/s
 			time.Sleep(100 * time.Millisecond)
-			s.moved(100 << 10)
+			s.Moved(100 << 10)
 		}
 		if g.slots != 128 {
 			t.Errorf("taken back after the end: %d slots", g.slots)

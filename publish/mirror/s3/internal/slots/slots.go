@@ -1,4 +1,5 @@
-package s3
+// Package slots bounds the requests in flight, and finds out how many are best.
+package slots
 
 import (
 	"context"
@@ -8,16 +9,16 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// slots bound the requests in flight. Whoever waits for one gets it in order of arrival, so
+// Slots bound the requests in flight. They are given out in the order in which they are asked for, so
 // that an object that was begun first is finished first.
-type slots struct {
+type Slots struct {
 	free   *semaphore.Weighted
 	growth *growth // nil: there are always as many
 }
 
-// newSlots makes n slots, or as many as help, from n to most.
-func newSlots(n, most int) *slots {
-	s := &slots{free: semaphore.NewWeighted(int64(most))}
+// New makes n slots, or as many as help, from n to most.
+func New(n, most int) *Slots {
+	s := &Slots{free: semaphore.NewWeighted(int64(most))}
 	s.free.TryAcquire(int64(most - n)) // those that there are not yet
 	if most > n {
 		s.growth = &growth{slots: n, most: most}
@@ -25,7 +26,7 @@ func newSlots(n, most int) *slots {
 	return s
 }
 
-func (s *slots) take(ctx context.Context) error {
+func (s *Slots) take(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -39,14 +40,14 @@ func (s *slots) take(ctx context.Context) error {
 	return s.free.Acquire(ctx, 1)
 }
 
-func (s *slots) giveBack() {
+func (s *Slots) giveBack() {
 	if s.growth == nil || !s.growth.withdraw() {
 		s.free.Release(1)
 	}
 }
 
-// moved notes progress: bytes that are on their way, or a request that was answered.
-func (s *slots) moved(bytes int64) {
+// Moved notes progress: bytes that are on their way; fewer than 0 if they have to be sent again.
+func (s *Slots) Moved(bytes int64) {
 	if s.growth == nil {
 		return
 	}
@@ -55,23 +56,46 @@ func (s *slots) moved(bytes int64) {
 	}
 }
 
-// A slot is the right to have one request in flight.
-type slot struct {
-	of   *slots
+// Slot returns a slot that is yet to be taken.
+func (s *Slots) Slot() Slot { return Slot{of: s} }
+
+// Answered notes a request that was answered.
+func (s *Slots) Answered() { s.Moved(answerWorth) }
+
+// A Slot is the right to have one request in flight.
+type Slot struct {
+	of   *Slots
 	held bool
 }
 
-func (s *slot) take(ctx context.Context) error {
+// Take waits for a slot.
+func (s *Slot) Take(ctx context.Context) error {
 	err := s.of.take(ctx)
 	s.held = err == nil
 	return err
 }
 
-func (s *slot) free() {
+// Held reports whether the slot was taken.
+func (s *Slot) Held() bool { return s.held }
+
+// Free gives the slot back, if it was taken.
+func (s *Slot) Free() {
 	if s.held {
 		s.of.giveBack()
 		s.held = false
 	}
+}
+
+// Call makes one request, in a slot of its own.
+func Call[Out any](ctx context.Context, of *Slots, request func() (*Out, error)) (*Out, error) {
+	s := of.Slot()
+	if err := s.Take(ctx); err != nil {
+		return nil, err
+	}
+	defer s.Free()
+	out, err := request()
+	of.Answered()
+	return out, err
 }
 
 const (
@@ -93,7 +117,7 @@ const (
 	answerWorth = 64 << 10
 )
 
-// growth decides how many slots there are. While somebody waits for one, it doubles them
+// growth decides how many slots there are. While a request waits for one, it doubles them
 // as long as more is done in the same time, and takes back what did not help. When S3 asks
 // to slow down it is the retryer that sends less.
 type growth struct {

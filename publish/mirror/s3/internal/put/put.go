@@ -1,8 +1,9 @@
-package s3
+// Package put sends content, as PutObject and UploadPart, without the SDK's middleware, which costs several times as much
+// as everything else that is done for an object of a few KB.
+package put
 
 import (
 	"context"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -13,21 +14,26 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
 	smithyauth "github.com/aws/smithy-go/auth"
 	"github.com/aws/smithy-go/encoding/httpbinding"
 	smithytime "github.com/aws/smithy-go/time"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"golang.org/x/time/rate"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/slots"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/wire"
 )
 
-// direct sends PutObject and UploadPart without the SDK's middleware, which costs several
-// times as much as everything else that is done for an object of a few KB. Address,
-// credentials, signer, connections and retries are those of the SDK's client.
-type direct struct {
+// A Client sends content to one bucket. Address, credentials, signer, connections and retries are those of the SDK's
+// client.
+type Client struct {
+	limit *rate.Limiter // nil: none
+	slots *slots.Slots
+
 	scheme, host  string
 	base          string // path of the bucket, without a slash at the end
 	service       string // what the signature is for: s3
@@ -38,10 +44,11 @@ type direct struct {
 	signer        *v4.Signer
 	retryer       aws.Retryer
 	attemptTokens aws.RetryerV2 // nil: the retryer gives none out
-	skew          *atomic.Int64 // nanoseconds that S3's clock is ahead of ours
+	Skew          atomic.Int64  // nanoseconds that S3's clock is ahead of ours, by what it has said
 }
 
-func newDirect(ctx context.Context, o sdk.Options, bucket string) (direct, error) {
+// New returns a client that goes where the SDK's client with these options would.
+func New(ctx context.Context, o sdk.Options, bucket string, limit *rate.Limiter, s *slots.Slots) (*Client, error) {
 	endpoint, err := o.EndpointResolverV2.ResolveEndpoint(ctx, sdk.EndpointParameters{
 		Bucket:                         aws.String(bucket),
 		Region:                         aws.String(o.Region),
@@ -54,9 +61,10 @@ func newDirect(ctx context.Context, o sdk.Options, bucket string) (direct, error
 		DisableMultiRegionAccessPoints: aws.Bool(o.DisableMultiRegionAccessPoints),
 	})
 	if err != nil {
-		return direct{}, err
+		return nil, err
 	}
-	d := direct{
+	c := &Client{
+		limit: limit, slots: s,
 		scheme:  endpoint.URI.Scheme,
 		host:    endpoint.URI.Host,
 		base:    endpoint.URI.Path,
@@ -69,27 +77,26 @@ func newDirect(ctx context.Context, o sdk.Options, bucket string) (direct, error
 		}),
 		credentials: o.Credentials,
 		retryer:     o.Retryer,
-		skew:        new(atomic.Int64),
 	}
-	for len(d.base) > 0 && d.base[len(d.base)-1] == '/' {
-		d.base = d.base[:len(d.base)-1]
+	for len(c.base) > 0 && c.base[len(c.base)-1] == '/' {
+		c.base = c.base[:len(c.base)-1]
 	}
-	d.attemptTokens, _ = o.Retryer.(aws.RetryerV2)
-	return d, d.scope(endpoint.Properties)
+	c.attemptTokens, _ = o.Retryer.(aws.RetryerV2)
+	return c, c.scope(endpoint.Properties)
 }
 
 // scope takes from the endpoint what requests to it are signed for.
-func (d *direct) scope(p smithy.Properties) error {
+func (c *Client) scope(p smithy.Properties) error {
 	schemes, _ := smithyauth.GetAuthOptions(&p)
 	for _, s := range schemes {
 		if s.SchemeID != smithyauth.SchemeIDSigV4 && s.SchemeID != "sigv4" { // the short name is the endpoint rules'
 			continue
 		}
 		if name, ok := smithyhttp.GetSigV4SigningName(&s.SignerProperties); ok {
-			d.service = name
+			c.service = name
 		}
 		if region, ok := smithyhttp.GetSigV4SigningRegion(&s.SignerProperties); ok {
-			d.region = region
+			c.region = region
 		}
 		return nil
 	}
@@ -99,39 +106,38 @@ func (d *direct) scope(p smithy.Properties) error {
 	return nil
 }
 
-// A put is a request that carries content: a whole object, or a part of one.
-type put struct {
-	operation string
-	key       string
-	query     string // encoded; empty for a whole object
-	header    http.Header
-	content   io.ReaderAt
-	off, size int64
-	sent      func(int64) // may be nil
-	// repeatable: S3 may answer that another request was in the way, and this one
+// A Request carries content: a whole object, or a part of one.
+type Request struct {
+	Operation string
+	Key       string
+	Query     string // encoded; empty for a whole object
+	Header    http.Header
+	Content   io.ReaderAt
+	Off, Size int64
+	Sent      func(int64) // may be nil
+	// Repeatable: S3 may answer that another request was in the way, and this one
 	// means the same when it is repeated.
-	repeatable bool
+	Repeatable bool
 }
 
 // damaged is how often content is sent again that arrived other than it was hashed.
 // More often, and it is not the network that changes it.
 const damaged = 3
 
-// send makes a put, again and again if the retryer says so, and returns the ETag. The
+// Send sends content, again and again if the retryer says so, and returns the ETag. The
 // caller holds the slot, and still does afterwards; while nothing is sent, others have it.
-func (b *Bucket) send(ctx context.Context, p put, s *slot) (string, error) {
-	d := &b.direct
+func (c *Client) Send(ctx context.Context, p Request, s *slots.Slot) (string, error) {
 	release := func(error) error { return nil }
 	for attempt := 1; ; attempt++ {
-		etag, err := b.attempt(ctx, p)
+		etag, err := c.Attempt(ctx, p)
 		release(err)
-		if err == nil || ctx.Err() != nil || !d.again(err, p, attempt) {
+		if err == nil || ctx.Err() != nil || !c.again(err, p, attempt) {
 			return etag, err
 		}
-		if most := d.retryer.MaxAttempts(); most > 0 && attempt >= most {
+		if most := c.retryer.MaxAttempts(); most > 0 && attempt >= most {
 			return "", fmt.Errorf("after %d attempts: %w", attempt, err)
 		}
-		if release, err = b.pause(ctx, err, attempt, s); err != nil {
+		if release, err = c.pause(ctx, err, attempt, s); err != nil {
 			return "", err
 		}
 	}
@@ -139,57 +145,56 @@ func (b *Bucket) send(ctx context.Context, p put, s *slot) (string, error) {
 
 // pause waits as long as the retryer wants after a failed attempt. The slot is free
 // meanwhile. It returns what must be told how the next attempt ended.
-func (b *Bucket) pause(ctx context.Context, failure error, attempt int, s *slot) (func(error) error, error) {
-	release, err := b.direct.retryer.GetRetryToken(ctx, failure)
+func (c *Client) pause(ctx context.Context, failure error, attempt int, s *slots.Slot) (func(error) error, error) {
+	release, err := c.retryer.GetRetryToken(ctx, failure)
 	if err != nil {
 		return nil, errors.Join(failure, err)
 	}
-	delay, err := b.direct.retryer.RetryDelay(attempt, failure)
+	delay, err := c.retryer.RetryDelay(attempt, failure)
 	if err != nil {
 		return nil, errors.Join(failure, err)
 	}
-	s.free()
+	s.Free()
 	if err := smithytime.SleepWithContext(ctx, delay); err != nil {
 		return nil, err
 	}
-	return release, s.take(ctx)
+	return release, s.Take(ctx)
 }
 
 // again reports whether an attempt that failed should be repeated.
-func (d *direct) again(err error, p put, attempt int) bool {
+func (c *Client) again(err error, p Request, attempt int) bool {
 	if errors.Is(err, blob.ErrChanged) {
 		return false
 	}
-	switch codeOf(err) {
+	switch answer.Code(err) {
 	case "ConditionalRequestConflict", "OperationAborted":
-		return p.repeatable
+		return p.Repeatable
 	case "BadDigest", "XAmzContentChecksumMismatch", "InvalidDigest":
 		return attempt < damaged
 	case "RequestTimeTooSkewed":
 		return attempt == 1 // now that we know how far off our clock is
 	}
-	return d.retryer.IsErrorRetryable(err)
+	return c.retryer.IsErrorRetryable(err)
 }
 
-// attempt sends a put once. No new one starts after ctx is done.
-func (b *Bucket) attempt(ctx context.Context, p put) (etag string, err error) {
+// Attempt sends content once. No new one starts after ctx is done.
+func (c *Client) Attempt(ctx context.Context, p Request) (etag string, err error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	d := &b.direct
-	if d.attemptTokens != nil {
-		release, tokenErr := d.attemptTokens.GetAttemptToken(ctx)
+	if c.attemptTokens != nil {
+		release, tokenErr := c.attemptTokens.GetAttemptToken(ctx)
 		if tokenErr != nil {
 			return "", tokenErr
 		}
 		defer func() { release(err) }() // so that all requests get slower when S3 asks for it
 	}
-	body := &body{ctx: ctx, content: p.content, off: p.off, end: p.off + p.size, limit: b.limit, slots: b.slots, sent: p.sent}
-	r, err := d.request(ctx, p, body)
+	body := &body{ctx: ctx, content: p.Content, off: p.Off, end: p.Off + p.Size, limit: c.limit, slots: c.slots, sent: p.Sent}
+	r, err := c.request(ctx, p, body)
 	if err != nil {
 		return "", err
 	}
-	answer, err := d.http.Do(r)
+	reply, err := c.http.Do(r)
 	if err != nil {
 		body.takeBack()
 		if ctx.Err() != nil {
@@ -200,42 +205,42 @@ func (b *Bucket) attempt(ctx context.Context, p put) (etag string, err error) {
 		}
 		return "", &smithyhttp.RequestSendError{Err: err}
 	}
-	defer answer.Body.Close()
-	if answer.StatusCode/100 == 2 {
+	defer reply.Body.Close()
+	if reply.StatusCode/100 == 2 {
 		body.finish()
-		b.slots.moved(answerWorth)
-		io.Copy(io.Discard, io.LimitReader(answer.Body, mib)) // so that the connection can be used again
-		return answer.Header.Get("ETag"), nil
+		c.slots.Answered()
+		io.Copy(io.Discard, io.LimitReader(reply.Body, 1<<20)) // so that the connection can be used again
+		return reply.Header.Get("ETag"), nil
 	}
 	body.takeBack()
-	return "", d.noteSkew(answer, refusal(answer))
+	return "", c.noteSkew(reply, answer.Refusal(reply))
 }
 
-func (d *direct) request(ctx context.Context, p put, body *body) (*http.Request, error) {
-	path := d.base + "/" + p.key
+func (c *Client) request(ctx context.Context, p Request, body *body) (*http.Request, error) {
+	path := c.base + "/" + p.Key
 	r := (&http.Request{
 		Method: http.MethodPut,
 		URL: &url.URL{
-			Scheme: d.scheme, Host: d.host,
+			Scheme: c.scheme, Host: c.host,
 			Path: path, RawPath: httpbinding.EscapePath(path, false),
-			RawQuery: p.query,
+			RawQuery: p.Query,
 		},
-		Host:          d.host,
-		Header:        make(http.Header, len(p.header)+len(d.headers)+6),
-		ContentLength: p.size,
+		Host:          c.host,
+		Header:        make(http.Header, len(p.Header)+len(c.headers)+6),
+		ContentLength: p.Size,
 		Body:          body,
 		Proto:         "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}).WithContext(context.WithValue(ctx, operation{}, p.operation))
-	if p.size == 0 {
+	}).WithContext(wire.WithOperation(ctx, p.Operation))
+	if p.Size == 0 {
 		r.Body = http.NoBody
 	}
-	for _, from := range []http.Header{d.headers, p.header} {
+	for _, from := range []http.Header{c.headers, p.Header} {
 		for k, v := range from {
 			r.Header[k] = v
 		}
 	}
 	r.Header["User-Agent"] = userAgent
-	return r, d.sign(ctx, r)
+	return r, c.sign(ctx, r)
 }
 
 var userAgent = []string{"slurm-factory-publish"}
@@ -244,41 +249,25 @@ var userAgent = []string{"slurm-factory-publish"}
 // checksum in the headers, and hashing it once more would cost as much as all the rest.
 const unsigned = "UNSIGNED-PAYLOAD"
 
-func (d *direct) sign(ctx context.Context, r *http.Request) error {
+func (c *Client) sign(ctx context.Context, r *http.Request) error {
 	r.Header["X-Amz-Content-Sha256"] = []string{unsigned}
-	if d.credentials == nil {
+	if c.credentials == nil {
 		return nil
 	}
-	creds, err := d.credentials.Retrieve(ctx)
+	creds, err := c.credentials.Retrieve(ctx)
 	if err != nil {
 		return err
 	}
-	now := time.Now().Add(time.Duration(d.skew.Load()))
-	return d.signer.SignHTTP(ctx, creds, r, unsigned, d.service, d.region, now)
+	now := time.Now().Add(time.Duration(c.Skew.Load()))
+	return c.signer.SignHTTP(ctx, creds, r, unsigned, c.service, c.region, now)
 }
 
 // noteSkew remembers how far off our clock is when a request is refused because of it.
-func (d *direct) noteSkew(answer *http.Response, refused error) error {
-	if codeOf(refused) == "RequestTimeTooSkewed" {
-		if theirs, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
-			d.skew.Store(int64(time.Until(theirs)))
+func (c *Client) noteSkew(reply *http.Response, refused error) error {
+	if answer.Code(refused) == "RequestTimeTooSkewed" {
+		if theirs, err := http.ParseTime(reply.Header.Get("Date")); err == nil {
+			c.Skew.Store(int64(time.Until(theirs)))
 		}
 	}
 	return refused
-}
-
-// refusal is an answer as the error that the SDK would have made of it.
-func refusal(answer *http.Response) error {
-	said := smithy.GenericAPIError{Code: http.StatusText(answer.StatusCode)}
-	var body struct {
-		Code, Message, RequestID string
-	}
-	if xml.NewDecoder(io.LimitReader(answer.Body, mib)).Decode(&body) == nil && body.Code != "" {
-		said.Code, said.Message = body.Code, body.Message
-	}
-	id := answer.Header.Get("X-Amz-Request-Id")
-	return &awshttp.ResponseError{
-		ResponseError: &smithyhttp.ResponseError{Response: &smithyhttp.Response{Response: answer}, Err: &said},
-		RequestID:     id,
-	}
 }

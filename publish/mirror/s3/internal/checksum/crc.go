@@ -1,4 +1,4 @@
-package s3
+package checksum
 
 import (
 	"encoding/base64"
@@ -44,13 +44,13 @@ func zeroes(n int64) uint64 {
 	return power
 }
 
-// combine returns the checksum of content with the checksum a that is followed by
+// Combine returns the checksum of content with the checksum a that is followed by
 // size bytes with the checksum b.
-func combine(a, b uint64, size int64) uint64 {
+func Combine(a, b uint64, size int64) uint64 {
 	return multiply(a, zeroes(size)) ^ b
 }
 
-// encodeCRC writes a checksum as S3 does.
-func encodeCRC(crc uint64) string {
+// EncodeCRC writes a checksum as S3 does.
+func EncodeCRC(crc uint64) string {
 	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint64(nil, crc))
 }

@@ -1,4 +1,6 @@
-package s3
+// Package wire sends requests and watches them: one in which nothing moves is ended, an answer is bounded, and no
+// redirect is followed.
+package wire
 
 import (
 	"context"
@@ -9,15 +11,26 @@ import (
 	"time"
 
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
 )
 
-// watched ends requests in which nothing moves, so that they can be repeated. Both clients
-// send through it.
-type watched struct {
-	next     sdk.HTTPClient
-	patience time.Duration
-	observe  func(Request) // may be nil
+// A Request is one request as it went over the wire.
+type Request struct {
+	Operation string // in S3's words: PutObject
+	Status    int    // of the answer; 0: there was none
+	Err       error  // why there was none
+	Took      time.Duration
+	Date      time.Time // by the clock of the server; zero: it did not say
+}
+
+// A Client ends requests in which nothing moves, so that they can be repeated.
+type Client struct {
+	Next     sdk.HTTPClient
+	Patience time.Duration // for how long nothing may move
+	Observe  func(Request) // is called for each request; may be nil
 }
 
 // stalledError is what a request fails with that was ended. The retryer takes it for
@@ -28,11 +41,11 @@ func (e *stalledError) Error() string         { return "no byte moved for " + e.
 func (e *stalledError) ConnectionError() bool { return true }
 func (e *stalledError) Timeout() bool         { return true }
 
-// slowError is what the body of an answer fails with that arrives too slowly. The request is
+// A SlowError is what the body of an answer fails with that arrives too slowly. The request is
 // not repeated, because the body would end no sooner.
-type slowError struct{ over time.Duration }
+type SlowError struct{ over time.Duration }
 
-func (e *slowError) Error() string {
+func (e *SlowError) Error() string {
 	return fmt.Sprintf("the answer arrives at less than %d bytes a second for %s", leastRate, e.over)
 }
 
@@ -44,10 +57,11 @@ const leastRate = 1 << 10
 // implementations copy all its parts then, and say nothing meanwhile.
 const assembly = 10
 
-func (c *watched) Do(r *http.Request) (*http.Response, error) {
+// Do sends a request.
+func (c *Client) Do(r *http.Request) (*http.Response, error) {
 	began := time.Now()
 	op := operationOf(r)
-	w := &watch{patience: c.patience}
+	w := &watch{patience: c.Patience}
 	if op == "CompleteMultipartUpload" {
 		w.patience *= assembly
 	}
@@ -58,22 +72,22 @@ func (c *watched) Do(r *http.Request) (*http.Response, error) {
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = &watchedBody{ReadCloser: r.Body, w: w}
 	}
-	answer, err := c.next.Do(r)
+	reply, err := c.Next.Do(r)
 	if err != nil {
 		err = w.reason(ctx, err)
 		w.end()
 	} else {
 		w.pause()
-		answer.Body = &watchedAnswer{body: answer.Body, ctx: ctx, w: w}
-		inspect(op, answer)
+		reply.Body = &watchedAnswer{body: reply.Body, ctx: ctx, w: w}
+		answer.Inspect(op, reply)
 	}
-	if c.observe != nil {
-		c.observe(Request{Operation: op, Status: statusOfAnswer(answer), Err: err, Took: time.Since(began), Date: dateOf(answer)})
+	if c.Observe != nil {
+		c.Observe(Request{Operation: op, Status: statusOf(reply), Err: err, Took: time.Since(began), Date: dateOf(reply)})
 	}
-	return answer, err
+	return reply, err
 }
 
-func statusOfAnswer(r *http.Response) int {
+func statusOf(r *http.Response) int {
 	if r == nil {
 		return 0
 	}
@@ -90,8 +104,6 @@ func dateOf(r *http.Response) time.Time {
 	}
 	return date
 }
-
-func sdkOperation(ctx context.Context) string { return awsmiddleware.GetOperationName(ctx) }
 
 // A watch cancels a request when its timer is not put back in time. The time that we take
 // ourselves, to read a file or because of the rate limit, does not count.
@@ -177,7 +189,7 @@ func (a *watchedAnswer) Read(p []byte) (int, error) {
 	a.got += int64(n)
 	if a.waited += time.Since(began); a.waited >= a.w.patience {
 		if float64(a.got) < leastRate*a.waited.Seconds() {
-			a.slow = &slowError{a.w.patience}
+			a.slow = &SlowError{a.w.patience}
 		}
 		a.got, a.waited = 0, 0
 	}
@@ -187,4 +199,34 @@ func (a *watchedAnswer) Read(p []byte) (int, error) {
 func (a *watchedAnswer) Close() error {
 	defer a.w.end()
 	return a.body.Close()
+}
+
+// operation is the key of the operation of a request that does not go through the SDK.
+type operation struct{}
+
+// WithOperation returns a context for requests that do not go through the SDK.
+func WithOperation(ctx context.Context, name string) context.Context {
+	return context.WithValue(ctx, operation{}, name)
+}
+
+func operationOf(r *http.Request) string {
+	if op, ok := r.Context().Value(operation{}).(string); ok {
+		return op
+	}
+	return awsmiddleware.GetOperationName(r.Context())
+}
+
+// Unredirected returns a client that returns redirects instead of following them. The SDK's client
+// would send some requests again, with their signature, to whatever host an answer names.
+func Unredirected(c sdk.HTTPClient) sdk.HTTPClient {
+	if b, ok := c.(*awshttp.BuildableClient); ok {
+		c = b.Freeze()
+	}
+	h, ok := c.(*http.Client)
+	if !ok {
+		return c
+	}
+	stay := *h
+	stay.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &stay
 }

@@ -1,4 +1,6 @@
-package s3
+// Package answer reads what a store answers: it bounds answers, recognises errors in them, and says in few words what a
+// refusal means.
+package answer
 
 import (
 	"bufio"
@@ -9,24 +11,25 @@ import (
 	"regexp"
 	"strings"
 
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
-
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
+
+// MaxBody is how many bytes an answer may have that is no content: several times what a page of a listing takes whose keys
+// are the longest, escaped.
+const MaxBody = 16 << 20
 
 // maxRefusal is how many bytes of an error's text are read.
 const maxRefusal = 64 << 10
 
-// inspect prepares an answer for both clients: none is longer than it may be, and a success whose
+// Inspect prepares an answer for both clients: none is longer than it may be, and a success whose
 // body is an error becomes that error. S3 sends such answers, because it begins them before it
 // knows how the request ends. Content of objects is passed on as it is.
-func inspect(op string, answer *http.Response) {
+func Inspect(op string, answer *http.Response) {
 	switch success := answer.StatusCode/100 == 2; {
 	case success && op == "GetObject", answer.ContentLength == 0, answer.Request != nil && answer.Request.Method == http.MethodHead:
 		return
 	case success:
-		body := bufio.NewReaderSize(&bounded{body: answer.Body, op: op, left: maxPage}, prologue)
+		body := bufio.NewReaderSize(&bounded{body: answer.Body, op: op, left: MaxBody}, prologue)
 		if root(body) == "Error" {
 			answer.StatusCode = http.StatusInternalServerError
 			answer.Status = "500 Internal Server Error, sent as 200"
@@ -43,8 +46,8 @@ func inspect(op string, answer *http.Response) {
 	}
 }
 
-// notS3Code is the code of a refusal in other words than those of S3: by a proxy, a CDN or a website.
-const notS3Code = "NotS3"
+// NotS3 is the code of a refusal in other words than those of S3: by a proxy, a CDN or a website.
+const NotS3 = "NotS3"
 
 // strange returns a refusal that begins with start as both clients can read it. What says nothing stays as it is.
 func strange(start []byte, body io.Reader) io.Reader {
@@ -54,7 +57,7 @@ func strange(start []byte, body io.Reader) io.Reader {
 	}
 	var message bytes.Buffer
 	xml.EscapeText(&message, []byte(said)) // into memory, which does not fail
-	return strings.NewReader("<Error><Code>" + notS3Code + "</Code><Message>" + message.String() + "</Message></Error>")
+	return strings.NewReader("<Error><Code>" + NotS3 + "</Code><Message>" + message.String() + "</Message></Error>")
 }
 
 var tags = regexp.MustCompile(`(?s)<(script|style).*?</(script|style)>|<[^>]*>`)
@@ -110,24 +113,9 @@ type bounded struct {
 
 func (b *bounded) Read(p []byte) (int, error) {
 	if b.left <= 0 {
-		return 0, mirror.Faultf("its answer to %s does not end: more than %d MiB", b.op, maxPage/mib)
+		return 0, mirror.Faultf("its answer to %s does not end: more than %d MiB", b.op, MaxBody>>20)
 	}
 	n, err := b.body.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)
 	return n, err
-}
-
-// unredirected is a client that returns redirects instead of following them. The SDK's client
-// would send some requests again, with their signature, to whatever host an answer names.
-func unredirected(c sdk.HTTPClient) sdk.HTTPClient {
-	if b, ok := c.(*awshttp.BuildableClient); ok {
-		c = b.Freeze()
-	}
-	h, ok := c.(*http.Client)
-	if !ok {
-		return c
-	}
-	stay := *h
-	stay.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &stay
 }

@@ -1,4 +1,4 @@
-package s3
+package listing
 
 import (
 	"bytes"
@@ -8,23 +8,23 @@ import (
 	"unicode/utf8"
 )
 
-// parsePage reads an answer in the form in which S3 and those who imitate it write it: elements
+// scanPage reads an answer in the form in which S3 and those who imitate it write it: elements
 // without attributes but for the outermost, no comments, no CDATA. It reports false for any
 // other, which may be right all the same.
-func parsePage(answer []byte) (page, bool) {
-	p := page{objects: make([]listed, 0, len(answer)/leastObject)}
-	s := pageScanner{rest: answer}
-	if bytes.Contains(answer, []byte("<!")) || bytes.IndexByte(answer, '\r') >= 0 || !s.head() {
+func scanPage(text []byte) (Page, bool) {
+	p := Page{Objects: make([]Object, 0, len(text)/leastObject)}
+	s := pageScanner{rest: text}
+	if bytes.Contains(text, []byte("<!")) || bytes.IndexByte(text, '\r') >= 0 || !s.head() {
 		return p, false
 	}
 	for {
 		switch name := s.open(); name {
 		case "Contents":
-			p.objects = append(p.objects, s.object())
+			p.Objects = append(p.Objects, s.object())
 		case "IsTruncated":
 			p.truncated = s.text(name)
 		case "NextContinuationToken":
-			p.next = s.text(name)
+			p.Next = s.text(name)
 		case "EncodingType":
 			p.encoding = s.text(name)
 		case "KeyCount":
@@ -216,18 +216,18 @@ func (s *pageScanner) skip(name string) {
 }
 
 // object reads an element Contents.
-func (s *pageScanner) object() listed {
-	o := listed{size: unsized}
+func (s *pageScanner) object() Object {
+	o := Object{Size: unsized}
 	for !s.strange {
 		switch name := s.open(); name {
 		case "Key":
-			o.key = s.text(name)
+			o.Key = s.text(name)
 		case "ETag":
-			o.etag = s.text(name)
+			o.ETag = s.text(name)
 		case "Size":
-			o.size = s.number(s.text(name))
+			o.Size = s.number(s.text(name))
 		case "LastModified":
-			o.modified = s.time(s.text(name))
+			o.Modified = s.time(s.text(name))
 		case "/Contents":
 			return o
 		default:

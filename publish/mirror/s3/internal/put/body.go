@@ -1,4 +1,4 @@
-package s3
+package put
 
 import (
 	"context"
@@ -10,16 +10,11 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/slots"
 )
 
-// piece is how much of a limited rate is taken at a time.
-const piece = 32 << 10
-
-// NewLimiter allows bytes a second, and what was missed for a twentieth of a second
-// while nobody was ready to send.
-func NewLimiter(bytes int64) *rate.Limiter {
-	return rate.NewLimiter(rate.Limit(bytes), max(piece, int(min(bytes/20, gib))))
-}
+// Piece is how much of a limited rate is taken at a time.
+const Piece = 32 << 10
 
 var errTakenBack = errors.New("content is no longer wanted")
 
@@ -30,10 +25,10 @@ type body struct {
 	content  io.ReaderAt
 	off, end int64
 	limit    *rate.Limiter // nil: none
-	slots    *slots        // are told what moves
+	slots    *slots.Slots  // are told what moves
 	sent     func(int64)   // may be nil
 
-	// mu is held while a piece is read, so that nobody is reading once takeBack has
+	// mu is held while a piece is read, so that nothing is read once takeBack has
 	// returned: the connection may still be at it then.
 	mu   sync.Mutex
 	told int64 // how much sent was told
@@ -51,7 +46,7 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	p = p[:min(int64(len(p)), b.end-b.off)]
 	if b.limit != nil {
-		p = p[:min(len(p), piece)]
+		p = p[:min(len(p), Piece)]
 		if err := b.limit.WaitN(b.ctx, len(p)); err != nil {
 			return 0, err
 		}
@@ -70,7 +65,7 @@ func (b *body) Read(p []byte) (int, error) {
 }
 
 func (b *body) tell(n int64) {
-	b.slots.moved(n)
+	b.slots.Moved(n)
 	if b.sent != nil && n != 0 {
 		b.told += n
 		b.sent(n)

@@ -1,0 +1,237 @@
+package answer
+
+import (
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// A refusedError says in few words what a server answered. The words of the SDK repeat the status, and name an
+// operation of its own.
+type refusedError struct {
+	error         // of the SDK
+	status        int
+	code, message string
+	request       string // its number, for the support of the store
+}
+
+func (e *refusedError) Error() string {
+	said := fmt.Sprintf("%d %s", e.status, strings.TrimSuffix(e.code+": "+e.message, ": "))
+	if e.request != "" {
+		said += " (request " + e.request + ")"
+	}
+	return said
+}
+
+func (e *refusedError) Unwrap() error { return e.error }
+
+// InFewWords returns an error that says the same as one of the SDK.
+func InFewWords(err error) error {
+	code := Code(err)
+	var answer interface{ ServiceRequestID() string }
+	if Status(err) == 0 || code == "" {
+		return Unanswered(err)
+	}
+	e := &refusedError{error: err, status: Status(err), code: code, message: Message(err)}
+	if errors.As(err, &answer) {
+		e.request = answer.ServiceRequestID()
+	}
+	return e
+}
+
+// An unreachedError says in few words that a server did not answer. The words of the SDK have the status and the
+// numbers of an answer that there was not.
+type unreachedError struct {
+	error         // of the SDK
+	server string // scheme, host and port
+	why    error
+	tries  int
+}
+
+func (e *unreachedError) Error() string {
+	said := fmt.Sprintf("%s cannot be reached: %v", e.server, e.why)
+	if e.tries > 1 {
+		said += fmt.Sprintf(" (tried %d times)", e.tries)
+	}
+	return said
+}
+
+func (e *unreachedError) Unwrap() error { return e.error }
+
+// Unanswered returns an unreachedError if err says that there was no answer, and err itself if there was one.
+func Unanswered(err error) error {
+	var scheme *mirror.SchemeError
+	if errors.As(err, &scheme) {
+		return scheme
+	}
+	var unreached *url.Error
+	if Status(err) != 0 || !errors.As(err, &unreached) {
+		return err
+	}
+	u, parseErr := url.Parse(unreached.URL)
+	if parseErr != nil || u.Host == "" {
+		return err
+	}
+	e := &unreachedError{error: err, server: u.Scheme + "://" + u.Host, why: unreached.Err}
+	var exceeded *retry.MaxAttemptsError
+	if errors.As(err, &exceeded) {
+		e.tries = exceeded.Attempt
+	}
+	return e
+}
+
+var performing = regexp.MustCompile(`not authorized to perform: ([a-z0-9-]+:[A-Za-z]+)`)
+
+// Denied returns the action of IAM that a refusal names; empty if it names none. It may be one that the request implies,
+// such as kms:GenerateDataKey.
+func Denied(err error) string {
+	if said := performing.FindStringSubmatch(Message(err)); said != nil {
+		return said[1]
+	}
+	return ""
+}
+
+var expecting = regexp.MustCompile(`expecting ['"]([a-z0-9-]+)['"]`)
+
+// Region returns the region that a bucket is in, according to a refusal that may be because of that; else it is empty.
+func Region(err error) string {
+	region := ""
+	var answer *smithyhttp.ResponseError
+	if !errors.As(err, &answer) || answer.Response == nil {
+		return ""
+	}
+	switch answer.HTTPStatusCode() {
+	case http.StatusMovedPermanently, http.StatusTemporaryRedirect, http.StatusBadRequest:
+		region = answer.Response.Header.Get("X-Amz-Bucket-Region")
+	}
+	if said := expecting.FindStringSubmatch(Message(err)); said != nil && Code(err) == "AuthorizationHeaderMalformed" {
+		region = said[1]
+	}
+	return region
+}
+
+// Redirect returns where an answer says that the request should be sent instead. It is not followed:
+// the request has credentials and content for the host that the user has named, and no other.
+func Redirect(err error) string {
+	var answer *smithyhttp.ResponseError
+	if !errors.As(err, &answer) || answer.Response == nil || answer.HTTPStatusCode()/100 != 3 {
+		return ""
+	}
+	to := answer.Response.Header.Get("Location")
+	u, err := url.Parse(to)
+	switch {
+	case err != nil:
+		return to
+	case u.Host == "":
+		return "another path"
+	}
+	return u.Scheme + "://" + u.Host
+}
+
+// Code returns the code of a refusal; empty: it has none.
+func Code(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return api.ErrorCode()
+	}
+	return ""
+}
+
+// Message returns the text of a refusal.
+func Message(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return api.ErrorMessage()
+	}
+	return ""
+}
+
+// Status returns the HTTP status of a refusal; 0: there was no answer.
+func Status(err error) int {
+	var answer interface{ HTTPStatusCode() int }
+	if errors.As(err, &answer) {
+		return answer.HTTPStatusCode()
+	}
+	return 0
+}
+
+// Refusal returns an answer as the error that the SDK would have made of it.
+func Refusal(answer *http.Response) error {
+	said := smithy.GenericAPIError{Code: http.StatusText(answer.StatusCode)}
+	var body struct {
+		Code, Message, RequestID string
+	}
+	if xml.NewDecoder(io.LimitReader(answer.Body, 1<<20)).Decode(&body) == nil && body.Code != "" {
+		said.Code, said.Message = body.Code, body.Message
+	}
+	id := answer.Header.Get("X-Amz-Request-Id")
+	return &awshttp.ResponseError{
+		ResponseError: &smithyhttp.ResponseError{Response: &smithyhttp.Response{Response: answer}, Err: &said},
+		RequestID:     id,
+	}
+}
+
+// Quoted returns a word of a store as it may be shown.
+func Quoted(name string) string {
+	if len(name) > 40 {
+		name = name[:40]
+	}
+	return strconv.Quote(name)
+}
+
+// FromAnother returns what a server is that refuses a request in other words than those of S3; nil: it is S3, or a proxy
+// that says that S3 is away. endpoint is where requests are sent.
+func FromAnother(err error, endpoint string) error {
+	status := Status(err)
+	if Code(err) != NotS3 || status < 400 || status >= 500 {
+		return nil
+	}
+	server := endpoint
+	var response *smithyhttp.ResponseError
+	if errors.As(err, &response) && response.Response != nil && response.Response.Request != nil {
+		u := response.Response.Request.URL
+		server = u.Scheme + "://" + u.Host
+	}
+	return &mirror.NotS3Error{Server: server, Status: status, Said: Message(err)}
+}
+
+var noRoom = map[string]bool{
+	"InsufficientStorage":            true,
+	"QuotaExceeded":                  true,
+	"XMinioStorageFull":              true,
+	"XMinioAdminBucketQuotaExceeded": true,
+}
+
+// Full reports whether a store has no room for more.
+func Full(err error) bool {
+	return noRoom[Code(err)] || Status(err) == http.StatusInsufficientStorage
+}
+
+// Lacking says what a store lacks that answers 501 to a write. Not every store says what it is.
+func Lacking(err error) error {
+	code, message := Code(err), Message(err)
+	said := strings.TrimSuffix("501 "+code+": "+message, ": ")
+	lower := strings.ToLower(message)
+	switch {
+	case strings.Contains(lower, "checksum"):
+		return mirror.Faultf("it does not implement checksums (x-amz-checksum-sha256, x-amz-checksum-crc64nvme), without which it is not known what has arrived: %s", said)
+	case strings.Contains(lower, "if-match"):
+		return &mirror.ConditionError{Header: "If-Match", Said: said}
+	case strings.Contains(lower, "if-none-match"):
+		return &mirror.ConditionError{Header: "If-None-Match", Said: said}
+	}
+	return &mirror.ConditionError{Said: said}
+}

@@ -1,0 +1,129 @@
+// Package checksum computes, in one pass over content, the digest that it is named by and the checksums by which S3
+// recognises it.
+package checksum
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+
+	"github.com/minio/crc64nvme"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sha256x2"
+)
+
+// BlockSize is how much is read at a time to be hashed: it stays in the L2 cache.
+const BlockSize = 256 << 10
+
+// Buffers are *[BlockSize]byte.
+var Buffers = sync.Pool{New: func() any { return new([BlockSize]byte) }}
+
+// Sums are those of the whole content.
+type Sums struct {
+	Digest blob.Digest
+	CRC    uint64
+}
+
+// EncodeDigest writes a digest as S3 does.
+func EncodeDigest(d blob.Digest) string { return base64.StdEncoding.EncodeToString(d[:]) }
+
+// A Part is a piece of content as it was hashed. Parts are counted from 1.
+type Part struct {
+	Number    int32
+	Off, Size int64
+	CRC       uint64
+}
+
+// A Hasher reads content, of so many objects at once as the processors hash best: more would only make each of them later.
+type Hasher struct {
+	free  *semaphore.Weighted
+	pairs sha256x2.Pairs // hashes two contents in the time of one
+}
+
+// New returns a hasher for the processors of this machine.
+func New() *Hasher {
+	return &Hasher{free: semaphore.NewWeighted(int64(sha256x2.PerProcessor() * runtime.GOMAXPROCS(0)))}
+}
+
+// Parts reads content once, from start to end, and calls done for each part as soon as its checksum is known.
+func (h *Hasher) Parts(ctx context.Context, content io.ReaderAt, size, partSize int64, done func(Part)) (Sums, error) {
+	whole := uint64(0)
+	digest, err := h.scanning(ctx, func(digest *sha256x2.Hash, buf []byte) error {
+		for number := int32(1); int64(number-1)*partSize < size; number++ {
+			p := Part{Number: number, Off: int64(number-1) * partSize}
+			p.Size = min(partSize, size-p.Off)
+			err := scan(ctx, content, p.Off, p.Size, buf, func(piece []byte) {
+				if Checked {
+					digest.Write(piece)
+				}
+				p.CRC = crc64nvme.Update(p.CRC, piece)
+			})
+			if err != nil {
+				return err
+			}
+			whole = Combine(whole, p.CRC, p.Size)
+			done(p)
+		}
+		return nil
+	})
+	return Sums{Digest: digest, CRC: whole}, err
+}
+
+// Digest returns the digest alone. It is enough for content that is sent in one request: S3 checks its digest then.
+func (h *Hasher) Digest(ctx context.Context, content io.ReaderAt, size int64) (blob.Digest, error) {
+	return h.scanning(ctx, func(digest *sha256x2.Hash, buf []byte) error {
+		return scan(ctx, content, 0, size, buf, func(piece []byte) {
+			if Checked {
+				digest.Write(piece)
+			}
+		})
+	})
+}
+
+// scanning calls read with a digest and a buffer when a processor is free for it, and returns
+// the digest.
+func (h *Hasher) scanning(ctx context.Context, read func(digest *sha256x2.Hash, buf []byte) error) (blob.Digest, error) {
+	if err := h.free.Acquire(ctx, 1); err != nil {
+		return blob.Digest{}, err
+	}
+	defer h.free.Release(1)
+	buf := Buffers.Get().(*[BlockSize]byte)
+	defer Buffers.Put(buf)
+	digest := h.pairs.New()
+	defer digest.Close()
+	err := read(digest, buf[:])
+	return digest.Sum(), err
+}
+
+// scan shows size bytes of content to see, piece by piece, as they are read into buf.
+func scan(ctx context.Context, content io.ReaderAt, off, size int64, buf []byte, see func([]byte)) error {
+	for end := off + size; off < end; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		piece := buf[:min(int64(len(buf)), end-off)]
+		if err := ReadFull(content, piece, off); err != nil {
+			return err
+		}
+		see(piece)
+		off += int64(len(piece))
+	}
+	return nil
+}
+
+// ReadFull fills p or says why not: content that ends early has changed.
+func ReadFull(content io.ReaderAt, p []byte, off int64) error {
+	n, err := content.ReadAt(p, off)
+	switch {
+	case n == len(p):
+		return nil
+	case err == nil || err == io.EOF:
+		return fmt.Errorf("%w: %w", blob.ErrChanged, io.ErrUnexpectedEOF)
+	}
+	return err
+}

@@ -1,0 +1,6 @@
+//go:build unchecked
+
+package checksum
+
+// Checked is true where content is hashed.
+const Checked = false

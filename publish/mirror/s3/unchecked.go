@@ -1,5 +1,0 @@
-//go:build unchecked
-
-package s3
-
-const checked = false
