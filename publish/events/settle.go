@@ -1,0 +1,111 @@
+package events
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	smithytime "github.com/aws/smithy-go/time"
+)
+
+// keep hides what is held anew, long before it would be delivered to others.
+func (h *Host) keep(ctx context.Context) error {
+	for smithytime.SleepWithContext(ctx, h.Hidden/3) == nil {
+		h.mu.Lock()
+		all := slices.Collect(maps.Keys(h.held))
+		h.mu.Unlock()
+		for some := range slices.Chunk(all, batches*aBatch) {
+			if err := h.beat(ctx, some); err != nil && ctx.Err() == nil {
+				h.Log.Warn("messages may be delivered to others, too, while they are worked on", "reason", err)
+			}
+		}
+	}
+	return nil
+}
+
+// beat hides messages anew, those of them that are still held.
+func (h *Host) beat(ctx context.Context, some []*held) error {
+	h.beats <- struct{}{}
+	defer func() { <-h.beats }()
+	h.mu.Lock()
+	some = slices.DeleteFunc(slices.Clone(some), func(m *held) bool { return !h.held[m] })
+	h.mu.Unlock()
+	if len(some) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.Hidden/3)
+	defer cancel()
+	return h.Queue.Hide(ctx, receipts(some), h.Hidden)
+}
+
+// afterBeats returns once no request is under way that would hide messages for less time than they
+// are to be hidden for now. They are no longer held, so no later request is about them.
+func (h *Host) afterBeats() {
+	h.beats <- struct{}{}
+	<-h.beats
+}
+
+// finish takes messages from the queue, or leaves them in it for later.
+func (h *Host) finish(ctx context.Context, over []*held) {
+	var done []*held
+	later := make(map[time.Duration][]*held)
+	h.mu.Lock()
+	now := time.Now()
+	for _, m := range over {
+		delete(h.held, m)
+		if m.left == "" {
+			h.ledger.handled(m)
+			done = append(done, m)
+			continue
+		}
+		p := m.pause()
+		later[p] = append(later[p], m)
+		level := slog.LevelInfo // the content of a package often comes a little later
+		if m.Deliveries > 1 || m.strange {
+			level = slog.LevelWarn
+		}
+		if h.ledger.leave(m, now, now.Add(p), now.Add(p+h.Hidden)) {
+			h.Log.Error("a message is dead", "message", m.ID, "object", m.object, "deliveries", m.Deliveries, "reason", m.left)
+			continue
+		}
+		h.Log.Log(ctx, level, "a message is left in the queue", "message", m.ID, "object", m.object, "deliveries", m.Deliveries, "again in", p, "reason", m.left)
+	}
+	h.mu.Unlock()
+	signal(h.room)
+	// A failure is no harm: the message comes again, and nothing is left to do then.
+	if err := h.Queue.Delete(ctx, receipts(done)); err != nil && ctx.Err() == nil {
+		h.Log.Warn("messages could not be deleted and will come again", "reason", err)
+	}
+	if len(later) > 0 {
+		h.afterBeats()
+	}
+	for p, messages := range later {
+		if err := h.Queue.Hide(ctx, receipts(messages), p); err != nil && ctx.Err() == nil {
+			h.Log.Warn("messages may come again too early", "reason", err)
+		}
+	}
+}
+
+// giveBack lets others have what is held. Whoever stops is in a hurry, and if this fails they
+// get it a little later.
+func (h *Host) giveBack(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, goodbye)
+	defer cancel()
+	h.mu.Lock()
+	all := receipts(slices.Collect(maps.Keys(h.held)))
+	h.ledger.queue.Returned += int64(len(all))
+	h.mu.Unlock()
+	if err := h.Queue.Hide(ctx, all, 0); err != nil {
+		h.Log.Warn("messages could not be given back and will come again later", "reason", err)
+	}
+}
+
+func receipts(messages []*held) []string {
+	all := make([]string, len(messages))
+	for i, m := range messages {
+		all[i] = m.Receipt
+	}
+	return all
+}
