@@ -1,8 +1,14 @@
 package index
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"hash/fnv"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -20,6 +26,41 @@ type Sum struct {
 	Total uint64 // of the FNV-1a of each hash, modulo 2^64
 }
 
+// coverageText is about how many bytes of text one name takes.
+const coverageText = 38
+
+// UnmarshalJSONFrom reads what json.Marshal writes of a Coverage. Every publisher reads one with each pointer, and through
+// reflection that took a quarter of all its processor time.
+func (c *Coverage) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	if dec.PeekKind() == 'n' {
+		*c = nil
+		return dec.SkipValue()
+	}
+	if t, err := dec.ReadToken(); err != nil || t.Kind() != '{' {
+		return cmp.Or(err, errors.New("coverage: want an object"))
+	}
+	all := make(Coverage, len(dec.UnreadBuffer())/coverageText)
+	for dec.PeekKind() == '"' {
+		name, err := dec.ReadToken()
+		if err != nil {
+			return err
+		}
+		key := name.String() // before the next token
+		text, err := dec.ReadToken()
+		if err != nil || text.Kind() != '"' {
+			return cmp.Or(err, fmt.Errorf("coverage of %q: want a string", key))
+		}
+		var sum Sum
+		if err := sum.UnmarshalText([]byte(text.String())); err != nil {
+			return err
+		}
+		all[key] = sum
+	}
+	*c = all
+	_, err := dec.ReadToken()
+	return err
+}
+
 // Add puts one more package into the set. Adding it twice is a mistake.
 func (c Coverage) Add(name string, h spec.Hash) {
 	f := fnv.New64a()
@@ -35,9 +76,13 @@ func (s Sum) MarshalText() ([]byte, error) {
 
 // UnmarshalText reads what MarshalText wrote.
 func (s *Sum) UnmarshalText(text []byte) error {
-	if n, err := fmt.Sscanf(string(text), "%d-%x", &s.Count, &s.Total); n != 2 || err != nil {
+	count, total, _ := strings.Cut(string(text), "-")
+	n, countErr := strconv.ParseUint(count, 10, 31)
+	sum, totalErr := strconv.ParseUint(total, 16, 64)
+	if countErr != nil || totalErr != nil {
 		return fmt.Errorf("coverage %q: want count-total", text)
 	}
+	*s = Sum{int(n), sum}
 	return nil
 }
 

@@ -492,21 +492,6 @@ func text(t *rapid.T, x *index.Index) []byte {
 	return raw
 }
 
-func TestCoverageText(t *testing.T) {
-	want := index.Sum{Count: 3, Total: 0xfe}
-	text, err := want.MarshalText()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got index.Sum
-	if err := got.UnmarshalText(text); err != nil || got != want {
-		t.Errorf("%s reads back as %+v, %v", text, got, err)
-	}
-	if err := got.UnmarshalText([]byte("x")); err == nil {
-		t.Error("x accepted")
-	}
-}
-
 func FuzzParse(f *testing.F) {
 	all := fixtures(f)
 	for _, fixture := range all {

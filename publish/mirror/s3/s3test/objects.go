@@ -142,8 +142,8 @@ func (s *Server) conditioned(w http.ResponseWriter, r *http.Request) bool {
 
 // store is called with s.mu held.
 func (s *Server) store(key string, o *object) {
-	if s.objects[key] == nil {
-		s.sorted = nil
+	if i, there := slices.BinarySearch(s.sorted, key); s.sorted != nil && !there {
+		s.sorted = slices.Insert(s.sorted, i, key)
 	}
 	s.objects[key] = o
 	s.writes[key]++
@@ -152,10 +152,12 @@ func (s *Server) store(key string, o *object) {
 // remove is called with s.mu held.
 func (s *Server) remove(key string) {
 	delete(s.objects, key)
-	s.sorted = nil
+	if i, there := slices.BinarySearch(s.sorted, key); there {
+		s.sorted = slices.Delete(s.sorted, i, i+1)
+	}
 }
 
-// keys returns all keys from the first that is not before from, in order. s.mu is held.
+// keys returns all keys from the first that is not before from, in order. s.mu is held, and what is returned holds as long.
 func (s *Server) keys(from string) []string {
 	if s.sorted == nil {
 		s.sorted = slices.Sorted(maps.Keys(s.objects))

@@ -85,7 +85,7 @@ type Server struct {
 	hook       func(*http.Request) Fault
 	log        []Entry
 	objects    map[string]*object
-	sorted     []string // the keys of objects; nil: they have changed
+	sorted     []string // the keys of objects, kept from the first listing on
 	uploads    map[string]*upload
 	completed  map[string]string // upload ID -> ETag of what became of it
 	writes     map[string]int
