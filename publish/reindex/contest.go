@@ -3,8 +3,6 @@ package reindex
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
@@ -25,7 +23,7 @@ type contest struct {
 	trust  buildcache.Trust
 	moved  Moved
 
-	planned mirror.Version
+	planned *buildcache.Pointer
 	was     *buildcache.Pointer // that is built on
 	next    *buildcache.Indices // what was makes with adds; nil: it was not read yet
 	adds    []*buildcache.Package
@@ -50,8 +48,8 @@ func (m *Merge) Write(ctx context.Context, f buildcache.Layout, s mirror.Store, 
 		names[i] = p.File
 	}
 	c := &contest{
-		layout: f, store: s, trust: m.trust, moved: moved, me: lead.New(s, f.IndexID(), names),
-		planned: m.Was.Version, was: m.Was, next: m.next, adds: m.adds,
+		layout: f, store: s, trust: m.trust, moved: moved, me: lead.New(s, f.IndexID(), names, announced(m.adds)),
+		planned: m.Was, was: m.Was, next: m.next, adds: m.adds,
 		out: Result{Before: m.Before, After: m.After, Audiences: m.Audiences, Pointer: m.Was},
 	}
 	m.next = nil // so that only one index is in memory when another one has to be read
@@ -150,7 +148,8 @@ func (c *contest) catchUp(ctx context.Context) (done bool, err error) {
 		// The leader died before it was through. Clients ask the hash whether there is anything new.
 		return true, compete(ctx, func() error { return c.layout.CompleteIndex(ctx, c.store, now) })
 	}
-	if now.Version != c.planned {
+	// Other publishers have only added packages. Any other program may have taken something away.
+	if now.Version != c.planned.Version && !c.me.Follows(ctx, now.Digest(), c.planned.Digest()) {
 		if c.adds, err = c.moved(ctx, now, c.adds); err != nil {
 			return false, err
 		}
@@ -264,74 +263,4 @@ func (c *contest) prepare(ctx context.Context, s mirror.Store, turn *lead.Turn) 
 		failed = err
 	}
 	return others, failed
-}
-
-// An other is what another publisher has announced.
-type other struct {
-	id       string
-	packages []*buildcache.Package
-	whole    bool // these are all of it
-}
-
-// gathers is how often announcements are listed, as long as new ones come.
-const gathers = 3
-
-// others reads what others have announced. Each package is checked as if it were found in the mirror: it is there, whole, and to be
-// trusted. What is not, or cannot be read, is left to its publisher.
-func (c *contest) others(ctx context.Context, s mirror.Store, turn *lead.Turn) []other {
-	var before string
-	var took []string
-	if r := c.me.Receipt(ctx, c.was.Digest()); r != nil {
-		before, took = r.Before, r.Took
-	}
-	var all []other
-	for range gathers {
-		announced := turn.Others(ctx, before, took)
-		if len(announced) == 0 {
-			break
-		}
-		found, err := c.read(ctx, s, announced)
-		if err != nil {
-			break
-		}
-		all = append(all, found...)
-	}
-	return all
-}
-
-// read reads the packages of announcements.
-func (c *contest) read(ctx context.Context, s mirror.Store, announced []lead.Announcement) ([]other, error) {
-	var names []string
-	for _, a := range announced {
-		for _, name := range a.Documents {
-			if _, ok := c.layout.ParsePackageName(name); ok {
-				names = append(names, name)
-			}
-		}
-	}
-	slices.Sort(names)
-	names = slices.Compact(names)
-	seen, err := buildcache.SurveyAt(ctx, c.layout, s, c.was, names)
-	if err != nil {
-		return nil, fmt.Errorf("announced packages: %w", err)
-	}
-	packages, _, err := newPackageReader(c.layout, s, seen, c.trust).readAll(ctx, names)
-	if err != nil {
-		return nil, fmt.Errorf("announced packages: %w", err)
-	}
-	byName := make(map[string]*buildcache.Package)
-	for _, p := range packages {
-		byName[p.File] = p
-	}
-	all := make([]other, len(announced))
-	for i, a := range announced {
-		all[i] = other{id: a.ID, whole: true}
-		for _, name := range a.Documents {
-			p := byName[name]
-			if all[i].whole = all[i].whole && p != nil; p != nil {
-				all[i].packages = append(all[i].packages, p)
-			}
-		}
-	}
-	return all, nil
 }

@@ -17,6 +17,8 @@ import (
 type packageReader struct {
 	format buildcache.Layout
 	store  mirror.Store
+	from   mirror.Reader   // where documents and specs are read; the store, or what is known of it
+	stored map[string]bool // documents that are known to be stored after their blobs
 	seen   *buildcache.Survey
 	trust  buildcache.Trust
 	specs  *spec.Reader
@@ -26,7 +28,10 @@ type packageReader struct {
 }
 
 func newPackageReader(f buildcache.Layout, s mirror.Store, seen *buildcache.Survey, trust buildcache.Trust) *packageReader {
-	return &packageReader{format: f, store: s, seen: seen, trust: trust, specs: spec.NewReader(buildcache.MaxHeld), foreign: make(map[string]bool)}
+	return &packageReader{
+		format: f, store: s, from: s, stored: make(map[string]bool), seen: seen, trust: trust,
+		specs: spec.NewReader(buildcache.MaxHeld), foreign: make(map[string]bool),
+	}
 }
 
 // readAll returns the packages that are whole, in the order of their names, and a finding for each other one: a
@@ -90,7 +95,7 @@ func (r *packageReader) read(ctx context.Context, name string) (*buildcache.Pack
 	if err != nil {
 		return nil, err
 	}
-	document, info, err := mirror.Read(ctx, r.store, name, buildcache.MaxDocument)
+	document, info, err := mirror.Read(ctx, r.from, name, buildcache.MaxDocument)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		err = &unreadError{err} // the object is larger than what arrived
 	}
@@ -114,11 +119,14 @@ func (r *packageReader) read(ctx context.Context, name string) (*buildcache.Pack
 		}
 	}
 	for _, b := range p.Blobs {
+		if r.stored[name] {
+			break
+		}
 		if err := present(ctx, r.store, r.seen, b); err != nil {
 			return nil, err
 		}
 	}
-	return p, r.format.ReadSpec(ctx, r.store, p, r.specs)
+	return p, r.format.ReadSpec(ctx, r.from, p, r.specs)
 }
 
 // asListed makes sure that the content of an object is that of the listing. Otherwise a store that sends something else, such as

@@ -90,7 +90,7 @@ var arrows = map[string]string{
 	"publish/elsewhere": "publish/source publish/transfer publish/buildcache publish/blob publish/index publish/key publish/layout publish/lockfile publish/mirror publish/parallel publish/query publish/spec",
 	"publish/source":    "publish/buildcache publish/blob publish/key publish/layout publish/lockfile publish/mirror publish/parallel publish/spec",
 	"publish/verify":    "publish/buildcache publish/blob publish/index publish/key publish/layout publish/manifest publish/mirror publish/parallel publish/spec",
-	"publish/reindex":   "publish/reindex/lead publish/defect publish/buildcache publish/index publish/key publish/layout publish/mirror publish/parallel publish/spec",
+	"publish/reindex":   "publish/reindex/lead publish/defect publish/blob publish/buildcache publish/index publish/key publish/layout publish/mirror publish/parallel publish/spec",
 	"publish":           "publish/source publish/reindex publish/reindex/lead publish/buildcache publish/blob publish/spec publish/lockfile publish/key publish/sign publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
 	"publish/keyring":   "publish/buildcache publish/key publish/sign publish/reindex publish/mirror publish/parallel",
 	"publish/inventory": "publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/query publish/mirror publish/parallel",

@@ -48,24 +48,29 @@ type Publisher struct {
 	text  []byte // the announcement as it is stored
 	nonce string
 
-	trip time.Duration // how long a request has taken
+	trip     time.Duration       // how long a request has taken
+	receipts map[string]*Receipt // that were read, by digest of the index
 }
 
 // An Announcement names documents that are stored and are to be indexed.
 type Announcement struct {
-	ID        string   `json:"-"` // follows from the documents
+	ID        string   `json:"-"` // follows from the rest
 	Documents []string `json:"documents"`
+	// Contents are objects of those documents, by name, so that the leader need not read them from the mirror. Those of
+	// some documents may be left out.
+	Contents map[string][]byte `json:"contents,omitempty"`
 }
 
 // maxText is the size of the largest object that is read here.
 const maxText = 4 << 20
 
-// New returns a publisher of documents for an index: see buildcache.Layout.IndexID.
-func New(s Store, index string, documents []string) *Publisher {
+// New returns a publisher of documents for an index: see buildcache.Layout.IndexID. contents is what it announces with
+// their names.
+func New(s Store, index string, documents []string, contents map[string][]byte) *Publisher {
 	names := slices.Clone(documents)
 	slices.Sort(names)
-	p := &Publisher{store: s, index: index, dir: dirOf(index), nonce: rand.Text()}
-	p.self.Documents = slices.Compact(names)
+	p := &Publisher{store: s, index: index, dir: dirOf(index), nonce: rand.Text(), receipts: make(map[string]*Receipt)}
+	p.self.Documents, p.self.Contents = slices.Compact(names), contents
 	p.text = encode(p.self)
 	p.self.ID = idOf(p.text)
 	return p

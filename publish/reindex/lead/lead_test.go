@@ -33,7 +33,7 @@ func TestOneOfManyLeads(t *testing.T) {
 	won := make(chan bool)
 	for i := range 20 {
 		go func() {
-			turn, err := lead.New(m, "v3", []string{fmt.Sprint(i)}).Claim(t.Context(), base)
+			turn, err := lead.New(m, "v3", []string{fmt.Sprint(i)}, nil).Claim(t.Context(), base)
 			if err != nil {
 				t.Error(err)
 			}
@@ -49,10 +49,10 @@ func TestOneOfManyLeads(t *testing.T) {
 	if leaders != 1 {
 		t.Errorf("%d lead", leaders)
 	}
-	if claimed(t, lead.New(m, "v3", nil), "another version") == nil {
+	if claimed(t, lead.New(m, "v3", nil, nil), "another version") == nil {
 		t.Error("nobody may lead on the next version")
 	}
-	if claimed(t, lead.New(m, "v2", nil), base) == nil {
+	if claimed(t, lead.New(m, "v2", nil, nil), base) == nil {
 		t.Error("nobody may lead in another layout")
 	}
 }
@@ -60,10 +60,10 @@ func TestOneOfManyLeads(t *testing.T) {
 // A leader takes along who has announced, for its version and for the one before, each once.
 func TestALeaderTakesOthersAlong(t *testing.T) {
 	m := mirrortest.NewMem(t)
-	me := lead.New(m, "v3", []string{"mine"})
-	before := claimed(t, lead.New(m, "v3", []string{"before"}), "v0")
+	me := lead.New(m, "v3", []string{"mine"}, nil)
+	before := claimed(t, lead.New(m, "v3", []string{"before"}, nil), "v0")
 	announce := func(version mirror.Version, documents ...string) *lead.Publisher {
-		p := lead.New(m, "v3", documents)
+		p := lead.New(m, "v3", documents, nil)
 		if err := p.Announce(t.Context(), version); err != nil {
 			t.Fatal(err)
 		}
@@ -96,7 +96,7 @@ func TestALeaderTakesOthersAlong(t *testing.T) {
 // What is not an announcement, or is not what its name says, is left out.
 func TestBrokenAnnouncementsAreLeftOut(t *testing.T) {
 	m := mirrortest.NewMem(t)
-	p := lead.New(m, "v3", []string{"a"})
+	p := lead.New(m, "v3", []string{"a"}, nil)
 	if err := p.Announce(t.Context(), base); err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestBrokenAnnouncementsAreLeftOut(t *testing.T) {
 		m.Plant(name, []byte(`{"documents":["b"]}`))
 		m.Plant(name+"x", []byte(`{`))
 	}
-	turn := claimed(t, lead.New(m, "v3", nil), base)
+	turn := claimed(t, lead.New(m, "v3", nil, nil), base)
 	if got := turn.Others(t.Context(), "", nil); len(got) != 0 {
 		t.Errorf("got %v", got)
 	}
@@ -112,7 +112,7 @@ func TestBrokenAnnouncementsAreLeftOut(t *testing.T) {
 
 func TestReceiptsAreFollowed(t *testing.T) {
 	m := mirrortest.NewMem(t)
-	me, other := lead.New(m, "v3", []string{"mine"}), lead.New(m, "v3", []string{"another's"})
+	me, other := lead.New(m, "v3", []string{"mine"}, nil), lead.New(m, "v3", []string{"another's"}, nil)
 	for i := range 20 {
 		turn := claimed(t, other, mirror.Version(fmt.Sprint(i)))
 		took := []string{other.ID()}
@@ -163,9 +163,9 @@ func waits(t *testing.T, p *lead.Publisher, moved func(context.Context) (bool, e
 func TestAMovedPointerEndsTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := mirrortest.NewMem(t)
-		claimed(t, lead.New(m, "v3", []string{"a"}), base)
+		claimed(t, lead.New(m, "v3", []string{"a"}, nil), base)
 		at := time.Now().Add(900 * time.Millisecond)
-		w, took := waits(t, lead.New(m, "v3", []string{"b"}), func(context.Context) (bool, error) { return time.Now().After(at), nil })
+		w, took := waits(t, lead.New(m, "v3", []string{"b"}, nil), func(context.Context) (bool, error) { return time.Now().After(at), nil })
 		if !w.Moved || took > 1200*time.Millisecond {
 			t.Errorf("%+v after %v", w, took)
 		}
@@ -176,12 +176,12 @@ func TestAMovedPointerEndsTheWait(t *testing.T) {
 func TestADeadLeaderIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := mirrortest.NewMem(t)
-		claimed(t, lead.New(m, "v3", []string{"dead"}), base)
+		claimed(t, lead.New(m, "v3", []string{"dead"}, nil), base)
 		done := make(chan struct{})
 		var led atomic.Int32
 		for i := range 10 {
 			go func() {
-				w, took := waits(t, lead.New(m, "v3", []string{fmt.Sprint(i)}), func(context.Context) (bool, error) { return led.Load() > 0, nil })
+				w, took := waits(t, lead.New(m, "v3", []string{fmt.Sprint(i)}, nil), func(context.Context) (bool, error) { return led.Load() > 0, nil })
 				if w.Turn != nil {
 					led.Add(1)
 				}
@@ -204,7 +204,7 @@ func TestADeadLeaderIsReplaced(t *testing.T) {
 func TestALeaderThatGetsOnIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := mirrortest.NewMem(t)
-		turn := claimed(t, lead.New(m, "v3", []string{"slow"}), base)
+		turn := claimed(t, lead.New(m, "v3", []string{"slow"}, nil), base)
 		worked := make(chan time.Duration)
 		began := time.Now()
 		go func() {
@@ -218,13 +218,13 @@ func TestALeaderThatGetsOnIsLeftAlone(t *testing.T) {
 			})
 			worked <- time.Since(began)
 		}()
-		w, took := waits(t, lead.New(m, "v3", []string{"waits"}), still)
+		w, took := waits(t, lead.New(m, "v3", []string{"waits"}, nil), still)
 		if w.Turn == nil || took < time.Minute || took > 70*time.Second {
 			t.Errorf("%+v after %v", w, took)
 		}
 		<-worked
 		turn.Spend(t.Context(), nil) // has been taken over: it says nothing
-		if next := claimed(t, lead.New(m, "v3", []string{"third"}), base); next != nil {
+		if next := claimed(t, lead.New(m, "v3", []string{"third"}, nil), base); next != nil {
 			t.Error("a third one may lead")
 		}
 	})
@@ -234,8 +234,8 @@ func TestALeaderThatGetsOnIsLeftAlone(t *testing.T) {
 func TestASpentLeadIsTakenAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := mirrortest.NewMem(t)
-		found, lacking := lead.New(m, "v3", []string{"there"}), lead.New(m, "v3", []string{"not there"})
-		claimed(t, lead.New(m, "v3", []string{"a"}), base).Spend(t.Context(), []string{found.ID()})
+		found, lacking := lead.New(m, "v3", []string{"there"}, nil), lead.New(m, "v3", []string{"not there"}, nil)
+		claimed(t, lead.New(m, "v3", []string{"a"}, nil), base).Spend(t.Context(), []string{found.ID()})
 		if w, took := waits(t, found, still); !w.Found || took > time.Second {
 			t.Errorf("%+v after %v", w, took)
 		}
@@ -250,15 +250,15 @@ func TestASpentLeadIsTakenAtOnce(t *testing.T) {
 // An answer that is lost makes no second leader, and none at all is soon replaced.
 func TestALostAnswerToAClaim(t *testing.T) {
 	m := mirrortest.NewMem(t)
-	p := lead.New(mirrortest.Break(m, mirrortest.Nth(1, mirrortest.Lie(lead.Dir))), "v3", []string{"a"})
+	p := lead.New(mirrortest.Break(m, mirrortest.Nth(1, mirrortest.Lie(lead.Dir))), "v3", []string{"a"}, nil)
 	if claimed(t, p, base) == nil {
 		t.Error("it leads and does not know")
 	}
-	p = lead.New(mirrortest.Break(m, mirrortest.Nth(1, mirrortest.Drop(lead.Dir))), "v3", []string{"b"})
+	p = lead.New(mirrortest.Break(m, mirrortest.Nth(1, mirrortest.Drop(lead.Dir))), "v3", []string{"b"}, nil)
 	if turn, err := p.Claim(t.Context(), "v2"); turn != nil || !errors.Is(err, mirrortest.ErrInjected) {
 		t.Errorf("got %v, %v", turn, err)
 	}
-	p = lead.New(mirrortest.Break(m, mirrortest.Fail(lead.Dir, &mirror.DeniedError{Action: "s3:PutObject"})), "v3", []string{"c"})
+	p = lead.New(mirrortest.Break(m, mirrortest.Fail(lead.Dir, &mirror.DeniedError{Action: "s3:PutObject"})), "v3", []string{"c"}, nil)
 	if turn, err := p.Claim(t.Context(), "v3"); turn != nil || !errors.Is(err, mirror.ErrDenied) {
 		t.Errorf("got %v, %v", turn, err)
 	}

@@ -25,7 +25,12 @@ func receiptName(index, digest string) string {
 
 // Receipt returns the receipt of an index. It is nil if there is none that can be read.
 func (p *Publisher) Receipt(ctx context.Context, digest string) *Receipt {
-	return readReceipt(ctx, p.store, p.index, digest)
+	if r := p.receipts[digest]; r != nil {
+		return r // what it says cannot change
+	}
+	r := readReceipt(ctx, p.store, p.index, digest)
+	p.receipts[digest] = r
+	return r
 }
 
 func readReceipt(ctx context.Context, r mirror.Reader, index, digest string) *Receipt {
@@ -70,11 +75,20 @@ func (p *Publisher) In(ctx context.Context, digest, until string) bool {
 
 // Follows reports whether the index with a digest is known to offer all that an older one does.
 func Follows(ctx context.Context, r mirror.Reader, index, digest, older string) bool {
+	return follows(func(digest string) *Receipt { return readReceipt(ctx, r, index, digest) }, digest, older)
+}
+
+// Follows reports whether the index with a digest is known to be an older one with more packages, and nothing else.
+func (p *Publisher) Follows(ctx context.Context, digest, older string) bool {
+	return follows(func(digest string) *Receipt { return p.Receipt(ctx, digest) }, digest, older)
+}
+
+func follows(receiptOf func(digest string) *Receipt, digest, older string) bool {
 	for range hops {
 		if digest == older {
 			return true
 		}
-		receipt := readReceipt(ctx, r, index, digest)
+		receipt := receiptOf(digest)
 		if receipt == nil || receipt.From == digest {
 			return false
 		}

@@ -1,0 +1,162 @@
+package reindex
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
+)
+
+// maxAnnounced is how many bytes of content a publisher announces with the names of its documents. A leader reads the
+// documents of larger announcements from the mirror.
+const maxAnnounced = 1 << 20
+
+// announced returns what a leader needs to index packages: documents and specs, by name. It is nil if that is too much, or
+// if some of it is not here.
+func announced(packages []*buildcache.Package) map[string][]byte {
+	var objects []buildcache.Object
+	size := int64(0)
+	for _, p := range packages {
+		if len(p.Document) == 0 {
+			return nil
+		}
+		objects = append(objects, buildcache.DocumentOf(p))
+		if i := p.SpecBlob(); i >= 0 {
+			objects = append(objects, p.Blobs[i])
+		}
+	}
+	for _, o := range objects {
+		if o.Content == nil {
+			return nil
+		}
+		if size += o.Content.Size(); size > maxAnnounced {
+			return nil
+		}
+	}
+	contents := make(map[string][]byte)
+	for _, o := range objects {
+		content, err := blob.ReadAll(o.Content)
+		if err != nil {
+			return nil // it changes, or is gone: whoever needs it reads what was published
+		}
+		contents[o.Name] = content
+	}
+	return contents
+}
+
+// An other is what another publisher has announced.
+type other struct {
+	id       string
+	packages []*buildcache.Package
+	whole    bool // these are all of it
+}
+
+// gathers is how often announcements are listed, as long as new ones come.
+const gathers = 3
+
+// others reads what others have announced. Each package is checked as if it were found in the mirror: it is there, whole, and to be
+// trusted. What is not, or cannot be read, is left to its publisher.
+func (c *contest) others(ctx context.Context, s mirror.Store, turn *lead.Turn) []other {
+	var before string
+	var took []string
+	if r := c.me.Receipt(ctx, c.was.Digest()); r != nil {
+		before, took = r.Before, r.Took
+	}
+	var all []other
+	for range gathers {
+		announced := turn.Others(ctx, before, took)
+		if len(announced) == 0 {
+			break
+		}
+		found, err := c.read(ctx, s, announced)
+		if err != nil {
+			break
+		}
+		all = append(all, found...)
+	}
+	return all
+}
+
+// An announcedReader reads what was announced from the announcement, and everything else from the mirror.
+type announcedReader struct {
+	mirror.Reader
+	contents map[string][]byte
+	seen     *buildcache.Survey
+}
+
+// newAnnouncedReader returns a reader of announced packages. A document that was announced is not read, and its blobs are not
+// looked for, if the mirror lists a document of that content: publishers store a document after its blobs. The digest in the document
+// is that of the spec.
+func newAnnouncedReader(f buildcache.Layout, s mirror.Store, seen *buildcache.Survey, trust buildcache.Trust, from []lead.Announcement) *packageReader {
+	r := newPackageReader(f, s, seen, trust)
+	contents := make(map[string][]byte)
+	for _, a := range from {
+		for name, content := range a.Contents {
+			if _, ok := f.ParsePackageName(name); !ok {
+				contents[name] = content
+			} else if isListed(seen, name, content) {
+				contents[name], r.stored[name] = content, true
+			}
+		}
+	}
+	r.from = &announcedReader{s, contents, seen}
+	return r
+}
+
+// isListed reports whether the survey has an object of that content. Where listings tell no MD5, nobody knows.
+func isListed(seen *buildcache.Survey, name string, content []byte) bool {
+	return seen.Objects[name].MD5 == buildcache.MD5(content)
+}
+
+func (r *announcedReader) Open(ctx context.Context, name string) (*mirror.Object, error) {
+	content, ok := r.contents[name]
+	if !ok {
+		return r.Reader.Open(ctx, name)
+	}
+	info := r.seen.Objects[name] // of a document; blobs are not listed
+	info.Name, info.Size = name, int64(len(content))
+	return &mirror.Object{Info: info, Body: io.NopCloser(bytes.NewReader(content))}, nil
+}
+
+// read reads the packages of announcements.
+func (c *contest) read(ctx context.Context, s mirror.Store, announced []lead.Announcement) ([]other, error) {
+	var names []string
+	for _, a := range announced {
+		for _, name := range a.Documents {
+			if _, ok := c.layout.ParsePackageName(name); ok {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	seen, err := buildcache.SurveyAt(ctx, c.layout, s, c.was, names)
+	if err != nil {
+		return nil, fmt.Errorf("announced packages: %w", err)
+	}
+	packages, _, err := newAnnouncedReader(c.layout, s, seen, c.trust, announced).readAll(ctx, names)
+	if err != nil {
+		return nil, fmt.Errorf("announced packages: %w", err)
+	}
+	byName := make(map[string]*buildcache.Package)
+	for _, p := range packages {
+		byName[p.File] = p
+	}
+	all := make([]other, len(announced))
+	for i, a := range announced {
+		all[i] = other{id: a.ID, whole: true}
+		for _, name := range a.Documents {
+			p := byName[name]
+			if all[i].whole = all[i].whole && p != nil; p != nil {
+				all[i].packages = append(all[i].packages, p)
+			}
+		}
+	}
+	return all, nil
+}
