@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
-	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
@@ -58,9 +57,9 @@ type Layout interface {
 	BlobName(d blob.Digest) (name string, ok bool)
 	// ParseTarballName recognises a tarball whose name does not follow from its content.
 	ParseTarballName(name string) (spec.Hash, bool)
-	// DocumentNames are the names that the document of a package in an index may have, the one that clients try
-	// first before the other. It is false where the record does not say.
-	DocumentNames(record index.Entry, n *spec.Node) ([]string, bool)
+	// DocumentNames are the names that the document of a package may have, the one that clients try first before the
+	// other. It is false if the toolchain is part of them and not known.
+	DocumentNames(n *spec.Node, by func() Toolchain) ([]string, bool)
 
 	// ParseDocument reads a package's document. Of layout v2 it yields the spec as well. The error is a
 	// *ContentError.

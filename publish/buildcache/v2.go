@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
@@ -44,21 +45,34 @@ func (v2) ViewName() string                               { return "" }
 func (f v2) IndexID() string                              { return f.Name() }
 func (v2) BlobName(blob.Digest) (string, bool)            { return "", false }
 
-// DocumentNames are made of the compiler too, which only records of spec.Format4 have.
-func (v2) DocumentNames(record index.Entry, n *spec.Node) ([]string, bool) {
-	var r struct {
-		Arch struct {
-			Platform string `json:"platform"`
-		} `json:"arch"`
-		Compiler struct {
-			Name    string `json:"name"`
-			Version string `json:"version"`
-		} `json:"compiler"`
+// A Toolchain is what a package was built for and with, as names in layout v2 say it.
+type Toolchain struct{ Platform, Compiler, Version string }
+
+// ToolchainIn reads a toolchain from a record of an index. Only those of spec.Format4 have one.
+func ToolchainIn(record jsontext.Value) func() Toolchain {
+	return func() Toolchain {
+		var r struct {
+			Arch struct {
+				Platform string `json:"platform"`
+			} `json:"arch"`
+			Compiler struct {
+				Name    string `json:"name"`
+				Version string `json:"version"`
+			} `json:"compiler"`
+		}
+		if json.Unmarshal(record, &r) != nil {
+			return Toolchain{}
+		}
+		return Toolchain{r.Arch.Platform, r.Compiler.Name, r.Compiler.Version}
 	}
-	if json.Unmarshal(record.Node, &r) != nil || r.Compiler.Name == "" {
+}
+
+func (v2) DocumentNames(n *spec.Node, by func() Toolchain) ([]string, bool) {
+	t := by()
+	if t.Compiler == "" {
 		return nil, false
 	}
-	return layout.V2Specs(n, r.Arch.Platform, r.Compiler.Name, r.Compiler.Version), true
+	return layout.V2Specs(n, t.Platform, t.Compiler, t.Version), true
 }
 
 func (v2) ReadChecksum(ctx context.Context, r mirror.Reader) (name, checksum string, err error) {

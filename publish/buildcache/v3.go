@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
-	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
@@ -66,7 +65,7 @@ func (f v3) IndexID() string {
 	return f.Name() + "/index/" + f.view
 }
 
-func (v3) DocumentNames(_ index.Entry, n *spec.Node) ([]string, bool) {
+func (v3) DocumentNames(n *spec.Node, _ func() Toolchain) ([]string, bool) {
 	return []string{layout.V3Spec(n)}, true
 }
 
@@ -111,8 +110,11 @@ func (v3) ParseDocument(name string, text []byte, _ *spec.Reader) (*Package, err
 	return p, nil
 }
 
-// specBlob is the position of the spec among the blobs of a package.
-const specBlob = 1
+// Positions among the blobs of a package. In layout v2 the document holds the spec itself.
+const (
+	TarballBlob = 0
+	specBlob    = 1
+)
 
 // records takes the blobs that a manifest names. Those of unknown types belong to the package too.
 func (p *Package) records(m *manifest.Manifest) error {

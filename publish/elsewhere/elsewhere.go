@@ -14,7 +14,6 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
-	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
@@ -247,7 +246,7 @@ func (e *reading) compare(ctx context.Context, all []chosen) (comparison, error)
 
 // namesOf are the names that the document of a package may have.
 func (e *reading) namesOf(p chosen) ([]string, error) {
-	names, ok := e.layout.DocumentNames(index.Entry{Node: p.record}, p.node)
+	names, ok := e.layout.DocumentNames(p.node, buildcache.ToolchainIn(p.record))
 	for _, name := range names {
 		id, parsed := e.layout.ParsePackageName(name)
 		ok = ok && parsed && id.Hash == p.node.Hash

@@ -7,9 +7,8 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
-	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
-	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -70,7 +69,7 @@ func readDocument(ctx context.Context, r mirror.Reader, b *Build) (*Document, er
 	d := &Document{Build: b}
 	var denied error // as in Read
 	for _, name := range b.names() {
-		text, info, err := mirror.Read(ctx, r, name, maxManifest)
+		text, info, err := mirror.Read(ctx, r, name, buildcache.MaxDocument)
 		if errors.Is(err, mirror.ErrNotExist) {
 			continue
 		}
@@ -96,53 +95,26 @@ func readDocument(ctx context.Context, r mirror.Reader, b *Build) (*Document, er
 	return d, nil
 }
 
-// names are those that the document may have, the one that clients try first before the other.
-func (b *Build) names() []string {
-	n := b.spec()
-	if b.Layout == "v3" {
-		return []string{layout.V3Spec(n)}
-	}
-	return layout.V2Specs(n, b.Platform, b.Compiler, b.CompilerVersion.String())
-}
-
 // point reads what a document points at.
 func (d *Document) point(ctx context.Context, r mirror.Reader, text []byte) error {
-	if d.Layout == "v3" {
-		records, err := recordsOf(text)
-		if err != nil {
-			d.Unusable = err
-			return nil
-		}
-		for _, rec := range records {
-			if rec.Unusable() == nil {
-				d.Blobs = append(d.Blobs, Blob{layout.V3Blob(rec.Digest), rec.Size, rec.Digest, manifest.FamilyOf(rec.MediaType) == manifest.Tarball})
+	p, err := d.layout.ParseDocument(d.Name, text, spec.NewReader(buildcache.MaxDocument))
+	if err != nil {
+		d.Unusable = fmt.Errorf("%w: run publish verify", err)
+		return nil
+	}
+	for i, b := range p.Blobs {
+		if b.Size < 0 { // only the object can tell
+			info, err := r.Stat(ctx, b.Name)
+			if errors.Is(err, mirror.ErrNotExist) {
+				d.Unusable = fmt.Errorf("%s is not there: run publish verify", b.Name)
+				return nil
 			}
+			if err != nil {
+				return fmt.Errorf("look at %s: %w", b.Name, err)
+			}
+			b.Size = info.Size
 		}
-		return nil
+		d.Blobs = append(d.Blobs, Blob{b.Name, b.Size, b.Digest, i == buildcache.TarballBlob})
 	}
-	plain, err := key.Text(text)
-	if err != nil {
-		d.Unusable = err
-		return nil
-	}
-	s, err := spec.Parse(plain, spec.Format4)
-	if err != nil {
-		d.Unusable = err
-		return nil
-	}
-	tarball, ok := layout.V2Tarball(d.Name, s.Root())
-	if !ok {
-		d.Unusable = errors.New("it is about another package: run publish verify")
-		return nil
-	}
-	info, err := r.Stat(ctx, tarball)
-	if errors.Is(err, mirror.ErrNotExist) {
-		d.Unusable = fmt.Errorf("%s is not there: run publish verify", tarball)
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("look at %s: %w", tarball, err)
-	}
-	d.Blobs = []Blob{{tarball, info.Size, s.Tarball, true}}
 	return nil
 }

@@ -11,11 +11,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
-	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
-	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -24,21 +22,22 @@ import (
 // ErrNoIndex: the mirror has no index, or there is no mirror.
 var ErrNoIndex = errors.New("no index of a Spack mirror is here")
 
-// Limits on what is read whole, far above what Spack writes.
-const (
-	maxManifest = 16 << 20
-	maxIndex    = 4 << 30
-)
-
 // A Build is a package that a mirror offers.
 type Build struct {
 	*query.Node
-	Layout string // v3 or v2
+	layout buildcache.Layout
 }
 
-// spec is what package layout makes names of.
-func (b *Build) spec() *spec.Node {
-	return &spec.Node{Name: b.Name, Version: b.Version.String(), Hash: spec.Hash(b.Hash), OS: b.OS, Target: b.Target}
+// Layout is the name of the layout that it is offered in: v3 or v2.
+func (b *Build) Layout() string { return b.layout.Name() }
+
+// names are those that the document may have, the one that clients try first before the other.
+func (b *Build) names() []string {
+	n := &spec.Node{Name: b.Name, Version: b.Version.String(), Hash: spec.Hash(b.Hash), OS: b.OS, Target: b.Target}
+	names, _ := b.layout.DocumentNames(n, func() buildcache.Toolchain {
+		return buildcache.Toolchain{Platform: b.Platform, Compiler: b.Compiler, Version: b.CompilerVersion.String()}
+	})
+	return names
 }
 
 // An Inventory is what the indices of a mirror say.
@@ -52,26 +51,44 @@ type Inventory struct {
 
 // Read reads the indices of a mirror. With a view it reads that one instead, which only layout v3 has.
 func Read(ctx context.Context, r mirror.Reader, view string) (*Inventory, error) {
-	inv := &Inventory{Graph: query.NewGraph(), offered: make(map[*query.Node]*Build)}
-	// A store denies what is not there to those who may not list. So what is denied counts only if nothing else is there.
-	denied := inv.readV3(ctx, r, view)
-	if denied != nil && (view != "" || !errors.Is(denied, mirror.ErrDenied)) {
-		return nil, denied
-	}
-	if view == "" {
-		if err := inv.readV2(ctx, r); err != nil && (len(inv.Layouts) == 0 || !errors.Is(err, mirror.ErrDenied)) {
+	layouts := buildcache.Layouts()
+	if view != "" {
+		if err := layout.CheckView(view); err != nil {
 			return nil, err
 		}
+		layouts = viewsOf(layouts, view)
 	}
-	if len(inv.Layouts) == 0 && denied != nil {
+	inv := &Inventory{Graph: query.NewGraph(), offered: make(map[*query.Node]*Build)}
+	var denied error // a store denies what is not there to those who may not list, so it counts only if nothing else is there
+	var wanted []string
+	for _, l := range layouts {
+		err := inv.read(ctx, r, l)
+		if err != nil && !errors.Is(err, mirror.ErrDenied) {
+			return nil, err
+		}
+		denied = cmp.Or(denied, err)
+		wanted = append(wanted, l.IndexNames()[0])
+	}
+	switch {
+	case len(inv.Layouts) > 0:
+	case denied != nil:
 		return nil, denied
-	}
-	if len(inv.Layouts) == 0 {
-		return nil, fmt.Errorf("%w: want %s or %s", ErrNoIndex, indexName(view), layout.V2Index)
+	default:
+		return nil, fmt.Errorf("%w: want %s", ErrNoIndex, strings.Join(wanted, " or "))
 	}
 	inv.Graph.Link()
 	slices.SortFunc(inv.Builds, func(a, b *Build) int { return Compare(a.Node, b.Node) })
 	return inv, nil
+}
+
+// viewsOf are the layouts with a view in place of the index of the whole mirror, where they have views.
+func viewsOf(layouts []buildcache.Layout, view string) (named []buildcache.Layout) {
+	for _, l := range layouts {
+		if v, ok := l.View(view); ok {
+			named = append(named, v)
+		}
+	}
+	return named
 }
 
 // Compare orders packages by name, the newest version first.
@@ -79,102 +96,35 @@ func Compare(a, b *query.Node) int {
 	return cmp.Or(cmp.Compare(a.Name, b.Name), b.Version.Compare(a.Version), cmp.Compare(a.Version.String(), b.Version.String()), cmp.Compare(a.Hash, b.Hash))
 }
 
-// indexName is where the manifest of an index of layout v3 is.
-func indexName(view string) string {
-	if view == "" {
-		return layout.V3Index
+// read reads the indices of one layout. A package that is in several is the one of the newest format.
+func (inv *Inventory) read(ctx context.Context, r mirror.Reader, l buildcache.Layout) error {
+	p, err := l.ReadPointer(ctx, r)
+	if err != nil || p.Version == mirror.Absent {
+		return err
 	}
-	return layout.V3Indices + view + "/index.manifest.json"
-}
-
-func (inv *Inventory) readV3(ctx context.Context, r mirror.Reader, view string) error {
-	name := indexName(view)
-	if _, ok := layout.IsV3View(name); view != "" && (!ok || slices.ContainsFunc(strings.Split(view, "/"), func(p string) bool { return p == "" || p == "." || p == ".." })) {
-		return fmt.Errorf("%q is no name of a view", view)
-	}
-	text, _, err := mirror.Read(ctx, r, name, maxManifest)
-	if errors.Is(err, mirror.ErrNotExist) && view != "" {
-		return fmt.Errorf("view %s: %w", view, ErrNoIndex)
-	}
-	if errors.Is(err, mirror.ErrNotExist) {
-		return nil
-	}
+	x, err := l.ReadIndex(ctx, r, p)
 	if err != nil {
 		return fmt.Errorf("index: %w", err)
 	}
-	records, err := recordsOf(text)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
 	found := false
-	for _, version := range []int{index.V9, index.V8} {
-		for _, rec := range records {
-			if rec.MediaType != manifest.IndexType(version) {
-				continue
-			}
-			if err := inv.readIndex(ctx, r, rec, version); err != nil {
-				return err
-			}
-			found = true
-			break
+	for _, part := range slices.Backward(x.Parts) {
+		if part == nil {
+			continue
+		}
+		found = true
+		if err := inv.add(part, l); err != nil {
+			return err
 		}
 	}
 	if !found {
-		return fmt.Errorf("%s: it names no index that this release knows", name)
+		return fmt.Errorf("%s: it names no index that this release knows", l.IndexNames()[0])
 	}
-	inv.Layouts = append(inv.Layouts, "v3")
+	inv.Layouts = append(inv.Layouts, l.Name())
 	return nil
 }
 
-// recordsOf reads a manifest, which may be signed.
-func recordsOf(document []byte) ([]manifest.Record, error) {
-	text, err := key.Text(document)
-	if err != nil {
-		return nil, err
-	}
-	m, err := manifest.Parse(text)
-	if err != nil {
-		return nil, err
-	}
-	return m.Records, nil
-}
-
-func (inv *Inventory) readIndex(ctx context.Context, r mirror.Reader, rec manifest.Record, version int) error {
-	if err := rec.Unusable(); err != nil {
-		return err
-	}
-	name := layout.V3Blob(rec.Digest)
-	raw, _, err := mirror.Read(ctx, r, name, maxIndex)
-	if err != nil {
-		return fmt.Errorf("index: %w", err)
-	}
-	if got := blob.DigestOf(raw); got != rec.Digest {
-		return fmt.Errorf("index: %w", &blob.MismatchError{Name: name, WantSize: rec.Size, GotSize: int64(len(raw)), Want: rec.Digest, Got: got})
-	}
-	return inv.add(raw, version, "v3")
-}
-
-func (inv *Inventory) readV2(ctx context.Context, r mirror.Reader) error {
-	raw, _, err := mirror.Read(ctx, r, layout.V2Index, maxIndex)
-	if errors.Is(err, mirror.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("index: %w", err)
-	}
-	if err := inv.add(raw, index.V7, "v2"); err != nil {
-		return err
-	}
-	inv.Layouts = append(inv.Layouts, "v2")
-	return nil
-}
-
-// add adds the records of an index. A package that is in several is the one of the newest format.
-func (inv *Inventory) add(raw []byte, version int, in string) error {
-	x, err := index.Parse(raw, version)
-	if err != nil {
-		return err
-	}
+// add adds the records of an index.
+func (inv *Inventory) add(x *index.Index, in buildcache.Layout) error {
 	for e := range x.All() {
 		n, err := inv.Graph.Add(e.Node)
 		if err != nil {

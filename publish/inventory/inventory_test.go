@@ -186,6 +186,28 @@ func TestUsageOfUnindexedPackages(t *testing.T) {
 	}
 }
 
+// What a document points at that cannot be used belongs to a package all the same.
+func TestUsageOfADocumentThatCannotBeUsed(t *testing.T) {
+	m, at := fixture(t, "v3-unsigned")
+	inv := read(t, m, "")
+	name := filepath.Join(at, inv.Builds[0].names()[0])
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := strings.Replace(string(text), manifest.TarballType, "application/unknown", 1)
+	if err := os.WriteFile(name, []byte(damaged), 0o644); err != nil || damaged == string(text) {
+		t.Fatal(err, "it names no tarball")
+	}
+	u, err := inv.Usage(t.Context(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u.Documents[0].Unusable == nil || u.Unindexed.Objects != 3 || u.Superseded.Objects != 0 {
+		t.Errorf("%v, unindexed %+v, superseded %+v", u.Documents[0].Unusable, u.Unindexed, u.Superseded)
+	}
+}
+
 // A denier is a mirror that denies what is not there, as S3 does to those who may not list.
 type denier struct{ reader }
 
@@ -224,7 +246,7 @@ func TestViews(t *testing.T) {
 		t.Error(err, diff)
 	}
 	for _, bad := range []string{"..", "a/../b", "/a", "a//b"} {
-		if _, err := Read(t.Context(), m, bad); err == nil || !strings.Contains(err.Error(), "no name of a view") {
+		if _, err := Read(t.Context(), m, bad); err == nil || !strings.Contains(err.Error(), "cannot be the name of a view") {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
@@ -18,7 +19,7 @@ type Usage struct {
 	Listed    bool
 
 	Objects, Bytes int64 // everything that was listed
-	// Unindexed is what packages take that are there and in no index. Superseded is what nothing points at: indices that
+	// Unindexed is what packages take that are there and in no index, or whose document cannot be used. Superseded is what nothing points at: indices that
 	// were replaced, and what a publisher left that died. Other is the rest: indices, keys, release files.
 	Unindexed, Superseded, Other Amount
 }
@@ -65,7 +66,9 @@ func (u *Usage) list(ctx context.Context, r mirror.Reader, l mirror.Lister) erro
 		return size, ok
 	}
 	for _, d := range u.Documents {
-		take(d.Name)
+		if d.Unusable == nil {
+			take(d.Name)
+		}
 		for _, b := range d.Blobs {
 			take(b.Name)
 		}
@@ -75,14 +78,11 @@ func (u *Usage) list(ctx context.Context, r mirror.Reader, l mirror.Lister) erro
 		return err
 	}
 	for name := range listed {
-		_, v3 := layout.ParseV3Spec(name)
-		_, v2 := layout.ParseV2Spec(name)
-		_, tarball := layout.ParseV2Tarball(name)
 		of := &u.Other
 		switch {
-		case v3 || v2 || tarball || documents[name]:
+		case isOfPackage(name) || documents[name]:
 			of = &u.Unindexed
-		case strings.HasPrefix(name, layout.V3Blobs) && !blobs[name]:
+		case isContent(name) && !blobs[name]:
 			of = &u.Superseded
 		}
 		of.add(listed[name])
@@ -90,40 +90,58 @@ func (u *Usage) list(ctx context.Context, r mirror.Reader, l mirror.Lister) erro
 	return nil
 }
 
+// isOfPackage reports whether an object belongs to a package, by its name.
+func isOfPackage(name string) bool {
+	return slices.ContainsFunc(buildcache.Layouts(), func(l buildcache.Layout) bool {
+		_, document := l.ParsePackageName(name)
+		_, tarball := l.ParseTarballName(name)
+		return document || tarball
+	})
+}
+
+// isContent reports whether an object is named by its content, so that only what points at it says what it belongs to.
+func isContent(name string) bool {
+	return slices.ContainsFunc(buildcache.Layouts(), func(l buildcache.Layout) bool { return l.NamesContent() && l.IsPayload(name) })
+}
+
+// pointsAtContent reports whether an object is a manifest.
+func pointsAtContent(name string) bool {
+	return strings.HasSuffix(name, ".manifest.json") && slices.ContainsFunc(buildcache.Layouts(), func(l buildcache.Layout) bool { return l.NamesContent() && l.Owns(name) })
+}
+
 // pointed reads the manifests among what is left of a listing. It returns the blobs of packages, and those of anything else.
 func pointed(ctx context.Context, r mirror.Reader, listed map[string]int64) (packages, others map[string]bool, err error) {
 	var names []string
 	for name := range listed {
-		if strings.HasPrefix(name, layout.V3Manifests) && strings.HasSuffix(name, ".manifest.json") {
+		if pointsAtContent(name) {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
 	found := make([][]string, len(names))
 	err = parallel.Each(ctx, parallel.Readers, parallel.Positions(names), func(ctx context.Context, i int) error {
-		text, _, err := mirror.Read(ctx, r, names[i], maxManifest)
+		text, _, err := mirror.Read(ctx, r, names[i], buildcache.MaxDocument)
 		if errors.Is(err, mirror.ErrNotExist) {
 			return nil // deleted since
 		}
 		if err != nil {
 			return fmt.Errorf("read %s: %w", names[i], err)
 		}
-		records, err := recordsOf(text)
+		m, err := buildcache.ReadManifest(text)
 		if err != nil {
 			return nil // damage, which publish verify names; what it pointed at looks superseded
 		}
-		for _, rec := range records {
+		for _, rec := range m.Records {
 			if rec.Unusable() == nil {
-				found[i] = append(found[i], layout.V3Blob(rec.Digest))
+				found[i] = append(found[i], buildcache.BlobOf(rec).Name)
 			}
 		}
 		return nil
 	})
 	packages, others = make(map[string]bool), make(map[string]bool)
 	for i, name := range names {
-		_, isPackage := layout.ParseV3Spec(name)
 		for _, b := range found[i] {
-			if isPackage {
+			if isOfPackage(name) {
 				packages[b] = true
 			} else {
 				others[b] = true

@@ -41,7 +41,7 @@ func (c *check) documents(views bool) []document {
 			if !k.InBuildcache || k.node == nil {
 				continue
 			}
-			names, ok := c.DocumentNames(k.Entry, k.node)
+			names, ok := c.DocumentNames(k.node, buildcache.ToolchainIn(k.Node))
 			if !ok {
 				c.report(buildcache.Warning, c.indexName(), "%s was not checked: its record has no compiler, which its document's name begins with", k.node.ID())
 				continue

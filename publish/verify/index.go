@@ -223,7 +223,7 @@ func (c *check) offered(file string, records map[spec.Hash]known) {
 		if c.listed == nil || k.node == nil {
 			continue
 		}
-		names, ok := c.DocumentNames(k.Entry, k.node)
+		names, ok := c.DocumentNames(k.node, buildcache.ToolchainIn(k.Node))
 		there := slices.ContainsFunc(names, func(n string) bool { _, ok := c.listed[n]; return ok })
 		if !ok {
 			names, there = []string{file}, hashes[h]

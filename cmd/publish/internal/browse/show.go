@@ -115,7 +115,7 @@ func detailsOf(ctx context.Context, s stock, q *query.Query) (*details, error) {
 	all := &details{s.shown, []detail{}}
 	for _, doc := range documents {
 		d := detail{
-			packageJSON: jsonOf(s.Inventory, doc.Node), Layout: doc.Layout, Document: doc.Name, Bytes: doc.Bytes(),
+			packageJSON: jsonOf(s.Inventory, doc.Node), Layout: doc.Layout(), Document: doc.Name, Bytes: doc.Bytes(),
 			Signed: doc.Signed, Signer: doc.Signer, Dependencies: []dependencyJSON{}, node: doc.Node,
 		}
 		if !doc.Stored.IsZero() {
