@@ -14,7 +14,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/browse"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
@@ -117,7 +116,7 @@ func catalogAll(ctx context.Context, d *target.Destination, c *cataloging) ([]ca
 		if err == nil {
 			all = append(all, catalogued{path, r})
 		}
-		if absent = browse.Absent(err); path != "" && errors.Is(err, inventory.ErrNoIndex) {
+		if absent = err; path != "" && errors.Is(err, inventory.ErrNoIndex) {
 			return nil // a mirror without an index has no page
 		}
 		return foreignPage(absent)

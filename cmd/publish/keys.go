@@ -59,8 +59,9 @@ func (k *keyWork) register(cmd *cobra.Command, place func(*pflag.FlagSet, *targe
 	fs.DurationVar(&k.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
 }
 
-// mirrors calls do for the mirror at a destination, or, if there is none, for those below it.
-func (k *keyWork) mirrors(ctx context.Context, env cli.Env, where string, do func(d *target.Destination, path string, s mirror.Store) error) error {
+// mirrors calls do for the mirror at a destination, or, if there is none, for those below it. What do changes is
+// invalidated with the function that it gets.
+func (k *keyWork) mirrors(ctx context.Context, env cli.Env, where string, do func(path string, s mirror.Store, invalidate func(names []string) error) error) error {
 	ctx, cancel := cli.WithTimeout(ctx, k.timeout)
 	defer cancel()
 	d, err := cli.OpenTarget(ctx, env, where, k.target)
@@ -68,8 +69,23 @@ func (k *keyWork) mirrors(ctx context.Context, env cli.Env, where string, do fun
 		return err
 	}
 	defer d.Close()
+	cdn, err := d.OpenCDN(ctx, nil)
+	if err != nil {
+		return err
+	}
 	return buildcache.EachMirror(ctx, d.Mirror(""), func(path string) error {
-		return below(path, do(d, path, d.Mirror(path)))
+		invalidate := func(names []string) error {
+			if len(names) == 0 {
+				return nil
+			}
+			var stale []string
+			for _, name := range names {
+				stale = append(stale, buildcache.Join(path, name))
+			}
+			_, err := cdn.Update(ctx, target.Changes{Stale: stale})
+			return err
+		}
+		return below(path, do(path, d.Mirror(path), invalidate))
 	})
 }
 
@@ -95,7 +111,7 @@ func keysListCommand(env cli.Env) *cobra.Command {
 		Example: "  publish keys list s3://bucket/noble/spack",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			all := []listedMirror{}
-			err := k.mirrors(cmd.Context(), env, args[0], func(_ *target.Destination, path string, s mirror.Store) error {
+			err := k.mirrors(cmd.Context(), env, args[0], func(path string, s mirror.Store, _ func([]string) error) error {
 				listings, err := keyring.List(cmd.Context(), s)
 				if err != nil {
 					return err
@@ -245,28 +261,19 @@ func (k *keyWork) change(ctx context.Context, env cli.Env, where string, do func
 	if err := k.target.Validate(); err != nil {
 		return cli.Usage(err)
 	}
-	return k.mirrors(ctx, env, where, func(d *target.Destination, path string, s mirror.Store) error {
-		cdn, err := d.OpenCDN(ctx, nil)
-		if err != nil {
-			return err
-		}
+	return k.mirrors(ctx, env, where, func(path string, s mirror.Store, invalidate func([]string) error) error {
 		changes, err := do(ctx, s)
 		var stale []string
 		refused := 0
 		for _, c := range changes {
-			for _, name := range c.Stale {
-				stale = append(stale, buildcache.Join(path, name))
-			}
+			stale = append(stale, c.Stale...)
 			for _, f := range c.Findings {
 				refused++
 				escape.Fprintf(env.Stdout, "%serror: %s\n", cli.Prefixed(path), f)
 			}
 			escape.Fprintf(env.Stdout, "%s%s: %s\n", cli.Prefixed(path), c.Layout, changeText(c))
 		}
-		if len(stale) > 0 {
-			_, cdnErr := cdn.Update(ctx, target.Changes{Stale: stale})
-			err = errors.Join(err, cdnErr)
-		}
+		err = errors.Join(err, invalidate(stale))
 		if err == nil && refused > 0 {
 			err = cli.Fail(cli.ExitSource, fmt.Errorf("%s not signed again: the signature is not good", english.PluralWord(refused, "1 package was", fmt.Sprint(refused)+" packages were")))
 		}

@@ -13,7 +13,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/keyring"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
-	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
@@ -60,7 +59,7 @@ func (k *keyWork) retire(ctx context.Context, env cli.Env, where string, f key.F
 	}
 	held := false
 	all := &keyring.DependentError{Key: f}
-	err := k.mirrors(ctx, env, where, func(_ *target.Destination, path string, s mirror.Store) error {
+	err := k.mirrors(ctx, env, where, func(path string, s mirror.Store, _ func([]string) error) error {
 		done, err := keyring.Retire(ctx, s, f, keyring.Retiring{Force: how.Force, DryRun: true})
 		refused := (*keyring.DependentError)(nil)
 		switch {
@@ -90,11 +89,7 @@ func (k *keyWork) retire(ctx context.Context, env cli.Env, where string, f key.F
 	if how.DryRun {
 		return nil
 	}
-	return k.mirrors(ctx, env, where, func(d *target.Destination, path string, s mirror.Store) error {
-		cdn, err := d.OpenCDN(ctx, nil)
-		if err != nil {
-			return err
-		}
+	return k.mirrors(ctx, env, where, func(path string, s mirror.Store, invalidate func([]string) error) error {
 		done, err := keyring.Retire(ctx, s, f, keyring.Retiring{Force: how.Force})
 		if errors.Is(err, keyring.ErrUnknownKey) {
 			return nil
@@ -105,15 +100,9 @@ func (k *keyWork) retire(ctx context.Context, env cli.Env, where string, f key.F
 		printRetired(env, path, done, "was retired")
 		var stale []string
 		for _, r := range done {
-			for _, name := range r.Stale {
-				stale = append(stale, buildcache.Join(path, name))
-			}
+			stale = append(stale, r.Stale...)
 		}
-		if len(stale) > 0 {
-			_, cdnErr := cdn.Update(ctx, target.Changes{Stale: stale})
-			err = errors.Join(err, cdnErr)
-		}
-		return err
+		return errors.Join(err, invalidate(stale))
 	})
 }
 

@@ -19,8 +19,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// ErrNoIndex: the mirror has no index, or there is no mirror.
-var ErrNoIndex = errors.New("no index of a Spack mirror is here")
+// ErrNoIndex: the mirror has no index, or there is no mirror. It is a buildcache.ErrNoMirror.
+var ErrNoIndex = fmt.Errorf("%w: there is no index", buildcache.ErrNoMirror)
 
 // A Build is a package that a mirror offers.
 type Build struct {

@@ -48,8 +48,8 @@ func (f *browseFlags) register(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
 }
 
-// A stock is one mirror that is shown.
-type stock struct {
+// A shownMirror is one whose packages are shown.
+type shownMirror struct {
 	path   string // below the place that was named; empty for the place itself
 	shown  string // for people
 	reader mirror.Reader
@@ -57,7 +57,7 @@ type stock struct {
 }
 
 // browse reads the mirror at a place, or, if there is none, those below it. The caller closes it.
-func (f *browseFlags) browse(ctx context.Context, where string, env cli.Env) (stocks []stock, done func() error, err error) {
+func (f *browseFlags) browse(ctx context.Context, where string, env cli.Env) (mirrors []shownMirror, done func() error, err error) {
 	at, done, err := cli.OpenReaders(ctx, env, where, f.target)
 	if err != nil {
 		return nil, nil, err
@@ -67,43 +67,28 @@ func (f *browseFlags) browse(ctx context.Context, where string, env cli.Env) (st
 			_ = done()
 		}
 	}()
+	var absent error // why nothing is shown
 	read := func(path string) error {
 		r := at(path)
 		inv, err := inventory.Read(ctx, r, f.view)
-		if err == nil {
-			stocks = append(stocks, stock{path, strings.TrimSuffix(redact.URL(where)+"/"+path, "/"), r, inv})
+		switch {
+		case err == nil:
+			mirrors = append(mirrors, shownMirror{path, strings.TrimSuffix(redact.URL(where)+"/"+path, "/"), r, inv})
+		case path != "" && errors.Is(err, inventory.ErrNoIndex):
+			return nil // others may have one
 		}
+		absent = err
 		return err
 	}
-	err = read("")
-	lister, ok := at("").(mirror.Lister)
-	if !errors.Is(err, inventory.ErrNoIndex) || !ok {
-		return stocks, done, Absent(err)
+	if lister, ok := at("").(mirror.Lister); ok {
+		err = buildcache.EachMirror(ctx, lister, read)
+	} else {
+		err = read("")
 	}
-	roots, rootsErr := buildcache.Roots(ctx, lister)
-	if rootsErr != nil {
-		return nil, done, rootsErr
+	if err == nil && len(mirrors) == 0 {
+		err = absent
 	}
-	for _, path := range roots {
-		if path == "" {
-			continue
-		}
-		if rootErr := read(path); rootErr != nil && !errors.Is(rootErr, inventory.ErrNoIndex) {
-			return nil, done, rootErr
-		}
-	}
-	if len(stocks) == 0 {
-		return nil, done, Absent(err)
-	}
-	return stocks, done, nil
-}
-
-// Absent makes the error of a mirror that is not there the one that other commands have for it.
-func Absent(err error) error {
-	if errors.Is(err, inventory.ErrNoIndex) {
-		return fmt.Errorf("%w: %w", buildcache.ErrNoMirror, err)
-	}
-	return err
+	return mirrors, done, err
 }
 
 // parseQuery reads a query that may come in several arguments.
@@ -113,12 +98,12 @@ func parseQuery(args []string) (*query.Query, error) {
 }
 
 // unknown says which names in a query no package has, if that is so in all mirrors.
-func unknown(stocks []stock, q *query.Query) []string {
+func unknown(mirrors []shownMirror, q *query.Query) []string {
 	counts := make(map[string]int)
 	var names, known []string
-	for _, s := range stocks {
+	for _, s := range mirrors {
 		for _, name := range s.Unknown(q) {
-			if counts[name]++; counts[name] == len(stocks) {
+			if counts[name]++; counts[name] == len(mirrors) {
 				names = append(names, name)
 			}
 		}
@@ -132,9 +117,9 @@ func unknown(stocks []stock, q *query.Query) []string {
 }
 
 // nothing is the error of a query that must match and does not.
-func nothing(where string, stocks []stock, args []string, q *query.Query) error {
+func nothing(where string, mirrors []shownMirror, args []string, q *query.Query) error {
 	said := fmt.Sprintf("nothing in %s matches %q", redact.URL(where), strings.Join(args, " "))
-	for _, u := range unknown(stocks, q) {
+	for _, u := range unknown(mirrors, q) {
 		said += ": " + u
 	}
 	return cli.Fail(cli.ExitUsage, errors.New(said))

@@ -76,13 +76,13 @@ func runDu(cmd *cobra.Command, where string, f *browseFlags, by string, top int,
 	}
 	ctx, cancel := cli.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
-	stocks, done, err := f.browse(ctx, where, env)
+	mirrors, done, err := f.browse(ctx, where, env)
 	if err != nil {
 		return err
 	}
 	defer done()
 	all := []consumption{}
-	for _, s := range stocks {
+	for _, s := range mirrors {
 		c, err := consumed(ctx, s, by)
 		if err != nil {
 			return err
@@ -104,7 +104,7 @@ func runDu(cmd *cobra.Command, where string, f *browseFlags, by string, top int,
 	return nil
 }
 
-func consumed(ctx context.Context, s stock, by string) (*consumption, error) {
+func consumed(ctx context.Context, s shownMirror, by string) (*consumption, error) {
 	names := groupings[by]
 	if names == nil {
 		var err error
@@ -132,7 +132,7 @@ func consumed(ctx context.Context, s stock, by string) (*consumption, error) {
 }
 
 // viewsOf tells the views that offer a package.
-func viewsOf(ctx context.Context, s stock) (func(*inventory.Document) []string, error) {
+func viewsOf(ctx context.Context, s shownMirror) (func(*inventory.Document) []string, error) {
 	l, ok := s.reader.(mirror.Lister)
 	if !ok {
 		return nil, cli.Fail(cli.ExitUsage, fmt.Errorf("--by view: %s cannot be listed, so its views are not known: name one with --view", s.shown))

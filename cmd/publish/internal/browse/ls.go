@@ -54,14 +54,14 @@ func runLs(cmd *cobra.Command, args []string, f *browseFlags, format string, env
 	}
 	ctx, cancel := cli.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
-	stocks, done, err := f.browse(ctx, args[0], env)
+	mirrors, done, err := f.browse(ctx, args[0], env)
 	if err != nil {
 		return err
 	}
 	defer done()
 	if f.json {
 		all := []listing{}
-		for _, s := range stocks {
+		for _, s := range mirrors {
 			l := listing{s.shown, []packageJSON{}}
 			for _, b := range s.Select(q) {
 				l.Packages = append(l.Packages, jsonOf(s.Inventory, b.Node))
@@ -75,7 +75,7 @@ func runLs(cmd *cobra.Command, args []string, f *browseFlags, format string, env
 	}
 	matched := 0
 	t := tabwriter.NewWriter(env.Stdout, 2, 8, 2, ' ', 0)
-	for _, s := range stocks {
+	for _, s := range mirrors {
 		for _, b := range s.Select(q) {
 			matched++
 			switch {
@@ -86,7 +86,7 @@ func runLs(cmd *cobra.Command, args []string, f *browseFlags, format string, env
 				continue
 			case matched == 1:
 				header := "NAME\tVERSION\tHASH\tCOMPILER\tOS\tTARGET"
-				if len(stocks) > 1 {
+				if len(mirrors) > 1 {
 					header += "\tMIRROR"
 				}
 				if _, err := t.Write([]byte(header + "\n")); err != nil {
@@ -94,7 +94,7 @@ func runLs(cmd *cobra.Command, args []string, f *browseFlags, format string, env
 				}
 			}
 			escape.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s", b.Name, b.Version, b.Hash[:min(7, len(b.Hash))], strings.Join(b.Compilers(), ","), b.OS, b.Target)
-			if len(stocks) > 1 {
+			if len(mirrors) > 1 {
 				escape.Fprintf(t, "\t%s", s.path)
 			}
 			escape.Fprintf(t, "\n")
@@ -103,7 +103,7 @@ func runLs(cmd *cobra.Command, args []string, f *browseFlags, format string, env
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	for _, u := range unknown(stocks, q) {
+	for _, u := range unknown(mirrors, q) {
 		escape.Fprintf(env.Stderr, "publish: %s\n", u)
 	}
 	if parsed == nil {

@@ -77,16 +77,16 @@ func runSbom(cmd *cobra.Command, args []string, f *sbomFlags, env cli.Env) error
 	}
 	ctx, cancel := cli.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
-	stocks, done, err := f.browse(ctx, args[0], env)
+	mirrors, done, err := f.browse(ctx, args[0], env)
 	if err != nil {
 		return err
 	}
 	defer done()
-	if len(stocks) > 1 {
-		return cli.Fail(cli.ExitUsage, fmt.Errorf("%s has %d mirrors: name one, such as %s", args[0], len(stocks), stocks[0].shown))
+	if len(mirrors) > 1 {
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("%s has %d mirrors: name one, such as %s", args[0], len(mirrors), mirrors[0].shown))
 	}
-	s := stocks[0]
-	roots, err := rootsOf(args, stocks)
+	s := mirrors[0]
+	roots, err := rootsOf(args, mirrors)
 	if err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func runSbom(cmd *cobra.Command, args []string, f *sbomFlags, env cli.Env) error
 	return writeSbom(ctx, env, s, roots, types, o, write)
 }
 
-func writeSbom(ctx context.Context, env cli.Env, s stock, roots []*inventory.Build, types query.DepTypes, o sbom.Options, write func(*sbom.Stack, io.Writer) error) error {
+func writeSbom(ctx context.Context, env cli.Env, s shownMirror, roots []*inventory.Build, types query.DepTypes, o sbom.Options, write func(*sbom.Stack, io.Writer) error) error {
 	stack, err := sbom.New(ctx, s.reader, s.Inventory, roots, types, o)
 	if err != nil {
 		return err
@@ -123,8 +123,8 @@ func creation(env cli.Env) (time.Time, error) {
 }
 
 // rootsOf are the packages that arguments name.
-func rootsOf(args []string, stocks []stock) ([]*inventory.Build, error) {
-	s := stocks[0]
+func rootsOf(args []string, mirrors []shownMirror) ([]*inventory.Build, error) {
+	s := mirrors[0]
 	if len(args) == 2 && strings.HasPrefix(args[1], "@") && strings.HasSuffix(args[1], ".lock") {
 		return locked(args[1][1:], s)
 	}
@@ -134,13 +134,13 @@ func rootsOf(args []string, stocks []stock) ([]*inventory.Build, error) {
 	}
 	roots := s.Select(q)
 	if len(roots) == 0 && !q.All() {
-		return nil, nothing(args[0], stocks, args[1:], q)
+		return nil, nothing(args[0], mirrors, args[1:], q)
 	}
 	return roots, nil
 }
 
 // locked are the packages of an environment, all of which must be there.
-func locked(file string, s stock) ([]*inventory.Build, error) {
+func locked(file string, s shownMirror) ([]*inventory.Build, error) {
 	text, err := userfile.Read(file)
 	if err != nil {
 		return nil, cli.Fail(cli.ExitUsage, err)

@@ -73,14 +73,14 @@ func runShow(cmd *cobra.Command, args []string, f *browseFlags, env cli.Env) err
 	}
 	ctx, cancel := cli.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
-	stocks, done, err := f.browse(ctx, args[0], env)
+	mirrors, done, err := f.browse(ctx, args[0], env)
 	if err != nil {
 		return err
 	}
 	defer done()
 	all := []details{}
 	found := false
-	for _, s := range stocks {
+	for _, s := range mirrors {
 		d, err := detailsOf(ctx, s, q)
 		if err != nil {
 			return err
@@ -89,7 +89,7 @@ func runShow(cmd *cobra.Command, args []string, f *browseFlags, env cli.Env) err
 		all = append(all, *d)
 	}
 	if !found {
-		return nothing(args[0], stocks, args[1:], q)
+		return nothing(args[0], mirrors, args[1:], q)
 	}
 	if f.json {
 		return cli.WriteJSON(env.Stdout, struct {
@@ -99,7 +99,7 @@ func runShow(cmd *cobra.Command, args []string, f *browseFlags, env cli.Env) err
 	}
 	for i, d := range all {
 		for _, p := range d.Packages {
-			if err := p.print(env, stocks[i]); err != nil {
+			if err := p.print(env, mirrors[i]); err != nil {
 				return err
 			}
 		}
@@ -107,7 +107,7 @@ func runShow(cmd *cobra.Command, args []string, f *browseFlags, env cli.Env) err
 	return nil
 }
 
-func detailsOf(ctx context.Context, s stock, q *query.Query) (*details, error) {
+func detailsOf(ctx context.Context, s shownMirror, q *query.Query) (*details, error) {
 	documents, err := inventory.Documents(ctx, s.reader, s.Select(q))
 	if err != nil {
 		return nil, err
@@ -135,7 +135,7 @@ func detailsOf(ctx context.Context, s stock, q *query.Query) (*details, error) {
 	return all, nil
 }
 
-func (d *detail) print(env cli.Env, s stock) error {
+func (d *detail) print(env cli.Env, s shownMirror) error {
 	escape.Fprintf(env.Stdout, "%s\n", d.Name+"@"+d.Version+"/"+d.Hash)
 	t := tabwriter.NewWriter(env.Stdout, 2, 8, 2, ' ', 0)
 	row := func(name, format string, args ...any) {

@@ -67,14 +67,14 @@ func runWhy(cmd *cobra.Command, args []string, f *browseFlags, types []string, e
 	}
 	ctx, cancel := cli.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
-	stocks, done, err := f.browse(ctx, args[0], env)
+	mirrors, done, err := f.browse(ctx, args[0], env)
 	if err != nil {
 		return err
 	}
 	defer done()
 	reasons := []reason{}
 	found := false
-	for _, s := range stocks {
+	for _, s := range mirrors {
 		on := slices.SortedFunc(s.Nodes(q), inventory.Compare)
 		found = found || len(on) > 0
 		dependents := s.Dependents(on, follow)
@@ -87,7 +87,7 @@ func runWhy(cmd *cobra.Command, args []string, f *browseFlags, types []string, e
 		}
 	}
 	if !found {
-		return nothing(args[0], stocks, args[1:], q)
+		return nothing(args[0], mirrors, args[1:], q)
 	}
 	if f.json {
 		return cli.WriteJSON(env.Stdout, struct {
@@ -98,7 +98,7 @@ func runWhy(cmd *cobra.Command, args []string, f *browseFlags, types []string, e
 	return nil
 }
 
-func reasonOf(s stock, on []*query.Node, dependents []inventory.Dependent) reason {
+func reasonOf(s shownMirror, on []*query.Node, dependents []inventory.Dependent) reason {
 	r := reason{s.shown, []packageJSON{}, []dependentJSON{}}
 	for _, n := range on {
 		r.Packages = append(r.Packages, jsonOf(s.Inventory, n))
@@ -109,7 +109,7 @@ func reasonOf(s stock, on []*query.Node, dependents []inventory.Dependent) reaso
 	return r
 }
 
-func printReason(env cli.Env, s stock, on []*query.Node, dependents []inventory.Dependent) error {
+func printReason(env cli.Env, s shownMirror, on []*query.Node, dependents []inventory.Dependent) error {
 	var ids []string
 	for _, n := range on {
 		ids = append(ids, id(n)+notOffered(s.Inventory, n))
