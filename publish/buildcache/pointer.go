@@ -2,10 +2,11 @@ package buildcache
 
 import (
 	"context"
-	// to compare with ETags; it protects nothing
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
@@ -18,6 +19,7 @@ type Pointer struct {
 	Version mirror.Version // of the object at the fixed name; Absent if there is no index
 	// Coverage is what the indices offer, where the pointer says so.
 	Coverage index.Coverage
+	offers   jsontext.Value // the same as it was read, until it is needed
 	// Stored is when the object at the fixed name was stored.
 	Stored time.Time
 

@@ -26,7 +26,8 @@ type ours struct {
 	// Of names the indices that the rest is about: see pointer.digest.
 	Of string `json:"of"`
 	// Offers is left out where it would be too large. Then it takes reading the indices to know.
-	Offers index.Coverage `json:"offers,omitzero"`
+	// It is an index.Coverage, and the largest part of a pointer.
+	Offers jsontext.Value `json:"offers,omitzero"`
 	// Contract is the revision of the contract with Spack's readers that every record satisfies.
 	Contract int `json:"contract"`
 	// Proofs are what was proved of the storage: see mirror.Prover.
@@ -52,6 +53,22 @@ func coverageOf(x *Indices) index.Coverage {
 }
 
 func (f v3) ReadPointer(ctx context.Context, r mirror.Reader) (*Pointer, error) {
+	p, err := f.Glance(ctx, r)
+	if err != nil || len(p.offers) == 0 {
+		return p, err
+	}
+	if json.Unmarshal(p.offers, &p.Coverage, jsontext.AllowDuplicateNames(true)) != nil {
+		p.Coverage, p.Checked, p.proofs = nil, false, nil // as if it said nothing
+		if !p.view {
+			p.Foreign = p.Digest()
+		}
+	}
+	p.offers = nil
+	return p, nil
+}
+
+// Glance reads the pointer, and leaves out what the indices offer.
+func (f v3) Glance(ctx context.Context, r mirror.Reader) (*Pointer, error) {
 	p := NewPointer(f)
 	p.view = f.view != ""
 	text, info, err := mirror.Read(ctx, r, f.IndexNames()[0], MaxPointer)
@@ -94,7 +111,7 @@ func (p *Pointer) Parse(text []byte) error {
 	var o ours
 	// Another program may have replaced an index and kept our member, which then says nothing.
 	if json.Unmarshal(m.Extra[ourMember], &o) == nil && o.Of == p.Digest() {
-		p.Coverage, p.Checked, p.proofs, p.Foreign = o.Offers, o.Contract >= contract, o.Proofs, o.Foreign
+		p.offers, p.Checked, p.proofs, p.Foreign = o.Offers, o.Contract >= contract, o.Proofs, o.Foreign
 	}
 	return nil
 }
@@ -201,11 +218,6 @@ func indexUpload(o Object) mirror.Upload {
 // CompleteIndex has nothing to do: one object turns the indices of layout v3.
 func (v3) CompleteIndex(context.Context, mirror.Store, *Pointer) error { return nil }
 
-// Glance reads the pointer.
-func (f v3) Glance(ctx context.Context, r mirror.Reader) (*Pointer, error) {
-	return f.ReadPointer(ctx, r)
-}
-
 // salt makes an index a new one whose pointer has to be written although it may be the index that clients have: the one that a
 // pointer named that Spack could read and we could not.
 func (p *Pointer) salt() string {
@@ -231,7 +243,14 @@ func (p *Pointer) encode(was *Pointer) ([]byte, error) {
 			p.Manifest.Set(indexRecord(v3Generations[i], ref))
 		}
 	}
-	member, err := json.Marshal(ours{p.Digest(), p.Coverage, contract, p.proofs, p.Foreign}, json.Deterministic(true))
+	o := ours{Of: p.Digest(), Contract: contract, Proofs: p.proofs, Foreign: p.Foreign}
+	if p.Coverage != nil {
+		var err error
+		if o.Offers, err = json.Marshal(p.Coverage, json.Deterministic(true)); err != nil {
+			return nil, err
+		}
+	}
+	member, err := json.Marshal(o)
 	if err != nil {
 		return nil, err
 	}

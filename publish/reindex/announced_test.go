@@ -18,6 +18,19 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
 )
 
+// A publisher that was taken along has not read what the index offers, and says how many packages that are.
+func TestWhoWasTakenAlongSaysHowManyPackagesThereAre(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, "v3")
+		c.said = make(chan int, 2)
+		c.begin([]mirror.Store{c.far(publishtest.Summed{Store: c.mem, Mem: c.mem}), c.far(publishtest.Summed{Store: c.mem, Mem: c.mem})},
+			[][]string{{"zlib"}, {"munge"}})
+		if one, two := <-c.said, <-c.said; one != 3 || two != 3 {
+			t.Errorf("there are 3 packages, and they say %d and %d", one, two)
+		}
+	})
+}
+
 // Who leads reads no package of the others.
 func TestALeaderReadsNoPackageThatWasAnnounced(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {

@@ -126,7 +126,7 @@ func (c *contest) catchUp(ctx context.Context) (done bool, err error) {
 			return false, err
 		}
 		if c.me.In(ctx, now.Digest(), c.was.Digest()) {
-			c.taken(now)
+			c.taken(ctx, now)
 			return true, nil
 		}
 		if now.Version == c.was.Version || now.Digest() != c.was.Digest() {
@@ -141,7 +141,7 @@ func (c *contest) catchUp(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	if c.known && c.me.In(ctx, now.Digest(), c.was.Digest()) {
-		c.taken(now)
+		c.taken(ctx, now)
 		if !now.Incomplete {
 			return true, nil
 		}
@@ -160,10 +160,10 @@ func (c *contest) catchUp(ctx context.Context) (done bool, err error) {
 }
 
 // taken notes that another publisher has taken the packages along.
-func (c *contest) taken(now *buildcache.Pointer) {
+func (c *contest) taken(ctx context.Context, now *buildcache.Pointer) {
 	c.out.Pointer = now
-	if now.Coverage != nil {
-		c.out.After = now.Coverage.Len()
+	if r := c.me.Receipt(ctx, now.Digest()); r != nil && r.Offers > 0 {
+		c.out.After = r.Offers
 	}
 }
 
@@ -227,7 +227,7 @@ func (c *contest) merge(ctx context.Context, s mirror.Store, turn *lead.Turn) er
 func (c *contest) replace(ctx context.Context, s mirror.Store, turn *lead.Turn, took []string) error {
 	now, err := replaceIndex(ctx, c.layout, s, c.was, c.next, func(digest string) {
 		if turn != nil {
-			turn.Record(ctx, digest, c.was.Digest(), took)
+			turn.Record(ctx, digest, c.was.Digest(), took, c.out.After)
 		}
 	})
 	if err != nil {

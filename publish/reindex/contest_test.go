@@ -131,6 +131,7 @@ type crowd struct {
 	layout string
 	mem    *mirrortest.Mem
 	sent   atomic.Int64
+	said   chan int // packages that the index offers, as each publisher says; nil: nobody asks
 }
 
 // newCrowd is a mirror with the index of one package, that of nobody else.
@@ -160,6 +161,9 @@ func (c *crowd) publish(s mirror.Store, names ...string) (time.Duration, error) 
 	}
 	out, err := plan.Apply(c.t.Context(), silent{})
 	took := time.Since(began)
+	if err == nil && c.said != nil {
+		c.said <- out.Mirrors[0].Index.After
+	}
 	if err == nil && plan.Mirrors[0].Index.Changes {
 		// Whoever has written the index may have died before telling the caches.
 		if name := plan.Mirrors[0].Pointers()[0]; !slices.Contains(out.Stale, name) {

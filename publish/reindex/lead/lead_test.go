@@ -71,7 +71,7 @@ func TestALeaderTakesOthersAlong(t *testing.T) {
 	}
 	taken := announce("v0", "taken")
 	announce("v0", "late", "late too")
-	before.Record(t.Context(), "d1", "d0", []string{taken.ID()})
+	before.Record(t.Context(), "d1", "d0", []string{taken.ID()}, 0)
 	announce(base, "b", "a")
 	turn := claimed(t, me, base)
 	r := me.Receipt(t.Context(), "d1")
@@ -119,7 +119,7 @@ func TestReceiptsAreFollowed(t *testing.T) {
 		if i == 5 {
 			took = append(took, me.ID())
 		}
-		turn.Record(t.Context(), fmt.Sprint(i+1), fmt.Sprint(i), took)
+		turn.Record(t.Context(), fmt.Sprint(i+1), fmt.Sprint(i), took, i)
 	}
 	for digest, want := range map[string]bool{"5": false, "6": true, "9": true, "20": false, "foreign": false, "": false} {
 		if got := me.In(t.Context(), digest, "0"); got != want {
@@ -135,7 +135,7 @@ func TestReceiptsAreFollowed(t *testing.T) {
 		}
 	}
 	// The first receipt of an index stays.
-	claimed(t, other, "x").Record(t.Context(), "6", "0", []string{other.ID()})
+	claimed(t, other, "x").Record(t.Context(), "6", "0", []string{other.ID()}, 0)
 	if !me.In(t.Context(), "6", "0") {
 		t.Error("a receipt was replaced")
 	}
@@ -143,7 +143,7 @@ func TestReceiptsAreFollowed(t *testing.T) {
 		t.Error("an index without a receipt")
 	}
 	turn := claimed(t, other, "loop")
-	turn.Record(t.Context(), "self", "self", nil)
+	turn.Record(t.Context(), "self", "self", nil, 0)
 	if me.In(t.Context(), "self", "0") || lead.Follows(t.Context(), m, "v3", "self", "0") {
 		t.Error("a receipt that leads to itself")
 	}

@@ -17,6 +17,7 @@ type Receipt struct {
 	From   string   `json:"from"`   // digest of the other one; empty: there was none
 	Before string   `json:"before"` // where announcements for the other one are
 	Took   []string `json:"took"`   // announcements all of whose documents it offers
+	Offers int      `json:"offers"` // packages in all
 }
 
 func receiptName(index, digest string) string {
@@ -48,8 +49,8 @@ func readReceipt(ctx context.Context, r mirror.Reader, index, digest string) *Re
 // Record stores the receipt of the index with a digest. It must be called before the pointer names that index, and the
 // index must hold what the receipt says. A receipt that is there already stays: it is true as well. A failure is no harm, because
 // publishers that find no receipt read the index.
-func (t *Turn) Record(ctx context.Context, digest, from string, took []string) {
-	r := Receipt{From: from, Before: generation(t.base), Took: took}
+func (t *Turn) Record(ctx context.Context, digest, from string, took []string, offers int) {
+	r := Receipt{From: from, Before: generation(t.base), Took: took, Offers: offers}
 	t.p.store.Create(ctx, upload(receiptName(t.p.index, digest), encode(r), layout.Immutable))
 }
 
