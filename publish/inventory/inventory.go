@@ -73,6 +73,8 @@ func Read(ctx context.Context, r mirror.Reader, view string) (*Inventory, error)
 	case len(inv.Layouts) > 0:
 	case denied != nil:
 		return nil, denied
+	case view != "":
+		return nil, fmt.Errorf("%w of the view %s: want %s", ErrNoIndex, view, strings.Join(wanted, " or "))
 	default:
 		return nil, fmt.Errorf("%w: want %s", ErrNoIndex, strings.Join(wanted, " or "))
 	}
