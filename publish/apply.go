@@ -11,6 +11,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -450,7 +451,8 @@ func (c counter) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) 
 }
 
 func (c counter) count(u mirror.Upload, err error) {
-	if err != nil || strings.HasPrefix(u.Name, lead.Dir) { // what publishers tell each other is nothing that is published
+	// What publishers tell each other, and the history, is nothing that is published.
+	if err != nil || strings.HasPrefix(u.Name, lead.Dir) || strings.HasPrefix(u.Name, history.Dir) {
 		return
 	}
 	c.application.mu.Lock()

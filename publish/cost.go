@@ -49,6 +49,7 @@ func (p *Plan) Cost(threshold, partSize int64, paths int) Cost {
 			add(o.Size)
 		}
 		if m.Index.Changes {
+			c.Requests++ // for the record in the history
 			add(m.Index.Bytes)
 			if m.merge != nil {
 				add(m.merge.PointerBytes)

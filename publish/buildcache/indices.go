@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -77,6 +78,68 @@ func (x *Indices) Has(h spec.Hash) bool {
 		}
 	}
 	return false
+}
+
+// Withhold makes no index offer a package any more. Its records stay.
+func (x *Indices) Withhold(h spec.Hash) {
+	for _, part := range x.ByGeneration() {
+		part.Withhold(h)
+	}
+}
+
+// A Change is what tells the packages that are offered from those that were.
+type Change struct{ Added, Removed map[spec.Hash]index.Entry }
+
+// Changes are the packages that are offered and were not in the documents that were read, and the other way round.
+func (x *Indices) Changes() Change {
+	c := Change{make(map[spec.Hash]index.Entry), make(map[spec.Hash]index.Entry)}
+	was := make(map[spec.Hash]bool) // in one of several indices
+	for _, part := range x.ByGeneration() {
+		added, removed := part.Changes()
+		for _, e := range added {
+			c.Added[e.Hash] = e
+		}
+		for _, e := range removed {
+			c.Removed[e.Hash], was[e.Hash] = e, true
+		}
+	}
+	for h := range c.Added {
+		if was[h] || x.had(h) {
+			delete(c.Added, h)
+		}
+	}
+	for h := range c.Removed {
+		if x.Has(h) {
+			delete(c.Removed, h)
+		}
+	}
+	return c
+}
+
+// had reports whether a package was offered by one of the documents that were read and still is.
+func (x *Indices) had(h spec.Hash) bool {
+	for _, part := range x.ByGeneration() {
+		if part.Kept(h) {
+			return true
+		}
+	}
+	return false
+}
+
+// Since are the packages that are offered and were not in others, and the other way round.
+func (x *Indices) Since(was *Indices) Change {
+	c := Change{make(map[spec.Hash]index.Entry), make(map[spec.Hash]index.Entry)}
+	for e := range x.Records() {
+		if e.InBuildcache && !was.Has(e.Hash) {
+			c.Added[e.Hash] = e
+		}
+	}
+	for e := range was.Records() {
+		if e.InBuildcache && !x.Has(e.Hash) {
+			c.Removed[e.Hash] = e
+		}
+	}
+	return c
 }
 
 // Offered is how many packages are offered.
@@ -236,7 +299,7 @@ func (x *Indices) contents(ctx context.Context, salt string) ([]blob.Source, err
 		if part == nil {
 			continue
 		}
-		digest, err := blob.Sum(ctx, part.Noted(""))
+		digest, err := blob.Sum(ctx, part.Noted(nil))
 		if err != nil {
 			return nil, err
 		}
@@ -245,7 +308,7 @@ func (x *Indices) contents(ctx context.Context, salt string) ([]blob.Source, err
 	for i, part := range x.Parts {
 		if part != nil {
 			beside := slices.DeleteFunc(slices.Delete(slices.Clone(bare), i, i+1), func(s string) bool { return s == "" })
-			sources[i] = part.Noted("beside " + strings.Join(append(beside, salt), " "))
+			sources[i] = part.Noted(strconv.AppendQuote(nil, "beside "+strings.Join(append(beside, salt), " ")))
 		}
 	}
 	return sources, nil

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
@@ -75,11 +76,10 @@ type Layout interface {
 	Incomplete(ctx context.Context, r mirror.Reader, p *Pointer) (bool, error)
 	// ReadIndex reads the documents that p points at.
 	ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*Indices, error)
-	// WriteIndex makes x the indices if the pointer still is was: mirror.ErrConflict if not. Where they are
-	// what was points at already, the pointer is not written: a client that holds its
-	// ETag would lose its copy of the index (docs/layouts.md). prepared is called with the digest of the new indices, and
-	// returns, before the pointer is written; it may be nil.
-	WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Indices, prepared func(digest string)) (*Pointer, error)
+	// WriteIndex makes x the indices if the pointer still is was: mirror.ErrConflict if not. past is what the new pointer says of
+	// packages that are kept out. Where x is what was points at already, the pointer is not written: a client that holds its
+	// ETag would lose its copy of the index (docs/layouts.md).
+	WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Indices, past history.Past, prepared Prepared) (*Pointer, error)
 	// CompleteIndex tries once to bring what belongs to an index in line with it, after WriteIndex has returned now:
 	// mirror.ErrConflict if another publisher was faster.
 	CompleteIndex(ctx context.Context, s mirror.Store, now *Pointer) error
@@ -126,6 +126,10 @@ type Layout interface {
 	// Marker is the object that declares the layout, if there is one.
 	Marker() (Object, bool)
 }
+
+// Prepared is called with the pointer of new indices, and returns, before that pointer is written. It reports whether the record that
+// the pointer names is stored. It may be nil.
+type Prepared func(now *Pointer) (recorded bool, err error)
 
 // The layouts that there are.
 var (

@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -33,10 +34,15 @@ type Pointer struct {
 	// index may have lost packages, and so may all that were made of it. A caller that has added everything which it has
 	// listed clears it. It is always empty in a layout whose pointer cannot say so.
 	Foreign string
-	view    bool     // it is that of a named index
-	text    []byte   // of the object at the fixed name, where broken
-	proofs  []string // what was proved of the storage when the pointer was written: see mirror.Prover
-	Proof   string   // what must be proved before the pointer is replaced; empty: nothing more
+	view    bool   // it is that of a named index
+	text    []byte // of the object at the fixed name, where broken
+	// Place and Past say how the index came about, and which packages are kept out of it. They are not known where another program
+	// wrote the index, or an older release: see PointerForUpdate.
+	history.Place
+	history.Past
+	Recalled bool     // Place and Past are not what the pointer says, but what the history does
+	proofs   []string // what was proved of the storage when the pointer was written: see mirror.Prover
+	Proof    string   // what must be proved before the pointer is replaced; empty: nothing more
 }
 
 // An IndexRef is the document of an index. Its Digest is not known where there is none.
@@ -99,11 +105,17 @@ func (p *Pointer) proved() []string {
 	return append(slices.Clone(p.proofs), p.Proof)
 }
 
-// PointerForUpdate reads what a publisher must know of the index before it writes.
+// PointerForUpdate reads what a publisher must know of the index before it writes. Which packages are kept out is read from the
+// history where another program has replaced the pointer.
 func PointerForUpdate(ctx context.Context, f Layout, r mirror.Reader) (*Pointer, error) {
 	p, err := f.ReadPointer(ctx, r)
 	if err != nil {
 		return nil, err
+	}
+	if l, ok := r.(mirror.Lister); ok && p.Version != mirror.Absent {
+		if err := p.Recall(ctx, f, r, l); err != nil {
+			return nil, err
+		}
 	}
 	p.Incomplete, err = f.Incomplete(ctx, r, p)
 	return p, err

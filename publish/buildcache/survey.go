@@ -3,6 +3,7 @@ package buildcache
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -68,21 +69,38 @@ func (s *Survey) Damaged(o Object) string {
 	return ""
 }
 
-// Packages are the documents that were listed, by name.
+// Packages are the documents that were listed, by name, without those of packages that are withdrawn.
 func (s *Survey) Packages(f Layout) map[string]layout.SpecName {
 	found := make(map[string]layout.SpecName)
 	for name := range s.Objects {
-		if id, ok := f.ParsePackageName(name); ok {
+		if id, ok := f.ParsePackageName(name); ok && !s.withdrawn(id.Hash) {
 			found[name] = id
 		}
 	}
 	return found
 }
 
-// Lacking are the documents of packages that were listed and that x does not offer.
+func (s *Survey) withdrawn(h spec.Hash) bool {
+	if s.Pointer == nil {
+		return false
+	}
+	_, ok := s.Pointer.Withdrawn[h]
+	return ok
+}
+
+// Offerable are the documents that were listed, by name, without those of packages that are kept out of the index.
+func (s *Survey) Offerable(f Layout) map[string]layout.SpecName {
+	found := s.Packages(f)
+	if s.Pointer != nil {
+		maps.DeleteFunc(found, func(_ string, id layout.SpecName) bool { return s.Pointer.IsWithheld(id.Hash) })
+	}
+	return found
+}
+
+// Lacking are the documents of packages that were listed, that x does not offer, and that are not kept out.
 func (s *Survey) Lacking(f Layout, x *Indices) []string {
 	var names []string
-	for name, id := range s.Packages(f) {
+	for name, id := range s.Offerable(f) {
 		if !x.Has(id.Hash) {
 			names = append(names, name)
 		}
@@ -122,7 +140,7 @@ func (s *Survey) Complete(f Layout, name string) bool {
 	})
 }
 
-// Covered reports whether the index is known to offer every package that was listed, and
+// Covered reports whether the index is known to offer every package that was listed and is not kept out, and
 // nothing else of the same names.
 func (s *Survey) Covered(f Layout) bool {
 	if s.Pointer.Coverage == nil || !s.Pointer.Checked {
@@ -135,7 +153,7 @@ func (s *Survey) Covered(f Layout) bool {
 		}
 	}
 	listed := make(map[string][]spec.Hash)
-	for _, id := range s.Packages(f) {
+	for _, id := range s.Offerable(f) {
 		listed[id.Package] = append(listed[id.Package], id.Hash)
 	}
 	if s.whole && len(listed) != len(s.Pointer.Coverage) {

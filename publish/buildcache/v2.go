@@ -1,6 +1,7 @@
 package buildcache
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
@@ -136,6 +138,9 @@ func (f v2) ReadPointer(ctx context.Context, r mirror.Reader) (*Pointer, error) 
 	}
 	p.Version, p.Stored, p.Content = info.Version, info.Modified, content
 	p.Refs[0] = IndexRef{blob.DigestOf(content), info.Size}
+	if n, ok := noteOf(content); ok {
+		p.Place, p.Past = n.Place, n.Past.Normal()
+	}
 	return p, nil
 }
 
@@ -158,27 +163,79 @@ func (f v2) ReadIndex(_ context.Context, _ mirror.Reader, p *Pointer) (x *Indice
 
 // WriteIndex turns index.json, which is the index. A reader who sees a hash that is not that of
 // the index takes the index all the same and merely reads it again next time.
-func (f v2) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Indices, prepared func(digest string)) (*Pointer, error) {
-	content := x.Part(index.V7).Content()
-	digest, err := blob.Sum(ctx, content)
+func (f v2) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Indices, past history.Past, prepared Prepared) (*Pointer, error) {
+	part := x.Part(index.V7)
+	now := NewPointer(f)
+	if now.Version, now.Past = was.Version, past; !part.Changed() {
+		now.Refs, now.Place = was.Refs, was.Place
+		return now, nil
+	}
+	bare, err := blob.Sum(ctx, part.Noted(nil))
 	if err != nil {
 		return nil, err
 	}
-	now := NewPointer(f)
-	now.Refs[0] = IndexRef{digest, content.Size()}
-	o := Object{Name: layout.V2Index, Size: content.Size(), Digest: digest, Type: JsonType, CacheControl: layout.Revalidate, Content: content}
-	if now.Version = was.Version; now.Refs[0].Digest != was.Refs[0].Digest {
-		note(prepared, now.Digest())
-		if now.Version, err = s.Swap(ctx, indexUpload(o), was.Version); err != nil {
-			return nil, fmt.Errorf("index: %w", err)
-		}
+	now.Place = was.next(bare.String())
+	content, err := now.note(ctx, part)
+	if err == nil {
+		err = now.prepare(prepared)
+	}
+	if err == nil && now.Record == "" { // which the index says
+		content, err = now.note(ctx, part)
+	}
+	if err != nil {
+		return nil, err
+	}
+	ref := now.Refs[0]
+	o := Object{Name: layout.V2Index, Size: ref.Size, Digest: ref.Digest, Type: JsonType, CacheControl: layout.Revalidate, Content: content}
+	if now.Version, err = s.Swap(ctx, indexUpload(o), was.Version); err != nil {
+		return nil, fmt.Errorf("index: %w", err)
 	}
 	return now, nil
 }
 
-// PointerSize is that of the hash.
-func (v2) PointerSize(*Pointer, *Indices) (int64, error) {
-	return int64(len(blob.DigestOf(nil).String())), nil
+// A v2Note is what an index of layout v2 says beside its database.
+type v2Note struct {
+	history.Place
+	history.Past
+}
+
+// note makes the document of an index that says what the pointer knows.
+func (p *Pointer) note(ctx context.Context, part *index.Index) (blob.Source, error) {
+	content, err := p.noted(part)
+	if err != nil {
+		return nil, err
+	}
+	digest, err := blob.Sum(ctx, content)
+	p.Refs[0] = IndexRef{digest, content.Size()}
+	return content, err
+}
+
+func (p *Pointer) noted(part *index.Index) (blob.Source, error) {
+	text, err := json.Marshal(v2Note{p.Place, p.Past}, json.Deterministic(true))
+	return part.Noted(text), err
+}
+
+// noteOf reads what an index of layout v2 says beside its database, without reading the database. The note comes last.
+func noteOf(content []byte) (v2Note, bool) {
+	const member = `,"slurm-factory-publish":`
+	var n v2Note
+	at := bytes.LastIndex(content, []byte(member))
+	if at < 0 || !bytes.HasSuffix(content, []byte("}")) {
+		return n, false
+	}
+	err := json.Unmarshal(content[at+len(member):len(content)-1], &n)
+	return n, err == nil
+}
+
+// PointerSize is that of the hash, and of what the index says beside its database.
+func (v2) PointerSize(was *Pointer, x *Indices) (int64, error) {
+	size := int64(len(blob.DigestOf(nil).String()))
+	if part := x.Part(index.V7); part.Changed() {
+		now := Pointer{Place: was.next(""), Past: was.Past}
+		noted, err := now.noted(part)
+		return size + noted.Size() - part.Content().Size(), err
+	}
+	return size, nil
 }
 
 // CompleteIndex makes index.json.hash that of the index. The version of the hash is read

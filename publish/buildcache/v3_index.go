@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
@@ -34,6 +36,8 @@ type ours struct {
 	Proofs []string `json:"proofs,omitempty"`
 	// Foreign is kept until somebody has listed the whole mirror: see Pointer.Foreign.
 	Foreign string `json:"foreign,omitempty"`
+	history.Place
+	history.Past
 }
 
 // contract is the revision of the rules in publish/spec. An index written under an older revision is checked
@@ -112,6 +116,7 @@ func (p *Pointer) Parse(text []byte) error {
 	// Another program may have replaced an index and kept our member, which then says nothing.
 	if json.Unmarshal(m.Extra[ourMember], &o) == nil && o.Of == p.Digest() {
 		p.offers, p.Checked, p.proofs, p.Foreign = o.Offers, o.Contract >= contract, o.Proofs, o.Foreign
+		p.Place, p.Past = o.Place, o.Past.Normal()
 	}
 	return nil
 }
@@ -141,10 +146,10 @@ func (f v3) ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*Indice
 
 // WriteIndex stores each index under its digest and then turns the one pointer. A reader
 // sees the old indices or the new ones, and all are whole. The old ones stay.
-func (f v3) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Indices, prepared func(digest string)) (*Pointer, error) {
+func (f v3) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Indices, past history.Past, prepared Prepared) (*Pointer, error) {
 	now := NewPointer(f)
-	now.Coverage, now.Checked, now.Refs, now.Foreign = coverageOf(x), true, slices.Clone(was.Refs), was.Foreign
-	sources, err := x.contents(ctx, was.salt())
+	now.Coverage, now.Checked, now.Refs, now.Foreign, now.Past = coverageOf(x), true, slices.Clone(was.Refs), was.Foreign, past
+	sources, err := x.contents(ctx, now.salt(was))
 	if err != nil {
 		return nil, err
 	}
@@ -162,11 +167,12 @@ func (f v3) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Ind
 		uploads = append(uploads, indexUpload(o))
 		now.Refs[i] = IndexRef{digest, content.Size()}
 	}
-	if err := storeIndices(ctx, s, uploads, func() { note(prepared, now.Digest()) }); err != nil {
-		return nil, err
-	}
 	if was.Manifest != nil && slices.Equal(now.Refs, was.Refs) {
-		return was, nil // only the index blobs were missing
+		return was, storeIndices(ctx, s, uploads, nothing) // only the index blobs were missing
+	}
+	now.Place = was.next(now.Digest())
+	if err := storeIndices(ctx, s, uploads, func() error { return now.prepare(prepared) }); err != nil {
+		return nil, err
 	}
 	text, err := now.encode(was)
 	if err != nil {
@@ -180,12 +186,9 @@ func (f v3) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Ind
 }
 
 // storeIndices stores the documents of indices, and calls beside meanwhile.
-func storeIndices(ctx context.Context, s mirror.Store, uploads []mirror.Upload, beside func()) error {
+func storeIndices(ctx context.Context, s mirror.Store, uploads []mirror.Upload, beside func() error) error {
 	var g defect.Group
-	g.Go(func() error {
-		beside()
-		return nil
-	})
+	g.Go(beside)
 	var failed error
 	for _, u := range uploads {
 		if err := s.Create(ctx, u); err != nil {
@@ -196,11 +199,7 @@ func storeIndices(ctx context.Context, s mirror.Store, uploads []mirror.Upload, 
 	return cmp.Or(failed, g.Wait())
 }
 
-func note(prepared func(string), digest string) {
-	if prepared != nil {
-		prepared(digest)
-	}
-}
+func nothing() error { return nil }
 
 // An index is sent in few parts: the requests for more would take longer than they save.
 const (
@@ -218,13 +217,14 @@ func indexUpload(o Object) mirror.Upload {
 // CompleteIndex has nothing to do: one object turns the indices of layout v3.
 func (v3) CompleteIndex(context.Context, mirror.Store, *Pointer) error { return nil }
 
-// salt makes an index a new one whose pointer has to be written although it may be the index that clients have: the one that a
-// pointer named that Spack could read and we could not.
-func (p *Pointer) salt() string {
-	if p.Broken == nil || len(p.text) == 0 {
-		return ""
+// salt makes an index a new one whose pointer has to be written although it may be the index that clients have: one of an earlier
+// epoch, or the one that a pointer named that Spack could read and we could not.
+func (p *Pointer) salt(was *Pointer) string {
+	salt := p.Epoch
+	if was.Broken != nil && len(was.text) > 0 {
+		salt = strings.TrimSpace(salt + " " + blob.DigestOf(was.text).String())
 	}
-	return blob.DigestOf(p.text).String()
+	return salt
 }
 
 func indexRecord(g Generation, ref IndexRef) manifest.Record {
@@ -243,14 +243,14 @@ func (p *Pointer) encode(was *Pointer) ([]byte, error) {
 			p.Manifest.Set(indexRecord(v3Generations[i], ref))
 		}
 	}
-	o := ours{Of: p.Digest(), Contract: contract, Proofs: p.proofs, Foreign: p.Foreign}
+	o := ours{Of: p.Digest(), Contract: contract, Proofs: p.proofs, Foreign: p.Foreign, Place: p.Place, Past: p.Past}
 	if p.Coverage != nil {
 		var err error
 		if o.Offers, err = json.Marshal(p.Coverage, json.Deterministic(true)); err != nil {
 			return nil, err
 		}
 	}
-	member, err := json.Marshal(o)
+	member, err := json.Marshal(o, json.Deterministic(true))
 	if err != nil {
 		return nil, err
 	}
@@ -264,7 +264,7 @@ func (p *Pointer) encode(was *Pointer) ([]byte, error) {
 // PointerSize is that of the index manifest, in which any digest takes the same room.
 func (f v3) PointerSize(was *Pointer, x *Indices) (int64, error) {
 	now := NewPointer(f)
-	now.Coverage, now.Foreign = coverageOf(x), was.Foreign
+	now.Coverage, now.Foreign, now.Place, now.Past = coverageOf(x), was.Foreign, was.next(""), was.Past
 	for i, part := range x.Parts {
 		if part != nil {
 			now.Refs[i] = IndexRef{blob.DigestOf(nil), part.Content().Size()}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 )
 
@@ -16,12 +18,12 @@ func (x *Index) Content() blob.Source {
 	if !x.changed {
 		return blob.Bytes(x.raw)
 	}
-	return x.Noted("")
+	return x.Noted(nil)
 }
 
-// Noted is the document with a note beside the database, in a member that Spack ignores: the same records in other bytes.
-// An empty note is none. Unlike Content, it is in our form even if nothing changed.
-func (x *Index) Noted(note string) blob.Source {
+// Noted is the document with a note, which is JSON, beside the database, in a member that Spack ignores: the same records in other
+// bytes. An empty note is none. Unlike Content, it is in our form even if nothing changed.
+func (x *Index) Noted(note jsontext.Value) blob.Source {
 	x.settle()
 	var p pieces
 	var run span // what of raw comes next
@@ -57,8 +59,8 @@ func (x *Index) Noted(note string) blob.Source {
 	}
 	copyTo(span{})
 	p.add([]byte(`}}`))
-	if note != "" {
-		p.add(fmt.Appendf(nil, `,"slurm-factory-publish":%q`, note))
+	if len(note) > 0 {
+		p.add(fmt.Appendf(nil, `,%q:%s`, ourMember, note))
 	}
 	p.add([]byte(`}`))
 	return &p

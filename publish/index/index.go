@@ -19,6 +19,7 @@ package index
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -70,10 +71,14 @@ type Index struct {
 	missing  map[spec.Hash]int32  // how many records depend on one that is missing; known after Check
 	changed  bool
 
-	miscounted bool        // Check found reference counts that are wrong
-	unsettled  bool        // references must be counted before the document is written: see settle
-	loose      []spec.Hash // what such records depended on
+	note       jsontext.Value // what our member beside the database says
+	miscounted bool           // Check found reference counts that are wrong
+	unsettled  bool           // references must be counted before the document is written: see settle
+	loose      []spec.Hash    // what such records depended on
 }
+
+// ourMember is the member beside the database that is ours. Spack ignores it.
+const ourMember = "slurm-factory-publish"
 
 // recordSize is about what a record takes in a document. So much room is made beforehand, since
 // what growing leaves behind would take as much memory again.
@@ -95,6 +100,7 @@ type record struct {
 
 	refCount     int32
 	inBuildcache bool
+	was          bool // inBuildcache in raw
 	dirty        bool // inBuildcache or refCount is no longer what raw says
 	own          bool // its package comes from its own document, added by Add
 }
@@ -122,7 +128,13 @@ func Parse(raw []byte, version int) (*Index, error) {
 	}
 	got := 0
 	err := s.object(func(name string) error {
-		if name != "database" {
+		switch name {
+		case "database":
+		case ourMember:
+			v, _, err := s.value()
+			x.note = v.Clone()
+			return cmp.Or(err, spec.CheckJSON(v))
+		default:
 			return s.skip()
 		}
 		return s.object(func(name string) error {
@@ -236,7 +248,7 @@ func (x *Index) scan(s *scanner, hash string) error {
 		case "spec":
 			r.node = at
 		case "in_buildcache":
-			r.flag, r.inBuildcache = at, v.Kind() == 't'
+			r.flag, r.inBuildcache, r.was = at, v.Kind() == 't', v.Kind() == 't'
 			if v.Kind() != 't' && v.Kind() != 'f' {
 				odd = errors.New("in_buildcache is no boolean")
 			}
@@ -354,6 +366,29 @@ func (x *Index) Offered() int {
 
 // Changed reports whether the index is other than the document that it was read from.
 func (x *Index) Changed() bool { return x.changed }
+
+// Note is what Noted has put beside the database of the document that was read; nil if there is none.
+func (x *Index) Note() jsontext.Value { return x.note }
+
+// Kept reports whether the index offers a package, and the document that was read did.
+func (x *Index) Kept(h spec.Hash) bool {
+	i, ok := x.byHash[h]
+	return ok && x.records[i].inBuildcache && x.records[i].was
+}
+
+// Changes are the records that the index offers and the document that was read did not, and the other way round.
+func (x *Index) Changes() (added, removed []Entry) {
+	for i := range x.records {
+		r := &x.records[i]
+		switch e := (Entry{r.hash, r.name, x.nodeOf(r), r.inBuildcache, int(r.refCount)}); {
+		case r.inBuildcache && !r.was:
+			added = append(added, e)
+		case !r.inBuildcache && r.was:
+			removed = append(removed, e)
+		}
+	}
+	return added, removed
+}
 
 // An Entry is a record of an index.
 type Entry struct {

@@ -40,6 +40,18 @@ func (x *Index) Add(s *spec.Spec) {
 	}
 }
 
+// Withhold makes the index offer a package no more. Its record stays, because Spack installs a package
+// without a dependency whose record is missing.
+func (x *Index) Withhold(h spec.Hash) {
+	at, ok := x.byHash[h]
+	if !ok || !x.records[at].inBuildcache {
+		return
+	}
+	r := &x.records[at]
+	r.inBuildcache, r.dirty = false, true
+	x.change()
+}
+
 func (x *Index) insert(n *spec.Node, own bool) {
 	x.byHash[n.Hash] = len(x.records)
 	x.records = append(x.records, record{hash: n.Hash, name: n.Name, own: own, refCount: x.missing[n.Hash]})

@@ -18,6 +18,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
@@ -355,12 +356,12 @@ func isIndex(name string) bool {
 }
 
 // WithoutIndex are the objects of a mirror that have a name of their own or that
-// something other than an index points at. What publishers tell each other is none of them.
+// something other than an index points at. What publishers tell each other, and the history, is none of them.
 func WithoutIndex(t testing.TB, s map[string][]byte) map[string][]byte {
 	t.Helper()
 	kept := map[string][]byte{}
 	for name, content := range s {
-		if isIndex(name) || strings.HasPrefix(name, layout.V3Blobs) || strings.HasPrefix(name, lead.Dir) {
+		if isIndex(name) || strings.HasPrefix(name, layout.V3Blobs) || strings.HasPrefix(name, lead.Dir) || strings.HasPrefix(name, history.Dir) {
 			continue
 		}
 		kept[name] = content

@@ -146,7 +146,9 @@ func (c *contest) read(ctx context.Context, s mirror.Store, announced []lead.Ann
 	}
 	byName := make(map[string]*buildcache.Package)
 	for _, p := range packages {
-		byName[p.File] = p
+		if _, withdrawn := c.was.Withdrawn[p.Hash]; !withdrawn {
+			byName[p.File] = p
+		}
 	}
 	all := make([]other, len(announced))
 	for i, a := range announced {

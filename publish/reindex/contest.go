@@ -27,6 +27,7 @@ type contest struct {
 	was     *buildcache.Pointer // that is built on
 	next    *buildcache.Indices // what was makes with adds; nil: it was not read yet
 	adds    []*buildcache.Package
+	healed  map[*buildcache.Package]bool // those of adds that nobody publishes: they were found in the mirror
 	out     Result
 
 	me    *lead.Publisher
@@ -49,8 +50,11 @@ func (m *Merge) Write(ctx context.Context, f buildcache.Layout, s mirror.Store, 
 	}
 	c := &contest{
 		layout: f, store: s, trust: m.trust, moved: moved, me: lead.New(s, f.IndexID(), names, announced(m.adds)),
-		planned: m.Was, was: m.Was, next: m.next, adds: m.adds,
+		planned: m.Was, was: m.Was, next: m.next, adds: m.adds, healed: make(map[*buildcache.Package]bool),
 		out: Result{Before: m.Before, After: m.After, Audiences: m.Audiences, Pointer: m.Was},
+	}
+	for _, p := range m.Healed {
+		c.healed[p] = true
 	}
 	m.next = nil // so that only one index is in memory when another one has to be read
 	err := compete(ctx, func() error { return c.round(ctx) })
@@ -148,6 +152,7 @@ func (c *contest) catchUp(ctx context.Context) (done bool, err error) {
 		// The leader died before it was through. Clients ask the hash whether there is anything new.
 		return true, compete(ctx, func() error { return c.layout.CompleteIndex(ctx, c.store, now) })
 	}
+	c.admit(now)
 	// Other publishers have only added packages. Any other program may have taken something away.
 	if now.Version != c.planned.Version && !c.me.Follows(ctx, now.Digest(), c.planned.Digest()) {
 		if c.adds, err = c.moved(ctx, now, c.adds); err != nil {
@@ -157,6 +162,21 @@ func (c *contest) catchUp(ctx context.Context) (done bool, err error) {
 	c.was, c.next, c.lost = now, nil, false
 	c.races++
 	return false, nil
+}
+
+// admit drops packages that were withdrawn, and those that were found in the mirror and taken back by a rollback meanwhile.
+func (c *contest) admit(now *buildcache.Pointer) {
+	var kept []*buildcache.Package
+	for _, p := range c.adds {
+		_, withdrawn := now.Withdrawn[p.Hash]
+		switch {
+		case withdrawn:
+			c.out.Withdrawn = append(c.out.Withdrawn, p)
+		case !c.healed[p] || !now.IsWithheld(p.Hash):
+			kept = append(kept, p)
+		}
+	}
+	c.adds = kept
 }
 
 // taken notes that another publisher has taken the packages along.
@@ -191,7 +211,10 @@ func (c *contest) merge(ctx context.Context, s mirror.Store, turn *lead.Turn) er
 	if err != nil {
 		return err
 	}
-	took := []string{c.me.ID()}
+	var took []string
+	if len(c.out.Withdrawn) == 0 {
+		took = append(took, c.me.ID())
+	}
 	for _, o := range others {
 		for _, p := range o.packages {
 			c.next.Add(p.Spec)
@@ -225,11 +248,12 @@ func (c *contest) merge(ctx context.Context, s mirror.Store, turn *lead.Turn) er
 }
 
 func (c *contest) replace(ctx context.Context, s mirror.Store, turn *lead.Turn, took []string) error {
-	now, err := replaceIndex(ctx, c.layout, s, c.was, c.next, func(digest string) {
+	offers := c.next.Changes()
+	now, err := replaceIndex(ctx, c.layout, s, change{was: c.was, x: c.next, offers: &offers, prepared: func(digest string) {
 		if turn != nil {
 			turn.Record(ctx, digest, c.was.Digest(), took, c.out.After)
 		}
-	})
+	}})
 	if err != nil {
 		return err
 	}

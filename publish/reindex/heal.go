@@ -27,6 +27,8 @@ type Healed struct {
 	// the index offered them, tarballs of layout v2 that were stored although the index offered
 	// them, and those of which somebody may have died before telling.
 	Stale []string `json:"stale"`
+	// Kept say what was reported as stored and is kept out of the index: see KeptOut.
+	Kept []buildcache.Finding `json:"kept_out,omitempty"`
 	// Findings say what is there and not offered, and why: content that has not arrived
 	// yet, damage, a signature that is not to be trusted.
 	Findings []buildcache.Finding `json:"findings"`
@@ -263,7 +265,8 @@ func (h *healing) index(ctx context.Context) error {
 	h.out.Before = p.Coverage.Len()
 	h.out.After = h.out.Before
 	h.at(p)
-	listed := h.seen.Packages(h.format)
+	listed := h.seen.Offerable(h.format)
+	h.keptOut(p)
 	if !p.Incomplete && (len(listed) == 0 || h.seen.Covered(h.format)) && !slices.ContainsFunc(h.touched, h.isTarball) {
 		for name, id := range listed {
 			h.offered(name, id.Hash)
@@ -294,7 +297,7 @@ func (h *healing) index(ctx context.Context) error {
 	for _, q := range found {
 		h.out.Indexed = append(h.out.Indexed, q.ID())
 		h.offer(q.Spec.Root().Hash)
-		ix.adds = append(ix.adds, q)
+		ix.adds, ix.Healed = append(ix.adds, q), append(ix.Healed, q)
 		x.Add(q.Spec)
 	}
 	out, err := ix.Write(ctx, h.format, h.store, h.leaveOutLost)
@@ -304,6 +307,19 @@ func (h *healing) index(ctx context.Context) error {
 	h.out.After = out.After
 	h.changed(out.Pointer != was, out.Pointer) // by us or by another publisher
 	return nil
+}
+
+// keptOut reports the packages that were reported as stored and are kept out of the index.
+func (h *healing) keptOut(p *buildcache.Pointer) {
+	for _, name := range h.touched {
+		id, ok := h.format.ParsePackageName(name)
+		if !ok {
+			continue
+		}
+		if reason := KeptOut(p, id.Hash); reason != "" && h.seen.Has(buildcache.Object{Name: name, Size: -1}) {
+			h.out.Kept = append(h.out.Kept, buildcache.Warning.In(name, reason))
+		}
+	}
 }
 
 // leaveOutLost leaves out what is gone since it was read.

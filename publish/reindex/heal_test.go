@@ -14,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
@@ -324,7 +325,7 @@ func TestHealBringsBackWhatSpackDroppedBeforeAMerge(t *testing.T) {
 	zlib := src.Mirrors[0].Packages[0]
 	publishtest.Must(t, buildcache.V3.ReadSpec(t.Context(), m, zlib, spec.NewReader(1<<20)))
 	x.Add(zlib.Spec)
-	now, err := buildcache.V3.WriteIndex(t.Context(), m, p, x, nil)
+	now, err := buildcache.V3.WriteIndex(t.Context(), m, p, x, history.Past{}, nil)
 	publishtest.Must(t, err)
 	again, err := buildcache.V3.ReadPointer(t.Context(), m)
 	publishtest.Must(t, err)

@@ -242,6 +242,9 @@ type Result struct {
 	Audiences     []buildcache.Audience
 	Pointer       *buildcache.Pointer // of the index that the mirror has now
 
+	// Withdrawn are the packages that were to be added and were withdrawn meanwhile.
+	Withdrawn []*buildcache.Package
+
 	// Of an index that was rebuilt: what it offers, and warnings about what it leaves out.
 	Packages []spec.Hash
 	Findings []buildcache.Finding

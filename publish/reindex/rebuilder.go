@@ -69,7 +69,7 @@ func (b *rebuilder) build(ctx context.Context, was *buildcache.Pointer, current 
 	}
 	x := buildcache.NewIndices(b.format.Generations())
 	b.offered = nil
-	listed := seen.Packages(b.format)
+	listed := seen.Offerable(b.format)
 	for _, name := range slices.Sorted(maps.Keys(listed)) {
 		p, hash := b.read[b.id(seen, name)], listed[name].Hash
 		switch {
@@ -91,7 +91,7 @@ func (b *rebuilder) build(ctx context.Context, was *buildcache.Pointer, current 
 // Spack wrote.
 func (b *rebuilder) readNew(ctx context.Context, seen *buildcache.Survey) (map[string]bool, error) {
 	var names []string
-	for name := range seen.Packages(b.format) {
+	for name := range seen.Offerable(b.format) {
 		if b.read[b.id(seen, name)] == nil {
 			names = append(names, name)
 		}

@@ -36,10 +36,18 @@ func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make
 			}
 		}
 		out.After, out.Audiences = x.Offered(), x.Audiences()
-		if now != nil && !was.Incomplete && now.Same(x) {
-			return nil
+		c := change{was: was, x: x}
+		if now != nil {
+			if now.Same(x) {
+				if !was.Incomplete {
+					return nil
+				}
+				c.x = now
+			}
+			offers := c.x.Since(now)
+			c.offers = &offers
 		}
-		p, err := replaceIndex(ctx, f, s, was, x, nil)
+		p, err := replaceIndex(ctx, f, s, c)
 		if err == nil {
 			out.Pointer, out.Bytes, out.Written = p, p.Size(), true
 		}

@@ -42,6 +42,8 @@ var arrows = map[string]string{
 	"publish/index":    "publish/blob publish/spec publish/defect",
 	"publish/lockfile": "publish/spec",
 	"publish/query":    "",
+	// what became of an index: records beside the mirror
+	"publish/history": "publish/blob publish/layout publish/mirror publish/parallel publish/spec",
 	// the other half of signatures: making them
 	"publish/sign": "publish/key",
 	// the boundary
@@ -71,7 +73,7 @@ var arrows = map[string]string{
 	"publish/daemon/hints": "",
 	"publish/daemon/api":   "publish/daemon publish/daemon/event publish/queue publish/events publish/defect",
 	// for tests only
-	"publish/publishtest":               "publish/reindex/lead publish/verify publish/spec publish/source publish/reindex publish/mirror/mirrortest publish/mirror publish/manifest publish/layout publish/key publish/index publish/buildcache publish publish/blob",
+	"publish/publishtest":               "publish/history publish/reindex/lead publish/verify publish/spec publish/source publish/reindex publish/mirror/mirrortest publish/mirror publish/manifest publish/layout publish/key publish/index publish/buildcache publish publish/blob",
 	"publish/internal/imports":          "",
 	"publish/spec/spectest":             "",
 	"publish/sign/signtest":             "publish/sign publish/key/gpgtest",
@@ -82,7 +84,7 @@ var arrows = map[string]string{
 	"publish/session/sessiontest":       "",
 	"publish/events/eventstest":         "publish/events",
 	// what a mirror consists of
-	"publish/buildcache": "publish/defect publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/nofile publish/parallel",
+	"publish/buildcache": "publish/history publish/defect publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/nofile publish/parallel",
 	// from one mirror to another
 	"publish/archive":  "publish/blob publish/mirror",
 	"publish/transfer": "publish/blob publish/mirror",
@@ -90,8 +92,8 @@ var arrows = map[string]string{
 	"publish/elsewhere": "publish/source publish/transfer publish/buildcache publish/blob publish/index publish/key publish/layout publish/lockfile publish/mirror publish/parallel publish/query publish/spec",
 	"publish/source":    "publish/buildcache publish/blob publish/key publish/layout publish/lockfile publish/mirror publish/parallel publish/spec",
 	"publish/verify":    "publish/buildcache publish/blob publish/index publish/key publish/layout publish/manifest publish/mirror publish/parallel publish/spec",
-	"publish/reindex":   "publish/reindex/lead publish/defect publish/blob publish/buildcache publish/index publish/key publish/layout publish/mirror publish/parallel publish/spec",
-	"publish":           "publish/source publish/reindex publish/reindex/lead publish/buildcache publish/blob publish/spec publish/lockfile publish/key publish/sign publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
+	"publish/reindex":   "publish/history publish/reindex/lead publish/defect publish/blob publish/buildcache publish/index publish/key publish/layout publish/mirror publish/parallel publish/spec",
+	"publish":           "publish/history publish/source publish/reindex publish/reindex/lead publish/buildcache publish/blob publish/spec publish/lockfile publish/key publish/sign publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
 	"publish/keyring":   "publish/buildcache publish/key publish/sign publish/reindex publish/mirror publish/parallel",
 	"publish/inventory": "publish/buildcache publish/blob publish/spec publish/key publish/layout publish/index publish/query publish/mirror publish/parallel",
 	// places: AWS and directories, from one configuration

@@ -1,0 +1,87 @@
+package buildcache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// Recall fills in the place of an index and its past where the pointer does not say them: those of the generation after the newest
+// record. Of several records that may be the newest, what any of them keeps out is kept out.
+func (p *Pointer) Recall(ctx context.Context, f Layout, r mirror.Reader, l mirror.Lister) error {
+	if p.Generation > 0 {
+		return nil
+	}
+	records, err := history.Latest(ctx, r, l, f.IndexID())
+	if err != nil && !errors.Is(err, mirror.ErrDenied) {
+		return fmt.Errorf("history: %w", err)
+	}
+	if p.Recalled = true; p.Version != mirror.Absent {
+		p.Generation = 1
+	}
+	for _, last := range records {
+		p.Generation = last.Generation + 1
+		p.Past = p.Past.And(last.Past)
+	}
+	return nil
+}
+
+// prepare calls prepared, and keeps the pointer from naming a record that there is none of.
+func (p *Pointer) prepare(prepared Prepared) error {
+	if prepared == nil {
+		p.Record = ""
+		return nil
+	}
+	recorded, err := prepared(p)
+	if !recorded {
+		p.Record = ""
+	}
+	return err
+}
+
+// Parent is what a record says of the index that the pointer names; nil if there is none.
+func (p *Pointer) Parent() *history.Parent {
+	if p.Generation == 0 {
+		return nil
+	}
+	return &history.Parent{Generation: p.Generation, ID: p.Record, Digest: p.Digest()}
+}
+
+// Head is where the history of the index begins that the pointer names.
+func (p *Pointer) Head(f Layout) history.Head {
+	return history.Head{Index: f.IndexID(), Place: p.Place, Digest: p.Digest()}
+}
+
+// Names reports whether x is what the pointer names, although it may be missing. It cannot tell in a layout that names no content.
+func (p *Pointer) Names(ctx context.Context, x *Indices) (bool, error) {
+	if p.Manifest == nil {
+		return false, nil
+	}
+	sources, err := x.contents(ctx, p.salt(p))
+	if err != nil {
+		return false, err
+	}
+	for i, content := range sources {
+		var ref IndexRef
+		if content != nil {
+			if ref.Digest, err = blob.Sum(ctx, content); err != nil {
+				return false, err
+			}
+			ref.Size = content.Size()
+		}
+		if ref != p.Refs[i] {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// next is the place of the index that replaces this one, given the digest of what it offers.
+func (p *Pointer) next(digest string) history.Place {
+	n := p.Generation + 1
+	return history.Place{Generation: n, Record: history.NewID(n, p.Parent(), digest)}
+}

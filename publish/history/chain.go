@@ -1,0 +1,128 @@
+package history
+
+import (
+	"context"
+	"errors"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// An Entry is one generation of an index.
+type Entry struct {
+	Record
+	// Foreign says that another program wrote the index, so little is known of it.
+	Foreign bool `json:"foreign,omitempty"`
+	// Lost says that the record is gone. What was before is not known then.
+	Lost bool `json:"lost,omitempty"`
+}
+
+// A Head is the index that a mirror has, as its pointer says.
+type Head struct {
+	Index  string // see buildcache.Layout.IndexID
+	Place         // not known of an index that another program wrote
+	Digest string // empty: there is no index
+}
+
+// ahead is how many records are read at once.
+const ahead = 32
+
+// Chain yields what became of an index, newest first, until yield returns false. A store that can be listed is read in few rounds;
+// of any other, such as a web server, each record takes a request.
+func Chain(ctx context.Context, r mirror.Reader, head Head, yield func(Entry) bool) error {
+	w := walk{reader: r, index: head.Index, known: make(map[name]*Record)}
+	w.lister, _ = r.(mirror.Lister)
+	at := &Parent{Generation: head.Generation, ID: head.Record, Digest: head.Digest}
+	if head.Generation == 0 {
+		if head.Digest == "" {
+			return nil
+		}
+		before, err := w.before(ctx, last-1)
+		if err != nil {
+			return err
+		}
+		at.Generation = 1
+		if before != nil {
+			at.Generation = before.Generation + 1
+		}
+	}
+	for at != nil {
+		e, err := w.entry(ctx, at)
+		if err != nil || !yield(e) || e.Lost {
+			return err
+		}
+		if at = e.Parent; e.Foreign && e.Generation > 1 {
+			if at, err = w.before(ctx, e.Generation-1); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// A walk reads records on the way back.
+type walk struct {
+	reader mirror.Reader
+	lister mirror.Lister // nil: the store cannot be listed
+	index  string
+	known  map[name]*Record
+}
+
+// entry returns a generation.
+func (w *walk) entry(ctx context.Context, at *Parent) (Entry, error) {
+	if at.ID == "" {
+		e := Entry{Foreign: true}
+		e.Generation, e.Digest = at.Generation, at.Digest
+		return e, nil
+	}
+	n := name{at.Generation, at.ID}
+	r := w.known[n]
+	if r == nil && w.lister != nil {
+		if err := w.fetch(ctx, at.Generation); err != nil {
+			return Entry{}, err
+		}
+		r = w.known[n]
+	}
+	if r == nil {
+		var err error
+		r, err = Read(ctx, w.reader, w.index, at.Generation, at.ID)
+		if errors.Is(err, mirror.ErrNotExist) {
+			e := Entry{Lost: true}
+			e.Generation, e.ID, e.Digest = at.Generation, at.ID, at.Digest
+			return e, nil
+		}
+		if err != nil {
+			return Entry{}, err
+		}
+	}
+	delete(w.known, n)
+	return Entry{Record: *r}, nil
+}
+
+// fetch reads the next records at and below a generation.
+func (w *walk) fetch(ctx context.Context, generation int) error {
+	names, err := newest(ctx, w.lister, w.index, generation, ahead)
+	if err != nil {
+		return err
+	}
+	records, err := readAll(ctx, w.reader, w.index, names)
+	if err != nil {
+		return err
+	}
+	clear(w.known)
+	for _, r := range records {
+		w.known[name{r.Generation, r.ID}] = r
+	}
+	return nil
+}
+
+// before returns the newest record at or below a generation: what is known from before another program replaced the index.
+func (w *walk) before(ctx context.Context, generation int) (*Parent, error) {
+	if w.lister == nil {
+		return nil, nil
+	}
+	names, err := newest(ctx, w.lister, w.index, generation, 1)
+	if err != nil || len(names) == 0 {
+		return nil, err
+	}
+	return &Parent{Generation: names[0].generation, ID: names[0].id}, nil
+}

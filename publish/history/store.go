@@ -1,0 +1,161 @@
+package history
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"strconv"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+)
+
+// last is the largest number of a generation. Names of records have what is missing to it.
+const last = 9_999_999_999
+
+// maxRecord is the size of the largest record that is read: one of an index of a million packages that are all new.
+const maxRecord = 256 << 20
+
+// DirOf is where the records of an index are: see buildcache.Layout.IndexID. No part of the name of an index begins
+// with an underscore, so the records of one are not below those of another.
+func DirOf(index string) string { return Dir + index + "/_/" }
+
+// Name is that of the object that holds a record.
+func Name(index string, generation int, id string) string {
+	return fmt.Sprintf("%s%010d-%s.json", DirOf(index), last-generation, id)
+}
+
+var recordName = regexp.MustCompile(`^([0-9]{10})-([0-9a-f]{32})\.json$`)
+
+// ParseName reads the name of a record of an index.
+func ParseName(index, name string) (generation int, id string, ok bool) {
+	if path.Dir(name)+"/" != DirOf(index) {
+		return 0, "", false
+	}
+	m := recordName.FindStringSubmatch(path.Base(name))
+	if m == nil {
+		return 0, "", false
+	}
+	n, err := strconv.Atoi(m[1])
+	return last - n, m[2], err == nil && n < last
+}
+
+// A Store is where records are written.
+type Store interface {
+	mirror.Reader
+	mirror.Writer
+	mirror.Swapper
+}
+
+// Write stores a record. If there is one of the same step already, of a publisher that has died or races with this one,
+// it is replaced: either of them tells the truth, and the one that is written last is most likely the one that counts.
+func Write(ctx context.Context, s Store, index string, r *Record) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // our own struct
+	}
+	u := mirror.Upload{
+		Name: Name(index, r.Generation, r.ID), Content: blob.Bytes(text), Digest: blob.DigestOf(text),
+		Type: "application/json", CacheControl: layout.Revalidate,
+	}
+	err = s.Create(ctx, u)
+	if errors.Is(err, mirror.ErrExist) {
+		var there mirror.Info
+		if there, err = s.Stat(ctx, u.Name); err == nil {
+			_, err = s.Swap(ctx, u, there.Version)
+		}
+		if errors.Is(err, mirror.ErrConflict) || errors.Is(err, mirror.ErrNotExist) {
+			err = nil // the other one is writing it as well
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("history: %w", err)
+	}
+	return nil
+}
+
+// Read reads a record.
+func Read(ctx context.Context, r mirror.Reader, index string, generation int, id string) (*Record, error) {
+	name := Name(index, generation, id)
+	if _, _, ok := ParseName(index, name); !ok {
+		return nil, fmt.Errorf("history: %.40q of generation %d names no record", id, generation)
+	}
+	text, _, err := mirror.Read(ctx, r, name, maxRecord)
+	if err != nil {
+		return nil, err
+	}
+	out := new(Record)
+	if err := json.Unmarshal(text, out); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if out.Generation != generation || out.ID != id {
+		return nil, fmt.Errorf("%s: it is about generation %d, %.40q", name, out.Generation, out.ID)
+	}
+	return out, nil
+}
+
+// A name is that of a record, taken apart.
+type name struct {
+	generation int
+	id         string
+}
+
+// newest lists up to n records, of the highest generation or of those at and below one. Records of the last generation
+// that is listed are listed whole.
+func newest(ctx context.Context, l mirror.Lister, index string, below, n int) ([]name, error) {
+	r := mirror.Range{Prefix: DirOf(index)}
+	if below > 0 {
+		r.After = fmt.Sprintf("%s%010d", r.Prefix, last-below)
+	}
+	var found []name
+	for info, err := range l.List(ctx, r) {
+		if err != nil {
+			return nil, err
+		}
+		generation, id, ok := ParseName(index, info.Name)
+		if !ok {
+			continue
+		}
+		if len(found) >= n && generation != found[len(found)-1].generation {
+			break
+		}
+		found = append(found, name{generation, id})
+	}
+	return found, nil
+}
+
+// Latest returns the records of the highest generation that there is. Usually it is one; several are of publishers of which one
+// replaced the pointer, and it is not known which.
+func Latest(ctx context.Context, r mirror.Reader, l mirror.Lister, index string) ([]*Record, error) {
+	names, err := newest(ctx, l, index, 0, 1)
+	if err != nil {
+		return nil, err
+	}
+	return readAll(ctx, r, index, names)
+}
+
+// readAll reads records. Those that are gone or cannot be read are left out.
+func readAll(ctx context.Context, r mirror.Reader, index string, names []name) ([]*Record, error) {
+	all := make([]*Record, len(names))
+	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(names), func(ctx context.Context, i int) error {
+		var err error
+		all[i], err = Read(ctx, r, index, names[i].generation, names[i].id)
+		var damaged *json.SyntaxError
+		if errors.Is(err, mirror.ErrNotExist) || errors.As(err, &damaged) {
+			return nil
+		}
+		return err
+	})
+	found := all[:0]
+	for _, r := range all {
+		if r != nil {
+			found = append(found, r)
+		}
+	}
+	return found, err
+}
