@@ -142,7 +142,7 @@ func (d *decision) differs(p *buildcache.Package, info mirror.Info) Status {
 		d.replaced[p] = info.Version
 		return Replaced
 	case d.plan.options.IfExists == Refuse:
-		d.refuse(p, "the destination holds it with another document, and --if-exists error is given")
+		d.refuse(p, "the destination holds it with another document, and if-exists is error")
 	default:
 		return Skipped
 	}
@@ -201,7 +201,7 @@ func (d *decision) checkPackage(ctx context.Context, p *buildcache.Package, whol
 		reasons = append(reasons, err)
 	}
 	if o.Trust.RequireSigned && !p.Signed && !p.ToSign {
-		reasons = append(reasons, errors.New("it is not signed, and --require-signed is given: sign it with `spack buildcache push --key` or `spack gpg`"))
+		reasons = append(reasons, errors.New("it is not signed, and signatures are required: sign it with `spack buildcache push --key` or `spack gpg`"))
 	}
 	if o.Trust.Keys != nil && p.Signed {
 		if _, err := o.Trust.Keys.Verify(p.Document); err != nil {

@@ -55,9 +55,9 @@ func (p *Plan) planFiles(ctx context.Context, files []*source.ReleaseFile, s mir
 			}
 			switch status {
 			case Rejected:
-				p.Findings = append(p.Findings, buildcache.Error.In(o.Name, "the destination holds another file of that name, and --if-exists error is given"))
+				p.Findings = append(p.Findings, buildcache.Error.In(o.Name, "the destination holds another file of that name, and if-exists is error"))
 			case Skipped:
-				p.Findings = append(p.Findings, buildcache.Warning.In(o.Name, "the destination holds another file of that name, which stays: --if-exists overwrite replaces it"))
+				p.Findings = append(p.Findings, buildcache.Warning.In(o.Name, "the destination holds another file of that name, which stays: if-exists overwrite replaces it"))
 			case New, Replaced:
 				plan.Writes = append(plan.Writes, Write{Object: o, Was: was})
 			}

@@ -65,7 +65,7 @@ func (d *decision) planKeys(ctx context.Context) error {
 	if publishes(d.out.Packages) {
 		for _, o := range d.out.offers {
 			if len(o.made) == 0 && !d.out.trusted {
-				d.warn(o.Name(), "it has signed no package that is published, so this key is not published: if clients are to trust it, name it in --trusted-keys")
+				d.warn(o.Name(), "it has signed no package that is published, so this key is not published: if clients are to trust it, add it to the trusted keys")
 			}
 		}
 	}
@@ -197,7 +197,7 @@ func (d *decision) uncheckable(ctx context.Context) error {
 			continue
 		}
 		_, dir := d.out.format.Directories()
-		why := "is in neither SOURCE nor DESTINATION: put it there with `spack gpg publish`, or name it in --trusted-keys"
+		why := "is in neither SOURCE nor DESTINATION: put it there with `spack gpg publish`, or add it to the trusted keys"
 		if d.retired(by) {
 			why = "was retired: publish keys add offers it again"
 		} else if d.plan.options.Selection.NoKeys {

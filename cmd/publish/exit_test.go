@@ -21,7 +21,7 @@ func TestExitCodesOfRuns(t *testing.T) {
 		{[]string{"--require-signed", clitest.Spack(t, "v3-unsigned"), destination}, cli.ExitSource, "11 problems"},
 		{[]string{"--dry-run", "--require-signed", clitest.Spack(t, "v3-unsigned"), destination}, cli.ExitSource, "11 problems"},
 		{[]string{"--expect-os", "rocky9", "--include", "zlib", clitest.Spack(t, "v3-unsigned"), destination}, cli.ExitSource, "built for the os ubuntu22.04"},
-		{[]string{"--timeout", "1ns", clitest.Spack(t, "v3-unsigned"), destination}, cli.ExitTimeout, "--timeout has passed"},
+		{[]string{"--timeout", "1ns", clitest.Spack(t, "v3-unsigned"), destination}, cli.ExitTimeout, "the timeout has passed"},
 		{[]string{"version"}, cli.ExitDone, ""},
 		{[]string{"version", "x"}, cli.ExitUsage, "1 argument, want: publish version"},
 		{[]string{"man"}, cli.ExitUsage, "0 arguments, want: publish man DIRECTORY"},

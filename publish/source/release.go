@@ -50,7 +50,7 @@ func (src *Source) findFiles(ctx context.Context, sel Selection) error {
 			src.addFile(ctx, t, name)
 		}
 		if !found {
-			src.report(buildcache.Error, pattern, "no file in SOURCE matches --files")
+			src.report(buildcache.Error, pattern, "no file in SOURCE matches this pattern")
 		}
 	}
 	return ctx.Err()
@@ -162,7 +162,7 @@ func (f *ReleaseFile) CheckSignature(trust buildcache.Trust, signing bool) error
 		return err
 	}
 	if trust.RequireSigned && !signing {
-		return errors.New("it has no signature (.asc), and --require-signed is given")
+		return errors.New("it has no signature (.asc), and signatures are required")
 	}
 	return nil
 }

@@ -346,7 +346,7 @@ type NotSelectedError struct {
 }
 
 func (e *NotSelectedError) Error() string {
-	return fmt.Sprintf("%v: no package in %s is selected by --include %s --exclude %s", ErrNothing, e.Dir, e.Include, e.Exclude)
+	return fmt.Sprintf("%v: no package in %s is selected by include %s, exclude %s", ErrNothing, e.Dir, e.Include, e.Exclude)
 }
 
 // Is makes errors.Is(err, ErrNothing) hold.

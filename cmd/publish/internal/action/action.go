@@ -202,13 +202,13 @@ func (a *action) tell(err, forgiven error) {
 func (a *action) forgive(err error) (failure, forgiven error) {
 	switch {
 	case errors.Is(err, source.ErrNothing) && a.in.ifNone == "warn":
-		a.log.warn("no packages", inputWords(err.Error()))
+		a.log.warn("no packages", err.Error())
 		return nil, err
 	case errors.Is(err, source.ErrNothing) && a.in.ifNone == "ignore":
-		a.runner.Say("%s", inputWords(err.Error()))
+		a.runner.Say("%s", err.Error())
 		return nil, err
 	case cli.ExitCode(err) == cli.ExitInvalidation && a.in.onInvalidation == "warn":
-		a.log.warn("no invalidation", inputWords(err.Error()))
+		a.log.warn("no invalidation", err.Error())
 		return nil, err
 	}
 	return err, nil

@@ -190,19 +190,6 @@ var otherNames = map[string]string{
 	"region":          "aws-region",
 }
 
-var flagInText = regexp.MustCompile(`--([a-z][a-z-]*)`)
-
-// inputWords says in the words of a workflow what names flags.
-func inputWords(s string) string {
-	return flagInText.ReplaceAllStringFunc(s, func(flag string) string {
-		name := inputOf(flag[2:])
-		if !slices.Contains(inputNames(), name) {
-			return flag
-		}
-		return name
-	})
-}
-
 // An inputError says what is wrong with one input.
 type inputError struct {
 	name string

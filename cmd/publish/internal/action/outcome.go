@@ -74,7 +74,7 @@ func (o *outcome) wrong() error {
 
 // message is what went wrong, and what to do.
 func (o *outcome) message() string {
-	text := inputWords(o.wrong().Error())
+	text := o.wrong().Error()
 	for _, h := range o.hints() {
 		text += "\nhint: " + h
 	}

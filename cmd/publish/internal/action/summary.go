@@ -58,7 +58,7 @@ func (o *outcome) markdown() string {
 
 // problem is what went wrong and what to do about it.
 func (o *outcome) problem(b *strings.Builder) {
-	lines := strings.Split(inputWords(o.wrong().Error()), "\n")
+	lines := strings.Split(o.wrong().Error(), "\n")
 	if n := len(lines) - maxLines; n > 0 {
 		lines = append(lines[:maxLines], fmt.Sprintf("and %d more lines: see the log of the step, or report-file", n))
 	}

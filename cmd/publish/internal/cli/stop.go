@@ -14,7 +14,7 @@ type SignalError struct{ syscall.Signal }
 func (e SignalError) Error() string { return "stopped by " + e.Signal.String() }
 
 // ErrTimeout is the cause of a context that --timeout has ended.
-var ErrTimeout = errors.New("--timeout has passed")
+var ErrTimeout = errors.New("the timeout has passed")
 
 // WithTimeout returns a context that --timeout ends, with ErrTimeout as its cause; 0: it does not end.
 func WithTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
