@@ -2,6 +2,7 @@ package publish_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -101,6 +102,34 @@ func TestBadFilesAreRefused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A file that changes after it was planned is rejected by name. The others are stored, and so is the file the next time.
+func TestAFileThatChangesWhileItIsSentIsRejected(t *testing.T) {
+	dir := publishtest.Copied(t, "v3-unsigned")
+	write := func(name, content string) {
+		publishtest.Must(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644))
+	}
+	write("a.txt", "as it was")
+	write("b.txt", "as it stays")
+	m := publishtest.EmptyMirror(t)
+	plan := publishtest.MustPlan(t, m, dir, files("*.txt"))
+	write("a.txt", "other content")
+	out, err := plan.Apply(t.Context(), publishtest.Ignored{})
+	var findings *buildcache.FindingsError
+	if !errors.As(err, &findings) || len(out.Findings) != 1 || out.Findings[0].File != "a.txt" {
+		t.Fatalf("%v, findings %v", err, out.Findings)
+	}
+	if out.Files[0].Status != publish.Rejected || out.Files[1].Status != publish.New {
+		t.Errorf("files: %v", out.Files)
+	}
+	if stored := m.Stored(); slices.Contains(stored, "a.txt") || !slices.Contains(stored, "b.txt") {
+		t.Errorf("stored %q", stored)
+	}
+	publishtest.MustPublish(t, m, dir, files("*.txt"))
+	if got := string(m.Snapshot()["a.txt"]); got != "other content" {
+		t.Errorf("a.txt is %q", got)
 	}
 }
 
