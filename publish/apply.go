@@ -31,8 +31,10 @@ type Progress interface {
 	// Sent: n more bytes of an object of size bytes are on their way; negative when they
 	// must be sent again. Of a blob, name is the package that it belongs to.
 	Sent(name string, size, n int64)
-	// Step: a step of a mirror begins.
+	// Step: a step of a mirror begins, and the one before is done. An empty one begins none.
 	Step(mirror, step string)
+	// Stored: an object of size bytes was stored by the step of a mirror that is under way.
+	Stored(mirror string, size int64)
 }
 
 // Apply carries the plan out. What is complete when it fails stays and is found again
@@ -103,6 +105,7 @@ func (a *application) run(ctx context.Context) error {
 		if err := a.putBlobs(ctx, m); err != nil {
 			return fmt.Errorf("blobs: %w", err)
 		}
+		a.progress.Step(m.Path, "")
 	}
 	if buildcache.Failed(a.out.Findings) && !a.plan.options.KeepGoing {
 		return &buildcache.FindingsError{Findings: a.out.Findings, Held: true}
@@ -116,15 +119,20 @@ func (a *application) run(ctx context.Context) error {
 			if err := a.publish(gctx, m); err != nil {
 				return fmt.Errorf("%s mirror %q: %w", m.Layout, m.Path, err)
 			}
+			a.progress.Step(m.Path, "")
 			return nil
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	if len(a.files) > 0 {
+		a.progress.Step("", "files")
+	}
 	if err := a.putFiles(ctx); err != nil {
 		return fmt.Errorf("files: %w", err)
 	}
+	a.progress.Step("", "")
 	if buildcache.Failed(a.out.Findings) {
 		return &buildcache.FindingsError{Findings: a.out.Findings}
 	}
@@ -143,13 +151,16 @@ func (a *application) publish(ctx context.Context, m *running) error {
 	if err := a.putAll(ctx, m, writesOf(m.Marker)); err != nil {
 		return fmt.Errorf("layout: %w", err)
 	}
+	if len(m.keys)+len(m.keyIndex) > 0 {
+		a.progress.Step(m.Path, "keys")
+	}
 	for _, o := range m.keys { // in order: a key before the document that names it
 		if err := a.put(ctx, m, Write{Object: o}); err != nil {
 			return fmt.Errorf("keys: %w", err)
 		}
 	}
 	if len(m.keyIndex) > 0 {
-		if err := reindex.AddKeys(ctx, m.format, a.counted(m.store), m.named); err != nil {
+		if err := reindex.AddKeys(ctx, m.format, a.counted(m.Path, m.store), m.named); err != nil {
 			return fmt.Errorf("key index: %w", err)
 		}
 		a.stale(m.Path, m.format.KeyIndexName())
@@ -167,7 +178,7 @@ func (a *application) writeIndex(ctx context.Context, m *running) error {
 	var err error
 	if planned.Mode == IndexRebuild {
 		// Damage to other packages must not stop a publisher that only adds its own.
-		now, err = reindex.RebuildIndex(ctx, m.format, a.counted(m.store), a.plan.options.Trust, m.lost)
+		now, err = reindex.RebuildIndex(ctx, m.format, a.counted(m.Path, m.store), a.plan.options.Trust, m.lost)
 		if err != nil {
 			return fmt.Errorf("index: %w", err)
 		}
@@ -176,10 +187,10 @@ func (a *application) writeIndex(ctx context.Context, m *running) error {
 		resend := func(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error) {
 			return adds, a.sendLost(ctx, m, now, adds)
 		}
-		now, err = m.merge.Write(ctx, m.format, a.counted(m.store), resend)
+		now, err = m.merge.Write(ctx, m.format, a.counted(m.Path, m.store), resend)
 		if reindex.NeedsRebuild(err) { // the plan has not read it
 			a.warn(m.Path, []buildcache.Finding{buildcache.Warning.In(m.format.IndexNames()[0], fmt.Sprintf("%v: it is made anew", err))})
-			now, err = reindex.RebuildIndex(ctx, m.format, a.counted(m.store), a.plan.options.Trust, true)
+			now, err = reindex.RebuildIndex(ctx, m.format, a.counted(m.Path, m.store), a.plan.options.Trust, true)
 			a.warn(m.Path, now.Findings)
 		}
 		if err != nil {
@@ -403,7 +414,7 @@ func (a *application) put(ctx context.Context, m *running, w Write) error {
 	if shown == "" {
 		shown = buildcache.Join(m.Path, w.Name)
 	}
-	err := a.store(ctx, a.counted(m.store), shown, w)
+	err := a.store(ctx, a.counted(m.Path, m.store), shown, w)
 	if w.CacheControl != layout.Immutable && a.plan.options.IfExists != Refuse &&
 		(errors.Is(err, mirror.ErrExist) || errors.Is(err, mirror.ErrConflict)) {
 		return nil
@@ -428,10 +439,11 @@ func (a *application) store(ctx context.Context, s mirror.Store, shown string, w
 }
 
 // counted is a store that counts what is stored in it.
-func (a *application) counted(s mirror.Store) mirror.Store { return counter{s, a} }
+func (a *application) counted(path string, s mirror.Store) mirror.Store { return counter{s, path, a} }
 
 type counter struct {
 	mirror.Store
+	path        string
 	application *application
 }
 
@@ -455,6 +467,7 @@ func (c counter) count(u mirror.Upload, err error) {
 	if err != nil || strings.HasPrefix(u.Name, lead.Dir) || strings.HasPrefix(u.Name, history.Dir) {
 		return
 	}
+	c.application.progress.Stored(c.path, u.Content.Size())
 	c.application.mu.Lock()
 	defer c.application.mu.Unlock()
 	c.application.out.Objects++
@@ -466,7 +479,7 @@ func (a *application) putFiles(ctx context.Context) error {
 	return parallel.Each(ctx, writers, parallel.Positions(a.files), func(ctx context.Context, i int) error {
 		f := a.files[i]
 		for _, w := range f.Writes {
-			err := a.store(ctx, a.counted(f.store), w.Name, w)
+			err := a.store(ctx, a.counted("", f.store), w.Name, w)
 			if ofSource(err) {
 				a.mu.Lock()
 				a.out.Findings = append(a.out.Findings, buildcache.Error.In(w.Name, err.Error()))

@@ -193,6 +193,7 @@ func TestPublishersAtOnceLoseNothing(t *testing.T) {
 type stepping map[string]func()
 
 func (stepping) Sent(string, int64, int64) {}
+func (stepping) Stored(string, int64)      {}
 func (s stepping) Step(_, step string) {
 	if f := s[step]; f != nil {
 		f()
@@ -205,7 +206,8 @@ type watched struct {
 	names map[string]bool
 }
 
-func (*watched) Step(string, string) {}
+func (*watched) Step(string, string)  {}
+func (*watched) Stored(string, int64) {}
 func (w *watched) Sent(name string, _, _ int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -17,6 +17,7 @@ type silent struct{}
 
 func (silent) Sent(string, int64, int64) {}
 func (silent) Step(string, string)       {}
+func (silent) Stored(string, int64)      {}
 
 // destination is an empty directory, and what removes it.
 func destination() (*dir.Dir, func()) {

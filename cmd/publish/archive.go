@@ -41,6 +41,7 @@ type exporting struct {
 	rules        cli.Rules
 	bases        []string
 	builds       bool
+	output       cli.Output
 	dryRun, json bool
 	timeout      time.Duration
 }
@@ -55,6 +56,7 @@ func exportCommand(env cli.Env) *cobra.Command {
 	fs := cmd.Flags()
 	fs.BoolVar(&e.dryRun, "dry-run", false, "print what would be done and do nothing")
 	fs.BoolVar(&e.json, "json", false, "print one JSON document (see docs/json-report.md)")
+	cli.OutputFlags(fs, &e.output)
 	fs.StringArrayVar(&e.bases, "base", nil, "leave out what this earlier `FILE` holds; repeatable")
 	fs.BoolVar(&e.builds, "with-build-deps", false, "export what packages were built with too, as far as FROM offers it")
 	cli.ReadFlags(fs, &e.from)
@@ -67,10 +69,11 @@ func exportCommand(env cli.Env) *cobra.Command {
 func (e *exporting) run(cmd *cobra.Command, args []string, env cli.Env) error {
 	o, err := e.rules.Options()
 	want, wrong := wantedOf(args[2:])
-	if err = errors.Join(err, e.from.Validate(), wrong); err != nil {
+	if err = errors.Join(err, e.output.Check(), e.from.Validate(), wrong); err != nil {
 		return cli.Usage(err)
 	}
 	want.Layout, want.NoKeys, want.Builds = o.Selection.Layout, o.Selection.NoKeys, e.builds
+	env.Output = e.output
 	ctx, cancel := cli.WithTimeout(cmd.Context(), e.timeout)
 	defer cancel()
 	report := task.NewReport(env, args[0], args[1], e.dryRun, nil)
@@ -83,6 +86,8 @@ func (e *exporting) run(cmd *cobra.Command, args []string, env cli.Env) error {
 }
 
 func (e *exporting) export(ctx context.Context, from, file string, want elsewhere.Closure, o publish.Options, report *task.Report, env cli.Env) error {
+	screen := task.NewScreen(env)
+	screen.Introduce(from, file)
 	at, done, err := cli.OpenReaders(ctx, env, from, e.from)
 	if err != nil {
 		return fmt.Errorf("FROM: %w", err)
@@ -125,7 +130,7 @@ func (e *exporting) export(ctx context.Context, from, file string, want elsewher
 	case e.dryRun:
 		return nil
 	}
-	progress, stop := task.Screen{Env: env}.Progress(plan)
+	progress, stop := screen.Progress(plan)
 	out, err := plan.Apply(ctx, progress)
 	stop(out)
 	report.SetOutcome(out, 0)

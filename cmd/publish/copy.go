@@ -45,6 +45,7 @@ type copying struct {
 	rules        cli.Rules
 	builds       bool
 	whole        bool // what is needed and missing is an error
+	output       cli.Output
 	dryRun, json bool
 	timeout      time.Duration
 }
@@ -69,6 +70,7 @@ func copyCommand(env cli.Env) *cobra.Command {
 
 // registerTo adds the flags about TO, and the rules.
 func (c *copying) registerTo(fs *pflag.FlagSet) {
+	cli.OutputFlags(fs, &c.output)
 	cli.StorageFlags(fs, &c.target)
 	cli.IfExistsFlag(fs, &c.rules)
 	cli.TrustFlags(fs, &c.rules)
@@ -95,7 +97,7 @@ func (c *copying) run(cmd *cobra.Command, args []string, env cli.Env) error {
 func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []string, env cli.Env, open func(context.Context) (mirror.Reader, func() error, error)) error {
 	o, err := c.rules.Options()
 	want, wrong := wantedOf(packages)
-	if err = errors.Join(err, c.target.Validate(), wrong); err != nil {
+	if err = errors.Join(err, c.output.Check(), c.target.Validate(), wrong); err != nil {
 		return cli.Usage(err)
 	}
 	want.Layout, want.NoKeys, want.Builds, want.Anew, want.Whole = o.Selection.Layout, o.Selection.NoKeys, c.builds, o.IfExists != publish.Skip, c.whole
@@ -106,6 +108,9 @@ func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []strin
 		return err
 	}
 	defer done()
+	env.Output = c.output
+	screen := task.NewScreen(env)
+	screen.Introduce(from, to)
 	report := task.NewReport(env, from, to, c.dryRun, nil)
 	j := &task.Publish{
 		Destination: to, Target: c.target, Options: o, DryRun: c.dryRun,
@@ -113,7 +118,7 @@ func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []strin
 			return elsewhere.Open(ctx, reader, to, want)
 		},
 		Into:        transfer.NewRelay("").Into,
-		Environment: env.Target(), Report: report, Observer: task.Screen{Env: env},
+		Environment: env.Target(), Report: report, Observer: screen, Identified: screen.Identified,
 	}
 	err = j.Run(ctx)
 	report.Finish(err)

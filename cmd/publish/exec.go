@@ -81,4 +81,4 @@ func execCommand(env cli.Env) *cobra.Command {
 
 // always are flags of publish whose effect publish exec has always, or never. As settings in the environment or
 // publish.yaml they have no effect, so that these do for both.
-var always = []string{"keep-going", "verify-source", "json"}
+var always = []string{"keep-going", "verify-source", "json", "verbose", "quiet"}

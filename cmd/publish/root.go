@@ -26,6 +26,7 @@ import (
 type publishing struct {
 	target       target.Config
 	rules        cli.Rules
+	output       cli.Output
 	dryRun, json bool
 	timeout      time.Duration
 }
@@ -126,6 +127,7 @@ func (p *publishing) register(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.BoolVar(&p.dryRun, "dry-run", false, "print what would be done and do nothing")
 	fs.BoolVar(&p.json, "json", false, "print one JSON document (see docs/json-report.md)")
+	cli.OutputFlags(fs, &p.output)
 	cli.StorageFlags(fs, &p.target)
 	help.Choice(fs, &p.rules.Index, "index", p.rules.Index, "what becomes of the index: merge what is published into it, rebuild it of all that is there, or none",
 		string(publish.IndexMerge), string(publish.IndexRebuild), string(publish.IndexNone))
@@ -141,12 +143,14 @@ func (p *publishing) register(cmd *cobra.Command) {
 func (p *publishing) job(env cli.Env, source, destination string, used []cli.Setting) (*task.Publish, error) {
 	p.rules.Signing.ReadSecrets(env)
 	o, err := p.rules.Options()
-	if err = errors.Join(err, p.target.ValidateAt(destination)); err != nil {
+	if err = errors.Join(err, p.output.Check(), p.target.ValidateAt(destination)); err != nil {
 		return nil, err
 	}
+	env.Output = p.output
+	screen := task.NewScreen(env)
 	return &task.Publish{
 		Source: source, Destination: destination, Target: p.target, Options: o, DryRun: p.dryRun,
-		Environment: env.Target(), Report: task.NewReport(env, source, destination, p.dryRun, used), Observer: task.Screen{Env: env},
+		Environment: env.Target(), Report: task.NewReport(env, source, destination, p.dryRun, used), Observer: screen, Identified: screen.Identified,
 	}, nil
 }
 
@@ -166,12 +170,20 @@ func runPublish(cmd *cobra.Command, args []string, p *publishing, env cli.Env) e
 	}
 	ctx, cancel := cli.WithTimeout(cmd.Context(), p.timeout)
 	defer cancel()
+	introduce(j)
 	err := j.Run(ctx)
 	j.Report.Finish(err)
 	if printErr := j.Report.Print(env.Stdout, p.json); err == nil {
 		err = printErr
 	}
 	return err
+}
+
+// introduce says what is published where, as it was understood.
+func introduce(j *task.Publish) {
+	if screen, ok := j.Observer.(*task.Screen); ok {
+		screen.Introduce(j.Source, j.Destination)
+	}
 }
 
 func versionCommand(env cli.Env) *cobra.Command {

@@ -68,13 +68,19 @@ func (p *Progress) Sent(name string, size, n int64) {
 	}
 }
 
-// Step: a step of a mirror begins.
-func (p *Progress) Step(mirror, step string) {
+// Step: a step of a mirror begins. An empty one begins none.
+func (p *Progress) Step(_, step string) {
 	p.d.progress()
+	if step == "" {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.step = step
 }
+
+// Stored: an object was stored.
+func (p *Progress) Stored(string, int64) { p.d.progress() }
 
 // A Sending is a run as it is now.
 type Sending struct {

@@ -29,6 +29,7 @@ type ignored struct{}
 
 func (ignored) Sent(string, int64, int64) {}
 func (ignored) Step(string, string)       {}
+func (ignored) Stored(string, int64)      {}
 
 func published(t testing.TB, fixture string) *mirrortest.Mem {
 	t.Helper()

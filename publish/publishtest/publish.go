@@ -60,6 +60,9 @@ func (Ignored) Sent(string, int64, int64) {}
 
 func (Ignored) Step(string, string) {}
 
+// Stored implements publish.Progress.
+func (Ignored) Stored(string, int64) {}
+
 func SourceOf(t testing.TB, dir string, sel source.Selection) *source.Source {
 	t.Helper()
 	src, err := source.Open(t.Context(), dir, sel)

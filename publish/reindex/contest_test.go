@@ -121,6 +121,7 @@ type silent struct{}
 
 func (silent) Sent(string, int64, int64) {}
 func (silent) Step(string, string)       {}
+func (silent) Stored(string, int64)      {}
 
 // packages are those of the fixtures that are published one by one.
 var packages = []string{"gcc", "zlib", "openssl", "munge", "slurm", "hwloc", "libevent", "pmix"}

@@ -40,6 +40,7 @@ type Destination struct {
 
 	config   Config
 	env      Environment
+	bucket   *s3.Bucket // nil: a directory
 	mirror   func(path string) Store
 	close    func() error
 	aws      func(context.Context) (aws.Config, error)
@@ -108,7 +109,7 @@ func (d *Destination) openS3(ctx context.Context, where string) error {
 	if prefix != "" {
 		d.Prefix = "/" + prefix
 	}
-	d.Parts = b.Options()
+	d.bucket, d.Parts = b, b.Options()
 	d.Expiry = func(ctx context.Context) (int, error) { return b.Expiry(ctx, prefix) }
 	d.close = func() error { return nil }
 	d.aws = func(context.Context) (aws.Config, error) { return cfg, nil }

@@ -11,6 +11,7 @@ import (
 	"go/token"
 	"go/types"
 	"maps"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -26,6 +27,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/test/cdn"
 	"github.com/vantagecompute/slurm-factory-publish/test/program"
+	"github.com/vantagecompute/slurm-factory-publish/test/s3server"
 	"github.com/vantagecompute/slurm-factory-publish/test/spackmirror"
 )
 
@@ -334,6 +336,7 @@ func TestReports(t *testing.T) {
 		{"publish verify", []string{"verify", "file://TMP/f"}},
 		{"publish index", []string{"index", "file://TMP/b"}},
 		{"publish index", []string{"index", "--distribution-id", "E1", "file://TMP/d"}},
+		{"publish", []string{"MIXED", "S3/i"}},
 		{"publish", []string{"--publish-keys=false", "FIXTURES/v3-signed", "file://TMP/h"}},
 		{"publish keys list", []string{"keys", "list", "file://TMP/g"}},
 		{"publish keys list", []string{"keys", "list", "file://TMP/h"}},
@@ -397,9 +400,16 @@ func reporter(t *testing.T) func(args []string) any {
 	edge := &cdn.Edge{}
 	api := httptest.NewServer(cdn.Control("E1", edge))
 	t.Cleanup(api.Close)
-	env := append(os.Environ(), "AWS_ENDPOINT_URL_CLOUDFRONT="+api.URL, "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b", "AWS_REGION=us-east-1")
+	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::111122223333:user/ci</Arn><Account>111122223333</Account></GetCallerIdentityResult></GetCallerIdentityResponse>`)
+	}))
+	t.Cleanup(sts.Close)
+	server := s3server.Start(t)
+	env := append(os.Environ(), server.Environ()...)
+	env = append(env, "AWS_ENDPOINT_URL="+server.Endpoint, "AWS_ENDPOINT_URL_CLOUDFRONT="+api.URL, "AWS_ENDPOINT_URL_STS="+sts.URL)
+	bucket := server.Bucket(t)
 	return func(args []string) any {
-		replaced := strings.NewReplacer("MIXED", mixed, "TMP", tmp, "FIXTURES", fixtures)
+		replaced := strings.NewReplacer("MIXED", mixed, "TMP", tmp, "FIXTURES", fixtures, "S3", "s3://"+bucket)
 		for i := range args {
 			args[i] = replaced.Replace(args[i])
 		}

@@ -205,6 +205,7 @@ type quiet struct{}
 
 func (quiet) Sent(string, int64, int64) {}
 func (quiet) Step(string, string)       {}
+func (quiet) Stored(string, int64)      {}
 
 // Publishers of ours and index updates of Spack write one mirror at once. When all are done, a publish that adds nothing
 // leaves everything offered.

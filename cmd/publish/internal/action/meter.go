@@ -93,6 +93,9 @@ func (m *meter) Sent(name string, size, n int64) {
 	}
 }
 
+// Stored implements publish.Progress. What is sent was counted by Sent.
+func (m *meter) Stored(string, int64) {}
+
 // objects is how many were sent, of how many.
 func (m *meter) objects() (sent, of int) {
 	m.mu.Lock()

@@ -90,6 +90,9 @@ func (w *stepLog) closePart() {
 	}
 }
 
+// End implements task.Observer. Whatever is wrong is in the report.
+func (w *stepLog) End(error) {}
+
 // ends: the last part is over.
 func (w *stepLog) ends() {
 	w.mu.Lock()

@@ -27,6 +27,14 @@ type Env struct {
 	Results *Results
 
 	Signals *Signals // nil: signals are not caught
+
+	Output Output // how much is shown
+}
+
+// An Output is how much is shown.
+type Output struct {
+	Verbose bool // steps also where there is no terminal, and lists whole
+	Quiet   bool // nothing but errors and what is wrong
 }
 
 // Streams are those that the program was given.
@@ -81,5 +89,9 @@ func (e Env) Getenv(name string) string {
 
 // Log returns a log for warnings: what a user should know although nothing failed.
 func (e Env) Log() *slog.Logger {
-	return slog.New(slog.NewTextHandler(e.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	level := slog.LevelWarn
+	if e.Output.Quiet {
+		level = slog.LevelError
+	}
+	return slog.New(slog.NewTextHandler(e.Stderr, &slog.HandlerOptions{Level: level}))
 }

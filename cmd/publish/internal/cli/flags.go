@@ -8,6 +8,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
@@ -68,6 +69,20 @@ func CDNFlags(fs *pflag.FlagSet, c *target.CDNConfig) {
 func IfExistsFlag(fs *pflag.FlagSet, r *Rules) {
 	help.Choice(fs, &r.IfExists, "if-exists", r.IfExists, "what becomes of a package that is there with another document",
 		string(publish.Skip), string(publish.Overwrite), string(publish.Refuse))
+}
+
+// OutputFlags adds the flags that say how much is shown.
+func OutputFlags(fs *pflag.FlagSet, o *Output) {
+	fs.BoolVarP(&o.Verbose, "verbose", "v", false, "show steps also where there is no terminal, and lists in full")
+	fs.BoolVarP(&o.Quiet, "quiet", "q", false, "show nothing but errors and what is wrong")
+}
+
+// Check refuses what cannot be had together, as an error of package field.
+func (o Output) Check() error {
+	if o.Verbose && o.Quiet {
+		return field.Wrap("quiet", errors.New("--verbose is given as well: want one"))
+	}
+	return nil
 }
 
 // RuleFlags adds the flags that say which packages may be published.

@@ -16,6 +16,9 @@ import (
 
 // Target returns what targets are opened with: warnings and retries are shown.
 func (e Env) Target() target.Environment {
+	if e.Output.Quiet {
+		return target.Environment{Log: e.Log()}
+	}
 	r := &retries{env: e}
 	return target.Environment{Log: e.Log(), Retrying: r.show}
 }

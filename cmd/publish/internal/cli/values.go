@@ -57,6 +57,15 @@ func (v bytesValue) Set(text string) error {
 // Size is a number of bytes for people: 3.1 GiB.
 func Size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 
+// Short is a text as far as there is room for so many characters.
+func Short(text string, room int) string {
+	all := []rune(text)
+	if len(all) <= room || room < 4 {
+		return text
+	}
+	return string(all[:room-3]) + "..."
+}
+
 // Prefixed returns the path of a mirror in front of a line about it; nothing for the destination itself.
 func Prefixed(mirror string) string {
 	if mirror == "" {

@@ -28,4 +28,6 @@ type Observer interface {
 	Planned(*publish.Plan, *Report)
 	// Progress returns what follows a plan while it is carried out, and a function that ends that with the outcome.
 	Progress(*publish.Plan) (p publish.Progress, stop func(*publish.Outcome))
+	// End is called when the publish has ended, with its error.
+	End(error)
 }

@@ -6,11 +6,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
-	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
@@ -20,31 +20,21 @@ const (
 	LineEvery = 15 * time.Second // where there is no terminal
 	showFrom  = 64 << 20         // a file of so many bytes gets a bar of its own
 	maxBars   = 4                // of single files, so that the screen stays calm
+	maxName   = 40               // of what is shown of a name
 )
 
-// A Screen is the observer of the command line: it shows what takes long, and leaves the
-// rest to the report.
-type Screen struct{ Env cli.Env }
-
-func (Screen) Begin(Part)                     {}
-func (Screen) Note(string, ...any)            {}
-func (Screen) Scanned(*source.Source)         {}
-func (Screen) Planned(*publish.Plan, *Report) {}
-
-func (s Screen) Progress(plan *publish.Plan) (publish.Progress, func(*publish.Outcome)) {
-	p := newProgress(s.Env, plan)
-	return p, func(*publish.Outcome) { p.stop() }
-}
-
-// A progress shows how a plan is carried out: bars on a terminal, else a line every 15 s.
+// A progress shows how a plan is carried out: bars on a terminal, else a line every 15 s; and each step when it is done.
 type progress struct {
-	out   io.Writer
-	total int64
-	began time.Time
+	screen *Screen
+	total  int64
+	began  time.Time
+	trees  bool // there is more than one mirror, so that a step says whose it is
 
-	mu   sync.Mutex // guards sent, step and files while one event is put in
-	sent int64
-	step string
+	mu    sync.Mutex // guards what follows while one event is put in
+	sent  int64
+	step  string           // that began last
+	steps map[string]*step // by mirror, those under way
+	index map[string]time.Duration
 
 	bars  *mpb.Progress // nil where there is no terminal
 	whole *mpb.Bar
@@ -54,14 +44,26 @@ type progress struct {
 	stopped sync.WaitGroup
 }
 
-func newProgress(env cli.Env, plan *publish.Plan) *progress {
-	p := &progress{out: env.Stderr, total: plan.Cost(0, 0, 0).Bytes, began: time.Now(), files: make(map[string]*mpb.Bar), done: make(chan struct{})}
-	if p.total == 0 {
+// A step of a mirror, and what it has stored.
+type step struct {
+	name    string
+	began   time.Time
+	objects int
+	bytes   int64
+}
+
+func newProgress(s *Screen, plan *publish.Plan) *progress {
+	p := &progress{
+		screen: s, total: plan.Cost(0, 0, 0).Bytes, began: time.Now(), trees: len(plan.Mirrors) > 1,
+		steps: make(map[string]*step), index: make(map[string]time.Duration), files: make(map[string]*mpb.Bar), done: make(chan struct{}),
+	}
+	if p.total == 0 || s.env.Output.Quiet {
 		return p
 	}
-	if f := cli.Terminal(env.Raw.Stderr); f != nil {
+	if f := cli.Terminal(s.env.Raw.Stderr); f != nil {
 		p.bars = mpb.New(mpb.WithOutput(f), mpb.WithWidth(40))
 		p.whole = p.bar("total", p.total)
+		s.showAbove(p.bars)
 		return p
 	}
 	p.stopped.Add(1)
@@ -77,8 +79,8 @@ func (p *progress) bar(name string, size int64) *mpb.Bar {
 
 // short keeps the end of a name, which tells it from others.
 func short(name string) string {
-	if len(name) > 40 {
-		return "..." + name[len(name)-37:]
+	if len(name) > maxName {
+		return "..." + name[len(name)-maxName+3:]
 	}
 	return name
 }
@@ -110,10 +112,51 @@ func (p *progress) Sent(name string, size, n int64) {
 }
 
 // Step implements publish.Progress.
-func (p *progress) Step(_, step string) {
+func (p *progress) Step(mirror, name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.step = step
+	p.over(mirror)
+	if name != "" {
+		p.step, p.steps[mirror] = name, &step{name: name, began: time.Now()}
+	}
+}
+
+// Stored implements publish.Progress.
+func (p *progress) Stored(mirror string, size int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.steps[mirror]; s != nil {
+		s.objects++
+		s.bytes += size
+	}
+}
+
+// over writes the line of a step of a mirror that is done. That of the index waits until its size is known.
+func (p *progress) over(mirror string) {
+	s := p.steps[mirror]
+	if s == nil {
+		return
+	}
+	delete(p.steps, mirror)
+	took := time.Since(s.began)
+	switch {
+	case s.name == "index":
+		p.index[mirror] = took
+	case s.objects > 0:
+		did := english.Plural(s.objects, "object", "") + ", " + cli.Size(s.bytes)
+		if s.bytes >= showFrom {
+			did += fmt.Sprintf(", %s/s", cli.Size(int64(float64(s.bytes)/max(took.Seconds(), 0.001))))
+		}
+		p.screen.stepDone(s.name, p.of(mirror)+did, took)
+	}
+}
+
+// of names a mirror where there are several.
+func (p *progress) of(mirror string) string {
+	if !p.trees {
+		return ""
+	}
+	return cli.Prefixed(mirror)
 }
 
 func (p *progress) lines() {
@@ -126,7 +169,7 @@ func (p *progress) lines() {
 			return
 		case now := <-tick.C:
 			p.mu.Lock()
-			fmt.Fprintln(p.out, p.line(now))
+			_, _ = io.WriteString(p.screen.env.Stderr, p.line(now)+"\n")
 			p.mu.Unlock()
 		}
 	}
@@ -143,17 +186,23 @@ func (p *progress) line(now time.Time) string {
 	return fmt.Sprintf("%s: %s of %s, %s/s, %s left", p.step, cli.Size(p.sent), cli.Size(p.total), cli.Size(int64(rate)), left)
 }
 
-func (p *progress) stop() {
+// stop ends what is shown, with what came of it.
+func (p *progress) stop(out *publish.Outcome) {
 	close(p.done)
 	p.stopped.Wait()
-	if p.bars == nil {
-		return
+	if p.bars != nil {
+		p.mu.Lock()
+		for _, b := range p.files {
+			b.Abort(true)
+		}
+		p.whole.Abort(true)
+		p.mu.Unlock()
+		p.bars.Wait()
+		p.screen.showAbove(nil)
 	}
-	p.mu.Lock()
-	for _, b := range p.files {
-		b.Abort(true)
+	for _, m := range out.Mirrors {
+		if took, ok := p.index[m.Path]; ok && m.Index.Written {
+			p.screen.stepDone("index", fmt.Sprintf("%s%d -> %d packages, %s", p.of(m.Path), m.Index.Before, m.Index.After, cli.Size(m.Index.Bytes)), took)
+		}
 	}
-	p.whole.Abort(true)
-	p.mu.Unlock()
-	p.bars.Wait()
 }

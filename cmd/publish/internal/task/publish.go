@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
@@ -31,6 +34,8 @@ type Publish struct {
 	Environment target.Environment
 	Report      *Report
 	Observer    Observer
+	// Identified, if set, receives what requests to a destination in S3 are made as, once.
+	Identified func(*target.Identity)
 }
 
 // cdnObserver shows what is done to a CDN as parts of a publish.
@@ -41,14 +46,18 @@ func (o cdnObserver) ReadingBack()  { o.Begin(PartVerify) }
 
 // Run publishes. If it was stopped, the error is the cause.
 func (p *Publish) Run(ctx context.Context) error {
-	return cli.Stopped(ctx, p.run(ctx))
+	err := cli.Stopped(ctx, p.run(ctx))
+	p.Observer.End(err)
+	return err
 }
 
 // RunInPlace publishes where the destination is the source: it signs the packages where they are.
 func (p *Publish) RunInPlace(ctx context.Context) error {
-	return cli.Stopped(ctx, p.do(ctx, func(ctx context.Context, plan *publish.Plan, d *target.Destination) error {
+	err := cli.Stopped(ctx, p.do(ctx, func(ctx context.Context, plan *publish.Plan, d *target.Destination) error {
 		return plan.RemoveUnsigned(ctx, func(path string) publish.Tidier { return d.Mirror(path).(publish.Tidier) })
 	}))
+	p.Observer.End(err)
+	return err
 }
 
 func (p *Publish) run(ctx context.Context) error {
@@ -102,6 +111,8 @@ func (p *Publish) runFrom(ctx context.Context) error {
 }
 
 func (p *Publish) publish(ctx context.Context, src *source.Source, d *target.Destination, then func(context.Context, *publish.Plan, *target.Destination) error) error {
+	identified := p.identify(ctx, d)
+	defer identified()
 	cdn, err := d.OpenCDN(ctx, cdnObserver{p.Observer})
 	if err != nil {
 		return err
@@ -114,6 +125,7 @@ func (p *Publish) publish(ctx context.Context, src *source.Source, d *target.Des
 	if err != nil {
 		return err
 	}
+	identified()
 	p.Report.SetPlan(plan, cdn.Paths(plan.Stale()), d.Parts.Threshold, d.Parts.PartSize)
 	p.Observer.Planned(plan, p.Report)
 	if p.DryRun {
@@ -125,6 +137,37 @@ func (p *Publish) publish(ctx context.Context, src *source.Source, d *target.Des
 		err = errors.Join(err, then(ctx, plan, d))
 	}
 	return err
+}
+
+// maxIdentify is how long a run whose plan is ready waits to be told what it acts as, since it was asked.
+const maxIdentify = time.Second
+
+// identify finds out beside the rest what requests are made as. The function that it returns reports that, if it is known
+// or soon will be; only its first call does.
+func (p *Publish) identify(ctx context.Context, d *target.Destination) (report func()) {
+	if p.Identified == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	g, ctx := defect.WithContext(ctx)
+	known := make(chan *target.Identity, 1)
+	late := time.After(maxIdentify)
+	g.Go(func() error {
+		known <- d.Identity(ctx)
+		return nil
+	})
+	return sync.OnceFunc(func() {
+		select {
+		case who := <-known:
+			if who != nil {
+				p.Report.Identity = who
+				p.Identified(who)
+			}
+		case <-late:
+		}
+		cancel()
+		_ = g.Wait() // it has no error
+	})
 }
 
 // sourceError: a source that cannot be opened is invalid, unless we were stopped.

@@ -29,6 +29,7 @@ type Report struct {
 	Error       string               `json:"error,omitempty"`
 	Source      string               `json:"source"`
 	Destination string               `json:"destination"`
+	Identity    *target.Identity     `json:"identity,omitempty"` // what requests to S3 were made as
 	Settings    []cli.Setting        `json:"settings"`
 	SigningKey  string               `json:"signing_key,omitempty"` // fingerprint of the key that signs
 	Mirrors     []MirrorReport       `json:"mirrors"`
@@ -39,6 +40,7 @@ type Report struct {
 	Invalidate  *target.Invalidation `json:"invalidation,omitempty"`
 	Seconds     float64              `json:"seconds"`
 
+	output  cli.Output
 	began   time.Time
 	dryRun  bool
 	planned bool // the plan is known
@@ -101,7 +103,7 @@ func NewReport(env cli.Env, source, destination string, dryRun bool, used []cli.
 	return &Report{
 		Version: cli.ReportVersion, Program: "publish " + env.Version, Source: redact.URL(source), Destination: redact.URL(destination),
 		Settings: used, Mirrors: []MirrorReport{}, Files: []fileReport{}, Findings: []buildcache.Finding{},
-		began: time.Now(), dryRun: dryRun,
+		output: env.Output, began: time.Now(), dryRun: dryRun,
 	}
 }
 
@@ -209,6 +211,10 @@ func (r *Report) Print(w io.Writer, asJSON bool) error {
 }
 
 func (r *Report) text(b *strings.Builder) {
+	if r.output.Quiet {
+		r.warnings(b)
+		return
+	}
 	if r.planned {
 		r.planText(b)
 	}
@@ -244,18 +250,7 @@ func (r *Report) planText(b *strings.Builder) {
 	for _, f := range r.Files {
 		escape.Fprintf(b, "  file %q: %s\n", f.Name, f.Status)
 	}
-	warnings := 0
-	for _, f := range r.Findings {
-		if f.Severity != buildcache.Warning {
-			continue
-		}
-		if warnings++; warnings <= cli.ShownWarnings {
-			escape.Fprintf(b, "  warning: %s\n", f)
-		}
-	}
-	if warnings > cli.ShownWarnings {
-		fmt.Fprintf(b, "  warning: and %d more, see --json\n", warnings-cli.ShownWarnings)
-	}
+	r.warnings(b)
 	if r.dryRun {
 		escape.Fprintf(b, "  would store %d objects, %s, in about %d requests: $%.4f\n", r.Estimate.Objects, cli.Size(r.Estimate.Bytes), r.Estimate.Requests, r.Estimate.USD)
 		if i := r.Invalidate; i != nil {
@@ -269,6 +264,21 @@ func (r *Report) planText(b *strings.Builder) {
 		if i.ID != "" {
 			escape.Fprintf(b, "  invalidation %s: %s\n", i.ID, i.Status)
 		}
+	}
+}
+
+func (r *Report) warnings(b *strings.Builder) {
+	shown := 0
+	for _, f := range r.Findings {
+		if f.Severity != buildcache.Warning {
+			continue
+		}
+		if shown++; shown <= cli.ShownWarnings || r.output.Verbose {
+			escape.Fprintf(b, "  warning: %s\n", f)
+		}
+	}
+	if more := shown - cli.ShownWarnings; more > 0 && !r.output.Verbose {
+		fmt.Fprintf(b, "  warning: and %d more: --verbose shows all\n", more)
 	}
 }
 

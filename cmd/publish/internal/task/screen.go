@@ -1,0 +1,195 @@
+package task
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dustin/go-humanize/english"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/style"
+)
+
+// A Screen is the observer of the command line. On a terminal, and with --verbose, each step leaves a line that says what it
+// did and how long that took. Bars show what is on its way. With --quiet it shows nothing.
+type Screen struct {
+	env   cli.Env
+	style style.Style
+	steps bool // each leaves a line
+
+	mu     sync.Mutex // guards what follows while one event is put in
+	above  io.Writer  // where lines go while bars are shown; nil: there are none
+	part   Part
+	began  time.Time
+	report *Report
+}
+
+// NewScreen returns the observer of one run.
+func NewScreen(env cli.Env) *Screen {
+	terminal := cli.Terminal(env.Raw.Stderr) != nil
+	return &Screen{env: env, style: style.Of(env.Raw.Stderr, env.Lookup), steps: (terminal || env.Output.Verbose) && !env.Output.Quiet}
+}
+
+// Introduce says what is published where.
+func (s *Screen) Introduce(from, to string) {
+	if s.env.Output.Quiet {
+		return
+	}
+	if abs, err := filepath.Abs(from); err == nil && !strings.Contains(from, "://") {
+		from = abs
+	}
+	escape.Fprintf(s.env.Stderr, "%s -> %s\n", redact.URL(from), redact.URL(to))
+}
+
+// Identified says what requests are made as.
+func (s *Screen) Identified(who *target.Identity) {
+	if !s.env.Output.Quiet {
+		escape.Fprintf(s.env.Stderr, "%s\n", identityText(who))
+	}
+}
+
+// identityText says what requests are made as: as arn:aws:iam::123456789012:user/ci, account 123456789012, at Amazon S3, eu-central-1.
+func identityText(who *target.Identity) string {
+	text := "as " + who.ARN
+	if who.ARN == "" {
+		text = "with the access key " + who.AccessKey
+		if who.AccessKey == "" {
+			text = "without credentials"
+		}
+	}
+	if who.Account != "" {
+		text += ", account " + who.Account
+	}
+	at := who.Endpoint
+	if at == "" {
+		at = "Amazon S3"
+	}
+	text += ", at " + at
+	if who.Region != "" {
+		text += ", " + who.Region
+	}
+	return text
+}
+
+// Begin implements Observer.
+func (s *Screen) Begin(p Part) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over(nil)
+	s.part, s.began = p, time.Now()
+}
+
+// End implements Observer.
+func (s *Screen) End(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over(err)
+}
+
+// over writes the line of the part that was under way, if it has one: other parts have those of their steps.
+func (s *Screen) over(err error) {
+	step, did := "", ""
+	switch s.part {
+	case PartCDN:
+		step = "invalidation"
+		if s.report != nil && s.report.Invalidate != nil {
+			did = english.Plural(len(s.report.Invalidate.Paths), "path", "")
+		}
+	case PartVerify:
+		step, did = "read-back", "readers have what was published"
+	default:
+		return
+	}
+	if err != nil {
+		did = "failed"
+	}
+	s.line(step, did, time.Since(s.began))
+	s.part = ""
+}
+
+// line writes the line of a step.
+func (s *Screen) line(step, what string, took time.Duration) {
+	if !s.steps {
+		return
+	}
+	to := s.above
+	if to == nil {
+		to = s.env.Raw.Stderr
+	}
+	room := min(s.style.Columns()-len("invalidation    999.9 s"), 60)
+	fmt.Fprintf(to, "%s  %-*s %s\n", s.style.Bold(fmt.Sprintf("%-12s", step)), room, cli.Short(escape.Line(what), room), s.style.Faint(fmt.Sprintf("%6.1f s", took.Seconds())))
+}
+
+// stepDone writes the line of a step of a plan.
+func (s *Screen) stepDone(step, did string, took time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.line(step, did, took)
+}
+
+// showAbove makes lines go above bars; nil: there are none any more.
+func (s *Screen) showAbove(bars io.Writer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.above = bars
+}
+
+// Note implements Observer.
+func (s *Screen) Note(string, ...any) {}
+
+// Scanned implements Observer.
+func (s *Screen) Scanned(src *source.Source) {
+	n := 0
+	for _, m := range src.Mirrors {
+		n += len(m.Packages)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	what := english.Plural(n, "package", "")
+	if m := len(src.Mirrors); m > 1 {
+		what += " in " + english.Plural(m, "mirror", "")
+	}
+	s.line("scan", what, time.Since(s.began))
+}
+
+// Planned implements Observer.
+func (s *Screen) Planned(_ *publish.Plan, r *Report) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.report = r
+	s.line("plan", countsText(r.Mirrors), time.Since(s.began))
+}
+
+// countsText says how many packages are new, replaced, unchanged, skipped and rejected.
+func countsText(mirrors []MirrorReport) string {
+	text := ""
+	for _, status := range []publish.Status{publish.New, publish.Replaced, publish.Unchanged, publish.Skipped, publish.Rejected} {
+		n := 0
+		for _, m := range mirrors {
+			n += m.Counts[string(status)]
+		}
+		if n > 0 {
+			text += fmt.Sprintf(", %d %s", n, status)
+		}
+	}
+	if text == "" {
+		return "no packages"
+	}
+	return text[2:]
+}
+
+// Progress implements Observer.
+func (s *Screen) Progress(plan *publish.Plan) (publish.Progress, func(*publish.Outcome)) {
+	p := newProgress(s, plan)
+	return p, p.stop
+}
