@@ -19,6 +19,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/style"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/remote"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
@@ -79,7 +80,7 @@ func rootCommand(env cli.Env) *cobra.Command {
 	cmd.SetFlagErrorFunc(cli.FlagErrors(env))
 	cmd.Flags().BoolP("version", "V", false, "print the version")
 	cmd.AddCommand(browse.Ls(env), browse.Show(env), browse.Why(env), browse.Du(env), browse.SBOM(env), catalogCommand(env), copyCommand(env), exportCommand(env), importCommand(env), indexCommand(env), indexerCommand(env), verifyCommand(env), signCommand(env), keysCommand(env), benchCommand(env), actionCommand(env),
-		daemonCommand(env), pushCommand(env), statusCommand(env), drainCommand(env), retryCommand(env), forgetCommand(env), execCommand(env), doctorCommand(env), initCommand(env), versionCommand(env), manCommand(), exitCodesTopic())
+		daemonCommand(env), remote.Push(env), remote.Status(env), remote.Drain(env), remote.Retry(env), remote.Forget(env), execCommand(env), doctorCommand(env), initCommand(env), versionCommand(env), manCommand(), exitCodesTopic())
 	help.Install(cmd, style.Of(env.Raw.Stdout, env.Lookup))
 	return cmd
 }

@@ -1,4 +1,4 @@
-package main
+package remote
 
 import (
 	"fmt"
@@ -11,7 +11,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-func retryCommand(env cli.Env) *cobra.Command {
+// Retry returns the command `publish retry`.
+func Retry(env cli.Env) *cobra.Command {
 	var socket socketFlag
 	cmd := &cobra.Command{
 		GroupID: help.Serving, Use: "retry [ID...]", Short: "Let the daemon try again what has failed", Args: cobra.ArbitraryArgs,

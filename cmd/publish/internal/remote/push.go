@@ -1,4 +1,5 @@
-package main
+// Package remote is the commands that talk to a running daemon or indexer: push, status, drain, retry and forget.
+package remote
 
 import (
 	"context"
@@ -63,7 +64,8 @@ PATH is the document of a package (...spec.manifest.json, or .spec.json of layou
 directory that holds such. What was handed over is kept on the disk when this returns, within
 milliseconds, so it can be called by a hook of a build. Pushing again what is known does nothing.`
 
-func pushCommand(env cli.Env) *cobra.Command {
+// Push returns the command `publish push`.
+func Push(env cli.Env) *cobra.Command {
 	var socket socketFlag
 	var wait waitValue
 	var timeout time.Duration

@@ -1,4 +1,4 @@
-package main
+package remote
 
 import (
 	"fmt"
@@ -19,7 +19,8 @@ is configured again, its packages are found again.
 
 MIRROR is the name that the status shows. Without one, all mirrors that are not in the configuration are forgotten.`
 
-func forgetCommand(env cli.Env) *cobra.Command {
+// Forget returns the command `publish forget`.
+func Forget(env cli.Env) *cobra.Command {
 	var socket socketFlag
 	cmd := &cobra.Command{
 		GroupID: help.Serving, Use: "forget [MIRROR...]", Short: "Let the daemon forget mirrors that were removed", Args: cobra.ArbitraryArgs, Long: forgetHelp,

@@ -1,4 +1,4 @@
-package main
+package remote
 
 import (
 	"cmp"
@@ -25,7 +25,8 @@ import (
 // watchEvery is how often a status that is watched is shown anew.
 const watchEvery = 2 * time.Second
 
-func statusCommand(env cli.Env) *cobra.Command {
+// Status returns the command `publish status`.
+func Status(env cli.Env) *cobra.Command {
 	var socket socketFlag
 	var asJSON, watch bool
 	cmd := &cobra.Command{
@@ -196,7 +197,8 @@ func runText(r daemon.Sending) string {
 
 func since(now, then time.Time) string { return max(now.Sub(then), 0).Round(time.Second).String() }
 
-func drainCommand(env cli.Env) *cobra.Command {
+// Drain returns the command `publish drain`.
+func Drain(env cli.Env) *cobra.Command {
 	var socket socketFlag
 	var wait, asJSON bool
 	var timeout time.Duration
