@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/arrival"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
@@ -88,9 +89,9 @@ func (k *worker) verdict(ctx context.Context, j queue.Job) queue.Change {
 		c.To = queue.Ready
 	case ctx.Err() != nil:
 		c.To, c.Reason = queue.Accepted, j.Reason
-	case errors.Is(err, ErrGone), errors.Is(err, ErrAnother), errors.Is(err, ErrNotSelected):
+	case errors.Is(err, arrival.ErrGone), errors.Is(err, arrival.ErrAnother), errors.Is(err, arrival.ErrNotSelected):
 		c.To, c.Reason = queue.Cancelled, err.Error()
-	case errors.Is(err, ErrRefused), errors.Is(err, ErrNoDocument):
+	case errors.Is(err, arrival.ErrRefused), errors.Is(err, arrival.ErrNoDocument):
 		c.To, c.Reason = queue.Failed, err.Error()
 		k.d.o.Log.Error("a package is refused", "mirror", k.m.Name, "package", j.Package, "file", j.File, "reason", c.Reason)
 	default:

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/arrival"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 )
 
@@ -63,7 +64,7 @@ func (c contained) Read(ctx context.Context, file string) (p Package, err error)
 func (c contained) Check(ctx context.Context, p Package, read func(int64)) error {
 	err := c.caught(func() error { return c.Work.Check(ctx, p, read) })
 	if isDefect(err) {
-		err = errors.Join(ErrRefused, err)
+		err = errors.Join(arrival.ErrRefused, err)
 	}
 	return err
 }

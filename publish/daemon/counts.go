@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/histogram"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
@@ -13,7 +14,6 @@ import (
 type Counts struct {
 	checked      atomic.Int64
 	sent         atomic.Int64
-	runFailures  atomic.Int64
 	tellFailures atomic.Int64
 	queueErrors  atomic.Int64
 
@@ -26,7 +26,7 @@ type Counts struct {
 type MirrorCounts struct {
 	Jobs          map[queue.State]int // that came into a state
 	Runs          int
-	FailedRuns    int
+	Failures      map[string]int // of runs, by class: see Options.Class
 	Scans         int
 	ScanSeconds   float64 // of the last one
 	Documents     int     // that it saw
@@ -34,14 +34,9 @@ type MirrorCounts struct {
 	Objects       int
 	IndexSwitches int
 	Told          int // caches
-	// Latency counts packages by how long it took from being taken over to being published: at
-	// most Latencies[i] seconds each; the last is all.
-	Latency    [len(Latencies) + 1]int
-	LatencySum float64
+	// Latency counts packages by how many seconds it took from being accepted to being published.
+	Latency *histogram.Histogram
 }
-
-// Latencies are bounds, in seconds.
-var Latencies = [...]float64{1, 2, 5, 10, 30, 60, 300, 1800, 7200}
 
 func (c *Counts) of(mirror string, count func(*MirrorCounts)) {
 	c.mu.Lock()
@@ -51,7 +46,7 @@ func (c *Counts) of(mirror string, count func(*MirrorCounts)) {
 	}
 	m := c.mirrors[mirror]
 	if m == nil {
-		m = &MirrorCounts{Jobs: make(map[queue.State]int)}
+		m = &MirrorCounts{Jobs: make(map[queue.State]int), Failures: make(map[string]int), Latency: histogram.New(1, 2, 5, 10, 30, 60, 300, 1800, 7200)}
 		c.mirrors[mirror] = m
 	}
 	count(m)
@@ -65,12 +60,13 @@ func (c *Counts) scanned(mirror string, took time.Duration, documents int) {
 	c.of(mirror, func(m *MirrorCounts) { m.Scans, m.ScanSeconds, m.Documents = m.Scans+1, took.Seconds(), documents })
 }
 
-func (c *Counts) ran(mirror string, out Outcome, err error) {
+// ran counts a run; class is empty if it succeeded.
+func (c *Counts) ran(mirror string, out Outcome, class string) {
 	c.of(mirror, func(m *MirrorCounts) {
 		m.Runs++
 		m.Objects += out.Objects
-		if err != nil {
-			m.FailedRuns++
+		if class != "" {
+			m.Failures[class]++
 		}
 		for _, x := range out.Indices {
 			if x.Written {
@@ -85,22 +81,12 @@ func (c *Counts) told(mirror string) {
 }
 
 func (c *Counts) latency(mirror string, took time.Duration) {
-	c.of(mirror, func(m *MirrorCounts) {
-		seconds := max(took.Seconds(), 0)
-		m.LatencySum += seconds
-		m.Latency[len(Latencies)]++
-		for i, bound := range Latencies {
-			if seconds <= bound {
-				m.Latency[i]++
-			}
-		}
-	})
+	c.of(mirror, func(m *MirrorCounts) { m.Latency.Observe(took.Seconds()) })
 }
 
 // Totals are the counts that are not of one mirror.
 type Totals struct {
-	CheckedBytes, SentBytes                int64
-	RunFailures, TellFailures, QueueErrors int64
+	CheckedBytes, SentBytes, TellFailures, QueueErrors int64
 }
 
 // Counted returns what was counted so far.
@@ -111,8 +97,8 @@ func (d *Daemon) Counted() (Totals, map[string]MirrorCounts) {
 	all := make(map[string]MirrorCounts, len(c.mirrors))
 	for name, m := range c.mirrors {
 		one := *m
-		one.Jobs = maps.Clone(m.Jobs)
+		one.Jobs, one.Failures, one.Latency = maps.Clone(m.Jobs), maps.Clone(m.Failures), m.Latency.Clone()
 		all[name] = one
 	}
-	return Totals{c.checked.Load(), c.sent.Load(), c.runFailures.Load(), c.tellFailures.Load(), c.queueErrors.Load()}, all
+	return Totals{c.checked.Load(), c.sent.Load(), c.tellFailures.Load(), c.queueErrors.Load()}, all
 }

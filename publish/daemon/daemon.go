@@ -8,6 +8,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -59,7 +60,7 @@ type Work interface {
 	Arrivals(ctx context.Context, dir string) iter.Seq2[File, error]
 	// MayHold reports whether documents may be in or below a directory.
 	MayHold(dir string) bool
-	// Read understands a document.
+	// Read understands a document. What is wrong with it is in package arrival.
 	Read(ctx context.Context, file string) (Package, error)
 	// Check returns nil if the package is complete and will do.
 	Check(ctx context.Context, p Package, read func(int64)) error
@@ -85,17 +86,6 @@ type Package struct {
 	ID     string // for people
 	Bytes  int64
 }
-
-// What Read and Check say about a document. Any other error is about a package that may be
-// on its way, and is looked at again.
-var (
-	ErrGone        = errors.New("it is no longer there")
-	ErrAnother     = errors.New("it was replaced by another document")
-	ErrNotSelected = errors.New("not selected by the rules of the mirror")
-	ErrNoDocument  = errors.New("not the document of a package")
-	// ErrRefused is wrapped where looking again does not help.
-	ErrRefused = errors.New("refused")
-)
 
 // A Run is packages that are published together.
 type Run struct {
@@ -154,6 +144,19 @@ type Options struct {
 	// Stalled is how long something may go on without any progress before the daemon is
 	// no longer taken for healthy.
 	Stalled time.Duration
+	// Class returns the class of failure of an error, for metrics. Nil: all are of the same.
+	Class func(error) string
+}
+
+// classOf is the class of failure of an error; empty if it is nil.
+func (o *Options) classOf(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case o.Class == nil:
+		return "failed"
+	}
+	return cmp.Or(o.Class(err), "failed")
 }
 
 // A lane is work on packages of a size, beside that on others: what is small does not wait

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/arrival"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
@@ -132,7 +133,7 @@ func TestIncompleteIsPublishedOnceItIsComplete(t *testing.T) {
 func TestBadOnesCostGoodOnesNothing(t *testing.T) {
 	for what, bad := range map[string]parcel{
 		"none":       {},
-		"refused":    {state: fmt.Errorf("%w: it is not signed", daemon.ErrRefused)},
+		"refused":    {state: fmt.Errorf("%w: it is not signed", arrival.ErrRefused)},
 		"incomplete": {state: errHalf},
 		"unreadable": {broken: errors.New("unexpected end of JSON")},
 	} {
@@ -375,7 +376,7 @@ func TestDrain(t *testing.T) {
 		all := y.fill(10)
 		y.put("spec/half", parcel{state: errHalf})
 		y.put("spec/unreadable", parcel{broken: errors.New("unexpected end of JSON")})
-		y.put("spec/refused", parcel{state: daemon.ErrRefused})
+		y.put("spec/refused", parcel{state: arrival.ErrRefused})
 		told, began := 0, time.Now()
 		left, err := d.Drain(t.Context(), func(daemon.Drained) { told++ })
 		if err != nil || !left.Done || left.Published != 10 || len(left.Failed) != 1 || len(left.Incomplete) != 2 || told < 10 {
@@ -430,6 +431,9 @@ func TestDrainOfWhatCannotBePublished(t *testing.T) {
 		left, err := d.Drain(t.Context(), func(daemon.Drained) {})
 		if err != nil || left.Blocked["noble"] != "access denied" {
 			t.Errorf("%+v, %v", left, err)
+		}
+		if _, counts := d.Counted(); counts["noble"].Runs == 0 || counts["noble"].Failures["upload"] != counts["noble"].Runs {
+			t.Errorf("failures are not counted by their class: %+v", counts["noble"])
 		}
 	})
 }
@@ -489,7 +493,7 @@ func TestPush(t *testing.T) {
 		}
 		for where, want := range map[string]error{
 			"/srv/noble/../secret/spec/a": daemon.ErrOutside, "/srv/noblesse/spec/a": daemon.ErrOutside, "spec/a": daemon.ErrOutside, "/": daemon.ErrOutside,
-			"/srv/noble/spec/none": daemon.ErrGone, "/srv/noble/other": daemon.ErrNoDocument,
+			"/srv/noble/spec/none": arrival.ErrGone, "/srv/noble/other": arrival.ErrNoDocument,
 		} {
 			if _, err := d.Push(t.Context(), where); !errors.Is(err, want) {
 				t.Errorf("%s: %v, want %v", where, err, want)

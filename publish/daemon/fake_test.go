@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/arrival"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
@@ -111,9 +112,9 @@ func (y *fakeWork) Read(_ context.Context, file string) (daemon.Package, error) 
 	p, ok := y.files[file]
 	switch {
 	case !ok && strings.HasPrefix(file, "spec/"):
-		return daemon.Package{}, daemon.ErrGone
+		return daemon.Package{}, arrival.ErrGone
 	case !ok:
-		return daemon.Package{}, daemon.ErrNoDocument
+		return daemon.Package{}, arrival.ErrNoDocument
 	case p.broken != nil:
 		return daemon.Package{}, p.broken
 	}
@@ -132,9 +133,9 @@ func (y *fakeWork) Check(ctx context.Context, p daemon.Package, read func(int64)
 	}
 	switch {
 	case !ok:
-		return daemon.ErrGone
+		return arrival.ErrGone
 	case f.digest != p.Digest:
-		return daemon.ErrAnother
+		return arrival.ErrAnother
 	case f.state == nil:
 		read(f.bytes)
 	}
@@ -277,6 +278,7 @@ func begin(t *testing.T, dir string, mirrors ...daemon.Mirror) *running {
 	var log lockedBuilder
 	d := daemon.New(daemon.Options{
 		Queue: q, Log: slog.New(slog.NewTextHandler(&log, nil)), Keep: 30 * 24 * time.Hour, Grace: 20 * time.Second, Stalled: 5 * time.Minute,
+		Class: func(error) string { return "upload" },
 	}, mirrors)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)

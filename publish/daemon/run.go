@@ -204,7 +204,6 @@ func (k *worker) rest(why *RunError) {
 	pause := backoff(firstPause, longestPause, k.pause.failures)
 	k.pause.until = time.Now().Add(pause)
 	k.mu.Unlock()
-	k.d.counts.runFailures.Add(1)
 	k.d.o.Log.Warn("a run has failed, its packages wait", "mirror", k.m.Name, "again in", pause.Round(time.Second).String(), "reason", why.Error())
 }
 
@@ -239,7 +238,7 @@ func (k *worker) end(p *Progress, out Outcome, err error, packages int) {
 		k.merge(out.Indices)
 	}
 	k.mu.Unlock()
-	k.d.counts.ran(k.m.Name, out, err)
+	k.d.counts.ran(k.m.Name, out, k.d.o.classOf(err))
 	k.d.events.Send(event.Event{Kind: "run", Mirror: k.m.Name, State: state, Packages: packages, Reason: r.Error})
 	if err == nil {
 		k.d.o.Log.Info("published", "mirror", k.m.Name, "packages", packages, "refused", len(out.Refused), "objects", out.Objects, "bytes", out.Bytes, "seconds", r.Seconds)

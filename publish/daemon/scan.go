@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/arrival"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/hints"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
@@ -203,10 +204,10 @@ func (k *worker) read(ctx context.Context, f File) (Package, bool) {
 		return p, err == nil
 	}
 	s.reason = ""
-	if err == nil || errors.Is(err, ErrNotSelected) || ctx.Err() != nil {
+	if err == nil || errors.Is(err, arrival.ErrNotSelected) || ctx.Err() != nil {
 		return p, err == nil
 	}
-	if errors.Is(err, ErrGone) {
+	if errors.Is(err, arrival.ErrGone) {
 		delete(k.seen, f.Name)
 		return p, false
 	}
@@ -316,7 +317,7 @@ func (d *Daemon) Push(ctx context.Context, where string) ([]queue.Job, error) {
 	var all []queue.Job
 	for i, k := range inside {
 		jobs, err := k.push(ctx, names[i])
-		if errors.Is(err, ErrNotSelected) && len(inside) > 1 {
+		if errors.Is(err, arrival.ErrNotSelected) && len(inside) > 1 {
 			continue // another mirror of the same source may want it
 		}
 		if err != nil {
@@ -344,7 +345,7 @@ func (k *worker) push(ctx context.Context, name string) ([]queue.Job, error) {
 	if err == nil {
 		return k.acceptPushed(ctx, []queue.Job{k.job(p)})
 	}
-	if !errors.Is(err, ErrNoDocument) {
+	if !errors.Is(err, arrival.ErrNoDocument) {
 		return nil, err
 	}
 	return k.pushDir(ctx, name)
@@ -362,13 +363,13 @@ func (k *worker) pushDir(ctx context.Context, dir string) ([]queue.Job, error) {
 		switch {
 		case err == nil:
 			all = append(all, k.job(p))
-		case errors.Is(err, ErrGone), errors.Is(err, ErrNotSelected):
+		case errors.Is(err, arrival.ErrGone), errors.Is(err, arrival.ErrNotSelected):
 		default:
 			k.look(dirOf(f.Name)) // it is looked at again until it is whole
 		}
 	}
 	if len(all) == 0 {
-		return nil, ErrNoDocument
+		return nil, arrival.ErrNoDocument
 	}
 	return k.acceptPushed(ctx, all)
 }

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -70,6 +71,7 @@ type Done struct {
 	Messages int // that told of it
 	Took     time.Duration
 	Err      error
+	Class    string // of failure, if there is an Err: see Config.Class
 }
 
 // Config says what a host does.
@@ -98,7 +100,9 @@ type Config struct {
 	Stalled time.Duration
 	// Log hears of what is left and of what fails. Nobody does if it is nil.
 	Log *slog.Logger
-	// Observe is told of each job, if it is set.
+	// Class returns the class of failure of an error, for metrics. Nil: all are of the same.
+	Class func(error) string
+	// Observe is called after each job, if it is set.
 	Observe func(Done)
 }
 
@@ -269,6 +273,10 @@ func (h *Host) heal(ctx context.Context, w *gathered) {
 	d.Took = time.Since(began)
 	h.Progress()
 	if d.Err != nil {
+		d.Class = "failed"
+		if h.Class != nil {
+			d.Class = cmp.Or(h.Class(d.Err), d.Class)
+		}
 		d.Left = make(map[string]string)
 		for _, name := range d.Names {
 			d.Left[name] = d.Err.Error()

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/histogram"
 )
 
 // A Status is how things are with a host, as far as it knows. What waits in the queue, and what
@@ -128,19 +130,19 @@ type entry struct {
 	used   time.Time
 }
 
-// Latencies are the bounds of the buckets in which the times from an object being stored to its
-// being in order are counted, in seconds.
-var Latencies = []float64{1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 6 * 3600, 24 * 3600}
+// newLatency counts the seconds from an object being stored to its being in order.
+func newLatency() *histogram.Histogram {
+	return histogram.New(1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 6*3600, 24*3600)
+}
 
 // MirrorCounts are counted since a host began.
 type MirrorCounts struct {
-	Jobs, FailedJobs int64
-	Switches         int64 // of indices
-	Told             int64 // jobs in which caches were told
-	// Latency counts names that were put in order, by Latencies, each bucket with those before it; the last is
-	// of all.
-	Latency    []int
-	LatencySum float64
+	Jobs     int
+	Failures map[string]int // of jobs, by class: see Config.Class
+	Switches int64          // of indices
+	Told     int64          // jobs in which caches were told
+	// Latency counts names that were put in order.
+	Latency *histogram.Histogram
 }
 
 // Counts are all that is counted.
@@ -248,7 +250,7 @@ func (h *Host) Counted() Counts {
 	}
 	for name, e := range h.ledger.mirrors {
 		n := e.counts
-		n.Latency = slices.Clone(n.Latency)
+		n.Latency, n.Failures = n.Latency.Clone(), maps.Clone(n.Failures)
 		c.Mirrors[name] = n
 	}
 	return c
@@ -293,7 +295,7 @@ func (b *ledger) of(name string, now time.Time) *entry {
 		if len(b.mirrors) >= mostMirrors {
 			delete(b.mirrors, slices.MinFunc(slices.Collect(maps.Keys(b.mirrors)), func(x, y string) int { return b.mirrors[x].used.Compare(b.mirrors[y].used) }))
 		}
-		e = &entry{counts: MirrorCounts{Latency: make([]int, len(Latencies)+1)}, status: MirrorStatus{Indices: []Index{}}}
+		e = &entry{counts: MirrorCounts{Latency: newLatency(), Failures: make(map[string]int)}, status: MirrorStatus{Indices: []Index{}}}
 		b.mirrors[name] = e
 	}
 	e.used = now
@@ -330,7 +332,7 @@ func (b *ledger) ended(name string, now time.Time, d Done, stored map[string]tim
 		lag := max(now.Sub(at).Seconds(), 0) // a clock may be ahead
 		last.Lag = max(last.Lag, lag)
 		if d.Left[name] == "" {
-			e.counts.took(lag)
+			e.counts.Latency.Observe(lag)
 		}
 	}
 	for _, x := range d.Indices {
@@ -350,7 +352,7 @@ func (b *ledger) ended(name string, now time.Time, d Done, stored map[string]tim
 	switch {
 	case d.Err != nil:
 		last.Error = d.Err.Error()
-		e.counts.FailedJobs++
+		e.counts.Failures[d.Class]++
 	default:
 		e.status.Healed, e.owed = &now, nil
 	}
@@ -366,16 +368,6 @@ func (b *ledger) ended(name string, now time.Time, d Done, stored map[string]tim
 		e.owed.Tries, e.owed.Reason, e.owed.until = e.owed.Tries+1, last.Error, until
 	}
 	e.status.Last = last
-}
-
-func (n *MirrorCounts) took(seconds float64) {
-	for i, bound := range Latencies {
-		if seconds <= bound {
-			n.Latency[i]++
-		}
-	}
-	n.Latency[len(Latencies)]++
-	n.LatencySum += seconds
 }
 
 // leave notes that a message was left, and whether that was its last delivery.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -108,7 +107,8 @@ func TestStatus(t *testing.T) {
 				t.Errorf("the queue says that %q are dead", dead)
 			}
 			c := h.Counted().Mirrors["s3://cache/noble"]
-			if c.Jobs != 2 || c.Switches != 2 || c.Told != 2 || c.LatencySum != 3608 || c.Latency[slices.Index(events.Latencies, 3600)] != 0 || c.Latency[len(events.Latencies)] != 1 {
+			buckets, count, sum := c.Latency.Buckets()
+			if c.Jobs != 2 || c.Switches != 2 || c.Told != 2 || sum != 3608 || buckets[3600] != 0 || count != 1 {
 				t.Errorf("counts: %+v", c)
 			}
 			// What is in hand when it stops is given back.
@@ -134,7 +134,7 @@ func TestOwedToCaches(t *testing.T) {
 			return events.Outcome{Told: true}, nil
 		}
 		g := &gate{Queue: q}
-		hosted(t, events.Config{Queue: g, Heal: heal}, func(h *events.Host) {
+		hosted(t, events.Config{Queue: g, Heal: heal, Class: func(error) string { return "invalidation" }}, func(h *events.Host) {
 			q.Send(stored(documentOf("noble", 1)))
 			time.Sleep(10 * time.Second)
 			first := h.Status()
@@ -145,7 +145,7 @@ func TestOwedToCaches(t *testing.T) {
 			if s := h.Status(); len(s.Owed) != 1 || s.Owed[0].Tries != 2 || !s.Owed[0].Since.Equal(first.Owed[0].Since) {
 				t.Errorf("owed: %+v", s.Owed)
 			}
-			if c := h.Counted(); c.TellFailures != 2 || c.Mirrors["s3://cache/noble"].FailedJobs != 2 {
+			if c := h.Counted(); c.TellFailures != 2 || c.Mirrors["s3://cache/noble"].Failures["invalidation"] != 2 {
 				t.Errorf("counts: %+v", c)
 			}
 			deaf.Store(false)

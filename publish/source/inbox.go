@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/arrival"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -147,26 +148,6 @@ type Arrived struct {
 	specs  *spec.Reader
 }
 
-// Errors about what arrived. Any other error may be gone by the next time.
-var (
-	// ErrNoDocument: that is no name of a package's document.
-	ErrNoDocument = errors.New("not the document of a package")
-	// ErrNotSelected: the rules leave it out.
-	ErrNotSelected = errors.New("not selected by the rules of the mirror")
-	// ErrGone: the document is not there any more.
-	ErrGone = errors.New("it is no longer there")
-	// ErrAnother: the document is not the one that was read before.
-	ErrAnother = errors.New("it was replaced by another document")
-)
-
-// A RefusedError says why a package will never be published as it is.
-type RefusedError struct{ Reasons []error }
-
-func (e *RefusedError) Error() string { return errors.Join(e.Reasons...).Error() }
-
-// Unwrap gives errors.Is the reasons.
-func (e *RefusedError) Unwrap() []error { return e.Reasons }
-
 // signatureEnd is the last line of a signed document. Without it the document may still be
 // understood, but is not all there.
 const signatureEnd = "-----END PGP SIGNATURE-----"
@@ -184,12 +165,12 @@ func (in *Inbox) Read(ctx context.Context, file string) (*Arrived, error) {
 func (in *Inbox) open(ctx context.Context, file string) (*Arrived, []byte, error) {
 	dir, f, name, ok := documentAt(file)
 	if !ok {
-		return nil, nil, ErrNoDocument
+		return nil, nil, arrival.ErrNoDocument
 	}
 	a := &Arrived{File: file, format: f, tree: &tree{in.root, dir}, name: name, specs: spec.NewReader(maxSourceSpecs)}
 	content, _, err := mirror.Read(ctx, a.tree, name, buildcache.MaxDocument)
 	if errors.Is(err, mirror.ErrNotExist) {
-		return nil, nil, ErrGone
+		return nil, nil, arrival.ErrGone
 	}
 	a.Digest = blob.DigestOf(content)
 	return a, content, err
@@ -205,7 +186,7 @@ func (in *Inbox) understand(ctx context.Context, a *Arrived, content []byte) err
 	}
 	trueVersion(ctx, p, a.format, a.tree, a.specs)
 	if !in.rules.Selection.picks(p) || !in.rules.Selection.layout(a.format) {
-		return ErrNotSelected
+		return arrival.ErrNotSelected
 	}
 	a.pkg, a.ID = p, p.ID()
 	for _, b := range p.Blobs {
@@ -220,8 +201,8 @@ func (in *Inbox) understand(ctx context.Context, a *Arrived, content []byte) err
 }
 
 // Check reads all that a document points at and returns nil if the package is complete and
-// will do. The document must be the one that was read before: ErrGone or ErrAnother if not. A
-// *RefusedError is the last word on it; with any other error the package may be on its way. read is
+// will do. The document must be the one that was read before: arrival.ErrGone or arrival.ErrAnother if not. A
+// *arrival.RefusedError is the last word on it; with any other error the package may be on its way. read is
 // told how many bytes were read.
 func (in *Inbox) Check(ctx context.Context, file string, was blob.Digest, read func(int64)) error {
 	a, content, err := in.open(ctx, file)
@@ -229,7 +210,7 @@ func (in *Inbox) Check(ctx context.Context, file string, was blob.Digest, read f
 		return err
 	}
 	if a.Digest != was {
-		return ErrAnother
+		return arrival.ErrAnother
 	}
 	if err := in.understand(ctx, a, content); err != nil {
 		return err
@@ -237,13 +218,13 @@ func (in *Inbox) Check(ctx context.Context, file string, was blob.Digest, read f
 	trust := in.rules.Trust
 	trust.RequireSigned = trust.RequireSigned && !in.rules.Signs
 	if reasons := trust.Objections(a.pkg); len(reasons) > 0 {
-		return &RefusedError{reasons}
+		return &arrival.RefusedError{Reasons: reasons}
 	}
 	if err := a.format.ReadSpec(ctx, a.tree, a.pkg, a.specs); err != nil {
 		return refusedUnless(onItsWay(err), err)
 	}
 	if reason := in.rules.Selection.Mismatch(a.pkg); reason != "" {
-		return &RefusedError{[]error{errors.New(reason)}}
+		return &arrival.RefusedError{Reasons: []error{errors.New(reason)}}
 	}
 	for _, b := range a.pkg.Blobs {
 		if err := a.checkBlob(ctx, b, read); err != nil {
@@ -257,7 +238,7 @@ func refusedUnless(onItsWay bool, err error) error {
 	if onItsWay {
 		return err
 	}
-	return &RefusedError{[]error{err}}
+	return &arrival.RefusedError{Reasons: []error{err}}
 }
 
 // onItsWay reports whether an error is what is seen of a file that is not there yet, or
@@ -311,7 +292,7 @@ func (src *Source) named(documents []string) map[*Mirror][]string {
 	for _, full := range slices.Compact(slices.Sorted(slices.Values(documents))) {
 		dir, f, name, ok := documentAt(full)
 		if !ok {
-			src.report(buildcache.Error, full, ErrNoDocument.Error())
+			src.report(buildcache.Error, full, arrival.ErrNoDocument.Error())
 			continue
 		}
 		m := src.mirrorAt(dir, f)

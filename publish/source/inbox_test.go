@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/arrival"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
@@ -96,8 +97,8 @@ func TestHalfAPackageIsOnItsWay(t *testing.T) {
 				whole := publishtest.MustRead(t, filepath.Join(dir, name))
 				publishtest.Must(t, half(filepath.Join(dir, name)))
 				err := check(t, in, file)
-				var refused *source.RefusedError
-				if err == nil || errors.As(err, &refused) || i == 0 && what == "missing" && !errors.Is(err, source.ErrGone) {
+				var refused *arrival.RefusedError
+				if err == nil || errors.As(err, &refused) || i == 0 && what == "missing" && !errors.Is(err, arrival.ErrGone) {
 					t.Errorf("%s: %s of %s: %v", fixture, what, name, err)
 				}
 				publishtest.Must(t, os.WriteFile(filepath.Join(dir, name), whole, 0o644))
@@ -136,13 +137,13 @@ func TestRulesOfAnInbox(t *testing.T) {
 	}{
 		{"v3-unsigned", source.Rules{Trust: buildcache.Trust{RequireSigned: true}}, nil, "not signed"},
 		{"v3-signed", source.Rules{Selection: source.Selection{OS: []string{"beos"}}}, nil, "beos"},
-		{"v3-signed", source.Rules{Selection: source.Selection{Layout: "v2"}}, source.ErrNotSelected, ""},
-		{"v2-signed", source.Rules{Selection: source.Selection{Include: []string{"no-such-package"}}}, source.ErrNotSelected, ""},
+		{"v3-signed", source.Rules{Selection: source.Selection{Layout: "v2"}}, arrival.ErrNotSelected, ""},
+		{"v2-signed", source.Rules{Selection: source.Selection{Include: []string{"no-such-package"}}}, arrival.ErrNotSelected, ""},
 	} {
 		dir := publishtest.Copied(t, row.fixture)
 		in := inboxOf(t, dir, row.rules)
 		err := check(t, in, arrivals(t, in, "")[0])
-		var refused *source.RefusedError
+		var refused *arrival.RefusedError
 		if row.want != nil && !errors.Is(err, row.want) || row.want == nil && (!errors.As(err, &refused) || !strings.Contains(err.Error(), row.reason)) {
 			t.Errorf("%s: %v", row.fixture, err)
 		}
@@ -172,15 +173,15 @@ func TestWhatChangesInAnInbox(t *testing.T) {
 			t.Errorf("%s: mark %q, was %q", name, mark, before[name])
 		}
 	}
-	if err := in.Check(t.Context(), file, a.Digest, func(int64) {}); !errors.Is(err, source.ErrAnother) {
+	if err := in.Check(t.Context(), file, a.Digest, func(int64) {}); !errors.Is(err, arrival.ErrAnother) {
 		t.Error(err)
 	}
 	publishtest.Must(t, os.Truncate(filepath.Join(dir, file), 10))
-	if err := in.Check(t.Context(), file, a.Digest, func(int64) {}); !errors.Is(err, source.ErrAnother) {
+	if err := in.Check(t.Context(), file, a.Digest, func(int64) {}); !errors.Is(err, arrival.ErrAnother) {
 		t.Error("cut off after it was read:", err)
 	}
 	publishtest.Must(t, os.Remove(filepath.Join(dir, file)))
-	if err := in.Check(t.Context(), file, a.Digest, func(int64) {}); !errors.Is(err, source.ErrGone) {
+	if err := in.Check(t.Context(), file, a.Digest, func(int64) {}); !errors.Is(err, arrival.ErrGone) {
 		t.Error(err)
 	}
 }
@@ -199,7 +200,7 @@ func TestAnInboxHasWalls(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"v3/layout.json", "blobs/sha256/aa/bb", "", ".", "v3/manifests/spec/x\n/x-1-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.spec.manifest.json"} {
-		if _, err := in.Read(t.Context(), name); !errors.Is(err, source.ErrNoDocument) {
+		if _, err := in.Read(t.Context(), name); !errors.Is(err, arrival.ErrNoDocument) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}

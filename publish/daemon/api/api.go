@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/arrival"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
@@ -199,9 +200,9 @@ var statuses = []struct {
 	status int
 }{
 	{daemon.ErrOutside, http.StatusForbidden},
-	{daemon.ErrGone, http.StatusNotFound},
-	{daemon.ErrNoDocument, http.StatusUnprocessableEntity},
-	{daemon.ErrNotSelected, http.StatusUnprocessableEntity},
+	{arrival.ErrGone, http.StatusNotFound},
+	{arrival.ErrNoDocument, http.StatusUnprocessableEntity},
+	{arrival.ErrNotSelected, http.StatusUnprocessableEntity},
 	{daemon.ErrConfigured, http.StatusConflict},
 	{daemon.ErrStopping, http.StatusServiceUnavailable},
 	{queue.ErrClosed, http.StatusServiceUnavailable},

@@ -24,6 +24,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/arrival"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/event"
@@ -76,11 +77,11 @@ func (s *fakeWork) Read(_ context.Context, file string) (daemon.Package, error) 
 	case strings.HasPrefix(file, "half"):
 		return daemon.Package{}, errors.New("unexpected end")
 	case !strings.HasPrefix(file, "p/"):
-		return daemon.Package{}, daemon.ErrNoDocument
+		return daemon.Package{}, arrival.ErrNoDocument
 	case !slices.Contains(s.files, file):
-		return daemon.Package{}, daemon.ErrGone
+		return daemon.Package{}, arrival.ErrGone
 	case strings.Contains(file, "other"):
-		return daemon.Package{}, daemon.ErrNotSelected
+		return daemon.Package{}, arrival.ErrNotSelected
 	}
 	return daemon.Package{File: file, Digest: file, ID: file + "@1<b>", Bytes: 7}, nil
 }
@@ -88,7 +89,7 @@ func (s *fakeWork) Read(_ context.Context, file string) (daemon.Package, error) 
 func (s *fakeWork) Check(_ context.Context, p daemon.Package, read func(int64)) error {
 	read(p.Bytes)
 	if strings.Contains(p.File, "bad") {
-		return fmt.Errorf("%w: it is not signed", daemon.ErrRefused)
+		return fmt.Errorf("%w: it is not signed", arrival.ErrRefused)
 	}
 	return nil
 }
@@ -150,7 +151,7 @@ func begin(t *testing.T, s *fakeWork) *world {
 			switch {
 			case errors.Is(err, daemon.ErrOutside):
 				return "config", "hint for " + err.Error()
-			case errors.Is(err, daemon.ErrNoDocument):
+			case errors.Is(err, arrival.ErrNoDocument):
 				return "config", "name the manifest"
 			}
 			return "", ""
@@ -482,7 +483,7 @@ func TestMetrics(t *testing.T) {
 	for _, want := range []string{
 		`publish_jobs{mirror="noble",state="failed"} 1`, `publish_jobs{mirror="noble",state="published"} 1`, `publish_s3_requests_total{operation="PutObject",status="200"} 1`,
 		`publish_index_packages{layout="v3",mirror="noble",path=""} 5`, `publish_package_seconds_count{mirror="noble"} 1`, `publish_healthy 1`,
-		`publish_runs_total{mirror="noble",result="ok"} 1`, `publish_caches_told_total{mirror="noble"} 1`, `publish_checked_bytes_total 14`, "go_goroutines",
+		`publish_runs_total{class="",mirror="noble",result="ok"} 1`, `publish_caches_told_total{mirror="noble"} 1`, `publish_checked_bytes_total 14`, "go_goroutines",
 	} {
 		if !strings.Contains(text, want+"\n") && !strings.Contains(text, want+" ") {
 			t.Errorf("metrics lack %s", want)

@@ -193,11 +193,10 @@ func NewIndexerMetrics(h *events.Host, version string) *Metrics {
 		m.counter(queueErrors, float64(n.QueueErrors))
 		m.counter(tellFailures, float64(n.TellFailures))
 		for name, one := range n.Mirrors {
-			m.counter(runs, float64(one.Jobs-one.FailedJobs), name, "ok")
-			m.counter(runs, float64(one.FailedJobs), name, "failed")
+			m.runs(name, one.Jobs, one.Failures)
 			m.counter(switches, float64(one.Switches), name)
 			m.counter(told, float64(one.Told), name)
-			m.histogram(eventLag, events.Latencies, one.Latency, one.LatencySum, name)
+			m.histogram(eventLag, one.Latency, name)
 		}
 		m.indexer(h)
 	})

@@ -95,7 +95,7 @@ func TestIndexer(t *testing.T) {
 		{"GET", "/metrics", "", 200, []string{
 			`publish_messages_received_total 2`, `publish_messages_total{result="handled"} 1`, `publish_messages_total{result="left"} 1`, `publish_messages_total{result="dead"} 0`, `publish_messages_left 1`,
 			`publish_index_packages{layout="v3",mirror="s3://cache/no<b>ble",path=""} 3`, `publish_index_switches_total{mirror="s3://cache/no<b>ble"} 1`, `publish_event_seconds_count{mirror="s3://cache/no<b>ble"} 1`,
-			`publish_runs_total{mirror="s3://cache/no<b>ble",result="ok"} 1`, `publish_healthy 1`, `publish_build_info{version="1.2.3"} 1`, `publish_obligations{mirror="s3://cache/no<b>ble"} 0`, "go_goroutines",
+			`publish_runs_total{class="",mirror="s3://cache/no<b>ble",result="ok"} 1`, `publish_healthy 1`, `publish_build_info{version="1.2.3"} 1`, `publish_obligations{mirror="s3://cache/no<b>ble"} 0`, "go_goroutines",
 		}},
 		{"POST", "/v1/jobs", `{"paths": ["/srv"]}`, 501, []string{"this is an indexer"}},
 		{"POST", "/v1/drain", "", 501, []string{"this is an indexer"}},

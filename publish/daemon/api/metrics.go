@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
+	"github.com/vantagecompute/slurm-factory-publish/publish/histogram"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
@@ -59,7 +60,7 @@ var (
 	paused        = describe("mirror_paused", "1 while a mirror waits for its destination.", "mirror")
 	lastPublish   = describe("last_publish_timestamp_seconds", "When a run last succeeded.", "mirror")
 	latency       = describe("package_seconds", "From a package being taken over to its being in the index.", "mirror")
-	runs          = describe("runs_total", "Runs that have ended, by result: ok or failed.", "mirror", "result")
+	runs          = describe("runs_total", "Runs that have ended, by result, ok or failed, and class of failure.", "mirror", "result", "class")
 	switches      = describe("index_switches_total", "Indices that were replaced.", "mirror")
 	indexPackages = describe("index_packages", "Packages that an index offered after the last run.", "mirror", "path", "layout")
 	indexBytes    = describe("index_bytes", "Size of an index that was last written.", "mirror", "path", "layout")
@@ -103,13 +104,19 @@ func (m meter) counter(d *prometheus.Desc, v float64, labels ...string) {
 	m <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
 }
 
-// histogram has counts of what was at most each of the bounds, and one more: of all.
-func (m meter) histogram(d *prometheus.Desc, bounds []float64, counts []int, sum float64, labels ...string) {
-	buckets := make(map[float64]uint64)
-	for i, bound := range bounds {
-		buckets[bound] = uint64(counts[i])
+func (m meter) histogram(d *prometheus.Desc, h *histogram.Histogram, labels ...string) {
+	buckets, count, sum := h.Buckets()
+	m <- prometheus.MustNewConstHistogram(d, count, sum, buckets, labels...)
+}
+
+// runs counts runs. Failures have a series from the beginning, so that the first one is an increase.
+func (m meter) runs(mirror string, all int, failures map[string]int) {
+	m.counter(runs, 0, mirror, "failed", "")
+	for class, n := range failures {
+		all -= n
+		m.counter(runs, float64(n), mirror, "failed", class)
 	}
-	m <- prometheus.MustNewConstHistogram(d, uint64(counts[len(bounds)]), sum, buckets, labels...)
+	m.counter(runs, float64(all), mirror, "ok", "")
 }
 
 func (m meter) index(mirror, path, layout string, packages int, bytes int64) {
@@ -129,15 +136,14 @@ func (m meter) daemon(d *daemon.Daemon) {
 		for state, moved := range n.Jobs {
 			m.counter(moves, float64(moved), name, string(state))
 		}
-		m.counter(runs, float64(n.Runs-n.FailedRuns), name, "ok")
-		m.counter(runs, float64(n.FailedRuns), name, "failed")
+		m.runs(name, n.Runs, n.Failures)
 		m.counter(switches, float64(n.IndexSwitches), name)
 		m.counter(objects, float64(n.Objects), name)
 		m.counter(scans, float64(n.Scans), name)
 		m.counter(overflows, float64(n.Overflows), name)
 		m.counter(told, float64(n.Told), name)
 		m.gauge(scanSeconds, n.ScanSeconds, name)
-		m.histogram(latency, daemon.Latencies[:], n.Latency[:], n.LatencySum, name)
+		m.histogram(latency, n.Latency, name)
 	}
 	s, err := d.Status(context.Background())
 	if err != nil {

@@ -66,12 +66,14 @@ var arrows = map[string]string{
 	"publish/cloudfront":                    "publish/mirror publish/credentials",
 	"publish/queue":                         "publish/defect",
 	// the indexer: it decides when, from a queue. It knows the layouts, and the caller hands it what to do
-	"publish/events": "publish/layout publish/mirror publish/credentials publish/redact publish/defect",
+	"publish/events": "publish/histogram publish/layout publish/mirror publish/credentials publish/redact publish/defect",
 	// the daemon: it decides when, and the caller hands it functions that do the work
-	"publish/daemon":       "publish/daemon/event publish/daemon/hints publish/queue publish/defect",
+	"publish/daemon":       "publish/arrival publish/histogram publish/daemon/event publish/daemon/hints publish/queue publish/defect",
+	"publish/histogram":    "",
+	"publish/arrival":      "",
 	"publish/daemon/event": "",
 	"publish/daemon/hints": "",
-	"publish/daemon/api":   "publish/daemon publish/daemon/event publish/queue publish/events publish/defect",
+	"publish/daemon/api":   "publish/arrival publish/histogram publish/daemon publish/daemon/event publish/queue publish/events publish/defect",
 	// for tests only
 	"publish/publishtest":               "publish/history publish/reindex/lead publish/verify publish/spec publish/source publish/reindex publish/mirror/mirrortest publish/mirror publish/manifest publish/layout publish/key publish/index publish/buildcache publish publish/blob",
 	"publish/internal/imports":          "",
@@ -90,7 +92,7 @@ var arrows = map[string]string{
 	"publish/transfer": "publish/blob publish/mirror",
 	// operations, which know no implementation
 	"publish/elsewhere": "publish/source publish/transfer publish/buildcache publish/blob publish/index publish/key publish/layout publish/lockfile publish/mirror publish/parallel publish/query publish/spec",
-	"publish/source":    "publish/buildcache publish/blob publish/key publish/layout publish/lockfile publish/mirror publish/parallel publish/spec",
+	"publish/source":    "publish/arrival publish/buildcache publish/blob publish/key publish/layout publish/lockfile publish/mirror publish/parallel publish/spec",
 	"publish/verify":    "publish/buildcache publish/blob publish/index publish/key publish/layout publish/manifest publish/mirror publish/parallel publish/spec",
 	"publish/reindex":   "publish/history publish/reindex/lead publish/defect publish/blob publish/buildcache publish/index publish/key publish/layout publish/mirror publish/parallel publish/spec",
 	"publish":           "publish/history publish/source publish/reindex publish/reindex/lead publish/buildcache publish/blob publish/spec publish/lockfile publish/key publish/sign publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
@@ -104,10 +106,10 @@ var arrows = map[string]string{
 	"publish/catalog":      "publish/blob publish/layout publish/inventory publish/query publish/mirror publish/parallel",
 	// commands
 	"cmd/publish":                          "publish/keyring publish/sign publish/verify publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/internal/action cmd/publish/internal/browse cmd/publish/internal/wrap cmd/publish/internal/service cmd/publish/internal/cli/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile publish/inventory publish/query publish/sbom publish/lockfile publish/elsewhere publish/transfer publish/archive publish/catalog cmd/publish/internal/doctor cmd/publish/internal/setup cmd/publish/internal/task cmd/publish/internal/help cmd/publish/internal/cli/style cmd/publish/internal/remote",
-	"cmd/publish/internal/cli":             "publish/sign publish/source publish/reindex publish publish/buildcache publish/field publish/key publish/target publish/blob publish/redact publish/shell publish/index publish/mirror publish/cloudfront publish/events publish/queue publish/daemon/api publish/defect publish/nofile publish/userfile cmd/publish/internal/cli/escape publish/session publish/daemon publish/mirror/web cmd/publish/internal/help cmd/publish/internal/cli/style",
+	"cmd/publish/internal/cli":             "publish/sign publish/source publish/reindex publish publish/buildcache publish/field publish/key publish/target publish/blob publish/redact publish/shell publish/index publish/mirror publish/cloudfront publish/events publish/queue publish/daemon/api publish/defect publish/nofile publish/userfile cmd/publish/internal/cli/escape publish/session publish/daemon publish/mirror/web cmd/publish/internal/help cmd/publish/internal/cli/style publish/arrival",
 	"cmd/publish/internal/task":            "publish publish/buildcache publish/mirror publish/redact publish/reindex publish/source publish/target cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/cli/style publish/defect",
 	"cmd/publish/internal/action":          "cmd/publish/internal/task publish/sign publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/redact publish/shell publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/session publish/cloudfront publish/defect cmd/publish/internal/cli cmd/publish/internal/action/workflow",
-	"cmd/publish/internal/service":         "publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/redact publish/index publish/mirror publish/mirror/s3 publish/events publish/queue publish/daemon publish/daemon/api publish/defect publish/userfile cmd/publish/internal/cli cmd/publish/internal/cli/escape",
+	"cmd/publish/internal/service":         "publish/arrival publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/redact publish/index publish/mirror publish/mirror/s3 publish/events publish/queue publish/daemon publish/daemon/api publish/defect publish/userfile cmd/publish/internal/cli cmd/publish/internal/cli/escape",
 	"cmd/publish/internal/doctor":          "publish/key publish/keyring publish/blob publish/target publish/layout publish/mirror publish/mirror/s3 publish/session publish/shell publish/events publish/queue publish/daemon/api cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/service",
 	"cmd/publish/internal/setup":           "publish/field publish/redact publish/spec publish/target cmd/publish/internal/cli",
 	"cmd/publish/internal/wrap":            "cmd/publish/internal/task publish publish/reindex publish/target publish/daemon publish/daemon/api publish/queue cmd/publish/internal/cli cmd/publish/internal/service",

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/arrival"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
@@ -48,7 +49,7 @@ func TestExitCodesAndHints(t *testing.T) {
 		{&target.ConfigError{Err: errors.New("a setting")}, ExitUsage, "--help"},
 		{&session.AuthError{Code: "AccessDenied", Hints: []string{"trust this job"}}, ExitCredentials, "trust this job"},
 		{&daemon.OutsideError{Sources: []string{"/srv/a", "/srv/b"}}, ExitUsage, "/srv/a, /srv/b"},
-		{daemon.ErrNoDocument, ExitUsage, "name the manifest"},
+		{arrival.ErrNoDocument, ExitUsage, "name the manifest"},
 		{daemon.ErrStopping, ExitUpload, "when it runs"},
 		{queue.ErrFull, ExitUpload, "make room in state_dir"},
 		{&api.Error{Status: 422, Message: "no document", Hint: "name a manifest"}, ExitUsage, "name a manifest"},

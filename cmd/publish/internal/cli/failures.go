@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/arrival"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
@@ -117,12 +118,12 @@ var failures = []row{
 	as(ExitUsage, func(err *daemon.OutsideError, _ Words) string {
 		return "the daemon publishes only what is below a source of one of its mirrors: " + strings.Join(err.Sources, ", ")
 	}),
-	is(ExitUsage, daemon.ErrNoDocument).
+	is(ExitUsage, arrival.ErrNoDocument).
 		hint("name the manifest of a package (...spec.manifest.json, or .spec.json of layout v2), or a directory that holds such"),
-	is(ExitUsage, daemon.ErrNotSelected).
+	is(ExitUsage, arrival.ErrNotSelected).
 		hint("see include, exclude and layout of the mirror in the configuration"),
 	is(ExitUsage, daemon.ErrConfigured, queue.ErrNoJob),
-	is(ExitSource, daemon.ErrGone, daemon.ErrRefused),
+	is(ExitSource, arrival.ErrGone, arrival.ErrRefused),
 	is(0, daemon.ErrStopping, queue.ErrClosed).
 		hint("try again when it runs: what is in its sources is found then anyway"),
 	typed(answerCode, func(err *api.Error, _ Words) []string {

@@ -17,12 +17,13 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 // Example is what --print-example-config prints: every key, with what it is for.
@@ -359,9 +360,12 @@ func words() cli.Words {
 	return w
 }
 
+// classOf returns the class of failure of an error.
+func classOf(err error) string { return cli.ClassOf(cli.ExitCode(err)) }
+
 // explain returns the class of an error, and what to do about it in the words of the configuration.
 func explain(err error) (class, hint string) {
-	return cli.ClassOf(cli.ExitCode(err)), strings.Join(cli.HintsIn(err, words()), "; ")
+	return classOf(err), strings.Join(cli.HintsIn(err, words()), "; ")
 }
 
 // rules are those of a mirror's keys.

@@ -11,8 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 )
 
 func TestAnIndexerNeedsLess(t *testing.T) {
@@ -229,5 +233,15 @@ func TestKeysAreFlags(t *testing.T) {
 	}
 	if fingerprint(&other, 0) == before {
 		t.Error("another lock file has the same fingerprint")
+	}
+}
+
+// Metrics and answers have the classes of the table of failures.
+func TestFailuresHaveTheClassOfTheTable(t *testing.T) {
+	for err, want := range map[error]string{mirror.ErrCredentials: "auth", reindex.ErrUnresolved: "index", mirror.ErrNoBucket: "upload", target.ErrNotVisible: "verify"} {
+		class, _ := explain(err)
+		if classOf(err) != want || class != want {
+			t.Errorf("%v: %q and %q, want %q", err, classOf(err), class, want)
+		}
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
@@ -23,6 +22,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 const (
@@ -94,7 +95,7 @@ func (s *service) run(ctx context.Context) (err error) {
 	}
 	s.daemon = daemon.New(daemon.Options{
 		Queue: q, Log: s.log, Keep: s.config.KeepFinished.or(defaultKeep),
-		Grace: s.grace, Stalled: s.config.StalledAfter.or(defaultStalled),
+		Grace: s.grace, Stalled: s.config.StalledAfter.or(defaultStalled), Class: classOf,
 	}, mirrors)
 	s.metrics = api.NewMetrics(s.daemon, s.version)
 	return s.serve(ctx)

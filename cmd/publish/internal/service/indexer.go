@@ -102,7 +102,7 @@ func (i Indexer) serve(ctx context.Context) error {
 	bucket, prefix, _ := strings.Cut(strings.TrimPrefix(i.Destination, "s3://"), "/")
 	host := events.New(events.Config{
 		Address: i.Queue, Bucket: bucket, Prefix: strings.Trim(prefix, "/"), Heal: x.heal,
-		Settle: i.Settle, Longest: 10 * i.Settle, Hidden: i.Takeover, Stalled: i.stalled, Log: i.log,
+		Settle: i.Settle, Longest: 10 * i.Settle, Hidden: i.Takeover, Stalled: i.stalled, Class: classOf, Log: i.log,
 	})
 	metrics := api.NewIndexerMetrics(host, i.version)
 	observe := func(r s3.Request) {

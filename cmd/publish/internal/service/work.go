@@ -12,8 +12,8 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/arrival"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
@@ -21,6 +21,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
 // A mirrorWork does for a daemon what is to be done for one mirror: it implements daemon.Work.
@@ -94,7 +96,7 @@ func (w *mirrorWork) Read(ctx context.Context, file string) (daemon.Package, err
 	defer in.Close()
 	a, err := in.Read(ctx, file)
 	if err != nil {
-		return daemon.Package{}, arrivalError(err)
+		return daemon.Package{}, err
 	}
 	return daemon.Package{File: file, Digest: a.Digest.String(), ID: a.ID, Bytes: a.Bytes}, nil
 }
@@ -108,26 +110,9 @@ func (w *mirrorWork) Check(ctx context.Context, p daemon.Package, read func(int6
 	defer in.Close()
 	digest, err := blob.ParseDigest(p.Digest)
 	if err != nil {
-		return fmt.Errorf("%w: %w", daemon.ErrRefused, err)
+		return fmt.Errorf("%w: %w", arrival.ErrRefused, err)
 	}
-	return arrivalError(in.Check(ctx, p.File, digest, read))
-}
-
-// arrivalError says in the daemon's words what was found out about a package.
-func arrivalError(err error) error {
-	var refused *source.RefusedError
-	for ours, its := range map[error]error{
-		source.ErrGone: daemon.ErrGone, source.ErrAnother: daemon.ErrAnother,
-		source.ErrNotSelected: daemon.ErrNotSelected, source.ErrNoDocument: daemon.ErrNoDocument,
-	} {
-		if errors.Is(err, ours) {
-			return its
-		}
-	}
-	if errors.As(err, &refused) {
-		return fmt.Errorf("%w: %s", daemon.ErrRefused, strings.ReplaceAll(err.Error(), "\n", "; "))
-	}
-	return err
+	return in.Check(ctx, p.File, digest, read)
 }
 
 // open opens the destination, or returns the one that is open.
@@ -263,7 +248,7 @@ func below(dir, name string) string { return strings.TrimPrefix(dir+"/"+name, "/
 func verdicts(r *daemon.Run, applied *publish.Outcome) map[string]string {
 	refused := make(map[string]string)
 	for _, p := range r.Packages {
-		refused[p.File] = daemon.ErrNotSelected.Error()
+		refused[p.File] = arrival.ErrNotSelected.Error()
 	}
 	digests := make(map[string]string)
 	for _, p := range r.Packages {
@@ -284,7 +269,7 @@ func verdicts(r *daemon.Run, applied *publish.Outcome) map[string]string {
 			case p.Status == publish.Rejected:
 				refused[file] = cmp.Or(blobReason(m.Path, p, applied.Findings), p.Reason)
 			case blob.DigestOf(p.Document).String() != digests[file]:
-				refused[file] = daemon.ErrAnother.Error()
+				refused[file] = arrival.ErrAnother.Error()
 			default:
 				delete(refused, file)
 			}
