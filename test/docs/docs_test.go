@@ -186,6 +186,7 @@ func TestFlagsAreDocumented(t *testing.T) {
 		"publish sign":   {"docs/signing.md", "docs/publish.md"},
 
 		"publish keys list":   {"docs/signing.md", "docs/publish.md"},
+		"publish keys create": {"docs/signing.md", "docs/publish.md"},
 		"publish keys add":    {"docs/signing.md", "docs/publish.md"},
 		"publish keys rotate": {"docs/signing.md", "docs/publish.md"},
 		"publish keys retire": {"docs/signing.md", "docs/publish.md"},

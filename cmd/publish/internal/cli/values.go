@@ -73,3 +73,11 @@ func Prefixed(mirror string) string {
 	}
 	return mirror + ": "
 }
+
+// Below makes an error name the mirror of a tree that it is about.
+func Below(path string, err error) error {
+	if path == "" || err == nil {
+		return err
+	}
+	return fmt.Errorf("mirror %q: %w", path, err)
+}
