@@ -42,6 +42,7 @@ type Destination struct {
 	env      Environment
 	bucket   *s3.Bucket // nil: a directory
 	mirror   func(path string) Store
+	deleter  func(path string) mirror.Deleter
 	close    func() error
 	aws      func(context.Context) (aws.Config, error)
 	requests atomic.Int64
@@ -49,6 +50,9 @@ type Destination struct {
 
 // Mirror returns the mirror at a path below the destination.
 func (d *Destination) Mirror(path string) Store { return d.mirror(path) }
+
+// Deleter returns what may delete objects of the mirror at a path. Only a prune asks for it.
+func (d *Destination) Deleter(path string) mirror.Deleter { return d.deleter(path) }
 
 // Close releases what the destination holds.
 func (d *Destination) Close() error { return d.close() }
@@ -85,6 +89,7 @@ func Open(ctx context.Context, where string, c Config, env Environment) (*Destin
 		return nil, err
 	}
 	d.mirror = func(p string) Store { return at.Mirror(p) }
+	d.deleter = func(p string) mirror.Deleter { return at.Mirror(p) }
 	d.close = at.Close
 	d.aws = func(ctx context.Context) (aws.Config, error) { return c.AWSConfig(ctx, env) }
 	return d, nil
@@ -114,6 +119,7 @@ func (d *Destination) openS3(ctx context.Context, where string) error {
 	d.close = func() error { return nil }
 	d.aws = func(context.Context) (aws.Config, error) { return cfg, nil }
 	d.mirror = func(p string) Store { return b.Mirror(path.Join(prefix, p)) }
+	d.deleter = func(p string) mirror.Deleter { return b.Mirror(path.Join(prefix, p)).Deleter() }
 	if usual := d.mirror; d.config.Caching != (Caching{}) {
 		d.mirror = func(p string) Store { return labelled{usual(p), d.config.Caching} }
 	}
