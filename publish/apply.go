@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
@@ -55,7 +54,6 @@ type application struct {
 	progress Progress
 	mirrors  []*running
 	files    []*FilePlan // copies, whose signatures are made
-	began    time.Time
 
 	mu  sync.Mutex // guards out, and the bad blobs of a mirror, while one object's result is put in
 	out *Outcome
@@ -74,7 +72,7 @@ type running struct {
 }
 
 func newApplication(p *Plan, progress Progress) *application {
-	a := &application{plan: p, progress: progress, out: p.Expected(), began: time.Now()}
+	a := &application{plan: p, progress: progress, out: p.Expected()}
 	for i, m := range p.Mirrors {
 		r := &running{MirrorPlan: m, out: a.out.Mirrors[i], keys: m.Keys, named: m.keys, keyIndex: m.KeyIndex, merge: m.merge}
 		for _, wave := range m.Documents {
@@ -143,9 +141,6 @@ func (a *application) run(ctx context.Context) error {
 
 // publish makes the packages of one mirror reachable: its blobs are there.
 func (a *application) publish(ctx context.Context, m *running) error {
-	if err := a.rely(ctx, m); err != nil {
-		return err
-	}
 	// Dependencies first, so that a package whose document can be read can be installed.
 	a.progress.Step(m.Path, "manifests")
 	for _, wave := range m.documents {
@@ -173,48 +168,6 @@ func (a *application) publish(ctx context.Context, m *running) error {
 	return a.writeIndex(ctx, m)
 }
 
-func (a *application) writeIndex(ctx context.Context, m *running) error {
-	planned := m.Index
-	if planned.Mode == IndexNone || !planned.Changes {
-		return nil
-	}
-	a.progress.Step(m.Path, "index")
-	var now reindex.Result
-	var err error
-	if planned.Mode == IndexRebuild {
-		// Damage to other packages must not stop a publisher that only adds its own.
-		now, err = reindex.RebuildIndex(ctx, m.format, a.counted(m.Path, m.store), a.plan.options.Trust, m.lost)
-		if err != nil {
-			return fmt.Errorf("index: %w", err)
-		}
-		a.warn(m.Path, now.Findings)
-	} else {
-		resend := func(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error) {
-			return adds, a.sendLost(ctx, m, now, adds)
-		}
-		now, err = m.merge.Write(ctx, m.format, a.counted(m.Path, m.store), resend)
-		a.warn(m.Path, now.Findings)
-		if reindex.NeedsRebuild(err) { // the plan has not read it
-			a.warn(m.Path, []buildcache.Finding{buildcache.Warning.In(m.format.IndexNames()[0], fmt.Sprintf("%v: it is made anew", err))})
-			now, err = reindex.RebuildIndex(ctx, m.format, a.counted(m.Path, m.store), a.plan.options.Trust, true)
-			a.warn(m.Path, now.Findings)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if !now.Written {
-		now.Bytes = planned.Bytes
-	}
-	m.out.Index.Changes, m.out.Index.Result = now.Written, now
-	// If another publisher has already merged what this one has, nothing is written, but caches may have
-	// what was there before.
-	if now.Written || now.Version() != planned.Version() {
-		a.stale(m.Path, m.format.IndexNames()...)
-	}
-	return nil
-}
-
 // warn reports the packages that a rebuilt index leaves out.
 func (a *application) warn(path string, findings []buildcache.Finding) {
 	a.mu.Lock()
@@ -222,6 +175,42 @@ func (a *application) warn(path string, findings []buildcache.Finding) {
 	for _, f := range findings {
 		a.out.Findings = append(a.out.Findings, buildcache.Warning.In(buildcache.Join(path, f.File), f.Reason))
 	}
+}
+
+// sendLost sends again what is gone of the packages that are to be indexed. To spack buildcache prune, a blob that is
+// older than the index and that no document names yet is an orphan.
+func (a *application) sendLost(ctx context.Context, m *running, now *buildcache.Pointer, adds []*buildcache.Package) error {
+	gone, err := reindex.Missing(ctx, m.format, m.store, now, adds)
+	if err != nil {
+		return err
+	}
+	blobs := make(map[string]bool)
+	var documents []Write
+	for p, objects := range gone {
+		for _, o := range objects {
+			switch {
+			case o.Content == nil:
+				return fmt.Errorf("%s was deleted from the destination while %s was published, and SOURCE does not have it", o.Name, p.ID())
+			case o.Name == p.File:
+				w, err := a.signed(ctx, Write{Object: o, pkg: p})
+				if err != nil {
+					return err
+				}
+				documents = append(documents, w)
+			case !blobs[o.Name]:
+				blobs[o.Name] = true
+				if err := a.put(ctx, m, Write{Object: o}); err != nil {
+					return fmt.Errorf("blobs: %w", err)
+				}
+			}
+		}
+	}
+	for _, wave := range waves(documents) {
+		if err := a.putAll(ctx, m, wave); err != nil {
+			return fmt.Errorf("manifests: %w", err)
+		}
+	}
+	return nil
 }
 
 func (a *application) stale(path string, names ...string) {

@@ -7,9 +7,11 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
@@ -67,7 +69,11 @@ func (d *decision) decide(ctx context.Context) error {
 			d.out.Packages = append(d.out.Packages, PlannedPackage{p, Rejected, reason})
 			continue
 		}
-		d.out.Packages = append(d.out.Packages, PlannedPackage{p, status[p], ""})
+		reason := ""
+		if w, ok := d.seen.Pointer.Withdrawn[p.Hash]; ok {
+			reason = w.Reason
+		}
+		d.out.Packages = append(d.out.Packages, PlannedPackage{p, status[p], reason})
 	}
 	for _, p := range d.src.There {
 		d.out.Packages = append(d.out.Packages, PlannedPackage{p, Unchanged, ""})
@@ -110,6 +116,11 @@ func (d *decision) compare(ctx context.Context) (map[*buildcache.Package]Status,
 	status := make(map[*buildcache.Package]Status)
 	d.replaced, d.assumed = make(map[*buildcache.Package]mirror.Version), make(map[*buildcache.Package]bool)
 	for _, p := range d.packages {
+		if w, ok := d.seen.Pointer.Withdrawn[p.Hash]; ok {
+			status[p] = Withdrawn
+			d.report(buildcache.Warning, p, withdrawn(w))
+			continue
+		}
 		info, ok := d.seen.Objects[p.File]
 		if !ok {
 			status[p] = New
@@ -131,6 +142,11 @@ func (d *decision) compare(ctx context.Context) (map[*buildcache.Package]Status,
 		}
 	}
 	return status, nil
+}
+
+// withdrawn says that a package was withdrawn, and what to do about it.
+func withdrawn(w history.Withdrawal) string {
+	return fmt.Sprintf("the destination has withdrawn it on %s (%s): it is not published until that is undone: see publish withdraw", w.Time.Format(time.DateOnly), w.Reason)
 }
 
 // differs decides about a package that the destination holds with another document. It is refused if it can neither stay nor be replaced.

@@ -30,7 +30,7 @@
 //	  mirror            the boundary: what can be read, listed, written, replaced
 //	    s3 dir web      its implementations
 //	  target            a DESTINATION with its CDN and credentials, from one plain Config
-//	  session credentials cloudfront events         AWS; sign/kms too, and sign/gpg: keys that are elsewhere
+//	  session credentials cloudfront events         AWS
 //	  daemon queue      when something is published
 //
 // # What is stable

@@ -6,6 +6,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // planIndex decides what the index gets: what is published, and what the mirror holds
@@ -23,12 +24,14 @@ func (d *decision) planIndex(ctx context.Context) error {
 		ix.Mode = IndexMerge
 	}
 	var adds []*buildcache.Package
+	published := make(map[spec.Hash]bool)
 	for _, p := range d.out.Packages {
+		published[p.Hash] = p.Status != Rejected && p.Status != Withdrawn
 		if p.Status != Rejected && d.sends(p.Package, p.Status) {
 			adds = append(adds, p.Package)
 		}
 	}
-	m, err := reindex.Plan(ctx, reindex.Mirror{Layout: d.out.format, Store: d.out.store, Seen: d.seen, Trust: d.plan.options.Trust}, adds)
+	m, err := reindex.Plan(ctx, reindex.Mirror{Layout: d.out.format, Store: d.out.store, Seen: d.seen, Trust: d.plan.options.Trust, Published: published}, adds)
 	if reindex.NeedsRebuild(err) {
 		d.warn(d.out.format.IndexNames()[0], fmt.Sprintf("%v: it is made anew", err))
 		ix.Mode, ix.Changes, d.out.lost = IndexRebuild, true, true

@@ -53,4 +53,5 @@ const (
 	Skipped   Status = "skipped"  // there with another document, which stays
 	Replaced  Status = "replaced" // there with another document, which goes
 	Rejected  Status = "rejected"
+	Withdrawn Status = "withdrawn" // from the destination: it is not published until that is undone
 )

@@ -52,7 +52,7 @@ func (p *Plan) Expected() *Outcome {
 func (m *MirrorOutcome) Expectation() reindex.Expectation {
 	s := reindex.Expectation{Path: m.Path, Pointers: pointers(m.Path, m.format), Digest: m.Index.Digest(), Layout: m.format}
 	for _, p := range m.Packages {
-		if p.Status != Rejected {
+		if p.Status != Rejected && p.Status != Withdrawn {
 			s.Packages = append(s.Packages, p.Hash)
 		}
 	}

@@ -56,7 +56,7 @@ type MirrorPlan struct {
 type PlannedPackage struct {
 	*buildcache.Package
 	Status Status
-	Reason string // why it is rejected
+	Reason string // why it is rejected, or was withdrawn
 }
 
 // A Write stores an object, or replaces the version Was of it.

@@ -8,6 +8,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // Recall fills in the place of an index and its past where the pointer does not say them: those of the generation after the newest
@@ -84,4 +85,15 @@ func (p *Pointer) Names(ctx context.Context, x *Indices) (bool, error) {
 func (p *Pointer) next(digest string) history.Place {
 	n := p.Generation + 1
 	return history.Place{Generation: n, Record: history.NewID(n, p.Parent(), digest)}
+}
+
+// WhyKeptOut says why the index does not offer a package although the mirror holds it; empty if it may.
+func (p *Pointer) WhyKeptOut(h spec.Hash) string {
+	if w, ok := p.Withdrawn[h]; ok {
+		return (&WithdrawnError{w}).Error()
+	}
+	if p.IsWithheld(h) {
+		return "it was taken out of the index by a rollback, and stays out until it is published again"
+	}
+	return ""
 }

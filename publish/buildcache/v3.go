@@ -103,6 +103,9 @@ func (v3) ParseDocument(name string, text []byte, _ *spec.Reader) (*Package, err
 	if err != nil {
 		return nil, content(err)
 	}
+	if t, ok := ParseTombstone(text); ok {
+		return nil, content(&WithdrawnError{t.Withdrawal})
+	}
 	p := &Package{File: name, Document: text, Signed: key.Signed(text), SpecName: id}
 	if err := p.records(m); err != nil {
 		return nil, content(err)

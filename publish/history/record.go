@@ -91,6 +91,26 @@ func (p Past) IsWithheld(h spec.Hash) bool {
 	return held
 }
 
+// Equal reports whether two pasts keep out the same packages for the same reasons, in the same epoch.
+func (p Past) Equal(q Past) bool {
+	return p.Epoch == q.Epoch && slices.Equal(p.Withheld, q.Withheld) && maps.Equal(p.Withdrawn, q.Withdrawn)
+}
+
+// Withdrawing returns the past with one more package withdrawn.
+func (p Past) Withdrawing(h spec.Hash, w Withdrawal) Past {
+	return p.And(Past{Withdrawn: map[spec.Hash]Withdrawal{h: w}}).Releasing(func(x spec.Hash) bool { return x == h })
+}
+
+// Restoring returns the past with a package withdrawn no more.
+func (p Past) Restoring(h spec.Hash) Past {
+	p.Withdrawn = maps.Clone(p.Withdrawn)
+	delete(p.Withdrawn, h)
+	return p.Normal()
+}
+
+// Withholding returns the past with more packages withheld.
+func (p Past) Withholding(hashes ...spec.Hash) Past { return p.And(Past{Withheld: hashes}) }
+
 // And returns the past that keeps out what either of two does.
 func (p Past) And(q Past) Past {
 	p.Withheld = slices.Concat(p.Withheld, q.Withheld)

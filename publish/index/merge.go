@@ -52,6 +52,9 @@ func (x *Index) Withhold(h spec.Hash) {
 	x.change()
 }
 
+// Rewrite makes the document be written in our form although its records are as they were.
+func (x *Index) Rewrite() { x.change() }
+
 func (x *Index) insert(n *spec.Node, own bool) {
 	x.byHash[n.Hash] = len(x.records)
 	x.records = append(x.records, record{hash: n.Hash, name: n.Name, own: own, refCount: x.missing[n.Hash]})

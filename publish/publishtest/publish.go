@@ -200,7 +200,7 @@ func (r *reader) Look(s map[string][]byte) error {
 	defer r.mu.Unlock()
 	whole := map[string]map[spec.Hash]bool{"v3": {}, "v2": {}}
 	for name, document := range s {
-		if id, ok := layout.ParseV3Spec(name); ok {
+		if id, ok := layout.ParseV3Spec(name); ok && !withdrawn(document) {
 			if err := r.packageV3(s, name); err != nil {
 				return err
 			}
@@ -228,6 +228,12 @@ func (r *reader) Look(s map[string][]byte) error {
 		}
 	}
 	return nil
+}
+
+// withdrawn tells a document that says that its package is not available: a manifest without any record.
+func withdrawn(document []byte) bool {
+	m, err := manifest.Parse(document)
+	return err == nil && len(m.Records) == 0
 }
 
 func (r *reader) packageV3(s map[string][]byte, name string) error {

@@ -27,7 +27,7 @@ type Healed struct {
 	// the index offered them, tarballs of layout v2 that were stored although the index offered
 	// them, and those of which somebody may have died before telling.
 	Stale []string `json:"stale"`
-	// Kept say what was reported as stored and is kept out of the index: see KeptOut.
+	// Kept say what was reported as stored and is kept out of the index: see buildcache.Pointer.WhyKeptOut.
 	Kept []buildcache.Finding `json:"kept_out,omitempty"`
 	// Findings say what is there and not offered, and why: content that has not arrived
 	// yet, damage, a signature that is not to be trusted.
@@ -287,7 +287,7 @@ func (h *healing) index(ctx context.Context) error {
 	}
 	h.refused(findings)
 	was := p.Listed(h.seen)
-	ix := &Merge{trust: h.trust, Was: was, next: x, Before: x.Offered(), old: notYoung(h.seen, found)}
+	ix := &Merge{trust: h.trust, Was: was, next: x, Before: x.Offered()}
 	h.out.Before = ix.Before
 	for name, id := range listed {
 		if x.Has(id.Hash) {
@@ -305,7 +305,6 @@ func (h *healing) index(ctx context.Context) error {
 		return err
 	}
 	h.out.After = out.After
-	h.out.Findings = append(h.out.Findings, out.Findings...)
 	h.changed(out.Pointer != was, out.Pointer) // by us or by another publisher
 	return nil
 }
@@ -317,7 +316,7 @@ func (h *healing) keptOut(p *buildcache.Pointer) {
 		if !ok {
 			continue
 		}
-		if reason := KeptOut(p, id.Hash); reason != "" && h.seen.Has(buildcache.Object{Name: name, Size: -1}) {
+		if reason := p.WhyKeptOut(id.Hash); reason != "" && h.seen.Has(buildcache.Object{Name: name, Size: -1}) {
 			h.out.Kept = append(h.out.Kept, buildcache.Warning.In(name, reason))
 		}
 	}
@@ -333,7 +332,7 @@ func (h *healing) leaveOutLost(ctx context.Context, now *buildcache.Pointer, add
 // nobody else's up.
 func (h *healing) rebuild(ctx context.Context, why error) error {
 	h.out.Findings = append(h.out.Findings, buildcache.Warning.In(h.format.IndexNames()[0], fmt.Sprintf("%v: it is made anew", why)))
-	ix, err := RebuildIndex(ctx, h.format, h.store, h.trust, true)
+	ix, err := RebuildIndex(ctx, h.format, h.store, Rebuilding{Trust: h.trust, Lenient: true})
 	if err != nil {
 		return err
 	}

@@ -13,12 +13,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
-	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -37,11 +35,11 @@ type Merge struct {
 	// Findings are warnings about what the index offers and is gone, or lacks and will not get.
 	Findings []buildcache.Finding
 
-	trust buildcache.Trust      // whose packages may be added
-	old   []*buildcache.Package // of Healed: stored so long ago that a prune may be about to delete them
-	Was   *buildcache.Pointer   // the index that there was
-	adds  []*buildcache.Package // to be added
-	next  *buildcache.Indices   // what was makes with them; nil where it has to be made again
+	trust     buildcache.Trust      // whose packages may be added
+	published map[spec.Hash]bool    // see Mirror.Published
+	Was       *buildcache.Pointer   // the index that there was
+	adds      []*buildcache.Package // to be added
+	next      *buildcache.Indices   // what was makes with them; nil where it has to be made again
 }
 
 // A Mirror is a mirror as a survey saw it.
@@ -50,13 +48,29 @@ type Mirror struct {
 	Store  mirror.Store
 	Seen   *buildcache.Survey
 	Trust  buildcache.Trust // whose packages may be added
+	// Published are the packages that a publisher has, also those that the mirror holds already. A rollback that took one of
+	// them out does not hold for it any more.
+	Published map[spec.Hash]bool
+}
+
+// asPublished is the mirror without what holds no more for published packages.
+func (m Mirror) asPublished() Mirror {
+	if len(m.Seen.Pointer.Withheld) == 0 {
+		return m
+	}
+	seen, pointer := *m.Seen, *m.Seen.Pointer
+	pointer.Past = pointer.Releasing(func(h spec.Hash) bool { return m.Published[h] })
+	seen.Pointer = &pointer
+	m.Seen = &seen
+	return m
 }
 
 // Plan decides what the index gets: packages, and what the mirror holds although the index does not say so, because
 // somebody pushed without --update-index, died before it, or lost a race. It only reads. The error is unreadable if
 // the index has to be rebuilt.
 func Plan(ctx context.Context, m Mirror, packages []*buildcache.Package) (*Merge, error) {
-	out := &Merge{trust: m.Trust, Was: m.Seen.Pointer, adds: slices.Clone(packages)}
+	out := &Merge{trust: m.Trust, Was: m.Seen.Pointer, adds: slices.Clone(packages), published: m.Published}
+	m = m.asPublished()
 	if len(packages) == 0 && m.Seen.Covered(m.Layout) {
 		// The usual second run: the index need not even be read.
 		out.Before = out.Was.Coverage.Len()
@@ -187,15 +201,7 @@ func (m *Merge) heal(ctx context.Context, at Mirror, x *buildcache.Indices) erro
 		m.Findings = append(m.Findings, unindexed(f))
 	}
 	m.adds = append(m.adds, m.Healed...)
-	m.old = notYoung(at.Seen, m.Healed)
 	return nil
-}
-
-// notYoung are the packages whose documents a prune does not spare for their age.
-func notYoung(seen *buildcache.Survey, packages []*buildcache.Package) []*buildcache.Package {
-	return slices.DeleteFunc(slices.Clone(packages), func(p *buildcache.Package) bool {
-		return time.Since(seen.Objects[p.File].Modified) < notice.Young
-	})
 }
 
 // loadIndex reads the index that p points at; there may be none yet.
@@ -252,9 +258,6 @@ type Result struct {
 	Bytes         int64
 	Audiences     []buildcache.Audience
 	Pointer       *buildcache.Pointer // of the index that the mirror has now
-
-	// Withdrawn are the packages that were to be added and were withdrawn meanwhile.
-	Withdrawn []*buildcache.Package
 
 	// Of an index that was rebuilt: what it offers, and warnings about what it leaves out.
 	Packages []spec.Hash

@@ -188,3 +188,16 @@ func Missing(ctx context.Context, f buildcache.Layout, s mirror.Store, now *buil
 	}
 	return gone, nil
 }
+
+// ReadPackage reads the package whose document has a name. It is nil if the package is not whole or not to be trusted, and why says
+// what is wrong.
+func ReadPackage(ctx context.Context, f buildcache.Layout, s mirror.Store, trust buildcache.Trust, name string) (p *buildcache.Package, why string, err error) {
+	packages, findings, err := newPackageReader(f, s, &buildcache.Survey{}, trust).readAll(ctx, []string{name})
+	switch {
+	case err != nil:
+		return nil, "", err
+	case len(packages) == 0:
+		return nil, findings[0].Reason, nil
+	}
+	return packages[0], "", nil
+}

@@ -41,11 +41,20 @@ func (r *Rebuilt) Expectation(path string) Expectation {
 // Rebuild makes the index and the key index of a mirror anew, of everything that is
 // there, for each layout that is there. A package that is damaged, or is not
 // to be trusted, fails it with a FindingsError; the index is then as it was. What
-// Spack cannot read is left out, with a finding.
+// Spack cannot read is left out, with a finding. What a rollback took out stays out.
 func Rebuild(ctx context.Context, s mirror.Store, trust buildcache.Trust) ([]Rebuilt, error) {
+	return rebuildAll(ctx, s, Rebuilding{Trust: trust})
+}
+
+// RebuildEverything is Rebuild that also brings back what a rollback took out.
+func RebuildEverything(ctx context.Context, s mirror.Store, trust buildcache.Trust) ([]Rebuilt, error) {
+	return rebuildAll(ctx, s, Rebuilding{Trust: trust, Release: func(spec.Hash) bool { return true }})
+}
+
+func rebuildAll(ctx context.Context, s mirror.Store, o Rebuilding) ([]Rebuilt, error) {
 	var all []Rebuilt
 	for _, f := range buildcache.Layouts() {
-		r, err := rebuildLayout(ctx, f, s, trust)
+		r, err := rebuildLayout(ctx, f, s, o)
 		if err != nil {
 			return all, fmt.Errorf("%s index: %w", f.Name(), err)
 		}
@@ -59,7 +68,8 @@ func Rebuild(ctx context.Context, s mirror.Store, trust buildcache.Trust) ([]Reb
 	return all, nil
 }
 
-func rebuildLayout(ctx context.Context, f buildcache.Layout, s mirror.Store, trust buildcache.Trust) (*Rebuilt, error) {
+func rebuildLayout(ctx context.Context, f buildcache.Layout, s mirror.Store, o Rebuilding) (*Rebuilt, error) {
+	trust := o.Trust
 	p, err := f.ReadPointer(ctx, s)
 	if err != nil {
 		return nil, err
@@ -75,7 +85,7 @@ func rebuildLayout(ctx context.Context, f buildcache.Layout, s mirror.Store, tru
 	if err := out.keys(ctx, f, s, trust, false); err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}
-	ix, err := RebuildIndex(ctx, f, s, trust, false)
+	ix, err := RebuildIndex(ctx, f, s, o)
 	if err != nil {
 		return nil, err
 	}

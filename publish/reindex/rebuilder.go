@@ -7,7 +7,6 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
-	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -25,13 +24,22 @@ type rebuilder struct {
 	findings []buildcache.Finding
 	// lenient leaves out damaged packages as well. Otherwise they fail the rebuild.
 	lenient bool
+	release func(spec.Hash) bool // see Rebuilding.Release
+}
+
+// A Rebuilding says what a rebuilt index gets.
+type Rebuilding struct {
+	Trust buildcache.Trust // whose packages are added
+	// Lenient leaves out damaged packages. Otherwise they fail the rebuild with a buildcache.FindingsError, and the index stays.
+	Lenient bool
+	// Release, if set, reports whether a package is added although a rollback has taken it out.
+	Release func(spec.Hash) bool
 }
 
 // RebuildIndex replaces the index of a mirror by one of all its packages. The Result has a finding for each package
-// that is left out. lenient leaves out damaged packages as well; otherwise they fail it with a
-// buildcache.FindingsError, and the index stays.
-func RebuildIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, trust buildcache.Trust, lenient bool) (Result, error) {
-	b := &rebuilder{format: f, store: s, trust: trust, lenient: lenient}
+// that is left out. What is kept out of the index stays out.
+func RebuildIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, o Rebuilding) (Result, error) {
+	b := &rebuilder{format: f, store: s, trust: o.Trust, lenient: o.Lenient, release: o.Release}
 	out, err := b.rebuild(ctx)
 	if err != nil {
 		return out, err
@@ -50,9 +58,6 @@ func (b *rebuilder) rebuild(ctx context.Context) (Result, error) {
 	b.read = make(map[string]*buildcache.Package)
 	return Replace(ctx, b.format, b.store, func(ctx context.Context, was *buildcache.Pointer, current *buildcache.Indices) (*buildcache.Indices, error) {
 		x, err := b.build(ctx, was, current)
-		if err == nil {
-			err = notice.Refuse(ctx, b.store)
-		}
 		if err != nil || was.Version == mirror.Absent && x.Offered() == 0 {
 			return nil, err
 		}
@@ -63,6 +68,9 @@ func (b *rebuilder) rebuild(ctx context.Context) (Result, error) {
 
 // build makes the indices. current is nil if it cannot be read.
 func (b *rebuilder) build(ctx context.Context, was *buildcache.Pointer, current *buildcache.Indices) (*buildcache.Indices, error) {
+	if b.release != nil {
+		was.Past = was.Releasing(b.release)
+	}
 	seen, err := buildcache.SurveyAll(ctx, b.format, b.store, was)
 	if err != nil {
 		return nil, err

@@ -56,6 +56,50 @@ func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make
 	return out, err
 }
 
+// Edit changes the records of an index, or what its pointer says of packages that are kept out. edit changes the indices and the past
+// of the pointer that it is given, which both are its own. If another publisher changes the index meanwhile, edit is called again
+// with the newer one. Nothing is written if nothing has changed. A mirror without an index is a buildcache.ErrNoMirror.
+func Edit(ctx context.Context, f buildcache.Layout, s mirror.Store, edit func(ctx context.Context, was *buildcache.Pointer, x *buildcache.Indices) error) (Result, error) {
+	var out Result
+	err := compete(ctx, func() error {
+		was, err := buildcache.PointerForUpdate(ctx, f, s)
+		if err != nil {
+			return err
+		}
+		if was.Version == mirror.Absent {
+			return buildcache.ErrNoMirror
+		}
+		x, err := loadIndex(ctx, f, s, was)
+		if err != nil {
+			return err
+		}
+		out = Result{Before: x.Offered(), Pointer: was}
+		before := was.Past
+		if err := edit(ctx, was, x); err != nil {
+			return err
+		}
+		out.After = x.Offered()
+		offers := x.Changes()
+		if len(offers.Added)+len(offers.Removed) == 0 {
+			if before.Equal(was.Past) {
+				if was.Incomplete { // the publisher that has written it died before it was through
+					return f.CompleteIndex(ctx, s, was)
+				}
+				return nil
+			}
+			for _, part := range x.ByGeneration() {
+				part.Rewrite()
+			}
+		}
+		p, err := replaceIndex(ctx, f, s, change{was: was, x: x, offers: &offers})
+		if err == nil {
+			out.Pointer, out.Bytes, out.Written = p, p.Size(), true
+		}
+		return err
+	})
+	return out, err
+}
+
 // current reads an index; nil if there is none, or none that can be read.
 func current(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildcache.Pointer, *buildcache.Indices, error) {
 	was, err := buildcache.PointerForUpdate(ctx, f, s)

@@ -74,7 +74,9 @@ func TestANamedIndexIsReplacedLikeAnyOther(t *testing.T) {
 		{"one", only("zlib"), 0, 1, true},
 		{"the same", only("zlib"), 1, 1, false},
 		{"another", only("munge"), 1, 1, true},
-		{"left alone", func(context.Context, *buildcache.Pointer, *buildcache.Indices) (*buildcache.Indices, error) { return nil, nil }, 1, 1, false},
+		{"left alone", func(context.Context, *buildcache.Pointer, *buildcache.Indices) (*buildcache.Indices, error) {
+			return nil, nil
+		}, 1, 1, false},
 		{"empty at last", only(), 1, 0, true},
 	}
 	for _, step := range steps {

@@ -88,8 +88,10 @@ func (c change) past(ctx context.Context) (history.Past, error) {
 	if c.was.Generation == 0 || !c.was.Recalled && c.offers != nil && len(c.offers.Added) > 0 && len(c.offers.Removed) == 0 {
 		return past, nil
 	}
-	if same, err := c.was.Names(ctx, c.x); same || err != nil {
-		return past, err // it is missing
+	if c.offers == nil {
+		if same, err := c.was.Names(ctx, c.x); same || err != nil {
+			return past, err // it is missing
+		}
 	}
 	past.Epoch = "generation " + strconv.Itoa(c.was.Generation+1)
 	return past, nil
@@ -110,28 +112,20 @@ func (c change) record(ctx context.Context, now *buildcache.Pointer) *history.Re
 func named(entries map[spec.Hash]index.Entry) []string {
 	names := make([]string, 0, len(entries))
 	for e := range maps.Values(entries) {
-		names = append(names, history.PackageName(e.Name, versionOf(e), e.Hash))
+		names = append(names, NameOf(e))
 	}
 	slices.Sort(names)
 	return names
 }
 
-func versionOf(e index.Entry) string {
+// NameOf is how a record names a package of an index.
+func NameOf(e index.Entry) string {
+	version := ""
 	for _, format := range []int{spec.Format4, spec.Format5, spec.Format6} {
 		if n, err := spec.ParseNode(e.Node, format); err == nil {
-			return n.Version
+			version = n.Version
+			break
 		}
 	}
-	return ""
-}
-
-// KeptOut says why an index does not offer a package although the mirror holds it; empty if it may.
-func KeptOut(p *buildcache.Pointer, h spec.Hash) string {
-	if w, ok := p.Withdrawn[h]; ok {
-		return fmt.Sprintf("it was withdrawn on %s: %s", w.Time.Format(time.DateOnly), w.Reason)
-	}
-	if p.IsWithheld(h) {
-		return "it was taken out of the index by a rollback, and stays out until it is published again"
-	}
-	return ""
+	return history.PackageName(e.Name, version, e.Hash)
 }

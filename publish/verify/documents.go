@@ -3,6 +3,7 @@ package verify
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -80,12 +81,20 @@ func (c *check) checkDocument(ctx context.Context, d document) {
 		return
 	}
 	p, err := c.ParseDocument(name, content, c.specs)
+	if w, ok := errors.AsType[*buildcache.WithdrawnError](err); ok {
+		c.checkTombstone(name, w)
+		return
+	}
 	if err != nil {
 		c.report(severityOf(err), name, "%v", err)
 		return
 	}
 	c.checkSignature(p)
 	if !c.checkContent(ctx, p) {
+		return
+	}
+	if reason := c.pointer.WhyKeptOut(p.Spec.Root().Hash); reason != "" {
+		c.keptOut(p, reason)
 		return
 	}
 	if c.index != nil && !c.index.Has(p.Spec.Root().Hash) {
@@ -95,6 +104,24 @@ func (c *check) checkDocument(ctx context.Context, d document) {
 		return
 	}
 	c.compare(p)
+}
+
+// checkTombstone checks what stands for the document of a withdrawn package.
+func (c *check) checkTombstone(name string, w *buildcache.WithdrawnError) {
+	id, _ := c.ParsePackageName(name)
+	if _, ok := c.pointer.Withdrawn[id.Hash]; !ok {
+		c.report(buildcache.Warning, name, "%v, and the index does not say so: publish withdraw completes that, or undoes it", w)
+	}
+}
+
+// keptOut checks a package that is whole and kept out of the index.
+func (c *check) keptOut(p *buildcache.Package, reason string) {
+	if _, ok := c.pointer.Withdrawn[p.Spec.Root().Hash]; ok {
+		c.damage(p.File, "%s, and it can be installed by its hash: run publish withdraw again", reason)
+	}
+	if c.index != nil && c.index.Has(p.Spec.Root().Hash) {
+		c.damage(c.indexName(), "it offers %s, but %s", p.Spec.Root().ID(), reason)
+	}
 }
 
 // checkContent checks what a package's document points at, and reports whether its spec

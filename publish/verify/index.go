@@ -215,6 +215,9 @@ func (c *check) offered(file string, records map[spec.Hash]known) {
 	for h := range hashes {
 		need(h) // if it is not offered, that is what is wrong
 	}
+	for h := range c.pointer.Withdrawn {
+		need(h) // its record stays
+	}
 	for h, k := range records {
 		if !k.InBuildcache {
 			continue

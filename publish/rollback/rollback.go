@@ -1,0 +1,281 @@
+// Package rollback brings back what an index offered at an earlier time.
+//
+// A rollback is a new generation, with the older content in another document: a client that holds an earlier pointer would lose
+// its copy if the same index were named again. What it takes out stays out, although its documents are there, until it is
+// published again. What was withdrawn meanwhile stays withdrawn.
+//
+// What an index offered follows from the records of its history, so that superseded indices may be deleted at any time. Where another
+// program has replaced the index in between, the earlier index itself is read, if it is still there.
+package rollback
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// A Target says which generation is brought back. The zero Target is the one before.
+type Target struct {
+	Generation int       // 0: not given
+	Time       time.Time // the index that there was then; zero: not given
+}
+
+// ErrNone: the history has no such generation.
+var ErrNone = errors.New("there is no such generation")
+
+// A Mirror is one with an index that is rolled back.
+type Mirror struct {
+	Layout buildcache.Layout // of the index: that of a view rolls the view back
+	Store  mirror.Store
+	Trust  buildcache.Trust // whose packages may come back
+}
+
+// A Plan says what a rollback does.
+type Plan struct {
+	From, To history.Entry
+	// Removes and Returns are the packages that the index offers no more, and again, as records name them.
+	Removes, Returns []string
+	// Withdrawn are packages that were offered then and are withdrawn since. They stay out.
+	Withdrawn []string
+	// Missing say what the index would name and is gone. Then the rollback is refused.
+	Missing []buildcache.Finding
+
+	mirror  Mirror
+	removes []spec.Hash
+	returns []*buildcache.Package
+}
+
+// NewPlan decides. It only reads.
+func NewPlan(ctx context.Context, m Mirror, to Target) (*Plan, error) {
+	p, err := buildcache.PointerForUpdate(ctx, m.Layout, m.Store)
+	if err != nil {
+		return nil, err
+	}
+	if p.Version == mirror.Absent {
+		return nil, fmt.Errorf("%w: there is no index", buildcache.ErrNoMirror)
+	}
+	was, now, from, err := m.offers(ctx, p, to)
+	if err != nil {
+		return nil, err
+	}
+	plan := &Plan{From: from, To: was.entry, mirror: m}
+	seen, err := buildcache.SurveyAll(ctx, m.Layout, m.Store, p)
+	if err != nil {
+		return nil, err
+	}
+	documents := make(map[spec.Hash]string)
+	for name, id := range seen.Packages(m.Layout) {
+		documents[id.Hash] = name
+	}
+	for h, e := range now {
+		if !was.offers[h] {
+			plan.Removes, plan.removes = append(plan.Removes, reindex.NameOf(e)), append(plan.removes, h)
+		} else if documents[h] == "" {
+			plan.missing(m.Layout.IndexNames()[0], reindex.NameOf(e)+" is offered then and now, and its document is gone")
+		}
+	}
+	for h := range was.offers {
+		if _, ok := now[h]; ok {
+			continue
+		}
+		if w, ok := p.Withdrawn[h]; ok {
+			plan.Withdrawn = append(plan.Withdrawn, w.Package+"/"+string(h))
+			continue
+		}
+		if err := plan.back(ctx, h, was.names[h], documents[h]); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(plan.Removes)
+	slices.Sort(plan.Returns)
+	slices.Sort(plan.Withdrawn)
+	slices.SortFunc(plan.Missing, func(a, b buildcache.Finding) int { return strings.Compare(a.File+a.Reason, b.File+b.Reason) })
+	return plan, nil
+}
+
+func (p *Plan) missing(file, reason string) {
+	p.Missing = append(p.Missing, buildcache.Error.In(file, reason))
+}
+
+// back adds a package that comes back.
+func (p *Plan) back(ctx context.Context, h spec.Hash, name, document string) error {
+	if name == "" {
+		name = "/" + string(h)
+	}
+	if document == "" {
+		p.missing(name, "its document is gone")
+		return nil
+	}
+	found, why, err := reindex.ReadPackage(ctx, p.mirror.Layout, p.mirror.Store, p.mirror.Trust, document)
+	if err != nil {
+		return err
+	}
+	if found == nil {
+		p.missing(document, why)
+		return nil
+	}
+	root := found.Spec.Root()
+	p.Returns = append(p.Returns, history.PackageName(root.Name, root.Version, h))
+	p.returns = append(p.returns, found)
+	return nil
+}
+
+// Changes reports whether there is anything to do.
+func (p *Plan) Changes() bool { return len(p.removes)+len(p.returns) > 0 }
+
+// Apply switches the index. Packages that others have published since the plan was made stay.
+func (p *Plan) Apply(ctx context.Context) (reindex.Result, error) {
+	if len(p.Missing) > 0 {
+		return reindex.Result{}, &buildcache.FindingsError{Findings: p.Missing}
+	}
+	return reindex.Edit(ctx, p.mirror.Layout, p.mirror.Store, func(_ context.Context, was *buildcache.Pointer, x *buildcache.Indices) error {
+		for _, h := range p.removes {
+			x.Withhold(h)
+		}
+		was.Past = was.Withholding(p.removes...)
+		for _, q := range p.returns {
+			if _, withdrawn := was.Withdrawn[q.Hash]; !withdrawn {
+				x.Add(q.Spec)
+			}
+		}
+		return nil
+	})
+}
+
+// An earlier index.
+type earlier struct {
+	entry  history.Entry
+	offers map[spec.Hash]bool
+	names  map[spec.Hash]string // as far as they are known
+}
+
+// offers returns what an earlier index offered, what the one of now does, and the record of that.
+func (m Mirror) offers(ctx context.Context, p *buildcache.Pointer, to Target) (was earlier, now map[spec.Hash]index.Entry, from history.Entry, err error) {
+	x, err := m.Layout.ReadIndex(ctx, m.Store, p)
+	if err != nil {
+		return was, nil, from, fmt.Errorf("index: %w; publish index makes it anew", err)
+	}
+	now = offeredBy(x)
+	was = earlier{offers: make(map[spec.Hash]bool), names: make(map[spec.Hash]string)}
+	for h := range now {
+		was.offers[h] = true
+	}
+	head := p.Head(m.Layout)
+	if p.Recalled {
+		head.Place = history.Place{}
+	}
+	n, gap := 0, false
+	found := false
+	err = history.Chain(ctx, m.Store, head, func(e history.Entry) bool {
+		if n++; n == 1 {
+			from = e
+		}
+		if found = to.is(e, n); found {
+			was.entry = e
+			return false
+		}
+		gap = gap || e.Foreign || e.Lost
+		for _, name := range e.Added {
+			delete(was.offers, history.HashOf(name))
+		}
+		for _, name := range e.Removed {
+			h := history.HashOf(name)
+			was.offers[h], was.names[h] = true, name
+		}
+		return true
+	})
+	switch {
+	case err != nil:
+		return was, nil, from, err
+	case !found:
+		return was, nil, from, fmt.Errorf("%w: %s; publish history shows those that there are", ErrNone, to)
+	case gap:
+		if err := m.readEarlier(ctx, &was); err != nil {
+			return was, nil, from, err
+		}
+	}
+	return was, now, from, nil
+}
+
+// is reports whether an entry, the n-th from now, is the one that is meant.
+func (t Target) is(e history.Entry, n int) bool {
+	switch {
+	case t.Generation > 0:
+		return e.Generation == t.Generation
+	case !t.Time.IsZero():
+		return !e.Time.IsZero() && !e.Time.After(t.Time)
+	}
+	return n == 2
+}
+
+func (t Target) String() string {
+	switch {
+	case t.Generation > 0:
+		return "generation " + strconv.Itoa(t.Generation)
+	case !t.Time.IsZero():
+		return "at " + t.Time.Format(time.RFC3339)
+	}
+	return "one before the first"
+}
+
+// readEarlier reads an earlier index itself.
+func (m Mirror) readEarlier(ctx context.Context, was *earlier) error {
+	x := buildcache.NewIndices(m.Layout.Generations())
+	for part := range strings.SplitSeq(was.entry.Digest, "+") {
+		digest, err := blob.ParseDigest(part)
+		name, apart := m.Layout.BlobName(digest)
+		if err != nil || !apart {
+			return fmt.Errorf("what generation %d offered is not known: another program has replaced the index since", was.entry.Generation)
+		}
+		raw, err := buildcache.ReadBlob(ctx, m.Store, buildcache.Object{Name: name, Size: -1, Digest: digest}, buildcache.MaxIndex)
+		if errors.Is(err, mirror.ErrNotExist) {
+			return fmt.Errorf("what generation %d offered is not known: another program has replaced the index since, and %s is gone", was.entry.Generation, name)
+		}
+		if err == nil {
+			err = parseInto(x, raw)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	clear(was.offers)
+	for h, e := range offeredBy(x) {
+		was.offers[h], was.names[h] = true, reindex.NameOf(e)
+	}
+	return nil
+}
+
+func parseInto(x *buildcache.Indices, raw []byte) error {
+	var failed error
+	for i, g := range x.Generations {
+		part, err := index.Parse(raw, g.Index)
+		if err == nil {
+			x.Parts[i] = part
+			return nil
+		}
+		failed = err
+	}
+	return failed
+}
+
+func offeredBy(x *buildcache.Indices) map[spec.Hash]index.Entry {
+	offered := make(map[spec.Hash]index.Entry)
+	for e := range x.Records() {
+		if e.InBuildcache {
+			offered[e.Hash] = e
+		}
+	}
+	return offered
+}

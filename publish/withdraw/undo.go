@@ -1,0 +1,89 @@
+package withdraw
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// Undo gives withdrawn packages again, in every index that offered them.
+func (m Mirror) Undo(ctx context.Context, packages []Withdrawn, trust buildcache.Trust) (Result, error) {
+	out := Result{Lost: make(map[spec.Hash]string)}
+	var whole []*buildcache.Package
+	for _, w := range packages {
+		if _, ok := m.Layout.ParsePackageName(w.Document); !ok {
+			return out, fmt.Errorf("%s: %q is no name of its document: publish the package again under another hash", w.Package, w.Document)
+		}
+		restored, err := m.exhume(ctx, w.Withdrawal)
+		if err != nil {
+			return out, fmt.Errorf("restore %s: %w", w.Document, err)
+		}
+		if restored {
+			out.Stale = append(out.Stale, w.Document)
+		}
+		found, finding, err := reindex.ReadPackage(ctx, m.Layout, m.Store, trust, w.Document)
+		switch {
+		case err != nil:
+			return out, err
+		case found == nil:
+			out.Lost[w.Hash] = finding
+		default:
+			whole = append(whole, found)
+		}
+	}
+	err := m.eachIndex(ctx, &out, func(f buildcache.Layout) error {
+		r, err := reindex.Edit(ctx, f, m.Store, func(_ context.Context, was *buildcache.Pointer, x *buildcache.Indices) error {
+			for _, w := range packages {
+				if _, ok := was.Withdrawn[w.Hash]; !ok {
+					continue
+				}
+				was.Past = was.Restoring(w.Hash)
+				if i := slices.IndexFunc(whole, func(p *buildcache.Package) bool { return p.Hash == w.Hash }); i >= 0 {
+					x.Add(whole[i].Spec)
+				}
+			}
+			return nil
+		})
+		out.note(f, r)
+		return err
+	})
+	return out, err
+}
+
+// exhume restores the document that a tombstone has replaced. It reports whether it had to.
+func (m Mirror) exhume(ctx context.Context, w history.Withdrawal) (bool, error) {
+	name := buildcache.TombstoneName(m.Layout, w.Document)
+	text, info, err := mirror.Read(ctx, m.Store, name, buildcache.MaxPointer+buildcache.MaxDocument)
+	if errors.Is(err, mirror.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	t, ok := buildcache.ParseTombstone(text)
+	if !ok || t.Document != w.Document {
+		return false, nil // it is the document itself
+	}
+	p, err := m.Layout.ParseDocument(w.Document, []byte(t.Text), spec.NewReader(buildcache.MaxHeld))
+	if err != nil {
+		return false, err
+	}
+	u := buildcache.DocumentOf(p).Upload()
+	if name != w.Document {
+		if err = m.Store.Create(ctx, u); errors.Is(err, mirror.ErrExist) {
+			return false, nil // somebody has stored it again
+		}
+		return err == nil, err
+	}
+	if _, err = m.Store.Swap(ctx, u, info.Version); errors.Is(err, mirror.ErrConflict) {
+		return false, nil
+	}
+	return err == nil, err
+}

@@ -1,0 +1,279 @@
+package withdraw_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
+	"github.com/vantagecompute/slurm-factory-publish/publish/withdraw"
+)
+
+var fixtures = []string{"v3-signed", "v2-signed"}
+
+// A scene is a mirror with a package that is to be withdrawn.
+type scene struct {
+	*mirrortest.Mem
+	t        *testing.T
+	fixture  string
+	layout   buildcache.Layout
+	document string // of munge
+	text     string
+	hash     spec.Hash
+}
+
+func newScene(t *testing.T, fixture string) *scene {
+	m := mirrortest.NewMem(t, mirrortest.LetBe)
+	publishtest.MustPublish(t, m, publishtest.Original(fixture), publish.Options{})
+	f, _ := buildcache.LayoutNamed(publishtest.LayoutOf(fixture))
+	s := &scene{Mem: m, t: t, fixture: fixture, layout: f, document: publishtest.SubjectOf(t, m).Find("munge")}
+	id, _ := f.ParsePackageName(s.document)
+	s.text, s.hash = string(m.Snapshot()[s.document]), id.Hash
+	return s
+}
+
+func (s *scene) packages() []withdraw.Package {
+	return []withdraw.Package{{Hash: s.hash, ID: "munge@0.5.16", Documents: []string{s.document}}}
+}
+
+func (s *scene) mirror(store mirrortest.Store) withdraw.Mirror {
+	return withdraw.Mirror{Layout: s.layout, Store: store, Deleter: store}
+}
+
+func (s *scene) withdraw(store mirrortest.Store) (withdraw.Result, error) {
+	return s.mirror(store).Withdraw(s.t.Context(), s.packages(), "CVE-2026-1")
+}
+
+func (s *scene) undo(store mirrortest.Store) (withdraw.Result, error) {
+	all, err := withdraw.List(s.t.Context(), s.layout, s.Mem)
+	publishtest.Must(s.t, err)
+	return s.mirror(store).Undo(s.t.Context(), all, buildcache.Trust{})
+}
+
+func (s *scene) index() *buildcache.Indices {
+	p, err := s.layout.ReadPointer(s.t.Context(), s)
+	publishtest.Must(s.t, err)
+	x, err := s.layout.ReadIndex(s.t.Context(), s, p)
+	publishtest.Must(s.t, err)
+	return x
+}
+
+func (s *scene) offered() bool { return s.index().Has(s.hash) }
+
+// out checks that a client gets the package on no way, and that the mirror is otherwise whole.
+func (s *scene) out(when string) {
+	s.t.Helper()
+	in := publishtest.IndexOf(s.t, s.Snapshot(), s.layout.Name())
+	if r, ok := in[s.hash]; !ok || r.InBuildcache {
+		s.t.Errorf("%s, %s: its record is there %t, and offers it %t", s.fixture, when, ok, r.InBuildcache)
+	}
+	if text, ok := s.Snapshot()[s.document]; ok {
+		if _, err := s.layout.ParseDocument(s.document, text, spec.NewReader(1<<20)); err == nil {
+			s.t.Errorf("%s, %s: its document can be used", s.fixture, when)
+		}
+	}
+	if found := publishtest.MustVerify(s.t, s, verify.Options{Deep: true}).Findings; len(found) > 0 {
+		s.t.Errorf("%s, %s: verify: %v", s.fixture, when, found)
+	}
+}
+
+// A package that is withdrawn stays out, whoever publishes, heals or rebuilds, and none of them writes anything for it.
+func TestAWithdrawnPackageStaysOut(t *testing.T) {
+	for _, fixture := range fixtures {
+		s := newScene(t, fixture)
+		r, err := s.withdraw(s)
+		publishtest.Must(t, err)
+		if !r.Index.Written || !slices.Contains(r.Stale, s.document) || !slices.Contains(r.Stale, s.layout.IndexNames()[0]) {
+			t.Errorf("%+v", r)
+		}
+		s.out("withdrawn")
+		s.Forget()
+		out := publishtest.MustPublish(t, s, publishtest.Original(fixture), publish.Options{})
+		if got := publishtest.Statuses(out)["munge"]; got != publish.Withdrawn {
+			t.Errorf("%s: published as %q", fixture, got)
+		}
+		if w := publishtest.Warnings(out.Findings, "CVE-2026-1"); len(w) != 1 {
+			t.Errorf("%s: nobody says why: %v", fixture, out.Findings)
+		}
+		_, err = publishtest.PublishTo(t, s, publishtest.Original(fixture), publish.Options{IfExists: publish.Overwrite})
+		publishtest.Must(t, err)
+		healed := publishtest.MustHeal(t, s, publishtest.NamesOf(s.Snapshot())...)
+		for _, h := range healed {
+			if len(h.Findings) > 0 || s.layout.NamesContent() && len(h.Kept) != 1 {
+				t.Errorf("%s: healing says %+v", fixture, h)
+			}
+		}
+		_, err = reindex.RebuildEverything(t.Context(), s, buildcache.Trust{})
+		publishtest.Must(t, err)
+		s.out("rebuilt")
+		if r, err = s.withdraw(s); err != nil || r.Index.Written || len(r.Stale) > 0 {
+			t.Errorf("again: %+v, %v", r, err)
+		}
+		if len(s.Mutations()) > 0 {
+			t.Errorf("%s: nothing is to be done, and it did %v", fixture, s.Mutations())
+		}
+	}
+}
+
+// The pointer says what is withdrawn. Where Spack has replaced it, the history says so.
+func TestAWithdrawalOutlivesSpacksIndex(t *testing.T) {
+	for _, fixture := range fixtures {
+		s := newScene(t, fixture)
+		_, err := s.withdraw(s)
+		publishtest.Must(t, err)
+		if s.layout.NamesContent() {
+			publishtest.PlantIndex(t, s.Mem, `{"database":{"version":"8","installs":{}}}`)
+		} else {
+			s.Plant(s.layout.IndexNames()[0], []byte(`{"database":{"version":"7","installs":{}}}`))
+		}
+		out := publishtest.MustPublish(t, s, publishtest.Original(fixture), publish.Options{})
+		if got := publishtest.Statuses(out)["munge"]; got != publish.Withdrawn || s.offered() {
+			t.Errorf("%s: published as %q", fixture, got)
+		}
+		if all, err := withdraw.List(t.Context(), s.layout, s); err != nil || len(all) != 1 || all[0].Reason != "CVE-2026-1" || all[0].Package != "munge@0.5.16" {
+			t.Errorf("%v %v", all, err)
+		}
+	}
+}
+
+// An undone withdrawal leaves the document as it was, byte for byte, and the package offered.
+func TestAWithdrawalIsUndone(t *testing.T) {
+	for _, fixture := range fixtures {
+		s := newScene(t, fixture)
+		before := publishtest.IndexOf(t, s.Snapshot(), s.layout.Name())
+		_, err := s.withdraw(s)
+		publishtest.Must(t, err)
+		r, err := s.undo(s)
+		publishtest.Must(t, err)
+		if string(s.Snapshot()[s.document]) != s.text || !s.offered() || len(r.Lost) > 0 || !slices.Contains(r.Stale, s.document) {
+			t.Errorf("%s: %+v", fixture, r)
+		}
+		publishtest.WantIndex(t, s.Snapshot(), s.layout.Name(), before)
+		if all, _ := withdraw.List(t.Context(), s.layout, s); len(all) > 0 {
+			t.Errorf("still withdrawn: %v", all)
+		}
+		if found := publishtest.MustVerify(t, s, verify.Options{Deep: true}).Findings; len(found) > 0 {
+			t.Errorf("verify: %v", found)
+		}
+	}
+}
+
+// A withdrawal is undone although the tarball was pruned. The package is then published again.
+func TestAWithdrawalWhoseContentWasPrunedIsUndone(t *testing.T) {
+	for _, fixture := range fixtures {
+		s := newScene(t, fixture)
+		tarball := publishtest.SubjectOf(t, s.Mem).Tarball("munge")
+		_, err := s.withdraw(s)
+		publishtest.Must(t, err)
+		s.Uproot(tarball)
+		r, err := s.undo(s)
+		publishtest.Must(t, err)
+		if len(r.Lost) != 1 || !strings.Contains(r.Lost[s.hash], tarball) || s.offered() {
+			t.Errorf("%s: %+v", fixture, r)
+		}
+		out := publishtest.MustPublish(t, s, publishtest.Original(fixture), publish.Options{})
+		if !s.offered() {
+			t.Errorf("%s: it was published again and is not offered: %v %v", fixture, publishtest.Statuses(out), out.Findings)
+		}
+	}
+}
+
+// A command that dies at any request, or loses an answer, is completed by repeating it. The index offers nothing that has no document.
+func TestAWithdrawalIsKilledAtEveryRequest(t *testing.T) {
+	for _, fixture := range fixtures {
+		for _, what := range []string{"withdraw", "undo"} {
+			for k, done := 1, false; !done; k++ {
+				s := newScene(t, fixture)
+				do := s.withdraw
+				if what == "undo" {
+					_, err := s.withdraw(s)
+					publishtest.Must(t, err)
+					do = s.undo
+				}
+				_, err := do(mirrortest.Break(s, mirrortest.Kill(k)))
+				done = err == nil
+				if err := publishtest.NewReader().Look(s.Snapshot()); s.offered() && err != nil {
+					t.Errorf("%s: %s killed at %d: %v", fixture, what, k, err)
+				}
+				_, err = do(s)
+				publishtest.Must(t, err)
+				if what == "withdraw" {
+					s.out(fmt.Sprintf("killed at %d", k))
+				} else if !s.offered() || string(s.Snapshot()[s.document]) != s.text {
+					t.Errorf("%s: undo killed at %d and repeated: offered %t", fixture, k, s.offered())
+				}
+			}
+		}
+	}
+}
+
+// A publisher that has planned before a withdrawal, and stores after it, does not bring the package back.
+func TestAWithdrawalBesideAPublisher(t *testing.T) {
+	for _, fixture := range fixtures {
+		for _, late := range []bool{false, true} {
+			m := mirrortest.NewMem(t, mirrortest.LetBe)
+			publishtest.MustPublish(t, m, publishtest.Original(fixture), publishtest.Only("zlib", "gcc-runtime", "openssl", "munge"))
+			s := newScene(t, fixture)
+			s.Mem = m
+			o := publish.Options{}
+			if late {
+				o.IfExists = publish.Overwrite
+			}
+			plan := publishtest.MustPlan(t, m, publishtest.Original(fixture), o)
+			_, err := s.withdraw(m)
+			publishtest.Must(t, err)
+			if _, err := plan.Apply(t.Context(), publishtest.Ignored{}); err != nil && !errors.Is(err, mirror.ErrConflict) {
+				t.Error(err)
+			}
+			s.out("beside a publisher")
+		}
+	}
+}
+
+// A view that offers the package is withdrawn from as well, and gets it back.
+func TestAWithdrawalCoversViews(t *testing.T) {
+	m := mirrortest.NewMem(t, mirrortest.LetBe)
+	publishtest.MustPublish(t, m, publishtest.Original("v3-signed"), publish.Options{})
+	view, ok := buildcache.V3.View("site/login")
+	if !ok {
+		t.Fatal("no views")
+	}
+	_, err := reindex.Replace(t.Context(), view, m, func(_ context.Context, _ *buildcache.Pointer, _ *buildcache.Indices) (*buildcache.Indices, error) {
+		p, err := buildcache.V3.ReadPointer(t.Context(), m)
+		if err != nil {
+			return nil, err
+		}
+		return buildcache.V3.ReadIndex(t.Context(), m, p)
+	})
+	publishtest.Must(t, err)
+	s := newScene(t, "v3-signed")
+	s.Mem = m
+	offers := func() bool {
+		p, err := view.ReadPointer(t.Context(), m)
+		publishtest.Must(t, err)
+		x, err := view.ReadIndex(t.Context(), m, p)
+		publishtest.Must(t, err)
+		return x.Has(s.hash)
+	}
+	if !offers() {
+		t.Fatal("the view does not offer it")
+	}
+	r, err := s.withdraw(m)
+	publishtest.Must(t, err)
+	if offers() || !slices.Contains(r.Stale, view.IndexNames()[0]) {
+		t.Errorf("the view offers it: %+v", r)
+	}
+	if _, err = s.undo(m); err != nil || !offers() {
+		t.Errorf("the view did not get it back: %v", err)
+	}
+}
