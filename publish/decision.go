@@ -85,7 +85,7 @@ func (d *decision) decide(ctx context.Context) error {
 	if err := d.planIndex(ctx); err != nil {
 		return err
 	}
-	return d.judge(ctx)
+	return d.checkTrust(ctx)
 }
 
 // names are what the destination is asked for.

@@ -55,7 +55,7 @@ func (d *decision) judgeKey(ctx context.Context, f key.Fingerprint) (bool, error
 			return true, nil
 		}
 	}
-	if trust.Judged.Has(d.out.Path, info) {
+	if trust.Checked.Has(d.out.Path, info) {
 		return true, nil
 	}
 	if _, err := d.out.format.ReadKey(ctx, d.out.store, f); err != nil {
@@ -65,7 +65,7 @@ func (d *decision) judgeKey(ctx context.Context, f key.Fingerprint) (bool, error
 		}, "key")
 		return false, ctx.Err()
 	}
-	trust.Judged.Add(d.out.Path, info)
+	trust.Checked.Add(d.out.Path, info)
 	return true, nil
 }
 
@@ -91,7 +91,7 @@ func (d *decision) judgeKeyIndex() error {
 
 // judge checks the keys that are there by their names, and the documents whose signer is not known. Those that the
 // source has too are known, and those that the index lacks were checked when it was healed.
-func (d *decision) judge(ctx context.Context) error {
+func (d *decision) checkTrust(ctx context.Context) error {
 	trust := d.plan.options.Trust
 	if trust.Keys == nil {
 		return nil
@@ -128,7 +128,7 @@ func (d *decision) judgeDocuments(ctx context.Context) error {
 			return fmt.Errorf("check who has signed: %w", err)
 		default:
 			reasons[i] = trust.Objection(document)
-			trust.Judged.Add(d.out.Path, d.seen.Objects[names[i]])
+			trust.Checked.Add(d.out.Path, d.seen.Objects[names[i]])
 		}
 		return ctx.Err()
 	})
@@ -158,7 +158,7 @@ func (d *decision) unjudged() []string {
 	}
 	var names []string
 	for name := range d.seen.Packages(d.out.format) {
-		if !known[name] && !d.plan.options.Trust.Judged.Has(d.out.Path, d.seen.Objects[name]) {
+		if !known[name] && !d.plan.options.Trust.Checked.Has(d.out.Path, d.seen.Objects[name]) {
 			names = append(names, name)
 		}
 	}

@@ -190,7 +190,7 @@ func TestJudgingIsCheap(t *testing.T) {
 	zlib := publishtest.Only("zlib")
 	least = requests(publishtest.Original("v3-signed"), zlib)
 	zlib.Trust = trusted.Trust
-	zlib.Trust.Judged = new(buildcache.Judged)
+	zlib.Trust.Checked = new(buildcache.Checked)
 	others := publishtest.MustVerify(t, m, verify.Options{}).Packages - 1
 	if got := requests(publishtest.Original("v3-signed"), zlib); got != least+others {
 		t.Errorf("with others' packages: %d requests, want %d and one for each of %d", got, least, others)

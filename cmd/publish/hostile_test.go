@@ -190,7 +190,7 @@ func TestNothingOfADaemonReachesATerminalAsItIs(t *testing.T) {
 		"healthy": false, "problem": evil, "trouble": evil,
 		"mirrors": []any{map[string]any{"name": evil, "paused": evil, "running": []any{map[string]any{"step": evil}}}},
 		"failed":  []any{map[string]any{"mirror": evil, "package": evil, "reason": evil}}, "stuck": []any{map[string]any{"mirror": evil, "file": evil, "reason": evil}},
-		"owed": []any{map[string]any{"mirror": evil, "reason": evil}}, "jobs": []any{map[string]any{"mirror": evil, "package": evil, "state": evil, "reason": evil}},
+		"obligations": []any{map[string]any{"mirror": evil, "reason": evil}}, "jobs": []any{map[string]any{"mirror": evil, "package": evil, "state": evil, "reason": evil}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -198,7 +198,7 @@ func TestNothingOfADaemonReachesATerminalAsItIs(t *testing.T) {
 	indexer := bytes.Replace(told, []byte(`{`), []byte(`{"mode":"indexer",`), 1)
 	drained, err := json.Marshal(map[string]any{
 		"done": true, "failed": []any{map[string]any{"mirror": evil, "package": evil, "reason": evil}},
-		"incomplete": []any{map[string]any{"mirror": evil, "file": evil, "reason": evil}}, "blocked": map[string]any{evil: evil}, "untold": []string{evil},
+		"incomplete": []any{map[string]any{"mirror": evil, "file": evil, "reason": evil}}, "blocked": map[string]any{evil: evil}, "not_invalidated": []string{evil},
 	})
 	if err != nil {
 		t.Fatal(err)

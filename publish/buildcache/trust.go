@@ -17,9 +17,9 @@ type Trust struct {
 	// Keys checks the signatures that there are, and are the only ones that are published.
 	// Nil: signatures are not checked.
 	Keys *key.Ring
-	// Judged, if set, remembers which documents of the destination were checked by Keys, so that a
+	// Checked, if set, remembers which documents of the destination were checked by Keys, so that a
 	// process that publishes often reads each of them once.
-	Judged *Judged
+	Checked *Checked
 }
 
 // CheckKeyFile refuses a key file that does not hold exactly the key that its name says: clients
@@ -44,8 +44,8 @@ func (t Trust) Untrusted(f key.Fingerprint) string {
 	return "this key is not among the trusted keys, and clients that install the keys of the mirror would trust it: remove it, and run publish index --trusted-keys"
 }
 
-// Judged remembers which documents of a mirror were checked. Its zero value remembers none.
-type Judged struct {
+// Checked remembers which documents of a mirror were checked. Its zero value remembers none.
+type Checked struct {
 	mu   sync.Mutex // guards seen, and is held while one document is looked up or put in
 	seen map[[sha256.Size]byte]bool
 }
@@ -53,20 +53,20 @@ type Judged struct {
 // maxRemembered bounds the memory of a process that sees many mirrors: 32 bytes each.
 const maxRemembered = 100_000
 
-func judgedID(path string, info mirror.Info) [sha256.Size]byte {
+func checkedID(path string, info mirror.Info) [sha256.Size]byte {
 	return sha256.Sum256([]byte(path + "\x00" + info.Name + "\x00" + string(info.Version)))
 }
 
-func (j *Judged) Has(path string, info mirror.Info) bool {
+func (j *Checked) Has(path string, info mirror.Info) bool {
 	if j == nil {
 		return false
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.seen[judgedID(path, info)]
+	return j.seen[checkedID(path, info)]
 }
 
-func (j *Judged) Add(path string, info mirror.Info) {
+func (j *Checked) Add(path string, info mirror.Info) {
 	if j == nil {
 		return
 	}
@@ -75,7 +75,7 @@ func (j *Judged) Add(path string, info mirror.Info) {
 	if j.seen == nil || len(j.seen) >= maxRemembered {
 		j.seen = make(map[[sha256.Size]byte]bool)
 	}
-	j.seen[judgedID(path, info)] = true
+	j.seen[checkedID(path, info)] = true
 }
 
 // Objection is what is to be said against the signature of a document.

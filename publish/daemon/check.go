@@ -97,13 +97,13 @@ func (k *worker) verdict(ctx context.Context, j queue.Job) queue.Change {
 	default:
 		c.To, c.Reason, c.Attempts = queue.Accepted, err.Error(), j.Attempts+1
 		c.NextAt = time.Now().Add(backoff(firstLook, longestLook, c.Attempts))
-		k.tellStuck(j, c)
+		k.reportStuck(j, c)
 	}
 	return c
 }
 
-// tellStuck says once that something does not become complete.
-func (k *worker) tellStuck(j queue.Job, c queue.Change) {
+// reportStuck says once that something does not become complete.
+func (k *worker) reportStuck(j queue.Job, c queue.Change) {
 	stuck := j.Accepted.Add(k.m.Stuck)
 	if !c.NextAt.Before(stuck) && j.Changed.Before(stuck) {
 		k.d.o.Log.Warn("a package is stuck: it does not become complete", "mirror", k.m.Name, "package", j.Package, "file", j.File,

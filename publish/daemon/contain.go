@@ -70,7 +70,7 @@ func (c contained) Check(ctx context.Context, p Package, read func(int64)) error
 }
 
 // Publish implements Work. One of the packages may be to blame.
-func (c contained) Publish(ctx context.Context, r *Run) (out Outcome, err error) {
+func (c contained) Publish(ctx context.Context, r *Run) (out Result, err error) {
 	err = c.caught(func() (err error) { out, err = c.Work.Publish(ctx, r); return err })
 	if isDefect(err) {
 		err = &RunError{Suspect: true, Err: err}
@@ -79,8 +79,8 @@ func (c contained) Publish(ctx context.Context, r *Run) (out Outcome, err error)
 }
 
 // Tell implements Work.
-func (c contained) Tell(ctx context.Context, owed [][]byte) error {
-	return c.caught(func() error { return c.Work.Tell(ctx, owed) })
+func (c contained) Invalidate(ctx context.Context, obligations [][]byte) error {
+	return c.caught(func() error { return c.Work.Invalidate(ctx, obligations) })
 }
 
 // Close implements Work.

@@ -45,16 +45,16 @@ func (y brittleWork) Check(ctx context.Context, p daemon.Package, read func(int6
 	return y.fakeWork.Check(ctx, p, read)
 }
 
-func (y brittleWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Outcome, error) {
+func (y brittleWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Result, error) {
 	for _, p := range r.Packages {
 		y.breaks("Publish", p.File)
 	}
 	return y.fakeWork.Publish(ctx, r)
 }
 
-func (y brittleWork) Tell(ctx context.Context, owed [][]byte) error {
+func (y brittleWork) Invalidate(ctx context.Context, owed [][]byte) error {
 	y.breaks("Tell", "")
-	return y.fakeWork.Tell(ctx, owed)
+	return y.fakeWork.Invalidate(ctx, owed)
 }
 
 func (y brittleWork) Close() error {

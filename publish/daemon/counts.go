@@ -12,10 +12,10 @@ import (
 
 // Counts are what happened since the daemon began, for metrics.
 type Counts struct {
-	checked      atomic.Int64
-	sent         atomic.Int64
-	tellFailures atomic.Int64
-	queueErrors  atomic.Int64
+	checked              atomic.Int64
+	sent                 atomic.Int64
+	invalidationFailures atomic.Int64
+	queueErrors          atomic.Int64
 
 	// mu guards mirrors while one thing is counted.
 	mu      sync.Mutex
@@ -33,7 +33,7 @@ type MirrorCounts struct {
 	Overflows     int     // of hints
 	Objects       int
 	IndexSwitches int
-	Told          int // caches
+	Invalidations int
 	// Latency counts packages by how many seconds it took from being accepted to being published.
 	Latency *histogram.Histogram
 }
@@ -61,7 +61,7 @@ func (c *Counts) scanned(mirror string, took time.Duration, documents int) {
 }
 
 // ran counts a run; class is empty if it succeeded.
-func (c *Counts) ran(mirror string, out Outcome, class string) {
+func (c *Counts) ran(mirror string, out Result, class string) {
 	c.of(mirror, func(m *MirrorCounts) {
 		m.Runs++
 		m.Objects += out.Objects
@@ -76,8 +76,8 @@ func (c *Counts) ran(mirror string, out Outcome, class string) {
 	})
 }
 
-func (c *Counts) told(mirror string) {
-	c.of(mirror, func(m *MirrorCounts) { m.Told++ })
+func (c *Counts) invalidated(mirror string) {
+	c.of(mirror, func(m *MirrorCounts) { m.Invalidations++ })
 }
 
 func (c *Counts) latency(mirror string, took time.Duration) {
@@ -86,7 +86,7 @@ func (c *Counts) latency(mirror string, took time.Duration) {
 
 // Totals are the counts that are not of one mirror.
 type Totals struct {
-	CheckedBytes, SentBytes, TellFailures, QueueErrors int64
+	CheckedBytes, SentBytes, InvalidationFailures, QueueErrors int64
 }
 
 // Counted returns what was counted so far.
@@ -100,5 +100,5 @@ func (d *Daemon) Counted() (Totals, map[string]MirrorCounts) {
 		one.Jobs, one.Failures, one.Latency = maps.Clone(m.Jobs), maps.Clone(m.Failures), m.Latency.Clone()
 		all[name] = one
 	}
-	return Totals{c.checked.Load(), c.sent.Load(), c.tellFailures.Load(), c.queueErrors.Load()}, all
+	return Totals{c.checked.Load(), c.sent.Load(), c.invalidationFailures.Load(), c.queueErrors.Load()}, all
 }

@@ -66,9 +66,9 @@ type Work interface {
 	Check(ctx context.Context, p Package, read func(int64)) error
 	// Publish makes packages reachable, what can be of them. It has to return soon after
 	// ctx ends.
-	Publish(ctx context.Context, r *Run) (Outcome, error)
-	// Tell meets obligations: what Outcomes owed.
-	Tell(ctx context.Context, owed [][]byte) error
+	Publish(ctx context.Context, r *Run) (Result, error)
+	// Tell meets obligations: what Results owed.
+	Invalidate(ctx context.Context, obligations [][]byte) error
 	// Close releases what is kept between calls, once none is made any more.
 	Close() error
 }
@@ -92,26 +92,26 @@ type Run struct {
 	Packages []Package
 	// Intend records, durably, what will be owed to caches. It is called before the first
 	// write that a cache could notice.
-	Intend func(owed []byte) error
+	Intend func(obligation []byte) error
 	// Progress is told what happens.
 	Progress *Progress
 }
 
-// An Outcome is what came of a run.
-type Outcome struct {
+// A Result is what a run achieved.
+type Result struct {
 	// Refused says, by file, why packages were not published.
 	Refused map[string]string
 	// Notes says, by file, what is to be said of packages that were.
 	Notes map[string]string
 	// Owed to caches; nil: nothing.
-	Owed    []byte
-	Objects int
-	Bytes   int64
-	Indices []Index
+	Obligation []byte
+	Objects    int
+	Bytes      int64
+	Indices    []IndexStatus
 }
 
-// An Index is one after a run.
-type Index struct {
+// An IndexStatus is an index after a run.
+type IndexStatus struct {
 	Path     string `json:"path"` // of its mirror, below the destination
 	Layout   string `json:"layout"`
 	Packages int    `json:"packages"`

@@ -337,15 +337,15 @@ func TestCachesAreToldUntilTheyListen(t *testing.T) {
 		d := begin(t, dir, m)
 		time.Sleep(10 * time.Minute)
 		s := d.status(t)
-		if len(s.Owed) != 1 || s.Owed[0].Reason != "too many invalidations" || s.Mirrors[0].Jobs[queue.Published] != 10 {
+		if len(s.Obligations) != 1 || s.Obligations[0].Reason != "too many invalidations" || s.Mirrors[0].Jobs[queue.Published] != 10 {
 			t.Errorf("%+v", s)
 		}
 		d.stop()
 		d = begin(t, dir, m)
 		y.set(func() { y.deaf = nil })
 		time.Sleep(6 * time.Minute)
-		if fmt.Sprint(y.told()) != "[run 1]" || len(d.status(t).Owed) != 0 {
-			t.Errorf("told %v, owed %v", y.told(), d.status(t).Owed)
+		if fmt.Sprint(y.told()) != "[run 1]" || len(d.status(t).Obligations) != 0 {
+			t.Errorf("told %v, owed %v", y.told(), d.status(t).Obligations)
 		}
 	})
 }
@@ -481,9 +481,9 @@ func TestPush(t *testing.T) {
 		if err != nil || len(jobs) != 1 || jobs[0].State != queue.Accepted {
 			t.Fatal(jobs, err)
 		}
-		j, told, err := d.Wait(t.Context(), jobs[0].ID, false)
-		if err != nil || j.State != queue.Published || !told || time.Since(began) > 3*time.Second {
-			t.Errorf("%+v, %v, %v after %v", j, told, err, time.Since(began))
+		j, invalidated, err := d.Wait(t.Context(), jobs[0].ID, false)
+		if err != nil || j.State != queue.Published || !invalidated || time.Since(began) > 3*time.Second {
+			t.Errorf("%+v, %v, %v after %v", j, invalidated, err, time.Since(began))
 		}
 		if jobs, err := d.Push(t.Context(), "/srv/noble/spec/a"); err != nil || jobs[0].ID != j.ID || jobs[0].State != queue.Published {
 			t.Errorf("again: %v, %v", jobs, err)
@@ -506,7 +506,7 @@ func TestPush(t *testing.T) {
 	})
 }
 
-// Who waits for caches waits until they were told, and no longer than he wants to.
+// Who waits for caches waits until they were invalidated, and no longer than he wants to.
 func TestWaitingForCaches(t *testing.T) {
 	timed(t, func(t *testing.T) {
 		y := newFakeWork(t)
@@ -519,12 +519,12 @@ func TestWaitingForCaches(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if j, told, err := d.Wait(ctx, jobs[0].ID, true); err != nil || told || j.State != queue.Published {
-			t.Errorf("%+v, %v, %v", j, told, err)
+		if j, invalidated, err := d.Wait(ctx, jobs[0].ID, true); err != nil || invalidated || j.State != queue.Published {
+			t.Errorf("%+v, %v, %v", j, invalidated, err)
 		}
 		y.set(func() { y.deaf = nil })
-		if j, told, err := d.Wait(t.Context(), jobs[0].ID, true); err != nil || !told || j.State != queue.Published {
-			t.Errorf("%+v, %v, %v", j, told, err)
+		if j, invalidated, err := d.Wait(t.Context(), jobs[0].ID, true); err != nil || !invalidated || j.State != queue.Published {
+			t.Errorf("%+v, %v, %v", j, invalidated, err)
 		}
 		if _, _, err := d.Wait(t.Context(), 99, false); !errors.Is(err, queue.ErrNoJob) {
 			t.Error(err)

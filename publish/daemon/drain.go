@@ -11,17 +11,17 @@ import (
 
 // A Drained is what is left, and what came of the rest.
 type Drained struct {
-	Done    bool `json:"done"`
-	Waiting int  `json:"waiting"` // packages that will still be published, as far as is known
-	Owed    int  `json:"owed"`    // what caches are still to be told
+	Done        bool `json:"done"`
+	Waiting     int  `json:"waiting"`     // packages that will still be published, as far as is known
+	Obligations int  `json:"obligations"` // what caches are still to be told
 	// What is in none of these was published.
 	Failed     []queue.Job    `json:"failed"`     // since it was asked
 	Incomplete []StuckPackage `json:"incomplete"` // looked at again, and still not complete
 	// Blocked says for each mirror why its destination cannot be used, if that will not mend
 	// itself. Its packages wait.
-	Blocked   map[string]string `json:"blocked,omitempty"`
-	Untold    []string          `json:"untold,omitempty"` // why caches could not be told
-	Published int               `json:"published"`        // since it was asked
+	Blocked        map[string]string `json:"blocked,omitempty"`
+	NotInvalidated []string          `json:"not_invalidated,omitempty"` // why caches could not be told
+	Published      int               `json:"published"`                 // since it was asked
 }
 
 // drainEvery is how often is told how far it is.
@@ -30,7 +30,7 @@ const drainEvery = 250 * time.Millisecond
 // Drain publishes everything that is there, without waiting for more, and tells what is left
 // until nothing is. What is not complete is looked at once more; what a destination refuses for good
 // is not waited for.
-func (d *Daemon) Drain(ctx context.Context, tell func(Drained)) (Drained, error) {
+func (d *Daemon) Drain(ctx context.Context, report func(Drained)) (Drained, error) {
 	began := time.Now().Truncate(time.Millisecond)
 	d.flushing.Add(1)
 	defer d.flushing.Add(-1)
@@ -44,7 +44,7 @@ func (d *Daemon) Drain(ctx context.Context, tell func(Drained)) (Drained, error)
 		if err != nil || left.Done {
 			return left, err
 		}
-		tell(left)
+		report(left)
 		if !wait(ctx, drainEvery) {
 			return left, ctx.Err()
 		}
@@ -72,12 +72,12 @@ func (d *Daemon) left(ctx context.Context, began, looked time.Time) (Drained, er
 			continue
 		}
 		if o.Tries > 0 && o.Changed.After(looked) {
-			left.Untold = append(left.Untold, k.m.Name+": "+o.Reason)
+			left.NotInvalidated = append(left.NotInvalidated, k.m.Name+": "+o.Reason)
 			continue
 		}
-		left.Owed++
+		left.Obligations++
 	}
-	left.Done = left.Waiting+left.Owed == 0
+	left.Done = left.Waiting+left.Obligations == 0
 	return left, nil
 }
 
@@ -132,22 +132,22 @@ func (k *worker) blocked(since time.Time) string {
 
 // Wait returns a job once it has ended, or, with caches, once it was published and they were
 // told. It returns the job as it is when ctx ends.
-func (d *Daemon) Wait(ctx context.Context, id int64, caches bool) (j queue.Job, told bool, err error) {
+func (d *Daemon) Wait(ctx context.Context, id int64, caches bool) (j queue.Job, invalidated bool, err error) {
 	// One event of those is enough, because the job is then read anew.
 	events := d.events.Listen(1, func(e event.Event) bool { return e.Kind == "caches" || e.Job == id })
 	defer events.Leave()
 	for {
-		j, told, err = d.waited(context.WithoutCancel(ctx), id)
-		if err != nil || j.State.Ended() && (told || !caches || j.State != queue.Published) {
-			return j, told, err
+		j, invalidated, err = d.waited(context.WithoutCancel(ctx), id)
+		if err != nil || j.State.Ended() && (invalidated || !caches || j.State != queue.Published) {
+			return j, invalidated, err
 		}
 		if _, ok := events.Next(ctx); !ok {
-			return j, told, nil
+			return j, invalidated, nil
 		}
 	}
 }
 
-func (d *Daemon) waited(ctx context.Context, id int64) (j queue.Job, told bool, err error) {
+func (d *Daemon) waited(ctx context.Context, id int64) (j queue.Job, invalidated bool, err error) {
 	if j, err = d.o.Queue.Job(ctx, id); err != nil {
 		return j, false, err
 	}

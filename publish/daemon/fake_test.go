@@ -142,31 +142,31 @@ func (y *fakeWork) Check(ctx context.Context, p daemon.Package, read func(int64)
 	return f.state
 }
 
-func (y *fakeWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Outcome, error) {
+func (y *fakeWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Result, error) {
 	y.mu.Lock()
 	y.requests++
 	y.runs = append(y.runs, len(r.Packages))
 	down, takes, caches := y.down, y.takes, y.caches
 	y.mu.Unlock()
 	if down != nil {
-		return daemon.Outcome{}, down
+		return daemon.Result{}, down
 	}
 	if caches {
 		if err := r.Intend([]byte("intended")); err != nil {
-			return daemon.Outcome{}, err
+			return daemon.Result{}, err
 		}
 	}
 	select {
 	case <-time.After(takes):
 	case <-ctx.Done():
-		return daemon.Outcome{}, ctx.Err()
+		return daemon.Result{}, ctx.Err()
 	}
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	out := daemon.Outcome{Refused: map[string]string{}, Indices: []daemon.Index{{Layout: "v3", Packages: len(y.published), Written: true}}}
+	out := daemon.Result{Refused: map[string]string{}, Indices: []daemon.IndexStatus{{Layout: "v3", Packages: len(y.published), Written: true}}}
 	for _, p := range r.Packages {
 		if p.Digest == y.poison {
-			return daemon.Outcome{}, &daemon.RunError{Suspect: true, Err: errors.New("another object is already there")}
+			return daemon.Result{}, &daemon.RunError{Suspect: true, Err: errors.New("another object is already there")}
 		}
 	}
 	for _, p := range r.Packages {
@@ -187,12 +187,12 @@ func (y *fakeWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Outcome, 
 		r.Progress.Sent(p.ID, p.Bytes, p.Bytes)
 	}
 	if caches {
-		out.Owed = fmt.Appendf(nil, "run %d", len(y.runs))
+		out.Obligation = fmt.Appendf(nil, "run %d", len(y.runs))
 	}
 	return out, nil
 }
 
-func (y *fakeWork) Tell(_ context.Context, owed [][]byte) error {
+func (y *fakeWork) Invalidate(_ context.Context, owed [][]byte) error {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	y.requests++

@@ -60,8 +60,8 @@ func TestWaitingForAPackageThatWasPublishedLongAgo(t *testing.T) {
 			t.Fatalf("the obligation is still known: %v", err)
 		}
 		for _, caches := range []bool{true, false} {
-			if j, told, err := d.Wait(t.Context(), jobs[0].ID, caches); err != nil || !told || j.State != queue.Published {
-				t.Errorf("with caches %v: %+v, told %v, %v", caches, j, told, err)
+			if j, invalidated, err := d.Wait(t.Context(), jobs[0].ID, caches); err != nil || !invalidated || j.State != queue.Published {
+				t.Errorf("with caches %v: %+v, told %v, %v", caches, j, invalidated, err)
 			}
 		}
 	})
@@ -144,14 +144,14 @@ func TestARemovedMirrorMeetsItsObligations(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Hour)
-		if s := d.status(t); len(s.Owed) != 1 || len(s.Mirrors) != 1 {
+		if s := d.status(t); len(s.Obligations) != 1 || len(s.Mirrors) != 1 {
 			t.Errorf("before caches listen: %+v", s)
 		}
 		y.put("spec/y", parcel{bytes: 1})
 		y.set(func() { y.deaf = nil })
 		time.Sleep(10 * time.Minute)
-		if s := d.status(t); len(s.Owed) != 0 || len(y.told()) != 1 {
-			t.Errorf("owed %+v, told %v", s.Owed, y.told())
+		if s := d.status(t); len(s.Obligations) != 0 || len(y.told()) != 1 {
+			t.Errorf("owed %+v, told %v", s.Obligations, y.told())
 		}
 		if y.has("sha256 of spec/y") != 0 {
 			t.Error("the mirror was removed, and publishes")
@@ -183,8 +183,8 @@ func TestForgettingARemovedMirror(t *testing.T) {
 		d.stop()
 		d = begin(t, dir, b)
 		time.Sleep(time.Minute)
-		if s := d.status(t); len(s.Owed) != 1 || s.Owed[0].Mirror != a.Key() {
-			t.Fatalf("owed %+v", s.Owed)
+		if s := d.status(t); len(s.Obligations) != 1 || s.Obligations[0].Mirror != a.Key() {
+			t.Fatalf("owed %+v", s.Obligations)
 		}
 		if _, err := d.Forget(t.Context(), "b"); !errors.Is(err, daemon.ErrConfigured) {
 			t.Errorf("a mirror that is configured: %v", err)
@@ -196,7 +196,7 @@ func TestForgettingARemovedMirror(t *testing.T) {
 		if want := []queue.Dropped{{Mirror: a.Key(), Jobs: 1, Obligations: 1}}; err != nil || !slices.Equal(dropped, want) {
 			t.Errorf("%+v, %v, want %+v", dropped, err, want)
 		}
-		if s := d.status(t); len(s.Owed) != 0 || d.count(t, b, queue.Published) != 1 {
+		if s := d.status(t); len(s.Obligations) != 0 || d.count(t, b, queue.Published) != 1 {
 			t.Errorf("%+v", s)
 		}
 	})

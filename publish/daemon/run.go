@@ -102,8 +102,8 @@ func (k *worker) runOnce(ctx context.Context, l lane, claimed []queue.Job) {
 		k.changed(j, queue.Publishing, "")
 	}
 	obligation := int64(0)
-	r.Intend = func(owed []byte) error {
-		id, err := k.d.o.Queue.Intend(context.WithoutCancel(rctx), k.m.Key(), owed, ids...)
+	r.Intend = func(content []byte) error {
+		id, err := k.d.o.Queue.Intend(context.WithoutCancel(rctx), k.m.Key(), content, ids...)
 		if err == nil {
 			obligation = id
 		}
@@ -115,9 +115,9 @@ func (k *worker) runOnce(ctx context.Context, l lane, claimed []queue.Job) {
 	var changes []queue.Change
 	if err != nil {
 		changes = k.failed(rctx, claimed, err)
-		out.Owed = nil
+		out.Obligation = nil
 		if obligation != 0 {
-			out.Owed = []byte{} // what was intended may have come to pass
+			out.Obligation = []byte{} // what was intended may have come to pass
 		}
 	} else {
 		changes = k.succeeded(claimed, out)
@@ -127,9 +127,9 @@ func (k *worker) runOnce(ctx context.Context, l lane, claimed []queue.Job) {
 }
 
 // finish writes down what came of a run.
-func (k *worker) finish(ctx context.Context, claimed []queue.Job, obligation int64, out Outcome, changes []queue.Change) {
+func (k *worker) finish(ctx context.Context, claimed []queue.Job, obligation int64, out Result, changes []queue.Change) {
 	if !k.keep(ctx, "keeping what came of a run", func(ctx context.Context) error {
-		return k.d.o.Queue.Finish(ctx, obligation, out.Owed, changes...)
+		return k.d.o.Queue.Finish(ctx, obligation, out.Obligation, changes...)
 	}) {
 		return
 	}
@@ -140,11 +140,11 @@ func (k *worker) finish(ctx context.Context, claimed []queue.Job, obligation int
 		}
 	}
 	k.toCheck.give()
-	k.toTell.give()
+	k.toInvalidate.give()
 }
 
 // succeeded says what becomes of each package of a run that has ended well.
-func (k *worker) succeeded(claimed []queue.Job, out Outcome) []queue.Change {
+func (k *worker) succeeded(claimed []queue.Job, out Result) []queue.Change {
 	k.mu.Lock()
 	k.pause = pause{}
 	k.mu.Unlock()
@@ -224,7 +224,7 @@ func (k *worker) begun(p *Progress) {
 	k.d.events.Send(event.Event{Kind: "run", Mirror: k.m.Name, State: "begun", Packages: p.packages})
 }
 
-func (k *worker) end(p *Progress, out Outcome, err error, packages int) {
+func (k *worker) end(p *Progress, out Result, err error, packages int) {
 	r := &LastRun{At: time.Now(), Packages: packages, Objects: out.Objects, Bytes: out.Bytes, Seconds: time.Since(p.began).Seconds()}
 	state := "ended"
 	if err != nil {
@@ -246,7 +246,7 @@ func (k *worker) end(p *Progress, out Outcome, err error, packages int) {
 }
 
 // merge keeps what is known of indices. k.mu is held.
-func (k *worker) merge(indices []Index) {
+func (k *worker) merge(indices []IndexStatus) {
 	for _, x := range indices {
 		known := false
 		for i := range k.index {

@@ -19,9 +19,9 @@ type sighting struct {
 	mark string
 	scan int // the last one that saw it
 	// reason is why it could not be understood; it is read again by each scan until it can.
-	reason string
-	since  time.Time
-	told   bool // that it is stuck
+	reason   string
+	since    time.Time
+	reported bool // that it is stuck
 }
 
 const (
@@ -188,7 +188,7 @@ func (k *worker) sighted(f File) bool {
 	s.scan = k.scans
 	read := s.mark != f.Mark || s.reason != ""
 	if s.mark != "" && s.mark != f.Mark {
-		s.since, s.told = time.Now(), false
+		s.since, s.reported = time.Now(), false
 	}
 	s.mark = f.Mark
 	return read
@@ -212,8 +212,8 @@ func (k *worker) read(ctx context.Context, f File) (Package, bool) {
 		return p, false
 	}
 	s.reason = err.Error()
-	if !s.told && time.Since(s.since) >= k.m.Stuck {
-		s.told = true
+	if !s.reported && time.Since(s.since) >= k.m.Stuck {
+		s.reported = true
 		k.d.o.Log.Warn("a document is stuck: it cannot be read", "mirror", k.m.Name, "file", f.Name, "since", s.since.Format(time.RFC3339), "reason", s.reason)
 	}
 	return p, false

@@ -11,17 +11,17 @@ import (
 
 // A Status is how things are.
 type Status struct {
-	At       time.Time          `json:"at"`
-	Since    time.Time          `json:"since"` // when the daemon began
-	Healthy  bool               `json:"healthy"`
-	Problem  string             `json:"problem,omitempty"` // why it is not
-	Stopping bool               `json:"stopping,omitempty"`
-	Trouble  string             `json:"trouble,omitempty"` // why the queue could not be used a moment ago: its disk is full, say
-	Mirrors  []MirrorStatus     `json:"mirrors"`
-	Failed   []queue.Job        `json:"failed"`      // the dead letters, the last one first
-	Stuck    []StuckPackage     `json:"stuck"`       // what does not become complete
-	Recent   []queue.Job        `json:"recent"`      // what was published last
-	Owed     []queue.Obligation `json:"obligations"` // what caches are still to be told
+	At          time.Time          `json:"at"`
+	Since       time.Time          `json:"since"` // when the daemon began
+	Healthy     bool               `json:"healthy"`
+	Problem     string             `json:"problem,omitempty"` // why it is not
+	Stopping    bool               `json:"stopping,omitempty"`
+	Trouble     string             `json:"trouble,omitempty"` // why the queue could not be used a moment ago: its disk is full, say
+	Mirrors     []MirrorStatus     `json:"mirrors"`
+	Failed      []queue.Job        `json:"failed"`      // the dead letters, the last one first
+	Stuck       []StuckPackage     `json:"stuck"`       // what does not become complete
+	Recent      []queue.Job        `json:"recent"`      // what was published last
+	Obligations []queue.Obligation `json:"obligations"` // what caches are still to be told
 }
 
 // A MirrorStatus is how things are with one mirror.
@@ -37,13 +37,13 @@ type MirrorStatus struct {
 	Documents int                 `json:"documents"` // in the source, at the last scan
 	Scanned   bool                `json:"scanned"`   // at least once
 
-	Running    []Sending  `json:"running"`
-	Last       *LastRun   `json:"last_run,omitempty"`
-	Published  *time.Time `json:"published,omitempty"` // when a run last succeeded
-	Told       *time.Time `json:"told,omitempty"`      // when caches were last told
-	Indices    []Index    `json:"indices"`
-	Paused     string     `json:"paused,omitempty"` // why it waits for its destination
-	PauseUntil *time.Time `json:"paused_until,omitempty"`
+	Running     []Sending     `json:"running"`
+	Last        *LastRun      `json:"last_run,omitempty"`
+	Published   *time.Time    `json:"published,omitempty"`   // when a run last succeeded
+	Invalidated *time.Time    `json:"invalidated,omitempty"` // when caches were last told
+	Indices     []IndexStatus `json:"indices"`
+	Paused      string        `json:"paused,omitempty"` // why it waits for its destination
+	PauseUntil  *time.Time    `json:"paused_until,omitempty"`
 }
 
 // A LastRun is a run that is over.
@@ -106,12 +106,12 @@ func (d *Daemon) Status(ctx context.Context) (Status, error) {
 	if s.Recent, err = q.Jobs(ctx, queue.Filter{States: []queue.State{queue.Published}, Newest: true, Limit: 10}); err != nil {
 		return s, err
 	}
-	if s.Owed, err = q.Obligations(ctx); err != nil {
+	if s.Obligations, err = q.Obligations(ctx); err != nil {
 		return s, err
 	}
-	s.Failed, s.Recent, s.Owed = orEmpty(d.named(s.Failed)), orEmpty(d.named(s.Recent)), orEmpty(s.Owed)
-	for i := range s.Owed {
-		s.Owed[i].Mirror = d.name(s.Owed[i].Mirror)
+	s.Failed, s.Recent, s.Obligations = orEmpty(d.named(s.Failed)), orEmpty(d.named(s.Recent)), orEmpty(s.Obligations)
+	for i := range s.Obligations {
+		s.Obligations[i].Mirror = d.name(s.Obligations[i].Mirror)
 	}
 	return s, nil
 }
@@ -143,7 +143,7 @@ func orEmpty[T any](list []T) []T {
 func (k *worker) status(ctx context.Context, counts map[queue.State]queue.Tally) (MirrorStatus, error) {
 	m := MirrorStatus{
 		Name: k.m.Name, Source: k.m.Source, Destination: k.m.Destination,
-		Jobs: make(map[queue.State]int), Running: []Sending{}, Indices: []Index{},
+		Jobs: make(map[queue.State]int), Running: []Sending{}, Indices: []IndexStatus{},
 	}
 	for _, state := range queue.States {
 		n := counts[state]
@@ -156,14 +156,14 @@ func (k *worker) status(ctx context.Context, counts map[queue.State]queue.Tally)
 			}
 		}
 	}
-	told, err := k.d.o.Queue.LastMet(ctx, k.m.Key())
+	invalidated, err := k.d.o.Queue.LastMet(ctx, k.m.Key())
 	if err != nil {
 		return m, err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	m.Documents, m.Scanned = len(k.seen), k.scans > 0
-	m.Last, m.Published, m.Told = k.last, timeOrNil(k.published), timeOrNil(told)
+	m.Last, m.Published, m.Invalidated = k.last, timeOrNil(k.published), timeOrNil(invalidated)
 	m.Indices = append(m.Indices, k.index...)
 	for p := range k.runs {
 		m.Running = append(m.Running, p.now())

@@ -21,8 +21,8 @@ type worker struct {
 	// removed: the mirror is no longer in the configuration. Only what is owed is left to do.
 	removed bool
 
-	toScan, toTell     poke
-	toCheck, toPublish pokes
+	toScan, toInvalidate poke
+	toCheck, toPublish   pokes
 
 	// mu guards what follows, and is not held while anything is read or sent.
 	mu     sync.Mutex
@@ -34,7 +34,7 @@ type worker struct {
 	pause  pause
 	runs   map[*Progress]bool // that are going on
 	last   *LastRun
-	index  []Index
+	index  []IndexStatus
 	// published is when a run was last successful.
 	published time.Time
 }
@@ -53,7 +53,7 @@ func newWorker(d *Daemon, m Mirror) *worker {
 		m.Work = contained{m.Work, d, m.Name}
 	}
 	return &worker{
-		d: d, m: m, toScan: newPoke(), toCheck: newPokes(), toPublish: newPokes(), toTell: newPoke(),
+		d: d, m: m, toScan: newPoke(), toCheck: newPokes(), toPublish: newPokes(), toInvalidate: newPoke(),
 		seen: make(map[string]*sighting), asked: make(map[string]bool), runs: make(map[*Progress]bool),
 	}
 }
@@ -61,7 +61,7 @@ func newWorker(d *Daemon, m Mirror) *worker {
 // run works until ctx ends.
 func (k *worker) run(ctx context.Context) error {
 	g, gctx := defect.WithContext(ctx)
-	g.Go(func() error { return k.tell(gctx) })
+	g.Go(func() error { return k.invalidate(gctx) })
 	if !k.removed {
 		k.begin(gctx, g)
 	}
@@ -93,7 +93,7 @@ func (k *worker) resume() {
 	k.mu.Unlock()
 	k.toCheck.give()
 	k.toPublish.give()
-	k.toTell.give()
+	k.toInvalidate.give()
 }
 
 // changed tells whoever listens that a job has moved.

@@ -94,8 +94,8 @@ func (w *gathered) stored() map[string]time.Time {
 }
 
 // job is what is to be looked at.
-func (w *gathered) job() Job {
-	j := Job{Mirror: w.mirror}
+func (w *gathered) changes() Changes {
+	j := Changes{Mirror: w.mirror}
 	for name, by := range w.by {
 		j.Names = append(j.Names, name)
 		if slices.ContainsFunc(by, func(m *held) bool { return m.Deliveries > 1 }) {

@@ -31,13 +31,13 @@ func TestALateHeartbeatShortensNoPause(t *testing.T) {
 		q := eventstest.New(1)
 		q.Send(stored(documentOf("m", 1)))
 		var healed []time.Time
-		heal := func(_ context.Context, j events.Job) (events.Outcome, error) {
+		heal := func(_ context.Context, j events.Changes) (events.Result, error) {
 			time.Sleep(5 * time.Second) // to the middle of the first heartbeat
 			healed = append(healed, time.Now())
-			return events.Outcome{Left: map[string]string{j.Names[0]: "its content is not there yet"}}, nil
+			return events.Result{Left: map[string]string{j.Names[0]: "its content is not there yet"}}, nil
 		}
 		serve(t, events.Config{
-			Queue: lateQueue{q, hidden, 2 * time.Second}, Bucket: bucket, Heal: heal, Settle: time.Second, Hidden: hidden,
+			Queue: lateQueue{q, hidden, 2 * time.Second}, Bucket: bucket, Update: heal, Settle: time.Second, Hidden: hidden,
 		}, time.Minute)
 		if len(healed) != 2 {
 			t.Fatalf("healed %d times in a minute, want 2", len(healed))

@@ -144,7 +144,7 @@ func (h *Host) accept(ctx context.Context, messages []Message) {
 		}
 	}
 	h.mu.Unlock()
-	signal(h.told)
+	signal(h.changed)
 	h.finish(ctx, over)
 }
 

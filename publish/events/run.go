@@ -39,8 +39,8 @@ type Queue interface {
 // ErrNoQueue: there is no queue of that name.
 var ErrNoQueue = errors.New("no such queue")
 
-// A Job is what was told of one mirror.
-type Job struct {
+// Changes are what happened to one mirror.
+type Changes struct {
 	Mirror string   // its path below Config.Prefix; empty for that itself
 	Names  []string // of objects that were stored in it, sorted
 	// Again are those of Names that were told before. Whoever was told may have died at any
@@ -48,16 +48,16 @@ type Job struct {
 	Again []string
 }
 
-// An Outcome is what came of looking at a mirror, as far as that got.
-type Outcome struct {
-	Left    map[string]string // names that are not in order yet and must be told again, and why
-	Indices []Index
-	Told    bool // caches have forgotten what is another thing now
-	Owed    bool // they could not be told
+// A Result is what updating a mirror achieved, as far as it got.
+type Result struct {
+	Left               map[string]string // names that are not in order yet and must be told again, and why
+	Indices            []IndexStatus
+	Invalidated        bool // caches were made to forget the old index
+	InvalidationFailed bool // and must be repeated
 }
 
-// An Index is one of a mirror, as it is then.
-type Index struct {
+// An IndexStatus is an index of a mirror, as it is after an update.
+type IndexStatus struct {
 	Layout   string `json:"layout"`
 	Packages int    `json:"packages"`        // that it offers
 	Bytes    int64  `json:"bytes,omitempty"` // 0: not known
@@ -66,8 +66,8 @@ type Index struct {
 
 // Done says what came of a job.
 type Done struct {
-	Job
-	Outcome
+	Changes
+	Result
 	Messages int // that told of it
 	Took     time.Duration
 	Err      error
@@ -82,12 +82,12 @@ type Config struct {
 	// Bucket and Prefix are where the mirrors are. Messages about other places are left in
 	// the queue, and so get to where somebody sees them.
 	Bucket, Prefix string
-	// Heal brings a mirror, and the caches in front of it, in line with what is there. It is
+	// Update brings a mirror, and the caches in front of it, in line with what is there. It is
 	// called for several mirrors at once, but not for one. An error is about all names. What
 	// is left, or failed, is told again, after ever longer pauses.
-	Heal func(ctx context.Context, j Job) (Outcome, error)
+	Update func(ctx context.Context, j Changes) (Result, error)
 
-	// Settle is how long nothing more is told of a mirror before Heal is called. Default 3 s.
+	// Settle is how long nothing more is told of a mirror before Update is called. Default 3 s.
 	Settle time.Duration
 	// Longest is how long that is waited for. Default 30 s.
 	Longest time.Duration
@@ -152,8 +152,8 @@ type Host struct {
 	// beats is full during a request that hides held messages anew.
 	beats chan struct{}
 
-	told chan struct{} // something was added to gather, or a mirror is no longer busy
-	room chan struct{} // held has become smaller
+	changed chan struct{} // something was added to gather, or a mirror is no longer busy
+	room    chan struct{} // held has become smaller
 }
 
 // New makes a host.
@@ -178,7 +178,7 @@ func New(c Config) *Host {
 	}
 	return &Host{
 		Config: c, began: time.Now(), held: map[*held]bool{}, gather: newGathering(c.Settle, c.Longest), ledger: newLedger(c.Address),
-		beats: make(chan struct{}, 1), told: make(chan struct{}, 1), room: make(chan struct{}, 1),
+		beats: make(chan struct{}, 1), changed: make(chan struct{}, 1), room: make(chan struct{}, 1),
 	}
 }
 
@@ -225,7 +225,7 @@ func (h *Host) work(ctx context.Context) error {
 			return nil
 		}
 		workers.Go(func() {
-			h.heal(ctx, w)
+			h.update(ctx, w)
 			<-slots
 		})
 	}
@@ -255,16 +255,16 @@ func (h *Host) next(ctx context.Context) *gathered {
 		select {
 		case <-ctx.Done():
 		case <-due:
-		case <-h.told:
+		case <-h.changed:
 		}
 	}
 }
 
-func (h *Host) heal(ctx context.Context, w *gathered) {
-	d := Done{Job: w.job()}
+func (h *Host) update(ctx context.Context, w *gathered) {
+	d := Done{Changes: w.changes()}
 	began := time.Now()
 	d.Err = defect.Caught(func() (err error) {
-		d.Outcome, err = h.Heal(ctx, d.Job)
+		d.Result, err = h.Update(ctx, d.Changes)
 		return err
 	})
 	if ctx.Err() != nil {
@@ -300,7 +300,7 @@ func (h *Host) heal(ctx context.Context, w *gathered) {
 	now := time.Now()
 	h.ledger.ended(h.place(w.mirror), now, d, w.stored(), now.Add(longest+h.Hidden))
 	h.mu.Unlock()
-	signal(h.told)
+	signal(h.changed)
 	h.finish(ctx, over)
 	if h.Observe != nil {
 		h.Observe(d)

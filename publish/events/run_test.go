@@ -38,17 +38,17 @@ func stored(name string) string { return records(s3Record("ObjectCreated:Put", b
 // A healer remembers what it was given.
 type healer struct {
 	takes time.Duration
-	left  func(events.Job) (map[string]string, error)
+	left  func(events.Changes) (map[string]string, error)
 
 	mu   sync.Mutex
-	jobs []events.Job
+	jobs []events.Changes
 	busy map[string]int
 	most int // mirrors at once
 
 	overlaps int // jobs of a mirror that was being healed
 }
 
-func (h *healer) heal(ctx context.Context, j events.Job) (events.Outcome, error) {
+func (h *healer) heal(ctx context.Context, j events.Changes) (events.Result, error) {
 	h.mu.Lock()
 	if h.busy == nil {
 		h.busy = map[string]int{}
@@ -69,14 +69,14 @@ func (h *healer) heal(ctx context.Context, j events.Job) (events.Outcome, error)
 	}()
 	select {
 	case <-ctx.Done():
-		return events.Outcome{}, ctx.Err()
+		return events.Result{}, ctx.Err()
 	case <-time.After(h.takes):
 	}
 	if h.left == nil {
-		return events.Outcome{}, nil
+		return events.Result{}, nil
 	}
 	left, err := h.left(j)
-	return events.Outcome{Left: left}, err
+	return events.Result{Left: left}, err
 }
 
 // serve runs c for a while of virtual time.
@@ -94,9 +94,9 @@ func TestOneJobForMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := eventstest.New(1)
 		h := &healer{takes: 2 * time.Second}
-		var want []events.Job
+		var want []events.Changes
 		for _, m := range []string{"", "noble/spack", "slurm/25.11/buildcache"} {
-			j := events.Job{Mirror: m}
+			j := events.Changes{Mirror: m}
 			for i := range 100 {
 				name := documentOf(m, i)
 				q.Send(stored(name))
@@ -107,7 +107,7 @@ func TestOneJobForMany(t *testing.T) {
 		var done []events.Done
 		var mu sync.Mutex
 		began := time.Now()
-		serve(t, events.Config{Queue: q, Bucket: bucket, Heal: h.heal, Observe: func(d events.Done) {
+		serve(t, events.Config{Queue: q, Bucket: bucket, Update: h.heal, Observe: func(d events.Done) {
 			mu.Lock()
 			defer mu.Unlock()
 			done = append(done, d)
@@ -115,7 +115,7 @@ func TestOneJobForMany(t *testing.T) {
 				t.Errorf("%q: after %v", d.Mirror, took)
 			}
 		}}, time.Minute)
-		slices.SortFunc(h.jobs, func(a, b events.Job) int { return strings.Compare(a.Mirror, b.Mirror) })
+		slices.SortFunc(h.jobs, func(a, b events.Changes) int { return strings.Compare(a.Mirror, b.Mirror) })
 		if diff := cmp.Diff(want, h.jobs); diff != "" {
 			t.Errorf("jobs (-want +got):\n%s", diff)
 		}
@@ -140,7 +140,7 @@ func TestEndlessStreamIsHeard(t *testing.T) {
 				time.Sleep(time.Second)
 			}
 		}()
-		serve(t, events.Config{Queue: q, Bucket: bucket, Heal: h.heal}, 6*time.Minute)
+		serve(t, events.Config{Queue: q, Bucket: bucket, Update: h.heal}, 6*time.Minute)
 		if len(h.jobs) < 7 || len(h.jobs) > 9 || h.overlaps > 0 {
 			t.Errorf("%d jobs, %d of them while another was at it", len(h.jobs), h.overlaps)
 		}
@@ -166,8 +166,8 @@ func TestHiddenWhileWorkedOn(t *testing.T) {
 		}
 		var all sync.WaitGroup
 		for range 3 { // others look for something to do
-			h := &healer{takes: time.Hour, left: func(events.Job) (map[string]string, error) { ended.Store(true); return nil, nil }}
-			all.Go(func() { serve(t, events.Config{Queue: q, Bucket: bucket, Heal: h.heal}, 2*time.Hour) })
+			h := &healer{takes: time.Hour, left: func(events.Changes) (map[string]string, error) { ended.Store(true); return nil, nil }}
+			all.Go(func() { serve(t, events.Config{Queue: q, Bucket: bucket, Update: h.heal}, 2*time.Hour) })
 		}
 		time.Sleep(30 * time.Minute)
 		if n, most := left(q); n != 50 || most != 1 {
@@ -209,11 +209,11 @@ func TestWhoStopsLeavesItToOthers(t *testing.T) {
 			}
 			first := &healer{takes: time.Hour}
 			time.AfterFunc(9*time.Second, func() { dead.Store(row.dies) })
-			serve(t, events.Config{Queue: q, Bucket: bucket, Heal: first.heal}, 10*time.Second)
+			serve(t, events.Config{Queue: q, Bucket: bucket, Update: first.heal}, 10*time.Second)
 			dead.Store(false)
 			second := &healer{}
 			began := time.Now()
-			serve(t, events.Config{Queue: q, Bucket: bucket, Heal: second.heal, Observe: func(d events.Done) {
+			serve(t, events.Config{Queue: q, Bucket: bucket, Update: second.heal, Observe: func(d events.Done) {
 				if took := time.Since(began); took > row.within {
 					t.Errorf("%s: taken up after %v", name, took)
 				}
@@ -239,7 +239,7 @@ func TestWhatIsLeftComesAgain(t *testing.T) {
 		late, never := documentOf("", 1), documentOf("", 2)
 		tries := map[string][]time.Duration{}
 		began := time.Now()
-		h := &healer{left: func(j events.Job) (map[string]string, error) {
+		h := &healer{left: func(j events.Changes) (map[string]string, error) {
 			left := map[string]string{}
 			for _, name := range j.Names {
 				tries[name] = append(tries[name], time.Since(began).Round(10*time.Second))
@@ -258,7 +258,7 @@ func TestWhatIsLeftComesAgain(t *testing.T) {
 				t.Errorf("the good one was done after %v", time.Since(began))
 			}
 		}
-		serve(t, events.Config{Queue: q, Bucket: bucket, Heal: h.heal}, 3*time.Hour)
+		serve(t, events.Config{Queue: q, Bucket: bucket, Update: h.heal}, 3*time.Hour)
 		if diff := cmp.Diff([]string{stored(never)}, q.Dead()); diff != "" || len(q.Left()) != 0 {
 			t.Errorf("dead (-want +got):\n%s\n%d left", diff, len(q.Left()))
 		}
@@ -284,7 +284,7 @@ func TestPoison(t *testing.T) {
 			q.Send(body)
 		}
 		h := &healer{}
-		serve(t, events.Config{Queue: q, Bucket: bucket, Prefix: "here", Heal: h.heal}, 10*time.Minute)
+		serve(t, events.Config{Queue: q, Bucket: bucket, Prefix: "here", Update: h.heal}, 10*time.Minute)
 		dead := q.Dead()
 		slices.Sort(dead)
 		want := slices.Sorted(slices.Values(append(poison, half)))
@@ -311,7 +311,7 @@ func TestWhatSaysNothingIsDropped(t *testing.T) {
 		q.Send(records(s3Record("ObjectRemoved:Delete", bucket, documentOf("m", 1))))
 		q.Send(`{"Service":"Amazon S3","Event":"s3:TestEvent","Bucket":"cache"}`)
 		h := &healer{}
-		serve(t, events.Config{Queue: q, Bucket: bucket, Heal: h.heal}, time.Minute)
+		serve(t, events.Config{Queue: q, Bucket: bucket, Update: h.heal}, time.Minute)
 		if len(h.jobs) != 0 || len(q.Left()) != 0 || len(q.Dead()) != 0 {
 			t.Errorf("jobs: %v, %d left", h.jobs, len(q.Left()))
 		}
@@ -322,7 +322,7 @@ func TestWhatSaysNothingIsDropped(t *testing.T) {
 func TestIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := &patient{Queue: eventstest.New(1)}
-		serve(t, events.Config{Queue: q, Bucket: bucket, Heal: (&healer{}).heal}, time.Hour)
+		serve(t, events.Config{Queue: q, Bucket: bucket, Update: (&healer{}).heal}, time.Hour)
 		if n := len(q.waits); n < 178 || n > 182 {
 			t.Errorf("%d requests in an hour", n)
 		}
@@ -361,7 +361,7 @@ func TestBacklog(t *testing.T) {
 				time.Sleep(2 * time.Second)
 			}
 		})
-		serve(t, events.Config{Queue: q, Bucket: bucket, Heal: h.heal}, 11*time.Minute)
+		serve(t, events.Config{Queue: q, Bucket: bucket, Update: h.heal}, 11*time.Minute)
 		watch.Wait()
 		if len(q.Left()) != 0 {
 			t.Errorf("%d left", len(q.Left()))
@@ -408,7 +408,7 @@ func TestQueueFails(t *testing.T) {
 			h := &healer{}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 			defer cancel()
-			err := events.New(events.Config{Queue: q, Bucket: bucket, Heal: h.heal}).Run(ctx)
+			err := events.New(events.Config{Queue: q, Bucket: bucket, Update: h.heal}).Run(ctx)
 			if row.ends != (err != nil) || row.ends && !errors.Is(err, row.err) {
 				t.Errorf("%v after %v: error is %v", row.err, row.after, err)
 			}
@@ -458,18 +458,18 @@ func anyQueue(t *testing.T, seed uint64, hosts int, twice float64) (problem stri
 			}
 		}
 	}
-	heal := func(ctx context.Context, j events.Job) (events.Outcome, error) {
+	heal := func(ctx context.Context, j events.Changes) (events.Result, error) {
 		began := time.Now()
 		mu.Lock()
 		takes := time.Duration(random.Int64N(int64(5 * time.Minute)))
 		mu.Unlock()
 		select {
 		case <-ctx.Done():
-			return events.Outcome{}, ctx.Err()
+			return events.Result{}, ctx.Err()
 		case <-time.After(takes):
 		}
 		if chance(0.1) {
-			return events.Outcome{}, errors.New("S3 is away")
+			return events.Result{}, errors.New("S3 is away")
 		}
 		left := map[string]string{}
 		for _, name := range j.Names {
@@ -483,7 +483,7 @@ func anyQueue(t *testing.T, seed uint64, hosts int, twice float64) (problem stri
 			}
 			mu.Unlock()
 		}
-		return events.Outcome{Left: left}, nil
+		return events.Result{Left: left}, nil
 	}
 	var all sync.WaitGroup
 	end := time.Now().Add(2 * time.Hour)
@@ -493,9 +493,9 @@ func anyQueue(t *testing.T, seed uint64, hosts int, twice float64) (problem stri
 				mu.Lock()
 				life := time.Duration(random.Int64N(int64(30 * time.Minute)))
 				mu.Unlock()
-				serve(t, events.Config{Queue: q, Bucket: bucket, Heal: heal}, life)
+				serve(t, events.Config{Queue: q, Bucket: bucket, Update: heal}, life)
 			}
-			serve(t, events.Config{Queue: q, Bucket: bucket, Heal: heal}, 6*time.Hour)
+			serve(t, events.Config{Queue: q, Bucket: bucket, Update: heal}, 6*time.Hour)
 		})
 	}
 	for i := range 60 {

@@ -16,16 +16,16 @@ import (
 // A Status is how things are with a host, as far as it knows. What waits in the queue, and what
 // others have in hand, the queue knows.
 type Status struct {
-	At       time.Time      `json:"at"`
-	Since    time.Time      `json:"since"` // when the host began
-	Healthy  bool           `json:"healthy"`
-	Problem  string         `json:"problem,omitempty"` // why it is not
-	Stopping bool           `json:"stopping,omitempty"`
-	Queue    QueueStatus    `json:"queue"`
-	Mirrors  []MirrorStatus `json:"mirrors"`     // of which something was told, by name
-	Left     []Letter       `json:"left"`        // messages that will be told again, the last one first
-	Dead     []Letter       `json:"dead"`        // messages that will not be, the last one first
-	Owed     []OwedToCaches `json:"obligations"` // what caches are still to be told
+	At          time.Time      `json:"at"`
+	Since       time.Time      `json:"since"` // when the host began
+	Healthy     bool           `json:"healthy"`
+	Problem     string         `json:"problem,omitempty"` // why it is not
+	Stopping    bool           `json:"stopping,omitempty"`
+	Queue       QueueStatus    `json:"queue"`
+	Mirrors     []MirrorStatus `json:"mirrors"`     // of which something was told, by name
+	Left        []Letter       `json:"left"`        // messages that will be told again, the last one first
+	Dead        []Letter       `json:"dead"`        // messages that will not be, the last one first
+	Obligations []Obligation   `json:"obligations"` // what caches are still to be told
 }
 
 // A QueueStatus is how things are between a host and its queue.
@@ -52,18 +52,18 @@ type Messages struct {
 
 // A MirrorStatus is how things are with a mirror.
 type MirrorStatus struct {
-	Name     string     `json:"name"`
-	Waiting  int        `json:"waiting"`           // names that were told and are not looked at yet
-	Working  *time.Time `json:"working,omitempty"` // since when it is looked at
-	Last     *LastJob   `json:"last_job,omitempty"`
-	Healed   *time.Time `json:"healed,omitempty"`   // when it was last found, or put, in order
-	Switched *time.Time `json:"switched,omitempty"` // when this host last replaced an index of it
-	Told     *time.Time `json:"told,omitempty"`     // when this host last told caches
-	Indices  []Index    `json:"indices"`
+	Name        string        `json:"name"`
+	Waiting     int           `json:"waiting"`           // names that were told and are not looked at yet
+	Working     *time.Time    `json:"working,omitempty"` // since when it is looked at
+	Last        *LastUpdate   `json:"last_update,omitempty"`
+	Healed      *time.Time    `json:"healed,omitempty"`      // when it was last found, or put, in order
+	Switched    *time.Time    `json:"switched,omitempty"`    // when this host last replaced an index of it
+	Invalidated *time.Time    `json:"invalidated,omitempty"` // when this host last invalidated caches
+	Indices     []IndexStatus `json:"indices"`
 }
 
-// A LastJob is a job that is over.
-type LastJob struct {
+// A LastUpdate is an update that has ended.
+type LastUpdate struct {
 	At       time.Time `json:"at"`
 	Names    int       `json:"names"`
 	Left     int       `json:"left"` // of those, what must be told again
@@ -85,8 +85,8 @@ type Letter struct {
 	Reason     string     `json:"reason"`
 }
 
-// OwedToCaches: an index of a mirror is another one, and caches could not be told.
-type OwedToCaches struct {
+// Obligation: an index of a mirror is another one, and caches could not be told.
+type Obligation struct {
 	Mirror string    `json:"mirror"`
 	Since  time.Time `json:"since"`
 	Tries  int       `json:"tries"`
@@ -104,15 +104,15 @@ const (
 
 // A ledger is what a host knows of what it has done. Its host's mutex guards it.
 type ledger struct {
-	queue        QueueStatus
-	receives     int64 // questions for messages
-	errors       int64 // of those
-	tellFailures int64
-	mirrors      map[string]*entry
-	left         map[string]Letter    // by message
-	until        map[string]time.Time // by message: then another host may know better
-	dead         []Letter
-	stopped      bool
+	queue                QueueStatus
+	receives             int64 // questions for messages
+	errors               int64 // of those
+	invalidationFailures int64
+	mirrors              map[string]*entry
+	left                 map[string]Letter    // by message
+	until                map[string]time.Time // by message: then another host may know better
+	dead                 []Letter
+	stopped              bool
 }
 
 func newLedger(address string) ledger {
@@ -124,10 +124,10 @@ func newLedger(address string) ledger {
 
 // An entry is what is known of a mirror.
 type entry struct {
-	status MirrorStatus
-	counts MirrorCounts
-	owed   *OwedToCaches
-	used   time.Time
+	status     MirrorStatus
+	counts     MirrorCounts
+	obligation *Obligation
+	used       time.Time
 }
 
 // newLatency counts the seconds from an object being stored to its being in order.
@@ -137,10 +137,10 @@ func newLatency() *histogram.Histogram {
 
 // MirrorCounts are counted since a host began.
 type MirrorCounts struct {
-	Jobs     int
-	Failures map[string]int // of jobs, by class: see Config.Class
-	Switches int64          // of indices
-	Told     int64          // jobs in which caches were told
+	Updates       int
+	Failures      map[string]int // of jobs, by class: see Config.Class
+	Switches      int64          // of indices
+	Invalidations int64          // updates that invalidated caches
 	// Latency counts names that were put in order.
 	Latency *histogram.Histogram
 }
@@ -148,10 +148,10 @@ type MirrorCounts struct {
 // Counts are all that is counted.
 type Counts struct {
 	Messages
-	Receives     int64 // how often the queue was asked for messages
-	QueueErrors  int64
-	TellFailures int64
-	Mirrors      map[string]MirrorCounts
+	Receives             int64 // how often the queue was asked for messages
+	QueueErrors          int64
+	InvalidationFailures int64
+	Mirrors              map[string]MirrorCounts
 }
 
 // stalled is for how long a request to the queue may be out that is to be answered within longPoll.
@@ -203,7 +203,7 @@ func (h *Host) Status() Status {
 	h.ledger.forget(now)
 	s := Status{
 		At: now, Since: h.began, Healthy: problem == nil, Stopping: h.ledger.stopped, Queue: h.ledger.queue,
-		Mirrors: []MirrorStatus{}, Left: []Letter{}, Dead: append([]Letter{}, h.ledger.dead...), Owed: []OwedToCaches{},
+		Mirrors: []MirrorStatus{}, Left: []Letter{}, Dead: append([]Letter{}, h.ledger.dead...), Obligations: []Obligation{},
 	}
 	if problem != nil {
 		s.Problem = problem.Error()
@@ -218,21 +218,21 @@ func (h *Host) Status() Status {
 		m := e.status
 		m.Name, m.Indices = name, slices.Clone(m.Indices)
 		s.Mirrors = append(s.Mirrors, m)
-		if e.owed != nil {
-			s.Owed = append(s.Owed, *e.owed)
+		if e.obligation != nil {
+			s.Obligations = append(s.Obligations, *e.obligation)
 		}
 	}
 	for path, w := range h.gather.waiting {
 		name := h.place(path)
 		at := slices.IndexFunc(s.Mirrors, func(m MirrorStatus) bool { return m.Name == name })
 		if at < 0 {
-			s.Mirrors = append(s.Mirrors, MirrorStatus{Name: name, Indices: []Index{}})
+			s.Mirrors = append(s.Mirrors, MirrorStatus{Name: name, Indices: []IndexStatus{}})
 			at = len(s.Mirrors) - 1
 		}
 		s.Mirrors[at].Waiting = len(w.by)
 	}
 	slices.SortFunc(s.Mirrors, func(a, b MirrorStatus) int { return strings.Compare(a.Name, b.Name) })
-	slices.SortFunc(s.Owed, func(a, b OwedToCaches) int { return a.Since.Compare(b.Since) })
+	slices.SortFunc(s.Obligations, func(a, b Obligation) int { return a.Since.Compare(b.Since) })
 	s.Left = slices.SortedFunc(maps.Values(h.ledger.left), func(a, b Letter) int {
 		return cmp.Or(b.At.Compare(a.At), strings.Compare(a.ID, b.ID))
 	})
@@ -246,7 +246,7 @@ func (h *Host) Counted() Counts {
 	defer h.mu.Unlock()
 	c := Counts{
 		Messages: h.ledger.queue.Messages, Receives: h.ledger.receives, QueueErrors: h.ledger.errors,
-		TellFailures: h.ledger.tellFailures, Mirrors: make(map[string]MirrorCounts),
+		InvalidationFailures: h.ledger.invalidationFailures, Mirrors: make(map[string]MirrorCounts),
 	}
 	for name, e := range h.ledger.mirrors {
 		n := e.counts
@@ -282,8 +282,8 @@ func (b *ledger) forget(now time.Time) {
 	maps.DeleteFunc(b.left, func(id string, _ Letter) bool { return now.After(b.until[id]) })
 	maps.DeleteFunc(b.until, func(id string, _ time.Time) bool { _, there := b.left[id]; return !there })
 	for _, e := range b.mirrors {
-		if e.owed != nil && now.After(e.owed.until) {
-			e.owed = nil
+		if e.obligation != nil && now.After(e.obligation.until) {
+			e.obligation = nil
 		}
 	}
 }
@@ -295,7 +295,7 @@ func (b *ledger) of(name string, now time.Time) *entry {
 		if len(b.mirrors) >= mostMirrors {
 			delete(b.mirrors, slices.MinFunc(slices.Collect(maps.Keys(b.mirrors)), func(x, y string) int { return b.mirrors[x].used.Compare(b.mirrors[y].used) }))
 		}
-		e = &entry{counts: MirrorCounts{Latency: newLatency(), Failures: make(map[string]int)}, status: MirrorStatus{Indices: []Index{}}}
+		e = &entry{counts: MirrorCounts{Latency: newLatency(), Failures: make(map[string]int)}, status: MirrorStatus{Indices: []IndexStatus{}}}
 		b.mirrors[name] = e
 	}
 	e.used = now
@@ -323,8 +323,8 @@ func (b *ledger) handled(m *held) {
 func (b *ledger) ended(name string, now time.Time, d Done, stored map[string]time.Time, until time.Time) {
 	e := b.of(name, now)
 	e.status.Working = nil
-	e.counts.Jobs++
-	last := &LastJob{At: now, Names: len(d.Names), Left: len(d.Left), Messages: d.Messages, Seconds: d.Took.Seconds()}
+	e.counts.Updates++
+	last := &LastUpdate{At: now, Names: len(d.Names), Left: len(d.Left), Messages: d.Messages, Seconds: d.Took.Seconds()}
 	for name, at := range stored {
 		if at.IsZero() {
 			continue
@@ -340,7 +340,7 @@ func (b *ledger) ended(name string, now time.Time, d Done, stored map[string]tim
 			e.counts.Switches++
 			e.status.Switched = &now
 		}
-		if at := slices.IndexFunc(e.status.Indices, func(o Index) bool { return o.Layout == x.Layout }); at < 0 {
+		if at := slices.IndexFunc(e.status.Indices, func(o IndexStatus) bool { return o.Layout == x.Layout }); at < 0 {
 			e.status.Indices = append(e.status.Indices, x)
 		} else {
 			if x.Bytes == 0 { // not known this time
@@ -354,18 +354,18 @@ func (b *ledger) ended(name string, now time.Time, d Done, stored map[string]tim
 		last.Error = d.Err.Error()
 		e.counts.Failures[d.Class]++
 	default:
-		e.status.Healed, e.owed = &now, nil
+		e.status.Healed, e.obligation = &now, nil
 	}
-	if d.Told {
-		e.status.Told = &now
-		e.counts.Told++
+	if d.Invalidated {
+		e.status.Invalidated = &now
+		e.counts.Invalidations++
 	}
-	if d.Owed {
-		b.tellFailures++
-		if e.owed == nil {
-			e.owed = &OwedToCaches{Mirror: name, Since: now}
+	if d.InvalidationFailed {
+		b.invalidationFailures++
+		if e.obligation == nil {
+			e.obligation = &Obligation{Mirror: name, Since: now}
 		}
-		e.owed.Tries, e.owed.Reason, e.owed.until = e.owed.Tries+1, last.Error, until
+		e.obligation.Tries, e.obligation.Reason, e.obligation.until = e.obligation.Tries+1, last.Error, until
 	}
 	e.status.Last = last
 }

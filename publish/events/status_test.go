@@ -48,15 +48,15 @@ func TestStatus(t *testing.T) {
 		q := eventstest.New(1)
 		q.MaxDeliveries = 2
 		bad := ""
-		heal := func(_ context.Context, j events.Job) (events.Outcome, error) {
+		heal := func(_ context.Context, j events.Changes) (events.Result, error) {
 			time.Sleep(5 * time.Second)
-			o := events.Outcome{Indices: []events.Index{{Layout: "v3", Packages: len(j.Names), Bytes: 100, Written: true}}, Told: true, Left: map[string]string{}}
+			o := events.Result{Indices: []events.IndexStatus{{Layout: "v3", Packages: len(j.Names), Bytes: 100, Written: true}}, Invalidated: true, Left: map[string]string{}}
 			if bad != "" {
 				o.Left[bad] = "its content is not there"
 			}
 			return o, nil
 		}
-		h := hosted(t, events.Config{Queue: q, Heal: heal}, func(h *events.Host) {
+		h := hosted(t, events.Config{Queue: q, Update: heal}, func(h *events.Host) {
 			if err := h.Ready(); err == nil {
 				t.Error("ready before the queue has answered")
 			}
@@ -84,7 +84,7 @@ func TestStatus(t *testing.T) {
 			time.Sleep(4 * time.Second)
 			s = h.Status()
 			m := s.Mirrors[0]
-			if m.Working != nil || m.Last == nil || m.Last.Names != 2 || m.Last.Left != 1 || m.Last.Messages != 2 || m.Last.Seconds != 5 || m.Last.Lag != 3608 || m.Switched == nil || m.Told == nil || m.Healed == nil {
+			if m.Working != nil || m.Last == nil || m.Last.Names != 2 || m.Last.Left != 1 || m.Last.Messages != 2 || m.Last.Seconds != 5 || m.Last.Lag != 3608 || m.Switched == nil || m.Invalidated == nil || m.Healed == nil {
 				t.Errorf("done: %+v, %+v", m, m.Last)
 			}
 			if fmt.Sprint(m.Indices) != "[{v3 2 100 true}]" {
@@ -108,7 +108,7 @@ func TestStatus(t *testing.T) {
 			}
 			c := h.Counted().Mirrors["s3://cache/noble"]
 			buckets, count, sum := c.Latency.Buckets()
-			if c.Jobs != 2 || c.Switches != 2 || c.Told != 2 || sum != 3608 || buckets[3600] != 0 || count != 1 {
+			if c.Updates != 2 || c.Switches != 2 || c.Invalidations != 2 || sum != 3608 || buckets[3600] != 0 || count != 1 {
 				t.Errorf("counts: %+v", c)
 			}
 			// What is in hand when it stops is given back.
@@ -127,31 +127,31 @@ func TestOwedToCaches(t *testing.T) {
 		q := eventstest.New(1)
 		var deaf atomic.Bool
 		deaf.Store(true)
-		heal := func(context.Context, events.Job) (events.Outcome, error) {
+		heal := func(context.Context, events.Changes) (events.Result, error) {
 			if deaf.Load() {
-				return events.Outcome{Indices: []events.Index{{Layout: "v3", Packages: 1, Written: true}}, Owed: true}, errors.New("published, but not invalidated")
+				return events.Result{Indices: []events.IndexStatus{{Layout: "v3", Packages: 1, Written: true}}, InvalidationFailed: true}, errors.New("published, but not invalidated")
 			}
-			return events.Outcome{Told: true}, nil
+			return events.Result{Invalidated: true}, nil
 		}
 		g := &gate{Queue: q}
-		hosted(t, events.Config{Queue: g, Heal: heal, Class: func(error) string { return "invalidation" }}, func(h *events.Host) {
+		hosted(t, events.Config{Queue: g, Update: heal, Class: func(error) string { return "invalidation" }}, func(h *events.Host) {
 			q.Send(stored(documentOf("noble", 1)))
 			time.Sleep(10 * time.Second)
 			first := h.Status()
-			if len(first.Owed) != 1 || first.Owed[0].Mirror != "s3://cache/noble" || first.Owed[0].Tries != 1 || first.Mirrors[0].Switched == nil || first.Mirrors[0].Healed != nil || first.Mirrors[0].Last.Error == "" {
+			if len(first.Obligations) != 1 || first.Obligations[0].Mirror != "s3://cache/noble" || first.Obligations[0].Tries != 1 || first.Mirrors[0].Switched == nil || first.Mirrors[0].Healed != nil || first.Mirrors[0].Last.Error == "" {
 				t.Fatalf("owed: %+v", first)
 			}
 			time.Sleep(time.Minute)
-			if s := h.Status(); len(s.Owed) != 1 || s.Owed[0].Tries != 2 || !s.Owed[0].Since.Equal(first.Owed[0].Since) {
-				t.Errorf("owed: %+v", s.Owed)
+			if s := h.Status(); len(s.Obligations) != 1 || s.Obligations[0].Tries != 2 || !s.Obligations[0].Since.Equal(first.Obligations[0].Since) {
+				t.Errorf("owed: %+v", s.Obligations)
 			}
-			if c := h.Counted(); c.TellFailures != 2 || c.Mirrors["s3://cache/noble"].Failures["invalidation"] != 2 {
+			if c := h.Counted(); c.InvalidationFailures != 2 || c.Mirrors["s3://cache/noble"].Failures["invalidation"] != 2 {
 				t.Errorf("counts: %+v", c)
 			}
 			deaf.Store(false)
 			time.Sleep(5 * time.Minute)
-			if s := h.Status(); len(s.Owed) != 0 || len(s.Left) != 0 || s.Mirrors[0].Last.Error != "" {
-				t.Errorf("still owed: %+v, left %+v", s.Owed, s.Left)
+			if s := h.Status(); len(s.Obligations) != 0 || len(s.Left) != 0 || s.Mirrors[0].Last.Error != "" {
+				t.Errorf("still owed: %+v, left %+v", s.Obligations, s.Left)
 			}
 			// It fails again, and another host gets the message, and does it.
 			deaf.Store(true)
@@ -160,12 +160,12 @@ func TestOwedToCaches(t *testing.T) {
 			g.closed.Store(true)
 			time.Sleep(time.Minute)
 			elsewhere, err := q.Receive(t.Context(), 0, time.Hour)
-			if len(h.Status().Owed) != 1 || err != nil || len(elsewhere) != 1 || q.Delete(t.Context(), []string{elsewhere[0].Receipt}) != nil {
-				t.Fatalf("owed: %+v, elsewhere %v, %v", h.Status().Owed, elsewhere, err)
+			if len(h.Status().Obligations) != 1 || err != nil || len(elsewhere) != 1 || q.Delete(t.Context(), []string{elsewhere[0].Receipt}) != nil {
+				t.Fatalf("owed: %+v, elsewhere %v, %v", h.Status().Obligations, elsewhere, err)
 			}
 			time.Sleep(5 * time.Minute)
-			if s := h.Status(); len(s.Owed) != 0 || len(s.Left) != 0 {
-				t.Errorf("owed by another: %+v, left %+v", s.Owed, s.Left)
+			if s := h.Status(); len(s.Obligations) != 0 || len(s.Left) != 0 {
+				t.Errorf("owed by another: %+v, left %+v", s.Obligations, s.Left)
 			}
 		})
 	})
@@ -197,14 +197,14 @@ func TestHealth(t *testing.T) {
 			return nil
 		}
 		stuck := make(chan struct{})
-		heal := func(ctx context.Context, _ events.Job) (events.Outcome, error) {
+		heal := func(ctx context.Context, _ events.Changes) (events.Result, error) {
 			select {
 			case <-stuck:
 			case <-ctx.Done():
 			}
-			return events.Outcome{}, ctx.Err()
+			return events.Result{}, ctx.Err()
 		}
-		hosted(t, events.Config{Queue: q, Heal: heal}, func(h *events.Host) {
+		hosted(t, events.Config{Queue: q, Update: heal}, func(h *events.Host) {
 			time.Sleep(time.Hour)
 			if h.Health() != nil || h.Ready() != nil {
 				t.Errorf("idle: %v, %v", h.Health(), h.Ready())
@@ -267,7 +267,7 @@ func TestDeliveriesMayBeUnknown(t *testing.T) {
 			}
 			return &mirror.DeniedError{Action: "sqs:GetQueueAttributes", Name: "queue"}
 		}
-		hosted(t, events.Config{Queue: q, Heal: (&healer{}).heal}, func(h *events.Host) {
+		hosted(t, events.Config{Queue: q, Update: (&healer{}).heal}, func(h *events.Host) {
 			q.Send("hello")
 			time.Sleep(time.Hour)
 			if s := h.Status(); s.Queue.Deliveries != 0 || s.Queue.Dead != 0 || s.Queue.Left != 2 || len(s.Left) != 0 || tries.Load() != 2 {
@@ -281,8 +281,8 @@ func TestDeliveriesMayBeUnknown(t *testing.T) {
 func TestWhatIsRememberedIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := eventstest.New(1)
-		fails := func(context.Context, events.Job) (events.Outcome, error) { return events.Outcome{}, errors.New("no") }
-		hosted(t, events.Config{Queue: q, Heal: fails}, func(h *events.Host) {
+		fails := func(context.Context, events.Changes) (events.Result, error) { return events.Result{}, errors.New("no") }
+		hosted(t, events.Config{Queue: q, Update: fails}, func(h *events.Host) {
 			for i := range 1200 {
 				q.Send(stored(documentOf(fmt.Sprintf("m%04d", i), 1)))
 			}

@@ -23,7 +23,7 @@ type Retiring struct {
 // A Retired is what retiring a key did, or would do, to one layout of a mirror.
 type Retired struct {
 	Layout    string
-	Told      bool     // clients learned of the key before
+	Offered   bool     // clients learned of the key before
 	Already   bool     // retired, and clients do not learn of it
 	Dependent []string // documents of the packages that say they are signed by it, sorted
 	Stale     []string // names whose content is another one than before, which caches may still have
@@ -77,10 +77,10 @@ func Retire(ctx context.Context, s mirror.Store, f key.Fingerprint, how Retiring
 		return done, nil
 	}
 	for i, m := range all {
-		if done[i].Told, err = reindex.RetireKey(ctx, m.Layout, m.store, f); err != nil {
+		if done[i].Offered, err = reindex.RetireKey(ctx, m.Layout, m.store, f); err != nil {
 			return done[:i], fmt.Errorf("retire the key %s: %w", f, err)
 		}
-		if done[i].Told {
+		if done[i].Offered {
 			done[i].Stale = append(done[i].Stale, m.KeyIndexName())
 		}
 	}
@@ -94,8 +94,8 @@ func (m *at) planRetire(ctx context.Context, f key.Fingerprint) (Retired, error)
 	if err != nil {
 		return out, err
 	}
-	out.Told = slices.Contains(offered, f)
-	out.Already = !out.Told && m.seen.Retired(m.Layout, f)
+	out.Offered = slices.Contains(offered, f)
+	out.Already = !out.Offered && m.seen.Retired(m.Layout, f)
 	public, err := m.read(ctx, f)
 	if ctx.Err() != nil {
 		return out, ctx.Err()

@@ -66,7 +66,7 @@ func TestARetiredKeyStaysRetired(t *testing.T) {
 		t.Run(l, func(t *testing.T) {
 			m := rotated(t, fixture)
 			done, err := keyring.Retire(t.Context(), m, old, keyring.Retiring{})
-			if err != nil || len(done) != 1 || !done[0].Told || done[0].Already || len(done[0].Stale) != 1 || len(done[0].Dependent) != 0 {
+			if err != nil || len(done) != 1 || !done[0].Offered || done[0].Already || len(done[0].Stale) != 1 || len(done[0].Dependent) != 0 {
 				t.Fatalf("%+v, %v", done, err)
 			}
 			if offers(t, m, old) {
@@ -114,7 +114,7 @@ func TestARetiredKeyStaysRetired(t *testing.T) {
 				t.Errorf("the second run makes %d requests: %+v", n, m.Calls())
 			}
 			done, err = keyring.Retire(t.Context(), m, old, keyring.Retiring{})
-			if err != nil || !done[0].Already || done[0].Told || len(done[0].Stale) != 0 || mirrortest.Diff(before, m.Snapshot()) != "" {
+			if err != nil || !done[0].Already || done[0].Offered || len(done[0].Stale) != 0 || mirrortest.Diff(before, m.Snapshot()) != "" {
 				t.Errorf("again: %+v, %v, %s", done, err, mirrortest.Diff(before, m.Snapshot()))
 			}
 			listings, err := keyring.List(t.Context(), m)
@@ -179,7 +179,7 @@ func TestRetireIsRefusedWhilePackagesDepend(t *testing.T) {
 			t.Errorf("%s: %v", fixture, err)
 		}
 		done, err := keyring.Retire(t.Context(), m, old, keyring.Retiring{Force: true, DryRun: true})
-		if err != nil || len(done[0].Dependent) != n || !done[0].Told {
+		if err != nil || len(done[0].Dependent) != n || !done[0].Offered {
 			t.Errorf("%s: dry run: %+v, %v", fixture, done, err)
 		}
 		if _, err := keyring.Retire(t.Context(), m, signtest.Key(t, "other").Fingerprint(), keyring.Retiring{Force: true}); !errors.Is(err, keyring.ErrUnknownKey) {

@@ -184,7 +184,7 @@ func (m *model) Finish(t *rapid.T) {
 }
 
 func (m *model) Meet(t *rapid.T) {
-	owed, err := m.q.Owed(background, mirrors.Draw(t, "mirror"))
+	owed, err := m.q.DueObligations(background, mirrors.Draw(t, "mirror"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,7 +49,7 @@ func (q *Queue) Finish(ctx context.Context, obligation int64, content []byte, ch
 }
 
 // Owed returns the obligations of a mirror that are due and whose time has come.
-func (q *Queue) Owed(ctx context.Context, mirror string) ([]Obligation, error) {
+func (q *Queue) DueObligations(ctx context.Context, mirror string) ([]Obligation, error) {
 	return q.obligations(ctx, `mirror = ? AND state = 'due' AND next_at <= ? ORDER BY id`, mirror, milli(time.Now()))
 }
 

@@ -157,7 +157,7 @@ func TestChangesAreMadeTogether(t *testing.T) {
 	if j := state(t, q, jobs[0].ID); j.State != queue.Publishing {
 		t.Errorf("half of a change was made: %+v", j)
 	}
-	if owed, _ := q.Owed(t.Context(), "a"); len(owed) != 0 {
+	if owed, _ := q.DueObligations(t.Context(), "a"); len(owed) != 0 {
 		t.Errorf("owed %v", owed)
 	}
 }
@@ -266,14 +266,14 @@ func TestObligationsOutliveTheProcess(t *testing.T) {
 	if j := state(t, q, id); j.State != queue.Ready || j.Together != 1 {
 		t.Errorf("what was being published is %+v", j)
 	}
-	owed, err := q.Owed(t.Context(), "a")
+	owed, err := q.DueObligations(t.Context(), "a")
 	if err != nil || len(owed) != 1 || string(owed[0].Content) != "forget" {
 		t.Fatalf("owed %v, %v", owed, err)
 	}
 	if err := q.Defer(t.Context(), time.Now().Add(time.Hour), "throttled", owed[0].ID); err != nil {
 		t.Fatal(err)
 	}
-	if owed, _ := q.Owed(t.Context(), "a"); len(owed) != 0 {
+	if owed, _ := q.DueObligations(t.Context(), "a"); len(owed) != 0 {
 		t.Errorf("owed before its time: %v", owed)
 	}
 	if all, _ := q.Obligations(t.Context()); len(all) != 1 || all[0].Reason != "throttled" || all[0].Tries != 1 {
@@ -325,7 +325,7 @@ func TestFinishingWhatMayHaveHappened(t *testing.T) {
 		if err := q.Finish(t.Context(), o, []byte(content), queue.Change{ID: id, To: queue.Ready}); err != nil {
 			t.Fatal(err)
 		}
-		if owed, err := q.Owed(t.Context(), "a"); err != nil || len(owed) != 1 || string(owed[0].Content) != want {
+		if owed, err := q.DueObligations(t.Context(), "a"); err != nil || len(owed) != 1 || string(owed[0].Content) != want {
 			t.Errorf("%q: %v, %v", content, owed, err)
 		}
 	}

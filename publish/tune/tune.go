@@ -73,7 +73,7 @@ type Place interface {
 
 // Run tries the settings and tells each trial as it ends. open returns the place as it is
 // written to with a setting; all of them are the same place, which holds nothing else.
-func Run(ctx context.Context, open func(Setting) (Place, error), b Bounds, told func(Trial)) (best Trial, err error) {
+func Run(ctx context.Context, open func(Setting) (Place, error), b Bounds, observe func(Trial)) (best Trial, err error) {
 	first, err := open(Setting{concurrencies[0], partSizes[0]})
 	if err != nil {
 		return Trial{}, err
@@ -86,7 +86,7 @@ func Run(ctx context.Context, open func(Setting) (Place, error), b Bounds, told 
 	if _, err := clean(ctx, first); err != nil {
 		return Trial{}, fmt.Errorf("clean up: %w", err)
 	}
-	r := run{open: open, bounds: b, told: told}
+	r := run{open: open, bounds: b, observe: observe}
 	return r.all(ctx)
 }
 
@@ -138,10 +138,10 @@ func clean(ctx context.Context, p Place) (removed int, err error) {
 }
 
 type run struct {
-	open   func(Setting) (Place, error)
-	bounds Bounds
-	told   func(Trial)
-	done   []Trial
+	open    func(Setting) (Place, error)
+	bounds  Bounds
+	observe func(Trial)
+	done    []Trial
 }
 
 func (r *run) all(ctx context.Context) (Trial, error) {
@@ -208,7 +208,7 @@ func (r *run) try(ctx context.Context, s Setting) error {
 	}
 	t := m.trial(s)
 	r.done = append(r.done, t)
-	r.told(t)
+	r.observe(t)
 	return nil
 }
 

@@ -112,7 +112,7 @@ func TestAnIndexerSaysHowItIs(t *testing.T) {
 			Name    string
 			LastJob struct {
 				Lag float64 `json:"lag_seconds"`
-			} `json:"last_job"`
+			} `json:"last_update"`
 			Switched *time.Time
 			Told     *time.Time
 			Indices  []struct{ Packages, Bytes int }

@@ -46,8 +46,8 @@ type Jobs struct {
 type Waited struct {
 	Job queue.Job `json:"job"`
 	// Done: the job has ended, and caches were told if that was asked for.
-	Done bool `json:"done"`
-	Told bool `json:"told"`
+	Done        bool `json:"done"`
+	Invalidated bool `json:"invalidated"`
 }
 
 // A Push is what is to be published.
@@ -284,12 +284,12 @@ func (s *Server) job(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, http.StatusBadRequest, &Error{Message: fmt.Sprintf("wait=%s: want published or cdn", wait)})
 		return
 	}
-	j, told, err := s.Daemon.Wait(ctx, id, caches)
+	j, invalidated, err := s.Daemon.Wait(ctx, id, caches)
 	if err != nil {
 		s.failed(w, err)
 		return
 	}
-	s.answer(w, http.StatusOK, Waited{Job: j, Told: told, Done: j.State.Ended() && (told || !caches || j.State != queue.Published)})
+	s.answer(w, http.StatusOK, Waited{Job: j, Invalidated: invalidated, Done: j.State.Ended() && (invalidated || !caches || j.State != queue.Published)})
 }
 
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {

@@ -94,7 +94,7 @@ func (s *fakeWork) Check(_ context.Context, p daemon.Package, read func(int64)) 
 	return nil
 }
 
-func (s *fakeWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Outcome, error) {
+func (s *fakeWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Result, error) {
 	r.Progress.Planned(int64(len(r.Packages)) * 7)
 	r.Progress.Step("", "blobs")
 	for _, p := range r.Packages {
@@ -104,16 +104,16 @@ func (s *fakeWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Outcome, 
 		select {
 		case <-s.hold:
 		case <-ctx.Done():
-			return daemon.Outcome{}, ctx.Err()
+			return daemon.Result{}, ctx.Err()
 		}
 	}
 	if err := r.Intend([]byte("x")); err != nil {
-		return daemon.Outcome{}, err
+		return daemon.Result{}, err
 	}
-	return daemon.Outcome{Owed: []byte("x"), Objects: len(r.Packages), Indices: []daemon.Index{{Layout: "v3", Packages: 5, Bytes: 100, Written: true}}}, nil
+	return daemon.Result{Obligation: []byte("x"), Objects: len(r.Packages), Indices: []daemon.IndexStatus{{Layout: "v3", Packages: 5, Bytes: 100, Written: true}}}, nil
 }
 
-func (s *fakeWork) Tell(context.Context, [][]byte) error {
+func (s *fakeWork) Invalidate(context.Context, [][]byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.deaf
@@ -214,7 +214,7 @@ func TestPushAndWait(t *testing.T) {
 		t.Fatalf("%+v, %v", jobs, err)
 	}
 	for _, wait := range []string{"published", "cdn"} {
-		if got, err := w.Wait(t.Context(), jobs.Jobs[0].ID, wait); err != nil || !got.Done || got.Job.State != queue.Published || wait == "cdn" && !got.Told {
+		if got, err := w.Wait(t.Context(), jobs.Jobs[0].ID, wait); err != nil || !got.Done || got.Job.State != queue.Published || wait == "cdn" && !got.Invalidated {
 			t.Errorf("%s: %+v, %v", wait, got, err)
 		}
 	}

@@ -41,7 +41,7 @@ func indexerSummary(s events.Status) (word, sentence string) {
 		return "waiting", "the queue cannot be asked; it is tried again, and nothing is lost"
 	case s.Queue.Answered == nil:
 		return "waiting", "the queue has not answered yet"
-	case len(s.Owed) > 0:
+	case len(s.Obligations) > 0:
 		return "attention", "caches could not be told; it is tried again"
 	case failed > 0:
 		return "attention", "a mirror could not be put in order; it is tried again"
@@ -71,9 +71,9 @@ func liveIndexer(s events.Status) nodes {
 	if len(s.Left) > 0 {
 		out = append(out, heading("To be told again"), letters("stuck", s.Left))
 	}
-	if len(s.Owed) > 0 {
+	if len(s.Obligations) > 0 {
 		t := owedTable()
-		for _, o := range s.Owed {
+		for _, o := range s.Obligations {
 			t.rows = append(t.rows, cells(o.Mirror, ago(o.Since), strconv.Itoa(o.Tries), o.Reason))
 		}
 		out = append(out, heading("Caches still to be told"), t)
@@ -132,8 +132,8 @@ func indexedMirror(m events.MirrorStatus) node {
 	if m.Switched != nil {
 		l.fact("last switch", ago(*m.Switched)+" ago")
 	}
-	if m.Told != nil {
-		l.fact("caches told", ago(*m.Told)+" ago")
+	if m.Invalidated != nil {
+		l.fact("caches told", ago(*m.Invalidated)+" ago")
 	}
 	for _, x := range m.Indices {
 		l.fact("index ("+x.Layout+")", indexSize(x.Packages, x.Bytes))
@@ -191,11 +191,11 @@ func NewIndexerMetrics(h *events.Host, version string) *Metrics {
 		}
 		m.counter(receives, float64(n.Receives))
 		m.counter(queueErrors, float64(n.QueueErrors))
-		m.counter(tellFailures, float64(n.TellFailures))
+		m.counter(tellFailures, float64(n.InvalidationFailures))
 		for name, one := range n.Mirrors {
-			m.runs(name, one.Jobs, one.Failures)
+			m.runs(name, one.Updates, one.Failures)
 			m.counter(switches, float64(one.Switches), name)
-			m.counter(told, float64(one.Told), name)
+			m.counter(told, float64(one.Invalidations), name)
 			m.histogram(eventLag, one.Latency, name)
 		}
 		m.indexer(h)
@@ -215,7 +215,7 @@ func (m meter) indexer(h *events.Host) {
 	}
 	m.gauge(answeredAt, timestamp(answered))
 	owed := make(map[string]*time.Time)
-	for _, o := range s.Owed {
+	for _, o := range s.Obligations {
 		owed[o.Mirror] = &o.Since
 	}
 	for _, one := range s.Mirrors {

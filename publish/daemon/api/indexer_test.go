@@ -33,8 +33,8 @@ func TestIndexer(t *testing.T) {
 			return nil
 		}
 	}
-	h := events.New(events.Config{Queue: q, Address: "sqs://queue<b>", Bucket: "cache", Settle: time.Millisecond, Heal: func(context.Context, events.Job) (events.Outcome, error) {
-		return events.Outcome{Indices: []events.Index{{Layout: "v3", Packages: 3, Bytes: 100, Written: true}}, Told: true}, nil
+	h := events.New(events.Config{Queue: q, Address: "sqs://queue<b>", Bucket: "cache", Settle: time.Millisecond, Update: func(context.Context, events.Changes) (events.Result, error) {
+		return events.Result{Indices: []events.IndexStatus{{Layout: "v3", Packages: 3, Bytes: 100, Written: true}}, Invalidated: true}, nil
 	}})
 	dir, err := os.MkdirTemp("", "api") // a socket's path must be short
 	if err != nil {

@@ -130,7 +130,7 @@ func (m meter) daemon(d *daemon.Daemon) {
 	totals, counted := d.Counted()
 	m.counter(sentBytes, float64(totals.SentBytes))
 	m.counter(checkedBytes, float64(totals.CheckedBytes))
-	m.counter(tellFailures, float64(totals.TellFailures))
+	m.counter(tellFailures, float64(totals.InvalidationFailures))
 	m.counter(queueErrors, float64(totals.QueueErrors))
 	for name, n := range counted {
 		for state, moved := range n.Jobs {
@@ -141,7 +141,7 @@ func (m meter) daemon(d *daemon.Daemon) {
 		m.counter(objects, float64(n.Objects), name)
 		m.counter(scans, float64(n.Scans), name)
 		m.counter(overflows, float64(n.Overflows), name)
-		m.counter(told, float64(n.Told), name)
+		m.counter(told, float64(n.Invalidations), name)
 		m.gauge(scanSeconds, n.ScanSeconds, name)
 		m.histogram(latency, n.Latency, name)
 	}
@@ -177,7 +177,7 @@ func (m meter) mirror(s daemon.Status, one daemon.MirrorStatus) {
 			stuck++
 		}
 	}
-	for _, o := range s.Owed {
+	for _, o := range s.Obligations {
 		if o.Mirror == one.Name && o.State == queue.Due {
 			owed++
 			if since == nil {

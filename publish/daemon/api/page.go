@@ -195,8 +195,8 @@ func facts(m daemon.MirrorStatus) node {
 	}
 	l.fact("last publish", last)
 
-	if m.Told != nil {
-		l.fact("caches told", ago(*m.Told)+" ago")
+	if m.Invalidated != nil {
+		l.fact("caches told", ago(*m.Invalidated)+" ago")
 	}
 	if m.Scanned {
 		l.fact("source", number(m.Documents)+" documents")
@@ -262,9 +262,9 @@ func lists(s daemon.Status) nodes {
 		}
 		out = append(out, heading("Stuck"), t)
 	}
-	if len(s.Owed) > 0 {
+	if len(s.Obligations) > 0 {
 		t := owedTable()
-		for _, o := range s.Owed {
+		for _, o := range s.Obligations {
 			t.rows = append(t.rows, cells(o.Mirror, ago(o.Since), strconv.Itoa(o.Tries), o.Reason))
 		}
 		out = append(out, heading("Caches still to be told"), t)
@@ -280,7 +280,7 @@ func lists(s daemon.Status) nodes {
 }
 
 func owedTable() table {
-	return table{class: "owed", headings: []string{"mirror", "since", "tries", "reason"}}
+	return table{class: "obligations", headings: []string{"mirror", "since", "tries", "reason"}}
 }
 
 func indexSize(n int, bytes int64) string {

@@ -58,14 +58,14 @@ func full(x string) daemon.Status {
 	return daemon.Status{
 		At: at, Since: at, Problem: "b" + x,
 		Mirrors: []daemon.MirrorStatus{{
-			Name: "n" + x, Source: "s" + x, Destination: "d" + x, Paused: "w" + x, PauseUntil: &at, Published: &at, Told: &at, Oldest: &at, Waiting: 1,
+			Name: "n" + x, Source: "s" + x, Destination: "d" + x, Paused: "w" + x, PauseUntil: &at, Published: &at, Invalidated: &at, Oldest: &at, Waiting: 1,
 			Last:    &daemon.LastRun{Packages: 1},
-			Indices: []daemon.Index{{Path: "i" + x, Layout: "l" + x, Bytes: 1}},
+			Indices: []daemon.IndexStatus{{Path: "i" + x, Layout: "l" + x, Bytes: 1}},
 			Running: []daemon.Sending{{Step: "t" + x, Total: 2, Sent: 1, Left: 1, Transfers: []daemon.Transfer{{Name: "o" + x}}}},
 		}},
 		Failed: []queue.Job{job}, Recent: []queue.Job{job},
-		Stuck: []daemon.StuckPackage{{Mirror: "m" + x, File: "f" + x, Package: "p" + x, Reason: "r" + x}, {File: "g" + x}},
-		Owed:  []queue.Obligation{{Mirror: "m" + x, Reason: "r" + x}},
+		Stuck:       []daemon.StuckPackage{{Mirror: "m" + x, File: "f" + x, Package: "p" + x, Reason: "r" + x}, {File: "g" + x}},
+		Obligations: []queue.Obligation{{Mirror: "m" + x, Reason: "r" + x}},
 	}
 }
 
@@ -77,12 +77,12 @@ func fullIndexer(x string) events.Status {
 		At: at, Since: at, Problem: "b" + x,
 		Queue: events.QueueStatus{Address: "s" + x, Error: "d" + x, Answered: &at, Oldest: &at, Held: 1},
 		Mirrors: []events.MirrorStatus{{
-			Name: "n" + x, Working: &at, Switched: &at, Told: &at, Healed: &at,
-			Last:    &events.LastJob{At: at, Error: "w" + x, Lag: 1, Left: 1},
-			Indices: []events.Index{{Layout: "l" + x, Bytes: 1}},
+			Name: "n" + x, Working: &at, Switched: &at, Invalidated: &at, Healed: &at,
+			Last:    &events.LastUpdate{At: at, Error: "w" + x, Lag: 1, Left: 1},
+			Indices: []events.IndexStatus{{Layout: "l" + x, Bytes: 1}},
 		}},
 		Dead: []events.Letter{letter, {ID: "t" + x}}, Left: []events.Letter{letter},
-		Owed: []events.OwedToCaches{{Mirror: "m" + x, Reason: "o" + x}},
+		Obligations: []events.Obligation{{Mirror: "m" + x, Reason: "o" + x}},
 	}
 }
 

@@ -153,13 +153,13 @@ func (a *action) inTime(ctx context.Context, do func(context.Context) error) err
 	}
 }
 
-// conclude tells what came of it. It must not fail, whatever has: the worst it does is to
-// say less.
+// conclude shows the result. It never fails, whatever happened before: at worst it shows
+// less.
 func (a *action) conclude(err error) error {
 	err, forgiven := a.forgive(err)
 	code := cli.ExitCode(err)
-	if broken := defect.Caught(func() error { a.tell(err, forgiven); return nil }); broken != nil {
-		a.runner.Say("cannot tell what came of it: %v\n%s", broken, defect.StackOf(broken))
+	if broken := defect.Caught(func() error { a.writeResults(err, forgiven); return nil }); broken != nil {
+		a.runner.Say("the result cannot be shown: %v\n%s", broken, defect.StackOf(broken))
 		code = max(code, cli.ExitInternal)
 	}
 	if code == cli.ExitDone {
@@ -168,8 +168,8 @@ func (a *action) conclude(err error) error {
 	return cli.Fail(code, cli.ErrReported)
 }
 
-// tell writes outputs, summary, report and annotations, in the order of what others rely on.
-func (a *action) tell(err, forgiven error) {
+// writeResults writes outputs, summary, report and annotations, in the order of what others rely on.
+func (a *action) writeResults(err, forgiven error) {
 	a.log.ends()
 	a.report.Finish(err)
 	for _, f := range a.report.Findings {

@@ -101,7 +101,7 @@ func TestActionCrashes(t *testing.T) {
 func TestActionCannotTell(t *testing.T) {
 	a, log, _, _ := newTestAction(t)
 	a.report = nil
-	if err := a.conclude(nil); cli.ExitCode(err) != cli.ExitInternal || !strings.Contains(log.String(), "cannot tell what came of it") {
+	if err := a.conclude(nil); cli.ExitCode(err) != cli.ExitInternal || !strings.Contains(log.String(), "the result cannot be shown") {
 		t.Errorf("%v: %s", err, log)
 	}
 	b, log, outputs, _ := newTestAction(t)

@@ -31,8 +31,8 @@ func PrintDrained(out io.Writer, left daemon.Drained, asJSON bool) error {
 	if len(left.Failed)+len(left.Incomplete) > 0 {
 		return Fail(ExitSource, errors.New("not everything was published"))
 	}
-	if len(left.Untold) > 0 {
-		return Fail(ExitInvalidation, fmt.Errorf("published, but caches could not be told: %s", strings.Join(left.Untold, "; ")))
+	if len(left.NotInvalidated) > 0 {
+		return Fail(ExitInvalidation, fmt.Errorf("published, but caches could not be told: %s", strings.Join(left.NotInvalidated, "; ")))
 	}
 	return nil
 }

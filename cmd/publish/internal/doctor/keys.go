@@ -18,12 +18,12 @@ func (d *doctor) keys(ctx context.Context, name string, to *target.Destination) 
 		d.note(name+"keys", "cannot tell when they expire: "+err.Error())
 		return
 	}
-	told := make(map[key.Fingerprint]bool)
+	noted := make(map[key.Fingerprint]bool)
 	for _, k := range keys {
-		if told[k.Fingerprint] { // of the other layout
+		if noted[k.Fingerprint] { // of the other layout
 			continue
 		}
-		told[k.Fingerprint] = true
+		noted[k.Fingerprint] = true
 		when := "expires"
 		if k.Expires.Before(now) {
 			when = "expired"

@@ -126,7 +126,7 @@ func statusText(b *strings.Builder, s daemon.Status) {
 		}
 		escape.Fprintf(b, "stuck: %s %s for %s: %s\n", p.Mirror, name, since(s.At, p.Since), p.Reason)
 	}
-	for _, o := range s.Owed {
+	for _, o := range s.Obligations {
 		escape.Fprintf(b, "caches: %s: not told for %s: %s\n", o.Mirror, since(s.At, o.Since), o.Reason)
 	}
 }
@@ -168,7 +168,7 @@ func indexerText(b *strings.Builder, s events.Status) {
 	for _, l := range s.Left {
 		escape.Fprintf(b, "left: %s, delivery %d: %s\n", cmp.Or(l.Object, "message "+l.ID), l.Deliveries, l.Reason)
 	}
-	for _, o := range s.Owed {
+	for _, o := range s.Obligations {
 		escape.Fprintf(b, "caches: %s: not told for %s: %s\n", o.Mirror, since(s.At, o.Since), o.Reason)
 	}
 }

@@ -153,7 +153,7 @@ type Mirror struct {
 // mirror returns a mirror for the daemon.
 func (s *service) mirror(m Mirror) daemon.Mirror {
 	if m.Options.Trust.Keys != nil {
-		m.Options.Trust.Judged = new(buildcache.Judged)
+		m.Options.Trust.Checked = new(buildcache.Checked)
 	}
 	log := s.log.With("mirror", m.Name)
 	w := &mirrorWork{Mirror: m, log: log, environment: target.Environment{Log: log, Observe: s.observed, Answered: func() { s.daemon.Progress() }}}

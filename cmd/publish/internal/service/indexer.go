@@ -101,7 +101,7 @@ func (i Indexer) serve(ctx context.Context) error {
 	x := indexWork{trust: trust, healed: i.healed}
 	bucket, prefix, _ := strings.Cut(strings.TrimPrefix(i.Destination, "s3://"), "/")
 	host := events.New(events.Config{
-		Address: i.Queue, Bucket: bucket, Prefix: strings.Trim(prefix, "/"), Heal: x.heal,
+		Address: i.Queue, Bucket: bucket, Prefix: strings.Trim(prefix, "/"), Update: x.update,
 		Settle: i.Settle, Longest: 10 * i.Settle, Hidden: i.Takeover, Stalled: i.stalled, Class: classOf, Log: i.log,
 	})
 	metrics := api.NewIndexerMetrics(host, i.version)
@@ -129,11 +129,11 @@ func (i Indexer) serve(ctx context.Context) error {
 }
 
 // heal brings a mirror in line with what is there, and then the CDN with the mirror.
-func (x *indexWork) heal(ctx context.Context, j events.Job) (events.Outcome, error) {
+func (x *indexWork) update(ctx context.Context, j events.Changes) (events.Result, error) {
 	began := time.Now()
 	healed, err := reindex.Heal(ctx, x.destination.Mirror(j.Mirror), x.trust, reindex.Changes{Names: j.Names, Repeated: j.Again})
 	if err != nil {
-		return turned(healed), err
+		return resultOf(healed), err
 	}
 	out := healedMirror{Mirror: j.Mirror, Names: len(j.Names), Indices: healed, Left: map[string]string{}}
 	for _, h := range healed {
@@ -147,22 +147,22 @@ func (x *indexWork) heal(ctx context.Context, j events.Job) (events.Outcome, err
 	for _, h := range healed {
 		all.Add(h.Expectation(j.Mirror), h.Stale)
 	}
-	came := turned(healed)
+	came := resultOf(healed)
 	if out.Invalidate, err = x.cdn.Update(ctx, all); err != nil {
-		came.Owed = true
+		came.InvalidationFailed = true
 		return came, err
 	}
-	came.Left, came.Told = out.Left, out.Invalidate != nil
+	came.Left, came.Invalidated = out.Left, out.Invalidate != nil
 	out.Seconds = time.Since(began).Seconds()
 	x.healed(out)
 	return came, nil
 }
 
 // turned is what is known of a mirror's indices.
-func turned(healed []reindex.Healed) events.Outcome {
-	var o events.Outcome
+func resultOf(healed []reindex.Healed) events.Result {
+	var o events.Result
 	for _, h := range healed {
-		o.Indices = append(o.Indices, events.Index{Layout: h.Layout, Packages: h.After, Bytes: h.Bytes, Written: h.Changed})
+		o.Indices = append(o.Indices, events.IndexStatus{Layout: h.Layout, Packages: h.After, Bytes: h.Bytes, Written: h.Changed})
 	}
 	return o
 }

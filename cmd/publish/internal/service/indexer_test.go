@@ -68,22 +68,22 @@ func TestIndexerIsNotDoneBeforeCachesAreTold(t *testing.T) {
 	dir, names := unindexed(t, "noble/spack")
 	x, api, _ := indexerOf(t, dir)
 	api.Deny("cloudfront:CreateInvalidation")
-	if came, err := x.heal(t.Context(), events.Job{Mirror: "noble/spack", Names: names}); cli.ExitCode(err) != cli.ExitInvalidation || !came.Owed || came.Told || !came.Indices[0].Written || came.Indices[0].Bytes == 0 {
+	if came, err := x.update(t.Context(), events.Changes{Mirror: "noble/spack", Names: names}); cli.ExitCode(err) != cli.ExitInvalidation || !came.InvalidationFailed || came.Invalidated || !came.Indices[0].Written || came.Indices[0].Bytes == 0 {
 		t.Fatalf("came: %+v, error is %v", came, err)
 	}
 	if _, err := os.Stat(dir + "/noble/spack/" + layout.V3Index); err != nil {
 		t.Fatal(err)
 	}
 	x, api, _ = indexerOf(t, dir) // on another host, with other rights
-	came, err := x.heal(t.Context(), events.Job{Mirror: "noble/spack", Names: names, Again: names})
-	if err != nil || len(came.Left) != 0 || came.Owed || !came.Told {
+	came, err := x.update(t.Context(), events.Changes{Mirror: "noble/spack", Names: names, Again: names})
+	if err != nil || len(came.Left) != 0 || came.InvalidationFailed || !came.Invalidated {
 		t.Fatalf("came: %+v, %v", came, err)
 	}
 	if got := api.Invalidations("E1"); len(got) != 1 || !slices.Contains(got[0], "/noble/spack/"+layout.V3Index) {
 		t.Errorf("invalidated: %q", got)
 	}
 	// What was told once, and is in order, is told to no cache.
-	if _, err := x.heal(t.Context(), events.Job{Mirror: "noble/spack", Names: names}); err != nil || len(api.Invalidations("E1")) != 1 {
+	if _, err := x.update(t.Context(), events.Changes{Mirror: "noble/spack", Names: names}); err != nil || len(api.Invalidations("E1")) != 1 {
 		t.Errorf("invalidated: %q, %v", api.Invalidations("E1"), err)
 	}
 }
@@ -95,7 +95,7 @@ func TestIndexerLeavesWhatIsNotWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	x, _, _ := indexerOf(t, dir)
-	came, err := x.heal(t.Context(), events.Job{Mirror: "m", Names: names})
+	came, err := x.update(t.Context(), events.Changes{Mirror: "m", Names: names})
 	if err != nil || len(came.Left) != 1 || came.Left[names[0]] == "" {
 		t.Errorf("came: %+v, %v", came, err)
 	}
@@ -112,7 +112,7 @@ func TestIndexerPrintsWhatIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	x, _, out := indexerOf(t, dir)
-	if _, err := x.heal(t.Context(), events.Job{Mirror: "m", Names: names}); err != nil {
+	if _, err := x.update(t.Context(), events.Changes{Mirror: "m", Names: names}); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(out.String(), "\n"); n != 1 {

@@ -45,7 +45,7 @@ func TestTheIndexIsReadOnceForManyObligations(t *testing.T) {
 		for i := range n {
 			owed = append(owed, fmt.Appendf(nil, `{"names":["v3/manifests/index/index.manifest.json"],"shown":[{"path":"","pointers":["v3/manifests/index/index.manifest.json"],"digest":"%064d","layout":"v3","packages":["%s"]}]}`, i, hash))
 		}
-		if err := w.Tell(t.Context(), owed); err != nil {
+		if err := w.Invalidate(t.Context(), owed); err != nil {
 			t.Fatal(err)
 		}
 		if index.Load() != 1 || all.Load() > 3 {

@@ -150,13 +150,13 @@ type obligation struct {
 }
 
 // Publish implements daemon.Work.
-func (w *mirrorWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Outcome, error) {
+func (w *mirrorWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Result, error) {
 	if err := target.Apart(w.Source, w.Destination); err != nil { // since the configuration was read
-		return daemon.Outcome{}, runError(err)
+		return daemon.Result{}, runError(err)
 	}
 	d, err := w.open(ctx)
 	if err != nil {
-		return daemon.Outcome{}, runError(err)
+		return daemon.Result{}, runError(err)
 	}
 	out, err := w.publishTo(ctx, d, r)
 	if errors.Is(err, mirror.ErrCredentials) {
@@ -165,7 +165,7 @@ func (w *mirrorWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Outcome
 	return out, runError(err)
 }
 
-func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (daemon.Outcome, error) {
+func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (daemon.Result, error) {
 	o := w.Options
 	o.Selection.Documents = []string{}
 	for _, p := range r.Packages {
@@ -174,25 +174,25 @@ func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (d
 	src, err := source.Open(ctx, w.Source, o.Selection)
 	if err != nil {
 		if errors.Is(err, source.ErrNothing) { // nothing of it is selected any more
-			return daemon.Outcome{Refused: verdicts(r, nil)}, nil
+			return daemon.Result{Refused: verdicts(r, nil)}, nil
 		}
-		return daemon.Outcome{}, err
+		return daemon.Result{}, err
 	}
 	defer src.Close()
 	plan, err := publish.NewPlan(ctx, src, func(p string) mirror.Store { return d.Mirror(p) }, o)
 	if err != nil {
-		return daemon.Outcome{}, err
+		return daemon.Result{}, err
 	}
 	if w.Target.CDN.Caches() {
 		if err := r.Intend(intention(plan)); err != nil {
-			return daemon.Outcome{}, err
+			return daemon.Result{}, err
 		}
 	}
 	r.Progress.Planned(plan.Cost(0, 0, 0).Bytes)
 	applied, err := plan.Apply(ctx, r.Progress)
 	var found *buildcache.FindingsError
 	if err != nil && !errors.As(err, &found) {
-		return daemon.Outcome{Objects: applied.Objects, Bytes: applied.Bytes}, err
+		return daemon.Result{Objects: applied.Objects, Bytes: applied.Bytes}, err
 	}
 	w.warn(applied.Findings)
 	w.sweep(ctx, d, applied)
@@ -220,14 +220,14 @@ func (w *mirrorWork) sweep(ctx context.Context, d *opened, applied *publish.Outc
 	}
 }
 
-func (w *mirrorWork) outcome(r *daemon.Run, applied *publish.Outcome) daemon.Outcome {
-	out := daemon.Outcome{
+func (w *mirrorWork) outcome(r *daemon.Run, applied *publish.Outcome) daemon.Result {
+	out := daemon.Result{
 		Refused: verdicts(r, applied), Notes: make(map[string]string), Objects: applied.Objects, Bytes: applied.Bytes,
 	}
 	owed := obligation{Names: applied.Stale}
 	for _, m := range applied.Mirrors {
 		owed.Shown = append(owed.Shown, m.Expectation())
-		out.Indices = append(out.Indices, daemon.Index{
+		out.Indices = append(out.Indices, daemon.IndexStatus{
 			Path: m.Path, Layout: m.Layout, Packages: m.Index.After, Bytes: m.Index.Bytes, Written: m.Index.Written,
 		})
 		for _, p := range m.Packages {
@@ -237,7 +237,7 @@ func (w *mirrorWork) outcome(r *daemon.Run, applied *publish.Outcome) daemon.Out
 		}
 	}
 	if w.Target.CDN.PublicURL != "" || w.Target.CDN.Distribution != "" && len(owed.Names) > 0 {
-		out.Owed = encode(owed)
+		out.Obligation = encode(owed)
 	}
 	return out
 }
@@ -297,10 +297,10 @@ func runError(err error) error {
 	return &daemon.RunError{Lasting: what == cli.Lasting, Suspect: what == cli.Suspect, Err: err}
 }
 
-// Tell implements daemon.Work. What is owed of several runs is told at once.
-func (w *mirrorWork) Tell(ctx context.Context, owed [][]byte) error {
+// Invalidate implements daemon.Work. What is owed of several runs is told at once.
+func (w *mirrorWork) Invalidate(ctx context.Context, obligations [][]byte) error {
 	all := obligation{}
-	for _, text := range owed {
+	for _, text := range obligations {
 		var d obligation
 		if err := json.Unmarshal(text, &d); err != nil {
 			return fmt.Errorf("what is owed to caches cannot be read: %w", err)
