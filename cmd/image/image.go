@@ -15,6 +15,9 @@ import (
 	"time"
 )
 
+// The image is written without a library: it is a tarball and four small JSON documents in 215 lines, and the digest
+// that action.yml names must not change with a dependency. The tests read it with go-containerregistry.
+
 const (
 	repository = "ghcr.io/vantagecompute/slurm-factory-publish"
 	program    = "slurm-factory-publish" // in the image, at its root

@@ -1,9 +1,13 @@
 // Package sha256x2 computes the SHA-256 of two contents in the time of one.
 //
-// A processor with instructions for SHA-256 can begin the next one long before it has the result of
-// the last, but each round of one content needs just that: half of what could be done is not. The
-// rounds of two contents in turn fill the gaps. This is known as multi-buffer hashing, and Linux does
-// it for fs-verity, for one; crypto/sha256 has no such thing.
+// A processor with instructions for SHA-256 can start the next one long before the last has a result, but each round
+// waits for the previous one, which leaves up to half of the throughput idle. The rounds of two contents in turn fill the
+// gaps. This is known as multi-buffer hashing; Linux does it for fs-verity. crypto/sha256 does not.
+//
+// How much that gains depends on the processor. On an AMD EPYC, reading and hashing the cache of docs/benchmarks takes
+// 1.41 s of processor time in place of 1.87: a quarter less. On an Intel Xeon, hashing alone takes 4 % less, and a whole
+// publish 2.06 s in place of 2.31. Half of what a client spends that checks what it sends is hashing, so the assembly
+// stays for the first kind. BenchmarkOne and BenchmarkTwo measure a processor.
 package sha256x2
 
 import (

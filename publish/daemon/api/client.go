@@ -12,7 +12,6 @@ import (
 	"net/url"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
-	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/event"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 )
 
@@ -182,17 +181,6 @@ func (c *Client) Drain(ctx context.Context, tell func(daemon.Drained)) (daemon.D
 		return !line.Done, nil
 	})
 	return line.Drained, err
-}
-
-// Events tells what happens until tell says no.
-func (c *Client) Events(ctx context.Context, tell func(event.Event) bool) error {
-	return c.lines(ctx, http.MethodGet, "/v1/events", func(d *json.Decoder) (bool, error) {
-		var e event.Event
-		if err := d.Decode(&e); err != nil {
-			return false, err
-		}
-		return tell(e), nil
-	})
 }
 
 // lines reads an answer of many documents.

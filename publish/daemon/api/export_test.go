@@ -1,7 +1,12 @@
 package api
 
 import (
+	"context"
+	"encoding/json"
+	"net/http"
+
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
+	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/event"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 )
 
@@ -13,3 +18,14 @@ func Live(s daemon.Status) string { return markup(live(s)) }
 
 // LiveIndexer is the same of an indexer.
 func LiveIndexer(s events.Status) string { return markup(liveIndexer(s)) }
+
+// Events calls each for every event, until that returns false.
+func (c *Client) Events(ctx context.Context, each func(event.Event) bool) error {
+	return c.lines(ctx, http.MethodGet, "/v1/events", func(d *json.Decoder) (bool, error) {
+		var e event.Event
+		if err := d.Decode(&e); err != nil {
+			return false, err
+		}
+		return each(e), nil
+	})
+}

@@ -188,8 +188,8 @@ func (b *Bucket) region(ctx context.Context, client *sdk.Client) (string, error)
 		}
 		return configured, nil
 	}
-	// Any region of the partition can answer. The question is not signed, so it needs
-	// no permission.
+	// Of feature/s3/manager this is all that is used: it finds the region of a bucket in any partition, with a request that
+	// is not signed and needs no permission. Uploading, its main purpose, is done here: see DESIGN.md, "An engine of our own".
 	region, err := manager.GetBucketRegion(ctx, client, b.opts.Bucket, func(o *sdk.Options) {
 		if o.Region == "" {
 			o.Region = "us-east-1"

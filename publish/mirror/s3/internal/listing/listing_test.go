@@ -138,3 +138,34 @@ func TestAListingWithoutEndIsLeft(t *testing.T) {
 		t.Errorf("it was left after %d pages", n)
 	}
 }
+
+// aPage is a page of 1,000 objects.
+func aPage() []byte {
+	var text strings.Builder
+	text.WriteString(`<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>false</IsTruncated>`)
+	for i := range PageKeys {
+		fmt.Fprintf(&text, `<Contents><Key>p/blobs/sha256/ab/%064d</Key><LastModified>2026-10-12T17:50:30.000Z</LastModified><ETag>&quot;%032d&quot;</ETag><Size>%d</Size><StorageClass>STANDARD</StorageClass></Contents>`, i, i, i)
+	}
+	text.WriteString("</ListBucketResult>")
+	return []byte(text.String())
+}
+
+func BenchmarkScan(b *testing.B) {
+	text := aPage()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, ok := scanPage(text); !ok {
+			b.Fatal("it is left to the decoder")
+		}
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	text := aPage()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := decodePage(text); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
