@@ -23,15 +23,19 @@
 //	  reindex           the one protocol by which an index is changed: Merge, Rebuild, Heal
 //	  source            a SOURCE directory: tree, selection, release files, inbox
 //	  elsewhere         a mirror elsewhere as a source, which is copied
-//	  transfer          its content, from where it is to where it is stored
+//	  transfer archive  its content, from where it is to where it is stored; a mirror in one tar file
+//	  history rollback withdraw                     earlier states of an index, and packages that are taken back
+//	  keyring           the public keys of a mirror
 //	  buildcache        what a mirror consists of; the layouts v3 and v2 behind one interface; the survey
 //	    blob spec manifest layout index key sign    words and documents
-//	  inventory query sbom lockfile                 what is in a mirror, for people
+//	  inventory query sbom lockfile catalog         what is in a mirror, for people
 //	  mirror            the boundary: what can be read, listed, written, replaced
 //	    s3 dir web      its implementations
-//	  target            a DESTINATION with its CDN and credentials, from one plain Config
+//	  target tune       a DESTINATION with its CDN and credentials, from one plain Config; which settings are fastest
 //	  session credentials cloudfront events         AWS
-//	  daemon queue      when something is published
+//	  daemon queue arrival                          when something is published
+//	  field redact shell userfile                   settings, addresses, commands and files of users
+//	  defect parallel nofile histogram sha256x2     what has nothing to do with mirrors
 //
 // # What is stable
 //
