@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
@@ -54,6 +55,7 @@ type application struct {
 	progress Progress
 	mirrors  []*running
 	files    []*FilePlan // copies, whose signatures are made
+	began    time.Time
 
 	mu  sync.Mutex // guards out, and the bad blobs of a mirror, while one object's result is put in
 	out *Outcome
@@ -72,7 +74,7 @@ type running struct {
 }
 
 func newApplication(p *Plan, progress Progress) *application {
-	a := &application{plan: p, progress: progress, out: p.Expected()}
+	a := &application{plan: p, progress: progress, out: p.Expected(), began: time.Now()}
 	for i, m := range p.Mirrors {
 		r := &running{MirrorPlan: m, out: a.out.Mirrors[i], keys: m.Keys, named: m.keys, keyIndex: m.KeyIndex, merge: m.merge}
 		for _, wave := range m.Documents {
@@ -141,6 +143,9 @@ func (a *application) run(ctx context.Context) error {
 
 // publish makes the packages of one mirror reachable: its blobs are there.
 func (a *application) publish(ctx context.Context, m *running) error {
+	if err := a.rely(ctx, m); err != nil {
+		return err
+	}
 	// Dependencies first, so that a package whose document can be read can be installed.
 	a.progress.Step(m.Path, "manifests")
 	for _, wave := range m.documents {
@@ -175,42 +180,6 @@ func (a *application) warn(path string, findings []buildcache.Finding) {
 	for _, f := range findings {
 		a.out.Findings = append(a.out.Findings, buildcache.Warning.In(buildcache.Join(path, f.File), f.Reason))
 	}
-}
-
-// sendLost sends again what is gone of the packages that are to be indexed. To spack buildcache prune, a blob that is
-// older than the index and that no document names yet is an orphan.
-func (a *application) sendLost(ctx context.Context, m *running, now *buildcache.Pointer, adds []*buildcache.Package) error {
-	gone, err := reindex.Missing(ctx, m.format, m.store, now, adds)
-	if err != nil {
-		return err
-	}
-	blobs := make(map[string]bool)
-	var documents []Write
-	for p, objects := range gone {
-		for _, o := range objects {
-			switch {
-			case o.Content == nil:
-				return fmt.Errorf("%s was deleted from the destination while %s was published, and SOURCE does not have it", o.Name, p.ID())
-			case o.Name == p.File:
-				w, err := a.signed(ctx, Write{Object: o, pkg: p})
-				if err != nil {
-					return err
-				}
-				documents = append(documents, w)
-			case !blobs[o.Name]:
-				blobs[o.Name] = true
-				if err := a.put(ctx, m, Write{Object: o}); err != nil {
-					return fmt.Errorf("blobs: %w", err)
-				}
-			}
-		}
-	}
-	for _, wave := range waves(documents) {
-		if err := a.putAll(ctx, m, wave); err != nil {
-			return fmt.Errorf("manifests: %w", err)
-		}
-	}
-	return nil
 }
 
 func (a *application) stale(path string, names ...string) {

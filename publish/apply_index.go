@@ -29,6 +29,7 @@ func (a *application) writeIndex(ctx context.Context, m *running) error {
 			return adds, a.sendLost(ctx, m, now, adds)
 		}
 		now, err = m.merge.Write(ctx, m.format, a.counted(m.Path, m.store), resend)
+		a.warn(m.Path, now.Findings)
 		if reindex.NeedsRebuild(err) { // the plan has not read it
 			a.warn(m.Path, []buildcache.Finding{buildcache.Warning.In(m.format.IndexNames()[0], fmt.Sprintf("%v: it is made anew", err))})
 			now, err = reindex.RebuildIndex(ctx, m.format, a.counted(m.Path, m.store), a.rebuilding(m, true))

@@ -10,6 +10,8 @@ import (
 const (
 	pricePut  = 0.005 / 1000 // PUT, POST, LIST
 	pricePath = 0.005        // an invalidated path, after the first 1,000 a month
+	priceGet  = 0.0004 / 1000
+	priceGB   = 0.023 // a month, in S3 Standard
 )
 
 // A Cost is what carrying a plan out is estimated to take.
@@ -23,6 +25,12 @@ type Cost struct {
 
 // RequestsUSD is what S3 charges for requests that write or list.
 func RequestsUSD(n int) float64 { return float64(n) * pricePut }
+
+// ReadsUSD is what S3 charges for requests that read.
+func ReadsUSD(n int) float64 { return float64(n) * priceGet }
+
+// StorageUSD is what S3 charges for keeping bytes for a month.
+func StorageUSD(bytes int64) float64 { return float64(bytes) / 1e9 * priceGB }
 
 // Cost estimates what the plan takes: an object above threshold is sent in parts of
 // partSize bytes, and paths are invalidated.

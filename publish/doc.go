@@ -26,13 +26,14 @@
 //	  transfer archive  its content, from where it is to where it is stored; a mirror in one tar file
 //	  history rollback withdraw                     earlier states of an index, and packages that are taken back
 //	  keyring           the public keys of a mirror
+//	  prune             what nobody needs any more
 //	  buildcache        what a mirror consists of; the layouts v3 and v2 behind one interface; the survey
 //	    blob spec manifest layout index key sign    words and documents
 //	  inventory query sbom lockfile catalog         what is in a mirror, for people
 //	  mirror            the boundary: what can be read, listed, written, replaced
 //	    s3 dir web      its implementations
 //	  target tune       a DESTINATION with its CDN and credentials, from one plain Config; which settings are fastest
-//	  session credentials cloudfront events         AWS
+//	  session credentials cloudfront events         AWS; sign/kms too, and sign/gpg: keys that are elsewhere
 //	  daemon queue arrival                          when something is published
 //	  field redact shell userfile                   settings, addresses, commands and files of users
 //	  defect parallel nofile histogram sha256x2     what has nothing to do with mirrors

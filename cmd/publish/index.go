@@ -126,7 +126,7 @@ func rebuildAll(ctx context.Context, d *target.Destination, trust buildcache.Tru
 		for _, r := range rebuilt {
 			all = append(all, rebuiltMirror{path, r})
 		}
-		return below(path, err)
+		return cli.Below(path, err)
 	})
 	return all, err
 }

@@ -19,6 +19,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/style"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/keys"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/pruning"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/remote"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
@@ -79,7 +81,7 @@ func rootCommand(env cli.Env) *cobra.Command {
 	cmd.SetErr(env.Stderr)
 	cmd.SetFlagErrorFunc(cli.FlagErrors(env))
 	cmd.Flags().BoolP("version", "V", false, "print the version")
-	cmd.AddCommand(browse.Ls(env), browse.Show(env), browse.Why(env), browse.Du(env), browse.SBOM(env), catalogCommand(env), copyCommand(env), exportCommand(env), importCommand(env), indexCommand(env), indexerCommand(env), verifyCommand(env), signCommand(env), keysCommand(env), benchCommand(env), actionCommand(env),
+	cmd.AddCommand(browse.Ls(env), browse.Show(env), browse.Why(env), browse.Du(env), browse.SBOM(env), catalogCommand(env), copyCommand(env), exportCommand(env), importCommand(env), indexCommand(env), pruning.Command(env), indexerCommand(env), verifyCommand(env), signCommand(env), keys.Command(env), benchCommand(env), actionCommand(env),
 		daemonCommand(env), remote.Push(env), remote.Status(env), remote.Drain(env), remote.Retry(env), remote.Forget(env), execCommand(env), doctorCommand(env), initCommand(env), versionCommand(env), manCommand(), exitCodesTopic())
 	help.Install(cmd, style.Of(env.Raw.Stdout, env.Lookup))
 	return cmd
@@ -143,6 +145,7 @@ func (p *publishing) register(cmd *cobra.Command) {
 // job is what is to be done, or all that is wrong with it, as errors of package field.
 func (p *publishing) job(env cli.Env, source, destination string, used []cli.Setting) (*task.Publish, error) {
 	p.rules.Signing.ReadSecrets(env)
+	p.rules.Signing.AWS = p.target.AWS(env.Target())
 	o, err := p.rules.Options()
 	if err = errors.Join(err, p.output.Check(), p.target.ValidateAt(destination)); err != nil {
 		return nil, err

@@ -46,6 +46,9 @@ type Lock struct {
 // outside Spack.
 func (l *Lock) Has(h spec.Hash) bool { return l.nodes[h] != nil }
 
+// Hashes are those of all packages that belong to the environment, sorted.
+func (l *Lock) Hashes() []spec.Hash { return slices.Sorted(maps.Keys(l.nodes)) }
+
 // Len is how many packages belong to the environment.
 func (l *Lock) Len() int { return len(l.nodes) }
 

@@ -247,6 +247,33 @@ type Deleter interface {
 	Delete(ctx context.Context, name string, was Version) error
 }
 
+// MaxBatch is how many objects a BatchDeleter removes at once.
+const MaxBatch = 1000
+
+// A BatchDeleter removes many objects in one request.
+type BatchDeleter interface {
+	// DeleteAll is Delete for at most MaxBatch objects, by their names and versions. It returns the names of those that are
+	// no longer the version, which stay. After an error any of them may be gone.
+	DeleteAll(ctx context.Context, objects []Info) (changed []string, err error)
+}
+
+// DeleteAll removes objects that still are the versions given, in one request if the Deleter can, and returns the names of those
+// that are not.
+func DeleteAll(ctx context.Context, d Deleter, objects []Info) (changed []string, err error) {
+	if b, ok := d.(BatchDeleter); ok {
+		return b.DeleteAll(ctx, objects)
+	}
+	for _, o := range objects {
+		err := d.Delete(ctx, o.Name, o.Version)
+		if errors.Is(err, ErrConflict) {
+			changed = append(changed, o.Name)
+		} else if err != nil {
+			return changed, err
+		}
+	}
+	return changed, nil
+}
+
 // Read returns the whole content of an object, which may have at most limit bytes.
 func Read(ctx context.Context, r Reader, name string, limit int64) ([]byte, Info, error) {
 	o, err := r.Open(ctx, name)

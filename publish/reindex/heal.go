@@ -287,7 +287,7 @@ func (h *healing) index(ctx context.Context) error {
 	}
 	h.refused(findings)
 	was := p.Listed(h.seen)
-	ix := &Merge{trust: h.trust, Was: was, next: x, Before: x.Offered()}
+	ix := &Merge{trust: h.trust, Was: was, next: x, Before: x.Offered(), old: notYoung(h.seen, found)}
 	h.out.Before = ix.Before
 	for name, id := range listed {
 		if x.Has(id.Hash) {
@@ -305,6 +305,7 @@ func (h *healing) index(ctx context.Context) error {
 		return err
 	}
 	h.out.After = out.After
+	h.out.Findings = append(h.out.Findings, out.Findings...)
 	h.changed(out.Pointer != was, out.Pointer) // by us or by another publisher
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 )
 
 // AddKeys makes clients learn of keys, next to those that they are told of already. Keys that were retired, maybe a moment ago, are
@@ -119,11 +120,30 @@ func writeKeyIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, was
 		return err
 	}
 	last := len(objects) - 1
-	for _, o := range objects[:last] {
-		if err := s.Create(ctx, o.Upload()); err != nil {
+	if err := createAll(ctx, s, objects[:last]); err != nil {
+		return err
+	}
+	// The content may have been there, of an older key index, and a prune about to delete it.
+	names := make([]string, last)
+	for i, o := range objects[:last] {
+		names[i] = o.Name
+	}
+	if atWork, err := notice.Object(ctx, s, names); err != nil {
+		return err
+	} else if atWork {
+		if err := createAll(ctx, s, objects[:last]); err != nil {
 			return err
 		}
 	}
 	_, err = s.Swap(ctx, objects[last].Upload(), was)
 	return err
+}
+
+func createAll(ctx context.Context, s mirror.Writer, objects []buildcache.Object) error {
+	for _, o := range objects {
+		if err := s.Create(ctx, o.Upload()); err != nil {
+			return err
+		}
+	}
+	return nil
 }

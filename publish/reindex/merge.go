@@ -13,10 +13,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -36,6 +38,7 @@ type Merge struct {
 	Findings []buildcache.Finding
 
 	trust     buildcache.Trust      // whose packages may be added
+	old       []*buildcache.Package // of Healed: stored so long ago that a prune may be about to delete them
 	published map[spec.Hash]bool    // see Mirror.Published
 	Was       *buildcache.Pointer   // the index that there was
 	adds      []*buildcache.Package // to be added
@@ -201,7 +204,15 @@ func (m *Merge) heal(ctx context.Context, at Mirror, x *buildcache.Indices) erro
 		m.Findings = append(m.Findings, unindexed(f))
 	}
 	m.adds = append(m.adds, m.Healed...)
+	m.old = notYoung(at.Seen, m.Healed)
 	return nil
+}
+
+// notYoung are the packages whose documents a prune does not spare for their age.
+func notYoung(seen *buildcache.Survey, packages []*buildcache.Package) []*buildcache.Package {
+	return slices.DeleteFunc(slices.Clone(packages), func(p *buildcache.Package) bool {
+		return time.Since(seen.Objects[p.File].Modified) < notice.Young
+	})
 }
 
 // loadIndex reads the index that p points at; there may be none yet.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -58,6 +59,9 @@ func (b *rebuilder) rebuild(ctx context.Context) (Result, error) {
 	b.read = make(map[string]*buildcache.Package)
 	return Replace(ctx, b.format, b.store, func(ctx context.Context, was *buildcache.Pointer, current *buildcache.Indices) (*buildcache.Indices, error) {
 		x, err := b.build(ctx, was, current)
+		if err == nil {
+			err = notice.Refuse(ctx, b.store)
+		}
 		if err != nil || was.Version == mirror.Absent && x.Offered() == 0 {
 			return nil, err
 		}

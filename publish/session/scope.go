@@ -18,6 +18,8 @@ type Scope struct {
 	Account string
 	// KMSKey that new objects are encrypted with: id, ARN, or alias. Empty: the bucket's.
 	KMSKey string
+	// SigningKey is the key of a KMS that signs: id, ARN, or alias. Empty: none.
+	SigningKey string
 	// NoKMS is an S3 that is not Amazon's and refuses a policy that names AWS's keys, as
 	// MinIO does.
 	NoKMS bool
@@ -96,7 +98,25 @@ func (s Scope) policy(prefix string) string {
 			})
 		}
 	}
-	return document{"2012-10-17", append(statements, s.encryption()...)}.marshal("")
+	statements = append(statements, s.encryption()...)
+	if s.SigningKey != "" && !s.ReadOnly {
+		statements = append(statements, s.signing())
+	}
+	return document{"2012-10-17", statements}.marshal("")
+}
+
+// signing lets the session sign with one key. An alias is allowed only by its name, so that it may be pointed at another key.
+func (s Scope) signing() statement {
+	sign := statement{Effect: "Allow", Action: "kms:Sign"}
+	switch _, alias, ok := strings.Cut(s.SigningKey, "alias/"); {
+	case ok:
+		sign.Resource, sign.Condition = "*", conditions{"StringEquals": {"kms:RequestAlias": "alias/" + alias}}
+	case strings.HasPrefix(s.SigningKey, "arn:"):
+		sign.Resource = s.SigningKey
+	default:
+		sign.Resource = s.arn("kms", "*:"+s.Account, "key/"+s.SigningKey)
+	}
+	return sign
 }
 
 // encryption is what S3 does with keys on behalf of the session. Objects that are there may

@@ -28,6 +28,9 @@ func TestSessionPolicies(t *testing.T) {
 	reading.ReadOnly = true
 	elsewhere.KMSKey = "arn:aws:kms:eu-north-1:999999999999:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 	alias.KMSKey = "alias/cache"
+	signs, signsByARN, looksOnly := usual, usual, reading
+	signs.SigningKey, looksOnly.SigningKey = "alias/release", "alias/release"
+	signsByARN.SigningKey = "arn:aws:kms:eu-north-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 	cn.Partition, cn.KMSKey = "aws-cn", "1234abcd-12ab-34cd-56ef-1234567890ab"
 	const (
 		list = `{"Effect":"Allow","Action":"s3:ListBucket","Resource":"arn:aws:s3:::slurm-factory-spack-buildcache-4b670","Condition":{"StringLike":{"s3:prefix":"noble/spack/*"}}},` +
@@ -49,6 +52,12 @@ func TestSessionPolicies(t *testing.T) {
 			`,{"Effect":"Allow","Action":"kms:GenerateDataKey","Resource":"arn:aws:kms:eu-north-1:999999999999:key/1234abcd-12ab-34cd-56ef-1234567890ab"}]}`},
 		"an alias": {alias, write + decrypt +
 			`,{"Effect":"Allow","Action":"kms:GenerateDataKey","Resource":"*","Condition":{"ForAnyValue:StringEquals":{"kms:ResourceAliases":"alias/cache"}}}]}`},
+		"an alias that signs": {signs, write + `{"Effect":"Allow","Action":["kms:Decrypt","kms:GenerateDataKey"],"Resource":"*","Condition":{"StringLike":{"kms:ViaService":"s3.*"}}}` +
+			`,{"Effect":"Allow","Action":"kms:Sign","Resource":"*","Condition":{"StringEquals":{"kms:RequestAlias":"alias/release"}}}]}`},
+		"a key that signs": {signsByARN, write + `{"Effect":"Allow","Action":["kms:Decrypt","kms:GenerateDataKey"],"Resource":"*","Condition":{"StringLike":{"kms:ViaService":"s3.*"}}}` +
+			`,{"Effect":"Allow","Action":"kms:Sign","Resource":"arn:aws:kms:eu-north-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"}]}`},
+		"to look, without signing": {looksOnly, `{"Version":"2012-10-17","Statement":[` +
+			`{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::slurm-factory-spack-buildcache-4b670/noble/spack/*"},` + list + `,` + decrypt + `]}`},
 		"MinIO": {minio, strings.TrimSuffix(write, ",") + "]}"},
 		"China": {cn, strings.ReplaceAll(write+decrypt+
 			`,{"Effect":"Allow","Action":"kms:GenerateDataKey","Resource":"arn:aws:kms:*:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"}]}`, "arn:aws:", "arn:aws-cn:")},
@@ -174,8 +183,9 @@ func TestTheLongestNames(t *testing.T) {
 			scope := session.Scope{
 				Bucket: strings.Repeat("b", 63), Prefix: prefix,
 				Distribution: strings.Repeat("E", 32), Account: sessiontest.Account,
-				KMSKey:    "arn:aws-us-gov:kms:us-gov-west-1:123456789012:key/mrk-" + strings.Repeat("0", 32),
-				Partition: "aws-us-gov",
+				KMSKey:     "arn:aws-us-gov:kms:us-gov-west-1:123456789012:key/mrk-" + strings.Repeat("0", 32),
+				SigningKey: "alias/" + strings.Repeat("a", 250),
+				Partition:  "aws-us-gov",
 			}
 			policy := session.SessionPolicy(scope)
 			if n := utf8.RuneCountInString(policy); n > 2048 || !json.Valid([]byte(policy)) {

@@ -15,7 +15,7 @@ var (
 	// ErrPassphrase: the passphrase is wrong.
 	ErrPassphrase = errors.New("the passphrase is wrong")
 	// ErrCard: the private key is on a smartcard, and the file only says so.
-	ErrCard = errors.New("its private key is on a smartcard: export a key that is not, or sign where gpg can reach the card")
+	ErrCard = errors.New("its private key is on a smartcard: export a key that is not, or let gpg sign where it can reach the card: gpg:FINGERPRINT")
 	// ErrNoSecret: the file has no private part of any key that may sign.
 	ErrNoSecret = errors.New("the private part of the key that signs is not in it: gpg --armor --export-secret-keys FINGERPRINT, or --export-secret-subkeys")
 	// ErrExpired, ErrRevoked and ErrCannotSign say why no key of the certificate can sign.

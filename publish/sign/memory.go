@@ -60,6 +60,23 @@ func readMemory(content, passphrase []byte, at time.Time) (*memory, error) {
 
 // pick returns the part that signs.
 func (s *secret) pick(candidates []key.Candidate) (*part, key.Fingerprint, error) {
+	chosen, err := Choose(candidates, func(f key.Fingerprint) error {
+		p := s.parts[f]
+		switch {
+		case p == nil || p.place() == elsewhere:
+			return ErrNoSecret
+		case p.place() == onCard:
+			return ErrCard
+		}
+		return nil
+	})
+	return s.parts[chosen], chosen, err
+}
+
+// Choose returns the key that signs, by gpg's rule: the newest subkey that may sign, otherwise the primary key. usable says
+// why the private part of a key cannot be used; a key for which it is ErrNoSecret is passed over. An error is about the key that is
+// returned.
+func Choose(candidates []key.Candidate, usable func(key.Fingerprint) error) (key.Fingerprint, error) {
 	primary := candidates[0]
 	// The newest one first, and the primary key last.
 	order := slices.Clone(candidates[1:])
@@ -70,20 +87,15 @@ func (s *secret) pick(candidates []key.Candidate) (*part, key.Fingerprint, error
 		if c.Err != nil {
 			continue
 		}
-		p := s.parts[c.Fingerprint]
-		if p == nil || p.place() == elsewhere {
-			missing = true
-			continue
+		if err := usable(c.Fingerprint); !errors.Is(err, ErrNoSecret) {
+			return c.Fingerprint, err
 		}
-		if p.place() == onCard {
-			return nil, c.Fingerprint, ErrCard
-		}
-		return p, c.Fingerprint, nil
+		missing = true
 	}
 	if missing {
-		return nil, primary.Fingerprint, ErrNoSecret
+		return primary.Fingerprint, ErrNoSecret
 	}
-	return nil, primary.Fingerprint, why(primary, order[:len(order)-1])
+	return primary.Fingerprint, why(primary, order[:len(order)-1])
 }
 
 // why says why no key of a certificate can sign: what is wrong with the primary key, or with the newest subkey
@@ -118,17 +130,10 @@ func config(at time.Time) *packet.Config {
 	}
 }
 
-// signWith makes a signature with a private key, or with what stands for one.
+// signWith makes a signature with a private key.
 func signWith(private *packet.PrivateKey, kind Kind, hash crypto.Hash, content io.Reader) ([]byte, error) {
 	at := time.Now()
-	sig := &packet.Signature{
-		Version:      4,
-		SigType:      packet.SignatureType(kind),
-		PubKeyAlgo:   private.PubKeyAlgo,
-		Hash:         hash,
-		CreationTime: at,
-		IssuerKeyId:  &private.KeyId,
-	}
+	sig := unsigned(&private.PublicKey, kind, hash, at)
 	h := hash.New()
 	if _, err := io.Copy(h, content); err != nil {
 		return nil, err
@@ -136,6 +141,22 @@ func signWith(private *packet.PrivateKey, kind Kind, hash crypto.Hash, content i
 	if err := sig.Sign(h, private, config(at)); err != nil {
 		return nil, err
 	}
+	return serialized(sig)
+}
+
+// unsigned is a signature that is still to be made.
+func unsigned(public *packet.PublicKey, kind Kind, hash crypto.Hash, at time.Time) *packet.Signature {
+	return &packet.Signature{
+		Version:      4,
+		SigType:      packet.SignatureType(kind),
+		PubKeyAlgo:   public.PubKeyAlgo,
+		Hash:         hash,
+		CreationTime: at,
+		IssuerKeyId:  &public.KeyId,
+	}
+}
+
+func serialized(sig *packet.Signature) ([]byte, error) {
 	var b bytes.Buffer
 	if err := sig.Serialize(&b); err != nil {
 		return nil, err

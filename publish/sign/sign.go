@@ -69,6 +69,26 @@ func (k *Key) Public() *key.Public { return k.public }
 // Fingerprint is that of the primary key.
 func (k *Key) Fingerprint() key.Fingerprint { return k.public.Fingerprint() }
 
+// Observed returns the key with a function that is called whenever a signature was made: a key that is elsewhere may take long
+// for many.
+func (k *Key) Observed(made func()) *Key {
+	return &Key{observed{k.signer, made}, k.public, k.ring}
+}
+
+type observed struct {
+	Signer
+	made func()
+}
+
+// Sign implements Signer.
+func (o observed) Sign(ctx context.Context, kind Kind, content io.Reader) ([]byte, error) {
+	packet, err := o.Signer.Sign(ctx, kind, content)
+	if err == nil {
+		o.made()
+	}
+	return packet, err
+}
+
 // Verify reports whether a document was signed by this key, as clients check it.
 func (k *Key) Verify(document []byte) error {
 	_, err := k.ring.Verify(document)

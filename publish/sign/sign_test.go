@@ -16,6 +16,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 )
 
 func load(t testing.TB, content []byte, passphrase string) *sign.Key {
@@ -400,4 +401,19 @@ func FuzzReadKey(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What watches a key learns of each signature that was made, and of no other.
+func TestSignaturesAreObserved(t *testing.T) {
+	k := signtest.Key(t, "release")
+	made := 0
+	watched := k.Observed(func() { made++ })
+	for range 3 {
+		if _, err := watched.Document(t.Context(), []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := watched.Document(t.Context(), []byte("no JSON")); err == nil || made != 3 || watched.Fingerprint() != k.Fingerprint() {
+		t.Errorf("%v, %d signatures", err, made)
+	}
 }

@@ -72,6 +72,9 @@ type Node struct {
 	buildSpec Hash // of a spliced package: the spec that it was built as; empty otherwise
 }
 
+// BuildSpec is the spec that a spliced package was built as; empty for any other.
+func (n *Node) BuildSpec() Hash { return n.buildSpec }
+
 // ID names the node for people: zlib@1.3.1/hyibvwk.
 func (n *Node) ID() string { return n.Name + "@" + n.Version + "/" + n.Hash.Short() }
 

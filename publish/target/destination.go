@@ -51,7 +51,7 @@ type Destination struct {
 // Mirror returns the mirror at a path below the destination.
 func (d *Destination) Mirror(path string) Store { return d.mirror(path) }
 
-// Deleter returns what may delete objects of the mirror at a path. Publishing never asks for it.
+// Deleter returns what may delete objects of the mirror at a path. Only a prune asks for it.
 func (d *Destination) Deleter(path string) mirror.Deleter { return d.deleter(path) }
 
 // Close releases what the destination holds.

@@ -158,6 +158,11 @@ func (c Config) AWSConfig(ctx context.Context, env Environment) (aws.Config, err
 	return cfg, err
 }
 
+// AWS returns a function that returns AWSConfig, for what needs AWS only later.
+func (c Config) AWS(env Environment) func(context.Context) (aws.Config, error) {
+	return func(ctx context.Context) (aws.Config, error) { return c.AWSConfig(ctx, env) }
+}
+
 // Transport returns a transport for requests as Spack's clients make them. It trusts the same authorities as AWSConfig.
 func (c Config) Transport(ctx context.Context, env Environment) (*http.Transport, error) {
 	t, err := session.Transport(ctx, session.Options{Profile: c.Profile, Roots: env.Roots})

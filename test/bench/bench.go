@@ -56,6 +56,7 @@ const (
 	Plan  = "plan of 20 packages"
 	Whole = "plan, everything listed"
 	Many  = "publishers at once, 5 packages each"
+	Apart = "publishers within a minute, 5 packages each"
 )
 
 func (c Cell) String() string {
@@ -121,6 +122,7 @@ var cells = []struct {
 	{Cell{"many", "kept", Many}, (*runner).many},
 	{Cell{"many-v2", "kept", Many}, (*runner).many},
 	{Cell{"many-large", "kept", Many}, (*runner).many},
+	{Cell{"many", "kept", Apart}, (*runner).apart},
 }
 
 // A runner measures.

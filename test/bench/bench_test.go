@@ -75,11 +75,14 @@ func TestBenchmark(t *testing.T) {
 			t.Errorf("%s: measured %+v", work, crowds)
 		}
 	}
+	if crowds := r.crowdsIn(Cell{"many", "kept", Apart}); len(crowds) != 1 || len(crowds[0].Walls) != 3 {
+		t.Errorf("publishers that arrive within a time: measured %+v", crowds)
+	}
 	if ill := r.find(Cell{"cache", "ill", ""}, isOurs); ill == nil {
 		t.Error("nothing was measured with faults")
 	}
 	for _, v := range r.Verdicts() {
-		measured := slices.Contains(o.Works, v.Cell.Work) && slices.Contains(o.Scenarios, v.Cell.Scenario) && v.What != "wall time by the undisturbed one" && v.Cell.Act != Many
+		measured := slices.Contains(o.Works, v.Cell.Work) && slices.Contains(o.Scenarios, v.Cell.Scenario) && v.What != "wall time by the undisturbed one" && v.Cell.Act != Many && v.Cell.Act != Apart
 		if v.Measured != measured {
 			t.Errorf("%s: measured %v", v, v.Measured)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"slices"
@@ -61,14 +62,28 @@ func (o *Options) crowds() []int {
 
 // many measures publishers that begin at once, in crowds of different sizes.
 func (r *runner) many(ctx context.Context, c Cell) error {
-	client := r.ours()
-	if client == nil {
+	return r.crowds(ctx, c, 0, r.o.Rounds, r.o.crowds()...)
+}
+
+// arrivals is within which time the publishers of a matrix begin that waits for machines.
+const arrivals = time.Minute
+
+// apart measures publishers that begin at random times within a minute, once.
+func (r *runner) apart(ctx context.Context, c Cell) error {
+	if r.o.Scale == work.Tiny {
+		return r.crowds(ctx, c, time.Second, 1, 3)
+	}
+	return r.crowds(ctx, c, arrivals, 1, 48)
+}
+
+func (r *runner) crowds(ctx context.Context, c Cell, within time.Duration, rounds int, sizes ...int) error {
+	if r.ours() == nil {
 		return nil
 	}
 	return r.at(c, func(p place) error {
-		for _, n := range r.o.crowds() {
-			for range r.o.Rounds {
-				if err := r.crowd(ctx, c, p, n); err != nil {
+		for _, n := range sizes {
+			for range rounds {
+				if err := r.crowd(ctx, c, p, within, n); err != nil {
 					return fmt.Errorf("%d publishers: %w", n, err)
 				}
 			}
@@ -77,8 +92,9 @@ func (r *runner) many(ctx context.Context, c Cell) error {
 	})
 }
 
-// crowd lets n publishers add packages. Before that another one has, so that the index is one that this program has written.
-func (r *runner) crowd(ctx context.Context, c Cell, p place, n int) error {
+// crowd lets n publishers add packages. Each begins at a random time, always the same one, within a time. Before that another one
+// has, so that the index is one that this program has written.
+func (r *runner) crowd(ctx context.Context, c Cell, p place, within time.Duration, n int) error {
 	bucket, err := p.empty()
 	if err != nil {
 		return err
@@ -98,9 +114,12 @@ func (r *runner) crowd(ctx context.Context, c Cell, p place, n int) error {
 		return err
 	}
 	runs := make([]Measure, n)
+	chance := rand.New(rand.NewPCG(1, uint64(n)))
 	g, gctx := errgroup.WithContext(ctx)
 	for i := range runs {
+		begin := time.Duration(chance.Float64() * float64(within))
 		g.Go(func() (err error) {
+			time.Sleep(begin)
 			runs[i], err = measure(gctx, client.command(r.share(c, i), to, r.home), max(r.o.Limit, 10*time.Minute))
 			return err
 		})
@@ -287,6 +306,14 @@ func crowdTargets(add func(Target)) {
 			add(Target{Cell: c, What: fmt.Sprintf("index bodies that %d send", t.n), Most: t.bodies * layout.factor, Unit: "bodies", value: bodies(t.n)})
 		}
 	}
+	apart := Cell{"many", "kept", Apart}
+	add(Target{Cell: apart, What: "the median of 48 by a lone one", Most: 2, value: func(r *Results, _ Cell) (float64, bool) {
+		lone, crowd := r.crowdOf(Cell{"many", "kept", Many}, 1), r.crowdOf(apart, 48)
+		if lone == nil || crowd == nil {
+			return 0, false
+		}
+		return crowd.at(0.5).Seconds() / lone.slowest().Seconds(), true
+	}})
 	large := Cell{"many-large", "kept", Many}
 	of := func(n int, what func(*Crowd) float64) func(*Results, Cell) (float64, bool) {
 		return func(r *Results, c Cell) (float64, bool) {

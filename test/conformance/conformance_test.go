@@ -45,12 +45,12 @@ func TestVersityGW(t *testing.T) {
 	if err := s.CreateBucket(bucket); err != nil {
 		t.Fatal(err)
 	}
-	suite(t, s.Endpoint)
+	suite(t, s.Endpoint, mirrortest.DeleteManyIfSeen)
 }
 
 // MinIO deletes whatever is there, in spite of If-Match, and lists unfinished uploads only of a
 // whole key.
-var minioLacks = []mirrortest.Ability{mirrortest.DeleteIfSeen, mirrortest.LeftoversBelow}
+var minioLacks = []mirrortest.Ability{mirrortest.DeleteIfSeen, mirrortest.DeleteManyIfSeen, mirrortest.LeftoversBelow}
 
 // MinIO is looked for in $MINIO and on the PATH, and is not required.
 func TestMinIO(t *testing.T) {

@@ -186,12 +186,14 @@ func TestFlagsAreDocumented(t *testing.T) {
 		"publish sign":   {"docs/signing.md", "docs/publish.md"},
 
 		"publish keys list":   {"docs/signing.md", "docs/publish.md"},
+		"publish keys create": {"docs/signing.md", "docs/publish.md"},
 		"publish keys add":    {"docs/signing.md", "docs/publish.md"},
 		"publish keys rotate": {"docs/signing.md", "docs/publish.md"},
 		"publish keys retire": {"docs/signing.md", "docs/publish.md"},
 
 		"publish index":   {"docs/index.md", "docs/publish.md"},
 		"publish indexer": {"docs/indexer.md", "docs/publish.md"},
+		"publish prune":   {"docs/prune.md", "docs/publish.md"},
 		"publish bench":   {"docs/benchmarks/README.md", "docs/publish.md"},
 		"publish daemon":  {"docs/daemon.md"},
 		"publish push":    {"docs/daemon.md"},
@@ -338,6 +340,7 @@ func TestReports(t *testing.T) {
 		{"publish index", []string{"index", "--distribution-id", "E1", "file://TMP/d"}},
 		{"publish", []string{"MIXED", "S3/i"}},
 		{"publish", []string{"--publish-keys=false", "FIXTURES/v3-signed", "file://TMP/h"}},
+		{"publish prune", []string{"prune", "--keep-root", "zlib", "--keep-root", "nothing", "--alone", "--yes", "file://TMP/e"}},
 		{"publish keys list", []string{"keys", "list", "file://TMP/g"}},
 		{"publish keys list", []string{"keys", "list", "file://TMP/h"}},
 	} {

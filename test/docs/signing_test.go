@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/kms/kmstest"
 )
 
 // The scripts of the page on signing work, one after the other, as they stand there.
@@ -38,10 +40,13 @@ func TestSigningRuns(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(bin, "gpg"), []byte(gpg), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	kms := kmstest.Start(t)
+	kms.Add(t, "RSA_4096", "release")
 	for _, script := range scripts {
 		cmd := exec.Command("bash", "-euxo", "pipefail", "-c", script[1])
 		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "GNUPGHOME="+home, "PATH="+bin+":"+os.Getenv("PATH"))
+		cmd.Env = append(os.Environ(), "GNUPGHOME="+home, "PATH="+bin+":"+os.Getenv("PATH"),
+			"AWS_ENDPOINT_URL_KMS="+kms.URL, "AWS_REGION="+kmstest.Region, "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=s")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Errorf("%v\n%s", err, out)

@@ -45,7 +45,9 @@ var arrows = map[string]string{
 	// what became of an index: records beside the mirror
 	"publish/history": "publish/blob publish/layout publish/mirror publish/parallel publish/spec",
 	// the other half of signatures: making them
-	"publish/sign": "publish/key",
+	"publish/sign":     "publish/key",
+	"publish/sign/gpg": "publish/key publish/sign",
+	"publish/sign/kms": "publish/sign publish/mirror publish/credentials", // AWS
 	// the boundary
 	"publish/mirror": "publish/blob",
 	// what all that speak to AWS know of it
@@ -79,6 +81,7 @@ var arrows = map[string]string{
 	"publish/internal/imports":          "",
 	"publish/spec/spectest":             "",
 	"publish/sign/signtest":             "publish/sign publish/key/gpgtest",
+	"publish/sign/kms/kmstest":          "publish/sign",
 	"publish/key/gpgtest":               "",
 	"publish/mirror/mirrortest":         "publish/blob publish/mirror",
 	"publish/mirror/s3/s3test":          "",
@@ -94,8 +97,9 @@ var arrows = map[string]string{
 	"publish/elsewhere": "publish/source publish/transfer publish/buildcache publish/blob publish/index publish/key publish/layout publish/lockfile publish/mirror publish/parallel publish/query publish/spec",
 	"publish/source":    "publish/arrival publish/buildcache publish/blob publish/key publish/layout publish/lockfile publish/mirror publish/parallel publish/spec",
 	"publish/verify":    "publish/buildcache publish/blob publish/index publish/key publish/layout publish/manifest publish/mirror publish/parallel publish/spec",
-	"publish/reindex":   "publish/history publish/reindex/lead publish/defect publish/blob publish/buildcache publish/index publish/key publish/layout publish/mirror publish/parallel publish/spec",
-	"publish":           "publish/history publish/source publish/reindex publish/reindex/lead publish/buildcache publish/blob publish/spec publish/lockfile publish/key publish/sign publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
+	"publish/prune":     "publish/reindex/lead publish/reindex/notice publish/reindex publish/buildcache publish/inventory publish/query publish/blob publish/defect publish/index publish/layout publish/manifest publish/mirror publish/parallel publish/spec",
+	"publish/reindex":   "publish/history publish/reindex/lead publish/reindex/notice publish/defect publish/blob publish/buildcache publish/index publish/key publish/layout publish/mirror publish/parallel publish/spec",
+	"publish":           "publish/history publish/source publish/reindex publish/reindex/lead publish/reindex/notice publish/buildcache publish/blob publish/spec publish/lockfile publish/key publish/sign publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
 	"publish/withdraw":  "publish/buildcache publish/history publish/layout publish/mirror publish/reindex publish/spec",
 	"publish/rollback":  "publish/blob publish/buildcache publish/history publish/index publish/mirror publish/reindex publish/spec",
 	"publish/keyring":   "publish/buildcache publish/key publish/sign publish/reindex publish/mirror publish/parallel",
@@ -105,14 +109,18 @@ var arrows = map[string]string{
 	"publish/sbom":   "publish/inventory publish/query publish/mirror",
 	// what publishers of one index tell each other
 	"publish/reindex/lead": "publish/blob publish/layout publish/mirror publish/defect publish/parallel",
-	"publish/catalog":      "publish/blob publish/layout publish/inventory publish/query publish/mirror publish/parallel",
+	// what a pruner and publishers tell each other
+	"publish/reindex/notice": "publish/reindex/lead publish/blob publish/layout publish/mirror",
+	"publish/catalog":        "publish/blob publish/layout publish/inventory publish/query publish/mirror publish/parallel",
 	// commands
-	"cmd/publish":                          "publish/keyring publish/sign publish/verify publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/internal/action cmd/publish/internal/browse cmd/publish/internal/wrap cmd/publish/internal/service cmd/publish/internal/cli/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile publish/inventory publish/query publish/sbom publish/lockfile publish/elsewhere publish/transfer publish/archive publish/catalog cmd/publish/internal/doctor cmd/publish/internal/setup cmd/publish/internal/task cmd/publish/internal/help cmd/publish/internal/cli/style cmd/publish/internal/remote",
-	"cmd/publish/internal/cli":             "publish/sign publish/source publish/reindex publish publish/buildcache publish/field publish/key publish/target publish/blob publish/redact publish/shell publish/index publish/mirror publish/cloudfront publish/events publish/queue publish/daemon/api publish/defect publish/nofile publish/userfile cmd/publish/internal/cli/escape publish/session publish/daemon publish/mirror/web cmd/publish/internal/help cmd/publish/internal/cli/style publish/arrival",
+	"cmd/publish":                          "cmd/publish/internal/keys publish/keyring publish/sign publish/verify publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/internal/action cmd/publish/internal/browse cmd/publish/internal/wrap cmd/publish/internal/service cmd/publish/internal/cli/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile publish/inventory publish/query publish/sbom publish/lockfile publish/elsewhere publish/transfer publish/archive publish/catalog cmd/publish/internal/doctor cmd/publish/internal/setup cmd/publish/internal/task cmd/publish/internal/help cmd/publish/internal/cli/style cmd/publish/internal/remote cmd/publish/internal/pruning",
+	"cmd/publish/internal/cli":             "publish/sign/gpg publish/sign/kms publish/sign publish/source publish/reindex publish publish/buildcache publish/field publish/key publish/target publish/blob publish/redact publish/shell publish/index publish/mirror publish/cloudfront publish/events publish/queue publish/daemon/api publish/defect publish/nofile publish/userfile cmd/publish/internal/cli/escape publish/session publish/daemon publish/mirror/web cmd/publish/internal/help cmd/publish/internal/cli/style publish/arrival",
 	"cmd/publish/internal/task":            "publish publish/buildcache publish/mirror publish/redact publish/reindex publish/source publish/target cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/cli/style publish/defect",
-	"cmd/publish/internal/action":          "cmd/publish/internal/task publish/sign publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/redact publish/shell publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/session publish/cloudfront publish/defect cmd/publish/internal/cli cmd/publish/internal/action/workflow",
+	"cmd/publish/internal/action":          "publish/sign/gpg publish/sign/kms cmd/publish/internal/task publish/sign publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/redact publish/shell publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/session publish/cloudfront publish/defect cmd/publish/internal/cli cmd/publish/internal/action/workflow",
 	"cmd/publish/internal/service":         "publish/arrival publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/redact publish/index publish/mirror publish/mirror/s3 publish/events publish/queue publish/daemon publish/daemon/api publish/defect publish/userfile cmd/publish/internal/cli cmd/publish/internal/cli/escape",
 	"cmd/publish/internal/doctor":          "publish/key publish/keyring publish/blob publish/target publish/layout publish/mirror publish/mirror/s3 publish/session publish/shell publish/events publish/queue publish/daemon/api cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/service",
+	"cmd/publish/internal/keys":            "publish/buildcache publish/key publish/keyring publish/mirror publish/sign publish/sign/kms publish/target publish/userfile cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help",
+	"cmd/publish/internal/pruning":         "publish publish/buildcache publish/lockfile publish/mirror publish/prune publish/query publish/reindex/notice publish/spec publish/target publish/userfile cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help",
 	"cmd/publish/internal/setup":           "publish/field publish/redact publish/spec publish/target cmd/publish/internal/cli",
 	"cmd/publish/internal/wrap":            "cmd/publish/internal/task publish publish/reindex publish/target publish/daemon publish/daemon/api publish/queue cmd/publish/internal/cli cmd/publish/internal/service",
 	"cmd/publish/internal/browse":          "publish/spec publish/lockfile publish/buildcache publish/inventory publish/mirror publish/query publish/redact publish/sbom publish/target publish/userfile publish/field publish/shell cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help",
@@ -129,13 +137,13 @@ var arrows = map[string]string{
 // or by the beginning of it.
 var owners = map[string]string{
 	// cmd carries an aws.Config from session to s3 and cloudfront, and needs its type for that.
-	"github.com/aws/aws-sdk-go-v2/aws":         "publish/credentials publish/mirror/s3 publish/mirror/s3/internal/put publish/mirror/s3/internal/unfinished publish/cloudfront publish/session publish/events publish/target cmd/publish/internal/service cmd/publish/internal/action",
-	"github.com/aws/":                          "publish/mirror/s3 publish/mirror/s3/internal/answer publish/mirror/s3/internal/listing publish/mirror/s3/internal/put publish/mirror/s3/internal/unfinished publish/mirror/s3/internal/wire publish/cloudfront publish/session publish/events",
+	"github.com/aws/aws-sdk-go-v2/aws":         "publish/credentials publish/mirror/s3 publish/mirror/s3/internal/put publish/mirror/s3/internal/unfinished publish/cloudfront publish/session publish/events publish/sign/kms publish/target cmd/publish/internal/service cmd/publish/internal/action",
+	"github.com/aws/":                          "publish/mirror/s3 publish/mirror/s3/internal/answer publish/mirror/s3/internal/listing publish/mirror/s3/internal/put publish/mirror/s3/internal/unfinished publish/mirror/s3/internal/wire publish/cloudfront publish/session publish/events publish/sign/kms",
 	"github.com/aws/aws-sdk-go-v2/service/sqs": "publish/events",
 	"github.com/aws/smithy-go/time":            "publish/mirror/s3 publish/mirror/s3/internal/put publish/cloudfront publish/session publish/events publish/tune", // to wait
 	"github.com/ProtonMail/":                   "publish/key publish/sign publish/sign/signtest publish/publishtest",
 	"flag":                                     "cmd/publish cmd/image",
-	"github.com/spf13/":                        "cmd/publish cmd/publish/internal/browse cmd/publish/internal/cli cmd/publish/internal/help cmd/publish/internal/remote",
+	"github.com/spf13/":                        "cmd/publish/internal/keys cmd/publish cmd/publish/internal/browse cmd/publish/internal/cli cmd/publish/internal/help cmd/publish/internal/remote cmd/publish/internal/pruning",
 	"github.com/goccy/":                        "cmd/publish/internal/service cmd/publish/internal/cli",
 	"github.com/vbauerster/":                   "cmd/publish/internal/task",
 	"github.com/sethvargo/":                    "cmd/publish/internal/action/workflow publish/session",

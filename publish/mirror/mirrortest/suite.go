@@ -38,6 +38,8 @@ type Ability int
 const (
 	// DeleteIfSeen is to delete a version only, and not what has replaced it.
 	DeleteIfSeen Ability = iota
+	// DeleteManyIfSeen is DeleteIfSeen for many objects in one request.
+	DeleteManyIfSeen
 	// LeftoversBelow is to list leftovers by the beginning of their names, and not only by a
 	// whole name.
 	LeftoversBelow
@@ -75,6 +77,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"swap before readers", swapBeforeReaders},
 		{"create and swap in a race", createSwapRace},
 		{"delete", deleteSeen},
+		{"delete many", deleteMany},
 		{"list ranges", listRanges},
 		{"list many", listMany},
 		{"list until enough", listStops},

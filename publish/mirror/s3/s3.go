@@ -244,6 +244,8 @@ var (
 	_ mirror.Prover     = (*Mirror)(nil)
 	_ mirror.PartReader = (*Mirror)(nil)
 	_ mirror.Deleter    = (*Deleter)(nil)
+
+	_ mirror.BatchDeleter = (*Deleter)(nil)
 )
 
 // Mirror returns the mirror below prefix; the empty prefix is the whole bucket.

@@ -1,15 +1,18 @@
 package sessiontest
 
 import (
+	"bytes"
+	"encoding/json"
 	"encoding/xml"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
 )
 
-// A Refusal is what S3 or CloudFront say to a request that they do not let pass.
+// A Refusal is what S3, CloudFront or KMS say to a request that they do not let pass.
 type Refusal struct {
 	Status        int
 	Code, Message string
@@ -17,7 +20,7 @@ type Refusal struct {
 
 var credential = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/]+)/`)
 
-// Check says what AWS would say to a request to S3 (path style) or CloudFront before it looks at
+// Check says what AWS would say to a request to S3 (path style), CloudFront or KMS before it looks at
 // its signature; nil: it may pass. Requests that are not signed pass, since some may.
 func (s *Server) Check(r *http.Request) *Refusal {
 	_, refusal := s.check(r)
@@ -146,6 +149,12 @@ func (h *hiding) Write(p []byte) (int, error) {
 func (h *hiding) Unwrap() http.ResponseWriter { return h.ResponseWriter }
 
 func (f *Refusal) answer(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.Header.Get("X-Amz-Target"), kms) {
+		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		w.WriteHeader(http.StatusBadRequest)
+		_ = json.NewEncoder(w).Encode(map[string]string{"__type": f.Code + "Exception", "message": f.Message})
+		return
+	}
 	if strings.HasPrefix(r.URL.Path, cloudFront) {
 		type inner struct{ Type, Code, Message string }
 		writeXML(w, f.Status, struct {
@@ -164,12 +173,18 @@ func (f *Refusal) answer(w http.ResponseWriter, r *http.Request) {
 	}{Code: f.Code, Message: f.Message})
 }
 
-const cloudFront = "/2020-05-31/distribution/"
+const (
+	cloudFront = "/2020-05-31/distribution/"
+	kms        = "TrentService."
+)
 
 // callOf is a request as IAM sees it. One that is not known is an error, so that none is
 // overlooked.
 func callOf(r *http.Request, role string) (request, error) {
 	part := strings.Split(role, ":")
+	if operation, ok := strings.CutPrefix(r.Header.Get("X-Amz-Target"), kms); ok {
+		return kmsCallOf(r, operation, part)
+	}
 	if rest, ok := strings.CutPrefix(r.URL.Path, cloudFront); ok {
 		id, what, _ := strings.Cut(rest, "/")
 		call := request{resource: "arn:" + part[1] + ":cloudfront::" + part[4] + ":distribution/" + id}
@@ -241,4 +256,31 @@ func known(q url.Values) bool {
 		}
 	}
 	return true
+}
+
+// kmsCallOf is a request to KMS, whose body names the key.
+func kmsCallOf(r *http.Request, operation string, role []string) (request, error) {
+	body, err := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	var asked struct {
+		KeyID string `json:"KeyId"`
+	}
+	if err == nil {
+		err = json.Unmarshal(body, &asked)
+	}
+	if err != nil {
+		return request{}, err
+	}
+	call := request{action: "kms:" + operation, keys: map[string]string{}}
+	_, alias, ok := strings.Cut(asked.KeyID, "alias/")
+	switch {
+	case ok:
+		call.keys["kms:RequestAlias"] = "alias/" + alias
+		call.resource = "arn:" + role[1] + ":kms:eu-central-1:" + role[4] + ":key/that-of-" + alias
+	case strings.HasPrefix(asked.KeyID, "arn:"):
+		call.resource = asked.KeyID
+	default:
+		call.resource = "arn:" + role[1] + ":kms:eu-central-1:" + role[4] + ":key/" + asked.KeyID
+	}
+	return call, nil
 }

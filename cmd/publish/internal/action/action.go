@@ -10,8 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
@@ -34,7 +32,6 @@ type action struct {
 	runner *workflow.Runner
 	in     *inputs
 	log    *stepLog
-	aws    *aws.Config  // with the credentials of the step
 	report *task.Report // the job's until it has ended, or was abandoned
 	exit   func(int)
 }
@@ -123,7 +120,7 @@ func (a *action) publish(ctx context.Context, r *task.Report) error {
 	}
 	j := task.Publish{
 		Source: source, Destination: in.destination, Target: in.target, Options: in.options, DryRun: in.dryRun, ReadBack: in.verify,
-		Environment: target.Environment{Log: log, Observe: a.log.observe, AWS: a.aws, Roots: in.roots}, Report: r, Observer: a.log,
+		Environment: target.Environment{Log: log, Observe: a.log.observe, AWS: in.aws, Roots: in.roots}, Report: r, Observer: a.log,
 	}
 	j.Target.CDN.NoReadBack = !in.verify
 	return j.Run(ctx)

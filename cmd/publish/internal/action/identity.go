@@ -40,7 +40,7 @@ func (a *action) identify(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return &target.CredentialsError{Err: credentialsError(err, o.Role != nil)}
 	}
-	a.aws = &cfg
+	in.aws = &cfg
 	if o.Role == nil {
 		a.runner.Say("credentials of the environment (%s)", is.Source)
 		if is.SessionToken != "" && a.env.Getenv("AWS_SESSION_TOKEN") != "" {

@@ -1,6 +1,7 @@
 package action
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -24,6 +25,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/gpg"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/kms"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
@@ -41,7 +44,9 @@ type inputs struct {
 	vars              []string
 	trustedKeys       string
 	signing           cli.Signing
-	ifNone            string // what becomes of a source without packages
+	signingKMS        kms.Name    // the key that signs, if it is in a KMS
+	aws               *aws.Config // with the credentials of the step; nil until there are some
+	ifNone            string      // what becomes of a source without packages
 
 	credentials   string
 	role          session.Role
@@ -103,6 +108,7 @@ var theInputs = []input{
 	{"require-signed", "true", func(in *inputs) value { return truth(&in.rules.RequireSigned) }},
 	{"trusted-keys", "", func(in *inputs) value { return block(&in.trustedKeys) }},
 	{"signing-key", "", func(in *inputs) value { return block(&in.signing.KeyText) }},
+	{"signing-public-key", "", func(in *inputs) value { return block(&in.signing.PublicText) }},
 	{"signing-passphrase", "", func(in *inputs) value { return block(&in.signing.Passphrase) }},
 	{"resign", "false", func(in *inputs) value { return truth(&in.signing.Resign) }},
 	{"verify-source", "false", func(in *inputs) value { return truth(&in.rules.VerifySource) }},
@@ -186,6 +192,7 @@ var otherNames = map[string]string{
 	"distribution-id": "cloudfront-distribution-id",
 	"endpoint-url":    "s3-endpoint",
 	"sign-key":        "signing-key",
+	"sign-public-key": "signing-public-key",
 	"part-size":       "part-size-mib",
 	"region":          "aws-region",
 }
@@ -218,7 +225,9 @@ func readInputs(env cli.Env, r *workflow.Runner) (*inputs, error) {
 	for _, d := range theInputs {
 		given, _ := env.Lookup(inputVariable(d.name))
 		if slices.Contains(secretInputs, d.name) {
-			r.Mask(given)
+			if !(kms.Named(given) || gpg.Named(given)) { // which are names
+				r.Mask(given)
+			}
 		}
 		if d.name != "signing-passphrase" { // of which every character counts
 			given = strings.TrimSpace(given)
@@ -301,7 +310,19 @@ const maxKeyPath = 200
 func (in *inputs) completeSigning(r *workflow.Runner, wrong *refusals) {
 	s := in.signing
 	in.signing = cli.Signing{}
-	if s.KeyText != "" && len(s.KeyText) < maxKeyPath && oneLine(s.KeyText) == nil {
+	s.AWS = func(ctx context.Context) (aws.Config, error) {
+		return in.target.AWSConfig(ctx, target.Environment{AWS: in.aws, Roots: in.roots})
+	}
+	var err error
+	if s.PublicText, err = keyText(s.PublicText, r); err != nil {
+		wrong.refuse("signing-public-key", err)
+		return
+	}
+	switch {
+	case kms.Named(s.KeyText), gpg.Named(s.KeyText):
+		s.Key, s.KeyText = s.KeyText, ""
+		in.signingKMS, _ = kms.Parse(s.Key)
+	case s.KeyText != "" && len(s.KeyText) < maxKeyPath && oneLine(s.KeyText) == nil:
 		content, err := r.Read(s.KeyText)
 		if err != nil {
 			wrong.refuse("signing-key", errors.New("it is neither a private key nor the path of a file of one: set it to a secret that holds what gpg --armor --export-secret-keys writes"))
@@ -310,7 +331,6 @@ func (in *inputs) completeSigning(r *workflow.Runner, wrong *refusals) {
 		r.Mask(string(content))
 		s.KeyText = string(content)
 	}
-	var err error
 	in.options.Sign, err = s.Open(in.options.Trust)
 	switch {
 	case errors.Is(err, sign.ErrPassphrase), errors.Is(err, sign.ErrNoPassphrase):
@@ -340,7 +360,8 @@ func (in *inputs) completeRole(env cli.Env, r *workflow.Runner, wrong *refusals)
 		in.role.Policy = session.SessionPolicy(in.role.Scope(session.Scope{
 			Bucket: bucket, Prefix: prefix, ReadOnly: in.dryRun,
 			Distribution: in.target.CDN.Distribution, KMSKey: in.target.S3.KMSKeyID,
-			NoKMS: in.target.S3.Foreign() && in.target.S3.KMSKeyID == "",
+			SigningKey: in.signingKMS.ID,
+			NoKMS:      in.target.S3.Foreign() && in.target.S3.KMSKeyID == "",
 		}))
 	default:
 		in.role.Policy = in.sessionPolicy
@@ -414,17 +435,23 @@ func trusted(given string, r *workflow.Runner) (*key.Ring, error) {
 	if given == "" {
 		return nil, nil
 	}
-	armored := []byte(given)
-	if !strings.Contains(given, "-----BEGIN") {
-		if err := oneLine(given); err != nil {
-			return nil, errors.New("want armored public keys, or the path of a file of them")
-		}
-		var err error
-		if armored, err = r.Read(given); err != nil {
-			return nil, err
-		}
+	text, err := keyText(given, r)
+	if err != nil {
+		return nil, err
 	}
-	return key.ReadRing(armored)
+	return key.ReadRing([]byte(text))
+}
+
+// keyText returns what an input holds: armored keys, or the path of a file of them.
+func keyText(given string, r *workflow.Runner) (string, error) {
+	if given == "" || strings.Contains(given, "-----BEGIN") {
+		return given, nil
+	}
+	if err := oneLine(given); err != nil {
+		return "", errors.New("want armored public keys, or the path of a file of them")
+	}
+	content, err := r.Read(given)
+	return string(content), err
 }
 
 var region = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)

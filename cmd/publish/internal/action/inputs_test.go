@@ -59,6 +59,7 @@ func TestEachInput(t *testing.T) {
 	bad := func(all ...string) []string { return all }
 	private := string(signtest.Private(t, "release", 0))
 	protected, _ := signtest.Protected(t, passphrase, "ed25519")
+	_, released := signtest.Protected(t, "", "rsa2048")
 	for _, row := range []struct {
 		name  string
 		of    func(*inputs) any
@@ -90,7 +91,8 @@ func TestEachInput(t *testing.T) {
 		{"if-no-specs-found", func(in *inputs) any { return in.ifNone }, "error", []good{{"warn", "warn"}, {"ignore", "ignore"}}, bad("fail"), nil},
 		{"require-signed", func(in *inputs) any { return in.options.Trust.RequireSigned }, true, truths, notTruths, nil},
 		{"trusted-keys", func(in *inputs) any { return in.options.Trust.Keys != nil }, false, []good{{"keys.asc", true}, {armored(t), true}}, bad("nosuch.asc", "-----BEGIN PGP PUBLIC KEY BLOCK-----", "two\nlines"), nil},
-		{"signing-key", func(in *inputs) any { return in.options.Sign.Key != nil }, false, []good{{private, true}, {base64.StdEncoding.EncodeToString([]byte(private)), true}}, bad("nosuch.asc", "keys.asc", "-----BEGIN PGP PRIVATE KEY BLOCK-----", "two\nlines"), nil},
+		{"signing-key", func(in *inputs) any { return in.options.Sign.Key != nil }, false, []good{{private, true}, {base64.StdEncoding.EncodeToString([]byte(private)), true}}, bad("nosuch.asc", "keys.asc", "-----BEGIN PGP PRIVATE KEY BLOCK-----", "two\nlines", "kms:alias/release", "awskms://alias/release", "gpg:release", "gpg:"+strings.Repeat("A", 40)), nil},
+		{"signing-public-key", func(in *inputs) any { return in.options.Sign.Key != nil }, false, []good{{released, true}}, bad("nosuch.asc", private, "two\nlines", "../keys.asc"), map[string]string{"signing-key": "awskms:///alias/release"}},
 		{"signing-passphrase", func(in *inputs) any { return in.options.Sign.Key != nil }, false, []good{{passphrase, true}}, bad("wrong", passphrase+" "), map[string]string{"signing-key": protected}},
 		{"resign", func(in *inputs) any { return in.options.Sign.Resign }, false, []good{{"false", false}}, bad("yes", "true"), nil},
 		{"verify-source", func(in *inputs) any { return in.options.VerifySource }, false, truths, notTruths, nil},

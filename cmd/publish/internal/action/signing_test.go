@@ -2,11 +2,13 @@ package action
 
 import (
 	"fmt"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/kms/kmstest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
@@ -88,5 +90,37 @@ func checkShown(t testing.TB, private string, got stepped) {
 		if !strings.Contains(got.log, "::add-mask::"+secret+"\n") {
 			t.Errorf("a line of the key is not masked")
 		}
+	}
+}
+
+// A step signs with a key in KMS as the role that it publishes with, whose session policy lets it.
+// The name of the key is no secret.
+func TestTheActionSignsWithAKeyInKMS(t *testing.T) {
+	s := newStage(t, "v3-unsigned")
+	k := kmstest.Start(t)
+	k.Add(t, "RSA_2048", "release")
+	guarded := httptest.NewServer(s.cloud.Guard(k))
+	t.Cleanup(guarded.Close)
+	t.Setenv("AWS_ENDPOINT_URL_KMS", guarded.URL)
+	const name = "awskms:///arn:aws:kms:" + kmstest.Region + ":" + kmstest.Account + ":alias/release" // in another region than the bucket
+	s.with["signing-key"], s.with["signing-public-key"] = name, k.Certificate(t, "release")
+	s.with["public-url"] = s.site.URL + "/noble/spack"
+	got := s.run(t, t.Context())
+	got.ends(t, cli.ExitDone, map[string]string{"result": "published", "failure-class": ""})
+	if k.Asked("Sign") == 0 || strings.Contains(got.log, "::add-mask::awskms") {
+		t.Errorf("%d signatures: %s", k.Asked("Sign"), got.log)
+	}
+	signed := k.Asked("Sign")
+	s.run(t, t.Context()).ends(t, cli.ExitDone, map[string]string{"result": "unchanged", "objects-uploaded": "0"})
+	if k.Asked("Sign") != signed {
+		t.Error("a second run signs again")
+	}
+	k.Deny("kms:Sign")
+	s.source(t, "more", "v2-unsigned")
+	s.with["path"] = "more"
+	got = s.run(t, t.Context())
+	got.ends(t, cli.ExitUpload, map[string]string{"result": "failed"})
+	if !strings.Contains(got.log, "kms:Sign on "+name) {
+		t.Errorf("denied: %s", got.log)
 	}
 }

@@ -24,7 +24,7 @@ var Exits = []Exit{
 		"it works, as always", "report it"},
 	{ExitUsage, "called wrongly: flags, arguments, `publish.yaml`, an unknown variable `PUBLISH_*`; swapped arguments, a DESTINATION that is a file; a file that is named and is a pipe or a device; for `publish init` a file that is there already",
 		"no", "correct what the message names"},
-	{ExitCredentials, "credentials missing, wrong or expired",
+	{ExitCredentials, "credentials missing, wrong or expired; a signing key in gpg or AWS KMS that does not sign",
 		"what is complete stays; the index names nothing that is missing", "log in, run again"},
 	{ExitSource, "something in SOURCE is invalid, or the packages of a rebuild are",
 		"with `--keep-going` the rest is published; else nothing is reachable that was not", "mend what is listed"},

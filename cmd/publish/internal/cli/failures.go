@@ -26,6 +26,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/gpg"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/kms"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
@@ -152,6 +155,20 @@ var failures = []row{
 	as(ExitCredentials, profileHint).then(Lasting),
 	words(ExitCredentials, mirror.ErrCredentials, func(w Words) string { return w.NoCredentials }).then(Lasting),
 	as(0, deniedHint).then(Lasting),
+
+	// Keys that are elsewhere. What is wrong with a key in memory is found when it is read, as a setting.
+	is(ExitCredentials, sign.ErrOtherKey).then(Lasting).
+		hint("{sign-public-key} is that of another key, or the alias was pointed at another one: make it with `publish keys create`, or name the key by its ARN"),
+	is(ExitCredentials, kms.ErrKey).then(Lasting).
+		hint("`aws kms describe-key --key-id KEY` shows its state and usage: want Enabled, SIGN_VERIFY and RSA_4096"),
+	is(ExitCredentials, kms.ErrNoRegion).then(Lasting),
+	is(ExitCredentials, sign.ErrNoPassphrase).then(Lasting).
+		hint("give {sign-passphrase-file}, or unlock the key in the agent before: `gpg --local-user FINGERPRINT --clearsign` asks for the passphrase, at a terminal with GPG_TTY=$(tty)"),
+	is(ExitCredentials, sign.ErrPassphrase).then(Lasting),
+	is(ExitCredentials, gpg.ErrUnknownKey, gpg.ErrNoGPG).then(Lasting).
+		hint("it is looked for where GNUPGHOME leads, and an agent that is forwarded must be reachable: see gpg --list-secret-keys"),
+	is(ExitCredentials, gpg.ErrAgent, gpg.ErrNoAnswer).
+		hint("see whether it signs by itself: `echo test | gpg --local-user FINGERPRINT --clearsign`; `gpgconf --kill gpg-agent` ends an agent that does not answer"),
 
 	// The source, and what is in the mirror.
 	as(ExitSource, func(err *buildcache.FindingsError, _ Words) string {

@@ -18,6 +18,13 @@ func ReadFlags(fs *pflag.FlagSet, c *target.Config) {
 	help.Group(fs, "Place and credentials", func(fs *pflag.FlagSet) {
 		fs.StringVar(&c.S3.EndpointURL, "endpoint-url", "", "`URL` of an S3 that is not Amazon's: MinIO, Ceph, R2; implies path style")
 		fs.StringVar(&c.S3.Region, "region", "", "region of the bucket, such as eu-central-1; default: AWS is asked")
+	})
+	CredentialFlags(fs, c)
+}
+
+// CredentialFlags adds the flags that say as whom AWS is asked.
+func CredentialFlags(fs *pflag.FlagSet, c *target.Config) {
+	help.Group(fs, "Place and credentials", func(fs *pflag.FlagSet) {
 		fs.StringVar(&c.Profile, "profile", "", "profile of the AWS configuration; default: AWS_PROFILE")
 		fs.StringVar(&c.Role, "role-to-assume", "", "`ARN` of a role that is assumed, with --web-identity-token-file or with the credentials that there are")
 		fs.StringVar(&c.RoleSession, "role-session-name", "", "what CloudTrail calls the session of that role; default: slurm-factory-publish and the name of the host")

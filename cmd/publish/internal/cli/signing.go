@@ -16,18 +16,24 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/gpg"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/kms"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 // Signing says what signs. Secrets are in files or in the environment, never among the arguments, which every user of a
 // machine can see.
 type Signing struct {
-	Key            string   // file with a private key; empty: KeyText
+	Key            string   // file with a private key, or the name of one elsewhere; empty: KeyText
+	PublicKey      string   // file with the public key of one in a KMS
 	PassphraseFile string   // file with its passphrase
 	PassphraseFD   OpenFile // which holds its passphrase
 	Resign         bool     // replace the signatures of other keys
 
 	KeyText, Passphrase string // the secrets themselves
+	PublicText          string // the public key itself; empty: PublicKey
+
+	AWS kms.Config // with which a KMS is reached; it is called when something is signed
 }
 
 // SigningFlags adds the flags that say what signs.
@@ -41,7 +47,8 @@ func SigningFlags(fs *pflag.FlagSet, s *Signing) {
 // KeyFlags adds the flags that name a private key.
 func KeyFlags(fs *pflag.FlagSet, s *Signing) {
 	help.Group(fs, "Signing", func(fs *pflag.FlagSet) {
-		fs.StringVar(&s.Key, "sign-key", "", "`FILE` with a private key, as gpg --export-secret-keys writes it: sign what is not signed; or the key itself in PUBLISH_SIGN_KEY_TEXT")
+		fs.StringVar(&s.Key, "sign-key", "", "`FILE` with a private key, as gpg --export-secret-keys writes it: sign what is not signed; or the key itself in PUBLISH_SIGN_KEY_TEXT; or gpg:FINGERPRINT of a key that gpg has, also on a smartcard; or awskms:///alias/NAME")
+		fs.StringVar(&s.PublicKey, "sign-public-key", "", "`FILE` with the public key of an awskms key, as publish keys create writes it")
 		fs.StringVar(&s.PassphraseFile, "sign-passphrase-file", "", "`FILE` with the passphrase of the private key; or the passphrase itself in PUBLISH_SIGN_PASSPHRASE")
 		fs.Var(&s.PassphraseFD, "sign-passphrase-fd", "read the passphrase of the private key from the open file with this `NUMBER`")
 	})
@@ -90,30 +97,69 @@ func (s *Signing) Open(trust buildcache.Trust) (publish.Signing, error) {
 		return publish.Signing{}, field.Wrap("sign-passphrase-file", errNoKey)
 	case !given && s.PassphraseFD.given:
 		return publish.Signing{}, field.Wrap("sign-passphrase-fd", errNoKey)
+	case s.PublicKey+s.PublicText != "" && !kms.Named(s.Key):
+		return publish.Signing{}, field.Wrap("sign-public-key", errors.New("it belongs to an awskms key, and none is given: other keys bring theirs along"))
 	case !given:
 		return publish.Signing{}, nil
 	case s.Resign && trust.Keys == nil:
 		return publish.Signing{}, field.Wrap("resign", errors.New("it takes trusted keys, by which the signatures are checked that it replaces"))
 	}
 	keepSecrets()
-	content := []byte(s.KeyText)
-	if s.Key != "" {
-		var err error
-		if content, err = userfile.Read(s.Key); err != nil {
-			return publish.Signing{}, field.Wrap("sign-key", err)
-		}
-	}
-	defer clear(content)
 	passphrase, err := s.readPassphrase()
 	if err != nil {
 		return publish.Signing{}, err
 	}
 	defer clear(passphrase)
-	k, err := sign.ReadKey(content, passphrase, time.Now())
-	if err != nil {
+	var k *sign.Key
+	switch {
+	case kms.Named(s.Key):
+		k, err = s.openKMS(passphrase)
+	case gpg.Named(s.Key):
+		k, err = gpg.Open(s.Key, passphrase, time.Now())
+	default:
+		k, err = s.readKey(passphrase)
+	}
+	switch {
+	case field.Name(err) != "":
+		return publish.Signing{}, err
+	case err != nil:
 		return publish.Signing{}, field.Wrap("sign-key", err)
 	}
 	return publish.Signing{Key: k, Resign: s.Resign}, nil
+}
+
+// readKey reads a private key into memory.
+func (s *Signing) readKey(passphrase []byte) (*sign.Key, error) {
+	content := []byte(s.KeyText)
+	if s.Key != "" {
+		var err error
+		if content, err = userfile.Read(s.Key); err != nil {
+			return nil, err
+		}
+	}
+	defer clear(content)
+	return sign.ReadKey(content, passphrase, time.Now())
+}
+
+// openKMS opens a key in a KMS. It makes no request.
+func (s *Signing) openKMS(passphrase []byte) (*sign.Key, error) {
+	name, err := kms.Parse(s.Key)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(passphrase) > 0:
+		return nil, errors.New("an awskms key has no passphrase, and one is given")
+	case s.PublicKey+s.PublicText == "":
+		return nil, field.Wrap("sign-public-key", errors.New("an awskms key needs it: make the file once, with publish keys create --kms"))
+	}
+	armored := []byte(s.PublicText)
+	if s.PublicKey != "" {
+		if armored, err = userfile.Read(s.PublicKey); err != nil {
+			return nil, field.Wrap("sign-public-key", err)
+		}
+	}
+	k, err := sign.NewRemote(armored, kms.Open(name, s.AWS), time.Now())
+	return k, field.Wrap("sign-public-key", err)
 }
 
 var errNoKey = errors.New("the private key that it belongs to is not given")

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/pflag"
@@ -54,6 +56,48 @@ func (v bytesValue) Set(text string) error {
 	return nil
 }
 
+// Age is a flag for a time that may be long: 90d, 2w, 36h.
+func Age(d *time.Duration) pflag.Value { return ageValue{d} }
+
+type ageValue struct{ d *time.Duration }
+
+func (v ageValue) String() string {
+	switch {
+	case v.d == nil || *v.d == 0:
+		return ""
+	case *v.d%day == 0:
+		return fmt.Sprintf("%dd", *v.d/day)
+	}
+	return v.d.String()
+}
+
+func (ageValue) Type() string { return "age" }
+
+const day = 24 * time.Hour
+
+// maxDays keeps a time within what a Duration holds.
+const maxDays = 36500
+
+func (v ageValue) Set(text string) error {
+	units := map[string]time.Duration{"d": day, "w": 7 * day}
+	for unit, length := range units {
+		if number, ok := strings.CutSuffix(text, unit); ok {
+			n, err := strconv.ParseUint(number, 10, 32)
+			if err != nil || n > maxDays {
+				return fmt.Errorf("%q is no age: want a number with d, w, h or m, such as 90d", text)
+			}
+			*v.d = time.Duration(n) * length
+			return nil
+		}
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q is no age: want a number with d, w, h or m, such as 90d", text)
+	}
+	*v.d = d
+	return nil
+}
+
 // Size is a number of bytes for people: 3.1 GiB.
 func Size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 
@@ -72,4 +116,12 @@ func Prefixed(mirror string) string {
 		return ""
 	}
 	return mirror + ": "
+}
+
+// Below makes an error name the mirror of a tree that it is about.
+func Below(path string, err error) error {
+	if path == "" || err == nil {
+		return err
+	}
+	return fmt.Errorf("mirror %q: %w", path, err)
 }

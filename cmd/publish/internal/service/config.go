@@ -66,6 +66,7 @@ type MirrorConfig struct {
 	TrustedKeys        string   `yaml:"trusted_keys"`
 	PublishKeys        *bool    `yaml:"publish_keys"`
 	SignKey            string   `yaml:"sign_key"`
+	SignPublicKey      string   `yaml:"sign_public_key"`
 	SignPassphraseFile string   `yaml:"sign_passphrase_file"`
 	Resign             bool     `yaml:"resign"`
 	Include            []string `yaml:"include"`
@@ -374,7 +375,8 @@ func (m *MirrorConfig) rules() cli.Rules {
 	r.KeepGoing = true
 	r.RequireSigned, r.TrustedKeys = m.RequireSigned, m.TrustedKeys
 	r.PublishKeys = m.PublishKeys == nil || *m.PublishKeys
-	r.Signing = cli.Signing{Key: m.SignKey, PassphraseFile: m.SignPassphraseFile, Resign: m.Resign}
+	r.Signing = cli.Signing{Key: m.SignKey, PublicKey: m.SignPublicKey, PassphraseFile: m.SignPassphraseFile, Resign: m.Resign}
+	r.Signing.AWS = m.Target().AWS(target.Environment{})
 	r.IfExists = cmp.Or(m.IfExists, r.IfExists)
 	r.Selection.Include, r.Selection.Exclude, r.Selection.Layout = m.Include, m.Exclude, m.Layout
 	r.Selection.OS, r.Selection.Target = m.ExpectOS, m.ExpectTarget

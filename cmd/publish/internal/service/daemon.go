@@ -155,6 +155,9 @@ func (s *service) mirror(m Mirror) daemon.Mirror {
 	if m.Options.Trust.Keys != nil {
 		m.Options.Trust.Checked = new(buildcache.Checked)
 	}
+	if k := m.Options.Sign.Key; k != nil {
+		m.Options.Sign.Key = k.Observed(func() { s.daemon.Progress() })
+	}
 	log := s.log.With("mirror", m.Name)
 	w := &mirrorWork{Mirror: m, log: log, environment: target.Environment{Log: log, Observe: s.observed, Answered: func() { s.daemon.Progress() }}}
 	return daemon.Mirror{
@@ -172,7 +175,7 @@ func fingerprint(m *MirrorConfig, least int64) string {
 	}
 	h := sha256.New()
 	h.Write(text)
-	for _, name := range append([]string{m.TrustedKeys, m.SignKey}, locksIn(m.Include, m.Exclude)...) {
+	for _, name := range append([]string{m.TrustedKeys, m.SignKey, m.SignPublicKey}, locksIn(m.Include, m.Exclude)...) {
 		content, _ := userfile.Read(name) // that it can be read was seen when it was checked
 		fmt.Fprintf(h, "\x00%d\x00%s", len(content), content)
 	}

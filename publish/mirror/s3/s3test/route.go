@@ -28,6 +28,7 @@ func Operation(r *http.Request) string {
 		{"HEAD", "Object", "", "HeadObject"},
 		{"DELETE", "Object", "uploadId", "AbortMultipartUpload"},
 		{"DELETE", "Object", "", "DeleteObject"},
+		{"POST", "Bucket", "delete", "DeleteObjects"},
 		{"POST", "Object", "uploads", "CreateMultipartUpload"},
 		{"POST", "Object", "uploadId", "CompleteMultipartUpload"},
 		{"GET", "Bucket", "uploads", "ListMultipartUploads"},
@@ -81,6 +82,8 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request) {
 		s.getObject(w, r, key)
 	case "DeleteObject":
 		s.deleteObject(w, r, key)
+	case "DeleteObjects":
+		s.deleteObjects(w, r)
 	case "ListObjectsV2":
 		s.listObjects(w, r)
 	case "HeadBucket":

@@ -1,4 +1,5 @@
-package main
+// Package keys is the commands on the public keys of mirrors: create, list, add, rotate and retire.
+package keys
 
 import (
 	"context"
@@ -38,12 +39,13 @@ publish keys add. Packages signed by other keys, and the old key itself, stay.
 
 What was interrupted is completed by running it again.`
 
-func keysCommand(env cli.Env) *cobra.Command {
+// Command is publish keys.
+func Command(env cli.Env) *cobra.Command {
 	cmd := &cobra.Command{
-		GroupID: help.Maintaining, Use: "keys", Short: "List, add, rotate and retire the keys of a mirror", Long: keysHelp, Args: cobra.NoArgs,
+		GroupID: help.Maintaining, Use: "keys", Short: "Create, list, add, rotate and retire the keys of a mirror", Long: keysHelp, Args: cobra.NoArgs,
 		Example: "  publish keys list s3://bucket/noble/spack",
 	}
-	cmd.AddCommand(keysListCommand(env), keysAddCommand(env), keysRotateCommand(env), keysRetireCommand(env))
+	cmd.AddCommand(createCommand(env), listCommand(env), addCommand(env), rotateCommand(env), retireCommand(env))
 	return cmd
 }
 
@@ -85,16 +87,8 @@ func (k *keyWork) mirrors(ctx context.Context, env cli.Env, where string, do fun
 			_, err := cdn.Update(ctx, target.Changes{Stale: stale})
 			return err
 		}
-		return below(path, do(path, d.Mirror(path), invalidate))
+		return cli.Below(path, do(path, d.Mirror(path), invalidate))
 	})
-}
-
-// below makes an error name the mirror of a tree that it is about.
-func below(path string, err error) error {
-	if path == "" || err == nil {
-		return err
-	}
-	return fmt.Errorf("mirror %q: %w", path, err)
 }
 
 // A listedMirror is one layout of a mirror below DESTINATION.
@@ -103,7 +97,7 @@ type listedMirror struct {
 	keyring.Listing
 }
 
-func keysListCommand(env cli.Env) *cobra.Command {
+func listCommand(env cli.Env) *cobra.Command {
 	var k keyWork
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -179,7 +173,7 @@ func printKeys(out io.Writer, path string, listings []keyring.Listing, now time.
 	return nil
 }
 
-func keysAddCommand(env cli.Env) *cobra.Command {
+func addCommand(env cli.Env) *cobra.Command {
 	var k keyWork
 	var file string
 	cmd := &cobra.Command{
@@ -208,7 +202,7 @@ func keysAddCommand(env cli.Env) *cobra.Command {
 	return cmd
 }
 
-func keysRotateCommand(env cli.Env) *cobra.Command {
+func rotateCommand(env cli.Env) *cobra.Command {
 	var k keyWork
 	var signing cli.Signing
 	var from string
@@ -224,6 +218,7 @@ func keysRotateCommand(env cli.Env) *cobra.Command {
 				return cli.Fail(cli.ExitUsage, fmt.Errorf("--from: %w", err))
 			}
 			signing.ReadSecrets(env)
+			signing.AWS = k.target.AWS(env.Target())
 			to, err := signing.Open(buildcache.Trust{})
 			if err != nil {
 				return cli.Usage(err)

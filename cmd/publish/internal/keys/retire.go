@@ -1,4 +1,4 @@
-package main
+package keys
 
 import (
 	"context"
@@ -27,7 +27,7 @@ With --force it is, and clients that lack the key cannot check these packages.
 
 publish keys add offers the key again.`
 
-func keysRetireCommand(env cli.Env) *cobra.Command {
+func retireCommand(env cli.Env) *cobra.Command {
 	var k keyWork
 	var how keyring.Retiring
 	cmd := &cobra.Command{

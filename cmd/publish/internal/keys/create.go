@@ -1,0 +1,139 @@
+package keys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/kms"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
+)
+
+const createHelp = `Make the OpenPGP public key of an asymmetric key in AWS KMS, and print it. Keep the file: each
+publish that signs with the key takes it as --sign-public-key, and clients import it. The private
+key stays in KMS, which signs the public key once.
+
+The fingerprint follows from the key and from when KMS made it. So the same command with another
+--expires makes the same key anew, to be published before the old one expires.
+
+The key is of RSA_4096, or of another spec of RSA or ECC_NIST, and its usage is SIGN_VERIFY. It
+takes the permissions kms:DescribeKey, kms:GetPublicKey and kms:Sign; signing takes kms:Sign alone.`
+
+// keyCreation is what makes a public key.
+type keyCreation struct {
+	target               target.Config
+	kms                  string
+	name, email, expires string
+	timeout              time.Duration
+}
+
+func createCommand(env cli.Env) *cobra.Command {
+	var k keyCreation
+	cmd := &cobra.Command{
+		Use: "create", Short: "Make the public key of a key in AWS KMS", Long: createHelp, Args: cli.Arguments,
+		Example: `  publish keys create --kms awskms:///alias/release --name "Cache releases" --email cache@example.org > release.pub`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := cli.WithTimeout(cmd.Context(), k.timeout)
+			defer cancel()
+			return cli.Stopped(ctx, k.run(ctx, env))
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&k.kms, "kms", "", "`KEY` in AWS KMS: awskms:///alias/NAME, awskms:///KEY-ID or awskms:///ARN")
+	fs.StringVar(&k.name, "name", "", "`NAME` that the key gives its owner, such as \"Cache releases\"")
+	fs.StringVar(&k.email, "email", "", "`ADDRESS` of the owner; may be left out")
+	fs.StringVar(&k.expires, "expires", "2y", "`WHEN` the key expires: a date such as 2028-12-31, a time from now on such as 90d, 18m or 2y, or never")
+	help.Group(fs, "Place and credentials", func(fs *pflag.FlagSet) {
+		fs.StringVar(&k.target.S3.Region, "region", "", "region of the key, such as eu-central-1; default: that of its ARN, or AWS_REGION")
+	})
+	cli.CredentialFlags(fs, &k.target)
+	fs.DurationVar(&k.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	return cmd
+}
+
+func (k *keyCreation) run(ctx context.Context, env cli.Env) error {
+	now := time.Now()
+	var errs []error
+	if k.kms == "" {
+		errs = append(errs, errors.New("no key: give --kms awskms:///alias/NAME. A key of your own is made by gpg --quick-generate-key"))
+	}
+	if k.name == "" {
+		errs = append(errs, errors.New("no name: give --name, such as \"Cache releases\""))
+	}
+	expires, err := parseExpiry(k.expires, now)
+	errs = append(errs, err, k.target.Validate())
+	var name kms.Name
+	if k.kms != "" {
+		name, err = kms.Parse(k.kms)
+		if err != nil {
+			err = fmt.Errorf("--kms %w", err)
+		}
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return cli.Usage(err)
+	}
+	remote := kms.Open(name, k.target.AWS(env.Target()))
+	public, err := remote.Public(ctx)
+	if err != nil {
+		return err
+	}
+	c := sign.Certificate{Key: public.Key, Created: public.Created, Name: k.name, Email: k.email, Expires: expires}
+	if err := c.Validate(now); err != nil {
+		return cli.Usage(err)
+	}
+	armored, err := c.Issue(ctx, remote, now)
+	if err != nil {
+		return fmt.Errorf("make the public key of %s: %w", public.ARN, err)
+	}
+	made, err := key.ReadPublic(armored)
+	if err != nil {
+		return err
+	}
+	escape.Fprintf(env.Stderr, "made the public key %s of %s\n", made.Fingerprint(), public.ARN)
+	_, err = env.Stdout.Write(armored)
+	return err
+}
+
+var (
+	span = regexp.MustCompile(`^([0-9]{1,5})([dwmy])$`)
+	date = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}$`)
+)
+
+// parseExpiry reads when a key expires: as gpg does, without forms that mean something else at another time of the day. Zero: never.
+func parseExpiry(text string, now time.Time) (time.Time, error) {
+	if text == "never" {
+		return time.Time{}, nil
+	}
+	if date.MatchString(text) {
+		if at, err := time.Parse(time.DateOnly, text); err == nil {
+			return at, nil
+		}
+	}
+	m := span.FindStringSubmatch(text)
+	if m == nil {
+		return time.Time{}, fmt.Errorf("--expires %q: want a date such as 2028-12-31, a time such as 90d, 18m or 2y, or never", text)
+	}
+	n, _ := strconv.Atoi(m[1])
+	switch m[2] {
+	case "d":
+		return now.AddDate(0, 0, n), nil
+	case "w":
+		return now.AddDate(0, 0, 7*n), nil
+	case "m":
+		return now.AddDate(0, n, 0), nil
+	}
+	return now.AddDate(n, 0, 0), nil
+}

@@ -1,0 +1,226 @@
+// Package pruning is the command that deletes what nobody needs.
+package pruning
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
+	"github.com/vantagecompute/slurm-factory-publish/publish/prune"
+	"github.com/vantagecompute/slurm-factory-publish/publish/query"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
+)
+
+const longHelp = `Show what a mirror, or each mirror of a tree, holds and nobody needs. With --yes, delete it.
+
+Without any rule, packages stay. What goes is what nothing points at: superseded indices, what
+interrupted publishers and prunes left, uploads that were never completed. Rules say which
+packages are kept: those that any rule names, with all that they depend on, and those of named
+indices. All others go.
+
+Publishers and clients may be at work. The order of publishing is reversed: the offer in the
+index goes first, then, after the grace period, the document of a package, then, after
+another, its content. Before it deletes, a prune looks again. Publishers of this release keep
+it from deleting what they are about to use; Spack's own push is protected by --min-age.
+
+Nothing else of publish deletes. The plan, which is printed first, costs only requests that read.`
+
+// The least times that keep a prune and publishers apart: see package notice.
+const (
+	leastGrace = 2 * notice.Fresh
+	leastAge   = 2 * notice.Young
+)
+
+// A pruning is what a user may say about it.
+type pruning struct {
+	target    target.Config
+	options   prune.Options
+	lists     []string
+	locks     []string
+	roots     []string
+	yes, json bool
+	timeout   time.Duration
+}
+
+// Command returns the command `publish prune`.
+func Command(env cli.Env) *cobra.Command {
+	x := pruning{options: prune.Options{
+		Keep:   prune.Keep{Views: true, Generations: 10},
+		MinAge: 24 * time.Hour, Grace: 15 * time.Minute, Settle: 30 * time.Second,
+	}}
+	cmd := &cobra.Command{
+		GroupID: help.Maintaining, Use: "prune DESTINATION", Short: "Delete what nobody needs", Long: longHelp, Args: cli.Arguments,
+		Example: "  publish prune s3://bucket/noble/spack\n  publish prune --keep-newer 90d --keep-versions 2 --yes s3://bucket/noble/spack",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return run(cmd, args[0], &x, env)
+		},
+	}
+	fs := cmd.Flags()
+	fs.BoolVar(&x.yes, "yes", false, "delete; without it the plan is only shown")
+	fs.BoolVar(&x.json, "json", false, "print one JSON document (see docs/json-report.md)")
+	help.Group(fs, "What is kept", x.register)
+	cli.StorageFlags(fs, &x.target)
+	cli.CDNFlags(fs, &x.target.CDN)
+	fs.DurationVar(&x.timeout, "timeout", 0, "stop after this time, such as 2h; 0: never")
+	return cmd
+}
+
+func (x *pruning) register(fs *pflag.FlagSet) {
+	k := &x.options.Keep
+	fs.Var(cli.Age(&k.Newer), "keep-newer", "keep packages stored less than this `AGE` ago, such as 90d")
+	fs.IntVar(&k.Versions, "keep-versions", 0, "keep the packages of so many newest versions of each name")
+	fs.StringSliceVar(&x.lists, "keep-list", nil, "keep the packages in this `FILE`: one hash a line, as for spack buildcache prune; repeatable")
+	fs.StringSliceVar(&x.locks, "keep-lock", nil, "keep the packages of this spack.lock `FILE`; repeatable")
+	fs.StringArrayVar(&x.roots, "keep-root", nil, "keep the packages that match this `SPEC`, in Spack's syntax; repeatable")
+	fs.BoolVar(&k.Views, "keep-views", k.Views, "keep the packages of named indices. It is no rule on its own")
+	fs.IntVar(&k.Generations, "keep-generations", k.Generations, "keep so many older generations of each index whole, where their history is recorded")
+	fs.BoolVar(&x.options.AllowEmpty, "allow-empty", false, "the rules may keep no package of a mirror at all")
+	fs.Var(cli.Age(&x.options.MinAge), "min-age", "keep everything stored less than this `AGE` ago; at least 1h")
+	fs.Var(cli.Age(&x.options.Grace), "grace", "wait this `AGE` between the steps, for clients with an older index; at least 10m")
+	fs.BoolVar(&x.options.Alone, "alone", false, "nobody else publishes to the mirror or installs from it now: do not wait, and keep nothing for its age")
+}
+
+// check reads what the rules name, and returns all that is wrong with them.
+func (x *pruning) check(set func(string) bool) error {
+	var errs []error
+	wrong := func(flag string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--%s: %w", flag, err))
+		}
+	}
+	o := &x.options
+	if o.Keep.Versions < 0 || o.Keep.Versions == 0 && set("keep-versions") {
+		wrong("keep-versions", errors.New("want at least 1"))
+	}
+	if o.Keep.Newer == 0 && set("keep-newer") {
+		wrong("keep-newer", errors.New("want an age, such as 90d"))
+	}
+	if o.Keep.Generations < 0 {
+		wrong("keep-generations", errors.New("want 0 or more"))
+	}
+	for _, file := range x.lists {
+		wrong("keep-list "+file, x.keep(file, prune.ParseList))
+	}
+	for _, file := range x.locks {
+		wrong("keep-lock "+file, x.keep(file, hashesOf))
+	}
+	for _, text := range x.roots {
+		q, err := query.Parse(text)
+		if err == nil && q.All() {
+			err = errors.New("it matches every package: to keep all, give no rule")
+		}
+		wrong("keep-root", err)
+		o.Keep.Roots = append(o.Keep.Roots, prune.Root{Query: q, Text: text})
+	}
+	switch {
+	case o.Alone && (set("grace") || set("min-age")):
+		wrong("alone", errors.New("it waits for nobody: give neither --grace nor --min-age"))
+	case o.Alone:
+		o.Grace, o.MinAge, o.Settle = 0, 0, 0
+	default:
+		if o.Grace < leastGrace {
+			wrong("grace", fmt.Errorf("want at least %s, or --alone where nobody publishes or installs", leastGrace))
+		}
+		if o.MinAge < leastAge {
+			wrong("min-age", fmt.Errorf("want at least %s, or --alone where nobody publishes or installs", leastAge))
+		}
+	}
+	return cli.Usage(errors.Join(errors.Join(errs...), x.target.Validate()))
+}
+
+// keep adds the packages that a file names.
+func (x *pruning) keep(file string, parse func([]byte) ([]spec.Hash, error)) error {
+	text, err := userfile.Read(file)
+	if err != nil {
+		return err
+	}
+	all, err := parse(text)
+	if err != nil {
+		return err
+	}
+	if x.options.Keep.Hashes == nil {
+		x.options.Keep.Hashes = make(map[spec.Hash]bool)
+	}
+	for _, h := range all {
+		x.options.Keep.Hashes[h] = true
+	}
+	return nil
+}
+
+func hashesOf(text []byte) ([]spec.Hash, error) {
+	lock, err := lockfile.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	return lock.Hashes(), nil
+}
+
+func run(cmd *cobra.Command, where string, x *pruning, env cli.Env) error {
+	if err := x.check(cmd.Flags().Changed); err != nil {
+		return err
+	}
+	ctx, cancel := cli.WithTimeout(cmd.Context(), x.timeout)
+	defer cancel()
+	d, err := cli.OpenTarget(ctx, env, where, x.target)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	cdn, err := d.OpenCDN(ctx, nil)
+	if err != nil {
+		return err
+	}
+	r := report{Version: cli.ReportVersion, Deletes: x.yes, Mirrors: []*prunedMirror{}}
+	err = buildcache.EachMirror(ctx, d.Mirror(""), func(path string) error {
+		if err := x.mirror(ctx, env, d, cdn, path, &r); err != nil && path != "" {
+			return fmt.Errorf("mirror %q: %w", path, err)
+		} else if err != nil {
+			return err
+		}
+		return nil
+	})
+	if x.json {
+		return errors.Join(err, cli.WriteJSON(env.Stdout, r))
+	}
+	if err == nil {
+		err = r.end(env.Stdout, where)
+	}
+	return err
+}
+
+// mirror prunes one mirror. What is planned is shown before anything is deleted.
+func (x *pruning) mirror(ctx context.Context, env cli.Env, d *target.Destination, cdn *target.CDN, path string, r *report) error {
+	p, err := prune.New(ctx, d.Mirror(path), x.options)
+	if empty := (*prune.EmptyError)(nil); errors.As(err, &empty) {
+		return cli.WithHint(cli.Fail(cli.ExitUsage, err), "correct the rules: `publish ls` shows what is there; with --allow-empty all of it goes")
+	}
+	if err != nil {
+		return err
+	}
+	m := newMirror(path, p)
+	r.Mirrors = append(r.Mirrors, m)
+	if !x.json {
+		m.print(env.Stdout)
+	}
+	if !x.yes {
+		return nil
+	}
+	out, err := p.Apply(ctx, d.Mirror(path), d.Deleter(path), &progress{to: env.Stderr, path: path, cdn: cdn})
+	m.done(out)
+	if !x.json {
+		m.printOutcome(env.Stdout)
+	}
+	return err
+}

@@ -1,0 +1,177 @@
+package pruning
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/prune"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+)
+
+// A report is what `publish prune --json` prints.
+type report struct {
+	Version int             `json:"version"`
+	Deletes bool            `json:"deletes"` // --yes was given
+	Mirrors []*prunedMirror `json:"mirrors"`
+}
+
+// A prunedMirror is one mirror below DESTINATION.
+type prunedMirror struct {
+	Mirror   string               `json:"mirror"` // its path; empty for DESTINATION itself
+	Layouts  []layoutReport       `json:"layouts"`
+	Notes    int                  `json:"notes"`   // of publishers, and marks of Spack's prune
+	Uploads  int                  `json:"uploads"` // that were never completed
+	Objects  int                  `json:"objects"` // in all
+	Bytes    int64                `json:"bytes"`
+	Cost     cost                 `json:"cost"`
+	Findings []buildcache.Finding `json:"findings"`
+	Deleted  *outcome             `json:"deleted,omitempty"` // with --yes
+}
+
+type layoutReport struct {
+	Layout    string        `json:"layout"`
+	Packages  int           `json:"packages"`  // that are there
+	Removed   []string      `json:"removed"`   // documents that go
+	Withdrawn int           `json:"withdrawn"` // packages that the index offers no more
+	Documents prune.Count   `json:"documents"`
+	Content   prune.Count   `json:"content"`
+	Orphans   prune.Count   `json:"orphans"` // of content: what no document points at
+	Largest   []prune.Share `json:"largest"`
+}
+
+// A cost estimates what a prune takes and saves, at the prices of S3 Standard.
+type cost struct {
+	Requests int     `json:"requests"`
+	USD      float64 `json:"usd"`
+	Saves    float64 `json:"saves_usd_a_month"`
+}
+
+type outcome struct {
+	Withdrawn int   `json:"withdrawn"`
+	Objects   int   `json:"objects"`
+	Bytes     int64 `json:"bytes"`
+	Uploads   int   `json:"uploads"`
+	Spared    int   `json:"spared"` // publishers need them, or they have changed
+}
+
+func newMirror(path string, p *prune.Plan) *prunedMirror {
+	m := &prunedMirror{Mirror: path, Layouts: []layoutReport{}, Notes: len(p.Notes), Uploads: len(p.Uploads), Findings: append([]buildcache.Finding{}, p.Findings...)}
+	m.Objects, m.Bytes = p.Objects()
+	lists, reads := 0, 0
+	for _, l := range p.Layouts {
+		m.Layouts = append(m.Layouts, layoutReport{
+			Layout: l.Layout.Name(), Packages: l.Packages, Removed: l.Removed(), Withdrawn: l.Withdraw,
+			Documents: l.Documents, Content: l.Content, Orphans: l.Orphans, Largest: l.Largest,
+		})
+		lists += 3 * (l.Objects/1000 + 2) // the plan, and a look before documents and before content
+		reads += l.Read
+	}
+	deletes := (m.Objects + mirror.MaxBatch - 1) / mirror.MaxBatch // which are free
+	m.Cost = cost{lists + reads + deletes, publish.RequestsUSD(lists) + publish.ReadsUSD(reads), publish.StorageUSD(m.Bytes)}
+	return m
+}
+
+func (m *prunedMirror) done(out *prune.Outcome) {
+	m.Deleted = &outcome{out.Withdrawn, out.Deleted.Objects, out.Deleted.Bytes, out.Uploads, out.Spared}
+	m.Findings = append(m.Findings, out.Findings...)
+}
+
+// print shows the plan.
+func (m *prunedMirror) print(out io.Writer) {
+	say := func(format string, args ...any) { escape.Fprintf(out, cli.Prefixed(m.Mirror)+format+"\n", args...) }
+	for _, l := range m.Layouts {
+		say("%s: %s of %s go, %s", l.Layout, english.Plural(l.Documents.Objects, "package", ""), humanize.Comma(int64(l.Packages)), amount(l.Documents))
+		say("%s: %s of content, of them %s at which nothing points", l.Layout, amount(l.Content), amount(l.Orphans))
+		for _, s := range l.Largest {
+			name := s.Name
+			if name == "" {
+				name = "(nothing points at it)"
+			}
+			say("  %10s  %s", cli.Size(s.Bytes), name)
+		}
+	}
+	if m.Notes+m.Uploads > 0 {
+		say("%s of publishers, %s", english.Plural(m.Notes, "old note", ""), english.Plural(m.Uploads, "upload that was never completed", "uploads that were never completed"))
+	}
+	for i, f := range m.Findings {
+		if i == cli.ShownWarnings {
+			say("and %d more, see --json", len(m.Findings)-i)
+			break
+		}
+		say("%s: %s", f.Severity, f)
+	}
+	say("%s, %s: $%.2f a month; about %s requests, $%.2f", english.Plural(m.Objects, "object", ""), cli.Size(m.Bytes), m.Cost.Saves, humanize.Comma(int64(m.Cost.Requests)), m.Cost.USD)
+}
+
+func amount(c prune.Count) string {
+	return fmt.Sprintf("%s (%s)", english.Plural(c.Objects, "object", ""), cli.Size(c.Bytes))
+}
+
+// printOutcome shows what was done.
+func (m *prunedMirror) printOutcome(out io.Writer) {
+	d := m.Deleted
+	escape.Fprintf(out, "%sdeleted %s, %s; %s withdrawn from the index; %d spared\n", cli.Prefixed(m.Mirror),
+		english.Plural(d.Objects, "object", ""), cli.Size(d.Bytes), english.Plural(d.Withdrawn, "package", ""), d.Spared)
+}
+
+// end says what to do next. The error says that something could not be judged.
+func (r *report) end(out io.Writer, where string) error {
+	objects, failed := 0, false
+	for _, m := range r.Mirrors {
+		objects += m.Objects + m.Uploads
+		failed = failed || buildcache.Failed(m.Findings)
+	}
+	switch {
+	case failed:
+		return cli.Fail(cli.ExitVerification, errors.New("not everything could be judged: see the errors above"))
+	case objects == 0:
+		escape.Fprintf(out, "nothing to delete\n")
+	case !r.Deletes:
+		escape.Fprintf(out, "nothing was deleted: give --yes\n")
+	}
+	return nil
+}
+
+// A progress tells what a prune does, and keeps caches from serving what is gone.
+type progress struct {
+	to      io.Writer
+	path    string
+	cdn     *target.CDN
+	objects int
+}
+
+func (p *progress) Step(step string) {
+	escape.Fprintf(p.to, "%sprune: %s\n", cli.Prefixed(p.path), step)
+}
+
+func (p *progress) Wait(until time.Time, why string) {
+	escape.Fprintf(p.to, "%sprune: wait until %s, %s\n", cli.Prefixed(p.path), until.UTC().Format(time.RFC3339), why)
+}
+
+func (p *progress) Deleted(objects int, bytes int64) {
+	p.objects += objects
+	if objects > 0 {
+		escape.Fprintf(p.to, "%sprune: %s objects deleted\n", cli.Prefixed(p.path), humanize.Comma(int64(p.objects)))
+	}
+}
+
+func (p *progress) Withdrawn(ctx context.Context, stale []string) error {
+	var changes target.Changes
+	for _, name := range stale {
+		changes.Stale = append(changes.Stale, buildcache.Join(p.path, name))
+	}
+	_, err := p.cdn.Update(ctx, changes)
+	return err
+}

@@ -1,0 +1,36 @@
+package index
+
+import (
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// Without returns the index without some packages. A record that another one depends on stays, since Spack installs a package
+// without a dependency that has none, and offers its package no more. What only removed packages depend on goes along.
+func (x *Index) Without(gone map[spec.Hash]bool) (*Index, error) {
+	raw := x.raw
+	if x.changed {
+		text, err := blob.ReadAll(x.Content())
+		if err != nil {
+			return nil, err
+		}
+		raw = text
+	}
+	out, err := Parse(raw, x.version)
+	if err != nil {
+		return nil, err
+	}
+	for h := range gone {
+		at, ok := out.byHash[h]
+		if !ok {
+			continue
+		}
+		if r := &out.records[at]; r.inBuildcache {
+			r.inBuildcache, r.dirty = false, true
+		}
+		out.loose = append(out.loose, h)
+		out.unsettled, out.changed = true, true
+	}
+	out.settle()
+	return out, nil
+}

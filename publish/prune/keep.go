@@ -1,0 +1,180 @@
+package prune
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
+	"github.com/vantagecompute/slurm-factory-publish/publish/query"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// Keep says which packages are kept: what any rule names, and all that these depend on, for whatever purpose. Without a rule all
+// packages are kept.
+type Keep struct {
+	Newer    time.Duration      // those whose document was stored less than so long ago; 0: no rule
+	Versions int                // those of so many newest versions of each name; 0: no rule
+	Hashes   map[spec.Hash]bool // those of a keep list, or of lock files; nil: no rule
+	Roots    []Root             // those that match
+	Views    bool               // those that named indices offer. It is no rule on its own
+	// Generations is how many older generations of each index stay whole, for clients that have read one of them.
+	Generations int
+}
+
+// A Root is a query, and how it was written.
+type Root struct {
+	*query.Query
+	Text string
+}
+
+func (k Keep) rules() bool {
+	return k.Newer > 0 || k.Versions > 0 || k.Hashes != nil || len(k.Roots) > 0
+}
+
+// ParseList reads a keep list as Spack's prune does: one hash a line, maybe with a slash before it.
+func ParseList(text []byte) ([]spec.Hash, error) {
+	var all []spec.Hash
+	in := bufio.NewScanner(bytes.NewReader(text))
+	for n := 1; in.Scan(); n++ {
+		h, err := spec.ParseHash(strings.TrimPrefix(strings.TrimSpace(in.Text()), "/"))
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w, and nothing else on the line", n, err)
+		}
+		all = append(all, h)
+	}
+	if err := in.Err(); err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, errors.New("it is empty: with an empty list every package would be deleted")
+	}
+	return all, nil
+}
+
+// An EmptyError says that no rule keeps any package of a mirror: more likely a mistake than what is wanted.
+type EmptyError struct {
+	Layout   string
+	Packages int
+}
+
+func (e *EmptyError) Error() string {
+	return fmt.Sprintf("no rule keeps any of the %d packages of the %s mirror", e.Packages, e.Layout)
+}
+
+// kept returns which documents stay.
+func (s *scan) kept(ctx context.Context, o Options) ([]bool, error) {
+	stay := make([]bool, len(s.documents))
+	if !o.Keep.rules() {
+		for i := range stay {
+			stay[i] = true
+		}
+		return stay, nil
+	}
+	roots, err := s.roots(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	in := s.graph.closure(roots)
+	any := false
+	for i := range s.documents {
+		d := &s.documents[i]
+		stay[i] = in[d.node] || d.isTombstone(s.layout) || d.points == nil
+		any = any || stay[i]
+	}
+	if !any && len(stay) > 0 && !o.AllowEmpty {
+		return nil, &EmptyError{Layout: s.layout.Name(), Packages: len(stay)}
+	}
+	return stay, nil
+}
+
+// roots are the packages that rules name, and those whose documents are young.
+func (s *scan) roots(ctx context.Context, o Options) ([]int32, error) {
+	k := o.Keep
+	newest := s.newest(k.Versions)
+	var roots []int32
+	for i := range s.documents {
+		d := &s.documents[i]
+		age := s.now.Sub(time.Unix(d.modified, 0))
+		if age < o.MinAge || age < k.Newer || newest[d.node] || k.Hashes[d.id.Hash] {
+			roots = append(roots, d.node)
+		}
+	}
+	if k.Views {
+		roots = append(roots, s.views...)
+	}
+	found := false
+	for h := range k.Hashes {
+		if at, ok := s.graph.at[h]; ok {
+			roots = append(roots, at)
+			found = true
+		}
+	}
+	if k.Hashes != nil && !found {
+		s.findings = append(s.findings, buildcache.Warning.In(s.layout.IndexNames()[0], "it has none of the packages in the lists and lock files of what is kept"))
+	}
+	if len(k.Roots) == 0 {
+		return roots, nil
+	}
+	inv, err := inventory.Read(ctx, s.reader, "")
+	if errors.Is(err, inventory.ErrNoIndex) {
+		return roots, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, root := range k.Roots {
+		builds := inv.Select(root.Query)
+		if len(builds) == 0 {
+			s.findings = append(s.findings, buildcache.Warning.In(s.layout.IndexNames()[0], fmt.Sprintf("no package in it matches %s, which is to be kept", root.Text)))
+		}
+		for _, b := range builds {
+			if at, ok := s.graph.at[spec.Hash(b.Hash)]; ok {
+				roots = append(roots, at)
+			}
+		}
+	}
+	return roots, nil
+}
+
+// newest are the packages of the n newest versions of each name that has documents.
+func (s *scan) newest(n int) map[int32]bool {
+	if n <= 0 {
+		return nil
+	}
+	type build struct {
+		node    int32
+		version query.Version
+		known   bool
+	}
+	byName := make(map[string][]build)
+	for i := range s.documents {
+		r := &s.graph.nodes[s.documents[i].node]
+		if !r.known {
+			continue
+		}
+		v, err := query.ParseVersion(r.version)
+		byName[r.name] = append(byName[r.name], build{s.documents[i].node, v, err == nil})
+	}
+	in := make(map[int32]bool)
+	for _, builds := range byName {
+		slices.SortFunc(builds, func(a, b build) int { return cmp.Or(b.version.Compare(a.version)) })
+		versions := 0
+		for i, b := range builds {
+			if i == 0 || b.version.Compare(builds[i-1].version) != 0 {
+				versions++
+			}
+			if versions <= n || !b.known {
+				in[b.node] = true
+			}
+		}
+	}
+	return in
+}

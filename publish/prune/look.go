@@ -1,0 +1,139 @@
+package prune
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// A candidate is what two scans of a layout have found unneeded.
+type candidate struct {
+	layout    buildcache.Layout
+	pointers  string // before the second scan
+	documents []mirror.Info
+	content   []mirror.Info // that no document points at any more
+}
+
+// look reads the mirror again. Of what the plan has, it returns what is still unneeded, and what has not changed.
+func (s *sweep) look(ctx context.Context) ([]candidate, error) {
+	s.progress.Step("look again")
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	beating, rest := context.WithCancel(ctx)
+	var g defect.Group
+	g.Go(func() error { return s.beat(beating, stop) })
+	all, err := s.lookOnce(ctx)
+	rest()
+	if beatErr := g.Wait(); err == nil {
+		err = beatErr
+	}
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
+	return all, err
+}
+
+// beat renews the notice until ctx ends, and stops what runs beside it if that fails.
+func (s *sweep) beat(ctx context.Context, stop context.CancelCauseFunc) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(renewal):
+		}
+		if err := s.renew(ctx); err != nil && ctx.Err() == nil {
+			stop(err)
+			return err
+		}
+	}
+}
+
+func (s *sweep) lookOnce(ctx context.Context) ([]candidate, error) {
+	o := s.plan.options
+	o.Now = time.Now().Add(s.skew)
+	var all []candidate
+	for _, was := range s.plan.Layouts {
+		before := make(map[string]*document, len(was.all))
+		for i := range was.all {
+			before[was.all[i].name] = &was.all[i]
+		}
+		pointers, err := s.pointers(ctx, was.Layout)
+		if err != nil {
+			return nil, err
+		}
+		again := &scan{layout: was.Layout, now: o.Now, before: before, related: was.graph, generations: o.Keep.Generations, wanted: func(k key) bool { return was.content[k] }}
+		if err := again.run(ctx, s.target); err != nil {
+			return nil, err
+		}
+		now, err := again.plan(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		s.note(again.findings)
+		c := s.both(was, now, again, before)
+		c.pointers = pointers
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+func (s *sweep) note(findings []buildcache.Finding) {
+	for _, f := range findings {
+		if !slices.Contains(s.plan.Findings, f) && !slices.Contains(s.out.Findings, f) {
+			s.out.Findings = append(s.out.Findings, f)
+		}
+	}
+}
+
+// both is what a plan and the one after it agree on. Packages that are offered again are left alone: another program has put
+// them back into the index.
+func (s *sweep) both(was, now *LayoutPlan, again *scan, before map[string]*document) candidate {
+	c := candidate{layout: was.Layout}
+	planned := make(map[string]bool, len(was.documents))
+	for _, d := range was.documents {
+		planned[d.name] = true
+	}
+	points := make(map[key]bool) // of documents that are still there
+	var back []string
+	for _, d := range now.documents {
+		switch {
+		case !planned[d.name] || before[d.name].version != d.version:
+		case now.offered[d.id.Hash]:
+			back = append(back, d.id.Package+"/"+d.id.Hash.Short())
+		default:
+			c.documents = append(c.documents, mirror.Info{Name: d.name, Size: d.size, Version: d.version})
+		}
+		for _, k := range d.points {
+			points[k] = true
+		}
+	}
+	s.out.Spared += len(was.documents) - len(c.documents) - s.goneOf(was, again)
+	if len(back) > 0 {
+		s.note([]buildcache.Finding{buildcache.Warning.In(was.Layout.IndexNames()[0], fmt.Sprintf("another program offers again what is pruned: %s: these stay until the next prune", strings.Join(back[:min(5, len(back))], ", ")))})
+	}
+	for i := range again.content {
+		x := &again.content[i]
+		if was.content[x.key] && now.content[x.key] && !points[x.key] && x.name != "" {
+			c.content = append(c.content, mirror.Info{Name: x.name, Size: x.size, Version: x.version})
+		}
+	}
+	return c
+}
+
+// goneOf is how many documents of a plan are not there any more.
+func (s *sweep) goneOf(was *LayoutPlan, again *scan) int {
+	n := 0
+	for _, d := range was.documents {
+		_, there := slices.BinarySearchFunc(again.documents, d.name, func(d document, name string) int { return strings.Compare(d.name, name) })
+		if !there {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,124 @@
+package prune
+
+import (
+	"bufio"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+)
+
+const manifestSuffix = ".manifest.json"
+
+// readOthers reads everything else of layout v3, and keeps what it points at: the manifests of keys, of indices and of what this
+// release does not know. Of what is no manifest, everything is kept that may be a digest.
+func (s *scan) readOthers(ctx context.Context) error {
+	var mu sync.Mutex
+	return parallel.Each(ctx, readers, s.others, func(ctx context.Context, info mirror.Info) error {
+		var digests []key
+		var err error
+		if strings.HasSuffix(info.Name, manifestSuffix) {
+			digests, err = s.manifest(ctx, info.Name)
+		} else {
+			digests, err = digestsIn(ctx, s.reader, info.Name)
+		}
+		if errors.Is(err, mirror.ErrNotExist) {
+			return nil // deleted or replaced since it was listed: it is young then, or gone
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			s.blind = append(s.blind, buildcache.Error.In(info.Name, fmt.Sprintf("it is not known what it points at: %v", err)))
+			return nil
+		}
+		for _, k := range digests {
+			s.need(k)
+		}
+		return nil
+	})
+}
+
+// manifest returns what a manifest points at. The error says why that is not known.
+func (s *scan) manifest(ctx context.Context, name string) ([]key, error) {
+	text, _, err := mirror.Read(ctx, s.reader, name, buildcache.MaxDocument)
+	if err != nil {
+		return nil, err
+	}
+	m, err := buildcache.ReadManifest(text)
+	if err != nil {
+		return nil, err
+	}
+	all := []key{}
+	for _, r := range m.Records {
+		if err := r.Unusable(); err != nil {
+			return nil, fmt.Errorf("record of type %s: %w", r.MediaType, err)
+		}
+		all = append(all, key(r.Digest))
+	}
+	// Members that Spack does not know may name more: what a withdrawn package pointed at, or what came before.
+	for _, extra := range m.Extra {
+		all = append(all, digestsOf(extra)...)
+	}
+	return all, nil
+}
+
+// digestsIn returns all that may be a digest in an object, of any size.
+func digestsIn(ctx context.Context, r mirror.Reader, name string) ([]key, error) {
+	o, err := r.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer o.Body.Close()
+	var all []key
+	in := bufio.NewReaderSize(o.Body, 64<<10)
+	run := make([]byte, 0, hexDigest+1)
+	for {
+		c, err := in.ReadByte()
+		if err != nil && err != io.EOF {
+			return nil, err
+		}
+		if err == nil && isHex(c) {
+			if len(run) <= hexDigest {
+				run = append(run, c)
+			}
+			continue
+		}
+		if len(run) == hexDigest {
+			all = append(all, digestsOf(run)...)
+		}
+		run = run[:0]
+		if err == io.EOF {
+			return all, nil
+		}
+	}
+}
+
+const hexDigest = 64
+
+func isHex(c byte) bool { return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' }
+
+func digestsOf(text []byte) []key {
+	var all []key
+	for from := 0; from < len(text); {
+		end := from
+		for end < len(text) && isHex(text[end]) {
+			end++
+		}
+		var k key
+		if n, err := hex.Decode(k[:], text[from:min(end, from+hexDigest)]); end-from == hexDigest && err == nil && n == len(k) {
+			all = append(all, k)
+		}
+		from = end + 1
+	}
+	return all
+}

@@ -1,0 +1,398 @@
+package prune
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// A scan is what one layout of a mirror holds, and what points at what. Of a million objects it takes some 200 MB.
+type scan struct {
+	layout  buildcache.Layout
+	reader  mirror.Reader
+	now     time.Time
+	wanted  func(key) bool       // whether names and versions of content are kept; nil: of none
+	before  map[string]*document // of an earlier scan, by name: what is unchanged is not read again
+	related *graph               // of an earlier scan: what packages depend on that no index has any more
+	unknown Count
+	// generations is how many older generations of each index stay whole.
+	generations int
+
+	documents []document // by name
+	content   []content  // by key
+	others    []mirror.Info
+	graph     *graph
+	views     []int32 // packages that named indices offer
+	viewNames []string
+	indices   map[key]bool // documents of indices that clients may read now
+
+	// Blind says why it is not known what some documents point at, and unrelated why it is not known what some packages depend
+	// on: then no content, or no package, may be deleted.
+	blind, unrelated []buildcache.Finding
+	findings         []buildcache.Finding
+}
+
+// A document makes a package reachable.
+type document struct {
+	name     string
+	id       layout.SpecName
+	size     int64
+	modified int64 // seconds
+	version  mirror.Version
+	node     int32
+	points   []key
+}
+
+// isTombstone reports whether a document points at nothing: it says that a package was withdrawn, and is no package.
+func (d *document) isTombstone(f buildcache.Layout) bool {
+	return f.NamesContent() && d.points != nil && len(d.points) == 0
+}
+
+// content is an object that documents may point at.
+type content struct {
+	key      key
+	size     int64
+	modified int64 // seconds
+	needed   bool
+
+	// Only of content that was asked for.
+	name    string
+	version mirror.Version
+}
+
+// A Count is a number of objects, and their bytes.
+type Count struct {
+	Objects int   `json:"objects"`
+	Bytes   int64 `json:"bytes"`
+}
+
+func (c *Count) add(size int64) { c.Objects++; c.Bytes += size }
+
+// readers is how many small objects are read at once: a prune reads one of every three objects of a mirror.
+const readers = 256
+
+func (s *scan) run(ctx context.Context, store Store) error {
+	s.reader, s.graph = store, newGraph()
+	pointer, err := s.layout.Glance(ctx, store)
+	if err != nil {
+		return err
+	}
+	if err := s.list(ctx, store, pointer.Size()/indexRecord*3); err != nil {
+		return err
+	}
+	if len(s.documents)+len(s.content)+len(s.others) == 0 {
+		return nil
+	}
+	if err := s.readOthers(ctx); err != nil {
+		return err
+	}
+	if err := s.readHistory(ctx, store); err != nil {
+		return err
+	}
+	if err := s.readIndices(ctx); err != nil {
+		return err
+	}
+	if err := s.readDocuments(ctx); err != nil {
+		return err
+	}
+	return s.relate(ctx)
+}
+
+// indexRecord is about what a package takes in an index, in bytes.
+const indexRecord = 1 << 10
+
+// ranges splits a layout into ranges that are listed at the same time.
+func ranges(f buildcache.Layout, objects int64) []mirror.Range {
+	if !f.NamesContent() {
+		return []mirror.Range{{Prefix: layout.V2Root}}
+	}
+	if objects <= 2000 {
+		return []mirror.Range{{Prefix: layout.V3Blobs}, {Prefix: v3Root}}
+	}
+	var all []mirror.Range
+	for i := range 256 {
+		all = append(all, mirror.Range{Prefix: fmt.Sprintf("%s%02x/", layout.V3Blobs, i)})
+	}
+	all = append(all,
+		mirror.Range{Prefix: v3Root, Until: layout.V3Specs},
+		mirror.Range{Prefix: v3Root, After: strings.TrimSuffix(layout.V3Specs, "/") + "0"}) // 0 comes after /
+	after := ""
+	for a := 'a'; a <= 'z'; a++ {
+		for b := 'a'; b <= 'z'; b += 5 {
+			until := layout.V3Specs + string(a) + string(b)
+			all = append(all, mirror.Range{Prefix: layout.V3Specs, After: after, Until: until})
+			// The bound itself may be the name of no object, so nothing is left out between the two.
+			after = until
+		}
+	}
+	return append(all, mirror.Range{Prefix: layout.V3Specs, After: after})
+}
+
+const v3Root = "v3/"
+
+// list lists the layout.
+func (s *scan) list(ctx context.Context, l mirror.Lister, objects int64) error {
+	all := ranges(s.layout, objects)
+	parts := make([]scan, len(all))
+	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(all), func(ctx context.Context, i int) error {
+		p := &parts[i]
+		p.layout, p.wanted = s.layout, s.wanted
+		for info, err := range l.List(ctx, all[i]) {
+			if err != nil {
+				return fmt.Errorf("list %s: %w", all[i].Prefix, err)
+			}
+			p.take(info)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for i := range parts {
+		s.documents = append(s.documents, parts[i].documents...)
+		s.content = append(s.content, parts[i].content...)
+		s.others = append(s.others, parts[i].others...)
+		s.unknown.Objects += parts[i].unknown.Objects
+		s.unknown.Bytes += parts[i].unknown.Bytes
+		parts[i] = scan{}
+	}
+	slices.SortFunc(s.documents, func(a, b document) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(s.content, func(a, b content) int { return bytes.Compare(a.key[:], b.key[:]) })
+	return nil
+}
+
+// take notes an object that was listed.
+func (s *scan) take(info mirror.Info) {
+	if id, ok := s.layout.ParsePackageName(info.Name); ok {
+		s.documents = append(s.documents, document{
+			name: info.Name, id: id, size: info.Size, modified: info.Modified.Unix(), version: info.Version, node: -1,
+		})
+		return
+	}
+	if s.layout.IsPayload(info.Name) {
+		k, ok := keyOf(s.layout, info.Name)
+		if !ok {
+			s.unknown.add(info.Size)
+			return
+		}
+		c := content{key: k, size: info.Size, modified: info.Modified.Unix()}
+		if s.wanted != nil && s.wanted(k) {
+			c.name, c.version = info.Name, info.Version
+		}
+		s.content = append(s.content, c)
+		return
+	}
+	if strings.HasPrefix(info.Name, v3Root) {
+		s.others = append(s.others, info)
+	}
+}
+
+// find returns the content with a key. In layout v2 several objects may have one key.
+func (s *scan) find(k key) []content {
+	at, _ := slices.BinarySearchFunc(s.content, k, func(c content, k key) int { return bytes.Compare(c.key[:], k[:]) })
+	end := at
+	for end < len(s.content) && s.content[end].key == k {
+		end++
+	}
+	return s.content[at:end]
+}
+
+// need marks content that must stay, and reports whether it is there.
+func (s *scan) need(k key) bool {
+	found := s.find(k)
+	for i := range found {
+		found[i].needed = true
+	}
+	return len(found) > 0
+}
+
+// readIndices reads what the indices offer: that of all packages, and named ones.
+func (s *scan) readIndices(ctx context.Context) error {
+	if !s.layout.NamesContent() {
+		err := s.graph.readIndex(ctx, s.reader, layout.V2Index, blob.Digest{}, s.layout.Generations()[0].Index, nil)
+		if err != nil && !errors.Is(err, mirror.ErrNotExist) {
+			s.noRelations(ctx, layout.V2Index, err)
+		}
+		return ctx.Err()
+	}
+	for _, info := range s.others {
+		if info.Name != layout.V3Index && !s.layout.IsView(info.Name) {
+			continue
+		}
+		var offered func(int32)
+		if name, ok := layout.IsV3View(info.Name); ok {
+			s.viewNames = append(s.viewNames, name)
+			offered = func(at int32) { s.views = append(s.views, at) }
+		}
+		if err := s.readPointer(ctx, info.Name, offered); err != nil {
+			s.noRelations(ctx, info.Name, err)
+		}
+	}
+	return ctx.Err()
+}
+
+func (s *scan) noRelations(ctx context.Context, name string, err error) {
+	if ctx.Err() == nil {
+		s.unrelated = append(s.unrelated, buildcache.Error.In(name, fmt.Sprintf("this index cannot be read, so it is not known what packages depend on: %v", err)))
+	}
+}
+
+// readPointer reads the indices that a manifest names. A pointer that changes meanwhile is read again.
+func (s *scan) readPointer(ctx context.Context, name string, offered func(int32)) error {
+	for try := 1; ; try++ {
+		text, _, err := mirror.Read(ctx, s.reader, name, buildcache.MaxPointer)
+		if err != nil {
+			return err
+		}
+		m, err := buildcache.ReadManifest(text)
+		if err != nil {
+			return err
+		}
+		err = s.readRecords(ctx, m, offered)
+		if err == nil || try == 3 || !errors.Is(err, mirror.ErrNotExist) {
+			return err
+		}
+	}
+}
+
+func (s *scan) readRecords(ctx context.Context, m *manifest.Manifest, offered func(int32)) error {
+	for _, r := range m.Records {
+		if err := r.Unusable(); err != nil {
+			return err
+		}
+		s.need(key(r.Digest))
+		if s.indices == nil {
+			s.indices = make(map[key]bool)
+		}
+		s.indices[key(r.Digest)] = true
+		at := slices.IndexFunc(s.layout.Generations(), func(g buildcache.Generation) bool { return manifest.IndexType(g.Index) == r.MediaType })
+		if at < 0 {
+			return fmt.Errorf("this release does not know an index of type %s", r.MediaType)
+		}
+		if err := s.graph.readIndex(ctx, s.reader, layout.V3Blob(r.Digest), r.Digest, s.layout.Generations()[at].Index, offered); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// offers reads what the indices offer now.
+func (s *scan) offers(ctx context.Context, l mirror.Lister) error {
+	if s.layout.NamesContent() {
+		for info, err := range l.List(ctx, mirror.Range{Prefix: layout.V3Indices}) {
+			if err != nil {
+				return err
+			}
+			s.others = append(s.others, info)
+		}
+	}
+	if err := s.readIndices(ctx); err != nil {
+		return err
+	}
+	if len(s.unrelated) > 0 {
+		return &buildcache.FindingsError{Findings: s.unrelated}
+	}
+	return nil
+}
+
+// readDocuments finds out what documents point at.
+func (s *scan) readDocuments(ctx context.Context) error {
+	var mu sync.Mutex
+	return parallel.Each(ctx, readers, parallel.Positions(s.documents), func(ctx context.Context, i int) error {
+		d := &s.documents[i]
+		if !s.layout.NamesContent() {
+			d.points = []key{stemKey(stemOf(d.name))}
+			return nil
+		}
+		if was := s.before[d.name]; was != nil && was.version == d.version && was.points != nil {
+			d.points = was.points
+			return nil
+		}
+		points, err := s.manifest(ctx, d.name)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil && !errors.Is(err, mirror.ErrNotExist) {
+			mu.Lock()
+			s.blind = append(s.blind, buildcache.Error.In(d.name, fmt.Sprintf("it is not known what it points at: %v", err)))
+			mu.Unlock()
+		}
+		d.points = points
+		return nil
+	})
+}
+
+// relate finds the package of each document. What no index knows is read from the document itself.
+func (s *scan) relate(ctx context.Context) error {
+	var lacking []int
+	for i := range s.documents {
+		at := s.graph.id(s.documents[i].id.Hash)
+		s.documents[i].node = at
+		if s.documents[i].isTombstone(s.layout) {
+			continue
+		}
+		if !s.graph.nodes[at].known && s.related != nil {
+			s.graph.copy(s.related, s.documents[i].id.Hash)
+		}
+		if !s.graph.nodes[at].known {
+			lacking = append(lacking, i)
+		}
+	}
+	var mu sync.Mutex
+	return parallel.Each(ctx, parallel.Readers, lacking, func(ctx context.Context, i int) error {
+		d := &s.documents[i]
+		sp, err := s.specOf(ctx, d.name)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			if !errors.Is(err, mirror.ErrNotExist) || len(d.points) > 0 {
+				s.unrelated = append(s.unrelated, buildcache.Error.In(d.name, fmt.Sprintf("no index has it, and it is not known what it depends on: %v", err)))
+			}
+			return nil
+		}
+		for _, n := range sp.Nodes {
+			s.graph.add(n, false)
+		}
+		return nil
+	})
+}
+
+func (s *scan) specOf(ctx context.Context, name string) (*spec.Spec, error) {
+	text, _, err := mirror.Read(ctx, s.reader, name, buildcache.MaxDocument)
+	if err != nil {
+		return nil, err
+	}
+	specs := spec.NewReader(buildcache.MaxHeld)
+	p, err := s.layout.ParseDocument(name, text, specs)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.layout.ReadSpec(ctx, s.reader, p, specs); err != nil {
+		return nil, err
+	}
+	return p.Spec, nil
+}
+
+// sortFindings orders findings by what they are about.
+func sortFindings(all []buildcache.Finding) {
+	slices.SortFunc(all, func(a, b buildcache.Finding) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Reason, b.Reason))
+	})
+}

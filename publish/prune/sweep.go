@@ -1,0 +1,410 @@
+package prune
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
+)
+
+// A Target is a mirror that is pruned.
+type Target interface {
+	mirror.Store
+	mirror.Sweeper
+}
+
+// A Progress receives what a prune does.
+type Progress interface {
+	// Step: a step begins.
+	Step(step string)
+	// Wait: nothing happens until a time.
+	Wait(until time.Time, why string)
+	// Deleted: so many objects more are gone.
+	Deleted(objects int, bytes int64)
+	// Withdrawn: the index was replaced. Caches may have the old one under these names.
+	Withdrawn(ctx context.Context, stale []string) error
+}
+
+// An Outcome says what a prune has done.
+type Outcome struct {
+	Withdrawn int // packages that the index offers no more
+	Deleted   Count
+	Uploads   int // that were given up
+	// Spared are objects that stay although the plan had them: publishers need them, or they have changed.
+	Spared   int
+	Findings []buildcache.Finding
+}
+
+// MaxSkew is how far the clocks of the host and of the mirror may be apart.
+const MaxSkew = 5 * time.Minute
+
+// Apply carries the plan out. If it is interrupted, what it has done stays, and the next prune does the rest.
+//
+// A client may look, and the process may die, between any two requests. Each step takes away only what no earlier index, document
+// or publisher leads to any more.
+func (p *Plan) Apply(ctx context.Context, target Target, d mirror.Deleter, progress Progress) (out *Outcome, err error) {
+	s := &sweep{plan: p, target: target, deleter: d, progress: progress, run: rand.Text(), spared: make(map[string]bool), out: new(Outcome)}
+	if p.Empty() {
+		return s.out, nil
+	}
+	if err := s.prove(ctx); err != nil {
+		return s.out, err
+	}
+	if s.giver, err = notice.Give(ctx, target, s.run, p.options.Settle, p.options.Alone); err != nil {
+		return s.out, err
+	}
+	s.renewed, s.began = time.Now(), time.Now()
+	err = s.steps(ctx)
+	if err != nil && s.waiting { // nothing is on its way
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
+		defer cancel()
+		s.end(end)
+	}
+	if err == nil {
+		err = s.end(ctx)
+	}
+	return s.out, err
+}
+
+// goodbye is how long a prune that is interrupted while it waits may take to say so.
+const goodbye = 10 * time.Second
+
+// A sweep is a plan being carried out.
+type sweep struct {
+	plan     *Plan
+	target   Target
+	deleter  mirror.Deleter
+	progress Progress
+	run      string // tells this prune from every other
+	giver    *notice.Giver
+	out      *Outcome
+
+	began   time.Time // when notice was given
+	changed time.Time // when clients could last have learnt of what is about to go
+	renewed time.Time // when the notice was renewed last
+	skew    time.Duration
+	single  bool // only single objects are deleted on a condition
+	waiting bool
+	spared  map[string]bool // names to which publishers object
+}
+
+func (s *sweep) steps(ctx context.Context) error {
+	if err := s.clocks(ctx); err != nil {
+		return err
+	}
+	if !s.plan.deletes() {
+		return s.tidy(ctx)
+	}
+	s.changed = s.began
+	for _, l := range s.plan.Layouts {
+		if err := s.withdraw(ctx, l); err != nil {
+			return fmt.Errorf("index: %w", err)
+		}
+	}
+	if err := s.wait(ctx, "so that clients with an older index, and publishers, finish"); err != nil {
+		return err
+	}
+	found, err := s.look(ctx)
+	if err != nil {
+		return err
+	}
+	gone := s.out.Deleted.Objects
+	for _, l := range found {
+		if err := s.deleteDocuments(ctx, l); err != nil {
+			return fmt.Errorf("documents: %w", err)
+		}
+	}
+	if s.out.Deleted.Objects > gone {
+		s.changed = time.Now()
+		if err := s.wait(ctx, "so that clients that have read a document get its content"); err != nil {
+			return err
+		}
+		if found, err = s.look(ctx); err != nil {
+			return err
+		}
+	}
+	for _, l := range found {
+		if err := s.deleteContent(ctx, l); err != nil {
+			return fmt.Errorf("content: %w", err)
+		}
+	}
+	return s.tidy(ctx)
+}
+
+// clocks makes sure that ages can be told.
+func (s *sweep) clocks(ctx context.Context) error {
+	stored, err := s.giver.Stored(ctx)
+	if err != nil {
+		return err
+	}
+	s.skew = stored.Sub(s.began)
+	if s.skew.Abs() > MaxSkew {
+		return fmt.Errorf("the clock of the storage is %s from that of this host, so the age of objects cannot be told: set the clock", s.skew.Round(time.Second))
+	}
+	return nil
+}
+
+// withdraw takes packages out of the index.
+func (s *sweep) withdraw(ctx context.Context, l *LayoutPlan) error {
+	if len(l.offered) == 0 {
+		return nil
+	}
+	s.progress.Step("index")
+	indices := []buildcache.Layout{l.Layout}
+	for _, name := range l.views {
+		if view, ok := l.Layout.View(name); ok {
+			indices = append(indices, view)
+		}
+	}
+	for _, f := range indices {
+		before, after := 0, 0
+		r, err := reindex.Replace(ctx, f, s.target, func(_ context.Context, _ *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
+			if now == nil {
+				return nil, nil
+			}
+			next, err := now.Without(l.offered)
+			if err == nil {
+				before, after = now.Offered(), next.Offered()
+			}
+			return next, err
+		})
+		if err != nil {
+			return err
+		}
+		if !r.Written {
+			continue
+		}
+		if f.ViewName() == "" {
+			s.out.Withdrawn += before - after
+		}
+		s.changed = time.Now()
+		if err := s.progress.Withdrawn(ctx, f.IndexNames()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wait waits for the grace period, and shows meanwhile that the prune is alive.
+func (s *sweep) wait(ctx context.Context, why string) error {
+	until := s.changed.Add(s.plan.options.Grace)
+	if time.Until(until) <= 0 {
+		return nil
+	}
+	s.progress.Wait(until, why)
+	s.waiting = true
+	for {
+		left := time.Until(until)
+		if left <= 0 {
+			s.waiting = false
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(min(left, renewal)):
+		}
+		if err := s.renew(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// renewal is how often the notice is renewed.
+const renewal = notice.Alive / 6
+
+func (s *sweep) renew(ctx context.Context) error {
+	if time.Since(s.renewed) < renewal {
+		return nil
+	}
+	if time.Since(s.renewed) > notice.Alive {
+		return errors.New("this host was asleep for too long, and another prune may have begun: start again")
+	}
+	if err := s.giver.Renew(ctx); err != nil {
+		return err
+	}
+	s.renewed = time.Now()
+	return nil
+}
+
+// deleteDocuments deletes documents, dependents first.
+func (s *sweep) deleteDocuments(ctx context.Context, c candidate) error {
+	if len(c.documents) == 0 {
+		return nil
+	}
+	s.progress.Step("documents")
+	return s.deleteAll(ctx, c, c.documents, s.single)
+}
+
+// deleteContent deletes what no document points at.
+func (s *sweep) deleteContent(ctx context.Context, c candidate) error {
+	if len(c.content) == 0 {
+		return nil
+	}
+	s.progress.Step("content")
+	return s.deleteAll(ctx, c, c.content, false) // what never changes needs no condition
+}
+
+// deleteAll deletes objects in batches. Before each it obeys the objections of publishers, and makes sure that no index offers
+// what goes.
+func (s *sweep) deleteAll(ctx context.Context, c candidate, objects []mirror.Info, single bool) error {
+	for batch := range slices.Chunk(objects, mirror.MaxBatch) {
+		if err := s.renew(ctx); err != nil {
+			return err
+		}
+		began := time.Now()
+		now, err := s.pointers(ctx, c.layout)
+		if err != nil {
+			return err
+		}
+		if now != c.pointers {
+			if batch, err = s.notOffered(ctx, c.layout, batch); err != nil {
+				return err
+			}
+		}
+		if batch, err = s.obey(ctx, batch); err != nil {
+			return err
+		}
+		if err := s.deleteBatch(ctx, began, batch, single); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deleteBatch deletes objects. It ends in time for the publishers that object meanwhile.
+func (s *sweep) deleteBatch(ctx context.Context, began time.Time, batch []mirror.Info, single bool) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	until := began.Add(s.plan.options.Settle / 2)
+	if s.plan.options.Settle > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, until, errors.New("the storage is too slow to delete safely beside publishers: try again when it answers faster"))
+		defer cancel()
+	}
+	remove := func() ([]string, error) { return mirror.DeleteAll(ctx, s.deleter, batch) }
+	if single {
+		remove = func() ([]string, error) { return deleteEach(ctx, s.deleter, batch) }
+	}
+	changed, err := remove()
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.DeadlineExceeded) {
+			err = cause
+		}
+		return err
+	}
+	s.out.Spared += len(changed)
+	n, size := 0, int64(0)
+	for _, o := range batch {
+		if !slices.Contains(changed, o.Name) {
+			n++
+			size += o.Size
+		}
+	}
+	s.out.Deleted.Objects += n
+	s.out.Deleted.Bytes += size
+	s.progress.Deleted(n, size)
+	return nil
+}
+
+// pointers identifies the indices that a layout has, in one request.
+func (s *sweep) pointers(ctx context.Context, f buildcache.Layout) (string, error) {
+	prefix := f.IndexNames()[0]
+	if f.NamesContent() {
+		prefix = layout.V3Indices
+	}
+	var all strings.Builder
+	for info, err := range s.target.List(ctx, mirror.Range{Prefix: prefix}) {
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintln(&all, info.Name, info.Version)
+	}
+	return all.String(), nil
+}
+
+// notOffered leaves out the documents of packages that an index offers, and the content that is one. The index was replaced since
+// the mirror was read.
+func (s *sweep) notOffered(ctx context.Context, f buildcache.Layout, batch []mirror.Info) ([]mirror.Info, error) {
+	again := &scan{layout: f, reader: s.target, graph: newGraph()}
+	if err := again.offers(ctx, s.target); err != nil {
+		return nil, err
+	}
+	return s.spare(batch, func(name string) bool {
+		if id, ok := f.ParsePackageName(name); ok {
+			at, known := again.graph.at[id.Hash]
+			return known && again.graph.nodes[at].offered
+		}
+		k, _ := keyOf(f, name)
+		return again.indices[k]
+	}), nil
+}
+
+// obey leaves out what publishers object to.
+func (s *sweep) obey(ctx context.Context, batch []mirror.Info) ([]mirror.Info, error) {
+	names, err := s.giver.Spared(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		s.spared[name] = true
+	}
+	return s.spare(batch, func(name string) bool { return s.spared[name] }), nil
+}
+
+func (s *sweep) spare(batch []mirror.Info, stays func(string) bool) []mirror.Info {
+	left := slices.DeleteFunc(slices.Clone(batch), func(o mirror.Info) bool { return stays(o.Name) })
+	s.out.Spared += len(batch) - len(left)
+	return left
+}
+
+// tidy deletes what publishers left behind: nothing leads to it.
+func (s *sweep) tidy(ctx context.Context) error {
+	if len(s.plan.Notes) > 0 {
+		s.progress.Step("notes of publishers")
+	}
+	for batch := range slices.Chunk(s.plan.Notes, mirror.MaxBatch) {
+		if err := s.deleteBatch(ctx, time.Now(), batch, false); err != nil {
+			return err
+		}
+	}
+	for _, u := range s.plan.Uploads {
+		if err := s.target.Discard(ctx, u); err != nil {
+			return err
+		}
+		s.out.Uploads++
+	}
+	return nil
+}
+
+// end takes the notice back, and deletes the objections to it.
+func (s *sweep) end(ctx context.Context) error {
+	if err := s.deleter.Delete(ctx, notice.Name, s.giver.Version()); err != nil && !errors.Is(err, mirror.ErrConflict) {
+		return err
+	}
+	var old []mirror.Info
+	for info, err := range s.target.List(ctx, mirror.Range{Prefix: notice.Dir}) {
+		if err != nil {
+			return err
+		}
+		if info.Name != notice.Name { // which may be that of the next prune
+			old = append(old, info)
+		}
+	}
+	for batch := range slices.Chunk(old, mirror.MaxBatch) {
+		if _, err := mirror.DeleteAll(ctx, s.deleter, batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,259 @@
+// Package notice keeps a pruner from deleting what a publisher is about to use.
+//
+// A publisher may find an object in the mirror, not send it, and then store a document that points at it. To a pruner that looks
+// between the two, nothing points at the object. So a pruner gives notice before it deletes anything, and a publisher
+// objects to the deletion of what it has found. Each side does first what the other one looks at, so one of them sees the other:
+//
+//	pruner                                      publisher
+//	store the notice                            read the notice: there is none, or
+//	wait Fresh and longer                         store an objection, wait as long as the notice says, and
+//	list all documents again                      look whether what it has found is still there
+//	before each request that deletes:           store the document, within Fresh
+//	  list the objections; obey them
+//	  end the request within half of the time
+//	remove the notice
+//
+// A publisher that sees no notice has stored its document before the pruner lists the documents. One that sees the notice
+// objects; the pruner obeys, or its last request that did not know of the objection has ended when the publisher looks. A pruner
+// that dies leaves its notice, which costs such publishers that wait, until a prune is run again.
+//
+// What is stored less than Young ago needs no objection: a pruner spares it.
+package notice
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
+)
+
+const (
+	// Dir is where all of it is, below the root of the mirror.
+	Dir = lead.Dir + "prune/"
+	// Name is where the notice is.
+	Name = Dir + "notice"
+	// Objections is the beginning of the names of objections.
+	Objections = Dir + "spare-"
+)
+
+const (
+	// Fresh is how long a publisher may rely on having seen no notice. A pruner deletes nothing for twice as long after it has given
+	// notice.
+	Fresh = 5 * time.Minute
+	// Young is the age up to which a publisher may rely on an object without an objection. A pruner deletes nothing that is
+	// less than twice as old, so the two may count differently.
+	Young = 30 * time.Minute
+	// Alive is how old the notice of a pruner at work gets: it is renewed more often.
+	Alive = 3 * time.Minute
+)
+
+// A Notice says that a pruner is at work, or was when it died.
+type Notice struct {
+	Run   string    `json:"run"`   // tells it from every other
+	Began time.Time `json:"began"` // by the clock of the pruner
+	Beat  int       `json:"beat"`
+	// Settle is how long after its objection a publisher looks whether an object is there. The pruner ends each request
+	// that deletes within half of that.
+	Settle time.Duration `json:"settle"`
+
+	Version mirror.Version `json:"-"`
+	Stored  time.Time      `json:"-"` // by the clock of the mirror
+}
+
+// maxText is the size of the largest object that is read here.
+const maxText = 16 << 20
+
+// Read returns the notice; nil if no pruner is at work. Credentials that may not look here see none: such a publisher is not kept
+// apart from a prune. It lists, because credentials that may not list are denied what is not there.
+func Read(ctx context.Context, r Reader) (*Notice, error) {
+	there, err := listed(ctx, r, Name)
+	if errors.Is(err, mirror.ErrDenied) || err == nil && !there {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("see whether a prune is at work: %w", err)
+	}
+	text, info, err := mirror.Read(ctx, r, Name, maxText)
+	if errors.Is(err, mirror.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("see whether a prune is at work: %w", err)
+	}
+	n := &Notice{Version: info.Version, Stored: info.Modified}
+	if err := json.Unmarshal(text, n); err != nil || n.Settle < 0 {
+		n.Settle = time.Minute // of a pruner that we do not understand
+	}
+	return n, nil
+}
+
+func listed(ctx context.Context, l mirror.Lister, name string) (bool, error) {
+	for info, err := range l.List(ctx, mirror.Range{Prefix: name}) {
+		if err != nil {
+			return false, err
+		}
+		if info.Name == name {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// A Reader is what is needed to see a notice.
+type Reader interface {
+	mirror.Reader
+	mirror.Lister
+}
+
+// A Store is what is needed to object.
+type Store interface {
+	Reader
+	mirror.Writer
+}
+
+// An Objection names objects that are not to be deleted.
+type objection struct {
+	Names []string `json:"names"`
+}
+
+// Object keeps a pruner from deleting objects, and returns when none that it had begun to delete can still go. It reports
+// whether a pruner is at work: then the caller looks whether the objects are there. Without one nothing is stored.
+func Object(ctx context.Context, s Store, names []string) (atWork bool, err error) {
+	if len(names) == 0 {
+		return false, nil
+	}
+	n, err := Read(ctx, s)
+	if err != nil || n == nil {
+		return false, err
+	}
+	sorted := slices.Compact(slices.Sorted(slices.Values(names)))
+	text, err := json.Marshal(objection{sorted})
+	if err != nil {
+		return true, err
+	}
+	u := upload(Objections+n.Run+"-"+blob.DigestOf(text).String()[:32], text, layout.Immutable)
+	if err := s.Create(ctx, u); err != nil {
+		return true, fmt.Errorf("a prune is at work, and it cannot be kept from deleting what is to be published: %w", err)
+	}
+	select {
+	case <-ctx.Done():
+		return true, ctx.Err()
+	case <-time.After(n.Settle):
+		return true, nil
+	}
+}
+
+func upload(name string, text []byte, caching string) mirror.Upload {
+	return mirror.Upload{Name: name, Content: blob.Bytes(text), Digest: blob.DigestOf(text), Type: "application/json", CacheControl: caching}
+}
+
+// ErrAtWork: a pruner is at work.
+var ErrAtWork = errors.New("a prune of this mirror is at work")
+
+// Refuse returns ErrAtWork if a pruner is at work. It is for a writer that makes an index of all that it finds, and so can offer
+// what the pruner is about to delete. The notice of a pruner that died does not last.
+func Refuse(ctx context.Context, r Reader) error {
+	n, err := Read(ctx, r)
+	if err == nil && n != nil && time.Since(n.Stored) < Young {
+		err = fmt.Errorf("%w, since %s: try again when it has ended", ErrAtWork, n.Began.UTC().Format(time.RFC3339))
+	}
+	return err
+}
+
+// A Giver gives notice, for a pruner. It is not safe for concurrent use.
+type Giver struct {
+	store  PrunerStore
+	notice Notice
+	seen   map[string]bool // objections that were read
+}
+
+// A PrunerStore is what a pruner needs to give notice.
+type PrunerStore interface {
+	Store
+	mirror.Swapper
+}
+
+// Give stores a notice. The error is ErrAtWork if another pruner is at work, or was a moment ago. The notice of one that has
+// died is replaced, and any if this pruner is known to be alone.
+func Give(ctx context.Context, s PrunerStore, run string, settle time.Duration, alone bool) (*Giver, error) {
+	was, err := Read(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	version := mirror.Absent
+	if was != nil {
+		if age := time.Since(was.Stored); age < Alive && !alone {
+			return nil, fmt.Errorf("%w, since %s: if it was killed, try again in %s", ErrAtWork, was.Began.UTC().Format(time.RFC3339), (Alive - age).Round(time.Second))
+		}
+		version = was.Version
+	}
+	g := &Giver{store: s, notice: Notice{Run: run, Began: time.Now().UTC(), Settle: settle, Version: version}, seen: make(map[string]bool)}
+	err = g.Renew(ctx)
+	if errors.Is(err, mirror.ErrConflict) {
+		err = ErrAtWork
+	}
+	return g, err
+}
+
+// Renew shows that the pruner is alive. It fails with mirror.ErrConflict if another pruner has taken this one for dead: then
+// nothing more may be deleted.
+func (g *Giver) Renew(ctx context.Context) error {
+	g.notice.Beat++
+	text, err := json.Marshal(g.notice)
+	if err != nil {
+		return err
+	}
+	version, err := g.store.Swap(ctx, upload(Name, text, layout.Revalidate), g.notice.Version)
+	if err != nil {
+		return fmt.Errorf("give notice: %w", err)
+	}
+	g.notice.Version = version
+	return nil
+}
+
+// Stored returns when the notice was stored last, by the clock of the mirror.
+func (g *Giver) Stored(ctx context.Context) (time.Time, error) {
+	info, err := g.store.Stat(ctx, Name)
+	if err == nil && info.Version != g.notice.Version {
+		err = ErrAtWork
+	}
+	return info.Modified, err
+}
+
+// Version is that of the notice as it was stored last.
+func (g *Giver) Version() mirror.Version { return g.notice.Version }
+
+// Spared returns the names in objections that were not returned before. An objection that cannot be read is an error.
+func (g *Giver) Spared(ctx context.Context) ([]string, error) {
+	var names []string
+	for info, err := range g.store.List(ctx, mirror.Range{Prefix: Objections}) {
+		if err != nil {
+			return nil, fmt.Errorf("objections of publishers: %w", err)
+		}
+		if g.seen[info.Name] {
+			continue
+		}
+		text, _, err := mirror.Read(ctx, g.store, info.Name, maxText)
+		if err != nil && !errors.Is(err, mirror.ErrNotExist) {
+			return nil, fmt.Errorf("objections of publishers: %w", err)
+		}
+		var o objection
+		if err == nil && json.Unmarshal(text, &o) != nil {
+			return nil, fmt.Errorf("%s is no objection of a publisher: delete it", info.Name)
+		}
+		g.seen[info.Name] = true
+		names = append(names, o.Names...)
+	}
+	return names, nil
+}
+
+// IsOurs reports whether an object below lead.Dir belongs to a prune.
+func IsOurs(name string) bool { return strings.HasPrefix(name, Dir) }

@@ -1,0 +1,172 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
+)
+
+// What a run relies on and has not stored itself, a prune may be about to delete: content that documents will point at, documents
+// that are to be indexed, and packages that others will depend on. Package notice says how the two keep apart.
+type relied struct {
+	objects []buildcache.Object // that were found
+	names   []string            // of these, and of what packages depend on
+	owners  map[string]*buildcache.Package
+}
+
+// rely keeps a prune from deleting what the packages of a mirror rely on, and sends again what it has deleted. It comes right before
+// documents are stored.
+func (a *application) rely(ctx context.Context, m *running) error {
+	r := m.relied(time.Since(a.began) > notice.Young)
+	if len(r.names) == 0 {
+		return nil
+	}
+	atWork, err := notice.Object(ctx, m.store, r.names)
+	if err != nil {
+		return fmt.Errorf("packages that are there already: %w", err)
+	}
+	if !atWork && len(r.objects) == 0 {
+		return nil
+	}
+	// Only now: until a moment ago, what was found could be deleted.
+	var names []string
+	for _, o := range r.objects {
+		names = append(names, o.Name)
+	}
+	seen, err := buildcache.SurveyFor(ctx, m.format, m.store, names)
+	if err != nil {
+		return err
+	}
+	for _, o := range r.objects {
+		if seen.Has(buildcache.Object{Name: o.Name, Size: -1}) {
+			continue
+		}
+		if err := a.sendAgain(ctx, m, o, r.owners[o.Name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// relied returns what is relied on: all content too, if it was sent so long ago that a prune may take it for left behind.
+func (m *running) relied(long bool) relied {
+	r := relied{owners: make(map[string]*buildcache.Package)}
+	sent := make(map[string]bool)
+	for _, o := range m.Blobs {
+		sent[o.Name] = true
+	}
+	rely := func(p *buildcache.Package, o buildcache.Object) {
+		if r.owners[o.Name] == nil {
+			r.owners[o.Name] = p
+			r.objects = append(r.objects, o)
+			r.names = append(r.names, o.Name)
+		}
+	}
+	written := make(map[string]bool)
+	for _, wave := range m.documents {
+		for _, w := range wave {
+			written[w.Name] = true
+		}
+	}
+	for i := range m.out.Packages {
+		p := &m.out.Packages[i]
+		stores := written[p.File] || slices.ContainsFunc(p.Blobs, func(o buildcache.Object) bool { return sent[o.Name] })
+		if p.Status == Rejected || !stores {
+			continue
+		}
+		for _, o := range p.Blobs {
+			if long || !sent[o.Name] {
+				rely(p.Package, o)
+			}
+		}
+		if p.Status != New {
+			rely(p.Package, buildcache.DocumentOf(p.Package))
+		}
+		r.names = append(r.names, m.dependencies(p.Package, written)...)
+	}
+	slices.Sort(r.names)
+	r.names = slices.Compact(r.names)
+	return r
+}
+
+// dependencies are the documents of what a package depends on, as far as the record says their names and they are not stored now.
+func (m *running) dependencies(p *buildcache.Package, written map[string]bool) []string {
+	if p.Spec == nil {
+		return nil
+	}
+	var all []string
+	for _, n := range p.Spec.Nodes[1:] {
+		names, ok := m.format.DocumentNames(n, buildcache.ToolchainIn(n.Record))
+		if !ok || n.External || slices.ContainsFunc(names, func(name string) bool { return written[name] }) {
+			continue
+		}
+		all = append(all, names...)
+	}
+	return all
+}
+
+// sendAgain stores an object that was there when the run was planned.
+func (a *application) sendAgain(ctx context.Context, m *running, o buildcache.Object, p *buildcache.Package) error {
+	if o.Name != p.File {
+		if o.Content == nil {
+			return fmt.Errorf("%s was deleted from the destination while %s was published, and SOURCE does not have it", o.Name, p.ID())
+		}
+		return a.put(ctx, m, Write{Object: o})
+	}
+	for _, wave := range m.documents {
+		for i := range wave {
+			if wave[i].Name == o.Name {
+				wave[i].Was = mirror.Absent
+				return nil
+			}
+		}
+	}
+	w, err := a.signed(ctx, Write{Object: o, pkg: p})
+	if err != nil {
+		return err
+	}
+	m.documents = append(m.documents, []Write{w})
+	return nil
+}
+
+// sendLost sends again what is gone of the packages that are to be indexed. To spack buildcache prune, a blob that is
+// older than the index and that no document names yet is an orphan.
+func (a *application) sendLost(ctx context.Context, m *running, now *buildcache.Pointer, adds []*buildcache.Package) error {
+	gone, err := reindex.Missing(ctx, m.format, m.store, now, adds)
+	if err != nil {
+		return err
+	}
+	blobs := make(map[string]bool)
+	var documents []Write
+	for p, objects := range gone {
+		for _, o := range objects {
+			switch {
+			case o.Content == nil:
+				return fmt.Errorf("%s was deleted from the destination while %s was published, and SOURCE does not have it", o.Name, p.ID())
+			case o.Name == p.File:
+				w, err := a.signed(ctx, Write{Object: o, pkg: p})
+				if err != nil {
+					return err
+				}
+				documents = append(documents, w)
+			case !blobs[o.Name]:
+				blobs[o.Name] = true
+				if err := a.put(ctx, m, Write{Object: o}); err != nil {
+					return fmt.Errorf("blobs: %w", err)
+				}
+			}
+		}
+	}
+	for _, wave := range waves(documents) {
+		if err := a.putAll(ctx, m, wave); err != nil {
+			return fmt.Errorf("manifests: %w", err)
+		}
+	}
+	return nil
+}
