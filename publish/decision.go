@@ -217,7 +217,7 @@ func (d *decision) checkPackage(ctx context.Context, p *buildcache.Package, whol
 		reasons = append(reasons, err)
 	}
 	if o.Trust.RequireSigned && !p.Signed && !p.ToSign {
-		reasons = append(reasons, errors.New("it is not signed, and signatures are required: sign it with `spack buildcache push --key` or `spack gpg`"))
+		reasons = append(reasons, errors.New("it is not signed, and signatures are required"))
 	}
 	if o.Trust.Keys != nil && p.Signed {
 		if _, err := o.Trust.Keys.Verify(p.Document); err != nil {
@@ -331,7 +331,7 @@ func rejectDependents(packages []*buildcache.Package, refused map[*buildcache.Pa
 func (d *decision) steps() {
 	var documents []Write
 	blobs := make(map[string]bool)
-	for _, p := range d.out.Packages {
+	for i, p := range d.out.Packages {
 		if !d.sends(p.Package, p.Status) || p.Status == Rejected {
 			continue
 		}
@@ -342,7 +342,9 @@ func (d *decision) steps() {
 				d.out.Blobs = append(d.out.Blobs, b)
 			}
 		}
-		if p.Status != Unchanged {
+		if p.Status == Unchanged {
+			d.out.Packages[i].Status = Repaired
+		} else {
 			documents = append(documents, Write{buildcache.DocumentOf(p.Package), d.replaced[p.Package], p.Package})
 		}
 	}

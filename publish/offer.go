@@ -41,7 +41,7 @@ func issuedBy(p *buildcache.Package) issued {
 
 // published reports whether clients find a package as the source has it.
 func (p PlannedPackage) published() bool {
-	return p.Status == New || p.Status == Replaced || p.Status == Unchanged
+	return p.Status == New || p.Status == Replaced || p.Status == Unchanged || p.Status == Repaired
 }
 
 // planKeys decides which keys are published, and tells clients of those that are there: a key

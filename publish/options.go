@@ -52,6 +52,7 @@ const (
 	Unchanged Status = "unchanged"
 	Skipped   Status = "skipped"  // there with another document, which stays
 	Replaced  Status = "replaced" // there with another document, which goes
+	Repaired  Status = "repaired" // there with the same document, and without some of its content, which is sent again
 	Rejected  Status = "rejected"
 	Withdrawn Status = "withdrawn" // from the destination: it is not published until that is undone
 )

@@ -19,7 +19,7 @@ func (m *MirrorOutcome) Sweep(ctx context.Context, s mirror.Sweeper) error {
 	large := make(map[string]bool)
 	for _, p := range m.Packages {
 		for _, b := range p.Blobs {
-			if b.Size > smallestParts && (p.Status == New || p.Status == Unchanged || p.Status == Replaced) {
+			if b.Size > smallestParts && p.published() {
 				large[b.Name] = true
 			}
 		}

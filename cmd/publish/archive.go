@@ -77,9 +77,9 @@ func (e *exporting) run(cmd *cobra.Command, args []string, env cli.Env) error {
 	ctx, cancel := cli.WithTimeout(cmd.Context(), e.timeout)
 	defer cancel()
 	report := task.NewReport(env, args[0], args[1], e.dryRun, nil)
-	err = cli.Stopped(ctx, e.export(ctx, args[0], args[1], want, o, report, env))
+	err = e.output.Tell(cli.Stopped(ctx, e.export(ctx, args[0], args[1], want, o, report, env)))
 	report.Finish(err)
-	if printErr := report.Print(env.Stdout, e.json); err == nil {
+	if printErr := report.Print(env, e.json); err == nil {
 		err = printErr
 	}
 	return err

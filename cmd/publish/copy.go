@@ -120,9 +120,9 @@ func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []strin
 		Into:        transfer.NewRelay("").Into,
 		Environment: env.Target(), Report: report, Observer: screen, Identified: screen.Identified,
 	}
-	err = j.Run(ctx)
+	err = c.output.Tell(j.Run(ctx))
 	report.Finish(err)
-	if printErr := report.Print(env.Stdout, c.json); err == nil {
+	if printErr := report.Print(env, c.json); err == nil {
 		err = printErr
 	}
 	return err

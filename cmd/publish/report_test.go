@@ -28,10 +28,10 @@ plan for SOURCE -> DESTINATION (dry run: nothing is written)
   destination = DESTINATION (argument)
   dry-run = true (flag)
   include = [zlib] (flag)
-  new       zlib@1.3.1/w5l2qjc
+  new       zlib@1.3.1/w5l2qjc, 4.1 KiB
   MIRROR  LAYOUT  NEW  REPLACED  UNCHANGED  SKIPPED  REJECTED  INDEX
   .       v2      1    0         0          0        0         0 -> 1
-  would store 6 objects, 12 KiB, in about 6 requests: $0.0000
+  would store 6 objects, 12 KiB, in about 7 requests: $0.0000
 would publish 1 package
 `},
 		{[]string{"--include", "zlib"}, `

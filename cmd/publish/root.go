@@ -81,7 +81,10 @@ func rootCommand(env cli.Env) *cobra.Command {
 	cmd.SetErr(env.Stderr)
 	cmd.SetFlagErrorFunc(cli.FlagErrors(env))
 	cmd.Flags().BoolP("version", "V", false, "print the version")
-	cmd.AddCommand(browse.Ls(env), browse.Show(env), browse.Why(env), browse.Du(env), browse.SBOM(env), catalogCommand(env), copyCommand(env), exportCommand(env), importCommand(env), indexCommand(env), pruning.Command(env), indexerCommand(env), verifyCommand(env), signCommand(env), keys.Command(env), benchCommand(env), actionCommand(env),
+	cmd.AddCommand(browse.Ls(env), browse.Show(env), browse.Why(env), browse.Du(env), browse.SBOM(env), browse.Verify(env),
+		copyCommand(env), exportCommand(env), importCommand(env), signCommand(env),
+		catalogCommand(env), indexCommand(env), keys.Command(env), pruning.Command(env),
+		benchCommand(env), actionCommand(env), indexerCommand(env),
 		daemonCommand(env), remote.Push(env), remote.Status(env), remote.Drain(env), remote.Retry(env), remote.Forget(env), execCommand(env), doctorCommand(env), initCommand(env), versionCommand(env), manCommand(), exitCodesTopic())
 	help.Install(cmd, style.Of(env.Raw.Stdout, env.Lookup))
 	return cmd
@@ -175,9 +178,9 @@ func runPublish(cmd *cobra.Command, args []string, p *publishing, env cli.Env) e
 	ctx, cancel := cli.WithTimeout(cmd.Context(), p.timeout)
 	defer cancel()
 	introduce(j)
-	err := j.Run(ctx)
+	err := p.output.Tell(j.Run(ctx))
 	j.Report.Finish(err)
-	if printErr := j.Report.Print(env.Stdout, p.json); err == nil {
+	if printErr := j.Report.Print(env, p.json); err == nil {
 		err = printErr
 	}
 	return err

@@ -73,7 +73,7 @@ func runSign(cmd *cobra.Command, source string, p *publishing, env cli.Env) erro
 	err = j.RunInPlace(ctx)
 	j.Report.Finish(err)
 	if p.json {
-		return errors.Join(err, j.Report.Print(env.Stdout, true))
+		return errors.Join(err, j.Report.Print(env, true))
 	}
 	if printErr := printSigned(env, j.Report); err == nil {
 		err = printErr
@@ -85,7 +85,7 @@ func printSigned(env cli.Env, r *task.Report) error {
 	signed, already := 0, 0
 	for _, m := range r.Mirrors {
 		signed += m.Counts[string(publish.New)] + m.Counts[string(publish.Replaced)]
-		already += m.Counts[string(publish.Unchanged)] + m.Counts[string(publish.Skipped)]
+		already += m.Counts[string(publish.Unchanged)] + m.Counts[string(publish.Repaired)] + m.Counts[string(publish.Skipped)]
 	}
 	for _, f := range r.Findings {
 		if f.Severity == buildcache.Warning {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/alike"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -49,15 +50,36 @@ type FindingsError struct {
 	Findings []Finding
 	// Held: packages without findings were held back as well. Options.KeepGoing publishes them.
 	Held bool
+	// Whole: Error names each of them.
+	Whole bool
 }
 
+// Error says what was found. What is the same of many packages is one line, unless Whole is set.
 func (e *FindingsError) Error() string {
 	errs := slices.DeleteFunc(slices.Clone(e.Findings), func(f Finding) bool { return f.Severity != Error })
-	lines := make([]string, len(errs))
-	for i, f := range errs {
-		lines[i] = "  " + f.String()
+	lines := Lines(errs)
+	if !e.Whole {
+		lines = Grouped(errs)
 	}
-	return english.Plural(len(errs), "problem", "") + ":\n" + strings.Join(lines, "\n")
+	return english.Plural(len(errs), "problem", "") + ":\n  " + strings.Join(lines, "\n  ")
+}
+
+// Lines returns findings as a line each.
+func Lines(findings []Finding) []string {
+	lines := make([]string, len(findings))
+	for i, f := range findings {
+		lines[i] = f.String()
+	}
+	return lines
+}
+
+// Grouped returns findings as a bounded number of lines, one for those that say the same.
+func Grouped(findings []Finding) []string {
+	remarks := make([]alike.Remark, len(findings))
+	for i, f := range findings {
+		remarks[i] = alike.Remark{Kind: string(f.Severity), File: f.File, Reason: oneLine(f.Reason), Line: f.String()}
+	}
+	return alike.Lines(remarks)
 }
 
 // Failed reports whether any finding is an error.

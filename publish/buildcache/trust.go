@@ -94,7 +94,7 @@ func (t Trust) Objection(document []byte) error {
 func (t Trust) Objections(p *Package) []error {
 	var reasons []error
 	if t.RequireSigned && !p.Signed {
-		reasons = append(reasons, errors.New("it is not signed, and signatures are required: sign it with `spack buildcache push --key` or `spack gpg`"))
+		reasons = append(reasons, errors.New("it is not signed, and signatures are required"))
 	}
 	if t.Keys != nil && p.Signed {
 		if _, err := t.Keys.Verify(p.Document); err != nil {

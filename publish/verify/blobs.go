@@ -80,6 +80,7 @@ func (c *check) checkBlobs(ctx context.Context) error {
 	c.checked(0, len(todo))
 	return parallel.Each(ctx, verifyHashers, todo, func(ctx context.Context, r *ref) error {
 		if err := c.hash(ctx, r.Object); err != nil {
+			c.mend(wrong(r.Name, err), r.owners...)
 			for _, owner := range r.owners {
 				c.damage(owner, "%v", err)
 			}

@@ -74,6 +74,7 @@ func (c *check) checkDocument(ctx context.Context, d document) {
 	}
 	if err != nil {
 		if d.offered != "" && c.reader.absent(err) {
+			c.mend("", name)
 			c.damage(name, "%s offers %s, whose document is not there: %v", c.indexName(), d.offered, err)
 			return
 		}
@@ -86,6 +87,9 @@ func (c *check) checkDocument(ctx context.Context, d document) {
 		return
 	}
 	if err != nil {
+		if severityOf(err) == buildcache.Error {
+			c.mend(name, name)
+		}
 		c.report(severityOf(err), name, "%v", err)
 		return
 	}
@@ -133,12 +137,16 @@ func (c *check) checkContent(ctx context.Context, p *buildcache.Package) bool {
 		isSpec := i == p.SpecBlob()
 		reason := c.missing(ctx, b)
 		if reason != "" {
+			c.mend(c.there(b.Name), p.File)
 			c.damage(p.File, "%s", reason)
 			specMissing = specMissing || isSpec
 		}
 		c.refer(p.File, b, reason != "" || isSpec)
 	}
 	if specErr != nil && !specMissing {
+		if i := p.SpecBlob(); i >= 0 && wrong("spec", specErr) != "" {
+			c.mend(p.Blobs[i].Name, p.File)
+		}
 		c.report(severityOf(specErr), p.File, "%v", specErr)
 	}
 	return p.Spec != nil
@@ -191,6 +199,7 @@ func (c *check) reportUnindexed(ctx context.Context) {
 	}
 	for h, name := range c.unindexed {
 		if !x.Has(h) {
+			c.mendIndex()
 			c.damage(name, "it is not in the index, so clients do not find it: run publish index")
 		}
 	}

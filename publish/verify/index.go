@@ -232,6 +232,7 @@ func (c *check) offered(file string, records map[spec.Hash]known) {
 			names, there = []string{file}, hashes[h]
 		}
 		if !there {
+			c.mend("", names[0])
 			c.damage(names[0], "%s offers %s, whose document is not there", file, k.node.ID())
 		}
 	}

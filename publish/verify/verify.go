@@ -38,6 +38,7 @@ type Report struct {
 	Keys     int                  `json:"keys"`     // public keys
 	Orphans  int                  `json:"orphans"`  // blobs that nothing points at: superseded indices, what a dead publisher left
 	Findings []buildcache.Finding `json:"findings"` // sorted by file
+	Repair   Repair               `json:"repair,omitzero"`
 	// Audiences says which versions of Spack see how many packages, where not all see all.
 	Audiences []buildcache.Audience `json:"audiences,omitempty"`
 }
@@ -155,6 +156,7 @@ func (v *verifier) finish() *Report {
 		v.result.Bytes += size
 	}
 	v.result.Keys = len(v.keys)
+	v.result.Repair.tidy()
 	slices.SortFunc(v.result.Findings, func(a, b buildcache.Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Severity, b.Severity), cmp.Compare(a.Reason, b.Reason))
 	})

@@ -336,6 +336,7 @@ func TestReports(t *testing.T) {
 		{"publish verify", []string{"verify", "file://TMP/b"}},
 		{"publish verify", []string{"verify", "--require-signed", "file://TMP/b"}},
 		{"publish verify", []string{"verify", "file://TMP/f"}},
+		{"publish verify", []string{"verify", "file://TMP/damaged"}},
 		{"publish index", []string{"index", "file://TMP/b"}},
 		{"publish index", []string{"index", "--distribution-id", "E1", "file://TMP/d"}},
 		{"publish", []string{"MIXED", "S3/i"}},
@@ -377,7 +378,7 @@ func reporter(t *testing.T) func(args []string) any {
 		t.Fatal(err)
 	}
 	mixed := filepath.Join(tmp, "mixed")
-	for _, dir := range []string{mixed, filepath.Join(tmp, "d")} {
+	for _, dir := range []string{mixed, filepath.Join(tmp, "d"), filepath.Join(tmp, "damaged")} {
 		if err := os.CopyFS(dir, os.DirFS("../testdata/v3-unsigned")); err != nil {
 			t.Fatal(err)
 		}
@@ -396,8 +397,14 @@ func reporter(t *testing.T) func(args []string) any {
 			t.Fatal(err)
 		}
 	}
-	// Rebuilding d changes it.
-	if err := os.Remove(filepath.Join(tmp, "d/v3/manifests/index/index.manifest.json")); err != nil {
+	// Rebuilding d changes it. The other one lacks a good object, too.
+	for _, dir := range []string{"d", "damaged"} {
+		if err := os.Remove(filepath.Join(tmp, dir, "v3/manifests/index/index.manifest.json")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	damaged := filepath.Join(tmp, "damaged/blobs/sha256/69/69c1a3c1d53a54135d8e8fdedb79959d8b1ffbbd262f1ca9fd2a0834d2321cc5")
+	if err := os.WriteFile(damaged, []byte("damaged"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	edge := &cdn.Edge{}

@@ -35,6 +35,7 @@ var arrows = map[string]string{
 	"publish/userfile": "",
 	"publish/parallel": "publish/defect publish/nofile",
 	"publish/field":    "",
+	"publish/alike":    "publish/spec publish/buildcache",
 	// documents
 	"publish/key":      "",
 	"publish/manifest": "publish/blob",
@@ -89,7 +90,7 @@ var arrows = map[string]string{
 	"publish/session/sessiontest":       "",
 	"publish/events/eventstest":         "publish/events",
 	// what a mirror consists of
-	"publish/buildcache": "publish/history publish/defect publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/nofile publish/parallel",
+	"publish/buildcache": "publish/alike publish/history publish/defect publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/nofile publish/parallel",
 	// from one mirror to another
 	"publish/archive":  "publish/blob publish/mirror",
 	"publish/transfer": "publish/blob publish/mirror",
@@ -123,7 +124,7 @@ var arrows = map[string]string{
 	"cmd/publish/internal/pruning":         "publish publish/buildcache publish/lockfile publish/mirror publish/prune publish/query publish/reindex/notice publish/spec publish/target publish/userfile cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help",
 	"cmd/publish/internal/setup":           "publish/field publish/redact publish/spec publish/target cmd/publish/internal/cli",
 	"cmd/publish/internal/wrap":            "cmd/publish/internal/task publish publish/reindex publish/target publish/daemon publish/daemon/api publish/queue cmd/publish/internal/cli cmd/publish/internal/service",
-	"cmd/publish/internal/browse":          "publish/spec publish/lockfile publish/buildcache publish/inventory publish/mirror publish/query publish/redact publish/sbom publish/target publish/userfile publish/field publish/shell cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help",
+	"cmd/publish/internal/browse":          "publish/spec publish/lockfile publish/buildcache publish/inventory publish/mirror publish/query publish/redact publish/sbom publish/target publish/userfile publish/field publish/shell cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help publish/verify",
 	"cmd/publish/internal/remote":          "publish/daemon publish/daemon/api publish/events publish/queue cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help cmd/publish/internal/service",
 	"cmd/publish/internal/cli/clitest":     "",
 	"cmd/publish/internal/action/workflow": "cmd/publish/internal/cli/escape publish/userfile",

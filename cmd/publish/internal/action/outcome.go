@@ -41,7 +41,7 @@ func (a *action) outcome(err, let error) *outcome {
 	o := &outcome{progress: a.log.progress(), report: a.report, in: a.in, err: err, let: let, lost: errors.As(err, &lost)}
 	for _, m := range a.report.Mirrors {
 		o.found += len(m.Packages)
-		o.skipped += m.Counts[string(publish.Unchanged)] + m.Counts[string(publish.Skipped)]
+		o.skipped += m.Counts[string(publish.Unchanged)] + m.Counts[string(publish.Repaired)] + m.Counts[string(publish.Skipped)]
 		// What is published can be found: an index that was to change has changed.
 		if !m.Index.Changes && a.report.Result != "failed" && a.report.Result != "cancelled" || m.Index.Written {
 			o.published += m.Counts[string(publish.New)] + m.Counts[string(publish.Replaced)]

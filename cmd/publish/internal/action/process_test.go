@@ -230,8 +230,8 @@ func TestActionSessions(t *testing.T) {
 	}{
 		{map[string]string{"dry-run": "true"}, "s3:GetObject", "s3:PutObject", 0, 0},
 		{map[string]string{"dry-run": "true", "session-policy": `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["s3:GetObject","s3:ListBucket"],"Resource":"*"}]}`}, `"Resource":"*"`, "s3:PutObject", 0, 0},
-		{nil, "arn:aws:s3:::cache/noble/spack/*", "s3:DeleteObject", 40, 1},
-		{map[string]string{"session-policy": "none"}, "", "Allow", 40, 1},
+		{nil, "arn:aws:s3:::cache/noble/spack/*", "s3:DeleteObject", 41, 1},
+		{map[string]string{"session-policy": "none"}, "", "Allow", 41, 1},
 	} {
 		for name, v := range row.with {
 			s.with[name] = v
@@ -507,7 +507,7 @@ func TestSummariesHaveABound(t *testing.T) {
 	findings := &buildcache.FindingsError{}
 	for i := range 50000 {
 		m.Packages = append(m.Packages, task.PackageReport{Name: fmt.Sprintf("package-%d", i), Version: "1.0", Hash: strings.Repeat("a", 32), Status: "new", OS: "ubuntu22.04", Target: "x86_64_v3"})
-		findings.Findings = append(findings.Findings, buildcache.Finding{Severity: buildcache.Error, File: "file", Reason: strings.Repeat("bad ", 10)})
+		findings.Findings = append(findings.Findings, buildcache.Finding{Severity: buildcache.Error, File: "file", Reason: fmt.Sprint(i, strings.Repeat("bad ", 10))})
 	}
 	a.report.Mirrors = []task.MirrorReport{m}
 	_ = a.conclude(findings)

@@ -114,10 +114,11 @@ func (o *outcome) table(b *strings.Builder) {
 		add("public URL", workflow.Code(u))
 	}
 	if r.Planned() {
-		new, replaced, rejected, healed := 0, 0, 0, 0
+		new, replaced, repaired, rejected, healed := 0, 0, 0, 0, 0
 		for _, m := range r.Mirrors {
 			new += m.Counts["new"]
 			replaced += m.Counts["replaced"]
+			repaired += m.Counts["repaired"]
 			rejected += m.Counts["rejected"]
 			healed += len(m.Healed)
 		}
@@ -125,7 +126,7 @@ func (o *outcome) table(b *strings.Builder) {
 		for _, n := range []struct {
 			n    int
 			what string
-		}{{replaced, "replaced"}, {rejected, "refused"}, {healed, "added to the index that had been there without it"}} {
+		}{{replaced, "replaced"}, {repaired, "repaired"}, {rejected, "refused"}, {healed, "added to the index that had been there without it"}} {
 			if n.n > 0 {
 				text += fmt.Sprintf(", %d %s", n.n, n.what)
 			}
@@ -180,7 +181,7 @@ func (o *outcome) mirrors(b *strings.Builder) {
 		}
 		rows = append(rows, []string{
 			workflow.Code("./" + m.Path), m.Layout, fmt.Sprint(m.Counts["new"]), fmt.Sprint(m.Counts["replaced"]),
-			fmt.Sprint(m.Counts["unchanged"] + m.Counts["skipped"]), fmt.Sprint(m.Counts["rejected"]), ix,
+			fmt.Sprint(m.Counts["unchanged"] + m.Counts["repaired"] + m.Counts["skipped"]), fmt.Sprint(m.Counts["rejected"]), ix,
 		})
 	}
 	if len(rows) > 0 {

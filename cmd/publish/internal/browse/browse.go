@@ -1,4 +1,4 @@
-// Package browse is the commands that show what is in a cache: ls, show, why, du and sbom. They only read.
+// Package browse is the commands that show what is in a cache: ls, show, why, du, sbom and verify. They only read.
 package browse
 
 import (

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"golang.org/x/term"
 )
@@ -39,6 +40,14 @@ type Output struct {
 
 // Streams are those that the program was given.
 type Streams struct{ Stdout, Stderr io.Writer }
+
+// Tell makes an error say as much as is to be shown.
+func (o Output) Tell(err error) error {
+	if found := (*buildcache.FindingsError)(nil); o.Verbose && errors.As(err, &found) {
+		found.Whole = true
+	}
+	return err
+}
 
 // Escaped returns an environment whose streams escape what is written to them. Results go to out.
 func (e Env) Escaped(out *Results) Env {

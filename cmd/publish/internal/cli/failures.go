@@ -172,10 +172,14 @@ var failures = []row{
 
 	// The source, and what is in the mirror.
 	as(ExitSource, func(err *buildcache.FindingsError, _ Words) string {
-		if err.Held {
-			return "mend or rebuild what is named, or publish the rest with {keep-going}"
+		todo := "mend or rebuild what is named"
+		if slices.ContainsFunc(err.Findings, func(f buildcache.Finding) bool { return strings.HasPrefix(f.Reason, "it is not signed") }) {
+			todo = "sign packages as they are published, with {sign-key}, or when they are built, with `spack buildcache push --key`"
 		}
-		return "mend or rebuild what is named"
+		if err.Held {
+			return todo + ", or publish the rest with {keep-going}"
+		}
+		return todo
 	}),
 	is(ExitSource, buildcache.ErrNoMirror).
 		hint("name the directory of a mirror, or one above several: where v3 and blobs, or build_cache, are"),

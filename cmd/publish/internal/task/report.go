@@ -18,6 +18,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/style"
 )
 
 // A Report is what a publish tells: the plan, and what came of it.
@@ -41,6 +42,7 @@ type Report struct {
 	Seconds     float64              `json:"seconds"`
 
 	output  cli.Output
+	style   style.Style // of standard output
 	began   time.Time
 	dryRun  bool
 	planned bool // the plan is known
@@ -103,7 +105,7 @@ func NewReport(env cli.Env, source, destination string, dryRun bool, used []cli.
 	return &Report{
 		Version: cli.ReportVersion, Program: "publish " + env.Version, Source: redact.URL(source), Destination: redact.URL(destination),
 		Settings: used, Mirrors: []MirrorReport{}, Files: []fileReport{}, Findings: []buildcache.Finding{},
-		output: env.Output, began: time.Now(), dryRun: dryRun,
+		output: env.Output, style: style.Of(env.Raw.Stdout, env.Lookup), began: time.Now(), dryRun: dryRun,
 	}
 }
 
@@ -200,25 +202,54 @@ func (r *Report) Finish(err error) {
 	}
 }
 
-func (r *Report) Print(w io.Writer, asJSON bool) error {
+// Print writes the report to standard output, for a program or for people.
+func (r *Report) Print(env cli.Env, asJSON bool) error {
 	if asJSON {
-		return cli.WriteJSON(w, r)
+		return cli.WriteJSON(env.Stdout, r)
 	}
-	var b strings.Builder
-	r.text(&b)
-	_, err := io.WriteString(w, b.String())
+	if !r.style.Terminal() {
+		return r.PrintTo(env.Stdout)
+	}
+	body, said := r.text()
+	_, err := io.WriteString(env.Results, escape.Text(body)+r.styled(escape.Line(said)))
 	return err
 }
 
-func (r *Report) text(b *strings.Builder) {
+// PrintTo writes the report for people, without bold and colours.
+func (r *Report) PrintTo(w io.Writer) error {
+	body, said := r.text()
+	if said != "" {
+		said += "\n"
+	}
+	_, err := io.WriteString(w, body+said)
+	return err
+}
+
+// text is the report, and the sentence at its end.
+func (r *Report) text() (body, said string) {
+	var b strings.Builder
 	if r.output.Quiet {
-		r.warnings(b)
-		return
+		r.warnings(&b)
+		return b.String(), ""
 	}
 	if r.planned {
-		r.planText(b)
+		r.planText(&b)
 	}
-	fmt.Fprintln(b, r.outcome())
+	return b.String(), r.outcome()
+}
+
+// styled is the last sentence as a terminal shows it.
+func (r *Report) styled(said string) string {
+	if said == "" {
+		return ""
+	}
+	switch r.Result {
+	case "published":
+		said = r.style.Good(said)
+	case "failed", "cancelled":
+		said = r.style.Bad(said)
+	}
+	return said + "\n"
 }
 
 func (r *Report) planText(b *strings.Builder) {
@@ -268,17 +299,13 @@ func (r *Report) planText(b *strings.Builder) {
 }
 
 func (r *Report) warnings(b *strings.Builder) {
-	shown := 0
-	for _, f := range r.Findings {
-		if f.Severity != buildcache.Warning {
-			continue
-		}
-		if shown++; shown <= cli.ShownWarnings || r.output.Verbose {
-			escape.Fprintf(b, "  warning: %s\n", f)
-		}
+	warnings := slices.DeleteFunc(slices.Clone(r.Findings), func(f buildcache.Finding) bool { return f.Severity != buildcache.Warning })
+	lines := buildcache.Lines(warnings)
+	if !r.output.Verbose {
+		lines = buildcache.Grouped(warnings)
 	}
-	if more := shown - cli.ShownWarnings; more > 0 && !r.output.Verbose {
-		fmt.Fprintf(b, "  warning: and %d more: --verbose shows all\n", more)
+	for _, l := range lines {
+		escape.Fprintf(b, "  warning: %s\n", l)
 	}
 }
 
@@ -308,22 +335,57 @@ func someOf(ids []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(ids[:few], ", "), len(ids)-few)
 }
 
+// shownPackages is how many packages of each status are listed without --verbose.
+const shownPackages = 20
+
+// Packages lists the packages, in a table that has as many columns as there are, and that fits the width: what is to be looked at first.
+// Without --verbose, each status has its first packages, and how many more there are.
 func (r *Report) Packages(b *strings.Builder) {
 	for _, m := range r.Mirrors {
-		for _, p := range m.Packages {
-			escape.Fprintf(b, "  %-9s %s@%s/%.7s", p.Status, p.Name, p.Version, p.Hash)
-			if p.Reason != "" {
-				escape.Fprintf(b, ": %s", p.Reason)
+		for _, status := range []publish.Status{publish.Rejected, publish.Replaced, publish.Repaired, publish.Skipped, publish.New, publish.Unchanged} {
+			shown := 0
+			for _, p := range m.Packages {
+				if p.Status != string(status) {
+					continue
+				}
+				if shown++; shown <= shownPackages || r.output.Verbose {
+					r.packageLine(b, p)
+				}
 			}
-			fmt.Fprintln(b)
+			if more := shown - shownPackages; more > 0 && !r.output.Verbose {
+				fmt.Fprintf(b, "  %-9s and %d more: --verbose lists all\n", status, more)
+			}
 		}
 	}
 }
 
+func (r *Report) packageLine(b *strings.Builder, p PackageReport) {
+	line := fmt.Sprintf("%-9s %s@%s/%.7s", p.Status, p.Name, p.Version, p.Hash)
+	switch {
+	case p.Reason != "":
+		line += ": " + p.Reason
+	case p.Bytes > 0 && p.Status != string(publish.Unchanged):
+		line += ", " + cli.Size(p.Bytes)
+	}
+	line = escape.Line(line)
+	if !r.output.Verbose && r.style.Terminal() {
+		line = cli.Short(line, r.style.Columns()-2)
+	}
+	fmt.Fprintf(b, "  %s\n", line)
+}
+
 // Table shows the mirrors. ahead says that what changes is still to be written.
 func (r *Report) Table(b *strings.Builder, ahead bool) {
+	columns := []publish.Status{publish.New, publish.Replaced, publish.Unchanged, publish.Skipped, publish.Rejected}
+	if slices.ContainsFunc(r.Mirrors, func(m MirrorReport) bool { return m.Counts[string(publish.Repaired)] > 0 }) {
+		columns = slices.Insert(columns, 2, publish.Repaired)
+	}
 	w := tabwriter.NewWriter(b, 2, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "  MIRROR\tLAYOUT\tNEW\tREPLACED\tUNCHANGED\tSKIPPED\tREJECTED\tINDEX")
+	fmt.Fprint(w, "  MIRROR\tLAYOUT")
+	for _, c := range columns {
+		fmt.Fprintf(w, "\t%s", strings.ToUpper(string(c)))
+	}
+	fmt.Fprintln(w, "\tINDEX")
 	for _, m := range r.Mirrors {
 		path := m.Path
 		if path == "" {
@@ -338,7 +400,11 @@ func (r *Report) Table(b *strings.Builder, ahead bool) {
 		case m.Index.Before != m.Index.After:
 			ix = fmt.Sprintf("%d -> %d", m.Index.Before, m.Index.After)
 		}
-		escape.Fprintf(w, "  %s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", path, m.Layout, m.Counts["new"], m.Counts["replaced"], m.Counts["unchanged"], m.Counts["skipped"], m.Counts["rejected"], ix)
+		escape.Fprintf(w, "  %s\t%s", path, m.Layout)
+		for _, c := range columns {
+			fmt.Fprintf(w, "\t%d", m.Counts[string(c)])
+		}
+		escape.Fprintf(w, "\t%s\n", ix)
 	}
 	w.Flush()
 }
@@ -362,24 +428,29 @@ func (r *Report) unchanged() string {
 
 // outcome is the one sentence that says what happened.
 func (r *Report) outcome() string {
-	n := 0
+	n, repaired := 0, 0
 	for _, m := range r.Mirrors {
 		n += m.Counts["new"] + m.Counts["replaced"]
+		repaired += m.Counts["repaired"]
+	}
+	packages := english.Plural(n, "package", "")
+	if repaired > 0 {
+		packages += fmt.Sprintf(", repaired %d", repaired)
 	}
 	switch r.Result {
 	case "published":
-		return fmt.Sprintf("published %s: %s, %s in %.1f s", english.Plural(n, "package", ""), english.Plural(r.Stored.Objects, "object", ""), cli.Size(r.Stored.Bytes), r.Seconds)
+		return fmt.Sprintf("published %s: %s, %s in %.1f s", packages, english.Plural(r.Stored.Objects, "object", ""), cli.Size(r.Stored.Bytes), r.Seconds)
 	case "unchanged":
 		return r.unchanged()
 	case "dry-run":
 		if !r.changes {
 			return r.unchanged()
 		}
-		return "would publish " + english.Plural(n, "package", "")
+		return "would publish " + strings.Replace(packages, "repaired", "repair", 1)
 	}
 	switch {
 	case r.indexed && r.ExitCode == cli.ExitSource:
-		return fmt.Sprintf("%s: published %s, refused others", r.Result, english.Plural(n, "package", ""))
+		return fmt.Sprintf("%s: published %s, refused others", r.Result, packages)
 	case r.indexed:
 		return r.Result + ": everything is published and in the index, but clients may not see it yet"
 	case r.Stored != nil && r.Stored.Objects > 0:

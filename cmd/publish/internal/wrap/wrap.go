@@ -120,7 +120,7 @@ func once(ctx context.Context, env cli.Env, j *task.Publish) error {
 	j.Report = task.NewReport(env, j.Source, j.Destination, j.DryRun, nil) // which begins now
 	err := j.Run(ctx)
 	j.Report.Finish(err)
-	return errors.Join(err, j.Report.Print(env.Stderr, false)) // what is printed is the command's
+	return errors.Join(err, j.Report.PrintTo(env.Stderr)) // what is printed is the command's
 }
 
 // dry runs the command and plans what is there then.

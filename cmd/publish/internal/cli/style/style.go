@@ -18,8 +18,9 @@ const (
 
 // A Style is how a stream shows text. The zero Style leaves it as it is, at the usual width.
 type Style struct {
-	width  int
-	colour bool
+	width    int
+	terminal bool
+	colour   bool
 }
 
 // Of returns the style of a stream, an io.Writer. The environment may refuse colours (NO_COLOR, or TERM=dumb), and
@@ -41,8 +42,11 @@ func Of(stream any, lookup func(string) (string, bool)) Style {
 	if err != nil {
 		width = 0
 	}
-	return Style{width: width, colour: getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"}
+	return Style{width: width, terminal: true, colour: getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"}
 }
+
+// Terminal reports whether the stream is a terminal.
+func (s Style) Terminal() bool { return s.terminal }
 
 // Columns is how many characters a line may have.
 func (s Style) Columns() int { return max(cmp.Or(s.width, Width), least) }

@@ -1,10 +1,12 @@
-package main
+package browse
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize/english"
@@ -13,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
 
@@ -33,11 +36,13 @@ type verifying struct {
 	target        target.Config
 	requireSigned bool
 	trustedKeys   string
+	output        cli.Output
 	deep, json    bool
 	timeout       time.Duration
 }
 
-func verifyCommand(env cli.Env) *cobra.Command {
+// Verify returns the command `publish verify`.
+func Verify(env cli.Env) *cobra.Command {
 	var v verifying
 	cmd := &cobra.Command{
 		GroupID: help.Looking, Use: "verify DESTINATION|URL", Short: "Check a mirror for damage", Long: verifyHelp, Args: cli.Arguments,
@@ -49,6 +54,7 @@ func verifyCommand(env cli.Env) *cobra.Command {
 	fs := cmd.Flags()
 	fs.BoolVar(&v.deep, "deep", false, "download and hash every blob")
 	fs.BoolVar(&v.json, "json", false, "print one JSON document")
+	cli.OutputFlags(fs, &v.output)
 	cli.ReadFlags(fs, &v.target)
 	cli.ConcurrencyFlag(fs, &v.target)
 	fs.BoolVar(&v.requireSigned, "require-signed", false, "a package that is not signed is damage")
@@ -61,9 +67,10 @@ func runVerify(cmd *cobra.Command, where string, v *verifying, env cli.Env) erro
 	ctx, cancel := cli.WithTimeout(cmd.Context(), v.timeout)
 	defer cancel()
 	trust, err := cli.ReadTrust(v.requireSigned, v.trustedKeys)
-	if err != nil {
+	if err = errors.Join(err, v.output.Check()); err != nil {
 		return cli.Usage(err)
 	}
+	env.Output = v.output
 	at, done, err := cli.OpenReaders(ctx, env, where, v.target)
 	if err != nil {
 		return err
@@ -73,7 +80,7 @@ func runVerify(cmd *cobra.Command, where string, v *verifying, env cli.Env) erro
 	if err != nil {
 		return err
 	}
-	if err := found.print(env.Stdout, v.json); err != nil {
+	if err := found.print(env, v); err != nil {
 		return err
 	}
 	if found.Damaged {
@@ -112,36 +119,102 @@ func verifyAll(ctx context.Context, where string, at func(path string) mirror.Re
 	return found, add("")
 }
 
-func (v *verifications) print(w io.Writer, asJSON bool) error {
-	if asJSON {
-		return cli.WriteJSON(w, v)
+func (found *verifications) print(env cli.Env, v *verifying) error {
+	if v.json {
+		return cli.WriteJSON(env.Stdout, found)
 	}
-	for _, m := range v.Mirrors {
-		if err := m.print(w); err != nil {
-			return err
-		}
+	var b strings.Builder
+	for _, m := range found.Mirrors {
+		m.print(&b, v)
 	}
-	return nil
+	_, err := io.WriteString(env.Stdout, b.String())
+	return err
 }
 
-func (v verification) print(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 2, 8, 2, ' ', 0)
-	for _, f := range v.Findings {
-		escape.Fprintf(t, "%s\t%q\t%s\n", f.Severity, f.File, f.Reason)
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	for _, a := range v.Audiences {
-		if _, err := escape.Fprintf(w, "%s: %s: %s\n", v.Mirror, a.Readers, english.Plural(a.Packages, "package", "")); err != nil {
-			return err
+// print writes what was found in a mirror, how much of it, and what mends it.
+func (m verification) print(b *strings.Builder, v *verifying) {
+	counts := make(map[buildcache.Severity]int)
+	for _, severity := range []buildcache.Severity{buildcache.Error, buildcache.Warning} {
+		some := slices.DeleteFunc(slices.Clone(m.Findings), func(f buildcache.Finding) bool { return f.Severity != severity })
+		lines := buildcache.Lines(some)
+		if !v.output.Verbose {
+			lines = buildcache.Grouped(some)
 		}
+		for _, l := range lines {
+			escape.Fprintf(b, "%-7s  %s\n", severity, l)
+		}
+		counts[severity] = len(some)
+	}
+	if v.output.Quiet {
+		return
+	}
+	for _, a := range m.Audiences {
+		escape.Fprintf(b, "%s: %s: %s\n", m.Mirror, a.Readers, english.Plural(a.Packages, "package", ""))
 	}
 	verdict := "no damage"
-	if v.Damaged() {
+	if m.Damaged() {
 		verdict = "damaged"
 	}
-	_, err := escape.Fprintf(w, "%s: layout %s, %d packages, %d objects, %s, %d keys, %d unreferenced blobs: %s\n",
-		v.Mirror, strings.Join(v.Layouts, " and "), v.Packages, v.Objects, cli.Size(v.Bytes), v.Keys, v.Orphans, verdict)
-	return err
+	escape.Fprintf(b, "%s: layout %s, %d packages, %d objects, %s, %d keys, %d unreferenced blobs: %s\n",
+		m.Mirror, strings.Join(m.Layouts, " and "), m.Packages, m.Objects, cli.Size(m.Bytes), m.Keys, m.Orphans, verdict)
+	if len(m.Findings) > 0 {
+		fmt.Fprintf(b, "%s, %s\n", english.Plural(counts[buildcache.Error], "error", ""), english.Plural(counts[buildcache.Warning], "warning", ""))
+	}
+	if m.Repair.Needed() {
+		fmt.Fprintln(b, "to repair it:")
+		for _, line := range repairs(m.Mirror, m.Repair, v) {
+			escape.Fprintf(b, "  %s\n", line)
+		}
+	}
+}
+
+// shownRepairs is how many commands of a kind are shown, and how many packages one names. The JSON report has all.
+const shownRepairs = 10
+
+// repairs are the commands that mend a mirror at a place.
+func repairs(where string, r verify.Repair, v *verifying) []string {
+	if strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://") {
+		return []string{"run publish verify at the destination itself, as s3://bucket/prefix or as a directory: it says how"}
+	}
+	t := v.target
+	aws := ""
+	for _, f := range []struct{ name, value string }{{"endpoint-url", t.S3.EndpointURL}, {"region", t.S3.Region}, {"profile", t.Profile}} {
+		if f.value != "" {
+			aws += " --" + f.name + " " + shell.Quote(redact.URL(f.value))
+		}
+	}
+	flags := aws
+	if t.Role != "" {
+		flags += " --role-to-assume " + shell.Quote(t.Role)
+	}
+	to := shell.Quote(where)
+	var lines []string
+	for i, name := range r.Remove {
+		if i == shownRepairs {
+			lines = append(lines, fmt.Sprintf("... and remove %d more objects, which --json names", len(r.Remove)-i))
+			break
+		}
+		remove := "aws s3 rm" + aws + " " + shell.Quote(where+"/"+name)
+		if dir, err := target.Path(where); err == nil && !strings.HasPrefix(where, "s3://") {
+			remove = "rm " + shell.Quote(dir+"/"+name)
+		}
+		lines = append(lines, remove)
+	}
+	if n := len(r.Publish); n > 0 {
+		include := ""
+		for _, hash := range r.Publish[:min(n, shownRepairs)] {
+			include += " --include /" + hash[:min(len(hash), 7)]
+		}
+		if n > shownRepairs {
+			include = ""
+		}
+		lines = append(lines, "publish"+include+flags+" SOURCE "+to+"  # SOURCE is where "+english.PluralWord(n, "the package was", fmt.Sprint(n)+" packages were")+" built")
+	}
+	if r.Index {
+		lines = append(lines, "publish index"+flags+" "+to)
+	}
+	if v.deep {
+		flags += " --deep"
+	}
+	return append(lines, "publish verify"+flags+" "+to)
 }

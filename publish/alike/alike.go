@@ -1,0 +1,111 @@
+// Package alike says once what is the same of many files.
+package alike
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+const (
+	manyAlike  = 3  // from so many findings on that say the same they are one line
+	namedAlike = 5  // of the packages in it
+	maxLines   = 50 // and so many lines
+)
+
+// A Remark is what is said of one file. Of two whose Kind and Reason are the same, the same is said.
+type Remark struct {
+	Kind, File, Reason string
+	Line               string // the remark as a line of its own
+}
+
+// Lines returns remarks as a bounded number of lines, in their order. Those that say the same of several files are one:
+// 11 packages are not signed: zlib-1.3.1-hyibvwk, gcc-13.4.0-fncqki5 and 9 more.
+func Lines(remarks []Remark) []string {
+	type same struct{ kind, reason string }
+	files := make(map[same][]string)
+	for _, r := range remarks {
+		is := same{r.Kind, r.Reason}
+		files[is] = append(files[is], r.File)
+	}
+	var lines []string
+	said := 0
+	for _, r := range remarks {
+		is := same{r.Kind, r.Reason}
+		alike := files[is]
+		switch {
+		case len(alike) == 0: // said already
+		case len(lines) == maxLines:
+			return append(lines, fmt.Sprintf("and %d more", len(remarks)-said))
+		case len(alike) < manyAlike:
+			lines = append(lines, r.Line)
+			said++
+		default:
+			lines = append(lines, textOf(r.Reason, alike))
+			said += len(alike)
+			files[is] = nil
+		}
+	}
+	return lines
+}
+
+// textOf says what is the same of several files.
+func textOf(reason string, files []string) string {
+	what := "packages"
+	names := make([]string, 0, namedAlike)
+	for _, f := range files {
+		name, ok := shortName(f)
+		if !ok {
+			what, name = "objects", fmt.Sprintf("%q", f)
+		}
+		if len(names) < namedAlike {
+			names = append(names, name)
+		}
+	}
+	text := fmt.Sprintf("%d %s", len(files), what)
+	if said, ok := ofMany(reason); ok {
+		text += " " + said
+	} else {
+		text += ": " + reason
+	}
+	text += ": " + strings.Join(names, ", ")
+	if more := len(files) - len(names); more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
+// ofMany says of many what is said of one; false if that takes more than another verb.
+func ofMany(reason string) (string, bool) {
+	for one, many := range map[string]string{"it is ": "are ", "it has ": "have ", "it depends on ": "depend on "} {
+		if rest, ok := strings.CutPrefix(reason, one); ok && !strings.Contains(rest, " it ") {
+			return many + rest, true
+		}
+	}
+	return "", false
+}
+
+// shortName is what a package is called in a list: the name of its document, with the beginning of its hash, below the mirror
+// of a tree that it is in. It is false if the file is no document of a package.
+func shortName(file string) (string, bool) {
+	dir, base := path.Split(file)
+	for _, suffix := range []string{".spec.manifest.json", ".spec.json.sig", ".spec.json"} {
+		if name, ok := strings.CutSuffix(base, suffix); ok {
+			if at := strings.LastIndexByte(name, '-'); at > 0 && len(name)-at > 8 {
+				name = name[:at+8]
+			}
+			if !spec.Readable(dir + name) {
+				return "", false
+			}
+			for _, inside := range []string{"v3/manifests/", "build_cache/"} {
+				if at := strings.Index("/"+dir, "/"+inside); at >= 0 {
+					dir = dir[:at]
+				}
+			}
+			return dir + name, true
+		}
+	}
+	return "", false
+}

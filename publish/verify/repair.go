@@ -1,0 +1,75 @@
+package verify
+
+import (
+	"errors"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+)
+
+// A Repair is what mends the errors in a mirror, in this order, as far as that is known.
+type Repair struct {
+	// Remove are objects whose content is not what it should be. Publishing never replaces them.
+	Remove []string `json:"remove,omitempty"`
+	// Publish are the hashes of packages that lack something then: they are to be published again, from where they were built.
+	Publish []string `json:"publish,omitempty"`
+	// Index says that the index, or the index of keys, is to be rebuilt.
+	Index bool `json:"index,omitempty"`
+}
+
+// Needed reports whether anything mends the mirror.
+func (r Repair) Needed() bool { return len(r.Remove)+len(r.Publish) > 0 || r.Index }
+
+// damage is verifier.damage. What is wrong with an index is mended by rebuilding it.
+func (c *check) damage(file, reason string, args ...any) {
+	if checksum, _, _ := strings.Cut(path.Base(file), "."); file != "" && (file == c.indexName() || file == c.KeyIndexName() || checksum == "index") {
+		c.mendIndex()
+	}
+	c.verifier.damage(file, reason, args...)
+}
+
+func (c *check) mendIndex() {
+	c.verifier.mu.Lock()
+	defer c.verifier.mu.Unlock()
+	c.result.Repair.Index = true
+}
+
+// mend notes that packages, by the names of their documents, are to be published again, after an object was removed; empty: none is.
+func (c *check) mend(remove string, documents ...string) {
+	c.verifier.mu.Lock()
+	defer c.verifier.mu.Unlock()
+	if remove != "" {
+		c.result.Repair.Remove = append(c.result.Repair.Remove, remove)
+	}
+	for _, name := range documents {
+		if p, ok := c.ParsePackageName(name); ok {
+			c.result.Repair.Publish = append(c.result.Repair.Publish, string(p.Hash))
+		}
+	}
+}
+
+// there returns the name of an object if it is there; else it is empty.
+func (c *check) there(name string) string {
+	_, read := c.reader.size(name)
+	if _, listed := c.listed[name]; read || listed {
+		return name
+	}
+	return ""
+}
+
+// wrong returns the name of an object if an error says that its content is wrong; else it is empty.
+func wrong(name string, err error) string {
+	if mismatch := (*blob.MismatchError)(nil); errors.As(err, &mismatch) {
+		return name
+	}
+	return ""
+}
+
+func (r *Repair) tidy() {
+	for _, list := range []*[]string{&r.Remove, &r.Publish} {
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+	}
+}
