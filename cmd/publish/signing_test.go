@@ -147,3 +147,43 @@ func TestSignSignsASource(t *testing.T) {
 		t.Errorf("without a key: exit %d: %s", code, stderr)
 	}
 }
+
+// In layout v2 a signed document stands beside the one that was published before. It alone is the package: for verify, for
+// publish keys, and where the mirror is a source.
+func TestASignedDocumentSupersedesTheOther(t *testing.T) {
+	dir := t.TempDir()
+	keyFile, public := filepath.Join(dir, "key"), filepath.Join(dir, "public")
+	private := signtest.Private(t, "release", 0)
+	k, err := sign.ReadKey(private, nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	armored, err := k.Public().Armored()
+	if err != nil {
+		t.Fatal(err)
+	}
+	clitest.Write(t, keyFile, string(private))
+	clitest.Write(t, public, string(armored))
+	mirror, copied := filepath.Join(dir, "mirror"), filepath.Join(dir, "copied")
+	for _, step := range []struct {
+		args []string
+		want []string
+		not  string
+	}{
+		{[]string{spack(t, "v2-unsigned"), "file://" + mirror}, []string{"published 9 packages"}, ""},
+		{[]string{"--sign-key", keyFile, spack(t, "v2-unsigned"), "file://" + mirror}, []string{"published 9 packages"}, ""},
+		{[]string{"--sign-key", keyFile, spack(t, "v2-unsigned"), "file://" + mirror}, []string{"nothing to do"}, ""},
+		{[]string{"verify", "--require-signed", "--trusted-keys", public, "file://" + mirror}, []string{"9 packages", "left over from before it was signed", "no damage"}, "error"},
+		{[]string{"keys", "list", "file://" + mirror}, []string{string(k.Fingerprint()) + "  9 "}, "not signed"},
+		{[]string{"index", "file://" + mirror}, []string{"is right already"}, ""},
+		{[]string{"--require-signed", "--trusted-keys", public, mirror, "file://" + copied}, []string{"published 9 packages"}, "not signed"},
+		{[]string{"verify", "--require-signed", "--trusted-keys", public, "file://" + copied}, []string{"9 packages", "no damage"}, "left over"},
+	} {
+		code, stdout, stderr := execute(t, nil, step.args...)
+		for _, want := range step.want {
+			if code != cli.ExitDone || !strings.Contains(stdout, want) || step.not != "" && strings.Contains(stdout+stderr, step.not) {
+				t.Errorf("%q: exit %d, want %q: %s%s", step.args, code, want, stdout, stderr)
+			}
+		}
+	}
+}

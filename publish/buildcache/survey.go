@@ -69,15 +69,28 @@ func (s *Survey) Damaged(o Object) string {
 	return ""
 }
 
-// Packages are the documents that were listed, by name, without those of packages that are withdrawn.
+// Packages are the documents that were listed, by name, without those of packages that are withdrawn, and without those that
+// are superseded.
 func (s *Survey) Packages(f Layout) map[string]layout.SpecName {
 	found := make(map[string]layout.SpecName)
 	for name := range s.Objects {
-		if id, ok := f.ParsePackageName(name); ok && !s.withdrawn(id.Hash) {
+		if id, ok := f.ParsePackageName(name); ok && !s.withdrawn(id.Hash) && !Superseded(f, name, s.named) {
 			found[name] = id
 		}
 	}
 	return found
+}
+
+func (s *Survey) named(name string) bool {
+	_, ok := s.Objects[name]
+	return ok
+}
+
+// Superseded reports whether a document was stored before its package was signed under another name, which Spack reads first. It
+// stays, since nothing is deleted, and is no package of its own.
+func Superseded(f Layout, name string, there func(name string) bool) bool {
+	signed, ok := f.SignedName(name)
+	return ok && there(signed)
 }
 
 func (s *Survey) withdrawn(h spec.Hash) bool {

@@ -308,7 +308,13 @@ func (src *Source) documents(ctx context.Context, m *Mirror) ([]string, error) {
 		}
 		return nil
 	})
-	return names, err
+	all := make(map[string]bool, len(names))
+	for _, name := range names {
+		all[name] = true
+	}
+	return slices.DeleteFunc(names, func(name string) bool {
+		return buildcache.Superseded(m.Layout, name, func(signed string) bool { return all[signed] })
+	}), err
 }
 
 func (src *Source) readKeys(ctx context.Context, m *Mirror) error {

@@ -6,9 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/key/gpgtest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/kms/kmstest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 )
 
@@ -30,6 +33,41 @@ func TestSpackInstallsWhatWeSign(t *testing.T) {
 			if out := s.run(t, "find", "--format", "{hash}", "/"+hash); !strings.Contains(out, hash) {
 				t.Errorf("zlib is not installed: %s", out)
 			}
+		})
+	}
+}
+
+// What a key in AWS KMS and a key that gpg has sign, Spack installs as well.
+func TestSpackInstallsWhatKeysElsewhereSign(t *testing.T) {
+	k := kmstest.Start(t)
+	k.Add(t, "RSA_4096", "release")
+	public := filepath.Join(t.TempDir(), "kms.pub")
+	writeFile(t, public, []byte(k.Certificate(t, "release")))
+	home := gpgtest.Home(t)
+	gpg := exec.Command("gpg", "--homedir", home, "--batch", "--passphrase", "", "--quick-generate-key", "release <release@example.invalid>", "ed25519", "sign", "never")
+	if out, err := gpg.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	listing, err := exec.Command("gpg", "--homedir", home, "--with-colons", "--list-keys").Output()
+	fingerprint := regexp.MustCompile(`(?m)^fpr:+([0-9A-F]{40}):`).FindSubmatch(listing)
+	if err != nil || fingerprint == nil {
+		t.Fatalf("%v: %s", err, listing)
+	}
+	for name, args := range map[string][]string{
+		"AWS KMS": {"--sign-key", "awskms:///alias/release", "--sign-public-key", public},
+		"gpg":     {"--sign-key", "gpg:" + string(fingerprint[1])},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSpack(t)
+			m := filepath.Join(t.TempDir(), "mirror")
+			cmd := exec.Command(bin(t), append(args, testdata+strings.Replace(s.fixtures()[0], "-signed", "-unsigned", 1), "file://"+m)...)
+			cmd.Env = append(os.Environ(), "GNUPGHOME="+home, "AWS_ENDPOINT_URL_KMS="+k.URL, "AWS_REGION="+kmstest.Region, "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=s")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %v\n%s", cmd.Args, err, out)
+			}
+			s.reading(t, m, true)
+			s.run(t, "buildcache", "keys", "--install", "--trust")
+			s.run(t, "buildcache", "install", "--otherarch", "/"+hashOf(t, s, m, "zlib"))
 		})
 	}
 }
@@ -79,4 +117,48 @@ func hashOf(t *testing.T, s *spack, mirror, name string) string {
 	}
 	t.Fatalf("the mirror offers no %s", name)
 	return ""
+}
+
+// In layout v2 a document that was published before its package was signed stays beside the signed one. Spack reads the signed
+// one, and without the key it installs neither.
+func TestSpackReadsTheSignedOfTwoDocuments(t *testing.T) {
+	s := newSpack(t)
+	m := filepath.Join(t.TempDir(), "mirror")
+	publish(t, testdata+"v2-unsigned", "file://"+m)
+	signed(t, m, "ed25519", testdata+"v2-unsigned")
+	documents, err := filepath.Glob(filepath.Join(m, "build_cache", "*.spec.json"))
+	if err != nil || len(documents) < 5 {
+		t.Fatal(documents, err)
+	}
+	checksum := regexp.MustCompile(`("hash":\s*")[0-9a-f]{64}`)
+	for _, name := range documents { // so that what is read of them does not install
+		text, err := os.ReadFile(name)
+		if err != nil || !checksum.Match(text) {
+			t.Fatalf("%s: %v: %s", name, err, text)
+		}
+		writeFile(t, name, checksum.ReplaceAll(text, []byte("${1}"+strings.Repeat("0", 64))))
+	}
+	hash := hashIn(t, m, "zlib")
+	other := newSpack(t) // of its own, since 0.23 leaves an empty directory behind
+	other.reading(t, m, true)
+	if out, err := other.try("buildcache", "install", "--otherarch", "/"+hash); err == nil {
+		t.Errorf("Spack installs it without the key: %s", out)
+	}
+	s.reading(t, m, true)
+	s.run(t, "buildcache", "keys", "--install", "--trust")
+	s.run(t, "buildcache", "install", "--otherarch", "/"+hash)
+	if out := s.run(t, "find", "--format", "{hash}", "/"+hash); !strings.Contains(out, hash) {
+		t.Errorf("zlib is not installed: %s", out)
+	}
+}
+
+// hashIn is the hash of a package of a mirror of layout v2, by the name of its document.
+func hashIn(t *testing.T, mirror, name string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(mirror, "build_cache", "*-"+name+"-*.spec.json"))
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	base := strings.TrimSuffix(filepath.Base(found[0]), ".spec.json")
+	return base[strings.LastIndex(base, "-")+1:]
 }
