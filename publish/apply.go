@@ -366,40 +366,19 @@ func (a *application) store(ctx context.Context, s mirror.Store, shown string, w
 	return err
 }
 
-// counted is a store that counts what is stored in it.
-func (a *application) counted(path string, s mirror.Store) mirror.Store { return counter{s, path, a} }
-
-type counter struct {
-	mirror.Store
-	path        string
-	application *application
-}
-
-// Unwrap returns the store that is counted: see mirror.ProverOf.
-func (c counter) Unwrap() any { return c.Store }
-
-func (c counter) Create(ctx context.Context, u mirror.Upload) error {
-	err := c.Store.Create(ctx, u)
-	c.count(u, err)
-	return err
-}
-
-func (c counter) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (mirror.Version, error) {
-	now, err := c.Store.Swap(ctx, u, was)
-	c.count(u, err)
-	return now, err
-}
-
-func (c counter) count(u mirror.Upload, err error) {
-	// What publishers tell each other, and the history, is nothing that is published.
-	if err != nil || strings.HasPrefix(u.Name, lead.Dir) || strings.HasPrefix(u.Name, history.Dir) {
-		return
-	}
-	c.application.progress.Stored(c.path, u.Content.Size())
-	c.application.mu.Lock()
-	defer c.application.mu.Unlock()
-	c.application.out.Objects++
-	c.application.out.Bytes += u.Content.Size()
+// counted is a store of a mirror that counts what is stored in it.
+func (a *application) counted(path string, s mirror.Store) mirror.Store {
+	return mirror.Counted(s, func(u mirror.Upload) {
+		// What publishers tell each other, and the history, is nothing that is published.
+		if strings.HasPrefix(u.Name, lead.Dir) || strings.HasPrefix(u.Name, history.Dir) {
+			return
+		}
+		a.progress.Stored(path, u.Content.Size())
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.out.Objects++
+		a.out.Bytes += u.Content.Size()
+	})
 }
 
 // putFiles stores plain files, each after what belongs to it.

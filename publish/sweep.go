@@ -7,8 +7,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// smallestParts is the size from which a blob may have been sent in parts: S3 takes no
-// smaller part, and who sends one part only has no reason to.
+// smallestParts is the size from which a blob may have been sent in parts: S3 takes no smaller one.
 const smallestParts = 5 << 20
 
 // Sweep discards the unfinished uploads of blobs that the mirror holds: what a publisher

@@ -4,6 +4,7 @@ package alike
 import (
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -15,40 +16,57 @@ const (
 	maxLines   = 50 // and so many lines
 )
 
-// A Remark is what is said of one file. Of two whose Kind and Reason are the same, the same is said.
-type Remark struct {
-	Kind, File, Reason string
-	Line               string // the remark as a line of its own
+// A Remark is what is said of one file. String is a line of its own.
+type Remark interface {
+	// Parts returns the file, what is said of it, on one line, and a kind: remarks of two kinds are never put together.
+	Parts() (kind, file, reason string)
+	String() string
 }
 
 // Lines returns remarks as a bounded number of lines, in their order. Those that say the same of several files are one:
-// 11 packages are not signed: zlib-1.3.1-hyibvwk, gcc-13.4.0-fncqki5 and 9 more.
-func Lines(remarks []Remark) []string {
+// 11 packages are not signed: zlib-1.3.1-hyibvwk, gcc-13.4.0-fncqki5 and 9 more. If whole is set, each is a line of its own.
+func Lines[R Remark](remarks []R, whole bool) []string {
+	var lines []string
+	if whole {
+		for _, r := range remarks {
+			lines = append(lines, r.String())
+		}
+		return lines
+	}
 	type same struct{ kind, reason string }
 	files := make(map[same][]string)
 	for _, r := range remarks {
-		is := same{r.Kind, r.Reason}
-		files[is] = append(files[is], r.File)
+		kind, file, reason := r.Parts()
+		files[same{kind, reason}] = append(files[same{kind, reason}], file)
 	}
-	var lines []string
 	said := 0
 	for _, r := range remarks {
-		is := same{r.Kind, r.Reason}
-		alike := files[is]
+		kind, _, reason := r.Parts()
+		alike := files[same{kind, reason}]
 		switch {
 		case len(alike) == 0: // said already
 		case len(lines) == maxLines:
 			return append(lines, fmt.Sprintf("and %d more", len(remarks)-said))
 		case len(alike) < manyAlike:
-			lines = append(lines, r.Line)
+			lines = append(lines, r.String())
 			said++
 		default:
-			lines = append(lines, textOf(r.Reason, alike))
+			lines = append(lines, textOf(reason, alike))
 			said += len(alike)
-			files[is] = nil
+			files[same{kind, reason}] = nil
 		}
 	}
 	return lines
+}
+
+// OneLine returns text that may hold what others wrote, as it is if all of it can be seen, and written
+// out as in Go if not: a name in it must not look like a line of ours.
+func OneLine(text string) string {
+	if spec.Readable(text) {
+		return text
+	}
+	quoted := strconv.Quote(text)
+	return quoted[1 : len(quoted)-1]
 }
 
 // textOf says what is the same of several files.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/alike"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 )
 
@@ -33,7 +34,7 @@ func TestFindingsThatSayTheSameAreOneLine(t *testing.T) {
 		"3 packages depend on zlib@1.3, which is refused: slurm-25-hhhhhhh, munge-1-hhhhhhh, openssl-3-hhhhhhh",
 		`7 objects: what it names is not there: "x0", "x1", "x2", "x3", "x4" and 2 more`,
 	}
-	if diff := cmp.Diff(want, buildcache.Grouped(some)); diff != "" {
+	if diff := cmp.Diff(want, alike.Lines(some, false)); diff != "" {
 		t.Error(diff)
 	}
 	for _, whole := range []bool{false, true} {
@@ -50,11 +51,11 @@ func TestGroupedFindingsAreBounded(t *testing.T) {
 	for i := range 10000 {
 		many = append(many, buildcache.Error.In(fmt.Sprintf("file\n%d", i), fmt.Sprintf("reason\n%d", i)))
 	}
-	lines := buildcache.Grouped(many)
+	lines := alike.Lines(many, false)
 	if len(lines) != 51 || lines[50] != "and 9950 more" {
 		t.Errorf("%d lines, the last %q", len(lines), lines[len(lines)-1])
 	}
-	for _, l := range append(lines, buildcache.Grouped([]buildcache.Finding{buildcache.Error.In("a\n.spec.json", "x\n"), buildcache.Error.In("b\n.spec.json", "x\n"), buildcache.Error.In("c\n.spec.json", "x\n")})...) {
+	for _, l := range append(lines, alike.Lines([]buildcache.Finding{buildcache.Error.In("a\n.spec.json", "x\n"), buildcache.Error.In("b\n.spec.json", "x\n"), buildcache.Error.In("c\n.spec.json", "x\n")}, false)...) {
 		if strings.Contains(l, "\n") {
 			t.Errorf("%q", l)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/alike"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
@@ -136,11 +137,7 @@ func (m verification) print(b *strings.Builder, v *verifying) {
 	counts := make(map[buildcache.Severity]int)
 	for _, severity := range []buildcache.Severity{buildcache.Error, buildcache.Warning} {
 		some := slices.DeleteFunc(slices.Clone(m.Findings), func(f buildcache.Finding) bool { return f.Severity != severity })
-		lines := buildcache.Lines(some)
-		if !v.output.Verbose {
-			lines = buildcache.Grouped(some)
-		}
-		for _, l := range lines {
+		for _, l := range alike.Lines(some, v.output.Verbose) {
 			escape.Fprintf(b, "%-7s  %s\n", severity, l)
 		}
 		counts[severity] = len(some)

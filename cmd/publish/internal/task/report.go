@@ -12,6 +12,7 @@ import (
 	"github.com/dustin/go-humanize/english"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/alike"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
@@ -300,11 +301,7 @@ func (r *Report) planText(b *strings.Builder) {
 
 func (r *Report) warnings(b *strings.Builder) {
 	warnings := slices.DeleteFunc(slices.Clone(r.Findings), func(f buildcache.Finding) bool { return f.Severity != buildcache.Warning })
-	lines := buildcache.Lines(warnings)
-	if !r.output.Verbose {
-		lines = buildcache.Grouped(warnings)
-	}
-	for _, l := range lines {
+	for _, l := range alike.Lines(warnings, r.output.Verbose) {
 		escape.Fprintf(b, "  warning: %s\n", l)
 	}
 }
