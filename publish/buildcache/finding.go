@@ -34,7 +34,9 @@ func (s Severity) In(file, reason string) Finding { return Finding{s, file, reas
 func (f Finding) String() string { return fmt.Sprintf("%q: %s", f.File, alike.OneLine(f.Reason)) }
 
 // Parts implements alike.Remark.
-func (f Finding) Parts() (kind, file, reason string) { return string(f.Severity), f.File, alike.OneLine(f.Reason) }
+func (f Finding) Parts() (kind, file, reason string) {
+	return string(f.Severity), f.File, alike.OneLine(f.Reason)
+}
 
 // A FindingsError stops a run because of what was found, all of it.
 type FindingsError struct {
