@@ -47,8 +47,16 @@ type Mirror struct {
 	Watch bool
 	// Caches says that publishing is followed by making caches forget.
 	Caches bool
+	// SigningKey is the key that signs the packages; nil: none does.
+	SigningKey *SigningKey
 
 	Work Work
+}
+
+// A SigningKey is a key that signs packages, for people.
+type SigningKey struct {
+	Fingerprint string    `json:"fingerprint"`
+	Expires     time.Time `json:"expires,omitzero"` // never, if it is missing
 }
 
 // Key tells mirrors apart in the queue.

@@ -42,6 +42,7 @@ type MirrorStatus struct {
 	Published   *time.Time    `json:"published,omitempty"`   // when a run last succeeded
 	Invalidated *time.Time    `json:"invalidated,omitempty"` // when caches were last told
 	Indices     []IndexStatus `json:"indices"`
+	SigningKey  *SigningKey   `json:"signing_key,omitempty"`
 	Paused      string        `json:"paused,omitempty"` // why it waits for its destination
 	PauseUntil  *time.Time    `json:"paused_until,omitempty"`
 }
@@ -143,7 +144,7 @@ func orEmpty[T any](list []T) []T {
 func (k *worker) status(ctx context.Context, counts map[queue.State]queue.Tally) (MirrorStatus, error) {
 	m := MirrorStatus{
 		Name: k.m.Name, Source: k.m.Source, Destination: k.m.Destination,
-		Jobs: make(map[queue.State]int), Running: []Sending{}, Indices: []IndexStatus{},
+		Jobs: make(map[queue.State]int), Running: []Sending{}, Indices: []IndexStatus{}, SigningKey: k.m.SigningKey,
 	}
 	for _, state := range queue.States {
 		n := counts[state]

@@ -17,8 +17,9 @@ import (
 
 // memory is a private key in the memory of this process.
 type memory struct {
-	public  []byte
-	private *packet.PrivateKey
+	public      []byte
+	fingerprint key.Fingerprint
+	private     *packet.PrivateKey
 }
 
 // ReadKey reads a private key: what gpg --export-secret-keys writes, armored or binary, or base64 of either. One final
@@ -55,7 +56,7 @@ func readMemory(content, passphrase []byte, at time.Time) (*memory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", fingerprint, err)
 	}
-	return &memory{s.public, private}, nil
+	return &memory{s.public, fingerprint, private}, nil
 }
 
 // pick returns the part that signs.
@@ -114,6 +115,9 @@ func why(primary key.Candidate, subkeys []key.Candidate) error {
 
 // Public implements Signer.
 func (m *memory) Public() []byte { return m.public }
+
+// Key implements Signer.
+func (m *memory) Key() key.Fingerprint { return m.fingerprint }
 
 // Sign implements Signer.
 func (m *memory) Sign(_ context.Context, kind Kind, content io.Reader) ([]byte, error) {

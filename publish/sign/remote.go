@@ -46,6 +46,7 @@ var ErrOtherKey = errors.New("the signature was made with another key than the p
 // remote is a private key of which only the public key is here.
 type remote struct {
 	armored  []byte
+	primary  key.Fingerprint
 	public   *packet.PublicKey
 	scheme   scheme
 	digester Digester
@@ -68,7 +69,7 @@ func NewRemote(armored []byte, d Digester, at time.Time) (*Key, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s: its algorithm (%d) is none that a key elsewhere can have: want RSA, or ECDSA of a NIST curve", public.Fingerprint(), pk.PubKeyAlgo)
 	}
-	return New(&remote{armored, pk, s, d})
+	return New(&remote{armored, public.Fingerprint(), pk, s, d})
 }
 
 // primaryOf is the packet of the primary key.
@@ -115,6 +116,9 @@ var hashOfCurve = map[packet.Curve]crypto.Hash{
 
 // Public implements Signer.
 func (r *remote) Public() []byte { return r.armored }
+
+// Key implements Signer.
+func (r *remote) Key() key.Fingerprint { return r.primary }
 
 // Sign implements Signer.
 func (r *remote) Sign(ctx context.Context, kind Kind, content io.Reader) ([]byte, error) {

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
@@ -35,6 +36,8 @@ const (
 type Signer interface {
 	// Public is the public key with its subkeys, armored as gpg --export writes it.
 	Public() []byte
+	// Key is the primary key or the subkey that signs.
+	Key() key.Fingerprint
 	// Sign returns an OpenPGP signature of version 4, by the public key or one of its subkeys. Content of kind OfText has
 	// its final form already. Secrets are not part of errors.
 	Sign(ctx context.Context, kind Kind, content io.Reader) ([]byte, error)
@@ -42,9 +45,10 @@ type Signer interface {
 
 // A Key signs documents and files. Everything that it returns was verified.
 type Key struct {
-	signer Signer
-	public *key.Public
-	ring   *key.Ring
+	signer  Signer
+	public  *key.Public
+	ring    *key.Ring
+	expires time.Time
 }
 
 // New returns the key of a signer.
@@ -57,7 +61,13 @@ func New(s Signer) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signing key: %w", err)
 	}
-	return &Key{s, public, ring}, nil
+	k := &Key{signer: s, public: public, ring: ring}
+	for _, c := range public.Candidates(time.Now()) {
+		if c.Fingerprint == s.Key() {
+			k.expires = c.Expires
+		}
+	}
+	return k, nil
 }
 
 // Signer is what makes the signatures of the key.
@@ -72,7 +82,9 @@ func (k *Key) Fingerprint() key.Fingerprint { return k.public.Fingerprint() }
 // Observed returns the key with a function that is called whenever a signature was made: a key that is elsewhere may take long
 // for many.
 func (k *Key) Observed(made func()) *Key {
-	return &Key{observed{k.signer, made}, k.public, k.ring}
+	watched := *k
+	watched.signer = observed{k.signer, made}
+	return &watched
 }
 
 type observed struct {
@@ -87,6 +99,17 @@ func (o observed) Sign(ctx context.Context, kind Kind, content io.Reader) ([]byt
 		o.made()
 	}
 	return packet, err
+}
+
+// Expires is when the primary key or subkey that signs expires; zero: never.
+func (k *Key) Expires() time.Time { return k.expires }
+
+// alive is an error if the key has expired since it was read.
+func (k *Key) alive() error {
+	if k.expires.IsZero() || time.Now().Before(k.expires) {
+		return nil
+	}
+	return fmt.Errorf("%s: %w at %s", k.signer.Key(), ErrExpired, k.expires.UTC().Format(time.RFC3339))
 }
 
 // Verify reports whether a document was signed by this key, as clients check it.
@@ -106,6 +129,9 @@ func Text(text []byte) ([]byte, error) {
 func (k *Key) Document(ctx context.Context, text []byte) ([]byte, error) {
 	lines, err := linesOf(text)
 	if err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
+	}
+	if err := k.alive(); err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
 	packet, err := k.signer.Sign(ctx, OfText, strings.NewReader(strings.Join(lines, "\r\n")))
@@ -134,6 +160,9 @@ func (k *Key) Document(ctx context.Context, text []byte) ([]byte, error) {
 // Detached signs content that is kept as it is, and returns what belongs into an .asc file. The content is read twice: to sign
 // it, and to verify the signature.
 func (k *Key) Detached(ctx context.Context, open func() (io.ReadCloser, error)) ([]byte, error) {
+	if err := k.alive(); err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
+	}
 	var packet []byte
 	err := reading(open, func(r io.Reader) (err error) {
 		packet, err = k.signer.Sign(ctx, OfContent, r)

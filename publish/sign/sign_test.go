@@ -417,3 +417,29 @@ func TestSignaturesAreObserved(t *testing.T) {
 		t.Errorf("%v, %d signatures", err, made)
 	}
 }
+
+// What is told of when a key expires is about the key that signs: a subkey, if it is one.
+func TestWhenAKeyExpires(t *testing.T) {
+	gpg := newKeyring(t)
+	if k := load(t, gpg.secret("", gpg.key("", "ed25519", "sign", "never")), ""); !k.Expires().IsZero() || k.Signer().Key() != k.Fingerprint() {
+		t.Errorf("%s, %s", k.Expires(), k.Signer().Key())
+	}
+	primary := gpg.key("", "ed25519", "cert", "never")
+	sub := gpg.subkey(primary, "ed25519", "sign", "30d")
+	k := load(t, gpg.secret("", primary), "")
+	if left := time.Until(k.Expires()); string(k.Signer().Key()) != sub || left < 29*24*time.Hour || left > 30*24*time.Hour {
+		t.Errorf("%s expires in %s, want %s in 30 days", k.Signer().Key(), left, sub)
+	}
+}
+
+// A key that was read before it expired signs nothing afterwards.
+func TestAKeyThatExpiresMeanwhileSignsNoMore(t *testing.T) {
+	k := load(t, signtest.Private(t, "release", time.Minute+2*time.Second), "") // which was made a minute ago
+	if _, err := k.Document(t.Context(), []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Until(k.Expires()) + time.Second)
+	if document, err := k.Document(t.Context(), []byte("{}")); document != nil || !errors.Is(err, sign.ErrExpired) {
+		t.Errorf("%v, %s", err, document)
+	}
+}

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 )
 
 // column returns the first cells of the table in a section of a page, without quotes.
@@ -76,7 +78,10 @@ func TestMetricsAndStatesOfTheDaemon(t *testing.T) {
 	if err := os.CopyFS(dir+"/source", os.DirFS("../testdata/v3-signed")); err != nil {
 		t.Fatal(err)
 	}
-	config := "state_dir: " + dir + "/state\nsocket: " + dir + "/socket\nmirrors:\n  - source: " + dir + "/source\n    destination: file://" + dir + "/mirror\n"
+	if err := os.WriteFile(dir+"/key", signtest.Private(t, "release", 90*24*time.Hour), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config := "state_dir: " + dir + "/state\nsocket: " + dir + "/socket\nmirrors:\n  - source: " + dir + "/source\n    destination: file://" + dir + "/mirror\n    sign_key: " + dir + "/key\n"
 	if err := os.WriteFile(dir+"/config.yaml", []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 	"github.com/vantagecompute/slurm-factory-publish/test/program"
 	"github.com/vantagecompute/slurm-factory-publish/test/s3server"
 )
@@ -242,9 +243,12 @@ func scrape(t *testing.T) map[string]map[string][]string {
 	if err := os.CopyFS(dir+"/source", os.DirFS("../testdata/v3-signed")); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(dir+"/key", signtest.Private(t, "release", 90*24*time.Hour), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	bucket := server.Bucket(t)
 	where := fmt.Sprintf("    destination: s3://%s\n    endpoint_url: %s\n", bucket, server.Endpoint)
-	text := tells(t, dir, "daemon", server.Environ(), fmt.Sprintf("state_dir: %[1]s/state\nmirrors:\n  - source: %[1]s/source\n", dir)+where, func(status string) bool {
+	text := tells(t, dir, "daemon", server.Environ(), fmt.Sprintf("state_dir: %[1]s/state\nmirrors:\n  - source: %[1]s/source\n    sign_key: %[1]s/key\n", dir)+where, func(status string) bool {
 		return strings.Contains(status, `"published":11`)
 	})
 	queue := httptest.NewServer(notifications(bucket, "v3/manifests/index/index.manifest.json"))

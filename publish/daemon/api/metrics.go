@@ -75,11 +75,12 @@ var (
 	oldestDuty    = describe("oldest_obligation_age_seconds", "How long caches may serve an old index already; 0: they do not.", "mirror")
 	told          = describe("caches_told_total", "How often caches were told, and clients seen to see it.", "mirror")
 	tellFailures  = describe("cache_failures_total", "How often caches could not be told, or clients did not see what was published.")
+	keyExpiry     = describe("signing_key_expiry_timestamp_seconds", "When the key expires that signs the packages of a mirror; not there if it never does.", "mirror", "fingerprint")
 	queueErrors   = describe("queue_errors_total", "How often the queue could not be used.")
 
 	daemonMetrics = []*prometheus.Desc{
 		buildInfo, healthy, jobs, moves, queueBytes, oldest, stuckPackages, paused, lastPublish, latency, runs, switches, indexPackages, indexBytes,
-		objects, sentBytes, checkedBytes, scans, scanSeconds, documents, overflows, obligations, oldestDuty, told, tellFailures, queueErrors,
+		objects, sentBytes, checkedBytes, scans, scanSeconds, documents, overflows, obligations, oldestDuty, told, tellFailures, keyExpiry, queueErrors,
 	}
 )
 
@@ -166,6 +167,9 @@ func (m meter) mirror(s daemon.Status, one daemon.MirrorStatus) {
 	m.gauge(oldest, age(one.Oldest), one.Name)
 	if one.Published != nil {
 		m.gauge(lastPublish, timestamp(*one.Published), one.Name)
+	}
+	if k := one.SigningKey; k != nil && !k.Expires.IsZero() {
+		m.gauge(keyExpiry, timestamp(k.Expires), one.Name, k.Fingerprint)
 	}
 	for _, x := range one.Indices {
 		m.index(one.Name, x.Path, x.Layout, x.Packages, x.Bytes)

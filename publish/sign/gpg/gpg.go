@@ -50,7 +50,7 @@ func parse(name string) (f key.Fingerprint, exact bool, err error) {
 // A signer is a key or subkey in gpg's keyring. It implements sign.Signer.
 type signer struct {
 	public     []byte
-	key        key.Fingerprint
+	signs      key.Fingerprint
 	passphrase []byte
 	patience   time.Duration
 	running    chan struct{} // holds one element for each gpg that runs
@@ -148,6 +148,9 @@ func secrets(ctx context.Context, f key.Fingerprint) (held, error) {
 // Public implements sign.Signer.
 func (s *signer) Public() []byte { return s.public }
 
+// Key implements sign.Signer.
+func (s *signer) Key() key.Fingerprint { return s.signs }
+
 // tries is how often a signature is tried for which the agent has no memory left.
 const tries = 3
 
@@ -159,7 +162,7 @@ func (s *signer) Sign(ctx context.Context, kind sign.Kind, content io.Reader) ([
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	args := []string{"--local-user", string(s.key) + "!", "--digest-algo", "SHA512", "--detach-sign", "--output", "-"}
+	args := []string{"--local-user", string(s.signs) + "!", "--digest-algo", "SHA512", "--detach-sign", "--output", "-"}
 	if kind == sign.OfText {
 		args = append([]string{"--textmode"}, args...)
 	}

@@ -165,6 +165,8 @@ var failures = []row{
 	is(ExitCredentials, sign.ErrNoPassphrase).then(Lasting).
 		hint("give {sign-passphrase-file}, or unlock the key in the agent before: `gpg --local-user FINGERPRINT --clearsign` asks for the passphrase, at a terminal with GPG_TTY=$(tty)"),
 	is(ExitCredentials, sign.ErrPassphrase).then(Lasting),
+	is(ExitCredentials, sign.ErrExpired).then(Lasting).
+		hint("extend the key, or sign with another one: docs/signing.md says what clients have to do"),
 	is(ExitCredentials, gpg.ErrUnknownKey, gpg.ErrNoGPG).then(Lasting).
 		hint("it is looked for where GNUPGHOME leads, and an agent that is forwarded must be reachable: see gpg --list-secret-keys"),
 	is(ExitCredentials, gpg.ErrAgent, gpg.ErrNoAnswer).

@@ -155,14 +155,17 @@ func (s *service) mirror(m Mirror) daemon.Mirror {
 	if m.Options.Trust.Keys != nil {
 		m.Options.Trust.Checked = new(buildcache.Checked)
 	}
+	var signing *daemon.SigningKey
 	if k := m.Options.Sign.Key; k != nil {
 		m.Options.Sign.Key = k.Observed(func() { s.daemon.Progress() })
+		signing = &daemon.SigningKey{Fingerprint: string(k.Fingerprint()), Expires: k.Expires()}
 	}
 	log := s.log.With("mirror", m.Name)
 	w := &mirrorWork{Mirror: m, log: log, environment: target.Environment{Log: log, Observe: s.observed, Answered: func() { s.daemon.Progress() }}}
 	return daemon.Mirror{
 		Name: m.Name, Source: filepath.Clean(m.Source), Destination: m.Destination, Caches: m.Target.CDN.Caches(), Work: w,
 		Settle: defaultSettle, MaxDelay: defaultMaxDelay, Scan: defaultScan, Stuck: defaultStuck, Watch: true,
+		SigningKey: signing,
 	}
 }
 
