@@ -11,6 +11,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
@@ -71,12 +72,13 @@ type running struct {
 	named     []key.Fingerprint // of which clients are told, if keyIndex is not empty
 	keyIndex  []buildcache.Object
 	merge     *reindex.Merge
+	views     []View
 }
 
 func newApplication(p *Plan, progress Progress) *application {
 	a := &application{plan: p, progress: progress, out: p.Expected(), began: time.Now()}
 	for i, m := range p.Mirrors {
-		r := &running{MirrorPlan: m, out: a.out.Mirrors[i], keys: m.Keys, named: m.keys, keyIndex: m.KeyIndex, merge: m.merge}
+		r := &running{MirrorPlan: m, out: a.out.Mirrors[i], keys: m.Keys, named: m.keys, keyIndex: m.KeyIndex, merge: m.merge, views: slices.Clone(m.Views)}
 		for _, wave := range m.Documents {
 			r.documents = append(r.documents, slices.Clone(wave))
 		}
@@ -170,7 +172,17 @@ func (a *application) publish(ctx context.Context, m *running) error {
 		}
 		a.stale(m.Path, m.format.KeyIndexName())
 	}
-	return a.writeIndex(ctx, m)
+	if err := a.writeIndex(ctx, m); err != nil {
+		return err
+	}
+	return a.writeViews(ctx, m)
+}
+
+// resend returns what sends again what is gone when an index is merged once more.
+func (a *application) resend(m *running) reindex.Moved {
+	return func(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error) {
+		return adds, a.sendLost(ctx, m, now, adds)
+	}
 }
 
 // warn reports the packages that a rebuilt index leaves out.
@@ -309,7 +321,7 @@ func (a *application) dropBad(m *running, bad map[string]bool) {
 			refused[p.Package] = "its content is not what its document says"
 		}
 	}
-	rejectDependents(all, refused, func(p *buildcache.Package, reason string) {
+	closure.Dependents(all, refused, func(p *buildcache.Package, reason string) {
 		refused[p] = reason
 		a.out.Findings = append(a.out.Findings, buildcache.Error.In(buildcache.Join(m.Path, p.File), reason))
 	})
@@ -325,8 +337,12 @@ func (a *application) dropBad(m *running, bad map[string]bool) {
 	if m.keys, m.named = m.keysFor(m.out.Packages); len(m.named) == 0 {
 		m.keyIndex = nil
 	}
+	without := func(p *buildcache.Package) bool { return refused[p] != "" }
 	if m.merge != nil {
-		m.merge = m.merge.Without(func(p *buildcache.Package) bool { return refused[p] != "" })
+		m.merge = m.merge.Without(without)
+	}
+	for i, v := range m.views {
+		m.views[i].addition = v.addition.Without(without)
 	}
 }
 

@@ -25,10 +25,7 @@ func (a *application) writeIndex(ctx context.Context, m *running) error {
 		}
 		a.warn(m.Path, now.Findings)
 	} else {
-		resend := func(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error) {
-			return adds, a.sendLost(ctx, m, now, adds)
-		}
-		now, err = m.merge.Write(ctx, m.format, a.counted(m.Path, m.store), resend)
+		now, err = m.merge.Write(ctx, m.format, a.counted(m.Path, m.store), a.resend(m))
 		a.warn(m.Path, now.Findings)
 		if reindex.NeedsRebuild(err) { // the plan has not read it
 			a.warn(m.Path, []buildcache.Finding{buildcache.Warning.In(m.format.IndexNames()[0], fmt.Sprintf("%v: it is made anew", err))})

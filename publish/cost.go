@@ -1,17 +1,10 @@
 package publish
 
 import (
-	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"slices"
-)
 
-// What AWS charges in us-east-1, in US dollars (aws.amazon.com/s3/pricing and
-// /cloudfront/pricing, November 2026).
-const (
-	pricePut  = 0.005 / 1000 // PUT, POST, LIST
-	pricePath = 0.005        // an invalidated path, after the first 1,000 a month
-	priceGet  = 0.0004 / 1000
-	priceGB   = 0.023 // a month, in S3 Standard
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/price"
 )
 
 // A Cost is what carrying a plan out is estimated to take.
@@ -22,15 +15,6 @@ type Cost struct {
 	USD      float64 `json:"usd"`              // for requests to S3, without storage
 	PathsUSD float64 `json:"invalidation_usd"` // if the month's free paths are used up
 }
-
-// RequestsUSD is what S3 charges for requests that write or list.
-func RequestsUSD(n int) float64 { return float64(n) * pricePut }
-
-// ReadsUSD is what S3 charges for requests that read.
-func ReadsUSD(n int) float64 { return float64(n) * priceGet }
-
-// StorageUSD is what S3 charges for keeping bytes for a month.
-func StorageUSD(bytes int64) float64 { return float64(bytes) / 1e9 * priceGB }
 
 // Cost estimates what the plan takes: an object above threshold is sent in parts of
 // partSize bytes, and paths are invalidated.
@@ -63,14 +47,21 @@ func (p *Plan) Cost(threshold, partSize int64, paths int) Cost {
 				add(m.merge.PointerBytes)
 			}
 		}
+		for _, v := range m.Views {
+			if v.Index.Changes {
+				c.Requests++
+				add(v.Index.Bytes)
+				add(v.addition.PointerBytes)
+			}
+		}
 	}
 	for _, f := range p.Files {
 		for _, w := range f.Writes {
 			add(w.Size)
 		}
 	}
-	c.USD = RequestsUSD(c.Requests)
-	c.PathsUSD = float64(paths) * pricePath
+	c.USD = price.Requests(c.Requests)
+	c.PathsUSD = price.Paths(paths)
 	return c
 }
 
@@ -90,6 +81,11 @@ func (p *Plan) Stale() []string {
 		}
 		if m.Index.Changes {
 			names = append(names, m.Pointers()...)
+		}
+		for _, v := range m.Views {
+			if v.Index.Changes {
+				names = append(names, buildcache.Join(m.Path, v.addition.Pointer()))
+			}
 		}
 	}
 	for _, f := range p.Files {

@@ -11,12 +11,13 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
-	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // A decision is the making of one mirror's plan.
@@ -63,7 +64,7 @@ func (d *decision) decide(ctx context.Context) error {
 	if err := d.check(ctx, status); err != nil {
 		return err
 	}
-	rejectDependents(d.packages, d.refused, d.refuse)
+	closure.Dependents(d.packages, d.refused, d.refuse)
 	for _, p := range d.packages {
 		if reason, ok := d.refused[p]; ok {
 			d.out.Packages = append(d.out.Packages, PlannedPackage{p, Rejected, reason})
@@ -83,6 +84,9 @@ func (d *decision) decide(ctx context.Context) error {
 		return err
 	}
 	if err := d.planIndex(ctx); err != nil {
+		return err
+	}
+	if err := d.planViews(ctx); err != nil {
 		return err
 	}
 	return d.checkTrust(ctx)
@@ -133,11 +137,11 @@ func (d *decision) compare(ctx context.Context) (map[*buildcache.Package]Status,
 			}
 			continue
 		}
-		same, err := sameDocument(ctx, d.out.store, info, p.Document, d.plan.options.IfExists)
+		equal, err := same.Document(ctx, d.out.store, info, p.Document, d.plan.options.IfExists != Skip)
 		if err != nil {
 			return nil, err
 		}
-		if status[p] = Unchanged; !same {
+		if status[p] = Unchanged; !equal {
 			status[p] = d.differs(p, info)
 		}
 	}
@@ -163,23 +167,6 @@ func (d *decision) differs(p *buildcache.Package, info mirror.Info) Status {
 		return Skipped
 	}
 	return ""
-}
-
-// sameDocument compares with what is there: by its MD5 where the listing tells, and by
-// reading it where that leaves a doubt that matters. An MD5 that differs proves nothing
-// in a bucket that is encrypted with KMS.
-func sameDocument(ctx context.Context, r mirror.Reader, info mirror.Info, document []byte, mode IfExists) (bool, error) {
-	if info.Size != int64(len(document)) {
-		return false, nil
-	}
-	if info.MD5 != "" && info.MD5 == buildcache.MD5(document) {
-		return true, nil
-	}
-	if info.MD5 != "" && mode == Skip {
-		return false, nil // kept in either case
-	}
-	content, _, err := mirror.Read(ctx, r, info.Name, buildcache.MaxDocument)
-	return string(content) == string(document), err
 }
 
 // sends reports whether anything of p is to be stored.
@@ -293,38 +280,11 @@ func (d *decision) checkTarball(ctx context.Context, p *buildcache.Package, b bu
 	if err := blob.Check(ctx, b.Name, b.Content, b.Digest); err != nil {
 		return err
 	}
-	same, err := sameFile(ctx, d.out.store, b, there)
-	if err == nil && !same {
+	equal, err := same.File(ctx, d.out.store, b, there)
+	if err == nil && !equal {
 		err = fmt.Errorf("%s: the destination holds that of another build, and layout %s cannot replace it", b.Name, d.out.Layout)
 	}
 	return err
-}
-
-// rejectDependents refuses what depends on a refused package. A spec carries
-// all that it depends on, however far.
-func rejectDependents(packages []*buildcache.Package, refused map[*buildcache.Package]string, refuse func(*buildcache.Package, string)) {
-	bad := make(map[spec.Hash]string)
-	for p := range refused {
-		if p.Hash != "" {
-			bad[p.Hash] = p.ID()
-		}
-	}
-	for _, p := range packages {
-		if _, ok := refused[p]; !ok {
-			delete(bad, p.Hash) // another document of it is good
-		}
-	}
-	for _, p := range packages {
-		if _, ok := refused[p]; ok || p.Spec == nil {
-			continue
-		}
-		for _, n := range p.Spec.Nodes[1:] {
-			if id, ok := bad[n.Hash]; ok {
-				refuse(p, "it depends on "+id+", which is refused")
-				break
-			}
-		}
-	}
 }
 
 // steps fills in what is stored, in order.
@@ -363,36 +323,7 @@ func (d *decision) steps() {
 	}
 }
 
-// waves orders documents so that each comes after those that it depends on, in as few
-// waves as that takes.
+// waves are documents, dependencies first.
 func waves(documents []Write) [][]Write {
-	byHash := make(map[spec.Hash]*buildcache.Package, len(documents))
-	for _, w := range documents {
-		byHash[w.pkg.Hash] = w.pkg
-	}
-	depth := make(map[*buildcache.Package]int)
-	var depthOf func(p *buildcache.Package) int
-	depthOf = func(p *buildcache.Package) int {
-		if n, ok := depth[p]; ok {
-			return n
-		}
-		depth[p] = 0 // a hash covers those of its dependencies, so there is no circle
-		n := 0
-		for _, dep := range p.Spec.Nodes[1:] {
-			if q := byHash[dep.Hash]; q != nil && q != p {
-				n = max(n, depthOf(q)+1)
-			}
-		}
-		depth[p] = n
-		return n
-	}
-	var ordered [][]Write
-	for _, w := range documents {
-		n := depthOf(w.pkg)
-		for len(ordered) <= n {
-			ordered = append(ordered, nil)
-		}
-		ordered[n] = append(ordered[n], w)
-	}
-	return ordered
+	return closure.Waves(documents, func(w Write) *buildcache.Package { return w.pkg })
 }

@@ -22,6 +22,9 @@
 //	  verify            fsck of a mirror, one file a subject
 //	  reindex           the one protocol by which an index is changed: Merge, Rebuild, Heal
 //	  source            a SOURCE directory: tree, selection, release files, inbox
+//	  same              what is there already
+//	  views             which packages a view offers
+//	  closure           packages of an index that are selected, and all that they need
 //	  elsewhere         a mirror elsewhere as a source, which is copied
 //	  transfer archive  its content, from where it is to where it is stored; a mirror in one tar file
 //	  history rollback withdraw                     earlier states of an index, and packages that are taken back
@@ -36,7 +39,7 @@
 //	  session credentials cloudfront events         AWS; sign/kms too, and sign/gpg: keys that are elsewhere
 //	  daemon queue arrival                          when something is published
 //	  field redact shell userfile alike             settings, addresses, commands and files of users; many findings as one line
-//	  defect parallel nofile histogram sha256x2     what has nothing to do with mirrors
+//	  defect parallel nofile histogram sha256x2 price   what has nothing to do with mirrors
 //
 // # What is stable
 //

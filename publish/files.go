@@ -2,19 +2,12 @@ package publish
 
 import (
 	"context"
-	"crypto/md5" // to compare with ETags; it protects nothing
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
-	"fmt"
-	"io"
 	"slices"
-
-	"github.com/minio/crc64nvme"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
@@ -77,32 +70,19 @@ func worse(a, b Status) Status {
 	return order[max(slices.Index(order, a), slices.Index(order, b))]
 }
 
-// find looks for one object in a listing; the Info is empty if it is not there.
-func find(ctx context.Context, s mirror.Store, name string) (mirror.Info, error) {
-	for info, err := range s.List(ctx, mirror.Range{Prefix: name}) {
-		if err != nil {
-			return mirror.Info{}, fmt.Errorf("list %s: %w", name, err)
-		}
-		if info.Name == name {
-			return info, nil
-		}
-	}
-	return mirror.Info{}, nil
-}
-
 func compareFile(ctx context.Context, s mirror.Store, o buildcache.Object, mode IfExists) (Status, mirror.Version, error) {
-	there, err := find(ctx, s, o.Name)
+	there, err := same.Find(ctx, s, o.Name)
 	if err != nil {
 		return "", "", err
 	}
 	if there.Name == "" {
 		return New, mirror.Absent, nil
 	}
-	same, err := sameFile(ctx, s, o, there)
+	equal, err := same.File(ctx, s, o, there)
 	switch {
 	case err != nil:
 		return "", "", err
-	case same:
+	case equal:
 		return Unchanged, "", nil
 	case mode == Overwrite:
 		return Replaced, there.Version, nil
@@ -110,49 +90,4 @@ func compareFile(ctx context.Context, s mirror.Store, o buildcache.Object, mode 
 		return Rejected, "", nil
 	}
 	return Skipped, "", nil
-}
-
-// sameFile compares by checksums: the MD5 that S3 keeps of what was sent in one
-// request, else the CRC64NVME that it keeps of what was sent in parts, else the content.
-func sameFile(ctx context.Context, s mirror.Store, o buildcache.Object, there mirror.Info) (bool, error) {
-	if there.Size != o.Size {
-		return false, nil
-	}
-	sums, err := checksums(ctx, o.Content)
-	if err != nil {
-		return false, err
-	}
-	if there.MD5 == sums.md5 {
-		return true, nil
-	}
-	info, err := s.Stat(ctx, o.Name)
-	if err != nil {
-		return false, err
-	}
-	if info.CRC64NVME != "" {
-		return info.CRC64NVME == sums.crc64, nil
-	}
-	object, err := s.Open(ctx, o.Name)
-	if err != nil {
-		return false, err
-	}
-	defer object.Body.Close()
-	h := sha256.New()
-	_, err = io.Copy(h, object.Body)
-	return blob.Digest(h.Sum(nil)) == o.Digest, err
-}
-
-type fileSums struct{ md5, crc64 string }
-
-func checksums(ctx context.Context, src blob.Source) (fileSums, error) {
-	r, err := src.Open()
-	if err != nil {
-		return fileSums{}, err
-	}
-	defer r.Close()
-	m, c := md5.New(), crc64nvme.New()
-	if _, err := io.Copy(io.MultiWriter(m, c), io.NewSectionReader(r, 0, src.Size())); err != nil {
-		return fileSums{}, err
-	}
-	return fileSums{hex.EncodeToString(m.Sum(nil)), base64.StdEncoding.EncodeToString(c.Sum(nil))}, ctx.Err()
 }

@@ -13,6 +13,8 @@ type Options struct {
 
 	// Index says what becomes of the index. Default: IndexMerge.
 	Index IndexMode
+	// Views are named indices that get all that is published, and of what that depends on all that the mirror holds.
+	Views []string
 	// IfExists says what becomes of a package that the destination holds with another
 	// document: signed anew, or built anew. Default: Skip.
 	IfExists IfExists

@@ -5,6 +5,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // An Outcome is what came of a plan.
@@ -22,6 +23,7 @@ type MirrorOutcome struct {
 	Path, Layout string
 	Packages     []PlannedPackage // with their final status
 	Index        Index
+	Views        []View
 	Untrusted    []string // see MirrorPlan
 
 	format buildcache.Layout
@@ -38,7 +40,7 @@ func (p *Plan) Expected() *Outcome {
 	out := &Outcome{Findings: slices.Clone(p.Findings)}
 	for _, m := range p.Mirrors {
 		out.Mirrors = append(out.Mirrors, &MirrorOutcome{
-			Path: m.Path, Layout: m.Layout, Packages: slices.Clone(m.Packages), Index: m.Index,
+			Path: m.Path, Layout: m.Layout, Packages: slices.Clone(m.Packages), Index: m.Index, Views: slices.Clone(m.Views),
 			Untrusted: slices.Clone(m.Untrusted), format: m.format,
 		})
 	}
@@ -57,6 +59,23 @@ func (m *MirrorOutcome) Expectation() reindex.Expectation {
 		}
 	}
 	return s
+}
+
+// Expectations returns what clients are to see in the index of the mirror and in its views.
+func (m *MirrorOutcome) Expectations() []reindex.Expectation {
+	all := []reindex.Expectation{m.Expectation()}
+	rejected := make(map[spec.Hash]bool)
+	for _, p := range m.Packages {
+		rejected[p.Hash] = p.Status == Rejected
+	}
+	for _, v := range m.Views {
+		s := v.addition.Expectation(m.Path, v.Index.Digest())
+		s.Packages = slices.DeleteFunc(slices.Clone(s.Packages), func(h spec.Hash) bool { return rejected[h] })
+		if len(s.Packages) > 0 {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // Pointers are the names, below DESTINATION, that a client reads to learn of packages.

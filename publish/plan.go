@@ -35,6 +35,7 @@ type MirrorPlan struct {
 	Keys      []buildcache.Object // a key's content before the document that names it
 	KeyIndex  []buildcache.Object // tells clients of all keys, the last one under a fixed name; empty: something does already
 	Index     Index               // last, because it names everything else
+	Views     []View              // named indices, which name some of it
 
 	// Untrusted are the names of what clients are offered already and the trusted keys do not cover:
 	// documents of packages, and keys.
@@ -133,6 +134,9 @@ func (p *Plan) Packages() bool {
 func (p *Plan) Changes() bool {
 	for _, m := range p.Mirrors {
 		if len(m.Blobs)+len(m.Documents)+len(m.Marker)+len(m.Keys)+len(m.KeyIndex) > 0 || m.Index.Changes {
+			return true
+		}
+		if slices.ContainsFunc(m.Views, func(v View) bool { return v.Index.Changes }) {
 			return true
 		}
 	}

@@ -63,9 +63,9 @@ func TestPlanIsWhatApplyDoes(t *testing.T) {
 				}
 				var did []string
 				l := publishtest.LayoutOf(fixture)
-				extra := []string{layout.V3Index, layout.V2Index, layout.V2IndexHash, layout.V3KeyIndex, layout.V2KeyIndex}
+				extra := []string{layout.V3Index, layout.V2Index, layout.V2IndexHash, layout.V3KeyIndex, layout.V2KeyIndex, publishtest.VerifyView}
 				var content []string
-				for _, name := range []string{layout.V3Index, layout.V3KeyIndex} {
+				for _, name := range []string{layout.V3Index, layout.V3KeyIndex, publishtest.VerifyView} {
 					if m.Snapshot()[name] != nil {
 						content = append(content, publishtest.PointsAt(t, m.Snapshot(), name)...)
 					}

@@ -150,7 +150,7 @@ func TestSecondPublishOnlyLooks(t *testing.T) {
 			if out.Objects != 0 || len(out.Stale) != 0 {
 				t.Errorf("outcome is %+v", out)
 			}
-			pointers := []string{layout.V3Index, layout.V3KeyIndex, layout.V2Index, layout.V2IndexHash, layout.V2KeyIndex}
+			pointers := []string{layout.V3Index, layout.V3KeyIndex, publishtest.VerifyView, layout.V2Index, layout.V2IndexHash, layout.V2KeyIndex}
 			lists := 0
 			for _, c := range m.Calls() {
 				switch {

@@ -68,7 +68,9 @@ func exportCommand(env cli.Env) *cobra.Command {
 
 func (e *exporting) run(cmd *cobra.Command, args []string, env cli.Env) error {
 	o, err := e.rules.Options()
-	want, wrong := wantedOf(args[2:])
+	var want elsewhere.Closure
+	var wrong error
+	want.Want, wrong = wantedOf(args[2:])
 	if err = errors.Join(err, e.output.Check(), e.from.Validate(), wrong); err != nil {
 		return cli.Usage(err)
 	}

@@ -5,13 +5,13 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"github.com/vantagecompute/slurm-factory-publish/publish/price"
 	"path"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 	"github.com/vantagecompute/slurm-factory-publish/publish/tune"
@@ -77,7 +77,7 @@ func runBench(ctx context.Context, where string, f *benchFlags, env cli.Env) err
 	below := "publish-bench-" + strings.ToLower(rand.Text()[:10])
 	requests := f.bounds.Requests()
 	escape.Fprintf(env.Stderr, "this sends at most about %s in at most %v, and makes at most about %d requests that S3 charges for: $%.3f\n",
-		cli.Size(f.bounds.Bytes), f.bounds.Time, requests, publish.RequestsUSD(requests))
+		cli.Size(f.bounds.Bytes), f.bounds.Time, requests, price.Requests(requests))
 	escape.Fprintf(env.Stderr, "everything goes below %s/%s and is removed in the end\n", strings.TrimSuffix(where, "/"), below)
 	if f.dryRun {
 		return nil

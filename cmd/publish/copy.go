@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
 	"github.com/vantagecompute/slurm-factory-publish/publish/elsewhere"
 	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -96,7 +97,9 @@ func (c *copying) run(cmd *cobra.Command, args []string, env cli.Env) error {
 // carryOut copies packages of the mirror that open returns.
 func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []string, env cli.Env, open func(context.Context) (mirror.Reader, func() error, error)) error {
 	o, err := c.rules.Options()
-	want, wrong := wantedOf(packages)
+	var want elsewhere.Closure
+	var wrong error
+	want.Want, wrong = wantedOf(packages)
 	if err = errors.Join(err, c.output.Check(), c.target.Validate(), wrong); err != nil {
 		return cli.Usage(err)
 	}
@@ -142,7 +145,7 @@ func (c *copying) source() target.Config {
 }
 
 // wantedOf reads which packages arguments select.
-func wantedOf(args []string) (want elsewhere.Closure, err error) {
+func wantedOf(args []string) (want closure.Want, err error) {
 	var problems []error
 	for _, arg := range args {
 		if !strings.HasSuffix(arg, ".lock") {

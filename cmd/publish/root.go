@@ -83,7 +83,7 @@ func rootCommand(env cli.Env) *cobra.Command {
 	cmd.Flags().BoolP("version", "V", false, "print the version")
 	cmd.AddCommand(browse.Ls(env), browse.Show(env), browse.Why(env), browse.Du(env), browse.SBOM(env), browse.Verify(env),
 		copyCommand(env), exportCommand(env), importCommand(env), signCommand(env),
-		catalogCommand(env), indexCommand(env), keys.Command(env), pruning.Command(env),
+		catalogCommand(env), indexCommand(env), keys.Command(env), pruning.Command(env), viewCommand(env),
 		benchCommand(env), actionCommand(env), indexerCommand(env),
 		daemonCommand(env), remote.Push(env), remote.Status(env), remote.Drain(env), remote.Retry(env), remote.Forget(env), execCommand(env), doctorCommand(env), initCommand(env), versionCommand(env), manCommand(), exitCodesTopic())
 	help.Install(cmd, style.Of(env.Raw.Stdout, env.Lookup))
@@ -137,6 +137,7 @@ func (p *publishing) register(cmd *cobra.Command) {
 	cli.StorageFlags(fs, &p.target)
 	help.Choice(fs, &p.rules.Index, "index", p.rules.Index, "what becomes of the index: merge what is published into it, rebuild it of all that is there, or none",
 		string(publish.IndexMerge), string(publish.IndexRebuild), string(publish.IndexNone))
+	cli.ViewFlag(fs, &p.rules)
 	cli.RuleFlags(fs, &p.rules)
 	fs.StringSliceVar(&p.rules.Selection.Files, "files", nil, "publish plain files that match `GLOB` below SOURCE too, each after its .asc and .sha256; repeatable")
 	fs.BoolVar(&p.rules.KeepGoing, "keep-going", false, "publish what is good although something else is bad; the exit code is 4 all the same")

@@ -1,15 +1,12 @@
 package buildcache
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"iter"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
@@ -232,37 +229,11 @@ func (x *Indices) Check() error {
 // Same compares record by record, because the order of records means nothing, nor that of members.
 func (x *Indices) Same(y *Indices) bool {
 	for i := range x.Generations {
-		if !sameRecords(x.Parts[i], y.Parts[i]) {
+		if !index.Same(x.Parts[i], y.Parts[i]) {
 			return false
 		}
 	}
 	return true
-}
-
-func sameRecords(a, b *index.Index) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	records := make(map[spec.Hash]index.Entry)
-	for e := range a.All() {
-		records[e.Hash] = e
-	}
-	for e := range b.All() {
-		was, ok := records[e.Hash]
-		if !ok || was.InBuildcache != e.InBuildcache || was.RefCount != e.RefCount || !SameJSON(was.Node, e.Node) {
-			return false
-		}
-		delete(records, e.Hash)
-	}
-	return len(records) == 0
-}
-
-func SameJSON(a, b jsontext.Value) bool {
-	if bytes.Equal(a, b) {
-		return true
-	}
-	a, b = a.Clone(), b.Clone()
-	return a.Canonicalize() == nil && b.Canonicalize() == nil && bytes.Equal(a, b)
 }
 
 // Keep copies a package and its dependencies from another set of indices, for the generations whose index offers it there

@@ -1,9 +1,6 @@
 package buildcache
 
 import (
-
-	// to compare with ETags; it protects nothing
-
 	"errors"
 	"fmt"
 

@@ -14,10 +14,9 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
-	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
+	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
-	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/transfer"
@@ -25,10 +24,7 @@ import (
 
 // A Closure says which packages of a mirror elsewhere are meant. What they need when they are installed belongs to them.
 type Closure struct {
-	// Packages and Locks say which: those that a query matches, and what the environments of lock files need. Neither:
-	// everything that is offered.
-	Packages []*query.Query
-	Locks    []*lockfile.Lock
+	closure.Want
 	// Layout is that of the mirrors that are meant, v3 or v2. Empty: both.
 	Layout string
 	// NoKeys leaves out the public keys of the source.
@@ -42,8 +38,6 @@ type Closure struct {
 	// Whole makes what is needed and not offered an error, also if everything is meant.
 	Whole bool
 }
-
-func (c Closure) everything() bool { return len(c.Packages)+len(c.Locks) == 0 }
 
 // Open reads the documents of packages that are selected, and of what they need. A package that to offers already is
 // not read. ctx must last as long as the Source: its blobs are read when they are stored, which a
@@ -70,7 +64,7 @@ func Open(ctx context.Context, from mirror.Reader, to mirror.Store, c Closure) (
 			return src, nil
 		}
 	}
-	if !c.everything() {
+	if !c.Everything() {
 		return nil, fmt.Errorf("%w: no package is offered that was asked for", source.ErrNothing)
 	}
 	return nil, fmt.Errorf("%w: the index offers no package", source.ErrNothing)
@@ -137,15 +131,15 @@ func (e *reading) open(ctx context.Context) error {
 	e.files = &remote{Reader: e.from, ctx: ctx, sizes: make(map[string]int64)}
 	e.mirror = source.NewMirror(e.layout, e.files, e.specs)
 	e.src.Mirrors = append(e.src.Mirrors, e.mirror)
-	all, err := catalogueOf(x).closure(e.Closure)
+	all, err := closure.Of(x).Installed(e.Want, e.Builds)
 	if err != nil {
 		return err
 	}
-	lacks, err := e.compare(ctx, slices.DeleteFunc(all.packages(), func(p chosen) bool { return e.Held[p.node.Hash] }))
+	lacks, err := e.compare(ctx, slices.DeleteFunc(all.Packages(), func(p closure.Chosen) bool { return e.Held[p.Node.Hash] }))
 	if err != nil {
 		return err
 	}
-	e.holes(all.missing, lacks)
+	e.holes(all.Missing, lacks)
 	if len(lacks.names) == 0 {
 		return nil
 	}
@@ -170,12 +164,12 @@ func (e *reading) refuse(p *buildcache.Package, reason string) {
 
 // holes reports what is needed and not offered. Where packages were asked for, that is an error, unless the destination has
 // it from somewhere else. A copy of everything is as good as the mirror, which gets a warning.
-func (e *reading) holes(missing []lacking, lacks comparison) {
+func (e *reading) holes(missing []closure.Lacking, lacks comparison) {
 	for _, l := range missing {
 		index := e.layout.IndexNames()[0]
 		switch {
 		case lacks.offers(l.Hash) || e.Held[l.Hash]:
-		case e.everything() && !e.Whole:
+		case e.Everything() && !e.Whole:
 			e.report(buildcache.Warning, index, l.String())
 		default:
 			e.refuse(&buildcache.Package{File: index, SpecName: l.SpecName}, l.String())
@@ -193,7 +187,7 @@ func (c comparison) offers(h spec.Hash) bool { return c.index != nil && c.index.
 
 // compare finds out which packages the destination has already: those that its index offers and whose document is
 // there. Everything else is read, since an index comes last.
-func (e *reading) compare(ctx context.Context, all []chosen) (comparison, error) {
+func (e *reading) compare(ctx context.Context, all []closure.Chosen) (comparison, error) {
 	var c comparison
 	names := make([][]string, len(all))
 	var flat []string
@@ -233,11 +227,11 @@ func (e *reading) compare(ctx context.Context, all []chosen) (comparison, error)
 				there = name
 			}
 		}
-		if there == "" || !c.offers(all[i].node.Hash) {
+		if there == "" || !c.offers(all[i].Node.Hash) {
 			c.names = append(c.names, n)
 			continue
 		}
-		known := packageOf(all[i].node)
+		known := packageOf(all[i].Node)
 		known.File = there
 		e.mirror.There = append(e.mirror.There, known)
 	}
@@ -245,14 +239,14 @@ func (e *reading) compare(ctx context.Context, all []chosen) (comparison, error)
 }
 
 // namesOf are the names that the document of a package may have.
-func (e *reading) namesOf(p chosen) ([]string, error) {
-	names, ok := e.layout.DocumentNames(p.node, buildcache.ToolchainIn(p.record))
+func (e *reading) namesOf(p closure.Chosen) ([]string, error) {
+	names, ok := e.layout.DocumentNames(p.Node, buildcache.ToolchainIn(p.Record))
 	for _, name := range names {
 		id, parsed := e.layout.ParsePackageName(name)
-		ok = ok && parsed && id.Hash == p.node.Hash
+		ok = ok && parsed && id.Hash == p.Node.Hash
 	}
 	if !ok {
-		return nil, fmt.Errorf("index: %q is no name that Spack gives to a package", p.node.ID())
+		return nil, fmt.Errorf("index: %q is no name that Spack gives to a package", p.Node.ID())
 	}
 	return names, nil
 }
@@ -369,4 +363,11 @@ func (r *remote) Content(name string) (blob.Source, error) {
 		return nil, fmt.Errorf("%s: %w", name, mirror.ErrNotExist)
 	}
 	return transfer.New(r.ctx, r.Reader, name, size), nil
+}
+
+// packageOf is a package as far as its node in an index tells.
+func packageOf(n *spec.Node) *buildcache.Package {
+	p := &buildcache.Package{}
+	p.Package, p.Version, p.Hash = n.Name, n.Version, n.Hash
+	return p
 }

@@ -52,6 +52,14 @@ func (l *Lock) Hashes() []spec.Hash { return slices.Sorted(maps.Keys(l.nodes)) }
 // Len is how many packages belong to the environment.
 func (l *Lock) Len() int { return len(l.nodes) }
 
+// All returns every package of the environment, in the order of their hashes: roots, dependencies of any kind, and what is
+// installed outside Spack.
+func (l *Lock) All() []*Node {
+	return slices.SortedFunc(maps.Values(l.nodes), byHash)
+}
+
+func byHash(a, b *Node) int { return strings.Compare(string(a.Hash), string(b.Hash)) }
+
 // Needed returns the packages that are installed with the environment: its roots, and all that they depend on by
 // link and run, in the order of their hashes. With builds it returns those as well that were needed to build these.
 // External packages are left out, and what only they depend on.
@@ -68,7 +76,7 @@ func (l *Lock) Needed(builds bool) []*Node {
 			next = append(next, n.builds...)
 		}
 	}
-	return slices.SortedFunc(maps.Values(needed), func(a, b *Node) int { return strings.Compare(string(a.Hash), string(b.Hash)) })
+	return slices.SortedFunc(maps.Values(needed), byHash)
 }
 
 // An environment is a lock file, or what one says of an environment that it includes.

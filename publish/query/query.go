@@ -14,7 +14,13 @@ import (
 const maxQuery = 16 << 10
 
 // A Query is one or more specs. A package matches if it satisfies any of them.
-type Query struct{ specs []*constraint }
+type Query struct {
+	text  string
+	specs []*constraint
+}
+
+// String returns the query as it was parsed.
+func (q *Query) String() string { return q.text }
 
 // A constraint is what one spec, or a dependency in it, asks of a package.
 type constraint struct {
@@ -55,7 +61,7 @@ func Parse(text string) (*Query, error) {
 		return nil, err
 	}
 	p := &parser{query: text, tokens: tokens}
-	q := new(Query)
+	q := &Query{text: text}
 	for len(p.tokens) > 0 {
 		before := len(p.tokens)
 		c, err := p.spec()

@@ -2,6 +2,7 @@ package reindex
 
 import (
 	"context"
+	"errors"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -18,7 +19,7 @@ type Make func(ctx context.Context, was *buildcache.Pointer, now *buildcache.Ind
 func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make) (Result, error) {
 	var out Result
 	err := compete(ctx, func() error {
-		was, now, err := current(ctx, f, s)
+		was, now, err := Current(ctx, f, s)
 		if err != nil {
 			return err
 		}
@@ -100,8 +101,8 @@ func Edit(ctx context.Context, f buildcache.Layout, s mirror.Store, edit func(ct
 	return out, err
 }
 
-// current reads an index; nil if there is none, or none that can be read.
-func current(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildcache.Pointer, *buildcache.Indices, error) {
+// Current reads an index and its pointer. The index is nil if there is none, or none that can be read.
+func Current(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildcache.Pointer, *buildcache.Indices, error) {
 	was, err := buildcache.PointerForUpdate(ctx, f, s)
 	if err != nil {
 		return nil, nil, err
@@ -115,3 +116,6 @@ func current(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildca
 	}
 	return was, x, err
 }
+
+// ErrUnreadable: there is no index, or none that can be read.
+var ErrUnreadable = errors.New("there is no index that can be read")

@@ -46,6 +46,9 @@ type Mirror struct {
 	// they are, and why. What depends on them cannot be published either.
 	Refused map[*buildcache.Package]string
 
+	// Views are the named indices that the source has.
+	Views []View
+
 	// There are packages that are selected and that the destination offers already, by their names: they were not
 	// read. A directory has none.
 	There []*buildcache.Package
@@ -243,6 +246,11 @@ func (src *Source) read(ctx context.Context, m *Mirror, names []string, sel Sele
 		return err
 	}
 	slices.SortFunc(m.Packages, func(a, b *buildcache.Package) int { return strings.Compare(a.File, b.File) })
+	if sel.Documents == nil {
+		if err := src.readViews(ctx, m); err != nil {
+			return err
+		}
+	}
 	if sel.NoKeys {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -179,7 +180,7 @@ func (c *check) compare(p *buildcache.Package) {
 		c.damage(c.indexName(), "record of %s has other dependencies than %s", root.ID(), p.File)
 	default:
 		// Two good indices can differ in what Spack's versions derive when they read a spec.
-		if in, err := spec.Normalize(k.Node); err == nil && !buildcache.SameJSON(in, root.Record) {
+		if in, err := spec.Normalize(k.Node); err == nil && !index.SameJSON(in, root.Record) {
 			c.report(buildcache.Warning, c.indexName(), "record of %s is not what %s says", root.ID(), p.File)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
@@ -24,6 +25,9 @@ type Options struct {
 	Deep bool
 	// Trust says which packages a client may be offered.
 	Trust buildcache.Trust
+	// Views are named indices that must be there. A mirror that cannot be listed is walked from each of them, as by a client
+	// that has chosen it, and not from the index of the whole mirror. Where it can be, every view is checked in any case.
+	Views []string
 	// Checked, if set, is told of progress: n of the things known so far are checked.
 	// Calls do not overlap. Both numbers only grow.
 	Checked func(n, of int)
@@ -105,7 +109,7 @@ type verifier struct {
 
 func (v *verifier) layouts(ctx context.Context) error {
 	var denied error
-	for _, f := range buildcache.Layouts() {
+	for _, f := range v.indices() {
 		c := &check{verifier: v, Layout: f, refs: make(map[string]*ref), specs: spec.NewReader(buildcache.MaxHeld)}
 		there, err := c.open(ctx)
 		if err != nil {
@@ -113,9 +117,14 @@ func (v *verifier) layouts(ctx context.Context) error {
 		}
 		denied = cmp.Or(denied, c.denied)
 		if !there {
+			if f.ViewName() != "" {
+				v.absentView(f)
+			}
 			continue
 		}
-		v.result.Layouts = append(v.result.Layouts, f.Name())
+		if !slices.Contains(v.result.Layouts, f.Name()) {
+			v.result.Layouts = append(v.result.Layouts, f.Name())
+		}
 		if err := c.run(ctx); err != nil {
 			return err
 		}
@@ -126,7 +135,29 @@ func (v *verifier) layouts(ctx context.Context) error {
 	if denied != nil {
 		return fmt.Errorf("%w, or it may not be read: %w", buildcache.ErrNoMirror, denied)
 	}
-	return fmt.Errorf("%w: want %s or %s", buildcache.ErrNoMirror, buildcache.V3.IndexNames()[0], buildcache.V2.IndexNames()[0])
+	return fmt.Errorf("%w: want %s", buildcache.ErrNoMirror, strings.Join(v.wanted(), " or "))
+}
+
+// indices are those from which a mirror is walked.
+func (v *verifier) indices() []buildcache.Layout {
+	if v.lister != nil || len(v.Views) == 0 {
+		return buildcache.Layouts()
+	}
+	var named []buildcache.Layout
+	for _, view := range v.Views {
+		l, _ := buildcache.V3.View(view)
+		named = append(named, l)
+	}
+	return named
+}
+
+// wanted are the names of objects of which there is none.
+func (v *verifier) wanted() []string {
+	var names []string
+	for _, l := range v.indices() {
+		names = append(names, l.IndexNames()[0])
+	}
+	return names
 }
 
 func (v *verifier) report(s buildcache.Severity, file, reason string, args ...any) {
@@ -216,6 +247,7 @@ func (c *check) run(ctx context.Context) error {
 		c.result.Audiences = append(c.result.Audiences, c.index.Audiences()...)
 	}
 	views := c.views()
+	c.absentViews(views)
 	docs := c.documents(len(views) > 0)
 	c.checked(0, len(docs))
 	err := parallel.Each(ctx, parallel.Readers, docs, func(ctx context.Context, d document) error {

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
@@ -17,6 +18,19 @@ func (c *check) views() []string {
 		}
 	}
 	return names
+}
+
+// absentViews reports views that are to be there and were not listed.
+func (c *check) absentViews(there []string) {
+	for _, view := range c.Views {
+		if l, ok := c.View(view); ok && c.lister != nil && !slices.Contains(there, l.IndexNames()[0]) {
+			c.absentView(l)
+		}
+	}
+}
+
+func (v *verifier) absentView(l buildcache.Layout) {
+	v.damage(l.IndexNames()[0], "there is no view %s", l.ViewName())
 }
 
 func (c *check) checkView(ctx context.Context, name string) error {

@@ -329,7 +329,7 @@ func TestReports(t *testing.T) {
 		{"publish", []string{"--files", "*.txt", "MIXED", "file://TMP/b", "--distribution-id", "E1"}},
 		{"publish", []string{"--include", "zlib", "--index", "none", "MIXED", "file://TMP/c"}},
 		{"publish", []string{"MIXED", "file://TMP/c"}},
-		{"publish", []string{"FIXTURES/v3-signed", "file://TMP/e"}},
+		{"publish", []string{"--view", "site", "FIXTURES/v3-signed", "file://TMP/e"}},
 		{"publish", []string{"--trusted-keys", "FIXTURES/keys/two.pub", "MIXED", "file://TMP/e"}},
 		{"publish", []string{"--resign", "--trusted-keys", "FIXTURES/keys/one.pub", "--sign-key", "TMP/key", "FIXTURES/v3-signed", "file://TMP/g"}},
 		{"publish", []string{"--keep-going", "TMP/d", "file://TMP/f"}},
@@ -344,6 +344,10 @@ func TestReports(t *testing.T) {
 		{"publish prune", []string{"prune", "--keep-root", "zlib", "--keep-root", "nothing", "--alone", "--yes", "file://TMP/e"}},
 		{"publish keys list", []string{"keys", "list", "file://TMP/g"}},
 		{"publish keys list", []string{"keys", "list", "file://TMP/h"}},
+		{"publish view set", []string{"view", "set", "--distribution-id", "E1", "file://TMP/e", "site", "munge"}},
+		{"publish view set", []string{"view", "add", "file://TMP/e", "site", "slurm"}},
+		{"publish view set", []string{"view", "add", "file://TMP/damaged", "site", "munge"}},
+		{"publish view list", []string{"view", "list", "file://TMP/damaged"}},
 	} {
 		if seen[r.section] == nil {
 			seen[r.section] = make(map[string]bool)
@@ -407,6 +411,7 @@ func reporter(t *testing.T) func(args []string) any {
 	if err := os.WriteFile(damaged, []byte("damaged"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	damage(t, filepath.Join(tmp, "damaged"))
 	edge := &cdn.Edge{}
 	api := httptest.NewServer(cdn.Control("E1", edge))
 	t.Cleanup(api.Close)
@@ -432,6 +437,26 @@ func reporter(t *testing.T) func(args []string) any {
 			t.Fatalf("%v: %v\n%v", args, err, r)
 		}
 		return v
+	}
+}
+
+// damage makes a mirror with a view that cannot be read, and an index that offers what is not there.
+func damage(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.CopyFS(dir, os.DirFS("../testdata/v3-view")); err != nil {
+		t.Fatal(err)
+	}
+	documents, err := filepath.Glob(filepath.Join(dir, "v3/manifests/spec/zlib/*"))
+	if err != nil || len(documents) == 0 {
+		t.Fatalf("documents of zlib: %v, %v", documents, err)
+	}
+	for _, name := range documents {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "v3/manifests/index/site/login/index.manifest.json"), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -123,6 +123,7 @@ var theInputs = []input{
 	{"index", string(publish.IndexMerge), func(in *inputs) value {
 		return choice(&in.rules.Index, string(publish.IndexMerge), string(publish.IndexRebuild), string(publish.IndexNone))
 	}},
+	{"view", "", func(in *inputs) value { return lines(&in.rules.Views, oneLine, layout.CheckView) }},
 	{"publish-keys", "true", func(in *inputs) value { return truth(&in.rules.PublishKeys) }},
 	{"cache-control-immutable", layout.Immutable, func(in *inputs) value { return text(&in.target.Caching.Immutable) }},
 	{"cache-control-mutable", layout.Revalidate, func(in *inputs) value { return text(&in.target.Caching.Mutable) }},

@@ -164,29 +164,39 @@ func (o *outcome) took(p task.Part) time.Duration {
 // mirrors are the indices, before and after.
 func (o *outcome) mirrors(b *strings.Builder) {
 	var rows [][]string
+	var views [][]string
 	for _, m := range o.report.Mirrors {
-		ix := fmt.Sprintf("%d, unchanged", m.Index.Before)
-		switch {
-		case m.Index.Mode == "none":
-			ix = "left alone"
-		case m.Index.Written:
-			ix = fmt.Sprintf("%d → %d", m.Index.Before, m.Index.After)
-		case m.Index.Changes && o.in.dryRun:
-			ix = fmt.Sprintf("would go from %d to %d", m.Index.Before, m.Index.After)
-			if m.Index.Mode == "rebuild" {
-				ix = "would be made anew"
-			}
-		case m.Index.Changes:
-			ix = fmt.Sprintf("%d, not replaced", m.Index.Before)
-		}
 		rows = append(rows, []string{
 			workflow.Code("./" + m.Path), m.Layout, fmt.Sprint(m.Counts["new"]), fmt.Sprint(m.Counts["replaced"]),
-			fmt.Sprint(m.Counts["unchanged"] + m.Counts["repaired"] + m.Counts["skipped"]), fmt.Sprint(m.Counts["rejected"]), ix,
+			fmt.Sprint(m.Counts["unchanged"] + m.Counts["repaired"] + m.Counts["skipped"]), fmt.Sprint(m.Counts["rejected"]), o.index(m.Index),
 		})
+		for _, v := range m.Views {
+			views = append(views, []string{workflow.Code("./" + m.Path), workflow.Code(v.Name), o.index(v.Index)})
+		}
 	}
 	if len(rows) > 0 {
 		fmt.Fprintf(b, "%s\n", workflow.Table([]string{"mirror", "layout", "new", "replaced", "there", "refused", "packages in the index"}, rows))
 	}
+	if len(views) > 0 {
+		fmt.Fprintf(b, "%s\n", workflow.Table([]string{"mirror", "view", "packages in the view"}, views))
+	}
+}
+
+// index says what became of an index.
+func (o *outcome) index(x task.IndexReport) string {
+	switch {
+	case x.Mode == "none":
+		return "left alone"
+	case x.Written:
+		return fmt.Sprintf("%d → %d", x.Before, x.After)
+	case x.Changes && o.in.dryRun && x.Mode == "rebuild":
+		return "would be made anew"
+	case x.Changes && o.in.dryRun:
+		return fmt.Sprintf("would go from %d to %d", x.Before, x.After)
+	case x.Changes:
+		return fmt.Sprintf("%d, not replaced", x.Before)
+	}
+	return fmt.Sprintf("%d, unchanged", x.Before)
 }
 
 const maxPaths = 20
@@ -233,6 +243,10 @@ func (o *outcome) use(b *strings.Builder) {
 		signed = signed || slices.ContainsFunc(m.Packages, func(p task.PackageReport) bool { return p.Signed })
 		u := o.mirrorURL(m.Path)
 		fmt.Fprintf(&text, "spack mirror add %s%s %s\n", flag, shell.Quote(mirrorName(u)), shell.Quote(u))
+		for _, v := range m.Views {
+			name := mirrorName(u) + "-" + strings.ReplaceAll(v.Name, "/", "-")
+			fmt.Fprintf(&text, "spack mirror add %s--name %s %s %s  # only the view\n", flag, shell.Quote(v.Name), shell.Quote(name), shell.Quote(u))
+		}
 	}
 	if signed {
 		text.WriteString("spack buildcache keys --install --trust\n")

@@ -42,8 +42,13 @@ type browseFlags struct {
 }
 
 func (f *browseFlags) register(fs *pflag.FlagSet) {
-	fs.BoolVar(&f.json, "json", false, "print one JSON document")
 	fs.StringVar(&f.view, "view", "", "look at the packages of the view `NAME`, which clients choose in mirrors.yaml; default: all packages")
+	f.registerPlain(fs)
+}
+
+// registerPlain is register without the flag that chooses a view.
+func (f *browseFlags) registerPlain(fs *pflag.FlagSet) {
+	fs.BoolVar(&f.json, "json", false, "print one JSON document")
 	cli.ReadFlags(fs, &f.target)
 	fs.DurationVar(&f.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
 }
@@ -73,7 +78,7 @@ func (f *browseFlags) browse(ctx context.Context, where string, env cli.Env) (mi
 		inv, err := inventory.Read(ctx, r, f.view)
 		switch {
 		case err == nil:
-			mirrors = append(mirrors, shownMirror{path, strings.TrimSuffix(redact.URL(where)+"/"+path, "/"), r, inv})
+			mirrors = append(mirrors, shownMirror{path, shown(where, path), r, inv})
 		case path != "" && errors.Is(err, inventory.ErrNoIndex):
 			return nil // others may have one
 		}
@@ -90,6 +95,9 @@ func (f *browseFlags) browse(ctx context.Context, where string, env cli.Env) (mi
 	}
 	return mirrors, done, err
 }
+
+// shown is a mirror below a place, for people.
+func shown(where, path string) string { return strings.TrimSuffix(redact.URL(where)+"/"+path, "/") }
 
 // parseQuery reads a query that may come in several arguments.
 func parseQuery(args []string) (*query.Query, error) {

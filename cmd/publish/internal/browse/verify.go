@@ -14,6 +14,8 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/alike"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
@@ -38,6 +40,7 @@ type verifying struct {
 	requireSigned bool
 	trustedKeys   string
 	output        cli.Output
+	views         []string
 	deep, json    bool
 	timeout       time.Duration
 }
@@ -54,6 +57,7 @@ func Verify(env cli.Env) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.BoolVar(&v.deep, "deep", false, "download and hash every blob")
+	fs.StringSliceVar(&v.views, "view", nil, "the view `NAME` must be there; a URL is read from its views instead of its index; repeatable")
 	fs.BoolVar(&v.json, "json", false, "print one JSON document")
 	cli.OutputFlags(fs, &v.output)
 	cli.ReadFlags(fs, &v.target)
@@ -68,6 +72,9 @@ func runVerify(cmd *cobra.Command, where string, v *verifying, env cli.Env) erro
 	ctx, cancel := cli.WithTimeout(cmd.Context(), v.timeout)
 	defer cancel()
 	trust, err := cli.ReadTrust(v.requireSigned, v.trustedKeys)
+	for _, name := range v.views {
+		err = errors.Join(err, field.Wrap("view", layout.CheckView(name)))
+	}
 	if err = errors.Join(err, v.output.Check()); err != nil {
 		return cli.Usage(err)
 	}
@@ -77,7 +84,7 @@ func runVerify(cmd *cobra.Command, where string, v *verifying, env cli.Env) erro
 		return err
 	}
 	defer done()
-	found, err := verifyAll(ctx, where, at, verify.Options{Deep: v.deep, Trust: trust})
+	found, err := verifyAll(ctx, where, at, verify.Options{Deep: v.deep, Trust: trust, Views: v.views})
 	if err != nil {
 		return err
 	}

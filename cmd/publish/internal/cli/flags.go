@@ -92,6 +92,11 @@ func (o Output) Check() error {
 	return nil
 }
 
+// ViewFlag adds the flag that names views.
+func ViewFlag(fs *pflag.FlagSet, r *Rules) {
+	fs.StringSliceVar(&r.Views, "view", nil, "add what is published, and what that depends on, to the view `NAME`, which clients choose in mirrors.yaml; repeatable")
+}
+
 // RuleFlags adds the flags that say which packages may be published.
 func RuleFlags(fs *pflag.FlagSet, r *Rules) {
 	IfExistsFlag(fs, r)

@@ -8,6 +8,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
@@ -17,6 +18,7 @@ import (
 type Rules struct {
 	Selection     source.Selection
 	Index         string // merge, rebuild or none
+	Views         []string
 	IfExists      string // skip, overwrite or error
 	RequireSigned bool
 	TrustedKeys   string // a file; empty: signatures by any key are accepted
@@ -45,6 +47,7 @@ func (r Rules) Options() (publish.Options, error) {
 	if !OneOf(o.IfExists, publish.Skip, publish.Overwrite, publish.Refuse) {
 		errs = append(errs, field.Refuse("if-exists", r.IfExists, "want skip, overwrite or error"))
 	}
+	errs = append(errs, r.views(&o))
 	s := r.Selection
 	for _, part := range []struct {
 		name string
@@ -63,6 +66,19 @@ func (r Rules) Options() (publish.Options, error) {
 	errs = append(errs, err)
 	o.Sign, err = r.Signing.Open(o.Trust)
 	return o, errors.Join(append(errs, err)...)
+}
+
+// views takes over the views that get what is published.
+func (r Rules) views(o *publish.Options) error {
+	if len(r.Views) > 0 && o.Index == publish.IndexNone {
+		return field.Wrap("view", errors.New("a view is an index, and none is to be written"))
+	}
+	var errs []error
+	for _, name := range r.Views {
+		errs = append(errs, field.Wrap("view", layout.CheckView(name)))
+	}
+	o.Views = r.Views
+	return errors.Join(errs...)
 }
 
 // ReadTrust reads the trusted keys from a file. Its error is one of package field.

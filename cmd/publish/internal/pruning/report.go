@@ -10,9 +10,9 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/dustin/go-humanize/english"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/price"
 	"github.com/vantagecompute/slurm-factory-publish/publish/prune"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
@@ -79,7 +79,7 @@ func newMirror(path string, p *prune.Plan) *prunedMirror {
 		reads += l.Read
 	}
 	deletes := (m.Objects + mirror.MaxBatch - 1) / mirror.MaxBatch // which are free
-	m.Cost = cost{lists + reads + deletes, publish.RequestsUSD(lists) + publish.ReadsUSD(reads), publish.StorageUSD(m.Bytes)}
+	m.Cost = cost{lists + reads + deletes, price.Requests(lists) + price.Reads(reads), price.Storage(m.Bytes)}
 	return m
 }
 

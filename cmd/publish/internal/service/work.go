@@ -226,7 +226,7 @@ func (w *mirrorWork) outcome(r *daemon.Run, applied *publish.Outcome) daemon.Res
 	}
 	owed := obligation{Names: applied.Stale}
 	for _, m := range applied.Mirrors {
-		owed.Shown = append(owed.Shown, m.Expectation())
+		owed.Shown = append(owed.Shown, m.Expectations()...)
 		out.Indices = append(out.Indices, daemon.IndexStatus{
 			Path: m.Path, Layout: m.Layout, Packages: m.Index.After, Bytes: m.Index.Bytes, Written: m.Index.Written,
 		})

@@ -219,7 +219,7 @@ func (p *Publish) carryOut(ctx context.Context, plan *publish.Plan, d *target.De
 	}
 	var all []reindex.Expectation
 	for _, m := range out.Mirrors {
-		all = append(all, m.Expectation())
+		all = append(all, m.Expectations()...)
 	}
 	var cdnErr error
 	p.Report.Invalidate, cdnErr = cdn.Update(ctx, target.Changes{Stale: out.Stale, Shown: all})

@@ -1,6 +1,7 @@
 package task
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -64,14 +65,35 @@ type MirrorReport struct {
 	Counts   map[string]int  `json:"counts"` // of packages, by status
 	Healed   []string        `json:"healed"` // packages that were there and not in the index
 	// Untrusted are documents and keys that were there and that the trusted keys do not cover.
-	Untrusted []string    `json:"untrusted"`
-	Index     indexReport `json:"index"`
+	Untrusted []string     `json:"untrusted"`
+	Index     IndexReport  `json:"index"`
+	Views     []ViewReport `json:"views,omitempty"` // named indices, of which clients choose one
+}
+
+// A ViewReport says what became of a named index.
+type ViewReport struct {
+	Name  string      `json:"name"`
+	Index IndexReport `json:"index"`
+}
+
+// Packages says how many packages the index offers. ahead says that what changes is still to be written.
+func (r IndexReport) Packages(ahead bool) string {
+	switch {
+	case r.Mode == string(publish.IndexNone):
+		return "left alone"
+	case r.Changes && !r.Written && !ahead:
+		return fmt.Sprintf("%d, not touched", r.Before)
+	case r.Before != r.After:
+		return fmt.Sprintf("%d -> %d", r.Before, r.After)
+	}
+	return fmt.Sprint(r.After)
 }
 
 // Published reports whether an index names what is new of the mirror.
 func (m MirrorReport) Published() bool { return m.Index.Written || !m.Index.Changes }
 
-type indexReport struct {
+// An IndexReport says what becomes of an index, or what became of it.
+type IndexReport struct {
 	Mode    string `json:"mode"`
 	Before  int    `json:"before"` // packages that it offers
 	After   int    `json:"after"`
@@ -144,7 +166,10 @@ func reportOf(m *publish.MirrorOutcome) MirrorReport {
 	out := MirrorReport{
 		Path: m.Path, Layout: m.Layout, Packages: []PackageReport{}, Counts: map[string]int{}, Healed: append([]string{}, m.Index.Healed...),
 		Untrusted: append([]string{}, m.Untrusted...),
-		Index:     indexReport{string(m.Index.Mode), m.Index.Before, m.Index.After, m.Index.Changes, m.Index.Written, m.Index.Digest(), string(m.Index.Version()), m.Index.Audiences},
+		Index:     indexReportOf(m.Index),
+	}
+	for _, v := range m.Views {
+		out.Views = append(out.Views, ViewReport{v.Name, indexReportOf(v.Index)})
 	}
 	for _, p := range m.Packages {
 		k := PackageReport{Name: p.Package.Package, Version: p.Version, Hash: string(p.Hash), Status: string(p.Status), Reason: p.Reason, Signed: p.Signed || p.ToSign, WasBy: p.Replaces()}
@@ -158,6 +183,10 @@ func reportOf(m *publish.MirrorOutcome) MirrorReport {
 		out.Counts[k.Status]++
 	}
 	return out
+}
+
+func indexReportOf(x publish.Index) IndexReport {
+	return IndexReport{string(x.Mode), x.Before, x.After, x.Changes, x.Written, x.Digest(), string(x.Version()), x.Audiences}
 }
 
 // SetOutcome records what was done, with so many requests.
@@ -275,6 +304,9 @@ func (r *Report) planText(b *strings.Builder) {
 			}
 			escape.Fprintf(b, "  healed: %s there and not in the index of %s: %s\n", english.PluralWord(n, "1 package was", fmt.Sprint(n)+" packages were"), path, someOf(m.Healed))
 		}
+		for _, v := range m.Views {
+			escape.Fprintf(b, "  view %s of %s, packages: %s\n", v.Name, cmp.Or(m.Path, "."), v.Index.Packages(r.dryRun))
+		}
 		for _, a := range m.Index.Audiences {
 			escape.Fprintf(b, "  %s: %s\n", a.Readers, english.Plural(a.Packages, "package", ""))
 		}
@@ -388,15 +420,7 @@ func (r *Report) Table(b *strings.Builder, ahead bool) {
 		if path == "" {
 			path = "."
 		}
-		ix := fmt.Sprintf("%d", m.Index.After)
-		switch {
-		case m.Index.Mode == string(publish.IndexNone):
-			ix = "left alone"
-		case m.Index.Changes && !m.Index.Written && !ahead:
-			ix = fmt.Sprintf("%d, not touched", m.Index.Before)
-		case m.Index.Before != m.Index.After:
-			ix = fmt.Sprintf("%d -> %d", m.Index.Before, m.Index.After)
-		}
+		ix := m.Index.Packages(ahead)
 		escape.Fprintf(w, "  %s\t%s", path, m.Layout)
 		for _, c := range columns {
 			fmt.Fprintf(w, "\t%d", m.Counts[string(c)])

@@ -1,0 +1,67 @@
+package closure
+
+import (
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// Dependents calls refuse for what depends on a refused package. A spec carries
+// all that it depends on, however far.
+func Dependents(packages []*buildcache.Package, refused map[*buildcache.Package]string, refuse func(*buildcache.Package, string)) {
+	bad := make(map[spec.Hash]string)
+	for p := range refused {
+		if p.Hash != "" {
+			bad[p.Hash] = p.ID()
+		}
+	}
+	for _, p := range packages {
+		if _, ok := refused[p]; !ok {
+			delete(bad, p.Hash) // another document of it is good
+		}
+	}
+	for _, p := range packages {
+		if _, ok := refused[p]; ok || p.Spec == nil {
+			continue
+		}
+		for _, n := range p.Spec.Nodes[1:] {
+			if id, ok := bad[n.Hash]; ok {
+				refuse(p, "it depends on "+id+", which is refused")
+				break
+			}
+		}
+	}
+}
+
+// Waves orders what stores packages so that each comes after those that it depends on, in as few waves as that takes. of
+// returns the package of an item.
+func Waves[T any](items []T, of func(T) *buildcache.Package) [][]T {
+	byHash := make(map[spec.Hash]*buildcache.Package, len(items))
+	for _, w := range items {
+		byHash[of(w).Hash] = of(w)
+	}
+	depth := make(map[*buildcache.Package]int)
+	var depthOf func(p *buildcache.Package) int
+	depthOf = func(p *buildcache.Package) int {
+		if n, ok := depth[p]; ok {
+			return n
+		}
+		depth[p] = 0 // a hash covers those of its dependencies, so there is no circle
+		n := 0
+		for _, dep := range p.Spec.Nodes[1:] {
+			if q := byHash[dep.Hash]; q != nil && q != p {
+				n = max(n, depthOf(q)+1)
+			}
+		}
+		depth[p] = n
+		return n
+	}
+	var ordered [][]T
+	for _, w := range items {
+		n := depthOf(of(w))
+		for len(ordered) <= n {
+			ordered = append(ordered, nil)
+		}
+		ordered[n] = append(ordered[n], w)
+	}
+	return ordered
+}

@@ -1,0 +1,93 @@
+// Package same compares what is to be stored with what is there under its name, in as few requests as possible.
+package same
+
+import (
+	"context"
+	"crypto/md5" // to compare with ETags; it protects nothing
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"io"
+
+	"github.com/minio/crc64nvme"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// Document compares a document with what is there: by its MD5 where the listing tells, and by
+// reading it where that leaves a doubt that matters. An MD5 that differs proves nothing
+// in a bucket that is encrypted with KMS. Without doubt, a document that differs by its MD5 is taken for another one.
+func Document(ctx context.Context, r mirror.Reader, info mirror.Info, document []byte, doubt bool) (bool, error) {
+	if info.Size != int64(len(document)) {
+		return false, nil
+	}
+	if info.MD5 != "" && info.MD5 == buildcache.MD5(document) {
+		return true, nil
+	}
+	if info.MD5 != "" && !doubt {
+		return false, nil // kept in either case
+	}
+	content, _, err := mirror.Read(ctx, r, info.Name, buildcache.MaxDocument)
+	return string(content) == string(document), err
+}
+
+// Find looks for one object in a listing; the Info is empty if it is not there.
+func Find(ctx context.Context, s mirror.Store, name string) (mirror.Info, error) {
+	for info, err := range s.List(ctx, mirror.Range{Prefix: name}) {
+		if err != nil {
+			return mirror.Info{}, fmt.Errorf("list %s: %w", name, err)
+		}
+		if info.Name == name {
+			return info, nil
+		}
+	}
+	return mirror.Info{}, nil
+}
+
+// File compares by checksums: the MD5 that S3 keeps of what was sent in one
+// request, else the CRC64NVME that it keeps of what was sent in parts, else the content.
+func File(ctx context.Context, s mirror.Store, o buildcache.Object, there mirror.Info) (bool, error) {
+	if there.Size != o.Size {
+		return false, nil
+	}
+	have, err := checksums(ctx, o.Content)
+	if err != nil {
+		return false, err
+	}
+	if there.MD5 == have.md5 {
+		return true, nil
+	}
+	info, err := s.Stat(ctx, o.Name)
+	if err != nil {
+		return false, err
+	}
+	if info.CRC64NVME != "" {
+		return info.CRC64NVME == have.crc64, nil
+	}
+	object, err := s.Open(ctx, o.Name)
+	if err != nil {
+		return false, err
+	}
+	defer object.Body.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, object.Body)
+	return blob.Digest(h.Sum(nil)) == o.Digest, err
+}
+
+type sums struct{ md5, crc64 string }
+
+func checksums(ctx context.Context, src blob.Source) (sums, error) {
+	r, err := src.Open()
+	if err != nil {
+		return sums{}, err
+	}
+	defer r.Close()
+	m, c := md5.New(), crc64nvme.New()
+	if _, err := io.Copy(io.MultiWriter(m, c), io.NewSectionReader(r, 0, src.Size())); err != nil {
+		return sums{}, err
+	}
+	return sums{hex.EncodeToString(m.Sum(nil)), base64.StdEncoding.EncodeToString(c.Sum(nil))}, ctx.Err()
+}

@@ -1,0 +1,94 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/views"
+)
+
+// A View is what a plan does with a named index, or what came of it.
+type View struct {
+	Name  string
+	Index Index
+
+	addition *views.Addition
+}
+
+// planViews decides what named indices get: those of the source what they offer there, and those that were asked for all that
+// is published and what that depends on.
+func (d *decision) planViews(ctx context.Context) error {
+	o := d.plan.options
+	if o.Index == IndexNone {
+		return nil
+	}
+	ofSource := make(map[string]source.View)
+	for _, v := range d.src.Views {
+		ofSource[v.Name] = v
+	}
+	at := reindex.Mirror{Layout: d.out.format, Store: d.out.store, Seen: d.seen, Trust: o.Trust}
+	names := slices.Concat(o.Views, slices.Collect(maps.Keys(ofSource)))
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
+		f, ok := d.out.format.View(name)
+		if !ok {
+			d.plan.Findings = append(d.plan.Findings, buildcache.Error.In(d.src.File(""), fmt.Sprintf(
+				"layout %s has no views, so there can be no view %s: leave this layout out if there is a mirror of layout v3 beside it", d.out.Layout, name)))
+			return nil
+		}
+		asked := slices.Contains(o.Views, name)
+		a, err := views.PlanAddition(ctx, at, f, d.meant(ofSource[name], asked), asked)
+		if err != nil {
+			return fmt.Errorf("view %s: %w", name, err)
+		}
+		for _, left := range a.LeftOut {
+			d.warn(left.File, "it is not in the view "+name+": "+left.Reason)
+		}
+		ix := Index{Mode: IndexMerge, Changes: a.Changes, Result: reindex.Result{Before: a.Before, After: a.After, Bytes: a.Bytes, Audiences: a.Audiences, Pointer: a.Was}}
+		d.out.Views = append(d.out.Views, View{name, ix, a})
+	}
+	return nil
+}
+
+// meant are the packages that belong to a view: those of the plan, and those that the view in the source names besides.
+func (d *decision) meant(was source.View, asked bool) []*buildcache.Package {
+	var packages []*buildcache.Package
+	planned := make(map[spec.Hash]bool)
+	for _, p := range d.out.Packages {
+		_, there := was.Offers[p.Hash]
+		if planned[p.Hash] = true; p.Status != Rejected && (asked || there) {
+			packages = append(packages, p.Package)
+		}
+	}
+	for h, names := range was.Offers {
+		for _, name := range names {
+			if id, ok := d.out.format.ParsePackageName(name); ok && !planned[h] {
+				packages = append(packages, &buildcache.Package{File: name, SpecName: id})
+			}
+		}
+	}
+	return packages
+}
+
+// writeViews adds to named indices. Each is written after the index, and names nothing that is not there.
+func (a *application) writeViews(ctx context.Context, m *running) error {
+	for i, v := range m.views {
+		if !v.Index.Changes {
+			continue
+		}
+		now, err := v.addition.Write(ctx, a.counted(m.Path, m.store), a.resend(m))
+		if err != nil {
+			return fmt.Errorf("view %s: %w", v.Name, err)
+		}
+		m.out.Views[i].Index.Changes, m.out.Views[i].Index.Result = now.Written, now
+		if now.Written || now.Version() != v.Index.Version() {
+			a.stale(m.Path, v.addition.Pointer())
+		}
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+package views
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// An Addition is a publish into a view: decided, and not yet written. Nothing is taken out of the view.
+type Addition struct {
+	*reindex.Merge
+	Packages []spec.Hash          // that are in the view afterwards, as far as it is about them
+	LeftOut  []buildcache.Finding // packages that are not, and why
+
+	view buildcache.Layout
+}
+
+// PlanAddition decides what a view of a mirror gets: packages and, with closure, what they depend on. Those whose specs are not
+// known are read from the mirror, as far as they are there. It only reads.
+func PlanAddition(ctx context.Context, at reindex.Mirror, view buildcache.Layout, packages []*buildcache.Package, closure bool) (*Addition, error) {
+	a := &Addition{view: view}
+	v, err := reindex.ReadView(ctx, view, at.Store)
+	if err != nil {
+		return nil, err
+	}
+	lacking, err := v.Lacking(ctx, at.Store, packages)
+	if errors.Is(err, reindex.ErrUnreadable) {
+		err = fmt.Errorf("%w: `publish view set` makes it again", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	known, err := a.known(ctx, at, lacking)
+	if err != nil {
+		return nil, err
+	}
+	a.belong(packages, lacking, known)
+	if closure {
+		needed, findings, err := v.Needed(ctx, at, known)
+		if err != nil {
+			return nil, err
+		}
+		a.LeftOut = append(a.LeftOut, findings...)
+		known = append(known, needed...)
+	}
+	a.Merge, err = v.Plan(at, known)
+	return a, err
+}
+
+// known returns packages with their specs.
+func (a *Addition) known(ctx context.Context, at reindex.Mirror, packages []*buildcache.Package) ([]*buildcache.Package, error) {
+	var known []*buildcache.Package
+	var names []string
+	for _, p := range packages {
+		if p.Spec != nil {
+			known = append(known, p)
+		} else {
+			names = append(names, p.File)
+		}
+	}
+	read, findings, err := reindex.ReadPackages(ctx, at, names)
+	a.LeftOut = append(a.LeftOut, findings...)
+	return append(known, read...), err
+}
+
+// belong notes the packages that are in the view afterwards: all but those that it lacks and that are not known.
+func (a *Addition) belong(packages, lacking, known []*buildcache.Package) {
+	hashes := make(map[spec.Hash]bool)
+	for _, p := range packages {
+		hashes[p.Hash] = true
+	}
+	for _, p := range lacking {
+		delete(hashes, p.Hash)
+	}
+	for _, p := range known {
+		hashes[p.Hash] = true
+	}
+	a.Packages = slices.Sorted(maps.Keys(hashes))
+}
+
+// Without is the same addition without some of its packages.
+func (a *Addition) Without(refused func(*buildcache.Package) bool) *Addition {
+	out := *a
+	out.Merge = a.Merge.Without(refused)
+	return &out
+}
+
+// Write adds the packages to the view, beside other publishers: see reindex.Merge.
+func (a *Addition) Write(ctx context.Context, s mirror.Store, moved reindex.Moved) (reindex.Result, error) {
+	return a.Merge.Write(ctx, a.view, s, moved)
+}
+
+// Expectation is what clients are to see of the view, of the mirror at a path, once it has a digest.
+func (a *Addition) Expectation(path, digest string) reindex.Expectation {
+	return expectation(path, a.view, digest, a.Packages)
+}
+
+// Pointer is the name of the object that clients of the view read first.
+func (a *Addition) Pointer() string { return a.view.IndexNames()[0] }
+
+func expectation(path string, view buildcache.Layout, digest string, packages []spec.Hash) reindex.Expectation {
+	return reindex.Expectation{Path: path, Pointers: []string{buildcache.Join(path, view.IndexNames()[0])}, Digest: digest, Layout: view, Packages: packages}
+}

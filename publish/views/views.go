@@ -1,0 +1,389 @@
+// Package views changes which packages of a mirror a view offers.
+//
+// A view is a named index of layout v3. Clients that choose one read it instead of the index of the whole mirror, so it is
+// small. It holds what Spack's update-index --name makes of the same packages: all that they depend on has a record, and
+// what of that the mirror holds is offered. A change is decided first, and made by the protocol of every index: any
+// number of writers may change one view. Nothing is deleted; a view that offers nothing more is empty.
+package views
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/dustin/go-humanize/english"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// An Act says what becomes of a view.
+type Act string
+
+// A view gets exactly what is selected, or that in addition, or loses it.
+const (
+	Set    Act = "set"
+	Add    Act = "add"
+	Remove Act = "remove"
+)
+
+// A Change is what is asked for.
+type Change struct {
+	View string
+	Act  Act
+	Want closure.Want // without anything: of Set an empty view
+	From string       // of Set: another view, which this one becomes
+}
+
+// What can be wrong with a change.
+var (
+	ErrNothing = errors.New("no package is selected")
+	ErrNeeded  = errors.New("others of the view need it")
+	ErrLayout  = errors.New("only layout v3 has views")
+)
+
+// A Plan is a change that was decided. It stays as NewPlan made it.
+type Plan struct {
+	View          string
+	Before, After int
+	Added         []string // packages for people, sorted
+	Removed       []string
+	Changes       bool
+	Findings      []buildcache.Finding
+
+	layout buildcache.Layout
+	act    Act
+	from   buildcache.Layout // nil: not another view
+	wanted []*spec.Spec
+	gone   map[spec.Hash]bool // to be removed
+}
+
+// NewPlan decides a change. It only reads.
+func NewPlan(ctx context.Context, s mirror.Store, c Change) (*Plan, error) {
+	if err := layout.CheckView(c.View); err != nil {
+		return nil, err
+	}
+	p := &Plan{View: c.View, act: c.Act}
+	p.layout, _ = buildcache.V3.View(c.View)
+	if err := isV3(ctx, s); err != nil {
+		return nil, err
+	}
+	if c.From != "" {
+		return p, p.planFrom(ctx, s, c.From)
+	}
+	was, now, err := p.current(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if c.Act == Remove {
+		err = p.remove(now, c.Want)
+	} else {
+		err = p.want(ctx, s, c.Want)
+	}
+	if err != nil {
+		return nil, err
+	}
+	next, err := p.make(ctx, was, now)
+	if err != nil {
+		return nil, err
+	}
+	p.compare(now, next)
+	p.Changes = now == nil || !now.Same(next)
+	return p, nil
+}
+
+// isV3 refuses a mirror without layout v3, which has no views.
+func isV3(ctx context.Context, s mirror.Store) error {
+	for _, l := range buildcache.Layouts() {
+		p, err := l.ReadPointer(ctx, s)
+		if err != nil {
+			return err
+		}
+		if _, ok := l.View("x"); p.Version != mirror.Absent && !ok {
+			return fmt.Errorf("%w: this mirror has layout %s; `spack buildcache migrate` makes one of layout v3 of it", ErrLayout, l.Name())
+		}
+		if p.Version != mirror.Absent {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: want %s", buildcache.ErrNoMirror, layout.V3Index)
+}
+
+// current reads the view; nil if there is none yet, or if it is broken and is to be set anyway.
+func (p *Plan) current(ctx context.Context, s mirror.Store) (*buildcache.Pointer, *buildcache.Indices, error) {
+	was, now, err := reindex.Current(ctx, p.layout, s)
+	if err != nil {
+		return nil, nil, err
+	}
+	return was, now, p.readable(was, now)
+}
+
+func (p *Plan) readable(was *buildcache.Pointer, now *buildcache.Indices) error {
+	switch {
+	case now != nil || p.act == Set || p.act == Add && was.Version == mirror.Absent:
+		return nil
+	case was.Version == mirror.Absent:
+		return fmt.Errorf("view %s: %w", p.View, mirror.ErrNotExist)
+	}
+	return fmt.Errorf("view %s: %w: `publish view set` makes it again", p.View, reindex.ErrUnreadable)
+}
+
+// planFrom decides what becomes of a view that is to be another one.
+func (p *Plan) planFrom(ctx context.Context, s mirror.Store, from string) error {
+	if err := layout.CheckView(from); err != nil {
+		return err
+	}
+	p.from, _ = buildcache.V3.View(from)
+	next, err := readable(ctx, p.from, s)
+	if err != nil {
+		return err
+	}
+	_, now, err := p.current(ctx, s)
+	if err != nil {
+		return err
+	}
+	p.compare(now, next)
+	p.Changes = now == nil || !now.Same(next)
+	return nil
+}
+
+// readable reads a view that must be there.
+func readable(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildcache.Indices, error) {
+	p, x, err := reindex.Current(ctx, f, s)
+	switch {
+	case err != nil:
+		return nil, err
+	case p.Version == mirror.Absent:
+		return nil, fmt.Errorf("view %s: %w", f.ViewName(), mirror.ErrNotExist)
+	case x == nil:
+		return nil, fmt.Errorf("view %s: %w", f.ViewName(), reindex.ErrUnreadable)
+	}
+	return x, nil
+}
+
+// compare says what a view gets and what it loses.
+func (p *Plan) compare(now, next *buildcache.Indices) {
+	had, has := offered(now), offered(next)
+	p.Before, p.After = len(had), len(has)
+	for h, id := range has {
+		if had[h] == "" {
+			p.Added = append(p.Added, id)
+		}
+	}
+	for h, id := range had {
+		if has[h] == "" {
+			p.Removed = append(p.Removed, id)
+		}
+	}
+	slices.Sort(p.Added)
+	slices.Sort(p.Removed)
+}
+
+// offered are the packages that indices offer, for people.
+func offered(x *buildcache.Indices) map[spec.Hash]string {
+	all := make(map[spec.Hash]string)
+	if x == nil {
+		return all
+	}
+	for g, part := range x.ByGeneration() {
+		for e := range part.All() {
+			if !e.InBuildcache {
+				continue
+			}
+			all[e.Hash] = e.Name + "/" + e.Hash.Short()
+			if n, err := spec.ParseNode(e.Node, g.Specs); err == nil {
+				all[e.Hash] = n.ID()
+			}
+		}
+	}
+	return all
+}
+
+// want finds the specs of what is selected, and of all that it depends on and that the mirror holds.
+func (p *Plan) want(ctx context.Context, s mirror.Store, want closure.Want) error {
+	if want.Everything() {
+		return nil
+	}
+	pointer, all, err := reindex.Current(ctx, buildcache.V3, s)
+	if err != nil {
+		return err
+	}
+	if all == nil {
+		return fmt.Errorf("%s: %w: `publish index` makes it again", layout.V3Index, reindex.ErrUnreadable)
+	}
+	c := closure.Of(all)
+	hashes, unlisted, err := selected(c, want)
+	if err != nil {
+		return err
+	}
+	chosen, err := c.Depended(hashes)
+	if err != nil {
+		return err
+	}
+	at := reindex.Mirror{Layout: buildcache.V3, Store: s, Seen: &buildcache.Survey{Pointer: pointer}}
+	names := make([]string, len(chosen))
+	for i, q := range chosen {
+		names[i] = layout.V3Spec(q.Node)
+	}
+	there, err := buildcache.SurveyAt(ctx, buildcache.V3, s, pointer, names)
+	if err != nil {
+		return err
+	}
+	for i, q := range chosen {
+		if !there.Has(buildcache.Object{Name: names[i], Size: -1}) {
+			p.warn(names[i], "the index offers it, and it is not there: it is left out")
+			continue
+		}
+		for _, part := range all.ByGeneration() {
+			if of := part.Spec(q.Node.Hash); of != nil && part.Has(q.Node.Hash) {
+				p.wanted = append(p.wanted, of)
+			}
+		}
+	}
+	// What was pushed without an index is there all the same.
+	packages, findings, err := reindex.ReadPackages(ctx, at, unlisted)
+	for _, f := range findings {
+		p.warn(f.File, "it is left out: "+f.Reason)
+	}
+	for _, q := range packages {
+		p.wanted = append(p.wanted, q.Spec)
+	}
+	return err
+}
+
+func (p *Plan) warn(file, reason string) {
+	p.Findings = append(p.Findings, buildcache.Warning.In(file, reason))
+}
+
+// selected are the packages that are selected and offered, and the names of documents that those have that are not.
+func selected(c *closure.Catalogue, want closure.Want) (hashes []spec.Hash, unlisted []string, err error) {
+	for _, q := range want.Packages {
+		found, err := c.Matching(q)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(found) == 0 {
+			return nil, nil, fmt.Errorf("%w: nothing that the mirror offers matches %q", ErrNothing, q)
+		}
+		hashes = append(hashes, found...)
+	}
+	for _, lock := range want.Locks {
+		for _, n := range lock.All() {
+			switch {
+			case c.Offers(n.Hash):
+				hashes = append(hashes, n.Hash)
+			case !n.External:
+				unlisted = append(unlisted, layout.V3Spec(&spec.Node{Name: n.Name, Version: n.Version, Hash: n.Hash}))
+			}
+		}
+	}
+	return hashes, unlisted, nil
+}
+
+// remove finds out what is to be removed, and refuses to remove what others need.
+func (p *Plan) remove(now *buildcache.Indices, want closure.Want) error {
+	c := closure.Of(now)
+	p.gone = make(map[spec.Hash]bool)
+	for _, q := range want.Packages {
+		found, err := c.Matching(q)
+		if err != nil {
+			return err
+		}
+		if len(found) == 0 {
+			return fmt.Errorf("%w: nothing in the view %s matches %q", ErrNothing, p.View, q)
+		}
+		for _, h := range found {
+			p.gone[h] = true
+		}
+	}
+	for _, lock := range want.Locks {
+		for _, n := range lock.All() {
+			p.gone[n.Hash] = true
+		}
+	}
+	return p.needless(now)
+}
+
+// needless makes sure that nothing that stays in the view needs what is removed when it is installed.
+func (p *Plan) needless(now *buildcache.Indices) error {
+	names := offered(now)
+	needed := make(map[string]bool)
+	for g, part := range now.ByGeneration() {
+		for e := range part.All() {
+			if !e.InBuildcache || p.gone[e.Hash] {
+				continue
+			}
+			n, err := spec.ParseNode(e.Node, g.Specs)
+			if err != nil {
+				return fmt.Errorf("view %s: %w", p.View, err)
+			}
+			for _, d := range n.Needs() {
+				if p.gone[d] && names[d] != "" {
+					needed[names[d]+" is needed by "+n.ID()] = true
+				}
+			}
+		}
+	}
+	if len(needed) == 0 {
+		return nil
+	}
+	all := slices.Sorted(maps.Keys(needed))
+	more := ""
+	if n := len(all) - 5; n > 0 {
+		all, more = all[:5], ", and "+english.Plural(n, "more", "more")
+	}
+	return fmt.Errorf("%w: %s%s: remove these too, or set the view to what it is to offer", ErrNeeded, strings.Join(all, ", "), more)
+}
+
+// make returns the view that is to be, given the one that there is.
+func (p *Plan) make(_ context.Context, was *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
+	if err := p.readable(was, now); err != nil {
+		return nil, err
+	}
+	x := buildcache.NewIndices(p.layout.Generations())
+	x.Part(x.Generations[0].Index) // an empty view is one
+	if p.act != Set && now != nil {
+		if p.act == Remove {
+			if err := p.needless(now); err != nil { // of a newer version of the view
+				return nil, err
+			}
+		}
+		for e := range now.Records() {
+			if e.InBuildcache && !p.gone[e.Hash] {
+				x.Keep(now, e.Hash)
+			}
+		}
+	}
+	for _, s := range p.wanted {
+		x.Add(s)
+	}
+	return x, nil
+}
+
+// Apply carries the plan out. A view that is what it is to be is not written.
+func (p *Plan) Apply(ctx context.Context, s mirror.Store) (reindex.Result, error) {
+	if p.from == nil {
+		return reindex.Replace(ctx, p.layout, s, p.make)
+	}
+	return reindex.Replace(ctx, p.layout, s, func(ctx context.Context, was *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
+		if err := p.readable(was, now); err != nil {
+			return nil, err
+		}
+		return readable(ctx, p.from, s)
+	})
+}
+
+// Expectation is what clients are to see of the view once it was written, of the mirror at a path.
+func (p *Plan) Expectation(path string, r reindex.Result) reindex.Expectation {
+	return expectation(path, p.layout, r.Digest(), nil)
+}
+
+// Pointer is the name of the object that clients of the view read first.
+func (p *Plan) Pointer() string { return p.layout.IndexNames()[0] }

@@ -1,0 +1,281 @@
+package views_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/query"
+	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
+	"github.com/vantagecompute/slurm-factory-publish/publish/views"
+)
+
+// full is a mirror with all packages of a fixture, published by us.
+func full(t testing.TB, fixture string) *mirrortest.Mem {
+	t.Helper()
+	m := publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, m, publishtest.Original(fixture), publish.Options{})
+	return m
+}
+
+func packages(t testing.TB, queries ...string) (w closure.Want) {
+	t.Helper()
+	for _, text := range queries {
+		q, err := query.Parse(text)
+		publishtest.Must(t, err)
+		w.Packages = append(w.Packages, q)
+	}
+	return w
+}
+
+func lock(t testing.TB) (w closure.Want) {
+	t.Helper()
+	l, err := lockfile.Parse(publishtest.MustRead(t, "../lockfile/testdata/v6.lock"))
+	publishtest.Must(t, err)
+	w.Locks = append(w.Locks, l)
+	return w
+}
+
+// change plans and applies a change.
+func change(t testing.TB, s mirror.Store, c views.Change) (*views.Plan, error) {
+	t.Helper()
+	p, err := views.NewPlan(t.Context(), s, c)
+	if err != nil {
+		return nil, err
+	}
+	out, err := p.Apply(t.Context(), s)
+	if err == nil && (out.Before != p.Before || out.After != p.After || out.Written != p.Changes) {
+		t.Errorf("planned %d to %d packages, changes %t; done %d to %d, written %t", p.Before, p.After, p.Changes, out.Before, out.After, out.Written)
+	}
+	return p, err
+}
+
+func must(t testing.TB, s mirror.Store, c views.Change) *views.Plan {
+	t.Helper()
+	p, err := change(t, s, c)
+	publishtest.Must(t, err)
+	return p
+}
+
+// offers returns the names of the packages that a view offers.
+func offers(t testing.TB, m *mirrortest.Mem, view string) []string {
+	t.Helper()
+	l, _ := buildcache.V3.View(view)
+	p, err := l.ReadPointer(t.Context(), m)
+	publishtest.Must(t, err)
+	x, err := l.ReadIndex(t.Context(), m, p)
+	publishtest.Must(t, err)
+	var names []string
+	for e := range x.Records() {
+		if e.InBuildcache {
+			names = append(names, e.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// turned is how often the pointer of a view was replaced.
+func turned(b *mirrortest.Broken, view string) (n int) {
+	for _, c := range b.Mutations() {
+		if c.Name == layout.V3View(view) {
+			n++
+		}
+	}
+	return n
+}
+
+var ofMunge = []string{"compiler-wrapper", "gcc", "gcc-runtime", "munge", "openssl", "zlib"}
+
+// A view offers what was selected and what that depends on, build dependencies included, as far as the mirror holds it. A
+// change that changes nothing writes nothing, and each leaves a mirror in which nothing is wrong.
+func TestAViewOffersWhatWasAskedFor(t *testing.T) {
+	m := full(t, "v3-signed")
+	for _, step := range []struct {
+		name   string
+		change views.Change
+		want   []string
+	}{
+		{"set", views.Change{View: "site", Act: views.Set, Want: packages(t, "munge")}, ofMunge},
+		{"a lock file", views.Change{View: "locked", Act: views.Set, Want: lock(t)}, ofMunge},
+		{"add", views.Change{View: "site", Act: views.Add, Want: packages(t, "libevent")}, append([]string{"libevent"}, ofMunge...)},
+		{"add to nothing", views.Change{View: "new/one", Act: views.Add, Want: packages(t, "gcc-runtime")}, []string{"gcc", "gcc-runtime"}},
+		{"remove", views.Change{View: "site", Act: views.Remove, Want: packages(t, "libevent")}, ofMunge},
+		{"remove what only builds need", views.Change{View: "site", Act: views.Remove, Want: packages(t, "gcc", "compiler-wrapper")}, []string{"gcc-runtime", "munge", "openssl", "zlib"}},
+		{"alias", views.Change{View: "current", Act: views.Set, From: "locked"}, ofMunge},
+		{"alias moves", views.Change{View: "current", Act: views.Set, From: "new/one"}, []string{"gcc", "gcc-runtime"}},
+		{"empty", views.Change{View: "site", Act: views.Set}, nil},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			b := mirrortest.Break(m)
+			must(t, b, step.change)
+			want := slices.Clone(step.want)
+			slices.Sort(want)
+			if diff := cmp.Diff(want, offers(t, m, step.change.View)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if n := turned(b, step.change.View); n != 1 {
+				t.Errorf("the pointer was replaced %d times", n)
+			}
+			if v := publishtest.MustVerify(t, m, verify.Options{Views: []string{step.change.View}}); v.Damaged() || len(publishtest.Warnings(v.Findings, "")) > 0 {
+				t.Errorf("%v", v.Findings)
+			}
+			if step.change.Act == views.Remove {
+				return // which finds nothing the second time
+			}
+			m.Forget()
+			if p := must(t, m, step.change); p.Changes || len(m.Mutations()) > 0 {
+				t.Errorf("the second time: %v", m.Mutations())
+			}
+		})
+	}
+}
+
+// What is asked for and cannot be is refused, with nothing written.
+func TestChangesOfViewsThatAreRefused(t *testing.T) {
+	m := full(t, "v3-signed")
+	must(t, m, views.Change{View: "site", Act: views.Set, Want: packages(t, "munge")})
+	m.Plant(layout.V3View("broken"), []byte("{}"))
+	m.Forget()
+	old := full(t, "v2-signed")
+	for _, row := range []struct {
+		change views.Change
+		is     error
+		says   string
+	}{
+		{views.Change{View: "../site", Act: views.Set}, nil, "name of a view"},
+		{views.Change{View: "x", Act: views.Set, From: "a b"}, nil, "name of a view"},
+		{views.Change{View: "x", Act: views.Set, From: "gone"}, mirror.ErrNotExist, "gone"},
+		{views.Change{View: "x", Act: views.Set, Want: packages(t, "munge", "mungee")}, views.ErrNothing, "mungee"},
+		{views.Change{View: "site", Act: views.Remove, Want: packages(t, "slurm")}, views.ErrNothing, "slurm"},
+		{views.Change{View: "site", Act: views.Remove, Want: packages(t, "zlib")}, views.ErrNeeded, "munge@0.5.16"},
+		{views.Change{View: "gone", Act: views.Remove, Want: packages(t, "zlib")}, mirror.ErrNotExist, "gone"},
+		{views.Change{View: "broken", Act: views.Add, Want: packages(t, "zlib")}, nil, "publish view set"},
+		{views.Change{View: "x", Act: views.Set, From: "broken"}, nil, "broken"},
+	} {
+		_, err := change(t, m, row.change)
+		if err == nil || row.is != nil && !errors.Is(err, row.is) || !strings.Contains(err.Error(), row.says) {
+			t.Errorf("%+v: %v", row.change, err)
+		}
+	}
+	if _, err := change(t, old, views.Change{View: "site", Act: views.Set, Want: packages(t, "munge")}); !errors.Is(err, views.ErrLayout) {
+		t.Errorf("layout v2: %v", err)
+	}
+	if _, err := change(t, publishtest.EmptyMirror(t), views.Change{View: "site", Act: views.Set}); !errors.Is(err, buildcache.ErrNoMirror) {
+		t.Errorf("no mirror: %v", err)
+	}
+	if len(m.Mutations()) > 0 {
+		t.Errorf("written: %v", m.Mutations())
+	}
+	must(t, m, views.Change{View: "broken", Act: views.Set, Want: packages(t, "zlib")}) // which is how it is mended
+}
+
+// A view never offers what is not there, whatever the index says, and offers what was pushed without an index.
+func TestAViewOffersOnlyWhatIsThere(t *testing.T) {
+	m := full(t, "v3-signed")
+	publishtest.SubjectOf(t, m).Uproot(publishtest.SubjectOf(t, m).Find("openssl"))
+	p := must(t, m, views.Change{View: "site", Act: views.Set, Want: packages(t, "munge")})
+	if slices.Contains(offers(t, m, "site"), "openssl") || len(p.Findings) != 1 || !strings.Contains(p.Findings[0].Reason, "not there") {
+		t.Errorf("%v, %v", offers(t, m, "site"), p.Findings)
+	}
+	m = full(t, "v3-signed")
+	publishtest.SubjectOf(t, m).Reindex(layout.V3Index, func(in publishtest.Installs) {
+		_, r := in.Of("munge")
+		r["in_buildcache"] = false
+	})
+	must(t, m, views.Change{View: "site", Act: views.Set, Want: lock(t)})
+	if !slices.Contains(offers(t, m, "site"), "munge") {
+		t.Errorf("%v", offers(t, m, "site"))
+	}
+}
+
+// Writers of one view at once lose nothing: what each has added is in the view.
+func TestWritersOfOneViewLoseNothing(t *testing.T) {
+	m := full(t, "v3-signed")
+	adds := []string{"zlib", "munge", "openssl", "hwloc", "libevent", "pmix", "gcc", "gcc-runtime"}
+	var g sync.WaitGroup
+	for i := range 48 {
+		g.Go(func() {
+			p, err := views.NewPlan(t.Context(), m, views.Change{View: "site", Act: views.Add, Want: packages(t, adds[i%len(adds)])})
+			if err == nil {
+				_, err = p.Apply(t.Context(), m)
+			}
+			if err != nil {
+				t.Errorf("writer %d: %v", i, err)
+			}
+		})
+	}
+	g.Wait()
+	alone := full(t, "v3-signed")
+	must(t, alone, views.Change{View: "site", Act: views.Set, Want: packages(t, adds...)})
+	if diff := cmp.Diff(offers(t, alone, "site"), offers(t, m, "site")); diff != "" {
+		t.Errorf("(-one writer +48):\n%s", diff)
+	}
+}
+
+// Whatever fails at whatever call of a change: clients of the view find the old one or the new one, and the next run makes
+// what an undisturbed one does.
+func TestEveryFaultAtEveryCallOfAChange(t *testing.T) {
+	for name, c := range map[string]views.Change{
+		"set":    {View: "site", Act: views.Set, Want: packages(t, "slurm")},
+		"add":    {View: "site", Act: views.Add, Want: packages(t, "hwloc")},
+		"remove": {View: "site", Act: views.Remove, Want: packages(t, "munge")},
+		"alias":  {View: "site", Act: views.Set, From: "other"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			scene := func() *mirrortest.Mem {
+				m := full(t, "v3-signed")
+				must(t, m, views.Change{View: "site", Act: views.Set, Want: packages(t, "munge")})
+				must(t, m, views.Change{View: "other", Act: views.Set, Want: packages(t, "zlib")})
+				return m
+			}
+			m := scene()
+			before := fmt.Sprint(offers(t, m, "site"))
+			b := mirrortest.Break(m)
+			must(t, b, c)
+			calls, after, want := len(b.Calls()), fmt.Sprint(offers(t, m, "site")), publishtest.Settled(t, m.Snapshot())
+			for fault, f := range map[string]func(k int) mirrortest.Fault{
+				"lost":     func(k int) mirrortest.Fault { return mirrortest.Nth(k, mirrortest.Drop("")) },
+				"lied":     func(k int) mirrortest.Fault { return mirrortest.Nth(k, mirrortest.Lie("")) },
+				"too late": func(k int) mirrortest.Fault { return mirrortest.Nth(k, mirrortest.Conflict("")) },
+				"denied":   func(k int) mirrortest.Fault { return mirrortest.Nth(k, mirrortest.Fail("", mirrortest.Refusals[1])) },
+				"cut":      func(k int) mirrortest.Fault { return mirrortest.Nth(k, mirrortest.Cut("", 1)) },
+				"killed":   mirrortest.Kill,
+			} {
+				for k := 1; k <= calls && !t.Failed(); k++ {
+					m := scene()
+					b := mirrortest.Break(m, f(k))
+					p, err := views.NewPlan(t.Context(), b, c)
+					if err == nil {
+						_, err = p.Apply(t.Context(), b)
+					}
+					is := fmt.Sprint(offers(t, m, "site"))
+					if is != before && is != after || err == nil && is != after {
+						t.Errorf("%s at call %d: %v, clients see %s", fault, k, err, is)
+					}
+					if c.Act == views.Remove && is == after {
+						continue
+					}
+					must(t, m, c)
+					if diff := mirrortest.Diff(want, publishtest.Settled(t, m.Snapshot())); diff != "" {
+						t.Errorf("%s at call %d, after the second run:\n%s", fault, k, diff)
+					}
+				}
+			}
+		})
+	}
+}
