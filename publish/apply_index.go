@@ -6,7 +6,6 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
-	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 func (a *application) writeIndex(ctx context.Context, m *running) error {
@@ -19,7 +18,7 @@ func (a *application) writeIndex(ctx context.Context, m *running) error {
 	var err error
 	if planned.Mode == IndexRebuild {
 		// Damage to other packages must not stop a publisher that only adds its own.
-		now, err = reindex.RebuildIndex(ctx, m.format, a.counted(m.Path, m.store), a.rebuilding(m, m.lost))
+		now, err = reindex.RebuildIndex(ctx, m.format, a.counted(m.Path, m.store), reindex.Rebuilding{Trust: a.plan.options.Trust, Lenient: m.lost, Published: m.published})
 		if err != nil {
 			return fmt.Errorf("index: %w", err)
 		}
@@ -29,7 +28,7 @@ func (a *application) writeIndex(ctx context.Context, m *running) error {
 		a.warn(m.Path, now.Findings)
 		if reindex.NeedsRebuild(err) { // the plan has not read it
 			a.warn(m.Path, []buildcache.Finding{buildcache.Warning.In(m.format.IndexNames()[0], fmt.Sprintf("%v: it is made anew", err))})
-			now, err = reindex.RebuildIndex(ctx, m.format, a.counted(m.Path, m.store), a.rebuilding(m, true))
+			now, err = reindex.RebuildIndex(ctx, m.format, a.counted(m.Path, m.store), reindex.Rebuilding{Trust: a.plan.options.Trust, Lenient: true, Published: m.published})
 			a.warn(m.Path, now.Findings)
 		}
 		if err != nil {
@@ -49,29 +48,16 @@ func (a *application) writeIndex(ctx context.Context, m *running) error {
 	return nil
 }
 
-// rebuilding says what a rebuilt index gets: also what is published although a rollback has taken it out.
-func (a *application) rebuilding(m *running, lenient bool) reindex.Rebuilding {
-	published := make(map[spec.Hash]bool)
-	for _, p := range m.out.Packages {
-		published[p.Hash] = p.Status != Rejected
-	}
-	return reindex.Rebuilding{Trust: a.plan.options.Trust, Lenient: lenient, Release: func(h spec.Hash) bool { return published[h] }}
-}
+// stays is what becomes of a package that was withdrawn from the destination.
+const stays = ": it is not published until that is undone (publish withdraw)"
 
 // withdrawn reports the packages that were withdrawn while they were published.
 func (a *application) withdrawn(m *running, now *buildcache.Pointer) {
-	if now == nil {
-		return
-	}
-	var found []buildcache.Finding
 	for i := range m.out.Packages {
 		p := &m.out.Packages[i]
-		w, ok := now.Withdrawn[p.Hash]
-		if !ok || p.Status == Withdrawn {
-			continue
+		if w, ok := now.Withdrawn[p.Hash]; ok && p.Status != Withdrawn {
+			p.Status, p.Reason = Withdrawn, w.Reason
+			a.warn(m.Path, []buildcache.Finding{buildcache.Warning.In(p.SourceFile(), w.String()+stays)})
 		}
-		p.Status, p.Reason = Withdrawn, w.Reason
-		found = append(found, buildcache.Warning.In(p.SourceFile(), withdrawn(w)))
 	}
-	a.warn(m.Path, found)
 }

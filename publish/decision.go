@@ -7,12 +7,10 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
-	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
@@ -70,11 +68,7 @@ func (d *decision) decide(ctx context.Context) error {
 			d.out.Packages = append(d.out.Packages, PlannedPackage{p, Rejected, reason})
 			continue
 		}
-		reason := ""
-		if w, ok := d.seen.Pointer.Withdrawn[p.Hash]; ok {
-			reason = w.Reason
-		}
-		d.out.Packages = append(d.out.Packages, PlannedPackage{p, status[p], reason})
+		d.out.Packages = append(d.out.Packages, PlannedPackage{p, status[p], d.seen.Pointer.Withdrawn[p.Hash].Reason})
 	}
 	for _, p := range d.src.There {
 		d.out.Packages = append(d.out.Packages, PlannedPackage{p, Unchanged, ""})
@@ -122,7 +116,7 @@ func (d *decision) compare(ctx context.Context) (map[*buildcache.Package]Status,
 	for _, p := range d.packages {
 		if w, ok := d.seen.Pointer.Withdrawn[p.Hash]; ok {
 			status[p] = Withdrawn
-			d.report(buildcache.Warning, p, withdrawn(w))
+			d.report(buildcache.Warning, p, w.String()+stays)
 			continue
 		}
 		info, ok := d.seen.Objects[p.File]
@@ -148,11 +142,6 @@ func (d *decision) compare(ctx context.Context) (map[*buildcache.Package]Status,
 	return status, nil
 }
 
-// withdrawn says that a package was withdrawn, and what to do about it.
-func withdrawn(w history.Withdrawal) string {
-	return fmt.Sprintf("the destination has withdrawn it on %s (%s): it is not published until that is undone: see publish withdraw", w.Time.Format(time.DateOnly), w.Reason)
-}
-
 // differs decides about a package that the destination holds with another document. It is refused if it can neither stay nor be replaced.
 func (d *decision) differs(p *buildcache.Package, info mirror.Info) Status {
 	switch {
@@ -171,7 +160,7 @@ func (d *decision) differs(p *buildcache.Package, info mirror.Info) Status {
 
 // sends reports whether anything of p is to be stored.
 func (d *decision) sends(p *buildcache.Package, s Status) bool {
-	return s == New || s == Replaced || s == Unchanged && slices.ContainsFunc(p.Blobs, func(b buildcache.Object) bool { return !d.seen.Has(b) })
+	return s == New || s == Replaced || s == Repaired || s == Unchanged && slices.ContainsFunc(p.Blobs, func(b buildcache.Object) bool { return !d.seen.Has(b) })
 }
 
 // check reads what must be known of packages before they are stored: their specs, the

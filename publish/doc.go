@@ -27,7 +27,7 @@
 //	  closure           packages of an index that are selected, and all that they need
 //	  elsewhere         a mirror elsewhere as a source, which is copied
 //	  transfer archive  its content, from where it is to where it is stored; a mirror in one tar file
-//	  history rollback withdraw                     earlier states of an index, and packages that are taken back
+//	  history rollback withdraw tombstone           earlier states of an index, and packages that are taken back
 //	  keyring           the public keys of a mirror
 //	  prune             what nobody needs any more
 //	  buildcache        what a mirror consists of; the layouts v3 and v2 behind one interface; the survey

@@ -14,6 +14,14 @@ import (
 func (d *decision) planIndex(ctx context.Context) error {
 	ix := &d.out.Index
 	ix.Mode, ix.Pointer = d.plan.options.Index, d.seen.Pointer
+	var adds []*buildcache.Package
+	d.out.published = make(map[spec.Hash]bool)
+	for _, p := range d.out.Packages {
+		d.out.published[p.Hash] = p.Status != Rejected && p.Status != Withdrawn
+		if p.Status != Rejected && d.sends(p.Package, p.Status) {
+			adds = append(adds, p.Package)
+		}
+	}
 	switch ix.Mode {
 	case IndexNone:
 		return nil
@@ -23,15 +31,7 @@ func (d *decision) planIndex(ctx context.Context) error {
 	case "":
 		ix.Mode = IndexMerge
 	}
-	var adds []*buildcache.Package
-	published := make(map[spec.Hash]bool)
-	for _, p := range d.out.Packages {
-		published[p.Hash] = p.Status != Rejected && p.Status != Withdrawn
-		if p.Status != Rejected && d.sends(p.Package, p.Status) {
-			adds = append(adds, p.Package)
-		}
-	}
-	m, err := reindex.Plan(ctx, reindex.Mirror{Layout: d.out.format, Store: d.out.store, Seen: d.seen, Trust: d.plan.options.Trust, Published: published}, adds)
+	m, err := reindex.Plan(ctx, reindex.Mirror{Layout: d.out.format, Store: d.out.store, Seen: d.seen, Trust: d.plan.options.Trust, Published: d.out.published}, adds)
 	if reindex.NeedsRebuild(err) {
 		d.warn(d.out.format.IndexNames()[0], fmt.Sprintf("%v: it is made anew", err))
 		ix.Mode, ix.Changes, d.out.lost = IndexRebuild, true, true

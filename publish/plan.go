@@ -12,6 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // A Plan says what a publish does, and is what it does. It stays as NewPlan made it: what came of it is in an Outcome.
@@ -49,8 +50,9 @@ type MirrorPlan struct {
 	there    []key.Fingerprint // keys that the destination has, and clients may be told of
 	keys     []key.Fingerprint // that KeyIndex names
 
-	merge *reindex.Merge // with IndexMerge
-	lost  bool           // the index that is there cannot be merged into
+	published map[spec.Hash]bool // packages, also those that are there already
+	merge     *reindex.Merge     // with IndexMerge
+	lost      bool               // the index that is there cannot be merged into
 }
 
 // A PlannedPackage is a package and what is done with it.

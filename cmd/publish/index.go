@@ -23,13 +23,15 @@ const indexHelp = `Make the index and the key index of a mirror anew, of everyth
 "spack buildcache update-index -k" does, concurrently and safe beside publishers.
 
 A package that lacks content fails the command: it never silently disappears. The index
-is then as it was. A package that no reader can use is left out with a warning.`
+is then as it was. A package that no reader can use is left out with a warning. What was
+withdrawn stays out, and so does what a rollback took out, unless --heal is given.`
 
 // An indexing is what a user may say about it.
 type indexing struct {
 	target        target.Config
 	requireSigned bool
 	trustedKeys   string
+	heal          bool
 	json          bool
 	timeout       time.Duration
 }
@@ -45,6 +47,7 @@ func indexCommand(env cli.Env) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.BoolVar(&x.json, "json", false, "print one JSON document")
+	fs.BoolVar(&x.heal, "heal", false, "bring back what a rollback took out as well")
 	cli.StorageFlags(fs, &x.target)
 	fs.BoolVar(&x.requireSigned, "require-signed", false, "fail if a package is not signed")
 	fs.StringVar(&x.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys: fail if a package is signed by any other")
@@ -70,7 +73,7 @@ func runIndex(cmd *cobra.Command, where string, x *indexing, env cli.Env) error 
 		return err
 	}
 	began := time.Now()
-	rebuilt, err := rebuildAll(ctx, d, trust)
+	rebuilt, err := rebuildAll(ctx, d, trust, x.heal)
 	if found := (*buildcache.FindingsError)(nil); errors.As(err, &found) {
 		return cli.WithHint(err, "publish the packages that are named again, from where they were built, or remove their documents; then run publish index again")
 	}
@@ -119,10 +122,14 @@ type rebuiltMirror struct {
 }
 
 // rebuildAll rebuilds the mirror at a destination, or, if there is none, those below it.
-func rebuildAll(ctx context.Context, d *target.Destination, trust buildcache.Trust) ([]rebuiltMirror, error) {
+func rebuildAll(ctx context.Context, d *target.Destination, trust buildcache.Trust, heal bool) ([]rebuiltMirror, error) {
 	var all []rebuiltMirror
+	rebuild := reindex.Rebuild
+	if heal {
+		rebuild = reindex.RebuildEverything
+	}
 	err := buildcache.EachMirror(ctx, d.Mirror(""), func(path string) error {
-		rebuilt, err := reindex.Rebuild(ctx, d.Mirror(path), trust)
+		rebuilt, err := rebuild(ctx, d.Mirror(path), trust)
 		for _, r := range rebuilt {
 			all = append(all, rebuiltMirror{path, r})
 		}

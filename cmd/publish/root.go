@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra/doc"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
@@ -20,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/style"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/keys"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/past"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/pruning"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/remote"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
@@ -68,7 +70,8 @@ func rootCommand(env cli.Env) *cobra.Command {
 			return runPublish(cmd, args, &p, env)
 		},
 	}
-	cmd.PersistentPreRunE = func(*cobra.Command, []string) error {
+	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		cmd.SetContext(history.By(cmd.Context(), env.Author(cmd.CommandPath())))
 		if file, _ := env.Lookup("SSL_CERT_FILE"); file != "" {
 			if err := session.CheckSystemBundle(file); err != nil {
 				return cli.Fail(cli.ExitUsage, err)
@@ -81,7 +84,7 @@ func rootCommand(env cli.Env) *cobra.Command {
 	cmd.SetErr(env.Stderr)
 	cmd.SetFlagErrorFunc(cli.FlagErrors(env))
 	cmd.Flags().BoolP("version", "V", false, "print the version")
-	cmd.AddCommand(browse.Ls(env), browse.Show(env), browse.Why(env), browse.Du(env), browse.SBOM(env), browse.Verify(env),
+	cmd.AddCommand(browse.Ls(env), browse.Show(env), browse.Why(env), browse.Du(env), browse.SBOM(env), past.History(env), past.Diff(env), past.Rollback(env), past.Withdraw(env), browse.Verify(env),
 		copyCommand(env), exportCommand(env), importCommand(env), signCommand(env),
 		catalogCommand(env), indexCommand(env), keys.Command(env), pruning.Command(env), viewCommand(env),
 		benchCommand(env), actionCommand(env), indexerCommand(env),

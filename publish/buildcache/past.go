@@ -90,7 +90,7 @@ func (p *Pointer) next(digest string) history.Place {
 // WhyKeptOut says why the index does not offer a package although the mirror holds it; empty if it may.
 func (p *Pointer) WhyKeptOut(h spec.Hash) string {
 	if w, ok := p.Withdrawn[h]; ok {
-		return (&WithdrawnError{w}).Error()
+		return w.String()
 	}
 	if p.IsWithheld(h) {
 		return "it was taken out of the index by a rollback, and stays out until it is published again"

@@ -17,6 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 )
 
 // v3 is the layout that Spack writes since 1.0: manifests that point at blobs. Its view is the name of the index that is
@@ -103,8 +104,8 @@ func (v3) ParseDocument(name string, text []byte, _ *spec.Reader) (*Package, err
 	if err != nil {
 		return nil, content(err)
 	}
-	if t, ok := ParseTombstone(text); ok {
-		return nil, content(&WithdrawnError{t.Withdrawal})
+	if t, ok := tombstone.Parse(text); ok {
+		return nil, content(&tombstone.Error{Withdrawal: t.Withdrawal})
 	}
 	p := &Package{File: name, Document: text, Signed: key.Signed(text), SpecName: id}
 	if err := p.records(m); err != nil {

@@ -73,6 +73,10 @@ type Withdrawal struct {
 	By       string    `json:"by,omitempty"`
 }
 
+func (w Withdrawal) String() string {
+	return fmt.Sprintf("it was withdrawn on %s: %s", w.Time.Format(time.DateOnly), w.Reason)
+}
+
 // A Place says which generation a pointer is of, and names its record.
 type Place struct {
 	Generation int    `json:"generation,omitzero"` // 0: not known

@@ -68,7 +68,7 @@ func Documents(ctx context.Context, r mirror.Reader, builds []*Build) ([]*Docume
 func readDocument(ctx context.Context, r mirror.Reader, b *Build) (*Document, error) {
 	d := &Document{Build: b}
 	var denied error // as in Read
-	for _, name := range b.names() {
+	for _, name := range b.Documents() {
 		text, info, err := mirror.Read(ctx, r, name, buildcache.MaxDocument)
 		if errors.Is(err, mirror.ErrNotExist) {
 			continue

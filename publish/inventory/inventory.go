@@ -31,8 +31,8 @@ type Build struct {
 // Layout is the name of the layout that it is offered in: v3 or v2.
 func (b *Build) Layout() string { return b.layout.Name() }
 
-// names are those that the document may have, the one that clients try first before the other.
-func (b *Build) names() []string {
+// Documents are the names that its document may have, the one that clients try first before the other.
+func (b *Build) Documents() []string {
 	n := &spec.Node{Name: b.Name, Version: b.Version.String(), Hash: spec.Hash(b.Hash), OS: b.OS, Target: b.Target}
 	names, _ := b.layout.DocumentNames(n, func() buildcache.Toolchain {
 		return buildcache.Toolchain{Platform: b.Platform, Compiler: b.Compiler, Version: b.CompilerVersion.String()}
@@ -77,6 +77,23 @@ func Read(ctx context.Context, r mirror.Reader, view string) (*Inventory, error)
 		return nil, fmt.Errorf("%w of the view %s: want %s", ErrNoIndex, view, strings.Join(wanted, " or "))
 	default:
 		return nil, fmt.Errorf("%w: want %s", ErrNoIndex, strings.Join(wanted, " or "))
+	}
+	inv.Graph.Link()
+	slices.SortFunc(inv.Builds, func(a, b *Build) int { return Compare(a.Node, b.Node) })
+	return inv, nil
+}
+
+// DocumentsOf are the names that the document of a package may have in a layout, also of one that is not offered.
+func DocumentsOf(l buildcache.Layout, n *query.Node) []string { return (&Build{n, l}).Documents() }
+
+// ReadLayout reads the index of one layout.
+func ReadLayout(ctx context.Context, r mirror.Reader, l buildcache.Layout) (*Inventory, error) {
+	inv := &Inventory{Graph: query.NewGraph(), offered: make(map[*query.Node]*Build)}
+	if err := inv.read(ctx, r, l); err != nil {
+		return nil, err
+	}
+	if len(inv.Layouts) == 0 {
+		return nil, fmt.Errorf("%w: want %s", ErrNoIndex, l.IndexNames()[0])
 	}
 	inv.Graph.Link()
 	slices.SortFunc(inv.Builds, func(a, b *Build) int { return Compare(a.Node, b.Node) })

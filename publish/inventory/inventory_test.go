@@ -190,7 +190,7 @@ func TestUsageOfUnindexedPackages(t *testing.T) {
 func TestUsageOfADocumentThatCannotBeUsed(t *testing.T) {
 	m, at := fixture(t, "v3-unsigned")
 	inv := read(t, m, "")
-	name := filepath.Join(at, inv.Builds[0].names()[0])
+	name := filepath.Join(at, inv.Builds[0].Documents()[0])
 	text, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)

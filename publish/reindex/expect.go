@@ -20,6 +20,7 @@ type Expectation struct {
 
 	Layout   buildcache.Layout
 	Packages []spec.Hash // that the index offers, as far as the run is about them
+	Without  []spec.Hash // that it offers no more
 }
 
 // MergeExpectations makes one of all that are of the same mirror and index: the index of the last, and the packages
@@ -37,7 +38,11 @@ func MergeExpectations(all []Expectation) []Expectation {
 			merged = append(merged, s)
 			continue
 		}
-		s.Packages = append(merged[i].Packages, s.Packages...)
+		has := func(h spec.Hash) bool { return slices.Contains(s.Packages, h) }
+		not := func(h spec.Hash) bool { return slices.Contains(s.Without, h) }
+		was := merged[i]
+		s.Packages = append(s.Packages, slices.DeleteFunc(was.Packages, not)...)
+		s.Without = append(slices.DeleteFunc(slices.Clone(was.Without), has), s.Without...)
 		merged[i] = s
 	}
 	for i := range merged {
@@ -55,11 +60,12 @@ type expectationText struct {
 	Layout   string      `json:"layout"`
 	View     string      `json:"view,omitempty"`
 	Packages []spec.Hash `json:"packages"`
+	Without  []spec.Hash `json:"without,omitempty"`
 }
 
 // MarshalJSON writes down what clients are to see. Another process may look later.
 func (s Expectation) MarshalJSON() ([]byte, error) {
-	return json.Marshal(expectationText{s.Path, s.Pointers, s.Digest, s.Layout.Name(), s.Layout.ViewName(), s.Packages})
+	return json.Marshal(expectationText{s.Path, s.Pointers, s.Digest, s.Layout.Name(), s.Layout.ViewName(), s.Packages, s.Without})
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
@@ -75,7 +81,7 @@ func (s *Expectation) UnmarshalJSON(text []byte) error {
 	if !ok {
 		return fmt.Errorf("layout %q is not known, or has no views", t.Layout)
 	}
-	*s = Expectation{t.Path, t.Pointers, t.Digest, l, t.Packages}
+	*s = Expectation{t.Path, t.Pointers, t.Digest, l, t.Packages, t.Without}
 	return nil
 }
 
@@ -101,6 +107,11 @@ func (s Expectation) Unmet(ctx context.Context, r mirror.Reader) (string, error)
 	}
 	for _, h := range s.Packages {
 		if !x.Has(h) {
+			return "the index is an older one", nil
+		}
+	}
+	for _, h := range s.Without {
+		if x.Has(h) {
 			return "the index is an older one", nil
 		}
 	}

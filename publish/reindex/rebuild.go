@@ -48,7 +48,7 @@ func Rebuild(ctx context.Context, s mirror.Store, trust buildcache.Trust) ([]Reb
 
 // RebuildEverything is Rebuild that also brings back what a rollback took out.
 func RebuildEverything(ctx context.Context, s mirror.Store, trust buildcache.Trust) ([]Rebuilt, error) {
-	return rebuildAll(ctx, s, Rebuilding{Trust: trust, Release: func(spec.Hash) bool { return true }})
+	return rebuildAll(ctx, s, Rebuilding{Trust: trust, Heal: true})
 }
 
 func rebuildAll(ctx context.Context, s mirror.Store, o Rebuilding) ([]Rebuilt, error) {

@@ -25,7 +25,7 @@ type rebuilder struct {
 	findings []buildcache.Finding
 	// lenient leaves out damaged packages as well. Otherwise they fail the rebuild.
 	lenient bool
-	release func(spec.Hash) bool // see Rebuilding.Release
+	release func(spec.Hash) bool // see Rebuilding.Published
 }
 
 // A Rebuilding says what a rebuilt index gets.
@@ -33,14 +33,15 @@ type Rebuilding struct {
 	Trust buildcache.Trust // whose packages are added
 	// Lenient leaves out damaged packages. Otherwise they fail the rebuild with a buildcache.FindingsError, and the index stays.
 	Lenient bool
-	// Release, if set, reports whether a package is added although a rollback has taken it out.
-	Release func(spec.Hash) bool
+	// Published are packages that are added although a rollback has taken them out. Heal adds all.
+	Published map[spec.Hash]bool
+	Heal      bool
 }
 
 // RebuildIndex replaces the index of a mirror by one of all its packages. The Result has a finding for each package
 // that is left out. What is kept out of the index stays out.
 func RebuildIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, o Rebuilding) (Result, error) {
-	b := &rebuilder{format: f, store: s, trust: o.Trust, lenient: o.Lenient, release: o.Release}
+	b := &rebuilder{format: f, store: s, trust: o.Trust, lenient: o.Lenient, release: func(h spec.Hash) bool { return o.Heal || o.Published[h] }}
 	out, err := b.rebuild(ctx)
 	if err != nil {
 		return out, err
@@ -72,9 +73,7 @@ func (b *rebuilder) rebuild(ctx context.Context) (Result, error) {
 
 // build makes the indices. current is nil if it cannot be read.
 func (b *rebuilder) build(ctx context.Context, was *buildcache.Pointer, current *buildcache.Indices) (*buildcache.Indices, error) {
-	if b.release != nil {
-		was.Past = was.Releasing(b.release)
-	}
+	was.Past = was.Releasing(b.release)
 	seen, err := buildcache.SurveyAll(ctx, b.format, b.store, was)
 	if err != nil {
 		return nil, err

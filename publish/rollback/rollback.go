@@ -13,14 +13,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
-	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -66,7 +63,7 @@ func NewPlan(ctx context.Context, m Mirror, to Target) (*Plan, error) {
 	if p.Version == mirror.Absent {
 		return nil, fmt.Errorf("%w: there is no index", buildcache.ErrNoMirror)
 	}
-	was, now, from, err := m.offers(ctx, p, to)
+	was, now, from, err := offers(ctx, m.Layout, m.Store, p, to)
 	if err != nil {
 		return nil, err
 	}
@@ -152,130 +149,4 @@ func (p *Plan) Apply(ctx context.Context) (reindex.Result, error) {
 		}
 		return nil
 	})
-}
-
-// An earlier index.
-type earlier struct {
-	entry  history.Entry
-	offers map[spec.Hash]bool
-	names  map[spec.Hash]string // as far as they are known
-}
-
-// offers returns what an earlier index offered, what the one of now does, and the record of that.
-func (m Mirror) offers(ctx context.Context, p *buildcache.Pointer, to Target) (was earlier, now map[spec.Hash]index.Entry, from history.Entry, err error) {
-	x, err := m.Layout.ReadIndex(ctx, m.Store, p)
-	if err != nil {
-		return was, nil, from, fmt.Errorf("index: %w; publish index makes it anew", err)
-	}
-	now = offeredBy(x)
-	was = earlier{offers: make(map[spec.Hash]bool), names: make(map[spec.Hash]string)}
-	for h := range now {
-		was.offers[h] = true
-	}
-	head := p.Head(m.Layout)
-	if p.Recalled {
-		head.Place = history.Place{}
-	}
-	n, gap := 0, false
-	found := false
-	err = history.Chain(ctx, m.Store, head, func(e history.Entry) bool {
-		if n++; n == 1 {
-			from = e
-		}
-		if found = to.is(e, n); found {
-			was.entry = e
-			return false
-		}
-		gap = gap || e.Foreign || e.Lost
-		for _, name := range e.Added {
-			delete(was.offers, history.HashOf(name))
-		}
-		for _, name := range e.Removed {
-			h := history.HashOf(name)
-			was.offers[h], was.names[h] = true, name
-		}
-		return true
-	})
-	switch {
-	case err != nil:
-		return was, nil, from, err
-	case !found:
-		return was, nil, from, fmt.Errorf("%w: %s; publish history shows those that there are", ErrNone, to)
-	case gap:
-		if err := m.readEarlier(ctx, &was); err != nil {
-			return was, nil, from, err
-		}
-	}
-	return was, now, from, nil
-}
-
-// is reports whether an entry, the n-th from now, is the one that is meant.
-func (t Target) is(e history.Entry, n int) bool {
-	switch {
-	case t.Generation > 0:
-		return e.Generation == t.Generation
-	case !t.Time.IsZero():
-		return !e.Time.IsZero() && !e.Time.After(t.Time)
-	}
-	return n == 2
-}
-
-func (t Target) String() string {
-	switch {
-	case t.Generation > 0:
-		return "generation " + strconv.Itoa(t.Generation)
-	case !t.Time.IsZero():
-		return "at " + t.Time.Format(time.RFC3339)
-	}
-	return "one before the first"
-}
-
-// readEarlier reads an earlier index itself.
-func (m Mirror) readEarlier(ctx context.Context, was *earlier) error {
-	x := buildcache.NewIndices(m.Layout.Generations())
-	for part := range strings.SplitSeq(was.entry.Digest, "+") {
-		digest, err := blob.ParseDigest(part)
-		name, apart := m.Layout.BlobName(digest)
-		if err != nil || !apart {
-			return fmt.Errorf("what generation %d offered is not known: another program has replaced the index since", was.entry.Generation)
-		}
-		raw, err := buildcache.ReadBlob(ctx, m.Store, buildcache.Object{Name: name, Size: -1, Digest: digest}, buildcache.MaxIndex)
-		if errors.Is(err, mirror.ErrNotExist) {
-			return fmt.Errorf("what generation %d offered is not known: another program has replaced the index since, and %s is gone", was.entry.Generation, name)
-		}
-		if err == nil {
-			err = parseInto(x, raw)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	clear(was.offers)
-	for h, e := range offeredBy(x) {
-		was.offers[h], was.names[h] = true, reindex.NameOf(e)
-	}
-	return nil
-}
-
-func parseInto(x *buildcache.Indices, raw []byte) error {
-	var failed error
-	for i, g := range x.Generations {
-		part, err := index.Parse(raw, g.Index)
-		if err == nil {
-			x.Parts[i] = part
-			return nil
-		}
-		failed = err
-	}
-	return failed
-}
-
-func offeredBy(x *buildcache.Indices) map[spec.Hash]index.Entry {
-	offered := make(map[spec.Hash]index.Entry)
-	for e := range x.Records() {
-		if e.InBuildcache {
-			offered[e.Hash] = e
-		}
-	}
-	return offered
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 )
 
 // A document is one that is to be checked.
@@ -87,7 +88,7 @@ func (c *check) checkDocument(ctx context.Context, d document) {
 		return
 	}
 	p, err := c.ParseDocument(name, content, c.specs)
-	if w, ok := errors.AsType[*buildcache.WithdrawnError](err); ok {
+	if w, ok := errors.AsType[*tombstone.Error](err); ok {
 		c.checkTombstone(name, w)
 		return
 	}
@@ -116,7 +117,7 @@ func (c *check) checkDocument(ctx context.Context, d document) {
 }
 
 // checkTombstone checks what stands for the document of a withdrawn package.
-func (c *check) checkTombstone(name string, w *buildcache.WithdrawnError) {
+func (c *check) checkTombstone(name string, w *tombstone.Error) {
 	id, _ := c.ParsePackageName(name)
 	if _, ok := c.pointer.Withdrawn[id.Hash]; !ok {
 		c.report(buildcache.Warning, name, "%v, and the index does not say so: publish withdraw completes that, or undoes it", w)

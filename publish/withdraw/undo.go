@@ -11,6 +11,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 )
 
 // Undo gives withdrawn packages again, in every index that offered them.
@@ -59,7 +60,7 @@ func (m Mirror) Undo(ctx context.Context, packages []Withdrawn, trust buildcache
 
 // exhume restores the document that a tombstone has replaced. It reports whether it had to.
 func (m Mirror) exhume(ctx context.Context, w history.Withdrawal) (bool, error) {
-	name := buildcache.TombstoneName(m.Layout, w.Document)
+	name := tombstoneName(m.Layout, w.Document)
 	text, info, err := mirror.Read(ctx, m.Store, name, buildcache.MaxPointer+buildcache.MaxDocument)
 	if errors.Is(err, mirror.ErrNotExist) {
 		return false, nil
@@ -67,7 +68,7 @@ func (m Mirror) exhume(ctx context.Context, w history.Withdrawal) (bool, error) 
 	if err != nil {
 		return false, err
 	}
-	t, ok := buildcache.ParseTombstone(text)
+	t, ok := tombstone.Parse(text)
 	if !ok || t.Document != w.Document {
 		return false, nil // it is the document itself
 	}

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 )
 
 // A Package is one that is withdrawn or given again.
@@ -116,6 +118,12 @@ func (r *Result) note(f buildcache.Layout, index reindex.Result) {
 	}
 }
 
+// Holds reports whether there is an object of any of some names.
+func (m Mirror) Holds(ctx context.Context, names []string) (bool, error) {
+	found, err := m.documents(ctx, Package{Documents: names})
+	return len(found) > 0, err
+}
+
 // documents are the documents of a package that are there. Each name is listed, since a narrow role is denied what is not there.
 func (m Mirror) documents(ctx context.Context, p Package) ([]string, error) {
 	var names []string
@@ -184,8 +192,8 @@ func (m Mirror) bury(ctx context.Context, w history.Withdrawal) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		t := &buildcache.Tombstone{Withdrawal: w, Text: string(text)}
-		if was, ok := buildcache.ParseTombstone(text); ok {
+		t := &tombstone.Tombstone{Withdrawal: w, Text: string(text)}
+		if was, ok := tombstone.Parse(text); ok {
 			if was.Reason == w.Reason {
 				return false, nil
 			}
@@ -199,11 +207,12 @@ func (m Mirror) bury(ctx context.Context, w history.Withdrawal) (bool, error) {
 }
 
 // replace stores a tombstone in the place of the version was of its document.
-func (m Mirror) replace(ctx context.Context, t *buildcache.Tombstone, was mirror.Version) error {
-	o, err := t.Object(m.Layout)
+func (m Mirror) replace(ctx context.Context, t *tombstone.Tombstone, was mirror.Version) error {
+	text, err := t.Encode()
 	if err != nil {
 		return err
 	}
+	o := buildcache.NewObject(tombstoneName(m.Layout, t.Document), text, buildcache.JsonType, layout.Revalidate)
 	if o.Name == t.Document {
 		_, err = m.Store.Swap(ctx, o.Upload(), was)
 		return err
@@ -216,6 +225,15 @@ func (m Mirror) replace(ctx context.Context, t *buildcache.Tombstone, was mirror
 		return err
 	}
 	return m.Deleter.Delete(ctx, t.Document, was)
+}
+
+// tombstoneName is where the tombstone of a document is. In layout v2 no document can stand for a package that is not available: its
+// tombstone is kept apart.
+func tombstoneName(f buildcache.Layout, document string) string {
+	if f.NamesContent() {
+		return document
+	}
+	return history.Dir + f.Name() + "/withdrawn/" + path.Base(document)
 }
 
 // versionOf is the version of an object that may not be there.

@@ -44,6 +44,8 @@ var arrows = map[string]string{
 	"publish/index":    "publish/blob publish/spec publish/defect",
 	"publish/lockfile": "publish/spec",
 	"publish/query":    "",
+	// what stands for a package that was withdrawn
+	"publish/tombstone": "publish/history publish/manifest",
 	// what became of an index: records beside the mirror
 	"publish/history": "publish/blob publish/layout publish/mirror publish/parallel publish/spec",
 	// the other half of signatures: making them
@@ -91,7 +93,7 @@ var arrows = map[string]string{
 	"publish/session/sessiontest":       "",
 	"publish/events/eventstest":         "publish/events",
 	// what a mirror consists of
-	"publish/buildcache": "publish/alike publish/history publish/defect publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/nofile publish/parallel",
+	"publish/buildcache": "publish/tombstone publish/alike publish/history publish/defect publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/nofile publish/parallel",
 	// from one mirror to another
 	"publish/archive":  "publish/blob publish/mirror",
 	"publish/transfer": "publish/blob publish/mirror",
@@ -101,11 +103,11 @@ var arrows = map[string]string{
 	"publish/elsewhere": "publish/closure publish/source publish/transfer publish/buildcache publish/blob publish/index publish/mirror publish/parallel publish/spec",
 	"publish/source":    "publish/arrival publish/buildcache publish/blob publish/key publish/layout publish/lockfile publish/mirror publish/parallel publish/spec",
 	"publish/views":     "publish/closure publish/reindex publish/buildcache publish/index publish/layout publish/mirror publish/spec",
-	"publish/verify":    "publish/buildcache publish/blob publish/index publish/key publish/layout publish/manifest publish/mirror publish/parallel publish/spec",
+	"publish/verify":    "publish/buildcache publish/blob publish/index publish/key publish/layout publish/manifest publish/mirror publish/parallel publish/spec publish/tombstone",
 	"publish/prune":     "publish/reindex/lead publish/reindex/notice publish/reindex publish/buildcache publish/inventory publish/query publish/blob publish/defect publish/index publish/layout publish/manifest publish/mirror publish/parallel publish/spec",
 	"publish/reindex":   "publish/history publish/reindex/lead publish/reindex/notice publish/defect publish/blob publish/buildcache publish/index publish/key publish/layout publish/mirror publish/parallel publish/spec",
 	"publish":           "publish/closure publish/same publish/price publish/views publish/history publish/source publish/reindex publish/reindex/lead publish/reindex/notice publish/buildcache publish/blob publish/spec publish/lockfile publish/key publish/sign publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
-	"publish/withdraw":  "publish/buildcache publish/history publish/layout publish/mirror publish/reindex publish/spec",
+	"publish/withdraw":  "publish/buildcache publish/history publish/layout publish/mirror publish/reindex publish/spec publish/tombstone",
 	"publish/rollback":  "publish/blob publish/buildcache publish/history publish/index publish/mirror publish/reindex publish/spec",
 	"publish/keyring":   "publish/buildcache publish/key publish/sign publish/reindex publish/mirror publish/parallel",
 	"publish/inventory": "publish/buildcache publish/blob publish/spec publish/key publish/layout publish/index publish/query publish/mirror publish/parallel",
@@ -118,8 +120,8 @@ var arrows = map[string]string{
 	"publish/reindex/notice": "publish/reindex/lead publish/blob publish/layout publish/mirror",
 	"publish/catalog":        "publish/blob publish/layout publish/inventory publish/query publish/mirror publish/parallel",
 	// commands
-	"cmd/publish":                          "publish/price publish/views publish/closure cmd/publish/internal/keys publish/keyring publish/sign publish/verify publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/internal/action cmd/publish/internal/browse cmd/publish/internal/wrap cmd/publish/internal/service cmd/publish/internal/cli/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile publish/inventory publish/query publish/sbom publish/lockfile publish/elsewhere publish/transfer publish/archive publish/catalog cmd/publish/internal/doctor cmd/publish/internal/setup cmd/publish/internal/task cmd/publish/internal/help cmd/publish/internal/cli/style cmd/publish/internal/remote cmd/publish/internal/pruning",
-	"cmd/publish/internal/cli":             "publish/layout publish/sign/gpg publish/sign/kms publish/sign publish/source publish/reindex publish publish/buildcache publish/field publish/key publish/target publish/blob publish/redact publish/shell publish/index publish/mirror publish/cloudfront publish/events publish/queue publish/daemon/api publish/defect publish/nofile publish/userfile cmd/publish/internal/cli/escape publish/session publish/daemon publish/mirror/web cmd/publish/internal/help cmd/publish/internal/cli/style publish/arrival",
+	"cmd/publish":                          "publish/price publish/views publish/closure cmd/publish/internal/keys publish/keyring publish/sign publish/verify publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/internal/action cmd/publish/internal/browse cmd/publish/internal/wrap cmd/publish/internal/service cmd/publish/internal/cli/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile publish/inventory publish/query publish/sbom publish/lockfile publish/elsewhere publish/transfer publish/archive publish/catalog cmd/publish/internal/doctor cmd/publish/internal/setup cmd/publish/internal/task cmd/publish/internal/help cmd/publish/internal/cli/style cmd/publish/internal/remote cmd/publish/internal/pruning publish/history cmd/publish/internal/past",
+	"cmd/publish/internal/cli":             "publish/layout publish/sign/gpg publish/sign/kms publish/sign publish/source publish/reindex publish publish/buildcache publish/field publish/key publish/target publish/blob publish/redact publish/shell publish/index publish/mirror publish/cloudfront publish/events publish/queue publish/daemon/api publish/defect publish/nofile publish/userfile cmd/publish/internal/cli/escape publish/session publish/daemon publish/mirror/web cmd/publish/internal/help cmd/publish/internal/cli/style publish/arrival publish/history",
 	"cmd/publish/internal/task":            "publish/alike publish publish/buildcache publish/mirror publish/redact publish/reindex publish/source publish/target cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/cli/style publish/defect",
 	"cmd/publish/internal/action":          "publish/sign/gpg publish/sign/kms cmd/publish/internal/task publish/sign publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/redact publish/shell publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/session publish/cloudfront publish/defect cmd/publish/internal/cli cmd/publish/internal/action/workflow",
 	"cmd/publish/internal/service":         "publish/arrival publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/redact publish/index publish/mirror publish/mirror/s3 publish/events publish/queue publish/daemon publish/daemon/api publish/defect publish/userfile cmd/publish/internal/cli cmd/publish/internal/cli/escape",
@@ -128,7 +130,8 @@ var arrows = map[string]string{
 	"cmd/publish/internal/pruning":         "publish/price publish publish/buildcache publish/lockfile publish/mirror publish/prune publish/query publish/reindex/notice publish/spec publish/target publish/userfile cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help",
 	"cmd/publish/internal/setup":           "publish/field publish/redact publish/spec publish/target cmd/publish/internal/cli",
 	"cmd/publish/internal/wrap":            "cmd/publish/internal/task publish publish/reindex publish/target publish/daemon publish/daemon/api publish/queue cmd/publish/internal/cli cmd/publish/internal/service",
-	"cmd/publish/internal/browse":          "publish/layout publish/alike publish/spec publish/lockfile publish/buildcache publish/inventory publish/mirror publish/query publish/redact publish/sbom publish/target publish/userfile publish/field publish/shell cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help publish/verify",
+	"cmd/publish/internal/browse":          "publish/layout publish/alike publish/spec publish/lockfile publish/buildcache publish/inventory publish/mirror publish/query publish/redact publish/sbom publish/target publish/userfile publish/field publish/shell cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help publish/verify publish/withdraw",
+	"cmd/publish/internal/past":            "publish/buildcache publish/history publish/inventory publish/mirror publish/query publish/redact publish/reindex publish/rollback publish/spec publish/target publish/withdraw cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help",
 	"cmd/publish/internal/remote":          "publish/daemon publish/daemon/api publish/events publish/queue cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help cmd/publish/internal/service",
 	"cmd/publish/internal/cli/clitest":     "",
 	"cmd/publish/internal/action/workflow": "cmd/publish/internal/cli/escape publish/userfile",
@@ -148,7 +151,7 @@ var owners = map[string]string{
 	"github.com/aws/smithy-go/time":            "publish/mirror/s3 publish/mirror/s3/internal/put publish/cloudfront publish/session publish/events publish/tune", // to wait
 	"github.com/ProtonMail/":                   "publish/key publish/sign publish/sign/signtest publish/publishtest",
 	"flag":                                     "cmd/publish cmd/image",
-	"github.com/spf13/":                        "cmd/publish/internal/keys cmd/publish cmd/publish/internal/browse cmd/publish/internal/cli cmd/publish/internal/help cmd/publish/internal/remote cmd/publish/internal/pruning",
+	"github.com/spf13/":                        "cmd/publish/internal/past cmd/publish/internal/keys cmd/publish cmd/publish/internal/browse cmd/publish/internal/cli cmd/publish/internal/help cmd/publish/internal/remote cmd/publish/internal/pruning",
 	"github.com/goccy/":                        "cmd/publish/internal/service cmd/publish/internal/cli",
 	"github.com/vbauerster/":                   "cmd/publish/internal/task",
 	"github.com/sethvargo/":                    "cmd/publish/internal/action/workflow publish/session",

@@ -25,15 +25,20 @@ hash, namespace, fullname, compilers, arch, platform, os, target, variants, vari
 func Ls(env cli.Env) *cobra.Command {
 	var f browseFlags
 	var format string
+	var withdrawn bool
 	cmd := &cobra.Command{
 		GroupID: help.Looking, Use: "ls DESTINATION|URL [QUERY...]", Short: "List the packages of a cache", Long: lsHelp, Args: cli.AtLeast(1),
 		Example: "  publish ls s3://bucket/noble/spack\n  publish ls https://cache.example.org/noble/spack 'hdf5@1.14: +mpi target=zen4'\n  publish ls file:///srv/mirror --format '{name} {version} {hash}'",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if withdrawn {
+				return runWithdrawn(cmd, args, &f, format, env)
+			}
 			return runLs(cmd, args, &f, format, env)
 		},
 	}
 	f.register(cmd.Flags())
 	cmd.Flags().StringVar(&format, "format", "", "print each package in this `FORMAT`, on a line of its own")
+	cmd.Flags().BoolVar(&withdrawn, "withdrawn", false, "list what is withdrawn instead, and why: see publish withdraw")
 	return cmd
 }
 

@@ -1,0 +1,36 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+)
+
+// Author says for the history of an index who runs a command: in a workflow of GitHub its repository, ref and run, elsewhere the
+// user and the host.
+func (e Env) Author(command string) history.Author {
+	a := history.Author{Command: command}
+	if e.Lookup == nil {
+		return a
+	}
+	if repository := e.Getenv("GITHUB_REPOSITORY"); repository != "" && e.Getenv("GITHUB_ACTIONS") == "true" {
+		a.By = repository
+		if ref := e.Getenv("GITHUB_REF"); ref != "" {
+			a.By += "@" + ref
+		}
+		if actor := e.Getenv("GITHUB_ACTOR"); actor != "" {
+			a.By += " by " + actor
+		}
+		if id := e.Getenv("GITHUB_RUN_ID"); id != "" {
+			a.Run = fmt.Sprintf("%s/%s/actions/runs/%s/attempts/%s", e.Getenv("GITHUB_SERVER_URL"), repository, id, e.Getenv("GITHUB_RUN_ATTEMPT"))
+		}
+		return a
+	}
+	host, _ := os.Hostname() // a record may lack it
+	a.By = host
+	if user := e.Getenv("USER"); user != "" {
+		a.By = user + "@" + host
+	}
+	return a
+}

@@ -1,0 +1,163 @@
+// Package past is the commands about what became of an index: history, diff, rollback and withdraw.
+package past
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/rollback"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
+)
+
+// common flags of the commands.
+type common struct {
+	target  target.Config
+	view    string
+	layout  string
+	json    bool
+	timeout time.Duration
+}
+
+func (c *common) register(fs *pflag.FlagSet) {
+	fs.BoolVar(&c.json, "json", false, "print one JSON document")
+	fs.DurationVar(&c.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+}
+
+func (c *common) registerIndex(fs *pflag.FlagSet) {
+	fs.StringVar(&c.view, "view", "", "the index of the view `NAME`; default: that of the whole mirror")
+	help.Choice(fs, &c.layout, "layout", "", "only the index of this layout, in a mirror that has both", "v3", "v2")
+}
+
+// layouts are those of the indices that are meant.
+func (c *common) layouts() ([]buildcache.Layout, error) {
+	all := buildcache.Layouts()
+	if c.layout != "" {
+		l, ok := buildcache.LayoutNamed(c.layout)
+		if !ok {
+			return nil, cli.Fail(cli.ExitUsage, fmt.Errorf("--layout %s: want v3 or v2", c.layout))
+		}
+		all = []buildcache.Layout{l}
+	}
+	if c.view == "" {
+		return all, nil
+	}
+	view, ok := buildcache.V3.View(c.view)
+	if !ok || c.layout == buildcache.V2.Name() {
+		return nil, cli.Fail(cli.ExitUsage, fmt.Errorf("--view %s: layout v2 has no views, and a name has parts of letters, digits and ._- with / between them", c.view))
+	}
+	return []buildcache.Layout{view}, nil
+}
+
+// An index is one of a mirror below the place that was named.
+type index struct {
+	path    string
+	layout  buildcache.Layout
+	reader  mirror.Reader
+	pointer *buildcache.Pointer
+}
+
+// what names the index for people.
+func (x index) what() string {
+	name := cli.Prefixed(x.path) + x.layout.Name()
+	if v := x.layout.ViewName(); v != "" {
+		return name + " view " + v
+	}
+	return name
+}
+
+// indices returns the indices at a place, or, if there is no mirror, those of the mirrors below it.
+func (c *common) indices(ctx context.Context, at func(path string) mirror.Reader) ([]index, error) {
+	layouts, err := c.layouts()
+	if err != nil {
+		return nil, err
+	}
+	var all []index
+	read := func(path string) error {
+		n := len(all)
+		for _, l := range layouts {
+			p, err := buildcache.PointerForUpdate(ctx, l, at(path))
+			if err != nil {
+				return err
+			}
+			if p.Version != mirror.Absent {
+				all = append(all, index{path, l, at(path), p})
+			}
+		}
+		if len(all) == n && (path == "" || c.view == "") {
+			return fmt.Errorf("%w: want %s", buildcache.ErrNoMirror, layouts[0].IndexNames()[0])
+		}
+		return nil
+	}
+	lister, ok := at("").(mirror.Lister)
+	if !ok {
+		return all, read("")
+	}
+	if err := buildcache.EachMirror(ctx, lister, read); err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%w of the view %s", buildcache.ErrNoMirror, c.view)
+	}
+	return all, nil
+}
+
+// parseTarget reads a generation or a time.
+func parseTarget(text string) (rollback.Target, error) {
+	if text == "" {
+		return rollback.Target{}, nil
+	}
+	if n, err := strconv.Atoi(text); err == nil {
+		if n < 1 {
+			return rollback.Target{}, fmt.Errorf("generation %d: the first one is 1", n)
+		}
+		return rollback.Target{Generation: n}, nil
+	}
+	for _, form := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02 15:04", time.DateOnly} {
+		if t, err := time.Parse(form, text); err == nil {
+			return rollback.Target{Time: t}, nil
+		}
+	}
+	return rollback.Target{}, fmt.Errorf("%q is neither a generation, such as 12, nor a time in UTC, such as 2026-11-29 or 2026-11-29T08:00:00Z", text)
+}
+
+// shown are packages for people: with short hashes, and the first few of many.
+func shown(names []string) string {
+	const few = 10
+	var out []string
+	for i, name := range names {
+		if i == few {
+			out = append(out, fmt.Sprintf("and %d more", len(names)-few))
+			break
+		}
+		out = append(out, short(name))
+	}
+	return strings.Join(out, ", ")
+}
+
+// short is name@version/hash with the first characters of the hash.
+func short(name string) string {
+	h := history.HashOf(name)
+	return escape.Line(strings.TrimSuffix(name, string(h)) + spec.Hash(h).Short())
+}
+
+// refused makes an error of a generation that is not there one of usage.
+func refused(err error) error {
+	if errors.Is(err, rollback.ErrNone) {
+		return cli.Fail(cli.ExitUsage, err)
+	}
+	return err
+}

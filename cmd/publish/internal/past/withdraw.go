@@ -1,0 +1,345 @@
+package past
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
+	"github.com/vantagecompute/slurm-factory-publish/publish/query"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+	"github.com/vantagecompute/slurm-factory-publish/publish/withdraw"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
+)
+
+const withdrawHelp = `Take packages back: clients of the mirror get them no more, neither by name nor by hash, and
+no publish, indexer or rebuild brings them back. SPEC is in Spack's syntax, such as
+munge@0.5.16 or /HASH, and every package that matches is withdrawn.
+
+The record of a package stays in the index, since Spack would install what depends on it
+without it, and its document gives way to a tombstone. What needs a withdrawn
+package cannot be installed from this mirror any more: it is named, and with
+--with-dependents it is withdrawn as well. Tarballs stay until they are pruned. Copies that are installed, and those in
+other mirrors, are not touched; caches that are not told, such as without --distribution-id, may
+serve a document for as long as they keep it.
+
+--undo gives packages again, with the documents that they had. publish ls --withdrawn
+lists what is withdrawn. In layout v2 documents are deleted, which takes s3:DeleteObject.`
+
+// maxReason is how many bytes a reason may have: every publisher reads it.
+const maxReason = 300
+
+type withdrawing struct {
+	common
+	reason        string
+	dependents    bool
+	undo          bool
+	dryRun        bool
+	trustedKeys   string
+	requireSigned bool
+}
+
+// Withdraw returns the command `publish withdraw`.
+func Withdraw(env cli.Env) *cobra.Command {
+	var w withdrawing
+	cmd := &cobra.Command{
+		GroupID: help.Maintaining, Use: "withdraw DESTINATION SPEC|/HASH...", Short: "Take packages back, or give them again", Long: withdrawHelp, Args: cli.AtLeast(2),
+		Example: "  publish withdraw s3://bucket/noble/spack openssl@3.0.1 --reason CVE-2026-1234 --with-dependents\n  publish withdraw s3://bucket/noble/spack /7mkbpyyr2uyfmpq6apumjyhzljbzlcr5 --undo",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return w.run(cmd.Context(), args[0], args[1:], env)
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&w.reason, "reason", "", "`TEXT` that says why: publishers report it, and anybody who reads the mirror can read it")
+	fs.BoolVar(&w.dependents, "with-dependents", false, "also withdraw what needs one of them")
+	fs.BoolVar(&w.undo, "undo", false, "give the packages again")
+	fs.BoolVar(&w.dryRun, "dry-run", false, "print what would be done and do nothing")
+	w.register(fs)
+	help.Choice(fs, &w.layout, "layout", "", "only from this layout; default: from both", "v3", "v2")
+	help.Group(fs, "Signatures", func(fs *pflag.FlagSet) {
+		fs.BoolVar(&w.requireSigned, "require-signed", false, "with --undo: give no package again that is not signed")
+		fs.StringVar(&w.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys, with --undo: give no package again that is signed by any other")
+	})
+	cli.StorageFlags(fs, &w.target)
+	cli.CDNFlags(fs, &w.target.CDN)
+	return cmd
+}
+
+func (w *withdrawing) check() error {
+	switch {
+	case w.undo && (w.reason != "" || w.dependents):
+		return errors.New("--undo is given: --reason and --with-dependents are for withdrawing")
+	case w.undo:
+		return nil
+	case strings.TrimSpace(w.reason) == "":
+		return errors.New("--reason is missing: publishers report why a package is withdrawn")
+	case len(w.reason) > maxReason:
+		return fmt.Errorf("--reason has %d bytes: want at most %d, such as the address of an advisory", len(w.reason), maxReason)
+	case strings.ContainsFunc(w.reason, unicode.IsControl):
+		return errors.New("--reason: want one line, without control characters")
+	}
+	return nil
+}
+
+// A taken mirror is what became of one layout of a mirror.
+type taken struct {
+	Mirror     string            `json:"mirror"` // its path; empty for DESTINATION itself
+	Layout     string            `json:"layout"`
+	Packages   []string          `json:"packages"`   // withdrawn, or given again
+	Dependents []string          `json:"dependents"` // that are offered and need one that is withdrawn
+	Lost       map[string]string `json:"lost"`       // with --undo: those that cannot be given again, and why
+	Offered    int               `json:"offered"`    // packages that the index offers now
+	Changed    bool              `json:"changed"`    // the index
+
+	mirror   withdraw.Mirror
+	packages []withdraw.Package
+	undone   []withdraw.Withdrawn
+}
+
+func (w *withdrawing) run(ctx context.Context, where string, specs []string, env cli.Env) error {
+	ctx, cancel := cli.WithTimeout(ctx, w.timeout)
+	defer cancel()
+	trust, err := cli.ReadTrust(w.requireSigned, w.trustedKeys)
+	queries, queryErr := parseSpecs(specs)
+	layouts, layoutErr := w.layouts()
+	if err = errors.Join(w.check(), err, queryErr, layoutErr); err != nil {
+		return cli.Usage(err)
+	}
+	d, err := cli.OpenTarget(ctx, env, where, w.target)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	cdn, err := d.OpenCDN(ctx, nil)
+	if err != nil {
+		return err
+	}
+	all, err := w.find(ctx, d, layouts, queries)
+	if err != nil {
+		return err
+	}
+	if len(all) == 0 {
+		return cli.Fail(cli.ExitUsage, w.nothing(where, specs))
+	}
+	author := history.AuthorOf(ctx)
+	if author.Reason = w.reason; w.undo {
+		author.Reason = "undone"
+	}
+	ctx = history.By(ctx, author)
+	var changes target.Changes
+	if !w.dryRun {
+		for _, t := range all {
+			if err := w.do(ctx, t, trust, &changes); err != nil {
+				return fmt.Errorf("%s%s: %w", cli.Prefixed(t.Mirror), t.Layout, err)
+			}
+		}
+	}
+	invalidated, cdnErr := cdn.Update(ctx, changes)
+	if w.json {
+		return errors.Join(cdnErr, cli.WriteJSON(env.Stdout, struct {
+			Version    int                  `json:"version"`
+			DryRun     bool                 `json:"dry_run"`
+			Undo       bool                 `json:"undo"`
+			Mirrors    []*taken             `json:"mirrors"`
+			Invalidate *target.Invalidation `json:"invalidation,omitempty"`
+		}{cli.ReportVersion, w.dryRun, w.undo, all, invalidated}))
+	}
+	for _, t := range all {
+		w.print(env, t)
+	}
+	return cdnErr
+}
+
+func (w *withdrawing) nothing(where string, specs []string) error {
+	if w.undo {
+		return fmt.Errorf("nothing that is withdrawn from %s matches %q: publish ls --withdrawn lists it", redact.URL(where), strings.Join(specs, " "))
+	}
+	return fmt.Errorf("nothing in %s matches %q: publish ls lists what it offers", redact.URL(where), strings.Join(specs, " "))
+}
+
+// A wanted spec is one of the command line.
+type wanted struct {
+	text string
+	*query.Query
+}
+
+func parseSpecs(specs []string) ([]wanted, error) {
+	var all []wanted
+	for _, text := range specs {
+		q, err := query.Parse(text)
+		if err == nil && strings.TrimSpace(text) == "" {
+			err = errors.New("SPEC is empty, which would be every package")
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, wanted{text, q})
+	}
+	return all, nil
+}
+
+// find returns the packages that are meant, of each mirror that has any.
+func (w *withdrawing) find(ctx context.Context, d *target.Destination, layouts []buildcache.Layout, specs []wanted) ([]*taken, error) {
+	var all []*taken
+	err := buildcache.EachMirror(ctx, d.Mirror(""), func(path string) error {
+		there := false
+		for _, l := range layouts {
+			m := withdraw.Mirror{Layout: l, Store: d.Mirror(path), Deleter: d.Deleter(path)}
+			t, err := w.findIn(ctx, m, specs)
+			if errors.Is(err, inventory.ErrNoIndex) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			there = true
+			if t.Mirror = path; len(t.packages)+len(t.undone) > 0 {
+				all = append(all, t)
+			}
+		}
+		if !there {
+			return fmt.Errorf("%w: want %s", buildcache.ErrNoMirror, layouts[0].IndexNames()[0])
+		}
+		return nil
+	})
+	return all, err
+}
+
+func (w *withdrawing) findIn(ctx context.Context, m withdraw.Mirror, specs []wanted) (*taken, error) {
+	t := &taken{Layout: m.Layout.Name(), Packages: []string{}, Dependents: []string{}, Lost: map[string]string{}, mirror: m}
+	inv, err := inventory.ReadLayout(ctx, m.Store, m.Layout)
+	if err != nil {
+		return nil, err
+	}
+	already, err := withdraw.List(ctx, m.Layout, m.Store)
+	if err != nil {
+		return nil, err
+	}
+	matching := make(map[spec.Hash]bool)
+	var nodes []*query.Node
+	for _, s := range specs {
+		for n := range inv.Nodes(s.Query) {
+			matching[spec.Hash(n.Hash)] = true
+			// One that is not offered can still be installed by its hash, as after a rollback.
+			if there, err := m.Holds(ctx, inventory.DocumentsOf(m.Layout, n)); err != nil {
+				return nil, err
+			} else if there || inv.Offers(n) != nil {
+				nodes = append(nodes, n)
+			}
+		}
+	}
+	for _, a := range already {
+		if !matching[a.Hash] && !slices.ContainsFunc(specs, func(s wanted) bool { return names(s.text, a) }) {
+			continue
+		}
+		// What an interrupted command has left is completed.
+		t.undone = append(t.undone, a)
+		if !w.undo {
+			t.add(a.Package, withdraw.Package{Hash: a.Hash, ID: a.Package, Documents: []string{a.Document}})
+		}
+	}
+	if w.undo {
+		for _, a := range t.undone {
+			t.Packages = append(t.Packages, a.Package+"/"+string(a.Hash))
+		}
+		return t, nil
+	}
+	t.undone = nil
+	for _, dep := range inv.Dependents(nodes, query.Link|query.Run) {
+		if !dep.Offered {
+			continue
+		}
+		if w.dependents {
+			nodes = append(nodes, dep.Node)
+		} else {
+			t.Dependents = append(t.Dependents, history.PackageName(dep.Name, dep.Version.String(), spec.Hash(dep.Hash)))
+		}
+	}
+	for _, n := range nodes {
+		id := n.Name + "@" + n.Version.String()
+		t.add(id, withdraw.Package{Hash: spec.Hash(n.Hash), ID: id, Documents: inventory.DocumentsOf(m.Layout, n)})
+	}
+	return t, nil
+}
+
+func (t *taken) add(id string, p withdraw.Package) {
+	if slices.ContainsFunc(t.packages, func(q withdraw.Package) bool { return q.Hash == p.Hash }) {
+		return
+	}
+	t.packages = append(t.packages, p)
+	t.Packages = append(t.Packages, id+"/"+string(p.Hash))
+}
+
+// names reports whether a text names a withdrawn package whose record may be gone: /HASH, its name, or name@version.
+func names(text string, w withdraw.Withdrawn) bool {
+	name, _, _ := strings.Cut(w.Package, "@")
+	hash, ok := strings.CutPrefix(text, "/")
+	return ok && hash != "" && strings.HasPrefix(string(w.Hash), hash) || text == w.Package || text == name
+}
+
+// do withdraws the packages of a mirror, or gives them again.
+func (w *withdrawing) do(ctx context.Context, t *taken, trust buildcache.Trust, changes *target.Changes) error {
+	s := reindex.Expectation{Path: t.Mirror, Layout: t.mirror.Layout}
+	var out withdraw.Result
+	var err error
+	if w.undo {
+		out, err = t.mirror.Undo(ctx, t.undone, trust)
+		for _, a := range t.undone {
+			if why, lost := out.Lost[a.Hash]; lost {
+				t.Lost[a.Package+"/"+string(a.Hash)] = why
+			} else {
+				s.Packages = append(s.Packages, a.Hash)
+			}
+		}
+	} else {
+		out, err = t.mirror.Withdraw(ctx, t.packages, w.reason)
+		for _, p := range t.packages {
+			s.Without = append(s.Without, p.Hash)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	t.Offered, t.Changed, s.Digest = out.Index.After, out.Index.Written, out.Index.Digest()
+	for _, name := range t.mirror.Layout.IndexNames() {
+		s.Pointers = append(s.Pointers, buildcache.Join(t.Mirror, name))
+	}
+	changes.Add(s, out.Stale)
+	return nil
+}
+
+func (w *withdrawing) print(env cli.Env, t *taken) {
+	what := "withdrawn"
+	switch {
+	case w.dryRun && w.undo:
+		what = "would be given again"
+	case w.dryRun:
+		what = "would be withdrawn"
+	case w.undo:
+		what = "given again"
+	}
+	for _, name := range t.Packages {
+		if why, lost := t.Lost[name]; lost {
+			escape.Fprintf(env.Stdout, "%s%s: %s is withdrawn no more, and not offered: %s: publish it again\n", cli.Prefixed(t.Mirror), t.Layout, short(name), why)
+			continue
+		}
+		escape.Fprintf(env.Stdout, "%s%s: %s %s\n", cli.Prefixed(t.Mirror), t.Layout, short(name), what)
+	}
+	if len(t.Dependents) > 0 {
+		escape.Fprintf(env.Stdout, "%swarning: cannot be installed from this mirror without what is withdrawn: %s: --with-dependents withdraws that as well\n", cli.Prefixed(t.Mirror), shown(t.Dependents))
+	}
+}
