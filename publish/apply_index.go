@@ -27,7 +27,7 @@ func (a *application) writeIndex(ctx context.Context, m *running) error {
 		now, err = m.merge.Write(ctx, m.format, a.counted(m.Path, m.store), a.resend(m))
 		a.warn(m.Path, now.Findings)
 		if reindex.NeedsRebuild(err) { // the plan has not read it
-			a.warn(m.Path, []buildcache.Finding{buildcache.Warning.In(m.format.IndexNames()[0], fmt.Sprintf("%v: it is made anew", err))})
+			a.warn(m.Path, []buildcache.Finding{buildcache.Warning.In(m.format.IndexNames()[0], fmt.Sprintf("%v: it is rebuilt", err))})
 			now, err = reindex.RebuildIndex(ctx, m.format, a.counted(m.Path, m.store), reindex.Rebuilding{Trust: a.plan.options.Trust, Lenient: true, Published: m.published})
 			a.warn(m.Path, now.Findings)
 		}

@@ -30,6 +30,7 @@
 //	  history rollback withdraw tombstone           earlier states of an index, and packages that are taken back
 //	  keyring           the public keys of a mirror
 //	  prune             what nobody needs any more
+//	  roots             the mirrors of a tree
 //	  buildcache        what a mirror consists of; the layouts v3 and v2 behind one interface; the survey
 //	    blob spec manifest layout index key sign    words and documents
 //	  inventory query sbom lockfile catalog         what is in a mirror, for people

@@ -33,7 +33,7 @@ func (d *decision) planIndex(ctx context.Context) error {
 	}
 	m, err := reindex.Plan(ctx, reindex.Mirror{Layout: d.out.format, Store: d.out.store, Seen: d.seen, Trust: d.plan.options.Trust, Published: d.out.published}, adds)
 	if reindex.NeedsRebuild(err) {
-		d.warn(d.out.format.IndexNames()[0], fmt.Sprintf("%v: it is made anew", err))
+		d.warn(d.out.format.IndexNames()[0], fmt.Sprintf("%v: it is rebuilt", err))
 		ix.Mode, ix.Changes, d.out.lost = IndexRebuild, true, true
 		return nil
 	}

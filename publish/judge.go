@@ -83,7 +83,7 @@ func (d *decision) judgeKeyIndex() error {
 	}
 	if info, ok := d.seen.Objects[empty.Name]; ok && info.MD5 != buildcache.MD5(content) {
 		d.distrust([]string{empty.Name}, func(string) string {
-			return "it tells clients of keys, and there is none that is trusted: run publish index --trusted-keys"
+			return "it offers keys to clients, and none of them is trusted: run publish index --trusted-keys"
 		}, "index of keys")
 	}
 	return nil
@@ -125,7 +125,7 @@ func (d *decision) judgeDocuments(ctx context.Context) error {
 		switch {
 		case errors.Is(err, mirror.ErrNotExist): // removed meanwhile
 		case err != nil:
-			return fmt.Errorf("check who has signed: %w", err)
+			return fmt.Errorf("check the signer: %w", err)
 		default:
 			reasons[i] = trust.Objection(document)
 			trust.Checked.Add(d.out.Path, d.seen.Objects[names[i]])

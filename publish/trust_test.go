@@ -216,7 +216,7 @@ func TestTrustedKeysJudgeKeysThatAreThere(t *testing.T) {
 		{"the key itself", name, one, "v2-signed", ""},
 		{"another key", name, evil, "v2-signed", "this key is offered to clients, but: it holds the key 9C57047F"},
 		{"another key behind it", name, slices.Concat(one, evil), "v2-signed", "this key is offered to clients, but: public key: it holds 2 armored blocks"},
-		{"an index of keys that have other names", layout.V2KeyIndex, []byte(`{"keys":{"evil":{}}}`), "v2-unsigned", "it tells clients of keys, and there is none that is trusted"},
+		{"an index of keys that have other names", layout.V2KeyIndex, []byte(`{"keys":{"evil":{}}}`), "v2-unsigned", "it offers keys to clients, and none of them is trusted"},
 		{"an empty index of keys", layout.V2KeyIndex, []byte(`{"keys":{}}`), "v2-unsigned", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -256,7 +256,7 @@ func TestRebuildNamesTrustedKeys(t *testing.T) {
 		t.Errorf("without trusted keys all are named: %v", named)
 	}
 	rebuilt, err := reindex.Rebuild(t.Context(), m, publishtest.Trusting(t, "trust/keys/ed"))
-	if err != nil || len(publishtest.Warnings(rebuilt[0].Findings, "clients are not told of this key: this key is not among the trusted keys")) != 1 {
+	if err != nil || len(publishtest.Warnings(rebuilt[0].Findings, "this key is not offered to clients: this key is not among the trusted keys")) != 1 {
 		t.Fatalf("%v, findings %v", err, rebuilt)
 	}
 	if named, _ := publishtest.KeysIn(t, m.Snapshot()); !slices.Equal(named, []key.Fingerprint{publishtest.KeyEd}) {
@@ -269,7 +269,7 @@ func TestRebuildNamesTrustedKeys(t *testing.T) {
 	m.Plant(layout.V2Key(publishtest.KeyEd), rsa)
 	rebuilt, err = reindex.Rebuild(t.Context(), m, buildcache.Trust{})
 	publishtest.Must(t, err)
-	if told := publishtest.Warnings(rebuilt[0].Findings, "clients are not told of this key: it holds the key"); len(told) != 1 || told[0].File != layout.V2Key(publishtest.KeyEd) {
+	if told := publishtest.Warnings(rebuilt[0].Findings, "this key is not offered to clients: it holds the key"); len(told) != 1 || told[0].File != layout.V2Key(publishtest.KeyEd) {
 		t.Errorf("findings %v", rebuilt[0].Findings)
 	}
 	if named, _ := publishtest.KeysIn(t, m.Snapshot()); !slices.Equal(named, []key.Fingerprint{publishtest.KeyOne}) {

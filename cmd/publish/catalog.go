@@ -9,9 +9,9 @@ import (
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/catalog"
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
+	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
@@ -48,7 +48,7 @@ func catalogCommand(env cli.Env) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&c.title, "title", "", "what the page is called; default: Spack buildcache")
-	fs.BoolVar(&c.rebuild, "rebuild", false, "make the page anew, and read the document of every package again")
+	fs.BoolVar(&c.rebuild, "rebuild", false, "rebuild the page, and read the document of every package again")
 	fs.BoolVar(&c.json, "json", false, "print one JSON document")
 	cli.StorageFlags(fs, &c.target)
 	cli.CDNFlags(fs, &c.target.CDN)
@@ -107,7 +107,7 @@ func runCatalog(cmd *cobra.Command, where string, c *cataloging, env cli.Env) er
 func catalogAll(ctx context.Context, d *target.Destination, c *cataloging) ([]catalogued, error) {
 	var all []catalogued
 	var absent error // why a place has no page
-	err := buildcache.EachMirror(ctx, d.Mirror(""), func(path string) error {
+	err := roots.Each(ctx, d.Mirror(""), func(path string) error {
 		o := catalog.Options{Title: c.title, Rebuild: c.rebuild, Now: time.Now(), URL: c.target.CDN.PublicURL}
 		if o.URL != "" && path != "" {
 			o.URL += "/" + path

@@ -17,16 +17,16 @@ Before the command is started, credentials, the right to list the destination an
 tried; nothing is stored by that. If one fails, the command is not started.
 
 SOURCE is where the command leaves packages, such as a mirror that Spack pushes to. They are published
-as soon as they are complete; what is there already, too. SOURCE, DESTINATION and flags are
+as soon as they are complete, and so are those that are there already. SOURCE, DESTINATION and flags are
 those of publish, and may be given as for it: in the environment, or in publish.yaml. The command
 finds the socket of the daemon in PUBLISH_SOCKET, so a hook of it may call publish push.
 
-With --dry-run the command runs, and what is there then is planned, and not published. What can be done
+With --dry-run the command runs, and what it has built is planned, and not published. What can be done
 only once, --files and --index rebuild, is done when the command has ended and all else is published.
 
 The exit code is that of the command, if that is not 0, and else that of publishing: 4 if packages
-were refused or are not complete, 5 if the destination cannot be used, 7 if caches could not
-be told.`
+were refused or are not complete, 5 if the destination cannot be used, 7 if an
+invalidation failed.`
 
 func execCommand(env cli.Env) *cobra.Command {
 	var p publishing

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
@@ -19,7 +20,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-const indexHelp = `Make the index and the key index of a mirror anew, of everything that is there: what
+const indexHelp = `Rebuild the index and the key index of a mirror from everything that it holds: what
 "spack buildcache update-index -k" does, concurrently and safe beside publishers.
 
 A package that lacks content fails the command: it never silently disappears. The index
@@ -128,7 +129,7 @@ func rebuildAll(ctx context.Context, d *target.Destination, trust buildcache.Tru
 	if heal {
 		rebuild = reindex.RebuildEverything
 	}
-	err := buildcache.EachMirror(ctx, d.Mirror(""), func(path string) error {
+	err := roots.Each(ctx, d.Mirror(""), func(path string) error {
 		rebuilt, err := rebuild(ctx, d.Mirror(path), trust)
 		for _, r := range rebuilt {
 			all = append(all, rebuiltMirror{path, r})

@@ -154,7 +154,6 @@ func LayoutNamed(name string) (Layout, bool) {
 // damaged or hostile mirror from filling memory.
 const (
 	MaxDocument = 16 << 20 // a package's document; a v2 one holds the whole spec
-	maxSpec     = 16 << 20 // what a spec blob unpacks to
 	MaxPointer  = 4 << 20  // an index or key manifest
 	MaxKeys     = 16 << 20 // an armored key, an index of keys
 	MaxIndex    = 4 << 30  // an index document

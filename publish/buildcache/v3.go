@@ -1,17 +1,13 @@
 package buildcache
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
-	"github.com/klauspost/compress/gzip"
-	"golang.org/x/sync/semaphore"
-
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache/unpack"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
@@ -215,57 +211,26 @@ type specText struct {
 	release func()
 }
 
-// unpacking bounds how many bytes of specs are unpacked at once.
-var unpacking = semaphore.NewWeighted(64 << 20)
-
-// Reserve waits until n bytes of that may be used, until release is called.
-func Reserve(ctx context.Context, n int64) (release func(), err error) {
-	if err := unpacking.Acquire(ctx, n); err != nil {
-		return nil, err
-	}
-	return func() { unpacking.Release(n) }, nil
-}
-
-// unpacked is the largest size to which stored bytes of a spec may unpack. Specs compress to about a tenth; one
-// that unpacks to a hundred times its size was made to fill memory.
-func unpacked(stored int64) int64 { return min(maxSpec, 64<<10+100*stored) }
-
 func readspecBlob(ctx context.Context, r mirror.Reader, b Object) (*specText, error) {
-	if b.Size > maxSpec {
-		return nil, content(fmt.Errorf("spec %s has %d bytes, more than %d", b.Name, b.Size, maxSpec))
+	if b.Size > unpack.MaxSpec {
+		return nil, content(fmt.Errorf("spec %s has %d bytes, more than %d", b.Name, b.Size, unpack.MaxSpec))
 	}
-	limit := unpacked(b.Size)
-	release, err := Reserve(ctx, limit)
+	limit := unpack.Limit(b.Size)
+	release, err := unpack.Reserve(ctx, limit)
 	if err != nil {
 		return nil, err
 	}
-	stored, err := ReadBlob(ctx, r, b, maxSpec)
+	stored, err := ReadBlob(ctx, r, b, unpack.MaxSpec)
 	if err != nil {
 		release()
 		return nil, err
 	}
-	text, err := gunzip(stored, limit)
+	text, err := unpack.Gunzip(stored, limit)
 	if err != nil {
 		release()
 		return nil, content(fmt.Errorf("spec %s: %w", b.Name, err))
 	}
 	return &specText{text, release}, nil
-}
-
-// gunzip unpacks a spec blob, which Spack also accepts unpacked, to at most limit bytes.
-func gunzip(stored []byte, limit int64) ([]byte, error) {
-	if !bytes.HasPrefix(stored, []byte{0x1f, 0x8b}) {
-		return stored, nil
-	}
-	zr, err := gzip.NewReader(bytes.NewReader(stored))
-	if err != nil {
-		return nil, err
-	}
-	text, err := io.ReadAll(io.LimitReader(zr, limit+1))
-	if err == nil && int64(len(text)) > limit {
-		err = fmt.Errorf("its %d bytes unpack to more than %d, which no spec of Spack does: push the package again", len(stored), limit)
-	}
-	return text, err
 }
 
 func (v3) ReadKey(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Object, error) {

@@ -285,7 +285,7 @@ func (h *Host) update(ctx context.Context, w *gathered) {
 		if stack := defect.StackOf(d.Err); stack != "" {
 			attrs = append(attrs, "stack", stack)
 		}
-		h.Log.Error("a mirror is not in line with what is there", attrs...)
+		h.Log.Error("a mirror could not be updated", attrs...)
 	}
 	h.mu.Lock()
 	longest := firstPause

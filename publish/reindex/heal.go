@@ -218,11 +218,11 @@ func (h *healing) keys(ctx context.Context) error {
 			continue
 		}
 		if reason := h.trust.Untrusted(f); reason != "" {
-			h.out.Findings = append(h.out.Findings, buildcache.Warning.In(there[f], "clients are not told of this key: "+reason))
+			h.out.Findings = append(h.out.Findings, buildcache.Warning.In(there[f], "this key is not offered to clients: "+reason))
 			continue
 		}
 		if _, err := h.format.ReadKey(ctx, h.store, f); err != nil {
-			h.out.Findings = append(h.out.Findings, buildcache.Warning.In(there[f], "clients are not told of this key: "+err.Error()))
+			h.out.Findings = append(h.out.Findings, buildcache.Warning.In(there[f], "this key is not offered to clients: "+err.Error()))
 			continue
 		}
 		lacking = append(lacking, f)
@@ -332,7 +332,7 @@ func (h *healing) leaveOutLost(ctx context.Context, now *buildcache.Pointer, add
 // rebuild makes an index anew that cannot be read. The damage of one package holds
 // nobody else's up.
 func (h *healing) rebuild(ctx context.Context, why error) error {
-	h.out.Findings = append(h.out.Findings, buildcache.Warning.In(h.format.IndexNames()[0], fmt.Sprintf("%v: it is made anew", why)))
+	h.out.Findings = append(h.out.Findings, buildcache.Warning.In(h.format.IndexNames()[0], fmt.Sprintf("%v: it is rebuilt", why)))
 	ix, err := RebuildIndex(ctx, h.format, h.store, Rebuilding{Trust: h.trust, Lenient: true})
 	if err != nil {
 		return err

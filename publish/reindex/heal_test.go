@@ -242,8 +242,8 @@ func TestHealLeavesForLaterWhatIsNotWhole(t *testing.T) {
 		{"signed by another", "v3-signed", buildcache.Trust{Keys: publishtest.VerifyRing(t, "two")}, func(publishtest.Subject) {}, nil, "not among the trusted keys"},
 		{"not signed", "v3-unsigned", buildcache.Trust{RequireSigned: true}, func(publishtest.Subject) {}, nil, "not signed"},
 		{"v2 tarball not there yet", "v2-signed", buildcache.Trust{}, func(s publishtest.Subject) { s.Uproot(s.Tarball("munge")) }, nil, "is missing"},
-		{"key not there yet", "v3-signed", buildcache.Trust{}, func(s publishtest.Subject) { s.Uproot(s.Blob(s.Key("v3"), manifest.Key)) }, func(s publishtest.Subject) string { return s.Key("v3") }, "not told"},
-		{"key cut", "v2-signed", buildcache.Trust{}, func(s publishtest.Subject) { s.Plant(s.Key("v2"), s.Read(s.Key("v2"))[:400]) }, func(s publishtest.Subject) string { return s.Key("v2") }, "not told"},
+		{"key not there yet", "v3-signed", buildcache.Trust{}, func(s publishtest.Subject) { s.Uproot(s.Blob(s.Key("v3"), manifest.Key)) }, func(s publishtest.Subject) string { return s.Key("v3") }, "not offered to clients"},
+		{"key cut", "v2-signed", buildcache.Trust{}, func(s publishtest.Subject) { s.Plant(s.Key("v2"), s.Read(s.Key("v2"))[:400]) }, func(s publishtest.Subject) string { return s.Key("v2") }, "not offered to clients"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			m := publishtest.EmptyMirror(t)
@@ -274,7 +274,7 @@ func TestHealLeavesForLaterWhatIsNotWhole(t *testing.T) {
 					t.Errorf("others were held up: %v", got[0].Findings)
 				}
 				x, err := publishtest.NewReader().Index(m.Snapshot(), publishtest.LayoutOf(row.fixture))
-				if err != nil || slices.ContainsFunc(x.Offered(), func(o string) bool { return strings.HasPrefix(o, "munge/") }) == (row.reason != "not told") {
+				if err != nil || slices.ContainsFunc(x.Offered(), func(o string) bool { return strings.HasPrefix(o, "munge/") }) == (row.reason != "not offered to clients") {
 					t.Errorf("the index offers %q, %v", x.Offered(), err)
 				}
 			}
@@ -466,7 +466,7 @@ func TestHealOfAnIndexThatCannotBeRead(t *testing.T) {
 		m := publishtest.Planted(t, l+"-signed")
 		m.Plant(publishtest.PointerOf(l), []byte("{"))
 		got := publishtest.MustHeal(t, m, publishtest.SubjectOf(t, m).Find("munge"))
-		if !got[0].Changed || len(got[0].Findings) != 1 || !strings.Contains(got[0].Findings[0].Reason, "made anew") {
+		if !got[0].Changed || len(got[0].Findings) != 1 || !strings.Contains(got[0].Findings[0].Reason, "it is rebuilt") {
 			t.Errorf("%s: %+v", l, got)
 		}
 		publishtest.WantIndex(t, m.Snapshot(), l, publishtest.IndexOf(t, publishtest.ContentOf(t, publishtest.Original(l+"-signed")), l))

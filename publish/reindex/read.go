@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache/unpack"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -91,7 +92,7 @@ func blameless(err error) bool {
 func (r *packageReader) read(ctx context.Context, name string) (*buildcache.Package, error) {
 	// A document of layout v2 holds the whole spec.
 	memory := max(0, min(r.seen.Objects[name].Size, buildcache.MaxDocument))
-	release, err := buildcache.Reserve(ctx, memory)
+	release, err := unpack.Reserve(ctx, memory)
 	if err != nil {
 		return nil, err
 	}

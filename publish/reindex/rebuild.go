@@ -151,7 +151,7 @@ func (r *Rebuilt) keys(ctx context.Context, f buildcache.Layout, s mirror.Store,
 
 // leftOut reports a key of which clients are not told.
 func (r *Rebuilt) leftOut(f buildcache.Layout, k key.Fingerprint, reason string) {
-	found := buildcache.Warning.In(f.KeyName(k), "clients are not told of this key: "+reason)
+	found := buildcache.Warning.In(f.KeyName(k), "this key is not offered to clients: "+reason)
 	if !slices.Contains(r.Findings, found) { // again when a race was lost
 		r.Findings = append(r.Findings, found)
 	}

@@ -47,7 +47,7 @@ type earlier struct {
 func offers(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildcache.Pointer, to Target) (was earlier, now map[spec.Hash]index.Entry, from history.Entry, err error) {
 	x, err := f.ReadIndex(ctx, r, p)
 	if err != nil {
-		return was, nil, from, fmt.Errorf("index: %w; publish index makes it anew", err)
+		return was, nil, from, fmt.Errorf("index: %w; publish index rebuilds it", err)
 	}
 	now = offeredBy(x)
 	was = earlier{offers: make(map[spec.Hash]bool), names: make(map[spec.Hash]string)}

@@ -142,7 +142,7 @@ type accountError struct{ account string }
 
 func (e *accountError) Error() string {
 	if e.account == "" {
-		return "the role is in an account that STS does not tell"
+		return "the account of the role is unknown"
 	}
 	return "the role is in account " + e.account
 }

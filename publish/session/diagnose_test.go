@@ -132,7 +132,7 @@ hint: set ` + "`session-policy: none`" + `: the session may then do all that the
 	{name: "region", sts: sessiontest.RegionDisabled, want: role + `RegionDisabledException: STS is not active in region eu-north-1
 hint: activate it for account 123456789012: IAM, account settings, security token service
 hint: or set ` + "`aws-region`" + ` to one where it is, such as us-east-1`},
-	{name: "account", is: sessiontest.Options{Role: minio}, set: func(t *testing.T, s *scene) { s.role.AllowedAccounts = []string{"111111111111", "222222222222"} }, want: "assume role " + minio + `: WrongAccount: the role is in an account that STS does not tell, and only these are allowed: 111111111111, 222222222222
+	{name: "account", is: sessiontest.Options{Role: minio}, set: func(t *testing.T, s *scene) { s.role.AllowedAccounts = []string{"111111111111", "222222222222"} }, want: "assume role " + minio + `: WrongAccount: the account of the role is unknown, and only these are allowed: 111111111111, 222222222222
 hint: correct ` + "`role-to-assume` or `allowed-account-ids`" + `; nothing was written`},
 	{name: "no network to STS", set: func(t *testing.T, s *scene) { delete(s.world, "sts.eu-north-1.amazonaws.com") }, want: role + `NoAnswer: STS cannot be reached: dial tcp: lookup sts.eu-north-1.amazonaws.com: no such host (tried 6 times)
 hint: the runner must reach sts.eu-north-1.amazonaws.com on port 443, through its proxy if it has one`},

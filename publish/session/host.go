@@ -83,8 +83,8 @@ func (d *diagnosis) onHost() {
 	case d.Claims != nil && (d.Code == "AccessDenied" || d.Code == "InvalidIdentityToken"):
 		d.hint("the role must trust tokens of %s for sub %s and aud %s, and its account have that identity provider", d.Claims.Issuer, d.Claims.Subject, strings.Join(d.Claims.Audience, ", "))
 	case d.Claims != nil && strings.HasPrefix(d.Code, "ExpiredToken"):
-		d.hint("the token has expired at %s: whoever writes its file does so no more", d.Claims.Expires.UTC().Format(time.RFC3339))
+		d.hint("the token has expired at %s: the program that writes its file no longer renews it", d.Claims.Expires.UTC().Format(time.RFC3339))
 	case d.Code == "AccessDenied":
-		d.hint("the trust policy of the role must name who assumes it, and who does needs sts:AssumeRole on it")
+		d.hint("the trust policy of the role must name the principal that assumes it, which needs sts:AssumeRole on the role")
 	}
 }

@@ -206,7 +206,7 @@ func TestATokenIsGone(t *testing.T) {
 	if r := h.run("drain", "--wait"); r.Code != 5 || !strings.Contains(r.Stderr, lost) {
 		t.Errorf("a drain meanwhile: %v", r)
 	}
-	if r := h.run("doctor", "--no-write", "--config", h.dir+"/config.yaml"); r.Code != 5 || !strings.Contains(r.Stdout, "FAIL  mirror s3://"+a.bucket+"/token: web identity token") || !strings.Contains(r.Stdout, "fix: see that whoever writes it") {
+	if r := h.run("doctor", "--no-write", "--config", h.dir+"/config.yaml"); r.Code != 5 || !strings.Contains(r.Stdout, "FAIL  mirror s3://"+a.bucket+"/token: web identity token") || !strings.Contains(r.Stdout, "fix: check that the program that writes it") {
 		t.Errorf("%v", r)
 	}
 	a.write(lost, a.sts.Issue("sts.amazonaws.com").JWT, 0o600)

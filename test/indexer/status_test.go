@@ -140,7 +140,7 @@ func TestAnIndexerSaysHowItIs(t *testing.T) {
 	browser.Keep(t, h.site+"/")
 	for _, later := range []string{"--no-first-run", browser.Later} {
 		dom, complaints := browser.Open(t, h.site+"/", later, "--dump-dom")
-		for _, want := range []string{"publish indexer", f.queue, "s3://watched/noble/spack", "To be told again", "&lt;img src=x", "is not in s3://watched", "last switch"} {
+		for _, want := range []string{"publish indexer", f.queue, "s3://watched/noble/spack", "To be delivered again", "&lt;img src=x", "is not in s3://watched", "last switch"} {
 			if !strings.Contains(dom, want) {
 				t.Errorf("the page lacks %q:\n%s", want, dom)
 			}
@@ -159,7 +159,7 @@ func TestAnIndexerSaysHowItIs(t *testing.T) {
 	}
 
 	r, err = program.Run(f.env, f.bin, "doctor", "--config", h.config)
-	for _, want := range []string{"ok    indexer", "ok    queue", "CloudFront may be told"} {
+	for _, want := range []string{"ok    indexer", "ok    queue", "CloudFront can be invalidated"} {
 		if err != nil || r.Code != 0 || !strings.Contains(r.Stdout, want) {
 			t.Errorf("publish doctor, without %q: %v\n%s", want, err, r)
 		}
@@ -170,7 +170,7 @@ func TestAnIndexerSaysHowItIs(t *testing.T) {
 		return strings.Contains(text, `publish_messages_total{result="dead"} 1`)
 	})
 	f.await(t, f.dead, "1+0", time.Minute)
-	if _, page := h.ask("/live"); !strings.Contains(page, "Dead letters") || strings.Contains(page, "To be told again") {
+	if _, page := h.ask("/live"); !strings.Contains(page, "Dead letters") || strings.Contains(page, "To be delivered again") {
 		t.Errorf("the page:\n%s", page)
 	}
 	_, text := h.ask("/metrics")

@@ -42,17 +42,17 @@ func indexerSummary(s events.Status) (word, sentence string) {
 	case s.Queue.Answered == nil:
 		return "waiting", "the queue has not answered yet"
 	case len(s.Obligations) > 0:
-		return "attention", "caches could not be told; it is tried again"
+		return "attention", "an invalidation failed and is retried"
 	case failed > 0:
 		return "attention", "a mirror could not be put in order; it is tried again"
 	case len(s.Dead) > 0:
 		return "attention", "messages went to the dead-letter queue"
 	case again > 0:
-		return "attention", "some of what was told is not in order yet"
+		return "attention", "some messages are not handled yet"
 	case waiting > 0:
-		return "working", "what was told is being looked at"
+		return "working", "messages are being handled"
 	}
-	return "idle", "everything that was told is in order"
+	return "idle", "all messages are handled"
 }
 
 // liveIndexer is what changes of an indexer's page.
@@ -62,21 +62,21 @@ func liveIndexer(s events.Status) nodes {
 		out = append(out, indexedMirror(m))
 	}
 	if len(s.Mirrors) == 0 {
-		out = append(out, el("p", words("nothing was told of any yet")))
+		out = append(out, el("p", words("no message about any mirror yet")))
 	}
 	if len(s.Dead) > 0 {
 		out = append(out, heading("Dead letters"), letters("failed", s.Dead),
 			el("p", class("quiet"), words("mend their cause, and move the messages back from the dead-letter queue")))
 	}
 	if len(s.Left) > 0 {
-		out = append(out, heading("To be told again"), letters("stuck", s.Left))
+		out = append(out, heading("To be delivered again"), letters("stuck", s.Left))
 	}
 	if len(s.Obligations) > 0 {
 		t := owedTable()
 		for _, o := range s.Obligations {
 			t.rows = append(t.rows, cells(o.Mirror, ago(o.Since), strconv.Itoa(o.Tries), o.Reason))
 		}
-		out = append(out, heading("Caches still to be told"), t)
+		out = append(out, heading("Invalidations that are due"), t)
 	}
 	return out
 }
@@ -96,7 +96,7 @@ func queueSection(q events.QueueStatus) node {
 	if q.Held > 0 {
 		held = number(q.Held)
 		if q.Oldest != nil {
-			held += ", the first of what they tell was stored " + ago(*q.Oldest) + " ago"
+			held += ", the first of their objects was stored " + ago(*q.Oldest) + " ago"
 		}
 	}
 	l.fact("in hand", held)
@@ -125,7 +125,7 @@ func indexedMirror(m events.MirrorStatus) node {
 			is += ", " + seconds(j.Lag) + " after the first was stored"
 		}
 		if j.Left > 0 {
-			is += ", " + number(j.Left) + " to be told again"
+			is += ", " + number(j.Left) + " to be delivered again"
 		}
 		l.fact("last job", is)
 	}
@@ -133,7 +133,7 @@ func indexedMirror(m events.MirrorStatus) node {
 		l.fact("last switch", ago(*m.Switched)+" ago")
 	}
 	if m.Invalidated != nil {
-		l.fact("caches told", ago(*m.Invalidated)+" ago")
+		l.fact("caches invalidated", ago(*m.Invalidated)+" ago")
 	}
 	for _, x := range m.Indices {
 		l.fact("index ("+x.Layout+")", indexSize(x.Packages, x.Bytes))
@@ -166,11 +166,11 @@ func letters(kind string, all []events.Letter) node {
 
 var (
 	received    = describe("messages_received_total", "Messages that the queue has delivered.")
-	ended       = describe("messages_total", "Messages by what came of them: handled, left to be told again, dead, or returned when the program stopped.", "result")
+	ended       = describe("messages_total", "Messages by result: handled, left to be delivered again, dead, or returned when the program stopped.", "result")
 	held        = describe("messages_held", "Messages in hand.")
-	leftNow     = describe("messages_left", "Messages that were left to be told again, and have not been yet.")
-	oldestEvent = describe("oldest_event_age_seconds", "How long ago the first of what messages in hand tell was stored; 0: there are none.")
-	eventLag    = describe("event_seconds", "From an object being stored to its being in order: in the index, and caches told.", "mirror")
+	leftNow     = describe("messages_left", "Messages that were left and have not been delivered again.")
+	oldestEvent = describe("oldest_event_age_seconds", "Age of the oldest object named by a message in hand; 0: there is none.")
+	eventLag    = describe("event_seconds", "Time from an object being stored to its being in the index, with caches invalidated.", "mirror")
 	receives    = describe("queue_receives_total", "How often the queue was asked for messages; three times a minute while there are none.")
 	answeredAt  = describe("queue_answered_timestamp_seconds", "When the queue has last answered; before it has, when the program began.")
 

@@ -89,7 +89,7 @@ func TestIndexer(t *testing.T) {
 	}{
 		{"GET", "/healthz", "", 200, []string{"ok"}},
 		{"GET", "/readyz", "", 200, []string{"ok"}},
-		{"GET", "/", "", 200, []string{"<title>publish indexer</title>", "sqs://queue&lt;b&gt;", "s3://cache/no&lt;b&gt;ble", "3 packages, 100 B", "To be told again", "not a notification", "version 1.2.3"}},
+		{"GET", "/", "", 200, []string{"<title>publish indexer</title>", "sqs://queue&lt;b&gt;", "s3://cache/no&lt;b&gt;ble", "3 packages, 100 B", "To be delivered again", "not a notification", "version 1.2.3"}},
 		{"GET", "/live", "", 200, []string{"<h2>Mirrors</h2>"}},
 		{"GET", "/page.js", "", 200, nil},
 		{"GET", "/metrics", "", 200, []string{

@@ -196,7 +196,7 @@ func facts(m daemon.MirrorStatus) node {
 	l.fact("last publish", last)
 
 	if m.Invalidated != nil {
-		l.fact("caches told", ago(*m.Invalidated)+" ago")
+		l.fact("caches invalidated", ago(*m.Invalidated)+" ago")
 	}
 	if m.Scanned {
 		l.fact("source", number(m.Documents)+" documents")
@@ -267,7 +267,7 @@ func lists(s daemon.Status) nodes {
 		for _, o := range s.Obligations {
 			t.rows = append(t.rows, cells(o.Mirror, ago(o.Since), strconv.Itoa(o.Tries), o.Reason))
 		}
-		out = append(out, heading("Caches still to be told"), t)
+		out = append(out, heading("Invalidations that are due"), t)
 	}
 	if len(s.Recent) > 0 {
 		t := table{class: "recent", headings: []string{"package", "mirror", "ago", "size"}}

@@ -61,9 +61,9 @@ func (a Allow) only(h http.Handler) http.Handler {
 		case Peer:
 			err = a.admits(p)
 		case error:
-			err = fmt.Errorf("cannot tell who asks: %w", p)
+			err = fmt.Errorf("cannot identify the peer: %w", p)
 		default:
-			err = fmt.Errorf("cannot tell who asks")
+			err = fmt.Errorf("cannot identify the peer")
 		}
 		if err != nil {
 			write(w, http.StatusForbidden, &Error{Message: err.Error(), Hint: "let the daemon allow it: allow_users or allow_groups in its configuration"})

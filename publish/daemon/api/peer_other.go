@@ -8,5 +8,5 @@ import (
 )
 
 func peerOf(*net.UnixConn) (Peer, error) {
-	return Peer{}, errors.New("this system does not tell who is at the other end of a socket")
+	return Peer{}, errors.New("this system does not identify the peer of a socket")
 }

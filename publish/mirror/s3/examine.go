@@ -38,7 +38,7 @@ func (m *Mirror) Examine(ctx context.Context, prefix string, names []string, cac
 		{"listing from a name on", m.tryAfter(ctx, prefix, names), "mirrors of more than a thousand packages cannot be listed in ranges"},
 		{"checksums of what arrives", m.tryChecksum(ctx, name), "content is compared with its digest before it is sent, and not when it has arrived: use `publish verify --deep` from time to time"},
 		{"uploads in parts, and their conditions", m.tryParts(ctx, name), ""},
-		{"finding unfinished uploads", m.tryUnfinished(ctx, prefix, name), "an interrupted upload of a large file begins anew"},
+		{"finding unfinished uploads", m.tryUnfinished(ctx, prefix, name), "an interrupted upload of a large file starts again from the beginning"},
 	}
 }
 

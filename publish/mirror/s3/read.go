@@ -175,9 +175,9 @@ func (b *Bucket) head(ctx context.Context, key string) (*sdk.HeadObjectOutput, e
 func complete(operation string, size *int64, etag *string) error {
 	switch {
 	case size == nil || *size < 0:
-		return mirror.Faultf("it answers %s without Content-Length, so nobody can tell whether the object is whole", operation)
+		return mirror.Faultf("it answers %s without Content-Length, so it is unknown whether the object is whole", operation)
 	case aws.ToString(etag) == "":
-		return mirror.Faultf("it answers %s without ETag, so nobody can tell one version from another", operation)
+		return mirror.Faultf("it answers %s without ETag, so versions cannot be told apart", operation)
 	}
 	return nil
 }

@@ -236,7 +236,7 @@ func (b *Bucket) storeWhole(ctx context.Context, o *object, was mirror.Version) 
 
 // errNoETag is an answer that does not say what was stored.
 func errNoETag(operation string) error {
-	return mirror.Faultf("it answers %s without ETag, so nobody can tell what it has stored", operation)
+	return mirror.Faultf("it answers %s without ETag, so what it has stored is unknown", operation)
 }
 
 // verified compares what was hashed with what was promised. Without a promise the file must

@@ -36,7 +36,7 @@ func (m *Mirror) readUnsized(ctx context.Context, body io.ReadCloser) (int64, io
 	c.from = m.unsized
 	err := c.read(body, maxUnsized)
 	if err == nil && c.more {
-		err = fmt.Errorf("the server does not tell its size, which is more than %d bytes", maxUnsized)
+		err = fmt.Errorf("the server does not send its size, which is more than %d bytes", maxUnsized)
 	}
 	if err != nil {
 		c.Close()

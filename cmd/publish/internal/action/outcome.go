@@ -123,7 +123,7 @@ func (o *outcome) sentence() string {
 	r := o.report
 	switch {
 	case r.Result == "published" && o.let != nil:
-		return fmt.Sprintf("Published %s to %s, but CloudFront was not told", count(o.published, "package"), o.where())
+		return fmt.Sprintf("Published %s to %s, but the CloudFront invalidation failed", count(o.published, "package"), o.where())
 	case r.Result == "published":
 		return fmt.Sprintf("Published %s to %s", count(o.published, "package"), o.where())
 	case r.Result == "unchanged" && o.found == 0:
@@ -153,7 +153,7 @@ func (o *outcome) sentence() string {
 			return fmt.Sprintf("Published %s to %s, %s", count(o.published, "package"), o.where(), o.refused())
 		}
 	case cli.ExitInvalidation:
-		return fmt.Sprintf("Published %s to %s, but CloudFront was not told: caches may serve what was there before", count(o.published, "package"), o.where())
+		return fmt.Sprintf("Published %s to %s, but the CloudFront invalidation failed: caches may serve the old index", count(o.published, "package"), o.where())
 	case cli.ExitVerification:
 		return fmt.Sprintf("Published %s to %s, but not seen when it was read back", count(o.published, "package"), o.where())
 	}

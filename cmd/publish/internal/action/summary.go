@@ -190,7 +190,7 @@ func (o *outcome) index(x task.IndexReport) string {
 	case x.Written:
 		return fmt.Sprintf("%d → %d", x.Before, x.After)
 	case x.Changes && o.in.dryRun && x.Mode == "rebuild":
-		return "would be made anew"
+		return "would be rebuilt"
 	case x.Changes && o.in.dryRun:
 		return fmt.Sprintf("would go from %d to %d", x.Before, x.After)
 	case x.Changes:

@@ -10,11 +10,11 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
@@ -86,7 +86,7 @@ func (f *browseFlags) browse(ctx context.Context, where string, env cli.Env) (mi
 		return err
 	}
 	if lister, ok := at("").(mirror.Lister); ok {
-		err = buildcache.EachMirror(ctx, lister, read)
+		err = roots.Each(ctx, lister, read)
 	} else {
 		err = read("")
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
 	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
@@ -122,7 +123,7 @@ func verifyAll(ctx context.Context, where string, at func(path string) mirror.Re
 		return nil
 	}
 	if lister, ok := at("").(mirror.Lister); ok {
-		return found, buildcache.EachMirror(ctx, lister, add)
+		return found, roots.Each(ctx, lister, add)
 	}
 	return found, add("")
 }

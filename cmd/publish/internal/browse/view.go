@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
+	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
@@ -60,7 +61,7 @@ func runViews(cmd *cobra.Command, where string, f *browseFlags, env cli.Env) err
 		return cli.Fail(cli.ExitUsage, errors.New("what is behind a URL cannot be listed: `publish view show URL NAME` shows the view of a name"))
 	}
 	all := []viewedMirror{}
-	err = buildcache.EachMirror(ctx, lister, func(p string) error {
+	err = roots.Each(ctx, lister, func(p string) error {
 		views, err := entries(ctx, at(p))
 		all = append(all, viewedMirror{shown(where, p), views})
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
 	"github.com/vantagecompute/slurm-factory-publish/publish/withdraw"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
@@ -57,7 +58,7 @@ func runWithdrawn(cmd *cobra.Command, args []string, f *browseFlags, format stri
 		return nil
 	}
 	if lister, ok := at("").(mirror.Lister); ok {
-		err = buildcache.EachMirror(ctx, lister, read)
+		err = roots.Each(ctx, lister, read)
 	} else {
 		err = read("")
 	}

@@ -32,7 +32,7 @@ func PrintDrained(out io.Writer, left daemon.Drained, asJSON bool) error {
 		return Fail(ExitSource, errors.New("not everything was published"))
 	}
 	if len(left.NotInvalidated) > 0 {
-		return Fail(ExitInvalidation, fmt.Errorf("published, but caches could not be told: %s", strings.Join(left.NotInvalidated, "; ")))
+		return Fail(ExitInvalidation, fmt.Errorf("published, but an invalidation failed: %s", strings.Join(left.NotInvalidated, "; ")))
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ var Exits = []Exit{
 		"what is complete stays", "the hint says which permission or bucket; run again"},
 	{ExitIndex, "the index could not be replaced: it is of a newer version, or others kept changing it",
 		"packages are there, not in the index", "update the program, or run again"},
-	{ExitInvalidation, "published, but CloudFront was not told",
+	{ExitInvalidation, "published, but the CloudFront invalidation failed",
 		"yes", "run again; caches follow the object's own `Cache-Control` until then"},
 	{ExitVerification, "`publish verify`: damage. `publish`: published, but not seen through `--public-url`",
 		"yes", "read the findings; look at what stands before the bucket"},

@@ -140,7 +140,7 @@ var failures = []row{
 	is(0, queue.ErrInUse).
 		hint("another daemon runs with this state_dir; each needs one of its own"),
 	is(0, queue.ErrDamaged).
-		hint("move queue.db, queue.db-wal and queue.db-shm out of state_dir and start again: what is not published is found in the sources. Only what had failed, and what caches are still to be told, is forgotten"),
+		hint("move queue.db, queue.db-wal and queue.db-shm out of state_dir and start again: what is not published is found in the sources. Only failures and invalidations that are due are lost"),
 	is(0, queue.ErrNewer).
 		hint("update this program: it will not change a queue that it does not understand"),
 	is(0, queue.ErrReadOnly).

@@ -189,7 +189,7 @@ func (d *doctor) identity(ctx context.Context, name string, m *service.MirrorCon
 		return
 	}
 	c, err := session.TokenFile(m.WebIdentityTokenFile).Check(ctx)
-	if d.say(name+"web identity token", err, "see that whoever writes it does so before it expires, and that the user that runs the daemon may read it: "+m.WebIdentityTokenFile) {
+	if d.say(name+"web identity token", err, "check that the program that writes it renews it before it expires, and that the user that runs the daemon may read it: "+m.WebIdentityTokenFile) {
 		d.note(name+"web identity token", fmt.Sprintf("of %s, for sub %s and aud %s", c.Issuer, c.Subject, strings.Join(c.Audience, ", ")))
 	}
 }
@@ -265,13 +265,13 @@ func (d *doctor) cloudFront(ctx context.Context, name string, config target.CDNC
 	}
 	if !c.HasDistribution() {
 		if config.PublicURL == "" {
-			d.note(name+"caches", "neither distribution_id nor public_url is given: nobody is told of a new index")
+			d.note(name+"caches", "neither distribution_id nor public_url is given: caches are not invalidated")
 		}
 		return
 	}
 	if d.write {
 		id, err := c.Try(ctx, fmt.Sprintf("doctor %x", rand.Uint64()), Object)
-		if !d.say(name+"CloudFront may be told", err, "") {
+		if !d.say(name+"CloudFront can be invalidated", err, "") {
 			return
 		}
 		_, err = c.Status(ctx, id)
@@ -288,9 +288,9 @@ func (d *doctor) leftovers(ctx context.Context, name string, to *target.Destinat
 	what := name + "lifecycle rule for unfinished uploads"
 	switch {
 	case err != nil:
-		d.note(what, "cannot tell: "+err.Error())
+		d.note(what, "unknown: "+err.Error())
 	case days == 0:
-		d.note(what, "there is none: parts that nobody goes on with are paid for. Add one with AbortIncompleteMultipartUpload after 7 days")
+		d.note(what, "there is none: parts of abandoned uploads are paid for. Add one with AbortIncompleteMultipartUpload after 7 days")
 	default:
 		d.say(what, nil, "")
 	}

@@ -39,7 +39,7 @@ func (d *doctor) examineIndexer(ctx context.Context, c *service.Config) {
 		return
 	}
 	if d.say("queue", err, "") && deliveries == 0 {
-		d.note("queue", "it has no dead-letter queue: what nobody can do comes again for as long as SQS keeps it")
+		d.note("queue", "it has no dead-letter queue: messages that cannot be handled come again for as long as SQS keeps them")
 	}
 }
 

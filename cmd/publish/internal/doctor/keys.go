@@ -15,7 +15,7 @@ func (d *doctor) keys(ctx context.Context, name string, to *target.Destination) 
 	now := time.Now()
 	keys, err := keyring.Expiring(ctx, to.Mirror(""), now)
 	if err != nil {
-		d.note(name+"keys", "cannot tell when they expire: "+err.Error())
+		d.note(name+"keys", "their expiry is unknown: "+err.Error())
 		return
 	}
 	noted := make(map[key.Fingerprint]bool)

@@ -18,6 +18,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/keyring"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 
@@ -75,7 +76,7 @@ func (k *keyWork) mirrors(ctx context.Context, env cli.Env, where string, do fun
 	if err != nil {
 		return err
 	}
-	return buildcache.EachMirror(ctx, d.Mirror(""), func(path string) error {
+	return roots.Each(ctx, d.Mirror(""), func(path string) error {
 		invalidate := func(names []string) error {
 			if len(names) == 0 {
 				return nil

@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/rollback"
+	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
@@ -106,7 +107,7 @@ func (c *common) indices(ctx context.Context, at func(path string) mirror.Reader
 	if !ok {
 		return all, read("")
 	}
-	if err := buildcache.EachMirror(ctx, lister, read); err != nil {
+	if err := roots.Each(ctx, lister, read); err != nil {
 		return nil, err
 	}
 	if len(all) == 0 {

@@ -17,6 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 	"github.com/vantagecompute/slurm-factory-publish/publish/withdraw"
@@ -195,7 +196,7 @@ func parseSpecs(specs []string) ([]wanted, error) {
 // find returns the packages that are meant, of each mirror that has any.
 func (w *withdrawing) find(ctx context.Context, d *target.Destination, layouts []buildcache.Layout, specs []wanted) ([]*taken, error) {
 	var all []*taken
-	err := buildcache.EachMirror(ctx, d.Mirror(""), func(path string) error {
+	err := roots.Each(ctx, d.Mirror(""), func(path string) error {
 		there := false
 		for _, l := range layouts {
 			m := withdraw.Mirror{Layout: l, Store: d.Mirror(path), Deleter: d.Deleter(path)}

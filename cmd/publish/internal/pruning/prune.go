@@ -10,11 +10,11 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/prune"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
+	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
@@ -183,7 +183,7 @@ func run(cmd *cobra.Command, where string, x *pruning, env cli.Env) error {
 		return err
 	}
 	r := report{Version: cli.ReportVersion, Deletes: x.yes, Mirrors: []*prunedMirror{}}
-	err = buildcache.EachMirror(ctx, d.Mirror(""), func(path string) error {
+	err = roots.Each(ctx, d.Mirror(""), func(path string) error {
 		if err := x.mirror(ctx, env, d, cdn, path, &r); err != nil && path != "" {
 			return fmt.Errorf("mirror %q: %w", path, err)
 		} else if err != nil {

@@ -127,7 +127,7 @@ func statusText(b *strings.Builder, s daemon.Status) {
 		escape.Fprintf(b, "stuck: %s %s for %s: %s\n", p.Mirror, name, since(s.At, p.Since), p.Reason)
 	}
 	for _, o := range s.Obligations {
-		escape.Fprintf(b, "caches: %s: not told for %s: %s\n", o.Mirror, since(s.At, o.Since), o.Reason)
+		escape.Fprintf(b, "caches: %s: invalidation due for %s: %s\n", o.Mirror, since(s.At, o.Since), o.Reason)
 	}
 }
 
@@ -169,7 +169,7 @@ func indexerText(b *strings.Builder, s events.Status) {
 		escape.Fprintf(b, "left: %s, delivery %d: %s\n", cmp.Or(l.Object, "message "+l.ID), l.Deliveries, l.Reason)
 	}
 	for _, o := range s.Obligations {
-		escape.Fprintf(b, "caches: %s: not told for %s: %s\n", o.Mirror, since(s.At, o.Since), o.Reason)
+		escape.Fprintf(b, "caches: %s: invalidation due for %s: %s\n", o.Mirror, since(s.At, o.Since), o.Reason)
 	}
 }
 
@@ -208,7 +208,7 @@ func Drain(env cli.Env) *cobra.Command {
 
 With --wait it publishes without waiting for more, and this returns when everything is published
 and clients can see it. The exit code says whether all of it is: 4 if packages have failed or
-are not complete, 5 if a destination cannot be used, 7 if caches could not be told.`,
+are not complete, 5 if a destination cannot be used, 7 if an invalidation failed.`,
 		Example: "  publish drain --wait --timeout 30m",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := cli.WithTimeout(cmd.Context(), timeout)

@@ -152,7 +152,7 @@ func onLoopback(address string) error {
 		return errors.New("want host:port, such as 127.0.0.1:9464")
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("%s is not a loopback address: put a server in front that asks who looks", host)
+		return fmt.Errorf("%s is not a loopback address: put a server with authentication in front", host)
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ type systemd struct{ log *slog.Logger }
 
 func (s systemd) notify(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		s.log.Warn("systemd was not told", "state", state, "reason", err.Error())
+		s.log.Warn("systemd was not notified", "state", state, "reason", err.Error())
 	}
 }
 
