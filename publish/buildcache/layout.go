@@ -140,6 +140,14 @@ var (
 // Layouts are all of them, the one that Spack writes today first.
 func Layouts() []Layout { return []Layout{V3, V2} }
 
+// LayoutNames are their names.
+func LayoutNames() (names []string) {
+	for _, l := range Layouts() {
+		names = append(names, l.Name())
+	}
+	return names
+}
+
 // LayoutNamed returns the layout of a name: v3 or v2.
 func LayoutNamed(name string) (Layout, bool) {
 	for _, l := range Layouts() {

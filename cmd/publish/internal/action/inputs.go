@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
@@ -98,7 +99,9 @@ var theInputs = []input{
 	{"auth-max-attempts", "6", func(in *inputs) value { return number(1, 20, into(&in.role.MaxAttempts)) }},
 
 	{"path", "", func(in *inputs) value { return text(&in.path) }},
-	{"layout", "auto", func(in *inputs) value { return choice(&in.layout, "auto", "v3", "v2") }},
+	{"layout", "auto", func(in *inputs) value {
+		return choice(&in.layout, append([]string{"auto"}, buildcache.LayoutNames()...)...)
+	}},
 	{"include", "", func(in *inputs) value { return lines(&in.rules.Selection.Include, oneLine, isPattern) }},
 	{"exclude", "", func(in *inputs) value { return lines(&in.rules.Selection.Exclude, oneLine, isPattern) }},
 	{"expect-os", "", func(in *inputs) value { return lines(&in.rules.Selection.OS, oneLine, isGlob) }},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
@@ -126,7 +127,7 @@ func SelectionFlags(fs *pflag.FlagSet, s *source.Selection) {
 // BuildFlags adds the flags that say for what packages may have been built.
 func BuildFlags(fs *pflag.FlagSet, s *source.Selection) {
 	help.Group(fs, "Selection", func(fs *pflag.FlagSet) {
-		help.Choice(fs, &s.Layout, "layout", "", "take only mirrors of this layout; default: both", "v3", "v2")
+		help.Choice(fs, &s.Layout, "layout", "", "take only mirrors of this layout; default: both", buildcache.LayoutNames()...)
 		fs.StringSliceVar(&s.OS, "expect-os", nil, "refuse packages that were built for another operating system than `PATTERN`, such as ubuntu22.04; repeatable")
 		fs.StringSliceVar(&s.Target, "expect-target", nil, "refuse packages that were built for another target than `PATTERN`, such as x86_64*; repeatable")
 	})

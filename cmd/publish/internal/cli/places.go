@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
@@ -91,5 +92,5 @@ func HoldsMirror(dir string) bool {
 		info, err := os.Stat(filepath.Join(dir, name))
 		return err == nil && info.IsDir()
 	}
-	return isDir("v3") && isDir("blobs") || isDir("build_cache")
+	return slices.ContainsFunc(buildcache.Layouts(), func(l buildcache.Layout) bool { return l.Detect(isDir) })
 }

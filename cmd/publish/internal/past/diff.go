@@ -11,6 +11,7 @@ import (
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
@@ -40,7 +41,7 @@ func Diff(env cli.Env) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	c.register(fs)
-	help.Choice(fs, &c.layout, "layout", "", "compare the indices of this layout; default: of all that there are", "v3", "v2")
+	help.Choice(fs, &c.layout, "layout", "", "compare the indices of this layout; default: of all that there are", buildcache.LayoutNames()...)
 	cli.ReadFlags(fs, &c.target)
 	return cmd
 }

@@ -40,7 +40,7 @@ func (c *common) register(fs *pflag.FlagSet) {
 
 func (c *common) registerIndex(fs *pflag.FlagSet) {
 	fs.StringVar(&c.view, "view", "", "the index of the view `NAME`; default: that of the whole mirror")
-	help.Choice(fs, &c.layout, "layout", "", "only the index of this layout, in a mirror that has both", "v3", "v2")
+	help.Choice(fs, &c.layout, "layout", "", "only the index of this layout, in a mirror that has both", buildcache.LayoutNames()...)
 }
 
 // layouts are those of the indices that are meant.

@@ -70,7 +70,7 @@ func Withdraw(env cli.Env) *cobra.Command {
 	fs.BoolVar(&w.undo, "undo", false, "give the packages again")
 	fs.BoolVar(&w.dryRun, "dry-run", false, "print what would be done and do nothing")
 	w.register(fs)
-	help.Choice(fs, &w.layout, "layout", "", "only from this layout; default: from both", "v3", "v2")
+	help.Choice(fs, &w.layout, "layout", "", "only from this layout; default: from both", buildcache.LayoutNames()...)
 	help.Group(fs, "Signatures", func(fs *pflag.FlagSet) {
 		fs.BoolVar(&w.requireSigned, "require-signed", false, "with --undo: give no package again that is not signed")
 		fs.StringVar(&w.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys, with --undo: give no package again that is signed by any other")
