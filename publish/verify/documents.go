@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"path"
 	"slices"
 	"strings"
 
@@ -26,8 +25,7 @@ func (c *check) documents(views bool) []document {
 	var docs []document
 	for name := range c.listed {
 		if buildcache.Superseded(c.Layout, name, func(signed string) bool { _, ok := c.listed[signed]; return ok }) {
-			signed, _ := c.SignedName(name)
-			c.report(buildcache.Warning, name, "it is left over from before it was signed as %s, which Spack reads first: delete it, since Spack 0.23 stumbles over it where the key is not trusted yet", path.Base(signed))
+			c.report(buildcache.Warning, name, "it is left over from before it was signed, and Spack reads the .sig beside it first: delete it, since Spack 0.23 stumbles over it where the key is not trusted yet")
 		} else if _, ok := c.ParsePackageName(name); ok {
 			docs = append(docs, document{names: []string{name}})
 		} else if dir, _ := c.Directories(); strings.HasPrefix(name, dir) && buildcache.LooksLikeDocument(name) {
