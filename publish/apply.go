@@ -27,7 +27,7 @@ import (
 // object is only being hashed.
 const writers = 160
 
-// Progress is told what happens while a plan is carried out. Its methods are called
+// Progress receives what happens while a plan is carried out. Its methods are called
 // concurrently.
 type Progress interface {
 	// Sent: n more bytes of an object of size bytes are on their way; negative when they
@@ -96,7 +96,7 @@ func newApplication(p *Plan, progress Progress) *application {
 // points only at what earlier steps made durable.
 func (a *application) run(ctx context.Context) error {
 	if a.plan.Blocked() {
-		// Nothing will be sent, but whoever mends the source wants to know all of it.
+		// Nothing will be sent, but all findings are wanted to mend the source.
 		if err := a.checkAll(ctx); err != nil {
 			return err
 		}

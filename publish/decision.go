@@ -109,7 +109,7 @@ func (d *decision) names() []string {
 	return names
 }
 
-// compare tells for each package what is there.
+// compare finds out what the destination has of each package.
 func (d *decision) compare(ctx context.Context) (map[*buildcache.Package]Status, error) {
 	status := make(map[*buildcache.Package]Status)
 	d.replaced, d.assumed = make(map[*buildcache.Package]mirror.Version), make(map[*buildcache.Package]bool)

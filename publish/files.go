@@ -21,7 +21,7 @@ type FilePlan struct {
 	content blob.Source // of the artifact
 }
 
-// planFiles compares plain files with what is there, by their checksums.
+// planFiles compares plain files with those of the destination, by their checksums.
 func (p *Plan) planFiles(ctx context.Context, files []*source.ReleaseFile, s mirror.Store) error {
 	for _, f := range files {
 		signing := p.options.Sign.signFile(f)

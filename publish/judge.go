@@ -25,7 +25,7 @@ const (
 // Trusted keys judge what clients are offered already, as far as it was listed. Whatever the source
 // or the trusted keys themselves tell costs no request.
 
-// judgeKey reports whether clients may be told of a key that is there. With trusted keys, its name must be one of
+// judgeKey reports whether a key that the destination holds may be offered to clients. With trusted keys, its name must be one of
 // them, and its file must hold that key alone.
 func (d *decision) judgeKey(ctx context.Context, f key.Fingerprint) (bool, error) {
 	trust := d.plan.options.Trust

@@ -160,7 +160,7 @@ func (m *MirrorPlan) wants(o keyOffer, packages []PlannedPackage) bool {
 	})
 }
 
-// keysFor returns the keys that go with packages: what is stored of them, and all of which clients are told.
+// keysFor returns the keys that go with packages: what is stored of them, and all that are offered to clients.
 func (m *MirrorPlan) keysFor(packages []PlannedPackage) (absent []buildcache.Object, named []key.Fingerprint) {
 	named = m.there
 	for _, o := range m.offers {
@@ -262,7 +262,7 @@ func (d *decision) keysThere(ctx context.Context) (found []*key.Public, sure boo
 	return found, true, nil
 }
 
-// planKeyIndex decides whether clients must be told of keys.
+// planKeyIndex decides whether the key index must be written.
 func (d *decision) planKeyIndex(ctx context.Context) error {
 	if len(d.out.keys) == 0 {
 		return d.judgeKeyIndex()

@@ -16,7 +16,7 @@ type Options struct {
 	// Views are named indices that get all that is published, and of what that depends on all that the mirror holds.
 	Views []string
 	// IfExists says what becomes of a package that the destination holds with another
-	// document: signed anew, or built anew. Default: Skip.
+	// document: signed again, or rebuilt. Default: Skip.
 	IfExists IfExists
 	// KeepGoing publishes what is good although something else is bad.
 	KeepGoing bool
@@ -27,7 +27,7 @@ type Options struct {
 // An IndexMode says what becomes of the index.
 type IndexMode string
 
-// The index gets what is published and what it lacks; or is made anew of everything that
+// The index gets what is published and what it lacks; or is rebuilt from everything that
 // is there; or is left alone.
 const (
 	IndexMerge   IndexMode = "merge"

@@ -1,10 +1,9 @@
 // Package daemon publishes packages as they appear.
 //
-// It decides when, and remembers what: what publishing is, it is told by functions. A package
-// that was taken over is published, or fails with a reason, or is cancelled because it is
-// gone; it is never forgotten, and never waits for another one that is bad. What a
-// scan finds is the truth, and what the file system or a caller says is a reason to
-// look. While there is nothing to publish, nobody is asked anything.
+// It schedules work and keeps the queue; publishing itself is behind the Work interface. An accepted package
+// is published, or fails with a reason, or is cancelled because its document is gone. It is never forgotten, and never
+// waits for another one that is bad. A scan of the source decides what there is to publish; events of the file system and
+// calls only say where to look. While there is nothing to publish, the daemon makes no requests.
 package daemon
 
 import (
@@ -28,7 +27,7 @@ type Mirror struct {
 	// Source is an absolute path.
 	Source string
 	// Destination is where to, for people, and to tell one mirror from another: with another
-	// destination everything is to be published anew.
+	// destination everything is published again.
 	Destination string
 	// Fingerprint is another one when anything about the mirror is; reloading leaves a
 	// mirror alone that did not change.
@@ -101,7 +100,7 @@ type Run struct {
 	// Intend records, durably, what will be owed to caches. It is called before the first
 	// write that a cache could notice.
 	Intend func(obligation []byte) error
-	// Progress is told what happens.
+	// Progress receives what happens.
 	Progress *Progress
 }
 
@@ -132,7 +131,7 @@ type IndexStatus struct {
 type RunError struct {
 	// Suspect: one of the packages may be to blame. They are tried in smaller groups.
 	Suspect bool
-	// Lasting: it will not be better without somebody doing something.
+	// Lasting: it needs a change by hand.
 	Lasting bool
 	Err     error
 }
@@ -147,7 +146,7 @@ type Options struct {
 	Log *slog.Logger
 	// Keep is how long what ended is remembered after its file is gone.
 	Keep time.Duration
-	// Grace is how long runs may go on after the daemon was told to stop.
+	// Grace is how long runs may go on after a stop was requested.
 	Grace time.Duration
 	// Stalled is how long something may go on without any progress before the daemon is
 	// no longer taken for healthy.
@@ -174,7 +173,7 @@ type lane struct {
 	smallest, largest int64 // bytes; 0: no bound
 }
 
-// large is what takes longer to hash and to send than anybody wants to wait for the rest.
+// large packages take too long to hash and to send for others to wait for them.
 const large = 64 << 20
 
 var lanes = []lane{{"small", 0, large}, {"large", large + 1, 0}}
@@ -198,7 +197,7 @@ type Daemon struct {
 	troubled atomic.Pointer[trouble]
 	// busy is how many things go on that must make progress.
 	busy atomic.Int32
-	// stopping is closed once the daemon was told to stop.
+	// stopping is closed once a stop was requested.
 	stopping chan struct{}
 
 	toForget poke
@@ -259,7 +258,7 @@ func waitOr(ctx context.Context, t time.Duration, poke <-chan struct{}) bool {
 	return ctx.Err() == nil
 }
 
-// A poke wakes somebody up, once, however often it is given.
+// A poke wakes a goroutine once, however often it is given.
 type poke chan struct{}
 
 func newPoke() poke { return make(poke, 1) }

@@ -13,21 +13,21 @@ import (
 type Drained struct {
 	Done        bool `json:"done"`
 	Waiting     int  `json:"waiting"`     // packages that will still be published, as far as is known
-	Obligations int  `json:"obligations"` // what caches are still to be told
+	Obligations int  `json:"obligations"` // invalidations that are due
 	// What is in none of these was published.
 	Failed     []queue.Job    `json:"failed"`     // since it was asked
 	Incomplete []StuckPackage `json:"incomplete"` // looked at again, and still not complete
 	// Blocked says for each mirror why its destination cannot be used, if that will not mend
 	// itself. Its packages wait.
 	Blocked        map[string]string `json:"blocked,omitempty"`
-	NotInvalidated []string          `json:"not_invalidated,omitempty"` // why caches could not be told
+	NotInvalidated []string          `json:"not_invalidated,omitempty"` // why invalidations failed
 	Published      int               `json:"published"`                 // since it was asked
 }
 
-// drainEvery is how often is told how far it is.
+// drainEvery is how often progress is reported.
 const drainEvery = 250 * time.Millisecond
 
-// Drain publishes everything that is there, without waiting for more, and tells what is left
+// Drain publishes everything that is there, without waiting for more, and reports what is left
 // until nothing is. What is not complete is looked at once more; what a destination refuses for good
 // is not waited for.
 func (d *Daemon) Drain(ctx context.Context, report func(Drained)) (Drained, error) {
@@ -54,7 +54,7 @@ func (d *Daemon) Drain(ctx context.Context, report func(Drained)) (Drained, erro
 	}
 }
 
-// left tells what is left of a drain.
+// left returns what is left of a drain.
 func (d *Daemon) left(ctx context.Context, began, looked time.Time) (Drained, error) {
 	left := Drained{Failed: []queue.Job{}, Incomplete: []StuckPackage{}, Blocked: make(map[string]string)}
 	for _, k := range d.all() {
@@ -131,9 +131,9 @@ func (k *worker) blocked(since time.Time) string {
 }
 
 // Wait returns a job once it has ended, or, with caches, once it was published and they were
-// told. It returns the job as it is when ctx ends.
+// invalidated. It returns the job as it is when ctx ends.
 func (d *Daemon) Wait(ctx context.Context, id int64, caches bool) (j queue.Job, invalidated bool, err error) {
-	// One event of those is enough, because the job is then read anew.
+	// One event of those is enough, because the job is then read again.
 	events := d.events.Listen(1, func(e event.Event) bool { return e.Kind == "caches" || e.Job == id })
 	defer events.Leave()
 	for {

@@ -18,7 +18,7 @@ func (d *Daemon) underWay() (done func()) {
 	return func() { d.busy.Add(-1) }
 }
 
-// Progress tells the daemon of progress that it does not see: an answer to a request, say.
+// Progress reports progress that the daemon does not see itself, such as an answer to a request.
 func (d *Daemon) Progress() { d.progress() }
 
 // queuePatience is how long the queue may take for nothing at all.

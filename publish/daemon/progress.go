@@ -10,7 +10,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
-// A Progress is told what happens in a run. Its methods may be called concurrently.
+// A Progress receives what happens in a run. Its methods may be called concurrently.
 type Progress struct {
 	d        *Daemon
 	lane     string
@@ -95,7 +95,7 @@ type Sending struct {
 	Transfers []Transfer `json:"transfers"`
 }
 
-// shown is how many transfers of a run are told of: the largest.
+// shown is how many transfers of a run are shown: the largest.
 const shown = 10
 
 func (p *Progress) now() Sending {

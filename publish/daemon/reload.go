@@ -58,7 +58,7 @@ func start(ctx context.Context, g *defect.Group, k *worker) func() {
 }
 
 // Reload changes over to other mirrors. Mirrors that did not change are left undisturbed. A mirror
-// that was removed still tells caches what it owes them.
+// that was removed still meets its obligations to caches.
 func (d *Daemon) Reload(ctx context.Context, mirrors []Mirror) error {
 	select {
 	case d.next <- mirrors:
@@ -198,7 +198,7 @@ func (d *Daemon) Forget(ctx context.Context, names ...string) ([]queue.Dropped, 
 	})
 }
 
-// Retry begins failed jobs anew: those with the ids, or all if there are none.
+// Retry restarts failed jobs: those with the ids, or all if there are none.
 func (d *Daemon) Retry(ctx context.Context, ids ...int64) (int, error) {
 	n, err := d.o.Queue.Retry(ctx, "", ids...)
 	for _, k := range d.all() {

@@ -81,7 +81,7 @@ func (k *worker) whether(w queue.Waiting) (pause time.Duration, run bool) {
 	case k.d.flushing.Load() > 0, w.Due >= mostPackages, w.Bytes >= mostBytes:
 		return 0, true
 	}
-	// Whoever is late by the clock is not early: a clock may jump, either way.
+	// Waits are bounded by Settle and MaxDelay because a clock may jump, either way.
 	settled := min(max(w.Last.Add(k.m.Settle).Sub(now), 0), k.m.Settle)
 	late := min(max(w.First.Add(k.m.MaxDelay).Sub(now), 0), k.m.MaxDelay)
 	pause = min(settled, late)

@@ -28,14 +28,14 @@ const (
 	// together is how many documents are taken over in one step: few enough that the first of
 	// a thousand is being checked while the last is read.
 	together = 64
-	// manyHints is how many directories somebody may hint at before everything is looked
+	// manyHints is how many directories hints may be about before everything is looked
 	// through instead.
 	manyHints = 256
 	// hintSettles is how long hints gather.
 	hintSettles = 100 * time.Millisecond
 )
 
-// scan looks through the source: now, again and again, and wherever it is told to look.
+// scan looks through the source: now, again and again, and wherever hints say.
 func (k *worker) scan(ctx context.Context) error {
 	next := time.Now()
 	for ctx.Err() == nil {
@@ -328,7 +328,7 @@ func (d *Daemon) Push(ctx context.Context, where string) ([]queue.Job, error) {
 	return d.named(all), nil
 }
 
-// below tells what a path is called below a source.
+// below returns what a path is called below a source.
 func below(source, where string) (name string, ok bool) {
 	if !path.IsAbs(where) {
 		return "", false
@@ -374,7 +374,7 @@ func (k *worker) pushDir(ctx context.Context, dir string) ([]queue.Job, error) {
 	return k.acceptPushed(ctx, all)
 }
 
-// acceptPushed is accept for somebody who is told if it fails, and not only he.
+// acceptPushed is accept for a caller. A failure is returned to it, and noted as well.
 func (k *worker) acceptPushed(ctx context.Context, jobs []queue.Job) ([]queue.Job, error) {
 	known, err := k.accept(ctx, jobs)
 	if err != nil && ctx.Err() == nil {

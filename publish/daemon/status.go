@@ -21,7 +21,7 @@ type Status struct {
 	Failed      []queue.Job        `json:"failed"`      // the dead letters, the last one first
 	Stuck       []StuckPackage     `json:"stuck"`       // what does not become complete
 	Recent      []queue.Job        `json:"recent"`      // what was published last
-	Obligations []queue.Obligation `json:"obligations"` // what caches are still to be told
+	Obligations []queue.Obligation `json:"obligations"` // invalidations that are due
 }
 
 // A MirrorStatus is how things are with one mirror.
@@ -40,7 +40,7 @@ type MirrorStatus struct {
 	Running     []Sending     `json:"running"`
 	Last        *LastRun      `json:"last_run,omitempty"`
 	Published   *time.Time    `json:"published,omitempty"`   // when a run last succeeded
-	Invalidated *time.Time    `json:"invalidated,omitempty"` // when caches were last told
+	Invalidated *time.Time    `json:"invalidated,omitempty"` // when caches were last invalidated
 	Indices     []IndexStatus `json:"indices"`
 	SigningKey  *SigningKey   `json:"signing_key,omitempty"`
 	Paused      string        `json:"paused,omitempty"` // why it waits for its destination
@@ -73,7 +73,7 @@ const listed = 100
 // scan to the next.
 const troubleLasts = 2 * time.Minute
 
-// Status tells how things are. It asks nobody outside.
+// Status returns the state of the daemon. It makes no requests.
 func (d *Daemon) Status(ctx context.Context) (Status, error) {
 	s := Status{At: time.Now(), Since: d.began, Stopping: d.isStopping(), Mirrors: []MirrorStatus{}, Stuck: []StuckPackage{}}
 	if err := d.Health(ctx); err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
-// A worker is where the work of one mirror is done: scanning, checking, publishing, telling
+// A worker is where the work of one mirror is done: scanning, checking, publishing, invalidating
 // caches. Each has a loop of its own that looks into the queue for what is next, so what one
 // of them leaves undone the next process finds there.
 type worker struct {
@@ -27,7 +27,7 @@ type worker struct {
 	// mu guards what follows, and is not held while anything is read or sent.
 	mu     sync.Mutex
 	seen   map[string]*sighting // by file
-	asked  map[string]bool      // directories that somebody has hinted at
+	asked  map[string]bool      // directories that hints were about
 	scans  int                  // of everything, that were completed
 	whole  bool                 // one of them saw all of the source
 	wanted []chan struct{}      // closed when the next scan of everything is completed
@@ -72,7 +72,7 @@ func (k *worker) run(ctx context.Context) error {
 	return err
 }
 
-// begin starts all loops but the one that tells caches.
+// begin starts all loops but the one that invalidates caches.
 func (k *worker) begin(gctx context.Context, g *defect.Group) {
 	g.Go(func() error { return k.scan(gctx) })
 	if k.m.Watch {
@@ -86,7 +86,7 @@ func (k *worker) begin(gctx context.Context, g *defect.Group) {
 	}
 }
 
-// resume ends a pause: somebody has asked for it.
+// resume ends a pause, on request.
 func (k *worker) resume() {
 	k.mu.Lock()
 	k.pause.until = time.Time{}
@@ -96,7 +96,7 @@ func (k *worker) resume() {
 	k.toInvalidate.give()
 }
 
-// changed tells whoever listens that a job has moved.
+// changed reports to listeners that a job has moved.
 func (k *worker) changed(j queue.Job, to queue.State, reason string) {
 	k.d.counts.moved(k.m.Name, to)
 	k.d.events.Send(event.Event{Kind: "job", Mirror: k.m.Name, Job: j.ID, Package: j.Package, State: string(to), Reason: reason})

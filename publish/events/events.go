@@ -1,11 +1,11 @@
-// Package events keeps mirrors right whoever writes to them, by what S3 tells an SQS queue of its
-// buckets.
+// Package events keeps mirrors up to date, whichever program writes to them, from the events that S3 sends to an SQS
+// queue.
 //
-// What is told is only a hint where to look. A message may come late, twice, or before one that was
-// sent earlier; what counts is what the mirror holds when it is looked at. A message is taken
-// from the queue when all that it tells is in order, caches included, and not before. So whoever dies at
-// it leaves it to another host, and nothing is lost; any number of hosts may serve one
+// A message is only a hint where to look. It may come late, twice, or before one that was
+// sent earlier; what counts is what the mirror holds when it is read. A message is deleted
+// from the queue when everything that it names is in order, caches included, and not before. So a host that dies
+// leaves its messages to another one, and nothing is lost. Any number of hosts may serve one
 // queue, and none of them is special.
 //
-// That something was deleted changes nothing: no message takes a package out of an index.
+// A deletion changes nothing: no message takes a package out of an index.
 package events

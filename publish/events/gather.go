@@ -16,8 +16,8 @@ type held struct {
 	at     time.Time // when what it tells of was stored, the first of it; zero where nothing says
 }
 
-// A gathering puts together what is told of one mirror, so that its index is turned once for many
-// packages. Of each mirror at most one job is out at a time, and what is told meanwhile is for the
+// A gathering collects the messages about each mirror, so that its index is replaced once for many
+// packages. For each mirror at most one update runs at a time, and messages that come meanwhile are for the
 // next one.
 type gathering struct {
 	settle, longest time.Duration // see Config
@@ -25,10 +25,10 @@ type gathering struct {
 	busy            map[string]bool
 }
 
-// gathered is what was told of a mirror and is not out yet.
+// gathered are the messages about a mirror that wait for its next update.
 type gathered struct {
 	mirror      string
-	by          map[string][]*held // the messages that tell of a name
+	by          map[string][]*held // the messages that name an object
 	first, last time.Time          // when one came in
 }
 
@@ -36,7 +36,7 @@ func newGathering(settle, longest time.Duration) *gathering {
 	return &gathering{settle: settle, longest: longest, waiting: map[string]*gathered{}, busy: map[string]bool{}}
 }
 
-// add keeps what m tells.
+// add notes a name that m contains.
 func (g *gathering) add(now time.Time, mirror, name string, m *held) {
 	w := g.waiting[mirror]
 	if w == nil {

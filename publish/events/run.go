@@ -26,7 +26,7 @@ type Message struct {
 type Queue interface {
 	// Receive returns messages as soon as there are any, or none after wait. They are hidden.
 	Receive(ctx context.Context, wait, hidden time.Duration) ([]Message, error)
-	// Hide hides messages for so long from now on. One that somebody else holds meanwhile, or
+	// Hide hides messages for so long from now on. One that another host holds meanwhile, or
 	// that is gone, is no error.
 	Hide(ctx context.Context, receipts []string, hidden time.Duration) error
 	// Delete takes messages from the queue.
@@ -43,8 +43,8 @@ var ErrNoQueue = errors.New("no such queue")
 type Changes struct {
 	Mirror string   // its path below Config.Prefix; empty for that itself
 	Names  []string // of objects that were stored in it, sorted
-	// Again are those of Names that were told before. Whoever was told may have died at any
-	// point of the job, such as before caches were.
+	// Again are those of Names that were delivered before. The host that got them may have died at any
+	// point of the update, such as before the invalidation.
 	Again []string
 }
 
@@ -80,29 +80,29 @@ type Config struct {
 	// Address is what the queue is called, for people.
 	Address string
 	// Bucket and Prefix are where the mirrors are. Messages about other places are left in
-	// the queue, and so get to where somebody sees them.
+	// the queue, and so reach the dead-letter queue, where they are seen.
 	Bucket, Prefix string
-	// Update brings a mirror, and the caches in front of it, in line with what is there. It is
-	// called for several mirrors at once, but not for one. An error is about all names. What
-	// is left, or failed, is told again, after ever longer pauses.
+	// Update brings the index of a mirror, and the caches in front of it, in line with its objects. It is
+	// called for several mirrors at once, but for each one at a time. An error is about all names. Names
+	// that are left, or failed, are passed again, after ever longer pauses.
 	Update func(ctx context.Context, j Changes) (Result, error)
 
-	// Settle is how long nothing more is told of a mirror before Update is called. Default 3 s.
+	// Settle is how long no message about a mirror must come before Update is called. Default 3 s.
 	Settle time.Duration
 	// Longest is how long that is waited for. Default 30 s.
 	Longest time.Duration
-	// Hidden is for how long a message is kept from other hosts. It is hidden anew while
+	// Hidden is for how long a message is kept from other hosts. It is hidden again while
 	// it is worked on, and after a crash another host gets it when this time is over. Default 2 min.
 	Hidden time.Duration
-	// Mirrors is how many mirrors are healed at once. Default 4.
+	// Mirrors is how many mirrors are updated at once. Default 4.
 	Mirrors int
-	// Stalled is how long a mirror that is looked at may make no progress. Default 10 min.
+	// Stalled is how long an update may make no progress. Default 10 min.
 	Stalled time.Duration
-	// Log hears of what is left and of what fails. Nobody does if it is nil.
+	// Log receives names that are left, and failures. It may be nil.
 	Log *slog.Logger
 	// Class returns the class of failure of an error, for metrics. Nil: all are of the same.
 	Class func(error) string
-	// Observe is called after each job, if it is set.
+	// Observe is called after each update, if it is set.
 	Observe func(Done)
 }
 
@@ -122,8 +122,8 @@ const (
 	goodbye = 5 * time.Second
 )
 
-// Messages that are left come again after pauses that double between these. Those that nobody can do
-// anything about come after the first one each time, and so soon are where somebody sees them.
+// Messages that are left come again after pauses that double between these. Those that cannot be
+// handled come after the first one each time, and so soon reach the dead-letter queue.
 const (
 	firstPause   = 30 * time.Second
 	longestPause = 15 * time.Minute
@@ -149,7 +149,7 @@ type Host struct {
 	ledger ledger
 	asked  time.Time // since when a question to the queue is out; zero: none is
 
-	// beats is full during a request that hides held messages anew.
+	// beats is full during a request that hides held messages again.
 	beats chan struct{}
 
 	changed chan struct{} // something was added to gather, or a mirror is no longer busy
@@ -201,7 +201,7 @@ func (h *Host) Run(ctx context.Context) error {
 	return err
 }
 
-// signal wakes whoever waits on c, now or when they come to.
+// signal wakes the goroutine that waits on c, now or when it does.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

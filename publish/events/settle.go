@@ -10,7 +10,7 @@ import (
 	smithytime "github.com/aws/smithy-go/time"
 )
 
-// keep hides what is held anew, long before it would be delivered to others.
+// keep hides held messages again, long before they would be delivered to others.
 func (h *Host) keep(ctx context.Context) error {
 	for smithytime.SleepWithContext(ctx, h.Hidden/3) == nil {
 		h.mu.Lock()
@@ -25,7 +25,7 @@ func (h *Host) keep(ctx context.Context) error {
 	return nil
 }
 
-// beat hides messages anew, those of them that are still held.
+// beat hides messages again, those of them that are still held.
 func (h *Host) beat(ctx context.Context, some []*held) error {
 	h.beats <- struct{}{}
 	defer func() { <-h.beats }()
@@ -88,7 +88,7 @@ func (h *Host) finish(ctx context.Context, over []*held) {
 	}
 }
 
-// giveBack lets others have what is held. Whoever stops is in a hurry, and if this fails they
+// giveBack returns held messages to the queue. There is little time when a host stops, and if this fails others
 // get it a little later.
 func (h *Host) giveBack(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, goodbye)

@@ -23,9 +23,9 @@ type Status struct {
 	Stopping    bool           `json:"stopping,omitempty"`
 	Queue       QueueStatus    `json:"queue"`
 	Mirrors     []MirrorStatus `json:"mirrors"`     // of which something was told, by name
-	Left        []Letter       `json:"left"`        // messages that will be told again, the last one first
+	Left        []Letter       `json:"left"`        // messages that will be delivered again, the last one first
 	Dead        []Letter       `json:"dead"`        // messages that will not be, the last one first
-	Obligations []Obligation   `json:"obligations"` // what caches are still to be told
+	Obligations []Obligation   `json:"obligations"` // invalidations that are due
 }
 
 // A QueueStatus is how things are between a host and its queue.
@@ -69,7 +69,7 @@ type LastUpdate struct {
 	Left     int       `json:"left"` // of those, what must be told again
 	Messages int       `json:"messages"`
 	Seconds  float64   `json:"seconds"` // that it took
-	// Lag is how long before its end the first of what it was told of was stored.
+	// Lag is how long before the end of the update the first of its objects was stored.
 	Lag   float64 `json:"lag_seconds"`
 	Error string  `json:"error,omitempty"`
 }
@@ -85,7 +85,7 @@ type Letter struct {
 	Reason     string     `json:"reason"`
 }
 
-// Obligation: an index of a mirror is another one, and caches could not be told.
+// An Obligation is a failed invalidation: an index has changed, and caches may serve the old one.
 type Obligation struct {
 	Mirror string    `json:"mirror"`
 	Since  time.Time `json:"since"`
@@ -95,7 +95,7 @@ type Obligation struct {
 	until time.Time // then another host may have it
 }
 
-// How much a host remembers, however much it is told.
+// How much a host remembers, however many messages come.
 const (
 	mostMirrors = 1000
 	mostLeft    = 10000 // of which a status shows mostLetters
@@ -157,7 +157,7 @@ type Counts struct {
 // stalled is for how long a request to the queue may be out that is to be answered within longPoll.
 const stalled = 2 * time.Minute
 
-// Progress tells the host of progress that it does not see: an answer to a request, say.
+// Progress reports progress that the host does not see itself, such as an answer to a request.
 func (h *Host) Progress() { h.moved.Store(int64(time.Since(h.began))) }
 
 // Health returns nil while the host goes on: its question to the queue comes back, whatever the
@@ -194,7 +194,7 @@ func (h *Host) Ready() error {
 	return nil
 }
 
-// Status tells how things are. It asks nobody.
+// Status returns the state of the host. It makes no requests.
 func (h *Host) Status() Status {
 	problem := h.Health()
 	h.mu.Lock()
@@ -267,7 +267,7 @@ func (h *Host) place(path string) string {
 	return harmless(where)
 }
 
-// harmless is a name as it may be shown on a terminal: anybody who can store an object has chosen it.
+// harmless is a name as it may be shown on a terminal: any principal that can store an object can choose it.
 func harmless(name string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
@@ -313,13 +313,13 @@ func (b *ledger) answered(now time.Time, err error) {
 	b.queue.Error, b.queue.Answered = "", &now
 }
 
-// handled: all that a message told is in order.
+// handled: all that a message names is in order.
 func (b *ledger) handled(m *held) {
 	b.queue.Handled++
 	delete(b.left, m.ID)
 }
 
-// ended: a job is over. Messages that tell of what is left are told again until a time.
+// ended: an update has ended. Messages about names that are left are delivered again until a time.
 func (b *ledger) ended(name string, now time.Time, d Done, stored map[string]time.Time, until time.Time) {
 	e := b.of(name, now)
 	e.status.Working = nil

@@ -24,7 +24,7 @@ func (e *CertificateError) Error() string {
 
 func (e *CertificateError) Unwrap() error { return e.Err }
 
-// RetryableError tells retryers that this is none.
+// RetryableError returns false: repeating the request does not help.
 func (*CertificateError) RetryableError() bool { return false }
 
 // Untrusted returns a CertificateError if that is why a server could not be asked; nil: it is not.

@@ -1,9 +1,9 @@
 // Package mirror is the boundary between what we publish and where it is kept.
 //
 // A mirror holds objects under names: relative, slash-separated, as Spack's layouts
-// say. Every ability is an interface of its own, so that a signature tells what a
-// function is able to break: who is handed a Reader cannot write, who is handed a
-// Writer cannot delete, and nothing here can overwrite an object that it has not seen.
+// say. Every ability is an interface of its own, so that a signature shows what a
+// function is able to break. A function that takes a Reader cannot write, one that takes a
+// Writer cannot delete, and none can overwrite an object that it has not seen.
 //
 // Each implementation passes the suite in package mirrortest.
 package mirror
@@ -78,7 +78,7 @@ func (e *SchemeError) Error() string {
 	return fmt.Sprintf("https://%[1]s cannot be reached: this endpoint speaks http: want http://%[1]s", e.Host)
 }
 
-// RetryableError tells retryers that this is none.
+// RetryableError returns false: repeating the request does not help.
 func (*SchemeError) RetryableError() bool { return false }
 
 // A DeniedError says which act was refused. It matches ErrDenied.
@@ -178,7 +178,7 @@ type Swapper interface {
 	// Swap stores u.Content if the object still is the version was (Absent: if there is
 	// none) and returns the new version. A reader sees the old or the new object.
 	// ErrConflict means that the object has changed, and nothing was written. If
-	// the very same content is there already, whoever wrote it, Swap succeeds. After
+	// the very same content is there already, Swap succeeds. After
 	// another error the object may be the old or the new one: read it again.
 	Swap(ctx context.Context, u Upload, was Version) (Version, error)
 }
@@ -195,7 +195,7 @@ type Copier interface {
 func CopierOf(m any) Copier { return find[Copier](m) }
 
 // A Prover is a mirror on storage of which it is not known whether it obeys the conditions of writes.
-// Storage that ignores them loses what other publishers write, and nobody is told.
+// Storage that ignores them loses what other publishers write, without an error.
 type Prover interface {
 	// Proof names what must be proved before the version was of an object is replaced. It is the
 	// same for all objects and all times, as long as the storage is the same, so a proof can be
@@ -338,8 +338,8 @@ type Leftover struct {
 type Sweeper interface {
 	// Leftovers yields the unfinished uploads of objects whose names start with prefix.
 	Leftovers(ctx context.Context, prefix string) iter.Seq2[Leftover, error]
-	// Discard gives an upload up. Whoever is still at it will have to look whether the
+	// Discard aborts an upload. A publisher that is still sending it must then check whether the
 	// object is there, so discard only uploads of objects that are there already, or that
-	// are too old to be anybody's. Discarding what is gone is success.
+	// are too old to be live. Discarding an upload that is gone succeeds.
 	Discard(ctx context.Context, l Leftover) error
 }

@@ -22,7 +22,7 @@ const (
 
 	// version is that of the schema. What is newer is refused and not touched.
 	version = 1
-	// application tells our database from any other: "slfp".
+	// application marks a database as ours: "slfp".
 	application = 0x736c6670
 
 	readers = 4 // connections for questions, so that a slow one does not hold up the others
@@ -63,7 +63,7 @@ CREATE INDEX obligation_state ON obligation (state, mirror);
 `
 
 // Open opens the queue in a directory, which it makes if need be, and returns to the queue
-// what a process that died had claimed. Nobody else can open it until Close.
+// what a process that died had claimed. No other process can open it until Close.
 func Open(ctx context.Context, dir string) (*Queue, error) {
 	q, err := open(ctx, dir)
 	if err != nil {

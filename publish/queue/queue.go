@@ -1,9 +1,9 @@
-// Package queue remembers what is to be published, whatever happens to the process or
-// to the machine.
+// Package queue remembers what is to be published, across crashes of the process and
+// of the machine.
 //
 // What a call acknowledged is on the disk when the call returns. A job ends in exactly one of
-// three states, and only one step at a time leads there: whoever wants to take it from a
-// state in which it no longer is gets an error. A job is known by what it is about, so
+// three states, one step at a time. A transition fails if the job has left the expected
+// state. A job is identified by its mirror, document and content, so
 // accepting the same thing twice is accepting it once.
 package queue
 
@@ -69,7 +69,7 @@ type Job struct {
 	// Together is with how many others it may be claimed at most; 0: with any number. What
 	// failed together is tried in halves until what is to blame is alone.
 	Together int `json:"-"`
-	// New is told by Accept: it is what has begun the job.
+	// New is set by Accept if it has created the job.
 	New bool `json:"-"`
 	// Obligation is the one that its publishing has brought about; 0: none.
 	Obligation int64 `json:"obligation,omitempty"`
@@ -175,7 +175,7 @@ func (t *tx) accept(j Job) (Job, error) {
 	return known, nil
 }
 
-// reopen begins a job anew.
+// reopen restarts a job.
 func (t *tx) reopen(j *Job) error {
 	j.State, j.Reason, j.Attempts, j.Together, j.Obligation = Accepted, "", 0, 0, 0
 	j.NextAt, j.Accepted, j.Changed, j.New = t.now, t.now, t.now, true
@@ -183,7 +183,7 @@ func (t *tx) reopen(j *Job) error {
 		milli(t.now), milli(t.now), milli(t.now), j.ID)
 }
 
-// Retry begins failed jobs anew, those with the ids, or all of a mirror if there are no ids; an
+// Retry restarts failed jobs, those with the ids, or all of a mirror if there are no ids; an
 // empty mirror is all mirrors. It returns how many.
 func (q *Queue) Retry(ctx context.Context, mirror string, ids ...int64) (n int, err error) {
 	err = q.do(ctx, func(t *tx) error {
@@ -275,7 +275,7 @@ func (t *tx) hurry(mirror string, after time.Time) error {
 	return t.exec(`UPDATE obligation SET next_at = ? WHERE state = 'due' AND next_at > ? AND (? = '' OR mirror = ?)`, milli(t.now), milli(after), mirror, mirror)
 }
 
-// longestWait is above every wait that anybody asks for. A next time beyond it was written
+// longestWait is above every wait that callers request. A next time beyond it was written
 // before the clock was set back.
 const longestWait = 24 * time.Hour
 

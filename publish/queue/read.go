@@ -99,7 +99,7 @@ type Tally struct {
 	NextAt time.Time // when the first of them is due
 }
 
-// Count tells how many jobs of each mirror are in each state.
+// Count returns how many jobs of each mirror are in each state.
 func (q *Queue) Count(ctx context.Context) (map[string]map[State]Tally, error) {
 	rows, err := q.read.QueryContext(ctx, `SELECT mirror, state, count(*), sum(bytes), min(accepted), min(next_at) FROM job GROUP BY mirror, state`)
 	if err != nil {
@@ -124,7 +124,7 @@ func (q *Queue) Count(ctx context.Context) (map[string]map[State]Tally, error) {
 	return all, translate(rows.Err())
 }
 
-// Waiting tells of a mirror's jobs in one state, within the limits: how many are due, since
+// Waiting describes a mirror's jobs in one state, within the limits: how many are due, since
 // when the first and the last of them is there, and when the next one is due.
 func (q *Queue) Waiting(ctx context.Context, mirror string, in State, l Limits) (w Waiting, err error) {
 	row := q.read.QueryRowContext(ctx, `SELECT
@@ -176,7 +176,7 @@ func (q *Queue) Obligation(ctx context.Context, id int64) (Obligation, error) {
 	return all[0], nil
 }
 
-// LastMet tells when an obligation of a mirror was met last; zero: never.
+// LastMet returns when an obligation of a mirror was last met; zero: never.
 func (q *Queue) LastMet(ctx context.Context, mirror string) (time.Time, error) {
 	var ms sql.NullInt64
 	err := q.read.QueryRowContext(ctx, `SELECT max(changed) FROM obligation WHERE mirror = ? AND state = 'met'`, mirror).Scan(&ms)

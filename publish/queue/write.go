@@ -10,7 +10,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 )
 
-// An op is a change that somebody waits for.
+// An op is a change that a caller waits for.
 type op struct {
 	do   func(*tx) error
 	done chan error

@@ -13,9 +13,9 @@ import (
 // ErrUnresolved: other publishers kept changing the index for as long as we tried.
 var ErrUnresolved = errors.New("other publishers keep changing it")
 
-// Whoever loses a race for a pointer waits for a random time and merges again. Somebody
-// wins every race, so n publishers need at most n rounds; the bound is far above that and
-// is there for a storage that always says no.
+// A publisher that loses a race for a pointer waits for a random time and merges again. Each race
+// has a winner, so n publishers need at most n rounds. The bound is far above that; it
+// is there for a store that always refuses.
 const (
 	maxRounds = 200
 	minPause  = 20 * time.Millisecond

@@ -13,7 +13,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// Healed is what came of bringing one index of a mirror in line with what is there.
+// Healed is the result of bringing one index of a mirror in line with its objects.
 type Healed struct {
 	Layout  string   `json:"layout"`
 	Before  int      `json:"before"` // packages offered
@@ -22,14 +22,14 @@ type Healed struct {
 	Changed bool     `json:"changed"` // the index, not that of keys
 	Digest  string   `json:"digest"`
 	Bytes   int64    `json:"bytes"` // of the index; 0: not known
-	// Stale are the fixed names of which caches may have what was there before: those that Heal has
-	// written, those that it was told somebody else had, documents that were stored again after
+	// Stale are the fixed names of which caches may have the previous content: those that Heal has
+	// written, those that it was told another program has written, documents that were stored again after
 	// the index offered them, tarballs of layout v2 that were stored although the index offered
-	// them, and those of which somebody may have died before telling.
+	// them, and repeated names, whose invalidation may have been lost.
 	Stale []string `json:"stale"`
 	// Kept say what was reported as stored and is kept out of the index: see buildcache.Pointer.WhyKeptOut.
 	Kept []buildcache.Finding `json:"kept_out,omitempty"`
-	// Findings say what is there and not offered, and why: content that has not arrived
+	// Findings say what the mirror holds and the index does not offer, and why: content that has not arrived
 	// yet, damage, a signature that is not to be trusted.
 	Findings []buildcache.Finding `json:"findings"`
 
@@ -46,26 +46,26 @@ func (h *Healed) Expectation(path string) Expectation {
 	return s
 }
 
-// Changes is what somebody has been told of a mirror.
+// Changes lists the objects of a mirror that were reported as stored.
 type Changes struct {
 	Names []string // of objects that were stored
-	// Repeated are those of Names that somebody was told before, who may have died at any point of
-	// what follows from it.
+	// Repeated are those of Names that were reported before, to a process that may have died at any point of
+	// handling them.
 	Repeated []string
 }
 
-// Heal brings the index and the key index of a mirror in line with what is there under
-// the names that it is told, whoever has stored them, for each layout that they are of. Names
-// that are not fixed (layout.Fixed) say nothing. It looks at what they are now, and at what is
-// listed along with them, so it does not matter in which order names are told, or how often. It only adds: a name that is gone is no
+// Heal brings the index and the key index of a mirror in line with the objects under
+// the given names, for each layout that they belong to. Names
+// that are not fixed (layout.Fixed) are ignored. It reads the objects as they are now, and what is
+// listed along with them, so neither the order of names nor repetition matters. It only adds: an object that is gone is no
 // reason to take its package out of the index.
 //
-// Its cost follows from how many names there are, and not from the size of the mirror, with two
+// Its cost depends on how many names there are, and not from the size of the mirror, with two
 // exceptions: an index that changes is read and written, and one that another program than this
 // has written is compared with everything that is there, because it may have lost packages.
 //
-// A package that is not whole is left out, with a finding, and so is a key. Who was told of
-// it must tell again.
+// A package that is not whole is left out, with a finding, and so is a key. The caller must pass its
+// name again later.
 func Heal(ctx context.Context, s mirror.Store, trust buildcache.Trust, t Changes) ([]Healed, error) {
 	var all []Healed
 	for _, f := range buildcache.Layouts() {
@@ -329,8 +329,8 @@ func (h *healing) leaveOutLost(ctx context.Context, now *buildcache.Pointer, add
 	return slices.DeleteFunc(slices.Clone(adds), func(p *buildcache.Package) bool { return len(gone[p]) > 0 }), err
 }
 
-// rebuild makes an index anew that cannot be read. The damage of one package holds
-// nobody else's up.
+// rebuild rebuilds an index that cannot be read. The damage of one package does not hold
+// up others.
 func (h *healing) rebuild(ctx context.Context, why error) error {
 	h.out.Findings = append(h.out.Findings, buildcache.Warning.In(h.format.IndexNames()[0], fmt.Sprintf("%v: it is rebuilt", why)))
 	ix, err := RebuildIndex(ctx, h.format, h.store, Rebuilding{Trust: h.trust, Lenient: true})

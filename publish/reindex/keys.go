@@ -11,7 +11,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 )
 
-// AddKeys makes clients learn of keys, next to those that they are told of already. Keys that were retired, maybe a moment ago, are
+// AddKeys offers keys to clients, next to those that they are offered already. Keys that were retired, maybe a moment ago, are
 // passed over.
 func AddKeys(ctx context.Context, f buildcache.Layout, s mirror.Store, keys []key.Fingerprint) error {
 	written := false
@@ -91,7 +91,7 @@ func mark(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Finger
 	})
 }
 
-// dropKey takes a key out of what clients are told, which it reports.
+// dropKey takes a key out of the key index, and reports whether it was in it.
 func dropKey(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Fingerprint) (dropped bool, err error) {
 	err = compete(ctx, func() error {
 		have, version, err := f.ReadKeyIndex(ctx, s)
@@ -113,7 +113,7 @@ func containsAll(have, keys []key.Fingerprint) bool {
 	return len(buildcache.UnionKeys(have, keys)) == len(have)
 }
 
-// writeKeyIndex makes keys what clients are told of, if that still is the version was.
+// writeKeyIndex replaces the key index by keys, if it still is the version was.
 func writeKeyIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, was mirror.Version, keys []key.Fingerprint) error {
 	objects, err := f.KeyIndex(keys)
 	if err != nil {

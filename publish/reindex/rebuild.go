@@ -11,7 +11,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// Rebuilt is what came of making an index anew.
+// Rebuilt is the result of rebuilding an index.
 type Rebuilt struct {
 	Layout  string   `json:"layout"`
 	Before  int      `json:"before"` // packages offered
@@ -20,7 +20,7 @@ type Rebuilt struct {
 	Digest  string   `json:"digest"`
 	Stale   []string `json:"stale"` // fixed names whose content is other than before
 	// Findings are packages that are there and left out, because Spack cannot read them or another
-	// version of Spack has written them; and keys of which clients are not told.
+	// version of Spack has written them; and keys that are not offered to clients.
 	Findings []buildcache.Finding `json:"findings"`
 	// Audiences say which versions of Spack see how many packages, where not all see all.
 	Audiences []buildcache.Audience `json:"audiences,omitempty"`
@@ -38,8 +38,8 @@ func (r *Rebuilt) Expectation(path string) Expectation {
 	return s
 }
 
-// Rebuild makes the index and the key index of a mirror anew, of everything that is
-// there, for each layout that is there. A package that is damaged, or is not
+// Rebuild rebuilds the index and the key index of a mirror from everything that it
+// holds, for each layout. A package that is damaged, or is not
 // to be trusted, fails it with a FindingsError; the index is then as it was. What
 // Spack cannot read is left out, with a finding. What a rollback took out stays out.
 func Rebuild(ctx context.Context, s mirror.Store, trust buildcache.Trust) ([]Rebuilt, error) {
@@ -149,7 +149,7 @@ func (r *Rebuilt) keys(ctx context.Context, f buildcache.Layout, s mirror.Store,
 	})
 }
 
-// leftOut reports a key of which clients are not told.
+// leftOut reports a key that is not offered to clients.
 func (r *Rebuilt) leftOut(f buildcache.Layout, k key.Fingerprint, reason string) {
 	found := buildcache.Warning.In(f.KeyName(k), "this key is not offered to clients: "+reason)
 	if !slices.Contains(r.Findings, found) { // again when a race was lost

@@ -44,7 +44,7 @@ type Observer interface {
 	Note(format string, args ...any)
 }
 
-// nobody is the observer where there is none.
+// nobody is the observer where none is given.
 type nobody struct{}
 
 func (nobody) Invalidating()       {}

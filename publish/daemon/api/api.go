@@ -45,7 +45,7 @@ type Jobs struct {
 // A Waited is what waiting for a job answers.
 type Waited struct {
 	Job queue.Job `json:"job"`
-	// Done: the job has ended, and caches were told if that was asked for.
+	// Done: the job has ended, and caches were invalidated if that was requested.
 	Done        bool `json:"done"`
 	Invalidated bool `json:"invalidated"`
 }
@@ -56,7 +56,7 @@ type Push struct {
 	Paths []string `json:"paths"`
 }
 
-// A Retry says which failed jobs begin anew: all if there are no ids.
+// A Retry says which failed jobs are restarted: all if there are no ids.
 type Retry struct {
 	IDs []int64 `json:"ids"`
 }
@@ -104,7 +104,7 @@ func (s *Server) Full() http.Handler {
 	return s.Allow.only(s.contained(mux))
 }
 
-// ReadOnly answers what anybody on the machine may see: the page, the status, metrics, health.
+// ReadOnly answers what every user of the machine may see: the page, the status, metrics, health.
 func (s *Server) ReadOnly() http.Handler { return loopbackOnly(s.contained(s.readOnly())) }
 
 // contained answers a request whose handling panics with 500, and logs the stack.
@@ -155,7 +155,7 @@ func (s *Server) look(ctx context.Context) (status any, shown nodes, err error) 
 	return st, live(st), err
 }
 
-// notDaemon answers who asks an indexer for what only a daemon does.
+// notDaemon answers requests to an indexer that only a daemon can serve.
 func (s *Server) notDaemon(w http.ResponseWriter, _ *http.Request) {
 	s.answer(w, http.StatusNotImplemented, &Error{Message: "this is an indexer", Hint: "it has no packages of its own: what is pushed to its bucket it finds by itself; `publish status` shows how far it is"})
 }
@@ -261,10 +261,10 @@ func (s *Server) jobs(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, http.StatusOK, Jobs{append([]queue.Job{}, jobs...)})
 }
 
-// longestWait is how long a question is kept open; who asks asks again.
+// longestWait is how long a request is kept open; the client repeats it.
 const longestWait = 30 * time.Second
 
-// job tells of a job, at once or, with wait=published or wait=cdn, when it is so.
+// job returns a job, at once or, with wait=published or wait=cdn, when it is so.
 func (s *Server) job(w http.ResponseWriter, r *http.Request) {
 	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
 	if err != nil {

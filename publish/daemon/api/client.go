@@ -33,7 +33,7 @@ type Client struct {
 	http   *http.Client
 }
 
-// ErrNoDaemon: nobody listens on the socket.
+// ErrNoDaemon: no process listens on the socket.
 var ErrNoDaemon = errors.New("no daemon answers")
 
 // Dial makes a client. It connects when it asks.
@@ -114,17 +114,17 @@ func (c *Client) Wait(ctx context.Context, id int64, wait string) (Waited, error
 	return w, c.get(ctx, http.MethodGet, fmt.Sprintf("/v1/jobs/%d?wait=%s", id, wait), nil, &w)
 }
 
-// A Status is what a daemon, or an indexer, tells of itself.
+// A Status is that of a daemon or of an indexer.
 type Status struct {
 	daemon.Status                // of an indexer it has what both tell
 	Indexer       *events.Status // nil: it is a daemon
 	document      json.RawMessage
 }
 
-// MarshalJSON gives the document as it was told.
+// MarshalJSON returns the document as it was received.
 func (s Status) MarshalJSON() ([]byte, error) { return s.document, nil }
 
-// UnmarshalJSON reads what was told.
+// UnmarshalJSON reads a received document.
 func (s *Status) UnmarshalJSON(document []byte) error {
 	s.document = bytes.Clone(document)
 	var kind struct{ Mode string }
@@ -146,7 +146,7 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return s, c.get(ctx, http.MethodGet, "/v1/status", nil, &s)
 }
 
-// Retry begins failed jobs anew.
+// Retry restarts failed jobs.
 func (c *Client) Retry(ctx context.Context, ids ...int64) (Retried, error) {
 	var n Retried
 	return n, c.get(ctx, http.MethodPost, "/v1/retry", Retry{ids}, &n)
@@ -163,7 +163,7 @@ func (c *Client) Flush(ctx context.Context) error {
 	return c.get(ctx, http.MethodPost, "/v1/drain?wait=no", nil, &struct{}{})
 }
 
-// Drain lets the daemon publish everything that is there, and tells how far it is until it
+// Drain lets the daemon publish everything that is there, and reports progress until it
 // is done.
 func (c *Client) Drain(ctx context.Context, tell func(daemon.Drained)) (daemon.Drained, error) {
 	var line DrainLine

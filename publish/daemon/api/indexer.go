@@ -12,7 +12,7 @@ import (
 // indexerMode is what the status of an indexer calls itself.
 const indexerMode = "indexer"
 
-// An indexerStatus is the status of an indexer, as it is told.
+// An indexerStatus is the status of an indexer, as it is sent.
 type indexerStatus struct {
 	Mode string `json:"mode"`
 	events.Status
@@ -202,7 +202,7 @@ func NewIndexerMetrics(h *events.Host, version string) *Metrics {
 	})
 }
 
-// indexer tells how things are with an indexer just now.
+// indexer measures the present state of an indexer.
 func (m meter) indexer(h *events.Host) {
 	s := h.Status()
 	m.gauge(healthy, truth(s.Healthy))

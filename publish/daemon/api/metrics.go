@@ -12,7 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
-// Metrics are what Prometheus is told.
+// Metrics are collected by Prometheus.
 type Metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
@@ -42,7 +42,7 @@ func (m *Metrics) Request(operation, status string) {
 	m.requests.WithLabelValues(operation, status).Inc()
 }
 
-// Gatherer is for who looks at what there is.
+// Gatherer returns the metrics that there are.
 func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
@@ -94,7 +94,7 @@ func (m *Metrics) Describe(c chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (m *Metrics) Collect(c chan<- prometheus.Metric) { m.collect(c) }
 
-// A meter is told what there is to measure.
+// A meter receives measurements.
 type meter chan<- prometheus.Metric
 
 func (m meter) gauge(d *prometheus.Desc, v float64, labels ...string) {

@@ -97,7 +97,7 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request, shown func(live no
 	io.WriteString(w, shown(live))
 }
 
-// document is the whole page. Without its script it is loaded anew every ten seconds.
+// document is the whole page. Without its script it is reloaded every ten seconds.
 func (s *Server) document(live nodes) string {
 	title := "publish daemon"
 	if s.Indexer != nil {

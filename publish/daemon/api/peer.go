@@ -16,7 +16,7 @@ type Allow struct {
 	Groups []int // ids; whoever is in one of them, by whatever group
 }
 
-// A Peer is who is at the other end of a socket, as the kernel says: as it was when it connected.
+// A Peer is the user at the other end of a socket, according to the kernel, at the time it connected.
 type Peer struct {
 	PID, User int
 	Groups    []int
@@ -24,7 +24,7 @@ type Peer struct {
 
 type peerKey struct{}
 
-// withPeer keeps who is at the other end of a connection.
+// withPeer keeps the user at the other end of a connection.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
 	if one, ok := c.(*member); ok {
 		c = one.Conn
@@ -53,7 +53,7 @@ func (a Allow) admits(p Peer) error {
 	return fmt.Errorf("user %d (process %d) is not allowed to use this socket", p.User, p.PID)
 }
 
-// only answers nobody who is not admitted.
+// only rejects peers that are not allowed.
 func (a Allow) only(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var err error
