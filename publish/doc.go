@@ -29,7 +29,7 @@
 //	  transfer archive  its content, from where it is to where it is stored; a mirror in one tar file
 //	  history rollback withdraw tombstone           earlier states of an index, and packages that are taken back
 //	  keyring           the public keys of a mirror
-//	  prune             what nobody needs any more
+//	  prune             what is no longer needed
 //	  roots             the mirrors of a tree
 //	  buildcache        what a mirror consists of; the layouts v3 and v2 behind one interface; the survey
 //	    blob spec manifest layout index key sign    words and documents

@@ -3,7 +3,7 @@
 // and Go, no registry and no container engine.
 //
 // So a commit can name the image that is built from it: action.yml holds the digest, and
-// whoever has the commit can build the image and see that it is the one.
+// with the commit, any person can build the image and see that it is the one.
 package main
 
 import (

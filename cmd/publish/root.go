@@ -42,9 +42,9 @@ kept below DESTINATION, and nothing is appended.
 
 DESTINATION is s3://bucket[/prefix], file:///directory or the path of a directory.
 
-Nothing is sent unchecked, and the index comes last: whoever looks at any moment has a
-mirror that works. Any number of publishers may write one mirror. What is there already
-is not sent again; what was interrupted is resumed.
+Nothing is sent unchecked, and the index comes last: readers see a working mirror at all
+times. Any number of publishers may write one mirror. Objects that exist are not sent
+again; an interrupted upload is resumed.
 
 Each flag may be given as PUBLISH_FLAG_NAME in the environment. Without arguments,
 source, destination and flags are taken from publish.yaml in the current directory. A

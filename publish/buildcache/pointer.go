@@ -30,7 +30,7 @@ type Pointer struct {
 	Content    []byte             // of a layout that names no content: the index document, which is the pointer
 	Broken     error              // why the object at the fixed name points at nothing
 	Incomplete bool               // see Layout.Incomplete
-	// Foreign is the digest of an index that another program has written, if nobody has listed the whole mirror since. Such an
+	// Foreign is the digest of an index that another program has written, if the whole mirror has not been listed since. Such an
 	// index may have lost packages, and so may all that were made of it. A caller that has added everything which it has
 	// listed clears it. It is always empty in a layout whose pointer cannot say so.
 	Foreign string

@@ -121,7 +121,7 @@ func (s *Survey) Lacking(f Layout, x *Indices) []string {
 	return names
 }
 
-// Keys are the keys that are there, and of which clients are to be told: not those that were retired.
+// Keys are the keys that are there and to be offered to clients: not those that were retired.
 func (s *Survey) Keys(f Layout) []key.Fingerprint {
 	return slices.DeleteFunc(s.AllKeys(f), func(k key.Fingerprint) bool { return s.Retired(f, k) })
 }

@@ -317,7 +317,7 @@ func (f v3) ReadKeyIndex(ctx context.Context, r mirror.Reader) ([]key.Fingerprin
 	return keys, info.Version, nil
 }
 
-// keysBehind returns no keys for a key index that is broken: it is made anew then.
+// keysBehind returns no keys for a key index that is broken: it is rebuilt then.
 func (v3) keysBehind(ctx context.Context, r mirror.Reader, text []byte) ([]key.Fingerprint, error) {
 	m, err := ReadManifest(text)
 	if err != nil {

@@ -34,7 +34,7 @@ type ours struct {
 	Contract int `json:"contract"`
 	// Proofs are what was proved of the storage: see mirror.Prover.
 	Proofs []string `json:"proofs,omitempty"`
-	// Foreign is kept until somebody has listed the whole mirror: see Pointer.Foreign.
+	// Foreign is kept until a publisher has listed the whole mirror: see Pointer.Foreign.
 	Foreign string `json:"foreign,omitempty"`
 	history.Place
 	history.Past

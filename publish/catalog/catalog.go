@@ -33,7 +33,7 @@ const (
 	Parts = "catalog/"
 )
 
-// format is that of the segments. A page of another format is made anew.
+// format is that of the segments. A page of another format is rebuilt.
 const format = 1
 
 // Limits on what is read back.

@@ -35,7 +35,7 @@ var ErrNoDistribution = errors.New("no such distribution")
 // it is done.
 const Completed = "Completed"
 
-// Options are what a Client may be told beyond its distribution. The zero value is fit
+// Options configure a Client beyond its distribution. The zero value is fit
 // for use.
 type Options struct {
 	// Endpoint is the URL of another API than that of AWS. Empty: what the AWS
@@ -44,9 +44,9 @@ type Options struct {
 	// Patience is for how long a call waits in all while CloudFront is busy with other
 	// invalidations. Default 15 min, in which it is done with any number of them.
 	Patience time.Duration
-	// Log hears of waiting. Nobody does if it is nil.
+	// Log receives notes about waiting. It may be nil.
 	Log *slog.Logger
-	// Answered is told of each answer, whatever it says: who waits for long is not stalled. It may be
+	// Answered is called for each answer, whatever it says: a long wait is not a stall. It may be
 	// nil.
 	Answered func()
 }

@@ -321,7 +321,7 @@ func (e *reading) readPackage(ctx context.Context, names []string) (*buildcache.
 	return p, sizes, nil
 }
 
-// readKeys reads the keys that clients of the mirror are told of. One that is not what its name says is not copied.
+// readKeys reads the keys that the mirror offers to clients. One that is not what its name says is not copied.
 func (e *reading) readKeys(ctx context.Context) error {
 	if e.NoKeys {
 		return nil

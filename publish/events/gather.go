@@ -80,7 +80,7 @@ func (g *gathering) take(now time.Time) (*gathered, time.Duration) {
 // done ends a job that take gave out.
 func (g *gathering) done(w *gathered) { delete(g.busy, w.mirror) }
 
-// stored is when each name was stored, the first time of those that are told.
+// stored is when each name was first stored, according to messages.
 func (w *gathered) stored() map[string]time.Time {
 	all := make(map[string]time.Time)
 	for name, by := range w.by {

@@ -29,7 +29,7 @@ type SQS struct {
 }
 
 // batches is how many requests about messages that are held are made at once: what one
-// host may hold is hidden anew within seconds.
+// host may hold is hidden again within seconds.
 const batches = 8
 
 // Open returns a queue. It sends nothing. where is the URL of the queue, as SQS shows it or with

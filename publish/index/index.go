@@ -320,7 +320,7 @@ func (x *Index) nameOf(node []byte) (string, error) {
 	return nodeName(node)
 }
 
-// nodeName is nameOf for a node that somebody else wrote.
+// nodeName is nameOf for a node that another program wrote.
 func nodeName(node []byte) (string, error) {
 	s := scanner{dec: jsontext.NewDecoder(bytes.NewBuffer(node), jsontext.AllowDuplicateNames(true))}
 	var found string

@@ -246,7 +246,7 @@ func ParseV2Key(name string) (key.Fingerprint, bool) {
 
 // Fixed tells of which layout a name is whose content says something and may change: the
 // document of a package or of a key, what points at an index, or the tarball of a package in v2.
-// Nobody need look again for what has any other name: what points at it comes after it.
+// An object of any other name need not be looked at again: what points at it comes after it.
 func Fixed(name string) (layout string, ok bool) {
 	if strings.HasPrefix(name, V3Manifests) {
 		_, document := ParseV3Spec(name)

@@ -1,4 +1,4 @@
-// Package prune deletes from a mirror what nobody needs any more: packages that no rule keeps, what nothing points at,
+// Package prune deletes from a mirror what is no longer needed: packages that no rule keeps, what nothing points at,
 // superseded indices, and what publishers that died have left.
 //
 // New makes a plan and only reads. Plan.Apply carries it out, in the order of publishing reversed: the offers in the index go
@@ -30,7 +30,7 @@ type Options struct {
 	Grace time.Duration
 	// Settle is how long a publisher that objects waits, and twice as long as a request that deletes may take.
 	Settle time.Duration
-	// Alone says that nobody else writes to the mirror or reads from it. Then a prune does not wait for another one either.
+	// Alone says that no other program writes to the mirror or reads from it. Then a prune does not wait for another one either.
 	Alone bool
 	// AllowEmpty lets the rules keep nothing of a mirror.
 	AllowEmpty bool

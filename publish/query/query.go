@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// maxQuery is the longest query in bytes. Spack has no limit; nobody types more.
+// maxQuery is the longest query in bytes. Spack has no limit.
 const maxQuery = 16 << 10
 
 // A Query is one or more specs. A package matches if it satisfies any of them.

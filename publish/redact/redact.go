@@ -57,7 +57,7 @@ func Has(text string) bool {
 	return ok
 }
 
-// Without returns a URL without user and password: as somebody else may use it.
+// Without returns a URL without user and password, for use by others.
 func Without(text string) string {
 	before, _, after, ok := split(text)
 	if !ok {

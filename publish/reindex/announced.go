@@ -109,7 +109,7 @@ func newAnnouncedReader(f buildcache.Layout, s mirror.Store, seen *buildcache.Su
 	return r
 }
 
-// isListed reports whether the survey has an object of that content. Where listings tell no MD5, nobody knows.
+// isListed reports whether the survey has an object of that content. Where listings have no MD5, it is not known.
 func isListed(seen *buildcache.Survey, name string, content []byte) bool {
 	return seen.Objects[name].MD5 == buildcache.MD5(content)
 }

@@ -188,7 +188,7 @@ func (h *healing) mark(ctx context.Context) error {
 	return nil
 }
 
-// keys makes clients learn of the keys that are there, if one was touched or nobody tells them.
+// keys offers the keys that are there to clients, if one was touched or is not offered.
 func (h *healing) keys(ctx context.Context) error {
 	there := make(map[key.Fingerprint]string)
 	for name := range h.seen.Objects {

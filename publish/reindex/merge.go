@@ -237,7 +237,7 @@ type indexError struct{ err error }
 func (e *indexError) Error() string { return "index: " + e.err.Error() }
 func (e *indexError) Unwrap() error { return e.err }
 
-// NeedsRebuild reports whether an index is better made anew than merged into: it is broken,
+// NeedsRebuild reports whether an index is better rebuilt than merged into: it is broken,
 // or its document is gone, or it is of an old version. One of a newer version is
 // not ours to replace, and one that we may not read may be well.
 func NeedsRebuild(err error) bool {

@@ -104,7 +104,7 @@ func rebuildLayout(ctx context.Context, f buildcache.Layout, s mirror.Store, o R
 }
 
 // keys makes the key index name the keys that are there. They are listed after its
-// version is read, so that a key which somebody adds meanwhile is not taken out again.
+// version is read, so that a key which another program adds meanwhile is not taken out again.
 // One that was retired is taken out. One that is not trusted, or whose file holds anything else, is not added, with a finding. One
 // that is named but not trusted is taken out if purge is set.
 func (r *Rebuilt) keys(ctx context.Context, f buildcache.Layout, s mirror.Store, trust buildcache.Trust, purge bool) error {

@@ -31,7 +31,7 @@ type AuthError struct {
 	// TrustPolicy is one that matches this job and no other, ready to be used. Empty
 	// where the trust policy is not in question.
 	TrustPolicy string
-	// Skew is how far the clock of whoever issues tokens was ahead of ours.
+	// Skew is how far the clock of the token issuer was ahead of ours.
 	Skew time.Duration
 }
 
@@ -67,7 +67,7 @@ func (a *assumer) explain(err error, t try, n int) *AuthError {
 	return e
 }
 
-// said are the words of AWS, or of whoever stands between us.
+// said are the words of AWS, or of a proxy in between.
 func said(err error) string {
 	var api smithy.APIError
 	var unsent *smithyhttp.RequestSendError

@@ -105,7 +105,7 @@ func (g *GitHub) log() *slog.Logger {
 	return g.Log
 }
 
-// dated reads the clock of whoever answers.
+// dated reads the clock of the server that answers.
 type dated struct {
 	next http.RoundTripper
 	skew *atomic.Int64

@@ -12,11 +12,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
-// A TokenFile is where somebody else keeps a token fresh: Kubernetes, SPIFFE, another CI. It is
+// A TokenFile is where another program keeps a token fresh: Kubernetes, SPIFFE, another CI. It is
 // read for each attempt, so that it is the last token which is shown.
 type TokenFile string
 
-// Token implements TokenSource. Whom the token is for, whoever writes the file has decided.
+// Token implements TokenSource. The audience of the token is decided by the program that writes the file.
 func (f TokenFile) Token(context.Context, string) (string, error) {
 	text, err := userfile.Read(string(f))
 	if err != nil {

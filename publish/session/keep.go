@@ -12,7 +12,7 @@ import (
 
 // A keeper hands out credentials and renews them before they expire.
 //
-// Renewing early costs nobody anything: one caller does it, the others go on with what
+// Renewing early delays no caller: one does it, the others go on with what
 // there is. If it fails, that is what everybody goes on with, and it is tried again a
 // little later. Only when the credentials do not hold any longer do all wait.
 //
@@ -26,7 +26,7 @@ type keeper struct {
 	attempts int
 	log      *slog.Logger
 
-	// turn is held by whoever renews. It is a channel, so that waiting for it ends with
+	// turn is held by the caller that renews. It is a channel, so that waiting for it ends with
 	// the context.
 	turn chan struct{}
 

@@ -38,7 +38,7 @@ const (
 	patience = 200 * time.Millisecond
 )
 
-// GetAttemptToken returns when an attempt may be made. It is told how the attempt ended.
+// GetAttemptToken returns when an attempt may be made. Its result receives how the attempt ended.
 func (p *pacer) GetAttemptToken(ctx context.Context) (func(error) error, error) {
 	for rand.Float64() < p.putOff() {
 		t := time.NewTimer(jitter(2 * patience))

@@ -40,7 +40,7 @@ type Role struct {
 	MaxAttempts int
 	// Token gives the tokens. Nil: the role is assumed with the credentials that the SDK finds.
 	Token TokenSource
-	// Secret is told everything that must not be seen before it is used: token, access
+	// Secret receives everything that must not be seen before it is used: token, access
 	// key id, secret key, session token. It may be nil.
 	Secret func(string)
 	// Log hears when credentials are renewed, and when that is tried again. It may be nil.

@@ -1,7 +1,7 @@
 // Package session says who we are to AWS and how patient we are with it.
 //
 // This is the only package that lets the SDK look at its environment: variables, shared
-// files, the metadata of the machine. What it returns is complete; nobody reads on.
+// files, the metadata of the machine. What it returns is complete.
 package session
 
 import (

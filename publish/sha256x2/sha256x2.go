@@ -69,7 +69,7 @@ func (p *Pairs) New() *Hash {
 	return &Hash{pairs: p, one: sha256.New()}
 }
 
-// Close makes nobody wait any more. The sum stays.
+// Close ends waiting for this hash. The sum stays.
 func (h *Hash) Close() {
 	p := h.pairs
 	p.mu.Lock()
@@ -95,7 +95,7 @@ func (h *Hash) Write(content []byte) (int, error) {
 	return len(content), nil
 }
 
-// together adds as many blocks as there is somebody to do it with, and returns the rest.
+// together adds as many blocks as another hash can do at the same time, and returns the rest.
 func (h *Hash) together(content []byte) (rest []byte) {
 	s := stateOf(h.one)
 	if !s.aligned() {
@@ -116,7 +116,7 @@ func (h *Hash) together(content []byte) (rest []byte) {
 }
 
 // hash adds blocks of content to words along with another's, and returns how many bytes that
-// were: whoever comes second does it for both. It returns 0 if there is nobody.
+// were: the second to come does it for both. It returns 0 if there is no other.
 func (h *Hash) hash(words *[8]uint32, content []byte) int {
 	p := h.pairs
 	p.mu.Lock()

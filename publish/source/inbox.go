@@ -17,7 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// An Inbox is a directory in which somebody leaves packages while we look: a SOURCE that
+// An Inbox is a directory in which another program leaves packages while it is watched: a SOURCE that
 // is not finished. What is found in it may be half of what it will be, and says so.
 type Inbox struct {
 	root  *blob.Dir

@@ -16,7 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 )
 
-// checkSignature checks who has signed a package.
+// checkSignature checks the signature of a package.
 func (c *check) checkSignature(p *buildcache.Package) {
 	if by, ok := p.Issuer(); ok {
 		c.mu.Lock()
@@ -36,7 +36,7 @@ func (c *check) checkSignature(p *buildcache.Package) {
 	}
 }
 
-// checkKeys checks the public keys, and that clients are told of exactly these.
+// checkKeys checks the public keys, and that exactly these are offered to clients.
 func (c *check) checkKeys(ctx context.Context) error {
 	indexName := c.KeyIndexName()
 	var listed []key.Fingerprint

@@ -28,7 +28,7 @@ type Options struct {
 	// Views are named indices that must be there. A mirror that cannot be listed is walked from each of them, as by a client
 	// that has chosen it, and not from the index of the whole mirror. Where it can be, every view is checked in any case.
 	Views []string
-	// Checked, if set, is told of progress: n of the things known so far are checked.
+	// Checked, if set, receives progress: n of the things known so far are checked.
 	// Calls do not overlap. Both numbers only grow.
 	Checked func(n, of int)
 }

@@ -176,7 +176,7 @@ var (
 
 	indexerMetrics = []*prometheus.Desc{
 		buildInfo, healthy, received, ended, held, leftNow, oldestEvent, eventLag, receives, answeredAt, queueErrors,
-		runs, lastPublish, switches, indexPackages, indexBytes, obligations, oldestDuty, told, tellFailures,
+		runs, lastPublish, switches, indexPackages, indexBytes, obligations, oldestDuty, invalidated, invalidationFailures,
 	}
 )
 
@@ -191,11 +191,11 @@ func NewIndexerMetrics(h *events.Host, version string) *Metrics {
 		}
 		m.counter(receives, float64(n.Receives))
 		m.counter(queueErrors, float64(n.QueueErrors))
-		m.counter(tellFailures, float64(n.InvalidationFailures))
+		m.counter(invalidationFailures, float64(n.InvalidationFailures))
 		for name, one := range n.Mirrors {
 			m.runs(name, one.Updates, one.Failures)
 			m.counter(switches, float64(one.Switches), name)
-			m.counter(told, float64(one.Invalidations), name)
+			m.counter(invalidated, float64(one.Invalidations), name)
 			m.histogram(eventLag, one.Latency, name)
 		}
 		m.indexer(h)

@@ -50,37 +50,37 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	buildInfo     = describe("build_info", "1, with the version of the program.", "version")
-	healthy       = describe("healthy", "1 while the daemon can use its queue and work in flight is progressing.")
-	jobs          = describe("jobs", "Packages in the queue, by state.", "mirror", "state")
-	moves         = describe("job_transitions_total", "Packages that entered a state.", "mirror", "state")
-	queueBytes    = describe("queue_bytes", "Size of the packages that are still to be published.", "mirror")
-	oldest        = describe("oldest_job_age_seconds", "Age of the oldest package that is not published yet; 0: none.", "mirror")
-	stuckPackages = describe("stuck_packages", "Packages and documents that stay incomplete.", "mirror")
-	paused        = describe("mirror_paused", "1 while a mirror waits for its destination.", "mirror")
-	lastPublish   = describe("last_publish_timestamp_seconds", "When a run last succeeded.", "mirror")
-	latency       = describe("package_seconds", "From a package being taken over to its being in the index.", "mirror")
-	runs          = describe("runs_total", "Runs that have ended, by result, ok or failed, and class of failure.", "mirror", "result", "class")
-	switches      = describe("index_switches_total", "Indices that were replaced.", "mirror")
-	indexPackages = describe("index_packages", "Packages that an index offered after the last run.", "mirror", "path", "layout")
-	indexBytes    = describe("index_bytes", "Size of an index that was last written.", "mirror", "path", "layout")
-	objects       = describe("objects_stored_total", "Objects that were stored.", "mirror")
-	sentBytes     = describe("sent_bytes_total", "Bytes of content that were sent, less those that must be sent again.")
-	checkedBytes  = describe("checked_bytes_total", "Bytes that were read to check that packages are complete.")
-	scans         = describe("scans_total", "Scans of a whole source.", "mirror")
-	scanSeconds   = describe("scan_seconds", "How long the last scan took.", "mirror")
-	documents     = describe("documents", "Documents in the source at the last scan.", "mirror")
-	overflows     = describe("hint_overflows_total", "Overflows of the inotify queue.", "mirror")
-	obligations   = describe("obligations", "Invalidations that are due.", "mirror")
-	oldestDuty    = describe("oldest_obligation_age_seconds", "How long the oldest invalidation has been due; 0: none is.", "mirror")
-	told          = describe("caches_told_total", "Invalidations that succeeded.", "mirror")
-	tellFailures  = describe("cache_failures_total", "Invalidations that failed, or after which clients did not see what was published.")
-	keyExpiry     = describe("signing_key_expiry_timestamp_seconds", "Expiry of the key that signs the packages of a mirror; absent if it never expires.", "mirror", "fingerprint")
-	queueErrors   = describe("queue_errors_total", "How often the queue could not be used.")
+	buildInfo            = describe("build_info", "1, with the version of the program.", "version")
+	healthy              = describe("healthy", "1 while the daemon can use its queue and work in flight is progressing.")
+	jobs                 = describe("jobs", "Packages in the queue, by state.", "mirror", "state")
+	moves                = describe("job_transitions_total", "Packages that entered a state.", "mirror", "state")
+	queueBytes           = describe("queue_bytes", "Size of the packages that are still to be published.", "mirror")
+	oldest               = describe("oldest_job_age_seconds", "Age of the oldest package that is not published yet; 0: none.", "mirror")
+	stuckPackages        = describe("stuck_packages", "Packages and documents that stay incomplete.", "mirror")
+	paused               = describe("mirror_paused", "1 while a mirror waits for its destination.", "mirror")
+	lastPublish          = describe("last_publish_timestamp_seconds", "When a run last succeeded.", "mirror")
+	latency              = describe("package_seconds", "From a package being taken over to its being in the index.", "mirror")
+	runs                 = describe("runs_total", "Runs that have ended, by result, ok or failed, and class of failure.", "mirror", "result", "class")
+	switches             = describe("index_switches_total", "Indices that were replaced.", "mirror")
+	indexPackages        = describe("index_packages", "Packages that an index offered after the last run.", "mirror", "path", "layout")
+	indexBytes           = describe("index_bytes", "Size of an index that was last written.", "mirror", "path", "layout")
+	objects              = describe("objects_stored_total", "Objects that were stored.", "mirror")
+	sentBytes            = describe("sent_bytes_total", "Bytes of content that were sent, less those that must be sent again.")
+	checkedBytes         = describe("checked_bytes_total", "Bytes that were read to check that packages are complete.")
+	scans                = describe("scans_total", "Scans of a whole source.", "mirror")
+	scanSeconds          = describe("scan_seconds", "How long the last scan took.", "mirror")
+	documents            = describe("documents", "Documents in the source at the last scan.", "mirror")
+	overflows            = describe("hint_overflows_total", "Overflows of the inotify queue.", "mirror")
+	obligations          = describe("obligations", "Invalidations that are due.", "mirror")
+	oldestDuty           = describe("oldest_obligation_age_seconds", "How long the oldest invalidation has been due; 0: none is.", "mirror")
+	invalidated          = describe("caches_told_total", "Invalidations that succeeded.", "mirror")
+	invalidationFailures = describe("cache_failures_total", "Invalidations that failed, or after which clients did not see what was published.")
+	keyExpiry            = describe("signing_key_expiry_timestamp_seconds", "Expiry of the key that signs the packages of a mirror; absent if it never expires.", "mirror", "fingerprint")
+	queueErrors          = describe("queue_errors_total", "How often the queue could not be used.")
 
 	daemonMetrics = []*prometheus.Desc{
 		buildInfo, healthy, jobs, moves, queueBytes, oldest, stuckPackages, paused, lastPublish, latency, runs, switches, indexPackages, indexBytes,
-		objects, sentBytes, checkedBytes, scans, scanSeconds, documents, overflows, obligations, oldestDuty, told, tellFailures, keyExpiry, queueErrors,
+		objects, sentBytes, checkedBytes, scans, scanSeconds, documents, overflows, obligations, oldestDuty, invalidated, invalidationFailures, keyExpiry, queueErrors,
 	}
 )
 
@@ -131,7 +131,7 @@ func (m meter) daemon(d *daemon.Daemon) {
 	totals, counted := d.Counted()
 	m.counter(sentBytes, float64(totals.SentBytes))
 	m.counter(checkedBytes, float64(totals.CheckedBytes))
-	m.counter(tellFailures, float64(totals.InvalidationFailures))
+	m.counter(invalidationFailures, float64(totals.InvalidationFailures))
 	m.counter(queueErrors, float64(totals.QueueErrors))
 	for name, n := range counted {
 		for state, moved := range n.Jobs {
@@ -142,7 +142,7 @@ func (m meter) daemon(d *daemon.Daemon) {
 		m.counter(objects, float64(n.Objects), name)
 		m.counter(scans, float64(n.Scans), name)
 		m.counter(overflows, float64(n.Overflows), name)
-		m.counter(told, float64(n.Invalidations), name)
+		m.counter(invalidated, float64(n.Invalidations), name)
 		m.gauge(scanSeconds, n.ScanSeconds, name)
 		m.histogram(latency, n.Latency, name)
 	}

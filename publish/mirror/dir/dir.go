@@ -6,7 +6,7 @@
 // that those hold who replace or remove an object, and what is being written. No listing
 // shows it and no name leads into it. A file there is locked by its writer as long as
 // that lives, so what a dead one has left is known for certain and cleared away by the
-// next. Removing .publish while nobody publishes does no harm.
+// next. Removing .publish while no publisher is at work does no harm.
 //
 // Publishers on several hosts exclude each other if the file system's locks (flock) do.
 package dir
@@ -38,7 +38,7 @@ const (
 	newPath  = hidden + "/new"
 )
 
-// Options are what a Dir may be told beyond its path.
+// Options configure a Dir beyond its path.
 type Options struct {
 	// Log hears of what dead publishers have left and we have removed. Nobody does
 	// if it is nil.
@@ -125,7 +125,7 @@ func (d *Dir) found(try func(root *os.Root) error) error {
 	}
 }
 
-// renew has the directory opened anew, if nothing else has done so: a server of NFS no longer knows what is
+// renew opens the directory again, if nothing else has done so: a server of NFS no longer knows what is
 // open (ESTALE), because it was restarted or the directory was replaced. nil stands for what is open now.
 func (d *Dir) renew(stale *os.Root) {
 	d.mu.Lock()

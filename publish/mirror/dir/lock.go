@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	// errLocked: somebody else holds the lock.
+	// errLocked: another process holds the lock.
 	errLocked = errors.New("locked")
 	// errNoLocks: the file system has no locks.
 	errNoLocks = errors.New("the file system has no locks (flock); on Lustre, mount it with -o flock")
@@ -37,7 +37,7 @@ func tryLock(f *os.File) error {
 	}
 }
 
-// lock waits until nobody else, in this process or another, replaces or removes objects.
+// lock waits until no other goroutine, of this process or another, replaces or removes objects.
 // The caller calls unlock.
 func (d *Dir) lock(ctx context.Context, root *os.Root) (unlock func(), err error) {
 	select {

@@ -27,7 +27,7 @@ func (m *Mirror) failed(act, action, name string, err error) error {
 	return fmt.Errorf("%s %s: %w", act, name, refine(action, name, m.dir.path, err))
 }
 
-// Open opens an object, which stays as it is for who has it open.
+// Open opens an object, which stays as it is while it is open.
 func (m *Mirror) Open(ctx context.Context, name string) (*mirror.Object, error) {
 	f, info, err := m.open(ctx, name)
 	if err != nil {
@@ -78,7 +78,7 @@ func (m *Mirror) begin(ctx context.Context, name string) (*os.Root, error) {
 	return m.dir.writable()
 }
 
-// errAgain: somebody has taken away what an upload needs, its temporary file or a
+// errAgain: another process has removed what an upload needs, its temporary file or a
 // directory. The upload must start from the beginning.
 var errAgain = errors.New("removed while it was being written")
 
@@ -185,7 +185,7 @@ func (m *Mirror) compare(ctx context.Context, root *os.Root, u mirror.Upload) (n
 	if same, err = sameContent(ctx, f, u); err != nil || !same {
 		return now, false, err
 	}
-	// Whoever wrote it may not have got so far as to make it durable.
+	// Its writer may not have got so far as to make it durable.
 	if err := f.Sync(); err != nil {
 		return nil, false, err
 	}

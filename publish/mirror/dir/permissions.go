@@ -13,7 +13,7 @@ type inheritance struct {
 	acl []byte // the default ACL, as the system writes it; nil: none, the umask decides
 }
 
-// inheritanceOf is read anew for each file, because it may be changed at any time.
+// inheritanceOf is read again for each file, because it may be changed at any time.
 func inheritanceOf(root *os.Root, dir string) (inheritance, error) {
 	f, err := root.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
 	if err != nil {

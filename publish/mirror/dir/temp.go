@@ -72,7 +72,7 @@ func tryTemp(root *os.Root, full string) (*temp, error) {
 	return nil, err
 }
 
-// gone reports whether somebody has removed the file. What cannot be looked at is not gone.
+// gone reports whether the file was removed. What cannot be looked at is not gone.
 func (t *temp) gone() bool {
 	there, err := isAt(t.root, t.path, t.file)
 	return !there && err == nil
@@ -288,7 +288,7 @@ func (d *Dir) enter(t *temp, full string, act func() error) error {
 		err = act()
 	}
 	if errors.Is(err, fs.ErrNotExist) && !t.gone() {
-		// Somebody has removed the directory that we knew of.
+		// The directory that we knew of was removed.
 		d.durable.Clear()
 		return errAgain
 	}

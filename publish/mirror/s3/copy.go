@@ -88,7 +88,7 @@ func (b *Bucket) copied(ctx context.Context, key string, out *sdk.CopyObjectOutp
 	return moved(u)
 }
 
-// moved tells whoever watches that all of an object has arrived.
+// moved reports that all of an object has arrived.
 func moved(u mirror.Upload) error {
 	if u.Sent != nil {
 		u.Sent(u.Content.Size())

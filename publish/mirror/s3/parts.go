@@ -243,8 +243,8 @@ func (u *upload) complete(ctx context.Context, was mirror.Version) (mirror.Versi
 	return "", unsure(changed(err))
 }
 
-// tidy discards the uploads of an object that is there: those that somebody begun and
-// nobody will finish. Whoever is still at one finds the object instead.
+// tidy discards unfinished uploads of an object that is there. A publisher that is still
+// sending one finds the object instead.
 func (u *upload) tidy(ctx context.Context, also ...string) {
 	for _, id := range append(also, u.others...) {
 		u.discardID(ctx, id)
@@ -254,7 +254,7 @@ func (u *upload) tidy(ctx context.Context, also ...string) {
 // discardTime is how long we try to clean up.
 const discardTime = 30 * time.Second
 
-// discard gives the upload up, unless we were told to stop. What cannot be discarded is
+// discard gives the upload up, unless a stop was requested. What cannot be discarded is
 // left to the bucket's lifecycle rule.
 func (u *upload) discard(ctx context.Context) { u.discardID(ctx, u.id) }
 

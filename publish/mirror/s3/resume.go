@@ -25,7 +25,7 @@ func (u *upload) resume(ctx context.Context, was mirror.Version) (mirror.Version
 	g.Go(func() (err error) {
 		now, err = u.b.look(both, u.o)
 		if err != nil && !wrong(err) && ctx.Err() == nil {
-			// Who may not look will be told by S3 when the object is complete.
+			// Without the right to look, S3 says so when the object is complete.
 			now, err = sight{version: was}, nil
 		}
 		return err

@@ -1,6 +1,6 @@
 // Package s3 is a mirror in an S3 bucket, or in anything that speaks S3.
 //
-// Content is hashed before it is sent, and S3 is told the checksum that must arrive. An
+// Content is hashed before it is sent, and S3 receives the checksum to enforce. An
 // object that is there is never overwritten unseen: every write carries a condition, and
 // when an answer is lost or refused we look at what is there instead of guessing.
 // Interrupted uploads are found in S3 itself and go on where they stopped.
@@ -44,7 +44,7 @@ const (
 	maxSingle = 5 * gib // one PutObject
 
 	// maxParts stays below the 10,000 of S3, because a resumed upload keeps its part
-	// size even if it was chosen by somebody who counts otherwise.
+	// size even if another program chose it.
 	maxParts = 9000
 
 	// The sizes and the number of requests were measured against buckets that are up to 150
@@ -78,7 +78,7 @@ type Bucket struct {
 	puts    *put.Client // sends content; everything else goes through client
 	uploads unfinished.Uploads
 
-	// slots bounds the requests in flight. Whoever waits for one does so in order of
+	// slots bounds the requests in flight. They are given out in order of
 	// arrival, so that an object that was begun first is finished first.
 	slots  *slots.Slots
 	hasher *checksum.Hasher

@@ -67,11 +67,11 @@ type object struct {
 	startOver bool // what was sent so far is of no use: begin a new upload
 }
 
-// maxTries is how often a write is begun anew because what it built on has gone: another
-// writer in its way, an upload that somebody discarded. Each needs another one's doing.
+// maxTries is how often a write is started again because what it built on has gone: another
+// writer in its way, an upload that was discarded. Each needs another one's doing.
 const maxTries = 5
 
-// store writes an object and returns its version, whoever wrote it in the end.
+// store writes an object and returns its version, also if another publisher wrote it.
 func (b *Bucket) store(ctx context.Context, o *object, was mirror.Version) (mirror.Version, error) {
 	for try := 1; ; try++ {
 		if b.unconditional() {
@@ -106,7 +106,7 @@ func (b *Bucket) storeOnce(ctx context.Context, o *object, was mirror.Version) (
 	return b.storeWhole(ctx, o, was)
 }
 
-// errAgain is a write that can be begun anew: what it was to replace is as it was.
+// errAgain is a write that can be started again: what it was to replace is as it was.
 var errAgain = errors.New("another request was in the way")
 
 // An unsureError is a failure after which the object may be there all the same.

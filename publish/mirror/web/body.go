@@ -104,7 +104,7 @@ func (c *content) Close() error {
 	return nil
 }
 
-// watchedBody ends when the server goes silent, or sends next to nothing, while somebody waits for it.
+// watchedBody ends when the server goes silent, or sends next to nothing, while a reader waits for it.
 type watchedBody struct {
 	io.ReadCloser
 	timeout time.Duration

@@ -42,7 +42,7 @@ const (
 	longestPause = 15 * time.Second
 )
 
-// Options are what a Mirror may be told beyond its URL. The zero value is fit for use.
+// Options configure a Mirror beyond its URL. The zero value is fit for use.
 type Options struct {
 	// Revalidate asks every cache on the way to look whether what it has is current.
 	// Not all do: CloudFront does not, unless it is set up to.

@@ -58,7 +58,7 @@ func (a *action) run(ctx context.Context) error {
 	return a.conclude(defect.Caught(func() error { return a.perform(ctx) }))
 }
 
-// exitInTime ends the process soon after ctx has ended, unless it is told to stop.
+// exitInTime ends the process soon after ctx has ended, unless it is stopped.
 func (a *action) exitInTime(ctx context.Context) (stop func()) {
 	done, gone := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -126,7 +126,7 @@ func (a *action) publish(ctx context.Context, r *task.Report) error {
 	return j.Run(ctx)
 }
 
-// An abandoned job is one that did not end when it was told to.
+// An abandoned job is one that did not end when it was stopped.
 type abandoned struct{ error }
 
 func (e abandoned) Unwrap() error { return e.error }

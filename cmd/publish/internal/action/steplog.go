@@ -189,7 +189,7 @@ func (m metered) Step(mirror, step string) {
 	m.stepLog.beginsLocked(task.PartIndex)
 }
 
-// observe hears of every request to S3.
+// observe receives every request to S3.
 func (w *stepLog) observe(r s3.Request) {
 	if r.Status != 0 && r.Status < 500 {
 		return

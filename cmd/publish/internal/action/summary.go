@@ -270,7 +270,7 @@ func mirrorName(u string) string {
 	return strings.Join(parts[max(0, len(parts)-2):], "-")
 }
 
-// example is what somebody may want to install: Slurm, if it is there.
+// example is a package to install: Slurm, if it is there.
 func (o *outcome) example() task.PackageReport {
 	var last task.PackageReport
 	for _, m := range o.report.Mirrors {

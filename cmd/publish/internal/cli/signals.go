@@ -60,7 +60,7 @@ func (s *Signals) Stop() {
 	close(s.done)
 }
 
-// Hangups makes SIGHUP mean to load the configuration anew from now on. One that comes before the caller
+// Hangups makes SIGHUP reload the configuration from now on. One that comes before the caller
 // reads from the channel waits there.
 func (s *Signals) Hangups() (hangups <-chan os.Signal, leave func()) {
 	c := make(chan os.Signal, 1)

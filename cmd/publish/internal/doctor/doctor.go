@@ -279,7 +279,7 @@ func (d *doctor) cloudFront(ctx context.Context, name string, config target.CDNC
 	}
 }
 
-// leftovers looks whether the bucket discards unfinished uploads that nobody goes on with.
+// leftovers checks whether the bucket discards abandoned uploads.
 func (d *doctor) leftovers(ctx context.Context, name string, to *target.Destination) {
 	if to.Expiry == nil {
 		return

@@ -65,7 +65,7 @@ func Withdraw(env cli.Env) *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&w.reason, "reason", "", "`TEXT` that says why: publishers report it, and anybody who reads the mirror can read it")
+	fs.StringVar(&w.reason, "reason", "", "`TEXT` that says why: publishers report it, and every reader of the mirror can see it")
 	fs.BoolVar(&w.dependents, "with-dependents", false, "also withdraw what needs one of them")
 	fs.BoolVar(&w.undo, "undo", false, "give the packages again")
 	fs.BoolVar(&w.dryRun, "dry-run", false, "print what would be done and do nothing")

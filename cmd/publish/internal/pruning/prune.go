@@ -1,4 +1,4 @@
-// Package pruning is the command that deletes what nobody needs.
+// Package pruning is the command that deletes what is no longer needed.
 package pruning
 
 import (

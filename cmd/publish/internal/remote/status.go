@@ -22,7 +22,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-// watchEvery is how often a status that is watched is shown anew.
+// watchEvery is how often a watched status is refreshed.
 const watchEvery = 2 * time.Second
 
 // Status returns the command `publish status`.

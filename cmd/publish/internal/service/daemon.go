@@ -62,7 +62,7 @@ type service struct {
 	grace     time.Duration
 	listeners []listener
 	manager   manager
-	// reload reads the configuration anew on SIGHUP, which hangups tells of. Both are nil where there is
+	// reload reads the configuration again on SIGHUP, which hangups reports. Both are nil where there is
 	// no configuration.
 	reload  func() (*Config, error)
 	hangups <-chan os.Signal

@@ -49,7 +49,7 @@ type healedMirror struct {
 	Seconds    float64              `json:"seconds"`
 }
 
-// A message is hidden anew three times in this time, which must not be so short that a slow
+// A message is hidden again three times in this time, which must not be so short that a slow
 // request is too late. SQS hides for twelve hours at most.
 const (
 	shortestTakeover = 10 * time.Second

@@ -23,7 +23,7 @@ type listener struct {
 	path, group string // of a socket that we have made; empty: systemd has, or it is an address
 }
 
-// allowed is who may use the socket.
+// allowed are the users of the socket.
 func allowed(c *Config) (api.Allow, error) {
 	allow := api.Allow{Self: os.Getuid()}
 	var err error
@@ -118,7 +118,7 @@ func listenUnix(path, group string) (net.Listener, error) {
 		}
 		os.Remove(path)
 	}
-	// Nobody gets in before the mode is right.
+	// No client gets in before the mode is right.
 	old := syscall.Umask(0o177)
 	l, err := net.Listen("unix", path)
 	syscall.Umask(old)

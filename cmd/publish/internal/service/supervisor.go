@@ -75,7 +75,7 @@ func (o *supervisor) serve(ctx context.Context) error {
 	return err
 }
 
-// onHangup loads the configuration anew on SIGHUP. One that is wrong changes nothing.
+// onHangup reloads the configuration on SIGHUP. One that is wrong changes nothing.
 func (o *supervisor) onHangup(ctx context.Context) error {
 	if o.load == nil {
 		return nil

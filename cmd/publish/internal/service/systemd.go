@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// systemd is told how the service is. Where there is no systemd, nobody is.
+// systemd notifies systemd of the state of the service; without systemd it does nothing.
 type systemd struct{ log *slog.Logger }
 
 func (s systemd) notify(state string) {
@@ -36,7 +36,7 @@ func (s systemd) stopping(longest time.Duration) {
 }
 
 // watch tells systemd that all is well, twice as often as it wants to hear it, and does not while
-// it is not: then systemd starts the daemon anew.
+// it is not: then systemd restarts the daemon.
 func (s systemd) watch(ctx context.Context, health func(context.Context) error) error {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil || interval == 0 {

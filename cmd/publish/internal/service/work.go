@@ -134,7 +134,7 @@ func (w *mirrorWork) open(ctx context.Context) (*opened, error) {
 	return w.to, nil
 }
 
-// forgetOpened opens the destination anew next time, with the credentials that there are then.
+// forgetOpened makes the destination be opened again next time, with the credentials that there are then.
 func (w *mirrorWork) forgetOpened(o *opened) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -297,7 +297,7 @@ func runError(err error) error {
 	return &daemon.RunError{Lasting: what == cli.Lasting, Suspect: what == cli.Suspect, Err: err}
 }
 
-// Invalidate implements daemon.Work. What is owed of several runs is told at once.
+// Invalidate implements daemon.Work. The obligations of several runs are met with one invalidation.
 func (w *mirrorWork) Invalidate(ctx context.Context, obligations [][]byte) error {
 	all := obligation{}
 	for _, text := range obligations {

@@ -159,7 +159,7 @@ func (c *child) runBeside(ctx, work context.Context) {
 	c.run(ctx)
 }
 
-// run runs the command to its end. If ctx ends, it is told to, and waited for.
+// run runs the command to its end. If ctx ends, it gets a signal and is waited for.
 func (c *child) run(ctx context.Context) {
 	cmd := exec.Command(c.command[0], c.command[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, c.env.Raw.Stdout, c.env.Raw.Stderr

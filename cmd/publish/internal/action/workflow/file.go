@@ -51,7 +51,7 @@ func (r *Runner) File(path string) (*File, error) {
 // Path is where the file is in here.
 func (f *File) Path() string { return filepath.Join(f.place.here, f.rel) }
 
-// Write makes the file anew, and its directory if there is none. A later step sees the old file or all of
+// Write replaces the file, and its directory if there is none. A later step sees the old file or all of
 // the new one. File and directory get the owner of the place, because the next checkout cannot remove what root owns
 // in a workspace. No symbolic link is followed, and nothing of the runner's is replaced.
 func (f *File) Write(content []byte) error {

@@ -28,7 +28,7 @@ func (r *Runner) Output(name, value string) {
 	r.file("GITHUB_OUTPUT", func() { r.gh.SetOutput(name, value) })
 }
 
-// breaks reports whether a character may end a line for somebody.
+// breaks reports whether a character may end a line for some program.
 func breaks(c rune) bool { return unicode.IsControl(c) || c == '\u2028' || c == '\u2029' }
 
 // Summary adds Markdown to the summary of the step.

@@ -48,7 +48,7 @@ func (w steady) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Is reports whether this is a runner at all, and not somebody's terminal.
+// Is reports whether this is a runner at all, and not a terminal.
 func (r *Runner) Is() bool { return r.getenv("GITHUB_ACTIONS") == "true" }
 
 // Debugging reports whether the user has asked the runner to say more.

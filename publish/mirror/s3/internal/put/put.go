@@ -144,7 +144,7 @@ func (c *Client) Send(ctx context.Context, p Request, s *slots.Slot) (string, er
 }
 
 // pause waits as long as the retryer wants after a failed attempt. The slot is free
-// meanwhile. It returns what must be told how the next attempt ended.
+// meanwhile. It returns a function that must receive how the next attempt ended.
 func (c *Client) pause(ctx context.Context, failure error, attempt int, s *slots.Slot) (func(error) error, error) {
 	release, err := c.retryer.GetRetryToken(ctx, failure)
 	if err != nil {

@@ -159,7 +159,7 @@ func (g *growth) waited() {
 	}
 }
 
-// idleNow is for how long nobody has waited, of what is measured. mu is held.
+// idleNow is for how long no request has waited, of what is measured. mu is held.
 func (g *growth) idleNow(now time.Time) time.Duration {
 	from := g.enough
 	if g.since.After(from) {
@@ -171,7 +171,7 @@ func (g *growth) idleNow(now time.Time) time.Duration {
 	return max(now.Sub(from), 0)
 }
 
-// measure begins anew, after some time to settle. mu is held.
+// measure starts again, after some time to settle. mu is held.
 func (g *growth) measure(now time.Time) {
 	g.since, g.done, g.wanted, g.idle, g.last = now.Add(settling), 0, g.waiting > 0, 0, now
 }
