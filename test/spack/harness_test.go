@@ -236,18 +236,35 @@ type index map[string]struct {
 
 func indexOf(t testing.TB, mirror string, v3 bool) index {
 	t.Helper()
-	name := filepath.Join(mirror, "build_cache", "index.json")
 	if v3 {
-		var m struct {
-			Data []struct{ MediaType, Checksum string }
-		}
-		read(t, filepath.Join(mirror, "v3/manifests/index/index.manifest.json"), &m)
-		for _, r := range m.Data {
-			if r.MediaType == "application/vnd.spack.db.v8+json" {
-				name = filepath.Join(mirror, "blobs/sha256", r.Checksum[:2], r.Checksum)
-			}
+		return indexBehind(t, mirror, "v3/manifests/index/index.manifest.json")
+	}
+	return readIndex(t, filepath.Join(mirror, "build_cache", "index.json"))
+}
+
+// viewOf is what a view of a mirror holds.
+func viewOf(t testing.TB, mirror, view string) index {
+	t.Helper()
+	return indexBehind(t, mirror, "v3/manifests/index/"+view+"/index.manifest.json")
+}
+
+func indexBehind(t testing.TB, mirror, manifest string) index {
+	t.Helper()
+	var m struct {
+		Data []struct{ MediaType, Checksum string }
+	}
+	read(t, filepath.Join(mirror, manifest), &m)
+	name := ""
+	for _, r := range m.Data {
+		if r.MediaType == "application/vnd.spack.db.v8+json" {
+			name = filepath.Join(mirror, "blobs/sha256", r.Checksum[:2], r.Checksum)
 		}
 	}
+	return readIndex(t, name)
+}
+
+func readIndex(t testing.TB, name string) index {
+	t.Helper()
 	var doc struct{ Database struct{ Installs index } }
 	read(t, name, &doc)
 	return doc.Database.Installs
