@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -16,6 +17,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/upstream"
 )
 
 // A decision is the making of one mirror's plan.
@@ -60,6 +63,9 @@ func (d *decision) decide(ctx context.Context) error {
 	}
 	d.status = status
 	if err := d.check(ctx, status); err != nil {
+		return err
+	}
+	if err := d.checkNeeds(ctx, status); err != nil {
 		return err
 	}
 	closure.Dependents(d.packages, d.refused, d.refuse)
@@ -121,7 +127,9 @@ func (d *decision) compare(ctx context.Context) (map[*buildcache.Package]Status,
 		}
 		info, ok := d.seen.Objects[p.File]
 		if !ok {
-			status[p] = New
+			if status[p] = New; d.plan.options.Upstream[p.Hash] {
+				status[p] = Upstream
+			}
 			continue
 		}
 		if p.ToSign {
@@ -171,6 +179,9 @@ func (d *decision) check(ctx context.Context, status map[*buildcache.Package]Sta
 	d.issuers = make([]issued, len(d.packages))
 	err := parallel.Each(ctx, runtime.GOMAXPROCS(0), parallel.Positions(reasons), func(ctx context.Context, i int) error {
 		p := d.packages[i]
+		if status[p] == Upstream {
+			return ctx.Err()
+		}
 		d.issuers[i] = o.Sign.issuer(p)
 		reasons[i] = d.checkPackage(ctx, p, d.sends(p, status[p]) || o.VerifySource)
 		return ctx.Err()
@@ -304,7 +315,7 @@ func (d *decision) steps() {
 		}
 		return strings.Compare(a.Name, b.Name)
 	})
-	d.out.Documents = waves(documents)
+	d.out.Documents = closure.Waves(documents, Write.of)
 	if m, ok := d.out.format.Marker(); ok {
 		if _, there := d.seen.Objects[m.Name]; !there {
 			d.out.Marker = []buildcache.Object{m}
@@ -312,7 +323,25 @@ func (d *decision) steps() {
 	}
 }
 
-// waves are documents, dependencies first.
-func waves(documents []Write) [][]Write {
-	return closure.Waves(documents, func(w Write) *buildcache.Package { return w.pkg })
+// checkNeeds refuses packages that need what neither the destination nor an upstream mirror offers afterwards. Clients have both,
+// so between them nothing may be missing.
+func (d *decision) checkNeeds(ctx context.Context, status map[*buildcache.Package]Status) error {
+	if d.plan.options.Upstream == nil {
+		return nil
+	}
+	has := maps.Clone(d.plan.options.Upstream)
+	var sent []*buildcache.Package
+	for _, p := range slices.Concat(d.packages, d.src.There) {
+		has[p.Hash] = true // if it is refused, so is what depends on it
+		if p.Spec != nil && d.sends(p, status[p]) {
+			sent = append(sent, p)
+		}
+	}
+	unmet, err := upstream.Unmet(ctx, upstream.Mirror{Layout: d.out.format, Store: d.out.store, Pointer: d.seen.Pointer}, sent, func(h spec.Hash) bool { return has[h] })
+	for _, p := range sent {
+		for _, reason := range unmet[p] {
+			d.refuse(p, reason)
+		}
+	}
+	return err
 }

@@ -22,7 +22,7 @@
 //	  verify            fsck of a mirror, one file a subject
 //	  reindex           the one protocol by which an index is changed: Merge, Rebuild, Heal
 //	  source            a SOURCE directory: tree, selection, release files, inbox
-//	  same              what is there already
+//	  same upstream     what is there already; what another mirror has
 //	  views             which packages a view offers
 //	  closure           packages of an index that are selected, and all that they need
 //	  elsewhere         a mirror elsewhere as a source, which is copied

@@ -17,7 +17,7 @@ func (d *decision) planIndex(ctx context.Context) error {
 	var adds []*buildcache.Package
 	d.out.published = make(map[spec.Hash]bool)
 	for _, p := range d.out.Packages {
-		d.out.published[p.Hash] = p.Status != Rejected && p.Status != Withdrawn
+		d.out.published[p.Hash] = p.isThere()
 		if p.Status != Rejected && d.sends(p.Package, p.Status) {
 			adds = append(adds, p.Package)
 		}

@@ -3,6 +3,7 @@ package publish
 import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // Options say what a publish may and must do.
@@ -15,6 +16,8 @@ type Options struct {
 	Index IndexMode
 	// Views are named indices that get all that is published, and of what that depends on all that the mirror holds.
 	Views []string
+	// Upstream are packages that clients get from another mirror: they are not published. Nil: there is no such mirror.
+	Upstream map[spec.Hash]bool
 	// IfExists says what becomes of a package that the destination holds with another
 	// document: signed again, or rebuilt. Default: Skip.
 	IfExists IfExists
@@ -56,5 +59,6 @@ const (
 	Replaced  Status = "replaced" // there with another document, which goes
 	Repaired  Status = "repaired" // there with the same document, and without some of its content, which is sent again
 	Rejected  Status = "rejected"
+	Upstream  Status = "upstream"  // offered by an upstream mirror, and so not published
 	Withdrawn Status = "withdrawn" // from the destination: it is not published until that is undone
 )

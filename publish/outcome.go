@@ -54,7 +54,7 @@ func (p *Plan) Expected() *Outcome {
 func (m *MirrorOutcome) Expectation() reindex.Expectation {
 	s := reindex.Expectation{Path: m.Path, Pointers: pointers(m.Path, m.format), Digest: m.Index.Digest(), Layout: m.format}
 	for _, p := range m.Packages {
-		if p.Status != Rejected && p.Status != Withdrawn {
+		if p.isThere() {
 			s.Packages = append(s.Packages, p.Hash)
 		}
 	}
@@ -64,13 +64,13 @@ func (m *MirrorOutcome) Expectation() reindex.Expectation {
 // Expectations returns what clients are to see in the index of the mirror and in its views.
 func (m *MirrorOutcome) Expectations() []reindex.Expectation {
 	all := []reindex.Expectation{m.Expectation()}
-	rejected := make(map[spec.Hash]bool)
+	absent := make(map[spec.Hash]bool)
 	for _, p := range m.Packages {
-		rejected[p.Hash] = p.Status == Rejected
+		absent[p.Hash] = !p.isThere()
 	}
 	for _, v := range m.Views {
 		s := v.addition.Expectation(m.Path, v.Index.Digest())
-		s.Packages = slices.DeleteFunc(slices.Clone(s.Packages), func(h spec.Hash) bool { return rejected[h] })
+		s.Packages = slices.DeleteFunc(slices.Clone(s.Packages), func(h spec.Hash) bool { return absent[h] })
 		if len(s.Packages) > 0 {
 			all = append(all, s)
 		}

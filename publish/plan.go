@@ -62,6 +62,11 @@ type PlannedPackage struct {
 	Reason string // why it is rejected, or was withdrawn
 }
 
+// isThere reports whether the destination has a package afterwards, with whatever document.
+func (p PlannedPackage) isThere() bool {
+	return p.Status != Rejected && p.Status != Withdrawn && p.Status != Upstream
+}
+
 // A Write stores an object, or replaces the version Was of it.
 type Write struct {
 	buildcache.Object
@@ -69,6 +74,8 @@ type Write struct {
 
 	pkg *buildcache.Package
 }
+
+func (w Write) of() *buildcache.Package { return w.pkg }
 
 // An Index is what a plan does with an index, or what came of it.
 type Index struct {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
@@ -163,7 +164,7 @@ func (a *application) sendLost(ctx context.Context, m *running, now *buildcache.
 			}
 		}
 	}
-	for _, wave := range waves(documents) {
+	for _, wave := range closure.Waves(documents, Write.of) {
 		if err := a.putAll(ctx, m, wave); err != nil {
 			return fmt.Errorf("manifests: %w", err)
 		}

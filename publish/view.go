@@ -9,7 +9,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
-	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/views"
 )
 
@@ -32,9 +31,14 @@ func (d *decision) planViews(ctx context.Context) error {
 	for _, v := range d.src.Views {
 		ofSource[v.Name] = v
 	}
+	var there []*buildcache.Package
+	for _, p := range d.out.Packages {
+		if p.isThere() {
+			there = append(there, p.Package)
+		}
+	}
 	at := reindex.Mirror{Layout: d.out.format, Store: d.out.store, Seen: d.seen, Trust: o.Trust}
-	names := slices.Concat(o.Views, slices.Collect(maps.Keys(ofSource)))
-	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(o.Views, slices.Collect(maps.Keys(ofSource)))))) {
 		f, ok := d.out.format.View(name)
 		if !ok {
 			d.plan.Findings = append(d.plan.Findings, buildcache.Error.In(d.src.File(""), fmt.Sprintf(
@@ -42,37 +46,16 @@ func (d *decision) planViews(ctx context.Context) error {
 			return nil
 		}
 		asked := slices.Contains(o.Views, name)
-		a, err := views.PlanAddition(ctx, at, f, d.meant(ofSource[name], asked), asked)
+		a, err := views.PlanAddition(ctx, at, f, views.Belonging(f, there, ofSource[name].Offers, asked), asked)
 		if err != nil {
 			return fmt.Errorf("view %s: %w", name, err)
 		}
 		for _, left := range a.LeftOut {
 			d.warn(left.File, "it is not in the view "+name+": "+left.Reason)
 		}
-		ix := Index{Mode: IndexMerge, Changes: a.Changes, Result: reindex.Result{Before: a.Before, After: a.After, Bytes: a.Bytes, Audiences: a.Audiences, Pointer: a.Was}}
-		d.out.Views = append(d.out.Views, View{name, ix, a})
+		d.out.Views = append(d.out.Views, View{name, Index{Mode: IndexMerge, Changes: a.Changes, Result: reindex.Result{Before: a.Before, After: a.After, Bytes: a.Bytes, Audiences: a.Audiences, Pointer: a.Was}}, a})
 	}
 	return nil
-}
-
-// meant are the packages that belong to a view: those of the plan, and those that the view in the source names besides.
-func (d *decision) meant(was source.View, asked bool) []*buildcache.Package {
-	var packages []*buildcache.Package
-	planned := make(map[spec.Hash]bool)
-	for _, p := range d.out.Packages {
-		_, there := was.Offers[p.Hash]
-		if planned[p.Hash] = true; p.Status != Rejected && (asked || there) {
-			packages = append(packages, p.Package)
-		}
-	}
-	for h, names := range was.Offers {
-		for _, name := range names {
-			if id, ok := d.out.format.ParsePackageName(name); ok && !planned[h] {
-				packages = append(packages, &buildcache.Package{File: name, SpecName: id})
-			}
-		}
-	}
-	return packages
 }
 
 // writeViews adds to named indices. Each is written after the index, and names nothing that is not there.

@@ -32,6 +32,7 @@ type publishing struct {
 	target       target.Config
 	rules        cli.Rules
 	output       cli.Output
+	upstream     []string
 	dryRun, json bool
 	timeout      time.Duration
 }
@@ -141,6 +142,7 @@ func (p *publishing) register(cmd *cobra.Command) {
 	help.Choice(fs, &p.rules.Index, "index", p.rules.Index, "what becomes of the index: merge what is published into it, rebuild it of all that is there, or none",
 		string(publish.IndexMerge), string(publish.IndexRebuild), string(publish.IndexNone))
 	cli.ViewFlag(fs, &p.rules)
+	cli.UpstreamFlag(fs, &p.upstream, "do not publish what the mirror at this `URL` offers, and refuse packages that need what neither has; repeatable")
 	cli.RuleFlags(fs, &p.rules)
 	fs.StringSliceVar(&p.rules.Selection.Files, "files", nil, "publish plain files that match `GLOB` below SOURCE too, each after its .asc and .sha256; repeatable")
 	fs.BoolVar(&p.rules.KeepGoing, "keep-going", false, "publish what is good although something else is bad; the exit code is 4 all the same")
@@ -160,7 +162,7 @@ func (p *publishing) job(env cli.Env, source, destination string, used []cli.Set
 	env.Output = p.output
 	screen := task.NewScreen(env)
 	return &task.Publish{
-		Source: source, Destination: destination, Target: p.target, Options: o, DryRun: p.dryRun,
+		Source: source, Destination: destination, Target: p.target, Options: o, DryRun: p.dryRun, Upstream: p.upstream,
 		Environment: env.Target(), Report: task.NewReport(env, source, destination, p.dryRun, used), Observer: screen, Identified: screen.Identified,
 	}, nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/dir"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -93,6 +94,26 @@ func Open(ctx context.Context, where string, c Config, env Environment) (*Destin
 	d.close = at.Close
 	d.aws = func(ctx context.Context) (aws.Config, error) { return c.AWSConfig(ctx, env) }
 	return d, nil
+}
+
+// OpenReader opens a mirror that is only read: s3://bucket[/prefix], file:///directory, or a URL as clients read it.
+func OpenReader(ctx context.Context, where string, c Config, env Environment) (mirror.Reader, func() error, error) {
+	if strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://") {
+		t, err := c.Transport(ctx, env)
+		if err != nil {
+			return nil, nil, err
+		}
+		w, err := web.Open(where, web.Options{Transport: t})
+		if err != nil {
+			return nil, nil, refused(err)
+		}
+		return w, func() error { w.Close(); return nil }, nil
+	}
+	d, err := Open(ctx, where, c, env)
+	if err != nil {
+		return nil, nil, err
+	}
+	return d.Mirror(""), d.Close, nil
 }
 
 func (d *Destination) openS3(ctx context.Context, where string) error {

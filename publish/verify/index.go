@@ -243,6 +243,43 @@ func (c *check) offered(file string, records map[spec.Hash]known) {
 	}
 }
 
+// needed checks that clients who have an upstream mirror besides can install everything that an index offers. What only building
+// needs is not looked at.
+func (c *check) needed(file string, records map[spec.Hash]known) {
+	if c.Upstream == nil {
+		return
+	}
+	depended := make(map[spec.Hash]bool)
+	for _, k := range records {
+		if k.InBuildcache && k.node != nil {
+			for _, h := range k.node.Dependencies {
+				depended[h] = true
+			}
+		}
+	}
+	var next []spec.Hash
+	for h, k := range records {
+		if k.InBuildcache && !depended[h] {
+			next = append(next, h)
+		}
+	}
+	seen := make(map[spec.Hash]bool)
+	for ; len(next) > 0; next = next[1:] {
+		k := records[next[0]]
+		if k.node == nil || seen[next[0]] {
+			continue
+		}
+		seen[next[0]] = true
+		for _, h := range k.node.Needs() {
+			n := records[h]
+			if !n.InBuildcache && !c.Upstream[h] && (n.node == nil || !n.node.External) {
+				c.damage(file, "%s needs %s/%s, which neither this mirror nor an upstream mirror offers", k.node.ID(), n.Name, h.Short())
+			}
+		}
+		next = append(next, k.node.Needs()...)
+	}
+}
+
 // checkHash compares index.json.hash with the index. A client that has no ETag to go by reads the index again
 // when the hash differs from that of its copy, and then deletes the copy if it is the same index: its next command fails
 // (Spack 0.23 and 1.2, over file://, s3:// and plain http). A publisher may be between its two writes, so the two are

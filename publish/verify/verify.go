@@ -25,6 +25,9 @@ type Options struct {
 	Deep bool
 	// Trust says which packages a client may be offered.
 	Trust buildcache.Trust
+	// Upstream are packages that clients get from another mirror. If it is set, everything that a package needs when it is
+	// installed must be offered here or there.
+	Upstream map[spec.Hash]bool
 	// Views are named indices that must be there. A mirror that cannot be listed is walked from each of them, as by a client
 	// that has chosen it, and not from the index of the whole mirror. Where it can be, every view is checked in any case.
 	Views []string
@@ -244,6 +247,7 @@ func (c *check) run(ctx context.Context) error {
 			}
 		}
 		c.offered(c.indexName(), c.records)
+		c.needed(c.indexName(), c.records)
 		c.result.Audiences = append(c.result.Audiences, c.index.Audiences()...)
 	}
 	views := c.views()

@@ -22,6 +22,27 @@ type Addition struct {
 	view buildcache.Layout
 }
 
+// Belonging are the packages that belong to a view: all of packages, or those that the view of a source offers; and what that offers
+// besides, by the names that their documents may have.
+func Belonging(l buildcache.Layout, packages []*buildcache.Package, offers map[spec.Hash][]string, all bool) []*buildcache.Package {
+	var belong []*buildcache.Package
+	known := make(map[spec.Hash]bool)
+	for _, p := range packages {
+		if _, ok := offers[p.Hash]; ok || all {
+			belong = append(belong, p)
+			known[p.Hash] = true
+		}
+	}
+	for h, names := range offers {
+		for _, name := range names {
+			if id, ok := l.ParsePackageName(name); ok && !known[h] {
+				belong = append(belong, &buildcache.Package{File: name, SpecName: id})
+			}
+		}
+	}
+	return belong
+}
+
 // PlanAddition decides what a view of a mirror gets: packages and, with closure, what they depend on. Those whose specs are not
 // known are read from the mirror, as far as they are there. It only reads.
 func PlanAddition(ctx context.Context, at reindex.Mirror, view buildcache.Layout, packages []*buildcache.Package, closure bool) (*Addition, error) {

@@ -43,6 +43,7 @@ type inputs struct {
 	path, destination string
 	layout            string
 	vars              []string
+	upstream          []string
 	trustedKeys       string
 	signing           cli.Signing
 	signingKMS        kms.Name    // the key that signs, if it is in a KMS
@@ -127,6 +128,7 @@ var theInputs = []input{
 		return choice(&in.rules.Index, string(publish.IndexMerge), string(publish.IndexRebuild), string(publish.IndexNone))
 	}},
 	{"view", "", func(in *inputs) value { return lines(&in.rules.Views, oneLine, layout.CheckView) }},
+	{"upstream", "", func(in *inputs) value { return lines(&in.upstream, oneLine) }},
 	{"publish-keys", "true", func(in *inputs) value { return truth(&in.rules.PublishKeys) }},
 	{"cache-control-immutable", layout.Immutable, func(in *inputs) value { return text(&in.target.Caching.Immutable) }},
 	{"cache-control-mutable", layout.Revalidate, func(in *inputs) value { return text(&in.target.Caching.Mutable) }},
@@ -167,7 +169,7 @@ var theInputs = []input{
 }
 
 // urls are the inputs that can be URLs, and so can hold a password.
-var urls = []string{"path", "destination", "public-url", "s3-endpoint"}
+var urls = []string{"path", "destination", "upstream", "public-url", "s3-endpoint"}
 
 // secretInputs are those that hold secrets. GitHub masks them if they come from its secrets.
 var secretInputs = []string{"signing-key", "signing-passphrase"}

@@ -83,6 +83,7 @@ func TestEachInput(t *testing.T) {
 
 		{"path", func(in *inputs) any { return in.path }, "buildcache", []good{{"/github/workspace/x", "/github/workspace/x"}, {"a b", "a b"}}, bad("a\nb", "a\x00"), nil},
 		{"layout", func(in *inputs) any { return in.options.Selection.Layout }, "", []good{{"auto", ""}, {"v2", "v2"}, {"v3", "v3"}}, bad("v4", "V3"), nil},
+		{"upstream", func(in *inputs) any { return in.upstream }, []string(nil), []good{{"https://mirror.example.org\ns3://upstream/noble", []string{"https://mirror.example.org", "s3://upstream/noble"}}}, nil, nil},
 		{"view", func(in *inputs) any { return in.options.Views }, []string(nil), []good{{"2026-11\nslurm/25.11", []string{"2026-11", "slurm/25.11"}}}, bad("a b", "..", "x__v3"), nil},
 		{"include", func(in *inputs) any { return in.options.Selection.Include }, []string(nil), []good{{"slurm@25.*\n/hyibvwk", []string{"slurm@25.*", "/hyibvwk"}}, {"a,b", []string{"a,b"}}}, bad("[", "a@[", "@", "/"), nil},
 		{"exclude", func(in *inputs) any { return in.options.Selection.Exclude }, []string(nil), []good{{"cmake", []string{"cmake"}}}, bad("[", "ok\n["), nil},

@@ -42,6 +42,7 @@ type verifying struct {
 	trustedKeys   string
 	output        cli.Output
 	views         []string
+	upstream      []string
 	deep, json    bool
 	timeout       time.Duration
 }
@@ -59,6 +60,7 @@ func Verify(env cli.Env) *cobra.Command {
 	fs := cmd.Flags()
 	fs.BoolVar(&v.deep, "deep", false, "download and hash every blob")
 	fs.StringSliceVar(&v.views, "view", nil, "the view `NAME` must be there; a URL is read from its views instead of its index; repeatable")
+	cli.UpstreamFlag(fs, &v.upstream, "what packages need may also be offered by the mirror at this `URL`, and must be by either; repeatable")
 	fs.BoolVar(&v.json, "json", false, "print one JSON document")
 	cli.OutputFlags(fs, &v.output)
 	cli.ReadFlags(fs, &v.target)
@@ -85,7 +87,11 @@ func runVerify(cmd *cobra.Command, where string, v *verifying, env cli.Env) erro
 		return err
 	}
 	defer done()
-	found, err := verifyAll(ctx, where, at, verify.Options{Deep: v.deep, Trust: trust, Views: v.views})
+	upstream, err := cli.OfferedBy(ctx, v.upstream, v.target, env.Target())
+	if err != nil {
+		return err
+	}
+	found, err := verifyAll(ctx, where, at, verify.Options{Deep: v.deep, Trust: trust, Views: v.views, Upstream: upstream})
 	if err != nil {
 		return err
 	}

@@ -98,6 +98,11 @@ func ViewFlag(fs *pflag.FlagSet, r *Rules) {
 	fs.StringSliceVar(&r.Views, "view", nil, "add what is published, and what that depends on, to the view `NAME`, which clients choose in mirrors.yaml; repeatable")
 }
 
+// UpstreamFlag adds the flag that names mirrors which clients have besides.
+func UpstreamFlag(fs *pflag.FlagSet, upstream *[]string, usage string) {
+	fs.StringSliceVar(upstream, "upstream", nil, usage)
+}
+
 // RuleFlags adds the flags that say which packages may be published.
 func RuleFlags(fs *pflag.FlagSet, r *Rules) {
 	IfExistsFlag(fs, r)

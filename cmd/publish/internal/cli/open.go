@@ -2,10 +2,17 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"maps"
 	"strings"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/elsewhere"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
@@ -35,4 +42,29 @@ func OpenReaders(ctx context.Context, env Env, where string, c target.Config) (f
 		return nil, nil, err
 	}
 	return func(path string) mirror.Reader { return d.Mirror(path) }, d.Close, nil
+}
+
+// OfferedBy returns the packages that mirrors offer; nil for none. They are reached as a target, but for its region.
+func OfferedBy(ctx context.Context, upstream []string, c target.Config, env target.Environment) (map[spec.Hash]bool, error) {
+	if len(upstream) == 0 {
+		return nil, nil
+	}
+	c.S3.Region = ""
+	all := make(map[spec.Hash]bool)
+	for _, where := range upstream {
+		r, done, err := target.OpenReader(ctx, where, c, env)
+		if err != nil {
+			return nil, fmt.Errorf("upstream %s: %w", redact.URL(where), err)
+		}
+		offered, err := elsewhere.Offered(ctx, r)
+		_ = done()
+		if errors.Is(err, source.ErrNothing) {
+			err = Fail(ExitUsage, errors.New("there is no index of a Spack mirror"))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("upstream %s: %w", redact.URL(where), err)
+		}
+		maps.Copy(all, offered)
+	}
+	return all, nil
 }

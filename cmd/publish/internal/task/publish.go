@@ -28,6 +28,8 @@ type Publish struct {
 	// stored by what Into makes of the destination.
 	From func(ctx context.Context, to mirror.Store) (*source.Source, error)
 	Into func(mirror.Store) mirror.Store
+	// Upstream are mirrors whose packages are not published.
+	Upstream []string
 	// ReadBack reads the index back from the destination when it has been replaced.
 	ReadBack bool
 
@@ -120,6 +122,9 @@ func (p *Publish) publish(ctx context.Context, src *source.Source, d *target.Des
 	into := func(path string) mirror.Store { return d.Mirror(path) }
 	if p.Into != nil {
 		into = func(path string) mirror.Store { return p.Into(d.Mirror(path)) }
+	}
+	if p.Options.Upstream, err = cli.OfferedBy(ctx, p.Upstream, p.Target, p.Environment); err != nil {
+		return err
 	}
 	plan, err := publish.NewPlan(ctx, src, into, p.Options)
 	if err != nil {

@@ -371,7 +371,7 @@ const shownPackages = 20
 // Without --verbose, each status has its first packages, and how many more there are.
 func (r *Report) Packages(b *strings.Builder) {
 	for _, m := range r.Mirrors {
-		for _, status := range []publish.Status{publish.Rejected, publish.Replaced, publish.Repaired, publish.Skipped, publish.New, publish.Unchanged} {
+		for _, status := range []publish.Status{publish.Rejected, publish.Replaced, publish.Repaired, publish.Skipped, publish.New, publish.Upstream, publish.Unchanged} {
 			shown := 0
 			for _, p := range m.Packages {
 				if p.Status != string(status) {
@@ -406,8 +406,10 @@ func (r *Report) packageLine(b *strings.Builder, p PackageReport) {
 // Table shows the mirrors. ahead says that what changes is still to be written.
 func (r *Report) Table(b *strings.Builder, ahead bool) {
 	columns := []publish.Status{publish.New, publish.Replaced, publish.Unchanged, publish.Skipped, publish.Rejected}
-	if slices.ContainsFunc(r.Mirrors, func(m MirrorReport) bool { return m.Counts[string(publish.Repaired)] > 0 }) {
-		columns = slices.Insert(columns, 2, publish.Repaired)
+	for _, seldom := range []publish.Status{publish.Repaired, publish.Upstream} {
+		if slices.ContainsFunc(r.Mirrors, func(m MirrorReport) bool { return m.Counts[string(seldom)] > 0 }) {
+			columns = slices.Insert(columns, 2, seldom)
+		}
 	}
 	w := tabwriter.NewWriter(b, 2, 8, 2, ' ', 0)
 	fmt.Fprint(w, "  MIRROR\tLAYOUT")
