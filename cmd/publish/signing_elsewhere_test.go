@@ -108,6 +108,8 @@ func TestAKeyInKMSThatDoesNotSign(t *testing.T) {
 		"it belongs to an awskms key":             {[]string{"--sign-key", private, "--sign-public-key", public}, cli.ExitUsage, func() {}},
 		"did you mean awskms:///alias/release?":   {[]string{"--sign-key", "kms:alias/release"}, cli.ExitUsage, func() {}},
 		"it takes trusted keys":                   {slices.Concat(both, []string{"--resign"}), cli.ExitUsage, func() {}},
+		"keys of that kind are not known":         {[]string{"--sign-key", "pkcs11:token=release"}, cli.ExitUsage, func() {}},
+		"want a file, gpg:FINGERPRINT or awskms":  {[]string{"--sign-key", "gcpkms://projects/p/locations/global"}, cli.ExitUsage, func() {}},
 		"give --kms":                              {[]string{"keys", "create"}, cli.ExitUsage, func() {}},
 		"--expires \"soon\"":                      {[]string{"keys", "create", "--kms", name, "--name", "x", "--expires", "soon"}, cli.ExitUsage, func() {}},
 		"would have expired":                      {[]string{"keys", "create", "--kms", name, "--name", "x", "--expires", "2020-01-01"}, cli.ExitUsage, func() {}},

@@ -73,17 +73,13 @@ func (s *Survey) Damaged(o Object) string {
 // are superseded.
 func (s *Survey) Packages(f Layout) map[string]layout.SpecName {
 	found := make(map[string]layout.SpecName)
+	there := func(name string) bool { return s.Has(Object{Name: name, Size: -1}) }
 	for name := range s.Objects {
-		if id, ok := f.ParsePackageName(name); ok && !s.withdrawn(id.Hash) && !Superseded(f, name, s.named) {
+		if id, ok := f.ParsePackageName(name); ok && !s.withdrawn(id.Hash) && !Superseded(f, name, there) {
 			found[name] = id
 		}
 	}
 	return found
-}
-
-func (s *Survey) named(name string) bool {
-	_, ok := s.Objects[name]
-	return ok
 }
 
 // Superseded reports whether a document was stored before its package was signed under another name, which Spack reads first. It

@@ -22,7 +22,7 @@ import (
 const scheme = "gpg:"
 
 // Named reports whether a name of a key is one in gpg's keyring: gpg:FINGERPRINT.
-func Named(name string) bool { return strings.HasPrefix(name, scheme) }
+func Named(name string) bool { return strings.HasPrefix(strings.ToLower(name), scheme) }
 
 // Reasons why gpg cannot sign, beside those of package sign.
 var (
@@ -40,7 +40,7 @@ var fingerprint = regexp.MustCompile(`^(?:0[xX])?([0-9A-Fa-f]{40}|[0-9A-Fa-f]{64
 
 // parse takes a name apart. With exact, the key or subkey itself signs, and no other one of the certificate.
 func parse(name string) (f key.Fingerprint, exact bool, err error) {
-	m := fingerprint.FindStringSubmatch(strings.Join(strings.Fields(strings.TrimPrefix(name, scheme)), ""))
+	m := fingerprint.FindStringSubmatch(strings.Join(strings.Fields(name[len(scheme):]), ""))
 	if m == nil {
 		return "", false, fmt.Errorf("%q: want gpg:FINGERPRINT with all of its 40 digits, as gpg --list-secret-keys shows it: shorter ones can be forged", name)
 	}

@@ -182,6 +182,7 @@ func TestWhichKeyOfTheAgentSigns(t *testing.T) {
 		"gpg:" + newer + "!":    newer,
 		"gpg:0x" + newer:        newer,
 		"gpg: " + spaced + "  ": older,
+		"GPG:" + older:          older,
 	} {
 		k := open(t, name, "")
 		if string(k.Fingerprint()) != primary {

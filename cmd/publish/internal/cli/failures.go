@@ -167,7 +167,8 @@ var failures = []row{
 	is(ExitCredentials, sign.ErrPassphrase).then(Lasting),
 	is(ExitCredentials, sign.ErrExpired).then(Lasting).
 		hint("extend the key, or sign with another one: docs/signing.md says what clients have to do"),
-	is(ExitCredentials, gpg.ErrUnknownKey, gpg.ErrNoGPG).then(Lasting).
+	is(ExitCredentials, gpg.ErrNoGPG).then(Lasting),
+	is(ExitCredentials, gpg.ErrUnknownKey).then(Lasting).
 		hint("it is looked for where GNUPGHOME leads, and an agent that is forwarded must be reachable: see gpg --list-secret-keys"),
 	is(ExitCredentials, gpg.ErrAgent, gpg.ErrNoAnswer).
 		hint("see whether it signs by itself: `echo test | gpg --local-user FINGERPRINT --clearsign`; `gpgconf --kill gpg-agent` ends an agent that does not answer"),

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -133,13 +135,20 @@ func (s *Signing) readKey(passphrase []byte) (*sign.Key, error) {
 	content := []byte(s.KeyText)
 	if s.Key != "" {
 		var err error
-		if content, err = userfile.Read(s.Key); err != nil {
+		content, err = userfile.Read(s.Key)
+		if errors.Is(err, fs.ErrNotExist) && otherScheme.MatchString(s.Key) {
+			return nil, fmt.Errorf("%q: keys of that kind are not known: want a file, gpg:FINGERPRINT or awskms:///alias/NAME; a PKCS #11 token is used through gpg", s.Key)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
 	defer clear(content)
 	return sign.ReadKey(content, passphrase, time.Now())
 }
+
+// otherScheme is how a name of a key elsewhere begins, of whatever kind.
+var otherScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]+:`)
 
 // openKMS opens a key in a KMS. It makes no request.
 func (s *Signing) openKMS(passphrase []byte) (*sign.Key, error) {
