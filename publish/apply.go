@@ -20,6 +20,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 )
 
 // writers is how many objects are on their way at once. The mirror has its own bound
@@ -150,8 +151,15 @@ func (a *application) publish(ctx context.Context, m *running) error {
 	}
 	// Dependencies first, so that a package whose document can be read can be installed.
 	a.progress.Step(m.Path, "manifests")
-	for _, wave := range m.documents {
-		if err := a.putAll(ctx, m, wave); err != nil {
+	relied := time.Now()
+	for i := 0; i < len(m.documents); i++ { // more may come
+		if time.Since(relied) > notice.Fresh/2 {
+			if err := a.rely(ctx, m); err != nil {
+				return err
+			}
+			relied = time.Now()
+		}
+		if err := a.putAll(ctx, m, m.documents[i]); err != nil {
 			return fmt.Errorf("manifests: %w", err)
 		}
 	}
@@ -181,7 +189,7 @@ func (a *application) publish(ctx context.Context, m *running) error {
 // resend returns what sends again what is gone when an index is merged once more.
 func (a *application) resend(m *running) reindex.Moved {
 	return func(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error) {
-		return adds, a.sendLost(ctx, m, now, adds)
+		return a.sendLost(ctx, m, now, adds)
 	}
 }
 

@@ -24,16 +24,9 @@ type relied struct {
 // rely keeps a prune from deleting what the packages of a mirror rely on, and sends again what it has deleted. It comes right before
 // documents are stored.
 func (a *application) rely(ctx context.Context, m *running) error {
-	r := m.relied(time.Since(a.began) > notice.Young)
-	if len(r.names) == 0 {
-		return nil
-	}
-	atWork, err := notice.Object(ctx, m.store, r.names)
-	if err != nil {
-		return fmt.Errorf("packages that are there already: %w", err)
-	}
-	if !atWork && len(r.objects) == 0 {
-		return nil
+	r, atWork, err := a.object(ctx, m)
+	if err != nil || !atWork && len(r.objects) == 0 {
+		return err
 	}
 	// Only now: until a moment ago, what was found could be deleted.
 	var names []string
@@ -53,6 +46,16 @@ func (a *application) rely(ctx context.Context, m *running) error {
 		}
 	}
 	return nil
+}
+
+// object objects to the deletion of what the packages of a mirror rely on. It reports whether a prune is at work.
+func (a *application) object(ctx context.Context, m *running) (relied, bool, error) {
+	r := m.relied(time.Since(a.began) > notice.Young)
+	atWork, err := notice.Object(ctx, m.store, r.names)
+	if err != nil {
+		err = fmt.Errorf("packages that are there already: %w", err)
+	}
+	return r, atWork, err
 }
 
 // relied returns what is relied on: all content too, if it was sent so long ago that a prune may take it for left behind.
@@ -75,9 +78,10 @@ func (m *running) relied(long bool) relied {
 			written[w.Name] = true
 		}
 	}
+	viewed := slices.ContainsFunc(m.Views, func(v View) bool { return v.Index.Changes }) // and names what was found
 	for i := range m.out.Packages {
 		p := &m.out.Packages[i]
-		stores := written[p.File] || slices.ContainsFunc(p.Blobs, func(o buildcache.Object) bool { return sent[o.Name] })
+		stores := viewed || written[p.File] || slices.ContainsFunc(p.Blobs, func(o buildcache.Object) bool { return sent[o.Name] })
 		if p.Status == Rejected || !stores {
 			continue
 		}
@@ -136,38 +140,49 @@ func (a *application) sendAgain(ctx context.Context, m *running, o buildcache.Ob
 	return nil
 }
 
-// sendLost sends again what is gone of the packages that are to be indexed. To spack buildcache prune, a blob that is
-// older than the index and that no document names yet is an orphan.
-func (a *application) sendLost(ctx context.Context, m *running, now *buildcache.Pointer, adds []*buildcache.Package) error {
+// sendLost sends again what is gone of the packages that are to be indexed, and returns those that still are. To spack buildcache
+// prune, a blob that is older than the index and that no document names yet is an orphan. What was only found in the mirror is
+// left out once it is gone.
+func (a *application) sendLost(ctx context.Context, m *running, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error) {
+	if _, _, err := a.object(ctx, m); err != nil {
+		return nil, err
+	}
 	gone, err := reindex.Missing(ctx, m.format, m.store, now, adds)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	adds = slices.DeleteFunc(slices.Clone(adds), func(p *buildcache.Package) bool {
+		found := len(gone[p]) > 0 && m.merge != nil && slices.Contains(m.merge.Healed, p)
+		if found {
+			delete(gone, p)
+		}
+		return found
+	})
 	blobs := make(map[string]bool)
 	var documents []Write
 	for p, objects := range gone {
 		for _, o := range objects {
 			switch {
 			case o.Content == nil:
-				return fmt.Errorf("%s was deleted from the destination while %s was published, and SOURCE does not have it", o.Name, p.ID())
+				return nil, fmt.Errorf("%s was deleted from the destination while %s was published, and SOURCE does not have it", o.Name, p.ID())
 			case o.Name == p.File:
 				w, err := a.signed(ctx, Write{Object: o, pkg: p})
 				if err != nil {
-					return err
+					return nil, err
 				}
 				documents = append(documents, w)
 			case !blobs[o.Name]:
 				blobs[o.Name] = true
 				if err := a.put(ctx, m, Write{Object: o}); err != nil {
-					return fmt.Errorf("blobs: %w", err)
+					return nil, fmt.Errorf("blobs: %w", err)
 				}
 			}
 		}
 	}
 	for _, wave := range closure.Waves(documents, Write.of) {
 		if err := a.putAll(ctx, m, wave); err != nil {
-			return fmt.Errorf("manifests: %w", err)
+			return nil, fmt.Errorf("manifests: %w", err)
 		}
 	}
-	return nil
+	return adds, nil
 }

@@ -89,7 +89,7 @@ func (s *scan) kept(ctx context.Context, o Options) ([]bool, error) {
 		stay[i] = in[d.node] || d.isTombstone(s.layout) || d.points == nil
 		any = any || stay[i]
 	}
-	if !any && len(stay) > 0 && !o.AllowEmpty {
+	if !any && len(stay) > 0 && !o.AllowEmpty && len(s.unrelated) == 0 {
 		return nil, &EmptyError{Layout: s.layout.Name(), Packages: len(stay)}
 	}
 	return stay, nil
@@ -103,7 +103,7 @@ func (s *scan) roots(ctx context.Context, o Options) ([]int32, error) {
 	for i := range s.documents {
 		d := &s.documents[i]
 		age := s.now.Sub(time.Unix(d.modified, 0))
-		if age < o.MinAge || age < k.Newer || newest[d.node] || k.Hashes[d.id.Hash] {
+		if age < o.MinAge || age < k.Newer || newest[d.node] || k.Hashes[d.hash] {
 			roots = append(roots, d.node)
 		}
 	}
@@ -124,8 +124,8 @@ func (s *scan) roots(ctx context.Context, o Options) ([]int32, error) {
 		return roots, nil
 	}
 	inv, err := inventory.Read(ctx, s.reader, "")
-	if errors.Is(err, inventory.ErrNoIndex) {
-		return roots, nil
+	if errors.Is(err, inventory.ErrNoIndex) || len(s.unrelated) > 0 {
+		return roots, ctx.Err() // without relations no package goes
 	}
 	if err != nil {
 		return nil, err

@@ -104,8 +104,8 @@ func (s *sweep) both(was, now *LayoutPlan, again *scan, before map[string]*docum
 	for _, d := range now.documents {
 		switch {
 		case !planned[d.name] || before[d.name].version != d.version:
-		case now.offered[d.id.Hash]:
-			back = append(back, d.id.Package+"/"+d.id.Hash.Short())
+		case now.offered[d.hash]:
+			back = append(back, d.name)
 		default:
 			c.documents = append(c.documents, mirror.Info{Name: d.name, Size: d.size, Version: d.version})
 		}
@@ -119,8 +119,8 @@ func (s *sweep) both(was, now *LayoutPlan, again *scan, before map[string]*docum
 	}
 	for i := range again.content {
 		x := &again.content[i]
-		if was.content[x.key] && now.content[x.key] && !points[x.key] && x.name != "" {
-			c.content = append(c.content, mirror.Info{Name: x.name, Size: x.size, Version: x.version})
+		if was.content[x.key] && now.content[x.key] && !points[x.key] && x.seen != nil {
+			c.content = append(c.content, *x.seen)
 		}
 	}
 	return c

@@ -12,7 +12,6 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
-	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 )
 
 const manifestSuffix = ".manifest.json"
@@ -21,7 +20,7 @@ const manifestSuffix = ".manifest.json"
 // release does not know. Of what is no manifest, everything is kept that may be a digest.
 func (s *scan) readOthers(ctx context.Context) error {
 	var mu sync.Mutex
-	return parallel.Each(ctx, readers, s.others, func(ctx context.Context, info mirror.Info) error {
+	return each(ctx, s.others, func(ctx context.Context, info mirror.Info) error {
 		var digests []key
 		var err error
 		if strings.HasSuffix(info.Name, manifestSuffix) {

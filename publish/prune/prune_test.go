@@ -242,6 +242,45 @@ func TestWhatCannotBeReadProtectsAllContent(t *testing.T) {
 	}
 }
 
+// Where an index cannot be read, no package is deleted: it is not known what packages depend on.
+func TestAnIndexThatCannotBeReadKeepsAllPackages(t *testing.T) {
+	q, err := query.Parse("zlib")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, damage := range map[string]func(*mirrortest.Mem){
+		"the pointer is junk": func(m *mirrortest.Mem) { m.Plant(layout.V3Index, []byte("junk")) },
+		"the index is gone":   func(m *mirrortest.Mem) { m.Uproot(publishtest.PointsAt(t, m.Snapshot(), layout.V3Index)[0]) },
+		"the index is damaged": func(m *mirrortest.Mem) {
+			m.Plant(publishtest.PointsAt(t, m.Snapshot(), layout.V3Index)[0], []byte("{}"))
+		},
+		"a newer Spack's index": func(m *mirrortest.Mem) {
+			text := strings.ReplaceAll(string(m.Snapshot()[layout.V3Index]), "db.v8", "db.v99")
+			m.Plant(layout.V3Index, []byte(text))
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := aged(t, "v3-unsigned")
+				damage(m)
+				before := packagesOf(m.Snapshot())
+				for _, k := range []Keep{{Hashes: hashes("zlib")}, {Roots: []Root{{q, "zlib"}}}, {Newer: day}} {
+					p := mustPlan(t, m, careful(k))
+					if len(p.Layouts[0].Removed()) > 0 || !buildcache.Failed(p.Findings) {
+						t.Errorf("%d packages would go, %v", len(p.Layouts[0].Removed()), p.Findings)
+					}
+					if _, err := p.Apply(t.Context(), m, m, silent{}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if diff := cmp.Diff(before, packagesOf(m.Snapshot())); diff != "" {
+					t.Error(diff)
+				}
+			})
+		})
+	}
+}
+
 func plantOrphan(m *mirrortest.Mem, content string) string {
 	name := layout.V3Blob(blob.DigestOf([]byte(content)))
 	m.Plant(name, []byte(content))

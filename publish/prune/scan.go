@@ -13,9 +13,11 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/nofile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -49,7 +51,7 @@ type scan struct {
 // A document makes a package reachable.
 type document struct {
 	name     string
-	id       layout.SpecName
+	hash     spec.Hash
 	size     int64
 	modified int64 // seconds
 	version  mirror.Version
@@ -68,10 +70,7 @@ type content struct {
 	size     int64
 	modified int64 // seconds
 	needed   bool
-
-	// Only of content that was asked for.
-	name    string
-	version mirror.Version
+	seen     *mirror.Info // only of content that was asked for
 }
 
 // A Count is a number of objects, and their bytes.
@@ -82,16 +81,36 @@ type Count struct {
 
 func (c *Count) add(size int64) { c.Objects++; c.Bytes += size }
 
-// readers is how many small objects are read at once: a prune reads one of every three objects of a mirror.
-const readers = 256
+// readers is how many small objects are read at once, each by one open file: a prune reads one of every three objects of a mirror.
+const readers = 400
+
+// each is parallel.Each for so many readers.
+func each[T any](ctx context.Context, items []T, do func(context.Context, T) error) error {
+	g, gctx := defect.WithContext(ctx)
+	g.SetLimit(nofile.AtOnce(readers, 1))
+	for _, item := range items {
+		if gctx.Err() != nil {
+			break
+		}
+		g.Go(func() error { return do(gctx, item) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// Memory is how much the runtime should take at most, in bytes, while a million objects are planned: a program that only prunes
+// sets it as the runtime's soft limit.
+const Memory = 450 << 20
 
 func (s *scan) run(ctx context.Context, store Store) error {
 	s.reader, s.graph = store, newGraph()
-	pointer, err := s.layout.Glance(ctx, store)
-	if err != nil {
-		return err
+	about := int64(0)
+	if pointer, err := s.layout.Glance(ctx, store); err == nil { // what is wrong with it is found when it is read
+		about = pointer.Size() / indexRecord * 3
 	}
-	if err := s.list(ctx, store, pointer.Size()/indexRecord*3); err != nil {
+	if err := s.list(ctx, store, about); err != nil {
 		return err
 	}
 	if len(s.documents)+len(s.content)+len(s.others) == 0 {
@@ -145,8 +164,8 @@ func ranges(f buildcache.Layout, objects int64) []mirror.Range {
 const v3Root = "v3/"
 
 // list lists the layout.
-func (s *scan) list(ctx context.Context, l mirror.Lister, objects int64) error {
-	all := ranges(s.layout, objects)
+func (s *scan) list(ctx context.Context, l mirror.Lister, about int64) error {
+	all := ranges(s.layout, about)
 	parts := make([]scan, len(all))
 	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(all), func(ctx context.Context, i int) error {
 		p := &parts[i]
@@ -162,6 +181,12 @@ func (s *scan) list(ctx context.Context, l mirror.Lister, objects int64) error {
 	if err != nil {
 		return err
 	}
+	documents, objects := 0, 0
+	for i := range parts {
+		documents += len(parts[i].documents)
+		objects += len(parts[i].content)
+	}
+	s.documents, s.content = make([]document, 0, documents), make([]content, 0, objects)
 	for i := range parts {
 		s.documents = append(s.documents, parts[i].documents...)
 		s.content = append(s.content, parts[i].content...)
@@ -179,7 +204,7 @@ func (s *scan) list(ctx context.Context, l mirror.Lister, objects int64) error {
 func (s *scan) take(info mirror.Info) {
 	if id, ok := s.layout.ParsePackageName(info.Name); ok {
 		s.documents = append(s.documents, document{
-			name: info.Name, id: id, size: info.Size, modified: info.Modified.Unix(), version: info.Version, node: -1,
+			name: info.Name, hash: id.Hash, size: info.Size, modified: info.Modified.Unix(), version: info.Version, node: -1,
 		})
 		return
 	}
@@ -191,7 +216,7 @@ func (s *scan) take(info mirror.Info) {
 		}
 		c := content{key: k, size: info.Size, modified: info.Modified.Unix()}
 		if s.wanted != nil && s.wanted(k) {
-			c.name, c.version = info.Name, info.Version
+			c.seen = &mirror.Info{Name: info.Name, Size: info.Size, Version: info.Version}
 		}
 		s.content = append(s.content, c)
 		return
@@ -312,7 +337,7 @@ func (s *scan) offers(ctx context.Context, l mirror.Lister) error {
 // readDocuments finds out what documents point at.
 func (s *scan) readDocuments(ctx context.Context) error {
 	var mu sync.Mutex
-	return parallel.Each(ctx, readers, parallel.Positions(s.documents), func(ctx context.Context, i int) error {
+	return each(ctx, parallel.Positions(s.documents), func(ctx context.Context, i int) error {
 		d := &s.documents[i]
 		if !s.layout.NamesContent() {
 			d.points = []key{stemKey(stemOf(d.name))}
@@ -340,13 +365,13 @@ func (s *scan) readDocuments(ctx context.Context) error {
 func (s *scan) relate(ctx context.Context) error {
 	var lacking []int
 	for i := range s.documents {
-		at := s.graph.id(s.documents[i].id.Hash)
+		at := s.graph.id(s.documents[i].hash)
 		s.documents[i].node = at
 		if s.documents[i].isTombstone(s.layout) {
 			continue
 		}
 		if !s.graph.nodes[at].known && s.related != nil {
-			s.graph.copy(s.related, s.documents[i].id.Hash)
+			s.graph.copy(s.related, s.documents[i].hash)
 		}
 		if !s.graph.nodes[at].known {
 			lacking = append(lacking, i)

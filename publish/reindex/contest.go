@@ -3,14 +3,12 @@ package reindex
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
-	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 )
 
 // largeIndex is the size of an index, in bytes, from which publishers take turns from the start, and do not read it to plan.
@@ -29,8 +27,9 @@ type contest struct {
 	was     *buildcache.Pointer // that is built on
 	next    *buildcache.Indices // what was makes with adds; nil: it was not read yet
 	adds    []*buildcache.Package
-	healed  map[*buildcache.Package]bool // those of adds that nobody publishes: they were found in the mirror
-	old     []*buildcache.Package        // of adds: see Merge.old
+	healed  map[*buildcache.Package]bool      // those of adds that nobody publishes: they were found in the mirror
+	found   map[*buildcache.Package]time.Time // see Merge.found
+	relied  time.Time                         // when it was made sure that nothing of adds is about to be deleted
 	out     Result
 
 	me    *lead.Publisher
@@ -54,7 +53,7 @@ func (m *Merge) Write(ctx context.Context, f buildcache.Layout, s mirror.Store, 
 	}
 	c := &contest{
 		layout: f, store: s, trust: m.trust, moved: moved, me: lead.New(s, f.IndexID(), names, announced(m.adds)),
-		planned: m.Was, was: m.Was, next: m.next, adds: m.adds, old: m.old, healed: make(map[*buildcache.Package]bool),
+		planned: m.Was, was: m.Was, next: m.next, adds: m.adds, found: m.found, relied: time.Now(), healed: make(map[*buildcache.Package]bool),
 		out: Result{Before: m.Before, After: m.After, Audiences: m.Audiences, Pointer: m.Was},
 	}
 	for _, p := range m.Healed {
@@ -162,6 +161,7 @@ func (c *contest) catchUp(ctx context.Context) (done bool, err error) {
 		if c.adds, err = c.moved(ctx, now, c.adds); err != nil {
 			return false, err
 		}
+		c.relied = time.Now()
 	}
 	c.was, c.next, c.lost = now, nil, false
 	c.races++
@@ -208,7 +208,7 @@ func (c *contest) lead(ctx context.Context, turn *lead.Turn) error {
 
 // merge adds the packages to the index, and those of others if it has the turn, and replaces the pointer.
 func (c *contest) merge(ctx context.Context, s mirror.Store, turn *lead.Turn) error {
-	if err := c.leaveOld(ctx); err != nil {
+	if err := c.rely(ctx); err != nil {
 		return err
 	}
 	others, err := c.prepare(ctx, s, turn)
@@ -249,24 +249,6 @@ func (c *contest) merge(ctx context.Context, s mirror.Store, turn *lead.Turn) er
 		return mirror.ErrConflict
 	}
 	return err
-}
-
-// leaveOld leaves out what was found in the mirror and is old, while a prune is at work: it may be about to be deleted, and what
-// stays is found again by the next publisher.
-func (c *contest) leaveOld(ctx context.Context) error {
-	if len(c.old) == 0 {
-		return nil
-	}
-	err := notice.Refuse(ctx, c.store)
-	if !errors.Is(err, notice.ErrAtWork) {
-		return err
-	}
-	for _, p := range c.old {
-		c.out.Findings = append(c.out.Findings, unindexed(buildcache.Warning.In(p.File, err.Error())))
-	}
-	c.adds = slices.DeleteFunc(slices.Clone(c.adds), func(p *buildcache.Package) bool { return slices.Contains(c.old, p) })
-	c.old, c.next = nil, nil
-	return nil
 }
 
 func (c *contest) replace(ctx context.Context, s mirror.Store, turn *lead.Turn, took []string) error {

@@ -287,7 +287,7 @@ func (h *healing) index(ctx context.Context) error {
 	}
 	h.refused(findings)
 	was := p.Listed(h.seen)
-	ix := &Merge{trust: h.trust, Was: was, next: x, Before: x.Offered(), old: notYoung(h.seen, found)}
+	ix := &Merge{trust: h.trust, Was: was, next: x, Before: x.Offered(), found: storedAt(h.seen, found)}
 	h.out.Before = ix.Before
 	for name, id := range listed {
 		if x.Has(id.Hash) {

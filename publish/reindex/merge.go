@@ -18,7 +18,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
-	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -37,12 +36,12 @@ type Merge struct {
 	// Findings are warnings about what the index offers and is gone, or lacks and will not get.
 	Findings []buildcache.Finding
 
-	trust     buildcache.Trust      // whose packages may be added
-	old       []*buildcache.Package // of Healed: stored so long ago that a prune may be about to delete them
-	published map[spec.Hash]bool    // see Mirror.Published
-	Was       *buildcache.Pointer   // the index that there was
-	adds      []*buildcache.Package // to be added
-	next      *buildcache.Indices   // what was makes with them; nil where it has to be made again
+	trust     buildcache.Trust                  // whose packages may be added
+	found     map[*buildcache.Package]time.Time // Healed, and when their documents were stored
+	published map[spec.Hash]bool                // see Mirror.Published
+	Was       *buildcache.Pointer               // the index that there was
+	adds      []*buildcache.Package             // to be added
+	next      *buildcache.Indices               // what was makes with them; nil where it has to be made again
 }
 
 // A Mirror is a mirror as a survey saw it.
@@ -204,15 +203,17 @@ func (m *Merge) heal(ctx context.Context, at Mirror, x *buildcache.Indices) erro
 		m.Findings = append(m.Findings, unindexed(f))
 	}
 	m.adds = append(m.adds, m.Healed...)
-	m.old = notYoung(at.Seen, m.Healed)
+	m.found = storedAt(at.Seen, m.Healed)
 	return nil
 }
 
-// notYoung are the packages whose documents a prune does not spare for their age.
-func notYoung(seen *buildcache.Survey, packages []*buildcache.Package) []*buildcache.Package {
-	return slices.DeleteFunc(slices.Clone(packages), func(p *buildcache.Package) bool {
-		return time.Since(seen.Objects[p.File].Modified) < notice.Young
-	})
+// storedAt says when the documents of packages were stored.
+func storedAt(seen *buildcache.Survey, packages []*buildcache.Package) map[*buildcache.Package]time.Time {
+	at := make(map[*buildcache.Package]time.Time, len(packages))
+	for _, p := range packages {
+		at[p] = seen.Objects[p.File].Modified
+	}
+	return at
 }
 
 // loadIndex reads the index that p points at; there may be none yet.

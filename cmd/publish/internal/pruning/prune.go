@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -173,6 +174,7 @@ func run(cmd *cobra.Command, where string, x *pruning, env cli.Env) error {
 	}
 	ctx, cancel := cli.WithTimeout(cmd.Context(), x.timeout)
 	defer cancel()
+	debug.SetMemoryLimit(prune.Memory) // a soft one: larger mirrors take more
 	d, err := cli.OpenTarget(ctx, env, where, x.target)
 	if err != nil {
 		return err

@@ -1,0 +1,271 @@
+package prune
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
+)
+
+// A publisher publishes one package of a mirror, and stops once: before the nth call of a kind of call, until it is let go.
+type held struct {
+	*mirrortest.Mem
+	before func(mirrortest.Call) bool
+	once   sync.Once
+	there  chan struct{}
+	goOn   chan struct{}
+}
+
+func (h *held) wait(op mirrortest.Op, name string) {
+	if h.before(mirrortest.Call{Op: op, Name: name}) {
+		h.once.Do(func() {
+			close(h.there)
+			<-h.goOn
+		})
+	}
+}
+
+func (h *held) Create(ctx context.Context, u mirror.Upload) error {
+	h.wait(mirrortest.Create, u.Name)
+	return h.Mem.Create(ctx, u)
+}
+
+func (h *held) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (mirror.Version, error) {
+	h.wait(mirrortest.Swap, u.Name)
+	return h.Mem.Swap(ctx, u, was)
+}
+
+func isDocument(c mirrortest.Call) bool {
+	_, ok := layout.ParseV3Spec(c.Name)
+	return ok
+}
+
+// A publisher that has found its content in the mirror, and stops for any time right before it stores a document or replaces the
+// index, publishes what can be installed: the content was deleted by no prune, or is sent again.
+func TestAPublisherStopsBesideAPrune(t *testing.T) {
+	for what, before := range map[string]func(mirrortest.Call) bool{
+		"before the document": isDocument,
+		"before the index":    func(c mirrortest.Call) bool { return c.Op == mirrortest.Swap && c.Name == layout.V3Index },
+		"before the objection": func(c mirrortest.Call) bool {
+			return strings.HasPrefix(c.Name, notice.Objections)
+		},
+	} {
+		// When the prune begins, before the publisher continues; and for how long the publisher stands still.
+		for _, pause := range []time.Duration{0, time.Second, notice.Fresh - time.Second, 14 * time.Minute, 15*time.Minute + time.Second, 29 * time.Minute, 31 * time.Minute, 2 * time.Hour} {
+			if before(mirrortest.Call{Op: mirrortest.Create, Name: "v3/manifests/spec/zlib/zlib-1-" + strings.Repeat("a", 32) + ".spec.manifest.json"}) && pause >= notice.Fresh {
+				continue // a publisher that has looked stores its document within that time
+			}
+			t.Run(fmt.Sprint(what, " for ", pause), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { stops(t, before, pause) })
+			})
+		}
+	}
+}
+
+// stops lets a publisher whose content is there stop beside a prune.
+func stops(t *testing.T, before func(mirrortest.Call) bool, pause time.Duration) {
+	m := publishtest.EmptyMirror(t)
+	dir := publishtest.Original("v3-unsigned")
+	publishtest.MustPublish(t, m, dir, publishtest.Only("zlib"))
+	// Another publisher has sent its content, and died before it stored a document.
+	b := mirrortest.Break(m, mirrortest.Fail("v3/manifests/spec/munge", mirrortest.ErrInjected))
+	publishtest.PublishTo(t, b, dir, publishtest.Only("munge"))
+	time.Sleep(30 * day)
+
+	h := &held{Mem: m, before: before, there: make(chan struct{}), goOn: make(chan struct{})}
+	published := make(chan error, 1)
+	pruned := make(chan error, 1)
+	prune := func() {
+		p, err := New(t.Context(), m, careful(Keep{}))
+		if err == nil {
+			_, err = p.Apply(t.Context(), m, m, silent{})
+		}
+		pruned <- err
+	}
+	objects := before(mirrortest.Call{Op: mirrortest.Create, Name: notice.Objections})
+	if objects { // the notice comes first
+		go prune()
+		time.Sleep(time.Minute)
+	}
+	go func() {
+		_, err := publishtest.PublishTo(t, h, dir, publishtest.Only("munge"))
+		published <- err
+	}()
+	<-h.there
+	if !objects {
+		go prune()
+	}
+	time.Sleep(pause)
+	close(h.goOn)
+	if err := <-published; err != nil {
+		t.Error(err)
+	}
+	if err := <-pruned; err != nil {
+		t.Error(err)
+	}
+	if err := publishtest.NewReader().Look(m.Snapshot()); err != nil {
+		t.Error(err)
+	}
+	found := false
+	for h, r := range publishtest.IndexOf(t, m.Snapshot(), "v3") {
+		found = found || h == known["munge"] && r.InBuildcache
+	}
+	if !found {
+		t.Error("munge is not offered")
+	}
+}
+
+// Publishers, a rebuilder and pruners with different rules work at once on one mirror for some days, while a client looks after each
+// change. Nothing that can be reached is ever missing, and what was published after the last prune is offered.
+func TestPublishersBesidePrunes(t *testing.T) {
+	rounds := 12
+	if testing.Short() {
+		rounds = 3
+	}
+	packages := []string{"zlib", "openssl", "munge", "hwloc", "libevent", "pmix", "slurm", "openmpi"}
+	sources := make(map[string]string)
+	for _, p := range packages {
+		sources[p] = publishtest.Original("v3-unsigned")
+	}
+	for seed := range rounds {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mirrortest.NewMem(t, mirrortest.LetBe)
+				client := publishtest.NewReader()
+				b := mirrortest.Break(m)
+				b.AfterEach(func(c mirrortest.Call) {
+					if c.Op.Mutates() {
+						if err := client.Look(m.Snapshot()); err != nil && !t.Failed() {
+							t.Errorf("after %v: %v", c, err)
+						}
+					}
+				})
+				s := slow{b, rand.New(rand.NewPCG(uint64(seed), 1)), new(sync.Mutex)}
+				ctx, stop := context.WithTimeout(t.Context(), 5*day)
+				defer stop()
+				var g sync.WaitGroup
+				for _, pkg := range packages {
+					g.Go(func() { publishes(t, ctx, s, sources[pkg], pkg) })
+				}
+				g.Go(func() { prunes(t, ctx, s, m) })
+				g.Wait()
+				for _, pkg := range packages {
+					publishtest.MustPublish(t, b, sources[pkg], publishtest.Only(pkg))
+				}
+				publishtest.MustPublish(t, b, sources["zlib"], publish.Options{})
+				offered := strings.Join(publishtest.IndexOf(t, m.Snapshot(), "v3").Offered(), " ")
+				for _, pkg := range packages {
+					if !strings.Contains(offered, pkg+"/") {
+						t.Errorf("%s is not offered: %s", pkg, offered)
+					}
+				}
+			})
+		})
+	}
+}
+
+// publishes publishes a package again and again, and sometimes dies of it.
+func publishes(t *testing.T, ctx context.Context, s slow, dir, pkg string) {
+	for ctx.Err() == nil {
+		s.sleep(8 * time.Hour)
+		var store mirrortest.Store = s
+		if s.draw(4) == 0 {
+			store = slow{mirrortest.Break(s, mirrortest.Kill(s.draw(25))), s.random, s.mu}
+		}
+		src, err := source.Open(ctx, dir, source.Selection{Include: []string{pkg}})
+		if err != nil {
+			return
+		}
+		p, err := publish.NewPlan(t.Context(), src, func(string) mirror.Store { return store }, publish.Options{})
+		if err == nil {
+			s.sleep(20 * time.Minute)
+			_, err = p.Apply(t.Context(), publishtest.Ignored{})
+		}
+		src.Close()
+		if err != nil && store == mirrortest.Store(s) {
+			t.Errorf("publish %s: %v", pkg, err)
+		}
+	}
+}
+
+// prunes prunes again and again with rules that keep little. Sometimes it dies, or the index is rebuilt.
+func prunes(t *testing.T, ctx context.Context, s slow, m *mirrortest.Mem) {
+	for ctx.Err() == nil {
+		s.sleep(2 * time.Hour)
+		o := Options{Keep: Keep{Newer: 2 * time.Hour}, MinAge: time.Hour, Grace: 2 * notice.Fresh, Settle: 30 * time.Second, AllowEmpty: true}
+		var store mirrortest.Store = s
+		dies := s.draw(4) == 0
+		if dies {
+			store = slow{mirrortest.Break(s, mirrortest.Kill(s.draw(150))), s.random, s.mu}
+		}
+		p, err := New(t.Context(), store, o)
+		if err == nil {
+			_, err = p.Apply(t.Context(), store, store, silent{})
+		}
+		if err != nil && !dies && !strings.Contains(err.Error(), "at work") && !strings.Contains(err.Error(), "no Spack mirror") {
+			t.Errorf("prune: %v", err)
+		}
+		if s.draw(3) == 0 {
+			reindex.Rebuild(t.Context(), s, publish.Options{}.Trust)
+		}
+	}
+}
+
+// slow is a store each of whose requests takes some time.
+type slow struct {
+	mirrortest.Store
+	random *rand.Rand
+	mu     *sync.Mutex
+}
+
+func (s slow) draw(n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.random.IntN(n)
+}
+
+func (s slow) sleep(most time.Duration) { time.Sleep(time.Duration(s.draw(int(most)))) }
+
+// take is how long a request takes: mostly little, at times a while.
+func (s slow) take() {
+	if s.draw(20) == 0 {
+		s.sleep(4 * time.Second)
+		return
+	}
+	s.sleep(100 * time.Millisecond)
+}
+
+func (s slow) Open(ctx context.Context, name string) (*mirror.Object, error) {
+	s.take()
+	return s.Store.Open(ctx, name)
+}
+
+func (s slow) Create(ctx context.Context, u mirror.Upload) error {
+	s.take()
+	defer s.take()
+	return s.Store.Create(ctx, u)
+}
+
+func (s slow) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (mirror.Version, error) {
+	s.take()
+	defer s.take()
+	return s.Store.Swap(ctx, u, was)
+}
+
+func (s slow) Delete(ctx context.Context, name string, was mirror.Version) error {
+	s.take()
+	return s.Store.Delete(ctx, name, was)
+}
