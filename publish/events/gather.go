@@ -93,21 +93,21 @@ func (w *gathered) stored() map[string]time.Time {
 	return all
 }
 
-// job is what is to be looked at.
+// changes are what an update is about.
 func (w *gathered) changes() Changes {
-	j := Changes{Mirror: w.mirror}
+	c := Changes{Mirror: w.mirror}
 	for name, by := range w.by {
-		j.Names = append(j.Names, name)
+		c.Names = append(c.Names, name)
 		if slices.ContainsFunc(by, func(m *held) bool { return m.Deliveries > 1 }) {
-			j.Again = append(j.Again, name)
+			c.Again = append(c.Again, name)
 		}
 	}
-	slices.Sort(j.Names)
-	slices.Sort(j.Again)
-	return j
+	slices.Sort(c.Names)
+	slices.Sort(c.Again)
+	return c
 }
 
-// settled ends what was told of names, with the reasons for those that must be told again,
+// settled ends the handling of names, with the reasons for those that must be delivered again,
 // and returns the messages of which nothing is open any more.
 func (w *gathered) settled(left map[string]string) []*held {
 	var over []*held
