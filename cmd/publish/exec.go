@@ -48,24 +48,21 @@ func execCommand(env cli.Env) *cobra.Command {
 					return cli.Fail(cli.ExitUsage, fmt.Errorf("--%s: publish exec takes no such flag: it checks everything, publishes what is good, and prints what COMMAND prints; give it to publish", name))
 				}
 			}
-			source, destination, _, err := cli.ReadSettings(cmd, args[:n], env)
-			if err != nil {
-				return cli.Fail(cli.ExitUsage, err)
-			}
-			if source == "" || destination == "" {
+			source, destination, used, settingsErr := cli.ReadSettings(cmd, args[:n], env)
+			if settingsErr == nil && (source == "" || destination == "") {
 				return cli.Fail(cli.ExitUsage, errors.New("no SOURCE and DESTINATION: give both, or a publish.yaml, or PUBLISH_SOURCE and PUBLISH_DESTINATION; see publish exec --help"))
 			}
 			p.rules.KeepGoing = true
-			if source, destination, err = cli.Places(source, destination, nil); err != nil {
-				return cli.Usage(err)
+			var placesErr error
+			if source != "" && destination != "" {
+				source, destination, placesErr = cli.Places(source, destination, nil)
 			}
-			if source, err = filepath.Abs(source); err != nil {
-				return cli.Fail(cli.ExitUsage, err)
+			source, absErr := filepath.Abs(source)
+			j, jobErr := p.job(env, source, destination, nil)
+			if err := errors.Join(settingsErr, placesErr, absErr, jobErr); err != nil {
+				return cli.UsageOf(err, used)
 			}
-			j, err := p.job(env, source, destination, nil)
-			if err != nil {
-				return cli.Usage(err)
-			}
+			introduce(j)
 			return wrap.Run(cmd.Context(), env, j, wrap.Options{Timeout: p.timeout, AllowEmpty: allowEmpty}, args[n:])
 		},
 	}

@@ -70,7 +70,7 @@ func TestTheCommentsOfInitAreSettings(t *testing.T) {
 	}
 	clitest.Write(t, cli.ConfigFile, string(text))
 	code, _, errs := execute(t, nil, "--dry-run")
-	if names != 5 || code != cli.ExitUsage || !strings.Contains(errs, "--trusted-keys: open keys/release.asc") || strings.Count(errs, "publish: ") != 1 || strings.Contains(errs, "unknown key") {
+	if names != 5 || code != cli.ExitUsage || !strings.Contains(errs, ": trusted-keys: open keys/release.asc") || strings.Count(errs, "publish: ") != 1 || strings.Contains(errs, "unknown key") {
 		t.Errorf("%d names, exit code %d: %s", names, code, errs)
 	}
 }

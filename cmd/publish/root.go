@@ -179,7 +179,7 @@ func runPublish(cmd *cobra.Command, args []string, p *publishing, env cli.Env) e
 	}
 	j, jobErr := p.job(env, source, destination, used)
 	if err := errors.Join(settingsErr, placesErr, jobErr); err != nil {
-		return cli.Usage(err)
+		return cli.UsageOf(err, used)
 	}
 	ctx, cancel := cli.WithTimeout(cmd.Context(), p.timeout)
 	defer cancel()

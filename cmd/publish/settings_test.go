@@ -104,14 +104,14 @@ func TestSettingsThatCannotBeUnderstood(t *testing.T) {
 		want       string
 	}{
 		{"unknown key", both + "  \nkeep_going: true\n", nil, nil, `publish.yaml:4:1: unknown key "keep_going", did you mean keep-going?`},
-		{"unknown value", both + "index: sideways\n", nil, nil, `--index "sideways": want merge, rebuild or none`},
+		{"unknown value", both + "index: sideways\n", nil, nil, `publish.yaml:3:1: index "sideways": want merge, rebuild or none`},
 		{"not a number", both + "concurrency: many\n", nil, nil, "publish.yaml:3:1: concurrency:"},
-		{"not a size", both + "part-size: huge\n", nil, nil, `publish.yaml:3:1: part-size: invalid argument "huge"`},
+		{"not a size", both + "part-size: huge\n", nil, nil, `publish.yaml:3:1: part-size: "huge" is no size`},
 		{"mapping where a value belongs", both + "include:\n  a: b\n", nil, nil, "publish.yaml:3:1: include: want a value or a list of values"},
 		{"not a mapping", "- a\n- b\n", nil, nil, "publish.yaml: want a mapping"},
 		{"not YAML", "a: [", nil, nil, "publish.yaml:"},
 		{"the same key twice", both + "source: z\n", nil, nil, "publish.yaml:"},
-		{"bad variable", "", clitest.Variables{"PUBLISH_SOURCE": "x", "PUBLISH_DESTINATION": "file:///y", "PUBLISH_TIMEOUT": "soon"}, nil, "PUBLISH_TIMEOUT: timeout:"},
+		{"bad variable", "", clitest.Variables{"PUBLISH_SOURCE": "x", "PUBLISH_DESTINATION": "file:///y", "PUBLISH_TIMEOUT": "soon"}, nil, "PUBLISH_TIMEOUT: must be a duration"},
 		{"nothing at all", "", nil, nil, "no SOURCE and DESTINATION"},
 		{"no destination", "source: x\n", nil, nil, "no SOURCE and DESTINATION"},
 		{"one argument", "", nil, []string{"x"}, "1 argument, want SOURCE and DESTINATION"},

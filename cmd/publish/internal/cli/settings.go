@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 
+	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
@@ -36,9 +39,7 @@ func SettingOf(name, value, from string) Setting { return Setting{name, redact.U
 func ReadSettings(cmd *cobra.Command, args []string, env Env) (source, destination string, used []Setting, err error) {
 	file := map[string]fileValue{}
 	if len(args) == 0 {
-		if file, err = readConfig(ConfigFile); err != nil {
-			return "", "", nil, err
-		}
+		file, err = readConfig(ConfigFile)
 	}
 	values := map[string]string{}
 	from := map[string]string{}
@@ -73,19 +74,47 @@ func ReadSettings(cmd *cobra.Command, args []string, env Env) (source, destinati
 				return
 			}
 			if setErr := cmd.Flags().Set(f.Name, text); setErr != nil {
-				err = errors.Join(err, fmt.Errorf("%s: %s: %w", origin, f.Name, setErr))
+				if invalid := (*pflag.InvalidValueError)(nil); errors.As(setErr, &invalid) {
+					setErr = invalid.Unwrap() // the rest names a flag
+				}
+				err = errors.Join(err, fmt.Errorf("%s: %w", named(f.Name, origin), setErr))
 			}
 		}
 		used = append(used, SettingOf(f.Name, f.Value.String(), origin))
 	})
 	names := settingNames(cmd)
-	for name, v := range file {
-		err = errors.Join(err, fmt.Errorf("%s: unknown key %q%s: the keys are source, destination and the names of flags", v.at(), name, DidYouMean(name, names)))
+	for _, name := range slices.SortedFunc(maps.Keys(file), func(a, b string) int { return cmp.Compare(file[a].line, file[b].line) }) {
+		v := file[name]
+		err = errors.Join(err, fmt.Errorf("%s: unknown key %q%s: the keys are source, destination and the names of flags", v.at(), name, DidYouMean(strings.ReplaceAll(name, "_", "-"), names)))
 	}
 	for _, unknown := range unknownVariables(env, append(names, SocketSetting)) {
 		err = errors.Join(err, unknown)
 	}
 	return values["source"], values["destination"], used, err
+}
+
+// UsageOf returns err as wrong usage, with each setting named as where it was given: a flag, a variable, or a place in
+// publish.yaml. It is nil for nil.
+func UsageOf(err error, used []Setting) error {
+	return Fail(ExitUsage, field.Named(err, func(name string) string {
+		for _, s := range used {
+			if s.Name == name {
+				return named(name, s.From)
+			}
+		}
+		return Flag(name)
+	}))
+}
+
+// named is a setting as where it was given.
+func named(name, from string) string {
+	switch {
+	case strings.HasPrefix(from, ConfigFile):
+		return from + ": " + name
+	case strings.HasPrefix(from, variablePrefix):
+		return from
+	}
+	return Flag(name)
 }
 
 // settingNames are the names under which a command takes settings from variables and from publish.yaml.
@@ -156,9 +185,14 @@ func readConfig(name string) (map[string]fileValue, error) {
 		return nil, err
 	}
 	doc, err := parser.ParseBytes(text, 0)
+	if known := yaml.Error(nil); errors.As(err, &known) {
+		at := known.GetToken().Position
+		return nil, fmt.Errorf("%s:%d:%d: %s", name, at.Line, at.Column, known.GetMessage())
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+	var wrong []error
 	values := make(map[string]fileValue)
 	for _, d := range doc.Docs {
 		var pairs []*ast.MappingValueNode
@@ -175,13 +209,21 @@ func readConfig(name string) (map[string]fileValue, error) {
 		for _, p := range pairs {
 			at := p.Key.GetToken().Position
 			v := fileValue{line: at.Line, column: at.Column}
-			if v.text, err = scalar(p.Value); err != nil {
-				return nil, fmt.Errorf("%s: %s: %w", v.at(), p.Key.String(), err)
+			key := p.Key.String()
+			switch _, twice := values[key]; {
+			case twice:
+				err = errors.New("it is given twice")
+			default:
+				v.text, err = scalar(p.Value)
 			}
-			values[p.Key.String()] = v
+			if err != nil {
+				wrong = append(wrong, fmt.Errorf("%s: %s: %w", v.at(), key, err))
+				continue
+			}
+			values[key] = v
 		}
 	}
-	return values, nil
+	return values, errors.Join(wrong...)
 }
 
 // scalar is the text of a value; a list is written as flags take it, with commas.

@@ -1,21 +1,18 @@
 package service
 
 import (
-	"bytes"
 	"cmp"
 	_ "embed"
 	"errors"
 	"fmt"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
@@ -183,40 +180,6 @@ func inFile(name string, err error) string {
 	return strings.Join(lines, "\n  ")
 }
 
-func ParseConfig(text []byte) (*Config, error) {
-	c := new(Config)
-	if err := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(c); err != nil && !emptyDocument(text) {
-		var placed *placedError
-		var known yaml.Error
-		if errors.As(err, &placed) {
-			return nil, placed
-		}
-		if errors.As(err, &known) {
-			at := known.GetToken().Position
-			return nil, &placedError{at.Line, at.Column, goless(known.GetMessage())}
-		}
-		return nil, err
-	}
-	doc, err := parser.ParseBytes(text, 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(c.check(places{doc})...); err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
-func emptyDocument(text []byte) bool { return len(bytes.TrimSpace(text)) == 0 }
-
-var intoGo = regexp.MustCompile(`cannot unmarshal (\S+) into Go \S+ (?:field )?\S* ?of type (\S+)`)
-
-// goless says what the decoder says without its being written in Go.
-func goless(message string) string {
-	message = strings.ReplaceAll(message, "unknown field", "unknown key")
-	return intoGo.ReplaceAllString(message, "want $2, not $1")
-}
-
 // places finds where something is said.
 type places struct{ doc *ast.File }
 
@@ -302,7 +265,7 @@ func (c *Config) checkMirror(i int, say func(key, format string, args ...any)) {
 		m.Name = m.Destination
 	}
 	for j := range i {
-		if c.Mirrors[j].Name == m.Name {
+		if c.Mirrors[j].Name == m.Name && m.Name != "" {
 			say("name", "two mirrors are called %s: give them names", m.Name)
 		}
 		if c.Mirrors[j].Source == m.Source && c.Mirrors[j].Destination == m.Destination {

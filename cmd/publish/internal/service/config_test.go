@@ -145,11 +145,51 @@ func TestWrongConfigurations(t *testing.T) {
 		{smallest, "mode: indexer\nqueue: sqs://sqs.us-east-1.amazonaws.com/111122223333/my-cache-events\nmirrors:\n  - destination: file:///b\n", "only S3 tells a queue"},
 		{smallest, "mode: indexer\nqueue: sqs://sqs.us-east-1.amazonaws.com/111122223333/my-cache-events\nmirrors:\n  - destination: s3://a\n  - destination: s3://b\n", "an indexer has one"},
 		{smallest, "", "there are none"},
+		{"destination:", "destinaton:", `5:5: unknown key "destinaton", did you mean destination?`},
+		{"file:///srv/mirror\n", "file:///srv/mirror\n    endpoint-url: x\n", `6:5: unknown key "endpoint-url", did you mean endpoint_url?`},
 		{smallest, "[]", "1:1"},
 	} {
 		_, err := ParseConfig([]byte(strings.Replace(smallest, row.was, row.is, 1)))
 		if err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%q -> %q: %v, want %s", row.was, row.is, err, row.want)
+		}
+	}
+}
+
+// All mistakes are named at once, each with its place, whatever kind they are, and nothing that is there is called missing.
+func TestAllMistakesOfAConfigurationAtOnce(t *testing.T) {
+	_, err := ParseConfig([]byte(`state_dir: var
+socket: /run/publish.sock
+stop_timeout: soon
+log_format: xml
+bandwith: []
+mirrors:
+  - source: srv
+    destinaton: file:///srv/mirror
+    settle: -1s
+    part_size: big
+  - source: /srv/b
+    destination: [a]
+    watch: perhaps
+`))
+	want := []string{
+		`1:12: state_dir: want an absolute path`,
+		`3:15: "soon" is no time: want a number with s, m or h, such as 90s`,
+		`4:13: log_format "xml": want text or json`,
+		`5:1: unknown key "bandwith", did you mean bandwidth?`,
+		`7:13: source: want an absolute path of a directory`,
+		`8:5: unknown key "destinaton", did you mean destination?`,
+		`9:13: "-1s" is no time: want a number with s, m or h, such as 90s`,
+		`10:16: "big" is no size: want a number with kB, MB, GB, KiB, MiB or GiB`,
+		`12:18: want string, not a list`, `13:12: want bool, not string`,
+	}
+	if err == nil {
+		t.Fatal("nothing is wrong")
+	}
+	got := strings.Split(err.Error(), "\n")
+	for i := range max(len(got), len(want)) {
+		if i >= len(got) || i >= len(want) || !strings.HasPrefix(got[i], want[i]) {
+			t.Fatalf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	}
 }

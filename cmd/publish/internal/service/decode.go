@@ -1,0 +1,155 @@
+package service
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+)
+
+// maxMistakes is how many mistakes of a configuration are named.
+const maxMistakes = 50
+
+// ParseConfig reads the text of a configuration. Its error joins all mistakes, in the order of their places.
+func ParseConfig(text []byte) (*Config, error) {
+	c := new(Config)
+	doc, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return nil, placed(err)
+	}
+	if len(doc.Docs) == 0 || doc.Docs[0].Body == nil { // which lacks everything
+		return nil, errors.Join(c.check(places{doc})...)
+	}
+	// The decoder stops at the first mistake, so what is wrong is taken out, and the rest read again.
+	body := doc.Docs[0].Body
+	var wrong []error
+	var left []string // keys that were taken out
+	for len(wrong) < maxMistakes {
+		c = new(Config)
+		err := yaml.NodeToValue(body, c, yaml.Strict())
+		if err == nil {
+			break
+		}
+		one := placed(err)
+		wrong = append(wrong, one)
+		key, ok := drop(body, one.line, one.column)
+		if !ok {
+			return nil, errors.Join(wrong...)
+		}
+		left = append(left, key)
+	}
+	for _, one := range c.check(places{doc}) {
+		var at *placedError // what was taken out is not missing
+		if errors.As(one, &at) && slices.ContainsFunc(left, func(key string) bool { return strings.HasPrefix(at.message, key+":") }) {
+			continue
+		}
+		wrong = append(wrong, one)
+	}
+	slices.SortStableFunc(wrong, func(a, b error) int {
+		return cmp.Or(cmp.Compare(lineOf(a), lineOf(b)), strings.Compare(a.Error(), b.Error()))
+	})
+	if err := errors.Join(wrong...); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func lineOf(err error) int {
+	var at *placedError
+	if errors.As(err, &at) {
+		return at.line
+	}
+	return 0
+}
+
+// placed returns an error of the decoder as ours.
+func placed(err error) *placedError {
+	var ours *placedError
+	var known yaml.Error
+	switch {
+	case errors.As(err, &ours):
+		return ours
+	case errors.As(err, &known):
+		at := known.GetToken().Position
+		return &placedError{at.Line, at.Column, goless(known.GetMessage())}
+	}
+	return &placedError{message: err.Error()}
+}
+
+// drop takes the pair of a mapping that holds a place out of it, the innermost one, and returns its key. It is false if there is none.
+func drop(n ast.Node, line, column int) (key string, ok bool) {
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		for i, pair := range n.Values {
+			if key, ok := drop(pair.Value, line, column); ok {
+				return key, true
+			}
+			if holds(pair, line, column) {
+				n.Values = slices.Delete(n.Values, i, i+1)
+				return pair.Key.String(), true
+			}
+		}
+	case *ast.SequenceNode:
+		for _, v := range n.Values {
+			if key, ok := drop(v, line, column); ok {
+				return key, true
+			}
+		}
+	}
+	return "", false
+}
+
+// holds reports whether a pair, or what is below it, begins at a place.
+func holds(pair *ast.MappingValueNode, line, column int) bool {
+	found := false
+	is := func(t *token.Token) bool { return t != nil && t.Position.Line == line && t.Position.Column == column }
+	ast.Walk(visitor(func(n ast.Node) { found = found || is(n.GetToken()) }), pair)
+	return found || is(pair.Key.GetToken())
+}
+
+type visitor func(ast.Node)
+
+// Visit implements ast.Visitor.
+func (v visitor) Visit(n ast.Node) ast.Visitor {
+	v(n)
+	return v
+}
+
+var (
+	intoGo     = regexp.MustCompile(`cannot unmarshal (.+) into Go \S+ (?:field )?\S* ?of type (\S+)`)
+	unknownKey = regexp.MustCompile(`unknown field "([^"]*)"`)
+)
+
+// kinds are those of Go in the words of YAML.
+var kinds = strings.NewReplacer("[]interface {}", "a list", "map[string]interface {}", "a mapping")
+
+// goless says what the decoder says without its being written in Go. An unknown key comes with one that is like it.
+func goless(message string) string {
+	if m := unknownKey.FindStringSubmatch(message); m != nil {
+		return fmt.Sprintf("unknown key %q%s", m[1], cli.DidYouMean(strings.ReplaceAll(m[1], "-", "_"), Keys()))
+	}
+	return kinds.Replace(intoGo.ReplaceAllString(message, "want $2, not $1"))
+}
+
+// Keys are the keys that a configuration may have, those of its mirrors included.
+func Keys() []string {
+	var names []string
+	for _, t := range []reflect.Type{reflect.TypeFor[Config](), reflect.TypeFor[MirrorConfig](), reflect.TypeFor[bandwidth]()} {
+		for i := range t.NumField() {
+			if name := t.Field(i).Tag.Get("yaml"); name != "" {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
