@@ -29,3 +29,6 @@ func (c *Client) Events(ctx context.Context, each func(event.Event) bool) error 
 		return each(e), nil
 	})
 }
+
+// Summary is what the page says first.
+var Summary = summary

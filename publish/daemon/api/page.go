@@ -34,8 +34,11 @@ func ago(t time.Time) string {
 
 // summary is the state of everything in one word and one sentence.
 func summary(s daemon.Status) (word, sentence string) {
-	waiting, paused := 0, 0
+	waiting, paused, unread := 0, 0, 0
 	for _, m := range s.Mirrors {
+		if !m.Scanned {
+			unread++
+		}
 		waiting += m.Waiting
 		if m.Paused != "" {
 			paused++
@@ -56,6 +59,10 @@ func summary(s daemon.Status) (word, sentence string) {
 		return "attention", "some packages do not become complete"
 	case waiting > 0:
 		return "working", "packages are being published"
+	case unread > 0:
+		return "working", "sources are read for the first time; what is in them is not known yet"
+	case len(s.Obligations) > 0:
+		return "working", "everything is published, and caches are still to be told: clients may see what was there before"
 	}
 	return "idle", "everything is published"
 }

@@ -118,3 +118,30 @@ func shownAsWords(t *testing.T, page func(name string) string, shownAs string) {
 		}
 	}
 }
+
+// The page calls nothing published that is not, or that clients may not see yet.
+func TestTheBannerSaysWhatIsTrue(t *testing.T) {
+	one := func(change func(*daemon.Status, *daemon.MirrorStatus)) daemon.Status {
+		s := daemon.Status{Healthy: true, Mirrors: []daemon.MirrorStatus{{Scanned: true}}}
+		change(&s, &s.Mirrors[0])
+		return s
+	}
+	for want, s := range map[string]daemon.Status{
+		"idle: everything is published":     one(func(*daemon.Status, *daemon.MirrorStatus) {}),
+		"working: sources are read for the": one(func(_ *daemon.Status, m *daemon.MirrorStatus) { m.Scanned = false }),
+		"working: everything is published, and caches are still to be told": one(func(s *daemon.Status, _ *daemon.MirrorStatus) {
+			s.Obligations = []queue.Obligation{{}}
+		}),
+		"working: packages are being published": one(func(s *daemon.Status, m *daemon.MirrorStatus) {
+			m.Waiting, s.Obligations = 1, []queue.Obligation{{}}
+		}),
+		"attention: some packages could not": one(func(s *daemon.Status, m *daemon.MirrorStatus) {
+			m.Scanned, s.Failed = false, []queue.Job{{}}
+		}),
+	} {
+		word, sentence := api.Summary(s)
+		if got := word + ": " + sentence; !strings.HasPrefix(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

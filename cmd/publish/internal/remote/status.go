@@ -49,15 +49,21 @@ func Status(env cli.Env) *cobra.Command {
 
 func watchStatus(ctx context.Context, env cli.Env, c *api.Client, asJSON bool) error {
 	onScreen := cli.Terminal(env.Raw.Stdout) != nil && !asJSON
+	seen := false // a daemon that was there comes back when it is restarted
 	for {
 		if onScreen {
 			fmt.Fprint(env.Raw.Stdout, "\x1b[H\x1b[2J") // an empty screen
 		}
 		if err := showStatus(ctx, env, c, asJSON); err != nil {
-			if ctx.Err() != nil {
+			switch {
+			case ctx.Err() != nil:
 				return nil
+			case !seen:
+				return err
 			}
-			return err
+			escape.Fprintf(env.Stderr, "%v: trying again\n", err)
+		} else {
+			seen = true
 		}
 		select {
 		case <-ctx.Done():
