@@ -329,7 +329,8 @@ func TestReports(t *testing.T) {
 		{"publish", []string{"--files", "*.txt", "MIXED", "file://TMP/b", "--distribution-id", "E1"}},
 		{"publish", []string{"--include", "zlib", "--index", "none", "MIXED", "file://TMP/c"}},
 		{"publish", []string{"MIXED", "file://TMP/c"}},
-		{"publish", []string{"--view", "site", "FIXTURES/v3-signed", "file://TMP/e"}},
+		{"publish", []string{"FIXTURES/v3-signed", "file://TMP/e"}},
+		{"publish", []string{"--view", "site", "FIXTURES/v3-signed", "file://TMP/w"}},
 		{"publish", []string{"--trusted-keys", "FIXTURES/keys/two.pub", "MIXED", "file://TMP/e"}},
 		{"publish", []string{"--resign", "--trusted-keys", "FIXTURES/keys/one.pub", "--sign-key", "TMP/key", "FIXTURES/v3-signed", "file://TMP/g"}},
 		{"publish", []string{"--keep-going", "TMP/d", "file://TMP/f"}},
@@ -344,10 +345,10 @@ func TestReports(t *testing.T) {
 		{"publish prune", []string{"prune", "--keep-root", "zlib", "--keep-root", "nothing", "--alone", "--yes", "file://TMP/e"}},
 		{"publish keys list", []string{"keys", "list", "file://TMP/g"}},
 		{"publish keys list", []string{"keys", "list", "file://TMP/h"}},
-		{"publish view set", []string{"view", "set", "--distribution-id", "E1", "file://TMP/e", "site", "munge"}},
-		{"publish view set", []string{"view", "add", "file://TMP/e", "site", "slurm"}},
-		{"publish view set", []string{"view", "add", "file://TMP/damaged", "site", "munge"}},
-		{"publish view list", []string{"view", "list", "file://TMP/damaged"}},
+		{"publish view set", []string{"view", "set", "--distribution-id", "E1", "file://TMP/w", "site", "munge"}},
+		{"publish view set", []string{"view", "add", "file://TMP/w", "site", "slurm"}},
+		{"publish view set", []string{"view", "add", "file://TMP/viewed", "site", "munge"}},
+		{"publish view list", []string{"view", "list", "file://TMP/viewed"}},
 	} {
 		if seen[r.section] == nil {
 			seen[r.section] = make(map[string]bool)
@@ -411,7 +412,7 @@ func reporter(t *testing.T) func(args []string) any {
 	if err := os.WriteFile(damaged, []byte("damaged"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	damage(t, filepath.Join(tmp, "damaged"))
+	damage(t, filepath.Join(tmp, "viewed"))
 	edge := &cdn.Edge{}
 	api := httptest.NewServer(cdn.Control("E1", edge))
 	t.Cleanup(api.Close)
