@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
@@ -275,5 +277,76 @@ func TestAWithdrawalCoversViews(t *testing.T) {
 	}
 	if _, err = s.undo(m); err != nil || !offers() {
 		t.Errorf("the view did not get it back: %v", err)
+	}
+}
+
+// Beside eight publishers, an indexer and a rebuild, a package is out when its withdrawal has returned, and in when its undo has; and no
+// other package is lost.
+func TestPublishersBesideAWithdrawer(t *testing.T) {
+	for _, fixture := range fixtures {
+		s := newScene(t, fixture)
+		packages := s.index().Offered()
+		stop := make(chan struct{})
+		var group sync.WaitGroup
+		work := func(do func() error) {
+			group.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						if err := do(); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+			})
+		}
+		for i := range 8 {
+			o := publish.Options{}
+			if i%2 == 1 {
+				o.IfExists = publish.Overwrite
+			}
+			if fixture == "v2-signed" {
+				o.IfExists = publish.Skip
+			}
+			dir := publishtest.Original(fixture)
+			work(func() error {
+				_, err := publishtest.PublishTo(t, s, dir, o)
+				if errors.Is(err, mirror.ErrNotExist) { // layout v2: it was deleted between listing and reading; a run is repeated
+					return nil
+				}
+				return err
+			})
+		}
+		work(func() error {
+			_, err := reindex.Heal(t.Context(), s, buildcache.Trust{}, reindex.Changes{Names: publishtest.NamesOf(s.Snapshot())})
+			return err
+		})
+		for range 15 {
+			_, err := s.withdraw(s)
+			publishtest.Must(t, err)
+			for range 10 {
+				if s.offered() {
+					t.Fatalf("%s: it is withdrawn, and offered", fixture)
+				}
+				time.Sleep(time.Millisecond)
+			}
+			_, err = s.undo(s)
+			publishtest.Must(t, err)
+			for range 3 {
+				if !s.offered() || string(s.Snapshot()[s.document]) != s.text {
+					t.Fatalf("%s: it was given again, and is not offered", fixture)
+				}
+			}
+		}
+		close(stop)
+		group.Wait()
+		if n := s.index().Offered(); n != packages {
+			t.Errorf("%s: %d packages of %d", fixture, n, packages)
+		}
+		if found := publishtest.MustVerify(t, s, verify.Options{Deep: true}).Findings; len(found) > 0 {
+			t.Errorf("%s: verify: %v", fixture, found)
+		}
 	}
 }

@@ -231,8 +231,11 @@ func (w *mirrorWork) outcome(r *daemon.Run, applied *publish.Outcome) daemon.Res
 			Path: m.Path, Layout: m.Layout, Packages: m.Index.After, Bytes: m.Index.Bytes, Written: m.Index.Written,
 		})
 		for _, p := range m.Packages {
-			if p.Status == publish.Skipped {
+			switch p.Status {
+			case publish.Skipped:
 				out.Notes[below(m.Path, p.SourceFile())] = "the destination holds it with another document, which stays"
+			case publish.Withdrawn:
+				out.Notes[below(m.Path, p.SourceFile())] = "the destination has withdrawn it, and does not offer it: " + p.Reason
 			}
 		}
 	}

@@ -371,7 +371,7 @@ const shownPackages = 20
 // Without --verbose, each status has its first packages, and how many more there are.
 func (r *Report) Packages(b *strings.Builder) {
 	for _, m := range r.Mirrors {
-		for _, status := range []publish.Status{publish.Rejected, publish.Replaced, publish.Repaired, publish.Skipped, publish.New, publish.Upstream, publish.Unchanged} {
+		for _, status := range []publish.Status{publish.Rejected, publish.Withdrawn, publish.Replaced, publish.Repaired, publish.Skipped, publish.New, publish.Upstream, publish.Unchanged} {
 			shown := 0
 			for _, p := range m.Packages {
 				if p.Status != string(status) {
