@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"path"
 	"time"
 
-	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/catalog"
@@ -17,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/pages"
 )
 
 const catalogHelp = `Write a web page that shows what a mirror offers, beside the mirror: index.html, and parts of it
@@ -47,20 +46,14 @@ func catalogCommand(env cli.Env) *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&c.title, "title", "", "what the page is called; default: Spack buildcache")
+	fs.StringVar(&c.title, "title", "", "what the page is called; default: what it is called already, at first Spack buildcache")
 	fs.BoolVar(&c.rebuild, "rebuild", false, "rebuild the page, and read the document of every package again")
 	fs.BoolVar(&c.json, "json", false, "print one JSON document")
 	cli.StorageFlags(fs, &c.target)
 	cli.CDNFlags(fs, &c.target.CDN)
-	fs.Lookup("public-url").Usage = "`URL` at which clients find DESTINATION: for the lines that users of the page copy; default: the page's own address"
+	fs.Lookup("public-url").Usage = "`URL` at which clients find DESTINATION: for the lines that users of the page copy; default: what the page has, at first its own address"
 	fs.DurationVar(&c.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
 	return cmd
-}
-
-// A catalogued mirror is one whose page is up to date.
-type catalogued struct {
-	Mirror string `json:"mirror"` // its path; empty for DESTINATION itself
-	*catalog.Result
 }
 
 func runCatalog(cmd *cobra.Command, where string, c *cataloging, env cli.Env) error {
@@ -79,58 +72,36 @@ func runCatalog(cmd *cobra.Command, where string, c *cataloging, env cli.Env) er
 	if err != nil {
 		return err
 	}
-	var changes target.Changes
-	for _, r := range all {
-		for _, name := range r.Stale {
-			changes.Stale = append(changes.Stale, path.Join(r.Mirror, name))
-		}
-	}
-	invalidated, cdnErr := cdn.Update(ctx, changes)
+	invalidated, cdnErr := cdn.Update(ctx, target.Changes{Stale: pages.Stale(all)})
 	if c.json {
 		return errors.Join(cdnErr, cli.WriteJSON(env.Stdout, struct {
 			Version    int                  `json:"version"`
-			Pages      []catalogued         `json:"pages"`
+			Pages      []pages.Page         `json:"pages"`
 			Invalidate *target.Invalidation `json:"invalidation,omitempty"`
 		}{cli.ReportVersion, all, invalidated}))
 	}
-	for _, r := range all {
-		what := "is up to date"
-		if !r.Unchanged {
-			what = english.Plural(r.Objects, "object", "") + " written, " + cli.Size(r.Bytes)
-		}
-		escape.Fprintf(env.Stdout, "%s%s: %s, %s\n", cli.Prefixed(r.Mirror), catalog.Page, english.Plural(r.Packages, "package", ""), what)
+	for _, p := range all {
+		escape.Fprintf(env.Stdout, "%s\n", p)
 	}
 	return cdnErr
 }
 
 // catalogAll brings the page of a mirror up to date, or, if there is none, those of the mirrors below.
-func catalogAll(ctx context.Context, d *target.Destination, c *cataloging) ([]catalogued, error) {
-	var all []catalogued
+func catalogAll(ctx context.Context, d *target.Destination, c *cataloging) ([]pages.Page, error) {
+	var all []pages.Page
 	var absent error // why a place has no page
 	err := roots.Each(ctx, d.Mirror(""), func(path string) error {
-		o := catalog.Options{Title: c.title, Rebuild: c.rebuild, Now: time.Now(), URL: c.target.CDN.PublicURL}
-		if o.URL != "" && path != "" {
-			o.URL += "/" + path
-		}
-		r, err := catalog.Update(ctx, d.Mirror(path), o)
+		p, err := pages.One(ctx, d, c.target.CDN.PublicURL, path, catalog.Options{Title: c.title, Rebuild: c.rebuild})
 		if err == nil {
-			all = append(all, catalogued{path, r})
+			all = append(all, p)
 		}
 		if absent = err; path != "" && errors.Is(err, inventory.ErrNoIndex) {
 			return nil // a mirror without an index has no page
 		}
-		return foreignPage(absent)
+		return err
 	})
 	if err == nil && len(all) == 0 {
 		err = absent
 	}
 	return all, err
-}
-
-// foreignPage makes a page that is not ours an error of usage.
-func foreignPage(err error) error {
-	if errors.Is(err, catalog.ErrForeign) {
-		return cli.Fail(cli.ExitUsage, err)
-	}
-	return err
 }

@@ -2,11 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
@@ -56,6 +59,92 @@ func TestPagesAreWrittenBesideTheirMirrors(t *testing.T) {
 		if code, stdout, _ := execute(t, nil, "verify", "file://"+filepath.Join(tree, name)); code != cli.ExitDone {
 			t.Errorf("beside a page, %s is damaged:\n%s", name, stdout)
 		}
+	}
+}
+
+// With --catalog, a publish brings the page up to date after the index. A run that changes nothing makes the requests that it makes without, and
+// a dry run says what would be written.
+func TestThePageFollowsTheIndex(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	server := s3test.New(s3test.Options{})
+	defer server.Close()
+	publish := func(flags ...string) (said string, requests []s3test.Entry) {
+		t.Helper()
+		server.ForgetLog()
+		args := append(append([]string{"--endpoint-url", server.URL}, flags...), spack(t, "v3-signed"), "s3://bucket/noble")
+		code, stdout, stderr := execute(t, nil, args...)
+		if code != cli.ExitDone {
+			t.Fatalf("%v: exit %d\n%s%s", flags, code, stdout, stderr)
+		}
+		return stdout, server.Log()
+	}
+	if said, requests := publish("--catalog", "--dry-run"); !strings.Contains(said, "would update the page index.html") || slices.ContainsFunc(requests, s3test.Entry.Mutates) {
+		t.Errorf("a dry run: %s", said)
+	}
+	said, requests := publish("--catalog")
+	var written []string
+	for _, r := range requests {
+		if r.Mutates() {
+			written = append(written, strings.TrimPrefix(r.Key, "noble/"))
+		}
+	}
+	index := slices.Index(written, layout.V3Index)
+	if last := len(written) - 1; index < 0 || written[last] != "index.html" || !strings.Contains(said, "page index.html: 11 packages") {
+		t.Fatalf("%s\nwritten: %q", said, written)
+	}
+	for i, name := range written {
+		if strings.HasPrefix(name, "catalog/") != (i > index && i < len(written)-1) {
+			t.Errorf("object %d of %d written, where the index is %d: %s", i, len(written), index, name)
+		}
+	}
+	_, without := publish()
+	if _, with := publish("--catalog"); len(with) != len(without) || slices.ContainsFunc(with, s3test.Entry.Mutates) {
+		t.Errorf("nothing is new: %d requests, without --catalog %d", len(with), len(without))
+	}
+}
+
+// A page that cannot be written is said, and has an exit code of its own. The packages are published all the same, and the next publish that changes
+// the index, or publish catalog, brings the page up to date.
+func TestAPageThatFailsDoesNotStopAPublish(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	for name, denied := range map[string]string{"denied": "/index.html", "denied parts": "/catalog/"} {
+		server := s3test.New(s3test.Options{})
+		defer server.Close()
+		server.Hook(func(r *http.Request) s3test.Fault {
+			if r.Method == http.MethodPut && strings.Contains(r.URL.Path, denied) {
+				return s3test.Refuse(403, "AccessDenied")
+			}
+			return s3test.None
+		})
+		at := []string{"--endpoint-url", server.URL}
+		code, stdout, stderr := execute(t, nil, append(at, "--catalog", "--json", spack(t, "v3-signed"), "s3://bucket/noble")...)
+		var report struct {
+			Result   string
+			Mirrors  []struct{ Index struct{ Written bool } }
+			Findings []struct{ Severity, Reason string }
+		}
+		if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != cli.ExitCatalog || !report.Mirrors[0].Index.Written || len(report.Findings) != 1 ||
+			report.Findings[0].Severity != "warning" || !strings.Contains(stderr, "allow s3:PutObject") {
+			t.Errorf("%s: exit %d: %v\n%s%s", name, code, err, stdout, stderr)
+		}
+		server.Hook(nil)
+		if code, stdout, _ := execute(t, nil, append(append([]string{"verify"}, at...), "s3://bucket/noble")...); code != cli.ExitDone {
+			t.Errorf("%s: the mirror is damaged:\n%s", name, stdout)
+		}
+		if code, stdout, stderr := execute(t, nil, append(append([]string{"catalog"}, at...), "s3://bucket/noble")...); code != cli.ExitDone || !strings.Contains(stdout, "11 packages") {
+			t.Errorf("%s: exit %d\n%s%s", name, code, stdout, stderr)
+		}
+	}
+	to := t.TempDir()
+	write(t, filepath.Join(to, "index.html"), "mine")
+	code, _, stderr := execute(t, nil, "--catalog", spack(t, "v3-signed"), "file://"+to)
+	if text, err := os.ReadFile(filepath.Join(to, "index.html")); code != cli.ExitCatalog || err != nil || string(text) != "mine" || !strings.Contains(stderr, "out of the way") {
+		t.Errorf("another page: exit %d, %v: %s\n%s", code, err, text, stderr)
+	}
+	if _, err := os.Stat(filepath.Join(to, layout.V3Index)); err != nil {
+		t.Error(err)
 	}
 }
 

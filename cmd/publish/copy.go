@@ -47,6 +47,7 @@ type copying struct {
 	builds       bool
 	whole        bool // what is needed and missing is an error
 	output       cli.Output
+	catalog      bool
 	dryRun, json bool
 	timeout      time.Duration
 }
@@ -77,6 +78,7 @@ func (c *copying) registerTo(fs *pflag.FlagSet) {
 	cli.TrustFlags(fs, &c.rules)
 	cli.BuildFlags(fs, &c.rules.Selection)
 	fs.BoolVar(&c.rules.KeepGoing, "keep-going", false, "copy what is good although something else is bad; the exit code is 4 all the same")
+	cli.CatalogFlag(fs, &c.catalog)
 	cli.CDNFlags(fs, &c.target.CDN)
 	fs.DurationVar(&c.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
 }
@@ -116,7 +118,7 @@ func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []strin
 	screen.Introduce(from, to)
 	report := task.NewReport(env, from, to, c.dryRun, nil)
 	j := &task.Publish{
-		Destination: to, Target: c.target, Options: o, DryRun: c.dryRun,
+		Destination: to, Target: c.target, Options: o, DryRun: c.dryRun, Catalog: c.catalog,
 		From: func(ctx context.Context, to mirror.Store) (*source.Source, error) {
 			return elsewhere.Open(ctx, reader, to, want)
 		},

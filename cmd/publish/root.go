@@ -33,6 +33,7 @@ type publishing struct {
 	rules        cli.Rules
 	output       cli.Output
 	upstream     []string
+	catalog      bool
 	dryRun, json bool
 	timeout      time.Duration
 }
@@ -147,6 +148,7 @@ func (p *publishing) register(cmd *cobra.Command) {
 	fs.StringSliceVar(&p.rules.Selection.Files, "files", nil, "publish plain files that match `GLOB` below SOURCE too, each after its .asc and .sha256; repeatable")
 	fs.BoolVar(&p.rules.KeepGoing, "keep-going", false, "publish what is good although something else is bad; the exit code is 4 all the same")
 	fs.BoolVar(&p.rules.VerifySource, "verify-source", false, "check the content of packages that the destination holds already, too")
+	cli.CatalogFlag(fs, &p.catalog)
 	cli.CDNFlags(fs, &p.target.CDN)
 	fs.DurationVar(&p.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
 }
@@ -162,7 +164,7 @@ func (p *publishing) job(env cli.Env, source, destination string, used []cli.Set
 	env.Output = p.output
 	screen := task.NewScreen(env)
 	return &task.Publish{
-		Source: source, Destination: destination, Target: p.target, Options: o, DryRun: p.dryRun, Upstream: p.upstream,
+		Source: source, Destination: destination, Target: p.target, Options: o, DryRun: p.dryRun, Upstream: p.upstream, Catalog: p.catalog,
 		Environment: env.Target(), Report: task.NewReport(env, source, destination, p.dryRun, used), Observer: screen, Identified: screen.Identified,
 	}, nil
 }

@@ -9,7 +9,6 @@
 package catalog
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,9 +43,9 @@ const (
 
 // Options say how a page is made.
 type Options struct {
-	Title   string // such as the name of the site; empty: Spack buildcache
-	URL     string // where clients find the mirror, for the lines that they copy; empty: the page's own address
-	Rebuild bool   // number all rows anew
+	Title   string // such as the name of the site; empty: what the page has, at first Spack buildcache
+	URL     string // where clients find the mirror, for the lines that they copy; empty: what the page has, at first its own address
+	Rebuild bool   // number all rows anew, and read every document again
 	Now     time.Time
 }
 
@@ -70,6 +69,9 @@ type Store interface {
 
 // ErrForeign: the mirror has an index.html that is not ours.
 var ErrForeign = errors.New(Page + " is there and was not made by this program: it is never replaced")
+
+// ErrBehind: packages are published, and a page shows what was offered before.
+var ErrBehind = errors.New("published, but the page of the cache is not up to date")
 
 // attempts is how often a page is merged again when another publisher was faster.
 const attempts = 8
@@ -95,11 +97,17 @@ func update(ctx context.Context, s Store, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if was != nil && !o.Rebuild {
+		state, err := inventory.State(ctx, s)
+		if err == nil && slices.Equal(state, was.State) && was.looks(o) {
+			return &Result{Packages: was.Packages, Unchanged: true, Stale: []string{}}, nil
+		}
+	}
 	inv, err := inventory.Read(ctx, s, "")
 	if err != nil {
 		return nil, err
 	}
-	t := &table{pointer: newPointer(), rows: make(map[string]int)}
+	t := newTable()
 	if was != nil && !o.Rebuild {
 		if t, err = readTable(ctx, s, was); err != nil {
 			return nil, err
@@ -111,12 +119,13 @@ func update(ctx context.Context, s Store, o Options) (*Result, error) {
 	}
 	rebuilt := was != nil && o.Rebuild
 	if 4*(len(t.pointer.Gone)+len(t.pointer.Moved)) > t.pointer.Rows {
-		t = &table{pointer: newPointer(), rows: make(map[string]int)}
+		t = newTable()
 		if added, err = t.take(ctx, s, inv); err != nil {
 			return nil, err
 		}
 		rebuilt = was != nil
 	}
+	t.pointer.dress(o, was)
 	return t.write(ctx, s, o, was, version, &Result{Packages: len(inv.Builds), Added: added, Rebuilt: rebuilt, Stale: []string{}})
 }
 
@@ -192,8 +201,6 @@ func ordered(inv *inventory.Inventory) []*query.Node {
 func (t *table) write(ctx context.Context, s Store, o Options, was *pointer, version mirror.Version, r *Result) (*Result, error) {
 	uploads := t.seal()
 	uploads = append(uploads, assets()...)
-	t.pointer.Script, t.pointer.Style = scriptName, styleName
-	t.pointer.Title, t.pointer.URL = cmp.Or(o.Title, "Spack buildcache"), o.URL
 	if was != nil && t.pointer.same(was) {
 		r.Unchanged = true
 		return r, nil
@@ -204,6 +211,9 @@ func (t *table) write(ctx context.Context, s Store, o Options, was *pointer, ver
 	}
 	uploads = slices.DeleteFunc(uploads, func(u mirror.Upload) bool { return there[u.Name] })
 	if err := parallel.Each(ctx, 16, uploads, func(ctx context.Context, u mirror.Upload) error { return s.Create(ctx, u) }); err != nil {
+		return nil, fmt.Errorf("catalog: %w", err)
+	}
+	if err := t.pointer.prove(ctx, s, was, version); err != nil {
 		return nil, fmt.Errorf("catalog: %w", err)
 	}
 	t.pointer.Made = o.Now.UTC().Format(time.RFC3339)

@@ -119,8 +119,87 @@ func TestWhatIsNotOursIsNotReplaced(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	setIndex(t, at, indexOf(t, at), func(name string) bool { return name != "zlib" })
 	if _, err := Update(t.Context(), m, Options{}); err == nil || !strings.Contains(err.Error(), "catalog") {
 		t.Error(err)
+	}
+}
+
+// A reading store counts what is read of it.
+type reading struct {
+	Store
+	read []string
+}
+
+func (r *reading) Open(ctx context.Context, name string) (*mirror.Object, error) {
+	r.read = append(r.read, name)
+	return r.Store.Open(ctx, name)
+}
+
+// While the index is the same, an update reads the page and what points at the index, and no more. Another title or address is written all the
+// same, and what is left open stays as it was.
+func TestAnIndexThatIsShownIsNotReadAgain(t *testing.T) {
+	m, at := fixture(t, "v3-signed")
+	updated(t, m, Options{Title: "ACME", URL: "https://cache.example.org"})
+	r := &reading{Store: m}
+	if got := updated(t, r, Options{}); !got.Unchanged || got.Packages != 11 {
+		t.Errorf("%+v", got)
+	}
+	for _, name := range r.read {
+		if name != Page && name != layout.V3Index && name != layout.V2Index {
+			t.Errorf("%s was read", name)
+		}
+	}
+	if got := updated(t, m, Options{Title: "Another"}); got.Unchanged || got.Objects != 1 {
+		t.Errorf("another title: %+v", got)
+	}
+	setIndex(t, at, indexOf(t, at), func(name string) bool { return name != "slurm" })
+	updated(t, m, Options{})
+	p, _, err := readPage(t.Context(), m)
+	if err != nil || p.Title != "Another" || p.URL != "https://cache.example.org" || p.Packages != 10 {
+		t.Errorf("%v: %+v", err, p)
+	}
+}
+
+// A suspect store is one of which it must be proved that it obeys conditions.
+type suspect struct {
+	*recorder
+	proved int
+	fails  error
+}
+
+func (s *suspect) Proof(was mirror.Version) string {
+	if was == mirror.Absent {
+		return "if-none-match here"
+	}
+	return "if-match here"
+}
+
+func (s *suspect) Prove(_ context.Context, _ mirror.Version, there *mirror.Upload) error {
+	s.proved++
+	if _, err := s.Stat(context.Background(), there.Name); err != nil {
+		return err
+	}
+	return s.fails
+}
+
+// A page is replaced only where the storage was seen to obey the condition, once for each kind of condition.
+func TestThePageIsReplacedOnlyWhereConditionsAreProved(t *testing.T) {
+	m, at := fixture(t, "v3-signed")
+	whole := indexOf(t, at)
+	s := &suspect{recorder: &recorder{Store: m}, fails: &mirror.ConditionError{Header: "If-None-Match"}}
+	if _, err := Update(t.Context(), s, Options{}); !errors.As(err, new(*mirror.ConditionError)) {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(at, Page)); err == nil {
+		t.Fatal("the page was written to storage that ignores conditions")
+	}
+	s.fails, s.proved = nil, 0
+	for i, gone := range []string{"", "zlib", "slurm", "hdf5"} {
+		setIndex(t, at, whole, func(name string) bool { return name != gone })
+		if updated(t, s, Options{}); s.proved != min(i+1, 2) {
+			t.Errorf("update %d: proved %d times", i+1, s.proved)
+		}
 	}
 }
 
@@ -201,7 +280,7 @@ func hashOf(i int) string {
 // Twenty packages more cost at most 5 % of 10,000, whatever was added before, and the rows stay what they were.
 func TestTwentyPackagesMoreCostLittle(t *testing.T) {
 	g := query.NewGraph()
-	first := &table{pointer: newPointer(), rows: make(map[string]int)}
+	first := newTable()
 	nodes := synthetic(g, 0, 10_000)
 	first.grow(len(nodes))
 	document := func(n *query.Node) *inventory.Document {
@@ -245,7 +324,7 @@ func TestTwentyPackagesMoreCostLittle(t *testing.T) {
 func TestPackagesComeAndGo(t *testing.T) {
 	m, at := fixture(t, "v3-signed")
 	whole := indexOf(t, at)
-	table := &table{pointer: newPointer(), rows: make(map[string]int)}
+	table := newTable()
 	take := func(keep func(name string) bool) {
 		t.Helper()
 		setIndex(t, at, whole, keep)
@@ -331,7 +410,7 @@ func setIndex(t testing.TB, at string, raw []byte, keep func(name string) bool) 
 
 // Names end neither the element that holds them nor the page.
 func TestNamesDoNotEndThePage(t *testing.T) {
-	table := &table{pointer: newPointer(), rows: make(map[string]int)}
+	table := newTable()
 	table.grow(1)
 	table.seal()
 	table.pointer.Title = `</script><script>alert(1)</script>`

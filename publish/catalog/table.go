@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,10 +32,12 @@ type pointer struct {
 	Packages int                     `json:"packages"`
 	Names    int                     `json:"names"` // of packages that are offered
 	Layouts  []string                `json:"layouts"`
-	Full     map[string]int          `json:"full"`     // of each kind, after how many rows a segment is full
-	Segments map[string][]segmentRef `json:"segments"` // of each kind
-	Gone     []int                   `json:"gone"`     // rows that are no longer offered
-	Moved    [][2]int                `json:"moved"`    // rows of dependencies that were offered later, and their new rows
+	State    []string                `json:"state"`            // of the indices that it shows: see inventory.State
+	Proofs   []string                `json:"proofs,omitempty"` // what was proved of the storage: see mirror.Prover
+	Full     map[string]int          `json:"full"`             // of each kind, after how many rows a segment is full
+	Segments map[string][]segmentRef `json:"segments"`         // of each kind
+	Gone     []int                   `json:"gone"`             // rows that are no longer offered
+	Moved    [][2]int                `json:"moved"`            // rows of dependencies that were offered later, and their new rows
 	// Runs are the targets of packages that each processor runs.
 	Runs map[string][]string `json:"runs"`
 	// Includes are, of each target of a package, the targets that it is a superset of.
@@ -62,7 +65,7 @@ var segmentsAtFirst = map[string]int{kindNames: 12, kindBuilds: 32, kindMore: 64
 const smallest = 64
 
 func newPointer() *pointer {
-	return &pointer{Format: format, Full: map[string]int{}, Segments: map[string][]segmentRef{}, Layouts: []string{}, Gone: []int{}, Moved: [][2]int{}, Runs: map[string][]string{}, Includes: map[string][]string{}}
+	return &pointer{Format: format, Full: map[string]int{}, Segments: map[string][]segmentRef{}, Layouts: []string{}, State: []string{}, Gone: []int{}, Moved: [][2]int{}, Runs: map[string][]string{}, Includes: map[string][]string{}}
 }
 
 // sound reports whether what was read back fits together.
@@ -84,11 +87,47 @@ func (p *pointer) sound() bool {
 		!slices.ContainsFunc(p.Moved, func(m [2]int) bool { return !inside(m[0]) || !inside(m[1]) })
 }
 
-// same reports whether two pages show the same.
+// same reports whether two pages show the same. What was proved of the storage is not shown.
 func (p *pointer) same(q *pointer) bool {
 	a, b := *p, *q
 	a.Made, b.Made = "", ""
+	a.Proofs, b.Proofs = nil, nil
 	return reflect.DeepEqual(a, b)
+}
+
+// dress sets what the page is called and looks like. What is left open stays as the page was.
+func (p *pointer) dress(o Options, was *pointer) {
+	if was == nil {
+		was = &pointer{Title: "Spack buildcache"}
+	}
+	p.Script, p.Style = scriptName, styleName
+	p.Title, p.URL = cmp.Or(o.Title, was.Title), cmp.Or(o.URL, was.URL)
+}
+
+// looks reports whether a page is dressed as the options say.
+func (p *pointer) looks(o Options) bool {
+	q := *p
+	q.dress(o, p)
+	return q.same(p)
+}
+
+// prove makes sure that the storage obeys the condition under which the page is replaced, if it may be one that does not: else two
+// publishers would replace each other's page. The page remembers it. Script and style are stored by then.
+func (p *pointer) prove(ctx context.Context, s mirror.Swapper, was *pointer, version mirror.Version) error {
+	if was != nil {
+		p.Proofs = was.Proofs
+	}
+	prover := mirror.ProverOf(s)
+	if prover == nil {
+		return nil
+	}
+	proof := prover.Proof(version)
+	if proof == "" || slices.Contains(p.Proofs, proof) {
+		return nil
+	}
+	p.Proofs = append(slices.Clone(p.Proofs), proof)
+	style := assets()[1]
+	return prover.Prove(ctx, version, &style)
 }
 
 // names are the objects that a page needs.
@@ -110,7 +149,7 @@ func (p *pointer) count(inv *inventory.Inventory) {
 	for _, b := range inv.Builds {
 		names[b.Name], targets[b.Target] = true, true
 	}
-	p.Packages, p.Names, p.Layouts = len(inv.Builds), len(names), inv.Layouts
+	p.Packages, p.Names, p.Layouts, p.State = len(inv.Builds), len(names), inv.Layouts, inv.State
 	p.Runs, p.Includes = make(map[string][]string), make(map[string][]string)
 	for _, processor := range query.Targets() {
 		for target := range targets {
@@ -136,6 +175,8 @@ type table struct {
 	open    map[string]*segment
 	closed  []mirror.Upload
 }
+
+func newTable() *table { return &table{pointer: newPointer(), rows: make(map[string]int)} }
 
 // A segment is columns of some rows.
 type segment struct {

@@ -93,21 +93,21 @@ func (w *gathered) stored() map[string]time.Time {
 	return all
 }
 
-// changes are what an update is about.
+// job is what is to be looked at.
 func (w *gathered) changes() Changes {
-	c := Changes{Mirror: w.mirror}
+	j := Changes{Mirror: w.mirror}
 	for name, by := range w.by {
-		c.Names = append(c.Names, name)
+		j.Names = append(j.Names, name)
 		if slices.ContainsFunc(by, func(m *held) bool { return m.Deliveries > 1 }) {
-			c.Again = append(c.Again, name)
+			j.Again = append(j.Again, name)
 		}
 	}
-	slices.Sort(c.Names)
-	slices.Sort(c.Again)
-	return c
+	slices.Sort(j.Names)
+	slices.Sort(j.Again)
+	return j
 }
 
-// settled ends the handling of names, with the reasons for those that must be delivered again,
+// settled ends what was told of names, with the reasons for those that must be told again,
 // and returns the messages of which nothing is open any more.
 func (w *gathered) settled(left map[string]string) []*held {
 	var over []*held

@@ -85,7 +85,7 @@ type Config struct {
 	// Update brings the index of a mirror, and the caches in front of it, in line with its objects. It is
 	// called for several mirrors at once, but for each one at a time. An error is about all names. Names
 	// that are left, or failed, are passed again, after ever longer pauses.
-	Update func(ctx context.Context, c Changes) (Result, error)
+	Update func(ctx context.Context, j Changes) (Result, error)
 
 	// Settle is how long no message about a mirror must come before Update is called. Default 3 s.
 	Settle time.Duration

@@ -43,6 +43,7 @@ func (b *Build) Documents() []string {
 // An Inventory is what the indices of a mirror say.
 type Inventory struct {
 	Layouts []string     // those that have an index: v3, v2
+	State   []string     // of each of them, which index it is: see State
 	Graph   *query.Graph // all packages, also those that are only depended on
 	Builds  []*Build     // that are offered, by name, the newest version first
 
@@ -139,8 +140,27 @@ func (inv *Inventory) read(ctx context.Context, r mirror.Reader, l buildcache.La
 		return fmt.Errorf("%s: it names no index that this release knows", l.IndexNames()[0])
 	}
 	inv.Layouts = append(inv.Layouts, l.Name())
+	inv.State = append(inv.State, state(l, p))
 	return nil
 }
+
+// State tells the indices of a mirror from those that it has at other times, as the State of an Inventory does. It reads what points
+// at an index, and not the index: in layout v2 that is the same.
+func State(ctx context.Context, r mirror.Reader) ([]string, error) {
+	var all []string
+	for _, l := range buildcache.Layouts() {
+		p, err := l.ReadPointer(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		if p.Version != mirror.Absent {
+			all = append(all, state(l, p))
+		}
+	}
+	return all, nil
+}
+
+func state(l buildcache.Layout, p *buildcache.Pointer) string { return l.Name() + " " + p.Digest() }
 
 // add adds the records of an index.
 func (inv *Inventory) add(x *index.Index, in buildcache.Layout) error {

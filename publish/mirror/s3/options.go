@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -110,11 +109,11 @@ func (o *Options) validate() error {
 		return fmt.Errorf("threshold %d: S3 takes at most 5 GiB in one request", o.Threshold)
 	case o.LimitRate < 0:
 		return fmt.Errorf("limit of %d bytes a second", o.LimitRate)
-	case o.SSE != "" && !slices.Contains(types.ServerSideEncryption("").Values(), types.ServerSideEncryption(o.SSE)):
+	case o.SSE != "" && !contains(types.ServerSideEncryption("").Values(), o.SSE):
 		return fmt.Errorf("encryption %q: want AES256, aws:kms or aws:kms:dsse", o.SSE)
 	case o.KMSKeyID != "" && !strings.HasPrefix(o.SSE, "aws:kms"):
 		return fmt.Errorf("a KMS key needs the encryption aws:kms, not %q", o.SSE)
-	case o.StorageClass != "" && !slices.Contains(types.StorageClass("").Values(), types.StorageClass(o.StorageClass)):
+	case o.StorageClass != "" && !contains(types.StorageClass("").Values(), o.StorageClass):
 		return fmt.Errorf("storage class %q is not one that S3 knows", o.StorageClass)
 	}
 	if o.EndpointURL != "" {
@@ -123,3 +122,11 @@ func (o *Options) validate() error {
 	return nil
 }
 
+func contains[T ~string](known []T, s string) bool {
+	for _, k := range known {
+		if string(k) == s {
+			return true
+		}
+	}
+	return false
+}

@@ -119,7 +119,7 @@ func (a *action) publish(ctx context.Context, r *task.Report) error {
 		return cli.Fail(cli.ExitSource, fmt.Errorf("path %w", err))
 	}
 	j := task.Publish{
-		Source: source, Destination: in.destination, Target: in.target, Options: in.options, DryRun: in.dryRun, ReadBack: in.verify, Upstream: in.upstream,
+		Source: source, Destination: in.destination, Target: in.target, Options: in.options, DryRun: in.dryRun, ReadBack: in.verify, Upstream: in.upstream, Catalog: in.catalog,
 		Environment: target.Environment{Log: log, Observe: a.log.observe, AWS: in.aws, Roots: in.roots}, Report: r, Observer: a.log,
 	}
 	j.Target.CDN.NoReadBack = !in.verify

@@ -65,6 +65,7 @@ type inputs struct {
 	caBundle           string
 	roots              *x509.CertPool // nil: those of the system
 	verify             bool           // read back what was published
+	catalog            bool           // keep the pages of mirrors up to date
 
 	options  publish.Options
 	settings []cli.Setting
@@ -149,6 +150,8 @@ var theInputs = []input{
 		return number(5, 5120, func(n int) { in.target.S3.PartSize = int64(n) << 20 })
 	}},
 	{"limit-rate", "", func(in *inputs) value { return optional(rate(&in.target.S3.LimitRate)) }},
+
+	{"catalog", "false", func(in *inputs) value { return truth(&in.catalog) }},
 
 	{"cloudfront-distribution-id", "", func(in *inputs) value { return text(&in.target.CDN.Distribution, isDistribution) }},
 	{"cloudfront-path-prefix", "", func(in *inputs) value { return text(&in.target.CDN.PathPrefix, isPathPrefix) }},

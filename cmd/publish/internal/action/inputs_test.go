@@ -127,6 +127,7 @@ func TestEachInput(t *testing.T) {
 		{"invalidation-paths", func(in *inputs) any { return in.target.CDN.ExtraPaths }, []string(nil), []good{{"auto", []string(nil)}, {"auto\n/a/*\n/b?c=1", []string{"/a/*", "/b?c=1"}}}, bad("a", "/a b", "/ü", "/"+strings.Repeat("a", 4000)), nil},
 		{"max-invalidation-paths", func(in *inputs) any { return in.target.CDN.MaxPaths }, 100, []good{{"3000", 3000}}, bad("0", "3001"), nil},
 		{"invalidate-listings", func(in *inputs) any { return slices.Contains(in.target.CDN.ExtraPaths, "/?list-type=2*") }, false, truths, notTruths, nil},
+		{"catalog", func(in *inputs) any { return in.catalog }, false, truths, notTruths, nil},
 		{"wait-for-invalidation", func(in *inputs) any { return in.target.CDN.Wait }, false, truths, notTruths, nil},
 		{"invalidation-timeout", func(in *inputs) any { return in.target.CDN.Patience }, 15 * time.Minute, []good{{"90s", 90 * time.Second}}, bad("90", "-1s"), nil},
 		{"on-invalidation-failure", func(in *inputs) any { return in.onInvalidation }, "fail", []good{{"warn", "warn"}}, bad("ignore"), nil},

@@ -115,7 +115,7 @@ func (o *outcome) where() string {
 // doing is what a part is about, after "while".
 var doing = map[task.Part]string{
 	"": "starting", partInputs: "reading the inputs", partIdentity: "getting credentials", task.PartScan: "reading the source", task.PartPlan: "planning",
-	task.PartUpload: "uploading", task.PartIndex: "writing the index", task.PartCDN: "invalidating", task.PartVerify: "reading back",
+	task.PartUpload: "uploading", task.PartIndex: "writing the index", task.PartPages: "updating the page", task.PartCDN: "invalidating", task.PartVerify: "reading back",
 }
 
 // sentence says what happened, in one line.
@@ -154,6 +154,8 @@ func (o *outcome) sentence() string {
 		}
 	case cli.ExitInvalidation:
 		return fmt.Sprintf("Published %s to %s, but the CloudFront invalidation failed: caches may serve the old index", count(o.published, "package"), o.where())
+	case cli.ExitCatalog:
+		return fmt.Sprintf("Published %s to %s, but the page of the cache is not up to date", count(o.published, "package"), o.where())
 	case cli.ExitVerification:
 		return fmt.Sprintf("Published %s to %s, but not seen when it was read back", count(o.published, "package"), o.where())
 	}

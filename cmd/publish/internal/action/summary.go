@@ -34,7 +34,7 @@ func (o *outcome) icon() string {
 		return "✅"
 	case o.report.Result == "cancelled":
 		return "⏹️"
-	case cli.ExitCode(o.err) == cli.ExitInvalidation, cli.ExitCode(o.err) == cli.ExitVerification:
+	case cli.OneOf(cli.ExitCode(o.err), cli.ExitInvalidation, cli.ExitVerification, cli.ExitCatalog):
 		return "⚠️"
 	}
 	return "❌"

@@ -36,6 +36,8 @@ var Exits = []Exit{
 		"yes", "run again; caches follow the object's own `Cache-Control` until then"},
 	{ExitVerification, "`publish verify`: damage. `publish`: published, but not seen through `--public-url`",
 		"yes", "read the findings; look at what stands before the bucket"},
+	{ExitCatalog, "published, but the page of the cache (`--catalog`) could not be brought up to date",
+		"yes", "mend what the message names, then `publish catalog`; or publish again: the next new index brings it up to date"},
 	{ExitTimeout, "`--timeout` has passed",
 		"what is complete stays", "run again: the rest resumes"},
 	{ExitSignal + 1, "stopped by SIGHUP: the terminal or the session was closed",

@@ -19,6 +19,7 @@ const (
 	ExitIndex        = 6 // an index could not be replaced
 	ExitInvalidation = 7 // published, but caches may serve the old index
 	ExitVerification = 8 // damage found, or published and not seen through the public URL
+	ExitCatalog      = 9 // published, but the page of the cache shows what was there before
 	ExitTimeout      = 124
 	ExitSignal       = 128 // and the number of the signal
 )
@@ -52,7 +53,7 @@ var ErrReported = errors.New("reported")
 // classes name the exit codes for programs: outputs of the action, answers and metrics of the daemon.
 var classes = map[int]string{
 	ExitInternal: "internal", ExitUsage: "config", ExitCredentials: "auth", ExitSource: "source", ExitUpload: "upload",
-	ExitIndex: "index", ExitInvalidation: "invalidation", ExitVerification: "verify", ExitTimeout: "timeout",
+	ExitIndex: "index", ExitInvalidation: "invalidation", ExitVerification: "verify", ExitCatalog: "catalog", ExitTimeout: "timeout",
 }
 
 // ClassOf returns the class of failure of an exit code; empty for success, and for what a signal has stopped.

@@ -14,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/arrival"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/catalog"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
@@ -117,6 +118,9 @@ var failures = []row{
 	is(ExitVerification, target.ErrNotVisible).
 		ending("see that {public-url} is where clients find {destination}; if a cache is in between, give {distribution-id}, or look at the Cache-Control that it obeys"),
 
+	is(ExitCatalog, catalog.ErrBehind).
+		ending("the packages are published and in the index; run `publish catalog` for {destination} when the cause is mended, or publish again"),
+
 	// The daemon and its queue.
 	as(ExitUsage, func(err *daemon.OutsideError, _ Words) string {
 		return "the daemon publishes only what is below a source of one of its mirrors: " + strings.Join(err.Sources, ", ")
@@ -199,6 +203,8 @@ var failures = []row{
 		}
 		return ""
 	}).then(Lasting),
+	is(ExitUsage, catalog.ErrForeign).then(Lasting).
+		hint("move the index.html that is there out of the way, or leave the page out"),
 	words(ExitIndex, reindex.ErrUnresolved, func(w Words) string { return w.Unresolved }),
 
 	// Where the destination is, and whether it answers as it should.

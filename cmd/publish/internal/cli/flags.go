@@ -62,6 +62,11 @@ func StorageFlags(fs *pflag.FlagSet, c *target.Config) {
 	})
 }
 
+// CatalogFlag adds the flag that keeps the web page of a mirror up to date.
+func CatalogFlag(fs *pflag.FlagSet, catalog *bool) {
+	fs.BoolVar(catalog, "catalog", false, "keep the web page of each mirror (see publish catalog) up to date, after its index")
+}
+
 // CDNFlags adds the flags that say what stands between a destination and its readers.
 func CDNFlags(fs *pflag.FlagSet, c *target.CDNConfig) {
 	help.Group(fs, "CloudFront and readers", func(fs *pflag.FlagSet) {

@@ -92,6 +92,7 @@ type MirrorConfig struct {
 	MaxInvalidationPaths int    `yaml:"max_invalidation_paths"`
 	WaitForInvalidation  bool   `yaml:"wait_for_invalidation"`
 	PublicURL            string `yaml:"public_url"`
+	Catalog              bool   `yaml:"catalog"`
 }
 
 // A timespan is a time as Go writes it: 90s, 5m, 1h30m.

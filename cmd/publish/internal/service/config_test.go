@@ -73,7 +73,7 @@ func TestTheExampleIsWhole(t *testing.T) {
 		s := reflect.ValueOf(v)
 		for i := range s.NumField() {
 			key := s.Type().Field(i).Tag.Get("yaml")
-			if s.Field(i).IsZero() && key != "require_signed" && key != "wait_for_invalidation" && key != "unsafe_single_writer" && key != "resign" && key != "sign_public_key" {
+			if s.Field(i).IsZero() && key != "require_signed" && key != "wait_for_invalidation" && key != "unsafe_single_writer" && key != "resign" && key != "catalog" && key != "sign_public_key" {
 				t.Errorf("%T: %s is not in the example", v, key)
 			}
 		}

@@ -131,7 +131,7 @@ func (s *service) mirrors(c *Config) ([]daemon.Mirror, error) {
 		if err != nil {
 			return nil, cli.Usage(err)
 		}
-		served := Mirror{Name: m.Name, Source: m.Source, Destination: m.Destination, Target: m.Target(), Options: o}
+		served := Mirror{Name: m.Name, Source: m.Source, Destination: m.Destination, Target: m.Target(), Options: o, Catalog: m.Catalog}
 		served.Target.S3.Limiter, served.Target.S3.LimitRate = limiter, least
 		out := s.mirror(served)
 		out.Fingerprint = fingerprint(m, least)
@@ -148,6 +148,7 @@ type Mirror struct {
 	Name, Source, Destination string
 	Target                    target.Config
 	Options                   publish.Options
+	Catalog                   bool // keep the pages of mirrors up to date
 }
 
 // mirror returns a mirror for the daemon.
@@ -163,7 +164,7 @@ func (s *service) mirror(m Mirror) daemon.Mirror {
 	log := s.log.With("mirror", m.Name)
 	w := &mirrorWork{Mirror: m, log: log, environment: target.Environment{Log: log, Observe: s.observed, Answered: func() { s.daemon.Progress() }}}
 	return daemon.Mirror{
-		Name: m.Name, Source: filepath.Clean(m.Source), Destination: m.Destination, Caches: m.Target.CDN.Caches(), Work: w,
+		Name: m.Name, Source: filepath.Clean(m.Source), Destination: m.Destination, Caches: m.owes(), Work: w,
 		Settle: defaultSettle, MaxDelay: defaultMaxDelay, Scan: defaultScan, Stuck: defaultStuck, Watch: true,
 		SigningKey: signing,
 	}

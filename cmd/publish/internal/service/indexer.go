@@ -29,6 +29,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/pages"
 )
 
 // An indexWork heals mirrors below a destination.
@@ -36,6 +37,9 @@ type indexWork struct {
 	destination *target.Destination
 	cdn         *target.CDN
 	trust       buildcache.Trust
+	catalog     bool   // keep the pages of mirrors up to date
+	publicURL   string // of the destination
+	log         *slog.Logger
 	healed      func(healedMirror)
 }
 
@@ -44,6 +48,7 @@ type healedMirror struct {
 	Mirror     string               `json:"mirror"` // below DESTINATION; empty for DESTINATION itself
 	Names      int                  `json:"names"`  // that were told
 	Indices    []reindex.Healed     `json:"indices"`
+	Pages      []pages.Page         `json:"pages,omitempty"`
 	Left       map[string]string    `json:"left"` // names that are looked at again, and why
 	Invalidate *target.Invalidation `json:"invalidation,omitempty"`
 	Seconds    float64              `json:"seconds"`
@@ -61,6 +66,7 @@ type Indexer struct {
 	Target           target.Config
 	RequireSigned    bool
 	TrustedKeys      string
+	Catalog          bool // keep the pages of mirrors up to date
 	Destination      string
 	Listen, Socket   string // where it answers; empty: nowhere
 	version          string
@@ -98,7 +104,7 @@ func (i Indexer) serve(ctx context.Context) error {
 	if err = errors.Join(i.check(), i.Target.Validate(), err); err != nil {
 		return cli.Usage(err)
 	}
-	x := indexWork{trust: trust, healed: i.healed}
+	x := indexWork{trust: trust, catalog: i.Catalog, publicURL: i.Target.CDN.PublicURL, log: i.log, healed: i.healed}
 	bucket, prefix, _ := strings.Cut(strings.TrimPrefix(i.Destination, "s3://"), "/")
 	host := events.New(events.Config{
 		Address: i.Queue, Bucket: bucket, Prefix: strings.Trim(prefix, "/"), Update: x.update,
@@ -148,9 +154,18 @@ func (x *indexWork) update(ctx context.Context, j events.Changes) (events.Result
 		all.Add(h.Expectation(j.Mirror), h.Stale)
 	}
 	came := resultOf(healed)
+	// Whoever has written an index, its page follows: what changed is told. If it is up to date, that takes two or three requests.
+	var behind error
+	if x.catalog && len(healed) > 0 {
+		out.Pages, behind = updatePages(ctx, x.destination, x.publicURL, []string{j.Mirror}, x.log)
+		all.Stale = append(all.Stale, pages.Stale(out.Pages)...)
+	}
 	if out.Invalidate, err = x.cdn.Update(ctx, all); err != nil {
 		came.InvalidationFailed = true
 		return came, err
+	}
+	if behind != nil {
+		return came, behind
 	}
 	came.Left, came.Invalidated = out.Left, out.Invalidate != nil
 	out.Seconds = time.Since(began).Seconds()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io/fs"
+	"log/slog"
 	"net/http/httptest"
 	"os"
 	"regexp"
@@ -85,6 +86,36 @@ func TestIndexerIsNotDoneBeforeCachesAreTold(t *testing.T) {
 	// What was told once, and is in order, is told to no cache.
 	if _, err := x.update(t.Context(), events.Changes{Mirror: "noble/spack", Names: names}); err != nil || len(api.Invalidations("E1")) != 1 {
 		t.Errorf("invalidated: %q, %v", api.Invalidations("E1"), err)
+	}
+}
+
+// The page of a mirror follows its index, whoever has written that, and caches are told of both. A page that is not ours is left, and does not
+// keep caches from being told.
+func TestIndexerKeepsThePage(t *testing.T) {
+	dir, names := unindexed(t, "noble/spack")
+	x, api, _ := indexerOf(t, dir)
+	x.catalog, x.log = true, slog.New(slog.DiscardHandler)
+	for range 2 {
+		if _, err := x.update(t.Context(), events.Changes{Mirror: "noble/spack", Names: names}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	page := dir + "/noble/spack/index.html"
+	if got := api.Invalidations("E1"); len(got) != 1 || !slices.Contains(got[0], "/noble/spack/index.html") {
+		t.Errorf("invalidated: %q", got)
+	}
+	if err := os.Remove(page); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.update(t.Context(), events.Changes{Mirror: "noble/spack", Names: []string{layout.V3Index}}); err != nil || len(api.Invalidations("E1")) != 2 {
+		t.Errorf("the index of another writer: %v, %q", err, api.Invalidations("E1"))
+	}
+	clitest.Write(t, page, "mine")
+	if came, err := x.update(t.Context(), events.Changes{Mirror: "noble/spack", Names: names, Again: names}); err != nil || !came.Invalidated {
+		t.Errorf("another page: %+v, %v", came, err)
+	}
+	if text, err := os.ReadFile(page); err != nil || string(text) != "mine" {
+		t.Errorf("%s, %v", text, err)
 	}
 }
 

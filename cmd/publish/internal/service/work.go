@@ -23,6 +23,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/pages"
 )
 
 // A mirrorWork does for a daemon what is to be done for one mirror: it implements daemon.Work.
@@ -143,11 +144,15 @@ func (w *mirrorWork) forgetOpened(o *opened) {
 	}
 }
 
-// A obligation is what is owed to caches, as the queue keeps it.
+// An obligation is what is owed to clients once an index is replaced, as the queue keeps it.
 type obligation struct {
 	Names []string              `json:"names"` // below the destination
 	Shown []reindex.Expectation `json:"shown"`
+	Pages []string              `json:"pages,omitempty"` // mirrors whose page is to be brought up to date
 }
+
+// owes reports whether something is owed to clients when an index is replaced.
+func (m *Mirror) owes() bool { return m.Catalog || m.Target.CDN.Caches() }
 
 // Publish implements daemon.Work.
 func (w *mirrorWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Result, error) {
@@ -183,8 +188,8 @@ func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (d
 	if err != nil {
 		return daemon.Result{}, err
 	}
-	if w.Target.CDN.Caches() {
-		if err := r.Intend(intention(plan)); err != nil {
+	if w.owes() {
+		if err := r.Intend(w.intention(plan)); err != nil {
 			return daemon.Result{}, err
 		}
 	}
@@ -200,8 +205,14 @@ func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (d
 }
 
 // intention is what will be owed if the plan is carried out, or half of it.
-func intention(plan *publish.Plan) []byte {
-	return encode(obligation{Names: plan.Stale()})
+func (w *mirrorWork) intention(plan *publish.Plan) []byte {
+	owed := obligation{Names: plan.Stale()}
+	for _, m := range plan.Mirrors {
+		if w.Catalog && m.Index.Changes {
+			owed.Pages = append(owed.Pages, m.Path)
+		}
+	}
+	return encode(owed)
 }
 
 func encode(d obligation) []byte {
@@ -230,6 +241,9 @@ func (w *mirrorWork) outcome(r *daemon.Run, applied *publish.Outcome) daemon.Res
 		out.Indices = append(out.Indices, daemon.IndexStatus{
 			Path: m.Path, Layout: m.Layout, Packages: m.Index.After, Bytes: m.Index.Bytes, Written: m.Index.Written,
 		})
+		if w.Catalog && m.Index.Written {
+			owed.Pages = append(owed.Pages, m.Path)
+		}
 		for _, p := range m.Packages {
 			switch p.Status {
 			case publish.Skipped:
@@ -239,7 +253,7 @@ func (w *mirrorWork) outcome(r *daemon.Run, applied *publish.Outcome) daemon.Res
 			}
 		}
 	}
-	if w.Target.CDN.PublicURL != "" || w.Target.CDN.Distribution != "" && len(owed.Names) > 0 {
+	if w.Target.CDN.PublicURL != "" || w.Target.CDN.Distribution != "" && len(owed.Names) > 0 || len(owed.Pages) > 0 {
 		out.Obligation = encode(owed)
 	}
 	return out
@@ -310,14 +324,18 @@ func (w *mirrorWork) Invalidate(ctx context.Context, obligations [][]byte) error
 		}
 		all.Names = append(all.Names, d.Names...)
 		all.Shown = append(all.Shown, d.Shown...)
+		all.Pages = append(all.Pages, d.Pages...)
 	}
-	slices.Sort(all.Names)
-	all.Names = slices.Compact(all.Names)
 	d, err := w.open(ctx)
 	if err != nil {
 		return err
 	}
+	written, behind := updatePages(ctx, d.Destination, w.Target.CDN.PublicURL, all.Pages, w.log)
+	all.Names = append(all.Names, pages.Stale(written)...)
+	slices.Sort(all.Names)
+	all.Names = slices.Compact(all.Names)
 	_, err = d.cdn.Update(ctx, target.Changes{Stale: all.Names, Shown: reindex.MergeExpectations(all.Shown)})
+	err = errors.Join(err, behind)
 	if errors.Is(err, mirror.ErrCredentials) {
 		w.forgetOpened(d)
 	}

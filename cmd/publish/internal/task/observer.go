@@ -13,6 +13,7 @@ const (
 	PartPlan   Part = "Plan"
 	PartUpload Part = "Upload"
 	PartIndex  Part = "Index"
+	PartPages  Part = "Page"
 	PartCDN    Part = "CloudFront"
 	PartVerify Part = "Verify"
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/pages"
 )
 
 // A Publish is one publish, from its configuration to its report.
@@ -32,6 +34,8 @@ type Publish struct {
 	Upstream []string
 	// ReadBack reads the index back from the destination when it has been replaced.
 	ReadBack bool
+	// Catalog keeps the page of each mirror up to date whose index is replaced.
+	Catalog bool
 
 	Environment target.Environment
 	Report      *Report
@@ -131,7 +135,14 @@ func (p *Publish) publish(ctx context.Context, src *source.Source, d *target.Des
 		return err
 	}
 	identified()
-	p.Report.SetPlan(plan, cdn.Paths(plan.Stale()), d.Parts.Threshold, d.Parts.PartSize)
+	stale := plan.Stale()
+	for _, m := range p.mirrorsWithPages(plan.Expected(), func(x publish.Index) bool { return x.Changes }) {
+		stale = append(stale, pages.Name(m))
+		if p.DryRun {
+			p.Report.Pages = append(p.Report.Pages, pages.Page{Mirror: m})
+		}
+	}
+	p.Report.SetPlan(plan, cdn.Paths(stale), d.Parts.Threshold, d.Parts.PartSize)
 	p.Observer.Planned(plan, p.Report)
 	if p.DryRun {
 		return p.dryRun(ctx, plan)
@@ -226,14 +237,51 @@ func (p *Publish) carryOut(ctx context.Context, plan *publish.Plan, d *target.De
 	for _, m := range out.Mirrors {
 		all = append(all, m.Expectations()...)
 	}
+	behind := p.updatePages(ctx, out, d)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	var cdnErr error
-	p.Report.Invalidate, cdnErr = cdn.Update(ctx, target.Changes{Stale: out.Stale, Shown: all})
+	p.Report.Invalidate, cdnErr = cdn.Update(ctx, target.Changes{Stale: slices.Concat(out.Stale, pages.Stale(p.Report.Pages)), Shown: all})
 	if cdnErr == nil && p.ReadBack {
 		p.Observer.Begin(PartVerify)
 		cdnErr = p.readBack(ctx, all, d)
 	}
 	p.Report.Stored.Requests = d.Requests()
-	return errors.Join(cdnErr, err)
+	if err = errors.Join(cdnErr, err); err == nil { // a page is the least of what can go wrong
+		err = behind
+	}
+	return err
+}
+
+// mirrorsWithPages are the mirrors that have a page, if their index is one that counts.
+func (p *Publish) mirrorsWithPages(out *publish.Outcome, counts func(publish.Index) bool) []string {
+	var paths []string
+	for _, m := range out.Mirrors {
+		if p.Catalog && counts(m.Index) && !slices.Contains(paths, m.Path) {
+			paths = append(paths, m.Path)
+		}
+	}
+	return paths
+}
+
+// updatePages brings the pages of mirrors up to date whose index was replaced, if that is wanted. What fails is a finding, and an error
+// that is no failure of what was published.
+func (p *Publish) updatePages(ctx context.Context, out *publish.Outcome, d *target.Destination) error {
+	changed := p.mirrorsWithPages(out, func(x publish.Index) bool { return x.Written })
+	if len(changed) == 0 {
+		return nil
+	}
+	p.Observer.Begin(PartPages)
+	all, err := pages.Published(ctx, d, p.Target.CDN.PublicURL, changed)
+	p.Report.Pages = all
+	for _, page := range all {
+		p.Observer.Note("%s", page)
+	}
+	if err != nil && ctx.Err() == nil {
+		p.Report.Warn("", err.Error())
+	}
+	return err
 }
 
 // readBack makes sure that the destination itself shows what was published.

@@ -21,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/style"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/pages"
 )
 
 // A Report is what a publish tells: the plan, and what came of it.
@@ -40,6 +41,7 @@ type Report struct {
 	Findings    []buildcache.Finding `json:"findings"`
 	Estimate    publish.Cost         `json:"estimate"`
 	Stored      *Stored              `json:"stored,omitempty"`
+	Pages       []pages.Page         `json:"pages,omitempty"` // with --catalog; in a dry run, those that would be written
 	Invalidate  *target.Invalidation `json:"invalidation,omitempty"`
 	Seconds     float64              `json:"seconds"`
 
@@ -321,6 +323,13 @@ func (r *Report) planText(b *strings.Builder) {
 			escape.Fprintf(b, "  would invalidate %d paths: $%.4f once the month's 1,000 free ones are used up\n", len(i.Paths), r.Estimate.PathsUSD)
 		}
 	}
+	for _, p := range r.Pages {
+		if r.dryRun {
+			escape.Fprintf(b, "  would update the page %s and its parts, which are not among these objects\n", pages.Name(p.Mirror))
+		} else {
+			escape.Fprintf(b, "  page %s\n", p)
+		}
+	}
 	if i := r.Invalidate; i != nil {
 		for _, p := range i.Paths {
 			escape.Fprintf(b, "  invalidate %s\n", p)
@@ -474,6 +483,8 @@ func (r *Report) outcome() string {
 	switch {
 	case r.indexed && r.ExitCode == cli.ExitSource:
 		return fmt.Sprintf("%s: published %s, refused others", r.Result, packages)
+	case r.indexed && r.ExitCode == cli.ExitCatalog:
+		return r.Result + ": everything is published and in the index, but the page of the cache is not up to date"
 	case r.indexed:
 		return r.Result + ": everything is published and in the index, but clients may not see it yet"
 	case r.Stored != nil && r.Stored.Objects > 0:

@@ -1,0 +1,73 @@
+// Package pages keeps the web pages beside mirrors up to date, whichever front end has published.
+package pages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize/english"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/catalog"
+	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+)
+
+// A Page is what became of the page of one mirror.
+type Page struct {
+	Mirror string `json:"mirror"` // its path below the destination; empty for the destination itself
+	*catalog.Result
+}
+
+// String says it in one line.
+func (p Page) String() string {
+	what := "is up to date"
+	if !p.Unchanged {
+		what = english.Plural(p.Objects, "object", "") + " written, " + cli.Size(p.Bytes)
+	}
+	return fmt.Sprintf("%s%s: %s, %s", cli.Prefixed(p.Mirror), catalog.Page, english.Plural(p.Packages, "package", ""), what)
+}
+
+// Name is that of the page of a mirror, below the destination.
+func Name(mirror string) string { return path.Join(mirror, catalog.Page) }
+
+// Stale are the names, below the destination, whose content is other than before.
+func Stale(all []Page) []string {
+	var names []string
+	for _, p := range all {
+		for _, name := range p.Stale {
+			names = append(names, path.Join(p.Mirror, name))
+		}
+	}
+	return names
+}
+
+// One brings the page of one mirror up to date. publicURL is where clients find the destination; empty: not known.
+func One(ctx context.Context, d *target.Destination, publicURL, mirror string, o catalog.Options) (Page, error) {
+	o.Now = time.Now()
+	if o.URL = publicURL; o.URL != "" && mirror != "" {
+		o.URL = strings.TrimSuffix(o.URL, "/") + "/" + mirror
+	}
+	r, err := catalog.Update(ctx, d.Mirror(mirror), o)
+	return Page{mirror, r}, err
+}
+
+// Published brings the pages of mirrors up to date whose packages have been published. What fails leaves a page as it was and does not
+// concern the packages: the error is a catalog.ErrBehind, and the other pages are up to date all the same.
+func Published(ctx context.Context, d *target.Destination, publicURL string, mirrors []string) (all []Page, err error) {
+	for _, m := range mirrors {
+		p, failed := One(ctx, d, publicURL, m, catalog.Options{})
+		switch {
+		case failed == nil:
+			all = append(all, p)
+		case !errors.Is(failed, inventory.ErrNoIndex): // which has nothing to show
+			err = errors.Join(err, fmt.Errorf("%w: %s%w", catalog.ErrBehind, cli.Prefixed(m), failed))
+		}
+	}
+	return all, err
+}

@@ -1,0 +1,29 @@
+package service
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/pages"
+)
+
+// updatePages brings the pages of mirrors up to date. What fails is logged. It is an error only if another attempt may succeed: a page that
+// somebody must put right by hand must not keep caches from being invalidated.
+func updatePages(ctx context.Context, d *target.Destination, publicURL string, mirrors []string, log *slog.Logger) ([]pages.Page, error) {
+	mirrors = slices.Clone(mirrors)
+	slices.Sort(mirrors)
+	all, err := pages.Published(ctx, d, publicURL, slices.Compact(mirrors))
+	if err == nil || ctx.Err() != nil {
+		return all, err
+	}
+	lasting := cli.Repeat(err) == cli.Lasting
+	log.Warn("a page is not up to date", "reason", err.Error(), "tried again", !lasting)
+	if lasting {
+		return all, nil
+	}
+	return all, err
+}
