@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 	"github.com/vantagecompute/slurm-factory-publish/test/s3server"
 )
 
@@ -79,6 +80,7 @@ func TestHost(t *testing.T) {
 		{"the daemon can do no more than it needs", confined},
 		{"strangers are refused", strangers},
 		{"more is given to it by a drop-in, and loaded", givenMore},
+		{"it signs with credentials of systemd, and with a key that gpg has", signs},
 		{"it is started anew, and who asks waits", killed},
 		{"one that says nothing is ended, and tells what it was doing", silent},
 		{"an upgrade restarts it", upgraded},
@@ -204,6 +206,59 @@ systemctl reload slurm-factory-publish`)
 	}
 	if out := m.sh("stranger", "publish verify file:///srv/mirror"); !strings.Contains(out, "11 packages") {
 		t.Error(out)
+	}
+}
+
+// signs lets the daemon sign as docs/signing.md shows it: the key and its passphrase are credentials that only the service can read.
+func signs(t *testing.T, m *machine) {
+	const passphrase = "correct-horse-CANARY-staple"
+	private, public := signtest.Protected(t, passphrase, "ed25519")
+	m.write("/root/signing-key.asc", private, 0o600)
+	m.write("/root/passphrase", passphrase+"\n", 0o600)
+	m.write("/root/release.pub", public, 0o644)
+	_, page, ok := strings.Cut(read(t, filepath.Join(root, "docs/signing.md")), "## On a build host\n")
+	dropIn := regexp.MustCompile("(?s)```ini\n(.*?)```").FindStringSubmatch(page)
+	keys := regexp.MustCompile(`(?m)^ +(sign_key|sign_passphrase_file): \S+$`).FindAllString(page, 2)
+	if !ok || dropIn == nil || len(keys) != 2 {
+		t.Fatalf("%q, %q", dropIn, keys)
+	}
+	m.write("/etc/systemd/system/slurm-factory-publish.service.d/signing.conf", dropIn[1], 0o644)
+	if err := os.CopyFS(filepath.Join(m.dir, "srv/unsigned"), os.DirFS("../testdata/v3-unsigned")); err != nil {
+		t.Fatal(err)
+	}
+	out := m.sh("root", `cd ~
+systemd-creds encrypt --name=signing-key signing-key.asc /etc/slurm-factory-publish/signing-key.cred
+systemd-creds encrypt --name=signing-passphrase passphrase /etc/slurm-factory-publish/signing-passphrase.cred
+export GNUPGHOME=/var/lib/slurm-factory-publish/gnupg
+install -d -m 700 $GNUPGHOME
+gpg --batch --quiet --passphrase "" --quick-generate-key "build host <host@example.invalid>" ed25519 sign never
+gpg --armor --export >host.pub
+gpgconf --kill all
+chown -R slurm-factory-publish: $GNUPGHOME
+echo "GNUPGHOME=$GNUPGHOME" >>/etc/default/slurm-factory-publish
+fingerprint=$(gpg --with-colons --list-keys 2>&1 | awk -F: '$1 == "fpr" { print $10; exit }')
+cat >>/etc/slurm-factory-publish/config.yaml <<END
+  - source: /srv/unsigned
+    destination: file:///srv/mirror/signed
+`+strings.Join(keys, "\n")+`
+  - source: /srv/unsigned
+    destination: file:///srv/mirror/by-gpg
+    sign_key: gpg:$fingerprint
+END
+systemctl daemon-reload
+systemctl restart slurm-factory-publish`)
+	for mirror, key := range map[string]string{"signed": "release.pub", "by-gpg": "host.pub"} {
+		m.until(mirror+" is there", func() bool {
+			said, err := m.try("publish", "verify", "--require-signed", "--trusted-keys", "/root/"+key, "file:///srv/mirror/"+mirror)
+			return err == nil && strings.Contains(said, "11 packages")
+		})
+	}
+	pid := m.property(service, "MainPID")
+	out += m.run("journalctl", "--no-pager", "-u", service) + m.run("systemctl", "show", service) + m.run("cat", "/proc/"+pid+"/cmdline", "/proc/"+pid+"/environ") +
+		m.sh("root", "cat /var/lib/slurm-factory-publish/queue.db* /etc/slurm-factory-publish/*")
+	signtest.WantNoSecret(t, passphrase, private, "the service", out)
+	if limits := m.run("cat", "/proc/"+pid+"/limits"); !regexp.MustCompile(`Max core file size\s+0\s+0\s`).MatchString(limits) {
+		t.Errorf("the daemon may write a core: %s", limits)
 	}
 }
 
