@@ -29,11 +29,7 @@ func (a *application) rely(ctx context.Context, m *running) error {
 		return err
 	}
 	// Only now: until a moment ago, what was found could be deleted.
-	var names []string
-	for _, o := range r.objects {
-		names = append(names, o.Name)
-	}
-	seen, err := buildcache.SurveyFor(ctx, m.format, m.store, names)
+	seen, err := buildcache.SurveyFor(ctx, m.format, m.store, r.names)
 	if err != nil {
 		return err
 	}
@@ -52,9 +48,6 @@ func (a *application) rely(ctx context.Context, m *running) error {
 func (a *application) object(ctx context.Context, m *running) (relied, bool, error) {
 	r := m.relied(time.Since(a.began) > notice.Young)
 	atWork, err := notice.Object(ctx, m.store, r.names)
-	if err != nil {
-		err = fmt.Errorf("packages that are there already: %w", err)
-	}
 	return r, atWork, err
 }
 
@@ -93,27 +86,11 @@ func (m *running) relied(long bool) relied {
 		if p.Status != New {
 			rely(p.Package, buildcache.DocumentOf(p.Package))
 		}
-		r.names = append(r.names, m.dependencies(p.Package, written)...)
+		r.names = append(r.names, buildcache.DependencyDocuments(m.format, p.Package, written)...)
 	}
 	slices.Sort(r.names)
 	r.names = slices.Compact(r.names)
 	return r
-}
-
-// dependencies are the documents of what a package depends on, as far as the record says their names and they are not stored now.
-func (m *running) dependencies(p *buildcache.Package, written map[string]bool) []string {
-	if p.Spec == nil {
-		return nil
-	}
-	var all []string
-	for _, n := range p.Spec.Nodes[1:] {
-		names, ok := m.format.DocumentNames(n, buildcache.ToolchainIn(n.Record))
-		if !ok || n.External || slices.ContainsFunc(names, func(name string) bool { return written[name] }) {
-			continue
-		}
-		all = append(all, names...)
-	}
-	return all
 }
 
 // sendAgain stores an object that was there when the run was planned.

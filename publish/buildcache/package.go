@@ -3,6 +3,7 @@ package buildcache
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
@@ -114,4 +115,20 @@ func content(err error) error {
 		return nil
 	}
 	return &ContentError{err}
+}
+
+// DependencyDocuments are the names that the documents of what a package depends on may have, as far as its spec says, but for those
+// of packages whose document is one of some.
+func DependencyDocuments(f Layout, p *Package, but map[string]bool) []string {
+	if p.Spec == nil {
+		return nil
+	}
+	var all []string
+	for _, n := range p.Spec.Nodes[1:] {
+		names, ok := f.DocumentNames(n, ToolchainIn(n.Record))
+		if ok && !n.External && !slices.ContainsFunc(names, func(name string) bool { return but[name] }) {
+			all = append(all, names...)
+		}
+	}
+	return all
 }

@@ -63,7 +63,7 @@ func record(i int) string {
 		dependencies = fmt.Sprintf(`"dependencies":[{"name":%q,"hash":%q,"parameters":{"deptypes":["link"],"virtuals":[]}}],`, nameOf(i-1), hashOf(i-1))
 	}
 	return fmt.Sprintf(`%q:{"spec":{"name":%q,"version":"1.%d","arch":{"platform":"linux","platform_os":"ubuntu24.04","target":"x86_64_v3"},"namespace":"builtin","parameters":{"build_system":"generic","cflags":[],"padding":%q},"package_hash":"x",%s"annotations":{"original_specfile_version":5},"hash":%q},"ref_count":1,"in_buildcache":true}`,
-		hashOf(i), nameOf(i), i%4, strings.Repeat("p", 400), dependencies, hashOf(i))
+		hashOf(i), nameOf(i), i%4, strings.Repeat("p", 100), dependencies, hashOf(i))
 }
 
 // indexBody is the index as it is read, one record at a time.
