@@ -228,25 +228,13 @@ func (f *FilePlan) sign(ctx context.Context, k *sign.Key) error {
 		if w.Content != nil {
 			continue
 		}
-		signature, err := k.Detached(ctx, func() (io.ReadCloser, error) { return contentOf(f.content) })
+		signature, err := k.Detached(ctx, func() (io.ReadCloser, error) { return blob.Stream(f.content) })
 		if err != nil {
 			return fmt.Errorf("%s: %w", w.Name, err)
 		}
 		f.Writes[i].Object = buildcache.NewObject(w.Name, signature, w.Type, w.CacheControl)
 	}
 	return nil
-}
-
-// contentOf reads a source once, from its beginning.
-func contentOf(s blob.Source) (io.ReadCloser, error) {
-	r, err := s.Open()
-	if err != nil {
-		return nil, err
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.NewSectionReader(r, 0, s.Size()), r}, nil
 }
 
 // SigningKey is the key that a plan signs with; empty: none.

@@ -2,7 +2,6 @@ package publish
 
 import (
 	"context"
-	"errors"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
@@ -26,18 +25,5 @@ func (m *MirrorOutcome) Sweep(ctx context.Context, s mirror.Sweeper) error {
 	if len(large) == 0 {
 		return nil
 	}
-	for l, err := range s.Leftovers(ctx, m.format.Payload()) {
-		if errors.Is(err, mirror.ErrDenied) {
-			return nil // who may not list uploads cannot discard them; the bucket's lifecycle rule will
-		}
-		if err != nil {
-			return err
-		}
-		if large[l.Name] {
-			if err := s.Discard(ctx, l); err != nil && !errors.Is(err, mirror.ErrDenied) {
-				return err
-			}
-		}
-	}
-	return nil
+	return mirror.DiscardUploads(ctx, s, m.format.Payload(), large)
 }
