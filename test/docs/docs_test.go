@@ -330,7 +330,7 @@ func TestReports(t *testing.T) {
 		{"publish", []string{"--include", "zlib", "--index", "none", "MIXED", "file://TMP/c"}},
 		{"publish", []string{"MIXED", "file://TMP/c"}},
 		{"publish", []string{"FIXTURES/v3-signed", "file://TMP/e"}},
-		{"publish", []string{"--view", "site", "FIXTURES/v3-signed", "file://TMP/w"}},
+		{"publish", []string{"--catalog", "--view", "site", "FIXTURES/v3-signed", "file://TMP/w"}},
 		{"publish", []string{"--trusted-keys", "FIXTURES/keys/two.pub", "MIXED", "file://TMP/e"}},
 		{"publish", []string{"--resign", "--trusted-keys", "FIXTURES/keys/one.pub", "--sign-key", "TMP/key", "FIXTURES/v3-signed", "file://TMP/g"}},
 		{"publish", []string{"--keep-going", "TMP/d", "file://TMP/f"}},
