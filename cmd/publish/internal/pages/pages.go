@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"path"
 	"strings"
 	"time"
@@ -49,12 +50,22 @@ func Stale(all []Page) []string {
 
 // One brings the page of one mirror up to date. publicURL is where clients find the destination; empty: not known.
 func One(ctx context.Context, d *target.Destination, publicURL, mirror string, o catalog.Options) (Page, error) {
-	o.Now = time.Now()
-	if o.URL = publicURL; o.URL != "" && mirror != "" {
-		o.URL = strings.TrimSuffix(o.URL, "/") + "/" + mirror
-	}
+	o.Now, o.URL = time.Now(), address(publicURL, mirror)
 	r, err := catalog.Update(ctx, d.Mirror(mirror), o)
 	return Page{mirror, r}, err
+}
+
+// address is where clients find a mirror, without the user and password that the URL may hold: the page is public.
+func address(publicURL, mirror string) string {
+	u, err := url.Parse(publicURL)
+	if err != nil || publicURL == "" {
+		return ""
+	}
+	u.User = nil
+	if mirror == "" {
+		return u.String()
+	}
+	return strings.TrimSuffix(u.String(), "/") + "/" + mirror
 }
 
 // Published brings the pages of mirrors up to date whose packages have been published. What fails leaves a page as it was and does not
