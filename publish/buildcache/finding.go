@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/dustin/go-humanize/english"
 
@@ -45,6 +46,13 @@ type FindingsError struct {
 	Held bool
 	// Whole: Error names each of them.
 	Whole bool
+}
+
+// Is reports whether it was found that no more files may be open, which is the fault of none of them.
+func (e *FindingsError) Is(target error) bool {
+	return (target == syscall.EMFILE || target == syscall.ENFILE) && slices.ContainsFunc(e.Findings, func(f Finding) bool {
+		return strings.HasSuffix(f.Reason, target.Error())
+	})
 }
 
 // Error says what was found. What is the same of many packages is one line, unless Whole is set.

@@ -178,6 +178,12 @@ var failures = []row{
 		hint("see whether it signs by itself: `echo test | gpg --local-user FINGERPRINT --clearsign`; `gpgconf --kill gpg-agent` ends an agent that does not answer"),
 
 	// The source, and what is in the mirror.
+	// Before what it makes unreadable.
+	words(0, syscall.EMFILE, func(Words) string {
+		return fmt.Sprintf("%d files may be open: raise that with `ulimit -n`, or LimitNOFILE= of the service, or give a smaller {concurrency}", nofile.Limit())
+	}),
+	is(0, syscall.ENFILE).
+		hint("the machine has too many files open: see fs.file-max"),
 	as(ExitSource, func(err *buildcache.FindingsError, _ Words) string {
 		todo := "mend or rebuild what is named"
 		if slices.ContainsFunc(err.Findings, func(f buildcache.Finding) bool { return strings.HasPrefix(f.Reason, "it is not signed") }) {
@@ -232,11 +238,6 @@ var failures = []row{
 		hint("nothing listens there: see that the server runs and that its address and port are right, then run again: what is complete stays, the rest resumes"),
 
 	// The machine.
-	words(0, syscall.EMFILE, func(Words) string {
-		return fmt.Sprintf("%d files may be open: raise that with `ulimit -n`, or LimitNOFILE= of the service, or give a smaller {concurrency}", nofile.Limit())
-	}),
-	is(0, syscall.ENFILE).
-		hint("the machine has too many files open: see fs.file-max"),
 	is(0, mirror.ErrFull, syscall.ENOSPC).
 		hint("make room and run again: the mirror is intact, and what is complete is not sent again"),
 	is(0, syscall.EROFS).
