@@ -86,7 +86,7 @@ func (c *common) diff(ctx context.Context, a, b string, env cli.Env) error {
 		to.where = from.where
 	}
 	if from.where == "" {
-		return cli.Fail(cli.ExitUsage, errors.New("A names no mirror"))
+		return cli.Fail(cli.ExitUsage, errors.New("the first argument names no mirror"))
 	}
 	was, err := c.offers(ctx, from, env)
 	if err != nil {
