@@ -20,6 +20,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -137,7 +138,10 @@ func (p *Plan) Apply(ctx context.Context) (reindex.Result, error) {
 	if len(p.Missing) > 0 {
 		return reindex.Result{}, &buildcache.FindingsError{Findings: p.Missing}
 	}
-	return reindex.Edit(ctx, p.mirror.Layout, p.mirror.Store, func(_ context.Context, was *buildcache.Pointer, x *buildcache.Indices) error {
+	return reindex.Edit(ctx, p.mirror.Layout, p.mirror.Store, func(ctx context.Context, was *buildcache.Pointer, x *buildcache.Indices) error {
+		if err := p.stillThere(ctx, was); err != nil {
+			return err
+		}
 		for _, h := range p.removes {
 			x.Withhold(h)
 		}
@@ -149,4 +153,25 @@ func (p *Plan) Apply(ctx context.Context) (reindex.Result, error) {
 		}
 		return nil
 	})
+}
+
+// stillThere makes sure that no prune has deleted what comes back since the plan was made, or is about to.
+func (p *Plan) stillThere(ctx context.Context, was *buildcache.Pointer) error {
+	if len(p.returns) == 0 {
+		return nil
+	}
+	if err := notice.Refuse(ctx, p.mirror.Store); err != nil {
+		return err
+	}
+	gone, err := reindex.Missing(ctx, p.mirror.Layout, p.mirror.Store, was, p.returns)
+	if err != nil || len(gone) == 0 {
+		return err
+	}
+	var findings []buildcache.Finding
+	for _, q := range p.returns {
+		for _, o := range gone[q] {
+			findings = append(findings, buildcache.Error.In(q.File, o.Name+" is gone"))
+		}
+	}
+	return &buildcache.FindingsError{Findings: findings}
 }

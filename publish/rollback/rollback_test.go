@@ -14,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/rollback"
 	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
 )
@@ -155,6 +156,35 @@ func TestARollbackRefusesWhatIsGone(t *testing.T) {
 			if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {
 				t.Errorf("refused, and done:\n%s", diff)
 			}
+		}
+	}
+}
+
+// What is about to be deleted, or was since the plan was made, does not come back.
+func TestARollbackBesideAPrune(t *testing.T) {
+	for _, fixture := range fixtures {
+		m := grown(t, fixture)
+		_, _, err := rollTo(t, fixture, m, rollback.Target{Generation: 3})
+		publishtest.Must(t, err)
+		plan, err := rollback.NewPlan(t.Context(), rollback.Mirror{Layout: layoutOf(fixture), Store: m}, rollback.Target{Generation: 4})
+		publishtest.Must(t, err)
+		_, err = notice.Give(t.Context(), m, "run", time.Second, false)
+		publishtest.Must(t, err)
+		before := m.Snapshot()
+		if _, err := plan.Apply(t.Context()); !errors.Is(err, notice.ErrAtWork) {
+			t.Errorf("%s: %v", fixture, err)
+		}
+		if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {
+			t.Errorf("refused, and done:\n%s", diff)
+		}
+		m.Uproot(notice.Name)
+		m.Uproot(publishtest.SubjectOf(t, m).Tarball("munge"))
+		before = m.Snapshot()
+		if _, err := plan.Apply(t.Context()); err == nil || !strings.Contains(err.Error(), "munge") {
+			t.Errorf("%s, pruned since: %v", fixture, err)
+		}
+		if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {
+			t.Errorf("%s: what was pruned is offered:\n%s", fixture, diff)
 		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -369,6 +370,11 @@ func (p *Plan) make(_ context.Context, was *buildcache.Pointer, now *buildcache.
 
 // Apply carries the plan out. A view that is what it is to be is not written.
 func (p *Plan) Apply(ctx context.Context, s mirror.Store) (reindex.Result, error) {
+	if p.act != Remove {
+		if err := notice.Refuse(ctx, s); err != nil { // it may be about to delete what the view is to offer
+			return reindex.Result{}, err
+		}
+	}
 	if p.from == nil {
 		return reindex.Replace(ctx, p.layout, s, p.make)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
 	"github.com/vantagecompute/slurm-factory-publish/publish/views"
 )
@@ -199,6 +201,21 @@ func TestAViewOffersOnlyWhatIsThere(t *testing.T) {
 	must(t, m, views.Change{View: "site", Act: views.Set, Want: lock(t)})
 	if !slices.Contains(offers(t, m, "site"), "munge") {
 		t.Errorf("%v", offers(t, m, "site"))
+	}
+}
+
+// A view does not come to offer what is about to be deleted. Taking packages out needs no wait.
+func TestAViewIsNotExtendedBesideAPrune(t *testing.T) {
+	m := full(t, "v3-signed")
+	must(t, m, views.Change{View: "site", Act: views.Set, Want: packages(t, "munge")})
+	_, err := notice.Give(t.Context(), m, "run", time.Second, false)
+	publishtest.Must(t, err)
+	if _, err := change(t, m, views.Change{View: "site", Act: views.Add, Want: packages(t, "slurm")}); !errors.Is(err, notice.ErrAtWork) {
+		t.Errorf("add: %v", err)
+	}
+	must(t, m, views.Change{View: "site", Act: views.Remove, Want: packages(t, "munge")})
+	if slices.Contains(offers(t, m, "site"), "munge") {
+		t.Error("munge is still offered")
 	}
 }
 

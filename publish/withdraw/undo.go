@@ -10,6 +10,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 )
@@ -17,6 +18,9 @@ import (
 // Undo gives withdrawn packages again, in every index that offered them.
 func (m Mirror) Undo(ctx context.Context, packages []Withdrawn, trust buildcache.Trust) (Result, error) {
 	out := Result{Lost: make(map[spec.Hash]string)}
+	if err := notice.Refuse(ctx, m.Store); err != nil { // it may be about to delete what comes back
+		return out, err
+	}
 	var whole []*buildcache.Package
 	for _, w := range packages {
 		if _, ok := m.Layout.ParsePackageName(w.Document); !ok {

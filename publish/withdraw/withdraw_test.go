@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
 	"github.com/vantagecompute/slurm-factory-publish/publish/withdraw"
@@ -166,6 +167,24 @@ func TestAWithdrawalIsUndone(t *testing.T) {
 		}
 		if found := publishtest.MustVerify(t, s, verify.Options{Deep: true}).Findings; len(found) > 0 {
 			t.Errorf("verify: %v", found)
+		}
+	}
+}
+
+// Nothing comes back that is about to be deleted.
+func TestAWithdrawalIsNotUndoneBesideAPrune(t *testing.T) {
+	for _, fixture := range fixtures {
+		s := newScene(t, fixture)
+		_, err := s.withdraw(s)
+		publishtest.Must(t, err)
+		_, err = notice.Give(t.Context(), s, "run", time.Second, false)
+		publishtest.Must(t, err)
+		if _, err := s.undo(s); !errors.Is(err, notice.ErrAtWork) || s.offered() {
+			t.Errorf("%s: %v", fixture, err)
+		}
+		s.Uproot(notice.Name)
+		if _, err := s.undo(s); err != nil || !s.offered() {
+			t.Errorf("%s, after the prune: %v", fixture, err)
 		}
 	}
 }

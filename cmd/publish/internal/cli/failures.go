@@ -25,6 +25,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/nofile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
@@ -211,6 +212,8 @@ var failures = []row{
 	}).then(Lasting),
 	is(ExitUsage, catalog.ErrForeign).then(Lasting).
 		hint("move the index.html that is there out of the way, or leave the page out"),
+	is(ExitIndex, notice.ErrAtWork).
+		hint("it ends by itself; the notice of one that was killed goes when `publish prune` is run again"),
 	words(ExitIndex, reindex.ErrUnresolved, func(w Words) string { return w.Unresolved }),
 
 	// Where the destination is, and whether it answers as it should.
