@@ -58,7 +58,7 @@ func TestMemoryIsBoundedWhateverAServerSends(t *testing.T) {
 	var g sync.WaitGroup
 	for range 12 {
 		g.Go(func() {
-			if _, err := m.Open(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), "does not tell its size") {
+			if _, err := m.Open(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), "does not send its size") {
 				t.Error(err)
 			}
 		})
