@@ -95,9 +95,9 @@ func TestAKeyInKMSThatDoesNotSign(t *testing.T) {
 		before func()
 	}{
 		"allow kms:Sign on awskms:///alias/release": {both, cli.ExitUpload, func() { s.Deny("kms:Sign") }},
-		"it is disabled":                          {both, cli.ExitCredentials, func() { theirs.State = "Disabled" }},
-		"pending deletion":                        {both, cli.ExitCredentials, func() { theirs.State = "PendingDeletion" }},
-		"not meant to sign":                       {both, cli.ExitCredentials, func() { theirs.Usage = "ENCRYPT_DECRYPT" }},
+		"it is disabled":                          {both, cli.ExitCredentials, func() { s.Change(func() { theirs.State = "Disabled" }) }},
+		"pending deletion":                        {both, cli.ExitCredentials, func() { s.Change(func() { theirs.State = "PendingDeletion" }) }},
+		"not meant to sign":                       {both, cli.ExitCredentials, func() { s.Change(func() { theirs.Usage = "ENCRYPT_DECRYPT" }) }},
 		"--sign-public-key is that of another":    {both, cli.ExitCredentials, func() { s.Point("release", other) }},
 		"no such key in this region":              {both, cli.ExitCredentials, func() { s.Point("release", nil) }},
 		"no region is known":                      {both, cli.ExitCredentials, func() { t.Setenv("AWS_REGION", "") }},
@@ -115,8 +115,8 @@ func TestAKeyInKMSThatDoesNotSign(t *testing.T) {
 		"would have expired":                      {[]string{"keys", "create", "--kms", name, "--name", "x", "--expires", "2020-01-01"}, cli.ExitUsage, func() {}},
 		"--kms \"alias/release\"":                 {[]string{"keys", "create", "--kms", "alias/release", "--name", "x"}, cli.ExitUsage, func() {}},
 		"allow kms:DescribeKey":                   {[]string{"keys", "create", "--kms", name, "--name", "x"}, cli.ExitUpload, func() { s.Deny("kms:DescribeKey") }},
-		"want Enabled, SIGN_VERIFY and RSA_4096":  {[]string{"keys", "create", "--kms", name, "--name", "x"}, cli.ExitCredentials, func() { theirs.State = "Disabled" }},
-		"the signature was made with another key": {both, cli.ExitCredentials, func() { theirs.Again = true }},
+		"want Enabled, SIGN_VERIFY and RSA_4096":  {[]string{"keys", "create", "--kms", name, "--name", "x"}, cli.ExitCredentials, func() { s.Change(func() { theirs.State = "Disabled" }) }},
+		"the signature was made with another key": {both, cli.ExitCredentials, func() { s.Change(func() { theirs.Again = true }) }},
 	} {
 		row.before()
 		out := filepath.Join(t.TempDir(), "mirror")
@@ -136,7 +136,7 @@ func TestAKeyInKMSThatDoesNotSign(t *testing.T) {
 		if strings.Contains(stdout+stderr, passphrase) {
 			t.Errorf("%q: a secret is shown: %s", want, stderr)
 		}
-		theirs.State, theirs.Usage, theirs.Again = "Enabled", "SIGN_VERIFY", false
+		s.Change(func() { theirs.State, theirs.Usage, theirs.Again = "Enabled", "SIGN_VERIFY", false })
 		s.Point("release", theirs)
 		s.Deny()
 		t.Setenv("AWS_REGION", kmstest.Region)

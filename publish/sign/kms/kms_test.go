@@ -160,13 +160,13 @@ func TestKeysOfAKMSThatCannotSign(t *testing.T) {
 		want   string
 	}{
 		"denied":          {func() { s.Deny("kms:Sign") }, mirror.ErrDenied, "kms:Sign on awskms:///alias/release"},
-		"disabled":        {func() { theirs.State = "Disabled" }, kms.ErrKey, "it is disabled"},
-		"deleted soon":    {func() { theirs.State = "PendingDeletion" }, kms.ErrKey, "pending deletion"},
-		"another usage":   {func() { theirs.Usage = "ENCRYPT_DECRYPT" }, kms.ErrKey, "not meant to sign"},
+		"disabled":        {func() { s.Change(func() { theirs.State = "Disabled" }) }, kms.ErrKey, "it is disabled"},
+		"deleted soon":    {func() { s.Change(func() { theirs.State = "PendingDeletion" }) }, kms.ErrKey, "pending deletion"},
+		"another usage":   {func() { s.Change(func() { theirs.Usage = "ENCRYPT_DECRYPT" }) }, kms.ErrKey, "not meant to sign"},
 		"gone":            {func() { s.Point("release", nil) }, kms.ErrKey, "no such key in this region and account"},
 		"another key":     {func() { s.Point("release", other) }, sign.ErrOtherKey, "another key"},
 		"another curve":   {func() { s.Point("release", curve) }, kms.ErrKey, "not by this algorithm"},
-		"hashed twice":    {func() { theirs.Again = true }, sign.ErrOtherKey, "another key"},
+		"hashed twice":    {func() { s.Change(func() { theirs.Again = true }) }, sign.ErrOtherKey, "another key"},
 		"throttled":       {func() { s.Fail(kmstest.Fault{Status: 400, Code: "ThrottlingException"}) }, nil, "ThrottlingException"},
 		"broken":          {func() { s.Fail(kmstest.Fault{Status: 500, Code: "KMSInternalException"}) }, nil, "KMSInternalException"},
 		"expired session": {func() { s.Fail(kmstest.Fault{Status: 400, Code: "ExpiredTokenException"}) }, mirror.ErrCredentials, "ExpiredTokenException"},
@@ -174,7 +174,7 @@ func TestKeysOfAKMSThatCannotSign(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {
-				theirs.State, theirs.Usage, theirs.Again = "Enabled", "SIGN_VERIFY", false
+				s.Change(func() { theirs.State, theirs.Usage, theirs.Again = "Enabled", "SIGN_VERIFY", false })
 				s.Point("release", theirs)
 				s.Deny()
 			}()

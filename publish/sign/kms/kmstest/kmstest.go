@@ -37,7 +37,8 @@ type Fault struct {
 	Code   string
 }
 
-// A Key is a key of the stand-in. Its fields may be changed while nothing is asked.
+// A Key is a key of the stand-in. Its fields are changed by Server.Change once anything was asked: a client that has given up leaves
+// requests behind.
 type Key struct {
 	ID      string
 	Spec    string
@@ -139,6 +140,9 @@ func (s *Server) Deny(actions ...string) { s.mu.Lock(); defer s.mu.Unlock(); s.d
 
 // Fail gives the next requests other answers.
 func (s *Server) Fail(faults ...Fault) { s.mu.Lock(); defer s.mu.Unlock(); s.faults = faults }
+
+// Change changes keys while no request is answered.
+func (s *Server) Change(change func()) { s.mu.Lock(); defer s.mu.Unlock(); change() }
 
 // Point makes an alias name another key.
 func (s *Server) Point(alias string, k *Key) {
