@@ -24,11 +24,12 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
+// manyPackages have a document and two blobs each.
+var manyPackages = 333_333
+
 const (
-	// manyPackages have a document and two blobs each.
-	manyPackages = 333_333
-	orphans      = 1_000
-	latency      = 40 * time.Millisecond
+	orphans = 1_000
+	latency = 40 * time.Millisecond
 )
 
 // A synthetic is a mirror of a million objects, none of which exists. Each request takes some time.
@@ -205,6 +206,9 @@ func manifestOf(mediaType string, size int64, digests ...blob.Digest) string {
 
 // A million objects are planned in 60 s where a request takes 40 ms, and in 500 MB.
 func TestAMillionObjectsArePlanned(t *testing.T) {
+	if testing.Short() {
+		manyPackages = 30_000
+	}
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(Memory)) // as the command does
 	var before runtime.MemStats
 	synctest.Test(t, func(t *testing.T) {
