@@ -75,7 +75,8 @@ func newStack(app awscdk.App, c Config) awscdk.Stack {
 	prepareCacheTags(c, distribution)
 	newAliasRecords(stack, c, zone, distribution)
 	provider := githubProvider(stack, c)
-	roles := newPublishers(stack, c, provider, bucket, distribution)
+	signingKey := newSigningKey(stack, c)
+	roles := newPublishers(stack, c, provider, bucket, distribution, signingKey)
 	newManualUser(stack, c, bucket, distribution)
 	newDeployers(stack, c, provider)
 	deliverAccessLogs(stack, distribution, logs)
@@ -85,7 +86,7 @@ func newStack(app awscdk.App, c Config) awscdk.Stack {
 	newMonitoring(stack, c, bucket, distribution, certificate, index)
 	newBudget(stack, c)
 	newCostAnomaly(stack, c)
-	newOutputs(stack, c, bucket, logs, distribution, roles, index)
+	newOutputs(stack, c, bucket, logs, distribution, roles, index, signingKey)
 	applyBoundary(stack, c)
 	return stack
 }

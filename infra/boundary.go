@@ -46,6 +46,14 @@ func (n names) buckets(c Config, ending string) policy.Strings {
 	return all
 }
 
+// signingKeys is the signing key, or all keys where its id is not known yet.
+func (n names) signingKeys(c Config) string {
+	if c.SigningKey == newKey {
+		return n.regional("kms", "key/*")
+	}
+	return c.SigningKey
+}
+
 // regions are those in which the stack deploys.
 func (c Config) regions() []string {
 	if c.ReplicaRegion == "" {
@@ -73,6 +81,15 @@ func (n names) identities(c Config) policy.Strings {
 	return roles
 }
 
+// passed are the roles that the stack hands to a service: those of hosts and of the replication.
+func (n names) passed(c Config) policy.Strings {
+	roles := policy.Strings{n.global("iam", "role/"+c.StackName+"-*")}
+	if c.IndexerQueue {
+		roles = append(roles, n.global("iam", "role/"+c.indexerRole()))
+	}
+	return roles
+}
+
 // BoundaryPolicy is the most that a role or user of the stack can ever do, whatever its
 // own policies say: use this cache. It reaches no other bucket or service, and no IAM.
 func BoundaryPolicy(c Config) policy.Document {
@@ -89,6 +106,11 @@ func BoundaryPolicy(c Config) policy.Document {
 		policy.Statement{Sid: "ItsQueue", Effect: policy.Allow, Resource: policy.Strings{n.regional("sqs", c.StackName+"-*")},
 			Action: policy.Strings{"sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}},
 	)
+	if c.SigningKey != "" {
+		rights := SigningPermissions(n.signingKeys(c)).Statement
+		rights[0].Sid = "ItsKey"
+		bounds.Statement = append(bounds.Statement, rights...)
+	}
 	if c.Deployer != nil {
 		bounds.Statement = append(bounds.Statement, DeployPermissions(c, c.Account).Statement...)
 	}
@@ -117,13 +139,9 @@ func ExecutionPolicy(c Config) policy.Document {
 			n.global("cloudfront", "distribution/*"), n.global("cloudfront", "origin-access-control/*"),
 			n.global("cloudfront", "cache-policy/*"), n.global("cloudfront", "response-headers-policy/*"),
 		}},
-		// These calls name no resource.
-		{Sid: "Unscoped", Resource: policy.Strings{"*"}, Action: policy.Strings{
-			"acm:RequestCertificate", "cloudfront:CreateOriginAccessControl", "cloudfront:CreateCachePolicy", "cloudfront:CreateResponseHeadersPolicy",
-			"cloudwatch:DescribeAlarms", "logs:DescribeDeliver*", "cloudtrail:DescribeTrails", "route53:GetChange",
-		}},
+		{Sid: "Unscoped", Resource: policy.Strings{"*"}, Action: unscoped(c)},
 		{Sid: "Certificate", Resource: policy.Strings{n.regional("acm", "certificate/*")}, Action: policy.Strings{
-			"acm:DescribeCertificate", "acm:DeleteCertificate", "acm:AddTagsToCertificate", "acm:RemoveTagsFromCertificate", "acm:ListTagsForCertificate"}},
+			"acm:DescribeCertificate", "acm:DeleteCertificate", "acm:*Tags*"}},
 		{Sid: "Logging", Action: policy.Strings{"logs:*Deliver*", "logs:*Tag*", "cloudtrail:*"}, Resource: policy.Strings{
 			n.regional("logs", "delivery:*"), n.regional("logs", "delivery-source:"+c.StackName+"-*"),
 			n.regional("logs", "delivery-destination:"+c.StackName+"-*"), n.regional("cloudtrail", "trail/"+c.StackName+"-*"),
@@ -141,7 +159,7 @@ func ExecutionPolicy(c Config) policy.Document {
 		}},
 		{Sid: "Rights", Resource: n.identities(c), Condition: bounded(c), Action: policy.Strings{
 			"iam:CreateRole", "iam:PutRolePolicy", "iam:PutRolePermissionsBoundary", "iam:CreateUser", "iam:PutUserPolicy", "iam:PutUserPermissionsBoundary"}},
-		{Sid: "PassRoles", Action: policy.Strings{"iam:PassRole"}, Resource: n.identities(c), Condition: policy.Condition{
+		{Sid: "PassRoles", Action: policy.Strings{"iam:PassRole"}, Resource: n.passed(c), Condition: policy.Condition{
 			"StringEquals": {"iam:PassedToService": {"ec2.amazonaws.com", "s3.amazonaws.com"}}}},
 	}
 	if c.HostedZoneID != "" {
@@ -155,8 +173,9 @@ func ExecutionPolicy(c Config) policy.Document {
 	}
 	if c.CostAnomaly > 0 {
 		statements = append(statements, policy.Statement{Sid: "Costs", Resource: policy.Strings{"*"}, Action: policy.Strings{
-			"ce:CreateAnomaly*", "ce:UpdateAnomaly*", "ce:DeleteAnomaly*", "ce:GetAnomaly*", "ce:ListTagsForResource", "ce:TagResource", "ce:UntagResource"}})
+			"ce:*Anomaly*", "ce:ListTagsForResource", "ce:TagResource", "ce:UntagResource"}})
 	}
+	statements = append(statements, n.makeKey(c)...)
 	if c.PermissionsBoundary != "" {
 		// What has the boundary keeps it.
 		statements = append(statements, policy.Statement{Sid: "KeepBoundary", Effect: policy.Deny, Resource: policy.Strings{"*"},
@@ -168,6 +187,41 @@ func ExecutionPolicy(c Config) policy.Document {
 		}
 	}
 	return policy.New(statements...)
+}
+
+// unscoped are calls that name no resource, and those that read a key, whose id is not known before.
+func unscoped(c Config) policy.Strings {
+	all := policy.Strings{
+		"acm:RequestCertificate", "cloudfront:CreateOriginAccessControl", "cloudfront:CreateCachePolicy", "cloudfront:CreateResponseHeadersPolicy",
+		"cloudwatch:DescribeAlarms", "logs:DescribeDeliver*", "cloudtrail:DescribeTrails", "route53:GetChange",
+	}
+	if c.SigningKey != "" {
+		all = append(all, "kms:DescribeKey", "kms:GetKey*", "kms:List*")
+	}
+	return all
+}
+
+// makeKey is what CloudFormation needs to make and change the signing key and its alias. It deletes no
+// key. The id of a key is not known before it is made, so the stack's key is known by its tag; keys that
+// encrypt are out of reach, whatever their tags.
+func (n names) makeKey(c Config) []policy.Statement {
+	if c.SigningKey == "" {
+		return nil
+	}
+	keys := n.signingKeys(c)
+	statements := []policy.Statement{
+		{Sid: "KeyAlias", Action: policy.Strings{"kms:*Alias"}, Resource: policy.Strings{n.regional("kms", c.SigningAlias()), keys}},
+	}
+	if c.SigningKey != newKey {
+		return statements
+	}
+	ours := policy.Strings{projectValue}
+	return append(statements,
+		policy.Statement{Sid: "MakeKey", Action: policy.Strings{"kms:CreateKey", "kms:TagResource"}, Resource: policy.Strings{"*"},
+			Condition: policy.Condition{"StringEquals": {"aws:RequestTag/" + projectTag: ours}}},
+		policy.Statement{Sid: "ChangeKey", Resource: policy.Strings{keys},
+			Action:    policy.Strings{"kms:PutKeyPolicy", "kms:UpdateKeyDescription", "kms:TagResource", "kms:UntagResource"},
+			Condition: policy.Condition{"StringEquals": {"aws:ResourceTag/" + projectTag: ours, "kms:KeyUsage": {"SIGN_VERIFY"}}}})
 }
 
 // bounded holds for requests on identities that have the configured boundary.

@@ -64,6 +64,8 @@ var callsOfCloudFormation = map[string]struct {
 	"AWS::Glue::Table":                        {"", "arn:aws:glue:us-east-1:123456789012:table/slurmfactoryinfrastack/cdn_requests", "glue:CreateTable glue:GetTable glue:UpdateTable glue:DeleteTable"},
 	"AWS::CE::AnomalyMonitor":                 {"", "*", "ce:CreateAnomalyMonitor ce:GetAnomalyMonitors ce:UpdateAnomalyMonitor ce:DeleteAnomalyMonitor"},
 	"AWS::CE::AnomalySubscription":            {"", "*", "ce:CreateAnomalySubscription ce:GetAnomalySubscriptions ce:UpdateAnomalySubscription ce:DeleteAnomalySubscription"},
+	"AWS::KMS::Key":                           {"", testKey, "kms:CreateKey kms:DescribeKey kms:GetKeyPolicy kms:PutKeyPolicy kms:UpdateKeyDescription kms:TagResource kms:UntagResource kms:ListResourceTags kms:GetKeyRotationStatus"},
+	"AWS::KMS::Alias":                         {"AliasName", "arn:aws:kms:us-east-1:123456789012:{}", "kms:CreateAlias kms:UpdateAlias kms:DeleteAlias"},
 	"AWS::IAM::OIDCProvider":                  {"", testProvider, "iam:CreateOpenIDConnectProvider iam:GetOpenIDConnectProvider iam:DeleteOpenIDConnectProvider iam:TagOpenIDConnectProvider"},
 	"AWS::IAM::Role":                          {"RoleName", "arn:aws:iam::123456789012:role/{}", "iam:CreateRole iam:PutRolePolicy iam:GetRole iam:UpdateAssumeRolePolicy iam:DeleteRolePolicy iam:DeleteRole iam:TagRole iam:PutRolePermissionsBoundary iam:UpdateRole iam:UpdateRoleDescription"},
 	"AWS::IAM::User":                          {"UserName", "arn:aws:iam::123456789012:user/{}", "iam:CreateUser iam:GetUser iam:TagUser iam:PutUserPermissionsBoundary"},
@@ -76,7 +78,8 @@ var callsOfCloudFormation = map[string]struct {
 func TestExecutionPolicyMakesTheStack(t *testing.T) {
 	c := boundedConfig()
 	d := ExecutionPolicy(c)
-	keys := map[string]string{"iam:PermissionsBoundary": "arn:aws:iam::123456789012:policy/cache-boundary", "iam:PassedToService": "ec2.amazonaws.com"}
+	keys := map[string]string{"iam:PermissionsBoundary": "arn:aws:iam::123456789012:policy/cache-boundary", "iam:PassedToService": "ec2.amazonaws.com",
+		"aws:RequestTag/project": "slurm-factory-spack-buildcache", "aws:ResourceTag/project": "slurm-factory-spack-buildcache", "kms:KeyUsage": "SIGN_VERIFY"}
 	for id, r := range parsed(t, "everything").Resources {
 		made, ok := callsOfCloudFormation[r.Type]
 		if !ok {
@@ -106,6 +109,9 @@ func TestExecutionPolicyReachesNothingElse(t *testing.T) {
 	with := map[string]string{"iam:PermissionsBoundary": "arn:aws:iam::123456789012:policy/cache-boundary"}
 	other := map[string]string{"iam:PermissionsBoundary": "arn:aws:iam::123456789012:policy/anything"}
 	role := "arn:aws:iam::123456789012:role/slurm-factory-github-actions"
+	key := func(project, usage string) map[string]string {
+		return map[string]string{"aws:ResourceTag/project": project, "kms:KeyUsage": usage}
+	}
 	for _, row := range []struct {
 		name, action, resource string
 		keys                   map[string]string
@@ -127,9 +133,16 @@ func TestExecutionPolicyReachesNothingElse(t *testing.T) {
 		{"an access key", "iam:CreateAccessKey", "arn:aws:iam::123456789012:user/james", with},
 		{"a password", "iam:CreateLoginProfile", "arn:aws:iam::123456789012:user/james", with},
 		{"assuming a role", "sts:AssumeRole", role, nil},
+		{"passing a publisher's role", "iam:PassRole", role, map[string]string{"iam:PassedToService": "ec2.amazonaws.com"}},
 		{"passing a role to Lambda", "iam:PassRole", role, map[string]string{"iam:PassedToService": "lambda.amazonaws.com"}},
 		{"another stack's queue", "sqs:DeleteQueue", "arn:aws:sqs:us-east-1:123456789012:orders", nil},
 		{"messages of the stack's queue", "sqs:ReceiveMessage", "arn:aws:sqs:us-east-1:123456789012:SlurmFactoryInfraStack-indexer", nil},
+		{"a signature", "kms:Sign", testKey, key(projectValue, "SIGN_VERIFY")},
+		{"the end of the key, which is retained", "kms:ScheduleKeyDeletion", testKey, key(projectValue, "SIGN_VERIFY")},
+		{"another app's signing key", "kms:PutKeyPolicy", testKey, key("payroll", "SIGN_VERIFY")},
+		{"a key that encrypts", "kms:PutKeyPolicy", testKey, key(projectValue, "ENCRYPT_DECRYPT")},
+		{"another key's alias", "kms:UpdateAlias", "arn:aws:kms:us-east-1:123456789012:alias/payroll", nil},
+		{"a key without the stack's tag", "kms:CreateKey", "*", nil},
 		{"another zone", "route53:ChangeResourceRecordSets", "arn:aws:route53:::hostedzone/Z1", nil},
 		{"another trail", "cloudtrail:StopLogging", "arn:aws:cloudtrail:us-east-1:123456789012:trail/organisation", nil},
 		{"a machine", "ec2:RunInstances", "*", nil},
@@ -150,6 +163,7 @@ func TestBoundaryAllowsWhatTheRolesNeed(t *testing.T) {
 		"manual user": ManualUserPermissions(bucket, distribution), "indexer": IndexerPermissions(bucket, distribution, queue),
 	}
 	documents[c.DeployRole()], documents[c.DiffRole()] = DeployPermissions(c, testAccount), DiffPermissions(c, testAccount)
+	documents["signer"] = SigningPermissions(testKey)
 	documents["replication"] = ReplicationPermissions(bucket, "arn:aws:s3:::"+c.ReplicaBucket())
 	for _, p := range c.Publishers {
 		documents[p.Role] = p.Permissions(bucket, distribution)
@@ -169,6 +183,7 @@ func TestBoundaryAllowsWhatTheRolesNeed(t *testing.T) {
 	for _, row := range [][2]string{
 		{"s3:GetObject", "arn:aws:s3:::payroll/x"}, {"s3:DeleteObject", "arn:aws:s3:::" + c.LogBucket() + "/s3/x"}, {"iam:CreateUser", jamesArn},
 		{"cloudfront:UpdateDistribution", distribution}, {"sqs:SendMessage", queue}, {"sts:AssumeRole", "arn:aws:iam::123456789012:role/admin"},
+		{"kms:Decrypt", testKey},
 	} {
 		decide(t, "boundary", d, policy.Request{Action: row[0], Resource: row[1]}, false)
 	}

@@ -94,7 +94,7 @@ func DeployPermissions(c Config, account string) policy.Document {
 			"cloudfront:ListDistributions", "cloudfront:ListCachePolicies", "cloudfront:ListOriginAccessControls", "cloudfront:ListResponseHeadersPolicies",
 			"cloudtrail:GetTrail", "cloudwatch:DescribeAlarms", "cloudwatch:GetDashboard", "glue:GetDatabase", "glue:GetTable",
 			"logs:GetDeliverySource", "logs:GetDeliveryDestination",
-			"iam:GetInstanceProfile", "iam:GetOpenIDConnectProvider", "iam:GetRole", "iam:GetUser", "s3:ListAllMyBuckets", "sqs:GetQueueUrl"}},
+			"iam:GetInstanceProfile", "iam:GetOpenIDConnectProvider", "iam:GetRole", "iam:GetUser", "kms:DescribeKey", "s3:ListAllMyBuckets", "sqs:GetQueueUrl"}},
 		policy.Statement{Sid: "LookAtBuckets", Effect: policy.Allow, Resource: n.buckets(c, ""),
 			Action: policy.Strings{"s3:ListBucket", "s3:GetBucketLocation", "s3:GetBucketPolicy"}},
 	)

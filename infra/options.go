@@ -35,6 +35,9 @@ type Options struct {
 	// ReplicaRegion is a second region that holds a copy, from which CloudFront reads when S3
 	// fails in the first.
 	ReplicaRegion string
+	// SigningKey is what signs what is published: new, for a key in KMS that the stack makes, or the
+	// ARN of one that is there. The first publisher may sign with it. Empty: there is none.
+	SigningKey string
 	// Deployer is the repository whose workflow deploys this stack from an environment, and
 	// compares it for pull requests. nil: people deploy.
 	Deployer *Publisher
@@ -83,6 +86,7 @@ func (c Config) optionErrors() []error {
 	refuse(c.ReplicaRegion != "" && len(c.ReplicaBucket()) > 63, "bucket name %q: too long for the copy, which ends in -replica: at most 55 characters", c.Bucket())
 	refuse(c.CostAnomaly < 0, "--cost-anomaly %d: want dollars, or 0 for none", c.CostAnomaly)
 	refuse(c.CostAnomaly > 0 && c.AlarmEmail == "", "--cost-anomaly needs --alarm-email, the address to warn")
+	c.signingKeyErrors(refuse)
 	return append(found, c.deployerErrors()...)
 }
 

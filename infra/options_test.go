@@ -18,7 +18,7 @@ import (
 // TestOptionsAreOff: a deployment that does not ask for them is made without them.
 func TestOptionsAreOff(t *testing.T) {
 	for _, variant := range []string{"plain", "vantage"} {
-		for _, kind := range []string{"AWS::Glue::Database", "AWS::Athena::WorkGroup", "AWS::CE::AnomalyMonitor"} {
+		for _, kind := range []string{"AWS::Glue::Database", "AWS::Athena::WorkGroup", "AWS::CE::AnomalyMonitor", "AWS::KMS::Key", "AWS::KMS::Alias"} {
 			counts(t, variant, kind, 0)
 		}
 		counts(t, variant, "AWS::S3::Bucket", 2)
@@ -227,6 +227,10 @@ func TestBadOptions(t *testing.T) {
 		"--certificate-days 90":      func(c *Config) { c.CertificateDays = 90 },
 		"needs --domain and --alarm": func(c *Config) { c.CertificateDays = 30 },
 		"--cost-anomaly -1":          func(c *Config) { c.CostAnomaly = -1 },
+		"--signing-key \"release\"":  func(c *Config) { c.SigningKey = "release" },
+		"want new, or the ARN":       func(c *Config) { c.SigningKey = "arn:aws:kms:us-east-1:123456789012:alias/release" },
+		"us-east-1:ACCOUNT:key/ID":   func(c *Config) { c.SigningKey = strings.Replace(testKey, "us-east-1", "eu-west-1", 1) },
+		"a key of account 1":         func(c *Config) { c.SigningKey = strings.Replace(testKey, testAccount, "999999999999", 1) },
 		"--cost-anomaly needs":       func(c *Config) { c.CostAnomaly = 5 },
 	} {
 		t.Run(want, func(t *testing.T) {

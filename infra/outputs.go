@@ -10,7 +10,7 @@ import (
 
 // newOutputs tells what a publisher and a reader need to know. The names are an
 // interface: workflows and the publisher's tests read them.
-func newOutputs(stack awscdk.Stack, c Config, bucket, logs awss3.IBucket, distribution awscloudfront.IDistribution, roles []awsiam.Role, index *indexer) {
+func newOutputs(stack awscdk.Stack, c Config, bucket, logs awss3.IBucket, distribution awscloudfront.IDistribution, roles []awsiam.Role, index *indexer, signingKey *string) {
 	output := func(name, description string, value *string) {
 		awscdk.NewCfnOutput(stack, jsii.String(name), &awscdk.CfnOutputProps{Value: value, Description: jsii.String(description)})
 	}
@@ -36,6 +36,10 @@ func newOutputs(stack awscdk.Stack, c Config, bucket, logs awss3.IBucket, distri
 		output("IndexerQueueUrl", "queue of publish indexer: --queue", index.queue.QueueUrl())
 		output("IndexerDeadLetterQueueUrl", "where messages go that no indexer could do", index.dead.QueueUrl())
 		output("IndexerRoleArn", "role of the hosts that run publish indexer", index.role.RoleArn())
+	}
+	if signingKey != nil {
+		output("SigningKeyName", "the signing key: --sign-key, and publish keys create --kms", jsii.String("awskms:///"+c.SigningAlias()))
+		output("SigningKeyArn", "ARN of that key; for --signing-key of a later stack", signingKey)
 	}
 	if c.LockLogDays > 0 {
 		output("AuditBucketName", "S3 bucket of CloudTrail's locked records", jsii.String(c.AuditBucket()))

@@ -13,8 +13,11 @@ import (
 func PermissionsTable(c Config) string {
 	var b strings.Builder
 	b.WriteString("| who | on what | may |\n|---|---|---|\n")
-	for _, p := range c.Publishers {
+	for i, p := range c.Publishers {
 		writeRows(&b, "role `"+p.Role+"`", p.Permissions("BUCKET", "DISTRIBUTION"))
+		if i == 0 && c.SigningKey != "" {
+			writeRows(&b, "role `"+p.Role+"`", SigningPermissions("KEY"))
+		}
 	}
 	if c.ManualUser != "" {
 		writeRows(&b, "user `"+c.ManualUser+"`", ManualUserPermissions("BUCKET", "DISTRIBUTION"))

@@ -15,15 +15,22 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/infra/policy"
 )
 
-// newPublishers makes one role per publisher, in the order of the configuration.
-func newPublishers(stack awscdk.Stack, c Config, provider string, bucket awss3.IBucket, distribution awscloudfront.IDistribution) []awsiam.Role {
+// newPublishers makes one role per publisher, in the order of the configuration. The first may
+// sign, if there is a key to sign with.
+func newPublishers(stack awscdk.Stack, c Config, provider string, bucket awss3.IBucket, distribution awscloudfront.IDistribution, signingKey *string) []awsiam.Role {
 	roles := make([]awsiam.Role, 0, len(c.Publishers))
 	for i, p := range c.Publishers {
 		id := roleID(p)
+		rights := map[string]awsiam.PolicyDocument{
+			string(p.Access): document(p.Permissions(*bucket.BucketArn(), *distribution.DistributionArn())),
+		}
 		if i == 0 {
 			id = "GitHubActionsRole"
+			if signingKey != nil {
+				rights["sign"] = document(SigningPermissions(*signingKey))
+			}
 		}
-		roles = append(roles, newRole(stack, id, p, provider, bucket, distribution))
+		roles = append(roles, newRole(stack, id, p, provider, rights))
 	}
 	return roles
 }
@@ -43,16 +50,14 @@ func githubProvider(stack awscdk.Stack, c Config) string {
 	return *provider.OidcProviderArn()
 }
 
-func newRole(stack awscdk.Stack, id string, p Publisher, providerArn string, bucket awss3.IBucket, distribution awscloudfront.IDistribution) awsiam.Role {
+func newRole(stack awscdk.Stack, id string, p Publisher, providerArn string, rights map[string]awsiam.PolicyDocument) awsiam.Role {
 	conditions := asJSON(p.Trust(providerArn).Statement[0].Condition).(map[string]any)
 	role := awsiam.NewRole(stack, jsii.String(id), &awsiam.RoleProps{
 		RoleName:           jsii.String(p.Role),
 		Description:        jsii.String(fmt.Sprintf("%s/%s: %s", p.Owner, p.Repo, p.Access)),
 		AssumedBy:          awsiam.NewWebIdentityPrincipal(jsii.String(providerArn), &conditions),
 		MaxSessionDuration: awscdk.Duration_Minutes(jsii.Number(p.Session.Minutes())),
-		InlinePolicies: &map[string]awsiam.PolicyDocument{
-			string(p.Access): document(p.Permissions(*bucket.BucketArn(), *distribution.DistributionArn())),
-		},
+		InlinePolicies:     &rights,
 	})
 	for _, w := range p.warnings() {
 		awscdk.Annotations_Of(role).AddWarningV2(jsii.String("slurm-factory:trust"), jsii.String(w))

@@ -356,6 +356,9 @@ func TestRetainedResourcesKeepTheirIds(t *testing.T) {
 		if c.ManualUser != "" {
 			want = append(want, "ManualUser6D69B5C9")
 		}
+		if c.SigningKey == newKey {
+			want = append(want, "SigningKeyEEFC2790")
+		}
 		if c.LockLogDays > 0 {
 			want = append(want, "AuditBucketB01E0AE8")
 		}
@@ -364,7 +367,8 @@ func TestRetainedResourcesKeepTheirIds(t *testing.T) {
 		for id, r := range parsed(t, name).Resources {
 			if r.DeletionPolicy == "Retain" {
 				retained = append(retained, id)
-				if r.UpdateReplacePolicy != "Retain" || r.Properties["BucketName"] == nil && r.Properties["UserName"] == nil {
+				found := r.Properties["BucketName"] != nil || r.Properties["UserName"] != nil || r.Type == "AWS::KMS::Key" // by its ARN: --signing-key
+				if r.UpdateReplacePolicy != "Retain" || !found {
 					t.Errorf("%s: %s is not retained on replacement or has no name to be found by", name, id)
 				}
 			}

@@ -8,6 +8,7 @@ const (
 	testAccount  = "123456789012"
 	testDomain   = "slurm-factory-spack-binary-cache.vantagecompute.ai"
 	testZone     = "Z076740924E27W77EXSVN"
+	testKey      = "arn:aws:kms:us-east-1:123456789012:key/0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f"
 	testProvider = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"
 )
 
@@ -35,7 +36,7 @@ func variants() map[string]Config {
 	everything.CloudTrail = true
 	everything.MonthlyBudget = 50
 	everything.Options = Options{Tags: []string{"cost-center=hpc", "owner=cache team"}, Inventory: true, Athena: true, LockLogDays: 365, LockLogMode: compliance,
-		CertificateDays: 30, CostAnomaly: 20, CacheTags: true, ReplicaRegion: "us-west-2", Deployer: testDeployer()}
+		CertificateDays: 30, CostAnomaly: 20, CacheTags: true, ReplicaRegion: "us-west-2", SigningKey: "new", Deployer: testDeployer()}
 	everything.OriginShield = true
 	everything.WebACLArn = "arn:aws:wafv2:us-east-1:123456789012:global/webacl/cache/1"
 	everything.PriceClass = "All"
@@ -87,7 +88,11 @@ func variants() map[string]Config {
 	replicated := plain
 	replicated.ReplicaRegion = "eu-west-1"
 
+	resigned := plain
+	resigned.SigningKey = testKey
+
 	return map[string]Config{
+		"resigned":   resigned,
 		"replicated": replicated,
 		"trailed":    trailed,
 		"governed":   governed,

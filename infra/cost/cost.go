@@ -33,6 +33,8 @@ const (
 	webACLPerM         = 0.60
 	queuePerM          = 0.40 // requests to a standard queue
 	freeQueueM         = 1.0
+	signingKey         = 1.00   // a month
+	signaturesPerTenK  = 0.15   // RSA 4096; none is free
 	betweenRegions     = 0.02   // per GB; less between neighbours
 	inventoryPerM      = 0.0025 // objects listed
 	scanPerTB          = 5.00   // that queries of Athena read
@@ -102,6 +104,7 @@ type Usage struct {
 	// What the stack has; see the flags of the same names.
 	Domain, Alarms, CloudTrail, OriginShield, IntelligentTiering, WAF bool
 	Replica, Inventory, Athena, CertificateAlarm, CostAnomaly, Budget bool
+	SigningKey                                                        bool
 }
 
 // A Line is one part of the bill.
@@ -157,6 +160,7 @@ func Estimate(u Usage) []Line {
 	add(u.Inventory, "Inventory", fmt.Sprintf("%.0f objects and versions, every week", u.StoredObjects), u.StoredObjects/1e6*inventoryPerM*weeksPerMonth)
 	scan := math.Min(math.Max(logGB, leastScanGB), mostScanGB)
 	add(u.Athena, "Athena", fmt.Sprintf("%.0f queries that read %.2f GB each", u.Queries, scan), u.Queries*scan/1024*scanPerTB)
+	add(u.SigningKey, "Signing key", fmt.Sprintf("%.0f signatures, one a package", packages), signingKey+packages/10_000*signaturesPerTenK)
 	add(u.CostAnomaly, "Cost anomaly detection", "always free", 0)
 	add(u.Budget, "Budget", "a budget that only warns is free", 0)
 	return lines

@@ -53,6 +53,8 @@ func TestEstimate(t *testing.T) {
 		{"records", Usage{CloudTrail: true, Publishes: 1000, Objects: 10000, LogDays: 90}, "CloudTrail records", 4 * 3 * 0.023},
 		{"locked records are kept longer", Usage{CloudTrail: true, Publishes: 1000, Objects: 10000, LogDays: 90, LockDays: 900}, "CloudTrail records", 4 * 30 * 0.023},
 		{"tiering watches what is there", Usage{IntelligentTiering: true, StoredObjects: 1e6}, "Intelligent-Tiering", 2.50},
+		{"a key that signs nothing", Usage{SigningKey: true}, "Signing key", 1},
+		{"ten thousand packages, signed", Usage{SigningKey: true, Publishes: 100, Objects: 300}, "Signing key", 1.15},
 		{"cost anomalies", Usage{CostAnomaly: true}, "Cost anomaly detection", 0},
 		{"a budget", Usage{Budget: true}, "Budget", 0},
 		{"web ACL", Usage{WAF: true, Requests: 1e6}, "WAF", 5.60},
@@ -82,6 +84,7 @@ func TestEveryOptionHasItsPrice(t *testing.T) {
 		"certificate alarm":   func(u *Usage) { u.CertificateAlarm = true },
 		"origin shield":       func(u *Usage) { u.OriginShield = true },
 		"intelligent tiering": func(u *Usage) { u.IntelligentTiering = true },
+		"signing key":         func(u *Usage) { u.SigningKey = true },
 		"waf":                 func(u *Usage) { u.WAF = true },
 	} {
 		u := base

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/acm"
 	"github.com/aws/aws-sdk-go-v2/service/cloudfront"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
@@ -58,6 +59,8 @@ type Doctor struct {
 	SNS        *sns.Client
 	CloudWatch *cloudwatch.Client
 	Logs       *cloudwatchlogs.Client
+	// AWS is the configuration with which KMS is called, which has no client here.
+	AWS aws.Config
 	// Replica reads the stack in the second region and opens S3 there. nil: there is none.
 	Replica func(context.Context) (Stack, *s3.Client, error)
 	// GitHub is asked about environments. nil: gh is not there.
@@ -95,6 +98,7 @@ func (d Doctor) Examine(ctx context.Context) []Finding {
 		{"public url", d.publicURL},
 		{"oidc provider", d.provider},
 		{"roles", d.roles},
+		{"signing key", d.signingKey},
 		{"users", d.users},
 		{"environments", d.environments},
 		{"log delivery", d.delivery},
@@ -125,7 +129,7 @@ func Failed(all []Finding) bool {
 func denied(err error) string {
 	switch code(err) {
 	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation":
-		return "examine with credentials that may read CloudFormation, S3, CloudFront, ACM, Route53, IAM, SQS, SNS and CloudWatch (AWS's ReadOnlyAccess is enough)"
+		return "examine with credentials that may read CloudFormation, S3, CloudFront, ACM, Route53, IAM, KMS, SQS, SNS and CloudWatch (AWS's ReadOnlyAccess is enough)"
 	}
 	return "try again; if it stays, look at the service's health page"
 }

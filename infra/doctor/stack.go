@@ -95,6 +95,8 @@ func (s *Stack) Derive() {
 			attr["RegionalDomainName"] = name + ".s3." + s.World.Region + ".amazonaws.com"
 		case "AWS::IAM::Role":
 			attr["Arn"] = "arn:aws:iam::" + s.World.Account + ":role/" + name
+		case "AWS::KMS::Key":
+			attr["Arn"] = "arn:aws:kms:" + s.World.Region + ":" + s.World.Account + ":key/" + name
 		case "AWS::SQS::Queue": // its name is its URL
 			attr["Arn"] = arnOf(name, s.World.Region)
 			attr["QueueName"] = name[strings.LastIndexByte(name, '/')+1:]

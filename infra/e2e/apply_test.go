@@ -207,6 +207,8 @@ var builders = map[string]builder{
 	"AWS::SQS::Queue":                      makeQueue,
 	"AWS::SQS::QueuePolicy":                makeQueuePolicy,
 	"AWS::IAM::InstanceProfile":            makeInstanceProfile,
+	"AWS::KMS::Key":                        makeKey,
+	"AWS::KMS::Alias":                      makeKeyAlias,
 	"AWS::Glue::Database":                  makeDatabase,
 	"AWS::Glue::Table":                     makeTable,
 	"AWS::Athena::WorkGroup":               makeWorkGroup,

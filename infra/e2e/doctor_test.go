@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/smithy-go"
 
+	"github.com/vantagecompute/slurm-factory-publish/infra/awsjson"
 	"github.com/vantagecompute/slurm-factory-publish/infra/doctor"
 )
 
@@ -49,6 +50,7 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 	}
 
 	role, james := aws.String("slurm-factory-github-actions"), aws.String("james")
+	key := d.Stack.Outputs["SigningKeyArn"]
 	replica := aws.String(*bucket + "-replica")
 	alarm, logs := "SlurmFactoryInfraStack-high-error-rate", aws.String(d.Stack.Outputs["LogBucketName"])
 	certificate, err := d.ACM.ListCertificates(ctx, &acm.ListCertificatesInput{})
@@ -264,6 +266,21 @@ func TestDoctorFindsEveryFault(t *testing.T) {
 			return err
 		}, "role " + *role + ": it does not have the permissions boundary " + boundaryArn, "infra deploy", false},
 		{"user has lost its boundary", func() error { p.userBounded = false; return nil }, "user james: it does not have the permissions boundary " + boundaryArn, "infra deploy", false},
+		{"signing key is disabled", func() error { return onKey(ctx, d, "DisableKey", nil) }, "signing key: " + key + " is in the state Disabled", "`aws kms enable-key --key-id " + key[len(key)-36:] + "`", false},
+		{"signing key is to be deleted", func() error {
+			return onKey(ctx, d, "ScheduleKeyDeletion", map[string]any{"PendingWindowInDays": 7})
+		}, "is in the state PendingDeletion", "cancel-key-deletion", false},
+		{"others may sign", func() error {
+			return onKey(ctx, d, "PutKeyPolicy", map[string]any{"PolicyName": "default", "Policy": `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "kms:*", "Resource": "*"}]}`})
+		}, "signing key: its policy was changed, so that others may sign", "infra deploy", false},
+		{"alias leads to another key", func() error { return misleadAlias(ctx, d) }, "signatures of another key are refused", "infra deploy", false},
+		{"alias of the signing key is gone", func() error {
+			return awsjson.Call(ctx, d.AWS, "kms", "TrentService.DeleteAlias", map[string]any{"AliasName": signingAlias}, nil)
+		}, signingAlias + " does not exist", "infra deploy --revert-drift", false},
+		{"nobody may sign", func() error {
+			_, err := d.IAM.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: role, PolicyName: aws.String("sign")})
+			return err
+		}, "its policy sign is missing", "infra deploy", false},
 		{"role knows a name only", func() error { return p.forgetNumbers("slurm-factory-infra-deploy") },
 			"role slurm-factory-infra-deploy: it knows vantagecompute/slurm-factory-publish by name only", "gh api repos/vantagecompute/slurm-factory-publish --jq '.owner.id, .id'", true},
 		{"role is gone", func() error { return deleteRole(ctx, d, "slurm-factory-slurm") }, "it does not exist", "infra deploy --revert-drift", false},

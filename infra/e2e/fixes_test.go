@@ -105,6 +105,10 @@ func (p *patient) putBack(t *testing.T, stack *doctor.Stack) {
 		switch r.Type {
 		case "AWS::S3::Bucket", "AWS::S3::BucketPolicy", "AWS::IAM::Role", "AWS::IAM::User", "AWS::SQS::Queue", "AWS::CloudWatch::Alarm":
 			_, _, err = builders[r.Type](context.Background(), p.cfg, tree{resolved})
+		case "AWS::KMS::Key":
+			err = putKeyPolicy(context.Background(), p.cfg, stack.World.Ref[id], tree{resolved})
+		case "AWS::KMS::Alias":
+			_, _, err = makeKeyAlias(context.Background(), p.cfg, tree{resolved})
 		case "AWS::CloudFront::Distribution":
 			err = p.updateDistribution(stack.World.Ref[id], tree{resolved})
 		case "AWS::Logs::Delivery":

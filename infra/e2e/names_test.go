@@ -66,6 +66,7 @@ func TestTakenNamesAreFoundBeforeAnythingIsMade(t *testing.T) {
 		"cost anomaly monitor SlurmFactoryInfraStack-costs exists already",
 		"cost anomaly subscription SlurmFactoryInfraStack-costs exists already",
 		"Athena workgroup SlurmFactoryInfraStack exists already",
+		"key alias/slurm-factory-signing exists already",
 		"Glue database slurmfactoryinfrastack exists already",
 		"Glue table slurmfactoryinfrastack.cdn_requests exists already",
 		"Glue table slurmfactoryinfrastack.bucket_requests exists already",
@@ -159,7 +160,7 @@ var looks = []string{
 	"DescribeStackResources", "GetRole", "GetUser", "GetInstanceProfile", "GetOpenIDConnectProvider", "DescribeAlarms", "GetDashboard",
 	"Logs_20140328.GetDeliverySource", "Logs_20140328.GetDeliveryDestination", "AmazonSQS.GetQueueUrl", "CloudTrail_20131101.GetTrail",
 	"AWSBudgetServiceGateway.DescribeBudget", "AWSInsightsIndexService.GetAnomalyMonitors", "AWSInsightsIndexService.GetAnomalySubscriptions",
-	"AmazonAthena.ListWorkGroups", "AWSGlue.GetDatabase", "AWSGlue.GetTable",
+	"AmazonAthena.ListWorkGroups", "AWSGlue.GetDatabase", "AWSGlue.GetTable", "TrentService.DescribeKey",
 	"/2020-05-31/distribution", "/2020-05-31/origin-access-control", "/2020-05-31/cache-policy", "/2020-05-31/response-headers-policy",
 }
 
@@ -196,7 +197,7 @@ func TestDeploymentByNarrowCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := infra(t, account.URL, "deploy", "--no-approval", "--output", t.TempDir(), "--indexer-queue", "--cloudtrail", "--athena", "--manual-user", "james",
-		"--alarm-email", "ops@example.com", "--monthly-budget", "50", "--cost-anomaly", "20", "--domain", domain,
+		"--alarm-email", "ops@example.com", "--monthly-budget", "50", "--cost-anomaly", "20", "--signing-key", "new", "--domain", domain,
 		"--certificate-arn", "arn:aws:acm:us-east-1:123456789012:certificate/1")
 	if r.code != 0 {
 		t.Fatal(r)

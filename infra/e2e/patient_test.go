@@ -82,6 +82,7 @@ func newPatientOf(t *testing.T, cfg aws.Config, stack doctor.Stack) *patient {
 		SNS:        sns.NewFromConfig(cfg, func(o *sns.Options) { o.HTTPClient = unconfirmed{p} }),
 		CloudWatch: cloudwatch.NewFromConfig(cfg),
 		Logs:       cloudwatchlogs.NewFromConfig(cfg),
+		AWS:        cfg,
 		GitHub: func(context.Context, string) ([]byte, error) {
 			if p.environment == "" {
 				return nil, github.ErrNotFound

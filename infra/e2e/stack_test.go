@@ -28,7 +28,7 @@ var everything = []string{
 	"--manual-user", "james", "--alarm-email", "ops@example.com", "--monthly-budget", "50",
 	"--cloudtrail", "--intelligent-tiering", "--immutable-packages", "--indexer-queue",
 	"--publisher", "name=slurm,environment=release,prefix=slurm/",
-	"--tag", "cost-center=hpc", "--inventory", "--athena", "--lock-log-days", "30", "--certificate-days", "30", "--cost-anomaly", "20", "--cache-tags", "--replica-region", "eu-west-1",
+	"--tag", "cost-center=hpc", "--inventory", "--athena", "--lock-log-days", "30", "--certificate-days", "30", "--cost-anomaly", "20", "--cache-tags", "--signing-key", "new", "--replica-region", "eu-west-1",
 	"--permissions-boundary", "cache-boundary",
 	"--deployer", "repo=vantagecompute/slurm-factory-publish,owner-id=111,repo-id=444",
 }

@@ -128,7 +128,7 @@ var (
 // services are the first parts of the JSON protocol's targets.
 var services = map[string]string{
 	"AmazonAthena": "athena", "AWSGlue": "glue", "AWSInsightsIndexService": "ce", "AWSBudgetServiceGateway": "budgets",
-	"CloudTrail_20131101": "cloudtrail", "Logs_20140328": "logs", "AmazonSQS": "sqs",
+	"CloudTrail_20131101": "cloudtrail", "Logs_20140328": "logs", "TrentService": "kms", "AmazonSQS": "sqs",
 }
 
 // read recognizes the four protocols.
@@ -221,6 +221,7 @@ func (a *account) answers() map[string]handler {
 		"sqs:GetQueueUrl":                                    a.one("QueueName", jsonStyle, "QueueDoesNotExist"),
 		"cloudtrail:GetTrail":                                a.one("Name", jsonStyle, "TrailNotFoundException"),
 		"budgets:DescribeBudget":                             a.one("BudgetName", jsonStyle, "NotFoundException"),
+		"kms:DescribeKey":                                    a.one("KeyId", jsonStyle, "NotFoundException"),
 		"glue:GetDatabase":                                   a.one("Name", jsonStyle, "EntityNotFoundException"),
 		"glue:GetTable":                                      a.one("Name", jsonStyle, "EntityNotFoundException"),
 		"athena:ListWorkGroups":                              a.listJSON("WorkGroups", "Name", "NextToken"),

@@ -6,6 +6,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 
+	"github.com/vantagecompute/slurm-factory-publish/infra/awsjson"
 	"github.com/vantagecompute/slurm-factory-publish/infra/template"
 )
 
@@ -49,6 +50,15 @@ func (s Site) instanceProfile(ctx context.Context, r template.Resource) ([]Confl
 	_, err := s.iam.GetInstanceProfile(ctx, &iam.GetInstanceProfileInput{InstanceProfileName: &name})
 	there, err := exists(err, "NoSuchEntity")
 	return taken(there, err, "instance profile "+name, "delete it, or leave ec2 out of --indexer-trust; "+s.anotherStack())
+}
+
+// keyAlias looks for the alias of a key. KMS answers for the key behind it.
+func (s Site) keyAlias(ctx context.Context, r template.Resource) ([]Conflict, error) {
+	name := text(r, "AliasName")
+	err := awsjson.Call(ctx, s.config, "kms", "TrentService.DescribeKey", map[string]string{"KeyId": name}, nil)
+	there, err := exists(err, "NotFoundException")
+	return taken(there, err, "key "+name, "delete the alias: aws kms delete-alias --alias-name "+name+
+		" (its key stays, and --signing-key ARN signs with it); "+s.anotherStack()+"; or do without it: --signing-key none")
 }
 
 func (s Site) provider(ctx context.Context, r template.Resource) ([]Conflict, error) {

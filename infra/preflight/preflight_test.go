@@ -56,6 +56,7 @@ var named = []struct {
 	{resource("AWS::Logs::DeliveryDestination", map[string]any{"Name": "access"}), "log delivery destination access"},
 	{resource("AWS::SQS::Queue", map[string]any{"QueueName": "news"}), "queue news"},
 	{resource("AWS::CloudTrail::Trail", map[string]any{"TrailName": "writes"}), "trail writes"},
+	{resource("AWS::KMS::Alias", map[string]any{"AliasName": "alias/signing"}), "key alias/signing"},
 	{resource("AWS::Budgets::Budget", map[string]any{"Budget.BudgetName": "monthly"}), "budget monthly"},
 	{resource("AWS::CE::AnomalyMonitor", map[string]any{"MonitorName": "costs"}), "cost anomaly monitor costs"},
 	{resource("AWS::CE::AnomalySubscription", map[string]any{"SubscriptionName": "warnings"}), "cost anomaly subscription warnings"},

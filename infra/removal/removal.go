@@ -33,6 +33,8 @@ var kinds = map[string]struct{ property, what string }{
 	"AWS::IAM::Role":         {"RoleName", "role: no job could assume it any more"},
 	"AWS::IAM::User":         {"UserName", "user: it would lose its rights"},
 	"AWS::IAM::OIDCProvider": {"Url", "identity provider of the account: all roles that trust it would stop working"},
+	"AWS::KMS::Key":          {"", "signing key: the stack would leave it behind, and no longer keep its policy"},
+	"AWS::KMS::Alias":        {"AliasName", "alias of the signing key: what signs by this name would fail"},
 	"AWS::SQS::Queue":        {"QueueName", "queue: its messages would be lost"},
 }
 

@@ -19,6 +19,8 @@ const deployed = `{"Resources": {
 	"Internal": {"Type": "AWS::IAM::Role", "Properties": {}},
 	"User": {"Type": "AWS::IAM::User", "Properties": {"UserName": "james"}},
 	"Provider": {"Type": "AWS::IAM::OIDCProvider", "Properties": {"Url": "https://token.actions.githubusercontent.com"}},
+	"Key": {"Type": "AWS::KMS::Key", "Properties": {"KeySpec": "RSA_4096"}},
+	"KeyAlias": {"Type": "AWS::KMS::Alias", "Properties": {"AliasName": "alias/signing"}},
 	"Queue": {"Type": "AWS::SQS::Queue", "Properties": {}},
 	"Alarm": {"Type": "AWS::CloudWatch::Alarm", "Properties": {"AlarmName": "a"}}}}`
 
@@ -57,6 +59,8 @@ func TestEveryLossIsFound(t *testing.T) {
 		{"a role moves to another id", func(r map[string]template.Resource) { r["P2"] = r["Publish"]; delete(r, "Publish") }, ""},
 		{"the user leaves", func(r map[string]template.Resource) { delete(r, "User") }, "james=User"},
 		{"the provider leaves", func(r map[string]template.Resource) { delete(r, "Provider") }, "token.actions.githubusercontent.com=Provider"},
+		{"the signing key leaves", func(r map[string]template.Resource) { delete(r, "Key") }, "Key=Key"},
+		{"its alias is renamed", func(r map[string]template.Resource) { rename(r, "KeyAlias", "AliasName", "alias/other") }, "alias/signing=KeyAlias"},
 		{"a queue without a name leaves", func(r map[string]template.Resource) { delete(r, "Queue") }, "Queue=Queue"},
 		{"the distribution leaves", func(r map[string]template.Resource) { delete(r, "Edge") }, "Edge=Edge cache.example.com= old.example.com="},
 		{"one alias of two", func(r map[string]template.Resource) {
@@ -113,11 +117,11 @@ func TestStackPolicy(t *testing.T) {
 		}
 		return ids
 	}
-	all := []string{"A", "AAAA", "Cache", "Edge", "Logs", "Provider", "Publish", "Queue", "User"}
+	all := []string{"A", "AAAA", "Cache", "Edge", "Key", "KeyAlias", "Logs", "Provider", "Publish", "Queue", "User"}
 	if got := denied(StackPolicy(changed(t, nil))); !slices.Equal(got, all) {
 		t.Errorf("protected %v, want %v", got, all)
 	}
-	if got := denied(StackPolicy(changed(t, nil), "User", "Publish")); !slices.Equal(got, []string{"A", "AAAA", "Cache", "Edge", "Logs", "Provider", "Queue"}) {
+	if got := denied(StackPolicy(changed(t, nil), "User", "Publish")); !slices.Equal(got, []string{"A", "AAAA", "Cache", "Edge", "Key", "KeyAlias", "Logs", "Provider", "Queue"}) {
 		t.Errorf("protected %v with two lifted", got)
 	}
 	if got := denied(NoPolicy()); len(got) > 0 {

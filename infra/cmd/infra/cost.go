@@ -51,6 +51,7 @@ func newCost(e environment) *cobra.Command {
 		u.OriginShield, u.IntelligentTiering, u.WAF = c.OriginShield, c.IntelligentTiering, c.WebACLArn != ""
 		u.Replica, u.Inventory, u.Athena = c.ReplicaRegion != "", c.Inventory, c.Athena
 		u.CertificateAlarm, u.CostAnomaly, u.Budget = c.CertificateDays > 0, c.CostAnomaly > 0, c.MonthlyBudget > 0
+		u.SigningKey = c.SigningKey != ""
 		lines := cost.Estimate(u)
 		if *asJSON {
 			enc := json.NewEncoder(e.stdout)

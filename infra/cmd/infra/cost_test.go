@@ -27,7 +27,7 @@ func estimated(t *testing.T, args ...string) (total float64, lines []string) {
 // TestPaidSettingsAreInTheEstimate: what its help calls paid changes the sum, and what is
 // kept for longer costs more.
 func TestPaidSettingsAreInTheEstimate(t *testing.T) {
-	values := map[string]string{"alarms": "false", "cloudtrail": "false", "replica-region": "us-west-2"}
+	values := map[string]string{"alarms": "false", "cloudtrail": "false", "replica-region": "us-west-2", "signing-key": "new"}
 	paid := map[string]string{
 		"lock-log-days": "3650", "log-days": "3650", "certificate-days": "30", "waf-arn": "arn:aws:wafv2:us-east-1:123456789012:global/webacl/a/1",
 		"intelligent-tiering": "true", "indexer-queue": "true",

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -85,6 +86,7 @@ type demolition struct {
 	goes, stays  []string // each "kind name"
 	buckets      []string
 	user         string
+	signingKey   string // the ARN of the one that the stack made
 	ownsProvider bool
 	trusting     []string // roles outside of the stack that trust its provider
 }
@@ -112,6 +114,8 @@ func newDemolition(ctx context.Context, s site) (*demolition, error) {
 			d.buckets = append(d.buckets, name)
 		case "AWS::IAM::User":
 			d.user = name
+		case "AWS::KMS::Key":
+			d.signingKey = stack.World.Attr[id]["Arn"]
 		case "AWS::IAM::OIDCProvider":
 			d.ownsProvider = r.DeletionPolicy != "Retain"
 		}
@@ -215,6 +219,11 @@ func (d *demolition) farewell(w io.Writer) {
 	if d.user != "" {
 		fmt.Fprintf(w, "retained too: the IAM user %s, without any right; deploy adopts the user again\n", d.user)
 	}
+	if d.signingKey != "" {
+		fmt.Fprintf(w, "retained too: the signing key %[1]s, which costs $1 a month;\n"+
+			"infra deploy --signing-key %[1]s signs with it again, where new makes another key; to delete it for good, with no way back after 30 days\n"+
+			"  aws kms schedule-key-deletion --pending-window-in-days 30 --key-id %[1]s\n", d.signingKey)
+	}
 	if d.ReplicaRegion != "" {
 		fmt.Fprint(w, "retained too: "+theReplica(d.Config, d.ReplicaRegion))
 	}
@@ -222,6 +231,10 @@ func (d *demolition) farewell(w io.Writer) {
 		fmt.Fprintln(w, "deleted with the stack: the account's OIDC provider for GitHub; other roles that trusted it stop working")
 	}
 	if len(d.live.settings) > 0 {
-		fmt.Fprintf(w, "the settings went with the stack. To deploy it as it was, infra deploy --config FILE with a file of\n%s", asFile(d.live.settings))
+		settings := maps.Clone(d.live.settings)
+		if d.signingKey != "" {
+			settings["signing-key"] = []string{d.signingKey} // new would make another
+		}
+		fmt.Fprintf(w, "the settings went with the stack. To deploy it as it was, infra deploy --config FILE with a file of\n%s", asFile(settings))
 	}
 }

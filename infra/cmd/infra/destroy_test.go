@@ -11,19 +11,20 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/infra"
 )
 
-// TestFarewellNamesWhatStays: buckets, the user, the copy in another region, and the
+// TestFarewellNamesWhatStays: buckets, the user, the signing key, the copy in another region, and the
 // settings, which went with the stack.
 func TestFarewellNamesWhatStays(t *testing.T) {
 	c := infra.Default()
 	c.ReplicaRegion = "eu-west-1"
-	d := demolition{site: site{Config: c, live: live{settings: map[string][]string{"domain": {"cache.example.com"}}}},
-		buckets: []string{"cache", "cache-logs"}, user: "james", ownsProvider: true}
+	d := demolition{site: site{Config: c, live: live{settings: map[string][]string{"domain": {"cache.example.com"}, "signing-key": {"new"}}}},
+		buckets: []string{"cache", "cache-logs"}, user: "james", signingKey: "arn:aws:kms:us-east-1:123456789012:key/1", ownsProvider: true}
 	var out bytes.Buffer
 	d.farewell(&out)
 	for _, want := range []string{
 		"s3://cache, with all", "s3://cache-logs", "aws s3api delete-bucket --bucket cache\n", "IAM user james",
 		"stack SlurmFactoryInfraStack-replica in eu-west-1", "delete-stack --region eu-west-1 --stack-name SlurmFactoryInfraStack-replica",
-		"OIDC provider", `domain: "cache.example.com"`,
+		"--signing-key arn:aws:kms:us-east-1:123456789012:key/1 signs", "schedule-key-deletion --pending-window-in-days 30 --key-id arn:aws:kms:us-east-1:123456789012:key/1\n",
+		"OIDC provider", `domain: "cache.example.com"`, `signing-key: "arn:aws:kms:us-east-1:123456789012:key/1"`,
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())

@@ -61,6 +61,7 @@ func newDoctor(e environment) *cobra.Command {
 			SNS:        sns.NewFromConfig(cfg),
 			CloudWatch: cloudwatch.NewFromConfig(cfg),
 			Logs:       cloudwatchlogs.NewFromConfig(cfg),
+			AWS:        cfg,
 			Replica:    replicaOf(cfg, name, stack),
 			GitHub:     github.CLI(),
 			HTTP: &http.Client{

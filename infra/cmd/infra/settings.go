@@ -107,6 +107,7 @@ func newSettings() *settings {
 	f.IntVar(&o.CostAnomaly, "cost-anomaly", 0, "warn of unusual costs of the stack of so many `dollars` (0: never)")
 	f.BoolVar(&o.CacheTags, "cache-tags", false, "CloudFront reads tags from the metadata cache-tag of objects, for invalidations by tag")
 	f.StringVar(&o.ReplicaRegion, "replica-region", "", "second `region` with a copy of the cache, from which CloudFront reads when S3 fails in the first (paid)")
+	f.StringVar(&o.SigningKey, "signing-key", "", "`key` in KMS with which the publishing role may sign: new, which the stack makes and keeps (paid), or the ARN of one in "+infra.Region)
 	f.StringVar(&s.deployer, "deployer", "", "repository whose workflow deploys this stack, as `repo=O/R,owner-id=N,repo-id=N`, and environment=NAME (default infrastructure)")
 	f.StringArrayVar(&s.publishers, "publisher", nil,
 		"one more role, as `key=value,...` (repeat): name, repo, repo-id, owner-id, environment, ref, workflow, prefix (repeat), access=read|publish|maintain, pull-requests=true, expire-days, session-hours")
@@ -257,7 +258,7 @@ func (s *settings) stack() (infra.Config, error) {
 		c.Protect = false // production is the deployment without a prefix
 	}
 	c.Options = s.options
-	c.Tags, c.ReplicaRegion = listOrNone(s.options.Tags), orNone(s.options.ReplicaRegion)
+	c.Tags, c.ReplicaRegion, c.SigningKey = listOrNone(s.options.Tags), orNone(s.options.ReplicaRegion), orNone(s.options.SigningKey)
 	// Before it is multiplied: so many hours could overflow into a valid duration.
 	if s.sessionHours < 1 || s.sessionHours > 12 {
 		return c, fmt.Errorf("--session-hours %d: IAM allows 1 to 12", s.sessionHours)

@@ -213,8 +213,9 @@ func TestExistingBucket(t *testing.T) {
 
 // TestPermissionsOfOptions: the table is complete, whatever options add roles.
 func TestPermissionsOfOptions(t *testing.T) {
-	_, stdout, _ := try("permissions", "--account", "123456789012", "--replica-region", "eu-west-1", "--deployer", "repo=o/r,owner-id=1,repo-id=2")
+	_, stdout, _ := try("permissions", "--account", "123456789012", "--replica-region", "eu-west-1", "--signing-key", "new", "--deployer", "repo=o/r,owner-id=1,repo-id=2")
 	for _, want := range []string{"role `slurm-factory-infra-deploy`", "role `slurm-factory-infra-diff`", "`SlurmFactoryInfraStack-replication`", "`s3:ReplicateObject`",
+		"| role `slurm-factory-github-actions` | `KEY` | `kms:Sign`",
 		"repo:o@1/r@2:environment:infrastructure", "repo:o@1/r@2:pull_request"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("no %q in\n%s", want, stdout)
