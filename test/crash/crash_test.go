@@ -7,7 +7,9 @@
 package crash
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,7 +22,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
 	"github.com/vantagecompute/slurm-factory-publish/test/faultproxy"
 	"github.com/vantagecompute/slurm-factory-publish/test/program"
@@ -395,6 +399,14 @@ func (c *campaign) look(t *testing.T, w *world) state {
 		if err != nil {
 			t.Error(err)
 		}
+		switch {
+		case name == layout.V2IndexHash, isIndex(content) && name != layout.V2Index:
+			continue // it follows from the index, or is one that a pointer names, or named
+		case name == layout.V2Index:
+			content = records(t, content)
+		case name == layout.V3Index:
+			content = c.named(t, src, content)
+		}
 		s.objects[name] = sha256.Sum256(places.ReplaceAll(content, []byte("$1")))
 	}
 	left, err := w.server.Leftovers(w.bucket)
@@ -403,6 +415,46 @@ func (c *campaign) look(t *testing.T, w *world) state {
 	}
 	s.leftovers = len(left)
 	return s
+}
+
+// isIndex reports whether an object is the document of an index.
+func isIndex(content []byte) bool { return bytes.HasPrefix(content, []byte(`{"database"`)) }
+
+// records are those of an index, in one form. What an index has beside them tells it from all that had another history, so that no two
+// pointers ever name the same one: an index that is made after a crash may be another one with the same records.
+func records(t *testing.T, content []byte) []byte {
+	t.Helper()
+	var document struct {
+		Database any `json:"database"`
+	}
+	if err := json.Unmarshal(content, &document); err != nil || document.Database == nil {
+		t.Errorf("index: %v", err)
+	}
+	text, err := json.Marshal(document.Database)
+	if err != nil {
+		t.Error(err)
+	}
+	return text
+}
+
+// named are the records of the indices that a pointer of layout v3 names.
+func (c *campaign) named(t *testing.T, src reader.Source, pointer []byte) []byte {
+	t.Helper()
+	m, err := buildcache.ReadManifest(pointer)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	var all []byte
+	for _, r := range m.Records {
+		content, err := src.Get(layout.V3Blob(r.Digest))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		all = append(all, records(t, content)...)
+	}
+	return all
 }
 
 // places are those of which an index manifest remembers that conditions are obeyed there. Each world has
