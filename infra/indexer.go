@@ -200,14 +200,14 @@ func IndexerPermissions(bucket, distribution, queue string) policy.Document {
 	)
 }
 
-// indexerWrites are the objects that an index consists of, in a mirror at the root of the bucket
+// indexerWrites are the objects that an index and its history consist of, in a mirror at the root of the bucket
 // and in those below it. Of blobs nobody can tell by their names which are indices; they are only
 // ever created.
 func indexerWrites(bucket string) policy.Strings {
 	var all policy.Strings
 	for _, name := range []string{
 		"blobs/sha256/*", "v3/layout.json", "v3/manifests/index/index.manifest.json", "v3/manifests/key/keys.manifest.json",
-		"build_cache/index.json", "build_cache/index.json.hash", "build_cache/_pgp/index.json",
+		"build_cache/index.json", "build_cache/index.json.hash", "build_cache/_pgp/index.json", ".history/*",
 	} {
 		all = append(all, bucket+"/"+name, bucket+"/*/"+name)
 	}

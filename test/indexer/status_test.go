@@ -113,9 +113,9 @@ func TestAnIndexerSaysHowItIs(t *testing.T) {
 			LastJob struct {
 				Lag float64 `json:"lag_seconds"`
 			} `json:"last_update"`
-			Switched *time.Time
-			Told     *time.Time
-			Indices  []struct{ Packages, Bytes int }
+			Switched    *time.Time
+			Invalidated *time.Time
+			Indices     []struct{ Packages, Bytes int }
 		}
 		Left, Dead []struct {
 			Object, Reason string
@@ -133,7 +133,7 @@ func TestAnIndexerSaysHowItIs(t *testing.T) {
 		t.Errorf("status: %+v", said)
 	}
 	for _, m := range said.Mirrors {
-		if !strings.HasPrefix(m.Name, "s3://watched/") || m.Switched == nil || m.Told == nil || len(m.Indices) != 1 || m.Indices[0].Packages == 0 || m.Indices[0].Bytes == 0 || m.LastJob.Lag <= 0 {
+		if !strings.HasPrefix(m.Name, "s3://watched/") || m.Switched == nil || m.Invalidated == nil || len(m.Indices) != 1 || m.Indices[0].Packages == 0 || m.Indices[0].Bytes == 0 || m.LastJob.Lag <= 0 {
 			t.Errorf("mirror: %+v", m)
 		}
 	}

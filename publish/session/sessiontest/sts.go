@@ -42,11 +42,17 @@ const (
 	policySize = 2048
 )
 
-// assume is AssumeRoleWithWebIdentity, or AssumeRole of somebody whose session has begun.
+// assume is AssumeRoleWithWebIdentity, AssumeRole of a session that has begun, or GetCallerIdentity.
 func (s *Server) assume(w http.ResponseWriter, r *http.Request) {
-	if err := r.ParseForm(); err == nil && r.PostForm.Get("Action") == "AssumeRole" {
-		s.chain(w, r)
-		return
+	if err := r.ParseForm(); err == nil {
+		switch r.PostForm.Get("Action") {
+		case "AssumeRole":
+			s.chain(w, r)
+			return
+		case "GetCallerIdentity":
+			s.identify(w, r)
+			return
+		}
 	}
 	form, ok := s.form(w, r)
 	if !ok {
@@ -80,17 +86,8 @@ func (s *Server) chain(w http.ResponseWriter, r *http.Request) {
 	if s.try().happens(w, r) {
 		return
 	}
-	a := credential.FindStringSubmatch(r.Header.Get("Authorization"))
-	if a == nil {
-		Refuse(403, "MissingAuthenticationToken", "Request is missing Authentication Token").happens(w, r)
-		return
-	}
-	s.mu.Lock()
-	by := s.sessions[a[1]]
-	known := by != nil && r.Header.Get("X-Amz-Security-Token") == by.Token && s.now().Before(by.Expires)
-	s.mu.Unlock()
-	if !known {
-		Refuse(403, "InvalidClientTokenId", "The security token included in the request is invalid").happens(w, r)
+	by := s.caller(w, r)
+	if by == nil {
 		return
 	}
 	made, wrong := s.begin(r.PostForm, map[string]any{"jti": ""})
@@ -101,6 +98,32 @@ func (s *Server) chain(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.answerChained(w, made)
+}
+
+// caller returns the session that a request is signed with; nil: the request was refused.
+func (s *Server) caller(w http.ResponseWriter, r *http.Request) *Session {
+	a := credential.FindStringSubmatch(r.Header.Get("Authorization"))
+	if a == nil {
+		Refuse(403, "MissingAuthenticationToken", "Request is missing Authentication Token").happens(w, r)
+		return nil
+	}
+	s.mu.Lock()
+	by := s.sessions[a[1]]
+	known := by != nil && r.Header.Get("X-Amz-Security-Token") == by.Token && s.now().Before(by.Expires)
+	s.mu.Unlock()
+	if !known {
+		Refuse(403, "InvalidClientTokenId", "The security token included in the request is invalid").happens(w, r)
+		return nil
+	}
+	return by
+}
+
+// identify is GetCallerIdentity, which no policy can deny.
+func (s *Server) identify(w http.ResponseWriter, r *http.Request) {
+	if by := s.caller(w, r); by != nil {
+		fmt.Fprintf(w, `<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>`+
+			`<Arn>%s</Arn><UserId>AROA</UserId><Account>%s</Account></GetCallerIdentityResult></GetCallerIdentityResponse>`, by.arn(), Account)
+	}
 }
 
 // Begin begins a session of an hour without a token, as a test wants it.
