@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"fmt"
 	"io/fs"
 	"os"
@@ -184,6 +185,33 @@ func TestASignedDocumentSupersedesTheOther(t *testing.T) {
 			if code != cli.ExitDone || !strings.Contains(stdout, want) || step.not != "" && strings.Contains(stdout+stderr, step.not) {
 				t.Errorf("%q: exit %d, want %q: %s%s", step.args, code, want, stdout, stderr)
 			}
+		}
+	}
+}
+
+// The text of a key, or a passphrase, given where the name of its file is wanted is not shown.
+func TestASecretGivenAsAFileIsNotShown(t *testing.T) {
+	private := string(signtest.Private(t, passphrase, 0))
+	file := filepath.Join(t.TempDir(), "key")
+	clitest.Write(t, file, private)
+	line := strings.ReplaceAll(private, "\n", "")
+	for _, row := range []struct {
+		env  map[string]string
+		args []string
+		want string
+	}{
+		{nil, []string{"--sign-key", private}, "give the text in PUBLISH_SIGN_KEY_TEXT"},
+		{nil, []string{"--json", "--sign-key", line}, "give the text in PUBLISH_SIGN_KEY_TEXT"},
+		{nil, []string{"--sign-key", base64.StdEncoding.EncodeToString([]byte(private))}, "give the text in PUBLISH_SIGN_KEY_TEXT"},
+		{map[string]string{"PUBLISH_SIGN_KEY": private}, nil, "give the text in PUBLISH_SIGN_KEY_TEXT"},
+		{nil, []string{"--sign-key", file, "--sign-passphrase-file", passphrase}, "there is no such file"},
+	} {
+		code, stdout, stderr := execute(t, row.env, append(row.args, spack(t, "v3-unsigned"), "file://"+t.TempDir()+"/mirror")...)
+		if code != cli.ExitUsage || !strings.Contains(stderr, row.want) {
+			t.Errorf("exit %d, want %q: %s", code, row.want, stderr)
+		}
+		if strings.Contains(stdout+stderr, passphrase) || strings.Contains(stdout+stderr, private[100:140]) || strings.Contains(stdout+stderr, "LS0tLS1CRUdJTi") {
+			t.Errorf("a secret is shown: %s%s", stdout, stderr)
 		}
 	}
 }

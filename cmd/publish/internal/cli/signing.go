@@ -9,6 +9,7 @@ import (
 	"os"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -91,6 +92,8 @@ func (s *Signing) ReadSecrets(env Env) {
 func (s *Signing) Open(trust buildcache.Trust) (publish.Signing, error) {
 	given := s.Key != "" || s.KeyText != ""
 	switch {
+	case isKeyText(s.Key):
+		return publish.Signing{}, field.Wrap("sign-key", fmt.Errorf("this is the text of a key, and the name of its file is wanted: give the text in %s", SignKeyVariable))
 	case s.Key != "" && s.KeyText != "":
 		return publish.Signing{}, field.Wrap("sign-key", fmt.Errorf("%s is given as well: want one", SignKeyVariable))
 	case !given && s.Resign:
@@ -128,6 +131,19 @@ func (s *Signing) Open(trust buildcache.Trust) (publish.Signing, error) {
 		return publish.Signing{}, field.Wrap("sign-key", err)
 	}
 	return publish.Signing{Key: k, Resign: s.Resign}, nil
+}
+
+// maxName is the most bytes that the name of a key has. Keys in base64 have more.
+const maxName = 512
+
+// isKeyText reports whether what is given as the name of a key may be the key itself, which no error may show.
+func isKeyText(name string) bool {
+	return len(name) > maxName || strings.ContainsAny(name, "\r\n") || strings.Contains(name, "-----")
+}
+
+func isThere(name string) bool {
+	_, err := os.Lstat(name)
+	return err == nil
 }
 
 // readKey reads a private key into memory.
@@ -188,6 +204,9 @@ func (s *Signing) readPassphrase() ([]byte, error) {
 		return nil, field.Wrap("sign-passphrase-file", fmt.Errorf("the passphrase is given more than once: want one of --sign-passphrase-file, --sign-passphrase-fd and %s", PassphraseVariable))
 	case s.PassphraseFile != "":
 		content, err := userfile.Read(s.PassphraseFile)
+		if err != nil && !isThere(s.PassphraseFile) {
+			err = errors.New("there is no such file (its name is not shown: it may be the passphrase itself)")
+		}
 		if err == nil {
 			content, err = checkPassphrase(content)
 		}
