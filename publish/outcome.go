@@ -52,7 +52,7 @@ func (p *Plan) Expected() *Outcome {
 
 // Expectation returns what clients are to see: the packages that were published, or found published.
 func (m *MirrorOutcome) Expectation() reindex.Expectation {
-	s := reindex.Expectation{Path: m.Path, Pointers: pointers(m.Path, m.format), Digest: m.Index.Digest(), Layout: m.format}
+	s := reindex.Expectation{Path: m.Path, Digest: m.Index.Digest(), Layout: m.format}
 	for _, p := range m.Packages {
 		if p.isThere() {
 			s.Packages = append(s.Packages, p.Hash)
@@ -79,12 +79,4 @@ func (m *MirrorOutcome) Expectations() []reindex.Expectation {
 }
 
 // Pointers are the names, below DESTINATION, that a client reads to learn of packages.
-func (m *MirrorPlan) Pointers() []string { return pointers(m.Path, m.format) }
-
-func pointers(path string, l buildcache.Layout) []string {
-	var names []string
-	for _, name := range l.IndexNames() {
-		names = append(names, buildcache.Join(path, name))
-	}
-	return names
-}
+func (m *MirrorPlan) Pointers() []string { return buildcache.Pointers(m.Path, m.format) }

@@ -59,15 +59,11 @@ func catalogCommand(env cli.Env) *cobra.Command {
 func runCatalog(cmd *cobra.Command, where string, c *cataloging, env cli.Env) error {
 	ctx, cancel := cli.WithTimeout(cmd.Context(), c.timeout)
 	defer cancel()
-	d, err := cli.OpenTarget(ctx, env, where, c.target)
+	d, cdn, err := cli.OpenServed(ctx, env, where, c.target)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	cdn, err := d.OpenCDN(ctx, nil)
-	if err != nil {
-		return err
-	}
 	all, err := catalogAll(ctx, d, c)
 	if err != nil {
 		return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize/english"
@@ -64,15 +63,11 @@ func runIndex(cmd *cobra.Command, where string, x *indexing, env cli.Env) error 
 	if err != nil {
 		return cli.Usage(err)
 	}
-	d, err := cli.OpenTarget(ctx, env, where, x.target)
+	d, cdn, err := cli.OpenServed(ctx, env, where, x.target)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	cdn, err := d.OpenCDN(ctx, nil)
-	if err != nil {
-		return err
-	}
 	began := time.Now()
 	rebuilt, err := rebuildAll(ctx, d, trust, x.heal)
 	if found := (*buildcache.FindingsError)(nil); errors.As(err, &found) {
@@ -98,21 +93,13 @@ func runIndex(cmd *cobra.Command, where string, x *indexing, env cli.Env) error 
 		if r.Changed {
 			what = fmt.Sprintf("was %d packages", r.Before)
 		}
-		for i, f := range r.Findings {
-			if i == cli.ShownWarnings {
-				escape.Fprintf(env.Stdout, "%swarning: and %d more, see --json\n", cli.Prefixed(r.Mirror), len(r.Findings)-i)
-				break
-			}
-			escape.Fprintf(env.Stdout, "%swarning: %s\n", cli.Prefixed(r.Mirror), f)
-		}
+		cli.PrintWarnings(env.Stdout, cli.Prefixed(r.Mirror), r.Findings)
 		escape.Fprintf(env.Stdout, "%s%s index: %s, %s (%.1f s)\n", cli.Prefixed(r.Mirror), r.Layout, english.Plural(r.After, "package", ""), what, time.Since(began).Seconds())
 		for _, a := range r.Audiences {
 			escape.Fprintf(env.Stdout, "%s%s: %s\n", cli.Prefixed(r.Mirror), a.Readers, english.Plural(a.Packages, "package", ""))
 		}
 	}
-	if invalidated != nil {
-		escape.Fprintf(env.Stdout, "invalidation %s: %s %s\n", invalidated.ID, invalidated.Status, strings.Join(invalidated.Paths, " "))
-	}
+	cli.PrintInvalidation(env.Stdout, invalidated)
 	return cdnErr
 }
 

@@ -211,13 +211,7 @@ func (r *viewReport) print(w io.Writer, asJSON bool) error {
 	for _, p := range r.Added {
 		escape.Fprintf(&b, "  + %s\n", p)
 	}
-	for i, f := range r.Findings {
-		if i == cli.ShownWarnings {
-			fmt.Fprintf(&b, "  warning: and %d more, see --json\n", len(r.Findings)-i)
-			break
-		}
-		escape.Fprintf(&b, "  warning: %s\n", f)
-	}
+	cli.PrintWarnings(&b, "  ", r.Findings)
 	what := "is right already"
 	switch {
 	case r.Changes && r.DryRun:
@@ -226,9 +220,7 @@ func (r *viewReport) print(w io.Writer, asJSON bool) error {
 		what = fmt.Sprintf("was %d", r.Before)
 	}
 	escape.Fprintf(&b, "view %s: %s, %s\n", r.View, english.Plural(r.After, "package", ""), what)
-	if i := r.Invalidate; i != nil {
-		escape.Fprintf(&b, "invalidation %s: %s %s\n", i.ID, i.Status, strings.Join(i.Paths, " "))
-	}
+	cli.PrintInvalidation(&b, r.Invalidate)
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -185,6 +185,15 @@ func DocumentOf(p *Package) Object {
 	return NewObject(p.File, p.Document, contentType, layout.Revalidate)
 }
 
+// Pointers are the names of what a client of the mirror at a path reads to learn of packages.
+func Pointers(path string, l Layout) []string {
+	var names []string
+	for _, name := range l.IndexNames() {
+		names = append(names, Join(path, name))
+	}
+	return names
+}
+
 // Join is the name of an object of the mirror at dir, which is empty for the place itself.
 func Join(dir, name string) string {
 	if dir == "" {

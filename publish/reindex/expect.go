@@ -14,14 +14,16 @@ import (
 
 // An Expectation is what clients are to see of one index.
 type Expectation struct {
-	Path     string   // of its mirror, below DESTINATION
-	Pointers []string // below DESTINATION: what a client reads to learn of packages
-	Digest   string   // of the index that the mirror has now; empty if it has none
+	Path   string // of its mirror, below DESTINATION
+	Digest string // of the index that the mirror has now; empty if it has none
 
 	Layout   buildcache.Layout
 	Packages []spec.Hash // that the index offers, as far as the run is about them
 	Without  []spec.Hash // that it offers no more
 }
+
+// Pointers are the names, below DESTINATION, that a client reads to learn of packages.
+func (s Expectation) Pointers() []string { return buildcache.Pointers(s.Path, s.Layout) }
 
 // MergeExpectations makes one of all that are of the same mirror and index: the index of the last, and the packages
 // of all. So an index is read once, however many runs are to be seen in it.
@@ -55,7 +57,7 @@ func MergeExpectations(all []Expectation) []Expectation {
 // expectationText is the JSON form of an Expectation.
 type expectationText struct {
 	Path     string      `json:"path"`
-	Pointers []string    `json:"pointers"`
+	Pointers []string    `json:"pointers"` // for releases that read them; they follow from the rest
 	Digest   string      `json:"digest,omitempty"`
 	Layout   string      `json:"layout"`
 	View     string      `json:"view,omitempty"`
@@ -65,7 +67,7 @@ type expectationText struct {
 
 // MarshalJSON writes down what clients are to see. Another process may look later.
 func (s Expectation) MarshalJSON() ([]byte, error) {
-	return json.Marshal(expectationText{s.Path, s.Pointers, s.Digest, s.Layout.Name(), s.Layout.ViewName(), s.Packages, s.Without})
+	return json.Marshal(expectationText{s.Path, s.Pointers(), s.Digest, s.Layout.Name(), s.Layout.ViewName(), s.Packages, s.Without})
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
@@ -81,7 +83,7 @@ func (s *Expectation) UnmarshalJSON(text []byte) error {
 	if !ok {
 		return fmt.Errorf("layout %q is not known, or has no views", t.Layout)
 	}
-	*s = Expectation{t.Path, t.Pointers, t.Digest, l, t.Packages, t.Without}
+	*s = Expectation{t.Path, t.Digest, l, t.Packages, t.Without}
 	return nil
 }
 

@@ -39,11 +39,7 @@ type Healed struct {
 
 // Expectation are the packages that were touched or indexed, of the mirror at path.
 func (h *Healed) Expectation(path string) Expectation {
-	s := Expectation{Path: path, Digest: h.Digest, Layout: h.format, Packages: h.packages}
-	for _, name := range h.format.IndexNames() {
-		s.Pointers = append(s.Pointers, buildcache.Join(path, name))
-	}
-	return s
+	return Expectation{Path: path, Digest: h.Digest, Layout: h.format, Packages: h.packages}
 }
 
 // Changes lists the objects of a mirror that were reported as stored.

@@ -31,11 +31,7 @@ type Rebuilt struct {
 
 // Expectation is everything that the index offers, of the mirror at path.
 func (r *Rebuilt) Expectation(path string) Expectation {
-	s := Expectation{Path: path, Digest: r.Digest, Layout: r.format, Packages: r.packages}
-	for _, name := range r.format.IndexNames() {
-		s.Pointers = append(s.Pointers, buildcache.Join(path, name))
-	}
-	return s
+	return Expectation{Path: path, Digest: r.Digest, Layout: r.format, Packages: r.packages}
 }
 
 // Rebuild rebuilds the index and the key index of a mirror from everything that it

@@ -178,8 +178,13 @@ type Changes struct {
 // Add adds an index, and the names in its mirror of which caches may hold an old version.
 func (c *Changes) Add(s reindex.Expectation, stale []string) {
 	c.Shown = append(c.Shown, s)
-	for _, name := range stale {
-		c.Stale = append(c.Stale, path.Join(s.Path, name))
+	c.AddStale(s.Path, stale)
+}
+
+// AddStale adds names in the mirror at a path of which caches may hold an old version.
+func (c *Changes) AddStale(mirror string, names []string) {
+	for _, name := range names {
+		c.Stale = append(c.Stale, path.Join(mirror, name))
 	}
 }
 
@@ -203,7 +208,7 @@ func (c *CDN) Update(ctx context.Context, changes Changes) (*Invalidation, error
 		}
 		for _, s := range behind {
 			seen = time.Now().UTC().Format("2006-01-02T15:04")
-			names = append(names, s.Pointers...)
+			names = append(names, s.Pointers()...)
 		}
 	}
 	is, err := c.invalidate(ctx, seen, names)

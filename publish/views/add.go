@@ -127,5 +127,5 @@ func (a *Addition) Expectation(path, digest string) reindex.Expectation {
 func (a *Addition) Pointer() string { return a.view.IndexNames()[0] }
 
 func expectation(path string, view buildcache.Layout, digest string, packages []spec.Hash) reindex.Expectation {
-	return reindex.Expectation{Path: path, Pointers: []string{buildcache.Join(path, view.IndexNames()[0])}, Digest: digest, Layout: view, Packages: packages}
+	return reindex.Expectation{Path: path, Digest: digest, Layout: view, Packages: packages}
 }

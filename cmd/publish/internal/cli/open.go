@@ -24,6 +24,20 @@ func OpenTarget(ctx context.Context, env Env, where string, c target.Config) (*t
 	return target.Open(ctx, where, c, env.Target())
 }
 
+// OpenServed opens a destination and the CDN in front of it, for a command that changes what clients read.
+func OpenServed(ctx context.Context, env Env, where string, c target.Config) (*target.Destination, *target.CDN, error) {
+	d, err := OpenTarget(ctx, env, where, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	cdn, err := d.OpenCDN(ctx, nil)
+	if err != nil {
+		d.Close()
+		return nil, nil, err
+	}
+	return d, cdn, nil
+}
+
 // OpenReaders opens what is to be read: a destination, or a URL as clients read it.
 func OpenReaders(ctx context.Context, env Env, where string, c target.Config) (func(path string) mirror.Reader, func() error, error) {
 	if strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://") {

@@ -5,7 +5,13 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"strings"
 	"sync"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
 // An outputError says that a result could not be written to standard output. It is about the reader of the
@@ -60,6 +66,24 @@ const ReportVersion = 1
 
 // ShownWarnings is how many warnings are shown one by one. The JSON report has all.
 const ShownWarnings = 20
+
+// PrintWarnings prints warnings one by one, as far as they are shown, each after a prefix.
+func PrintWarnings(w io.Writer, prefix string, findings []buildcache.Finding) {
+	for i, f := range findings {
+		if i == ShownWarnings {
+			escape.Fprintf(w, "%swarning: and %d more, see --json\n", prefix, len(findings)-i)
+			return
+		}
+		escape.Fprintf(w, "%swarning: %s\n", prefix, f)
+	}
+}
+
+// PrintInvalidation prints what was invalidated; nil is nothing.
+func PrintInvalidation(w io.Writer, i *target.Invalidation) {
+	if i != nil {
+		escape.Fprintf(w, "invalidation %s: %s %s\n", i.ID, i.Status, strings.Join(i.Paths, " "))
+	}
+}
 
 // WriteJSON writes a document for machines that people can read, too.
 func WriteJSON(w io.Writer, document any) error {

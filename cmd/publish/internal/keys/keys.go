@@ -67,25 +67,19 @@ func (k *keyWork) register(cmd *cobra.Command, place func(*pflag.FlagSet, *targe
 func (k *keyWork) mirrors(ctx context.Context, env cli.Env, where string, do func(path string, s mirror.Store, invalidate func(names []string) error) error) error {
 	ctx, cancel := cli.WithTimeout(ctx, k.timeout)
 	defer cancel()
-	d, err := cli.OpenTarget(ctx, env, where, k.target)
+	d, cdn, err := cli.OpenServed(ctx, env, where, k.target)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	cdn, err := d.OpenCDN(ctx, nil)
-	if err != nil {
-		return err
-	}
 	return roots.Each(ctx, d.Mirror(""), func(path string) error {
 		invalidate := func(names []string) error {
 			if len(names) == 0 {
 				return nil
 			}
-			var stale []string
-			for _, name := range names {
-				stale = append(stale, buildcache.Join(path, name))
-			}
-			_, err := cdn.Update(ctx, target.Changes{Stale: stale})
+			var changes target.Changes
+			changes.AddStale(path, names)
+			_, err := cdn.Update(ctx, changes)
 			return err
 		}
 		return cli.Below(path, do(path, d.Mirror(path), invalidate))

@@ -96,15 +96,11 @@ func (r *rolling) run(ctx context.Context, where string, env cli.Env) error {
 	if err = errors.Join(err, trustErr); err != nil {
 		return cli.Usage(err)
 	}
-	d, err := cli.OpenTarget(ctx, env, where, r.target)
+	d, cdn, err := cli.OpenServed(ctx, env, where, r.target)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	cdn, err := d.OpenCDN(ctx, nil)
-	if err != nil {
-		return err
-	}
 	all, err := r.indices(ctx, func(path string) mirror.Reader { return d.Mirror(path) })
 	if err != nil {
 		return err
@@ -178,11 +174,8 @@ func (x *rolled) apply(ctx context.Context, changes *target.Changes) error {
 	x.Now = out.Pointer.Generation
 	s := reindex.Expectation{Path: x.Mirror, Digest: x.Digest, Layout: x.index.layout, Packages: hashes(x.Returned), Without: hashes(x.Removed)}
 	var stale []string
-	for _, name := range x.index.layout.IndexNames() {
-		s.Pointers = append(s.Pointers, buildcache.Join(x.Mirror, name))
-		if out.Written {
-			stale = append(stale, name)
-		}
+	if out.Written {
+		stale = x.index.layout.IndexNames()
 	}
 	changes.Add(s, stale)
 	return nil

@@ -120,15 +120,11 @@ func (w *withdrawing) run(ctx context.Context, where string, specs []string, env
 	if err = errors.Join(w.check(), err, queryErr, layoutErr); err != nil {
 		return cli.Usage(err)
 	}
-	d, err := cli.OpenTarget(ctx, env, where, w.target)
+	d, cdn, err := cli.OpenServed(ctx, env, where, w.target)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	cdn, err := d.OpenCDN(ctx, nil)
-	if err != nil {
-		return err
-	}
 	all, err := w.find(ctx, d, layouts, queries)
 	if err != nil {
 		return err
@@ -316,9 +312,6 @@ func (w *withdrawing) do(ctx context.Context, t *taken, trust buildcache.Trust, 
 		return err
 	}
 	t.Offered, t.Changed, s.Digest = out.Index.After, out.Index.Written, out.Index.Digest()
-	for _, name := range t.mirror.Layout.IndexNames() {
-		s.Pointers = append(s.Pointers, buildcache.Join(t.Mirror, name))
-	}
 	changes.Add(s, out.Stale)
 	return nil
 }

@@ -175,23 +175,14 @@ func run(cmd *cobra.Command, where string, x *pruning, env cli.Env) error {
 	ctx, cancel := cli.WithTimeout(cmd.Context(), x.timeout)
 	defer cancel()
 	debug.SetMemoryLimit(prune.Memory) // a soft one: larger mirrors take more
-	d, err := cli.OpenTarget(ctx, env, where, x.target)
+	d, cdn, err := cli.OpenServed(ctx, env, where, x.target)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	cdn, err := d.OpenCDN(ctx, nil)
-	if err != nil {
-		return err
-	}
 	r := report{Version: cli.ReportVersion, Deletes: x.yes, Mirrors: []*prunedMirror{}}
 	err = roots.Each(ctx, d.Mirror(""), func(path string) error {
-		if err := x.mirror(ctx, env, d, cdn, path, &r); err != nil && path != "" {
-			return fmt.Errorf("mirror %q: %w", path, err)
-		} else if err != nil {
-			return err
-		}
-		return nil
+		return cli.Below(path, x.mirror(ctx, env, d, cdn, path, &r))
 	})
 	if x.json {
 		return errors.Join(err, cli.WriteJSON(env.Stdout, r))

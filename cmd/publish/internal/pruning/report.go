@@ -169,9 +169,7 @@ func (p *progress) Deleted(objects int, bytes int64) {
 
 func (p *progress) Withdrawn(ctx context.Context, stale []string) error {
 	var changes target.Changes
-	for _, name := range stale {
-		changes.Stale = append(changes.Stale, buildcache.Join(p.path, name))
-	}
+	changes.AddStale(p.path, stale)
 	_, err := p.cdn.Update(ctx, changes)
 	return err
 }
