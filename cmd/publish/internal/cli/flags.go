@@ -23,7 +23,7 @@ func ReadFlags(fs *pflag.FlagSet, c *target.Config) {
 	CredentialFlags(fs, c)
 }
 
-// CredentialFlags adds the flags that say as whom AWS is asked.
+// CredentialFlags adds the flags that choose AWS credentials.
 func CredentialFlags(fs *pflag.FlagSet, c *target.Config) {
 	help.Group(fs, "Place and credentials", func(fs *pflag.FlagSet) {
 		fs.StringVar(&c.Profile, "profile", "", "profile of the AWS configuration; default: AWS_PROFILE")

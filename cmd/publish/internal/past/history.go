@@ -15,9 +15,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-const historyHelp = `Show what became of an index, the newest generation first: when it was switched, by whom and
-with which command, and how many packages that added and removed. --json has their names,
-and the digest of each index.
+const historyHelp = `Show the generations of an index, the newest first: time, user and command of each switch, and
+how many packages it added and removed. --json has their names, and the digest of each
+index.
 
 A generation that another program wrote, such as spack buildcache update-index, is noticed
 by the next publish; who wrote it and when is not known.`

@@ -197,7 +197,7 @@ func run(cmd *cobra.Command, where string, x *pruning, env cli.Env) error {
 func (x *pruning) mirror(ctx context.Context, env cli.Env, d *target.Destination, cdn *target.CDN, path string, r *report) error {
 	p, err := prune.New(ctx, d.Mirror(path), x.options)
 	if empty := (*prune.EmptyError)(nil); errors.As(err, &empty) {
-		return cli.WithHint(cli.Fail(cli.ExitUsage, err), "correct the rules: `publish ls` shows what is there; with --allow-empty all of it goes")
+		return cli.WithHint(cli.Fail(cli.ExitUsage, err), "correct the rules: `publish ls` shows what is there; with --allow-empty all packages are deleted")
 	}
 	if err != nil {
 		return err

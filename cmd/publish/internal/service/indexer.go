@@ -154,7 +154,7 @@ func (x *indexWork) update(ctx context.Context, j events.Changes) (events.Result
 		all.Add(h.Expectation(j.Mirror), h.Stale)
 	}
 	came := resultOf(healed)
-	// Whoever has written an index, its page follows: what changed is told. If it is up to date, that takes two or three requests.
+	// Pages are updated after indices, also those that another program has written. A page that is up to date costs two or three requests.
 	var behind error
 	if x.catalog && len(healed) > 0 {
 		out.Pages, behind = updatePages(ctx, x.destination, x.publicURL, []string{j.Mirror}, x.log)

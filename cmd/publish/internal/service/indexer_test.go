@@ -89,8 +89,8 @@ func TestIndexerIsNotDoneBeforeCachesAreTold(t *testing.T) {
 	}
 }
 
-// The page of a mirror follows its index, whoever has written that, and caches are told of both. A page that is not ours is left, and does not
-// keep caches from being told.
+// The indexer updates the page of a mirror after its index, also after another program has written that, and invalidates both. A page that is
+// not ours stays, and does not prevent the invalidation.
 func TestIndexerKeepsThePage(t *testing.T) {
 	dir, names := unindexed(t, "noble/spack")
 	x, api, _ := indexerOf(t, dir)

@@ -11,8 +11,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/pages"
 )
 
-// updatePages brings the pages of mirrors up to date. What fails is logged. It is an error only if another attempt may succeed: a page that
-// somebody must put right by hand must not keep caches from being invalidated.
+// updatePages brings the pages of mirrors up to date. Failures are logged. The error is nil for those that another attempt does not mend: a
+// page that needs an operator must not prevent invalidations.
 func updatePages(ctx context.Context, d *target.Destination, publicURL string, mirrors []string, log *slog.Logger) ([]pages.Page, error) {
 	mirrors = slices.Clone(mirrors)
 	slices.Sort(mirrors)
