@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
@@ -71,9 +72,9 @@ func worse(a, b Status) Status {
 }
 
 func compareFile(ctx context.Context, s mirror.Store, o buildcache.Object, mode IfExists) (Status, mirror.Version, error) {
-	there, err := same.Find(ctx, s, o.Name)
+	there, err := mirror.Find(ctx, s, o.Name)
 	if err != nil {
-		return "", "", err
+		return "", "", fmt.Errorf("list %s: %w", o.Name, err)
 	}
 	if there.Name == "" {
 		return New, mirror.Absent, nil

@@ -14,7 +14,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
-	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
@@ -208,10 +207,12 @@ func (s Signing) signFile(f *source.ReleaseFile) []buildcache.Object {
 // compareSignature compares a signature that is yet to be made with what is there, given what becomes of its file. One
 // that is there beside the same file is that file's.
 func compareSignature(ctx context.Context, s mirror.Store, name string, file Status, mode IfExists) (Status, mirror.Version, error) {
-	there, err := same.Find(ctx, s, name)
+	there, err := mirror.Find(ctx, s, name)
 	switch {
-	case err != nil || there.Name == "":
-		return New, mirror.Absent, err
+	case err != nil:
+		return "", "", fmt.Errorf("list %s: %w", name, err)
+	case there.Name == "":
+		return New, mirror.Absent, nil
 	case file != New:
 		return file, there.Version, nil
 	case mode == Overwrite:

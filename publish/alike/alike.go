@@ -59,6 +59,14 @@ func Lines[R Remark](remarks []R, whole bool) []string {
 	return lines
 }
 
+// Few names the first five of many.
+func Few(names []string) string {
+	if len(names) <= namedAlike {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:namedAlike], ", "), len(names)-namedAlike)
+}
+
 // OneLine returns text that may hold what others wrote, as it is if all of it can be seen, and written
 // out as in Go if not: a name in it must not look like a line of ours.
 func OneLine(text string) string {
@@ -72,15 +80,13 @@ func OneLine(text string) string {
 // textOf says what is the same of several files.
 func textOf(reason string, files []string) string {
 	what := "packages"
-	names := make([]string, 0, namedAlike)
+	names := make([]string, 0, len(files))
 	for _, f := range files {
 		name, ok := shortName(f)
 		if !ok {
 			what, name = "objects", fmt.Sprintf("%q", f)
 		}
-		if len(names) < namedAlike {
-			names = append(names, name)
-		}
+		names = append(names, name)
 	}
 	text := fmt.Sprintf("%d %s", len(files), what)
 	if said, ok := ofMany(reason); ok {
@@ -88,11 +94,7 @@ func textOf(reason string, files []string) string {
 	} else {
 		text += ": " + reason
 	}
-	text += ": " + strings.Join(names, ", ")
-	if more := len(files) - len(names); more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	return text
+	return text + ": " + Few(names)
 }
 
 // ofMany says of many what is said of one; false if that takes more than another verb.

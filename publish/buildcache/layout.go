@@ -10,7 +10,9 @@ import (
 	"context"
 	"crypto/md5" // to compare with ETags; it protects nothing
 	"encoding/hex"
+	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
@@ -183,6 +185,21 @@ func DocumentOf(p *Package) Object {
 		contentType = "text/plain"
 	}
 	return NewObject(p.File, p.Document, contentType, layout.Revalidate)
+}
+
+// Views lists the views of a mirror, sorted.
+func Views(ctx context.Context, l mirror.Lister) ([]string, error) {
+	var views []string
+	for info, err := range l.List(ctx, mirror.Range{Prefix: layout.V3Indices}) {
+		if err != nil {
+			return nil, fmt.Errorf("list: %w", err)
+		}
+		if view, ok := layout.IsV3View(info.Name); ok {
+			views = append(views, view)
+		}
+	}
+	slices.Sort(views)
+	return views, nil
 }
 
 // Pointers are the names of what a client of the mirror at a path reads to learn of packages.

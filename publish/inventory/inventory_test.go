@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -241,7 +242,7 @@ func TestDeniedIsNotThere(t *testing.T) {
 // Views are found by listing.
 func TestViews(t *testing.T) {
 	m, _ := fixture(t, "v3-view")
-	views, err := Views(t.Context(), m)
+	views, err := buildcache.Views(t.Context(), m)
 	if diff := cmp.Diff([]string{"site/login"}, views); err != nil || diff != "" {
 		t.Error(err, diff)
 	}

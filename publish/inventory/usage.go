@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
-	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 )
@@ -191,19 +190,4 @@ func GroupBy(documents []*Document, names func(*Document) []string) []Group {
 		return strings.Compare(a.Name, b.Name)
 	})
 	return all
-}
-
-// Views lists the views of a mirror, sorted.
-func Views(ctx context.Context, l mirror.Lister) ([]string, error) {
-	var views []string
-	for info, err := range l.List(ctx, mirror.Range{Prefix: layout.V3Indices}) {
-		if err != nil {
-			return nil, fmt.Errorf("list: %w", err)
-		}
-		if view, ok := layout.IsV3View(info.Name); ok {
-			views = append(views, view)
-		}
-	}
-	slices.Sort(views)
-	return views, nil
 }

@@ -274,6 +274,20 @@ func DeleteAll(ctx context.Context, d Deleter, objects []Info) (changed []string
 	return changed, nil
 }
 
+// Find looks for an object by listing its name, since a narrow role is denied what is not there. The Info is empty if it is
+// not there.
+func Find(ctx context.Context, l Lister, name string) (Info, error) {
+	for info, err := range l.List(ctx, Range{Prefix: name}) {
+		if err != nil {
+			return Info{}, err
+		}
+		if info.Name == name {
+			return info, nil
+		}
+	}
+	return Info{}, nil
+}
+
 // Read returns the whole content of an object, which may have at most limit bytes.
 func Read(ctx context.Context, r Reader, name string, limit int64) ([]byte, Info, error) {
 	o, err := r.Open(ctx, name)

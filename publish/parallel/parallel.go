@@ -19,8 +19,17 @@ const openEach = 4
 // Each calls do for every item, at most limit at once, and fewer if few files may be open. After the first error
 // it starts no more calls, and returns that error when the running ones have returned.
 func Each[T any](ctx context.Context, limit int, items []T, do func(context.Context, T) error) error {
+	return each(ctx, nofile.AtOnce(limit, openEach), items, do)
+}
+
+// EachReading is Each for calls that have one file open each, so that more of them run at once where few files may be open.
+func EachReading[T any](ctx context.Context, limit int, items []T, do func(context.Context, T) error) error {
+	return each(ctx, nofile.AtOnce(limit, 1), items, do)
+}
+
+func each[T any](ctx context.Context, limit int, items []T, do func(context.Context, T) error) error {
 	g, gctx := defect.WithContext(ctx)
-	g.SetLimit(nofile.AtOnce(limit, openEach))
+	g.SetLimit(limit)
 	for _, item := range items {
 		if gctx.Err() != nil {
 			break

@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize/english"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/alike"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
@@ -285,13 +285,8 @@ func (s *scan) tell(file string, names []string, is, are, hint string) {
 		return
 	}
 	slices.Sort(names)
-	const few = 5
-	shown := strings.Join(names[:min(few, len(names))], ", ")
-	if len(names) > few {
-		shown += fmt.Sprintf(" and %d more", len(names)-few)
-	}
 	s.findings = append(s.findings, buildcache.Warning.In(file, fmt.Sprintf("%s %s, maybe by another prune: %s: %s",
-		english.Plural(len(names), "package", ""), english.PluralWord(len(names), is, are), shown, hint)))
+		english.Plural(len(names), "package", ""), english.PluralWord(len(names), is, are), alike.Few(names), hint)))
 }
 
 // spackMark begins the names of objects by which Spack's prune learns the time.
@@ -343,6 +338,3 @@ func (l *LayoutPlan) Removed() []string {
 	slices.Sort(names)
 	return names
 }
-
-// Hashes are the hashes of the packages that go.
-func (l *LayoutPlan) Hashes() []spec.Hash { return slices.Sorted(maps.Keys(l.offered)) }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 )
 
 const manifestSuffix = ".manifest.json"
@@ -20,7 +21,7 @@ const manifestSuffix = ".manifest.json"
 // release does not know. Of what is no manifest, everything is kept that may be a digest.
 func (s *scan) readOthers(ctx context.Context) error {
 	var mu sync.Mutex
-	return each(ctx, s.others, func(ctx context.Context, info mirror.Info) error {
+	return parallel.EachReading(ctx, readers, s.others, func(ctx context.Context, info mirror.Info) error {
 		var digests []key
 		var err error
 		if strings.HasSuffix(info.Name, manifestSuffix) {

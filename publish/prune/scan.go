@@ -13,11 +13,9 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
-	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
-	"github.com/vantagecompute/slurm-factory-publish/publish/nofile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -83,22 +81,6 @@ func (c *Count) add(size int64) { c.Objects++; c.Bytes += size }
 
 // readers is how many small objects are read at once, each by one open file: a prune reads one of every three objects of a mirror.
 const readers = 400
-
-// each is parallel.Each for so many readers.
-func each[T any](ctx context.Context, items []T, do func(context.Context, T) error) error {
-	g, gctx := defect.WithContext(ctx)
-	g.SetLimit(nofile.AtOnce(readers, 1))
-	for _, item := range items {
-		if gctx.Err() != nil {
-			break
-		}
-		g.Go(func() error { return do(gctx, item) })
-	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	return ctx.Err()
-}
 
 // Memory is how much the runtime should take at most, in bytes, while a million objects are planned: a program that only prunes
 // sets it as the runtime's soft limit.
@@ -337,7 +319,7 @@ func (s *scan) offers(ctx context.Context, l mirror.Lister) error {
 // readDocuments finds out what documents point at.
 func (s *scan) readDocuments(ctx context.Context) error {
 	var mu sync.Mutex
-	return each(ctx, parallel.Positions(s.documents), func(ctx context.Context, i int) error {
+	return parallel.EachReading(ctx, readers, parallel.Positions(s.documents), func(ctx context.Context, i int) error {
 		d := &s.documents[i]
 		if !s.layout.NamesContent() {
 			d.points = []key{stemKey(stemOf(d.name))}

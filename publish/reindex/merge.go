@@ -12,9 +12,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/alike"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -172,17 +172,8 @@ func (m *Merge) gone(at Mirror, x *buildcache.Indices) {
 	if len(missing) > 0 {
 		slices.Sort(missing)
 		m.Findings = append(m.Findings, buildcache.Warning.In(at.Layout.IndexNames()[0],
-			fmt.Sprintf("it offers what is no longer there: %s; publish index removes them from the index", some(missing))))
+			fmt.Sprintf("it offers what is no longer there: %s; publish index removes them from the index", alike.Few(missing))))
 	}
-}
-
-// some names the first few of many.
-func some(names []string) string {
-	const few = 5
-	if len(names) <= few {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), len(names)-few)
 }
 
 // heal reads the packages that the mirror holds and x does not offer. One that is not

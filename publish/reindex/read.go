@@ -148,13 +148,9 @@ func present(ctx context.Context, s mirror.Lister, seen *buildcache.Survey, b bu
 	if seen.Has(b) {
 		return nil
 	}
-	for info, err := range s.List(ctx, mirror.Range{Prefix: b.Name}) {
-		if err != nil {
-			return err
-		}
-		if info.Name == b.Name && (b.Size < 0 || info.Size == b.Size) {
-			return nil
-		}
+	info, err := mirror.Find(ctx, s, b.Name)
+	if err != nil || info.Name != "" && (b.Size < 0 || info.Size == b.Size) {
+		return err
 	}
 	return fmt.Errorf("%s, which it points at, %w", b.Name, errMissing)
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"fmt"
 	"io"
 
 	"github.com/minio/crc64nvme"
@@ -32,19 +31,6 @@ func Document(ctx context.Context, r mirror.Reader, info mirror.Info, document [
 	}
 	content, _, err := mirror.Read(ctx, r, info.Name, buildcache.MaxDocument)
 	return string(content) == string(document), err
-}
-
-// Find looks for one object in a listing; the Info is empty if it is not there.
-func Find(ctx context.Context, s mirror.Store, name string) (mirror.Info, error) {
-	for info, err := range s.List(ctx, mirror.Range{Prefix: name}) {
-		if err != nil {
-			return mirror.Info{}, fmt.Errorf("list %s: %w", name, err)
-		}
-		if info.Name == name {
-			return info, nil
-		}
-	}
-	return mirror.Info{}, nil
 }
 
 // File compares by checksums: the MD5 that S3 keeps of what was sent in one

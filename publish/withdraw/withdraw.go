@@ -124,17 +124,16 @@ func (m Mirror) Holds(ctx context.Context, names []string) (bool, error) {
 	return len(found) > 0, err
 }
 
-// documents are the documents of a package that are there. Each name is listed, since a narrow role is denied what is not there.
+// documents are the documents of a package that are there.
 func (m Mirror) documents(ctx context.Context, p Package) ([]string, error) {
 	var names []string
 	for _, name := range p.Documents {
-		for info, err := range m.Store.List(ctx, mirror.Range{Prefix: name}) {
-			if err != nil {
-				return nil, err
-			}
-			if info.Name == name {
-				names = append(names, name)
-			}
+		info, err := mirror.Find(ctx, m.Store, name)
+		if err != nil {
+			return nil, err
+		}
+		if info.Name != "" {
+			names = append(names, name)
 		}
 	}
 	return names, nil
@@ -163,15 +162,12 @@ func (m Mirror) views(ctx context.Context) ([]buildcache.Layout, error) {
 	if !m.Layout.NamesContent() {
 		return nil, nil // which has none
 	}
-	for info, err := range m.Store.List(ctx, mirror.Range{Prefix: layout.V3Indices}) {
-		if err != nil {
-			return nil, err
-		}
-		name, ok := layout.IsV3View(info.Name)
-		if !ok || layout.CheckView(name) != nil {
-			continue
-		}
-		if f, ok := m.Layout.View(name); ok {
+	names, err := buildcache.Views(ctx, m.Store)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if f, ok := m.Layout.View(name); ok && layout.CheckView(name) == nil {
 			views = append(views, f)
 		}
 	}
@@ -217,11 +213,11 @@ func (m Mirror) replace(ctx context.Context, t *tombstone.Tombstone, was mirror.
 		_, err = m.Store.Swap(ctx, o.Upload(), was)
 		return err
 	}
-	version, err := m.versionOf(ctx, o.Name)
+	there, err := mirror.Find(ctx, m.Store, o.Name) // if it is not, its version is mirror.Absent
 	if err != nil {
 		return err
 	}
-	if _, err = m.Store.Swap(ctx, o.Upload(), version); err != nil {
+	if _, err = m.Store.Swap(ctx, o.Upload(), there.Version); err != nil {
 		return err
 	}
 	return m.Deleter.Delete(ctx, t.Document, was)
@@ -234,19 +230,6 @@ func tombstoneName(f buildcache.Layout, document string) string {
 		return document
 	}
 	return history.Dir + f.Name() + "/withdrawn/" + path.Base(document)
-}
-
-// versionOf is the version of an object that may not be there.
-func (m Mirror) versionOf(ctx context.Context, name string) (mirror.Version, error) {
-	for info, err := range m.Store.List(ctx, mirror.Range{Prefix: name}) {
-		if err != nil {
-			return "", err
-		}
-		if info.Name == name {
-			return info.Version, nil
-		}
-	}
-	return mirror.Absent, nil
 }
 
 // A Withdrawn package is one that a mirror has withdrawn.

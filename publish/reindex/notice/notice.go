@@ -74,8 +74,8 @@ const maxText = 16 << 20
 // Read returns the notice; nil if no pruner is at work. Credentials that may not look here see none: such a publisher is not kept
 // apart from a prune. It lists, because credentials that may not list are denied what is not there.
 func Read(ctx context.Context, r Reader) (*Notice, error) {
-	there, err := listed(ctx, r, Name)
-	if errors.Is(err, mirror.ErrDenied) || err == nil && !there {
+	there, err := mirror.Find(ctx, r, Name)
+	if errors.Is(err, mirror.ErrDenied) || err == nil && there.Name == "" {
 		return nil, nil
 	}
 	if err != nil {
@@ -93,18 +93,6 @@ func Read(ctx context.Context, r Reader) (*Notice, error) {
 		n.Settle = time.Minute // of a pruner that we do not understand
 	}
 	return n, nil
-}
-
-func listed(ctx context.Context, l mirror.Lister, name string) (bool, error) {
-	for info, err := range l.List(ctx, mirror.Range{Prefix: name}) {
-		if err != nil {
-			return false, err
-		}
-		if info.Name == name {
-			return true, nil
-		}
-	}
-	return false, nil
 }
 
 // A Reader is what is needed to see a notice.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 
@@ -137,7 +138,7 @@ func viewsOf(ctx context.Context, s shownMirror) (func(*inventory.Document) []st
 	if !ok {
 		return nil, cli.Fail(cli.ExitUsage, fmt.Errorf("--by view: %s cannot be listed, so its views are not known: name one with --view", s.shown))
 	}
-	views, err := inventory.Views(ctx, l)
+	views, err := buildcache.Views(ctx, l)
 	if err != nil {
 		return nil, err
 	}

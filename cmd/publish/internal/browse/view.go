@@ -95,7 +95,7 @@ func runViews(cmd *cobra.Command, where string, f *browseFlags, env cli.Env) err
 
 // entries are the views of a mirror. How many packages one offers is known from its pointer, where that says so.
 func entries(ctx context.Context, r mirror.Reader) ([]viewEntry, error) {
-	names, err := inventory.Views(ctx, r.(mirror.Lister))
+	names, err := buildcache.Views(ctx, r.(mirror.Lister))
 	if err != nil {
 		return nil, err
 	}

@@ -304,7 +304,7 @@ func (r *Report) planText(b *strings.Builder) {
 			if path == "" {
 				path = "."
 			}
-			escape.Fprintf(b, "  healed: %s there and not in the index of %s: %s\n", english.PluralWord(n, "1 package was", fmt.Sprint(n)+" packages were"), path, someOf(m.Healed))
+			escape.Fprintf(b, "  healed: %s there and not in the index of %s: %s\n", english.PluralWord(n, "1 package was", fmt.Sprint(n)+" packages were"), path, alike.Few(m.Healed))
 		}
 		for _, v := range m.Views {
 			escape.Fprintf(b, "  view %s of %s, packages: %s\n", v.Name, cmp.Or(m.Path, "."), v.Index.Packages(r.dryRun))
@@ -362,15 +362,6 @@ func (r *Report) replaced() string {
 	}
 	slices.Sort(keys)
 	return ", in place of " + strings.Join(keys, ", ")
-}
-
-// someOf names the first few of many packages.
-func someOf(ids []string) string {
-	const few = 5
-	if len(ids) <= few {
-		return strings.Join(ids, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(ids[:few], ", "), len(ids)-few)
 }
 
 // shownPackages is how many packages of each status are listed without --verbose.
