@@ -30,6 +30,7 @@ func run(ctx context.Context, env cli.Env) int {
 	return cli.Run(ctx, env, func(ctx context.Context, env cli.Env) error {
 		cmd := rootCommand(env)
 		cmd.InitDefaultCompletionCmd(env.Args...)
+		refuseUnknown(cmd)
 		refuseAsUsage(cmd)
 		if len(env.Args) > 0 && strings.HasPrefix(env.Args[0], cobra.ShellCompRequestCmd) {
 			help.Complete(cmd)

@@ -32,6 +32,17 @@ func Groups() []*cobra.Group {
 	}
 }
 
+// parent is the annotation of a command that only holds others: it is called to show its help.
+const parent = "publish_parent"
+
+// MarkParent says that a command only holds others, so that its usage is theirs.
+func MarkParent(cmd *cobra.Command) {
+	if cmd.Annotations == nil {
+		cmd.Annotations = make(map[string]string)
+	}
+	cmd.Annotations[parent] = "true"
+}
+
 // groupOfFlag is the annotation of a flag that names its group.
 const groupOfFlag = "publish_group"
 

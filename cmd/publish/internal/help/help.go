@@ -80,7 +80,7 @@ func (p *page) title(text string) { fmt.Fprintf(&p.b, "\n%s\n", p.style.Bold(tex
 
 func (p *page) usage(cmd *cobra.Command) {
 	p.title("Usage")
-	if cmd.Runnable() {
+	if cmd.Runnable() && cmd.Annotations[parent] == "" {
 		p.b.WriteString(Hang("  ", cmd.UseLine(), p.width, indent+4))
 	}
 	if cmd.HasAvailableSubCommands() {

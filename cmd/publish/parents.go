@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
+)
+
+// refuseUnknown makes a misspelt command below another one wrong usage, also after publish help. By itself cobra prints
+// a help text then, and reports success. A parent that is called alone prints its help.
+func refuseUnknown(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "help" {
+			c.Run, c.RunE = nil, func(_ *cobra.Command, args []string) error { return helpOn(root, args) }
+		}
+	}
+	refuseBelow(root)
+}
+
+func refuseBelow(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		if c.HasSubCommands() && !c.Runnable() {
+			help.MarkParent(c)
+			c.Args, c.ValidArgsFunction = cobra.ArbitraryArgs, cobra.NoFileCompletions
+			c.RunE = func(c *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return unknownCommand(c, args[0])
+				}
+				return c.Help()
+			}
+		}
+		refuseBelow(c)
+	}
+}
+
+// helpOn prints the help of the command or topic with a name of one or more words.
+func helpOn(root *cobra.Command, name []string) error {
+	cmd, rest, err := root.Find(name)
+	if err != nil || len(rest) > 0 {
+		return unknownCommand(cmd, rest[0])
+	}
+	cmd.InitDefaultHelpFlag()
+	return cmd.Help()
+}
+
+// unknownCommand says which command below a parent was meant, or which there are.
+func unknownCommand(parent *cobra.Command, word string) error {
+	var names []string
+	for _, c := range parent.Commands() {
+		if c.IsAvailableCommand() || c.IsAdditionalHelpTopicCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	meant := cli.DidYouMean(word, names)
+	if meant == "" && parent.HasParent() {
+		meant = ": want " + strings.Join(names, ", ")
+	}
+	if meant == "" {
+		meant = ": see publish --help"
+	}
+	return cli.Fail(cli.ExitUsage, fmt.Errorf("%s %s is no command%s", parent.CommandPath(), word, meant))
+}
