@@ -48,6 +48,13 @@ type Layout interface {
 	// Ranges splits a mirror of about so many packages into ranges of about a page each, so that all pages are
 	// requested at once.
 	Ranges(packages int64) []mirror.Range
+	// Everything splits all that the layout owns, whatever its name, into ranges that are listed at the same time, for a
+	// mirror of about so many objects.
+	Everything(objects int64) []mirror.Range
+	// Root is the directory by which a mirror of the layout is found in a tree, with a slash at its end.
+	Root() string
+	// Pointers is the prefix of the names of what says which indices there are.
+	Pointers() string
 	// Pages is how many pages a listing of a directory takes in a mirror of about so many objects.
 	Pages(dir string, objects int64) int64
 

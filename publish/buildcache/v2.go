@@ -88,6 +88,11 @@ func (v2) Resolve(context.Context, mirror.Reader, string, manifest.Family) (Obje
 
 func (v2) Ranges(int64) []mirror.Range { return []mirror.Range{{Prefix: layout.V2Root}} }
 
+func (l v2) Everything(int64) []mirror.Range { return l.Ranges(0) }
+
+func (v2) Root() string     { return layout.V2Root }
+func (v2) Pointers() string { return layout.V2Index }
+
 // Pages counts all documents of layout v2, which are in one directory.
 func (v2) Pages(dir string, objects int64) int64 {
 	if dir == layout.V2Root {

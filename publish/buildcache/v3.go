@@ -89,6 +89,33 @@ func (v3) Ranges(packages int64) []mirror.Range {
 	return append(ranges, split(mirror.Range{Prefix: layout.V3Specs}, "abcdefghijklmnopqrstuvwxyz", packages)...)
 }
 
+// Everything lists content by the first two digits of its digests, and documents by the first two letters of the names of their packages.
+func (v3) Everything(objects int64) []mirror.Range {
+	if objects <= 2*pageSize {
+		return []mirror.Range{{Prefix: layout.V3Blobs}, {Prefix: v3Root}}
+	}
+	var all []mirror.Range
+	for i := range 256 {
+		all = append(all, mirror.Range{Prefix: fmt.Sprintf("%s%02x/", layout.V3Blobs, i)})
+	}
+	all = append(all,
+		mirror.Range{Prefix: v3Root, Until: layout.V3Specs},
+		mirror.Range{Prefix: v3Root, After: strings.TrimSuffix(layout.V3Specs, "/") + "0"}) // 0 comes after /
+	after := ""
+	for a := 'a'; a <= 'z'; a++ {
+		for b := 'a'; b <= 'z'; b += 5 {
+			until := layout.V3Specs + string(a) + string(b)
+			all = append(all, mirror.Range{Prefix: layout.V3Specs, After: after, Until: until})
+			// The bound itself may be the name of no object, so nothing is left out between the two.
+			after = until
+		}
+	}
+	return append(all, mirror.Range{Prefix: layout.V3Specs, After: after})
+}
+
+func (v3) Root() string     { return layout.V3Manifests }
+func (v3) Pointers() string { return layout.V3Indices }
+
 const JsonType = "application/json"
 
 func (v3) ParseDocument(name string, text []byte, _ *spec.Reader) (*Package, error) {

@@ -116,38 +116,9 @@ func (s *scan) run(ctx context.Context, store Store) error {
 // indexRecord is about what a package takes in an index, in bytes.
 const indexRecord = 1 << 10
 
-// ranges splits a layout into ranges that are listed at the same time.
-func ranges(f buildcache.Layout, objects int64) []mirror.Range {
-	if !f.NamesContent() {
-		return []mirror.Range{{Prefix: layout.V2Root}}
-	}
-	if objects <= 2000 {
-		return []mirror.Range{{Prefix: layout.V3Blobs}, {Prefix: v3Root}}
-	}
-	var all []mirror.Range
-	for i := range 256 {
-		all = append(all, mirror.Range{Prefix: fmt.Sprintf("%s%02x/", layout.V3Blobs, i)})
-	}
-	all = append(all,
-		mirror.Range{Prefix: v3Root, Until: layout.V3Specs},
-		mirror.Range{Prefix: v3Root, After: strings.TrimSuffix(layout.V3Specs, "/") + "0"}) // 0 comes after /
-	after := ""
-	for a := 'a'; a <= 'z'; a++ {
-		for b := 'a'; b <= 'z'; b += 5 {
-			until := layout.V3Specs + string(a) + string(b)
-			all = append(all, mirror.Range{Prefix: layout.V3Specs, After: after, Until: until})
-			// The bound itself may be the name of no object, so nothing is left out between the two.
-			after = until
-		}
-	}
-	return append(all, mirror.Range{Prefix: layout.V3Specs, After: after})
-}
-
-const v3Root = "v3/"
-
 // list lists the layout.
 func (s *scan) list(ctx context.Context, l mirror.Lister, about int64) error {
-	all := ranges(s.layout, about)
+	all := s.layout.Everything(about)
 	parts := make([]scan, len(all))
 	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(all), func(ctx context.Context, i int) error {
 		p := &parts[i]
@@ -203,7 +174,7 @@ func (s *scan) take(info mirror.Info) {
 		s.content = append(s.content, c)
 		return
 	}
-	if strings.HasPrefix(info.Name, v3Root) {
+	if s.layout.NamesContent() {
 		s.others = append(s.others, info)
 	}
 }
@@ -230,9 +201,10 @@ func (s *scan) need(k key) bool {
 // readIndices reads what the indices offer: that of all packages, and named ones.
 func (s *scan) readIndices(ctx context.Context) error {
 	if !s.layout.NamesContent() {
-		err := s.graph.readIndex(ctx, s.reader, layout.V2Index, blob.Digest{}, s.layout.Generations()[0].Index, nil)
+		name := s.layout.Pointers()
+		err := s.graph.readIndex(ctx, s.reader, name, blob.Digest{}, s.layout.Generations()[0].Index, nil)
 		if err != nil && !errors.Is(err, mirror.ErrNotExist) {
-			s.noRelations(ctx, layout.V2Index, err)
+			s.noRelations(ctx, name, err)
 		}
 		return ctx.Err()
 	}
@@ -300,7 +272,7 @@ func (s *scan) readRecords(ctx context.Context, m *manifest.Manifest, offered fu
 // offers reads what the indices offer now.
 func (s *scan) offers(ctx context.Context, l mirror.Lister) error {
 	if s.layout.NamesContent() {
-		for info, err := range l.List(ctx, mirror.Range{Prefix: layout.V3Indices}) {
+		for info, err := range l.List(ctx, mirror.Range{Prefix: s.layout.Pointers()}) {
 			if err != nil {
 				return err
 			}

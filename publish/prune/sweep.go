@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
-	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
@@ -319,12 +318,8 @@ func (s *sweep) deleteBatch(ctx context.Context, began time.Time, batch []mirror
 
 // pointers identifies the indices that a layout has, in one request.
 func (s *sweep) pointers(ctx context.Context, f buildcache.Layout) (string, error) {
-	prefix := f.IndexNames()[0]
-	if f.NamesContent() {
-		prefix = layout.V3Indices
-	}
 	var all strings.Builder
-	for info, err := range s.target.List(ctx, mirror.Range{Prefix: prefix}) {
+	for info, err := range s.target.List(ctx, mirror.Range{Prefix: f.Pointers()}) {
 		if err != nil {
 			return "", err
 		}

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
-	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
@@ -22,8 +21,8 @@ func Find(ctx context.Context, l mirror.Lister) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("look for mirrors: %w", err)
 		}
-		for _, dir := range []string{layout.V3Manifests, layout.V2Root} {
-			if before, _, ok := strings.Cut("/"+info.Name, "/"+dir); ok {
+		for _, l := range buildcache.Layouts() {
+			if before, _, ok := strings.Cut("/"+info.Name, "/"+l.Root()); ok {
 				roots[strings.TrimPrefix(before, "/")] = true
 			}
 		}

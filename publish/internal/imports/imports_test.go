@@ -94,7 +94,7 @@ var arrows = map[string]string{
 	"publish/events/eventstest":         "publish/events",
 	// what a mirror consists of
 	"publish/buildcache/unpack": "",
-	"publish/roots":             "publish/buildcache publish/layout publish/mirror",
+	"publish/roots":             "publish/buildcache publish/mirror",
 	"publish/buildcache":        "publish/buildcache/unpack publish/tombstone publish/alike publish/history publish/defect publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/nofile publish/parallel",
 	// from one mirror to another
 	"publish/archive":  "publish/blob publish/mirror",
