@@ -152,7 +152,9 @@ const (
 func (m *Merge) Without(refused func(*buildcache.Package) bool) *Merge {
 	out := *m
 	out.adds = slices.DeleteFunc(slices.Clone(m.adds), refused)
-	out.next = nil // merged with what is now refused: read and merge again
+	if len(out.adds) < len(m.adds) {
+		out.next = nil // merged with what is now refused: read and merge again
+	}
 	return &out
 }
 

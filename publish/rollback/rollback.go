@@ -22,6 +22,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/withdraw"
 )
 
 // A Target says which generation is brought back. The zero Target is the one before.
@@ -64,12 +65,19 @@ func NewPlan(ctx context.Context, m Mirror, to Target) (*Plan, error) {
 	if p.Version == mirror.Absent {
 		return nil, fmt.Errorf("%w: there is no index", buildcache.ErrNoMirror)
 	}
+	all := p // of the whole mirror
+	if m.Layout.ViewName() != "" {
+		if all, err = buildcache.PointerForUpdate(ctx, buildcache.V3, m.Store); err != nil {
+			return nil, err
+		}
+	}
+	withdrawn := p.And(all.Past).Withdrawn
 	was, now, from, err := offers(ctx, m.Layout, m.Store, p, to)
 	if err != nil {
 		return nil, err
 	}
 	plan := &Plan{From: from, To: was.entry, mirror: m}
-	seen, err := buildcache.SurveyAll(ctx, m.Layout, m.Store, p)
+	seen, err := buildcache.SurveyAll(ctx, m.Layout, m.Store, all)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +96,7 @@ func NewPlan(ctx context.Context, m Mirror, to Target) (*Plan, error) {
 		if _, ok := now[h]; ok {
 			continue
 		}
-		if w, ok := p.Withdrawn[h]; ok {
+		if w, ok := withdrawn[h]; ok {
 			plan.Withdrawn = append(plan.Withdrawn, w.Package+"/"+string(h))
 			continue
 		}
@@ -138,6 +146,15 @@ func (p *Plan) Apply(ctx context.Context) (reindex.Result, error) {
 	if len(p.Missing) > 0 {
 		return reindex.Result{}, &buildcache.FindingsError{Findings: p.Missing}
 	}
+	if p.mirror.Layout.ViewName() == "" {
+		return p.apply(ctx, nil)
+	}
+	m := withdraw.Mirror{Layout: buildcache.V3, Store: p.mirror.Store, Trust: p.mirror.Trust}
+	return m.Aligning(ctx, p.mirror.Layout, func(all *buildcache.Pointer) (reindex.Result, error) { return p.apply(ctx, all.Withdrawn) })
+}
+
+// apply switches the index. What is withdrawn from the whole mirror does not come back to a view.
+func (p *Plan) apply(ctx context.Context, withdrawn map[spec.Hash]history.Withdrawal) (reindex.Result, error) {
 	return reindex.Edit(ctx, p.mirror.Layout, p.mirror.Store, func(ctx context.Context, was *buildcache.Pointer, x *buildcache.Indices) error {
 		if err := p.stillThere(ctx, was); err != nil {
 			return err
@@ -147,7 +164,8 @@ func (p *Plan) Apply(ctx context.Context) (reindex.Result, error) {
 		}
 		was.Past = was.Withholding(p.removes...)
 		for _, q := range p.returns {
-			if _, withdrawn := was.Withdrawn[q.Hash]; !withdrawn {
+			_, here := was.Withdrawn[q.Hash]
+			if _, everywhere := withdrawn[q.Hash]; !here && !everywhere {
 				x.Add(q.Spec)
 			}
 		}

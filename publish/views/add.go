@@ -11,6 +11,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/withdraw"
 )
 
 // An Addition is a publish into a view: decided, and not yet written. Nothing is taken out of the view.
@@ -19,6 +20,7 @@ type Addition struct {
 	Packages []spec.Hash          // that are in the view afterwards, as far as it is about them
 	LeftOut  []buildcache.Finding // packages that are not, and why
 
+	at   reindex.Mirror
 	view buildcache.Layout
 }
 
@@ -46,7 +48,7 @@ func Belonging(l buildcache.Layout, packages []*buildcache.Package, offers map[s
 // PlanAddition decides what a view of a mirror gets: packages and, with closure, what they depend on. Those whose specs are not
 // known are read from the mirror, as far as they are there. It only reads.
 func PlanAddition(ctx context.Context, at reindex.Mirror, view buildcache.Layout, packages []*buildcache.Package, closure bool) (*Addition, error) {
-	a := &Addition{view: view}
+	a := &Addition{at: at, view: view}
 	v, err := reindex.ReadView(ctx, view, at.Store)
 	if err != nil {
 		return nil, err
@@ -115,7 +117,17 @@ func (a *Addition) Without(refused func(*buildcache.Package) bool) *Addition {
 
 // Write adds the packages to the view, beside other publishers: see reindex.Merge.
 func (a *Addition) Write(ctx context.Context, s mirror.Store, moved reindex.Moved) (reindex.Result, error) {
-	return a.Merge.Write(ctx, a.view, s, moved)
+	m := withdraw.Mirror{Layout: a.at.Layout, Store: s, Trust: a.at.Trust}
+	return m.Aligning(ctx, a.view, func(all *buildcache.Pointer) (reindex.Result, error) {
+		merge := a.Merge
+		if len(all.Withdrawn) > 0 {
+			merge = merge.Without(func(p *buildcache.Package) bool {
+				_, withdrawn := all.Withdrawn[p.Hash]
+				return withdrawn
+			})
+		}
+		return merge.Write(ctx, a.view, s, moved)
+	})
 }
 
 // Expectation is what clients are to see of the view, of the mirror at a path, once it has a digest.

@@ -23,6 +23,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/withdraw"
 )
 
 // An Act says what becomes of a view.
@@ -368,22 +369,66 @@ func (p *Plan) make(_ context.Context, was *buildcache.Pointer, now *buildcache.
 	return x, nil
 }
 
-// Apply carries the plan out. A view that is what it is to be is not written.
+// Apply carries the plan out. A view that is what it is to be is not written. What was withdrawn meanwhile is left out. It fails with
+// notice.ErrAtWork beside a prune, and if one has deleted what was planned.
 func (p *Plan) Apply(ctx context.Context, s mirror.Store) (reindex.Result, error) {
-	if p.act != Remove {
-		if err := notice.Refuse(ctx, s); err != nil { // it may be about to delete what the view is to offer
-			return reindex.Result{}, err
-		}
-	}
-	if p.from == nil {
-		return reindex.Replace(ctx, p.layout, s, p.make)
-	}
-	return reindex.Replace(ctx, p.layout, s, func(ctx context.Context, was *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
-		if err := p.readable(was, now); err != nil {
-			return nil, err
-		}
-		return readable(ctx, p.from, s)
+	m := withdraw.Mirror{Layout: buildcache.V3, Store: s}
+	return m.Aligning(ctx, p.layout, func(all *buildcache.Pointer) (reindex.Result, error) {
+		return reindex.Replace(ctx, p.layout, s, func(ctx context.Context, was *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
+			x, err := p.next(ctx, s, was, now)
+			if err != nil || p.act == Remove {
+				return x, err
+			}
+			for h := range all.Withdrawn {
+				x.Withhold(h)
+			}
+			return x, p.stillThere(ctx, s, now, x)
+		})
 	})
+}
+
+// next is the view that is to be.
+func (p *Plan) next(ctx context.Context, s mirror.Store, was *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
+	if p.from == nil {
+		return p.make(ctx, was, now)
+	}
+	if err := p.readable(was, now); err != nil {
+		return nil, err
+	}
+	return readable(ctx, p.from, s)
+}
+
+// stillThere makes sure that no prune has deleted what the view gets since it was planned, or is about to.
+func (p *Plan) stillThere(ctx context.Context, s mirror.Store, now, next *buildcache.Indices) error {
+	if err := notice.Refuse(ctx, s); err != nil {
+		return err
+	}
+	var names []string
+	for g, part := range next.ByGeneration() {
+		for e := range part.All() {
+			if !e.InBuildcache || now != nil && now.Has(e.Hash) {
+				continue
+			}
+			n, err := spec.ParseNode(e.Node, g.Specs)
+			if err != nil {
+				return fmt.Errorf("view %s: %w", p.View, err)
+			}
+			names = append(names, layout.V3Spec(n))
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	there, err := buildcache.SurveyFor(ctx, buildcache.V3, s, names)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !there.Has(buildcache.Object{Name: name, Size: -1}) {
+			return &buildcache.FindingsError{Findings: []buildcache.Finding{buildcache.Error.In(name, "it was deleted since this was planned: try again")}}
+		}
+	}
+	return nil
 }
 
 // Expectation is what clients are to see of the view once it was written, of the mirror at a path.

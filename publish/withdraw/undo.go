@@ -16,7 +16,7 @@ import (
 )
 
 // Undo gives withdrawn packages again, in every index that offered them.
-func (m Mirror) Undo(ctx context.Context, packages []Withdrawn, trust buildcache.Trust) (Result, error) {
+func (m Mirror) Undo(ctx context.Context, packages []Withdrawn) (Result, error) {
 	out := Result{Lost: make(map[spec.Hash]string)}
 	if err := notice.Refuse(ctx, m.Store); err != nil { // it may be about to delete what comes back
 		return out, err
@@ -33,7 +33,7 @@ func (m Mirror) Undo(ctx context.Context, packages []Withdrawn, trust buildcache
 		if restored {
 			out.Stale = append(out.Stale, w.Document)
 		}
-		found, finding, err := reindex.ReadPackage(ctx, m.Layout, m.Store, trust, w.Document)
+		found, finding, err := reindex.ReadPackage(ctx, m.Layout, m.Store, m.Trust, w.Document)
 		switch {
 		case err != nil:
 			return out, err
@@ -43,22 +43,22 @@ func (m Mirror) Undo(ctx context.Context, packages []Withdrawn, trust buildcache
 			whole = append(whole, found)
 		}
 	}
-	err := m.eachIndex(ctx, &out, func(f buildcache.Layout) error {
-		r, err := reindex.Edit(ctx, f, m.Store, func(_ context.Context, was *buildcache.Pointer, x *buildcache.Indices) error {
-			for _, w := range packages {
-				if _, ok := was.Withdrawn[w.Hash]; !ok {
-					continue
-				}
-				was.Past = was.Restoring(w.Hash)
-				if i := slices.IndexFunc(whole, func(p *buildcache.Package) bool { return p.Hash == w.Hash }); i >= 0 {
-					x.Add(whole[i].Spec)
-				}
+	r, err := reindex.Edit(ctx, m.Layout, m.Store, func(_ context.Context, was *buildcache.Pointer, x *buildcache.Indices) error {
+		for _, w := range packages {
+			if _, ok := was.Withdrawn[w.Hash]; !ok {
+				continue
 			}
-			return nil
-		})
-		out.note(f, r)
-		return err
+			was.Past = was.Restoring(w.Hash)
+			if i := slices.IndexFunc(whole, func(p *buildcache.Package) bool { return p.Hash == w.Hash }); i >= 0 {
+				x.Add(whole[i].Spec)
+			}
+		}
+		return nil
 	})
+	out.note(m.Layout, r)
+	if err == nil {
+		err = m.alignViews(ctx, &out, make(map[string]mirror.Version))
+	}
 	return out, err
 }
 

@@ -41,6 +41,7 @@ type Mirror struct {
 	Store  mirror.Store
 	// Deleter removes documents of layout v2, in which no tombstone can take their place.
 	Deleter mirror.Deleter
+	Trust   buildcache.Trust // whose packages may be given again
 }
 
 // A Result is what has changed.
@@ -73,23 +74,21 @@ func (m Mirror) Withdraw(ctx context.Context, packages []Package, reason string)
 		}
 		return w
 	}
-	err := m.eachIndex(ctx, &out, func(f buildcache.Layout) error {
-		r, err := reindex.Edit(ctx, f, m.Store, func(_ context.Context, was *buildcache.Pointer, x *buildcache.Indices) error {
-			for _, p := range packages {
-				if f.ViewName() != "" && !x.Has(p.Hash) {
-					continue
-				}
-				x.Withhold(p.Hash)
-				if w, ok := was.Withdrawn[p.Hash]; !ok || w.Reason != reason {
-					was.Past = was.Withdrawing(p.Hash, withdrawal(p))
-				}
+	r, err := reindex.Edit(ctx, m.Layout, m.Store, func(_ context.Context, was *buildcache.Pointer, x *buildcache.Indices) error {
+		for _, p := range packages {
+			x.Withhold(p.Hash)
+			if w, ok := was.Withdrawn[p.Hash]; !ok || w.Reason != reason {
+				was.Past = was.Withdrawing(p.Hash, withdrawal(p))
 			}
-			return nil
-		})
-		out.note(f, r)
-		return err
+		}
+		return nil
 	})
+	out.note(m.Layout, r)
 	if err != nil {
+		return out, err
+	}
+	aligned := make(map[string]mirror.Version)
+	if err := m.alignViews(ctx, &out, aligned); err != nil {
 		return out, err
 	}
 	for _, p := range packages {
@@ -105,7 +104,8 @@ func (m Mirror) Withdraw(ctx context.Context, packages []Package, reason string)
 			}
 		}
 	}
-	return out, nil
+	// A writer that died may have added to a view what it had found before.
+	return out, m.alignViews(ctx, &out, aligned)
 }
 
 // note records what became of an index.
@@ -139,36 +139,41 @@ func (m Mirror) documents(ctx context.Context, p Package) ([]string, error) {
 	return names, nil
 }
 
-// eachIndex calls do for the index of the whole mirror, and then for each named index.
-func (m Mirror) eachIndex(ctx context.Context, out *Result, do func(f buildcache.Layout) error) error {
-	if err := do(m.Layout); err != nil {
-		return err
+// alignViews makes the named indices obey what is withdrawn, but for those that have not changed since they did. In layout v2
+// there are none.
+func (m Mirror) alignViews(ctx context.Context, out *Result, aligned map[string]mirror.Version) error {
+	if !m.Layout.NamesContent() {
+		return nil
 	}
 	views, err := m.views(ctx)
 	if err != nil {
 		return err
 	}
-	for _, f := range views {
-		if err := do(f); err != nil {
-			return fmt.Errorf("view %s: %w", f.ViewName(), err)
+	for _, info := range views {
+		name, _ := layout.IsV3View(info.Name)
+		f, ok := m.Layout.View(name)
+		if version, done := aligned[name]; !ok || done && version == info.Version {
+			continue
 		}
+		r, err := m.Align(ctx, f)
+		out.note(f, r)
+		if err != nil {
+			return fmt.Errorf("view %s: %w", name, err)
+		}
+		aligned[name] = r.Version()
 	}
 	return nil
 }
 
-// views are the named indices of the mirror.
-func (m Mirror) views(ctx context.Context) ([]buildcache.Layout, error) {
-	var views []buildcache.Layout
-	if !m.Layout.NamesContent() {
-		return nil, nil // which has none
-	}
-	names, err := buildcache.Views(ctx, m.Store)
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range names {
-		if f, ok := m.Layout.View(name); ok && layout.CheckView(name) == nil {
-			views = append(views, f)
+// views lists the pointers of the named indices.
+func (m Mirror) views(ctx context.Context) ([]mirror.Info, error) {
+	var views []mirror.Info
+	for info, err := range m.Store.List(ctx, mirror.Range{Prefix: layout.V3Indices}) {
+		if err != nil {
+			return nil, fmt.Errorf("list views: %w", err)
+		}
+		if name, ok := layout.IsV3View(info.Name); ok && layout.CheckView(name) == nil {
+			views = append(views, info)
 		}
 	}
 	return views, nil
@@ -238,7 +243,42 @@ type Withdrawn struct {
 	history.Withdrawal
 }
 
-// List returns the packages that a mirror has withdrawn, by name.
+// Undoable returns the packages that a mirror or any of its views has withdrawn, by name. A view has one that the mirror has not where an
+// undo was interrupted.
+func (m Mirror) Undoable(ctx context.Context) ([]Withdrawn, error) {
+	all, err := List(ctx, m.Layout, m.Store)
+	if err != nil || !m.Layout.NamesContent() {
+		return all, err
+	}
+	views, err := m.views(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, info := range views {
+		name, _ := layout.IsV3View(info.Name)
+		f, ok := m.Layout.View(name)
+		if !ok {
+			continue
+		}
+		more, err := List(ctx, f, m.Store)
+		if err != nil {
+			return nil, fmt.Errorf("view %s: %w", name, err)
+		}
+		for _, w := range more {
+			if !slices.ContainsFunc(all, func(a Withdrawn) bool { return a.Hash == w.Hash }) {
+				all = append(all, w)
+			}
+		}
+	}
+	slices.SortFunc(all, byName)
+	return all, nil
+}
+
+func byName(a, b Withdrawn) int {
+	return strings.Compare(a.Package+"/"+string(a.Hash), b.Package+"/"+string(b.Hash))
+}
+
+// List returns the packages that an index has withdrawn, by name.
 func List(ctx context.Context, f buildcache.Layout, r mirror.Reader) ([]Withdrawn, error) {
 	p, err := buildcache.PointerForUpdate(ctx, f, r)
 	if err != nil {
@@ -248,8 +288,6 @@ func List(ctx context.Context, f buildcache.Layout, r mirror.Reader) ([]Withdraw
 	for h, w := range p.Withdrawn {
 		all = append(all, Withdrawn{h, w})
 	}
-	slices.SortFunc(all, func(a, b Withdrawn) int {
-		return strings.Compare(a.Package+"/"+string(a.Hash), b.Package+"/"+string(b.Hash))
-	})
+	slices.SortFunc(all, byName)
 	return all, nil
 }

@@ -58,9 +58,9 @@ func (s *scene) withdraw(store mirrortest.Store) (withdraw.Result, error) {
 }
 
 func (s *scene) undo(store mirrortest.Store) (withdraw.Result, error) {
-	all, err := withdraw.List(s.t.Context(), s.layout, s.Mem)
+	all, err := s.mirror(s.Mem).Undoable(s.t.Context())
 	publishtest.Must(s.t, err)
-	return s.mirror(store).Undo(s.t.Context(), all, buildcache.Trust{})
+	return s.mirror(store).Undo(s.t.Context(), all)
 }
 
 func (s *scene) index() *buildcache.Indices {

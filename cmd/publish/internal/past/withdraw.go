@@ -222,7 +222,7 @@ func (w *withdrawing) findIn(ctx context.Context, m withdraw.Mirror, specs []wan
 	if err != nil {
 		return nil, err
 	}
-	already, err := withdraw.List(ctx, m.Layout, m.Store)
+	already, err := m.Undoable(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -290,11 +290,12 @@ func names(text string, w withdraw.Withdrawn) bool {
 
 // do withdraws the packages of a mirror, or gives them again.
 func (w *withdrawing) do(ctx context.Context, t *taken, trust buildcache.Trust, changes *target.Changes) error {
+	t.mirror.Trust = trust
 	s := reindex.Expectation{Path: t.Mirror, Layout: t.mirror.Layout}
 	var out withdraw.Result
 	var err error
 	if w.undo {
-		out, err = t.mirror.Undo(ctx, t.undone, trust)
+		out, err = t.mirror.Undo(ctx, t.undone)
 		for _, a := range t.undone {
 			if why, lost := out.Lost[a.Hash]; lost {
 				t.Lost[a.Package+"/"+string(a.Hash)] = why
