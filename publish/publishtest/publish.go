@@ -144,14 +144,17 @@ func parseIndex(content []byte) (records, error) {
 // A reader is a small client. It remembers what it has checked, by content, so that
 // it can look again after every request.
 type reader struct {
-	mu      sync.Mutex // guards both maps while one is looked up or filled in
-	digests map[*byte]blob.Digest
-	specs   map[*byte]*spec.Spec
-	indices map[*byte]records
+	mu        sync.Mutex // guards the maps while one is looked up or filled in
+	digests   map[*byte]blob.Digest
+	specs     map[*byte]*spec.Spec
+	manifests map[*byte]*manifest.Manifest
+	indices   map[*byte]records
 }
 
 func NewReader() *reader {
-	return &reader{digests: map[*byte]blob.Digest{}, specs: map[*byte]*spec.Spec{}, indices: map[*byte]records{}}
+	return &reader{
+		digests: map[*byte]blob.Digest{}, specs: map[*byte]*spec.Spec{}, manifests: map[*byte]*manifest.Manifest{}, indices: map[*byte]records{},
+	}
 }
 
 func (r *reader) digest(content []byte) blob.Digest {
@@ -172,11 +175,7 @@ func (r *reader) Behind(s map[string][]byte, name string, f manifest.Family) ([]
 	if !ok {
 		return nil, fmt.Errorf("%s: %w", name, mirror.ErrNotExist)
 	}
-	text, err := key.Text(document)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	m, err := manifest.Parse(text)
+	m, err := r.manifest(document)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -192,6 +191,22 @@ func (r *reader) Behind(s map[string][]byte, name string, f manifest.Family) ([]
 		return nil, fmt.Errorf("%s points at %s, which is damaged", name, rec.Digest)
 	}
 	return content, nil
+}
+
+func (r *reader) manifest(document []byte) (*manifest.Manifest, error) {
+	if len(document) > 0 && r.manifests[&document[0]] != nil {
+		return r.manifests[&document[0]], nil
+	}
+	text, err := key.Text(document)
+	if err != nil {
+		return nil, err
+	}
+	m, err := manifest.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	r.manifests[&document[0]] = m
+	return m, nil
 }
 
 // Look finds whatever a client would stumble over.
