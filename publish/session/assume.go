@@ -48,8 +48,8 @@ const (
 	longestAgain = 16 * time.Second
 )
 
-// deniedPauses are for AccessDenied, which may be a role or a policy so new that not all
-// of IAM knows it. Nearly always it is not.
+// deniedPauses are the waits after AccessDenied, in case a role or a policy is so new that IAM does not know it everywhere yet.
+// Nearly always the reason is another one, so they are few.
 var deniedPauses = []time.Duration{2 * time.Second, 5 * time.Second, 10 * time.Second}
 
 // assume makes up to so many attempts, each with a token of its own. It fails with an
@@ -77,13 +77,13 @@ func (a *assumer) assume(ctx context.Context, attempts int) (lease, error) {
 	}
 }
 
-// A try is what is known of an attempt, for its diagnosis.
+// A try is what is known about an attempt, for its diagnosis.
 type try struct {
 	claims *Claims
 	skew   time.Duration // that the issuer's clock is ahead of ours
 }
 
-// attempt gets one token and shows it to STS once.
+// attempt gets one token and sends it to STS once.
 func (a *assumer) attempt(ctx context.Context) (lease, try, error) {
 	if a.role.Token == nil {
 		l, err := a.delegated(ctx)
@@ -118,15 +118,14 @@ func (a *assumer) attempt(ctx context.Context) (lease, try, error) {
 	return l, t, err
 }
 
-// A tokenError: there was no token to show to STS. Whoever gives them out has tried again
-// already.
+// A tokenError says that there was no token to send to STS. The source of tokens has retried already.
 type tokenError struct{ err error }
 
 func (e *tokenError) Error() string { return e.err.Error() }
 func (e *tokenError) Unwrap() error { return e.err }
 
-// skew is by how much the issuer's clock is ahead of ours: as it says itself, or as the
-// token does, which was made just now.
+// skew returns by how much the issuer's clock is ahead of the local one: as the source of tokens measured it, or else by the time
+// at which the token says it was issued.
 func (a *assumer) skew(c *Claims) time.Duration {
 	if told, ok := a.role.Token.(interface{ Skew() time.Duration }); ok {
 		return told.Skew()
@@ -185,19 +184,19 @@ func (a *assumer) accept(c *types.Credentials, user *types.AssumedRoleUser, answ
 	return newLease(creds, left), nil
 }
 
-// offClock is from where on a difference of clocks is taken for one.
-const offClock = 30 * time.Second
+// maxSkew is the largest difference of two clocks that is ignored.
+const maxSkew = 30 * time.Second
 
-// life is for how long credentials hold. If the local clock is wrong, that of STS counts.
+// life returns for how long credentials are valid. If the local clock is wrong, that of STS decides.
 func life(expires time.Time, answer smithymiddleware.Metadata) time.Duration {
 	theirs, ok := middleware.GetServerTime(answer)
-	if ok && time.Until(theirs).Abs() > offClock {
+	if ok && time.Until(theirs).Abs() > maxSkew {
 		return expires.Sub(theirs)
 	}
 	return time.Until(expires)
 }
 
-// pauseAfter is how long to wait after the n-th attempt, and whether another one may help.
+// pauseAfter returns how long to wait after the n-th attempt failed, and whether another attempt may succeed.
 func pauseAfter(err error, n int) (time.Duration, bool) {
 	var failed *tokenError
 	var account *accountError
@@ -212,14 +211,14 @@ func pauseAfter(err error, n int) (time.Duration, bool) {
 		return deniedPauses[n-1], true
 	case code == "InvalidIdentityToken":
 		return again(n), strings.Contains(err.Error(), "retrieve verification key")
-	case passing[code], throttled(err), statusOf(err) >= 500, code == "":
+	case transient[code], throttled(err), statusOf(err) >= 500, code == "":
 		return again(n), true
 	}
 	return 0, false
 }
 
-// passing are the refusals that end by themselves, given another token.
-var passing = map[string]bool{
+// transient are the codes of refusals that a later attempt, with another token, may not meet.
+var transient = map[string]bool{
 	"IDPCommunicationError": true,
 	"ExpiredTokenException": true,
 	"ExpiredToken":          true,

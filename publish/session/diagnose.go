@@ -15,10 +15,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
 )
 
-// An AuthError says why a role could not be assumed, and what to do about it. It wraps
-// nothing: what happened is in its words.
+// An AuthError says why a role could not be assumed, and what to do about it. It wraps no other error: its text says all.
 type AuthError struct {
-	// Role is the ARN of the role; empty if it did not come to that.
+	// Role is the ARN of the role; empty if the failure came before a role was known.
 	Role string
 	// Code is what AWS calls it, or one of the codes below.
 	Code string
@@ -35,7 +34,7 @@ type AuthError struct {
 	Skew time.Duration
 }
 
-// Codes of what AWS did not refuse.
+// Codes of failures that are not refusals by AWS.
 const (
 	NoTokenRight  = "NoIDTokenPermission" // the job may not ask for tokens
 	NoToken       = "NoIDToken"           // it asked, and got none
@@ -155,7 +154,7 @@ func (d *diagnosis) hint(format string, args ...any) {
 	d.Hints = append(d.Hints, joined(fmt.Sprintf(format, args...))) // names of environments are anybody's
 }
 
-// denied: AWS says one and the same for everything that is wrong with a role's trust.
+// denied explains AccessDenied, with which AWS answers whatever is wrong with the trust policy of a role.
 func (d *diagnosis) denied() {
 	d.Problem = d.tried(fmt.Sprintf("AWS says %q: the role's trust policy does not match this job's token, or there is no such role", d.said))
 	c := d.Claims
@@ -211,7 +210,7 @@ func (d *diagnosis) wrongAudience() {
 
 func (d *diagnosis) expired() {
 	d.Problem = d.tried(fmt.Sprintf("AWS takes this job's new token for expired: %q", d.said))
-	if d.Skew.Abs() <= offClock {
+	if d.Skew.Abs() <= maxSkew {
 		d.hint("the clock of this machine agrees with GitHub's, so it passes: run the job again")
 		return
 	}

@@ -25,7 +25,7 @@ type GitHub struct {
 	// Client that GitHub is asked with, which knows the proxy and the certificates. Nil:
 	// http.DefaultTransport.
 	Client *http.Client
-	// Log hears when GitHub is asked again. It may be nil.
+	// Log is called when GitHub is asked again. It may be nil.
 	Log *slog.Logger
 
 	skew atomic.Int64 // nanoseconds that GitHub's clock is ahead of ours
@@ -81,7 +81,7 @@ func (g *GitHub) ask(ctx context.Context, audience string) (string, error) {
 	return token, err
 }
 
-// passes reports whether another try may give what this one did not.
+// passes reports whether another try may succeed where this one failed.
 func passes(err error) bool {
 	var untrusted *mirror.CertificateError
 	var missing *githubactions.EnvMissingError
@@ -146,7 +146,7 @@ func oneLine(s string) string {
 	return s
 }
 
-// joined puts the words of several lines into one.
+// joined returns a text of several lines as one line.
 func joined(s string) string {
 	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }), " ")
 }

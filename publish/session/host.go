@@ -12,8 +12,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
-// A TokenFile is where another program keeps a token fresh: Kubernetes, SPIFFE, another CI. It is
-// read for each attempt, so that it is the last token which is shown.
+// A TokenFile is a file in which another program keeps a valid token: Kubernetes, SPIFFE, another CI. It is read for each
+// attempt, so that the latest token is sent.
 type TokenFile string
 
 // Token implements TokenSource. The audience of the token is decided by the program that writes the file.
@@ -29,10 +29,10 @@ func (f TokenFile) Token(context.Context, string) (string, error) {
 	return token, nil
 }
 
-// Skew of a token that was made some time ago is not known.
+// Skew returns 0: a token that was made some time ago does not tell the clock of its issuer.
 func (f TokenFile) Skew() time.Duration { return 0 }
 
-// Check returns the claims of the token that the file holds, if it still holds.
+// Check returns the claims of the token in the file, if it is still valid.
 func (f TokenFile) Check(ctx context.Context) (*Claims, error) {
 	token, err := f.Token(ctx, "")
 	if err != nil {
@@ -66,14 +66,13 @@ func (a *assumer) delegated(ctx context.Context) (lease, error) {
 	return a.accept(out.Credentials, out.AssumedRoleUser, out.ResultMetadata)
 }
 
-// ofJob reports whether a role is assumed for a job on GitHub, of which more is known than STS
-// says.
+// ofJob reports whether a role is assumed for a job on GitHub, about which more is known than what STS says.
 func (r *Role) ofJob() bool {
 	_, kept := r.Token.(TokenFile)
 	return r.Token != nil && !kept
 }
 
-// onHost is about a role that no job has asked for.
+// onHost explains a failure for a role that was not assumed for a job on GitHub.
 func (d *diagnosis) onHost() {
 	d.Problem = d.tried(d.said)
 	switch {

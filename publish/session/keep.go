@@ -12,13 +12,11 @@ import (
 
 // A keeper hands out credentials and renews them before they expire.
 //
-// Renewing early delays no caller: one does it, the others go on with what
-// there is. If it fails, that is what everybody goes on with, and it is tried again a
-// little later. Only when the credentials do not hold any longer do all wait.
+// An early renewal delays one caller at most: the others go on with the old credentials, and so do all if the renewal fails,
+// which is then repeated a little later. Callers wait only once the old credentials are no longer valid.
 //
-// The SDK's CredentialsCache was to do that. It lets all requests wait for every renewal,
-// fails them when that fails although the old credentials are still good, and cannot be
-// cancelled.
+// The SDK's CredentialsCache makes all requests wait for every renewal, fails them if it fails although the old
+// credentials are still valid, and cannot be cancelled.
 type keeper struct {
 	// assume gets new credentials, in at most so many attempts.
 	assume func(ctx context.Context, attempts int) (lease, error)
@@ -57,11 +55,11 @@ const (
 	window = 5 * time.Minute
 	// reserve is what a request needs to arrive in time.
 	reserve = 30 * time.Second
-	// quick is how long a renewal may take that one request waits for while the others
+	// quick is how long a renewal may take for which one request waits while the others
 	// go on.
 	quick = 10 * time.Second
-	// breather is the longest time until a renewal that failed is tried again.
-	breather = 30 * time.Second
+	// retryPause is the longest time until a renewal that failed is tried again.
+	retryPause = 30 * time.Second
 )
 
 // newLease is a lease on credentials that hold for so long. All times shrink with it, so that even
@@ -92,7 +90,7 @@ func (k *keeper) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	if now.usable(asked) {
 		select {
 		case k.turn <- struct{}{}:
-		default: // somebody is about it
+		default: // another caller is renewing them
 			return now.creds, nil
 		}
 	} else {
@@ -141,7 +139,7 @@ func (k *keeper) renewEarly(ctx context.Context, old lease) (aws.Credentials, er
 	if ctx.Err() != nil {
 		return aws.Credentials{}, ctx.Err()
 	}
-	pause := min(breather, old.last.Sub(old.begun)/20)
+	pause := min(retryPause, old.last.Sub(old.begun)/20)
 	old.renew = time.Now().Add(pause)
 	k.hold(old)
 	k.log.Warn("credentials not renewed, those there are still hold",
@@ -155,7 +153,7 @@ func (k *keeper) refused() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	l := k.lease
-	if now := time.Now(); now.Sub(l.begun) > min(breather, l.last.Sub(l.begun)/4) {
+	if now := time.Now(); now.Sub(l.begun) > min(retryPause, l.last.Sub(l.begun)/4) {
 		k.lease.renew, k.lease.last = now, now
 	}
 }

@@ -11,13 +11,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 )
 
-// A pacer is a retryer that sends less while a service asks to slow down: about twice as
-// many attempts as the service accepts. So nothing is slower as long as it refuses but one
-// in a hundred, and little is sent while it refuses everything.
+// A pacer is a retryer that sends less while a service asks to slow down: about twice as many attempts as the service accepts.
+// A service that refuses one request in a hundred is not slowed down for, and one that refuses all of them gets few.
 //
-// The SDK's adaptive mode was to do that. It answers every single refusal by a rate below
-// what was measured just then, and takes seconds to grow: one refusal in a hundred made 700
-// small uploads take eleven times as long.
+// The SDK's adaptive mode answers each refusal by a rate below what was measured just then, and takes seconds to raise it again:
+// with one refusal in a hundred, 700 small uploads took eleven times as long.
 type pacer struct {
 	aws.RetryerV2
 	retrying func(attempt, most int, err error) // Options.Retrying
@@ -32,16 +30,16 @@ type pacer struct {
 const (
 	// memory is how long it takes to forget half of what happened.
 	memory = 2 * time.Second
-	// generosity is how many attempts are made for each that is accepted.
-	generosity = 2
-	// patience is how long an attempt is put off, on average.
-	patience = 200 * time.Millisecond
+	// attemptsPerAccepted is how many attempts are made for each that is accepted.
+	attemptsPerAccepted = 2
+	// meanDelay is how long an attempt is put off, on average.
+	meanDelay = 200 * time.Millisecond
 )
 
 // GetAttemptToken returns when an attempt may be made. Its result receives how the attempt ended.
 func (p *pacer) GetAttemptToken(ctx context.Context) (func(error) error, error) {
 	for rand.Float64() < p.putOff() {
-		t := time.NewTimer(jitter(2 * patience))
+		t := time.NewTimer(jitter(2 * meanDelay))
 		select {
 		case <-ctx.Done():
 			t.Stop()
@@ -72,7 +70,7 @@ func (p *pacer) putOff() float64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.forget()
-	return (p.asked - generosity*p.accepted) / (p.asked + 1)
+	return (p.asked - attemptsPerAccepted*p.accepted) / (p.asked + 1)
 }
 
 func (p *pacer) count(accepted bool) {

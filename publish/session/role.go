@@ -43,7 +43,7 @@ type Role struct {
 	// Secret receives everything that must not be seen before it is used: token, access
 	// key id, secret key, session token. It may be nil.
 	Secret func(string)
-	// Log hears when credentials are renewed, and when that is tried again. It may be nil.
+	// Log is called when credentials are renewed, and when that is tried again. It may be nil.
 	Log *slog.Logger
 }
 
@@ -53,7 +53,7 @@ type TokenSource interface {
 	Token(ctx context.Context, audience string) (string, error)
 }
 
-// What AWS takes as the duration of a session.
+// The limits of AWS on the duration of a session.
 const (
 	ShortestSession = 15 * time.Minute
 	LongestSession  = 12 * time.Hour

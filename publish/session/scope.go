@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// A Scope is what one run has to do with.
+// A Scope is what one run needs access to.
 type Scope struct {
 	Bucket string
 	Prefix string // of all names in the bucket that matter, without a slash at either end; empty: all

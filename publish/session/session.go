@@ -1,7 +1,8 @@
-// Package session says who we are to AWS and how patient we are with it.
+// Package session makes the configuration with which the clients of AWS are built: region, credentials and the role to assume,
+// trusted authorities, time limits and retries.
 //
-// This is the only package that lets the SDK look at its environment: variables, shared
-// files, the metadata of the machine. What it returns is complete.
+// It is the only package that lets the SDK look at its environment: variables, shared files, the metadata of the machine. The
+// configuration that it returns is complete.
 package session
 
 import (
@@ -46,8 +47,8 @@ type Options struct {
 const (
 	defaultConcurrency = 128 // more than package s3 ever makes unless it is told to
 
-	// maxAttempts rides out a quarter of a minute of an unavailable service, and longer
-	// if that says that it is overloaded.
+	// maxAttempts is enough for a service that is unavailable for a quarter of a minute, or longer if it says that it is
+	// overloaded.
 	maxAttempts = 10
 
 	dialTimeout   = 10 * time.Second

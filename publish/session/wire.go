@@ -10,9 +10,8 @@ import (
 	"time"
 )
 
-// Package net/http copies a body to its connection 32 KiB at a time, and TLS sends each record
-// of 16 KiB by a system call of its own. The connections here take larger pieces, which is a
-// tenth of what sending costs.
+// Package net/http copies a body to its connection 32 KiB at a time, and TLS sends each record of 16 KiB by a system call of its
+// own. The connections here take larger pieces, which saves a tenth of the processor time of sending.
 
 const (
 	// A piece begins as small as net/http makes it and doubles as long as the connection
@@ -34,7 +33,7 @@ var (
 
 // writeLarge makes the connections of a transport take large pieces.
 func writeLarge(t *http.Transport) {
-	dial, config, patience := t.DialContext, t.TLSClientConfig, t.TLSHandshakeTimeout
+	dial, config, handshakeTimeout := t.DialContext, t.TLSClientConfig, t.TLSHandshakeTimeout
 	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := dial(ctx, network, addr)
 		if err != nil {
@@ -47,7 +46,7 @@ func writeLarge(t *http.Transport) {
 		if err != nil {
 			return nil, err
 		}
-		secure, err := secured(ctx, c, addr, config, patience)
+		secure, err := secured(ctx, c, addr, config, handshakeTimeout)
 		if err != nil {
 			c.Close()
 			return nil, err
@@ -57,7 +56,7 @@ func writeLarge(t *http.Transport) {
 }
 
 // secured does what the transport would do.
-func secured(ctx context.Context, c net.Conn, addr string, config *tls.Config, patience time.Duration) (net.Conn, error) {
+func secured(ctx context.Context, c net.Conn, addr string, config *tls.Config, handshakeTimeout time.Duration) (net.Conn, error) {
 	if config == nil {
 		config = new(tls.Config)
 	}
@@ -70,9 +69,9 @@ func secured(ctx context.Context, c net.Conn, addr string, config *tls.Config, p
 		}
 		config.ServerName = host
 	}
-	if patience > 0 {
+	if handshakeTimeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, patience)
+		ctx, cancel = context.WithTimeout(ctx, handshakeTimeout)
 		defer cancel()
 	}
 	held := &heldConn{Conn: c}

@@ -1,12 +1,10 @@
 // Package dir keeps mirrors in a directory: of the local disk, or of a file system that
 // many hosts share and a web server hands out.
 //
-// An object is a plain file under its own name, whole from the moment at which it can be
-// seen. Everything else that we need is in one directory at the top, .publish: the lock
-// that those hold who replace or remove an object, and what is being written. No listing
-// shows it and no name leads into it. A file there is locked by its writer as long as
-// that lives, so what a dead one has left is known for certain and cleared away by the
-// next. Removing .publish while no publisher is at work does no harm.
+// An object is a plain file under its own name, and is complete from the moment at which it can be seen. All else is in one
+// directory at the top, .publish: the lock of those who replace or remove objects, and files that are being written. It is in no
+// listing, and no name of an object leads into it. A writer locks its files for as long as it lives, so the next one recognises
+// what a dead writer has left, and removes it. Removing .publish while no publisher is at work does no harm.
 //
 // Publishers on several hosts exclude each other if the file system's locks (flock) do.
 package dir
@@ -40,8 +38,7 @@ const (
 
 // Options configure a Dir beyond its path.
 type Options struct {
-	// Log hears of what dead publishers have left and we have removed. Nobody does
-	// if it is nil.
+	// Log is called for each file of a dead publisher that was removed. It may be nil.
 	Log *slog.Logger
 }
 
@@ -81,7 +78,7 @@ func Open(path string, opts Options) (*Dir, error) {
 	return d, nil
 }
 
-// Close gives back what Open has taken. No call may be under way.
+// Close releases what Open has opened. No call may be under way.
 func (d *Dir) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -138,7 +135,7 @@ func (d *Dir) renew(stale *os.Root) {
 	d.durable.Clear()
 }
 
-// opened is existing for who holds d.mu.
+// opened is existing for callers that hold d.mu.
 func (d *Dir) opened() (*os.Root, error) {
 	if d.root != nil {
 		return d.root, nil
@@ -232,8 +229,8 @@ func (d *Dir) sync(root *os.Root, dir string) error {
 	return syncDir(f)
 }
 
-// ensure makes dir and all above it, durable. That it is there is not enough: whoever
-// has made it may not have got that far.
+// ensure makes dir and all above it, durably. A directory that exists may not be durable yet: the process that made it may have
+// died before.
 func (d *Dir) ensure(root *os.Root, dir string) error {
 	if dir == "." {
 		return nil
@@ -254,10 +251,10 @@ func (d *Dir) ensure(root *os.Root, dir string) error {
 	return nil
 }
 
-// errName is for names that are no object's.
+// errName is a name that no object can have.
 var errName = errors.New("not a clean relative name")
 
-// check refuses names that lead out of the directory, into what is ours, or nowhere.
+// check refuses names that lead out of the directory or into .publish, and names that no file can have.
 func check(full string) error {
 	if !fs.ValidPath(full) || full == "." || full == hidden || strings.HasPrefix(full, hidden+"/") || strings.Contains(full, "\x00") {
 		return errName

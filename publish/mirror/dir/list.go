@@ -34,7 +34,7 @@ func (m *Mirror) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Info
 	}
 }
 
-// errEnough: the caller wants no more.
+// errEnough ends a walk because the caller wants no more.
 var errEnough = errors.New("enough")
 
 func (m *Mirror) list(ctx context.Context, r mirror.Range, yield func(mirror.Info) bool) error {

@@ -12,9 +12,9 @@ import (
 )
 
 var (
-	// errLocked: another process holds the lock.
+	// errLocked says that another process holds the lock.
 	errLocked = errors.New("locked")
-	// errNoLocks: the file system has no locks.
+	// errNoLocks says that the file system has no locks.
 	errNoLocks = errors.New("the file system has no locks (flock); on Lustre, mount it with -o flock")
 )
 

@@ -243,15 +243,15 @@ func (u *upload) complete(ctx context.Context, was mirror.Version) (mirror.Versi
 	return "", unsure(changed(err))
 }
 
-// tidy discards unfinished uploads of an object that is there. A publisher that is still
-// sending one finds the object instead.
+// tidy discards the unfinished uploads of an object that is there. A publisher that is still sending one of them finds the
+// object instead.
 func (u *upload) tidy(ctx context.Context, also ...string) {
 	for _, id := range append(also, u.others...) {
 		u.discardID(ctx, id)
 	}
 }
 
-// discardTime is how long we try to clean up.
+// discardTime is for how long a discard is tried.
 const discardTime = 30 * time.Second
 
 // discard gives the upload up, unless a stop was requested. What cannot be discarded is

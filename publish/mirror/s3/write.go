@@ -67,8 +67,8 @@ type object struct {
 	startOver bool // what was sent so far is of no use: begin a new upload
 }
 
-// maxTries is how often a write is started again because what it built on has gone: another
-// writer in its way, an upload that was discarded. Each needs another one's doing.
+// maxTries is how often a write is started again because another writer interfered: by a write of its own, or by discarding the
+// upload.
 const maxTries = 5
 
 // store writes an object and returns its version, also if another publisher wrote it.
@@ -122,12 +122,11 @@ func unsure(err error) error {
 	return &unsureError{err}
 }
 
-// lastLook is how long we try to find out what has become of a write after all attempts
-// at it have failed.
+// lastLook is for how long the result of a write is asked for after all attempts at it have failed.
 const lastLook = 20 * time.Second
 
-// reconcile finds out what a write that failed has come to, by looking at what is there.
-// It returns the version if it is the content that was to be there.
+// reconcile finds out whether a write that failed was carried out all the same, by looking at what is there. It returns the
+// version if that has the content that was to be written.
 func (b *Bucket) reconcile(ctx context.Context, o *object, was mirror.Version, failure error) (mirror.Version, error) {
 	var lost *unsureError
 	why := reason(failure)
@@ -252,7 +251,7 @@ func (o *object) verified() error {
 	return r.Close()
 }
 
-// changed says what it means when S3 keeps getting other content than was hashed.
+// changed explains why S3 keeps receiving other content than was hashed.
 func changed(err error) error {
 	if wrongContent[answer.Code(err)] {
 		return fmt.Errorf("%w: %w", blob.ErrChanged, err)
