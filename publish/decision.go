@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/licence"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/same"
@@ -30,6 +32,7 @@ type decision struct {
 
 	packages []*buildcache.Package          // copies of those of src
 	refused  map[*buildcache.Package]string // those that cannot be published, and why
+	routed   map[*buildcache.Package]string // those that are meant for another destination, and why
 
 	replaced map[*buildcache.Package]mirror.Version
 	status   map[*buildcache.Package]Status // what compare found, refused packages included
@@ -52,6 +55,11 @@ func (d *decision) refuse(p *buildcache.Package, reason string) {
 	}
 }
 
+// route leaves a package to another destination.
+func (d *decision) route(p *buildcache.Package, reason string) {
+	d.status[p], d.routed[p] = Routed, reason
+}
+
 func (d *decision) decide(ctx context.Context) error {
 	var err error
 	if d.seen, err = buildcache.SurveyFor(ctx, d.out.format, d.out.store, d.names()); err != nil {
@@ -68,13 +76,14 @@ func (d *decision) decide(ctx context.Context) error {
 	if err := d.checkNeeds(ctx, status); err != nil {
 		return err
 	}
+	closure.Dependents(d.packages, d.routed, d.route)
 	closure.Dependents(d.packages, d.refused, d.refuse)
 	for _, p := range d.packages {
 		if reason, ok := d.refused[p]; ok {
 			d.out.Packages = append(d.out.Packages, PlannedPackage{p, Rejected, reason})
 			continue
 		}
-		d.out.Packages = append(d.out.Packages, PlannedPackage{p, status[p], d.seen.Pointer.Withdrawn[p.Hash].Reason})
+		d.out.Packages = append(d.out.Packages, PlannedPackage{p, status[p], cmp.Or(d.seen.Pointer.Withdrawn[p.Hash].Reason, d.routed[p])})
 	}
 	for _, p := range d.src.There {
 		d.out.Packages = append(d.out.Packages, PlannedPackage{p, Unchanged, ""})
@@ -119,6 +128,7 @@ func (d *decision) names() []string {
 func (d *decision) compare(ctx context.Context) (map[*buildcache.Package]Status, error) {
 	status := make(map[*buildcache.Package]Status)
 	d.replaced, d.assumed = make(map[*buildcache.Package]mirror.Version), make(map[*buildcache.Package]bool)
+	d.routed = make(map[*buildcache.Package]string)
 	for _, p := range d.packages {
 		if w, ok := d.seen.Pointer.Withdrawn[p.Hash]; ok {
 			status[p] = Withdrawn
@@ -191,6 +201,10 @@ func (d *decision) check(ctx context.Context, status map[*buildcache.Package]Sta
 	}
 	for i, p := range d.packages {
 		for _, reason := range reasons[i] {
+			if d.plan.options.Route && errors.Is(reason, licence.ErrRefused) {
+				d.route(p, reason.Error())
+				continue
+			}
 			d.refuse(p, reason.Error())
 		}
 	}
@@ -215,7 +229,7 @@ func (d *decision) checkPackage(ctx context.Context, p *buildcache.Package, whol
 		}
 	}
 	if !whole && len(o.Selection.OS)+len(o.Selection.Target) == 0 {
-		return reasons
+		return append(reasons, o.Licences.CheckName(p)...)
 	}
 	unread := -1
 	if err := d.src.ReadSpec(ctx, p); err != nil {
@@ -225,7 +239,7 @@ func (d *decision) checkPackage(ctx context.Context, p *buildcache.Package, whol
 		reasons = append(reasons, errors.New(reason))
 	}
 	if !whole {
-		return reasons
+		return append(reasons, o.Licences.CheckName(p)...)
 	}
 	for i := range p.Blobs {
 		if i == unread {
@@ -235,7 +249,7 @@ func (d *decision) checkPackage(ctx context.Context, p *buildcache.Package, whol
 			reasons = append(reasons, err)
 		}
 	}
-	return reasons
+	return append(reasons, o.Licences.Check(ctx, p)...)
 }
 
 // checkBlob finds a blob of a package in the source. Its content is checked as it is

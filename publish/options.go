@@ -2,6 +2,7 @@ package publish
 
 import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/licence"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -23,6 +24,9 @@ type Options struct {
 	IfExists IfExists
 	// KeepGoing publishes what is good although something else is bad.
 	KeepGoing bool
+	// Licences, if set, keep packages out that may not be redistributed: they are refused or, with Route, left to another publish.
+	Licences *licence.Rules
+	Route    bool
 	// VerifySource checks the content of packages that the destination holds already.
 	VerifySource bool
 }
@@ -59,6 +63,7 @@ const (
 	Replaced  Status = "replaced" // there with another document, which goes
 	Repaired  Status = "repaired" // there with the same document, and without some of its content, which is sent again
 	Rejected  Status = "rejected"
+	Routed    Status = "routed"    // may not be published here, and is meant for another destination
 	Upstream  Status = "upstream"  // offered by an upstream mirror, and so not published
 	Withdrawn Status = "withdrawn" // from the destination: it is not published until that is undone
 )

@@ -64,7 +64,7 @@ type PlannedPackage struct {
 
 // isThere reports whether the destination has a package afterwards, with whatever document.
 func (p PlannedPackage) isThere() bool {
-	return p.Status != Rejected && p.Status != Withdrawn && p.Status != Upstream
+	return p.Status != Rejected && p.Status != Withdrawn && p.Status != Upstream && p.Status != Routed
 }
 
 // A Write stores an object, or replaces the version Was of it.

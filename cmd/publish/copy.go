@@ -76,6 +76,7 @@ func (c *copying) registerTo(fs *pflag.FlagSet) {
 	cli.StorageFlags(fs, &c.target)
 	cli.IfExistsFlag(fs, &c.rules)
 	cli.TrustFlags(fs, &c.rules)
+	cli.LicenceFlag(fs, &c.rules)
 	cli.BuildFlags(fs, &c.rules.Selection)
 	fs.BoolVar(&c.rules.KeepGoing, "keep-going", false, "copy what is good although something else is bad; the exit code is 4 all the same")
 	cli.CatalogFlag(fs, &c.catalog)

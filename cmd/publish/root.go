@@ -34,6 +34,7 @@ type publishing struct {
 	output       cli.Output
 	upstream     []string
 	catalog      bool
+	route        string // where what may not be redistributed goes; empty: it is refused
 	dryRun, json bool
 	timeout      time.Duration
 }
@@ -82,6 +83,7 @@ func rootCommand(env cli.Env) *cobra.Command {
 		return nil
 	}
 	p.register(cmd)
+	routeFlag(cmd.Flags(), &p.route)
 	cmd.SetOut(env.Results) // help and completions are our own words
 	cmd.SetErr(env.Stderr)
 	cmd.SetFlagErrorFunc(cli.FlagErrors(env))
@@ -145,6 +147,7 @@ func (p *publishing) register(cmd *cobra.Command) {
 	cli.ViewFlag(fs, &p.rules)
 	cli.UpstreamFlag(fs, &p.upstream, "do not publish what the mirror at this `URL` offers, and refuse packages that need what neither has; repeatable")
 	cli.RuleFlags(fs, &p.rules)
+	cli.LicenceFlag(fs, &p.rules)
 	fs.StringSliceVar(&p.rules.Selection.Files, "files", nil, "publish plain files that match `GLOB` below SOURCE too, each after its .asc and .sha256; repeatable")
 	fs.BoolVar(&p.rules.KeepGoing, "keep-going", false, "publish what is good although something else is bad; the exit code is 4 all the same")
 	fs.BoolVar(&p.rules.VerifySource, "verify-source", false, "check the content of packages that the destination holds already, too")
@@ -158,7 +161,8 @@ func (p *publishing) job(env cli.Env, source, destination string, used []cli.Set
 	p.rules.Signing.ReadSecrets(env)
 	p.rules.Signing.AWS = p.target.AWS(env.Target())
 	o, err := p.rules.Options()
-	if err = errors.Join(err, p.output.Check(), p.target.ValidateAt(destination)); err != nil {
+	o.Route = p.route != ""
+	if err = errors.Join(err, p.checkRoute(source, destination), p.output.Check(), p.target.ValidateAt(destination)); err != nil {
 		return nil, err
 	}
 	env.Output = p.output
@@ -186,9 +190,9 @@ func runPublish(cmd *cobra.Command, args []string, p *publishing, env cli.Env) e
 	ctx, cancel := cli.WithTimeout(cmd.Context(), p.timeout)
 	defer cancel()
 	introduce(j)
-	err := p.output.Tell(j.Run(ctx))
+	err := p.output.Tell(p.runRouted(ctx, j, env, j.Run(ctx)))
 	j.Report.Finish(err)
-	if printErr := j.Report.Print(env, p.json); err == nil {
+	if printErr := p.print(j.Report, env); err == nil {
 		err = printErr
 	}
 	return err

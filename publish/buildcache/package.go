@@ -30,6 +30,8 @@ type Package struct {
 
 	// Spec is nil until it was needed.
 	Spec *spec.Spec
+	// Licence is what the recipe in the tarball says, where it was read.
+	Licence string
 }
 
 // SpecBlob is the position of the spec among Blobs; -1 if the document holds the spec itself.

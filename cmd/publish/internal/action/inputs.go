@@ -17,7 +17,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
-	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
@@ -45,6 +44,7 @@ type inputs struct {
 	vars              []string
 	upstream          []string
 	trustedKeys       string
+	licences          string // rules, or the path of a file of them
 	signing           cli.Signing
 	signingKMS        kms.Name    // the key that signs, if it is in a KMS
 	aws               *aws.Config // with the credentials of the step; nil until there are some
@@ -116,6 +116,7 @@ var theInputs = []input{
 	{"signing-public-key", "", func(in *inputs) value { return block(&in.signing.PublicText) }},
 	{"signing-passphrase", "", func(in *inputs) value { return block(&in.signing.Passphrase) }},
 	{"resign", "false", func(in *inputs) value { return truth(&in.signing.Resign) }},
+	{"licenses", "", func(in *inputs) value { return block(&in.licences) }},
 	{"verify-source", "false", func(in *inputs) value { return truth(&in.rules.VerifySource) }},
 	{"keep-going", "false", func(in *inputs) value { return truth(&in.rules.KeepGoing) }},
 
@@ -308,6 +309,9 @@ func (in *inputs) complete(env cli.Env, r *workflow.Runner, wrong *refusals) {
 	if in.options.Trust.Keys, err = trusted(in.trustedKeys, r); err != nil {
 		wrong.refuse("trusted-keys", err)
 	}
+	if in.options.Licences, err = licences(in.licences, r); err != nil {
+		wrong.refuse("licenses", err)
+	}
 	in.completeSigning(r, wrong)
 	in.completeRole(env, r, wrong)
 }
@@ -421,46 +425,6 @@ func (in *inputs) invalidate(wrong *refusals) []string {
 		extra = append(extra, listings)
 	}
 	return extra
-}
-
-// readRoots adds the certificates of a file to those that are trusted anyway.
-func readRoots(file string, r *workflow.Runner) (*x509.CertPool, error) {
-	pem, err := r.Read(file)
-	if err != nil {
-		return nil, err
-	}
-	roots, err := session.SystemRoots()
-	if err != nil {
-		return nil, err
-	}
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%q holds no certificate in PEM", file)
-	}
-	return roots, nil
-}
-
-// trusted reads keys: themselves, or the file that holds them.
-func trusted(given string, r *workflow.Runner) (*key.Ring, error) {
-	if given == "" {
-		return nil, nil
-	}
-	text, err := keyText(given, r)
-	if err != nil {
-		return nil, err
-	}
-	return key.ReadRing([]byte(text))
-}
-
-// keyText returns what an input holds: armored keys, or the path of a file of them.
-func keyText(given string, r *workflow.Runner) (string, error) {
-	if given == "" || strings.Contains(given, "-----BEGIN") {
-		return given, nil
-	}
-	if err := oneLine(given); err != nil {
-		return "", errors.New("want armored public keys, or the path of a file of them")
-	}
-	content, err := r.Read(given)
-	return string(content), err
 }
 
 var region = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)

@@ -30,6 +30,7 @@ func given(t testing.TB, more map[string]string) (cli.Env, *workflow.Runner) {
 	t.Helper()
 	dir := t.TempDir()
 	clitest.Write(t, filepath.Join(dir, "keys.asc"), armored(t))
+	clitest.Write(t, filepath.Join(dir, "licenses.yaml"), "packages: {deny: [matlab]}\n")
 	with := clitest.Variables{
 		"GITHUB_WORKSPACE": dir, "GITHUB_RUN_ID": "15112233445", "GITHUB_RUN_ATTEMPT": "2",
 		inputVariable("role-to-assume"): "arn:aws:iam::123456789012:role/publisher", inputVariable("path"): "buildcache", inputVariable("destination"): "s3://cache/noble/spack",
@@ -97,6 +98,7 @@ func TestEachInput(t *testing.T) {
 		{"signing-public-key", func(in *inputs) any { return in.options.Sign.Key != nil }, false, []good{{released, true}}, bad("nosuch.asc", private, "two\nlines", "../keys.asc"), map[string]string{"signing-key": "awskms:///alias/release"}},
 		{"signing-passphrase", func(in *inputs) any { return in.options.Sign.Key != nil }, false, []good{{passphrase, true}}, bad("wrong", passphrase+" "), map[string]string{"signing-key": protected}},
 		{"resign", func(in *inputs) any { return in.options.Sign.Resign }, false, []good{{"false", false}}, bad("yes", "true"), nil},
+		{"licenses", func(in *inputs) any { return in.options.Licences != nil }, false, []good{{"licenses.yaml", true}, {"unknown: deny", true}}, bad("nosuch.yaml", "unknown: perhaps", "licences: {}"), nil},
 		{"verify-source", func(in *inputs) any { return in.options.VerifySource }, false, truths, notTruths, nil},
 		{"keep-going", func(in *inputs) any { return in.options.KeepGoing }, false, truths, notTruths, nil},
 

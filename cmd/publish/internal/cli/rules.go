@@ -23,6 +23,7 @@ type Rules struct {
 	RequireSigned bool
 	TrustedKeys   string // a file; empty: signatures by any key are accepted
 	PublishKeys   bool
+	Licences      string // a file; empty: licences are not looked at
 	Signing       Signing
 	KeepGoing     bool
 	VerifySource  bool
@@ -63,6 +64,8 @@ func (r Rules) Options() (publish.Options, error) {
 	}
 	var err error
 	o.Trust, err = ReadTrust(r.RequireSigned, r.TrustedKeys)
+	errs = append(errs, err)
+	o.Licences, err = readLicences(r.Licences)
 	errs = append(errs, err)
 	o.Sign, err = r.Signing.Open(o.Trust)
 	return o, errors.Join(append(errs, err)...)

@@ -66,6 +66,7 @@ type MirrorConfig struct {
 	SignPublicKey      string   `yaml:"sign_public_key"`
 	SignPassphraseFile string   `yaml:"sign_passphrase_file"`
 	Resign             bool     `yaml:"resign"`
+	Licenses           string   `yaml:"licenses"`
 	Include            []string `yaml:"include"`
 	Exclude            []string `yaml:"exclude"`
 	Layout             string   `yaml:"layout"`
@@ -341,6 +342,7 @@ func (m *MirrorConfig) rules() cli.Rules {
 	r.PublishKeys = m.PublishKeys == nil || *m.PublishKeys
 	r.Signing = cli.Signing{Key: m.SignKey, PublicKey: m.SignPublicKey, PassphraseFile: m.SignPassphraseFile, Resign: m.Resign}
 	r.Signing.AWS = m.Target().AWS(target.Environment{})
+	r.Licences = m.Licenses
 	r.IfExists = cmp.Or(m.IfExists, r.IfExists)
 	r.Selection.Include, r.Selection.Exclude, r.Selection.Layout = m.Include, m.Exclude, m.Layout
 	r.Selection.OS, r.Selection.Target = m.ExpectOS, m.ExpectTarget

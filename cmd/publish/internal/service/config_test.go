@@ -48,7 +48,8 @@ var commented = regexp.MustCompile(`(?m)^( *)#([a-z_]+:|  - |  {2,}[a-z]+:)`)
 
 // Every key is in the example, and what is commented out there is right, too.
 func TestTheExampleIsWhole(t *testing.T) {
-	keys := filepath.Join(t.TempDir(), "keys.asc")
+	keys, licenses := filepath.Join(t.TempDir(), "keys.asc"), filepath.Join(t.TempDir(), "licenses.yaml")
+	clitest.Write(t, licenses, "unknown: deny\n")
 	armored, err := filepath.Glob(clitest.Root("test/testdata/v3-signed/blobs/sha256/*/*"))
 	if err != nil {
 		t.Fatal(err)
@@ -59,6 +60,7 @@ func TestTheExampleIsWhole(t *testing.T) {
 		}
 	}
 	text := strings.ReplaceAll(commented.ReplaceAllString(Example, "$1$2"), "/etc/slurm-factory-publish/keys.asc", keys)
+	text = strings.ReplaceAll(text, "/etc/slurm-factory-publish/licenses.yaml", licenses)
 	signKey, passphrase := filepath.Join(t.TempDir(), "key"), filepath.Join(t.TempDir(), "passphrase")
 	clitest.Write(t, signKey, string(signtest.Private(t, "release", 0)))
 	clitest.Write(t, passphrase, "none is needed")

@@ -43,6 +43,7 @@ type Report struct {
 	Stored      *Stored              `json:"stored,omitempty"`
 	Pages       []pages.Page         `json:"pages,omitempty"` // with --catalog; in a dry run, those that would be written
 	Invalidate  *target.Invalidation `json:"invalidation,omitempty"`
+	Routed      *Report              `json:"routed,omitempty"` // what was published to another destination, because of its licence
 	Seconds     float64              `json:"seconds"`
 
 	output  cli.Output
@@ -114,6 +115,7 @@ type PackageReport struct {
 	Status  string `json:"status"`
 	Reason  string `json:"reason,omitempty"`
 	Bytes   int64  `json:"bytes"`                   // of its blobs
+	License string `json:"license,omitempty"`       // as its recipe says, where it was read
 	Signed  bool   `json:"signed"`                  // in SOURCE, or by this run
 	WasBy   string `json:"was_signed_by,omitempty"` // the key whose signature this run replaces
 	OS      string `json:"os,omitempty"`            // and Target: what it was built for, where its spec was read
@@ -174,7 +176,7 @@ func reportOf(m *publish.MirrorOutcome) MirrorReport {
 		out.Views = append(out.Views, ViewReport{v.Name, indexReportOf(v.Index)})
 	}
 	for _, p := range m.Packages {
-		k := PackageReport{Name: p.Package.Package, Version: p.Version, Hash: string(p.Hash), Status: string(p.Status), Reason: p.Reason, Signed: p.Signed || p.ToSign, WasBy: p.Replaces()}
+		k := PackageReport{Name: p.Package.Package, Version: p.Version, Hash: string(p.Hash), Status: string(p.Status), Reason: p.Reason, License: p.Licence, Signed: p.Signed || p.ToSign, WasBy: p.Replaces()}
 		for _, b := range p.Blobs {
 			k.Bytes += max(b.Size, 0)
 		}
@@ -371,7 +373,7 @@ const shownPackages = 20
 // Without --verbose, each status has its first packages, and how many more there are.
 func (r *Report) Packages(b *strings.Builder) {
 	for _, m := range r.Mirrors {
-		for _, status := range []publish.Status{publish.Rejected, publish.Withdrawn, publish.Replaced, publish.Repaired, publish.Skipped, publish.New, publish.Upstream, publish.Unchanged} {
+		for _, status := range []publish.Status{publish.Rejected, publish.Withdrawn, publish.Replaced, publish.Repaired, publish.Skipped, publish.New, publish.Routed, publish.Upstream, publish.Unchanged} {
 			shown := 0
 			for _, p := range m.Packages {
 				if p.Status != string(status) {
@@ -396,6 +398,9 @@ func (r *Report) packageLine(b *strings.Builder, p PackageReport) {
 	case p.Bytes > 0 && p.Status != string(publish.Unchanged):
 		line += ", " + cli.Size(p.Bytes)
 	}
+	if p.License != "" {
+		line += ", " + p.License
+	}
 	line = escape.Line(line)
 	if !r.output.Verbose && r.style.Terminal() {
 		line = cli.Short(line, r.style.Columns()-2)
@@ -406,7 +411,7 @@ func (r *Report) packageLine(b *strings.Builder, p PackageReport) {
 // Table shows the mirrors. ahead says that what changes is still to be written.
 func (r *Report) Table(b *strings.Builder, ahead bool) {
 	columns := []publish.Status{publish.New, publish.Replaced, publish.Unchanged, publish.Skipped, publish.Rejected}
-	for _, seldom := range []publish.Status{publish.Repaired, publish.Upstream} {
+	for _, seldom := range []publish.Status{publish.Repaired, publish.Upstream, publish.Routed} {
 		if slices.ContainsFunc(r.Mirrors, func(m MirrorReport) bool { return m.Counts[string(seldom)] > 0 }) {
 			columns = slices.Insert(columns, 2, seldom)
 		}

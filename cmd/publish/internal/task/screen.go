@@ -173,7 +173,7 @@ func (s *Screen) Planned(_ *publish.Plan, r *Report) {
 // countsText says how many packages are new, replaced, unchanged, skipped and rejected.
 func countsText(mirrors []MirrorReport) string {
 	text := ""
-	for _, status := range []publish.Status{publish.New, publish.Replaced, publish.Repaired, publish.Upstream, publish.Unchanged, publish.Skipped, publish.Withdrawn, publish.Rejected} {
+	for _, status := range []publish.Status{publish.New, publish.Replaced, publish.Repaired, publish.Upstream, publish.Routed, publish.Unchanged, publish.Skipped, publish.Withdrawn, publish.Rejected} {
 		n := 0
 		for _, m := range mirrors {
 			n += m.Counts[string(status)]

@@ -1,0 +1,15 @@
+package task
+
+import "github.com/vantagecompute/slurm-factory-publish/publish"
+
+// With are the packages that have a status.
+func (r *Report) With(status publish.Status) (all []PackageReport) {
+	for _, m := range r.Mirrors {
+		for _, p := range m.Packages {
+			if p.Status == string(status) {
+				all = append(all, p)
+			}
+		}
+	}
+	return all
+}

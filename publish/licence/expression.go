@@ -1,0 +1,103 @@
+package licence
+
+import (
+	"errors"
+	"strings"
+)
+
+// An expression is one of SPDX: a licence, or several of which all or any bind.
+type expression struct {
+	name string // of a licence, with its exception; empty: see of
+	any  bool   // one of them is enough
+	of   []expression
+}
+
+var errExpression = errors.New("no expression of SPDX")
+
+// parse reads an SPDX expression. AND binds stronger than OR.
+func parse(text string) (expression, error) {
+	p := parser{strings.Fields(strings.NewReplacer("(", " ( ", ")", " ) ").Replace(text))}
+	e, err := p.either()
+	if err == nil && len(p.words) > 0 {
+		err = errExpression
+	}
+	return e, err
+}
+
+type parser struct{ words []string }
+
+// accept takes the next word if it is the one that is wanted.
+func (p *parser) accept(word string) bool {
+	if len(p.words) == 0 || !strings.EqualFold(p.words[0], word) {
+		return false
+	}
+	p.words = p.words[1:]
+	return true
+}
+
+func (p *parser) either() (expression, error) { return p.joined("OR", true, p.both) }
+func (p *parser) both() (expression, error)   { return p.joined("AND", false, p.one) }
+
+func (p *parser) joined(word string, any bool, next func() (expression, error)) (expression, error) {
+	e, err := next()
+	all := []expression{e}
+	for err == nil && p.accept(word) {
+		e, err = next()
+		all = append(all, e)
+	}
+	if err != nil || len(all) == 1 {
+		return all[0], err
+	}
+	return expression{any: any, of: all}, nil
+}
+
+func (p *parser) one() (expression, error) {
+	if p.accept("(") {
+		e, err := p.either()
+		if err == nil && !p.accept(")") {
+			err = errExpression
+		}
+		return e, err
+	}
+	name, err := p.name()
+	if err == nil && p.accept("WITH") {
+		var exception string
+		exception, err = p.name()
+		name += " WITH " + exception
+	}
+	return expression{name: name}, err
+}
+
+func (p *parser) name() (string, error) {
+	if len(p.words) == 0 {
+		return "", errExpression
+	}
+	switch w := p.words[0]; strings.ToUpper(w) {
+	case "(", ")", "AND", "OR", "WITH":
+		return "", errExpression
+	default:
+		p.words = p.words[1:]
+		return w, nil
+	}
+}
+
+// refused is the first licence because of which an expression is not permitted; empty: it is.
+func (e expression) refused(permits func(string) bool) string {
+	if e.name != "" {
+		if permits(e.name) {
+			return ""
+		}
+		return e.name
+	}
+	first := ""
+	for _, part := range e.of {
+		bad := part.refused(permits)
+		if e.any && bad == "" {
+			return ""
+		}
+		if first == "" {
+			first = bad
+		}
+	}
+	return first
+}

@@ -1,0 +1,71 @@
+package licence
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/query"
+)
+
+// Limits on what is read to find a recipe. Spack writes its own files, and so recipes, near the beginning of a tarball.
+const (
+	maxUnpacked = 256 << 20
+	maxRecipe   = 4 << 20
+)
+
+// Find reads the recipe of a package from its tarball; nil: it has none. Reading stops as soon as it is known.
+func Find(ctx context.Context, tarball io.Reader, n *query.Node) (*Recipe, error) {
+	zr, err := gzip.NewReader(tarball)
+	if err != nil {
+		return nil, fmt.Errorf("its tarball: %w", err)
+	}
+	tr := tar.NewReader(io.LimitReader(zr, maxUnpacked))
+	wanted := paths(n)
+	inside := false
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && inside {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("its tarball: %w", err)
+		}
+		name := "/" + h.Name
+		own := strings.Contains(name, "/.spack/")
+		if inside && !own {
+			return nil, nil // Spack writes them one after the other
+		}
+		inside = inside || own && h.Typeflag == tar.TypeReg
+		for _, w := range wanted {
+			if strings.HasSuffix(name, w) && h.Typeflag == tar.TypeReg {
+				text, err := io.ReadAll(io.LimitReader(tr, maxRecipe))
+				if err != nil {
+					return nil, fmt.Errorf("its recipe: %w", err)
+				}
+				return Parse(string(text), n.Name), nil
+			}
+		}
+	}
+}
+
+// paths are the ends of the names that the recipe of a package may have in its tarball.
+func paths(n *query.Node) []string {
+	module := strings.ReplaceAll(n.Name, "-", "_")
+	if module != "" && module[0] >= '0' && module[0] <= '9' {
+		module = "_" + module
+	}
+	namespace := strings.ReplaceAll(n.Namespace, ".", "/")
+	return []string{
+		"/.spack/repos/spack_repo/" + namespace + "/packages/" + module + "/package.py",
+		"/.spack/repos/" + namespace + "/packages/" + n.Name + "/package.py", // before Spack 1.0
+		"/.spack/repos/" + namespace + "/packages/" + module + "/package.py",
+	}
+}
