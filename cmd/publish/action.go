@@ -11,7 +11,7 @@ const actionHelp = `Publish as a step of a GitHub workflow: the entry point of t
 there is to do is in INPUT_* variables, see docs/action.md; flags, PUBLISH_* variables and
 publish.yaml have no say.
 
-The job is that of publish. What comes of it goes to the log of the step, to its outputs
+The job is that of publish, or the command in INPUT_COMMAND. What comes of it goes to the log of the step, to its outputs
 and to its summary, also when the step fails or is cancelled.`
 
 func actionCommand(env cli.Env) *cobra.Command {
@@ -19,7 +19,7 @@ func actionCommand(env cli.Env) *cobra.Command {
 		GroupID: help.Other, Use: "action", Short: "Publish as a step of a GitHub workflow", Long: actionHelp, Args: cobra.NoArgs,
 		Example: "  publish action  # as the container of the action does; docs/action.md shows a workflow",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return action.Run(cmd.Context(), env)
+			return action.Run(cmd.Context(), env, perform)
 		},
 	}
 }

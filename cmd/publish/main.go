@@ -27,15 +27,18 @@ func main() {
 }
 
 func run(ctx context.Context, env cli.Env) int {
-	return cli.Run(ctx, env, func(ctx context.Context, env cli.Env) error {
-		cmd := rootCommand(env)
-		cmd.InitDefaultCompletionCmd(env.Args...)
-		refuseUnknown(cmd)
-		refuseAsUsage(cmd)
-		if len(env.Args) > 0 && strings.HasPrefix(env.Args[0], cobra.ShellCompRequestCmd) {
-			help.Complete(cmd)
-		}
-		cmd.SetArgs(env.Args)
-		return cmd.ExecuteContext(ctx)
-	})
+	return cli.Run(ctx, env, perform)
+}
+
+// perform runs the command that env.Args name.
+func perform(ctx context.Context, env cli.Env) error {
+	cmd := rootCommand(env)
+	cmd.InitDefaultCompletionCmd(env.Args...)
+	refuseUnknown(cmd)
+	refuseAsUsage(cmd)
+	if len(env.Args) > 0 && strings.HasPrefix(env.Args[0], cobra.ShellCompRequestCmd) {
+		help.Complete(cmd)
+	}
+	cmd.SetArgs(env.Args)
+	return cmd.ExecuteContext(ctx)
 }

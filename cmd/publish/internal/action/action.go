@@ -21,9 +21,11 @@ import (
 )
 
 // Run runs the step. Its error has been reported, and has the exit code.
-func Run(ctx context.Context, env cli.Env) error {
+func Run(ctx context.Context, env cli.Env, commands Commands) error {
 	signal.Ignore(syscall.SIGPIPE) // a log that nobody reads is no reason to stop
-	return newAction(env).run(ctx)
+	a := newAction(env)
+	a.commands = commands
+	return a.run(ctx)
 }
 
 // An action is one step of a workflow: its inputs, the job, and the report of what happened.
@@ -34,6 +36,9 @@ type action struct {
 	log    *stepLog
 	report *task.Report // the job's until it has ended, or was abandoned
 	exit   func(int)
+
+	commands Commands
+	ran      *command // nil: the step publishes
 }
 
 func newAction(env cli.Env) *action {
@@ -100,6 +105,9 @@ func (a *action) perform(ctx context.Context) error {
 	a.log.trusted = in.options.Trust.Keys != nil
 	ctx, cancel := cli.WithTimeout(ctx, in.timeout)
 	defer cancel()
+	if len(in.command) > 0 {
+		return a.inTime(ctx, a.command)
+	}
 	report := a.report
 	return a.inTime(ctx, func(ctx context.Context) error { return a.publish(ctx, report) })
 }
@@ -167,6 +175,10 @@ func (a *action) conclude(err error) error {
 
 // writeResults writes outputs, summary, report and annotations, in the order of what others rely on.
 func (a *action) writeResults(err, forgiven error) {
+	if len(a.in.command) > 0 {
+		a.concludeCommand(err)
+		return
+	}
 	a.log.ends()
 	a.report.Finish(err)
 	for _, f := range a.report.Findings {
@@ -215,14 +227,21 @@ func (a *action) writeReport() {
 	if a.in.reportFile == "" {
 		return
 	}
+	var b strings.Builder
+	if err := cli.WriteJSON(&b, a.report); err != nil {
+		a.log.warn("no report", err.Error())
+		return
+	}
+	a.writeFile(b.String())
+}
+
+// writeFile writes the file that report-file names.
+func (a *action) writeFile(text string) {
 	f, err := a.runner.File(a.in.reportFile)
 	if err != nil {
 		return // said with all that is wrong with the inputs
 	}
-	var b strings.Builder
-	if err = cli.WriteJSON(&b, a.report); err == nil {
-		err = f.Write([]byte(a.runner.Redact(b.String())))
-	}
+	err = f.Write([]byte(a.runner.Redact(text)))
 	if err != nil {
 		a.log.warn("no report", err.Error())
 		return

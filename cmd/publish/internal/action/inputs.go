@@ -39,6 +39,7 @@ type inputs struct {
 	dryRun  bool
 	timeout time.Duration
 
+	command           []string // another command than publish; empty: none
 	path, destination string
 	layout            string
 	vars              []string
@@ -87,6 +88,8 @@ const (
 
 // theInputs is in the order of action.yml.
 var theInputs = []input{
+	{"command", "", func(in *inputs) value { return words(&in.command) }},
+
 	{"role-to-assume", "", func(in *inputs) value { return text(&in.role.ARN) }},
 	{"credentials", oidcCredentials, func(in *inputs) value { return choice(&in.credentials, oidcCredentials, envCredentials) }},
 	{"aws-region", "", func(in *inputs) value { return text(&in.target.S3.Region, isRegion) }},
@@ -256,7 +259,11 @@ func readInputs(env cli.Env, r *workflow.Runner) (*inputs, error) {
 			in.settings = append(in.settings, cli.SettingOf(d.name, shown(d.name, given), from))
 		}
 	}
-	in.complete(env, r, &wrong)
+	if len(in.command) > 0 {
+		in.completeCommand(env, r, &wrong)
+	} else {
+		in.complete(env, r, &wrong)
+	}
 	return in, errors.Join(wrong...)
 }
 

@@ -141,6 +141,7 @@ func TestEachInput(t *testing.T) {
 		{"report-file", func(in *inputs) any { return in.reportFile }, "", []good{{"out/report.json", "out/report.json"}}, bad("../report.json", "/etc/report.json"), nil},
 		{"timeout", func(in *inputs) any { return in.timeout }, time.Duration(0), []good{{"45m", 45 * time.Minute}, {"0", time.Duration(0)}}, bad("45", "soon"), nil},
 		{"ca-bundle", func(in *inputs) any { return in.roots != nil }, false, nil, bad("nosuch.pem", "keys.asc"), nil},
+		{"command", func(in *inputs) any { return in.command }, []string(nil), []good{{"prune x", []string{"prune", "x"}}}, bad("prune $X", "daemon"), map[string]string{"path": "", "destination": ""}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			read := func(text string) (*inputs, error) {

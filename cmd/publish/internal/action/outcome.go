@@ -114,7 +114,7 @@ func (o *outcome) where() string {
 
 // doing is what a part is about, after "while".
 var doing = map[task.Part]string{
-	"": "starting", partInputs: "reading the inputs", partIdentity: "getting credentials", task.PartScan: "reading the source", task.PartPlan: "planning",
+	"": "starting", partInputs: "reading the inputs", partIdentity: "getting credentials", partCommand: "running the command", task.PartScan: "reading the source", task.PartPlan: "planning",
 	task.PartUpload: "uploading", task.PartIndex: "writing the index", task.PartPages: "updating the page", task.PartCDN: "invalidating", task.PartVerify: "reading back",
 }
 

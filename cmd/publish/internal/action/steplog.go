@@ -24,10 +24,11 @@ import (
 const (
 	partInputs   task.Part = "Inputs"
 	partIdentity task.Part = "Identity"
+	partCommand  task.Part = "Command"
 )
 
 // parts are in their order.
-var parts = []task.Part{partInputs, partIdentity, task.PartScan, task.PartPlan, task.PartUpload, task.PartIndex, task.PartPages, task.PartCDN, task.PartVerify}
+var parts = []task.Part{partInputs, partIdentity, partCommand, task.PartScan, task.PartPlan, task.PartUpload, task.PartIndex, task.PartPages, task.PartCDN, task.PartVerify}
 
 // A stepLog is the observer of an action: it writes the log, a group for each part, and
 // knows how far the job is even if the job does not end.

@@ -9,6 +9,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 	"golang.org/x/term"
 )
 
@@ -30,6 +31,8 @@ type Env struct {
 	Signals *Signals // nil: signals are not caught
 
 	Output Output // how much is shown
+
+	Given *target.Environment // credentials that exist already, and authorities that are trusted; nil: those of the surroundings
 }
 
 // An Output is how much is shown.

@@ -16,11 +16,15 @@ import (
 
 // Target returns what targets are opened with: warnings and retries are shown.
 func (e Env) Target() target.Environment {
-	if e.Output.Quiet {
-		return target.Environment{Log: e.Log()}
+	t := target.Environment{Log: e.Log()}
+	if e.Given != nil {
+		t.AWS, t.Roots = e.Given.AWS, e.Given.Roots
 	}
-	r := &retries{env: e}
-	return target.Environment{Log: e.Log(), Retrying: r.show}
+	if !e.Output.Quiet {
+		r := &retries{env: e}
+		t.Retrying = r.show
+	}
+	return t
 }
 
 // retries shows that requests are sent again, at most once in retryLine: many may fail at once.

@@ -1,0 +1,244 @@
+package action
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+)
+
+// Commands runs another command of the program than that of the action: env.Args.
+type Commands func(ctx context.Context, env cli.Env) error
+
+// A command is what a step runs in place of publishing.
+type command struct {
+	args []string
+	out  tail // of what it has written to standard output
+	all  bytes.Buffer
+	took time.Duration
+}
+
+// ofCommands are the inputs that a command obeys. Everything else is part of its own words.
+var ofCommands = []string{
+	"command", "role-to-assume", "credentials", "aws-region", "audience", "role-session-name", "role-duration-seconds", "session-policy",
+	"allowed-account-ids", "mask-aws-account-id", "auth-max-attempts", "summary", "report-file", "timeout", "ca-bundle",
+}
+
+// noStep are the commands that are no step: they run for ever, or run what is not ours.
+var noStep = []string{"action", "daemon", "exec", "indexer"}
+
+// words is a command as a shell splits it: quotes hold words together, and nothing else has a meaning. Without quotes, words are
+// between spaces or on lines of their own.
+func words(to *[]string) value {
+	return func(s string) error {
+		var all []string
+		var word strings.Builder
+		quote, open := rune(0), false
+		for _, c := range s {
+			switch {
+			case quote != 0 && c == quote:
+				quote = 0
+			case quote != 0:
+				word.WriteRune(c)
+			case c == '\'' || c == '"':
+				quote, open = c, true
+			case c == ' ' || c == '\t' || c == '\n' || c == '\r':
+				if open {
+					all = append(all, word.String())
+				}
+				word.Reset()
+				open = false
+			case strings.ContainsRune("$`;&|<>\\", c):
+				return fmt.Errorf("it has %q: no shell reads it; put quotes around a word that needs this character", c)
+			default:
+				word.WriteRune(c)
+				open = true
+			}
+		}
+		if quote != 0 {
+			return fmt.Errorf("a quote %c is not closed", quote)
+		}
+		if open {
+			all = append(all, word.String())
+		}
+		*to = all
+		if len(all) > 0 && all[0] == "publish" {
+			return errors.New("leave publish out: it begins with the name of a command, such as prune")
+		}
+		if len(all) > 0 && slices.Contains(noStep, all[0]) {
+			return fmt.Errorf("%s is no command for a step", all[0])
+		}
+		return nil
+	}
+}
+
+// completeCommand settles what a command needs in place of SOURCE and DESTINATION.
+func (in *inputs) completeCommand(env cli.Env, r *workflow.Runner, wrong *refusals) {
+	for _, s := range in.settings {
+		if s.From == "input" && !slices.Contains(ofCommands, s.Name) {
+			wrong.refuse(s.Name, errors.New("a command takes no such input: give it as a flag or an argument of the command"))
+		}
+	}
+	if in.reportFile != "" {
+		_, err := r.File(in.reportFile)
+		wrong.refuse("report-file", err)
+	}
+	var err error
+	if in.caBundle != "" {
+		in.roots, err = readRoots(in.caBundle, r)
+		wrong.refuse("ca-bundle", err)
+	}
+	if in.sessionPolicy == "auto" {
+		in.sessionPolicy = "none" // it is not known what the command does
+	}
+	in.completeRole(env, r, wrong)
+}
+
+// command runs the command of the step with its credentials.
+func (a *action) command(ctx context.Context) error {
+	a.log.Begin(partIdentity)
+	if err := a.identify(ctx, a.log.log()); err != nil {
+		return err
+	}
+	a.log.Begin(partCommand)
+	c := &command{args: a.in.command}
+	a.ran = c
+	env := a.env
+	env.Args = c.args
+	env.Given = &target.Environment{AWS: a.in.aws, Roots: a.in.roots}
+	env.Stdin = nil
+	out, errs := &shownLines{to: a.runner}, &shownLines{to: a.runner}
+	env.Stdout, env.Stderr = io.MultiWriter(out, &c.out), errs
+	if a.in.reportFile != "" {
+		env.Stdout = io.MultiWriter(env.Stdout, &c.all)
+	}
+	began := time.Now()
+	err := a.commands(ctx, env)
+	c.took = time.Since(began)
+	out.end()
+	errs.end()
+	return err
+}
+
+// concludeCommand shows what became of a command.
+func (a *action) concludeCommand(err error) {
+	name := "publish"
+	if len(a.in.command) > 0 {
+		name += " " + a.in.command[0]
+	}
+	result, icon, said := "done", "✅", name+" is done"
+	var stopped cli.SignalError
+	switch {
+	case errors.As(err, &stopped):
+		result, icon, said = "cancelled", "⏹️", name+" was cancelled"
+	case err != nil:
+		result, icon, said = "failed", "❌", fmt.Sprintf("%s failed with exit code %d", name, cli.ExitCode(err))
+	}
+	a.log.ends()
+	a.runner.Group("")
+	a.runner.Output("result", result)
+	a.runner.Output("failure-class", cli.ClassOf(cli.ExitCode(err)))
+	out := ""
+	var lost abandoned
+	if !errors.As(err, &lost) && a.ran != nil { // else it is still the command's
+		c := a.ran
+		a.runner.Output("duration-seconds", strconv.Itoa(int(c.took.Seconds())))
+		out = c.out.String()
+		if a.in.reportFile != "" {
+			a.writeFile(c.all.String())
+		}
+	}
+	if a.in.summary {
+		text := fmt.Sprintf("## %s %s\n\n", icon, workflow.Text(said))
+		if err != nil {
+			text += workflow.Block("text", err.Error()) + "\n"
+		}
+		if out != "" {
+			text += workflow.Block("text", out) + "\n"
+		}
+		a.runner.Summary(text)
+	}
+	a.log.annotate()
+	if err != nil {
+		message := err.Error()
+		for _, h := range cli.HintsIn(err, cli.Words{Help: "what each input takes: " + docs + "action.md#inputs", Setting: inputOf}) {
+			message += "\nhint: " + h
+		}
+		if errors.Is(err, cli.ErrReported) { // the command has said it
+			message = said
+		}
+		if strings.Contains(message, "\n") {
+			a.runner.Say("%s", message)
+		}
+		a.runner.Error(said, message)
+	}
+	if stack := defect.StackOf(err); stack != "" {
+		a.runner.Say("%s", stack)
+	}
+	a.runner.Say("%s", said)
+}
+
+// shownLines shows what is written to it in the log of the step, where nothing of it is a command of the workflow.
+type shownLines struct {
+	to   *workflow.Runner
+	rest []byte
+}
+
+// Write shows whole lines.
+func (l *shownLines) Write(p []byte) (int, error) {
+	l.rest = append(l.rest, p...)
+	for {
+		at := bytes.IndexByte(l.rest, '\n')
+		if at < 0 {
+			return len(p), nil
+		}
+		l.to.Say("%s", l.rest[:at])
+		l.rest = l.rest[at+1:]
+	}
+}
+
+// end shows what is left of a line.
+func (l *shownLines) end() {
+	if len(l.rest) > 0 {
+		l.to.Say("%s", l.rest)
+	}
+	l.rest = nil
+}
+
+// mostShown is how much of what a command writes the summary shows, in bytes: the end of it.
+const mostShown = 64 << 10
+
+// A tail is the end of what is written to it.
+type tail struct{ text []byte }
+
+// Write keeps the end.
+func (t *tail) Write(p []byte) (int, error) {
+	t.text = append(t.text, p...)
+	if n := len(t.text) - mostShown; n > mostShown {
+		t.text = append([]byte(nil), t.text[n:]...)
+	}
+	return len(p), nil
+}
+
+// String returns whole lines.
+func (t *tail) String() string {
+	text := t.text
+	if n := len(text) - mostShown; n > 0 {
+		text = text[n:]
+		if at := bytes.IndexByte(text, '\n'); at >= 0 {
+			text = text[at+1:]
+		}
+	}
+	return string(text)
+}
