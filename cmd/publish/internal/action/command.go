@@ -24,7 +24,7 @@ type Commands func(ctx context.Context, env cli.Env) error
 // A command is what a step runs in place of publishing.
 type command struct {
 	args []string
-	out  tail // of what it has written to standard output
+	out  workflow.Tail // of what it has written to standard output
 	all  bytes.Buffer
 	took time.Duration
 }
@@ -118,7 +118,7 @@ func (a *action) command(ctx context.Context) error {
 	env.Args = c.args
 	env.Given = &target.Environment{AWS: a.in.aws, Roots: a.in.roots}
 	env.Stdin = nil
-	out, errs := &shownLines{to: a.runner}, &shownLines{to: a.runner}
+	out, errs := a.runner.Lines(), a.runner.Lines()
 	env.Stdout, env.Stderr = io.MultiWriter(out, &c.out), errs
 	if a.in.reportFile != "" {
 		env.Stdout = io.MultiWriter(env.Stdout, &c.all)
@@ -126,8 +126,8 @@ func (a *action) command(ctx context.Context) error {
 	began := time.Now()
 	err := a.commands(ctx, env)
 	c.took = time.Since(began)
-	out.end()
-	errs.end()
+	out.End()
+	errs.End()
 	return err
 }
 
@@ -187,58 +187,4 @@ func (a *action) concludeCommand(err error) {
 		a.runner.Say("%s", stack)
 	}
 	a.runner.Say("%s", said)
-}
-
-// shownLines shows what is written to it in the log of the step, where nothing of it is a command of the workflow.
-type shownLines struct {
-	to   *workflow.Runner
-	rest []byte
-}
-
-// Write shows whole lines.
-func (l *shownLines) Write(p []byte) (int, error) {
-	l.rest = append(l.rest, p...)
-	for {
-		at := bytes.IndexByte(l.rest, '\n')
-		if at < 0 {
-			return len(p), nil
-		}
-		l.to.Say("%s", l.rest[:at])
-		l.rest = l.rest[at+1:]
-	}
-}
-
-// end shows what is left of a line.
-func (l *shownLines) end() {
-	if len(l.rest) > 0 {
-		l.to.Say("%s", l.rest)
-	}
-	l.rest = nil
-}
-
-// mostShown is how much of what a command writes the summary shows, in bytes: the end of it.
-const mostShown = 64 << 10
-
-// A tail is the end of what is written to it.
-type tail struct{ text []byte }
-
-// Write keeps the end.
-func (t *tail) Write(p []byte) (int, error) {
-	t.text = append(t.text, p...)
-	if n := len(t.text) - mostShown; n > mostShown {
-		t.text = append([]byte(nil), t.text[n:]...)
-	}
-	return len(p), nil
-}
-
-// String returns whole lines.
-func (t *tail) String() string {
-	text := t.text
-	if n := len(text) - mostShown; n > 0 {
-		text = text[n:]
-		if at := bytes.IndexByte(text, '\n'); at >= 0 {
-			text = text[at+1:]
-		}
-	}
-	return string(text)
 }
