@@ -160,7 +160,7 @@ func TestBoundaryAllowsWhatTheRolesNeed(t *testing.T) {
 	c := boundedConfig()
 	bucket, distribution, queue := "arn:aws:s3:::"+c.Bucket(), distributionArn, "arn:aws:sqs:us-east-1:123456789012:SlurmFactoryInfraStack-indexer"
 	documents := map[string]policy.Document{
-		"manual user": ManualUserPermissions(bucket, distribution), "indexer": IndexerPermissions(bucket, distribution, queue),
+		"manual user": policy.ManualUserPermissions(bucket, distribution), "indexer": IndexerPermissions(bucket, distribution, queue),
 	}
 	documents[c.DeployRole()], documents[c.DiffRole()] = DeployPermissions(c, testAccount), DiffPermissions(c, testAccount)
 	documents["signer"] = SigningPermissions(testKey)

@@ -306,7 +306,35 @@ func (c Config) publisherErrors() []error {
 				"Give it another (--maintain-environment, or environment= of a --publisher), or none", p.Name, p.place(), other))
 		}
 	}
-	return append(found, c.nameErrors()...)
+	return append(append(found, c.promotionErrors()...), c.nameErrors()...)
+}
+
+// promotionErrors refuses publishers that could do without the one that promotes what they
+// publish: those whose role, or whose jobs, may write where it writes.
+func (c Config) promotionErrors() []error {
+	var found []error
+	for _, m := range c.Publishers {
+		for _, p := range c.Publishers {
+			switch {
+			case p.Access != Publish || !overlap(m.From, p.prefixes()):
+			case overlap(m.prefixes(), p.prefixes()):
+				found = append(found, fmt.Errorf("publisher %s: it may write both what publisher %s promotes and where that goes: "+
+					"give it the prefix of staging alone (--prefix, or prefix= of a --publisher)", p.Name, m.Name))
+			case sharesJobs(m, p):
+				found = append(found, fmt.Errorf("publisher %s: %s is that of publisher %s, whose packages it promotes: a job that publishes could promote. "+
+					"Give it another environment=", m.Name, m.place(), p.Name))
+			}
+		}
+	}
+	return found
+}
+
+// sharesJobs reports whether jobs that may assume the role of p could assume that of m, because
+// both are tied to the same place.
+func sharesJobs(m, p Publisher) bool {
+	sameRepo := strings.EqualFold(p.Owner, m.Owner) && strings.EqualFold(p.Repo, m.Repo)
+	ownWorkflow := m.Workflow != "" && m.Workflow != p.Workflow && !strings.ContainsAny(m.Workflow, "*?")
+	return sameRepo && !ownWorkflow && m.place() != "" && strings.EqualFold(p.place(), m.place())
 }
 
 // publishesBeside is the publisher whose jobs could assume the role of m, which can delete,
@@ -316,9 +344,7 @@ func (c Config) publishesBeside(m Publisher) string {
 		return ""
 	}
 	for _, p := range c.Publishers {
-		sameRepo := strings.EqualFold(p.Owner, m.Owner) && strings.EqualFold(p.Repo, m.Repo)
-		ownWorkflow := m.Workflow != "" && m.Workflow != p.Workflow && !strings.ContainsAny(m.Workflow, "*?")
-		if p.Access == Publish && sameRepo && !ownWorkflow && m.place() != "" && strings.EqualFold(p.place(), m.place()) {
+		if p.Access == Publish && sharesJobs(m, p) {
 			return p.Name
 		}
 	}

@@ -121,6 +121,13 @@ func TestValidate(t *testing.T) {
 		{"prefix without end", func(c *Config) { c.Publishers[0].Prefixes = []string{"slurm"} }, "ends in /"},
 		{"prefix from the root", func(c *Config) { c.Publishers[0].Prefixes = []string{"/slurm/"} }, "does not begin with it"},
 		{"prefix with a wildcard", func(c *Config) { c.Publishers[0].Prefixes = []string{"*/"} }, "ends in /"},
+		{"from without end", func(c *Config) { promoting(c).From = []string{"staging"} }, "ends in /"},
+		{"promotes as it likes", func(c *Config) { promoting(c).Access = Maintain }, "access=publish"},
+		{"promotes from where it writes", func(c *Config) { promoting(c).Prefixes = []string{"staging/x/"} }, "overlap"},
+		{"promotes to everywhere", func(c *Config) { promoting(c).Prefixes = nil }, "overlap"},
+		{"staging writes everything", func(c *Config) { promoting(c); c.Publishers[0].Prefixes = nil }, "publisher publish: it may write both what publisher promote promotes and where that goes"},
+		{"staging writes production", func(c *Config) { promoting(c); c.Publishers[0].Prefixes = []string{"staging/a/", "prod/"} }, "it may write both"},
+		{"staging may promote", func(c *Config) { promoting(c).Environment = "Release" }, "a job that publishes could promote"},
 		{"session", func(c *Config) { c.Publishers[0].Session = 13 * time.Hour }, "1 to 12 hours"},
 		{"everything expires", func(c *Config) { c.Publishers[0].ExpireDays = 1 }, "empty the bucket"},
 	} {
@@ -132,6 +139,25 @@ func TestValidate(t *testing.T) {
 				t.Errorf("%v, want %q", err, row.want)
 			}
 		})
+	}
+}
+
+// promoting adds a publisher that promotes what the first one publishes.
+func promoting(c *Config) *Publisher {
+	c.Publishers[0].Prefixes = []string{"staging/"}
+	p := c.Publishers[0]
+	p.Name, p.Role, p.Environment, p.Prefixes, p.From = "promote", "slurm-factory-promote", "production", []string{"prod/"}, []string{"staging/"}
+	c.Publishers = append(c.Publishers, p)
+	return &c.Publishers[len(c.Publishers)-1]
+}
+
+// TestPromotion: staging and production have a role each, unless they share jobs or prefixes.
+func TestPromotion(t *testing.T) {
+	c := Default()
+	c.Account = testAccount
+	promoting(&c)
+	if err := c.Validate(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -20,7 +20,7 @@ func PermissionsTable(c Config) string {
 		}
 	}
 	if c.ManualUser != "" {
-		writeRows(&b, "user `"+c.ManualUser+"`", ManualUserPermissions("BUCKET", "DISTRIBUTION"))
+		writeRows(&b, "user `"+c.ManualUser+"`", policy.ManualUserPermissions("BUCKET", "DISTRIBUTION"))
 	}
 	if c.IndexerQueue {
 		writeRows(&b, "role `"+c.indexerRole()+"`", IndexerPermissions("BUCKET", "DISTRIBUTION", "QUEUE"))
@@ -33,7 +33,7 @@ func PermissionsTable(c Config) string {
 		writeRows(&b, "S3, by the role `"+c.StackName+"-replication`", ReplicationPermissions("BUCKET", "REPLICA"))
 	}
 	if c.ImmutablePackages {
-		writeRows(&b, "everybody", policy.New(ImmutablePackages("BUCKET", c.ManualUser)...))
+		writeRows(&b, "everybody", policy.New(policy.ImmutablePackages("BUCKET", c.ManualUser)...))
 	}
 	b.WriteString("\n| role | who may assume it: a GitHub token with |\n|---|---|\n")
 	for _, p := range c.Publishers {

@@ -1,7 +1,6 @@
 package infra
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
@@ -80,10 +79,14 @@ func (p Publisher) Permissions(bucket, distribution string) policy.Document {
 		objects = append(objects, bucket+"/"+prefix+"*")
 	}
 	if len(p.Prefixes) > 0 {
-		listed = policy.Condition{"StringLike": {"s3:prefix": suffixed(p.Prefixes, "*")}}
+		listed = policy.Condition{"StringLike": {"s3:prefix": suffixed(slices.Concat(p.Prefixes, p.From), "*")}}
+	}
+	read := slices.Clone(objects)
+	for _, from := range p.From {
+		read = append(read, bucket+"/"+from+"*")
 	}
 	statements := []policy.Statement{
-		{Sid: "ReadObjects", Effect: policy.Allow, Action: policy.Strings{"s3:GetObject"}, Resource: objects},
+		{Sid: "ReadObjects", Effect: policy.Allow, Action: policy.Strings{"s3:GetObject"}, Resource: read},
 		// Without it S3 says 403 instead of 404 for what is not there.
 		{Sid: "ListObjects", Effect: policy.Allow, Action: policy.Strings{"s3:ListBucket"}, Resource: policy.Strings{bucket}, Condition: listed},
 		{Sid: "FindBucket", Effect: policy.Allow, Action: policy.Strings{"s3:GetBucketLocation"}, Resource: policy.Strings{bucket}},
@@ -126,77 +129,6 @@ func suffixed(all []string, suffix string) policy.Strings {
 		out = append(out, s+suffix)
 	}
 	return out
-}
-
-// withoutMFA are the only S3 actions of the manual user's access key alone. Everything
-// else, known today or added by AWS tomorrow, needs a session with MFA.
-var withoutMFA = policy.Strings{"s3:Get*", "s3:List*", "s3:PutObject", "s3:AbortMultipartUpload"}
-
-// ManualUserPermissions is full access to the bucket for a person, who must have
-// signed in with MFA to do more there than read and upload.
-func ManualUserPermissions(bucket, distribution string) policy.Document {
-	both := policy.Strings{bucket, bucket + "/*"}
-	return policy.New(
-		policy.Statement{Sid: "FullAccess", Effect: policy.Allow, Action: policy.Strings{"s3:*"}, Resource: both},
-		policy.Statement{Sid: "Invalidate", Effect: policy.Allow, Resource: policy.Strings{distribution},
-			Action: policy.Strings{"cloudfront:CreateInvalidation", "cloudfront:GetInvalidation", "cloudfront:ListInvalidations"}},
-		policy.Statement{Sid: "OnlyUploadsWithoutMFA", Effect: policy.Deny, Resource: both, NotAction: withoutMFA, Condition: noMFA()},
-	)
-}
-
-// noMFA holds for requests without MFA. Those signed by an access key alone carry no
-// such key at all, so its absence counts as "false".
-func noMFA() policy.Condition {
-	return policy.Condition{"BoolIfExists": {"aws:MultiFactorAuthPresent": {"false"}}}
-}
-
-// ImmutablePackages are the statements of the bucket's policy that keep a leaked token
-// from replacing what it has not seen, for every client:
-//
-//   - a package's bytes (blobs of layout v3, .spack files of layout v2) are only ever
-//     created: they must be written with If-None-Match;
-//   - everything else, documents and plain files, must be written with If-None-Match or
-//     with If-Match, that is as a replacement of a version that the writer names.
-//
-// Starting an upload and sending its parts carry no such header; they create no object
-// yet and are exempt. Except, an ARN, is the person who may repair a damaged package by
-// hand, with MFA; empty for nobody.
-func ImmutablePackages(bucket, except string) []policy.Statement {
-	created := policy.Strings{bucket + "/blobs/*", bucket + "/*/blobs/*", bucket + "/*.spack"}
-	statements := []policy.Statement{
-		unconditional("PackagesAreImmutable", created, "s3:if-none-match"),
-		unconditional("WritesAreConditional", policy.Strings{bucket + "/*"}, "s3:if-none-match", "s3:if-match"),
-	}
-	if except == "" {
-		return statements
-	}
-	for _, st := range slices.Clone(statements) {
-		st.Sid += "WithoutMFA"
-		st.Condition = maps.Clone(st.Condition)
-		st.Condition["ArnEquals"] = map[string]policy.Strings{"aws:PrincipalArn": {except}}
-		maps.Copy(st.Condition, noMFA())
-		statements = append(statements, st)
-	}
-	for _, st := range statements[:2] {
-		st.Condition["ArnNotEquals"] = map[string]policy.Strings{"aws:PrincipalArn": {except}}
-	}
-	return statements
-}
-
-// unconditional denies to create an object by a request that has none of the headers.
-func unconditional(sid string, objects policy.Strings, headers ...string) policy.Statement {
-	absent := map[string]policy.Strings{}
-	for _, h := range headers {
-		absent[h] = policy.Strings{"true"}
-	}
-	return policy.Statement{
-		Sid:       sid,
-		Effect:    policy.Deny,
-		Principal: policy.Anyone(),
-		Action:    policy.Strings{"s3:PutObject"},
-		Resource:  objects,
-		Condition: policy.Condition{"Null": absent, "Bool": {"s3:ObjectCreationOperation": {"true"}}},
-	}
 }
 
 // GitHubIssuer is the host of GitHub's token issuer, by which an account knows the provider.

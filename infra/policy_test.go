@@ -71,6 +71,35 @@ func TestPermissions(t *testing.T) {
 	}
 }
 
+// TestStagingAndProduction: the role that promotes reads staging and writes production; that of
+// staging does not reach production.
+func TestStagingAndProduction(t *testing.T) {
+	staging := Publisher{Access: Publish, Prefixes: []string{"staging/"}}.Permissions(bucketArn, distributionArn)
+	promoting := Publisher{Access: Publish, Prefixes: []string{"prod/"}, From: []string{"staging/"}}.Permissions(bucketArn, distributionArn)
+	prefix := func(p string) map[string]string { return map[string]string{"s3:prefix": p} }
+	for _, row := range []struct {
+		name, action, resource string
+		keys                   map[string]string
+		staging, promoting     bool
+	}{
+		{"write staging", "s3:PutObject", object("staging/blobs/sha256/ab/abc"), nil, true, false},
+		{"write production", "s3:PutObject", object("prod/blobs/sha256/ab/abc"), nil, false, true},
+		{"leave evidence", "s3:PutObject", object("prod/.promotions/0123.json"), nil, false, true},
+		{"read staging", "s3:GetObject", object("staging/blobs/sha256/ab/abc"), nil, true, true},
+		{"read production", "s3:GetObject", object("prod/v3/layout.json"), nil, false, true},
+		{"list staging", "s3:ListBucket", bucketArn, prefix("staging/v3/"), true, true},
+		{"list production", "s3:ListBucket", bucketArn, prefix("prod/v3/"), false, true},
+		{"read elsewhere", "s3:GetObject", object("other/x"), nil, false, false},
+		{"abort an upload in staging", "s3:AbortMultipartUpload", object("staging/x"), nil, true, false},
+		{"delete from staging", "s3:DeleteObject", object("staging/x"), nil, false, false},
+		{"delete from production", "s3:DeleteObject", object("prod/x"), nil, false, false},
+	} {
+		r := policy.Request{Action: row.action, Resource: row.resource, Keys: row.keys}
+		decide(t, row.name+", staging", staging, r, row.staging)
+		decide(t, row.name+", promoting", promoting, r, row.promoting)
+	}
+}
+
 // TestWholeBucket: without a prefix a role reaches every mirror, and still not more
 // than the bucket.
 func TestWholeBucket(t *testing.T) {
@@ -92,7 +121,7 @@ func TestWholeBucket(t *testing.T) {
 }
 
 func TestManualUser(t *testing.T) {
-	d := ManualUserPermissions(bucketArn, distributionArn)
+	d := policy.ManualUserPermissions(bucketArn, distributionArn)
 	mfa := map[string]string{"aws:MultiFactorAuthPresent": "true"}
 	noMFA := map[string]string{"aws:MultiFactorAuthPresent": "false"}
 	for _, row := range []struct {
@@ -140,7 +169,7 @@ func TestManualUser(t *testing.T) {
 // does. No request without a condition replaces anything, whatever its name.
 func TestImmutablePackages(t *testing.T) {
 	role := Publisher{Access: Publish}.Permissions(bucketArn, distributionArn)
-	bucket := policy.New(ImmutablePackages(bucketArn, jamesArn)...)
+	bucket := policy.New(policy.ImmutablePackages(bucketArn, jamesArn)...)
 	creates := func(keys ...string) map[string]string {
 		m := map[string]string{"s3:ObjectCreationOperation": "true"}
 		for i := 0; i < len(keys); i += 2 {
@@ -202,7 +231,7 @@ func TestImmutablePackages(t *testing.T) {
 // TestImmutableForEverybody: without a manual user nobody is exempt.
 func TestImmutableForEverybody(t *testing.T) {
 	role := Publisher{Access: Publish}.Permissions(bucketArn, distributionArn)
-	bucket := policy.New(ImmutablePackages(bucketArn, "")...)
+	bucket := policy.New(policy.ImmutablePackages(bucketArn, "")...)
 	keys := map[string]string{"s3:ObjectCreationOperation": "true", "aws:PrincipalArn": jamesArn, "aws:MultiFactorAuthPresent": "true"}
 	for _, name := range []string{"blobs/sha256/ab/abc", "v3/layout.json"} {
 		got, err := policy.Decide(policy.Request{Action: "s3:PutObject", Resource: object(name), Keys: keys}, role, bucket)

@@ -91,7 +91,7 @@ func newManualUser(stack awscdk.Stack, c Config, bucket awss3.IBucket, distribut
 	user.ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN)
 	user.AttachInlinePolicy(awsiam.NewPolicy(stack, jsii.String("ManualUserPolicy"), &awsiam.PolicyProps{
 		PolicyName: jsii.String("buildcache-full-access"),
-		Document:   document(ManualUserPermissions(*bucket.BucketArn(), *distribution.DistributionArn())),
+		Document:   document(policy.ManualUserPermissions(*bucket.BucketArn(), *distribution.DistributionArn())),
 	}))
 }
 
@@ -141,7 +141,10 @@ type Publisher struct {
 	Workflow string
 	// Prefixes are the parts of the bucket, each ending in "/". Empty: all of it.
 	Prefixes []string
-	// Access is what the role may do there.
+	// From are other parts of the bucket, each ending in "/", that the role may read: it
+	// promotes what is there to Prefixes. Empty: it promotes nothing.
+	From []string
+	// Access is what the role may do at Prefixes.
 	Access Access
 	// Session is the longest session of the role, 1 to 12 hours.
 	Session time.Duration
@@ -187,6 +190,11 @@ func (p Publisher) validate() error {
 	for _, prefix := range p.Prefixes {
 		refuse(!prefixForm.MatchString(prefix), "prefix %q: want a path that ends in / and does not begin with it", prefix)
 	}
+	for _, from := range p.From {
+		refuse(!prefixForm.MatchString(from), "from %q: want a path that ends in / and does not begin with it", from)
+	}
+	refuse(len(p.From) > 0 && p.Access != Publish, "from is for access=publish: a role that promotes reads there, and writes at its prefix")
+	refuse(len(p.From) > 0 && overlap(p.From, p.prefixes()), "from and prefix overlap: a role that promotes must not write what it promotes")
 	refuse(p.Session < time.Hour || p.Session > 12*time.Hour, "session %s: IAM allows 1 to 12 hours", p.Session)
 	refuse(p.ExpireDays < 0 || p.ExpireDays > maxDays, "expire-days %d: want 1 to %d", p.ExpireDays, maxDays)
 	refuse(p.ExpireDays > 0 && len(p.Prefixes) == 0, "expire-days needs a prefix: it would empty the bucket")
@@ -224,4 +232,16 @@ func (p Publisher) scopes() int {
 		}
 	}
 	return n
+}
+
+// overlap reports whether two sets of prefixes have a part of the bucket in common.
+func overlap(some, others []string) bool {
+	for _, a := range some {
+		for _, b := range others {
+			if strings.HasPrefix(a, b) || strings.HasPrefix(b, a) {
+				return true
+			}
+		}
+	}
+	return false
 }

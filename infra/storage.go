@@ -29,7 +29,7 @@ func newCacheBucket(stack awscdk.Stack, c Config, logs awss3.IBucket) awss3.Buck
 	}}
 	bucket := awss3.NewBucket(stack, jsii.String("BinaryCacheBucket"), props)
 	if c.ImmutablePackages {
-		for _, st := range ImmutablePackages(*bucket.BucketArn(), c.manualUserArn(stack)) {
+		for _, st := range policy.ImmutablePackages(*bucket.BucketArn(), c.manualUserArn(stack)) {
 			bucket.AddToResourcePolicy(statement(st))
 		}
 	}

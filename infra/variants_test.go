@@ -1,6 +1,7 @@
 package infra
 
 import (
+	"slices"
 	"time"
 )
 
@@ -73,6 +74,14 @@ func variants() map[string]Config {
 		Publisher{Name: "dry-run", Role: "slurm-factory-dry-run", Owner: "o", Repo: "r", PullRequests: true, Access: Read, Session: time.Hour},
 	)
 
+	staged := plain
+	staged.Publishers = slices.Clone(plain.Publishers)
+	staged.Publishers[0].Prefixes = []string{"staging/"}
+	staged.Publishers = append(staged.Publishers, Publisher{
+		Name: "promote", Role: "slurm-factory-promote", Owner: "o", Repo: "r", OwnerID: "123456", RepoID: "456789",
+		Environment: "production", Prefixes: []string{"noble/spack/"}, From: []string{"staging/"}, Access: Publish, Session: time.Hour,
+	})
+
 	indexed := bare
 	indexed.IndexerQueue = true
 
@@ -99,6 +108,6 @@ func variants() map[string]Config {
 		"bounded":    bounded,
 		"indexed":    indexed,
 		"bare":       bare, "plain": plain, "domain": domain, "vantage": vantage, "everything": everything,
-		"given": given, "listing": listing, "reference": reference, "shared": shared,
+		"given": given, "listing": listing, "reference": reference, "shared": shared, "staged": staged,
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+	"github.com/vantagecompute/slurm-factory-publish/publish/promotion"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
@@ -179,6 +180,11 @@ func (a *application) publish(ctx context.Context, m *running) error {
 			return fmt.Errorf("key index: %w", err)
 		}
 		a.stale(m.Path, m.format.KeyIndexName())
+	}
+	if a.plan.options.Promotion != nil && (len(m.documents) > 0 || m.Index.Changes) {
+		if err := a.leaveEvidence(ctx, m); err != nil {
+			return err
+		}
 	}
 	if err := a.writeIndex(ctx, m); err != nil {
 		return err
@@ -393,8 +399,8 @@ func (a *application) store(ctx context.Context, s mirror.Store, shown string, w
 // counted is a store of a mirror that counts what is stored in it.
 func (a *application) counted(path string, s mirror.Store) mirror.Store {
 	return mirror.Counted(s, func(u mirror.Upload) {
-		// What publishers tell each other, and the history, is nothing that is published.
-		if strings.HasPrefix(u.Name, lead.Dir) || strings.HasPrefix(u.Name, history.Dir) {
+		// What publishers tell each other, history and evidence are nothing that is published.
+		if strings.HasPrefix(u.Name, lead.Dir) || strings.HasPrefix(u.Name, history.Dir) || strings.HasPrefix(u.Name, promotion.Dir) {
 			return
 		}
 		a.progress.Stored(path, u.Content.Size())

@@ -3,7 +3,9 @@ package publish
 import (
 	"context"
 	"fmt"
+	"slices"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 )
@@ -60,4 +62,20 @@ func (a *application) withdrawn(m *running, now *buildcache.Pointer) {
 			a.warn(m.Path, []buildcache.Finding{buildcache.Warning.In(p.SourceFile(), w.String()+stays)})
 		}
 	}
+}
+
+// leaveEvidence records the promotion of packages whose documents are stored.
+func (a *application) leaveEvidence(ctx context.Context, m *running) (err error) {
+	stored := make(map[*buildcache.Package]blob.Digest)
+	for _, w := range slices.Concat(m.documents...) {
+		stored[w.pkg] = w.Digest
+	}
+	var read []*buildcache.Package // the others are offered already
+	for _, p := range m.out.Packages {
+		if p.Document != nil && p.published() {
+			read = append(read, p.Package)
+		}
+	}
+	m.out.Promotion, err = a.plan.options.Promotion.Leave(ctx, a.counted(m.Path, m.store), m.Layout, m.Index.Digest(), read, stored)
+	return err
 }

@@ -3,6 +3,7 @@ package publish
 import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/licence"
+	"github.com/vantagecompute/slurm-factory-publish/publish/promotion"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -27,6 +28,8 @@ type Options struct {
 	// Licences, if set, keep packages out that may not be redistributed: they are refused or, with Route, left to another publish.
 	Licences *licence.Rules
 	Route    bool
+	// Promotion, if set, leaves a record of what was stored under these terms, before the index names it.
+	Promotion *promotion.Terms
 	// VerifySource checks the content of packages that the destination holds already.
 	VerifySource bool
 }

@@ -25,6 +25,7 @@ type MirrorOutcome struct {
 	Index        Index
 	Views        []View
 	Untrusted    []string // see MirrorPlan
+	Promotion    string   // the name of the record of a promotion; empty: there is none
 
 	format buildcache.Layout
 }

@@ -2,7 +2,6 @@ package publish
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -252,34 +251,4 @@ func (p PlannedPackage) Replaces() string {
 		return by.String()
 	}
 	return ""
-}
-
-// A Tidier is a mirror from which documents can be removed.
-type Tidier interface {
-	mirror.Reader
-	mirror.Deleter
-}
-
-// RemoveUnsigned removes, after Apply, the documents of SOURCE that have been signed under another name, where SOURCE is
-// what was signed. Otherwise a later publish would find both. Only layout v2 has such names.
-func (p *Plan) RemoveUnsigned(ctx context.Context, open func(path string) Tidier) error {
-	for _, m := range p.Mirrors {
-		at := open(m.Path)
-		for _, q := range m.Packages {
-			if q.UnsignedFile == "" || q.Status == Rejected {
-				continue
-			}
-			content, info, err := mirror.Read(ctx, at, q.UnsignedFile, buildcache.MaxDocument)
-			if errors.Is(err, mirror.ErrNotExist) || err == nil && string(content) != string(q.Document) {
-				continue // it is another one by now
-			}
-			if err == nil {
-				err = at.Delete(ctx, q.UnsignedFile, info.Version)
-			}
-			if err != nil && !errors.Is(err, mirror.ErrConflict) {
-				return fmt.Errorf("remove %s, which is signed as %s: %w", buildcache.Join(m.Path, q.UnsignedFile), q.File, err)
-			}
-		}
-	}
-	return nil
 }

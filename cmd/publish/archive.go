@@ -37,10 +37,10 @@ TO is s3://bucket[/prefix] or file:///directory.`
 
 // An exporting is an export, as a command line says it.
 type exporting struct {
-	from         target.Config
+	from target.Config
+	selecting
 	rules        cli.Rules
 	bases        []string
-	builds       bool
 	output       cli.Output
 	dryRun, json bool
 	timeout      time.Duration
@@ -58,7 +58,7 @@ func exportCommand(env cli.Env) *cobra.Command {
 	fs.BoolVar(&e.json, "json", false, "print one JSON document (see docs/json-report.md)")
 	cli.OutputFlags(fs, &e.output)
 	fs.StringArrayVar(&e.bases, "base", nil, "leave out what this earlier `FILE` holds; repeatable")
-	fs.BoolVar(&e.builds, "with-build-deps", false, "export what packages were built with too, as far as FROM offers it")
+	e.selecting.register(fs, "export")
 	cli.ReadFlags(fs, &e.from)
 	cli.TrustFlags(fs, &e.rules)
 	cli.BuildFlags(fs, &e.rules.Selection)
@@ -71,10 +71,10 @@ func (e *exporting) run(cmd *cobra.Command, args []string, env cli.Env) error {
 	var want elsewhere.Closure
 	var wrong error
 	want.Want, wrong = wantedOf(args[2:])
-	if err = errors.Join(err, e.output.Check(), e.from.Validate(), wrong); err != nil {
+	if err = errors.Join(err, e.output.Check(), e.from.Validate(), e.check(), wrong); err != nil {
 		return cli.Usage(err)
 	}
-	want.Layout, want.NoKeys, want.Builds = o.Selection.Layout, o.Selection.NoKeys, e.builds
+	want.Layout, want.NoKeys, want.Builds, want.View = o.Selection.Layout, o.Selection.NoKeys, e.builds, e.view
 	env.Output = e.output
 	ctx, cancel := cli.WithTimeout(cmd.Context(), e.timeout)
 	defer cancel()
@@ -90,9 +90,9 @@ func (e *exporting) run(cmd *cobra.Command, args []string, env cli.Env) error {
 func (e *exporting) export(ctx context.Context, from, file string, want elsewhere.Closure, o publish.Options, report *task.Report, env cli.Env) error {
 	screen := task.NewScreen(env)
 	screen.Introduce(from, file)
-	at, done, err := cli.OpenReaders(ctx, env, from, e.from)
+	readers, done, err := e.open(ctx, env, from, e.from)
 	if err != nil {
-		return fmt.Errorf("FROM: %w", err)
+		return err
 	}
 	defer done()
 	if want.Held, err = e.held(ctx); err != nil {
@@ -110,7 +110,7 @@ func (e *exporting) export(ctx context.Context, from, file string, want elsewher
 			to.Discard()
 		}
 	}()
-	src, err := elsewhere.Open(ctx, at(""), to, want)
+	src, err := openAll(ctx, readers, to, want)
 	if errors.Is(err, source.ErrNothing) {
 		return cli.Fail(cli.ExitSource, err)
 	}
@@ -164,12 +164,12 @@ func importCommand(env cli.Env) *cobra.Command {
 		GroupID: help.Publishing, Use: "import FILE TO", Short: "Take the packages of a tar file into a mirror", Long: importHelp, Args: cli.Arguments,
 		Example: "  publish import november.tar file:///srv/mirror",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.carryOut(cmd, args[0], args[1], nil, env, func(context.Context) (mirror.Reader, func() error, error) {
+			return c.carryOut(cmd, args[0], args[1], nil, env, func(context.Context) ([]mirror.Reader, func() error, error) {
 				r, err := archive.Open(args[0])
 				if err != nil {
 					return nil, nil, cli.Fail(cli.ExitSource, err)
 				}
-				return r, r.Close, nil
+				return []mirror.Reader{r}, r.Close, nil
 			})
 		},
 	}

@@ -14,8 +14,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
 	"github.com/vantagecompute/slurm-factory-publish/publish/elsewhere"
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/promotion"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
@@ -32,24 +35,82 @@ const copyHelp = `Copy packages from one mirror to another, with all that instal
 they need, their documents byte for byte, and the public keys of their signers. The index of TO gets what was
 copied; what TO has besides stays.
 
-FROM is s3://bucket[/prefix], file:///directory or https://host[/path], and is read by its index; TO is
-s3://bucket[/prefix] or file:///directory. Packages are selected in Spack's syntax for specs (slurm@25: ^openmpi),
+FROM is s3://bucket[/prefix], a directory or https://host[/path], and is read by its index; TO is
+s3://bucket[/prefix] or a directory. Packages are selected in Spack's syntax for specs (slurm@25: ^openmpi),
 by /hash, or by the name of a lock file (spack.lock), which stands for its environment. Without any,
 everything is copied.
 
 What TO offers already is not read. All content is checked before it is stored. Between buckets of one service S3
-copies what it can vouch for, and the rest passes through this machine.`
+copies what it can vouch for, and the rest passes through this machine.
+
+With rules (--require-signed, --trusted-keys, --sign-key, --licenses, --expect-os, --expect-target, --view) a copy is a promotion. It
+leaves a record of what was copied, from where, by whom and by which rules, which publish show shows.`
 
 // A copying is a copy of packages, as a command line says it.
 type copying struct {
 	target, from target.Config
+	selecting
 	rules        cli.Rules
-	builds       bool
 	whole        bool // what is needed and missing is an error
 	output       cli.Output
 	catalog      bool
 	dryRun, json bool
 	timeout      time.Duration
+}
+
+// A selecting says what of which mirrors is meant.
+type selecting struct {
+	others []string // mirrors besides the first
+	view   string   // of them, that must offer it
+	builds bool
+}
+
+func (s *selecting) register(fs *pflag.FlagSet, verb string) {
+	fs.StringArrayVar(&s.others, "from", nil, "take what FROM does not offer from the mirror at this `URL`; repeatable")
+	fs.StringVar(&s.view, "view", "", verb+" only what the view `NAME` of FROM offers")
+	fs.BoolVar(&s.builds, "with-build-deps", false, verb+" what packages were built with too, as far as FROM offers it")
+}
+
+// check refuses what cannot be the name of a view.
+func (s *selecting) check() error {
+	if s.view == "" {
+		return nil
+	}
+	return field.Wrap("view", layout.CheckView(s.view))
+}
+
+// open opens the mirrors: how the first is reached is how the others are, but for the region.
+func (s *selecting) open(ctx context.Context, env cli.Env, from string, c target.Config) (readers []mirror.Reader, done func() error, err error) {
+	var opened []func() error
+	done = func() error {
+		var errs []error
+		for _, close := range opened {
+			errs = append(errs, close())
+		}
+		return errors.Join(errs...)
+	}
+	for i, where := range append([]string{from}, s.others...) {
+		if i > 0 {
+			c.S3.Region = ""
+		}
+		at, close, err := cli.OpenReaders(ctx, env, where, c)
+		if err != nil {
+			_ = done()
+			return nil, nil, fmt.Errorf("FROM: %w", err)
+		}
+		opened = append(opened, close)
+		readers = append(readers, at(""))
+	}
+	return readers, done, nil
+}
+
+// openAll opens what is meant of mirrors. That there is no such view is wrong usage.
+func openAll(ctx context.Context, from []mirror.Reader, to mirror.Store, want elsewhere.Closure) (*source.Source, error) {
+	src, err := elsewhere.OpenAll(ctx, from, to, want)
+	if errors.Is(err, elsewhere.ErrNoView) {
+		return nil, cli.Fail(cli.ExitUsage, fmt.Errorf("FROM: %w: `publish view list` lists those that there are", err))
+	}
+	return src, err
 }
 
 func copyCommand(env cli.Env) *cobra.Command {
@@ -62,7 +123,7 @@ func copyCommand(env cli.Env) *cobra.Command {
 	fs := cmd.Flags()
 	fs.BoolVar(&c.dryRun, "dry-run", false, "print what would be done and do nothing")
 	fs.BoolVar(&c.json, "json", false, "print one JSON document (see docs/json-report.md)")
-	fs.BoolVar(&c.builds, "with-build-deps", false, "copy what packages were built with too, as far as FROM offers it")
+	c.selecting.register(fs, "copy")
 	fs.StringVar(&c.from.S3.EndpointURL, "from-endpoint-url", "", "`URL` of the S3 that FROM is in; default: that of --endpoint-url")
 	fs.StringVar(&c.from.S3.Region, "from-region", "", "region of the bucket of FROM; default: AWS is asked")
 	fs.StringVar(&c.from.Profile, "from-profile", "", "profile of the AWS configuration with which FROM is read; default: the credentials for TO")
@@ -74,9 +135,11 @@ func copyCommand(env cli.Env) *cobra.Command {
 func (c *copying) registerTo(fs *pflag.FlagSet) {
 	cli.OutputFlags(fs, &c.output)
 	cli.StorageFlags(fs, &c.target)
+	fs.StringSliceVar(&c.rules.Views, "to-view", nil, "add what is copied, and what that depends on, to the view `NAME` of TO; repeatable")
 	cli.IfExistsFlag(fs, &c.rules)
 	cli.TrustFlags(fs, &c.rules)
 	cli.LicenceFlag(fs, &c.rules)
+	cli.SigningFlags(fs, &c.rules.Signing)
 	cli.BuildFlags(fs, &c.rules.Selection)
 	fs.BoolVar(&c.rules.KeepGoing, "keep-going", false, "copy what is good although something else is bad; the exit code is 4 all the same")
 	cli.CatalogFlag(fs, &c.catalog)
@@ -85,31 +148,33 @@ func (c *copying) registerTo(fs *pflag.FlagSet) {
 }
 
 func (c *copying) run(cmd *cobra.Command, args []string, env cli.Env) error {
-	if err := different(args[0], args[1]); err != nil {
-		return err
-	}
-	return c.carryOut(cmd, args[0], args[1], args[2:], env, func(ctx context.Context) (mirror.Reader, func() error, error) {
-		at, done, err := cli.OpenReaders(ctx, env, args[0], c.source())
-		if err != nil {
-			return nil, nil, fmt.Errorf("FROM: %w", err)
+	for _, from := range append([]string{args[0]}, c.others...) {
+		if err := different(from, args[1]); err != nil {
+			return err
 		}
-		return at(""), done, nil
+	}
+	return c.carryOut(cmd, args[0], args[1], args[2:], env, func(ctx context.Context) ([]mirror.Reader, func() error, error) {
+		return c.open(ctx, env, args[0], c.source())
 	})
 }
 
-// carryOut copies packages of the mirror that open returns.
-func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []string, env cli.Env, open func(context.Context) (mirror.Reader, func() error, error)) error {
+// carryOut copies packages of the mirrors that open returns.
+func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []string, env cli.Env, open func(context.Context) ([]mirror.Reader, func() error, error)) error {
+	c.rules.Signing.ReadSecrets(env)
+	c.rules.Signing.AWS = c.target.AWS(env.Target())
 	o, err := c.rules.Options()
 	var want elsewhere.Closure
 	var wrong error
 	want.Want, wrong = wantedOf(packages)
-	if err = errors.Join(err, c.output.Check(), c.target.Validate(), wrong); err != nil {
+	if err = errors.Join(err, c.output.Check(), c.target.ValidateAt(to), c.check(), wrong); err != nil {
 		return cli.Usage(err)
 	}
-	want.Layout, want.NoKeys, want.Builds, want.Anew, want.Whole = o.Selection.Layout, o.Selection.NoKeys, c.builds, o.IfExists != publish.Skip, c.whole
+	want.Layout, want.NoKeys, want.Builds, want.View, want.Whole = o.Selection.Layout, o.Selection.NoKeys, c.builds, c.view, c.whole
+	want.Anew = o.IfExists != publish.Skip || o.Sign.Resign
+	o.Promotion = c.promotion(o, append([]string{from}, c.others...), to, packages)
 	ctx, cancel := cli.WithTimeout(cmd.Context(), c.timeout)
 	defer cancel()
-	reader, done, err := open(ctx)
+	readers, done, err := open(ctx)
 	if err != nil {
 		return err
 	}
@@ -121,7 +186,7 @@ func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []strin
 	j := &task.Publish{
 		Destination: to, Target: c.target, Options: o, DryRun: c.dryRun, Catalog: c.catalog,
 		From: func(ctx context.Context, to mirror.Store) (*source.Source, error) {
-			return elsewhere.Open(ctx, reader, to, want)
+			return openAll(ctx, readers, to, want)
 		},
 		Into:        transfer.NewRelay("").Into,
 		Environment: env.Target(), Report: report, Observer: screen, Identified: screen.Identified,
@@ -132,6 +197,29 @@ func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []strin
 		err = printErr
 	}
 	return err
+}
+
+// promotion says under which rules packages are copied; nil if there are none.
+func (c *copying) promotion(o publish.Options, from []string, to string, packages []string) *promotion.Terms {
+	s := o.Selection
+	r := promotion.Rules{RequireSigned: o.Trust.RequireSigned, Resign: o.Sign.Resign, OS: s.OS, Target: s.Target, Licences: c.rules.Licences, View: c.view}
+	if o.Trust.Keys != nil {
+		for _, f := range o.Trust.Keys.Fingerprints() {
+			r.TrustedKeys = append(r.TrustedKeys, string(f))
+		}
+	}
+	if o.Sign.Key != nil {
+		r.SigningKey = string(o.Sign.Key.Fingerprint())
+	}
+	if !r.Any() {
+		return nil
+	}
+	r.Packages, r.IfExists = packages, string(o.IfExists)
+	t := &promotion.Terms{To: redact.URL(target.Canonical(to)), Rules: r}
+	for _, where := range from {
+		t.From = append(t.From, redact.URL(target.Canonical(where)))
+	}
+	return t
 }
 
 // source is how FROM is reached: as TO, where nothing else is said.
@@ -179,7 +267,7 @@ func wantedOf(args []string) (want closure.Want, err error) {
 
 // different refuses to copy a mirror onto itself.
 func different(from, to string) error {
-	u, err := url.Parse(from)
+	u, err := url.Parse(target.Canonical(from))
 	switch {
 	case err == nil && u.Scheme == "file":
 		return target.Apart(u.Path, to)

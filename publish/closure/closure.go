@@ -36,15 +36,18 @@ type Catalogue struct {
 type catalogued struct {
 	index.Entry
 	format int // of its node
+	from   int // the position of its index
 }
 
-// Of returns the catalogue of indices.
-func Of(x *buildcache.Indices) *Catalogue {
+// Of returns the catalogue of the indices of a mirror, or of several: what more than one offers is that of the first.
+func Of(all ...*buildcache.Indices) *Catalogue {
 	c := &Catalogue{records: make(map[spec.Hash]catalogued)}
-	for g, part := range x.ByGeneration() {
-		for e := range part.All() {
-			if was, ok := c.records[e.Hash]; !ok || e.InBuildcache && !was.InBuildcache {
-				c.records[e.Hash] = catalogued{e, g.Specs}
+	for i, x := range all {
+		for g, part := range x.ByGeneration() {
+			for e := range part.All() {
+				if was, ok := c.records[e.Hash]; !ok || e.InBuildcache && !was.InBuildcache {
+					c.records[e.Hash] = catalogued{e, g.Specs, i}
+				}
 			}
 		}
 	}
@@ -63,6 +66,7 @@ func (c catalogued) node() (*spec.Node, error) {
 type Chosen struct {
 	Node   *spec.Node
 	Record jsontext.Value // of the index
+	From   int            // the position of the index that offers it: see Of
 }
 
 // A Lacking package is one that is needed and not offered.
@@ -146,7 +150,7 @@ func (x *Closure) follow(from []spec.Hash, edges func(*spec.Node) []spec.Hash, n
 			x.Missing = append(x.Missing, Lacking{name, neededBy[h]})
 			continue
 		}
-		x.found[h] = Chosen{n, r.Node}
+		x.found[h] = Chosen{n, r.Node, r.from}
 		for _, d := range edges(n) {
 			if _, ok := neededBy[d]; !ok {
 				neededBy[d] = n.ID()
@@ -232,7 +236,7 @@ func (c *Catalogue) Depended(from []spec.Hash) ([]Chosen, error) {
 			return nil, err
 		}
 		if r.InBuildcache {
-			found = append(found, Chosen{n, r.Node})
+			found = append(found, Chosen{n, r.Node, r.from})
 		}
 		next = append(next, n.Dependencies...)
 	}

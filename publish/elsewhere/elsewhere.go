@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
@@ -25,6 +26,8 @@ import (
 // A Closure says which packages of a mirror elsewhere are meant. What they need when they are installed belongs to them.
 type Closure struct {
 	closure.Want
+	// View is a named index that must offer what is meant and all that it needs; empty: the index of the whole mirror.
+	View string
 	// Layout is that of the mirrors that are meant, v3 or v2. Empty: both.
 	Layout string
 	// NoKeys leaves out the public keys of the source.
@@ -39,10 +42,18 @@ type Closure struct {
 	Whole bool
 }
 
+// ErrNoView reports that no mirror has the view that was asked for.
+var ErrNoView = errors.New("there is no view")
+
 // Open reads the documents of packages that are selected, and of what they need. A package that to offers already is
 // not read. ctx must last as long as the Source: its blobs are read when they are stored, which a
 // store made by transfer.Relay does without reading them twice.
 func Open(ctx context.Context, from mirror.Reader, to mirror.Store, c Closure) (*source.Source, error) {
+	return OpenAll(ctx, []mirror.Reader{from}, to, c)
+}
+
+// OpenAll is Open for several mirrors, which complete each other: what more than one offers is read from the first.
+func OpenAll(ctx context.Context, from []mirror.Reader, to mirror.Store, c Closure) (*source.Source, error) {
 	src, specs := new(source.Source), spec.NewReader(maxSpecs)
 	for _, f := range buildcache.Layouts() {
 		if c.Layout != "" && c.Layout != f.Name() {
@@ -53,7 +64,11 @@ func Open(ctx context.Context, from mirror.Reader, to mirror.Store, c Closure) (
 			return nil, fmt.Errorf("%s: %w", f.Name(), err)
 		}
 	}
-	if len(src.Mirrors) == 0 {
+	switch {
+	case len(src.Mirrors) > 0:
+	case c.View != "":
+		return nil, fmt.Errorf("%w %s", ErrNoView, c.View)
+	default:
 		return nil, fmt.Errorf("%w: there is no index of a Spack mirror: `publish index` makes one", source.ErrNothing)
 	}
 	if len(c.Held) > 0 {
@@ -110,28 +125,58 @@ type reading struct {
 	src    *source.Source
 	specs  *spec.Reader
 	layout buildcache.Layout
-	from   mirror.Reader
+	from   []mirror.Reader
 	to     mirror.Store
 	mirror *source.Mirror
 	files  *remote
+
+	offering []mirror.Reader // those of from that have an index
+}
+
+// readIndices reads the indices of the mirrors that have one.
+func (e *reading) readIndices(ctx context.Context) ([]*buildcache.Indices, error) {
+	l := e.layout
+	if e.View != "" {
+		var ok bool
+		if l, ok = l.View(e.View); !ok {
+			return nil, nil
+		}
+	}
+	read := make([]*buildcache.Indices, len(e.from))
+	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(read), func(ctx context.Context, i int) error {
+		p, err := l.ReadPointer(ctx, e.from[i])
+		if err != nil || p.Version == mirror.Absent {
+			return err
+		}
+		x, err := l.ReadIndex(ctx, e.from[i], p)
+		if err == nil && !p.Checked {
+			err = x.Check()
+		}
+		if err != nil {
+			return fmt.Errorf("index: %w", err)
+		}
+		read[i] = x
+		return nil
+	})
+	var all []*buildcache.Indices
+	for i, x := range read {
+		if x != nil {
+			all = append(all, x)
+			e.offering = append(e.offering, e.from[i])
+		}
+	}
+	return all, err
 }
 
 func (e *reading) open(ctx context.Context) error {
-	p, err := e.layout.ReadPointer(ctx, e.from)
-	if err != nil || p.Version == mirror.Absent {
+	indices, err := e.readIndices(ctx)
+	if err != nil || len(indices) == 0 {
 		return err
 	}
-	x, err := e.layout.ReadIndex(ctx, e.from, p)
-	if err == nil && !p.Checked {
-		err = x.Check()
-	}
-	if err != nil {
-		return fmt.Errorf("index: %w", err)
-	}
-	e.files = &remote{Reader: e.from, ctx: ctx, sizes: make(map[string]int64)}
+	e.files = &remote{Reader: e.offering[0], ctx: ctx, objects: make(map[string]object)}
 	e.mirror = source.NewMirror(e.layout, e.files, e.specs)
 	e.src.Mirrors = append(e.src.Mirrors, e.mirror)
-	all, err := closure.Of(x).Installed(e.Want, e.Builds)
+	all, err := closure.Of(indices...).Installed(e.Want, e.Builds)
 	if err != nil {
 		return err
 	}
@@ -140,10 +185,10 @@ func (e *reading) open(ctx context.Context) error {
 		return err
 	}
 	e.holes(all.Missing, lacks)
-	if len(lacks.names) == 0 {
+	if len(lacks.documents) == 0 {
 		return nil
 	}
-	if err := e.read(ctx, lacks.names); err != nil {
+	if err := e.read(ctx, lacks.documents); err != nil {
 		return err
 	}
 	slices.SortFunc(e.mirror.Packages, func(a, b *buildcache.Package) int { return strings.Compare(a.File, b.File) })
@@ -179,8 +224,14 @@ func (e *reading) holes(missing []closure.Lacking, lacks comparison) {
 
 // A comparison is what a destination lacks, as far as its index and a listing tell.
 type comparison struct {
-	index *buildcache.Indices // of the destination; nil if that cannot be read
-	names [][]string          // of documents that are to be read: each is under one of its names
+	index     *buildcache.Indices // of the destination; nil if that cannot be read
+	documents []document          // that are to be read
+}
+
+// A document is that of a package, which is under one of its names.
+type document struct {
+	names []string
+	from  mirror.Reader
 }
 
 func (c comparison) offers(h spec.Hash) bool { return c.index != nil && c.index.Has(h) }
@@ -189,14 +240,14 @@ func (c comparison) offers(h spec.Hash) bool { return c.index != nil && c.index.
 // there. Everything else is read, since an index comes last.
 func (e *reading) compare(ctx context.Context, all []closure.Chosen) (comparison, error) {
 	var c comparison
-	names := make([][]string, len(all))
+	documents := make([]document, len(all))
 	var flat []string
 	for i, p := range all {
 		n, err := e.namesOf(p)
 		if err != nil {
 			return c, err
 		}
-		names[i] = n
+		documents[i] = document{n, e.offering[p.From]}
 		flat = append(flat, n...)
 	}
 	p, err := buildcache.PointerForUpdate(ctx, e.layout, e.to)
@@ -213,22 +264,22 @@ func (e *reading) compare(ctx context.Context, all []closure.Chosen) (comparison
 		}
 	}
 	if e.Anew || c.index == nil || c.index.Offered() == 0 {
-		c.names = names
+		c.documents = documents
 		return c, nil
 	}
 	seen, err := buildcache.SurveyAt(ctx, e.layout, e.to, p, flat)
 	if err != nil {
 		return c, err
 	}
-	for i, n := range names {
+	for i, d := range documents {
 		there := ""
-		for _, name := range n {
+		for _, name := range d.names {
 			if _, ok := seen.Objects[name]; ok {
 				there = name
 			}
 		}
 		if there == "" || !c.offers(all[i].Node.Hash) {
-			c.names = append(c.names, n)
+			c.documents = append(c.documents, d)
 			continue
 		}
 		known := packageOf(all[i].Node)
@@ -252,12 +303,12 @@ func (e *reading) namesOf(p closure.Chosen) ([]string, error) {
 }
 
 // read reads the documents and the specs of packages.
-func (e *reading) read(ctx context.Context, names [][]string) error {
+func (e *reading) read(ctx context.Context, documents []document) error {
 	var mu sync.Mutex // guards e.mirror, e.src.Findings and e.files while one package is put in
-	return parallel.Each(ctx, parallel.Readers, names, func(ctx context.Context, names []string) error {
-		p, sizes, err := e.readPackage(ctx, names)
+	return parallel.Each(ctx, parallel.Readers, documents, func(ctx context.Context, d document) error {
+		p, sizes, err := e.readPackage(ctx, d)
 		if err != nil && !ofPackage(err) {
-			return fmt.Errorf("read %s: %w", names[0], err)
+			return fmt.Errorf("read %s: %w", d.names[0], err)
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -266,7 +317,7 @@ func (e *reading) read(ctx context.Context, names [][]string) error {
 			return nil
 		}
 		for name, size := range sizes {
-			e.files.sizes[name] = size
+			e.files.objects[name] = object{d.from, size}
 		}
 		e.mirror.Packages = append(e.mirror.Packages, p)
 		return nil
@@ -281,15 +332,16 @@ func ofPackage(err error) bool {
 }
 
 // readPackage returns a package, and the sizes of its blobs. What its name tells is returned along with an error.
-func (e *reading) readPackage(ctx context.Context, names []string) (*buildcache.Package, map[string]int64, error) {
+func (e *reading) readPackage(ctx context.Context, d document) (*buildcache.Package, map[string]int64, error) {
+	names := d.names
 	id, _ := e.layout.ParsePackageName(names[0])
 	named := &buildcache.Package{File: names[0], SpecName: id}
-	var document []byte
+	var text []byte
 	err := error(mirror.ErrNotExist)
 	for _, name := range names {
 		if errors.Is(err, mirror.ErrNotExist) {
 			named.File = name
-			document, _, err = mirror.Read(ctx, e.from, name, buildcache.MaxDocument)
+			text, _, err = mirror.Read(ctx, d.from, name, buildcache.MaxDocument)
 		}
 	}
 	if errors.Is(err, mirror.ErrNotExist) {
@@ -299,18 +351,18 @@ func (e *reading) readPackage(ctx context.Context, names []string) (*buildcache.
 	if err != nil {
 		return named, nil, err
 	}
-	p, err := e.layout.ParseDocument(named.File, document, e.specs)
+	p, err := e.layout.ParseDocument(named.File, text, e.specs)
 	if err != nil {
 		return named, nil, err
 	}
-	if err := e.layout.ReadSpec(ctx, e.from, p, e.specs); err != nil {
+	if err := e.layout.ReadSpec(ctx, d.from, p, e.specs); err != nil {
 		return named, nil, err
 	}
 	sizes := make(map[string]int64)
 	for i := range p.Blobs {
 		b := &p.Blobs[i]
 		if b.Size < 0 { // of layout v2
-			info, err := e.from.Stat(ctx, b.Name)
+			info, err := d.from.Stat(ctx, b.Name)
 			if err != nil {
 				return named, nil, err
 			}
@@ -321,48 +373,81 @@ func (e *reading) readPackage(ctx context.Context, names []string) (*buildcache.
 	return p, sizes, nil
 }
 
-// readKeys reads the keys that the mirror offers to clients. One that is not what its name says is not copied.
+// readKeys reads the keys that the mirrors offer to clients. One that is not what its name says is not copied.
 func (e *reading) readKeys(ctx context.Context) error {
 	if e.NoKeys {
 		return nil
 	}
-	keys, _, err := e.layout.ReadKeyIndex(ctx, e.from)
-	if err != nil {
-		return err
-	}
-	for _, f := range keys {
-		objects, err := e.layout.ReadKey(ctx, e.from, f)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		var k source.Key
-		if err == nil {
-			k = source.Key{Fingerprint: f, Objects: objects}
-			k.Public, err = buildcache.PublicKey(objects)
-		}
+	known := make(map[key.Fingerprint]bool)
+	for _, from := range e.offering {
+		keys, _, err := e.layout.ReadKeyIndex(ctx, from)
 		if err != nil {
-			e.report(buildcache.Warning, e.layout.KeyName(f), "this key is not copied: "+err.Error())
-			continue
+			return err
 		}
-		e.mirror.Keys = append(e.mirror.Keys, k)
+		for _, f := range keys {
+			if known[f] {
+				continue
+			}
+			k, err := e.readKey(ctx, from, f)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil {
+				e.report(buildcache.Warning, e.layout.KeyName(f), "this key is not copied: "+err.Error())
+				continue
+			}
+			known[f] = true
+			e.mirror.Keys = append(e.mirror.Keys, k)
+		}
 	}
 	return nil
 }
 
-// remote are the files of a mirror elsewhere.
+func (e *reading) readKey(ctx context.Context, from mirror.Reader, f key.Fingerprint) (k source.Key, err error) {
+	k.Fingerprint = f
+	if k.Objects, err = e.layout.ReadKey(ctx, from, f); err == nil {
+		k.Public, err = buildcache.PublicKey(k.Objects)
+	}
+	return k, err
+}
+
+// remote are the files of mirrors elsewhere.
 type remote struct {
-	mirror.Reader
-	ctx   context.Context // of the run: see transfer.New
-	sizes map[string]int64
+	mirror.Reader                 // of the first, for what no package has brought along
+	ctx           context.Context // of the run: see transfer.New
+	objects       map[string]object
+}
+
+// An object is in one of the mirrors.
+type object struct {
+	from mirror.Reader
+	size int64
+}
+
+func (r *remote) of(name string) mirror.Reader {
+	if o, ok := r.objects[name]; ok {
+		return o.from
+	}
+	return r.Reader
+}
+
+// Open implements mirror.Reader.
+func (r *remote) Open(ctx context.Context, name string) (*mirror.Object, error) {
+	return r.of(name).Open(ctx, name)
+}
+
+// Stat implements mirror.Reader.
+func (r *remote) Stat(ctx context.Context, name string) (mirror.Info, error) {
+	return r.of(name).Stat(ctx, name)
 }
 
 // Content implements source.Files.
 func (r *remote) Content(name string) (blob.Source, error) {
-	size, ok := r.sizes[name]
+	o, ok := r.objects[name]
 	if !ok {
 		return nil, fmt.Errorf("%s: %w", name, mirror.ErrNotExist)
 	}
-	return transfer.New(r.ctx, r.Reader, name, size), nil
+	return transfer.New(r.ctx, o.from, name, o.size), nil
 }
 
 // packageOf is a package as far as its node in an index tells.

@@ -19,6 +19,7 @@ type Document struct {
 	*Build
 	Name     string
 	Size     int64 // bytes
+	SHA256   blob.Digest
 	Stored   time.Time
 	Signed   bool
 	Signer   string // key id or fingerprint, as the signature says; empty if it does not say
@@ -80,7 +81,7 @@ func readDocument(ctx context.Context, r mirror.Reader, b *Build) (*Document, er
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", name, err)
 		}
-		d.Name, d.Size, d.Stored = name, info.Size, info.Modified
+		d.Name, d.Size, d.SHA256, d.Stored = name, info.Size, blob.DigestOf(text), info.Modified
 		if d.Signed = key.Signed(text); d.Signed {
 			if issuer, err := key.IssuerOf(text); err == nil {
 				d.Signer = issuer.String()

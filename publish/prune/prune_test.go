@@ -192,7 +192,7 @@ func TestUnknownObjectsStay(t *testing.T) {
 			t.Fatal(err)
 		}
 		strange := []string{
-			"index.html", "catalog/index.html", "notes.json", "_publish/x.json", ".history/v3/_/0000000001-a.json",
+			"index.html", "catalog/index.html", "notes.json", "_publish/x.json", ".history/v3/_/0000000001-a.json", ".promotions/0123456789abcdef0123456789abcdef.json",
 			"blobs/sha256/notes.json", "blobs/sha256/00/short", "blobs/other/x", "blobs-x/y", "blobs/sha256/ab/" + strings.Repeat("A", 64),
 			"v3/history.json", "v3/manifests/spec/notes.json", "v3/manifests/spec/zlib/readme", "v3/manifests/index/index.history.json",
 			"build_cache/x.tar", "build_cache/linux/gcc/p/name.spack", "spack.yaml", ".publish/a", "other/blobs/sha256/ab/" + strings.Repeat("a", 64),

@@ -110,7 +110,7 @@ func newSettings() *settings {
 	f.StringVar(&o.SigningKey, "signing-key", "", "`key` in KMS with which the publishing role may sign: new, which the stack makes and keeps (paid), or the ARN of one in "+infra.Region)
 	f.StringVar(&s.deployer, "deployer", "", "repository whose workflow deploys this stack, as `repo=O/R,owner-id=N,repo-id=N`, and environment=NAME (default infrastructure)")
 	f.StringArrayVar(&s.publishers, "publisher", nil,
-		"one more role, as `key=value,...` (repeat): name, repo, repo-id, owner-id, environment, ref, workflow, prefix (repeat), access=read|publish|maintain, pull-requests=true, expire-days, session-hours")
+		"one more role, as `key=value,...` (repeat): name, repo, repo-id, owner-id, environment, ref, workflow, prefix (repeat), from (repeat), access=read|publish|maintain, pull-requests=true, expire-days, session-hours")
 	takeBack(f)
 	return s
 }
@@ -381,6 +381,8 @@ func setPublisher(p *infra.Publisher, key, value string) (err error) {
 		p.Workflow = value
 	case "prefix":
 		p.Prefixes = append(p.Prefixes, value)
+	case "from":
+		p.From = append(p.From, value)
 	case "access":
 		p.Access = infra.Access(value)
 	case "pull-requests":
@@ -398,10 +400,8 @@ func setPublisher(p *infra.Publisher, key, value string) (err error) {
 		return fmt.Errorf("%q is no key of a publisher", key)
 	}
 	if errors.Is(err, strconv.ErrSyntax) || errors.Is(err, strconv.ErrRange) {
-		err = errors.New("want " + kinds["int"])
-		if key == "pull-requests" {
-			err = errors.New("want " + kinds["bool"])
-		}
+		kind := map[bool]string{true: "bool", false: "int"}[key == "pull-requests"]
+		err = errors.New("want " + kinds[kind])
 	}
 	if err != nil {
 		return fmt.Errorf("%s=%s: %w", key, value, err)

@@ -96,12 +96,16 @@ prefix: [slurm/, noble/spack/]
 publisher:
   - name=pr,pull-requests=true,prefix=pr/,expire-days=14
   - name=other,repo=o/r,repo-id=2,owner-id=1,ref=refs/heads/main,access=read,session-hours=1
+  - name=promote,environment=production,from=staging/,prefix=prod/
 `)
 	if c.Suffix != "00012" || c.Alarms || c.Publishers[0].Session != 4*time.Hour || !slices.Equal(c.Publishers[0].Prefixes, []string{"slurm/", "noble/spack/"}) {
 		t.Errorf("%+v", c)
 	}
-	if len(c.Publishers) != 4 {
+	if len(c.Publishers) != 5 {
 		t.Fatalf("%d publishers", len(c.Publishers))
+	}
+	if p := c.Publishers[4]; !slices.Equal(p.From, []string{"staging/"}) || !slices.Equal(p.Prefixes, []string{"prod/"}) || p.Access != infra.Publish {
+		t.Errorf("%+v", p)
 	}
 	pr, other := c.Publishers[2], c.Publishers[3]
 	if !pr.PullRequests || pr.ExpireDays != 14 || pr.Role != "slurm-factory-pr" || pr.Repo != "slurm-factory" || pr.Session != 4*time.Hour {

@@ -10,8 +10,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/promotion"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
@@ -21,7 +25,8 @@ import (
 const showHelp = `Show all that a cache says of the packages that match SPEC: variants, what they were built
 with, dependencies and whether the cache has them, size, date, and the key that signed them.
 
-The signature is not checked here: "publish verify --trusted-keys" does that.
+The signature is not checked here: "publish verify --trusted-keys" does that. Of a package that was copied under rules it
+shows when, from where, by whom and by which rules, if DESTINATION can be listed.
 ` + browseHelp + `
 ` + queryHelp
 
@@ -50,9 +55,34 @@ type detail struct {
 	Signed       bool             `json:"signed"`
 	Signer       string           `json:"signer,omitempty"`
 	Problem      string           `json:"problem,omitempty"`
+	Promotion    *promotionJSON   `json:"promotion,omitempty"`
 	Dependencies []dependencyJSON `json:"dependencies"`
 
 	node *query.Node
+}
+
+// A promotionJSON is the newest evidence that a package was copied under rules. It is what the mirror says, and not signed.
+type promotionJSON struct {
+	Record string    `json:"record"` // the name of the object that holds all of it
+	Time   time.Time `json:"time"`
+	history.Author
+	promotion.Terms
+	SHA256 string `json:"sha256"` // of the document then
+	// Current reports whether the package still has that document.
+	Current bool `json:"current"`
+}
+
+// promotions returns the evidence of packages, as far as records can be found: a web server lists none.
+func promotions(ctx context.Context, r mirror.Reader, documents []*inventory.Document) (map[spec.Hash]promotion.Evidence, error) {
+	l, ok := r.(promotion.Lister)
+	if !ok {
+		return nil, nil
+	}
+	var all []spec.Hash
+	for _, d := range documents {
+		all = append(all, spec.Hash(d.Node.Hash))
+	}
+	return promotion.Find(ctx, l, all)
 }
 
 type dependencyJSON struct {
@@ -112,6 +142,10 @@ func detailsOf(ctx context.Context, s shownMirror, q *query.Query) (*details, er
 	if err != nil {
 		return nil, err
 	}
+	evidence, err := promotions(ctx, s.reader, documents)
+	if err != nil {
+		return nil, err
+	}
 	all := &details{s.shown, []detail{}}
 	for _, doc := range documents {
 		d := detail{
@@ -123,6 +157,9 @@ func detailsOf(ctx context.Context, s shownMirror, q *query.Query) (*details, er
 		}
 		if t := doc.Tarball(); t != nil {
 			d.Digest = t.Digest.String()
+		}
+		if e, ok := evidence[spec.Hash(doc.Node.Hash)]; ok {
+			d.Promotion = &promotionJSON{promotion.Name(e.ID), e.Time, e.Author, e.Terms, e.Package.SHA256, e.Package.SHA256 == doc.SHA256.String()}
 		}
 		if doc.Unusable != nil {
 			d.Problem = doc.Unusable.Error()
@@ -168,6 +205,17 @@ func (d *detail) print(env cli.Env, s shownMirror) error {
 		row("stored", "%s, %s", day(*d.Stored), cli.Size(d.Bytes))
 		row("sha256", "%s", d.Digest)
 	}
+	if p := d.Promotion; p != nil {
+		row("promoted", "%s, from %s%s", p.Time.UTC().Format(time.RFC3339), strings.Join(p.From, ", "), by(p.By))
+		row("", "rules: %s", p.Rules)
+		if p.Run != "" {
+			row("", "%s", p.Run)
+		}
+		row("", "evidence in %s", p.Record)
+		if !p.Current {
+			row("", "its document has been replaced since then")
+		}
+	}
 	for i, e := range d.Dependencies {
 		name := ""
 		if i == 0 {
@@ -177,4 +225,12 @@ func (d *detail) print(env cli.Env, s shownMirror) error {
 	}
 	row("install", "spack install --cache-only /%s", d.Hash)
 	return t.Flush()
+}
+
+// by says on whose behalf something was done, if that is known.
+func by(who string) string {
+	if who == "" {
+		return ""
+	}
+	return ", by " + who
 }

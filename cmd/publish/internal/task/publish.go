@@ -12,6 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/promotion"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
@@ -60,7 +61,7 @@ func (p *Publish) Run(ctx context.Context) error {
 // RunInPlace publishes where the destination is the source: it signs the packages where they are.
 func (p *Publish) RunInPlace(ctx context.Context) error {
 	err := cli.Stopped(ctx, p.do(ctx, func(ctx context.Context, plan *publish.Plan, d *target.Destination) error {
-		return plan.RemoveUnsigned(ctx, func(path string) publish.Tidier { return d.Mirror(path).(publish.Tidier) })
+		return removeUnsigned(ctx, plan, func(path string) tidier { return d.Mirror(path).(tidier) })
 	}))
 	p.Observer.End(err)
 	return err
@@ -129,6 +130,11 @@ func (p *Publish) publish(ctx context.Context, src *source.Source, d *target.Des
 	}
 	if p.Options.Upstream, err = cli.OfferedBy(ctx, p.Upstream, p.Target, p.Environment); err != nil {
 		return err
+	}
+	if terms := p.Options.Promotion; terms != nil && !p.DryRun {
+		if who := d.Identity(ctx); who != nil {
+			terms.Identity = &promotion.Identity{Endpoint: who.Endpoint, Account: who.Account, ARN: who.ARN}
+		}
 	}
 	plan, err := publish.NewPlan(ctx, src, into, p.Options)
 	if err != nil {

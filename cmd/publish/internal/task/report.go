@@ -70,7 +70,8 @@ type MirrorReport struct {
 	// Untrusted are documents and keys that were there and that the trusted keys do not cover.
 	Untrusted []string     `json:"untrusted"`
 	Index     IndexReport  `json:"index"`
-	Views     []ViewReport `json:"views,omitempty"` // named indices, of which clients choose one
+	Views     []ViewReport `json:"views,omitempty"`     // named indices, of which clients choose one
+	Promotion string       `json:"promotion,omitempty"` // the name of the record of a promotion
 }
 
 // A ViewReport says what became of a named index.
@@ -171,6 +172,7 @@ func reportOf(m *publish.MirrorOutcome) MirrorReport {
 		Path: m.Path, Layout: m.Layout, Packages: []PackageReport{}, Counts: map[string]int{}, Healed: append([]string{}, m.Index.Healed...),
 		Untrusted: append([]string{}, m.Untrusted...),
 		Index:     indexReportOf(m.Index),
+		Promotion: m.Promotion,
 	}
 	for _, v := range m.Views {
 		out.Views = append(out.Views, ViewReport{v.Name, indexReportOf(v.Index)})
@@ -310,6 +312,9 @@ func (r *Report) planText(b *strings.Builder) {
 		}
 		for _, v := range m.Views {
 			escape.Fprintf(b, "  view %s of %s, packages: %s\n", v.Name, cmp.Or(m.Path, "."), v.Index.Packages(r.dryRun))
+		}
+		if m.Promotion != "" {
+			escape.Fprintf(b, "  evidence of the promotion: %s\n", m.Promotion)
 		}
 		for _, a := range m.Index.Audiences {
 			escape.Fprintf(b, "  %s: %s\n", a.Readers, english.Plural(a.Packages, "package", ""))
