@@ -22,8 +22,13 @@ func TestBrowseReports(t *testing.T) {
 		documented[strings.TrimSuffix(path[len(path)-1], "[]")] = true
 	}
 	at := "file://" + filepath.Join(fixtures, "v3-signed")
+	promoted := "file://" + filepath.Join(t.TempDir(), "promoted")
+	rules := []string{"copy", "--require-signed", "--trusted-keys", filepath.Join(fixtures, "keys/one.pub"), "--expect-os", "ubuntu*", "--expect-target", "x86_64*", at, promoted, "zlib"}
+	if out, err := exec.Command(publish(t), rules...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", rules, err, out)
+	}
 	seen := make(map[string]bool)
-	for _, args := range [][]string{{"ls", at}, {"show", at, "slurm"}, {"why", at, "hwloc"}, {"du", at}} {
+	for _, args := range [][]string{{"ls", at}, {"show", at, "slurm"}, {"show", promoted, "zlib"}, {"why", at, "hwloc"}, {"du", at}} {
 		out, err := exec.Command(publish(t), append(args, "--json")...).Output()
 		if err != nil {
 			t.Fatalf("%v: %v", args, err)

@@ -333,6 +333,7 @@ func TestReports(t *testing.T) {
 		{"publish", []string{"--catalog", "--view", "site", "FIXTURES/v3-signed", "file://TMP/w"}},
 		{"publish", []string{"--trusted-keys", "FIXTURES/keys/two.pub", "MIXED", "file://TMP/e"}},
 		{"publish", []string{"--resign", "--trusted-keys", "FIXTURES/keys/one.pub", "--sign-key", "TMP/key", "FIXTURES/v3-signed", "file://TMP/g"}},
+		{"publish", []string{"copy", "--require-signed", "FIXTURES/v3-signed", "file://TMP/promoted"}},
 		{"publish", []string{"--keep-going", "TMP/d", "file://TMP/f"}},
 		{"publish verify", []string{"verify", "file://TMP/b"}},
 		{"publish verify", []string{"verify", "--require-signed", "file://TMP/b"}},
