@@ -1,6 +1,7 @@
 package infra
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -56,7 +57,7 @@ func acceptedFindings(c Config) []finding {
 		if i == 0 {
 			path = "GitHubActionsRole/Resource"
 		}
-		for _, prefix := range p.prefixes() {
+		for _, prefix := range slices.Concat(p.prefixes(), p.From) {
 			found = append(found, finding{path, "AwsSolutions-IAM5", "Resource::<BinaryCacheBucketDC4CADE3.Arn>/" + prefix + "*", whyObjects})
 		}
 	}
