@@ -27,7 +27,7 @@ func TestSettingsSayWhereTheyCameFrom(t *testing.T) {
 			{Name: "source", Value: "{source}", From: "publish.yaml:1:1"},
 			{Name: "destination", Value: "{destination}", From: "publish.yaml:2:1"},
 		}},
-		{"file with flags of each kind", "# a comment\nsource: {source}\ndestination: {destination}\ninclude:\n  - zlib\n  - munge@*\nkeep-going: true\nconcurrency: 8\npart-size: 16MiB\nlimit-rate: 50MB/s\ntimeout: 30m\nindex: none\n", nil, nil, []cli.Setting{
+		{"file with flags of each kind", "# a comment\nsource: {source}\ndestination: {destination}\ninclude:\n  - zlib\n  - munge@*\nkeep_going: true\nconcurrency: 8\npart-size: 16MiB\nlimit-rate: 50MB/s\ntimeout: 30m\nindex: none\n", nil, nil, []cli.Setting{
 			{Name: "source", Value: "{source}", From: "publish.yaml:2:1"},
 			{Name: "destination", Value: "{destination}", From: "publish.yaml:3:1"},
 			{Name: "concurrency", Value: "8", From: "publish.yaml:8:1"},
@@ -103,7 +103,8 @@ func TestSettingsThatCannotBeUnderstood(t *testing.T) {
 		args       []string
 		want       string
 	}{
-		{"unknown key", both + "  \nkeep_going: true\n", nil, nil, `publish.yaml:4:1: unknown key "keep_going", did you mean keep-going?`},
+		{"unknown key", both + "  \nkeep_gong: true\n", nil, nil, `publish.yaml:4:1: unknown key "keep_gong", did you mean keep-going?`},
+		{"the same key, written in both ways", both + "keep_going: true\nkeep-going: true\n", nil, nil, "publish.yaml:4:1: keep-going: it is given twice"},
 		{"unknown value", both + "index: sideways\n", nil, nil, `publish.yaml:3:1: index "sideways": want merge, rebuild or none`},
 		{"not a number", both + "concurrency: many\n", nil, nil, "publish.yaml:3:1: concurrency:"},
 		{"not a size", both + "part-size: huge\n", nil, nil, `publish.yaml:3:1: part-size: "huge" is no size`},

@@ -203,7 +203,7 @@ func TestPublish(t *testing.T) {
 			j.copyIn(t, "../testdata/v3-signed", "buildcache")
 			before := snapshot(t, filepath.Dir(filepath.Dir(j.workspace)))
 			in := w.with("path", c.path(j), "destination", "s3://"+w.bucket+"/{toolchain}/spack", "layout-vars", "toolchain=noble",
-				"report-file", "report.json", "cloudfront-distribution-id", distribution, "public-url", w.site+"/noble/spack")
+				"report-file", "report.json", "distribution-id", distribution, "public-url", w.site+"/noble/spack")
 
 			o := j.run(t, in)
 			if o.code != 0 || o.outputs["result"] != "published" || o.outputs["failure-class"] != "" {
@@ -354,7 +354,7 @@ func TestCancel(t *testing.T) {
 	}
 	whole := size(t, source)
 	j.copyIn(t, source, "more")
-	in := w.with("path", "more", "require-signed", "false", "limit-rate", "10MB/s", "concurrency", "2", "part-size-mib", "5", "report-file", "report.json")
+	in := w.with("path", "more", "require-signed", "false", "limit-rate", "10MB/s", "concurrency", "2", "part-size", "5MiB", "report-file", "report.json")
 	<-w.written
 	s := j.start(t, in)
 	select {
@@ -445,7 +445,7 @@ func TestMatrix(t *testing.T) {
 			defer func() { <-slots }()
 			toolchain := fmt.Sprintf("toolchain%d", i%mirrors)
 			outcomes[i] = j.run(t, w.with("require-signed", "false", "destination", "s3://"+w.bucket+"/{toolchain}/spack", "layout-vars", "toolchain="+toolchain,
-				"cloudfront-distribution-id", distribution, "public-url", w.site+"/"+toolchain+"/spack", "wait-for-invalidation", "true"))
+				"distribution-id", distribution, "public-url", w.site+"/"+toolchain+"/spack", "wait-for-invalidation", "true"))
 		})
 	}
 	wg.Wait()

@@ -117,7 +117,7 @@ func TestAssumeRoleInMinIO(t *testing.T) {
 		}
 		return r, string(said)
 	}
-	in := map[string]string{"role-to-assume": m.role, "path": source, "destination": "s3://cache/noble/spack", "s3-endpoint": m.url}
+	in := map[string]string{"role-to-assume": m.role, "path": source, "destination": "s3://cache/noble/spack", "endpoint-url": m.url}
 	for _, want := range []string{"published", "unchanged"} {
 		if r, outputs := run(in); r.Code != 0 || !strings.Contains(outputs, want) {
 			t.Fatalf("%s: %v\n%s", want, r, outputs)

@@ -93,6 +93,9 @@ func (a *action) perform(ctx context.Context) error {
 	for _, unknown := range unknownInputs(a.env.Environ()) {
 		a.log.warn("unknown input", unknown)
 	}
+	for _, advice := range in.deprecated {
+		a.runner.Say("%s", advice) // as a warning the runner says so itself, from action.yml
+	}
 	for _, s := range in.settings {
 		a.runner.Say("%s = %s (%s)", s.Name, s.Value, s.From)
 	}

@@ -94,7 +94,7 @@ func TestActionOutcomes(t *testing.T) {
 	}{
 		{"published", "v3-signed", func(t *testing.T, s *stage) {
 			s.with["destination"], s.with["layout-vars"] = "s3://cache/{toolchain}/spack", "toolchain=noble\nslurm=25.11"
-			s.with["cloudfront-distribution-id"], s.with["public-url"] = stagedDistribution, s.site.URL+"/noble/spack"
+			s.with["distribution-id"], s.with["public-url"] = stagedDistribution, s.site.URL+"/noble/spack"
 			s.with["trusted-keys"], s.with["expect-os"] = "keys/one.pub", "ubuntu22.04\n"
 			if err := os.CopyFS(filepath.Join(s.dir, "keys"), os.DirFS(clitest.Root("test/testdata/keys"))); err != nil {
 				t.Fatal(err)
@@ -107,7 +107,7 @@ func TestActionOutcomes(t *testing.T) {
 			"result": "unchanged", "specs-found": "11", "specs-published": "0", "specs-skipped": "11", "objects-uploaded": "0", "bytes-uploaded": "0", "index-specs": "11", "published-specs": "[]",
 		}},
 		{"dry-run", "v3-signed", func(t *testing.T, s *stage) {
-			s.with["dry-run"], s.with["cloudfront-distribution-id"] = "true", stagedDistribution
+			s.with["dry-run"], s.with["distribution-id"] = "true", stagedDistribution
 		}, cli.ExitDone, map[string]string{"result": "dry-run", "specs-published": "0", "objects-uploaded": "0", "published-specs": "[]"}},
 		{"several-mirrors", "", func(t *testing.T, s *stage) {
 			s.source(t, "buildcache/noble/spack", "v3-signed")
@@ -160,11 +160,11 @@ func TestActionOutcomes(t *testing.T) {
 			})
 		}, cli.ExitCredentials, map[string]string{"result": "failed", "failure-class": "auth", "specs-published": "0"}},
 		{"not-invalidated", "v3-signed", func(_ *testing.T, s *stage) {
-			s.with["cloudfront-distribution-id"] = stagedDistribution
+			s.with["distribution-id"] = stagedDistribution
 			s.cdn.Deny("cloudfront:CreateInvalidation")
 		}, cli.ExitInvalidation, map[string]string{"result": "failed", "failure-class": "invalidation", "specs-published": "11"}},
 		{"not-invalidated-warn", "v3-signed", func(_ *testing.T, s *stage) {
-			s.with["cloudfront-distribution-id"], s.with["on-invalidation-failure"] = stagedDistribution, "warn"
+			s.with["distribution-id"], s.with["on-invalidation-failure"] = stagedDistribution, "warn"
 			s.cdn.Deny("cloudfront:CreateInvalidation")
 		}, cli.ExitDone, map[string]string{"result": "published", "failure-class": "", "specs-published": "11", "invalidation-id": ""}},
 		{"not-visible", "v3-signed", func(t *testing.T, s *stage) {

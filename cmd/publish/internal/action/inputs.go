@@ -70,6 +70,8 @@ type inputs struct {
 
 	options  publish.Options
 	settings []cli.Setting
+
+	deprecated []string // what to say of former names that were used
 }
 
 // An input is one of action.yml, which says the same default and explains it.
@@ -92,7 +94,7 @@ var theInputs = []input{
 
 	{"role-to-assume", "", func(in *inputs) value { return text(&in.role.ARN) }},
 	{"credentials", oidcCredentials, func(in *inputs) value { return choice(&in.credentials, oidcCredentials, envCredentials) }},
-	{"aws-region", "", func(in *inputs) value { return text(&in.target.S3.Region, isRegion) }},
+	{"region", "", func(in *inputs) value { return text(&in.target.S3.Region, isRegion) }},
 	{"audience", "", func(in *inputs) value { return text(&in.role.Audience) }},
 	{"role-session-name", "", func(in *inputs) value { return text(&in.role.SessionName) }},
 	{"role-duration-seconds", "3600", func(in *inputs) value {
@@ -115,9 +117,9 @@ var theInputs = []input{
 	{"if-no-specs-found", "error", func(in *inputs) value { return choice(&in.ifNone, "error", "warn", "ignore") }},
 	{"require-signed", "true", func(in *inputs) value { return truth(&in.rules.RequireSigned) }},
 	{"trusted-keys", "", func(in *inputs) value { return block(&in.trustedKeys) }},
-	{"signing-key", "", func(in *inputs) value { return block(&in.signing.KeyText) }},
-	{"signing-public-key", "", func(in *inputs) value { return block(&in.signing.PublicText) }},
-	{"signing-passphrase", "", func(in *inputs) value { return block(&in.signing.Passphrase) }},
+	{"sign-key", "", func(in *inputs) value { return block(&in.signing.KeyText) }},
+	{"sign-public-key", "", func(in *inputs) value { return block(&in.signing.PublicText) }},
+	{"sign-passphrase", "", func(in *inputs) value { return block(&in.signing.Passphrase) }},
 	{"resign", "false", func(in *inputs) value { return truth(&in.signing.Resign) }},
 	{"licenses", "", func(in *inputs) value { return block(&in.licences) }},
 	{"verify-source", "false", func(in *inputs) value { return truth(&in.rules.VerifySource) }},
@@ -144,20 +146,18 @@ var theInputs = []input{
 		return text(&in.target.S3.SSE, func(s string) error { return s3.Options{SSE: s}.Validate() })
 	}},
 	{"kms-key-id", "", func(in *inputs) value { return text(&in.target.S3.KMSKeyID) }},
-	{"s3-endpoint", "", func(in *inputs) value {
+	{"endpoint-url", "", func(in *inputs) value {
 		return text(&in.target.S3.EndpointURL, func(s string) error { return s3.Options{EndpointURL: s}.Validate() })
 	}},
 	{"s3-force-path-style", "false", func(in *inputs) value { return truth(&in.target.S3.PathStyle) }},
 	{"unsafe-single-writer", "false", func(in *inputs) value { return truth(&in.target.S3.SingleWriter) }},
 	{"concurrency", "", func(in *inputs) value { return optional(number(1, 1024, into(&in.target.S3.Concurrency))) }},
-	{"part-size-mib", "8", func(in *inputs) value {
-		return number(5, 5120, func(n int) { in.target.S3.PartSize = int64(n) << 20 })
-	}},
+	{"part-size", "8MiB", func(in *inputs) value { return partSize(&in.target.S3.PartSize) }},
 	{"limit-rate", "", func(in *inputs) value { return optional(rate(&in.target.S3.LimitRate)) }},
 
 	{"catalog", "false", func(in *inputs) value { return truth(&in.catalog) }},
 
-	{"cloudfront-distribution-id", "", func(in *inputs) value { return text(&in.target.CDN.Distribution, isDistribution) }},
+	{"distribution-id", "", func(in *inputs) value { return text(&in.target.CDN.Distribution, isDistribution) }},
 	{"cloudfront-path-prefix", "", func(in *inputs) value { return text(&in.target.CDN.PathPrefix, isPathPrefix) }},
 	{"invalidation-paths", "auto", func(in *inputs) value { return lines(&in.invalidationPaths, oneLine) }},
 	{"max-invalidation-paths", "100", func(in *inputs) value { return number(1, 3000, into(&in.target.CDN.MaxPaths)) }},
@@ -176,10 +176,10 @@ var theInputs = []input{
 }
 
 // urls are the inputs that can be URLs, and so can hold a password.
-var urls = []string{"path", "destination", "upstream", "public-url", "s3-endpoint"}
+var urls = []string{"path", "destination", "upstream", "public-url", "endpoint-url"}
 
 // secretInputs are those that hold secrets. GitHub masks them if they come from its secrets.
-var secretInputs = []string{"signing-key", "signing-passphrase"}
+var secretInputs = []string{"sign-key", "sign-passphrase"}
 
 // Inputs that any action may be given, whatever its action.yml says.
 var everybodysInputs = []string{"entrypoint", "args"}
@@ -190,24 +190,6 @@ func inputNames() []string {
 		names[i] = d.name
 	}
 	return names
-}
-
-// inputOf returns the input that sets a setting.
-func inputOf(setting string) string {
-	if other, ok := otherNames[setting]; ok {
-		return other
-	}
-	return setting
-}
-
-// otherNames are the inputs whose names differ from those of the settings.
-var otherNames = map[string]string{
-	"distribution-id": "cloudfront-distribution-id",
-	"endpoint-url":    "s3-endpoint",
-	"sign-key":        "signing-key",
-	"sign-public-key": "signing-public-key",
-	"part-size":       "part-size-mib",
-	"region":          "aws-region",
 }
 
 // An inputError says what is wrong with one input.
@@ -236,13 +218,17 @@ func readInputs(env cli.Env, r *workflow.Runner) (*inputs, error) {
 	in := &inputs{summary: true}
 	var wrong refusals
 	for _, d := range theInputs {
-		given, _ := env.Lookup(inputVariable(d.name))
+		given, former, err := lookInput(env, d.name)
+		wrong.refuse(d.name, err)
+		if former != nil {
+			in.deprecated = append(in.deprecated, former.advice())
+		}
 		if slices.Contains(secretInputs, d.name) {
 			if !(kms.Named(given) || gpg.Named(given)) { // which are names
 				r.Mask(given)
 			}
 		}
-		if d.name != "signing-passphrase" { // of which every character counts
+		if d.name != "sign-passphrase" { // of which every character counts
 			given = strings.TrimSpace(given)
 		}
 		from := "input"
@@ -310,7 +296,7 @@ func (in *inputs) complete(env cli.Env, r *workflow.Runner, wrong *refusals) {
 	in.options, err = in.rules.Options()
 	if err = errors.Join(err, in.target.Validate()); len(*wrong) == 0 { // else it has been found, input by input
 		for _, one := range field.Each(err) {
-			wrong.refuse(inputOf(field.Name(one)), one)
+			wrong.refuse(field.Name(one), one)
 		}
 	}
 	if in.options.Trust.Keys, err = trusted(in.trustedKeys, r); err != nil {
@@ -335,7 +321,7 @@ func (in *inputs) completeSigning(r *workflow.Runner, wrong *refusals) {
 	}
 	var err error
 	if s.PublicText, err = keyText(s.PublicText, r); err != nil {
-		wrong.refuse("signing-public-key", err)
+		wrong.refuse("sign-public-key", err)
 		return
 	}
 	switch {
@@ -345,7 +331,7 @@ func (in *inputs) completeSigning(r *workflow.Runner, wrong *refusals) {
 	case s.KeyText != "" && len(s.KeyText) < maxKeyPath && oneLine(s.KeyText) == nil:
 		content, err := r.Read(s.KeyText)
 		if err != nil {
-			wrong.refuse("signing-key", errors.New("it is neither a private key nor the path of a file of one: set it to a secret that holds what gpg --armor --export-secret-keys writes"))
+			wrong.refuse("sign-key", errors.New("it is neither a private key nor the path of a file of one: set it to a secret that holds what gpg --armor --export-secret-keys writes"))
 			return
 		}
 		r.Mask(string(content))
@@ -354,9 +340,9 @@ func (in *inputs) completeSigning(r *workflow.Runner, wrong *refusals) {
 	in.options.Sign, err = s.Open(in.options.Trust)
 	switch {
 	case errors.Is(err, sign.ErrPassphrase), errors.Is(err, sign.ErrNoPassphrase):
-		wrong.refuse("signing-passphrase", err)
+		wrong.refuse("sign-passphrase", err)
 	case err != nil:
-		wrong.refuse(inputOf(field.Name(err)), err)
+		wrong.refuse(field.Name(err), err)
 	}
 }
 
@@ -387,7 +373,7 @@ func (in *inputs) completeRole(env cli.Env, r *workflow.Runner, wrong *refusals)
 		in.role.Policy = in.sessionPolicy
 	}
 	for _, one := range field.Each(in.role.Validate()) {
-		wrong.refuse(inputOf(field.Name(one)), one)
+		wrong.refuse(field.Name(one), one)
 	}
 }
 
@@ -404,7 +390,7 @@ func unknownInputs(environ []string) []string {
 		name, _, _ := strings.Cut(e, "=")
 		name, ok := strings.CutPrefix(name, "INPUT_")
 		name = strings.ToLower(name)
-		if !ok || slices.Contains(inputNames(), name) || slices.Contains(everybodysInputs, name) {
+		if !ok || slices.Contains(inputNames(), name) || slices.Contains(everybodysInputs, name) || isFormer(name) {
 			continue
 		}
 		unknown = append(unknown, fmt.Sprintf("%q is no input of this action%s", name, cli.DidYouMean(name, inputNames())))

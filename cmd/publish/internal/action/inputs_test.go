@@ -73,7 +73,7 @@ func TestEachInput(t *testing.T) {
 			{"arn:aws-cn:iam::123456789012:role/a/b/c", "arn:aws-cn:iam::123456789012:role/a/b/c"}, {"  arn:aws-us-gov:iam::123456789012:role/x\n", "arn:aws-us-gov:iam::123456789012:role/x"},
 		}, bad("publisher", "arn:aws:iam::1234:role/x", "arn:aws:iam::123456789012:user/x", "arn:aws:iam::123456789012:role/x\ny"), nil},
 		{"credentials", func(in *inputs) any { return in.credentials }, "oidc", []good{{"env", "env"}, {"oidc", "oidc"}}, bad("OIDC", "keys"), nil},
-		{"aws-region", func(in *inputs) any { return in.target.S3.Region }, "", []good{{"eu-central-1", "eu-central-1"}}, bad("Frankfurt", "eu central"), nil},
+		{"region", func(in *inputs) any { return in.target.S3.Region }, "", []good{{"eu-central-1", "eu-central-1"}}, bad("Frankfurt", "eu central"), nil},
 		{"audience", func(in *inputs) any { return in.role.Audience }, "", []good{{"sts.amazonaws.com.cn", "sts.amazonaws.com.cn"}}, bad("a b"), nil},
 		{"role-session-name", func(in *inputs) any { return in.role.SessionName }, "slurm-factory-publish-15112233445-2", []good{{"nightly", "nightly"}}, bad("a", "a b", strings.Repeat("a", 65)), nil},
 		{"role-duration-seconds", func(in *inputs) any { return in.role.Duration }, time.Hour, []good{{"900", 15 * time.Minute}, {"43200", 12 * time.Hour}}, bad("899", "1h", "43201", "-1"), nil},
@@ -94,9 +94,9 @@ func TestEachInput(t *testing.T) {
 		{"if-no-specs-found", func(in *inputs) any { return in.ifNone }, "error", []good{{"warn", "warn"}, {"ignore", "ignore"}}, bad("fail"), nil},
 		{"require-signed", func(in *inputs) any { return in.options.Trust.RequireSigned }, true, truths, notTruths, nil},
 		{"trusted-keys", func(in *inputs) any { return in.options.Trust.Keys != nil }, false, []good{{"keys.asc", true}, {armored(t), true}}, bad("nosuch.asc", "-----BEGIN PGP PUBLIC KEY BLOCK-----", "two\nlines"), nil},
-		{"signing-key", func(in *inputs) any { return in.options.Sign.Key != nil }, false, []good{{private, true}, {base64.StdEncoding.EncodeToString([]byte(private)), true}}, bad("nosuch.asc", "keys.asc", "-----BEGIN PGP PRIVATE KEY BLOCK-----", "two\nlines", "kms:alias/release", "awskms://alias/release", "gpg:release", "gpg:"+strings.Repeat("A", 40)), nil},
-		{"signing-public-key", func(in *inputs) any { return in.options.Sign.Key != nil }, false, []good{{released, true}}, bad("nosuch.asc", private, "two\nlines", "../keys.asc"), map[string]string{"signing-key": "awskms:///alias/release"}},
-		{"signing-passphrase", func(in *inputs) any { return in.options.Sign.Key != nil }, false, []good{{passphrase, true}}, bad("wrong", passphrase+" "), map[string]string{"signing-key": protected}},
+		{"sign-key", func(in *inputs) any { return in.options.Sign.Key != nil }, false, []good{{private, true}, {base64.StdEncoding.EncodeToString([]byte(private)), true}}, bad("nosuch.asc", "keys.asc", "-----BEGIN PGP PRIVATE KEY BLOCK-----", "two\nlines", "kms:alias/release", "awskms://alias/release", "gpg:release", "gpg:"+strings.Repeat("A", 40)), nil},
+		{"sign-public-key", func(in *inputs) any { return in.options.Sign.Key != nil }, false, []good{{released, true}}, bad("nosuch.asc", private, "two\nlines", "../keys.asc"), map[string]string{"sign-key": "awskms:///alias/release"}},
+		{"sign-passphrase", func(in *inputs) any { return in.options.Sign.Key != nil }, false, []good{{passphrase, true}}, bad("wrong", passphrase+" "), map[string]string{"sign-key": protected}},
 		{"resign", func(in *inputs) any { return in.options.Sign.Resign }, false, []good{{"false", false}}, bad("yes", "true"), nil},
 		{"licenses", func(in *inputs) any { return in.options.Licences != nil }, false, []good{{"licenses.yaml", true}, {"unknown: deny", true}}, bad("nosuch.yaml", "unknown: perhaps", "licences: {}"), nil},
 		{"verify-source", func(in *inputs) any { return in.options.VerifySource }, false, truths, notTruths, nil},
@@ -117,14 +117,14 @@ func TestEachInput(t *testing.T) {
 		{"storage-class", func(in *inputs) any { return in.target.S3.StorageClass }, "", []good{{"INTELLIGENT_TIERING", "INTELLIGENT_TIERING"}}, bad("COLD"), nil},
 		{"sse", func(in *inputs) any { return in.target.S3.SSE }, "", []good{{"aws:kms", "aws:kms"}}, bad("kms"), nil},
 		{"kms-key-id", func(in *inputs) any { return in.target.S3.KMSKeyID }, "", []good{{"alias/cache", "alias/cache"}}, bad("a\nb"), map[string]string{"sse": "aws:kms"}},
-		{"s3-endpoint", func(in *inputs) any { return in.target.S3.EndpointURL }, "", []good{{"http://minio:9000", "http://minio:9000"}}, bad("minio:9000", "minio"), nil},
+		{"endpoint-url", func(in *inputs) any { return in.target.S3.EndpointURL }, "", []good{{"http://minio:9000", "http://minio:9000"}}, bad("minio:9000", "minio"), nil},
 		{"s3-force-path-style", func(in *inputs) any { return in.target.S3.PathStyle }, false, truths, notTruths, nil},
 		{"unsafe-single-writer", func(in *inputs) any { return in.target.S3.SingleWriter }, false, truths, notTruths, nil},
 		{"concurrency", func(in *inputs) any { return in.target.S3.Concurrency }, 0, []good{{"1", 1}}, bad("0", "x", "1025"), nil},
-		{"part-size-mib", func(in *inputs) any { return in.target.S3.PartSize }, int64(8 << 20), []good{{"16", int64(16 << 20)}}, bad("4", "16MiB", "6000"), nil},
+		{"part-size", func(in *inputs) any { return in.target.S3.PartSize }, int64(8 << 20), []good{{"16MiB", int64(16 << 20)}}, bad("4MiB", "16", "6000GiB", "much"), nil},
 		{"limit-rate", func(in *inputs) any { return in.target.S3.LimitRate }, int64(0), []good{{"50MB/s", int64(50e6)}, {"1MiB", int64(1 << 20)}}, bad("fast", "-1"), nil},
 
-		{"cloudfront-distribution-id", func(in *inputs) any { return in.target.CDN.Distribution }, "", []good{{"E2QWRUHAPOMQZL", "E2QWRUHAPOMQZL"}}, bad("d111.cloudfront.net", "e2"), nil},
+		{"distribution-id", func(in *inputs) any { return in.target.CDN.Distribution }, "", []good{{"E2QWRUHAPOMQZL", "E2QWRUHAPOMQZL"}}, bad("d111.cloudfront.net", "e2"), nil},
 		{"cloudfront-path-prefix", func(in *inputs) any { return in.target.CDN.PathPrefix }, "", []good{{"/noble", "/noble"}}, bad("noble", "/a?b", "//host/a"), nil},
 		{"invalidation-paths", func(in *inputs) any { return in.target.CDN.ExtraPaths }, []string(nil), []good{{"auto", []string(nil)}, {"auto\n/a/*\n/b?c=1", []string{"/a/*", "/b?c=1"}}}, bad("a", "/a b", "/ü", "/"+strings.Repeat("a", 4000)), nil},
 		{"max-invalidation-paths", func(in *inputs) any { return in.target.CDN.MaxPaths }, 100, []good{{"3000", 3000}}, bad("0", "3001"), nil},
@@ -207,7 +207,7 @@ func about(err error, name string) bool {
 // Whoever has three mistakes in a workflow learns of all three.
 func TestAllMistakesAtOnce(t *testing.T) {
 	_, err := readInputs(given(t, map[string]string{
-		"path": "", "destination": "s3://cache/{toolchian}/{slurm}", "require-signed": "yes", "role-to-assume": "", "part-size-mib": "4", "exclude": "[\n@", "kms-key-id": "x", "timeout": "1",
+		"path": "", "destination": "s3://cache/{toolchian}/{slurm}", "require-signed": "yes", "role-to-assume": "", "part-size": "4MiB", "exclude": "[\n@", "kms-key-id": "x", "timeout": "1",
 	}))
 	var got []string
 	for _, one := range field.Each(err) {
@@ -216,7 +216,7 @@ func TestAllMistakesAtOnce(t *testing.T) {
 	want := []string{
 		`input exclude: pattern "[": want name, name@version, /hash or @spack.lock` + "\n" + `pattern "@": want name, name@version, /hash or @spack.lock`,
 		`input require-signed: "yes": want true or false`,
-		`input part-size-mib: "4": want a number from 5 to 5120`,
+		`input part-size: part size 4194304: S3 takes 5 MiB to 5 GiB`,
 		`input timeout: "1": want a time such as 90s, 15m or 1h30m`,
 		`input path: it is required: the directory of a Spack mirror, or one above several`,
 		`input destination: there is no token {toolchian}, did you mean toolchain?; there are {toolchain} {slurm} {compiler} {arch}` + "\n" + `layout-vars has no value for {slurm}: add a line that begins with slurm=`,
@@ -247,11 +247,11 @@ func TestDestinationsOfEveryEra(t *testing.T) {
 
 // A misspelt input is one that is not there, so somebody must say so.
 func TestUnknownInputs(t *testing.T) {
-	env, _ := given(t, map[string]string{"distribution-id": "x", "role_to_assume": "x", "args": "", "entrypoint": "", "colour": "x", "require-sign": "true"})
+	env, _ := given(t, map[string]string{"distribution": "x", "s3-endpoint": "x", "role_to_assume": "x", "args": "", "entrypoint": "", "colour": "x", "require-sign": "true"})
 	got := unknownInputs(env.Environ())
 	want := []string{
 		`"colour" is no input of this action`,
-		`"distribution-id" is no input of this action, did you mean cloudfront-distribution-id?`,
+		`"distribution" is no input of this action, did you mean distribution-id?`,
 		`"require-sign" is no input of this action, did you mean require-signed?`,
 		`"role_to_assume" is no input of this action, did you mean role-to-assume?`,
 	}
@@ -260,16 +260,44 @@ func TestUnknownInputs(t *testing.T) {
 	}
 }
 
-// An input that is called other than its flag is one that there is, and so is the flag.
-func TestInputsWithOtherNames(t *testing.T) {
+// What sets the same as a flag is called like it, and a former name is none of today's.
+func TestInputsAreCalledLikeFlags(t *testing.T) {
 	fs := pflag.NewFlagSet("publish", pflag.ContinueOnError)
 	cli.StorageFlags(fs, &target.Config{})
 	cli.CDNFlags(fs, &target.CDNConfig{})
 	cli.SigningFlags(fs, &cli.Signing{})
-	for flag, name := range otherNames {
-		if !slices.Contains(inputNames(), name) || fs.Lookup(flag) == nil {
-			t.Errorf("%s -> %s", flag, name)
+	for _, former := range formerInputs {
+		if slices.Contains(inputNames(), former.name) || !slices.Contains(inputNames(), former.now) {
+			t.Errorf("%s -> %s", former.name, former.now)
 		}
+		if fs.Lookup(former.now) == nil && former.now != "sign-passphrase" {
+			t.Errorf("%s is no flag", former.now)
+		}
+	}
+}
+
+// A former name is read as the one of today, and said to be one; both at once are refused.
+func TestFormerNamesOfInputs(t *testing.T) {
+	env, r := given(t, map[string]string{"aws-region": "eu-central-1", "s3-endpoint": "http://minio:9000", "part-size-mib": "16", "cloudfront-distribution-id": "E2QWRUHAPOMQZL"})
+	in, err := readInputs(env, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in.target.S3.Region != "eu-central-1" || in.target.S3.EndpointURL != "http://minio:9000" || in.target.S3.PartSize != 16<<20 || in.target.CDN.Distribution != "E2QWRUHAPOMQZL" {
+		t.Errorf("%+v", in.target)
+	}
+	want := []string{
+		"input aws-region is deprecated: it is called region now",
+		"input s3-endpoint is deprecated: it is called endpoint-url now",
+		"input part-size-mib is deprecated: it is called part-size now",
+		"input cloudfront-distribution-id is deprecated: it is called distribution-id now",
+	}
+	if diff := cmp.Diff(want, in.deprecated); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	_, err = readInputs(given(t, map[string]string{"aws-region": "eu-central-1", "region": "eu-west-1"}))
+	if err == nil || err.Error() != "input region: aws-region, its former name, is given as well: want one" {
+		t.Errorf("both: %v", err)
 	}
 }
 

@@ -44,7 +44,7 @@ func TestTheActionMasksPasswordsInURLs(t *testing.T) {
 		t.Errorf("the password is shown: %s", all)
 	}
 
-	s.with["s3-endpoint"] = strings.Replace(s.with["s3-endpoint"], "://", "://key:hunter2@", 1)
+	s.with["endpoint-url"] = strings.Replace(s.with["endpoint-url"], "://", "://key:hunter2@", 1)
 	s.with["destination"] = "s3://key:hunter2@cache/noble/spack"
 	got = s.run(t, t.Context())
 	got.ends(t, cli.ExitUsage, map[string]string{"failure-class": "config"})

@@ -166,7 +166,7 @@ func TestActionOutsideOfARunner(t *testing.T) {
 		{"GITHUB_OUTPUT": gone, "GITHUB_STEP_SUMMARY": gone},
 	} {
 		s := newStage(t, "v3-signed")
-		t.Setenv("AWS_ENDPOINT_URL_S3", s.with["s3-endpoint"])
+		t.Setenv("AWS_ENDPOINT_URL_S3", s.with["endpoint-url"])
 		for name, v := range env {
 			s.env[name] = v
 		}
@@ -222,7 +222,7 @@ func puts(server *s3test.Server) int {
 // The role that is assumed is narrowed to what is published, and in a dry run to reading.
 func TestActionSessions(t *testing.T) {
 	s := newStage(t, "v3-signed")
-	s.with["cloudfront-distribution-id"] = stagedDistribution
+	s.with["distribution-id"] = stagedDistribution
 	for _, row := range []struct {
 		with           map[string]string
 		has, hasNot    string
@@ -321,7 +321,7 @@ func TestActionTrustsTheProxy(t *testing.T) {
 	store.Config.ErrorLog = nil
 	site := httptest.NewTLSServer(http.HandlerFunc(s.serve))
 	t.Cleanup(site.Close)
-	s.with["s3-endpoint"], s.with["public-url"], s.with["ca-bundle"] = store.URL, site.URL+"/noble/spack", "ca.pem"
+	s.with["endpoint-url"], s.with["public-url"], s.with["ca-bundle"] = store.URL, site.URL+"/noble/spack", "ca.pem"
 	clitest.Write(t, filepath.Join(s.dir, "ca.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: store.Certificate().Raw})))
 	s.run(t, t.Context()).ends(t, cli.ExitDone, map[string]string{"result": "published", "mirror-url": site.URL + "/noble/spack"})
 
@@ -432,7 +432,7 @@ func TestPublishedSpecsHaveABound(t *testing.T) {
 // Paths are invalidated beside what has changed, but not when nothing has.
 func TestActionInvalidatesMore(t *testing.T) {
 	s := newStage(t, "v3-signed")
-	s.with["cloudfront-distribution-id"], s.with["invalidation-paths"], s.with["invalidate-listings"] = stagedDistribution, "auto\n/noble/index.html", "true"
+	s.with["distribution-id"], s.with["invalidation-paths"], s.with["invalidate-listings"] = stagedDistribution, "auto\n/noble/index.html", "true"
 	for range 2 {
 		s.run(t, t.Context()).ends(t, cli.ExitDone, nil)
 	}

@@ -22,7 +22,7 @@ const passphrase = "correct-horse-CANARY-staple"
 func TestTheActionSigns(t *testing.T) {
 	private, public := signtest.Protected(t, passphrase, "ed25519")
 	s := newStage(t, "v3-unsigned")
-	s.with["signing-key"], s.with["signing-passphrase"] = private, passphrase
+	s.with["sign-key"], s.with["sign-passphrase"] = private, passphrase
 	s.with["public-url"], s.with["report-file"] = s.site.URL+"/noble/spack", "report.json"
 	got := s.run(t, t.Context())
 	got.ends(t, cli.ExitDone, map[string]string{"result": "published", "failure-class": ""})
@@ -38,8 +38,8 @@ func TestTheActionSigns(t *testing.T) {
 	got = s.run(t, t.Context())
 	got.ends(t, cli.ExitDone, map[string]string{"result": "unchanged", "objects-uploaded": "0"})
 	with := len(s.bucket.Log()) - requests
-	delete(s.with, "signing-key")
-	delete(s.with, "signing-passphrase")
+	delete(s.with, "sign-key")
+	delete(s.with, "sign-passphrase")
 	s.with["require-signed"] = "false"
 	requests = len(s.bucket.Log())
 	s.run(t, t.Context()).ends(t, cli.ExitDone, map[string]string{"result": "unchanged"})
@@ -63,7 +63,7 @@ func TestTheActionSigns(t *testing.T) {
 		}
 	}
 
-	s.with["signing-key"], s.with["signing-passphrase"] = private, "another-CANARY-passphrase"
+	s.with["sign-key"], s.with["sign-passphrase"] = private, "another-CANARY-passphrase"
 	got = s.run(t, t.Context())
 	got.ends(t, cli.ExitUsage, map[string]string{"result": "failed", "failure-class": "config"})
 	if text := shownOf(got); !strings.Contains(text, "passphrase is wrong") || strings.Contains(text, "another-CANARY") {
@@ -103,7 +103,7 @@ func TestTheActionSignsWithAKeyInKMS(t *testing.T) {
 	t.Cleanup(guarded.Close)
 	t.Setenv("AWS_ENDPOINT_URL_KMS", guarded.URL)
 	const name = "awskms:///arn:aws:kms:" + kmstest.Region + ":" + kmstest.Account + ":alias/release" // in another region than the bucket
-	s.with["signing-key"], s.with["signing-public-key"] = name, k.Certificate(t, "release")
+	s.with["sign-key"], s.with["sign-public-key"] = name, k.Certificate(t, "release")
 	s.with["public-url"] = s.site.URL + "/noble/spack"
 	got := s.run(t, t.Context())
 	got.ends(t, cli.ExitDone, map[string]string{"result": "published", "failure-class": ""})

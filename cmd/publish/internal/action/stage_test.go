@@ -59,7 +59,7 @@ func newStageOf(t testing.TB, fixture string, job sessiontest.Options, storage s
 		s.source(t, "buildcache", fixture)
 	}
 	s.with = map[string]string{
-		"role-to-assume": cloud.Role(), "path": "buildcache", "destination": "s3://cache/noble/spack", "s3-endpoint": store.URL, "aws-region": "us-east-1",
+		"role-to-assume": cloud.Role(), "path": "buildcache", "destination": "s3://cache/noble/spack", "endpoint-url": store.URL, "region": "us-east-1",
 	}
 	for name, v := range cloud.Environment() {
 		s.env[name] = v

@@ -33,6 +33,8 @@ type inputOfFile struct {
 	Description string
 	Required    bool
 	Default     *string
+
+	DeprecationMessage string `yaml:"deprecationMessage"`
 }
 
 func readActionFile(t testing.TB) (*actionFile, map[string]inputOfFile) {
@@ -67,8 +69,15 @@ func TestInputsAreThoseOfTheFile(t *testing.T) {
 	for _, item := range f.Inputs {
 		names = append(names, item.Key.(string))
 	}
-	if !slices.Equal(names, inputNames()) {
-		t.Errorf("action.yml has\n%q, the program\n%q", names, inputNames())
+	known := inputNames()
+	for _, former := range formerInputs {
+		known = append(known, former.name)
+		if in := described[former.name]; in.Default != nil || in.Required || in.DeprecationMessage != "it is called "+former.now+" now" || !strings.HasPrefix(in.Description, "Former name of `"+former.now+"`") {
+			t.Errorf("%s: %+v", former.name, in)
+		}
+	}
+	if !slices.Equal(names, known) {
+		t.Errorf("action.yml has\n%q, the program\n%q", names, known)
 	}
 	for _, d := range theInputs {
 		in := described[d.name]
@@ -123,6 +132,9 @@ func TestActionIsDocumented(t *testing.T) {
 	in.WriteString("| input | default | |\n|---|---|---|\n")
 	for _, item := range f.Inputs {
 		d := described[item.Key.(string)]
+		if d.DeprecationMessage != "" {
+			continue // docs/settings.md has them
+		}
 		def := ""
 		switch {
 		case d.Required:

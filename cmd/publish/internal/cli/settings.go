@@ -85,7 +85,7 @@ func ReadSettings(cmd *cobra.Command, args []string, env Env) (source, destinati
 	names := settingNames(cmd)
 	for _, name := range slices.SortedFunc(maps.Keys(file), func(a, b string) int { return cmp.Compare(file[a].line, file[b].line) }) {
 		v := file[name]
-		err = errors.Join(err, fmt.Errorf("%s: unknown key %q%s: the keys are source, destination and the names of flags", v.at(), name, DidYouMean(strings.ReplaceAll(name, "_", "-"), names)))
+		err = errors.Join(err, fmt.Errorf("%s: unknown key %q%s: the keys are source, destination and the names of flags", v.at(), v.name, DidYouMean(name, names)))
 	}
 	for _, unknown := range unknownVariables(env, append(names, SocketSetting)) {
 		err = errors.Join(err, unknown)
@@ -169,7 +169,7 @@ func Variable(flag string) string {
 }
 
 type fileValue struct {
-	text         string
+	name, text   string
 	line, column int
 }
 
@@ -208,8 +208,8 @@ func readConfig(name string) (map[string]fileValue, error) {
 		}
 		for _, p := range pairs {
 			at := p.Key.GetToken().Position
-			v := fileValue{line: at.Line, column: at.Column}
-			key := p.Key.String()
+			v := fileValue{name: p.Key.String(), line: at.Line, column: at.Column}
+			key := strings.ReplaceAll(v.name, "_", "-") // as a daemon's configuration writes it
 			switch _, twice := values[key]; {
 			case twice:
 				err = errors.New("it is given twice")
@@ -217,7 +217,7 @@ func readConfig(name string) (map[string]fileValue, error) {
 				v.text, err = scalar(p.Value)
 			}
 			if err != nil {
-				wrong = append(wrong, fmt.Errorf("%s: %s: %w", v.at(), key, err))
+				wrong = append(wrong, fmt.Errorf("%s: %s: %w", v.at(), v.name, err))
 				continue
 			}
 			values[key] = v

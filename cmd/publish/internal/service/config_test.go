@@ -148,7 +148,8 @@ func TestWrongConfigurations(t *testing.T) {
 		{smallest, "mode: indexer\nqueue: sqs://sqs.us-east-1.amazonaws.com/111122223333/my-cache-events\nmirrors:\n  - destination: s3://a\n  - destination: s3://b\n", "an indexer has one"},
 		{smallest, "", "there are none"},
 		{"destination:", "destinaton:", `5:5: unknown key "destinaton", did you mean destination?`},
-		{"file:///srv/mirror\n", "file:///srv/mirror\n    endpoint-url: x\n", `6:5: unknown key "endpoint-url", did you mean endpoint_url?`},
+		{"file:///srv/mirror\n", "file:///srv/mirror\n    endpoint-ur: x\n", `6:5: unknown key "endpoint-ur", did you mean endpoint_url?`},
+		{"file:///srv/mirror\n", "file:///srv/mirror\n    endpoint-url: x\n", `6:19: endpoint_url: endpoint "x": want http:// or https://`},
 		{smallest, "[]", "1:1"},
 	} {
 		_, err := ParseConfig([]byte(strings.Replace(smallest, row.was, row.is, 1)))
@@ -244,7 +245,7 @@ func TestKeysAreFlags(t *testing.T) {
     include: ["slurm@25.*"]
     layout: v3
     expect_os: [ubuntu24.04]
-    if_exists: overwrite
+    if-exists: overwrite
     part_size: 16MiB
     public_url: https://cache.example.org
     settle: 0s

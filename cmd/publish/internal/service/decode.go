@@ -32,6 +32,7 @@ func ParseConfig(text []byte) (*Config, error) {
 	}
 	// The decoder stops at the first mistake, so what is wrong is taken out, and the rest read again.
 	body := doc.Docs[0].Body
+	underscored(body)
 	var wrong []error
 	var left []string // keys that were taken out
 	for len(wrong) < maxMistakes {
@@ -62,6 +63,23 @@ func ParseConfig(text []byte) (*Config, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// underscored takes keys that are written with hyphens, as flags and publish.yaml have them, for the same ones with
+// underscores. What is no key with them either stays as it is written.
+func underscored(body ast.Node) {
+	known := Keys()
+	ast.Walk(visitor(func(n ast.Node) {
+		pair, ok := n.(*ast.MappingValueNode)
+		if !ok {
+			return
+		}
+		if key, ok := pair.Key.(*ast.StringNode); ok {
+			if name := strings.ReplaceAll(key.Value, "-", "_"); name != key.Value && slices.Contains(known, name) {
+				key.Value, key.Token.Value = name, name
+			}
+		}
+	}), body)
 }
 
 func lineOf(err error) int {

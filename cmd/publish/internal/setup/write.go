@@ -100,9 +100,9 @@ func (s Settings) WorkflowYAML() string {
 	}
 	b.WriteString("        with:\n" + credentials)
 	for _, in := range []entry{
-		{name: "aws-region", value: s.Region}, {name: "s3-endpoint", value: s.Endpoint},
+		{name: "region", value: s.Region}, {name: "endpoint-url", value: s.Endpoint},
 		{name: "path", value: s.Source}, {name: "destination", value: s.Destination},
-		{name: "cloudfront-distribution-id", value: s.Distribution}, {name: "public-url", value: s.PublicURL},
+		{name: "distribution-id", value: s.Distribution}, {name: "public-url", value: s.PublicURL},
 		{name: "trusted-keys", value: s.TrustedKeys},
 	} {
 		if in.value != "" {
