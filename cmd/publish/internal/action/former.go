@@ -24,7 +24,9 @@ var formerInputs = []formerInput{
 	{"cloudfront-distribution-id", "distribution-id", nil},
 }
 
-func (f formerInput) advice() string { return fmt.Sprintf("input %s is deprecated: it is called %s now", f.name, f.now) }
+func (f formerInput) advice() string {
+	return fmt.Sprintf("input %s is deprecated: it is called %s now", f.name, f.now)
+}
 
 // lookInput returns what is given for an input, also under its former name, which is returned if it was used. It is an
 // error to use both.
