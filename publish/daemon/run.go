@@ -124,6 +124,7 @@ func (k *worker) runOnce(ctx context.Context, l lane, claimed []queue.Job) {
 	}
 	k.finish(ctx, claimed, obligation, out, changes)
 	k.end(p, out, err, len(claimed))
+	k.note(ctx)
 }
 
 // finish writes down what came of a run.

@@ -19,6 +19,7 @@ type Status struct {
 	Trouble     string             `json:"trouble,omitempty"` // why the queue could not be used a moment ago: its disk is full, say
 	Mirrors     []MirrorStatus     `json:"mirrors"`
 	Failed      []queue.Job        `json:"failed"`      // the dead letters, the last one first
+	Incomplete  []StuckPackage     `json:"incomplete"`  // what is not complete yet, and why, before it is stuck
 	Stuck       []StuckPackage     `json:"stuck"`       // what does not become complete
 	Recent      []queue.Job        `json:"recent"`      // what was published last
 	Obligations []queue.Obligation `json:"obligations"` // invalidations that are due
@@ -75,7 +76,7 @@ const troubleLasts = 2 * time.Minute
 
 // Status returns the state of the daemon. It makes no requests.
 func (d *Daemon) Status(ctx context.Context) (Status, error) {
-	s := Status{At: time.Now(), Since: d.began, Stopping: d.isStopping(), Mirrors: []MirrorStatus{}, Stuck: []StuckPackage{}}
+	s := Status{At: time.Now(), Since: d.began, Stopping: d.isStopping(), Mirrors: []MirrorStatus{}, Incomplete: []StuckPackage{}, Stuck: []StuckPackage{}}
 	if err := d.Health(ctx); err != nil {
 		s.Problem = err.Error()
 	} else {
@@ -95,11 +96,17 @@ func (d *Daemon) Status(ctx context.Context) (Status, error) {
 			return s, err
 		}
 		s.Mirrors = append(s.Mirrors, m)
-		stuck, err := k.stuck(ctx)
+		incomplete, err := k.incomplete(ctx)
 		if err != nil {
 			return s, err
 		}
-		s.Stuck = append(s.Stuck, stuck...)
+		for _, p := range incomplete {
+			if s.At.Sub(p.Since) >= k.m.Stuck {
+				s.Stuck = append(s.Stuck, p)
+			} else {
+				s.Incomplete = append(s.Incomplete, p)
+			}
+		}
 	}
 	if s.Failed, err = q.Jobs(ctx, queue.Filter{States: []queue.State{queue.Failed}, Newest: true, Limit: listed}); err != nil {
 		return s, err
@@ -183,23 +190,22 @@ func timeOrNil(t time.Time) *time.Time {
 	return &t
 }
 
-// stuck returns what does not become complete: documents that cannot be read, and packages.
-func (k *worker) stuck(ctx context.Context) ([]StuckPackage, error) {
+// incomplete returns what was looked at and is not complete, the oldest first: documents that cannot be read, and packages.
+func (k *worker) incomplete(ctx context.Context) ([]StuckPackage, error) {
 	var all []StuckPackage
-	now := time.Now()
 	jobs, err := k.d.o.Queue.Jobs(ctx, queue.Filter{Mirror: k.m.Key(), States: []queue.State{queue.Accepted, queue.Checking}, Limit: mostPackages})
 	if err != nil {
 		return nil, err
 	}
 	for _, j := range jobs {
-		if j.Attempts > 0 && now.Sub(j.Accepted) >= k.m.Stuck {
+		if j.Attempts > 0 {
 			all = append(all, StuckPackage{k.m.Name, j.File, j.Package, j.Accepted, j.Reason})
 		}
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for file, s := range k.seen {
-		if s.reason != "" && now.Sub(s.since) >= k.m.Stuck {
+		if s.reason != "" {
 			all = append(all, StuckPackage{k.m.Name, file, "", s.since, s.reason})
 		}
 	}

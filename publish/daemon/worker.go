@@ -61,6 +61,7 @@ func newWorker(d *Daemon, m Mirror) *worker {
 // run works until ctx ends.
 func (k *worker) run(ctx context.Context) error {
 	g, gctx := defect.WithContext(ctx)
+	k.remember(gctx)
 	g.Go(func() error { return k.invalidate(gctx) })
 	if !k.removed {
 		k.begin(gctx, g)

@@ -56,6 +56,9 @@ func (q *Queue) Drop(ctx context.Context, drop func(mirror string) bool) (droppe
 			if err := t.exec(`DELETE FROM obligation WHERE mirror = ?`, mirror); err != nil {
 				return err
 			}
+			if err := t.exec(`DELETE FROM note WHERE mirror = ?`, mirror); err != nil {
+				return err
+			}
 			dropped = append(dropped, d)
 		}
 		return nil

@@ -12,9 +12,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 )
 
 const (
@@ -27,6 +24,8 @@ const (
 
 	readers = 4 // connections for questions, so that a slow one does not hold up the others
 )
+
+var errNoDriver = errors.New("this program was built for the demo, which has no daemon and no publish exec: make build builds one that has")
 
 const schema = `
 CREATE TABLE job (
@@ -65,6 +64,9 @@ CREATE INDEX obligation_state ON obligation (state, mirror);
 // Open opens the queue in a directory, which it makes if need be, and returns to the queue
 // what a process that died had claimed. No other process can open it until Close.
 func Open(ctx context.Context, dir string) (*Queue, error) {
+	if !hasDriver {
+		return nil, errNoDriver
+	}
 	q, err := open(ctx, dir)
 	if err != nil {
 		return nil, fmt.Errorf("queue in %s: %w", dir, err)
@@ -121,9 +123,12 @@ func (q *Queue) prepare(ctx context.Context) error {
 			return err
 		}
 		if tables == 0 {
-			return t.create()
+			return errors.Join(t.create(), t.exec(notes))
 		}
 		if err := t.inspect(); err != nil {
+			return err
+		}
+		if err := t.exec(notes); err != nil {
 			return err
 		}
 		return t.recover()
@@ -175,7 +180,6 @@ func (t *tx) number(query string) (int64, error) {
 
 // translate says in our words what SQLite or the system said.
 func translate(err error) error {
-	var known *sqlite.Error
 	switch {
 	case err == nil:
 		return nil
@@ -183,18 +187,9 @@ func translate(err error) error {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
-	case !errors.As(err, &known):
-		return err
 	}
-	switch known.Code() & 0xff { // the rest says more of the same
-	case sqlite3.SQLITE_FULL:
-		return fmt.Errorf("%w: %w", ErrFull, err)
-	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
-	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM:
-		return fmt.Errorf("%w: %w", ErrReadOnly, err)
-	case sqlite3.SQLITE_IOERR:
-		return fmt.Errorf("%w: %w", ErrDisk, err)
+	if kind := kindOf(err); kind != nil {
+		return fmt.Errorf("%w: %w", kind, err)
 	}
 	return err
 }

@@ -101,13 +101,26 @@ func (t table) write(b *strings.Builder) {
 		head = append(head, el("th", attr("scope", "col"), words(h)))
 	}
 	for _, r := range t.rows {
-		body = append(body, el("tr", r...))
+		body = append(body, el("tr", t.labelled(r)...))
 	}
 	whole := el("table", el("thead", el("tr", head...)), el("tbody", body...))
 	if t.class != "" {
 		whole.attributes = []attribute{class(t.class)}
 	}
 	whole.write(b)
+}
+
+// labelled are the cells of a row, each with the heading of its column, which narrow screens show beside it.
+func (t table) labelled(row nodes) nodes {
+	var out nodes
+	for i, n := range row {
+		if cell, ok := n.(element); ok && cell.name == "td" && i < len(t.headings) {
+			cell.attributes = append([]attribute{attr("data-of", t.headings[i])}, cell.attributes...)
+			n = cell
+		}
+		out = append(out, n)
+	}
+	return out
 }
 
 // cells are those of a row.

@@ -34,7 +34,7 @@ func ago(t time.Time) string {
 
 // summary is the state of everything in one word and one sentence.
 func summary(s daemon.Status) (word, sentence string) {
-	waiting, paused, unread := 0, 0, 0
+	waiting, paused, unread, incomplete := 0, 0, 0, 0
 	for _, m := range s.Mirrors {
 		if !m.Scanned {
 			unread++
@@ -42,6 +42,11 @@ func summary(s daemon.Status) (word, sentence string) {
 		waiting += m.Waiting
 		if m.Paused != "" {
 			paused++
+		}
+	}
+	for _, p := range s.Incomplete {
+		if p.Package != "" { // else its document cannot be read, and it is no job yet
+			incomplete++
 		}
 	}
 	switch {
@@ -57,8 +62,10 @@ func summary(s daemon.Status) (word, sentence string) {
 		return "attention", "some packages could not be published"
 	case len(s.Stuck) > 0:
 		return "attention", "some packages do not become complete"
-	case waiting > 0:
+	case waiting > incomplete:
 		return "working", "packages are being published"
+	case len(s.Incomplete) > 0:
+		return "waiting", plural(len(s.Incomplete), "package") + " not complete yet, for the reasons below; everything else is published"
 	case unread > 0:
 		return "working", "sources are read for the first time; what is in them is not known yet"
 	case len(s.Obligations) > 0:
@@ -258,17 +265,8 @@ func lists(s daemon.Status) nodes {
 		}
 		out = append(out, heading("Dead letters"), t, el("p", class("quiet"), words("mend them and run "), el("code", words("publish retry"))))
 	}
-	if len(s.Stuck) > 0 {
-		t := table{class: "stuck", headings: []string{"document", "mirror", "since", "reason"}}
-		for _, p := range s.Stuck {
-			called := p.Package
-			if called == "" {
-				called = p.File
-			}
-			t.rows = append(t.rows, append(nodes{titled(called, p.File)}, cells(p.Mirror, ago(p.Since), p.Reason)...))
-		}
-		out = append(out, heading("Stuck"), t)
-	}
+	out = append(out, incomplete("Stuck", "stuck", s.Stuck)...)
+	out = append(out, incomplete("Not complete yet", "incomplete", s.Incomplete)...)
 	if len(s.Obligations) > 0 {
 		t := owedTable()
 		for _, o := range s.Obligations {
@@ -284,6 +282,22 @@ func lists(s daemon.Status) nodes {
 		out = append(out, heading("Published last"), t)
 	}
 	return out
+}
+
+// incomplete are packages that wait for a part of them, with the reasons.
+func incomplete(title, class string, packages []daemon.StuckPackage) nodes {
+	if len(packages) == 0 {
+		return nil
+	}
+	t := table{class: class, headings: []string{"document", "mirror", "since", "reason"}}
+	for _, p := range packages {
+		called := p.Package
+		if called == "" {
+			called = p.File
+		}
+		t.rows = append(t.rows, append(nodes{titled(called, p.File)}, cells(p.Mirror, ago(p.Since), p.Reason)...))
+	}
+	return nodes{heading(title), t}
 }
 
 func owedTable() table {

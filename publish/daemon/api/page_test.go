@@ -65,6 +65,7 @@ func full(x string) daemon.Status {
 		}},
 		Failed: []queue.Job{job}, Recent: []queue.Job{job},
 		Stuck:       []daemon.StuckPackage{{Mirror: "m" + x, File: "f" + x, Package: "p" + x, Reason: "r" + x}, {File: "g" + x}},
+		Incomplete:  []daemon.StuckPackage{{Mirror: "m" + x, File: "f" + x, Package: "p" + x, Reason: "r" + x}, {File: "g" + x}},
 		Obligations: []queue.Obligation{{Mirror: "m" + x, Reason: "r" + x}},
 	}
 }
@@ -134,6 +135,12 @@ func TestTheBannerSaysWhatIsTrue(t *testing.T) {
 		}),
 		"working: packages are being published": one(func(s *daemon.Status, m *daemon.MirrorStatus) {
 			m.Waiting, s.Obligations = 1, []queue.Obligation{{}}
+		}),
+		"waiting: 2 packages not complete yet, for the reasons below; everything else": one(func(s *daemon.Status, m *daemon.MirrorStatus) {
+			m.Waiting, s.Incomplete = 1, []daemon.StuckPackage{{Package: "zlib"}, {File: "v3/manifests/x"}}
+		}),
+		"working: packages are being": one(func(s *daemon.Status, m *daemon.MirrorStatus) {
+			m.Waiting, s.Incomplete = 2, []daemon.StuckPackage{{Package: "zlib"}}
 		}),
 		"attention: some packages could not": one(func(s *daemon.Status, m *daemon.MirrorStatus) {
 			m.Scanned, s.Failed = false, []queue.Job{{}}

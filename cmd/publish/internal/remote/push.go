@@ -120,8 +120,11 @@ func push(ctx context.Context, env cli.Env, c *api.Client, paths []string, wait 
 	} else {
 		err = printJobs(env, jobs.Jobs, wait)
 	}
-	if bad := countFailed(jobs.Jobs); wait != "" && bad > 0 && err == nil {
+	if bad := countFailed(jobs.Jobs); bad > 0 && err == nil {
 		err = cli.Fail(cli.ExitSource, fmt.Errorf("%s not published", english.Plural(bad, "package was", "packages were")))
+		if wait == "" { // it was pushed before, and has failed then
+			err = cli.WithHint(err, "mend what is named and run `publish retry`: what has failed is not tried again by a push")
+		}
 	}
 	return err
 }

@@ -126,11 +126,10 @@ func statusText(b *strings.Builder, s daemon.Status) {
 		escape.Fprintf(b, "failed %d: %s %s: %s\n", j.ID, j.Mirror, j.Package, j.Reason)
 	}
 	for _, p := range s.Stuck {
-		name := p.Package
-		if name == "" {
-			name = p.File
-		}
-		escape.Fprintf(b, "stuck: %s %s for %s: %s\n", p.Mirror, name, since(s.At, p.Since), p.Reason)
+		escape.Fprintf(b, "stuck: %s %s for %s: %s\n", p.Mirror, cmp.Or(p.Package, p.File), since(s.At, p.Since), p.Reason)
+	}
+	for _, p := range s.Incomplete {
+		escape.Fprintf(b, "not complete yet: %s %s for %s: %s\n", p.Mirror, cmp.Or(p.Package, p.File), since(s.At, p.Since), p.Reason)
 	}
 	for _, o := range s.Obligations {
 		escape.Fprintf(b, "caches: %s: invalidation due for %s: %s\n", o.Mirror, since(s.At, o.Since), o.Reason)

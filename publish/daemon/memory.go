@@ -1,0 +1,46 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// A memory is what a status says of a mirror that would be lost by a restart.
+type memory struct {
+	Last      *LastRun      `json:"last_run,omitempty"`
+	Published time.Time     `json:"published,omitzero"`
+	Indices   []IndexStatus `json:"indices,omitempty"`
+}
+
+// remember takes over what a process before this one has noted. It is for people, so what cannot be read is only logged.
+func (k *worker) remember(ctx context.Context) {
+	content, err := k.d.o.Queue.Noted(ctx, k.m.Key())
+	var m memory
+	if err == nil && content != nil {
+		err = json.Unmarshal(content, &m)
+	}
+	if err != nil {
+		k.d.o.Log.Warn("what was published last is not known any more", "mirror", k.m.Name, "reason", err.Error())
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.last == nil {
+		k.last, k.published = m.Last, m.Published
+		k.merge(m.Indices)
+	}
+}
+
+// note writes down what the status says of the last run.
+func (k *worker) note(ctx context.Context) {
+	k.mu.Lock()
+	content, err := json.Marshal(memory{k.last, k.published, k.index})
+	k.mu.Unlock()
+	if err == nil {
+		err = k.d.o.Queue.Note(context.WithoutCancel(ctx), k.m.Key(), content)
+	}
+	if err != nil {
+		k.d.o.Log.Warn("what was published last will not be known after a restart", "mirror", k.m.Name, "reason", err.Error())
+	}
+}
