@@ -60,6 +60,9 @@ type NotS3Error struct {
 	Said   string // the beginning of its answer
 }
 
+// SaidByCDN is what a NotS3Error says of a CDN that stands where S3 is wanted.
+const SaidByCDN = "this is a CDN: CloudFront"
+
 func (e *NotS3Error) Error() string {
 	said := fmt.Sprintf("no S3 answers at %s: %d %s", e.Server, e.Status, http.StatusText(e.Status))
 	if e.Said != "" {
@@ -86,7 +89,11 @@ type DeniedError struct {
 	Action string // the permission that is missing, in IAM's words: s3:PutObject
 	Name   string // the object or prefix
 	Detail string // what the storage said
+	Err    error  // why, if that is no matter of rights: EROFS; may be nil
 }
+
+// Unwrap returns the reason.
+func (e *DeniedError) Unwrap() error { return e.Err }
 
 func (e *DeniedError) Error() string {
 	return fmt.Sprintf("%s on %s: %s: %s", e.Action, e.Name, ErrDenied, e.Detail)

@@ -542,15 +542,22 @@ func stopped(ts *testscript.TestScript, neg bool, args []string) {
 
 // webServer starts a server that gives every request one answer, and sets $WEB to its URL:
 //
-//	web STATUS TEXT
+//	web [--tls] STATUS TEXT [HEADER VALUE]...
 func webServer(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: web STATUS TEXT")
+	start := httptest.NewServer
+	if len(args) > 0 && args[0] == "--tls" { // with a certificate that nobody vouches for
+		start, args = httptest.NewTLSServer, args[1:]
+	}
+	if neg || len(args) < 2 || len(args)%2 != 0 {
+		ts.Fatalf("usage: web [--tls] STATUS TEXT [HEADER VALUE]...")
 	}
 	status, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
+		for i := 2; i < len(args); i += 2 {
+			w.Header().Set(args[i], args[i+1])
+		}
 		w.WriteHeader(status)
 		fmt.Fprint(w, args[1])
 	}))

@@ -301,7 +301,9 @@ func refine(action, name, dir string, err error) error {
 		return source.error
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
 		return fmt.Errorf("%w in %s: %w", mirror.ErrFull, dir, err)
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+	case errors.Is(err, syscall.EROFS):
+		return &mirror.DeniedError{Action: action, Name: name, Detail: fmt.Sprintf("%v, below %s", err, dir), Err: syscall.EROFS}
+	case errors.Is(err, fs.ErrPermission):
 		return &mirror.DeniedError{Action: action, Name: name, Detail: fmt.Sprintf("%v, below %s", err, dir)}
 	case action == "read" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)):
 		return fmt.Errorf("%w in %s: %w", mirror.ErrNotExist, dir, err)

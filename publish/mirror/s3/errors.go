@@ -57,6 +57,8 @@ func (b *Bucket) translate(a act, key string, err error) error {
 		return fmt.Errorf("%w: %s: %s", mirror.ErrCredentials, code, message)
 	case answer.Full(err):
 		return fmt.Errorf("%w: %s: %s", mirror.ErrFull, code, message)
+	case a == listingKeys && code == "NoSuchKey": // to S3 a listing is no request for an object
+		return &mirror.NotS3Error{Server: b.opts.EndpointURL, Status: answer.Status(err), Said: code + " for a listing"}
 	case code == "NoSuchKey" || code == "NotFound":
 		return mirror.ErrNotExist
 	case answer.Status(err) == http.StatusForbidden:

@@ -159,6 +159,8 @@ var failures = []row{
 	typed(func(*session.AuthError) int { return ExitCredentials }, func(err *session.AuthError, _ Words) []string { return slices.Clone(err.Hints) }),
 	as(ExitCredentials, profileHint).then(Lasting),
 	words(ExitCredentials, mirror.ErrCredentials, func(w Words) string { return w.NoCredentials }).then(Lasting),
+	is(0, syscall.EROFS).then(Lasting).
+		hint("the file system is mounted read-only: mount it for writing, or give another directory"),
 	as(0, deniedHint).then(Lasting),
 
 	// Keys that are elsewhere. What is wrong with a key in memory is found when it is read, as a setting.
@@ -234,7 +236,12 @@ var failures = []row{
 	is(0, http.ErrSchemeMismatch).
 		hint("this server speaks http, not https: give {endpoint-url} with http://"),
 	as(0, func(err *mirror.SchemeError, _ Words) string { return "give {endpoint-url} http://" + err.Host }),
+	is(0, syscall.ENETUNREACH, syscall.EHOSTUNREACH).
+		hint("this machine has no way there: see that it is connected, or set HTTPS_PROXY where only a proxy is; then run again: what is complete stays, the rest resumes"),
 	as(0, func(err *net.DNSError, _ Words) string {
+		if strings.Contains(err.Err, syscall.ENETUNREACH.Error()) {
+			return "this machine has no network: connect it, or set HTTPS_PROXY where only a proxy is; then run again: what is complete stays, the rest resumes"
+		}
 		return fmt.Sprintf("no address is known for %s: correct its name, or see that this machine reaches its name server; then run again", err.Name)
 	}),
 	is(0, syscall.ECONNREFUSED).
@@ -243,8 +250,6 @@ var failures = []row{
 	// The machine.
 	is(0, mirror.ErrFull, syscall.ENOSPC).
 		hint("make room and run again: the mirror is intact, and what is complete is not sent again"),
-	is(0, syscall.EROFS).
-		hint("the file system is mounted read-only: mount it for writing, or give another directory"),
 	is(0, syscall.ENOTDIR).
 		hint("a part of that path is a file, where a directory is wanted"),
 	is(0, ErrNoTempDir).
@@ -253,6 +258,8 @@ var failures = []row{
 		hint("look for a misspelt path"),
 
 	// What is known only from the answer of a server, or from its absence.
+	when(func(err error) bool { return statusOf(err) == http.StatusRequestEntityTooLarge }, 0).
+		hint(tooLarge),
 	when(notUnderstood, 0).then(Suspect),
 	when(unreached, 0).
 		ending("see that the destination can be reached, then run again: what is complete stays, the rest resumes"),
@@ -309,7 +316,9 @@ func profileHint(err *session.ProfileError, _ Words) string {
 func strangeHint(err *mirror.NotS3Error, _ Words) string {
 	switch {
 	case err.Status == http.StatusRequestEntityTooLarge:
-		return "a proxy in front of the storage takes no requests of this size: raise its limit (client_max_body_size of nginx), or give a smaller {part-size}"
+		return tooLarge
+	case err.Said == mirror.SaidByCDN:
+		return "leave {endpoint-url} out for Amazon S3: {public-url} is where the CDN belongs"
 	case strings.Contains(err.Said, "HTTPS"):
 		return "this server speaks https: give {endpoint-url} https://" + strings.TrimPrefix(err.Server, "http://")
 	case err.Status == http.StatusForbidden:
@@ -317,6 +326,8 @@ func strangeHint(err *mirror.NotS3Error, _ Words) string {
 	}
 	return "{endpoint-url} names the S3 itself, without the bucket: not a CDN, a website or the console of a store"
 }
+
+const tooLarge = "a proxy in front of the storage takes no requests of this size: raise its limit (client_max_body_size of nginx), or give a smaller {part-size}"
 
 // selectionHint names the packages that were meant, or those that there are.
 func selectionHint(err *source.NotSelectedError, _ Words) string {
@@ -345,16 +356,22 @@ func selectionHint(err *source.NotSelectedError, _ Words) string {
 type answer interface{ HTTPStatusCode() int }
 
 // notUnderstood reports whether S3 does not accept something that was sent.
-func notUnderstood(err error) bool {
+func notUnderstood(err error) bool { return statusOf(err) == http.StatusBadRequest }
+
+// statusOf is the status with which a server has answered; 0: it has not.
+func statusOf(err error) int {
 	var a answer
-	return errors.As(err, &a) && a.HTTPStatusCode() == http.StatusBadRequest
+	if !errors.As(err, &a) {
+		return 0
+	}
+	return a.HTTPStatusCode()
 }
 
 // unreached reports whether a server has not answered, or not now.
 func unreached(err error) bool {
 	var a answer
 	if errors.As(err, &a) {
-		return a.HTTPStatusCode() >= 500 || a.HTTPStatusCode() == http.StatusTooManyRequests || a.HTTPStatusCode() == http.StatusRequestTimeout
+		return a.HTTPStatusCode() >= 500 && a.HTTPStatusCode() != http.StatusNotImplemented || a.HTTPStatusCode() == http.StatusTooManyRequests || a.HTTPStatusCode() == http.StatusRequestTimeout
 	}
 	var network net.Error
 	return errors.As(err, &network)

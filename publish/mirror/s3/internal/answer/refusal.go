@@ -192,20 +192,32 @@ func Quoted(name string) string {
 	return strconv.Quote(name)
 }
 
-// FromAnother returns what a server is that refuses a request in other words than those of S3; nil: it is S3, or a proxy
-// that says that S3 is away. endpoint is where requests are sent.
+// FromAnother returns what a server is that refuses a request in other words than those of S3, or that is a CDN in front of
+// it; nil: it is S3, or a proxy that says that S3 is away. endpoint is where requests are sent.
 func FromAnother(err error, endpoint string) error {
 	status := Status(err)
-	if Code(err) != NotS3 || status < 400 || status >= 500 {
+	if status < 400 || status >= 500 {
 		return nil
 	}
-	server := endpoint
+	server, said := endpoint, Message(err)
 	var response *smithyhttp.ResponseError
 	if errors.As(err, &response) && response.Response != nil && response.Response.Request != nil {
 		u := response.Response.Request.URL
 		server = u.Scheme + "://" + u.Host
 	}
-	return &mirror.NotS3Error{Server: server, Status: status, Said: Message(err)}
+	switch {
+	case Code(err) == NotS3:
+	case response != nil && response.Response != nil && fromCloudFront(response.Response.Header):
+		said = mirror.SaidByCDN
+	default:
+		return nil
+	}
+	return &mirror.NotS3Error{Server: server, Status: status, Said: said}
+}
+
+// fromCloudFront reports whether an answer came through CloudFront, which hands requests on to S3 in other words.
+func fromCloudFront(h http.Header) bool {
+	return h.Get("X-Amz-Cf-Id") != "" || strings.Contains(h.Get("Via"), "(CloudFront)")
 }
 
 var noRoom = map[string]bool{
