@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/former"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/service"
@@ -27,7 +28,7 @@ var otherInputs = map[string]string{
 // A settingRow is where a setting exists. Names that are empty: it does not.
 type settingRow struct{ flag, variable, yaml, daemon, input, former string }
 
-func settingRows() (rows []settingRow, daemonOnly, actionOnly []string) {
+func settingRows(t testing.TB) (rows []settingRow, daemonOnly, actionOnly []string) {
 	keys := service.Keys()
 	slices.Sort(keys)
 	keys = slices.Compact(keys)
@@ -42,11 +43,11 @@ func settingRows() (rows []settingRow, daemonOnly, actionOnly []string) {
 		if other := otherInputs[name]; other != "" {
 			called = other
 		}
-		inputs = slices.DeleteFunc(inputs, func(in action.Input) bool {
-			if in.Name == called {
-				r.input, r.former = called, strings.Join(in.Former, ", ")
+		inputs = slices.DeleteFunc(inputs, func(in string) bool {
+			if in == called {
+				r.input, r.former = called, strings.Join(former.Of(in), ", ")
 			}
-			return in.Name == called
+			return in == called
 		})
 		rows = append(rows, r)
 	}
@@ -59,9 +60,9 @@ func settingRows() (rows []settingRow, daemonOnly, actionOnly []string) {
 		}
 	})
 	for _, in := range inputs {
-		actionOnly = append(actionOnly, in.Name)
-		if len(in.Former) > 0 {
-			actionOnly[len(actionOnly)-1] += " (before: " + strings.Join(in.Former, ", ") + ")"
+		actionOnly = append(actionOnly, in)
+		if old := former.Of(in); len(old) > 0 {
+			t.Errorf("%s has former names, and no place for them in the table: %q", in, old)
 		}
 	}
 	return rows, keys, actionOnly
@@ -69,7 +70,7 @@ func settingRows() (rows []settingRow, daemonOnly, actionOnly []string) {
 
 // docs/settings.md is the one table of names, made from the code: go test ./cmd/publish -run TestTheTableOfSettings -update.
 func TestTheTableOfSettingsIsTheProgram(t *testing.T) {
-	rows, daemonOnly, actionOnly := settingRows()
+	rows, daemonOnly, actionOnly := settingRows(t)
 	code := func(name string) string {
 		if name == "" {
 			return ""
@@ -103,7 +104,7 @@ func TestTheTableOfSettingsIsTheProgram(t *testing.T) {
 
 // The same thing has the same name everywhere: what only the daemon or only the action has is no flag under another name.
 func TestASettingHasOneName(t *testing.T) {
-	_, daemonOnly, actionOnly := settingRows()
+	_, daemonOnly, actionOnly := settingRows(t)
 	for _, name := range []string{"distribution", "endpoint", "sign", "region", "part_size", "part-size", "trusted", "publish_keys"} {
 		for _, other := range append(daemonOnly, actionOnly...) {
 			if strings.Contains(other, name) {

@@ -31,7 +31,7 @@ type command struct {
 
 // ofCommands are the inputs that a command obeys. Everything else is part of its own words.
 var ofCommands = []string{
-	"command", "role-to-assume", "credentials", "aws-region", "audience", "role-session-name", "role-duration-seconds", "session-policy",
+	"command", "role-to-assume", "credentials", "region", "audience", "role-session-name", "role-duration-seconds", "session-policy",
 	"allowed-account-ids", "mask-aws-account-id", "auth-max-attempts", "summary", "report-file", "timeout", "ca-bundle",
 }
 

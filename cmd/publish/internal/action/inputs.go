@@ -28,6 +28,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/gpg"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/kms"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/former"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
@@ -184,12 +185,23 @@ var secretInputs = []string{"sign-key", "sign-passphrase"}
 // Inputs that any action may be given, whatever its action.yml says.
 var everybodysInputs = []string{"entrypoint", "args"}
 
+// Inputs are the names of all inputs, in the order of action.yml.
+func Inputs() []string { return inputNames() }
+
 func inputNames() []string {
 	names := make([]string, len(theInputs))
 	for i, d := range theInputs {
 		names[i] = d.name
 	}
 	return names
+}
+
+// inputOf returns the input that sets a setting: the one of the same name, but for a passphrase, which is no file here.
+func inputOf(setting string) string {
+	if setting == "sign-passphrase-file" {
+		return "sign-passphrase"
+	}
+	return setting
 }
 
 // An inputError says what is wrong with one input.
@@ -218,10 +230,10 @@ func readInputs(env cli.Env, r *workflow.Runner) (*inputs, error) {
 	in := &inputs{summary: true}
 	var wrong refusals
 	for _, d := range theInputs {
-		given, former, err := lookInput(env, d.name)
+		given, old, err := former.Look(func(name string) string { return env.Getenv(inputVariable(name)) }, d.name)
 		wrong.refuse(d.name, err)
-		if former != nil {
-			in.deprecated = append(in.deprecated, former.advice())
+		if old != nil {
+			in.deprecated = append(in.deprecated, old.Advice())
 		}
 		if slices.Contains(secretInputs, d.name) {
 			if !(kms.Named(given) || gpg.Named(given)) { // which are names
@@ -390,7 +402,7 @@ func unknownInputs(environ []string) []string {
 		name, _, _ := strings.Cut(e, "=")
 		name, ok := strings.CutPrefix(name, "INPUT_")
 		name = strings.ToLower(name)
-		if !ok || slices.Contains(inputNames(), name) || slices.Contains(everybodysInputs, name) || isFormer(name) {
+		if !ok || slices.Contains(inputNames(), name) || slices.Contains(everybodysInputs, name) || former.Is(name) {
 			continue
 		}
 		unknown = append(unknown, fmt.Sprintf("%q is no input of this action%s", name, cli.DidYouMean(name, inputNames())))

@@ -20,6 +20,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/former"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
@@ -266,12 +267,12 @@ func TestInputsAreCalledLikeFlags(t *testing.T) {
 	cli.StorageFlags(fs, &target.Config{})
 	cli.CDNFlags(fs, &target.CDNConfig{})
 	cli.SigningFlags(fs, &cli.Signing{})
-	for _, former := range formerInputs {
-		if slices.Contains(inputNames(), former.name) || !slices.Contains(inputNames(), former.now) {
-			t.Errorf("%s -> %s", former.name, former.now)
+	for _, old := range former.Names {
+		if slices.Contains(inputNames(), old.Name) || !slices.Contains(inputNames(), old.Now) {
+			t.Errorf("%s -> %s", old.Name, old.Now)
 		}
-		if fs.Lookup(former.now) == nil && former.now != "sign-passphrase" {
-			t.Errorf("%s is no flag", former.now)
+		if fs.Lookup(old.Now) == nil && old.Now != "sign-passphrase" {
+			t.Errorf("%s is no flag", old.Now)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/goccy/go-yaml"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/former"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 )
 
@@ -70,10 +71,10 @@ func TestInputsAreThoseOfTheFile(t *testing.T) {
 		names = append(names, item.Key.(string))
 	}
 	known := inputNames()
-	for _, former := range formerInputs {
-		known = append(known, former.name)
-		if in := described[former.name]; in.Default != nil || in.Required || in.DeprecationMessage != "it is called "+former.now+" now" || !strings.HasPrefix(in.Description, "Former name of `"+former.now+"`") {
-			t.Errorf("%s: %+v", former.name, in)
+	for _, old := range former.Names {
+		known = append(known, old.Name)
+		if in := described[old.Name]; in.Default != nil || in.Required || in.DeprecationMessage != "it is called "+old.Now+" now" || !strings.HasPrefix(in.Description, "Former name of `"+old.Now+"`") {
+			t.Errorf("%s: %+v", old.Name, in)
 		}
 	}
 	if !slices.Equal(names, known) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/arrival"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
@@ -306,7 +307,7 @@ func profileHint(err *session.ProfileError, _ Words) string {
 	if err.MFA {
 		return "get credentials with the code first: eval \"$(aws configure export-credentials --format env --profile " + shell.Quote(err.Profile) + ")\", then run again without {profile}"
 	}
-	if n := nearest(err.Profile, err.Known); n != "" && n != err.Profile {
+	if n := nearest.Word(err.Profile, err.Known); n != "" && n != err.Profile {
 		return "did you mean {profile} " + shell.Quote(n) + "?"
 	}
 	return "name another profile with {profile} or AWS_PROFILE, or correct this one in ~/.aws/config"
@@ -334,7 +335,7 @@ func selectionHint(err *source.NotSelectedError, _ Words) string {
 	var meant []string
 	for _, pattern := range err.Include {
 		name, _, _ := strings.Cut(pattern, "@")
-		if n := nearest(name, err.Names); n != "" && !strings.HasPrefix(name, "/") {
+		if n := nearest.Word(name, err.Names); n != "" && !strings.HasPrefix(name, "/") {
 			meant = append(meant, n)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
@@ -47,7 +48,7 @@ func Places(source, destination string, commands []string) (from, to string, err
 // misread says what the arguments were meant to be if SOURCE is not there; nil if that cannot be told.
 func misread(source, destination string, commands []string) error {
 	if !strings.ContainsAny(source, "/.:") {
-		if n := nearest(source, commands); n != "" {
+		if n := nearest.Word(source, commands); n != "" {
 			return fmt.Errorf("%q is neither a directory nor a command: did you mean publish %s %s?", source, n, shell.Quote(redact.URL(destination)))
 		}
 	}

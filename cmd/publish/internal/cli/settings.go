@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
@@ -149,7 +150,7 @@ func unknownVariables(env Env, names []string) []error {
 	for _, name := range slices.Compact(unknown) {
 		meant := ""
 		word := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, variablePrefix), "_", "-"))
-		if n := nearest(word, names); n != "" {
+		if n := nearest.Word(word, names); n != "" {
 			meant = ", did you mean " + Variable(n) + "?"
 		}
 		errs = append(errs, fmt.Errorf("%s: unknown variable%s Variables that begin with %s are settings of publish: correct it or unset it", name, cmp.Or(meant, "."), variablePrefix))

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/nearest"
 )
 
 // FlagErrors returns a function for cobra that gives wrong flags the exit code of wrong usage. All of a command line are
@@ -73,7 +75,7 @@ func unknownFlag(cmd *cobra.Command, name string) error {
 	if others := commandsWith(cmd.Root(), name); len(others) > 0 {
 		return fmt.Errorf("unknown flag: --%s: it says nothing about %s, it is a flag of %s", name, cmd.CommandPath(), shortList(others, 3))
 	}
-	if n := nearest(name, names); n != "" {
+	if n := nearest.Word(name, names); n != "" {
 		return fmt.Errorf("unknown flag: --%s, did you mean --%s?", name, n)
 	}
 	return fmt.Errorf("unknown flag: --%s", name)
@@ -112,4 +114,12 @@ func WithHint(err error, hint string) error {
 		return nil
 	}
 	return &hinted{err, hint}
+}
+
+// DidYouMean returns a suggestion for a misspelt word: ", did you mean X?"; empty if no known word is near.
+func DidYouMean(word string, known []string) string {
+	if n := nearest.Word(word, known); n != "" {
+		return fmt.Sprintf(", did you mean %s?", n)
+	}
+	return ""
 }

@@ -1,12 +1,10 @@
-package cli
+// Package nearest finds the known word that is most like a misspelt one.
+package nearest
 
-import (
-	"fmt"
-	"strings"
-)
+import "strings"
 
-// nearest returns the known word that is most like a misspelt one; empty if none is near.
-func nearest(word string, known []string) string {
+// Word returns the known word that is most like a misspelt one; empty if none is near.
+func Word(word string, known []string) string {
 	best, near := "", min(max(2, len(word)/3), len(word)-1)+1 // so that no word of one or two letters is near to all
 	for _, k := range known {
 		if len(word) > 2 && (strings.HasPrefix(k, word) || strings.HasSuffix(k, "-"+word)) {
@@ -38,12 +36,4 @@ func edits(a, b string) int {
 		}
 	}
 	return row[len(b)]
-}
-
-// DidYouMean returns a suggestion for a misspelt word: ", did you mean X?"; empty if no known word is near.
-func DidYouMean(word string, known []string) string {
-	if n := nearest(word, known); n != "" {
-		return fmt.Sprintf(", did you mean %s?", n)
-	}
-	return ""
 }
