@@ -31,6 +31,7 @@
 //	  promotion         evidence of what was copied under rules
 //	  keyring           the public keys of a mirror
 //	  prune             what is no longer needed
+//	    usage listing   what clients fetched, by access logs; what a bucket holds, by an S3 Inventory
 //	  roots             the mirrors of a tree
 //	  buildcache        what a mirror consists of; the layouts v3 and v2 behind one interface; the survey
 //	    blob spec manifest layout index key sign    words and documents

@@ -12,6 +12,7 @@ package prune
 
 import (
 	"crypto/sha256"
+	"iter"
 	"path"
 	"strings"
 	"time"
@@ -36,6 +37,9 @@ type Options struct {
 	AllowEmpty bool
 	// Now is the time by the clock of the mirror. Zero: that of the host.
 	Now time.Time
+	// Listing, if set, yields the content that is probably there, and takes the place of listing it for the plan, in layout v3. Documents are
+	// listed all the same, and what is to be deleted is looked at again.
+	Listing iter.Seq2[mirror.Info, error]
 }
 
 // A Store is what a plan is made of.

@@ -26,6 +26,10 @@ func (s *scan) readHistory(ctx context.Context, store Store) error {
 			return fmt.Errorf("list %s: %w", root, err)
 		}
 		if strings.HasPrefix(info.Name, root+withdrawn) {
+			if s.expired(info.Modified) {
+				s.buried = append(s.buried, info)
+				continue
+			}
 			s.need(stemKey(stemOf(info.Name)))
 		}
 		dir := path.Dir(info.Name)

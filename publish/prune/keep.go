@@ -24,9 +24,12 @@ type Keep struct {
 	Versions int                // those of so many newest versions of each name; 0: no rule
 	Hashes   map[spec.Hash]bool // those of a keep list, or of lock files; nil: no rule
 	Roots    []Root             // those that match
+	Used     map[spec.Hash]bool // those that clients have fetched; nil: no rule
 	Views    bool               // those that named indices offer. It is no rule on its own
 	// Generations is how many older generations of each index stay whole, for clients that have read one of them.
 	Generations int
+	// Withdrawn is for how long what was withdrawn can be brought back; 0: for ever.
+	Withdrawn time.Duration
 }
 
 // A Root is a query, and how it was written.
@@ -36,7 +39,7 @@ type Root struct {
 }
 
 func (k Keep) rules() bool {
-	return k.Newer > 0 || k.Versions > 0 || k.Hashes != nil || len(k.Roots) > 0
+	return k.Newer > 0 || k.Versions > 0 || k.Hashes != nil || k.Used != nil || len(k.Roots) > 0
 }
 
 // ParseList reads a keep list as Spack's prune does: one hash a line, maybe with a slash before it.
@@ -86,7 +89,7 @@ func (s *scan) kept(ctx context.Context, o Options) ([]bool, error) {
 	any := false
 	for i := range s.documents {
 		d := &s.documents[i]
-		stay[i] = in[d.node] || d.isTombstone(s.layout) || d.points == nil
+		stay[i] = in[d.node] || d.tombstone || d.points == nil
 		any = any || stay[i]
 	}
 	if !any && len(stay) > 0 && !o.AllowEmpty && len(s.unrelated) == 0 {
@@ -103,7 +106,7 @@ func (s *scan) roots(ctx context.Context, o Options) ([]int32, error) {
 	for i := range s.documents {
 		d := &s.documents[i]
 		age := s.now.Sub(time.Unix(d.modified, 0))
-		if age < o.MinAge || age < k.Newer || newest[d.node] || k.Hashes[d.hash] {
+		if age < o.MinAge || age < k.Newer || newest[d.node] || k.Hashes[d.hash] || k.Used[d.hash] {
 			roots = append(roots, d.node)
 		}
 	}

@@ -67,7 +67,7 @@ func (s *sweep) lookOnce(ctx context.Context) ([]candidate, error) {
 		if err != nil {
 			return nil, err
 		}
-		again := &scan{layout: was.Layout, now: o.Now, before: before, related: was.graph, generations: o.Keep.Generations, wanted: func(k key) bool { return was.content[k] }}
+		again := &scan{layout: was.Layout, now: o.Now, before: before, related: was.graph, generations: o.Keep.Generations, keepWithdrawn: o.Keep.Withdrawn, wanted: func(k key) bool { return was.content[k] }}
 		if err := again.run(ctx, s.target); err != nil {
 			return nil, err
 		}

@@ -22,7 +22,8 @@ import (
 // A Plan says what a prune deletes from a mirror. It is a value: making it changes nothing.
 type Plan struct {
 	Layouts []*LayoutPlan
-	// Notes are what publishers have told each other, and marks of Spack's prune: too old to be of use.
+	// Notes are what publishers have told each other, marks of Spack's prune, and copies of documents of layout v2 that were withdrawn: too
+	// old to be of use.
 	Notes []mirror.Info
 	// Uploads were begun long ago and never completed.
 	Uploads []mirror.Leftover
@@ -103,7 +104,7 @@ func New(ctx context.Context, store Store, o Options) (*Plan, error) {
 	p := &Plan{options: o}
 	there := false
 	for _, f := range buildcache.Layouts() {
-		s := &scan{layout: f, now: o.Now, generations: o.Keep.Generations}
+		s := &scan{layout: f, now: o.Now, generations: o.Keep.Generations, keepWithdrawn: o.Keep.Withdrawn, listing: o.Listing}
 		if err := s.run(ctx, store); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name(), err)
 		}
@@ -117,6 +118,7 @@ func New(ctx context.Context, store Store, o Options) (*Plan, error) {
 		}
 		p.Layouts = append(p.Layouts, l)
 		p.Findings = append(p.Findings, s.findings...)
+		p.Notes = append(p.Notes, s.buried...)
 	}
 	if !there {
 		return nil, fmt.Errorf("%w: nothing to prune", buildcache.ErrNoMirror)
@@ -270,6 +272,9 @@ func (s *scan) lost(stay []bool) {
 	}
 	s.tell(s.layout.IndexNames()[0], gone, "is offered and its document is gone", "are offered and their documents are gone",
 		"publish it again from where it was built; publish index takes from the index what cannot be published")
+	if s.listing != nil {
+		return // which may be older than the content
+	}
 	var hollow []string
 	for i := range s.documents {
 		d := &s.documents[i]

@@ -25,7 +25,7 @@ func (s *scan) readOthers(ctx context.Context) error {
 		var digests []key
 		var err error
 		if strings.HasSuffix(info.Name, manifestSuffix) {
-			digests, err = s.manifest(ctx, info.Name)
+			digests, _, err = s.manifest(ctx, info.Name)
 		} else {
 			digests, err = digestsIn(ctx, s.reader, info.Name)
 		}
@@ -48,20 +48,20 @@ func (s *scan) readOthers(ctx context.Context) error {
 	})
 }
 
-// manifest returns what a manifest points at. The error says why that is not known.
-func (s *scan) manifest(ctx context.Context, name string) ([]key, error) {
+// manifest returns what a manifest points at, and how many records it has. The error says why that is not known.
+func (s *scan) manifest(ctx context.Context, name string) (points []key, records int, err error) {
 	text, _, err := mirror.Read(ctx, s.reader, name, buildcache.MaxDocument)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	m, err := buildcache.ReadManifest(text)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	all := []key{}
 	for _, r := range m.Records {
 		if err := r.Unusable(); err != nil {
-			return nil, fmt.Errorf("record of type %s: %w", r.MediaType, err)
+			return nil, 0, fmt.Errorf("record of type %s: %w", r.MediaType, err)
 		}
 		all = append(all, key(r.Digest))
 	}
@@ -69,7 +69,7 @@ func (s *scan) manifest(ctx context.Context, name string) ([]key, error) {
 	for _, extra := range m.Extra {
 		all = append(all, digestsOf(extra)...)
 	}
-	return all, nil
+	return all, len(m.Records), nil
 }
 
 // digestsIn returns all that may be a digest in an object, of any size.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ import (
 type scan struct {
 	layout  buildcache.Layout
 	reader  mirror.Reader
+	listing iter.Seq2[mirror.Info, error] // see Options
 	now     time.Time
 	wanted  func(key) bool       // whether names and versions of content are kept; nil: of none
 	before  map[string]*document // of an earlier scan, by name: what is unchanged is not read again
@@ -31,6 +33,9 @@ type scan struct {
 	unknown Count
 	// generations is how many older generations of each index stay whole.
 	generations int
+	// keepWithdrawn is for how long a withdrawn package can be brought back; 0: for ever.
+	keepWithdrawn time.Duration
+	buried        []mirror.Info // documents of layout v2 that were withdrawn, and cannot be brought back any more
 
 	documents []document // by name
 	content   []content  // by key
@@ -55,11 +60,8 @@ type document struct {
 	version  mirror.Version
 	node     int32
 	points   []key
-}
-
-// isTombstone reports whether a document points at nothing: it says that a package was withdrawn, and is no package.
-func (d *document) isTombstone(f buildcache.Layout) bool {
-	return f.NamesContent() && d.points != nil && len(d.points) == 0
+	// tombstone: it says that a package was withdrawn, and points at what that package needs to be brought back.
+	tombstone bool
 }
 
 // content is an object that documents may point at.
@@ -119,6 +121,10 @@ const indexRecord = 1 << 10
 // list lists the layout.
 func (s *scan) list(ctx context.Context, l mirror.Lister, about int64) error {
 	all := s.layout.Everything(about)
+	elsewhere := s.listing != nil && s.layout.NamesContent()
+	if elsewhere { // documents are listed here: what packages there are must not be out of date
+		all = slices.DeleteFunc(all, func(r mirror.Range) bool { return strings.HasPrefix(r.Prefix, s.layout.Payload()) })
+	}
 	parts := make([]scan, len(all))
 	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(all), func(ctx context.Context, i int) error {
 		p := &parts[i]
@@ -148,8 +154,26 @@ func (s *scan) list(ctx context.Context, l mirror.Lister, about int64) error {
 		s.unknown.Bytes += parts[i].unknown.Bytes
 		parts[i] = scan{}
 	}
+	if elsewhere {
+		if err := s.takeListing(); err != nil {
+			return err
+		}
+	}
 	slices.SortFunc(s.documents, func(a, b document) int { return strings.Compare(a.name, b.name) })
 	slices.SortFunc(s.content, func(a, b content) int { return bytes.Compare(a.key[:], b.key[:]) })
+	return nil
+}
+
+// takeListing takes content that was listed elsewhere.
+func (s *scan) takeListing() error {
+	for info, err := range s.listing {
+		if err != nil {
+			return err
+		}
+		if s.layout.Owns(info.Name) && s.layout.IsPayload(info.Name) {
+			s.take(info)
+		}
+	}
 	return nil
 }
 
@@ -298,10 +322,11 @@ func (s *scan) readDocuments(ctx context.Context) error {
 			return nil
 		}
 		if was := s.before[d.name]; was != nil && was.version == d.version && was.points != nil {
-			d.points = was.points
+			d.points, d.tombstone = was.points, was.tombstone
+			s.expire(d)
 			return nil
 		}
-		points, err := s.manifest(ctx, d.name)
+		points, records, err := s.manifest(ctx, d.name)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -310,9 +335,23 @@ func (s *scan) readDocuments(ctx context.Context) error {
 			s.blind = append(s.blind, buildcache.Error.In(d.name, fmt.Sprintf("it is not known what it points at: %v", err)))
 			mu.Unlock()
 		}
-		d.points = points
+		d.points, d.tombstone = points, points != nil && records == 0
+		s.expire(d)
 		return nil
 	})
+}
+
+// expire makes a tombstone point at nothing once its package can no longer be brought back. It stays itself: it keeps clients and
+// other programs away from the package.
+func (s *scan) expire(d *document) {
+	if d.tombstone && s.expired(time.Unix(d.modified, 0)) {
+		d.points = []key{}
+	}
+}
+
+// expired reports whether what was withdrawn at a time can no longer be brought back.
+func (s *scan) expired(withdrawn time.Time) bool {
+	return s.keepWithdrawn > 0 && s.now.Sub(withdrawn) >= s.keepWithdrawn
 }
 
 // relate finds the package of each document. What no index knows is read from the document itself.
@@ -321,7 +360,7 @@ func (s *scan) relate(ctx context.Context) error {
 	for i := range s.documents {
 		at := s.graph.id(s.documents[i].hash)
 		s.documents[i].node = at
-		if s.documents[i].isTombstone(s.layout) {
+		if s.documents[i].tombstone {
 			continue
 		}
 		if !s.graph.nodes[at].known && s.related != nil {

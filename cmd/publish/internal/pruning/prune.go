@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/prune"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -51,6 +53,9 @@ type pruning struct {
 	lists     []string
 	locks     []string
 	roots     []string
+	used      time.Duration
+	usage     []string
+	inventory string
 	yes, json bool
 	timeout   time.Duration
 }
@@ -58,7 +63,7 @@ type pruning struct {
 // Command returns the command `publish prune`.
 func Command(env cli.Env) *cobra.Command {
 	x := pruning{options: prune.Options{
-		Keep:   prune.Keep{Views: true, Generations: 10},
+		Keep:   prune.Keep{Views: true, Generations: 10, Withdrawn: 365 * 24 * time.Hour},
 		MinAge: 24 * time.Hour, Grace: 15 * time.Minute, Settle: 30 * time.Second,
 	}}
 	cmd := &cobra.Command{
@@ -74,6 +79,7 @@ func Command(env cli.Env) *cobra.Command {
 	help.Group(fs, "What is kept", x.register)
 	cli.StorageFlags(fs, &x.target)
 	cli.CDNFlags(fs, &x.target.CDN)
+	fs.StringVar(&x.inventory, "inventory", "", "plan with this S3 Inventory instead of listing content: `URL` of its manifest.json, s3://bucket/.../manifest.json")
 	fs.DurationVar(&x.timeout, "timeout", 0, "stop after this time, such as 2h; 0: never")
 	return cmd
 }
@@ -85,8 +91,11 @@ func (x *pruning) register(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&x.lists, "keep-list", nil, "keep the packages in this `FILE`: one hash a line, as for spack buildcache prune; repeatable")
 	fs.StringSliceVar(&x.locks, "keep-lock", nil, "keep the packages of this spack.lock `FILE`; repeatable")
 	fs.StringArrayVar(&x.roots, "keep-root", nil, "keep the packages that match this `SPEC`, in Spack's syntax; repeatable")
+	fs.Var(cli.Age(&x.used), "keep-used", "keep the packages that clients have fetched less than this `AGE` ago, as --usage says")
+	fs.StringArrayVar(&x.usage, "usage", nil, "access logs: a file, a directory or s3://bucket/prefix `PLACE`, of CloudFront or S3; repeatable")
 	fs.BoolVar(&k.Views, "keep-views", k.Views, "keep the packages of named indices. It is no rule on its own")
 	fs.IntVar(&k.Generations, "keep-generations", k.Generations, "keep so many older generations of each index whole, where their history is recorded")
+	fs.Var(cli.Age(&k.Withdrawn), "keep-withdrawn", "keep what withdrawn packages need to be brought back for this `AGE`; 0: for ever")
 	fs.BoolVar(&x.options.AllowEmpty, "allow-empty", false, "the rules may keep no package of a mirror at all")
 	fs.Var(cli.Age(&x.options.MinAge), "min-age", "keep everything stored less than this `AGE` ago; at least 1h")
 	fs.Var(cli.Age(&x.options.Grace), "grace", "wait this `AGE` between the steps, for clients with an older index; at least 10m")
@@ -107,6 +116,12 @@ func (x *pruning) check(set func(string) bool) error {
 	}
 	if o.Keep.Newer == 0 && set("keep-newer") {
 		wrong("keep-newer", errors.New("want an age, such as 90d"))
+	}
+	if (x.used > 0) != (len(x.usage) > 0) {
+		wrong("keep-used", errors.New("it wants an age such as 180d, and --usage with the place of access logs"))
+	}
+	if x.inventory != "" && !strings.HasPrefix(x.inventory, "s3://") {
+		wrong("inventory", fmt.Errorf("%q: want s3://bucket/.../manifest.json", redact.URL(x.inventory)))
 	}
 	if o.Keep.Generations < 0 {
 		wrong("keep-generations", errors.New("want 0 or more"))
@@ -180,9 +195,17 @@ func run(cmd *cobra.Command, where string, x *pruning, env cli.Env) error {
 		return err
 	}
 	defer d.Close()
+	if err := x.readUsage(ctx, env); err != nil {
+		return err
+	}
+	list, err := x.openInventory(ctx, env, where)
+	if err != nil {
+		return err
+	}
+	defer list.Close()
 	r := report{Version: cli.ReportVersion, Deletes: x.yes, Mirrors: []*prunedMirror{}}
 	err = roots.Each(ctx, d.Mirror(""), func(path string) error {
-		return cli.Below(path, x.mirror(ctx, env, d, cdn, path, &r))
+		return cli.Below(path, x.mirror(ctx, env, d, cdn, path, list, &r))
 	})
 	if x.json {
 		return errors.Join(err, cli.WriteJSON(env.Stdout, r))
@@ -194,8 +217,10 @@ func run(cmd *cobra.Command, where string, x *pruning, env cli.Env) error {
 }
 
 // mirror prunes one mirror. What is planned is shown before anything is deleted.
-func (x *pruning) mirror(ctx context.Context, env cli.Env, d *target.Destination, cdn *target.CDN, path string, r *report) error {
-	p, err := prune.New(ctx, d.Mirror(path), x.options)
+func (x *pruning) mirror(ctx context.Context, env cli.Env, d *target.Destination, cdn *target.CDN, path string, list *inventory, r *report) error {
+	o := x.options
+	o.Listing = list.objects(ctx, path)
+	p, err := prune.New(ctx, d.Mirror(path), o)
 	if empty := (*prune.EmptyError)(nil); errors.As(err, &empty) {
 		return cli.WithHint(cli.Fail(cli.ExitUsage, err), "correct the rules: `publish ls` shows what is there; with --allow-empty all packages are deleted")
 	}

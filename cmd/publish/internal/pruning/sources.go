@@ -1,0 +1,184 @@
+package pruning
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/listing"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+	"github.com/vantagecompute/slurm-factory-publish/publish/usage"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+)
+
+// logIsLate is how long after a request a log may be written: CloudFront and S3 deliver most within hours, and some within a day.
+const logIsLate = 48 * time.Hour
+
+// readUsage finds out which packages clients have fetched. Logs that begin later than what is to be kept are refused: what was used
+// before would go.
+func (x *pruning) readUsage(ctx context.Context, env cli.Env) error {
+	if x.used == 0 {
+		return nil
+	}
+	since := time.Now().Add(-x.used)
+	var log usage.Log
+	for _, place := range x.usage {
+		var err error
+		if strings.HasPrefix(place, "s3://") {
+			err = x.logsOfBucket(ctx, env, place, since, &log)
+		} else {
+			err = logsOfDirectory(place, &log)
+		}
+		if err != nil {
+			return fmt.Errorf("--usage %s: %w", redact.URL(place), err)
+		}
+	}
+	switch {
+	case log.From.IsZero():
+		return cli.Fail(cli.ExitUsage, errors.New("--usage: the logs hold no request, so it is not known what is used"))
+	case log.From.After(since.Add(logIsLate)):
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("--usage: the logs begin on %s, so it is not known what was used before: want logs of the whole time, or a shorter --keep-used", log.From.Format(time.DateOnly)))
+	case time.Since(log.Until) > logIsLate:
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("--usage: the logs end on %s, so it is not known what was used since: are all of them there?", log.Until.Format(time.DateOnly)))
+	}
+	x.options.Keep.Used = log.Since(since)
+	return nil
+}
+
+// logsOfDirectory reads a log file, or all below a directory.
+func logsOfDirectory(place string, log *usage.Log) error {
+	return filepath.WalkDir(place, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() && name != place || d.IsDir() {
+			return err
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return named(name, log.Add(f))
+	})
+}
+
+func named(name string, err error) error {
+	if err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
+	}
+	return err
+}
+
+// logsOfBucket reads the logs below a prefix that are not older than a time.
+func (x *pruning) logsOfBucket(ctx context.Context, env cli.Env, place string, since time.Time, log *usage.Log) error {
+	d, err := cli.OpenTarget(ctx, env, place, x.elsewhere())
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	m := d.Mirror("")
+	for info, err := range m.List(ctx, mirror.Range{}) {
+		if err != nil {
+			return err
+		}
+		if info.Modified.Before(since) {
+			continue
+		}
+		o, err := m.Open(ctx, info.Name)
+		if err != nil {
+			return err
+		}
+		err = named(info.Name, log.Add(o.Body))
+		o.Body.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// elsewhere is how another bucket of the same storage is reached.
+func (x *pruning) elsewhere() target.Config {
+	c := x.target
+	c.CDN = target.CDNConfig{}
+	return c
+}
+
+// An inventory is the one with which is planned; nil: none.
+type inventory struct {
+	*listing.Inventory
+	prefix string // of DESTINATION
+	close  func() error
+}
+
+// Close frees what was opened.
+func (i *inventory) Close() error {
+	if i == nil {
+		return nil
+	}
+	return i.close()
+}
+
+// objects are those of the mirror at a path; nil without an inventory.
+func (i *inventory) objects(ctx context.Context, path string) iter.Seq2[mirror.Info, error] {
+	if i == nil {
+		return nil
+	}
+	return i.Objects(ctx, below(i.prefix)+below(path))
+}
+
+// below is what the names of all objects below a path begin with.
+func below(path string) string {
+	if path == "" {
+		return ""
+	}
+	return strings.TrimSuffix(path, "/") + "/"
+}
+
+// openInventory opens the inventory of DESTINATION's bucket.
+func (x *pruning) openInventory(ctx context.Context, env cli.Env, where string) (*inventory, error) {
+	if x.inventory == "" {
+		return nil, nil
+	}
+	bucket, prefix, err := target.BucketAndPrefix(where)
+	if err != nil {
+		return nil, cli.Usage(fmt.Errorf("--inventory: only a bucket has one: %w", err))
+	}
+	listBucket, key, err := target.BucketAndPrefix(x.inventory)
+	if err != nil {
+		return nil, cli.Usage(fmt.Errorf("--inventory: %w", err))
+	}
+	d, err := cli.OpenTarget(ctx, env, "s3://"+listBucket, x.elsewhere())
+	if err != nil {
+		return nil, err
+	}
+	m := d.Mirror("")
+	text, _, err := mirror.Read(ctx, m, key, 64<<20)
+	if err != nil {
+		d.Close()
+		return nil, fmt.Errorf("--inventory: %w", err)
+	}
+	i, err := listing.Parse(text, func(ctx context.Context, key string) (io.ReadCloser, error) {
+		o, err := m.Open(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		return o.Body, nil
+	})
+	if err == nil && i.Bucket != bucket {
+		err = fmt.Errorf("it is one of the bucket %s, and DESTINATION is in %s", i.Bucket, bucket)
+	}
+	if err != nil {
+		d.Close()
+		return nil, cli.Fail(cli.ExitUsage, fmt.Errorf("--inventory: %w", err))
+	}
+	return &inventory{i, prefix, d.Close}, nil
+}
