@@ -73,6 +73,8 @@ func TestDoctorNamesWhatAStoreLacks(t *testing.T) {
 		"tokens":           {s3test.Options{}, on("ListObjectsV2", s3test.NoToken), true, []string{"FAIL  credentials, and the right to list", "NextContinuationToken"}},
 		"order":            {s3test.Options{}, on("ListObjectsV2", s3test.Backwards), true, []string{"FAIL  listing in pages", "increasing byte order"}},
 		"lists of uploads": {s3test.Options{}, on("ListMultipartUploads", s3test.Refuse(501, "NotImplemented")), false, []string{"note  finding unfinished uploads"}},
+		"copies":           {s3test.Options{Overwrites: true}, nil, false, []string{"note  copies within the storage, and their conditions", "ignores If-None-Match on copies"}},
+		"no copies":        {s3test.Options{}, on("CopyObject", s3test.Refuse(501, "NotImplemented")), false, []string{"note  copies within the storage"}},
 		"deleting":         {s3test.Options{}, on("DeleteObject", s3test.Refuse(403, "AccessDenied")), false, []string{"note  cleaning up"}},
 		"501": {s3test.Options{}, on("PutObject", s3test.Refuse(501, "NotImplemented").Saying("If-None-Match is not supported")), true,
 			[]string{"does not implement the condition If-None-Match"}},

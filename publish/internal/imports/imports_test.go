@@ -59,9 +59,10 @@ var arrows = map[string]string{
 	// what all that speak to AWS know of it
 	"publish/credentials": "publish/mirror",
 	// implementations, which know nothing of Spack
-	"publish/mirror/s3":                     "publish/blob publish/mirror publish/credentials publish/redact publish/defect publish/nofile publish/mirror/s3/internal/answer publish/mirror/s3/internal/checksum publish/mirror/s3/internal/listing publish/mirror/s3/internal/put publish/mirror/s3/internal/slots publish/mirror/s3/internal/unfinished publish/mirror/s3/internal/wire",
+	"publish/mirror/s3":                     "publish/mirror/s3/internal/copies publish/blob publish/mirror publish/credentials publish/redact publish/defect publish/nofile publish/mirror/s3/internal/answer publish/mirror/s3/internal/checksum publish/mirror/s3/internal/listing publish/mirror/s3/internal/put publish/mirror/s3/internal/slots publish/mirror/s3/internal/unfinished publish/mirror/s3/internal/wire",
 	"publish/mirror/s3/internal/answer":     "publish/mirror",
 	"publish/mirror/s3/internal/checksum":   "publish/blob publish/sha256x2",
+	"publish/mirror/s3/internal/copies":     "publish/blob publish/mirror publish/parallel publish/mirror/s3/internal/answer publish/mirror/s3/internal/checksum publish/mirror/s3/internal/slots publish/mirror/s3/internal/unfinished",
 	"publish/mirror/s3/internal/listing":    "publish/mirror publish/mirror/s3/internal/answer",
 	"publish/mirror/s3/internal/put":        "publish/blob publish/mirror/s3/internal/answer publish/mirror/s3/internal/slots publish/mirror/s3/internal/wire",
 	"publish/mirror/s3/internal/slots":      "",
@@ -155,8 +156,8 @@ var arrows = map[string]string{
 // or by the beginning of it.
 var owners = map[string]string{
 	// cmd carries an aws.Config from session to s3 and cloudfront, and needs its type for that.
-	"github.com/aws/aws-sdk-go-v2/aws":         "publish/credentials publish/mirror/s3 publish/mirror/s3/internal/put publish/mirror/s3/internal/unfinished publish/cloudfront publish/session publish/events publish/sign/kms publish/target cmd/publish/internal/service cmd/publish/internal/action",
-	"github.com/aws/":                          "publish/mirror/s3 publish/mirror/s3/internal/answer publish/mirror/s3/internal/listing publish/mirror/s3/internal/put publish/mirror/s3/internal/unfinished publish/mirror/s3/internal/wire publish/cloudfront publish/session publish/events publish/sign/kms",
+	"github.com/aws/aws-sdk-go-v2/aws":         "publish/mirror/s3/internal/copies publish/credentials publish/mirror/s3 publish/mirror/s3/internal/put publish/mirror/s3/internal/unfinished publish/cloudfront publish/session publish/events publish/sign/kms publish/target cmd/publish/internal/service cmd/publish/internal/action",
+	"github.com/aws/":                          "publish/mirror/s3/internal/copies publish/mirror/s3 publish/mirror/s3/internal/answer publish/mirror/s3/internal/listing publish/mirror/s3/internal/put publish/mirror/s3/internal/unfinished publish/mirror/s3/internal/wire publish/cloudfront publish/session publish/events publish/sign/kms",
 	"github.com/aws/aws-sdk-go-v2/service/sqs": "publish/events",
 	"github.com/aws/smithy-go/time":            "publish/mirror/s3 publish/mirror/s3/internal/put publish/cloudfront publish/session publish/events publish/tune", // to wait
 	"github.com/ProtonMail/":                   "publish/key publish/sign publish/sign/signtest publish/publishtest",

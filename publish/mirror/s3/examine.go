@@ -39,7 +39,28 @@ func (m *Mirror) Examine(ctx context.Context, prefix string, names []string, cac
 		{"checksums of what arrives", m.tryChecksum(ctx, name), "content is compared with its digest before it is sent, and not when it has arrived: use `publish verify --deep` from time to time"},
 		{"uploads in parts, and their conditions", m.tryParts(ctx, name), ""},
 		{"finding unfinished uploads", m.tryUnfinished(ctx, prefix, name), "an interrupted upload of a large file starts again from the beginning"},
+		{"copies within the storage, and their conditions", m.tryCopies(ctx, name, names[len(names)-1]), "`publish copy` has large objects copied as parts of uploads, which takes more requests, and sends small ones through this machine"},
 	}
+}
+
+// tryCopies copies an object over another one, under the condition that there is none. It comes last, since storage that ignores
+// that overwrites the other object.
+func (m *Mirror) tryCopies(ctx context.Context, name, over string) error {
+	info, err := m.Stat(ctx, name)
+	if err != nil {
+		return err
+	}
+	u := mirror.Upload{Name: over, Content: blob.Bytes([]byte(name)), Type: "text/plain"}
+	_, err = call(ctx, m.bucket, m.bucket.client.CopyObject, m.bucket.copies.Input(m.copyOf(m, name, string(info.Version), u)))
+	switch {
+	case err == nil && m.bucket.unconditional():
+		return nil
+	case err == nil:
+		return mirror.Faultf("it ignores %s on copies, and overwrites what is there", ifNoneMatch)
+	case reason(err) == refused || reason(err) == inTheWay:
+		return nil
+	}
+	return m.bucket.failed(writing, m.key(over), err)
 }
 
 // tryPages lists two keys a page, which shows whether a listing goes on, in order, and to its end.

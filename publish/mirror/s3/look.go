@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/checksum"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/copies"
 )
 
 // A sight is what is there in the place of an object that we want to store.
@@ -59,6 +60,12 @@ func (b *Bucket) lookOnce(ctx context.Context, o *object) (sight, error) {
 // none, as for what other tools uploaded in parts, the object is read.
 func (b *Bucket) same(ctx context.Context, o *object, there *sdk.HeadObjectOutput) (bool, error) {
 	whole := there.ChecksumType != types.ChecksumTypeComposite
+	if sum := aws.ToString(there.ChecksumSHA256); strings.HasSuffix(sum, "-1") {
+		if err := b.know(ctx, o); err != nil {
+			return false, err
+		}
+		return sum == copies.OfOnePart(o.digest), nil
+	}
 	if sum := aws.ToString(there.ChecksumSHA256); sum != "" && whole && !strings.Contains(sum, "-") {
 		if err := b.know(ctx, o); err != nil {
 			return false, err

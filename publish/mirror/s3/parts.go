@@ -130,6 +130,7 @@ func (u *upload) begin(ctx context.Context) error {
 		Bucket: &u.b.opts.Bucket, Key: &u.o.key,
 		ChecksumAlgorithm:    types.ChecksumAlgorithmCrc64nvme,
 		ChecksumType:         types.ChecksumTypeFullObject,
+		Metadata:             u.b.copies.Metadata(u.o.size, u.o.Digest),
 		ContentType:          optional(u.o.Type),
 		CacheControl:         optional(u.o.CacheControl),
 		StorageClass:         types.StorageClass(u.b.opts.StorageClass),

@@ -26,6 +26,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/checksum"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/copies"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/put"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/slots"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/unfinished"
@@ -90,6 +91,7 @@ type Bucket struct {
 	place   string   // identifies the bucket at a foreign endpoint
 	proved  sync.Map // the conditions that it was seen to obey
 
+	copies        copies.Place
 	refusesCopies sync.Map // by name: buckets from which this one may not be asked to copy
 }
 
@@ -157,6 +159,12 @@ func (b *Bucket) connect(ctx context.Context, cfg aws.Config) error {
 		b.foreign, b.place = true, placeOf(*endpoint, b.opts.Bucket)
 	}
 	b.uploads = unfinished.Uploads{Client: b.client, Slots: b.slots, Bucket: b.opts.Bucket}
+	c := &b.copies
+	c.Client, c.Slots, c.Uploads, c.Bucket, c.OnePart, c.Foreign = b.client, b.slots, b.uploads, b.opts.Bucket, maxSingle, b.foreign
+	c.StorageClass, c.SSE, c.KMSKeyID = b.opts.StorageClass, b.opts.SSE, b.opts.KMSKeyID
+	c.Overwriting = func() {
+		b.opts.Log.Warn("the storage ignores If-None-Match on copies, so objects are copied as parts of uploads, and small ones pass through this machine: see publish doctor")
+	}
 	b.puts, err = put.New(ctx, b.client.Options(), b.opts.Bucket, b.limit, b.slots)
 	return err
 }

@@ -24,6 +24,7 @@ type object struct {
 	crc       uint64
 	hasCRC    bool
 	composite bool
+	parts     string // the SHA-256 of those of its parts, and their number; empty: not asked for
 	labels    http.Header
 	modified  time.Time
 }
@@ -174,6 +175,11 @@ func kept(h http.Header) http.Header {
 			labels.Set(name, v)
 		}
 	}
+	for name, v := range h {
+		if strings.HasPrefix(name, "X-Amz-Meta-") {
+			labels[name] = v
+		}
+	}
 	return labels
 }
 
@@ -211,6 +217,10 @@ func (o *object) checksums(h http.Header) {
 		h.Set("X-Amz-Checksum-Sha256", base64.StdEncoding.EncodeToString(o.sha256))
 	case o.hasCRC:
 		h.Set("X-Amz-Checksum-Crc64nvme", encodeCRC(o.crc))
+	case o.parts != "":
+		h.Set("X-Amz-Checksum-Sha256", o.parts)
+		h.Set("X-Amz-Checksum-Type", "COMPOSITE")
+		return
 	case o.composite:
 		h.Set("X-Amz-Checksum-Crc32", "AAAAAA==-2")
 		h.Set("X-Amz-Checksum-Type", "COMPOSITE")

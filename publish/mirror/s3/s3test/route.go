@@ -16,6 +16,9 @@ func Operation(r *http.Request) string {
 	if r.Method == http.MethodPut && r.Header.Get("X-Amz-Copy-Source") != "" && !q.Has("uploadId") {
 		return "CopyObject"
 	}
+	if r.Method == http.MethodPut && r.Header.Get("X-Amz-Copy-Source") != "" {
+		return "UploadPartCopy"
+	}
 	where := "Object"
 	if key == "" {
 		where = "Bucket"
@@ -91,6 +94,8 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(200)
 	case "CreateMultipartUpload":
 		s.createUpload(w, r, key)
+	case "UploadPartCopy":
+		s.uploadPartCopy(w, r, key)
 	case "UploadPart":
 		s.uploadPart(w, r, key)
 	case "CompleteMultipartUpload":

@@ -39,6 +39,8 @@ type Options struct {
 
 	PageSize      int      // entries in one page of any list; 0: 1000
 	SmallestPart  int64    // of all but the last part; 0: 5 MiB
+	LargestCopy   int64    // that one request copies; 0: 5 GiB
+	Overwrites    bool     // a copy replaces what is there, whatever its condition
 	Forgetful     bool     // completing an upload twice is an error, as in MinIO
 	NoChecksums   bool     // none is kept or told, as in older implementations
 	Ignores       []string // conditions that writes need not fulfil: If-Match, If-None-Match
@@ -120,6 +122,9 @@ func Handler(o Options) *Server {
 	}
 	if o.PageSize == 0 {
 		o.PageSize = 1000
+	}
+	if o.LargestCopy == 0 {
+		o.LargestCopy = 5 << 30
 	}
 	if o.SmallestPart == 0 {
 		o.SmallestPart = 5 << 20

@@ -2,6 +2,7 @@ package s3test
 
 import (
 	"crypto/md5"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/xml"
 	"fmt"
@@ -131,6 +132,7 @@ type completion struct {
 		PartNumber        int
 		ETag              string
 		ChecksumCRC64NVME string
+		ChecksumSHA256    string
 	}
 }
 
@@ -190,7 +192,7 @@ func (s *Server) assemble(r *http.Request, key string, want completion) (etag st
 
 func (s *Server) join(u *upload, want completion) (_ *object, status int, code string) {
 	o := &object{labels: u.labels, modified: time.Now(), hasCRC: u.kind == "FULL_OBJECT" && !s.opts.NoChecksums, composite: u.kind == "COMPOSITE"}
-	sums := md5.New()
+	sums, hashes := md5.New(), s.opts.SHA256(nil)
 	var all joined
 	for i, p := range want.Part {
 		have := u.parts[p.PartNumber]
@@ -201,13 +203,19 @@ func (s *Server) join(u *upload, want completion) (_ *object, status int, code s
 		case have == nil || strings.Trim(p.ETag, `"`) != strings.Trim(have.in.etag(), `"`),
 			p.ChecksumCRC64NVME != "" && have.in.hasCRC && p.ChecksumCRC64NVME != encodeCRC(have.in.crc):
 			return nil, 400, "InvalidPart"
+		case u.algorithm == "SHA256" && p.ChecksumSHA256 != base64.StdEncoding.EncodeToString(have.in.sha256) && !s.opts.NoChecksums:
+			return nil, 400, "InvalidPart"
 		case !last && have.in.size < s.opts.SmallestPart:
 			return nil, 400, "EntityTooSmall"
 		}
 		sums.Write(have.in.md5)
+		hashes.Write(have.in.sha256)
 		o.crc = join(o.crc, have.in.crc, have.in.size)
 		all = append(all, piece{have.body, o.size, have.in.size})
 		o.size += have.in.size
+	}
+	if u.algorithm == "SHA256" && !s.opts.NoChecksums {
+		o.parts = fmt.Sprintf("%s-%d", base64.StdEncoding.EncodeToString(hashes.Sum(nil)), len(want.Part))
 	}
 	o.body = all
 	o.etag = fmt.Sprintf(`"%s-%d"`, hex.EncodeToString(sums.Sum(nil)), len(want.Part))
@@ -354,4 +362,11 @@ func (s *Server) listParts(w http.ResponseWriter, r *http.Request, key string) {
 	}
 	s.mu.Unlock()
 	writeXML(w, 200, page)
+}
+
+// Uploads is how many uploads are neither completed nor given up.
+func (s *Server) Uploads() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.uploads)
 }
