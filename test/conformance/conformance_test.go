@@ -133,30 +133,41 @@ func suite(t *testing.T, endpoint string, lacks ...mirrortest.Ability) {
 }
 
 // copies makes sure that a server which vouches for an object copies it whole, under its labels, and that a copy of it is not
-// written over.
+// written over: also where it was sent in parts, and where the server obeys conditions only when an upload is completed.
 func copies(t *testing.T, b *s3.Bucket) {
-	content := bytes.Repeat([]byte("a copy of this "), 1000)
-	u := mirror.Upload{Name: "x", Content: blob.Bytes(content), Digest: blob.DigestOf(content), Type: "application/gzip", CacheControl: "max-age=7"}
 	from, to := b.Mirror("copies from/a+b"), b.Mirror("copies to")
-	if err := from.Create(t.Context(), u); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if err := to.CopyFrom(t.Context(), from, "x", u); err != nil {
+	for name, content := range map[string][]byte{
+		"one request": bytes.Repeat([]byte("a copy of this "), 30_000),
+		"parts":       bytes.Repeat([]byte("a copy of that "), 500_000),
+	} {
+		u := mirror.Upload{Name: name, Content: blob.Bytes(content), Digest: blob.DigestOf(content), Type: "application/gzip", CacheControl: "max-age=7"}
+		if err := from.Create(t.Context(), u); err != nil {
 			t.Fatal(err)
 		}
-	}
-	got, _, err := mirror.Read(t.Context(), to, "x", 1<<20)
-	if err != nil || !bytes.Equal(got, content) {
-		t.Errorf("%d bytes, %v", len(got), err)
-	}
-	wrong := u
-	wrong.Digest = blob.DigestOf([]byte("other content"))
-	if err := to.CopyFrom(t.Context(), from, "x", wrong); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("of another object: %v", err)
-	}
-	if err := to.CopyFrom(t.Context(), from, "gone", u); !errors.Is(err, mirror.ErrNotExist) {
-		t.Errorf("of nothing: %v", err)
+		for range 3 {
+			if err := to.CopyFrom(t.Context(), from, name, u); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		got, _, err := mirror.Read(t.Context(), to, name, 10<<20)
+		if err != nil || !bytes.Equal(got, content) {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+		if err := to.Create(t.Context(), u); err != nil {
+			t.Errorf("%s, sent where it was copied to: %v", name, err)
+		}
+		wrong := u
+		wrong.Digest = blob.DigestOf([]byte("other content"))
+		wrong.Name = "wrong"
+		if err := to.CopyFrom(t.Context(), from, name, wrong); !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("%s, of another object: %v", name, err)
+		}
+		if _, err := to.Stat(t.Context(), "wrong"); !errors.Is(err, mirror.ErrNotExist) {
+			t.Errorf("%s: what has other content was stored: %v", name, err)
+		}
+		if err := to.CopyFrom(t.Context(), from, "gone", u); !errors.Is(err, mirror.ErrNotExist) {
+			t.Errorf("of nothing: %v", err)
+		}
 	}
 }
 
