@@ -171,7 +171,7 @@ func (a *application) publish(ctx context.Context, m *running) error {
 		a.progress.Step(m.Path, "keys")
 	}
 	for _, o := range m.keys { // in order: a key before the document that names it
-		if err := a.put(ctx, m, Write{Object: o}); err != nil {
+		if err := a.putKey(ctx, m, o); err != nil {
 			return fmt.Errorf("keys: %w", err)
 		}
 	}
@@ -190,6 +190,22 @@ func (a *application) publish(ctx context.Context, m *running) error {
 		return err
 	}
 	return a.writeViews(ctx, m)
+}
+
+// putKey stores an object of a key. Where the destination has another copy of the key, the two are merged.
+func (a *application) putKey(ctx context.Context, m *running, o buildcache.Object) error {
+	store := a.counted(m.Path, m.store)
+	err := a.store(ctx, store, buildcache.Join(m.Path, o.Name), Write{Object: o})
+	f, ok := m.format.ParseKeyName(o.Name)
+	if !ok || !errors.Is(err, mirror.ErrExist) {
+		return err
+	}
+	i := slices.IndexFunc(m.offers, func(k keyOffer) bool { return k.Fingerprint == f })
+	replaced, err := reindex.StoreKey(ctx, m.format, store, m.offers[i].Public)
+	if replaced {
+		a.stale(m.Path, o.Name)
+	}
+	return err
 }
 
 // resend returns what sends again what is gone when an index is merged once more.

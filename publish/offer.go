@@ -58,7 +58,7 @@ func (d *decision) planKeys(ctx context.Context) error {
 			d.out.there = append(d.out.there, f)
 		}
 	}
-	if err := d.offerKeys(); err != nil {
+	if err := d.offerKeys(ctx); err != nil {
 		return err
 	}
 	d.out.Keys, d.out.keys = d.out.keysFor(d.out.Packages)
@@ -79,46 +79,61 @@ func (d *decision) warn(file, reason string) {
 	d.plan.Findings = append(d.plan.Findings, buildcache.Warning.In(d.src.File(file), reason))
 }
 
-// offerKeys collects the keys of the source and, if the source lacks that of a signer, the one that
-// is among the trusted keys.
-func (d *decision) offerKeys() error {
+// offerKeys collects the keys of the source, the one that signs, and those of signers that are among the trusted keys. Of a
+// key that is among several of these, the copies are merged.
+func (d *decision) offerKeys(ctx context.Context) error {
 	trust := d.plan.options.Trust
-	offered := make(map[key.Fingerprint]bool)
-	for _, f := range d.spoilt {
-		offered[f] = true // clients are not told of what is there, and it is not replaced
-	}
-	for _, f := range d.seen.AllKeys(d.out.format) {
-		offered[f] = offered[f] || d.seen.Retired(d.out.format, f)
-	}
+	var keys []source.Key
 	for _, k := range d.src.Keys {
 		if trust.Keys != nil && !trust.Keys.Holds(k.Fingerprint) {
 			d.warn(k.Name(), "it is not among the trusted keys, so this key is not published")
 			continue
 		}
-		if !offered[k.Fingerprint] {
-			offered[k.Fingerprint] = true
-			d.offer(k)
-		}
+		keys = append(keys, k)
 	}
-	if err := d.offerSigningKey(offered); err != nil {
-		return err
-	}
-	if trust.Keys == nil || d.plan.options.Selection.NoKeys {
-		return nil
+	var publics []*key.Public
+	if k := d.plan.options.Sign.Key; k != nil && slices.ContainsFunc(d.issuers, func(i issued) bool { return i.ok && k.Public().Made(i.by) }) {
+		publics = append(publics, k.Public())
 	}
 	for _, i := range d.issuers {
-		public, ok := trust.Keys.Public(i.by)
-		if !i.ok || !ok || offered[public.Fingerprint()] || slices.Contains(d.out.there, public.Fingerprint()) {
-			continue
+		if public, ok := trust.Signer(i.by); ok && i.ok {
+			publics = append(publics, public)
 		}
-		offered[public.Fingerprint()] = true
-		objects, err := d.trustedObjects(public.Fingerprint())
-		if err != nil {
+	}
+	for _, public := range publics {
+		if d.plan.options.Selection.NoKeys {
+			break
+		}
+		var err error
+		if keys, err = d.withKey(keys, public); err != nil {
 			return err
 		}
-		d.offer(source.Key{Fingerprint: public.Fingerprint(), Objects: objects, Public: public})
+	}
+	for _, k := range keys {
+		// Clients are not told of a key that was retired, nor of one under whose name there is something else.
+		if slices.Contains(d.spoilt, k.Fingerprint) || d.seen.Retired(d.out.format, k.Fingerprint) {
+			continue
+		}
+		if err := d.offer(ctx, k); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// withKey adds a key, or what it says more than a copy that is among keys.
+func (d *decision) withKey(keys []source.Key, public *key.Public) ([]source.Key, error) {
+	i := slices.IndexFunc(keys, func(k source.Key) bool { return k.Fingerprint == public.Fingerprint() })
+	if i < 0 {
+		i, keys = len(keys), append(slices.Clip(keys), source.Key{Fingerprint: public.Fingerprint()})
+	} else if merged, more, err := keys[i].Public.Merged(public); err != nil || !more {
+		return keys, err
+	} else {
+		public = merged
+	}
+	objects, err := buildcache.KeyObjects(d.out.format, public)
+	keys[i].Public, keys[i].Objects = public, objects
+	return keys, err
 }
 
 // trustedObjects are those that make one of the trusted keys known.
@@ -130,19 +145,17 @@ func (d *decision) trustedObjects(f key.Fingerprint) ([]buildcache.Object, error
 	return d.out.format.KeyObjects(f, armored)
 }
 
-func (d *decision) offer(k source.Key) {
+func (d *decision) offer(ctx context.Context, k source.Key) error {
 	o := keyOffer{Key: k}
 	for i, p := range d.packages {
 		if d.issuers[i].ok && k.Public.Made(d.issuers[i].by) {
 			o.made = append(o.made, p)
 		}
 	}
-	for _, object := range k.Objects {
-		if _, there := d.seen.Objects[object.Name]; !there {
-			o.absent = append(o.absent, object)
-		}
-	}
+	var err error
+	o.Public, o.Objects, o.absent, err = d.seen.MergeKey(ctx, d.out.format, d.out.store, k.Public, k.Objects)
 	d.out.offers = append(d.out.offers, o)
+	return err
 }
 
 // publishes reports whether any package of the source is, or becomes, one of the destination.

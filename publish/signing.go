@@ -126,27 +126,6 @@ func (s Signing) issuer(p *buildcache.Package) issued {
 	return issuedBy(p)
 }
 
-// offerSigningKey publishes the key that signs.
-func (d *decision) offerSigningKey(offered map[key.Fingerprint]bool) error {
-	k := d.plan.options.Sign.Key
-	if k == nil || d.plan.options.Selection.NoKeys || offered[k.Fingerprint()] {
-		return nil
-	}
-	if !slices.ContainsFunc(d.packages, func(p *buildcache.Package) bool { return p.ToSign }) {
-		return nil
-	}
-	armored, err := k.Public().Armored()
-	if err != nil {
-		return err
-	}
-	objects, err := d.out.format.KeyObjects(k.Fingerprint(), armored)
-	if err != nil {
-		return err
-	}
-	d.offer(source.Key{Fingerprint: k.Fingerprint(), Objects: objects, Public: k.Public()})
-	return nil
-}
-
 // sign makes all signatures. A signer that fails leaves nothing behind.
 func (a *application) sign(ctx context.Context) error {
 	if a.plan.options.Sign.Key == nil {

@@ -2,12 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/key/gpgtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 
@@ -50,6 +52,8 @@ func TestKeys(t *testing.T) {
 		{[]string{"keys", "rotate", "--from", "1234", "--sign-key", keyFile, tree}, cli.ExitUsage, []string{"40 or 64"}},
 		{[]string{"keys", "rotate", "--from", old, tree}, cli.ExitUsage, []string{"no key: give --sign-key"}},
 		{[]string{"keys", "rotate", "--from", next, "--sign-key", keyFile, tree}, cli.ExitUsage, []string{"want another one"}},
+		{[]string{"keys", "rotate", "--from", old, "--to", old, "--sign-key", keyFile, tree}, cli.ExitUsage, []string{"--to is " + old + ", and the key of --sign-key is " + next}},
+		{[]string{"keys", "rotate", "--from", old, "--to", "1234", "--sign-key", keyFile, tree}, cli.ExitUsage, []string{"--to: ", "40 or 64"}},
 		{[]string{"keys", "rotate", "--from", strings.Repeat("A", 40), "--sign-key", keyFile, tree}, cli.ExitUsage, []string{"does not hold that key"}},
 		{[]string{"keys", "rotate", "a", "b"}, cli.ExitUsage, []string{"want: publish keys rotate DESTINATION"}},
 		{[]string{"keys", "list", "file://" + dir + "/none"}, cli.ExitSource, []string{"no Spack mirror"}},
@@ -62,7 +66,7 @@ func TestKeys(t *testing.T) {
 		{[]string{"keys", "retire", tree}, cli.ExitUsage, []string{"want: publish keys retire DESTINATION FINGERPRINT"}},
 		{[]string{"keys", "retire", tree, "1234"}, cli.ExitUsage, []string{"40 or 64"}},
 		{[]string{"keys", "retire", tree, strings.Repeat("A", 40)}, cli.ExitUsage, []string{"does not hold that key"}},
-		{[]string{"keys", "retire", tree, next}, cli.ExitSource, []string{"20 packages: jammy/spack/", "and 10 more", "--force", "publish keys rotate --from " + next}},
+		{[]string{"keys", "retire", tree, next}, cli.ExitSource, []string{"20 packages: jammy/spack/2s42rzq, jammy/spack/5x56jzi, ", "and 10 more", "--force", "publish keys rotate --from " + next}},
 		{[]string{"keys", "retire", "--dry-run", tree, old}, cli.ExitDone, []string{"noble/spack: v3: the key would be retired", "jammy/spack: v2: the key would be retired"}},
 		{[]string{"keys", "list", tree}, cli.ExitDone, []string{old + "  0         never       yes"}},
 		{[]string{"keys", "retire", tree, strings.ToLower(old)}, cli.ExitDone, []string{"noble/spack: v3: the key was retired", "jammy/spack: v2: the key was retired"}},
@@ -73,6 +77,7 @@ func TestKeys(t *testing.T) {
 		{[]string{"keys", "list", tree}, cli.ExitDone, []string{old + "  0         never       retired"}},
 		{[]string{"keys", "retire", "--force", tree, next}, cli.ExitDone, []string{"11 packages are signed with it", "9 packages are signed with it"}},
 		{[]string{"verify", tree}, cli.ExitDone, []string{"this key was retired, and publish keys add offers it again"}},
+		{[]string{"keys", "rotate", "--from", old, "--sign-key", keyFile, tree}, cli.ExitUsage, []string{"--sign-key: that key was retired: " + next, "publish keys add"}},
 		{[]string{"keys", "add", "--public-key", public, tree}, cli.ExitDone, []string{"from now on"}},
 	} {
 		code, stdout, stderr := execute(t, nil, step.args...)
@@ -83,6 +88,39 @@ func TestKeys(t *testing.T) {
 			if !strings.Contains(stdout+stderr, want) {
 				t.Errorf("%q: no %q in %s%s", step.args, want, stdout, stderr)
 			}
+		}
+	}
+}
+
+// A key that can sign nothing is refused, and of one that has expired, whose signatures are still there, there is a warning.
+func TestKeysThatClientsHaveNoUseFor(t *testing.T) {
+	home, dir := gpgtest.Home(t), t.TempDir()
+	gpg := func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command("gpg", append([]string{"--homedir", home, "--batch", "--quiet", "--passphrase", "", "--armor"}, args...)...).Output()
+		if err != nil {
+			t.Fatal(args, err)
+		}
+		return string(out)
+	}
+	gpg("--quick-generate-key", "encrypts", "rsa2048", "encr", "never")
+	gpg("--faked-system-time", "20250101T000000", "--quick-generate-key", "expired", "ed25519", "sign", "30d")
+	tree := "file://" + filepath.Join(dir, "cache")
+	if code, _, stderr := execute(t, nil, clitest.Spack(t, "v2-unsigned"), tree); code != cli.ExitDone {
+		t.Fatal(stderr)
+	}
+	for name, want := range map[string]struct {
+		code int
+		text string
+	}{
+		"encrypts": {cli.ExitUsage, "clients have no use for the key"},
+		"expired":  {cli.ExitDone, "can sign no more: it has expired at 2025-01-31"},
+	} {
+		file := filepath.Join(dir, name)
+		clitest.Write(t, file, gpg("--export", name))
+		code, stdout, stderr := execute(t, nil, "keys", "add", "--public-key", file, tree)
+		if code != want.code || !strings.Contains(stderr, want.text) {
+			t.Errorf("%s: exit %d: %s%s", name, code, stdout, stderr)
 		}
 	}
 }

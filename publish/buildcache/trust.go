@@ -44,6 +44,14 @@ func (t Trust) Untrusted(f key.Fingerprint) string {
 	return "this key is not among the trusted keys, and clients that install the keys of the mirror would trust it: remove it, and run publish index --trusted-keys"
 }
 
+// Signer is the trusted key that a signature names, itself or by a subkey.
+func (t Trust) Signer(by key.Issuer) (*key.Public, bool) {
+	if t.Keys == nil {
+		return nil, false
+	}
+	return t.Keys.Public(by)
+}
+
 // Checked remembers which documents of a mirror were checked. Its zero value remembers none.
 type Checked struct {
 	mu   sync.Mutex // guards seen, and is held while one document is looked up or put in

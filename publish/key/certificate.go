@@ -232,17 +232,25 @@ func (c *certificate) armored() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, part := range c.parts {
-		for _, p := range part.raw {
-			if err := p.Serialize(w); err != nil {
-				return nil, err
-			}
-		}
+	if err := c.serialize(w); err != nil {
+		return nil, err
 	}
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
 	return append(b.Bytes(), '\n'), nil
+}
+
+// serialize writes the packets of the key, each part with the signatures on it.
+func (c *certificate) serialize(w io.Writer) error {
+	for _, part := range c.parts {
+		for _, p := range part.raw {
+			if err := p.Serialize(w); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // readable refuses keys that gpg cannot read, so that no client could check their signatures.

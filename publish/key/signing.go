@@ -106,6 +106,40 @@ func (p *Public) Expires() time.Time {
 	return v.expires
 }
 
+// Revoked is when the primary key was revoked; zero: it was not.
+func (p *Public) Revoked() time.Time { return p.RevocationOf(p.Issuer()) }
+
+// RevocationOf is when the key that a signature names was revoked, itself or with its primary key; zero: it was not.
+func (p *Public) RevocationOf(i Issuer) time.Time {
+	c := p.certificate
+	v, _ := c.primaryValidity()
+	all := v.revocations
+	for _, s := range c.subkeys {
+		if i.is(s.key) {
+			own, _ := s.validity(c.primary)
+			all = append(all, own.revocations...)
+		}
+	}
+	if len(all) == 0 {
+		return time.Time{}
+	}
+	return slices.MinFunc(all, func(a, b revocation) int { return a.at.Compare(b.at) }).at
+}
+
+// Signs says why no key of the certificate can sign at a time; nil: one can. It is ErrCannotSign only if none could at any time.
+func (p *Public) Signs(at time.Time) error {
+	var first error
+	for _, c := range p.Candidates(at) {
+		if c.Err == nil {
+			return nil
+		}
+		if first == nil || errors.Is(first, ErrCannotSign) {
+			first = c.Err
+		}
+	}
+	return first
+}
+
 // UserIDs are the names that the key gives its owner, as gpg lists them.
 func (p *Public) UserIDs() []string {
 	var all []string
@@ -126,14 +160,21 @@ func (p *Public) Issuer() Issuer {
 	return Issuer{ID: pk.KeyId, fingerprint: string(pk.Fingerprint)}
 }
 
-// With is the ring with one more key. The ring itself does not change.
+// With is the ring with one more key, or with what a copy of one that it has says as well. The ring itself does not change.
 func (r *Ring) With(p *Public) *Ring {
-	if r.Holds(p.Fingerprint()) {
-		return r
+	all := slices.Clone(r.certificates)
+	if i := slices.IndexFunc(all, func(c *certificate) bool { return fingerprint(c.primary) == p.Fingerprint() }); i >= 0 {
+		merged, more, err := (&Public{all[i]}).Merged(p)
+		if err != nil || !more {
+			return r
+		}
+		all[i] = merged.certificate
+	} else {
+		all = append(all, p.certificate)
 	}
-	more := &Ring{certificates: append(slices.Clip(r.certificates), p.certificate), signers: make(map[uint64][]*signer)}
-	for _, c := range more.certificates {
-		more.add(c)
+	grown := &Ring{certificates: all, signers: make(map[uint64][]*signer)}
+	for _, c := range all {
+		grown.add(c)
 	}
-	return more
+	return grown
 }

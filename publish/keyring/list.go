@@ -25,6 +25,7 @@ type Key struct {
 	Fingerprint key.Fingerprint `json:"fingerprint"` // of the signer, which may be a subkey, where the mirror lacks the key
 	Owners      []string        `json:"owners"`
 	Expires     time.Time       `json:"expires,omitzero"` // never, if it is missing
+	Revoked     time.Time       `json:"revoked,omitzero"` // it was not, if it is missing
 	Offered     bool            `json:"offered"`          // clients learn of it
 	Retired     bool            `json:"retired"`          // no publish offers it again
 	Packages    int             `json:"packages"`         // that say they are signed by it; signatures are not checked
@@ -177,7 +178,7 @@ func (m *at) keys(ctx context.Context) ([]Key, error) {
 		case err != nil:
 			k.Problem = err.Error()
 		default:
-			k.Owners, k.Expires = append(k.Owners, k.public.UserIDs()...), k.public.Expires().UTC()
+			k.Owners, k.Expires, k.Revoked = append(k.Owners, k.public.UserIDs()...), k.public.Expires().UTC(), k.public.Revoked().UTC()
 		}
 		keys = append(keys, k)
 	}

@@ -18,6 +18,7 @@ import (
 type Change struct {
 	Layout   string
 	Added    bool     // the key: clients did not learn of it before
+	Updated  bool     // the key: what the mirror held of it said less, such as an earlier expiry
 	Resigned int      // packages
 	Already  int      // packages that the new key had signed
 	Others   int      // packages that neither key has signed, which stay as they are
@@ -27,6 +28,9 @@ type Change struct {
 
 // ErrUnknownKey: the mirror does not hold the key whose signatures are to be replaced.
 var ErrUnknownKey = errors.New("the mirror does not hold that key")
+
+// ErrRetired: the key that is to sign was retired, so clients are not to be offered it.
+var ErrRetired = errors.New("that key was retired")
 
 // Add offers a public key to clients, beside those that there are.
 func Add(ctx context.Context, s mirror.Store, public *key.Public) ([]Change, error) {
@@ -47,7 +51,8 @@ func Add(ctx context.Context, s mirror.Store, public *key.Public) ([]Change, err
 }
 
 // Rotate offers the public key of to, and then replaces every signature by from, once it was checked, by one of to. What was
-// interrupted is completed by running it again. Nothing is changed if the mirror does not hold from: ErrUnknownKey.
+// interrupted is completed by running it again. Nothing is changed if the mirror does not hold from (ErrUnknownKey), or to was
+// retired in it (ErrRetired).
 func Rotate(ctx context.Context, s mirror.Store, from key.Fingerprint, to *sign.Key) ([]Change, error) {
 	all, err := openAll(ctx, s)
 	if err != nil {
@@ -61,6 +66,9 @@ func Rotate(ctx context.Context, s mirror.Store, from key.Fingerprint, to *sign.
 		}
 		if err != nil {
 			return changes, err
+		}
+		if m.seen.Retired(m.Layout, to.Fingerprint()) {
+			return changes, ErrRetired
 		}
 		c := m.change()
 		if err = m.add(ctx, to.Public(), &c); err == nil {
@@ -91,27 +99,15 @@ func (m *at) read(ctx context.Context, f key.Fingerprint) (*key.Public, error) {
 	return buildcache.PublicKey(objects)
 }
 
-// add makes clients learn of a key: its content first, then its document, then the index of keys.
+// add makes clients learn of a key: its document first, then the index of keys. What a copy says that the mirror holds stays said.
 func (m *at) add(ctx context.Context, public *key.Public, c *Change) error {
-	armored, err := public.Armored()
-	if err != nil {
-		return err
-	}
 	f := public.Fingerprint()
-	objects, err := m.KeyObjects(f, armored)
-	if err != nil {
-		return err
+	var err error
+	if c.Updated, err = reindex.StoreKey(ctx, m.Layout, m.store, public); err != nil {
+		return fmt.Errorf("add the key %s: %w", f, err)
 	}
-	for _, o := range objects {
-		err := m.store.Create(ctx, o.Upload())
-		if errors.Is(err, mirror.ErrExist) { // a copy of it, maybe with other signatures
-			if _, err = m.ReadKey(ctx, m.store, f); err == nil {
-				break
-			}
-		}
-		if err != nil {
-			return fmt.Errorf("add the key %s: %w", f, err)
-		}
+	if c.Updated {
+		c.Stale = append(c.Stale, m.KeyName(f))
 	}
 	offered, _, err := m.ReadKeyIndex(ctx, m.store)
 	if err != nil || slices.Contains(offered, f) && !m.seen.Retired(m.Layout, f) {

@@ -431,6 +431,11 @@ func PointsAt(t testing.TB, s map[string][]byte, name string) []string {
 	return names
 }
 
+// IsKey reports whether a name is that of the document of a key.
+func IsKey(name string) bool {
+	return strings.HasSuffix(name, ".key.manifest.json") || strings.Contains(name, "/_pgp/") && strings.HasSuffix(name, ".pub")
+}
+
 func IsDocument(name string) bool {
 	_, v3 := layout.ParseV3Spec(name)
 	_, v2 := layout.ParseV2Spec(name)

@@ -119,11 +119,16 @@ func writeKeyIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, was
 	if err != nil {
 		return err
 	}
+	return replace(ctx, s, was, objects)
+}
+
+// replace stores objects of which the last one has a fixed name, if that still is the version was.
+func replace(ctx context.Context, s mirror.Store, was mirror.Version, objects []buildcache.Object) error {
 	last := len(objects) - 1
 	if err := createAll(ctx, s, objects[:last]); err != nil {
 		return err
 	}
-	// The content may have been there, of an older key index, and a prune about to delete it.
+	// The content may have been there, of an older one, and a prune about to delete it.
 	names := make([]string, last)
 	for i, o := range objects[:last] {
 		names[i] = o.Name
@@ -135,8 +140,49 @@ func writeKeyIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, was
 			return err
 		}
 	}
-	_, err = s.Swap(ctx, objects[last].Upload(), was)
+	_, err := s.Swap(ctx, objects[last].Upload(), was)
 	return err
+}
+
+// StoreKey publishes the document of a key, without telling clients of it. Where the mirror holds a copy of the key, the two are
+// merged, so that no publisher with an older copy takes back what a newer one says: see key.Public.Merged. It reports whether a copy
+// was replaced. One that cannot be read is an error, and stays.
+func StoreKey(ctx context.Context, f buildcache.Layout, s mirror.Store, public *key.Public) (replaced bool, err error) {
+	err = compete(ctx, func() error {
+		was, publish := mirror.Absent, public
+		info, err := s.Stat(ctx, f.KeyName(public.Fingerprint()))
+		switch {
+		case errors.Is(err, mirror.ErrNotExist):
+		case err != nil:
+			return err
+		default:
+			there, err := readKey(ctx, f, s, public.Fingerprint())
+			if err != nil {
+				return err
+			}
+			merged, more, err := there.Merged(public)
+			if err != nil || !more {
+				return err
+			}
+			was, publish = info.Version, merged
+		}
+		objects, err := buildcache.KeyObjects(f, publish)
+		if err != nil {
+			return err
+		}
+		err = replace(ctx, s, was, objects)
+		replaced = replaced || err == nil && was != mirror.Absent
+		return err
+	})
+	return replaced, err
+}
+
+func readKey(ctx context.Context, f buildcache.Layout, r mirror.Reader, k key.Fingerprint) (*key.Public, error) {
+	objects, err := f.ReadKey(ctx, r, k)
+	if err != nil {
+		return nil, err
+	}
+	return buildcache.PublicKey(objects)
 }
 
 func createAll(ctx context.Context, s mirror.Writer, objects []buildcache.Object) error {

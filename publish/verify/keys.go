@@ -88,7 +88,7 @@ func (c *check) checkKeys(ctx context.Context) error {
 		c.reportUncheckable()
 	}
 	if err == nil {
-		c.reportExpiring(time.Now())
+		c.reportSpent(time.Now())
 	}
 	return err
 }
@@ -99,21 +99,29 @@ func (c *check) retired(f key.Fingerprint) bool {
 	return seen.Retired(c.Layout, f)
 }
 
-// reportExpiring warns of keys that sign packages and expire soon, or have expired. What they have signed stays valid.
-func (c *check) reportExpiring(now time.Time) {
-	const advice = "extend it (gpg --quick-set-expire) and publish it again, or rotate it (publish keys rotate)"
+// reportSpent warns of keys that sign packages and were revoked, expire soon, or have expired. Clients accept what they have signed all the
+// same: gpg notes it and exits 0.
+func (c *check) reportSpent(now time.Time) {
+	const advice = "extend it (gpg --quick-set-expire) and publish it again (publish keys add), or rotate it (publish keys rotate)"
 	warned := make(map[key.Fingerprint]bool)
 	for _, p := range c.publics {
+		f := p.Fingerprint()
 		for by := range c.signed {
-			expires := p.ExpiryOf(by)
-			f := p.Fingerprint()
-			if !p.Made(by) || warned[f] || expires.IsZero() || expires.Sub(now) > key.ExpiresSoon {
+			if !p.Made(by) || warned[f] {
 				continue
 			}
+			revoked, expires := p.RevocationOf(by), p.ExpiryOf(by)
+			day := expires.UTC().Format(time.DateOnly)
 			warned[f] = true
-			if day := expires.UTC().Format(time.DateOnly); expires.Before(now) {
-				c.report(buildcache.Warning, c.KeyName(f), "it expired on %s: clients accept what it signed before, and nothing that it signs now: %s", day, advice)
-			} else {
+			switch {
+			case !revoked.IsZero():
+				c.report(buildcache.Warning, c.KeyName(f), "it was revoked on %s, and clients accept what it has signed all the same, until they remove it (spack gpg untrust): sign with another key (docs/signing.md, when a key is no longer secret)",
+					revoked.UTC().Format(time.DateOnly))
+			case expires.IsZero() || expires.Sub(now) > key.ExpiresSoon:
+				warned[f] = false
+			case expires.Before(now):
+				c.report(buildcache.Warning, c.KeyName(f), "it expired on %s: it can sign no more, and clients accept what it has signed: %s", day, advice)
+			default:
 				c.report(buildcache.Warning, c.KeyName(f), "it expires on %s: %s", day, advice)
 			}
 		}

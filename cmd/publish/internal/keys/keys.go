@@ -137,6 +137,8 @@ func printKeys(out io.Writer, path string, listings []keyring.Listing, now time.
 			switch {
 			case k.Problem != "":
 				expires = ""
+			case !k.Revoked.IsZero():
+				expires = "revoked " + k.Revoked.UTC().Format(time.DateOnly)
 			case !k.Expires.IsZero() && k.Expires.Before(now):
 				expires = "expired " + k.Expires.UTC().Format(time.DateOnly)
 			case !k.Expires.IsZero():
@@ -186,6 +188,12 @@ func addCommand(env cli.Env) *cobra.Command {
 			if err != nil {
 				return cli.Fail(cli.ExitUsage, fmt.Errorf("--public-key %s: %w", file, err))
 			}
+			switch err := public.Signs(time.Now()); {
+			case errors.Is(err, key.ErrExpired), errors.Is(err, key.ErrRevoked): // of which clients learn by this
+				escape.Fprintf(env.Stderr, "publish: warning: --public-key %s: the key %s can sign no more: %s\n", file, public.Fingerprint(), err)
+			case err != nil:
+				return cli.Fail(cli.ExitUsage, fmt.Errorf("--public-key %s: clients have no use for the key %s: %w", file, public.Fingerprint(), err))
+			}
 			return k.change(cmd.Context(), env, args[0], func(ctx context.Context, s mirror.Store) ([]keyring.Change, error) {
 				return keyring.Add(ctx, s, public)
 			})
@@ -200,7 +208,7 @@ func addCommand(env cli.Env) *cobra.Command {
 func rotateCommand(env cli.Env) *cobra.Command {
 	var k keyWork
 	var signing cli.Signing
-	var from string
+	var from, to string
 	cmd := &cobra.Command{
 		Use: "rotate DESTINATION", Short: "Replace the signatures of one key by those of another", Long: rotateHelp, Args: cli.Arguments,
 		Example: "  publish keys rotate --from FINGERPRINT --sign-key new.asc s3://bucket/noble/spack",
@@ -212,23 +220,36 @@ func rotateCommand(env cli.Env) *cobra.Command {
 			if err != nil {
 				return cli.Fail(cli.ExitUsage, fmt.Errorf("--from: %w", err))
 			}
+			want := key.Fingerprint("")
+			if to != "" {
+				if want, err = parseFingerprint(to); err != nil {
+					return cli.Fail(cli.ExitUsage, fmt.Errorf("--to: %w; the private key of it is given by --sign-key", err))
+				}
+			}
 			signing.ReadSecrets(env)
 			signing.AWS = k.target.AWS(env.Target())
-			to, err := signing.Open(buildcache.Trust{})
+			signs, err := signing.Open(buildcache.Trust{})
 			if err != nil {
 				return cli.Usage(err)
 			}
-			if to.Key == nil {
+			if signs.Key == nil {
 				return cli.Fail(cli.ExitUsage, fmt.Errorf("no key: give --sign-key, or the key itself in %s", cli.SignKeyVariable))
 			}
-			if f == to.Key.Fingerprint() {
+			next := signs.Key.Fingerprint()
+			switch {
+			case f == next:
 				return cli.Fail(cli.ExitUsage, errors.New("--from is the key of --sign-key: want another one"))
+			case want != "" && want != next:
+				return cli.Fail(cli.ExitUsage, fmt.Errorf("--to is %s, and the key of --sign-key is %s", want, next))
 			}
 			held := false // by any of the mirrors
 			err = k.change(cmd.Context(), env, args[0], func(ctx context.Context, s mirror.Store) ([]keyring.Change, error) {
-				changes, err := keyring.Rotate(ctx, s, f, to.Key)
-				if errors.Is(err, keyring.ErrUnknownKey) {
+				changes, err := keyring.Rotate(ctx, s, f, signs.Key)
+				switch {
+				case errors.Is(err, keyring.ErrUnknownKey):
 					return nil, nil
+				case errors.Is(err, keyring.ErrRetired):
+					return nil, cli.Fail(cli.ExitUsage, cli.WithHint(fmt.Errorf("--sign-key: %w: %s", err, next), "sign with another key; or, if it may be used again, offer it first: publish keys add"))
 				}
 				held = held || len(changes) > 0
 				return changes, err
@@ -242,6 +263,7 @@ func rotateCommand(env cli.Env) *cobra.Command {
 	k.register(cmd, cli.StorageFlags)
 	cli.CDNFlags(cmd.Flags(), &k.target.CDN)
 	cmd.Flags().StringVar(&from, "from", "", "`FINGERPRINT` of the key whose signatures are replaced; the mirror holds it")
+	cmd.Flags().StringVar(&to, "to", "", "`FINGERPRINT` that the key of --sign-key must have; may be left out")
 	cli.KeyFlags(cmd.Flags(), &signing)
 	return cmd
 }
@@ -274,6 +296,9 @@ func (k *keyWork) change(ctx context.Context, env cli.Env, where string, do func
 // changeText says what was done, and what clients have to do.
 func changeText(c keyring.Change) string {
 	text := "clients are offered the key already"
+	if c.Updated {
+		text = "the key was published again, with what is new about it: clients learn of that by spack buildcache keys --install --trust"
+	}
 	if c.Added {
 		text = "clients are offered the key from now on: they trust it after spack buildcache keys --install --trust"
 	}

@@ -67,7 +67,10 @@ func (k *keyWork) retire(ctx context.Context, env cli.Env, where string, f key.F
 			return nil
 		case errors.As(err, &refused):
 			for _, p := range refused.Packages {
-				all.Packages = append(all.Packages, buildcache.Join(path, p))
+				if path != "" { // documents of layout v2 tell the hash alone
+					p = buildcache.Join(path, strings.TrimPrefix(p, "/"))
+				}
+				all.Packages = append(all.Packages, p)
 			}
 		case err != nil:
 			return err
