@@ -104,6 +104,11 @@ func (a *application) run(ctx context.Context) error {
 		}
 		return &buildcache.FindingsError{Findings: a.out.Findings, Held: true}
 	}
+	if a.plan.Signs() {
+		if err := a.plan.options.Sign.Key.Prove(ctx); err != nil {
+			return err
+		}
+	}
 	// Blobs are named by their content and nothing points at them yet. They are checked as
 	// they are sent, in all mirrors, before any document is written in any.
 	for _, m := range a.mirrors {

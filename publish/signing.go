@@ -224,6 +224,16 @@ func (p *Plan) SigningKey() key.Fingerprint {
 	return p.options.Sign.Key.Fingerprint()
 }
 
+// Signs reports whether the plan makes signatures.
+func (p *Plan) Signs() bool {
+	document := func(w Write) bool { return w.pkg.ToSign }
+	return slices.ContainsFunc(p.Mirrors, func(m *MirrorPlan) bool {
+		return slices.ContainsFunc(m.Documents, func(wave []Write) bool { return slices.ContainsFunc(wave, document) })
+	}) || slices.ContainsFunc(p.Files, func(f *FilePlan) bool {
+		return slices.ContainsFunc(f.Writes, func(w Write) bool { return w.Content == nil })
+	})
+}
+
 // Replaces is the key whose signature of a package is replaced; empty: it has none, or keeps it.
 func (p PlannedPackage) Replaces() string {
 	if by, ok := p.Issuer(); ok && p.ToSign {

@@ -30,7 +30,7 @@ withdrawn stays out, and so does what a rollback took out, unless --heal is give
 type indexing struct {
 	target        target.Config
 	requireSigned bool
-	trustedKeys   string
+	trustedKeys   cli.KeyFiles
 	heal          bool
 	json          bool
 	timeout       time.Duration
@@ -50,7 +50,7 @@ func indexCommand(env cli.Env) *cobra.Command {
 	fs.BoolVar(&x.heal, "heal", false, "bring back what a rollback took out as well")
 	cli.StorageFlags(fs, &x.target)
 	fs.BoolVar(&x.requireSigned, "require-signed", false, "fail if a package is not signed")
-	fs.StringVar(&x.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys: fail if a package is signed by any other")
+	cli.TrustedKeysFlag(fs, &x.trustedKeys, "`FILE` of armored public keys: fail if a package is signed by any other")
 	cli.CDNFlags(fs, &x.target.CDN)
 	fs.DurationVar(&x.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
 	return cmd

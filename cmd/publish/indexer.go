@@ -41,7 +41,7 @@ func indexerCommand(env cli.Env) *cobra.Command {
 	fs.BoolVar(&asJSON, "json", false, "print one JSON document per line for each update of a mirror")
 	cli.StorageFlags(fs, &i.Target)
 	fs.BoolVar(&i.RequireSigned, "require-signed", false, "index no package that is not signed")
-	fs.StringVar(&i.TrustedKeys, "trusted-keys", "", "`FILE` of armored public keys: index no package that is signed by any other")
+	cli.TrustedKeysFlag(fs, &i.TrustedKeys, "`FILE` of armored public keys: index no package that is signed by any other")
 	cli.CatalogFlag(fs, &i.Catalog)
 	cli.CDNFlags(fs, &i.Target.CDN)
 	return cmd

@@ -42,7 +42,7 @@ func signCommand(env cli.Env) *cobra.Command {
 	fs.BoolVar(&p.dryRun, "dry-run", false, "check everything and sign nothing")
 	fs.BoolVar(&p.json, "json", false, "print one JSON document, that of a publish into SOURCE (see docs/json-report.md)")
 	cli.SigningFlags(fs, &p.rules.Signing)
-	fs.StringVar(&p.rules.TrustedKeys, "trusted-keys", "", "`FILE` of armored public keys: refuse signatures by any other")
+	cli.TrustedKeysFlag(fs, &p.rules.TrustedKeys, "`FILE` of armored public keys: refuse signatures by any other")
 	cli.SelectionFlags(fs, &p.rules.Selection)
 	fs.StringSliceVar(&p.rules.Selection.Files, "files", nil, "sign plain files that match `GLOB` below SOURCE too; repeatable")
 	fs.BoolVar(&p.rules.KeepGoing, "keep-going", false, "sign what is good although something else is bad; the exit code is 4 all the same")

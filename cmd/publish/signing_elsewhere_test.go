@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -94,7 +95,7 @@ func TestAKeyInKMSThatDoesNotSign(t *testing.T) {
 		code   int
 		before func()
 	}{
-		"allow kms:Sign on awskms:///alias/release": {both, cli.ExitUpload, func() { s.Deny("kms:Sign") }},
+		"allow kms:Sign on awskms:///alias/release": {both, cli.ExitCredentials, func() { s.Deny("kms:Sign") }},
 		"it is disabled":                          {both, cli.ExitCredentials, func() { s.Change(func() { theirs.State = "Disabled" }) }},
 		"pending deletion":                        {both, cli.ExitCredentials, func() { s.Change(func() { theirs.State = "PendingDeletion" }) }},
 		"not meant to sign":                       {both, cli.ExitCredentials, func() { s.Change(func() { theirs.Usage = "ENCRYPT_DECRYPT" }) }},
@@ -130,9 +131,7 @@ func TestAKeyInKMSThatDoesNotSign(t *testing.T) {
 		if row.args[0] == "keys" && stdout != "" {
 			t.Errorf("%q: a key is printed: %s", want, stdout)
 		}
-		if documents, _ := filepath.Glob(filepath.Join(out, "v3/manifests/spec/*/*")); len(documents) > 0 {
-			t.Errorf("%q: %d documents are published", want, len(documents))
-		}
+		wantNothingStored(t, want, out)
 		if strings.Contains(stdout+stderr, passphrase) {
 			t.Errorf("%q: a secret is shown: %s", want, stderr)
 		}
@@ -173,8 +172,9 @@ func TestAKeyOfGPGSigns(t *testing.T) {
 		code int
 	}{
 		"":                                       {[]string{"--sign-key", name, "--sign-passphrase-file", passFile}, cli.ExitDone},
-		"the passphrase is wrong":                {[]string{"--sign-key", name, "--sign-passphrase-file", wrongFile}, cli.ExitCredentials},
-		"give --sign-passphrase-file, or unlock": {[]string{"--sign-key", name}, cli.ExitCredentials},
+		"gpg: something that nobody knows":       {[]string{"--sign-key", name, "--sign-passphrase-file", passFile, "--keep-going"}, cli.ExitCredentials},
+		"the passphrase is wrong":                {[]string{"--sign-key", name, "--sign-passphrase-file", wrongFile}, cli.ExitUsage},
+		"give --sign-passphrase-file, or unlock": {[]string{"--sign-key", name}, cli.ExitUsage},
 		"gpg has no private key":                 {[]string{"--sign-key", "gpg:" + strings.Repeat("B", 40)}, cli.ExitUsage},
 		"want gpg:FINGERPRINT":                   {[]string{"--sign-key", "gpg:release@example.invalid"}, cli.ExitUsage},
 		"it belongs to an awskms key":            {[]string{"--sign-key", name, "--sign-public-key", public}, cli.ExitUsage},
@@ -182,6 +182,7 @@ func TestAKeyOfGPGSigns(t *testing.T) {
 		if out, err := exec.Command("gpgconf", "--kill", "gpg-agent").CombinedOutput(); err != nil { // it forgets the passphrase
 			t.Fatalf("%v: %s", err, out)
 		}
+		t.Setenv("BROKEN", map[bool]string{true: "yes"}[row.code == cli.ExitCredentials])
 		mirror := filepath.Join(t.TempDir(), "mirror")
 		code, stdout, stderr := execute(t, nil, append(row.args, spack(t, "v3-unsigned"), "file://"+mirror)...)
 		if code != row.code || want != "" && !strings.Contains(stderr, want) {
@@ -195,8 +196,8 @@ func TestAKeyOfGPGSigns(t *testing.T) {
 				t.Errorf("verify: %s%s", stdout, stderr)
 			}
 			wantNoSecretBelow(t, passphrase, mirror)
-		} else if documents, _ := filepath.Glob(filepath.Join(mirror, "v3/manifests/spec/*/*")); len(documents) > 0 {
-			t.Errorf("%q: %d documents are published", want, len(documents))
+		} else {
+			wantNothingStored(t, want, mirror)
 		}
 	}
 	said, err := os.ReadFile(spied)
@@ -208,7 +209,21 @@ func TestAKeyOfGPGSigns(t *testing.T) {
 	}
 }
 
-// spyOnGPG notes arguments and environment of each gpg in a file.
+// wantNothingStored fails the test if a mirror has any object: a signer that does not sign is found out before content is sent.
+func wantNothingStored(t *testing.T, what, dir string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			t.Errorf("%q: %s is stored", what, name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// spyOnGPG notes arguments and environment of each gpg in a file. With BROKEN, gpg signs nothing.
 func spyOnGPG(t *testing.T) string {
 	t.Helper()
 	real, err := exec.LookPath("gpg")
@@ -217,7 +232,7 @@ func spyOnGPG(t *testing.T) string {
 	}
 	bin := t.TempDir()
 	notes := filepath.Join(bin, "notes")
-	clitest.Write(t, filepath.Join(bin, "gpg"), "#!/bin/sh\n{ echo \"$@\"; env; } >>"+notes+"\nexec "+real+" \"$@\"\n")
+	clitest.Write(t, filepath.Join(bin, "gpg"), "#!/bin/sh\n{ echo \"$@\"; env; } >>"+notes+"\ncase \"$BROKEN $*\" in yes*--detach-sign*) echo gpg: something that nobody knows >&2; exit 2;; esac\nexec "+real+" \"$@\"\n")
 	if err := os.Chmod(filepath.Join(bin, "gpg"), 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -70,6 +70,11 @@ func Rotate(ctx context.Context, s mirror.Store, from key.Fingerprint, to *sign.
 		if m.seen.Retired(m.Layout, to.Fingerprint()) {
 			return changes, ErrRetired
 		}
+		if len(changes) == 0 {
+			if err := to.Prove(ctx); err != nil {
+				return nil, err
+			}
+		}
 		c := m.change()
 		if err = m.add(ctx, to.Public(), &c); err == nil {
 			err = m.resign(ctx, old, to, &c)

@@ -118,6 +118,21 @@ func (k *Key) Verify(document []byte) error {
 	return err
 }
 
+// An Error says that a signer made no signature.
+type Error struct{ Err error }
+
+func (e *Error) Error() string { return "sign: " + e.Err.Error() }
+
+// Unwrap returns what the signer said.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Prove makes a signature that is used for nothing, and verifies it: a key that is elsewhere may be out of reach, locked, or another one than
+// its public key says. It comes before anything else is stored.
+func (k *Key) Prove(ctx context.Context) error {
+	_, err := k.Document(ctx, []byte(`{"proof":"this key signs"}`))
+	return err
+}
+
 // Text is the text of a document as it is signed: without the white space at the ends of lines that gpg does not sign. It
 // is an error if gpg and Spack would read it differently.
 func Text(text []byte) ([]byte, error) {
@@ -136,7 +151,7 @@ func (k *Key) Document(ctx context.Context, text []byte) ([]byte, error) {
 	}
 	packet, err := k.signer.Sign(ctx, OfText, strings.NewReader(strings.Join(lines, "\r\n")))
 	if err != nil {
-		return nil, fmt.Errorf("sign: %w", err)
+		return nil, &Error{err}
 	}
 	armored, err := armorSignature(packet)
 	if err != nil {
@@ -149,7 +164,7 @@ func (k *Key) Document(ctx context.Context, text []byte) ([]byte, error) {
 	}
 	document := []byte("-----BEGIN PGP SIGNED MESSAGE-----\nHash: " + hash + "\n\n" + signed + "\n" + string(armored))
 	if err := k.Verify(document); err != nil {
-		return nil, fmt.Errorf("sign: the signature that was made does not verify: %w", err)
+		return nil, &Error{fmt.Errorf("the signature that was made does not verify: %w", err)}
 	}
 	if read, err := key.Text(document); err != nil || string(read) != signed {
 		return nil, fmt.Errorf("sign: Spack would read another text than the one that was signed: %w", err)
@@ -165,11 +180,13 @@ func (k *Key) Detached(ctx context.Context, open func() (io.ReadCloser, error)) 
 	}
 	var packet []byte
 	err := reading(open, func(r io.Reader) (err error) {
-		packet, err = k.signer.Sign(ctx, OfContent, r)
+		if packet, err = k.signer.Sign(ctx, OfContent, r); err != nil {
+			err = &Error{err}
+		}
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("sign: %w", err)
+		return nil, err
 	}
 	armored, err := armorSignature(packet)
 	if err != nil {
@@ -180,7 +197,7 @@ func (k *Key) Detached(ctx context.Context, open func() (io.ReadCloser, error)) 
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("sign: the signature that was made does not verify: %w", err)
+		return nil, &Error{fmt.Errorf("the signature that was made does not verify: %w", err)}
 	}
 	return armored, nil
 }

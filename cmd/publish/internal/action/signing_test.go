@@ -119,8 +119,36 @@ func TestTheActionSignsWithAKeyInKMS(t *testing.T) {
 	s.source(t, "more", "v2-unsigned")
 	s.with["path"] = "more"
 	got = s.run(t, t.Context())
-	got.ends(t, cli.ExitUpload, map[string]string{"result": "failed"})
+	got.ends(t, cli.ExitCredentials, map[string]string{"result": "failed"})
 	if !strings.Contains(got.log, "kms:Sign on "+name) {
 		t.Errorf("denied: %s", got.log)
+	}
+}
+
+// A secret that is not there gives an empty input. With a passphrase, or where packages must be signed, that is an error: nothing is published
+// unsigned in its place.
+func TestASecretOfTheSigningKeyThatIsNotThere(t *testing.T) {
+	for name, row := range map[string]struct {
+		with map[string]string
+		code int
+		want string
+	}{
+		"a passphrase without its key": {map[string]string{"signing-key": "", "signing-passphrase": passphrase, "require-signed": "false"}, cli.ExitUsage, "input signing-key: no private key is given, and a passphrase for one is"},
+		"neither, as by default":       {map[string]string{"signing-key": "", "signing-passphrase": ""}, cli.ExitSource, "signing-key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t, "v3-unsigned")
+			for input, value := range row.with {
+				s.with[input] = value
+			}
+			got := s.run(t, t.Context())
+			got.ends(t, row.code, map[string]string{"result": "failed"})
+			if !strings.Contains(got.log, row.want) || strings.Contains(shownOf(got), passphrase) {
+				t.Errorf("want %q: %s", row.want, got.log)
+			}
+			if _, ok := s.bucket.Object("noble/spack/v3/layout.json"); ok {
+				t.Error("something was published")
+			}
+		})
 	}
 }

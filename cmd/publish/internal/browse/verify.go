@@ -39,7 +39,7 @@ is read as clients read it, from its index on. With damage the exit code is 8.`
 type verifying struct {
 	target        target.Config
 	requireSigned bool
-	trustedKeys   string
+	trustedKeys   cli.KeyFiles
 	output        cli.Output
 	views         []string
 	upstream      []string
@@ -66,7 +66,7 @@ func Verify(env cli.Env) *cobra.Command {
 	cli.ReadFlags(fs, &v.target)
 	cli.ConcurrencyFlag(fs, &v.target)
 	fs.BoolVar(&v.requireSigned, "require-signed", false, "a package that is not signed is damage")
-	fs.StringVar(&v.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys: a signature by any other is damage")
+	cli.TrustedKeysFlag(fs, &v.trustedKeys, "`FILE` of armored public keys: a signature by any other is damage")
 	fs.DurationVar(&v.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
 	return cmd
 }

@@ -170,9 +170,9 @@ var failures = []row{
 	is(ExitCredentials, kms.ErrKey).then(Lasting).
 		hint("`aws kms describe-key --key-id KEY` shows its state and usage: want Enabled, SIGN_VERIFY and RSA_4096"),
 	is(ExitCredentials, kms.ErrNoRegion).then(Lasting),
-	is(ExitCredentials, sign.ErrNoPassphrase).then(Lasting).
+	is(ExitUsage, sign.ErrNoPassphrase).then(Lasting).
 		hint("give {sign-passphrase-file}, or unlock the key in the agent before: `gpg --local-user FINGERPRINT --clearsign` asks for the passphrase, at a terminal with GPG_TTY=$(tty)"),
-	is(ExitCredentials, sign.ErrPassphrase).then(Lasting),
+	is(ExitUsage, sign.ErrPassphrase).then(Lasting),
 	is(ExitCredentials, sign.ErrExpired).then(Lasting).
 		hint("extend the key, or sign with another one: docs/signing.md says what clients have to do"),
 	is(ExitCredentials, gpg.ErrNoGPG).then(Lasting),
@@ -180,6 +180,9 @@ var failures = []row{
 		hint("it is looked for where GNUPGHOME leads, and an agent that is forwarded must be reachable: see gpg --list-secret-keys"),
 	is(ExitCredentials, gpg.ErrAgent, gpg.ErrNoAnswer).
 		hint("see whether it signs by itself: `echo test | gpg --local-user FINGERPRINT --clearsign`; `gpgconf --kill gpg-agent` ends an agent that does not answer"),
+	as[*gpg.Error](ExitCredentials, nil).
+		hint("see whether it signs by itself: `echo test | gpg --local-user FINGERPRINT --clearsign`"),
+	as[*sign.Error](ExitCredentials, nil),
 
 	// The source, and what is in the mirror.
 	// Before what it makes unreadable.

@@ -120,7 +120,7 @@ func RuleFlags(fs *pflag.FlagSet, r *Rules) {
 func TrustFlags(fs *pflag.FlagSet, r *Rules) {
 	help.Group(fs, "Signatures", func(fs *pflag.FlagSet) {
 		fs.BoolVar(&r.RequireSigned, "require-signed", false, "refuse packages that are not signed")
-		fs.StringVar(&r.TrustedKeys, "trusted-keys", "", "`FILE` of armored public keys: refuse signatures by any other, and publish no other key")
+		TrustedKeysFlag(fs, &r.TrustedKeys, "`FILE` of armored public keys: refuse signatures by any other, and publish no other key")
 		fs.BoolVar(&r.PublishKeys, "publish-keys", r.PublishKeys, "publish the public keys of the signers, so that clients can trust them")
 	})
 }

@@ -21,7 +21,7 @@ type Rules struct {
 	Views         []string
 	IfExists      string // skip, overwrite or error
 	RequireSigned bool
-	TrustedKeys   string // a file; empty: signatures by any key are accepted
+	TrustedKeys   KeyFiles // none: signatures by any key are accepted
 	PublishKeys   bool
 	Licences      string // a file; empty: licences are not looked at
 	Signing       Signing
@@ -84,18 +84,26 @@ func (r Rules) views(o *publish.Options) error {
 	return errors.Join(errs...)
 }
 
-// ReadTrust reads the trusted keys from a file. Its error is one of package field.
-func ReadTrust(requireSigned bool, file string) (buildcache.Trust, error) {
+// ReadTrust reads the trusted keys from files. Its error is one of package field.
+func ReadTrust(requireSigned bool, files KeyFiles) (buildcache.Trust, error) {
 	t := buildcache.Trust{RequireSigned: requireSigned}
-	if file == "" {
+	var all []byte
+	for _, file := range files {
+		armored, err := userfile.Read(file)
+		if err != nil {
+			return t, field.Wrap("trusted-keys", err)
+		}
+		if _, err := key.ReadRing(armored); err != nil {
+			return t, field.Wrap("trusted-keys", fmt.Errorf("%s: %w", file, err))
+		}
+		all = append(append(all, armored...), '\n')
+	}
+	if len(files) == 0 {
 		return t, nil
 	}
-	armored, err := userfile.Read(file)
-	if err != nil {
-		return t, field.Wrap("trusted-keys", err)
-	}
-	if t.Keys, err = key.ReadRing(armored); err != nil {
-		return t, field.Wrap("trusted-keys", fmt.Errorf("%s: %w", file, err))
+	var err error
+	if t.Keys, err = key.ReadRing(all); err != nil {
+		return t, field.Wrap("trusted-keys", fmt.Errorf("%s: %w", files.String(), err))
 	}
 	return t, nil
 }

@@ -34,6 +34,7 @@ type Signing struct {
 	Resign         bool     // replace the signatures of other keys
 
 	KeyText, Passphrase string // the secrets themselves
+	keyMissing          bool   // the variable of KeyText is set, and empty
 	PublicText          string // the public key itself; empty: PublicKey
 
 	AWS kms.Config // with which a KMS is reached; it is called when something is signed
@@ -50,21 +51,21 @@ func SigningFlags(fs *pflag.FlagSet, s *Signing) {
 // KeyFlags adds the flags that name a private key.
 func KeyFlags(fs *pflag.FlagSet, s *Signing) {
 	help.Group(fs, "Signing", func(fs *pflag.FlagSet) {
-		fs.StringVar(&s.Key, "sign-key", "", "`FILE` with a private key, as gpg --export-secret-keys writes it: sign what is not signed; or the key itself in PUBLISH_SIGN_KEY_TEXT; or gpg:FINGERPRINT of a key that gpg has, also on a smartcard; or awskms:///alias/NAME")
-		fs.StringVar(&s.PublicKey, "sign-public-key", "", "`FILE` with the public key of an awskms key, as publish keys create writes it")
-		fs.StringVar(&s.PassphraseFile, "sign-passphrase-file", "", "`FILE` with the passphrase of the private key; or the passphrase itself in PUBLISH_SIGN_PASSPHRASE")
+		fs.Var((*nonEmpty)(&s.Key), "sign-key", "`FILE` with a private key, as gpg --export-secret-keys writes it: sign what is not signed; or the key itself in PUBLISH_SIGN_KEY_TEXT; or gpg:FINGERPRINT of a key that gpg has, also on a smartcard; or awskms:///alias/NAME")
+		fs.Var((*nonEmpty)(&s.PublicKey), "sign-public-key", "`FILE` with the public key of an awskms key, as publish keys create writes it")
+		fs.Var((*nonEmpty)(&s.PassphraseFile), "sign-passphrase-file", "`FILE` with the passphrase of the private key; or the passphrase itself in PUBLISH_SIGN_PASSPHRASE")
 		fs.Var(&s.PassphraseFD, "sign-passphrase-fd", "read the passphrase of the private key from the open file with this `NUMBER`")
 	})
 }
 
 // An OpenFile is the number of a file that the caller has opened.
 type OpenFile struct {
-	n     int
+	n     int // negative: what was given is no number
 	given bool
 }
 
 func (f *OpenFile) String() string {
-	if !f.given {
+	if !f.given || f.n < 0 {
 		return ""
 	}
 	return strconv.Itoa(f.n)
@@ -73,11 +74,11 @@ func (f *OpenFile) String() string {
 // Type implements pflag.Value.
 func (f *OpenFile) Type() string { return "number" }
 
-// Set implements pflag.Value.
+// Set implements pflag.Value. What is no number is refused when it is read: an error of Set would show it, and it may be the passphrase.
 func (f *OpenFile) Set(text string) error {
 	n, err := strconv.Atoi(text)
-	if err != nil || n < 0 {
-		return fmt.Errorf("%q is no number of an open file", text)
+	if err != nil {
+		n = -1
 	}
 	*f = OpenFile{n, true}
 	return nil
@@ -85,7 +86,9 @@ func (f *OpenFile) Set(text string) error {
 
 // ReadSecrets takes over the secrets that the environment holds.
 func (s *Signing) ReadSecrets(env Env) {
-	s.KeyText, s.Passphrase = env.Getenv(SignKeyVariable), env.Getenv(PassphraseVariable)
+	text, asked := env.Lookup(SignKeyVariable)
+	s.KeyText, s.keyMissing = text, asked && strings.TrimSpace(text) == ""
+	s.Passphrase = env.Getenv(PassphraseVariable)
 }
 
 // Open reads the key. Errors are of package field, and never show a secret.
@@ -94,6 +97,8 @@ func (s *Signing) Open(trust buildcache.Trust) (publish.Signing, error) {
 	switch {
 	case isKeyText(s.Key):
 		return publish.Signing{}, field.Wrap("sign-key", fmt.Errorf("this is the text of a key, and the name of its file is wanted: give the text in %s", SignKeyVariable))
+	case s.keyMissing && s.Key == "":
+		return publish.Signing{}, field.Wrap("sign-key", fmt.Errorf("%s is set and empty: is the secret there that it comes from? Unset it to sign nothing", SignKeyVariable))
 	case s.Key != "" && s.KeyText != "":
 		return publish.Signing{}, field.Wrap("sign-key", fmt.Errorf("%s is given as well: want one", SignKeyVariable))
 	case !given && s.Resign:
@@ -102,6 +107,8 @@ func (s *Signing) Open(trust buildcache.Trust) (publish.Signing, error) {
 		return publish.Signing{}, field.Wrap("sign-passphrase-file", errNoKey)
 	case !given && s.PassphraseFD.given:
 		return publish.Signing{}, field.Wrap("sign-passphrase-fd", errNoKey)
+	case !given && s.Passphrase != "":
+		return publish.Signing{}, field.Wrap("sign-key", errors.New("no private key is given, and a passphrase for one is: is the secret set that the key comes from?"))
 	case s.PublicKey+s.PublicText != "" && !kms.Named(s.Key):
 		return publish.Signing{}, field.Wrap("sign-public-key", errors.New("it belongs to an awskms key, and none is given: other keys bring theirs along"))
 	case !given:
@@ -222,9 +229,12 @@ func (s *Signing) readPassphrase() ([]byte, error) {
 }
 
 func (f OpenFile) read() ([]byte, error) {
-	file := os.NewFile(uintptr(f.n), strconv.Itoa(f.n))
+	if f.n < 0 {
+		return nil, errors.New("want the number of an open file (what is given is not shown: it may be the passphrase itself)")
+	}
+	file := os.NewFile(uintptr(f.n), "the open file of that number")
 	if file == nil {
-		return nil, fmt.Errorf("%d is not open", f.n)
+		return nil, errors.New("no file of that number is open")
 	}
 	defer file.Close()
 	return io.ReadAll(io.LimitReader(file, maxPassphrase+1))

@@ -39,7 +39,7 @@ type rolling struct {
 	to          string
 	dryRun      bool
 	signed      bool
-	trustedKeys string
+	trustedKeys cli.KeyFiles
 }
 
 // Rollback returns the command `publish rollback`.
@@ -59,7 +59,7 @@ func Rollback(env cli.Env) *cobra.Command {
 	r.registerIndex(fs)
 	help.Group(fs, "Signatures", func(fs *pflag.FlagSet) {
 		fs.BoolVar(&r.signed, "require-signed", false, "bring back no package that is not signed")
-		fs.StringVar(&r.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys: bring back no package that is signed by any other")
+		cli.TrustedKeysFlag(fs, &r.trustedKeys, "`FILE` of armored public keys: bring back no package that is signed by any other")
 	})
 	cli.StorageFlags(fs, &r.target)
 	cli.CDNFlags(fs, &r.target.CDN)

@@ -50,7 +50,7 @@ type withdrawing struct {
 	dependents    bool
 	undo          bool
 	dryRun        bool
-	trustedKeys   string
+	trustedKeys   cli.KeyFiles
 	requireSigned bool
 }
 
@@ -73,7 +73,7 @@ func Withdraw(env cli.Env) *cobra.Command {
 	help.Choice(fs, &w.layout, "layout", "", "only from this layout; default: from both", buildcache.LayoutNames()...)
 	help.Group(fs, "Signatures", func(fs *pflag.FlagSet) {
 		fs.BoolVar(&w.requireSigned, "require-signed", false, "with --undo: give no package again that is not signed")
-		fs.StringVar(&w.trustedKeys, "trusted-keys", "", "`FILE` of armored public keys, with --undo: give no package again that is signed by any other")
+		cli.TrustedKeysFlag(fs, &w.trustedKeys, "`FILE` of armored public keys, with --undo: give no package again that is signed by any other")
 	})
 	cli.StorageFlags(fs, &w.target)
 	cli.CDNFlags(fs, &w.target.CDN)

@@ -65,7 +65,7 @@ const (
 type Indexer struct {
 	Target           target.Config
 	RequireSigned    bool
-	TrustedKeys      string
+	TrustedKeys      cli.KeyFiles
 	Catalog          bool // keep the pages of mirrors up to date
 	Destination      string
 	Listen, Socket   string // where it answers; empty: nowhere

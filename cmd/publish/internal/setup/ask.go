@@ -62,7 +62,7 @@ func (d *Dialog) Ask(ctx context.Context, s *Settings, given func(name string) b
 			return errors.Join(target.CheckPublicURL(u), Settings{PublicURL: u}.writable())
 		}},
 		{"trusted-keys", "File of public keys that are trusted, empty: any signature", s.Found.TrustedKeys, &s.TrustedKeys, false, false, func(name string) error {
-			_, err := cli.ReadTrust(false, name)
+			_, err := cli.ReadTrust(false, cli.OneFile(name))
 			return err
 		}},
 	} {

@@ -47,7 +47,7 @@ func keysHere() []string {
 	for _, pattern := range []string{"*.asc", "*.pub", "keys/*.asc", "keys/*.pub"} {
 		names, _ := filepath.Glob(pattern)
 		for _, name := range names {
-			if trust, err := cli.ReadTrust(false, name); err == nil && trust.Keys != nil {
+			if trust, err := cli.ReadTrust(false, cli.OneFile(name)); err == nil && trust.Keys != nil {
 				all = append(all, name)
 			}
 		}

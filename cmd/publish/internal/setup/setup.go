@@ -41,7 +41,7 @@ const WorkflowFile = ".github/workflows/publish.yml"
 func (s Settings) Validate() error {
 	_, _, placesErr := cli.Places(s.Source, s.Destination, nil)
 	rules := cli.DefaultRules()
-	rules.RequireSigned, rules.TrustedKeys = s.RequireSigned, s.TrustedKeys
+	rules.RequireSigned, rules.TrustedKeys = s.RequireSigned, cli.OneFile(s.TrustedKeys)
 	_, rulesErr := rules.Options()
 	var c target.Config
 	c.S3.Region, c.S3.EndpointURL = s.Region, s.Endpoint

@@ -51,6 +51,7 @@ type Report struct {
 	began   time.Time
 	dryRun  bool
 	planned bool // the plan is known
+	signs   bool // and makes signatures
 	changes bool
 	indexed bool // everything is stored and the index names it
 }
@@ -140,7 +141,7 @@ func NewReport(env cli.Env, source, destination string, dryRun bool, used []cli.
 // SetPlan records what is to be done: the plan, the paths to be invalidated, and from which size and in parts of
 // which objects are sent in parts.
 func (r *Report) SetPlan(p *publish.Plan, paths []string, threshold, partSize int64) {
-	r.planned, r.changes, r.SigningKey = true, p.Changes(), string(p.SigningKey())
+	r.planned, r.changes, r.SigningKey, r.signs = true, p.Changes(), string(p.SigningKey()), p.Signs()
 	if len(paths) > 0 {
 		r.Invalidate = &target.Invalidation{Paths: paths}
 	}
@@ -299,7 +300,7 @@ func (r *Report) planText(b *strings.Builder) {
 	if len(r.Mirrors) > 0 {
 		r.Table(b, r.dryRun)
 	}
-	if r.SigningKey != "" {
+	if r.signs {
 		escape.Fprintf(b, "  signing key: %s%s\n", r.SigningKey, r.replaced())
 	}
 	for _, m := range r.Mirrors {
