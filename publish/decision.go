@@ -106,6 +106,9 @@ func (d *decision) names() []string {
 	var names []string
 	for _, p := range d.packages {
 		names = append(names, p.File)
+		if signed, has := d.out.format.SignedName(p.File); has {
+			names = append(names, signed)
+		}
 		for _, b := range p.Blobs {
 			names = append(names, b.Name)
 		}
@@ -136,6 +139,9 @@ func (d *decision) compare(ctx context.Context) (map[*buildcache.Package]Status,
 			continue
 		}
 		info, ok := d.seen.Objects[p.File]
+		if signed, has := d.out.format.SignedName(p.File); has && !ok { // clients read that one
+			info, ok = d.seen.Objects[signed]
+		}
 		if !ok {
 			if status[p] = New; d.plan.options.Upstream[p.Hash] {
 				status[p] = Upstream
@@ -154,26 +160,38 @@ func (d *decision) compare(ctx context.Context) (map[*buildcache.Package]Status,
 			return nil, err
 		}
 		if status[p] = Unchanged; !equal {
-			status[p] = d.differs(p, info)
+			if status[p], err = d.differs(ctx, p, info); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return status, nil
 }
 
 // differs decides about a package that the destination holds with another document. It is refused if it can neither stay nor be replaced.
-func (d *decision) differs(p *buildcache.Package, info mirror.Info) Status {
+func (d *decision) differs(ctx context.Context, p *buildcache.Package, info mirror.Info) (Status, error) {
+	if d.plan.options.IfExists == Overwrite && !p.Signed && !p.ToSign && !d.plan.options.Downgrade {
+		equal, signed, err := same.Text(ctx, d.out.store, info.Name, p.Document)
+		if err != nil || signed && equal {
+			return Skipped, err // its signature stays
+		}
+		if signed {
+			d.refuse(p, "the destination holds it signed, and this one is not signed: sign it, or replace it all the same with if-exists overwrite-signed")
+			return "", nil
+		}
+	}
 	switch {
 	case d.plan.options.IfExists == Overwrite && !d.out.format.NamesContent():
 		d.refuse(p, "the destination holds another build of it, and layout "+d.out.Layout+" cannot replace one: clients would get the tarball of the one with the checksum of the other")
 	case d.plan.options.IfExists == Overwrite:
 		d.replaced[p] = info.Version
-		return Replaced
+		return Replaced, nil
 	case d.plan.options.IfExists == Refuse:
 		d.refuse(p, "the destination holds it with another document, and if-exists is error")
 	default:
-		return Skipped
+		return Skipped, nil
 	}
-	return ""
+	return "", nil
 }
 
 // sends reports whether anything of p is to be stored.
@@ -187,6 +205,9 @@ func (d *decision) check(ctx context.Context, status map[*buildcache.Package]Sta
 	o := d.plan.options
 	reasons := make([][]error, len(d.packages))
 	d.issuers = make([]issued, len(d.packages))
+	if err := d.gatherKnown(ctx, status); err != nil {
+		return err
+	}
 	err := parallel.Each(ctx, runtime.GOMAXPROCS(0), parallel.Positions(reasons), func(ctx context.Context, i int) error {
 		p := d.packages[i]
 		if status[p] == Upstream {
@@ -211,6 +232,27 @@ func (d *decision) check(ctx context.Context, status map[*buildcache.Package]Sta
 	return nil
 }
 
+// gatherKnown gathers the keys that are at hand. Those of the destination are read where a package is sent whose signer the source lacks, and
+// no keys are trusted that say more.
+func (d *decision) gatherKnown(ctx context.Context, status map[*buildcache.Package]Status) error {
+	for _, k := range d.src.Keys {
+		d.plan.known = d.plan.known.With(k.Public)
+	}
+	unknown := slices.ContainsFunc(d.packages, func(p *buildcache.Package) bool {
+		by := issuedBy(p)
+		_, known := d.plan.known.Public(by.by)
+		return by.ok && !known && d.sends(p, status[p])
+	})
+	if d.plan.options.Trust.Keys != nil || !unknown {
+		return nil
+	}
+	there, err := buildcache.ReadKeys(ctx, d.out.format, d.out.store, d.seen.Keys(d.out.format))
+	for _, public := range there {
+		d.plan.known = d.plan.known.With(public)
+	}
+	return err
+}
+
 // checkPackage returns all that keeps a package from being published.
 func (d *decision) checkPackage(ctx context.Context, p *buildcache.Package, whole bool) (reasons []error) {
 	o := d.plan.options
@@ -225,6 +267,11 @@ func (d *decision) checkPackage(ctx context.Context, p *buildcache.Package, whol
 			if d.status[p] == Unchanged && !p.ToSign {
 				err = fmt.Errorf("the destination offers it already, but: %w", err)
 			}
+			reasons = append(reasons, err)
+		}
+	}
+	if o.Trust.Keys == nil && p.Signed && whole {
+		if _, err := d.plan.known.Verify(p.Document); errors.Is(err, key.ErrContent) {
 			reasons = append(reasons, err)
 		}
 	}

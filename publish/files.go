@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -25,8 +26,13 @@ type FilePlan struct {
 // planFiles compares plain files with those of the destination, by their checksums.
 func (p *Plan) planFiles(ctx context.Context, files []*source.ReleaseFile, s mirror.Store) error {
 	for _, f := range files {
-		signing := p.options.Sign.signFile(f)
-		if err := f.CheckSignature(p.options.Trust, len(signing) > 0); err != nil {
+		var signing []buildcache.Object
+		if p.options.Sign.Key != nil {
+			signing = f.Unsigned()
+		}
+		if err := f.CheckSignature(p.options.Trust, p.known, len(signing) > 0); errors.Is(err, source.ErrNotChecked) {
+			p.Findings = append(p.Findings, buildcache.Warning.In(f.Name, err.Error()))
+		} else if err != nil {
 			p.Findings = append(p.Findings, buildcache.Error.In(f.Name, err.Error()))
 			p.Files = append(p.Files, &FilePlan{Name: f.Name, Status: Rejected})
 			continue

@@ -105,7 +105,7 @@ func (d *decision) offerKeys(ctx context.Context) error {
 			break
 		}
 		var err error
-		if keys, err = d.withKey(keys, public); err != nil {
+		if keys, err = source.WithKey(keys, d.out.format, public); err != nil {
 			return err
 		}
 	}
@@ -119,21 +119,6 @@ func (d *decision) offerKeys(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// withKey adds a key, or what it says more than a copy that is among keys.
-func (d *decision) withKey(keys []source.Key, public *key.Public) ([]source.Key, error) {
-	i := slices.IndexFunc(keys, func(k source.Key) bool { return k.Fingerprint == public.Fingerprint() })
-	if i < 0 {
-		i, keys = len(keys), append(slices.Clip(keys), source.Key{Fingerprint: public.Fingerprint()})
-	} else if merged, more, err := keys[i].Public.Merged(public); err != nil || !more {
-		return keys, err
-	} else {
-		public = merged
-	}
-	objects, err := buildcache.KeyObjects(d.out.format, public)
-	keys[i].Public, keys[i].Objects = public, objects
-	return keys, err
 }
 
 // trustedObjects are those that make one of the trusted keys known.
@@ -253,26 +238,14 @@ func (d *decision) checkable(by key.Issuer) bool {
 // keysThere reads the keys of the destination that the source does not have: a subkey of one of them
 // may have signed. A run that sends nothing does not read them, and is not sure.
 func (d *decision) keysThere(ctx context.Context) (found []*key.Public, sure bool, err error) {
-	sends := len(d.out.Blobs)+len(d.out.Documents) > 0
-	for _, f := range d.out.there {
-		if slices.ContainsFunc(d.out.offers, func(o keyOffer) bool { return o.Fingerprint == f }) {
-			continue
-		}
-		if !sends {
-			return nil, false, nil
-		}
-		objects, err := d.out.format.ReadKey(ctx, d.out.store, f)
-		if ctx.Err() != nil {
-			return nil, false, ctx.Err()
-		}
-		if err != nil {
-			continue // verify tells what is wrong with it
-		}
-		if p, err := buildcache.PublicKey(objects); err == nil {
-			found = append(found, p)
-		}
+	lacking := slices.DeleteFunc(slices.Clone(d.out.there), func(f key.Fingerprint) bool {
+		return slices.ContainsFunc(d.out.offers, func(o keyOffer) bool { return o.Fingerprint == f })
+	})
+	if len(lacking) > 0 && len(d.out.Blobs)+len(d.out.Documents) == 0 {
+		return nil, false, nil
 	}
-	return found, true, nil
+	found, err = buildcache.ReadKeys(ctx, d.out.format, d.out.store, lacking)
+	return found, err == nil, err
 }
 
 // planKeyIndex decides whether the key index must be written.

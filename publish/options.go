@@ -23,6 +23,8 @@ type Options struct {
 	// IfExists says what becomes of a package that the destination holds with another
 	// document: signed again, or rebuilt. Default: Skip.
 	IfExists IfExists
+	// Downgrade lets Overwrite replace a signed document by one that is not signed.
+	Downgrade bool
 	// KeepGoing publishes what is good although something else is bad.
 	KeepGoing bool
 	// Licences, if set, keep packages out that may not be redistributed: they are refused or, with Route, left to another publish.

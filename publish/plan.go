@@ -22,6 +22,7 @@ type Plan struct {
 	Findings []buildcache.Finding
 
 	options Options
+	known   *key.Ring // keys that are at hand, trusted or not: that which signs, those of the source, and of the destination where they were needed
 }
 
 // A MirrorPlan is the part of a plan that is about one mirror. Its steps are taken in
@@ -97,7 +98,10 @@ func NewPlan(ctx context.Context, src *source.Source, open func(path string) mir
 	if o.Sign.Key != nil && o.Trust.Keys != nil {
 		o.Trust.Keys = o.Trust.Keys.With(o.Sign.Key.Public())
 	}
-	p := &Plan{Findings: slices.Clone(src.Findings), options: o}
+	p := &Plan{Findings: slices.Clone(src.Findings), options: o, known: new(key.Ring)}
+	if o.Sign.Key != nil {
+		p.known = p.known.With(o.Sign.Key.Public())
+	}
 	for _, m := range src.Mirrors {
 		d := newDecision(p, m, open(m.Path))
 		if err := d.decide(ctx); err != nil {

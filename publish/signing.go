@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"path"
 	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
@@ -14,7 +13,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
-	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
 // Signing says what a publish signs. Only packages and files that passed every check are signed, and all signatures
@@ -70,7 +68,7 @@ const minSignature, maxSignature = 200, 4096
 // that of a signed document, it is taken for this package signed before, and not read.
 func (d *decision) compareSigned(ctx context.Context, p *buildcache.Package, info mirror.Info) (Status, error) {
 	o := d.plan.options
-	text, err := signedText(p.Document)
+	text, err := sign.TextOf(p.Document)
 	if err != nil {
 		return New, nil // checkPackage says why it cannot be signed
 	}
@@ -84,7 +82,7 @@ func (d *decision) compareSigned(ctx context.Context, p *buildcache.Package, inf
 	if err != nil {
 		return "", err
 	}
-	there, err := signedText(content)
+	there, err := sign.TextOf(content)
 	switch same := err == nil && string(there) == string(text); {
 	case same && o.Sign.Key.Verify(content) == nil:
 		return Unchanged, nil
@@ -95,16 +93,7 @@ func (d *decision) compareSigned(ctx context.Context, p *buildcache.Package, inf
 		d.replaced[p] = read.Version
 		return Replaced, nil
 	}
-	return d.differs(p, read), nil
-}
-
-// signedText is the text that is signed of a document.
-func signedText(document []byte) ([]byte, error) {
-	text, err := key.Text(document)
-	if err != nil {
-		return nil, err
-	}
-	return sign.Text(text)
+	return d.differs(ctx, p, read)
 }
 
 // signable says why a package cannot be signed.
@@ -112,7 +101,7 @@ func (s Signing) signable(p *buildcache.Package) error {
 	if !p.ToSign {
 		return nil
 	}
-	if _, err := signedText(p.Document); err != nil {
+	if _, err := sign.TextOf(p.Document); err != nil {
 		return fmt.Errorf("it cannot be signed: %w", err)
 	}
 	return nil
@@ -155,7 +144,7 @@ func (a *application) signed(ctx context.Context, w Write) (Write, error) {
 	if !w.pkg.ToSign {
 		return w, nil
 	}
-	text, err := signedText(w.pkg.Document)
+	text, err := sign.TextOf(w.pkg.Document)
 	if err != nil {
 		return w, fmt.Errorf("%s: %w", w.Name, err)
 	}
@@ -165,21 +154,6 @@ func (a *application) signed(ctx context.Context, w Write) (Write, error) {
 	}
 	w.Object = buildcache.NewObject(w.Name, document, "text/plain", layout.Revalidate)
 	return w, nil
-}
-
-// signFile adds what is missing of a signature and a checksum to a plain file.
-func (s Signing) signFile(f *source.ReleaseFile) []buildcache.Object {
-	missing := func(suffix string) bool {
-		return s.Key != nil && !slices.ContainsFunc(f.Companions, func(o buildcache.Object) bool { return o.Name == f.Name+suffix })
-	}
-	var add []buildcache.Object
-	if missing(".sha256") {
-		add = append(add, buildcache.NewObject(f.Name+".sha256", []byte(f.Digest.String()+"  "+path.Base(f.Name)+"\n"), source.ReleaseType(".sha256"), layout.Release))
-	}
-	if missing(".asc") {
-		add = append(add, buildcache.Object{Name: f.Name + ".asc", Type: source.ReleaseType(".asc"), CacheControl: layout.Release})
-	}
-	return add
 }
 
 // compareSignature compares a signature that is yet to be made with what is there, given what becomes of its file. One

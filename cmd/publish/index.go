@@ -17,6 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 const indexHelp = `Rebuild the index and the key index of a mirror from everything that it holds: what
@@ -30,7 +31,7 @@ withdrawn stays out, and so does what a rollback took out, unless --heal is give
 type indexing struct {
 	target        target.Config
 	requireSigned bool
-	trustedKeys   cli.KeyFiles
+	trustedKeys   userfile.Names
 	heal          bool
 	json          bool
 	timeout       time.Duration

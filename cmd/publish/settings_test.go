@@ -118,7 +118,7 @@ func TestSettingsThatCannotBeUnderstood(t *testing.T) {
 		{"one argument", "", nil, []string{"x"}, "1 argument, want SOURCE and DESTINATION"},
 		{"unknown flag", "", nil, []string{"--sideways", "x", "file:///y"}, "unknown flag: --sideways"},
 		{"bad pattern", "", nil, []string{"--include", "[a", "x", "file:///y"}, `pattern "[a"`},
-		{"bad --if-exists", "", nil, []string{"--if-exists", "perhaps", "x", "file:///y"}, `--if-exists "perhaps": want skip, overwrite or error`},
+		{"bad --if-exists", "", nil, []string{"--if-exists", "perhaps", "x", "file:///y"}, `--if-exists "perhaps": want skip, overwrite, overwrite-signed or error`},
 		{"no key file", "", nil, []string{"--trusted-keys", "nosuch.pub", "x", "file:///y"}, "--trusted-keys: open nosuch.pub"},
 		{"no such scheme", "", nil, []string{"{source}", "gs://bucket"}, "want s3://bucket[/prefix], file:///directory or the path of a directory"},
 		{"relative directory", "", nil, []string{"{source}", "file://mirror"}, "want an absolute path"},

@@ -143,3 +143,21 @@ func mergeThere(ctx context.Context, f Layout, r mirror.Reader, public *key.Publ
 	objects, err = KeyObjects(f, merged)
 	return merged, objects, true, err
 }
+
+// ReadKeys reads keys of a mirror. Those that cannot be read are passed over: verify tells what is wrong with them.
+func ReadKeys(ctx context.Context, f Layout, r mirror.Reader, keys []key.Fingerprint) ([]*key.Public, error) {
+	var all []*key.Public
+	for _, k := range keys {
+		objects, err := f.ReadKey(ctx, r, k)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			continue
+		}
+		if p, err := PublicKey(objects); err == nil {
+			all = append(all, p)
+		}
+	}
+	return all, nil
+}

@@ -25,6 +25,9 @@ var now = time.Now
 // ErrUntrusted: the signature is by a key that is not among the trusted ones.
 var ErrUntrusted = errors.New("signature by a key that is not among the trusted keys")
 
+// ErrContent: the signature is by the key that it names, or pretends to be, and not of this content.
+var ErrContent = errors.New("it is not of this content")
+
 // A Ring is a set of public keys that are trusted to sign.
 type Ring struct {
 	certificates []*certificate
@@ -186,7 +189,7 @@ func (r *Ring) verify(sig *packet.Signature, content io.Reader, asText bool) (Fi
 		return "", err
 	}
 	if err := s.key.VerifySignature(h, sig); err != nil {
-		return "", fmt.Errorf("bad signature: it is not of this content: %w", err)
+		return "", fmt.Errorf("bad signature: %w: %w", ErrContent, err)
 	}
 	if err := s.mayHaveSigned(sig); err != nil {
 		return "", fmt.Errorf("signature by %s: %w", s.primary, err)

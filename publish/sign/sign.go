@@ -140,6 +140,15 @@ func Text(text []byte) ([]byte, error) {
 	return []byte(strings.Join(lines, "\n")), err
 }
 
+// TextOf is the text that is signed of a document, which may be signed already.
+func TextOf(document []byte) ([]byte, error) {
+	text, err := key.Text(document)
+	if err != nil {
+		return nil, err
+	}
+	return Text(text)
+}
+
 // Document signs the JSON text of a manifest or a spec.
 func (k *Key) Document(ctx context.Context, text []byte) ([]byte, error) {
 	lines, err := linesOf(text)

@@ -8,10 +8,12 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -139,30 +141,53 @@ func checkSum(sum, artifact buildcache.Object) error {
 	return nil
 }
 
-// CheckSignature checks the detached signature of a file, which must be there if
-// signatures are required and none is about to be made.
-func (f *ReleaseFile) CheckSignature(trust buildcache.Trust, signing bool) error {
-	for _, o := range f.Companions {
-		if !strings.HasSuffix(o.Name, ".asc") {
-			continue
+// Unsigned are what is missing of a checksum and a signature; the latter, which is yet to be made, has no content.
+func (f *ReleaseFile) Unsigned() []buildcache.Object {
+	missing := func(suffix string) bool {
+		return !slices.ContainsFunc(f.Companions, func(o buildcache.Object) bool { return o.Name == f.Name+suffix })
+	}
+	var add []buildcache.Object
+	if missing(".sha256") {
+		add = append(add, buildcache.NewObject(f.Name+".sha256", []byte(f.Digest.String()+"  "+path.Base(f.Name)+"\n"), ReleaseType(".sha256"), layout.Release))
+	}
+	if missing(".asc") {
+		add = append(add, buildcache.Object{Name: f.Name + ".asc", Type: ReleaseType(".asc"), CacheControl: layout.Release})
+	}
+	return add
+}
+
+// ErrNotChecked: there is a signature, and the key that made it is not at hand.
+var ErrNotChecked = errors.New("its signature was not checked: the key that made it is not at hand: give it as one of the trusted keys")
+
+// CheckSignature checks the detached signature of a file, which must be there if signatures are required and none is about to be
+// made. Without trusted keys it is checked by those that are at hand, of whomever they are.
+func (f *ReleaseFile) CheckSignature(trust buildcache.Trust, atHand *key.Ring, signing bool) error {
+	i := slices.IndexFunc(f.Companions, func(o buildcache.Object) bool { return strings.HasSuffix(o.Name, ".asc") })
+	if i < 0 {
+		if trust.RequireSigned && !signing {
+			return errors.New("it has no signature (.asc), and signatures are required")
 		}
-		if trust.Keys == nil {
-			return nil
-		}
-		signature, err := blob.ReadAll(o.Content)
-		if err != nil {
-			return err
-		}
-		r, err := f.Content.Open()
-		if err != nil {
-			return err
-		}
-		defer r.Close()
-		_, err = trust.Keys.VerifyDetached(io.NewSectionReader(r, 0, f.Size), signature)
+		return nil
+	}
+	signature, err := blob.ReadAll(f.Companions[i].Content)
+	if err != nil {
 		return err
 	}
-	if trust.RequireSigned && !signing {
-		return errors.New("it has no signature (.asc), and signatures are required")
+	r, err := f.Content.Open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	content := io.NewSectionReader(r, 0, f.Size)
+	if trust.Keys != nil {
+		_, err = trust.Keys.VerifyDetached(content, signature)
+		return err
+	}
+	switch _, err = atHand.VerifyDetached(content, signature); {
+	case errors.Is(err, key.ErrContent):
+		return err
+	case err != nil:
+		return ErrNotChecked
 	}
 	return nil
 }

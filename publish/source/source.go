@@ -100,6 +100,22 @@ type Key struct {
 	Public *key.Public
 }
 
+// WithKey returns keys with one more, or with what it says more than a copy that is among them.
+func WithKey(keys []Key, l buildcache.Layout, public *key.Public) ([]Key, error) {
+	keys = slices.Clone(keys)
+	i := slices.IndexFunc(keys, func(k Key) bool { return k.Fingerprint == public.Fingerprint() })
+	if i < 0 {
+		i, keys = len(keys), append(keys, Key{Fingerprint: public.Fingerprint()})
+	} else if merged, more, err := keys[i].Public.Merged(public); err != nil || !more {
+		return keys, err
+	} else {
+		public = merged
+	}
+	objects, err := buildcache.KeyObjects(l, public)
+	keys[i].Public, keys[i].Objects = public, objects
+	return keys, err
+}
+
 // Name is the name under which clients find a key.
 func (k Key) Name() string { return k.Objects[len(k.Objects)-1].Name }
 

@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/key/gpgtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/test/cdn"
@@ -346,6 +347,7 @@ func TestReports(t *testing.T) {
 		{"publish prune", []string{"prune", "--keep-root", "zlib", "--keep-root", "nothing", "--alone", "--yes", "file://TMP/e"}},
 		{"publish keys list", []string{"keys", "list", "file://TMP/g"}},
 		{"publish keys list", []string{"keys", "list", "file://TMP/h"}},
+		{"publish keys list", []string{"keys", "list", "file://TMP/revoked"}},
 		{"publish view set", []string{"view", "set", "--distribution-id", "E1", "file://TMP/w", "site", "munge"}},
 		{"publish view set", []string{"view", "add", "file://TMP/w", "site", "slurm"}},
 		{"publish view set", []string{"view", "add", "file://TMP/viewed", "site", "munge"}},
@@ -414,6 +416,7 @@ func reporter(t *testing.T) func(args []string) any {
 		t.Fatal(err)
 	}
 	damage(t, filepath.Join(tmp, "viewed"))
+	offerRevoked(t, bin, filepath.Join(tmp, "revoked"))
 	edge := &cdn.Edge{}
 	api := httptest.NewServer(cdn.Control("E1", edge))
 	t.Cleanup(api.Close)
@@ -439,6 +442,26 @@ func reporter(t *testing.T) func(args []string) any {
 			t.Fatalf("%v: %v\n%v", args, err, r)
 		}
 		return v
+	}
+}
+
+// offerRevoked makes a mirror that offers a key that was revoked.
+func offerRevoked(t *testing.T, bin, dir string) {
+	t.Helper()
+	home, public := gpgtest.Home(t), filepath.Join(t.TempDir(), "public")
+	script := `gpg() { command gpg --homedir "$HOME" --quiet --no-tty --pinentry-mode loopback --passphrase '' "$@"; }
+gpg --batch --quick-generate-key revoked ed25519 sign never
+printf 'y\n0\n\ny\n' | gpg --command-fd 0 --armor --gen-revoke revoked | gpg --batch --import
+gpg --batch --armor --export >"$0"`
+	cmd := exec.Command("bash", "-euo", "pipefail", "-c", script, public)
+	cmd.Env = append(os.Environ(), "HOME="+home)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, args := range [][]string{{"../testdata/v3-unsigned", "file://" + dir}, {"keys", "add", "--public-key", public, "file://" + dir}} {
+		if r, err := program.Run(os.Environ(), bin, args...); err != nil || r.Code != 0 {
+			t.Fatalf("%v: %v %v", args, err, r)
+		}
 	}
 }
 

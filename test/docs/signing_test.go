@@ -32,10 +32,7 @@ func TestSigningRuns(t *testing.T) {
 	if err := os.CopyFS(filepath.Join(dir, "buildcache"), os.DirFS("../testdata/v3-unsigned")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "passphrase"), []byte("correct horse\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	// Where a person would be asked, the passphrase comes from the file.
+	// Where a person would be asked, the passphrase comes from the file, which the first script makes.
 	gpg := "#!/bin/sh\nexec " + which(t, "gpg") + " --batch --pinentry-mode loopback --passphrase-file " + filepath.Join(dir, "passphrase") + " \"$@\"\n"
 	if err := os.WriteFile(filepath.Join(bin, "gpg"), []byte(gpg), 0o755); err != nil {
 		t.Fatal(err)
@@ -45,6 +42,7 @@ func TestSigningRuns(t *testing.T) {
 	for _, script := range scripts {
 		cmd := exec.Command("bash", "-euxo", "pipefail", "-c", script[1])
 		cmd.Dir = dir
+		cmd.Stdin = strings.NewReader("correct horse\n")
 		cmd.Env = append(os.Environ(), "GNUPGHOME="+home, "PATH="+bin+":"+os.Getenv("PATH"),
 			"AWS_ENDPOINT_URL_KMS="+kms.URL, "AWS_REGION="+kmstest.Region, "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=s")
 		out, err := cmd.CombinedOutput()

@@ -130,7 +130,7 @@ var theInputs = []input{
 	{"layout-vars", "", func(in *inputs) value { return lines(&in.vars, oneLine) }},
 	{"public-url", "", func(in *inputs) value { return text(&in.target.CDN.PublicURL, target.CheckPublicURL) }},
 	{"if-exists", string(publish.Skip), func(in *inputs) value {
-		return choice(&in.rules.IfExists, string(publish.Skip), string(publish.Overwrite), string(publish.Refuse))
+		return choice(&in.rules.IfExists, string(publish.Skip), string(publish.Overwrite), cli.OverwriteSigned, string(publish.Refuse))
 	}},
 	{"index", string(publish.IndexMerge), func(in *inputs) value {
 		return choice(&in.rules.Index, string(publish.IndexMerge), string(publish.IndexRebuild), string(publish.IndexNone))

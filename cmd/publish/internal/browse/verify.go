@@ -26,6 +26,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 const verifyHelp = `Check a mirror as fsck checks a file system: pointers resolve, sizes and digests agree,
@@ -39,7 +40,7 @@ is read as clients read it, from its index on. With damage the exit code is 8.`
 type verifying struct {
 	target        target.Config
 	requireSigned bool
-	trustedKeys   cli.KeyFiles
+	trustedKeys   userfile.Names
 	output        cli.Output
 	views         []string
 	upstream      []string

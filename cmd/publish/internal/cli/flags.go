@@ -81,7 +81,7 @@ func CDNFlags(fs *pflag.FlagSet, c *target.CDNConfig) {
 // IfExistsFlag adds the flag that says what becomes of a package that is there with another document.
 func IfExistsFlag(fs *pflag.FlagSet, r *Rules) {
 	help.Choice(fs, &r.IfExists, "if-exists", r.IfExists, "what becomes of a package that is there with another document",
-		string(publish.Skip), string(publish.Overwrite), string(publish.Refuse))
+		string(publish.Skip), string(publish.Overwrite), OverwriteSigned, string(publish.Refuse))
 }
 
 // OutputFlags adds the flags that say how much is shown.

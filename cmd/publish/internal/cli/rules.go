@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/spf13/pflag"
+
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
@@ -19,15 +21,18 @@ type Rules struct {
 	Selection     source.Selection
 	Index         string // merge, rebuild or none
 	Views         []string
-	IfExists      string // skip, overwrite or error
+	IfExists      string // skip, overwrite, overwrite-signed or error
 	RequireSigned bool
-	TrustedKeys   KeyFiles // none: signatures by any key are accepted
+	TrustedKeys   userfile.Names // none: signatures by any key are accepted
 	PublishKeys   bool
 	Licences      string // a file; empty: licences are not looked at
 	Signing       Signing
 	KeepGoing     bool
 	VerifySource  bool
 }
+
+// OverwriteSigned is the word for Overwrite that also replaces signed documents by others that are not signed.
+const OverwriteSigned = "overwrite-signed"
 
 // DefaultRules are those where nothing else is said.
 func DefaultRules() Rules {
@@ -41,12 +46,15 @@ func (r Rules) Options() (publish.Options, error) {
 		KeepGoing: r.KeepGoing, VerifySource: r.VerifySource,
 	}
 	o.Selection.NoKeys = !r.PublishKeys
+	if r.IfExists == OverwriteSigned {
+		o.IfExists, o.Downgrade = publish.Overwrite, true
+	}
 	var errs []error
 	if !OneOf(o.Index, publish.IndexMerge, publish.IndexRebuild, publish.IndexNone) {
 		errs = append(errs, field.Refuse("index", r.Index, "want merge, rebuild or none"))
 	}
 	if !OneOf(o.IfExists, publish.Skip, publish.Overwrite, publish.Refuse) {
-		errs = append(errs, field.Refuse("if-exists", r.IfExists, "want skip, overwrite or error"))
+		errs = append(errs, field.Refuse("if-exists", r.IfExists, "want skip, overwrite, overwrite-signed or error"))
 	}
 	errs = append(errs, r.views(&o))
 	s := r.Selection
@@ -84,8 +92,13 @@ func (r Rules) views(o *publish.Options) error {
 	return errors.Join(errs...)
 }
 
+// TrustedKeysFlag adds the flag that names the files of trusted keys.
+func TrustedKeysFlag(fs *pflag.FlagSet, files *userfile.Names, usage string) {
+	fs.Var(files, "trusted-keys", usage+"; repeatable")
+}
+
 // ReadTrust reads the trusted keys from files. Its error is one of package field.
-func ReadTrust(requireSigned bool, files KeyFiles) (buildcache.Trust, error) {
+func ReadTrust(requireSigned bool, files userfile.Names) (buildcache.Trust, error) {
 	t := buildcache.Trust{RequireSigned: requireSigned}
 	var all []byte
 	for _, file := range files {

@@ -51,9 +51,9 @@ func SigningFlags(fs *pflag.FlagSet, s *Signing) {
 // KeyFlags adds the flags that name a private key.
 func KeyFlags(fs *pflag.FlagSet, s *Signing) {
 	help.Group(fs, "Signing", func(fs *pflag.FlagSet) {
-		fs.Var((*nonEmpty)(&s.Key), "sign-key", "`FILE` with a private key, as gpg --export-secret-keys writes it: sign what is not signed; or the key itself in PUBLISH_SIGN_KEY_TEXT; or gpg:FINGERPRINT of a key that gpg has, also on a smartcard; or awskms:///alias/NAME")
-		fs.Var((*nonEmpty)(&s.PublicKey), "sign-public-key", "`FILE` with the public key of an awskms key, as publish keys create writes it")
-		fs.Var((*nonEmpty)(&s.PassphraseFile), "sign-passphrase-file", "`FILE` with the passphrase of the private key; or the passphrase itself in PUBLISH_SIGN_PASSPHRASE")
+		fs.Var((*userfile.Name)(&s.Key), "sign-key", "`FILE` with a private key, as gpg --export-secret-keys writes it: sign what is not signed; or the key itself in PUBLISH_SIGN_KEY_TEXT; or gpg:FINGERPRINT of a key that gpg has, also on a smartcard; or awskms:///alias/NAME")
+		fs.Var((*userfile.Name)(&s.PublicKey), "sign-public-key", "`FILE` with the public key of an awskms key, as publish keys create writes it")
+		fs.Var((*userfile.Name)(&s.PassphraseFile), "sign-passphrase-file", "`FILE` with the passphrase of the private key; or the passphrase itself in PUBLISH_SIGN_PASSPHRASE")
 		fs.Var(&s.PassphraseFD, "sign-passphrase-fd", "read the passphrase of the private key from the open file with this `NUMBER`")
 	})
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 const rollbackHelp = `Let an index offer what it offered at an earlier time: at a generation of publish history, at a
@@ -39,7 +40,7 @@ type rolling struct {
 	to          string
 	dryRun      bool
 	signed      bool
-	trustedKeys cli.KeyFiles
+	trustedKeys userfile.Names
 }
 
 // Rollback returns the command `publish rollback`.

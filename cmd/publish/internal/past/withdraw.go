@@ -25,6 +25,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 const withdrawHelp = `Take packages back: clients of the mirror get them no more, neither by name nor by hash, and
@@ -50,7 +51,7 @@ type withdrawing struct {
 	dependents    bool
 	undo          bool
 	dryRun        bool
-	trustedKeys   cli.KeyFiles
+	trustedKeys   userfile.Names
 	requireSigned bool
 }
 

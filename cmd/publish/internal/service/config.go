@@ -338,7 +338,7 @@ func explain(err error) (class, hint string) {
 func (m *MirrorConfig) rules() cli.Rules {
 	r := cli.DefaultRules()
 	r.KeepGoing = true
-	r.RequireSigned, r.TrustedKeys = m.RequireSigned, cli.OneFile(m.TrustedKeys)
+	r.RequireSigned, r.TrustedKeys = m.RequireSigned, userfile.One(m.TrustedKeys)
 	r.PublishKeys = m.PublishKeys == nil || *m.PublishKeys
 	r.Signing = cli.Signing{Key: m.SignKey, PublicKey: m.SignPublicKey, PassphraseFile: m.SignPassphraseFile, Resign: m.Resign}
 	r.Signing.AWS = m.Target().AWS(target.Environment{})

@@ -30,6 +30,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/pages"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 // An indexWork heals mirrors below a destination.
@@ -65,7 +66,7 @@ const (
 type Indexer struct {
 	Target           target.Config
 	RequireSigned    bool
-	TrustedKeys      cli.KeyFiles
+	TrustedKeys      userfile.Names
 	Catalog          bool // keep the pages of mirrors up to date
 	Destination      string
 	Listen, Socket   string // where it answers; empty: nowhere

@@ -11,6 +11,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 // What an indexer waits for, by default, so that what comes together is indexed together; and
@@ -27,7 +28,7 @@ const indexerGrace = 10 * time.Second
 func (c *Config) indexing(log *slog.Logger) Indexer {
 	m := &c.Mirrors[0]
 	return Indexer{
-		Target: m.Target(), RequireSigned: m.RequireSigned, TrustedKeys: cli.OneFile(m.TrustedKeys), Catalog: m.Catalog, Destination: m.Destination, Queue: c.Queue, Settle: m.Settle.or(indexerSettle), Takeover: indexerTakeover,
+		Target: m.Target(), RequireSigned: m.RequireSigned, TrustedKeys: userfile.One(m.TrustedKeys), Catalog: m.Catalog, Destination: m.Destination, Queue: c.Queue, Settle: m.Settle.or(indexerSettle), Takeover: indexerTakeover,
 		stalled: c.StalledAfter.or(defaultStalled), log: log, config: c,
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 // Complete fills in what can be told without asking, and names what is missing.
@@ -62,7 +63,7 @@ func (d *Dialog) Ask(ctx context.Context, s *Settings, given func(name string) b
 			return errors.Join(target.CheckPublicURL(u), Settings{PublicURL: u}.writable())
 		}},
 		{"trusted-keys", "File of public keys that are trusted, empty: any signature", s.Found.TrustedKeys, &s.TrustedKeys, false, false, func(name string) error {
-			_, err := cli.ReadTrust(false, cli.OneFile(name))
+			_, err := cli.ReadTrust(false, userfile.One(name))
 			return err
 		}},
 	} {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 // Found is what was detected; empty: nothing, or nothing that is clear.
@@ -47,7 +48,7 @@ func keysHere() []string {
 	for _, pattern := range []string{"*.asc", "*.pub", "keys/*.asc", "keys/*.pub"} {
 		names, _ := filepath.Glob(pattern)
 		for _, name := range names {
-			if trust, err := cli.ReadTrust(false, cli.OneFile(name)); err == nil && trust.Keys != nil {
+			if trust, err := cli.ReadTrust(false, userfile.One(name)); err == nil && trust.Keys != nil {
 				all = append(all, name)
 			}
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 // Settings are those that a first publish.yaml may have, under the names that they have there.
@@ -41,7 +42,7 @@ const WorkflowFile = ".github/workflows/publish.yml"
 func (s Settings) Validate() error {
 	_, _, placesErr := cli.Places(s.Source, s.Destination, nil)
 	rules := cli.DefaultRules()
-	rules.RequireSigned, rules.TrustedKeys = s.RequireSigned, cli.OneFile(s.TrustedKeys)
+	rules.RequireSigned, rules.TrustedKeys = s.RequireSigned, userfile.One(s.TrustedKeys)
 	_, rulesErr := rules.Options()
 	var c target.Config
 	c.S3.Region, c.S3.EndpointURL = s.Region, s.Endpoint

@@ -1,0 +1,21 @@
+package same
+
+import (
+	"context"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// Text compares the text of a document with that of the one that is there under a name, whatever signatures they have, and
+// reports whether the one that is there is signed.
+func Text(ctx context.Context, r mirror.Reader, name string, document []byte) (same, signed bool, err error) {
+	there, _, err := mirror.Read(ctx, r, name, buildcache.MaxDocument)
+	if err != nil {
+		return false, false, err
+	}
+	have, haveErr := key.Text(there)
+	want, wantErr := key.Text(document)
+	return haveErr == nil && wantErr == nil && string(have) == string(want), key.Signed(there), nil
+}
