@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -27,11 +25,11 @@ import (
 // Signing says what signs. Secrets are in files or in the environment, never among the arguments, which every user of a
 // machine can see.
 type Signing struct {
-	Key            string   // file with a private key, or the name of one elsewhere; empty: KeyText
-	PublicKey      string   // file with the public key of one in a KMS
-	PassphraseFile string   // file with its passphrase
-	PassphraseFD   OpenFile // which holds its passphrase
-	Resign         bool     // replace the signatures of other keys
+	Key            string          // file with a private key, or the name of one elsewhere; empty: KeyText
+	PublicKey      string          // file with the public key of one in a KMS
+	PassphraseFile string          // file with its passphrase
+	PassphraseFD   userfile.Number // which holds its passphrase
+	Resign         bool            // replace the signatures of other keys
 
 	KeyText, Passphrase string // the secrets themselves
 	keyMissing          bool   // the variable of KeyText is set, and empty
@@ -58,32 +56,6 @@ func KeyFlags(fs *pflag.FlagSet, s *Signing) {
 	})
 }
 
-// An OpenFile is the number of a file that the caller has opened.
-type OpenFile struct {
-	n     int // negative: what was given is no number
-	given bool
-}
-
-func (f *OpenFile) String() string {
-	if !f.given || f.n < 0 {
-		return ""
-	}
-	return strconv.Itoa(f.n)
-}
-
-// Type implements pflag.Value.
-func (f *OpenFile) Type() string { return "number" }
-
-// Set implements pflag.Value. What is no number is refused when it is read: an error of Set would show it, and it may be the passphrase.
-func (f *OpenFile) Set(text string) error {
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		n = -1
-	}
-	*f = OpenFile{n, true}
-	return nil
-}
-
 // ReadSecrets takes over the secrets that the environment holds.
 func (s *Signing) ReadSecrets(env Env) {
 	text, asked := env.Lookup(SignKeyVariable)
@@ -105,7 +77,7 @@ func (s *Signing) Open(trust buildcache.Trust) (publish.Signing, error) {
 		return publish.Signing{}, field.Wrap("resign", errors.New("it takes a private key, and none is given"))
 	case !given && s.PassphraseFile != "":
 		return publish.Signing{}, field.Wrap("sign-passphrase-file", errNoKey)
-	case !given && s.PassphraseFD.given:
+	case !given && s.PassphraseFD.Given():
 		return publish.Signing{}, field.Wrap("sign-passphrase-fd", errNoKey)
 	case !given && s.Passphrase != "":
 		return publish.Signing{}, field.Wrap("sign-key", errors.New("no private key is given, and a passphrase for one is: is the secret set that the key comes from?"))
@@ -201,7 +173,7 @@ const maxPassphrase = 4096
 
 func (s *Signing) readPassphrase() ([]byte, error) {
 	n := 0
-	for _, given := range []bool{s.Passphrase != "", s.PassphraseFile != "", s.PassphraseFD.given} {
+	for _, given := range []bool{s.Passphrase != "", s.PassphraseFile != "", s.PassphraseFD.Given()} {
 		if given {
 			n++
 		}
@@ -218,26 +190,14 @@ func (s *Signing) readPassphrase() ([]byte, error) {
 			content, err = checkPassphrase(content)
 		}
 		return content, field.Wrap("sign-passphrase-file", err)
-	case s.PassphraseFD.given:
-		content, err := s.PassphraseFD.read()
+	case s.PassphraseFD.Given():
+		content, err := s.PassphraseFD.Read(maxPassphrase + 1)
 		if err == nil {
 			content, err = checkPassphrase(content)
 		}
 		return content, field.Wrap("sign-passphrase-fd", err)
 	}
 	return []byte(s.Passphrase), nil
-}
-
-func (f OpenFile) read() ([]byte, error) {
-	if f.n < 0 {
-		return nil, errors.New("want the number of an open file (what is given is not shown: it may be the passphrase itself)")
-	}
-	file := os.NewFile(uintptr(f.n), "the open file of that number")
-	if file == nil {
-		return nil, errors.New("no file of that number is open")
-	}
-	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, maxPassphrase+1))
 }
 
 func checkPassphrase(content []byte) ([]byte, error) {

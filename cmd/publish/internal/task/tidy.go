@@ -1,0 +1,41 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// A tidier is a mirror from which documents can be removed.
+type tidier interface {
+	mirror.Reader
+	mirror.Deleter
+}
+
+// removeUnsigned removes the documents of SOURCE that a plan has signed under another name, where SOURCE is what was signed. Otherwise
+// a later publish would find both. Only layout v2 has such names.
+func removeUnsigned(ctx context.Context, p *publish.Plan, open func(path string) tidier) error {
+	for _, m := range p.Mirrors {
+		at := open(m.Path)
+		for _, q := range m.Packages {
+			if q.UnsignedFile == "" || q.Status == publish.Rejected {
+				continue
+			}
+			content, info, err := mirror.Read(ctx, at, q.UnsignedFile, buildcache.MaxDocument)
+			if errors.Is(err, mirror.ErrNotExist) || err == nil && string(content) != string(q.Document) {
+				continue // it is another one by now
+			}
+			if err == nil {
+				err = at.Delete(ctx, q.UnsignedFile, info.Version)
+			}
+			if err != nil && !errors.Is(err, mirror.ErrConflict) {
+				return fmt.Errorf("remove %s, which is signed as %s: %w", buildcache.Join(m.Path, q.UnsignedFile), q.File, err)
+			}
+		}
+	}
+	return nil
+}
