@@ -13,6 +13,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
@@ -138,7 +139,7 @@ func (d *decision) offer(ctx context.Context, k source.Key) error {
 		}
 	}
 	var err error
-	o.Public, o.Objects, o.absent, err = d.seen.MergeKey(ctx, d.out.format, d.out.store, k.Public, k.Objects)
+	o.Public, o.Objects, o.absent, err = same.Key(ctx, d.seen, d.out.format, d.out.store, k.Public, k.Objects)
 	d.out.offers = append(d.out.offers, o)
 	return err
 }

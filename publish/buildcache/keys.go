@@ -90,60 +90,6 @@ func KeyObjects(f Layout, public *key.Public) ([]Object, error) {
 	return f.KeyObjects(public.Fingerprint(), armored)
 }
 
-// MergeKey returns a key as the mirror holds it once it is published, the objects that make it known, and those of them that are to
-// be stored. Of a copy that the mirror has already, everything stays said; one that cannot be read stays as it is.
-func (s *Survey) MergeKey(ctx context.Context, f Layout, r mirror.Reader, public *key.Public, objects []Object) (merged *key.Public, all, absent []Object, err error) {
-	document := objects[len(objects)-1]
-	more := false
-	if info, there := s.Objects[document.Name]; there {
-		if same, err := sameKey(ctx, r, info, document); err != nil {
-			return nil, nil, nil, err
-		} else if !same {
-			public, objects, more, err = mergeThere(ctx, f, r, public, objects)
-			if err != nil {
-				return nil, nil, nil, err
-			}
-		}
-	}
-	for _, o := range objects {
-		if _, there := s.Objects[o.Name]; !there || more && o.Name == document.Name {
-			absent = append(absent, o)
-		}
-	}
-	return public, objects, absent, nil
-}
-
-// sameKey compares the document of a key with the one that is there.
-func sameKey(ctx context.Context, r mirror.Reader, info mirror.Info, document Object) (bool, error) {
-	content, err := blob.ReadAll(document.Content)
-	if err != nil || info.MD5 != "" && info.MD5 == MD5(content) {
-		return err == nil, err
-	}
-	if info.Size != int64(len(content)) {
-		return false, nil
-	}
-	there, _, err := mirror.Read(ctx, r, info.Name, MaxKeys)
-	return string(there) == string(content), err
-}
-
-// mergeThere merges a key with the copy that is there, and reports whether that is more than the copy says.
-func mergeThere(ctx context.Context, f Layout, r mirror.Reader, public *key.Public, objects []Object) (*key.Public, []Object, bool, error) {
-	there, err := f.ReadKey(ctx, r, public.Fingerprint())
-	if err != nil { // verify tells what is wrong with it
-		return public, objects, false, ctx.Err()
-	}
-	published, err := PublicKey(there)
-	if err != nil {
-		return nil, nil, false, err
-	}
-	merged, more, err := published.Merged(public)
-	if err != nil || !more {
-		return published, there, false, err
-	}
-	objects, err = KeyObjects(f, merged)
-	return merged, objects, true, err
-}
-
 // ReadKeys reads keys of a mirror. Those that cannot be read are passed over: verify tells what is wrong with them.
 func ReadKeys(ctx context.Context, f Layout, r mirror.Reader, keys []key.Fingerprint) ([]*key.Public, error) {
 	var all []*key.Public
