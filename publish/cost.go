@@ -7,27 +7,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/price"
 )
 
-// A Cost is what carrying a plan out is estimated to take.
-type Cost struct {
-	Objects  int     `json:"objects"`
-	Bytes    int64   `json:"bytes"`
-	Requests int     `json:"requests"`         // that write; reading costs a tenth and less
-	USD      float64 `json:"usd"`              // for requests to S3, without storage
-	PathsUSD float64 `json:"invalidation_usd"` // if the month's free paths are used up
-}
-
 // Cost estimates what the plan takes: an object above threshold is sent in parts of
 // partSize bytes, and paths are invalidated.
-func (p *Plan) Cost(threshold, partSize int64, paths int) Cost {
-	var c Cost
-	add := func(size int64) {
-		c.Objects++
-		c.Bytes += size
-		c.Requests++
-		if size > threshold && partSize > 0 {
-			c.Requests += int((size+partSize-1)/partSize) + 1
-		}
-	}
+func (p *Plan) Cost(threshold, partSize int64, paths int) price.Cost {
+	var c price.Cost
+	add := func(size int64) { c.Add(size, threshold, partSize) }
 	for _, m := range p.Mirrors {
 		for _, o := range m.Blobs {
 			add(o.Size)
@@ -60,9 +44,7 @@ func (p *Plan) Cost(threshold, partSize int64, paths int) Cost {
 			add(w.Size)
 		}
 	}
-	c.USD = price.Requests(c.Requests)
-	c.PathsUSD = price.Paths(paths)
-	return c
+	return c.At(paths)
 }
 
 // Stale are the fixed names that the plan gives other content, which caches may still have.

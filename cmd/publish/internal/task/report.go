@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/alike"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/price"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
@@ -39,7 +40,7 @@ type Report struct {
 	Mirrors     []MirrorReport       `json:"mirrors"`
 	Files       []fileReport         `json:"files"`
 	Findings    []buildcache.Finding `json:"findings"`
-	Estimate    publish.Cost         `json:"estimate"`
+	Estimate    price.Cost           `json:"estimate"`
 	Stored      *Stored              `json:"stored,omitempty"`
 	Pages       []pages.Page         `json:"pages,omitempty"` // with --catalog; in a dry run, those that would be written
 	Invalidate  *target.Invalidation `json:"invalidation,omitempty"`
