@@ -175,8 +175,8 @@ type status struct {
 		Waiting      int
 		Indices      []struct{ Packages int }
 	}
-	Failed, Stuck []struct{ Package, File, Reason string }
-	Owed          []struct{ Reason string } `json:"obligations"`
+	Failed, Stuck, Incomplete []struct{ Package, File, Reason string }
+	Owed                      []struct{ Reason string } `json:"obligations"`
 }
 
 func (h *host) status() status {

@@ -78,7 +78,14 @@ func TestThePageInABrowser(t *testing.T) {
 	if !strings.Contains(dom, "do not become complete") || !strings.Contains(dom, filepath.Base(name)) {
 		t.Errorf("nothing of what is stuck:\n%s", dom)
 	}
-	browser.Keep(t, front.URL+"/")
+	if text := h.must("status"); !strings.Contains(text, "stuck: "+h.status().Mirrors[0].Name) {
+		t.Errorf("the status says nothing of it:\n%s", text)
+	}
+	framed := browser.Framed(t, target)
+	browser.Keep(t, framed)
+	for _, width := range []int{browser.Narrow, browser.Wide} {
+		browser.Fits(t, framed, width)
+	}
 	// And what is wrong can be called anything, without becoming a part of the page.
 	bad := `<img src=x onerror='document.title="taken"'>"><script>document.title='taken'<`
 	if err := os.Mkdir(filepath.Join(h.source, "v3/manifests/spec", bad), 0o777); err != nil {

@@ -137,7 +137,15 @@ func TestAnIndexerSaysHowItIs(t *testing.T) {
 			t.Errorf("mirror: %+v", m)
 		}
 	}
-	browser.Keep(t, h.site+"/")
+	page, err := url.Parse(h.site)
+	if err != nil {
+		t.Fatal(err)
+	}
+	framed := browser.Framed(t, page)
+	browser.Keep(t, framed)
+	for _, width := range []int{browser.Narrow, browser.Wide} {
+		browser.Fits(t, framed, width)
+	}
 	for _, later := range []string{"--no-first-run", browser.Later} {
 		dom, complaints := browser.Open(t, h.site+"/", later, "--dump-dom")
 		for _, want := range []string{"publish indexer", f.queue, "s3://watched/noble/spack", "To be delivered again", "&lt;img src=x", "is not in s3://watched", "last switch"} {
