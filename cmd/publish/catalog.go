@@ -33,6 +33,7 @@ type cataloging struct {
 	title   string
 	rebuild bool
 	json    bool
+	output  cli.Output
 	timeout time.Duration
 }
 
@@ -49,6 +50,7 @@ func catalogCommand(env cli.Env) *cobra.Command {
 	fs.StringVar(&c.title, "title", "", "what the page is called; default: what it is called already, at first Spack buildcache")
 	fs.BoolVar(&c.rebuild, "rebuild", false, "rebuild the page, and read the document of every package again")
 	fs.BoolVar(&c.json, "json", false, "print one JSON document")
+	cli.OutputFlags(fs, &c.output)
 	cli.StorageFlags(fs, &c.target)
 	cli.CDNFlags(fs, &c.target.CDN)
 	fs.Lookup("public-url").Usage = "`URL` at which clients find DESTINATION: for the lines that users of the page copy; default: what the page has, at first its own address"
@@ -59,6 +61,10 @@ func catalogCommand(env cli.Env) *cobra.Command {
 func runCatalog(cmd *cobra.Command, where string, c *cataloging, env cli.Env) error {
 	ctx, cancel := cli.WithTimeout(cmd.Context(), c.timeout)
 	defer cancel()
+	if err := c.output.Check(); err != nil {
+		return cli.Usage(err)
+	}
+	env.Output = c.output
 	d, cdn, err := cli.OpenServed(ctx, env, where, c.target)
 	if err != nil {
 		return err
@@ -77,7 +83,10 @@ func runCatalog(cmd *cobra.Command, where string, c *cataloging, env cli.Env) er
 		}{cli.ReportVersion, all, invalidated}))
 	}
 	for _, p := range all {
-		escape.Fprintf(env.Stdout, "%s\n", p)
+		escape.Fprintf(env.Told(), "%s\n", p)
+	}
+	if c.output.Verbose {
+		cli.PrintInvalidation(env.Stdout, invalidated)
 	}
 	return cdnErr
 }

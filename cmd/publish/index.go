@@ -34,6 +34,7 @@ type indexing struct {
 	trustedKeys   userfile.Names
 	heal          bool
 	json          bool
+	output        cli.Output
 	timeout       time.Duration
 }
 
@@ -48,6 +49,7 @@ func indexCommand(env cli.Env) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.BoolVar(&x.json, "json", false, "print one JSON document")
+	cli.OutputFlags(fs, &x.output)
 	fs.BoolVar(&x.heal, "heal", false, "bring back what a rollback took out as well")
 	cli.StorageFlags(fs, &x.target)
 	fs.BoolVar(&x.requireSigned, "require-signed", false, "fail if a package is not signed")
@@ -61,9 +63,10 @@ func runIndex(cmd *cobra.Command, where string, x *indexing, env cli.Env) error 
 	ctx, cancel := cli.WithTimeout(cmd.Context(), x.timeout)
 	defer cancel()
 	trust, err := cli.ReadTrust(x.requireSigned, x.trustedKeys)
-	if err != nil {
+	if err = errors.Join(err, x.output.Check()); err != nil {
 		return cli.Usage(err)
 	}
+	env.Output = x.output
 	d, cdn, err := cli.OpenServed(ctx, env, where, x.target)
 	if err != nil {
 		return err
@@ -72,6 +75,9 @@ func runIndex(cmd *cobra.Command, where string, x *indexing, env cli.Env) error 
 	began := time.Now()
 	rebuilt, err := rebuildAll(ctx, d, trust, x.heal)
 	if found := (*buildcache.FindingsError)(nil); errors.As(err, &found) {
+		if x.output.Verbose {
+			found.Whole, err = true, found // what wraps it has its short form
+		}
 		return cli.WithHint(err, "publish the packages that are named again, from where they were built, or remove their documents; then run publish index again")
 	}
 	if err != nil {
@@ -94,13 +100,13 @@ func runIndex(cmd *cobra.Command, where string, x *indexing, env cli.Env) error 
 		if r.Changed {
 			what = fmt.Sprintf("was %d packages", r.Before)
 		}
-		cli.PrintWarnings(env.Stdout, cli.Prefixed(r.Mirror), r.Findings)
-		escape.Fprintf(env.Stdout, "%s%s index: %s, %s (%.1f s)\n", cli.Prefixed(r.Mirror), r.Layout, english.Plural(r.After, "package", ""), what, time.Since(began).Seconds())
+		cli.PrintWarnings(env.Stdout, cli.Prefixed(r.Mirror), r.Findings, x.output.Verbose)
+		escape.Fprintf(env.Told(), "%s%s index: %s, %s (%.1f s)\n", cli.Prefixed(r.Mirror), r.Layout, english.Plural(r.After, "package", ""), what, time.Since(began).Seconds())
 		for _, a := range r.Audiences {
-			escape.Fprintf(env.Stdout, "%s%s: %s\n", cli.Prefixed(r.Mirror), a.Readers, english.Plural(a.Packages, "package", ""))
+			escape.Fprintf(env.Told(), "%s%s: %s\n", cli.Prefixed(r.Mirror), a.Readers, english.Plural(a.Packages, "package", ""))
 		}
 	}
-	cli.PrintInvalidation(env.Stdout, invalidated)
+	cli.PrintInvalidation(env.Told(), invalidated)
 	return cdnErr
 }
 

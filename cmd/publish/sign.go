@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"slices"
 
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
@@ -41,6 +42,7 @@ func signCommand(env cli.Env) *cobra.Command {
 	fs := cmd.Flags()
 	fs.BoolVar(&p.dryRun, "dry-run", false, "check everything and sign nothing")
 	fs.BoolVar(&p.json, "json", false, "print one JSON document, that of a publish into SOURCE (see docs/json-report.md)")
+	cli.OutputFlags(fs, &p.output)
 	cli.SigningFlags(fs, &p.rules.Signing)
 	cli.TrustedKeysFlag(fs, &p.rules.TrustedKeys, "`FILE` of armored public keys: refuse signatures by any other")
 	cli.SelectionFlags(fs, &p.rules.Selection)
@@ -70,7 +72,8 @@ func runSign(cmd *cobra.Command, source string, p *publishing, env cli.Env) erro
 	}
 	ctx, cancel := cli.WithTimeout(cmd.Context(), p.timeout)
 	defer cancel()
-	err = j.RunInPlace(ctx)
+	env.Output = p.output
+	err = p.output.Tell(j.RunInPlace(ctx))
 	j.Report.Finish(err)
 	if p.json {
 		return errors.Join(err, j.Report.Print(env, true))
@@ -87,11 +90,8 @@ func printSigned(env cli.Env, r *task.Report) error {
 		signed += m.Counts[string(publish.New)] + m.Counts[string(publish.Replaced)]
 		already += m.Counts[string(publish.Unchanged)] + m.Counts[string(publish.Repaired)] + m.Counts[string(publish.Skipped)]
 	}
-	for _, f := range r.Findings {
-		if f.Severity == buildcache.Warning {
-			escape.Fprintf(env.Stdout, "warning: %s\n", f)
-		}
-	}
+	warnings := slices.DeleteFunc(slices.Clone(r.Findings), func(f buildcache.Finding) bool { return f.Severity != buildcache.Warning })
+	cli.PrintWarnings(env.Stdout, "", warnings, env.Output.Verbose)
 	verb := "signed"
 	switch {
 	case !r.Planned() || r.Result == "failed" && !r.Indexed():
@@ -99,7 +99,7 @@ func printSigned(env cli.Env, r *task.Report) error {
 	case r.DryRun():
 		verb = "would sign"
 	}
-	_, err := escape.Fprintf(env.Stdout, "%s %s with the key %s; %s signed already\n", verb, english.Plural(signed, "package", ""), r.SigningKey,
+	_, err := escape.Fprintf(env.Told(), "%s %s with the key %s; %s signed already\n", verb, english.Plural(signed, "package", ""), r.SigningKey,
 		english.PluralWord(already, "1 was", fmt.Sprint(already)+" were"))
 	return err
 }

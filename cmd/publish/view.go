@@ -211,7 +211,7 @@ func (r *viewReport) print(w io.Writer, asJSON bool) error {
 	for _, p := range r.Added {
 		escape.Fprintf(&b, "  + %s\n", p)
 	}
-	cli.PrintWarnings(&b, "  ", r.Findings)
+	cli.PrintWarnings(&b, "  ", r.Findings, false)
 	what := "is right already"
 	switch {
 	case r.Changes && r.DryRun:

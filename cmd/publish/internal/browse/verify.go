@@ -25,6 +25,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/style"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
@@ -143,8 +144,40 @@ func (found *verifications) print(env cli.Env, v *verifying) error {
 	for _, m := range found.Mirrors {
 		m.print(&b, v)
 	}
-	_, err := io.WriteString(env.Stdout, b.String())
+	_, err := io.WriteString(env.Results, coloured(escape.Text(b.String()), style.Of(env.Raw.Stdout, env.Lookup)))
 	return err
+}
+
+// The words of a result that have a colour on a terminal.
+const (
+	whole       = "no damage"
+	damaged     = "damaged"
+	repairTitle = "to repair it:"
+)
+
+// coloured is a result as a terminal shows it: its lines begin and end with our words, whatever stands between them.
+func coloured(text string, look style.Style) string {
+	if !look.Terminal() {
+		return text
+	}
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		begin, rest, _ := strings.Cut(l, "  ")
+		switch {
+		case begin == string(buildcache.Error):
+			l = look.Bad(begin) + "  " + rest
+		case begin == string(buildcache.Warning):
+			l = look.Warning(begin) + "  " + rest
+		case l == repairTitle:
+			l = look.Bold(l)
+		case strings.HasSuffix(l, ": "+whole):
+			l = strings.TrimSuffix(l, whole) + look.Good(whole)
+		case strings.HasSuffix(l, ": "+damaged):
+			l = strings.TrimSuffix(l, damaged) + look.Bad(damaged)
+		}
+		lines[i] = l
+	}
+	return strings.Join(lines, "\n")
 }
 
 // print writes what was found in a mirror, how much of it, and what mends it.
@@ -163,9 +196,9 @@ func (m verification) print(b *strings.Builder, v *verifying) {
 	for _, a := range m.Audiences {
 		escape.Fprintf(b, "%s: %s: %s\n", m.Mirror, a.Readers, english.Plural(a.Packages, "package", ""))
 	}
-	verdict := "no damage"
+	verdict := whole
 	if m.Damaged() {
-		verdict = "damaged"
+		verdict = damaged
 	}
 	escape.Fprintf(b, "%s: layout %s, %d packages, %d objects, %s, %d keys, %d unreferenced blobs: %s\n",
 		m.Mirror, strings.Join(m.Layouts, " and "), m.Packages, m.Objects, cli.Size(m.Bytes), m.Keys, m.Orphans, verdict)
@@ -173,7 +206,7 @@ func (m verification) print(b *strings.Builder, v *verifying) {
 		fmt.Fprintf(b, "%s, %s\n", english.Plural(counts[buildcache.Error], "error", ""), english.Plural(counts[buildcache.Warning], "warning", ""))
 	}
 	if m.Repair.Needed() {
-		fmt.Fprintln(b, "to repair it:")
+		fmt.Fprintln(b, repairTitle)
 		for _, line := range repairs(m.Mirror, m.Repair, v) {
 			escape.Fprintf(b, "  %s\n", line)
 		}

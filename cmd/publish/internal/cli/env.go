@@ -52,6 +52,14 @@ func (o Output) Tell(err error) error {
 	return err
 }
 
+// Told is where results go that say only that all is well: nowhere if nothing else is to be shown.
+func (e Env) Told() io.Writer {
+	if e.Output.Quiet {
+		return io.Discard
+	}
+	return e.Stdout
+}
+
 // Escaped returns an environment whose streams escape what is written to them. Results go to out.
 func (e Env) Escaped(out *Results) Env {
 	e.Raw, e.Results = Streams{e.Stdout, e.Stderr}, out

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/alike"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
@@ -68,13 +69,14 @@ const ReportVersion = 1
 const ShownWarnings = 20
 
 // PrintWarnings prints warnings one by one, as far as they are shown, each after a prefix.
-func PrintWarnings(w io.Writer, prefix string, findings []buildcache.Finding) {
-	for i, f := range findings {
-		if i == ShownWarnings {
-			escape.Fprintf(w, "%swarning: and %d more, see --json\n", prefix, len(findings)-i)
+func PrintWarnings(w io.Writer, prefix string, findings []buildcache.Finding, whole bool) {
+	lines := alike.Lines(findings, whole)
+	for i, l := range lines {
+		if i == ShownWarnings && !whole {
+			escape.Fprintf(w, "%swarning: and %d more, see --json\n", prefix, len(lines)-i)
 			return
 		}
-		escape.Fprintf(w, "%swarning: %s\n", prefix, f)
+		escape.Fprintf(w, "%swarning: %s\n", prefix, l)
 	}
 }
 

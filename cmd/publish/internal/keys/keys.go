@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/alike"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/keyring"
@@ -53,6 +54,7 @@ func Command(env cli.Env) *cobra.Command {
 // keyWork is what the commands on keys have in common.
 type keyWork struct {
 	target  target.Config
+	output  cli.Output
 	timeout time.Duration
 }
 
@@ -67,6 +69,10 @@ func (k *keyWork) register(cmd *cobra.Command, place func(*pflag.FlagSet, *targe
 func (k *keyWork) mirrors(ctx context.Context, env cli.Env, where string, do func(path string, s mirror.Store, invalidate func(names []string) error) error) error {
 	ctx, cancel := cli.WithTimeout(ctx, k.timeout)
 	defer cancel()
+	if err := k.output.Check(); err != nil {
+		return cli.Usage(err)
+	}
+	env.Output = k.output
 	d, cdn, err := cli.OpenServed(ctx, env, where, k.target)
 	if err != nil {
 		return err
@@ -201,6 +207,7 @@ func addCommand(env cli.Env) *cobra.Command {
 	}
 	k.register(cmd, cli.StorageFlags)
 	cli.CDNFlags(cmd.Flags(), &k.target.CDN)
+	cli.OutputFlags(cmd.Flags(), &k.output)
 	cmd.Flags().StringVar(&file, "public-key", "", "`FILE` with one armored public key")
 	return cmd
 }
@@ -262,6 +269,7 @@ func rotateCommand(env cli.Env) *cobra.Command {
 	}
 	k.register(cmd, cli.StorageFlags)
 	cli.CDNFlags(cmd.Flags(), &k.target.CDN)
+	cli.OutputFlags(cmd.Flags(), &k.output)
 	cmd.Flags().StringVar(&from, "from", "", "`FINGERPRINT` of the key whose signatures are replaced; the mirror holds it")
 	cmd.Flags().StringVar(&to, "to", "", "`FINGERPRINT` that the key of --sign-key must have; may be left out")
 	cli.KeyFlags(cmd.Flags(), &signing)
@@ -279,11 +287,13 @@ func (k *keyWork) change(ctx context.Context, env cli.Env, where string, do func
 		refused := 0
 		for _, c := range changes {
 			stale = append(stale, c.Stale...)
-			for _, f := range c.Findings {
-				refused++
-				escape.Fprintf(env.Stdout, "%serror: %s\n", cli.Prefixed(path), f)
+			refused += len(c.Findings)
+			for _, l := range alike.Lines(c.Findings, k.output.Verbose) {
+				escape.Fprintf(env.Stdout, "%serror: %s\n", cli.Prefixed(path), l)
 			}
-			escape.Fprintf(env.Stdout, "%s%s: %s\n", cli.Prefixed(path), c.Layout, changeText(c))
+			if !k.output.Quiet {
+				escape.Fprintf(env.Stdout, "%s%s: %s\n", cli.Prefixed(path), c.Layout, changeText(c))
+			}
 		}
 		err = errors.Join(err, invalidate(stale))
 		if err == nil && refused > 0 {

@@ -43,6 +43,7 @@ func retireCommand(env cli.Env) *cobra.Command {
 	}
 	k.register(cmd, cli.StorageFlags)
 	cli.CDNFlags(cmd.Flags(), &k.target.CDN)
+	cli.OutputFlags(cmd.Flags(), &k.output)
 	cmd.Flags().BoolVar(&how.Force, "force", false, "even if packages are signed with the key")
 	cmd.Flags().BoolVar(&how.DryRun, "dry-run", false, "print what would be done and do nothing")
 	return cmd
@@ -100,7 +101,9 @@ func (k *keyWork) retire(ctx context.Context, env cli.Env, where string, f key.F
 		if refused := (*keyring.DependentError)(nil); errors.As(err, &refused) { // signed since they were counted
 			return cli.Fail(cli.ExitSource, err)
 		}
-		printRetired(env, path, done, "was retired")
+		if !k.output.Quiet {
+			printRetired(env, path, done, "was retired")
+		}
 		var stale []string
 		for _, r := range done {
 			stale = append(stale, r.Stale...)
