@@ -35,7 +35,7 @@
 //	  roots             the mirrors of a tree
 //	  buildcache        what a mirror consists of; the layouts v3 and v2 behind one interface; the survey
 //	    blob spec manifest layout index key sign    words and documents
-//	  inventory query sbom lockfile catalog licence   what is in a mirror, for people
+//	  inventory query sbom lockfile catalog licence downloads   what is in a mirror, for people
 //	  mirror            the boundary: what can be read, listed, written, replaced
 //	    s3 dir web      its implementations
 //	  target tune       a DESTINATION with its CDN and credentials, from one plain Config; which settings are fastest

@@ -88,7 +88,7 @@ func rootCommand(env cli.Env) *cobra.Command {
 	cmd.SetErr(env.Stderr)
 	cmd.SetFlagErrorFunc(cli.FlagErrors(env))
 	cmd.Flags().BoolP("version", "V", false, "print the version")
-	cmd.AddCommand(browse.Ls(env), browse.Show(env), browse.Why(env), browse.Du(env), browse.SBOM(env), past.History(env), past.Diff(env), past.Rollback(env), past.Withdraw(env), browse.Verify(env),
+	cmd.AddCommand(browse.Ls(env), browse.Show(env), browse.Why(env), browse.Du(env), browse.Usage(env), browse.SBOM(env), past.History(env), past.Diff(env), past.Rollback(env), past.Withdraw(env), browse.Verify(env),
 		copyCommand(env), exportCommand(env), importCommand(env), signCommand(env),
 		catalogCommand(env), indexCommand(env), keys.Command(env), pruning.Command(env), viewCommand(env),
 		benchCommand(env), actionCommand(env), indexerCommand(env),

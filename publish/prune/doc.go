@@ -42,6 +42,11 @@ type Options struct {
 	Listing iter.Seq2[mirror.Info, error]
 }
 
+// Defaults are the options where nothing else is said: every package is kept, and what is deleted is old.
+func Defaults() Options {
+	return Options{Keep: Keep{Views: true, Generations: 10, Withdrawn: 365 * 24 * time.Hour}, MinAge: 24 * time.Hour, Grace: 15 * time.Minute, Settle: 30 * time.Second}
+}
+
 // A Store is what a plan is made of.
 type Store interface {
 	mirror.Reader

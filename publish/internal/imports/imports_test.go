@@ -120,8 +120,9 @@ var arrows = map[string]string{
 	"publish/keyring":   "publish/buildcache publish/key publish/sign publish/reindex publish/mirror publish/parallel",
 	"publish/inventory": "publish/buildcache publish/blob publish/spec publish/key publish/layout publish/index publish/query publish/mirror publish/parallel",
 	// places: AWS and directories, from one configuration
-	"publish/target": "publish/reindex publish publish/buildcache publish/field publish/layout publish/spec publish/redact publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront",
-	"publish/sbom":   "publish/inventory publish/query publish/mirror",
+	"publish/target":    "publish/reindex publish publish/buildcache publish/field publish/layout publish/spec publish/redact publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront",
+	"publish/downloads": "publish/inventory publish/mirror publish/parallel",
+	"publish/sbom":      "publish/inventory publish/query publish/mirror",
 	// what publishers of one index tell each other
 	"publish/reindex/lead": "publish/blob publish/layout publish/mirror publish/defect publish/parallel",
 	// what a pruner and publishers tell each other
@@ -138,8 +139,8 @@ var arrows = map[string]string{
 	"cmd/publish/internal/pruning":         "publish/listing publish/usage publish/redact publish/roots publish/price publish publish/buildcache publish/lockfile publish/mirror publish/prune publish/query publish/reindex/notice publish/spec publish/target publish/userfile cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help",
 	"cmd/publish/internal/setup":           "publish/userfile publish/field publish/redact publish/spec publish/target cmd/publish/internal/cli",
 	"cmd/publish/internal/wrap":            "cmd/publish/internal/task publish publish/reindex publish/target publish/daemon publish/daemon/api publish/queue cmd/publish/internal/cli cmd/publish/internal/service",
-	"cmd/publish/internal/browse":          "publish/history publish/promotion publish/roots publish/layout publish/alike publish/spec publish/lockfile publish/buildcache publish/inventory publish/mirror publish/query publish/redact publish/sbom publish/target publish/userfile publish/field publish/shell cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help publish/verify publish/withdraw cmd/publish/internal/cli/style",
-	"cmd/publish/internal/past":            "publish/userfile publish/roots publish/buildcache publish/history publish/inventory publish/mirror publish/query publish/redact publish/reindex publish/rollback publish/spec publish/target publish/withdraw cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help",
+	"cmd/publish/internal/browse":          "publish/downloads publish/prune publish/history publish/promotion publish/roots publish/layout publish/alike publish/spec publish/lockfile publish/buildcache publish/inventory publish/mirror publish/query publish/redact publish/sbom publish/target publish/userfile publish/field publish/shell cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help publish/verify publish/withdraw cmd/publish/internal/cli/style",
+	"cmd/publish/internal/past":            "publish/roots publish/buildcache publish/history publish/inventory publish/mirror publish/query publish/redact publish/reindex publish/rollback publish/spec publish/target publish/withdraw cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help publish/userfile",
 	"cmd/publish/internal/remote":          "publish/daemon publish/daemon/api publish/events publish/queue cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help cmd/publish/internal/service",
 	"cmd/publish/internal/cli/clitest":     "",
 	"cmd/publish/internal/action/workflow": "cmd/publish/internal/cli/escape publish/userfile",

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"text/tabwriter"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/downloads"
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/prune"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
@@ -21,36 +24,49 @@ largest first.
 
 Where the cache can be listed, it also shows what packages take that are in no index, and
 what nothing points at: superseded indices, and what interrupted publishers left. A URL
-cannot be listed, so there only the packages of its index are shown.
+cannot be listed, so there only the packages of its index are shown. What publish prune would
+delete now, without a rule about packages, is shown too.
+
+With --usage, a file of publish usage, it shows how often packages were downloaded, and what
+nobody reads.
 ` + browseHelp
 
 // Du returns the command `publish du`.
 func Du(env cli.Env) *cobra.Command {
 	var f browseFlags
-	var by string
+	var by, used string
 	var top int
 	cmd := &cobra.Command{
 		GroupID: help.Looking, Use: "du DESTINATION|URL", Short: "Show where the bytes of a cache are", Long: duHelp, Args: cli.Arguments,
 		Example: "  publish du s3://bucket/noble/spack\n  publish du --by target --top 0 file:///srv/mirror",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runDu(cmd, args[0], &f, by, top, env)
+			return runDu(cmd, args[0], &f, by, used, top, env)
 		},
 	}
 	f.register(cmd.Flags())
 	help.Choice(cmd.Flags(), &by, "by", "name", "what packages are grouped by", "name", "version", "os", "target", "view")
+	cmd.Flags().StringVar(&used, "usage", "", "show downloads, from this `FILE` of publish usage --output")
 	cmd.Flags().IntVar(&top, "top", 20, "show only so many groups of each mirror; 0: all. --json always has all")
 	return cmd
 }
 
 // A consumption is what one mirror takes.
 type consumption struct {
-	Mirror   string            `json:"mirror"`
-	Packages int               `json:"packages"`
-	Bytes    int64             `json:"bytes"` // of the packages in the index
-	Groups   []inventory.Group `json:"groups"`
-	Missing  int               `json:"missing"` // packages whose document or tarball is not there
+	Mirror   string  `json:"mirror"`
+	Packages int     `json:"packages"`
+	Bytes    int64   `json:"bytes"` // of the packages in the index
+	Groups   []group `json:"groups"`
+	Missing  int     `json:"missing"` // packages whose document or tarball is not there
+	// Unread is what was not downloaded; with --usage.
+	Unread *downloads.Unread `json:"unread,omitempty"`
 	// Listed is what a listing shows besides.
 	Listed *leavings `json:"listed,omitempty"`
+}
+
+// A group is packages with something in common.
+type group struct {
+	inventory.Group
+	Downloads *int64 `json:"downloads,omitempty"` // with --usage
 }
 
 type leavings struct {
@@ -58,6 +74,7 @@ type leavings struct {
 	Unindexed  inventory.Amount `json:"unindexed"`
 	Superseded inventory.Amount `json:"superseded"`
 	Other      inventory.Amount `json:"other"`
+	Prunable   inventory.Amount `json:"prunable"` // what publish prune would delete now
 }
 
 // groupings are what packages may be grouped by, besides views.
@@ -68,12 +85,20 @@ var groupings = map[string]func(*inventory.Document) []string{
 	"target":  func(d *inventory.Document) []string { return []string{d.Target} },
 }
 
-func runDu(cmd *cobra.Command, where string, f *browseFlags, by string, top int, env cli.Env) error {
+func runDu(cmd *cobra.Command, where string, f *browseFlags, by, used string, top int, env cli.Env) error {
 	if groupings[by] == nil && by != "view" {
 		return cli.Fail(cli.ExitUsage, fmt.Errorf("--by %q: want name, version, os, target or view", by))
 	}
 	if top < 0 {
 		return cli.Fail(cli.ExitUsage, fmt.Errorf("--top %d: want 0 or more", top))
+	}
+	var counts map[string]int64
+	if used != "" {
+		r, err := usageFile(used)
+		if err != nil {
+			return err
+		}
+		counts = r.Downloads()
 	}
 	ctx, cancel := cli.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
@@ -84,7 +109,7 @@ func runDu(cmd *cobra.Command, where string, f *browseFlags, by string, top int,
 	defer done()
 	all := []consumption{}
 	for _, s := range mirrors {
-		c, err := consumed(ctx, s, by)
+		c, err := consumed(ctx, s, by, counts)
 		if err != nil {
 			return err
 		}
@@ -105,7 +130,7 @@ func runDu(cmd *cobra.Command, where string, f *browseFlags, by string, top int,
 	return nil
 }
 
-func consumed(ctx context.Context, s shownMirror, by string) (*consumption, error) {
+func consumed(ctx context.Context, s shownMirror, by string, counts map[string]int64) (*consumption, error) {
 	names := groupings[by]
 	if names == nil {
 		var err error
@@ -117,7 +142,13 @@ func consumed(ctx context.Context, s shownMirror, by string) (*consumption, erro
 	if err != nil {
 		return nil, err
 	}
-	c := &consumption{Mirror: s.shown, Packages: len(u.Documents), Groups: inventory.GroupBy(u.Documents, names)}
+	c := &consumption{Mirror: s.shown, Packages: len(u.Documents), Groups: []group{}}
+	for _, g := range inventory.GroupBy(u.Documents, names) {
+		c.Groups = append(c.Groups, group{Group: g})
+	}
+	if counts != nil {
+		c.count(u.Documents, names, counts)
+	}
 	for _, g := range inventory.GroupBy(u.Documents, func(*inventory.Document) []string { return []string{""} }) {
 		c.Bytes = g.Bytes
 	}
@@ -127,9 +158,44 @@ func consumed(ctx context.Context, s shownMirror, by string) (*consumption, erro
 		}
 	}
 	if u.Listed {
-		c.Listed = &leavings{inventory.Amount{Objects: u.Objects, Bytes: u.Bytes}, u.Unindexed, u.Superseded, u.Other}
+		c.Listed = &leavings{inventory.Amount{Objects: u.Objects, Bytes: u.Bytes}, u.Unindexed, u.Superseded, u.Other, inventory.Amount{}}
+		c.Listed.Prunable, err = prunable(ctx, s.reader)
 	}
-	return c, nil
+	return c, err
+}
+
+// count adds how often packages were downloaded.
+func (c *consumption) count(documents []*inventory.Document, names func(*inventory.Document) []string, counts map[string]int64) {
+	of := make(map[string]int64)
+	c.Unread = new(downloads.Unread)
+	for _, d := range documents {
+		n := counts[d.Hash]
+		for _, name := range names(d) {
+			of[name] += n
+		}
+		if n == 0 {
+			c.Unread.Packages++
+			c.Unread.Bytes += d.Bytes()
+		}
+	}
+	for i := range c.Groups {
+		n := of[c.Groups[i].Name]
+		c.Groups[i].Downloads = &n
+	}
+}
+
+// prunable is what publish prune would delete now, if no rule were given.
+func prunable(ctx context.Context, r mirror.Reader) (inventory.Amount, error) {
+	store, ok := r.(prune.Store)
+	if !ok {
+		return inventory.Amount{}, nil
+	}
+	p, err := prune.New(ctx, store, prune.Defaults())
+	if err != nil {
+		return inventory.Amount{}, err
+	}
+	objects, bytes := p.Objects()
+	return inventory.Amount{Objects: int64(objects), Bytes: bytes}, nil
 }
 
 // viewsOf tells the views that offer a package.
@@ -162,13 +228,21 @@ func viewsOf(ctx context.Context, s shownMirror) (func(*inventory.Document) []st
 
 func (c *consumption) print(env cli.Env, by string, top int) error {
 	t := tabwriter.NewWriter(env.Stdout, 2, 8, 2, ' ', tabwriter.AlignRight)
-	escape.Fprintf(t, "%s\t%s\t\n", "SIZE", "PACKAGES")
+	heads := "SIZE\tPACKAGES\t"
+	if c.Unread != nil {
+		heads += "DOWNLOADS\t"
+	}
+	escape.Fprintf(t, "%s\n", heads)
 	shown := c.Groups
 	if top > 0 && len(shown) > top {
 		shown = shown[:top]
 	}
 	for _, g := range shown {
-		escape.Fprintf(t, "%s\t%d\t  %s\n", cli.Size(g.Bytes), g.Packages, g.Name)
+		escape.Fprintf(t, "%s\t%d\t", cli.Size(g.Bytes), g.Packages)
+		if g.Downloads != nil {
+			escape.Fprintf(t, "%d\t", *g.Downloads)
+		}
+		escape.Fprintf(t, "  %s\n", g.Name)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -179,6 +253,12 @@ func (c *consumption) print(env cli.Env, by string, top int) error {
 	escape.Fprintf(env.Stdout, "%s: %d packages, %s", c.Mirror, c.Packages, cli.Size(c.Bytes))
 	if l := c.Listed; l != nil {
 		escape.Fprintf(env.Stdout, "; in no index: %s; superseded: %s in %d blobs; all objects: %s", cli.Size(l.Unindexed.Bytes), cli.Size(l.Superseded.Bytes), l.Superseded.Objects, cli.Size(l.All.Bytes))
+	}
+	if l := c.Listed; l != nil && l.Prunable.Objects > 0 {
+		escape.Fprintf(env.Stdout, "; publish prune would delete %s, %s", english.Plural(int(l.Prunable.Objects), "object", ""), cli.Size(l.Prunable.Bytes))
+	}
+	if c.Unread != nil {
+		escape.Fprintf(env.Stdout, "; not downloaded: %d packages, %s", c.Unread.Packages, cli.Size(c.Unread.Bytes))
 	}
 	if c.Missing > 0 {
 		escape.Fprintf(env.Stdout, "; %d packages cannot be installed: run publish verify", c.Missing)

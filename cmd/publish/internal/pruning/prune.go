@@ -62,10 +62,7 @@ type pruning struct {
 
 // Command returns the command `publish prune`.
 func Command(env cli.Env) *cobra.Command {
-	x := pruning{options: prune.Options{
-		Keep:   prune.Keep{Views: true, Generations: 10, Withdrawn: 365 * 24 * time.Hour},
-		MinAge: 24 * time.Hour, Grace: 15 * time.Minute, Settle: 30 * time.Second,
-	}}
+	x := pruning{options: prune.Defaults()}
 	cmd := &cobra.Command{
 		GroupID: help.Maintaining, Use: "prune DESTINATION", Short: "Delete what nobody needs", Long: longHelp, Args: cli.Arguments,
 		Example: "  publish prune s3://bucket/noble/spack\n  publish prune --keep-newer 90d --keep-versions 2 --yes s3://bucket/noble/spack",
