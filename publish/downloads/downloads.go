@@ -66,7 +66,7 @@ func Parse(text []byte) (*Report, error) {
 		return nil, fmt.Errorf("no report of publish usage: %w", err)
 	}
 	if r.Version != Version {
-		return nil, fmt.Errorf("a report of version %d: want one of version %d, as publish usage --output writes it", r.Version, Version)
+		return nil, fmt.Errorf("a report of version %d: want one of version %d, which publish usage writes", r.Version, Version)
 	}
 	return r, nil
 }
