@@ -20,6 +20,8 @@ const (
 	// errorTTL is short: a client that asks for a package just before it is published
 	// must not make the edge deny it for long after.
 	errorTTL = 5
+	// missingPage is what people see who follow a link to nothing. Programs look at the status.
+	missingPage = "/404.html"
 )
 
 // newDistribution is the public face of the bucket: read-only, and the only way in.
@@ -37,7 +39,8 @@ func newDistribution(stack awscdk.Stack, c Config, bucket awss3.IBucket, certifi
 		},
 		ErrorResponses: &[]*awscloudfront.ErrorResponse{
 			{HttpStatus: jsii.Number(403), Ttl: seconds(errorTTL)},
-			{HttpStatus: jsii.Number(404), Ttl: seconds(errorTTL)},
+			// The page that publish catalog writes. Where there is none, the answer is a 404 all the same.
+			{HttpStatus: jsii.Number(404), ResponseHttpStatus: jsii.Number(404), ResponsePagePath: jsii.String(missingPage), Ttl: seconds(errorTTL)},
 		},
 		HttpVersion:              awscloudfront.HttpVersion_HTTP2_AND_3,
 		EnableIpv6:               jsii.Bool(true),

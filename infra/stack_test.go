@@ -126,7 +126,7 @@ func TestEveryVariantHasWhatTheReferencePromises(t *testing.T) {
 				),
 				"CustomErrorResponses": list(
 					props{"ErrorCode": 403, "ErrorCachingMinTTL": 5},
-					props{"ErrorCode": 404, "ErrorCachingMinTTL": 5},
+					props{"ErrorCode": 404, "ErrorCachingMinTTL": 5, "ResponseCode": 404, "ResponsePagePath": "/404.html"},
 				),
 				"Restrictions": assertions.Match_Absent(),
 			})})
