@@ -8,9 +8,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/catalog"
+	"github.com/vantagecompute/slurm-factory-publish/publish/downloads"
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
@@ -19,7 +22,8 @@ import (
 )
 
 const catalogHelp = `Write a web page that shows what a mirror offers, beside the mirror: index.html, and parts of it
-below catalog/. In a tree of mirrors, each one gets a page of its own.
+below catalog/. In a tree of mirrors, each one gets a page of its own, and the tree one that
+lists them. 404.html and robots.txt are written at the top, where there are none.
 
 The page searches as one types, in Spack's syntax, and needs nothing but its own files. Only
 what is new is written: segments that are named by their content, then index.html.
@@ -31,6 +35,9 @@ did not write is never replaced.`
 type cataloging struct {
 	target  target.Config
 	title   string
+	trusted string // a file of keys
+	usage   string // a file of publish usage
+	recipes bool
 	rebuild bool
 	json    bool
 	output  cli.Output
@@ -49,6 +56,9 @@ func catalogCommand(env cli.Env) *cobra.Command {
 	fs := cmd.Flags()
 	fs.StringVar(&c.title, "title", "", "what the page is called; default: what it is called already, at first Spack buildcache")
 	fs.BoolVar(&c.rebuild, "rebuild", false, "rebuild the page, and read the document of every package again")
+	fs.StringVar(&c.trusted, "trusted-keys", "", "`FILE` of armored public keys: say of each package whether its signature is good and by one of them")
+	fs.BoolVar(&c.recipes, "licenses", false, "show the licence of each package, from the recipe in its tarball: one more request each; a page that has them keeps them")
+	fs.StringVar(&c.usage, "usage", "", "show how often packages were downloaded, from this `FILE` of publish usage --output")
 	fs.BoolVar(&c.json, "json", false, "print one JSON document")
 	cli.OutputFlags(fs, &c.output)
 	cli.StorageFlags(fs, &c.target)
@@ -70,7 +80,11 @@ func runCatalog(cmd *cobra.Command, where string, c *cataloging, env cli.Env) er
 		return err
 	}
 	defer d.Close()
-	all, err := catalogAll(ctx, d, c)
+	o, err := c.options()
+	if err != nil {
+		return err
+	}
+	all, err := catalogAll(ctx, d, c, o)
 	if err != nil {
 		return err
 	}
@@ -92,11 +106,11 @@ func runCatalog(cmd *cobra.Command, where string, c *cataloging, env cli.Env) er
 }
 
 // catalogAll brings the page of a mirror up to date, or, if there is none, those of the mirrors below.
-func catalogAll(ctx context.Context, d *target.Destination, c *cataloging) ([]pages.Page, error) {
+func catalogAll(ctx context.Context, d *target.Destination, c *cataloging, o catalog.Options) ([]pages.Page, error) {
 	var all []pages.Page
 	var absent error // why a place has no page
 	err := roots.Each(ctx, d.Mirror(""), func(path string) error {
-		p, err := pages.One(ctx, d, c.target.CDN.PublicURL, path, catalog.Options{Title: c.title, Rebuild: c.rebuild})
+		p, err := pages.One(ctx, d, c.target.CDN.PublicURL, path, o)
 		if err == nil {
 			all = append(all, p)
 		}
@@ -105,8 +119,44 @@ func catalogAll(ctx context.Context, d *target.Destination, c *cataloging) ([]pa
 		}
 		return err
 	})
-	if err == nil && len(all) == 0 {
-		err = absent
+	switch {
+	case err != nil:
+		return all, err
+	case len(all) == 0:
+		return nil, absent
+	case all[0].Mirror != "":
+		top, err := pages.Tree(ctx, d, all, o)
+		if errors.Is(err, catalog.ErrForeign) {
+			return all, nil // the tree has a page of its own
+		}
+		if err != nil {
+			return all, err
+		}
+		all = append(all, top)
 	}
-	return all, err
+	return all, furnish(ctx, d, &all[len(all)-1])
+}
+
+// furnish adds what the top of a site has beside its page.
+func furnish(ctx context.Context, d *target.Destination, top *pages.Page) error {
+	written, err := catalog.Furnish(ctx, d.Mirror(""))
+	top.Objects += len(written)
+	top.Stale = append(top.Stale, written...)
+	top.Unchanged = top.Unchanged && len(written) == 0
+	return err
+}
+
+// options reads what the flags name.
+func (c *cataloging) options() (catalog.Options, error) {
+	o := catalog.Options{Title: c.title, Rebuild: c.rebuild, Licences: c.recipes}
+	trust, err := cli.ReadTrust(false, c.trusted)
+	o.Trusted = trust.Keys
+	if c.usage != "" {
+		text, readErr := userfile.Read(c.usage)
+		if readErr == nil {
+			o.Usage, readErr = downloads.Parse(text)
+		}
+		err = errors.Join(err, field.Wrap("usage", readErr))
+	}
+	return o, cli.Usage(err)
 }

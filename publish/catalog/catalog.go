@@ -16,11 +16,15 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/downloads"
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/licence"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
@@ -33,7 +37,7 @@ const (
 )
 
 // format is that of the segments. A page of another format is rebuilt.
-const format = 1
+const format = 2
 
 // Limits on what is read back.
 const (
@@ -43,26 +47,38 @@ const (
 
 // Options say how a page is made.
 type Options struct {
-	Title   string // such as the name of the site; empty: what the page has, at first Spack buildcache
-	URL     string // where clients find the mirror, for the lines that they copy; empty: what the page has, at first its own address
-	Rebuild bool   // number all rows anew, and read every document again
+	Title string // such as the name of the site; empty: what the page has, at first Spack buildcache
+	URL   string // where clients find the mirror, for the lines that they copy; empty: what the page has, at first its own address
+	// Trusted are keys with which signatures are compared; nil: none, and what the page has stays.
+	Trusted *key.Ring
+	// Follow leaves the trusted keys of a page as they are: signatures are compared only if Trusted are the same.
+	Follow bool
+	// Licences are read from the recipe in each tarball: another request for each new package. A page that has them keeps them.
+	Licences bool
+	// Usage is how often packages were downloaded; nil: what the page has stays.
+	Usage   *downloads.Report
+	Rebuild bool // number all rows anew, and read every document again
 	Now     time.Time
 }
 
 // A Result is what became of a page.
 type Result struct {
 	Packages  int      `json:"packages"` // that the page shows
+	Names     int      `json:"-"`        // of them
 	Added     int      `json:"added"`    // rows that are new, those of dependencies that the mirror does not offer included
 	Objects   int      `json:"objects"`  // that were written
 	Bytes     int64    `json:"bytes"`
 	Rebuilt   bool     `json:"rebuilt"`
 	Unchanged bool     `json:"unchanged"`
 	Stale     []string `json:"stale"` // names whose content is other than before
+
+	mu sync.Mutex // guards Stale while objects are stored
 }
 
 // A Store is what Update needs of a mirror. It cannot delete.
 type Store interface {
 	mirror.Reader
+	mirror.Lister
 	mirror.Writer
 	mirror.Swapper
 }
@@ -99,8 +115,9 @@ func update(ctx context.Context, s Store, o Options) (*Result, error) {
 	}
 	if was != nil && !o.Rebuild {
 		state, err := inventory.State(ctx, s)
-		if err == nil && slices.Equal(state, was.State) && was.looks(o) {
-			return &Result{Packages: was.Packages, Unchanged: true, Stale: []string{}}, nil
+		around, listErr := around(ctx, s)
+		if err == nil && listErr == nil && slices.Equal(state, was.State) && around == was.Around && was.looks(o) && o.Usage == nil {
+			return &Result{Packages: was.Packages, Names: was.Names, Unchanged: true, Stale: []string{}}, nil
 		}
 	}
 	inv, err := inventory.Read(ctx, s, "")
@@ -108,29 +125,47 @@ func update(ctx context.Context, s Store, o Options) (*Result, error) {
 		return nil, err
 	}
 	t := newTable()
-	if was != nil && !o.Rebuild {
+	again := o.Rebuild || was != nil && o.reads(was)
+	if was != nil && !again {
 		if t, err = readTable(ctx, s, was); err != nil {
 			return nil, err
 		}
 	}
-	added, err := t.take(ctx, s, inv)
+	t.pointer.dress(o, was)
+	added, err := t.take(ctx, s, inv, o)
 	if err != nil {
 		return nil, err
 	}
-	rebuilt := was != nil && o.Rebuild
+	rebuilt := was != nil && again
 	if 4*(len(t.pointer.Gone)+len(t.pointer.Moved)) > t.pointer.Rows {
 		t = newTable()
-		if added, err = t.take(ctx, s, inv); err != nil {
+		t.pointer.dress(o, was)
+		if added, err = t.take(ctx, s, inv, o); err != nil {
 			return nil, err
 		}
 		rebuilt = was != nil
 	}
-	t.pointer.dress(o, was)
-	return t.write(ctx, s, o, was, version, &Result{Packages: len(inv.Builds), Added: added, Rebuilt: rebuilt, Stale: []string{}})
+	if err := t.surround(ctx, s, inv, o, was); err != nil {
+		return nil, err
+	}
+	return t.write(ctx, s, o, was, version, &Result{Packages: len(inv.Builds), Names: t.pointer.Names, Added: added, Rebuilt: rebuilt, Stale: []string{}})
+}
+
+// reads reports whether the documents of all packages must be read again: for other trusted keys, or for licences that the page does not have.
+func (o Options) reads(was *pointer) bool {
+	return o.Licences && !was.Licences || o.Trusted != nil && !o.Follow && !slices.Equal(fingerprints(o.Trusted), was.Trusted)
+}
+
+func fingerprints(r *key.Ring) (all []string) {
+	for _, f := range r.Fingerprints() {
+		all = append(all, string(f))
+	}
+	slices.Sort(all)
+	return all
 }
 
 // take adds what is new in an inventory and notes what is gone.
-func (t *table) take(ctx context.Context, s mirror.Reader, inv *inventory.Inventory) (added int, err error) {
+func (t *table) take(ctx context.Context, s mirror.Reader, inv *inventory.Inventory, o Options) (added int, err error) {
 	var fresh []*query.Node
 	gone := make(map[int]bool)
 	for row := range t.pointer.Rows {
@@ -155,7 +190,7 @@ func (t *table) take(ctx context.Context, s mirror.Reader, inv *inventory.Invent
 			builds = append(builds, b)
 		}
 	}
-	documents, err := inventory.Documents(ctx, s, builds)
+	documents, err := inventory.JudgedDocuments(ctx, s, builds, t.pointer.judges(o.Trusted))
 	if err != nil {
 		return 0, err
 	}
@@ -163,15 +198,39 @@ func (t *table) take(ctx context.Context, s mirror.Reader, inv *inventory.Invent
 	for _, d := range documents {
 		byHash[d.Hash] = d
 	}
+	licences, err := t.licences(ctx, s, inv, documents)
+	if err != nil {
+		return 0, err
+	}
 	t.grow(len(fresh))
 	for _, n := range fresh {
 		if old, known := t.rows[n.Hash]; known {
 			t.pointer.Moved = append(t.pointer.Moved, [2]int{old, t.pointer.Rows})
 		}
-		t.add(n, byHash[n.Hash])
+		t.add(n, byHash[n.Hash], licences[n.Hash])
 	}
 	t.pointer.count(inv)
 	return len(fresh), nil
+}
+
+// licences reads what the recipes of new packages say of them, if that is wanted. A tarball that cannot be read says nothing.
+func (t *table) licences(ctx context.Context, s mirror.Reader, inv *inventory.Inventory, documents []*inventory.Document) (map[string]string, error) {
+	found := make([]string, len(documents))
+	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(documents), func(ctx context.Context, i int) error {
+		tarball := documents[i].Tarball()
+		if !t.pointer.Licences || tarball == nil {
+			return nil
+		}
+		if f, err := licence.Read(ctx, s, tarball.Name, inv.Graph, documents[i].Node); err == nil {
+			found[i] = f.Licence
+		}
+		return ctx.Err()
+	})
+	all := make(map[string]string)
+	for i, d := range documents {
+		all[d.Hash] = found[i]
+	}
+	return all, err
 }
 
 // ordered are the packages that an inventory offers and all that they need, dependencies first.
@@ -199,18 +258,18 @@ func ordered(inv *inventory.Inventory) []*query.Node {
 
 // write stores the segments that are not there yet, and then the page.
 func (t *table) write(ctx context.Context, s Store, o Options, was *pointer, version mirror.Version, r *Result) (*Result, error) {
-	uploads := t.seal()
+	uploads := append(t.seal(), t.beside...)
 	uploads = append(uploads, assets()...)
-	if was != nil && t.pointer.same(was) {
+	if was != nil && t.pointer.same(was) && !o.Rebuild {
 		r.Unchanged = true
 		return r, nil
 	}
 	there := make(map[string]bool)
-	if was != nil {
+	if was != nil && !o.Rebuild {
 		there = was.names()
 	}
 	uploads = slices.DeleteFunc(uploads, func(u mirror.Upload) bool { return there[u.Name] })
-	if err := parallel.Each(ctx, 16, uploads, func(ctx context.Context, u mirror.Upload) error { return s.Create(ctx, u) }); err != nil {
+	if err := parallel.Each(ctx, 16, uploads, func(ctx context.Context, u mirror.Upload) error { return r.store(ctx, s, u) }); err != nil {
 		return nil, fmt.Errorf("catalog: %w", err)
 	}
 	if err := t.pointer.prove(ctx, s, was, version); err != nil {
@@ -233,6 +292,24 @@ func (t *table) write(ctx context.Context, s Store, o Options, was *pointer, ver
 	}
 	r.Stale = append(r.Stale, Page)
 	return r, nil
+}
+
+// store stores an object that is named by its content. Another one of that name is damaged, and is replaced.
+func (r *Result) store(ctx context.Context, s Store, u mirror.Upload) error {
+	err := s.Create(ctx, u)
+	if !errors.Is(err, mirror.ErrExist) {
+		return err
+	}
+	there, err := s.Stat(ctx, u.Name)
+	if err != nil {
+		return err
+	}
+	if _, err = s.Swap(ctx, u, there.Version); err == nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.Stale = append(r.Stale, u.Name)
+	}
+	return err
 }
 
 // readPage returns what the page of a mirror names; nil if there is none, or one of another format.

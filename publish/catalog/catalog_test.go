@@ -111,7 +111,7 @@ func TestWhatIsNotOursIsNotReplaced(t *testing.T) {
 	}
 	updated(t, m, Options{})
 	segments, err := filepath.Glob(filepath.Join(at, Parts, "*.json"))
-	if err != nil || len(segments) != 4 {
+	if err != nil || len(segments) != 5 {
 		t.Fatal(segments, err)
 	}
 	for _, s := range segments {
@@ -122,6 +122,37 @@ func TestWhatIsNotOursIsNotReplaced(t *testing.T) {
 	setIndex(t, at, indexOf(t, at), func(name string) bool { return name != "zlib" })
 	if _, err := Update(t.Context(), m, Options{}); err == nil || !strings.Contains(err.Error(), "catalog") {
 		t.Error(err)
+	}
+	r := updated(t, m, Options{Rebuild: true})
+	if p, _, err := readPage(t.Context(), m); err != nil || !r.Rebuilt {
+		t.Error(err, r)
+	} else if _, err := readTable(t.Context(), m, p); err != nil {
+		t.Errorf("after a rebuild: %v", err)
+	}
+}
+
+// What is damaged under the name of its own content is replaced by a rebuild, and invalidated.
+func TestARebuildReplacesDamage(t *testing.T) {
+	m, at := fixture(t, "v3-signed")
+	updated(t, m, Options{})
+	parts, err := filepath.Glob(filepath.Join(at, Parts, "*"))
+	if err != nil || len(parts) != 7 {
+		t.Fatal(parts, err)
+	}
+	for _, p := range parts {
+		if err := os.Truncate(p, 3); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := updated(t, m, Options{Rebuild: true})
+	if len(r.Stale) != len(parts)+1 {
+		t.Errorf("%+v", r)
+	}
+	for _, p := range parts {
+		text, err := os.ReadFile(p)
+		if err != nil || !strings.HasPrefix(filepath.Base(p), blob.DigestOf(text).String()) {
+			t.Errorf("%s is still damaged: %v", p, err)
+		}
 	}
 }
 
@@ -287,7 +318,7 @@ func TestTwentyPackagesMoreCostLittle(t *testing.T) {
 		return &inventory.Document{Build: &inventory.Build{Node: n}, Size: 900, Stored: time.Unix(1_700_000_000, 0), Signer: "E2B916BA3F20EF43B0E1929C3F8A0A25420FACD5"}
 	}
 	for _, n := range nodes {
-		first.add(n, document(n))
+		first.add(n, document(n), "MIT")
 	}
 	m := memory{}
 	_, all := m.store(t, first)
@@ -303,7 +334,7 @@ func TestTwentyPackagesMoreCostLittle(t *testing.T) {
 		}
 		table.grow(20)
 		for _, n := range synthetic(g, 10_000+20*round, 10_020+20*round) {
-			table.add(n, document(n))
+			table.add(n, document(n), "MIT")
 		}
 		var written int
 		written, all = m.store(t, table)
@@ -330,7 +361,7 @@ func TestPackagesComeAndGo(t *testing.T) {
 		setIndex(t, at, whole, keep)
 		inv, err := inventory.Read(t.Context(), m, "")
 		if err == nil {
-			_, err = table.take(t.Context(), m, inv)
+			_, err = table.take(t.Context(), m, inv, Options{})
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
@@ -32,12 +33,17 @@ type pointer struct {
 	Packages int                     `json:"packages"`
 	Names    int                     `json:"names"` // of packages that are offered
 	Layouts  []string                `json:"layouts"`
-	State    []string                `json:"state"`            // of the indices that it shows: see inventory.State
-	Proofs   []string                `json:"proofs,omitempty"` // what was proved of the storage: see mirror.Prover
-	Full     map[string]int          `json:"full"`             // of each kind, after how many rows a segment is full
-	Segments map[string][]segmentRef `json:"segments"`         // of each kind
-	Gone     []int                   `json:"gone"`             // rows that are no longer offered
-	Moved    [][2]int                `json:"moved"`            // rows of dependencies that were offered later, and their new rows
+	State    []string                `json:"state"`              // of the indices that it shows: see inventory.State
+	Proofs   []string                `json:"proofs,omitempty"`   // what was proved of the storage: see mirror.Prover
+	Full     map[string]int          `json:"full"`               // of each kind, after how many rows a segment is full
+	Segments map[string][]segmentRef `json:"segments"`           // of each kind
+	Around   string                  `json:"around,omitempty"`   // of views and keys, as they were listed
+	Beside   string                  `json:"beside,omitempty"`   // digest of what there is beside packages: see beside
+	Usage    string                  `json:"usage,omitempty"`    // digest of downloads: see fetched
+	Trusted  []string                `json:"trusted,omitempty"`  // fingerprints of the keys that signatures were compared with
+	Licences bool                    `json:"licences,omitempty"` // they are read from recipes
+	Gone     []int                   `json:"gone"`               // rows that are no longer offered
+	Moved    [][2]int                `json:"moved"`              // rows of dependencies that were offered later, and their new rows
 	// Runs are the targets of packages that each processor runs.
 	Runs map[string][]string `json:"runs"`
 	// Includes are, of each target of a package, the targets that it is a superset of.
@@ -101,7 +107,19 @@ func (p *pointer) dress(o Options, was *pointer) {
 		was = &pointer{Title: "Spack buildcache"}
 	}
 	p.Script, p.Style = scriptName, styleName
+	p.Licences = o.Licences || was.Licences
+	if p.Trusted = was.Trusted; o.Trusted != nil && !(o.Follow && was.Format != 0) {
+		p.Trusted = fingerprints(o.Trusted)
+	}
 	p.Title, p.URL = cmp.Or(o.Title, was.Title), cmp.Or(o.URL, was.URL)
+}
+
+// judges returns the keys with which signatures are compared, if they are those that the page names.
+func (p *pointer) judges(trusted *key.Ring) *key.Ring {
+	if trusted == nil || !slices.Equal(fingerprints(trusted), p.Trusted) {
+		return nil
+	}
+	return trusted
 }
 
 // looks reports whether a page is dressed as the options say.
@@ -133,6 +151,11 @@ func (p *pointer) prove(ctx context.Context, s mirror.Swapper, was *pointer, ver
 // names are the objects that a page needs.
 func (p *pointer) names() map[string]bool {
 	all := map[string]bool{p.Script: true, p.Style: true}
+	for _, digest := range []string{p.Beside, p.Usage} {
+		if digest != "" {
+			all[segmentName(digest)] = true
+		}
+	}
 	for _, refs := range p.Segments {
 		for _, s := range refs {
 			all[segmentName(s.Digest)] = true
@@ -174,6 +197,7 @@ type table struct {
 	offered []bool // by row, as it was written
 	open    map[string]*segment
 	closed  []mirror.Upload
+	beside  []mirror.Upload // what there is beside packages
 }
 
 func newTable() *table { return &table{pointer: newPointer(), rows: make(map[string]int)} }
@@ -189,6 +213,8 @@ type segment struct {
 	OS       *strcol `json:"os,omitempty"`
 	Target   *strcol `json:"target,omitempty"`
 	Signer   *strcol `json:"signer,omitempty"`
+	Trust    *strcol `json:"trust,omitempty"` // of the signature: empty where it was not judged, yes or no
+	Licence  *strcol `json:"licence,omitempty"`
 	KiB      []int64 `json:"kib,omitempty"`
 	Day      []int64 `json:"day,omitempty"` // since 1970
 	Here     []int   `json:"here,omitempty"`
@@ -268,7 +294,7 @@ func (t *table) learn(kind string, s *segment, row, rows int) bool {
 			t.names = append(t.names, n)
 		}
 	case kindBuilds:
-		for _, c := range []*strcol{s.Version, s.Compiler, s.OS, s.Target, s.Signer} {
+		for _, c := range []*strcol{s.Version, s.Compiler, s.OS, s.Target, s.Signer, s.Trust, s.Licence} {
 			if c == nil || len(c.Index) != rows {
 				return false
 			}
@@ -329,6 +355,7 @@ func (t *table) segment(kind string) *segment {
 		switch kind {
 		case kindBuilds:
 			s.Version, s.Compiler, s.OS, s.Target, s.Signer = &strcol{}, &strcol{}, &strcol{}, &strcol{}, &strcol{}
+			s.Trust, s.Licence = &strcol{}, &strcol{}
 		case kindMore:
 			s.Variants = &strcol{}
 		}
@@ -339,7 +366,7 @@ func (t *table) segment(kind string) *segment {
 }
 
 // add adds the row of a package. Its dependencies have rows already.
-func (t *table) add(n *query.Node, d *inventory.Document) {
+func (t *table) add(n *query.Node, d *inventory.Document, licence string) {
 	row := t.pointer.Rows
 	t.pointer.Rows++
 	t.rows[n.Hash] = row
@@ -357,14 +384,17 @@ func (t *table) add(n *query.Node, d *inventory.Document) {
 	b.Compiler.add(strings.Join(n.Compilers(), ","))
 	b.OS.add(n.OS)
 	b.Target.add(n.Target)
-	signer, kib, day, here := "", int64(0), int64(0), 0
+	signer, trust, kib, day, here := "", "", int64(0), int64(0), 0
 	if d != nil {
+		trust = [...]string{inventory.NotJudged: "", inventory.Trusted: "yes", inventory.NotTrusted: "no"}[d.Judged]
 		signer, kib, here = d.Signer, (d.Bytes()+1023)/1024, 1
 		if !d.Stored.IsZero() {
 			day = d.Stored.Unix() / 86400
 		}
 	}
 	b.Signer.add(signer)
+	b.Trust.add(trust)
+	b.Licence.add(licence)
 	b.KiB, b.Day, b.Here = append(b.KiB, kib), append(b.Day, day), append(b.Here, here)
 	t.offered = append(t.offered, here == 1)
 	x := t.segment(kindMore)

@@ -23,6 +23,7 @@ type Document struct {
 	Stored   time.Time
 	Signed   bool
 	Signer   string // key id or fingerprint, as the signature says; empty if it does not say
+	Judged   Judgement // what a Judge says of its signature
 	Blobs    []Blob
 	Unusable error // why the document cannot be used; nil if it can
 }
@@ -54,11 +55,26 @@ func (d *Document) Bytes() int64 {
 	return n
 }
 
+// A Judgement is whether the signature of a document is good and by a trusted key.
+type Judgement int
+
+// Nobody has judged the signature; it is good and by a trusted key; or it is not, or there is none.
+const (
+	NotJudged Judgement = iota
+	Trusted
+	NotTrusted
+)
+
 // Documents reads the documents of builds, in their order.
 func Documents(ctx context.Context, r mirror.Reader, builds []*Build) ([]*Document, error) {
+	return JudgedDocuments(ctx, r, builds, nil)
+}
+
+// JudgedDocuments is Documents, and compares their signatures with trusted keys. Nil: there are none.
+func JudgedDocuments(ctx context.Context, r mirror.Reader, builds []*Build, trusted *key.Ring) ([]*Document, error) {
 	all := make([]*Document, len(builds))
 	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(builds), func(ctx context.Context, i int) error {
-		d, err := readDocument(ctx, r, builds[i])
+		d, err := readDocument(ctx, r, builds[i], trusted)
 		all[i] = d
 		return err
 	})
@@ -66,7 +82,7 @@ func Documents(ctx context.Context, r mirror.Reader, builds []*Build) ([]*Docume
 }
 
 // readDocument fails if the mirror cannot be read. What is wrong with the document is in Unusable.
-func readDocument(ctx context.Context, r mirror.Reader, b *Build) (*Document, error) {
+func readDocument(ctx context.Context, r mirror.Reader, b *Build, trusted *key.Ring) (*Document, error) {
 	d := &Document{Build: b}
 	var denied error // as in Read
 	for _, name := range b.Documents() {
@@ -87,6 +103,7 @@ func readDocument(ctx context.Context, r mirror.Reader, b *Build) (*Document, er
 				d.Signer = issuer.String()
 			}
 		}
+		d.judge(text, trusted)
 		return d, d.point(ctx, r, text)
 	}
 	if denied != nil {
@@ -94,6 +111,18 @@ func readDocument(ctx context.Context, r mirror.Reader, b *Build) (*Document, er
 	}
 	d.Unusable = errors.New("its document is not there: run publish verify")
 	return d, nil
+}
+
+func (d *Document) judge(text []byte, trusted *key.Ring) {
+	if trusted == nil {
+		return
+	}
+	d.Judged = NotTrusted
+	if d.Signed {
+		if _, err := trusted.Verify(text); err == nil {
+			d.Judged = Trusted
+		}
+	}
 }
 
 // point reads what a document points at.

@@ -68,6 +68,15 @@ func ReadPublic(armored []byte) (*Public, error) {
 // Fingerprint is that of the primary key.
 func (p *Public) Fingerprint() Fingerprint { return fingerprint(p.certificate.primary) }
 
+// Fingerprints are those of the key and its subkeys, any of which may have made a signature.
+func (p *Public) Fingerprints() []Fingerprint {
+	all := []Fingerprint{p.Fingerprint()}
+	for _, s := range p.certificate.subkeys {
+		all = append(all, fingerprint(s.key))
+	}
+	return all
+}
+
 // Made reports whether the primary key or a subkey is the one that a signature names.
 func (p *Public) Made(i Issuer) bool { return p.certificate.find(i) != nil }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 )
 
@@ -54,6 +55,20 @@ func Find(ctx context.Context, tarball io.Reader, n *query.Node) (*Recipe, error
 			}
 		}
 	}
+}
+
+// Read finds out what the recipe in a stored tarball says of a package. As little of the tarball is read as possible.
+func Read(ctx context.Context, r mirror.Reader, tarball string, g *query.Graph, n *query.Node) (Facts, error) {
+	o, err := r.Open(ctx, tarball)
+	if err != nil {
+		return Facts{}, fmt.Errorf("read %s: %w", tarball, err)
+	}
+	defer o.Body.Close()
+	recipe, err := Find(ctx, o.Body, n)
+	if err != nil {
+		return Facts{}, fmt.Errorf("read %s: %w", tarball, err)
+	}
+	return recipe.Of(g, n), nil
 }
 
 // paths are the ends of the names that the recipe of a package may have in its tarball.

@@ -312,6 +312,75 @@ func TestThePageFindsPackages(t *testing.T) {
 	}
 }
 
+// What there is beside packages: views, whose keys are trusted, licences, downloads, what changed, release files; and the page of a tree, that for what
+// is missing and robots.txt.
+func TestThePageShowsWhatIsBesidePackages(t *testing.T) {
+	tree := t.TempDir()
+	dir := filepath.Join(tree, "noble", "spack")
+	publish(t, "--view", "site/login", "../testdata/v3-signed", "file://"+dir)
+	for name, text := range map[string]string{"slurm-25.11.tar.gz": "x", "slurm-25.11.tar.gz.asc": "s", "other.tar.gz": "y"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	usage := filepath.Join(t.TempDir(), "usage.json")
+	var report struct {
+		Mirrors []struct{ Packages []struct{ Hash, Name string } }
+	}
+	if err := json.Unmarshal([]byte(publish(t, "ls", "--json", "file://"+dir, "zlib")), &report); err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf(`{"version":1,"from":"2026-11-01","to":"2026-11-28","packages":[{"name":"zlib","hash":%q,"downloads":412}]}`, report.Mirrors[0].Packages[0].Hash)
+	if err := os.WriteFile(usage, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, "catalog", "--title", "ACME <HPC>", "--trusted-keys", "../testdata/keys/one.pub", "--usage", usage, "--licenses", "file://"+tree)
+	s := serve(t, tree)
+	b := open(t)
+	at := s.url + "noble/spack/index.html"
+	b.at(at+"#/?view=site%2Flogin", "11 packages")
+	if got := b.text("legend"); !strings.Contains(got, "View") || !strings.Contains(got, "Signature") {
+		t.Error(got)
+	}
+	b.at(at+"#/?view=none", "Nothing found.")
+	b.at(at+"#/p/zlib/"+report.Mirrors[0].Packages[0].Hash, "1 build of zlib")
+	for _, want := range []string{"which this cache publishes; the signature is good and by a trusted key", "412 downloads", "In the views site/login"} {
+		if got := b.text("section p"); !strings.Contains(got, want) {
+			t.Errorf("no %q in %s", want, got)
+		}
+	}
+	b.at(at+"#/new", "The latest packages")
+	if got := b.text(".news"); !strings.Contains(got, "11 packages added") || !strings.Contains(got, "publish") {
+		t.Errorf("what changed: %s", got)
+	}
+	b.at(at+"#/files", "2 files")
+	if got := b.text("td"); !strings.Contains(got, "slurm-25.11.tar.gz") || !strings.Contains(got, "signature") || !strings.Contains(got, "not signed") {
+		t.Error(got)
+	}
+	b.at(at+"#/use", "How to use")
+	if got := b.text("pre"); !strings.Contains(got, "spack mirror add --name site/login cache") {
+		t.Error(got)
+	}
+	for _, page := range []string{"index.html", "404.html"} {
+		b.do(chromedp.Navigate(s.url + page))
+		var refused string
+		b.eval(`(() => { try { const s = document.createElement('script'); s.textContent = 'window.ran = 1'; document.body.append(s); } catch (e) {} return window.ran ? 'ran' : ''; })()`, &refused)
+		if refused != "" {
+			t.Errorf("%s runs scripts", page)
+		}
+	}
+	b.do(chromedp.Navigate(s.url + "index.html"))
+	if got := b.text("h1") + b.text("td"); !strings.Contains(got, "ACME <HPC>") || !strings.Contains(got, "noble/spack | 11 | 11") {
+		t.Errorf("the tree: %s", got)
+	}
+	if text, err := os.ReadFile(filepath.Join(tree, "robots.txt")); err != nil || !strings.Contains(string(text), "Disallow: /*/blobs/") {
+		t.Errorf("%v: %s", err, text)
+	}
+	if again := publish(t, "catalog", "--usage", usage, "file://"+tree); !strings.Contains(again, "index.html: 11 packages, is up to date") {
+		t.Errorf("again: %s", again)
+	}
+}
+
 // A facet is in the address, and keeps the focus.
 func TestFacets(t *testing.T) {
 	s := fixture(t, "v3-signed")

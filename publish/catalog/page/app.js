@@ -40,19 +40,46 @@ const load = kind => kinds[kind] ||= Promise.all(pointer.segments[kind].map(segm
 
 const names = [], ids = new Map();
 const rows = { name: [], kib: [], day: [], here: [] };
-const columns = ['version', 'compiler', 'os', 'target', 'signer'];
+const columns = ['version', 'compiler', 'os', 'target', 'signer', 'trust', 'licence'];
 for (const c of columns) rows[c] = [];
 const moved = new Map(pointer.moved), gone = new Set(pointer.gone);
 const latest = row => { while (moved.has(row)) row = moved.get(row); return row; };
 
+let beside = { views: {}, keys: [], news: [], files: [] }; // what there is beside packages
+const views = new Map(); // of each view, a mark for each row that is in it
+let hits = null; // downloads of each row
+const loadUsage = async () => {
+  if (!pointer.usage || hits) return;
+  const found = await segment({ sha256: pointer.usage });
+  hits = new Map();
+  for (let i = 0; i < found.of.length; i += 2) hits.set(latest(found.of[i]), found.of[i + 1]);
+};
+
 async function loadBuilds() {
-  const [n, b] = await Promise.all([load('n'), load('b')]);
+  const [n, b, more] = await Promise.all([load('n'), load('b'), pointer.beside ? segment({ sha256: pointer.beside }) : beside]);
+  beside = more;
   for (const s of n) for (const name of s.names || []) { ids.set(name, names.length); names.push(name); }
   for (const s of b) {
     for (const c of ['name', 'kib', 'day', 'here']) for (const v of s[c]) rows[c].push(v);
     for (const c of columns) for (const i of s[c].i) rows[c].push(s[c].v[i]);
   }
   for (const row of gone) rows.here[row] = 0;
+  for (const [name, runs] of Object.entries(beside.views)) {
+    const marks = new Uint8Array(rows.name.length);
+    let at = 0;
+    for (let i = 0; i < runs.length; i += 2) { at += runs[i]; marks.fill(1, at, at + runs[i + 1]); at += runs[i + 1]; }
+    views.set(name, marks);
+  }
+  document.querySelector('nav [href="#/files"]').hidden = !beside.files.length;
+}
+const viewsOf = row => [...views].filter(([, marks]) => marks[row]).map(([name]) => name);
+// keyOf is the key that the cache publishes and a signature names, as far as that tells.
+const keyOf = signer => beside.keys.find(k => k.issuers.some(f => f === signer || signer.length >= 16 && f.endsWith(signer)));
+function signedBy(row) {
+  const signer = rows.signer[row], key = signer && keyOf(signer);
+  if (!signer) return 'not signed';
+  return ['signed by key ', el('code', null, bdi(signer)), key && key.names.length > 0 && [' (', bdi(key.names[0]), ')'], key ? ', which this cache publishes' : ', which this cache does not publish',
+    rows.trust[row] === 'yes' ? '; the signature is good and by a trusted key' : rows.trust[row] === 'no' ? [' – ', el('strong', { class: 'bad' }, 'the signature is not by a trusted key')] : ''];
 }
 
 let more; // variants and dependencies
@@ -251,22 +278,26 @@ const linkTo = (name, hash) => '#/p/' + encodeURIComponent(name) + (hash ? '/' +
 
 // Results.
 let shownResults = 40;
-const facets = [['os', 'Operating system'], ['target', 'Target'], ['signer', 'Signed by']];
-async function results(params) {
+const facets = [['os', 'Operating system'], ['target', 'Target'], ['view', 'View'], ['signer', 'Signed by'], ['trust', 'Signature'], ['licence', 'Licence']];
+const valuesOf = (key, row) => key === 'view' ? viewsOf(row) : [rows[key][row]];
+const valueText = { trust: { yes: 'trusted', no: 'not trusted', '': 'not judged' }, signer: { '': 'nobody' }, licence: { '': 'not known' } };
+const facetText = (key, v) => valueText[key]?.[v] ?? (key === 'signer' ? keyOf(v)?.names[0]?.replace(/ *[(<].*$/, '') || v.slice(-16) : v);
+async function results(params, stale) {
   const text = (params.get('q') || '').slice(0, 300);
   let q;
   try { q = parseQuery(text); } catch (e) { return message(e.message, true); }
   if (needsMore(q)) await loadMore();
   if (needsHashes(q)) await loadHashes();
+  if (stale()) return;
   performance.mark('search');
   let found = search(q);
   performance.measure('match', 'search');
   const runsOn = params.get('runs') || '';
   if (runsOn) found = found.filter(row => runs.get(runsOn)?.has(rows.target[row]));
   const chosen = new Map(facets.map(([key]) => [key, new Set(params.getAll(key))]));
-  const passes = (row, except) => facets.every(([key]) => key === except || chosen.get(key).size === 0 || chosen.get(key).has(rows[key][row]));
+  const passes = (row, except) => facets.every(([key]) => key === except || chosen.get(key).size === 0 || valuesOf(key, row).some(v => chosen.get(key).has(v)));
   const counts = new Map(facets.map(([key]) => [key, new Map()]));
-  for (const row of found) for (const [key] of facets) if (passes(row, key)) counts.get(key).set(rows[key][row], (counts.get(key).get(rows[key][row]) || 0) + 1);
+  for (const row of found) for (const [key] of facets) if ((key !== 'view' || views.size) && passes(row, key)) for (const v of valuesOf(key, row)) counts.get(key).set(v, (counts.get(key).get(v) || 0) + 1);
   found = found.filter(row => passes(row));
   const groups = new Map();
   for (const row of found) { const g = groups.get(rows.name[row]); if (g) g.push(row); else groups.set(rows.name[row], [row]); }
@@ -296,9 +327,10 @@ function changed(params, change) {
 }
 function facet(key, title, counts, chosen, params) {
   const values = [...new Set([...counts.keys(), ...chosen])].sort((a, b) => (counts.get(b) || 0) - (counts.get(a) || 0) || (a < b ? -1 : 1)).slice(0, 12);
+  if (values.length === 1 && values[0] === '' && key !== 'signer') return null; // nothing is known
   return values.length > 0 && el('fieldset', null, el('legend', null, title), values.map(v => el('label', null,
     el('input', { type: 'checkbox', checked: chosen.has(v), 'data-focus': key + ' ' + v, on: { change: e => changed(params, p => { p.delete(key); for (const w of chosen) if (w !== v) p.append(key, w); if (e.target.checked) p.append(key, v); }) } }),
-    el('span', null, bdi(v === '' ? 'nobody' : key === 'signer' ? v.slice(-16) : v)), el('span', null, (counts.get(v) || 0).toLocaleString('en')))));
+    el('span', null, bdi(facetText(key, v))), el('span', null, (counts.get(v) || 0).toLocaleString('en')))));
 }
 function runsField(params, runsOn) {
   return el('fieldset', null, el('legend', null, el('label', { for: 'runs' }, 'Runs on')),
@@ -307,20 +339,25 @@ function runsField(params, runsOn) {
 }
 
 // One package.
-async function package_(name, hash) {
+async function package_(name, hash, stale) {
   const id = ids.get(name);
   const builds = [];
   for (let row = 0; row < rows.name.length; row++) if (rows.name[row] === id && rows.here[row]) builds.push(row);
   if (id === undefined || !builds.length) return message('This cache has no package ' + shown(name) + '.', false);
-  await Promise.all([loadMore(), loadHashes()]);
+  if (!rows.needs || !rows.hash) { // the rest takes longer
+    status.textContent = 'Loading ' + count(builds.length, 'build') + ' of ' + shown(name) + '…';
+    view.replaceChildren(el('div', null, el('p', null, el('a', { href: '#/' }, '← Packages')), el('h2', null, bdi(name)), matrix(builds)));
+  }
+  await Promise.all([loadMore(), loadHashes(), loadUsage()]);
+  if (stale()) return;
   builds.sort((a, b) => compareVersions(versionOf(b), versionOf(a)) || (rows.os[a] < rows.os[b] ? -1 : 1));
   const one = hash ? builds.filter(row => rows.hash[row].startsWith(hash)) : [];
   status.textContent = count(builds.length, 'build') + ' of ' + shown(name);
   document.title = shown(name) + ' – ' + pointer.title;
   view.replaceChildren(el('div', null, el('p', null, el('a', { href: '#/' }, '← Packages')), el('h2', null, bdi(name)),
     hash && !one.length && el('p', { class: 'bad' }, 'There is no build /' + shown(hash) + ' here.'),
-    one.map(build), one.length === 1 && compared(one[0], builds), matrix(builds), table('Builds', ['Hash', 'Version', 'Compiler', 'System', 'Size', 'Stored', 'Variants'], builds.map(row => [
-      el('a', { href: linkTo(name, rows.hash[row]) }, '/' + rows.hash[row].slice(0, 7)), bdi(rows.version[row]), bdi(rows.compiler[row]), [bdi(rows.os[row]), ' ', bdi(rows.target[row])], size(rows.kib[row]), day(rows.day[row]), bdi(differing(row, builds))])),
+    one.map(build), one.length === 1 && compared(one[0], builds), matrix(builds), table('Builds', ['Hash', 'Version', 'Compiler', 'System', 'Size', 'Stored', ...(hits ? ['Downloads'] : []), 'Variants'], builds.map(row => [
+      el('a', { href: linkTo(name, rows.hash[row]) }, '/' + rows.hash[row].slice(0, 7)), bdi(rows.version[row]), bdi(rows.compiler[row]), [bdi(rows.os[row]), ' ', bdi(rows.target[row])], size(rows.kib[row]), day(rows.day[row]), ...(hits ? [(hits.get(row) || 0).toLocaleString('en')] : []), bdi(differing(row, builds))])),
     needed(builds)));
 }
 // differing are the variants that not all builds have.
@@ -349,21 +386,38 @@ function build(row) {
   const hash = rows.hash[row];
   return el('section', { 'aria-label': 'Build ' + hash.slice(0, 7) }, el('h3', null, '/' + hash.slice(0, 7), ' ', bdi(rows.version[row])),
     el('p', null, bdi(rows.os[row]), ' ', bdi(rows.target[row]), rows.compiler[row] && [', built with ', bdi(rows.compiler[row])], ', ', size(rows.kib[row]), ', stored ', el('time', { datetime: day(rows.day[row]) }, day(rows.day[row])), ', ',
-      rows.signer[row] ? ['signed by key ', el('code', null, bdi(rows.signer[row]))] : 'not signed', '.'),
-    copy('spack install --cache-only /' + hash), el('p', null, el('code', null, bdi(rows.variants[row]))),
+      signedBy(row), '.', rows.licence[row] && [' Licence: ', bdi(rows.licence[row]), '.'], hits && [' ', count(hits.get(row) || 0, 'download'), '.'], viewsOf(row).length > 0 && [' In the views ', viewsOf(row).map((v, i) => [i > 0 && ', ', bdi(v)]), '.']),
+    copy('spack install --cache-only /' + hash), el('details', null, el('summary', null, 'In spack.yaml and in a Dockerfile'), copy('spack:\n  specs:\n  - /' + hash), copy('RUN spack install --cache-only /' + hash)), el('p', null, el('code', null, bdi(rows.variants[row]))),
     rows.needs[row].length > 0 && table('Depends on', ['Package', 'For'], rows.needs[row].map(([to, t]) => [rowLink(to), types(t)])));
 }
-// differences are where a build is other than another one of the same package: itself, then what it depends on.
-function differences(a, b) {
+// own is where two builds of a package differ themselves.
+function own(a, b) {
   const found = [];
   for (const key of ['version', 'os', 'target', 'compiler']) if (rows[key][a] !== rows[key][b]) found.push([key + ' ', bdi(rows[key][a] || 'none'), ' and ', bdi(rows[key][b] || 'none')]);
   const x = rows.variants[a].split(' '), y = rows.variants[b].split(' ');
   const only = x.filter(w => !y.includes(w)).join(' '), other = y.filter(w => !x.includes(w)).join(' ');
   if (only || other) found.push([bdi(only || 'no such variant'), ' and ', bdi(other || 'no such variant')]);
-  const needs = row => new Map(rows.needs[row].map(([to]) => [names[rows.name[to]] + '/' + rows.hash[to], to]));
-  const p = needs(a), q = needs(b), changed = new Set([...p, ...q].filter(([k]) => !(p.has(k) && q.has(k))).map(([, to]) => names[rows.name[to]]));
-  if (changed.size) found.push(['dependencies ', [...changed].sort().slice(0, 12).map((n, i) => [i > 0 && ', ', bdi(n)])]);
-  return found.length ? found.map((f, i) => [i > 0 && '; ', f]) : 'the recipe, or what its dependencies depend on';
+  const needs = row => new Set(rows.needs[row].map(([to]) => rows.name[to])), p = needs(a), q = needs(b);
+  const alone = [...p].filter(n => !q.has(n)).concat([...q].filter(n => !p.has(n)));
+  if (alone.length) found.push(['only one of them needs ', alone.slice(0, 12).map((n, i) => [i > 0 && ', ', bdi(names[n])])]);
+  return found;
+}
+// differences are where a build is other than another one: itself, or else the nearest of its dependencies that are themselves other.
+function differences(a, b) {
+  const seen = new Set(), found = [];
+  for (let level = [[a, b, []]]; level.length && !found.length;) {
+    const next = [];
+    for (const [x, y, path] of level) {
+      const here = own(x, y);
+      if (here.length) { found.push([path.length > 0 && [bdi(path.join(' → ')), ': '], here.map((f, i) => [i > 0 && '; ', f])]); continue; }
+      const others = new Map(rows.needs[y].map(([to]) => [rows.name[to], to]));
+      const changed = rows.needs[x].filter(([to]) => others.has(rows.name[to]) && rows.hash[to] !== rows.hash[others.get(rows.name[to])]);
+      if (!changed.length) found.push([path.length > 0 && [bdi(path.join(' → ')), ': '], 'the recipe, or what it was built from']);
+      for (const [to] of changed) if (!seen.has(to)) { seen.add(to); next.push([to, others.get(rows.name[to]), [...path, names[rows.name[to]]]]); }
+    }
+    level = next;
+  }
+  return found.slice(0, 4).map((f, i) => [i > 0 && el('br'), f]);
 }
 function compared(row, builds) {
   const others = builds.filter(b => b !== row).slice(0, 30);
@@ -388,16 +442,31 @@ function use() {
   const safe = /^[A-Za-z0-9:/._~%+-]+$/.test(url);
   status.textContent = 'How to use this cache';
   view.replaceChildren(el('div', null, el('h2', null, 'Use this cache'), safe ? [
-    el('h3', null, 'In a shell'), copy('spack mirror add cache ' + url), el('h3', null, 'Trust its keys'), el('p', null, 'This trusts whoever signed the packages:'), copy('spack buildcache keys --install --trust'),
+    el('h3', null, 'In a shell'), copy('spack mirror add cache ' + url), el('h3', null, 'Trust its keys'), beside.keys.length ? [el('p', null, 'This trusts the keys that the cache publishes:'), el('ul', null, beside.keys.map(k => el('li', null, el('code', null, bdi(k.fingerprint)), k.names.length > 0 && [' ', bdi(k.names[0])], k.trusted && ', trusted by those who run this cache')))] : el('p', null, 'This cache publishes no key.'), copy('spack buildcache keys --install --trust'),
     el('h3', null, 'In spack.yaml'), copy('spack:\n  mirrors:\n    cache: ' + url), el('h3', null, 'In a Dockerfile'), copy('RUN spack mirror add cache ' + url + ' && spack buildcache keys --install --trust'),
-    el('h3', null, 'List it'), copy('spack buildcache list --allarch')] : el('p', null, 'The address of this cache cannot be shown as a command.')));
+    views.size > 0 && [el('h3', null, 'Only a view of it'), [...views.keys()].map(v => /^[A-Za-z0-9._\/-]+$/.test(v) && copy('spack mirror add --name ' + v + ' cache ' + url))], el('h3', null, 'List it'), copy('spack buildcache list --allarch')] : el('p', null, 'The address of this cache cannot be shown as a command.')));
 }
 function news() {
   const all = [];
   for (let row = 0; row < rows.name.length; row++) if (rows.here[row]) all.push(row);
   all.sort((a, b) => rows.day[b] - rows.day[a] || b - a);
   status.textContent = 'The latest packages';
-  view.replaceChildren(el('div', null, el('h2', null, 'New'), table('The latest 100 packages', ['Stored', 'Package', 'System'], all.slice(0, 100).map(row => [day(rows.day[row]), el('a', { href: linkTo(names[rows.name[row]]) }, bdi(names[rows.name[row]] + '@' + rows.version[row])), [bdi(rows.os[row]), ' ', bdi(rows.target[row])]]))));
+  view.replaceChildren(el('div', null, el('h2', null, 'New'), beside.news.length > 0 && [el('h3', null, 'What changed'), el('ul', { class: 'news' }, beside.news.map(change))], table('The latest 100 packages', ['Stored', 'Package', 'System'], all.slice(0, 100).map(row => [day(rows.day[row]), el('a', { href: linkTo(names[rows.name[row]]) }, bdi(names[rows.name[row]] + '@' + rows.version[row])), [bdi(rows.os[row]), ' ', bdi(rows.target[row])]]))));
+}
+// change is one switch of an index.
+function change(e) {
+  const list = (word, all, more) => all.length > 0 && el('details', null, el('summary', null, count(all.length + more, 'package') + ' ' + word), el('ul', null, all.map(id => el('li', null, packageLink(id))), more > 0 && el('li', null, 'and ' + count(more, 'more', 'more'))));
+  return el('li', null, el('time', { datetime: e.time }, e.time.replace('T', ' ').replace('Z', ' UTC')), ' ', el('code', null, bdi(e.command)), e.by && [' by ', bdi(e.by)], e.reason && [': ', bdi(e.reason)], list('added', e.added, e.more[0]), list('removed', e.removed, e.more[1]));
+}
+function packageLink(id) { // name@version/hash
+  const m = /^([^@]+)@(.*)\/([a-z2-7]{7,32})$/.exec(id);
+  return m && ids.has(m[1]) ? el('a', { href: linkTo(m[1], m[3]) }, bdi(m[1] + '@' + m[2])) : bdi(id);
+}
+function files() {
+  status.textContent = count(beside.files.length, 'file');
+  const at = name => './' + name.split('/').map(encodeURIComponent).join('/');
+  view.replaceChildren(el('div', null, el('h2', null, 'Files'), table('Files beside the packages', ['File', 'Size', 'Stored', 'Checked by'], beside.files.map(f => [
+    el('a', { href: at(f.name) }, bdi(f.name)), size(Math.ceil(f.bytes / 1024)), f.day, [f.signature ? el('a', { href: at(f.name + '.asc') }, 'signature') : 'not signed', f.checksum && [' ', el('a', { href: at(f.name + '.sha256') }, 'checksum')]]]))));
 }
 function message(text, bad) {
   status.textContent = shown(text);
@@ -407,14 +476,15 @@ let turn = 0;
 async function route() {
   const mine = ++turn, { parts, params } = address(), focus = document.activeElement?.getAttribute('data-focus');
   document.title = pointer.title;
-  for (const a of document.querySelectorAll('nav a')) a.toggleAttribute('aria-current', a.getAttribute('href') === '#/' + (parts[0] === 'new' || parts[0] === 'use' ? parts[0] : ''));
+  for (const a of document.querySelectorAll('nav a')) a.toggleAttribute('aria-current', a.getAttribute('href') === '#/' + (['new', 'use', 'files'].includes(parts[0]) ? parts[0] : ''));
   try {
-    if (parts[0] === 'p') await package_(parts[1] || '', parts[2]);
+    if (parts[0] === 'p') await package_(parts[1] || '', parts[2], () => mine !== turn);
     else if (parts[0] === 'use') use();
     else if (parts[0] === 'new') news();
+    else if (parts[0] === 'files') files();
     else {
       if (document.activeElement !== input) input.value = params.get('q') || '';
-      await results(params);
+      await results(params, () => mine !== turn);
     }
   } catch (e) { if (mine === turn) failed(e); }
   if (focus) for (const e of view.querySelectorAll('[data-focus]')) if (e.getAttribute('data-focus') === focus) e.focus();

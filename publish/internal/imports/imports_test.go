@@ -103,7 +103,7 @@ var arrows = map[string]string{
 	"publish/archive":  "publish/blob publish/mirror",
 	"publish/transfer": "publish/blob publish/mirror",
 	// operations, which know no implementation
-	"publish/licence":   "publish/buildcache publish/query",
+	"publish/licence":   "publish/buildcache publish/mirror publish/query",
 	"publish/upstream":  "publish/buildcache publish/mirror publish/spec",
 	"publish/same":      "publish/blob publish/buildcache publish/key publish/mirror",
 	"publish/closure":   "publish/buildcache publish/index publish/layout publish/lockfile publish/query publish/spec",
@@ -127,9 +127,9 @@ var arrows = map[string]string{
 	"publish/reindex/lead": "publish/blob publish/layout publish/mirror publish/defect publish/parallel",
 	// what a pruner and publishers tell each other
 	"publish/reindex/notice": "publish/reindex/lead publish/blob publish/layout publish/mirror",
-	"publish/catalog":        "publish/blob publish/layout publish/inventory publish/query publish/mirror publish/parallel",
+	"publish/catalog":        "publish/buildcache publish/history publish/key publish/licence publish/downloads publish/blob publish/layout publish/inventory publish/query publish/mirror publish/parallel",
 	// commands
-	"cmd/publish":                          "publish/promotion cmd/publish/internal/pages publish/roots publish/price publish/views publish/closure cmd/publish/internal/keys publish/keyring publish/sign publish/verify publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/internal/action cmd/publish/internal/browse cmd/publish/internal/wrap cmd/publish/internal/service cmd/publish/internal/cli/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile publish/inventory publish/query publish/sbom publish/lockfile publish/elsewhere publish/transfer publish/archive publish/catalog cmd/publish/internal/doctor cmd/publish/internal/setup cmd/publish/internal/task cmd/publish/internal/help cmd/publish/internal/cli/style cmd/publish/internal/remote cmd/publish/internal/pruning publish/history cmd/publish/internal/past",
+	"cmd/publish":                          "publish/downloads publish/promotion cmd/publish/internal/pages publish/roots publish/price publish/views publish/closure cmd/publish/internal/keys publish/keyring publish/sign publish/verify publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/spec publish/shell publish/redact publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront publish/events publish/tune publish/queue publish/daemon publish/daemon/api cmd/publish/internal/action cmd/publish/internal/browse cmd/publish/internal/wrap cmd/publish/internal/service cmd/publish/internal/cli/escape cmd/publish/internal/cli publish/defect publish/nofile publish/userfile publish/inventory publish/query publish/sbom publish/lockfile publish/elsewhere publish/transfer publish/archive publish/catalog cmd/publish/internal/doctor cmd/publish/internal/setup cmd/publish/internal/task cmd/publish/internal/help cmd/publish/internal/cli/style cmd/publish/internal/remote cmd/publish/internal/pruning publish/history cmd/publish/internal/past",
 	"cmd/publish/internal/cli":             "publish/licence publish/catalog publish/elsewhere publish/spec publish/layout publish/sign/gpg publish/sign/kms publish/sign publish/source publish/reindex publish publish/buildcache publish/field publish/key publish/target publish/blob publish/redact publish/shell publish/index publish/mirror publish/cloudfront publish/events publish/queue publish/daemon/api publish/defect publish/nofile publish/userfile cmd/publish/internal/cli/escape publish/session publish/daemon publish/mirror/web cmd/publish/internal/help cmd/publish/internal/cli/style cmd/publish/internal/cli/nearest publish/arrival publish/history publish/reindex/notice publish/alike",
 	"cmd/publish/internal/task":            "publish/price publish/promotion cmd/publish/internal/pages publish/alike publish publish/buildcache publish/mirror publish/redact publish/reindex publish/source publish/target cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/cli/style publish/defect",
 	"cmd/publish/internal/action":          "publish/licence publish/sign/gpg publish/sign/kms cmd/publish/internal/task publish/sign publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/redact publish/shell publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/session publish/cloudfront publish/defect cmd/publish/internal/cli cmd/publish/internal/action/workflow cmd/publish/internal/action/former",
@@ -148,7 +148,7 @@ var arrows = map[string]string{
 	"cmd/publish/internal/cli/style":       "",
 	"cmd/publish/internal/cli/nearest":     "",
 	"cmd/publish/internal/action/former":   "",
-	"cmd/publish/internal/pages":           "publish/catalog publish/inventory publish/target cmd/publish/internal/cli",
+	"cmd/publish/internal/pages":           "publish/catalog publish/inventory publish/key publish/mirror publish/target cmd/publish/internal/cli",
 	"cmd/publish/internal/help":            "cmd/publish/internal/cli/style",
 	"cmd/image":                            "",
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/catalog"
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
@@ -68,14 +70,50 @@ func address(publicURL, mirror string) string {
 	return strings.TrimSuffix(u.String(), "/") + "/" + mirror
 }
 
+// Tree brings the page at the top of a tree of mirrors up to date.
+func Tree(ctx context.Context, d *target.Destination, all []Page, o catalog.Options) (Page, error) {
+	o.Now = time.Now()
+	var branches []catalog.Branch
+	for _, p := range all {
+		branches = append(branches, branch(p))
+	}
+	r, err := retried(ctx, func() (*catalog.Result, error) { return catalog.UpdateTree(ctx, d.Mirror(""), branches, o) })
+	return Page{"", r}, err
+}
+
+func branch(p Page) catalog.Branch {
+	return catalog.Branch{Path: p.Mirror, Packages: p.Packages, Names: p.Names}
+}
+
+// retried does something again while other publishers are faster.
+func retried(ctx context.Context, do func() (*catalog.Result, error)) (r *catalog.Result, err error) {
+	for range 8 {
+		if r, err = do(); !errors.Is(err, mirror.ErrConflict) || ctx.Err() != nil {
+			break
+		}
+	}
+	return r, err
+}
+
 // Published brings the pages of mirrors up to date whose packages have been published. What fails leaves a page as it was and does not
 // concern the packages: the error is a catalog.ErrBehind, and the other pages are up to date all the same.
-func Published(ctx context.Context, d *target.Destination, publicURL string, mirrors []string) (all []Page, err error) {
+func Published(ctx context.Context, d *target.Destination, publicURL string, mirrors []string, trusted *key.Ring) (all []Page, err error) {
 	for _, m := range mirrors {
-		p, failed := One(ctx, d, publicURL, m, catalog.Options{})
+		p, failed := One(ctx, d, publicURL, m, catalog.Options{Trusted: trusted, Follow: true})
+		if failed == nil {
+			all = append(all, p)
+			if p.Mirror != "" {
+				var r *catalog.Result
+				r, failed = retried(ctx, func() (*catalog.Result, error) {
+					return catalog.UpdateBranch(ctx, d.Mirror(""), branch(p), catalog.Options{Now: time.Now()})
+				})
+				if r != nil && !r.Unchanged {
+					all = append(all, Page{"", r})
+				}
+			}
+		}
 		switch {
 		case failed == nil:
-			all = append(all, p)
 		case !errors.Is(failed, inventory.ErrNoIndex): // which has nothing to show
 			err = errors.Join(err, fmt.Errorf("%w: %s%w", catalog.ErrBehind, cli.Prefixed(m), failed))
 		}

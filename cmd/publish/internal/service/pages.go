@@ -16,7 +16,7 @@ import (
 func updatePages(ctx context.Context, d *target.Destination, publicURL string, mirrors []string, log *slog.Logger) ([]pages.Page, error) {
 	mirrors = slices.Clone(mirrors)
 	slices.Sort(mirrors)
-	all, err := pages.Published(ctx, d, publicURL, slices.Compact(mirrors))
+	all, err := pages.Published(ctx, d, publicURL, slices.Compact(mirrors), nil)
 	if err == nil || ctx.Err() != nil {
 		return all, err
 	}

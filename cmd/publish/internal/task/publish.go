@@ -264,7 +264,8 @@ func (p *Publish) carryOut(ctx context.Context, plan *publish.Plan, d *target.De
 func (p *Publish) mirrorsWithPages(out *publish.Outcome, counts func(publish.Index) bool) []string {
 	var paths []string
 	for _, m := range out.Mirrors {
-		if p.Catalog && counts(m.Index) && !slices.Contains(paths, m.Path) {
+		counted := counts(m.Index) || slices.ContainsFunc(m.Views, func(v publish.View) bool { return counts(v.Index) })
+		if p.Catalog && counted && !slices.Contains(paths, m.Path) {
 			paths = append(paths, m.Path)
 		}
 	}
@@ -279,7 +280,7 @@ func (p *Publish) updatePages(ctx context.Context, out *publish.Outcome, d *targ
 		return nil
 	}
 	p.Observer.Begin(PartPages)
-	all, err := pages.Published(ctx, d, p.Target.CDN.PublicURL, changed)
+	all, err := pages.Published(ctx, d, p.Target.CDN.PublicURL, changed, p.Options.Trust.Keys)
 	p.Report.Pages = all
 	for _, page := range all {
 		p.Observer.Note("%s", page)
