@@ -41,10 +41,14 @@ func TestPagesAreWrittenBesideTheirMirrors(t *testing.T) {
 					Stale     []string
 				}
 			}
-			if err := json.Unmarshal([]byte(stdout), &document); err != nil || code != cli.ExitDone || len(document.Pages) != 2 {
+			if err := json.Unmarshal([]byte(stdout), &document); err != nil || code != cli.ExitDone || len(document.Pages) != 3 {
 				t.Fatalf("%v: exit %d: %v\n%s%s", at, code, err, stdout, stderr)
 			}
-			for _, p := range document.Pages {
+			top := document.Pages[2] // of the tree, with 404.html and robots.txt
+			if top.Mirror != "" || top.Packages != 20 || top.Unchanged != unchanged || len(top.Stale) != map[bool]int{false: 3, true: 0}[unchanged] {
+				t.Errorf("%v: the tree: %+v", at, top)
+			}
+			for _, p := range document.Pages[:2] {
 				if p.Unchanged != unchanged || p.Packages < 9 || len(p.Stale) != map[bool]int{false: 1, true: 0}[unchanged] {
 					t.Errorf("%v: %+v", at, p)
 				}

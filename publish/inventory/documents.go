@@ -22,7 +22,7 @@ type Document struct {
 	SHA256   blob.Digest
 	Stored   time.Time
 	Signed   bool
-	Signer   string // key id or fingerprint, as the signature says; empty if it does not say
+	Signer   string    // key id or fingerprint, as the signature says; empty if it does not say
 	Judged   Judgement // what a Judge says of its signature
 	Blobs    []Blob
 	Unusable error // why the document cannot be used; nil if it can
