@@ -35,8 +35,8 @@ did not write is never replaced.`
 type cataloging struct {
 	target  target.Config
 	title   string
-	trusted string // a file of keys
-	usage   string // a file of publish usage
+	trusted userfile.Names // files of keys
+	usage   string         // a file of publish usage
 	recipes bool
 	rebuild bool
 	json    bool
@@ -56,7 +56,7 @@ func catalogCommand(env cli.Env) *cobra.Command {
 	fs := cmd.Flags()
 	fs.StringVar(&c.title, "title", "", "what the page is called; default: what it is called already, at first Spack buildcache")
 	fs.BoolVar(&c.rebuild, "rebuild", false, "rebuild the page, and read the document of every package again")
-	fs.StringVar(&c.trusted, "trusted-keys", "", "`FILE` of armored public keys: say of each package whether its signature is good and by one of them")
+	cli.TrustedKeysFlag(fs, &c.trusted, "`FILE` of armored public keys: say of each package whether its signature is good and by one of them")
 	fs.BoolVar(&c.recipes, "licenses", false, "show the licence of each package, from the recipe in its tarball: one more request each; a page that has them keeps them")
 	fs.StringVar(&c.usage, "usage", "", "show how often packages were downloaded, from this `FILE` of publish usage --output")
 	fs.BoolVar(&c.json, "json", false, "print one JSON document")
