@@ -52,6 +52,11 @@ const MaxSkew = 5 * time.Minute
 // or publisher leads to any more.
 func (p *Plan) Apply(ctx context.Context, target Target, d mirror.Deleter, progress Progress) (out *Outcome, err error) {
 	s := &sweep{plan: p, target: target, deleter: d, progress: progress, run: rand.Text(), spared: make(map[string]bool), out: new(Outcome)}
+	for _, l := range p.Layouts { // of a prune that died
+		if err := reindex.Complete(ctx, l.Layout, target); err != nil {
+			return s.out, fmt.Errorf("index: %w", err)
+		}
+	}
 	if p.Empty() {
 		return s.out, nil
 	}

@@ -101,6 +101,17 @@ func Edit(ctx context.Context, f buildcache.Layout, s mirror.Store, edit func(ct
 	return out, err
 }
 
+// Complete writes what the last writer of an index did not come to, because it died: the digest of an index of layout v2.
+func Complete(ctx context.Context, f buildcache.Layout, s mirror.Store) error {
+	return compete(ctx, func() error {
+		was, err := buildcache.PointerForUpdate(ctx, f, s)
+		if err != nil || !was.Incomplete {
+			return err
+		}
+		return f.CompleteIndex(ctx, s, was)
+	})
+}
+
 // Current reads an index and its pointer. The index is nil if there is none, or none that can be read.
 func Current(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildcache.Pointer, *buildcache.Indices, error) {
 	was, err := buildcache.PointerForUpdate(ctx, f, s)

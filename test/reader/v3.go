@@ -83,6 +83,9 @@ func (w *walk) specV3(name, by string) (installable bool) {
 	if !ok {
 		return false
 	}
+	if by == "the list" && tombstone(content) {
+		return false // to Spack it is not available
+	}
 	_, tarball := w.blob(name, content, "install")
 	packed, ok := w.blob(name, content, "spec")
 	if !ok {
@@ -200,6 +203,12 @@ func (w *walk) blob(name string, manifest []byte, kind string) ([]byte, bool) {
 		return nil, false
 	}
 	return content, true
+}
+
+// tombstone reports whether a manifest names nothing.
+func tombstone(manifest []byte) bool {
+	var doc struct{ Data []json.RawMessage }
+	return json.Unmarshal(manifest, &doc) == nil && doc.Data != nil && len(doc.Data) == 0
 }
 
 func find(manifest []byte, kind string) (record, error) {

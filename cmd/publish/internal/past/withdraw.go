@@ -218,6 +218,11 @@ func (w *withdrawing) find(ctx context.Context, d *target.Destination, layouts [
 }
 
 func (w *withdrawing) findIn(ctx context.Context, m withdraw.Mirror, specs []wanted) (*taken, error) {
+	if w.undo && !w.dryRun { // an undo that was interrupted
+		if err := reindex.Complete(ctx, m.Layout, m.Store); err != nil {
+			return nil, err
+		}
+	}
 	t := &taken{Layout: m.Layout.Name(), Packages: []string{}, Dependents: []string{}, Lost: map[string]string{}, mirror: m}
 	inv, err := inventory.ReadLayout(ctx, m.Store, m.Layout)
 	if err != nil {
@@ -227,8 +232,11 @@ func (w *withdrawing) findIn(ctx context.Context, m withdraw.Mirror, specs []wan
 	if err != nil {
 		return nil, err
 	}
+	isWithdrawn := func(n *query.Node) bool {
+		return slices.ContainsFunc(already, func(a withdraw.Withdrawn) bool { return a.Hash == spec.Hash(n.Hash) })
+	}
 	matching := make(map[spec.Hash]bool)
-	var nodes []*query.Node
+	var nodes, needed []*query.Node
 	for _, s := range specs {
 		for n := range inv.Nodes(s.Query) {
 			matching[spec.Hash(n.Hash)] = true
@@ -236,7 +244,9 @@ func (w *withdrawing) findIn(ctx context.Context, m withdraw.Mirror, specs []wan
 			if there, err := m.Holds(ctx, inventory.DocumentsOf(m.Layout, n)); err != nil {
 				return nil, err
 			} else if there || inv.Offers(n) != nil {
-				nodes = append(nodes, n)
+				nodes, needed = append(nodes, n), append(needed, n)
+			} else if isWithdrawn(n) {
+				needed = append(needed, n)
 			}
 		}
 	}
@@ -257,8 +267,10 @@ func (w *withdrawing) findIn(ctx context.Context, m withdraw.Mirror, specs []wan
 		return t, nil
 	}
 	t.undone = nil
-	for _, dep := range inv.Dependents(nodes, query.Link|query.Run) {
-		if !dep.Offered {
+	for _, dep := range inv.Dependents(needed, query.Link|query.Run) {
+		// One that is withdrawn already may be left over from an interrupted command.
+		again := w.dependents && isWithdrawn(dep.Node)
+		if !dep.Offered && !again {
 			continue
 		}
 		if w.dependents {
