@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -490,5 +492,33 @@ func TestPathsOutsideOfTheSources(t *testing.T) {
 	h.must("drain", "--wait")
 	if _, err := os.Stat(bucket); err == nil {
 		t.Error("something was published")
+	}
+}
+
+// With catalog: true, the page of the mirror follows the index: it is there with the first package, and has the second when that is published.
+func TestThePageFollowsTheIndex(t *testing.T) {
+	h, _, bucket := bucketHost(t)
+	h.mirror = "    catalog: true\n"
+	h.start()
+	u := spackmirror.New(spackmirror.V3, 20)
+	shown := func() int {
+		page, err := os.ReadFile(filepath.Join(bucket, "index.html"))
+		if err != nil {
+			return 0
+		}
+		m := regexp.MustCompile(`"packages":(\d+)`).FindSubmatch(page)
+		if m == nil {
+			t.Fatalf("no number of packages in the page:\n%s", page)
+		}
+		n, _ := strconv.Atoi(string(m[1]))
+		return n
+	}
+	for _, n := range []int{1, 20} {
+		drop(t, mirrorOf(t, u, u.Range(0, n)), h.source)
+		h.until("the page shows what is published", func() bool { return h.jobs("published") >= n && shown() == n })
+		wantWhole(t, bucket, n)
+	}
+	if code := h.stop(); code != 0 {
+		t.Errorf("stopped with exit code %d", code)
 	}
 }
