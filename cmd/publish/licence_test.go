@@ -132,3 +132,17 @@ func TestLicencesOfACopy(t *testing.T) {
 		t.Errorf("exit %d: %s", code, stderr)
 	}
 }
+
+// A bill of materials declares what recipes say, in both forms.
+func TestLicencesInABillOfMaterials(t *testing.T) {
+	src := licensed(t)
+	for format, want := range map[string]string{"spdx": `"licenseDeclared": "Zlib"`, "cyclonedx": `"expression": "Zlib"`} {
+		code, stdout, stderr := execute(t, nil, "sbom", "--format", format, "--licenses", "file://"+src, "zlib")
+		if code != cli.ExitDone || !strings.Contains(stdout, want) {
+			t.Errorf("%s: exit %d: %s%s", format, code, stdout, stderr)
+		}
+	}
+	if _, stdout, _ := execute(t, nil, "sbom", "file://"+src, "zlib"); strings.Contains(stdout, "Zlib") {
+		t.Errorf("unasked: %s", stdout)
+	}
+}

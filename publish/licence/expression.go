@@ -2,6 +2,8 @@ package licence
 
 import (
 	"errors"
+	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -13,6 +15,21 @@ type expression struct {
 }
 
 var errExpression = errors.New("no expression of SPDX")
+
+var identifier = regexp.MustCompile(`^[A-Za-z0-9.-]+\+?( WITH [A-Za-z0-9.-]+)?$`)
+
+// IsExpression reports whether a licence has the form of an SPDX expression of listed licences. Whether each is listed is not known here.
+func IsExpression(text string) bool {
+	e, err := parse(text)
+	return err == nil && e.listed()
+}
+
+func (e expression) listed() bool {
+	if e.name != "" {
+		return identifier.MatchString(e.name) && !strings.HasPrefix(e.name, "LicenseRef-") && !strings.HasPrefix(e.name, "DocumentRef-")
+	}
+	return !slices.ContainsFunc(e.of, func(part expression) bool { return !part.listed() })
+}
 
 // parse reads an SPDX expression. AND binds stronger than OR.
 func parse(text string) (expression, error) {

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/CycloneDX/cyclonedx-go"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/licence"
 )
 
 // CycloneDX writes the stack as CycloneDX 1.6 in JSON.
@@ -55,6 +57,13 @@ func (s *Stack) component(it *item) cyclonedx.Component {
 	} else {
 		c.Supplier = s.organization()
 		c.Hashes = &[]cyclonedx.Hash{{Algorithm: cyclonedx.HashAlgoSHA256, Value: it.sha256()}}
+	}
+	switch {
+	case it.licence == "":
+	case licence.IsExpression(it.licence):
+		c.Licenses = &cyclonedx.Licenses{{Expression: it.licence}}
+	default:
+		c.Licenses = &cyclonedx.Licenses{{License: &cyclonedx.License{Name: it.licence}}}
 	}
 	c.Properties = &properties
 	if u := s.url(it); u != "" {

@@ -15,7 +15,9 @@ import (
 	"github.com/package-url/packageurl-go"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
+	"github.com/vantagecompute/slurm-factory-publish/publish/licence"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 )
 
@@ -24,6 +26,7 @@ type Options struct {
 	Name     string // of what is described, such as the mirror's URL
 	Base     string // the URL below which clients find the mirror; empty: it is not told
 	Supplier string // the organization that distributes the packages; empty: it is not told
+	Licences bool   // are read from the recipes in tarballs: one more request for each
 	Tool     string // and its Version: what makes the document
 	Version  string
 	Created  time.Time
@@ -41,6 +44,7 @@ type Stack struct {
 type item struct {
 	*query.Node
 	document *inventory.Document // nil: the cache does not have it
+	licence  string              // as its recipe says; empty: not known
 	build    bool                // it is needed only to build others
 }
 
@@ -73,7 +77,18 @@ func New(ctx context.Context, r mirror.Reader, inv *inventory.Inventory, roots [
 		}
 		at[d.Node].document = d
 	}
-	return s, nil
+	if !o.Licences {
+		return s, nil
+	}
+	return s, parallel.Each(ctx, parallel.Readers, s.packages, func(ctx context.Context, it *item) error {
+		t := it.tarball()
+		if t == nil {
+			return nil
+		}
+		f, err := licence.Read(ctx, r, t.Name, inv.Graph, it.Node)
+		it.licence = f.Licence
+		return err
+	})
 }
 
 // reached returns the roots and all that they need through dependencies of some types.
@@ -103,7 +118,7 @@ func (s *Stack) digest() [sha256.Size]byte {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q %q %q %d", s.Name, s.Base, s.Supplier, s.types)
 	for _, it := range s.packages {
-		fmt.Fprintf(h, "%q %t %q\n", it.Hash, s.roots[it.Node], it.sha256())
+		fmt.Fprintf(h, "%q %t %q\n", it.Hash, s.roots[it.Node], it.sha256()+it.licence)
 	}
 	return [sha256.Size]byte(h.Sum(nil))
 }

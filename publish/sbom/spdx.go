@@ -9,6 +9,7 @@ import (
 	"github.com/spdx/tools-golang/spdx/v2/common"
 	"github.com/spdx/tools-golang/spdx/v2/v2_3"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/licence"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 )
 
@@ -52,6 +53,13 @@ func (s *Stack) spdxPackage(it *item) *v2_3.Package {
 		PackageLicenseConcluded: noAssertion, PackageLicenseDeclared: noAssertion, PackageCopyrightText: noAssertion,
 		PackageSupplier: &common.Supplier{Supplier: noAssertion}, PackageSourceInfo: it.about(), PackageComment: it.absent(),
 		PackageExternalReferences: []*v2_3.PackageExternalReference{{Category: common.CategoryPackageManager, RefType: common.TypePackageManagerPURL, Locator: s.purl(it)}},
+	}
+	switch {
+	case it.licence == "":
+	case licence.IsExpression(it.licence):
+		p.PackageLicenseDeclared = it.licence
+	default:
+		p.PackageLicenseComments = "The recipe says: " + it.licence
 	}
 	if u := s.url(it); u != "" {
 		p.PackageDownloadLocation = u

@@ -122,7 +122,7 @@ var arrows = map[string]string{
 	// places: AWS and directories, from one configuration
 	"publish/target":    "publish/reindex publish publish/buildcache publish/field publish/layout publish/spec publish/redact publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront",
 	"publish/downloads": "publish/inventory publish/mirror publish/parallel",
-	"publish/sbom":      "publish/inventory publish/query publish/mirror",
+	"publish/sbom":      "publish/inventory publish/licence publish/parallel publish/query publish/mirror",
 	// what publishers of one index tell each other
 	"publish/reindex/lead": "publish/blob publish/layout publish/mirror publish/defect publish/parallel",
 	// what a pruner and publishers tell each other

@@ -39,6 +39,7 @@ type sbomFlags struct {
 	browseFlags
 	format, supplier, public string
 	types                    []string
+	licences                 bool
 }
 
 // SBOM returns the command `publish sbom`.
@@ -56,6 +57,7 @@ func SBOM(env cli.Env) *cobra.Command {
 	fs.StringVar(&f.supplier, "supplier", "", "the organization that distributes the packages, such as \"ACME HPC\"")
 	fs.StringVar(&f.public, "public-url", "", "`URL` below which clients find DESTINATION: where packages can be downloaded from; default: the URL, if one is named")
 	help.Choices(fs, &f.types, "deptypes", []string{"link", "run"}, "`TYPES` of the dependencies that belong to it: build, link, run, test or all", depTypes...)
+	fs.BoolVar(&f.licences, "licenses", false, "name the licence of each package, from the recipe in its tarball: one more request each")
 	fs.StringVar(&f.view, "view", "", "only the packages of the view `NAME`")
 	cli.ReadFlags(fs, &f.target)
 	fs.DurationVar(&f.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
@@ -90,7 +92,7 @@ func runSbom(cmd *cobra.Command, args []string, f *sbomFlags, env cli.Env) error
 	if err != nil {
 		return err
 	}
-	o := sbom.Options{Name: s.shown, Supplier: f.supplier, Base: f.public, Tool: "publish", Version: env.Version, Created: created}
+	o := sbom.Options{Name: s.shown, Supplier: f.supplier, Licences: f.licences, Base: f.public, Tool: "publish", Version: env.Version, Created: created}
 	if o.Base == "" && strings.HasPrefix(args[0], "http") {
 		o.Base = s.shown // without a password
 	}
