@@ -133,8 +133,8 @@ func TestASecretOfTheSigningKeyThatIsNotThere(t *testing.T) {
 		code int
 		want string
 	}{
-		"a passphrase without its key": {map[string]string{"signing-key": "", "signing-passphrase": passphrase, "require-signed": "false"}, cli.ExitUsage, "input signing-key: no private key is given, and a passphrase for one is"},
-		"neither, as by default":       {map[string]string{"signing-key": "", "signing-passphrase": ""}, cli.ExitSource, "signing-key"},
+		"a passphrase without its key": {map[string]string{"sign-key": "", "sign-passphrase": passphrase, "require-signed": "false"}, cli.ExitUsage, "input sign-key: no private key is given, and a passphrase for one is"},
+		"neither, as by default":       {map[string]string{"sign-key": "", "sign-passphrase": ""}, cli.ExitSource, "sign-key"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t, "v3-unsigned")
