@@ -15,13 +15,14 @@ const initHelp = `Write a first publish.yaml into the current directory, with an
 
 On a terminal, what is not given is asked for. Otherwise nothing is asked: DESTINATION must be
 given, and SOURCE too unless exactly one directory here holds mirrors. Optional settings that are
-not given stand in the file as comments, with the region and the keys that were found here.
+not given stand in the file as comments, with the region and the keys that were found here. On a
+terminal, AWS is also asked which CloudFront distribution serves the bucket.
 
 With --workflow a GitHub workflow that publishes with the action is written, too, to
 .github/workflows/publish.yml. It takes the role from the variable AWS_ROLE_ARN of the repository,
 or, with --endpoint-url, keys from its secrets.
 
-What is given is checked as publish checks it, without a request. A file that is there already is
+What is given is checked as publish checks it, without a request for that. A file that is there already is
 never overwritten: then nothing is written.`
 
 func initCommand(env cli.Env) *cobra.Command {

@@ -36,6 +36,8 @@ func (s *Settings) Complete() error {
 type Dialog struct {
 	In  io.Reader
 	Out io.Writer
+	// Served finds the distribution that serves a destination, and the URL at which clients find it; nil: none is looked for.
+	Served func(ctx context.Context, destination, region string) (distribution, public string)
 
 	lines chan string
 }
@@ -47,22 +49,22 @@ var ErrNoAnswer = errors.New("no answer, so nothing was written: answer the ques
 func (d *Dialog) Ask(ctx context.Context, s *Settings, given func(name string) bool) error {
 	d.read()
 	for _, q := range []struct {
-		name, question, found string
-		into                  *string
-		must, s3              bool
-		check                 func(string) error
+		name, question string
+		found, into    *string
+		must, s3       bool
+		check          func(string) error
 	}{
-		{"source", "SOURCE, the directory of a mirror that Spack pushes to", s.Found.Source, &s.Source, true, false, nil},
-		{"destination", "DESTINATION, s3://bucket[/prefix] or a directory", "", &s.Destination, true, false, func(to string) error {
+		{"source", "SOURCE, the directory of a mirror that Spack pushes to", &s.Found.Source, &s.Source, true, false, nil},
+		{"destination", "DESTINATION, s3://bucket[/prefix] or a directory", nil, &s.Destination, true, false, func(to string) error {
 			_, _, err := cli.Places(s.Source, to, nil)
 			return err
 		}},
-		{"region", "Region of the bucket, empty: AWS is asked", s.Found.Region, &s.Region, false, true, nil},
-		{"distribution-id", "ID of the CloudFront distribution, empty: there is none", "", &s.Distribution, false, true, nil},
-		{"public-url", "URL at which clients find it, empty: not read back", "", &s.PublicURL, false, false, func(u string) error {
+		{"region", "Region of the bucket, empty: AWS is asked", &s.Found.Region, &s.Region, false, true, nil},
+		{"distribution-id", "ID of the CloudFront distribution, empty: there is none", &s.Found.Distribution, &s.Distribution, false, true, nil},
+		{"public-url", "URL at which clients find it, empty: not read back", &s.Found.PublicURL, &s.PublicURL, false, false, func(u string) error {
 			return errors.Join(target.CheckPublicURL(u), Settings{PublicURL: u}.writable())
 		}},
-		{"trusted-keys", "File of public keys that are trusted, empty: any signature", s.Found.TrustedKeys, &s.TrustedKeys, false, false, func(name string) error {
+		{"trusted-keys", "File of public keys that are trusted, empty: any signature", &s.Found.TrustedKeys, &s.TrustedKeys, false, false, func(name string) error {
 			_, err := cli.ReadTrust(false, userfile.One(name))
 			return err
 		}},
@@ -70,7 +72,14 @@ func (d *Dialog) Ask(ctx context.Context, s *Settings, given func(name string) b
 		if given(q.name) || q.s3 && !s.inS3() {
 			continue
 		}
-		if err := d.one(ctx, q.question, q.found, q.must, q.into, q.check); err != nil {
+		if q.name == "distribution-id" && d.Served != nil && s.Endpoint == "" {
+			s.Found.Distribution, s.Found.PublicURL = d.Served(ctx, s.Destination, s.Region)
+		}
+		found := ""
+		if q.found != nil {
+			found = *q.found
+		}
+		if err := d.one(ctx, q.question, found, q.must, q.into, q.check); err != nil {
 			return err
 		}
 	}

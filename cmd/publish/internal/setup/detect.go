@@ -1,17 +1,56 @@
 package setup
 
 import (
+	"cmp"
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 // Found is what was detected; empty: nothing, or nothing that is clear.
-type Found struct{ Source, Region, TrustedKeys string }
+type Found struct{ Source, Region, TrustedKeys, Distribution, PublicURL string }
+
+// patience is how long AWS is asked which distribution serves a bucket.
+const patience = 4 * time.Second
+
+// served returns the one distribution that serves a destination in S3, and the URL at which clients find the destination
+// then. Without credentials, or where several do, there is none: it is a suggestion.
+func served(ctx context.Context, env cli.Env, destination, region string) (distribution, public string) {
+	bucket, prefix, err := target.BucketAndPrefix(destination)
+	if err != nil {
+		return "", ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var c target.Config
+	c.S3.Region = cmp.Or(region, "us-east-1")
+	cfg, err := c.AWSConfig(ctx, env.Target())
+	if err != nil {
+		return "", ""
+	}
+	all, err := cloudfront.Serving(ctx, cfg, bucket)
+	if err != nil || len(all) != 1 {
+		return "", ""
+	}
+	path := strings.Trim(prefix, "/")
+	if root := strings.Trim(all[0].Path, "/"); root != "" {
+		below, ok := strings.CutPrefix(path+"/", root+"/")
+		if !ok {
+			return "", "" // it serves another part of the bucket
+		}
+		path = strings.Trim(below, "/")
+	}
+	return all[0].ID, strings.TrimSuffix("https://"+all[0].Host+"/"+path, "/")
+}
 
 // Detect looks for a mirror and for public keys below the current directory, and for a region in the environment.
 func Detect(env cli.Env) Found {

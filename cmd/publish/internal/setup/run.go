@@ -18,7 +18,9 @@ func (s *Settings) Run(ctx context.Context, env cli.Env, given func(name string)
 	}
 	s.Found = Detect(env)
 	if cli.Terminal(env.Stdin) != nil {
-		d := Dialog{In: env.Stdin, Out: env.Stderr}
+		d := Dialog{In: env.Stdin, Out: env.Stderr, Served: func(ctx context.Context, destination, region string) (string, string) {
+			return served(ctx, env, destination, region)
+		}}
 		if err := d.Ask(ctx, s, given); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,6 +30,9 @@ func TestADialogAsksForWhatIsNotGiven(t *testing.T) {
 			Settings{Source: "bc", Destination: "s3://my-bucket/x", Region: "eu-central-1"}, []string{"SOURCE", "[bc]", "[eu-central-1], - for none"}},
 		{"nothing that is found", Settings{}, []string{"other", "s3://my-bucket", "-", "E1", "https://cache.example.org", "", "y", "yes"},
 			Settings{Source: "other", Destination: "s3://my-bucket", Distribution: "E1", PublicURL: "https://cache.example.org", RequireSigned: true, Workflow: true}, nil},
+		{"a distribution that serves the bucket", Settings{}, []string{"", "s3://my-bucket/x", "", "", "", "", "n", "n"},
+			Settings{Source: "bc", Destination: "s3://my-bucket/x", Region: "eu-central-1", Distribution: "E2FOUND", PublicURL: "https://cache.example.org/x"},
+			[]string{"[E2FOUND], - for none", "[https://cache.example.org/x], - for none"}},
 		{"a directory has no region and no workflow", Settings{}, []string{"", "mirror", "", "", "n"},
 			Settings{Source: "bc", Destination: "mirror"}, nil},
 		{"wrong answers", Settings{}, []string{"", "", "gs://x", "s3://my-bucket", "", "", "cache.example.org", "https://me:secret@cache.example.org", "-", "nosuch.asc", "", "perhaps", "n", "n"},
@@ -45,6 +49,14 @@ func TestADialogAsksForWhatIsNotGiven(t *testing.T) {
 			}
 			var out strings.Builder
 			d := Dialog{In: strings.NewReader(strings.Join(row.lines, "\n") + "\n"), Out: &out}
+			if strings.HasPrefix(row.name, "a distribution") {
+				d.Served = func(_ context.Context, destination, region string) (string, string) {
+					if destination != "s3://my-bucket/x" || region != "eu-central-1" {
+						t.Errorf("%s in %s is looked for", destination, region)
+					}
+					return "E2FOUND", "https://cache.example.org/x"
+				}
+			}
 			if err := d.Ask(t.Context(), &got, given); err != nil {
 				t.Fatalf("%v: %s", err, out.String())
 			}
