@@ -68,7 +68,7 @@ const (
 	maxFiles  = 200
 )
 
-// around tells the views and keys of a mirror from those that it has at other times, by listing them.
+// around tells the views, keys and plain files of a mirror from those that it has at other times, by listing them.
 func around(ctx context.Context, l mirror.Lister) (string, error) {
 	var b strings.Builder
 	for _, prefix := range []string{layout.V3Indices, layout.V3Keys, layout.V2Keys} {
@@ -79,7 +79,9 @@ func around(ctx context.Context, l mirror.Lister) (string, error) {
 			fmt.Fprintf(&b, "%s\x00%d\x00%s\n", info.Name, info.Size, info.Version)
 		}
 	}
-	return blob.DigestOf([]byte(b.String())).String()[:32], nil
+	files, err := releases(ctx, l)
+	fmt.Fprintf(&b, "%+v", files)
+	return blob.DigestOf([]byte(b.String())).String()[:32], err
 }
 
 // surround adds what there is beside packages.

@@ -116,7 +116,7 @@ func update(ctx context.Context, s Store, o Options) (*Result, error) {
 	if was != nil && !o.Rebuild {
 		state, err := inventory.State(ctx, s)
 		around, listErr := around(ctx, s)
-		if err == nil && listErr == nil && slices.Equal(state, was.State) && around == was.Around && was.looks(o) && o.Usage == nil {
+		if err == nil && listErr == nil && !o.reads(was) && slices.Equal(state, was.State) && around == was.Around && was.looks(o) && o.Usage == nil {
 			return &Result{Packages: was.Packages, Names: was.Names, Unchanged: true, Stale: []string{}}, nil
 		}
 	}
@@ -153,7 +153,7 @@ func update(ctx context.Context, s Store, o Options) (*Result, error) {
 
 // reads reports whether the documents of all packages must be read again: for other trusted keys, or for licences that the page does not have.
 func (o Options) reads(was *pointer) bool {
-	return o.Licences && !was.Licences || o.Trusted != nil && !o.Follow && !slices.Equal(fingerprints(o.Trusted), was.Trusted)
+	return o.Licences && !was.Licences || o.Trusted != nil && !o.Follow && (was.Unjudged || !slices.Equal(fingerprints(o.Trusted), was.Trusted))
 }
 
 func fingerprints(r *key.Ring) (all []string) {
@@ -190,7 +190,12 @@ func (t *table) take(ctx context.Context, s mirror.Reader, inv *inventory.Invent
 			builds = append(builds, b)
 		}
 	}
-	documents, err := inventory.JudgedDocuments(ctx, s, builds, t.pointer.judges(o.Trusted))
+	ring := t.pointer.judges(o.Trusted)
+	if ring == nil && t.pointer.Rows == 0 {
+		t.pointer.Trusted = nil // there is nothing of which they say anything
+	}
+	t.pointer.Unjudged = t.pointer.Unjudged || ring == nil && len(builds) > 0 && len(t.pointer.Trusted) > 0
+	documents, err := inventory.JudgedDocuments(ctx, s, builds, ring)
 	if err != nil {
 		return 0, err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -189,6 +190,103 @@ func TestAnIndexThatIsShownIsNotReadAgain(t *testing.T) {
 	p, _, err := readPage(t.Context(), m)
 	if err != nil || p.Title != "Another" || p.URL != "https://cache.example.org" || p.Packages != 10 {
 		t.Errorf("%v: %+v", err, p)
+	}
+}
+
+// Views, keys and plain files that come or go are shown, although the index is the same.
+func TestWhatIsBesidePackagesIsNoticed(t *testing.T) {
+	m, at := fixture(t, "v3-signed")
+	updated(t, m, Options{})
+	for i, change := range []func() error{
+		func() error { return os.WriteFile(filepath.Join(at, "x.tar.gz"), []byte("x"), 0o644) },
+		func() error { return os.WriteFile(filepath.Join(at, "x.tar.gz.asc"), []byte("x"), 0o644) },
+		func() error { return os.Remove(filepath.Join(at, layout.V3KeyIndex)) },
+	} {
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		if r := updated(t, m, Options{}); r.Unchanged || r.Objects != 2 {
+			t.Errorf("change %d: %+v", i, r)
+		}
+		if r := updated(t, m, Options{}); !r.Unchanged {
+			t.Errorf("change %d, again: %+v", i, r)
+		}
+	}
+}
+
+// Signatures are compared with the keys that are given. What was not compared is, as soon as the keys are given again.
+func TestSignaturesAreJudged(t *testing.T) {
+	m, at := fixture(t, "v3-signed")
+	whole := indexOf(t, at)
+	ringOf := func(name string) *key.Ring {
+		text, err := os.ReadFile("../../test/testdata/keys/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ring, err := key.ReadRing(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ring
+	}
+	judged := func(o Options) string {
+		t.Helper()
+		updated(t, m, o)
+		p, _, err := readPage(t.Context(), m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		counts := map[string]int{}
+		for _, ref := range p.Segments[kindBuilds] {
+			s, err := readSegment(t.Context(), m, ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, trust := range s.Trust.Index {
+				if s.Here[i] == 1 {
+					counts[s.Trust.Values[trust]]++
+				}
+			}
+		}
+		return fmt.Sprint(counts)
+	}
+	one := ringOf("one.pub")
+	setIndex(t, at, whole, func(name string) bool { return name != "slurm" })
+	for i, step := range []struct {
+		o    Options
+		want string
+	}{
+		{Options{}, "map[:10]"},
+		{Options{Trusted: one, Follow: true}, "map[:10]"}, // a publish does not change what the page compares with
+		{Options{Trusted: one}, "map[yes:10]"},
+		{Options{}, "map[yes:10]"},
+		{Options{Rebuild: true}, "map[:10]"},
+		{Options{Trusted: one}, "map[yes:10]"},
+		{Options{Trusted: ringOf("two.pub")}, "map[no:10]"},
+		{Options{Trusted: one}, "map[yes:10]"},
+	} {
+		if got := judged(step.o); got != step.want {
+			t.Errorf("step %d: %s, want %s", i+1, got, step.want)
+		}
+	}
+	setIndex(t, at, whole, func(string) bool { return true })
+	if got := judged(Options{}); got != "map[:1 yes:10]" {
+		t.Errorf("a package more, and no keys: %s", got)
+	}
+	if got := judged(Options{Trusted: one}); got != "map[yes:11]" {
+		t.Errorf("and with keys: %s", got)
+	}
+}
+
+// Rows of views are coded in runs, and releases of mirrors below are not those of this one.
+func TestRunsAndReleases(t *testing.T) {
+	if got := fmt.Sprint(runs([]int{7, 1, 2, 3, 9})); got != "[1 3 3 1 1 1]" {
+		t.Error(got)
+	}
+	for name, want := range map[string]bool{"a/x.tar.gz": true, "x.tar.gz.asc": false, "noble/build_cache/x.tar.gz": false, "noble/blobs/x.zip": false, "x": false} {
+		if isRelease(name) != want {
+			t.Error(name)
+		}
 	}
 }
 

@@ -37,10 +37,11 @@ type pointer struct {
 	Proofs   []string                `json:"proofs,omitempty"`   // what was proved of the storage: see mirror.Prover
 	Full     map[string]int          `json:"full"`               // of each kind, after how many rows a segment is full
 	Segments map[string][]segmentRef `json:"segments"`           // of each kind
-	Around   string                  `json:"around,omitempty"`   // of views and keys, as they were listed
+	Around   string                  `json:"around,omitempty"`   // of views, keys and plain files, as they were listed
 	Beside   string                  `json:"beside,omitempty"`   // digest of what there is beside packages: see beside
 	Usage    string                  `json:"usage,omitempty"`    // digest of downloads: see fetched
 	Trusted  []string                `json:"trusted,omitempty"`  // fingerprints of the keys that signatures were compared with
+	Unjudged bool                    `json:"unjudged,omitempty"` // signatures of some packages were not compared with them
 	Licences bool                    `json:"licences,omitempty"` // they are read from recipes
 	Gone     []int                   `json:"gone"`               // rows that are no longer offered
 	Moved    [][2]int                `json:"moved"`              // rows of dependencies that were offered later, and their new rows
@@ -249,7 +250,7 @@ func (c *strcol) add(text string) {
 // readTable reads back what appending needs: which rows there are, and the last segments.
 func readTable(ctx context.Context, r mirror.Reader, p *pointer) (*table, error) {
 	t := &table{pointer: newPointer(), rows: make(map[string]int), ids: make(map[string]int), open: make(map[string]*segment)}
-	t.pointer.Rows, t.pointer.Gone, t.pointer.Moved = p.Rows, p.Gone, p.Moved
+	t.pointer.Rows, t.pointer.Gone, t.pointer.Moved, t.pointer.Unjudged = p.Rows, p.Gone, p.Moved, p.Unjudged
 	t.pointer.Full, t.pointer.Segments = maps.Clone(p.Full), make(map[string][]segmentRef)
 	for kind := range segmentsAtFirst {
 		refs := p.Segments[kind]

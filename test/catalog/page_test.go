@@ -500,11 +500,16 @@ func TestThePageIsAccessible(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := fixture(t, "v3-signed")
+	if err := os.WriteFile(filepath.Join(s.dir, "slurm-factory-25.11-ubuntu22.04-x86_64_v3-with-a-long-name.tar.gz"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, "view", "set", "file://"+s.dir, "site/login", "slurm")
+	publish(t, "catalog", "--trusted-keys", "../testdata/keys/one.pub", "file://"+s.dir)
 	b := open(t)
 	for _, width := range []int64{1280, 400} {
 		for _, scheme := range []string{"light", "dark"} {
 			b.do(emulation.SetDeviceMetricsOverride(width, 900, 1, width < 500), emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}))
-			for _, at := range []string{"", "#/?q=hwloc", "#/?q=nosuch", "#/?q=%2B%2B", "#/p/slurm", "#/p/slurm/uba5li5", "#/p/nosuch", "#/new", "#/use"} {
+			for _, at := range []string{"", "#/?q=hwloc", "#/?q=nosuch", "#/?q=%2B%2B", "#/p/slurm", "#/p/slurm/uba5li5", "#/p/nosuch", "#/new", "#/files", "#/use"} {
 				b.at(s.url+at, "")
 				b.until(`document.querySelector('#view').childElementCount > 0`)
 				if found := b.axe(string(source)); len(found) > 0 {
