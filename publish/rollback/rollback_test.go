@@ -10,6 +10,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
@@ -259,5 +260,20 @@ func TestARollbackToATime(t *testing.T) {
 	publishtest.Must(t, err)
 	if n := len(offered(t, m, "v3-signed")); n != 2 {
 		t.Errorf("%d packages", n)
+	}
+}
+
+// A rollback lists documents, and content only of what comes back.
+func TestARollbackListsNoContent(t *testing.T) {
+	m := grown(t, "v3-signed")
+	b := mirrortest.Break(m)
+	b.AfterEach(func(c mirrortest.Call) {
+		if c.Op == mirrortest.List && c.Name == layout.V3Blobs {
+			t.Errorf("%v", c)
+		}
+	})
+	_, out, err := rollTo(t, "v3-signed", b, rollback.Target{Generation: 1})
+	if err != nil || !out.Written {
+		t.Errorf("%+v, %v", out, err)
 	}
 }

@@ -195,6 +195,9 @@ func (i Indexer) Run(ctx context.Context, env cli.Env, asJSON bool) error {
 	return i.serve(ctx)
 }
 
+// shownKept is how many packages are named that one update keeps out of an index.
+const shownKept = 10
+
 // printer returns a function that prints what was done; as text, only what has changed.
 func printer(asJSON bool, out io.Writer) func(healedMirror) {
 	var mu sync.Mutex // guards the output, while one is printed
@@ -209,6 +212,12 @@ func printer(asJSON bool, out io.Writer) func(healedMirror) {
 			if h.Changed {
 				escape.Fprintf(out, "%s%s index: %s added, %d in all (%.1f s)\n",
 					cli.Prefixed(m.Mirror), h.Layout, english.Plural(len(h.Indexed), "package", ""), h.After, m.Seconds)
+			}
+			for _, k := range h.Kept[:min(len(h.Kept), shownKept)] {
+				escape.Fprintf(out, "%s%s is kept out of the index: %s\n", cli.Prefixed(m.Mirror), k.File, k.Reason)
+			}
+			if n := len(h.Kept) - shownKept; n > 0 {
+				escape.Fprintf(out, "%s%s more are kept out of the index\n", cli.Prefixed(m.Mirror), english.Plural(n, "package", ""))
 			}
 		}
 		if n := len(m.Left); n > 0 {
