@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/key/gpgtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/kms/kmstest"
@@ -161,4 +162,76 @@ func hashIn(t *testing.T, mirror, name string) string {
 	}
 	base := strings.TrimSuffix(filepath.Base(found[0]), ".spec.json")
 	return base[strings.LastIndex(base, "-")+1:]
+}
+
+// What is new about a key reaches Spack when it installs the keys of a mirror again: that it was extended, has expired, or was revoked. Spack installs
+// what an expired or a revoked key has signed all the same, which is what verify and the documentation say.
+func TestSpackLearnsWhatIsNewAboutAKey(t *testing.T) {
+	home, dir := gpgtest.Home(t), t.TempDir()
+	gpg := func(stdin string, args ...string) string {
+		t.Helper()
+		cmd := exec.Command("gpg", append([]string{"--homedir", home, "--quiet", "--no-tty", "--pinentry-mode", "loopback", "--passphrase", ""}, args...)...)
+		cmd.Stdin = strings.NewReader(stdin)
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(args, err)
+		}
+		return string(out)
+	}
+	at := func(hours int, args ...string) {
+		t.Helper()
+		gpg("", append([]string{"--batch", "--faked-system-time", time.Now().Add(-time.Duration(hours) * time.Hour).UTC().Format("20060102T150405")}, args...)...)
+	}
+	s := newSpack(t)
+	m, key, public := filepath.Join(dir, "mirror"), filepath.Join(dir, "key"), filepath.Join(dir, "public")
+	at(96, "--quick-generate-key", "cache", "ed25519", "sign", "10d")
+	listing := gpg("", "--with-colons", "--list-keys")
+	f := regexp.MustCompile(`(?m)^fpr:+([0-9A-F]{40}):`).FindStringSubmatch(listing)[1]
+	writeFile(t, key, []byte(gpg("", "--batch", "--armor", "--export-secret-keys")))
+	publish(t, "--sign-key", key, testdata+strings.Replace(s.fixtures()[0], "-signed", "-unsigned", 1), "file://"+m)
+	s.reading(t, m, true)
+	s.run(t, "buildcache", "keys", "--install", "--trust")
+
+	for _, step := range []struct {
+		name     string
+		change   func()
+		validity string // as gpg lists it: u ultimate, e expired, r revoked
+		installs string
+	}{
+		{"extended", func() { at(72, "--quick-set-expire", f, "5y") }, "u", "munge"},
+		{"expired before it signed", func() { at(48, "--quick-set-expire", f, "1d") }, "e", "zlib"},
+		{"revoked", func() {
+			certificate := gpg("y\n0\n\ny\n", "--command-fd", "0", "--armor", "--gen-revoke", f)
+			gpg(certificate, "--batch", "--import")
+		}, "r", "zlib"},
+	} {
+		step.change()
+		writeFile(t, public, []byte(gpg("", "--batch", "--armor", "--export")))
+		publish(t, "keys", "add", "--public-key", public, "file://"+m)
+		s.run(t, "buildcache", "keys", "--install", "--trust")
+		if got := s.validity(t, f); got != step.validity {
+			t.Errorf("%s: gpg of Spack takes the key for %q, want %q", step.name, got, step.validity)
+		}
+		hash := hashOf(t, s, m, step.installs)
+		s.run(t, "buildcache", "install", "--otherarch", "--force", "/"+hash)
+		if out := s.run(t, "find", "--format", "{hash}", "/"+hash); !strings.Contains(out, hash) {
+			t.Errorf("%s: %s is not installed: %s", step.name, step.installs, out)
+		}
+	}
+}
+
+// validity is what the gpg of Spack thinks of a key: one letter.
+func (s *spack) validity(t *testing.T, fingerprint string) string {
+	t.Helper()
+	out, err := exec.Command("gpg", "--homedir", filepath.Join(s.home, "gpg"), "--with-colons", "--list-keys", fingerprint).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for line := range strings.Lines(string(out)) {
+		if fields := strings.Split(line, ":"); fields[0] == "pub" {
+			return fields[1]
+		}
+	}
+	t.Fatalf("it is not there: %s", out)
+	return ""
 }

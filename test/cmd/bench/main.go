@@ -35,6 +35,7 @@ var commands = map[string]func(context.Context, []string) error{
 	"sink":            runSink,
 	"read":            runRead,
 	"soak":            runSoak,
+	"rotate":          runRotate,
 	"manager":         runSDK(withManager),
 	"transfermanager": runSDK(withTransferManager),
 }
