@@ -63,6 +63,14 @@ func (p *Plan) planFiles(ctx context.Context, files []*source.ReleaseFile, s mir
 			}
 			plan.Status = worse(plan.Status, status)
 		}
+		if plan.Status == Replaced && !p.options.Downgrade {
+			if reason, err := f.Outdated(ctx, s, signing); err != nil {
+				return err
+			} else if reason != "" {
+				p.Findings = append(p.Findings, buildcache.Error.In(f.Name, reason))
+				plan.Status = Rejected
+			}
+		}
 		if plan.Status == Rejected || plan.Status == Skipped {
 			plan.Writes = nil // never the signature of one file next to another
 		}

@@ -35,7 +35,7 @@ func (d *decision) judgeKey(ctx context.Context, f key.Fingerprint) (bool, error
 	if !trust.Keys.Holds(f) {
 		return false, nil // judge reports it
 	}
-	trusted, err := d.trustedObjects(f)
+	trusted, err := trust.KeyObjects(d.out.format, f)
 	if err != nil {
 		return false, err
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
 )
 
 // Without trusted keys too, a document that was changed after it was signed is refused, if the key that signed it is at hand: in the source,
@@ -128,6 +130,26 @@ func TestASignedDocumentIsNotReplacedByAnUnsignedOne(t *testing.T) {
 					t.Errorf("%s is as before", name)
 				}
 			}
+		}
+	}
+}
+
+// Verify finds a document that was changed after it was signed, also where no keys are trusted: the mirror holds the key.
+func TestVerifyFindsAChangedDocument(t *testing.T) {
+	for _, fixture := range []string{"v3-signed", "v2-signed"} {
+		m := publishtest.EmptyMirror(t)
+		publishtest.MustPublish(t, m, publishtest.Original(fixture), publishtest.Only("zlib"))
+		if r := publishtest.MustVerify(t, m, verify.Options{}); len(r.Findings) != 0 {
+			t.Errorf("%s: %v", fixture, r.Findings)
+		}
+		for name, content := range documentsIn(m.Snapshot()) {
+			m.Plant(name, bytes.Replace(content, []byte("\n{\n"), []byte("\n{\n\"note\":1,\n"), 1))
+		}
+		r := publishtest.MustVerify(t, m, verify.Options{})
+		if !slices.ContainsFunc(r.Findings, func(f buildcache.Finding) bool {
+			return f.Severity == buildcache.Error && strings.Contains(f.Reason, "it is not of this content")
+		}) {
+			t.Errorf("%s: %v", fixture, r.Findings)
 		}
 	}
 }

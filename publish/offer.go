@@ -122,15 +122,6 @@ func (d *decision) offerKeys(ctx context.Context) error {
 	return nil
 }
 
-// trustedObjects are those that make one of the trusted keys known.
-func (d *decision) trustedObjects(f key.Fingerprint) ([]buildcache.Object, error) {
-	armored, err := d.plan.options.Trust.Keys.Armored(f)
-	if err != nil {
-		return nil, err
-	}
-	return d.out.format.KeyObjects(f, armored)
-}
-
 func (d *decision) offer(ctx context.Context, k source.Key) error {
 	o := keyOffer{Key: k}
 	for i, p := range d.packages {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -57,6 +58,9 @@ func unknownCommand(parent *cobra.Command, word string) error {
 		}
 	}
 	meant := cli.DidYouMean(word, names)
+	if strings.Contains(word, "://") && slices.Contains(names, "list") {
+		meant = fmt.Sprintf(", did you mean %s list %s?", parent.CommandPath(), word)
+	}
 	if meant == "" && parent.HasParent() {
 		meant = ": want " + strings.Join(names, ", ")
 	}

@@ -52,6 +52,15 @@ func (t Trust) Signer(by key.Issuer) (*key.Public, bool) {
 	return t.Keys.Public(by)
 }
 
+// KeyObjects are those that make one of the trusted keys known.
+func (t Trust) KeyObjects(l Layout, f key.Fingerprint) ([]Object, error) {
+	armored, err := t.Keys.Armored(f)
+	if err != nil {
+		return nil, err
+	}
+	return l.KeyObjects(f, armored)
+}
+
 // Checked remembers which documents of a mirror were checked. Its zero value remembers none.
 type Checked struct {
 	mu   sync.Mutex // guards seen, and is held while one document is looked up or put in

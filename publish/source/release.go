@@ -156,6 +156,25 @@ func (f *ReleaseFile) Unsigned() []buildcache.Object {
 	return add
 }
 
+// Outdated says of a file that replaces another one that the mirror holds a signature or checksum of that, which none of the source, nor any of more,
+// replaces; empty: there is none.
+func (f *ReleaseFile) Outdated(ctx context.Context, l mirror.Lister, more []buildcache.Object) (string, error) {
+	brought := slices.Concat(f.Companions, more)
+	for _, suffix := range companions {
+		if slices.ContainsFunc(brought, func(o buildcache.Object) bool { return o.Name == f.Name+suffix }) {
+			continue
+		}
+		there, err := mirror.Find(ctx, l, f.Name+suffix)
+		if err != nil {
+			return "", err
+		}
+		if there.Name != "" {
+			return "the destination holds " + there.Name + " of the file that is replaced: sign this one, bring one along, or replace it all the same with if-exists overwrite-signed", nil
+		}
+	}
+	return "", nil
+}
+
 // ErrNotChecked: there is a signature, and the key that made it is not at hand.
 var ErrNotChecked = errors.New("its signature was not checked: the key that made it is not at hand: give it as one of the trusted keys")
 

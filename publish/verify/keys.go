@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -33,7 +34,19 @@ func (c *check) checkSignature(p *buildcache.Package) {
 		if _, err := c.Trust.Keys.Verify(p.Document); err != nil {
 			c.damage(p.File, "%v", err)
 		}
+	case p.Signed:
+		if _, err := c.own.Verify(p.Document); errors.Is(err, key.ErrContent) {
+			c.damage(p.File, "%v", err)
+		}
 	}
+}
+
+// reportKeys reports, once it is known which keys sign packages, what is to be said of these.
+func (c *check) reportKeys(now time.Time) {
+	if !c.unread {
+		c.reportUncheckable()
+	}
+	c.reportSpent(now)
 }
 
 // checkKeys checks the public keys, and that exactly these are offered to clients.
@@ -84,11 +97,9 @@ func (c *check) checkKeys(ctx context.Context) error {
 		}
 		return context.Cause(ctx)
 	})
-	if err == nil && !unread {
-		c.reportUncheckable()
-	}
-	if err == nil {
-		c.reportSpent(time.Now())
+	c.unread, c.own = unread, new(key.Ring)
+	for _, p := range c.publics {
+		c.own = c.own.With(p)
 	}
 	return err
 }

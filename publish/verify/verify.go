@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
@@ -215,6 +216,8 @@ type check struct {
 	unindexed map[spec.Hash]string // packages that are there, to their documents
 	signed    map[key.Issuer]int   // packages by the key that signed them, as they say
 	publics   []*key.Public        // keys that clients are offered
+	own       *key.Ring            // of these
+	unread    bool                 // it is not known which all of these are
 	specs     *spec.Reader
 }
 
@@ -250,6 +253,10 @@ func (c *check) run(ctx context.Context) error {
 		c.needed(c.indexName(), c.records)
 		c.result.Audiences = append(c.result.Audiences, c.index.Audiences()...)
 	}
+	// Keys first: signatures are checked by them where none are trusted.
+	if err := c.checkKeys(ctx); err != nil {
+		return err
+	}
 	views := c.views()
 	c.absentViews(views)
 	docs := c.documents(len(views) > 0)
@@ -268,9 +275,7 @@ func (c *check) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.checkKeys(ctx); err != nil {
-		return err
-	}
+	c.reportKeys(time.Now())
 	c.checkHash(ctx)
 	if marker, ok := c.Marker(); ok && c.missing(ctx, buildcache.Object{Name: marker.Name, Size: -1}) != "" {
 		c.report(buildcache.Warning, marker.Name, "it is not there; Spack writes it to declare the layout")
