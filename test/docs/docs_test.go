@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/key/gpgtest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/test/cdn"
@@ -335,6 +336,7 @@ func TestReports(t *testing.T) {
 		{"publish", []string{"--trusted-keys", "FIXTURES/keys/two.pub", "MIXED", "file://TMP/e"}},
 		{"publish", []string{"--resign", "--trusted-keys", "FIXTURES/keys/one.pub", "--sign-key", "TMP/key", "FIXTURES/v3-signed", "file://TMP/g"}},
 		{"publish", []string{"copy", "--require-signed", "FIXTURES/v3-signed", "file://TMP/promoted"}},
+		{"publish", []string{"--licenses", "TMP/licenses.yaml", "--licenses-to", "file://TMP/private", "TMP/licensed", "file://TMP/public"}},
 		{"publish", []string{"--keep-going", "TMP/d", "file://TMP/f"}},
 		{"publish verify", []string{"verify", "file://TMP/b"}},
 		{"publish verify", []string{"verify", "--require-signed", "file://TMP/b"}},
@@ -386,10 +388,14 @@ func reporter(t *testing.T) func(args []string) any {
 		t.Fatal(err)
 	}
 	mixed := filepath.Join(tmp, "mixed")
-	for _, dir := range []string{mixed, filepath.Join(tmp, "d"), filepath.Join(tmp, "damaged")} {
+	for _, dir := range []string{mixed, filepath.Join(tmp, "d"), filepath.Join(tmp, "damaged"), filepath.Join(tmp, "licensed")} {
 		if err := os.CopyFS(dir, os.DirFS("../testdata/v3-unsigned")); err != nil {
 			t.Fatal(err)
 		}
+	}
+	publishtest.AddRecipe(t, filepath.Join(tmp, "licensed"), "zlib", "class Zlib(Package):\n    license('Zlib')\n")
+	if err := os.WriteFile(filepath.Join(tmp, "licenses.yaml"), []byte("packages: {deny: [munge]}\n"), 0o600); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(mixed, "notes.txt"), []byte("notes"), 0o600); err != nil {
 		t.Fatal(err)
@@ -490,6 +496,10 @@ func members(path string, v any, into map[string]bool) {
 	switch v := v.(type) {
 	case map[string]any:
 		for name, x := range v {
+			if path == "" && name == "routed" { // a report in a report
+				into[path+name] = true
+				continue
+			}
 			if path == "mirrors[].counts." {
 				name = "STATUS"
 			}
