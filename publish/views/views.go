@@ -85,7 +85,9 @@ func NewPlan(ctx context.Context, s mirror.Store, c Change) (*Plan, error) {
 		return nil, err
 	}
 	if c.Act == Remove {
-		err = p.remove(now, c.Want)
+		if err = p.known(ctx, s, now, c.Want); err == nil {
+			err = p.remove(now, c.Want)
+		}
 	} else {
 		err = p.want(ctx, s, c.Want)
 	}
@@ -298,9 +300,6 @@ func (p *Plan) remove(now *buildcache.Indices, want closure.Want) error {
 		if err != nil {
 			return err
 		}
-		if len(found) == 0 {
-			return fmt.Errorf("%w: nothing in the view %s matches %q", ErrNothing, p.View, q)
-		}
 		for _, h := range found {
 			p.gone[h] = true
 		}
@@ -311,6 +310,34 @@ func (p *Plan) remove(now *buildcache.Indices, want closure.Want) error {
 		}
 	}
 	return p.needless(now)
+}
+
+// known makes sure that what is to be removed is something: what the mirror offers and the view does not has been removed already.
+func (p *Plan) known(ctx context.Context, s mirror.Store, now *buildcache.Indices, want closure.Want) error {
+	view := closure.Of(now)
+	for _, q := range want.Packages {
+		found, err := view.Matching(q)
+		if err != nil {
+			return err
+		}
+		if len(found) > 0 {
+			continue
+		}
+		_, all, err := reindex.Current(ctx, buildcache.V3, s)
+		if err != nil {
+			return err
+		}
+		if all != nil {
+			found, err = closure.Of(all).Matching(q)
+		}
+		if err == nil && len(found) == 0 {
+			err = fmt.Errorf("%w: nothing in the view %s matches %q, nor does anything else that the mirror offers", ErrNothing, p.View, q)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // needless makes sure that nothing that stays in the view needs what is removed when it is installed.

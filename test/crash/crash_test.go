@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +26,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/promotion"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
 	"github.com/vantagecompute/slurm-factory-publish/test/faultproxy"
 	"github.com/vantagecompute/slurm-factory-publish/test/program"
@@ -48,6 +50,8 @@ type scenario struct {
 	args   func(w *world) []string      // what is run; $S3 stands for the destination
 	read   func(reader.Source) *reader.Mirror
 	specs  int // that a reader finds in the end
+	// replaces: what a reader finds may be other packages afterwards, and is either what was before or what is in the end.
+	replaces bool
 }
 
 // large is the size of a tarball that goes up in parts: three of the default size.
@@ -89,27 +93,55 @@ func scenarios() []scenario {
 		}
 	}
 	fromThere := func(w *world) []string { return []string{"copy", from(w), w.destination()} }
+	viewed := func(t *testing.T, w *world) {
+		w.must(t, write(t, universe(spackmirror.V3), there), w.destination())
+		w.must(t, "view", "set", w.destination(), "site", "/"+universe(spackmirror.V3).Hash(0))
+	}
+	site := func(src reader.Source) *reader.Mirror { return reader.View(src, "site") }
+	view := func(act string, members ...int) func(w *world) []string {
+		return func(w *world) []string {
+			args := []string{"view", act, w.destination(), "site"}
+			for _, i := range members {
+				args = append(args, "/"+universe(spackmirror.V3).Hash(i))
+			}
+			return args
+		}
+	}
 	return []scenario{
-		{"copy v3 within S3", copied(spackmirror.V3), fromThere, reader.V3, 4},
-		{"copy v2 within S3", copied(spackmirror.V2), fromThere, reader.V2, 4},
-		{"publish v3 to an empty bucket", publish(spackmirror.V3, withLarge, nil), toDestination, reader.V3, 2},
-		{"publish v3 to a mirror", publish(spackmirror.V3, fresh, there), toDestination, reader.V3, 4},
-		{"publish v2 to a mirror", publish(spackmirror.V2, withLarge, there), toDestination, reader.V2, 4},
-		{"publish a signed mirror", func(_ *testing.T, w *world) { w.source = "../testdata/v3-signed" }, toDestination, reader.V3, 11},
+		{"copy v3 within S3", copied(spackmirror.V3), fromThere, reader.V3, 4, false},
+		{"copy v2 within S3", copied(spackmirror.V2), fromThere, reader.V2, 4, false},
+		{"promote within S3", copied(spackmirror.V3), func(w *world) []string {
+			return []string{"copy", "--expect-os", "*", "--to-view", "site", from(w), w.destination()}
+		}, reader.V3, 4, false},
+		{"import", func(t *testing.T, w *world) {
+			w.must(t, write(t, universe(spackmirror.V3), there), w.destination())
+			w.source = filepath.Join(t.TempDir(), "carried.tar")
+			w.must(t, "export", write(t, universe(spackmirror.V3), withLarge), w.source)
+		}, func(w *world) []string { return []string{"import", w.source, w.destination()} }, reader.V3, 4, false},
+		{"add to a view", viewed, view("add", 1), site, 2, false},
+		{"set a view", viewed, view("set", 2), site, 1, true},
+		{"remove from a view", func(t *testing.T, w *world) {
+			viewed(t, w)
+			w.must(t, view("add", 1)(w)...)
+		}, view("remove", 1), site, 1, true},
+		{"publish v3 to an empty bucket", publish(spackmirror.V3, withLarge, nil), toDestination, reader.V3, 2, false},
+		{"publish v3 to a mirror", publish(spackmirror.V3, fresh, there), toDestination, reader.V3, 4, false},
+		{"publish v2 to a mirror", publish(spackmirror.V2, withLarge, there), toDestination, reader.V2, 4, false},
+		{"publish a signed mirror", func(_ *testing.T, w *world) { w.source = "../testdata/v3-signed" }, toDestination, reader.V3, 11, false},
 		{
 			// Somebody pushed a spec and died before he indexed it.
 			"rebuild an index of v3", func(t *testing.T, w *world) {
 				publish(spackmirror.V3, fresh, there)(t, w)
 				w.must(t, "--index=none", write(t, universe(spackmirror.V3), []int{3}), w.destination())
 			},
-			func(w *world) []string { return []string{"index", w.destination()} }, reader.V3, 4,
+			func(w *world) []string { return []string{"index", w.destination()} }, reader.V3, 4, false,
 		},
 		{
 			"rebuild an index of v2", func(t *testing.T, w *world) {
 				publish(spackmirror.V2, fresh, there)(t, w)
 				w.must(t, "--index=none", write(t, universe(spackmirror.V2), []int{3}), w.destination())
 			},
-			func(w *world) []string { return []string{"index", w.destination()} }, reader.V2, 4,
+			func(w *world) []string { return []string{"index", w.destination()} }, reader.V2, 4, false,
 		},
 	}
 }
@@ -215,9 +247,10 @@ type campaign struct {
 	scenario
 	world // of the undisturbed run
 
-	begin    string // a copy of the bucket as it is before a run
-	requests int    // of the undisturbed run
-	end      state  // of the undisturbed run
+	begin    string          // a copy of the bucket as it is before a run
+	requests int             // of the undisturbed run
+	end      state           // of the undisturbed run
+	after    map[string]bool // what a reader finds then
 	runs     atomic.Int64
 }
 
@@ -231,7 +264,7 @@ func (c *campaign) model(t *testing.T) {
 	proxy.AfterEach(func(r faultproxy.Request) {
 		looking.Lock()
 		defer looking.Unlock()
-		if err := atLeast(c.read(c.mirror()), before); err != "" {
+		if err := c.atLeast(c.read(c.mirror()), before); err != "" {
 			t.Errorf("after request %d, %s %s: %s", r.Number, r.Operation, r.Key, err)
 		}
 	})
@@ -243,16 +276,22 @@ func (c *campaign) model(t *testing.T) {
 	if m := c.read(c.mirror()); !m.Works() || len(m.Odd) > 0 || len(m.Specs) != c.specs {
 		t.Fatalf("undisturbed run left %v, want %d specs", m, c.specs)
 	}
-	c.end = c.look(t, &c.world)
+	c.end, c.after = c.look(t, &c.world), c.read(c.mirror()).Specs
 	for _, r := range proxy.Log() {
 		t.Logf("%3d %s %s %d", r.Number, r.Operation, r.Key, r.Status)
 	}
 }
 
 // atLeast says what is wrong with a mirror that readers saw as before and see as now.
-func atLeast(now, before *reader.Mirror) string {
+func (c *campaign) atLeast(now, before *reader.Mirror) string {
 	if !now.Works() {
 		return fmt.Sprint("broken: ", now.Broken)
+	}
+	if c.replaces {
+		if c.after != nil && !maps.Equal(now.Specs, before.Specs) && !maps.Equal(now.Specs, c.after) {
+			return fmt.Sprintf("neither what was nor what is to be: %v", now.Specs)
+		}
+		return ""
 	}
 	for hash := range before.Specs {
 		if !now.Specs[hash] {
@@ -268,7 +307,7 @@ func (c *campaign) disturb(t *testing.T) {
 	switch {
 	case testing.Short():
 		step = 5
-	case strings.HasPrefix(c.name, "copy "):
+	case strings.HasPrefix(c.name, "copy "), c.name == "import", c.name == "promote within S3":
 		step = 3 // most of their requests are those of publish, which the others disturb one by one
 	}
 	var wg sync.WaitGroup
@@ -309,7 +348,7 @@ func (c *campaign) disturbed(t *testing.T, k int, f fault) {
 	}
 	where := hit(proxy.Log(), k)
 	now := c.read(w.mirror())
-	if wrong := atLeast(now, before); wrong != "" {
+	if wrong := c.atLeast(now, before); wrong != "" {
 		failed("%s: right after: %s\n%v", where, wrong, r)
 	}
 	if !f.kills {
@@ -389,10 +428,16 @@ func (c *campaign) look(t *testing.T, w *world) state {
 	if err != nil {
 		t.Error(err)
 	}
+	promoted := 0
 	for _, name := range names {
 		// What publishers told each other may stay, and goes at any time. A record of the history says when it was written, and
 		// one of a publisher that died may stay.
 		if strings.HasPrefix(name, lead.Dir) || strings.HasPrefix(name, history.Dir) {
+			continue
+		}
+		if strings.HasPrefix(name, promotion.Dir) { // named by what it says, which the bucket is part of
+			promoted++
+			s.objects[fmt.Sprint(promotion.Dir, promoted)] = [sha256.Size]byte{}
 			continue
 		}
 		content, err := src.Get(name)
