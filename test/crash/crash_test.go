@@ -113,11 +113,6 @@ func scenarios() []scenario {
 		{"promote within S3", copied(spackmirror.V3), func(w *world) []string {
 			return []string{"copy", "--expect-os", "*", "--to-view", "site", from(w), w.destination()}
 		}, reader.V3, 4, false},
-		{"import", func(t *testing.T, w *world) {
-			w.must(t, write(t, universe(spackmirror.V3), there), w.destination())
-			w.source = filepath.Join(t.TempDir(), "carried.tar")
-			w.must(t, "export", write(t, universe(spackmirror.V3), withLarge), w.source)
-		}, func(w *world) []string { return []string{"import", w.source, w.destination()} }, reader.V3, 4, false},
 		{"add to a view", viewed, view("add", 1), site, 2, false},
 		{"set a view", viewed, view("set", 2), site, 1, true},
 		{"remove from a view", func(t *testing.T, w *world) {
@@ -307,7 +302,7 @@ func (c *campaign) disturb(t *testing.T) {
 	switch {
 	case testing.Short():
 		step = 5
-	case strings.HasPrefix(c.name, "copy "), c.name == "import", c.name == "promote within S3":
+	case strings.HasPrefix(c.name, "copy "), c.name == "promote within S3":
 		step = 3 // most of their requests are those of publish, which the others disturb one by one
 	}
 	var wg sync.WaitGroup

@@ -75,7 +75,7 @@ func TestS3ComputesWhatItCopies(t *testing.T) {
 			t.Errorf("%s, sent again: %v, %+v", name, err, s.Log())
 		}
 	}
-	if n := s.Uploads(); n != 0 {
+	if n := s.OpenUploads(); n != 0 {
 		t.Errorf("%d unfinished uploads", n)
 	}
 }
@@ -109,13 +109,13 @@ func TestWhatS3DoesNotVouchForIsNotCopied(t *testing.T) {
 	if err := elsewhere.Mirror("to").CopyFrom(t.Context(), b.Mirror("from"), "blob", upload1("x", noise(9, 3000))); !errors.Is(err, errors.ErrUnsupported) {
 		t.Error(err)
 	}
-	if s.Count("CopyObject") != 0 || s.Uploads() != 0 {
-		t.Errorf("%d copies, %d unfinished uploads", s.Count("CopyObject"), s.Uploads())
+	if s.Count("CopyObject") != 0 || s.OpenUploads() != 0 {
+		t.Errorf("%d copies, %d unfinished uploads", s.Count("CopyObject"), s.OpenUploads())
 	}
 	mute := serve(t, s3test.Options{NoChecksums: true})
 	b = open(t, mute)
 	composite(mute, "from/x", largeContent)
-	if err := b.Mirror("to").CopyFrom(t.Context(), b.Mirror("from"), "x", upload1("x", largeContent)); !errors.Is(err, errors.ErrUnsupported) || mute.Writes("to/x") > 0 || mute.Uploads() > 0 {
+	if err := b.Mirror("to").CopyFrom(t.Context(), b.Mirror("from"), "x", upload1("x", largeContent)); !errors.Is(err, errors.ErrUnsupported) || mute.Writes("to/x") > 0 || mute.OpenUploads() > 0 {
 		t.Errorf("storage that does not say what it has copied: %v", err)
 	}
 }
@@ -144,8 +144,8 @@ func TestS3CopiesInParts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got, _ := s.Object("to/huge"); !bytes.Equal(got, largeContent) || s.Writes("to/huge") != 1 || s.Uploads() != 0 {
-		t.Errorf("%d bytes, written %d times, %d unfinished uploads", len(got), s.Writes("to/huge"), s.Uploads())
+	if got, _ := s.Object("to/huge"); !bytes.Equal(got, largeContent) || s.Writes("to/huge") != 1 || s.OpenUploads() != 0 {
+		t.Errorf("%d bytes, written %d times, %d unfinished uploads", len(got), s.Writes("to/huge"), s.OpenUploads())
 	}
 	if want := 2 * ((len(largeContent) + 6<<20 - 1) / (6 << 20)); s.Count("UploadPartCopy") != want || s.Count("GetObject")+s.Count("UploadPart")+s.Count("CopyObject") != 0 {
 		t.Errorf("%+v", s.Log())
@@ -199,8 +199,8 @@ func TestCopiesInPartsThatFail(t *testing.T) {
 					if there && !bytes.Equal(got, largeContent) || (err == nil) != there || c.whole && err != nil {
 						t.Errorf("%v, there: %v", err, there)
 					}
-					if !there && c.name != "down" && operation != "CreateMultipartUpload" && s.Uploads() != 0 {
-						t.Errorf("%d unfinished uploads", s.Uploads())
+					if !there && c.name != "down" && operation != "CreateMultipartUpload" && s.OpenUploads() != 0 {
+						t.Errorf("%d unfinished uploads", s.OpenUploads())
 					}
 					s.Hook(nil)
 					if b.refusesCopies.Clear(); b.Mirror("to").CopyFrom(t.Context(), b.Mirror("from"), "huge", upload1("huge", largeContent)) != nil {

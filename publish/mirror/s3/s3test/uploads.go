@@ -363,10 +363,3 @@ func (s *Server) listParts(w http.ResponseWriter, r *http.Request, key string) {
 	s.mu.Unlock()
 	writeXML(w, 200, page)
 }
-
-// Uploads is how many uploads are neither completed nor given up.
-func (s *Server) Uploads() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.uploads)
-}
