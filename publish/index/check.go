@@ -33,7 +33,7 @@ const checked = 256
 // others depend on and that are missing.
 func (x *Index) Check() []BadRecord {
 	var mu sync.Mutex // guards bad and counts
-	counts := make(map[spec.Hash]int32, len(x.records))
+	counts := make(map[id]int32, len(x.records))
 	var bad []BadRecord
 	var panicked error
 	var g sync.WaitGroup
@@ -51,10 +51,10 @@ func (x *Index) Check() []BadRecord {
 					mu.Lock()
 					panicked = cmp.Or(panicked, broken)
 					for _, h := range needs {
-						counts[h]++
+						counts[idOf(h)]++
 					}
 					if err != nil {
-						bad = append(bad, BadRecord{x.records[i].hash, x.records[i].name, err})
+						bad = append(bad, BadRecord{x.records[i].id.hash(), x.names[x.records[i].name], err})
 					}
 					mu.Unlock()
 				}
@@ -75,16 +75,16 @@ func (x *Index) Check() []BadRecord {
 }
 
 // compare holds the counts of the document against those of its edges.
-func (x *Index) compare(counts map[spec.Hash]int32) {
+func (x *Index) compare(counts map[id]int32) {
 	for i := range x.records {
-		if r := &x.records[i]; r.refCount != counts[r.hash] {
+		if r := &x.records[i]; r.refCount != counts[r.id] {
 			x.miscounted = true
 		}
 	}
 	x.missing = make(map[spec.Hash]int32)
 	for h, n := range counts {
 		if _, ok := x.byHash[h]; !ok {
-			x.missing[h] = n
+			x.missing[h.hash()] = n
 		}
 	}
 }
@@ -94,19 +94,19 @@ func (x *Index) Missing() []spec.Hash { return slices.Sorted(maps.Keys(x.missing
 
 // checkRecord also returns what the record depends on.
 func (x *Index) checkRecord(r *record) (needs []spec.Hash, err error) {
-	if err := x.odd[r.hash]; err != nil {
+	if err := x.odd[r.id]; err != nil {
 		return nil, err
 	}
 	n, err := spec.ParseNode(x.nodeOf(r), SpecFormat(x.version))
 	if err != nil {
 		return nil, err
 	}
-	if n.Hash != r.hash {
+	if idOf(n.Hash) != r.id {
 		return nil, fmt.Errorf("it is about /%s", n.Hash.Short())
 	}
 	return n.Dependencies, n.CheckEdges(func(h spec.Hash) string {
-		if at, ok := x.byHash[h]; ok {
-			return x.records[at].name
+		if at, ok := x.byHash[idOf(h)]; ok {
+			return x.names[x.records[at].name]
 		}
 		return "" // Spack leaves such an edge out
 	})

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
@@ -32,23 +33,24 @@ func (x *Index) Noted(note jsontext.Value) blob.Source {
 		run = next
 	}
 	p.add(fmt.Appendf(nil, `{"database":{"version":"%d","installs":{`, x.version))
+	var name []byte // of the record, as it is written
 	for i, r := range x.sorted() {
-		name := `,"` + string(r.hash) + `":`
+		name = append(append(append(name[:0], `,"`...), r.id.text()...), `":`...)
 		if i == 0 {
 			name = name[1:]
 		}
 		switch {
 		case r.at == span{}:
 			copyTo(span{})
-			p.add([]byte(name + `{"spec":`))
+			p.add(append(bytes.Clone(name), `{"spec":`...))
 			p.add(x.nodeOf(r))
 			p.add(fmt.Appendf(nil, `,"ref_count":%d,"in_buildcache":%t}`, r.refCount, r.inBuildcache))
 			continue
-		case int(r.at.from) == int(run.to)+len(name) && string(x.raw[run.to:r.at.from]) == name:
+		case int(r.at.from) == int(run.to)+len(name) && bytes.Equal(x.raw[run.to:r.at.from], name):
 			// As it follows in raw already: the usual case, and one piece for all.
 		default:
 			copyTo(span{r.at.from, r.at.from})
-			p.add([]byte(name))
+			p.add(bytes.Clone(name))
 		}
 		for _, e := range r.edits() {
 			run.to = e.where.from
@@ -72,7 +74,7 @@ func (x *Index) sorted() []*record {
 	for i := range x.records {
 		all[i] = &x.records[i]
 	}
-	slices.SortFunc(all, func(a, b *record) int { return cmp.Compare(a.hash, b.hash) })
+	slices.SortFunc(all, func(a, b *record) int { return bytes.Compare(a.id[:], b.id[:]) })
 	return all
 }
 

@@ -64,11 +64,12 @@ type Index struct {
 	raw      []byte // the document as it was read
 	installs span   // in raw: what is between the braces of installs
 	records  []record
-	byHash   map[spec.Hash]int    // position in records
-	names    map[string]string    // each name once: there are many records of one package
-	added    map[spec.Hash][]byte // the packages of new and replaced records, verbatim
-	odd      map[spec.Hash]error  // faults of records outside their packages
-	missing  map[spec.Hash]int32  // how many records depend on one that is missing; known after Check
+	byHash   map[id]int32        // position in records
+	names    []string            // each once: there are many records of one package
+	nameAt   map[string]uint32   // position in names
+	added    map[id][]byte       // the packages of new and replaced records, verbatim
+	odd      map[id]error        // faults of records outside their packages
+	missing  map[spec.Hash]int32 // how many records depend on one that is missing; known after Check
 	changed  bool
 
 	note       jsontext.Value // what our member beside the database says
@@ -90,9 +91,24 @@ type span struct{ from, to uint32 }
 
 func spanOf(from, to int) span { return span{uint32(from), uint32(to)} }
 
+// An id is a hash without a pointer: of a million records, the garbage collector would follow each.
+type id [32]byte
+
+// idOf is the zero id of what is too long for a hash.
+func idOf(h spec.Hash) (x id) {
+	if len(h) <= len(x) {
+		copy(x[:], h)
+	}
+	return x
+}
+
+func (x *id) text() []byte    { return bytes.TrimRight(x[:], "\x00") }
+func (x *id) hash() spec.Hash { return spec.Hash(x.text()) }
+
+// A record has no pointers.
 type record struct {
-	hash spec.Hash
-	name string
+	id   id
+	name uint32 // position in names
 
 	at          span // in raw: the record's object; no piece if the record is new or replaced
 	node        span // in raw: the package itself
@@ -123,8 +139,8 @@ func Parse(raw []byte, version int) (*Index, error) {
 	s := scanner{dec: jsontext.NewDecoder(bytes.NewBuffer(raw), jsontext.AllowDuplicateNames(true))}
 	room := len(raw) / recordSize
 	x := &Index{
-		version: version, raw: raw, records: make([]record, 0, room), byHash: make(map[spec.Hash]int, room),
-		names: make(map[string]string), added: make(map[spec.Hash][]byte), odd: make(map[spec.Hash]error),
+		version: version, raw: raw, records: make([]record, 0, room), byHash: make(map[id]int32, room),
+		nameAt: make(map[string]uint32), added: make(map[id][]byte), odd: make(map[id]error),
 	}
 	got := 0
 	err := s.object(func(name string) error {
@@ -230,10 +246,10 @@ func (x *Index) scan(s *scanner, hash string) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := x.byHash[h]; ok {
+	r := record{id: idOf(h)}
+	if _, ok := x.byHash[r.id]; ok {
 		return fmt.Errorf("%s has two records", h)
 	}
-	r := record{hash: h}
 	var odd error
 	if s.dec.PeekKind() != '{' {
 		return fmt.Errorf("record of %s is no object", h)
@@ -272,9 +288,9 @@ func (x *Index) scan(s *scanner, hash string) error {
 		odd = err
 	}
 	if odd != nil {
-		x.odd[h] = odd
+		x.odd[r.id] = odd
 	}
-	x.byHash[h] = len(x.records)
+	x.byHash[r.id] = int32(len(x.records))
 	x.records = append(x.records, r)
 	return nil
 }
@@ -298,26 +314,40 @@ func (x *Index) text(s span) []byte { return x.raw[s.from:s.to] }
 
 // nodeOf is the package of a record.
 func (x *Index) nodeOf(r *record) []byte {
-	if node, ok := x.added[r.hash]; ok {
+	if node, ok := x.added[r.id]; ok {
 		return node
 	}
 	return x.text(r.node)
 }
 
 // nameOf reads the name of a node, which Spack writes first.
-func (x *Index) nameOf(node []byte) (string, error) {
+func (x *Index) nameOf(node []byte) (uint32, error) {
 	if rest, ok := bytes.CutPrefix(node, []byte(`{"name":"`)); ok {
 		end := bytes.IndexByte(rest, '"')
 		if name := rest[:end]; end > 0 && bytes.IndexByte(name, '\\') < 0 {
-			known, ok := x.names[string(name)]
-			if !ok {
-				known = string(name)
-				x.names[known] = known
+			if at, ok := x.nameAt[string(name)]; ok {
+				return at, nil
 			}
-			return known, nil
+			return x.named(string(name)), nil
 		}
 	}
-	return nodeName(node)
+	name, err := nodeName(node)
+	return x.named(name), err
+}
+
+// named returns the position of a name.
+func (x *Index) named(name string) uint32 {
+	at, ok := x.nameAt[name]
+	if !ok {
+		at = uint32(len(x.names))
+		x.names, x.nameAt[name] = append(x.names, name), at
+	}
+	return at
+}
+
+// entry is what a record says.
+func (x *Index) entry(r *record) Entry {
+	return Entry{r.id.hash(), x.names[r.name], x.nodeOf(r), r.inBuildcache, int(r.refCount)}
 }
 
 // nodeName is nameOf for a node that another program wrote.
@@ -349,7 +379,7 @@ func (x *Index) Version() int { return x.version }
 
 // Has reports whether the index offers a package.
 func (x *Index) Has(h spec.Hash) bool {
-	i, ok := x.byHash[h]
+	i, ok := x.byHash[idOf(h)]
 	return ok && x.records[i].inBuildcache
 }
 
@@ -372,7 +402,7 @@ func (x *Index) Note() jsontext.Value { return x.note }
 
 // Kept reports whether the index offers a package, and the document that was read did.
 func (x *Index) Kept(h spec.Hash) bool {
-	i, ok := x.byHash[h]
+	i, ok := x.byHash[idOf(h)]
 	return ok && x.records[i].inBuildcache && x.records[i].was
 }
 
@@ -380,11 +410,11 @@ func (x *Index) Kept(h spec.Hash) bool {
 func (x *Index) Changes() (added, removed []Entry) {
 	for i := range x.records {
 		r := &x.records[i]
-		switch e := (Entry{r.hash, r.name, x.nodeOf(r), r.inBuildcache, int(r.refCount)}); {
+		switch {
 		case r.inBuildcache && !r.was:
-			added = append(added, e)
+			added = append(added, x.entry(r))
 		case !r.inBuildcache && r.was:
-			removed = append(removed, e)
+			removed = append(removed, x.entry(r))
 		}
 	}
 	return added, removed
@@ -404,8 +434,7 @@ func (x *Index) All() iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
 		x.settle()
 		for i := range x.records {
-			r := &x.records[i]
-			if !yield(Entry{r.hash, r.name, x.nodeOf(r), r.inBuildcache, int(r.refCount)}) {
+			if !yield(x.entry(&x.records[i])) {
 				return
 			}
 		}
@@ -418,7 +447,7 @@ func (x *Index) Spec(h spec.Hash) *spec.Spec {
 	s := &spec.Spec{Format: SpecFormat(x.version)}
 	seen := map[spec.Hash]bool{h: true}
 	for next := []spec.Hash{h}; len(next) > 0; next = next[1:] {
-		at, ok := x.byHash[next[0]]
+		at, ok := x.byHash[idOf(next[0])]
 		if !ok {
 			return nil
 		}
@@ -444,7 +473,7 @@ func (x *Index) Coverage() Coverage {
 	c := make(Coverage)
 	for i := range x.records {
 		if r := &x.records[i]; r.inBuildcache {
-			c.Add(r.name, r.hash)
+			c.Add(x.names[r.name], r.id.hash())
 		}
 	}
 	return c

@@ -14,7 +14,7 @@ import (
 func (x *Index) Add(s *spec.Spec) {
 	first := len(x.records)
 	for i, n := range s.Nodes {
-		at, ok := x.byHash[n.Hash]
+		at, ok := x.byHash[idOf(n.Hash)]
 		switch {
 		case !ok:
 			x.insert(n, i == 0)
@@ -25,16 +25,16 @@ func (x *Index) Add(s *spec.Spec) {
 		}
 	}
 	for _, n := range s.Nodes {
-		if x.byHash[n.Hash] < first {
+		if int(x.byHash[idOf(n.Hash)]) < first {
 			continue // its edges are counted already
 		}
 		for _, d := range n.Dependencies {
-			r := &x.records[x.byHash[d]] // a spec carries all that it depends on
+			r := &x.records[x.byHash[idOf(d)]] // a spec carries all that it depends on
 			r.refCount++
 			r.dirty = true
 		}
 	}
-	if r := &x.records[x.byHash[s.Root().Hash]]; !r.inBuildcache {
+	if r := &x.records[x.byHash[idOf(s.Root().Hash)]]; !r.inBuildcache {
 		r.inBuildcache, r.dirty = true, true
 		x.change()
 	}
@@ -43,7 +43,7 @@ func (x *Index) Add(s *spec.Spec) {
 // Withhold makes the index offer a package no more. Its record stays, because Spack installs a package
 // without a dependency whose record is missing.
 func (x *Index) Withhold(h spec.Hash) {
-	at, ok := x.byHash[h]
+	at, ok := x.byHash[idOf(h)]
 	if !ok || !x.records[at].inBuildcache {
 		return
 	}
@@ -56,9 +56,9 @@ func (x *Index) Withhold(h spec.Hash) {
 func (x *Index) Rewrite() { x.change() }
 
 func (x *Index) insert(n *spec.Node, own bool) {
-	x.byHash[n.Hash] = len(x.records)
-	x.records = append(x.records, record{hash: n.Hash, name: n.Name, own: own, refCount: x.missing[n.Hash]})
-	x.added[n.Hash] = n.Record
+	x.byHash[idOf(n.Hash)] = int32(len(x.records))
+	x.records = append(x.records, record{id: idOf(n.Hash), name: x.named(n.Name), own: own, refCount: x.missing[n.Hash]})
+	x.added[idOf(n.Hash)] = n.Record
 	x.change()
 }
 
@@ -100,8 +100,8 @@ func (x *Index) replace(r *record, n *spec.Node) {
 			x.loose = append(x.loose, was.Dependencies...)
 		}
 	}
-	r.name, r.at, r.node, r.flag, r.count, r.dirty = n.Name, span{}, span{}, span{}, span{}, true
-	x.added[r.hash] = n.Record
+	r.name, r.at, r.node, r.flag, r.count, r.dirty = x.named(n.Name), span{}, span{}, span{}, span{}, true
+	x.added[r.id] = n.Record
 	x.change()
 }
 
@@ -137,7 +137,7 @@ func (x *Index) settle() {
 		if err != nil {
 			continue
 		}
-		edges[r.hash] = n.Dependencies
+		edges[r.id.hash()] = n.Dependencies
 		for _, d := range n.Dependencies {
 			counts[d]++
 		}
@@ -146,14 +146,15 @@ func (x *Index) settle() {
 	kept := x.records[:0]
 	clear(x.byHash)
 	for _, r := range x.records {
-		if gone[r.hash] {
-			delete(x.added, r.hash)
+		hash := r.id.hash()
+		if gone[hash] {
+			delete(x.added, r.id)
 			continue
 		}
-		if r.refCount != counts[r.hash] {
-			r.refCount, r.dirty = counts[r.hash], true
+		if r.refCount != counts[hash] {
+			r.refCount, r.dirty = counts[hash], true
 		}
-		x.byHash[r.hash] = len(kept)
+		x.byHash[r.id] = int32(len(kept))
 		kept = append(kept, r)
 	}
 	x.records = kept
@@ -166,7 +167,7 @@ func (x *Index) unneeded(edges map[spec.Hash][]spec.Hash, counts map[spec.Hash]i
 	for len(x.loose) > 0 {
 		h := x.loose[0]
 		x.loose = x.loose[1:]
-		at, ok := x.byHash[h]
+		at, ok := x.byHash[idOf(h)]
 		if !ok || gone[h] || counts[h] > 0 || x.records[at].inBuildcache {
 			continue
 		}

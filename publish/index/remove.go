@@ -21,7 +21,7 @@ func (x *Index) Without(gone map[spec.Hash]bool) (*Index, error) {
 		return nil, err
 	}
 	for h := range gone {
-		at, ok := out.byHash[h]
+		at, ok := out.byHash[idOf(h)]
 		if !ok {
 			continue
 		}
