@@ -21,6 +21,9 @@ import (
 const version = "0.1.0-dev"
 
 func main() {
+	if os.Getenv("GOGC") == "" {
+		collectLate()
+	}
 	os.Exit(run(context.Background(), cli.Env{
 		Version: version, Args: os.Args[1:], Lookup: os.LookupEnv, Unset: os.Unsetenv, Environ: os.Environ, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	}))
