@@ -41,6 +41,9 @@ type Options struct {
 	// client's processor that pays for them. CRCs, and small bodies, are always checked.
 	// 0: 16.
 	Sample int
+
+	// Log, if set, gets a line for each request: when it came, how long it took, both in milliseconds, and what it was.
+	Log io.Writer
 }
 
 // small is the size up to which every checksum of a body is checked.
@@ -77,8 +80,9 @@ type Server struct {
 
 	connections, bytes, refused, resets, corrupt, errors atomic.Int64
 
-	mu       sync.Mutex // guards requests while one is counted
+	mu       sync.Mutex // guards what follows while a request is counted
 	requests map[string]int64
+	began    time.Time // to count
 }
 
 // New returns a server with an empty bucket.
@@ -110,7 +114,7 @@ func (s *Server) Empty() {
 func (s *Server) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.requests = make(map[string]int64)
+	s.requests, s.began = make(map[string]int64), time.Now()
 	for _, n := range []*atomic.Int64{&s.connections, &s.bytes, &s.refused, &s.resets, &s.corrupt, &s.errors} {
 		n.Store(0)
 	}
@@ -156,6 +160,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.requests[op]++
 	s.mu.Unlock()
 	seen := &observed{ResponseWriter: w}
+	if s.opts.Log != nil {
+		defer s.note(time.Now(), op, r, seen)
+	}
 	switch {
 	case op == "GetBucketLocation":
 		time.Sleep(s.opts.Latency)
@@ -167,6 +174,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if st := seen.status; st >= 400 && st != 404 && st != 412 {
 		s.errors.Add(1)
 	}
+}
+
+// note adds a request to the log.
+func (s *Server) note(began time.Time, op string, r *http.Request, seen *observed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fmt.Fprintf(s.opts.Log, "%6d %4d %-23s %s %s %d\n", began.Sub(s.began).Milliseconds(), time.Since(began).Milliseconds(), op, r.RequestURI, r.Header.Get("Range"), seen.status)
 }
 
 // An observed answer tells its status.

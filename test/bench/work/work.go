@@ -38,7 +38,8 @@ func Dir(base, name string, s Scale) string {
 
 var makers = map[string]func(dir string, s Scale) error{
 	"cache": cache, "big": big, "small": small, "merge": merge, "rebuild": rebuild, "million": million,
-	"many": manyOf(spackmirror.V3, 10_000), "many-v2": manyOf(spackmirror.V2, 10_000), "many-large": manyOf(spackmirror.V3, 100_000),
+	"many": manyOf(spackmirror.V3, 10_000, Crowd), "many-v2": manyOf(spackmirror.V2, 10_000, Crowd), "many-large": manyOf(spackmirror.V3, 100_000, Crowd),
+	"many-huge": manyOf(spackmirror.V3, 1_000_000, 0),
 }
 
 // Make makes a workload, unless it is there. The directory appears when it is whole.
@@ -190,15 +191,16 @@ const Crowd = 200
 // share is how many packages each of them has.
 const share = 5
 
-// manyOf returns the maker of a mirror of n packages, all but the index in name only (below "there"); a package for it (below
-// "first"); and shares of 5 packages for 200 publishers (below "new"), whose hashes are listed in files.
-func manyOf(l spackmirror.Layout, n int) func(dir string, s Scale) error {
+// manyOf returns the maker of a mirror of n packages, all but the index in name only (below "there"); two packages for it (below
+// "first" and "one"); and shares of 5 packages for a crowd of publishers (below "new"), whose hashes are listed in files.
+func manyOf(l spackmirror.Layout, n, crowd int) func(dir string, s Scale) error {
 	return func(dir string, s Scale) error {
-		n, crowd := s.of(n), Crowd
+		n, crowd := s.of(n), crowd
 		if s == Tiny {
-			crowd = 3
+			crowd = min(crowd, 3)
 		}
-		u := spackmirror.Patched(l, n+1+crowd*share, patches)
+		one := n + 1 + crowd*share
+		u := spackmirror.Patched(l, one+1, patches)
 		u.Tarball = spackmirror.Kilobytes(4)
 		there := filepath.Join(dir, "there")
 		if err := u.WriteIndex(there, u.Range(0, n)); err != nil {
@@ -210,6 +212,9 @@ func manyOf(l spackmirror.Layout, n int) func(dir string, s Scale) error {
 			}
 		}
 		if err := u.Write(filepath.Join(dir, "first"), u.Range(n, n+1)); err != nil {
+			return err
+		}
+		if err := u.Write(filepath.Join(dir, "one"), u.Range(one, one+1)); err != nil {
 			return err
 		}
 		for i := range crowd {

@@ -26,11 +26,15 @@ func runSink(ctx context.Context, args []string) error {
 	flags.Int64Var(&o.Keep, "keep", 1<<20, "bytes up to which a body is kept; longer ones read as zeroes")
 	flags.IntVar(&o.Sample, "sample", 0, "of so many large bodies, one has its SHA-256 and MD5 checked (default 16)")
 	ca := flags.String("tls", "", "speak TLS, and write the certificate into this `FILE`")
+	list := flags.Bool("log", false, "list requests on standard error")
 	leash := flags.Bool("leash", false, "stop when standard input ends")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	o.ConnRate = int64(*mbps * 1e6)
+	if *list {
+		o.Log = os.Stderr
+	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	if *leash {
