@@ -75,6 +75,7 @@ type running struct {
 	keyIndex  []buildcache.Object
 	merge     *reindex.Merge
 	views     []View
+	quiet     time.Time // when no prune was at work
 }
 
 func newApplication(p *Plan, progress Progress) *application {
@@ -113,7 +114,9 @@ func (a *application) run(ctx context.Context) error {
 	// they are sent, in all mirrors, before any document is written in any.
 	for _, m := range a.mirrors {
 		a.progress.Step(m.Path, "blobs")
-		if err := a.putBlobs(ctx, m); err != nil {
+		var beside defect.Group
+		beside.Go(func() error { return a.lookAhead(ctx, m) })
+		if err := errors.Join(a.putBlobs(ctx, m), beside.Wait()); err != nil {
 			return fmt.Errorf("blobs: %w", err)
 		}
 		a.progress.Step(m.Path, "")

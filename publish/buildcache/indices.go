@@ -267,8 +267,8 @@ func (x *Indices) contents(ctx context.Context, salt string) ([]blob.Source, err
 		return sources, nil
 	}
 	for i, part := range x.Parts {
-		if part == nil {
-			continue
+		if part == nil || n < 2 {
+			continue // there is none beside it
 		}
 		digest, err := blob.Sum(ctx, part.Noted(nil))
 		if err != nil {

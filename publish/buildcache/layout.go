@@ -39,6 +39,8 @@ type Layout interface {
 	SignedName(file string) (string, bool)
 	// Directories are where package documents and keys are, for listing.
 	Directories() (packages, keys string)
+	// Small is a range that holds the keys, and what marks the layout, and little else.
+	Small() mirror.Range
 	// DocumentsOf is the directory that holds the documents of all packages of a name, and maybe others.
 	DocumentsOf(name string) string
 	// Owns reports whether the name of an object, or of a directory with a slash at its end, belongs to the layout.

@@ -224,16 +224,22 @@ func (s *Survey) List(ctx context.Context, l mirror.Lister) error {
 // more requests. objects is how many there are about in all.
 func Touched(f Layout, names []string, objects int64) []mirror.Range {
 	all := objects/pageSize + 1
-	_, keys := f.Directories()
-	ranges := []mirror.Range{{Prefix: keys}}
+	small := f.Small()
+	ranges := []mirror.Range{small}
 	byDir := make(map[string][]string)
 	for _, name := range names {
+		if strings.HasPrefix(name, small.Prefix) && (small.Until == "" || name < small.Until) {
+			continue
+		}
 		dir := path.Dir(name) + "/"
 		byDir[dir] = append(byDir[dir], name)
 	}
 	cost := int64(1)
 	for dir, inDir := range byDir {
 		pages := f.Pages(dir, objects)
+		if f.NamesContent() && f.IsPayload(dir) {
+			pages++ // what else is there tells nothing
+		}
 		if n := int64(len(inDir)); n < pages {
 			for _, name := range inDir {
 				ranges = append(ranges, mirror.Range{Prefix: name})
@@ -241,7 +247,7 @@ func Touched(f Layout, names []string, objects int64) []mirror.Range {
 			cost += n
 		} else {
 			ranges = append(ranges, mirror.Range{Prefix: dir})
-			cost += pages
+			cost += f.Pages(dir, objects)
 		}
 		if cost >= all {
 			return nil

@@ -29,6 +29,7 @@ func (v2) Generations() []Generation { return v2Generations }
 
 func (v2) ParsePackageName(name string) (layout.SpecName, bool) { return layout.ParseV2Spec(name) }
 func (v2) ParseKeyName(name string) (key.Fingerprint, bool)     { return layout.ParseV2Key(name) }
+func (v2) Small() mirror.Range                                  { return mirror.Range{Prefix: layout.V2Keys} }
 func (v2) Directories() (packages, keys string)                 { return layout.V2Root, layout.V2Keys }
 func (v2) IndexNames() []string                                 { return []string{layout.V2Index, layout.V2IndexHash} }
 

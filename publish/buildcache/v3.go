@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache/unpack"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
@@ -25,8 +26,11 @@ func (v3) Generations() []Generation { return v3Generations }
 
 func (v3) ParsePackageName(name string) (layout.SpecName, bool) { return layout.ParseV3Spec(name) }
 func (v3) ParseKeyName(name string) (key.Fingerprint, bool)     { return layout.ParseV3Key(name) }
-func (v3) Directories() (packages, keys string)                 { return layout.V3Specs, layout.V3Keys }
-func (f v3) IndexNames() []string                               { return []string{layout.V3View(f.view)} }
+func (v3) Small() mirror.Range {
+	return mirror.Range{Prefix: v3Root, Until: layout.V3Specs, Few: true}
+}
+func (v3) Directories() (packages, keys string) { return layout.V3Specs, layout.V3Keys }
+func (f v3) IndexNames() []string               { return []string{layout.V3View(f.view)} }
 
 func (v3) SignedName(string) (string, bool)          { return "", false }
 func (v3) DocumentsOf(name string) string            { return layout.V3Specs + name + "/" }
@@ -80,13 +84,12 @@ func (v3) Pages(dir string, objects int64) int64 {
 	return 1
 }
 
-func (v3) Ranges(packages int64) []mirror.Range {
+func (f v3) Ranges(packages int64) []mirror.Range {
 	ranges := split(mirror.Range{Prefix: layout.V3Blobs}, "0123456789abcdef", packages*2)
 	if packages <= pageSize {
 		return append(ranges, mirror.Range{Prefix: v3Root})
 	}
-	ranges = append(ranges, mirror.Range{Prefix: layout.V3Layout}, mirror.Range{Prefix: layout.V3Indices}, mirror.Range{Prefix: layout.V3Keys})
-	return append(ranges, split(mirror.Range{Prefix: layout.V3Specs}, "abcdefghijklmnopqrstuvwxyz", packages)...)
+	return append(append(ranges, f.Small()), split(mirror.Range{Prefix: layout.V3Specs}, "abcdefghijklmnopqrstuvwxyz", packages)...)
 }
 
 // Everything lists content by the first two digits of its digests, and documents by the first two letters of the names of their packages.
@@ -215,13 +218,15 @@ func ReadBlob(ctx context.Context, r mirror.Reader, b Object, limit int64) ([]by
 	return content, promised(b, content)
 }
 
-// readLargeBlob is ReadBlob for the document of an index, in parts at once where the mirror can.
-func readLargeBlob(ctx context.Context, r mirror.Reader, b Object) ([]byte, error) {
-	content, err := mirror.ReadLarge(ctx, r, b.Name, b.Size, mirror.Absent, MaxIndex)
-	if err != nil {
-		return nil, err
+// readLargeBlob is ReadBlob for the document of an index, in parts at once where the mirror can. Hashing that takes as long as parsing,
+// so it goes on meanwhile: nothing of the content counts before checked has returned nil.
+func readLargeBlob(ctx context.Context, r mirror.Reader, b Object) (content []byte, checked func() error, err error) {
+	if content, err = mirror.ReadLarge(ctx, r, b.Name, b.Size, mirror.Absent, MaxIndex); err != nil {
+		return nil, nil, err
 	}
-	return content, promised(b, content)
+	var hashing defect.Group
+	hashing.Go(func() error { return promised(b, content) })
+	return content, hashing.Wait, nil
 }
 
 // promised compares content with the digest of an object.

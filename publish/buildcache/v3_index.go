@@ -114,7 +114,8 @@ func (p *Pointer) Parse(text []byte) error {
 	p.Manifest, p.Foreign = m, p.Digest()
 	var o ours
 	// Another program may have replaced an index and kept our member, which then says nothing.
-	if json.Unmarshal(m.Extra[ourMember], &o) == nil && o.Of == p.Digest() {
+	// As in Python, the last of two members of one name counts: to look for them takes longer than all else.
+	if json.Unmarshal(m.Extra[ourMember], &o, jsontext.AllowDuplicateNames(true)) == nil && o.Of == p.Digest() {
 		p.offers, p.Checked, p.proofs, p.Foreign = o.Offers, o.Contract >= contract, o.Proofs, o.Foreign
 		p.Place, p.Past = o.Place, o.Past.Normal()
 	}
@@ -133,11 +134,12 @@ func (f v3) ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*Indice
 		if !ref.Digest.Known() {
 			continue
 		}
-		raw, err := readLargeBlob(ctx, r, Object{Name: layout.V3Blob(ref.Digest), Size: ref.Size, Digest: ref.Digest})
+		raw, checked, err := readLargeBlob(ctx, r, Object{Name: layout.V3Blob(ref.Digest), Size: ref.Size, Digest: ref.Digest})
 		if err != nil {
 			return nil, err
 		}
-		if x.Parts[i], err = index.Parse(raw, v3Generations[i].Index); err != nil {
+		x.Parts[i], err = index.Parse(raw, v3Generations[i].Index)
+		if err := cmp.Or(checked(), err); err != nil {
 			return nil, err
 		}
 	}

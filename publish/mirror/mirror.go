@@ -146,7 +146,11 @@ type Reader interface {
 
 // A Range is the set of names that start with Prefix, come after After and
 // before Until, in byte order. An empty bound does not bind.
-type Range struct{ Prefix, After, Until string }
+type Range struct {
+	Prefix, After, Until string
+	// Few says that there are few such names, and many behind them that need not be sent.
+	Few bool
+}
 
 // A Lister lists objects.
 type Lister interface {
@@ -166,6 +170,9 @@ type Upload struct {
 	// PartSize is how large the parts are, at least, in which a mirror sends the object. 0: the mirror chooses. Fewer parts are
 	// fewer requests, and may take longer.
 	PartSize int64
+	// Fresh says that nothing of the object was sent before, as far as the caller knows: neither the object nor an unfinished upload of
+	// it is looked for first.
+	Fresh bool
 }
 
 // A Writer stores objects that are not there yet.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
@@ -65,8 +66,10 @@ const gathers = 3
 func (c *contest) others(ctx context.Context, s mirror.Store, turn *lead.Turn) []other {
 	var before string
 	var took []string
-	if r := c.me.Receipt(ctx, c.was.Digest()); r != nil {
-		before, took = r.Before, r.Took
+	if time.Since(c.was.Stored) < lead.Settled {
+		if r := c.me.Receipt(ctx, c.was.Digest()); r != nil {
+			before, took = r.Before, r.Took
+		}
 	}
 	var all []other
 	for range gathers {

@@ -48,7 +48,7 @@ type upload struct {
 // that is known to be wrong is discarded.
 func (b *Bucket) storeParts(ctx context.Context, o *object, was mirror.Version) (mirror.Version, error) {
 	u := &upload{b: b, o: o, partSize: max(b.partSize(o.size), min(o.PartSize, maxPart))}
-	if !o.startOver {
+	if !o.startOver && !o.Fresh {
 		there, err := u.resume(ctx, was)
 		if err != nil {
 			return "", err

@@ -6,7 +6,6 @@ import (
 	"iter"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
@@ -19,13 +18,14 @@ type beat struct {
 	group   defect.Group
 	work    atomic.Int64   // grows with everything that arrives or leaves
 	version mirror.Version // of the lead; read when the group is done
+	first   bool           // nobody has led before from this version of the index
 }
 
 // Work calls do with a store whose use tells the other publishers that the leader gets on. A leader whose requests get no
 // answer falls silent, although its process lives.
 func (t *Turn) Work(ctx context.Context, s Store, do func(Store) error) error {
 	ctx, cancel := context.WithCancel(ctx)
-	b := &beat{stop: cancel, version: t.version}
+	b := &beat{stop: cancel, version: t.version, first: t.claim.Attempt == 0}
 	t.beat = b
 	b.group.Go(func() error {
 		t.beats(ctx, b)
@@ -47,14 +47,10 @@ func (t *Turn) stop() mirror.Version {
 }
 
 func (t *Turn) beats(ctx context.Context, b *beat) {
-	tick := time.NewTicker(beatEvery)
-	defer tick.Stop()
 	last := int64(0)
-	for n := 1; ; n++ {
-		select {
-		case <-ctx.Done():
+	for n, pause := 1, firstBeat; ; n, pause = n+1, beatEvery {
+		if sleep(ctx, pause) != nil {
 			return
-		case <-tick.C:
 		}
 		now := b.work.Load()
 		if now == last {
@@ -119,7 +115,9 @@ func (w *working) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Inf
 	}
 }
 
+// Create stores an object. What the first leader makes of a version of the index, nobody has begun to store.
 func (w *working) Create(ctx context.Context, u mirror.Upload) error {
+	u.Fresh = w.beat.first
 	err := w.Store.Create(ctx, w.watched(u))
 	w.moved()
 	return err

@@ -18,7 +18,12 @@ const (
 
 	patience    = 3 * time.Second // with a leader that gives no sign of life
 	maxPatience = 30 * time.Second
+	firstBeat   = 2 * time.Second // most turns end before
 	beatEvery   = time.Second
+
+	// Settled is the age of a pointer from which on nobody waits any more who has announced for the version before: each asks for
+	// the pointer more often. A clock that is wrong makes such publishers wait for one turn more.
+	Settled = 10 * time.Second
 
 	// rate is about how many bytes of an index a leader reads, merges and writes in a second.
 	rate = 50_000_000
