@@ -114,9 +114,11 @@ func (a *application) run(ctx context.Context) error {
 	// they are sent, in all mirrors, before any document is written in any.
 	for _, m := range a.mirrors {
 		a.progress.Step(m.Path, "blobs")
-		var beside defect.Group
-		beside.Go(func() error { return a.lookAhead(ctx, m) })
-		if err := errors.Join(a.putBlobs(ctx, m), beside.Wait()); err != nil {
+		names := m.relied(false).names
+		g, gctx := defect.WithContext(ctx)
+		g.Go(func() error { m.quiet = notice.Quiet(gctx, m.store, names); return nil })
+		g.Go(func() error { return a.putBlobs(gctx, m) })
+		if err := g.Wait(); err != nil {
 			return fmt.Errorf("blobs: %w", err)
 		}
 		a.progress.Step(m.Path, "")

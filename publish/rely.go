@@ -44,24 +44,10 @@ func (a *application) rely(ctx context.Context, m *running) error {
 	return nil
 }
 
-// looked is how long it counts that no prune was at work when blobs began to be sent.
-const looked = notice.Fresh / 10
-
-// lookAhead sees whether a prune is at work, while blobs are sent, so that documents need not wait for the answer.
-func (a *application) lookAhead(ctx context.Context, m *running) error {
-	began := time.Now()
-	if len(m.relied(false).names) > 0 {
-		if n, err := notice.Read(ctx, m.store); err == nil && n == nil { // else it is looked at again
-			m.quiet = began
-		}
-	}
-	return nil
-}
-
 // object objects to the deletion of what the packages of a mirror rely on. It reports whether a prune is at work.
 func (a *application) object(ctx context.Context, m *running) (relied, bool, error) {
 	r := m.relied(time.Since(a.began) > notice.Young)
-	if time.Since(m.quiet) < looked {
+	if time.Since(m.quiet) < notice.Recent {
 		return r, false, nil
 	}
 	atWork, err := notice.Object(ctx, m.store, r.names)

@@ -7,8 +7,8 @@ import (
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
-	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache/unpack"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"

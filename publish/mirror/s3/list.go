@@ -27,13 +27,10 @@ import (
 // before it; see listing.Progress.
 func (m *Mirror) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Info, error] {
 	if r.Few {
-		return m.pages(ctx, r, few)
+		return m.pages(ctx, r, 100)
 	}
 	return m.pages(ctx, r, 0)
 }
-
-// few is the size of a page of a range that has few names.
-const few = 100
 
 // pages is List with at most size objects a page; 0: as many as the store sends.
 func (m *Mirror) pages(ctx context.Context, r mirror.Range, size int32) iter.Seq2[mirror.Info, error] {

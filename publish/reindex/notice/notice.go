@@ -48,6 +48,8 @@ const (
 	// Fresh is how long a publisher may rely on having seen no notice. A pruner deletes nothing for twice as long after it has given
 	// notice.
 	Fresh = 5 * time.Minute
+	// Recent is how long it counts for documents that Quiet has seen no notice while their content was sent.
+	Recent = Fresh / 10
 	// Young is the age up to which a publisher may rely on an object without an objection. A pruner deletes nothing that is
 	// less than twice as old, so the two may count differently.
 	Young = 30 * time.Minute
@@ -93,6 +95,19 @@ func Read(ctx context.Context, r Reader) (*Notice, error) {
 		n.Settle = time.Minute // of a pruner that we do not understand
 	}
 	return n, nil
+}
+
+// Quiet returns when no pruner was seen at work, for a publisher that will object to the deletion of objects if one is. The time is
+// zero if that is not known, or if there are no objects.
+func Quiet(ctx context.Context, r Reader, names []string) time.Time {
+	began := time.Now()
+	if len(names) == 0 {
+		return time.Time{}
+	}
+	if n, err := Read(ctx, r); err != nil || n != nil {
+		return time.Time{}
+	}
+	return began
 }
 
 // A Reader is what is needed to see a notice.
