@@ -56,6 +56,7 @@ const (
 	Plan  = "plan of 20 packages"
 	Whole = "plan, everything listed"
 	Many  = "publishers at once, 5 packages each"
+	Alone = "one publisher, 1 package"
 	Apart = "publishers within a minute, 5 packages each"
 )
 
@@ -122,6 +123,8 @@ var cells = []struct {
 	{Cell{"many", "kept", Many}, (*runner).many},
 	{Cell{"many-v2", "kept", Many}, (*runner).many},
 	{Cell{"many-large", "kept", Many}, (*runner).many},
+	{Cell{"many-large", "kept", Alone}, (*runner).lone},
+	{Cell{"many-huge", "kept", Alone}, (*runner).lone},
 	{Cell{"many", "kept", Apart}, (*runner).apart},
 }
 

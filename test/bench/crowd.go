@@ -65,6 +65,14 @@ func (r *runner) many(ctx context.Context, c Cell) error {
 	return r.crowds(ctx, c, 0, r.o.Rounds, r.o.crowds()...)
 }
 
+// lone measures a publisher of one package that nobody else is beside.
+func (r *runner) lone(ctx context.Context, c Cell) error {
+	return r.crowds(ctx, c, 0, r.o.Rounds, 1)
+}
+
+// quiet is how long nobody has published before a publisher that is alone: until then it looks for those that are left from before.
+const quiet = 11 * time.Second
+
 // arrivals is within which time the publishers of a matrix begin that waits for machines.
 const arrivals = time.Minute
 
@@ -106,6 +114,9 @@ func (r *runner) crowd(ctx context.Context, c Cell, p place, within time.Duratio
 	if _, err := measure(ctx, client.command(r.dir(c.Work, "first"), to, r.home), r.o.Limit); err != nil {
 		return err
 	}
+	if c.Act == Alone && r.o.Scale != work.Tiny {
+		time.Sleep(quiet)
+	}
 	if err := p.forget(); err != nil {
 		return err
 	}
@@ -146,7 +157,12 @@ func (r *runner) crowd(ctx context.Context, c Cell, p place, within time.Duratio
 	return nil
 }
 
-func (r *runner) share(c Cell, i int) string { return r.dir(c.Work, "new", fmt.Sprint(i)) }
+func (r *runner) share(c Cell, i int) string {
+	if c.Act == Alone {
+		return r.dir(c.Work, "one")
+	}
+	return r.dir(c.Work, "new", fmt.Sprint(i))
+}
 
 // counted takes what the server has counted.
 func (r *runner) counted(p place, out *Crowd, before time.Duration) error {
@@ -171,7 +187,7 @@ func (r *runner) offersAll(c Cell, to destination, n int) (size int, err error) 
 		return 0, err
 	}
 	for i := range n {
-		list, err := os.ReadFile(r.dir(c.Work, fmt.Sprintf("new-%d.hashes", i)))
+		list, err := os.ReadFile(r.share(c, i) + ".hashes")
 		if err != nil {
 			return 0, err
 		}
@@ -324,9 +340,13 @@ func crowdTargets(add func(Target)) {
 		}
 	}
 	wall := func(c *Crowd) float64 { return c.slowest().Seconds() }
-	add(Target{Cell: large, What: "a lone publisher", Most: 2, Unit: "s", value: of(1, wall)})
-	add(Target{Cell: large, What: "requests of a lone publisher", Most: 25, Unit: "requests", value: of(1, func(c *Crowd) float64 { return float64(c.requests()) })})
-	add(Target{Cell: large, What: "peak memory of a lone publisher", Most: 300, Unit: "MB", value: of(1, func(c *Crowd) float64 { return float64(c.Peak) / 1e6 })})
+	peak := func(c *Crowd) float64 { return float64(c.Peak) / 1e6 }
+	alone, huge := Cell{"many-large", "kept", Alone}, Cell{"many-huge", "kept", Alone}
+	add(Target{Cell: alone, What: "wall time", Most: 2, Unit: "s", value: of(1, wall)})
+	add(Target{Cell: alone, What: "requests", Most: 25, Unit: "requests", value: of(1, func(c *Crowd) float64 { return float64(c.requests()) })})
+	add(Target{Cell: alone, What: "peak memory", Most: 300, Unit: "MB", value: of(1, peak)})
+	add(Target{Cell: huge, What: "wall time", Most: 12, Unit: "s", value: of(1, wall)})
+	add(Target{Cell: huge, What: "peak memory", Most: 1000, Unit: "MB", value: of(1, peak)})
 	add(Target{Cell: large, What: "the slowest of 48", Most: 4, Unit: "s", value: of(48, wall)})
 	add(Target{Cell: large, What: "index bodies that 48 send", Most: 3, Unit: "bodies", value: bodies(48)})
 }

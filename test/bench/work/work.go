@@ -217,19 +217,27 @@ func manyOf(l spackmirror.Layout, n, crowd int) func(dir string, s Scale) error 
 		if err := u.Write(filepath.Join(dir, "one"), u.Range(one, one+1)); err != nil {
 			return err
 		}
+		if err := hashes(filepath.Join(dir, "one"), u, one, one+1); err != nil {
+			return err
+		}
 		for i := range crowd {
-			from := n + 1 + i*share
-			if err := u.Write(filepath.Join(dir, "new", fmt.Sprint(i)), u.Range(from, from+share)); err != nil {
+			from, to := n+1+i*share, filepath.Join(dir, "new", fmt.Sprint(i))
+			if err := u.Write(to, u.Range(from, from+share)); err != nil {
 				return err
 			}
-			var list strings.Builder
-			for j := from; j < from+share; j++ {
-				fmt.Fprintln(&list, u.Hash(j))
-			}
-			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("new-%d.hashes", i)), []byte(list.String()), 0o644); err != nil {
+			if err := hashes(to, u, from, from+share); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
+}
+
+// hashes lists what a directory has, in a file beside it.
+func hashes(dir string, u *spackmirror.Universe, first, end int) error {
+	var list strings.Builder
+	for i := first; i < end; i++ {
+		fmt.Fprintln(&list, u.Hash(i))
+	}
+	return os.WriteFile(dir+".hashes", []byte(list.String()), 0o644)
 }
