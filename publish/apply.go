@@ -114,11 +114,8 @@ func (a *application) run(ctx context.Context) error {
 	// they are sent, in all mirrors, before any document is written in any.
 	for _, m := range a.mirrors {
 		a.progress.Step(m.Path, "blobs")
-		names := m.relied(false).names
-		g, gctx := defect.WithContext(ctx)
-		g.Go(func() error { m.quiet = notice.Quiet(gctx, m.store, names); return nil })
-		g.Go(func() error { return a.putBlobs(gctx, m) })
-		if err := g.Wait(); err != nil {
+		var err error
+		if m.quiet, err = notice.Beside(ctx, m.store, m.relied(false).names, func() error { return a.putBlobs(ctx, m) }); err != nil {
 			return fmt.Errorf("blobs: %w", err)
 		}
 		a.progress.Step(m.Path, "")

@@ -65,7 +65,6 @@ func (d *decision) decide(ctx context.Context) error {
 	if d.seen, err = buildcache.SurveyFor(ctx, d.out.format, d.out.store, d.names()); err != nil {
 		return err
 	}
-	d.out.pointer = d.seen.Pointer
 	status, err := d.compare(ctx)
 	if err != nil {
 		return err

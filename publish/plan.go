@@ -45,7 +45,6 @@ type MirrorPlan struct {
 
 	format   buildcache.Layout
 	store    mirror.Store
-	pointer  *buildcache.Pointer // that there was
 	offers   []keyOffer
 	trusted  bool              // signatures are checked
 	resigned bool              // trusted keys other than the one that signs are those of builds, and not for clients

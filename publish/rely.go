@@ -29,7 +29,7 @@ func (a *application) rely(ctx context.Context, m *running) error {
 		return err
 	}
 	// Only now: until a moment ago, what was found could be deleted.
-	seen, err := buildcache.SurveyAt(ctx, m.format, m.store, m.pointer, r.names)
+	seen, err := buildcache.SurveyFor(ctx, m.format, m.store, r.names)
 	if err != nil {
 		return err
 	}
@@ -47,10 +47,7 @@ func (a *application) rely(ctx context.Context, m *running) error {
 // object objects to the deletion of what the packages of a mirror rely on. It reports whether a prune is at work.
 func (a *application) object(ctx context.Context, m *running) (relied, bool, error) {
 	r := m.relied(time.Since(a.began) > notice.Young)
-	if time.Since(m.quiet) < notice.Recent {
-		return r, false, nil
-	}
-	atWork, err := notice.Object(ctx, m.store, r.names)
+	atWork, err := notice.Object(ctx, m.store, r.names, m.quiet)
 	return r, atWork, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
@@ -133,7 +134,7 @@ func replace(ctx context.Context, s mirror.Store, was mirror.Version, objects []
 	for i, o := range objects[:last] {
 		names[i] = o.Name
 	}
-	if atWork, err := notice.Object(ctx, s, names); err != nil {
+	if atWork, err := notice.Object(ctx, s, names, time.Time{}); err != nil {
 		return err
 	} else if atWork {
 		if err := createAll(ctx, s, objects[:last]); err != nil {

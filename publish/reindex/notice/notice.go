@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
@@ -48,7 +49,7 @@ const (
 	// Fresh is how long a publisher may rely on having seen no notice. A pruner deletes nothing for twice as long after it has given
 	// notice.
 	Fresh = 5 * time.Minute
-	// Recent is how long it counts for documents that Quiet has seen no notice while their content was sent.
+	// Recent is how long it counts that Beside has seen no notice.
 	Recent = Fresh / 10
 	// Young is the age up to which a publisher may rely on an object without an objection. A pruner deletes nothing that is
 	// less than twice as old, so the two may count differently.
@@ -97,17 +98,22 @@ func Read(ctx context.Context, r Reader) (*Notice, error) {
 	return n, nil
 }
 
-// Quiet returns when no pruner was seen at work, for a publisher that will object to the deletion of objects if one is. The time is
-// zero if that is not known, or if there are no objects.
-func Quiet(ctx context.Context, r Reader, names []string) time.Time {
+// Beside sees whether a pruner is at work while do is called, for a publisher that will object to the deletion of objects if one is.
+// quiet is when none was seen; it is zero if that is not known, or if there are no objects. The error is that of do.
+func Beside(ctx context.Context, r Reader, names []string, do func() error) (quiet time.Time, err error) {
 	began := time.Now()
-	if len(names) == 0 {
-		return time.Time{}
-	}
-	if n, err := Read(ctx, r); err != nil || n != nil {
-		return time.Time{}
-	}
-	return began
+	var g defect.Group
+	g.Go(func() error {
+		if len(names) == 0 {
+			return nil
+		}
+		if n, err := Read(ctx, r); err == nil && n == nil {
+			quiet = began
+		}
+		return nil
+	})
+	err = errors.Join(do(), g.Wait())
+	return quiet, err
 }
 
 // A Reader is what is needed to see a notice.
@@ -128,9 +134,10 @@ type objection struct {
 }
 
 // Object keeps a pruner from deleting objects, and returns when none that it had begun to delete can still go. It reports
-// whether a pruner is at work: then the caller looks whether the objects are there. Without one nothing is stored.
-func Object(ctx context.Context, s Store, names []string) (atWork bool, err error) {
-	if len(names) == 0 {
+// whether a pruner is at work: then the caller looks whether the objects are there. Without one nothing is stored. quiet is when none
+// was seen; zero if that is not known.
+func Object(ctx context.Context, s Store, names []string, quiet time.Time) (atWork bool, err error) {
+	if len(names) == 0 || time.Since(quiet) < Recent {
 		return false, nil
 	}
 	n, err := Read(ctx, s)
