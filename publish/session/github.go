@@ -25,7 +25,7 @@ type GitHub struct {
 	// Client that GitHub is asked with, which knows the proxy and the certificates. Nil:
 	// http.DefaultTransport.
 	Client *http.Client
-	// Log is called when GitHub is asked again. It may be nil.
+	// Log receives a line when GitHub is asked again. It may be nil.
 	Log *slog.Logger
 
 	skew atomic.Int64 // nanoseconds that GitHub's clock is ahead of ours

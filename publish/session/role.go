@@ -43,7 +43,7 @@ type Role struct {
 	// Secret receives everything that must not be seen before it is used: token, access
 	// key id, secret key, session token. It may be nil.
 	Secret func(string)
-	// Log is called when credentials are renewed, and when that is tried again. It may be nil.
+	// Log receives a line when credentials are renewed, and when that is tried again. It may be nil.
 	Log *slog.Logger
 }
 

@@ -38,7 +38,7 @@ const (
 
 // Options configure a Dir beyond its path.
 type Options struct {
-	// Log is called for each file of a dead publisher that was removed. It may be nil.
+	// Log receives a line about files of dead publishers that were removed. Nil: nothing is logged.
 	Log *slog.Logger
 }
 
