@@ -73,10 +73,7 @@ func (m Mirror) Align(ctx context.Context, view buildcache.Layout) (reindex.Resu
 
 // moved reports whether the pointer of the whole mirror is another now.
 func (m Mirror) moved(ctx context.Context, all *buildcache.Pointer) (bool, error) {
-	info, err := m.Store.Stat(ctx, m.Layout.IndexNames()[0])
-	if errors.Is(err, mirror.ErrNotExist) {
-		return all.Version != mirror.Absent, nil
-	}
+	info, err := mirror.Find(ctx, m.Store, m.Layout.IndexNames()[0])
 	return info.Version != all.Version, err
 }
 
