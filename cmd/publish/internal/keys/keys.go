@@ -307,7 +307,7 @@ func (k *keyWork) change(ctx context.Context, env cli.Env, where string, do func
 func changeText(c keyring.Change) string {
 	text := "clients are offered the key already"
 	if c.Updated {
-		text = "the key was published again, with what is new about it: clients learn of that by spack buildcache keys --install --trust"
+		text = "the key was published again, with what is new about it: clients learn of that by spack buildcache keys --install --trust --force"
 	}
 	if c.Added {
 		text = "clients are offered the key from now on: they trust it after spack buildcache keys --install --trust"
