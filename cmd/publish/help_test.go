@@ -25,6 +25,11 @@ func eachCommand(cmd *cobra.Command, do func(*cobra.Command)) {
 
 func TestEveryCommandIsInAGroupAndHasAnExample(t *testing.T) {
 	root := rootCommand(cli.Env{})
+	for _, c := range root.Commands() {
+		if c.IsAvailableCommand() && !c.IsAdditionalHelpTopicCommand() && c.GroupID == "" && c.Name() != "help" && c.Name() != "completion" {
+			t.Errorf("%s has no GroupID of package help", c.CommandPath())
+		}
+	}
 	eachCommand(root, func(cmd *cobra.Command) {
 		if cmd.Parent() == root && !slices.ContainsFunc(help.Groups(), func(g *cobra.Group) bool { return g.ID == cmd.GroupID }) {
 			t.Errorf("%s has no GroupID of package help", cmd.CommandPath())
@@ -71,5 +76,12 @@ func TestAFlagOfAnotherCommandIsRefusedWithAHint(t *testing.T) {
 		if code != cli.ExitUsage || !strings.Contains(stderr, c.want) {
 			t.Errorf("publish %q: exit code %d, want 2:\n%s\nwant %s", c.args, code, stderr, c.want)
 		}
+	}
+}
+
+// A file is completed as SOURCE, although names of commands are, too.
+func TestASourceIsCompleted(t *testing.T) {
+	if code, out, errs := execute(t, nil, "__complete", "./s"); code != cli.ExitDone || !strings.HasPrefix(out, ":0\n") {
+		t.Errorf("exit code %d\n%s%s", code, out, errs)
 	}
 }

@@ -69,6 +69,10 @@ func rootCommand(env cli.Env) *cobra.Command {
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		// Names of commands are completed as well, of which cobra would make that no file is meant.
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveDefault
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runPublish(cmd, args, &p, env)
 		},

@@ -21,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/browse"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
 const viewHelp = `Show and change the views of a mirror of layout v3. A view is a named index: clients that choose it in
@@ -33,7 +34,7 @@ depend on is in the view as well, as far as the mirror holds it: as if Spack had
 Any number of publishers may change one view. A view that is right already is not written.`
 
 func viewCommand(env cli.Env) *cobra.Command {
-	cmd := &cobra.Command{Use: "view", Short: "Show and change the views of a mirror", Long: viewHelp, Args: cobra.NoArgs}
+	cmd := &cobra.Command{GroupID: help.Maintaining, Use: "view", Short: "Show and change the views of a mirror", Long: viewHelp, Args: cobra.NoArgs}
 	cmd.AddCommand(browse.Views(env), browse.View(env), viewChange(env, views.Set), viewChange(env, views.Add), viewChange(env, views.Remove))
 	return cmd
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/pem"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -179,6 +180,35 @@ func TestNothingWaitsForWhatIsNotAFile(t *testing.T) {
 		}
 		if _, err := session.TokenFile(name).Token(context.Background(), ""); !errors.Is(err, userfile.ErrNotRegular) {
 			t.Errorf("a token in %s: %v", name, err)
+		}
+	}
+}
+
+// A server that speaks http takes a TLS handshake for a request: it answers with a status line, or as HTTP/0.9 with a page alone.
+func TestAServerThatSpeaksHTTP(t *testing.T) {
+	for _, answer := range []string{"HTTP/1.1 400 Bad Request\r\n\r\n", "<!DOCTYPE HTML>\n<html></html>\n"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			if c, err := l.Accept(); err == nil {
+				c.Write([]byte(answer))
+				c.Close()
+			}
+		}()
+		cfg, err := session.Config(t.Context(), session.Options{Region: "us-east-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		request, err := http.NewRequest("GET", "https://"+l.Addr().String(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var other *mirror.SchemeError
+		if _, err = cfg.HTTPClient.Do(request); !errors.As(err, &other) {
+			t.Errorf("%q: %v", answer, err)
 		}
 	}
 }

@@ -40,6 +40,9 @@ func (s Selection) Validate() error {
 		if strings.HasPrefix(p, "/") || strings.HasPrefix(p, "@") {
 			name, version = p[1:], ""
 		}
+		if strings.HasPrefix(p, "-") {
+			return fmt.Errorf("pattern %q: this is a flag, and the one before it lacks its value", p)
+		}
 		if name == "" || !strings.HasPrefix(p, "@") && (!valid(name) || !valid(version)) {
 			return fmt.Errorf("pattern %q: want name, name@version, /hash or @spack.lock", p)
 		}
@@ -48,6 +51,9 @@ func (s Selection) Validate() error {
 		return fmt.Errorf("layout %q: want v3 or v2", s.Layout)
 	}
 	for _, p := range append(append(append([]string{}, s.OS...), s.Target...), s.Files...) {
+		if strings.HasPrefix(p, "--") {
+			return fmt.Errorf("pattern %q: this is a flag, and the one before it lacks its value", p)
+		}
 		if p == "" || !valid(p) {
 			return fmt.Errorf("pattern %q: want a name that may hold *, ? and [...]", p)
 		}

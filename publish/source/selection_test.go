@@ -76,6 +76,8 @@ func TestSelectionValidates(t *testing.T) {
 		{source.Selection{OS: []string{""}}, false},
 		{source.Selection{Target: []string{"[a"}}, false},
 		{source.Selection{Files: []string{"[a"}}, false},
+		{source.Selection{Exclude: []string{"--dry-run"}}, false},
+		{source.Selection{Files: []string{"--dry-run"}}, false},
 	} {
 		if err := row.sel.Validate(); (err == nil) != row.ok {
 			t.Errorf("%+v: %v", row.sel, err)

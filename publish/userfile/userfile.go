@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"syscall"
 )
 
@@ -22,7 +23,11 @@ var ErrNotRegular = errors.New("not a regular file")
 // ErrTooLarge is why a file with more than MaxSize bytes is not read.
 var ErrTooLarge = fmt.Errorf("it has more than %d bytes", MaxSize)
 
-// Read returns the content of a file. Symbolic links are followed. Errors are of type *fs.PathError.
+// errText is a file's content in the place of its name. It may be a private key, so it is not shown.
+var errText = errors.New("this is the text of a key or a certificate, and the name of its file is wanted")
+
+// Read returns the content of a file. Symbolic links are followed. Errors are of type *fs.PathError, but for
+// that of a name which is the text of a key.
 func Read(name string) ([]byte, error) { return read(name, os.Stat, 0) }
 
 // ReadNoLink is Read for a file whose name has been resolved: it must not be a symbolic link now.
@@ -38,6 +43,9 @@ func Check(name string) error {
 }
 
 func read(name string, stat func(string) (fs.FileInfo, error), flag int) ([]byte, error) {
+	if strings.Contains(name, "-----BEGIN ") {
+		return nil, errText
+	}
 	// To open a device may have effects, so what it is comes first.
 	info, err := stat(name)
 	if err != nil {

@@ -73,3 +73,11 @@ func TestAFileIsReadToItsEndAndNoFurtherThanMaxSize(t *testing.T) {
 		t.Errorf("a file that is not there: %v", err)
 	}
 }
+
+// A key in the place of its file's name is not shown.
+func TestTheTextOfAKeyIsNotShown(t *testing.T) {
+	const text = "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQVYB\n"
+	if _, err := userfile.Read(text); err == nil || strings.Contains(err.Error(), "lQVYB") || strings.Contains(err.Error(), "BEGIN") {
+		t.Errorf("%v", err)
+	}
+}

@@ -267,7 +267,7 @@ func readInputs(env cli.Env, r *workflow.Runner) (*inputs, error) {
 
 // shown is an input as a log and a report have it: on one line.
 func shown(name, given string) string {
-	if name == "trusted-keys" || slices.Contains(secretInputs, name) {
+	if name == "trusted-keys" || name == "sign-public-key" || slices.Contains(secretInputs, name) {
 		return "set"
 	}
 	return strings.Join(strings.Fields(given), " ")

@@ -30,7 +30,7 @@ func Status(env cli.Env) *cobra.Command {
 	var socket socketFlag
 	var asJSON, watch bool
 	cmd := &cobra.Command{
-		GroupID: help.Serving, Use: "status", Short: "Show what the daemon is about", Args: cli.Arguments,
+		GroupID: help.Serving, Use: "status", Short: "Show what the daemon is doing", Args: cli.Arguments,
 		Example: "  publish status --watch\n  publish status --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c := socket.dial(env)

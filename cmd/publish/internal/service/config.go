@@ -60,13 +60,13 @@ type MirrorConfig struct {
 	Watch        *bool    `yaml:"watch"`
 
 	RequireSigned      bool     `yaml:"require_signed"`
-	TrustedKeys        string   `yaml:"trusted_keys"`
+	TrustedKeys        fileName `yaml:"trusted_keys"`
 	PublishKeys        *bool    `yaml:"publish_keys"`
-	SignKey            string   `yaml:"sign_key"`
-	SignPublicKey      string   `yaml:"sign_public_key"`
-	SignPassphraseFile string   `yaml:"sign_passphrase_file"`
+	SignKey            fileName `yaml:"sign_key"`
+	SignPublicKey      fileName `yaml:"sign_public_key"`
+	SignPassphraseFile fileName `yaml:"sign_passphrase_file"`
 	Resign             bool     `yaml:"resign"`
-	Licenses           string   `yaml:"licenses"`
+	Licenses           fileName `yaml:"licenses"`
 	Include            []string `yaml:"include"`
 	Exclude            []string `yaml:"exclude"`
 	Layout             string   `yaml:"layout"`
@@ -94,6 +94,21 @@ type MirrorConfig struct {
 	WaitForInvalidation  bool   `yaml:"wait_for_invalidation"`
 	PublicURL            string `yaml:"public_url"`
 	Catalog              bool   `yaml:"catalog"`
+}
+
+// A fileName is that of a file. An empty one is an error: it would leave out what was asked for.
+type fileName userfile.Name
+
+// UnmarshalYAML implements yaml.NodeUnmarshaler, so that an error has a place.
+func (f *fileName) UnmarshalYAML(n ast.Node) error {
+	text, ok := n.(*ast.StringNode)
+	if !ok {
+		return misplaced(n, "want the name of a file")
+	}
+	if err := (*userfile.Name)(f).Set(text.Value); err != nil {
+		return misplaced(n, "%v", err)
+	}
+	return nil
 }
 
 // A timespan is a time as Go writes it: 90s, 5m, 1h30m.
@@ -338,11 +353,11 @@ func explain(err error) (class, hint string) {
 func (m *MirrorConfig) rules() cli.Rules {
 	r := cli.DefaultRules()
 	r.KeepGoing = true
-	r.RequireSigned, r.TrustedKeys = m.RequireSigned, userfile.One(m.TrustedKeys)
+	r.RequireSigned, r.TrustedKeys = m.RequireSigned, userfile.One(string(m.TrustedKeys))
 	r.PublishKeys = m.PublishKeys == nil || *m.PublishKeys
-	r.Signing = cli.Signing{Key: m.SignKey, PublicKey: m.SignPublicKey, PassphraseFile: m.SignPassphraseFile, Resign: m.Resign}
+	r.Signing = cli.Signing{Key: string(m.SignKey), PublicKey: string(m.SignPublicKey), PassphraseFile: string(m.SignPassphraseFile), Resign: m.Resign}
 	r.Signing.AWS = m.Target().AWS(target.Environment{})
-	r.Licences = m.Licenses
+	r.Licences = string(m.Licenses)
 	r.IfExists = cmp.Or(m.IfExists, r.IfExists)
 	r.Selection.Include, r.Selection.Exclude, r.Selection.Layout = m.Include, m.Exclude, m.Layout
 	r.Selection.OS, r.Selection.Target = m.ExpectOS, m.ExpectTarget

@@ -139,6 +139,8 @@ func TestWrongConfigurations(t *testing.T) {
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    settle: -1s\n", `6:13: "-1s" is no time`},
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    role_to_assume: publisher\n", `6:21: role_to_assume: role "publisher": want arn:aws:iam::`},
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    role_to_assume: arn:aws:iam::123456789012:role/p\n    role_session_name: a b\n", `7:24: role_session_name: session name "a b"`},
+		{"file:///srv/mirror\n", "file:///srv/mirror\n    sign_key: ''\n", `6:15: it is empty`},
+		{"file:///srv/mirror\n", "file:///srv/mirror\n    licenses: [a]\n", `want the name of a file`},
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    web_identity_token_file: /run/token\n", "6:30: web_identity_token_file: it needs a role to assume"},
 		{"mirrors:", "mirrors: a: b", "3:"},
 		{"mirrors:", "mode: both\nmirrors:", `3:7: mode "both": want publisher or indexer`},

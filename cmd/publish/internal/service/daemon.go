@@ -179,7 +179,7 @@ func fingerprint(m *MirrorConfig, least int64) string {
 	}
 	h := sha256.New()
 	h.Write(text)
-	for _, name := range append([]string{m.TrustedKeys, m.SignKey, m.SignPublicKey, m.Licenses}, locksIn(m.Include, m.Exclude)...) {
+	for _, name := range append([]string{string(m.TrustedKeys), string(m.SignKey), string(m.SignPublicKey), string(m.Licenses)}, locksIn(m.Include, m.Exclude)...) {
 		content, _ := userfile.Read(name) // that it can be read was seen when it was checked
 		fmt.Fprintf(h, "\x00%d\x00%s", len(content), content)
 	}

@@ -28,7 +28,7 @@ const indexerGrace = 10 * time.Second
 func (c *Config) indexing(log *slog.Logger) Indexer {
 	m := &c.Mirrors[0]
 	return Indexer{
-		Target: m.Target(), RequireSigned: m.RequireSigned, TrustedKeys: userfile.One(m.TrustedKeys), Catalog: m.Catalog, Destination: m.Destination, Queue: c.Queue, Settle: m.Settle.or(indexerSettle), Takeover: indexerTakeover,
+		Target: m.Target(), RequireSigned: m.RequireSigned, TrustedKeys: userfile.One(string(m.TrustedKeys)), Catalog: m.Catalog, Destination: m.Destination, Queue: c.Queue, Settle: m.Settle.or(indexerSettle), Takeover: indexerTakeover,
 		stalled: c.StalledAfter.or(defaultStalled), log: log, config: c,
 	}
 }
