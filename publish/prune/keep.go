@@ -3,7 +3,6 @@ package prune
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -147,37 +146,47 @@ func (s *scan) roots(ctx context.Context, o Options) ([]int32, error) {
 	return roots, nil
 }
 
-// newest are the packages of the n newest versions of each name that has documents.
+// A build is a package, for telling which versions of a name are the newest.
+type build struct {
+	node    int32
+	version query.Version
+	known   bool
+}
+
+// newest are the packages of the n newest versions of each name that has documents. One that no index offers takes no place from those
+// that are offered, and neither does one that was withdrawn.
 func (s *scan) newest(n int) map[int32]bool {
 	if n <= 0 {
 		return nil
 	}
-	type build struct {
-		node    int32
-		version query.Version
-		known   bool
-	}
 	byName := make(map[string][]build)
 	for i := range s.documents {
-		r := &s.graph.nodes[s.documents[i].node]
-		if !r.known {
+		d := &s.documents[i]
+		r := &s.graph.nodes[d.node]
+		if !r.known || d.tombstone {
 			continue
 		}
 		v, err := query.ParseVersion(r.version)
-		byName[r.name] = append(byName[r.name], build{s.documents[i].node, v, err == nil})
+		byName[r.name] = append(byName[r.name], build{d.node, v, err == nil})
 	}
 	in := make(map[int32]bool)
 	for _, builds := range byName {
-		slices.SortFunc(builds, func(a, b build) int { return cmp.Or(b.version.Compare(a.version)) })
-		versions := 0
-		for i, b := range builds {
-			if i == 0 || b.version.Compare(builds[i-1].version) != 0 {
-				versions++
-			}
-			if versions <= n || !b.known {
-				in[b.node] = true
-			}
-		}
+		addNewest(in, builds, n)
+		addNewest(in, slices.DeleteFunc(builds, func(b build) bool { return !s.graph.nodes[b.node].offered }), n)
 	}
 	return in
+}
+
+// addNewest adds those of the n newest versions of a name.
+func addNewest(in map[int32]bool, builds []build, n int) {
+	slices.SortFunc(builds, func(a, b build) int { return b.version.Compare(a.version) })
+	versions := 0
+	for i, b := range builds {
+		if i == 0 || b.version.Compare(builds[i-1].version) != 0 {
+			versions++
+		}
+		if versions <= n || !b.known {
+			in[b.node] = true
+		}
+	}
 }
