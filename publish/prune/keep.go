@@ -85,16 +85,40 @@ func (s *scan) kept(ctx context.Context, o Options) ([]bool, error) {
 		return nil, err
 	}
 	in := s.graph.closure(roots)
-	any := false
 	for i := range s.documents {
 		d := &s.documents[i]
 		stay[i] = in[d.node] || d.tombstone || d.points == nil
-		any = any || stay[i]
 	}
-	if !any && len(stay) > 0 && !o.AllowEmpty && len(s.unrelated) == 0 {
-		return nil, &EmptyError{Layout: s.layout.Name(), Packages: len(stay)}
+	if slices.Contains(stay, false) && !o.AllowEmpty && len(s.unrelated) == 0 && !s.keeps(roots, in) {
+		return nil, &EmptyError{Layout: s.layout.Name(), Packages: s.packages()}
 	}
 	return stay, nil
+}
+
+// packages is how many packages have documents and are not withdrawn.
+func (s *scan) packages() int {
+	n := 0
+	for i := range s.documents {
+		if !s.documents[i].tombstone {
+			n++
+		}
+	}
+	return n
+}
+
+// keeps reports whether rules keep a package. In is the closure of the roots that they name. One that was withdrawn does not count, and neither does
+// what only it needs.
+func (s *scan) keeps(roots []int32, in []bool) bool {
+	withdrawn := make(map[int32]bool)
+	for i := range s.documents {
+		if s.documents[i].tombstone {
+			withdrawn[s.documents[i].node] = true
+		}
+	}
+	if len(withdrawn) > 0 {
+		in = s.graph.closure(slices.DeleteFunc(slices.Clone(roots), func(at int32) bool { return withdrawn[at] }))
+	}
+	return slices.ContainsFunc(s.documents, func(d document) bool { return in[d.node] && !d.tombstone })
 }
 
 // roots are the packages that rules name, and those whose documents are young.

@@ -1,13 +1,16 @@
 package prune
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/withdraw"
 )
@@ -62,4 +65,49 @@ func TestWhatWasWithdrawnStaysUntilItExpires(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A package that was withdrawn is none that rules keep, and neither is what only it needs: rules that keep nothing else are taken for a mistake.
+func TestWhatWasWithdrawnIsNotKept(t *testing.T) {
+	for _, age := range []time.Duration{0, 30 * day} {
+		synctest.Test(t, func(t *testing.T) {
+			m := aged(t, "v3-unsigned")
+			withdrawMunge(t, m)
+			time.Sleep(age)
+			for _, text := range []string{"munge", "nosuch", ""} {
+				keep := Keep{Newer: day}
+				if text != "" {
+					q, err := query.Parse(text)
+					publishtest.Must(t, err)
+					keep.Roots = []Root{{q, text}}
+				}
+				_, err := New(t.Context(), m, careful(keep))
+				if empty := (*EmptyError)(nil); !errors.As(err, &empty) || empty.Packages != len(packagesOf(m.Snapshot()))-1 {
+					t.Errorf("withdrawn for %s, keeping %q: %v", age, text, err)
+				}
+			}
+			mustPlan(t, m, careful(Keep{Hashes: hashes("zlib")}))
+		})
+	}
+}
+
+// A mirror of withdrawn packages only has nothing that rules could keep.
+func TestRulesDoNotConcernWhatWasWithdrawn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := aged(t, "v3-unsigned")
+		withdrawMunge(t, m)
+		o := careful(Keep{Newer: day})
+		o.AllowEmpty = true
+		time.Sleep(30 * day)
+		mustPrune(t, m, o)
+		mustPlan(t, m, careful(Keep{Newer: day}))
+	})
+}
+
+func withdrawMunge(t *testing.T, m *mirrortest.Mem) {
+	document := publishtest.SubjectOf(t, m).Find("munge")
+	id, _ := buildcache.V3.ParsePackageName(document)
+	w := withdraw.Mirror{Layout: buildcache.V3, Store: m, Deleter: m}
+	_, err := w.Withdraw(t.Context(), []withdraw.Package{{Hash: id.Hash, ID: "munge@0.5.16", Documents: []string{document}}}, "CVE-2026-1")
+	publishtest.Must(t, err)
 }
