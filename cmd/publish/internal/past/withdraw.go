@@ -130,8 +130,8 @@ func (w *withdrawing) run(ctx context.Context, where string, specs []string, env
 	if err != nil {
 		return err
 	}
-	if len(all) == 0 {
-		return cli.Fail(cli.ExitUsage, w.nothing(where, specs))
+	if err := w.nothing(where, queries, len(all) == 0); err != nil {
+		return cli.Fail(cli.ExitUsage, err)
 	}
 	author := history.AuthorOf(ctx)
 	if author.Reason = w.reason; w.undo {
@@ -162,21 +162,49 @@ func (w *withdrawing) run(ctx context.Context, where string, specs []string, env
 	return cdnErr
 }
 
-func (w *withdrawing) nothing(where string, specs []string) error {
-	if w.undo {
-		return fmt.Errorf("nothing that is withdrawn from %s matches %q: publish ls --withdrawn lists it", redact.URL(where), strings.Join(specs, " "))
+// nothing is the error of specs that match nothing in any mirror.
+func (w *withdrawing) nothing(where string, specs []*wanted, atAll bool) error {
+	var errs []error
+	for _, s := range specs {
+		if s.found && !atAll {
+			continue
+		}
+		in, hint := "in", "publish ls lists what it offers"
+		if w.undo {
+			in, hint = "that is withdrawn from", "publish ls --withdrawn lists it"
+		}
+		if len(s.unknown) > 0 {
+			hint = fmt.Sprintf("no package is called %s%s", s.unknown[0], cli.DidYouMean(s.unknown[0], s.known))
+		}
+		errs = append(errs, fmt.Errorf("nothing %s %s matches %q: %s", in, redact.URL(where), s.text, hint))
 	}
-	return fmt.Errorf("nothing in %s matches %q: publish ls lists what it offers", redact.URL(where), strings.Join(specs, " "))
+	return errors.Join(errs...)
 }
 
 // A wanted spec is one of the command line.
 type wanted struct {
 	text string
 	*query.Query
+	found   bool     // something matches it
+	unknown []string // its names that no mirror knows, of those that were read
+	known   []string // names of packages
+	read    bool     // whether any mirror was read
 }
 
-func parseSpecs(specs []string) ([]wanted, error) {
-	var all []wanted
+// look notes the names that a mirror does not know.
+func (s *wanted) look(inv *inventory.Inventory) {
+	unknown := inv.Unknown(s.Query)
+	if s.read {
+		unknown = slices.DeleteFunc(unknown, func(name string) bool { return !slices.Contains(s.unknown, name) })
+	}
+	s.unknown, s.read = unknown, true
+	if len(unknown) > 0 {
+		s.known = append(s.known, inv.Names()...)
+	}
+}
+
+func parseSpecs(specs []string) ([]*wanted, error) {
+	var all []*wanted
 	for _, text := range specs {
 		q, err := query.Parse(text)
 		if err == nil && strings.TrimSpace(text) == "" {
@@ -185,13 +213,13 @@ func parseSpecs(specs []string) ([]wanted, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, wanted{text, q})
+		all = append(all, &wanted{text: text, Query: q})
 	}
 	return all, nil
 }
 
 // find returns the packages that are meant, of each mirror that has any.
-func (w *withdrawing) find(ctx context.Context, d *target.Destination, layouts []buildcache.Layout, specs []wanted) ([]*taken, error) {
+func (w *withdrawing) find(ctx context.Context, d *target.Destination, layouts []buildcache.Layout, specs []*wanted) ([]*taken, error) {
 	var all []*taken
 	err := roots.Each(ctx, d.Mirror(""), func(path string) error {
 		there := false
@@ -217,7 +245,7 @@ func (w *withdrawing) find(ctx context.Context, d *target.Destination, layouts [
 	return all, err
 }
 
-func (w *withdrawing) findIn(ctx context.Context, m withdraw.Mirror, specs []wanted) (*taken, error) {
+func (w *withdrawing) findIn(ctx context.Context, m withdraw.Mirror, specs []*wanted) (*taken, error) {
 	if w.undo && !w.dryRun { // an undo that was interrupted
 		if err := reindex.Complete(ctx, m.Layout, m.Store); err != nil {
 			return nil, err
@@ -238,12 +266,15 @@ func (w *withdrawing) findIn(ctx context.Context, m withdraw.Mirror, specs []wan
 	matching := make(map[spec.Hash]bool)
 	var nodes, needed []*query.Node
 	for _, s := range specs {
+		s.look(inv)
 		for n := range inv.Nodes(s.Query) {
 			matching[spec.Hash(n.Hash)] = true
+			s.found = s.found || isWithdrawn(n) || inv.Offers(n) != nil // with --undo: an interrupted one has given it again
 			// One that is not offered can still be installed by its hash, as after a rollback.
 			if there, err := m.Holds(ctx, inventory.DocumentsOf(m.Layout, n)); err != nil {
 				return nil, err
 			} else if there || inv.Offers(n) != nil {
+				s.found = s.found || !w.undo
 				nodes, needed = append(nodes, n), append(needed, n)
 			} else if isWithdrawn(n) {
 				needed = append(needed, n)
@@ -251,7 +282,13 @@ func (w *withdrawing) findIn(ctx context.Context, m withdraw.Mirror, specs []wan
 		}
 	}
 	for _, a := range already {
-		if !matching[a.Hash] && !slices.ContainsFunc(specs, func(s wanted) bool { return names(s.text, a) }) {
+		named := false
+		for _, s := range specs {
+			if names(s.text, a) {
+				named, s.found = true, true
+			}
+		}
+		if !named && !matching[a.Hash] {
 			continue
 		}
 		// What an interrupted command has left is completed.
