@@ -254,7 +254,7 @@ func (a *application) putBlobs(ctx context.Context, m *running) error {
 	err := parallel.Each(ctx, writers, m.Blobs, func(ctx context.Context, o buildcache.Object) error {
 		err := a.put(ctx, m, Write{Object: o})
 		another := !m.format.NamesContent() && errors.Is(err, mirror.ErrExist) // build of it, published meanwhile
-		if !ofSource(err) && !another {
+		if !blob.Spoilt(err) && !another {
 			return err
 		}
 		a.bad(m, o, err, bad)
@@ -300,12 +300,6 @@ func (a *application) bad(m *running, o buildcache.Object, err error, bad map[st
 	defer a.mu.Unlock()
 	bad[o.Name] = true
 	a.out.Findings = append(a.out.Findings, buildcache.Error.In(buildcache.Join(m.Path, o.Name), err.Error()))
-}
-
-// ofSource reports whether an error is about what we read, not about where we write.
-func ofSource(err error) bool {
-	var mismatch *blob.MismatchError
-	return errors.As(err, &mismatch) || errors.Is(err, blob.ErrChanged)
 }
 
 // verifySource hashes what the destination holds already.
@@ -440,7 +434,7 @@ func (a *application) putFiles(ctx context.Context) error {
 		f := a.files[i]
 		for _, w := range f.Writes {
 			err := a.store(ctx, a.counted("", f.store), w.Name, w)
-			if ofSource(err) {
+			if blob.Spoilt(err) {
 				a.mu.Lock()
 				a.out.Findings = append(a.out.Findings, buildcache.Error.In(w.Name, err.Error()))
 				a.out.Files[i].Status = Rejected

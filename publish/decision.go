@@ -238,6 +238,13 @@ func (d *decision) gatherKnown(ctx context.Context, status map[*buildcache.Packa
 	for _, k := range d.src.Keys {
 		d.plan.known = d.plan.known.With(k.Public)
 	}
+	if k := d.plan.options.Sign.Key; k != nil {
+		public, err := same.Known(ctx, d.seen, d.out.format, d.out.store, k.Public())
+		if err != nil {
+			return err
+		}
+		d.plan.known = d.plan.known.With(public)
+	}
 	unknown := slices.ContainsFunc(d.packages, func(p *buildcache.Package) bool {
 		by := issuedBy(p)
 		_, known := d.plan.known.Public(by.by)
@@ -316,19 +323,10 @@ func (d *decision) checkBlob(ctx context.Context, p *buildcache.Package, b *buil
 		return fmt.Errorf("%s has %d bytes, want %d", b.Name, content.Size(), b.Size)
 	}
 	b.Size, b.Content = content.Size(), content
-	if err := readable(content); err != nil {
+	if err := blob.Readable(content); err != nil {
 		return err
 	}
 	return d.checkTarball(ctx, p, *b)
-}
-
-// readable finds now, with all else that is wrong, what could not be opened later.
-func readable(content blob.Source) error {
-	r, err := content.Open()
-	if err != nil {
-		return err
-	}
-	return r.Close()
 }
 
 // checkTarball makes sure that a tarball of layout v2, whose name does not tell its

@@ -95,19 +95,25 @@ func NewPlan(ctx context.Context, src *source.Source, open func(path string) mir
 	if o.Sign.Resign && o.Trust.Keys == nil {
 		return nil, errors.New("signatures can only be replaced if they are checked: give the trusted keys that they were made with")
 	}
-	if o.Sign.Key != nil && o.Trust.Keys != nil {
-		o.Trust.Keys = o.Trust.Keys.With(o.Sign.Key.Public())
+	known := new(key.Ring)
+	if k := o.Sign.Key; k != nil {
+		known = known.With(k.Public())
 	}
-	p := &Plan{Findings: slices.Clone(src.Findings), options: o, known: new(key.Ring)}
-	if o.Sign.Key != nil {
-		p.known = p.known.With(o.Sign.Key.Public())
+	if k := o.Sign.Key; k != nil && o.Trust.Keys != nil {
+		o.Trust.Keys = o.Trust.Keys.With(k.Public())
+		trusted, _ := o.Trust.Keys.Primary(k.Fingerprint())
+		known = known.With(trusted)
 	}
+	p := &Plan{Findings: slices.Clone(src.Findings), options: o, known: known}
 	for _, m := range src.Mirrors {
 		d := newDecision(p, m, open(m.Path))
 		if err := d.decide(ctx); err != nil {
 			return nil, fmt.Errorf("%s mirror %q: %w", m.Layout.Name(), m.Path, err)
 		}
 		p.Mirrors = append(p.Mirrors, d.out)
+	}
+	if err := o.Sign.Key.Judge(p.known); err != nil {
+		return nil, err
 	}
 	if err := p.planFiles(ctx, src.Files, open("")); err != nil {
 		return nil, err

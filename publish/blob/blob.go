@@ -200,3 +200,18 @@ func Sum(ctx context.Context, src Source) (Digest, error) {
 	}
 	return Digest(h.Sum(nil)), nil
 }
+
+// Readable finds now what could not be opened later.
+func Readable(src Source) error {
+	r, err := src.Open()
+	if err != nil {
+		return err
+	}
+	return r.Close()
+}
+
+// Spoilt reports whether an error is about the content that was read, not about where it is written.
+func Spoilt(err error) bool {
+	var mismatch *MismatchError
+	return errors.As(err, &mismatch) || errors.Is(err, ErrChanged)
+}

@@ -122,12 +122,20 @@ func (r *Ring) Public(i Issuer) (p *Public, ok bool) {
 	return nil, false
 }
 
-// Armored is a key of the ring as gpg --armor --export writes it, merged of all its copies.
-func (r *Ring) Armored(f Fingerprint) ([]byte, error) {
+// Primary is the key of the ring with that primary key, merged of all its copies.
+func (r *Ring) Primary(f Fingerprint) (p *Public, ok bool) {
 	for _, c := range r.certificates {
 		if fingerprint(c.primary) == f {
-			return c.armored()
+			return &Public{c}, true
 		}
+	}
+	return nil, false
+}
+
+// Armored is a key of the ring as gpg --armor --export writes it, merged of all its copies.
+func (r *Ring) Armored(f Fingerprint) ([]byte, error) {
+	if p, ok := r.Primary(f); ok {
+		return p.Armored()
 	}
 	return nil, fmt.Errorf("%w: %s", ErrUntrusted, f)
 }

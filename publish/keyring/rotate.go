@@ -52,11 +52,16 @@ func Add(ctx context.Context, s mirror.Store, public *key.Public) ([]Change, err
 
 // Rotate offers the public key of to, and then replaces every signature by from, once it was checked, by one of to. What was
 // interrupted is completed by running it again. Nothing is changed if the mirror does not hold from (ErrUnknownKey), or to was
-// retired in it (ErrRetired).
+// retired in it (ErrRetired), or was revoked by the copy that the mirror holds (sign.UnfitError).
 func Rotate(ctx context.Context, s mirror.Store, from key.Fingerprint, to *sign.Key) ([]Change, error) {
 	all, err := openAll(ctx, s)
 	if err != nil {
 		return nil, err
+	}
+	for _, m := range all {
+		if err := m.judge(ctx, to); err != nil {
+			return nil, err
+		}
 	}
 	var changes []Change
 	for _, m := range all {
@@ -89,6 +94,18 @@ func Rotate(ctx context.Context, s mirror.Store, from key.Fingerprint, to *sign.
 		return nil, fmt.Errorf("%w: %s", ErrUnknownKey, from)
 	}
 	return changes, nil
+}
+
+// judge says why a key must not sign, given the copy of it that the mirror holds. One that cannot be read is an error, as when it is added.
+func (m *at) judge(ctx context.Context, k *sign.Key) error {
+	held, err := m.read(ctx, k.Fingerprint())
+	switch {
+	case errors.Is(err, mirror.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	return k.Judge(new(key.Ring).With(held))
 }
 
 func (m *at) change() Change {

@@ -62,3 +62,13 @@ func mergeThere(ctx context.Context, f buildcache.Layout, r mirror.Reader, publi
 	objects, err = buildcache.KeyObjects(f, merged)
 	return merged, objects, true, err
 }
+
+// Known is what a key and the copy of it that the mirror holds say. A copy that cannot be read says nothing.
+func Known(ctx context.Context, seen *buildcache.Survey, f buildcache.Layout, r mirror.Reader, public *key.Public) (*key.Public, error) {
+	objects, err := buildcache.KeyObjects(f, public)
+	if err != nil {
+		return nil, err
+	}
+	merged, _, _, err := Key(ctx, seen, f, r, public, objects)
+	return merged, err
+}

@@ -112,6 +112,36 @@ func (k *Key) alive() error {
 	return fmt.Errorf("%s: %w at %s", k.signer.Key(), ErrExpired, k.expires.UTC().Format(time.RFC3339))
 }
 
+// An UnfitError says that a key must not sign any more, by a newer copy of its public key than came with the private one.
+type UnfitError struct{ Err error }
+
+func (e *UnfitError) Error() string { return "the key that is to sign: " + e.Err.Error() }
+
+// Unwrap returns what is wrong with the key, such as ErrRevoked.
+func (e *UnfitError) Unwrap() error { return e.Err }
+
+// Judge says why the key must not sign now (UnfitError), given other copies of its public key, which may say more: that it was revoked,
+// or may sign only for a shorter time. No key, nil, signs nothing.
+func (k *Key) Judge(known *key.Ring) error {
+	if k == nil {
+		return nil
+	}
+	all := k.public.Candidates(time.Now())
+	if merged, ok := known.With(k.public).Primary(k.Fingerprint()); ok {
+		all = merged.Candidates(time.Now())
+	}
+	for i, c := range all {
+		switch {
+		case c.Fingerprint != k.signer.Key() || c.Err == nil:
+		case i == 0:
+			return &UnfitError{fmt.Errorf("%s: %w", c.Fingerprint, c.Err)}
+		default:
+			return &UnfitError{fmt.Errorf("%s: %w", all[0].Fingerprint, why(all[0], all[i:i+1]))}
+		}
+	}
+	return nil
+}
+
 // Verify reports whether a document was signed by this key, as clients check it.
 func (k *Key) Verify(document []byte) error {
 	_, err := k.ring.Verify(document)

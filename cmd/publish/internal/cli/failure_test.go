@@ -23,6 +23,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
@@ -47,6 +48,8 @@ func TestExitCodesAndHints(t *testing.T) {
 		{&fs.PathError{Op: "mkdir", Path: "/mnt/x", Err: syscall.EROFS}, ExitUpload, "mounted read-only"},
 		{&mirror.CertificateError{}, ExitUpload, "the error names the settings"},
 		{&target.ConfigError{Err: errors.New("a setting")}, ExitUsage, "--help"},
+		{fmt.Errorf("rotate: %w", &sign.UnfitError{Err: sign.ErrExpired}), ExitUsage, "sign with another key"},
+		{sign.ErrExpired, ExitCredentials, "extend the key"},
 		{&session.AuthError{Code: "AccessDenied", Hints: []string{"trust this job"}}, ExitCredentials, "trust this job"},
 		{&daemon.OutsideError{Sources: []string{"/srv/a", "/srv/b"}}, ExitUsage, "/srv/a, /srv/b"},
 		{arrival.ErrNoDocument, ExitUsage, "name the manifest"},

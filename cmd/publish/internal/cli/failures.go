@@ -173,6 +173,9 @@ var failures = []row{
 	is(ExitUsage, sign.ErrNoPassphrase).then(Lasting).
 		hint("give {sign-passphrase-file}, or unlock the key in the agent before: `gpg --local-user FINGERPRINT --clearsign` asks for the passphrase, at a terminal with GPG_TTY=$(tty)"),
 	is(ExitUsage, sign.ErrPassphrase).then(Lasting),
+	as(ExitUsage, func(*sign.UnfitError, Words) string {
+		return "a newer copy of its public key says so, in {trusted-keys}, {source} or {destination}: sign with another key; or, if it was extended, give the private key as it is now"
+	}).then(Lasting),
 	is(ExitCredentials, sign.ErrExpired).then(Lasting).
 		hint("extend the key, or sign with another one: docs/signing.md says what clients have to do"),
 	is(ExitCredentials, gpg.ErrNoGPG).then(Lasting),
