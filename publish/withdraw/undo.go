@@ -15,10 +15,56 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 )
 
-// Undo gives withdrawn packages again, in every index that offered them.
+// ErrUntrusted: a package that is to be given again is not signed as Mirror.Trust wants it.
+var ErrUntrusted = errors.New("not given again")
+
+// Judge returns an ErrUntrusted if Trust refuses any of some withdrawn packages. What is damaged or gone is not judged.
+func (m Mirror) Judge(ctx context.Context, packages []Withdrawn) error {
+	if !m.Trust.RequireSigned && m.Trust.Keys == nil {
+		return nil
+	}
+	var errs []error
+	for _, w := range packages {
+		if _, ok := m.Layout.ParsePackageName(w.Document); !ok {
+			continue
+		}
+		text, err := m.remains(ctx, w.Withdrawal)
+		if err != nil {
+			return err
+		}
+		p, err := m.Layout.ParseDocument(w.Document, text, spec.NewReader(buildcache.MaxHeld))
+		if err != nil {
+			continue
+		}
+		if err := reindex.Trusted(m.Trust, p, text); err != nil {
+			errs = append(errs, fmt.Errorf("%s/%s is %w: %w", w.Package, w.Hash.Short(), ErrUntrusted, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// remains returns the document of a withdrawn package, from its tombstone or as an interrupted undo has restored it; empty if it is gone.
+func (m Mirror) remains(ctx context.Context, w history.Withdrawal) ([]byte, error) {
+	for _, name := range []string{tombstoneName(m.Layout, w.Document), w.Document} {
+		text, _, err := mirror.Read(ctx, m.Store, name, buildcache.MaxPointer+buildcache.MaxDocument)
+		if errors.Is(err, mirror.ErrNotExist) {
+			continue
+		}
+		if t, ok := tombstone.Parse(text); ok && err == nil {
+			text = []byte(t.Text)
+		}
+		return text, err
+	}
+	return nil, nil
+}
+
+// Undo gives withdrawn packages again, in every index that offered them. It changes nothing if any of them is not to be trusted.
 func (m Mirror) Undo(ctx context.Context, packages []Withdrawn) (Result, error) {
 	out := Result{Lost: make(map[spec.Hash]string)}
 	if err := notice.Refuse(ctx, m.Store); err != nil { // it may be about to delete what comes back
+		return out, err
+	}
+	if err := m.Judge(ctx, packages); err != nil {
 		return out, err
 	}
 	var whole []*buildcache.Package

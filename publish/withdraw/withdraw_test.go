@@ -171,6 +171,27 @@ func TestAWithdrawalIsUndone(t *testing.T) {
 	}
 }
 
+// Nothing comes back that is not signed where signatures are wanted, not even its document; and nothing else beside it.
+func TestAWithdrawalOfWhatIsNotTrustedIsNotUndone(t *testing.T) {
+	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
+		s := newScene(t, fixture)
+		_, err := s.withdraw(s)
+		publishtest.Must(t, err)
+		all, err := s.mirror(s).Undoable(t.Context())
+		publishtest.Must(t, err)
+		s.Forget()
+		m := s.mirror(s)
+		m.Trust.RequireSigned = true
+		if _, err := m.Undo(t.Context(), all); !errors.Is(err, withdraw.ErrUntrusted) || len(s.Mutations()) > 0 {
+			t.Errorf("%s: %v, and it did %v", fixture, err, s.Mutations())
+		}
+		s.out("not undone")
+		if _, err := s.undo(s); err != nil || !s.offered() {
+			t.Errorf("%s: %v", fixture, err)
+		}
+	}
+}
+
 // Nothing comes back that is about to be deleted.
 func TestAWithdrawalIsNotUndoneBesideAPrune(t *testing.T) {
 	for _, fixture := range fixtures {

@@ -133,6 +133,9 @@ func (w *withdrawing) run(ctx context.Context, where string, specs []string, env
 	if err := w.nothing(where, queries, len(all) == 0); err != nil {
 		return cli.Fail(cli.ExitUsage, err)
 	}
+	if err := w.judge(ctx, all, trust); err != nil {
+		return err
+	}
 	author := history.AuthorOf(ctx)
 	if author.Reason = w.reason; w.undo {
 		author.Reason = "undone"
@@ -141,7 +144,7 @@ func (w *withdrawing) run(ctx context.Context, where string, specs []string, env
 	var changes target.Changes
 	if !w.dryRun {
 		for _, t := range all {
-			if err := w.do(ctx, t, trust, &changes); err != nil {
+			if err := w.do(ctx, t, &changes); err != nil {
 				return fmt.Errorf("%s%s: %w", cli.Prefixed(t.Mirror), t.Layout, err)
 			}
 		}
@@ -338,9 +341,22 @@ func names(text string, w withdraw.Withdrawn) bool {
 	return ok && hash != "" && strings.HasPrefix(string(w.Hash), hash) || text == w.Package || text == name
 }
 
+// judge refuses to give anything again if any of it is not to be trusted.
+func (w *withdrawing) judge(ctx context.Context, all []*taken, trust buildcache.Trust) error {
+	var errs []error
+	for _, t := range all {
+		t.mirror.Trust = trust
+		if err := t.mirror.Judge(ctx, t.undone); errors.Is(err, withdraw.ErrUntrusted) {
+			errs = append(errs, cli.Below(t.Mirror, err))
+		} else if err != nil {
+			return err
+		}
+	}
+	return cli.Fail(cli.ExitSource, errors.Join(errs...))
+}
+
 // do withdraws the packages of a mirror, or gives them again.
-func (w *withdrawing) do(ctx context.Context, t *taken, trust buildcache.Trust, changes *target.Changes) error {
-	t.mirror.Trust = trust
+func (w *withdrawing) do(ctx context.Context, t *taken, changes *target.Changes) error {
 	s := reindex.Expectation{Path: t.Mirror, Layout: t.mirror.Layout}
 	var out withdraw.Result
 	var err error
