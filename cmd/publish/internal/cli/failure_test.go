@@ -22,6 +22,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
@@ -75,6 +76,7 @@ func TestExitCodesAndHints(t *testing.T) {
 		{found, ExitSource, "mend or rebuild what is named"},
 		{source.ErrNothing, ExitSource, "SOURCE is the directory of a mirror"},
 		{buildcache.ErrNoMirror, ExitSource, "build_cache"},
+		{notice.ErrAtWork, ExitIndex, "publish prune --yes"},
 		{blob.ErrChanged, ExitSource, "nothing writes to SOURCE"},
 		{&index.VersionError{Got: 9, Want: 8}, ExitIndex, "update this program"},
 		{reindex.ErrUnresolved, ExitIndex, "publish index DESTINATION"},
