@@ -319,20 +319,27 @@ func (r *Result) store(ctx context.Context, s Store, u mirror.Upload) error {
 
 // readPage returns what the page of a mirror names; nil if there is none, or one of another format.
 func readPage(ctx context.Context, s mirror.Reader) (*pointer, mirror.Version, error) {
+	p := new(pointer)
+	version, ok, err := remembered(ctx, s, p)
+	if err != nil || !ok || p.Format != format || !p.sound() {
+		return nil, version, err
+	}
+	return p, version, nil
+}
+
+// remembered reads what the page at the fixed name has embedded, and the version of that page: mirror.Absent if there is none. ok is false if
+// there is none, or if it is not of the form of what. The error is ErrForeign if it is a page of somebody else.
+func remembered(ctx context.Context, s mirror.Reader, what any) (version mirror.Version, ok bool, err error) {
 	text, info, err := mirror.Read(ctx, s, Page, maxPage)
 	if errors.Is(err, mirror.ErrNotExist) {
-		return nil, mirror.Absent, nil
+		return mirror.Absent, false, nil
 	}
 	if err != nil {
-		return nil, "", fmt.Errorf("catalog: %w", err)
+		return "", false, fmt.Errorf("catalog: %w", err)
 	}
-	raw, ok := embedded(text)
-	if !ok {
-		return nil, "", ErrForeign
+	raw, ours := embedded(text)
+	if !ours {
+		return "", false, ErrForeign
 	}
-	p := new(pointer)
-	if err := json.Unmarshal(raw, p); err != nil || p.Format != format || !p.sound() {
-		return nil, info.Version, nil
-	}
-	return p, info.Version, nil
+	return info.Version, json.Unmarshal(raw, what) == nil, nil
 }

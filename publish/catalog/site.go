@@ -117,22 +117,12 @@ func (t *tree) same(was *tree) bool {
 
 // readTree returns what the page of a tree remembers; nil if there is none.
 func readTree(ctx context.Context, s mirror.Reader) (*tree, mirror.Version, error) {
-	text, info, err := mirror.Read(ctx, s, Page, maxPage)
-	if errors.Is(err, mirror.ErrNotExist) {
-		return nil, mirror.Absent, nil
-	}
-	if err != nil {
-		return nil, "", fmt.Errorf("catalog: %w", err)
-	}
-	raw, ok := embedded(text)
-	if !ok {
-		return nil, "", ErrForeign
-	}
 	t := new(tree)
-	if json.Unmarshal(raw, t) != nil || t.Format != format || t.Tree == nil {
-		return nil, info.Version, nil
+	version, ok, err := remembered(ctx, s, t)
+	if err != nil || !ok || t.Format != format || t.Tree == nil {
+		return nil, version, err
 	}
-	return t, info.Version, nil
+	return t, version, nil
 }
 
 func htmlPage(name, text string) mirror.Upload {
