@@ -31,11 +31,11 @@
 //	  promotion         evidence of what was copied under rules
 //	  keyring           the public keys of a mirror
 //	  prune             what is no longer needed
-//	    usage listing   what clients fetched, by access logs; what a bucket holds, by an S3 Inventory
+//	    listing         what a bucket holds, by an S3 Inventory
 //	  roots             the mirrors of a tree
 //	  buildcache        what a mirror consists of; the layouts v3 and v2 behind one interface; the survey
 //	    blob spec manifest layout index key sign    words and documents
-//	  inventory query sbom lockfile catalog licence downloads   what is in a mirror, for people
+//	  inventory query sbom lockfile catalog licence downloads   what is in a mirror, and what is fetched of it
 //	  mirror            the boundary: what can be read, listed, written, replaced
 //	    s3 dir web      its implementations
 //	  target tune       a DESTINATION with its CDN and credentials, from one plain Config; which settings are fastest

@@ -1,13 +1,12 @@
 // Package downloads tells from access logs which packages of a mirror are downloaded.
 //
-// It reads logs of CloudFront and of S3, and keeps sums: of each package how often and when it was last downloaded. It keeps no addresses, no names of
-// clients and no single requests.
+// It reads logs of CloudFront, as text and as JSON, and of S3, each packed or not. A Counter keeps sums for people: of each package how often and
+// when it was last downloaded; what it does not understand it counts. Uses are for what must not delete a package that is used; what they do not
+// understand is an error. Neither keeps addresses, names of clients or single requests.
 package downloads
 
 import (
-	"bufio"
 	"cmp"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -155,27 +154,12 @@ func (c *Counter) Read(ctx context.Context, logs Logs, since time.Time) error {
 	})
 }
 
-// maxLine is how many bytes a line of a log may have.
-const maxLine = 1 << 20
-
 // readFile adds one file, packed or not. One of another kind has no line that is understood.
 func (c *Counter) readFile(ctx context.Context, file io.Reader, since string) error {
-	buffered := bufio.NewReader(file)
-	var text io.Reader = buffered
-	if magic, err := buffered.Peek(2); err == nil && magic[0] == 0x1f && magic[1] == 0x8b {
-		zr, err := gzip.NewReader(buffered)
-		if err != nil {
-			return err
-		}
-		text = zr
-	}
-	lines := bufio.NewScanner(text)
-	lines.Buffer(nil, maxLine)
 	var read format
 	sum := Report{Files: 1}
 	of := make(map[*Package]*Package)
-	for lines.Scan() {
-		line := lines.Text()
+	err := eachLine(file, func(_ int, line string) error {
 		if read == nil {
 			read = formatOf(line)
 		}
@@ -185,8 +169,9 @@ func (c *Counter) readFile(ctx context.Context, file io.Reader, since string) er
 		case read != nil:
 			c.count(&sum, of, line, read, since)
 		}
-	}
-	if err := lines.Err(); err != nil && ctx.Err() == nil {
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
 		return err
 	}
 	c.add(&sum, of)

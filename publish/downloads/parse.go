@@ -1,9 +1,15 @@
 package downloads
 
 import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
+	"fmt"
+	"io"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,55 +35,99 @@ func formatOf(line string) format {
 		return cloudFrontJSON
 	case strings.HasPrefix(line, "#Version:"):
 		return nil // the next line says more
-	case strings.HasPrefix(line, "#Fields:"):
-		return cloudFrontText(strings.Fields(line)[1:])
+	case strings.HasPrefix(line, fieldsPrefix):
+		return cloudFrontText(strings.Fields(strings.TrimPrefix(line, fieldsPrefix)))
 	case bucketLine.MatchString(line):
 		return bucketLog
 	}
 	return nil
 }
 
-// cloudFrontJSON reads version 2 of CloudFront's access log.
-func cloudFrontJSON(line string) (request, bool, bool) {
-	var fields map[string]any
-	if json.Unmarshal([]byte(line), &fields) != nil {
-		return request{}, false, false
+// maxLine is the length of the longest line that is read, in bytes: URLs may have 8 KiB, and a log has three of them.
+const maxLine = 1 << 20
+
+// eachLine calls do with each line of a log, packed or not, and its number.
+func eachLine(log io.Reader, do func(n int, line string) error) error {
+	in := bufio.NewReader(log)
+	if head, _ := in.Peek(2); bytes.Equal(head, []byte{0x1f, 0x8b}) {
+		z, err := gzip.NewReader(in)
+		if err != nil {
+			return err
+		}
+		defer z.Close()
+		in = bufio.NewReader(z)
 	}
-	return cloudFront(func(name string) string {
-		switch v := fields[name].(type) {
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, maxLine)
+	for n := 1; lines.Scan(); n++ {
+		if err := do(n, lines.Text()); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}
+
+// fields are those of a line of CloudFront's log, by their names.
+type fields func(name string) string
+
+// jsonFields reads a line of version 2 of CloudFront's access log.
+func jsonFields(line string) (fields, error) {
+	var of map[string]any
+	if err := json.Unmarshal([]byte(line), &of); err != nil {
+		return nil, err
+	}
+	return func(name string) string {
+		switch v := of[name].(type) {
 		case string:
 			return v
 		case float64:
 			return strconv.FormatFloat(v, 'f', -1, 64)
 		}
 		return ""
-	})
+	}, nil
+}
+
+// fieldsPrefix is how the line begins that names the fields of the older form of that log.
+const fieldsPrefix = "#Fields:"
+
+// textFields reads a line of the older form, whose fields have these names.
+func textFields(names []string, line string) (fields, error) {
+	values := strings.Split(line, "\t")
+	if len(values) != len(names) {
+		return nil, fmt.Errorf("it has %d fields and should have %d", len(values), len(names))
+	}
+	return func(name string) string {
+		if i := slices.Index(names, name); i >= 0 {
+			return values[i]
+		}
+		return ""
+	}, nil
+}
+
+// cloudFrontJSON reads version 2 of CloudFront's access log.
+func cloudFrontJSON(line string) (request, bool, bool) {
+	of, err := jsonFields(line)
+	if err != nil {
+		return request{}, false, false
+	}
+	return cloudFront(of)
 }
 
 // cloudFrontText reads the older form of it, whose first lines name its fields.
 func cloudFrontText(names []string) format {
-	at := make(map[string]int)
-	for i, name := range names {
-		at[name] = i
-	}
 	return func(line string) (request, bool, bool) {
 		if strings.HasPrefix(line, "#") {
 			return request{}, false, true
 		}
-		values := strings.Split(line, "\t")
-		if len(values) < len(names) {
+		of, err := textFields(names, line)
+		if err != nil {
 			return request{}, false, false
 		}
-		return cloudFront(func(name string) string {
-			if i, ok := at[name]; ok {
-				return values[i]
-			}
-			return ""
-		})
+		return cloudFront(of)
 	}
 }
 
-func cloudFront(field func(string) string) (r request, keep, ok bool) {
+func cloudFront(field fields) (r request, keep, ok bool) {
 	stem, day := field("cs-uri-stem"), field("date")
 	if !strings.HasPrefix(stem, "/") || !isDay(day) {
 		return r, false, false

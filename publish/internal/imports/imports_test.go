@@ -43,7 +43,6 @@ var arrows = map[string]string{
 	"publish/layout":   "publish/blob publish/spec publish/key",
 	"publish/index":    "publish/blob publish/spec publish/defect",
 	"publish/lockfile": "publish/spec",
-	"publish/usage":    "publish/spec",
 	"publish/listing":  "publish/mirror",
 	"publish/query":    "",
 	// what stands for a package that was withdrawn
@@ -121,7 +120,7 @@ var arrows = map[string]string{
 	"publish/inventory": "publish/buildcache publish/blob publish/spec publish/key publish/layout publish/index publish/query publish/mirror publish/parallel",
 	// places: AWS and directories, from one configuration
 	"publish/target":    "publish/reindex publish publish/buildcache publish/field publish/layout publish/spec publish/redact publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront",
-	"publish/downloads": "publish/inventory publish/mirror publish/parallel",
+	"publish/downloads": "publish/spec publish/inventory publish/mirror publish/parallel",
 	"publish/sbom":      "publish/inventory publish/licence publish/parallel publish/query publish/mirror",
 	// what publishers of one index tell each other
 	"publish/reindex/lead": "publish/blob publish/layout publish/mirror publish/defect publish/parallel",
@@ -136,7 +135,7 @@ var arrows = map[string]string{
 	"cmd/publish/internal/service":         "cmd/publish/internal/pages publish/arrival publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/redact publish/index publish/mirror publish/mirror/s3 publish/events publish/queue publish/daemon publish/daemon/api publish/defect publish/userfile cmd/publish/internal/cli cmd/publish/internal/cli/escape",
 	"cmd/publish/internal/doctor":          "publish/key publish/keyring publish/blob publish/target publish/layout publish/mirror publish/mirror/s3 publish/session publish/shell publish/events publish/queue publish/daemon/api cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/service",
 	"cmd/publish/internal/keys":            "publish/roots publish/buildcache publish/key publish/keyring publish/mirror publish/sign publish/sign/kms publish/target publish/userfile cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help publish/alike",
-	"cmd/publish/internal/pruning":         "publish/listing publish/usage publish/redact publish/roots publish/price publish publish/buildcache publish/lockfile publish/mirror publish/prune publish/query publish/reindex/notice publish/spec publish/target publish/userfile cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help",
+	"cmd/publish/internal/pruning":         "publish/downloads publish/listing publish/redact publish/roots publish/price publish publish/buildcache publish/lockfile publish/mirror publish/prune publish/query publish/reindex/notice publish/spec publish/target publish/userfile cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help",
 	"cmd/publish/internal/setup":           "publish/cloudfront publish/userfile publish/field publish/redact publish/spec publish/target cmd/publish/internal/cli",
 	"cmd/publish/internal/wrap":            "cmd/publish/internal/task publish publish/reindex publish/target publish/daemon publish/daemon/api publish/queue cmd/publish/internal/cli cmd/publish/internal/service",
 	"cmd/publish/internal/browse":          "publish/downloads publish/prune publish/history publish/promotion publish/roots publish/layout publish/alike publish/spec publish/lockfile publish/buildcache publish/inventory publish/mirror publish/query publish/redact publish/sbom publish/target publish/userfile publish/field publish/shell cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help publish/verify publish/withdraw cmd/publish/internal/cli/style",

@@ -12,11 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/downloads"
 	"github.com/vantagecompute/slurm-factory-publish/publish/listing"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
-	"github.com/vantagecompute/slurm-factory-publish/publish/usage"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
@@ -31,7 +31,7 @@ func (x *pruning) readUsage(ctx context.Context, env cli.Env) error {
 		return nil
 	}
 	since := time.Now().Add(-x.used)
-	var log usage.Log
+	var log downloads.Uses
 	for _, place := range x.usage {
 		var err error
 		if strings.HasPrefix(place, "s3://") {
@@ -56,7 +56,7 @@ func (x *pruning) readUsage(ctx context.Context, env cli.Env) error {
 }
 
 // logsOfDirectory reads a log file, or all below a directory.
-func logsOfDirectory(place string, log *usage.Log) error {
+func logsOfDirectory(place string, log *downloads.Uses) error {
 	return filepath.WalkDir(place, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() && name != place || d.IsDir() {
 			return err
@@ -78,7 +78,7 @@ func named(name string, err error) error {
 }
 
 // logsOfBucket reads the logs below a prefix that are not older than a time.
-func (x *pruning) logsOfBucket(ctx context.Context, env cli.Env, place string, since time.Time, log *usage.Log) error {
+func (x *pruning) logsOfBucket(ctx context.Context, env cli.Env, place string, since time.Time, log *downloads.Uses) error {
 	d, err := cli.OpenTarget(ctx, env, place, x.elsewhere())
 	if err != nil {
 		return err

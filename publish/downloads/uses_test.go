@@ -1,4 +1,4 @@
-package usage
+package downloads
 
 import (
 	"bytes"
@@ -38,7 +38,7 @@ func TestPackagesThatWereFetched(t *testing.T) {
 	z.Write([]byte(text))
 	z.Close()
 	for name, log := range map[string]string{"text": text, "gzip": packed.String(), "JSON": ofJSON, "S3": ofBucket} {
-		var l Log
+		var l Uses
 		if err := l.Add(strings.NewReader(log)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -57,7 +57,7 @@ func TestPackagesThatWereFetched(t *testing.T) {
 
 func TestWhatIsNoLogIsRefused(t *testing.T) {
 	for _, log := range []string{"hello\n", `{"a":1}` + "\n", "#Fields: date time\n2026-01-02\n", "{\n", "\x1f\x8bxx", strings.Repeat("x", maxLine+1)} {
-		if err := new(Log).Add(strings.NewReader(log)); err == nil {
+		if err := new(Uses).Add(strings.NewReader(log)); err == nil {
 			t.Errorf("%.40q is taken", log)
 		}
 	}
@@ -67,5 +67,5 @@ func FuzzAdd(f *testing.F) {
 	for _, log := range []string{text, ofJSON, ofBucket} {
 		f.Add(log)
 	}
-	f.Fuzz(func(t *testing.T, log string) { _ = new(Log).Add(strings.NewReader(log)) })
+	f.Fuzz(func(t *testing.T, log string) { _ = new(Uses).Add(strings.NewReader(log)) })
 }
