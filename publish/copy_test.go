@@ -48,7 +48,7 @@ func closureOf(t testing.TB, wanted ...string) elsewhere.Closure {
 }
 
 func planCopy(ctx context.Context, from mirror.Reader, to mirror.Store, c elsewhere.Closure, o publish.Options) (*publish.Plan, error) {
-	src, err := elsewhere.Open(ctx, from, to, c)
+	src, err := elsewhere.Open(ctx, []mirror.Reader{from}, to, c)
 	if err != nil {
 		return nil, err
 	}

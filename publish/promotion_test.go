@@ -152,7 +152,7 @@ func TestSeveralMirrorsMakeAClosure(t *testing.T) {
 	publishtest.MustPublish(t, two, publishtest.Original("v3-signed"), publishtest.Only("openssl", "zlib", "gcc-runtime", "hwloc"))
 	open := func(c elsewhere.Closure, from ...mirror.Reader) *mirrortest.Mem {
 		to := publishtest.EmptyMirror(t)
-		src, err := elsewhere.OpenAll(t.Context(), from, to, c)
+		src, err := elsewhere.Open(t.Context(), from, to, c)
 		if err != nil {
 			t.Fatal(err)
 		}

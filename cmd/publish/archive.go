@@ -110,7 +110,7 @@ func (e *exporting) export(ctx context.Context, from, file string, want elsewher
 			to.Discard()
 		}
 	}()
-	src, err := openAll(ctx, readers, to, want)
+	src, err := openFrom(ctx, readers, to, want)
 	if errors.Is(err, source.ErrNothing) {
 		return cli.Fail(cli.ExitSource, err)
 	}

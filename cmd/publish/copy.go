@@ -104,9 +104,9 @@ func (s *selecting) open(ctx context.Context, env cli.Env, from string, c target
 	return readers, done, nil
 }
 
-// openAll opens what is meant of mirrors. That there is no such view is wrong usage.
-func openAll(ctx context.Context, from []mirror.Reader, to mirror.Store, want elsewhere.Closure) (*source.Source, error) {
-	src, err := elsewhere.OpenAll(ctx, from, to, want)
+// openFrom opens what is meant of mirrors. That there is no such view is wrong usage.
+func openFrom(ctx context.Context, from []mirror.Reader, to mirror.Store, want elsewhere.Closure) (*source.Source, error) {
+	src, err := elsewhere.Open(ctx, from, to, want)
 	if errors.Is(err, elsewhere.ErrNoView) {
 		return nil, cli.Fail(cli.ExitUsage, fmt.Errorf("FROM: %w: `publish view list` lists those that there are", err))
 	}
@@ -186,7 +186,7 @@ func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []strin
 	j := &task.Publish{
 		Destination: to, Target: c.target, Options: o, DryRun: c.dryRun, Catalog: c.catalog,
 		From: func(ctx context.Context, to mirror.Store) (*source.Source, error) {
-			return openAll(ctx, readers, to, want)
+			return openFrom(ctx, readers, to, want)
 		},
 		Into:        transfer.NewRelay("").Into,
 		Environment: env.Target(), Report: report, Observer: screen, Identified: screen.Identified,

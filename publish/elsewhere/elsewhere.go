@@ -45,15 +45,10 @@ type Closure struct {
 // ErrNoView reports that no mirror has the view that was asked for.
 var ErrNoView = errors.New("there is no view")
 
-// Open reads the documents of packages that are selected, and of what they need. A package that to offers already is
-// not read. ctx must last as long as the Source: its blobs are read when they are stored, which a
-// store made by transfer.Relay does without reading them twice.
-func Open(ctx context.Context, from mirror.Reader, to mirror.Store, c Closure) (*source.Source, error) {
-	return OpenAll(ctx, []mirror.Reader{from}, to, c)
-}
-
-// OpenAll is Open for several mirrors, which complete each other: what more than one offers is read from the first.
-func OpenAll(ctx context.Context, from []mirror.Reader, to mirror.Store, c Closure) (*source.Source, error) {
+// Open reads the documents of packages that are selected, and of what they need, from mirrors that complete each other: what more than
+// one offers is read from the first. A package that to offers already is not read. ctx must last as long as the Source: its blobs are
+// read when they are stored, which a store made by transfer.Relay does without reading them twice.
+func Open(ctx context.Context, from []mirror.Reader, to mirror.Store, c Closure) (*source.Source, error) {
 	src, specs := new(source.Source), spec.NewReader(maxSpecs)
 	for _, f := range buildcache.Layouts() {
 		if c.Layout != "" && c.Layout != f.Name() {

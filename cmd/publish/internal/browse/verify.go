@@ -21,13 +21,13 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
 	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/style"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
-	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 const verifyHelp = `Check a mirror as fsck checks a file system: pointers resolve, sizes and digests agree,

@@ -17,11 +17,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/rollback"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
-	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 const rollbackHelp = `Let an index offer what it offered at an earlier time: at a generation of publish history, at a

@@ -20,12 +20,12 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/withdraw"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
-	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 const withdrawHelp = `Take packages back: clients of the mirror get them no more, neither by name nor by hash, and

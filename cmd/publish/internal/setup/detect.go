@@ -11,9 +11,9 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
-	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
 // Found is what was detected; empty: nothing, or nothing that is clear.
