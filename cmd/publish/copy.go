@@ -44,7 +44,7 @@ What TO offers already is not read. All content is checked before it is stored. 
 copies what it can vouch for, and the rest passes through this machine.
 
 With rules (--require-signed, --trusted-keys, --sign-key, --licenses, --expect-os, --expect-target, --view) a copy is a promotion. It
-leaves a record of what was copied, from where, by whom and by which rules, which publish show shows.`
+stores a record: what was copied, from where, by whom and under which rules. publish show shows it.`
 
 // A copying is a copy of packages, as a command line says it.
 type copying struct {

@@ -25,8 +25,8 @@ import (
 const showHelp = `Show all that a cache says of the packages that match SPEC: variants, what they were built
 with, dependencies and whether the cache has them, size, date, and the key that signed them.
 
-The signature is not checked here: "publish verify --trusted-keys" does that. Of a package that was copied under rules it
-shows when, from where, by whom and by which rules, if DESTINATION can be listed.
+The signature is not checked here: "publish verify --trusted-keys" does that. If a package was copied under rules,
+and DESTINATION can be listed, it shows when and from where it was copied, by whom, and the rules.
 ` + browseHelp + `
 ` + queryHelp
 
