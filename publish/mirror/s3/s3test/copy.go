@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -92,14 +91,8 @@ func (s *Server) copied(w http.ResponseWriter, r *http.Request) (source string, 
 
 // uploadPartCopy is UploadPartCopy: the checksum is that of the algorithm of the upload, and of the part.
 func (s *Server) uploadPartCopy(w http.ResponseWriter, r *http.Request, key string) {
-	number, err := strconv.Atoi(r.URL.Query().Get("partNumber"))
-	if err != nil || number < 1 || number > 10000 {
-		fail(w, r, 400, "InvalidArgument")
-		return
-	}
-	u := s.upload(r, key)
+	u, number := s.part(w, r, key)
 	if u == nil {
-		fail(w, r, 404, "NoSuchUpload")
 		return
 	}
 	_, o := s.copied(w, r)

@@ -91,16 +91,24 @@ func (s *Server) upload(r *http.Request, key string) *upload {
 	return u
 }
 
-func (s *Server) uploadPart(w http.ResponseWriter, r *http.Request, key string) {
+// part returns the upload and the number of the part that a request is about. It has answered if the upload is nil.
+func (s *Server) part(w http.ResponseWriter, r *http.Request, key string) (*upload, int) {
 	number, err := strconv.Atoi(r.URL.Query().Get("partNumber"))
 	if err != nil || number < 1 || number > 10000 {
 		fail(w, r, 400, "InvalidArgument")
-		return
+		return nil, 0
 	}
 	u := s.upload(r, key)
 	if u == nil {
 		io.Copy(io.Discard, r.Body)
 		fail(w, r, 404, "NoSuchUpload")
+	}
+	return u, number
+}
+
+func (s *Server) uploadPart(w http.ResponseWriter, r *http.Request, key string) {
+	u, number := s.part(w, r, key)
+	if u == nil {
 		return
 	}
 	if u.algorithm == "CRC64NVME" && r.Header.Get("X-Amz-Checksum-Crc64nvme") == "" && !s.opts.NoChecksums {
