@@ -68,20 +68,20 @@ const (
 	maxFiles  = 200
 )
 
-// around tells the views, keys and plain files of a mirror from those that it has at other times, by listing them.
-func around(ctx context.Context, l mirror.Lister) (string, error) {
+// around lists the views, keys and plain files of a mirror. The digest tells them from those that it has at other times.
+func around(ctx context.Context, l mirror.Lister) (digest string, files []releaseFile, err error) {
 	var b strings.Builder
 	for _, prefix := range []string{layout.V3Indices, layout.V3Keys, layout.V2Keys} {
 		for info, err := range l.List(ctx, mirror.Range{Prefix: prefix}) {
 			if err != nil {
-				return "", fmt.Errorf("catalog: list %s: %w", prefix, err)
+				return "", nil, fmt.Errorf("catalog: list %s: %w", prefix, err)
 			}
 			fmt.Fprintf(&b, "%s\x00%d\x00%s\n", info.Name, info.Size, info.Version)
 		}
 	}
-	files, err := releases(ctx, l)
+	files, err = releases(ctx, l)
 	fmt.Fprintf(&b, "%+v", files)
-	return blob.DigestOf([]byte(b.String())).String()[:32], err
+	return blob.DigestOf([]byte(b.String())).String()[:32], files, err
 }
 
 // surround adds what there is beside packages.
@@ -89,7 +89,7 @@ func (t *table) surround(ctx context.Context, s Store, inv *inventory.Inventory,
 	t.beside = nil
 	var all beside
 	var err error
-	if t.pointer.Around, err = around(ctx, s); err != nil {
+	if t.pointer.Around, all.Files, err = around(ctx, s); err != nil {
 		return err
 	}
 	if all.Views, err = t.views(ctx, s); err != nil {
@@ -99,9 +99,6 @@ func (t *table) surround(ctx context.Context, s Store, inv *inventory.Inventory,
 		return err
 	}
 	if all.News, err = news(ctx, s, inv); err != nil {
-		return err
-	}
-	if all.Files, err = releases(ctx, s); err != nil {
 		return err
 	}
 	t.pointer.Beside = t.put(all)
@@ -237,7 +234,7 @@ func eventOf(r history.Record) event {
 }
 
 // ours are the beginnings of the names of what is no plain file, in order.
-var ours = []string{".history/", ".publishers/", "blobs/", "build_cache/", Parts, "v3/"}
+var ours = []string{".history/", ".promotions/", ".publishers/", "blobs/", "build_cache/", Parts, "v3/"}
 
 // releases lists plain files, without listing what a mirror consists of.
 func releases(ctx context.Context, l mirror.Lister) ([]releaseFile, error) {

@@ -113,10 +113,10 @@ func update(ctx context.Context, s Store, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if was != nil && !o.Rebuild {
+	if was != nil && !o.Rebuild && !o.reads(was) && was.looks(o) && o.Usage == nil {
 		state, err := inventory.State(ctx, s)
-		around, listErr := around(ctx, s)
-		if err == nil && listErr == nil && !o.reads(was) && slices.Equal(state, was.State) && around == was.Around && was.looks(o) && o.Usage == nil {
+		around, _, listErr := around(ctx, s)
+		if err == nil && listErr == nil && slices.Equal(state, was.State) && around == was.Around {
 			return &Result{Packages: was.Packages, Names: was.Names, Unchanged: true, Stale: []string{}}, nil
 		}
 	}
