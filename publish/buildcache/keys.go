@@ -90,18 +90,24 @@ func KeyObjects(f Layout, public *key.Public) ([]Object, error) {
 	return f.KeyObjects(public.Fingerprint(), armored)
 }
 
+// ReadKey reads a public key of a mirror.
+func ReadKey(ctx context.Context, f Layout, r mirror.Reader, k key.Fingerprint) (*key.Public, error) {
+	objects, err := f.ReadKey(ctx, r, k)
+	if err != nil {
+		return nil, err
+	}
+	return PublicKey(objects)
+}
+
 // ReadKeys reads keys of a mirror. Those that cannot be read are passed over: verify tells what is wrong with them.
 func ReadKeys(ctx context.Context, f Layout, r mirror.Reader, keys []key.Fingerprint) ([]*key.Public, error) {
 	var all []*key.Public
 	for _, k := range keys {
-		objects, err := f.ReadKey(ctx, r, k)
+		p, err := ReadKey(ctx, f, r, k)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if err != nil {
-			continue
-		}
-		if p, err := PublicKey(objects); err == nil {
+		if err == nil {
 			all = append(all, p)
 		}
 	}

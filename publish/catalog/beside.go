@@ -177,14 +177,15 @@ func publicKeys(ctx context.Context, r mirror.Reader, trusted []string) ([]publi
 		if err != nil {
 			continue
 		}
-		for _, print := range prints {
-			objects, err := f.ReadKey(ctx, r, print)
-			if err != nil || slices.ContainsFunc(all, func(k publicKey) bool { return k.Fingerprint == string(print) }) {
-				continue
-			}
-			if p, err := buildcache.PublicKey(objects); err == nil {
-				all = append(all, describe(p, trusted))
-			}
+		prints = slices.DeleteFunc(prints, func(f key.Fingerprint) bool {
+			return slices.ContainsFunc(all, func(k publicKey) bool { return k.Fingerprint == string(f) })
+		})
+		keys, err := buildcache.ReadKeys(ctx, f, r, prints)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range keys {
+			all = append(all, describe(p, trusted))
 		}
 	}
 	return all, ctx.Err()

@@ -171,7 +171,7 @@ func (m *at) keys(ctx context.Context) ([]Key, error) {
 	for _, f := range buildcache.UnionKeys(offered, m.seen.AllKeys(m.Layout)) {
 		k := Key{Fingerprint: f, Owners: []string{}, Offered: slices.Contains(offered, f), Retired: m.seen.Retired(m.Layout, f)}
 		var err error
-		k.public, err = m.read(ctx, f)
+		k.public, err = buildcache.ReadKey(ctx, m.Layout, m.store, f)
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()

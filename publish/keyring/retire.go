@@ -9,6 +9,7 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
@@ -96,7 +97,7 @@ func (m *at) planRetire(ctx context.Context, f key.Fingerprint) (Retired, error)
 	}
 	out.Offered = slices.Contains(offered, f)
 	out.Already = !out.Offered && m.seen.Retired(m.Layout, f)
-	public, err := m.read(ctx, f)
+	public, err := buildcache.ReadKey(ctx, m.Layout, m.store, f)
 	if ctx.Err() != nil {
 		return out, ctx.Err()
 	}

@@ -65,7 +65,7 @@ func Rotate(ctx context.Context, s mirror.Store, from key.Fingerprint, to *sign.
 	}
 	var changes []Change
 	for _, m := range all {
-		old, err := m.read(ctx, from)
+		old, err := buildcache.ReadKey(ctx, m.Layout, m.store, from)
 		if errors.Is(err, mirror.ErrNotExist) {
 			continue
 		}
@@ -98,7 +98,7 @@ func Rotate(ctx context.Context, s mirror.Store, from key.Fingerprint, to *sign.
 
 // judge says why a key must not sign, given the copy of it that the mirror holds. One that cannot be read is an error, as when it is added.
 func (m *at) judge(ctx context.Context, k *sign.Key) error {
-	held, err := m.read(ctx, k.Fingerprint())
+	held, err := buildcache.ReadKey(ctx, m.Layout, m.store, k.Fingerprint())
 	switch {
 	case errors.Is(err, mirror.ErrNotExist):
 		return nil
@@ -110,15 +110,6 @@ func (m *at) judge(ctx context.Context, k *sign.Key) error {
 
 func (m *at) change() Change {
 	return Change{Layout: m.Name(), Stale: []string{}, Findings: []buildcache.Finding{}}
-}
-
-// read reads a public key of the mirror.
-func (m *at) read(ctx context.Context, f key.Fingerprint) (*key.Public, error) {
-	objects, err := m.ReadKey(ctx, m.store, f)
-	if err != nil {
-		return nil, err
-	}
-	return buildcache.PublicKey(objects)
 }
 
 // add makes clients learn of a key: its document first, then the index of keys. What a copy says that the mirror holds stays said.

@@ -157,7 +157,7 @@ func StoreKey(ctx context.Context, f buildcache.Layout, s mirror.Store, public *
 		case err != nil:
 			return err
 		default:
-			there, err := readKey(ctx, f, s, public.Fingerprint())
+			there, err := buildcache.ReadKey(ctx, f, s, public.Fingerprint())
 			if err != nil {
 				return err
 			}
@@ -176,14 +176,6 @@ func StoreKey(ctx context.Context, f buildcache.Layout, s mirror.Store, public *
 		return err
 	})
 	return replaced, err
-}
-
-func readKey(ctx context.Context, f buildcache.Layout, r mirror.Reader, k key.Fingerprint) (*key.Public, error) {
-	objects, err := f.ReadKey(ctx, r, k)
-	if err != nil {
-		return nil, err
-	}
-	return buildcache.PublicKey(objects)
 }
 
 func createAll(ctx context.Context, s mirror.Writer, objects []buildcache.Object) error {
