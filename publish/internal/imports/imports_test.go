@@ -147,7 +147,7 @@ var arrows = map[string]string{
 	"cmd/publish/internal/cli/style":       "",
 	"cmd/publish/internal/cli/nearest":     "",
 	"cmd/publish/internal/action/former":   "",
-	"cmd/publish/internal/pages":           "publish/catalog publish/inventory publish/key publish/mirror publish/target cmd/publish/internal/cli",
+	"cmd/publish/internal/pages":           "publish publish/catalog publish/inventory publish/key publish/mirror publish/target cmd/publish/internal/cli",
 	"cmd/publish/internal/help":            "cmd/publish/internal/cli/style",
 	"cmd/image":                            "",
 }

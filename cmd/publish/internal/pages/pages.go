@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize/english"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/catalog"
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
@@ -38,6 +40,18 @@ func (p Page) String() string {
 
 // Name is that of the page of a mirror, below the destination.
 func Name(mirror string) string { return path.Join(mirror, catalog.Page) }
+
+// Of are the mirrors whose page shows an index or a view that counts.
+func Of(out *publish.Outcome, counts func(publish.Index) bool) []string {
+	var paths []string
+	for _, m := range out.Mirrors {
+		counted := counts(m.Index) || slices.ContainsFunc(m.Views, func(v publish.View) bool { return counts(v.Index) })
+		if counted && !slices.Contains(paths, m.Path) {
+			paths = append(paths, m.Path)
+		}
+	}
+	return paths
+}
 
 // Stale are the names, below the destination, whose content is other than before.
 func Stale(all []Page) []string {

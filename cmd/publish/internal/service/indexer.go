@@ -158,7 +158,7 @@ func (x *indexWork) update(ctx context.Context, j events.Changes) (events.Result
 	// Pages are updated after indices, also those that another program has written. A page that is up to date costs two or three requests.
 	var behind error
 	if x.catalog && len(healed) > 0 {
-		out.Pages, behind = updatePages(ctx, x.destination, x.publicURL, []string{j.Mirror}, x.log)
+		out.Pages, behind = updatePages(ctx, x.destination, x.publicURL, []string{j.Mirror}, x.trust, x.log)
 		all.Stale = append(all.Stale, pages.Stale(out.Pages)...)
 	}
 	if out.Invalidate, err = x.cdn.Update(ctx, all); err != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -18,6 +19,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
+	"github.com/vantagecompute/slurm-factory-publish/publish/views"
 )
 
 // indexerOf is an indexer of the mirrors below a directory, with a distribution E1 before them, and
@@ -117,6 +120,72 @@ func TestIndexerKeepsThePage(t *testing.T) {
 	if text, err := os.ReadFile(page); err != nil || string(text) != "mine" {
 		t.Errorf("%s, %v", text, err)
 	}
+}
+
+// Daemon and indexer compare the signatures that a page shows with their trusted keys, and show a view that another program has written.
+func TestPagesAreJudgedByTheTrustedKeys(t *testing.T) {
+	trust, err := cli.ReadTrust(true, userfile.One(clitest.Root("test/testdata/keys/one.pub")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := func(dir string) string {
+		var all strings.Builder
+		for _, pattern := range []string{"index.html", "catalog/*.json"} {
+			names, err := fs.Glob(os.DirFS(dir), pattern)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range names {
+				text, err := os.ReadFile(dir + "/" + name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all.Write(text)
+			}
+		}
+		return all.String()
+	}
+	judged := func(who, dir string) {
+		t.Helper()
+		if text := page(dir); !strings.Contains(text, `"trusted":["`) || strings.Contains(text, `"unjudged"`) || !strings.Contains(text, `"trust":{"v":["yes",""]`) {
+			t.Errorf("the page of the %s does not say which signatures are good:\n%s", who, text)
+		}
+	}
+	signed := func(dir string) string {
+		if err := os.CopyFS(dir, os.DirFS(clitest.Spack(t, "v3-signed"))); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+
+	dir := signed(t.TempDir() + "/m")
+	x, _, _ := indexerOf(t, filepath.Dir(dir))
+	x.catalog, x.trust, x.log = true, trust, slog.New(slog.DiscardHandler)
+	if _, err := x.update(t.Context(), events.Changes{Mirror: "m", Names: []string{layout.V3Index}}); err != nil {
+		t.Fatal(err)
+	}
+	judged("indexer", dir)
+	plan, err := views.NewPlan(t.Context(), x.destination.Mirror("m"), views.Change{Act: views.Set, View: "site"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := plan.Apply(t.Context(), x.destination.Mirror("m")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.update(t.Context(), events.Changes{Mirror: "m", Names: []string{layout.V3View("site")}}); err != nil {
+		t.Fatal(err)
+	}
+	if text := page(dir); !strings.Contains(text, `"views":{"site":[`) {
+		t.Errorf("the page does not show the new view:\n%s", text)
+	}
+
+	dir = signed(t.TempDir() + "/m")
+	w := &mirrorWork{Mirror: Mirror{Source: dir, Destination: "file://" + dir, Catalog: true}, log: slog.New(slog.DiscardHandler)}
+	w.Options.Trust = trust
+	if err := w.Invalidate(t.Context(), [][]byte{[]byte(`{"names":[],"shown":[],"pages":[""]}`)}); err != nil {
+		t.Fatal(err)
+	}
+	judged("daemon", dir)
 }
 
 // What is not whole is left, and named as it was told.

@@ -24,7 +24,7 @@ import (
 // no longer owed: else caches would be told again and again.
 func TestAPageIsOwedUntilItIsWritten(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(clitest.Root("test/testdata/v3-unsigned"))); err != nil {
+	if err := os.CopyFS(dir, os.DirFS(clitest.Root("test/testdata/v3-view"))); err != nil {
 		t.Fatal(err)
 	}
 	var log strings.Builder
@@ -60,6 +60,14 @@ func TestAPageIsOwedUntilItIsWritten(t *testing.T) {
 		out.Mirrors[0].Index.Written = written
 		if r := w.outcome(&daemon.Run{}, out); strings.Contains(string(r.Obligation), `"pages":[""]`) != written {
 			t.Errorf("index written: %t, owed: %s", written, r.Obligation)
+		}
+	}
+	// The page shows views as well.
+	out.Mirrors[0].Index.Written = false
+	for _, written := range []bool{false, true} {
+		out.Mirrors[0].Views[0].Index.Written = written
+		if r := w.outcome(&daemon.Run{}, out); strings.Contains(string(r.Obligation), `"pages":[""]`) != written {
+			t.Errorf("view written: %t, owed: %s", written, r.Obligation)
 		}
 	}
 	if owed := w.intention(plan); !strings.Contains(string(owed), `"pages":[""]`) || !w.owes() {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
@@ -13,10 +14,10 @@ import (
 
 // updatePages brings the pages of mirrors up to date. Failures are logged. The error is nil for those that another attempt does not mend: a
 // page that needs an operator must not prevent invalidations.
-func updatePages(ctx context.Context, d *target.Destination, publicURL string, mirrors []string, log *slog.Logger) ([]pages.Page, error) {
+func updatePages(ctx context.Context, d *target.Destination, publicURL string, mirrors []string, trust buildcache.Trust, log *slog.Logger) ([]pages.Page, error) {
 	mirrors = slices.Clone(mirrors)
 	slices.Sort(mirrors)
-	all, err := pages.Published(ctx, d, publicURL, slices.Compact(mirrors), nil)
+	all, err := pages.Published(ctx, d, publicURL, slices.Compact(mirrors), trust.Keys)
 	if err == nil || ctx.Err() != nil {
 		return all, err
 	}

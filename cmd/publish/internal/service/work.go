@@ -207,10 +207,8 @@ func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (d
 // intention is what will be owed if the plan is carried out, or half of it.
 func (w *mirrorWork) intention(plan *publish.Plan) []byte {
 	owed := obligation{Names: plan.Stale()}
-	for _, m := range plan.Mirrors {
-		if w.Catalog && m.Index.Changes {
-			owed.Pages = append(owed.Pages, m.Path)
-		}
+	if w.Catalog {
+		owed.Pages = pages.Of(plan.Expected(), func(x publish.Index) bool { return x.Changes })
 	}
 	return encode(owed)
 }
@@ -236,14 +234,14 @@ func (w *mirrorWork) outcome(r *daemon.Run, applied *publish.Outcome) daemon.Res
 		Refused: verdicts(r, applied), Notes: make(map[string]string), Objects: applied.Objects, Bytes: applied.Bytes,
 	}
 	owed := obligation{Names: applied.Stale}
+	if w.Catalog {
+		owed.Pages = pages.Of(applied, func(x publish.Index) bool { return x.Written })
+	}
 	for _, m := range applied.Mirrors {
 		owed.Shown = append(owed.Shown, m.Expectations()...)
 		out.Indices = append(out.Indices, daemon.IndexStatus{
 			Path: m.Path, Layout: m.Layout, Packages: m.Index.After, Bytes: m.Index.Bytes, Written: m.Index.Written,
 		})
-		if w.Catalog && m.Index.Written {
-			owed.Pages = append(owed.Pages, m.Path)
-		}
 		for _, p := range m.Packages {
 			switch p.Status {
 			case publish.Skipped:
@@ -330,7 +328,7 @@ func (w *mirrorWork) Invalidate(ctx context.Context, obligations [][]byte) error
 	if err != nil {
 		return err
 	}
-	written, behind := updatePages(ctx, d.Destination, w.Target.CDN.PublicURL, all.Pages, w.log)
+	written, behind := updatePages(ctx, d.Destination, w.Target.CDN.PublicURL, all.Pages, w.Options.Trust, w.log)
 	all.Names = append(all.Names, pages.Stale(written)...)
 	slices.Sort(all.Names)
 	all.Names = slices.Compact(all.Names)

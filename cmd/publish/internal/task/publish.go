@@ -260,16 +260,12 @@ func (p *Publish) carryOut(ctx context.Context, plan *publish.Plan, d *target.De
 	return err
 }
 
-// mirrorsWithPages are the mirrors that have a page, if their index is one that counts.
+// mirrorsWithPages are those whose page follows an index or a view that counts.
 func (p *Publish) mirrorsWithPages(out *publish.Outcome, counts func(publish.Index) bool) []string {
-	var paths []string
-	for _, m := range out.Mirrors {
-		counted := counts(m.Index) || slices.ContainsFunc(m.Views, func(v publish.View) bool { return counts(v.Index) })
-		if p.Catalog && counted && !slices.Contains(paths, m.Path) {
-			paths = append(paths, m.Path)
-		}
+	if !p.Catalog {
+		return nil
 	}
-	return paths
+	return pages.Of(out, counts)
 }
 
 // updatePages brings the pages of mirrors up to date whose index was replaced, if that is wanted. What fails is a finding, and an error
