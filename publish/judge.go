@@ -97,9 +97,9 @@ func (d *decision) checkTrust(ctx context.Context) error {
 		return nil
 	}
 	var keys []string
-	for name := range d.seen.Objects {
-		if f, ok := d.out.format.ParseKeyName(name); ok && !trust.Keys.Holds(f) {
-			keys = append(keys, name)
+	for _, f := range d.seen.Keys(d.out.format) {
+		if !trust.Keys.Holds(f) {
+			keys = append(keys, d.out.format.KeyName(f))
 		}
 	}
 	d.distrust(keys, func(name string) string {

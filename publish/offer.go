@@ -9,10 +9,8 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
-	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
@@ -129,8 +127,11 @@ func (d *decision) offer(ctx context.Context, k source.Key) error {
 			o.made = append(o.made, p)
 		}
 	}
-	var err error
-	o.Public, o.Objects, o.absent, err = same.Key(ctx, d.seen, d.out.format, d.out.store, k.Public, k.Objects)
+	as, err := same.Key(ctx, d.seen, d.out.format, d.out.store, k.Public, k.Objects)
+	o.Public, o.Objects, o.absent = as.Public, as.Objects, as.Absent
+	if as.Damage != nil {
+		d.warn(o.Name(), as.Damage.Error())
+	}
 	d.out.offers = append(d.out.offers, o)
 	return err
 }
@@ -250,25 +251,13 @@ func (d *decision) planKeyIndex(ctx context.Context) error {
 		return err
 	}
 	last := objects[len(objects)-1]
-	if info, ok := d.seen.Objects[last.Name]; ok {
-		same, err := d.toldAlready(ctx, info, last)
-		if err != nil || same {
-			return err
-		}
+	told, retired, err := same.KeyIndex(ctx, d.seen, d.out.format, d.out.store, last, d.out.keys)
+	for _, f := range retired {
+		d.warn(last.Name, fmt.Sprintf("it names the key %s, which was retired: run publish index", f))
+	}
+	if err != nil || told {
+		return err
 	}
 	d.out.KeyIndex = objects
 	return nil
-}
-
-// toldAlready reports whether the key index that is there names all keys. It may name more.
-func (d *decision) toldAlready(ctx context.Context, info mirror.Info, index buildcache.Object) (bool, error) {
-	content, err := blob.ReadAll(index.Content)
-	if err != nil {
-		return false, err
-	}
-	if info.MD5 == buildcache.MD5(content) {
-		return true, nil
-	}
-	have, _, err := d.out.format.ReadKeyIndex(ctx, d.out.store)
-	return err == nil && len(buildcache.UnionKeys(have, d.out.keys)) == len(have), err
 }

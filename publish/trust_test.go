@@ -200,6 +200,25 @@ func TestJudgingIsCheap(t *testing.T) {
 	}
 }
 
+// A key's file at the destination that clients cannot use, or that is another key, stays, and the publish says so, also without trusted keys.
+func TestDamagedKeysThatAreThereAreNamed(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		for what, content := range map[string][]byte{
+			"junk":        []byte("junk"),
+			"another key": publishtest.MustRead(t, publishtest.Original("trust/keys/rsa.pub")),
+		} {
+			m := publishtest.EmptyMirror(t)
+			publishtest.MustPublish(t, m, publishtest.Original(l+"-signed"), publishtest.Only("zlib"))
+			m.Plant(keyName(l, publishtest.KeyOne), content)
+			p := publishtest.MustPlan(t, m, publishtest.Original(l+"-signed"), publishtest.Only("zlib"))
+			told := publishtest.Warnings(p.Findings, "the copy of this key that the destination holds cannot be used by clients: ")
+			if len(told) != 1 || told[0].File != keyName(l, publishtest.KeyOne) || len(p.Findings) != 1 {
+				t.Errorf("%s: %s: %v", l, what, p.Findings)
+			}
+		}
+	}
+}
+
 // A key's file at the destination under the name of a trusted key must hold that key alone, and an index of keys must not
 // tell of others where none is trusted.
 func TestTrustedKeysJudgeKeysThatAreThere(t *testing.T) {

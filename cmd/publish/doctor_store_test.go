@@ -2,7 +2,9 @@ package main
 
 import (
 	"net/http"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/doctor"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key/gpgtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
@@ -162,6 +165,61 @@ func TestDoctorWarnsBeforeAKeyExpires(t *testing.T) {
 		}
 		if strings.Contains(said, later) || strings.Contains(said, retired) {
 			t.Errorf("%s: it warns of others: %s", fixture, said)
+		}
+	}
+}
+
+// Of a key with subkeys, what counts is the one that gpg signs with, as publish verify and publish keys list have it.
+func TestDoctorJudgesTheSubkeyThatSigns(t *testing.T) {
+	home, dir := gpgtest.Home(t), t.TempDir()
+	gpg := func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command("gpg", append([]string{"--homedir", home, "--batch", "--quiet", "--no-tty", "--passphrase", "", "--armor"}, args...)...).Output()
+		if err != nil {
+			t.Fatal(args, err)
+		}
+		return string(out)
+	}
+	ago := func(d time.Duration) string { return time.Now().Add(-d).UTC().Format("20060102T150405") }
+	to := "file://" + filepath.Join(dir, "cache")
+	if code, _, stderr := execute(t, nil, clitest.Spack(t, "v3-unsigned"), to); code != cli.ExitDone {
+		t.Fatal(stderr)
+	}
+	const day = 24 * time.Hour
+	for name, row := range map[string]struct {
+		subkeys []string // how long each lives, from a day to the next
+		want    string
+		expires time.Duration // as it is listed
+	}{
+		"soon":    {[]string{"30d"}, "it expires on ", 20 * day},
+		"newer":   {[]string{"30d", "2y"}, "", 720 * day},
+		"shorter": {[]string{"2y", "30d"}, "it expires on ", 21 * day},
+		"expired": {[]string{"3d"}, "it expired on ", -7 * day},
+	} {
+		made := 10 * day
+		gpg("--faked-system-time", ago(made+time.Hour), "--quick-generate-key", name, "ed25519", "cert", "never")
+		f := ""
+		for _, line := range strings.Split(gpg("--with-colons", "--list-keys", name), "\n") {
+			if fields := strings.Split(line, ":"); fields[0] == "fpr" && f == "" {
+				f = fields[9]
+			}
+		}
+		for i, life := range row.subkeys {
+			gpg("--faked-system-time", ago(made-time.Duration(i)*day), "--quick-add-key", f, "ed25519", "sign", life)
+		}
+		file := filepath.Join(dir, name)
+		clitest.Write(t, file, gpg("--export", f))
+		if code, _, stderr := execute(t, nil, "keys", "add", "--public-key", file, to); code != cli.ExitDone {
+			t.Fatal(stderr)
+		}
+		code, said, stderr := execute(t, nil, "doctor", "--no-write", to)
+		noted := "note  key " + f + ": "
+		if code != cli.ExitDone || strings.Contains(said, noted) != (row.want != "") || row.want != "" && !strings.Contains(said, noted+row.want) {
+			t.Errorf("%s: exit %d, want %q of %s in %s%s", name, code, row.want, f, said, stderr)
+		}
+		_, listed, _ := execute(t, nil, "keys", "list", to)
+		if !regexp.MustCompile(f + " +0 +(expired )?" + time.Now().Add(row.expires).UTC().Format("2006-01")).MatchString(listed) {
+			t.Errorf("%s: listed is %s", name, listed)
 		}
 	}
 }

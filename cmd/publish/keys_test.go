@@ -125,6 +125,20 @@ func TestKeysThatClientsHaveNoUseFor(t *testing.T) {
 	}
 }
 
+// A copy of the key that is damaged, or another key, is an error, and nothing is said before it that is not so.
+func TestADamagedKeyIsNotAddedTo(t *testing.T) {
+	dir := t.TempDir()
+	to := "file://" + filepath.Join(dir, "cache")
+	if code, _, stderr := execute(t, nil, clitest.Spack(t, "v2-signed"), to); code != cli.ExitDone {
+		t.Fatal(stderr)
+	}
+	clitest.Write(t, filepath.Join(dir, "cache/build_cache/_pgp/E2B916BA3F20EF43B0E1929C3F8A0A25420FACD5.pub"), "junk")
+	code, stdout, stderr := execute(t, nil, "keys", "add", "--public-key", "../../test/testdata/keys/one.pub", to)
+	if code == cli.ExitDone || stdout != "" || !strings.Contains(stderr, "add the key E2B916BA3F20EF43B0E1929C3F8A0A25420FACD5: ") {
+		t.Errorf("exit %d: %q, %s", code, stdout, stderr)
+	}
+}
+
 // The JSON of a list has what the table has, for each layout of each mirror, and only that is on standard output.
 func TestKeysListJSON(t *testing.T) {
 	const signer = "E2B916BA3F20EF43B0E1929C3F8A0A25420FACD5"

@@ -34,7 +34,9 @@ func (p *Public) Candidates(at time.Time) []Candidate {
 			subErr = err
 		}
 		sub := candidate(&signer{key: s.key, own: own, above: above, broken: subErr}, at)
-		sub.Subkey = true
+		if sub.Subkey = true; subErr == nil && !own.signs {
+			sub.Err = ErrCannotSign // whether it has expired or not
+		}
 		all = append(all, sub)
 	}
 	return all

@@ -18,13 +18,14 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 )
 
 // A Key is a key that a mirror holds, or by which packages say that they are signed.
 type Key struct {
 	Fingerprint key.Fingerprint `json:"fingerprint"` // of the signer, which may be a subkey, where the mirror lacks the key
 	Owners      []string        `json:"owners"`
-	Expires     time.Time       `json:"expires,omitzero"` // never, if it is missing
+	Expires     time.Time       `json:"expires,omitzero"` // what signs, a subkey or the primary key; never, if it is missing
 	Revoked     time.Time       `json:"revoked,omitzero"` // it was not, if it is missing
 	Offered     bool            `json:"offered"`          // clients learn of it
 	Retired     bool            `json:"retired"`          // no publish offers it again
@@ -59,8 +60,7 @@ func List(ctx context.Context, s mirror.Store) ([]Listing, error) {
 	return listings, nil
 }
 
-// Expiring are the keys that clients are offered and that expire soon, or have expired. Of a key with subkeys the primary one
-// counts. Only keys are listed and read, and nothing that is not there is asked for.
+// Expiring are the keys that clients are offered and that expire soon, or have expired. Only keys are listed and read, and nothing that is not there is asked for.
 func Expiring(ctx context.Context, s mirror.Store, now time.Time) ([]Key, error) {
 	var found []Key
 	for _, f := range buildcache.Layouts() {
@@ -71,7 +71,7 @@ func Expiring(ctx context.Context, s mirror.Store, now time.Time) ([]Key, error)
 		if !there.Has(buildcache.Object{Name: f.KeyIndexName(), Size: -1}) {
 			continue
 		}
-		keys, err := (&at{f, s, there}).keys(ctx)
+		keys, err := (&at{f, s, there}).keys(ctx, now)
 		if err != nil {
 			return nil, err
 		}
@@ -123,7 +123,7 @@ func open(ctx context.Context, f buildcache.Layout, s mirror.Store) (*at, error)
 }
 
 func (m *at) list(ctx context.Context) (*Listing, error) {
-	keys, err := m.keys(ctx)
+	keys, err := m.keys(ctx, time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -161,8 +161,8 @@ func (m *at) list(ctx context.Context) (*Listing, error) {
 	return out, nil
 }
 
-// keys reads the public keys of the mirror.
-func (m *at) keys(ctx context.Context) ([]Key, error) {
+// keys reads the public keys of the mirror, and when they expire by what is known at a time.
+func (m *at) keys(ctx context.Context, now time.Time) ([]Key, error) {
 	offered, _, err := m.ReadKeyIndex(ctx, m.store)
 	if err != nil {
 		return nil, err
@@ -178,7 +178,7 @@ func (m *at) keys(ctx context.Context) ([]Key, error) {
 		case err != nil:
 			k.Problem = err.Error()
 		default:
-			k.Owners, k.Expires, k.Revoked = append(k.Owners, k.public.UserIDs()...), k.public.Expires().UTC(), k.public.Revoked().UTC()
+			k.Owners, k.Expires, k.Revoked = append(k.Owners, k.public.UserIDs()...), sign.Expiry(k.public, now).UTC(), k.public.Revoked().UTC()
 		}
 		keys = append(keys, k)
 	}

@@ -130,6 +130,53 @@ func TestARetiredKeyStaysRetired(t *testing.T) {
 	}
 }
 
+// A mirror that was rotated and whose old key was retired is as it should be for those who trust the new key alone: clients are not
+// offered the old one. If Spack offers it again, that is damage.
+func TestARetiredKeyIsNoDamage(t *testing.T) {
+	for _, fixture := range []string{"v3-signed", "v2-signed"} {
+		f, _ := buildcache.LayoutNamed(fixture[:2])
+		m, to := published(t, fixture), signtest.Key(t, "new")
+		if _, err := keyring.Rotate(t.Context(), m, old, to); err != nil {
+			t.Fatal(err)
+		}
+		trust := buildcache.Trust{RequireSigned: true, Keys: new(key.Ring).With(to.Public())}
+		damaged := func() bool {
+			t.Helper()
+			result, err := verify.Mirror(t.Context(), m, verify.Options{Trust: trust})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return result.Damaged()
+		}
+		warned := func() int {
+			t.Helper()
+			src, err := source.Open(t.Context(), testdata+fixture[:2]+"-unsigned", source.Selection{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer src.Close()
+			plan, err := publish.NewPlan(t.Context(), src, func(string) mirror.Store { return m }, publish.Options{Trust: trust, Sign: publish.Signing{Key: to}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(publishtest.Warnings(plan.Findings, "among the trusted keys")) + len(publishtest.Warnings(plan.Findings, "retired: run publish index"))
+		}
+		if !damaged() || warned() == 0 {
+			t.Errorf("%s: the old key is offered, and nothing is said of it", fixture)
+		}
+		if _, err := keyring.Retire(t.Context(), m, old, keyring.Retiring{}); err != nil {
+			t.Fatal(err)
+		}
+		if damaged() || warned() != 0 {
+			t.Errorf("%s: retired: damaged %t, %d warnings", fixture, damaged(), warned())
+		}
+		spackNamesAllKeys(t, m, f)
+		if !damaged() || warned() == 0 {
+			t.Errorf("%s: Spack offers it again, and nothing is said of it", fixture)
+		}
+	}
+}
+
 // spackNamesAllKeys makes the index of keys as spack buildcache update-index --keys does.
 func spackNamesAllKeys(t testing.TB, m *mirrortest.Mem, f buildcache.Layout) {
 	t.Helper()

@@ -18,6 +18,7 @@ import (
 type Change struct {
 	Layout   string
 	Added    bool     // the key: clients did not learn of it before
+	Offered  bool     // the key: clients had learned of it already
 	Updated  bool     // the key: what the mirror held of it said less, such as an earlier expiry
 	Resigned int      // packages
 	Already  int      // packages that the new key had signed
@@ -123,7 +124,7 @@ func (m *at) add(ctx context.Context, public *key.Public, c *Change) error {
 		c.Stale = append(c.Stale, m.KeyName(f))
 	}
 	offered, _, err := m.ReadKeyIndex(ctx, m.store)
-	if err != nil || slices.Contains(offered, f) && !m.seen.Retired(m.Layout, f) {
+	if c.Offered = slices.Contains(offered, f) && !m.seen.Retired(m.Layout, f); err != nil || c.Offered {
 		return err
 	}
 	if err := reindex.OfferKey(ctx, m.Layout, m.store, f); err != nil {

@@ -113,6 +113,26 @@ func why(primary key.Candidate, subkeys []key.Candidate) error {
 	return primary.Err
 }
 
+// Expiry is until when a public key may sign: the primary key or the subkey of it that gpg picks at a time; zero: for ever. Where
+// none may sign any more, it is when the last one expired.
+func Expiry(p *key.Public, at time.Time) time.Time {
+	candidates := p.Candidates(at)
+	chosen, err := Choose(candidates, func(key.Fingerprint) error { return nil })
+	var last time.Time
+	for _, c := range candidates {
+		if err == nil && c.Fingerprint == chosen {
+			return c.Expires
+		}
+		if errors.Is(c.Err, key.ErrExpired) && c.Expires.After(last) {
+			last = c.Expires
+		}
+	}
+	if last.IsZero() {
+		return p.Expires()
+	}
+	return last
+}
+
 // Public implements Signer.
 func (m *memory) Public() []byte { return m.public }
 

@@ -80,13 +80,14 @@ func (c *check) checkKeys(ctx context.Context) error {
 		case err != nil:
 			c.damage(c.KeyName(f), "%v", err)
 		}
-		if reason := c.Trust.Untrusted(f); reason != "" && (isListed || err == nil) {
+		reason, retired := c.Trust.Untrusted(f), c.retired(f)
+		switch {
+		case retired && known && !isNamed: // clients do not learn of it
+		case reason != "" && (isListed || err == nil):
 			c.damage(c.KeyName(f), "%s", reason)
-		} else if c.retired(f) {
-			if isNamed {
-				c.report(buildcache.Warning, indexName, "it names the key %s, which was retired: run publish index", f)
-			}
-		} else if isListed && known && !isNamed {
+		case retired && isNamed:
+			c.report(buildcache.Warning, indexName, "it names the key %s, which was retired: run publish index", f)
+		case isListed && known && !isNamed:
 			c.damage(indexName, "it does not name the key %s, so clients do not learn of it: run publish index", f)
 		}
 		c.verifier.mu.Lock()

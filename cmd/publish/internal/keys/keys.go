@@ -291,8 +291,8 @@ func (k *keyWork) change(ctx context.Context, env cli.Env, where string, do func
 			for _, l := range alike.Lines(c.Findings, k.output.Verbose) {
 				escape.Fprintf(env.Stdout, "%serror: %s\n", cli.Prefixed(path), l)
 			}
-			if !k.output.Quiet {
-				escape.Fprintf(env.Stdout, "%s%s: %s\n", cli.Prefixed(path), c.Layout, changeText(c))
+			if text := changeText(c); !k.output.Quiet && text != "" {
+				escape.Fprintf(env.Stdout, "%s%s: %s\n", cli.Prefixed(path), c.Layout, text)
 			}
 		}
 		err = errors.Join(err, invalidate(stale))
@@ -303,14 +303,16 @@ func (k *keyWork) change(ctx context.Context, env cli.Env, where string, do func
 	})
 }
 
-// changeText says what was done, and what clients have to do.
+// changeText says what was done, and what clients have to do; empty: nothing was done, because of an error.
 func changeText(c keyring.Change) string {
-	text := "clients are offered the key already"
-	if c.Updated {
-		text = "the key was published again, with what is new about it: clients learn of that by spack buildcache keys --install --trust --force"
-	}
-	if c.Added {
+	text := ""
+	switch {
+	case c.Added:
 		text = "clients are offered the key from now on: they trust it after spack buildcache keys --install --trust"
+	case c.Updated:
+		text = "the key was published again, with what is new about it: clients learn of that by spack buildcache keys --install --trust --force"
+	case c.Offered:
+		text = "clients are offered the key already"
 	}
 	if c.Resigned+c.Already+c.Others == 0 {
 		return text
