@@ -145,6 +145,28 @@ func TestTheIndexOfACopyIsComplete(t *testing.T) {
 	}
 }
 
+// A copy reads each object of the source once: what it has read of a spec it stores.
+func TestACopyReadsNothingTwice(t *testing.T) {
+	for _, fixture := range publishtest.Mirrors {
+		from := mirrortest.Break(publishtest.Planted(t, fixture))
+		mustCopy(t, from, publishtest.EmptyMirror(t), elsewhere.Closure{})
+		times := make(map[string]int)
+		for _, c := range from.Calls() {
+			if c.Op == mirrortest.Open {
+				times[c.Name]++
+			}
+		}
+		for name, n := range times {
+			if n > 1 {
+				t.Errorf("%s: %s is read %d times", fixture, name, n)
+			}
+		}
+		if len(times) < 20 {
+			t.Errorf("%s: %d objects are read", fixture, len(times))
+		}
+	}
+}
+
 // The second copy reads two pointers and an index of the source, and nothing else of it.
 func TestASecondCopyReadsOnlyTheIndex(t *testing.T) {
 	for _, fixture := range publishtest.Mirrors {

@@ -8,9 +8,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
@@ -126,6 +128,7 @@ type reading struct {
 	files  *remote
 
 	offering []mirror.Reader // those of from that have an index
+	kept     atomic.Int64    // bytes of specs: see maxKept
 }
 
 // readIndices reads the indices of the mirrors that have one.
@@ -301,7 +304,7 @@ func (e *reading) namesOf(p closure.Chosen) ([]string, error) {
 func (e *reading) read(ctx context.Context, documents []document) error {
 	var mu sync.Mutex // guards e.mirror, e.src.Findings and e.files while one package is put in
 	return parallel.Each(ctx, parallel.Readers, documents, func(ctx context.Context, d document) error {
-		p, sizes, err := e.readPackage(ctx, d)
+		p, blobs, err := e.readPackage(ctx, d)
 		if err != nil && !ofPackage(err) {
 			return fmt.Errorf("read %s: %w", d.names[0], err)
 		}
@@ -311,9 +314,7 @@ func (e *reading) read(ctx context.Context, documents []document) error {
 			e.refuse(p, err.Error())
 			return nil
 		}
-		for name, size := range sizes {
-			e.files.objects[name] = object{d.from, size}
-		}
+		maps.Copy(e.files.objects, blobs)
 		e.mirror.Packages = append(e.mirror.Packages, p)
 		return nil
 	})
@@ -326,8 +327,8 @@ func ofPackage(err error) bool {
 	return unusable || mismatch || errors.Is(err, mirror.ErrNotExist)
 }
 
-// readPackage returns a package, and the sizes of its blobs. What its name tells is returned along with an error.
-func (e *reading) readPackage(ctx context.Context, d document) (*buildcache.Package, map[string]int64, error) {
+// readPackage returns a package and its blobs. What its name tells is returned along with an error.
+func (e *reading) readPackage(ctx context.Context, d document) (*buildcache.Package, map[string]object, error) {
 	names := d.names
 	id, _ := e.layout.ParsePackageName(names[0])
 	named := &buildcache.Package{File: names[0], SpecName: id}
@@ -350,10 +351,11 @@ func (e *reading) readPackage(ctx context.Context, d document) (*buildcache.Pack
 	if err != nil {
 		return named, nil, err
 	}
-	if err := e.layout.ReadSpec(ctx, d.from, p, e.specs); err != nil {
+	k := &keeper{Reader: d.from}
+	if err := e.layout.ReadSpec(ctx, k, p, e.specs); err != nil {
 		return named, nil, err
 	}
-	sizes := make(map[string]int64)
+	blobs := make(map[string]object)
 	for i := range p.Blobs {
 		b := &p.Blobs[i]
 		if b.Size < 0 { // of layout v2
@@ -363,9 +365,9 @@ func (e *reading) readPackage(ctx context.Context, d document) (*buildcache.Pack
 			}
 			b.Size = info.Size
 		}
-		sizes[b.Name] = b.Size
+		blobs[b.Name] = object{d.from, b.Size, k.taken(b.Name, &e.kept)}
 	}
-	return p, sizes, nil
+	return p, blobs, nil
 }
 
 // readKeys reads the keys that the mirrors offer to clients. One that is not what its name says is not copied.
@@ -417,6 +419,7 @@ type remote struct {
 type object struct {
 	from mirror.Reader
 	size int64
+	kept []byte // its content, if that is known already
 }
 
 func (r *remote) of(name string) mirror.Reader {
@@ -442,7 +445,7 @@ func (r *remote) Content(name string) (blob.Source, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s: %w", name, mirror.ErrNotExist)
 	}
-	return transfer.New(r.ctx, o.from, name, o.size), nil
+	return transfer.New(r.ctx, o.from, name, o.size, o.kept), nil
 }
 
 // packageOf is a package as far as its node in an index tells.

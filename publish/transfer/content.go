@@ -6,6 +6,7 @@
 package transfer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,11 +23,13 @@ type Content struct {
 	from mirror.Reader
 	name string
 	size int64
+	kept []byte // its bytes, which need no request; nil: they are not known
 }
 
-// New returns the object of a name and a size in bytes. It makes no request. ctx ends all reading.
-func New(ctx context.Context, from mirror.Reader, name string, size int64) *Content {
-	return &Content{ctx, from, name, size}
+// New returns the object of a name and a size in bytes. It makes no request. ctx ends all reading. kept are its bytes if they are known
+// already, else nil.
+func New(ctx context.Context, from mirror.Reader, name string, size int64, kept []byte) *Content {
+	return &Content{ctx, from, name, size, kept}
 }
 
 // Size implements blob.Source.
@@ -37,6 +40,9 @@ func (c *Content) Open() (blob.Reader, error) { return &stream{content: c}, nil 
 
 // open requests the object.
 func (c *Content) open(ctx context.Context) (*mirror.Object, error) {
+	if c.kept != nil {
+		return &mirror.Object{Info: mirror.Info{Name: c.name, Size: int64(len(c.kept))}, Body: io.NopCloser(bytes.NewReader(c.kept))}, nil
+	}
 	o, err := c.from.Open(ctx, c.name)
 	if errors.Is(err, mirror.ErrNotExist) {
 		return nil, &GoneError{c.name}

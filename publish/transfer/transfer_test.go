@@ -32,7 +32,7 @@ func stored(t *testing.T, name string, content []byte) mirrortest.Store {
 // upload is that of an object of another mirror, which may be there under another name.
 func upload(ctx context.Context, from mirror.Reader, there string, content []byte) mirror.Upload {
 	return mirror.Upload{
-		Name: nameOf(content), Digest: blob.DigestOf(content), Content: transfer.New(ctx, from, there, int64(len(content))),
+		Name: nameOf(content), Digest: blob.DigestOf(content), Content: transfer.New(ctx, from, there, int64(len(content)), nil),
 		Type: "application/gzip", CacheControl: layout.Immutable,
 	}
 }
@@ -137,7 +137,7 @@ func TestStoppedWhileFetching(t *testing.T) {
 func TestContentIsASource(t *testing.T) {
 	content := contentOf(700_001)
 	from := stored(t, nameOf(content), content)
-	c := transfer.New(t.Context(), from, nameOf(content), int64(len(content)))
+	c := transfer.New(t.Context(), from, nameOf(content), int64(len(content)), nil)
 	if sum, err := blob.Sum(t.Context(), c); err != nil || sum != blob.DigestOf(content) {
 		t.Error(sum, err)
 	}
@@ -155,7 +155,7 @@ func TestContentIsASource(t *testing.T) {
 			t.Errorf("at %d: %d, %v", off, n, err)
 		}
 	}
-	if _, err := blob.Sum(t.Context(), transfer.New(t.Context(), from, nameOf(content), 5)); err == nil {
+	if _, err := blob.Sum(t.Context(), transfer.New(t.Context(), from, nameOf(content), 5, nil)); err == nil {
 		t.Error("another size is not noticed")
 	}
 	to := mirrortest.NewMem(t)

@@ -92,7 +92,7 @@ func TestASiteMirrorAsksLittle(t *testing.T) {
 	}))
 	defer web.Close()
 	site := "file://" + filepath.Join(t.TempDir(), "site")
-	for i, most := range []int64{4*copiedPackages + 20, 5} {
+	for i, most := range []int64{3*copiedPackages + 20, 5} {
 		requests.Store(0)
 		r, err := program.Run([]string{"HOME=" + t.TempDir()}, bin, "copy", web.URL, site)
 		if err != nil || r.Code != 0 {
