@@ -34,6 +34,9 @@ const (
 	source       = "../testdata/v3-unsigned"
 )
 
+// proxyAddress is the one from which the proxies ask, and nothing else does: ports are used again.
+const proxyAddress = "127.0.0.2"
+
 // names of the hosts that the program asks. The certificate of httptest is for them.
 var names = []string{"s3.example.com", "sts.example.com", "cloudfront.example.com", "cdn.example.com"}
 
@@ -44,9 +47,8 @@ type world struct {
 	proxy    *httptest.Server
 	guarded  *httptest.Server // a proxy that is asked over TLS, with a password
 
-	mu      sync.Mutex // guards what follows
-	proxied map[string]bool
-	ways    map[string]map[string]bool // by name of the host: "proxy", "direct"
+	mu   sync.Mutex                 // guards what follows
+	ways map[string]map[string]bool // by name of the host: "proxy", "direct"
 }
 
 func newWorld(t *testing.T) (w *world, sts *sessiontest.Server) {
@@ -56,7 +58,7 @@ func newWorld(t *testing.T) (w *world, sts *sessiontest.Server) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w = &world{proxied: map[string]bool{}, services: map[string]http.Handler{
+	w = &world{services: map[string]http.Handler{
 		"s3.example.com": storage, "cdn.example.com": storage, "sts.example.com": sts, "cloudfront.example.com": cloudfronttest.New(distribution),
 	}}
 	w.server = httptest.NewTLSServer(http.HandlerFunc(w.serve))
@@ -77,11 +79,11 @@ func newWorld(t *testing.T) (w *world, sts *sessiontest.Server) {
 // serve notes by which way a request has come.
 func (w *world) serve(answer http.ResponseWriter, r *http.Request) {
 	host, _, _ := net.SplitHostPort(r.Host)
-	w.mu.Lock()
 	way := "direct"
-	if w.proxied[r.RemoteAddr] {
+	if from, _, _ := net.SplitHostPort(r.RemoteAddr); from == proxyAddress {
 		way = "proxy"
 	}
+	w.mu.Lock()
 	if w.ways[host] == nil {
 		w.ways[host] = map[string]bool{}
 	}
@@ -100,25 +102,23 @@ func (w *world) connect(answer http.ResponseWriter, r *http.Request) {
 		http.Error(answer, "want CONNECT", http.StatusMethodNotAllowed)
 		return
 	}
-	to, err := net.Dial("tcp", w.server.Listener.Addr().String())
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(proxyAddress)}}
+	to, err := from.Dial("tcp", w.server.Listener.Addr().String())
 	if err != nil {
 		http.Error(answer, err.Error(), http.StatusBadGateway)
 		return
 	}
 	defer to.Close()
-	w.mu.Lock()
-	w.proxied[to.LocalAddr().String()] = true
-	w.mu.Unlock()
-	from, _, err := http.NewResponseController(answer).Hijack()
+	client, _, err := http.NewResponseController(answer).Hijack()
 	if err != nil {
 		return
 	}
-	defer from.Close()
-	io.WriteString(from, "HTTP/1.1 200 OK\r\n\r\n")
+	defer client.Close()
+	io.WriteString(client, "HTTP/1.1 200 OK\r\n\r\n")
 	var g sync.WaitGroup
-	g.Go(func() { io.Copy(to, from); to.Close() })
-	io.Copy(from, to)
-	from.Close()
+	g.Go(func() { io.Copy(to, client); to.Close() })
+	io.Copy(client, to)
+	client.Close()
 	g.Wait()
 }
 
