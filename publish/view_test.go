@@ -1,6 +1,7 @@
 package publish_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
@@ -71,6 +73,25 @@ func TestAViewGetsWhatIsPublishedAndWhatThatDependsOn(t *testing.T) {
 	}
 	if report := publishtest.MustVerify(t, m, verify.Options{}); report.Damaged() {
 		t.Errorf("%v", report.Findings)
+	}
+}
+
+// What the mirror lists and does not give is not left out of a view, which no later run would mend.
+func TestAViewLacksNothingThatCouldNotBeRead(t *testing.T) {
+	m := publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, m, publishtest.Original("v3-signed"), publish.Options{})
+	openssl := publishtest.SubjectOf(t, m)
+	for _, name := range []string{openssl.Find("openssl"), openssl.Blob(openssl.Find("openssl"), manifest.Spec)} {
+		m.Forget()
+		gone := mirrortest.Break(m, mirrortest.Nth(1, mirrortest.Fail(name, mirror.ErrNotExist)))
+		_, err := publishtest.PublishTo(t, gone, publishtest.Original("v3-signed"), onlyInto("site", "munge"))
+		if !errors.Is(err, mirror.ErrNotExist) || !strings.Contains(err.Error(), "openssl") || len(m.Mutations()) > 0 {
+			t.Errorf("%v, %v", err, m.Mutations())
+		}
+	}
+	publishtest.MustPublish(t, m, publishtest.Original("v3-signed"), onlyInto("site", "munge"))
+	if offered, _ := viewIn(t, m, "site"); !slices.Contains(offered, "openssl") {
+		t.Errorf("offered: %v", offered)
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
-	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 	"github.com/vantagecompute/slurm-factory-publish/publish/views"
 
@@ -141,7 +140,7 @@ func (v *viewing) run(cmd *cobra.Command, args []string, env cli.Env) error {
 
 // viewFailure gives an error about what was asked for the exit code of wrong usage.
 func viewFailure(err error) error {
-	for _, asked := range []error{views.ErrNothing, views.ErrNeeded, views.ErrLayout, mirror.ErrNotExist} {
+	for _, asked := range []error{views.ErrNothing, views.ErrNeeded, views.ErrLayout, views.ErrNoView} {
 		if errors.Is(err, asked) {
 			return cli.Fail(cli.ExitUsage, err)
 		}

@@ -109,7 +109,8 @@ func (v *View) Needed(ctx context.Context, m Mirror, packages []*buildcache.Pack
 }
 
 // ReadPackages reads the packages whose documents have these names and are there. Each is checked before, with a finding for
-// each that is not whole or not to be trusted.
+// each that is not whole or not to be trusted. It fails where the storage does not give what it lists: nothing tells a later
+// publisher that a view lacks a package, as the listing does for the index.
 func ReadPackages(ctx context.Context, m Mirror, names []string) ([]*buildcache.Package, []buildcache.Finding, error) {
 	if len(names) == 0 {
 		return nil, nil, nil
@@ -122,5 +123,18 @@ func ReadPackages(ctx context.Context, m Mirror, names []string) ([]*buildcache.
 		_, ok := seen.Objects[name]
 		return !ok
 	})
-	return newPackageReader(m.Layout, m.Store, seen, m.Trust).readAll(ctx, there)
+	r := newPackageReader(m.Layout, m.Store, seen, m.Trust)
+	r.from = listed{m.Store}
+	return r.readAll(ctx, there)
+}
+
+// listed are objects that are there: what cannot be read of them says nothing about them.
+type listed struct{ mirror.Reader }
+
+func (l listed) Open(ctx context.Context, name string) (*mirror.Object, error) {
+	o, err := l.Reader.Open(ctx, name)
+	if err != nil {
+		err = &unreadError{err}
+	}
+	return o, err
 }

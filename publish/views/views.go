@@ -49,6 +49,7 @@ var (
 	ErrNothing = errors.New("no package is selected")
 	ErrNeeded  = errors.New("others of the view need it")
 	ErrLayout  = errors.New("only layout v3 has views")
+	ErrNoView  = errors.New("there is no such view: `publish view list` says which there are")
 )
 
 // A Plan is a change that was decided. It stays as NewPlan made it.
@@ -134,7 +135,7 @@ func (p *Plan) readable(was *buildcache.Pointer, now *buildcache.Indices) error 
 	case now != nil || p.act == Set || p.act == Add && was.Version == mirror.Absent:
 		return nil
 	case was.Version == mirror.Absent:
-		return fmt.Errorf("view %s: %w", p.View, mirror.ErrNotExist)
+		return fmt.Errorf("view %s: %w", p.View, ErrNoView)
 	}
 	return fmt.Errorf("view %s: %w: `publish view set` makes it again", p.View, reindex.ErrUnreadable)
 }
@@ -165,7 +166,7 @@ func readable(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildc
 	case err != nil:
 		return nil, err
 	case p.Version == mirror.Absent:
-		return nil, fmt.Errorf("view %s: %w", f.ViewName(), mirror.ErrNotExist)
+		return nil, fmt.Errorf("view %s: %w", f.ViewName(), ErrNoView)
 	case x == nil:
 		return nil, fmt.Errorf("view %s: %w", f.ViewName(), reindex.ErrUnreadable)
 	}

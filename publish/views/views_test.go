@@ -173,11 +173,11 @@ func TestChangesOfViewsThatAreRefused(t *testing.T) {
 	}{
 		{views.Change{View: "../site", Act: views.Set}, nil, "name of a view"},
 		{views.Change{View: "x", Act: views.Set, From: "a b"}, nil, "name of a view"},
-		{views.Change{View: "x", Act: views.Set, From: "gone"}, mirror.ErrNotExist, "gone"},
+		{views.Change{View: "x", Act: views.Set, From: "gone"}, views.ErrNoView, "gone"},
 		{views.Change{View: "x", Act: views.Set, Want: packages(t, "munge", "mungee")}, views.ErrNothing, "mungee"},
 		{views.Change{View: "site", Act: views.Remove, Want: packages(t, "mungee")}, views.ErrNothing, "mungee"},
 		{views.Change{View: "site", Act: views.Remove, Want: packages(t, "zlib")}, views.ErrNeeded, "munge@0.5.16"},
-		{views.Change{View: "gone", Act: views.Remove, Want: packages(t, "zlib")}, mirror.ErrNotExist, "gone"},
+		{views.Change{View: "gone", Act: views.Remove, Want: packages(t, "zlib")}, views.ErrNoView, "gone"},
 		{views.Change{View: "broken", Act: views.Add, Want: packages(t, "zlib")}, nil, "publish view set"},
 		{views.Change{View: "x", Act: views.Set, From: "broken"}, nil, "broken"},
 	} {
