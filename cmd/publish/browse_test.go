@@ -50,7 +50,7 @@ func TestCachesAreShownWhereverTheyAre(t *testing.T) {
 					{"ls", []string{"--format", "{name}{@version}{/hash:7}{ os=os}", "slurm^hwloc"}, `^slurm@24-11-6-1/` + hash + ` os=ubuntu22\.04\n$`},
 					{"show", []string{"/" + hash}, `(?s)^slurm@24-11-6-1/` + hash + `.*signature +by E2B916BA3F20EF43B0E1929C3F8A0A25420FACD5, not checked.*sha256 +[0-9a-f]{64}.*depends on .*hwloc@2\.11\.1`},
 					{"why", []string{"hwloc"}, `(?m)^  slurm@24-11-6-1/` + hash + ` +build,link +depends on hwloc@`},
-					{"du", nil, `(?m)^ +[0-9.]+ KiB +1 +slurm$`},
+					{"du", nil, `(?m)^ +SIZE +PACKAGES +NAME\n(.*\n)* +[0-9.]+ KiB +1 +slurm$`},
 					{"du", []string{"--by", "target"}, `(?m)^ +[0-9.]+ KiB +(11|9) +x86_64_v3$`},
 				} {
 					code, stdout, stderr := execute(t, nil, append(append([]string{row.command}, at...), row.args...)...)

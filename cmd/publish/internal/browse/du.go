@@ -3,6 +3,7 @@ package browse
 import (
 	"context"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/dustin/go-humanize/english"
@@ -228,11 +229,11 @@ func viewsOf(ctx context.Context, s shownMirror) (func(*inventory.Document) []st
 
 func (c *consumption) print(env cli.Env, by string, top int) error {
 	t := tabwriter.NewWriter(env.Stdout, 2, 8, 2, ' ', tabwriter.AlignRight)
-	heads := "SIZE\tPACKAGES\t"
+	escape.Fprintf(t, "SIZE\tPACKAGES\t")
 	if c.Unread != nil {
-		heads += "DOWNLOADS\t"
+		escape.Fprintf(t, "DOWNLOADS\t")
 	}
-	escape.Fprintf(t, "%s\n", heads)
+	escape.Fprintf(t, "  %s\n", strings.ToUpper(by))
 	shown := c.Groups
 	if top > 0 && len(shown) > top {
 		shown = shown[:top]
