@@ -112,7 +112,8 @@ func NewPlan(ctx context.Context, src *source.Source, open func(path string) mir
 		}
 		p.Mirrors = append(p.Mirrors, d.out)
 	}
-	if err := o.Sign.Key.Judge(p.known); err != nil {
+	var err error
+	if p.options.Sign.Key, err = o.Sign.Key.Fit(p.known); err != nil {
 		return nil, err
 	}
 	if err := p.planFiles(ctx, src.Files, open("")); err != nil {

@@ -2,9 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -198,5 +200,55 @@ func TestKeysListJSON(t *testing.T) {
 	}
 	if code, stdout, _ := execute(t, nil, "keys", "list", "--json", "file://"+dir+"/none"); code != cli.ExitSource || stdout != "" {
 		t.Errorf("of nothing: exit %d, %s", code, stdout)
+	}
+}
+
+// Where DESTINATION says that the newest subkey was revoked, a publish and a rotation with the private key as it was exported before sign with the
+// next one. If that was revoked too, nothing is signed.
+func TestARevokedSubkeyIsPassedOver(t *testing.T) {
+	home, dir := gpgtest.Home(t), t.TempDir()
+	gpg := func(stdin string, args ...string) string {
+		t.Helper()
+		cmd := exec.Command("gpg", append([]string{"--homedir", home, "--no-options", "--quiet", "--no-tty", "--pinentry-mode", "loopback", "--passphrase", "", "--armor"}, args...)...)
+		cmd.Stdin = strings.NewReader(stdin)
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(args, err)
+		}
+		return string(out)
+	}
+	gpg("", "--batch", "--faked-system-time", "20260101T120000", "--quick-generate-key", "release", "ed25519", "cert", "never")
+	primary := regexp.MustCompile(`fpr:+([0-9A-F]{40}):`).FindStringSubmatch(gpg("", "--with-colons", "--list-keys"))[1]
+	gpg("", "--batch", "--faked-system-time", "20260102T120000", "--quick-add-key", primary, "ed25519", "sign", "never")
+	gpg("", "--batch", "--faked-system-time", "20260103T120000", "--quick-add-key", primary, "ed25519", "sign", "never")
+	private, public := filepath.Join(dir, "key.asc"), filepath.Join(dir, "key.pub")
+	clitest.Write(t, private, gpg("", "--export-secret-keys"))
+	to := func(name string) string { return "file://" + filepath.Join(dir, name) }
+	for _, step := range []struct {
+		revoked int // the subkey that is revoked before
+		code    int
+		said    string
+	}{{2, cli.ExitDone, ""}, {1, cli.ExitUsage, "it has been revoked"}} {
+		gpg(fmt.Sprintf("key %d\nrevkey\ny\n0\n\ny\nsave\n", step.revoked), "--command-fd", "0", "--edit-key", primary)
+		clitest.Write(t, public, gpg("", "--export"))
+		for fixture, args := range map[string][]string{
+			"v3-unsigned": {"--sign-key", private, clitest.Spack(t, "v3-unsigned"), to("v3-unsigned")},
+			"v3-signed":   {"keys", "rotate", "--from", "E2B916BA3F20EF43B0E1929C3F8A0A25420FACD5", "--sign-key", private, to("v3-signed")},
+		} {
+			for _, before := range [][]string{{clitest.Spack(t, fixture), to(fixture)}, {"keys", "add", "--public-key", public, to(fixture)}} {
+				if code, _, stderr := execute(t, nil, before...); code != cli.ExitDone {
+					t.Fatal(fixture, stderr)
+				}
+			}
+			if code, stdout, stderr := execute(t, nil, args...); code != step.code || !strings.Contains(stderr, step.said) {
+				t.Errorf("%s: exit %d, want %d: %s%s", fixture, code, step.code, stdout, stderr)
+			}
+		}
+		for _, fixture := range []string{"v3-unsigned", "v3-signed"} {
+			code, stdout, stderr := execute(t, nil, "verify", "--require-signed", "--trusted-keys", public, "--trusted-keys", "../../test/testdata/keys/one.pub", to(fixture))
+			if (code == cli.ExitDone) != (step.code == cli.ExitDone) {
+				t.Errorf("%s: verify: exit %d: %s%s", fixture, code, stdout, stderr)
+			}
+		}
 	}
 }

@@ -60,7 +60,7 @@ func Rotate(ctx context.Context, s mirror.Store, from key.Fingerprint, to *sign.
 		return nil, err
 	}
 	for _, m := range all {
-		if err := m.judge(ctx, to); err != nil {
+		if to, err = m.fit(ctx, to); err != nil {
 			return nil, err
 		}
 	}
@@ -97,16 +97,16 @@ func Rotate(ctx context.Context, s mirror.Store, from key.Fingerprint, to *sign.
 	return changes, nil
 }
 
-// judge says why a key must not sign, given the copy of it that the mirror holds. One that cannot be read is an error, as when it is added.
-func (m *at) judge(ctx context.Context, k *sign.Key) error {
+// fit is a key as it may sign, given the copy of it that the mirror holds. One that cannot be read is an error, as when it is added.
+func (m *at) fit(ctx context.Context, k *sign.Key) (*sign.Key, error) {
 	held, err := buildcache.ReadKey(ctx, m.Layout, m.store, k.Fingerprint())
 	switch {
 	case errors.Is(err, mirror.ErrNotExist):
-		return nil
+		return k, nil
 	case err != nil:
-		return err
+		return nil, err
 	}
-	return k.Judge(new(key.Ring).With(held))
+	return k.Fit(new(key.Ring).With(held))
 }
 
 func (m *at) change() Change {

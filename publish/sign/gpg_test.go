@@ -1,6 +1,7 @@
 package sign_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -125,4 +126,14 @@ func (k *keyring) signer(document []byte) string {
 	}
 	k.t.Fatal("gpg names no signer")
 	return ""
+}
+
+// revokeSubkey revokes a subkey by its number, from 1 on.
+func (k *keyring) revokeSubkey(primary string, n int) {
+	k.t.Helper()
+	cmd := exec.Command("gpg", "--homedir", k.home, "--no-options", "--no-tty", "--command-fd", "0", "--edit-key", primary)
+	cmd.Stdin = strings.NewReader(fmt.Sprintf("key %d\nrevkey\ny\n0\n\ny\nsave\n", n))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		k.t.Fatalf("revoke %d: %v\n%s", n, err, out)
+	}
 }

@@ -26,14 +26,15 @@ type memory struct {
 // line end of the passphrase is dropped, as gpg does. The key that signs is the one that gpg picks: the
 // newest subkey that may sign, otherwise the primary key.
 func ReadKey(content, passphrase []byte, at time.Time) (*Key, error) {
-	s, err := readMemory(content, passphrase, at)
+	all, err := readMemory(content, passphrase, at)
 	if err != nil {
 		return nil, fmt.Errorf("private key: %w", err)
 	}
-	return New(s)
+	return New(all[0], all[1:]...)
 }
 
-func readMemory(content, passphrase []byte, at time.Time) (*memory, error) {
+// readMemory returns what may sign, in gpg's order.
+func readMemory(content, passphrase []byte, at time.Time) ([]Signer, error) {
 	packets, err := decode(content)
 	if err != nil {
 		return nil, err
@@ -48,55 +49,65 @@ func readMemory(content, passphrase []byte, at time.Time) (*memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, fingerprint, err := s.pick(public.Candidates(at))
+	chosen, err := Choose(public.Candidates(at), s.usable)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", fingerprint, err)
+		return nil, fmt.Errorf("%s: %w", chosen[0], err)
 	}
-	private, err := p.decrypt(bytes.TrimSuffix(passphrase, []byte("\n")))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", fingerprint, err)
-	}
-	return &memory{s.public, fingerprint, private}, nil
-}
-
-// pick returns the part that signs.
-func (s *secret) pick(candidates []key.Candidate) (*part, key.Fingerprint, error) {
-	chosen, err := Choose(candidates, func(f key.Fingerprint) error {
-		p := s.parts[f]
+	var all []Signer
+	for i, f := range chosen {
+		private, err := s.parts[f].decrypt(bytes.TrimSuffix(passphrase, []byte("\n")))
 		switch {
-		case p == nil || p.place() == elsewhere:
-			return ErrNoSecret
-		case p.place() == onCard:
-			return ErrCard
+		case err == nil:
+			all = append(all, &memory{s.public, f, private})
+		case i == 0:
+			return nil, fmt.Errorf("%s: %w", f, err)
 		}
-		return nil
-	})
-	return s.parts[chosen], chosen, err
+	}
+	return all, nil
 }
 
-// Choose returns the key that signs, by gpg's rule: the newest subkey that may sign, otherwise the primary key. usable says
-// why the private part of a key cannot be used; a key for which it is ErrNoSecret is passed over. An error is about the key that is
-// returned.
-func Choose(candidates []key.Candidate, usable func(key.Fingerprint) error) (key.Fingerprint, error) {
+func (s *secret) usable(f key.Fingerprint) error {
+	p := s.parts[f]
+	switch {
+	case p == nil || p.place() == elsewhere:
+		return ErrNoSecret
+	case p.place() == onCard:
+		return ErrCard
+	}
+	return nil
+}
+
+// Choose returns the key that signs, by gpg's rule: the newest subkey that may sign, otherwise the primary key; and behind it those that would be
+// next. usable says why the private part of a key cannot be used; a key for which it is ErrNoSecret is passed over. An error is about the first key
+// that is returned.
+func Choose(candidates []key.Candidate, usable func(key.Fingerprint) error) ([]key.Fingerprint, error) {
 	primary := candidates[0]
 	// The newest one first, and the primary key last.
 	order := slices.Clone(candidates[1:])
 	slices.SortStableFunc(order, func(a, b key.Candidate) int { return b.Created.Compare(a.Created) })
 	order = append(order, primary)
 	var missing bool
+	var chosen []key.Fingerprint
 	for _, c := range order {
 		if c.Err != nil {
 			continue
 		}
-		if err := usable(c.Fingerprint); !errors.Is(err, ErrNoSecret) {
-			return c.Fingerprint, err
+		switch err := usable(c.Fingerprint); {
+		case err == nil:
+			chosen = append(chosen, c.Fingerprint)
+		case errors.Is(err, ErrNoSecret):
+			missing = true
+		case len(chosen) == 0:
+			return []key.Fingerprint{c.Fingerprint}, err
 		}
-		missing = true
 	}
-	if missing {
-		return primary.Fingerprint, ErrNoSecret
+	switch {
+	case len(chosen) > 0:
+		return chosen, nil
+	case missing:
+		return []key.Fingerprint{primary.Fingerprint}, ErrNoSecret
 	}
-	return primary.Fingerprint, why(primary, order[:len(order)-1])
+	return []key.Fingerprint{primary.Fingerprint}, why(primary, order[:len(order)-1])
 }
 
 // why says why no key of a certificate can sign: what is wrong with the primary key, or with the newest subkey
@@ -120,7 +131,7 @@ func Expiry(p *key.Public, at time.Time) time.Time {
 	chosen, err := Choose(candidates, func(key.Fingerprint) error { return nil })
 	var last time.Time
 	for _, c := range candidates {
-		if err == nil && c.Fingerprint == chosen {
+		if err == nil && c.Fingerprint == chosen[0] {
 			return c.Expires
 		}
 		if errors.Is(c.Err, key.ErrExpired) && c.Expires.After(last) {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -46,13 +47,15 @@ type Signer interface {
 // A Key signs documents and files. Everything that it returns was verified.
 type Key struct {
 	signer  Signer
+	others  []Signer // which sign where the first one must not
 	public  *key.Public
 	ring    *key.Ring
 	expires time.Time
 }
 
-// New returns the key of a signer.
-func New(s Signer) (*Key, error) {
+// New returns the key of a signer. Others are further subkeys of the same public key, or the primary key, in the order in which gpg would pick
+// them: see Fit.
+func New(s Signer, others ...Signer) (*Key, error) {
 	public, err := key.ReadPublic(s.Public())
 	if err != nil {
 		return nil, fmt.Errorf("signing key: %w", err)
@@ -61,13 +64,19 @@ func New(s Signer) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signing key: %w", err)
 	}
-	k := &Key{signer: s, public: public, ring: ring}
-	for _, c := range public.Candidates(time.Now()) {
+	return (&Key{others: others, public: public, ring: ring}).by(s), nil
+}
+
+// by is the key with one of its signers.
+func (k *Key) by(s Signer) *Key {
+	with := *k
+	with.signer = s
+	for _, c := range k.public.Candidates(time.Now()) {
 		if c.Fingerprint == s.Key() {
-			k.expires = c.Expires
+			with.expires = c.Expires
 		}
 	}
-	return k, nil
+	return &with
 }
 
 // Signer is what makes the signatures of the key.
@@ -83,7 +92,10 @@ func (k *Key) Fingerprint() key.Fingerprint { return k.public.Fingerprint() }
 // for many.
 func (k *Key) Observed(made func()) *Key {
 	watched := *k
-	watched.signer = observed{k.signer, made}
+	watched.signer, watched.others = observed{k.signer, made}, make([]Signer, len(k.others))
+	for i, s := range k.others {
+		watched.others[i] = observed{s, made}
+	}
 	return &watched
 }
 
@@ -120,26 +132,33 @@ func (e *UnfitError) Error() string { return "the key that is to sign: " + e.Err
 // Unwrap returns what is wrong with the key, such as ErrRevoked.
 func (e *UnfitError) Unwrap() error { return e.Err }
 
-// Judge says why the key must not sign now (UnfitError), given other copies of its public key, which may say more: that it was revoked,
-// or may sign only for a shorter time. No key, nil, signs nothing.
-func (k *Key) Judge(known *key.Ring) error {
+// Fit returns the key as it may sign now, given other copies of its public key, which may say more: that it was revoked, or may sign only for a
+// shorter time. Where that is said of a subkey, another one signs, as gpg would pick it. It is an UnfitError if none may. No key, nil, signs nothing.
+func (k *Key) Fit(known *key.Ring) (*Key, error) {
 	if k == nil {
-		return nil
+		return nil, nil
 	}
 	all := k.public.Candidates(time.Now())
 	if merged, ok := known.With(k.public).Primary(k.Fingerprint()); ok {
 		all = merged.Candidates(time.Now())
 	}
-	for i, c := range all {
+	var unfit error
+	for n, s := range append([]Signer{k.signer}, k.others...) {
+		i := slices.IndexFunc(all, func(c key.Candidate) bool { return c.Fingerprint == s.Key() })
 		switch {
-		case c.Fingerprint != k.signer.Key() || c.Err == nil:
+		case n == 0 && (i < 0 || all[i].Err == nil):
+			return k, nil
+		case i < 0:
+		case all[i].Err == nil:
+			return k.by(s), nil
+		case n > 0:
 		case i == 0:
-			return &UnfitError{fmt.Errorf("%s: %w", c.Fingerprint, c.Err)}
+			unfit = fmt.Errorf("%s: %w", all[i].Fingerprint, all[i].Err)
 		default:
-			return &UnfitError{fmt.Errorf("%s: %w", all[0].Fingerprint, why(all[0], all[i:i+1]))}
+			unfit = fmt.Errorf("%s: %w", all[0].Fingerprint, why(all[0], all[i:i+1]))
 		}
 	}
-	return nil
+	return nil, &UnfitError{unfit}
 }
 
 // Verify reports whether a document was signed by this key, as clients check it.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
+	signgpg "github.com/vantagecompute/slurm-factory-publish/publish/sign/gpg"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 )
 
@@ -441,5 +442,51 @@ func TestAKeyThatExpiresMeanwhileSignsNoMore(t *testing.T) {
 	time.Sleep(time.Until(k.Expires()) + time.Second)
 	if document, err := k.Document(t.Context(), []byte("{}")); document != nil || !errors.Is(err, sign.ErrExpired) {
 		t.Errorf("%v, %s", err, document)
+	}
+}
+
+// Where a newer copy of the public key says that the subkey which signs was revoked, the next one signs, which is the one that gpg picks, also
+// by way of gpg. If all were revoked, nothing is signed.
+func TestTheNextSubkeySignsWhereOneWasRevoked(t *testing.T) {
+	gpg := newKeyring(t)
+	t.Setenv("GNUPGHOME", gpg.home)
+	primary := gpg.at("20260101").key("", "ed25519", "cert", "never")
+	var subkeys []string
+	for _, day := range []string{"20260102", "20260103", "20260104"} {
+		subkeys = append(subkeys, gpg.at(day).subkey(primary, "ed25519", "sign", "never"))
+	}
+	inMemory := load(t, gpg.secret("", primary), "")
+	byGPG, err := signgpg.Open("gpg:"+primary, nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := len(subkeys); n > 0; n-- {
+		known, err := key.ReadRing(gpg.run("", "--armor", "--export", primary))
+		if err != nil {
+			t.Fatal(err)
+		}
+		picked := gpg.signer(gpg.run("", "--local-user", primary, "--clearsign", "--output", "-", gpg.file("text", []byte("{}"))))
+		if picked != subkeys[n-1] {
+			t.Fatalf("gpg picks %s of %q", picked, subkeys)
+		}
+		for how, k := range map[string]*sign.Key{"in memory": inMemory, "by gpg": byGPG} {
+			fit, err := k.Fit(known)
+			if err != nil {
+				t.Fatalf("%s: %d subkeys: %v", how, n, err)
+			}
+			document, err := fit.Document(t.Context(), []byte("{}"))
+			if err != nil || gpg.signer(document) != picked {
+				t.Errorf("%s: %d subkeys: %v, signed by %s, want %s", how, n, err, fit.Signer().Key(), picked)
+			}
+		}
+		gpg.revokeSubkey(primary, n)
+	}
+	known, err := key.ReadRing(gpg.run("", "--armor", "--export", primary))
+	if err != nil {
+		t.Fatal(err)
+	}
+	unfit := (*sign.UnfitError)(nil)
+	if _, err := inMemory.Fit(known); !errors.As(err, &unfit) || !errors.Is(err, sign.ErrRevoked) || !strings.Contains(err.Error(), "its subkey "+subkeys[2]) {
+		t.Errorf("all revoked: %v", err)
 	}
 }

@@ -96,9 +96,14 @@ func Open(name string, passphrase []byte, at time.Time) (*sign.Key, error) {
 		chosen, err = sign.Choose(candidates, func(key.Fingerprint) error { return nil })
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", chosen, err)
+		return nil, fmt.Errorf("%s: %w", chosen[0], err)
 	}
-	return sign.New(&signer{armored, chosen, bytes.Clone(passphrase), patience, make(chan struct{}, atOnce)})
+	var all []sign.Signer
+	running := make(chan struct{}, atOnce)
+	for _, f := range chosen {
+		all = append(all, &signer{armored, f, bytes.Clone(passphrase), patience, running})
+	}
+	return sign.New(all[0], all[1:]...)
 }
 
 // only is the one candidate that is named.
