@@ -149,7 +149,7 @@ func (c *copying) registerTo(fs *pflag.FlagSet) {
 
 func (c *copying) run(cmd *cobra.Command, args []string, env cli.Env) error {
 	for _, from := range append([]string{args[0]}, c.others...) {
-		if err := different(from, args[1]); err != nil {
+		if err := c.different(from, args[1]); err != nil {
 			return err
 		}
 	}
@@ -265,13 +265,13 @@ func wantedOf(args []string) (want closure.Want, err error) {
 	return want, errors.Join(problems...)
 }
 
-// different refuses to copy a mirror onto itself.
-func different(from, to string) error {
+// different refuses to copy a mirror onto itself. A bucket of another S3 may have the same name.
+func (c *copying) different(from, to string) error {
 	u, err := url.Parse(target.Canonical(from))
 	switch {
 	case err == nil && u.Scheme == "file":
 		return target.Apart(u.Path, to)
-	case strings.TrimRight(from, "/") == strings.TrimRight(to, "/"):
+	case strings.TrimRight(from, "/") == strings.TrimRight(to, "/") && c.source().S3.EndpointURL == c.target.S3.EndpointURL:
 		return cli.Fail(cli.ExitUsage, fmt.Errorf("FROM and TO are both %s", redact.URL(to)))
 	}
 	return nil

@@ -38,7 +38,13 @@ type Server struct {
 // Start starts a server that ends with the test.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s, err := Open(t.TempDir())
+	return StartAs(t, "us-east-1", "test", "testtest")
+}
+
+// StartAs starts a server of another region, with an account of its own.
+func StartAs(t testing.TB, region, access, secret string) *Server {
+	t.Helper()
+	s, err := openAs(t.TempDir(), region, access, secret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,22 +56,24 @@ func Start(t testing.TB) *Server {
 const attempts = 3
 
 // Open starts a server over dir. The caller closes it.
-func Open(dir string) (*Server, error) {
+func Open(dir string) (*Server, error) { return openAs(dir, "us-east-1", "test", "testtest") }
+
+func openAs(dir, region, access, secret string) (*Server, error) {
 	bin, err := program.S3Server()
 	if err != nil {
 		return nil, err
 	}
 	for range attempts {
 		var s *Server
-		if s, err = open(bin, dir); err == nil {
+		if s, err = open(bin, dir, region, access, secret); err == nil {
 			return s, nil
 		}
 	}
 	return nil, err
 }
 
-func open(bin, dir string) (*Server, error) {
-	s := &Server{Region: "us-east-1", Access: "test", Secret: "testtest", Dir: dir}
+func open(bin, dir, region, access, secret string) (*Server, error) {
+	s := &Server{Region: region, Access: access, Secret: secret, Dir: dir}
 	var err error
 	s.leash, err = program.Leashed(bin, "-leash", "-dir", dir, "-region", s.Region, "-access", s.Access, "-secret", s.Secret)
 	if err != nil {
