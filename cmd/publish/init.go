@@ -56,6 +56,6 @@ func initCommand(env cli.Env) *cobra.Command {
 	fs.StringVar(&s.Distribution, "distribution-id", "", "CloudFront distribution in which to invalidate what has changed, such as E2QWRUHAPOMQZL")
 	fs.StringVar(&s.PublicURL, "public-url", "", "`URL` at which clients find DESTINATION: the new index is read back through it")
 	fs.BoolVar(&s.RequireSigned, "require-signed", false, "refuse packages that are not signed")
-	fs.StringVar(&s.TrustedKeys, "trusted-keys", "", "`FILE` of armored public keys: refuse signatures by any other")
+	cli.TrustedKeysFlag(fs, &s.TrustedKeys, "`FILE` of armored public keys: refuse signatures by any other")
 	return cmd
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,6 +48,45 @@ func TestWhatInitWritesIsReadBack(t *testing.T) {
 				t.Errorf("settings (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// All files of trusted keys are in what publish init writes. The action takes one.
+func TestInitKeepsAllTrustedKeys(t *testing.T) {
+	t.Chdir(t.TempDir())
+	armored, err := os.ReadFile(clitest.Root("test/testdata/keys/one.pub"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a.pub", "b,c.pub"} {
+		clitest.Write(t, name, string(armored))
+	}
+	args := []string{"init", "--trusted-keys", "a.pub", "--trusted-keys", `"b,c.pub"`}
+	if code, _, errs := execute(t, nil, append(args, "--workflow", clitest.Spack(t, "v3-signed"), "s3://my-bucket")...); code != cli.ExitUsage || !strings.Contains(errs, "--workflow: the action takes one file of trusted keys") {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+	if code, _, errs := execute(t, nil, append(args, clitest.Spack(t, "v3-signed"), "./to")...); code != cli.ExitDone {
+		t.Fatalf("exit code %d: %s", code, errs)
+	}
+	code, out, errs := execute(t, nil, "--dry-run", "--json")
+	var report task.Report
+	if err := json.Unmarshal([]byte(out), &report); code != cli.ExitDone || err != nil {
+		t.Fatalf("exit code %d: %v, %s", code, err, errs)
+	}
+	if !slices.ContainsFunc(report.Settings, func(s cli.Setting) bool { return s.Name == "trusted-keys" && s.Value == `a.pub,"b,c.pub"` }) {
+		t.Errorf("settings %+v", report.Settings)
+	}
+}
+
+// A key without a value in publish.yaml is an error that names its place.
+func TestASettingWithoutAValue(t *testing.T) {
+	t.Chdir(t.TempDir())
+	clitest.Write(t, cli.ConfigFile, "source: a\ndestination: ./to\nsign-key:\ninclude: [~]\n")
+	code, _, errs := execute(t, nil, "--dry-run")
+	for _, want := range []string{"publish.yaml:3:1: sign-key: it has no value", "publish.yaml:4:1: include: it has no value"} {
+		if code != cli.ExitUsage || !strings.Contains(errs, want) {
+			t.Errorf("exit code %d: %s", code, errs)
+		}
 	}
 }
 

@@ -18,7 +18,16 @@ func One(name string) Names {
 	return Names{name}
 }
 
-func (n *Names) String() string { return strings.Join(*n, ",") }
+// String is what Set takes for these names.
+func (n *Names) String() string {
+	var b strings.Builder
+	if len(*n) > 0 {
+		w := csv.NewWriter(&b)
+		_ = w.Write(*n) // a strings.Builder takes everything
+		w.Flush()
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
 
 // Type is that of a flag.
 func (n *Names) Type() string { return "strings" }

@@ -11,6 +11,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/licence"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/novalue"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
@@ -46,6 +47,9 @@ func ParseLicences(text []byte) (*licence.Rules, error) {
 		return nil, fmt.Errorf("%d:%d: %s", at.Line, at.Column, known.GetMessage())
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := novalue.Check(text); err != nil {
 		return nil, err
 	}
 	return r, r.Validate()

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/nearest"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/novalue"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
@@ -238,6 +239,9 @@ func scalar(n ast.Node) (string, error) {
 			}
 		}
 		return strings.Join(parts, ","), nil
+	}
+	if novalue.Is(n) {
+		return "", novalue.Err
 	}
 	if s, ok := n.(ast.ScalarNode); ok {
 		return fmt.Sprint(s.GetValue()), nil

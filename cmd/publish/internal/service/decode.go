@@ -15,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/novalue"
 )
 
 // maxMistakes is how many mistakes of a configuration are named.
@@ -35,6 +36,15 @@ func ParseConfig(text []byte) (*Config, error) {
 	underscored(body)
 	var wrong []error
 	var left []string // keys that were taken out
+	novalue.Each(body, func(line, column int, reason string) {
+		wrong = append(wrong, &placedError{line, column, reason})
+	})
+	for _, one := range wrong {
+		at := placed(one)
+		if key, ok := drop(body, at.line, at.column); ok {
+			left = append(left, key)
+		}
+	}
 	for len(wrong) < maxMistakes {
 		c = new(Config)
 		err := yaml.NodeToValue(body, c, yaml.Strict())

@@ -48,6 +48,7 @@ var ErrNoAnswer = errors.New("no answer, so nothing was written: answer the ques
 // Ask asks for what is not given. Given reports whether a setting is. A wrong answer is asked for again.
 func (d *Dialog) Ask(ctx context.Context, s *Settings, given func(name string) bool) error {
 	d.read()
+	trusted := s.TrustedKeys.String()
 	for _, q := range []struct {
 		name, question string
 		found, into    *string
@@ -64,7 +65,7 @@ func (d *Dialog) Ask(ctx context.Context, s *Settings, given func(name string) b
 		{"public-url", "URL at which clients find it, empty: not read back", &s.Found.PublicURL, &s.PublicURL, false, false, func(u string) error {
 			return errors.Join(target.CheckPublicURL(u), Settings{PublicURL: u}.writable())
 		}},
-		{"trusted-keys", "File of public keys that are trusted, empty: any signature", &s.Found.TrustedKeys, &s.TrustedKeys, false, false, func(name string) error {
+		{"trusted-keys", "File of public keys that are trusted, empty: any signature", &s.Found.TrustedKeys, &trusted, false, false, func(name string) error {
 			_, err := cli.ReadTrust(false, userfile.One(name))
 			return err
 		}},
@@ -82,6 +83,9 @@ func (d *Dialog) Ask(ctx context.Context, s *Settings, given func(name string) b
 		if err := d.one(ctx, q.question, found, q.must, q.into, q.check); err != nil {
 			return err
 		}
+	}
+	if !given("trusted-keys") {
+		s.TrustedKeys = userfile.One(trusted)
 	}
 	if !given("require-signed") {
 		if err := d.yes(ctx, "Refuse packages that are not signed?", &s.RequireSigned); err != nil {

@@ -28,7 +28,7 @@ type Settings struct {
 	Region, Endpoint        string
 	Distribution, PublicURL string
 	RequireSigned           bool
-	TrustedKeys             string // a file
+	TrustedKeys             userfile.Names
 
 	Workflow bool // write a workflow, too
 
@@ -42,7 +42,7 @@ const WorkflowFile = ".github/workflows/publish.yml"
 func (s Settings) Validate() error {
 	_, _, placesErr := cli.Places(s.Source, s.Destination, nil)
 	rules := cli.DefaultRules()
-	rules.RequireSigned, rules.TrustedKeys = s.RequireSigned, userfile.One(s.TrustedKeys)
+	rules.RequireSigned, rules.TrustedKeys = s.RequireSigned, s.TrustedKeys
 	_, rulesErr := rules.Options()
 	var c target.Config
 	c.S3.Region, c.S3.EndpointURL = s.Region, s.Endpoint
@@ -78,7 +78,10 @@ func (s Settings) inWorkflow() error {
 	if err != nil {
 		source = s.Source // which is refused elsewhere
 	}
-	for _, e := range []entry{{name: "source", value: source}, {name: "trusted-keys", value: s.TrustedKeys}} {
+	if len(s.TrustedKeys) > 1 {
+		errs = append(errs, field.Wrap("workflow", errors.New("the action takes one file of trusted keys: put them all into one, one after the other")))
+	}
+	for _, e := range []entry{{name: "source", value: source}, {name: "trusted-keys", value: strings.Join(s.TrustedKeys, "")}} {
 		if e.value != "" && !filepath.IsLocal(e.value) {
 			errs = append(errs, field.Refuse("workflow", redact.URL(e.value), "%s must be a path below this directory, which is the workspace of the job: give a relative one", e.name))
 		}

@@ -28,7 +28,7 @@ func (s Settings) entries() []entry {
 	}
 	return append(all,
 		entry{"public-url", s.PublicURL, "https://cache.example.org/noble/spack", "URL at which clients find the destination. The new index is read back through it."},
-		entry{"trusted-keys", s.TrustedKeys, cmp.Or(s.Found.TrustedKeys, "keys/release.asc"), "File of armored public keys. Signatures by any other key are refused."})
+		entry{"trusted-keys", s.TrustedKeys.String(), cmp.Or(s.Found.TrustedKeys, "keys/release.asc"), "File of armored public keys. Signatures by any other key are refused."})
 }
 
 // YAML is the text of publish.yaml.
@@ -103,7 +103,7 @@ func (s Settings) WorkflowYAML() string {
 		{name: "region", value: s.Region}, {name: "endpoint-url", value: s.Endpoint},
 		{name: "path", value: s.Source}, {name: "destination", value: s.Destination},
 		{name: "distribution-id", value: s.Distribution}, {name: "public-url", value: s.PublicURL},
-		{name: "trusted-keys", value: s.TrustedKeys},
+		{name: "trusted-keys", value: strings.Join(s.TrustedKeys, "")},
 	} {
 		if in.value != "" {
 			fmt.Fprintf(&b, "          %s: %s\n", in.name, scalar(in.value))
