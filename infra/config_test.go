@@ -128,6 +128,13 @@ func TestValidate(t *testing.T) {
 		{"staging writes everything", func(c *Config) { promoting(c); c.Publishers[0].Prefixes = nil }, "publisher publish: it may write both what publisher promote promotes and where that goes"},
 		{"staging writes production", func(c *Config) { promoting(c); c.Publishers[0].Prefixes = []string{"staging/a/", "prod/"} }, "it may write both"},
 		{"staging may promote", func(c *Config) { promoting(c).Environment = "Release" }, "a job that publishes could promote"},
+		{"dry runs sign", func(c *Config) {
+			c.SigningKey = newKey
+			p := promoting(c)
+			p.Signs, p.Access, p.From = true, Read, nil
+		}, "sign=true is for a role that publishes"},
+		{"two sign", func(c *Config) { c.SigningKey = newKey; promoting(c).Signs = true; c.Publishers[0].Signs = true }, "one role signs"},
+		{"signs without a key", func(c *Config) { promoting(c).Signs = true }, "publisher promote: sign=true needs --signing-key"},
 		{"session", func(c *Config) { c.Publishers[0].Session = 13 * time.Hour }, "1 to 12 hours"},
 		{"everything expires", func(c *Config) { c.Publishers[0].ExpireDays = 1 }, "empty the bucket"},
 	} {

@@ -36,7 +36,7 @@ type Options struct {
 	// fails in the first.
 	ReplicaRegion string
 	// SigningKey is what signs what is published: new, for a key in KMS that the stack makes, or the
-	// ARN of one that is there. The first publisher may sign with it. Empty: there is none.
+	// ARN of one that is there. One publisher may sign with it: see Publisher.Signs. Empty: there is none.
 	SigningKey string
 	// Deployer is the repository whose workflow deploys this stack from an environment, and
 	// compares it for pull requests. nil: people deploy.

@@ -13,9 +13,9 @@ import (
 func PermissionsTable(c Config) string {
 	var b strings.Builder
 	b.WriteString("| who | on what | may |\n|---|---|---|\n")
-	for i, p := range c.Publishers {
+	for _, p := range c.Publishers {
 		writeRows(&b, "role `"+p.Role+"`", p.Permissions("BUCKET", "DISTRIBUTION"))
-		if i == 0 && c.SigningKey != "" {
+		if c.SigningKey != "" && p.Role == c.signer().Role {
 			writeRows(&b, "role `"+p.Role+"`", SigningPermissions("KEY"))
 		}
 	}

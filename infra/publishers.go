@@ -15,7 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/infra/policy"
 )
 
-// newPublishers makes one role per publisher, in the order of the configuration. The first may
+// newPublishers makes one role per publisher, in the order of the configuration. One of them may
 // sign, if there is a key to sign with.
 func newPublishers(stack awscdk.Stack, c Config, provider string, bucket awss3.IBucket, distribution awscloudfront.IDistribution, signingKey *string) []awsiam.Role {
 	roles := make([]awsiam.Role, 0, len(c.Publishers))
@@ -26,9 +26,9 @@ func newPublishers(stack awscdk.Stack, c Config, provider string, bucket awss3.I
 		}
 		if i == 0 {
 			id = "GitHubActionsRole"
-			if signingKey != nil {
-				rights["sign"] = document(SigningPermissions(*signingKey))
-			}
+		}
+		if signingKey != nil && p.Role == c.signer().Role {
+			rights["sign"] = document(SigningPermissions(*signingKey))
 		}
 		roles = append(roles, newRole(stack, id, p, provider, rights))
 	}
@@ -146,6 +146,8 @@ type Publisher struct {
 	From []string
 	// Access is what the role may do at Prefixes.
 	Access Access
+	// Signs lets this role sign with Options.SigningKey, and not the first publisher's.
+	Signs bool
 	// Session is the longest session of the role, 1 to 12 hours.
 	Session time.Duration
 	// ExpireDays removes what is below Prefixes after so many days. 0: never.
@@ -195,6 +197,7 @@ func (p Publisher) validate() error {
 	}
 	refuse(len(p.From) > 0 && p.Access != Publish, "from is for access=publish: a role that promotes reads there, and writes at its prefix")
 	refuse(len(p.From) > 0 && overlap(p.From, p.prefixes()), "from and prefix overlap: a role that promotes must not write what it promotes")
+	refuse(p.Signs && (p.Access == Read || p.PullRequests || p.AnyRef), "sign=true is for a role that publishes from one environment or ref")
 	refuse(p.Session < time.Hour || p.Session > 12*time.Hour, "session %s: IAM allows 1 to 12 hours", p.Session)
 	refuse(p.ExpireDays < 0 || p.ExpireDays > maxDays, "expire-days %d: want 1 to %d", p.ExpireDays, maxDays)
 	refuse(p.ExpireDays > 0 && len(p.Prefixes) == 0, "expire-days needs a prefix: it would empty the bucket")

@@ -2,6 +2,7 @@ package infra
 
 import (
 	"regexp"
+	"slices"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
@@ -25,8 +26,22 @@ var keyForm = regexp.MustCompile(`^arn:aws:kms:` + Region + `:(\d{12}):key/([0-9
 // SigningAlias is the name of the alias of the signing key.
 func (c Config) SigningAlias() string { return "alias/" + c.Prefixed(signingAlias) }
 
-// signingKeyErrors reports what is wrong with --signing-key.
+// signer is the one publisher that may sign: the one that says so, else the first.
+func (c Config) signer() Publisher {
+	if i := slices.IndexFunc(c.Publishers, signs); i >= 0 {
+		return c.Publishers[i]
+	}
+	return c.Publishers[0]
+}
+
+func signs(p Publisher) bool { return p.Signs }
+
+// signingKeyErrors reports what is wrong with --signing-key, and with who signs.
 func (c Config) signingKeyErrors(refuse func(bad bool, format string, args ...any)) {
+	if i := slices.IndexFunc(c.Publishers, signs); i >= 0 {
+		refuse(c.SigningKey == "", "publisher %s: sign=true needs --signing-key", c.Publishers[i].Name)
+		refuse(slices.ContainsFunc(c.Publishers[i+1:], signs), "publisher %s: sign=true is given to another publisher too: one role signs", c.Publishers[i].Name)
+	}
 	if c.SigningKey == "" || c.SigningKey == newKey {
 		return
 	}
@@ -47,7 +62,7 @@ func newSigningKey(stack awscdk.Stack, c Config) *string {
 	}
 	var key awskms.IKey
 	if c.SigningKey == newKey {
-		signer := "arn:aws:iam::" + *stack.Account() + ":role/" + c.Publishers[0].Role
+		signer := "arn:aws:iam::" + *stack.Account() + ":role/" + c.signer().Role
 		key = awskms.NewKey(stack, jsii.String("SigningKey"), &awskms.KeyProps{
 			Description:   jsii.String("Signs what is published to s3://" + c.Bucket()),
 			KeySpec:       awskms.KeySpec_RSA_4096,

@@ -100,6 +100,31 @@ func TestOnlyThePublishingRoleSigns(t *testing.T) {
 	decide(t, "another account", ofKey, r, false)
 }
 
+// TestTheRoleThatPromotesSigns: with sign=true of another publisher, that one signs in place of the first, both by the key's policy
+// and by its own.
+func TestTheRoleThatPromotesSigns(t *testing.T) {
+	id := startingWithType(t, "staged", "AWS::KMS::Key", "SigningKey")
+	tpl := parsed(t, "staged")
+	ofKey := livePolicy(t, tpl, id, "KeyPolicy")
+	for _, role := range tpl.OfType("AWS::IAM::Role") {
+		name, _ := tpl.Resources[role].Properties["RoleName"].(string)
+		want := name == "slurm-factory-promote"
+		own := inlinePolicies(t, "staged", role)
+		if _, may := own["sign"]; may != want {
+			t.Errorf("%s: a right to sign: %v", name, may)
+		}
+		decide(t, name, ofKey, policy.Request{
+			Action: "kms:Sign", Resource: "arn:" + id, Principal: policy.Principal{"AWS": {"arn:aws:iam::" + testAccount + ":root"}},
+			Keys: map[string]string{
+				"aws:PrincipalArn": "arn:aws:iam::" + testAccount + ":role/" + name, "kms:SigningAlgorithm": "RSASSA_PKCS1_V1_5_SHA_512", "kms:MessageType": "DIGEST",
+			},
+		}, want)
+	}
+	if table := PermissionsTable(variants()["staged"]); !strings.Contains(table, "| role `slurm-factory-promote` | `KEY` | `kms:Sign`") || strings.Count(table, "kms:Sign") != 1 {
+		t.Errorf("the table of permissions:\n%s", table)
+	}
+}
+
 // inlinePolicies are the policies of a role of a variant, by name, with every reference standing for itself.
 func inlinePolicies(t *testing.T, variant, id string) map[string]policy.Document {
 	t.Helper()

@@ -79,8 +79,9 @@ func variants() map[string]Config {
 	staged.Publishers[0].Prefixes = []string{"staging/"}
 	staged.Publishers = append(staged.Publishers, Publisher{
 		Name: "promote", Role: "slurm-factory-promote", Owner: "o", Repo: "r", OwnerID: "123456", RepoID: "456789",
-		Environment: "production", Prefixes: []string{"noble/spack/"}, From: []string{"staging/"}, Access: Publish, Session: time.Hour,
+		Environment: "production", Prefixes: []string{"noble/spack/"}, From: []string{"staging/"}, Access: Publish, Signs: true, Session: time.Hour,
 	})
+	staged.SigningKey = newKey
 
 	indexed := bare
 	indexed.IndexerQueue = true

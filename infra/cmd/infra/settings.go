@@ -110,7 +110,7 @@ func newSettings() *settings {
 	f.StringVar(&o.SigningKey, "signing-key", "", "`key` in KMS with which the publishing role may sign: new, which the stack makes and keeps (paid), or the ARN of one in "+infra.Region)
 	f.StringVar(&s.deployer, "deployer", "", "repository whose workflow deploys this stack, as `repo=O/R,owner-id=N,repo-id=N`, and environment=NAME (default infrastructure)")
 	f.StringArrayVar(&s.publishers, "publisher", nil,
-		"one more role, as `key=value,...` (repeat): name, repo, repo-id, owner-id, environment, ref, workflow, prefix (repeat), from (repeat), access=read|publish|maintain, pull-requests=true, expire-days, session-hours")
+		"one more role, as `key=value,...` (repeat): name, repo, repo-id, owner-id, environment, ref, workflow, prefix (repeat), from (repeat), access=read|publish|maintain, pull-requests=true, sign=true, expire-days, session-hours")
 	takeBack(f)
 	return s
 }
@@ -385,6 +385,8 @@ func setPublisher(p *infra.Publisher, key, value string) (err error) {
 		p.From = append(p.From, value)
 	case "access":
 		p.Access = infra.Access(value)
+	case "sign":
+		p.Signs, err = strconv.ParseBool(value)
 	case "pull-requests":
 		p.PullRequests, err = strconv.ParseBool(value)
 	case "expire-days":
@@ -400,7 +402,7 @@ func setPublisher(p *infra.Publisher, key, value string) (err error) {
 		return fmt.Errorf("%q is no key of a publisher", key)
 	}
 	if errors.Is(err, strconv.ErrSyntax) || errors.Is(err, strconv.ErrRange) {
-		kind := map[bool]string{true: "bool", false: "int"}[key == "pull-requests"]
+		kind := map[bool]string{true: "bool", false: "int"}[key == "pull-requests" || key == "sign"]
 		err = errors.New("want " + kinds[kind])
 	}
 	if err != nil {
