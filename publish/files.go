@@ -26,16 +26,19 @@ type FilePlan struct {
 // planFiles compares plain files with those of the destination, by their checksums.
 func (p *Plan) planFiles(ctx context.Context, files []*source.ReleaseFile, s mirror.Store) error {
 	for _, f := range files {
-		var signing []buildcache.Object
-		if p.options.Sign.Key != nil {
-			signing = f.Unsigned()
-		}
-		if err := f.CheckSignature(p.options.Trust, p.known, len(signing) > 0); errors.Is(err, source.ErrNotChecked) {
+		if err := f.CheckSignature(p.options.Trust, p.known, p.options.Sign.Key != nil); errors.Is(err, source.ErrNotChecked) {
 			p.Findings = append(p.Findings, buildcache.Warning.In(f.Name, err.Error()))
 		} else if err != nil {
 			p.Findings = append(p.Findings, buildcache.Error.In(f.Name, err.Error()))
 			p.Files = append(p.Files, &FilePlan{Name: f.Name, Status: Rejected})
 			continue
+		}
+		var signing []buildcache.Object
+		if sign := p.options.Sign; sign.Key != nil {
+			if sign.Resign {
+				f = f.Without(sign.Key.Public())
+			}
+			signing = f.Unsigned()
 		}
 		plan := &FilePlan{Name: f.Name, Status: Unchanged, store: s, content: f.Content}
 		ofFile, wasFile, err := compareFile(ctx, s, f.Object, p.options.IfExists)
@@ -46,7 +49,7 @@ func (p *Plan) planFiles(ctx context.Context, files []*source.ReleaseFile, s mir
 			status, was := ofFile, wasFile
 			switch {
 			case o.Content == nil:
-				status, was, err = compareSignature(ctx, s, o.Name, ofFile, p.options.IfExists)
+				status, was, err = p.options.compareSignature(ctx, s, o.Name, ofFile)
 			case o.Name != f.Name:
 				status, was, err = compareFile(ctx, s, o, p.options.IfExists)
 			}

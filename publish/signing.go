@@ -12,6 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 )
 
@@ -158,18 +159,24 @@ func (a *application) signed(ctx context.Context, w Write) (Write, error) {
 
 // compareSignature compares a signature that is yet to be made with what is there, given what becomes of its file. One
 // that is there beside the same file is that file's.
-func compareSignature(ctx context.Context, s mirror.Store, name string, file Status, mode IfExists) (Status, mirror.Version, error) {
+func (o Options) compareSignature(ctx context.Context, s mirror.Store, name string, file Status) (Status, mirror.Version, error) {
 	there, err := mirror.Find(ctx, s, name)
 	switch {
 	case err != nil:
 		return "", "", fmt.Errorf("list %s: %w", name, err)
 	case there.Name == "":
 		return New, mirror.Absent, nil
+	case file == Unchanged && o.Sign.Resign:
+		ours, version, err := same.DetachedBy(ctx, s, name, o.Sign.Key.Public())
+		if err != nil || ours {
+			return Unchanged, "", err
+		}
+		return Replaced, version, nil
 	case file != New:
 		return file, there.Version, nil
-	case mode == Overwrite:
+	case o.IfExists == Overwrite:
 		return Replaced, there.Version, nil
-	case mode == Refuse:
+	case o.IfExists == Refuse:
 		return Rejected, "", nil
 	}
 	return Skipped, "", nil

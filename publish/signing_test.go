@@ -1,6 +1,7 @@
 package publish_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -250,6 +251,40 @@ func TestVerifyWarnsBeforeAKeyExpires(t *testing.T) {
 		v := publishtest.MustVerify(t, m, verify.Options{})
 		if v.Damaged() || len(v.Findings) > 1 || (len(v.Findings) == 1) != (want != "") || want != "" && !strings.Contains(v.Findings[0].Reason, want) {
 			t.Errorf("%d days: %v", days, v.Findings)
+		}
+	}
+}
+
+// With resign, the signature of a plain file by another key is replaced, where SOURCE has it and where DESTINATION alone has it. Without, it stays.
+func TestResignReplacesTheSignaturesOfFiles(t *testing.T) {
+	for _, inSource := range []bool{true, false} {
+		s, k := publishtest.NewSigner(t), signtest.Key(t, "release")
+		dir, m := publishtest.Release(t, s), publishtest.EmptyMirror(t)
+		o := publish.Options{IfExists: publish.Skip}
+		o.Selection.Files = []string{"dist/*"}
+		publishtest.MustPublish(t, m, dir, o)
+		if !inSource {
+			publishtest.Must(t, os.Remove(filepath.Join(dir, publishtest.Artifact+".asc")))
+		}
+		o.Trust.Keys, o.Sign.Key = s.Ring, k
+		by := func() key.Fingerprint {
+			content := m.Snapshot()
+			f, err := s.Ring.With(k.Public()).VerifyDetached(bytes.NewReader(content[publishtest.Artifact]), content[publishtest.Artifact+".asc"])
+			if err != nil {
+				t.Error(err)
+			}
+			return f
+		}
+		publishtest.MustPublish(t, m, dir, o)
+		if by() == k.Fingerprint() {
+			t.Errorf("in SOURCE: %t: it was signed again without being asked to", inSource)
+		}
+		o.Sign.Resign = true
+		if out := publishtest.MustPublish(t, m, dir, o); by() != k.Fingerprint() || out.Objects != 1 {
+			t.Errorf("in SOURCE: %t: signed by %s, %d objects", inSource, by(), out.Objects)
+		}
+		if out := publishtest.MustPublish(t, m, dir, o); by() != k.Fingerprint() || out.Objects != 0 {
+			t.Errorf("in SOURCE: %t: the second run: signed by %s, %d objects", inSource, by(), out.Objects)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
@@ -248,6 +249,55 @@ func TestARevokedSubkeyIsPassedOver(t *testing.T) {
 			code, stdout, stderr := execute(t, nil, "verify", "--require-signed", "--trusted-keys", public, "--trusted-keys", "../../test/testdata/keys/one.pub", to(fixture))
 			if (code == cli.ExitDone) != (step.code == cli.ExitDone) {
 				t.Errorf("%s: verify: exit %d: %s%s", fixture, code, stdout, stderr)
+			}
+		}
+	}
+}
+
+// A key is not retired while a plain file is signed with it; a rotation signs the file again.
+func TestKeysOfPlainFiles(t *testing.T) {
+	dir := t.TempDir()
+	to, from := "file://"+filepath.Join(dir, "cache"), filepath.Join(dir, "out")
+	if err := os.CopyFS(filepath.Join(from, "noble/spack"), os.DirFS(clitest.Spack(t, "v3-unsigned"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(from, "dist"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	clitest.Write(t, filepath.Join(from, "dist/slurm.tar.gz"), "slurm")
+	keyFile := func(name string) (string, string) {
+		private := signtest.Private(t, name, 0)
+		k, err := sign.ReadKey(private, nil, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, name+".asc")
+		clitest.Write(t, file, string(private))
+		return file, string(k.Fingerprint())
+	}
+	oldFile, old := keyFile("old")
+	nextFile, next := keyFile("next")
+	forced := "file://" + filepath.Join(dir, "forced")
+	for _, step := range []struct {
+		args []string
+		code int
+		want []string
+	}{
+		{[]string{"--files", "dist/*", "--sign-key", oldFile, from, to}, cli.ExitDone, nil},
+		{[]string{"--files", "dist/*", "--sign-key", oldFile, from, forced}, cli.ExitDone, nil},
+		{[]string{"keys", "retire", to, old}, cli.ExitSource, []string{"for 11 packages: ", "; and for 1 file: dist/slurm.tar.gz", "publish keys rotate --from " + old}},
+		{[]string{"keys", "retire", "--force", forced, old}, cli.ExitDone, []string{"1 file is signed with it", "11 packages are signed with it"}},
+		{[]string{"keys", "rotate", "--from", old, "--sign-key", nextFile, to}, cli.ExitDone, []string{"11 packages were signed again", "files: 1 file was signed again, 0 by the new key already, 0 by others"}},
+		{[]string{"keys", "retire", to, next}, cli.ExitSource, []string{"; and for 1 file: dist/slurm.tar.gz"}},
+		{[]string{"keys", "retire", to, old}, cli.ExitDone, []string{"the key was retired"}},
+	} {
+		code, stdout, stderr := execute(t, nil, step.args...)
+		if code != step.code {
+			t.Errorf("%q: exit %d, want %d: %s%s", step.args, code, step.code, stdout, stderr)
+		}
+		for _, want := range step.want {
+			if !strings.Contains(stdout+stderr, want) {
+				t.Errorf("%q: no %q in %s%s", step.args, want, stdout, stderr)
 			}
 		}
 	}

@@ -163,6 +163,19 @@ func IssuerOf(document []byte) (Issuer, error) {
 	return i, nil
 }
 
+// IssuerOfDetached returns the key that a detached signature says it was made with. It is not checked.
+func IssuerOfDetached(armored []byte) (Issuer, error) {
+	sig, err := onlySignature(armored)
+	if err != nil {
+		return Issuer{}, err
+	}
+	i, ok := issuerOf(sig)
+	if !ok {
+		return Issuer{}, errNoIssuer
+	}
+	return i, nil
+}
+
 var errNoIssuer = errors.New("bad signature: it does not name the key that made it")
 
 // HashOf returns what the Hash header of a document calls the algorithm of an armored signature.

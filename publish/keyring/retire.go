@@ -28,23 +28,34 @@ type Retired struct {
 	Already   bool     // retired, and clients do not learn of it
 	Dependent []string // documents of the packages that say they are signed by it, sorted
 	Stale     []string // names whose content is another one than before, which caches may still have
+
+	Public *key.Public // the key; nil if it cannot be read
 }
 
-// A DependentError says that packages depend on a key: clients could no longer check their signatures.
+// A DependentError says that packages or plain files depend on a key: clients could no longer check their signatures.
 type DependentError struct {
 	Key      key.Fingerprint
 	Packages []string // names and short hashes, sorted
+	Files    []string // names, sorted
 }
 
-// namedPackages is how many packages the text of a DependentError names.
-const namedPackages = 10
+// named is how many packages, and how many files, the text of a DependentError names.
+const named = 10
 
 func (e *DependentError) Error() string {
-	names := e.Packages
-	if more := len(names) - namedPackages; more > 0 {
-		names = append(slices.Clone(names[:namedPackages]), fmt.Sprintf("and %d more", more))
+	var parts []string
+	say := func(names []string, what string) {
+		n := len(names)
+		if n > named {
+			names = append(slices.Clone(names[:named]), fmt.Sprintf("and %d more", n-named))
+		}
+		if n > 0 {
+			parts = append(parts, english.Plural(n, what, "")+": "+strings.Join(names, ", "))
+		}
 	}
-	return fmt.Sprintf("clients need the key %s for %s: %s", e.Key, english.Plural(len(e.Packages), "package", ""), strings.Join(names, ", "))
+	say(e.Packages, "package")
+	say(e.Files, "file")
+	return fmt.Sprintf("clients need the key %s for %s", e.Key, strings.Join(parts, "; and for "))
 }
 
 // Retire makes clients learn of a key no more, and keeps every later publish from offering it again. Its document stays, since
@@ -97,14 +108,12 @@ func (m *at) planRetire(ctx context.Context, f key.Fingerprint) (Retired, error)
 	}
 	out.Offered = slices.Contains(offered, f)
 	out.Already = !out.Offered && m.seen.Retired(m.Layout, f)
-	public, err := buildcache.ReadKey(ctx, m.Layout, m.store, f)
-	if ctx.Err() != nil {
+	if out.Public, err = buildcache.ReadKey(ctx, m.Layout, m.store, f); ctx.Err() != nil {
 		return out, ctx.Err()
+	} else if err != nil { // it is damaged: clients cannot use it, whatever its subkeys have signed
+		out.Public = nil
 	}
-	made := func(by key.Issuer) bool { return public.Made(by) }
-	if err != nil { // it is damaged: clients cannot use it, whatever its subkeys have signed
-		made = func(by key.Issuer) bool { return by.String() == string(f) }
-	}
+	made := madeBy(f, out.Public)
 	var mu sync.Mutex // guards out while one document is counted
 	err = m.each(ctx, func(name string, document []byte, _ mirror.Info) error {
 		by, err := key.IssuerOf(document)

@@ -20,11 +20,14 @@ type Change struct {
 	Added    bool     // the key: clients did not learn of it before
 	Offered  bool     // the key: clients had learned of it already
 	Updated  bool     // the key: what the mirror held of it said less, such as an earlier expiry
-	Resigned int      // packages
-	Already  int      // packages that the new key had signed
-	Others   int      // packages that neither key has signed, which stay as they are
+	Resigned int      // packages, or files
+	Already  int      // that the new key had signed
+	Others   int      // that neither key has signed, which stay as they are
 	Stale    []string // names whose content is another one than before, which caches may still have
 	Findings []buildcache.Finding
+
+	From *key.Public // the key whose signatures were replaced, as the mirror holds it; nil: none were to be
+	To   *sign.Key   // as it may sign in the mirror
 }
 
 // ErrUnknownKey: the mirror does not hold the key whose signatures are to be replaced.
@@ -82,6 +85,7 @@ func Rotate(ctx context.Context, s mirror.Store, from key.Fingerprint, to *sign.
 			}
 		}
 		c := m.change()
+		c.From, c.To = old, to
 		if err = m.add(ctx, to.Public(), &c); err == nil {
 			err = m.resign(ctx, old, to, &c)
 		}

@@ -156,6 +156,17 @@ func (f *ReleaseFile) Unsigned() []buildcache.Object {
 	return add
 }
 
+// Without is the file without its signature, unless a key has made it.
+func (f *ReleaseFile) Without(public *key.Public) *ReleaseFile {
+	left := *f
+	left.Companions = slices.DeleteFunc(slices.Clone(f.Companions), func(o buildcache.Object) bool {
+		signature, err := blob.ReadAll(o.Content)
+		by, issuerErr := key.IssuerOfDetached(signature)
+		return strings.HasSuffix(o.Name, ".asc") && err == nil && (issuerErr != nil || !public.Made(by))
+	})
+	return &left
+}
+
 // Outdated says of a file that replaces another one that the mirror holds a signature or checksum of that, which none of the source, nor any of more,
 // replaces; empty: there is none.
 func (f *ReleaseFile) Outdated(ctx context.Context, l mirror.Lister, more []buildcache.Object) (string, error) {

@@ -116,7 +116,7 @@ var arrows = map[string]string{
 	"publish/withdraw":  "publish/buildcache publish/history publish/layout publish/mirror publish/reindex publish/reindex/notice publish/spec publish/tombstone",
 	"publish/promotion": "publish/blob publish/buildcache publish/history publish/layout publish/mirror publish/parallel publish/spec",
 	"publish/rollback":  "publish/withdraw publish/blob publish/buildcache publish/history publish/index publish/mirror publish/reindex publish/reindex/notice publish/spec",
-	"publish/keyring":   "publish/buildcache publish/key publish/sign publish/reindex publish/mirror publish/parallel",
+	"publish/keyring":   "publish/buildcache publish/layout publish/key publish/sign publish/reindex publish/mirror publish/parallel",
 	"publish/inventory": "publish/buildcache publish/blob publish/spec publish/key publish/layout publish/index publish/query publish/mirror publish/parallel",
 	// places: AWS and directories, from one configuration
 	"publish/target":    "publish/reindex publish publish/buildcache publish/field publish/layout publish/spec publish/redact publish/mirror publish/mirror/s3 publish/mirror/dir publish/mirror/web publish/session publish/cloudfront",

@@ -34,6 +34,7 @@ they sign. Clients trust every key that a mirror offers.`
 const rotateHelp = `Replace the signatures of one key by those of another. The new public key is offered first,
 beside the old one. Then each document that the old key has signed is checked, signed with
 the new key, and replaced only as the version that was read. No content of packages is read.
+So are the signatures of plain files below DESTINATION (FILE.asc), whose content is read.
 
 Clients that have only the old key fail on packages that are signed again, until they run
 spack buildcache keys --install --trust. So offer the new key some time before, with
@@ -64,9 +65,12 @@ func (k *keyWork) register(cmd *cobra.Command, place func(*pflag.FlagSet, *targe
 	fs.DurationVar(&k.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
 }
 
-// mirrors calls do for the mirror at a destination, or, if there is none, for those below it. What do changes is
-// invalidated with the function that it gets.
-func (k *keyWork) mirrors(ctx context.Context, env cli.Env, where string, do func(path string, s mirror.Store, invalidate func(names []string) error) error) error {
+// A work is done to a place: the store, and a function by which what it changes is invalidated.
+type work func(path string, s mirror.Store, invalidate func(names []string) error) error
+
+// mirrors calls do for the mirror at a destination, or, if there is none, for those below it, and then files, if it is set, for the
+// destination itself, where plain files are.
+func (k *keyWork) mirrors(ctx context.Context, env cli.Env, where string, do, files work) error {
 	ctx, cancel := cli.WithTimeout(ctx, k.timeout)
 	defer cancel()
 	if err := k.output.Check(); err != nil {
@@ -78,8 +82,8 @@ func (k *keyWork) mirrors(ctx context.Context, env cli.Env, where string, do fun
 		return err
 	}
 	defer d.Close()
-	return roots.Each(ctx, d.Mirror(""), func(path string) error {
-		invalidate := func(names []string) error {
+	at := func(path string, do work) error {
+		return cli.Below(path, do(path, d.Mirror(path), func(names []string) error {
 			if len(names) == 0 {
 				return nil
 			}
@@ -87,9 +91,13 @@ func (k *keyWork) mirrors(ctx context.Context, env cli.Env, where string, do fun
 			changes.AddStale(path, names)
 			_, err := cdn.Update(ctx, changes)
 			return err
-		}
-		return cli.Below(path, do(path, d.Mirror(path), invalidate))
-	})
+		}))
+	}
+	err = roots.Each(ctx, d.Mirror(""), func(path string) error { return at(path, do) })
+	if err != nil || files == nil {
+		return err
+	}
+	return at("", files)
 }
 
 // A listedMirror is one layout of a mirror below DESTINATION.
@@ -118,7 +126,7 @@ func listCommand(env cli.Env) *cobra.Command {
 					all = append(all, listedMirror{path, l})
 				}
 				return nil
-			})
+			}, nil)
 			if err != nil || !asJSON {
 				return err
 			}
@@ -202,7 +210,7 @@ func addCommand(env cli.Env) *cobra.Command {
 			}
 			return k.change(cmd.Context(), env, args[0], func(ctx context.Context, s mirror.Store) ([]keyring.Change, error) {
 				return keyring.Add(ctx, s, public)
-			})
+			}, nil)
 		},
 	}
 	k.register(cmd, cli.StorageFlags)
@@ -249,7 +257,8 @@ func rotateCommand(env cli.Env) *cobra.Command {
 			case want != "" && want != next:
 				return cli.Fail(cli.ExitUsage, fmt.Errorf("--to is %s, and the key of --sign-key is %s", want, next))
 			}
-			held := false // by any of the mirrors
+			var old *key.Public // as the mirrors hold it
+			held := new(key.Ring)
 			err = k.change(cmd.Context(), env, args[0], func(ctx context.Context, s mirror.Store) ([]keyring.Change, error) {
 				changes, err := keyring.Rotate(ctx, s, f, signs.Key)
 				switch {
@@ -258,10 +267,22 @@ func rotateCommand(env cli.Env) *cobra.Command {
 				case errors.Is(err, keyring.ErrRetired):
 					return nil, cli.Fail(cli.ExitUsage, cli.WithHint(fmt.Errorf("--sign-key: %w: %s", err, next), "sign with another key; or, if it may be used again, offer it first: publish keys add"))
 				}
-				held = held || len(changes) > 0
+				for _, c := range changes {
+					if c.From != nil {
+						held = held.With(c.From)
+						old, _ = held.Primary(f)
+						signs.Key = c.To
+					}
+				}
 				return changes, err
+			}, func(ctx context.Context, s mirror.Store) ([]keyring.Change, error) {
+				if old == nil {
+					return nil, nil
+				}
+				c, err := keyring.RotateFiles(ctx, s, old, signs.Key)
+				return []keyring.Change{c}, err
 			})
-			if err == nil && !held {
+			if err == nil && old == nil {
 				err = cli.Fail(cli.ExitUsage, fmt.Errorf("--from: %w: %s: `publish keys list` shows which it holds", keyring.ErrUnknownKey, f))
 			}
 			return err
@@ -276,12 +297,20 @@ func rotateCommand(env cli.Env) *cobra.Command {
 	return cmd
 }
 
-// change changes mirrors, and then updates what is in front of them.
-func (k *keyWork) change(ctx context.Context, env cli.Env, where string, do func(context.Context, mirror.Store) ([]keyring.Change, error)) error {
+// change changes mirrors, and then plain files if files is set, and updates what is in front of them.
+func (k *keyWork) change(ctx context.Context, env cli.Env, where string, do, files func(context.Context, mirror.Store) ([]keyring.Change, error)) error {
 	if err := k.target.Validate(); err != nil {
 		return cli.Usage(err)
 	}
-	return k.mirrors(ctx, env, where, func(path string, s mirror.Store, invalidate func([]string) error) error {
+	if files == nil {
+		return k.mirrors(ctx, env, where, k.changing(ctx, env, do), nil)
+	}
+	return k.mirrors(ctx, env, where, k.changing(ctx, env, do), k.changing(ctx, env, files))
+}
+
+// changing is a work that prints what it changes.
+func (k *keyWork) changing(ctx context.Context, env cli.Env, do func(context.Context, mirror.Store) ([]keyring.Change, error)) work {
+	return func(path string, s mirror.Store, invalidate func([]string) error) error {
 		changes, err := do(ctx, s)
 		var stale []string
 		refused := 0
@@ -297,10 +326,10 @@ func (k *keyWork) change(ctx context.Context, env cli.Env, where string, do func
 		}
 		err = errors.Join(err, invalidate(stale))
 		if err == nil && refused > 0 {
-			err = cli.Fail(cli.ExitSource, fmt.Errorf("%s not signed again: the signature is not good", english.PluralWord(refused, "1 package was", fmt.Sprint(refused)+" packages were")))
+			err = cli.Fail(cli.ExitSource, fmt.Errorf("%s not good, and nothing was signed again there", english.PluralWord(refused, "1 signature is", fmt.Sprint(refused)+" signatures are")))
 		}
 		return err
-	})
+	}
 }
 
 // changeText says what was done, and what clients have to do; empty: nothing was done, because of an error.
@@ -317,5 +346,9 @@ func changeText(c keyring.Change) string {
 	if c.Resigned+c.Already+c.Others == 0 {
 		return text
 	}
-	return fmt.Sprintf("%s; %s signed again, %d by the new key already, %d by others", text, english.PluralWord(c.Resigned, "1 package was", fmt.Sprint(c.Resigned)+" packages were"), c.Already, c.Others)
+	what := "file"
+	if text != "" {
+		text, what = text+"; ", "package"
+	}
+	return fmt.Sprintf("%s%s signed again, %d by the new key already, %d by others", text, english.PluralWord(c.Resigned, "1 "+what+" was", fmt.Sprintf("%d %ss were", c.Resigned, what)), c.Already, c.Others)
 }

@@ -22,8 +22,9 @@ const retireHelp = `Offer a key to clients no more. It is taken out of the index
 publish offers it again. Its file stays, since publishing never deletes, and clients that
 trust the key go on trusting it, until they run spack gpg untrust.
 
-A key that packages are signed with is not retired: rotate it first (publish keys rotate).
-With --force it is, and clients that lack the key cannot check these packages.
+A key that packages, or plain files below DESTINATION, are signed with is not retired: rotate
+it first (publish keys rotate). With --force it is, and clients that lack the key cannot check
+these packages and files.
 
 publish keys add offers the key again.`
 
@@ -44,7 +45,7 @@ func retireCommand(env cli.Env) *cobra.Command {
 	k.register(cmd, cli.StorageFlags)
 	cli.CDNFlags(cmd.Flags(), &k.target.CDN)
 	cli.OutputFlags(cmd.Flags(), &k.output)
-	cmd.Flags().BoolVar(&how.Force, "force", false, "even if packages are signed with the key")
+	cmd.Flags().BoolVar(&how.Force, "force", false, "even if packages or files are signed with the key")
 	cmd.Flags().BoolVar(&how.DryRun, "dry-run", false, "print what would be done and do nothing")
 	return cmd
 }
@@ -58,7 +59,8 @@ func (k *keyWork) retire(ctx context.Context, env cli.Env, where string, f key.F
 	if err := k.target.Validate(); err != nil {
 		return cli.Usage(err)
 	}
-	held := false
+	held := new(key.Ring)
+	found := false
 	all := &keyring.DependentError{Key: f}
 	err := k.mirrors(ctx, env, where, func(path string, s mirror.Store, _ func([]string) error) error {
 		done, err := keyring.Retire(ctx, s, f, keyring.Retiring{Force: how.Force, DryRun: true})
@@ -78,16 +80,30 @@ func (k *keyWork) retire(ctx context.Context, env cli.Env, where string, f key.F
 		case how.DryRun:
 			printRetired(env, path, done, "would be retired")
 		}
-		held = true
+		found = true
+		for _, r := range done {
+			if r.Public != nil {
+				held = held.With(r.Public)
+			}
+		}
 		return nil
+	}, func(_ string, s mirror.Store, _ func([]string) error) (err error) {
+		if found {
+			public, _ := held.Primary(f)
+			all.Files, err = keyring.FilesBy(ctx, s, f, public)
+		}
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	if !held {
+	if !found {
 		return cli.Fail(cli.ExitUsage, fmt.Errorf("FINGERPRINT: %w: %s: `publish keys list` shows which it holds", keyring.ErrUnknownKey, f))
 	}
-	if len(all.Packages) > 0 {
+	if len(all.Files) > 0 && how.Force {
+		escape.Fprintf(env.Stdout, "%s signed with it, which clients can check only if they have the key\n", english.PluralWord(len(all.Files), "1 file is", fmt.Sprint(len(all.Files))+" files are"))
+	}
+	if len(all.Packages) > 0 || len(all.Files) > 0 && !how.Force {
 		return cli.Fail(cli.ExitSource, cli.WithHint(all, "sign them with another key (publish keys rotate --from "+string(f)+"), or give --force"))
 	}
 	if how.DryRun {
@@ -109,7 +125,7 @@ func (k *keyWork) retire(ctx context.Context, env cli.Env, where string, f key.F
 			stale = append(stale, r.Stale...)
 		}
 		return errors.Join(err, invalidate(stale))
-	})
+	}, nil)
 }
 
 func printRetired(env cli.Env, path string, done []keyring.Retired, did string) {

@@ -1,0 +1,142 @@
+package keyring
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
+)
+
+// Plain files are published beside mirrors, each with a detached signature: FILE and FILE.asc.
+const detached = ".asc"
+
+// maxSignature is how large a detached signature may be.
+const maxSignature = 64 << 10
+
+// signatures calls do for each detached signature below a place, several at once, with the key that it says it was made by.
+func signatures(ctx context.Context, s mirror.Store, do func(name string, by key.Issuer) error) error {
+	var names []string
+	for info, err := range s.List(ctx, mirror.Range{}) {
+		if err != nil {
+			return fmt.Errorf("look for signatures of files: %w", err)
+		}
+		if strings.HasSuffix(info.Name, detached) && info.Size <= maxSignature {
+			names = append(names, info.Name)
+		}
+	}
+	return parallel.Each(ctx, parallel.Readers, names, func(ctx context.Context, name string) error {
+		signature, _, err := mirror.Read(ctx, s, name, maxSignature)
+		if errors.Is(err, mirror.ErrNotExist) {
+			return nil // removed meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		by, err := key.IssuerOfDetached(signature)
+		if err != nil {
+			return nil // it names no key
+		}
+		return do(name, by)
+	})
+}
+
+// FilesBy are the plain files below a place whose detached signatures say that they were made by a key, sorted. public is that key, or nil
+// if it cannot be read.
+func FilesBy(ctx context.Context, s mirror.Store, f key.Fingerprint, public *key.Public) ([]string, error) {
+	made := madeBy(f, public)
+	var mu sync.Mutex // guards found
+	var found []string
+	err := signatures(ctx, s, func(name string, by key.Issuer) error {
+		if made(by) {
+			mu.Lock()
+			defer mu.Unlock()
+			found = append(found, strings.TrimSuffix(name, detached))
+		}
+		return nil
+	})
+	slices.Sort(found)
+	return found, err
+}
+
+// RotateFiles replaces the detached signatures of plain files below a place that from has made, once each was checked, by those of to. The
+// content of these files is read. Counted are files; of the change, nothing is about keys.
+func RotateFiles(ctx context.Context, s mirror.Store, from *key.Public, to *sign.Key) (Change, error) {
+	c := Change{Layout: "files", Stale: []string{}, Findings: []buildcache.Finding{}}
+	ring := new(key.Ring).With(from)
+	var mu sync.Mutex // guards c while one file is counted
+	err := signatures(ctx, s, func(name string, by key.Issuer) error {
+		done := other
+		var err error
+		switch {
+		case to.Public().Made(by):
+			done = already
+		case from.Made(by):
+			for n := 1; ; n++ {
+				done, err = resignFile(ctx, s, ring, to, name)
+				if n == attempts || !errors.Is(err, mirror.ErrConflict) {
+					break
+				}
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		return c.count(name, done, err)
+	})
+	slices.Sort(c.Stale)
+	return c, err
+}
+
+func resignFile(ctx context.Context, s mirror.Store, ring *key.Ring, to *sign.Key, name string) (outcome, error) {
+	signature, info, err := mirror.Read(ctx, s, name, maxSignature)
+	if err != nil {
+		return other, err
+	}
+	open := func() (io.ReadCloser, error) {
+		object, err := s.Open(ctx, strings.TrimSuffix(name, detached))
+		if err != nil {
+			return nil, err
+		}
+		return object.Body, nil
+	}
+	content, err := open()
+	if errors.Is(err, mirror.ErrNotExist) {
+		return other, nil // the signature of nothing
+	}
+	if err != nil {
+		return other, err
+	}
+	_, err = ring.VerifyDetached(content, signature)
+	_ = content.Close()
+	switch {
+	case errors.Is(err, key.ErrUntrusted): // replaced meanwhile
+		return other, nil
+	case ctx.Err() != nil:
+		return other, ctx.Err()
+	case err != nil:
+		return refused, err
+	}
+	signed, err := to.Detached(ctx, open)
+	if err != nil {
+		return other, fmt.Errorf("%s: %w", name, err)
+	}
+	_, err = s.Swap(ctx, buildcache.NewObject(name, signed, "text/plain", layout.Release).Upload(), info.Version)
+	return resigned, err
+}
+
+// madeBy reports of which signatures it is said that a key has made them. One that cannot be read may have made those that name its primary key.
+func madeBy(f key.Fingerprint, public *key.Public) func(by key.Issuer) bool {
+	if public == nil {
+		return func(by key.Issuer) bool { return by.String() == string(f) }
+	}
+	return public.Made
+}
