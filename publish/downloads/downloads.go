@@ -78,17 +78,6 @@ func (r *Report) HitRate() float64 {
 	return float64(r.Hits) / float64(r.Requests)
 }
 
-// UsedSince returns the hashes of packages that were downloaded on a day or later.
-func (r *Report) UsedSince(day time.Time) (hashes []string) {
-	for _, p := range r.Packages {
-		if p.Last >= day.Format(time.DateOnly) && p.Last != "" {
-			hashes = append(hashes, p.Hash)
-		}
-	}
-	slices.Sort(hashes)
-	return hashes
-}
-
 // Downloads are how often each package was downloaded, by its hash.
 func (r *Report) Downloads() map[string]int64 {
 	all := make(map[string]int64)
