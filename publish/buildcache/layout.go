@@ -104,10 +104,10 @@ type Layout interface {
 	// ReadChecksum reads the object with which clients compare the index that they have. The name is empty if the
 	// layout has none.
 	ReadChecksum(ctx context.Context, r mirror.Reader) (name, checksum string, err error)
-	// IsView recognises the name of the pointer of a named index.
-	IsView(name string) bool
-	// View returns the same layout with a named index in place of the one of the whole mirror. It is false if the layout
-	// has no named indices.
+	// ParseViewName recognises the name of the pointer of a named index.
+	ParseViewName(name string) (view string, ok bool)
+	// View returns the same layout with a named index in place of the one of the whole mirror, which has the empty name. It
+	// is false if the layout has no named indices.
 	View(name string) (Layout, bool)
 	// ViewName is the name of the index; empty for the one of the whole mirror.
 	ViewName() string
@@ -196,14 +196,20 @@ func DocumentOf(p *Package) Object {
 	return NewObject(p.File, p.Document, contentType, layout.Revalidate)
 }
 
+// View returns the layout that has views, with one of them in place of the index of the whole mirror, which has the empty name.
+func View(name string) Layout {
+	l, _ := V3.View(name)
+	return l
+}
+
 // Views lists the views of a mirror, sorted.
 func Views(ctx context.Context, l mirror.Lister) ([]string, error) {
 	var views []string
-	for info, err := range l.List(ctx, mirror.Range{Prefix: layout.V3Indices}) {
+	for info, err := range l.List(ctx, mirror.Range{Prefix: View("").Pointers()}) {
 		if err != nil {
 			return nil, fmt.Errorf("list: %w", err)
 		}
-		if view, ok := layout.IsV3View(info.Name); ok {
+		if view, ok := View("").ParseViewName(info.Name); ok {
 			views = append(views, view)
 		}
 	}

@@ -42,7 +42,7 @@ func (v2) IsPayload(name string) bool                     { return strings.HasSu
 func (v2) NamesContent() bool                             { return false }
 func (v2) ParseTarballName(name string) (spec.Hash, bool) { return layout.ParseV2Tarball(name) }
 func (v2) KeyIndexName() string                           { return layout.V2KeyIndex }
-func (v2) IsView(string) bool                             { return false }
+func (v2) ParseViewName(string) (string, bool)            { return "", false }
 func (v2) View(string) (Layout, bool)                     { return nil, false }
 func (v2) ViewName() string                               { return "" }
 func (f v2) IndexID() string                              { return f.Name() }

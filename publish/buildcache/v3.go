@@ -51,13 +51,9 @@ func (v3) Detect(isDir func(string) bool) bool {
 	return isDir("v3") && (isDir("blobs") || isDir("v3/manifests"))
 }
 
-func (v3) IsView(name string) bool {
-	_, ok := layout.IsV3View(name)
-	return ok
-}
-
-func (v3) View(name string) (Layout, bool) { return v3{view: name}, true }
-func (f v3) ViewName() string              { return f.view }
+func (v3) ParseViewName(name string) (string, bool) { return layout.ParseV3View(name) }
+func (v3) View(name string) (Layout, bool)          { return v3{view: name}, true }
+func (f v3) ViewName() string                       { return f.view }
 
 func (f v3) IndexID() string {
 	if f.view == "" {

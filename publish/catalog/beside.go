@@ -71,7 +71,12 @@ const (
 // around lists the views, keys and plain files of a mirror. The digest tells them from those that it has at other times.
 func around(ctx context.Context, l mirror.Lister) (digest string, files []releaseFile, err error) {
 	var b strings.Builder
-	for _, prefix := range []string{layout.V3Indices, layout.V3Keys, layout.V2Keys} {
+	prefixes := []string{buildcache.View("").Pointers()}
+	for _, f := range buildcache.Layouts() {
+		_, keys := f.Directories()
+		prefixes = append(prefixes, keys)
+	}
+	for _, prefix := range prefixes {
 		for info, err := range l.List(ctx, mirror.Range{Prefix: prefix}) {
 			if err != nil {
 				return "", nil, fmt.Errorf("catalog: list %s: %w", prefix, err)

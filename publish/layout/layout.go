@@ -251,7 +251,7 @@ func Fixed(name string) (layout string, ok bool) {
 	if strings.HasPrefix(name, V3Manifests) {
 		_, document := ParseV3Spec(name)
 		_, key := ParseV3Key(name)
-		_, view := IsV3View(name)
+		_, view := ParseV3View(name)
 		return "v3", document || key || view || name == V3Index || name == V3KeyIndex
 	}
 	_, document := ParseV2Spec(name)

@@ -48,7 +48,7 @@ func TestNamesOfSpackV3(t *testing.T) {
 			}
 			is = append(is, "key")
 		}
-		if view, ok := layout.IsV3View(name); ok {
+		if view, ok := layout.ParseV3View(name); ok {
 			if view != "site/login" {
 				t.Errorf("%s: view %q", name, view)
 			}

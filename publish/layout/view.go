@@ -17,8 +17,8 @@ func V3View(view string) string {
 	return V3Indices + view + "/" + viewManifest
 }
 
-// IsV3View reports whether name points at a named index, and which.
-func IsV3View(name string) (view string, ok bool) {
+// ParseV3View recognises the name of the pointer of a named index, and says which.
+func ParseV3View(name string) (view string, ok bool) {
 	rest, ok := strings.CutPrefix(name, V3Indices)
 	if !ok || name == V3Index {
 		return "", false

@@ -14,7 +14,7 @@ func TestNamesOfViewsAreThoseThatClientsFind(t *testing.T) {
 		if err := layout.CheckView(good); err != nil {
 			t.Errorf("%v", err)
 		}
-		if view, ok := layout.IsV3View(layout.V3View(good)); view != good || !ok {
+		if view, ok := layout.ParseV3View(layout.V3View(good)); view != good || !ok {
 			t.Errorf("%s is read as %q", layout.V3View(good), view)
 		}
 	}

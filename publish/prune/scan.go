@@ -14,7 +14,6 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
-	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
@@ -233,12 +232,13 @@ func (s *scan) readIndices(ctx context.Context) error {
 		return ctx.Err()
 	}
 	for _, info := range s.others {
-		if info.Name != layout.V3Index && !s.layout.IsView(info.Name) {
+		view, isView := s.layout.ParseViewName(info.Name)
+		if !isView && !slices.Contains(s.layout.IndexNames(), info.Name) {
 			continue
 		}
 		var offered func(int32)
-		if name, ok := layout.IsV3View(info.Name); ok {
-			s.viewNames = append(s.viewNames, name)
+		if isView {
+			s.viewNames = append(s.viewNames, view)
 			offered = func(at int32) { s.views = append(s.views, at) }
 		}
 		if err := s.readPointer(ctx, info.Name, offered); err != nil {
@@ -286,7 +286,8 @@ func (s *scan) readRecords(ctx context.Context, m *manifest.Manifest, offered fu
 		if at < 0 {
 			return fmt.Errorf("this release does not know an index of type %s", r.MediaType)
 		}
-		if err := s.graph.readIndex(ctx, s.reader, layout.V3Blob(r.Digest), r.Digest, s.layout.Generations()[at].Index, offered); err != nil {
+		blob, _ := s.layout.BlobName(r.Digest)
+		if err := s.graph.readIndex(ctx, s.reader, blob, r.Digest, s.layout.Generations()[at].Index, offered); err != nil {
 			return err
 		}
 	}

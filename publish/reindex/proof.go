@@ -15,7 +15,7 @@ func ProveWrites(ctx context.Context, s mirror.Store) error {
 	if p := mirror.ProverOf(s); p != nil && p.Proof(noVersion) != "" {
 		return p.Prove(ctx, noVersion, nil)
 	}
-	marker, _ := buildcache.V3.Marker()
+	marker, _ := buildcache.Layouts()[0].Marker()
 	_, err := s.Swap(ctx, marker.Upload(), noVersion)
 	if errors.Is(err, mirror.ErrConflict) {
 		return nil

@@ -67,7 +67,7 @@ func NewPlan(ctx context.Context, m Mirror, to Target) (*Plan, error) {
 	}
 	all := p // of the whole mirror
 	if m.Layout.ViewName() != "" {
-		if all, err = buildcache.PointerForUpdate(ctx, buildcache.V3, m.Store); err != nil {
+		if all, err = buildcache.PointerForUpdate(ctx, buildcache.View(""), m.Store); err != nil {
 			return nil, err
 		}
 	}
@@ -159,7 +159,7 @@ func (p *Plan) Apply(ctx context.Context) (reindex.Result, error) {
 	if p.mirror.Layout.ViewName() == "" {
 		return p.apply(ctx, nil)
 	}
-	m := withdraw.Mirror{Layout: buildcache.V3, Store: p.mirror.Store, Trust: p.mirror.Trust}
+	m := withdraw.Mirror{Layout: buildcache.View(""), Store: p.mirror.Store, Trust: p.mirror.Trust}
 	return m.Aligning(ctx, p.mirror.Layout, func(all *buildcache.Pointer) (reindex.Result, error) { return p.apply(ctx, all.Withdrawn) })
 }
 

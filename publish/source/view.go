@@ -48,7 +48,7 @@ func (src *Source) readViews(ctx context.Context, m *Mirror) error {
 			return fs.SkipDir
 		}
 		name := strings.TrimPrefix(full, path.Clean(m.tree.dir)+"/")
-		view, ok := layout.IsV3View(name)
+		view, ok := m.Layout.ParseViewName(name)
 		l, has := m.Layout.View(view)
 		if d.IsDir() || !ok || !has {
 			return nil

@@ -15,7 +15,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/dir"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
@@ -149,13 +149,14 @@ func (d *Destination) openS3(ctx context.Context, where string) error {
 
 // Listed makes sure that the destination can be listed, as each run does.
 func (d *Destination) Listed(ctx context.Context) error {
-	for _, err := range d.Mirror("").List(ctx, mirror.Range{Prefix: layout.V3Indices}) {
+	l := buildcache.Layouts()[0]
+	for _, err := range d.Mirror("").List(ctx, mirror.Range{Prefix: l.Pointers()}) {
 		if err != nil {
 			return err
 		}
 		break
 	}
-	_, _, err := mirror.Read(ctx, d.Mirror(""), layout.V3Index, 1<<20)
+	_, _, err := mirror.Read(ctx, d.Mirror(""), l.IndexNames()[0], buildcache.MaxPointer)
 	if errors.Is(err, mirror.ErrNotExist) {
 		return nil
 	}

@@ -149,8 +149,7 @@ func (v *verifier) indices() []buildcache.Layout {
 	}
 	var named []buildcache.Layout
 	for _, view := range v.Views {
-		l, _ := buildcache.V3.View(view)
-		named = append(named, l)
+		named = append(named, buildcache.View(view))
 	}
 	return named
 }

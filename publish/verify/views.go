@@ -13,7 +13,7 @@ import (
 func (c *check) views() []string {
 	var names []string
 	for name := range c.listed {
-		if c.IsView(name) {
+		if _, ok := c.ParseViewName(name); ok {
 			names = append(names, name)
 		}
 	}

@@ -74,7 +74,7 @@ func NewPlan(ctx context.Context, s mirror.Store, c Change) (*Plan, error) {
 		return nil, err
 	}
 	p := &Plan{View: c.View, act: c.Act}
-	p.layout, _ = buildcache.V3.View(c.View)
+	p.layout = buildcache.View(c.View)
 	if err := isV3(ctx, s); err != nil {
 		return nil, err
 	}
@@ -104,6 +104,15 @@ func NewPlan(ctx context.Context, s mirror.Store, c Change) (*Plan, error) {
 	return p, nil
 }
 
+// whole is the layout that has views, with the index of the whole mirror.
+var whole = buildcache.View("")
+
+// document is the name of a package's document.
+func document(n *spec.Node) string {
+	names, _ := whole.DocumentNames(n, nil)
+	return names[0]
+}
+
 // isV3 refuses a mirror without layout v3, which has no views.
 func isV3(ctx context.Context, s mirror.Store) error {
 	for _, l := range buildcache.Layouts() {
@@ -118,7 +127,7 @@ func isV3(ctx context.Context, s mirror.Store) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: want %s", buildcache.ErrNoMirror, layout.V3Index)
+	return fmt.Errorf("%w: want %s", buildcache.ErrNoMirror, whole.IndexNames()[0])
 }
 
 // current reads the view; nil if there is none yet, or if it is broken and is to be set anyway.
@@ -145,7 +154,7 @@ func (p *Plan) planFrom(ctx context.Context, s mirror.Store, from string) error 
 	if err := layout.CheckView(from); err != nil {
 		return err
 	}
-	p.from, _ = buildcache.V3.View(from)
+	p.from = buildcache.View(from)
 	next, err := readable(ctx, p.from, s)
 	if err != nil {
 		return err
@@ -216,12 +225,12 @@ func (p *Plan) want(ctx context.Context, s mirror.Store, want closure.Want) erro
 	if want.Everything() {
 		return nil
 	}
-	pointer, all, err := reindex.Current(ctx, buildcache.V3, s)
+	pointer, all, err := reindex.Current(ctx, whole, s)
 	if err != nil {
 		return err
 	}
 	if all == nil {
-		return fmt.Errorf("%s: %w: `publish index` makes it again", layout.V3Index, reindex.ErrUnreadable)
+		return fmt.Errorf("%s: %w: `publish index` makes it again", whole.IndexNames()[0], reindex.ErrUnreadable)
 	}
 	c := closure.Of(all)
 	hashes, unlisted, err := selected(c, want)
@@ -232,12 +241,12 @@ func (p *Plan) want(ctx context.Context, s mirror.Store, want closure.Want) erro
 	if err != nil {
 		return err
 	}
-	at := reindex.Mirror{Layout: buildcache.V3, Store: s, Seen: &buildcache.Survey{Pointer: pointer}}
+	at := reindex.Mirror{Layout: whole, Store: s, Seen: &buildcache.Survey{Pointer: pointer}}
 	names := make([]string, len(chosen))
 	for i, q := range chosen {
-		names[i] = layout.V3Spec(q.Node)
+		names[i] = document(q.Node)
 	}
-	there, err := buildcache.SurveyAt(ctx, buildcache.V3, s, pointer, names)
+	there, err := buildcache.SurveyAt(ctx, whole, s, pointer, names)
 	if err != nil {
 		return err
 	}
@@ -285,7 +294,7 @@ func selected(c *closure.Catalogue, want closure.Want) (hashes []spec.Hash, unli
 			case c.Offers(n.Hash):
 				hashes = append(hashes, n.Hash)
 			case !n.External:
-				unlisted = append(unlisted, layout.V3Spec(&spec.Node{Name: n.Name, Version: n.Version, Hash: n.Hash}))
+				unlisted = append(unlisted, document(&spec.Node{Name: n.Name, Version: n.Version, Hash: n.Hash}))
 			}
 		}
 	}
@@ -324,7 +333,7 @@ func (p *Plan) known(ctx context.Context, s mirror.Store, now *buildcache.Indice
 		if len(found) > 0 {
 			continue
 		}
-		_, all, err := reindex.Current(ctx, buildcache.V3, s)
+		_, all, err := reindex.Current(ctx, whole, s)
 		if err != nil {
 			return err
 		}
@@ -400,7 +409,7 @@ func (p *Plan) make(_ context.Context, was *buildcache.Pointer, now *buildcache.
 // Apply carries the plan out. A view that is what it is to be is not written. What was withdrawn meanwhile is left out. It fails with
 // notice.ErrAtWork beside a prune, and if one has deleted what was planned.
 func (p *Plan) Apply(ctx context.Context, s mirror.Store) (reindex.Result, error) {
-	m := withdraw.Mirror{Layout: buildcache.V3, Store: s}
+	m := withdraw.Mirror{Layout: whole, Store: s}
 	return m.Aligning(ctx, p.layout, func(all *buildcache.Pointer) (reindex.Result, error) {
 		return reindex.Replace(ctx, p.layout, s, func(ctx context.Context, was *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
 			x, err := p.next(ctx, s, was, now)
@@ -441,13 +450,13 @@ func (p *Plan) stillThere(ctx context.Context, s mirror.Store, now, next *buildc
 			if err != nil {
 				return fmt.Errorf("view %s: %w", p.View, err)
 			}
-			names = append(names, layout.V3Spec(n))
+			names = append(names, document(n))
 		}
 	}
 	if len(names) == 0 {
 		return nil
 	}
-	there, err := buildcache.SurveyFor(ctx, buildcache.V3, s, names)
+	there, err := buildcache.SurveyFor(ctx, whole, s, names)
 	if err != nil {
 		return err
 	}

@@ -150,7 +150,7 @@ func (m Mirror) alignViews(ctx context.Context, out *Result, aligned map[string]
 		return err
 	}
 	for _, info := range views {
-		name, _ := layout.IsV3View(info.Name)
+		name, _ := m.Layout.ParseViewName(info.Name)
 		f, ok := m.Layout.View(name)
 		if version, done := aligned[name]; !ok || done && version == info.Version {
 			continue
@@ -168,11 +168,11 @@ func (m Mirror) alignViews(ctx context.Context, out *Result, aligned map[string]
 // views lists the pointers of the named indices.
 func (m Mirror) views(ctx context.Context) ([]mirror.Info, error) {
 	var views []mirror.Info
-	for info, err := range m.Store.List(ctx, mirror.Range{Prefix: layout.V3Indices}) {
+	for info, err := range m.Store.List(ctx, mirror.Range{Prefix: m.Layout.Pointers()}) {
 		if err != nil {
 			return nil, fmt.Errorf("list views: %w", err)
 		}
-		if name, ok := layout.IsV3View(info.Name); ok && layout.CheckView(name) == nil {
+		if name, ok := m.Layout.ParseViewName(info.Name); ok && layout.CheckView(name) == nil {
 			views = append(views, info)
 		}
 	}
@@ -255,7 +255,7 @@ func (m Mirror) Undoable(ctx context.Context) ([]Withdrawn, error) {
 		return nil, err
 	}
 	for _, info := range views {
-		name, _ := layout.IsV3View(info.Name)
+		name, _ := m.Layout.ParseViewName(info.Name)
 		f, ok := m.Layout.View(name)
 		if !ok {
 			continue

@@ -445,7 +445,7 @@ func (c *campaign) look(t *testing.T, w *world) state {
 			continue // it follows from the index, or is one that a pointer names, or named
 		case name == layout.V2Index:
 			content = records(t, content)
-		case name == layout.V3Index, buildcache.V3.IsView(name):
+		case strings.HasPrefix(name, layout.V3Indices) && strings.HasSuffix(name, "index.manifest.json"):
 			content = c.named(t, src, content)
 		}
 		s.objects[name] = sha256.Sum256(places.ReplaceAll(content, []byte("$1")))

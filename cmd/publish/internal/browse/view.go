@@ -118,7 +118,7 @@ func entries(ctx context.Context, r mirror.Reader) ([]viewEntry, error) {
 
 // readView reads the pointer of a view, and the view itself if the pointer does not say what it offers.
 func readView(ctx context.Context, r mirror.Reader, name string) (*buildcache.Pointer, *buildcache.Indices, error) {
-	l, _ := buildcache.V3.View(name)
+	l := buildcache.View(name)
 	p, err := l.ReadPointer(ctx, r)
 	if err == nil {
 		err = p.Broken

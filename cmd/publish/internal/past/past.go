@@ -12,7 +12,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/rollback"
 	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
@@ -56,11 +58,12 @@ func (c *common) layouts() ([]buildcache.Layout, error) {
 	if c.view == "" {
 		return all, nil
 	}
-	view, ok := buildcache.V3.View(c.view)
-	if !ok || c.layout == buildcache.V2.Name() {
-		return nil, cli.Fail(cli.ExitUsage, fmt.Errorf("--view %s: layout v2 has no views, and a name has parts of letters, digits and ._- with / between them", c.view))
+	view := buildcache.View(c.view)
+	err := layout.CheckView(c.view)
+	if c.layout != "" && c.layout != view.Name() {
+		err = errors.Join(fmt.Errorf("layout %s has no views", c.layout), err)
 	}
-	return []buildcache.Layout{view}, nil
+	return []buildcache.Layout{view}, cli.Usage(field.Wrap("view", err))
 }
 
 // An index is one of a mirror below the place that was named.
