@@ -392,12 +392,10 @@ func setPublisher(p *infra.Publisher, key, value string) (err error) {
 	case "expire-days":
 		p.ExpireDays, err = strconv.Atoi(value)
 	case "session-hours":
-		var hours int
-		hours, err = strconv.Atoi(value)
-		if err == nil && (hours < 1 || hours > 12) {
+		hours, wrong := strconv.Atoi(value)
+		if p.Session, err = time.Duration(hours)*time.Hour, wrong; err == nil && (hours < 1 || hours > 12) {
 			err = errors.New("IAM allows 1 to 12 hours")
 		}
-		p.Session = time.Duration(hours) * time.Hour
 	default:
 		return fmt.Errorf("%q is no key of a publisher", key)
 	}
