@@ -140,8 +140,25 @@ func (e *exporting) export(ctx context.Context, from, file string, want elsewher
 		return err
 	}
 	report.MarkIndexed()
+	if err := to.Need(ctx, neededOf(src, want.Held)); err != nil {
+		return err
+	}
 	finished = true
 	return to.Finish()
+}
+
+// neededOf are the packages of earlier files that those of a source need.
+func neededOf(src *source.Source, held map[spec.Hash]bool) (all []string) {
+	for _, m := range src.Mirrors {
+		for _, p := range m.Packages {
+			for _, n := range p.Spec.Nodes {
+				if held[n.Hash] {
+					all = append(all, string(n.Hash))
+				}
+			}
+		}
+	}
+	return all
 }
 
 // held are the packages that earlier files hold.
@@ -159,15 +176,23 @@ func (e *exporting) held(ctx context.Context) (map[spec.Hash]bool, error) {
 }
 
 func importCommand(env cli.Env) *cobra.Command {
-	c := copying{rules: cli.DefaultRules(), whole: true}
+	c := copying{rules: cli.DefaultRules()}
 	cmd := &cobra.Command{
 		GroupID: help.Publishing, Use: "import FILE TO", Short: "Take the packages of a tar file into a mirror", Long: importHelp, Args: cli.Arguments,
 		Example: "  publish import november.tar file:///srv/mirror",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.carryOut(cmd, args[0], args[1], nil, env, func(context.Context) ([]mirror.Reader, func() error, error) {
+			return c.carryOut(cmd, args[0], args[1], nil, env, func(ctx context.Context) ([]mirror.Reader, func() error, error) {
 				r, err := archive.Open(args[0])
 				if err != nil {
 					return nil, nil, cli.Fail(cli.ExitSource, err)
+				}
+				needs, err := r.Needs(ctx)
+				if err != nil {
+					return nil, nil, cli.Fail(cli.ExitSource, errors.Join(err, r.Close()))
+				}
+				c.needed = make(map[spec.Hash]bool)
+				for _, h := range needs {
+					c.needed[spec.Hash(h)] = true
 				}
 				return []mirror.Reader{r}, r.Close, nil
 			})

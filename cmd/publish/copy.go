@@ -22,6 +22,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 	"github.com/vantagecompute/slurm-factory-publish/publish/transfer"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
@@ -51,7 +52,7 @@ type copying struct {
 	target, from target.Config
 	selecting
 	rules        cli.Rules
-	whole        bool // what is needed and missing is an error
+	needed       map[spec.Hash]bool // without which what needs them is refused; known once FROM is open
 	output       cli.Output
 	catalog      bool
 	dryRun, json bool
@@ -169,7 +170,7 @@ func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []strin
 	if err = errors.Join(err, c.output.Check(), c.target.ValidateAt(to), c.check(), wrong); err != nil {
 		return cli.Usage(err)
 	}
-	want.Layout, want.NoKeys, want.Builds, want.View, want.Whole = o.Selection.Layout, o.Selection.NoKeys, c.builds, c.view, c.whole
+	want.Layout, want.NoKeys, want.Builds, want.View = o.Selection.Layout, o.Selection.NoKeys, c.builds, c.view
 	want.Anew = o.IfExists != publish.Skip || o.Sign.Resign
 	o.Promotion = c.promotion(o, append([]string{from}, c.others...), to, packages)
 	ctx, cancel := cli.WithTimeout(cmd.Context(), c.timeout)
@@ -179,6 +180,7 @@ func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []strin
 		return err
 	}
 	defer done()
+	want.Needed = c.needed
 	env.Output = c.output
 	screen := task.NewScreen(env)
 	screen.Introduce(from, to)

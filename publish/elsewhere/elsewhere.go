@@ -40,8 +40,9 @@ type Closure struct {
 	Anew bool
 	// Held are packages that come from somewhere else: they are left out, and may be needed. See Offered.
 	Held map[spec.Hash]bool
-	// Whole makes what is needed and not offered an error, also if everything is meant.
-	Whole bool
+	// Needed are packages without which those that need them are refused, also if everything is meant. What else a mirror needs and does not offer is
+	// said in a warning then.
+	Needed map[spec.Hash]bool
 }
 
 // ErrNoView reports that no mirror has the view that was asked for.
@@ -212,7 +213,7 @@ func (e *reading) holes(missing []closure.Lacking, lacks comparison) {
 		index := e.layout.IndexNames()[0]
 		switch {
 		case lacks.offers(l.Hash) || e.Held[l.Hash]:
-		case e.Everything() && !e.Whole:
+		case e.Everything() && !e.Needed[l.Hash]:
 			e.report(buildcache.Warning, index, l.String())
 		default:
 			e.refuse(&buildcache.Package{File: index, SpecName: l.SpecName}, l.String())
