@@ -188,7 +188,7 @@ func (d *decision) uncheckable(ctx context.Context) error {
 			continue
 		}
 		_, dir := d.out.format.Directories()
-		why := "is in neither SOURCE nor DESTINATION: put it there with `spack gpg publish`, or add it to the trusted keys"
+		why := "is offered by neither SOURCE nor DESTINATION: add it with `publish keys add`, or give it among the trusted keys"
 		if d.retired(by) {
 			why = "was retired: publish keys add offers it again"
 		} else if d.plan.options.Selection.NoKeys {

@@ -3,6 +3,8 @@ package keyring_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -304,5 +306,29 @@ func TestEightPublishersAndARetirement(t *testing.T) {
 	wg.Wait()
 	if offers(t, m, old) {
 		t.Error("it is offered")
+	}
+}
+
+// A publish from a mirror in which a key was retired offers that key nowhere, and says that clients cannot check what it has signed.
+func TestAKeyThatIsRetiredInTheSourceIsNotOffered(t *testing.T) {
+	for _, fixture := range []string{"v3-signed", "v2-signed"} {
+		f, _ := buildcache.LayoutNamed(fixture[:2])
+		dir := publishtest.Copied(t, fixture)
+		mark := buildcache.RetiredMark(f, old, true)
+		content, err := blob.ReadAll(mark.Content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, filepath.FromSlash(mark.Name)), content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		m := mirrortest.NewMem(t)
+		out := publishtest.MustPublish(t, m, dir, publish.Options{})
+		if named, there := publishtest.KeysIn(t, m.Snapshot()); len(named)+len(there) > 0 {
+			t.Errorf("%s: offered are %q, there are %q", fixture, named, there)
+		}
+		if len(publishtest.Warnings(out.Findings, "is offered by neither SOURCE nor DESTINATION")) != 1 {
+			t.Errorf("%s: %v", fixture, out.Findings)
+		}
 	}
 }

@@ -348,9 +348,15 @@ func (src *Source) readKeys(ctx context.Context, m *Mirror) error {
 		src.report(buildcache.Error, m.tree.path(dir), err.Error())
 		return nil
 	}
+	sizes := make(map[string]int64)
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil {
+			sizes[dir+e.Name()] = info.Size()
+		}
+	}
 	for _, e := range entries {
 		f, ok := m.Layout.ParseKeyName(dir + e.Name())
-		if !ok {
+		if !ok || sizes[m.Layout.RetiredKeyName(f)] > 0 { // retired keys are not offered, there or elsewhere
 			continue
 		}
 		objects, err := m.Layout.ReadKey(ctx, m.tree, f)
