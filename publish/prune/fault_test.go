@@ -211,3 +211,30 @@ func (s skewed) Stat(ctx context.Context, name string) (mirror.Info, error) {
 	info.Modified = info.Modified.Add(s.by)
 	return info, err
 }
+
+// A prune whose notice could not be renewed for so long that publishers may take it for dead deletes nothing more, also if the
+// renewal succeeds at last.
+func TestAPruneThatRenewsTooLateStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := aged(t, "v3-unsigned")
+		documents := len(packagesOf(m.Snapshot()))
+		late := &lateRenewal{Mem: m}
+		_, err := mustPlan(t, late, careful(Keep{Hashes: hashes("zlib")})).Apply(t.Context(), late, late, silent{})
+		if err == nil || !strings.Contains(err.Error(), "start again") {
+			t.Errorf("%v", err)
+		}
+		if n := len(packagesOf(m.Snapshot())); n != documents {
+			t.Errorf("%d of %d documents are left", n, documents)
+		}
+	})
+}
+
+// lateRenewal is a mirror that takes long to store a notice once the grace period is over.
+type lateRenewal struct{ *mirrortest.Mem }
+
+func (l *lateRenewal) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (mirror.Version, error) {
+	if u.Name == notice.Name && was != mirror.Absent {
+		time.Sleep(notice.Alive + time.Minute)
+	}
+	return l.Mem.Swap(ctx, u, was)
+}

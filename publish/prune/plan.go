@@ -27,8 +27,7 @@ type Plan struct {
 	Notes []mirror.Info
 	// Uploads were begun long ago and never completed.
 	Uploads []mirror.Leftover
-	// Abandoned says that a prune has died here. Until its notice is taken back, publishers that find their objects in the
-	// mirror wait for it.
+	// Abandoned says that a prune has died here, whose notice is to be taken back, with the objections to it.
 	Abandoned bool
 	// Findings say what is wrong with the mirror. An Error is the reason why something is not deleted.
 	Findings []buildcache.Finding

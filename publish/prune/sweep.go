@@ -63,10 +63,11 @@ func (p *Plan) Apply(ctx context.Context, target Target, d mirror.Deleter, progr
 	if err := s.prove(ctx); err != nil {
 		return s.out, err
 	}
+	s.renewed = time.Now()
 	if s.giver, err = notice.Give(ctx, target, s.run, p.options.Settle, p.options.Alone); err != nil {
 		return s.out, err
 	}
-	s.renewed, s.began = time.Now(), time.Now()
+	s.began = time.Now()
 	err = s.steps(ctx)
 	if err != nil && s.waiting { // nothing is on its way
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
@@ -94,7 +95,7 @@ type sweep struct {
 
 	began   time.Time // when notice was given
 	changed time.Time // when clients could last have learnt of what is about to go
-	renewed time.Time // when the notice was renewed last
+	renewed time.Time // when the notice was renewed last, or a moment before
 	skew    time.Duration
 	single  bool // only single objects are deleted on a condition
 	waiting bool
@@ -226,18 +227,33 @@ func (s *sweep) wait(ctx context.Context, why string) error {
 // renewal is how often the notice is renewed.
 const renewal = notice.Alive / 6
 
+// renew renews the notice. From its error on nothing may be deleted: publishers may have taken this prune for dead.
 func (s *sweep) renew(ctx context.Context) error {
-	if time.Since(s.renewed) < renewal {
+	if sinceWall(s.renewed) < renewal {
 		return nil
 	}
-	if time.Since(s.renewed) > notice.Alive {
-		return errors.New("this host was asleep for too long, and another prune may have begun: start again")
+	if err := s.awake(); err != nil {
+		return err
 	}
+	began := time.Now()
 	if err := s.giver.Renew(ctx); err != nil {
 		return err
 	}
-	s.renewed = time.Now()
+	s.renewed = began
+	return s.awake()
+}
+
+// awake makes sure that the notice is young enough.
+func (s *sweep) awake() error {
+	if sinceWall(s.renewed) > notice.Alive {
+		return errors.New("this host was asleep, or the storage did not answer, for too long, and another prune may have begun: start again")
+	}
 	return nil
+}
+
+// sinceWall is how long ago t was, also if the host was suspended since: then only the clock on the wall has gone on.
+func sinceWall(t time.Time) time.Duration {
+	return max(time.Since(t), time.Now().Round(0).Sub(t.Round(0)))
 }
 
 // deleteDocuments deletes documents, dependents first.

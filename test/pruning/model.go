@@ -16,6 +16,8 @@ const (
 	young = 1 // up to which age a publisher relies on what it has sent
 	grace = 2 // for how long a client works with an index, and a prune waits
 	old   = 3 // from which age a prune deletes
+	alive = 1 // how old its notice is when a prune renews it at the latest
+	dead  = 2 // from which age on of a notice its prune counts as dead
 )
 
 // A Fault is a condition that is left out.
@@ -38,6 +40,8 @@ const (
 	DeletesYoung   Fault = "a prune deletes what is young"
 	ContentFirst   Fault = "a prune deletes content before documents"
 	StillOffered   Fault = "a prune does not withdraw the offer first"
+	NoRenewal      Fault = "a prune does not renew its notice before it deletes"
+	SleepsOn       Fault = "a prune goes on whose notice it could not renew in time"
 	PointerIgnored Fault = "a publisher replaces the index whatever it has become"
 )
 
@@ -89,6 +93,7 @@ type State struct {
 	documentAge, contentAge uint8
 	offered                 bool // by the index
 	notice, objection       bool
+	noticeAge               uint8 // since it was renewed
 
 	publisher struct {
 		at                          publisherPhase
@@ -151,9 +156,12 @@ func (s State) tick() State {
 		most uint8
 	}{
 		{&s.documentAge, old}, {&s.contentAge, old}, {&s.publisher.checked, fresh + 1}, {&s.publisher.sent, young + 1},
-		{&s.healer.checked, fresh + 1}, {&s.pruner.since, grace}, {&s.client.age, grace}, {&s.locked.age, grace},
+		{&s.healer.checked, fresh + 1}, {&s.pruner.since, grace}, {&s.noticeAge, dead}, {&s.client.age, grace}, {&s.locked.age, grace},
 	} {
 		*t.at = min(*t.at+1, t.most)
+	}
+	if !s.notice {
+		s.noticeAge = 0
 	}
 	s.pruner.listed = false
 	for _, r := range []*reading{&s.client, &s.locked} {

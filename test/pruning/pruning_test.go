@@ -25,7 +25,7 @@ func TestAPruneDeletesNothingThatIsNeeded(t *testing.T) {
 func TestEachConditionOfAPruneIsNeeded(t *testing.T) {
 	for _, fault := range []Fault{
 		NoNotice, NotAgain, NoPatience, StaleCheck, HealsBlindly, HealsUnseen, PointerIgnored,
-		Disobedient, SlowRequest, NoFirstGrace, NoSecondGrace, NoSecondLook, DeletesYoung, ContentFirst, StillOffered,
+		Disobedient, SlowRequest, NoFirstGrace, NoSecondGrace, NoSecondLook, DeletesYoung, ContentFirst, StillOffered, NoRenewal, SleepsOn,
 	} {
 		m := Model{Fault: fault}
 		states, err := m.Check(30_000_000)

@@ -58,7 +58,7 @@ func (m *Model) publish(s State) []State {
 		p.checked = 0
 		if p.at = looking; s.notice {
 			s.objection = true
-			if p.at = waiting; m.Fault == NoPatience {
+			if p.at = waiting; m.Fault == NoPatience || s.noticeAge >= dead {
 				p.at = looking
 			}
 		}
@@ -119,7 +119,7 @@ func (m *Model) heal(s State) []State {
 		}
 	case asking:
 		h.checked = 0
-		if h.at = checking; s.notice {
+		if h.at = checking; s.notice && s.noticeAge < dead {
 			h.at = searching
 		} else if m.Fault == HealsUnseen {
 			h.at = healing
@@ -158,7 +158,10 @@ func (m *Model) prune(s State) []State {
 		}
 		p.at = noticing
 	case noticing:
-		s.notice, p.since, p.at = true, 0, withdrawing
+		if s.notice && s.noticeAge <= alive { // another prune may be at work
+			return nil
+		}
+		s.notice, s.noticeAge, p.since, p.at = true, 0, 0, withdrawing
 	case withdrawing:
 		if p.document && s.offered && m.Fault != StillOffered {
 			s.setOffer(false)
@@ -167,7 +170,7 @@ func (m *Model) prune(s State) []State {
 		p.at = pausing
 	case pausing:
 		if p.since < grace && m.Fault != NoFirstGrace {
-			return nil
+			return m.renews(s)
 		}
 		p.at = lookingAgain
 	case lookingAgain:
@@ -179,8 +182,8 @@ func (m *Model) prune(s State) []State {
 			p.at = lookingAtContent
 		}
 	case listing:
-		m.list(&s)
 		p.at = deletingDocument
+		m.list(&s)
 	case deletingDocument:
 		if p.document && !p.listed && m.Fault != SlowRequest {
 			p.at = listing
@@ -197,7 +200,7 @@ func (m *Model) prune(s State) []State {
 		}
 	case pausingAgain:
 		if p.document && p.since < grace && m.Fault != NoSecondGrace {
-			return nil
+			return m.renews(s)
 		}
 		p.at = lookingAtContent
 	case lookingAtContent:
@@ -206,8 +209,8 @@ func (m *Model) prune(s State) []State {
 		}
 		p.at = listingAgain
 	case listingAgain:
-		m.list(&s)
 		p.at = deletingContent
+		m.list(&s)
 	case deletingContent:
 		if p.content && !p.listed && m.Fault != SlowRequest {
 			p.at = listingAgain
@@ -226,8 +229,24 @@ func (m *Model) prune(s State) []State {
 	return []State{s}
 }
 
-// list lists the objections, and obeys them.
+// renews is a prune that waits and renews its notice.
+func (m *Model) renews(s State) []State {
+	if s.noticeAge == 0 || s.noticeAge > alive && m.Fault != SleepsOn {
+		return nil // or it has died
+	}
+	s.noticeAge = 0
+	return []State{s}
+}
+
+// list renews the notice, lists the objections, and obeys them. A prune that could not renew its notice in time stops.
 func (m *Model) list(s *State) {
+	if s.noticeAge > alive && m.Fault != SleepsOn && m.Fault != NoRenewal {
+		s.pruner = State{}.pruner
+		return
+	}
+	if m.Fault != NoRenewal {
+		s.noticeAge = 0
+	}
 	s.pruner.listed = true
 	if s.objection && m.Fault != Disobedient {
 		s.pruner.document, s.pruner.content = false, false

@@ -9,19 +9,24 @@
 //	wait Fresh and longer                         store an objection, wait as long as the notice says, and
 //	list all documents again                      look whether what it has found is still there
 //	before each request that deletes:           store the document, within Fresh
+//	  renew the notice, or stop
 //	  list the objections; obey them
 //	  end the request within half of the time
 //	remove the notice
 //
 // A publisher that sees no notice has stored its document before the pruner lists the documents. One that sees the notice
-// objects; the pruner obeys, or its last request that did not know of the objection has ended when the publisher looks. A pruner
-// that dies leaves its notice, which costs such publishers that wait, until a prune is run again.
+// objects; the pruner obeys, or its last request that did not know of the objection has ended when the publisher looks.
+//
+// A pruner that dies leaves its notice. One at work has renewed it less than Alive ago whenever it deletes, so a notice that is older
+// than Dead is no reason to wait: no request that deletes is under way. A publisher finds out the age by the clock of the mirror, from its
+// objection, which it has stored all the same: a pruner that was only slow stops, and one that did not would find it.
 //
 // What is stored less than Young ago needs no objection: a pruner spares it.
 package notice
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,8 +59,11 @@ const (
 	// Young is the age up to which a publisher may rely on an object without an objection. A pruner deletes nothing that is
 	// less than twice as old, so the two may count differently.
 	Young = 30 * time.Minute
-	// Alive is how old the notice of a pruner at work gets: it is renewed more often.
+	// Alive is how old the notice of a pruner at work gets: it is renewed more often. One that could not renew it in time stops.
 	Alive = 3 * time.Minute
+	// Dead is how old a notice is, and Settle on top of that, when no pruner can be at work: its last request has ended. That is more
+	// than Alive because the clocks of several hosts may be that of the mirror, if it is a directory.
+	Dead = 10 * time.Minute
 )
 
 // A Notice says that a pruner is at work, or was when it died.
@@ -134,9 +142,9 @@ type objection struct {
 }
 
 // Object keeps a pruner from deleting objects, and returns when none that it had begun to delete can still go. It reports
-// whether a pruner is at work: then the caller looks whether the objects are there. Without one nothing is stored. quiet is when none
-// was seen; zero if that is not known.
-func Object(ctx context.Context, s Store, names []string, quiet time.Time) (atWork bool, err error) {
+// whether there is a notice: then the caller looks whether the objects are there. Without one nothing is stored. quiet is when none
+// was seen; zero if that is not known. It does not wait for a pruner that has died.
+func Object(ctx context.Context, s Store, names []string, quiet time.Time) (noticed bool, err error) {
 	if len(names) == 0 || time.Since(quiet) < Recent {
 		return false, nil
 	}
@@ -144,14 +152,12 @@ func Object(ctx context.Context, s Store, names []string, quiet time.Time) (atWo
 	if err != nil || n == nil {
 		return false, err
 	}
-	sorted := slices.Compact(slices.Sorted(slices.Values(names)))
-	text, err := json.Marshal(objection{sorted})
+	dead, err := n.object(ctx, s, names)
 	if err != nil {
-		return true, err
-	}
-	u := upload(Objections+n.Run+"-"+blob.DigestOf(text).String()[:32], text, layout.Immutable)
-	if err := s.Create(ctx, u); err != nil {
 		return true, fmt.Errorf("a prune is at work, and it cannot be kept from deleting what is to be published: %w", err)
+	}
+	if dead {
+		return true, nil
 	}
 	select {
 	case <-ctx.Done():
@@ -159,6 +165,26 @@ func Object(ctx context.Context, s Store, names []string, quiet time.Time) (atWo
 	case <-time.After(n.Settle):
 		return true, nil
 	}
+}
+
+// object stores an objection, and tells by it whether the pruner has died.
+func (n *Notice) object(ctx context.Context, s Store, names []string) (dead bool, err error) {
+	text, err := json.Marshal(objection{slices.Compact(slices.Sorted(slices.Values(names)))})
+	if err != nil {
+		return false, err
+	}
+	name := Objections + n.Run + "-" + rand.Text() // a new one each time: its age is wanted
+	if err := s.Create(ctx, upload(name, text, layout.Immutable)); err != nil {
+		if errors.Is(err, mirror.ErrDenied) && time.Since(n.Stored) > Young { // its own clock is all that it has
+			return true, nil
+		}
+		return false, err
+	}
+	info, err := s.Stat(ctx, name)
+	if errors.Is(err, mirror.ErrNotExist) {
+		return false, nil // a prune has ended
+	}
+	return info.Modified.Sub(n.Stored) > Dead+n.Settle, err
 }
 
 func upload(name string, text []byte, caching string) mirror.Upload {
@@ -169,13 +195,19 @@ func upload(name string, text []byte, caching string) mirror.Upload {
 var ErrAtWork = errors.New("a prune of this mirror is at work")
 
 // Refuse returns ErrAtWork if a pruner is at work. It is for a writer that makes an index of all that it finds, and so can offer
-// what the pruner is about to delete. The notice of a pruner that died does not last.
-func Refuse(ctx context.Context, r Reader) error {
-	n, err := Read(ctx, r)
-	if err == nil && n != nil && time.Since(n.Stored) < Young {
-		err = fmt.Errorf("%w, since %s: try again when it has ended", ErrAtWork, n.Began.UTC().Format(time.RFC3339))
+// what the pruner is about to delete.
+func Refuse(ctx context.Context, s Store) error {
+	n, err := Read(ctx, s)
+	if err != nil || n == nil {
+		return err
 	}
-	return err
+	if time.Since(n.Stored) > Dead { // by a clock that may be wrong
+		dead, err := n.object(ctx, s, nil)
+		if dead || err != nil && !errors.Is(err, mirror.ErrDenied) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w, since %s: try again when it has ended", ErrAtWork, n.Began.UTC().Format(time.RFC3339))
 }
 
 // A Giver gives notice, for a pruner. It is not safe for concurrent use.

@@ -222,7 +222,7 @@ var failures = []row{
 	is(ExitUsage, catalog.ErrForeign).then(Lasting).
 		hint("move the index.html that is there out of the way, or leave the page out"),
 	is(ExitIndex, notice.ErrAtWork).
-		hint("it ends by itself; the notice of one that was killed goes when `publish prune --yes` is run again"),
+		hint("it ends by itself; one that was killed counts as ended ten minutes later"),
 	words(ExitIndex, reindex.ErrUnresolved, func(w Words) string { return w.Unresolved }),
 
 	// Where the destination is, and whether it answers as it should.
