@@ -42,6 +42,7 @@ func (a *application) writeIndex(ctx context.Context, m *running) error {
 	}
 	a.withdrawn(m, now.Pointer)
 	m.out.Index.Changes, m.out.Index.Result = now.Written, now
+	m.out.Index.Healed = slices.DeleteFunc(slices.Clone(planned.Healed), func(id string) bool { return slices.Contains(now.LeftOut, id) })
 	// If another publisher has already merged what this one has, nothing is written, but caches may have
 	// what was there before.
 	if now.Written || now.Version() != planned.Version() {

@@ -74,7 +74,7 @@ func (m *running) relied(long bool) relied {
 	viewed := slices.ContainsFunc(m.Views, func(v View) bool { return v.Index.Changes }) // and names what was found
 	for i := range m.out.Packages {
 		p := &m.out.Packages[i]
-		stores := viewed || written[p.File] || slices.ContainsFunc(p.Blobs, func(o buildcache.Object) bool { return sent[o.Name] })
+		stores := viewed || written[p.File] || m.merge.Revives(p.Hash) || slices.ContainsFunc(p.Blobs, func(o buildcache.Object) bool { return sent[o.Name] })
 		if p.Status == Rejected || !stores {
 			continue
 		}
@@ -97,7 +97,7 @@ func (m *running) relied(long bool) relied {
 func (a *application) sendAgain(ctx context.Context, m *running, o buildcache.Object, p *buildcache.Package) error {
 	if o.Name != p.File {
 		if o.Content == nil {
-			return fmt.Errorf("%s was deleted from the destination while %s was published, and SOURCE does not have it", o.Name, p.ID())
+			return deleted(o, p)
 		}
 		return a.put(ctx, m, Write{Object: o})
 	}
@@ -117,6 +117,10 @@ func (a *application) sendAgain(ctx context.Context, m *running, o buildcache.Ob
 	return nil
 }
 
+func deleted(o buildcache.Object, p *buildcache.Package) error {
+	return fmt.Errorf("%s was deleted from the destination while %s was published: publish it again", o.Name, p.ID())
+}
+
 // sendLost sends again what is gone of the packages that are to be indexed, and returns those that still are. To spack buildcache
 // prune, a blob that is older than the index and that no document names yet is an orphan. What was only found in the mirror is
 // left out once it is gone.
@@ -128,20 +132,18 @@ func (a *application) sendLost(ctx context.Context, m *running, now *buildcache.
 	if err != nil {
 		return nil, err
 	}
-	adds = slices.DeleteFunc(slices.Clone(adds), func(p *buildcache.Package) bool {
-		found := len(gone[p]) > 0 && m.merge != nil && slices.Contains(m.merge.Healed, p)
-		if found {
-			delete(gone, p)
-		}
-		return found
-	})
+	found := func(p *buildcache.Package) bool {
+		return len(gone[p]) > 0 && m.merge != nil && slices.Contains(m.merge.Healed, p) && !m.published[p.Hash]
+	}
+	adds = slices.DeleteFunc(slices.Clone(adds), found)
 	blobs := make(map[string]bool)
 	var documents []Write
 	for p, objects := range gone {
 		for _, o := range objects {
 			switch {
+			case found(p): // left out
 			case o.Content == nil:
-				return nil, fmt.Errorf("%s was deleted from the destination while %s was published, and SOURCE does not have it", o.Name, p.ID())
+				return nil, deleted(o, p)
 			case o.Name == p.File:
 				w, err := a.signed(ctx, Write{Object: o, pkg: p})
 				if err != nil {

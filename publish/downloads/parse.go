@@ -162,7 +162,7 @@ func unescaped(path string) string {
 
 // bucketLine is the form of S3's server access log: owner, bucket, [time], address, requester, request id, operation, key, "request",
 // status, error, bytes.
-var bucketLine = regexp.MustCompile(`^[0-9a-f]+ [a-z0-9.-]+ \[(\d{2}/\w{3}/\d{4}):[^\]]*\] \S+ (\S+) \S+ (\S+) (\S+) "(?:[^"\\]|\\.)*" (\d{3}|-) \S+ (\d+|-) `)
+var bucketLine = regexp.MustCompile(`^[0-9a-f]+ [a-z0-9.-]+ \[(\d{2}/\w{3}/\d{4}):[^\]]*\] \S+ (\S+) \S+ (\S+) (\S+) (?:"(?:[^"\\]|\\.)*"|-) (\d{3}|-) \S+ (\d+|-) `)
 
 // bucketLog reads S3's server access log. What CloudFront reads there is in CloudFront's own log.
 func bucketLog(line string) (r request, keep, ok bool) {
@@ -174,7 +174,7 @@ func bucketLog(line string) (r request, keep, ok bool) {
 	if err != nil {
 		return r, false, false
 	}
-	if m[3] != "REST.GET.OBJECT" || m[5] != "200" && m[5] != "206" || strings.HasPrefix(m[2], "svc:cloudfront") {
+	if m[3] != "REST.GET.OBJECT" && m[3] != "WEBSITE.GET.OBJECT" || m[5] != "200" && m[5] != "206" || strings.HasPrefix(m[2], "svc:cloudfront") {
 		return r, false, true
 	}
 	name, err := url.QueryUnescape(m[4]) // which S3 escapes twice

@@ -79,11 +79,16 @@ func useOf(line string, names []string) (use, error) {
 		return use{}, errForm
 	}
 	at, err := time.Parse("02/Jan/2006:15:04:05 -0700", m[1])
-	return use{at: at, method: m[2], path: m[3], status: m[4]}, err
+	u := use{at: at, path: m[3], status: m[4]}
+	if m[2] == "REST.GET.OBJECT" || m[2] == "WEBSITE.GET.OBJECT" {
+		u.method = "GET"
+	}
+	return u, err
 }
 
-// anyBucketLine is the beginning of a line of S3's server access log, whatever the operation: see bucketLine.
-var anyBucketLine = regexp.MustCompile(`^\S+ \S+ \[([^\]]+)\] \S+ \S+ \S+ [A-Z]+\.([A-Z]+)\.\S+ (\S+) (?:"[^"]*"|-) (\d{3}|-)`)
+// anyBucketLine is the beginning of a line of S3's server access log, whatever the operation: REST.GET.OBJECT, REST.GET.OBJECT_TAGGING,
+// BATCH.DELETE.OBJECT, S3.EXPIRE.OBJECT, S3.TRANSITION_SIA.OBJECT, SOAP.CreateBucket, or - where it is not known. See bucketLine.
+var anyBucketLine = regexp.MustCompile(`^\S+ \S+ \[([^\]]+)\] \S+ \S+ \S+ ((?:[A-Z][A-Z0-9]+\.[\w.]+)|-) (\S+) (?:"(?:[^"\\]|\\.)*"|-) (\d{3}|-)`)
 
 func useOfCloudFront(field fields) (use, error) {
 	at, err := time.Parse("2006-01-02 15:04:05", field("date")+" "+field("time"))

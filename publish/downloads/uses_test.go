@@ -29,6 +29,16 @@ const ofJSON = `{"date":"2026-01-02","time":"03:04:05","cs-method":"GET","sc-sta
 const ofBucket = `79a5 cache [02/Jan/2026:03:04:05 +0000] 192.0.2.3 79a5 3E57 REST.GET.OBJECT x/build_cache/linux/gcc/zlib-1.3.1/linux-zlib-1.3.1-` + zlib + `.spack "GET /x HTTP/1.1" 206 - 2662992 3462992 70 10 "-" "curl/7.15.1" - - -
 79a5 cache [03/Mar/2026:03:04:05 +0000] 192.0.2.3 - 3E57 REST.GET.OBJECT x/v3/manifests/spec/munge/munge-0.5.16-` + munge + `.spec.manifest.json "GET /x HTTP/1.1" 403 AccessDenied 243 - 70 - "-" "curl" -
 79a5 cache [03/Mar/2026:03:04:05 +0000] 192.0.2.3 - 3E57 BATCH.DELETE.OBJECT x - 204 - - - - - - - -
+` + others
+
+// others are lines of S3's server access log that tell of no download.
+const others = `79a5 cache [02/Feb/2026:03:04:05 +0000] - AmazonS3 3E58 S3.EXPIRE.OBJECT x/v3/manifests/spec/munge/munge-0.5.16-` + munge + `.spec.manifest.json "-" - - - 3462992 - - "-" "-" - 9vKB - - - - - - - -
+79a5 cache [02/Feb/2026:03:04:06 +0000] - AmazonS3 3E59 S3.TRANSITION_SIA.OBJECT x "-" - - - 3462992 - - "-" "-" - 9vKB - - - - - - - -
+79a5 cache [02/Feb/2026:03:04:06 +0000] - AmazonS3 3E59 S3.CREATE.DELETEMARKER x - - - - - - - - - - - - - - - - - - -
+79a5 cache [02/Feb/2026:03:04:07 +0000] 192.0.2.3 79a5 3E60 REST.GET.OBJECT_TAGGING x/munge-0.5.16-` + munge + `.spec.manifest.json "GET /x?tagging HTTP/1.1" 200 - 113 - 7 - "-" "curl" - - -
+79a5 cache [02/Feb/2026:03:04:07 +0000] 192.0.2.3 79a5 3E60 REST.COPY.OBJECT_GET x/munge-0.5.16-` + munge + `.spec.manifest.json - 200 - - 113 - - - - - - -
+79a5 cache [02/Feb/2026:03:04:08 +0000] 192.0.2.3 79a5 3E61 SOAP.CreateBucket - "POST /soap HTTP/1.1" 200 - 113 - 7 - "-" "a \"quoted\" agent" - - -
+79a5 cache [02/Feb/2026:03:04:08 +0000] 192.0.2.3 - - - - - 400 BadRequest - - - - - - - - -
 `
 
 // A package was used when its document or its tarball was answered, and not when it was asked for in vain.
@@ -68,4 +78,24 @@ func FuzzAdd(f *testing.F) {
 		f.Add(log)
 	}
 	f.Fuzz(func(t *testing.T, log string) { _ = new(Uses).Add(strings.NewReader(log)) })
+}
+
+// A log of S3 may begin with any operation, and downloads from a website endpoint are downloads.
+func TestALogThatBeginsWithAnotherOperation(t *testing.T) {
+	for _, line := range strings.SplitAfter(strings.TrimSpace(others), "\n") {
+		line = strings.TrimSpace(line)
+		if formatOf(line) == nil {
+			t.Errorf("not recognised: %s", line)
+		} else if _, keep, ok := bucketLog(line); keep || !ok {
+			t.Errorf("keep %t, understood %t: %s", keep, ok, line)
+		}
+	}
+	site := strings.ReplaceAll(strings.SplitAfter(ofBucket, "\n")[0], "REST.GET", "WEBSITE.GET")
+	var u Uses
+	if err := u.Add(strings.NewReader(site)); err != nil || !u.Since(time.Time{})[zlib] {
+		t.Errorf("%v, %+v", err, u)
+	}
+	if _, keep, ok := bucketLog(strings.TrimSpace(site)); !keep || !ok {
+		t.Errorf("keep %t, understood %t: %s", keep, ok, site)
+	}
 }

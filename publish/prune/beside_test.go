@@ -119,11 +119,7 @@ func stops(t *testing.T, before func(mirrortest.Call) bool, pause time.Duration)
 	if err := publishtest.NewReader().Look(m.Snapshot()); err != nil {
 		t.Error(err)
 	}
-	found := false
-	for h, r := range publishtest.IndexOf(t, m.Snapshot(), "v3") {
-		found = found || h == known["munge"] && r.InBuildcache
-	}
-	if !found {
+	if !offers(t, m, "munge") {
 		t.Error("munge is not offered")
 	}
 }
@@ -268,4 +264,93 @@ func (s slow) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (mi
 func (s slow) Delete(ctx context.Context, name string, was mirror.Version) error {
 	s.take()
 	return s.Store.Delete(ctx, name, was)
+}
+
+// A package that a prune has taken out of the index, and is about to delete, is published again at any moment of it: a publisher that
+// succeeds has its package in the index, and a client can install it when the prune has ended.
+func TestAPackageIsPublishedAgainBesideAPrune(t *testing.T) {
+	for _, after := range []time.Duration{time.Second, time.Minute, 14*time.Minute + 50*time.Second, 15*time.Minute + 10*time.Second, 29 * time.Minute, time.Hour} {
+		for _, killed := range []bool{false, true} {
+			t.Run(fmt.Sprint(after, " killed ", killed), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := publishtest.EmptyMirror(t)
+					dir := publishtest.Original("v3-unsigned")
+					publishtest.MustPublish(t, m, dir, publishtest.Only("munge"))
+					publishtest.MustPublish(t, m, dir, publishtest.Only("zlib"))
+					time.Sleep(30 * day)
+					var pruner mirrortest.Store = m
+					if killed {
+						b := mirrortest.Break(m)
+						b.AfterEach(func(c mirrortest.Call) {
+							if c.Op == mirrortest.Swap && c.Name == layout.V3Index {
+								time.Sleep(100 * day) // killed right after the index, as everybody else sees it
+							}
+						})
+						pruner = b
+					}
+					pruned := make(chan error, 1)
+					go func() {
+						p, err := New(t.Context(), pruner, careful(Keep{Hashes: hashes("zlib")}))
+						if err == nil {
+							_, err = p.Apply(t.Context(), pruner, m, silent{})
+						}
+						pruned <- err
+					}()
+					time.Sleep(after)
+					out, err := publishtest.PublishTo(t, m, dir, publishtest.Only("munge"))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if w := publishtest.Warnings(out.Findings, "munge"); len(w) > 0 {
+						t.Errorf("%v", w)
+					}
+					if !offers(t, m, "munge") {
+						t.Error("munge is not offered")
+					}
+					if err := <-pruned; err != nil && !killed {
+						t.Error(err)
+					}
+					if err := publishtest.NewReader().Look(m.Snapshot()); err != nil {
+						t.Error(err)
+					}
+					if !offers(t, m, "munge") {
+						t.Error("munge is not offered any more")
+					}
+				})
+			})
+		}
+	}
+}
+
+// A package that is only found in the mirror while a prune is at work is left to the next publisher: nobody is told that it was healed, and
+// no other publisher takes it along.
+func TestWhatAPruneTookOutIsNotHealedBesideIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := publishtest.EmptyMirror(t)
+		dir := publishtest.Original("v3-unsigned")
+		publishtest.MustPublish(t, m, dir, publishtest.Only("munge"))
+		time.Sleep(30 * day)
+		pruned := make(chan error, 1)
+		go func() {
+			o := careful(Keep{Newer: day})
+			o.AllowEmpty = true
+			_, err := mustPlan(t, m, o).Apply(t.Context(), m, m, silent{})
+			pruned <- err
+		}()
+		time.Sleep(time.Minute)
+		out := publishtest.MustPublish(t, m, dir, publishtest.Only("zlib"))
+		if ix := out.Mirrors[0].Index; len(ix.Healed) > 0 || len(publishtest.Warnings(out.Findings, "at work")) == 0 {
+			t.Errorf("healed %v, %v", ix.Healed, out.Findings)
+		}
+		if err := <-pruned; err != nil {
+			t.Error(err)
+		}
+		wantWhole(t, m)
+	})
+}
+
+func offers(t *testing.T, m *mirrortest.Mem, name string) bool {
+	t.Helper()
+	r, ok := publishtest.IndexOf(t, m.Snapshot(), "v3")[known[name]]
+	return ok && r.InBuildcache
 }

@@ -3,6 +3,7 @@ package reindex
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
@@ -47,18 +48,21 @@ type Moved func(ctx context.Context, now *buildcache.Pointer, adds []*buildcache
 // Write replaces the index by what was decided. Of many publishers one leads and takes the others along: see package lead. Each
 // succeeds only when the index offers its packages: because it has written or read that index, or because receipts say so.
 func (m *Merge) Write(ctx context.Context, f buildcache.Layout, s mirror.Store, moved Moved) (Result, error) {
-	names := make([]string, len(m.adds))
-	for i, p := range m.adds {
-		names[i] = p.File
-	}
 	c := &contest{
-		layout: f, store: s, trust: m.trust, moved: moved, me: lead.New(s, f.IndexID(), names, announced(m.adds)),
+		layout: f, store: s, trust: m.trust, moved: moved,
 		planned: m.Was, was: m.Was, next: m.next, adds: m.adds, found: m.found, relied: time.Now(), healed: make(map[*buildcache.Package]bool),
 		out: Result{Before: m.Before, After: m.After, Audiences: m.Audiences, Pointer: m.Was},
 	}
 	for _, p := range m.Healed {
 		c.healed[p] = !m.published[p.Hash]
 	}
+	// What a prune may be about to delete is announced to nobody: a leader would take it along.
+	announce := slices.DeleteFunc(slices.Clone(m.adds), c.isOld)
+	names := make([]string, len(announce))
+	for i, p := range announce {
+		names[i] = p.File
+	}
+	c.me = lead.New(s, f.IndexID(), names, announced(announce))
 	m.next = nil // so that only one index is in memory when another one has to be read
 	err := compete(ctx, func() error { return c.round(ctx) })
 	return c.out, err

@@ -148,6 +148,12 @@ const (
 	coverageEntry = 38
 )
 
+// Revives reports whether the index lacked a package that is published and that the mirror holds already: a prune may have taken it
+// out, and be about to delete it.
+func (m *Merge) Revives(h spec.Hash) bool {
+	return m != nil && m.published[h] && slices.ContainsFunc(m.Healed, func(p *buildcache.Package) bool { return p.Hash == h })
+}
+
 // Without is the same merge without some of its packages.
 func (m *Merge) Without(refused func(*buildcache.Package) bool) *Merge {
 	out := *m
@@ -267,6 +273,8 @@ type Result struct {
 	// Of an index that was rebuilt: what it offers, and warnings about what it leaves out.
 	Packages []spec.Hash
 	Findings []buildcache.Finding
+	// LeftOut were found in the mirror and are not added after all: a prune is at work.
+	LeftOut []string
 }
 
 // Digest identifies the index that the mirror has; empty if it has none.

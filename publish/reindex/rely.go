@@ -22,12 +22,19 @@ func (c *contest) rely(ctx context.Context) error {
 	return c.leaveOld(ctx)
 }
 
+// isOld reports whether a package was found in the mirror and is not young: a prune may be about to delete it. Of those that are published, the
+// publisher has kept it from that: see Merge.Revives.
+func (c *contest) isOld(p *buildcache.Package) bool {
+	stored, found := c.found[p]
+	return found && c.healed[p] && time.Since(stored) > notice.Young
+}
+
 // leaveOld leaves out of what was found in the mirror that which is not young, if a prune is at work or has deleted it. What stays
 // is found again by the next publisher.
 func (c *contest) leaveOld(ctx context.Context) error {
 	var old []*buildcache.Package
 	for _, p := range c.adds {
-		if stored, found := c.found[p]; found && time.Since(stored) > notice.Young {
+		if c.isOld(p) {
 			old = append(old, p)
 		}
 	}
@@ -54,6 +61,9 @@ func (c *contest) leaveOld(ctx context.Context) error {
 		}
 	}
 	if len(out) > 0 {
+		for p := range out {
+			c.out.LeftOut = append(c.out.LeftOut, p.ID())
+		}
 		c.adds = slices.DeleteFunc(slices.Clone(c.adds), func(p *buildcache.Package) bool { return out[p] })
 		c.next = nil
 	}
