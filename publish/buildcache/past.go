@@ -17,15 +17,17 @@ func (p *Pointer) Recall(ctx context.Context, f Layout, r mirror.Reader, l mirro
 	if p.Generation > 0 {
 		return nil
 	}
-	records, err := history.Latest(ctx, r, l, f.IndexID())
+	records, newest, err := history.Latest(ctx, r, l, f.IndexID())
 	if err != nil && !errors.Is(err, mirror.ErrDenied) {
 		return fmt.Errorf("history: %w", err)
 	}
 	if p.Recalled = true; p.Version != mirror.Absent {
 		p.Generation = 1
 	}
+	if newest > 0 {
+		p.Generation = newest + 1
+	}
 	for _, last := range records {
-		p.Generation = last.Generation + 1
 		p.Past = p.Past.And(last.Past)
 	}
 	return nil

@@ -106,13 +106,13 @@ func (p *Pointer) proved() []string {
 }
 
 // PointerForUpdate reads what a publisher must know of the index before it writes. Which packages are kept out is read from the
-// history where another program has replaced the pointer.
+// history where another program has replaced or removed the pointer.
 func PointerForUpdate(ctx context.Context, f Layout, r mirror.Reader) (*Pointer, error) {
 	p, err := f.ReadPointer(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	if l, ok := r.(mirror.Lister); ok && p.Version != mirror.Absent {
+	if l, ok := r.(mirror.Lister); ok {
 		if err := p.Recall(ctx, f, r, l); err != nil {
 			return nil, err
 		}

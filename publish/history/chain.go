@@ -12,8 +12,11 @@ type Entry struct {
 	Record
 	// Foreign says that another program wrote the index, so little is known of it.
 	Foreign bool `json:"foreign,omitempty"`
-	// Lost says that the record is gone. What was before is not known then.
+	// Lost says that the record is gone or damaged. What was before is known only if a record is there of which it follows that it is the
+	// one before.
 	Lost bool `json:"lost,omitempty"`
+	// Damaged says why a record that is there is lost.
+	Damaged string `json:"damaged,omitempty"`
 }
 
 // A Head is the index that a mirror has, as its pointer says.
@@ -47,7 +50,13 @@ func Chain(ctx context.Context, r mirror.Reader, head Head, yield func(Entry) bo
 	}
 	for at != nil {
 		e, err := w.entry(ctx, at)
-		if err != nil || !yield(e) || e.Lost {
+		if err != nil || !yield(e) {
+			return err
+		}
+		if e.Lost {
+			e.Parent, err = w.parent(ctx, e)
+		}
+		if err != nil {
 			return err
 		}
 		if at = e.Parent; e.Foreign && e.Generation > 1 {
@@ -85,8 +94,11 @@ func (w *walk) entry(ctx context.Context, at *Parent) (Entry, error) {
 	if r == nil {
 		var err error
 		r, err = Read(ctx, w.reader, w.index, at.Generation, at.ID)
-		if errors.Is(err, mirror.ErrNotExist) {
+		if errors.Is(err, mirror.ErrNotExist) || errors.Is(err, ErrDamaged) {
 			e := Entry{Lost: true}
+			if errors.Is(err, ErrDamaged) {
+				e.Damaged = err.Error()
+			}
 			e.Generation, e.ID, e.Digest = at.Generation, at.ID, at.Digest
 			return e, nil
 		}
@@ -113,6 +125,26 @@ func (w *walk) fetch(ctx context.Context, generation int) error {
 		w.known[name{r.Generation, r.ID}] = r
 	}
 	return nil
+}
+
+// parent finds the record before one that is lost: the name of that one follows from it. Without such a record it is not known.
+func (w *walk) parent(ctx context.Context, lost Entry) (*Parent, error) {
+	if w.lister == nil || lost.Generation < 2 {
+		return nil, nil
+	}
+	names, err := newest(ctx, w.lister, w.index, lost.Generation-1, 1)
+	for _, n := range names {
+		r, readErr := Read(ctx, w.reader, w.index, n.generation, n.id)
+		p := &Parent{Generation: n.generation, ID: n.id}
+		if n.generation != lost.Generation-1 || NewID(lost.Generation, p, lost.Digest) != lost.ID {
+			continue
+		}
+		if readErr == nil { // else it is lost as well
+			p.Digest = r.Digest
+		}
+		return p, nil
+	}
+	return nil, err
 }
 
 // before returns the newest record at or below a generation: what is known from before another program replaced the index.

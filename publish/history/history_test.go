@@ -105,15 +105,67 @@ func TestARecordThatIsNoneIsNotRead(t *testing.T) {
 	}
 }
 
-// A record that is gone ends what is known.
-func TestALostRecordEndsTheHistory(t *testing.T) {
+// A record that is gone or damaged is reported, and the history goes on behind it where its name tells which record is the one before.
+func TestALostRecordIsPassedOver(t *testing.T) {
+	for what, content := range map[string]string{"gone": "", "cut": "{", "of another form": "[]", "about another": `{"generation":1,"id":"x"}`} {
+		m, head := grown(t, "v3", 5)
+		var second history.Entry
+		all := 0
+		history.Chain(t.Context(), m, head, func(e history.Entry) bool { second = e; all++; return all < 2 })
+		name := history.Name("v3", second.Generation, second.ID)
+		if m.Uproot(name); content != "" {
+			m.Plant(name, []byte(content))
+		}
+		var got []history.Entry
+		note := func(e history.Entry) bool { got = append(got, e); return true }
+		if err := history.Chain(t.Context(), m, head, note); err != nil || len(got) != 5 {
+			t.Fatalf("%s: %+v, %v", what, got, err)
+		}
+		for i, e := range got {
+			lost := i == 1
+			if want := fmt.Sprintf("index-%d", 5-i); e.Digest != want || e.Lost != lost || (e.Damaged != "") != (lost && content != "") {
+				t.Errorf("%s: generation %d is %+v, want %s", what, e.Generation, e, want)
+			}
+		}
+		// A web server cannot be asked which records there are.
+		got = nil
+		if err := history.Chain(t.Context(), struct{ mirror.Reader }{m}, head, note); err != nil || len(got) != 2 || !got[1].Lost {
+			t.Errorf("%s: %+v, %v", what, got, err)
+		}
+	}
+}
+
+// Records of publishers that lost a race are not taken for what was before one that is lost.
+func TestWhatWasBeforeALostRecordIsNotGuessed(t *testing.T) {
 	m, head := grown(t, "v3", 5)
-	var second history.Entry
-	all := 0
-	history.Chain(t.Context(), m, head, func(e history.Entry) bool { second = e; all++; return all < 2 })
-	m.Uproot(history.Name("v3", second.Generation, second.ID))
+	var second, third history.Entry
+	history.Chain(t.Context(), m, head, func(e history.Entry) bool {
+		if e.Generation == 4 {
+			second = e
+		}
+		if third = e; e.Generation == 3 {
+			return false
+		}
+		return true
+	})
+	m.Uproot(history.Name("v3", 4, second.ID))
+	m.Uproot(history.Name("v3", 3, third.ID)) // the one that lost is left
 	var last history.Entry
 	if err := history.Chain(t.Context(), m, head, func(e history.Entry) bool { last = e; return true }); err != nil || !last.Lost || last.Generation != 4 {
 		t.Errorf("%+v, %v", last, err)
+	}
+}
+
+// The newest record may be damaged: the one before says what is kept out, and the numbers go on.
+func TestTheNewestRecordIsDamaged(t *testing.T) {
+	m, head := grown(t, "v3", 5)
+	for name := range m.Snapshot() {
+		if g, _, ok := history.ParseName("v3", name); ok && g == 5 {
+			m.Plant(name, []byte("{"))
+		}
+	}
+	records, newest, err := history.Latest(t.Context(), m, m, head.Index)
+	if err != nil || newest != 5 || len(records) != 2 || records[0].Generation != 4 {
+		t.Errorf("%d, %+v, %v", newest, records, err)
 	}
 }

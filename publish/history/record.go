@@ -100,9 +100,9 @@ func (p Past) Equal(q Past) bool {
 	return p.Epoch == q.Epoch && slices.Equal(p.Withheld, q.Withheld) && maps.Equal(p.Withdrawn, q.Withdrawn)
 }
 
-// Withdrawing returns the past with one more package withdrawn.
+// Withdrawing returns the past with one more package withdrawn. One that is withheld stays so when that is undone.
 func (p Past) Withdrawing(h spec.Hash, w Withdrawal) Past {
-	return p.And(Past{Withdrawn: map[spec.Hash]Withdrawal{h: w}}).Releasing(func(x spec.Hash) bool { return x == h })
+	return p.And(Past{Withdrawn: map[spec.Hash]Withdrawal{h: w}})
 }
 
 // Restoring returns the past with a package withdrawn no more.

@@ -79,7 +79,10 @@ func Write(ctx context.Context, s Store, index string, r *Record) error {
 	return nil
 }
 
-// Read reads a record.
+// ErrDamaged: what is stored in the place of a record is none.
+var ErrDamaged = errors.New("the record is damaged")
+
+// Read reads a record. The error is ErrDamaged if it is there and says nothing.
 func Read(ctx context.Context, r mirror.Reader, index string, generation int, id string) (*Record, error) {
 	name := Name(index, generation, id)
 	if _, _, ok := ParseName(index, name); !ok {
@@ -91,10 +94,10 @@ func Read(ctx context.Context, r mirror.Reader, index string, generation int, id
 	}
 	out := new(Record)
 	if err := json.Unmarshal(text, out); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w: %w", name, ErrDamaged, err)
 	}
 	if out.Generation != generation || out.ID != id {
-		return nil, fmt.Errorf("%s: it is about generation %d, %.40q", name, out.Generation, out.ID)
+		return nil, fmt.Errorf("%s: %w: it is about generation %d, %.40q", name, ErrDamaged, out.Generation, out.ID)
 	}
 	return out, nil
 }
@@ -129,14 +132,24 @@ func newest(ctx context.Context, l mirror.Lister, index string, below, n int) ([
 	return found, nil
 }
 
-// Latest returns the records of the highest generation that there is. Usually it is one; several are of publishers of which one
-// replaced the pointer, and it is not known which.
-func Latest(ctx context.Context, r mirror.Reader, l mirror.Lister, index string) ([]*Record, error) {
+// Latest returns the records of the highest generation that there is, and that generation; 0 if there is none. Usually it is one record;
+// several are of publishers of which one replaced the pointer, and it is not known which. In the place of those that are damaged are
+// the ones before.
+func Latest(ctx context.Context, r mirror.Reader, l mirror.Lister, index string) (latest []*Record, generation int, err error) {
 	names, err := newest(ctx, l, index, 0, 1)
-	if err != nil {
-		return nil, err
+	for err == nil && len(names) > 0 {
+		at := names[0].generation
+		generation = max(generation, at)
+		var records []*Record
+		if records, err = readAll(ctx, r, index, names); err != nil {
+			break
+		}
+		if latest = append(latest, records...); len(records) == len(names) || at == 1 {
+			break
+		}
+		names, err = newest(ctx, l, index, at-1, 1)
 	}
-	return readAll(ctx, r, index, names)
+	return latest, generation, err
 }
 
 // readAll reads records. Those that are gone or cannot be read are left out.
@@ -145,8 +158,7 @@ func readAll(ctx context.Context, r mirror.Reader, index string, names []name) (
 	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(names), func(ctx context.Context, i int) error {
 		var err error
 		all[i], err = Read(ctx, r, index, names[i].generation, names[i].id)
-		var damaged *json.SyntaxError
-		if errors.Is(err, mirror.ErrNotExist) || errors.As(err, &damaged) {
+		if errors.Is(err, mirror.ErrNotExist) || errors.Is(err, ErrDamaged) {
 			return nil
 		}
 		return err

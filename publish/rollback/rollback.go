@@ -54,6 +54,7 @@ type Plan struct {
 	mirror  Mirror
 	removes []spec.Hash
 	returns []*buildcache.Package
+	later   []spec.Hash // that are withdrawn and were not there then: they stay out when that is undone
 }
 
 // NewPlan decides. It only reads.
@@ -104,6 +105,13 @@ func NewPlan(ctx context.Context, m Mirror, to Target) (*Plan, error) {
 			return nil, err
 		}
 	}
+	if e := was.entry; !e.Foreign && !e.Lost {
+		for h := range withdrawn {
+			if _, then := e.Withdrawn[h]; !then && !was.offers[h] && !p.IsWithheld(h) {
+				plan.later = append(plan.later, h)
+			}
+		}
+	}
 	slices.Sort(plan.Removes)
 	slices.Sort(plan.Returns)
 	slices.Sort(plan.Withdrawn)
@@ -149,7 +157,7 @@ func (p *Plan) back(ctx context.Context, h spec.Hash, name, document string) err
 }
 
 // Changes reports whether there is anything to do.
-func (p *Plan) Changes() bool { return len(p.removes)+len(p.returns) > 0 }
+func (p *Plan) Changes() bool { return len(p.removes)+len(p.returns)+len(p.later) > 0 }
 
 // Apply switches the index. Packages that others have published since the plan was made stay.
 func (p *Plan) Apply(ctx context.Context) (reindex.Result, error) {
@@ -172,7 +180,7 @@ func (p *Plan) apply(ctx context.Context, withdrawn map[spec.Hash]history.Withdr
 		for _, h := range p.removes {
 			x.Withhold(h)
 		}
-		was.Past = was.Withholding(p.removes...)
+		was.Past = was.Withholding(slices.Concat(p.removes, p.later)...)
 		for _, q := range p.returns {
 			_, here := was.Withdrawn[q.Hash]
 			if _, everywhere := withdrawn[q.Hash]; !here && !everywhere {

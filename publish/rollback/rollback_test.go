@@ -18,6 +18,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/rollback"
 	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
+	"github.com/vantagecompute/slurm-factory-publish/publish/withdraw"
 )
 
 var fixtures = []string{"v3-signed", "v2-signed"}
@@ -276,4 +277,107 @@ func TestARollbackListsNoContent(t *testing.T) {
 	if err != nil || !out.Written {
 		t.Errorf("%+v, %v", out, err)
 	}
+}
+
+// A damaged record in between is no reason to refuse a rollback: what was offered before it is read from the earlier index.
+func TestARollbackBehindADamagedRecord(t *testing.T) {
+	const fixture = "v3-signed"
+	m := grown(t, fixture)
+	p, err := buildcache.V3.ReadPointer(t.Context(), m)
+	publishtest.Must(t, err)
+	publishtest.Must(t, history.Chain(t.Context(), m, p.Head(buildcache.V3), func(e history.Entry) bool {
+		if e.Generation == 3 {
+			m.Plant(history.Name("v3", 3, e.ID), []byte("{"))
+		}
+		return true
+	}))
+	for to, packages := range map[int]int{1: 1, 2: 2, 3: 3} {
+		if _, _, err := rollTo(t, fixture, m, rollback.Target{Generation: to}); err != nil || len(offered(t, m, fixture)) != packages {
+			t.Errorf("to %d: %v, %v", to, err, offered(t, m, fixture))
+		}
+	}
+	publishtest.Must(t, publishtest.NewReader().Look(m.Snapshot()))
+}
+
+// What a rollback took out stays out when the pointer of the index is removed and the index is made again.
+func TestARollbackOutlivesThePointer(t *testing.T) {
+	for _, fixture := range fixtures {
+		for what, again := range map[string]func(m *mirrortest.Mem){
+			"publish index": func(m *mirrortest.Mem) {
+				_, err := reindex.Rebuild(t.Context(), m, buildcache.Trust{})
+				publishtest.Must(t, err)
+			},
+			"a publish": func(m *mirrortest.Mem) {
+				publishtest.MustPublish(t, m, publishtest.Original(fixture), publishtest.Only("zlib"))
+			},
+		} {
+			m := grown(t, fixture)
+			_, _, err := rollTo(t, fixture, m, rollback.Target{Generation: 2})
+			publishtest.Must(t, err)
+			m.Uproot(layoutOf(fixture).IndexNames()[0])
+			again(m)
+			if got := offered(t, m, fixture); len(got) != 2 {
+				t.Errorf("%s, %s: offered are %v", fixture, what, got)
+			}
+		}
+	}
+}
+
+// A withdrawal that is undone does not undo a rollback that took the package out, whichever came first.
+func TestAnUndoneWithdrawalDoesNotUndoARollback(t *testing.T) {
+	for _, fixture := range fixtures {
+		for _, first := range []string{"withdrawal", "rollback"} {
+			m := grown(t, fixture)
+			w := withdraw.Mirror{Layout: layoutOf(fixture), Store: m, Deleter: m}
+			back := func() {
+				_, _, err := rollTo(t, fixture, m, rollback.Target{Generation: 2})
+				publishtest.Must(t, err)
+			}
+			if first == "rollback" {
+				back()
+			}
+			_, err := w.Withdraw(t.Context(), []withdraw.Package{munge(t, m, fixture)}, "CVE-2026-1")
+			publishtest.Must(t, err)
+			if first == "withdrawal" {
+				back()
+			}
+			all, err := w.Undoable(t.Context())
+			publishtest.Must(t, err)
+			out, err := w.Undo(t.Context(), all)
+			publishtest.Must(t, err)
+			if got := offered(t, m, fixture); len(got) != 2 || len(all) != 1 || !strings.Contains(out.Lost[all[0].Hash], "rollback") {
+				t.Errorf("%s, %s first: offered are %v; %+v", fixture, first, got, out)
+			}
+			publishtest.MustPublish(t, m, publishtest.Original(fixture), publishtest.Only("zlib", "gcc-runtime", "openssl", "munge"))
+			if got := offered(t, m, fixture); len(got) != 4 {
+				t.Errorf("%s, %s first: published again, offered are %v", fixture, first, got)
+			}
+		}
+		// A withdrawal that was there already in the generation that is brought back is undone as usual.
+		m := grown(t, fixture)
+		w := withdraw.Mirror{Layout: layoutOf(fixture), Store: m, Deleter: m}
+		_, err := w.Withdraw(t.Context(), []withdraw.Package{munge(t, m, fixture)}, "CVE-2026-1")
+		publishtest.Must(t, err)
+		publishtest.MustPublish(t, m, publishtest.Original(fixture), publishtest.Only("hwloc"))
+		_, _, err = rollTo(t, fixture, m, rollback.Target{})
+		publishtest.Must(t, err)
+		all, err := w.Undoable(t.Context())
+		publishtest.Must(t, err)
+		_, err = w.Undo(t.Context(), all)
+		publishtest.Must(t, err)
+		if got := offered(t, m, fixture); len(got) != 4 {
+			t.Errorf("%s: offered are %v", fixture, got)
+		}
+	}
+}
+
+func munge(t *testing.T, m *mirrortest.Mem, fixture string) withdraw.Package {
+	t.Helper()
+	for name := range m.Snapshot() {
+		if id, ok := layoutOf(fixture).ParsePackageName(name); ok && strings.Contains(name, "munge-") {
+			return withdraw.Package{Hash: id.Hash, ID: "munge@0.5.16", Documents: []string{name}}
+		}
+	}
+	t.Fatal("there is no munge")
+	return withdraw.Package{}
 }

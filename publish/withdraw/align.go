@@ -106,7 +106,7 @@ func (m Mirror) align(ctx context.Context, all *buildcache.Pointer, view buildca
 				return fmt.Errorf("%s: %w", w.Document, err)
 			}
 			was.Past = was.Restoring(h)
-			if again != nil {
+			if again != nil && !was.IsWithheld(h) {
 				x.Add(again.Spec)
 			}
 		}

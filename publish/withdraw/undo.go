@@ -95,6 +95,10 @@ func (m Mirror) Undo(ctx context.Context, packages []Withdrawn) (Result, error) 
 				continue
 			}
 			was.Past = was.Restoring(w.Hash)
+			if was.IsWithheld(w.Hash) { // a rollback took it out, before or since
+				out.Lost[w.Hash] = was.WhyKeptOut(w.Hash)
+				continue
+			}
 			if i := slices.IndexFunc(whole, func(p *buildcache.Package) bool { return p.Hash == w.Hash }); i >= 0 {
 				x.Add(whole[i].Spec)
 			}

@@ -110,6 +110,9 @@ func (s story) print(env cli.Env) error {
 	escape.Fprintf(t, "GENERATION\tTIME\tPACKAGES\tADDED\tREMOVED\tCOMMAND\tBY\n")
 	for _, e := range s.Generations {
 		switch {
+		case e.Damaged != "":
+			escape.Fprintf(t, "%d\t\t\t\t\tits record is damaged\t\n", e.Generation)
+			continue
 		case e.Lost:
 			escape.Fprintf(t, "%d\t\t\t\t\tits record is gone\t\n", e.Generation)
 			continue
