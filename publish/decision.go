@@ -221,6 +221,9 @@ func (d *decision) check(ctx context.Context, status map[*buildcache.Package]Sta
 		return err
 	}
 	for i, p := range d.packages {
+		for _, reason := range d.seen.Pointer.WithdrawnNeeds(p.Spec) {
+			d.report(buildcache.Warning, p, reason)
+		}
 		for _, reason := range reasons[i] {
 			if d.plan.options.Route && errors.Is(reason, licence.ErrRefused) {
 				d.route(p, reason.Error())

@@ -97,7 +97,7 @@ func (m *running) relied(long bool) relied {
 func (a *application) sendAgain(ctx context.Context, m *running, o buildcache.Object, p *buildcache.Package) error {
 	if o.Name != p.File {
 		if o.Content == nil {
-			return deleted(o, p)
+			return reindex.Deleted(o, p)
 		}
 		return a.put(ctx, m, Write{Object: o})
 	}
@@ -115,10 +115,6 @@ func (a *application) sendAgain(ctx context.Context, m *running, o buildcache.Ob
 	}
 	m.documents = append(m.documents, []Write{w})
 	return nil
-}
-
-func deleted(o buildcache.Object, p *buildcache.Package) error {
-	return fmt.Errorf("%s was deleted from the destination while %s was published: publish it again", o.Name, p.ID())
 }
 
 // sendLost sends again what is gone of the packages that are to be indexed, and returns those that still are. To spack buildcache
@@ -143,7 +139,7 @@ func (a *application) sendLost(ctx context.Context, m *running, now *buildcache.
 			switch {
 			case found(p): // left out
 			case o.Content == nil:
-				return nil, deleted(o, p)
+				return nil, reindex.Deleted(o, p)
 			case o.Name == p.File:
 				w, err := a.signed(ctx, Write{Object: o, pkg: p})
 				if err != nil {

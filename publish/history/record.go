@@ -127,6 +127,34 @@ func (p Past) And(q Past) Past {
 	return p.Normal()
 }
 
+// WithdrawnNeeds says what is withdrawn of that which a package needs when it is installed: clients cannot install it from this mirror. s is
+// nil where it was not read.
+func (p Past) WithdrawnNeeds(s *spec.Spec) []string {
+	if s == nil || len(p.Withdrawn) == 0 {
+		return nil
+	}
+	nodes := make(map[spec.Hash]*spec.Node)
+	for _, n := range s.Nodes {
+		nodes[n.Hash] = n
+	}
+	var reasons []string
+	seen := map[spec.Hash]bool{s.Root().Hash: true}
+	for next := s.Root().Needs(); len(next) > 0; next = next[1:] {
+		h := next[0]
+		if seen[h] {
+			continue
+		}
+		seen[h] = true
+		if w, ok := p.Withdrawn[h]; ok {
+			reasons = append(reasons, fmt.Sprintf("clients cannot install it from this mirror: it needs %s/%s, and %s", w.Package, h.Short(), w))
+		}
+		if n := nodes[h]; n != nil {
+			next = append(next, n.Needs()...)
+		}
+	}
+	return reasons
+}
+
 // Normal returns the past with its hashes in order, each once.
 func (p Past) Normal() Past {
 	p.Withheld = slices.Clone(p.Withheld)

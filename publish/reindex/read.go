@@ -205,3 +205,8 @@ func ReadPackage(ctx context.Context, f buildcache.Layout, s mirror.Store, trust
 	}
 	return packages[0], "", nil
 }
+
+// Deleted is the error of an object that another program has deleted while its package was published.
+func Deleted(o buildcache.Object, p *buildcache.Package) error {
+	return fmt.Errorf("%s was deleted from the destination while %s was published: publish it again", o.Name, p.ID())
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 )
 
 // An Inbox is a directory in which another program leaves packages while it is watched: a SOURCE that
@@ -178,6 +179,9 @@ func (in *Inbox) open(ctx context.Context, file string) (*Arrived, []byte, error
 
 func (in *Inbox) understand(ctx context.Context, a *Arrived, content []byte) error {
 	p, err := a.format.ParseDocument(a.name, content, a.specs)
+	if w, ok := errors.AsType[*tombstone.Error](err); ok {
+		return &arrival.RefusedError{Reasons: []error{w}}
+	}
 	if err != nil {
 		return err
 	}

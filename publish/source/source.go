@@ -23,6 +23,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 )
 
 // A Source is the directory that is published: a mirror, or a tree of mirrors.
@@ -249,8 +250,11 @@ func (src *Source) read(ctx context.Context, m *Mirror, names []string, sel Sele
 		p, reason := m.readDocument(ctx, name)
 		mu.Lock()
 		defer mu.Unlock()
+		withdrawn, ok := errors.AsType[*tombstone.Error](reason)
 		switch {
 		case !sel.picks(p):
+		case ok: // in SOURCE, which is a mirror itself
+			src.report(buildcache.Warning, m.tree.path(name), "not published: in SOURCE "+withdrawn.Error())
 		case reason != nil:
 			src.refuse(m, p, reason.Error())
 		default:

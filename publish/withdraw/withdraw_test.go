@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -12,12 +13,14 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
 	"github.com/vantagecompute/slurm-factory-publish/publish/withdraw"
 )
@@ -388,5 +391,46 @@ func TestPublishersBesideAWithdrawer(t *testing.T) {
 		if found := publishtest.MustVerify(t, s, verify.Options{Deep: true}).Findings; len(found) > 0 {
 			t.Errorf("%s: verify: %v", fixture, found)
 		}
+	}
+}
+
+// A package that is published after a withdrawal of what it needs is reported: nobody can install it from this mirror. One that needs it only to be built is not.
+func TestDependentsThatComeLaterAreReported(t *testing.T) {
+	for _, fixture := range fixtures {
+		s := &scene{Mem: mirrortest.NewMem(t, mirrortest.LetBe), t: t, fixture: fixture}
+		publishtest.MustPublish(t, s.Mem, publishtest.Original(fixture), publishtest.Only("munge", "openssl", "zlib", "gcc-runtime"))
+		s.layout, _ = buildcache.LayoutNamed(publishtest.LayoutOf(fixture))
+		s.document = publishtest.SubjectOf(t, s.Mem).Find("munge")
+		id, _ := s.layout.ParsePackageName(s.document)
+		s.hash = id.Hash
+		_, err := s.withdraw(s.Mem)
+		publishtest.Must(t, err)
+		out := publishtest.MustPublish(t, s.Mem, publishtest.Original(fixture), publishtest.Only("slurm", "hwloc"))
+		if w := publishtest.Warnings(out.Findings, "it needs munge@0.5.16/"+s.hash.Short()+", and it was withdrawn on "); len(w) != 1 || !strings.Contains(w[0].File, "slurm") {
+			t.Errorf("%s: %v", fixture, out.Findings)
+		}
+	}
+}
+
+// A SOURCE that is a mirror itself, from which a package was withdrawn, is published without that package, which is reported.
+func TestASourceWithATombstone(t *testing.T) {
+	dir := publishtest.Copied(t, "v3-unsigned")
+	name := publishtest.DocumentFile(t, dir, "munge")
+	stone := tombstone.Tombstone{Withdrawal: history.Withdrawal{Package: "munge@0.5.16", Document: "x", Reason: "CVE-2026-1"}, Text: string(publishtest.MustRead(t, name))}
+	text, err := stone.Encode()
+	publishtest.Must(t, err)
+	publishtest.Must(t, os.WriteFile(name, text, 0o644))
+	m := publishtest.EmptyMirror(t)
+	out := publishtest.MustPublish(t, m, dir, publish.Options{})
+	if w := publishtest.Warnings(out.Findings, "not published: in SOURCE it was withdrawn on 0001-01-01: CVE-2026-1"); len(w) != 1 {
+		t.Errorf("%v", out.Findings)
+	}
+	for name := range m.Snapshot() {
+		if strings.Contains(name, "munge") {
+			t.Errorf("%s was published", name)
+		}
+	}
+	if n := len(publishtest.IndexOf(t, m.Snapshot(), "v3").Offered()); n != 10 {
+		t.Errorf("%d packages", n)
 	}
 }

@@ -26,7 +26,7 @@ import (
 const diffHelp = `Show which packages B offers and A does not, and the other way round.
 
 A and B are mirrors: DESTINATION or URL, with #12 for generation 12 of its history, #TIME
-for the index that there was at a time in UTC, or #view=NAME for a view. Without a place, B is
+for the index that there was at a time in UTC, or #view=NAME for a view, which #12 or #TIME may follow. Without a place, B is
 of the same mirror as A. Packages are the same if their hashes are.`
 
 // Diff returns the command `publish diff`.
@@ -60,8 +60,9 @@ func parseSide(text string) (side, error) {
 		return s, nil
 	}
 	if view, ok := strings.CutPrefix(which, "view="); ok && view != "" {
-		s.view = view
-		return s, nil
+		if s.view, which, ok = strings.Cut(view, "#"); !ok {
+			return s, nil
+		}
 	}
 	var err error
 	if s.to, err = parseTarget(which); err == nil && which == "" {
