@@ -40,6 +40,7 @@ func (d *decision) planIndex(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	m.Supply(d.packages, d.src.Content)
 	for _, f := range m.Findings {
 		d.warn(f.File, f.Reason)
 	}

@@ -354,3 +354,33 @@ func offers(t *testing.T, m *mirrortest.Mem, name string) bool {
 	r, ok := publishtest.IndexOf(t, m.Snapshot(), "v3")[known[name]]
 	return ok && r.InBuildcache
 }
+
+// What a prune has deleted between the plan of a publisher and the publish itself is sent again.
+func TestWhatAPruneDeletesAfterThePlanIsSentAgain(t *testing.T) {
+	for _, at := range []time.Duration{20 * time.Minute, 2 * time.Hour} { // documents are gone, and content too
+		synctest.Test(t, func(t *testing.T) {
+			m := publishtest.EmptyMirror(t)
+			dir := publishtest.Original("v3-unsigned")
+			publishtest.MustPublish(t, m, dir, publishtest.Only("munge"))
+			publishtest.MustPublish(t, m, dir, publishtest.Only("zlib"))
+			time.Sleep(30 * day)
+			pruned := make(chan error, 1)
+			go func() {
+				_, err := mustPlan(t, m, careful(Keep{Hashes: hashes("zlib")})).Apply(t.Context(), m, m, silent{})
+				pruned <- err
+			}()
+			time.Sleep(time.Minute)
+			plan := publishtest.MustPlan(t, m, dir, publishtest.Only("munge"))
+			time.Sleep(at)
+			if _, err := plan.Apply(t.Context(), publishtest.Ignored{}); err != nil {
+				t.Error(err)
+			}
+			if err := <-pruned; err != nil {
+				t.Error(err)
+			}
+			if err := publishtest.NewReader().Look(m.Snapshot()); err != nil || !offers(t, m, "munge") {
+				t.Errorf("munge is offered: %t, %v", offers(t, m, "munge"), err)
+			}
+		})
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/alike"
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -152,6 +153,23 @@ const (
 // out, and be about to delete it.
 func (m *Merge) Revives(h spec.Hash) bool {
 	return m != nil && m.published[h] && slices.ContainsFunc(m.Healed, func(p *buildcache.Package) bool { return p.Hash == h })
+}
+
+// Supply gives the packages that are revived the content that the publisher has, for a prune that deletes it before it is kept from that.
+func (m *Merge) Supply(packages []*buildcache.Package, content func(name string) (blob.Source, error)) {
+	for _, p := range packages {
+		if !m.Revives(p.Hash) {
+			continue
+		}
+		at := slices.IndexFunc(m.Healed, func(q *buildcache.Package) bool { return q.Hash == p.Hash })
+		for _, blobs := range [][]buildcache.Object{p.Blobs, m.Healed[at].Blobs} {
+			for i := range blobs {
+				if c, err := content(blobs[i].Name); err == nil && blobs[i].Content == nil && (blobs[i].Size < 0 || blobs[i].Size == c.Size()) {
+					blobs[i].Content, blobs[i].Size = c, c.Size()
+				}
+			}
+		}
+	}
 }
 
 // Without is the same merge without some of its packages.
