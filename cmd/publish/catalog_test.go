@@ -108,6 +108,53 @@ func TestThePageFollowsTheIndex(t *testing.T) {
 	}
 }
 
+// A publish into one mirror of a tree brings the row of that mirror in the page of the tree up to date. A page of another program at
+// the top stays, and is no reason to fail.
+func TestThePageOfATreeFollowsItsMirrors(t *testing.T) {
+	tree := t.TempDir()
+	run := func(args ...string) string {
+		t.Helper()
+		code, stdout, stderr := execute(t, nil, args...)
+		if code != cli.ExitDone {
+			t.Fatalf("%v: exit %d\n%s%s", args, code, stdout, stderr)
+		}
+		return stdout
+	}
+	one, two := "file://"+filepath.Join(tree, "noble", "spack"), "file://"+filepath.Join(tree, "jammy")
+	run("--include", "zlib", spack(t, "v3-signed"), one)
+	run(spack(t, "v3-signed"), two)
+	run("catalog", "file://"+tree)
+	rows := func() string {
+		t.Helper()
+		text, err := os.ReadFile(filepath.Join(tree, "index.html"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, after, _ := strings.Cut(string(text), `"tree":[`)
+		rows, _, _ := strings.Cut(after, "]")
+		return rows
+	}
+	jammy := `{"path":"jammy","packages":11,"names":11}`
+	if got := rows(); got != jammy+`,{"path":"noble/spack","packages":1,"names":1}` {
+		t.Fatalf("the tree: %s", got)
+	}
+	source := filepath.Join(t.TempDir(), "source")
+	if err := os.CopyFS(filepath.Join(source, "noble", "spack"), os.DirFS(spack(t, "v3-signed"))); err != nil {
+		t.Fatal(err)
+	}
+	if said := run("--catalog", source, "file://"+tree); !strings.Contains(said, "page noble/spack: index.html: 11 packages") || !strings.Contains(said, "page index.html: 22 packages") {
+		t.Errorf("said: %s", said)
+	}
+	if got := rows(); got != jammy+`,{"path":"noble/spack","packages":11,"names":11}` {
+		t.Errorf("after a publish the tree has %s", got)
+	}
+	write(t, filepath.Join(tree, "index.html"), "mine")
+	run("--catalog", "--view", "site", source, "file://"+tree)
+	if text, err := os.ReadFile(filepath.Join(tree, "index.html")); err != nil || string(text) != "mine" {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
 // A page that cannot be written is said, and has an exit code of its own. The packages are published all the same, and the next publish that changes
 // the index, or publish catalog, brings the page up to date.
 func TestAPageThatFailsDoesNotStopAPublish(t *testing.T) {

@@ -203,7 +203,7 @@ func (t *table) take(ctx context.Context, s mirror.Reader, inv *inventory.Invent
 	for _, d := range documents {
 		byHash[d.Hash] = d
 	}
-	licences, err := t.licences(ctx, s, inv, documents)
+	recipes, err := t.recipes(ctx, s, inv, documents)
 	if err != nil {
 		return 0, err
 	}
@@ -212,26 +212,26 @@ func (t *table) take(ctx context.Context, s mirror.Reader, inv *inventory.Invent
 		if old, known := t.rows[n.Hash]; known {
 			t.pointer.Moved = append(t.pointer.Moved, [2]int{old, t.pointer.Rows})
 		}
-		t.add(n, byHash[n.Hash], licences[n.Hash])
+		t.add(n, byHash[n.Hash], recipes[n.Hash])
 	}
 	t.pointer.count(inv)
 	return len(fresh), nil
 }
 
-// licences reads what the recipes of new packages say of them, if that is wanted. A tarball that cannot be read says nothing.
-func (t *table) licences(ctx context.Context, s mirror.Reader, inv *inventory.Inventory, documents []*inventory.Document) (map[string]string, error) {
-	found := make([]string, len(documents))
+// recipes reads what the recipes of new packages say of them, if that is wanted. A tarball that cannot be read says nothing.
+func (t *table) recipes(ctx context.Context, s mirror.Reader, inv *inventory.Inventory, documents []*inventory.Document) (map[string]licence.Facts, error) {
+	found := make([]licence.Facts, len(documents))
 	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(documents), func(ctx context.Context, i int) error {
 		tarball := documents[i].Tarball()
 		if !t.pointer.Licences || tarball == nil {
 			return nil
 		}
 		if f, err := licence.Read(ctx, s, tarball.Name, inv.Graph, documents[i].Node); err == nil {
-			found[i] = f.Licence
+			found[i] = f
 		}
 		return ctx.Err()
 	})
-	all := make(map[string]string)
+	all := make(map[string]licence.Facts)
 	for i, d := range documents {
 		all[d.Hash] = found[i]
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/licence"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/dir"
@@ -278,6 +279,18 @@ func TestSignaturesAreJudged(t *testing.T) {
 	}
 }
 
+// A segment that was written before there were descriptions has none, and takes rows that have.
+func TestASegmentWithoutDescriptions(t *testing.T) {
+	s := &segment{Variants: &strcol{}, Edges: [][]int{{}, {}}}
+	if table := newTable(); !table.learn(kindMore, s, 0, 2) {
+		t.Fatal("it is refused")
+	}
+	s.About.add("new")
+	if fmt.Sprint(s.About.Values, s.About.Index) != "[ new] [0 0 1]" {
+		t.Errorf("%q %v", s.About.Values, s.About.Index)
+	}
+}
+
 // Rows of views are coded in runs, and releases of mirrors below are not those of this one.
 func TestRunsAndReleases(t *testing.T) {
 	if got := fmt.Sprint(runs([]int{7, 1, 2, 3, 9})); got != "[1 3 3 1 1 1]" {
@@ -415,8 +428,9 @@ func TestTwentyPackagesMoreCostLittle(t *testing.T) {
 	document := func(n *query.Node) *inventory.Document {
 		return &inventory.Document{Build: &inventory.Build{Node: n}, Size: 900, Stored: time.Unix(1_700_000_000, 0), Signer: "E2B916BA3F20EF43B0E1929C3F8A0A25420FACD5"}
 	}
+	recipe := licence.Facts{Licence: "MIT"} // descriptions would be more of what stays
 	for _, n := range nodes {
-		first.add(n, document(n), "MIT")
+		first.add(n, document(n), recipe)
 	}
 	m := memory{}
 	_, all := m.store(t, first)
@@ -432,7 +446,7 @@ func TestTwentyPackagesMoreCostLittle(t *testing.T) {
 		}
 		table.grow(20)
 		for _, n := range synthetic(g, 10_000+20*round, 10_020+20*round) {
-			table.add(n, document(n), "MIT")
+			table.add(n, document(n), recipe)
 		}
 		var written int
 		written, all = m.store(t, table)

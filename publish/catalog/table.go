@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/licence"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
@@ -220,6 +221,8 @@ type segment struct {
 	Day      []int64 `json:"day,omitempty"` // since 1970
 	Here     []int   `json:"here,omitempty"`
 	Variants *strcol `json:"variants,omitempty"`
+	About    *strcol `json:"about,omitempty"` // what the recipe says of the package: missing in segments that were written before
+	Homepage *strcol `json:"homepage,omitempty"`
 	Edges    [][]int `json:"edges,omitempty"` // of each row: how far back a dependency is, and its types, in turns
 	rows     int
 }
@@ -307,6 +310,14 @@ func (t *table) learn(kind string, s *segment, row, rows int) bool {
 			t.offered = append(t.offered, h == 1)
 		}
 	case kindMore:
+		for _, c := range []**strcol{&s.About, &s.Homepage} {
+			if *c == nil {
+				*c = &strcol{Values: []string{""}, Index: make([]int, rows)}
+			}
+			if len((*c).Index) != rows {
+				return false
+			}
+		}
 		return s.Variants != nil && len(s.Edges) == rows
 	case kindHashes:
 		if len(s.Hashes) != 32*rows {
@@ -358,7 +369,7 @@ func (t *table) segment(kind string) *segment {
 			s.Version, s.Compiler, s.OS, s.Target, s.Signer = &strcol{}, &strcol{}, &strcol{}, &strcol{}, &strcol{}
 			s.Trust, s.Licence = &strcol{}, &strcol{}
 		case kindMore:
-			s.Variants = &strcol{}
+			s.Variants, s.About, s.Homepage = &strcol{}, &strcol{}, &strcol{}
 		}
 		t.open[kind] = s
 	}
@@ -367,7 +378,7 @@ func (t *table) segment(kind string) *segment {
 }
 
 // add adds the row of a package. Its dependencies have rows already.
-func (t *table) add(n *query.Node, d *inventory.Document, licence string) {
+func (t *table) add(n *query.Node, d *inventory.Document, recipe licence.Facts) {
 	row := t.pointer.Rows
 	t.pointer.Rows++
 	t.rows[n.Hash] = row
@@ -395,11 +406,13 @@ func (t *table) add(n *query.Node, d *inventory.Document, licence string) {
 	}
 	b.Signer.add(signer)
 	b.Trust.add(trust)
-	b.Licence.add(licence)
+	b.Licence.add(recipe.Licence)
 	b.KiB, b.Day, b.Here = append(b.KiB, kib), append(b.Day, day), append(b.Here, here)
 	t.offered = append(t.offered, here == 1)
 	x := t.segment(kindMore)
 	x.Variants.add(n.VariantText())
+	x.About.add(recipe.About)
+	x.Homepage.add(recipe.Homepage)
 	edges := []int{}
 	for _, e := range n.Dependencies {
 		edges = append(edges, row-t.rows[e.To.Hash], int(e.Types))

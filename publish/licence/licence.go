@@ -48,6 +48,8 @@ type Facts struct {
 	Known    bool   // there is a recipe
 	Licence  string // an SPDX expression, as it stands in the recipe; empty: it names none
 	NoBinary string // why binaries may not be redistributed; empty: they may
+	About    string // the first paragraph of its description
+	Homepage string // as it stands in the recipe
 }
 
 // ByName judges a package by its name alone. decided is false if its recipe must be asked.
@@ -119,7 +121,7 @@ func (r *Recipe) Of(g *query.Graph, n *query.Node) Facts {
 	if r == nil {
 		return Facts{}
 	}
-	f := Facts{Known: true}
+	f := Facts{Known: true, About: r.about, Homepage: r.homepage}
 	var all []string
 	for _, s := range r.licences {
 		if s.applies(g, n) && !slices.Contains(all, s.text) {

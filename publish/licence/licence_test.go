@@ -50,6 +50,23 @@ func TestRecipes(t *testing.T) {
 	}
 }
 
+// What a recipe says of its package is the first paragraph of its own description, and the homepage of its own class.
+func TestDescriptions(t *testing.T) {
+	long := strings.Repeat("long ", 200)
+	for _, row := range []struct{ recipe, about, homepage string }{
+		{"class X(Package):\n    \"\"\"Does one\n    thing.\n\n    And more.\"\"\"\n\n    homepage = \"https://x.example\"\n    url = \"https://y.example\"\n", "Does one thing.", "https://x.example"},
+		{"\"\"\"The file.\"\"\"\nclass X(Package):\n    homepage = 'https://x.example'\n    \"\"\"Too late.\"\"\"\n", "", "https://x.example"},
+		{"class A:\n    \"\"\"Another.\"\"\"\n    homepage = 'a'\nclass X(Package):\n    version('1')\n", "", ""},
+		{"class X(Package):\n    'Short.'\n    def f(self):\n        homepage = 'z'\n    homepage = join('a', 'b')\n", "Short.", ""},
+		{"class X(Package):\n    \"\"\"" + long + "\"\"\"\n", long[:400] + "…", ""},
+	} {
+		g, n := node(t, "x", "1", "")
+		if f := Parse(row.recipe, "x").Of(g, n); f.About != row.about || f.Homepage != row.homepage {
+			t.Errorf("%q, %q\n%s", f.About, f.Homepage, row.recipe)
+		}
+	}
+}
+
 // Each rule, and which of them goes first.
 func TestRules(t *testing.T) {
 	mit, gpl := Facts{Known: true, Licence: "MIT"}, Facts{Known: true, Licence: "GPL-3.0-only WITH GCC-exception-3.1"}

@@ -8,6 +8,8 @@ import (
 
 // A Recipe is what the text of a package.py says, as far as it can be read without running it.
 type Recipe struct {
+	about    string // the first paragraph of what it says of the package
+	homepage string
 	bases    []string
 	licences []statement
 	noBinary []statement
@@ -31,6 +33,7 @@ func Parse(text, name string) *Recipe {
 	named := slices.ContainsFunc(lines, func(l line) bool { return l.class() == class })
 	var blocks []block
 	within := false // the class of the package
+	began := false  // with the line before
 	for _, l := range lines {
 		for len(blocks) > 0 && l.indent <= blocks[len(blocks)-1].indent {
 			blocks = blocks[:len(blocks)-1]
@@ -40,11 +43,18 @@ func Parse(text, name string) *Recipe {
 			if within = c != "" && (c == class || !named); within {
 				r.bases = append(r.bases, l.bases()...)
 			}
+			began = within
 			continue
 		}
 		if !within {
 			continue
 		}
+		if t := l.tokens; began && len(t) == 1 && t[0].kind == str {
+			r.about = paragraph(t[0].text)
+		} else if len(t) == 3 && t[0].is("homepage") && t[1].is("=") && t[2].kind == str && len(blocks) == 0 {
+			r.homepage = t[2].text
+		}
+		began = false
 		if b, ok := l.block(); ok {
 			blocks = append(blocks, b)
 			continue
@@ -54,6 +64,25 @@ func Parse(text, name string) *Recipe {
 		}
 	}
 	return r
+}
+
+// maxAbout is how many characters of a description are kept.
+const maxAbout = 400
+
+// paragraph is the first one of a description, in one line.
+func paragraph(text string) string {
+	var lines []string
+	for l := range strings.Lines(strings.TrimSpace(text)) {
+		if l = strings.TrimSpace(l); l == "" {
+			break
+		}
+		lines = append(lines, l)
+	}
+	one := []rune(strings.Join(strings.Fields(strings.Join(lines, " ")), " "))
+	if len(one) > maxAbout {
+		one = append(one[:maxAbout], '…')
+	}
+	return string(one)
 }
 
 // take reads one line of the body of a class.

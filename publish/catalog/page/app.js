@@ -18,9 +18,9 @@ function el(tag, attributes, ...children) {
 }
 const hidden = /[\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 // shown is text of others without what cannot be seen, or changes how the rest is seen.
-function shown(text) {
+function shown(text, most = 120) {
   const s = String(text).replace(hidden, c => '\\u' + c.charCodeAt(0).toString(16).padStart(4, '0'));
-  return s.length > 120 ? s.slice(0, 119) + '…' : s;
+  return s.length > most ? s.slice(0, most - 1) + '…' : s;
 }
 const bdi = text => el('bdi', null, shown(text));
 const count = (n, one, more) => n.toLocaleString('en') + ' ' + (n === 1 ? one : more || one + 's');
@@ -82,12 +82,13 @@ function signedBy(row) {
     rows.trust[row] === 'yes' ? '; the signature is good and by a trusted key' : rows.trust[row] === 'no' ? [' – ', el('strong', { class: 'bad' }, 'the signature is not by a trusted key')] : ''];
 }
 
-let more; // variants and dependencies
+let more; // variants, dependencies and what recipes say of packages
 function loadMore() {
   return more ||= load('x').then(segments => {
-    rows.variants = []; rows.needs = [];
+    rows.variants = []; rows.needs = []; rows.about = []; rows.homepage = [];
     for (const s of segments) {
       for (const i of s.variants.i) rows.variants.push(s.variants.v[i]);
+      for (const k of ['about', 'homepage']) for (let i = 0; i < s.variants.i.length; i++) rows[k].push(s[k] ? s[k].v[s[k].i[i]] : '');
       for (const edges of s.edges) {
         const row = rows.needs.length, needs = [];
         for (let i = 0; i < edges.length; i += 2) needs.push([latest(row - edges[i]), edges[i + 1]]);
@@ -354,11 +355,19 @@ async function package_(name, hash, stale) {
   const one = hash ? builds.filter(row => rows.hash[row].startsWith(hash)) : [];
   status.textContent = count(builds.length, 'build') + ' of ' + shown(name);
   document.title = shown(name) + ' – ' + pointer.title;
-  view.replaceChildren(el('div', null, el('p', null, el('a', { href: '#/' }, '← Packages')), el('h2', null, bdi(name)),
+  view.replaceChildren(el('div', null, el('p', null, el('a', { href: '#/' }, '← Packages')), el('h2', null, bdi(name)), described(builds),
     hash && !one.length && el('p', { class: 'bad' }, 'There is no build /' + shown(hash) + ' here.'),
     one.map(build), one.length === 1 && compared(one[0], builds), matrix(builds), table('Builds', ['Hash', 'Version', 'Compiler', 'System', 'Size', 'Stored', ...(hits ? ['Downloads'] : []), 'Variants'], builds.map(row => [
       el('a', { href: linkTo(name, rows.hash[row]) }, '/' + rows.hash[row].slice(0, 7)), bdi(rows.version[row]), bdi(rows.compiler[row]), [bdi(rows.os[row]), ' ', bdi(rows.target[row])], size(rows.kib[row]), day(rows.day[row]), ...(hits ? [(hits.get(row) || 0).toLocaleString('en')] : []), bdi(differing(row, builds))])),
     needed(builds)));
+}
+// described is what the newest recipe says of a package that says anything. Only addresses of the web become links.
+function described(builds) {
+  const row = builds.find(b => rows.about[b] || rows.homepage[b]);
+  if (row === undefined) return null;
+  let address = null;
+  try { const u = new URL(rows.homepage[row]); if (u.protocol === 'https:' || u.protocol === 'http:') address = u.href; } catch { /* none */ }
+  return [rows.about[row] && el('p', null, el('bdi', null, shown(rows.about[row], 500))), address && el('p', null, el('a', { href: address, rel: 'noreferrer noopener nofollow' }, bdi(address)))];
 }
 // differing are the variants that not all builds have.
 function differing(row, builds) {
