@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,6 +71,7 @@ func (s *spack) configure(t *testing.T) {
 	if !s.v3() {
 		repo, yaml = "repos/builtin", "repo:\n  namespace: builtin\n"
 		config = fmt.Sprintf("repos::\n- %s/%s\n", s.home, repo)
+		s.bootstraps(t)
 	}
 	s.write(t, "conf/repos.yaml", config)
 	s.write(t, repo+"/repo.yaml", yaml)
@@ -84,6 +86,23 @@ func (s *spack) configure(t *testing.T) {
 		s.write(t, repo+"/packages/"+dir+"/package.py", fmt.Sprintf(
 			"from spack.package import *\nclass %s(Package):\n    url = 'https://example.invalid/x-1.0.tar.gz'\n    version('1.0', sha256='%064d')\n", class, 0))
 	}
+}
+
+// bootstraps tells older ones a compiler for what they bootstrap. To find one before they run gpg they read all recipes: a minute for each test.
+func (s *spack) bootstraps(t *testing.T) {
+	t.Helper()
+	arch := func(flag string) string { return strings.TrimSpace(s.run(t, "arch", flag)) }
+	s.write(t, "cache/bootstrap/config/"+arch("--platform")+"/compilers.yaml", fmt.Sprintf(`compilers:
+- compiler:
+    spec: gcc@=12.2.0
+    paths: {cc: /usr/bin/gcc, cxx: /usr/bin/g++, f77: null, fc: null}
+    flags: {}
+    operating_system: %s
+    target: %s
+    modules: []
+    environment: {}
+    extra_rpaths: []
+`, arch("--operating-system"), map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]))
 }
 
 func (s *spack) write(t testing.TB, name, content string) {
