@@ -110,6 +110,11 @@ func scenarios() []scenario {
 	return []scenario{
 		{"copy v3 within S3", copied(spackmirror.V3), fromThere, reader.V3, 4, false},
 		{"copy v2 within S3", copied(spackmirror.V2), fromThere, reader.V2, 4, false},
+		{"import v3 into S3", func(t *testing.T, w *world) {
+			w.source = filepath.Join(t.TempDir(), "mirror.tar")
+			w.must(t, "export", "file://"+write(t, universe(spackmirror.V3), withLarge), w.source)
+			w.must(t, write(t, universe(spackmirror.V3), there), w.destination())
+		}, func(w *world) []string { return []string{"import", w.source, w.destination()} }, reader.V3, 4, false},
 		{"promote within S3", copied(spackmirror.V3), func(w *world) []string {
 			return []string{"copy", "--expect-os", "*", "--to-view", "site", from(w), w.destination()}
 		}, reader.V3, 4, false},
@@ -302,7 +307,7 @@ func (c *campaign) disturb(t *testing.T) {
 	switch {
 	case testing.Short():
 		step = 5
-	case strings.HasPrefix(c.name, "copy "), c.name == "promote within S3":
+	case strings.HasPrefix(c.name, "copy "), strings.HasPrefix(c.name, "import "), c.name == "promote within S3":
 		step = 3 // most of their requests are those of publish, which the others disturb one by one
 	}
 	var wg sync.WaitGroup
