@@ -235,3 +235,35 @@ func (s *spack) validity(t *testing.T, fingerprint string) string {
 	t.Fatalf("it is not there: %s", out)
 	return ""
 }
+
+// After a rotation, a client needs the new key. Once the old key was retired, a new client is offered the new one alone, and installs.
+func TestSpackInstallsAfterARotation(t *testing.T) {
+	const old, passphrase = "E2B916BA3F20EF43B0E1929C3F8A0A25420FACD5", "correct horse"
+	private, public := signtest.Protected(t, passphrase, "ed25519")
+	next, trusted := filepath.Join(t.TempDir(), "next.asc"), filepath.Join(t.TempDir(), "next.pub")
+	writeFile(t, next, []byte(private))
+	writeFile(t, trusted, []byte(public))
+	had := newSpack(t)
+	m := published(t, had.fixtures()[0])
+	had.reading(t, m, true)
+	had.run(t, "buildcache", "keys", "--install", "--trust")
+	hash := hashOf(t, had, m, "zlib")
+	rotate := exec.Command(bin(t), "keys", "rotate", "--from", old, "--sign-key", next, "file://"+m)
+	rotate.Env = append(os.Environ(), "PUBLISH_SIGN_PASSPHRASE="+passphrase)
+	if out, err := rotate.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	publish(t, "keys", "retire", "file://"+m, old)
+	publish(t, "verify", "--require-signed", "--trusted-keys", trusted, "file://"+m)
+	if out, err := had.try("buildcache", "install", "--otherarch", "/"+hash); err == nil {
+		t.Errorf("Spack installs it with the old key: %s", out)
+	}
+	for what, s := range map[string]*spack{"one that had the old key": had, "a new one": newSpack(t)} {
+		s.reading(t, m, true)
+		s.run(t, "buildcache", "keys", "--install", "--trust")
+		if out := s.run(t, "gpg", "list", "--trusted"); strings.Contains(out, old) != (s == had) {
+			t.Errorf("%s: it trusts %s", what, out)
+		}
+		s.run(t, "buildcache", "install", "--otherarch", "/"+hash)
+	}
+}
