@@ -247,7 +247,7 @@ func TestWhatCannotBeCopiedIsSaid(t *testing.T) {
 		include   []string
 	}{
 		{"no mirror", "no index of a Spack mirror", func(t *testing.T) *mirrortest.Mem { return publishtest.EmptyMirror(t) }, nil},
-		{"nothing selected", "no package is offered that was asked for", func(t *testing.T) *mirrortest.Mem { return publishtest.Planted(t, "v3-signed") }, []string{"nothing"}},
+		{"nothing selected", "nothing that the mirror offers matches", func(t *testing.T) *mirrortest.Mem { return publishtest.Planted(t, "v3-signed") }, []string{"nothing"}},
 		{"a broken index", "index", func(t *testing.T) *mirrortest.Mem {
 			m := publishtest.Planted(t, "v3-signed")
 			m.Plant(layout.V3Index, []byte("{"))

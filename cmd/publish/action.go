@@ -17,7 +17,7 @@ and to its summary, also when the step fails or is cancelled.`
 func actionCommand(env cli.Env) *cobra.Command {
 	return &cobra.Command{
 		GroupID: help.Other, Use: "action", Short: "Publish as a step of a GitHub workflow", Long: actionHelp, Args: cobra.NoArgs,
-		Example: "  publish action  # as the container of the action does; docs/action.md shows a workflow",
+		Example: "  publish action  # in its container: see docs/action.md",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return action.Run(cmd.Context(), env, perform)
 		},

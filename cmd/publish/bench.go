@@ -49,7 +49,7 @@ func benchCommand(env cli.Env) *cobra.Command {
 	fs := cmd.Flags()
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the bounds and do nothing")
 	fs.BoolVar(&f.json, "json", false, "print one JSON document")
-	fs.Var(cli.Bytes(&f.bounds.Bytes), "max-bytes", "send at most about this much, such as 2GiB (default 8GiB)")
+	fs.Var(cli.Bytes(&f.bounds.Bytes), "max-bytes", "send at most about this much, such as 2GiB")
 	fs.DurationVar(&f.bounds.Time, "max-time", f.bounds.Time, "measure for at most this time, such as 30s")
 	cli.PlaceFlags(fs, &f.target)
 	return cmd

@@ -129,6 +129,7 @@ func copyCommand(env cli.Env) *cobra.Command {
 	fs.StringVar(&c.from.S3.Region, "from-region", "", "region of the bucket of FROM; default: AWS is asked")
 	fs.StringVar(&c.from.Profile, "from-profile", "", "profile of the AWS configuration with which FROM is read; default: the credentials for TO")
 	c.registerTo(fs)
+	cmd.SetFlagErrorFunc(cli.FlagErrors(env, c.mistakes(env)))
 	return cmd
 }
 
@@ -159,16 +160,36 @@ func (c *copying) run(cmd *cobra.Command, args []string, env cli.Env) error {
 	})
 }
 
-// carryOut copies packages of the mirrors that open returns.
-func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []string, env cli.Env, open func(context.Context) ([]mirror.Reader, func() error, error)) error {
+// mistakes are those of a command line whose flags do not parse, besides these.
+func (c *copying) mistakes(env cli.Env) cli.Check {
+	return func(_ *cobra.Command, args []string) error {
+		to := ""
+		if len(args) > 1 {
+			to = args[1]
+		}
+		_, _, err := c.read(to, nil, env)
+		return err
+	}
+}
+
+// read understands a command line, or returns all that is wrong with it, before anything is done.
+func (c *copying) read(to string, packages []string, env cli.Env) (o publish.Options, want elsewhere.Closure, err error) {
 	c.rules.Signing.ReadSecrets(env)
 	c.rules.Signing.AWS = c.target.AWS(env.Target())
-	o, err := c.rules.Options()
-	var want elsewhere.Closure
-	var wrong error
-	want.Want, wrong = wantedOf(packages)
-	if err = errors.Join(err, c.output.Check(), c.target.ValidateAt(to), c.check(), wrong); err != nil {
-		return cli.Usage(err)
+	o, err = c.rules.Options()
+	var placeErr, wantErr error
+	if to != "" {
+		placeErr = target.Check(to)
+	}
+	want.Want, wantErr = wantedOf(packages)
+	return o, want, cli.Named(errors.Join(err, c.output.Check(), placeErr, c.target.ValidateAt(to), c.check(), wantErr), nil)
+}
+
+// carryOut copies packages of the mirrors that open returns.
+func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []string, env cli.Env, open func(context.Context) ([]mirror.Reader, func() error, error)) error {
+	o, want, err := c.read(to, packages, env)
+	if err != nil {
+		return cli.Fail(cli.ExitUsage, err)
 	}
 	want.Layout, want.NoKeys, want.Builds, want.View = o.Selection.Layout, o.Selection.NoKeys, c.builds, c.view
 	want.Anew = o.IfExists != publish.Skip || o.Sign.Resign

@@ -48,25 +48,21 @@ func execCommand(env cli.Env) *cobra.Command {
 					return cli.Fail(cli.ExitUsage, fmt.Errorf("--%s: publish exec takes no such flag: it checks everything, publishes what is good, and prints what COMMAND prints; give it to publish", name))
 				}
 			}
-			source, destination, used, settingsErr := cli.ReadSettings(cmd, args[:n], env)
-			if settingsErr == nil && (source == "" || destination == "") {
-				return cli.Fail(cli.ExitUsage, errors.New("no SOURCE and DESTINATION: give both, or a publish.yaml, or PUBLISH_SOURCE and PUBLISH_DESTINATION; see publish exec --help"))
-			}
 			p.rules.KeepGoing = true
-			var placesErr error
-			if source != "" && destination != "" {
-				source, destination, placesErr = cli.Places(source, destination, nil)
+			j, err := p.read(cmd, args[:n], env)
+			if err == nil {
+				j.Source, err = filepath.Abs(j.Source)
 			}
-			source, absErr := filepath.Abs(source)
-			j, jobErr := p.job(env, source, destination, nil)
-			if err := errors.Join(settingsErr, placesErr, absErr, jobErr); err != nil {
-				return cli.UsageOf(err, used)
+			if err != nil {
+				return cli.Fail(cli.ExitUsage, err)
 			}
 			introduce(j)
+			env.Output = p.output
 			return wrap.Run(cmd.Context(), env, j, wrap.Options{Timeout: p.timeout, AllowEmpty: allowEmpty}, args[n:])
 		},
 	}
 	p.register(cmd)
+	cmd.SetFlagErrorFunc(cli.FlagErrors(env, p.mistakes(env)))
 	fs := cmd.Flags()
 	fs.BoolVar(&allowEmpty, "allow-empty", false, "SOURCE may hold no package when the command has ended; without this the exit code is 4")
 	fs.Lookup("timeout").Usage = "stop publishing when the command has ended for so long, such as 30m; 0: never"
@@ -78,4 +74,4 @@ func execCommand(env cli.Env) *cobra.Command {
 
 // always are flags of publish whose effect publish exec has always, or never. As settings in the environment or
 // publish.yaml they have no effect, so that these do for both.
-var always = []string{"keep-going", "verify-source", "json", "verbose", "quiet"}
+var always = []string{"keep-going", "verify-source", "json"}

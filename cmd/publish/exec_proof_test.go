@@ -69,7 +69,7 @@ func TestExecWithoutCredentialsBuildsNothing(t *testing.T) {
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	t.Setenv("AWS_CONFIG_FILE", filepath.Join(t.TempDir(), "none"))
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(t.TempDir(), "none"))
-	code, ran, said := execAround(t, nil, "--endpoint-url", "http://127.0.0.1:9", t.TempDir(), "s3://b/x")
+	code, ran, said := execAround(t, nil, "--endpoint-url", "http://127.0.0.1:9", t.TempDir(), "s3://bucket/x")
 	if code != cli.ExitCredentials || ran || !strings.Contains(said, "COMMAND was not started") {
 		t.Errorf("exit %d, the command ran: %v, said:\n%s", code, ran, said)
 	}

@@ -4,10 +4,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/style"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
@@ -36,6 +38,18 @@ func TestEveryCommandIsInAGroupAndHasAnExample(t *testing.T) {
 		}
 		if !strings.HasPrefix(cmd.Example, "  publish") {
 			t.Errorf("%s has no Example, or one that does not begin with publish", cmd.CommandPath())
+		}
+	})
+}
+
+// Help fits a terminal of 80 columns, examples included.
+func TestHelpFitsATerminal(t *testing.T) {
+	plain := style.Of(nil, nil)
+	eachCommand(rootCommand(cli.Env{}), func(cmd *cobra.Command) {
+		for line := range strings.Lines(help.Text(cmd, plain)) {
+			if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > style.Width {
+				t.Errorf("%s: a line of %d characters: %s", cmd.CommandPath(), n, line)
+			}
 		}
 	})
 }

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize/english"
@@ -60,6 +64,7 @@ not visible, 124 timeout, 129, 130 and 143 stopped by a signal: see publish help
 
 func rootCommand(env cli.Env) *cobra.Command {
 	var p publishing
+	env.Shared = new(cli.Output)
 	cmd := &cobra.Command{
 		Use:           "publish [flags] [SOURCE DESTINATION]",
 		Short:         "Publish a Spack buildcache",
@@ -78,7 +83,7 @@ func rootCommand(env cli.Env) *cobra.Command {
 		},
 	}
 	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		cmd.SetContext(history.By(cmd.Context(), env.Author(cmd.CommandPath())))
+		cmd.SetContext(history.By(cmd.Context(), authorOf(env, cmd.CommandPath())))
 		if file, _ := env.Lookup("SSL_CERT_FILE"); file != "" {
 			if err := session.CheckSystemBundle(file); err != nil {
 				return cli.Fail(cli.ExitUsage, err)
@@ -90,25 +95,46 @@ func rootCommand(env cli.Env) *cobra.Command {
 	routeFlag(cmd.Flags(), &p.route)
 	cmd.SetOut(env.Results) // help and completions are our own words
 	cmd.SetErr(env.Stderr)
-	cmd.SetFlagErrorFunc(cli.FlagErrors(env))
+	cmd.SetFlagErrorFunc(cli.FlagErrors(env, p.mistakes(env)))
 	cmd.Flags().BoolP("version", "V", false, "print the version")
 	cmd.AddCommand(browse.Ls(env), browse.Show(env), browse.Why(env), browse.Du(env), browse.Usage(env), browse.SBOM(env), past.History(env), past.Diff(env), past.Rollback(env), past.Withdraw(env), browse.Verify(env),
 		copyCommand(env), exportCommand(env), importCommand(env), signCommand(env),
 		catalogCommand(env), indexCommand(env), keys.Command(env), pruning.Command(env), viewCommand(env),
 		benchCommand(env), actionCommand(env), indexerCommand(env),
 		daemonCommand(env), remote.Push(env), remote.Status(env), remote.Drain(env), remote.Retry(env), remote.Forget(env), execCommand(env), doctorCommand(env), initCommand(env), versionCommand(env), manCommand(), exitCodesTopic())
+	shareOutput(cmd, env.Shared)
 	help.Install(cmd, style.Of(env.Raw.Stdout, env.Lookup))
 	return cmd
+}
+
+// withoutOutput are commands of which the flags of the others that say how much is shown would mean nothing: those that
+// write a log, and those that print one thing.
+var withoutOutput = []string{"action", "daemon", "indexer", "man", "version"}
+
+// shareOutput adds the flags that say how much is shown to the commands that leave that to their environment.
+func shareOutput(cmd *cobra.Command, o *cli.Output) {
+	for _, c := range cmd.Commands() {
+		shareOutput(c, o)
+		run := c.RunE
+		if run == nil || c.HasSubCommands() || c.Flags().Lookup("quiet") != nil || slices.Contains(withoutOutput, c.Name()) {
+			continue
+		}
+		cli.OutputFlags(c.Flags(), o)
+		c.RunE = func(cmd *cobra.Command, args []string) error {
+			if err := o.Check(); err != nil {
+				return cli.Usage(err)
+			}
+			return run(cmd, args)
+		}
+	}
 }
 
 func sourceAndDestination(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 || len(args) == 2 {
 		return nil
 	}
-	if len(args) == 1 {
-		if meant := cli.DidYouMean(args[0], commandNames(cmd)); meant != "" {
-			return cli.Fail(cli.ExitUsage, fmt.Errorf("%s is no command%s", redact.URL(args[0]), meant))
-		}
+	if meant := cli.DidYouMean(args[0], commandNames(cmd)); meant != "" && !strings.ContainsAny(args[0], "/.:") {
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("%s is no command%s", redact.URL(args[0]), meant))
 	}
 	return cli.Fail(cli.ExitUsage, fmt.Errorf("%s, want SOURCE and DESTINATION: see publish --help", english.Plural(len(args), "argument", "")))
 }
@@ -177,24 +203,48 @@ func (p *publishing) job(env cli.Env, source, destination string, used []cli.Set
 	}, nil
 }
 
-func runPublish(cmd *cobra.Command, args []string, p *publishing, env cli.Env) error {
-	source, destination, used, settingsErr := cli.ReadSettings(cmd, args, env)
-	if settingsErr == nil && (source == "" || destination == "") {
-		return cli.Fail(cli.ExitUsage, errors.New("no SOURCE and DESTINATION: give both, or a publish.yaml, or PUBLISH_SOURCE and PUBLISH_DESTINATION; see publish --help"))
+// mistakes are those of a command line whose flags do not parse, besides these.
+func (p *publishing) mistakes(env cli.Env) cli.Check {
+	return func(cmd *cobra.Command, args []string) error {
+		if cmd.HasParent() && cmd.Name() != "exec" {
+			return nil
+		}
+		if args == nil || len(args) == 1 || len(args) > 2 {
+			_, err := p.job(env, "", "", nil)
+			return cli.Named(err, nil)
+		}
+		_, err := p.read(cmd, args, env)
+		return err
 	}
-	// All that is wrong is said at once, and before anything is done.
+}
+
+// read understands a command line, or returns all that is wrong with it, before anything is done.
+func (p *publishing) read(cmd *cobra.Command, args []string, env cli.Env) (*task.Publish, error) {
+	source, destination, used, err := cli.ReadSettings(cmd, args, env)
+	if err == nil && (source == "" || destination == "") {
+		return nil, fmt.Errorf("no SOURCE and DESTINATION: give both, or a publish.yaml, or PUBLISH_SOURCE and PUBLISH_DESTINATION; see %s --help", cmd.CommandPath())
+	}
+	var commands []string
+	if !cmd.HasParent() {
+		commands = commandNames(cmd)
+	}
 	var placesErr error
 	if source != "" && destination != "" {
-		source, destination, placesErr = cli.Places(source, destination, commandNames(cmd))
+		source, destination, placesErr = cli.Places(source, destination, commands)
 	}
 	j, jobErr := p.job(env, source, destination, used)
-	if err := errors.Join(settingsErr, placesErr, jobErr); err != nil {
-		return cli.UsageOf(err, used)
+	return j, cli.Named(errors.Join(err, placesErr, jobErr), used)
+}
+
+func runPublish(cmd *cobra.Command, args []string, p *publishing, env cli.Env) error {
+	j, err := p.read(cmd, args, env)
+	if err != nil {
+		return cli.Fail(cli.ExitUsage, err)
 	}
 	ctx, cancel := cli.WithTimeout(cmd.Context(), p.timeout)
 	defer cancel()
 	introduce(j)
-	err := p.output.Tell(p.runRouted(ctx, j, env, j.Run(ctx)))
+	err = p.output.Tell(p.runRouted(ctx, j, env, j.Run(ctx)))
 	j.Report.Finish(err)
 	if printErr := p.print(j.Report, env); err == nil {
 		err = printErr
@@ -222,12 +272,35 @@ func manCommand() *cobra.Command {
 		GroupID: help.Other, Use: "man DIRECTORY", Short: "Write the manual pages into a directory", Args: cli.Arguments,
 		Example: "  publish man ~/.local/share/man/man1",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			epoch := time.Unix(0, 0).UTC()
-			header := &doc.GenManHeader{Title: "PUBLISH", Section: "1", Source: "publish " + version, Date: &epoch}
 			if err := os.MkdirAll(args[0], 0o777); err != nil {
 				return cli.Fail(cli.ExitUsage, err)
 			}
-			return doc.GenManTree(cmd.Root(), header, args[0])
+			return writeManuals(cmd.Root(), args[0])
 		},
 	}
+}
+
+// writeManuals writes the manual pages of a command and of those below it. They have a version and no date, so that the
+// same source makes the same pages.
+func writeManuals(cmd *cobra.Command, dir string) error {
+	if !cmd.IsAvailableCommand() && cmd.HasParent() || cmd.IsAdditionalHelpTopicCommand() {
+		return nil
+	}
+	name := strings.ReplaceAll(cmd.CommandPath(), " ", "-")
+	epoch := time.Unix(0, 0).UTC()
+	var page bytes.Buffer
+	header := &doc.GenManHeader{Title: strings.ToUpper(name), Section: "1", Source: "publish " + version, Date: &epoch}
+	if err := doc.GenMan(cmd, header, &page); err != nil {
+		return err
+	}
+	text := bytes.Replace(page.Bytes(), []byte(epoch.Format(`"Jan 2006"`)), []byte(`""`), 1)
+	if err := os.WriteFile(filepath.Join(dir, name+".1"), text, 0o666); err != nil {
+		return err
+	}
+	for _, c := range cmd.Commands() {
+		if err := writeManuals(c, dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }

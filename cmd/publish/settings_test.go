@@ -109,7 +109,7 @@ func TestSettingsThatCannotBeUnderstood(t *testing.T) {
 		{"not a number", both + "concurrency: many\n", nil, nil, "publish.yaml:3:1: concurrency:"},
 		{"not a size", both + "part-size: huge\n", nil, nil, `publish.yaml:3:1: part-size: "huge" is no size`},
 		{"mapping where a value belongs", both + "include:\n  a: b\n", nil, nil, "publish.yaml:3:1: include: want a value or a list of values"},
-		{"not a mapping", "- a\n- b\n", nil, nil, "publish.yaml: want a mapping"},
+		{"not a mapping", "- a\n- b\n", nil, nil, "publish.yaml:1:1: want a mapping"},
 		{"not YAML", "a: [", nil, nil, "publish.yaml:"},
 		{"the same key twice", both + "source: z\n", nil, nil, "publish.yaml:"},
 		{"bad variable", "", clitest.Variables{"PUBLISH_SOURCE": "x", "PUBLISH_DESTINATION": "file:///y", "PUBLISH_TIMEOUT": "soon"}, nil, "PUBLISH_TIMEOUT: must be a duration"},

@@ -65,7 +65,7 @@ func runSign(cmd *cobra.Command, source string, p *publishing, env cli.Env) erro
 	}
 	j, err := p.job(env, abs, (&url.URL{Scheme: "file", Path: abs}).String(), nil)
 	if err != nil {
-		return cli.UsageOf(err, nil)
+		return cli.Usage(err)
 	}
 	if j.Options.Sign.Key == nil {
 		return cli.Fail(cli.ExitUsage, fmt.Errorf("no key: give --sign-key, or the key itself in %s", cli.SignKeyVariable))

@@ -123,16 +123,16 @@ func (v *viewing) run(cmd *cobra.Command, args []string, env cli.Env) error {
 	}
 	ctx, cancel := cli.WithTimeout(cmd.Context(), v.timeout)
 	defer cancel()
-	d, err := cli.OpenTarget(ctx, env, args[0], v.target)
+	d, cdn, err := cli.OpenServed(ctx, env, args[0], v.target)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	report, err := v.carryOut(ctx, d)
+	report, err := v.carryOut(ctx, d, cdn)
 	if report == nil {
 		return cli.Stopped(ctx, viewFailure(err))
 	}
-	if printErr := report.print(env.Stdout, v.json); err == nil {
+	if printErr := report.print(env, v.json); err == nil {
 		err = printErr
 	}
 	return cli.Stopped(ctx, err)
@@ -149,11 +149,7 @@ func viewFailure(err error) error {
 }
 
 // carryOut returns a report once the plan is known.
-func (v *viewing) carryOut(ctx context.Context, d *target.Destination) (*viewReport, error) {
-	cdn, err := d.OpenCDN(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
+func (v *viewing) carryOut(ctx context.Context, d *target.Destination, cdn *target.CDN) (*viewReport, error) {
 	s := d.Mirror("")
 	plan, err := views.NewPlan(ctx, s, v.change)
 	if err != nil {
@@ -200,9 +196,13 @@ type viewReport struct {
 	Invalidate *target.Invalidation `json:"invalidation,omitempty"`
 }
 
-func (r *viewReport) print(w io.Writer, asJSON bool) error {
+func (r *viewReport) print(env cli.Env, asJSON bool) error {
 	if asJSON {
-		return cli.WriteJSON(w, r)
+		return cli.WriteJSON(env.Stdout, r)
+	}
+	if env.Shows().Quiet {
+		cli.PrintWarnings(env.Stdout, "", r.Findings, false)
+		return nil
 	}
 	var b strings.Builder
 	for _, p := range r.Removed {
@@ -221,6 +221,6 @@ func (r *viewReport) print(w io.Writer, asJSON bool) error {
 	}
 	escape.Fprintf(&b, "view %s: %s, %s\n", r.View, english.Plural(r.After, "package", ""), what)
 	cli.PrintInvalidation(&b, r.Invalidate)
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(env.Stdout, b.String())
 	return err
 }

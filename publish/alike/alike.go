@@ -4,6 +4,8 @@ package alike
 import (
 	"fmt"
 	"path"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -37,11 +39,13 @@ func Lines[R Remark](remarks []R, whole bool) []string {
 	files := make(map[same][]string)
 	for _, r := range remarks {
 		kind, file, reason := r.Parts()
+		reason = general(reason)
 		files[same{kind, reason}] = append(files[same{kind, reason}], file)
 	}
 	said := 0
 	for _, r := range remarks {
 		kind, _, reason := r.Parts()
+		reason = general(reason)
 		alike := files[same{kind, reason}]
 		switch {
 		case len(alike) == 0: // said already
@@ -51,13 +55,19 @@ func Lines[R Remark](remarks []R, whole bool) []string {
 			lines = append(lines, r.String())
 			said++
 		default:
-			lines = append(lines, textOf(reason, alike))
 			said += len(alike)
+			lines = append(lines, textOf(reason, slices.Compact(alike)))
 			files[same{kind, reason}] = nil
 		}
 	}
 	return lines
 }
+
+// content matches the name of what a package consists of: a blob of layout v3, or a tarball of layout v2.
+var content = regexp.MustCompile(`\bblobs/sha256/[0-9a-f]{2}/[0-9a-f]{64}\b|\bbuild_cache/\S+\.spack\b`)
+
+// general is what is said of a file without the name of its content, which no other file has.
+func general(reason string) string { return content.ReplaceAllLiteralString(reason, "its content") }
 
 // Few names the first five of many.
 func Few(names []string) string {

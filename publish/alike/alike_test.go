@@ -45,6 +45,21 @@ func TestFindingsThatSayTheSameAreOneLine(t *testing.T) {
 	}
 }
 
+// What is missing of many packages is one line, though each lacks a blob of its own, and names each package once.
+func TestMissingContentIsOneLine(t *testing.T) {
+	var some []buildcache.Finding
+	for i, id := range []string{"zlib-1.3", "zlib-1.3", "gcc-13.4.0", "hwloc-2"} {
+		some = append(some, buildcache.Error.In("v3/manifests/spec/x/"+id+"-"+strings.Repeat("h", 32)+".spec.manifest.json", fmt.Sprintf("blobs/sha256/aa/%064x is not there", i)))
+	}
+	want := []string{"3 packages: its content is not there: zlib-1.3-hhhhhhh, gcc-13.4.0-hhhhhhh, hwloc-2-hhhhhhh"}
+	if diff := cmp.Diff(want, alike.Lines(some, false)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{some[0].String(), some[1].String()}, alike.Lines(some[:2], false)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // However many findings there are, and whatever is in them, what is shown is bounded and on lines of its own.
 func TestGroupedFindingsAreBounded(t *testing.T) {
 	var many []buildcache.Finding

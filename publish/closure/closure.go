@@ -13,6 +13,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
+	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -249,6 +250,32 @@ func (c *Catalogue) Matching(q *query.Query) ([]spec.Hash, error) {
 	found, err := c.matching([]*query.Query{q})
 	slices.Sort(found)
 	return found, err
+}
+
+// An UnmatchedError says that a query matches nothing that is offered.
+type UnmatchedError struct {
+	Query string
+	Names []string // in it that no package has, each with the one that may be meant
+}
+
+func (e *UnmatchedError) Error() string {
+	return strings.Join(append([]string{fmt.Sprintf("nothing that the mirror offers matches %q", e.Query)}, e.Names...), ": ")
+}
+
+// Unmatched returns the error of a query that matches nothing.
+func (c *Catalogue) Unmatched(q *query.Query) *UnmatchedError {
+	e := &UnmatchedError{Query: q.String()}
+	var known []string
+	for n := range c.graph.All() {
+		known = append(known, n.Name)
+	}
+	slices.Sort(known)
+	for _, name := range q.Names() {
+		if !slices.Contains(known, name) && !c.graph.Virtual(name) {
+			e.Names = append(e.Names, nearest.NoPackage(name, known))
+		}
+	}
+	return e
 }
 
 // Offers reports whether a package is offered.

@@ -71,8 +71,8 @@ var distributionID = regexp.MustCompile(`^[A-Z0-9]{1,32}$`)
 
 // New returns a client. It sends nothing, but refuses what is no distribution's ID.
 func New(cfg aws.Config, distribution string, opts Options) (*Client, error) {
-	if !distributionID.MatchString(distribution) {
-		return nil, noDistribution(distribution)
+	if err := CheckDistribution(distribution); err != nil {
+		return nil, err
 	}
 	c := &Client{distribution: distribution, patience: opts.Patience, log: opts.Log, answered: opts.Answered}
 	if c.patience == 0 {
@@ -95,6 +95,14 @@ func New(cfg aws.Config, distribution string, opts Options) (*Client, error) {
 		}
 	})
 	return c, nil
+}
+
+// CheckDistribution refuses what is no distribution's ID.
+func CheckDistribution(id string) error {
+	if distributionID.MatchString(id) {
+		return nil
+	}
+	return noDistribution(id)
 }
 
 func noDistribution(id string) error {

@@ -25,6 +25,8 @@ type Progress struct {
 	sent  int64
 	files map[string]*Transfer
 	rate  rate
+
+	retrying string // since nothing has moved; empty: no request is sent again
 }
 
 // A Transfer is an object on its way.
@@ -47,7 +49,7 @@ func (p *Progress) Planned(bytes int64) {
 	p.d.progress()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.total = bytes
+	p.total, p.retrying = bytes, ""
 }
 
 // Sent: n more bytes of an object are on their way; negative when they must be sent again.
@@ -57,6 +59,7 @@ func (p *Progress) Sent(name string, size, n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sent += n
+	p.retrying = ""
 	p.rate.add(time.Now(), n)
 	t := p.files[name]
 	if t == nil {
@@ -66,6 +69,13 @@ func (p *Progress) Sent(name string, size, n int64) {
 	if t.Sent += n; t.Sent >= size {
 		delete(p.files, name)
 	}
+}
+
+// Retrying: a request is sent again, for a reason.
+func (p *Progress) Retrying(why string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.retrying = why
 }
 
 // Step: a step of a mirror begins. An empty one begins none.
@@ -93,6 +103,7 @@ type Sending struct {
 	Rate      int64      `json:"rate"`  // bytes a second, of late
 	Left      float64    `json:"left"`  // seconds, at that rate; -1: not known
 	Transfers []Transfer `json:"transfers"`
+	Retrying  string     `json:"retrying,omitempty"` // why a request is sent again just now
 }
 
 // shown is how many transfers of a run are shown: the largest.
@@ -101,7 +112,7 @@ const shown = 10
 func (p *Progress) now() Sending {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := Sending{Lane: p.lane, Step: p.step, Packages: p.packages, Since: p.began, Sent: p.sent, Total: p.total, Rate: p.rate.of(time.Now()), Left: -1, Transfers: []Transfer{}}
+	s := Sending{Lane: p.lane, Step: p.step, Packages: p.packages, Since: p.began, Sent: p.sent, Total: p.total, Rate: p.rate.of(time.Now()), Left: -1, Transfers: []Transfer{}, Retrying: p.retrying}
 	if s.Total >= 0 && s.Rate > 0 {
 		s.Left = float64(max(s.Total-s.Sent, 0)) / float64(s.Rate)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/transfer"
@@ -53,6 +54,7 @@ var ErrNoView = errors.New("there is no view")
 // read when they are stored, which a store made by transfer.Relay does without reading them twice.
 func Open(ctx context.Context, from []mirror.Reader, to mirror.Store, c Closure) (*source.Source, error) {
 	src, specs := new(source.Source), spec.NewReader(maxSpecs)
+	var unmatched map[*query.Query]error // in all mirrors so far
 	for _, f := range buildcache.Layouts() {
 		if c.Layout != "" && c.Layout != f.Name() {
 			continue
@@ -61,6 +63,13 @@ func Open(ctx context.Context, from []mirror.Reader, to mirror.Store, c Closure)
 		if err := e.open(ctx); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name(), err)
 		}
+		switch {
+		case e.mirror == nil:
+		case unmatched == nil:
+			unmatched = e.unmatched
+		default:
+			maps.DeleteFunc(unmatched, func(q *query.Query, _ error) bool { return e.unmatched[q] == nil })
+		}
 	}
 	switch {
 	case len(src.Mirrors) > 0:
@@ -68,6 +77,11 @@ func Open(ctx context.Context, from []mirror.Reader, to mirror.Store, c Closure)
 		return nil, fmt.Errorf("%w %s", ErrNoView, c.View)
 	default:
 		return nil, fmt.Errorf("%w: there is no index of a Spack mirror: `publish index` makes one", source.ErrNothing)
+	}
+	for _, q := range c.Packages {
+		if err := unmatched[q]; err != nil {
+			return nil, fmt.Errorf("%w: %w", source.ErrNothing, err)
+		}
 	}
 	if len(c.Held) > 0 {
 		return src, nil // which may be all that was asked for
@@ -128,8 +142,9 @@ type reading struct {
 	mirror *source.Mirror
 	files  *remote
 
-	offering []mirror.Reader // those of from that have an index
-	kept     atomic.Int64    // bytes of specs: see maxKept
+	offering  []mirror.Reader // those of from that have an index
+	kept      atomic.Int64    // bytes of specs: see maxKept
+	unmatched map[*query.Query]error
 }
 
 // readIndices reads the indices of the mirrors that have one.
@@ -175,9 +190,20 @@ func (e *reading) open(ctx context.Context) error {
 	e.files = &remote{Reader: e.offering[0], ctx: ctx, objects: make(map[string]object)}
 	e.mirror = source.NewMirror(e.layout, e.files, e.specs)
 	e.src.Mirrors = append(e.src.Mirrors, e.mirror)
-	all, err := closure.Of(indices...).Installed(e.Want, e.Builds)
+	catalogue := closure.Of(indices...)
+	all, err := catalogue.Installed(e.Want, e.Builds)
 	if err != nil {
 		return err
+	}
+	e.unmatched = make(map[*query.Query]error)
+	for _, q := range e.Want.Packages {
+		found, err := catalogue.Matching(q)
+		if err != nil {
+			return err
+		}
+		if len(found) == 0 {
+			e.unmatched[q] = catalogue.Unmatched(q)
+		}
 	}
 	lacks, err := e.compare(ctx, slices.DeleteFunc(all.Packages(), func(p closure.Chosen) bool { return e.Held[p.Node.Hash] }))
 	if err != nil {

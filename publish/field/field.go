@@ -28,8 +28,11 @@ func (e *Error) Error() string {
 // Unwrap returns what is wrong.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Under returns the message under a name of the setting: `NAME "value": err` or `NAME: err`.
+// Under returns the message under a name of the setting: `NAME "value": err` or `NAME: err`. Without a name it is Error.
 func (e *Error) Under(name string) string {
+	if name == "" {
+		return e.Error()
+	}
 	if e.Value != "" {
 		return name + " " + e.Error()
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -213,6 +214,14 @@ func (inv *Inventory) Unknown(q *query.Query) []string {
 		_, ok := slices.BinarySearch(known, name)
 		return ok || inv.Graph.Virtual(name)
 	})
+}
+
+// Misnamed says of each name in a query that no package has which one may be meant, each after a colon.
+func (inv *Inventory) Misnamed(q *query.Query) (said string) {
+	for _, name := range inv.Unknown(q) {
+		said += ": " + nearest.NoPackage(name, inv.Names())
+	}
+	return said
 }
 
 // Names are the names of all packages, sorted.

@@ -159,7 +159,7 @@ func (s *scan) roots(ctx context.Context, o Options) ([]int32, error) {
 	for _, root := range k.Roots {
 		builds := inv.Select(root.Query)
 		if len(builds) == 0 {
-			s.findings = append(s.findings, buildcache.Warning.In(s.layout.IndexNames()[0], fmt.Sprintf("no package in it matches %s, which is to be kept", root.Text)))
+			s.findings = append(s.findings, buildcache.Warning.In(s.layout.IndexNames()[0], fmt.Sprintf("no package in it matches %s, which is to be kept%s", root.Text, inv.Misnamed(root.Query))))
 		}
 		for _, b := range builds {
 			if at, ok := s.graph.at[spec.Hash(b.Hash)]; ok {

@@ -42,6 +42,8 @@ type Observer interface {
 	ReadingBack()
 	// Note reports one event.
 	Note(format string, args ...any)
+	// Waiting is called now and then while something is waited for.
+	Waiting(until string)
 }
 
 // nobody is the observer where none is given.
@@ -50,6 +52,7 @@ type nobody struct{}
 func (nobody) Invalidating()       {}
 func (nobody) ReadingBack()        {}
 func (nobody) Note(string, ...any) {}
+func (nobody) Waiting(string)      {}
 
 // OpenCDN returns the CDN of a destination. observer may be nil.
 func (d *Destination) OpenCDN(ctx context.Context, observer Observer) (*CDN, error) {
@@ -115,6 +118,7 @@ func (c *CDN) invalidate(ctx context.Context, seen string, names []string) (*Inv
 		done.ID, done.Status = is.ID, is.Status
 	}
 	if err == nil && c.config.Wait {
+		c.observer.Waiting("CloudFront has completed the invalidation " + done.ID)
 		if err = c.client.Wait(ctx, done.ID); err == nil {
 			done.Status = cloudfront.Completed
 		}
@@ -167,6 +171,7 @@ const looksAt = 16
 const (
 	visibleWithin = 2 * time.Minute
 	lookEvery     = 2 * time.Second
+	showEvery     = 15 * time.Second
 )
 
 // Changes are those of indices: the names of which caches may hold an old version, and what readers are to see.
@@ -250,7 +255,8 @@ func (c *CDN) readBack(ctx context.Context, all []reindex.Expectation) error {
 		return nil
 	}
 	c.observer.ReadingBack()
-	for deadline := time.Now().Add(visibleWithin); ; {
+	began, shown := time.Now(), time.Time{}
+	for {
 		behind, why, err := c.unseen(ctx, all)
 		if err == nil && len(behind) == 0 {
 			c.observer.Note("clients see what was published at %s", redact.URL(c.config.PublicURL))
@@ -258,8 +264,12 @@ func (c *CDN) readBack(ctx context.Context, all []reindex.Expectation) error {
 		if err != nil || len(behind) == 0 {
 			return err
 		}
-		if time.Now().After(deadline) {
+		if time.Since(began) > visibleWithin {
 			return fmt.Errorf("%w: after %s, at %s", ErrNotVisible, visibleWithin, why)
+		}
+		if time.Since(shown) > showEvery {
+			shown = time.Now()
+			c.observer.Waiting(fmt.Sprintf("clients see it, for %s of at most %s: %s", time.Since(began).Round(time.Second), visibleWithin, why))
 		}
 		all = behind
 		select {

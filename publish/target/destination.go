@@ -19,6 +19,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/dir"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/bucketname"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/web"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -204,7 +205,7 @@ func Path(source string) (string, error) {
 // directoryOf understands a destination that is a directory. As in Spack, %20 is a space there.
 func directoryOf(where string) (string, error) {
 	where = Canonical(where)
-	if err := s3.CheckARN(where); err != nil {
+	if err := bucketname.CheckARN(where); err != nil {
 		return "", fmt.Errorf("destination %q: %w", where, err)
 	}
 	u, err := redact.Parse(where)
@@ -212,7 +213,8 @@ func directoryOf(where string) (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("destination: %w", err)
 	case (u.Scheme == "s3" || u.Scheme == "file") && !strings.Contains(where, "://"):
-		return "", fmt.Errorf("destination %q: did you mean %s?", redact.URL(where), redact.URL(u.Scheme+"://"+strings.TrimLeft(strings.TrimPrefix(where, u.Scheme+":"), "/")))
+		root := map[string]string{"s3": "://", "file": ":///"}[u.Scheme]
+		return "", fmt.Errorf("destination %q: did you mean %s?", redact.URL(where), redact.URL(u.Scheme+root+strings.TrimLeft(where[len(u.Scheme)+1:], "/")))
 	case u.Scheme != "file":
 		return "", fmt.Errorf("destination %q: want s3://bucket[/prefix], file:///directory or the path of a directory", redact.URL(where))
 	case u.User != nil:
@@ -237,7 +239,7 @@ func BucketAndPrefix(where string) (bucket, prefix string, err error) {
 	if redact.Has(where) || !ok {
 		return wrong("want s3://bucket or s3://bucket/prefix")
 	}
-	if err := s3.CheckARN(rest); err != nil {
+	if err := bucketname.CheckARN(rest); err != nil {
 		return wrong(err.Error())
 	}
 	bucket, prefix, _ = strings.Cut(rest, "/")
@@ -245,8 +247,6 @@ func BucketAndPrefix(where string) (bucket, prefix string, err error) {
 	switch {
 	case bucket == "":
 		return wrong("want s3://bucket or s3://bucket/prefix")
-	case strings.ContainsAny(bucket, "@%\\ "):
-		return wrong(fmt.Sprintf("%q is no name of a bucket", bucket))
 	case strings.ContainsAny(rest, "?#"):
 		return wrong("a prefix cannot have ? or #: Spack takes what follows for something else")
 	case !spec.Readable(rest):
@@ -254,7 +254,7 @@ func BucketAndPrefix(where string) (bucket, prefix string, err error) {
 	case prefix != "" && path.Clean("/"+prefix) != "/"+prefix:
 		return wrong("the prefix must not have //, . or .. in it: want " + redact.URL("s3://"+bucket+path.Clean("/"+prefix)))
 	}
-	if err := s3.CheckBucket(bucket); err != nil {
+	if err := bucketname.Check(bucket); err != nil {
 		return wrong(err.Error())
 	}
 	return bucket, prefix, nil

@@ -54,3 +54,26 @@ func abridged(id string) string {
 	}
 	return id[:4] + "..." + id[len(id)-4:]
 }
+
+// String says what requests are made as: as arn:aws:iam::123456789012:user/ci, account 123456789012, at Amazon S3, eu-central-1.
+func (who *Identity) String() string {
+	text := "as " + who.ARN
+	if who.ARN == "" {
+		text = "with the access key " + who.AccessKey
+		if who.AccessKey == "" {
+			text = "without credentials"
+		}
+	}
+	if who.Account != "" {
+		text += ", account " + who.Account
+	}
+	at := who.Endpoint
+	if at == "" {
+		at = "Amazon S3"
+	}
+	text += ", at " + at
+	if who.Region != "" {
+		text += ", " + who.Region
+	}
+	return text
+}

@@ -15,11 +15,13 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
@@ -109,23 +111,34 @@ func (c Config) Validate() error {
 
 // ValidateAt is Validate for a destination, which may be wrong: that is another matter.
 func (c Config) ValidateAt(destination string) error {
-	endpoint := s3.Options{EndpointURL: c.S3.EndpointURL}
-	var storageErr error
+	o := c.S3
 	if bucket, _, err := BucketAndPrefix(destination); err == nil {
-		endpoint.Bucket = bucket
-		o := c.S3
-		o.Bucket, o.EndpointURL = bucket, ""
-		storageErr = o.Validate()
+		o.Bucket = bucket
 	}
 	_, roleErr := c.assumed(nil)
-	return errors.Join(roleErr, c.CDN.validate(), field.Wrap("endpoint-url", endpoint.Validate()), storageErr)
+	return errors.Join(roleErr, c.CDN.validate(), o.Validate())
 }
 
+// mostPaths is how many paths CloudFront invalidates at once.
+const mostPaths = 3000
+
 func (c CDNConfig) validate() error {
-	if c.PublicURL == "" {
-		return nil
+	var wrong []error
+	if c.Distribution != "" {
+		wrong = append(wrong, field.Wrap("distribution-id", cloudfront.CheckDistribution(c.Distribution)))
 	}
-	return field.Wrap("public-url", CheckPublicURL(c.PublicURL))
+	if c.PathPrefix != "" {
+		if u, err := url.Parse(c.PathPrefix); err != nil || !strings.HasPrefix(c.PathPrefix, "/") || u.RawQuery != "" || u.Host != "" {
+			wrong = append(wrong, field.Refuse("cloudfront-path-prefix", c.PathPrefix, "want a path such as /noble/spack"))
+		}
+	}
+	if c.MaxPaths < 0 || c.MaxPaths > mostPaths {
+		wrong = append(wrong, field.Refuse("max-invalidation-paths", strconv.Itoa(c.MaxPaths), "want 1 to %d", mostPaths))
+	}
+	if c.PublicURL != "" {
+		wrong = append(wrong, field.Wrap("public-url", CheckPublicURL(c.PublicURL)))
+	}
+	return errors.Join(wrong...)
 }
 
 // CheckPublicURL refuses what is no URL at which clients could read.

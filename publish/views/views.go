@@ -284,7 +284,7 @@ func selected(c *closure.Catalogue, want closure.Want) (hashes []spec.Hash, unli
 			return nil, nil, err
 		}
 		if len(found) == 0 {
-			return nil, nil, fmt.Errorf("%w: nothing that the mirror offers matches %q", ErrNothing, q)
+			return nil, nil, fmt.Errorf("%w: %w", ErrNothing, c.Unmatched(q))
 		}
 		hashes = append(hashes, found...)
 	}
@@ -338,10 +338,12 @@ func (p *Plan) known(ctx context.Context, s mirror.Store, now *buildcache.Indice
 			return err
 		}
 		if all != nil {
-			found, err = closure.Of(all).Matching(q)
-		}
-		if err == nil && len(found) == 0 {
-			err = fmt.Errorf("%w: nothing in the view %s matches %q, nor does anything else that the mirror offers", ErrNothing, p.View, q)
+			whole := closure.Of(all)
+			if found, err = whole.Matching(q); err == nil && len(found) == 0 {
+				err = fmt.Errorf("%w: nothing in the view %s matches %q, and %w", ErrNothing, p.View, q, whole.Unmatched(q))
+			}
+		} else {
+			err = fmt.Errorf("%w: nothing in the view %s matches %q", ErrNothing, p.View, q)
 		}
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"embed"
 	"fmt"
 	"io"
@@ -35,11 +36,15 @@ func ago(t time.Time) string {
 // summary is the state of everything in one word and one sentence.
 func summary(s daemon.Status) (word, sentence string) {
 	waiting, paused, unread, incomplete := 0, 0, 0, 0
+	retrying := ""
 	for _, m := range s.Mirrors {
 		if !m.Scanned {
 			unread++
 		}
 		waiting += m.Waiting
+		for _, r := range m.Running {
+			retrying = cmp.Or(retrying, r.Retrying)
+		}
 		if m.Paused != "" {
 			paused++
 		}
@@ -62,6 +67,8 @@ func summary(s daemon.Status) (word, sentence string) {
 		return "attention", "some packages could not be published"
 	case len(s.Stuck) > 0:
 		return "attention", "some packages do not become complete"
+	case retrying != "":
+		return "waiting", "a destination does not answer as it should: " + retrying
 	case waiting > incomplete:
 		return "working", "packages are being published"
 	case len(s.Incomplete) > 0:

@@ -133,6 +133,9 @@ func TestTheBannerSaysWhatIsTrue(t *testing.T) {
 		"working: everything is published, and caches are still to be told": one(func(s *daemon.Status, _ *daemon.MirrorStatus) {
 			s.Obligations = []queue.Obligation{{}}
 		}),
+		"waiting: a destination does not answer as it should: connection refused, trying again (3/10)": one(func(s *daemon.Status, m *daemon.MirrorStatus) {
+			m.Waiting, m.Running = 1, []daemon.Sending{{Retrying: "connection refused, trying again (3/10)"}}
+		}),
 		"working: packages are being published": one(func(s *daemon.Status, m *daemon.MirrorStatus) {
 			m.Waiting, s.Obligations = 1, []queue.Obligation{{}}
 		}),

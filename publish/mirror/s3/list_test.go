@@ -31,8 +31,7 @@ func names(t *testing.T, m *Mirror, r mirror.Range) (all []string, err error) {
 // wantFault checks that an error names a fault of the storage.
 func wantFault(t *testing.T, err error, words string) {
 	t.Helper()
-	var fault *mirror.FaultError
-	if !errors.As(err, &fault) || !errors.Is(err, mirror.ErrFault) || !strings.Contains(err.Error(), words) {
+	if !errors.Is(err, mirror.ErrFault) || !strings.Contains(err.Error(), words) {
 		t.Errorf("got error %v, want a fault of the storage: %s", err, words)
 	}
 }
@@ -51,7 +50,7 @@ func TestAListingIsWholeOrAnError(t *testing.T) {
 		"no size":           "without a size",
 		"negative size":     "negative",
 		"huge page":         "more than 16 MiB",
-		"a page":            "with a \"html\"",
+		"a page":            "no S3 answers",
 		"blank":             "an empty body",
 	} {
 		t.Run(way, func(t *testing.T) {

@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"golang.org/x/time/rate"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/bucketname"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/wire"
 )
 
@@ -85,42 +88,43 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// Validate reports what no bucket can be opened with, before there is one.
+// Validate returns all with which no bucket can be opened, as errors of package field. Bucket may be empty.
 func (o Options) Validate() error {
 	o.setDefaults()
 	if o.Bucket == "" {
-		o.Bucket = "any"
+		o.Bucket = "any-bucket"
 	}
 	return o.validate()
 }
 
 func (o *Options) validate() error {
-	if err := errors.Join(CheckARN(o.Bucket), CheckBucket(o.Bucket)); err != nil {
+	if err := errors.Join(bucketname.CheckARN(o.Bucket), bucketname.Check(o.Bucket)); err != nil {
 		return err
 	}
-	switch {
-	case o.Bucket == "":
-		return errors.New("no bucket given")
-	case o.Concurrency < 1:
-		return fmt.Errorf("concurrency %d: want at least 1", o.Concurrency)
-	case o.PartSize < minPart || o.PartSize > maxPart:
-		return fmt.Errorf("part size %d: S3 takes 5 MiB to 5 GiB", o.PartSize)
-	case o.Threshold < 0 || o.Threshold > maxSingle:
-		return fmt.Errorf("threshold %d: S3 takes at most 5 GiB in one request", o.Threshold)
-	case o.LimitRate < 0:
-		return fmt.Errorf("limit of %d bytes a second", o.LimitRate)
-	case o.SSE != "" && !contains(types.ServerSideEncryption("").Values(), o.SSE):
-		return fmt.Errorf("encryption %q: want AES256, aws:kms or aws:kms:dsse", o.SSE)
-	case o.KMSKeyID != "" && !strings.HasPrefix(o.SSE, "aws:kms"):
-		return fmt.Errorf("a KMS key needs the encryption aws:kms, not %q", o.SSE)
-	case o.StorageClass != "" && !contains(types.StorageClass("").Values(), o.StorageClass):
-		return fmt.Errorf("storage class %q is not one that S3 knows", o.StorageClass)
+	var wrong []error
+	refuse := func(when bool, name string, value any, want string) {
+		if when {
+			wrong = append(wrong, field.Refuse(name, fmt.Sprint(value), "%s", want))
+		}
+	}
+	refuse(o.Region != "" && !region.MatchString(o.Region), "region", o.Region, "want a region such as us-east-1")
+	refuse(o.Concurrency < 1, "concurrency", o.Concurrency, "want a number of at least 1")
+	refuse(o.PartSize < minPart || o.PartSize > maxPart, "part-size", o.PartSize, "S3 takes parts of 5MiB to 5GiB")
+	refuse(o.Threshold < 0 || o.Threshold > maxSingle, "threshold", o.Threshold, "S3 takes at most 5 GiB in one request")
+	refuse(o.LimitRate < 0, "limit-rate", o.LimitRate, "want a number of bytes a second")
+	refuse(o.SSE != "" && !contains(types.ServerSideEncryption("").Values(), o.SSE), "sse", o.SSE, "want AES256, aws:kms or aws:kms:dsse")
+	refuse(o.StorageClass != "" && !contains(types.StorageClass("").Values(), o.StorageClass), "storage-class", o.StorageClass, "it is not one that S3 knows")
+	if o.KMSKeyID != "" && !strings.HasPrefix(o.SSE, "aws:kms") {
+		wrong = append(wrong, field.Wrap("kms-key-id", fmt.Errorf("a KMS key needs the encryption aws:kms, not %q", o.SSE)))
 	}
 	if o.EndpointURL != "" {
-		return errors.Join(checkEndpoint(o.EndpointURL), checkNoBucket(o.EndpointURL, o.Bucket))
+		wrong = append(wrong, field.Wrap("endpoint-url", errors.Join(checkEndpoint(o.EndpointURL), checkNoBucket(o.EndpointURL, o.Bucket))))
 	}
-	return nil
+	return errors.Join(wrong...)
 }
+
+// region is what regions are called, also by stores that are not Amazon's.
+var region = regexp.MustCompile(`^[A-Za-z0-9]+([._-][A-Za-z0-9]+)*$`)
 
 func contains[T ~string](known []T, s string) bool {
 	for _, k := range known {

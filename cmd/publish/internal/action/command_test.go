@@ -17,13 +17,13 @@ import (
 // A command is split as by a shell, and what a shell would do besides is refused.
 func TestWordsOfACommand(t *testing.T) {
 	for text, want := range map[string][]string{
-		"":                              nil,
-		"verify s3://b/x":               {"verify", "s3://b/x"},
-		"prune\n  --yes\n  s3://b/x\n":  {"prune", "--yes", "s3://b/x"},
-		`withdraw s3://b 'a b' --r "c"`: {"withdraw", "s3://b", "a b", "--r", "c"},
-		`withdraw "it's $5" x`:          {"withdraw", "it's $5", "x"},
-		`x --reason=''`:                 {"x", "--reason="},
-		`x ''`:                          {"x", ""},
+		"":                                   nil,
+		"verify s3://bucket/x":               {"verify", "s3://bucket/x"},
+		"prune\n  --yes\n  s3://bucket/x\n":  {"prune", "--yes", "s3://bucket/x"},
+		`withdraw s3://bucket 'a b' --r "c"`: {"withdraw", "s3://bucket", "a b", "--r", "c"},
+		`withdraw "it's $5" x`:               {"withdraw", "it's $5", "x"},
+		`x --reason=''`:                      {"x", "--reason="},
+		`x ''`:                               {"x", ""},
 	} {
 		var got []string
 		if err := words(&got)(text); err != nil || !slices.Equal(got, want) {
@@ -47,9 +47,9 @@ func TestACommandOfAStep(t *testing.T) {
 		code   int
 		log    []string
 	}{
-		{"done", map[string]string{"command": "verify s3://b/x", "report-file": "out.txt"}, nil, "done", 0, []string{"publish verify is done", "2 packages"}},
-		{"failed", map[string]string{"command": "verify s3://b/x"}, cli.Fail(cli.ExitVerification, errors.New("no package")), "failed", cli.ExitVerification, []string{"publish verify failed with exit code 8", "no package"}},
-		{"an input that is not for it", map[string]string{"command": "verify s3://b/x", "destination": "s3://b/x"}, nil, "failed", cli.ExitUsage, []string{"input destination: a command takes no such input"}},
+		{"done", map[string]string{"command": "verify s3://bucket/x", "report-file": "out.txt"}, nil, "done", 0, []string{"publish verify is done", "2 packages"}},
+		{"failed", map[string]string{"command": "verify s3://bucket/x"}, cli.Fail(cli.ExitVerification, errors.New("no package")), "failed", cli.ExitVerification, []string{"publish verify failed with exit code 8", "no package"}},
+		{"an input that is not for it", map[string]string{"command": "verify s3://bucket/x", "destination": "s3://bucket/x"}, nil, "failed", cli.ExitUsage, []string{"input destination: a command takes no such input"}},
 		{"no command of a step", map[string]string{"command": "daemon"}, nil, "failed", cli.ExitUsage, []string{"daemon is no command for a step"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -69,7 +69,7 @@ func TestACommandOfAStep(t *testing.T) {
 				if got, err := env.Target().AWS.Credentials.Retrieve(ctx); err != nil || got.AccessKeyID != "AKIDEXAMPLE" {
 					t.Errorf("it has the credentials %v, %v", got, err)
 				}
-				if !slices.Equal(env.Args, []string{"verify", "s3://b/x"}) {
+				if !slices.Equal(env.Args, []string{"verify", "s3://bucket/x"}) {
 					t.Errorf("it is %q", env.Args)
 				}
 				fmt.Fprintln(env.Stdout, "2 packages\n::warning::<b>not a command</b>")

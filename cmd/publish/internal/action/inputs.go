@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -18,7 +17,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
-	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
@@ -128,7 +126,7 @@ var theInputs = []input{
 
 	{"destination", "", func(in *inputs) value { return text(&in.destination) }},
 	{"layout-vars", "", func(in *inputs) value { return lines(&in.vars, oneLine) }},
-	{"public-url", "", func(in *inputs) value { return text(&in.target.CDN.PublicURL, target.CheckPublicURL) }},
+	{"public-url", "", func(in *inputs) value { return text(&in.target.CDN.PublicURL) }},
 	{"if-exists", string(publish.Skip), func(in *inputs) value {
 		return choice(&in.rules.IfExists, string(publish.Skip), string(publish.Overwrite), cli.OverwriteSigned, string(publish.Refuse))
 	}},
@@ -140,26 +138,20 @@ var theInputs = []input{
 	{"publish-keys", "true", func(in *inputs) value { return truth(&in.rules.PublishKeys) }},
 	{"cache-control-immutable", layout.Immutable, func(in *inputs) value { return text(&in.target.Caching.Immutable) }},
 	{"cache-control-mutable", layout.Revalidate, func(in *inputs) value { return text(&in.target.Caching.Mutable) }},
-	{"storage-class", "", func(in *inputs) value {
-		return text(&in.target.S3.StorageClass, func(s string) error { return s3.Options{StorageClass: s}.Validate() })
-	}},
-	{"sse", "", func(in *inputs) value {
-		return text(&in.target.S3.SSE, func(s string) error { return s3.Options{SSE: s}.Validate() })
-	}},
+	{"storage-class", "", func(in *inputs) value { return text(&in.target.S3.StorageClass) }},
+	{"sse", "", func(in *inputs) value { return text(&in.target.S3.SSE) }},
 	{"kms-key-id", "", func(in *inputs) value { return text(&in.target.S3.KMSKeyID) }},
-	{"endpoint-url", "", func(in *inputs) value {
-		return text(&in.target.S3.EndpointURL, func(s string) error { return s3.Options{EndpointURL: s}.Validate() })
-	}},
+	{"endpoint-url", "", func(in *inputs) value { return text(&in.target.S3.EndpointURL) }},
 	{"s3-force-path-style", "false", func(in *inputs) value { return truth(&in.target.S3.PathStyle) }},
 	{"unsafe-single-writer", "false", func(in *inputs) value { return truth(&in.target.S3.SingleWriter) }},
 	{"concurrency", "", func(in *inputs) value { return optional(number(1, 1024, into(&in.target.S3.Concurrency))) }},
-	{"part-size", "8MiB", func(in *inputs) value { return partSize(&in.target.S3.PartSize) }},
+	{"part-size", "8MiB", func(in *inputs) value { return cli.Bytes(&in.target.S3.PartSize).Set }},
 	{"limit-rate", "", func(in *inputs) value { return optional(rate(&in.target.S3.LimitRate)) }},
 
 	{"catalog", "false", func(in *inputs) value { return truth(&in.catalog) }},
 
-	{"distribution-id", "", func(in *inputs) value { return text(&in.target.CDN.Distribution, isDistribution) }},
-	{"cloudfront-path-prefix", "", func(in *inputs) value { return text(&in.target.CDN.PathPrefix, isPathPrefix) }},
+	{"distribution-id", "", func(in *inputs) value { return text(&in.target.CDN.Distribution) }},
+	{"cloudfront-path-prefix", "", func(in *inputs) value { return text(&in.target.CDN.PathPrefix) }},
 	{"invalidation-paths", "auto", func(in *inputs) value { return lines(&in.invalidationPaths, oneLine) }},
 	{"max-invalidation-paths", "100", func(in *inputs) value { return number(1, 3000, into(&in.target.CDN.MaxPaths)) }},
 	{"invalidate-listings", "false", func(in *inputs) value { return truth(&in.invalidateListings) }},
@@ -220,6 +212,14 @@ func (all *refusals) refuse(name string, err error) {
 	if err != nil {
 		*all = append(*all, &inputError{name, err})
 	}
+}
+
+// about reports whether an input is refused already.
+func (all refusals) about(name string) bool {
+	return slices.ContainsFunc(all, func(err error) bool {
+		var of *inputError
+		return errors.As(err, &of) && of.name == name
+	})
 }
 
 // inputVariable is how GitHub hands an input to a container. Hyphens stay.
@@ -293,9 +293,6 @@ func (in *inputs) complete(env cli.Env, r *workflow.Runner, wrong *refusals) {
 		_, err := r.File(in.reportFile)
 		wrong.refuse("report-file", err)
 	}
-	if o := in.target.S3; o.KMSKeyID != "" {
-		wrong.refuse("kms-key-id", s3.Options{SSE: o.SSE, KMSKeyID: o.KMSKeyID}.Validate())
-	}
 	if in.layout != "auto" {
 		in.rules.Selection.Layout = in.layout
 	}
@@ -306,8 +303,8 @@ func (in *inputs) complete(env cli.Env, r *workflow.Runner, wrong *refusals) {
 		wrong.refuse("ca-bundle", err)
 	}
 	in.options, err = in.rules.Options()
-	if err = errors.Join(err, in.target.Validate()); len(*wrong) == 0 { // else it has been found, input by input
-		for _, one := range field.Each(err) {
+	for _, one := range field.Each(errors.Join(err, in.target.ValidateAt(in.destination))) {
+		if !wrong.about(field.Name(one)) { // what does not parse, and patterns, are refused already
 			wrong.refuse(field.Name(one), one)
 		}
 	}
@@ -443,15 +440,3 @@ func isRegion(s string) error {
 
 func isPattern(s string) error { return source.Selection{Include: []string{s}}.Validate() }
 func isGlob(s string) error    { return source.Selection{OS: []string{s}}.Validate() }
-
-func isDistribution(s string) error {
-	_, err := cloudfront.New(aws.Config{}, s, cloudfront.Options{})
-	return err
-}
-
-func isPathPrefix(s string) error {
-	if u, err := url.Parse(s); err != nil || !strings.HasPrefix(s, "/") || u.RawQuery != "" || u.Host != "" {
-		return fmt.Errorf("%q: want a path such as /noble/spack", s)
-	}
-	return nil
-}

@@ -217,10 +217,10 @@ func TestAllMistakesAtOnce(t *testing.T) {
 	want := []string{
 		`input exclude: pattern "[": want name, name@version, /hash or @spack.lock` + "\n" + `pattern "@": want name, name@version, /hash or @spack.lock`,
 		`input require-signed: "yes": want true or false`,
-		`input part-size: part size 4194304: S3 takes 5 MiB to 5 GiB`,
 		`input timeout: "1": want a time such as 90s, 15m or 1h30m`,
 		`input path: it is required: the directory of a Spack mirror, or one above several`,
 		`input destination: there is no token {toolchian}, did you mean toolchain?; there are {toolchain} {slurm} {compiler} {arch}` + "\n" + `layout-vars has no value for {slurm}: add a line that begins with slurm=`,
+		`input part-size: "4194304": S3 takes parts of 5MiB to 5GiB`,
 		`input kms-key-id: a KMS key needs the encryption aws:kms, not ""`,
 		`input role-to-assume: it is required: the ARN of the role to publish with; or set credentials to env`,
 	}
@@ -232,12 +232,12 @@ func TestAllMistakesAtOnce(t *testing.T) {
 func TestDestinationsOfEveryEra(t *testing.T) {
 	vars := "toolchain=noble\nslurm=25.11\ncompiler=13.4.0\narch=amd64"
 	for destination, want := range map[string]string{
-		"s3://B/{toolchain}/spack":                         "s3://B/noble/spack",
-		"s3://B/compilers/{compiler}/buildcache":           "s3://B/compilers/13.4.0/buildcache",
-		"s3://B/slurm/{slurm}/{compiler}/buildcache":       "s3://B/slurm/25.11/13.4.0/buildcache",
-		"s3://B/{toolchain}/{slurm}/{arch}":                "s3://B/noble/25.11/amd64",
-		"s3://B/noble/spack/":                              "s3://B/noble/spack/",
-		"s3://B/{toolchain}-{arch}/{toolchain}/buildcache": "s3://B/noble-amd64/noble/buildcache",
+		"s3://a-bucket/{toolchain}/spack":                         "s3://a-bucket/noble/spack",
+		"s3://a-bucket/compilers/{compiler}/buildcache":           "s3://a-bucket/compilers/13.4.0/buildcache",
+		"s3://a-bucket/slurm/{slurm}/{compiler}/buildcache":       "s3://a-bucket/slurm/25.11/13.4.0/buildcache",
+		"s3://a-bucket/{toolchain}/{slurm}/{arch}":                "s3://a-bucket/noble/25.11/amd64",
+		"s3://a-bucket/noble/spack/":                              "s3://a-bucket/noble/spack/",
+		"s3://a-bucket/{toolchain}-{arch}/{toolchain}/buildcache": "s3://a-bucket/noble-amd64/noble/buildcache",
 	} {
 		in, err := readInputs(given(t, map[string]string{"destination": destination, "layout-vars": vars}))
 		if err != nil || in.destination != want {

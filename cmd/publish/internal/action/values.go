@@ -9,8 +9,6 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
-
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
@@ -106,16 +104,6 @@ func span(to *time.Duration) value {
 func rate(to *int64) value {
 	return func(s string) error {
 		return cli.Rate(to).Set(s)
-	}
-}
-
-// partSize is a size within the bounds of S3.
-func partSize(to *int64) value {
-	return func(s string) error {
-		if err := cli.Bytes(to).Set(s); err != nil {
-			return err
-		}
-		return s3.Options{PartSize: *to}.Validate()
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
@@ -119,7 +120,7 @@ func unknown(mirrors []shownMirror, q *query.Query) []string {
 	}
 	var said []string
 	for _, name := range names {
-		said = append(said, fmt.Sprintf("no package is called %s%s", name, cli.DidYouMean(name, known)))
+		said = append(said, nearest.NoPackage(name, known))
 	}
 	return said
 }

@@ -111,7 +111,7 @@ func runLs(cmd *cobra.Command, args []string, f *browseFlags, format string, env
 	for _, u := range unknown(mirrors, q) {
 		escape.Fprintf(env.Stderr, "publish: %s\n", u)
 	}
-	if parsed == nil {
+	if parsed == nil && !env.Shows().Quiet {
 		escape.Fprintf(env.Stderr, "%s\n", english.Plural(matched, "package", ""))
 	}
 	return nil

@@ -107,6 +107,9 @@ func writeSbom(ctx context.Context, env cli.Env, s shownMirror, roots []*invento
 	if err := write(stack, env.Stdout); err != nil {
 		return err
 	}
+	if env.Shows().Quiet {
+		return nil
+	}
 	_, err = escape.Fprintf(env.Stderr, "%s\n", english.Plural(stack.Packages(), "package", ""))
 	return err
 }

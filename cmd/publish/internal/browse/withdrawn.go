@@ -84,6 +84,9 @@ func runWithdrawn(cmd *cobra.Command, args []string, f *browseFlags, format stri
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	if env.Shows().Quiet {
+		return nil
+	}
 	escape.Fprintf(env.Stderr, "%s withdrawn\n", english.Plural(n, "package", ""))
 	return nil
 }

@@ -30,7 +30,8 @@ type Env struct {
 
 	Signals *Signals // nil: signals are not caught
 
-	Output Output // how much is shown
+	Output Output  // how much is shown
+	Shared *Output // the same, of commands that leave it to their environment; nil: all
 
 	Given *target.Environment // credentials that exist already, and authorities that are trusted; nil: those of the surroundings
 }
@@ -52,9 +53,17 @@ func (o Output) Tell(err error) error {
 	return err
 }
 
+// Shows returns how much is shown.
+func (e Env) Shows() Output {
+	if e.Shared == nil {
+		return e.Output
+	}
+	return Output{e.Output.Verbose || e.Shared.Verbose, e.Output.Quiet || e.Shared.Quiet}
+}
+
 // Told is where results go that say only that all is well: nowhere if nothing else is to be shown.
 func (e Env) Told() io.Writer {
-	if e.Output.Quiet {
+	if e.Shows().Quiet {
 		return io.Discard
 	}
 	return e.Stdout
@@ -110,7 +119,7 @@ func (e Env) Getenv(name string) string {
 // Log returns a log for warnings: what a user should know although nothing failed.
 func (e Env) Log() *slog.Logger {
 	level := slog.LevelWarn
-	if e.Output.Quiet {
+	if e.Shows().Quiet {
 		level = slog.LevelError
 	}
 	return slog.New(slog.NewTextHandler(e.Stderr, &slog.HandlerOptions{Level: level}))

@@ -22,7 +22,7 @@ var Exits = []Exit{
 		"as planned", "run again with another standard output: what is published is not sent again"},
 	{ExitInternal, "a defect of this program, which the message says",
 		"it works, as always", "report it"},
-	{ExitUsage, "called wrongly: flags, arguments, `publish.yaml`, an unknown variable `PUBLISH_*`; swapped arguments, a DESTINATION that is a file; a file that is named and is a pipe or a device; a private key that cannot sign: expired, revoked (also if only the copy of its public key in DESTINATION says so), of no use for signing, with a passphrase that is wrong or missing; for `publish init` a file that is there already",
+	{ExitUsage, "called wrongly: flags, arguments, `publish.yaml`, an unknown variable `PUBLISH_*`; swapped arguments, a DESTINATION that is a file, a name that no bucket can have; a file that is named and is a pipe or a device; a private key that cannot sign: expired, revoked (also if only the copy of its public key in DESTINATION says so), of no use for signing, with a passphrase that is wrong or missing; for `publish init` a file that is there already",
 		"no", "correct what the message names"},
 	{ExitCredentials, "credentials missing, wrong or expired; a signing key in gpg or AWS KMS that does not sign",
 		"what is complete stays; the index names nothing that is missing", "log in, run again"},

@@ -7,15 +7,16 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"syscall"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/arrival"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/catalog"
+	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
@@ -23,6 +24,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/nofile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
@@ -159,6 +161,8 @@ var failures = []row{
 	// Credentials and rights.
 	typed(func(*session.AuthError) int { return ExitCredentials }, func(err *session.AuthError, _ Words) []string { return slices.Clone(err.Hints) }),
 	as(ExitCredentials, profileHint).then(Lasting),
+	when(skewed, 0).then(Lasting).
+		hint("the clock of this machine differs from that of the server by more than 15 minutes: set it, as with `timedatectl set-ntp true`"),
 	words(ExitCredentials, mirror.ErrCredentials, func(w Words) string { return w.NoCredentials }).then(Lasting),
 	is(0, syscall.EROFS).then(Lasting).
 		hint("the file system is mounted read-only: mount it for writing, or give another directory"),
@@ -207,6 +211,7 @@ var failures = []row{
 	is(ExitSource, buildcache.ErrNoMirror).
 		hint("name the directory of a mirror, or one above several: where v3 and blobs, or build_cache, are"),
 	as(ExitSource, selectionHint),
+	as(0, func(*closure.UnmatchedError, Words) string { return "`publish ls` lists what a mirror offers" }),
 	is(ExitSource, source.ErrNothing).
 		hint("{source} is the directory of a mirror, or one above several: what `spack mirror add` would take"),
 	is(ExitSource, blob.ErrChanged).
@@ -234,6 +239,9 @@ var failures = []row{
 	as[*mirror.ConditionError](0, nil).
 		hint("use a store that obeys conditions: docs/stores.md says which do. Only if nothing else ever writes to this mirror, Spack included, give {unsafe-single-writer}"),
 	as(0, strangeHint),
+	when(wantsProxyPassword, 0).hint(proxyPassword),
+	when(func(err error) bool { return statusOf(err) == http.StatusNotImplemented }, 0).then(Lasting).
+		hint("this storage lacks a function of Amazon S3 that is needed here: docs/stores.md says which are known to work"),
 	is(0, mirror.ErrFault).
 		hint("this storage does not answer as Amazon S3 does, so nothing can be relied upon: docs/stores.md says which are known to work"),
 	is(0, cloudfront.ErrNoDistribution).
@@ -328,11 +336,27 @@ func strangeHint(err *mirror.NotS3Error, _ Words) string {
 		return "leave {endpoint-url} out for Amazon S3: {public-url} is where the CDN belongs"
 	case strings.Contains(err.Said, "HTTPS"):
 		return "this server speaks https: give {endpoint-url} https://" + strings.TrimPrefix(err.Server, "http://")
+	case err.Status == http.StatusProxyAuthRequired:
+		return proxyPassword
 	case err.Status == http.StatusForbidden:
 		return "a proxy or a firewall has refused the request, not S3, so no role and no key changes that: see HTTPS_PROXY and NO_PROXY, or have the host admitted"
 	}
 	return "{endpoint-url} names the S3 itself, without the bucket: not a CDN, a website or the console of a store"
 }
+
+// skewed reports whether a service has refused requests because they are signed for another time.
+func skewed(err error) bool {
+	return errors.Is(err, mirror.ErrCredentials) && (strings.Contains(err.Error(), "RequestTimeTooSkewed") || strings.Contains(err.Error(), "RequestInTheFuture"))
+}
+
+// wantsProxyPassword reports whether a proxy has refused a request because it wants a user and a password.
+func wantsProxyPassword(err error) bool {
+	var unreached *url.Error
+	return statusOf(err) == http.StatusProxyAuthRequired ||
+		errors.As(err, &unreached) && strings.Contains(unreached.Err.Error(), http.StatusText(http.StatusProxyAuthRequired))
+}
+
+const proxyPassword = "the proxy wants a user and a password: give them in HTTPS_PROXY, or HTTP_PROXY for http://, as in http://user:password@proxy.example.org:3128"
 
 const tooLarge = "a proxy in front of the storage takes no requests of this size: raise its limit (client_max_body_size of nginx), or give a smaller {part-size}"
 

@@ -72,7 +72,8 @@ func CDNFlags(fs *pflag.FlagSet, c *target.CDNConfig) {
 	help.Group(fs, "CloudFront and readers", func(fs *pflag.FlagSet) {
 		fs.StringVar(&c.Distribution, "distribution-id", "", "CloudFront distribution in which to invalidate what has changed, such as E2QWRUHAPOMQZL")
 		fs.StringVar(&c.PathPrefix, "cloudfront-path-prefix", "", "path of DESTINATION below the distribution's root, such as /noble/spack; default: that of --public-url, or the prefix of DESTINATION")
-		fs.IntVar(&c.MaxPaths, "max-invalidation-paths", 100, "with more changed paths than this, one wildcard is invalidated")
+		c.MaxPaths = 100
+		fs.Var((*count)(&c.MaxPaths), "max-invalidation-paths", "with more changed paths than this, one wildcard is invalidated")
 		fs.BoolVar(&c.Wait, "wait-for-invalidation", false, "wait until the invalidation is complete")
 		fs.StringVar(&c.PublicURL, "public-url", "", "`URL` at which clients find DESTINATION: the new index is read back through it")
 	})
@@ -145,7 +146,7 @@ func BuildFlags(fs *pflag.FlagSet, s *source.Selection) {
 
 // Flag is how a command line shows a setting.
 func Flag(name string) string {
-	if name == "source" || name == "destination" {
+	if isPlace(name) {
 		return name // which are arguments
 	}
 	return "--" + name

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"strings"
 
@@ -14,6 +15,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
 // OpenTarget opens a destination for a command that needs nothing else of it.
@@ -21,8 +24,23 @@ func OpenTarget(ctx context.Context, env Env, where string, c target.Config) (*t
 	if err := c.Validate(); err != nil {
 		return nil, Usage(err)
 	}
-	return target.Open(ctx, where, c, env.Target())
+	d, err := target.Open(ctx, where, c, env.Target())
+	if err == nil && env.Shows().Verbose {
+		escape.Fprintf(env.Stderr, "%s\n", redact.URL(target.Canonical(where)))
+		if who := d.Identity(ctx); who != nil {
+			escape.Fprintf(env.Stderr, "%s\n", who)
+		}
+	}
+	return d, err
 }
+
+// waiting shows what is waited for after a change.
+type waiting struct{ out io.Writer }
+
+func (waiting) Invalidating()          {}
+func (waiting) ReadingBack()           {}
+func (waiting) Note(string, ...any)    {}
+func (w waiting) Waiting(until string) { escape.Fprintf(w.out, "waiting until %s\n", until) }
 
 // OpenServed opens a destination and the CDN in front of it, for a command that changes what clients read.
 func OpenServed(ctx context.Context, env Env, where string, c target.Config) (*target.Destination, *target.CDN, error) {
@@ -30,7 +48,11 @@ func OpenServed(ctx context.Context, env Env, where string, c target.Config) (*t
 	if err != nil {
 		return nil, nil, err
 	}
-	cdn, err := d.OpenCDN(ctx, nil)
+	var observer target.Observer
+	if !env.Shows().Quiet {
+		observer = waiting{env.Stderr}
+	}
+	cdn, err := d.OpenCDN(ctx, observer)
 	if err != nil {
 		d.Close()
 		return nil, nil, err

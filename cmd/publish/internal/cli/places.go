@@ -9,9 +9,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
+	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
@@ -26,20 +26,20 @@ func Places(source, destination string, commands []string) (from, to string, err
 		err = field.Wrap("source", err)
 	}
 	if apart := target.Apart(from, to); apart != nil {
-		return from, to, apart
+		return from, to, field.Wrap("destination", apart)
 	}
 	if there(from) {
 		if parent := insideOf(from); parent != "" {
-			err = errors.Join(err, fmt.Errorf("SOURCE %s is the inside of a mirror: give its parent, %s", source, shell.Quote(parent)))
+			err = errors.Join(err, field.Wrap("source", fmt.Errorf("SOURCE %s is the inside of a mirror: give its parent, %s", source, shell.Quote(parent))))
 		}
 	} else if meant := misread(source, destination, commands); meant != nil {
-		return from, to, meant
+		return from, to, field.Wrap("source", meant)
 	}
 	if wrong := target.Check(destination); wrong != nil {
-		err = errors.Join(err, wrong)
+		err = errors.Join(err, field.Wrap("destination", wrong))
 	} else if dir, local := strings.CutPrefix(to, "file://"); local {
 		if parent := insideOf(dir); parent != "" {
-			err = errors.Join(err, fmt.Errorf("DESTINATION %s is the inside of a mirror: give its parent, %s", redact.URL(destination), shell.Quote(parent)))
+			err = errors.Join(err, field.Wrap("destination", fmt.Errorf("DESTINATION %s is the inside of a mirror: give its parent, %s", redact.URL(destination), shell.Quote(parent))))
 		}
 	}
 	return from, to, err

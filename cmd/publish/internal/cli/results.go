@@ -33,8 +33,9 @@ func (e *outputError) Error() string {
 type Results struct {
 	w io.Writer
 
-	mu  sync.Mutex // guards err
-	err error
+	mu    sync.Mutex // guards what follows
+	err   error
+	begun bool
 }
 
 // NewResults returns the standard output that w is.
@@ -43,15 +44,23 @@ func NewResults(w io.Writer) *Results { return &Results{w: w} }
 // Write implements io.Writer.
 func (r *Results) Write(p []byte) (int, error) {
 	n, err := r.w.Write(p)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.begun = r.begun || n > 0
 	if err == nil {
 		return n, nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.err == nil {
 		r.err = &outputError{err}
 	}
 	return n, r.err
+}
+
+// Begun reports whether anything was written.
+func (r *Results) Begun() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.begun
 }
 
 // Failed returns the first error.

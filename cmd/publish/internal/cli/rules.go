@@ -123,5 +123,5 @@ func ReadTrust(requireSigned bool, files userfile.Names) (buildcache.Trust, erro
 
 // Usage returns err as wrong usage of a command line, with its settings shown as flags; nil for nil.
 func Usage(err error) error {
-	return Fail(ExitUsage, field.Named(err, Flag))
+	return Fail(ExitUsage, field.Named(err, namedFlag))
 }

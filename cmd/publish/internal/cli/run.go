@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"runtime/debug"
+	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
@@ -13,6 +14,28 @@ import (
 // softMemory is how much memory is used before garbage is collected more often, instead of letting it double what is
 // in use: the index of a large mirror has hundreds of megabytes.
 const softMemory = 450 << 20
+
+// wantsJSON reports whether a command line, or the environment, asks for a document.
+func (e Env) wantsJSON() bool {
+	own := e.Args
+	if at := slices.Index(own, "--"); at >= 0 {
+		own = own[:at]
+	}
+	return slices.Contains(own, "--json") || slices.Contains(own, "--json=true") || e.Getenv(Variable("json")) == "true"
+}
+
+// A failureJSON is the document of a command that has failed before it had a result.
+type failureJSON struct {
+	Version  int      `json:"version"`
+	Result   string   `json:"result"`
+	ExitCode int      `json:"exit_code"`
+	Error    string   `json:"error"`
+	Hints    []string `json:"hints"`
+}
+
+func failureOf(err error) failureJSON {
+	return failureJSON{ReportVersion, "failed", ExitCode(err), err.Error(), append([]string{}, Hints(err)...)}
+}
 
 // Run runs a program in an environment and returns its exit code. The context of do ends with the first signal, its
 // streams escape what is written to them, a panic is an internal error, and an error is printed with its hint.
@@ -35,6 +58,9 @@ func Run(ctx context.Context, env Env, do func(context.Context, Env) error) int 
 	}
 	if err != nil && !errors.Is(err, ErrReported) {
 		env.Complain(err)
+		if env.wantsJSON() && !out.Begun() {
+			_ = WriteJSON(env.Stdout, failureOf(err)) // else out keeps its error
+		}
 		escape.Fprintf(env.Stderr, "%s", defect.StackOf(err))
 	}
 	return ExitCode(err)

@@ -15,9 +15,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/novalue"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
+	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
@@ -95,17 +95,23 @@ func ReadSettings(cmd *cobra.Command, args []string, env Env) (source, destinati
 	return values["source"], values["destination"], used, err
 }
 
-// UsageOf returns err as wrong usage, with each setting named as where it was given: a flag, a variable, or a place in
-// publish.yaml. It is nil for nil.
-func UsageOf(err error, used []Setting) error {
-	return Fail(ExitUsage, field.Named(err, func(name string) string {
+// Named returns err with each setting named as where it was given: a flag, a variable, or a place in publish.yaml. It is nil
+// for nil.
+func Named(err error, used []Setting) error {
+	return field.Named(err, func(name string) string {
 		for _, s := range used {
-			if s.Name == name {
+			switch {
+			case s.Name != name:
+			case !strings.HasPrefix(s.From, ConfigFile):
 				return named(name, s.From)
+			case isPlace(name): // which the message calls by its name
+				return s.From
+			default:
+				return s.From + ": " + name
 			}
 		}
-		return Flag(name)
-	}))
+		return namedFlag(name)
+	})
 }
 
 // named is a setting as where it was given.
@@ -115,6 +121,17 @@ func named(name, from string) string {
 		return from + ": " + name
 	case strings.HasPrefix(from, variablePrefix):
 		return from
+	}
+	return namedFlag(name)
+}
+
+// isPlace reports whether a setting is an argument of a command line.
+func isPlace(name string) bool { return name == "source" || name == "destination" }
+
+// namedFlag is a setting in front of what is wrong with it; empty for an argument, which the message calls by its name.
+func namedFlag(name string) string {
+	if isPlace(name) {
+		return ""
 	}
 	return Flag(name)
 }
@@ -206,7 +223,8 @@ func readConfig(name string) (map[string]fileValue, error) {
 		case *ast.MappingValueNode:
 			pairs = []*ast.MappingValueNode{body}
 		default:
-			return nil, fmt.Errorf("%s: want a mapping of names to values", name)
+			at := d.Body.GetToken().Position
+			return nil, fmt.Errorf("%s:%d:%d: want a mapping of names to values", name, at.Line, at.Column)
 		}
 		for _, p := range pairs {
 			at := p.Key.GetToken().Position

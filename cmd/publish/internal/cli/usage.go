@@ -9,44 +9,67 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/nearest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
+	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 )
 
+// A Check returns all that is wrong with a command line, as errors of package field, and does nothing else. Its arguments
+// are nil where they cannot be told from the values of unknown flags.
+type Check func(cmd *cobra.Command, args []string) error
+
 // FlagErrors returns a function for cobra that gives wrong flags the exit code of wrong usage. All of a command line are
-// named at once, an unknown one with the flag that is like it, and the unknown variables with them.
-func FlagErrors(env Env) func(*cobra.Command, error) error {
+// named at once, an unknown one with the flag that is like it, and with them what check finds; it may be nil.
+func FlagErrors(env Env, check Check) func(*cobra.Command, error) error {
 	return func(cmd *cobra.Command, first error) error {
-		errs := []error{suggested(cmd, first)}
-		for _, err := range wrongFlags(cmd, env.Args) {
-			if !slices.ContainsFunc(errs, func(e error) bool { return e.Error() == err.Error() }) {
-				errs = append(errs, err)
-			}
+		args, unknown, wrong := wrongFlags(cmd, env.Args)
+		errs := append([]error{suggested(cmd, first)}, wrong...)
+		if unknown {
+			args = nil
+		}
+		if check != nil {
+			errs = append(errs, field.Each(check(cmd, args))...)
 		}
 		if !cmd.HasParent() {
 			errs = append(errs, unknownVariables(env, append(settingNames(cmd), SocketSetting))...)
 		}
-		return Fail(ExitUsage, errors.Join(errs...))
+		said := make(map[string]bool)
+		return Fail(ExitUsage, errors.Join(slices.DeleteFunc(errs, func(err error) bool {
+			twice := said[err.Error()]
+			said[err.Error()] = true
+			return twice
+		})...))
 	}
 }
 
-// wrongFlags returns what is wrong with each long flag of a command line, in the words of pflag, which stops at the first.
-func wrongFlags(cmd *cobra.Command, args []string) (errs []error) {
-	for i := 0; i < len(args) && args[i] != "--"; i++ {
-		name, value, given := strings.Cut(strings.TrimPrefix(args[i], "--"), "=")
-		if !strings.HasPrefix(args[i], "--") || name == "help" {
+// wrongFlags returns the arguments of a command line, and what is wrong with each of its long flags, in the words of pflag, which
+// stops at the first. Unknown says that one of them is no flag.
+func wrongFlags(cmd *cobra.Command, all []string) (args []string, unknown bool, errs []error) {
+	args = all
+	if path := strings.Fields(cmd.CommandPath())[1:]; len(path) > 0 { // the words of the command go before
+		if at := slices.Index(all, path[len(path)-1]); at >= 0 {
+			args = all[at+1:]
+		}
+	}
+	all, args = args, []string{}
+	for i := 0; i < len(all) && all[i] != "--"; i++ {
+		name, value, given := strings.Cut(strings.TrimPrefix(all[i], "--"), "=")
+		if !strings.HasPrefix(all[i], "-") || all[i] == "-" {
+			args = append(args, all[i])
+		}
+		if !strings.HasPrefix(all[i], "--") || name == "help" {
 			continue
 		}
 		f := cmd.Flags().Lookup(name)
 		if f == nil {
-			errs = append(errs, unknownFlag(cmd, name))
+			unknown, errs = true, append(errs, unknownFlag(cmd, name))
 			continue
 		}
 		if !given && f.NoOptDefVal != "" {
 			continue
 		}
-		if !given && i+1 < len(args) {
+		if !given && i+1 < len(all) {
 			i++
-			value, given = args[i], true
+			value, given = all[i], true
 		}
 		if given {
 			if err := cmd.Flags().Set(name, value); err != nil {
@@ -54,7 +77,7 @@ func wrongFlags(cmd *cobra.Command, args []string) (errs []error) {
 			}
 		}
 	}
-	return errs
+	return args, unknown, errs
 }
 
 func suggested(cmd *cobra.Command, err error) error {
@@ -118,8 +141,5 @@ func WithHint(err error, hint string) error {
 
 // DidYouMean returns a suggestion for a misspelt word: ", did you mean X?"; empty if no known word is near.
 func DidYouMean(word string, known []string) string {
-	if n := nearest.Word(word, known); n != "" {
-		return fmt.Sprintf(", did you mean %s?", n)
-	}
-	return ""
+	return nearest.DidYouMean(word, known)
 }

@@ -63,7 +63,7 @@ type doctor struct {
 func (d *doctor) say(what string, err error, fix string) bool {
 	d.checks++
 	if err == nil {
-		escape.Fprintf(d.out, "ok    %s\n", what)
+		escape.Fprintf(d.env.Told(), "ok    %s\n", what)
 		return true
 	}
 	d.ill++

@@ -55,7 +55,9 @@ func Text(cmd *cobra.Command, s style.Style) string {
 	}
 	if cmd.Example != "" {
 		p.title("Examples")
-		p.b.WriteString(strings.TrimRight(cmd.Example, "\n") + "\n")
+		for line := range strings.Lines(cmd.Example) {
+			p.b.WriteString(continued(strings.TrimRight(line, "\n"), p.width))
+		}
 	}
 	p.commands(cmd)
 	all := sections(cmd.Flags())

@@ -1,6 +1,7 @@
 package help
 
 import (
+	"regexp"
 	"strings"
 	"unicode/utf8"
 )
@@ -39,6 +40,29 @@ func fill(words []string, width int) (lines []string) {
 		line = strings.TrimPrefix(line+" "+w, " ")
 	}
 	return append(lines, line)
+}
+
+// words are those of a command, with what is quoted in one.
+var words = regexp.MustCompile(`(?:'[^']*'|"[^"]*"|[^\s'"])+`)
+
+// continued is an example as lines of a shell, each but the last ending in a backslash. What has a comment stays as it is.
+func continued(line string, width int) string {
+	if utf8.RuneCountInString(line) <= width || strings.Contains(line, " # ") {
+		return line + "\n"
+	}
+	var b strings.Builder
+	begin := strings.Repeat(" ", indent)
+	for _, w := range words.FindAllString(line, -1) {
+		if len(strings.TrimSpace(begin)) > 0 && utf8.RuneCountInString(begin)+utf8.RuneCountInString(w)+len("  \\") > width {
+			b.WriteString(begin + " \\\n")
+			begin = strings.Repeat(" ", 2*indent)
+		}
+		if len(strings.TrimSpace(begin)) > 0 {
+			begin += " "
+		}
+		begin += w
+	}
+	return b.String() + begin + "\n"
 }
 
 // Hang is a text after what begins its first line, its further lines indented.

@@ -197,18 +197,18 @@ func (x *rolled) print(env cli.Env, dryRun bool) {
 	}
 	switch {
 	case !x.plan.Changes():
-		escape.Fprintf(env.Stdout, "%s: it offers what %s did: nothing to do\n", x.index.what(), then)
+		escape.Fprintf(env.Told(), "%s: it offers what %s did: nothing to do\n", x.index.what(), then)
 	case dryRun:
-		escape.Fprintf(env.Stdout, "%s: would go back to %s: %s less, %d again\n", x.index.what(), then, english.Plural(len(x.Removed), "package", ""), len(x.Returned))
+		escape.Fprintf(env.Told(), "%s: would go back to %s: %s less, %d again\n", x.index.what(), then, english.Plural(len(x.Removed), "package", ""), len(x.Returned))
 	default:
-		escape.Fprintf(env.Stdout, "%s: generation %d offers what %s did: %s, %d less and %d again\n", x.index.what(), x.Now, then, english.Plural(x.Packages, "package", ""), len(x.Removed), len(x.Returned))
+		escape.Fprintf(env.Told(), "%s: generation %d offers what %s did: %s, %d less and %d again\n", x.index.what(), x.Now, then, english.Plural(x.Packages, "package", ""), len(x.Removed), len(x.Returned))
 	}
 	for _, list := range []struct {
 		what  string
 		names []string
 	}{{"less", x.Removed}, {"again", x.Returned}, {"withdrawn, and stays out", x.Withdrawn}} {
 		if len(list.names) > 0 {
-			escape.Fprintf(env.Stdout, "  %s: %s\n", list.what, shown(list.names))
+			escape.Fprintf(env.Told(), "  %s: %s\n", list.what, shown(list.names))
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
+	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
@@ -177,7 +178,7 @@ func (w *withdrawing) nothing(where string, specs []*wanted, atAll bool) error {
 			in, hint = "that is withdrawn from", "publish ls --withdrawn lists it"
 		}
 		if len(s.unknown) > 0 {
-			hint = fmt.Sprintf("no package is called %s%s", s.unknown[0], cli.DidYouMean(s.unknown[0], s.known))
+			hint = nearest.NoPackage(s.unknown[0], s.known)
 		}
 		errs = append(errs, fmt.Errorf("nothing %s %s matches %q: %s", in, redact.URL(where), s.text, hint))
 	}
@@ -398,7 +399,7 @@ func (w *withdrawing) print(env cli.Env, t *taken) {
 			escape.Fprintf(env.Stdout, "%s%s: %s is withdrawn no more, and not offered: %s: publish it again\n", cli.Prefixed(t.Mirror), t.Layout, short(name), why)
 			continue
 		}
-		escape.Fprintf(env.Stdout, "%s%s: %s %s\n", cli.Prefixed(t.Mirror), t.Layout, short(name), what)
+		escape.Fprintf(env.Told(), "%s%s: %s %s\n", cli.Prefixed(t.Mirror), t.Layout, short(name), what)
 	}
 	if len(t.Dependents) > 0 {
 		escape.Fprintf(env.Stdout, "%swarning: cannot be installed from this mirror without what is withdrawn: %s: --with-dependents withdraws that as well\n", cli.Prefixed(t.Mirror), shown(t.Dependents))

@@ -208,7 +208,7 @@ func run(cmd *cobra.Command, where string, x *pruning, env cli.Env) error {
 		return errors.Join(err, cli.WriteJSON(env.Stdout, r))
 	}
 	if err == nil {
-		err = r.end(env.Stdout, where)
+		err = r.end(env.Told(), where)
 	}
 	return err
 }
@@ -227,7 +227,7 @@ func (x *pruning) mirror(ctx context.Context, env cli.Env, d *target.Destination
 	m := newMirror(path, p)
 	r.Mirrors = append(r.Mirrors, m)
 	if !x.json {
-		m.print(env.Stdout)
+		m.print(env.Told(), env.Stdout)
 	}
 	if !x.yes {
 		return nil
@@ -235,7 +235,7 @@ func (x *pruning) mirror(ctx context.Context, env cli.Env, d *target.Destination
 	out, err := p.Apply(ctx, d.Mirror(path), d.Deleter(path), &progress{to: env.Stderr, path: path, cdn: cdn})
 	m.done(out)
 	if !x.json {
-		m.printOutcome(env.Stdout)
+		m.printOutcome(env.Told())
 	}
 	return err
 }

@@ -88,8 +88,8 @@ func (m *prunedMirror) done(out *prune.Outcome) {
 	m.Findings = append(m.Findings, out.Findings...)
 }
 
-// print shows the plan.
-func (m *prunedMirror) print(out io.Writer) {
+// print shows the plan, and what is wrong on a stream that may be another one.
+func (m *prunedMirror) print(out, wrong io.Writer) {
 	say := func(format string, args ...any) { escape.Fprintf(out, cli.Prefixed(m.Mirror)+format+"\n", args...) }
 	for _, l := range m.Layouts {
 		say("%s: %s of %s go, %s", l.Layout, english.Plural(l.Documents.Objects, "package", ""), humanize.Comma(int64(l.Packages)), amount(l.Documents))
@@ -107,10 +107,10 @@ func (m *prunedMirror) print(out io.Writer) {
 	}
 	for i, f := range m.Findings {
 		if i == cli.ShownWarnings {
-			say("and %d more, see --json", len(m.Findings)-i)
+			escape.Fprintf(wrong, "%sand %d more, see --json\n", cli.Prefixed(m.Mirror), len(m.Findings)-i)
 			break
 		}
-		say("%s: %s", f.Severity, f)
+		escape.Fprintf(wrong, "%s%s: %s\n", cli.Prefixed(m.Mirror), f.Severity, f)
 	}
 	say("%s, %s: $%.2f a month; about %s requests, $%.2f", english.Plural(m.Objects, "object", ""), cli.Size(m.Bytes), m.Cost.Saves, humanize.Comma(int64(m.Cost.Requests)), m.Cost.USD)
 }

@@ -33,11 +33,11 @@ func Forget(env cli.Env) *cobra.Command {
 				return err
 			}
 			if len(f.Mirrors) == 0 {
-				_, err = fmt.Fprintln(env.Stdout, "nothing to forget: every mirror that the daemon knows is in its configuration")
+				_, err = fmt.Fprintln(env.Told(), "nothing to forget: every mirror that the daemon knows is in its configuration")
 			}
 			for _, m := range f.Mirrors {
 				if err == nil {
-					_, err = fmt.Fprintf(env.Stdout, "forgot %s: %s, %s\n", m.Mirror, english.Plural(m.Jobs, "job", ""), english.Plural(m.Obligations, "obligation", ""))
+					_, err = fmt.Fprintf(env.Told(), "forgot %s: %s, %s\n", m.Mirror, english.Plural(m.Jobs, "job", ""), english.Plural(m.Obligations, "obligation", ""))
 				}
 			}
 			return err

@@ -157,6 +157,9 @@ func countFailed(jobs []queue.Job) (n int) {
 
 func printJobs(env cli.Env, jobs []queue.Job, wait string) error {
 	for _, j := range jobs {
+		if env.Shows().Quiet && countFailed([]queue.Job{j}) == 0 {
+			continue
+		}
 		line := escape.Sprintf("%s %s: %s", j.Mirror, j.Package, j.State)
 		if j.Reason != "" {
 			line += ": " + escape.Line(j.Reason)

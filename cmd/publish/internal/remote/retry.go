@@ -33,7 +33,7 @@ func Retry(env cli.Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(env.Stdout, "trying %s again\n", english.Plural(n.Jobs, "package", ""))
+			_, err = fmt.Fprintf(env.Told(), "trying %s again\n", english.Plural(n.Jobs, "package", ""))
 			return err
 		},
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/style"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
@@ -48,7 +49,7 @@ func Status(env cli.Env) *cobra.Command {
 }
 
 func watchStatus(ctx context.Context, env cli.Env, c *api.Client, asJSON bool) error {
-	onScreen := cli.Terminal(env.Raw.Stdout) != nil && !asJSON
+	onScreen := style.Of(env.Raw.Stdout, env.Lookup).Terminal() && !asJSON
 	seen := false // a daemon that was there comes back when it is restarted
 	for {
 		if onScreen {
@@ -86,15 +87,15 @@ func showStatus(ctx context.Context, env cli.Env, c *api.Client, asJSON bool) er
 	}
 	var b strings.Builder
 	if s.Indexer != nil {
-		indexerText(&b, *s.Indexer)
+		indexerText(&b, *s.Indexer, env.Shows())
 	} else {
-		statusText(&b, s.Status)
+		statusText(&b, s.Status, env.Shows())
 	}
 	_, err = io.WriteString(env.Stdout, b.String())
 	return err
 }
 
-func statusText(b *strings.Builder, s daemon.Status) {
+func statusText(b *strings.Builder, s daemon.Status, o cli.Output) {
 	switch {
 	case !s.Healthy:
 		escape.Fprintf(b, "not healthy: %s\n", s.Problem)
@@ -104,7 +105,11 @@ func statusText(b *strings.Builder, s daemon.Status) {
 	if s.Trouble != "" {
 		escape.Fprintf(b, "the queue cannot be used: %s\n", s.Trouble)
 	}
-	w := tabwriter.NewWriter(b, 2, 8, 2, ' ', 0)
+	table := io.Writer(b)
+	if o.Quiet {
+		table = io.Discard
+	}
+	w := tabwriter.NewWriter(table, 2, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "MIRROR\tWAITING\tSIZE\tPUBLISHED\tFAILED\tLAST PUBLISH\tINDEX")
 	for _, m := range s.Mirrors {
 		packages := 0
@@ -116,6 +121,9 @@ func statusText(b *strings.Builder, s daemon.Status) {
 	w.Flush()
 	for _, m := range s.Mirrors {
 		for _, r := range m.Running {
+			if o.Quiet {
+				break
+			}
 			escape.Fprintf(b, "%s: %s\n", m.Name, runText(r))
 		}
 		if m.Paused != "" {
@@ -136,7 +144,7 @@ func statusText(b *strings.Builder, s daemon.Status) {
 	}
 }
 
-func indexerText(b *strings.Builder, s events.Status) {
+func indexerText(b *strings.Builder, s events.Status, o cli.Output) {
 	switch {
 	case !s.Healthy:
 		escape.Fprintf(b, "not healthy: %s\n", s.Problem)
@@ -146,7 +154,11 @@ func indexerText(b *strings.Builder, s events.Status) {
 	if s.Queue.Error != "" {
 		escape.Fprintf(b, "the queue cannot be asked: %s\n", s.Queue.Error)
 	}
-	w := tabwriter.NewWriter(b, 2, 8, 2, ' ', 0)
+	table := io.Writer(b)
+	if o.Quiet {
+		table = io.Discard
+	}
+	w := tabwriter.NewWriter(table, 2, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "QUEUE\tIN HAND\tOLDEST\tHANDLED\tLEFT\tDEAD")
 	escape.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%d\n\n", s.Queue.Address, s.Queue.Held, ago(s.At, s.Queue.Oldest, "none"), s.Queue.Handled, s.Queue.Left, s.Queue.Dead)
 	fmt.Fprintln(w, "MIRROR\tWAITING\tLAST JOB\tLAST SWITCH\tINDEX")
@@ -194,6 +206,9 @@ func runText(r daemon.Sending) string {
 	if r.Total >= 0 {
 		text += fmt.Sprintf(", %s of %s, %s/s", cli.Size(r.Sent), cli.Size(r.Total), cli.Size(r.Rate))
 	}
+	if r.Retrying != "" {
+		text += ", " + r.Retrying
+	}
 	if r.Left >= 0 {
 		text += fmt.Sprintf(", %s left", (time.Duration(r.Left) * time.Second).String())
 	}
@@ -227,7 +242,7 @@ are not complete, 5 if a destination cannot be used, 7 if an invalidation failed
 			if err != nil {
 				return cli.Stopped(ctx, err)
 			}
-			return cli.PrintDrained(env.Stdout, left, asJSON)
+			return PrintDrained(env.Stdout, left, asJSON)
 		},
 	}
 	socket.register(cmd.Flags())

@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -79,7 +80,7 @@ type MirrorConfig struct {
 	StorageClass string `yaml:"storage_class"`
 	SSE          string `yaml:"sse"`
 	KMSKeyID     string `yaml:"kms_key_id"`
-	Concurrency  int    `yaml:"concurrency"`
+	Concurrency  number `yaml:"concurrency"`
 	PartSize     size64 `yaml:"part_size"`
 	SingleWriter bool   `yaml:"unsafe_single_writer"`
 
@@ -90,7 +91,7 @@ type MirrorConfig struct {
 
 	DistributionID       string `yaml:"distribution_id"`
 	CloudFrontPathPrefix string `yaml:"cloudfront_path_prefix"`
-	MaxInvalidationPaths int    `yaml:"max_invalidation_paths"`
+	MaxInvalidationPaths number `yaml:"max_invalidation_paths"`
 	WaitForInvalidation  bool   `yaml:"wait_for_invalidation"`
 	PublicURL            string `yaml:"public_url"`
 	Catalog              bool   `yaml:"catalog"`
@@ -143,6 +144,19 @@ func (s *size64) UnmarshalYAML(n ast.Node) error {
 	if err := cli.Bytes((*int64)(s)).Set(textOf(n)); err != nil {
 		return misplaced(n, "%v", err)
 	}
+	return nil
+}
+
+// A number is one of at least 1. 0, which is not written, stands for a default.
+type number int
+
+// UnmarshalYAML implements yaml.NodeUnmarshaler.
+func (c *number) UnmarshalYAML(n ast.Node) error {
+	i, err := strconv.Atoi(textOf(n))
+	if err != nil || i < 1 {
+		return misplaced(n, "want a number of at least 1, not %s", textOf(n))
+	}
+	*c = number(i)
 	return nil
 }
 
@@ -295,11 +309,8 @@ func (c *Config) checkMirror(i int, say func(key, format string, args ...any)) {
 	if m.ScanInterval.set && m.ScanInterval.Duration < time.Second {
 		say("scan_interval", "scan_interval %s: want at least 1s", m.ScanInterval)
 	}
-	if m.MaxInvalidationPaths < 0 || m.MaxInvalidationPaths > 3000 {
-		say("max_invalidation_paths", "max_invalidation_paths %d: want 1 to 3000", m.MaxInvalidationPaths)
-	}
 	_, err := m.rules().Options()
-	for _, one := range field.Each(errors.Join(err, m.Target().Validate())) {
+	for _, one := range field.Each(errors.Join(err, m.Target().ValidateAt(m.Destination))) {
 		var wrong *field.Error
 		if errors.As(one, &wrong) {
 			say(keyOf(wrong.Name), "%s", wrong.Under(keyOf(wrong.Name)))
@@ -369,11 +380,11 @@ func (m *MirrorConfig) Target() target.Config {
 	return target.Config{
 		S3: s3.Options{
 			EndpointURL: m.EndpointURL, Region: m.Region, StorageClass: m.StorageClass, SSE: m.SSE, KMSKeyID: m.KMSKeyID,
-			Concurrency: m.Concurrency, PartSize: int64(m.PartSize), SingleWriter: m.SingleWriter,
+			Concurrency: int(m.Concurrency), PartSize: int64(m.PartSize), SingleWriter: m.SingleWriter,
 		},
 		Profile: m.Profile, Role: m.RoleToAssume, RoleSession: m.RoleSessionName, TokenFile: m.WebIdentityTokenFile,
 		CDN: target.CDNConfig{
-			Distribution: m.DistributionID, PathPrefix: m.CloudFrontPathPrefix, MaxPaths: cmp.Or(m.MaxInvalidationPaths, 100),
+			Distribution: m.DistributionID, PathPrefix: m.CloudFrontPathPrefix, MaxPaths: cmp.Or(int(m.MaxInvalidationPaths), 100),
 			Wait: m.WaitForInvalidation, PublicURL: m.PublicURL,
 		},
 	}

@@ -162,7 +162,8 @@ func (s *service) mirror(m Mirror) daemon.Mirror {
 		signing = &daemon.SigningKey{Fingerprint: string(k.Fingerprint()), Expires: k.Expires()}
 	}
 	log := s.log.With("mirror", m.Name)
-	w := &mirrorWork{Mirror: m, log: log, environment: target.Environment{Log: log, Observe: s.observed, Answered: func() { s.daemon.Progress() }}}
+	w := &mirrorWork{Mirror: m, log: log}
+	w.environment = target.Environment{Log: log, Observe: s.observed, Answered: func() { s.daemon.Progress() }, Retrying: w.retrying}
 	return daemon.Mirror{
 		Name: m.Name, Source: filepath.Clean(m.Source), Destination: m.Destination, Caches: m.owes(), Work: w,
 		Settle: defaultSettle, MaxDelay: defaultMaxDelay, Scan: defaultScan, Stuck: defaultStuck, Watch: true,

@@ -23,6 +23,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/retrying"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/pages"
 )
 
@@ -31,6 +32,9 @@ type mirrorWork struct {
 	Mirror
 	log         *slog.Logger
 	environment target.Environment
+
+	runs    sync.Mutex // guards running
+	running map[*daemon.Run]bool
 
 	// mu guards what follows, and is held while the destination is opened, so that it is opened once.
 	mu     sync.Mutex
@@ -154,11 +158,42 @@ type obligation struct {
 // owes reports whether something is owed to clients when an index is replaced.
 func (m *Mirror) owes() bool { return m.Catalog || m.Target.CDN.Caches() }
 
+// begin notes that a run is under way, until the function that it returns is called.
+func (w *mirrorWork) begin(r *daemon.Run) (end func()) {
+	w.runs.Lock()
+	defer w.runs.Unlock()
+	if w.running == nil {
+		w.running = make(map[*daemon.Run]bool)
+	}
+	w.running[r] = true
+	return func() {
+		w.runs.Lock()
+		defer w.runs.Unlock()
+		delete(w.running, r)
+	}
+}
+
+// retryFrom is the attempt from which a retry is shown: those before are over in a tenth of a second.
+const retryFrom = 3
+
+// retrying shows in the status that requests to the destination are sent again.
+func (w *mirrorWork) retrying(attempt, most int, err error) {
+	if attempt < retryFrom {
+		return
+	}
+	w.runs.Lock()
+	defer w.runs.Unlock()
+	for r := range w.running {
+		r.Progress.Retrying(retrying.Line(attempt, most, err))
+	}
+}
+
 // Publish implements daemon.Work.
 func (w *mirrorWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Result, error) {
 	if err := target.Apart(w.Source, w.Destination); err != nil { // since the configuration was read
 		return daemon.Result{}, runError(err)
 	}
+	defer w.begin(r)()
 	d, err := w.open(ctx)
 	if err != nil {
 		return daemon.Result{}, runError(err)

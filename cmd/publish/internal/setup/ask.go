@@ -29,6 +29,9 @@ func (s *Settings) Complete() error {
 	if len(missing) == 0 {
 		return nil
 	}
+	if s.Source == "" && s.Found.Source == "" && cli.HoldsMirror(s.Destination) {
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("%s is a mirror of Spack, so it is the SOURCE, and there is no DESTINATION: give both, as in publish init %[1]s s3://bucket/noble/spack", s.Destination))
+	}
 	return cli.Fail(cli.ExitUsage, fmt.Errorf("no %s, and standard input is no terminal where they could be asked for: give them, as in publish init ./buildcache s3://bucket/noble/spack", strings.Join(missing, " and no ")))
 }
 

@@ -32,13 +32,13 @@ func (s *Settings) Run(ctx context.Context, env cli.Env, given func(name string)
 	}
 	written, err := s.Write()
 	for _, name := range written {
-		fmt.Fprintf(env.Stdout, "wrote %s\n", name)
+		fmt.Fprintf(env.Told(), "wrote %s\n", name)
 	}
 	if err != nil {
 		return err
 	}
 	for _, step := range s.next() {
-		fmt.Fprintf(env.Stdout, "next: %s\n", step)
+		fmt.Fprintf(env.Told(), "next: %s\n", step)
 	}
 	return nil
 }

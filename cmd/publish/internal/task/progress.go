@@ -60,8 +60,8 @@ func newProgress(s *Screen, plan *publish.Plan) *progress {
 	if p.total == 0 || s.env.Output.Quiet {
 		return p
 	}
-	if f := cli.Terminal(s.env.Raw.Stderr); f != nil {
-		p.bars = mpb.New(mpb.WithOutput(f), mpb.WithWidth(40))
+	if s.style.Terminal() {
+		p.bars = mpb.New(mpb.WithOutput(s.env.Raw.Stderr), mpb.WithWidth(40))
 		p.whole = p.bar("total", p.total)
 		s.showAbove(p.bars)
 		return p

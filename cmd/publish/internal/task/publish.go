@@ -51,6 +51,14 @@ type cdnObserver struct{ Observer }
 func (o cdnObserver) Invalidating() { o.Begin(PartCDN) }
 func (o cdnObserver) ReadingBack()  { o.Begin(PartVerify) }
 
+func (o cdnObserver) Waiting(until string) {
+	if w, ok := o.Observer.(interface{ Waiting(until string) }); ok {
+		w.Waiting(until)
+		return
+	}
+	o.Note("waiting until %s", until)
+}
+
 // Run publishes. If it was stopped, the error is the cause.
 func (p *Publish) Run(ctx context.Context) error {
 	err := cli.Stopped(ctx, p.run(ctx))

@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize/english"
@@ -413,35 +412,6 @@ func (r *Report) packageLine(b *strings.Builder, p PackageReport) {
 		line = cli.Short(line, r.style.Columns()-2)
 	}
 	fmt.Fprintf(b, "  %s\n", line)
-}
-
-// Table shows the mirrors. ahead says that what changes is still to be written.
-func (r *Report) Table(b *strings.Builder, ahead bool) {
-	columns := []publish.Status{publish.New, publish.Replaced, publish.Unchanged, publish.Skipped, publish.Rejected}
-	for _, seldom := range []publish.Status{publish.Repaired, publish.Upstream, publish.Routed} {
-		if slices.ContainsFunc(r.Mirrors, func(m MirrorReport) bool { return m.Counts[string(seldom)] > 0 }) {
-			columns = slices.Insert(columns, 2, seldom)
-		}
-	}
-	w := tabwriter.NewWriter(b, 2, 8, 2, ' ', 0)
-	fmt.Fprint(w, "  MIRROR\tLAYOUT")
-	for _, c := range columns {
-		fmt.Fprintf(w, "\t%s", strings.ToUpper(string(c)))
-	}
-	fmt.Fprintln(w, "\tINDEX")
-	for _, m := range r.Mirrors {
-		path := m.Path
-		if path == "" {
-			path = "."
-		}
-		ix := m.Index.Packages(ahead)
-		escape.Fprintf(w, "  %s\t%s", path, m.Layout)
-		for _, c := range columns {
-			fmt.Fprintf(w, "\t%d", m.Counts[string(c)])
-		}
-		escape.Fprintf(w, "\t%s\n", ix)
-	}
-	w.Flush()
 }
 
 // Untrusted is how much is at the destination that the trusted keys do not cover.

@@ -48,37 +48,14 @@ func (s *Screen) Introduce(from, to string) {
 	if abs, err := filepath.Abs(from); err == nil && !strings.Contains(from, "://") {
 		from = abs
 	}
-	escape.Fprintf(s.env.Stderr, "%s -> %s\n", redact.URL(from), redact.URL(to))
+	escape.Fprintf(s.env.Stderr, "%s -> %s\n", redact.URL(from), redact.URL(target.Canonical(to)))
 }
 
 // Identified says what requests are made as.
 func (s *Screen) Identified(who *target.Identity) {
 	if !s.env.Output.Quiet {
-		escape.Fprintf(s.env.Stderr, "%s\n", identityText(who))
+		escape.Fprintf(s.env.Stderr, "%s\n", who)
 	}
-}
-
-// identityText says what requests are made as: as arn:aws:iam::123456789012:user/ci, account 123456789012, at Amazon S3, eu-central-1.
-func identityText(who *target.Identity) string {
-	text := "as " + who.ARN
-	if who.ARN == "" {
-		text = "with the access key " + who.AccessKey
-		if who.AccessKey == "" {
-			text = "without credentials"
-		}
-	}
-	if who.Account != "" {
-		text += ", account " + who.Account
-	}
-	at := who.Endpoint
-	if at == "" {
-		at = "Amazon S3"
-	}
-	text += ", at " + at
-	if who.Region != "" {
-		text += ", " + who.Region
-	}
-	return text
 }
 
 // Begin implements Observer.
@@ -146,6 +123,13 @@ func (s *Screen) showAbove(bars io.Writer) {
 
 // Note implements Observer.
 func (s *Screen) Note(string, ...any) {}
+
+// Waiting says what is waited for, also where there is no terminal: nothing else shows that the run is alive.
+func (s *Screen) Waiting(until string) {
+	if !s.env.Output.Quiet {
+		escape.Fprintf(s.env.Stderr, "waiting until %s\n", until)
+	}
+}
 
 // Scanned implements Observer.
 func (s *Screen) Scanned(src *source.Source) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -15,9 +16,12 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/remote"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/service"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
@@ -47,6 +51,12 @@ func Run(ctx context.Context, env cli.Env, j *task.Publish, o Options, command [
 	if err := provePublishing(ctx, j); err != nil {
 		return err
 	}
+	if err := unselected(ctx, j); err != nil {
+		escape.Fprintf(env.Stderr, "publish: warning: no package in %s is selected so far\n", source)
+		for _, h := range cli.Hints(err) {
+			escape.Fprintf(env.Stderr, "hint: %s\n", h)
+		}
+	}
 	if j.DryRun {
 		return dry(ctx, env, j, o.Timeout, command)
 	}
@@ -58,7 +68,7 @@ func Run(ctx context.Context, env cli.Env, j *task.Publish, o Options, command [
 	socket := filepath.Join(dir.path, "socket")
 	own := service.Private{
 		Mirror: service.Mirror{Name: destination, Source: source, Destination: destination, Target: j.Target, Options: eachTime(j.Options)},
-		Dir:    filepath.Join(dir.path, "state"), Socket: socket, Version: env.Version, Log: slog.New(slog.NewTextHandler(env.Stderr, nil)), Grace: grace,
+		Dir:    filepath.Join(dir.path, "state"), Socket: socket, Version: env.Version, Log: logOf(env), Grace: grace,
 	}
 	c := &child{env: env, command: command, socket: socket}
 	var left daemon.Drained
@@ -97,13 +107,48 @@ func Run(ctx context.Context, env cli.Env, j *task.Publish, o Options, command [
 		return context.Cause(ctx)
 	}
 	if err == nil {
-		err = cli.PrintDrained(env.Stderr, left, false)
+		err = remote.PrintDrained(outOf(env, left), left, false)
 	}
 	if err == nil && packages == 0 && len(j.Options.Selection.Files) == 0 && !o.AllowEmpty {
+		if err := unselected(context.WithoutCancel(ctx), j); err != nil {
+			return c.exit(err)
+		}
 		err = cli.Fail(cli.ExitSource, cli.WithHint(fmt.Errorf("SOURCE %s holds no package that is selected: the command has built nothing", source),
 			"let the command push into that directory, or give --allow-empty"))
 	}
 	return c.exit(err)
+}
+
+// logOf is the log of the daemon: what it publishes, unless only what is wrong is to be shown.
+func logOf(env cli.Env) *slog.Logger {
+	if env.Output.Quiet {
+		return env.Log()
+	}
+	return slog.New(slog.NewTextHandler(env.Stderr, nil))
+}
+
+// outOf is where it is said what came of a command.
+func outOf(env cli.Env, left daemon.Drained) io.Writer {
+	if env.Output.Quiet && len(left.Failed)+len(left.Incomplete) == 0 {
+		return io.Discard
+	}
+	return env.Stderr
+}
+
+// unselected returns the error of a source that holds packages, none of which is selected.
+func unselected(ctx context.Context, j *task.Publish) error {
+	if s := j.Options.Selection; len(s.Include)+len(s.Exclude) == 0 {
+		return nil
+	}
+	src, err := source.Open(ctx, j.Source, j.Options.Selection)
+	if err == nil {
+		src.Close()
+	}
+	var none *source.NotSelectedError
+	if errors.As(err, &none) {
+		return none
+	}
+	return nil
 }
 
 // eachTime is what a run of the daemon does of what is asked for.

@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"os"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 )
@@ -42,14 +44,25 @@ func Of(stream any, lookup func(string) (string, bool)) Style {
 	if err != nil {
 		width = 0
 	}
-	return Style{width: width, terminal: true, colour: getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"}
+	able := getenv("TERM") != "dumb" // to do more than print lines
+	return Style{width: width, terminal: able, colour: able && getenv("NO_COLOR") == ""}
 }
 
-// Terminal reports whether the stream is a terminal.
+// Terminal reports whether the stream is a terminal that moves its cursor.
 func (s Style) Terminal() bool { return s.terminal }
 
 // Columns is how many characters a line may have.
 func (s Style) Columns() int { return max(cmp.Or(s.width, Width), least) }
+
+// Fits reports whether the lines of a text are no longer than a line may be, as far as that is known.
+func (s Style) Fits(text string) bool {
+	for line := range strings.Lines(text) {
+		if s.width > 0 && utf8.RuneCountInString(strings.TrimRight(line, "\n")) > s.Columns() {
+			return false
+		}
+	}
+	return true
+}
 
 // Bold is for headings.
 func (s Style) Bold(text string) string { return s.in("1", text) }

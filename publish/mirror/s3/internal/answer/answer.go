@@ -23,16 +23,23 @@ const maxRefusal = 64 << 10
 
 // Inspect prepares an answer for both clients: none is longer than it may be, and a success whose
 // body is an error becomes that error. S3 sends such answers, because it begins them before it
-// knows how the request ends. Content of objects is passed on as it is.
+// knows how the request ends. A success that is a page of HTML is a refusal of a server that is no S3.
+// Content of objects is passed on as it is.
 func Inspect(op string, answer *http.Response) {
 	switch success := answer.StatusCode/100 == 2; {
-	case success && op == "GetObject", answer.ContentLength == 0, answer.Request != nil && answer.Request.Method == http.MethodHead:
+	case success && op == "GetObject" && answer.Header.Get("ETag") != "", answer.ContentLength == 0, answer.Request != nil && answer.Request.Method == http.MethodHead:
 		return
 	case success:
 		body := bufio.NewReaderSize(&bounded{body: answer.Body, op: op, left: MaxBody}, prologue)
-		if root(body) == "Error" {
+		switch is := root(body); {
+		case is == "Error" && op != "GetObject":
 			answer.StatusCode = http.StatusInternalServerError
 			answer.Status = "500 Internal Server Error, sent as 200"
+		case strings.EqualFold(is, "html"):
+			answer.StatusCode = notRepeated
+			start, _ := body.Peek(prologue)
+			answer.Body = replaced{strange(start, body), answer.Body}
+			return
 		}
 		answer.Body = replaced{body, answer.Body}
 	default:
@@ -45,6 +52,9 @@ func Inspect(op string, answer *http.Response) {
 		answer.Body = replaced{body, answer.Body}
 	}
 }
+
+// notRepeated stands for the status of a success that is none. It is a status for which a request is not sent again.
+const notRepeated = http.StatusMisdirectedRequest
 
 // NotS3 is the code of a refusal in other words than those of S3: by a proxy, a CDN or a website.
 const NotS3 = "NotS3"

@@ -204,6 +204,9 @@ func FromAnother(err error, endpoint string) error {
 	if errors.As(err, &response) && response.Response != nil && response.Response.Request != nil {
 		u := response.Response.Request.URL
 		server = u.Scheme + "://" + u.Host
+		if sent, _, _ := strings.Cut(response.Response.Status, " "); status == notRepeated {
+			status, _ = strconv.Atoi(sent)
+		}
 	}
 	switch {
 	case Code(err) == NotS3:

@@ -1,4 +1,4 @@
-package cli
+package remote
 
 import (
 	"errors"
@@ -6,14 +6,16 @@ import (
 	"io"
 	"strings"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
 // PrintDrained prints what came of a drain, and returns an error if not everything is published.
 func PrintDrained(out io.Writer, left daemon.Drained, asJSON bool) error {
 	if asJSON {
-		if err := WriteJSON(out, left); err != nil {
+		if err := cli.WriteJSON(out, left); err != nil {
 			return err
 		}
 	} else {
@@ -26,13 +28,13 @@ func PrintDrained(out io.Writer, left daemon.Drained, asJSON bool) error {
 		}
 	}
 	for mirror, why := range left.Blocked {
-		return Fail(ExitUpload, fmt.Errorf("mirror %s: %s", mirror, why))
+		return cli.Fail(cli.ExitUpload, fmt.Errorf("mirror %s: %s", mirror, why))
 	}
 	if len(left.Failed)+len(left.Incomplete) > 0 {
-		return Fail(ExitSource, errors.New("not everything was published"))
+		return cli.Fail(cli.ExitSource, errors.New("not everything was published"))
 	}
 	if len(left.NotInvalidated) > 0 {
-		return Fail(ExitInvalidation, fmt.Errorf("published, but an invalidation failed: %s", strings.Join(left.NotInvalidated, "; ")))
+		return cli.Fail(cli.ExitInvalidation, fmt.Errorf("published, but an invalidation failed: %s", strings.Join(left.NotInvalidated, "; ")))
 	}
 	return nil
 }

@@ -17,6 +17,19 @@ func Word(word string, known []string) string {
 	return best
 }
 
+// DidYouMean returns a suggestion for a misspelt word: ", did you mean X?"; empty if no known word is near.
+func DidYouMean(word string, known []string) string {
+	if n := Word(word, known); n != "" {
+		return ", did you mean " + n + "?"
+	}
+	return ""
+}
+
+// NoPackage says that no package has a name, and which one may be meant.
+func NoPackage(name string, known []string) string {
+	return "no package is called " + name + DidYouMean(name, known)
+}
+
 // edits counts the letters to be inserted, deleted or replaced to turn a into b.
 func edits(a, b string) int {
 	row := make([]int, len(b)+1)

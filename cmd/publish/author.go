@@ -1,15 +1,17 @@
-package cli
+package main
 
 import (
 	"fmt"
 	"os"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
-// Author says for the history of an index who runs a command: in a workflow of GitHub its repository, ref and run, elsewhere the
+// authorOf says for the history of an index who runs a command: in a workflow of GitHub its repository, ref and run, elsewhere the
 // user and the host.
-func (e Env) Author(command string) history.Author {
+func authorOf(e cli.Env, command string) history.Author {
 	a := history.Author{Command: command}
 	if e.Lookup == nil {
 		return a

@@ -1,0 +1,81 @@
+// Package retrying shows that requests are sent again.
+package retrying
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+)
+
+// On returns a function that shows on w that a request is sent again, at most once in a second: many may fail at once.
+func On(w io.Writer) func(attempt, most int, err error) { return (&retries{out: w}).show }
+
+// Line says that a request is sent again, and why.
+func Line(attempt, most int, err error) string {
+	return fmt.Sprintf("%s, trying again (%d/%d)", reasonOf(err), attempt, most)
+}
+
+// retries is when a line was shown.
+type retries struct {
+	out io.Writer
+
+	mu    sync.Mutex // guards shown
+	shown time.Time
+}
+
+const (
+	retryLine = time.Second
+	retryFrom = 3 // attempts before are over in a tenth of a second
+)
+
+func (r *retries) show(attempt, most int, err error) {
+	if attempt < retryFrom {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Since(r.shown) < retryLine {
+		return
+	}
+	r.shown = time.Now()
+	escape.Fprintf(r.out, "%s\n", Line(attempt, most, err))
+}
+
+// reasonOf says in few words why a request failed.
+func reasonOf(err error) string {
+	var api interface { // of the SDK
+		error
+		ErrorCode() string
+		ErrorMessage() string
+	}
+	var unreached *url.Error
+	var op *net.OpError
+	var errno syscall.Errno
+	var dns *net.DNSError
+	server := ""
+	if errors.As(err, &unreached) {
+		if u, parseErr := url.Parse(unreached.URL); parseErr == nil {
+			server = u.Scheme + "://" + u.Host + ": "
+		}
+	}
+	switch {
+	case errors.As(err, &dns):
+		return server + dns.Err
+	case errors.As(err, &errno):
+		return server + errno.Error()
+	case errors.As(err, &op):
+		return server + op.Err.Error()
+	case errors.As(err, &api):
+		return fmt.Sprintf("%s %s", api.ErrorCode(), api.ErrorMessage())
+	case unreached != nil:
+		return server + unreached.Err.Error()
+	}
+	return err.Error()
+}
