@@ -60,7 +60,7 @@ a key that is no setting is an error.
 
 Exit codes: 0 done or nothing to do, 2 usage, 3 credentials, 4 source invalid, 5 upload
 failed, 6 index not replaced, 7 published but invalidation failed, 8 published but
-not visible, 124 timeout, 129, 130 and 143 stopped by a signal: see publish help exit-codes.`
+not visible, 9 published but its page is behind, 124 timeout, 129, 130 and 143 stopped by a signal: see publish help exit-codes.`
 
 func rootCommand(env cli.Env) *cobra.Command {
 	var p publishing
