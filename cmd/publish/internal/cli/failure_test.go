@@ -76,7 +76,7 @@ func TestExitCodesAndHints(t *testing.T) {
 		{found, ExitSource, "mend or rebuild what is named"},
 		{source.ErrNothing, ExitSource, "SOURCE is the directory of a mirror"},
 		{buildcache.ErrNoMirror, ExitSource, "build_cache"},
-		{notice.ErrAtWork, ExitIndex, "publish prune --yes"},
+		{notice.ErrAtWork, ExitIndex, "it ends by itself"},
 		{blob.ErrChanged, ExitSource, "nothing writes to SOURCE"},
 		{&index.VersionError{Got: 9, Want: 8}, ExitIndex, "update this program"},
 		{reindex.ErrUnresolved, ExitIndex, "publish index DESTINATION"},
