@@ -7,7 +7,12 @@ import (
 	"path"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // Records of what became of an index are below historyDir, in a directory for each index. Their names begin with a number that
@@ -20,7 +25,8 @@ const withdrawn = "withdrawn/"
 // readHistory keeps what the newest records of each index name, and what withdrawn packages need to be brought back.
 func (s *scan) readHistory(ctx context.Context, store Store) error {
 	root := historyDir + s.layout.Name() + "/"
-	inDir := make(map[string]int)
+	newest := make(map[string]int) // generation of each index
+	s.removed = make(map[spec.Hash]bool)
 	for info, err := range store.List(ctx, mirror.Range{Prefix: root}) {
 		if err != nil {
 			return fmt.Errorf("list %s: %w", root, err)
@@ -32,11 +38,17 @@ func (s *scan) readHistory(ctx context.Context, store Store) error {
 			}
 			s.need(stemKey(stemOf(info.Name)))
 		}
-		dir := path.Dir(info.Name)
-		if inDir[dir]++; inDir[dir] > s.generations && !strings.HasPrefix(info.Name, root+withdrawn) {
+		index := strings.TrimSuffix(strings.TrimPrefix(path.Dir(info.Name), historyDir), "/_")
+		generation, _, isRecord := history.ParseName(index, info.Name)
+		newest[index] = max(newest[index], generation)
+		older := newest[index] - generation
+		if isRecord && older >= s.generations {
 			continue
 		}
 		digests, err := digestsIn(ctx, s.reader, info.Name)
+		if err == nil && isRecord && older < s.generations-1 {
+			err = s.readRemoved(ctx, info.Name)
+		}
 		if err != nil && !errors.Is(err, mirror.ErrNotExist) {
 			return err
 		}
@@ -45,6 +57,35 @@ func (s *scan) readHistory(ctx context.Context, store Store) error {
 		}
 	}
 	return nil
+}
+
+// readRemoved notes the packages that a generation took out: the one before offered them. A record that is damaged is reported.
+func (s *scan) readRemoved(ctx context.Context, name string) error {
+	o, err := s.reader.Open(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer o.Body.Close()
+	dec := jsontext.NewDecoder(o.Body, jsontext.AllowDuplicateNames(true))
+	err = members(dec, func(member string) error {
+		if member != "removed" {
+			return dec.SkipValue()
+		}
+		for {
+			t, err := dec.ReadToken()
+			if err != nil || t.Kind() == ']' {
+				return err
+			}
+			if t.Kind() == '"' {
+				s.removed[history.HashOf(t.String())] = true
+			}
+		}
+	})
+	if err != nil && ctx.Err() == nil {
+		s.findings = append(s.findings, buildcache.Warning.In(name, fmt.Sprintf("it is not known what this generation took out: %v", err)))
+		return nil
+	}
+	return err
 }
 
 // stemOf is what the document and the tarball of a package have in common in layout v2.

@@ -27,6 +27,9 @@ type Keep struct {
 	Views    bool               // those that named indices offer. It is no rule on its own
 	// Generations is how many older generations of each index stay whole, for clients that have read one of them.
 	Generations int
+	// Offered makes a rule of that: those are kept that any of so many generations offered, the one of now included, so that a rollback to
+	// each of them is possible.
+	Offered bool
 	// Withdrawn is for how long what was withdrawn can be brought back; 0: for ever.
 	Withdrawn time.Duration
 }
@@ -38,7 +41,7 @@ type Root struct {
 }
 
 func (k Keep) rules() bool {
-	return k.Newer > 0 || k.Versions > 0 || k.Hashes != nil || k.Used != nil || len(k.Roots) > 0
+	return k.Newer > 0 || k.Versions > 0 || k.Hashes != nil || k.Used != nil || k.Offered || len(k.Roots) > 0
 }
 
 // ParseList reads a keep list as Spack's prune does: one hash a line, maybe with a slash before it.
@@ -131,6 +134,13 @@ func (s *scan) roots(ctx context.Context, o Options) ([]int32, error) {
 		age := s.now.Sub(time.Unix(d.modified, 0))
 		if age < o.MinAge || age < k.Newer || newest[d.node] || k.Hashes[d.hash] || k.Used[d.hash] {
 			roots = append(roots, d.node)
+		}
+	}
+	if k.Offered {
+		for at, n := range s.graph.nodes {
+			if n.offered || s.removed[n.hash] {
+				roots = append(roots, int32(at))
+			}
 		}
 	}
 	if k.Views {

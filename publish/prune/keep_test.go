@@ -1,14 +1,22 @@
 package prune
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/rollback"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -42,5 +50,48 @@ func TestTheNewestVersionsAreThoseOnOffer(t *testing.T) {
 		if diff := cmp.Diff(test.want, strings.Join(got, " ")); diff != "" {
 			t.Errorf("%d of %s (-want +got):\n%s", test.n, test.there, diff)
 		}
+	}
+}
+
+// With --keep-generations as a rule, the prune leaves what a rollback to any of these generations needs, and nothing that only older ones
+// offered.
+func TestGenerationsStayThatCanBeRolledBackTo(t *testing.T) {
+	for keep, packages := range map[int]int{1: 2, 2: 2, 3: 3, 4: 4} {
+		synctest.Test(t, func(t *testing.T) {
+			m := publishtest.EmptyMirror(t)
+			dir := publishtest.Original("v3-unsigned")
+			publishtest.MustPublish(t, m, dir, publishtest.Only("zlib", "gcc-runtime", "openssl", "munge"))
+			for _, left := range []string{"munge", "openssl", "gcc-runtime"} { // one less each time
+				replaceIndexWithout(t, m, left)
+			}
+			time.Sleep(30 * day)
+			o := careful(Keep{Generations: keep, Offered: true})
+			mustPrune(t, m, o)
+			if got := packagesOf(m.Snapshot()); len(got) != packages {
+				t.Errorf("%d generations: %v", keep, got)
+			}
+			for g := range keep {
+				plan, err := rollback.NewPlan(t.Context(), rollback.Mirror{Layout: buildcache.V3, Store: m}, rollback.Target{Generation: 4 - g})
+				if err != nil || len(plan.Missing) > 0 {
+					t.Errorf("%d generations, to %d: %v, %+v", keep, 4-g, err, plan)
+				}
+			}
+		})
+	}
+}
+
+func replaceIndexWithout(t *testing.T, m *mirrortest.Mem, name string) {
+	t.Helper()
+	_, err := reindex.Edit(t.Context(), buildcache.V3, m, func(_ context.Context, was *buildcache.Pointer, x *buildcache.Indices) error {
+		for e := range x.Records() {
+			if e.Name == name {
+				was.Past = was.Withholding(e.Hash)
+				x.Withhold(e.Hash)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -32,6 +32,7 @@ type scan struct {
 	unknown Count
 	// generations is how many older generations of each index stay whole.
 	generations int
+	removed     map[spec.Hash]bool // packages that the newest of these took out of an index
 	// keepWithdrawn is for how long a withdrawn package can be brought back; 0: for ever.
 	keepWithdrawn time.Duration
 	buried        []mirror.Info // documents of layout v2 that were withdrawn, and cannot be brought back any more

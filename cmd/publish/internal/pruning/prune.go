@@ -91,7 +91,7 @@ func (x *pruning) register(fs *pflag.FlagSet) {
 	fs.Var(cli.Age(&x.used), "keep-used", "keep the packages that clients have fetched less than this `AGE` ago, as --usage says")
 	fs.StringArrayVar(&x.usage, "usage", nil, "access logs: a file, a directory or s3://bucket/prefix `PLACE`, of CloudFront or S3; repeatable")
 	fs.BoolVar(&k.Views, "keep-views", k.Views, "keep the packages of named indices. It is no rule on its own")
-	fs.IntVar(&k.Generations, "keep-generations", k.Generations, "keep so many older generations of each index whole, where their history is recorded")
+	fs.IntVar(&k.Generations, "keep-generations", k.Generations, "keep the indices of so many newest generations; where it is given, also the packages that any of them offered")
 	fs.Var(cli.Age(&k.Withdrawn), "keep-withdrawn", "keep what withdrawn packages need to be brought back for this `AGE`; 0: for ever")
 	fs.BoolVar(&x.options.AllowEmpty, "allow-empty", false, "the rules may keep no package of a mirror at all")
 	fs.Var(cli.Age(&x.options.MinAge), "min-age", "keep everything stored less than this `AGE` ago; at least 1h")
@@ -123,6 +123,7 @@ func (x *pruning) check(set func(string) bool) error {
 	if o.Keep.Generations < 0 {
 		wrong("keep-generations", errors.New("want 0 or more"))
 	}
+	o.Keep.Offered = set("keep-generations") && o.Keep.Generations > 0
 	for _, file := range x.lists {
 		wrong("keep-list "+file, x.keep(file, prune.ParseList))
 	}
