@@ -14,11 +14,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -93,6 +95,7 @@ func NewPlan(ctx context.Context, m Mirror, to Target) (*Plan, error) {
 			plan.missing(m.Layout.IndexNames()[0], reindex.NameOf(e)+" is offered then and now, and its document is gone")
 		}
 	}
+	var back []spec.Hash
 	for h := range was.offers {
 		if _, ok := now[h]; ok {
 			continue
@@ -101,9 +104,14 @@ func NewPlan(ctx context.Context, m Mirror, to Target) (*Plan, error) {
 			plan.Withdrawn = append(plan.Withdrawn, w.Package+"/"+string(h))
 			continue
 		}
-		if err := plan.back(ctx, h, was.names[h], documents[h]); err != nil {
-			return nil, err
-		}
+		back = append(back, h)
+	}
+	var mu sync.Mutex
+	err = parallel.Each(ctx, parallel.Readers, back, func(ctx context.Context, h spec.Hash) error {
+		return plan.back(ctx, &mu, h, was.names[h], documents[h])
+	})
+	if err != nil {
+		return nil, err
 	}
 	if e := was.entry; !e.Foreign && !e.Lost {
 		for h := range withdrawn {
@@ -133,21 +141,24 @@ func (p *Plan) missing(file, reason string) {
 	p.Missing = append(p.Missing, buildcache.Error.In(file, reason))
 }
 
-// back adds a package that comes back.
-func (p *Plan) back(ctx context.Context, h spec.Hash, name, document string) error {
+// back adds a package that comes back. mu guards the plan.
+func (p *Plan) back(ctx context.Context, mu *sync.Mutex, h spec.Hash, name, document string) error {
 	if name == "" {
 		name = "/" + string(h)
 	}
-	if document == "" {
-		p.missing(name, "its document is gone")
-		return nil
+	var found *buildcache.Package
+	file, why := name, "its document is gone"
+	if document != "" {
+		var err error
+		if found, why, err = reindex.ReadPackage(ctx, p.mirror.Layout, p.mirror.Store, p.mirror.Trust, document); err != nil {
+			return err
+		}
+		file = document
 	}
-	found, why, err := reindex.ReadPackage(ctx, p.mirror.Layout, p.mirror.Store, p.mirror.Trust, document)
-	if err != nil {
-		return err
-	}
+	mu.Lock()
+	defer mu.Unlock()
 	if found == nil {
-		p.missing(document, why)
+		p.missing(file, why)
 		return nil
 	}
 	root := found.Spec.Root()

@@ -117,7 +117,7 @@ var arrows = map[string]string{
 	"publish":           "publish/promotion publish/licence publish/upstream publish/closure publish/same publish/price publish/views publish/history publish/source publish/reindex publish/reindex/lead publish/reindex/notice publish/buildcache publish/blob publish/spec publish/lockfile publish/key publish/sign publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
 	"publish/withdraw":  "publish/buildcache publish/history publish/layout publish/mirror publish/reindex publish/reindex/notice publish/spec publish/tombstone",
 	"publish/promotion": "publish/blob publish/buildcache publish/history publish/layout publish/mirror publish/parallel publish/spec",
-	"publish/rollback":  "publish/withdraw publish/blob publish/buildcache publish/history publish/index publish/mirror publish/reindex publish/reindex/notice publish/spec",
+	"publish/rollback":  "publish/withdraw publish/blob publish/buildcache publish/history publish/index publish/mirror publish/parallel publish/reindex publish/reindex/notice publish/spec",
 	"publish/keyring":   "publish/buildcache publish/layout publish/key publish/sign publish/reindex publish/mirror publish/parallel",
 	"publish/inventory": "publish/buildcache publish/blob publish/spec publish/key publish/layout publish/index publish/query publish/mirror publish/parallel publish/nearest",
 	// places: AWS and directories, from one configuration
