@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -36,6 +37,61 @@ func packagesIn(t *testing.T, at string) string {
 		t.Fatal(stderr)
 	}
 	return strings.Join(strings.Fields(stdout), " ")
+}
+
+// Recipes are found in tarballs that Spack 1.2 packed (test/testdata/v3-licences, pushed with --private): conditions by version and variant, strings in parts, a
+// name that begins with a digit, and a description that looks like a directive. The bill of materials and the page have the same.
+func TestLicencesInTarballsOfSpack(t *testing.T) {
+	src := filepath.Join(t.TempDir(), "mirror")
+	if err := os.CopyFS(src, os.DirFS(spack(t, "v3-licences"))); err != nil {
+		t.Fatal(err)
+	}
+	licence := map[string]string{"free-lib": "Zlib", "sources": "Apache-2.0 OR GPL-2.0-only", "7th-thing": "GPL-3.0-or-later WITH GCC-exception-3.1", "closed": ""}
+	to := t.TempDir()
+	code, stdout, stderr := execute(t, nil, "--keep-going", "--json", "--licenses", licenses(t, "{}"), src, to)
+	var report struct {
+		Mirrors []struct {
+			Packages []struct{ Name, Status, License string }
+		}
+	}
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != cli.ExitSource || len(report.Mirrors[0].Packages) != len(licence) {
+		t.Fatalf("exit %d, %v\n%s%s", code, err, stdout, stderr)
+	}
+	for _, p := range report.Mirrors[0].Packages {
+		if p.License != licence[p.Name] || (p.Status == "rejected") != (p.Name == "closed") {
+			t.Errorf("%+v", p)
+		}
+	}
+	if got := packagesIn(t, to); got != "7th-thing free-lib sources" {
+		t.Errorf("published: %s", got)
+	}
+	code, bom, stderr := execute(t, nil, "sbom", "--licenses", "--format", "cyclonedx", "file://"+src)
+	if code != cli.ExitDone {
+		t.Fatal(stderr)
+	}
+	if code, _, stderr := execute(t, nil, "catalog", "--licenses", "file://"+src); code != cli.ExitDone {
+		t.Fatal(stderr)
+	}
+	var page strings.Builder
+	parts, err := filepath.Glob(filepath.Join(src, "catalog", "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range parts {
+		text, err := os.ReadFile(part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page.Write(text)
+	}
+	for _, l := range licence {
+		if !strings.Contains(bom, l) || !strings.Contains(page.String(), l) {
+			t.Errorf("%s is not in both the bill of materials and the page", l)
+		}
+	}
+	if !strings.Contains(page.String(), `"One of the test's packages, license('WRONG')."`) || !strings.Contains(page.String(), `"https://closed.example.invalid"`) || strings.Contains(bom, "WRONG") {
+		t.Errorf("descriptions in the page:\n%s", page.String())
+	}
 }
 
 // What may not be redistributed stops a publish, and with --keep-going the rest is published.
