@@ -43,16 +43,18 @@ func TestPartSize(t *testing.T) {
 func TestOptions(t *testing.T) {
 	for what, o := range map[string]Options{
 		"no bucket":      {},
-		"small parts":    {Bucket: "b", PartSize: 1 << 20},
-		"large parts":    {Bucket: "b", PartSize: 6 << 30},
-		"concurrency":    {Bucket: "b", Concurrency: -1},
-		"threshold":      {Bucket: "b", Threshold: 6 << 30},
-		"rate":           {Bucket: "b", LimitRate: -1},
-		"encryption":     {Bucket: "b", SSE: "rot13"},
-		"key alone":      {Bucket: "b", KMSKeyID: "k"},
-		"storage class":  {Bucket: "b", StorageClass: "BASEMENT"},
-		"endpoint":       {Bucket: "b", EndpointURL: "localhost:9000"},
-		"endpoint again": {Bucket: "b", EndpointURL: "ftp://localhost"},
+		"short bucket":   {Bucket: "b"},
+		"region":         {Bucket: "bucket", Region: "eu central"},
+		"small parts":    {Bucket: "bucket", PartSize: 1 << 20},
+		"large parts":    {Bucket: "bucket", PartSize: 6 << 30},
+		"concurrency":    {Bucket: "bucket", Concurrency: -1},
+		"threshold":      {Bucket: "bucket", Threshold: 6 << 30},
+		"rate":           {Bucket: "bucket", LimitRate: -1},
+		"encryption":     {Bucket: "bucket", SSE: "rot13"},
+		"key alone":      {Bucket: "bucket", KMSKeyID: "k"},
+		"storage class":  {Bucket: "bucket", StorageClass: "BASEMENT"},
+		"endpoint":       {Bucket: "bucket", EndpointURL: "localhost:9000"},
+		"endpoint again": {Bucket: "bucket", EndpointURL: "ftp://localhost"},
 	} {
 		if _, err := Open(t.Context(), config(t), o); err == nil {
 			t.Errorf("%s: accepted", what)
