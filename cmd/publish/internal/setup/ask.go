@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
@@ -18,6 +19,7 @@ import (
 
 // Complete fills in what can be told without asking, and names what is missing.
 func (s *Settings) Complete() error {
+	isSource := s.Source == "" && (s.Found.Source == "" || filepath.Clean(s.Found.Source) == filepath.Clean(s.Destination)) && cli.HoldsMirror(s.Destination)
 	s.Source = cmp.Or(s.Source, s.Found.Source)
 	var missing []string
 	if s.Source == "" {
@@ -26,10 +28,10 @@ func (s *Settings) Complete() error {
 	if s.Destination == "" {
 		missing = append(missing, "DESTINATION")
 	}
-	if len(missing) == 0 {
+	if len(missing) == 0 && !isSource {
 		return nil
 	}
-	if s.Source == "" && s.Found.Source == "" && cli.HoldsMirror(s.Destination) {
+	if isSource {
 		return cli.Fail(cli.ExitUsage, fmt.Errorf("%s is a mirror of Spack, so it is the SOURCE, and there is no DESTINATION: give both, as in publish init %[1]s s3://bucket/noble/spack", s.Destination))
 	}
 	return cli.Fail(cli.ExitUsage, fmt.Errorf("no %s, and standard input is no terminal where they could be asked for: give them, as in publish init ./buildcache s3://bucket/noble/spack", strings.Join(missing, " and no ")))
