@@ -273,11 +273,16 @@ func TestKeysOfPlainFiles(t *testing.T) {
 		}
 		file := filepath.Join(dir, name+".asc")
 		clitest.Write(t, file, string(private))
+		armored, err := k.Public().Armored()
+		if err != nil {
+			t.Fatal(err)
+		}
+		clitest.Write(t, filepath.Join(dir, name+".pub"), string(armored))
 		return file, string(k.Fingerprint())
 	}
 	oldFile, old := keyFile("old")
 	nextFile, next := keyFile("next")
-	forced := "file://" + filepath.Join(dir, "forced")
+	forced, fileOnly := "file://"+filepath.Join(dir, "forced"), "file://"+filepath.Join(dir, "file-only")
 	for _, step := range []struct {
 		args []string
 		code int
@@ -287,6 +292,10 @@ func TestKeysOfPlainFiles(t *testing.T) {
 		{[]string{"--files", "dist/*", "--sign-key", oldFile, from, forced}, cli.ExitDone, nil},
 		{[]string{"keys", "retire", to, old}, cli.ExitSource, []string{"for 11 packages: ", "; and for 1 file: dist/slurm.tar.gz", "publish keys rotate --from " + old}},
 		{[]string{"keys", "retire", "--force", forced, old}, cli.ExitDone, []string{"1 file is signed with it", "11 packages are signed with it"}},
+		{[]string{"--sign-key", nextFile, from, fileOnly}, cli.ExitDone, nil},
+		{[]string{"--files", "dist/*", "--sign-key", oldFile, from, fileOnly}, cli.ExitDone, nil},
+		{[]string{"keys", "add", "--public-key", filepath.Join(dir, "old.pub"), fileOnly}, cli.ExitDone, nil},
+		{[]string{"keys", "retire", fileOnly, old}, cli.ExitSource, []string{"clients need the key " + old + " for 1 file: dist/slurm.tar.gz"}},
 		{[]string{"keys", "rotate", "--from", old, "--sign-key", nextFile, to}, cli.ExitDone, []string{"11 packages were signed again", "files: 1 file was signed again, 0 by the new key already, 0 by others"}},
 		{[]string{"keys", "retire", to, next}, cli.ExitSource, []string{"; and for 1 file: dist/slurm.tar.gz"}},
 		{[]string{"keys", "retire", to, old}, cli.ExitDone, []string{"the key was retired"}},
