@@ -76,7 +76,7 @@ func Open(ctx context.Context, from []mirror.Reader, to mirror.Store, c Closure)
 	case c.View != "":
 		return nil, fmt.Errorf("%w %s", ErrNoView, c.View)
 	default:
-		return nil, fmt.Errorf("%w: there is no index of a Spack mirror: `publish index` makes one", source.ErrNothing)
+		return nil, noIndex(ctx, from)
 	}
 	for _, q := range c.Packages {
 		if err := unmatched[q]; err != nil {
@@ -95,37 +95,6 @@ func Open(ctx context.Context, from []mirror.Reader, to mirror.Store, c Closure)
 		return nil, fmt.Errorf("%w: no package is offered that was asked for", source.ErrNothing)
 	}
 	return nil, fmt.Errorf("%w: the index offers no package", source.ErrNothing)
-}
-
-// Offered returns the packages that mirrors offer, by their indices.
-func Offered(ctx context.Context, mirrors ...mirror.Reader) (map[spec.Hash]bool, error) {
-	offered := make(map[spec.Hash]bool)
-	for _, m := range mirrors {
-		there := false
-		for _, l := range buildcache.Layouts() {
-			p, err := l.ReadPointer(ctx, m)
-			if err != nil {
-				return nil, err
-			}
-			if p.Version == mirror.Absent {
-				continue
-			}
-			there = true
-			x, err := l.ReadIndex(ctx, m, p)
-			if err != nil {
-				return nil, fmt.Errorf("index: %w", err)
-			}
-			for r := range x.Records() {
-				if r.InBuildcache {
-					offered[r.Hash] = true
-				}
-			}
-		}
-		if !there {
-			return nil, fmt.Errorf("%w: there is no index of a Spack mirror", source.ErrNothing)
-		}
-	}
-	return offered, nil
 }
 
 // maxSpecs is how many bytes the specs of the packages that are read may take in memory: those of 200,000 packages.

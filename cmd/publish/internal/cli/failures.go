@@ -21,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
+	"github.com/vantagecompute/slurm-factory-publish/publish/elsewhere"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -212,6 +213,8 @@ var failures = []row{
 		hint("name the directory of a mirror, or one above several: where v3 and blobs, or build_cache, are"),
 	as(ExitSource, selectionHint),
 	as(0, func(*closure.UnmatchedError, Words) string { return "`publish ls` lists what a mirror offers" }),
+	is(ExitSource, elsewhere.ErrNoIndex).
+		hint("name one mirror, as clients do; `publish index` makes its index if it lacks one"),
 	is(ExitSource, source.ErrNothing).
 		hint("{source} is the directory of a mirror, or one above several: what `spack mirror add` would take"),
 	is(ExitSource, blob.ErrChanged).
