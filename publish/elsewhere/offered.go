@@ -10,11 +10,12 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // ErrNoIndex: a place is no mirror, or one without an index.
-var ErrNoIndex = errors.New("there is no index of a Spack mirror")
+var ErrNoIndex = fmt.Errorf("%w: there is no index of a Spack mirror", source.ErrNothing)
 
 // noIndex is that error, with the mirrors that are below the places.
 func noIndex(ctx context.Context, from []mirror.Reader) error {

@@ -95,7 +95,7 @@ func OfferedBy(ctx context.Context, upstream []string, c target.Config, env targ
 		offered, err := elsewhere.Offered(ctx, r)
 		_ = done()
 		if errors.Is(err, source.ErrNothing) {
-			err = Fail(ExitUsage, errors.New("there is no index of a Spack mirror"))
+			err = Fail(ExitUsage, errors.New(strings.TrimPrefix(err.Error(), source.ErrNothing.Error()+": ")))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("upstream %s: %w", redact.URL(where), err)
