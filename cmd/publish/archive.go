@@ -25,7 +25,8 @@ import (
 
 const exportHelp = `Write packages of a mirror into a tar file, with all that installing them needs: for a cluster
 without a network, where publish import takes them into a mirror. The file is a mirror itself, so it may also
-be unpacked.
+be unpacked. If there is an earlier export of that name it is replaced; anything else of that name is left as it is, which is an
+error.
 
 FROM and PACKAGE are as for publish copy. With --base, packages that an earlier file holds are left out: import
 the files in their order.`
@@ -71,7 +72,7 @@ func (e *exporting) run(cmd *cobra.Command, args []string, env cli.Env) error {
 	var want elsewhere.Closure
 	var wrong error
 	want.Want, wrong = wantedOf(args[2:])
-	if err = errors.Join(err, e.output.Check(), e.from.Validate(), e.check(), wrong); err != nil {
+	if err = errors.Join(err, e.output.Check(), e.from.Validate(), e.check(), wrong, archive.Replaceable(args[1], e.bases)); err != nil {
 		return cli.Usage(err)
 	}
 	want.Layout, want.NoKeys, want.Builds, want.View = o.Selection.Layout, o.Selection.NoKeys, e.builds, e.view

@@ -31,6 +31,7 @@ type Reader struct {
 	file    *os.File
 	entries map[string]entry
 	names   []string // in byte order
+	foreign bool     // something in it was not written by a Writer
 }
 
 // ErrFormat is wrapped by errors about files that hold no mirror.
@@ -84,6 +85,7 @@ func (r *Reader) scan() error {
 			return err
 		}
 		name := strings.TrimPrefix(h.Name, "./")
+		r.foreign = r.foreign || !ours(h)
 		switch {
 		case h.Typeflag == tar.TypeDir:
 		case h.Typeflag != tar.TypeReg || sparse(h):

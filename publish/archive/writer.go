@@ -21,8 +21,8 @@ import (
 // A Writer is a mirror that becomes a tar file. Objects are written one after the other, in the order in which they are
 // stored, so that an index comes after what it names.
 type Writer struct {
-	name, partial string
-	file          *os.File
+	name string
+	file *os.File
 
 	mu      sync.Mutex // guards what follows, and is held while an object is written
 	tar     *tar.Writer
@@ -32,22 +32,24 @@ type Writer struct {
 	broken  error // after it nothing can be written any more
 }
 
+// partial is what the name of a file ends in until it is finished.
+const partial = ".partial"
+
 // Create begins a file that gets its name, in place of any other, when it is finished.
 func Create(name string) (*Writer, error) {
-	partial := name + ".partial"
-	f, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o666)
+	f, err := os.OpenFile(name+partial, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o666)
 	if err != nil {
 		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("another process writes %s: %w", partial, err)
+		return nil, fmt.Errorf("another process writes %s: %w", name+partial, err)
 	}
 	if err := f.Truncate(0); err != nil { // what a process left behind that was killed
 		f.Close()
 		return nil, err
 	}
-	return &Writer{name: name, partial: partial, file: f, tar: tar.NewWriter(f), entries: make(map[string]entry), sums: make(map[string]blob.Digest)}, nil
+	return &Writer{name: name, file: f, tar: tar.NewWriter(f), entries: make(map[string]entry), sums: make(map[string]blob.Digest)}, nil
 }
 
 // Finish makes the file whole and durable, and gives it its name.
@@ -60,11 +62,11 @@ func (w *Writer) Finish() error {
 	if err := errors.Join(w.tar.Close(), w.file.Sync()); err != nil {
 		return err
 	}
-	return os.Rename(w.partial, w.name)
+	return os.Rename(w.name+partial, w.name)
 }
 
 // Discard removes what was not finished.
-func (w *Writer) Discard() error { return errors.Join(os.Remove(w.partial), w.file.Close()) }
+func (w *Writer) Discard() error { return errors.Join(os.Remove(w.name+partial), w.file.Close()) }
 
 // Close closes a file that is finished.
 func (w *Writer) Close() error { return w.file.Close() }
@@ -133,7 +135,7 @@ func (w *Writer) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) 
 	}
 	e, sum, err := w.append(ctx, u)
 	if err != nil {
-		return "", fmt.Errorf("write %s to %s: %w", u.Name, w.partial, err)
+		return "", fmt.Errorf("write %s to %s: %w", u.Name, w.name+partial, err)
 	}
 	w.entries[u.Name], w.sums[u.Name] = e, sum
 	return e.info(u.Name).Version, nil
@@ -154,6 +156,9 @@ func (w *Writer) append(ctx context.Context, u mirror.Upload) (entry, blob.Diges
 	return e, sum, err
 }
 
+// mode is that of every entry.
+const mode = 0o644
+
 // blockSize is that of a tar file.
 const blockSize = 512
 
@@ -164,7 +169,7 @@ func (w *Writer) write(ctx context.Context, u mirror.Upload) (e entry, sum blob.
 	}
 	defer from.Close()
 	e.size = u.Content.Size()
-	if err := w.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: u.Name, Size: e.size, Mode: 0o644}); err != nil {
+	if err := w.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: u.Name, Size: e.size, Mode: mode}); err != nil {
 		return e, sum, err
 	}
 	if e.off, err = w.file.Seek(0, io.SeekCurrent); err != nil {

@@ -83,7 +83,7 @@ func read(name string, stat func(string) (fs.FileInfo, error), flag int) ([]byte
 func check(name string, info fs.FileInfo) error {
 	switch {
 	case !info.Mode().IsRegular():
-		return refuse(name, fmt.Errorf("it is %s, %w", kind(info.Mode()), ErrNotRegular))
+		return refuse(name, fmt.Errorf("it is %s, %w", Kind(info.Mode()), ErrNotRegular))
 	case info.Size() > MaxSize:
 		return refuse(name, ErrTooLarge)
 	}
@@ -94,7 +94,8 @@ func refuse(name string, why error) error {
 	return &fs.PathError{Op: "read", Path: name, Err: why}
 }
 
-func kind(mode fs.FileMode) string {
+// Kind says what a file is that is not a regular one.
+func Kind(mode fs.FileMode) string {
 	switch mode.Type() {
 	case fs.ModeDir:
 		return "a directory"

@@ -101,7 +101,7 @@ var arrows = map[string]string{
 	"publish/roots":             "publish/buildcache publish/mirror",
 	"publish/buildcache":        "publish/buildcache/unpack publish/tombstone publish/alike publish/history publish/defect publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/nofile publish/parallel",
 	// from one mirror to another
-	"publish/archive":  "publish/blob publish/mirror",
+	"publish/archive":  "publish/blob publish/mirror publish/userfile",
 	"publish/transfer": "publish/blob publish/mirror",
 	// operations, which know no implementation
 	"publish/licence":   "publish/buildcache publish/mirror publish/query",
