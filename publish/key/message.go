@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 )
 
@@ -174,6 +176,47 @@ func IssuerOfDetached(armored []byte) (Issuer, error) {
 		return Issuer{}, errNoIssuer
 	}
 	return i, nil
+}
+
+// IssuersOfDetached returns all keys that what stands beside a file says it was made with, as gpg would read it: armored or not, with text around
+// it, and with several signatures. Other things, such as public keys, have none. The error says what is no OpenPGP although it begins like a signature.
+func IssuersOfDetached(content []byte) ([]Issuer, error) {
+	blocks := [][]byte{content}
+	if armored := bytes.Split(content, []byte("-----BEGIN "+signatureBlock)); len(armored) > 1 {
+		blocks = nil
+		for _, rest := range armored[1:] {
+			block, err := armor.Decode(io.MultiReader(strings.NewReader("-----BEGIN "+signatureBlock), bytes.NewReader(rest)))
+			if err != nil {
+				return nil, fmt.Errorf("bad signature: armor: %w", err)
+			}
+			body, err := io.ReadAll(block.Body)
+			if err != nil {
+				return nil, fmt.Errorf("bad signature: armor: %w", err)
+			}
+			blocks = append(blocks, body)
+		}
+	} else if len(content) == 0 || content[0]&^3 != 0x88 && content[0] != 0xc2 { // the first byte of a signature that is not armored
+		return nil, nil
+	}
+	var all []Issuer
+	for _, body := range blocks {
+		packets, err := packetsOf(body)
+		if err != nil {
+			return nil, fmt.Errorf("bad signature: %w", err)
+		}
+		for _, p := range packets {
+			parsed, err := p.Parse()
+			if err != nil {
+				return nil, fmt.Errorf("bad signature: %w", err)
+			}
+			if sig, ok := parsed.(*packet.Signature); ok {
+				if i, ok := issuerOf(sig); ok {
+					all = append(all, i)
+				}
+			}
+		}
+	}
+	return all, nil
 }
 
 var errNoIssuer = errors.New("bad signature: it does not name the key that made it")

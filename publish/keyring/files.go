@@ -23,8 +23,21 @@ const detached = ".asc"
 // maxSignature is how large a detached signature may be.
 const maxSignature = 64 << 10
 
-// signatures calls do for each detached signature below a place, several at once, with the key that it says it was made by.
-func signatures(ctx context.Context, s mirror.Store, do func(name string, by key.Issuer) error) error {
+// A detachedSignature is what stands beside a plain file.
+type detachedSignature struct {
+	name string // FILE.asc
+	by   []key.Issuer
+	// unclear is why it is no single armored signature, as publish makes and checks it; gpg may accept it all the same.
+	unclear error
+}
+
+// made reports whether a key is among those that the signature names, or may be.
+func (d detachedSignature) made(by func(key.Issuer) bool) bool {
+	return slices.ContainsFunc(d.by, by) || d.unclear != nil && len(d.by) == 0
+}
+
+// signatures calls do for each detached signature of a file below a place, several at once.
+func signatures(ctx context.Context, s mirror.Store, do func(d detachedSignature) error) error {
 	var names []string
 	for info, err := range s.List(ctx, mirror.Range{}) {
 		if err != nil {
@@ -42,26 +55,40 @@ func signatures(ctx context.Context, s mirror.Store, do func(name string, by key
 		if err != nil {
 			return err
 		}
-		by, err := key.IssuerOfDetached(signature)
-		if err != nil {
-			return nil // it names no key
+		d := detachedSignature{name: name}
+		if by, err := key.IssuerOfDetached(signature); err == nil {
+			d.by = append(d.by, by)
+		} else if by, unread := key.IssuersOfDetached(signature); len(by) > 0 || unread != nil {
+			d.by, d.unclear = by, err
+		} else {
+			return nil // it is no signature
 		}
-		return do(name, by)
+		return do(d)
 	})
 }
 
-// FilesBy are the plain files below a place whose detached signatures say that they were made by a key, sorted. public is that key, or nil
-// if it cannot be read.
+// FilesBy are the plain files below a place whose detached signatures say that they were made by a key, or do not tell by which, sorted. public
+// is that key, or nil if it cannot be read. The signature of a file that is gone counts for nothing.
 func FilesBy(ctx context.Context, s mirror.Store, f key.Fingerprint, public *key.Public) ([]string, error) {
 	made := madeBy(f, public)
 	var mu sync.Mutex // guards found
 	var found []string
-	err := signatures(ctx, s, func(name string, by key.Issuer) error {
-		if made(by) {
-			mu.Lock()
-			defer mu.Unlock()
-			found = append(found, strings.TrimSuffix(name, detached))
+	err := signatures(ctx, s, func(d detachedSignature) error {
+		if !d.made(made) {
+			return nil
 		}
+		file := strings.TrimSuffix(d.name, detached)
+		if _, err := s.Stat(ctx, file); errors.Is(err, mirror.ErrNotExist) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if len(d.by) == 0 {
+			file += " (by which key is not clear: " + d.unclear.Error() + ")"
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		found = append(found, file)
 		return nil
 	})
 	slices.Sort(found)
@@ -69,20 +96,25 @@ func FilesBy(ctx context.Context, s mirror.Store, f key.Fingerprint, public *key
 }
 
 // RotateFiles replaces the detached signatures of plain files below a place that from has made, once each was checked, by those of to. The
-// content of these files is read. Counted are files; of the change, nothing is about keys.
+// content of these files is read. One that cannot be read as a single signature, and may be by from, is refused. Counted are files; of the change, nothing is about keys.
 func RotateFiles(ctx context.Context, s mirror.Store, from *key.Public, to *sign.Key) (Change, error) {
 	c := Change{Layout: "files", Stale: []string{}, Findings: []buildcache.Finding{}}
 	ring := new(key.Ring).With(from)
 	var mu sync.Mutex // guards c while one file is counted
-	err := signatures(ctx, s, func(name string, by key.Issuer) error {
+	err := signatures(ctx, s, func(d detachedSignature) error {
 		done := other
 		var err error
 		switch {
-		case to.Public().Made(by):
+		case d.unclear != nil && d.made(from.Made):
+			if _, err = s.Stat(ctx, strings.TrimSuffix(d.name, detached)); err == nil {
+				done, err = refused, fmt.Errorf("%w: sign the file again, or remove what is no signature", d.unclear)
+			}
+		case d.unclear != nil:
+		case to.Public().Made(d.by[0]):
 			done = already
-		case from.Made(by):
+		case from.Made(d.by[0]):
 			for n := 1; ; n++ {
-				done, err = resignFile(ctx, s, ring, to, name)
+				done, err = resignFile(ctx, s, ring, to, d.name)
 				if n == attempts || !errors.Is(err, mirror.ErrConflict) {
 					break
 				}
@@ -90,7 +122,7 @@ func RotateFiles(ctx context.Context, s mirror.Store, from *key.Public, to *sign
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		return c.count(name, done, err)
+		return c.count(d.name, done, err)
 	})
 	slices.Sort(c.Stale)
 	return c, err

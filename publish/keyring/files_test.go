@@ -6,8 +6,11 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
+
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/keyring"
@@ -57,7 +60,7 @@ func TestSignaturesOfFilesAreRotated(t *testing.T) {
 		return f
 	}
 	found, err := keyring.FilesBy(t.Context(), m, from.Fingerprint(), from.Public())
-	if want := []string{"a.tar.gz", "bad", "dist/b.tar.gz", "gone"}; err != nil || !slices.Equal(found, want) {
+	if want := []string{"a.tar.gz", "bad", "dist/b.tar.gz"}; err != nil || !slices.Equal(found, want) {
 		t.Errorf("by the old key: %q, %v, want %q", found, err, want)
 	}
 	bad := m.Snapshot()["bad.asc"]
@@ -71,6 +74,63 @@ func TestSignaturesOfFilesAreRotated(t *testing.T) {
 	before := m.Snapshot()
 	if c, err := keyring.RotateFiles(t.Context(), m, from.Public(), to); err != nil || c.Resigned != 0 || c.Already != 2 || mirrortest.Diff(before, m.Snapshot()) != "" {
 		t.Errorf("again: %+v, %v", c, err)
+	}
+}
+
+// Signatures that gpg accepts and publish does not read as one, and those of which nobody knows whose they are, keep a key from being
+// taken for one that nothing depends on. Those of other keys, public keys, and what has no file do not.
+func TestSignaturesThatCannotBeReadAreNamed(t *testing.T) {
+	from, to, third := signtest.Key(t, "old"), signtest.Key(t, "new"), signtest.Key(t, "third")
+	made := func(k *sign.Key) []byte {
+		signature, err := k.Detached(t.Context(), func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader([]byte("content"))), nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signature
+	}
+	binary := func(armored []byte) []byte {
+		block, err := armor.Decode(bytes.NewReader(armored))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(block.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return body
+	}
+	public, err := from.Public().Armored()
+	if err != nil {
+		t.Fatal(err)
+	}
+	two := slices.Concat(made(from), made(third))
+	both := slices.Concat(binary(made(third)), binary(made(from)))
+	m := mirrortest.NewMem(t)
+	for name, signature := range map[string][]byte{
+		"binary": binary(made(from)), "comment": append([]byte("Signed by the old key\n"), made(from)...), "two": two, "both": both,
+		"damaged": made(from)[:120], "other": binary(made(third)), "public": public, "text": []byte("a text"), "empty": nil,
+	} {
+		m.Plant(name, []byte("content"))
+		m.Plant(name+".asc", signature)
+	}
+	m.Plant("gone.asc", both)
+	want := []string{"binary", "both", "comment", "damaged", "two"}
+	found, err := keyring.FilesBy(t.Context(), m, from.Fingerprint(), from.Public())
+	for i, name := range found {
+		found[i], _, _ = strings.Cut(name, " ")
+	}
+	if err != nil || !slices.Equal(found, want) {
+		t.Errorf("by the old key: %q, %v, want %q", found, err, want)
+	}
+	before := m.Snapshot()
+	c, err := keyring.RotateFiles(t.Context(), m, from.Public(), to)
+	var named []string
+	for _, f := range c.Findings {
+		named = append(named, strings.TrimSuffix(f.File, ".asc"))
+	}
+	slices.Sort(named)
+	if err != nil || c.Resigned != 0 || !slices.Equal(named, want) || mirrortest.Diff(before, m.Snapshot()) != "" {
+		t.Errorf("refused are %q, want %q: %+v, %v", named, want, c, err)
 	}
 }
 

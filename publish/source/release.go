@@ -186,8 +186,8 @@ func (f *ReleaseFile) Outdated(ctx context.Context, l mirror.Lister, more []buil
 	return "", nil
 }
 
-// ErrNotChecked: there is a signature, and the key that made it is not at hand.
-var ErrNotChecked = errors.New("its signature was not checked: the key that made it is not at hand: give it as one of the trusted keys")
+// ErrNotChecked: there is a signature, and the keys that are at hand do not tell whether it is good.
+var ErrNotChecked = errors.New("its signature was not checked")
 
 // CheckSignature checks the detached signature of a file, which must be there if signatures are required and none is about to be
 // made. Without trusted keys it is checked by those that are at hand, of whomever they are.
@@ -216,8 +216,10 @@ func (f *ReleaseFile) CheckSignature(trust buildcache.Trust, atHand *key.Ring, s
 	switch _, err = atHand.VerifyDetached(content, signature); {
 	case errors.Is(err, key.ErrContent):
 		return err
+	case errors.Is(err, key.ErrUntrusted):
+		return fmt.Errorf("%w: the key that made it is not at hand: give it as one of the trusted keys", ErrNotChecked)
 	case err != nil:
-		return ErrNotChecked
+		return fmt.Errorf("%w: %w", ErrNotChecked, err)
 	}
 	return nil
 }
