@@ -153,10 +153,13 @@ func (s *scan) roots(ctx context.Context, o Options) ([]int32, error) {
 			found = true
 		}
 	}
+	unmatched := make(map[string]string)
 	if k.Hashes != nil && !found {
 		s.findings = append(s.findings, buildcache.Warning.In(s.layout.IndexNames()[0], "it has none of the packages in the lists and lock files of what is kept"))
+		unmatched[""] = "none of the packages in these files is there"
 	}
 	if len(k.Roots) == 0 {
+		s.unmatched = unmatched
 		return roots, nil
 	}
 	inv, err := inventory.Read(ctx, s.reader, "")
@@ -169,7 +172,9 @@ func (s *scan) roots(ctx context.Context, o Options) ([]int32, error) {
 	for _, root := range k.Roots {
 		builds := inv.Select(root.Query)
 		if len(builds) == 0 {
-			s.findings = append(s.findings, buildcache.Warning.In(s.layout.IndexNames()[0], fmt.Sprintf("no package in it matches %s, which is to be kept%s", root.Text, inv.Misnamed(root.Query))))
+			meant := inv.Misnamed(root.Query)
+			s.findings = append(s.findings, buildcache.Warning.In(s.layout.IndexNames()[0], fmt.Sprintf("no package in it matches %s, which is to be kept%s", root.Text, meant)))
+			unmatched[root.Text] = "no package matches it" + meant
 		}
 		for _, b := range builds {
 			if at, ok := s.graph.at[spec.Hash(b.Hash)]; ok {
@@ -177,7 +182,28 @@ func (s *scan) roots(ctx context.Context, o Options) ([]int32, error) {
 			}
 		}
 	}
+	s.unmatched = unmatched
 	return roots, nil
+}
+
+// BothUnmatched returns the rules that match nothing in either of two layouts or mirrors; nil: it is not known of that one.
+func BothUnmatched(a, b map[string]string) map[string]string {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	both := make(map[string]string)
+	for rule, why := range a {
+		if other, ok := b[rule]; ok {
+			both[rule] = why
+			if len(other) > len(why) { // it says what may be meant
+				both[rule] = other
+			}
+		}
+	}
+	return both
 }
 
 // A build is a package, for telling which versions of a name are the newest.

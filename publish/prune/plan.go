@@ -31,6 +31,8 @@ type Plan struct {
 	Abandoned bool
 	// Findings say what is wrong with the mirror. An Error is the reason why something is not deleted.
 	Findings []buildcache.Finding
+	// Unmatched says why a rule matches nothing, by the text of a root, or "" for all hashes; nil: it is not known.
+	Unmatched map[string]string
 
 	options Options
 }
@@ -117,6 +119,7 @@ func New(ctx context.Context, store Store, o Options) (*Plan, error) {
 		}
 		p.Layouts = append(p.Layouts, l)
 		p.Findings = append(p.Findings, s.findings...)
+		p.Unmatched = BothUnmatched(p.Unmatched, s.unmatched)
 		p.Notes = append(p.Notes, s.buried...)
 	}
 	if !there {

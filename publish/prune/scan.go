@@ -35,7 +35,8 @@ type scan struct {
 	removed     map[spec.Hash]bool // packages that the newest of these took out of an index
 	// keepWithdrawn is for how long a withdrawn package can be brought back; 0: for ever.
 	keepWithdrawn time.Duration
-	buried        []mirror.Info // documents of layout v2 that were withdrawn, and cannot be brought back any more
+	unmatched     map[string]string // see Plan
+	buried        []mirror.Info     // documents of layout v2 that were withdrawn, and cannot be brought back any more
 
 	documents []document // by name
 	content   []content  // by key

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,6 +60,7 @@ type pruning struct {
 	inventory string
 	yes, json bool
 	timeout   time.Duration
+	plans     map[string]*prune.Plan // made already, by the path of the mirror
 }
 
 // Command returns the command `publish prune`.
@@ -202,9 +205,12 @@ func run(cmd *cobra.Command, where string, x *pruning, env cli.Env) error {
 	}
 	defer list.Close()
 	r := report{Version: cli.ReportVersion, Deletes: x.yes, Mirrors: []*prunedMirror{}}
-	err = roots.Each(ctx, d.Mirror(""), func(path string) error {
-		return cli.Below(path, x.mirror(ctx, env, d, cdn, path, list, &r))
-	})
+	err = x.refuseUnmatched(ctx, d, list)
+	if err == nil {
+		err = roots.Each(ctx, d.Mirror(""), func(path string) error {
+			return cli.Below(path, x.mirror(ctx, env, d, cdn, path, list, &r))
+		})
+	}
 	if x.json {
 		return errors.Join(err, cli.WriteJSON(env.Stdout, r))
 	}
@@ -216,12 +222,7 @@ func run(cmd *cobra.Command, where string, x *pruning, env cli.Env) error {
 
 // mirror prunes one mirror. What is planned is shown before anything is deleted.
 func (x *pruning) mirror(ctx context.Context, env cli.Env, d *target.Destination, cdn *target.CDN, path string, list *inventory, r *report) error {
-	o := x.options
-	o.Listing = list.objects(ctx, path)
-	p, err := prune.New(ctx, d.Mirror(path), o)
-	if empty := (*prune.EmptyError)(nil); errors.As(err, &empty) {
-		return cli.WithHint(cli.Fail(cli.ExitUsage, err), "correct the rules: `publish ls` shows what is there; with --allow-empty all packages are deleted")
-	}
+	p, err := x.plan(ctx, d, path, list)
 	if err != nil {
 		return err
 	}
@@ -239,4 +240,58 @@ func (x *pruning) mirror(ctx context.Context, env cli.Env, d *target.Destination
 		m.printOutcome(env.Told())
 	}
 	return err
+}
+
+func (x *pruning) plan(ctx context.Context, d *target.Destination, path string, list *inventory) (*prune.Plan, error) {
+	if p := x.plans[path]; p != nil {
+		delete(x.plans, path)
+		return p, nil
+	}
+	o := x.options
+	o.Listing = list.objects(ctx, path)
+	p, err := prune.New(ctx, d.Mirror(path), o)
+	if empty := (*prune.EmptyError)(nil); errors.As(err, &empty) {
+		err = cli.WithHint(cli.Fail(cli.ExitUsage, err), "correct the rules: `publish ls` shows what is there; with --allow-empty all packages are deleted")
+	}
+	return p, err
+}
+
+// refuseUnmatched returns an error before anything is deleted if a rule names packages of which no mirror has any: what it was to keep may go
+// because it is misspelt. It plans mirrors until each rule has matched in one, and keeps the plan of the first.
+func (x *pruning) refuseUnmatched(ctx context.Context, d *target.Destination, list *inventory) error {
+	if !x.yes || len(x.options.Keep.Roots)+len(x.options.Keep.Hashes) == 0 {
+		return nil
+	}
+	var unmatched map[string]string
+	matched := errors.New("each rule has matched")
+	err := roots.Each(ctx, d.Mirror(""), func(path string) error {
+		p, err := x.plan(ctx, d, path, list)
+		if err != nil {
+			return cli.Below(path, err)
+		}
+		if x.plans == nil {
+			x.plans = map[string]*prune.Plan{path: p}
+		}
+		unmatched = prune.BothUnmatched(unmatched, p.Unmatched)
+		if unmatched != nil && len(unmatched) == 0 {
+			return matched
+		}
+		return nil
+	})
+	switch {
+	case err == nil && len(unmatched) > 0:
+	case errors.Is(err, matched):
+		return nil
+	default:
+		return err
+	}
+	var errs []error
+	for _, rule := range slices.Sorted(maps.Keys(unmatched)) {
+		flag := "--keep-root " + rule
+		if rule == "" {
+			flag = "--keep-list, --keep-lock"
+		}
+		errs = append(errs, fmt.Errorf("%s: %s", flag, unmatched[rule]))
+	}
+	return cli.WithHint(cli.Fail(cli.ExitUsage, errors.Join(errs...)), "correct the rule, or leave it out if nothing is to be kept for it: `publish ls` shows what is there")
 }
