@@ -140,7 +140,7 @@ func (v *viewing) run(cmd *cobra.Command, args []string, env cli.Env) error {
 
 // viewFailure gives an error about what was asked for the exit code of wrong usage.
 func viewFailure(err error) error {
-	for _, asked := range []error{views.ErrNothing, views.ErrNeeded, views.ErrLayout, views.ErrNoView} {
+	for _, asked := range []error{views.ErrNothing, views.ErrLacking, views.ErrNeeded, views.ErrLayout, views.ErrNoView} {
 		if errors.Is(err, asked) {
 			return cli.Fail(cli.ExitUsage, err)
 		}

@@ -60,6 +60,18 @@ func (l *Lock) All() []*Node {
 
 func byHash(a, b *Node) int { return strings.Compare(string(a.Hash), string(b.Hash)) }
 
+// Roots returns the packages that the environment was made for, but for those that are installed outside Spack, in the order of their
+// hashes.
+func (l *Lock) Roots() []*Node {
+	var roots []*Node
+	for _, h := range slices.Compact(slices.Sorted(slices.Values(l.roots))) {
+		if n := l.nodes[h]; !n.External {
+			roots = append(roots, n)
+		}
+	}
+	return roots
+}
+
 // Needed returns the packages that are installed with the environment: its roots, and all that they depend on by
 // link and run, in the order of their hashes. With builds it returns those as well that were needed to build these.
 // External packages are left out, and what only they depend on.

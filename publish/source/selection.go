@@ -6,7 +6,9 @@ import (
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // A Selection says which packages of the source are meant.
@@ -83,6 +85,30 @@ func (s *Selection) ReadLocks(read func(name string) ([]byte, error)) error {
 		s.Locks[file] = lock
 	}
 	return nil
+}
+
+// reportLacking warns of packages that a lock file was made for and that SOURCE does not have.
+func (src *Source) reportLacking(sel Selection) {
+	has := make(map[spec.Hash]bool)
+	for _, m := range src.Mirrors {
+		for _, p := range m.Packages {
+			has[p.Hash] = true
+		}
+		for p := range m.Refused {
+			has[p.Hash] = true
+		}
+	}
+	for _, pattern := range sel.Include {
+		file, ok := strings.CutPrefix(pattern, "@")
+		if lock := sel.Locks[file]; ok && lock != nil {
+			for _, n := range lock.Roots() {
+				named := &buildcache.Package{SpecName: layout.SpecName{Package: n.Name, Version: n.Version, Hash: n.Hash}}
+				if !has[n.Hash] && !sel.matches(sel.Exclude, named) {
+					src.report(buildcache.Warning, file, "the environment is made for "+n.ID()+", which is not in SOURCE")
+				}
+			}
+		}
+	}
 }
 
 func valid(pattern string) bool {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
@@ -111,9 +112,38 @@ func TestSelectionByLockFile(t *testing.T) {
 			got = append(got, p.Package)
 		}
 		src.Close()
+		if len(src.Findings) > 0 {
+			t.Errorf("include %q: %v", row.include, src.Findings)
+		}
 		slices.Sort(got)
 		if strings.Join(got, " ") != row.want {
 			t.Errorf("%s, include %q, exclude %q: %q, want %q", row.layout, row.include, row.exclude, got, row.want)
+		}
+	}
+}
+
+// What a lock file was made for and SOURCE does not have is said.
+func TestALockFileWhoseRootIsNotThere(t *testing.T) {
+	const ghost = "gggggggggggggggggggggggggggggggg"
+	text := `{"_meta":{"file-type":"spack-lockfile","lockfile-version":6},"roots":[{"hash":"` + ghost + `","spec":"x"}],"concrete_specs":{"` + ghost + `":{"name":"ghost","version":"1"}}}`
+	for _, row := range []struct {
+		sel  source.Selection
+		want int
+	}{
+		{source.Selection{Include: []string{"zlib", "@x.lock"}}, 1},
+		{source.Selection{Include: []string{"zlib", "@x.lock"}, Exclude: []string{"ghost"}}, 0},
+		{source.Selection{Exclude: []string{"@x.lock"}}, 0},
+	} {
+		if err := row.sel.ReadLocks(func(string) ([]byte, error) { return []byte(text), nil }); err != nil {
+			t.Fatal(err)
+		}
+		src, err := source.Open(t.Context(), publishtest.Original("v3-unsigned"), row.sel)
+		if err != nil {
+			t.Fatal(err)
+		}
+		src.Close()
+		if len(src.Findings) != row.want || row.want > 0 && (src.Findings[0].Severity != buildcache.Warning || !strings.Contains(src.Findings[0].String(), "ghost@1/ggggggg")) {
+			t.Errorf("include %q: %v", row.sel.Include, src.Findings)
 		}
 	}
 }

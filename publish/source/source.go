@@ -142,6 +142,9 @@ func Open(ctx context.Context, dir string, sel Selection) (*Source, error) {
 			return nil, err
 		}
 	}
+	if sel.Documents == nil {
+		src.reportLacking(sel)
+	}
 	if err := src.findFiles(ctx, sel); err != nil {
 		root.Close()
 		return nil, err

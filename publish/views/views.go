@@ -47,6 +47,7 @@ type Change struct {
 // What can be wrong with a change.
 var (
 	ErrNothing = errors.New("no package is selected")
+	ErrLacking = errors.New("the mirror does not hold a package that is selected")
 	ErrNeeded  = errors.New("others of the view need it")
 	ErrLayout  = errors.New("only layout v3 has views")
 	ErrNoView  = errors.New("there is no such view: `publish view list` says which there are")
@@ -269,7 +270,10 @@ func (p *Plan) want(ctx context.Context, s mirror.Store, want closure.Want) erro
 	for _, q := range packages {
 		p.wanted = append(p.wanted, q.Spec)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return p.complete(c, want.Locks, packages)
 }
 
 func (p *Plan) warn(file, reason string) {
@@ -346,6 +350,11 @@ func (p *Plan) known(ctx context.Context, s mirror.Store, now *buildcache.Indice
 			err = fmt.Errorf("%w: nothing in the view %s matches %q", ErrNothing, p.View, q)
 		}
 		if err != nil {
+			return err
+		}
+	}
+	for _, lock := range want.Locks {
+		if err := p.knownOf(ctx, s, view, lock); err != nil {
 			return err
 		}
 	}

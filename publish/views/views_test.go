@@ -45,7 +45,12 @@ func packages(t testing.TB, queries ...string) (w closure.Want) {
 
 func lock(t testing.TB) (w closure.Want) {
 	t.Helper()
-	l, err := lockfile.Parse(publishtest.MustRead(t, "../lockfile/testdata/v6.lock"))
+	return locked(t, publishtest.MustRead(t, "../lockfile/testdata/v6.lock"))
+}
+
+func locked(t testing.TB, text []byte) (w closure.Want) {
+	t.Helper()
+	l, err := lockfile.Parse(text)
 	publishtest.Must(t, err)
 	w.Locks = append(w.Locks, l)
 	return w
@@ -214,6 +219,54 @@ func TestAViewOffersOnlyWhatIsThere(t *testing.T) {
 	must(t, m, views.Change{View: "site", Act: views.Set, Want: lock(t)})
 	if !slices.Contains(offers(t, m, "site"), "munge") {
 		t.Errorf("%v", offers(t, m, "site"))
+	}
+}
+
+// A lock file of which the mirror lacks a root, or without packages, changes no view: it never empties one. What a root needs may be elsewhere.
+func TestALockFileThatTheMirrorDoesNotHold(t *testing.T) {
+	const ghost, other = "gggggggggggggggggggggggggggggggg", "oooooooooooooooooooooooooooooooo"
+	of := func(roots, specs string) closure.Want {
+		return locked(t, []byte(`{"_meta":{"file-type":"spack-lockfile","lockfile-version":6},"roots":[`+roots+`],"concrete_specs":{`+specs+`}}`))
+	}
+	node := func(hash, name, needs string) string {
+		if needs != "" {
+			needs = `,"dependencies":[{"name":"x","hash":"` + needs + `","parameters":{"deptypes":["link"]}}]`
+		}
+		return `"` + hash + `":{"name":"` + name + `","version":"1","hash":"` + hash + `"` + needs + `}`
+	}
+	root := func(hash string) string { return `{"hash":"` + hash + `","spec":"x"}` }
+	m := full(t, "v3-signed")
+	must(t, m, views.Change{View: "site", Act: views.Set, Want: packages(t, "munge")})
+	id, _ := layout.ParseV3Spec(publishtest.SubjectOf(t, m).Find("munge"))
+	munge := string(id.Hash)
+	m.Forget()
+	absent := of(root(ghost), node(ghost, "ghost", ""))
+	half := of(root(ghost)+","+root(munge), node(ghost, "ghost", "")+","+node(munge, "munge", ""))
+	empty := of("", "")
+	for _, row := range []struct {
+		act  views.Act
+		want closure.Want
+		is   error
+		says string
+	}{
+		{views.Set, absent, views.ErrLacking, "ghost@1/ggggggg"}, {views.Add, absent, views.ErrLacking, "ghost@1/ggggggg"}, {views.Remove, absent, views.ErrNothing, "lock file"},
+		{views.Set, half, views.ErrLacking, "ghost@1/ggggggg"}, {views.Add, half, views.ErrLacking, "ghost@1/ggggggg"},
+		{views.Set, empty, views.ErrNothing, "lock file"}, {views.Add, empty, views.ErrNothing, "lock file"}, {views.Remove, empty, views.ErrNothing, "lock file"},
+	} {
+		if _, err := change(t, m, views.Change{View: "site", Act: row.act, Want: row.want}); !errors.Is(err, row.is) || !strings.Contains(err.Error(), row.says) {
+			t.Errorf("%s: %v, want %v", row.act, err, row.is)
+		}
+	}
+	if len(m.Mutations()) > 0 {
+		t.Errorf("written: %v", m.Mutations())
+	}
+	p := must(t, m, views.Change{View: "other", Act: views.Set, Want: of(root(munge), node(munge, "munge", other)+","+node(other, "elsewhere", ""))})
+	if !slices.Contains(offers(t, m, "other"), "munge") || len(p.Findings) != 1 || !strings.Contains(p.Findings[0].Reason, "elsewhere@1") {
+		t.Errorf("%v, %v", offers(t, m, "other"), p.Findings)
+	}
+	must(t, m, views.Change{View: "site", Act: views.Remove, Want: half})
+	if slices.Contains(offers(t, m, "site"), "munge") {
+		t.Error("munge is still offered")
 	}
 }
 

@@ -1,0 +1,62 @@
+package views
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
+	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// complete makes sure that the mirror has what lock files name, in its index or beside it: the packages that an environment was made for.
+// Of what these need it holds what it holds, and a warning names the rest.
+func (p *Plan) complete(c *closure.Catalogue, locks []*lockfile.Lock, unlisted []*buildcache.Package) error {
+	has := make(map[spec.Hash]bool)
+	for _, q := range unlisted {
+		has[q.Hash] = true
+	}
+	for _, lock := range locks {
+		needed := lock.Needed(false)
+		if len(needed) == 0 {
+			return fmt.Errorf("%w: the lock file holds none", ErrNothing)
+		}
+		roots := make(map[*lockfile.Node]bool)
+		for _, n := range lock.Roots() {
+			roots[n] = true
+		}
+		for _, n := range needed {
+			lacks := !c.Offers(n.Hash) && !has[n.Hash]
+			switch {
+			case lacks && roots[n]:
+				return fmt.Errorf("%w: the lock file names %s", ErrLacking, n.ID())
+			case lacks:
+				p.warn(document(&spec.Node{Name: n.Name, Version: n.Version, Hash: n.Hash}), "the lock file names "+n.ID()+", and the mirror does not hold it: it is left out")
+			}
+		}
+	}
+	return nil
+}
+
+// knownOf makes sure that the mirror or the view offers something of a lock file.
+func (p *Plan) knownOf(ctx context.Context, s mirror.Store, view *closure.Catalogue, lock *lockfile.Lock) error {
+	offered := func(n *lockfile.Node) bool { return view.Offers(n.Hash) }
+	if slices.ContainsFunc(lock.All(), offered) {
+		return nil
+	}
+	_, all, err := reindex.Current(ctx, whole, s)
+	if err != nil {
+		return err
+	}
+	if all != nil {
+		view = closure.Of(all)
+	}
+	if !slices.ContainsFunc(lock.All(), offered) {
+		return fmt.Errorf("%w: neither the view %s nor the mirror offers anything of the lock file", ErrNothing, p.View)
+	}
+	return nil
+}
