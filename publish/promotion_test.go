@@ -180,29 +180,15 @@ func TestSeveralMirrorsMakeAClosure(t *testing.T) {
 	}
 }
 
-// A view offers what it offers, and what that needs must be in it as well, if packages are asked for.
+// A view offers what it offers, and what that needs must be in it as well.
 func TestACopyOfAView(t *testing.T) {
 	from := publishtest.Planted(t, "v3-view") // which has site/login
 	c := elsewhere.Closure{View: "site/login"}
-	to := publishtest.EmptyMirror(t)
-	mustCopy(t, from, to, c)
-	view, _ := buildcache.V3.View("site/login")
-	p, err := view.ReadPointer(t.Context(), from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	x, err := view.ReadIndex(t.Context(), from, p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	for r := range x.Records() {
-		if r.InBuildcache {
-			n++
-		}
-	}
-	if got := strings.Fields(packagesIn(to.Snapshot())); len(got) != n || n == 0 {
-		t.Errorf("copied %q of a view with %d packages", got, n)
+	to := completing(t, from)
+	had := packagesIn(to.Snapshot())
+	mustCopy(t, from, to, c) // munge, openssl and slurm
+	if got := packagesIn(to.Snapshot()); had != "gcc-runtime hwloc libevent openssl pmix zlib" || got != "gcc-runtime hwloc libevent munge openssl pmix slurm zlib" {
+		t.Errorf("there was %s, there is %s", had, got)
 	}
 	c.View = "nope"
 	if _, _, err := copyTo(t.Context(), from, publishtest.EmptyMirror(t), c); !errors.Is(err, elsewhere.ErrNoView) {
@@ -213,6 +199,27 @@ func TestACopyOfAView(t *testing.T) {
 	if _, _, err := copyTo(t.Context(), from, publishtest.EmptyMirror(t), c); err == nil {
 		t.Error("a package that is not in the view was copied")
 	}
+}
+
+// Nothing is copied of a view that lacks what its packages need, whether packages are asked for or not, unless the destination has it.
+func TestAViewWithAHoleIsNotCopied(t *testing.T) {
+	from := publishtest.Planted(t, "v3-view")
+	for _, c := range []elsewhere.Closure{closureOf(t), closureOf(t, "openssl")} {
+		c.View = "site/login"
+		plan, _, err := copyTo(t.Context(), from, publishtest.EmptyMirror(t), c)
+		if err == nil || !plan.Blocked() || !strings.Contains(err.Error(), "needs zlib@1.3.1/hyibvwk, which is not offered") {
+			t.Errorf("%d packages asked for: %v", len(c.Packages), err)
+		}
+		mustCopy(t, from, completing(t, from), c)
+	}
+}
+
+// completing is a mirror with what the packages of site/login need and that view does not offer.
+func completing(t *testing.T, from mirror.Reader) *mirrortest.Mem {
+	t.Helper()
+	to := publishtest.EmptyMirror(t)
+	mustCopy(t, from, to, closureOf(t, "zlib", "gcc-runtime", "hwloc", "pmix"))
+	return to
 }
 
 func blob256(content []byte) string { return blob.DigestOf(content).String() }

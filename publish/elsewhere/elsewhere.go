@@ -202,13 +202,13 @@ func (e *reading) refuse(p *buildcache.Package, reason string) {
 }
 
 // holes reports what is needed and not offered. Where packages were asked for, that is an error, unless the destination has
-// it from somewhere else. A copy of everything is as good as the mirror, which gets a warning.
+// it from somewhere else, and where a view must offer all of it. A copy of everything else is as good as the mirror, which gets a warning.
 func (e *reading) holes(missing []closure.Lacking, lacks comparison) {
 	for _, l := range missing {
 		index := e.layout.IndexNames()[0]
 		switch {
 		case lacks.offers(l.Hash) || e.Held[l.Hash]:
-		case e.Everything() && !e.Needed[l.Hash]:
+		case e.Everything() && e.View == "" && !e.Needed[l.Hash]:
 			e.report(buildcache.Warning, index, l.String())
 		default:
 			e.refuse(&buildcache.Package{File: index, SpecName: l.SpecName}, l.String())
