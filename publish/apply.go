@@ -208,7 +208,7 @@ func (a *application) putKey(ctx context.Context, m *running, o buildcache.Objec
 		return err
 	}
 	i := slices.IndexFunc(m.offers, func(k keyOffer) bool { return k.Fingerprint == f })
-	replaced, err := reindex.StoreKey(ctx, m.format, store, m.offers[i].Public)
+	replaced, err := reindex.StoreKey(ctx, m.format, store, m.offers[i].Public, false)
 	if replaced {
 		a.stale(m.Path, o.Name)
 	}

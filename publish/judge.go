@@ -22,8 +22,7 @@ const (
 	maxNamed  = 10
 )
 
-// Trusted keys judge what clients are offered already, as far as it was listed. Whatever the source
-// or the trusted keys themselves tell costs no request.
+// Trusted keys judge what clients are offered already, as far as it was listed. Whatever the source or the trusted keys themselves tell costs no request.
 
 // judgeKey reports whether a key that the destination holds may be offered to clients. With trusted keys, its name must be one of
 // them, and its file must hold that key alone.
@@ -61,7 +60,7 @@ func (d *decision) judgeKey(ctx context.Context, f key.Fingerprint) (bool, error
 	if _, err := d.out.format.ReadKey(ctx, d.out.store, f); err != nil {
 		d.spoilt = append(d.spoilt, f)
 		d.distrust([]string{info.Name}, func(string) string {
-			return "this key is offered to clients, but: " + err.Error() + ": remove it, and publish again"
+			return "this key is offered to clients, but: " + err.Error() + ": put it right with publish keys add"
 		}, "key")
 		return false, ctx.Err()
 	}

@@ -184,7 +184,8 @@ func (d *decision) uncheckable(ctx context.Context) error {
 	}
 	issuers := slices.SortedFunc(maps.Keys(unknown), func(a, b key.Issuer) int { return strings.Compare(a.String(), b.String()) })
 	for _, by := range issuers {
-		if !sure || slices.ContainsFunc(found, func(p *key.Public) bool { return p.Made(by) }) {
+		k, _ := d.plan.options.Trust.Signer(by)
+		if !sure || slices.ContainsFunc(found, func(p *key.Public) bool { return p.Made(by) }) || k != nil && slices.Contains(d.spoilt, k.Fingerprint()) {
 			continue
 		}
 		_, dir := d.out.format.Directories()

@@ -98,11 +98,11 @@ func NewPlan(ctx context.Context, src *source.Source, open func(path string) mir
 	known := new(key.Ring)
 	if k := o.Sign.Key; k != nil {
 		known = known.With(k.Public())
-	}
-	if k := o.Sign.Key; k != nil && o.Trust.Keys != nil {
-		o.Trust.Keys = o.Trust.Keys.With(k.Public())
-		trusted, _ := o.Trust.Keys.Primary(k.Fingerprint())
-		known = known.With(trusted)
+		if o.Trust.Keys != nil {
+			o.Trust.Keys = o.Trust.Keys.With(k.Public())
+			trusted, _ := o.Trust.Keys.Primary(k.Fingerprint())
+			known = known.With(trusted)
+		}
 	}
 	p := &Plan{Findings: slices.Clone(src.Findings), options: o, known: known}
 	for _, m := range src.Mirrors {

@@ -211,10 +211,29 @@ func TestDamagedKeysThatAreThereAreNamed(t *testing.T) {
 			publishtest.MustPublish(t, m, publishtest.Original(l+"-signed"), publishtest.Only("zlib"))
 			m.Plant(keyName(l, publishtest.KeyOne), content)
 			p := publishtest.MustPlan(t, m, publishtest.Original(l+"-signed"), publishtest.Only("zlib"))
-			told := publishtest.Warnings(p.Findings, "the copy of this key that the destination holds cannot be used by clients: ")
+			told := publishtest.Warnings(p.Findings, "that the destination holds cannot be read: ")
 			if len(told) != 1 || told[0].File != keyName(l, publishtest.KeyOne) || len(p.Findings) != 1 {
 				t.Errorf("%s: %s: %v", l, what, p.Findings)
 			}
+		}
+	}
+}
+
+// What the document of a key points at may be damaged as well.
+func TestDamagedContentOfAKeyThatIsThereIsNamed(t *testing.T) {
+	m := publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, m, publishtest.Original("v3-signed"), publishtest.Only("zlib"))
+	objects, err := buildcache.V3.ReadKey(t.Context(), m, publishtest.KeyOne)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Plant(objects[0].Name, []byte("junk"))
+	for _, ring := range []*key.Ring{nil, publishtest.VerifyRing(t, "one")} {
+		o := publishtest.Only("zlib")
+		o.Trust.Keys = ring
+		p := publishtest.MustPlan(t, m, publishtest.Original("v3-signed"), o)
+		if len(p.Findings) != 1 || !strings.Contains(p.Findings[0].Reason, "put it right with") || p.Findings[0].File != keyName("v3", publishtest.KeyOne) {
+			t.Errorf("trusted keys %v: %v", ring != nil, p.Findings)
 		}
 	}
 }

@@ -128,16 +128,29 @@ func TestKeysThatClientsHaveNoUseFor(t *testing.T) {
 	}
 }
 
-// A copy of the key that is damaged, or another key, is an error, and nothing is said before it that is not so.
-func TestADamagedKeyIsNotAddedTo(t *testing.T) {
+// A copy of the key that is damaged is named by what fails on it, and put right by keys add.
+func TestADamagedKeyIsPutRight(t *testing.T) {
 	dir := t.TempDir()
 	to := "file://" + filepath.Join(dir, "cache")
 	if code, _, stderr := execute(t, nil, clitest.Spack(t, "v2-signed"), to); code != cli.ExitDone {
 		t.Fatal(stderr)
 	}
-	clitest.Write(t, filepath.Join(dir, "cache/build_cache/_pgp/E2B916BA3F20EF43B0E1929C3F8A0A25420FACD5.pub"), "junk")
-	code, stdout, stderr := execute(t, nil, "keys", "add", "--public-key", "../../test/testdata/keys/one.pub", to)
-	if code == cli.ExitDone || stdout != "" || !strings.Contains(stderr, "add the key E2B916BA3F20EF43B0E1929C3F8A0A25420FACD5: ") {
+	const one = "E2B916BA3F20EF43B0E1929C3F8A0A25420FACD5"
+	clitest.Write(t, filepath.Join(dir, "cache/build_cache/_pgp/"+one+".pub"), "junk")
+	next := filepath.Join(dir, "next.asc")
+	clitest.Write(t, next, string(signtest.Private(t, "next", 90*24*time.Hour)))
+	code, stdout, stderr := execute(t, nil, "keys", "rotate", "--from", one, "--sign-key", next, to)
+	if code != cli.ExitSource || stdout != "" || !strings.Contains(stderr, "the copy of the key "+one+" that the destination holds cannot be read: build_cache/_pgp/"+one+".pub: ") || !strings.Contains(stderr, "publish keys add --public-key FILE DESTINATION") {
+		t.Errorf("exit %d: %q, %s", code, stdout, stderr)
+	}
+	if code, stdout, stderr := execute(t, nil, "keys", "list", to); code != cli.ExitDone || strings.Count(stdout, one) != 1 {
+		t.Errorf("exit %d: %s%s", code, stdout, stderr)
+	}
+	code, stdout, stderr = execute(t, nil, "keys", "add", "--public-key", "../../test/testdata/keys/one.pub", to)
+	if code != cli.ExitDone || !strings.Contains(stdout, "the key was published again") {
+		t.Errorf("exit %d: %q, %s", code, stdout, stderr)
+	}
+	if code, stdout, stderr := execute(t, nil, "keys", "rotate", "--from", one, "--sign-key", next, to); code != cli.ExitDone {
 		t.Errorf("exit %d: %q, %s", code, stdout, stderr)
 	}
 }

@@ -297,7 +297,7 @@ func (v2) ReadKey(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Ob
 		return nil, err
 	}
 	if _, err := CheckKeyFile(armored, f); err != nil {
-		return nil, err
+		return nil, content(err)
 	}
 	return v2{}.KeyObjects(f, armored)
 }

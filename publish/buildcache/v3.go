@@ -269,11 +269,11 @@ func (v3) ReadKey(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Ob
 	}
 	m, err := ReadManifest(text)
 	if err != nil {
-		return nil, err
+		return nil, content(err)
 	}
 	rec, err := onlyRecord(m, manifest.Key)
 	if err != nil {
-		return nil, err
+		return nil, content(err)
 	}
 	o := BlobOf(rec)
 	armored, err := ReadBlob(ctx, r, o, MaxKeys)
@@ -281,7 +281,7 @@ func (v3) ReadKey(ctx context.Context, r mirror.Reader, f key.Fingerprint) ([]Ob
 		return nil, err
 	}
 	if _, err := CheckKeyFile(armored, f); err != nil {
-		return nil, err
+		return nil, content(err)
 	}
 	o.Content = blob.Bytes(armored)
 	return []Object{o, NewObject(name, text, JsonType, layout.Revalidate)}, nil

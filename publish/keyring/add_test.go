@@ -1,19 +1,25 @@
 package keyring_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"os/exec"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key/gpgtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/keyring"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/same"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
 // copies are public keys of one gpg key through its life: as it was made, extended, with a subkey, and revoked.
@@ -115,6 +121,89 @@ func TestANewerCopyOfAKeyIsPublished(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A copy of a key of which the document, or what it points at, cannot be read is an error for whoever signs with the key or replaces its
+// signatures. keys add puts it right.
+func TestADamagedCopyOfAKeyIsPutRight(t *testing.T) {
+	for i, fixture := range []string{"v3-signed", "v2-signed"} {
+		l := buildcache.Layouts()[i]
+		for _, what := range []string{"document", "content", "gone", "same size"} {
+			k, next := signtest.Key(t, "old"), signtest.Key(t, "new")
+			m := published(t, fixture)
+			if _, err := keyring.Add(t.Context(), m, k.Public()); err != nil {
+				t.Fatal(err)
+			}
+			objects, err := l.ReadKey(t.Context(), m, k.Fingerprint())
+			if err != nil {
+				t.Fatal(err)
+			}
+			name, size := objects[0].Name, objects[0].Size
+			switch what {
+			case "document":
+				m.Plant(l.KeyName(k.Fingerprint()), []byte("junk"))
+			case "content":
+				m.Plant(name, []byte("junk"))
+			case "same size":
+				m.Plant(name, bytes.Repeat([]byte("x"), int(size)))
+			case "gone":
+				if l == buildcache.V2 {
+					continue
+				}
+				m.Uproot(name)
+			}
+			before := m.Snapshot()
+			damaged := (*same.DamagedKeyError)(nil)
+			if _, err := keyring.Rotate(t.Context(), m, k.Fingerprint(), next); !errors.As(err, &damaged) || !strings.Contains(err.Error(), l.KeyName(k.Fingerprint())) {
+				t.Errorf("%s: %s: rotate from it: %v", fixture, what, err)
+			}
+			if _, err := keyring.Rotate(t.Context(), m, old, k); !errors.As(err, &damaged) {
+				t.Errorf("%s: %s: rotate to it: %v", fixture, what, err)
+			}
+			src, err := source.Open(t.Context(), testdata+strings.Replace(fixture, "signed", "unsigned", 1), source.Selection{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = publish.NewPlan(t.Context(), src, func(string) mirror.Store { return m }, publish.Options{Sign: publish.Signing{Key: k}})
+			src.Close()
+			if !errors.As(err, &damaged) {
+				t.Errorf("%s: %s: publish: %v", fixture, what, err)
+			}
+			if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {
+				t.Errorf("%s: %s: changed: %s", fixture, what, diff)
+			}
+			if changes, err := keyring.Add(t.Context(), m, k.Public()); err != nil || !changes[0].Updated {
+				t.Errorf("%s: %s: add: %+v, %v", fixture, what, changes, err)
+			}
+			if held(t, m, l, k.Fingerprint()).Fingerprint() != k.Fingerprint() {
+				t.Errorf("%s: %s: it is another key", fixture, what)
+			}
+		}
+	}
+}
+
+// A store that does not answer is no damage: nothing is replaced.
+func TestAKeyThatCannotBeFetchedIsNotPutRight(t *testing.T) {
+	m, k := published(t, "v3-signed"), signtest.Key(t, "old")
+	if _, err := keyring.Add(t.Context(), m, k.Public()); err != nil {
+		t.Fatal(err)
+	}
+	before := m.Snapshot()
+	if _, err := keyring.Add(t.Context(), mute{m}, k.Public()); !errors.Is(err, errMute) || mirrortest.Diff(before, m.Snapshot()) != "" {
+		t.Errorf("add: %v", err)
+	}
+}
+
+var errMute = errors.New("no answer")
+
+// mute answers no request for content.
+type mute struct{ mirror.Store }
+
+func (m mute) Open(_ context.Context, name string) (*mirror.Object, error) {
+	if strings.HasPrefix(name, "blobs/") {
+		return nil, errMute
+	}
+	return m.Store.Open(context.Background(), name)
 }
 
 // late calls a function before the first document of a key is stored.

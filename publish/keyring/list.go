@@ -143,7 +143,7 @@ func (m *at) list(ctx context.Context) (*Listing, error) {
 			return nil
 		}
 		for i := range keys {
-			if keys[i].public != nil && keys[i].public.Made(by) {
+			if madeBy(keys[i].Fingerprint, keys[i].public)(by) {
 				keys[i].Packages++
 				return nil
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 )
 
@@ -36,7 +37,7 @@ var ErrUnknownKey = errors.New("the mirror does not hold that key")
 // ErrRetired: the key that is to sign was retired, so clients are not to be offered it.
 var ErrRetired = errors.New("that key was retired")
 
-// Add offers a public key to clients, beside those that there are.
+// Add offers a public key to clients, beside those that there are. A copy of it that cannot be read is replaced.
 func Add(ctx context.Context, s mirror.Store, public *key.Public) ([]Change, error) {
 	all, err := openAll(ctx, s)
 	if err != nil {
@@ -45,7 +46,7 @@ func Add(ctx context.Context, s mirror.Store, public *key.Public) ([]Change, err
 	var changes []Change
 	for _, m := range all {
 		c := m.change()
-		err := m.add(ctx, public, &c)
+		err := m.add(ctx, public, true, &c)
 		changes = append(changes, c)
 		if err != nil {
 			return changes, err
@@ -69,7 +70,7 @@ func Rotate(ctx context.Context, s mirror.Store, from key.Fingerprint, to *sign.
 	}
 	var changes []Change
 	for _, m := range all {
-		old, err := buildcache.ReadKey(ctx, m.Layout, m.store, from)
+		old, err := same.ReadKey(ctx, m.Layout, m.store, from)
 		if errors.Is(err, mirror.ErrNotExist) {
 			continue
 		}
@@ -86,7 +87,7 @@ func Rotate(ctx context.Context, s mirror.Store, from key.Fingerprint, to *sign.
 		}
 		c := m.change()
 		c.From, c.To = old, to
-		if err = m.add(ctx, to.Public(), &c); err == nil {
+		if err = m.add(ctx, to.Public(), false, &c); err == nil {
 			err = m.resign(ctx, old, to, &c)
 		}
 		slices.Sort(c.Stale)
@@ -103,7 +104,7 @@ func Rotate(ctx context.Context, s mirror.Store, from key.Fingerprint, to *sign.
 
 // fit is a key as it may sign, given the copy of it that the mirror holds. One that cannot be read is an error, as when it is added.
 func (m *at) fit(ctx context.Context, k *sign.Key) (*sign.Key, error) {
-	held, err := buildcache.ReadKey(ctx, m.Layout, m.store, k.Fingerprint())
+	held, err := same.ReadKey(ctx, m.Layout, m.store, k.Fingerprint())
 	switch {
 	case errors.Is(err, mirror.ErrNotExist):
 		return k, nil
@@ -117,11 +118,12 @@ func (m *at) change() Change {
 	return Change{Layout: m.Name(), Stale: []string{}, Findings: []buildcache.Finding{}}
 }
 
-// add makes clients learn of a key: its document first, then the index of keys. What a copy says that the mirror holds stays said.
-func (m *at) add(ctx context.Context, public *key.Public, c *Change) error {
+// add makes clients learn of a key: its document first, then the index of keys. What a copy says that the mirror holds stays said; one that
+// cannot be read is replaced with repair.
+func (m *at) add(ctx context.Context, public *key.Public, repair bool, c *Change) error {
 	f := public.Fingerprint()
 	var err error
-	if c.Updated, err = reindex.StoreKey(ctx, m.Layout, m.store, public); err != nil {
+	if c.Updated, err = reindex.StoreKey(ctx, m.Layout, m.store, public, repair); err != nil {
 		return fmt.Errorf("add the key %s: %w", f, err)
 	}
 	if c.Updated {

@@ -10,6 +10,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
+	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 )
 
 // AddKeys offers keys to clients, next to those that they are offered already. Keys that were retired, maybe a moment ago, are
@@ -147,28 +148,11 @@ func replace(ctx context.Context, s mirror.Store, was mirror.Version, objects []
 
 // StoreKey publishes the document of a key, without telling clients of it. Where the mirror holds a copy of the key, the two are
 // merged, so that no publisher with an older copy takes back what a newer one says: see key.Public.Merged. It reports whether a copy
-// was replaced. One that cannot be read is an error, and stays.
-func StoreKey(ctx context.Context, f buildcache.Layout, s mirror.Store, public *key.Public) (replaced bool, err error) {
+// was replaced. One that cannot be read is an error, and stays, but for a repair.
+func StoreKey(ctx context.Context, f buildcache.Layout, s mirror.Store, public *key.Public, repair bool) (replaced bool, err error) {
 	err = compete(ctx, func() error {
-		was, publish := mirror.Absent, public
-		info, err := s.Stat(ctx, f.KeyName(public.Fingerprint()))
-		switch {
-		case errors.Is(err, mirror.ErrNotExist):
-		case err != nil:
-			return err
-		default:
-			there, err := buildcache.ReadKey(ctx, f, s, public.Fingerprint())
-			if err != nil {
-				return err
-			}
-			merged, more, err := there.Merged(public)
-			if err != nil || !more {
-				return err
-			}
-			was, publish = info.Version, merged
-		}
-		objects, err := buildcache.KeyObjects(f, publish)
-		if err != nil {
+		objects, was, err := same.Merged(ctx, f, s, public, repair)
+		if err != nil || objects == nil {
 			return err
 		}
 		err = replace(ctx, s, was, objects)

@@ -30,6 +30,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
+	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
@@ -181,6 +182,7 @@ var failures = []row{
 	as(ExitUsage, func(*sign.UnfitError, Words) string {
 		return "a newer copy of its public key says so, in {trusted-keys}, {source} or {destination}: sign with another key; or, if it was extended, give the private key as it is now"
 	}).then(Lasting),
+	as(ExitSource, func(*same.DamagedKeyError, Words) string { return same.Mend + " --public-key FILE {destination}" }).then(Lasting),
 	is(ExitCredentials, sign.ErrExpired).then(Lasting).
 		hint("extend the key, or sign with another one: docs/signing.md says what clients have to do"),
 	is(ExitCredentials, gpg.ErrNoGPG).then(Lasting),
