@@ -98,6 +98,7 @@ func runCatalog(cmd *cobra.Command, where string, c *cataloging, env cli.Env) er
 	}
 	for _, p := range all {
 		escape.Fprintf(env.Told(), "%s\n", p)
+		cli.PrintWarnings(env.Stderr, cli.Prefixed(p.Mirror), p.Warnings, c.output.Verbose)
 	}
 	if c.output.Verbose {
 		cli.PrintInvalidation(env.Stdout, invalidated)
@@ -134,16 +135,7 @@ func catalogAll(ctx context.Context, d *target.Destination, c *cataloging, o cat
 		}
 		all = append(all, top)
 	}
-	return all, furnish(ctx, d, &all[len(all)-1])
-}
-
-// furnish adds what the top of a site has beside its page.
-func furnish(ctx context.Context, d *target.Destination, top *pages.Page) error {
-	written, err := catalog.Furnish(ctx, d.Mirror(""))
-	top.Objects += len(written)
-	top.Stale = append(top.Stale, written...)
-	top.Unchanged = top.Unchanged && len(written) == 0
-	return err
+	return all, catalog.Furnish(ctx, d.Mirror(""), all[len(all)-1].Result)
 }
 
 // options reads what the flags name.

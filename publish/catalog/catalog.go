@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/downloads"
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
@@ -71,6 +72,8 @@ type Result struct {
 	Rebuilt   bool     `json:"rebuilt"`
 	Unchanged bool     `json:"unchanged"`
 	Stale     []string `json:"stale"` // names whose content is other than before
+	// Warnings say what of packages could not be read. The next update tries again.
+	Warnings []buildcache.Finding `json:"warnings,omitempty"`
 
 	mu sync.Mutex // guards Stale while objects are stored
 }
@@ -113,7 +116,7 @@ func update(ctx context.Context, s Store, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if was != nil && !o.Rebuild && !o.reads(was) && was.looks(o) && o.Usage == nil {
+	if was != nil && !o.Rebuild && !o.reads(was) && was.looks(o) && o.Usage == nil && len(was.Unread) == 0 {
 		state, err := inventory.State(ctx, s)
 		around, _, listErr := around(ctx, s)
 		if err == nil && listErr == nil && slices.Equal(state, was.State) && around == was.Around {
@@ -148,7 +151,7 @@ func update(ctx context.Context, s Store, o Options) (*Result, error) {
 	if err := t.surround(ctx, s, inv, o, was); err != nil {
 		return nil, err
 	}
-	return t.write(ctx, s, o, was, version, &Result{Packages: len(inv.Builds), Names: t.pointer.Names, Added: added, Rebuilt: rebuilt, Stale: []string{}})
+	return t.write(ctx, s, o, was, version, &Result{Packages: t.pointer.Packages, Names: t.pointer.Names, Added: added, Rebuilt: rebuilt, Stale: []string{}, Warnings: t.warnings})
 }
 
 // reads reports whether the documents of all packages must be read again: for other trusted keys, or for licences that the page does not have.
@@ -167,6 +170,8 @@ func fingerprints(r *key.Ring) (all []string) {
 // take adds what is new in an inventory and notes what is gone.
 func (t *table) take(ctx context.Context, s mirror.Reader, inv *inventory.Inventory, o Options) (added int, err error) {
 	var fresh []*query.Node
+	unread := t.pointer.Unread
+	t.pointer.Unread, t.warnings = nil, nil
 	gone := make(map[int]bool)
 	for row := range t.pointer.Rows {
 		if t.offered[row] {
@@ -177,8 +182,9 @@ func (t *table) take(ctx context.Context, s mirror.Reader, inv *inventory.Invent
 		row, known := t.rows[n.Hash]
 		offered := inv.Offers(n) != nil
 		switch {
-		case !known, offered && !t.offered[row]:
+		case !known, offered && (!t.offered[row] || slices.Contains(unread, n.Hash)):
 			fresh = append(fresh, n)
+			delete(gone, row)
 		case offered:
 			delete(gone, row)
 		}
@@ -207,33 +213,52 @@ func (t *table) take(ctx context.Context, s mirror.Reader, inv *inventory.Invent
 	if err != nil {
 		return 0, err
 	}
+	missing := 0
 	t.grow(len(fresh))
 	for _, n := range fresh {
+		d := byHash[n.Hash]
+		if d != nil && d.Unusable != nil { // it cannot be installed, so it is shown at most as what others depend on
+			t.unread(n, d.Unusable)
+			missing++
+			d = nil
+		}
 		if old, known := t.rows[n.Hash]; known {
+			if slices.Contains(t.pointer.Unread, n.Hash) {
+				continue // as before
+			}
 			t.pointer.Moved = append(t.pointer.Moved, [2]int{old, t.pointer.Rows})
 		}
-		t.add(n, byHash[n.Hash], recipes[n.Hash])
+		t.add(n, d, recipes[n.Hash])
+		added++
 	}
 	t.pointer.count(inv)
-	return len(fresh), nil
+	t.pointer.Packages -= missing
+	return added, nil
 }
 
-// recipes reads what the recipes of new packages say of them, if that is wanted. A tarball that cannot be read says nothing.
+// unread notes that a package could not be read as a whole.
+func (t *table) unread(n *query.Node, err error) {
+	t.pointer.Unread = append(t.pointer.Unread, n.Hash)
+	t.warnings = append(t.warnings, buildcache.Warning.In(fmt.Sprintf("%s@%s/%.7s", n.Name, n.Version, n.Hash), err.Error()))
+}
+
+// recipes reads what the recipes of new packages say of them, if that is wanted.
 func (t *table) recipes(ctx context.Context, s mirror.Reader, inv *inventory.Inventory, documents []*inventory.Document) (map[string]licence.Facts, error) {
-	found := make([]licence.Facts, len(documents))
+	found, failed := make([]licence.Facts, len(documents)), make([]error, len(documents))
 	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(documents), func(ctx context.Context, i int) error {
 		tarball := documents[i].Tarball()
 		if !t.pointer.Licences || tarball == nil {
 			return nil
 		}
-		if f, err := licence.Read(ctx, s, tarball.Name, inv.Graph, documents[i].Node); err == nil {
-			found[i] = f
-		}
+		found[i], failed[i] = licence.Read(ctx, s, tarball.Name, inv.Graph, documents[i].Node)
 		return ctx.Err()
 	})
 	all := make(map[string]licence.Facts)
 	for i, d := range documents {
 		all[d.Hash] = found[i]
+		if failed[i] != nil && d.Unusable == nil {
+			t.unread(d.Node, fmt.Errorf("no licence is shown: %w", failed[i]))
+		}
 	}
 	return all, err
 }

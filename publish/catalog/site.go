@@ -177,20 +177,23 @@ func shown(name string) string {
 }
 
 // Furnish writes the page for what is missing and robots.txt at the top of a site, where there are none. What is there stays.
-// It returns the names of what it wrote.
-func Furnish(ctx context.Context, s Store) (written []string, err error) {
+// What it wrote is added to the result of the page there.
+func Furnish(ctx context.Context, s Store, top *Result) error {
 	robots := mirror.Upload{Name: Robots, Content: blob.Bytes(robotsText), Digest: blob.DigestOf(robotsText), Type: "text/plain; charset=utf-8", CacheControl: layout.Release}
 	for _, u := range []mirror.Upload{htmlPage(Missing, missingText), robots} {
 		if _, err := s.Stat(ctx, u.Name); !errors.Is(err, mirror.ErrNotExist) {
 			if err != nil {
-				return written, fmt.Errorf("catalog: %w", err)
+				return fmt.Errorf("catalog: %w", err)
 			}
 			continue
 		}
 		if err := s.Create(ctx, u); err != nil && !errors.Is(err, mirror.ErrExist) {
-			return written, fmt.Errorf("catalog: %w", err)
+			return fmt.Errorf("catalog: %w", err)
 		}
-		written = append(written, u.Name)
+		top.Objects++
+		top.Bytes += u.Content.Size()
+		top.Stale = append(top.Stale, u.Name)
+		top.Unchanged = false
 	}
-	return written, nil
+	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
@@ -44,6 +45,7 @@ type pointer struct {
 	Trusted  []string                `json:"trusted,omitempty"`  // fingerprints of the keys that signatures were compared with
 	Unjudged bool                    `json:"unjudged,omitempty"` // signatures of some packages were not compared with them
 	Licences bool                    `json:"licences,omitempty"` // they are read from recipes
+	Unread   []string                `json:"unread,omitempty"`   // hashes of packages that could not be read as a whole
 	Gone     []int                   `json:"gone"`               // rows that are no longer offered
 	Moved    [][2]int                `json:"moved"`              // rows of dependencies that were offered later, and their new rows
 	// Runs are the targets of packages that each processor runs.
@@ -200,6 +202,8 @@ type table struct {
 	open    map[string]*segment
 	closed  []mirror.Upload
 	beside  []mirror.Upload // what there is beside packages
+	// warnings say what could not be read.
+	warnings []buildcache.Finding
 }
 
 func newTable() *table { return &table{pointer: newPointer(), rows: make(map[string]int)} }
@@ -254,6 +258,7 @@ func (c *strcol) add(text string) {
 func readTable(ctx context.Context, r mirror.Reader, p *pointer) (*table, error) {
 	t := &table{pointer: newPointer(), rows: make(map[string]int), ids: make(map[string]int), open: make(map[string]*segment)}
 	t.pointer.Rows, t.pointer.Gone, t.pointer.Moved, t.pointer.Unjudged = p.Rows, p.Gone, p.Moved, p.Unjudged
+	t.pointer.Unread = p.Unread
 	t.pointer.Full, t.pointer.Segments = maps.Clone(p.Full), make(map[string][]segmentRef)
 	for kind := range segmentsAtFirst {
 		refs := p.Segments[kind]
