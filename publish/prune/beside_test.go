@@ -384,3 +384,32 @@ func TestWhatAPruneDeletesAfterThePlanIsSentAgain(t *testing.T) {
 		})
 	}
 }
+
+// A package that is published again while a prune is at work keeps all that it needs, also what only the mirror has.
+func TestWhatAPublishedPackageNeedsStaysBesideAPrune(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := publishtest.EmptyMirror(t)
+		dir := publishtest.Original("v3-unsigned")
+		publishtest.MustPublish(t, m, dir, publish.Options{})
+		time.Sleep(30 * day)
+		pruned := make(chan error, 1)
+		go func() {
+			_, err := mustPlan(t, m, careful(Keep{Hashes: hashes("zlib")})).Apply(t.Context(), m, m, silent{})
+			pruned <- err
+		}()
+		time.Sleep(time.Minute)
+		out := publishtest.MustPublish(t, m, dir, publishtest.Only("slurm"))
+		if w := publishtest.Warnings(out.Findings, "openssl"); len(w) > 0 {
+			t.Errorf("%v", w)
+		}
+		if err := <-pruned; err != nil {
+			t.Error(err)
+		}
+		for _, name := range []string{"slurm", "munge", "openssl"} {
+			if !offers(t, m, name) {
+				t.Errorf("%s is not offered", name)
+			}
+		}
+		wantWhole(t, m)
+	})
+}

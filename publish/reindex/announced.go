@@ -103,18 +103,13 @@ func newAnnouncedReader(f buildcache.Layout, s mirror.Store, seen *buildcache.Su
 		for name, content := range a.Contents {
 			if _, ok := f.ParsePackageName(name); !ok {
 				contents[name] = content
-			} else if isListed(seen, name, content) {
+			} else if seen.Objects[name].MD5 == buildcache.MD5(content) {
 				contents[name], r.stored[name] = content, true
 			}
 		}
 	}
 	r.from = &announcedReader{s, contents, seen}
 	return r
-}
-
-// isListed reports whether the survey has an object of that content. Where listings have no MD5, it is not known.
-func isListed(seen *buildcache.Survey, name string, content []byte) bool {
-	return seen.Objects[name].MD5 == buildcache.MD5(content)
 }
 
 func (r *announcedReader) Open(ctx context.Context, name string) (*mirror.Object, error) {

@@ -24,18 +24,16 @@ const (
 
 // compete calls attempt until it does not fail with mirror.ErrConflict.
 func compete(ctx context.Context, attempt func() error) error {
-	pause := minPause
+	most := minPause
 	for range maxRounds {
 		err := attempt()
 		if !errors.Is(err, mirror.ErrConflict) {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(rand.N(pause)):
+		if err := pause(ctx, rand.N(most)); err != nil {
+			return err
 		}
-		pause = min(2*pause, maxPause)
+		most = min(2*most, maxPause)
 	}
 	return fmt.Errorf("%w: %d attempts", ErrUnresolved, maxRounds)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // largeIndex is the size of an index, in bytes, from which publishers take turns from the start, and do not read it to plan.
@@ -30,6 +31,7 @@ type contest struct {
 	adds    []*buildcache.Package
 	healed  map[*buildcache.Package]bool      // those of adds that nobody publishes: they were found in the mirror
 	found   map[*buildcache.Package]time.Time // see Merge.found
+	needed  map[spec.Hash]bool                // by those of adds that are published, which keep it from a prune
 	relied  time.Time                         // when it was made sure that nothing of adds is about to be deleted
 	out     Result
 
@@ -50,14 +52,19 @@ type Moved func(ctx context.Context, now *buildcache.Pointer, adds []*buildcache
 func (m *Merge) Write(ctx context.Context, f buildcache.Layout, s mirror.Store, moved Moved) (Result, error) {
 	c := &contest{
 		layout: f, store: s, trust: m.trust, moved: moved,
-		planned: m.Was, was: m.Was, next: m.next, adds: m.adds, found: m.found, relied: time.Now(), healed: make(map[*buildcache.Package]bool),
+		planned: m.Was, was: m.Was, next: m.next, adds: m.adds, found: m.found, relied: time.Now(), healed: make(map[*buildcache.Package]bool), needed: make(map[spec.Hash]bool),
 		out: Result{Before: m.Before, After: m.After, Audiences: m.Audiences, Pointer: m.Was},
 	}
 	for _, p := range m.Healed {
 		c.healed[p] = !m.published[p.Hash]
 	}
+	for _, p := range m.adds {
+		for i := 1; !c.healed[p] && i < len(p.Spec.Nodes); i++ {
+			c.needed[p.Spec.Nodes[i].Hash] = true
+		}
+	}
 	// What a prune may be about to delete is announced to nobody: a leader would take it along.
-	announce := slices.DeleteFunc(slices.Clone(m.adds), c.isOld)
+	announce := slices.DeleteFunc(slices.Clone(m.adds), func(p *buildcache.Package) bool { return c.isOld(p) && !c.needed[p.Hash] })
 	names := make([]string, len(announce))
 	for i, p := range announce {
 		names[i] = p.File
@@ -174,12 +181,10 @@ func (c *contest) catchUp(ctx context.Context) (done bool, err error) {
 
 // admit drops packages that were withdrawn, and those that were found in the mirror and taken back by a rollback meanwhile.
 func (c *contest) admit(now *buildcache.Pointer) {
-	var kept []*buildcache.Package
-	for _, p := range c.adds {
-		if _, withdrawn := now.Withdrawn[p.Hash]; !withdrawn && !(c.healed[p] && now.IsWithheld(p.Hash)) {
-			kept = append(kept, p)
-		}
-	}
+	kept := slices.DeleteFunc(slices.Clone(c.adds), func(p *buildcache.Package) bool {
+		_, withdrawn := now.Withdrawn[p.Hash]
+		return withdrawn || c.healed[p] && now.IsWithheld(p.Hash)
+	})
 	c.less = c.less || len(kept) < len(c.adds)
 	c.adds = kept
 }

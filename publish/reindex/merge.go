@@ -7,6 +7,7 @@
 package reindex
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,7 @@ type Merge struct {
 	trust     buildcache.Trust                  // whose packages may be added
 	found     map[*buildcache.Package]time.Time // Healed, and when their documents were stored
 	published map[spec.Hash]bool                // see Mirror.Published
+	revived   map[spec.Hash]*buildcache.Package // Healed that are published
 	Was       *buildcache.Pointer               // the index that there was
 	adds      []*buildcache.Package             // to be added
 	next      *buildcache.Indices               // what was makes with them; nil where it has to be made again
@@ -152,17 +154,18 @@ const (
 // Revives reports whether the index lacked a package that is published and that the mirror holds already: a prune may have taken it
 // out, and be about to delete it.
 func (m *Merge) Revives(h spec.Hash) bool {
-	return m != nil && m.published[h] && slices.ContainsFunc(m.Healed, func(p *buildcache.Package) bool { return p.Hash == h })
+	return m != nil && m.revived[h] != nil
 }
 
-// Supply gives the packages that are revived the content that the publisher has, for a prune that deletes it before it is kept from that.
+// Supply gives the packages that are revived the spec that the mirror has, and the content that the publisher has, for a prune that deletes
+// it before it is kept from that.
 func (m *Merge) Supply(packages []*buildcache.Package, content func(name string) (blob.Source, error)) {
 	for _, p := range packages {
 		if !m.Revives(p.Hash) {
 			continue
 		}
-		at := slices.IndexFunc(m.Healed, func(q *buildcache.Package) bool { return q.Hash == p.Hash })
-		for _, blobs := range [][]buildcache.Object{p.Blobs, m.Healed[at].Blobs} {
+		p.Spec = cmp.Or(p.Spec, m.revived[p.Hash].Spec)
+		for _, blobs := range [][]buildcache.Object{p.Blobs, m.revived[p.Hash].Blobs} {
 			for i := range blobs {
 				if c, err := content(blobs[i].Name); err == nil && blobs[i].Content == nil && (blobs[i].Size < 0 || blobs[i].Size == c.Size()) {
 					blobs[i].Content, blobs[i].Size = c, c.Size()
@@ -219,6 +222,12 @@ func (m *Merge) heal(ctx context.Context, at Mirror, x *buildcache.Indices) erro
 	for _, f := range findings {
 		m.Findings = append(m.Findings, unindexed(f))
 	}
+	m.revived = make(map[spec.Hash]*buildcache.Package)
+	for _, p := range m.Healed {
+		if m.published[p.Hash] {
+			m.revived[p.Hash] = p
+		}
+	}
 	m.adds = append(m.adds, m.Healed...)
 	m.found = storedAt(at.Seen, m.Healed)
 	return nil
@@ -267,12 +276,8 @@ func NeedsRebuild(err error) bool {
 	if errors.As(err, &version) {
 		return !version.Newer()
 	}
-	for _, other := range []error{context.Canceled, context.DeadlineExceeded, mirror.ErrDenied, mirror.ErrCredentials, mirror.ErrNoBucket, mirror.ErrFault} {
-		if errors.Is(err, other) {
-			return false
-		}
-	}
-	return true
+	others := []error{context.Canceled, context.DeadlineExceeded, mirror.ErrDenied, mirror.ErrCredentials, mirror.ErrNoBucket, mirror.ErrFault}
+	return !slices.ContainsFunc(others, func(other error) bool { return errors.Is(err, other) })
 }
 
 // unindexed is the warning about a package in the mirror that the index does not get.

@@ -29,8 +29,8 @@ func (c *contest) isOld(p *buildcache.Package) bool {
 	return found && c.healed[p] && time.Since(stored) > notice.Young
 }
 
-// leaveOld leaves out of what was found in the mirror that which is not young, if a prune is at work or has deleted it. What stays
-// is found again by the next publisher.
+// leaveOld leaves out of what was found in the mirror that which is not young, if a prune has deleted it, or is at work and no published
+// package needs it. What stays is found again by the next publisher.
 func (c *contest) leaveOld(ctx context.Context) error {
 	var old []*buildcache.Package
 	for _, p := range c.adds {
@@ -42,28 +42,25 @@ func (c *contest) leaveOld(ctx context.Context) error {
 		return nil
 	}
 	out := make(map[*buildcache.Package]bool)
-	err := notice.Refuse(ctx, c.store)
-	switch {
-	case errors.Is(err, notice.ErrAtWork):
-		for _, p := range old {
-			out[p] = true
-			c.out.Findings = append(c.out.Findings, unindexed(buildcache.Warning.In(p.File, err.Error())))
-		}
-	case err != nil:
+	atWork := notice.Refuse(ctx, c.store)
+	if atWork != nil && !errors.Is(atWork, notice.ErrAtWork) {
+		return atWork
+	}
+	gone, err := Missing(ctx, c.layout, c.store, c.was, old) // only now: until a moment ago it could be deleted
+	if err != nil {
 		return err
-	default: // only now: until a moment ago it could be deleted
-		gone, err := Missing(ctx, c.layout, c.store, c.was, old)
-		if err != nil {
-			return err
+	}
+	for _, p := range old {
+		if len(gone[p]) == 0 && (atWork == nil || c.needed[p.Hash]) {
+			continue
 		}
-		for p := range gone {
-			out[p] = true
+		out[p] = true
+		c.out.LeftOut = append(c.out.LeftOut, p.ID())
+		if atWork != nil {
+			c.out.Findings = append(c.out.Findings, unindexed(buildcache.Warning.In(p.File, atWork.Error())))
 		}
 	}
 	if len(out) > 0 {
-		for p := range out {
-			c.out.LeftOut = append(c.out.LeftOut, p.ID())
-		}
 		c.adds = slices.DeleteFunc(slices.Clone(c.adds), func(p *buildcache.Package) bool { return out[p] })
 		c.next = nil
 	}
