@@ -114,7 +114,7 @@ func (c *check) retired(f key.Fingerprint) bool {
 // reportSpent warns of keys that sign packages and were revoked, expire soon, or have expired. Clients accept what they have signed all the
 // same: gpg notes it and exits 0.
 func (c *check) reportSpent(now time.Time) {
-	const advice = "extend it (gpg --quick-set-expire) and publish it again (publish keys add), or rotate it (publish keys rotate)"
+	const advice = "extend it (gpg --quick-set-expire, for subkeys with '*') and publish it again (publish keys add), or rotate it (publish keys rotate)"
 	warned := make(map[key.Fingerprint]bool)
 	for _, p := range c.publics {
 		f := p.Fingerprint()

@@ -28,6 +28,6 @@ func (d *doctor) keys(ctx context.Context, name string, to *target.Destination) 
 		if k.Expires.Before(now) {
 			when = "expired"
 		}
-		d.note(name+"key "+string(k.Fingerprint), fmt.Sprintf("it %s on %s: extend it (gpg --quick-set-expire) and publish it again, or rotate it (publish keys rotate)", when, k.Expires.UTC().Format(time.DateOnly)))
+		d.note(name+"key "+string(k.Fingerprint), fmt.Sprintf("it %s on %s: extend it (gpg --quick-set-expire, for subkeys with '*') and publish it again, or rotate it (publish keys rotate)", when, k.Expires.UTC().Format(time.DateOnly)))
 	}
 }
