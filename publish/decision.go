@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -19,7 +18,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
-	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/upstream"
 )
 
@@ -385,23 +383,23 @@ func (d *decision) steps() {
 	}
 }
 
-// checkNeeds refuses packages that need what neither the destination nor an upstream mirror offers afterwards. Clients have both,
-// so between them nothing may be missing.
+// checkNeeds refuses packages that need what neither the destination nor an upstream mirror offers afterwards, since clients have both and
+// between them nothing may be missing. It refuses to promote what needs packages of the destination that do not keep to the rules.
 func (d *decision) checkNeeds(ctx context.Context, status map[*buildcache.Package]Status) error {
-	if d.plan.options.Upstream == nil {
-		return nil
+	m := upstream.Mirror{Layout: d.out.format, Store: d.out.store, Pointer: d.seen.Pointer, Upstream: d.plan.options.Upstream}
+	if d.plan.options.Promotion != nil {
+		m.Trust = d.plan.options.Trust
 	}
-	has := maps.Clone(d.plan.options.Upstream)
 	var sent []*buildcache.Package
-	for _, p := range slices.Concat(d.packages, d.src.There) {
-		has[p.Hash] = true // if it is refused, so is what depends on it
+	for _, p := range d.packages {
 		if p.Spec != nil && d.sends(p, status[p]) {
 			sent = append(sent, p)
 		}
 	}
-	unmet, err := upstream.Unmet(ctx, upstream.Mirror{Layout: d.out.format, Store: d.out.store, Pointer: d.seen.Pointer}, sent, func(h spec.Hash) bool { return has[h] })
+	skipped := func(p *buildcache.Package) bool { return status[p] == Skipped }
+	objections, err := m.Objections(ctx, sent, slices.DeleteFunc(slices.Clone(d.packages), skipped), slices.Concat(d.packages, d.src.There))
 	for _, p := range sent {
-		for _, reason := range unmet[p] {
+		for _, reason := range objections[p] {
 			d.refuse(p, reason)
 		}
 	}

@@ -222,4 +222,59 @@ func completing(t *testing.T, from mirror.Reader) *mirrortest.Mem {
 	return to
 }
 
+// A promotion refuses what needs packages that are in the destination and do not keep to its rules. With them it is complete, and what is
+// there in order costs nothing the second time.
+func TestAPromotionLooksAtWhatIsNeeded(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		from := publishtest.Planted(t, l+"-signed")
+		terms := &promotion.Terms{From: []string{"s3://staging"}, To: "s3://prod", Rules: promotion.Rules{RequireSigned: true, IfExists: "skip"}}
+		for _, row := range []struct {
+			there string // what is in the destination
+			trust buildcache.Trust
+			says  string
+		}{
+			{l + "-unsigned", buildcache.Trust{RequireSigned: true}, "which is in DESTINATION already, but: it is not signed"},
+			{l + "-signed", buildcache.Trust{Keys: publishtest.VerifyRing(t, "one")}, ""},
+			{l + "-signed", buildcache.Trust{RequireSigned: true}, ""},
+			{l + "-unsigned", buildcache.Trust{Keys: publishtest.VerifyRing(t, "one")}, ""},
+			{l + "-unsigned", buildcache.Trust{RequireSigned: true, Keys: publishtest.VerifyRing(t, "one")}, "which is in DESTINATION already, but: it is not signed"},
+		} {
+			to := publishtest.EmptyMirror(t)
+			publishtest.MustPublish(t, to, publishtest.Original(row.there), publishtest.Only("openssl", "zlib", "gcc-runtime"))
+			plan, err := planCopy(t.Context(), from, to, closureOf(t, "munge"), publish.Options{Trust: row.trust, Promotion: terms})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var said []string
+			for _, f := range plan.Findings {
+				if f.Severity == buildcache.Error {
+					said = append(said, f.String())
+				}
+			}
+			told := strings.Join(said, "\n")
+			if plan.Blocked() != (row.says != "") || !strings.Contains(told, row.says) || row.says != "" && (!strings.Contains(told, "openssl@3.4.1") || !strings.Contains(told, "zlib@1.3.1")) {
+				t.Errorf("%s onto %s: %s", l, row.there, told)
+			}
+		}
+		// Without rules it is as before, and documents of the source take the place of those there if that is asked for.
+		to := publishtest.EmptyMirror(t)
+		publishtest.MustPublish(t, to, publishtest.Original(l+"-unsigned"), publishtest.Only("openssl", "zlib", "gcc-runtime"))
+		if plan, err := planCopy(t.Context(), from, to, closureOf(t, "munge"), publish.Options{Trust: buildcache.Trust{RequireSigned: true}}); err != nil || plan.Blocked() {
+			t.Errorf("%s, no promotion: %v, %v", l, err, plan.Findings)
+		}
+		if l == "v2" {
+			continue // where no document can be replaced
+		}
+		c := closureOf(t, "munge")
+		c.Anew = true
+		if plan, err := planCopy(t.Context(), from, to, c, publish.Options{Trust: buildcache.Trust{RequireSigned: true}, Promotion: terms, IfExists: publish.Overwrite}); err != nil || plan.Blocked() {
+			t.Errorf("%s, overwrite: %v, %v", l, err, plan.Findings)
+		}
+		plan, err := planCopy(t.Context(), from, to, c, publish.Options{Trust: buildcache.Trust{RequireSigned: true}, Promotion: terms})
+		if err != nil || !plan.Blocked() {
+			t.Errorf("%s, what is read and skipped stays unsigned: %v, %v", l, err, plan.Findings)
+		}
+	}
+}
+
 func blob256(content []byte) string { return blob.DigestOf(content).String() }

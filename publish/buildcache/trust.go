@@ -97,10 +97,11 @@ func (j *Checked) Add(path string, info mirror.Info) {
 
 // Objection is what is to be said against the signature of a document.
 func (t Trust) Objection(document []byte) error {
-	if !key.Signed(document) {
-		if t.RequireSigned {
-			return errors.New("it is not signed, and signatures are required")
-		}
+	signed := key.Signed(document)
+	if !signed && t.RequireSigned {
+		return errors.New("it is not signed, and signatures are required")
+	}
+	if !signed || t.Keys == nil {
 		return nil
 	}
 	_, err := t.Keys.Verify(document)

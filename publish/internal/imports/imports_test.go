@@ -105,7 +105,7 @@ var arrows = map[string]string{
 	"publish/transfer": "publish/blob publish/mirror",
 	// operations, which know no implementation
 	"publish/licence":   "publish/buildcache publish/mirror publish/query",
-	"publish/upstream":  "publish/buildcache publish/mirror publish/spec",
+	"publish/upstream":  "publish/buildcache publish/mirror publish/parallel publish/spec",
 	"publish/same":      "publish/blob publish/buildcache publish/key publish/mirror",
 	"publish/closure":   "publish/buildcache publish/index publish/layout publish/lockfile publish/query publish/spec publish/nearest",
 	"publish/elsewhere": "publish/alike publish/roots publish/key publish/closure publish/source publish/transfer publish/buildcache publish/blob publish/index publish/mirror publish/parallel publish/spec publish/query",
