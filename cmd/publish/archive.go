@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -184,6 +185,9 @@ func importCommand(env cli.Env) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.carryOut(cmd, args[0], args[1], nil, env, func(ctx context.Context) ([]mirror.Reader, func() error, error) {
 				r, err := archive.Open(args[0])
+				if info, statErr := os.Stat(args[0]); err != nil && (statErr != nil || !info.Mode().IsRegular()) {
+					return nil, nil, cli.Usage(err)
+				}
 				if err != nil {
 					return nil, nil, cli.Fail(cli.ExitSource, err)
 				}

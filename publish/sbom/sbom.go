@@ -73,7 +73,7 @@ func New(ctx context.Context, r mirror.Reader, inv *inventory.Inventory, roots [
 	}
 	for _, d := range documents {
 		if d.Unusable != nil {
-			return nil, fmt.Errorf("%s@%s/%s: %w", d.Build.Name, d.Version, d.Hash, d.Unusable)
+			return nil, &UnusableError{fmt.Errorf("%s@%s/%s: %w", d.Build.Name, d.Version, d.Hash, d.Unusable)}
 		}
 		at[d.Node].document = d
 	}
@@ -203,3 +203,8 @@ func (it *item) absent() string {
 	}
 	return "not in the cache"
 }
+
+// An UnusableError says that the document of a package is missing or damaged.
+type UnusableError struct{ error }
+
+func (e *UnusableError) Unwrap() error { return e.error }

@@ -2,6 +2,7 @@ package browse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sbom"
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
@@ -101,6 +103,9 @@ func runSbom(cmd *cobra.Command, args []string, f *sbomFlags, env cli.Env) error
 
 func writeSbom(ctx context.Context, env cli.Env, s shownMirror, roots []*inventory.Build, types query.DepTypes, o sbom.Options, write func(*sbom.Stack, io.Writer) error) error {
 	stack, err := sbom.New(ctx, s.reader, s.Inventory, roots, types, o)
+	if bad := (*sbom.UnusableError)(nil); errors.As(err, &bad) || errors.Is(err, mirror.ErrNotExist) {
+		return cli.Fail(cli.ExitSource, err)
+	}
 	if err != nil {
 		return err
 	}
