@@ -27,6 +27,10 @@ func (s *scan) readHistory(ctx context.Context, store Store) error {
 	root := historyDir + s.layout.Name() + "/"
 	newest := make(map[string]int) // generation of each index
 	s.removed = make(map[spec.Hash]bool)
+	recorded := make(map[string]map[int]bool) // generations of each index that have a record
+	if now, err := s.layout.Glance(ctx, store); err == nil {
+		newest[s.layout.IndexID()] = now.Generation
+	}
 	for info, err := range store.List(ctx, mirror.Range{Prefix: root}) {
 		if err != nil {
 			return fmt.Errorf("list %s: %w", root, err)
@@ -41,12 +45,16 @@ func (s *scan) readHistory(ctx context.Context, store Store) error {
 		index := strings.TrimSuffix(strings.TrimPrefix(path.Dir(info.Name), historyDir), "/_")
 		generation, _, isRecord := history.ParseName(index, info.Name)
 		newest[index] = max(newest[index], generation)
+		if isRecord && recorded[index] == nil {
+			recorded[index] = make(map[int]bool)
+		}
 		older := newest[index] - generation
 		if isRecord && older >= s.generations {
 			continue
 		}
 		digests, err := digestsIn(ctx, s.reader, info.Name)
 		if err == nil && isRecord && older < s.generations-1 {
+			recorded[index][generation] = true
 			err = s.readRemoved(ctx, info.Name)
 		}
 		if err != nil && !errors.Is(err, mirror.ErrNotExist) {
@@ -56,10 +64,17 @@ func (s *scan) readHistory(ctx context.Context, store Store) error {
 			s.need(k)
 		}
 	}
+	for index, last := range newest {
+		for g := last; g >= max(2, last-s.generations+2); g-- { // what the first one took out nobody offered
+			if !recorded[index][g] {
+				s.unrecorded = append(s.unrecorded, buildcache.Error.In(history.DirOf(index), fmt.Sprintf("it has no record of generation %d, so it is not known what the generations that are to be kept offered", g)))
+			}
+		}
+	}
 	return nil
 }
 
-// readRemoved notes the packages that a generation took out: the one before offered them. A record that is damaged is reported.
+// readRemoved notes the packages that a generation took out: the one before offered them. A record that is damaged is noted as well.
 func (s *scan) readRemoved(ctx context.Context, name string) error {
 	o, err := s.reader.Open(ctx, name)
 	if err != nil {
@@ -67,10 +82,12 @@ func (s *scan) readRemoved(ctx context.Context, name string) error {
 	}
 	defer o.Body.Close()
 	dec := jsontext.NewDecoder(o.Body, jsontext.AllowDuplicateNames(true))
+	found := false
 	err = members(dec, func(member string) error {
 		if member != "removed" {
 			return dec.SkipValue()
 		}
+		found = true
 		for {
 			t, err := dec.ReadToken()
 			if err != nil || t.Kind() == ']' {
@@ -81,8 +98,11 @@ func (s *scan) readRemoved(ctx context.Context, name string) error {
 			}
 		}
 	})
+	if err == nil && !found {
+		err = errors.New("the record is damaged")
+	}
 	if err != nil && ctx.Err() == nil {
-		s.findings = append(s.findings, buildcache.Warning.In(name, fmt.Sprintf("it is not known what this generation took out: %v", err)))
+		s.unrecorded = append(s.unrecorded, buildcache.Error.In(name, fmt.Sprintf("it is not known what the generation before this one offered: %v", err)))
 		return nil
 	}
 	return err

@@ -87,6 +87,9 @@ func (s *scan) kept(ctx context.Context, o Options) ([]bool, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Keep.Offered {
+		s.unrelated = append(s.unrelated, s.unrecorded...)
+	}
 	in := s.graph.closure(roots)
 	for i := range s.documents {
 		d := &s.documents[i]

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
@@ -93,5 +94,37 @@ func replaceIndexWithout(t *testing.T, m *mirrortest.Mem, name string) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Where a record of a generation that is to be kept is gone or damaged, no package goes: it is not known which are to be kept.
+func TestWithoutARecordGenerationsKeepEverything(t *testing.T) {
+	for gen := 2; gen <= 4; gen++ {
+		for what, text := range map[string]string{"gone": "", "truncated": `{"generation": 4, "removed": ["a`, "empty": "{}"} {
+			synctest.Test(t, func(t *testing.T) {
+				m := publishtest.EmptyMirror(t)
+				publishtest.MustPublish(t, m, publishtest.Original("v3-unsigned"), publishtest.Only("zlib", "gcc-runtime", "openssl", "munge"))
+				for _, left := range []string{"munge", "openssl", "gcc-runtime"} {
+					replaceIndexWithout(t, m, left)
+				}
+				before := len(packagesOf(m.Snapshot()))
+				for name := range m.Snapshot() {
+					if g, _, ok := history.ParseName("v3", name); ok && g == gen {
+						m.Uproot(name)
+						if text != "" {
+							m.Plant(name, []byte(text))
+						}
+					}
+				}
+				time.Sleep(30 * day)
+				o := careful(Keep{Generations: 3, Offered: true})
+				o.AllowEmpty = true
+				p := mustPlan(t, m, o)
+				goes, said := p.documents() > 0, buildcache.Failed(p.Findings)
+				if want := gen == 2; goes != want || said == want {
+					t.Errorf("generation %d %s: of %d packages %d go, %v", gen, what, before, p.documents(), p.Findings)
+				}
+			})
+		}
 	}
 }

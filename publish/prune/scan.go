@@ -32,7 +32,8 @@ type scan struct {
 	unknown Count
 	// generations is how many older generations of each index stay whole.
 	generations int
-	removed     map[spec.Hash]bool // packages that the newest of these took out of an index
+	removed     map[spec.Hash]bool   // packages that the newest of these took out of an index
+	unrecorded  []buildcache.Finding // why it is not known what these offered
 	// keepWithdrawn is for how long a withdrawn package can be brought back; 0: for ever.
 	keepWithdrawn time.Duration
 	unmatched     map[string]string // see Plan
