@@ -26,6 +26,7 @@ func TestWhatIsNotThereHasTheCodeThatTheDocsSay(t *testing.T) {
 		{cli.ExitSource, []string{"sbom", "file://" + at}},
 		{cli.ExitUsage, []string{"import", filepath.Join(at, "nofile"), to}},
 		{cli.ExitUsage, []string{"import", at, to}},
+		{cli.ExitUsage, []string{"sbom", "--public-url", "foo", "file://" + spack(t, "v3-signed")}},
 		{cli.ExitSource, []string{"import", filepath.Join(at, "v3/layout.json"), to}},
 	} {
 		if code, _, stderr := execute(t, nil, test.args...); code != test.want {

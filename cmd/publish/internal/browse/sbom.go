@@ -67,6 +67,9 @@ func SBOM(env cli.Env) *cobra.Command {
 }
 
 func runSbom(cmd *cobra.Command, args []string, f *sbomFlags, env cli.Env) error {
+	if f.public != "" && !strings.Contains(f.public, "://") {
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("--public-url %q: want a URL, such as https://cache.example.org/noble/spack", f.public))
+	}
 	write := map[string]func(*sbom.Stack, io.Writer) error{"spdx": (*sbom.Stack).SPDX, "cyclonedx": (*sbom.Stack).CycloneDX}[f.format]
 	if write == nil {
 		return cli.Fail(cli.ExitUsage, fmt.Errorf("--format %q: want spdx or cyclonedx", f.format))
