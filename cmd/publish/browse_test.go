@@ -121,6 +121,7 @@ func TestWrongQuestionsAboutCaches(t *testing.T) {
 		{[]string{"why", at, "--deptypes", "linked", "zlib"}, cli.ExitUsage, `"linked" is no type of dependency`},
 		{[]string{"du", at, "--by", "size"}, cli.ExitUsage, "want name, version, os, target or view"},
 		{[]string{"ls", "file://" + t.TempDir()}, cli.ExitSource, "no Spack mirror is here"},
+		{[]string{"view", "list", "file://" + t.TempDir()}, cli.ExitSource, "no Spack mirror is here"},
 	} {
 		code, stdout, stderr := execute(t, nil, row.args...)
 		if code != row.code || !strings.Contains(stderr, row.want) {

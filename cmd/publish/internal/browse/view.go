@@ -63,7 +63,12 @@ func runViews(cmd *cobra.Command, where string, f *browseFlags, env cli.Env) err
 	all := []viewedMirror{}
 	err = roots.Each(ctx, lister, func(p string) error {
 		views, err := entries(ctx, at(p))
-		all = append(all, viewedMirror{shown(where, p), views})
+		if err == nil && len(views) == 0 && p == "" { // else it is one of a tree
+			err = isMirror(ctx, at(p))
+		}
+		if err == nil {
+			all = append(all, viewedMirror{shown(where, p), views})
+		}
 		return err
 	})
 	if err != nil {
@@ -91,6 +96,16 @@ func runViews(cmd *cobra.Command, where string, f *browseFlags, env cli.Env) err
 		}
 	}
 	return t.Flush()
+}
+
+// isMirror returns buildcache.ErrNoMirror of what has no index.
+func isMirror(ctx context.Context, r mirror.Reader) error {
+	for _, l := range buildcache.Layouts() {
+		if p, err := l.ReadPointer(ctx, r); err != nil || p.Version != mirror.Absent {
+			return err
+		}
+	}
+	return inventory.ErrNoIndex
 }
 
 // entries are the views of a mirror. How many packages one offers is known from its pointer, where that says so.
