@@ -20,6 +20,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+	"github.com/vantagecompute/slurm-factory-publish/publish/views"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
@@ -101,6 +102,11 @@ func (c *common) indices(ctx context.Context, at func(path string) mirror.Reader
 				all = append(all, index{path, l, at(path), p})
 			}
 		}
+		if path == "" && len(all) == n && c.view != "" {
+			if whole, err := buildcache.PointerForUpdate(ctx, buildcache.V3, at(path)); err == nil && whole.Version != mirror.Absent {
+				return c.noView()
+			}
+		}
 		if len(all) == n && (path == "" || c.view == "") {
 			return fmt.Errorf("%w: want %s", buildcache.ErrNoMirror, layouts[0].IndexNames()[0])
 		}
@@ -114,9 +120,13 @@ func (c *common) indices(ctx context.Context, at func(path string) mirror.Reader
 		return nil, err
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("%w of the view %s", buildcache.ErrNoMirror, c.view)
+		return nil, c.noView()
 	}
 	return all, nil
+}
+
+func (c *common) noView() error {
+	return cli.Fail(cli.ExitUsage, fmt.Errorf("view %s: %w", c.view, views.ErrNoView))
 }
 
 // parseTarget reads a generation or a time.

@@ -50,6 +50,9 @@ func Rollback(env cli.Env) *cobra.Command {
 		GroupID: help.Maintaining, Use: "rollback DESTINATION", Short: "Let an index offer what it offered before", Long: rollbackHelp, Args: cli.Arguments,
 		Example: "  publish rollback s3://bucket/noble/spack --dry-run\n  publish rollback s3://bucket/noble/spack --to 41\n  publish rollback s3://bucket/noble/spack --to 2026-11-28T18:00:00Z --view 2026-11",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("to") && r.to == "" {
+				return cli.Usage(errors.New("--to: it is empty: name a generation or a time, or leave it out to go back to the generation before this one"))
+			}
 			return r.run(cmd.Context(), args[0], env)
 		},
 	}
