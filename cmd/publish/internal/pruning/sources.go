@@ -40,7 +40,11 @@ func (x *pruning) readUsage(ctx context.Context, env cli.Env) error {
 			err = logsOfDirectory(place, &log)
 		}
 		if err != nil {
-			return fmt.Errorf("--usage %s: %w", redact.URL(place), err)
+			err = fmt.Errorf("--usage %s: %w", redact.URL(place), err)
+			if errors.Is(err, fs.ErrNotExist) {
+				return cli.Usage(err)
+			}
+			return err
 		}
 	}
 	switch {
