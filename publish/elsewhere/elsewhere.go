@@ -178,7 +178,9 @@ func (e *reading) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.holes(all.Missing, lacks)
+	if err := e.holes(ctx, all.Missing, lacks); err != nil {
+		return err
+	}
 	if len(lacks.documents) == 0 {
 		return nil
 	}
@@ -201,19 +203,31 @@ func (e *reading) refuse(p *buildcache.Package, reason string) {
 	}
 }
 
-// holes reports what is needed and not offered. Where packages were asked for, that is an error, unless the destination has
-// it from somewhere else, and where a view must offer all of it. A copy of everything else is as good as the mirror, which gets a warning.
-func (e *reading) holes(missing []closure.Lacking, lacks comparison) {
+// holes reports what is needed and not offered. Where packages were asked for, that is an error, unless the destination has it from
+// somewhere else; and where a view lacks what the mirror offers. A copy of everything else is as good as the mirror, which gets a warning.
+func (e *reading) holes(ctx context.Context, missing []closure.Lacking, lacks comparison) error {
+	var outside map[spec.Hash]bool // what the mirrors offer outside of the view
 	for _, l := range missing {
-		index := e.layout.IndexNames()[0]
-		switch {
-		case lacks.offers(l.Hash) || e.Held[l.Hash]:
-		case e.Everything() && e.View == "" && !e.Needed[l.Hash]:
-			e.report(buildcache.Warning, index, l.String())
-		default:
+		if lacks.offers(l.Hash) || e.Held[l.Hash] {
+			continue
+		}
+		needed := !e.Everything() || e.Needed[l.Hash]
+		if !needed && e.View != "" {
+			if outside == nil {
+				var err error
+				if outside, err = Offered(ctx, e.from...); err != nil {
+					return err
+				}
+			}
+			needed = outside[l.Hash]
+		}
+		if index := e.layout.IndexNames()[0]; needed {
 			e.refuse(&buildcache.Package{File: index, SpecName: l.SpecName}, l.String())
+		} else {
+			e.report(buildcache.Warning, index, l.String())
 		}
 	}
+	return nil
 }
 
 // A comparison is what a destination lacks, as far as its index and a listing tell.
