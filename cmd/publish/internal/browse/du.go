@@ -124,7 +124,7 @@ func runDu(cmd *cobra.Command, where string, f *browseFlags, by, used string, to
 		}{cli.ReportVersion, by, all})
 	}
 	for _, c := range all {
-		if err := c.print(env, by, top); err != nil {
+		if err := c.print(env, by, f.view, top); err != nil {
 			return err
 		}
 	}
@@ -227,7 +227,7 @@ func viewsOf(ctx context.Context, s shownMirror) (func(*inventory.Document) []st
 	}, nil
 }
 
-func (c *consumption) print(env cli.Env, by string, top int) error {
+func (c *consumption) print(env cli.Env, by, view string, top int) error {
 	t := tabwriter.NewWriter(env.Stdout, 2, 8, 2, ' ', tabwriter.AlignRight)
 	escape.Fprintf(t, "SIZE\tPACKAGES\t")
 	if c.Unread != nil {
@@ -251,9 +251,13 @@ func (c *consumption) print(env cli.Env, by string, top int) error {
 	if more := len(c.Groups) - len(shown); more > 0 {
 		escape.Fprintf(env.Stdout, "and %d more: --top 0 shows all\n", more)
 	}
-	escape.Fprintf(env.Stdout, "%s: %d packages, %s", c.Mirror, c.Packages, cli.Size(c.Bytes))
+	escape.Fprintf(env.Stdout, "%s: %s, %s", c.Mirror, english.Plural(c.Packages, "package", ""), cli.Size(c.Bytes))
+	outside := "in no index"
+	if view != "" {
+		outside = "not in the view " + view
+	}
 	if l := c.Listed; l != nil {
-		escape.Fprintf(env.Stdout, "; in no index: %s; superseded: %s in %d blobs; all objects: %s", cli.Size(l.Unindexed.Bytes), cli.Size(l.Superseded.Bytes), l.Superseded.Objects, cli.Size(l.All.Bytes))
+		escape.Fprintf(env.Stdout, "; %s: %s; superseded: %s in %s; all objects: %s", outside, cli.Size(l.Unindexed.Bytes), cli.Size(l.Superseded.Bytes), english.Plural(int(l.Superseded.Objects), "blob", ""), cli.Size(l.All.Bytes))
 	}
 	if l := c.Listed; l != nil && l.Prunable.Objects > 0 {
 		escape.Fprintf(env.Stdout, "; publish prune would delete %s, %s", english.Plural(int(l.Prunable.Objects), "object", ""), cli.Size(l.Prunable.Bytes))
