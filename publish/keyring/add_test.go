@@ -166,7 +166,9 @@ func TestADamagedCopyOfAKeyIsPutRight(t *testing.T) {
 			}
 			_, err = publish.NewPlan(t.Context(), src, func(string) mirror.Store { return m }, publish.Options{Sign: publish.Signing{Key: k}})
 			src.Close()
-			if !errors.As(err, &damaged) {
+			// A manifest that names the content of the key at hand tells that the copy said nothing else.
+			told := l == buildcache.V3 && (what == "gone" || what == "same size")
+			if errors.As(err, &damaged) == told {
 				t.Errorf("%s: %s: publish: %v", fixture, what, err)
 			}
 			if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {

@@ -161,10 +161,20 @@ func (p *Published) mergeThere(ctx context.Context, f buildcache.Layout, r mirro
 	return true, err
 }
 
-// Known is what a key and the copy of it that the mirror holds say. A copy that cannot be read is a *DamagedKeyError.
+// Known is what a key and the copy of it that the mirror holds say. A copy that cannot be read is a *DamagedKeyError. One that is the same by
+// its document is not read.
 func Known(ctx context.Context, seen *buildcache.Survey, f buildcache.Layout, r mirror.Reader, public *key.Public) (*key.Public, error) {
-	if !seen.Has(buildcache.Object{Name: f.KeyName(public.Fingerprint()), Size: -1}) {
+	objects, err := buildcache.KeyObjects(f, public)
+	if err != nil {
+		return nil, err
+	}
+	document := objects[len(objects)-1]
+	info, listed := seen.Objects[document.Name]
+	if !listed {
 		return public, nil
+	}
+	if same, err := sameKey(ctx, r, info, document); err != nil || same && seen.Damaged(objects[0]) == "" {
+		return public, err
 	}
 	there, err := ReadKey(ctx, f, r, public.Fingerprint())
 	if err != nil {
