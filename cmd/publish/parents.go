@@ -9,6 +9,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
+	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 )
 
 // refuseUnknown makes a misspelt command below another one wrong usage, also after publish help. By itself cobra prints
@@ -57,7 +58,7 @@ func unknownCommand(parent *cobra.Command, word string) error {
 			names = append(names, c.Name())
 		}
 	}
-	meant := cli.DidYouMean(word, names)
+	meant := nearest.DidYouMean(word, names)
 	if strings.Contains(word, "://") && slices.Contains(names, "list") {
 		meant = fmt.Sprintf(", did you mean %s list %s?", parent.CommandPath(), word)
 	}

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 )
 
@@ -33,7 +33,7 @@ func fill(destination string, vars []string) (string, error) {
 		name := t[1 : len(t)-1]
 		switch {
 		case !slices.Contains(tokens, name):
-			wrong = append(wrong, fmt.Errorf("there is no token %s%s; there are {%s}", t, cli.DidYouMean(name, tokens), strings.Join(tokens, "} {")))
+			wrong = append(wrong, fmt.Errorf("there is no token %s%s; there are {%s}", t, nearest.DidYouMean(name, tokens), strings.Join(tokens, "} {")))
 		case values[name] == "":
 			wrong = append(wrong, fmt.Errorf("layout-vars has no value for %s: add a line that begins with %s=", t, name))
 		}
@@ -59,7 +59,7 @@ func checkVars(vars []string) error {
 		case !ok:
 			wrong = append(wrong, fmt.Errorf("%q: want NAME=VALUE", v))
 		case !slices.Contains(tokens, name):
-			wrong = append(wrong, fmt.Errorf("%q: there is no token {%s}%s", v, name, cli.DidYouMean(name, tokens)))
+			wrong = append(wrong, fmt.Errorf("%q: there is no token {%s}%s", v, name, nearest.DidYouMean(name, tokens)))
 		case seen[name]:
 			wrong = append(wrong, fmt.Errorf("%q: {%s} has a value already", v, name))
 		case value != "" && !tokenValue.MatchString(value): // one that is missing is missed where it is used

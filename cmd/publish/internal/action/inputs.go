@@ -17,6 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/cloudfront"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
@@ -402,7 +403,7 @@ func unknownInputs(environ []string) []string {
 		if !ok || slices.Contains(inputNames(), name) || slices.Contains(everybodysInputs, name) || former.Is(name) {
 			continue
 		}
-		unknown = append(unknown, fmt.Sprintf("%q is no input of this action%s", name, cli.DidYouMean(name, inputNames())))
+		unknown = append(unknown, fmt.Sprintf("%q is no input of this action%s", name, nearest.DidYouMean(name, inputNames())))
 	}
 	slices.Sort(unknown)
 	return unknown

@@ -87,7 +87,7 @@ func ReadSettings(cmd *cobra.Command, args []string, env Env) (source, destinati
 	names := settingNames(cmd)
 	for _, name := range slices.SortedFunc(maps.Keys(file), func(a, b string) int { return cmp.Compare(file[a].line, file[b].line) }) {
 		v := file[name]
-		err = errors.Join(err, fmt.Errorf("%s: unknown key %q%s: the keys are source, destination and the names of flags", v.at(), v.name, DidYouMean(name, names)))
+		err = errors.Join(err, fmt.Errorf("%s: unknown key %q%s: the keys are source, destination and the names of flags", v.at(), v.name, nearest.DidYouMean(name, names)))
 	}
 	for _, unknown := range unknownVariables(env, append(names, SocketSetting)) {
 		err = errors.Join(err, unknown)

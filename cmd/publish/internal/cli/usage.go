@@ -138,8 +138,3 @@ func WithHint(err error, hint string) error {
 	}
 	return &hinted{err, hint}
 }
-
-// DidYouMean returns a suggestion for a misspelt word: ", did you mean X?"; empty if no known word is near.
-func DidYouMean(word string, known []string) string {
-	return nearest.DidYouMean(word, known)
-}

@@ -103,7 +103,7 @@ func (c *common) indices(ctx context.Context, at func(path string) mirror.Reader
 			}
 		}
 		if path == "" && len(all) == n && c.view != "" {
-			if whole, err := buildcache.PointerForUpdate(ctx, buildcache.V3, at(path)); err == nil && whole.Version != mirror.Absent {
+			if whole, err := buildcache.PointerForUpdate(ctx, buildcache.View(""), at(path)); err == nil && whole.Version != mirror.Absent {
 				return c.noView()
 			}
 		}

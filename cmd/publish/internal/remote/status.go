@@ -105,11 +105,7 @@ func statusText(b *strings.Builder, s daemon.Status, o cli.Output) {
 	if s.Trouble != "" {
 		escape.Fprintf(b, "the queue cannot be used: %s\n", s.Trouble)
 	}
-	table := io.Writer(b)
-	if o.Quiet {
-		table = io.Discard
-	}
-	w := tabwriter.NewWriter(table, 2, 8, 2, ' ', 0)
+	w := tableOn(b, o)
 	fmt.Fprintln(w, "MIRROR\tWAITING\tSIZE\tPUBLISHED\tFAILED\tLAST PUBLISH\tINDEX")
 	for _, m := range s.Mirrors {
 		packages := 0
@@ -144,6 +140,15 @@ func statusText(b *strings.Builder, s daemon.Status, o cli.Output) {
 	}
 }
 
+// tableOn is for a table, which is left out where only what is wrong is to be shown.
+func tableOn(b *strings.Builder, o cli.Output) *tabwriter.Writer {
+	to := io.Writer(b)
+	if o.Quiet {
+		to = io.Discard
+	}
+	return tabwriter.NewWriter(to, 2, 8, 2, ' ', 0)
+}
+
 func indexerText(b *strings.Builder, s events.Status, o cli.Output) {
 	switch {
 	case !s.Healthy:
@@ -154,11 +159,7 @@ func indexerText(b *strings.Builder, s events.Status, o cli.Output) {
 	if s.Queue.Error != "" {
 		escape.Fprintf(b, "the queue cannot be asked: %s\n", s.Queue.Error)
 	}
-	table := io.Writer(b)
-	if o.Quiet {
-		table = io.Discard
-	}
-	w := tabwriter.NewWriter(table, 2, 8, 2, ' ', 0)
+	w := tableOn(b, o)
 	fmt.Fprintln(w, "QUEUE\tIN HAND\tOLDEST\tHANDLED\tLEFT\tDEAD")
 	escape.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%d\n\n", s.Queue.Address, s.Queue.Held, ago(s.At, s.Queue.Oldest, "none"), s.Queue.Handled, s.Queue.Left, s.Queue.Dead)
 	fmt.Fprintln(w, "MIRROR\tWAITING\tLAST JOB\tLAST SWITCH\tINDEX")

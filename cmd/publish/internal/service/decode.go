@@ -14,8 +14,8 @@ import (
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/novalue"
+	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 )
 
 // maxMistakes is how many mistakes of a configuration are named.
@@ -164,7 +164,7 @@ var kinds = strings.NewReplacer("[]interface {}", "a list", "map[string]interfac
 // goless says what the decoder says without its being written in Go. An unknown key comes with one that is like it.
 func goless(message string) string {
 	if m := unknownKey.FindStringSubmatch(message); m != nil {
-		return fmt.Sprintf("unknown key %q%s", m[1], cli.DidYouMean(strings.ReplaceAll(m[1], "-", "_"), Keys()))
+		return fmt.Sprintf("unknown key %q%s", m[1], nearest.DidYouMean(strings.ReplaceAll(m[1], "-", "_"), Keys()))
 	}
 	return kinds.Replace(intoGo.ReplaceAllString(message, "want $2, not $1"))
 }

@@ -173,18 +173,16 @@ func (w *mirrorWork) begin(r *daemon.Run) (end func()) {
 	}
 }
 
-// retryFrom is the attempt from which a retry is shown: those before are over in a tenth of a second.
-const retryFrom = 3
-
 // retrying shows in the status that requests to the destination are sent again.
 func (w *mirrorWork) retrying(attempt, most int, err error) {
-	if attempt < retryFrom {
+	line := retrying.Line(attempt, most, err)
+	if line == "" {
 		return
 	}
 	w.runs.Lock()
 	defer w.runs.Unlock()
 	for r := range w.running {
-		r.Progress.Retrying(retrying.Line(attempt, most, err))
+		r.Progress.Retrying(line)
 	}
 }
 

@@ -17,8 +17,11 @@ import (
 // On returns a function that shows on w that a request is sent again, at most once in a second: many may fail at once.
 func On(w io.Writer) func(attempt, most int, err error) { return (&retries{out: w}).show }
 
-// Line says that a request is sent again, and why.
+// Line says that a request is sent again, and why. It is empty for the first attempts, which are over in a tenth of a second.
 func Line(attempt, most int, err error) string {
+	if attempt < retryFrom {
+		return ""
+	}
 	return fmt.Sprintf("%s, trying again (%d/%d)", reasonOf(err), attempt, most)
 }
 
@@ -32,11 +35,12 @@ type retries struct {
 
 const (
 	retryLine = time.Second
-	retryFrom = 3 // attempts before are over in a tenth of a second
+	retryFrom = 3
 )
 
 func (r *retries) show(attempt, most int, err error) {
-	if attempt < retryFrom {
+	line := Line(attempt, most, err)
+	if line == "" {
 		return
 	}
 	r.mu.Lock()
@@ -45,7 +49,7 @@ func (r *retries) show(attempt, most int, err error) {
 		return
 	}
 	r.shown = time.Now()
-	escape.Fprintf(r.out, "%s\n", Line(attempt, most, err))
+	escape.Fprintf(r.out, "%s\n", line)
 }
 
 // reasonOf says in few words why a request failed.
