@@ -220,7 +220,9 @@ func (d *decision) check(ctx context.Context, status map[*buildcache.Package]Sta
 	}
 	for i, p := range d.packages {
 		for _, reason := range d.seen.Pointer.WithdrawnNeeds(p.Spec) {
-			d.report(buildcache.Warning, p, reason)
+			if d.sends(p, status[p]) { // of layout v2 the spec is known of others, too
+				d.report(buildcache.Warning, p, reason)
+			}
 		}
 		for _, reason := range reasons[i] {
 			if d.plan.options.Route && errors.Is(reason, licence.ErrRefused) {
