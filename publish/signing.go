@@ -85,7 +85,7 @@ func (d *decision) compareSigned(ctx context.Context, p *buildcache.Package, inf
 	}
 	there, err := sign.TextOf(content)
 	switch same := err == nil && string(there) == string(text); {
-	case same && o.Sign.Key.Verify(content) == nil && (o.Trust.Keys == nil || o.Trust.Objection(content) == nil):
+	case same && o.Sign.Key.Verify(content) == nil && o.Trust.Objection(content) == nil:
 		return Unchanged, nil
 	case same && o.IfExists != Refuse && (!key.Signed(content) || o.Sign.Resign):
 		d.replaced[p] = read.Version

@@ -265,15 +265,9 @@ func (e *UnmatchedError) Error() string {
 // Unmatched returns the error of a query that matches nothing.
 func (c *Catalogue) Unmatched(q *query.Query) *UnmatchedError {
 	e := &UnmatchedError{Query: q.String()}
-	var known []string
-	for n := range c.graph.All() {
-		known = append(known, n.Name)
-	}
-	slices.Sort(known)
-	for _, name := range q.Names() {
-		if !slices.Contains(known, name) && !c.graph.Virtual(name) {
-			e.Names = append(e.Names, nearest.NoPackage(name, known))
-		}
+	unknown, known := c.graph.Unknown(q)
+	for _, name := range unknown {
+		e.Names = append(e.Names, nearest.NoPackage(name, known))
 	}
 	return e
 }

@@ -40,7 +40,7 @@ func (c *copied) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// taken returns what was read of an object, nil if that is nothing or if there is no room for it. It was checked by whoever read it.
+// taken returns what was read of an object, which the reader has checked. It is nil if nothing was read, or if there is no room for it.
 func (k *keeper) taken(name string, kept *atomic.Int64) []byte {
 	size := int64(len(k.text))
 	if k.name != name || size == 0 {

@@ -133,23 +133,10 @@ func (p Past) WithdrawnNeeds(s *spec.Spec) []string {
 	if s == nil || len(p.Withdrawn) == 0 {
 		return nil
 	}
-	nodes := make(map[spec.Hash]*spec.Node)
-	for _, n := range s.Nodes {
-		nodes[n.Hash] = n
-	}
 	var reasons []string
-	seen := map[spec.Hash]bool{s.Root().Hash: true}
-	for next := s.Root().Needs(); len(next) > 0; next = next[1:] {
-		h := next[0]
-		if seen[h] {
-			continue
-		}
-		seen[h] = true
-		if w, ok := p.Withdrawn[h]; ok {
-			reasons = append(reasons, fmt.Sprintf("clients cannot install it from this mirror: it needs %s/%s, and %s", w.Package, h.Short(), w))
-		}
-		if n := nodes[h]; n != nil {
-			next = append(next, n.Needs()...)
+	for _, n := range s.Needed() {
+		if w, ok := p.Withdrawn[n.Hash]; ok {
+			reasons = append(reasons, fmt.Sprintf("clients cannot install it from this mirror: it needs %s/%s, and %s", w.Package, n.Hash.Short(), w))
 		}
 	}
 	return reasons

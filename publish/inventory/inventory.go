@@ -209,27 +209,18 @@ func (inv *Inventory) Nodes(q *query.Query) iter.Seq[*query.Node] {
 
 // Unknown returns the names in a query that no package has, and no virtual one.
 func (inv *Inventory) Unknown(q *query.Query) []string {
-	known := inv.Names()
-	return slices.DeleteFunc(q.Names(), func(name string) bool {
-		_, ok := slices.BinarySearch(known, name)
-		return ok || inv.Graph.Virtual(name)
-	})
+	unknown, _ := inv.Graph.Unknown(q)
+	return unknown
 }
 
 // Misnamed says of each name in a query that no package has which one may be meant, each after a colon.
 func (inv *Inventory) Misnamed(q *query.Query) (said string) {
-	for _, name := range inv.Unknown(q) {
-		said += ": " + nearest.NoPackage(name, inv.Names())
+	unknown, known := inv.Graph.Unknown(q)
+	for _, name := range unknown {
+		said += ": " + nearest.NoPackage(name, known)
 	}
 	return said
 }
 
 // Names are the names of all packages, sorted.
-func (inv *Inventory) Names() []string {
-	var names []string
-	for n := range inv.Graph.All() {
-		names = append(names, n.Name)
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
+func (inv *Inventory) Names() []string { return inv.Graph.Names() }

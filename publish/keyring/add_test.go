@@ -123,8 +123,8 @@ func TestANewerCopyOfAKeyIsPublished(t *testing.T) {
 	}
 }
 
-// A copy of a key of which the document, or what it points at, cannot be read is an error for whoever signs with the key or replaces its
-// signatures. keys add puts it right.
+// A mirror's copy of a key may be damaged: its document, or what that points at. Signing with the key and replacing its signatures
+// fail then, and keys add puts the copy right.
 func TestADamagedCopyOfAKeyIsPutRight(t *testing.T) {
 	for i, fixture := range []string{"v3-signed", "v2-signed"} {
 		l := buildcache.Layouts()[i]
@@ -208,7 +208,7 @@ func (m mute) Open(_ context.Context, name string) (*mirror.Object, error) {
 	return m.Store.Open(context.Background(), name)
 }
 
-// late calls a function before the first document of a key is stored.
+// late calls a function before the first document or signature is replaced.
 type late struct {
 	mirror.Store
 	once sync.Once

@@ -14,14 +14,12 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 )
 
 // Plain files are published beside mirrors, each with a detached signature: FILE and FILE.asc.
 const detached = ".asc"
-
-// maxSignature is how large a detached signature may be.
-const maxSignature = 64 << 10
 
 // A detachedSignature is what stands beside a plain file.
 type detachedSignature struct {
@@ -43,12 +41,12 @@ func signatures(ctx context.Context, s mirror.Store, do func(d detachedSignature
 		if err != nil {
 			return fmt.Errorf("look for signatures of files: %w", err)
 		}
-		if strings.HasSuffix(info.Name, detached) && info.Size <= maxSignature {
+		if strings.HasSuffix(info.Name, detached) && info.Size <= same.MaxSignature {
 			names = append(names, info.Name)
 		}
 	}
 	return parallel.Each(ctx, parallel.Readers, names, func(ctx context.Context, name string) error {
-		signature, _, err := mirror.Read(ctx, s, name, maxSignature)
+		signature, _, err := mirror.Read(ctx, s, name, same.MaxSignature)
 		if errors.Is(err, mirror.ErrNotExist) {
 			return nil // removed meanwhile
 		}
@@ -129,7 +127,7 @@ func RotateFiles(ctx context.Context, s mirror.Store, from *key.Public, to *sign
 }
 
 func resignFile(ctx context.Context, s mirror.Store, ring *key.Ring, to *sign.Key, name string) (outcome, error) {
-	signature, info, err := mirror.Read(ctx, s, name, maxSignature)
+	signature, info, err := mirror.Read(ctx, s, name, same.MaxSignature)
 	if err != nil {
 		return other, err
 	}

@@ -2,19 +2,16 @@ package keyring_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/keyring"
-	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
@@ -134,18 +131,6 @@ func TestSignaturesThatCannotBeReadAreNamed(t *testing.T) {
 	}
 }
 
-// republished publishes another file of a name, with its signature, right before the first signature is replaced.
-type republished struct {
-	mirror.Store
-	once sync.Once
-	do   func()
-}
-
-func (r *republished) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (mirror.Version, error) {
-	r.once.Do(r.do)
-	return r.Store.Swap(ctx, u, was)
-}
-
 // A file that is published meanwhile keeps the signature that came with it, until that is made again.
 func TestAFileThatIsReplacedDuringARotation(t *testing.T) {
 	from, to := signtest.Key(t, "old"), signtest.Key(t, "new")
@@ -155,7 +140,7 @@ func TestAFileThatIsReplacedDuringARotation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &republished{Store: m, do: func() {
+	s := &late{Store: m, do: func() {
 		m.Plant("a.asc", signature)
 		m.Plant("a", next)
 	}}

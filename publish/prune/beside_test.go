@@ -322,8 +322,8 @@ func TestAPackageIsPublishedAgainBesideAPrune(t *testing.T) {
 	}
 }
 
-// A package that is only found in the mirror while a prune is at work is left to the next publisher: nobody is told that it was healed, and
-// no other publisher takes it along.
+// While a prune is at work, a package that a publisher finds in the mirror and does not publish is left to the next one. The publisher
+// does not say that it was healed, and no other publisher takes it along.
 func TestWhatAPruneTookOutIsNotHealedBesideIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := publishtest.EmptyMirror(t)

@@ -258,5 +258,24 @@ func (g *Graph) provide(virtual string, n *Node) {
 // Virtual reports whether a name is that of a virtual package: packages depend on it through others.
 func (g *Graph) Virtual(name string) bool { return g.providers[name] != nil }
 
+// Names are the names of all packages, sorted, each once.
+func (g *Graph) Names() []string {
+	var names []string
+	for n := range g.All() {
+		names = append(names, n.Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Unknown returns the names in a query that no package has, and no virtual one, and the names that there are.
+func (g *Graph) Unknown(q *Query) (unknown, known []string) {
+	known = g.Names()
+	return slices.DeleteFunc(q.Names(), func(name string) bool {
+		_, ok := slices.BinarySearch(known, name)
+		return ok || g.Virtual(name)
+	}), known
+}
+
 // All yields the packages in no order.
 func (g *Graph) All() iter.Seq[*Node] { return maps.Values(g.nodes) }

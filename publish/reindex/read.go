@@ -111,7 +111,7 @@ func (r *packageReader) read(ctx context.Context, name string) (*buildcache.Pack
 	if err != nil {
 		return nil, err
 	}
-	if err := Trusted(r.trust, p, document); err != nil {
+	if err := r.trust.Objection(document); err != nil {
 		return nil, err
 	}
 	for _, b := range p.Blobs {
@@ -123,18 +123,6 @@ func (r *packageReader) read(ctx context.Context, name string) (*buildcache.Pack
 		}
 	}
 	return p, r.format.ReadSpec(ctx, r.from, p, r.specs)
-}
-
-// Trusted says why a package is not to be trusted, by its document.
-func Trusted(t buildcache.Trust, p *buildcache.Package, document []byte) error {
-	if t.RequireSigned && !p.Signed {
-		return errors.New("it is not signed, and signatures are required")
-	}
-	if t.Keys == nil || !p.Signed {
-		return nil
-	}
-	_, err := t.Keys.Verify(document)
-	return err
 }
 
 // asListed makes sure that the content of an object is that of the listing. Otherwise a store that sends something else, such as

@@ -20,12 +20,12 @@ func Text(ctx context.Context, r mirror.Reader, name string, document []byte) (s
 	return haveErr == nil && wantErr == nil && string(have) == string(want), key.Signed(there), nil
 }
 
-// maxSignature is how large a detached signature may be that is read.
-const maxSignature = 64 << 10
+// MaxSignature is how large a detached signature may be that is read.
+const MaxSignature = 64 << 10
 
 // DetachedBy reports whether a detached signature that is there says that a key has made it, and which version of it that is.
 func DetachedBy(ctx context.Context, r mirror.Reader, name string, public *key.Public) (bool, mirror.Version, error) {
-	signature, info, err := mirror.Read(ctx, r, name, maxSignature)
+	signature, info, err := mirror.Read(ctx, r, name, MaxSignature)
 	if err != nil {
 		return false, "", err
 	}

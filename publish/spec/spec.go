@@ -90,6 +90,27 @@ type Spec struct {
 // Root is the package that the spec is about.
 func (s *Spec) Root() *Node { return s.Nodes[0] }
 
+// Needed are the packages that must be installed with the one that the spec is about, directly or not, but for those that are installed
+// outside Spack, and what only they need.
+func (s *Spec) Needed() []*Node {
+	nodes := make(map[Hash]*Node)
+	for _, n := range s.Nodes {
+		nodes[n.Hash] = n
+	}
+	var found []*Node
+	seen := make(map[Hash]bool)
+	for next := s.Root().Needs(); len(next) > 0; next = next[1:] {
+		n := nodes[next[0]]
+		if n == nil || n.External || seen[n.Hash] {
+			continue
+		}
+		seen[n.Hash] = true
+		found = append(found, n)
+		next = append(next, n.Needs()...)
+	}
+	return found
+}
+
 // A FormatError reports a spec format that this release cannot index: too old, or of a newer Spack. Such a
 // package is left alone.
 type FormatError struct {

@@ -1,5 +1,5 @@
-// Package upstream finds out whether clients can install what is published together with what is there already: in the mirror, and
-// in another one that they have besides.
+// Package upstream finds out whether clients can install what is published. What a package needs may be in the mirror already, or in
+// another mirror that clients use as well.
 package upstream
 
 import (
@@ -59,7 +59,7 @@ func (m Mirror) Objections(ctx context.Context, sent, known, kept []*buildcache.
 func (m Mirror) needs(packages []*buildcache.Package, known map[spec.Hash]bool) []need {
 	var needs []need
 	for _, p := range packages {
-		for _, n := range needed(p.Spec) {
+		for _, n := range p.Spec.Needed() {
 			if !known[n.Hash] && !m.Upstream[n.Hash] {
 				names, _ := m.Layout.DocumentNames(n, buildcache.ToolchainIn(n.Record))
 				needs = append(needs, need{p, n.ID(), names})
@@ -150,24 +150,4 @@ func roots(packages []*buildcache.Package) []*buildcache.Package {
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(packages), func(p *buildcache.Package) bool { return depended[p.Hash] })
-}
-
-// needed are the packages that one needs when it is installed, directly or not.
-func needed(s *spec.Spec) []*spec.Node {
-	nodes := make(map[spec.Hash]*spec.Node)
-	for _, n := range s.Nodes {
-		nodes[n.Hash] = n
-	}
-	var found []*spec.Node
-	seen := make(map[spec.Hash]bool)
-	for next := s.Root().Needs(); len(next) > 0; next = next[1:] {
-		n := nodes[next[0]]
-		if n == nil || n.External || seen[n.Hash] {
-			continue
-		}
-		seen[n.Hash] = true
-		found = append(found, n)
-		next = append(next, n.Needs()...)
-	}
-	return found
 }

@@ -1,15 +1,12 @@
 package views
 
 import (
-	"context"
 	"fmt"
 	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
 	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
-	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
-	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -42,21 +39,16 @@ func (p *Plan) complete(c *closure.Catalogue, locks []*lockfile.Lock, unlisted [
 	return nil
 }
 
-// knownOf makes sure that the mirror or the view offers something of a lock file.
-func (p *Plan) knownOf(ctx context.Context, s mirror.Store, view *closure.Catalogue, lock *lockfile.Lock) error {
-	offered := func(n *lockfile.Node) bool { return view.Offers(n.Hash) }
-	if slices.ContainsFunc(lock.All(), offered) {
+// knownOf makes sure that the view, or the mirror, offers something of a lock file.
+func (p *Plan) knownOf(view *closure.Catalogue, mirror func() (*closure.Catalogue, error), lock *lockfile.Lock) error {
+	in := func(c *closure.Catalogue) bool {
+		return slices.ContainsFunc(lock.All(), func(n *lockfile.Node) bool { return c.Offers(n.Hash) })
+	}
+	if in(view) {
 		return nil
 	}
-	_, all, err := reindex.Current(ctx, whole, s)
-	if err != nil {
+	if all, err := mirror(); err != nil || all != nil && in(all) {
 		return err
 	}
-	if all != nil {
-		view = closure.Of(all)
-	}
-	if !slices.ContainsFunc(lock.All(), offered) {
-		return fmt.Errorf("%w: neither the view %s nor the mirror offers anything of the lock file", ErrNothing, p.View)
-	}
-	return nil
+	return fmt.Errorf("%w: neither the view %s nor the mirror offers anything of the lock file", ErrNothing, p.View)
 }

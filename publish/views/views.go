@@ -13,6 +13,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/dustin/go-humanize/english"
 
@@ -329,6 +330,13 @@ func (p *Plan) remove(now *buildcache.Indices, want closure.Want) error {
 // known makes sure that what is to be removed is something: what the mirror offers and the view does not has been removed already.
 func (p *Plan) known(ctx context.Context, s mirror.Store, now *buildcache.Indices, want closure.Want) error {
 	view := closure.Of(now)
+	offered := sync.OnceValues(func() (*closure.Catalogue, error) { // by the mirror; nil: that is not known
+		_, all, err := reindex.Current(ctx, whole, s)
+		if err != nil || all == nil {
+			return nil, err
+		}
+		return closure.Of(all), nil
+	})
 	for _, q := range want.Packages {
 		found, err := view.Matching(q)
 		if err != nil {
@@ -337,16 +345,12 @@ func (p *Plan) known(ctx context.Context, s mirror.Store, now *buildcache.Indice
 		if len(found) > 0 {
 			continue
 		}
-		_, all, err := reindex.Current(ctx, whole, s)
-		if err != nil {
-			return err
-		}
+		all, err := offered()
 		if all != nil {
-			whole := closure.Of(all)
-			if found, err = whole.Matching(q); err == nil && len(found) == 0 {
-				err = fmt.Errorf("%w: nothing in the view %s matches %q, and %w", ErrNothing, p.View, q, whole.Unmatched(q))
+			if found, err = all.Matching(q); err == nil && len(found) == 0 {
+				err = fmt.Errorf("%w: nothing in the view %s matches %q, and %w", ErrNothing, p.View, q, all.Unmatched(q))
 			}
-		} else {
+		} else if err == nil {
 			err = fmt.Errorf("%w: nothing in the view %s matches %q", ErrNothing, p.View, q)
 		}
 		if err != nil {
@@ -354,7 +358,7 @@ func (p *Plan) known(ctx context.Context, s mirror.Store, now *buildcache.Indice
 		}
 	}
 	for _, lock := range want.Locks {
-		if err := p.knownOf(ctx, s, view, lock); err != nil {
+		if err := p.knownOf(view, offered, lock); err != nil {
 			return err
 		}
 	}

@@ -32,11 +32,10 @@ func (m Mirror) Judge(ctx context.Context, packages []Withdrawn) error {
 		if err != nil {
 			return err
 		}
-		p, err := m.Layout.ParseDocument(w.Document, text, spec.NewReader(buildcache.MaxHeld))
-		if err != nil {
+		if _, err := m.Layout.ParseDocument(w.Document, text, spec.NewReader(buildcache.MaxHeld)); err != nil {
 			continue
 		}
-		if err := reindex.Trusted(m.Trust, p, text); err != nil {
+		if err := m.Trust.Objection(text); err != nil {
 			errs = append(errs, fmt.Errorf("%s/%s is %w: %w", w.Package, w.Hash.Short(), ErrUntrusted, err))
 		}
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/test/s3server"
 )
 
-// A copy from one account and region to another uses the credentials of each for what is there and for nothing else, and whichever are wrong, the error
-// says which side refused.
+// A copy between two accounts and regions uses the credentials of each side for that side only. If either are wrong, the error says
+// which side refused.
 func TestACopyBetweenTwoAccounts(t *testing.T) {
 	bin, err := program.Publish()
 	if err != nil {

@@ -71,8 +71,8 @@ func wants(t *testing.T, s notice.Store, waits, refused bool) {
 	}
 }
 
-// A pruner that was killed makes publishers wait and keeps others out for some minutes, and not until somebody prunes again. Objections
-// are stored all the same.
+// After a pruner was killed, publishers wait and others are refused for some minutes only; nobody has to prune again. Objections are
+// stored all the same.
 func TestADeadPruneStopsNobodyForLong(t *testing.T) {
 	for age, atWork := range map[time.Duration]bool{
 		0: true, notice.Alive + settle: true, notice.Dead: true, notice.Dead + settle + time.Second: false, 1000 * time.Hour: false,
@@ -104,8 +104,7 @@ func giver(t *testing.T, m *mirrortest.Mem) *notice.Giver {
 	return g
 }
 
-// The age of a notice is told by the clock of the mirror: a host whose own is wrong takes no pruner at work for dead, and none that is dead
-// for one at work.
+// The clock of the mirror tells the age of a notice. So a host whose own clock is wrong can tell a dead pruner from one at work.
 func TestTheClockOfTheMirrorTellsTheAge(t *testing.T) {
 	for _, by := range []time.Duration{time.Hour, 24 * time.Hour} {
 		synctest.Test(t, func(t *testing.T) { wants(t, skewed{given(t, time.Minute), by}, true, true) })
