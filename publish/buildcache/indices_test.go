@@ -357,3 +357,48 @@ func TestWrongCountsAreCorrectedWithTheNextChange(t *testing.T) {
 		publishtest.WantIndex(t, m.Snapshot(), l, publishtest.IndexOf(t, publishtest.ContentOf(t, publishtest.Original(l+"-signed")), l))
 	}
 }
+
+// An index that this program has written is not checked again. One of layout v2 that another program has changed is, although it kept the note.
+func TestAnIndexSaysThatItWasChecked(t *testing.T) {
+	for _, l := range buildcache.Layouts() {
+		fixture := publishtest.Original(l.Name() + "-signed")
+		m := publishtest.EmptyMirror(t)
+		publishtest.MustPublish(t, m, fixture, publish.Options{})
+		checked := func() bool {
+			p, err := l.ReadPointer(t.Context(), m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p.Checked
+		}
+		if !checked() {
+			t.Errorf("%s: our own index says nothing", l.Name())
+		}
+		if l != buildcache.V2 {
+			continue
+		}
+		ours := m.Snapshot()[layout.V2Index]
+		for what, change := range map[string]struct{ old, new string }{
+			"a record that Spack cannot read":          {`"version":"1.3.1"`, `"version":131`},
+			"the note of a release that says no more":  {`"of":"`, `"off":"`},
+			"the note of older rules for records":      {`"contract":1`, `"contract":0`},
+			"a member of which another program thinks": {`,"slurm-factory-publish":`, `,"other":1,"slurm-factory-publish":`},
+		} {
+			text := bytes.Replace(ours, []byte(change.old), []byte(change.new), 1)
+			if bytes.Equal(text, ours) {
+				t.Fatalf("%s: nothing was changed", what)
+			}
+			m.Plant(layout.V2Index, text)
+			m.Plant(layout.V2IndexHash, []byte(blob.DigestOf(text).String()))
+			if checked() {
+				t.Errorf("%s: it passes for checked", what)
+			}
+			publishtest.MustPublish(t, m, fixture, publish.Options{})
+			now := m.Snapshot()[layout.V2Index]
+			if damaged := strings.HasPrefix(what, "a record"); damaged != !bytes.Equal(now, text) {
+				t.Errorf("%s: the index was written %t", what, !damaged)
+			}
+			publishtest.WantIndex(t, m.Snapshot(), "v2", publishtest.IndexOf(t, publishtest.ContentOf(t, fixture), "v2"))
+		}
+	}
+}

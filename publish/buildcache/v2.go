@@ -1,7 +1,6 @@
 package buildcache
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -143,9 +142,12 @@ func (f v2) ReadPointer(ctx context.Context, r mirror.Reader) (*Pointer, error) 
 		return nil, fmt.Errorf("index: %w", err)
 	}
 	p.Version, p.Stored, p.Content = info.Version, info.Modified, content
-	p.Refs[0] = IndexRef{blob.DigestOf(content), info.Size}
-	if n, ok := noteOf(content); ok {
+	note, whole, bare := index.Glance(content)
+	p.Refs[0] = IndexRef{whole, info.Size}
+	var n v2Note
+	if json.Unmarshal(note, &n) == nil {
 		p.Place, p.Past = n.Place, n.Past.Normal()
+		p.Checked = n.Of == bare.String() && n.Contract >= contract
 	}
 	return p, nil
 }
@@ -180,13 +182,13 @@ func (f v2) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Ind
 	if err != nil {
 		return nil, err
 	}
-	now.Place = was.next(bare.String())
-	content, err := now.note(ctx, part)
+	now.Place, now.Checked = was.next(bare.String()), true
+	content, err := now.note(ctx, part, bare)
 	if err == nil {
 		err = now.prepare(prepared)
 	}
 	if err == nil && now.Record == "" { // which the index says
-		content, err = now.note(ctx, part)
+		content, err = now.note(ctx, part, bare)
 	}
 	if err != nil {
 		return nil, err
@@ -201,13 +203,15 @@ func (f v2) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Ind
 
 // A v2Note is what an index of layout v2 says beside its database.
 type v2Note struct {
+	Of       string `json:"of"`       // digest of the document without the note, which another program may have changed since
+	Contract int    `json:"contract"` // see ours.Contract
 	history.Place
 	history.Past
 }
 
-// note makes the document of an index that says what the pointer knows.
-func (p *Pointer) note(ctx context.Context, part *index.Index) (blob.Source, error) {
-	content, err := p.noted(part)
+// note makes the document of an index that says what the pointer knows. bare is the digest of the document without that.
+func (p *Pointer) note(ctx context.Context, part *index.Index, bare blob.Digest) (blob.Source, error) {
+	content, err := p.noted(part, bare)
 	if err != nil {
 		return nil, err
 	}
@@ -216,21 +220,9 @@ func (p *Pointer) note(ctx context.Context, part *index.Index) (blob.Source, err
 	return content, err
 }
 
-func (p *Pointer) noted(part *index.Index) (blob.Source, error) {
-	text, err := json.Marshal(v2Note{p.Place, p.Past}, json.Deterministic(true))
+func (p *Pointer) noted(part *index.Index, bare blob.Digest) (blob.Source, error) {
+	text, err := json.Marshal(v2Note{bare.String(), contract, p.Place, p.Past}, json.Deterministic(true))
 	return part.Noted(text), err
-}
-
-// noteOf reads what an index of layout v2 says beside its database, without reading the database. The note comes last.
-func noteOf(content []byte) (v2Note, bool) {
-	const member = `,"slurm-factory-publish":`
-	var n v2Note
-	at := bytes.LastIndex(content, []byte(member))
-	if at < 0 || !bytes.HasSuffix(content, []byte("}")) {
-		return n, false
-	}
-	err := json.Unmarshal(content[at+len(member):len(content)-1], &n)
-	return n, err == nil
 }
 
 // PointerSize is that of the hash, and of what the index says beside its database.
@@ -238,7 +230,7 @@ func (v2) PointerSize(was *Pointer, x *Indices) (int64, error) {
 	size := int64(len(blob.DigestOf(nil).String()))
 	if part := x.Part(index.V7); part.Changed() {
 		now := Pointer{Place: was.next(""), Past: was.Past}
-		noted, err := now.noted(part)
+		noted, err := now.noted(part, blob.DigestOf(nil))
 		return size + noted.Size() - part.Content().Size(), err
 	}
 	return size, nil

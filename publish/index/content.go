@@ -3,7 +3,9 @@ package index
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"fmt"
+	"hash"
 	"slices"
 	"strconv"
 
@@ -66,6 +68,26 @@ func (x *Index) Noted(note jsontext.Value) blob.Source {
 	}
 	p.add([]byte(`}`))
 	return &p
+}
+
+// Glance reads the note of a document that Noted has made, without reading the database. whole is the digest of the document, and bare that of
+// the document without the note. Without a note, which comes last, they are the same.
+func Glance(content []byte) (note jsontext.Value, whole, bare blob.Digest) {
+	at := bytes.LastIndex(content, []byte(`,"`+ourMember+`":`))
+	if at < 0 || !bytes.HasSuffix(content, []byte("}")) {
+		whole = blob.DigestOf(content)
+		return nil, whole, whole
+	}
+	h := sha256.New()
+	h.Write(content[:at])
+	without, err := h.(hash.Cloner).Clone() // most of the document is hashed once
+	if err != nil {
+		panic(err) // SHA-256 can
+	}
+	without.Write([]byte("}"))
+	h.Write(content[at:])
+	note = content[at+len(`,"`+ourMember+`":`) : len(content)-1]
+	return note, blob.Digest(h.Sum(nil)), blob.Digest(without.Sum(nil))
 }
 
 // sorted are the records in the order in which they are written.
