@@ -171,8 +171,10 @@ func (a *application) publish(ctx context.Context, m *running) error {
 			return fmt.Errorf("manifests: %w", err)
 		}
 	}
-	if err := a.putAll(ctx, m, writesOf(m.Marker)); err != nil {
-		return fmt.Errorf("layout: %w", err)
+	for _, o := range m.Marker {
+		if err := a.put(ctx, m, Write{Object: o}); err != nil {
+			return fmt.Errorf("layout: %w", err)
+		}
 	}
 	if len(m.keys)+len(m.keyIndex) > 0 {
 		a.progress.Step(m.Path, "keys")
@@ -237,14 +239,6 @@ func (a *application) stale(path string, names ...string) {
 	for _, name := range names {
 		a.out.Stale = append(a.out.Stale, buildcache.Join(path, name))
 	}
-}
-
-func writesOf(objects []buildcache.Object) []Write {
-	writes := make([]Write, len(objects))
-	for i, o := range objects {
-		writes[i] = Write{Object: o}
-	}
-	return writes
 }
 
 // putBlobs stores the blobs of a mirror. One whose content is not what documents

@@ -16,10 +16,8 @@ func (p *Plan) Cost(threshold, partSize int64, paths int) price.Cost {
 		for _, o := range m.Blobs {
 			add(o.Size)
 		}
-		for _, wave := range m.Documents {
-			for _, w := range wave {
-				add(w.Size)
-			}
+		for _, w := range slices.Concat(m.Documents...) {
+			add(w.Size)
 		}
 		for _, o := range slices.Concat(m.Marker, m.Keys, m.KeyIndex) {
 			add(o.Size)
@@ -51,11 +49,9 @@ func (p *Plan) Cost(threshold, partSize int64, paths int) price.Cost {
 func (p *Plan) Stale() []string {
 	var names []string
 	for _, m := range p.Mirrors {
-		for _, wave := range m.Documents {
-			for _, w := range wave {
-				if w.Was != "" {
-					names = append(names, buildcache.Join(m.Path, w.Name))
-				}
+		for _, w := range slices.Concat(m.Documents...) {
+			if w.Was != "" {
+				names = append(names, buildcache.Join(m.Path, w.Name))
 			}
 		}
 		if n := len(m.KeyIndex); n > 0 {

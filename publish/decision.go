@@ -17,6 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/same"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/upstream"
 )
@@ -35,9 +36,9 @@ type decision struct {
 	replaced map[*buildcache.Package]mirror.Version
 	status   map[*buildcache.Package]Status // what compare found, refused packages included
 	assumed  map[*buildcache.Package]bool   // Unchanged by what the listing tells: see compareSigned
-	issuers  []issued
-	healed   []string          // documents that were read because the index lacks them
-	spoilt   []key.Fingerprint // trusted keys under whose names the destination has something else
+	issuers  []key.Issuer                   // by which packages say that they are signed, unchecked; zero: by none
+	healed   []string                       // documents that were read because the index lacks them
+	spoilt   []key.Fingerprint              // trusted keys under whose names the destination has something else
 }
 
 func (d *decision) report(s buildcache.Severity, p *buildcache.Package, reason string) {
@@ -202,7 +203,7 @@ func (d *decision) sends(p *buildcache.Package, s Status) bool {
 func (d *decision) check(ctx context.Context, status map[*buildcache.Package]Status) error {
 	o := d.plan.options
 	reasons := make([][]error, len(d.packages))
-	d.issuers = make([]issued, len(d.packages))
+	d.issuers = make([]key.Issuer, len(d.packages))
 	if err := d.gatherKnown(ctx, status); err != nil {
 		return err
 	}
@@ -249,9 +250,9 @@ func (d *decision) gatherKnown(ctx context.Context, status map[*buildcache.Packa
 		d.plan.known = d.plan.known.With(public)
 	}
 	unknown := slices.ContainsFunc(d.packages, func(p *buildcache.Package) bool {
-		by := issuedBy(p)
-		_, known := d.plan.known.Public(by.by)
-		return by.ok && !known && d.sends(p, status[p])
+		by, signed := p.Issuer()
+		_, known := d.plan.known.Public(by)
+		return signed && !known && d.sends(p, status[p])
 	})
 	if d.plan.options.Trust.Keys != nil || !unknown {
 		return nil
@@ -266,19 +267,14 @@ func (d *decision) gatherKnown(ctx context.Context, status map[*buildcache.Packa
 // checkPackage returns all that keeps a package from being published.
 func (d *decision) checkPackage(ctx context.Context, p *buildcache.Package, whole bool) (reasons []error) {
 	o := d.plan.options
-	if err := o.Sign.signable(p); err != nil {
-		reasons = append(reasons, err)
+	if _, err := sign.TextOf(p.Document); p.ToSign && err != nil {
+		reasons = append(reasons, fmt.Errorf("it cannot be signed: %w", err))
 	}
-	if o.Trust.RequireSigned && !p.Signed && !p.ToSign {
-		reasons = append(reasons, errors.New("it is not signed, and signatures are required"))
-	}
-	if o.Trust.Keys != nil && p.Signed {
-		if _, err := o.Trust.Keys.Verify(p.Document); err != nil {
-			if d.status[p] == Unchanged && !p.ToSign {
-				err = fmt.Errorf("the destination offers it already, but: %w", err)
-			}
-			reasons = append(reasons, err)
+	if err := o.Trust.Objection(p.Document); err != nil && (p.Signed || !p.ToSign) {
+		if p.Signed && d.status[p] == Unchanged && !p.ToSign {
+			err = fmt.Errorf("the destination offers it already, but: %w", err)
 		}
+		reasons = append(reasons, err)
 	}
 	if o.Trust.Keys == nil && p.Signed && whole {
 		if _, err := d.plan.known.Verify(p.Document); errors.Is(err, key.ErrContent) {

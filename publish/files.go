@@ -8,6 +8,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
@@ -21,6 +22,7 @@ type FilePlan struct {
 
 	store   mirror.Store
 	content blob.Source // of the artifact
+	was     key.Issuer  // of the signature that is replaced, once it was checked; zero: there is none
 }
 
 // planFiles compares plain files with those of the destination, by their checksums.
@@ -33,14 +35,14 @@ func (p *Plan) planFiles(ctx context.Context, files []*source.ReleaseFile, s mir
 			p.Files = append(p.Files, &FilePlan{Name: f.Name, Status: Rejected})
 			continue
 		}
+		plan := &FilePlan{Name: f.Name, Status: Unchanged, store: s, content: f.Content}
 		var signing []buildcache.Object
 		if sign := p.options.Sign; sign.Key != nil {
 			if sign.Resign {
-				f = f.Without(sign.Key.Public())
+				f, plan.was = f.Without(sign.Key.Public())
 			}
 			signing = f.Unsigned()
 		}
-		plan := &FilePlan{Name: f.Name, Status: Unchanged, store: s, content: f.Content}
 		ofFile, wasFile, err := compareFile(ctx, s, f.Object, p.options.IfExists)
 		if err != nil {
 			return err
@@ -49,7 +51,7 @@ func (p *Plan) planFiles(ctx context.Context, files []*source.ReleaseFile, s mir
 			status, was := ofFile, wasFile
 			switch {
 			case o.Content == nil:
-				status, was, err = p.options.compareSignature(ctx, s, o.Name, ofFile)
+				status, was, err = p.compareSignature(ctx, plan, o.Name, ofFile)
 			case o.Name != f.Name:
 				status, was, err = compareFile(ctx, s, o, p.options.IfExists)
 			}
@@ -65,6 +67,11 @@ func (p *Plan) planFiles(ctx context.Context, files []*source.ReleaseFile, s mir
 				plan.Writes = append(plan.Writes, Write{Object: o, Was: was})
 			}
 			plan.Status = worse(plan.Status, status)
+		}
+		if p.options.Sign.Key == nil && p.options.Trust.Keys != nil && ofFile == Unchanged && !f.Signed() {
+			if _, _, err := p.compareSignature(ctx, plan, f.Name+".asc", ofFile); err != nil {
+				return err
+			}
 		}
 		if plan.Status == Replaced && !p.options.Downgrade {
 			if reason, err := f.Outdated(ctx, s, signing); err != nil {

@@ -8,11 +8,11 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 )
 
 // maxJudged is how many documents of other publishers a run reads to check their signatures, and
@@ -46,12 +46,8 @@ func (d *decision) judgeKey(ctx context.Context, f key.Fingerprint) (bool, error
 		}
 	}
 	for _, objects := range known {
-		content, err := blob.ReadAll(objects[len(objects)-1].Content)
-		if err != nil {
-			return false, err
-		}
-		if info.MD5 != "" && info.MD5 == buildcache.MD5(content) {
-			return true, nil
+		if equal, err := same.Listed(info, objects[len(objects)-1]); err != nil || equal {
+			return equal, err
 		}
 	}
 	if trust.Checked.Has(d.out.Path, info) {
@@ -76,16 +72,14 @@ func (d *decision) judgeKeyIndex() error {
 		return err
 	}
 	empty := objects[len(objects)-1]
-	content, err := blob.ReadAll(empty.Content)
-	if err != nil {
-		return err
-	}
-	if info, ok := d.seen.Objects[empty.Name]; ok && info.MD5 != buildcache.MD5(content) {
+	info, there := d.seen.Objects[empty.Name]
+	equal, err := same.Listed(info, empty)
+	if there && err == nil && !equal {
 		d.distrust([]string{empty.Name}, func(string) string {
 			return "it offers keys to clients, and none of them is trusted: run publish index --trusted-keys"
 		}, "index of keys")
 	}
-	return nil
+	return err
 }
 
 // judge checks the keys that are there by their names, and the documents whose signer is not known. Those that the

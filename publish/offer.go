@@ -27,17 +27,6 @@ type keyOffer struct {
 	absent []buildcache.Object   // those of its objects that the destination lacks
 }
 
-// issued says which key a package of the source was signed with, unchecked.
-type issued struct {
-	by key.Issuer
-	ok bool
-}
-
-func issuedBy(p *buildcache.Package) issued {
-	by, ok := p.Issuer()
-	return issued{by, ok}
-}
-
 // published reports whether clients find a package as the source has it.
 func (p PlannedPackage) published() bool {
 	return p.Status == New || p.Status == Replaced || p.Status == Unchanged || p.Status == Repaired
@@ -91,11 +80,11 @@ func (d *decision) offerKeys(ctx context.Context) error {
 		keys = append(keys, k)
 	}
 	var publics []*key.Public
-	if k := d.plan.options.Sign.Key; k != nil && slices.ContainsFunc(d.issuers, func(i issued) bool { return i.ok && k.Public().Made(i.by) }) {
+	if k := d.plan.options.Sign.Key; k != nil && slices.ContainsFunc(d.issuers, k.Public().Made) {
 		publics = append(publics, k.Public())
 	}
-	for _, i := range d.issuers {
-		if public, ok := trust.Signer(i.by); ok && i.ok {
+	for _, by := range d.issuers {
+		if public, ok := trust.Signer(by); ok {
 			publics = append(publics, public)
 		}
 	}
@@ -123,7 +112,7 @@ func (d *decision) offerKeys(ctx context.Context) error {
 func (d *decision) offer(ctx context.Context, k source.Key) error {
 	o := keyOffer{Key: k}
 	for i, p := range d.packages {
-		if d.issuers[i].ok && k.Public.Made(d.issuers[i].by) {
+		if k.Public.Made(d.issuers[i]) {
 			o.made = append(o.made, p)
 		}
 	}
@@ -171,8 +160,8 @@ func (d *decision) uncheckable(ctx context.Context) error {
 	}
 	unknown := make(map[key.Issuer][]*buildcache.Package)
 	for i, p := range d.packages {
-		if by := d.issuers[i]; by.ok && status[p] && !d.checkable(by.by) {
-			unknown[by.by] = append(unknown[by.by], p)
+		if by := d.issuers[i]; by != (key.Issuer{}) && status[p] && !d.checkable(by) {
+			unknown[by] = append(unknown[by], p)
 		}
 	}
 	if len(unknown) == 0 {
@@ -216,10 +205,8 @@ func (d *decision) retired(by key.Issuer) bool {
 // checkable reports whether clients are known to be offered the key that made a signature.
 func (d *decision) checkable(by key.Issuer) bool {
 	name := by.String() // the fingerprint, unless it was made by a subkey
-	if ring := d.plan.options.Trust.Keys; ring != nil {
-		if p, ok := ring.Public(by); ok {
-			name = string(p.Fingerprint())
-		}
+	if p, ok := d.plan.options.Trust.Signer(by); ok {
+		name = string(p.Fingerprint())
 	}
 	if slices.Contains(d.out.keys, key.Fingerprint(name)) {
 		return true

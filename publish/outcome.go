@@ -34,6 +34,7 @@ type MirrorOutcome struct {
 type FileOutcome struct {
 	Name   string
 	Status Status
+	WasBy  string // the key whose signature is replaced; empty: none is
 }
 
 // Expected is what comes of the plan if nothing interferes: nothing is written yet.
@@ -46,7 +47,7 @@ func (p *Plan) Expected() *Outcome {
 		})
 	}
 	for _, f := range p.Files {
-		out.Files = append(out.Files, FileOutcome{f.Name, f.Status})
+		out.Files = append(out.Files, FileOutcome{f.Name, f.Status, f.Replaces()})
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -35,8 +36,8 @@ func (s Signing) signs(p *buildcache.Package) bool {
 	case !s.Resign:
 		return false
 	}
-	by := issuedBy(p)
-	return !by.ok || !s.Key.Public().Made(by.by)
+	by, _ := p.Issuer()
+	return !s.Key.Public().Made(by)
 }
 
 // mark notes which packages of a mirror get a signature, and returns those that are published. A signed document of
@@ -84,36 +85,34 @@ func (d *decision) compareSigned(ctx context.Context, p *buildcache.Package, inf
 		return "", err
 	}
 	there, err := sign.TextOf(content)
+	objection := o.Trust.Objection(content)
+	resigns := key.Signed(content) && o.Sign.Resign && o.IfExists != Refuse
 	switch same := err == nil && string(there) == string(text); {
-	case same && o.Sign.Key.Verify(content) == nil && o.Trust.Objection(content) == nil:
+	case same && o.Sign.Key.Verify(content) == nil && objection == nil:
 		return Unchanged, nil
-	case same && o.IfExists != Refuse && (!key.Signed(content) || o.Sign.Resign):
-		d.replaced[p] = read.Version
-		return Replaced, nil
-	case same && o.IfExists == Overwrite:
-		d.replaced[p] = read.Version
-		return Replaced, nil
+	case same && resigns && objection == nil:
+		p.Was, _ = key.IssuerOf(content)
+	case same && (o.IfExists == Overwrite || o.IfExists != Refuse && !key.Signed(content)):
+	case same && resigns:
+		d.refuse(p, notResigned+objection.Error())
+		return "", nil
+	default:
+		return d.differs(ctx, p, read)
 	}
-	return d.differs(ctx, p, read)
+	d.replaced[p] = read.Version
+	return Replaced, nil
 }
 
-// signable says why a package cannot be signed.
-func (s Signing) signable(p *buildcache.Package) error {
-	if !p.ToSign {
-		return nil
-	}
-	if _, err := sign.TextOf(p.Document); err != nil {
-		return fmt.Errorf("it cannot be signed: %w", err)
-	}
-	return nil
-}
+// notResigned precedes why a signature that the destination holds is not replaced by another one.
+const notResigned = "the destination holds it with a signature that is not replaced, unless if-exists is overwrite: "
 
-// issuer is the key that has signed a package, or will.
-func (s Signing) issuer(p *buildcache.Package) issued {
+// issuer is the key that has signed a package, or will; zero: none.
+func (s Signing) issuer(p *buildcache.Package) key.Issuer {
 	if p.ToSign {
-		return issued{s.Key.Public().Issuer(), true}
+		return s.Key.Public().Issuer()
 	}
-	return issuedBy(p)
+	by, _ := p.Issuer()
+	return by
 }
 
 // sign makes all signatures. A signer that fails leaves nothing behind.
@@ -159,27 +158,44 @@ func (a *application) signed(ctx context.Context, w Write) (Write, error) {
 
 // compareSignature compares a signature that is yet to be made with what is there, given what becomes of its file. One
 // that is there beside the same file is that file's.
-func (o Options) compareSignature(ctx context.Context, s mirror.Store, name string, file Status) (Status, mirror.Version, error) {
-	there, err := mirror.Find(ctx, s, name)
+func (p *Plan) compareSignature(ctx context.Context, f *FilePlan, name string, file Status) (Status, mirror.Version, error) {
+	there, err := mirror.Find(ctx, f.store, name)
 	switch {
 	case err != nil:
 		return "", "", fmt.Errorf("list %s: %w", name, err)
 	case there.Name == "":
 		return New, mirror.Absent, nil
-	case file == Unchanged && o.Sign.Resign:
-		ours, version, err := same.DetachedBy(ctx, s, name, o.Sign.Key.Public())
-		if err != nil || ours {
-			return Unchanged, "", err
-		}
-		return Replaced, version, nil
+	case file == Unchanged && p.options.Trust.Keys != nil:
+		return p.judgeSignature(ctx, f, there)
 	case file != New:
 		return file, there.Version, nil
-	case o.IfExists == Overwrite:
+	case p.options.IfExists == Overwrite:
 		return Replaced, there.Version, nil
-	case o.IfExists == Refuse:
+	case p.options.IfExists == Refuse:
 		return Rejected, "", nil
 	}
 	return Skipped, "", nil
+}
+
+// judgeSignature checks a signature that is there beside the same file, and decides whether another one takes its place.
+func (p *Plan) judgeSignature(ctx context.Context, f *FilePlan, there mirror.Info) (Status, mirror.Version, error) {
+	o := p.options
+	by, version, objection, err := same.Detached(ctx, f.store, there, f.content, o.Trust.Keys)
+	switch {
+	case err != nil:
+		return "", "", fmt.Errorf("check the signature: %w", err)
+	case objection != nil && o.Sign.Key != nil && o.IfExists == Overwrite:
+		return Replaced, version, nil
+	case objection != nil && o.Sign.Resign:
+		p.Findings = append(p.Findings, buildcache.Error.In(there.Name, notResigned+objection.Error()))
+		f.Status = Rejected
+	case objection != nil:
+		p.Findings = append(p.Findings, buildcache.Warning.In(there.Name, "clients are offered it, but: "+objection.Error()))
+	case o.Sign.Resign && !o.Sign.Key.Public().Made(by):
+		f.was = by
+		return Replaced, version, nil
+	}
+	return Unchanged, "", nil
 }
 
 // sign makes the signature of a file where the plan has one without content.
@@ -207,18 +223,26 @@ func (p *Plan) SigningKey() key.Fingerprint {
 
 // Signs reports whether the plan makes signatures.
 func (p *Plan) Signs() bool {
-	document := func(w Write) bool { return w.pkg.ToSign }
 	return slices.ContainsFunc(p.Mirrors, func(m *MirrorPlan) bool {
-		return slices.ContainsFunc(m.Documents, func(wave []Write) bool { return slices.ContainsFunc(wave, document) })
+		return slices.ContainsFunc(slices.Concat(m.Documents...), func(w Write) bool { return w.pkg.ToSign })
 	}) || slices.ContainsFunc(p.Files, func(f *FilePlan) bool {
 		return slices.ContainsFunc(f.Writes, func(w Write) bool { return w.Content == nil })
 	})
 }
 
-// Replaces is the key whose signature of a package is replaced; empty: it has none, or keeps it.
+// Replaces is the key whose signature of a package is replaced, in the destination or else only in the source; empty: it has none, or keeps it.
 func (p PlannedPackage) Replaces() string {
-	if by, ok := p.Issuer(); ok && p.ToSign {
-		return by.String()
+	by, _ := p.Issuer()
+	if by = cmp.Or(p.Was, by); by == (key.Issuer{}) || !p.ToSign || p.Status != New && p.Status != Replaced {
+		return ""
 	}
-	return ""
+	return by.String()
+}
+
+// Replaces is the key whose signature of a file is replaced, in the destination or else only in the source; empty: it has none, or keeps it.
+func (f *FilePlan) Replaces() string {
+	if f.was == (key.Issuer{}) || !slices.ContainsFunc(f.Writes, func(w Write) bool { return w.Content == nil }) {
+		return ""
+	}
+	return f.was.String()
 }

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
@@ -174,6 +176,54 @@ func TestResignReplacesTheKeyOfTheBuild(t *testing.T) {
 	}
 }
 
+// A signature that only the destination has is replaced once it was checked, and its key is named. One that was not accepted stays, unless the
+// document is to be replaced in any case.
+func TestResignChecksWhatTheDestinationHolds(t *testing.T) {
+	for _, layout := range []string{"v3", "v2"} {
+		for _, row := range []struct {
+			trusted  string
+			exists   publish.IfExists
+			replaced bool
+			was      string
+		}{
+			{"keys/one", publish.Skip, true, string(publishtest.KeyOne)},
+			{"keys/one", publish.Overwrite, true, string(publishtest.KeyOne)},
+			{"keys/two", publish.Skip, false, ""},
+			{"keys/two", publish.Overwrite, true, ""},
+		} {
+			k, m := signtest.Key(t, "release"), publishtest.EmptyMirror(t)
+			publishtest.MustPublish(t, m, publishtest.Original(layout+"-signed"), publish.Options{})
+			before := m.Snapshot()
+			o := signing(k)
+			o.Sign.Resign, o.IfExists, o.Trust = true, row.exists, publishtest.Trusting(t, row.trusted)
+			out, err := publishtest.PublishTo(t, m, publishtest.Original(layout+"-unsigned"), o)
+			if !row.replaced {
+				refused := slices.DeleteFunc(out.Findings, func(f buildcache.Finding) bool {
+					return f.Severity != buildcache.Error || !strings.Contains(f.Reason, "not replaced, unless if-exists is overwrite: signature by a key that is not among the trusted keys")
+				})
+				if err == nil || len(refused) != len(documentsIn(before)) || mirrortest.Diff(before, m.Snapshot()) != "" {
+					t.Errorf("%s: %+v: %v, refused %v: %s", layout, row, err, refused, mirrortest.Diff(before, m.Snapshot()))
+				}
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantSignedBy(t, m.Snapshot(), k, len(documentsIn(before)))
+			for _, p := range out.Mirrors[0].Packages {
+				if p.Replaces() != row.was {
+					t.Errorf("%s: %+v: %s: it was signed by %q", layout, row, p.ID(), p.Replaces())
+				}
+			}
+			for _, p := range publishtest.MustPublish(t, m, publishtest.Original(layout+"-unsigned"), o).Mirrors[0].Packages {
+				if p.Status != publish.Unchanged || p.Replaces() != "" {
+					t.Errorf("%s: %+v: the second run: %s: %s, in place of %q", layout, row, p.ID(), p.Status, p.Replaces())
+				}
+			}
+		}
+	}
+}
+
 // A document that another publisher replaces meanwhile is not overwritten.
 func TestResignReplacesOnlyWhatItSaw(t *testing.T) {
 	k, other := signtest.Key(t, "release"), signtest.Key(t, "other")
@@ -280,11 +330,56 @@ func TestResignReplacesTheSignaturesOfFiles(t *testing.T) {
 			t.Errorf("in SOURCE: %t: it was signed again without being asked to", inSource)
 		}
 		o.Sign.Resign = true
-		if out := publishtest.MustPublish(t, m, dir, o); by() != k.Fingerprint() || out.Objects != 1 {
-			t.Errorf("in SOURCE: %t: signed by %s, %d objects", inSource, by(), out.Objects)
+		was := string(by())
+		if out := publishtest.MustPublish(t, m, dir, o); by() != k.Fingerprint() || out.Objects != 1 || out.Files[0].WasBy != was {
+			t.Errorf("in SOURCE: %t: signed by %s, %d objects, in place of %q", inSource, by(), out.Objects, out.Files[0].WasBy)
 		}
-		if out := publishtest.MustPublish(t, m, dir, o); by() != k.Fingerprint() || out.Objects != 0 {
-			t.Errorf("in SOURCE: %t: the second run: signed by %s, %d objects", inSource, by(), out.Objects)
+		if out := publishtest.MustPublish(t, m, dir, o); by() != k.Fingerprint() || out.Objects != 0 || out.Files[0].WasBy != "" {
+			t.Errorf("in SOURCE: %t: the second run: signed by %s, %d objects, in place of %q", inSource, by(), out.Objects, out.Files[0].WasBy)
+		}
+	}
+}
+
+// Trusted keys judge the signature that the destination holds of a file, whether one is made or not: one that they do not accept is reported, and
+// replaced only with if-exists overwrite.
+func TestTheSignatureOfAFileThatIsThereIsJudged(t *testing.T) {
+	s, k := publishtest.NewSigner(t), signtest.Key(t, "release")
+	dir := publishtest.Release(t, s)
+	o := publish.Options{IfExists: publish.Skip}
+	o.Selection.Files = []string{"dist/*"}
+	for name, there := range map[string][]byte{
+		"by an untrusted key": nil,
+		"cut off":             []byte("-----BEGIN PGP SIGNATURE-----\n\niQ"),
+		"of something else":   publishtest.MustRead(t, filepath.Join(dir, publishtest.Artifact+".sha256")),
+		"too large":           bytes.Repeat([]byte("x"), 1<<20),
+	} {
+		m := publishtest.EmptyMirror(t)
+		publishtest.MustPublish(t, m, dir, o)
+		if there != nil {
+			m.Plant(publishtest.Artifact+".asc", there)
+		}
+		unsigned := publishtest.Release(t, s)
+		publishtest.Must(t, os.Remove(filepath.Join(unsigned, publishtest.Artifact+".asc")))
+		before := m.Snapshot()
+		judging := o
+		judging.Trust.Keys = new(key.Ring).With(k.Public())
+		for _, judging.Sign.Key = range []*sign.Key{nil, k} {
+			out := publishtest.MustPublish(t, m, unsigned, judging)
+			if w := publishtest.Warnings(out.Findings, "clients are offered it, but: "); len(w) != 1 || w[0].File != publishtest.Artifact+".asc" || mirrortest.Diff(before, m.Snapshot()) != "" {
+				t.Errorf("%s: signing %t: %v, %s", name, judging.Sign.Key != nil, out.Findings, mirrortest.Diff(before, m.Snapshot()))
+			}
+		}
+		judging.Sign.Resign = true
+		out, err := publishtest.PublishTo(t, m, unsigned, judging)
+		if err == nil || out.Files[0].Status != publish.Rejected || mirrortest.Diff(before, m.Snapshot()) != "" {
+			t.Errorf("%s: resign: %v, %+v, %s", name, err, out, mirrortest.Diff(before, m.Snapshot()))
+		}
+		judging.IfExists = publish.Overwrite
+		if out := publishtest.MustPublish(t, m, unsigned, judging); out.Objects != 1 || out.Files[0].WasBy != "" || len(publishtest.Warnings(out.Findings, "")) > 0 {
+			t.Errorf("%s: overwrite: %+v", name, out)
+		}
+		if _, err := judging.Trust.Keys.VerifyDetached(bytes.NewReader(before[publishtest.Artifact]), m.Snapshot()[publishtest.Artifact+".asc"]); err != nil {
+			t.Errorf("%s: overwritten: %v", name, err)
 		}
 	}
 }

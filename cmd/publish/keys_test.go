@@ -329,6 +329,8 @@ func TestKeysOfPlainFiles(t *testing.T) {
 		{[]string{"--files", "dist/*", "--sign-key", oldFile, from, forced}, cli.ExitDone, nil},
 		{[]string{"keys", "retire", to, old}, cli.ExitSource, []string{"for 11 packages: ", "; and for 1 file: dist/slurm.tar.gz", "publish keys rotate --from " + old}},
 		{[]string{"keys", "retire", "--force", forced, old}, cli.ExitDone, []string{"1 file is signed with it", "11 packages are signed with it"}},
+		{[]string{"--files", "dist/*", "--resign", "--trusted-keys", filepath.Join(dir, "old.pub"), "--sign-key", nextFile, from, forced}, cli.ExitDone, []string{"signing key: " + next + ", in place of " + old + "\n"}},
+		{[]string{"--json", "--files", "dist/*", "--resign", "--trusted-keys", filepath.Join(dir, "next.pub"), "--sign-key", oldFile, from, forced}, cli.ExitDone, []string{`"was_signed_by": "` + next + "\"\n    }\n  ],\n  \"findings\""}},
 		{[]string{"--sign-key", nextFile, from, fileOnly}, cli.ExitDone, nil},
 		{[]string{"--files", "dist/*", "--sign-key", oldFile, from, fileOnly}, cli.ExitDone, nil},
 		{[]string{"keys", "add", "--public-key", filepath.Join(dir, "old.pub"), fileOnly}, cli.ExitDone, nil},

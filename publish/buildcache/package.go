@@ -17,8 +17,9 @@ type Package struct {
 	File     string // name of the document
 	Document []byte
 	Signed   bool
-	ToSign   bool     // by this publish, which replaces the signature if there is one
-	Blobs    []Object // what the document points at: the tarball, the spec where it is one, anything else
+	ToSign   bool       // by this publish, which replaces the signature if there is one
+	Was      key.Issuer // of the signature that this replaces in the destination; zero: there is none, or it was not checked
+	Blobs    []Object   // what the document points at: the tarball, the spec where it is one, anything else
 	layout.SpecName
 
 	// In layout v3, the document labels its blobs: the format of the spec, 0 if it is none that Spack

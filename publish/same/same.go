@@ -33,6 +33,12 @@ func Document(ctx context.Context, r mirror.Reader, info mirror.Info, document [
 	return string(content) == string(document), err
 }
 
+// Listed reports whether an object, which is in memory, is what is listed under its name, as far as the listing tells.
+func Listed(info mirror.Info, o buildcache.Object) (bool, error) {
+	content, err := blob.ReadAll(o.Content)
+	return err == nil && info.MD5 != "" && info.MD5 == buildcache.MD5(content), err
+}
+
 // File compares by checksums: the MD5 that S3 keeps of what was sent in one
 // request, else the CRC64NVME that it keeps of what was sent in parts, else the content.
 func File(ctx context.Context, s mirror.Store, o buildcache.Object, there mirror.Info) (bool, error) {

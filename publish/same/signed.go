@@ -2,7 +2,9 @@ package same
 
 import (
 	"context"
+	"fmt"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -23,12 +25,24 @@ func Text(ctx context.Context, r mirror.Reader, name string, document []byte) (s
 // MaxSignature is how large a detached signature may be that is read.
 const MaxSignature = 64 << 10
 
-// DetachedBy reports whether a detached signature that is there says that a key has made it, and which version of it that is.
-func DetachedBy(ctx context.Context, r mirror.Reader, name string, public *key.Public) (bool, mirror.Version, error) {
-	signature, info, err := mirror.Read(ctx, r, name, MaxSignature)
-	if err != nil {
-		return false, "", err
+// Detached checks a detached signature that is there, of content at hand, by trusted keys. It returns which key the signature says has made it,
+// which version of it was read, and what is to be said against it.
+func Detached(ctx context.Context, r mirror.Reader, there mirror.Info, content blob.Source, trusted *key.Ring) (by key.Issuer, v mirror.Version, objection, err error) {
+	if there.Size > MaxSignature {
+		return by, there.Version, fmt.Errorf("it has %d bytes, and a signature has at most %d", there.Size, MaxSignature), nil
 	}
-	by, err := key.IssuerOfDetached(signature)
-	return err == nil && public.Made(by), info.Version, nil
+	signature, info, err := mirror.Read(ctx, r, there.Name, MaxSignature)
+	if err != nil {
+		return by, "", nil, err
+	}
+	if by, objection = key.IssuerOfDetached(signature); objection != nil {
+		return by, info.Version, objection, nil
+	}
+	body, err := blob.Stream(content)
+	if err != nil {
+		return by, "", nil, err
+	}
+	defer body.Close()
+	_, objection = trusted.VerifyDetached(body, signature)
+	return by, info.Version, objection, ctx.Err()
 }

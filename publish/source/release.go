@@ -2,7 +2,6 @@ package source
 
 import (
 	"context"
-	// to compare with ETags; it protects nothing
 	"errors"
 	"fmt"
 	"io"
@@ -143,28 +142,38 @@ func checkSum(sum, artifact buildcache.Object) error {
 
 // Unsigned are what is missing of a checksum and a signature; the latter, which is yet to be made, has no content.
 func (f *ReleaseFile) Unsigned() []buildcache.Object {
-	missing := func(suffix string) bool {
-		return !slices.ContainsFunc(f.Companions, func(o buildcache.Object) bool { return o.Name == f.Name+suffix })
-	}
 	var add []buildcache.Object
-	if missing(".sha256") {
+	if !f.has(".sha256") {
 		add = append(add, buildcache.NewObject(f.Name+".sha256", []byte(f.Digest.String()+"  "+path.Base(f.Name)+"\n"), ReleaseType(".sha256"), layout.Release))
 	}
-	if missing(".asc") {
+	if !f.has(".asc") {
 		add = append(add, buildcache.Object{Name: f.Name + ".asc", Type: ReleaseType(".asc"), CacheControl: layout.Release})
 	}
 	return add
 }
 
-// Without is the file without its signature, unless a key has made it.
-func (f *ReleaseFile) Without(public *key.Public) *ReleaseFile {
+// Signed reports whether the source has a signature of the file.
+func (f *ReleaseFile) Signed() bool { return f.has(".asc") }
+
+func (f *ReleaseFile) has(suffix string) bool {
+	return slices.ContainsFunc(f.Companions, func(o buildcache.Object) bool { return o.Name == f.Name+suffix })
+}
+
+// Without is the file without its signature, unless a key has made it, and by whom that signature says that it is.
+func (f *ReleaseFile) Without(public *key.Public) (without *ReleaseFile, was key.Issuer) {
 	left := *f
 	left.Companions = slices.DeleteFunc(slices.Clone(f.Companions), func(o buildcache.Object) bool {
 		signature, err := blob.ReadAll(o.Content)
-		by, issuerErr := key.IssuerOfDetached(signature)
-		return strings.HasSuffix(o.Name, ".asc") && err == nil && (issuerErr != nil || !public.Made(by))
+		if !strings.HasSuffix(o.Name, ".asc") || err != nil {
+			return false
+		}
+		if was, err = key.IssuerOfDetached(signature); err == nil && public.Made(was) {
+			was = key.Issuer{}
+			return false
+		}
+		return true
 	})
-	return &left
+	return &left, was
 }
 
 // Outdated says of a file that replaces another one that the mirror holds a signature or checksum of that, which none of the source, nor any of more,

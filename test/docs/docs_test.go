@@ -3,6 +3,7 @@ package docs
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/constant"
@@ -25,6 +26,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/key/gpgtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/test/cdn"
@@ -335,6 +337,8 @@ func TestReports(t *testing.T) {
 		{"publish", []string{"--catalog", "--view", "site", "FIXTURES/v3-signed", "file://TMP/w"}},
 		{"publish", []string{"--trusted-keys", "FIXTURES/keys/two.pub", "MIXED", "file://TMP/e"}},
 		{"publish", []string{"--resign", "--trusted-keys", "FIXTURES/keys/one.pub", "--sign-key", "TMP/key", "FIXTURES/v3-signed", "file://TMP/g"}},
+		{"publish", []string{"--files", "*.txt", "--sign-key", "TMP/builder", "MIXED", "file://TMP/r"}},
+		{"publish", []string{"--files", "*.txt", "--resign", "--trusted-keys", "TMP/builder.pub", "--sign-key", "TMP/key", "MIXED", "file://TMP/r"}},
 		{"publish", []string{"copy", "--require-signed", "FIXTURES/v3-signed", "file://TMP/promoted"}},
 		{"publish", []string{"--licenses", "TMP/licenses.yaml", "--licenses-to", "file://TMP/private", "TMP/licensed", "file://TMP/public"}},
 		{"publish", []string{"--keep-going", "TMP/d", "file://TMP/f"}},
@@ -402,6 +406,15 @@ func reporter(t *testing.T) func(args []string) any {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(tmp, "key"), signtest.Private(t, "release", 90*24*time.Hour), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	builder := signtest.Private(t, "builder", 0)
+	k, err := sign.ReadKey(builder, nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	armored, err := k.Public().Armored()
+	if err := errors.Join(err, os.WriteFile(filepath.Join(tmp, "builder"), builder, 0o600), os.WriteFile(filepath.Join(tmp, "builder.pub"), armored, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	// In d are packages of two generations of Spack, and one of a format that no release knows yet.

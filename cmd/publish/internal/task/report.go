@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -127,6 +128,7 @@ type PackageReport struct {
 type fileReport struct {
 	Name   string `json:"name"`
 	Status string `json:"status"`
+	WasBy  string `json:"was_signed_by,omitempty"` // the key whose signature this run replaces
 }
 
 // NewReport returns the report of a publish that begins now.
@@ -164,7 +166,7 @@ func (r *Report) Update(p *publish.Outcome) {
 	}
 	r.Files = r.Files[:0]
 	for _, f := range p.Files {
-		r.Files = append(r.Files, fileReport{f.Name, string(f.Status)})
+		r.Files = append(r.Files, fileReport{f.Name, string(f.Status), f.WasBy})
 	}
 }
 
@@ -357,19 +359,19 @@ func (r *Report) warnings(b *strings.Builder) {
 
 // replaced names the keys whose signatures are replaced.
 func (r *Report) replaced() string {
-	var keys []string
+	keys := make(map[string]bool)
 	for _, m := range r.Mirrors {
 		for _, p := range m.Packages {
-			if p.WasBy != "" && !slices.Contains(keys, p.WasBy) {
-				keys = append(keys, p.WasBy)
-			}
+			keys[p.WasBy] = true
 		}
 	}
-	if len(keys) == 0 {
+	for _, f := range r.Files {
+		keys[f.WasBy] = true
+	}
+	if delete(keys, ""); len(keys) == 0 {
 		return ""
 	}
-	slices.Sort(keys)
-	return ", in place of " + strings.Join(keys, ", ")
+	return ", in place of " + strings.Join(slices.Sorted(maps.Keys(keys)), ", ")
 }
 
 // shownPackages is how many packages of each status are listed without --verbose.
