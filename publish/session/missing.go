@@ -88,6 +88,24 @@ func or(a, b string) string {
 	return b
 }
 
+// checkKey refuses an environment that has half of an access key and names no profile: the SDK would take neither half without
+// a word, and act as whoever it finds next.
+func checkKey(cfg aws.Config) error {
+	for _, source := range cfg.ConfigSources {
+		if env, ok := source.(config.EnvConfig); ok && (env.Credentials.HasKeys() || env.SharedConfigProfile != "") {
+			return nil
+		}
+	}
+	id, secret := os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY")
+	switch {
+	case id != "" && secret == "":
+		return errors.New("AWS_ACCESS_KEY_ID is set and AWS_SECRET_ACCESS_KEY is not: set both or none")
+	case id == "" && secret != "":
+		return errors.New("AWS_SECRET_ACCESS_KEY is set and AWS_ACCESS_KEY_ID is not: set both or none")
+	}
+	return nil
+}
+
 // A missingError says where credentials were looked for and not found.
 type missingError struct {
 	error   // of the SDK, which tells of the place that it looked at last

@@ -99,6 +99,11 @@ func load(ctx context.Context, o Options, client config.HTTPClient) (aws.Config,
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w", explainProfile(o.Profile, err))
 	}
+	if o.Profile == "" && (o.Role == nil || o.Role.Token == nil) {
+		if err := checkKey(cfg); err != nil {
+			return aws.Config{}, err
+		}
+	}
 	if c, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
 		cfg.HTTPClient = unredirected(c.WithTransportOptions(writeLarge))
 	}

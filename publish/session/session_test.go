@@ -3,7 +3,10 @@ package session_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/aws/smithy-go"
@@ -42,6 +45,34 @@ func TestTheEnvironmentGivesCredentialsAndRegion(t *testing.T) {
 	cfg, err = session.Config(context.Background(), session.Options{Region: "eu-west-1"})
 	if err != nil || cfg.Region != "eu-west-1" {
 		t.Errorf("a region that is given must win: %q, %v", cfg.Region, err)
+	}
+}
+
+// The SDK would act as whoever it finds next.
+func TestHalfOfAnAccessKeyIsNoCredential(t *testing.T) {
+	for _, c := range []struct{ name, id, secret, profile, option, want string }{
+		{"no secret", "AKIA", "", "", "", "AWS_ACCESS_KEY_ID is set and AWS_SECRET_ACCESS_KEY is not: set both or none"},
+		{"no ID", "", "secret", "", "", "AWS_SECRET_ACCESS_KEY is set and AWS_ACCESS_KEY_ID is not: set both or none"},
+		{"both", "AKIA", "secret", "", "", ""},
+		{"none", "", "", "", "", ""},
+		{"a profile in the environment", "AKIA", "", "ci", "", ""},
+		{"a profile that was given", "AKIA", "", "", "ci", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bare(t)
+			file := filepath.Join(t.TempDir(), "credentials")
+			if err := os.WriteFile(file, []byte("[ci]\naws_access_key_id = a\naws_secret_access_key = b\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("AWS_SHARED_CREDENTIALS_FILE", file)
+			t.Setenv("AWS_ACCESS_KEY_ID", c.id)
+			t.Setenv("AWS_SECRET_ACCESS_KEY", c.secret)
+			t.Setenv("AWS_PROFILE", c.profile)
+			_, err := session.Config(t.Context(), session.Options{Profile: c.option})
+			if got := fmt.Sprint(err); c.want == "" && err != nil || c.want != "" && got != c.want {
+				t.Errorf("%s, want %q", got, c.want)
+			}
+		})
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
-	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 	"golang.org/x/term"
 )
@@ -87,27 +86,9 @@ func Terminal(stream any) *os.File {
 // Complain prints an error, and hints where there are some.
 func (e Env) Complain(err error) {
 	escape.Fprintf(e.Stderr, "publish: %v\n", err)
-	hints := Hints(err)
-	if half := e.missing(err); half != "" {
-		hints = []string{half}
-	}
-	for _, h := range hints {
+	for _, h := range Hints(err) {
 		escape.Fprintf(e.Stderr, "hint: %s\n", h)
 	}
-}
-
-// missing says which half of a key is missing in the environment: AWS's SDK takes neither then, and does not say so.
-func (e Env) missing(err error) string {
-	if !errors.Is(err, mirror.ErrCredentials) || e.Lookup == nil {
-		return ""
-	}
-	names := []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
-	for i, name := range names {
-		if other := names[1-i]; e.Getenv(name) != "" && e.Getenv(other) == "" {
-			return name + " is set and " + other + " is not: set both"
-		}
-	}
-	return ""
 }
 
 // Getenv returns the value of a variable; empty if it is not set.
