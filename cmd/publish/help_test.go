@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -89,6 +90,38 @@ func TestAFlagOfAnotherCommandIsRefusedWithAHint(t *testing.T) {
 		code, _, stderr := execute(t, nil, c.args...)
 		if code != cli.ExitUsage || !strings.Contains(stderr, c.want) {
 			t.Errorf("publish %q: exit code %d, want 2:\n%s\nwant %s", c.args, code, stderr, c.want)
+		}
+	}
+}
+
+// Whoever mends a flag is not to learn of the next mistake only then.
+func TestWhatElseIsWrongIsNamedBesideAWrongFlag(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"view", "add", "s3:/b", "v", "x", "--concurrency", "0", "--endpoint-url", "ftp://x"}, []string{`"0" for "--concurrency"`, `--endpoint-url: endpoint "ftp://x"`, `did you mean s3://b?`}},
+		{[]string{"view", "add", "s3:/b", "v/", "x", "--endpoint-url", "ftp://x"}, []string{`v/`, `--endpoint-url: endpoint "ftp://x"`, `did you mean s3://b?`}},
+		{[]string{"keys", "retire", "s3://b", "AB", "--forc", "--endpoint-url", "x:9"}, []string{"did you mean --force?", `--endpoint-url: endpoint "x:9"`}},
+		{[]string{"prune", "file:///x", "--nope", "--role-session-name", "x"}, []string{"unknown flag: --nope", "--role-session-name: it needs a role"}},
+		{[]string{"rollback", "s3://b", "--timeout", "soon"}, []string{`"soon" for "--timeout"`, `"b" is no name of a bucket`}},
+		{[]string{"ls", "s3:/b", "--endpoint-url", "x:9"}, []string{`--endpoint-url: endpoint "x:9"`, "did you mean s3://b?"}},
+	} {
+		code, _, stderr := execute(t, nil, c.args...)
+		for _, want := range c.want {
+			if code != cli.ExitUsage || !strings.Contains(stderr, want) {
+				t.Errorf("publish %q: exit code %d, want 2:\n%s\nwant %s", c.args, code, stderr, want)
+			}
+		}
+	}
+}
+
+// Wherever they stand.
+func TestOutputFlagsStandBeforeCommandsToo(t *testing.T) {
+	for _, line := range []string{"-q view list %s", "view -q list %s", "view list -q %s", "-q keys list %s", "--quiet keys list %s", "keys -q list %s"} {
+		args := strings.Fields(fmt.Sprintf(line, "../../test/testdata/v3-signed"))
+		if code, _, stderr := execute(t, nil, args...); code != cli.ExitDone || stderr != "" {
+			t.Errorf("publish %q: exit code %d\n%s", args, code, stderr)
 		}
 	}
 }

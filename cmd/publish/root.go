@@ -116,8 +116,15 @@ var withoutOutput = []string{"action", "daemon", "indexer", "man", "version"}
 func shareOutput(cmd *cobra.Command, o *cli.Output) {
 	for _, c := range cmd.Commands() {
 		shareOutput(c, o)
+		if c.HasSubCommands() && c.Flags().Lookup("quiet") == nil { // for cobra, which else takes the word after -q for its value
+			cli.OutputFlags(c.Flags(), new(cli.Output))
+			for _, name := range []string{"quiet", "verbose"} {
+				c.Flags().Lookup(name).Hidden = true
+			}
+			continue
+		}
 		run := c.RunE
-		if run == nil || c.HasSubCommands() || c.Flags().Lookup("quiet") != nil || slices.Contains(withoutOutput, c.Name()) {
+		if run == nil || c.Flags().Lookup("quiet") != nil || slices.Contains(withoutOutput, c.Name()) {
 			continue
 		}
 		cli.OutputFlags(c.Flags(), o)

@@ -21,6 +21,14 @@ func ReadFlags(fs *pflag.FlagSet, c *target.Config) {
 		fs.StringVar(&c.S3.Region, "region", "", "region of the bucket, such as eu-central-1; default: AWS is asked")
 	})
 	CredentialFlags(fs, c)
+	f := fs.Lookup("endpoint-url")
+	f.Value = checked{f.Value, func() error { return c.Validate() }}
+}
+
+// checked is the value of a flag that stands for several: it knows what is wrong with them together.
+type checked struct {
+	pflag.Value
+	check func() error // returns errors of package field
 }
 
 // CredentialFlags adds the flags that choose AWS credentials.

@@ -21,7 +21,7 @@ import (
 
 // OpenTarget opens a destination for a command that needs nothing else of it.
 func OpenTarget(ctx context.Context, env Env, where string, c target.Config) (*target.Destination, error) {
-	if err := c.Validate(); err != nil {
+	if err := errors.Join(target.Check(where), c.ValidateAt(where)); err != nil {
 		return nil, Usage(err)
 	}
 	d, err := target.Open(ctx, where, c, env.Target())

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
 // A Check returns all that is wrong with a command line, as errors of package field, and does nothing else. Its arguments
@@ -18,7 +19,8 @@ import (
 type Check func(cmd *cobra.Command, args []string) error
 
 // FlagErrors returns a function for cobra that gives wrong flags the exit code of wrong usage. All of a command line are
-// named at once, an unknown one with the flag that is like it, and with them what check finds; it may be nil.
+// named at once, an unknown one with the flag that is like it, and with them what check finds, or else what can be told of any
+// command: whether its storage and its destination can be.
 func FlagErrors(env Env, check Check) func(*cobra.Command, error) error {
 	return func(cmd *cobra.Command, first error) error {
 		args, unknown, wrong := wrongFlags(cmd, env.Args)
@@ -26,9 +28,11 @@ func FlagErrors(env Env, check Check) func(*cobra.Command, error) error {
 		if unknown {
 			args = nil
 		}
-		if check != nil {
-			errs = append(errs, field.Each(check(cmd, args))...)
+		found := field.Each(check(cmd, args))
+		if len(found) == 0 {
+			found = together(cmd, args)
 		}
+		errs = append(errs, found...)
 		if !cmd.HasParent() {
 			errs = append(errs, unknownVariables(env, append(settingNames(cmd), SocketSetting))...)
 		}
@@ -39,6 +43,23 @@ func FlagErrors(env Env, check Check) func(*cobra.Command, error) error {
 			return twice
 		})...))
 	}
+}
+
+// together returns what is wrong with flags together, and with the destination.
+func together(cmd *cobra.Command, args []string) (errs []error) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if v, ok := f.Value.(checked); ok {
+			errs = append(errs, field.Each(Named(v.check(), nil))...)
+		}
+	})
+	for i, word := range strings.Fields(cmd.Use)[1:] {
+		if word == "DESTINATION" && i < len(args) {
+			if err := target.Check(args[i]); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errs
 }
 
 // wrongFlags returns the arguments of a command line, and what is wrong with each of its long flags, in the words of pflag, which
