@@ -2,6 +2,7 @@ package main
 
 import (
 	"github.com/spf13/cobra"
+
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"

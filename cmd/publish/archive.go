@@ -13,6 +13,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/archive"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/elsewhere"
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -89,14 +90,15 @@ func (e *exporting) run(cmd *cobra.Command, args []string, env cli.Env) error {
 	return err
 }
 
-func (e *exporting) export(ctx context.Context, from, file string, want elsewhere.Closure, o publish.Options, report *task.Report, env cli.Env) error {
+func (e *exporting) export(ctx context.Context, from, file string, want elsewhere.Closure, o publish.Options, report *task.Report, env cli.Env) (err error) {
 	screen := task.NewScreen(env)
 	screen.Introduce(from, file)
-	readers, done, err := e.open(ctx, env, from, e.from)
+	at, err := e.open(ctx, env, from, e.from, nil)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer at.close()
+	defer func() { err = at.blamed(err) }()
 	if want.Held, err = e.held(ctx); err != nil {
 		return err
 	}
@@ -112,7 +114,7 @@ func (e *exporting) export(ctx context.Context, from, file string, want elsewher
 			to.Discard()
 		}
 	}()
-	src, err := openFrom(ctx, readers, to, want)
+	src, err := at.source(ctx, to, want)
 	if errors.Is(err, source.ErrNothing) {
 		return cli.Fail(cli.ExitSource, err)
 	}
@@ -183,23 +185,25 @@ func importCommand(env cli.Env) *cobra.Command {
 		GroupID: help.Publishing, Use: "import FILE TO", Short: "Take the packages of a tar file into a mirror", Long: importHelp, Args: cli.Arguments,
 		Example: "  publish import november.tar file:///srv/mirror",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.carryOut(cmd, args[0], args[1], nil, env, func(ctx context.Context) ([]mirror.Reader, func() error, error) {
+			return c.carryOut(cmd, args[0], args[1], nil, env, func(ctx context.Context) (*origins, error) {
 				r, err := archive.Open(args[0])
 				if info, statErr := os.Stat(args[0]); err != nil && (statErr != nil || !info.Mode().IsRegular()) {
-					return nil, nil, cli.Usage(err)
+					return nil, cli.Usage(err)
 				}
 				if err != nil {
-					return nil, nil, cli.Fail(cli.ExitSource, err)
+					return nil, cli.Fail(cli.ExitSource, err)
 				}
 				needs, err := r.Needs(ctx)
 				if err != nil {
-					return nil, nil, cli.Fail(cli.ExitSource, errors.Join(err, r.Close()))
+					return nil, cli.Fail(cli.ExitSource, errors.Join(err, r.Close()))
 				}
 				c.needed = make(map[spec.Hash]bool)
 				for _, h := range needs {
 					c.needed[spec.Hash(h)] = true
 				}
-				return []mirror.Reader{r}, r.Close, nil
+				at := new(origins)
+				at.add(r, field.Place{Name: "FILE"}, r.Close)
+				return at, nil
 			})
 		},
 	}

@@ -5,10 +5,11 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"github.com/vantagecompute/slurm-factory-publish/publish/price"
 	"path"
 	"strings"
 	"time"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/price"
 
 	"github.com/spf13/cobra"
 

@@ -14,8 +14,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
 	"github.com/vantagecompute/slurm-factory-publish/publish/elsewhere"
-	"github.com/vantagecompute/slurm-factory-publish/publish/field"
-	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/promotion"
@@ -59,61 +57,6 @@ type copying struct {
 	timeout      time.Duration
 }
 
-// A selecting says what of which mirrors is meant.
-type selecting struct {
-	others []string // mirrors besides the first
-	view   string   // of them, that must offer it
-	builds bool
-}
-
-func (s *selecting) register(fs *pflag.FlagSet, verb string) {
-	fs.StringArrayVar(&s.others, "from", nil, "take what FROM does not offer from the mirror at this `URL`; repeatable")
-	fs.StringVar(&s.view, "view", "", verb+" only what the view `NAME` of FROM offers")
-	fs.BoolVar(&s.builds, "with-build-deps", false, verb+" what packages were built with too, as far as FROM offers it")
-}
-
-// check refuses what cannot be the name of a view.
-func (s *selecting) check() error {
-	if s.view == "" {
-		return nil
-	}
-	return field.Wrap("view", layout.CheckView(s.view))
-}
-
-// open opens the mirrors: how the first is reached is how the others are, but for the region.
-func (s *selecting) open(ctx context.Context, env cli.Env, from string, c target.Config) (readers []mirror.Reader, done func() error, err error) {
-	var opened []func() error
-	done = func() error {
-		var errs []error
-		for _, close := range opened {
-			errs = append(errs, close())
-		}
-		return errors.Join(errs...)
-	}
-	for i, where := range append([]string{from}, s.others...) {
-		if i > 0 {
-			c.S3.Region = ""
-		}
-		at, close, err := cli.OpenReaders(ctx, env, where, c)
-		if err != nil {
-			_ = done()
-			return nil, nil, fmt.Errorf("FROM: %w", err)
-		}
-		opened = append(opened, close)
-		readers = append(readers, at(""))
-	}
-	return readers, done, nil
-}
-
-// openFrom opens what is meant of mirrors. That there is no such view is wrong usage.
-func openFrom(ctx context.Context, from []mirror.Reader, to mirror.Store, want elsewhere.Closure) (*source.Source, error) {
-	src, err := elsewhere.Open(ctx, from, to, want)
-	if errors.Is(err, elsewhere.ErrNoView) {
-		return nil, cli.Fail(cli.ExitUsage, fmt.Errorf("FROM: %w: `publish view list` lists those that there are", err))
-	}
-	return src, err
-}
-
 func copyCommand(env cli.Env) *cobra.Command {
 	c := copying{rules: cli.DefaultRules()}
 	cmd := &cobra.Command{
@@ -155,8 +98,8 @@ func (c *copying) run(cmd *cobra.Command, args []string, env cli.Env) error {
 			return err
 		}
 	}
-	return c.carryOut(cmd, args[0], args[1], args[2:], env, func(ctx context.Context) ([]mirror.Reader, func() error, error) {
-		return c.open(ctx, env, args[0], c.source())
+	return c.carryOut(cmd, args[0], args[1], args[2:], env, func(ctx context.Context) (*origins, error) {
+		return c.open(ctx, env, args[0], c.source(), c.flags())
 	})
 }
 
@@ -186,7 +129,7 @@ func (c *copying) read(to string, packages []string, env cli.Env) (o publish.Opt
 }
 
 // carryOut copies packages of the mirrors that open returns.
-func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []string, env cli.Env, open func(context.Context) ([]mirror.Reader, func() error, error)) error {
+func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []string, env cli.Env, open func(context.Context) (*origins, error)) error {
 	o, want, err := c.read(to, packages, env)
 	if err != nil {
 		return cli.Fail(cli.ExitUsage, err)
@@ -196,11 +139,11 @@ func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []strin
 	o.Promotion = c.promotion(o, append([]string{from}, c.others...), to, packages)
 	ctx, cancel := cli.WithTimeout(cmd.Context(), c.timeout)
 	defer cancel()
-	readers, done, err := open(ctx)
+	at, err := open(ctx)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer at.close()
 	want.Needed = c.needed
 	env.Output = c.output
 	screen := task.NewScreen(env)
@@ -209,12 +152,12 @@ func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []strin
 	j := &task.Publish{
 		Destination: to, Target: c.target, Options: o, DryRun: c.dryRun, Catalog: c.catalog,
 		From: func(ctx context.Context, to mirror.Store) (*source.Source, error) {
-			return openFrom(ctx, readers, to, want)
+			return at.source(ctx, to, want)
 		},
 		Into:        transfer.NewRelay("").Into,
 		Environment: env.Target(), Report: report, Observer: screen, Identified: screen.Identified,
 	}
-	err = c.output.Tell(j.Run(ctx))
+	err = c.output.Tell(at.blamed(j.Run(ctx)))
 	report.Finish(err)
 	if printErr := report.Print(env, c.json); err == nil {
 		err = printErr
@@ -256,6 +199,18 @@ func (c *copying) source() target.Config {
 	}
 	from.S3.Concurrency = c.target.S3.Concurrency
 	return from
+}
+
+// flags are those of the settings with which FROM is reached, by the names of those for TO. The latter count where only they are given.
+func (c *copying) flags() map[string]string {
+	flags := map[string]string{"region": "--from-region", "endpoint-url": "--from-endpoint-url", "profile": "--from-profile"}
+	if c.from.S3.EndpointURL == "" && c.target.S3.EndpointURL != "" {
+		delete(flags, "endpoint-url")
+	}
+	if c.from.Profile == "" && c.target.Profile != "" {
+		delete(flags, "profile")
+	}
+	return flags
 }
 
 // wantedOf reads which packages arguments select.

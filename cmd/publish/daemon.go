@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/service"

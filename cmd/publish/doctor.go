@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"github.com/spf13/cobra"
+
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/doctor"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/wrap"

@@ -214,16 +214,16 @@ func (x *Indices) Check() error {
 	for _, part := range x.ByGeneration() {
 		bad = append(bad, part.Check()...)
 		if missing := part.Missing(); len(missing) > 0 {
-			return fmt.Errorf("a package in it depends on /%s, which has no record", missing[0])
+			return content(fmt.Errorf("a package in it depends on /%s, which has no record", missing[0]))
 		}
 	}
 	switch len(bad) {
 	case 0:
 		return nil
 	case 1:
-		return fmt.Errorf("it is not one that Spack can read: %v", bad[0])
+		return content(fmt.Errorf("it is not one that Spack can read: %v", bad[0]))
 	}
-	return fmt.Errorf("it is not one that Spack can read: %v, and %d more records", bad[0], len(bad)-1)
+	return content(fmt.Errorf("it is not one that Spack can read: %v, and %d more records", bad[0], len(bad)-1))
 }
 
 // Same compares record by record, because the order of records means nothing, nor that of members.

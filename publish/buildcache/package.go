@@ -93,7 +93,7 @@ func NewObject(name string, content []byte, contentType, cache string) Object {
 	}
 }
 
-// A ContentError reports a document or spec that is intact but unusable: Spack's readers fail on it, or another
+// A ContentError reports a document, spec or index that is intact but unusable: Spack's readers fail on it, or another
 // version of Spack wrote it. Publishing it again would not help.
 type ContentError struct{ err error }
 

@@ -166,7 +166,7 @@ func (f v2) Incomplete(ctx context.Context, r mirror.Reader, p *Pointer) (bool, 
 func (f v2) ReadIndex(_ context.Context, _ mirror.Reader, p *Pointer) (x *Indices, err error) {
 	x = NewIndices(f.Generations())
 	x.Parts[0], err = index.Parse(p.Content, index.V7)
-	return x, err
+	return x, content(err)
 }
 
 // WriteIndex turns index.json, which is the index. A reader who sees a hash that is not that of

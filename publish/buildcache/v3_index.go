@@ -127,7 +127,7 @@ func (v3) Incomplete(context.Context, mirror.Reader, *Pointer) (bool, error) { r
 
 func (f v3) ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*Indices, error) {
 	if p.Broken != nil {
-		return nil, fmt.Errorf("%s: %w", f.IndexNames()[0], p.Broken)
+		return nil, content(fmt.Errorf("%s: %w", f.IndexNames()[0], p.Broken))
 	}
 	x := NewIndices(v3Generations)
 	for i, ref := range p.Refs {
@@ -139,7 +139,7 @@ func (f v3) ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*Indice
 			return nil, err
 		}
 		x.Parts[i], err = index.Parse(raw, v3Generations[i].Index)
-		if err := cmp.Or(checked(), err); err != nil {
+		if err := cmp.Or(checked(), content(err)); err != nil {
 			return nil, err
 		}
 	}

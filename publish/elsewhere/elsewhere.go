@@ -126,20 +126,9 @@ func (e *reading) readIndices(ctx context.Context) ([]*buildcache.Indices, error
 		}
 	}
 	read := make([]*buildcache.Indices, len(e.from))
-	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(read), func(ctx context.Context, i int) error {
-		p, err := l.ReadPointer(ctx, e.from[i])
-		if err != nil || p.Version == mirror.Absent {
-			return err
-		}
-		x, err := l.ReadIndex(ctx, e.from[i], p)
-		if err == nil && !p.Checked {
-			err = x.Check()
-		}
-		if err != nil {
-			return fmt.Errorf("index: %w", err)
-		}
-		read[i] = x
-		return nil
+	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(read), func(ctx context.Context, i int) (err error) {
+		read[i], err = readIndex(ctx, l, e.from[i], true)
+		return err
 	})
 	var all []*buildcache.Indices
 	for i, x := range read {
@@ -315,8 +304,8 @@ func (e *reading) read(ctx context.Context, documents []document) error {
 	var mu sync.Mutex // guards e.mirror, e.src.Findings and e.files while one package is put in
 	return parallel.Each(ctx, parallel.Readers, documents, func(ctx context.Context, d document) error {
 		p, blobs, err := e.readPackage(ctx, d)
-		if err != nil && !ofPackage(err) {
-			return fmt.Errorf("read %s: %w", d.names[0], err)
+		if err != nil && !inContent(err) {
+			return blame(d.from, fmt.Errorf("read %s: %w", d.names[0], err))
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -330,8 +319,8 @@ func (e *reading) read(ctx context.Context, documents []document) error {
 	})
 }
 
-// ofPackage reports whether an error is about one package, and not about the mirror or the way to it.
-func ofPackage(err error) bool {
+// inContent reports whether an error is about what a mirror holds, and not about the way to it.
+func inContent(err error) bool {
 	_, unusable := errors.AsType[*buildcache.ContentError](err)
 	_, mismatch := errors.AsType[*blob.MismatchError](err)
 	return unusable || mismatch || errors.Is(err, mirror.ErrNotExist)
@@ -389,7 +378,7 @@ func (e *reading) readKeys(ctx context.Context) error {
 	for _, from := range e.offering {
 		keys, _, err := e.layout.ReadKeyIndex(ctx, from)
 		if err != nil {
-			return err
+			return blame(from, err)
 		}
 		for _, f := range keys {
 			if known[f] {

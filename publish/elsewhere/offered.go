@@ -12,6 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/transfer"
 )
 
 // ErrNoIndex: a place is no mirror, or one without an index.
@@ -24,7 +25,7 @@ func noIndex(ctx context.Context, from []mirror.Reader) error {
 		if l, ok := r.(mirror.Lister); ok {
 			found, err := roots.Find(ctx, l)
 			if err != nil {
-				return errors.Join(ErrNoIndex, err)
+				return errors.Join(ErrNoIndex, blame(r, err))
 			}
 			below = append(below, slices.DeleteFunc(found, func(path string) bool { return path == "" })...)
 		}
@@ -35,24 +36,50 @@ func noIndex(ctx context.Context, from []mirror.Reader) error {
 	return fmt.Errorf("%w, but of mirrors below it: %s", ErrNoIndex, alike.Few(below))
 }
 
+// A DamagedError says why an index cannot be used that is there.
+type DamagedError struct{ Err error }
+
+func (e *DamagedError) Error() string { return "the index is damaged: " + e.Err.Error() }
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+// blame says that an error is about a mirror that is read.
+func blame(m mirror.Reader, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &transfer.ReadError{From: m, Err: err}
+}
+
+// readIndex reads an index of a mirror; nil: there is none. With check, each record must be one that Spack can read.
+func readIndex(ctx context.Context, l buildcache.Layout, m mirror.Reader, check bool) (*buildcache.Indices, error) {
+	p, err := l.ReadPointer(ctx, m)
+	if err != nil || p.Version == mirror.Absent {
+		return nil, blame(m, err)
+	}
+	x, err := l.ReadIndex(ctx, m, p)
+	if err == nil && check && !p.Checked {
+		err = x.Check()
+	}
+	if inContent(err) {
+		return nil, blame(m, &DamagedError{err})
+	}
+	return x, blame(m, err)
+}
+
 // Offered returns the packages that mirrors offer, by their indices.
 func Offered(ctx context.Context, mirrors ...mirror.Reader) (map[spec.Hash]bool, error) {
 	offered := make(map[spec.Hash]bool)
 	for _, m := range mirrors {
 		there := false
 		for _, l := range buildcache.Layouts() {
-			p, err := l.ReadPointer(ctx, m)
+			x, err := readIndex(ctx, l, m, false)
 			if err != nil {
 				return nil, err
 			}
-			if p.Version == mirror.Absent {
+			if x == nil {
 				continue
 			}
 			there = true
-			x, err := l.ReadIndex(ctx, m, p)
-			if err != nil {
-				return nil, fmt.Errorf("index: %w", err)
-			}
 			for r := range x.Records() {
 				if r.InBuildcache {
 					offered[r.Hash] = true

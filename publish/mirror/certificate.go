@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 )
 
 // A CertificateError says that a server was not trusted. Trying again does not help.
@@ -38,4 +39,11 @@ func Untrusted(host string, err error) *CertificateError {
 		return &CertificateError{host, unverified}
 	}
 	return nil
+}
+
+// SpeaksHTTP reports whether a TLS handshake was answered in plain HTTP: with a status line, or as a server does that takes the
+// handshake for a request of HTTP/0.9, with a page alone.
+func SpeaksHTTP(err error) bool {
+	var record tls.RecordHeaderError
+	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, &record) && (string(record.RecordHeader[:]) == "HTTP/" || record.RecordHeader[0] == '<')
 }

@@ -3,6 +3,7 @@ package reindex
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -20,7 +21,7 @@ func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make
 	var out Result
 	err := compete(ctx, func() error {
 		was, now, err := Current(ctx, f, s)
-		if err != nil {
+		if err != nil && !errors.Is(err, ErrUnreadable) {
 			return err
 		}
 		if out.Before = 0; now != nil {
@@ -112,7 +113,8 @@ func Complete(ctx context.Context, f buildcache.Layout, s mirror.Store) error {
 	})
 }
 
-// Current reads an index and its pointer. The index is nil if there is none, or none that can be read.
+// Current reads an index and its pointer. The index is nil if there is none. One that is there and is of no use is ErrUnreadable, with the
+// pointer all the same.
 func Current(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildcache.Pointer, *buildcache.Indices, error) {
 	was, err := buildcache.PointerForUpdate(ctx, f, s)
 	if err != nil {
@@ -120,7 +122,7 @@ func Current(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildca
 	}
 	x, err := loadIndex(ctx, f, s, was)
 	if NeedsRebuild(err) {
-		return was, nil, nil
+		err = fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
 	if err == nil && was.Version == mirror.Absent {
 		x = nil

@@ -110,13 +110,6 @@ func (o Options) profileBundle(ctx context.Context, env config.EnvConfig) string
 	return shared.CustomCABundle
 }
 
-// isHTTP reports whether a TLS handshake was answered in plain HTTP: with a status line, or as a server does that takes the handshake
-// for a request of HTTP/0.9, with a page alone.
-func isHTTP(err error) bool {
-	var record tls.RecordHeaderError
-	return errors.As(err, &record) && (string(record.RecordHeader[:]) == "HTTP/" || record.RecordHeader[0] == '<')
-}
-
 // verified is a transport that says what is wrong with a certificate, and what to set, and that a server speaks http.
 type verified struct{ *http.Transport }
 
@@ -126,7 +119,7 @@ func (v verified) RoundTrip(r *http.Request) (*http.Response, error) {
 	if untrusted := mirror.Untrusted(r.URL.Host, err); untrusted != nil {
 		return nil, untrusted
 	}
-	if errors.Is(err, http.ErrSchemeMismatch) || isHTTP(err) {
+	if mirror.SpeaksHTTP(err) {
 		return nil, &mirror.SchemeError{Host: r.URL.Host}
 	}
 	return answer, err

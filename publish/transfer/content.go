@@ -48,10 +48,19 @@ func (c *Content) open(ctx context.Context) (*mirror.Object, error) {
 		return nil, &GoneError{c.name}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read from the source: %w", err)
+		return nil, &ReadError{c.from, fmt.Errorf("read from the source: %w", err)}
 	}
 	return o, nil
 }
+
+// A ReadError reports that a mirror that is copied cannot be read, which tells it from failures of the one that it is copied to.
+type ReadError struct {
+	From mirror.Reader
+	Err  error
+}
+
+func (e *ReadError) Error() string { return e.Err.Error() }
+func (e *ReadError) Unwrap() error { return e.Err }
 
 // A GoneError reports that the source lacks an object that its documents name. It matches blob.ErrChanged, since it is
 // about the source and not about the destination.

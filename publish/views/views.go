@@ -135,20 +135,21 @@ func isV3(ctx context.Context, s mirror.Store) error {
 // current reads the view; nil if there is none yet, or if it is broken and is to be set anyway.
 func (p *Plan) current(ctx context.Context, s mirror.Store) (*buildcache.Pointer, *buildcache.Indices, error) {
 	was, now, err := reindex.Current(ctx, p.layout, s)
-	if err != nil {
+	if err != nil && !errors.Is(err, reindex.ErrUnreadable) {
 		return nil, nil, err
 	}
-	return was, now, p.readable(was, now)
+	return was, now, p.readable(was, now, err)
 }
 
-func (p *Plan) readable(was *buildcache.Pointer, now *buildcache.Indices) error {
+// readable makes sure that a view can be changed, given why it could not be read.
+func (p *Plan) readable(was *buildcache.Pointer, now *buildcache.Indices, why error) error {
 	switch {
 	case now != nil || p.act == Set || p.act == Add && was.Version == mirror.Absent:
 		return nil
 	case was.Version == mirror.Absent:
 		return fmt.Errorf("view %s: %w", p.View, ErrNoView)
 	}
-	return fmt.Errorf("view %s: %w: `publish view set` makes it again", p.View, reindex.ErrUnreadable)
+	return fmt.Errorf("view %s: %w: `publish view set` makes it again", p.View, why)
 }
 
 // planFrom decides what becomes of a view that is to be another one.
@@ -174,14 +175,12 @@ func (p *Plan) planFrom(ctx context.Context, s mirror.Store, from string) error 
 func readable(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildcache.Indices, error) {
 	p, x, err := reindex.Current(ctx, f, s)
 	switch {
-	case err != nil:
-		return nil, err
-	case p.Version == mirror.Absent:
+	case errors.Is(err, reindex.ErrUnreadable):
+		return nil, fmt.Errorf("view %s: %w", f.ViewName(), err)
+	case err == nil && p.Version == mirror.Absent:
 		return nil, fmt.Errorf("view %s: %w", f.ViewName(), ErrNoView)
-	case x == nil:
-		return nil, fmt.Errorf("view %s: %w", f.ViewName(), reindex.ErrUnreadable)
 	}
-	return x, nil
+	return x, err
 }
 
 // compare says what a view gets and what it loses.
@@ -228,11 +227,14 @@ func (p *Plan) want(ctx context.Context, s mirror.Store, want closure.Want) erro
 		return nil
 	}
 	pointer, all, err := reindex.Current(ctx, whole, s)
+	if err == nil && all == nil {
+		err = reindex.ErrUnreadable
+	}
+	if errors.Is(err, reindex.ErrUnreadable) {
+		return fmt.Errorf("%s: %w: `publish index` makes it again", whole.IndexNames()[0], err)
+	}
 	if err != nil {
 		return err
-	}
-	if all == nil {
-		return fmt.Errorf("%s: %w: `publish index` makes it again", whole.IndexNames()[0], reindex.ErrUnreadable)
 	}
 	c := closure.Of(all)
 	hashes, unlisted, err := selected(c, want)
@@ -332,6 +334,9 @@ func (p *Plan) known(ctx context.Context, s mirror.Store, now *buildcache.Indice
 	view := closure.Of(now)
 	offered := sync.OnceValues(func() (*closure.Catalogue, error) { // by the mirror; nil: that is not known
 		_, all, err := reindex.Current(ctx, whole, s)
+		if errors.Is(err, reindex.ErrUnreadable) {
+			return nil, nil
+		}
 		if err != nil || all == nil {
 			return nil, err
 		}
@@ -398,7 +403,7 @@ func (p *Plan) needless(now *buildcache.Indices) error {
 
 // make returns the view that is to be, given the one that there is.
 func (p *Plan) make(_ context.Context, was *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
-	if err := p.readable(was, now); err != nil {
+	if err := p.readable(was, now, reindex.ErrUnreadable); err != nil {
 		return nil, err
 	}
 	x := buildcache.NewIndices(p.layout.Generations())
@@ -444,7 +449,7 @@ func (p *Plan) next(ctx context.Context, s mirror.Store, was *buildcache.Pointer
 	if p.from == nil {
 		return p.make(ctx, was, now)
 	}
-	if err := p.readable(was, now); err != nil {
+	if err := p.readable(was, now, reindex.ErrUnreadable); err != nil {
 		return nil, err
 	}
 	return readable(ctx, p.from, s)

@@ -211,7 +211,7 @@ func TestDoctor(t *testing.T) {
 		{faultproxy.Denied, func(r faultproxy.Request) bool { return r.Mutating() }, []string{"conditional writes", "fix: allow s3:PutObject"}},
 		{faultproxy.Denied, func(r faultproxy.Request) bool { return r.Operation == "ListObjectsV2" }, []string{"the right to list", "fix: allow s3:ListBucket"}},
 		{faultproxy.Expired, func(faultproxy.Request) bool { return true }, []string{"credentials", "fix: set AWS_PROFILE"}},
-		{faultproxy.NoBucket, func(faultproxy.Request) bool { return true }, []string{"no such bucket", "fix: create the bucket first"}},
+		{faultproxy.NoBucket, func(faultproxy.Request) bool { return true }, []string{"no such bucket", "fix: correct DESTINATION, or create the bucket first"}},
 	} {
 		p.Inject(func(r faultproxy.Request) faultproxy.Fault {
 			if row.when(r) {

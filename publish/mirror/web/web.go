@@ -273,6 +273,8 @@ func (m *Mirror) unanswered(ctx context.Context, err error) error {
 		return untrusted
 	}
 	switch {
+	case mirror.SpeaksHTTP(err):
+		return fmt.Errorf("this server speaks http: want http://%s", m.base.Host)
 	case errors.Is(err, errRedirects), errors.Is(err, errDowngrade), errors.Is(err, errElsewhere), errors.Is(err, errPrivate):
 		return err
 	case context.Cause(ctx) == errSilent:

@@ -6,10 +6,12 @@ import (
 	"log/slog"
 	"os"
 
+	"golang.org/x/term"
+
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/signals"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
-	"golang.org/x/term"
 )
 
 // An Env is everything that the program gets from outside.
@@ -27,7 +29,7 @@ type Env struct {
 	Raw     Streams
 	Results *Results
 
-	Signals *Signals // nil: signals are not caught
+	Signals *signals.Caught // nil: signals are not caught
 
 	Output Output  // how much is shown
 	Shared *Output // the same, of commands that leave it to their environment; nil: all

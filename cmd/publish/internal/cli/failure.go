@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
@@ -43,6 +44,9 @@ func Fail(code int, err error) error {
 	}
 	return &failure{code, err}
 }
+
+// FailedAt says that an error is about a place beside the destination, in its message and its hints. It returns nil for nil.
+func FailedAt(p field.Place, err error) error { return p.Failed(err, namedFlag) }
 
 // ErrNoTempDir: there is no place for the socket and the queue of publish exec.
 var ErrNoTempDir = errors.New("no directory for temporary files")
@@ -83,6 +87,9 @@ func Hints(err error) []string { return HintsIn(err, CommandLine) }
 func HintsIn(err error, w Words) []string {
 	if err == nil {
 		return nil
+	}
+	if at, ok := errors.AsType[*field.PlaceError](err); ok {
+		w = w.at(at.Place)
 	}
 	for _, general := range []bool{false, true} {
 		for _, r := range failures {
@@ -136,6 +143,7 @@ func Repeat(err error) Repeating {
 type Words struct {
 	Setting             func(name string) string // a setting, by the name of its flag without hyphens
 	Source, Destination string
+	Server              string // the setting with the address of what is read; empty: it is not known
 	Help                string // where all settings are explained
 	NoCredentials       string // what to do without credentials that are accepted
 	Unresolved          string // what to do when an index cannot be replaced
@@ -150,6 +158,16 @@ var CommandLine = Words{
 	Help:          "`publish --help`, and that of each command, says what there is",
 	NoCredentials: "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in again; what is complete stays, the next run goes on from there",
 	Unresolved:    "run `publish index DESTINATION` when fewer publishers are at work",
+}
+
+// at are the words for a place that is no destination.
+func (w Words) at(p field.Place) Words {
+	w.Setting = p.Calls(w.Setting)
+	w.Destination, w.Server = p.Name, w.Setting("endpoint-url")
+	if profile, ok := p.Settings["profile"]; ok {
+		w.NoCredentials = "give " + profile + ", or " + w.NoCredentials
+	}
+	return w
 }
 
 var placeholder = regexp.MustCompile(`\{[a-z-]+\}`)

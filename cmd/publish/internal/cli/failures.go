@@ -223,6 +223,13 @@ var failures = []row{
 		hint("publish when nothing writes to {source} any more; what is complete stays"),
 	is(0, mirror.ErrExist).then(Suspect).
 		hint("an object that never changes has other content than it should: run `publish verify --deep DESTINATION`"),
+	as(ExitSource, func(err *elsewhere.DamagedError, _ Words) string {
+		if version, ok := errors.AsType[*index.VersionError](err); ok && version.Newer() {
+			return "update this program: it does not know this version of the index"
+		}
+		return damage
+	}).then(Lasting),
+	is(0, reindex.ErrUnreadable).hint(damage),
 	as(ExitIndex, func(err *index.VersionError, _ Words) string {
 		if err.Newer() {
 			return "update this program: it will not replace an index that it cannot read"
@@ -238,7 +245,7 @@ var failures = []row{
 	// Where the destination is, and whether it answers as it should.
 	as(0, func(err *mirror.RegionError, _ Words) string { return "give {region} " + shell.Quote(err.Region) }).then(Lasting),
 	is(0, mirror.ErrNoBucket).then(Lasting).
-		hint("create the bucket first, or correct {destination}"),
+		hint("correct {destination}, or create the bucket first"),
 	as[*mirror.CertificateError](0, nil).
 		hint("the error names the settings; they hold for everything that is asked: S3, STS, CloudFront, {public-url} and `publish verify https://`"),
 	as[*mirror.ConditionError](0, nil).
@@ -258,14 +265,15 @@ var failures = []row{
 	as(0, func(err *mirror.SchemeError, _ Words) string { return "give {endpoint-url} http://" + err.Host }),
 	is(0, syscall.ENETUNREACH, syscall.EHOSTUNREACH).
 		hint("this machine has no way there: see that it is connected, or set HTTPS_PROXY where only a proxy is; then run again: what is complete stays, the rest resumes"),
-	as(0, func(err *net.DNSError, _ Words) string {
+	as(0, func(err *net.DNSError, w Words) string {
 		if strings.Contains(err.Err, syscall.ENETUNREACH.Error()) {
 			return "this machine has no network: connect it, or set HTTPS_PROXY where only a proxy is; then run again: what is complete stays, the rest resumes"
 		}
-		return fmt.Sprintf("no address is known for %s: correct its name, or see that this machine reaches its name server; then run again", err.Name)
+		return fmt.Sprintf("no address is known for %s: correct its name%s, or see that this machine reaches its name server; then run again", err.Name, w.given())
 	}),
-	is(0, syscall.ECONNREFUSED).
-		hint("nothing listens there: see that the server runs and that its address and port are right, then run again: what is complete stays, the rest resumes"),
+	words(0, syscall.ECONNREFUSED, func(w Words) string {
+		return "nothing listens there: see that the server runs and that its address and port" + w.given() + " are right, then run again: what is complete stays, the rest resumes"
+	}),
 
 	// The machine.
 	is(0, mirror.ErrFull, syscall.ENOSPC).
@@ -282,8 +290,18 @@ var failures = []row{
 		hint(tooLarge),
 	when(notUnderstood, 0).then(Suspect),
 	when(unreached, 0).
-		ending("see that the destination can be reached, then run again: what is complete stays, the rest resumes"),
+		ending("see that {destination} can be reached, then run again: what is complete stays, the rest resumes"),
 }
+
+// given says where the address of a server was given, if that is known.
+func (w Words) given() string {
+	if w.Server == "" {
+		return ""
+	}
+	return " in " + w.Server
+}
+
+const damage = "`publish verify`, where the mirror can be written, says what is damaged and what mends it"
 
 // none is the hint of a row without one.
 func none[E error](E, Words) []string { return nil }

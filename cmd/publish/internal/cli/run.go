@@ -6,8 +6,10 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"syscall"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/signals"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 )
 
@@ -45,7 +47,7 @@ func Run(ctx context.Context, env Env, do func(context.Context, Env) error) int 
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	env.Signals = CatchSignals(cancel, os.Exit)
+	env.Signals = signals.Catch(func(got syscall.Signal) { cancel(SignalError{got}) }, func(got syscall.Signal) { os.Exit(ExitSignal + int(got)) })
 	defer env.Signals.Stop()
 	out := NewResults(env.Stdout)
 	env = env.Escaped(out).TakeSecrets()

@@ -1,27 +1,27 @@
-package cli
+// Package signals lets signals end a program in order.
+package signals
 
 import (
-	"context"
 	"os"
 	"os/signal"
 	"sync/atomic"
 	"syscall"
 )
 
-// Signals are those that end the program: SIGINT, SIGTERM, and SIGHUP unless it is ignored, as under
+// Caught are the signals that end a program: SIGINT, SIGTERM, and SIGHUP unless it is ignored, as under
 // nohup. A command that reloads its configuration on SIGHUP takes that one over.
-type Signals struct {
+type Caught struct {
 	all      chan os.Signal
 	done     chan struct{}
 	reloads  atomic.Bool
 	pipes    chan os.Signal
-	forceful func(code int)
+	forceful func(syscall.Signal)
 }
 
-// CatchSignals lets the first signal end a context, with an errSignal as its cause. The second one ends the
-// process. A terminal that is closed may send SIGHUP twice, so that does not count as a second one.
-func CatchSignals(cancel context.CancelCauseFunc, exit func(code int)) *Signals {
-	s := &Signals{all: make(chan os.Signal, 4), done: make(chan struct{}), pipes: make(chan os.Signal, 1), forceful: exit}
+// Catch calls cancel with the first signal and exit with the second, which ends the process. A terminal that is closed may send
+// SIGHUP twice, so that does not count as a second one.
+func Catch(cancel, exit func(syscall.Signal)) *Caught {
+	s := &Caught{all: make(chan os.Signal, 4), done: make(chan struct{}), pipes: make(chan os.Signal, 1), forceful: exit}
 	// A closed pipe is an error of the write, like a full disk, and does not end the program half-way.
 	signal.Notify(s.pipes, syscall.SIGPIPE)
 	signal.Notify(s.all, os.Interrupt, syscall.SIGTERM)
@@ -32,7 +32,7 @@ func CatchSignals(cancel context.CancelCauseFunc, exit func(code int)) *Signals 
 	return s
 }
 
-func (s *Signals) watch(cancel context.CancelCauseFunc) {
+func (s *Caught) watch(cancel func(syscall.Signal)) {
 	stopped := false
 	for {
 		var got syscall.Signal
@@ -45,16 +45,16 @@ func (s *Signals) watch(cancel context.CancelCauseFunc) {
 		switch {
 		case got == syscall.SIGHUP && (stopped || s.reloads.Load()):
 		case stopped:
-			s.forceful(ExitSignal + int(got))
+			s.forceful(got)
 		default:
 			stopped = true
-			cancel(SignalError{got})
+			cancel(got)
 		}
 	}
 }
 
 // Stop lets signals do again what they do by default.
-func (s *Signals) Stop() {
+func (s *Caught) Stop() {
 	signal.Stop(s.all)
 	signal.Stop(s.pipes)
 	close(s.done)
@@ -62,7 +62,7 @@ func (s *Signals) Stop() {
 
 // Hangups makes SIGHUP reload the configuration from now on. One that comes before the caller
 // reads from the channel waits there.
-func (s *Signals) Hangups() (hangups <-chan os.Signal, leave func()) {
+func (s *Caught) Hangups() (hangups <-chan os.Signal, leave func()) {
 	c := make(chan os.Signal, 1)
 	if s != nil {
 		s.reloads.Store(true)

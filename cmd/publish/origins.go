@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/elsewhere"
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/source"
+	"github.com/vantagecompute/slurm-factory-publish/publish/target"
+	"github.com/vantagecompute/slurm-factory-publish/publish/transfer"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+)
+
+// A selecting says what of which mirrors is meant.
+type selecting struct {
+	others []string // mirrors besides the first
+	view   string   // of them, that must offer it
+	builds bool
+}
+
+func (s *selecting) register(fs *pflag.FlagSet, verb string) {
+	fs.StringArrayVar(&s.others, "from", nil, "take what FROM does not offer from the mirror at this `URL`; repeatable")
+	fs.StringVar(&s.view, "view", "", verb+" only what the view `NAME` of FROM offers")
+	fs.BoolVar(&s.builds, "with-build-deps", false, verb+" what packages were built with too, as far as FROM offers it")
+}
+
+// check refuses what cannot be the name of a view.
+func (s *selecting) check() error {
+	if s.view == "" {
+		return nil
+	}
+	return field.Wrap("view", layout.CheckView(s.view))
+}
+
+// open opens the mirrors: how the first is reached is how the others are, but for the region. flags are those of settings that have others
+// than usual.
+func (s *selecting) open(ctx context.Context, env cli.Env, from string, c target.Config, flags map[string]string) (*origins, error) {
+	all := new(origins)
+	for i, where := range append([]string{from}, s.others...) {
+		o := field.Place{Name: "FROM", Settings: flags}
+		if i > 0 {
+			o.Name = "--from " + redact.URL(where)
+			c.S3.Region = ""
+		}
+		if strings.HasPrefix(where, "http") {
+			o.Settings = map[string]string{"endpoint-url": o.Name}
+		}
+		if err := c.Validate(); err != nil {
+			return nil, errors.Join(cli.Fail(cli.ExitUsage, cli.FailedAt(o, err)), all.close())
+		}
+		at, done, err := cli.OpenReaders(ctx, env, where, c)
+		if err != nil {
+			return nil, errors.Join(cli.FailedAt(o, err), all.close())
+		}
+		all.add(at(""), o, done)
+	}
+	return all, nil
+}
+
+// origins are the mirrors that are read, as they were opened.
+type origins struct {
+	readers []mirror.Reader
+	named   []field.Place
+	done    []func() error
+}
+
+func (o *origins) add(r mirror.Reader, named field.Place, done func() error) {
+	o.readers, o.named, o.done = append(o.readers, r), append(o.named, named), append(o.done, done)
+}
+
+func (o *origins) close() error {
+	var errs []error
+	for _, done := range o.done {
+		errs = append(errs, done())
+	}
+	return errors.Join(errs...)
+}
+
+// blamed says of an error about one of the mirrors which it is.
+func (o *origins) blamed(err error) error {
+	if failed, ok := errors.AsType[*transfer.ReadError](err); ok {
+		if i := slices.Index(o.readers, failed.From); i >= 0 {
+			return cli.FailedAt(o.named[i], err)
+		}
+	}
+	return err
+}
+
+// source opens what is meant of the mirrors. That there is no such view is wrong usage.
+func (o *origins) source(ctx context.Context, to mirror.Store, want elsewhere.Closure) (*source.Source, error) {
+	src, err := elsewhere.Open(ctx, o.readers, to, want)
+	switch {
+	case errors.Is(err, elsewhere.ErrNoView):
+		return nil, cli.Fail(cli.ExitUsage, cli.FailedAt(o.named[0], fmt.Errorf("%w: `publish view list` lists those that there are", err)))
+	case errors.Is(err, elsewhere.ErrNoIndex):
+		return nil, cli.FailedAt(o.named[0], err)
+	}
+	return src, err
+}
