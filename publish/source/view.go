@@ -39,7 +39,7 @@ func ViewOf(l buildcache.Layout, name string, x *buildcache.Indices) View {
 
 // readViews reads the views of a mirror. One that cannot be read is reported and left out.
 func (src *Source) readViews(ctx context.Context, m *Mirror) error {
-	return src.root.Walk(ctx, m.tree.rel(strings.TrimSuffix(layout.V3Indices, "/")), func(full string, d fs.DirEntry, err error) error {
+	return src.root.Walk(ctx, m.tree.rel(strings.TrimSuffix(m.Layout.Pointers(), "/")), func(full string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
