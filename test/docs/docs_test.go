@@ -287,7 +287,7 @@ func TestExitCodes(t *testing.T) {
 func exitConstants(t *testing.T) map[string]int64 {
 	t.Helper()
 	set := token.NewFileSet()
-	f, err := parser.ParseFile(set, filepath.Join(root, "cmd/publish/internal/cli/failure.go"), nil, 0)
+	f, err := parser.ParseFile(set, filepath.Join(root, "cmd/publish/internal/cli/exits.go"), nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,31 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
+// Exit codes are an interface: see docs/exit-codes.md.
+const (
+	ExitDone         = 0 // published, unchanged, or a dry run
+	ExitInternal     = 1
+	ExitUsage        = 2
+	ExitCredentials  = 3 // there are none, or they are not accepted
+	ExitSource       = 4 // the source is invalid, or something in it is
+	ExitUpload       = 5
+	ExitIndex        = 6 // an index could not be replaced
+	ExitInvalidation = 7 // published, but caches may serve the old index
+	ExitVerification = 8 // damage found, or published and not seen through the public URL
+	ExitCatalog      = 9 // published, but the page of the cache shows what was there before
+	ExitTimeout      = 124
+	ExitSignal       = 128 // and the number of the signal
+)
+
+// classes name the exit codes for programs: outputs of the action, answers and metrics of the daemon.
+var classes = map[int]string{
+	ExitInternal: "internal", ExitUsage: "config", ExitCredentials: "auth", ExitSource: "source", ExitUpload: "upload",
+	ExitIndex: "index", ExitInvalidation: "invalidation", ExitVerification: "verify", ExitCatalog: "catalog", ExitTimeout: "timeout",
+}
+
+// ClassOf returns the class of failure of an exit code; empty for success, and for what a signal has stopped.
+func ClassOf(code int) string { return classes[code] }
+
 // An Exit is a row of the table of exit codes, which docs/exit-codes.md shows in the same words.
 type Exit struct {
 	Code                  int

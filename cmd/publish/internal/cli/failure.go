@@ -9,22 +9,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// Exit codes are an interface: see docs/exit-codes.md.
-const (
-	ExitDone         = 0 // published, unchanged, or a dry run
-	ExitInternal     = 1
-	ExitUsage        = 2
-	ExitCredentials  = 3 // there are none, or they are not accepted
-	ExitSource       = 4 // the source is invalid, or something in it is
-	ExitUpload       = 5
-	ExitIndex        = 6 // an index could not be replaced
-	ExitInvalidation = 7 // published, but caches may serve the old index
-	ExitVerification = 8 // damage found, or published and not seen through the public URL
-	ExitCatalog      = 9 // published, but the page of the cache shows what was there before
-	ExitTimeout      = 124
-	ExitSignal       = 128 // and the number of the signal
-)
-
 // A failure is an error of a kind that has an exit code of its own.
 type failure struct {
 	code int
@@ -53,15 +37,6 @@ var ErrNoTempDir = errors.New("no directory for temporary files")
 
 // ErrReported: what went wrong has been printed as a result.
 var ErrReported = errors.New("reported")
-
-// classes name the exit codes for programs: outputs of the action, answers and metrics of the daemon.
-var classes = map[int]string{
-	ExitInternal: "internal", ExitUsage: "config", ExitCredentials: "auth", ExitSource: "source", ExitUpload: "upload",
-	ExitIndex: "index", ExitInvalidation: "invalidation", ExitVerification: "verify", ExitCatalog: "catalog", ExitTimeout: "timeout",
-}
-
-// ClassOf returns the class of failure of an exit code; empty for success, and for what a signal has stopped.
-func ClassOf(code int) string { return classes[code] }
 
 // ExitCode returns the exit code of an error: that of the first row of the table that covers it and has one.
 func ExitCode(err error) int {
