@@ -1,11 +1,13 @@
 package source
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -35,30 +37,45 @@ type Selection struct {
 	Files []string
 }
 
-// Validate reports the first pattern that cannot be understood.
+// Validate returns all that is wrong with a selection, as errors of package field.
 func (s Selection) Validate() error {
-	for _, p := range append(append([]string{}, s.Include...), s.Exclude...) {
-		name, version, _ := strings.Cut(p, "@")
-		if strings.HasPrefix(p, "/") || strings.HasPrefix(p, "@") {
-			name, version = p[1:], ""
-		}
-		if strings.HasPrefix(p, "-") {
-			return fmt.Errorf("pattern %q: this is a flag, and the one before it lacks its value", p)
-		}
-		if name == "" || !strings.HasPrefix(p, "@") && (!valid(name) || !valid(version)) {
-			return fmt.Errorf("pattern %q: want name, name@version, /hash or @spack.lock", p)
+	var wrong []error
+	each := func(setting string, patterns []string, check func(string) error) {
+		for _, p := range patterns {
+			wrong = append(wrong, field.Wrap(setting, check(p)))
 		}
 	}
+	each("include", s.Include, checkPattern)
+	each("exclude", s.Exclude, checkPattern)
 	if _, known := buildcache.LayoutNamed(s.Layout); s.Layout != "" && !known {
-		return fmt.Errorf("layout %q: want v3 or v2", s.Layout)
+		wrong = append(wrong, field.Wrap("layout", fmt.Errorf("layout %q: want %s", s.Layout, strings.Join(buildcache.LayoutNames(), " or "))))
 	}
-	for _, p := range append(append(append([]string{}, s.OS...), s.Target...), s.Files...) {
-		if strings.HasPrefix(p, "--") {
-			return fmt.Errorf("pattern %q: this is a flag, and the one before it lacks its value", p)
-		}
-		if p == "" || !valid(p) {
-			return fmt.Errorf("pattern %q: want a name that may hold *, ? and [...]", p)
-		}
+	each("expect-os", s.OS, checkGlob)
+	each("expect-target", s.Target, checkGlob)
+	each("files", s.Files, checkGlob)
+	return errors.Join(wrong...)
+}
+
+func checkPattern(p string) error {
+	name, version, _ := strings.Cut(p, "@")
+	if strings.HasPrefix(p, "/") || strings.HasPrefix(p, "@") {
+		name, version = p[1:], ""
+	}
+	if strings.HasPrefix(p, "-") {
+		return fmt.Errorf("pattern %q: this is a flag, and the one before it lacks its value", p)
+	}
+	if name == "" || !strings.HasPrefix(p, "@") && (!valid(name) || !valid(version)) {
+		return fmt.Errorf("pattern %q: want name, name@version, /hash or @spack.lock", p)
+	}
+	return nil
+}
+
+func checkGlob(p string) error {
+	if strings.HasPrefix(p, "--") {
+		return fmt.Errorf("pattern %q: this is a flag, and the one before it lacks its value", p)
+	}
+	if p == "" || !valid(p) {
+		return fmt.Errorf("pattern %q: want a name that may hold *, ? and [...]", p)
 	}
 	return nil
 }

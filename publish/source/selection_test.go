@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
@@ -62,26 +63,33 @@ func TestSelectionPicks(t *testing.T) {
 
 func TestSelectionValidates(t *testing.T) {
 	for _, row := range []struct {
-		sel source.Selection
-		ok  bool
+		sel   source.Selection
+		wrong []string // the settings
 	}{
-		{source.Selection{}, true},
-		{source.Selection{Include: []string{"slurm", "slurm@25.*", "/hyibvwk", "[ab]?*"}, Exclude: []string{"*"}, OS: []string{"ubuntu*"}, Target: []string{"x86_64*"}, Files: []string{"dist/*.tar.gz"}}, true},
-		{source.Selection{Include: []string{""}}, false},
-		{source.Selection{Include: []string{"@spack.lock", "@dir/[a.lock"}}, true},
-		{source.Selection{Include: []string{"@"}}, false},
-		{source.Selection{Include: []string{"/"}}, false},
-		{source.Selection{Exclude: []string{"[a"}}, false},
-		{source.Selection{Exclude: []string{"slurm@[a"}}, false},
-		{source.Selection{OS: []string{"[a"}}, false},
-		{source.Selection{OS: []string{""}}, false},
-		{source.Selection{Target: []string{"[a"}}, false},
-		{source.Selection{Files: []string{"[a"}}, false},
-		{source.Selection{Exclude: []string{"--dry-run"}}, false},
-		{source.Selection{Files: []string{"--dry-run"}}, false},
+		{source.Selection{}, nil},
+		{source.Selection{Include: []string{"slurm", "slurm@25.*", "/hyibvwk", "[ab]?*"}, Exclude: []string{"*"}, OS: []string{"ubuntu*"}, Target: []string{"x86_64*"}, Files: []string{"dist/*.tar.gz"}}, nil},
+		{source.Selection{Include: []string{""}}, []string{"include"}},
+		{source.Selection{Include: []string{"@spack.lock", "@dir/[a.lock"}}, nil},
+		{source.Selection{Include: []string{"@"}}, []string{"include"}},
+		{source.Selection{Include: []string{"/"}}, []string{"include"}},
+		{source.Selection{Exclude: []string{"[a"}}, []string{"exclude"}},
+		{source.Selection{Exclude: []string{"slurm@[a"}}, []string{"exclude"}},
+		{source.Selection{OS: []string{"[a"}}, []string{"expect-os"}},
+		{source.Selection{OS: []string{""}}, []string{"expect-os"}},
+		{source.Selection{Target: []string{"[a"}}, []string{"expect-target"}},
+		{source.Selection{Files: []string{"[a"}}, []string{"files"}},
+		{source.Selection{Exclude: []string{"--dry-run"}}, []string{"exclude"}},
+		{source.Selection{Files: []string{"--dry-run"}}, []string{"files"}},
+		{source.Selection{Layout: "v9"}, []string{"layout"}},
+		{source.Selection{Include: []string{"/", "@"}, Layout: "v9", Target: []string{"["}}, []string{"include", "include", "layout", "expect-target"}},
 	} {
-		if err := row.sel.Validate(); (err == nil) != row.ok {
-			t.Errorf("%+v: %v", row.sel, err)
+		var wrong []string
+		err := row.sel.Validate()
+		for _, one := range field.Each(err) {
+			wrong = append(wrong, field.Name(one))
+		}
+		if !slices.Equal(wrong, row.wrong) {
+			t.Errorf("%+v: %v of %q, want %q", row.sel, err, wrong, row.wrong)
 		}
 	}
 }

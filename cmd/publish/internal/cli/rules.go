@@ -56,17 +56,7 @@ func (r Rules) Options() (publish.Options, error) {
 	if !OneOf(o.IfExists, publish.Skip, publish.Overwrite, publish.Refuse) {
 		errs = append(errs, field.Refuse("if-exists", r.IfExists, "want skip, overwrite, overwrite-signed or error"))
 	}
-	errs = append(errs, r.views(&o))
-	s := r.Selection
-	for _, part := range []struct {
-		name string
-		of   source.Selection
-	}{
-		{"include", source.Selection{Include: s.Include}}, {"exclude", source.Selection{Exclude: s.Exclude}}, {"layout", source.Selection{Layout: s.Layout}},
-		{"expect-os", source.Selection{OS: s.OS}}, {"expect-target", source.Selection{Target: s.Target}}, {"files", source.Selection{Files: s.Files}},
-	} {
-		errs = append(errs, field.Wrap(part.name, part.of.Validate()))
-	}
+	errs = append(errs, r.views(&o), r.Selection.Validate())
 	if errors.Join(errs...) == nil {
 		errs = append(errs, o.Selection.ReadLocks(userfile.Read))
 	}
