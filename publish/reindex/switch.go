@@ -120,12 +120,12 @@ func named(entries map[spec.Hash]index.Entry) []string {
 
 // NameOf is how a record names a package of an index.
 func NameOf(e index.Entry) string {
-	version := ""
-	for _, format := range []int{spec.Format4, spec.Format5, spec.Format6} {
-		if n, err := spec.ParseNode(e.Node, format); err == nil {
-			version = n.Version
-			break
+	for _, l := range buildcache.Layouts() {
+		for _, g := range l.Generations() {
+			if n, err := spec.ParseNode(e.Node, g.Specs); err == nil {
+				return history.PackageName(e.Name, n.Version, e.Hash)
+			}
 		}
 	}
-	return history.PackageName(e.Name, version, e.Hash)
+	return history.PackageName(e.Name, "", e.Hash)
 }
