@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/elsewhere"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
@@ -91,14 +92,15 @@ func (e *exporting) run(cmd *cobra.Command, args []string, env cli.Env) error {
 }
 
 func (e *exporting) export(ctx context.Context, from, file string, want elsewhere.Closure, o publish.Options, report *task.Report, env cli.Env) (err error) {
-	screen := task.NewScreen(env)
-	screen.Introduce(from, file)
 	at, err := e.open(ctx, env, from, e.from, nil)
 	if err != nil {
 		return err
 	}
 	defer at.close()
 	defer func() { err = at.blamed(err) }()
+	screen := task.NewScreen(env)
+	screen.Introduce(from, file, at.endpoint)
+	report.SourceEndpoint = redact.URL(at.endpoint)
 	if want.Held, err = e.held(ctx); err != nil {
 		return err
 	}

@@ -144,11 +144,15 @@ func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []strin
 		return err
 	}
 	defer at.close()
+	if o.Promotion != nil {
+		o.Promotion.Endpoint = redact.URL(at.endpoint)
+	}
 	want.Needed = c.needed
 	env.Output = c.output
 	screen := task.NewScreen(env)
-	screen.Introduce(from, to)
+	screen.Introduce(from, to, at.endpoint)
 	report := task.NewReport(env, from, to, c.dryRun, nil)
+	report.SourceEndpoint = redact.URL(at.endpoint)
 	j := &task.Publish{
 		Destination: to, Target: c.target, Options: o, DryRun: c.dryRun, Catalog: c.catalog,
 		From: func(ctx context.Context, to mirror.Store) (*source.Source, error) {

@@ -62,7 +62,11 @@ func (s *selecting) open(ctx context.Context, env cli.Env, from string, c target
 		if err != nil {
 			return nil, errors.Join(cli.FailedAt(o, err), all.close())
 		}
-		all.add(at(""), o, done)
+		r := at("")
+		all.add(r, o, done)
+		if s, ok := r.(interface{ Endpoint() (url, region string) }); ok {
+			all.endpoint, _ = s.Endpoint()
+		}
 	}
 	return all, nil
 }
@@ -72,6 +76,8 @@ type origins struct {
 	readers []mirror.Reader
 	named   []field.Place
 	done    []func() error
+	// endpoint is the URL of the S3 service of those in a bucket, which tells buckets of one name apart; empty: Amazon's, or none.
+	endpoint string
 }
 
 func (o *origins) add(r mirror.Reader, named field.Place, done func() error) {

@@ -133,3 +133,34 @@ func TestADamagedIndexIsInvalidContent(t *testing.T) {
 		}
 	}
 }
+
+// Two S3 servers may have buckets of one name: what is copied, and the evidence of a promotion, say which one it was.
+func TestTheEndpointOfFROMIsSaid(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	staging, production := s3test.New(s3test.Options{}), s3test.New(s3test.Options{})
+	defer staging.Close()
+	defer production.Close()
+	must := func(args ...string) (stdout, stderr string) {
+		t.Helper()
+		code, stdout, stderr := execute(t, nil, args...)
+		if code != cli.ExitDone {
+			t.Fatalf("%v: exit %d: %s", args, code, stderr)
+		}
+		return stdout, stderr
+	}
+	must("--endpoint-url", staging.URL, "--include", "zlib,gcc-runtime", spack(t, "v3-signed"), "s3://bucket")
+	report, said := must("copy", "--json", "--require-signed", "--from-endpoint-url", staging.URL, "--endpoint-url", production.URL, "s3://bucket", "s3://bucket")
+	shown, _ := must("show", "--endpoint-url", production.URL, "s3://bucket", "zlib")
+	evidence, _ := must("show", "--json", "--endpoint-url", production.URL, "s3://bucket", "zlib")
+	for what, row := range map[string]struct{ text, want string }{
+		"the header":   {said, "s3://bucket at " + staging.URL + " -> s3://bucket\n"},
+		"the report":   {report, `"source_endpoint": "` + staging.URL + `"`},
+		"show":         {shown, "from s3://bucket at " + staging.URL},
+		"show, a JSON": {evidence, `"from_endpoint": "` + staging.URL + `"`},
+	} {
+		if !strings.Contains(row.text, row.want) {
+			t.Errorf("%s: want %q: %s", what, row.want, row.text)
+		}
+	}
+}

@@ -263,7 +263,7 @@ func runPublish(cmd *cobra.Command, args []string, p *publishing, env cli.Env) e
 // introduce says what is published where, as it was understood.
 func introduce(j *task.Publish) {
 	if screen, ok := j.Observer.(*task.Screen); ok {
-		screen.Introduce(j.Source, j.Destination)
+		screen.Introduce(j.Source, j.Destination, "")
 	}
 }
 

@@ -57,7 +57,7 @@ func (p *publishing) runRouted(ctx context.Context, first *task.Publish, env cli
 	env.Output = p.output
 	second.Report = task.NewReport(env, first.Source, p.route, p.dryRun, nil)
 	screen := task.NewScreen(env)
-	screen.Introduce(first.Source, p.route)
+	screen.Introduce(first.Source, p.route, "")
 	second.Observer, second.Identified = screen, screen.Identified
 	secondErr := second.Run(ctx)
 	second.Report.Finish(secondErr)

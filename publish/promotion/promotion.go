@@ -33,7 +33,8 @@ const Dir = ".promotions/"
 
 // Terms say under which rules packages are copied, and on whose behalf.
 type Terms struct {
-	From     []string  `json:"from"` // mirrors, in the order in which they were asked
+	From     []string  `json:"from"`                    // mirrors, in the order in which they were asked
+	Endpoint string    `json:"from_endpoint,omitempty"` // URL of the S3 service that these are in; empty: Amazon's, or none
 	To       string    `json:"to"`
 	Rules    Rules     `json:"rules"`
 	Identity *Identity `json:"identity,omitempty"` // what requests to the destination were made as

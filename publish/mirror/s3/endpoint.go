@@ -8,5 +8,8 @@ func (b *Bucket) Endpoint() (url, region string) {
 	return aws.ToString(o.BaseEndpoint), o.Region
 }
 
+// Endpoint is that of its bucket.
+func (m *Mirror) Endpoint() (url, region string) { return m.bucket.Endpoint() }
+
 // Foreign reports whether the service is not Amazon's.
 func (b *Bucket) Foreign() bool { return b.foreign }

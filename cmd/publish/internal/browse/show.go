@@ -206,7 +206,11 @@ func (d *detail) print(env cli.Env, s shownMirror) error {
 		row("sha256", "%s", d.Digest)
 	}
 	if p := d.Promotion; p != nil {
-		row("promoted", "%s, from %s%s", p.Time.UTC().Format(time.RFC3339), strings.Join(p.From, ", "), by(p.By))
+		at := ""
+		if p.Endpoint != "" {
+			at = " at " + p.Endpoint
+		}
+		row("promoted", "%s, from %s%s%s", p.Time.UTC().Format(time.RFC3339), strings.Join(p.From, ", "), at, by(p.By))
 		row("", "rules: %s", p.Rules)
 		if p.Run != "" {
 			row("", "%s", p.Run)

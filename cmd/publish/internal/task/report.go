@@ -27,25 +27,27 @@ import (
 
 // A Report is what a publish tells: the plan, and what came of it.
 type Report struct {
-	Version     int                  `json:"version"`
-	Program     string               `json:"program"`
-	Result      string               `json:"result"` // published, unchanged, dry-run, failed or cancelled
-	ExitCode    int                  `json:"exit_code"`
-	Error       string               `json:"error,omitempty"`
-	Source      string               `json:"source"`
-	Destination string               `json:"destination"`
-	Identity    *target.Identity     `json:"identity,omitempty"` // what requests to S3 were made as
-	Settings    []cli.Setting        `json:"settings"`
-	SigningKey  string               `json:"signing_key,omitempty"` // fingerprint of the key that signs
-	Mirrors     []MirrorReport       `json:"mirrors"`
-	Files       []fileReport         `json:"files"`
-	Findings    []buildcache.Finding `json:"findings"`
-	Estimate    price.Cost           `json:"estimate"`
-	Stored      *Stored              `json:"stored,omitempty"`
-	Pages       []pages.Page         `json:"pages,omitempty"` // with --catalog; in a dry run, those that would be written
-	Invalidate  *target.Invalidation `json:"invalidation,omitempty"`
-	Routed      *Report              `json:"routed,omitempty"` // what was published to another destination, because of its licence
-	Seconds     float64              `json:"seconds"`
+	Version  int    `json:"version"`
+	Program  string `json:"program"`
+	Result   string `json:"result"` // published, unchanged, dry-run, failed or cancelled
+	ExitCode int    `json:"exit_code"`
+	Error    string `json:"error,omitempty"`
+	Source   string `json:"source"`
+	// SourceEndpoint is the URL of the S3 service that Source is in; empty: Amazon's, or none.
+	SourceEndpoint string               `json:"source_endpoint,omitempty"`
+	Destination    string               `json:"destination"`
+	Identity       *target.Identity     `json:"identity,omitempty"` // what requests to S3 were made as
+	Settings       []cli.Setting        `json:"settings"`
+	SigningKey     string               `json:"signing_key,omitempty"` // fingerprint of the key that signs
+	Mirrors        []MirrorReport       `json:"mirrors"`
+	Files          []fileReport         `json:"files"`
+	Findings       []buildcache.Finding `json:"findings"`
+	Estimate       price.Cost           `json:"estimate"`
+	Stored         *Stored              `json:"stored,omitempty"`
+	Pages          []pages.Page         `json:"pages,omitempty"` // with --catalog; in a dry run, those that would be written
+	Invalidate     *target.Invalidation `json:"invalidation,omitempty"`
+	Routed         *Report              `json:"routed,omitempty"` // what was published to another destination, because of its licence
+	Seconds        float64              `json:"seconds"`
 
 	output  cli.Output
 	style   style.Style // of standard output

@@ -40,15 +40,19 @@ func NewScreen(env cli.Env) *Screen {
 	return &Screen{env: env, style: style.Of(env.Raw.Stderr, env.Lookup), steps: (terminal || env.Output.Verbose) && !env.Output.Quiet}
 }
 
-// Introduce says what is published where.
-func (s *Screen) Introduce(from, to string) {
+// Introduce says what is published where, given the endpoint of the service that from is in; empty: Amazon's, or none.
+func (s *Screen) Introduce(from, to, endpoint string) {
 	if s.env.Output.Quiet {
 		return
 	}
 	if abs, err := filepath.Abs(from); err == nil && !strings.Contains(from, "://") {
 		from = abs
 	}
-	escape.Fprintf(s.env.Stderr, "%s -> %s\n", redact.URL(from), redact.URL(target.Canonical(to)))
+	at := ""
+	if endpoint != "" {
+		at = " at " + redact.URL(endpoint)
+	}
+	escape.Fprintf(s.env.Stderr, "%s%s -> %s\n", redact.URL(from), at, redact.URL(target.Canonical(to)))
 }
 
 // Identified says what requests are made as.
