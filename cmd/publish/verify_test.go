@@ -43,3 +43,34 @@ func TestVerifyOfAFaultyStoreFindsNoDamage(t *testing.T) {
 		})
 	}
 }
+
+// What neither a mirror nor its upstream offers is mended by publishing it, as the report says, and not by another index.
+func TestTheRepairOfWhatNoUpstreamOffersMendsIt(t *testing.T) {
+	for _, fixture := range []string{"v3-signed", "v2-signed"} {
+		source, whole, less, at := spack(t, fixture), t.TempDir(), t.TempDir(), t.TempDir()
+		for _, args := range [][]string{
+			{"--include", "gcc-runtime,zlib,openssl", source, whole},
+			{"--include", "gcc-runtime", source, less},
+			{"--upstream", whole, "--include", "munge", source, at},
+		} {
+			if code, _, said := execute(t, nil, args...); code != cli.ExitDone {
+				t.Fatal(said)
+			}
+		}
+		code, stdout, _ := execute(t, nil, "verify", "--upstream", less, at)
+		if code != cli.ExitVerification || strings.Contains(stdout, "publish index") {
+			t.Errorf("%s: exit %d: %s", fixture, code, stdout)
+		}
+		_, repair, _ := strings.Cut(stdout, "to repair it:\n")
+		for line := range strings.Lines(repair) {
+			line, _, _ = strings.Cut(line, "#")
+			args := strings.Fields(strings.Replace(line, "SOURCE", source, 1))
+			if code, stdout, stderr := execute(t, nil, args[1:]...); code != cli.ExitDone {
+				t.Errorf("%s: %s: exit %d: %s%s", fixture, line, code, stdout, stderr)
+			}
+		}
+		if !strings.Contains(repair, "publish --include /") || !strings.Contains(repair, "verify --upstream ") {
+			t.Errorf("%s: %s", fixture, repair)
+		}
+	}
+}

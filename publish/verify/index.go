@@ -273,7 +273,11 @@ func (c *check) needed(file string, records map[spec.Hash]known) {
 		for _, h := range k.node.Needs() {
 			n := records[h]
 			if !n.InBuildcache && !c.Upstream[h] && (n.node == nil || !n.node.External) {
-				c.damage(file, "%s needs %s/%s, which neither this mirror nor an upstream mirror offers", k.node.ID(), n.Name, h.Short())
+				if n.node != nil { // publishing it here mends that, and no other index would
+					names, _ := c.DocumentNames(n.node, buildcache.ToolchainIn(n.Node))
+					c.mend("", names...)
+				}
+				c.verifier.damage(file, "%s needs %s/%s, which neither this mirror nor an upstream mirror offers", k.node.ID(), n.Name, h.Short())
 			}
 		}
 		next = append(next, k.node.Needs()...)

@@ -261,5 +261,8 @@ func repairs(where string, r verify.Repair, v *verifying) []string {
 	if v.deep {
 		flags += " --deep"
 	}
+	for _, u := range v.upstream {
+		flags += " --upstream " + shell.Quote(redact.URL(u))
+	}
 	return append(lines, "publish verify"+flags+" "+to)
 }
