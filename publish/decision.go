@@ -64,6 +64,7 @@ func (d *decision) decide(ctx context.Context) error {
 	if d.seen, err = buildcache.SurveyFor(ctx, d.out.format, d.out.store, d.names()); err != nil {
 		return err
 	}
+	d.plan.retired = append(d.plan.retired, same.Retirement{Layout: d.out.format, Seen: d.seen})
 	status, err := d.compare(ctx)
 	if err != nil {
 		return err

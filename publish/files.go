@@ -25,8 +25,15 @@ type FilePlan struct {
 	was     key.Issuer  // of the signature that is replaced, once it was checked; zero: there is none
 }
 
-// planFiles compares plain files with those of the destination, by their checksums.
+// planFiles compares plain files with those of the destination, by their checksums. Keys are retired in mirrors: in those of the source or, if it has
+// none, in one at the destination itself.
 func (p *Plan) planFiles(ctx context.Context, files []*source.ReleaseFile, s mirror.Store) error {
+	if len(files) > 0 && len(p.Mirrors) == 0 {
+		var err error
+		if p.retired, err = same.RetiredAt(ctx, s); err != nil {
+			return err
+		}
+	}
 	for _, f := range files {
 		if err := f.CheckSignature(p.options.Trust, p.known, p.options.Sign.Key != nil); errors.Is(err, source.ErrNotChecked) {
 			p.Findings = append(p.Findings, buildcache.Warning.In(f.Name, err.Error()))
@@ -36,12 +43,13 @@ func (p *Plan) planFiles(ctx context.Context, files []*source.ReleaseFile, s mir
 			continue
 		}
 		plan := &FilePlan{Name: f.Name, Status: Unchanged, store: s, content: f.Content}
+		var signs key.Issuer
 		var signing []buildcache.Object
 		if sign := p.options.Sign; sign.Key != nil {
 			if sign.Resign {
 				f, plan.was = f.Without(sign.Key.Public())
 			}
-			signing = f.Unsigned()
+			signs, signing = sign.Key.Public().Issuer(), f.Unsigned()
 		}
 		ofFile, wasFile, err := compareFile(ctx, s, f.Object, p.options.IfExists)
 		if err != nil {
@@ -83,6 +91,8 @@ func (p *Plan) planFiles(ctx context.Context, files []*source.ReleaseFile, s mir
 		}
 		if plan.Status == Rejected || plan.Status == Skipped {
 			plan.Writes = nil // never the signature of one file next to another
+		} else if f := p.known.PrimaryOf(f.Issuer(signs)); p.retired.Holds(f) {
+			p.Findings = append(p.Findings, buildcache.Warning.In(plan.Name, fmt.Sprintf("clients cannot check its signature: the key %s was retired: publish keys add offers it again", f)))
 		}
 		p.Files = append(p.Files, plan)
 	}
@@ -109,10 +119,18 @@ func compareFile(ctx context.Context, s mirror.Store, o buildcache.Object, mode 
 		return "", "", err
 	case equal:
 		return Unchanged, "", nil
-	case mode == Overwrite:
-		return Replaced, there.Version, nil
-	case mode == Refuse:
-		return Rejected, "", nil
 	}
-	return Skipped, "", nil
+	status, was := mode.other(there)
+	return status, was, nil
+}
+
+// other is what becomes of another file that is there.
+func (mode IfExists) other(there mirror.Info) (Status, mirror.Version) {
+	switch mode {
+	case Overwrite:
+		return Replaced, there.Version
+	case Refuse:
+		return Rejected, ""
+	}
+	return Skipped, ""
 }

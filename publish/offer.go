@@ -174,12 +174,13 @@ func (d *decision) uncheckable(ctx context.Context) error {
 	issuers := slices.SortedFunc(maps.Keys(unknown), func(a, b key.Issuer) int { return strings.Compare(a.String(), b.String()) })
 	for _, by := range issuers {
 		k, _ := d.plan.options.Trust.Signer(by)
-		if !sure || slices.ContainsFunc(found, func(p *key.Public) bool { return p.Made(by) }) || k != nil && slices.Contains(d.spoilt, k.Fingerprint()) {
+		retired := d.retired(by)
+		if !retired && (!sure || slices.ContainsFunc(found, func(p *key.Public) bool { return p.Made(by) })) || k != nil && slices.Contains(d.spoilt, k.Fingerprint()) {
 			continue
 		}
 		_, dir := d.out.format.Directories()
 		why := "is offered by neither SOURCE nor DESTINATION: add it with `publish keys add`, or give it among the trusted keys"
-		if d.retired(by) {
+		if retired {
 			why = "was retired: publish keys add offers it again"
 		} else if d.plan.options.Selection.NoKeys {
 			why = "is not in DESTINATION, and keys are not published"
@@ -192,14 +193,7 @@ func (d *decision) uncheckable(ctx context.Context) error {
 
 // retired reports whether the key that made a signature was retired, as far as its fingerprint, or a key at hand, tells.
 func (d *decision) retired(by key.Issuer) bool {
-	is := func(f key.Fingerprint) bool { return d.seen.Retired(d.out.format, f) }
-	if is(key.Fingerprint(by.String())) {
-		return true
-	}
-	if k := d.plan.options.Sign.Key; k != nil && k.Public().Made(by) {
-		return is(k.Fingerprint())
-	}
-	return slices.ContainsFunc(d.src.Keys, func(k source.Key) bool { return k.Public.Made(by) && is(k.Fingerprint) })
+	return d.seen.Retired(d.out.format, d.plan.known.PrimaryOf(by))
 }
 
 // checkable reports whether clients are known to be offered the key that made a signature.

@@ -1,9 +1,11 @@
 package publish
 
 import (
+	"context"
 	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -82,3 +84,25 @@ func (m *MirrorOutcome) Expectations() []reindex.Expectation {
 
 // Pointers are the names, below DESTINATION, that a client reads to learn of packages.
 func (m *MirrorPlan) Pointers() []string { return buildcache.Pointers(m.Path, m.format) }
+
+// smallestParts is the size from which a blob may have been sent in parts: S3 takes no smaller one.
+const smallestParts = 5 << 20
+
+// Sweep discards the unfinished uploads of blobs that the mirror holds: what a publisher
+// left behind who died after another one had been faster. It looks only if the
+// source has blobs large enough to have been sent in parts, and only after Apply, when all
+// of them are there. A publisher that is still sending such a blob finds that it is there.
+func (m *MirrorOutcome) Sweep(ctx context.Context, s mirror.Sweeper) error {
+	large := make(map[string]bool)
+	for _, p := range m.Packages {
+		for _, b := range p.Blobs {
+			if b.Size > smallestParts && p.published() {
+				large[b.Name] = true
+			}
+		}
+	}
+	if len(large) == 0 {
+		return nil
+	}
+	return mirror.DiscardUploads(ctx, s, m.format.Payload(), large)
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -22,7 +23,8 @@ type Plan struct {
 	Findings []buildcache.Finding
 
 	options Options
-	known   *key.Ring // keys that are at hand, trusted or not: that which signs, those of the source, and of the destination where they were needed
+	retired same.Retirements // of keys, in mirrors of the destination
+	known   *key.Ring        // keys that are at hand, trusted or not: that which signs, those of the source, and of the destination where they were needed
 }
 
 // A MirrorPlan is the part of a plan that is about one mirror. Its steps are taken in

@@ -169,12 +169,9 @@ func (p *Plan) compareSignature(ctx context.Context, f *FilePlan, name string, f
 		return p.judgeSignature(ctx, f, there)
 	case file != New:
 		return file, there.Version, nil
-	case p.options.IfExists == Overwrite:
-		return Replaced, there.Version, nil
-	case p.options.IfExists == Refuse:
-		return Rejected, "", nil
 	}
-	return Skipped, "", nil
+	status, was := p.options.IfExists.other(there)
+	return status, was, nil
 }
 
 // judgeSignature checks a signature that is there beside the same file, and decides whether another one takes its place.

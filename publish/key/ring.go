@@ -122,6 +122,14 @@ func (r *Ring) Public(i Issuer) (p *Public, ok bool) {
 	return nil, false
 }
 
+// PrimaryOf is the primary key of the key that a signature names, as far as the ring or the signature itself tells.
+func (r *Ring) PrimaryOf(i Issuer) Fingerprint {
+	if p, ok := r.Public(i); ok {
+		return p.Fingerprint()
+	}
+	return Fingerprint(i.String())
+}
+
 // Primary is the key of the ring with that primary key, merged of all its copies.
 func (r *Ring) Primary(f Fingerprint) (p *Public, ok bool) {
 	for _, c := range r.certificates {

@@ -243,6 +243,12 @@ func TestRetireIsRefusedWhilePackagesDepend(t *testing.T) {
 		if found := publishTo(t, m, fixture); len(publishtest.Warnings(found, "was retired")) != 1 || offers(t, m, old) {
 			t.Errorf("%s: the next publish warns of %v", fixture, found)
 		}
+		if _, err := keyring.Add(t.Context(), m, signtest.Key(t, "other").Public()); err != nil {
+			t.Fatal(err)
+		}
+		if found := publishTo(t, m, fixture); len(publishtest.Warnings(found, "was retired")) != 1 {
+			t.Errorf("%s: where another key is offered, a publish that sends nothing warns of %v", fixture, found)
+		}
 	}
 }
 
@@ -329,6 +335,47 @@ func TestAKeyThatIsRetiredInTheSourceIsNotOffered(t *testing.T) {
 		}
 		if len(publishtest.Warnings(out.Findings, "is offered by neither SOURCE nor DESTINATION")) != 1 {
 			t.Errorf("%s: %v", fixture, out.Findings)
+		}
+	}
+}
+
+// A publish of plain files that a retired key has signed, or signs, says that clients are not offered the key: beside packages, and alone.
+func TestFilesThatARetiredKeySignsAreReported(t *testing.T) {
+	for _, f := range buildcache.Layouts() {
+		k, other := signtest.Key(t, "retired"), signtest.Key(t, "other")
+		m, signed := mirrortest.NewMem(t), mirrortest.NewMem(t)
+		mark := buildcache.RetiredMark(f, k.Fingerprint(), true)
+		content, err := blob.ReadAll(mark.Content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Plant(mark.Name, content)
+		dir := publishtest.Copied(t, f.Name()+"-unsigned")
+		alone := t.TempDir()
+		for _, d := range []string{dir, alone} {
+			if err := os.WriteFile(filepath.Join(d, "a.txt"), []byte("a"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		o := publish.Options{Sign: publish.Signing{Key: k}, Selection: source.Selection{Files: []string{"a.txt"}}}
+		const want = "clients cannot check its signature: the key "
+		for what, source := range map[string]string{"beside packages": dir, "alone": alone} {
+			found := publishtest.Warnings(publishtest.MustPublish(t, m, source, o).Findings, want)
+			if len(found) != 1 || found[0].File != "a.txt" || !strings.Contains(found[0].Reason, string(k.Fingerprint())) {
+				t.Errorf("%s: %s: warned of %v", f.Name(), what, found)
+			}
+		}
+		publishtest.MustPublish(t, signed, alone, o)
+		if err := os.WriteFile(filepath.Join(alone, "a.txt.asc"), signed.Snapshot()["a.txt.asc"], 0o644); err != nil {
+			t.Fatal(err)
+		}
+		o.Sign.Key = other
+		if found := publishtest.Warnings(publishtest.MustPublish(t, m, alone, o).Findings, want); len(found) != 1 {
+			t.Errorf("%s: signed in SOURCE: warned of %v", f.Name(), found)
+		}
+		o.Sign.Resign, o.Trust.Keys, o.IfExists = true, new(key.Ring).With(k.Public()), publish.Overwrite
+		if found := publishtest.Warnings(publishtest.MustPublish(t, m, alone, o).Findings, want); len(found) != 0 {
+			t.Errorf("%s: signed again by another key: warned of %v", f.Name(), found)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
@@ -182,6 +183,32 @@ func Known(ctx context.Context, seen *buildcache.Survey, f buildcache.Layout, r 
 	}
 	known, _, err := there.Merged(public)
 	return known, err
+}
+
+// Retirements tell which keys were retired in mirrors.
+type Retirements []Retirement
+
+// A Retirement tells which keys were retired in one layout of a mirror, as far as it was listed.
+type Retirement struct {
+	Layout buildcache.Layout
+	Seen   *buildcache.Survey
+}
+
+// RetiredAt lists the keys of a mirror, if there is one.
+func RetiredAt(ctx context.Context, l mirror.Lister) (all Retirements, err error) {
+	for _, f := range buildcache.Layouts() {
+		there, err := buildcache.KeysThere(ctx, f, l)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, Retirement{f, there})
+	}
+	return all, nil
+}
+
+// Holds reports whether a key was retired in any of the mirrors.
+func (all Retirements) Holds(k key.Fingerprint) bool {
+	return slices.ContainsFunc(all, func(r Retirement) bool { return r.Seen.Retired(r.Layout, k) })
 }
 
 // KeyIndex reports whether the index of keys that is there names all of these keys. It may name more, of which those that were retired are

@@ -155,6 +155,17 @@ func (f *ReleaseFile) Unsigned() []buildcache.Object {
 // Signed reports whether the source has a signature of the file.
 func (f *ReleaseFile) Signed() bool { return f.has(".asc") }
 
+// Issuer is the key that the signature of the file says has made it or, where the source has none, the one that signs; zero: none.
+func (f *ReleaseFile) Issuer(signs key.Issuer) key.Issuer {
+	for _, o := range f.Companions {
+		if signature, err := blob.ReadAll(o.Content); err == nil && o.Name == f.Name+".asc" {
+			by, _ := key.IssuerOfDetached(signature)
+			return by
+		}
+	}
+	return signs
+}
+
 func (f *ReleaseFile) has(suffix string) bool {
 	return slices.ContainsFunc(f.Companions, func(o buildcache.Object) bool { return o.Name == f.Name+suffix })
 }
