@@ -86,13 +86,14 @@ func (d *decision) compareSigned(ctx context.Context, p *buildcache.Package, inf
 	}
 	there, err := sign.TextOf(content)
 	objection := o.Trust.Objection(content)
+	by, _ := key.IssuerOf(content)
 	resigns := key.Signed(content) && o.Sign.Resign && o.IfExists != Refuse
 	switch same := err == nil && string(there) == string(text); {
 	case same && o.Sign.Key.Verify(content) == nil && objection == nil:
 		return Unchanged, nil
 	case same && resigns && objection == nil:
-		p.Was, _ = key.IssuerOf(content)
-	case same && (o.IfExists == Overwrite || o.IfExists != Refuse && !key.Signed(content)):
+		p.Was = by
+	case same && (o.IfExists == Overwrite || o.IfExists != Refuse && !key.Signed(content) || resigns && o.Sign.Key.Public().Made(by)):
 	case same && resigns:
 		d.refuse(p, notResigned+objection.Error())
 		return "", nil
@@ -181,7 +182,7 @@ func (p *Plan) judgeSignature(ctx context.Context, f *FilePlan, there mirror.Inf
 	switch {
 	case err != nil:
 		return "", "", fmt.Errorf("check the signature: %w", err)
-	case objection != nil && o.Sign.Key != nil && o.IfExists == Overwrite:
+	case objection != nil && o.Sign.Key != nil && (o.IfExists == Overwrite || o.Sign.Resign && o.Sign.Key.Public().Made(by)):
 		return Replaced, version, nil
 	case objection != nil && o.Sign.Resign:
 		p.Findings = append(p.Findings, buildcache.Error.In(there.Name, notResigned+objection.Error()))
