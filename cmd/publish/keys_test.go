@@ -235,6 +235,7 @@ func TestARevokedSubkeyIsPassedOver(t *testing.T) {
 	primary := regexp.MustCompile(`fpr:+([0-9A-F]{40}):`).FindStringSubmatch(gpg("", "--with-colons", "--list-keys"))[1]
 	gpg("", "--batch", "--faked-system-time", "20260102T120000", "--quick-add-key", primary, "ed25519", "sign", "never")
 	gpg("", "--batch", "--faked-system-time", "20260103T120000", "--quick-add-key", primary, "ed25519", "sign", "never")
+	revoked := regexp.MustCompile(`fpr:+([0-9A-F]{40}):`).FindAllStringSubmatch(gpg("", "--with-colons", "--list-keys"), -1)[2][1]
 	private, public := filepath.Join(dir, "key.asc"), filepath.Join(dir, "key.pub")
 	clitest.Write(t, private, gpg("", "--export-secret-keys"))
 	to := func(name string) string { return "file://" + filepath.Join(dir, name) }
@@ -244,6 +245,9 @@ func TestARevokedSubkeyIsPassedOver(t *testing.T) {
 	// What the subkey had signed is not taken for done where trusted keys refuse it. A publish that replaces signatures signs it again.
 	again := func() {
 		t.Helper()
+		if code, _, stderr := execute(t, nil, "keys", "add", "--public-key", public, to("before")); code != cli.ExitDone {
+			t.Fatal(stderr)
+		}
 		for _, row := range []struct {
 			flags   []string
 			told    bool
@@ -251,11 +255,14 @@ func TestARevokedSubkeyIsPassedOver(t *testing.T) {
 		}{{nil, true, cli.ExitVerification}, {[]string{"--resign"}, false, cli.ExitDone}, {nil, false, cli.ExitDone}} {
 			args := append([]string{"--sign-key", private, "--require-signed", "--trusted-keys", public, clitest.Spack(t, "v3-unsigned"), to("before")}, row.flags...)
 			code, stdout, stderr := execute(t, nil, args...)
-			if code != cli.ExitDone || strings.Contains(stdout, "the key was revoked at") != row.told || strings.Contains(stdout, "the destination offers 11 objects that the trusted keys do not cover") != row.told {
+			if code != cli.ExitDone || strings.Contains(stdout, ": its subkey "+revoked+" was revoked at ") != row.told || strings.Contains(stdout, "the destination offers 11 objects that the trusted keys do not cover") != row.told {
 				t.Errorf("%q: exit %d: %s%s", row.flags, code, stdout, stderr)
 			}
 			if code, stdout, _ := execute(t, nil, "verify", "--require-signed", "--trusted-keys", public, to("before")); code != row.damaged {
 				t.Errorf("%q: verify: exit %d, want %d: %s", row.flags, code, row.damaged, stdout)
+			}
+			if _, stdout, _ := execute(t, nil, "verify", to("before")); strings.Contains(stdout, "its subkey "+revoked+" was revoked on ") != row.told || strings.Contains(stdout, "it was revoked") {
+				t.Errorf("%q: verify without trusted keys: %s", row.flags, stdout)
 			}
 		}
 	}

@@ -112,7 +112,15 @@ func TestKeysThroughTheirLives(t *testing.T) {
 			document := k.sign(f, text)
 			k.edit(f, "key 1", "revkey", "y", "1", "", "y")
 			return k.public(f), document
-		}, true, "the key was revoked", "gpg warns and exits 0"},
+		}, true, "its subkey ", "gpg warns and exits 0"},
+		{"signed by a subkey beside one that was revoked", func(k *keyring) ([]byte, []byte) {
+			f := k.at("20250101").key("a", "ed25519", "cert", "never")
+			k.run(nil, "--quick-add-key", f, "ed25519", "sign", "never")
+			k.at("20250102").run(nil, "--quick-add-key", f, "ed25519", "sign", "never")
+			document := k.at("20250103").sign(f, text)
+			k.edit(f, "key 1", "revkey", "y", "1", "", "y")
+			return k.public(f), document
+		}, true, "", ""},
 		{"signed by a subkey whose primary key was revoked", func(k *keyring) ([]byte, []byte) {
 			f := k.key("a", "ed25519", "cert", "never")
 			k.run(nil, "--quick-add-key", f, "ed25519", "sign", "never")

@@ -241,10 +241,11 @@ func (s *signer) mayHaveSigned(sig *packet.Signature) error {
 	case over(sig, clock):
 		return errors.New("it has expired: sign again")
 	}
-	for _, v := range []validity{s.own, s.above} {
-		if err := v.at(at); err != nil {
-			return err
-		}
+	if err := s.above.at(at); err != nil {
+		return fmt.Errorf("the key %w", err)
+	}
+	if err := s.own.at(at); err != nil {
+		return fmt.Errorf("its subkey %s %w", fingerprint(s.key), err)
 	}
 	return nil
 }
@@ -253,14 +254,14 @@ func (s *signer) mayHaveSigned(sig *packet.Signature) error {
 func (v validity) at(t time.Time) error {
 	for _, r := range v.revocations {
 		if r.hard {
-			return fmt.Errorf("the key was revoked at %s", date(r.at))
+			return fmt.Errorf("was revoked at %s", date(r.at))
 		}
 		if !t.Before(r.at) {
-			return fmt.Errorf("the key was revoked at %s, before it signed this at %s", date(r.at), date(t))
+			return fmt.Errorf("was revoked at %s, before it signed this at %s", date(r.at), date(t))
 		}
 	}
 	if !v.expires.IsZero() && !t.Before(v.expires) {
-		return fmt.Errorf("the key expired at %s, before it signed this at %s", date(v.expires), date(t))
+		return fmt.Errorf("expired at %s, before it signed this at %s", date(v.expires), date(t))
 	}
 	return nil
 }

@@ -88,6 +88,14 @@ func earlier(a, b time.Time) time.Time {
 // ExpiresSoon is how long before a key expires is the time to extend it, or for clients to learn of another one.
 const ExpiresSoon = 60 * 24 * time.Hour
 
+// Subkey is the subkey that a signature names; empty: it names the primary key, or another one.
+func (p *Public) Subkey(i Issuer) Fingerprint {
+	if pk := p.certificate.find(i); pk != nil && pk != p.certificate.primary {
+		return fingerprint(pk)
+	}
+	return ""
+}
+
 // ExpiryOf is until when the key that a signature names may sign; zero: for ever. It may be a subkey.
 func (p *Public) ExpiryOf(i Issuer) time.Time {
 	c := p.certificate

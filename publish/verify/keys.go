@@ -111,30 +111,33 @@ func (c *check) retired(f key.Fingerprint) bool {
 	return seen.Retired(c.Layout, f)
 }
 
-// reportSpent warns of keys that sign packages and were revoked, expire soon, or have expired. Clients accept what they have signed all the
-// same: gpg notes it and exits 0.
+// reportSpent warns of keys that sign packages and were revoked, expire soon, or have expired, or of the subkeys that do, where the primary key
+// is as it should be. Clients accept what they have signed all the same: gpg notes it and exits 0.
 func (c *check) reportSpent(now time.Time) {
 	const advice = "extend it (gpg --quick-set-expire, for subkeys with '*') and publish it again (publish keys add), or rotate it (publish keys rotate)"
-	warned := make(map[key.Fingerprint]bool)
 	for _, p := range c.publics {
-		f := p.Fingerprint()
+		name := c.KeyName(p.Fingerprint())
 		for by := range c.signed {
-			if !p.Made(by) || warned[f] {
+			if !p.Made(by) {
 				continue
 			}
 			revoked, expires := p.RevocationOf(by), p.ExpiryOf(by)
+			which := "it"
+			if sub := p.Subkey(by); sub != "" && (!revoked.IsZero() && p.Revoked().IsZero() || revoked.IsZero() && !expires.Equal(p.Expires())) {
+				which = "its subkey " + string(sub)
+			} else if !revoked.IsZero() {
+				revoked = p.Revoked()
+			}
 			day := expires.UTC().Format(time.DateOnly)
-			warned[f] = true
 			switch {
 			case !revoked.IsZero():
-				c.report(buildcache.Warning, c.KeyName(f), "it was revoked on %s, and clients accept what it has signed all the same, until they remove it (spack gpg untrust): sign with another key (docs/signing.md, when a key is no longer secret)",
-					revoked.UTC().Format(time.DateOnly))
+				c.report(buildcache.Warning, name, "%s was revoked on %s, and clients accept what it has signed all the same, until they remove the key (spack gpg untrust): sign with another key (docs/signing.md, when a key is no longer secret)",
+					which, revoked.UTC().Format(time.DateOnly))
 			case expires.IsZero() || expires.Sub(now) > key.ExpiresSoon:
-				warned[f] = false
 			case expires.Before(now):
-				c.report(buildcache.Warning, c.KeyName(f), "it expired on %s: it can sign no more, and clients accept what it has signed: %s", day, advice)
+				c.report(buildcache.Warning, name, "%s expired on %s: it can sign no more, and clients accept what it has signed: %s", which, day, advice)
 			default:
-				c.report(buildcache.Warning, c.KeyName(f), "it expires on %s: %s", day, advice)
+				c.report(buildcache.Warning, name, "%s expires on %s: %s", which, day, advice)
 			}
 		}
 	}
