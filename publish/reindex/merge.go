@@ -185,12 +185,15 @@ func (m *Merge) Without(refused func(*buildcache.Package) bool) *Merge {
 	return &out
 }
 
-// gone warns of packages that the index offers although their documents are gone.
+// gone warns of packages that the index offers although their documents are gone, and that are not stored again.
 // A merge keeps them, because the deletion may be half done.
 func (m *Merge) gone(at Mirror, x *buildcache.Indices) {
 	listed := make(map[spec.Hash]bool)
 	for _, id := range at.Seen.Packages(at.Layout) {
 		listed[id.Hash] = true
+	}
+	for _, p := range m.adds {
+		listed[p.Hash] = true
 	}
 	var missing []string
 	for e := range x.Records() {
