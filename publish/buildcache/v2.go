@@ -147,7 +147,7 @@ func (f v2) ReadPointer(ctx context.Context, r mirror.Reader) (*Pointer, error) 
 	var n v2Note
 	if json.Unmarshal(note, &n) == nil {
 		p.Place, p.Past = n.Place, n.Past.Normal()
-		p.Checked = n.Of == bare.String() && n.Contract >= contract
+		p.Checked = n.Of == bare.String() && n.Contract >= spec.Contract
 	}
 	return p, nil
 }
@@ -221,7 +221,7 @@ func (p *Pointer) note(ctx context.Context, part *index.Index, bare blob.Digest)
 }
 
 func (p *Pointer) noted(part *index.Index, bare blob.Digest) (blob.Source, error) {
-	text, err := json.Marshal(v2Note{bare.String(), contract, p.Place, p.Past}, json.Deterministic(true))
+	text, err := json.Marshal(v2Note{bare.String(), spec.Contract, p.Place, p.Past}, json.Deterministic(true))
 	return part.Noted(text), err
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // ourMember is the member of an index manifest that is ours. Spack ignores it.
@@ -30,7 +31,7 @@ type ours struct {
 	// Offers is left out where it would be too large. Then it takes reading the indices to know.
 	// It is an index.Coverage, and the largest part of a pointer.
 	Offers jsontext.Value `json:"offers,omitzero"`
-	// Contract is the revision of the contract with Spack's readers that every record satisfies.
+	// Contract is the revision of the contract with Spack's readers that every record satisfies: see spec.Contract.
 	Contract int `json:"contract"`
 	// Proofs are what was proved of the storage: see mirror.Prover.
 	Proofs []string `json:"proofs,omitempty"`
@@ -39,10 +40,6 @@ type ours struct {
 	history.Place
 	history.Past
 }
-
-// contract is the revision of the rules in publish/spec. An index written under an older revision is checked
-// before the next merge.
-const contract = 1
 
 // maxCovered is how many names of packages a coverage may have: about 38 bytes each, in
 // what every publisher and client reads. Spack has 8,500 (July 2026).
@@ -116,7 +113,7 @@ func (p *Pointer) Parse(text []byte) error {
 	// Another program may have replaced an index and kept our member, which then says nothing.
 	// As in Python, the last of two members of one name counts: to look for them takes longer than all else.
 	if json.Unmarshal(m.Extra[ourMember], &o, jsontext.AllowDuplicateNames(true)) == nil && o.Of == p.Digest() {
-		p.offers, p.Checked, p.proofs, p.Foreign = o.Offers, o.Contract >= contract, o.Proofs, o.Foreign
+		p.offers, p.Checked, p.proofs, p.Foreign = o.Offers, o.Contract >= spec.Contract, o.Proofs, o.Foreign
 		p.Place, p.Past = o.Place, o.Past.Normal()
 	}
 	return nil
@@ -245,7 +242,7 @@ func (p *Pointer) encode(was *Pointer) ([]byte, error) {
 			p.Manifest.Set(indexRecord(v3Generations[i], ref))
 		}
 	}
-	o := ours{Of: p.Digest(), Contract: contract, Proofs: p.proofs, Foreign: p.Foreign, Place: p.Place, Past: p.Past}
+	o := ours{Of: p.Digest(), Contract: spec.Contract, Proofs: p.proofs, Foreign: p.Foreign, Place: p.Place, Past: p.Past}
 	if p.Coverage != nil {
 		var err error
 		if o.Offers, err = json.Marshal(p.Coverage, json.Deterministic(true)); err != nil {

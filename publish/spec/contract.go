@@ -18,6 +18,10 @@ import (
 // docs/contract.md has it as a table. Values of a type that Spack never writes in a place are
 // refused even if some readers accept them.
 
+// Contract is the revision of these rules. It changes with a rule: an index that was written under an older revision is
+// checked before the next merge.
+const Contract = 1
+
 // A dialect is how a node is written and which readers it must satisfy.
 type dialect struct {
 	written int // format of the document that holds the node
