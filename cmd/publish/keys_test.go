@@ -356,4 +356,18 @@ func TestKeysOfPlainFiles(t *testing.T) {
 			}
 		}
 	}
+	// A damaged signature is named each time, and keeps nothing from being rotated.
+	clitest.Write(t, filepath.Join(dir, "file-only/dist/broken"), "content")
+	clitest.Write(t, filepath.Join(dir, "file-only/dist/broken.asc"), "-----BEGIN PGP SIGNATURE-----\n\niQ")
+	for _, n := range []string{"1 file was", "0 files were"} {
+		code, stdout, stderr := execute(t, nil, "keys", "rotate", "--from", old, "--sign-key", nextFile, fileOnly)
+		if code != cli.ExitDone || !strings.Contains(stdout, "warning: \"dist/broken.asc\": ") || !strings.Contains(stdout, "publish the file again") || !strings.Contains(stdout, n+" signed again") {
+			t.Errorf("exit %d: %s%s", code, stdout, stderr)
+		}
+	}
+	clitest.Write(t, filepath.Join(dir, "forced/dist/slurm.tar.gz"), "other content")
+	code, stdout, stderr := execute(t, nil, "keys", "rotate", "--from", old, "--sign-key", nextFile, forced)
+	if code != cli.ExitSource || !strings.Contains(stdout, "error: \"dist/slurm.tar.gz.asc\": ") || !strings.Contains(stderr, "hint: all others were signed again") {
+		t.Errorf("exit %d: %s%s", code, stdout, stderr)
+	}
 }

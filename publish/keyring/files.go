@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,7 +95,8 @@ func FilesBy(ctx context.Context, s mirror.Store, f key.Fingerprint, public *key
 }
 
 // RotateFiles replaces the detached signatures of plain files below a place that from has made, once each was checked, by those of to. The
-// content of these files is read. One that cannot be read as a single signature, and may be by from, is refused. Counted are files; of the change, nothing is about keys.
+// content of these files is read. One of several that from has made, or that is not armored, is refused; of one that is damaged there is a warning. Counted
+// are files; of the change, nothing is about keys.
 func RotateFiles(ctx context.Context, s mirror.Store, from *key.Public, to *sign.Key) (Change, error) {
 	c := Change{Layout: "files", Stale: []string{}, Findings: []buildcache.Finding{}}
 	ring := new(key.Ring).With(from)
@@ -105,7 +107,10 @@ func RotateFiles(ctx context.Context, s mirror.Store, from *key.Public, to *sign
 		switch {
 		case d.unclear != nil && d.made(from.Made):
 			if _, err = s.Stat(ctx, strings.TrimSuffix(d.name, detached)); err == nil {
-				done, err = refused, fmt.Errorf("%w: sign the file again, or remove what is no signature", d.unclear)
+				if done = refused; len(d.by) == 0 {
+					done = damaged
+				}
+				err = fmt.Errorf("%w: publish the file again, signed and with if-exists overwrite, or remove this", d.unclear)
 			}
 		case d.unclear != nil:
 		case to.Public().Made(d.by[0]):
@@ -126,34 +131,41 @@ func RotateFiles(ctx context.Context, s mirror.Store, from *key.Public, to *sign
 	return c, err
 }
 
+// resignFile replaces the signature of a file. The error is a mirror.ErrConflict if either was replaced meanwhile.
 func resignFile(ctx context.Context, s mirror.Store, ring *key.Ring, to *sign.Key, name string) (outcome, error) {
 	signature, info, err := mirror.Read(ctx, s, name, same.MaxSignature)
 	if err != nil {
 		return other, err
 	}
+	file := strings.TrimSuffix(name, detached)
 	open := func() (io.ReadCloser, error) {
-		object, err := s.Open(ctx, strings.TrimSuffix(name, detached))
+		object, err := s.Open(ctx, file)
 		if err != nil {
 			return nil, err
 		}
 		return object.Body, nil
 	}
-	content, err := open()
+	content, err := s.Open(ctx, file)
 	if errors.Is(err, mirror.ErrNotExist) {
 		return other, nil // the signature of nothing
 	}
 	if err != nil {
 		return other, err
 	}
-	_, err = ring.VerifyDetached(content, signature)
-	_ = content.Close()
+	_, err = ring.VerifyDetached(content.Body, signature)
+	_ = content.Body.Close()
 	switch {
 	case errors.Is(err, key.ErrUntrusted): // replaced meanwhile
 		return other, nil
 	case ctx.Err() != nil:
 		return other, ctx.Err()
 	case err != nil:
-		return refused, err
+		for name, was := range map[string]mirror.Version{name: info.Version, file: content.Version} {
+			if now, statErr := s.Stat(ctx, name); statErr != nil || now.Version != was {
+				return other, cmp.Or(statErr, mirror.ErrConflict)
+			}
+		}
+		return refused, fmt.Errorf("%w: if the file is being published, rotate again afterwards; otherwise publish it again, signed and with if-exists overwrite", err)
 	}
 	signed, err := to.Detached(ctx, open)
 	if err != nil {

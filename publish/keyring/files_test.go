@@ -2,16 +2,20 @@ package keyring_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/keyring"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
@@ -123,12 +127,31 @@ func TestSignaturesThatCannotBeReadAreNamed(t *testing.T) {
 	c, err := keyring.RotateFiles(t.Context(), m, from.Public(), to)
 	var named []string
 	for _, f := range c.Findings {
-		named = append(named, strings.TrimSuffix(f.File, ".asc"))
+		name := strings.TrimSuffix(f.File, ".asc")
+		named = append(named, name)
+		if (f.Severity == buildcache.Warning) != (name == "damaged") {
+			t.Errorf("%s", f)
+		}
 	}
 	slices.Sort(named)
 	if err != nil || c.Resigned != 0 || !slices.Equal(named, want) || mirrortest.Diff(before, m.Snapshot()) != "" {
 		t.Errorf("refused are %q, want %q: %+v, %v", named, want, c, err)
 	}
+}
+
+// between calls do before an object is opened for the first time.
+type between struct {
+	mirror.Store
+	name string
+	once sync.Once
+	do   func()
+}
+
+func (b *between) Open(ctx context.Context, name string) (*mirror.Object, error) {
+	if name == b.name {
+		b.once.Do(b.do)
+	}
+	return b.Store.Open(ctx, name)
 }
 
 // A file that is published meanwhile keeps the signature that came with it, until that is made again.
@@ -151,6 +174,14 @@ func TestAFileThatIsReplacedDuringARotation(t *testing.T) {
 	content := m.Snapshot()
 	if by, err := new(key.Ring).With(to.Public()).VerifyDetached(bytes.NewReader(content["a"]), content["a.asc"]); err != nil || by != to.Fingerprint() || !bytes.Equal(content["a"], next) {
 		t.Errorf("%s: %v", by, err)
+	}
+	m = released(t, from, map[string]*sign.Key{"a": from})
+	between := &between{Store: m, name: "a", do: func() {
+		m.Plant("a.asc", signature)
+		m.Plant("a", next)
+	}}
+	if c, err := keyring.RotateFiles(t.Context(), between, from.Public(), to); err != nil || c.Resigned != 1 || len(c.Findings) > 0 {
+		t.Errorf("replaced between the signature and the file: %+v, %v", c, err)
 	}
 	failing := &signtest.Counter{Signer: to.Signer(), Fail: 1, Err: errors.New("it does not sign")}
 	failing.Signed.Store(1)

@@ -177,6 +177,7 @@ const (
 	already
 	resigned
 	refused
+	damaged // by whom nobody can tell
 )
 
 func (m *at) resignOne(ctx context.Context, ring *key.Ring, from *key.Public, to *sign.Key, name string, document []byte, info mirror.Info) (outcome, error) {
@@ -209,6 +210,9 @@ func (c *Change) count(name string, o outcome, err error) error {
 		return nil
 	case o == refused:
 		c.Findings = append(c.Findings, buildcache.Error.In(name, err.Error()))
+		return nil
+	case o == damaged:
+		c.Findings = append(c.Findings, buildcache.Warning.In(name, err.Error()))
 		return nil
 	case err != nil:
 		return err

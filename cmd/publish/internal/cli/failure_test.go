@@ -80,6 +80,7 @@ func TestExitCodesAndHints(t *testing.T) {
 		{blob.ErrChanged, ExitSource, "nothing writes to SOURCE"},
 		{&index.VersionError{Got: 9, Want: 8}, ExitIndex, "update this program"},
 		{reindex.ErrUnresolved, ExitIndex, "publish index DESTINATION"},
+		{fmt.Errorf("files: put a.asc: %w", mirror.ErrConflict), ExitUpload, "run again"},
 		{fmt.Errorf("%w: %w", target.ErrNotInvalidated, cloudfront.ErrNoDistribution), ExitInvalidation, "--distribution-id"},
 		{context.DeadlineExceeded, ExitTimeout, "run again"},
 		{ErrTimeout, ExitTimeout, "run again"},

@@ -241,6 +241,8 @@ var failures = []row{
 	is(ExitIndex, notice.ErrAtWork).
 		hint("it ends by itself; one that was killed counts as ended ten minutes later"),
 	words(ExitIndex, reindex.ErrUnresolved, func(w Words) string { return w.Unresolved }),
+	is(0, mirror.ErrConflict).
+		hint("another program was at work there: run again, which continues with what is there now"),
 
 	// Where the destination is, and whether it answers as it should.
 	as(0, func(err *mirror.RegionError, _ Words) string { return "give {region} " + shell.Quote(err.Region) }).then(Lasting),

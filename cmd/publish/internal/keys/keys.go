@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -316,9 +317,14 @@ func (k *keyWork) changing(ctx context.Context, env cli.Env, do func(context.Con
 		refused := 0
 		for _, c := range changes {
 			stale = append(stale, c.Stale...)
-			refused += len(c.Findings)
-			for _, l := range alike.Lines(c.Findings, k.output.Verbose) {
-				escape.Fprintf(env.Stdout, "%serror: %s\n", cli.Prefixed(path), l)
+			for _, severity := range []buildcache.Severity{buildcache.Error, buildcache.Warning} {
+				some := slices.DeleteFunc(slices.Clone(c.Findings), func(f buildcache.Finding) bool { return f.Severity != severity })
+				for _, l := range alike.Lines(some, k.output.Verbose) {
+					escape.Fprintf(env.Stdout, "%s%s: %s\n", cli.Prefixed(path), severity, l)
+				}
+				if severity == buildcache.Error {
+					refused += len(some)
+				}
 			}
 			if text := changeText(c); !k.output.Quiet && text != "" {
 				escape.Fprintf(env.Stdout, "%s%s: %s\n", cli.Prefixed(path), c.Layout, text)
@@ -326,7 +332,8 @@ func (k *keyWork) changing(ctx context.Context, env cli.Env, do func(context.Con
 		}
 		err = errors.Join(err, invalidate(stale))
 		if err == nil && refused > 0 {
-			err = cli.Fail(cli.ExitSource, fmt.Errorf("%s not good, and nothing was signed again there", english.PluralWord(refused, "1 signature is", fmt.Sprint(refused)+" signatures are")))
+			err = fmt.Errorf("%s not good, and nothing was signed again there", english.PluralWord(refused, "1 signature is", fmt.Sprint(refused)+" signatures are"))
+			err = cli.Fail(cli.ExitSource, cli.WithHint(err, "all others were signed again: publish what is named again from a good source, signed and with --if-exists overwrite, or remove it; then run this command again"))
 		}
 		return err
 	}
