@@ -17,6 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/transfer"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 )
 
 // What is wrong with FROM is said of FROM, with the flags of FROM, and not of TO.
@@ -161,6 +162,27 @@ func TestTheEndpointOfFROMIsSaid(t *testing.T) {
 	} {
 		if !strings.Contains(row.text, row.want) {
 			t.Errorf("%s: want %q: %s", what, row.want, row.text)
+		}
+	}
+}
+
+// What a view lacks is said of the view, and whether the mirror offers it outside of it.
+func TestWhatAViewLacksIsSaidOfTheView(t *testing.T) {
+	from := t.TempDir()
+	for _, args := range [][]string{{spack(t, "v3-signed"), from}, {"view", "set", from, "tested", "zlib"}} {
+		if code, _, stderr := execute(t, nil, args...); code != cli.ExitDone {
+			t.Fatal(stderr)
+		}
+	}
+	for selected, want := range map[string]string{
+		"munge":    "nothing in the view tested matches \"munge\", only outside of it: munge/7mkbpyy",
+		"/7mkbpyy": "nothing in the view tested matches \"/7mkbpyy\", only outside of it: munge/7mkbpyy",
+		"munje":    "no package is called munje, did you mean munge?",
+		clitest.Root("publish/lockfile/testdata/v6.lock"): "munge@0.5.16/7mkbpyy is selected, and not offered by the view tested, only outside of it",
+	} {
+		code, _, stderr := execute(t, nil, "copy", "--view", "tested", from, t.TempDir(), selected)
+		if code != cli.ExitSource || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit %d, want %q: %s", selected, code, want, stderr)
 		}
 	}
 }

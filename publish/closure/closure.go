@@ -252,6 +252,16 @@ func (c *Catalogue) Matching(q *query.Query) ([]spec.Hash, error) {
 	return found, err
 }
 
+// Names are packages that have a record, for people.
+func (c *Catalogue) Names(packages []spec.Hash) []string {
+	names := make([]string, len(packages))
+	for i, h := range packages {
+		names[i] = c.records[h].Name + "/" + h.Short()
+	}
+	slices.Sort(names)
+	return names
+}
+
 // An UnmatchedError says that a query matches nothing that is offered.
 type UnmatchedError struct {
 	Query string

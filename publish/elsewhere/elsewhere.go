@@ -79,7 +79,11 @@ func Open(ctx context.Context, from []mirror.Reader, to mirror.Store, c Closure)
 		return nil, noIndex(ctx, from)
 	}
 	for _, q := range c.Packages {
-		if err := unmatched[q]; err != nil {
+		err := unmatched[q]
+		if err != nil && c.View != "" {
+			err = outside(ctx, from, c.View, q)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%w: %w", source.ErrNothing, err)
 		}
 	}
@@ -200,20 +204,23 @@ func (e *reading) holes(ctx context.Context, missing []closure.Lacking, lacks co
 		if lacks.offers(l.Hash) || e.Held[l.Hash] {
 			continue
 		}
-		needed := !e.Everything() || e.Needed[l.Hash]
-		if !needed && e.View != "" {
+		reason := l.String()
+		if e.View != "" {
 			if outside == nil {
 				var err error
 				if outside, err = Offered(ctx, e.from...); err != nil {
 					return err
 				}
 			}
-			needed = outside[l.Hash]
+			reason += " by the view " + e.View
+			if outside[l.Hash] {
+				reason += ", only outside of it"
+			}
 		}
-		if index := e.layout.IndexNames()[0]; needed {
-			e.refuse(&buildcache.Package{File: index, SpecName: l.SpecName}, l.String())
+		if index := e.layout.IndexNames()[0]; !e.Everything() || e.Needed[l.Hash] || outside[l.Hash] {
+			e.refuse(&buildcache.Package{File: index, SpecName: l.SpecName}, reason)
 		} else {
-			e.report(buildcache.Warning, index, l.String())
+			e.report(buildcache.Warning, index, reason)
 		}
 	}
 	return nil

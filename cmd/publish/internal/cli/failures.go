@@ -214,6 +214,9 @@ var failures = []row{
 	is(ExitSource, buildcache.ErrNoMirror).
 		hint("name the directory of a mirror, or one above several: where v3 and blobs, or build_cache, are"),
 	as(ExitSource, selectionHint),
+	as(0, func(*elsewhere.NotInViewError, Words) string {
+		return "`publish view add` puts packages into a view; without {view} everything is selected that the mirror offers"
+	}),
 	as(0, func(*closure.UnmatchedError, Words) string { return "`publish ls` lists what a mirror offers" }),
 	is(ExitSource, elsewhere.ErrNoIndex).
 		hint("name one mirror, as clients do; `publish index` makes its index if it lacks one"),

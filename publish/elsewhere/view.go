@@ -1,0 +1,47 @@
+package elsewhere
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/alike"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/query"
+)
+
+// A NotInViewError says that a view lacks what its mirror offers.
+type NotInViewError struct {
+	View, Query string
+	Packages    []string // that the mirror offers
+}
+
+func (e *NotInViewError) Error() string {
+	return fmt.Sprintf("nothing in the view %s matches %q, only outside of it: %s", e.View, e.Query, alike.Few(e.Packages))
+}
+
+// outside returns the error of a query that matches nothing in a view of mirrors.
+func outside(ctx context.Context, from []mirror.Reader, view string, q *query.Query) error {
+	var all []*buildcache.Indices
+	for _, m := range from {
+		for _, l := range buildcache.Layouts() {
+			x, err := readIndex(ctx, l, m, false)
+			if err != nil {
+				return err
+			}
+			if x != nil {
+				all = append(all, x)
+			}
+		}
+	}
+	c := closure.Of(all...)
+	found, err := c.Matching(q)
+	if err != nil {
+		return err
+	}
+	if len(found) == 0 {
+		return c.Unmatched(q)
+	}
+	return &NotInViewError{view, q.String(), c.Names(found)}
+}
