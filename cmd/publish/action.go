@@ -12,7 +12,7 @@ const actionHelp = `Publish as a step of a GitHub workflow: the entry point of t
 there is to do is in INPUT_* variables, see docs/action.md; flags, PUBLISH_* variables and
 publish.yaml have no say.
 
-The job is that of publish, or the command in INPUT_COMMAND. What comes of it goes to the log of the step, to its outputs
+The job is that of publish, or the command in INPUT_COMMAND, which obeys PUBLISH_* as on a command line. What comes of it goes to the log of the step, to its outputs
 and to its summary, also when the step fails or is cancelled.`
 
 func actionCommand(env cli.Env) *cobra.Command {

@@ -66,7 +66,7 @@ func exportCommand(env cli.Env) *cobra.Command {
 	cli.ReadFlags(fs, &e.from)
 	cli.TrustFlags(fs, &e.rules)
 	cli.BuildFlags(fs, &e.rules.Selection)
-	fs.DurationVar(&e.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	cli.TimeoutFlag(fs, &e.timeout, "stop after this time, such as 30m; 0: never")
 	return cmd
 }
 

@@ -64,7 +64,7 @@ func catalogCommand(env cli.Env) *cobra.Command {
 	cli.StorageFlags(fs, &c.target)
 	cli.CDNFlags(fs, &c.target.CDN)
 	fs.Lookup("public-url").Usage = "`URL` at which clients find DESTINATION: for the lines that users of the page copy; default: what the page has, at first its own address"
-	fs.DurationVar(&c.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	cli.TimeoutFlag(fs, &c.timeout, "stop after this time, such as 30m; 0: never")
 	return cmd
 }
 

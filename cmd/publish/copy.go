@@ -89,7 +89,7 @@ func (c *copying) registerTo(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.rules.KeepGoing, "keep-going", false, "copy what is good although something else is bad; the exit code is 4 all the same")
 	cli.CatalogFlag(fs, &c.catalog)
 	cli.CDNFlags(fs, &c.target.CDN)
-	fs.DurationVar(&c.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	cli.TimeoutFlag(fs, &c.timeout, "stop after this time, such as 30m; 0: never")
 }
 
 func (c *copying) run(cmd *cobra.Command, args []string, env cli.Env) error {

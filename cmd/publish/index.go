@@ -55,7 +55,7 @@ func indexCommand(env cli.Env) *cobra.Command {
 	fs.BoolVar(&x.requireSigned, "require-signed", false, "fail if a package is not signed")
 	cli.TrustedKeysFlag(fs, &x.trustedKeys, "`FILE` of armored public keys: fail if a package is signed by any other")
 	cli.CDNFlags(fs, &x.target.CDN)
-	fs.DurationVar(&x.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	cli.TimeoutFlag(fs, &x.timeout, "stop after this time, such as 30m; 0: never")
 	return cmd
 }
 

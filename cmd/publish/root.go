@@ -90,7 +90,10 @@ func rootCommand(env cli.Env) *cobra.Command {
 				return cli.Fail(cli.ExitUsage, err)
 			}
 		}
-		return nil
+		if !cmd.HasParent() || cmd.Name() == "exec" { // which take all their settings from variables, when they are run
+			return nil
+		}
+		return cli.Usage(cli.ReadShared(cmd, env))
 	}
 	p.register(cmd)
 	routeFlag(cmd.Flags(), &p.route)
@@ -191,7 +194,7 @@ func (p *publishing) register(cmd *cobra.Command) {
 	fs.BoolVar(&p.rules.VerifySource, "verify-source", false, "check the content of packages that the destination holds already, too")
 	cli.CatalogFlag(fs, &p.catalog)
 	cli.CDNFlags(fs, &p.target.CDN)
-	fs.DurationVar(&p.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	cli.TimeoutFlag(fs, &p.timeout, "stop after this time, such as 30m; 0: never")
 }
 
 // job is what is to be done, or all that is wrong with it, as errors of package field.

@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -178,6 +180,60 @@ func TestAnUnknownVariableIsRefused(t *testing.T) {
 			if done, _ := filepath.Glob(to + "*"); len(done) > 0 && row.want != nil {
 				t.Errorf("%v: something was done: %v", row.env, done)
 			}
+		}
+	}
+}
+
+// A variable that publish obeys is not to mean nothing to the command after it.
+func TestOtherCommandsObeySharedVariables(t *testing.T) {
+	source := clitest.Spack(t, "v3-unsigned")
+	for _, row := range []struct {
+		env  clitest.Variables
+		args []string
+		code int
+		want string
+	}{
+		{clitest.Variables{"PUBLISH_DRY_RUN": "1"}, []string{"copy", source, "{to}"}, cli.ExitDone, "dry run: nothing is written"},
+		{clitest.Variables{"PUBLISH_DRY_RUN": "maybe"}, []string{"copy", source, "{to}"}, cli.ExitUsage, "PUBLISH_DRY_RUN: must be true or false"},
+		{clitest.Variables{"PUBLISH_ENDPOINT_URL": "x:9"}, []string{"ls", "s3://bucket"}, cli.ExitUsage, `endpoint "x:9"`},
+		{clitest.Variables{"PUBLISH_ENDPOINT_URL": "x:9"}, []string{"ls", "--endpoint-url", "y:9", "s3://bucket"}, cli.ExitUsage, `endpoint "y:9"`},
+		{clitest.Variables{"PUBLISH_TIMEOUT": "-1s"}, []string{"verify", source}, cli.ExitUsage, "PUBLISH_TIMEOUT: must be a duration of 0 or more"},
+		{clitest.Variables{"PUBLISH_TIMEOUT": "-1s"}, []string{source, "{to}"}, cli.ExitUsage, "PUBLISH_TIMEOUT: must be a duration of 0 or more"},
+		{nil, []string{"verify", "--timeout", "-1s", source}, cli.ExitUsage, "must be a duration of 0 or more, such as 30m"},
+		{clitest.Variables{"PUBLISH_VIEW": "v"}, []string{"verify", source}, cli.ExitDone, "no damage"}, // the view that publish adds to
+	} {
+		to := filepath.Join(t.TempDir(), "to")
+		args := slices.Clone(row.args)
+		for i, arg := range args {
+			args[i] = strings.ReplaceAll(arg, "{to}", to)
+		}
+		code, stdout, stderr := execute(t, row.env, args...)
+		if code != row.code || !strings.Contains(stdout+stderr, row.want) {
+			t.Errorf("%v, publish %q: exit code %d, want %d and %s\n%s%s", row.env, row.args, code, row.code, row.want, stdout, stderr)
+		}
+		if _, err := os.Stat(to); err == nil {
+			t.Errorf("%v, publish %q has written", row.env, row.args)
+		}
+	}
+}
+
+// A misspelt pattern excludes nothing, and a space behind a comma belongs to no name.
+func TestPatternsThatMatchNothingAreNamed(t *testing.T) {
+	source := clitest.Spack(t, "v3-unsigned")
+	for _, row := range []struct {
+		env        clitest.Variables
+		args       []string
+		want, miss string
+	}{
+		{nil, []string{"--exclude", "slrum"}, "the pattern slrum matches no package, did you mean slurm?", ""},
+		{nil, []string{"--include", "slurm,opnmpi"}, "the pattern opnmpi matches no package, did you mean openmpi?", "pattern slurm"},
+		{nil, []string{"--exclude", "slurm@26*,/zzzz"}, "the pattern slurm@26* matches no package\n", "did you mean"},
+		{clitest.Variables{"PUBLISH_INCLUDE": "slurm, munge"}, nil, "new       munge@", "pattern"},
+		{nil, []string{"--exclude", "gcc*,/hyibvwk"}, "would publish", "pattern"},
+	} {
+		code, stdout, stderr := execute(t, row.env, append(row.args, "--dry-run", source, t.TempDir())...)
+		if said := stdout + stderr; code != cli.ExitDone || !strings.Contains(said, row.want) || row.miss != "" && strings.Contains(said, row.miss) {
+			t.Errorf("%v %q: exit code %d, want %q and not %q\n%s", row.env, row.args, code, row.want, row.miss, said)
 		}
 	}
 }

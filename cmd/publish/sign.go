@@ -48,7 +48,7 @@ func signCommand(env cli.Env) *cobra.Command {
 	cli.SelectionFlags(fs, &p.rules.Selection)
 	fs.StringSliceVar(&p.rules.Selection.Files, "files", nil, "sign plain files that match `GLOB` below SOURCE too; repeatable")
 	fs.BoolVar(&p.rules.KeepGoing, "keep-going", false, "sign what is good although something else is bad; the exit code is 4 all the same")
-	fs.DurationVar(&p.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	cli.TimeoutFlag(fs, &p.timeout, "stop after this time, such as 30m; 0: never")
 	return cmd
 }
 

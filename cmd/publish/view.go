@@ -85,7 +85,7 @@ func viewChange(env cli.Env, act views.Act) *cobra.Command {
 	}
 	cli.StorageFlags(fs, &v.target)
 	cli.CDNFlags(fs, &v.target.CDN)
-	fs.DurationVar(&v.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	cli.TimeoutFlag(fs, &v.timeout, "stop after this time, such as 30m; 0: never")
 	return cmd
 }
 

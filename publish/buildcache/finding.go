@@ -32,7 +32,12 @@ type Finding struct {
 // In returns a finding about a file or an object.
 func (s Severity) In(file, reason string) Finding { return Finding{s, file, reason} }
 
-func (f Finding) String() string { return fmt.Sprintf("%q: %s", f.File, alike.OneLine(f.Reason)) }
+func (f Finding) String() string {
+	if f.File == "" { // it is about the whole
+		return alike.OneLine(f.Reason)
+	}
+	return fmt.Sprintf("%q: %s", f.File, alike.OneLine(f.Reason))
+}
 
 // Parts implements alike.Remark.
 func (f Finding) Parts() (kind, file, reason string) {

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
+	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -125,6 +127,21 @@ func (src *Source) reportLacking(sel Selection) {
 				}
 			}
 		}
+	}
+}
+
+// reportIdle warns of patterns that match no package of SOURCE, which has packages of these names: a misspelt one excludes nothing.
+func (src *Source) reportIdle(sel Selection, names []string) {
+	for _, p := range src.idle {
+		if strings.HasPrefix(p, "@") && slices.Contains(sel.Include, p) {
+			continue // reportLacking names what is not there
+		}
+		name, _, _ := strings.Cut(p, "@")
+		meant := ""
+		if _, there := slices.BinarySearch(names, name); !there {
+			meant = nearest.DidYouMean(name, names)
+		}
+		src.report(buildcache.Warning, "", fmt.Sprintf("the pattern %s matches no package%s", p, meant))
 	}
 }
 

@@ -34,6 +34,7 @@ type Source struct {
 
 	root  *blob.Dir
 	specs *spec.Reader
+	idle  []string // patterns of the selection that have matched no package yet
 }
 
 // A Mirror is one mirror in the source. A directory that holds both layouts is two.
@@ -136,6 +137,7 @@ func Open(ctx context.Context, dir string, sel Selection) (*Source, error) {
 		root.Close()
 		return nil, err
 	}
+	src.idle = slices.Concat(sel.Include, sel.Exclude)
 	for _, m := range src.Mirrors {
 		if err := src.read(ctx, m, documents[m], sel); err != nil {
 			root.Close()
@@ -144,6 +146,7 @@ func Open(ctx context.Context, dir string, sel Selection) (*Source, error) {
 	}
 	if sel.Documents == nil {
 		src.reportLacking(sel)
+		src.reportIdle(sel, packageNames(documents))
 	}
 	if err := src.findFiles(ctx, sel); err != nil {
 		root.Close()
@@ -254,6 +257,7 @@ func (src *Source) read(ctx context.Context, m *Mirror, names []string, sel Sele
 		mu.Lock()
 		defer mu.Unlock()
 		withdrawn, ok := errors.AsType[*tombstone.Error](reason)
+		src.idle = slices.DeleteFunc(src.idle, func(pattern string) bool { return sel.matches([]string{pattern}, p) })
 		switch {
 		case !sel.picks(p):
 		case ok: // in SOURCE, which is a mirror itself

@@ -193,6 +193,9 @@ func Canonical(where string) string {
 func Path(source string) (string, error) {
 	rest, ok := cutScheme(source, "file")
 	if !ok {
+		if err := notForShells(source); err != nil {
+			return "", fmt.Errorf("source %w", err)
+		}
 		return source, nil
 	}
 	dir, err := directoryOf("file://" + rest)
@@ -204,6 +207,9 @@ func Path(source string) (string, error) {
 
 // directoryOf understands a destination that is a directory. As in Spack, %20 is a space there.
 func directoryOf(where string) (string, error) {
+	if err := notForShells(where); err != nil {
+		return "", fmt.Errorf("destination %w", err)
+	}
 	where = Canonical(where)
 	if err := bucketname.CheckARN(where); err != nil {
 		return "", fmt.Errorf("destination %q: %w", where, err)
@@ -229,6 +235,27 @@ func directoryOf(where string) (string, error) {
 	return u.Path, nil
 }
 
+var (
+	shellWord = regexp.MustCompile(`^(~[^/]*|\$\w+|\$\{\w+\})(/|$)`)
+	noColon   = regexp.MustCompile(`(?i)^(s3|file|https?)//`)
+)
+
+// notForShells refuses paths of a directory that a shell would have replaced, as it does not in a file or between quotes, and URLs
+// without their colon.
+func notForShells(name string) error {
+	if m := shellWord.FindString(name); m != "" {
+		return fmt.Errorf("%q: only a shell knows what %s stands for: give the whole path, or ./%s if the directory is called so", name, strings.TrimSuffix(m, "/"), name)
+	}
+	if m := noColon.FindString(name); m != "" {
+		meant := strings.TrimSuffix(m, "//") + "://" + name[len(m):]
+		if strings.EqualFold(m, "file//") {
+			meant = "file:///" + strings.TrimLeft(name[len(m):], "/")
+		}
+		return fmt.Errorf("%q: did you mean %s?", redact.URL(name), redact.URL(meant))
+	}
+	return nil
+}
+
 // BucketAndPrefix takes a destination in S3 apart. It is taken as it is, as Spack and the AWS CLI take
 // it: %20 is three characters.
 func BucketAndPrefix(where string) (bucket, prefix string, err error) {
@@ -243,7 +270,7 @@ func BucketAndPrefix(where string) (bucket, prefix string, err error) {
 		return wrong(err.Error())
 	}
 	bucket, prefix, _ = strings.Cut(rest, "/")
-	prefix = strings.Trim(prefix, "/")
+	prefix = strings.TrimRight(prefix, "/")
 	switch {
 	case bucket == "":
 		return wrong("want s3://bucket or s3://bucket/prefix")
@@ -251,7 +278,7 @@ func BucketAndPrefix(where string) (bucket, prefix string, err error) {
 		return wrong("a prefix cannot have ? or #: Spack takes what follows for something else")
 	case !spec.Readable(rest):
 		return wrong("it must be UTF-8, without control characters")
-	case prefix != "" && path.Clean("/"+prefix) != "/"+prefix:
+	case prefix != "" && path.Clean("/"+prefix) != "/"+prefix: // also a / at its beginning
 		return wrong("the prefix must not have //, . or .. in it: want " + redact.URL("s3://"+bucket+path.Clean("/"+prefix)))
 	}
 	if err := bucketname.Check(bucket); err != nil {

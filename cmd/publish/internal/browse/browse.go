@@ -51,7 +51,7 @@ func (f *browseFlags) register(fs *pflag.FlagSet) {
 func (f *browseFlags) registerPlain(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.json, "json", false, "print one JSON document")
 	cli.ReadFlags(fs, &f.target)
-	fs.DurationVar(&f.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	cli.TimeoutFlag(fs, &f.timeout, "stop after this time, such as 30m; 0: never")
 }
 
 // A shownMirror is one whose packages are shown.

@@ -62,7 +62,7 @@ func SBOM(env cli.Env) *cobra.Command {
 	fs.BoolVar(&f.licences, "licenses", false, "name the licence of each package, from the recipe in its tarball: one more request each")
 	fs.StringVar(&f.view, "view", "", "only the packages of the view `NAME`")
 	cli.ReadFlags(fs, &f.target)
-	fs.DurationVar(&f.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	cli.TimeoutFlag(fs, &f.timeout, "stop after this time, such as 30m; 0: never")
 	return cmd
 }
 

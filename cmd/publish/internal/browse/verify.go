@@ -69,7 +69,7 @@ func Verify(env cli.Env) *cobra.Command {
 	cli.ConcurrencyFlag(fs, &v.target)
 	fs.BoolVar(&v.requireSigned, "require-signed", false, "a package that is not signed is damage")
 	cli.TrustedKeysFlag(fs, &v.trustedKeys, "`FILE` of armored public keys: a signature by any other is damage")
-	fs.DurationVar(&v.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	cli.TimeoutFlag(fs, &v.timeout, "stop after this time, such as 30m; 0: never")
 	return cmd
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/novalue"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
@@ -82,6 +83,7 @@ func ReadSettings(cmd *cobra.Command, args []string, env Env) (source, destinati
 				err = errors.Join(err, fmt.Errorf("%s: %w", named(f.Name, origin), setErr))
 			}
 		}
+		trim(f.Value)
 		used = append(used, SettingOf(f.Name, f.Value.String(), origin))
 	})
 	names := settingNames(cmd)
@@ -93,6 +95,42 @@ func ReadSettings(cmd *cobra.Command, args []string, env Env) (source, destinati
 		err = errors.Join(err, unknown)
 	}
 	return values["source"], values["destination"], used, err
+}
+
+// ReadShared fills in, from PUBLISH_* variables, what the command line of any command leaves open about the destination, its credentials and readers,
+// the speed, and what is shown: a variable that publish obeys is not to mean nothing to the command after it. Other
+// flags may mean something else to each command.
+func ReadShared(cmd *cobra.Command, env Env) error {
+	var errs []error
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		text, ok := env.Lookup(Variable(f.Name))
+		if !ok || f.Changed || !shared(f) {
+			return
+		}
+		if err := cmd.Flags().Set(f.Name, text); err != nil {
+			if invalid := (*pflag.InvalidValueError)(nil); errors.As(err, &invalid) {
+				err = invalid.Unwrap() // the rest names a flag
+			}
+			errs = append(errs, fmt.Errorf("%s: %w", Variable(f.Name), err))
+		}
+	})
+	return errors.Join(errs...)
+}
+
+func shared(f *pflag.Flag) bool {
+	return slices.Contains([]string{"Place and credentials", "New objects", "Speed", "CloudFront and readers"}, help.GroupOf(f)) ||
+		slices.Contains([]string{"dry-run", "json", "quiet", "verbose", "timeout"}, f.Name)
+}
+
+// trim takes the spaces off that stand behind the commas of a list.
+func trim(v pflag.Value) {
+	if list, ok := v.(pflag.SliceValue); ok {
+		all := list.GetSlice()
+		for i, text := range all {
+			all[i] = strings.TrimSpace(text)
+		}
+		_ = list.Replace(all) // they are words, which are all taken
+	}
 }
 
 // Named returns err with each setting named as where it was given: a flag, a variable, or a place in publish.yaml. It is nil

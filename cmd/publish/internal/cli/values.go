@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -18,6 +19,35 @@ func OneOf[T comparable](v T, all ...T) bool {
 		}
 	}
 	return false
+}
+
+// TimeoutFlag adds the flag that says how long a command may take; 0: for ever.
+func TimeoutFlag(fs *pflag.FlagSet, d *time.Duration, usage string) {
+	fs.Var((*timeout)(d), "timeout", usage)
+}
+
+// A timeout is a time that is not negative: after less than none nothing could be stopped.
+type timeout time.Duration
+
+// String implements pflag.Value.
+func (t *timeout) String() string {
+	if *t == 0 {
+		return ""
+	}
+	return time.Duration(*t).String()
+}
+
+// Type implements pflag.Value.
+func (*timeout) Type() string { return "duration" }
+
+// Set implements pflag.Value.
+func (t *timeout) Set(s string) error {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return errors.New("must be a duration of 0 or more, such as 30m")
+	}
+	*t = timeout(d)
+	return nil
 }
 
 // Bytes is a flag for a number of bytes, written as people do: 16MiB.

@@ -46,6 +46,14 @@ func MarkParent(cmd *cobra.Command) {
 // groupOfFlag is the annotation of a flag that names its group.
 const groupOfFlag = "publish_group"
 
+// GroupOf returns the title of the group that a flag is in; empty for none.
+func GroupOf(f *pflag.Flag) string {
+	if titles := f.Annotations[groupOfFlag]; len(titles) > 0 {
+		return titles[0]
+	}
+	return ""
+}
+
 // Group adds flags to a set as a group with a title. A flag may be in one group.
 func Group(fs *pflag.FlagSet, title string, add func(*pflag.FlagSet)) {
 	part := pflag.NewFlagSet(title, pflag.ContinueOnError)
@@ -76,10 +84,7 @@ func sections(fs *pflag.FlagSet) []section {
 		if f.Hidden || f.Deprecated != "" {
 			return
 		}
-		title := ""
-		if in := f.Annotations[groupOfFlag]; len(in) > 0 {
-			title = in[0]
-		}
+		title := GroupOf(f)
 		i, ok := at[title]
 		if !ok {
 			i = len(all)

@@ -59,7 +59,7 @@ func createCommand(env cli.Env) *cobra.Command {
 		fs.StringVar(&k.target.S3.Region, "region", "", "region of the key, such as eu-central-1; default: that of its ARN, or AWS_REGION")
 	})
 	cli.CredentialFlags(fs, &k.target)
-	fs.DurationVar(&k.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	cli.TimeoutFlag(fs, &k.timeout, "stop after this time, such as 30m; 0: never")
 	return cmd
 }
 

@@ -63,7 +63,7 @@ type keyWork struct {
 func (k *keyWork) register(cmd *cobra.Command, place func(*pflag.FlagSet, *target.Config)) {
 	fs := cmd.Flags()
 	place(fs, &k.target)
-	fs.DurationVar(&k.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	cli.TimeoutFlag(fs, &k.timeout, "stop after this time, such as 30m; 0: never")
 }
 
 // A work is done to a place: the store, and a function by which what it changes is invalidated.

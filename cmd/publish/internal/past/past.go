@@ -38,7 +38,7 @@ type common struct {
 
 func (c *common) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.json, "json", false, "print one JSON document")
-	fs.DurationVar(&c.timeout, "timeout", 0, "stop after this time, such as 30m; 0: never")
+	cli.TimeoutFlag(fs, &c.timeout, "stop after this time, such as 30m; 0: never")
 }
 
 func (c *common) registerIndex(fs *pflag.FlagSet) {

@@ -80,7 +80,7 @@ func Command(env cli.Env) *cobra.Command {
 	cli.StorageFlags(fs, &x.target)
 	cli.CDNFlags(fs, &x.target.CDN)
 	fs.StringVar(&x.inventory, "inventory", "", "plan with this S3 Inventory instead of listing content: `URL` of its manifest.json, s3://bucket/.../manifest.json")
-	fs.DurationVar(&x.timeout, "timeout", 0, "stop after this time, such as 2h; 0: never")
+	cli.TimeoutFlag(fs, &x.timeout, "stop after this time, such as 2h; 0: never")
 	return cmd
 }
 

@@ -93,7 +93,7 @@ func Push(env cli.Env) *cobra.Command {
 	socket.register(cmd.Flags())
 	cmd.Flags().Var(&wait, "wait", "wait until the packages are published, or with --wait=cdn until clients see them")
 	cmd.Flags().Lookup("wait").NoOptDefVal = "published"
-	cmd.Flags().DurationVar(&timeout, "timeout", 0, "wait no longer than this; 0: for as long as it takes")
+	cli.TimeoutFlag(cmd.Flags(), &timeout, "wait no longer than this; 0: for as long as it takes")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
 	return cmd
 }

@@ -248,7 +248,7 @@ are not complete, 5 if a destination cannot be used, 7 if an invalidation failed
 	}
 	socket.register(cmd.Flags())
 	cmd.Flags().BoolVar(&wait, "wait", false, "return when it is done")
-	cmd.Flags().DurationVar(&timeout, "timeout", 0, "wait no longer than this; 0: for as long as it takes")
+	cli.TimeoutFlag(cmd.Flags(), &timeout, "wait no longer than this; 0: for as long as it takes")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
 	return cmd
 }
