@@ -10,6 +10,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
 )
@@ -61,9 +62,10 @@ type other struct {
 // gathers is how often announcements are listed, as long as new ones come.
 const gathers = 3
 
-// others reads what others have announced. Each package is checked as if it were found in the mirror: it is there, whole, and to be
-// trusted. What is not, or cannot be read, is left to its publisher.
-func (c *contest) others(ctx context.Context, s mirror.Store, turn *lead.Turn) []other {
+// others reads what others have announced until now, and while it is at that. It begins when the index has arrived: publishers that began at
+// the same time as the leader need about as long to announce. Each package is checked as if it were found in the mirror: it is there, whole, and
+// to be trusted. What is not, or cannot be read, is left to its publisher.
+func (c *contest) others(ctx context.Context, s mirror.Store, turn *lead.Turn, arrived <-chan struct{}) []other {
 	var before string
 	var took []string
 	if time.Since(c.was.Stored) < lead.Settled {
@@ -71,19 +73,32 @@ func (c *contest) others(ctx context.Context, s mirror.Store, turn *lead.Turn) [
 			before, took = r.Before, r.Took
 		}
 	}
-	var all []other
-	for range gathers {
+	<-arrived
+	var reads defect.Group
+	found := make([][]other, gathers)
+	for i := range gathers {
 		announced := turn.Others(ctx, before, took)
 		if len(announced) == 0 {
 			break
 		}
-		found, err := c.read(ctx, s, announced)
-		if err != nil {
-			break
-		}
-		all = append(all, found...)
+		reads.Go(func() (err error) { // while more may be announced
+			found[i], err = c.read(ctx, s, announced)
+			return err
+		})
 	}
-	return all
+	reads.Wait() // those whose packages cannot be read are left out
+	return slices.Concat(found...)
+}
+
+// An arrivingReader calls arrived when a document of an index is there, which is before it is parsed.
+type arrivingReader struct {
+	mirror.Reader
+	arrived func()
+}
+
+func (r *arrivingReader) ReadParts(ctx context.Context, name string, size int64, v mirror.Version, _ func(n int)) ([]byte, error) {
+	defer r.arrived()
+	return mirror.ReadLarge(ctx, r.Reader, name, size, v, buildcache.MaxIndex)
 }
 
 // An announcedReader reads what was announced from the announcement, and everything else from the mirror.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
@@ -277,25 +278,31 @@ func (c *contest) replace(ctx context.Context, s mirror.Store, turn *lead.Turn, 
 	return nil
 }
 
-// prepare reads the index, and meanwhile the packages of others.
+// prepare reads the index, and then the packages of others while it is parsed.
 func (c *contest) prepare(ctx context.Context, s mirror.Store, turn *lead.Turn) ([]other, error) {
 	var g defect.Group
 	var others []other
+	waits := make(chan struct{})
+	arrived := sync.OnceFunc(func() { close(waits) })
 	if turn != nil {
 		g.Go(func() error {
-			others = c.others(ctx, s, turn)
+			others = c.others(ctx, s, turn, waits)
 			return nil
 		})
 	}
+	if c.was.Content != nil {
+		arrived()
+	}
 	var failed error
 	if c.next == nil {
-		if c.next, failed = loadIndex(ctx, c.layout, s, c.was); failed == nil {
+		if c.next, failed = loadIndex(ctx, c.layout, &arrivingReader{s, arrived}, c.was); failed == nil {
 			c.out.Before = c.next.Offered()
 			for _, p := range c.adds {
 				c.next.Add(p.Spec)
 			}
 		}
 	}
+	arrived()
 	if err := g.Wait(); failed == nil {
 		failed = err
 	}

@@ -260,6 +260,52 @@ func TestManyPublishersSendFewIndices(t *testing.T) {
 	}
 }
 
+// A publisher that announces while the index is read is in what the leader makes of it.
+func TestAPublisherThatAnnouncesWhileTheIndexIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, "v3")
+		c.sent.Store(0)
+		late := c.far(c.mem)
+		late.before = func(n int64) {
+			if n == 1 {
+				time.Sleep(bodies / 4)
+			}
+		}
+		slowest := c.begin([]mirror.Store{c.far(c.mem), late}, shares(2))
+		if c.sent.Load() > 1 || slowest > 1500*time.Millisecond {
+			t.Errorf("the slowest of 2 %v, %d indices", slowest, c.sent.Load())
+		}
+	})
+}
+
+// A lone publisher of one package into 100,000 makes 25 requests: those below, three more for the four ranges in which an index of that size is
+// read, and six for the five parts in which it is written.
+func TestALonePublisherMakesFewRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, "v3")
+		// The pointer says that there are many packages of other names, so that what is looked for is listed one by one.
+		const offers = `"offers":{`
+		pointer := string(c.mem.Snapshot()[layout.V3Index])
+		many := strings.Replace(pointer, offers, offers+`"others":"100000-0000000000000000",`, 1)
+		if many == pointer {
+			t.Fatalf("the pointer says nothing of what it offers: %s", pointer)
+		}
+		c.mem.Plant(layout.V3Index, []byte(many))
+		time.Sleep(2 * lead.Settled) // nobody else has published lately
+		c.mem.Forget()
+		if _, err := c.publish(c.far(c.mem), "zlib"); err != nil {
+			t.Fatal(err)
+		}
+		got := c.mem.Calls()
+		if len(got) != 25-3-6 {
+			t.Errorf("%d requests", len(got)+3+6)
+			for _, call := range got {
+				t.Log(call)
+			}
+		}
+	})
+}
+
 // Publishers that arrive one after the other wait for the turn that is under way and for one more, at most.
 func TestPublishersThatArriveOneAfterTheOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +26,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 )
 
 // Dir is where publishers leave what they tell each other, below the root of the mirror. Clients read nothing there, and
@@ -107,6 +109,9 @@ func (p *Publisher) wantName(base mirror.Version) string {
 
 const wantPrefix = "want-"
 
+// announcementOf is the identity of the announcement with a name.
+func announcementOf(name string) string { return strings.TrimPrefix(path.Base(name), wantPrefix) }
+
 // A claim is the content of a lead.
 type claim struct {
 	Holder  string   `json:"holder"`
@@ -186,22 +191,26 @@ func (t *Turn) Others(ctx context.Context, before string, took []string) []Annou
 	for _, id := range took {
 		t.seen[id] = true
 	}
-	var names []string
-	for _, g := range []string{generation(t.base), before} {
-		if g == "" {
-			continue
-		}
-		prefix := t.p.dir + g + "/" + wantPrefix
-		for info, err := range t.p.store.List(ctx, mirror.Range{Prefix: prefix}) {
+	prefixes := []string{t.p.dir + generation(t.base) + "/" + wantPrefix}
+	if before != "" {
+		prefixes = append(prefixes, t.p.dir+before+"/"+wantPrefix)
+	}
+	listed := make([][]string, len(prefixes))
+	parallel.Each(ctx, len(prefixes), parallel.Positions(prefixes), func(ctx context.Context, i int) error {
+		for info, err := range t.p.store.List(ctx, mirror.Range{Prefix: prefixes[i]}) {
 			if err != nil {
 				break
 			}
-			if id := strings.TrimPrefix(info.Name, prefix); !t.seen[id] {
-				t.seen[id] = true
-				names = append(names, info.Name)
-			}
+			listed[i] = append(listed[i], info.Name)
 		}
-	}
+		return nil
+	})
+	names := slices.DeleteFunc(slices.Concat(listed...), func(name string) bool {
+		id := announcementOf(name)
+		was := t.seen[id]
+		t.seen[id] = true
+		return was
+	})
 	return t.p.announcements(ctx, names)
 }
 

@@ -3,7 +3,6 @@ package lead
 import (
 	"context"
 	"encoding/json"
-	"path"
 	"slices"
 	"strings"
 
@@ -103,7 +102,7 @@ func (p *Publisher) announcements(ctx context.Context, names []string) []Announc
 	all := make([]Announcement, len(names))
 	parallel.Each(ctx, parallel.Readers, parallel.Positions(names), func(ctx context.Context, i int) error {
 		text, _, err := mirror.Read(ctx, p.store, names[i], maxText)
-		id := strings.TrimPrefix(path.Base(names[i]), wantPrefix)
+		id := announcementOf(names[i])
 		if err == nil && idOf(text) == id && json.Unmarshal(text, &all[i]) == nil {
 			all[i].ID = id
 		}
