@@ -173,6 +173,9 @@ type Upload struct {
 	// Fresh says that nothing of the object was sent before, as far as the caller knows: neither the object nor an unfinished upload of
 	// it is looked for first.
 	Fresh bool
+	// Own says that no other writer has this content. If an object is in the way, the mirror need not look whether it is the same: after
+	// ErrConflict the object may be this one, stored by an attempt whose answer was lost.
+	Own bool
 }
 
 // A Writer stores objects that are not there yet.

@@ -175,6 +175,7 @@ func (v *mover) claim() {
 	take := func(s *State, _ *publisher) { s.leads[g].take(v.i) }
 	v.to(reading, take)
 	v.lost(claimed, take)
+	v.lost(announcing, take) // its own claim is in the way when it claims again
 }
 
 // lost adds a step that is made and whose answer does not arrive.
@@ -215,6 +216,8 @@ func (v *mover) wait() {
 		v.patiently(reading, nil)
 	case l.spent && l.found.has(v.i):
 		v.ack(p.base)
+	case l.holder == uint8(v.i+1) && !l.spent:
+		v.patiently(reading, nil)
 	case v.m.Fault != NoDeposition: // it cannot tell a dead leader from a slow one
 		v.patiently(deposing, func(_ *State, p *publisher) { p.leadSeen = l.number })
 	}

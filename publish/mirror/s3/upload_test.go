@@ -691,3 +691,17 @@ func TestRegion(t *testing.T) {
 type clientFunc func(*http.Request) (*http.Response, error)
 
 func (f clientFunc) Do(r *http.Request) (*http.Response, error) { return f(r) }
+
+// What is in the way of content that nobody else has is not looked at.
+func TestWhatNobodyElseHasIsNotLookedFor(t *testing.T) {
+	server := serve(t, s3test.Options{})
+	m := open(t, server).Mirror("")
+	mine := mirror.Upload{Name: "lead", Content: blob.Bytes([]byte("mine")), Own: true}
+	if _, err := m.Swap(t.Context(), mirror.Upload{Name: "lead", Content: blob.Bytes([]byte("another's"))}, mirror.Absent); err != nil {
+		t.Fatal(err)
+	}
+	server.ForgetLog()
+	if _, err := m.Swap(t.Context(), mine, mirror.Absent); !errors.Is(err, mirror.ErrConflict) || len(server.Log()) != 1 {
+		t.Errorf("%v, requests: %v", err, server.Log())
+	}
+}

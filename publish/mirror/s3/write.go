@@ -133,6 +133,9 @@ func (b *Bucket) reconcile(ctx context.Context, o *object, was mirror.Version, f
 	if ctx.Err() != nil || why == other && !errors.As(failure, &lost) {
 		return "", failure
 	}
+	if why == refused && o.Own {
+		return "", errTaken
+	}
 	if why == other {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, lastLook)

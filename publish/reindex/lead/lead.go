@@ -152,26 +152,31 @@ func (p *Publisher) Claim(ctx context.Context, base mirror.Version) (*Turn, erro
 
 // take replaces the version was of a lead.
 func (p *Publisher) take(ctx context.Context, base, was mirror.Version, attempt int) (*Turn, error) {
-	t := &Turn{
-		p: p, base: base, name: p.leadName(base), seen: make(map[string]bool),
-		claim: claim{Holder: p.self.ID, Nonce: p.nonce, Attempt: attempt},
-	}
-	var err error
-	t.version, err = p.store.Swap(ctx, upload(t.name, encode(t.claim), layout.Revalidate), was)
+	c := claim{Holder: p.self.ID, Nonce: p.nonce, Attempt: attempt}
+	u := upload(p.leadName(base), encode(c), layout.Revalidate)
+	u.Own = true // see waiting.look
+	version, err := p.store.Swap(ctx, u, was)
 	if err == nil {
-		return t, nil
+		return p.turn(base, version, c), nil
 	}
 	if ctx.Err() != nil || errors.Is(err, mirror.ErrConflict) || errors.Is(err, mirror.ErrDenied) {
 		return nil, err
 	}
 	// It may have been stored all the same.
 	there, version, lookErr := p.lead(ctx, base)
-	if lookErr == nil && there.Nonce == t.claim.Nonce && !there.Spent {
-		t.version = version
-		return t, nil
+	if lookErr == nil && p.holds(there) {
+		return p.turn(base, version, c), nil
 	}
 	return nil, err
 }
+
+// turn is what the publisher has whose claim was stored.
+func (p *Publisher) turn(base, version mirror.Version, c claim) *Turn {
+	return &Turn{p: p, base: base, name: p.leadName(base), version: version, claim: c, seen: make(map[string]bool)}
+}
+
+// holds reports whether a claim is the publisher's.
+func (p *Publisher) holds(c claim) bool { return c.Nonce == p.nonce && !c.Spent }
 
 // lead reads who leads.
 func (p *Publisher) lead(ctx context.Context, base mirror.Version) (claim, mirror.Version, error) {

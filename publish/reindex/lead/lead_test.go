@@ -263,3 +263,32 @@ func TestALostAnswerToAClaim(t *testing.T) {
 		t.Errorf("got %v, %v", turn, err)
 	}
 }
+
+// A claim that was stored by an attempt whose answer was lost is in the way of the next attempt. The publisher finds that it leads.
+func TestAClaimThatIsInItsOwnWay(t *testing.T) {
+	m := mirrortest.NewMem(t)
+	p := lead.New(twice{m}, "v3", []string{"a"}, nil)
+	if turn := claimed(t, p, base); turn != nil {
+		t.Fatal("it knows already")
+	}
+	if w, err := p.Wait(t.Context(), base, 1, still); err != nil || w.Turn == nil {
+		t.Fatalf("%+v, %v", w, err)
+	} else {
+		w.Turn.Spend(t.Context(), nil)
+	}
+	other := lead.New(m, "v3", []string{"b"}, nil)
+	if w, err := other.Wait(t.Context(), base, 1, still); err != nil || w.Turn == nil {
+		t.Errorf("the lead was not given back: %+v, %v", w, err)
+	}
+}
+
+// A twice store sends each claim twice, as a client does that gets no answer.
+type twice struct{ lead.Store }
+
+func (s twice) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (mirror.Version, error) {
+	version, err := s.Store.Swap(ctx, u, was)
+	if u.Own && err == nil {
+		return "", mirror.ErrConflict
+	}
+	return version, err
+}

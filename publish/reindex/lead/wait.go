@@ -108,6 +108,9 @@ func (w *waiting) look(ctx context.Context) (Waited, error) {
 	if c.Spent && slices.Contains(c.Found, w.p.self.ID) {
 		return Waited{Found: true}, nil
 	}
+	if w.p.holds(c) { // the answer to its claim was lost
+		return Waited{Turn: w.p.turn(w.base, version, c)}, nil
+	}
 	if version != w.version || w.alive.IsZero() {
 		w.version, w.alive, w.attempt = version, time.Now(), c.Attempt
 		w.patience = patienceFor(c.Attempt)
