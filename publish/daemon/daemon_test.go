@@ -388,6 +388,14 @@ func TestDrain(t *testing.T) {
 		if n := y.has(all...); n != 10 || len(y.told()) != 1 {
 			t.Errorf("%d published, caches told %v", n, y.told())
 		}
+		// What failed before is not published by a drain that has nothing to do, until it is gone.
+		if left, err := d.Drain(t.Context(), func(daemon.Drained) {}); err != nil || len(left.Failed) != 1 || left.Published != 0 {
+			t.Errorf("again: %+v, %v", left, err)
+		}
+		y.remove("spec/refused")
+		if left, err := d.Drain(t.Context(), func(daemon.Drained) {}); err != nil || len(left.Failed) != 0 {
+			t.Errorf("without it: %+v, %v", left, err)
+		}
 	})
 }
 

@@ -15,7 +15,7 @@ type Drained struct {
 	Waiting     int  `json:"waiting"`     // packages that will still be published, as far as is known
 	Obligations int  `json:"obligations"` // invalidations that are due
 	// What is in none of these was published.
-	Failed     []queue.Job    `json:"failed"`     // since it was asked
+	Failed     []queue.Job    `json:"failed"`     // since it was asked, or before that if the package is still there
 	Incomplete []StuckPackage `json:"incomplete"` // looked at again, and still not complete
 	// Blocked says for each mirror why its destination cannot be used, if that will not mend
 	// itself. Its packages wait.
@@ -107,15 +107,18 @@ func (k *worker) left(ctx context.Context, left *Drained, began, looked time.Tim
 		}
 	}
 	k.mu.Unlock()
-	ended, err := q.Jobs(ctx, queue.Filter{Mirror: k.m.Key(), States: []queue.State{queue.Failed, queue.Published}, Since: began})
-	for _, j := range ended {
-		if j.State == queue.Failed {
+	failed, err := q.Jobs(ctx, queue.Filter{Mirror: k.m.Key(), States: []queue.State{queue.Failed}})
+	for _, j := range failed {
+		if !j.Changed.Before(began) || k.mayHave(j.File) {
 			j.Mirror = k.m.Name
 			left.Failed = append(left.Failed, j)
-		} else {
-			left.Published++
 		}
 	}
+	if err != nil {
+		return err
+	}
+	published, err := q.Jobs(ctx, queue.Filter{Mirror: k.m.Key(), States: []queue.State{queue.Published}, Since: began})
+	left.Published += len(published)
 	return err
 }
 

@@ -189,7 +189,7 @@ func TestForgettingARemovedMirror(t *testing.T) {
 		if _, err := d.Forget(t.Context(), "b"); !errors.Is(err, daemon.ErrConfigured) {
 			t.Errorf("a mirror that is configured: %v", err)
 		}
-		if none, err := d.Forget(t.Context(), "c"); err != nil || len(none) != 0 {
+		if none, err := d.Forget(t.Context(), a.Key(), "c"); !errors.Is(err, daemon.ErrNoMirror) || len(none) != 0 {
 			t.Errorf("a mirror that is not known: %v, %v", none, err)
 		}
 		dropped, err := d.Forget(t.Context())

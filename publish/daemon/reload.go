@@ -183,6 +183,9 @@ func (d *Daemon) lookThrough(ctx context.Context) error {
 // ErrConfigured: a mirror is in the configuration, so nothing of it is forgotten.
 var ErrConfigured = errors.New("it is in the configuration of the daemon: remove it there first")
 
+// ErrNoMirror: nothing is known of a mirror that is to be forgotten.
+var ErrNoMirror = errors.New("nothing is known of a mirror of that name: publish status shows what is owed to which")
+
 // Forget drops what the queue knows of mirrors that are no longer in the configuration: all of
 // them, or those that are named as the status names them. A name that is not known is no error.
 func (d *Daemon) Forget(ctx context.Context, names ...string) ([]queue.Dropped, error) {
@@ -191,6 +194,15 @@ func (d *Daemon) Forget(ctx context.Context, names ...string) ([]queue.Dropped, 
 	for _, k := range d.all() {
 		if slices.Contains(names, k.m.Name) || slices.Contains(names, k.m.Key()) {
 			return nil, fmt.Errorf("mirror %s: %w", k.m.Name, ErrConfigured)
+		}
+	}
+	var known []string
+	if _, err := d.o.Queue.Drop(ctx, func(mirror string) bool { known = append(known, mirror); return false }); err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("%s: %w", name, ErrNoMirror)
 		}
 	}
 	return d.o.Queue.Drop(ctx, func(mirror string) bool {

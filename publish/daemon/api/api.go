@@ -204,6 +204,7 @@ var statuses = []struct {
 	{arrival.ErrNoDocument, http.StatusUnprocessableEntity},
 	{arrival.ErrNotSelected, http.StatusUnprocessableEntity},
 	{daemon.ErrConfigured, http.StatusConflict},
+	{daemon.ErrNoMirror, http.StatusNotFound},
 	{daemon.ErrStopping, http.StatusServiceUnavailable},
 	{queue.ErrClosed, http.StatusServiceUnavailable},
 	{queue.ErrFull, http.StatusInsufficientStorage},

@@ -13,12 +13,12 @@ import (
 )
 
 // PrintDrained prints what came of a drain, and returns an error if not everything is published.
-func PrintDrained(out io.Writer, left daemon.Drained, asJSON bool) error {
+func PrintDrained(out io.Writer, shown cli.Output, left daemon.Drained, asJSON bool) error {
 	if asJSON {
 		if err := cli.WriteJSON(out, left); err != nil {
 			return err
 		}
-	} else {
+	} else if !shown.Quiet || len(left.Failed)+len(left.Incomplete) > 0 {
 		escape.Fprintf(out, "published %d, failed %d, not complete %d\n", left.Published, len(left.Failed), len(left.Incomplete))
 		for _, j := range left.Failed {
 			escape.Fprintf(out, "  failed: %s %s: %s\n", j.Mirror, j.Package, j.Reason)

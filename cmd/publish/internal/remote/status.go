@@ -243,7 +243,7 @@ are not complete, 5 if a destination cannot be used, 7 if an invalidation failed
 			if err != nil {
 				return cli.Stopped(ctx, err)
 			}
-			return PrintDrained(env.Stdout, left, asJSON)
+			return PrintDrained(env.Stdout, env.Shows(), left, asJSON)
 		},
 	}
 	socket.register(cmd.Flags())

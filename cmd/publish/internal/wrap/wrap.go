@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -107,7 +106,7 @@ func Run(ctx context.Context, env cli.Env, j *task.Publish, o Options, command [
 		return context.Cause(ctx)
 	}
 	if err == nil {
-		err = remote.PrintDrained(outOf(env, left), left, false)
+		err = remote.PrintDrained(env.Stderr, env.Output, left, false)
 	}
 	if err == nil && packages == 0 && len(j.Options.Selection.Files) == 0 && !o.AllowEmpty {
 		if err := unselected(context.WithoutCancel(ctx), j); err != nil {
@@ -125,14 +124,6 @@ func logOf(env cli.Env) *slog.Logger {
 		return env.Log()
 	}
 	return slog.New(slog.NewTextHandler(env.Stderr, nil))
-}
-
-// outOf is where it is said what came of a command.
-func outOf(env cli.Env, left daemon.Drained) io.Writer {
-	if env.Output.Quiet && len(left.Failed)+len(left.Incomplete) == 0 {
-		return io.Discard
-	}
-	return env.Stderr
 }
 
 // unselected returns the error of a source that holds packages, none of which is selected.
