@@ -65,16 +65,13 @@ func (d *decision) decide(ctx context.Context) error {
 		return err
 	}
 	d.plan.retired = append(d.plan.retired, same.Retirement{Layout: d.out.format, Seen: d.seen})
-	status, err := d.compare(ctx)
-	if err != nil {
+	if d.status, err = d.compare(ctx); err != nil {
 		return err
 	}
-	d.status = status
-	if err := d.check(ctx, status); err != nil {
-		return err
-	}
-	if err := d.checkNeeds(ctx, status); err != nil {
-		return err
+	for _, check := range []func(context.Context) error{d.check, d.checkSkipped, d.checkNeeds} {
+		if err := check(ctx); err != nil {
+			return err
+		}
 	}
 	closure.Dependents(d.packages, d.routed, d.route)
 	closure.Dependents(d.packages, d.refused, d.refuse)
@@ -83,7 +80,7 @@ func (d *decision) decide(ctx context.Context) error {
 			d.out.Packages = append(d.out.Packages, PlannedPackage{p, Rejected, reason})
 			continue
 		}
-		d.out.Packages = append(d.out.Packages, PlannedPackage{p, status[p], cmp.Or(d.seen.Pointer.Withdrawn[p.Hash].Reason, d.routed[p])})
+		d.out.Packages = append(d.out.Packages, PlannedPackage{p, d.status[p], cmp.Or(d.seen.Pointer.Withdrawn[p.Hash].Reason, d.routed[p])})
 	}
 	for _, p := range d.src.There {
 		d.out.Packages = append(d.out.Packages, PlannedPackage{p, Unchanged, ""})
@@ -201,20 +198,20 @@ func (d *decision) sends(p *buildcache.Package, s Status) bool {
 
 // check reads what must be known of packages before they are stored: their specs, the
 // sizes of their blobs, their signatures.
-func (d *decision) check(ctx context.Context, status map[*buildcache.Package]Status) error {
+func (d *decision) check(ctx context.Context) error {
 	o := d.plan.options
 	reasons := make([][]error, len(d.packages))
 	d.issuers = make([]key.Issuer, len(d.packages))
-	if err := d.gatherKnown(ctx, status); err != nil {
+	if err := d.gatherKnown(ctx); err != nil {
 		return err
 	}
 	err := parallel.Each(ctx, runtime.GOMAXPROCS(0), parallel.Positions(reasons), func(ctx context.Context, i int) error {
 		p := d.packages[i]
-		if status[p] == Upstream {
+		if d.status[p] == Upstream {
 			return ctx.Err()
 		}
 		d.issuers[i] = o.Sign.issuer(p)
-		reasons[i] = d.checkPackage(ctx, p, d.sends(p, status[p]) || o.VerifySource)
+		reasons[i] = d.checkPackage(ctx, p, d.sends(p, d.status[p]) || o.VerifySource)
 		return ctx.Err()
 	})
 	if err != nil {
@@ -222,7 +219,7 @@ func (d *decision) check(ctx context.Context, status map[*buildcache.Package]Sta
 	}
 	for i, p := range d.packages {
 		for _, reason := range d.seen.Pointer.WithdrawnNeeds(p.Spec) {
-			if d.sends(p, status[p]) { // of layout v2 the spec is known of others, too
+			if d.sends(p, d.status[p]) { // of layout v2 the spec is known of others, too
 				d.report(buildcache.Warning, p, reason)
 			}
 		}
@@ -237,9 +234,26 @@ func (d *decision) check(ctx context.Context, status map[*buildcache.Package]Sta
 	return nil
 }
 
+// checkSkipped refuses to leave documents where they are that no client can read.
+func (d *decision) checkSkipped(ctx context.Context) error {
+	var names []string
+	for _, p := range d.packages {
+		if d.status[p] == Skipped {
+			names = append(names, p.File)
+		}
+	}
+	wrong, err := same.Unreadable(ctx, d.out.format, d.out.store, names[:min(len(names), maxJudged)])
+	for _, p := range d.packages {
+		if reason := wrong[p.File]; reason != nil {
+			d.refuse(p, "the destination holds it, but no client can read that: "+reason.Error()+"; publish verify says how to mend it")
+		}
+	}
+	return err
+}
+
 // gatherKnown gathers the keys that are at hand. Those of the destination are read where a package is sent whose signer the source lacks, and
 // no keys are trusted that say more.
-func (d *decision) gatherKnown(ctx context.Context, status map[*buildcache.Package]Status) error {
+func (d *decision) gatherKnown(ctx context.Context) error {
 	for _, k := range d.src.Keys {
 		d.plan.known = d.plan.known.With(k.Public)
 	}
@@ -253,7 +267,7 @@ func (d *decision) gatherKnown(ctx context.Context, status map[*buildcache.Packa
 	unknown := slices.ContainsFunc(d.packages, func(p *buildcache.Package) bool {
 		by, signed := p.Issuer()
 		_, known := d.plan.known.Public(by)
-		return signed && !known && d.sends(p, status[p])
+		return signed && !known && d.sends(p, d.status[p])
 	})
 	if d.plan.options.Trust.Keys != nil || !unknown {
 		return nil
@@ -326,24 +340,10 @@ func (d *decision) checkBlob(ctx context.Context, p *buildcache.Package, b *buil
 	if err := blob.Readable(content); err != nil {
 		return err
 	}
-	return d.checkTarball(ctx, p, *b)
-}
-
-// checkTarball makes sure that a tarball of layout v2, whose name does not tell its
-// content, is not that of another build, for a document that is not there yet.
-func (d *decision) checkTarball(ctx context.Context, p *buildcache.Package, b buildcache.Object) error {
-	there, ok := d.seen.Objects[b.Name]
-	if _, documented := d.seen.Objects[p.File]; !ok || documented || d.out.format.NamesContent() {
+	if _, documented := d.seen.Objects[p.File]; documented {
 		return nil
 	}
-	if err := blob.Check(ctx, b.Name, b.Content, b.Digest); err != nil {
-		return err
-	}
-	equal, err := same.File(ctx, d.out.store, b, there)
-	if err == nil && !equal {
-		err = fmt.Errorf("%s: the destination holds that of another build, and layout %s cannot replace it", b.Name, d.out.Layout)
-	}
-	return err
+	return same.Tarball(ctx, d.seen, d.out.format, d.out.store, *b)
 }
 
 // steps fills in what is stored, in order.
@@ -384,18 +384,18 @@ func (d *decision) steps() {
 
 // checkNeeds refuses packages that need what neither the destination nor an upstream mirror offers afterwards, since clients have both and
 // between them nothing may be missing. It refuses to promote what needs packages of the destination that do not keep to the rules.
-func (d *decision) checkNeeds(ctx context.Context, status map[*buildcache.Package]Status) error {
+func (d *decision) checkNeeds(ctx context.Context) error {
 	m := upstream.Mirror{Layout: d.out.format, Store: d.out.store, Pointer: d.seen.Pointer, Upstream: d.plan.options.Upstream}
 	if d.plan.options.Promotion != nil {
 		m.Trust = d.plan.options.Trust
 	}
 	var sent []*buildcache.Package
 	for _, p := range d.packages {
-		if p.Spec != nil && d.sends(p, status[p]) {
+		if p.Spec != nil && d.sends(p, d.status[p]) {
 			sent = append(sent, p)
 		}
 	}
-	skipped := func(p *buildcache.Package) bool { return status[p] == Skipped }
+	skipped := func(p *buildcache.Package) bool { return d.status[p] == Skipped }
 	objections, err := m.Objections(ctx, sent, slices.DeleteFunc(slices.Clone(d.packages), skipped), slices.Concat(d.packages, d.src.There))
 	for _, p := range sent {
 		for _, reason := range objections[p] {

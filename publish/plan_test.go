@@ -166,6 +166,29 @@ func TestIfExists(t *testing.T) {
 	}
 }
 
+// What no client can read does not count as published: it is named, and replaced if that is wanted.
+func TestADocumentThatNoClientCanReadIsNotSkipped(t *testing.T) {
+	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
+		m := publishtest.EmptyMirror(t)
+		dir := publishtest.Original(fixture)
+		publishtest.MustPublish(t, m, dir, publishtest.Only("zlib"))
+		name := publishtest.SubjectOf(t, m).Find("zlib")
+		whole := m.Snapshot()[name]
+		m.Plant(name, []byte("{"))
+		out, err := publishtest.PublishTo(t, m, dir, publishtest.Only("zlib"))
+		if s := publishtest.Statuses(out)["zlib"]; err == nil || s != publish.Rejected || !refused(out, "but no client can read that") {
+			t.Errorf("%s: %s, %v, %v", fixture, s, err, out.Findings)
+		}
+		if o := publishtest.Only("zlib"); fixture == "v3-unsigned" {
+			o.IfExists = publish.Overwrite
+			publishtest.MustPublish(t, m, dir, o)
+			if string(m.Snapshot()[name]) != string(whole) {
+				t.Error("it was not replaced")
+			}
+		}
+	}
+}
+
 // Whoever replaces a document replaces the one that was seen, not that of somebody who
 // was faster.
 func TestOverwriteReplacesWhatWasSeen(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/quantity"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
@@ -50,7 +51,7 @@ func benchCommand(env cli.Env) *cobra.Command {
 	fs := cmd.Flags()
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the bounds and do nothing")
 	fs.BoolVar(&f.json, "json", false, "print one JSON document")
-	fs.Var(cli.Bytes(&f.bounds.Bytes), "max-bytes", "send at most about this much, such as 2GiB")
+	fs.Var(quantity.Bytes(&f.bounds.Bytes), "max-bytes", "send at most about this much, such as 2GiB")
 	fs.DurationVar(&f.bounds.Time, "max-time", f.bounds.Time, "measure for at most this time, such as 30s")
 	cli.PlaceFlags(fs, &f.target)
 	return cmd

@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"io"
 
 	"github.com/minio/crc64nvme"
@@ -14,6 +16,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
 // Document compares a document with what is there: by its MD5 where the listing tells, and by
@@ -67,6 +71,47 @@ func File(ctx context.Context, s mirror.Store, o buildcache.Object, there mirror
 	h := sha256.New()
 	_, err = io.Copy(h, object.Body)
 	return blob.Digest(h.Sum(nil)) == o.Digest, err
+}
+
+// Tarball makes sure that a tarball of layout v2, whose name does not tell its content, is not that of another build.
+func Tarball(ctx context.Context, seen *buildcache.Survey, l buildcache.Layout, s mirror.Store, b buildcache.Object) error {
+	there, ok := seen.Objects[b.Name]
+	if !ok || l.NamesContent() {
+		return nil
+	}
+	if err := blob.Check(ctx, b.Name, b.Content, b.Digest); err != nil {
+		return err
+	}
+	equal, err := File(ctx, s, b, there)
+	if err == nil && !equal {
+		err = fmt.Errorf("%s: the destination holds that of another build, and layout %s cannot replace it", b.Name, l.Name())
+	}
+	return err
+}
+
+const maxSpecs = 64 << 20 // bytes of the specs of one document
+
+// Unreadable reads documents that are there and returns, by name, what is wrong with those that no client can read.
+func Unreadable(ctx context.Context, l buildcache.Layout, r mirror.Reader, names []string) (map[string]error, error) {
+	wrong := make([]error, len(names))
+	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(names), func(ctx context.Context, i int) error {
+		document, _, err := mirror.Read(ctx, r, names[i], buildcache.MaxDocument)
+		if err == nil {
+			_, err = l.ParseDocument(names[i], document, spec.NewReader(maxSpecs))
+		}
+		if _, ok := errors.AsType[*buildcache.ContentError](err); ok {
+			wrong[i], err = err, nil
+		}
+		if errors.Is(err, mirror.ErrNotExist) { // removed meanwhile
+			err = nil
+		}
+		return err
+	})
+	of := make(map[string]error)
+	for i, name := range names {
+		of[name] = wrong[i]
+	}
+	return of, err
 }
 
 type sums struct{ md5, crc64 string }

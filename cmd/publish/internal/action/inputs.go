@@ -30,6 +30,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/former"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/quantity"
 )
 
 // inputs are what a workflow gives the action.
@@ -146,7 +147,7 @@ var theInputs = []input{
 	{"s3-force-path-style", "false", func(in *inputs) value { return truth(&in.target.S3.PathStyle) }},
 	{"unsafe-single-writer", "false", func(in *inputs) value { return truth(&in.target.S3.SingleWriter) }},
 	{"concurrency", "", func(in *inputs) value { return optional(number(1, 1024, into(&in.target.S3.Concurrency))) }},
-	{"part-size", "8MiB", func(in *inputs) value { return cli.Bytes(&in.target.S3.PartSize).Set }},
+	{"part-size", "8MiB", func(in *inputs) value { return quantity.Bytes(&in.target.S3.PartSize).Set }},
 	{"limit-rate", "", func(in *inputs) value { return optional(rate(&in.target.S3.LimitRate)) }},
 
 	{"catalog", "false", func(in *inputs) value { return truth(&in.catalog) }},

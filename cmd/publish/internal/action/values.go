@@ -9,7 +9,7 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/quantity"
 )
 
 // A value reads the text of an input into what it is for.
@@ -103,7 +103,7 @@ func span(to *time.Duration) value {
 // rate is bytes a second.
 func rate(to *int64) value {
 	return func(s string) error {
-		return cli.Rate(to).Set(s)
+		return quantity.Rate(to).Set(s)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/quantity"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
@@ -53,7 +54,7 @@ func Usage(env cli.Env) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.StringSliceVar(&f.logs, "logs", nil, "`PLACE` of access logs: s3://bucket/prefix or file:///directory; CloudFront's (JSON or text) and S3's, packed or not; repeatable")
-	fs.Var(cli.Age(&f.since), "since", "leave out what is older than this `AGE`, such as 90d; default: all that is there")
+	fs.Var(quantity.Age(&f.since), "since", "leave out what is older than this `AGE`, such as 90d; default: all that is there")
 	fs.StringVar(&f.path, "path", "", "`PATH` of the mirror in the logs, such as noble/spack; default: the prefix of DESTINATION, or the path of URL")
 	fs.StringVar(&f.output, "output", "", "write the sums to `FILE`, in JSON: for publish du and publish catalog")
 	fs.IntVar(&f.top, "top", 20, "show only so many packages; 0: all. --json and --output always have all")

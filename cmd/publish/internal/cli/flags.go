@@ -2,10 +2,11 @@ package cli
 
 import (
 	"errors"
-	"strconv"
+	"time"
 
 	"github.com/spf13/pflag"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/quantity"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
@@ -44,7 +45,7 @@ func CredentialFlags(fs *pflag.FlagSet, c *target.Config) {
 // ConcurrencyFlag adds the flag that says how many requests are made at once.
 func ConcurrencyFlag(fs *pflag.FlagSet, c *target.Config) {
 	help.Group(fs, "Speed", func(fs *pflag.FlagSet) {
-		fs.Var((*count)(&c.S3.Concurrency), "concurrency", "requests in flight at once, over all files (default 64, and up to 128 while that is faster)")
+		fs.Var(quantity.Count(&c.S3.Concurrency), "concurrency", "requests in flight at once, over all files (default 64, and up to 128 while that is faster)")
 	})
 }
 
@@ -65,9 +66,14 @@ func StorageFlags(fs *pflag.FlagSet, c *target.Config) {
 	PlaceFlags(fs, c)
 	ConcurrencyFlag(fs, c)
 	help.Group(fs, "Speed", func(fs *pflag.FlagSet) {
-		fs.Var(Bytes(&c.S3.PartSize), "part-size", "size of the parts in which large files are sent, such as 16MiB (default 8MiB, grown for huge files)")
-		fs.Var(Rate(&c.S3.LimitRate), "limit-rate", "send at most this much a second, such as 50MB/s; default: no limit")
+		fs.Var(quantity.Bytes(&c.S3.PartSize), "part-size", "size of the parts in which large files are sent, such as 16MiB (default 8MiB, grown for huge files)")
+		fs.Var(quantity.Rate(&c.S3.LimitRate), "limit-rate", "send at most this much a second, such as 50MB/s; default: no limit")
 	})
+}
+
+// TimeoutFlag adds the flag that says how long a command may take; 0: for ever.
+func TimeoutFlag(fs *pflag.FlagSet, d *time.Duration, usage string) {
+	fs.Var(quantity.Timeout(d), "timeout", usage)
 }
 
 // CatalogFlag adds the flag that keeps the web page of a mirror up to date.
@@ -81,7 +87,7 @@ func CDNFlags(fs *pflag.FlagSet, c *target.CDNConfig) {
 		fs.StringVar(&c.Distribution, "distribution-id", "", "CloudFront distribution in which to invalidate what has changed, such as E2QWRUHAPOMQZL")
 		fs.StringVar(&c.PathPrefix, "cloudfront-path-prefix", "", "path of DESTINATION below the distribution's root, such as /noble/spack; default: that of --public-url, or the prefix of DESTINATION")
 		c.MaxPaths = 100
-		fs.Var((*count)(&c.MaxPaths), "max-invalidation-paths", "with more changed paths than this, one wildcard is invalidated")
+		fs.Var(quantity.Count(&c.MaxPaths), "max-invalidation-paths", "with more changed paths than this, one wildcard is invalidated")
 		fs.BoolVar(&c.Wait, "wait-for-invalidation", false, "wait until the invalidation is complete")
 		fs.StringVar(&c.PublicURL, "public-url", "", "`URL` at which clients find DESTINATION: the new index is read back through it")
 	})
@@ -158,28 +164,4 @@ func Flag(name string) string {
 		return name // which are arguments
 	}
 	return "--" + name
-}
-
-// count is a number of at least 1; 0, which is not written, stands for a default.
-type count int
-
-// String implements pflag.Value.
-func (c *count) String() string {
-	if *c == 0 {
-		return ""
-	}
-	return strconv.Itoa(int(*c))
-}
-
-// Type implements pflag.Value.
-func (*count) Type() string { return "int" }
-
-// Set implements pflag.Value.
-func (c *count) Set(s string) error {
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 {
-		return errors.New("want a number of at least 1")
-	}
-	*c = count(n)
-	return nil
 }

@@ -1,14 +1,9 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/spf13/pflag"
 )
 
 // OneOf reports whether v is one of all.
@@ -19,113 +14,6 @@ func OneOf[T comparable](v T, all ...T) bool {
 		}
 	}
 	return false
-}
-
-// TimeoutFlag adds the flag that says how long a command may take; 0: for ever.
-func TimeoutFlag(fs *pflag.FlagSet, d *time.Duration, usage string) {
-	fs.Var((*timeout)(d), "timeout", usage)
-}
-
-// A timeout is a time that is not negative: after less than none nothing could be stopped.
-type timeout time.Duration
-
-// String implements pflag.Value.
-func (t *timeout) String() string {
-	if *t == 0 {
-		return ""
-	}
-	return time.Duration(*t).String()
-}
-
-// Type implements pflag.Value.
-func (*timeout) Type() string { return "duration" }
-
-// Set implements pflag.Value.
-func (t *timeout) Set(s string) error {
-	d, err := time.ParseDuration(s)
-	if err != nil || d < 0 {
-		return errors.New("must be a duration of 0 or more, such as 30m")
-	}
-	*t = timeout(d)
-	return nil
-}
-
-// Bytes is a flag for a number of bytes, written as people do: 16MiB.
-func Bytes(n *int64) pflag.Value { return bytesValue{n: n} }
-
-// Rate is a flag for a number of bytes a second: 50MB/s.
-func Rate(n *int64) pflag.Value { return bytesValue{n: n, rate: true} }
-
-// A bytesValue is a number of bytes, or of bytes a second.
-type bytesValue struct {
-	n    *int64
-	rate bool
-}
-
-func (v bytesValue) String() string {
-	if v.n == nil || *v.n == 0 {
-		return ""
-	}
-	if v.rate {
-		return humanize.Bytes(uint64(*v.n)) + "/s"
-	}
-	return humanize.IBytes(uint64(*v.n))
-}
-
-func (v bytesValue) Type() string { return "size" }
-
-func (v bytesValue) Set(text string) error {
-	if v.rate {
-		text = strings.TrimSuffix(text, "/s")
-	}
-	n, err := humanize.ParseBytes(text)
-	if err != nil || n > 1<<50 {
-		return fmt.Errorf("%q is no size: want a number with kB, MB, GB, KiB, MiB or GiB", text)
-	}
-	*v.n = int64(n)
-	return nil
-}
-
-// Age is a flag for a time that may be long: 90d, 2w, 36h.
-func Age(d *time.Duration) pflag.Value { return ageValue{d} }
-
-type ageValue struct{ d *time.Duration }
-
-func (v ageValue) String() string {
-	switch {
-	case v.d == nil || *v.d == 0:
-		return ""
-	case *v.d%day == 0:
-		return fmt.Sprintf("%dd", *v.d/day)
-	}
-	return v.d.String()
-}
-
-func (ageValue) Type() string { return "age" }
-
-const day = 24 * time.Hour
-
-// maxDays keeps a time within what a Duration holds.
-const maxDays = 36500
-
-func (v ageValue) Set(text string) error {
-	units := map[string]time.Duration{"d": day, "w": 7 * day}
-	for unit, length := range units {
-		if number, ok := strings.CutSuffix(text, unit); ok {
-			n, err := strconv.ParseUint(number, 10, 32)
-			if err != nil || n > maxDays {
-				return fmt.Errorf("%q is no age: want a number with d, w, h or m, such as 90d", text)
-			}
-			*v.d = time.Duration(n) * length
-			return nil
-		}
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d < 0 {
-		return fmt.Errorf("%q is no age: want a number with d, w, h or m, such as 90d", text)
-	}
-	*v.d = d
-	return nil
 }
 
 // Size is a number of bytes for people: 3.1 GiB.

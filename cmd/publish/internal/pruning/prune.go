@@ -25,6 +25,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/quantity"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
@@ -86,19 +87,19 @@ func Command(env cli.Env) *cobra.Command {
 
 func (x *pruning) register(fs *pflag.FlagSet) {
 	k := &x.options.Keep
-	fs.Var(cli.Age(&k.Newer), "keep-newer", "keep packages stored less than this `AGE` ago, such as 90d")
+	fs.Var(quantity.Age(&k.Newer), "keep-newer", "keep packages stored less than this `AGE` ago, such as 90d")
 	fs.IntVar(&k.Versions, "keep-versions", 0, "keep the packages of so many newest versions of each name")
 	fs.StringSliceVar(&x.lists, "keep-list", nil, "keep the packages in this `FILE`: one hash a line, as for spack buildcache prune; repeatable")
 	fs.StringSliceVar(&x.locks, "keep-lock", nil, "keep the packages of this spack.lock `FILE`; repeatable")
 	fs.StringArrayVar(&x.roots, "keep-root", nil, "keep the packages that match this `SPEC`, in Spack's syntax; repeatable")
-	fs.Var(cli.Age(&x.used), "keep-used", "keep the packages that clients have fetched less than this `AGE` ago, as --usage says")
+	fs.Var(quantity.Age(&x.used), "keep-used", "keep the packages that clients have fetched less than this `AGE` ago, as --usage says")
 	fs.StringArrayVar(&x.usage, "usage", nil, "access logs: a file, a directory or s3://bucket/prefix `PLACE`, of CloudFront or S3; repeatable")
 	fs.BoolVar(&k.Views, "keep-views", k.Views, "keep the packages of named indices. It is no rule on its own")
 	fs.IntVar(&k.Generations, "keep-generations", k.Generations, "keep the indices of so many newest generations; where it is given, also the packages that any of them offered")
-	fs.Var(cli.Age(&k.Withdrawn), "keep-withdrawn", "keep what withdrawn packages need to be brought back for this `AGE`; 0: for ever")
+	fs.Var(quantity.Age(&k.Withdrawn), "keep-withdrawn", "keep what withdrawn packages need to be brought back for this `AGE`; 0: for ever")
 	fs.BoolVar(&x.options.AllowEmpty, "allow-empty", false, "the rules may keep no package of a mirror at all")
-	fs.Var(cli.Age(&x.options.MinAge), "min-age", "keep everything stored less than this `AGE` ago; at least 1h")
-	fs.Var(cli.Age(&x.options.Grace), "grace", "wait this `AGE` between the steps, for clients with an older index; at least 10m")
+	fs.Var(quantity.Age(&x.options.MinAge), "min-age", "keep everything stored less than this `AGE` ago; at least 1h")
+	fs.Var(quantity.Age(&x.options.Grace), "grace", "wait this `AGE` between the steps, for clients with an older index; at least 10m")
 	fs.BoolVar(&x.options.Alone, "alone", false, "nobody else publishes to the mirror or installs from it now: do not wait, and keep nothing for its age")
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	throttle "golang.org/x/time/rate"
 
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/quantity"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 )
 
@@ -30,7 +30,7 @@ func (l *limitRate) UnmarshalYAML(n ast.Node) error {
 	if textOf(n) == "none" {
 		return nil
 	}
-	v := cli.Rate((*int64)(l))
+	v := quantity.Rate((*int64)(l))
 	if err := v.Set(textOf(n)); err != nil || *l <= 0 {
 		return misplaced(n, "limit %q: want a rate such as 20MB/s, or none", textOf(n))
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/quantity"
 )
 
 // Example is what --print-example-config prints: every key, with what it is for.
@@ -141,7 +142,7 @@ type size64 int64
 
 // UnmarshalYAML implements yaml.NodeUnmarshaler.
 func (s *size64) UnmarshalYAML(n ast.Node) error {
-	if err := cli.Bytes((*int64)(s)).Set(textOf(n)); err != nil {
+	if err := quantity.Bytes((*int64)(s)).Set(textOf(n)); err != nil {
 		return misplaced(n, "%v", err)
 	}
 	return nil

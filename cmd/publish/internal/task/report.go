@@ -432,6 +432,13 @@ func (r *Report) unchanged() string {
 	if n := r.Untrusted(); n > 0 {
 		return fmt.Sprintf("nothing to send, but the destination offers %s that the trusted keys do not cover: see the warnings", english.Plural(n, "object", ""))
 	}
+	skipped := 0
+	for _, m := range r.Mirrors {
+		skipped += m.Counts["skipped"]
+	}
+	if skipped > 0 {
+		return fmt.Sprintf("nothing to do: %s there with another document, which stays; all else is published", english.PluralWord(skipped, "1 package is", fmt.Sprint(skipped)+" packages are"))
+	}
 	return "nothing to do: everything is published"
 }
 
