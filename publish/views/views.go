@@ -92,7 +92,7 @@ func NewPlan(ctx context.Context, s mirror.Store, c Change) (*Plan, error) {
 			err = p.remove(now, c.Want)
 		}
 	} else {
-		err = p.want(ctx, s, c.Want)
+		err = p.want(ctx, s, now, c.Want)
 	}
 	if err != nil {
 		return nil, err
@@ -221,8 +221,9 @@ func offered(x *buildcache.Indices) map[spec.Hash]string {
 	return all
 }
 
-// want finds the specs of what is selected, and of all that it depends on and that the mirror holds.
-func (p *Plan) want(ctx context.Context, s mirror.Store, want closure.Want) error {
+// want finds the specs of what is selected, and of all that it depends on and that the mirror holds. What the view does not offer now is read and
+// checked before it does.
+func (p *Plan) want(ctx context.Context, s mirror.Store, now *buildcache.Indices, want closure.Want) error {
 	if want.Everything() {
 		return nil
 	}
@@ -237,7 +238,7 @@ func (p *Plan) want(ctx context.Context, s mirror.Store, want closure.Want) erro
 		return err
 	}
 	c := closure.Of(all)
-	hashes, unlisted, err := selected(c, want)
+	hashes, unread, err := selected(c, want) // and what was pushed without an index, which is there all the same
 	if err != nil {
 		return err
 	}
@@ -259,14 +260,17 @@ func (p *Plan) want(ctx context.Context, s mirror.Store, want closure.Want) erro
 			p.warn(names[i], "the index offers it, and it is not there: it is left out")
 			continue
 		}
+		if now == nil || !now.Has(q.Node.Hash) {
+			unread = append(unread, names[i])
+			continue
+		}
 		for _, part := range all.ByGeneration() {
 			if of := part.Spec(q.Node.Hash); of != nil && part.Has(q.Node.Hash) {
 				p.wanted = append(p.wanted, of)
 			}
 		}
 	}
-	// What was pushed without an index is there all the same.
-	packages, findings, err := reindex.ReadPackages(ctx, at, unlisted)
+	packages, findings, err := reindex.ReadPackages(ctx, at, unread)
 	for _, f := range findings {
 		p.warn(f.File, "it is left out: "+f.Reason)
 	}

@@ -362,3 +362,28 @@ func TestEveryFaultAtEveryCallOfAChange(t *testing.T) {
 		})
 	}
 }
+
+// What the index offers is read before a view offers it: a document that is of no use, or is that of another package, is left out by its name.
+func TestADocumentThatIsOfNoUseGetsIntoNoView(t *testing.T) {
+	for what, content := range map[string]func(m *mirrortest.Mem) []byte{
+		"garbage": func(*mirrortest.Mem) []byte { return []byte("garbage") },
+		"another package": func(m *mirrortest.Mem) []byte {
+			return m.Snapshot()[publishtest.SubjectOf(t, m).Find("zlib")]
+		},
+	} {
+		for _, act := range []views.Act{views.Set, views.Add} {
+			m := full(t, "v3-signed")
+			name := publishtest.SubjectOf(t, m).Find("munge")
+			bad := content(m)
+			m.Uproot(name)
+			m.Plant(name, bad)
+			p := must(t, m, views.Change{View: "site", Act: act, Want: packages(t, "slurm")})
+			if got := offers(t, m, "site"); slices.Contains(got, "munge") || !slices.Contains(got, "slurm") {
+				t.Errorf("%s, %s: %v", what, act, got)
+			}
+			if len(p.Findings) != 1 || p.Findings[0].File != name || !strings.HasPrefix(p.Findings[0].Reason, "it is left out: ") {
+				t.Errorf("%s, %s: %v", what, act, p.Findings)
+			}
+		}
+	}
+}
