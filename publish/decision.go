@@ -287,7 +287,7 @@ func (d *decision) checkPackage(ctx context.Context, p *buildcache.Package, whol
 	}
 	if err := o.Trust.Objection(p.Document); err != nil && (p.Signed || !p.ToSign) {
 		if p.Signed && d.status[p] == Unchanged && !p.ToSign {
-			err = fmt.Errorf("the destination offers it already, but: %w", err)
+			err = fmt.Errorf("it is there already, but: %w", err)
 		}
 		reasons = append(reasons, err)
 	}

@@ -93,6 +93,7 @@ func (d *decision) compareSigned(ctx context.Context, p *buildcache.Package, inf
 		return Unchanged, nil
 	case same && resigns && objection == nil:
 		p.Was = by
+	case same && resigns && string(content) == string(p.Document): // which is refused with that of the source
 	case same && (o.IfExists == Overwrite || o.IfExists != Refuse && !key.Signed(content) || resigns && o.Sign.Key.Public().Made(by)):
 	case same && resigns:
 		d.refuse(p, notResigned+objection.Error())

@@ -135,7 +135,7 @@ func TestTrustedKeysJudgeWhatIsThere(t *testing.T) {
 		two := publish.Options{Trust: buildcache.Trust{Keys: publishtest.VerifyRing(t, "two")}}
 
 		out, err := publishtest.PublishTo(t, m, publishtest.Original(l+"-signed"), two)
-		if err == nil || !strings.Contains(fmt.Sprint(out.Findings), "the destination offers it already, but: signature by a key that is not among the trusted keys") {
+		if err == nil || !strings.Contains(fmt.Sprint(out.Findings), "it is there already, but: signature by a key that is not among the trusted keys") {
 			t.Errorf("%s: its own packages: %v", l, err)
 		}
 		before := m.Snapshot()

@@ -99,6 +99,8 @@ func runIndex(cmd *cobra.Command, where string, x *indexing, env cli.Env) error 
 		what := "is right already"
 		if r.Changed {
 			what = fmt.Sprintf("was %d packages", r.Before)
+		} else if len(r.Stale) > 0 {
+			what = "is right already, and the index of keys was put right"
 		}
 		cli.PrintWarnings(env.Stdout, cli.Prefixed(r.Mirror), r.Findings, x.output.Verbose)
 		escape.Fprintf(env.Told(), "%s%s index: %s, %s (%.1f s)\n", cli.Prefixed(r.Mirror), r.Layout, english.Plural(r.After, "package", ""), what, time.Since(began).Seconds())

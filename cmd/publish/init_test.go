@@ -81,9 +81,9 @@ func TestInitKeepsAllTrustedKeys(t *testing.T) {
 // A key without a value in publish.yaml is an error that names its place.
 func TestASettingWithoutAValue(t *testing.T) {
 	t.Chdir(t.TempDir())
-	clitest.Write(t, cli.ConfigFile, "source: a\ndestination: ./to\nsign-key:\ninclude: [~]\n")
+	clitest.Write(t, cli.ConfigFile, "source: a\ndestination: ./to\nsign-key:\ninclude: [~]\ntrusted-keys: !!str\n")
 	code, _, errs := execute(t, nil, "--dry-run")
-	for _, want := range []string{"publish.yaml:3:1: sign-key: it has no value", "publish.yaml:4:1: include: it has no value"} {
+	for _, want := range []string{"publish.yaml:3:1: sign-key: it has no value", "publish.yaml:4:1: include: it has no value", "publish.yaml:5:1: trusted-keys: it has no value"} {
 		if code != cli.ExitUsage || !strings.Contains(errs, want) {
 			t.Errorf("exit code %d: %s", code, errs)
 		}

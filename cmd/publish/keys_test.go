@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key/gpgtest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 
@@ -71,7 +73,7 @@ func TestKeys(t *testing.T) {
 		{[]string{"keys", "retire", tree, strings.Repeat("A", 40)}, cli.ExitUsage, []string{"does not hold that key"}},
 		{[]string{"keys", "retire", tree, next}, cli.ExitSource, []string{"20 packages: jammy/spack/2s42rzq, jammy/spack/5x56jzi, ", "and 10 more", "--force", "publish keys rotate --from " + next}},
 		{[]string{"keys", "retire", "--dry-run", tree, old}, cli.ExitDone, []string{"noble/spack: v3: the key would be retired", "jammy/spack: v2: the key would be retired"}},
-		{[]string{"keys", "list", tree}, cli.ExitDone, []string{old + "  0         never       yes"}},
+		{[]string{"keys", tree, "--timeout", "1m"}, cli.ExitDone, []string{old + "  0         never       yes"}},
 		{[]string{"keys", "retire", tree, strings.ToLower(old)}, cli.ExitDone, []string{"noble/spack: v3: the key was retired", "jammy/spack: v2: the key was retired"}},
 		{[]string{"keys", "list", tree}, cli.ExitDone, []string{old + "  0         never       retired"}},
 		{[]string{"keys", "retire", tree, old}, cli.ExitDone, []string{"the key is retired already"}},
@@ -124,6 +126,44 @@ func TestKeysThatClientsHaveNoUseFor(t *testing.T) {
 		code, stdout, stderr := execute(t, nil, "keys", "add", "--public-key", file, tree)
 		if code != want.code || !strings.Contains(stderr, want.text) {
 			t.Errorf("%s: exit %d: %s%s", name, code, stdout, stderr)
+		}
+	}
+}
+
+// publish index says that it has taken a retired key out of the index of keys, where Spack had offered it again.
+func TestIndexTakesOutARetiredKey(t *testing.T) {
+	for fixture, name := range map[string]string{"v3-signed": layout.V3KeyIndex, "v2-signed": layout.V2KeyIndex} {
+		dir := filepath.Join(t.TempDir(), "cache")
+		run := func(args ...string) string {
+			t.Helper()
+			code, stdout, stderr := execute(t, nil, args...)
+			if code != cli.ExitDone {
+				t.Fatalf("%q: exit %d: %s%s", args, code, stdout, stderr)
+			}
+			return stdout
+		}
+		run(clitest.Spack(t, fixture), dir)
+		run("keys", "add", "--public-key", "../../test/testdata/keys/two.pub", dir)
+		offered, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, err := os.ReadFile("../../test/testdata/keys/two.pub")
+		if err != nil {
+			t.Fatal(err)
+		}
+		two, err := key.ReadPublic(public)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run("keys", "retire", dir, string(two.Fingerprint()))
+		clitest.Write(t, filepath.Join(dir, name), string(offered))
+		const done = "is right already, and the index of keys was put right"
+		if out := run("index", dir); !strings.Contains(out, done) {
+			t.Errorf("%s: %s", fixture, out)
+		}
+		if out := run("index", dir); !strings.Contains(out, "is right already") || strings.Contains(out, done) {
+			t.Errorf("%s: again: %s", fixture, out)
 		}
 	}
 }

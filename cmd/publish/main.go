@@ -42,6 +42,6 @@ func perform(ctx context.Context, env cli.Env) error {
 	if len(env.Args) > 0 && strings.HasPrefix(env.Args[0], cobra.ShellCompRequestCmd) {
 		help.Complete(cmd)
 	}
-	cmd.SetArgs(env.Args)
+	cmd.SetArgs(withList(cmd, env.Args))
 	return cmd.ExecuteContext(ctx)
 }

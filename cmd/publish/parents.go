@@ -40,6 +40,19 @@ func refuseBelow(cmd *cobra.Command) {
 	}
 }
 
+// withList is what args mean: a parent of a command list that is called with a place is that command, as publish keys s3://bucket is publish keys
+// list s3://bucket.
+func withList(root *cobra.Command, args []string) []string {
+	parent, rest, err := root.Find(args)
+	if err != nil || !help.IsParent(parent) || len(rest) == 0 || !strings.Contains(rest[0], "/") {
+		return args
+	}
+	if list, _, err := parent.Find([]string{"list"}); err != nil || list == parent {
+		return args
+	}
+	return slices.Insert(slices.Clone(args), slices.Index(args, parent.Name())+1, "list")
+}
+
 // helpOn prints the help of the command or topic with a name of one or more words.
 func helpOn(root *cobra.Command, name []string) error {
 	cmd, rest, err := root.Find(name)
@@ -59,9 +72,6 @@ func unknownCommand(parent *cobra.Command, word string) error {
 		}
 	}
 	meant := nearest.DidYouMean(word, names)
-	if strings.Contains(word, "://") && slices.Contains(names, "list") {
-		meant = fmt.Sprintf(", did you mean %s list %s?", parent.CommandPath(), word)
-	}
 	if meant == "" && parent.HasParent() {
 		meant = ": want " + strings.Join(names, ", ")
 	}

@@ -36,7 +36,6 @@ func TestAMisspeltCommandBelowAnotherIsRefused(t *testing.T) {
 		t.Errorf("%d commands have others below them", parents)
 	}
 	for _, row := range [][2]string{
-		{"keys s3://bucket/x", "publish: publish keys s3://bucket/x is no command, did you mean publish keys list s3://bucket/x?\n"},
 		{"keys lits", "publish: publish keys lits is no command, did you mean list?\n"},
 		{"view ad s3://bucket/x", "publish: publish view ad is no command, did you mean add?\n"},
 		{"completion bsah", "publish: publish completion bsah is no command, did you mean bash?\n"},

@@ -71,7 +71,7 @@ func TestSecretsOfASigningKey(t *testing.T) {
 		{clitest.Variables{"PUBLISH_SIGN_PASSPHRASE_FD": passphrase}, []string{"--sign-key", keyFile}, "want the number of an open file"},
 		{nil, []string{"--trusted-keys", ""}, "it is empty"},
 		{nil, []string{"--sign-key", keyFile, "--sign-passphrase-file", empty}, "it is empty"},
-		{nil, []string{"--sign-key", keyFile, "--sign-passphrase-fd", "977"}, "bad file descriptor"},
+		{nil, []string{"--sign-key", keyFile, "--sign-passphrase-fd", "977"}, "no file of that number is open for reading"},
 		{nil, []string{"--sign-key", passFile, "--sign-passphrase-file", passFile}, "neither armored"},
 		{nil, []string{"--sign-key", filepath.Join(dir, "none")}, "no such file"},
 		{nil, []string{"--sign-key", public}, "public key"},
@@ -87,6 +87,8 @@ func TestSecretsOfASigningKey(t *testing.T) {
 			t.Errorf("%d %v: exit %d: %s", n, row.args, code, stderr)
 		case row.want != "" && (code != cli.ExitUsage || !strings.Contains(stderr, row.want)):
 			t.Errorf("%d %v: exit %d: %s, want %q", n, row.args, code, stderr, row.want)
+		case strings.Contains(stderr, "can be reached"):
+			t.Errorf("%d %v: a hint about something else: %s", n, row.args, stderr)
 		case row.want != "" && err == nil:
 			t.Errorf("%d %v: something was published", n, row.args)
 		}

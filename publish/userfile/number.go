@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"syscall"
 )
 
 // A Number is that of a file that the caller has opened, as a flag. Its content is a secret, so what is given in its place is never shown: it may be the
@@ -43,9 +44,10 @@ func (f *Number) Read(most int64) ([]byte, error) {
 		return nil, errors.New("want the number of an open file (what is given is not shown: it may be the secret itself)")
 	}
 	file := os.NewFile(uintptr(f.n), "the open file of that number")
-	if file == nil {
-		return nil, errors.New("no file of that number is open")
-	}
 	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, most))
+	content, err := io.ReadAll(io.LimitReader(file, most))
+	if errors.Is(err, syscall.EBADF) || errors.Is(err, os.ErrInvalid) { // which os.NewFile does not find out
+		err = errors.New("no file of that number is open for reading: open one, as the shell does with 3< FILE for the number 3")
+	}
+	return content, err
 }

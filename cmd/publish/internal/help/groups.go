@@ -43,6 +43,9 @@ func MarkParent(cmd *cobra.Command) {
 	cmd.Annotations[parent] = "true"
 }
 
+// IsParent reports whether a command only holds others.
+func IsParent(cmd *cobra.Command) bool { return cmd.Annotations[parent] != "" }
+
 // groupOfFlag is the annotation of a flag that names its group.
 const groupOfFlag = "publish_group"
 

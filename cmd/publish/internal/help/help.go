@@ -82,7 +82,7 @@ func (p *page) title(text string) { fmt.Fprintf(&p.b, "\n%s\n", p.style.Bold(tex
 
 func (p *page) usage(cmd *cobra.Command) {
 	p.title("Usage")
-	if cmd.Runnable() && cmd.Annotations[parent] == "" {
+	if cmd.Runnable() && !IsParent(cmd) {
 		p.b.WriteString(Hang("  ", cmd.UseLine(), p.width, indent+4))
 	}
 	if cmd.HasAvailableSubCommands() {

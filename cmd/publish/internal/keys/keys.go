@@ -30,7 +30,9 @@ import (
 )
 
 const keysHelp = `The public keys of a mirror, or of each mirror of a tree: which there are, and which packages
-they sign. Clients trust every key that a mirror offers.`
+they sign. Clients trust every key that a mirror offers.
+
+publish keys DESTINATION is short for publish keys list DESTINATION.`
 
 const rotateHelp = `Replace the signatures of one key by those of another. The new public key is offered first,
 beside the old one. Then each document that the old key has signed is checked, signed with

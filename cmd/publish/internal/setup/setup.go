@@ -81,7 +81,11 @@ func (s Settings) inWorkflow() error {
 	if len(s.TrustedKeys) > 1 {
 		errs = append(errs, field.Wrap("workflow", errors.New("the action takes one file of trusted keys: put them all into one, one after the other")))
 	}
-	for _, e := range []entry{{name: "source", value: source}, {name: "trusted-keys", value: strings.Join(s.TrustedKeys, "")}} {
+	places := []entry{{name: "source", value: source}}
+	for _, name := range s.TrustedKeys {
+		places = append(places, entry{name: "trusted-keys", value: name})
+	}
+	for _, e := range places {
 		if e.value != "" && !filepath.IsLocal(e.value) {
 			errs = append(errs, field.Refuse("workflow", redact.URL(e.value), "%s must be a path below this directory, which is the workspace of the job: give a relative one", e.name))
 		}

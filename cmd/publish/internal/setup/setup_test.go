@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
+
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 )
 
@@ -152,6 +154,7 @@ func TestAWorkflowThatWouldNotWorkIsRefused(t *testing.T) {
 		{top, Settings{Source: "file:///srv/bc", Destination: "s3://my-bucket"}, "source must be a path below this directory"},
 		{top, Settings{Source: "../bc", Destination: "s3://my-bucket"}, "source must be a path below this directory"},
 		{top, Settings{Source: "bc", Destination: "s3://my-bucket/${{ github.token }}"}, "GitHub would take destination for an expression"},
+		{top, Settings{Source: "bc", Destination: "s3://my-bucket", TrustedKeys: userfile.Names{"/a.pub", "/b.pub"}}, "\"/b.pub\": trusted-keys must be a path below"},
 		{below, Settings{Source: "bc", Destination: "s3://my-bucket"}, "give the command in ../.."},
 	} {
 		t.Chdir(row.dir)

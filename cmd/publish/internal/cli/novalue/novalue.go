@@ -12,10 +12,13 @@ import (
 // Err is what is wrong with a key, or an item of a list, that has no value.
 var Err = errors.New("it has no value: give one, or leave it out")
 
-// Is reports whether a value is none.
+// Is reports whether a value is none, as after a tag alone (!!str) too.
 func Is(n ast.Node) bool {
+	if tagged, ok := n.(*ast.TagNode); ok {
+		n = tagged.Value
+	}
 	_, null := n.(*ast.NullNode)
-	return null
+	return null || n == nil
 }
 
 // Each calls found for each key below a node, and each item of a list, that has no value, with what is wrong.
