@@ -110,9 +110,9 @@ vulnerabilities:
 	cd infra && GOWORK=off ../.ci/govulncheck $(GOVULNCHECK) -scan module
 
 # What publishing costs, beside other programs: see docs/benchmarks. BENCH holds flags, such
-# as BENCH="-quick -work cache".
+# as BENCH="-quick -work cache". SPACK may be a checkout of Spack, which then makes an index, too.
 bench: build
-	cd test && PUBLISH_BINARY=$(CURDIR)/bin/publish go run ./cmd/bench $(BENCH)
+	cd test && SPACK=$(abspath $(SPACK)) PUBLISH_BINARY=$(CURDIR)/bin/publish go run ./cmd/bench $(BENCH)
 
 # With what others have made and what takes long to build (a quarter of an hour the first time),
 # and so no part of the gate: the action under act, and MinIO as S3 and as STS.

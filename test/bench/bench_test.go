@@ -251,3 +251,28 @@ func TestARunThatTakesTooLongIsStopped(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Spack makes an index where there is a checkout of it.
+func TestSpackIsACheckout(t *testing.T) {
+	t.Setenv("SPACK", "")
+	if _, err := spackIndex(); err == nil {
+		t.Error("there is none")
+	}
+	dir := t.TempDir()
+	t.Setenv("SPACK", dir)
+	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	script := "#!/bin/sh\n[ \"$1\" = --version ] && echo 1.2.3 && exit\necho \"$@ $S3_ENDPOINT_URL\" >&2; exit 1\n"
+	if err := os.WriteFile(filepath.Join(dir, "bin", "spack"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	spack, err := spackIndex()
+	if err != nil || spack.Version != "1.2.3" {
+		t.Fatalf("%+v, %v", spack, err)
+	}
+	_, err = measure(t.Context(), spack.command("", destination{placeless{}, "bucket"}, dir), time.Minute)
+	if err == nil || !strings.Contains(err.Error(), "buildcache update-index s3://bucket/p http://127.0.0.1") {
+		t.Errorf("got %v", err)
+	}
+}

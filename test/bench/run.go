@@ -198,22 +198,38 @@ func (r *runner) merge(ctx context.Context, c Cell) error {
 	})
 }
 
-// rebuild makes an index anew.
+// rebuild makes an index anew, beside Spack where there is a checkout of it.
 func (r *runner) rebuild(ctx context.Context, c Cell) error {
-	client := r.ours()
-	if client == nil {
+	ours := r.ours()
+	if ours == nil {
 		return nil
 	}
-	return r.at(c, func(p place) error {
-		bucket, err := p.empty()
+	index := *ours
+	index.args = func(_ string, to destination) []string { return []string{"index", to.s3()} }
+	clients := []*Client{&index}
+	if r.o.Clients.MatchString(spackName) {
+		spack, err := spackIndex()
 		if err != nil {
-			return err
+			r.leftOut(firstLine(err))
+		} else {
+			clients = append(clients, spack)
+			r.out.Clients = append(r.out.Clients, *spack)
 		}
-		to := destination{p, bucket}
-		if err := p.load(r.dir("rebuild"), prefix); err != nil {
-			return err
+	}
+	return r.at(c, func(p place) error {
+		for _, client := range clients {
+			bucket, err := p.empty()
+			if err != nil {
+				return err
+			}
+			if err := p.load(r.dir("rebuild"), prefix); err != nil {
+				return err
+			}
+			if err := r.send(ctx, c, client, "", destination{p, bucket}); err != nil {
+				return err
+			}
 		}
-		return r.run(ctx, c, client, command{client.bin, []string{"index", to.s3()}, to.env(r.home)}, p)
+		return nil
 	})
 }
 
