@@ -71,7 +71,7 @@ type running struct {
 
 	documents [][]Write
 	keys      []buildcache.Object
-	named     []key.Fingerprint // of which clients are told, if keyIndex is not empty
+	named     []key.Fingerprint // that clients are offered, if keyIndex is not empty
 	keyIndex  []buildcache.Object
 	merge     *reindex.Merge
 	views     []View

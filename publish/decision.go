@@ -45,8 +45,8 @@ func (d *decision) report(s buildcache.Severity, p *buildcache.Package, reason s
 	d.plan.Findings = append(d.plan.Findings, s.In(d.src.File(p.SourceFile()), reason))
 }
 
-// refuse keeps a package from being published. It may be called again for one: whoever
-// mends the source wants to know all that is wrong.
+// refuse keeps a package from being published. It may be called several times for one package,
+// so that all that is wrong with it is reported.
 func (d *decision) refuse(p *buildcache.Package, reason string) {
 	d.report(buildcache.Error, p, reason)
 	if _, ok := d.refused[p]; !ok {

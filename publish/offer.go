@@ -32,8 +32,8 @@ func (p PlannedPackage) published() bool {
 	return p.Status == New || p.Status == Replaced || p.Status == Unchanged || p.Status == Repaired
 }
 
-// planKeys decides which keys are published, and tells clients of those that are there: a key
-// index that somebody has not written is made.
+// planKeys decides which keys are published. Clients are offered those that are there, too: a key index that is missing
+// is made.
 func (d *decision) planKeys(ctx context.Context) error {
 	ring := d.plan.options.Trust.Keys
 	d.out.trusted, d.out.resigned = ring != nil, d.plan.options.Sign.Resign
@@ -233,11 +233,11 @@ func (d *decision) planKeyIndex(ctx context.Context) error {
 		return err
 	}
 	last := objects[len(objects)-1]
-	told, retired, err := same.KeyIndex(ctx, d.seen, d.out.format, d.out.store, last, d.out.keys)
+	complete, retired, err := same.KeyIndex(ctx, d.seen, d.out.format, d.out.store, last, d.out.keys)
 	for _, f := range retired {
 		d.warn(last.Name, fmt.Sprintf("it names the key %s, which was retired: run publish index", f))
 	}
-	if err != nil || told {
+	if err != nil || complete {
 		return err
 	}
 	d.out.KeyIndex = objects

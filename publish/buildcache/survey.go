@@ -257,8 +257,8 @@ func Touched(f Layout, names []string, objects int64) []mirror.Range {
 }
 
 // split cuts a range at one or two characters behind its prefix if it holds more than a page,
-// into no more ranges than it holds pages: each range takes at least one answer, which goes on
-// behind the end of the range.
+// into no more ranges than it holds pages: each range takes at least one answer, which may extend
+// beyond the end of the range.
 func split(r mirror.Range, alphabet string, objects int64) []mirror.Range {
 	if objects <= pageSize {
 		return []mirror.Range{r}

@@ -237,9 +237,9 @@ func (v2) PointerSize(was *Pointer, x *Indices) (int64, error) {
 }
 
 // CompleteIndex makes index.json.hash that of the index. The version of the hash is read
-// before the index is. So when it is replaced as that version, nobody has
-// replaced it since the index was read; and whoever replaces the index after that has yet
-// to read the hash, and will put it right. When the last publisher is done, the
+// before the index is. So when that version is replaced, no publisher has
+// replaced it since the index was read. A publisher that replaces the index after that
+// reads the hash later and corrects it. When the last publisher is done, the
 // hash is that of the index.
 //
 // Where the index still is the one that WriteIndex has written, it is not read again.

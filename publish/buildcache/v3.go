@@ -215,7 +215,7 @@ func ReadBlob(ctx context.Context, r mirror.Reader, b Object, limit int64) ([]by
 }
 
 // readLargeBlob is ReadBlob for the document of an index, in parts at once where the mirror can. Hashing that takes as long as parsing,
-// so it goes on meanwhile: nothing of the content counts before checked has returned nil.
+// so both are done at the same time: nothing of the content counts before checked has returned nil.
 func readLargeBlob(ctx context.Context, r mirror.Reader, b Object) (content []byte, checked func() error, err error) {
 	if content, err = mirror.ReadLarge(ctx, r, b.Name, b.Size, mirror.Absent, MaxIndex); err != nil {
 		return nil, nil, err

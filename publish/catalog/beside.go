@@ -205,7 +205,7 @@ func describe(p *key.Public, trusted []string) publicKey {
 	return k
 }
 
-// news reads what became of the indices lately. A history that cannot be read is none.
+// news reads what recently became of the indices. A history that cannot be read is none.
 func news(ctx context.Context, r mirror.Reader, inv *inventory.Inventory) ([]event, error) {
 	all := []event{}
 	for _, f := range buildcache.Layouts() {

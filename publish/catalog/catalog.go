@@ -58,7 +58,7 @@ type Options struct {
 	Licences bool
 	// Usage is how often packages were downloaded; nil: what the page has stays.
 	Usage   *downloads.Report
-	Rebuild bool // number all rows anew, and read every document again
+	Rebuild bool // number all rows again, and read every document again
 	Now     time.Time
 }
 
@@ -353,7 +353,7 @@ func readPage(ctx context.Context, s mirror.Reader) (*pointer, mirror.Version, e
 }
 
 // remembered reads what the page at the fixed name has embedded, and the version of that page: mirror.Absent if there is none. ok is false if
-// there is none, or if it is not of the form of what. The error is ErrForeign if it is a page of somebody else.
+// there is none, or if it is not of the form of what. The error is ErrForeign if it is a page that another program wrote.
 func remembered(ctx context.Context, s mirror.Reader, what any) (version mirror.Version, ok bool, err error) {
 	text, info, err := mirror.Read(ctx, s, Page, maxPage)
 	if errors.Is(err, mirror.ErrNotExist) {

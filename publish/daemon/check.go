@@ -16,8 +16,8 @@ const (
 	longestLook = 30 * time.Second
 )
 
-// What is looked at before what was found is put down: little enough that nothing waits for
-// long for it, and enough that the disk is not what takes the time.
+// How much is checked before the results are recorded: little enough that nothing waits
+// for them for long, and enough that the disk does not take most of the time.
 const (
 	mostLooks     = 32
 	mostLookBytes = large
@@ -42,7 +42,7 @@ func (k *worker) check(ctx context.Context, l lane) error {
 		for i, j := range claimed {
 			changes[i] = k.verdict(ctx, j)
 		}
-		// What was found is put down even if we have to stop.
+		// Results are recorded even if we have to stop.
 		if !k.keep(ctx, "keeping what checks found", func(ctx context.Context) error {
 			return k.d.o.Queue.Change(ctx, queue.Checking, changes...)
 		}) {

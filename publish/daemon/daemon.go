@@ -74,7 +74,7 @@ type Work interface {
 	// Publish makes packages reachable, what can be of them. It has to return soon after
 	// ctx ends.
 	Publish(ctx context.Context, r *Run) (Result, error)
-	// Tell meets obligations: what Results owed.
+	// Invalidate meets the obligations of Results.
 	Invalidate(ctx context.Context, obligations [][]byte) error
 	// Close releases what is kept between calls, once none is made any more.
 	Close() error
@@ -97,7 +97,7 @@ type Package struct {
 // A Run is packages that are published together.
 type Run struct {
 	Packages []Package
-	// Intend records, durably, what will be owed to caches. It is called before the first
+	// Intend records, durably, the obligation to invalidate caches. It is called before the first
 	// write that a cache could notice.
 	Intend func(obligation []byte) error
 	// Progress receives what happens.
@@ -110,7 +110,7 @@ type Result struct {
 	Refused map[string]string
 	// Notes says, by file, what is to be said of packages that were.
 	Notes map[string]string
-	// Owed to caches; nil: nothing.
+	// Obligation says which caches must be invalidated; nil: none.
 	Obligation []byte
 	Objects    int
 	Bytes      int64

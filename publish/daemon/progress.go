@@ -100,7 +100,7 @@ type Sending struct {
 	Since     time.Time  `json:"since"`
 	Sent      int64      `json:"sent"`
 	Total     int64      `json:"total"` // -1: not known yet
-	Rate      int64      `json:"rate"`  // bytes a second, of late
+	Rate      int64      `json:"rate"`  // bytes a second, recently
 	Left      float64    `json:"left"`  // seconds, at that rate; -1: not known
 	Transfers []Transfer `json:"transfers"`
 	Retrying  string     `json:"retrying,omitempty"` // why a request is sent again just now
@@ -126,7 +126,7 @@ func (p *Progress) now() Sending {
 	return s
 }
 
-// A rate is how much was sent of late: in each of the last seconds.
+// A rate is how much was sent in each of the last seconds.
 type rate struct {
 	bytes  [10]int64
 	newest int64 // the second that the newest of bytes is of

@@ -351,8 +351,8 @@ func (k *worker) push(ctx context.Context, name string) ([]queue.Job, error) {
 	return k.pushDir(ctx, name)
 }
 
-// pushDir takes over all of a directory. Unlike a scan it reads what was seen before, too:
-// whoever asks wants to know of all of it.
+// pushDir takes over all of a directory. Unlike a scan it also reads what was seen before, because
+// the caller wants the state of each document.
 func (k *worker) pushDir(ctx context.Context, dir string) ([]queue.Job, error) {
 	var all []queue.Job
 	for f, err := range k.m.Work.Arrivals(ctx, dir) {

@@ -18,7 +18,7 @@ import (
 type worker struct {
 	d *Daemon
 	m Mirror
-	// removed: the mirror is no longer in the configuration. Only what is owed is left to do.
+	// removed: the mirror is no longer in the configuration. Only its obligations are still met.
 	removed bool
 
 	toScan, toInvalidate poke

@@ -37,7 +37,7 @@ type Closure struct {
 	NoKeys bool
 	// Builds adds what packages were built with, as far as it is offered.
 	Builds bool
-	// Anew reads the packages as well that the destination offers already.
+	// Anew also reads the packages that the destination offers already.
 	Anew bool
 	// Held are packages that come from somewhere else: they are left out, and may be needed. See Offered.
 	Held map[spec.Hash]bool

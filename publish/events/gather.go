@@ -8,9 +8,9 @@ import (
 // A held message was received, and is neither taken from the queue nor given back yet.
 type held struct {
 	Message
-	parts   int    // of what it tells, how much is not settled yet
-	left    string // why it must be told again; empty where nothing says so
-	strange bool   // it will tell no more another time
+	parts   int    // how many of its objects are not settled yet
+	left    string // why it must be delivered again; empty: it need not be
+	strange bool   // it will say no more when it is delivered again
 
 	object string    // the first that it tells of
 	at     time.Time // when what it tells of was stored, the first of it; zero where nothing says
@@ -47,8 +47,8 @@ func (g *gathering) add(now time.Time, mirror, name string, m *held) {
 	w.by[name] = append(w.by[name], m)
 }
 
-// due is when a mirror is to be looked at: when nothing has been told for a while, or
-// when that does not end.
+// due is when a mirror is to be looked at: when there were no events for a while, or when
+// events have kept coming for long enough.
 func (g *gathering) due(w *gathered) time.Time {
 	if at, latest := w.last.Add(g.settle), w.first.Add(g.longest); at.Before(latest) {
 		return at
@@ -107,8 +107,8 @@ func (w *gathered) changes() Changes {
 	return j
 }
 
-// settled ends what was told of names, with the reasons for those that must be told again,
-// and returns the messages of which nothing is open any more.
+// settled marks names as done, with the reasons for those that must be delivered again, and returns the messages of which
+// nothing is open any more.
 func (w *gathered) settled(left map[string]string) []*held {
 	var over []*held
 	for name, by := range w.by {

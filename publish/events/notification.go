@@ -13,7 +13,7 @@ import (
 // An Object is one that was stored in a bucket.
 type Object struct {
 	Bucket, Name string
-	At           time.Time // when it was; zero where that is not told
+	At           time.Time // when it was; zero if the event does not say
 }
 
 // maxWraps is how many envelopes a notification may be in: a topic behind a topic, and
@@ -37,7 +37,7 @@ type notification struct {
 			} `json:"object"`
 		} `json:"s3"`
 	} `json:"Records"`
-	// S3, once, when it is told to notify
+	// S3, once, when notifications are configured
 	Service string `json:"Service"`
 	Event   string `json:"Event"`
 	// EventBridge

@@ -50,7 +50,7 @@ type Changes struct {
 
 // A Result is what updating a mirror achieved, as far as it got.
 type Result struct {
-	Left               map[string]string // names that are not in order yet and must be told again, and why
+	Left               map[string]string // names that are not in order yet and must be delivered again, and why
 	Indices            []IndexStatus
 	Invalidated        bool // caches were made to forget the old index
 	InvalidationFailed bool // and must be repeated
@@ -68,7 +68,7 @@ type IndexStatus struct {
 type Done struct {
 	Changes
 	Result
-	Messages int // that told of it
+	Messages int // with its events
 	Took     time.Duration
 	Err      error
 	Class    string // of failure, if there is an Err: see Config.Class

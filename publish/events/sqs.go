@@ -49,7 +49,7 @@ func Open(cfg aws.Config, where string) (*SQS, error) {
 		case at.region != "":
 			o.Region = at.region
 		case o.Region == "":
-			o.Region = "us-east-1" // signatures need one, and whoever is not Amazon does not mind
+			o.Region = "us-east-1" // signatures need one, and other services than Amazon's ignore it
 		}
 	})
 	return q, nil
@@ -186,7 +186,7 @@ func (q *SQS) inBatches(ctx context.Context, action string, receipts []string, r
 				return q.translate(ctx, action, err)
 			}
 			for _, f := range failed {
-				if f.SenderFault { // the receipt is no longer good: somebody else has the message, or it is gone
+				if f.SenderFault { // the receipt is no longer good: another receiver has the message, or it is gone
 					continue
 				}
 				return fmt.Errorf("%s on queue %s: %s: %s", action, q.name, aws.ToString(f.Code), aws.ToString(f.Message))

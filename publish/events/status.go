@@ -22,7 +22,7 @@ type Status struct {
 	Problem     string         `json:"problem,omitempty"` // why it is not
 	Stopping    bool           `json:"stopping,omitempty"`
 	Queue       QueueStatus    `json:"queue"`
-	Mirrors     []MirrorStatus `json:"mirrors"`     // of which something was told, by name
+	Mirrors     []MirrorStatus `json:"mirrors"`     // of which there were events, by name
 	Left        []Letter       `json:"left"`        // messages that will be delivered again, the last one first
 	Dead        []Letter       `json:"dead"`        // messages that will not be, the last one first
 	Obligations []Obligation   `json:"obligations"` // invalidations that are due
@@ -35,7 +35,7 @@ type QueueStatus struct {
 	Error    string     `json:"error,omitempty"`    // why it did not after that
 	Held     int        `json:"held"`               // messages in hand
 	Again    int        `json:"again"`              // messages that were left, and have not come again
-	Oldest   *time.Time `json:"oldest,omitempty"`   // when what was stored first of what they tell was stored
+	Oldest   *time.Time `json:"oldest,omitempty"`   // when the first of the objects in them was stored
 	// Deliveries is how often a message is delivered before it is dead; 0: for ever, or not known.
 	Deliveries int `json:"deliveries"`
 	Messages
@@ -44,8 +44,8 @@ type QueueStatus struct {
 // Messages are counted since a host began.
 type Messages struct {
 	Received int64 `json:"received"` // deliveries
-	Handled  int64 `json:"handled"`  // all that they told is in order, and they were deleted
-	Left     int64 `json:"left"`     // to be told again later
+	Handled  int64 `json:"handled"`  // all objects in them are in order, and they were deleted
+	Left     int64 `json:"left"`     // to be delivered again later
 	Dead     int64 `json:"dead"`     // left at their last delivery: they are for the dead-letter queue
 	Returned int64 `json:"returned"` // given back when the host stopped
 }
@@ -53,8 +53,8 @@ type Messages struct {
 // A MirrorStatus is how things are with a mirror.
 type MirrorStatus struct {
 	Name        string        `json:"name"`
-	Waiting     int           `json:"waiting"`           // names that were told and are not looked at yet
-	Working     *time.Time    `json:"working,omitempty"` // since when it is looked at
+	Waiting     int           `json:"waiting"`           // names in events that are not checked yet
+	Working     *time.Time    `json:"working,omitempty"` // since when it is being updated
 	Last        *LastUpdate   `json:"last_update,omitempty"`
 	Healed      *time.Time    `json:"healed,omitempty"`      // when it was last found, or put, in order
 	Switched    *time.Time    `json:"switched,omitempty"`    // when this host last replaced an index of it
@@ -66,7 +66,7 @@ type MirrorStatus struct {
 type LastUpdate struct {
 	At       time.Time `json:"at"`
 	Names    int       `json:"names"`
-	Left     int       `json:"left"` // of those, what must be told again
+	Left     int       `json:"left"` // of those, what must be delivered again
 	Messages int       `json:"messages"`
 	Seconds  float64   `json:"seconds"` // that it took
 	// Lag is how long before the end of the update the first of its objects was stored.
@@ -77,11 +77,11 @@ type LastUpdate struct {
 // A Letter is a message that was left in the queue.
 type Letter struct {
 	ID         string     `json:"id"`
-	Object     string     `json:"object,omitempty"` // that it tells of, if that can be read
+	Object     string     `json:"object,omitempty"` // that it is about, if that can be read
 	Stored     *time.Time `json:"stored,omitempty"` // when that was
 	Deliveries int        `json:"deliveries"`
 	At         time.Time  `json:"at"`              // when it was left
-	Again      *time.Time `json:"again,omitempty"` // when somebody gets it next
+	Again      *time.Time `json:"again,omitempty"` // when it is delivered next
 	Reason     string     `json:"reason"`
 }
 

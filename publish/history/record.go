@@ -83,12 +83,6 @@ type Place struct {
 	Record     string `json:"record,omitempty"`    // ID; empty: it could not be written
 }
 
-// KeptOut reports whether a package is withdrawn or withheld.
-func (p Past) KeptOut(h spec.Hash) bool {
-	_, withdrawn := p.Withdrawn[h]
-	return withdrawn || p.IsWithheld(h)
-}
-
 // IsWithheld reports whether a package is withheld.
 func (p Past) IsWithheld(h spec.Hash) bool {
 	_, held := slices.BinarySearch(p.Withheld, h)

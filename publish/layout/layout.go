@@ -207,7 +207,7 @@ func V2Tarball(name string, n *spec.Node) (string, bool) {
 }
 
 // ParseV2Tarball reads the name of a package's .spack file. Unlike a blob of v3 it is named by its
-// package, so somebody may put other bytes there.
+// package, so its content may be replaced.
 func ParseV2Tarball(name string) (spec.Hash, bool) {
 	rest, ok := strings.CutPrefix(name, V2Root)
 	parts := strings.Split(rest, "/") // platform-os-target, compiler, package-version and the file

@@ -249,7 +249,7 @@ type token struct {
 // is reports whether a token is a word or a character of the language.
 func (t token) is(text string) bool { return t.kind != str && t.text == text }
 
-// A line is a logical one of Python: what is in brackets goes on in the next one.
+// A line is a logical one of Python: what is in brackets continues in the next one.
 type line struct {
 	indent int
 	tokens []token

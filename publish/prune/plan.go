@@ -22,7 +22,7 @@ import (
 // A Plan says what a prune deletes from a mirror. It is a value: making it changes nothing.
 type Plan struct {
 	Layouts []*LayoutPlan
-	// Notes are what publishers have told each other, marks of Spack's prune, and copies of documents of layout v2 that were withdrawn: too
+	// Notes are notes between publishers, marks of Spack's prune, and copies of documents of layout v2 that were withdrawn: too
 	// old to be of use.
 	Notes []mirror.Info
 	// Uploads were begun long ago and never completed.

@@ -145,7 +145,7 @@ func (s *sweep) steps(ctx context.Context) error {
 	return s.tidy(ctx)
 }
 
-// clocks makes sure that ages can be told.
+// clocks makes sure that ages can be judged.
 func (s *sweep) clocks(ctx context.Context) error {
 	stored, err := s.giver.Stored(ctx)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Intend records what will be owed once the index of a mirror is replaced, before it is. If
-// the process dies, it is due: the index may have been replaced.
+// Intend records an obligation before the index of a mirror is replaced. If the process dies,
+// it is due, because the index may have been replaced.
 func (q *Queue) Intend(ctx context.Context, mirror string, content []byte, ids ...int64) (id int64, err error) {
 	err = q.do(ctx, func(t *tx) error {
 		id, err = t.insert(`INSERT INTO obligation (mirror, content, state, reason, tries, next_at, since, changed) VALUES (?, ?, 'intended', '', 0, ?, ?, ?)`,
@@ -25,8 +25,8 @@ func (q *Queue) Intend(ctx context.Context, mirror string, content []byte, ids .
 	return id, err
 }
 
-// Finish ends a run: its jobs leave Publishing, and what it owes is due from now on, in one
-// step. If content is nil, nothing is owed; if it is empty, what was intended is.
+// Finish ends a run: its jobs leave Publishing, and its obligation is due from now on, in one
+// step. If content is nil, there is no obligation; if it is empty, it is the intended one.
 func (q *Queue) Finish(ctx context.Context, obligation int64, content []byte, changes ...Change) error {
 	return q.do(ctx, func(t *tx) error {
 		if err := t.change(Publishing, changes); err != nil {

@@ -75,12 +75,12 @@ type Job struct {
 	Obligation int64 `json:"obligation,omitempty"`
 }
 
-// An Obligation is what is owed to clients after an index was replaced: caches must forget
-// the old one. It is recorded before the index is replaced, and stays until it is met.
+// An Obligation is what remains to be done for clients after an index was replaced: caches must
+// forget the old one. It is recorded before the index is replaced, and stays until it is met.
 type Obligation struct {
 	ID      int64     `json:"id"`
 	Mirror  string    `json:"mirror"`
-	Content []byte    `json:"-"` // what is to be done, in the words of whoever does it
+	Content []byte    `json:"-"` // what is to be done, in the form that its caller understands
 	State   Duty      `json:"state"`
 	Reason  string    `json:"reason,omitempty"` // why it is not met yet
 	Tries   int       `json:"tries"`

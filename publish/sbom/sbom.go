@@ -24,8 +24,8 @@ import (
 // Options say what a document tells besides its packages.
 type Options struct {
 	Name     string // of what is described, such as the mirror's URL
-	Base     string // the URL below which clients find the mirror; empty: it is not told
-	Supplier string // the organization that distributes the packages; empty: it is not told
+	Base     string // the URL below which clients find the mirror; empty: it is left out
+	Supplier string // the organization that distributes the packages; empty: it is left out
 	Licences bool   // are read from the recipes in tarballs: one more request for each
 	Tool     string // and its Version: what makes the document
 	Version  string

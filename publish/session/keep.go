@@ -31,8 +31,8 @@ type keeper struct {
 	// mu guards what follows, and is never held while waiting.
 	mu    sync.Mutex
 	lease lease
-	// failure is why there was nothing to hand out at failed: whoever was waiting then
-	// is told so too, and does not try the same again.
+	// failure is why there was nothing to hand out at failed. Callers that were waiting
+	// then receive it too, and do not try the same again.
 	failure error
 	failed  time.Time
 }
@@ -127,7 +127,7 @@ func (k *keeper) renewed(ctx context.Context, asked time.Time) (aws.Credentials,
 	return next.creds, nil
 }
 
-// renewEarly makes one attempt, and goes on with the old credentials if that fails.
+// renewEarly makes one attempt, and keeps the old credentials if that fails.
 func (k *keeper) renewEarly(ctx context.Context, old lease) (aws.Credentials, error) {
 	brief, cancel := context.WithTimeout(ctx, min(quick, time.Until(old.last)))
 	defer cancel()

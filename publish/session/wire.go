@@ -138,7 +138,7 @@ func (c *tlsConn) ReadFrom(r io.Reader) (int64, error) {
 	})
 }
 
-// A heldConn holds back what is written between hold and send. Reading goes on meanwhile,
+// A heldConn holds back what is written between hold and send. Reading continues meanwhile,
 // and may write too: TLS answers some messages.
 type heldConn struct {
 	net.Conn

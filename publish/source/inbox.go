@@ -206,8 +206,8 @@ func (in *Inbox) understand(ctx context.Context, a *Arrived, content []byte) err
 
 // Check reads all that a document points at and returns nil if the package is complete and
 // will do. The document must be the one that was read before: arrival.ErrGone or arrival.ErrAnother if not. A
-// *arrival.RefusedError is the last word on it; with any other error the package may be on its way. read is
-// told how many bytes were read.
+// *arrival.RefusedError is the last word on it; with any other error the package may be on its way. read receives
+// how many bytes were read.
 func (in *Inbox) Check(ctx context.Context, file string, was blob.Digest, read func(int64)) error {
 	a, content, err := in.open(ctx, file)
 	if err != nil {

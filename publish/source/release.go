@@ -19,8 +19,8 @@ import (
 )
 
 // A ReleaseFile is a plain file that is published under its own name, such as
-// slurm-25.11-noble-amd64-software.tar.gz, after what belongs to it: whoever sees
-// the artifact can check it.
+// slurm-25.11-noble-amd64-software.tar.gz, after what belongs to it, so that a client
+// that sees the file can check it.
 type ReleaseFile struct {
 	Name       string              // below SOURCE, and below DESTINATION just the same
 	Companions []buildcache.Object // its signature (.asc) and its checksum (.sha256), where the source has them

@@ -73,7 +73,7 @@ func (c *Client) ask(ctx context.Context, method, path string, question any) (*h
 	resp, err := c.http.Do(req)
 	if err != nil {
 		var u *url.Error
-		if errors.As(err, &u) { // which repeats a URL that means nothing to anybody
+		if errors.As(err, &u) { // which repeats a URL that means nothing to users
 			err = u.Err
 		}
 		return nil, fmt.Errorf("ask the daemon at %s: %w", c.socket, err)

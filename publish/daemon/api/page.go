@@ -262,7 +262,7 @@ func run(r daemon.Sending) node {
 	return el("div", out...)
 }
 
-// lists are what went wrong, and what went well of late.
+// lists are what went wrong, and what was published recently.
 func lists(s daemon.Status) nodes {
 	var out nodes
 	if len(s.Failed) > 0 {

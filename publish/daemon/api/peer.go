@@ -13,7 +13,7 @@ import (
 type Allow struct {
 	Self   int   // the user of the daemon
 	Users  []int // ids
-	Groups []int // ids; whoever is in one of them, by whatever group
+	Groups []int // ids; a peer is allowed if any of its groups is one of them
 }
 
 // A Peer is the user at the other end of a socket, according to the kernel, at the time it connected.
@@ -73,8 +73,8 @@ func (a Allow) only(h http.Handler) http.Handler {
 	})
 }
 
-// loopbackOnly answers requests that name this machine: a page of somebody else that a browser
-// here has open cannot ask by a name of its own.
+// loopbackOnly answers only requests that name this machine. So a foreign web page that is open in a browser here cannot
+// send requests under a host name of its own.
 func loopbackOnly(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)

@@ -47,7 +47,7 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, o limits) error 
 	srv := &http.Server{
 		Handler: o.timely(h), ConnContext: withPeer, MaxHeaderBytes: maxHeaders,
 		ReadHeaderTimeout: o.read, WriteTimeout: o.write, IdleTimeout: o.idle,
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // peers that hang up are no news
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // that peers hang up is not worth a line
 	}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(&crowd{Listener: l, most: o.connections, drops: o.drops}) }()

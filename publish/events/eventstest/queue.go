@@ -22,7 +22,7 @@ type Queue struct {
 	MaxDeliveries int
 	// Fault is asked before each call, named as the methods are. An error is what the call returns.
 	Fault func(call string) error
-	// Deleting is told of each message that is deleted.
+	// Deleting receives each message that is deleted.
 	Deleting func(body string)
 
 	mu       sync.Mutex // guards what follows
@@ -93,7 +93,7 @@ func (q *Queue) Dead() []string {
 	return slices.Clone(q.dead)
 }
 
-// Receives is how often somebody has asked for messages.
+// Receives is how often messages were requested.
 func (q *Queue) Receives() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -270,7 +270,7 @@ func (s *Server) trusts(claims map[string]any) bool {
 	})
 }
 
-// arn is how AWS calls whoever acts in a session.
+// arn is how AWS names the identity of a session.
 func (s *Session) arn() string {
 	part := strings.Split(s.Role, ":")
 	role := s.Role[strings.LastIndex(s.Role, "/")+1:]
