@@ -192,12 +192,10 @@ func (m *Merge) gone(at Mirror, x *buildcache.Indices) {
 	for _, id := range at.Seen.Packages(at.Layout) {
 		listed[id.Hash] = true
 	}
-	for _, p := range m.adds {
-		listed[p.Hash] = true
-	}
 	var missing []string
 	for e := range x.Records() {
-		if e.InBuildcache && !listed[e.Hash] && at.Seen.Complete(at.Layout, e.Name) {
+		adds := func(p *buildcache.Package) bool { return p.Hash == e.Hash }
+		if e.InBuildcache && !listed[e.Hash] && at.Seen.Complete(at.Layout, e.Name) && !slices.ContainsFunc(m.adds, adds) {
 			missing = append(missing, e.Name+"/"+e.Hash.Short())
 		}
 	}

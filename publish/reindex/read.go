@@ -122,7 +122,11 @@ func (r *packageReader) read(ctx context.Context, name string) (*buildcache.Pack
 			return nil, err
 		}
 	}
-	return p, r.format.ReadSpec(ctx, r.from, p, r.specs)
+	err = r.format.ReadSpec(ctx, r.from, p, r.specs)
+	if _, content := errors.AsType[*buildcache.ContentError](err); !content && errors.Is(err, io.ErrUnexpectedEOF) {
+		err = &unreadError{err}
+	}
+	return p, err
 }
 
 // asListed makes sure that the content of an object is that of the listing. Otherwise a store that sends something else, such as

@@ -2,9 +2,7 @@ package reindex
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
@@ -136,18 +134,7 @@ type listed struct{ mirror.Reader }
 func (l listed) Open(ctx context.Context, name string) (*mirror.Object, error) {
 	o, err := l.Reader.Open(ctx, name)
 	if err != nil {
-		return nil, &unreadError{err}
-	}
-	return &mirror.Object{Info: o.Info, Body: whole{o.Body}}, nil
-}
-
-// whole is a body that ends early only with an unreadError.
-type whole struct{ io.ReadCloser }
-
-func (w whole) Read(p []byte) (int, error) {
-	n, err := w.ReadCloser.Read(p)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
 		err = &unreadError{err}
 	}
-	return n, err
+	return o, err
 }

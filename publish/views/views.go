@@ -221,8 +221,7 @@ func offered(x *buildcache.Indices) map[spec.Hash]string {
 	return all
 }
 
-// want finds the specs of what is selected, and of all that it depends on and that the mirror holds. What the view does not offer now is read and
-// checked before it does.
+// want finds the specs of what is selected, and of all that it depends on and that the mirror holds. What is new to the view is read and checked.
 func (p *Plan) want(ctx context.Context, s mirror.Store, now *buildcache.Indices, want closure.Want) error {
 	if want.Everything() {
 		return nil
