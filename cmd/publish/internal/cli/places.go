@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -94,4 +95,19 @@ func HoldsMirror(dir string) bool {
 		return err == nil && info.IsDir()
 	}
 	return slices.ContainsFunc(buildcache.Layouts(), func(l buildcache.Layout) bool { return l.Detect(isDir) })
+}
+
+// OuterOf returns the place around one in S3 that is called as a part of a mirror is; empty: it is not. Whether a mirror is there is
+// for a request to say.
+func OuterOf(where string) string {
+	bucket, prefix, err := target.BucketAndPrefix(where)
+	dir, name := path.Split(prefix)
+	if err != nil || !slices.Contains(inside, name) {
+		return ""
+	}
+	outer := strings.TrimSuffix(dir, "/")
+	if name == "manifests" {
+		outer = strings.TrimSuffix(path.Dir("/"+outer), "/")
+	}
+	return strings.TrimSuffix("s3://"+path.Join(bucket, outer), "/")
 }

@@ -126,6 +126,9 @@ func (p *Publish) runFrom(ctx context.Context) error {
 }
 
 func (p *Publish) publish(ctx context.Context, src *source.Source, d *target.Destination, then func(context.Context, *publish.Plan, *target.Destination) error) error {
+	if err := p.checkOuter(ctx); err != nil {
+		return err
+	}
 	identified := p.identify(ctx, d)
 	defer identified()
 	cdn, err := d.OpenCDN(ctx, cdnObserver{p.Observer})
@@ -167,6 +170,31 @@ func (p *Publish) publish(ctx context.Context, src *source.Source, d *target.Des
 		err = errors.Join(err, then(ctx, plan, d))
 	}
 	return err
+}
+
+// checkOuter refuses a destination in S3 that is the inside of a mirror. Only where the name is like that a request is made.
+func (p *Publish) checkOuter(ctx context.Context) error {
+	outer := cli.OuterOf(p.Destination)
+	if outer == "" {
+		return nil
+	}
+	d, err := target.Open(ctx, outer, p.Target, p.Environment)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	for _, l := range buildcache.Layouts() {
+		for _, err := range d.Mirror("").List(ctx, mirror.Range{Prefix: l.Pointers()}) {
+			if errors.Is(err, mirror.ErrDenied) {
+				return nil // whoever may write here may not look there
+			}
+			if err != nil {
+				return err
+			}
+			return cli.Fail(cli.ExitUsage, fmt.Errorf("DESTINATION %s is the inside of a mirror: give its parent, %s", p.Destination, outer))
+		}
+	}
+	return nil
 }
 
 // maxIdentify is how long a run whose plan is ready waits to be told what it acts as, since it was asked.
