@@ -122,7 +122,7 @@ func (c *copying) read(to string, packages []string, env cli.Env) (o publish.Opt
 	o, err = c.rules.Options()
 	var placeErr, wantErr error
 	if to != "" {
-		placeErr = target.Check(to)
+		placeErr = cli.CheckPlace(to)
 	}
 	want.Want, wantErr = wantedOf(packages)
 	return o, want, cli.Named(errors.Join(err, c.output.Check(), placeErr, c.target.ValidateAt(to), c.check(), wantErr), nil)

@@ -47,7 +47,7 @@ func doctorCommand(env cli.Env) *cobra.Command {
 				if cmd.Flags().Changed("config") {
 					return cli.Fail(cli.ExitUsage, errors.New("--config is about a daemon: give it or DESTINATION, not both"))
 				}
-				if err := errors.Join(target.Check(args[0]), place.Validate()); err != nil {
+				if err := errors.Join(cli.CheckPlace(args[0]), place.Validate()); err != nil {
 					return cli.Usage(err)
 				}
 				return doctor.Store(cmd.Context(), env, args[0], place, !noWrite)

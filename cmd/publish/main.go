@@ -39,6 +39,7 @@ func perform(ctx context.Context, env cli.Env) error {
 	cmd.InitDefaultCompletionCmd(env.Args...)
 	refuseUnknown(cmd)
 	refuseAsUsage(cmd)
+	nameDestination(cmd)
 	if len(env.Args) > 0 && strings.HasPrefix(env.Args[0], cobra.ShellCompRequestCmd) {
 		help.Complete(cmd)
 	}

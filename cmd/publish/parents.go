@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,7 +10,9 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 )
 
 // refuseUnknown makes a misspelt command below another one wrong usage, also after publish help. By itself cobra prints
@@ -79,4 +82,26 @@ func unknownCommand(parent *cobra.Command, word string) error {
 		meant = ": see publish --help"
 	}
 	return cli.Fail(cli.ExitUsage, fmt.Errorf("%s %s is no command%s", parent.CommandPath(), word, meant))
+}
+
+// nameDestination makes a command, and those below it, say in which destination there is no mirror.
+func nameDestination(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		nameDestination(c)
+	}
+	run := cmd.RunE
+	if run == nil || !strings.Contains(cmd.Use, " DESTINATION") {
+		return
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		err := run(cmd, args)
+		if len(args) == 0 || !errors.Is(err, buildcache.ErrNoMirror) {
+			return err
+		}
+		named := "destination " + redact.URL(args[0])
+		if strings.Contains(err.Error(), named) {
+			return err
+		}
+		return fmt.Errorf("%s: %w", named, err)
+	}
 }

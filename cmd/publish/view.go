@@ -119,7 +119,7 @@ func (v *viewing) read(name string, packages []string) (err error) {
 }
 
 func (v *viewing) run(cmd *cobra.Command, args []string, env cli.Env) error {
-	if err := errors.Join(target.Check(args[0]), v.read(args[1], args[2:]), v.target.ValidateAt(args[0])); err != nil {
+	if err := errors.Join(cli.CheckPlace(args[0]), v.read(args[1], args[2:]), v.target.ValidateAt(args[0])); err != nil {
 		return cli.Usage(err)
 	}
 	ctx, cancel := cli.WithTimeout(cmd.Context(), v.timeout)

@@ -21,7 +21,7 @@ import (
 
 // OpenTarget opens a destination for a command that needs nothing else of it.
 func OpenTarget(ctx context.Context, env Env, where string, c target.Config) (*target.Destination, error) {
-	if err := errors.Join(target.Check(where), c.ValidateAt(where)); err != nil {
+	if err := errors.Join(CheckPlace(where), c.ValidateAt(where)); err != nil {
 		return nil, Usage(err)
 	}
 	d, err := target.Open(ctx, where, c, env.Target())
@@ -76,6 +76,9 @@ func OpenReaders(ctx context.Context, env Env, where string, c target.Config) (f
 	d, err := OpenTarget(ctx, env, where, c)
 	if err != nil {
 		return nil, nil, err
+	}
+	if err := absent(where); err != nil {
+		return nil, nil, errors.Join(err, d.Close())
 	}
 	return func(path string) mirror.Reader { return d.Mirror(path) }, d.Close, nil
 }

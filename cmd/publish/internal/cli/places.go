@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -36,15 +37,36 @@ func Places(source, destination string, commands []string) (from, to string, err
 	} else if meant := misread(source, destination, commands); meant != nil {
 		return from, to, field.Wrap("source", meant)
 	}
-	if wrong := target.Check(destination); wrong != nil {
-		err = errors.Join(err, field.Wrap("destination", wrong))
-	} else if dir, local := strings.CutPrefix(to, "file://"); local {
+	return from, to, errors.Join(err, field.Wrap("destination", CheckPlace(destination)))
+}
+
+// CheckPlace refuses what can be no destination, and a directory inside of a mirror. No request is made.
+func CheckPlace(where string) error {
+	if err := target.Check(where); err != nil {
+		return err
+	}
+	if dir, err := target.Path(where); err == nil {
 		if parent := insideOf(dir); parent != "" {
-			err = errors.Join(err, field.Wrap("destination", fmt.Errorf("DESTINATION %s is the inside of a mirror: give its parent, %s", redact.URL(destination), shell.Quote(parent))))
+			return fmt.Errorf("destination %s is the inside of a mirror: give its parent, %s", redact.URL(where), shell.Quote(parent))
 		}
 	}
-	return from, to, err
+	return nil
 }
+
+// absent says that a place that is read is no directory, and nil if it is one, or in S3.
+func absent(where string) error {
+	dir, err := target.Path(where)
+	if err != nil || strings.Contains(dir, "://") || there(dir) {
+		return err
+	}
+	if host, _, _ := strings.Cut(dir, "/"); looksLikeHost.MatchString(host) {
+		return Fail(ExitUsage, fmt.Errorf("destination %s is no directory here: want https://%[1]s or http://%[1]s if it is on a server", redact.URL(where)))
+	}
+	return fmt.Errorf("destination %s: %w: there is no such directory", redact.URL(where), buildcache.ErrNoMirror)
+}
+
+// looksLikeHost matches names such as cache.example.org and 127.0.0.1:8080, but not ../mirror.
+var looksLikeHost = regexp.MustCompile(`^([A-Za-z0-9-]+\.)+[A-Za-z0-9-]+(:[0-9]+)?$|^[A-Za-z0-9-]+:[0-9]+$`)
 
 // misread says what the arguments were meant to be if SOURCE is not there; nil if that cannot be told.
 func misread(source, destination string, commands []string) error {

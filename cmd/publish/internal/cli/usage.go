@@ -11,7 +11,6 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
-	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
 // A Check returns all that is wrong with a command line, as errors of package field, and does nothing else. Its arguments
@@ -54,7 +53,7 @@ func together(cmd *cobra.Command, args []string) (errs []error) {
 	})
 	for i, word := range strings.Fields(cmd.Use)[1:] {
 		if word == "DESTINATION" && i < len(args) {
-			if err := target.Check(args[i]); err != nil {
+			if err := CheckPlace(args[i]); err != nil {
 				errs = append(errs, err)
 			}
 		}

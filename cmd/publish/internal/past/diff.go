@@ -144,7 +144,7 @@ func (c *common) offers(ctx context.Context, s side, env cli.Env) (map[spec.Hash
 	only.view = s.view
 	all, err := only.indices(ctx, func(path string) mirror.Reader { return at(path) })
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("destination %s: %w", redact.URL(s.where), err)
 	}
 	if s.past && s.to.Generation > 0 && len(all) > 1 {
 		return nil, cli.Fail(cli.ExitUsage, severalIndices(s.where, all))
