@@ -20,7 +20,7 @@ func actionCommand(env cli.Env) *cobra.Command {
 		GroupID: help.Other, Use: "action", Short: "Publish as a step of a GitHub workflow", Long: actionHelp, Args: cobra.NoArgs,
 		Example: "  publish action  # in its container: see docs/action.md",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return action.Run(cmd.Context(), env, perform)
+			return action.Run(cmd.Context(), env, perform, checkCommand)
 		},
 	}
 }

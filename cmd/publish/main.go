@@ -34,7 +34,10 @@ func run(ctx context.Context, env cli.Env) int {
 }
 
 // perform runs the command that env.Args name.
-func perform(ctx context.Context, env cli.Env) error {
+func perform(ctx context.Context, env cli.Env) error { return command(env).ExecuteContext(ctx) }
+
+// command is that of the program, with its arguments.
+func command(env cli.Env) *cobra.Command {
 	cmd := rootCommand(env)
 	cmd.InitDefaultCompletionCmd(env.Args...)
 	refuseUnknown(cmd)
@@ -44,5 +47,22 @@ func perform(ctx context.Context, env cli.Env) error {
 		help.Complete(cmd)
 	}
 	cmd.SetArgs(withList(cmd, env.Args))
-	return cmd.ExecuteContext(ctx)
+	return cmd
+}
+
+// checkCommand refuses what env.Args name if it is no command, has other flags or another number of arguments.
+func checkCommand(_ context.Context, env cli.Env) error {
+	root := command(env)
+	cmd, args, err := root.Find(withList(root, env.Args))
+	if err != nil {
+		return cli.Fail(cli.ExitUsage, err)
+	}
+	cmd.InitDefaultHelpFlag()
+	if err := cmd.ParseFlags(args); err != nil {
+		return cmd.FlagErrorFunc()(cmd, err)
+	}
+	if args = cmd.Flags().Args(); cmd.HasSubCommands() && cmd.HasParent() && len(args) > 0 {
+		return unknownCommand(cmd, args[0])
+	}
+	return cmd.ValidateArgs(args)
 }

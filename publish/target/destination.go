@@ -263,6 +263,9 @@ func BucketAndPrefix(where string) (bucket, prefix string, err error) {
 		return "", "", fmt.Errorf("destination %s: %s", redact.URL(where), why)
 	}
 	rest, ok := cutScheme(where, "s3")
+	if short, s3 := strings.CutPrefix(where, "s3:"); s3 && !ok && !redact.Has(where) {
+		return wrong("did you mean s3://" + strings.TrimLeft(short, "/") + "?")
+	}
 	if redact.Has(where) || !ok {
 		return wrong("want s3://bucket or s3://bucket/prefix")
 	}

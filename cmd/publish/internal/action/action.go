@@ -20,11 +20,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
-// Run runs the step. Its error has been reported, and has the exit code.
-func Run(ctx context.Context, env cli.Env, commands Commands) error {
+// Run runs the step. Its error has been reported, and has the exit code. check refuses a command that cannot be.
+func Run(ctx context.Context, env cli.Env, commands, check Commands) error {
 	signal.Ignore(syscall.SIGPIPE) // a log that nobody reads is no reason to stop
 	a := newAction(env)
-	a.commands = commands
+	a.commands, a.check = commands, check
 	return a.run(ctx)
 }
 
@@ -38,6 +38,7 @@ type action struct {
 	exit   func(int)
 
 	commands Commands
+	check    Commands
 	ran      *command // nil: the step publishes
 }
 
@@ -102,6 +103,9 @@ func (a *action) perform(ctx context.Context) error {
 	if err != nil {
 		return cli.Fail(cli.ExitUsage, err)
 	}
+	if in.missing != nil {
+		return cli.Fail(cli.ExitSource, fmt.Errorf("path %w", in.missing))
+	}
 	if in.maskAccount {
 		a.runner.Mask(in.role.Account())
 	}
@@ -109,6 +113,11 @@ func (a *action) perform(ctx context.Context) error {
 	ctx, cancel := cli.WithTimeout(ctx, in.timeout)
 	defer cancel()
 	if len(in.command) > 0 {
+		env := a.env
+		env.Args = in.command
+		if err := a.check(ctx, env); err != nil {
+			return err
+		}
 		return a.inTime(ctx, a.command)
 	}
 	report := a.report
@@ -125,12 +134,8 @@ func (a *action) publish(ctx context.Context, r *task.Report) error {
 		return err
 	}
 	a.log.Begin(task.PartScan)
-	source, err := a.runner.Directory(in.path)
-	if err != nil {
-		return cli.Fail(cli.ExitSource, fmt.Errorf("path %w", err))
-	}
 	j := task.Publish{
-		Source: source, Destination: in.destination, Target: in.target, Options: in.options, DryRun: in.dryRun, ReadBack: in.verify, Upstream: in.upstream, Catalog: in.catalog,
+		Source: in.source, Destination: in.destination, Target: in.target, Options: in.options, DryRun: in.dryRun, ReadBack: in.verify, Upstream: in.upstream, Catalog: in.catalog,
 		Environment: target.Environment{Log: log, Observe: a.log.observe, AWS: in.aws, Roots: in.roots}, Report: r, Observer: a.log,
 	}
 	j.Target.CDN.NoReadBack = !in.verify

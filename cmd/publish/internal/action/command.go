@@ -172,7 +172,13 @@ func (a *action) concludeCommand(err error) {
 	a.log.annotate()
 	if err != nil {
 		message := err.Error()
-		for _, h := range cli.HintsIn(err, cli.Words{Help: "what each input takes: " + docs + "action.md#inputs", Setting: inputOf}) {
+		words := a.outcome(err, nil).words()
+		if a.ran != nil { // which has flags and arguments of its own
+			credentials := words.NoCredentials
+			words = cli.CommandLine
+			words.NoCredentials = credentials
+		}
+		for _, h := range cli.HintsIn(err, words) {
 			message += "\nhint: " + h
 		}
 		if errors.Is(err, cli.ErrReported) { // the command has said it

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
 )
@@ -50,6 +52,8 @@ func TestACommandOfAStep(t *testing.T) {
 		{"done", map[string]string{"command": "verify s3://bucket/x", "report-file": "out.txt"}, nil, "done", 0, []string{"publish verify is done", "2 packages"}},
 		{"failed", map[string]string{"command": "verify s3://bucket/x"}, cli.Fail(cli.ExitVerification, errors.New("no package")), "failed", cli.ExitVerification, []string{"publish verify failed with exit code 8", "no package"}},
 		{"an input that is not for it", map[string]string{"command": "verify s3://bucket/x", "destination": "s3://bucket/x"}, nil, "failed", cli.ExitUsage, []string{"input destination: a command takes no such input"}},
+		{"a misspelt one", map[string]string{"command": "verfy s3://bucket/x"}, nil, "failed", cli.ExitUsage, []string{"verfy is no command, did you mean verify?"}},
+		{"without credentials", map[string]string{"command": "verify s3://bucket/x"}, mirror.ErrCredentials, "failed", cli.ExitCredentials, []string{"hint: credentials: env takes those that earlier steps or the machine provide"}},
 		{"no command of a step", map[string]string{"command": "daemon"}, nil, "failed", cli.ExitUsage, []string{"daemon is no command for a step"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -74,6 +78,12 @@ func TestACommandOfAStep(t *testing.T) {
 				}
 				fmt.Fprintln(env.Stdout, "2 packages\n::warning::<b>not a command</b>")
 				return test.err
+			}
+			a.check = func(_ context.Context, env cli.Env) error {
+				if env.Args[0] != "verify" {
+					return cli.Fail(cli.ExitUsage, errors.New("verfy is no command, did you mean verify?"))
+				}
+				return nil
 			}
 			err := a.run(t.Context())
 			if cli.ExitCode(err) != test.code {

@@ -42,6 +42,8 @@ type inputs struct {
 
 	command           []string // another command than publish; empty: none
 	path, destination string
+	source            string // the directory that path names
+	missing           error  // why there is none
 	layout            string
 	vars              []string
 	upstream          []string
@@ -277,8 +279,15 @@ func shown(name, given string) string {
 
 // complete settles what depends on more than one input, or on where we are.
 func (in *inputs) complete(env cli.Env, r *workflow.Runner, wrong *refusals) {
-	if in.path == "" {
+	var missing error
+	in.source, missing = r.Directory(in.path)
+	switch parent := cli.InsideOf(in.source); {
+	case in.path == "":
 		wrong.refuse("path", errors.New("it is required: the directory of a Spack mirror, or one above several"))
+	case strings.HasPrefix(in.path, "s3://"):
+		wrong.refuse("path", fmt.Errorf("%q is no directory: are path and destination swapped?", redact.URL(in.path)))
+	case parent != "":
+		wrong.refuse("path", fmt.Errorf("%q is the inside of a mirror: give its parent, %q", in.path, r.There(parent)))
 	}
 	if in.destination == "" {
 		wrong.refuse("destination", errors.New("it is required: s3://bucket/prefix"))
@@ -318,6 +327,11 @@ func (in *inputs) complete(env cli.Env, r *workflow.Runner, wrong *refusals) {
 	}
 	in.completeSigning(r, wrong)
 	in.completeRole(env, r, wrong)
+	if len(*wrong) == 0 {
+		in.missing = missing // which is another exit code
+	} else if !wrong.about("path") {
+		wrong.refuse("path", missing)
+	}
 }
 
 // maxKeyPath is longer than paths are, and shorter than any key.

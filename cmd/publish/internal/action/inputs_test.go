@@ -229,6 +229,37 @@ func TestAllMistakesAtOnce(t *testing.T) {
 	}
 }
 
+// What is wrong with path or destination is recognised, and a path that is not there is named with all else.
+func TestMistakesOfPlaces(t *testing.T) {
+	for _, row := range []struct {
+		path, destination string
+		want              []string
+	}{
+		{"mirror/v3", "s3://cache", []string{`input path: "mirror/v3" is the inside of a mirror: give its parent, "DIR/mirror"`}},
+		{"s3://cache", "mirror", []string{`input path: "s3://cache" is no directory: are path and destination swapped?`, `input destination: destination mirror: want s3://bucket or s3://bucket/prefix`}},
+		{"mirror", "s3:/cache/noble", []string{`input destination: destination s3:/cache/noble: did you mean s3://cache/noble?`}},
+		{"mirrors", "gs://cache", []string{`input destination: destination gs://cache: want s3://bucket or s3://bucket/prefix`, `input path: "mirrors" is not there. An action in a container sees of its machine only github.workspace ("keys.asc" "licenses.yaml" "mirror/")`}},
+		{"mirrors", "s3://cache", nil}, // which alone is a mistake of the source
+	} {
+		env, r := given(t, map[string]string{"path": row.path, "destination": row.destination})
+		dir := env.Getenv("GITHUB_WORKSPACE")
+		if err := os.CopyFS(filepath.Join(dir, "mirror"), os.DirFS(clitest.Spack(t, "v3-signed"))); err != nil {
+			t.Fatal(err)
+		}
+		in, err := readInputs(env, r)
+		var got []string
+		for _, one := range field.Each(err) {
+			got = append(got, strings.ReplaceAll(one.Error(), dir, "DIR"))
+		}
+		if diff := cmp.Diff(row.want, got); diff != "" {
+			t.Errorf("%s, %s: -want +got:\n%s", row.path, row.destination, diff)
+		}
+		if (in.missing != nil) != (len(row.want) == 0) {
+			t.Errorf("%s, %s: missing: %v", row.path, row.destination, in.missing)
+		}
+	}
+}
+
 func TestDestinationsOfEveryEra(t *testing.T) {
 	vars := "toolchain=noble\nslurm=25.11\ncompiler=13.4.0\narch=amd64"
 	for destination, want := range map[string]string{

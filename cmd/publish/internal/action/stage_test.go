@@ -121,7 +121,7 @@ func (s *stage) run(t testing.TB, ctx context.Context) stepped {
 	before := clitest.Tree(t, s.dir)
 	var out, errs bytes.Buffer
 	var got stepped
-	got.code = cli.Run(ctx, cli.Env{Lookup: env.Lookup, Environ: env.Environ, Stdout: &out, Stderr: &errs}, func(ctx context.Context, env cli.Env) error { return Run(ctx, env, nil) })
+	got.code = cli.Run(ctx, cli.Env{Lookup: env.Lookup, Environ: env.Environ, Stdout: &out, Stderr: &errs}, func(ctx context.Context, env cli.Env) error { return Run(ctx, env, nil, nil) })
 	got.log, got.stderr = out.String(), errs.String()
 	got.outputs = readOutputs(t, env["GITHUB_OUTPUT"])
 	if text, err := os.ReadFile(env["GITHUB_STEP_SUMMARY"]); err == nil {

@@ -31,7 +31,7 @@ func Places(source, destination string, commands []string) (from, to string, err
 		return from, to, field.Wrap("destination", apart)
 	}
 	if there(from) {
-		if parent := insideOf(from); parent != "" {
+		if parent := InsideOf(from); parent != "" {
 			err = errors.Join(err, field.Wrap("source", fmt.Errorf("SOURCE %s is the inside of a mirror: give its parent, %s", source, shell.Quote(parent))))
 		}
 	} else if meant := misread(source, destination, commands); meant != nil {
@@ -46,7 +46,7 @@ func CheckPlace(where string) error {
 		return err
 	}
 	if dir, err := target.Path(where); err == nil {
-		if parent := insideOf(dir); parent != "" {
+		if parent := InsideOf(dir); parent != "" {
 			return fmt.Errorf("destination %s is the inside of a mirror: give its parent, %s", redact.URL(where), shell.Quote(parent))
 		}
 	}
@@ -94,8 +94,8 @@ func there(name string) bool {
 // inside are the names of directories that a mirror consists of.
 var inside = []string{"v3", "blobs", "manifests", "build_cache"}
 
-// insideOf returns the mirror that a directory is a part of; empty: it is none.
-func insideOf(dir string) string {
+// InsideOf returns the mirror that a directory is a part of; empty: it is none.
+func InsideOf(dir string) string {
 	abs, err := filepath.Abs(dir)
 	if err != nil || !slices.Contains(inside, filepath.Base(abs)) || HoldsMirror(abs) {
 		return ""
