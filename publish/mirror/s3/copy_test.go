@@ -245,6 +245,26 @@ func TestStorageThatIgnoresConditionsOnCopies(t *testing.T) {
 	}
 }
 
+// Storage that copies no parts of uploads with checksums is asked once, and nothing of that is left.
+func TestStorageThatCopiesNoPartsIsAskedOnce(t *testing.T) {
+	s := serve(t, s3test.Options{Overwrites: true})
+	s.Hook(s3test.Always("UploadPartCopy", s3test.Refuse(400, "InvalidArgument")))
+	b := open(t, s)
+	for i := range 3 {
+		name, content := fmt.Sprint("blob", i), noise(byte(i), 300<<10)
+		if err := b.Mirror("from").Create(t.Context(), upload1(name, content)); err != nil {
+			t.Fatal(err)
+		}
+		err := b.Mirror("to").CopyFrom(t.Context(), b.Mirror("from"), name, upload1(name, content))
+		if i > 0 && !errors.Is(err, errors.ErrUnsupported) { // the first is copied whole, which shows that conditions are ignored
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if s.Count("UploadPartCopy") != 1 || s.OpenUploads() != 0 {
+		t.Errorf("%d requests to copy a part, %d uploads are left", s.Count("UploadPartCopy"), s.OpenUploads())
+	}
+}
+
 // Whatever becomes of a copy, it is there whole, or nothing was stored and it can be sent.
 func TestCopiesThatFail(t *testing.T) {
 	for _, c := range []struct {

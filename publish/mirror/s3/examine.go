@@ -39,7 +39,7 @@ func (m *Mirror) Examine(ctx context.Context, prefix string, names []string, cac
 		{"checksums of what arrives", m.tryChecksum(ctx, name), "content is compared with its digest before it is sent, and not when it has arrived: use `publish verify --deep` from time to time"},
 		{"uploads in parts, and their conditions", m.tryParts(ctx, name), ""},
 		{"finding unfinished uploads", m.tryUnfinished(ctx, prefix, name), "an interrupted upload of a large file starts again from the beginning"},
-		{"copies within the storage, and their conditions", m.tryCopies(ctx, name, names[len(names)-1]), "`publish copy` has large objects copied as parts of uploads, which takes more requests, and sends small ones through this machine"},
+		{"copies within the storage, and their conditions", m.tryCopies(ctx, name, names[len(names)-1]), "`publish copy` has large objects copied as parts of uploads, if the storage does that, which takes more requests, and sends others through this machine"},
 	}
 }
 

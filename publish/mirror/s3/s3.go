@@ -163,7 +163,7 @@ func (b *Bucket) connect(ctx context.Context, cfg aws.Config) error {
 	c.Client, c.Slots, c.Uploads, c.Bucket, c.OnePart, c.Foreign = b.client, b.slots, b.uploads, b.opts.Bucket, maxSingle, b.foreign
 	c.StorageClass, c.SSE, c.KMSKeyID = b.opts.StorageClass, b.opts.SSE, b.opts.KMSKeyID
 	c.Overwriting = func() {
-		b.opts.Log.Warn("the storage ignores If-None-Match on copies, so objects are copied as parts of uploads, and small ones pass through this machine: see publish doctor")
+		b.opts.Log.Warn("the storage ignores If-None-Match on copies, so objects are copied as parts of uploads, where it does that, and others pass through this machine: see publish doctor")
 	}
 	b.puts, err = put.New(ctx, b.client.Options(), b.opts.Bucket, b.limit, b.slots)
 	return err

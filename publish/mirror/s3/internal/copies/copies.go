@@ -55,6 +55,7 @@ type Place struct {
 	Foreign                      bool   // the storage is not Amazon's
 	Overwriting                  func() // called once if it was seen to copy over an object in spite of the condition
 	refusesToOverwrite, overruns atomic.Bool
+	refusesParts                 atomic.Bool // it copies no part of an upload that has checksums
 	proving                      sync.Mutex // held during the copy that shows which
 }
 
@@ -81,7 +82,7 @@ func (p *Place) Do(ctx context.Context, c Copy, there *sdk.HeadObjectOutput) err
 			return err
 		}
 	}
-	if c.Size < worthwhile {
+	if c.Size < worthwhile || p.refusesParts.Load() {
 		return errors.ErrUnsupported
 	}
 	return p.asOnePart(ctx, c)
@@ -179,6 +180,9 @@ func (p *Place) asOnePart(ctx context.Context, c Copy) error {
 		return err
 	}
 	one, err := p.copyPart(ctx, c, id, 1, nil)
+	if p.Foreign && answer.Status(err) == http.StatusBadRequest {
+		p.refusesParts.Store(true) // as MinIO does; the next object would cost three requests for nothing
+	}
 	if err == nil && aws.ToString(one.ChecksumSHA256) != checksum.EncodeDigest(c.Digest) {
 		err = errors.ErrUnsupported // it does not say, or the content is wrong, which is found by reading it
 	}
