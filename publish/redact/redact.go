@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -94,6 +95,9 @@ func Secrets(text string) []string {
 func Parse(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err == nil {
+		if n, portErr := strconv.ParseUint(u.Port(), 10, 16); u.Port() != "" && (portErr != nil || n == 0) {
+			return nil, fmt.Errorf("%q is no URL: want a port of 1 to 65535", URL(text))
+		}
 		return u, nil
 	}
 	if Has(text) { // what is wrong with it may be in the password

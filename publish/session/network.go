@@ -64,7 +64,8 @@ func (o Options) trusted(ctx context.Context) (*x509.CertPool, error) {
 	}
 	setting, file := "AWS_CA_BUNDLE", env.CustomCABundle
 	if file == "" {
-		setting, file = "ca_bundle", o.profileBundle(ctx, env)
+		shared, _ := o.shared(ctx, env)
+		setting, file = "ca_bundle", shared.CustomCABundle
 	}
 	if file == "" {
 		return o.Roots, nil
@@ -87,15 +88,9 @@ func (o Options) trusted(ctx context.Context) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// profileBundle is what the profile says of ca_bundle.
-func (o Options) profileBundle(ctx context.Context, env config.EnvConfig) string {
-	profile := o.Profile
-	if profile == "" {
-		profile = env.SharedConfigProfile
-	}
-	if profile == "" {
-		profile = "default"
-	}
+// shared returns what the shared files say of the profile, and its name. It is empty if they cannot be read: Config says why.
+func (o Options) shared(ctx context.Context, env config.EnvConfig) (config.SharedConfig, string) {
+	profile := or(or(o.Profile, env.SharedConfigProfile), "default")
 	shared, err := config.LoadSharedConfigProfile(ctx, profile, func(s *config.LoadSharedConfigOptions) {
 		if env.SharedConfigFile != "" {
 			s.ConfigFiles = []string{env.SharedConfigFile}
@@ -105,9 +100,9 @@ func (o Options) profileBundle(ctx context.Context, env config.EnvConfig) string
 		}
 	})
 	if err != nil {
-		return "" // Config says what is wrong
+		return config.SharedConfig{}, profile
 	}
-	return shared.CustomCABundle
+	return shared, profile
 }
 
 // verified is a transport that says what is wrong with a certificate, and what to set, and that a server speaks http.

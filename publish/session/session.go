@@ -66,6 +66,9 @@ func Config(ctx context.Context, o Options) (aws.Config, error) {
 	if o.Concurrency <= 0 {
 		o.Concurrency = defaultConcurrency
 	}
+	if err := o.CheckConfigured(ctx); err != nil {
+		return aws.Config{}, err
+	}
 	roots, err := o.trusted(ctx)
 	if err != nil {
 		return aws.Config{}, err

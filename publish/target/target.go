@@ -104,7 +104,7 @@ func (e *CredentialsError) Unwrap() error { return e.Err }
 // Is reports whether target is mirror.ErrCredentials.
 func (e *CredentialsError) Is(target error) bool { return target == mirror.ErrCredentials }
 
-// Validate returns all that is wrong with a configuration, as errors of package field. It makes no request.
+// Validate returns all that is wrong with a configuration, as errors of package field or of session. It makes no request.
 func (c Config) Validate() error {
 	return c.ValidateAt("")
 }
@@ -112,11 +112,13 @@ func (c Config) Validate() error {
 // ValidateAt is Validate for a destination, which may be wrong: that is another matter.
 func (c Config) ValidateAt(destination string) error {
 	o := c.S3
+	_, roleErr := c.assumed(nil)
+	var configuredErr error
 	if bucket, _, err := BucketAndPrefix(destination); err == nil {
 		o.Bucket = bucket
+		configuredErr = session.Options{Region: o.Region, Profile: c.Profile}.CheckConfigured(context.Background()) // which reads files alone
 	}
-	_, roleErr := c.assumed(nil)
-	return errors.Join(roleErr, c.CDN.validate(), o.Validate())
+	return errors.Join(roleErr, c.CDN.validate(), o.Validate(), configuredErr)
 }
 
 // mostPaths is how many paths CloudFront invalidates at once.
@@ -162,8 +164,9 @@ func (c Config) AWSConfig(ctx context.Context, env Environment) (aws.Config, err
 	}
 	cfg, err := session.Config(ctx, session.Options{Region: c.S3.Region, Profile: c.Profile, Role: role, Concurrency: c.S3.Concurrency, Retrying: env.Retrying})
 	var bundle *session.BundleError
+	var setting *session.SettingError
 	switch {
-	case errors.As(err, &bundle):
+	case errors.As(err, &bundle), errors.As(err, &setting):
 		err = refused(err)
 	case err != nil && ctx.Err() == nil:
 		err = &CredentialsError{err} // a profile that is not there, for example

@@ -30,6 +30,7 @@ var arrows = map[string]string{
 	"publish/sha256x2": "",
 	"publish/shell":    "",
 	"publish/redact":   "",
+	"publish/endpoint": "publish/redact",
 	"publish/defect":   "",
 	"publish/nofile":   "",
 	"publish/userfile": "",
@@ -59,7 +60,7 @@ var arrows = map[string]string{
 	// what all that speak to AWS know of it
 	"publish/credentials": "publish/mirror",
 	// implementations, which know nothing of Spack
-	"publish/mirror/s3":                     "publish/mirror/s3/bucketname publish/field publish/mirror/s3/internal/copies publish/blob publish/mirror publish/credentials publish/redact publish/defect publish/nofile publish/mirror/s3/internal/answer publish/mirror/s3/internal/checksum publish/mirror/s3/internal/listing publish/mirror/s3/internal/put publish/mirror/s3/internal/slots publish/mirror/s3/internal/unfinished publish/mirror/s3/internal/wire",
+	"publish/mirror/s3":                     "publish/endpoint publish/mirror/s3/bucketname publish/field publish/mirror/s3/internal/copies publish/blob publish/mirror publish/credentials publish/redact publish/defect publish/nofile publish/mirror/s3/internal/answer publish/mirror/s3/internal/checksum publish/mirror/s3/internal/listing publish/mirror/s3/internal/put publish/mirror/s3/internal/slots publish/mirror/s3/internal/unfinished publish/mirror/s3/internal/wire",
 	"publish/mirror/s3/internal/answer":     "publish/mirror",
 	"publish/mirror/s3/bucketname":          "",
 	"publish/mirror/s3/internal/checksum":   "publish/blob publish/sha256x2",
@@ -72,7 +73,7 @@ var arrows = map[string]string{
 	"publish/mirror/dir":                    "publish/blob publish/mirror",
 	"publish/mirror/web":                    "publish/mirror publish/redact",
 	"publish/tune":                          "publish/blob publish/mirror publish/defect",
-	"publish/session":                       "publish/field publish/shell publish/userfile publish/mirror",
+	"publish/session":                       "publish/endpoint publish/field publish/shell publish/userfile publish/mirror",
 	"publish/cloudfront":                    "publish/mirror publish/credentials",
 	"publish/queue":                         "publish/defect",
 	// the indexer: it decides when, from a queue. It knows the layouts, and the caller hands it what to do

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"golang.org/x/time/rate"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/endpoint"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/bucketname"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/wire"
@@ -107,7 +107,11 @@ func (o *Options) validate() error {
 			wrong = append(wrong, field.Refuse(name, fmt.Sprint(value), "%s", want))
 		}
 	}
-	refuse(o.Region != "" && !region.MatchString(o.Region), "region", o.Region, "want a region such as us-east-1")
+	if o.Region != "" {
+		if err := endpoint.CheckRegion(o.Region); err != nil {
+			wrong = append(wrong, field.Refuse("region", o.Region, "%w", err))
+		}
+	}
 	refuse(o.Concurrency < 1, "concurrency", o.Concurrency, "want a number of at least 1")
 	refuse(o.PartSize < minPart || o.PartSize > maxPart, "part-size", o.PartSize, "S3 takes parts of 5MiB to 5GiB")
 	refuse(o.Threshold < 0 || o.Threshold > maxSingle, "threshold", o.Threshold, "S3 takes at most 5 GiB in one request")
@@ -118,13 +122,10 @@ func (o *Options) validate() error {
 		wrong = append(wrong, field.Wrap("kms-key-id", fmt.Errorf("a KMS key needs the encryption aws:kms, not %q", o.SSE)))
 	}
 	if o.EndpointURL != "" {
-		wrong = append(wrong, field.Wrap("endpoint-url", errors.Join(checkEndpoint(o.EndpointURL), checkNoBucket(o.EndpointURL, o.Bucket))))
+		wrong = append(wrong, field.Wrap("endpoint-url", errors.Join(endpoint.Check(o.EndpointURL), checkNoBucket(o.EndpointURL, o.Bucket))))
 	}
 	return errors.Join(wrong...)
 }
-
-// region is what regions are called, also by stores that are not Amazon's.
-var region = regexp.MustCompile(`^[A-Za-z0-9]+([._-][A-Za-z0-9]+)*$`)
 
 func contains[T ~string](known []T, s string) bool {
 	for _, k := range known {

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/credentials"
+	"github.com/vantagecompute/slurm-factory-publish/publish/endpoint"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/checksum"
@@ -32,7 +33,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/unfinished"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/wire"
 	"github.com/vantagecompute/slurm-factory-publish/publish/nofile"
-	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 )
 
 const (
@@ -147,16 +147,18 @@ func (b *Bucket) connect(ctx context.Context, cfg aws.Config) error {
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		o.DisableLogOutputChecksumValidationSkipped = true
 	})
-	if at := client.Options().BaseEndpoint; at != nil && redact.Has(*at) { // from AWS_ENDPOINT_URL or a profile
-		return checkEndpoint(*at)
+	if at := client.Options().BaseEndpoint; at != nil { // from the AWS configuration, if not from the options
+		if err := endpoint.Check(*at); err != nil {
+			return err
+		}
 	}
 	region, err := b.region(ctx, client)
 	if err != nil {
 		return err
 	}
 	b.client = sdk.New(client.Options(), func(o *sdk.Options) { o.Region = region })
-	if endpoint := client.Options().BaseEndpoint; foreign(endpoint) {
-		b.foreign, b.place = true, placeOf(*endpoint, b.opts.Bucket)
+	if at := client.Options().BaseEndpoint; foreign(at) {
+		b.foreign, b.place = true, placeOf(*at, b.opts.Bucket)
 	}
 	b.uploads = unfinished.Uploads{Client: b.client, Slots: b.slots, Bucket: b.opts.Bucket}
 	c := &b.copies
