@@ -11,7 +11,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
-	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 )
 
@@ -74,7 +73,7 @@ func unknownCommand(parent *cobra.Command, word string) error {
 			names = append(names, c.Name())
 		}
 	}
-	meant := nearest.DidYouMean(word, names)
+	meant := help.DidYouMean(word, names)
 	if meant == "" && parent.HasParent() {
 		meant = ": want " + strings.Join(names, ", ")
 	}

@@ -16,7 +16,6 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
-	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
@@ -144,7 +143,7 @@ func sourceAndDestination(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 || len(args) == 2 {
 		return nil
 	}
-	if meant := nearest.DidYouMean(args[0], commandNames(cmd)); meant != "" && !strings.ContainsAny(args[0], "/.:") {
+	if meant := help.DidYouMean(args[0], commandNames(cmd)); meant != "" && !strings.ContainsAny(args[0], "/.:") {
 		return cli.Fail(cli.ExitUsage, fmt.Errorf("%s is no command%s", redact.URL(args[0]), meant))
 	}
 	return cli.Fail(cli.ExitUsage, fmt.Errorf("%s, want SOURCE and DESTINATION: see publish --help", english.Plural(len(args), "argument", "")))
@@ -229,11 +228,22 @@ func (p *publishing) mistakes(env cli.Env) cli.Check {
 	}
 }
 
+// missingPlaces names those of the two places that are not given, or empty.
+func missingPlaces(source, destination string) string {
+	var missing []string
+	for _, place := range []struct{ name, value string }{{"SOURCE", source}, {"DESTINATION", destination}} {
+		if place.value == "" {
+			missing = append(missing, place.name)
+		}
+	}
+	return strings.Join(missing, " and no ")
+}
+
 // read understands a command line, or returns all that is wrong with it, before anything is done.
 func (p *publishing) read(cmd *cobra.Command, args []string, env cli.Env) (*task.Publish, error) {
 	source, destination, used, err := cli.ReadSettings(cmd, args, env)
-	if err == nil && (source == "" || destination == "") {
-		return nil, fmt.Errorf("no SOURCE and DESTINATION: give both, or a publish.yaml, or PUBLISH_SOURCE and PUBLISH_DESTINATION; see %s --help", cmd.CommandPath())
+	if missing := missingPlaces(source, destination); err == nil && missing != "" {
+		return nil, fmt.Errorf("no %s: give both, or a publish.yaml, or PUBLISH_SOURCE and PUBLISH_DESTINATION; see %s --help", missing, cmd.CommandPath())
 	}
 	var commands []string
 	if !cmd.HasParent() {

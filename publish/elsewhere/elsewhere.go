@@ -17,6 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
+	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
@@ -311,7 +312,7 @@ func (e *reading) read(ctx context.Context, documents []document) error {
 	var mu sync.Mutex // guards e.mirror, e.src.Findings and e.files while one package is put in
 	return parallel.Each(ctx, parallel.Readers, documents, func(ctx context.Context, d document) error {
 		p, blobs, err := e.readPackage(ctx, d)
-		if err != nil && !inContent(err) {
+		if err != nil && !inventory.InContent(err) {
 			return blame(d.from, fmt.Errorf("read %s: %w", d.names[0], err))
 		}
 		mu.Lock()
@@ -324,13 +325,6 @@ func (e *reading) read(ctx context.Context, documents []document) error {
 		e.mirror.Packages = append(e.mirror.Packages, p)
 		return nil
 	})
-}
-
-// inContent reports whether an error is about what a mirror holds, and not about the way to it.
-func inContent(err error) bool {
-	_, unusable := errors.AsType[*buildcache.ContentError](err)
-	_, mismatch := errors.AsType[*blob.MismatchError](err)
-	return unusable || mismatch || errors.Is(err, mirror.ErrNotExist)
 }
 
 // readPackage returns a package and its blobs. What its name tells is returned along with an error.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/alike"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
@@ -36,12 +37,6 @@ func noIndex(ctx context.Context, from []mirror.Reader) error {
 	return fmt.Errorf("%w, but of mirrors below it: %s", ErrNoIndex, alike.Few(below))
 }
 
-// A DamagedError says why an index cannot be used that is there.
-type DamagedError struct{ Err error }
-
-func (e *DamagedError) Error() string { return "the index is damaged: " + e.Err.Error() }
-func (e *DamagedError) Unwrap() error { return e.Err }
-
 // blame says that an error is about a mirror that is read.
 func blame(m mirror.Reader, err error) error {
 	if err == nil {
@@ -60,10 +55,7 @@ func readIndex(ctx context.Context, l buildcache.Layout, m mirror.Reader, check 
 	if err == nil && check && !p.Checked {
 		err = x.Check()
 	}
-	if inContent(err) {
-		return nil, blame(m, &DamagedError{err})
-	}
-	return x, blame(m, err)
+	return x, blame(m, inventory.Damage(l, err))
 }
 
 // Offered returns the packages that mirrors offer, by their indices.

@@ -125,7 +125,7 @@ func (inv *Inventory) read(ctx context.Context, r mirror.Reader, l buildcache.La
 	}
 	x, err := l.ReadIndex(ctx, r, p)
 	if err != nil {
-		return fmt.Errorf("index: %w", err)
+		return Damage(l, err)
 	}
 	found := false
 	for _, part := range slices.Backward(x.Parts) {

@@ -41,9 +41,9 @@ func Untrusted(host string, err error) *CertificateError {
 	return nil
 }
 
-// SpeaksHTTP reports whether a TLS handshake was answered in plain HTTP: with a status line, or as a server does that takes the
-// handshake for a request of HTTP/0.9, with a page alone.
+// SpeaksHTTP reports whether a TLS handshake was answered by something else than TLS: by http, or by a server that takes the
+// handshake for a request of HTTP/0.9 and answers with what it has.
 func SpeaksHTTP(err error) bool {
 	var record tls.RecordHeaderError
-	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, &record) && (string(record.RecordHeader[:]) == "HTTP/" || record.RecordHeader[0] == '<')
+	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, &record) && record.Conn != nil
 }

@@ -65,6 +65,11 @@ func (c *check) readTheIndex(ctx context.Context, p *buildcache.Pointer) {
 			continue
 		}
 		part, err := c.readPart(ctx, name, p, i)
+		if version, ok := errors.AsType[*index.VersionError](err); ok && version.Newer() {
+			c.broken = true
+			c.verifier.damage(name, "%v: it was not checked: update this program", err) // which would not rebuild it, either
+			continue
+		}
 		if err != nil {
 			c.broken = true
 			c.damage(name, "%v", err)

@@ -301,13 +301,23 @@ func judge(method, name string, answer *http.Response) error {
 		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return &passingError{err: fmt.Errorf("the server says %s%s", said, complaint(answer)), after: retryAfter(answer.Header)}
 	default:
-		return fmt.Errorf("the server says %s%s", said, complaint(answer))
+		text := beginning(answer)
+		if code == http.StatusBadRequest && answer.Request.URL.Scheme == "http" && bytes.Contains(text, []byte("HTTP request")) && bytes.Contains(text, []byte("HTTPS")) {
+			return fmt.Errorf("this server speaks https: want https://%s", answer.Request.URL.Host) // in the words of Go and of nginx
+		}
+		return fmt.Errorf("the server says %s%s", said, codeIn(text))
 	}
 }
 
 // complaint is the error code in what S3 and CloudFront's origin say, if there is one.
-func complaint(answer *http.Response) string {
+func complaint(answer *http.Response) string { return codeIn(beginning(answer)) }
+
+func beginning(answer *http.Response) []byte {
 	said, _ := io.ReadAll(io.LimitReader(answer.Body, maxComplaint))
+	return said
+}
+
+func codeIn(said []byte) string {
 	_, after, found := bytes.Cut(said, []byte("<Code>"))
 	code, _, closed := bytes.Cut(after, []byte("</Code>"))
 	if !found || !closed || len(code) > 100 {

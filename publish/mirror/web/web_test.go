@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -405,4 +407,39 @@ func TestSilenceIsNamed(t *testing.T) {
 			t.Errorf("got error %v", err)
 		}
 	})
+}
+
+// A server that is asked in the wrong scheme is named with the right one, at once.
+func TestTheOtherScheme(t *testing.T) {
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	defer secure.Close()
+	raw, err := net.Listen("tcp", "127.0.0.1:0") // which answers a handshake in words of its own
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	go func() {
+		for {
+			c, err := raw.Accept()
+			if err != nil {
+				return
+			}
+			io.WriteString(c, "Bad request version\n")
+			c.Close()
+		}
+	}()
+	for url, want := range map[string]string{
+		"http://" + strings.TrimPrefix(secure.URL, "https://"): "this server speaks https: want " + secure.URL,
+		"https://" + raw.Addr().String():                       "this server speaks http: want http://" + raw.Addr().String(),
+	} {
+		m, err := web.Open(url, web.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.Open(t.Context(), "v3/layout.json"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", url, err, want)
+		}
+		m.Close()
+	}
 }

@@ -11,7 +11,7 @@ import (
 // Arguments checks that a command has as many arguments as its usage names.
 func Arguments(cmd *cobra.Command, args []string) error {
 	if len(args) != len(strings.Fields(cmd.Use))-1 {
-		return Fail(ExitUsage, fmt.Errorf("%s, want: %s", english.Plural(len(args), "argument", ""), strings.TrimSuffix(cmd.UseLine(), " [flags]")))
+		return wanted(cmd, args)
 	}
 	return nil
 }
@@ -20,8 +20,12 @@ func Arguments(cmd *cobra.Command, args []string) error {
 func AtLeast(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < n {
-			return Fail(ExitUsage, fmt.Errorf("%s, want: publish %s", english.Plural(len(args), "argument", ""), cmd.Use))
+			return wanted(cmd, args)
 		}
 		return nil
 	}
+}
+
+func wanted(cmd *cobra.Command, args []string) error {
+	return Fail(ExitUsage, fmt.Errorf("%s, want: %s", english.Plural(len(args), "argument", ""), strings.TrimSuffix(cmd.UseLine(), " [flags]")))
 }

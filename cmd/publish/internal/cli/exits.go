@@ -55,7 +55,7 @@ var Exits = []Exit{
 		"with `--keep-going` the rest is published; else nothing is reachable that was not", "mend what is listed"},
 	{ExitUpload, "the destination refused, cannot be reached, or does not answer as S3 does; also for `publish verify`, which then calls nothing damaged",
 		"what is complete stays", "the hint says which permission or bucket; run again"},
-	{ExitIndex, "the index could not be replaced: it is of a newer version, or others kept changing it",
+	{ExitIndex, "the index could not be replaced, or not be read: it is of a newer version; or others kept changing it",
 		"packages are there, not in the index", "update the program, or run again"},
 	{ExitInvalidation, "published, but the CloudFront invalidation failed",
 		"yes", "run again; caches follow the object's own `Cache-Control` until then"},

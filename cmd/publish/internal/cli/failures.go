@@ -24,6 +24,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/elsewhere"
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/nofile"
@@ -226,19 +227,14 @@ var failures = []row{
 		hint("publish when nothing writes to {source} any more; what is complete stays"),
 	is(0, mirror.ErrExist).then(Suspect).
 		hint("an object that never changes has other content than it should: run `publish verify --deep DESTINATION`"),
-	as(ExitSource, func(err *elsewhere.DamagedError, _ Words) string {
-		if version, ok := errors.AsType[*index.VersionError](err); ok && version.Newer() {
-			return "update this program: it does not know this version of the index"
-		}
-		return damage
-	}).then(Lasting),
-	is(0, reindex.ErrUnreadable).hint(damage),
 	as(ExitIndex, func(err *index.VersionError, _ Words) string {
 		if err.Newer() {
-			return "update this program: it will not replace an index that it cannot read"
+			return "update this program: it reads and replaces no index of a version that it does not know"
 		}
 		return ""
 	}).then(Lasting),
+	as[*inventory.DamagedError](ExitSource, nil).hint(damage).then(Lasting),
+	is(0, reindex.ErrUnreadable).hint(damage),
 	is(ExitUsage, catalog.ErrForeign).then(Lasting).
 		hint("move the index.html that is there out of the way, or leave the page out"),
 	is(ExitIndex, notice.ErrAtWork).

@@ -11,9 +11,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
-	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
@@ -71,8 +71,13 @@ var looksLikeHost = regexp.MustCompile(`^([A-Za-z0-9-]+\.)+[A-Za-z0-9-]+(:[0-9]+
 // misread says what the arguments were meant to be if SOURCE is not there; nil if that cannot be told.
 func misread(source, destination string, commands []string) error {
 	if !strings.ContainsAny(source, "/.:") {
-		if n := nearest.Word(source, commands); n != "" {
-			return fmt.Errorf("%q is neither a directory nor a command: did you mean publish %s %s?", source, n, shell.Quote(redact.URL(destination)))
+		given := shell.Quote(redact.URL(destination))
+		switch n := help.Meant(source, commands); n {
+		case "":
+		case help.MainJob:
+			return fmt.Errorf("%q is neither a directory nor a command: did you mean publish %s DESTINATION?", source, given)
+		default:
+			return fmt.Errorf("%q is neither a directory nor a command: did you mean publish %s %s?", source, n, given)
 		}
 	}
 	dir, err := target.Path(destination)

@@ -1,0 +1,39 @@
+package inventory
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+)
+
+// A DamagedError says why an index cannot be used that is there.
+type DamagedError struct {
+	Name string // of the index, or of what points at it
+	Err  error
+}
+
+func (e *DamagedError) Error() string { return "the index " + e.Name + " is damaged: " + e.Err.Error() }
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+// Damage returns an error of reading the index of a layout as a DamagedError if it is one of content, and of no newer version; nil for nil.
+func Damage(l buildcache.Layout, err error) error {
+	name := l.IndexNames()[0]
+	if version, ok := errors.AsType[*index.VersionError](err); ok && version.Newer() {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if !InContent(err) {
+		return err
+	}
+	return &DamagedError{name, err}
+}
+
+// InContent reports whether an error is about what a mirror holds, and not about the way to it.
+func InContent(err error) bool {
+	_, unusable := errors.AsType[*buildcache.ContentError](err)
+	_, mismatch := errors.AsType[*blob.MismatchError](err)
+	return unusable || mismatch || errors.Is(err, mirror.ErrNotExist)
+}
