@@ -14,10 +14,10 @@ import (
 // Recall fills in the place of an index and its past where the pointer does not say them: those of the generation after the newest
 // record. Of several records that may be the newest, what any of them keeps out is kept out.
 func (p *Pointer) Recall(ctx context.Context, f Layout, r mirror.Reader, l mirror.Lister) error {
-	if p.Generation > 0 {
+	if p.Generation > 0 || p.Recalled {
 		return nil
 	}
-	records, newest, err := history.Latest(ctx, r, l, f.IndexID())
+	records, newest, err := history.Latest(ctx, r, l, f.IndexID(), p.Digest())
 	if err != nil && !errors.Is(err, mirror.ErrDenied) {
 		return fmt.Errorf("history: %w", err)
 	}
@@ -25,7 +25,11 @@ func (p *Pointer) Recall(ctx context.Context, f Layout, r mirror.Reader, l mirro
 		p.Generation = 1
 	}
 	if newest > 0 {
-		p.Generation = newest + 1
+		if now, err := mirror.Find(ctx, l, f.IndexNames()[0]); err != nil {
+			return fmt.Errorf("history: %w", err)
+		} else if now.Version == p.Version { // else others have replaced it since it was read, and what is made of it comes too late
+			p.Generation = newest + 1
+		}
 	}
 	for _, last := range records {
 		p.Past = p.Past.And(last.Past)
@@ -95,7 +99,7 @@ func (p *Pointer) WhyKeptOut(h spec.Hash) string {
 		return w.String()
 	}
 	if p.IsWithheld(h) {
-		return "it was taken out of the index by a rollback, and stays out until it is published again"
+		return "it was taken out of the index by a rollback, or when its withdrawal was undone after a prune, and stays out until it is published again"
 	}
 	return ""
 }

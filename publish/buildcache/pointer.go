@@ -109,13 +109,11 @@ func (p *Pointer) proved() []string {
 // history where another program has replaced or removed the pointer.
 func PointerForUpdate(ctx context.Context, f Layout, r mirror.Reader) (*Pointer, error) {
 	p, err := f.ReadPointer(ctx, r)
+	if l, ok := r.(mirror.Lister); ok && err == nil {
+		err = p.Recall(ctx, f, r, l)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if l, ok := r.(mirror.Lister); ok {
-		if err := p.Recall(ctx, f, r, l); err != nil {
-			return nil, err
-		}
 	}
 	p.Incomplete, err = f.Incomplete(ctx, r, p)
 	return p, err

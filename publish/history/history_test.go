@@ -164,7 +164,7 @@ func TestTheNewestRecordIsDamaged(t *testing.T) {
 			m.Plant(name, []byte("{"))
 		}
 	}
-	records, newest, err := history.Latest(t.Context(), m, m, head.Index)
+	records, newest, err := history.Latest(t.Context(), m, m, head.Index, "")
 	if err != nil || newest != 5 || len(records) != 2 || records[0].Generation != 4 {
 		t.Errorf("%d, %+v, %v", newest, records, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
@@ -132,24 +133,46 @@ func newest(ctx context.Context, l mirror.Lister, index string, below, n int) ([
 	return found, nil
 }
 
+// Newest is the highest generation that there is a record of; 0 if there is none.
+func Newest(ctx context.Context, l mirror.Lister, index string) (int, error) {
+	names, err := newest(ctx, l, index, 0, 1)
+	if err != nil || len(names) == 0 {
+		return 0, err
+	}
+	return names[0].generation, nil
+}
+
 // Latest returns the records of the highest generation that there is, and that generation; 0 if there is none. Usually it is one record;
 // several are of publishers of which one replaced the pointer, and it is not known which. In the place of those that are damaged are
-// the ones before.
-func Latest(ctx context.Context, r mirror.Reader, l mirror.Lister, index string) (latest []*Record, generation int, err error) {
+// the ones before, and so it is with those of publishers that are about to replace the index with a digest, which has no record itself: their
+// generation does not count.
+func Latest(ctx context.Context, r mirror.Reader, l mirror.Lister, index, digest string) (latest []*Record, generation int, err error) {
 	names, err := newest(ctx, l, index, 0, 1)
 	for err == nil && len(names) > 0 {
 		at := names[0].generation
-		generation = max(generation, at)
 		var records []*Record
 		if records, err = readAll(ctx, r, index, names); err != nil {
 			break
 		}
-		if latest = append(latest, records...); len(records) == len(names) || at == 1 {
+		whole := len(records) == len(names)
+		attempts := whole && !slices.ContainsFunc(records, func(r *Record) bool { return !r.replaces(digest) })
+		if !attempts {
+			generation = max(generation, at)
+		}
+		if latest = append(latest, records...); whole && !attempts || at == 1 {
 			break
 		}
 		names, err = newest(ctx, l, index, at-1, 1)
 	}
 	return latest, generation, err
+}
+
+// replaces reports whether a record is of a publisher that replaces an index without a record, or, where the digest is empty, none.
+func (r *Record) replaces(digest string) bool {
+	if r.Parent == nil {
+		return digest == ""
+	}
+	return r.Parent.ID == "" && r.Parent.Digest == digest
 }
 
 // readAll reads records. Those that are gone or cannot be read are left out.
