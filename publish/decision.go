@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/licence"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
 	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
@@ -127,12 +128,10 @@ func (d *decision) names() []string {
 // compare finds out what the destination has of each package.
 func (d *decision) compare(ctx context.Context) (map[*buildcache.Package]Status, error) {
 	status := make(map[*buildcache.Package]Status)
-	d.replaced, d.assumed = make(map[*buildcache.Package]mirror.Version), make(map[*buildcache.Package]bool)
-	d.routed = make(map[*buildcache.Package]string)
+	d.replaced, d.assumed, d.routed = make(map[*buildcache.Package]mirror.Version), make(map[*buildcache.Package]bool), make(map[*buildcache.Package]string)
 	for _, p := range d.packages {
-		if w, ok := d.seen.Pointer.Withdrawn[p.Hash]; ok {
+		if _, ok := d.seen.Pointer.Withdrawn[p.Hash]; ok {
 			status[p] = Withdrawn
-			d.report(buildcache.Warning, p, w.String()+stays)
 			continue
 		}
 		info, ok := d.seen.Objects[p.File]
@@ -145,24 +144,34 @@ func (d *decision) compare(ctx context.Context) (map[*buildcache.Package]Status,
 			}
 			continue
 		}
-		if p.ToSign {
-			var err error
-			if status[p], err = d.compareSigned(ctx, p, info); err != nil {
-				return nil, err
-			}
-			continue
+		var equal bool
+		var err error
+		if status[p] = Unchanged; p.ToSign {
+			status[p], err = d.compareSigned(ctx, p, info)
+		} else if equal, err = same.Document(ctx, d.out.store, info, p.Document, d.plan.options.IfExists != Skip); err == nil && !equal {
+			status[p], err = d.differs(ctx, p, info)
 		}
-		equal, err := same.Document(ctx, d.out.store, info, p.Document, d.plan.options.IfExists != Skip)
 		if err != nil {
 			return nil, err
 		}
-		if status[p] = Unchanged; !equal {
-			if status[p], err = d.differs(ctx, p, info); err != nil {
-				return nil, err
-			}
-		}
 	}
-	return status, nil
+	return d.recheck(ctx, status)
+}
+
+// recheck compares again if an earlier pointer was put back. That is looked for where the destination is not what the pointer says.
+func (d *decision) recheck(ctx context.Context, status map[*buildcache.Package]Status) (map[*buildcache.Package]Status, error) {
+	odd := func(p *buildcache.Package) bool {
+		return status[p] == Skipped || status[p] == Replaced || status[p] == New && !d.out.format.NamesContent()
+	}
+	if !slices.ContainsFunc(d.packages, odd) && (d.seen.Pointer.Coverage == nil || d.seen.Covered(d.out.format)) {
+		return status, nil
+	}
+	found, err := putback.Recall(ctx, d.out.format, d.out.store, d.seen.Pointer)
+	if err != nil || found == nil {
+		return status, err
+	}
+	d.warn(d.out.format.IndexNames()[0], found.Error())
+	return d.compare(ctx)
 }
 
 // differs decides about a package that the destination holds with another document. It is refused if it can neither stay nor be replaced.
@@ -218,6 +227,9 @@ func (d *decision) check(ctx context.Context) error {
 		return err
 	}
 	for i, p := range d.packages {
+		if w, ok := d.seen.Pointer.Withdrawn[p.Hash]; ok {
+			d.report(buildcache.Warning, p, w.String()+stays)
+		}
 		for _, reason := range d.seen.Pointer.WithdrawnNeeds(p.Spec) {
 			if d.sends(p, d.status[p]) { // of layout v2 the spec is known of others, too
 				d.report(buildcache.Warning, p, reason)

@@ -28,6 +28,7 @@
 //	  elsewhere         a mirror elsewhere as a source, which is copied
 //	  transfer archive  its content, from where it is to where it is stored; a mirror in one tar file
 //	  history rollback withdraw tombstone           earlier states of an index, and packages that are taken back
+//	  putback           an earlier pointer that was put back
 //	  promotion         evidence of what was copied under rules
 //	  keyring           the public keys of a mirror
 //	  prune             what is no longer needed

@@ -2,17 +2,16 @@ package publish
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/dustin/go-humanize/english"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
-	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
-	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/same"
+	"github.com/vantagecompute/slurm-factory-publish/publish/upstream"
 )
 
 // maxJudged is how many documents of other publishers a run reads to check their signatures, and
@@ -112,31 +111,14 @@ func (d *decision) judgeDocuments(ctx context.Context) error {
 		names = names[:maxJudged]
 		d.warn("", fmt.Sprintf("%s of others not checked by whom they are signed: run publish verify --trusted-keys", english.Plural(n, "package was", "packages were")))
 	}
-	reasons := make([]error, len(names))
-	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(names), func(ctx context.Context, i int) error {
-		document, _, err := mirror.Read(ctx, d.out.store, names[i], buildcache.MaxDocument)
-		switch {
-		case errors.Is(err, mirror.ErrNotExist): // removed meanwhile
-		case err != nil:
-			return fmt.Errorf("check the signer: %w", err)
-		default:
-			reasons[i] = trust.Objection(document)
-			trust.Checked.Add(d.out.Path, d.seen.Objects[names[i]])
-		}
-		return ctx.Err()
-	})
+	why, err := upstream.Distrusted(ctx, d.out.store, trust, names)
 	if err != nil {
 		return err
 	}
-	why := make(map[string]string)
-	var bad []string
-	for i, name := range names {
-		if reasons[i] != nil {
-			bad = append(bad, name)
-			why[name] = "clients are offered it, but: " + reasons[i].Error()
-		}
+	for _, name := range names {
+		trust.Checked.Add(d.out.Path, d.seen.Objects[name])
 	}
-	d.distrust(bad, func(name string) string { return why[name] }, "package")
+	d.distrust(slices.Collect(maps.Keys(why)), func(name string) string { return "clients are offered it, but: " + why[name].Error() }, "package")
 	return nil
 }
 

@@ -66,10 +66,8 @@ func (m *running) relied(long bool) relied {
 		}
 	}
 	written := make(map[string]bool)
-	for _, wave := range m.documents {
-		for _, w := range wave {
-			written[w.Name] = true
-		}
+	for _, w := range slices.Concat(m.documents...) {
+		written[w.Name] = true
 	}
 	viewed := slices.ContainsFunc(m.Views, func(v View) bool { return v.Index.Changes }) // and names what was found
 	for i := range m.out.Packages {

@@ -256,6 +256,11 @@ func loadIndex(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *bui
 	if err != nil {
 		return nil, &indexError{err}
 	}
+	if p.Recalled { // another program has written it, or put it back
+		for h := range p.Withdrawn {
+			x.Withhold(h)
+		}
+	}
 	return x, nil
 }
 

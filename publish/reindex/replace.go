@@ -7,6 +7,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
 )
 
 // A Make returns what an index becomes. now is the index that was points at; it is nil if there is none, or none that can be
@@ -22,6 +23,10 @@ func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make
 	err := compete(ctx, func() error {
 		was, now, err := Current(ctx, f, s)
 		if err != nil && !errors.Is(err, ErrUnreadable) {
+			return err
+		}
+		putBack, err := putback.Recall(ctx, f, s, was)
+		if err != nil {
 			return err
 		}
 		if out.Before = 0; now != nil {
@@ -40,7 +45,7 @@ func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make
 		out.After, out.Audiences = x.Offered(), x.Audiences()
 		c := change{was: was, x: x}
 		if now != nil {
-			if now.Same(x) {
+			if putBack == nil && now.Same(x) {
 				if !was.Incomplete {
 					return nil
 				}
@@ -71,12 +76,15 @@ func Edit(ctx context.Context, f buildcache.Layout, s mirror.Store, edit func(ct
 		if was.Version == mirror.Absent {
 			return buildcache.ErrNoMirror
 		}
+		before := was.Past
+		if _, err := putback.Recall(ctx, f, s, was); err != nil {
+			return err
+		}
 		x, err := loadIndex(ctx, f, s, was)
 		if err != nil {
 			return err
 		}
 		out = Result{Before: x.Offered(), Pointer: was}
-		before := was.Past
 		if err := edit(ctx, was, x); err != nil {
 			return err
 		}

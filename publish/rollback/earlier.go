@@ -1,6 +1,7 @@
 package rollback
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -20,6 +22,9 @@ import (
 // Offers returns what the index of a generation offered, as records name it. It only reads.
 func Offers(ctx context.Context, f buildcache.Layout, r mirror.Reader, to Target) (history.Entry, map[spec.Hash]string, error) {
 	p, err := buildcache.PointerForUpdate(ctx, f, r)
+	if err == nil {
+		_, err = putback.Recall(ctx, f, r, p)
+	}
 	if err != nil {
 		return history.Entry{}, nil, err
 	}
@@ -58,7 +63,7 @@ func offers(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildc
 	if p.Recalled {
 		head.Place = history.Place{}
 	}
-	n, gap := 0, false
+	n, gap := 0, ""
 	found := false
 	err = history.Chain(ctx, r, head, func(e history.Entry) bool {
 		if n++; n == 1 {
@@ -68,7 +73,7 @@ func offers(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildc
 			was.entry = e
 			return false
 		}
-		gap = gap || e.Foreign || e.Lost
+		gap = cmp.Or(gap, gapAt(e))
 		for _, name := range e.Added {
 			delete(was.offers, history.HashOf(name))
 		}
@@ -83,8 +88,8 @@ func offers(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildc
 		return was, nil, from, err
 	case !found:
 		return was, nil, from, fmt.Errorf("%w: %s; publish history shows those that there are", ErrNone, to)
-	case gap:
-		if err := was.read(ctx, f, r); err != nil {
+	case gap != "":
+		if err := was.read(ctx, f, r, gap); err != nil {
 			return was, nil, from, err
 		}
 	}
@@ -112,18 +117,31 @@ func (t Target) String() string {
 	return "one before the first"
 }
 
-// read reads the earlier index itself.
-func (was *earlier) read(ctx context.Context, f buildcache.Layout, r mirror.Reader) error {
+// gapAt says why it does not follow from a generation what the one before it offered; empty: it does.
+func gapAt(e history.Entry) string {
+	switch {
+	case e.Damaged != "":
+		return fmt.Sprintf("the record of generation %d is damaged", e.Generation)
+	case e.Lost:
+		return fmt.Sprintf("the record of generation %d is gone", e.Generation)
+	case e.Foreign:
+		return fmt.Sprintf("generation %d has no record, since another program has written that index or put it back", e.Generation)
+	}
+	return ""
+}
+
+// read reads the earlier index itself, because there is a gap in the history.
+func (was *earlier) read(ctx context.Context, f buildcache.Layout, r mirror.Reader, gap string) error {
 	x := buildcache.NewIndices(f.Generations())
 	for part := range strings.SplitSeq(was.entry.Digest, "+") {
 		digest, err := blob.ParseDigest(part)
 		name, apart := f.BlobName(digest)
 		if err != nil || !apart {
-			return fmt.Errorf("what generation %d offered is not known: another program has replaced the index since", was.entry.Generation)
+			return fmt.Errorf("what generation %d offered is not known: %s", was.entry.Generation, gap)
 		}
 		raw, err := buildcache.ReadBlob(ctx, r, buildcache.Object{Name: name, Size: -1, Digest: digest}, buildcache.MaxIndex)
 		if errors.Is(err, mirror.ErrNotExist) {
-			return fmt.Errorf("what generation %d offered is not known: another program has replaced the index since, and %s is gone", was.entry.Generation, name)
+			return fmt.Errorf("what generation %d offered is not known: %s, and its index %s is gone", was.entry.Generation, gap, name)
 		}
 		if err == nil {
 			err = parseInto(x, raw)

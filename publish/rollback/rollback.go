@@ -21,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -67,6 +68,9 @@ func NewPlan(ctx context.Context, m Mirror, to Target) (*Plan, error) {
 	}
 	if p.Version == mirror.Absent {
 		return nil, fmt.Errorf("%w: there is no index", buildcache.ErrNoMirror)
+	}
+	if _, err := putback.Recall(ctx, m.Layout, m.Store, p); err != nil {
+		return nil, err
 	}
 	all := p // of the whole mirror
 	if m.Layout.ViewName() != "" {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
@@ -279,15 +280,20 @@ func TestARollbackListsNoContent(t *testing.T) {
 	}
 }
 
-// A damaged record in between is no reason to refuse a rollback: what was offered before it is read from the earlier index.
+// A damaged record in between is no reason to refuse a rollback: what was offered before it is read from the earlier index. Where that is gone as well,
+// the record is named, and no other program.
 func TestARollbackBehindADamagedRecord(t *testing.T) {
 	const fixture = "v3-signed"
 	m := grown(t, fixture)
 	p, err := buildcache.V3.ReadPointer(t.Context(), m)
 	publishtest.Must(t, err)
+	var second string
 	publishtest.Must(t, history.Chain(t.Context(), m, p.Head(buildcache.V3), func(e history.Entry) bool {
 		if e.Generation == 3 {
 			m.Plant(history.Name("v3", 3, e.ID), []byte("{"))
+		}
+		if e.Generation == 2 {
+			second = e.Digest
 		}
 		return true
 	}))
@@ -297,6 +303,14 @@ func TestARollbackBehindADamagedRecord(t *testing.T) {
 		}
 	}
 	publishtest.Must(t, publishtest.NewReader().Look(m.Snapshot()))
+	digest, err := blob.ParseDigest(second)
+	publishtest.Must(t, err)
+	name, _ := buildcache.V3.BlobName(digest)
+	m.Uproot(name)
+	want := "the record of generation 3 is damaged, and its index " + name + " is gone"
+	if _, _, err := rollTo(t, fixture, m, rollback.Target{Generation: 2}); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("without the earlier index: %v", err)
+	}
 }
 
 // What a rollback took out stays out when the pointer of the index is removed and the index is made again.

@@ -116,29 +116,41 @@ func (m Mirror) distrusted(ctx context.Context, needs []need, objections map[*bu
 	}
 	slices.Sort(names)
 	names = slices.DeleteFunc(slices.Compact(names), func(name string) bool { return !there[name] })
-	reasons := make([]error, len(names))
-	err = parallel.Each(ctx, parallel.Readers, parallel.Positions(names), func(ctx context.Context, i int) error {
-		document, _, err := mirror.Read(ctx, m.Store, names[i], buildcache.MaxDocument)
-		switch {
-		case errors.Is(err, mirror.ErrNotExist): // removed meanwhile
-		case err != nil:
-			return fmt.Errorf("check the signature of what is needed: %w", err)
-		default:
-			reasons[i] = m.Trust.Objection(document)
-		}
-		return ctx.Err()
-	})
+	why, err := Distrusted(ctx, m.Store, m.Trust, names)
 	if err != nil {
 		return err
 	}
 	for _, n := range needs {
 		for _, name := range n.names {
-			if i, ok := slices.BinarySearch(names, name); ok && reasons[i] != nil {
-				objections[n.by] = append(objections[n.by], fmt.Sprintf("it needs %s, which is in DESTINATION already, but: %v", n.id, reasons[i]))
+			if why[name] != nil {
+				objections[n.by] = append(objections[n.by], fmt.Sprintf("it needs %s, which is in DESTINATION already, but: %v", n.id, why[name]))
 			}
 		}
 	}
 	return nil
+}
+
+// Distrusted reads documents and says which of them are not to be trusted, and why. One that was removed is none of these.
+func Distrusted(ctx context.Context, r mirror.Reader, trust buildcache.Trust, names []string) (map[string]error, error) {
+	reasons := make([]error, len(names))
+	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(names), func(ctx context.Context, i int) error {
+		document, _, err := mirror.Read(ctx, r, names[i], buildcache.MaxDocument)
+		switch {
+		case errors.Is(err, mirror.ErrNotExist):
+		case err != nil:
+			return fmt.Errorf("check the signer: %w", err)
+		default:
+			reasons[i] = trust.Objection(document)
+		}
+		return ctx.Err()
+	})
+	why := make(map[string]error)
+	for i, name := range names {
+		if reasons[i] != nil {
+			why[name] = reasons[i]
+		}
+	}
+	return why, err
 }
 
 // roots are the packages on which no other one depends.

@@ -13,6 +13,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
+	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -36,6 +37,11 @@ func (c *check) open(ctx context.Context) (bool, error) {
 		c.broken = true
 		c.damage(c.indexName(), "%v", p.Broken)
 	case p.Version != mirror.Absent:
+		if found, err := putback.Recall(ctx, c.Layout, c.reader.reader, p); err != nil {
+			return false, err
+		} else if found != nil {
+			c.damage(c.indexName(), "%v", found)
+		}
 		c.readTheIndex(ctx, p)
 	}
 	c.pointer = p

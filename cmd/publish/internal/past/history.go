@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
-	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
@@ -77,14 +77,16 @@ func (c *common) history(ctx context.Context, where string, n int, env cli.Env) 
 			}
 			return !s.More
 		})
+		var found *putback.Finding
 		if err == nil {
-			s.PutBack, err = putBack(ctx, x)
+			found, err = putback.Look(ctx, x.layout, x.reader, x.pointer)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", x.what(), err)
 		}
-		if s.PutBack > 0 {
-			escape.Fprintf(env.Stderr, "warning: %s: the index is of generation %d, and there are records up to generation %d: an earlier pointer was put back, by hand or by replication. publish index makes an index of all that is there\n", x.what(), x.pointer.Generation, s.PutBack)
+		if found != nil {
+			s.PutBack = found.Newest
+			escape.Fprintf(env.Stderr, "warning: %s: %v\n", x.what(), found)
 		}
 		stories = append(stories, s)
 	}
@@ -103,20 +105,6 @@ func (c *common) history(ctx context.Context, where string, n int, env cli.Env) 
 		}
 	}
 	return nil
-}
-
-// putBack returns the generation of the newest record if the pointer is an earlier one that was put back. One that is newer by one generation
-// may be of a publisher that lost a race or died.
-func putBack(ctx context.Context, x index) (int, error) {
-	l, ok := x.reader.(mirror.Lister)
-	if !ok || x.pointer.Recalled {
-		return 0, nil
-	}
-	_, newest, err := history.Latest(ctx, x.reader, l, x.layout.IndexID())
-	if err != nil || newest <= x.pointer.Generation+1 {
-		return 0, err
-	}
-	return newest, nil
 }
 
 // headOf is where the history of an index begins. Of a pointer that says nothing of it, no place is known.

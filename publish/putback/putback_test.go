@@ -1,0 +1,158 @@
+package putback_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/rollback"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
+	"github.com/vantagecompute/slurm-factory-publish/publish/withdraw"
+)
+
+// A scene is a mirror whose pointer was put back, from before munge was withdrawn and openssl was published.
+type scene struct {
+	*mirrortest.Mem
+	layout  buildcache.Layout
+	fixture string
+	munge   spec.Hash
+	earlier map[string][]byte // the pointer that is put back
+}
+
+func newScene(t *testing.T, fixture string) *scene {
+	f, _ := buildcache.LayoutNamed(publishtest.LayoutOf(fixture))
+	s := &scene{Mem: mirrortest.NewMem(t, mirrortest.LetBe), layout: f, fixture: fixture, earlier: make(map[string][]byte)}
+	publishtest.MustPublish(t, s, publishtest.Original(fixture), publishtest.Only("munge", "gcc-runtime", "zlib", "openssl"))
+	for _, name := range f.IndexNames() {
+		s.earlier[name] = s.Snapshot()[name]
+	}
+	document := publishtest.SubjectOf(t, s.Mem).Find("munge")
+	id, _ := f.ParsePackageName(document)
+	s.munge = id.Hash
+	_, err := s.withdrawer().Withdraw(t.Context(), []withdraw.Package{{Hash: s.munge, ID: "munge@0.5.16", Documents: []string{document}}}, "CVE-2026-1")
+	publishtest.Must(t, err)
+	publishtest.MustPublish(t, s, publishtest.Original(fixture), publishtest.Only("zlib", "hwloc"))
+	return s
+}
+
+func (s *scene) withdrawer() withdraw.Mirror {
+	return withdraw.Mirror{Layout: s.layout, Store: s, Deleter: s}
+}
+
+func (s *scene) putBack() {
+	for name, text := range s.earlier {
+		s.Plant(name, text)
+	}
+}
+
+// listsOfHistory is how often the history was listed.
+func (s *scene) listsOfHistory() int {
+	return len(slices.DeleteFunc(s.Calls(), func(c mirrortest.Call) bool {
+		return c.Op != mirrortest.List || !strings.HasPrefix(c.Name, history.Dir)
+	}))
+}
+
+// out checks that munge is withdrawn and not offered, that hwloc is offered, and that the pointer is one of the newest again.
+func (s *scene) out(t *testing.T, what string) {
+	t.Helper()
+	offered := publishtest.IndexOf(t, s.Snapshot(), s.layout.Name()).Offered()
+	offers := func(name string) bool {
+		return slices.ContainsFunc(offered, func(o string) bool { return strings.HasPrefix(o, name+"/") })
+	}
+	if offers("munge") || !offers("hwloc") {
+		t.Errorf("%s, %s: it offers %v", s.fixture, what, offered)
+	}
+	all, err := withdraw.List(t.Context(), s.layout, s)
+	if err != nil || len(all) != 1 || all[0].Hash != s.munge {
+		t.Errorf("%s, %s: withdrawn are %v, %v", s.fixture, what, all, err)
+	}
+	if found := publishtest.MustVerify(t, s, verify.Options{Deep: true}).Findings; len(found) > 0 {
+		t.Errorf("%s, %s: verify: %v", s.fixture, what, found)
+	}
+}
+
+// An earlier pointer that was put back is noticed, by verify and by all that write an index, and gives nothing again that was withdrawn. Nobody
+// lists the history on the usual way.
+func TestAnEarlierPointerThatWasPutBack(t *testing.T) {
+	for _, fixture := range []string{"v3-signed", "v2-signed"} {
+		for what, do := range map[string]func(*testing.T, *scene){
+			"publish": func(t *testing.T, s *scene) {
+				s.Forget()
+				out := publishtest.MustPublish(t, s, publishtest.Original(fixture), publishtest.Only("munge", "zlib", "hwloc"))
+				if got := publishtest.Statuses(out)["munge"]; got != publish.Withdrawn || len(publishtest.Warnings(out.Findings, "was put back")) != 1 || len(publishtest.Warnings(out.Findings, "CVE-2026-1")) != 1 {
+					t.Errorf("%s: published as %q: %v", fixture, got, out.Findings)
+				}
+			},
+			"overwrite": func(t *testing.T, s *scene) {
+				o := publishtest.Only("munge", "hwloc")
+				if o.IfExists = publish.Overwrite; fixture == "v2-signed" {
+					o.IfExists = publish.Skip
+				}
+				publishtest.MustPublish(t, s, publishtest.Original(fixture), o)
+			},
+			"rebuild": func(t *testing.T, s *scene) {
+				_, err := reindex.Rebuild(t.Context(), s, buildcache.Trust{})
+				publishtest.Must(t, err)
+			},
+			"rollback": func(t *testing.T, s *scene) {
+				plan, err := rollback.NewPlan(t.Context(), rollback.Mirror{Layout: s.layout, Store: s}, rollback.Target{Generation: 3})
+				if !s.layout.NamesContent() { // which keeps no earlier index
+					if err == nil || !strings.Contains(err.Error(), "is not known") {
+						t.Errorf("%v", err)
+					}
+					_, err = reindex.Rebuild(t.Context(), s, buildcache.Trust{})
+					publishtest.Must(t, err)
+					return
+				}
+				publishtest.Must(t, err)
+				_, err = plan.Apply(t.Context())
+				publishtest.Must(t, err)
+			},
+		} {
+			s := newScene(t, fixture)
+			s.out(t, "before")
+			s.putBack()
+			if r := publishtest.MustVerify(t, s, verify.Options{}); !r.Repair.Index || !slices.ContainsFunc(r.Findings, func(f buildcache.Finding) bool {
+				return f.Severity == buildcache.Error && strings.Contains(f.Reason, "of generation 1, and there are records up to generation 3: an earlier pointer was put back")
+			}) {
+				t.Errorf("%s: verify says %v, %+v", fixture, r.Findings, r.Repair)
+			}
+			do(t, s)
+			s.out(t, what)
+			if p, err := buildcache.PointerForUpdate(t.Context(), s.layout, s); err != nil || p.Generation != 5 || p.Recalled {
+				t.Errorf("%s, %s: it is of generation %d, %v", fixture, what, p.Generation, err)
+			}
+		}
+	}
+}
+
+// Nothing is said of a pointer beside which a publisher has died, or that others replace meanwhile, and publishing twice does not list the history.
+func TestAPointerThatWasNotPutBack(t *testing.T) {
+	s := newScene(t, "v3-signed")
+	was, err := buildcache.PointerForUpdate(t.Context(), s.layout, s)
+	publishtest.Must(t, err)
+	r := history.Record{Generation: was.Generation + 1, ID: history.NewID(was.Generation+1, was.Parent(), "of a publisher that died")}
+	publishtest.Must(t, history.Write(t.Context(), s, s.layout.IndexID(), &r))
+	s.Forget()
+	publishtest.MustPublish(t, s, publishtest.Original("v3-signed"), publishtest.Only("zlib", "hwloc"))
+	publishtest.MustPublish(t, s, publishtest.Original("v3-signed"), publishtest.Only("zlib", "hwloc", "slurm"))
+	if n := s.listsOfHistory(); n > 0 {
+		t.Errorf("the history was listed %d times", n)
+	}
+	publishtest.MustPublish(t, s, publishtest.Original("v3-signed"), publish.Options{})
+	now, err := buildcache.PointerForUpdate(t.Context(), s.layout, s)
+	publishtest.Must(t, err)
+	for _, p := range []*buildcache.Pointer{was, now} {
+		if found, err := putback.Look(t.Context(), s.layout, s, p); found != nil || err != nil {
+			t.Errorf("generation %d: %v, %v", p.Generation, found, err)
+		}
+	}
+}
