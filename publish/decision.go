@@ -20,6 +20,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
+	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 	"github.com/vantagecompute/slurm-factory-publish/publish/upstream"
 )
 
@@ -176,6 +177,13 @@ func (d *decision) recheck(ctx context.Context, status map[*buildcache.Package]S
 
 // differs decides about a package that the destination holds with another document. It is refused if it can neither stay nor be replaced.
 func (d *decision) differs(ctx context.Context, p *buildcache.Package, info mirror.Info) (Status, error) {
+	if d.seen.Pointer.IsWithheld(p.Hash) { // and its withdrawal was undone, but not given again
+		text, read, err := mirror.Read(ctx, d.out.store, info.Name, buildcache.MaxDocument)
+		if _, ok := tombstone.Parse(text); ok || err != nil {
+			d.replaced[p] = read.Version
+			return New, err
+		}
+	}
 	if d.plan.options.IfExists == Overwrite && !p.Signed && !p.ToSign && !d.plan.options.Downgrade {
 		equal, signed, err := same.Text(ctx, d.out.store, info.Name, p.Document)
 		if err != nil || signed && equal {

@@ -73,8 +73,9 @@ func (b *rebuilder) rebuild(ctx context.Context) (Result, error) {
 
 // build makes the indices. current is nil if it cannot be read.
 func (b *rebuilder) build(ctx context.Context, was *buildcache.Pointer, current *buildcache.Indices) (*buildcache.Indices, error) {
-	was.Past = was.Releasing(b.release)
-	seen, err := buildcache.SurveyAll(ctx, b.format, b.store, was)
+	released := *was // what cannot be added stays withheld
+	released.Past = was.Releasing(b.release)
+	seen, err := buildcache.SurveyAll(ctx, b.format, b.store, &released)
 	if err != nil {
 		return nil, err
 	}

@@ -57,7 +57,8 @@ func (m Mirror) remains(ctx context.Context, w history.Withdrawal) ([]byte, erro
 	return nil, nil
 }
 
-// Undo gives withdrawn packages again, in every index that offered them. It changes nothing if any of them is not to be trusted.
+// Undo gives withdrawn packages again, in every index that offered them. It changes nothing if any of them is not to be trusted. Of one whose
+// content is gone the tombstone stays, so that no document names what is not there, and the index keeps it out until it is published.
 func (m Mirror) Undo(ctx context.Context, packages []Withdrawn) (Result, error) {
 	out := Result{Lost: make(map[spec.Hash]string)}
 	if err := notice.Refuse(ctx, m.Store); err != nil { // it may be about to delete what comes back
@@ -67,9 +68,18 @@ func (m Mirror) Undo(ctx context.Context, packages []Withdrawn) (Result, error) 
 		return out, err
 	}
 	var whole []*buildcache.Package
+	var gone []spec.Hash
 	for _, w := range packages {
 		if _, ok := m.Layout.ParsePackageName(w.Document); !ok {
 			return out, fmt.Errorf("%s: %q is no name of its document: publish the package again under another hash", w.Package, w.Document)
+		}
+		why, err := m.incomplete(ctx, w.Withdrawal)
+		if err != nil {
+			return out, err
+		}
+		if why != "" {
+			out.Lost[w.Hash], gone = why, append(gone, w.Hash)
+			continue
 		}
 		restored, err := m.exhume(ctx, w.Withdrawal)
 		if err != nil {
@@ -98,6 +108,9 @@ func (m Mirror) Undo(ctx context.Context, packages []Withdrawn) (Result, error) 
 				out.Lost[w.Hash] = was.WhyKeptOut(w.Hash)
 				continue
 			}
+			if slices.Contains(gone, w.Hash) {
+				was.Past = was.Withholding(w.Hash)
+			}
 			if i := slices.IndexFunc(whole, func(p *buildcache.Package) bool { return p.Hash == w.Hash }); i >= 0 {
 				x.Add(whole[i].Spec)
 			}
@@ -109,6 +122,25 @@ func (m Mirror) Undo(ctx context.Context, packages []Withdrawn) (Result, error) 
 		err = m.alignViews(ctx, &out, make(map[string]mirror.Version))
 	}
 	return out, err
+}
+
+// incomplete says what is gone of a withdrawn package; empty: nothing.
+func (m Mirror) incomplete(ctx context.Context, w history.Withdrawal) (string, error) {
+	text, err := m.remains(ctx, w)
+	if err != nil || text == nil {
+		return "its document is gone", err
+	}
+	p, err := m.Layout.ParseDocument(w.Document, text, spec.NewReader(buildcache.MaxHeld))
+	if err != nil {
+		return err.Error(), nil
+	}
+	missing, err := reindex.Missing(ctx, m.Layout, m.Store, buildcache.NewPointer(m.Layout), []*buildcache.Package{p})
+	for _, o := range missing[p] {
+		if o.Name != p.File { // where the tombstone is apart, the document is not there
+			return o.Name + " is gone", err
+		}
+	}
+	return "", err
 }
 
 // exhume restores the document that a tombstone has replaced. It reports whether it had to.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -213,22 +214,36 @@ func TestAWithdrawalIsNotUndoneBesideAPrune(t *testing.T) {
 	}
 }
 
-// A withdrawal is undone although the tarball was pruned. The package is then published again.
+// A withdrawal is undone although the tarball was pruned, or in layout v2 the document. Until it is published again, no document names what is gone, and
+// the package is kept out, whoever rebuilds or heals.
 func TestAWithdrawalWhoseContentWasPrunedIsUndone(t *testing.T) {
 	for _, fixture := range fixtures {
 		s := newScene(t, fixture)
-		tarball := publishtest.SubjectOf(t, s.Mem).Tarball("munge")
+		gone := publishtest.SubjectOf(t, s.Mem).Tarball("munge")
 		_, err := s.withdraw(s)
 		publishtest.Must(t, err)
-		s.Uproot(tarball)
+		want := gone
+		s.Uproot(gone)
+		if !s.layout.NamesContent() {
+			want = "its document is gone"
+			s.Uproot(history.Dir + "v2/withdrawn/" + path.Base(s.document))
+		}
 		r, err := s.undo(s)
 		publishtest.Must(t, err)
-		if len(r.Lost) != 1 || !strings.Contains(r.Lost[s.hash], tarball) || s.offered() {
+		if len(r.Lost) != 1 || !strings.Contains(r.Lost[s.hash], want) || s.offered() {
 			t.Errorf("%s: %+v", fixture, r)
 		}
+		s.out("undone")
+		_, err = reindex.RebuildEverything(t.Context(), s, buildcache.Trust{})
+		publishtest.Must(t, err)
+		publishtest.MustHeal(t, s, publishtest.NamesOf(s.Snapshot())...)
+		s.out("undone, and rebuilt")
 		out := publishtest.MustPublish(t, s, publishtest.Original(fixture), publish.Options{})
-		if !s.offered() {
-			t.Errorf("%s: it was published again and is not offered: %v %v", fixture, publishtest.Statuses(out), out.Findings)
+		if got := publishtest.Statuses(out)["munge"]; got != publish.New || !s.offered() {
+			t.Errorf("%s: published again as %q: %v", fixture, got, out.Findings)
+		}
+		if found := publishtest.MustVerify(t, s, verify.Options{Deep: true}).Findings; len(found) > 0 {
+			t.Errorf("%s: verify: %v", fixture, found)
 		}
 	}
 }
