@@ -161,8 +161,8 @@ func (d *decision) compare(ctx context.Context) (map[*buildcache.Package]Status,
 
 // recheck compares again if an earlier pointer was put back. That is looked for where the destination is not what the pointer says.
 func (d *decision) recheck(ctx context.Context, status map[*buildcache.Package]Status) (map[*buildcache.Package]Status, error) {
-	odd := func(p *buildcache.Package) bool {
-		return status[p] == Skipped || status[p] == Replaced || status[p] == New && !d.out.format.NamesContent()
+	odd := func(p *buildcache.Package) bool { // a tombstone may stand for its document, or, in layout v2, nothing
+		return (status[p] == Skipped || status[p] == Replaced) && d.seen.Objects[p.File].Size >= tombstone.LeastSize(p.File, p.Document) || status[p] == New && !d.out.format.NamesContent()
 	}
 	if !slices.ContainsFunc(d.packages, odd) && (d.seen.Pointer.Coverage == nil || d.seen.Covered(d.out.format)) {
 		return status, nil

@@ -34,6 +34,12 @@ func (t *Tombstone) Encode() ([]byte, error) {
 	return m.Encode()
 }
 
+// LeastSize is the size that a tombstone in the place of a document has at least, in bytes.
+func LeastSize(name string, document []byte) int64 {
+	text, _ := (&Tombstone{Withdrawal: history.Withdrawal{Document: name}, Text: string(document)}).Encode() // of what is no text, any size is large enough
+	return int64(len(text))
+}
+
 // Parse reads a tombstone. It is false for any other document.
 func Parse(text []byte) (*Tombstone, bool) {
 	if !bytes.Contains(text, []byte(member)) {
