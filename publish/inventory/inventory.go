@@ -102,6 +102,19 @@ func ReadLayout(ctx context.Context, r mirror.Reader, l buildcache.Layout) (*Inv
 	return inv, nil
 }
 
+// Find makes queries find packages besides that no index names. They are not offered.
+func (inv *Inventory) Find(specs []*spec.Spec) error {
+	for _, s := range specs {
+		for _, n := range s.Nodes {
+			if _, err := inv.Graph.Add(n.Record); err != nil {
+				return fmt.Errorf("spec of %s: %w", s.Root().ID(), err)
+			}
+		}
+	}
+	inv.Graph.Link()
+	return nil
+}
+
 // viewsOf are the layouts with a view in place of the index of the whole mirror, where they have views.
 func viewsOf(layouts []buildcache.Layout, view string) (named []buildcache.Layout) {
 	for _, l := range layouts {

@@ -84,7 +84,7 @@ func NewPlan(ctx context.Context, m Mirror, to Target) (*Plan, error) {
 		return nil, err
 	}
 	plan := &Plan{From: from, To: was.entry, mirror: m}
-	seen, err := documentsOf(ctx, m, all)
+	seen, err := withdraw.Documents(ctx, m.Layout, m.Store, all)
 	if err != nil {
 		return nil, err
 	}
@@ -129,16 +129,6 @@ func NewPlan(ctx context.Context, m Mirror, to Target) (*Plan, error) {
 	slices.Sort(plan.Withdrawn)
 	slices.SortFunc(plan.Missing, func(a, b buildcache.Finding) int { return strings.Compare(a.File+a.Reason, b.File+b.Reason) })
 	return plan, nil
-}
-
-// documentsOf lists the documents of a mirror, and not their content where that is apart.
-func documentsOf(ctx context.Context, m Mirror, all *buildcache.Pointer) (*buildcache.Survey, error) {
-	ranges := m.Layout.Ranges(all.Packages())
-	if m.Layout.NamesContent() {
-		ranges = slices.DeleteFunc(ranges, func(r mirror.Range) bool { return strings.HasPrefix(r.Prefix, m.Layout.Payload()) })
-	}
-	seen := &buildcache.Survey{Pointer: all, Ranges: ranges}
-	return seen, seen.List(ctx, m.Store)
 }
 
 func (p *Plan) missing(file, reason string) {

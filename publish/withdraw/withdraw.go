@@ -118,6 +118,43 @@ func (r *Result) note(f buildcache.Layout, index reindex.Result) {
 	}
 }
 
+// Unindexed reads the packages that the mirror holds and that no index knows, of those whose documents may be meant. Somebody else's index may have
+// dropped them, and healing brings them back. What is not whole is left out: it is not brought back either.
+func (m Mirror) Unindexed(ctx context.Context, known func(spec.Hash) bool, meant func(document string, id layout.SpecName) bool) ([]*spec.Spec, error) {
+	p, err := buildcache.PointerForUpdate(ctx, m.Layout, m.Store)
+	if err != nil {
+		return nil, err
+	}
+	seen, err := Documents(ctx, m.Layout, m.Store, p)
+	if err != nil {
+		return nil, err
+	}
+	var specs []*spec.Spec
+	for name, id := range seen.Packages(m.Layout) {
+		if known(id.Hash) || !meant(name, id) {
+			continue
+		}
+		found, _, err := reindex.ReadPackage(ctx, m.Layout, m.Store, buildcache.Trust{}, name)
+		if err != nil {
+			return nil, err
+		}
+		if found != nil {
+			specs = append(specs, found.Spec)
+		}
+	}
+	return specs, nil
+}
+
+// Documents lists the documents of a mirror, and not their content where that is apart.
+func Documents(ctx context.Context, f buildcache.Layout, s mirror.Store, p *buildcache.Pointer) (*buildcache.Survey, error) {
+	ranges := f.Ranges(p.Packages())
+	if f.NamesContent() {
+		ranges = slices.DeleteFunc(ranges, func(r mirror.Range) bool { return strings.HasPrefix(r.Prefix, f.Payload()) })
+	}
+	seen := &buildcache.Survey{Pointer: p, Ranges: ranges}
+	return seen, seen.List(ctx, s)
+}
+
 // Holds reports whether there is an object of any of some names.
 func (m Mirror) Holds(ctx context.Context, names []string) (bool, error) {
 	found, err := m.documents(ctx, Package{Documents: names})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/dustin/go-humanize/english"
@@ -65,12 +66,14 @@ func parseSide(text string) (side, error) {
 		}
 	}
 	var err error
-	if s.to, err = parseTarget(which); err == nil && which == "" {
-		err = errors.New("nothing follows the #")
+	if s.to, err = parseTarget(which); which == "" {
+		err = errors.New("nothing follows the #: want a generation, a time in UTC or view=NAME")
+	} else if _, no := strconv.Atoi(which); err != nil && no != nil {
+		err = fmt.Errorf("%w, nor view=NAME", err)
 	}
 	s.past = true
 	if err != nil {
-		err = fmt.Errorf("%s: %w, nor view=NAME", redact.URL(text), err)
+		err = fmt.Errorf("%s: %w", redact.URL(text), err)
 	}
 	return s, err
 }

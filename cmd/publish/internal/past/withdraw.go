@@ -14,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
@@ -137,6 +138,11 @@ func (w *withdrawing) run(ctx context.Context, where string, specs []string, env
 	if err := w.judge(ctx, all, trust); err != nil {
 		return err
 	}
+	for _, s := range queries {
+		if w.undo && !s.undoes {
+			escape.Fprintf(env.Stderr, "warning: nothing that matches %q is withdrawn\n", s.text)
+		}
+	}
 	author := history.AuthorOf(ctx)
 	if author.Reason = w.reason; w.undo {
 		author.Reason = "undone"
@@ -190,9 +196,21 @@ type wanted struct {
 	text string
 	*query.Query
 	found   bool     // something matches it
+	undoes  bool     // and, with --undo, is withdrawn
 	unknown []string // its names that no mirror knows, of those that were read
 	known   []string // names of packages
 	read    bool     // whether any mirror was read
+}
+
+// mayBe reports whether the name of a document leaves it open that it is of a package that is wanted.
+func (s *wanted) mayBe(document string, id layout.SpecName) bool {
+	if hash, ok := strings.CutPrefix(s.text, "/"); ok {
+		return strings.HasPrefix(string(id.Hash), hash)
+	}
+	names := s.Names()
+	return len(names) == 0 || slices.ContainsFunc(names, func(name string) bool {
+		return id.Package == name || id.Package == "" && strings.Contains(document, "-"+name+"-") // in layout v2
+	})
 }
 
 // look notes the names that a mirror does not know.
@@ -260,6 +278,17 @@ func (w *withdrawing) findIn(ctx context.Context, m withdraw.Mirror, specs []*wa
 	if err != nil {
 		return nil, err
 	}
+	if !w.undo {
+		unindexed, err := m.Unindexed(ctx, func(h spec.Hash) bool { return inv.Graph.Node(string(h)) != nil }, func(document string, id layout.SpecName) bool {
+			return slices.ContainsFunc(specs, func(s *wanted) bool { return s.mayBe(document, id) })
+		})
+		if err == nil {
+			err = inv.Find(unindexed)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	already, err := m.Undoable(ctx)
 	if err != nil {
 		return nil, err
@@ -273,6 +302,7 @@ func (w *withdrawing) findIn(ctx context.Context, m withdraw.Mirror, specs []*wa
 		s.look(inv)
 		for n := range inv.Nodes(s.Query) {
 			matching[spec.Hash(n.Hash)] = true
+			s.undoes = s.undoes || isWithdrawn(n)
 			s.found = s.found || isWithdrawn(n) || inv.Offers(n) != nil // with --undo: an interrupted one has given it again
 			// One that is not offered can still be installed by its hash, as after a rollback.
 			if there, err := m.Holds(ctx, inventory.DocumentsOf(m.Layout, n)); err != nil {
@@ -289,7 +319,7 @@ func (w *withdrawing) findIn(ctx context.Context, m withdraw.Mirror, specs []*wa
 		named := false
 		for _, s := range specs {
 			if names(s.text, a) {
-				named, s.found = true, true
+				named, s.found, s.undoes = true, true, true
 			}
 		}
 		if !named && !matching[a.Hash] {
