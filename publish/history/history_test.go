@@ -169,3 +169,19 @@ func TestTheNewestRecordIsDamaged(t *testing.T) {
 		t.Errorf("%d, %+v, %v", newest, records, err)
 	}
 }
+
+// What publishers are about to replace one index with does not count as a generation of another.
+func TestAttemptsAreNoGenerations(t *testing.T) {
+	m, head := grown(t, "v3", 5)
+	r := history.Record{Generation: 7, Parent: &history.Parent{Generation: 6, Digest: "sha256:spacks"}}
+	r.ID = history.NewID(r.Generation, r.Parent, "x")
+	if err := history.Write(t.Context(), m, head.Index, &r); err != nil {
+		t.Fatal(err)
+	}
+	for digest, want := range map[string]int{"sha256:spacks": 5, "sha256:another": 7} {
+		records, newest, err := history.Latest(t.Context(), m, m, head.Index, digest)
+		if err != nil || newest != want || records[0].Generation != 7 {
+			t.Errorf("beside %s: %d, %+v, %v", digest, newest, records, err)
+		}
+	}
+}

@@ -236,6 +236,33 @@ func TestNoTwoPointersNameTheSameIndex(t *testing.T) {
 	}
 }
 
+// A publisher that read no pointer, and lists a history that is newer, does not count on from it: what it makes comes too late.
+func TestAHistoryThatIsNewerThanThePointer(t *testing.T) {
+	for _, l := range []string{"v3", "v2"} {
+		f, _ := buildcache.LayoutNamed(l)
+		for when, op := range map[string]mirrortest.Op{"before it is listed": mirrortest.Open, "after it was listed": mirrortest.List} {
+			m := publishtest.EmptyMirror(t)
+			others := sync.OnceFunc(func() {
+				for _, names := range [][]string{{"zlib"}, {"zlib", "gcc-runtime"}, {"zlib", "gcc-runtime", "openssl"}} {
+					publishtest.MustPublish(t, m, publishtest.Original(l+"-signed"), publishtest.Only(names...))
+				}
+			})
+			b := mirrortest.Break(m)
+			b.AfterEach(func(c mirrortest.Call) {
+				if c.Op == op {
+					others()
+				}
+			})
+			p, err := buildcache.PointerForUpdate(t.Context(), f, b)
+			publishtest.Must(t, err)
+			publishtest.Must(t, p.Recall(t.Context(), f, m, m)) // as before it is replaced
+			if p.Version != mirror.Absent || p.Generation != 0 {
+				t.Errorf("%s, %s: %q, generation %d", l, when, p.Version, p.Generation)
+			}
+		}
+	}
+}
+
 // A publisher that may write packages and no history publishes all the same, and names no record that is not there.
 func TestPublishersThatMayNotWriteHistory(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
