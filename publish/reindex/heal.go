@@ -126,7 +126,10 @@ func (h *healing) stale() {
 			h.out.Stale = append(h.out.Stale, name)
 		}
 	}
-	if slices.ContainsFunc(h.again, func(name string) bool { return !h.isTarball(name) && h.whole(name) }) {
+	bad := func(name string) bool {
+		return slices.ContainsFunc(h.out.Findings, func(f buildcache.Finding) bool { return f.File == name })
+	}
+	if slices.ContainsFunc(h.again, func(name string) bool { return !h.isTarball(name) && !bad(name) }) {
 		h.out.Stale = append(h.out.Stale, h.format.IndexNames()...)
 		if objects, err := h.format.KeyIndex(nil); err == nil {
 			h.out.Stale = append(h.out.Stale, objects[len(objects)-1].Name)
@@ -134,11 +137,6 @@ func (h *healing) stale() {
 	}
 	slices.Sort(h.out.Stale)
 	h.out.Stale = slices.Compact(h.out.Stale)
-}
-
-// whole reports whether nothing is known to be wrong with what is under a name.
-func (h *healing) whole(name string) bool {
-	return !slices.ContainsFunc(h.out.Findings, func(f buildcache.Finding) bool { return f.File == name })
 }
 
 // look surveys what was touched. Everything is listed where the index was replaced by a
@@ -281,7 +279,9 @@ func (h *healing) index(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.refused(findings)
+	for _, f := range findings {
+		h.out.Findings = append(h.out.Findings, unindexed(f))
+	}
 	was := p.Listed(h.seen)
 	ix := &Merge{trust: h.trust, Was: was, next: x, Before: x.Offered(), found: storedAt(h.seen, found)}
 	h.out.Before = ix.Before
@@ -292,7 +292,7 @@ func (h *healing) index(ctx context.Context) error {
 	}
 	for _, q := range found {
 		h.out.Indexed = append(h.out.Indexed, q.ID())
-		h.offer(q.Spec.Root().Hash)
+		h.out.packages = append(h.out.packages, q.Spec.Root().Hash)
 		ix.adds, ix.Healed = append(ix.adds, q), append(ix.Healed, q)
 		x.Add(q.Spec)
 	}
@@ -336,28 +336,20 @@ func (h *healing) rebuild(ctx context.Context, why error) error {
 	h.out.Findings = append(h.out.Findings, ix.Findings...)
 	h.out.After = ix.After
 	for _, hash := range ix.Packages {
-		h.offer(hash)
+		h.out.packages = append(h.out.packages, hash)
 	}
 	h.changed(ix.Written, ix.Pointer)
 	return nil
 }
 
-func (h *healing) refused(findings []buildcache.Finding) {
-	for _, f := range findings {
-		h.out.Findings = append(h.out.Findings, unindexed(f))
-	}
-}
-
 // offered is told of a package that the index offered before. If its document was told, and is newer
 // than the index, somebody has stored it again: signed anew, or built anew.
 func (h *healing) offered(name string, hash spec.Hash) {
-	h.offer(hash)
+	h.out.packages = append(h.out.packages, hash)
 	if h.seen.Objects[name].Modified.After(h.seen.Pointer.Stored) && slices.Contains(h.touched, name) {
 		h.out.Stale = append(h.out.Stale, name)
 	}
 }
-
-func (h *healing) offer(hash spec.Hash) { h.out.packages = append(h.out.packages, hash) }
 
 func (h *healing) changed(written bool, now *buildcache.Pointer) {
 	h.at(now)

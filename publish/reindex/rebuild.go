@@ -124,7 +124,10 @@ func (r *Rebuilt) keys(ctx context.Context, f buildcache.Layout, s mirror.Store,
 			if reason == "" || named && !purge {
 				return false
 			}
-			r.leftOut(f, k, reason)
+			found := buildcache.Warning.In(f.KeyName(k), "this key is not offered to clients: "+reason)
+			if !slices.Contains(r.Findings, found) { // again when a race was lost
+				r.Findings = append(r.Findings, found)
+			}
 			return true
 		})
 		if err := ctx.Err(); err != nil {
@@ -143,12 +146,4 @@ func (r *Rebuilt) keys(ctx context.Context, f buildcache.Layout, s mirror.Store,
 		r.Stale = append(r.Stale, objects[len(objects)-1].Name)
 		return nil
 	})
-}
-
-// leftOut reports a key that is not offered to clients.
-func (r *Rebuilt) leftOut(f buildcache.Layout, k key.Fingerprint, reason string) {
-	found := buildcache.Warning.In(f.KeyName(k), "this key is not offered to clients: "+reason)
-	if !slices.Contains(r.Findings, found) { // again when a race was lost
-		r.Findings = append(r.Findings, found)
-	}
 }
