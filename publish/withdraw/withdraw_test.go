@@ -234,7 +234,7 @@ func TestAWithdrawalWhoseContentWasPrunedIsUndone(t *testing.T) {
 			t.Errorf("%s: %+v", fixture, r)
 		}
 		s.out("undone")
-		s.Uproot(publishtest.SubjectOf(t, s.Mem).Find("openmpi")) // so that the index changes
+		s.Uproot(publishtest.SubjectOf(t, s.Mem).Find("hwloc")) // so that the index changes
 		_, err = reindex.RebuildEverything(t.Context(), s, buildcache.Trust{})
 		publishtest.Must(t, err)
 		publishtest.MustHeal(t, s, publishtest.NamesOf(s.Snapshot())...)
