@@ -100,11 +100,9 @@ func (a *application) sendAgain(ctx context.Context, m *running, o buildcache.Ob
 		return a.put(ctx, m, Write{Object: o})
 	}
 	for _, wave := range m.documents {
-		for i := range wave {
-			if wave[i].Name == o.Name {
-				wave[i].Was = mirror.Absent
-				return nil
-			}
+		if i := slices.IndexFunc(wave, func(w Write) bool { return w.Name == o.Name }); i >= 0 {
+			wave[i].Was = mirror.Absent
+			return nil
 		}
 	}
 	w, err := a.signed(ctx, Write{Object: o, pkg: p})
