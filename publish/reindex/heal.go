@@ -126,7 +126,9 @@ func (h *healing) stale() {
 			h.out.Stale = append(h.out.Stale, name)
 		}
 	}
-	bad := func(name string) bool { return slices.ContainsFunc(h.out.Findings, func(f buildcache.Finding) bool { return f.File == name }) }
+	bad := func(name string) bool {
+		return slices.ContainsFunc(h.out.Findings, func(f buildcache.Finding) bool { return f.File == name })
+	}
 	if slices.ContainsFunc(h.again, func(name string) bool { return !h.isTarball(name) && !bad(name) }) {
 		h.out.Stale = append(h.out.Stale, h.format.IndexNames()...)
 		if objects, err := h.format.KeyIndex(nil); err == nil {

@@ -65,7 +65,6 @@ func rebuildAll(ctx context.Context, s mirror.Store, o Rebuilding) ([]Rebuilt, e
 }
 
 func rebuildLayout(ctx context.Context, f buildcache.Layout, s mirror.Store, o Rebuilding) (*Rebuilt, error) {
-	trust := o.Trust
 	p, err := f.ReadPointer(ctx, s)
 	if err != nil {
 		return nil, err
@@ -78,15 +77,15 @@ func rebuildLayout(ctx context.Context, f buildcache.Layout, s mirror.Store, o R
 		return nil, nil
 	}
 	out := &Rebuilt{Layout: f.Name(), Stale: []string{}, Findings: []buildcache.Finding{}, format: f}
-	if err := out.keys(ctx, f, s, trust, false); err != nil {
+	if err := out.keys(ctx, f, s, o.Trust, false); err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}
 	ix, err := RebuildIndex(ctx, f, s, o)
 	if err != nil {
 		return nil, err
 	}
-	if trust.Keys != nil {
-		if err := out.keys(ctx, f, s, trust, true); err != nil {
+	if o.Trust.Keys != nil {
+		if err := out.keys(ctx, f, s, o.Trust, true); err != nil {
 			return nil, fmt.Errorf("keys: %w", err)
 		}
 	}

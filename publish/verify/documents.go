@@ -117,7 +117,7 @@ func (c *check) checkDocument(ctx context.Context, d document) {
 // checkTombstone checks what stands for the document of a withdrawn package.
 func (c *check) checkTombstone(name string, w *tombstone.Error) {
 	id, _ := c.ParsePackageName(name)
-	if !c.pointer.KeptOut(id.Hash) {
+	if c.pointer.WhyKeptOut(id.Hash) == "" {
 		c.report(buildcache.Warning, name, "%v, and the index does not say so: publish withdraw completes that, or undoes it", w)
 	}
 }
