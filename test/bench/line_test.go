@@ -137,7 +137,9 @@ func fetchAll(ctx context.Context, url, from, to string) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.SetLimit(atOnce)
 		for _, name := range names {
-			g.Go(func() error { return fetchOne(ctx, client, url+"/"+filepath.ToSlash(name), filepath.Join(to, filepath.Base(name))) })
+			g.Go(func() error {
+				return fetchOne(ctx, client, url+"/"+filepath.ToSlash(name), filepath.Join(to, filepath.Base(name)))
+			})
 		}
 		if err := g.Wait(); err != nil {
 			return err
