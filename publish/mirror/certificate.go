@@ -47,3 +47,12 @@ func SpeaksHTTP(err error) bool {
 	var record tls.RecordHeaderError
 	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, &record) && record.Conn != nil
 }
+
+// A ProxyError says that it is the proxy that cannot be reached, and not the server behind it.
+type ProxyError struct {
+	Proxy string // scheme, host and port
+	Err   error
+}
+
+func (e *ProxyError) Error() string { return "proxy " + e.Proxy + ": " + e.Err.Error() }
+func (e *ProxyError) Unwrap() error { return e.Err }

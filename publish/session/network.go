@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -105,7 +106,7 @@ func (o Options) shared(ctx context.Context, env config.EnvConfig) (config.Share
 	return shared, profile
 }
 
-// verified is a transport that says what is wrong with a certificate, and what to set, and that a server speaks http.
+// verified is a transport that says what is wrong with a certificate, and what to set, that a server speaks http, and that a proxy is away.
 type verified struct{ *http.Transport }
 
 // RoundTrip implements http.RoundTripper.
@@ -116,6 +117,11 @@ func (v verified) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if mirror.SpeaksHTTP(err) {
 		return nil, &mirror.SchemeError{Host: r.URL.Host}
+	}
+	if dial := (*net.OpError)(nil); errors.As(err, &dial) && (dial.Op == "dial" || dial.Op == "proxyconnect") && v.Proxy != nil {
+		if proxy, proxyErr := v.Proxy(r); proxyErr == nil && proxy != nil {
+			return nil, &mirror.ProxyError{Proxy: proxy.Scheme + "://" + proxy.Host, Err: dial}
+		}
 	}
 	return answer, err
 }

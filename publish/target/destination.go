@@ -218,6 +218,8 @@ func directoryOf(where string) (string, error) {
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("destination: %w", err)
+	case u.Scheme == "file" && u.Opaque != "": // file:here
+		return "", fmt.Errorf("destination %q: did you mean %s?", redact.URL(where), redact.URL(u.Opaque))
 	case (u.Scheme == "s3" || u.Scheme == "file") && !strings.Contains(where, "://"):
 		root := map[string]string{"s3": "://", "file": ":///"}[u.Scheme]
 		return "", fmt.Errorf("destination %q: did you mean %s?", redact.URL(where), redact.URL(u.Scheme+root+strings.TrimLeft(where[len(u.Scheme)+1:], "/")))

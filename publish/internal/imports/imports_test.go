@@ -148,7 +148,7 @@ var arrows = map[string]string{
 	"cmd/publish/internal/remote":          "publish/daemon publish/daemon/api publish/events publish/queue cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help cmd/publish/internal/service cmd/publish/internal/cli/style",
 	"cmd/publish/internal/cli/clitest":     "",
 	"cmd/publish/internal/action/workflow": "cmd/publish/internal/cli/escape publish/userfile",
-	"cmd/publish/internal/cli/retrying":    "cmd/publish/internal/cli/escape",
+	"cmd/publish/internal/cli/retrying":    "publish/mirror cmd/publish/internal/cli/escape",
 	"cmd/publish/internal/cli/escape":      "",
 	"cmd/publish/internal/cli/style":       "",
 	"cmd/publish/internal/cli/novalue":     "",

@@ -81,7 +81,7 @@ func (o *Options) setDefaults() {
 		o.PartSize = defaultPartSize
 	}
 	if o.Threshold == 0 {
-		o.Threshold = max(defaultThreshold, o.PartSize)
+		o.Threshold = max(defaultThreshold, min(o.PartSize, maxSingle))
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -45,6 +45,7 @@ func TestExitCodesAndHints(t *testing.T) {
 		{status(418), ExitUpload, ""},
 		{&net.DNSError{Name: "minio.example", IsNotFound: true}, ExitUpload, "no address is known for minio.example"},
 		{&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, ExitUpload, "nothing listens there"},
+		{&mirror.ProxyError{Proxy: "http://proxy:3128", Err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}, ExitUpload, "correct HTTPS_PROXY"},
 		{&url.Error{Op: "Get", URL: "https://minio", Err: http.ErrSchemeMismatch}, ExitUpload, "give --endpoint-url with http://"},
 		{&fs.PathError{Op: "mkdir", Path: "/mnt/x", Err: syscall.EROFS}, ExitUpload, "mounted read-only"},
 		{&mirror.CertificateError{}, ExitUpload, "the error names the settings"},

@@ -264,6 +264,8 @@ var failures = []row{
 	is(0, http.ErrSchemeMismatch).
 		hint("this server speaks http, not https: give {endpoint-url} with http://"),
 	as(0, func(err *mirror.SchemeError, _ Words) string { return "give {endpoint-url} http://" + err.Host }),
+	as[*mirror.ProxyError](0, nil).
+		hint("correct HTTPS_PROXY, or HTTP_PROXY for http://, or name in NO_PROXY the hosts that are reached without a proxy; then run again: what is complete stays, the rest resumes"),
 	is(0, syscall.ENETUNREACH, syscall.EHOSTUNREACH).
 		hint("this machine has no way there: see that it is connected, or set HTTPS_PROXY where only a proxy is; then run again: what is complete stays, the rest resumes"),
 	as(0, func(err *net.DNSError, w Words) string {

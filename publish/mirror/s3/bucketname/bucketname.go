@@ -27,7 +27,7 @@ func Check(name string) error {
 	switch {
 	case len(name) < 3 || len(name) > 63:
 		return fmt.Errorf("%q is no name of a bucket: want 3 to 63 characters", name)
-	case strings.ToLower(name) != name:
+	case strings.ToLower(name) != name && Check(strings.ToLower(name)) == nil:
 		return fmt.Errorf("%q is no name of a bucket: S3 takes no capitals, did you mean %s?", name, strings.ToLower(name))
 	case !bucketName.MatchString(name) || strings.Contains(name, ".."):
 		return fmt.Errorf("%q is no name of a bucket: want lower-case letters, digits, hyphens and single dots, with a letter or digit at both ends", name)

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
@@ -68,6 +70,9 @@ func reasonOf(err error) string {
 		if u, parseErr := url.Parse(unreached.URL); parseErr == nil {
 			server = u.Scheme + "://" + u.Host + ": "
 		}
+	}
+	if proxy := (*mirror.ProxyError)(nil); errors.As(err, &proxy) {
+		server = "proxy " + proxy.Proxy + ": "
 	}
 	switch {
 	case errors.As(err, &dns):
