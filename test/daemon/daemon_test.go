@@ -68,7 +68,7 @@ func TestTheFirstPackage(t *testing.T) {
 	wantWhole(t, bucket, 1)
 	t.Logf("%v after it was complete", took)
 	drop(t, mirrorOf(t, u, u.All()), h.source)
-	if out := h.must("push", "--wait", h.source); strings.Count(out, ": published") != 20 {
+	if out := h.must("push", "--wait", h.source); !strings.Contains(out, "20 packages: ") || !strings.Contains(out, ": published: ") {
 		t.Errorf("push says:\n%s", out)
 	}
 	wantWhole(t, bucket, 20)

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize/english"
@@ -17,7 +19,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
-	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/service"
 )
@@ -156,20 +157,22 @@ func countFailed(jobs []queue.Job) (n int) {
 }
 
 func printJobs(env cli.Env, jobs []queue.Job, wait string) error {
+	var all []remark
 	for _, j := range jobs {
 		if env.Shows().Quiet && countFailed([]queue.Job{j}) == 0 {
 			continue
 		}
-		line := escape.Sprintf("%s %s: %s", j.Mirror, j.Package, j.State)
+		state := string(j.State)
 		if j.Reason != "" {
-			line += ": " + escape.Line(j.Reason)
+			state += ": " + j.Reason
 		}
 		if wait == "cdn" && j.State == queue.Published {
-			line += ", and clients see it"
+			state += ", and clients see it"
 		}
-		if _, err := fmt.Fprintln(env.Stdout, line); err != nil {
-			return err
-		}
+		all = append(all, remark{j.Mirror, j.Package, j.File, state})
 	}
-	return nil
+	var b strings.Builder
+	printRemarks(&b, "", all, env.Shows())
+	_, err := io.WriteString(env.Stdout, b.String())
+	return err
 }

@@ -107,7 +107,9 @@ func statusText(b *strings.Builder, s daemon.Status, o cli.Output) {
 	}
 	w := tableOn(b, o)
 	fmt.Fprintln(w, "MIRROR\tWAITING\tSIZE\tPUBLISHED\tFAILED\tLAST PUBLISH\tINDEX")
+	older := 0 // failures than those that are listed
 	for _, m := range s.Mirrors {
+		older += m.Jobs[queue.Failed]
 		packages := 0
 		for _, x := range m.Indices {
 			packages += x.Packages
@@ -126,8 +128,13 @@ func statusText(b *strings.Builder, s daemon.Status, o cli.Output) {
 			escape.Fprintf(b, "%s: waits for its destination: %s\n", m.Name, m.Paused)
 		}
 	}
+	var failed []remark
 	for _, j := range s.Failed {
-		escape.Fprintf(b, "failed %d: %s %s: %s\n", j.ID, j.Mirror, j.Package, j.Reason)
+		failed = append(failed, remark{j.Mirror, fmt.Sprintf("%s (job %d)", j.Package, j.ID), j.File, j.Reason})
+	}
+	printRemarks(b, "failed: ", failed, o)
+	if older -= len(s.Failed); older > 0 {
+		fmt.Fprintf(b, "failed: %d more before these\n", older)
 	}
 	for _, p := range s.Stuck {
 		escape.Fprintf(b, "stuck: %s %s for %s: %s\n", p.Mirror, cmp.Or(p.Package, p.File), since(s.At, p.Since), p.Reason)
