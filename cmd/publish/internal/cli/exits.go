@@ -21,6 +21,8 @@ const (
 	ExitVerification = 8 // damage found, or published and not seen through the public URL
 	ExitCatalog      = 9 // published, but the page of the cache shows what was there before
 	ExitTimeout      = 124
+	ExitNotRunnable  = 126 // as a shell has it, of the command of publish exec
+	ExitNotFound     = 127
 	ExitSignal       = 128 // and the number of the signal
 )
 
@@ -65,6 +67,10 @@ var Exits = []Exit{
 		"yes", "mend what the message names, then `publish catalog`; or publish again: the next new index brings it up to date"},
 	{ExitTimeout, "`--timeout` has passed",
 		"what is complete stays", "run again: the rest resumes"},
+	{ExitNotRunnable, "`publish exec`: COMMAND cannot be run; or the exit code of COMMAND",
+		"no", "make the file executable, and see that it is for this machine"},
+	{ExitNotFound, "`publish exec`: COMMAND is not found; or the exit code of COMMAND",
+		"no", "correct its name, or PATH"},
 	{ExitSignal + 1, "stopped by SIGHUP: the terminal or the session was closed",
 		"what is complete stays", "run again, with `nohup` or in `tmux`"},
 	{ExitSignal + 2, "stopped by SIGINT (Ctrl-C)",

@@ -25,12 +25,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
-// What a shell says of a command that it cannot run.
-const (
-	exitNotRunnable = 126
-	exitNotFound    = 127
-)
-
 // Options are what may be said about a command, besides how what it builds is published.
 type Options struct {
 	Timeout    time.Duration // of what is done after the command; 0: none
@@ -41,6 +35,9 @@ type Options struct {
 // absolute path.
 func Run(ctx context.Context, env cli.Env, j *task.Publish, o Options, command []string) error {
 	source, destination := j.Source, j.Destination
+	if _, err := exec.LookPath(command[0]); err != nil {
+		return notRunnable(err)
+	}
 	if err := os.MkdirAll(source, 0o777); err != nil { // the command may be what makes it
 		return cli.Fail(cli.ExitSource, err)
 	}
@@ -204,10 +201,7 @@ func (c *child) run(ctx context.Context) {
 		cmd.Env = append(cmd.Env, "PUBLISH_SOCKET="+c.socket)
 	}
 	if err := cmd.Start(); err != nil {
-		c.unknown = cli.Fail(exitNotRunnable, err)
-		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
-			c.unknown = cli.Fail(exitNotFound, err)
-		}
+		c.unknown = notRunnable(err)
 		return
 	}
 	defer context.AfterFunc(ctx, func() {
@@ -227,6 +221,15 @@ func (c *child) run(ctx context.Context) {
 	} else if err != nil {
 		c.code = cli.ExitInternal
 	}
+}
+
+// notRunnable says of a command why it cannot be run, with the exit code that a shell has for that.
+func notRunnable(err error) error {
+	code := cli.ExitNotRunnable
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
+		code = cli.ExitNotFound
+	}
+	return cli.Fail(code, fmt.Errorf("COMMAND: %w", err))
 }
 
 // exit is how we end, if publishing has ended with err.
