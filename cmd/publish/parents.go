@@ -11,6 +11,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 )
 
@@ -88,8 +89,8 @@ func nameDestination(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
 		nameDestination(c)
 	}
-	run := cmd.RunE
-	if run == nil || !strings.Contains(cmd.Use, " DESTINATION") {
+	run, words := cmd.RunE, strings.Fields(cmd.Use)
+	if run == nil || len(words) < 2 || !strings.HasPrefix(words[1], "DESTINATION") {
 		return
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -98,7 +99,7 @@ func nameDestination(cmd *cobra.Command) {
 			return err
 		}
 		named := "destination " + redact.URL(args[0])
-		if strings.Contains(err.Error(), named) {
+		if _, another := errors.AsType[*field.PlaceError](err); another || strings.Contains(err.Error(), named) {
 			return err
 		}
 		return fmt.Errorf("%s: %w", named, err)

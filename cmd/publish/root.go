@@ -202,7 +202,7 @@ func (p *publishing) job(env cli.Env, source, destination string, used []cli.Set
 	p.rules.Signing.AWS = p.target.AWS(env.Target())
 	o, err := p.rules.Options()
 	o.Route = p.route != ""
-	if err = errors.Join(err, p.checkRoute(source, destination), p.output.Check(), p.target.ValidateAt(destination)); err != nil {
+	if err = errors.Join(err, p.checkRoute(source, destination), p.output.Check(), cli.CheckUpstream(p.upstream), p.target.ValidateAt(destination)); err != nil {
 		return nil, err
 	}
 	env.Output = p.output

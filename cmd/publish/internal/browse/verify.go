@@ -80,7 +80,7 @@ func runVerify(cmd *cobra.Command, where string, v *verifying, env cli.Env) erro
 	for _, name := range v.views {
 		err = errors.Join(err, field.Wrap("view", layout.CheckView(name)))
 	}
-	if err = errors.Join(err, v.output.Check()); err != nil {
+	if err = errors.Join(err, v.output.Check(), cli.CheckUpstream(v.upstream)); err != nil {
 		return cli.Usage(err)
 	}
 	env.Output = v.output

@@ -53,6 +53,21 @@ func CheckPlace(where string) error {
 	return nil
 }
 
+// CheckUpstream returns all that is wrong with mirrors that clients have besides. No request is made.
+func CheckUpstream(upstream []string) error {
+	var errs []error
+	for _, where := range upstream {
+		var err error
+		if strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://") {
+			err = target.CheckPublicURL(where)
+		} else if err = CheckPlace(where); err == nil {
+			err = absent(where)
+		}
+		errs = append(errs, FailedAt(field.Place{Name: "--upstream"}, err))
+	}
+	return errors.Join(errs...)
+}
+
 // absent says that a place that is read is no directory, and nil if it is one, or in S3.
 func absent(where string) error {
 	dir, err := target.Path(where)
