@@ -8,7 +8,6 @@ package layout
 
 import (
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -36,12 +35,15 @@ type SpecName struct {
 	Hash    spec.Hash
 }
 
-// written matches a path component as Spack's filter leaves it.
-var written = regexp.MustCompile(`^[A-Za-z0-9_+.-]+$`)
-
-var unwritten = regexp.MustCompile(`[^A-Za-z0-9_+.-]`)
-
-func filtered(component string) string { return unwritten.ReplaceAllString(component, "_") }
+// filtered is a path component as Spack's filter leaves it. A regular expression would take a third of what it takes to go through a large mirror.
+func filtered(component string) string {
+	return strings.Map(func(c rune) rune {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("_+.-", c) {
+			return c
+		}
+		return '_'
+	}, component)
+}
 
 // v3 names, below the root of the mirror.
 const (
@@ -77,7 +79,7 @@ func ParseV3Spec(name string) (SpecName, bool) {
 		return SpecName{}, false
 	}
 	dir, file, ok := strings.Cut(rest, "/")
-	if !ok || dir == "" || !spec.Readable(dir) || !written.MatchString(file) {
+	if !ok || dir == "" || !spec.Readable(dir) || filtered(file) != file {
 		return SpecName{}, false
 	}
 	stem, ok := strings.CutSuffix(file, specSuffix)
@@ -164,7 +166,7 @@ func V2Signed(name string) (string, bool) {
 
 func v2Stem(name string) (string, bool) {
 	file, ok := strings.CutPrefix(name, V2Root)
-	if !ok || !written.MatchString(file) {
+	if !ok || filtered(file) != file {
 		return "", false
 	}
 	if stem, ok := strings.CutSuffix(file, v2Signed); ok {
@@ -211,7 +213,7 @@ func V2Tarball(name string, n *spec.Node) (string, bool) {
 func ParseV2Tarball(name string) (spec.Hash, bool) {
 	rest, ok := strings.CutPrefix(name, V2Root)
 	parts := strings.Split(rest, "/") // platform-os-target, compiler, package-version and the file
-	if !ok || len(parts) != 4 || slices.ContainsFunc(parts, func(p string) bool { return !written.MatchString(p) }) {
+	if !ok || len(parts) != 4 || slices.ContainsFunc(parts, func(p string) bool { return p == "" || filtered(p) != p }) {
 		return "", false
 	}
 	stem, ok := strings.CutSuffix(parts[3], v2Tarball)

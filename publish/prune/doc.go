@@ -20,6 +20,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 )
 
 // Options say what is kept, and how careful a prune is.
@@ -44,7 +45,7 @@ type Options struct {
 
 // Defaults are the options where nothing else is said: every package is kept, and what is deleted is old.
 func Defaults() Options {
-	return Options{Keep: Keep{Views: true, Generations: 10, Withdrawn: 365 * 24 * time.Hour}, MinAge: 24 * time.Hour, Grace: 15 * time.Minute, Settle: 30 * time.Second}
+	return Options{Keep: Keep{Views: true, Generations: 10, Withdrawn: 365 * 24 * time.Hour}, MinAge: 24 * time.Hour, Grace: 15 * time.Minute, Settle: notice.Fresh / 10}
 }
 
 // A Store is what a plan is made of.

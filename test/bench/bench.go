@@ -58,6 +58,8 @@ const (
 	Many  = "publishers at once, 5 packages each"
 	Alone = "one publisher, 1 package"
 	Apart = "publishers within a minute, 5 packages each"
+	Back  = "rolled back over 20 generations"
+	Forth = "and forth again"
 )
 
 func (c Cell) String() string {
@@ -126,6 +128,8 @@ var cells = []struct {
 	{Cell{"many-large", "kept", Alone}, (*runner).lone},
 	{Cell{"many-huge", "kept", Alone}, (*runner).lone},
 	{Cell{"many", "kept", Apart}, (*runner).apart},
+	{Cell{"past", "local", Back}, (*runner).back},
+	{Cell{"past", "kept", Back}, (*runner).back},
 }
 
 // A runner measures.

@@ -41,7 +41,7 @@ func binaries(t *testing.T) Binaries {
 func TestBenchmark(t *testing.T) {
 	o := Options{
 		Dir: t.TempDir(), Store: t.TempDir(), Scale: work.Tiny, Rounds: 2, Limit: time.Minute, Behind: 1e6,
-		Scenarios: []string{"fast", "tls", "ill", "local", "late", "versitygw", "kept"}, Works: []string{"cache", "merge", "rebuild", "million", "many", "many-v2", "many-huge"},
+		Scenarios: []string{"fast", "tls", "ill", "local", "late", "versitygw", "kept"}, Works: []string{"cache", "merge", "rebuild", "million", "many", "many-v2", "many-huge", "past"},
 		Install: false,
 		Clients: regexp.MustCompile("^(read|publish|SDK|s5cmd)"), Binaries: binaries(t), Log: io.Discard,
 	}

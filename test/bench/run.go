@@ -3,7 +3,10 @@ package bench
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -266,5 +269,46 @@ func (r *runner) million(ctx context.Context, c Cell) error {
 			return err
 		}
 		return plan(Whole, "same")
+	})
+}
+
+// back rolls a large index back over 20 generations, and forth again.
+func (r *runner) back(ctx context.Context, c Cell) error {
+	client := r.ours()
+	if client == nil {
+		return nil
+	}
+	return r.at(c, func(p place) error {
+		bucket, err := p.empty()
+		if err != nil {
+			return err
+		}
+		if err := p.load(r.dir(c.Work, "there"), prefix); err != nil {
+			return err
+		}
+		to := destination{p, bucket}
+		shares, err := filepath.Glob(r.dir(c.Work, "new", "*.hashes"))
+		if err != nil {
+			return err
+		}
+		for _, list := range append([]string{r.dir(c.Work, "first")}, shares...) {
+			if _, err := measure(ctx, client.command(strings.TrimSuffix(list, ".hashes"), to, r.home), r.o.Limit); err != nil {
+				return err
+			}
+		}
+		const first = 2 // what was loaded is the one before
+		last := first + len(shares)
+		for range r.o.Rounds {
+			for _, way := range []struct {
+				act string
+				to  int
+			}{{Back, first}, {Forth, last}} {
+				cmd := command{client.bin, []string{"rollback", to.s3(), "--to", strconv.Itoa(way.to)}, to.env(r.home)}
+				if err := r.run(ctx, Cell{c.Work, c.Scenario, way.act}, client, cmd, p); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
 	})
 }

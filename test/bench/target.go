@@ -202,6 +202,9 @@ func targets() []Target {
 		add(Target{Cell: Cell{"million", "late", act}, What: "peak memory", Most: 500, Unit: "MB", value: peak})
 	}
 	crowdTargets(add)
+	for _, act := range []string{Back, Forth} {
+		add(Target{Cell: Cell{"past", "kept", act}, What: "wall time", Most: 2, Unit: "s", value: seconds})
+	}
 	add(Target{Cell: Cell{"cache", "ill", ""}, What: "wall time by the undisturbed one", Most: 1.3, value: byUndisturbed})
 	return all
 }

@@ -1,6 +1,6 @@
 package contention
 
-import "fmt"
+import "github.com/vantagecompute/slurm-factory-publish/test/checker"
 
 // A violation is something that must not be.
 type violation uint8
@@ -77,11 +77,6 @@ func (m *Model) ended(s *State) bool {
 // A Report is what a check has visited.
 type Report struct{ States, Steps int }
 
-// A TooLargeError says that there are more states than a check may visit. None of those visited is wrong.
-type TooLargeError struct{ States int }
-
-func (e *TooLargeError) Error() string { return fmt.Sprintf("more than %d states", e.States) }
-
 // A graph is the states by number, and the steps between them.
 type graph struct {
 	from, to []int32
@@ -92,30 +87,31 @@ type graph struct {
 // Check visits all states, at most limit, and returns the first violation. It also makes sure that everyone can finish from
 // each of them, and that nobody goes round in circles without waiting.
 func (m *Model) Check(limit int) (Report, error) {
-	start := State{left: m.Budget}
-	number := map[key]int32{m.key(&start): 0}
-	queue := []State{start}
 	var g graph
-	for at := int32(0); len(queue) > 0; at++ {
-		s := queue[0]
-		queue = queue[1:]
-		if wrong := m.check(&s); wrong != nothing {
-			return g.report(), wrong
-		}
-		g.ended = append(g.ended, m.ended(&s))
-		for _, next := range m.steps(&s) {
-			m.tidy(&next.to)
-			k := m.key(&next.to)
-			n, known := number[k]
-			if !known {
-				if n = int32(len(number)); int(n) == limit {
-					return g.report(), &TooLargeError{limit}
-				}
-				number[k] = n
-				queue = append(queue, next.to)
+	patient := false // the step that is taken
+	c := checker.Model[State, key]{
+		Start: []State{{left: m.Budget}},
+		Key:   m.key,
+		Wrong: func(s *State) error {
+			if wrong := m.check(s); wrong != nothing {
+				return wrong
 			}
-			g.from, g.to, g.patient = append(g.from, at), append(g.to, n), append(g.patient, next.patient)
-		}
+			return nil
+		},
+		Steps: func(s *State, step func(*State)) {
+			g.ended = append(g.ended, m.ended(s))
+			for _, next := range m.steps(s) {
+				m.tidy(&next.to)
+				patient = next.patient
+				step(&next.to)
+			}
+		},
+		Edge: func(from, to int32) {
+			g.from, g.to, g.patient = append(g.from, from), append(g.to, to), append(g.patient, patient)
+		},
+	}
+	if _, err := c.Check(limit); err != nil {
+		return g.report(), err
 	}
 	switch {
 	case !g.finishes():

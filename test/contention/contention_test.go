@@ -4,6 +4,8 @@ import (
 	"errors"
 	"flag"
 	"testing"
+
+	"github.com/vantagecompute/slurm-factory-publish/test/checker"
 )
 
 // thorough adds the checks that visit millions of states: go test ./contention -args -thorough.
@@ -62,7 +64,7 @@ func TestMistakesInTheProtocolAreFound(t *testing.T) {
 // A check that cannot visit everything says so.
 func TestAnUnfinishedCheckIsNoSuccess(t *testing.T) {
 	m := Model{Publishers: 3}
-	var large *TooLargeError
+	var large *checker.TooLargeError
 	if _, err := m.Check(100); !errors.As(err, &large) {
 		t.Errorf("got %v", err)
 	}

@@ -1,5 +1,4 @@
-// Package contention is a model of how publishers share one index, and a checker that visits every state it
-// can reach.
+// Package contention is a model of how publishers share one index.
 //
 // The protocol is that of publish/reindex: claim, announce, combine, receipt. The model has up to three
 // publishers with one package each, and another program that replaces the index without looking, as Spack

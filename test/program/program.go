@@ -44,6 +44,9 @@ func Image() (dir, digest string, err error) {
 // tells by it what hashing costs.
 func Unchecked() (string, error) { return unchecked() }
 
+// Hasty returns the path of the product for which a minute of a prune, and of publishers beside it, takes three seconds.
+func Hasty() (string, error) { return hasty() }
+
 // Bench returns the path of the benchmark.
 func Bench() (string, error) { return bench() }
 
@@ -56,6 +59,7 @@ var (
 	demo     = once("DEMO_BINARY", root+"/test/cmd/demo")
 
 	unchecked = once("UNCHECKED_BINARY", root+"/cmd/publish", "-tags", "unchecked")
+	hasty     = once("HASTY_BINARY", root+"/cmd/publish", "-tags", "hasty")
 	bench     = once("BENCH_BINARY", root+"/test/cmd/bench")
 )
 

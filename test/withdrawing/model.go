@@ -1,14 +1,15 @@
-// Package withdrawing is a model of a withdrawal, its undo and a rollback beside a publisher that also writes a view, and a healer; and a
-// checker that visits every state that they can reach.
+// Package withdrawing is a model of a withdrawal, its undo and a rollback beside a publisher that also writes a view, and a healer.
 //
 // The protocol is that of publish/withdraw, publish/rollback and publish/reindex. The model has one package, with a document, in an index
 // of the whole mirror and in a view. Everyone may stop for any time between two steps, and the publisher and the withdrawer may die at any of
-// them; a withdrawer that died is run again. Pruning has a model of its own (test/pruning).
+// them; a withdrawer that died is run again. test/lifecycle has prunes beside them, and no view.
 package withdrawing
 
 import (
 	"errors"
 	"fmt"
+
+	"github.com/vantagecompute/slurm-factory-publish/test/checker"
 )
 
 // A Fault is a condition that is left out.
@@ -124,31 +125,28 @@ func (s *State) check() error {
 	return nil
 }
 
-// Check visits every state that can be reached, and returns how many there are.
+// Check visits every state that can be reached, at most so many, and returns how many there are.
 func (m *Model) Check(most int) (states int, err error) {
-	seen := make(map[State]bool)
-	var queue []State
+	c := checker.Model[State, State]{
+		Key: func(s *State) State { return *s },
+		Wrong: func(s *State) error {
+			if err := s.check(); err != nil {
+				return fmt.Errorf("%w: %+v", err, *s)
+			}
+			return nil
+		},
+		Steps: func(s *State, step func(*State)) {
+			for _, next := range m.next(*s) {
+				step(&next)
+			}
+		},
+	}
 	for _, d := range []document{absent, live} {
 		for _, offered := range []bool{false, d == live} {
 			for _, inView := range []bool{false, offered} {
-				queue = append(queue, State{document: d, all: index{offered: offered}, view: index{offered: inView}})
+				c.Start = append(c.Start, State{document: d, all: index{offered: offered}, view: index{offered: inView}})
 			}
 		}
 	}
-	for len(queue) > 0 {
-		s := queue[len(queue)-1]
-		queue = queue[:len(queue)-1]
-		if seen[s] {
-			continue
-		}
-		if err := s.check(); err != nil {
-			return len(seen), fmt.Errorf("%w: %+v", err, s)
-		}
-		if len(seen) == most {
-			return len(seen), fmt.Errorf("more than %d states", most)
-		}
-		seen[s] = true
-		queue = append(queue, m.next(s)...)
-	}
-	return len(seen), nil
+	return c.Check(most)
 }

@@ -53,17 +53,17 @@ const (
 const (
 	// Fresh is how long a publisher may rely on having seen no notice. A pruner deletes nothing for twice as long after it has given
 	// notice.
-	Fresh = 5 * time.Minute
+	Fresh = 5 * minute
 	// Recent is how long it counts that Beside has seen no notice.
 	Recent = Fresh / 10
 	// Young is the age up to which a publisher may rely on an object without an objection. A pruner deletes nothing that is
 	// less than twice as old, so the two may count differently.
-	Young = 30 * time.Minute
+	Young = 30 * minute
 	// Alive is how old the notice of a pruner at work gets: it is renewed more often. One that could not renew it in time stops.
-	Alive = 3 * time.Minute
+	Alive = 3 * minute
 	// Dead is how old a notice is, and Settle on top of that, when no pruner can be at work: its last request has ended. That is more
 	// than Alive because the clocks of several hosts may be that of the mirror, if it is a directory.
-	Dead = 10 * time.Minute
+	Dead = 10 * minute
 )
 
 // A Notice says that a pruner is at work, or was when it died.

@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
 // listen serves a sink and returns its URL and a client that trusts it.
@@ -97,6 +98,35 @@ func put(t *testing.T, client *http.Client, url, content string, headers ...stri
 	}
 	resp.Body.Close()
 	return resp.StatusCode
+}
+
+// What comes in parts is put together.
+func TestPartsAreJoined(t *testing.T) {
+	_, url, client := listen(t, Options{Keep: 1 << 20}, false)
+	c := sdk(url, client)
+	bucket, key := aws.String(Bucket), aws.String("a")
+	begun, err := c.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: bucket, Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	part, err := c.UploadPart(t.Context(), &s3.UploadPartInput{Bucket: bucket, Key: key, UploadId: begun.UploadId, PartNumber: aws.Int32(1), Body: strings.NewReader("content")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.CompleteMultipartUpload(t.Context(), &s3.CompleteMultipartUploadInput{
+		Bucket: bucket, Key: key, UploadId: begun.UploadId,
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: []types.CompletedPart{{PartNumber: aws.Int32(1), ETag: part.ETag}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.GetObject(t.Context(), &s3.GetObjectInput{Bucket: bucket, Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(out.Body); err != nil || string(got) != "content" {
+		t.Errorf("got %q, %v", got, err)
+	}
 }
 
 func TestWrongChecksumsAreRefused(t *testing.T) {

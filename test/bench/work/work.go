@@ -39,7 +39,7 @@ func Dir(base, name string, s Scale) string {
 var makers = map[string]func(dir string, s Scale) error{
 	"cache": cache, "big": big, "small": small, "merge": merge, "rebuild": rebuild, "million": million,
 	"many": manyOf(spackmirror.V3, 10_000, Crowd), "many-v2": manyOf(spackmirror.V2, 10_000, Crowd), "many-large": manyOf(spackmirror.V3, 100_000, Crowd),
-	"many-huge": manyOf(spackmirror.V3, 1_000_000, 0),
+	"many-huge": manyOf(spackmirror.V3, 1_000_000, 0), "past": manyOf(spackmirror.V3, 100_000, generations),
 }
 
 // Make makes a workload, unless it is there. The directory appears when it is whole.
@@ -187,6 +187,9 @@ func names(file string, u *spackmirror.Universe, first, end int) error {
 
 // Crowd is how many publishers there are shares for.
 const Crowd = 200
+
+// generations is how many shares there are for a history: each becomes a generation.
+const generations = 20
 
 // share is how many packages each of them has.
 const share = 5

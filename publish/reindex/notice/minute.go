@@ -1,0 +1,8 @@
+//go:build !hasty
+
+package notice
+
+import "time"
+
+// minute is the unit of the times that publishers and pruners agree on.
+const minute = time.Minute
