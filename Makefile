@@ -15,7 +15,7 @@ TEST := go test -count=1 -timeout 30m
 # Distributions tell Go to use no other release than theirs. This project needs the one that go.mod names.
 export GOTOOLCHAIN ?= auto
 
-.PHONY: build image digest package pack release interop spack demo test tests test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench bench-micro soak fuzz
+.PHONY: build image digest package pack release interop spack demo test tests test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench bench-micro soak traffic fuzz
 
 # The released binary. No workspace, so that its versions are those of its own go.mod; no
 # path and no state of the repository in it, so that the same source makes the same binary.
@@ -135,6 +135,10 @@ spack:
 # SOAK="-for 2m -every 2s".
 soak:
 	cd test && go run ./cmd/bench soak $(SOAK)
+
+# 200 rounds of publishers beside withdrawals, rollbacks and prunes that delete, for 10 minutes and more; with SPACK also beside a real Spack.
+traffic:
+	cd test && $(if $(SPACK),SPACK=$(abspath $(SPACK)) $(TEST) -tags spack ./spack -run TestAWarmClientBeside,$(TEST) ./concurrent -run TestPublishersBesideWithdrawals) -v -timeout 1h -rounds 200 -deletes
 
 # Micro-benchmarks, in the form that benchstat compares.
 bench-micro:
