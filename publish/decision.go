@@ -35,12 +35,19 @@ type decision struct {
 	refused  map[*buildcache.Package]string // those that cannot be published, and why
 	routed   map[*buildcache.Package]string // those that are meant for another destination, and why
 
-	replaced map[*buildcache.Package]mirror.Version
+	compared map[*buildcache.Package]comparison
 	status   map[*buildcache.Package]Status // what compare found, refused packages included
-	assumed  map[*buildcache.Package]bool   // Unchanged by what the listing tells: see compareSigned
 	issuers  []key.Issuer                   // by which packages say that they are signed, unchecked; zero: by none
 	healed   []string                       // documents that were read because the index lacks them
 	spoilt   []key.Fingerprint              // trusted keys under whose names the destination has something else
+}
+
+// A comparison is what becomes of a package by what the destination has of it.
+type comparison struct {
+	status  Status
+	was     mirror.Version // of the document that is replaced
+	assumed bool           // Unchanged by what the listing tells: see compareSigned
+	refusal string         // why what is there can neither stay nor be replaced; empty: it can
 }
 
 func (d *decision) report(s buildcache.Severity, p *buildcache.Package, reason string) {
@@ -63,15 +70,12 @@ func (d *decision) route(p *buildcache.Package, reason string) {
 
 func (d *decision) decide(ctx context.Context) error {
 	var err error
-	if d.seen, err = buildcache.SurveyFor(ctx, d.out.format, d.out.store, d.names()); err != nil {
+	if d.seen, err = buildcache.SurveyFor(ctx, d.out.format, d.out.store, d.src.Names(d.packages)); err != nil {
 		return err
 	}
 	d.plan.retired = append(d.plan.retired, same.Retirement{Layout: d.out.format, Seen: d.seen})
-	if d.status, err = d.compare(ctx); err != nil {
-		return err
-	}
-	for _, check := range []func(context.Context) error{d.check, d.checkSkipped, d.checkNeeds} {
-		if err := check(ctx); err != nil {
+	for _, step := range []func(context.Context) error{d.compare, d.check, d.checkSkipped, d.checkNeeds} {
+		if err := step(ctx); err != nil {
 			return err
 		}
 	}
@@ -100,112 +104,99 @@ func (d *decision) decide(ctx context.Context) error {
 	return d.checkTrust(ctx)
 }
 
-// names are what the destination is asked for.
-func (d *decision) names() []string {
-	var names []string
-	for _, p := range d.packages {
-		names = append(names, p.File)
-		if signed, has := d.out.format.SignedName(p.File); has {
-			names = append(names, signed)
-		}
-		for _, b := range p.Blobs {
-			names = append(names, b.Name)
-		}
-	}
-	for _, p := range d.src.There {
-		names = append(names, p.File) // so that what the index lacks beside it is healed
-	}
-	for _, k := range d.src.Keys {
-		for _, o := range k.Objects {
-			names = append(names, o.Name)
-		}
-	}
-	if m, ok := d.out.format.Marker(); ok {
-		names = append(names, m.Name)
-	}
-	return names
-}
-
 // compare finds out what the destination has of each package.
-func (d *decision) compare(ctx context.Context) (map[*buildcache.Package]Status, error) {
-	status := make(map[*buildcache.Package]Status)
-	d.replaced, d.assumed, d.routed = make(map[*buildcache.Package]mirror.Version), make(map[*buildcache.Package]bool), make(map[*buildcache.Package]string)
+func (d *decision) compare(ctx context.Context) error {
+	d.compared, d.status, d.routed = make(map[*buildcache.Package]comparison), make(map[*buildcache.Package]Status), make(map[*buildcache.Package]string)
+	all := make([]comparison, len(d.packages))
+	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(all), func(ctx context.Context, i int) (err error) {
+		all[i], err = d.compareOne(ctx, d.packages[i])
+		return err
+	})
+	for i, p := range d.packages {
+		d.compared[p], d.status[p] = all[i], all[i].status
+	}
+	if err != nil {
+		return err
+	}
+	if again, err := d.recall(ctx); err != nil {
+		return err
+	} else if again {
+		return d.compare(ctx)
+	}
 	for _, p := range d.packages {
-		if _, ok := d.seen.Pointer.Withdrawn[p.Hash]; ok {
-			status[p] = Withdrawn
-			continue
-		}
-		info, ok := d.seen.Objects[p.File]
-		if signed, has := d.out.format.SignedName(p.File); has && !ok { // clients read that one
-			info, ok = d.seen.Objects[signed]
-		}
-		if !ok {
-			if status[p] = New; d.plan.options.Upstream[p.Hash] {
-				status[p] = Upstream
-			}
-			continue
-		}
-		var equal bool
-		var err error
-		if status[p] = Unchanged; p.ToSign {
-			status[p], err = d.compareSigned(ctx, p, info)
-		} else if equal, err = same.Document(ctx, d.out.store, info, p.Document, d.plan.options.IfExists != Skip); err == nil && !equal {
-			status[p], err = d.differs(ctx, p, info)
-		}
-		if err != nil {
-			return nil, err
+		if reason := d.compared[p].refusal; reason != "" {
+			d.refuse(p, reason)
 		}
 	}
-	return d.recheck(ctx, status)
+	return nil
 }
 
-// recheck compares again if an earlier pointer was put back. That is looked for where the destination is not what the pointer says.
-func (d *decision) recheck(ctx context.Context, status map[*buildcache.Package]Status) (map[*buildcache.Package]Status, error) {
+func (d *decision) compareOne(ctx context.Context, p *buildcache.Package) (comparison, error) {
+	if _, ok := d.seen.Pointer.Withdrawn[p.Hash]; ok {
+		return comparison{status: Withdrawn}, nil
+	}
+	info, ok := d.seen.Objects[p.File]
+	if signed, has := d.out.format.SignedName(p.File); has && !ok { // clients read that one
+		info, ok = d.seen.Objects[signed]
+	}
+	switch {
+	case !ok && d.plan.options.Upstream[p.Hash]:
+		return comparison{status: Upstream}, nil
+	case !ok:
+		return comparison{status: New}, nil
+	case p.ToSign:
+		return d.compareSigned(ctx, p, info)
+	}
+	equal, err := same.Document(ctx, d.out.store, info, p.Document, d.plan.options.IfExists != Skip)
+	if err != nil || equal {
+		return comparison{status: Unchanged}, err
+	}
+	return d.differs(ctx, p, info)
+}
+
+// recall reports whether an earlier pointer was put back, so that all is to be compared again with what it lacks. That is looked for where the
+// destination is not what the pointer says.
+func (d *decision) recall(ctx context.Context) (bool, error) {
 	odd := func(p *buildcache.Package) bool { // a tombstone may stand for its document, or, in layout v2, nothing
-		return (status[p] == Skipped || status[p] == Replaced) && d.seen.Objects[p.File].Size >= tombstone.LeastSize(p.File, p.Document) || status[p] == New && !d.out.format.NamesContent()
+		return (d.status[p] == Skipped || d.status[p] == Replaced) && d.seen.Objects[p.File].Size >= tombstone.LeastSize(p.File, p.Document) || d.status[p] == New && !d.out.format.NamesContent()
 	}
 	if !slices.ContainsFunc(d.packages, odd) && (d.seen.Pointer.Coverage == nil || d.seen.Covered(d.out.format)) {
-		return status, nil
+		return false, nil
 	}
 	found, err := putback.Recall(ctx, d.out.format, d.out.store, d.seen.Pointer)
 	if err != nil || found == nil {
-		return status, err
+		return false, err
 	}
 	d.warn(d.out.format.IndexNames()[0], found.Error())
-	return d.compare(ctx)
+	return true, nil
 }
 
 // differs decides about a package that the destination holds with another document. It is refused if it can neither stay nor be replaced.
-func (d *decision) differs(ctx context.Context, p *buildcache.Package, info mirror.Info) (Status, error) {
+func (d *decision) differs(ctx context.Context, p *buildcache.Package, info mirror.Info) (comparison, error) {
 	if d.seen.Pointer.IsWithheld(p.Hash) { // and its withdrawal was undone, but not given again
 		text, read, err := mirror.Read(ctx, d.out.store, info.Name, buildcache.MaxDocument)
 		if _, ok := tombstone.Parse(text); ok || err != nil {
-			d.replaced[p] = read.Version
-			return New, err
+			return comparison{status: New, was: read.Version}, err
 		}
 	}
 	if d.plan.options.IfExists == Overwrite && !p.Signed && !p.ToSign && !d.plan.options.Downgrade {
 		equal, signed, err := same.Text(ctx, d.out.store, info.Name, p.Document)
 		if err != nil || signed && equal {
-			return Skipped, err // its signature stays
+			return comparison{status: Skipped}, err // its signature stays
 		}
 		if signed {
-			d.refuse(p, "the destination holds it signed, and this one is not signed: sign it, or replace it all the same with if-exists overwrite-signed")
-			return "", nil
+			return comparison{refusal: "the destination holds it signed, and this one is not signed: sign it, or replace it all the same with if-exists overwrite-signed"}, nil
 		}
 	}
 	switch {
 	case d.plan.options.IfExists == Overwrite && !d.out.format.NamesContent():
-		d.refuse(p, "the destination holds another build of it, and layout "+d.out.Layout+" cannot replace one: clients would get the tarball of the one with the checksum of the other")
+		return comparison{refusal: "the destination holds another build of it, and layout " + d.out.Layout + " cannot replace one: clients would get the tarball of the one with the checksum of the other"}, nil
 	case d.plan.options.IfExists == Overwrite:
-		d.replaced[p] = info.Version
-		return Replaced, nil
+		return comparison{status: Replaced, was: info.Version}, nil
 	case d.plan.options.IfExists == Refuse:
-		d.refuse(p, "the destination holds it with another document, and if-exists is error")
-	default:
-		return Skipped, nil
+		return comparison{refusal: "the destination holds it with another document, and if-exists is error"}, nil
 	}
-	return "", nil
+	return comparison{status: Skipped}, nil
 }
 
 // sends reports whether anything of p is to be stored.
@@ -384,7 +375,7 @@ func (d *decision) steps() {
 		if p.Status == Unchanged {
 			d.out.Packages[i].Status = Repaired
 		} else {
-			documents = append(documents, Write{buildcache.DocumentOf(p.Package), d.replaced[p.Package], p.Package})
+			documents = append(documents, Write{buildcache.DocumentOf(p.Package), d.compared[p.Package].was, p.Package})
 		}
 	}
 	// Large ones first: a small one still finds a place when the last large one is going.

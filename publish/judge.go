@@ -126,7 +126,7 @@ func (d *decision) judgeDocuments(ctx context.Context) error {
 func (d *decision) unjudged() []string {
 	known := make(map[string]bool)
 	for _, p := range d.packages {
-		known[p.File] = d.status[p] == Unchanged && !d.assumed[p] || d.status[p] == Replaced
+		known[p.File] = d.status[p] == Unchanged && !d.compared[p].assumed || d.status[p] == Replaced
 	}
 	for _, name := range d.healed {
 		known[name] = true

@@ -68,21 +68,20 @@ const minSignature, maxSignature = 200, 4096
 // compareSigned compares a package that gets a signature with the document that the destination holds. Signatures differ
 // each time they are made. So where another document would be kept in any case, all blobs are there, and the size is
 // that of a signed document, it is taken for this package signed before, and not read.
-func (d *decision) compareSigned(ctx context.Context, p *buildcache.Package, info mirror.Info) (Status, error) {
+func (d *decision) compareSigned(ctx context.Context, p *buildcache.Package, info mirror.Info) (comparison, error) {
 	o := d.plan.options
 	text, err := sign.TextOf(p.Document)
 	if err != nil {
-		return New, nil // checkPackage says why it cannot be signed
+		return comparison{status: New}, nil // checkPackage says why it cannot be signed
 	}
 	added := info.Size - int64(len(text))
 	missing := slices.ContainsFunc(p.Blobs, func(b buildcache.Object) bool { return !d.seen.Has(b) })
 	if o.IfExists == Skip && !o.Sign.Resign && !missing && info.MD5 != "" && added >= minSignature && added <= maxSignature {
-		d.assumed[p] = true
-		return Unchanged, nil
+		return comparison{status: Unchanged, assumed: true}, nil
 	}
 	content, read, err := mirror.Read(ctx, d.out.store, info.Name, buildcache.MaxDocument)
 	if err != nil {
-		return "", err
+		return comparison{}, err
 	}
 	there, err := sign.TextOf(content)
 	objection := o.Trust.Objection(content)
@@ -90,19 +89,17 @@ func (d *decision) compareSigned(ctx context.Context, p *buildcache.Package, inf
 	resigns := key.Signed(content) && o.Sign.Resign && o.IfExists != Refuse
 	switch same := err == nil && string(there) == string(text); {
 	case same && o.Sign.Key.Verify(content) == nil && objection == nil:
-		return Unchanged, nil
+		return comparison{status: Unchanged}, nil
 	case same && resigns && objection == nil:
 		p.Was = by
 	case same && resigns && string(content) == string(p.Document): // which is refused with that of the source
 	case same && (o.IfExists == Overwrite || o.IfExists != Refuse && !key.Signed(content) || resigns && o.Sign.Key.Public().Made(by)):
 	case same && resigns:
-		d.refuse(p, notResigned+objection.Error())
-		return "", nil
+		return comparison{refusal: notResigned + objection.Error()}, nil
 	default:
 		return d.differs(ctx, p, read)
 	}
-	d.replaced[p] = read.Version
-	return Replaced, nil
+	return comparison{status: Replaced, was: read.Version}, nil
 }
 
 // notResigned precedes why a signature that the destination holds is not replaced by another one.

@@ -2,11 +2,13 @@ package publish_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
@@ -174,6 +177,43 @@ func TestResignReplacesTheKeyOfTheBuild(t *testing.T) {
 			}
 		}
 	}
+}
+
+// meeting is a store in which nobody reads a document alone.
+type meeting struct {
+	mirror.Store
+	first sync.Once
+	two   chan struct{}
+}
+
+func (m *meeting) Open(ctx context.Context, name string) (*mirror.Object, error) {
+	if !buildcache.LooksLikeDocument(name) {
+		return m.Store.Open(ctx, name)
+	}
+	alone := false
+	m.first.Do(func() { alone = true })
+	if !alone {
+		select {
+		case m.two <- struct{}{}:
+		default:
+		}
+		return m.Store.Open(ctx, name)
+	}
+	select {
+	case <-m.two:
+		return m.Store.Open(ctx, name)
+	case <-time.After(10 * time.Second):
+		return nil, errors.New("it was read alone")
+	}
+}
+
+// What the destination holds is read side by side: one round trip for each of 10,000 packages would take minutes.
+func TestDocumentsThatAreThereAreReadSideBySide(t *testing.T) {
+	k, m := signtest.Key(t, "release"), publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, m, publishtest.Original("v3-signed"), publish.Options{})
+	o := signing(k)
+	o.Sign.Resign, o.Trust = true, publishtest.Trusting(t, "keys/one")
+	publishtest.MustPlan(t, &meeting{Store: m, two: make(chan struct{}, 1)}, publishtest.Original("v3-unsigned"), o)
 }
 
 // A signature that only the destination has is replaced once it was checked, and its key is named. One that was not accepted stays, unless the

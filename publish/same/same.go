@@ -18,6 +18,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 )
 
 // Document compares a document with what is there: by its MD5 where the listing tells, and by
@@ -99,11 +100,14 @@ func Unreadable(ctx context.Context, l buildcache.Layout, r mirror.Reader, names
 		if err == nil {
 			_, err = l.ParseDocument(names[i], document, spec.NewReader(maxSpecs))
 		}
-		if _, ok := errors.AsType[*buildcache.ContentError](err); ok {
-			wrong[i], err = err, nil
-		}
-		if errors.Is(err, mirror.ErrNotExist) { // removed meanwhile
-			err = nil
+		_, unreadable := errors.AsType[*buildcache.ContentError](err)
+		_, withdrawn := errors.AsType[*tombstone.Error](err)
+		switch {
+		case withdrawn, errors.Is(err, mirror.ErrNotExist): // which are not there for clients
+			return nil
+		case unreadable:
+			wrong[i] = err
+			return nil
 		}
 		return err
 	})

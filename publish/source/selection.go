@@ -122,6 +122,7 @@ func (src *Source) reportLacking(sel Selection) {
 		if lock := sel.Locks[file]; ok && lock != nil {
 			for _, n := range lock.Roots() {
 				named := &buildcache.Package{SpecName: layout.SpecName{Package: n.Name, Version: n.Version, Hash: n.Hash}}
+				src.match(sel, named)
 				if !has[n.Hash] && !sel.matches(sel.Exclude, named) {
 					src.report(buildcache.Warning, file, "the environment is made for "+n.ID()+", which is not in SOURCE")
 				}
@@ -130,10 +131,15 @@ func (src *Source) reportLacking(sel Selection) {
 	}
 }
 
+// match takes note of the patterns that match a package.
+func (src *Source) match(sel Selection, p *buildcache.Package) {
+	src.idle = slices.DeleteFunc(src.idle, func(pattern string) bool { return sel.matches([]string{pattern}, p) })
+}
+
 // reportIdle warns of patterns that match no package of SOURCE, which has packages of these names: a misspelt one excludes nothing.
-func (src *Source) reportIdle(sel Selection, names []string) {
+func (src *Source) reportIdle(names []string) {
 	for _, p := range src.idle {
-		if strings.HasPrefix(p, "@") && slices.Contains(sel.Include, p) {
+		if strings.HasPrefix(p, "@") {
 			continue // reportLacking names what is not there
 		}
 		name, _, _ := strings.Cut(p, "@")

@@ -121,6 +121,32 @@ func WithKey(keys []Key, l buildcache.Layout, public *key.Public) ([]Key, error)
 // Name is the name under which clients find a key.
 func (k Key) Name() string { return k.Objects[len(k.Objects)-1].Name }
 
+// Names are those under which a destination may hold what packages of the mirror consist of, and what makes them known.
+func (m *Mirror) Names(packages []*buildcache.Package) []string {
+	var names []string
+	for _, p := range packages {
+		names = append(names, p.File)
+		if signed, has := m.Layout.SignedName(p.File); has {
+			names = append(names, signed)
+		}
+		for _, b := range p.Blobs {
+			names = append(names, b.Name)
+		}
+	}
+	for _, p := range m.There {
+		names = append(names, p.File) // so that what the index lacks beside it is healed
+	}
+	for _, k := range m.Keys {
+		for _, o := range k.Objects {
+			names = append(names, o.Name)
+		}
+	}
+	if marker, ok := m.Layout.Marker(); ok {
+		names = append(names, marker.Name)
+	}
+	return names
+}
+
 // ErrNothing is wrapped by errors about SOURCE as a whole.
 var ErrNothing = errors.New("nothing to publish")
 
@@ -146,7 +172,7 @@ func Open(ctx context.Context, dir string, sel Selection) (*Source, error) {
 	}
 	if sel.Documents == nil {
 		src.reportLacking(sel)
-		src.reportIdle(sel, packageNames(documents))
+		src.reportIdle(packageNames(documents))
 	}
 	if err := src.findFiles(ctx, sel); err != nil {
 		root.Close()
@@ -257,7 +283,7 @@ func (src *Source) read(ctx context.Context, m *Mirror, names []string, sel Sele
 		mu.Lock()
 		defer mu.Unlock()
 		withdrawn, ok := errors.AsType[*tombstone.Error](reason)
-		src.idle = slices.DeleteFunc(src.idle, func(pattern string) bool { return sel.matches([]string{pattern}, p) })
+		src.match(sel, p)
 		switch {
 		case !sel.picks(p):
 		case ok: // in SOURCE, which is a mirror itself

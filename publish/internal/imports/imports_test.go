@@ -109,7 +109,7 @@ var arrows = map[string]string{
 	// operations, which know no implementation
 	"publish/licence":   "publish/buildcache publish/mirror publish/query",
 	"publish/upstream":  "publish/buildcache publish/mirror publish/parallel publish/spec",
-	"publish/same":      "publish/blob publish/buildcache publish/key publish/mirror publish/parallel publish/spec",
+	"publish/same":      "publish/blob publish/buildcache publish/key publish/mirror publish/parallel publish/spec publish/tombstone",
 	"publish/closure":   "publish/buildcache publish/index publish/layout publish/lockfile publish/query publish/spec publish/nearest",
 	"publish/elsewhere": "publish/inventory publish/alike publish/roots publish/key publish/closure publish/source publish/transfer publish/buildcache publish/blob publish/index publish/mirror publish/parallel publish/spec publish/query",
 	"publish/source":    "publish/arrival publish/buildcache publish/blob publish/field publish/key publish/layout publish/lockfile publish/mirror publish/nearest publish/parallel publish/spec publish/tombstone",

@@ -56,7 +56,7 @@ type Place struct {
 	Overwriting                  func() // called once if it was seen to copy over an object in spite of the condition
 	refusesToOverwrite, overruns atomic.Bool
 	refusesParts                 atomic.Bool // it copies no part of an upload that has checksums
-	proving                      sync.Mutex // held during the copy that shows which
+	proving                      sync.Mutex  // held during the copy that shows which
 }
 
 // A Copy is an object that is to be copied.
