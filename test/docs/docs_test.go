@@ -349,6 +349,7 @@ func TestReports(t *testing.T) {
 		{"publish index", []string{"index", "file://TMP/b"}},
 		{"publish index", []string{"index", "--distribution-id", "E1", "file://TMP/d"}},
 		{"publish", []string{"MIXED", "S3/i"}},
+		{"publish", []string{"copy", "--endpoint-url", "ENDPOINT", "S3/i", "file://TMP/fromS3"}},
 		{"publish", []string{"--publish-keys=false", "FIXTURES/v3-signed", "file://TMP/h"}},
 		{"publish prune", []string{"prune", "--keep-root", "zlib", "--keep-root", "nothing", "--alone", "file://TMP/e"}},
 		{"publish prune", []string{"prune", "--keep-root", "zlib", "--alone", "--yes", "file://TMP/e"}},
@@ -449,7 +450,7 @@ func reporter(t *testing.T) func(args []string) any {
 	env = append(env, "AWS_ENDPOINT_URL="+server.Endpoint, "AWS_ENDPOINT_URL_CLOUDFRONT="+api.URL, "AWS_ENDPOINT_URL_STS="+sts.URL)
 	bucket := server.Bucket(t)
 	return func(args []string) any {
-		replaced := strings.NewReplacer("MIXED", mixed, "TMP", tmp, "FIXTURES", fixtures, "S3", "s3://"+bucket)
+		replaced := strings.NewReplacer("MIXED", mixed, "TMP", tmp, "FIXTURES", fixtures, "S3", "s3://"+bucket, "ENDPOINT", server.Endpoint)
 		for i := range args {
 			args[i] = replaced.Replace(args[i])
 		}
