@@ -40,7 +40,7 @@
 //	  mirror            the boundary: what can be read, listed, written, replaced
 //	    s3 dir web      its implementations; s3/bucketname
 //	  target tune       a DESTINATION with its CDN and credentials, from one plain Config; which settings are fastest
-//	  session credentials cloudfront events         AWS; sign/kms too, and sign/gpg: keys that are elsewhere
+//	  session credentials cloudfront events unreached  AWS; sign/kms too, and sign/gpg: keys that are elsewhere
 //	  daemon queue arrival                          when something is published
 //	  field redact endpoint shell userfile alike    settings, addresses, commands and files of users; many findings as one line
 //	  defect parallel nofile histogram sha256x2 price nearest   what has nothing to do with mirrors

@@ -26,6 +26,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/credentials"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/unreached"
 )
 
 // ErrNoDistribution: there is no distribution of that ID, or it cannot be one.
@@ -275,8 +276,11 @@ func reason(err error) string {
 // translate turns what CloudFront says into what callers branch on.
 func (c *Client) translate(ctx context.Context, action string, err error) error {
 	var api smithy.APIError
-	if err == nil || ctx.Err() != nil || !errors.As(err, &api) {
+	if err == nil || ctx.Err() != nil {
 		return err
+	}
+	if !errors.As(err, &api) {
+		return unreached.Error(err)
 	}
 	switch code := api.ErrorCode(); {
 	case code == "AccessDenied", code == "AccessDeniedException":

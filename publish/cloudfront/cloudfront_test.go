@@ -87,6 +87,21 @@ func TestOverTheNetwork(t *testing.T) {
 	wantMade(t, s, []string{"/a", "/b"})
 }
 
+// The words of the SDK have the status and the numbers of an answer that there was not.
+func TestAServerThatDoesNotAnswerIsNamed(t *testing.T) {
+	web := httptest.NewServer(nil)
+	web.Close()
+	c, err := cloudfront.New(aws.Config{Credentials: aws.CredentialsProviderFunc(credentials), Retryer: func() aws.Retryer { return aws.NopRetryer{} }, Region: "eu-west-1"},
+		id, cloudfront.Options{Endpoint: web.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Status(t.Context(), "I1")
+	if err == nil || !strings.Contains(err.Error(), web.URL+" cannot be reached: ") || strings.Contains(err.Error(), "StatusCode") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestRepeating(t *testing.T) {
 	inBubble(t, "the same is there", func(t *testing.T, s *cloudfronttest.Server) {
 		s.Delay = time.Minute

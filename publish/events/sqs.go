@@ -20,6 +20,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
+	"github.com/vantagecompute/slurm-factory-publish/publish/unreached"
 )
 
 // SQS is a queue of Amazon SQS, or of a server that speaks like it.
@@ -212,5 +213,5 @@ func (q *SQS) translate(ctx context.Context, action string, err error) error {
 	case credentials.Refused(api.ErrorCode()):
 		return fmt.Errorf("queue %s: %w: %s: %s", q.name, mirror.ErrCredentials, api.ErrorCode(), api.ErrorMessage())
 	}
-	return fmt.Errorf("queue %s: %w", q.name, err)
+	return fmt.Errorf("queue %s: %w", q.name, unreached.Error(err))
 }

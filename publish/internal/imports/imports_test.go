@@ -54,14 +54,14 @@ var arrows = map[string]string{
 	// the other half of signatures: making them
 	"publish/sign":     "publish/key",
 	"publish/sign/gpg": "publish/key publish/sign",
-	"publish/sign/kms": "publish/sign publish/mirror publish/credentials", // AWS
+	"publish/sign/kms": "publish/unreached publish/sign publish/mirror publish/credentials", // AWS
 	// the boundary
 	"publish/mirror": "publish/blob",
 	// what all that speak to AWS know of it
 	"publish/credentials": "publish/mirror",
 	// implementations, which know nothing of Spack
-	"publish/mirror/s3":                     "publish/endpoint publish/mirror/s3/bucketname publish/field publish/mirror/s3/internal/copies publish/blob publish/mirror publish/credentials publish/redact publish/defect publish/nofile publish/mirror/s3/internal/answer publish/mirror/s3/internal/checksum publish/mirror/s3/internal/listing publish/mirror/s3/internal/put publish/mirror/s3/internal/slots publish/mirror/s3/internal/unfinished publish/mirror/s3/internal/wire",
-	"publish/mirror/s3/internal/answer":     "publish/mirror",
+	"publish/mirror/s3":                     "publish/unreached publish/endpoint publish/mirror/s3/bucketname publish/field publish/mirror/s3/internal/copies publish/blob publish/mirror publish/credentials publish/redact publish/defect publish/nofile publish/mirror/s3/internal/answer publish/mirror/s3/internal/checksum publish/mirror/s3/internal/listing publish/mirror/s3/internal/put publish/mirror/s3/internal/slots publish/mirror/s3/internal/unfinished publish/mirror/s3/internal/wire",
+	"publish/mirror/s3/internal/answer":     "publish/mirror publish/unreached",
 	"publish/mirror/s3/bucketname":          "",
 	"publish/mirror/s3/internal/checksum":   "publish/blob publish/sha256x2",
 	"publish/mirror/s3/internal/copies":     "publish/blob publish/mirror publish/parallel publish/mirror/s3/internal/answer publish/mirror/s3/internal/checksum publish/mirror/s3/internal/slots publish/mirror/s3/internal/unfinished",
@@ -74,10 +74,11 @@ var arrows = map[string]string{
 	"publish/mirror/web":                    "publish/mirror publish/redact",
 	"publish/tune":                          "publish/blob publish/mirror publish/defect",
 	"publish/session":                       "publish/endpoint publish/field publish/shell publish/userfile publish/mirror",
-	"publish/cloudfront":                    "publish/mirror publish/credentials",
+	"publish/unreached":                     "publish/mirror",
+	"publish/cloudfront":                    "publish/mirror publish/credentials publish/unreached",
 	"publish/queue":                         "publish/defect",
 	// the indexer: it decides when, from a queue. It knows the layouts, and the caller hands it what to do
-	"publish/events": "publish/histogram publish/layout publish/mirror publish/credentials publish/redact publish/defect",
+	"publish/events": "publish/unreached publish/histogram publish/layout publish/mirror publish/credentials publish/redact publish/defect",
 	// the daemon: it decides when, and the caller hands it functions that do the work
 	"publish/daemon":       "publish/arrival publish/histogram publish/daemon/event publish/daemon/hints publish/queue publish/defect",
 	"publish/histogram":    "",
@@ -165,7 +166,7 @@ var arrows = map[string]string{
 var owners = map[string]string{
 	// cmd carries an aws.Config from session to s3 and cloudfront, and needs its type for that.
 	"github.com/aws/aws-sdk-go-v2/aws":         "publish/mirror/s3/internal/copies publish/credentials publish/mirror/s3 publish/mirror/s3/internal/put publish/mirror/s3/internal/unfinished publish/cloudfront publish/session publish/events publish/sign/kms publish/target cmd/publish/internal/service cmd/publish/internal/action",
-	"github.com/aws/":                          "publish/mirror/s3/internal/copies publish/mirror/s3 publish/mirror/s3/internal/answer publish/mirror/s3/internal/listing publish/mirror/s3/internal/put publish/mirror/s3/internal/unfinished publish/mirror/s3/internal/wire publish/cloudfront publish/session publish/events publish/sign/kms",
+	"github.com/aws/":                          "publish/unreached publish/mirror/s3/internal/copies publish/mirror/s3 publish/mirror/s3/internal/answer publish/mirror/s3/internal/listing publish/mirror/s3/internal/put publish/mirror/s3/internal/unfinished publish/mirror/s3/internal/wire publish/cloudfront publish/session publish/events publish/sign/kms",
 	"github.com/aws/aws-sdk-go-v2/service/sqs": "publish/events",
 	"github.com/aws/smithy-go/time":            "publish/mirror/s3 publish/mirror/s3/internal/put publish/cloudfront publish/session publish/events publish/tune", // to wait
 	"github.com/ProtonMail/":                   "publish/key publish/sign publish/sign/signtest publish/publishtest",

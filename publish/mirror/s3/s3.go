@@ -25,7 +25,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/credentials"
 	"github.com/vantagecompute/slurm-factory-publish/publish/endpoint"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
-	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/checksum"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/copies"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/put"
@@ -33,6 +32,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/unfinished"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/wire"
 	"github.com/vantagecompute/slurm-factory-publish/publish/nofile"
+	"github.com/vantagecompute/slurm-factory-publish/publish/unreached"
 )
 
 const (
@@ -216,7 +216,7 @@ func (b *Bucket) region(ctx context.Context, client *sdk.Client) (string, error)
 	case configured != "":
 		return configured, nil // the question may be forbidden where the bucket is not
 	}
-	return "", fmt.Errorf("find its region: %w", answer.Unanswered(err))
+	return "", fmt.Errorf("find its region: %w", unreached.Error(err))
 }
 
 // call makes one request through the SDK, in a slot of its own.

@@ -18,6 +18,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/credentials"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
+	"github.com/vantagecompute/slurm-factory-publish/publish/unreached"
 )
 
 // ErrKey: the key cannot sign as it is: it is not there, disabled, about to be deleted, or not meant to sign.
@@ -158,7 +159,7 @@ func (k *Key) translate(ctx context.Context, action string, err error) error {
 		return ctx.Err()
 	}
 	if !errors.As(err, &api) {
-		return fmt.Errorf("%s: %w", k.name, err)
+		return fmt.Errorf("%s: %w", k.name, unreached.Error(err))
 	}
 	switch code := api.ErrorCode(); {
 	case code == "AccessDeniedException", code == "AccessDenied":

@@ -11,12 +11,12 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/unreached"
 )
 
 // A refusedError says in few words what a server answered. The words of the SDK repeat the status, and name an
@@ -43,52 +43,11 @@ func InFewWords(err error) error {
 	code := Code(err)
 	var answer interface{ ServiceRequestID() string }
 	if Status(err) == 0 || code == "" {
-		return Unanswered(err)
+		return unreached.Error(err)
 	}
 	e := &refusedError{error: err, status: Status(err), code: code, message: Message(err)}
 	if errors.As(err, &answer) {
 		e.request = answer.ServiceRequestID()
-	}
-	return e
-}
-
-// An unreachedError says in few words that a server did not answer. The words of the SDK have the status and the
-// numbers of an answer that there was not.
-type unreachedError struct {
-	error         // of the SDK
-	server string // scheme, host and port
-	why    error
-	tries  int
-}
-
-func (e *unreachedError) Error() string {
-	said := fmt.Sprintf("%s cannot be reached: %v", e.server, e.why)
-	if e.tries > 1 {
-		said += fmt.Sprintf(" (tried %d times)", e.tries)
-	}
-	return said
-}
-
-func (e *unreachedError) Unwrap() error { return e.error }
-
-// Unanswered returns an unreachedError if err says that there was no answer, and err itself if there was one.
-func Unanswered(err error) error {
-	var scheme *mirror.SchemeError
-	if errors.As(err, &scheme) {
-		return scheme
-	}
-	var unreached *url.Error
-	if Status(err) != 0 || !errors.As(err, &unreached) {
-		return err
-	}
-	u, parseErr := url.Parse(unreached.URL)
-	if parseErr != nil || u.Host == "" {
-		return err
-	}
-	e := &unreachedError{error: err, server: u.Scheme + "://" + u.Host, why: unreached.Err}
-	var exceeded *retry.MaxAttemptsError
-	if errors.As(err, &exceeded) {
-		e.tries = exceeded.Attempt
 	}
 	return e
 }
