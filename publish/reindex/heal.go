@@ -335,9 +335,7 @@ func (h *healing) rebuild(ctx context.Context, why error) error {
 	}
 	h.out.Findings = append(h.out.Findings, ix.Findings...)
 	h.out.After = ix.After
-	for _, hash := range ix.Packages {
-		h.out.packages = append(h.out.packages, hash)
-	}
+	h.out.packages = append(h.out.packages, ix.Packages...)
 	h.changed(ix.Written, ix.Pointer)
 	return nil
 }

@@ -16,7 +16,7 @@ const spackName = "spack buildcache update-index"
 func spackIndex() (*Client, error) {
 	dir := os.Getenv("SPACK")
 	if dir == "" {
-		return nil, errors.New("Spack: $SPACK names no checkout of it")
+		return nil, errors.New("$SPACK names no checkout of Spack")
 	}
 	bin := filepath.Join(dir, "bin", "spack")
 	path := os.Getenv("PATH")
