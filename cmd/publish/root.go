@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -146,6 +147,9 @@ func sourceAndDestination(cmd *cobra.Command, args []string) error {
 	if meant := help.DidYouMean(args[0], commandNames(cmd)); meant != "" && !strings.ContainsAny(args[0], "/.:") {
 		return cli.Fail(cli.ExitUsage, fmt.Errorf("%s is no command%s", redact.URL(args[0]), meant))
 	}
+	if i := slices.IndexFunc(args, func(arg string) bool { return arg == "true" || arg == "false" }); i >= 0 {
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("%q is taken for an argument: a flag that is true or false has its value behind =, as in --publish-keys=%s", args[i], args[i]))
+	}
 	return cli.Fail(cli.ExitUsage, fmt.Errorf("%s, want SOURCE and DESTINATION: see publish --help", english.Plural(len(args), "argument", "")))
 }
 
@@ -254,7 +258,11 @@ func (p *publishing) read(cmd *cobra.Command, args []string, env cli.Env) (*task
 		source, destination, placesErr = cli.Places(source, destination, commands)
 	}
 	j, jobErr := p.job(env, source, destination, used)
-	return j, cli.Named(errors.Join(err, placesErr, jobErr), used)
+	err = errors.Join(err, placesErr, jobErr)
+	if _, statErr := os.Stat(source); err != nil && placesErr == nil && !cmd.HasParent() && errors.Is(statErr, fs.ErrNotExist) { // alone it is another exit code
+		err = errors.Join(err, fmt.Errorf("SOURCE %s is not there", source))
+	}
+	return j, cli.Named(err, used)
 }
 
 func runPublish(cmd *cobra.Command, args []string, p *publishing, env cli.Env) error {

@@ -184,6 +184,31 @@ func TestAnUnknownVariableIsRefused(t *testing.T) {
 	}
 }
 
+// What is said beside other mistakes has another exit code alone.
+func TestPlacesAreJudgedBesideOtherMistakes(t *testing.T) {
+	source := clitest.Spack(t, "v3-unsigned")
+	file := filepath.Join(t.TempDir(), "file")
+	write(t, file, "x")
+	for _, row := range []struct {
+		args []string
+		code int
+		want []string
+	}{
+		{[]string{"--index", "foo", "/nowhere", "out"}, cli.ExitUsage, []string{`--index "foo"`, "SOURCE /nowhere is not there"}},
+		{[]string{"/nowhere", "out"}, cli.ExitSource, []string{"/nowhere"}},
+		{[]string{"--index", "foo", source, file}, cli.ExitUsage, []string{`--index "foo"`, "is a file: want a directory"}},
+		{[]string{"--publish-keys", "false", source, "out"}, cli.ExitUsage, []string{"as in --publish-keys=false"}},
+		{[]string{"import", source, "x.tar"}, cli.ExitUsage, []string{"is a directory, and not a file that publish export wrote: are the arguments swapped?"}},
+	} {
+		code, _, stderr := execute(t, nil, row.args...)
+		for _, want := range row.want {
+			if code != row.code || !strings.Contains(stderr, want) {
+				t.Errorf("publish %q: exit code %d, want %d and %q\n%s", row.args, code, row.code, want, stderr)
+			}
+		}
+	}
+}
+
 // A variable that publish obeys is not to mean nothing to the command after it.
 func TestOtherCommandsObeySharedVariables(t *testing.T) {
 	source := clitest.Spack(t, "v3-unsigned")

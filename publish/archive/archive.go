@@ -40,6 +40,9 @@ var ErrFormat = errors.New("not an archive of a mirror")
 // Open reads the table of a tar file. Of two entries with one name the later one counts, as when it is unpacked.
 func Open(name string) (*Reader, error) {
 	info, err := os.Stat(name) // to open a device or a pipe could block
+	if err == nil && info.IsDir() {
+		return nil, fmt.Errorf("%s is a directory, and not a file that publish export wrote: are the arguments swapped?", name)
+	}
 	if err == nil && !info.Mode().IsRegular() {
 		err = &fs.PathError{Op: "open", Path: name, Err: errors.New("not a regular file")}
 	}

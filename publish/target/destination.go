@@ -79,12 +79,9 @@ func Open(ctx context.Context, where string, c Config, env Environment) (*Destin
 		}
 		return d, nil
 	}
-	name, err := directoryOf(where)
+	name, err := destinationDir(where)
 	if err != nil {
 		return nil, refused(err)
-	}
-	if info, err := os.Stat(name); err == nil && !info.IsDir() {
-		return nil, refused(fmt.Errorf("destination %s is a file: want a directory", where))
 	}
 	at, err := dir.Open(name, dir.Options{Log: env.Log})
 	if err != nil {
@@ -170,7 +167,7 @@ func Check(where string) error {
 		_, _, err := BucketAndPrefix(where)
 		return err
 	}
-	_, err := directoryOf(where)
+	_, err := destinationDir(where)
 	return err
 }
 
@@ -235,6 +232,15 @@ func directoryOf(where string) (string, error) {
 		return "", fmt.Errorf("destination %s: want an absolute path, file:///directory", redact.URL(where))
 	}
 	return u.Path, nil
+}
+
+// destinationDir understands a destination that is a directory, or will be.
+func destinationDir(where string) (string, error) {
+	name, err := directoryOf(where)
+	if info, statErr := os.Stat(name); err == nil && statErr == nil && !info.IsDir() {
+		err = fmt.Errorf("destination %s is a file: want a directory", where)
+	}
+	return name, err
 }
 
 var (

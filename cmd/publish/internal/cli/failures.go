@@ -136,7 +136,8 @@ var failures = []row{
 		hint("name the manifest of a package (...spec.manifest.json, or .spec.json of layout v2), or a directory that holds such"),
 	is(ExitUsage, arrival.ErrNotSelected).
 		hint("see include, exclude and layout of the mirror in the configuration"),
-	is(ExitUsage, daemon.ErrConfigured, daemon.ErrNoMirror, queue.ErrNoJob),
+	is(ExitUsage, daemon.ErrConfigured, daemon.ErrNoMirror),
+	is(ExitUsage, queue.ErrNoJob).hint("publish status -v shows the jobs that failed, with their numbers"),
 	is(ExitSource, arrival.ErrGone, arrival.ErrRefused),
 	is(0, daemon.ErrStopping, queue.ErrClosed).
 		hint("try again when it runs: what is in its sources is found then anyway"),
