@@ -19,7 +19,7 @@ import (
 func TestWhatInitWritesIsReadBack(t *testing.T) {
 	key := clitest.Root("test/testdata/keys/one.pub")
 	for _, name := range []string{
-		"buildcache", "a b", "a: b", "a #b", "#a", "'a'", `"a"`, `a\nb`, "true", "No", "null", "~", "1.0", "0x1f", "1e3", ".5", "- a", "{a}", "[a]", "*a", "&a", "!a", "|", ">", "%a", "@a", "a:", "a,b", "ä", "-", "...", "2026-01-01", " a ",
+		"buildcache", "a b", "a: b", "a #b", "#a", "'a'", `"a"`, `a\nb`, "true", "No", "null", "./~", "1.0", "0x1f", "1e3", ".5", "- a", "{a}", "[a]", "*a", "&a", "!a", "|", ">", "%a", "@a", "a:", "a,b", "ä", "-", "...", "2026-01-01", " a ",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Chdir(t.TempDir())

@@ -328,7 +328,7 @@ func TestFormerNamesOfInputs(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	_, err = readInputs(given(t, map[string]string{"aws-region": "eu-central-1", "region": "eu-west-1"}))
-	if err == nil || err.Error() != "input region: aws-region, its former name, is given as well: want one" {
+	if err == nil || !strings.HasPrefix(err.Error(), "input region: aws-region, its former name, is given as well: want one\n") {
 		t.Errorf("both: %v", err)
 	}
 }

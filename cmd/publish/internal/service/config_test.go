@@ -143,7 +143,7 @@ func TestWrongConfigurations(t *testing.T) {
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    sse: rot13\n", `6:10: sse "rot13": want AES256, aws:kms or aws:kms:dsse`},
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    kms_key_id: k\n", `6:17: kms_key_id: a KMS key needs the encryption aws:kms`},
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    storage_class: COLD\n", `6:20: storage_class "COLD": it is not one that S3 knows`},
-		{"file:///srv/mirror\n", "file:///srv/mirror\n    region: eu central\n", `6:13: region "eu central": want a region`},
+		{"file:///srv/mirror\n", "file:///srv/mirror\n    region: eu central\n", `6:13: region "eu central": want letters, digits and hyphens, such as us-east-1`},
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    distribution_id: d1.cloudfront.net\n", `6:22: distribution_id: `},
 		{"file:///srv/mirror\n", "file:///srv/mirror\n    cloudfront_path_prefix: noble\n", `6:29: cloudfront_path_prefix "noble": want a path`},
 		{"file:///srv/mirror", "s3://My_Cache/x", `5:18: destination s3://My_Cache/x: "My_Cache" is no name of a bucket`},
