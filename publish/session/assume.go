@@ -19,12 +19,13 @@ import (
 
 // An assumer turns tokens, or other credentials, into those of a role.
 type assumer struct {
-	role *Role
-	sts  *sts.Client
+	role     *Role
+	sts      *sts.Client
+	retrying func(attempt, most int, err error) // see Options
 }
 
-func newAssumer(cfg aws.Config, r *Role) *assumer {
-	return &assumer{role: r, sts: sts.NewFromConfig(cfg, func(o *sts.Options) {
+func newAssumer(cfg aws.Config, r *Role, retrying func(attempt, most int, err error)) *assumer {
+	return &assumer{role: r, retrying: retrying, sts: sts.NewFromConfig(cfg, func(o *sts.Options) {
 		if r.Token != nil {
 			o.Credentials = aws.AnonymousCredentials{} // the token says who we are
 		}
@@ -71,6 +72,9 @@ func (a *assumer) assume(ctx context.Context, attempts int) (lease, error) {
 			return lease{}, a.explain(err, tried, n)
 		}
 		a.role.log().Info("role not assumed, trying again", "attempt", n, "pause", pause.Round(time.Millisecond).String(), "reason", strings.TrimPrefix(codeOf(err)+": "+said(err), ": "))
+		if a.retrying != nil {
+			a.retrying(n+1, attempts, err)
+		}
 		if smithytime.SleepWithContext(patient, pause) != nil && ctx.Err() != nil {
 			return lease{}, ctx.Err()
 		}

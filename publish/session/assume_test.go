@@ -79,6 +79,9 @@ func TestWhatIsTriedAgain(t *testing.T) {
 				if s.Tried() != row.attempts || len(s.Tokens()) != row.attempts {
 					t.Errorf("%d attempts with %d tokens, want %d", s.Tried(), len(s.Tokens()), row.attempts)
 				}
+				if s.retried != row.attempts-1 {
+					t.Errorf("%d of %d repetitions were shown", s.retried, row.attempts-1)
+				}
 				within := map[int][2]time.Duration{no: {0, 0}, denied: {17 * time.Second, 17 * time.Second}, passing: {15500 * time.Millisecond, 31 * time.Second}}[row.attempts]
 				if took := time.Since(began); took < within[0] || took > within[1] {
 					t.Errorf("it took %v, want %v to %v", took, within[0], within[1])

@@ -112,19 +112,19 @@ func load(ctx context.Context, o Options, client config.HTTPClient) (aws.Config,
 	}
 	cfg.Credentials = tidy(explain(cfg.Credentials, o.Profile))
 	if o.Role != nil {
-		o.Role.assumeIn(&cfg)
+		o.Role.assumeIn(&cfg, o.Retrying)
 	}
 	return cfg, nil
 }
 
 // assumeIn makes a role the one that clients made from cfg act as.
-func (r *Role) assumeIn(cfg *aws.Config) {
+func (r *Role) assumeIn(cfg *aws.Config, retrying func(attempt, most int, err error)) {
 	for _, source := range cfg.ConfigSources {
 		if env, ok := source.(config.EnvConfig); ok && r.Token != nil && env.Credentials.HasKeys() {
 			r.log().Info("the credentials in the environment are not used, the role is assumed", "role", r.ARN)
 		}
 	}
-	a := newAssumer(*cfg, r)
+	a := newAssumer(*cfg, r, retrying)
 	k := newKeeper(a.assume, r.attempts(), r.log())
 	cfg.Credentials = k
 	usual := cfg.Retryer

@@ -62,6 +62,7 @@ type scene struct {
 	github  *session.GitHub
 	env     map[string]string
 	log     *strings.Builder
+	retried int // how often it was said that something is tried again
 	mu      sync.Mutex
 	secrets []string
 }
@@ -111,7 +112,7 @@ func (s *scene) logged() string {
 
 func (s *scene) config(t *testing.T) aws.Config {
 	t.Helper()
-	cfg, err := session.Load(t.Context(), session.Options{Region: "eu-north-1", Role: s.role}, s.world)
+	cfg, err := session.Load(t.Context(), session.Options{Region: "eu-north-1", Role: s.role, Retrying: func(int, int, error) { s.retried++ }}, s.world)
 	if err != nil {
 		t.Fatal(err)
 	}

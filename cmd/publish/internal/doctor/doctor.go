@@ -170,7 +170,7 @@ func (d *doctor) examineMirror(ctx context.Context, m *service.MirrorConfig) {
 func (d *doctor) examineDestination(ctx context.Context, name string, m *service.MirrorConfig) *target.Destination {
 	var late clockOffset
 	d.identity(ctx, name, m)
-	to, err := target.Open(ctx, m.Destination, m.Target(), target.Environment{Log: d.env.Log(), Observe: late.observe})
+	to, err := target.Open(ctx, m.Destination, m.Target(), d.observed(&late))
 	if !d.say(name+"destination", err, "") {
 		return nil
 	}
@@ -192,6 +192,13 @@ func (d *doctor) identity(ctx context.Context, name string, m *service.MirrorCon
 	if d.say(name+"web identity token", err, "check that the program that writes it renews it before it expires, and that the user that runs the daemon may read it: "+m.WebIdentityTokenFile) {
 		d.note(name+"web identity token", fmt.Sprintf("of %s, for sub %s and aud %s", c.Issuer, c.Subject, strings.Join(c.Audience, ", ")))
 	}
+}
+
+// observed is the surroundings of a store whose answers tell how late our clock is.
+func (d *doctor) observed(late *clockOffset) target.Environment {
+	env := d.env.Target()
+	env.Observe = late.observe
+	return env
 }
 
 // A clockOffset is by how much our clock is late, as far as a store has said.

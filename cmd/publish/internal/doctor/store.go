@@ -22,7 +22,7 @@ const Directory = Object + ".d/"
 // examineStore looks whether a destination can hold a mirror, and what publishing is like there.
 func (d *doctor) examineStore(ctx context.Context, place target.Config, where string) {
 	var late clockOffset
-	to, err := target.Open(ctx, where, place, target.Environment{Log: d.env.Log(), Observe: late.observe})
+	to, err := target.Open(ctx, where, place, d.observed(&late))
 	if !d.say("destination", err, "") {
 		return
 	}
