@@ -114,6 +114,7 @@ func TestSettingsThatCannotBeUnderstood(t *testing.T) {
 		{"not a mapping", "- a\n- b\n", nil, nil, "publish.yaml:1:1: want a mapping"},
 		{"not YAML", "a: [", nil, nil, "publish.yaml:"},
 		{"the same key twice", both + "source: z\n", nil, nil, "publish.yaml:"},
+		{"two sources", "source: [a, b]\ndestination: file:///y\n", nil, nil, "publish.yaml:1:1: source: want one place, and not a list"},
 		{"bad variable", "", clitest.Variables{"PUBLISH_SOURCE": "x", "PUBLISH_DESTINATION": "file:///y", "PUBLISH_TIMEOUT": "soon"}, nil, "PUBLISH_TIMEOUT: must be a duration"},
 		{"nothing at all", "", nil, nil, "no SOURCE and no DESTINATION: give both"},
 		{"no destination", "source: x\n", nil, nil, "no DESTINATION: give both"},

@@ -268,9 +268,12 @@ func readConfig(name string) (map[string]fileValue, error) {
 			at := p.Key.GetToken().Position
 			v := fileValue{name: p.Key.String(), line: at.Line, column: at.Column}
 			key := strings.ReplaceAll(v.name, "_", "-") // as a daemon's configuration writes it
+			_, list := p.Value.(*ast.SequenceNode)
 			switch _, twice := values[key]; {
 			case twice:
 				err = errors.New("it is given twice")
+			case list && isPlace(key):
+				err = errors.New("want one place, and not a list")
 			default:
 				v.text, err = scalar(p.Value)
 			}
