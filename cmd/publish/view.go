@@ -34,7 +34,8 @@ depend on is in the view as well, as far as the mirror holds it: as if Spack had
 Any number of publishers may change one view. A view that is right already is not written.`
 
 func viewCommand(env cli.Env) *cobra.Command {
-	cmd := &cobra.Command{GroupID: help.Maintaining, Use: "view", Short: "Show and change the views of a mirror", Long: viewHelp, Args: cobra.NoArgs}
+	cmd := &cobra.Command{GroupID: help.Maintaining, Use: "view", Short: "Show and change the views of a mirror", Long: viewHelp, Args: cobra.NoArgs,
+		Example: "  publish view list s3://bucket/noble/spack\n  publish view set s3://bucket/noble/spack 2026-11 'slurm@25.11' /hyibvwk\n  publish view show s3://bucket/noble/spack 2026-11"}
 	cmd.AddCommand(browse.Views(env), browse.View(env), viewChange(env, views.Set), viewChange(env, views.Add), viewChange(env, views.Remove))
 	return cmd
 }
