@@ -177,6 +177,14 @@ func TestWrongConfigurations(t *testing.T) {
 	}
 }
 
+// A key that is misspelt is not said to be missing as well.
+func TestAMisspeltKeyIsNotMissing(t *testing.T) {
+	_, err := ParseConfig([]byte("state_dir: /var/lib/x\nsockt: /run/publish.sock\nmirrors:\n  - source: /srv\n    destination: file:///srv/mirror\n"))
+	if want := `2:1: unknown key "sockt", did you mean socket?`; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
 // All mistakes are named at once, each with its place, whatever kind they are, and nothing that is there is called missing.
 func TestAllMistakesOfAConfigurationAtOnce(t *testing.T) {
 	_, err := ParseConfig([]byte(`state_dir: var

@@ -60,9 +60,12 @@ func ParseConfig(text []byte) (*Config, error) {
 		left = append(left, key)
 	}
 	for _, one := range c.check(places{doc}) {
-		var at *placedError // what was taken out is not missing
-		if errors.As(one, &at) && slices.ContainsFunc(left, func(key string) bool { return strings.HasPrefix(at.message, key+":") }) {
-			continue
+		gone := func(key string) bool { return strings.HasPrefix(one.Error(), nearest.Word(key, Keys())+":") }
+		if at, ok := errors.AsType[*placedError](one); ok {
+			gone = func(key string) bool { return strings.HasPrefix(at.message, key+":") }
+		}
+		if slices.ContainsFunc(left, gone) {
+			continue // what was taken out, or is misspelt, is not missing
 		}
 		wrong = append(wrong, one)
 	}
