@@ -247,6 +247,9 @@ func missingPlaces(source, destination string) string {
 func (p *publishing) read(cmd *cobra.Command, args []string, env cli.Env) (*task.Publish, error) {
 	source, destination, used, err := cli.ReadSettings(cmd, args, env)
 	if missing := missingPlaces(source, destination); err == nil && missing != "" {
+		if _, statErr := os.Stat("publish.yml"); statErr == nil {
+			return nil, fmt.Errorf("no %s: publish.yml is not read, %s is", missing, cli.ConfigFile)
+		}
 		return nil, fmt.Errorf("no %s: give both, or a publish.yaml, or PUBLISH_SOURCE and PUBLISH_DESTINATION; see %s --help", missing, cmd.CommandPath())
 	}
 	var commands []string

@@ -210,6 +210,14 @@ func TestPlacesAreJudgedBesideOtherMistakes(t *testing.T) {
 	}
 }
 
+func TestAFileOfAnotherNameIsNotRead(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write(t, "publish.yml", "source: a\ndestination: b\n")
+	if code, _, stderr := execute(t, nil); code != cli.ExitUsage || !strings.Contains(stderr, "publish.yml is not read, publish.yaml is") {
+		t.Errorf("exit code %d\n%s", code, stderr)
+	}
+}
+
 // A variable that publish obeys is not to mean nothing to the command after it.
 func TestOtherCommandsObeySharedVariables(t *testing.T) {
 	source := clitest.Spack(t, "v3-unsigned")

@@ -179,7 +179,7 @@ func TestWrongConfigurations(t *testing.T) {
 
 // A key that is misspelt is not said to be missing as well.
 func TestAMisspeltKeyIsNotMissing(t *testing.T) {
-	_, err := ParseConfig([]byte("state_dir: /var/lib/x\nsockt: /run/publish.sock\nmirrors:\n  - source: /srv\n    destination: file:///srv/mirror\n"))
+	_, err := ParseConfig([]byte("state_dir: /var/lib/x\nsockt: /run/publish.sock\nmirrors:\n  - source: /srv/a\n    destination: file:///srv/b\n"))
 	if want := `2:1: unknown key "sockt", did you mean socket?`; err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}

@@ -60,9 +60,12 @@ func ParseConfig(text []byte) (*Config, error) {
 		left = append(left, key)
 	}
 	for _, one := range c.check(places{doc}) {
-		gone := func(key string) bool { return strings.HasPrefix(one.Error(), nearest.Word(key, Keys())+":") }
-		if at, ok := errors.AsType[*placedError](one); ok {
-			gone = func(key string) bool { return strings.HasPrefix(at.message, key+":") }
+		at, ok := errors.AsType[*placedError](one)
+		gone := func(key string) bool {
+			if ok && at.line == 0 { // nothing of that name is there
+				key = nearest.Word(key, Keys())
+			}
+			return ok && strings.HasPrefix(at.message, key+":")
 		}
 		if slices.ContainsFunc(left, gone) {
 			continue // what was taken out, or is misspelt, is not missing
