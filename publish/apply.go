@@ -130,7 +130,7 @@ func (a *application) run(ctx context.Context) error {
 	for _, m := range a.mirrors {
 		g.Go(func() error {
 			if err := a.publish(gctx, m); err != nil {
-				return fmt.Errorf("%s mirror %q: %w", m.Layout, m.Path, err)
+				return inMirror(m.Layout, m.Path, err)
 			}
 			a.progress.Step(m.Path, "")
 			return nil

@@ -110,7 +110,7 @@ func NewPlan(ctx context.Context, src *source.Source, open func(path string) mir
 	for _, m := range src.Mirrors {
 		d := newDecision(p, m, open(m.Path))
 		if err := d.decide(ctx); err != nil {
-			return nil, fmt.Errorf("%s mirror %q: %w", m.Layout.Name(), m.Path, err)
+			return nil, inMirror(m.Layout.Name(), m.Path, err)
 		}
 		p.Mirrors = append(p.Mirrors, d.out)
 	}
@@ -122,6 +122,14 @@ func NewPlan(ctx context.Context, src *source.Source, open func(path string) mir
 		return nil, err
 	}
 	return p, nil
+}
+
+// inMirror says in which mirror of a tree something failed.
+func inMirror(layout, path string, err error) error {
+	if path == "" {
+		return err
+	}
+	return fmt.Errorf("%s mirror %s: %w", layout, path, err)
 }
 
 // newDecision begins the plan of a mirror. Planning completes packages, so it works on copies: the source stays as it

@@ -55,6 +55,10 @@ func explainProfile(profile string, err error) error {
 		e.Problem = fmt.Sprintf("the source_profile of its role %s leads to no credentials: it is missing, has none, or leads back to this profile", assume.RoleARN)
 	case errors.As(err, &missing):
 		e.Problem = "there is none of that name"
+	case strings.Contains(err.Error(), "partial credentials found"):
+		e.Problem = "it has half of an access key: aws_access_key_id and aws_secret_access_key belong together"
+	case strings.Contains(err.Error(), "failed to find SSO session section"):
+		e.Problem = "the section [sso-session ...] that its sso_session names is not there"
 	default:
 		return err
 	}

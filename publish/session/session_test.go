@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/aws/smithy-go"
@@ -73,6 +74,28 @@ func TestHalfOfAnAccessKeyIsNoCredential(t *testing.T) {
 				t.Errorf("%s, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// What is wrong with a profile is said of it, and not in the SDK's words.
+func TestProfilesThatGiveNoCredentials(t *testing.T) {
+	bare(t)
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"credentials": "[half]\naws_access_key_id = a\n",
+		"config":      "[profile sso]\nsso_session = foo\nsso_account_id = 123456789012\nsso_role_name = r\nregion = us-east-1\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(dir, "credentials"))
+	t.Setenv("AWS_CONFIG_FILE", filepath.Join(dir, "config"))
+	for profile, want := range map[string]string{"half": "it has half of an access key", "sso": "the section [sso-session ...] that its sso_session names is not there"} {
+		_, err := session.Config(t.Context(), session.Options{Profile: profile})
+		if known := (*session.ProfileError)(nil); !errors.As(err, &known) || known.Problem == "" || !strings.HasPrefix(known.Problem, want) {
+			t.Errorf("%s: %v", profile, err)
+		}
 	}
 }
 
