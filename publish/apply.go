@@ -161,7 +161,7 @@ func (a *application) publish(ctx context.Context, m *running) error {
 	a.progress.Step(m.Path, "manifests")
 	relied := time.Now()
 	for i := 0; i < len(m.documents); i++ { // more may come
-		if time.Since(relied) > notice.Fresh/2 {
+		if notice.Since(relied) > notice.Fresh/2 {
 			if err := a.rely(ctx, m); err != nil {
 				return err
 			}

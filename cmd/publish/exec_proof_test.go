@@ -9,10 +9,10 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/wrap"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
-	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
@@ -141,7 +141,7 @@ func TestWritesAreProvedAtAmazon(t *testing.T) {
 		if there != "" {
 			server.Put("noble/v3/layout.json", []byte(there), false)
 		}
-		if err := reindex.ProveWrites(t.Context(), unsuspected); err != nil {
+		if err := wrap.ProveWrites(t.Context(), unsuspected); err != nil {
 			t.Errorf("with %q: %v", there, err)
 		}
 		if got, _ := server.Object("noble/v3/layout.json"); string(got) != there {
@@ -149,7 +149,7 @@ func TestWritesAreProvedAtAmazon(t *testing.T) {
 		}
 	}
 	server.Hook(s3test.Always("PutObject", s3test.Refuse(403, "AccessDenied")))
-	if err := reindex.ProveWrites(t.Context(), unsuspected); cli.ExitCode(err) != cli.ExitUpload || !strings.Contains(strings.Join(cli.Hints(err), ""), "s3:PutObject") {
+	if err := wrap.ProveWrites(t.Context(), unsuspected); cli.ExitCode(err) != cli.ExitUpload || !strings.Contains(strings.Join(cli.Hints(err), ""), "s3:PutObject") {
 		t.Errorf("without permission: %v", err)
 	}
 }

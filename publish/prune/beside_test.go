@@ -2,6 +2,7 @@ package prune
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -11,13 +12,18 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
+	"github.com/vantagecompute/slurm-factory-publish/publish/rollback"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/withdraw"
 )
 
 // A publisher publishes one package of a mirror, and stops once: before the nth call of a kind of call, until it is let go.
@@ -122,6 +128,110 @@ func stops(t *testing.T, before func(mirrortest.Call) bool, pause time.Duration)
 	if !offers(t, m, "munge") {
 		t.Error("munge is not offered")
 	}
+}
+
+// Whoever stands still after it was seen that no prune is at work, right before the index is replaced, offers nothing that was deleted
+// meanwhile.
+func TestWhatComesBackSlowlyBesideAPrune(t *testing.T) {
+	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
+		for what, begin := range map[string]func(t *testing.T, m *mirrortest.Mem, f buildcache.Layout) (again func(mirror.Store) error){
+			"rollback": rolledBack, "undo": halfUndone, "heal": unindexed, "publish": unindexedAndPublished,
+		} {
+			for _, pause := range []time.Duration{time.Minute, 14 * time.Minute, 16 * time.Minute, 31 * time.Minute, 2 * time.Hour} {
+				t.Run(fmt.Sprint(what, " in ", fixture, " for ", pause), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						m := mirrortest.NewMem(t, mirrortest.LetBe)
+						dir := publishtest.Original(fixture)
+						publishtest.MustPublish(t, m, dir, publishtest.Only("zlib"))
+						publishtest.MustPublish(t, m, dir, publishtest.Only("munge"))
+						f, _ := buildcache.LayoutNamed(publishtest.LayoutOf(fixture))
+						again := begin(t, m, f)
+						id, _ := f.ParsePackageName(publishtest.SubjectOf(t, m).Find("zlib"))
+						time.Sleep(30 * day)
+						h := &held{Mem: m, there: make(chan struct{}), goOn: make(chan struct{}), before: func(c mirrortest.Call) bool {
+							return c.Op == mirrortest.Create && strings.HasPrefix(c.Name, history.Dir)
+						}}
+						back, pruned := make(chan error, 1), make(chan error, 1)
+						go func() { back <- again(h) }()
+						<-h.there
+						go func() {
+							_, err := mustPlan(t, m, careful(Keep{Hashes: map[spec.Hash]bool{id.Hash: true}})).Apply(t.Context(), m, m, silent{})
+							pruned <- err
+						}()
+						time.Sleep(pause)
+						close(h.goOn)
+						var gone *buildcache.FindingsError
+						if err := <-back; err != nil && !errors.Is(err, notice.ErrAtWork) && !errors.As(err, &gone) || pause < notice.Fresh && err != nil {
+							t.Error(err)
+						}
+						if err := <-pruned; err != nil {
+							t.Error(err)
+						}
+						publishtest.Must(t, publishtest.NewReader().Look(m.Snapshot()))
+						inTime := pause < notice.Fresh || what == "publish" // which objects, and sends again
+						if got := publishtest.IndexOf(t, m.Snapshot(), f.Name()).Offered(); len(got) != map[bool]int{true: 2, false: 1}[inTime] {
+							t.Errorf("offered are %v", got)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// rolledBack takes the last package out, and returns what brings it back.
+func rolledBack(t *testing.T, m *mirrortest.Mem, f buildcache.Layout) func(mirror.Store) error {
+	roll := func(s mirror.Store, to int) error {
+		p, err := rollback.NewPlan(t.Context(), rollback.Mirror{Layout: f, Store: s}, rollback.Target{Generation: to})
+		if err == nil {
+			_, err = p.Apply(t.Context())
+		}
+		return err
+	}
+	publishtest.Must(t, roll(m, 1))
+	return func(s mirror.Store) error { return roll(s, 2) }
+}
+
+// unindexed takes a package out as a prune does, and returns what heals that.
+func unindexed(t *testing.T, m *mirrortest.Mem, f buildcache.Layout) func(mirror.Store) error {
+	document := publishtest.SubjectOf(t, m).Find("munge")
+	id, _ := f.ParsePackageName(document)
+	_, err := reindex.Replace(t.Context(), f, m, func(_ context.Context, _ *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
+		return now.Without(map[spec.Hash]bool{id.Hash: true})
+	})
+	publishtest.Must(t, err)
+	return func(s mirror.Store) error {
+		_, err := reindex.Heal(t.Context(), s, buildcache.Trust{}, reindex.Changes{Names: []string{document}})
+		return err
+	}
+}
+
+func unindexedAndPublished(t *testing.T, m *mirrortest.Mem, f buildcache.Layout) func(mirror.Store) error {
+	unindexed(t, m, f)
+	return func(s mirror.Store) error {
+		_, err := publishtest.PublishTo(t, s, publishtest.Original(f.Name()+"-unsigned"), publishtest.Only("munge"))
+		return err
+	}
+}
+
+// halfUndone withdraws a package, and lets the undo die once it has restored the document. It returns what undoes it.
+func halfUndone(t *testing.T, m *mirrortest.Mem, f buildcache.Layout) func(mirror.Store) error {
+	document := publishtest.SubjectOf(t, m).Find("munge")
+	id, _ := f.ParsePackageName(document)
+	w := withdraw.Mirror{Layout: f, Store: m, Deleter: m}
+	_, err := w.Withdraw(t.Context(), []withdraw.Package{{Hash: id.Hash, ID: "munge@0.5.16", Documents: []string{document}}}, "CVE-2026-1")
+	publishtest.Must(t, err)
+	undo := func(s mirror.Store) error {
+		all, err := w.Undoable(t.Context())
+		publishtest.Must(t, err)
+		_, err = withdraw.Mirror{Layout: f, Store: s, Deleter: m}.Undo(t.Context(), all)
+		return err
+	}
+	index := mirrortest.Fail(f.IndexNames()[0], mirrortest.ErrInjected)
+	if err := undo(mirrortest.Break(m, mirrortest.On(mirrortest.Swap, index))); !errors.Is(err, mirrortest.ErrInjected) {
+		t.Errorf("%v", err)
+	}
+	return undo
 }
 
 // Publishers, a rebuilder and pruners with different rules work at once on one mirror for some days, while a client looks after each

@@ -229,7 +229,7 @@ const renewal = notice.Alive / 6
 
 // renew renews the notice. From its error on nothing may be deleted: publishers may have taken this prune for dead.
 func (s *sweep) renew(ctx context.Context) error {
-	if sinceWall(s.renewed) < renewal {
+	if notice.Since(s.renewed) < renewal {
 		return nil
 	}
 	if err := s.awake(); err != nil {
@@ -245,15 +245,10 @@ func (s *sweep) renew(ctx context.Context) error {
 
 // awake makes sure that the notice is young enough.
 func (s *sweep) awake() error {
-	if sinceWall(s.renewed) > notice.Alive {
+	if notice.Since(s.renewed) > notice.Alive {
 		return errors.New("this host was asleep, or the storage did not answer, for too long, and another prune may have begun: start again")
 	}
 	return nil
-}
-
-// sinceWall is how long ago t was, also if the host was suspended since: then only the clock on the wall has gone on.
-func sinceWall(t time.Time) time.Duration {
-	return max(time.Since(t), time.Now().Round(0).Sub(t.Round(0)))
 }
 
 // deleteDocuments deletes documents, dependents first.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 )
 
 // ErrUnresolved: other publishers kept changing the index for as long as we tried.
@@ -20,14 +21,18 @@ const (
 	maxRounds = 200
 	minPause  = 20 * time.Millisecond
 	maxPause  = 2 * time.Second
+	maxLate   = 3 // times that an attempt takes too long: the next one would as well
 )
 
 // compete calls attempt until it does not fail with mirror.ErrConflict.
 func compete(ctx context.Context, attempt func() error) error {
-	most := minPause
+	most, late := minPause, 0
 	for range maxRounds {
 		err := attempt()
-		if !errors.Is(err, mirror.ErrConflict) {
+		if errors.Is(err, notice.ErrLate) {
+			late++
+		}
+		if !errors.Is(err, mirror.ErrConflict) || late == maxLate {
 			return err
 		}
 		if err := pause(ctx, rand.N(most)); err != nil {

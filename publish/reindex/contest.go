@@ -1,6 +1,7 @@
 package reindex
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -65,7 +66,7 @@ func (m *Merge) Write(ctx context.Context, f buildcache.Layout, s mirror.Store, 
 		}
 	}
 	// What a prune may be about to delete is announced to nobody: a leader would take it along.
-	announce := slices.DeleteFunc(slices.Clone(m.adds), func(p *buildcache.Package) bool { return c.isOld(p) && !c.needed[p.Hash] })
+	announce := slices.DeleteFunc(slices.Clone(m.adds), func(p *buildcache.Package) bool { return c.healed[p] && c.isOld(p) && !c.needed[p.Hash] })
 	names := make([]string, len(announce))
 	for i, p := range announce {
 		names[i] = p.File
@@ -256,14 +257,18 @@ func (c *contest) merge(ctx context.Context, s mirror.Store, turn *lead.Turn) er
 	}
 	c.next = nil // the packages of others are in it
 	if c.lost = c.lost || errors.Is(err, mirror.ErrConflict); c.lost {
-		return mirror.ErrConflict
+		return cmp.Or(err, mirror.ErrConflict)
 	}
 	return err
 }
 
 func (c *contest) replace(ctx context.Context, s mirror.Store, turn *lead.Turn, took []string) error {
 	offers := c.next.Changes()
-	now, err := replaceIndex(ctx, c.layout, s, change{was: c.was, x: c.next, offers: &offers, prepared: func(digest string) {
+	var relied time.Time
+	if slices.ContainsFunc(c.adds, c.isOld) {
+		relied = c.relied
+	}
+	now, err := replaceIndex(ctx, c.layout, s, change{was: c.was, x: c.next, offers: &offers, relied: relied, prepared: func(digest string) {
 		if turn != nil {
 			turn.Record(ctx, digest, c.was.Digest(), took, c.out.After)
 		}

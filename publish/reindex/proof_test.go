@@ -1,12 +1,10 @@
 package reindex_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -136,31 +134,5 @@ func TestAFaultOfTheStorageIsNoDamage(t *testing.T) {
 	s := mirrortest.Break(m, mirrortest.Cut(layout.V3Specs+"zlib", 20))
 	if _, err := publishtest.PublishTo(t, s, publishtest.Original("v3-unsigned"), publish.Options{}); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a document that breaks off: got error %v", err)
-	}
-}
-
-// Whether a store can be written to is learnt without writing to it, whether or not a mirror is there.
-func TestWritesAreProvedWithoutWriting(t *testing.T) {
-	for _, m := range []*mirrortest.Mem{mirrortest.NewMem(t), publishtest.Planted(t, "v3-unsigned"), publishtest.Planted(t, "v2-unsigned")} {
-		before := m.Snapshot()
-		if err := reindex.ProveWrites(t.Context(), m); err != nil {
-			t.Error(err)
-		}
-		denied := &mirror.DeniedError{Action: "s3:PutObject", Name: "it", Detail: "injected"}
-		if err := reindex.ProveWrites(t.Context(), mirrortest.Break(m, mirrortest.On(mirrortest.Swap, mirrortest.Fail("", denied)))); !errors.Is(err, mirror.ErrDenied) {
-			t.Errorf("without permission: %v", err)
-		}
-		if !maps.EqualFunc(before, m.Snapshot(), bytes.Equal) {
-			t.Errorf("something was written: %v", m.Mutations())
-		}
-	}
-	s := suspected(t)
-	if err := reindex.ProveWrites(t.Context(), s); err != nil || !slices.Equal(*s.proofs, []string{"if-match here"}) {
-		t.Errorf("proved %q: %v", *s.proofs, err)
-	}
-	s.broken = true
-	var ignored *mirror.ConditionError
-	if err := reindex.ProveWrites(t.Context(), s); !errors.As(err, &ignored) {
-		t.Errorf("of a store that ignores conditions: %v", err)
 	}
 }

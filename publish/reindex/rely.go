@@ -12,7 +12,7 @@ import (
 
 // rely makes sure that what is added is there, and that no prune is about to delete it: see package notice.
 func (c *contest) rely(ctx context.Context) error {
-	if time.Since(c.relied) > notice.Fresh {
+	if notice.Since(c.relied) > notice.Fresh {
 		adds, err := c.moved(ctx, c.was, c.adds)
 		if err != nil {
 			return err
@@ -22,11 +22,10 @@ func (c *contest) rely(ctx context.Context) error {
 	return c.leaveOld(ctx)
 }
 
-// isOld reports whether a package was found in the mirror and is not young: a prune may be about to delete it. Of those that are published, the
-// publisher has kept it from that: see Merge.Revives.
+// isOld reports whether a package was found in the mirror and is not young: a prune may be about to delete it.
 func (c *contest) isOld(p *buildcache.Package) bool {
 	stored, found := c.found[p]
-	return found && c.healed[p] && time.Since(stored) > notice.Young
+	return found && time.Since(stored) > notice.Young
 }
 
 // leaveOld leaves out of what was found in the mirror that which is not young, if a prune has deleted it, or is at work and no published
@@ -34,7 +33,7 @@ func (c *contest) isOld(p *buildcache.Package) bool {
 func (c *contest) leaveOld(ctx context.Context) error {
 	var old []*buildcache.Package
 	for _, p := range c.adds {
-		if c.isOld(p) {
+		if c.healed[p] && c.isOld(p) { // of what is published, the publisher has kept a prune from that: see Merge.Revives
 			old = append(old, p)
 		}
 	}

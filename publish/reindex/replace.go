@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -15,7 +16,8 @@ import (
 type Make func(ctx context.Context, was *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error)
 
 // Replace replaces an index by what make returns. If another publisher changes the index meanwhile, make is called again
-// with the newer one. An index that has the same records already is not written. An index of a newer version is an error.
+// with the newer one, and if so much time passes that a prune may have begun since it was called. An index that has the same records
+// already is not written. An index of a newer version is an error.
 //
 // A Merge only adds. Replace is for a writer that also takes packages out.
 func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make) (Result, error) {
@@ -33,6 +35,7 @@ func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make
 			out.Before = now.Offered()
 		}
 		out.Pointer, out.After = was, out.Before
+		relied := time.Now()
 		x, err := make(ctx, was, now)
 		if err != nil || x == nil {
 			return err
@@ -43,7 +46,7 @@ func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make
 			}
 		}
 		out.After, out.Audiences = x.Offered(), x.Audiences()
-		c := change{was: was, x: x}
+		c := change{was: was, x: x, relied: relied}
 		if now != nil {
 			if putBack == nil && now.Same(x) {
 				if !was.Incomplete {
@@ -65,7 +68,7 @@ func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make
 
 // Edit changes the records of an index, or what its pointer says of packages that are kept out. edit changes the indices and the past
 // of the pointer that it is given, which both are its own. If another publisher changes the index meanwhile, edit is called again
-// with the newer one. Nothing is written if nothing has changed. A mirror without an index is a buildcache.ErrNoMirror.
+// with the newer one, as for Replace. Nothing is written if nothing has changed. A mirror without an index is a buildcache.ErrNoMirror.
 func Edit(ctx context.Context, f buildcache.Layout, s mirror.Store, edit func(ctx context.Context, was *buildcache.Pointer, x *buildcache.Indices) error) (Result, error) {
 	var out Result
 	err := compete(ctx, func() error {
@@ -85,6 +88,7 @@ func Edit(ctx context.Context, f buildcache.Layout, s mirror.Store, edit func(ct
 			return err
 		}
 		out = Result{Before: x.Offered(), Pointer: was}
+		relied := time.Now()
 		if err := edit(ctx, was, x); err != nil {
 			return err
 		}
@@ -101,7 +105,7 @@ func Edit(ctx context.Context, f buildcache.Layout, s mirror.Store, edit func(ct
 				part.Rewrite()
 			}
 		}
-		p, err := replaceIndex(ctx, f, s, change{was: was, x: x, offers: &offers})
+		p, err := replaceIndex(ctx, f, s, change{was: was, x: x, offers: &offers, relied: relied})
 		if err == nil {
 			out.Pointer, out.Bytes, out.Written = p, p.Size(), true
 		}

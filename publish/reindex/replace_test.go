@@ -2,15 +2,22 @@ package reindex_test
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -129,4 +136,58 @@ func TestAReplacementThatLosesARaceIsMadeAgain(t *testing.T) {
 	if out.After != 3 || !out.Written {
 		t.Errorf("%d packages, written %t", out.After, out.Written)
 	}
+}
+
+// A writer of an index that always takes too long to be sure that no prune has begun gives up. One that offers only what is young may
+// take any time.
+func TestAnIndexThatTakesTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := publishtest.EmptyMirror(t)
+		dir := publishtest.Original("v3-unsigned")
+		publishtest.MustPublish(t, m, dir, publishtest.Only("zlib", "munge"))
+		without := func(name string) reindex.Make {
+			return func(_ context.Context, _ *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
+				return now.Without(map[spec.Hash]bool{hashOf(t, now, name): true})
+			}
+		}
+		_, err := reindex.Replace(t.Context(), buildcache.V3, m, without("munge"))
+		publishtest.Must(t, err)
+		time.Sleep(30 * 24 * time.Hour)
+		slow := &slowHistory{Mem: m}
+		for what, write := range map[string]func() error{
+			"replace": func() error {
+				_, err := reindex.Replace(t.Context(), buildcache.V3, slow, without("zlib"))
+				return err
+			},
+			"heal": func() error {
+				_, err := reindex.Heal(t.Context(), slow, buildcache.Trust{}, reindex.Changes{Names: publishtest.NamesOf(m.Snapshot())})
+				return err
+			},
+		} {
+			slow.records = 0
+			if err := write(); !errors.Is(err, notice.ErrLate) || slow.records != 3 {
+				t.Errorf("%s: %v after %d attempts", what, err, slow.records)
+			}
+		}
+		m.Uproot(publishtest.SubjectOf(t, m).Find("munge"))
+		slow.records = 0
+		publishtest.MustPublish(t, slow, dir, publishtest.Only("hwloc"))
+		if n := theIndex(t, m).Offered(); n != 2 || slow.records != 1 {
+			t.Errorf("%d packages are offered after %d attempts", n, slow.records)
+		}
+	})
+}
+
+// slowHistory is a mirror in which a record of the history takes longer than a writer may rely on having seen no notice.
+type slowHistory struct {
+	*mirrortest.Mem
+	records int
+}
+
+func (s *slowHistory) Create(ctx context.Context, u mirror.Upload) error {
+	if strings.HasPrefix(u.Name, history.Dir) {
+		s.records++
+		time.Sleep(notice.Fresh + time.Minute)
+	}
+	return s.Mem.Create(ctx, u)
 }

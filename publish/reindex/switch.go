@@ -14,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -23,6 +24,8 @@ type change struct {
 	x   *buildcache.Indices
 	// offers is what x offers and the index before does not, and the other way round; nil if that one cannot be read.
 	offers *buildcache.Change
+	// relied is when the writer began to make sure that no prune is about to delete what x offers; zero: nothing of it is old.
+	relied time.Time
 	// prepared, if set, is called with the digest of the new index, beside the record.
 	prepared func(digest string)
 }
@@ -44,7 +47,7 @@ func replaceIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, c ch
 	if err != nil {
 		return nil, err
 	}
-	now, err := f.WriteIndex(ctx, s, c.was, c.x, past, func(now *buildcache.Pointer) (recorded bool, err error) {
+	now, err := f.WriteIndex(ctx, notice.Timely(s, c.relied), c.was, c.x, past, func(now *buildcache.Pointer) (recorded bool, err error) {
 		var g defect.Group
 		g.Go(func() error {
 			if c.prepared != nil {

@@ -98,7 +98,14 @@ func (m Mirror) Undo(ctx context.Context, packages []Withdrawn) (Result, error) 
 			whole = append(whole, found)
 		}
 	}
-	r, err := reindex.Edit(ctx, m.Layout, m.Store, func(_ context.Context, was *buildcache.Pointer, x *buildcache.Indices) error {
+	r, err := reindex.Edit(ctx, m.Layout, m.Store, func(ctx context.Context, was *buildcache.Pointer, x *buildcache.Indices) error {
+		if err := notice.Refuse(ctx, m.Store); err != nil { // one may have begun since
+			return err
+		}
+		missing, err := reindex.Missing(ctx, m.Layout, m.Store, was, whole)
+		if err != nil {
+			return err
+		}
 		for _, w := range packages {
 			if _, ok := was.Withdrawn[w.Hash]; !ok {
 				continue
@@ -111,7 +118,13 @@ func (m Mirror) Undo(ctx context.Context, packages []Withdrawn) (Result, error) 
 			if slices.Contains(gone, w.Hash) {
 				was.Past = was.Withholding(w.Hash)
 			}
-			if i := slices.IndexFunc(whole, func(p *buildcache.Package) bool { return p.Hash == w.Hash }); i >= 0 {
+			i := slices.IndexFunc(whole, func(p *buildcache.Package) bool { return p.Hash == w.Hash })
+			switch {
+			case i < 0:
+			case len(missing[whole[i]]) > 0:
+				out.Lost[w.Hash] = missing[whole[i]][0].Name + " is gone"
+				was.Past = was.Withholding(w.Hash)
+			default:
 				x.Add(whole[i].Spec)
 			}
 		}

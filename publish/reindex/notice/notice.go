@@ -14,7 +14,8 @@
 //	  end the request within half of the time
 //	remove the notice
 //
-// A publisher that sees no notice has stored its document before the pruner lists the documents. One that sees the notice
+// A publisher that sees no notice has stored its document before the pruner lists the documents, and so has a writer of an index that offers
+// again what is old: see Timely. One that sees the notice
 // objects; the pruner obeys, or its last request that did not know of the objection has ended when the publisher looks.
 //
 // A pruner that dies leaves its notice. One at work has renewed it less than Alive ago whenever it deletes, so a notice that is older

@@ -78,6 +78,7 @@ func TestExitCodesAndHints(t *testing.T) {
 		{source.ErrNothing, ExitSource, "SOURCE is the directory of a mirror"},
 		{buildcache.ErrNoMirror, ExitSource, "build_cache"},
 		{notice.ErrAtWork, ExitIndex, "it ends by itself"},
+		{notice.ErrLate, ExitIndex, "nearer to the storage"},
 		{blob.ErrChanged, ExitSource, "nothing writes to SOURCE"},
 		{&index.VersionError{Got: 9, Want: 8}, ExitIndex, "update this program"},
 		{reindex.ErrUnresolved, ExitIndex, "publish index DESTINATION"},

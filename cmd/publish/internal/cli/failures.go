@@ -240,6 +240,8 @@ var failures = []row{
 		hint("move the index.html that is there out of the way, or leave the page out"),
 	is(ExitIndex, notice.ErrAtWork).
 		hint("it ends by itself; one that was killed counts as ended ten minutes later"),
+	is(ExitIndex, notice.ErrLate).
+		hint("the index takes too long to read and write from here: run again nearer to the storage, or when it answers faster"),
 	words(ExitIndex, reindex.ErrUnresolved, func(w Words) string { return w.Unresolved }),
 	is(0, mirror.ErrConflict).
 		hint("another program was at work there: run again, which continues with what is there now"),
