@@ -59,6 +59,70 @@ func isDocument(c mirrortest.Call) bool {
 	return ok
 }
 
+// What a rollback takes out during the grace period stays for clients that have read the index before: the package was published right before
+// the prune gave notice. The next prune deletes it.
+func TestWhatWasOfferedAMomentAgoStays(t *testing.T) {
+	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
+		synctest.Test(t, func(t *testing.T) {
+			m := mirrortest.NewMem(t, mirrortest.LetBe)
+			dir := publishtest.Original(fixture)
+			publishtest.MustPublish(t, m, dir, publishtest.Only("zlib"))
+			publishtest.MustPublish(t, m, dir, publishtest.Only("munge"))
+			f, _ := buildcache.LayoutNamed(publishtest.LayoutOf(fixture))
+			unindexed(t, m, f)
+			subject := publishtest.SubjectOf(t, m)
+			document, tarball := subject.Find("munge"), subject.Tarball("munge")
+			id, _ := f.ParsePackageName(subject.Find("zlib"))
+			time.Sleep(30 * day)
+			careful := careful(Keep{Hashes: map[spec.Hash]bool{id.Hash: true}})
+			plan := mustPlan(t, m, careful)
+			publishtest.MustPublish(t, m, dir, publishtest.Only("munge"))
+			pruned := make(chan error, 1)
+			go func() {
+				_, err := plan.Apply(t.Context(), m, m, silent{})
+				pruned <- err
+			}()
+			time.Sleep(10 * time.Minute) // a client reads the index
+			if n := len(publishtest.IndexOf(t, m.Snapshot(), f.Name()).Offered()); n != 2 {
+				t.Errorf("%s: %d packages are offered", fixture, n)
+			}
+			p, err := rollback.NewPlan(t.Context(), rollback.Mirror{Layout: f, Store: m}, rollback.Target{})
+			publishtest.Must(t, err)
+			_, err = p.Apply(t.Context())
+			publishtest.Must(t, err)
+			publishtest.Must(t, <-pruned)
+			there := func() int {
+				_, whole := m.Snapshot()[document]
+				_, content := m.Snapshot()[tarball]
+				return map[bool]int{true: 1}[whole] + map[bool]int{true: 1}[content]
+			}
+			if n := there(); n != 2 {
+				t.Errorf("%s: of document and content the client finds %d", fixture, n)
+			}
+			time.Sleep(time.Hour)
+			mustPrune(t, m, careful)
+			if n := there(); n != 0 {
+				t.Errorf("%s: of document and content the next prune leaves %d", fixture, n)
+			}
+			wantWhole(t, m)
+		})
+	}
+}
+
+// A prune that loses a race for the index has itself left a record of what it takes out, and deletes that all the same.
+func TestAPruneThatLosesARace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := aged(t, "v3-unsigned")
+		b := mirrortest.Break(m, mirrortest.Nth(1, mirrortest.Conflict(layout.V3Index)))
+		_, err := mustPlan(t, m, careful(Keep{Hashes: hashes("zlib")})).Apply(t.Context(), b, m, silent{})
+		publishtest.Must(t, err)
+		if got := packagesOf(m.Snapshot()); len(got) != 4 { // zlib, and what it needs
+			t.Errorf("%v are left", got)
+		}
+		wantWhole(t, m)
+	})
+}
+
 // A publisher that has found its content in the mirror, and stops for any time right before it stores a document or replaces the
 // index, publishes what can be installed: the content was deleted by no prune, or is sent again.
 func TestAPublisherStopsBesideAPrune(t *testing.T) {

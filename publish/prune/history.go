@@ -27,6 +27,7 @@ func (s *scan) readHistory(ctx context.Context, store Store) error {
 	root := historyDir + s.layout.Name() + "/"
 	newest := make(map[string]int) // generation of each index
 	s.removed = make(map[spec.Hash]bool)
+	s.lately = make(map[spec.Hash]bool)
 	recorded := make(map[string]map[int]bool) // generations of each index that have a record
 	if now, err := s.layout.Glance(ctx, store); err == nil {
 		newest[s.layout.IndexID()] = now.Generation
@@ -48,6 +49,11 @@ func (s *scan) readHistory(ctx context.Context, store Store) error {
 		if isRecord && recorded[index] == nil {
 			recorded[index] = make(map[int]bool)
 		}
+		if isRecord && !s.since.IsZero() && info.Modified.After(s.since) && !s.own[info.Name] {
+			if err := s.readRemoved(ctx, info.Name, s.lately); err != nil && !errors.Is(err, mirror.ErrNotExist) {
+				return err
+			}
+		}
 		older := newest[index] - generation
 		if isRecord && older >= s.generations {
 			continue
@@ -55,7 +61,7 @@ func (s *scan) readHistory(ctx context.Context, store Store) error {
 		digests, err := digestsIn(ctx, s.reader, info.Name)
 		if err == nil && isRecord && older < s.generations-1 {
 			recorded[index][generation] = true
-			err = s.readRemoved(ctx, info.Name)
+			err = s.readRemoved(ctx, info.Name, s.removed)
 		}
 		if err != nil && !errors.Is(err, mirror.ErrNotExist) {
 			return err
@@ -75,7 +81,7 @@ func (s *scan) readHistory(ctx context.Context, store Store) error {
 }
 
 // readRemoved notes the packages that a generation took out: the one before offered them. A record that is damaged is noted as well.
-func (s *scan) readRemoved(ctx context.Context, name string) error {
+func (s *scan) readRemoved(ctx context.Context, name string, removed map[spec.Hash]bool) error {
 	o, err := s.reader.Open(ctx, name)
 	if err != nil {
 		return err
@@ -94,7 +100,7 @@ func (s *scan) readRemoved(ctx context.Context, name string) error {
 				return err
 			}
 			if t.Kind() == '"' {
-				s.removed[history.HashOf(t.String())] = true
+				removed[history.HashOf(t.String())] = true
 			}
 		}
 	})

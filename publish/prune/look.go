@@ -68,6 +68,9 @@ func (s *sweep) lookOnce(ctx context.Context) ([]candidate, error) {
 			return nil, err
 		}
 		again := &scan{layout: was.Layout, now: o.Now, before: before, related: was.graph, generations: o.Keep.Generations, keepWithdrawn: o.Keep.Withdrawn, wanted: func(k key) bool { return was.content[k] }}
+		if !o.Alone { // no client still needs what was taken out before the notice; times of objects are in whole seconds
+			again.since, again.own = s.began.Add(s.skew-time.Second), s.own
+		}
 		if err := again.run(ctx, s.target); err != nil {
 			return nil, err
 		}
@@ -106,6 +109,7 @@ func (s *sweep) both(was, now *LayoutPlan, again *scan, before map[string]*docum
 		case !planned[d.name] || before[d.name].version != d.version:
 		case now.offered[d.hash]:
 			back = append(back, d.name)
+		case again.lately[d.hash]:
 		default:
 			c.documents = append(c.documents, mirror.Info{Name: d.name, Size: d.size, Version: d.version})
 		}

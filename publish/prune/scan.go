@@ -34,6 +34,11 @@ type scan struct {
 	generations int
 	removed     map[spec.Hash]bool   // packages that the newest of these took out of an index
 	unrecorded  []buildcache.Finding // why it is not known what these offered
+	// lately are packages that records stored after since took out of an index, without those that this prune has stored: clients may still
+	// work with an index that offers them.
+	lately map[spec.Hash]bool
+	since  time.Time // zero: none are looked for
+	own    map[string]bool
 	// keepWithdrawn is for how long a withdrawn package can be brought back; 0: for ever.
 	keepWithdrawn time.Duration
 	unmatched     map[string]string // see Plan

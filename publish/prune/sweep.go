@@ -51,7 +51,7 @@ const MaxSkew = 5 * time.Minute
 // A client may look, and the process may die, between any two requests. Each step takes away only what no earlier index, document
 // or publisher leads to any more.
 func (p *Plan) Apply(ctx context.Context, target Target, d mirror.Deleter, progress Progress) (out *Outcome, err error) {
-	s := &sweep{plan: p, target: target, deleter: d, progress: progress, run: rand.Text(), spared: make(map[string]bool), out: new(Outcome)}
+	s := &sweep{plan: p, target: target, deleter: d, progress: progress, run: rand.Text(), spared: make(map[string]bool), own: make(map[string]bool), out: new(Outcome)}
 	for _, l := range p.Layouts { // of a prune that died
 		if err := reindex.Complete(ctx, l.Layout, target); err != nil {
 			return s.out, fmt.Errorf("index: %w", err)
@@ -100,6 +100,7 @@ type sweep struct {
 	single  bool // only single objects are deleted on a condition
 	waiting bool
 	spared  map[string]bool // names to which publishers object
+	own     map[string]bool // names of the records of this prune, also of races that it lost
 }
 
 func (s *sweep) steps(ctx context.Context) error {
@@ -172,7 +173,7 @@ func (s *sweep) withdraw(ctx context.Context, l *LayoutPlan) error {
 	}
 	for _, f := range indices {
 		before, after := 0, 0
-		r, err := reindex.Replace(ctx, f, s.target, func(_ context.Context, _ *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
+		r, err := reindex.Replace(ctx, f, recorder{s.target, s.own}, func(_ context.Context, _ *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
 			if now == nil {
 				return nil, nil
 			}
@@ -198,6 +199,21 @@ func (s *sweep) withdraw(ctx context.Context, l *LayoutPlan) error {
 	}
 	return nil
 }
+
+// A recorder notes which records of the history are stored.
+type recorder struct {
+	Target
+	records map[string]bool
+}
+
+func (r recorder) Create(ctx context.Context, u mirror.Upload) error {
+	if strings.HasPrefix(u.Name, historyDir) { // one at a time
+		r.records[u.Name] = true
+	}
+	return r.Target.Create(ctx, u)
+}
+
+func (r recorder) Unwrap() any { return r.Target }
 
 // wait waits for the grace period, and shows meanwhile that the prune is alive.
 func (s *sweep) wait(ctx context.Context, why string) error {

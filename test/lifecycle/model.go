@@ -7,9 +7,6 @@
 // again has the same version. What a withdrawal owes to named indices has a model of its own (test/withdrawing), and so has the index that many publishers
 // share (test/contention).
 //
-// The program does not keep one of the conditions yet: ForgetsOffers, where a rollback takes out what was published during the grace period of
-// a prune.
-//
 // What holds is in check.go. A Fault leaves one condition of the protocol out; the checker must then find a violation.
 package lifecycle
 
