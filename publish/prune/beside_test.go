@@ -109,6 +109,42 @@ func TestWhatWasOfferedAMomentAgoStays(t *testing.T) {
 	}
 }
 
+// A package that is published again between the notice of a prune and the switch of the index stays in the index: its publisher has objected. A
+// rollback had taken it out after the prune was planned.
+func TestWhatIsPublishedAgainIsNotTakenOut(t *testing.T) {
+	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
+		synctest.Test(t, func(t *testing.T) {
+			m := publishtest.EmptyMirror(t)
+			dir := publishtest.Original(fixture)
+			publishtest.MustPublish(t, m, dir, publishtest.Only("zlib"))
+			publishtest.MustPublish(t, m, dir, publishtest.Only("munge"))
+			f, _ := buildcache.LayoutNamed(publishtest.LayoutOf(fixture))
+			id, _ := f.ParsePackageName(publishtest.SubjectOf(t, m).Find("zlib"))
+			time.Sleep(30 * day)
+			plan := mustPlan(t, m, careful(Keep{Hashes: map[spec.Hash]bool{id.Hash: true}}))
+			rolledBack(t, m, f)
+			_, err := plan.Apply(t.Context(), m, m, atIndex{then: func() { publishtest.MustPublish(t, m, dir, publishtest.Only("munge")) }})
+			publishtest.Must(t, err)
+			if n := len(publishtest.IndexOf(t, m.Snapshot(), f.Name()).Offered()); n != 2 {
+				t.Errorf("%s: %d packages are offered", fixture, n)
+			}
+			wantWhole(t, m)
+		})
+	}
+}
+
+// atIndex calls then before the index is replaced.
+type atIndex struct {
+	silent
+	then func()
+}
+
+func (a atIndex) Step(step string) {
+	if step == "index" {
+		a.then()
+	}
+}
+
 // A prune that loses a race for the index has itself left a record of what it takes out, and deletes that all the same.
 func TestAPruneThatLosesARace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -177,7 +178,16 @@ func (s *sweep) withdraw(ctx context.Context, l *LayoutPlan) error {
 			if now == nil {
 				return nil, nil
 			}
-			next, err := now.Without(l.offered)
+			if err := s.objections(ctx); err != nil {
+				return nil, err
+			}
+			out := maps.Clone(l.offered)
+			for name := range s.spared { // what was just published again
+				if id, ok := f.ParsePackageName(name); ok {
+					delete(out, id.Hash)
+				}
+			}
+			next, err := now.Without(out)
 			if err == nil {
 				before, after = now.Offered(), next.Offered()
 			}
@@ -377,14 +387,19 @@ func (s *sweep) notOffered(ctx context.Context, f buildcache.Layout, batch []mir
 	}), nil
 }
 
-// obey leaves out what publishers object to.
-func (s *sweep) obey(ctx context.Context, batch []mirror.Info) ([]mirror.Info, error) {
+// objections notes what publishers object to.
+func (s *sweep) objections(ctx context.Context) error {
 	names, err := s.giver.Spared(ctx)
-	if err != nil {
-		return nil, err
-	}
 	for _, name := range names {
 		s.spared[name] = true
+	}
+	return err
+}
+
+// obey leaves out what publishers object to.
+func (s *sweep) obey(ctx context.Context, batch []mirror.Info) ([]mirror.Info, error) {
+	if err := s.objections(ctx); err != nil {
+		return nil, err
 	}
 	return s.spare(batch, func(name string) bool { return s.spared[name] }), nil
 }
