@@ -73,7 +73,7 @@ func (c *check) readTheIndex(ctx context.Context, p *buildcache.Pointer) {
 		part, err := c.readPart(ctx, name, p, i)
 		if version, ok := errors.AsType[*index.VersionError](err); ok && version.Newer() {
 			c.broken = true
-			c.verifier.damage(name, "%v: it was not checked: update this program", err) // which would not rebuild it, either
+			c.unknown(name, err)
 			continue
 		}
 		if err != nil {

@@ -30,6 +30,14 @@ func (c *check) damage(file, reason string, args ...any) {
 	c.verifier.damage(file, reason, args...)
 }
 
+// unknown reports an index of a version that this program neither checks nor rebuilds.
+func (c *check) unknown(file string, err error) {
+	c.verifier.damage(file, "%v: it was not checked: update this program", err)
+	c.verifier.mu.Lock()
+	defer c.verifier.mu.Unlock()
+	c.verifier.newer = true
+}
+
 func (c *check) mendIndex() {
 	c.verifier.mu.Lock()
 	defer c.verifier.mu.Unlock()

@@ -108,6 +108,7 @@ type verifier struct {
 	mu     sync.Mutex // guards what follows, and is held while Checked is called
 	result Report
 	keys   map[key.Fingerprint]bool
+	newer  bool // there is an index of a version that this program does not rebuild
 	n, of  int
 }
 
@@ -191,6 +192,7 @@ func (v *verifier) finish() *Report {
 	}
 	v.result.Keys = len(v.keys)
 	v.result.Repair.tidy()
+	v.result.Repair.Index = v.result.Repair.Index && !v.newer
 	slices.SortFunc(v.result.Findings, func(a, b buildcache.Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Severity, b.Severity), cmp.Compare(a.Reason, b.Reason))
 	})
