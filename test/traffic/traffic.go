@@ -105,14 +105,14 @@ func Run(t *testing.T, o Options) {
 
 type run struct {
 	*testing.T
-	o             Options
-	bin, to, dir  string
-	env           []string
-	fixture, list string          // the hashes of the fixture, in a file
-	all           map[string]bool // these hashes
-	shares        []string
-	out           bool // the package is withdrawn
-	done          chan struct{}
+	o            Options
+	bin, to, dir string
+	env          []string
+	list         string          // the hashes of the fixture, in a file
+	all          map[string]bool // these hashes
+	shares       []string
+	out          bool // the package is withdrawn
+	done         chan struct{}
 
 	stopped                                   bool // the last prune did
 	prunes, slow, deleted, spared, reads, old int
