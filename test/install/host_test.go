@@ -192,7 +192,7 @@ cp -r /opt/mirror/. /home/spack/builds
 systemctl reload slurm-factory-publish`)
 	m.until("the mirror is there", func() bool {
 		out, err := m.try("runuser", "-u", "spack", "--", "publish", "push", "--wait", "/home/spack/builds")
-		return err == nil && strings.Contains(out, "file:///srv/mirror zlib@1.3.1/hyibvwk: published")
+		return err == nil && strings.Contains(out, "11 packages: file:///srv/mirror: published: ")
 	})
 	// A configuration that is wrong is an error in the journal, and changes nothing.
 	m.sh("root", "cp /etc/slurm-factory-publish/config.yaml /tmp/right; echo nonsense: 1 >>/etc/slurm-factory-publish/config.yaml; systemctl reload "+service)
