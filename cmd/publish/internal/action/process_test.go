@@ -267,7 +267,7 @@ func TestActionGuardsTheAccount(t *testing.T) {
 	s.with["allowed-account-ids"], s.with["mask-aws-account-id"] = "123456789012", "true"
 	got := s.run(t, t.Context())
 	got.ends(t, cli.ExitDone, nil)
-	rest := masks.ReplaceAllString(got.log, "") + got.summary
+	rest := passing.ReplaceAllString(got.log, "") + got.summary
 	if !strings.Contains(got.log, "::add-mask::123456789012\n") || strings.Contains(rest[strings.Index(rest, "::group::Identity"):], "123456789012") {
 		t.Errorf("the account is shown:\n%s", rest)
 	}
@@ -293,7 +293,7 @@ func TestActionIsNotInjectedInto(t *testing.T) {
 	told(t, got)
 	command := regexp.MustCompile(`(?m)^\s*::([a-z-]+)|##\[`)
 	var names []string
-	for _, m := range command.FindAllStringSubmatch(masks.ReplaceAllString(got.log, ""), -1) {
+	for _, m := range command.FindAllStringSubmatch(passing.ReplaceAllString(got.log, ""), -1) {
 		if !slices.Contains([]string{"group", "endgroup"}, m[1]) {
 			names = append(names, m[1])
 		}
