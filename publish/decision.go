@@ -173,7 +173,7 @@ func (d *decision) recall(ctx context.Context) (bool, error) {
 
 // differs decides about a package that the destination holds with another document. It is refused if it can neither stay nor be replaced.
 func (d *decision) differs(ctx context.Context, p *buildcache.Package, info mirror.Info) (comparison, error) {
-	if d.seen.Pointer.IsWithheld(p.Hash) { // and its withdrawal was undone, but not given again
+	if d.seen.Pointer.IsWithheld(p.Hash) { // an undone withdrawal may have left its tombstone
 		text, read, err := mirror.Read(ctx, d.out.store, info.Name, buildcache.MaxDocument)
 		if _, ok := tombstone.Parse(text); ok || err != nil {
 			return comparison{status: New, was: read.Version}, err
@@ -245,13 +245,12 @@ func (d *decision) check(ctx context.Context) error {
 	return nil
 }
 
-// checkSkipped refuses to leave documents where they are that no client can read. Only those are read that are too short to say what the source's
-// says: others are many where the source has another signature.
+// checkSkipped refuses packages of which the destination holds a document that no client can read. It reads only documents that are too short to say
+// what those of the source say: where the source has other signatures, all of them differ.
 func (d *decision) checkSkipped(ctx context.Context) error {
 	var names []string
 	for _, p := range d.packages {
-		text, err := sign.TextOf(p.Document)
-		if d.status[p] == Skipped && err == nil && d.seen.Objects[p.File].Size < int64(len(text))*9/10 {
+		if d.status[p] == Skipped && same.Short(d.seen.Objects[p.File], p.Document) {
 			names = append(names, p.File)
 		}
 	}
@@ -295,8 +294,10 @@ func (d *decision) gatherKnown(ctx context.Context) error {
 // checkPackage returns all that keeps a package from being published.
 func (d *decision) checkPackage(ctx context.Context, p *buildcache.Package, whole bool) (reasons []error) {
 	o := d.plan.options
-	if _, err := sign.TextOf(p.Document); p.ToSign && err != nil {
-		reasons = append(reasons, fmt.Errorf("it cannot be signed: %w", err))
+	if p.ToSign {
+		if _, err := sign.TextOf(p.Document); err != nil {
+			reasons = append(reasons, fmt.Errorf("it cannot be signed: %w", err))
+		}
 	}
 	if err := o.Trust.Objection(p.Document); err != nil && (p.Signed || !p.ToSign) {
 		if p.Signed && d.status[p] == Unchanged && !p.ToSign {

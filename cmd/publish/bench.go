@@ -9,11 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish/price"
-
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
+	"github.com/vantagecompute/slurm-factory-publish/publish/price"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 	"github.com/vantagecompute/slurm-factory-publish/publish/tune"
 

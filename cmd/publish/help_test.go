@@ -94,7 +94,7 @@ func TestAFlagOfAnotherCommandIsRefusedWithAHint(t *testing.T) {
 	}
 }
 
-// Whoever mends a flag is not to learn of the next mistake only then.
+// All mistakes are said in one run.
 func TestWhatElseIsWrongIsNamedBesideAWrongFlag(t *testing.T) {
 	for _, c := range []struct {
 		args []string

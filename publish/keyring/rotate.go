@@ -177,7 +177,7 @@ const (
 	already
 	resigned
 	refused
-	damaged // by whom nobody can tell
+	damaged // so that its key cannot be told
 )
 
 func (m *at) resignOne(ctx context.Context, ring *key.Ring, from *key.Public, to *sign.Key, name string, document []byte, info mirror.Info) (outcome, error) {

@@ -230,8 +230,7 @@ func stops(t *testing.T, before func(mirrortest.Call) bool, pause time.Duration)
 	}
 }
 
-// Whoever stands still after it was seen that no prune is at work, right before the index is replaced, offers nothing that was deleted
-// meanwhile.
+// A writer that pauses between its look for a prune and the switch of the index offers nothing that was deleted meanwhile.
 func TestWhatComesBackSlowlyBesideAPrune(t *testing.T) {
 	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
 		for what, begin := range map[string]func(t *testing.T, m *mirrortest.Mem, f buildcache.Layout) (again func(mirror.Store) error){

@@ -15,6 +15,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -88,6 +89,12 @@ func Tarball(ctx context.Context, seen *buildcache.Survey, l buildcache.Layout, 
 		err = fmt.Errorf("%s: the destination holds that of another build, and layout %s cannot replace it", b.Name, l.Name())
 	}
 	return err
+}
+
+// Short reports whether a document that is there is too short to say what another one says, whatever signatures the two have.
+func Short(there mirror.Info, document []byte) bool {
+	text, err := key.Text(document)
+	return err == nil && there.Size < int64(len(text))*9/10
 }
 
 const maxSpecs = 64 << 20 // bytes of the specs of one document

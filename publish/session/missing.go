@@ -92,8 +92,8 @@ func or(a, b string) string {
 	return b
 }
 
-// checkKey refuses an environment that has half of an access key and names no profile: the SDK would take neither half without
-// a word, and act as whoever it finds next.
+// checkKey refuses an environment that has half of an access key and names no profile: the SDK would ignore it
+// without a word, and use the next credentials that it finds.
 func checkKey(cfg aws.Config) error {
 	for _, source := range cfg.ConfigSources {
 		if env, ok := source.(config.EnvConfig); ok && (env.Credentials.HasKeys() || env.SharedConfigProfile != "") {

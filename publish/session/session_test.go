@@ -49,7 +49,7 @@ func TestTheEnvironmentGivesCredentialsAndRegion(t *testing.T) {
 	}
 }
 
-// The SDK would act as whoever it finds next.
+// The SDK would use the next credentials that it finds.
 func TestHalfOfAnAccessKeyIsNoCredential(t *testing.T) {
 	for _, c := range []struct{ name, id, secret, profile, option, want string }{
 		{"no secret", "AKIA", "", "", "", "AWS_ACCESS_KEY_ID is set and AWS_SECRET_ACCESS_KEY is not: set both or none"},

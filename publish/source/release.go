@@ -170,7 +170,7 @@ func (f *ReleaseFile) has(suffix string) bool {
 	return slices.ContainsFunc(f.Companions, func(o buildcache.Object) bool { return o.Name == f.Name+suffix })
 }
 
-// Without is the file without its signature, unless a key has made it, and by whom that signature says that it is.
+// Without returns the file without its signature, unless the key has made that, and the key that the signature names.
 func (f *ReleaseFile) Without(public *key.Public) (without *ReleaseFile, was key.Issuer) {
 	left := *f
 	left.Companions = slices.DeleteFunc(slices.Clone(f.Companions), func(o buildcache.Object) bool {

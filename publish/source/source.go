@@ -163,7 +163,9 @@ func Open(ctx context.Context, dir string, sel Selection) (*Source, error) {
 		root.Close()
 		return nil, err
 	}
-	src.idle = slices.Concat(sel.Include, sel.Exclude)
+	if sel.Documents == nil { // else most of what patterns match is not looked at
+		src.idle = slices.Concat(sel.Include, sel.Exclude)
+	}
 	for _, m := range src.Mirrors {
 		if err := src.read(ctx, m, documents[m], sel); err != nil {
 			root.Close()

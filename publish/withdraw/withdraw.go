@@ -118,8 +118,8 @@ func (r *Result) note(f buildcache.Layout, index reindex.Result) {
 	}
 }
 
-// Unindexed reads the packages that the mirror holds and that no index knows, of those whose documents may be meant. Somebody else's index may have
-// dropped them, and healing brings them back. What is not whole is left out: it is not brought back either.
+// Unindexed reads the packages that the mirror holds and no index names, among those whose documents may be meant. Another program may have dropped
+// them from the index, and healing would bring them back. Packages that are not whole are left out: healing does not bring them back either.
 func (m Mirror) Unindexed(ctx context.Context, known func(spec.Hash) bool, meant func(document string, id layout.SpecName) bool) ([]*spec.Spec, error) {
 	p, err := buildcache.PointerForUpdate(ctx, m.Layout, m.Store)
 	if err != nil {

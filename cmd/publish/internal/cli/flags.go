@@ -17,7 +17,7 @@ import (
 
 // ReadFlags adds the flags that say how a place is reached, for commands that only read.
 func ReadFlags(fs *pflag.FlagSet, c *target.Config) {
-	help.Group(fs, "Place and credentials", func(fs *pflag.FlagSet) {
+	help.Group(fs, help.Place, func(fs *pflag.FlagSet) {
 		fs.StringVar(&c.S3.EndpointURL, "endpoint-url", "", "`URL` of an S3 that is not Amazon's: MinIO, Ceph, R2; implies path style")
 		fs.StringVar(&c.S3.Region, "region", "", "region of the bucket, such as eu-central-1; default: AWS is asked")
 	})
@@ -34,7 +34,7 @@ type checked struct {
 
 // CredentialFlags adds the flags that choose AWS credentials.
 func CredentialFlags(fs *pflag.FlagSet, c *target.Config) {
-	help.Group(fs, "Place and credentials", func(fs *pflag.FlagSet) {
+	help.Group(fs, help.Place, func(fs *pflag.FlagSet) {
 		fs.StringVar(&c.Profile, "profile", "", "profile of the AWS configuration; default: AWS_PROFILE")
 		fs.StringVar(&c.Role, "role-to-assume", "", "`ARN` of a role that is assumed, with --web-identity-token-file or with the credentials that there are")
 		fs.StringVar(&c.RoleSession, "role-session-name", "", "what CloudTrail calls the session of that role; default: slurm-factory-publish and the name of the host")
@@ -44,7 +44,7 @@ func CredentialFlags(fs *pflag.FlagSet, c *target.Config) {
 
 // ConcurrencyFlag adds the flag that says how many requests are made at once.
 func ConcurrencyFlag(fs *pflag.FlagSet, c *target.Config) {
-	help.Group(fs, "Speed", func(fs *pflag.FlagSet) {
+	help.Group(fs, help.Speed, func(fs *pflag.FlagSet) {
 		fs.Var(quantity.Count(&c.S3.Concurrency), "concurrency", "requests in flight at once, over all files (default 64, and up to 128 while that is faster)")
 	})
 }
@@ -52,7 +52,7 @@ func ConcurrencyFlag(fs *pflag.FlagSet, c *target.Config) {
 // PlaceFlags adds those of ReadFlags, and the flags that say what new objects are like.
 func PlaceFlags(fs *pflag.FlagSet, c *target.Config) {
 	ReadFlags(fs, c)
-	help.Group(fs, "New objects", func(fs *pflag.FlagSet) {
+	help.Group(fs, help.NewObjects, func(fs *pflag.FlagSet) {
 		help.Choice(fs, &c.S3.StorageClass, "storage-class", "", "S3 storage `CLASS` of new objects, such as INTELLIGENT_TIERING; default: the bucket's",
 			"STANDARD", "INTELLIGENT_TIERING", "STANDARD_IA", "ONEZONE_IA", "GLACIER_IR") // all that can be read at once
 		help.Choice(fs, &c.S3.SSE, "sse", "", "encryption of new objects; default: the bucket's", "AES256", "aws:kms", "aws:kms:dsse")
@@ -65,7 +65,7 @@ func PlaceFlags(fs *pflag.FlagSet, c *target.Config) {
 func StorageFlags(fs *pflag.FlagSet, c *target.Config) {
 	PlaceFlags(fs, c)
 	ConcurrencyFlag(fs, c)
-	help.Group(fs, "Speed", func(fs *pflag.FlagSet) {
+	help.Group(fs, help.Speed, func(fs *pflag.FlagSet) {
 		fs.Var(quantity.Bytes(&c.S3.PartSize), "part-size", "size of the parts in which large files are sent, such as 16MiB (default 8MiB, grown for huge files)")
 		fs.Var(quantity.Rate(&c.S3.LimitRate), "limit-rate", "send at most this much a second, such as 50MB/s; default: no limit")
 	})
@@ -83,7 +83,7 @@ func CatalogFlag(fs *pflag.FlagSet, catalog *bool) {
 
 // CDNFlags adds the flags that say what stands between a destination and its readers.
 func CDNFlags(fs *pflag.FlagSet, c *target.CDNConfig) {
-	help.Group(fs, "CloudFront and readers", func(fs *pflag.FlagSet) {
+	help.Group(fs, help.Readers, func(fs *pflag.FlagSet) {
 		fs.StringVar(&c.Distribution, "distribution-id", "", "CloudFront distribution in which to invalidate what has changed, such as E2QWRUHAPOMQZL")
 		fs.StringVar(&c.PathPrefix, "cloudfront-path-prefix", "", "path of DESTINATION below the distribution's root, such as /noble/spack; default: that of --public-url, or the prefix of DESTINATION")
 		c.MaxPaths = 100

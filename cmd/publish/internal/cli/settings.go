@@ -76,12 +76,7 @@ func ReadSettings(cmd *cobra.Command, args []string, env Env) (source, destinati
 			default:
 				return
 			}
-			if setErr := cmd.Flags().Set(f.Name, text); setErr != nil {
-				if invalid := (*pflag.InvalidValueError)(nil); errors.As(setErr, &invalid) {
-					setErr = invalid.Unwrap() // the rest names a flag
-				}
-				err = errors.Join(err, fmt.Errorf("%s: %w", named(f.Name, origin), setErr))
-			}
+			err = errors.Join(err, assign(cmd, f, text, origin))
 		}
 		trim(f.Value)
 		used = append(used, SettingOf(f.Name, f.Value.String(), origin))
@@ -107,18 +102,25 @@ func ReadShared(cmd *cobra.Command, env Env) error {
 		if !ok || f.Changed || !shared(f) {
 			return
 		}
-		if err := cmd.Flags().Set(f.Name, text); err != nil {
-			if invalid := (*pflag.InvalidValueError)(nil); errors.As(err, &invalid) {
-				err = invalid.Unwrap() // the rest names a flag
-			}
-			errs = append(errs, fmt.Errorf("%s: %w", Variable(f.Name), err))
-		}
+		errs = append(errs, assign(cmd, f, text, Variable(f.Name)))
 	})
 	return errors.Join(errs...)
 }
 
+// assign gives a flag a value that was not given as one. What is wrong with it is said of where it came from.
+func assign(cmd *cobra.Command, f *pflag.Flag, text, origin string) error {
+	err := cmd.Flags().Set(f.Name, text)
+	if err == nil {
+		return nil
+	}
+	if invalid := (*pflag.InvalidValueError)(nil); errors.As(err, &invalid) {
+		err = invalid.Unwrap() // the rest names a flag
+	}
+	return fmt.Errorf("%s: %w", named(f.Name, origin), err)
+}
+
 func shared(f *pflag.Flag) bool {
-	return slices.Contains([]string{"Place and credentials", "New objects", "Speed", "CloudFront and readers"}, help.GroupOf(f)) ||
+	return slices.Contains([]string{help.Place, help.NewObjects, help.Speed, help.Readers}, help.GroupOf(f)) ||
 		slices.Contains([]string{"dry-run", "json", "quiet", "verbose", "timeout"}, f.Name)
 }
 

@@ -32,6 +32,14 @@ func Groups() []*cobra.Group {
 	}
 }
 
+// Titles of groups of flags that mean the same to every command.
+const (
+	Place      = "Place and credentials"
+	NewObjects = "New objects"
+	Speed      = "Speed"
+	Readers    = "CloudFront and readers"
+)
+
 // parent is the annotation of a command that only holds others: it is called to show its help.
 const parent = "publish_parent"
 

@@ -55,7 +55,7 @@ func createCommand(env cli.Env) *cobra.Command {
 	fs.StringVar(&k.name, "name", "", "`NAME` that the key gives its owner, such as \"Cache releases\"")
 	fs.StringVar(&k.email, "email", "", "`ADDRESS` of the owner; may be left out")
 	fs.StringVar(&k.expires, "expires", "2y", "`WHEN` the key expires: a date such as 2028-12-31, a time from now on such as 90d, 18m or 2y, or never")
-	help.Group(fs, "Place and credentials", func(fs *pflag.FlagSet) {
+	help.Group(fs, help.Place, func(fs *pflag.FlagSet) {
 		fs.StringVar(&k.target.S3.Region, "region", "", "region of the key, such as eu-central-1; default: that of its ARN, or AWS_REGION")
 	})
 	cli.CredentialFlags(fs, &k.target)

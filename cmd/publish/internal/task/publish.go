@@ -186,7 +186,7 @@ func (p *Publish) checkOuter(ctx context.Context) error {
 	for _, l := range buildcache.Layouts() {
 		for _, err := range d.Mirror("").List(ctx, mirror.Range{Prefix: l.Pointers()}) {
 			if errors.Is(err, mirror.ErrDenied) {
-				return nil // whoever may write here may not look there
+				return nil // these credentials are for this prefix alone
 			}
 			if err != nil {
 				return err
