@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -181,39 +182,73 @@ func (r *runner) counted(p place, out *Crowd, before time.Duration) error {
 }
 
 // offersAll makes sure that the index offers the packages of n publishers, and returns its size.
-func (r *runner) offersAll(c Cell, to destination, n int) (size int, err error) {
-	index, err := fetchIndex(to)
-	if err != nil {
-		return 0, err
-	}
+func (r *runner) offersAll(c Cell, to destination, n int) (size int64, err error) {
+	lacks := make(map[string]int) // publishers, by the packages that are yet to be found
 	for i := range n {
 		list, err := os.ReadFile(r.share(c, i) + ".hashes")
 		if err != nil {
 			return 0, err
 		}
 		for hash := range strings.Lines(string(list)) {
-			if !strings.Contains(index, `"`+strings.TrimSpace(hash)+`":{"spec":`) {
-				return 0, fmt.Errorf("publisher %d has succeeded, and the index lacks %s", i, hash)
-			}
+			lacks[strings.TrimSpace(hash)] = i
 		}
 	}
-	return len(index), nil
+	index, err := openIndex(to)
+	if err != nil {
+		return 0, err
+	}
+	defer index.Close()
+	if size, err = strike(lacks, index); err != nil {
+		return 0, err
+	}
+	for hash, i := range lacks {
+		return 0, fmt.Errorf("publisher %d has succeeded, and the index lacks %s", i, hash)
+	}
+	return size, nil
 }
 
-// fetchIndex reads an index as a client does.
-func fetchIndex(to destination) (string, error) {
+// strike removes the packages that an index has, and returns its size. It holds little of it at a time: see measure.
+func strike(lacks map[string]int, index io.Reader) (size int64, err error) {
+	const hash = 32
+	key, buf, kept := []byte(`":{"spec":`), make([]byte, 1<<20), 0
+	for {
+		n, err := io.ReadFull(index, buf[kept:])
+		size += int64(n)
+		text := buf[:kept+n]
+		for at := 0; ; at += len(key) {
+			next := bytes.Index(text[at:], key)
+			if next < 0 {
+				break
+			}
+			if at += next; at >= hash {
+				delete(lacks, string(text[at-hash:at]))
+			}
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return size, nil
+		}
+		if err != nil {
+			return size, err
+		}
+		kept = copy(buf, text[len(text)-hash-len(key):]) // one may be cut in two
+	}
+}
+
+// openIndex reads an index as a client does.
+func openIndex(to destination) (io.ReadCloser, error) {
 	var manifest struct {
 		Data []struct{ Checksum string }
 	}
-	text, err := fetch(to.url() + "/v3/manifests/index/index.manifest.json")
+	body, err := fetch(to.url() + "/v3/manifests/index/index.manifest.json")
 	if errors.Is(err, errNoObject) {
 		return fetch(to.url() + "/build_cache/index.json")
 	}
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	if err := json.Unmarshal([]byte(text), &manifest); err != nil || len(manifest.Data) == 0 {
-		return "", fmt.Errorf("index manifest: %w: %s", err, text)
+	defer body.Close()
+	if err := json.NewDecoder(body).Decode(&manifest); err != nil || len(manifest.Data) == 0 {
+		return nil, fmt.Errorf("index manifest: %w", err)
 	}
 	sum := manifest.Data[0].Checksum
 	return fetch(to.url() + "/blobs/sha256/" + sum[:2] + "/" + sum)
@@ -221,17 +256,16 @@ func fetchIndex(to destination) (string, error) {
 
 var errNoObject = errors.New("no such object")
 
-func fetch(url string) (string, error) {
+func fetch(url string) (io.ReadCloser, error) {
 	resp, err := http.Get(url)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%w: %s: %s", errNoObject, url, resp.Status)
+		resp.Body.Close()
+		return nil, fmt.Errorf("%w: %s: %s", errNoObject, url, resp.Status)
 	}
-	text, err := io.ReadAll(resp.Body)
-	return string(text), err
+	return resp.Body, nil
 }
 
 // crowdsIn returns the crowds of a cell, one of each size: the one whose slowest publisher is the median of its rounds.
