@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,11 @@ import (
 // writers is how many objects are on their way at once. The mirror has its own bound
 // on requests; this one is above it, so that the mirror is never idle while an
 // object is only being hashed.
-const writers = 160
+const (
+	writers  = 160
+	small    = 256 << 10 // up to this size, blobs are sent beside larger ones: they wait for answers, while those keep the processors busy
+	checkers = 4         // files that are hashed at once where nothing is sent
+)
 
 // Progress receives what happens while a plan is carried out. Its methods are called
 // concurrently.
@@ -245,7 +250,7 @@ func (a *application) stale(path string, names ...string) {
 // promise is a finding, and the others go on, so that all findings come at once.
 func (a *application) putBlobs(ctx context.Context, m *running) error {
 	bad := make(map[string]bool)
-	err := parallel.Each(ctx, writers, m.Blobs, func(ctx context.Context, o buildcache.Object) error {
+	put := func(ctx context.Context, o buildcache.Object) error {
 		err := a.put(ctx, m, Write{Object: o})
 		another := !m.format.NamesContent() && errors.Is(err, mirror.ErrExist) // build of it, published meanwhile
 		if !blob.Spoilt(err) && !another {
@@ -253,14 +258,14 @@ func (a *application) putBlobs(ctx context.Context, m *running) error {
 		}
 		a.bad(m, o, err, bad)
 		return nil
-	})
+	}
+	large, _ := slices.BinarySearchFunc(m.Blobs, small, func(o buildcache.Object, size int64) int { return cmp.Compare(size, o.Size) })
+	err := parallel.Beside(ctx, writers, put, m.Blobs[:large], m.Blobs[large:])
+	if err == nil && a.plan.options.VerifySource {
+		err = a.verifySource(ctx, m, bad)
+	}
 	if err != nil {
 		return err
-	}
-	if a.plan.options.VerifySource {
-		if err := a.verifySource(ctx, m, bad); err != nil {
-			return err
-		}
 	}
 	a.dropBad(m, bad)
 	return nil
@@ -325,9 +330,6 @@ func (a *application) check(ctx context.Context, m *running, blobs []buildcache.
 		return nil
 	})
 }
-
-// checkers is how many files are hashed at once where nothing is sent.
-const checkers = 4
 
 // dropBad takes packages out of what is left of the plan whose blobs turned out bad, and what
 // depends on them.

@@ -109,12 +109,19 @@ func (p *Pointer) proved() []string {
 // history where another program has replaced or removed the pointer.
 func PointerForUpdate(ctx context.Context, f Layout, r mirror.Reader) (*Pointer, error) {
 	p, err := f.ReadPointer(ctx, r)
-	if l, ok := r.(mirror.Lister); ok && err == nil {
-		err = p.Recall(ctx, f, r, l)
-	}
 	if err != nil {
 		return nil, err
 	}
+	return p, p.prepareUpdate(ctx, f, r)
+}
+
+// prepareUpdate reads what else than the pointer a publisher must know.
+func (p *Pointer) prepareUpdate(ctx context.Context, f Layout, r mirror.Reader) (err error) {
+	if l, ok := r.(mirror.Lister); ok {
+		if err := p.Recall(ctx, f, r, l); err != nil {
+			return err
+		}
+	}
 	p.Incomplete, err = f.Incomplete(ctx, r, p)
-	return p, err
+	return err
 }

@@ -1,6 +1,7 @@
 package buildcache
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -181,11 +183,14 @@ func (s *Survey) Covered(f Layout) bool {
 // and few are asked for. It never asks for an object that may not be there, because
 // a narrowed role is answered 403 then.
 func SurveyFor(ctx context.Context, f Layout, s mirror.Store, names []string) (*Survey, error) {
-	p, err := PointerForUpdate(ctx, f, s)
+	p, err := f.ReadPointer(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	return SurveyAt(ctx, f, s, p, names)
+	g, gctx := defect.WithContext(ctx)
+	g.Go(func() error { return p.prepareUpdate(gctx, f, s) })
+	seen, err := SurveyAt(gctx, f, s, p, names)
+	return seen, cmp.Or(g.Wait(), err)
 }
 
 // SurveyAt is look where the pointer has been read.
@@ -254,32 +259,4 @@ func Touched(f Layout, names []string, objects int64) []mirror.Range {
 		}
 	}
 	return ranges
-}
-
-// split cuts a range at one or two characters behind its prefix if it holds more than a page,
-// into no more ranges than it holds pages: each range takes at least one answer, which may extend
-// beyond the end of the range.
-func split(r mirror.Range, alphabet string, objects int64) []mirror.Range {
-	if objects <= pageSize {
-		return []mirror.Range{r}
-	}
-	var bounds []string
-	for _, c := range alphabet {
-		bounds = append(bounds, r.Prefix+string(c))
-		if objects > pageSize*int64(len(alphabet)) {
-			for _, d := range alphabet[1:] {
-				bounds = append(bounds, r.Prefix+string(c)+string(d))
-			}
-		}
-	}
-	ranges := make([]mirror.Range, 0, len(bounds)+1)
-	after, pages := r.After, objects/pageSize
-	for i, b := range bounds {
-		if n := int64(len(bounds)); pages < n && int64(i)*pages/n == int64(i-1)*pages/n {
-			continue // every so many of them is enough
-		}
-		ranges = append(ranges, mirror.Range{Prefix: r.Prefix, After: after, Until: b})
-		after = b
-	}
-	return append(ranges, mirror.Range{Prefix: r.Prefix, After: after})
 }

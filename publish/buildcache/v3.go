@@ -81,11 +81,11 @@ func (v3) Pages(dir string, objects int64) int64 {
 }
 
 func (f v3) Ranges(packages int64) []mirror.Range {
-	ranges := split(mirror.Range{Prefix: layout.V3Blobs}, "0123456789abcdef", packages*2)
+	ranges := mirror.Range{Prefix: layout.V3Blobs}.Split("0123456789abcdef", packages*2, pageSize)
 	if packages <= pageSize {
 		return append(ranges, mirror.Range{Prefix: v3Root})
 	}
-	return append(append(ranges, f.Small()), split(mirror.Range{Prefix: layout.V3Specs}, "abcdefghijklmnopqrstuvwxyz", packages)...)
+	return append(append(ranges, f.Small()), mirror.Range{Prefix: layout.V3Specs}.Split("abcdefghijklmnopqrstuvwxyz", packages, pageSize)...)
 }
 
 // Everything lists content by the first two digits of its digests, and documents by the first two letters of the names of their packages.

@@ -4,6 +4,7 @@ package parallel
 
 import (
 	"context"
+	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/nofile"
@@ -25,6 +26,17 @@ func Each[T any](ctx context.Context, limit int, items []T, do func(context.Cont
 // EachReading is Each for calls that have one file open each, so that more of them run at once where few files may be open.
 func EachReading[T any](ctx context.Context, limit int, items []T, do func(context.Context, T) error) error {
 	return each(ctx, nofile.AtOnce(limit, 1), items, do)
+}
+
+// Beside calls do for every item of some lists, each in its order, as Each does. The lists go on side by side, and share the limit.
+func Beside[T any](ctx context.Context, limit int, do func(context.Context, T) error, lists ...[]T) error {
+	lists = slices.DeleteFunc(lists, func(l []T) bool { return len(l) == 0 })
+	limit = nofile.AtOnce(limit, openEach) / max(len(lists), 1)
+	g, gctx := defect.WithContext(ctx)
+	for _, items := range lists {
+		g.Go(func() error { return each(gctx, max(limit, 1), items, do) })
+	}
+	return g.Wait()
 }
 
 func each[T any](ctx context.Context, limit int, items []T, do func(context.Context, T) error) error {

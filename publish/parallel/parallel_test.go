@@ -39,6 +39,35 @@ func TestEach(t *testing.T) {
 	}
 }
 
+// What waits in one list keeps nothing of another one from being done, and both share the limit.
+func TestBeside(t *testing.T) {
+	all, done := make(chan struct{}), atomic.Int32{}
+	err := parallel.Beside(t.Context(), 4, func(_ context.Context, item int) error {
+		if item > 0 {
+			if done.Add(1) == 3 {
+				close(all)
+			}
+			return nil
+		}
+		<-all
+		return nil
+	}, []int{0, 0, 0, 0, 0}, nil, []int{1, 2, 3})
+	if err != nil {
+		t.Error(err)
+	}
+	broken := errors.New("broken")
+	err = parallel.Beside(t.Context(), 1, func(ctx context.Context, item int) error {
+		if item > 0 {
+			return broken
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}, []int{0}, []int{1})
+	if !errors.Is(err, broken) {
+		t.Errorf("got %v, want the first error", err)
+	}
+}
+
 func TestPositions(t *testing.T) {
 	for i, at := range parallel.Positions(make([]string, 5)) {
 		if at != i {

@@ -37,9 +37,7 @@ type change struct {
 // publishers would replace each other's index, and both would report success. In layout v3 the pointer remembers it, from this
 // write on. It is never written only to remember that, because a client that has the index already would read it again.
 func replaceIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, c change) (*buildcache.Pointer, error) {
-	if err := prove(ctx, f, s, c.was); err != nil {
-		return nil, err
-	}
+	c.was.NeedsProof(s)
 	if err := c.was.Recall(ctx, f, s, s); err != nil {
 		return nil, err
 	}
@@ -48,6 +46,9 @@ func replaceIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, c ch
 		return nil, err
 	}
 	now, err := f.WriteIndex(ctx, notice.Timely(s, c.relied), c.was, c.x, past, func(now *buildcache.Pointer) (recorded bool, err error) {
+		if err := prove(ctx, f, s, c.was); err != nil {
+			return false, err
+		}
 		var g defect.Group
 		g.Go(func() error {
 			if c.prepared != nil {
@@ -72,7 +73,6 @@ func replaceIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, c ch
 }
 
 func prove(ctx context.Context, f buildcache.Layout, s mirror.Store, was *buildcache.Pointer) error {
-	was.NeedsProof(s)
 	if was.Proof == "" {
 		return nil
 	}

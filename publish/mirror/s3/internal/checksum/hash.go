@@ -11,7 +11,6 @@ import (
 	"sync"
 
 	"github.com/minio/crc64nvme"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sha256x2"
@@ -41,19 +40,19 @@ type Part struct {
 
 // A Hasher reads content, of so many objects at once as the processors hash best: more would only make each of them later.
 type Hasher struct {
-	free  *semaphore.Weighted
+	turns turns
 	pairs sha256x2.Pairs // hashes two contents in the time of one
 }
 
 // New returns a hasher for the processors of this machine.
 func New() *Hasher {
-	return &Hasher{free: semaphore.NewWeighted(int64(sha256x2.PerProcessor() * runtime.GOMAXPROCS(0)))}
+	return &Hasher{turns: turns{free: sha256x2.PerProcessor() * runtime.GOMAXPROCS(0)}}
 }
 
 // Parts reads content once, from start to end, and calls done for each part as soon as its checksum is known.
 func (h *Hasher) Parts(ctx context.Context, content io.ReaderAt, size, partSize int64, done func(Part)) (Sums, error) {
 	whole := uint64(0)
-	digest, err := h.scanning(ctx, func(digest *sha256x2.Hash, buf []byte) error {
+	digest, err := h.scanning(ctx, size, func(digest *sha256x2.Hash, buf []byte) error {
 		for number := int32(1); int64(number-1)*partSize < size; number++ {
 			p := Part{Number: number, Off: int64(number-1) * partSize}
 			p.Size = min(partSize, size-p.Off)
@@ -76,7 +75,7 @@ func (h *Hasher) Parts(ctx context.Context, content io.ReaderAt, size, partSize 
 
 // Digest returns the digest alone. It is enough for content that is sent in one request: S3 checks its digest then.
 func (h *Hasher) Digest(ctx context.Context, content io.ReaderAt, size int64) (blob.Digest, error) {
-	return h.scanning(ctx, func(digest *sha256x2.Hash, buf []byte) error {
+	return h.scanning(ctx, size, func(digest *sha256x2.Hash, buf []byte) error {
 		return scan(ctx, content, 0, size, buf, func(piece []byte) {
 			if Checked {
 				digest.Write(piece)
@@ -87,11 +86,11 @@ func (h *Hasher) Digest(ctx context.Context, content io.ReaderAt, size int64) (b
 
 // scanning calls read with a digest and a buffer when a processor is free for it, and returns
 // the digest.
-func (h *Hasher) scanning(ctx context.Context, read func(digest *sha256x2.Hash, buf []byte) error) (blob.Digest, error) {
-	if err := h.free.Acquire(ctx, 1); err != nil {
+func (h *Hasher) scanning(ctx context.Context, size int64, read func(digest *sha256x2.Hash, buf []byte) error) (blob.Digest, error) {
+	if err := h.turns.take(ctx, size); err != nil {
 		return blob.Digest{}, err
 	}
-	defer h.free.Release(1)
+	defer h.turns.giveBack()
 	buf := Buffers.Get().(*[BlockSize]byte)
 	defer Buffers.Put(buf)
 	digest := h.pairs.New()

@@ -10,7 +10,6 @@ import (
 
 	"github.com/minio/crc64nvme"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sha256x2"
@@ -46,7 +45,7 @@ func TestTwoContentsAreHashedTogether(t *testing.T) {
 		},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			h := &Hasher{free: semaphore.NewWeighted(2)}
+			h := &Hasher{turns: turns{free: 2}}
 			began, took := time.Now(), time.Duration(0)
 			g, ctx := errgroup.WithContext(t.Context())
 			check := func(content []byte, each time.Duration) error {
