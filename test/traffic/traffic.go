@@ -143,12 +143,18 @@ func (r *run) prepare() {
 
 // publish runs the program. It must succeed, or say that it did nothing for one of the reasons.
 func (r *run) publish(args []string, reasons ...string) (done bool) {
+	done, _ = r.try(args, reasons...)
+	return done
+}
+
+// try is publish that returns what the program said, too.
+func (r *run) try(args []string, reasons ...string) (done bool, said string) {
 	out, err := program.Run(r.env, r.bin, args...)
 	refused := func(why string) bool { return strings.Contains(out.Stderr, why) }
 	if err != nil || out.Code != 0 && !slices.ContainsFunc(reasons, refused) {
 		r.Errorf("%v: %v, %v", args, err, out)
 	}
-	return err == nil && out.Code == 0
+	return err == nil && out.Code == 0, out.Stderr
 }
 
 // atWork is what some commands say beside a prune.
@@ -171,11 +177,14 @@ func (r *run) round(n int) {
 		})
 	}
 	changed := false
+	half := false // given again by the mirror, and perhaps not by the view: a prune began in between, and the command is to be repeated
 	group.Go(func() {
 		if wanted {
 			changed = r.publish([]string{"withdraw", r.to, "munge", "--reason", fmt.Sprint("round ", n)})
 		} else {
-			changed = r.publish([]string{"withdraw", r.to, "munge", "--undo"}, atWork)
+			var said string
+			changed, said = r.try([]string{"withdraw", r.to, "munge", "--undo"}, atWork)
+			half = !changed && strings.Contains(said, "view site: "+atWork)
 		}
 	})
 	group.Go(func() { r.publish([]string{"rollback", r.to, "--to", "2"}, "is gone", atWork) })
@@ -193,7 +202,7 @@ func (r *run) round(n int) {
 	if !m.Works() || !view.Works() {
 		r.Errorf("round %d: broken: %v %v", n, m.Broken, view.Broken)
 	}
-	if r.out && (m.Specs[munge] || view.Specs[munge]) {
+	if r.out && !half && (m.Specs[munge] || view.Specs[munge]) {
 		r.Errorf("round %d: it is withdrawn, and offered by the mirror %t, by the view %t", n, m.Specs[munge], view.Specs[munge])
 	}
 	for h := range r.all {
