@@ -1,6 +1,7 @@
 package reindex
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -114,11 +115,13 @@ func (r *packageReader) read(ctx context.Context, name string) (*buildcache.Pack
 	if err := r.trust.Objection(document); err != nil {
 		return nil, err
 	}
-	for _, b := range p.Blobs {
-		if r.stored[name] {
-			break
-		}
-		if err := present(ctx, r.store, r.seen, b); err != nil {
+	if !r.stored[name] {
+		errs := make([]error, len(p.Blobs)) // the first one counts, whichever came first
+		err := parallel.Each(ctx, parallel.Readers, parallel.Positions(p.Blobs), func(ctx context.Context, i int) error {
+			errs[i] = present(ctx, r.store, r.seen, p.Blobs[i])
+			return nil
+		})
+		if err = cmp.Or(append(errs, err)...); err != nil {
 			return nil, err
 		}
 	}
@@ -189,13 +192,10 @@ func Missing(ctx context.Context, f buildcache.Layout, s mirror.Store, now *buil
 // what is wrong.
 func ReadPackage(ctx context.Context, f buildcache.Layout, s mirror.Store, trust buildcache.Trust, name string) (p *buildcache.Package, why string, err error) {
 	packages, findings, err := newPackageReader(f, s, &buildcache.Survey{}, trust).readAll(ctx, []string{name})
-	switch {
-	case err != nil:
-		return nil, "", err
-	case len(packages) == 0:
-		return nil, findings[0].Reason, nil
+	if err != nil || len(packages) > 0 {
+		return append(packages, nil)[0], "", err
 	}
-	return packages[0], "", nil
+	return nil, findings[0].Reason, nil
 }
 
 // Deleted is the error of an object that another program has deleted while its package was published.

@@ -70,22 +70,36 @@ func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make
 // of the pointer that it is given, which both are its own. If another publisher changes the index meanwhile, edit is called again
 // with the newer one, as for Replace. Nothing is written if nothing has changed. A mirror without an index is a buildcache.ErrNoMirror.
 func Edit(ctx context.Context, f buildcache.Layout, s mirror.Store, edit func(ctx context.Context, was *buildcache.Pointer, x *buildcache.Indices) error) (Result, error) {
+	return EditRead(ctx, f, s, new(Reading), edit)
+}
+
+// A Reading is an index as it was read, and its pointer, which buildcache.PointerForUpdate has read.
+type Reading struct {
+	Pointer *buildcache.Pointer
+	Indices *buildcache.Indices
+}
+
+// EditRead edits what was read a moment ago, and reads it only if another publisher has changed it since. The reading is used up.
+func EditRead(ctx context.Context, f buildcache.Layout, s mirror.Store, read *Reading, edit func(ctx context.Context, was *buildcache.Pointer, x *buildcache.Indices) error) (Result, error) {
 	var out Result
-	err := compete(ctx, func() error {
-		was, err := buildcache.PointerForUpdate(ctx, f, s)
-		if err != nil {
-			return err
+	err := compete(ctx, func() (err error) {
+		was, x := read.Pointer, read.Indices
+		if *read = (Reading{}); x == nil {
+			if was, err = buildcache.PointerForUpdate(ctx, f, s); err != nil {
+				return err
+			}
 		}
 		if was.Version == mirror.Absent {
 			return buildcache.ErrNoMirror
 		}
 		before := was.Past
-		if _, err := putback.Recall(ctx, f, s, was); err != nil {
-			return err
-		}
-		x, err := loadIndex(ctx, f, s, was)
-		if err != nil {
-			return err
+		if x == nil {
+			if _, err := putback.Recall(ctx, f, s, was); err != nil {
+				return err
+			}
+			if x, err = loadIndex(ctx, f, s, was); err != nil {
+				return err
+			}
 		}
 		out = Result{Before: x.Offered(), Pointer: was}
 		relied := time.Now()

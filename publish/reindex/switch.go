@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -114,7 +113,7 @@ func (c change) record(ctx context.Context, now *buildcache.Pointer) *history.Re
 // named are packages as records name them, in order.
 func named(entries map[spec.Hash]index.Entry) []string {
 	names := make([]string, 0, len(entries))
-	for e := range maps.Values(entries) {
+	for _, e := range entries {
 		names = append(names, NameOf(e))
 	}
 	slices.Sort(names)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -22,16 +23,14 @@ import (
 // Offers returns what the index of a generation offered, as records name it. It only reads.
 func Offers(ctx context.Context, f buildcache.Layout, r mirror.Reader, to Target) (history.Entry, map[spec.Hash]string, error) {
 	p, err := buildcache.PointerForUpdate(ctx, f, r)
-	if err == nil {
-		_, err = putback.Recall(ctx, f, r, p)
-	}
 	if err != nil {
 		return history.Entry{}, nil, err
 	}
-	was, now, _, err := offers(ctx, f, r, p, to)
+	was, x, _, err := offers(ctx, f, r, p, to)
 	if err != nil {
 		return history.Entry{}, nil, err
 	}
+	now := offeredBy(x)
 	names := make(map[spec.Hash]string)
 	for h := range was.offers {
 		if names[h] = was.names[h]; names[h] == "" {
@@ -48,32 +47,48 @@ type earlier struct {
 	names  map[spec.Hash]string // as far as they are known
 }
 
-// offers returns what an earlier index offered, what the one of now does, and the record of that.
-func offers(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildcache.Pointer, to Target) (was earlier, now map[spec.Hash]index.Entry, from history.Entry, err error) {
-	x, err := f.ReadIndex(ctx, r, p)
-	if err != nil {
-		return was, nil, from, fmt.Errorf("index: %w; publish index rebuilds it", err)
-	}
-	now = offeredBy(x)
-	was = earlier{offers: make(map[spec.Hash]bool), names: make(map[spec.Hash]string)}
-	for h := range now {
-		was.offers[h] = true
-	}
-	head := p.Head(f)
-	if p.Recalled {
-		head.Place = history.Place{}
-	}
-	n, gap := 0, ""
-	found := false
-	err = history.Chain(ctx, r, head, func(e history.Entry) bool {
-		if n++; n == 1 {
-			from = e
+// offers returns what an earlier index offered, the index of now, and the record of that. It recalls the pointer, and reads the history while the index
+// arrives.
+func offers(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildcache.Pointer, to Target) (was earlier, now *buildcache.Indices, from history.Entry, err error) {
+	var g defect.Group
+	g.Go(func() (err error) {
+		if now, err = f.ReadIndex(ctx, r, p); err != nil {
+			err = fmt.Errorf("index: %w; publish index rebuilds it", err)
 		}
-		if found = to.is(e, n); found {
-			was.entry = e
-			return false
+		return err
+	})
+	var since []history.Entry // newest first
+	gap, found := "", false
+	if _, err = putback.Recall(ctx, f, r, p); err == nil {
+		head := p.Head(f)
+		if p.Recalled {
+			head.Place = history.Place{}
 		}
-		gap = cmp.Or(gap, gapAt(e))
+		err = history.Chain(ctx, r, head, func(e history.Entry) bool {
+			since = append(since, e)
+			if found = to.is(e, len(since)); !found {
+				gap = cmp.Or(gap, gapAt(e))
+			}
+			return !found
+		})
+	}
+	if err := cmp.Or(g.Wait(), err); err != nil {
+		return was, nil, from, err
+	}
+	if !found {
+		return was, nil, from, fmt.Errorf("%w: %s; publish history shows those that there are", ErrNone, to)
+	}
+	last := len(since) - 1
+	was = earlier{entry: since[last], offers: make(map[spec.Hash]bool, now.Offered()), names: make(map[spec.Hash]string)}
+	if gap != "" {
+		return was, now, since[0], was.read(ctx, f, r, gap)
+	}
+	for e := range now.Records() {
+		if e.InBuildcache {
+			was.offers[e.Hash] = true
+		}
+	}
+	for _, e := range since[:last] {
 		for _, name := range e.Added {
 			delete(was.offers, history.HashOf(name))
 		}
@@ -81,19 +96,8 @@ func offers(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildc
 			h := history.HashOf(name)
 			was.offers[h], was.names[h] = true, name
 		}
-		return true
-	})
-	switch {
-	case err != nil:
-		return was, nil, from, err
-	case !found:
-		return was, nil, from, fmt.Errorf("%w: %s; publish history shows those that there are", ErrNone, to)
-	case gap != "":
-		if err := was.read(ctx, f, r, gap); err != nil {
-			return was, nil, from, err
-		}
 	}
-	return was, now, from, nil
+	return was, now, since[0], nil
 }
 
 // is reports whether an entry, the n-th from now, is the one that is meant.
@@ -150,7 +154,6 @@ func (was *earlier) read(ctx context.Context, f buildcache.Layout, r mirror.Read
 			return err
 		}
 	}
-	clear(was.offers)
 	for h, e := range offeredBy(x) {
 		was.offers[h], was.names[h] = true, reindex.NameOf(e)
 	}
@@ -171,7 +174,7 @@ func parseInto(x *buildcache.Indices, raw []byte) error {
 }
 
 func offeredBy(x *buildcache.Indices) map[spec.Hash]index.Entry {
-	offered := make(map[spec.Hash]index.Entry)
+	offered := make(map[spec.Hash]index.Entry, x.Offered())
 	for e := range x.Records() {
 		if e.InBuildcache {
 			offered[e.Hash] = e

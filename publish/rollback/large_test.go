@@ -87,7 +87,7 @@ func large(t *testing.T, packages int) *mirrortest.Mem {
 	return m
 }
 
-// A rollback of an index of 100,000 packages takes at most a second where each request takes 40 ms, without the time of processors and of sending
+// A rollback of an index of 100,000 packages takes at most 0.6 s where each request takes 40 ms, without the time of processors and of sending
 // the index itself.
 func TestARollbackOfALargeIndexIsFast(t *testing.T) {
 	packages := 100_000
@@ -105,7 +105,7 @@ func TestARollbackOfALargeIndexIsFast(t *testing.T) {
 			planned := time.Since(began)
 			r, err := plan.Apply(t.Context())
 			publishtest.Must(t, err)
-			if took := time.Since(began); !r.Written || took > time.Second {
+			if took := time.Since(began); !r.Written || took > 600*time.Millisecond {
 				t.Errorf("to generation %d: %s, of which %s to plan: %+v", to, took, planned, r)
 			} else {
 				t.Logf("to generation %d: %s, of which %s to plan", to, took, planned)

@@ -9,6 +9,7 @@
 package rollback
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,10 +19,10 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
-	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -42,6 +43,8 @@ type Mirror struct {
 	Layout buildcache.Layout // of the index: that of a view rolls the view back
 	Store  mirror.Store
 	Trust  buildcache.Trust // whose packages may come back
+	// Pointer is that of the index, if buildcache.PointerForUpdate has read it a moment ago.
+	Pointer *buildcache.Pointer
 }
 
 // A Plan says what a rollback does.
@@ -58,19 +61,23 @@ type Plan struct {
 	removes []spec.Hash
 	returns []*buildcache.Package
 	later   []spec.Hash // that are withdrawn and were not there then: they stay out when that is undone
+	read    reindex.Reading
 }
+
+// Release lets go of the index that was read. Apply reads it again. It is for a caller that makes several plans before it applies one.
+func (p *Plan) Release() { p.read = reindex.Reading{} }
 
 // NewPlan decides. It only reads.
 func NewPlan(ctx context.Context, m Mirror, to Target) (*Plan, error) {
-	p, err := buildcache.PointerForUpdate(ctx, m.Layout, m.Store)
+	p, err := m.Pointer, error(nil)
+	if p == nil {
+		p, err = buildcache.PointerForUpdate(ctx, m.Layout, m.Store)
+	}
 	if err != nil {
 		return nil, err
 	}
 	if p.Version == mirror.Absent {
 		return nil, fmt.Errorf("%w: there is no index", buildcache.ErrNoMirror)
-	}
-	if _, err := putback.Recall(ctx, m.Layout, m.Store, p); err != nil {
-		return nil, err
 	}
 	all := p // of the whole mirror
 	if m.Layout.ViewName() != "" {
@@ -78,30 +85,36 @@ func NewPlan(ctx context.Context, m Mirror, to Target) (*Plan, error) {
 			return nil, err
 		}
 	}
-	withdrawn := p.And(all.Past).Withdrawn
-	was, now, from, err := offers(ctx, m.Layout, m.Store, p, to)
-	if err != nil {
-		return nil, err
-	}
-	plan := &Plan{From: from, To: was.entry, mirror: m}
-	seen, err := withdraw.Documents(ctx, m.Layout, m.Store, all)
-	if err != nil {
-		return nil, err
-	}
+	var g defect.Group
 	documents := make(map[spec.Hash]string)
-	for name, id := range seen.Packages(m.Layout) {
-		documents[id.Hash] = name
+	g.Go(func() error {
+		seen, err := withdraw.Documents(ctx, m.Layout, m.Store, all)
+		for name, id := range seen.Packages(m.Layout) {
+			documents[id.Hash] = name
+		}
+		return err
+	})
+	was, now, from, err := offers(ctx, m.Layout, m.Store, p, to)
+	if err := cmp.Or(err, g.Wait()); err != nil {
+		return nil, err
 	}
-	for h, e := range now {
-		if !was.offers[h] {
-			plan.Removes, plan.removes = append(plan.Removes, reindex.NameOf(e)), append(plan.removes, h)
-		} else if documents[h] == "" {
+	withdrawn := p.And(all.Past).Withdrawn
+	plan := &Plan{From: from, To: was.entry, mirror: m}
+	if p.Checked && !p.Recalled {
+		plan.read = reindex.Reading{Pointer: p, Indices: now}
+	}
+	for e := range now.Records() {
+		switch {
+		case !e.InBuildcache:
+		case !was.offers[e.Hash]:
+			plan.Removes, plan.removes = append(plan.Removes, reindex.NameOf(e)), append(plan.removes, e.Hash)
+		case documents[e.Hash] == "":
 			plan.missing(m.Layout.IndexNames()[0], reindex.NameOf(e)+" is offered then and now, and its document is gone")
 		}
 	}
 	var back []spec.Hash
 	for h := range was.offers {
-		if _, ok := now[h]; ok {
+		if now.Has(h) {
 			continue
 		}
 		if w, ok := withdrawn[h]; ok {
@@ -125,9 +138,11 @@ func NewPlan(ctx context.Context, m Mirror, to Target) (*Plan, error) {
 		}
 	}
 	slices.Sort(plan.Removes)
+	plan.Removes = slices.Compact(plan.Removes) // there may be a record in several indices
 	slices.Sort(plan.Returns)
 	slices.Sort(plan.Withdrawn)
 	slices.SortFunc(plan.Missing, func(a, b buildcache.Finding) int { return strings.Compare(a.File+a.Reason, b.File+b.Reason) })
+	plan.Missing = slices.Compact(plan.Missing)
 	return plan, nil
 }
 
@@ -178,7 +193,7 @@ func (p *Plan) Apply(ctx context.Context) (reindex.Result, error) {
 
 // apply switches the index. What is withdrawn from the whole mirror does not come back to a view.
 func (p *Plan) apply(ctx context.Context, withdrawn map[spec.Hash]history.Withdrawal) (reindex.Result, error) {
-	return reindex.Edit(ctx, p.mirror.Layout, p.mirror.Store, func(ctx context.Context, was *buildcache.Pointer, x *buildcache.Indices) error {
+	return reindex.EditRead(ctx, p.mirror.Layout, p.mirror.Store, &p.read, func(ctx context.Context, was *buildcache.Pointer, x *buildcache.Indices) error {
 		if err := p.stillThere(ctx, was); err != nil {
 			return err
 		}

@@ -395,3 +395,28 @@ func munge(t *testing.T, m *mirrortest.Mem, fixture string) withdraw.Package {
 	t.Fatal("there is no munge")
 	return withdraw.Package{}
 }
+
+// A rollback reads the index once, and again only if it has changed since it was planned.
+func TestARollbackReadsTheIndexOnce(t *testing.T) {
+	for _, fixture := range fixtures {
+		for _, meanwhile := range []int{0, 1} {
+			f, m := layoutOf(fixture), grown(t, fixture)
+			b, reads := mirrortest.Break(m), 0
+			b.AfterEach(func(c mirrortest.Call) {
+				// To go back to the first generation takes no other content.
+				if c.Op == mirrortest.Open && (f.NamesContent() && f.IsPayload(c.Name) || !f.NamesContent() && c.Name == f.IndexNames()[0]) {
+					reads++
+				}
+			})
+			plan, err := rollback.NewPlan(t.Context(), rollback.Mirror{Layout: f, Store: b}, rollback.Target{Generation: 1})
+			publishtest.Must(t, err)
+			if meanwhile > 0 {
+				publishtest.MustPublish(t, m, publishtest.Original(fixture), publishtest.Only("hwloc"))
+			}
+			out, err := plan.Apply(t.Context())
+			if err != nil || !out.Written || reads != 1+meanwhile || len(offered(t, m, fixture)) != 1+meanwhile {
+				t.Errorf("%s, %d publishers meanwhile: %+v, %v: the index was read %d times, and offers %v", fixture, meanwhile, out, err, reads, offered(t, m, fixture))
+			}
+		}
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/rollback"
 	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -93,13 +94,17 @@ func (c *common) indices(ctx context.Context, at func(path string) mirror.Reader
 	var all []index
 	read := func(path string) error {
 		n := len(all)
-		for _, l := range layouts {
-			p, err := buildcache.PointerForUpdate(ctx, l, at(path))
-			if err != nil {
-				return err
-			}
+		pointers := make([]*buildcache.Pointer, len(layouts))
+		err := parallel.Each(ctx, parallel.Readers, parallel.Positions(layouts), func(ctx context.Context, i int) (err error) {
+			pointers[i], err = buildcache.PointerForUpdate(ctx, layouts[i], at(path))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for i, p := range pointers {
 			if p.Version != mirror.Absent {
-				all = append(all, index{path, l, at(path), p})
+				all = append(all, index{path, layouts[i], at(path), p})
 			}
 		}
 		if path == "" && len(all) == n && c.view != "" {

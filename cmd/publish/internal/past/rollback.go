@@ -144,9 +144,12 @@ func (r *rolling) plan(ctx context.Context, d *target.Destination, all []index, 
 	var done []*rolled
 	var missing []buildcache.Finding
 	for _, x := range all {
-		p, err := rollback.NewPlan(ctx, rollback.Mirror{Layout: x.layout, Store: d.Mirror(x.path), Trust: trust}, to)
+		p, err := rollback.NewPlan(ctx, rollback.Mirror{Layout: x.layout, Store: d.Mirror(x.path), Trust: trust, Pointer: x.pointer}, to)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", x.what(), refused(err))
+		}
+		if len(all) > 1 { // which together may take more memory than there is
+			p.Release()
 		}
 		for _, f := range p.Missing {
 			f.File = buildcache.Join(x.path, f.File)
