@@ -211,6 +211,13 @@ type Copier interface {
 // CopierOf returns the Copier that a mirror is or wraps; nil: there is none.
 func CopierOf(m any) Copier { return find[Copier](m) }
 
+// A Streamer is a mirror that reads what it stores once, in order, and checks it meanwhile: content with a Digest can be stored as it arrives
+// from somewhere else.
+type Streamer interface{ Streams() }
+
+// StreamerOf returns the Streamer that a mirror is or wraps; nil: there is none.
+func StreamerOf(m any) Streamer { return find[Streamer](m) }
+
 // A Prover is a mirror on storage of which it is not known whether it obeys the conditions of writes.
 // Storage that ignores them loses what other publishers write, without an error.
 type Prover interface {

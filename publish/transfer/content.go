@@ -2,7 +2,8 @@
 //
 // An object is checked before it is stored: it is fetched whole, compared with the digest that its manifest
 // promises, and only then sent on. In between it is kept in memory if it is small, and otherwise in a file that has
-// no name, so that nothing is left behind however the process ends.
+// no name, so that nothing is left behind however the process ends. A mirror.Streamer does all that itself, and gets
+// objects as they arrive.
 package transfer
 
 import (
@@ -93,10 +94,13 @@ func (s *stream) ReadAt(p []byte, off int64) (int, error) {
 	}
 	n, err := io.ReadFull(s.object.Body, p[:max(0, min(int64(len(p)), s.content.size-off))])
 	s.off += int64(n)
-	if err == nil && n < len(p) {
-		err = io.EOF
+	if err != nil {
+		return n, fmt.Errorf("read %s from the source: %w", s.content.name, &cutError{err})
 	}
-	return n, err
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
 }
 
 func (s *stream) begin() error {
@@ -123,4 +127,38 @@ func (s *stream) Close() error {
 	o := s.object
 	s.object = nil
 	return o.Body.Close()
+}
+
+// arriving is a Content that is being stored. Its store reads it in order, and by one goroutine.
+type arriving struct {
+	Content
+	arrived func() // is called when there is no more to come
+	err     error  // of the source
+}
+
+// Open implements blob.Source. It requests the object, of which there may be nothing to read.
+func (a *arriving) Open() (blob.Reader, error) {
+	s := &stream{content: &a.Content}
+	if a.err = s.begin(); a.err != nil {
+		return nil, a.err
+	}
+	return arrivingReader{s, a}, nil
+}
+
+type arrivingReader struct {
+	*stream
+	of *arriving
+}
+
+// ReadAt implements blob.Reader.
+func (r arrivingReader) ReadAt(p []byte, off int64) (int, error) {
+	n, err := r.stream.ReadAt(p, off)
+	switch {
+	case err != nil && err != io.EOF:
+		r.of.err = err
+	case r.off == r.of.size:
+		r.Close()
+		r.of.arrived()
+	}
+	return n, err
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -62,7 +63,7 @@ func (t target) Create(ctx context.Context, u mirror.Upload) error {
 			return err
 		}
 	}
-	return t.relay.with(ctx, u, func(u mirror.Upload) error { return t.Store.Create(ctx, u) })
+	return t.with(ctx, u, func(u mirror.Upload) error { return t.Store.Create(ctx, u) })
 }
 
 // copy lets the storage of the destination copy an object, if it can.
@@ -86,19 +87,27 @@ func (r *Relay) copy(ctx context.Context, to mirror.Copier, c *Content, u mirror
 
 // Swap implements mirror.Swapper.
 func (t target) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (now mirror.Version, err error) {
-	err = t.relay.with(ctx, u, func(u mirror.Upload) error {
+	err = t.with(ctx, u, func(u mirror.Upload) error {
 		now, err = t.Store.Swap(ctx, u, was)
 		return err
 	})
 	return now, err
 }
 
-// with calls store with an upload whose content is here.
-func (r *Relay) with(ctx context.Context, u mirror.Upload, store func(mirror.Upload) error) error {
+// with calls store with an upload whose content is here, or arrives while it is stored.
+func (t target) with(ctx context.Context, u mirror.Upload, store func(mirror.Upload) error) error {
 	c, ok := u.Content.(*Content)
-	if !ok {
+	switch {
+	case !ok:
 		return store(u)
+	case mirror.StreamerOf(t.Store) != nil:
+		return again(ctx, func() error { return t.relay.stream(ctx, c, u, store) })
 	}
+	return t.relay.keep(ctx, c, u, store)
+}
+
+// keep fetches an object whole before it is stored.
+func (r *Relay) keep(ctx context.Context, c *Content, u mirror.Upload, store func(mirror.Upload) error) error {
 	if err := r.count.Acquire(ctx, 1); err != nil {
 		return err
 	}
@@ -120,27 +129,58 @@ func (r *Relay) with(ctx context.Context, u mirror.Upload, store func(mirror.Upl
 	return store(u)
 }
 
+// stream lets an object be stored as it arrives. The next one is requested when it has arrived, not when it is durable.
+func (r *Relay) stream(ctx context.Context, c *Content, u mirror.Upload, store func(mirror.Upload) error) error {
+	if err := r.count.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	here := &arriving{Content: *c, arrived: sync.OnceFunc(func() { r.count.Release(1) })}
+	defer here.arrived()
+	here.ctx = ctx
+	u.Content = here
+	var sent int64
+	tell := u.Sent
+	if tell != nil {
+		u.Sent = func(n int64) { sent += n; tell(n) }
+	}
+	err := store(u)
+	if err != nil && tell != nil {
+		tell(-sent)
+	}
+	if mismatch, ok := errors.AsType[*blob.MismatchError](err); ok {
+		return mismatch // which is about the source, whoever found it
+	}
+	if err != nil && here.err != nil {
+		return here.err
+	}
+	return err
+}
+
 // fetch requests an object until it has arrived whole, and compares it with what it must hash to.
 func (r *Relay) fetch(ctx context.Context, c *Content, want blob.Digest) (*fetched, error) {
 	here, err := r.room(c.size)
 	if err != nil {
 		return nil, err
 	}
+	if err := again(ctx, func() error { return here.receive(ctx, c, want) }); err != nil {
+		here.close()
+		return nil, err
+	}
+	return here, nil
+}
+
+// again repeats what fails because a body broke off.
+func again(ctx context.Context, try func() error) error {
 	pause := firstPause
 	for attempt := 1; ; attempt++ {
-		err = here.receive(ctx, c, want)
-		if err == nil {
-			return here, nil
-		}
+		err := try()
 		var cut *cutError
 		if ctx.Err() != nil || attempt == attempts || !errors.As(err, &cut) {
-			here.close()
-			return nil, err
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			here.close()
-			return nil, ctx.Err()
+			return ctx.Err()
 		case <-time.After(pause/2 + rand.N(pause)):
 		}
 		pause *= 2

@@ -475,3 +475,46 @@ func TestADirectoryThatCannotBeMade(t *testing.T) {
 		}
 	}
 }
+
+// once is content that can be read once, in order.
+type once struct {
+	t       *testing.T
+	content []byte
+	opened  int
+	off     int64
+}
+
+func (o *once) Size() int64 { return int64(len(o.content)) }
+
+func (o *once) Open() (blob.Reader, error) {
+	o.opened++
+	return o, nil
+}
+
+func (o *once) ReadAt(p []byte, off int64) (int, error) {
+	if off != o.off {
+		o.t.Errorf("read at %d after %d", off, o.off)
+	}
+	n := copy(p, o.content[off:])
+	o.off += int64(n)
+	return n, nil
+}
+
+func (*once) Close() error { return nil }
+
+// What has a digest is read once and in order, as mirror.Streamer promises, and not at all if it is there.
+func TestContentIsReadOnceAndInOrder(t *testing.T) {
+	m := open(t, inMemory(t)).Mirror(".")
+	text := make([]byte, 700_001)
+	content := &once{t: t, content: text}
+	u := mirror.Upload{Name: "a", Content: content, Digest: blob.DigestOf(text)}
+	for range 2 {
+		if err := m.Create(t.Context(), u); err != nil || content.opened != 1 {
+			t.Errorf("created: opened %d times, %v", content.opened, err)
+		}
+	}
+	content.off, u.Name = 0, "b"
+	if _, err := m.Swap(t.Context(), u, mirror.Absent); err != nil || content.opened != 2 {
+		t.Errorf("swapped: opened %d times, %v", content.opened-1, err)
+	}
+}

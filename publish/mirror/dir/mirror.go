@@ -22,6 +22,9 @@ type Mirror struct {
 	below string // what comes before each name: empty, or ends with a slash
 }
 
+// Streams implements mirror.Streamer: content is hashed as it is written, before it has a name.
+func (*Mirror) Streams() {}
+
 // failed words the error of an act on an object.
 func (m *Mirror) failed(act, action, name string, err error) error {
 	return fmt.Errorf("%s %s: %w", act, name, refine(action, name, m.dir.path, err))
