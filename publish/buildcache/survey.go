@@ -203,6 +203,16 @@ func SurveyAt(ctx context.Context, f Layout, s mirror.Store, p *Pointer, names [
 	return found, found.List(ctx, s)
 }
 
+// SurveyDocuments is SurveyAt for documents alone. Where that would list everything, it lists all documents.
+func SurveyDocuments(ctx context.Context, f Layout, s mirror.Store, p *Pointer, names []string) (*Survey, error) {
+	ranges := Touched(f, names, p.Packages()*objectsPerPackage)
+	if ranges == nil {
+		ranges = slices.DeleteFunc(f.Ranges(p.Packages()), func(r mirror.Range) bool { return f.IsPayload(r.Prefix) })
+	}
+	found := &Survey{Pointer: p, Ranges: ranges}
+	return found, found.List(ctx, s)
+}
+
 // SurveyAll lists everything, in parallel where the index says that it is large.
 func SurveyAll(ctx context.Context, f Layout, s mirror.Store, p *Pointer) (*Survey, error) {
 	found := &Survey{Pointer: p, whole: true, Ranges: f.Ranges(p.Packages())}

@@ -100,6 +100,33 @@ func TestAnIndexOfMoreNamesThanAPointerCanHold(t *testing.T) {
 	}
 }
 
+// Whoever asks for the documents of many packages gets no list of their content.
+func TestDocumentsAreListedWithoutContent(t *testing.T) {
+	m := publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, m, publishtest.Original("v3-unsigned"), publish.Options{})
+	f := layoutNamed(t, "v3")
+	p, err := buildcache.PointerForUpdate(t.Context(), f, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for name := range m.Snapshot() {
+		if _, ok := f.ParsePackageName(name); ok {
+			names = append(names, name)
+		}
+	}
+	m.Forget()
+	seen, err := buildcache.SurveyDocuments(t.Context(), f, m, p, names)
+	if err != nil || len(names) == 0 || len(seen.Packages(f)) != len(names) {
+		t.Errorf("found %d of %d documents: %v", len(seen.Packages(f)), len(names), err)
+	}
+	for _, call := range m.Calls() {
+		if f.IsPayload(call.Name) {
+			t.Errorf("listed %s", call.Name)
+		}
+	}
+}
+
 func within(r mirror.Range, name string) bool {
 	return strings.HasPrefix(name, r.Prefix) && (r.After == "" || name > r.After) && (r.Until == "" || name < r.Until)
 }

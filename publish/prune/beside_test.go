@@ -170,7 +170,7 @@ func TestAPublisherStopsBesideAPrune(t *testing.T) {
 		},
 	} {
 		// When the prune begins, before the publisher continues; and for how long the publisher stands still.
-		for _, pause := range []time.Duration{0, time.Second, notice.Fresh - time.Second, 14 * time.Minute, 15*time.Minute + time.Second, 29 * time.Minute, 31 * time.Minute, 2 * time.Hour} {
+		for _, pause := range []time.Duration{0, time.Second, notice.Fresh - time.Second, 14*time.Minute - time.Second, 15*time.Minute + time.Second, 29 * time.Minute, 31 * time.Minute, 2 * time.Hour} {
 			if before(mirrortest.Call{Op: mirrortest.Create, Name: "v3/manifests/spec/zlib/zlib-1-" + strings.Repeat("a", 32) + ".spec.manifest.json"}) && pause >= notice.Fresh {
 				continue // a publisher that has looked stores its document within that time
 			}

@@ -60,7 +60,7 @@ type other struct {
 }
 
 // gathers is how often announcements are listed, as long as new ones come.
-const gathers = 3
+const gathers = 5
 
 // others reads what others have announced until now, and while it is at that. It begins when the index has arrived: publishers that began at
 // the same time as the leader need about as long to announce. Each package is checked as if it were found in the mirror: it is there, whole, and
@@ -149,7 +149,11 @@ func (c *contest) read(ctx context.Context, s mirror.Store, announced []lead.Ann
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
-	seen, err := buildcache.SurveyAt(ctx, c.layout, s, c.was, names)
+	survey := buildcache.SurveyDocuments // which say that their blobs are there
+	if slices.ContainsFunc(announced, func(a lead.Announcement) bool { return len(a.Contents) == 0 }) {
+		survey = buildcache.SurveyAt
+	}
+	seen, err := survey(ctx, c.layout, s, c.was, names)
 	if err != nil {
 		return nil, fmt.Errorf("announced packages: %w", err)
 	}

@@ -278,6 +278,53 @@ func TestAPublisherThatAnnouncesWhileTheIndexIsRead(t *testing.T) {
 	})
 }
 
+// An inTurn publisher announces when the leader lists announcements: one more each time.
+type inTurn struct {
+	*far
+	announced, listed *atomic.Int64
+	next              []chan struct{}
+}
+
+func (s inTurn) Create(ctx context.Context, u mirror.Upload) error {
+	if !strings.Contains(u.Name, "/want-") {
+		return s.far.Create(ctx, u)
+	}
+	select {
+	case <-s.next[s.announced.Add(1)-1]:
+	case <-time.After(time.Second): // the leader has not asked
+	}
+	return s.far.Create(ctx, u)
+}
+
+func (s inTurn) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Info, error] {
+	if n := s.listed.Load(); strings.Contains(r.Prefix, "/want-") && !strings.Contains(r.Prefix, "/none/") && n < int64(len(s.next)) {
+		s.listed.Add(1)
+		close(s.next[n])
+		time.Sleep(2 * trip)
+	}
+	return s.far.List(ctx, r)
+}
+
+// Publishers that announce one after the other, while the announcements before are read, are in the same index.
+func TestPublishersThatAnnounceWhileOthersAreRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, "v3")
+		c.sent.Store(0)
+		of := inTurn{announced: new(atomic.Int64), listed: new(atomic.Int64)}
+		stores := c.stores(6)
+		for range stores[1:] {
+			of.next = append(of.next, make(chan struct{}))
+		}
+		for i := range stores {
+			stores[i] = inTurn{c.far(c.mem), of.announced, of.listed, of.next}
+		}
+		c.begin(stores, shares(len(stores)))
+		if c.sent.Load() > 1 {
+			t.Errorf("%d indices", c.sent.Load())
+		}
+	})
+}
+
 // A lone publisher of one package into 100,000 makes 25 requests: those below, three more for the four ranges in which an index of that size is
 // read, and six for the five parts in which it is written.
 func TestALonePublisherMakesFewRequests(t *testing.T) {
