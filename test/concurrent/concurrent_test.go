@@ -5,7 +5,6 @@ package concurrent
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -47,13 +46,13 @@ func TestNothingIsLost(t *testing.T) {
 		crowd.env = append(crowd.env, "AWS_ENDPOINT_URL="+server.Endpoint)
 		t.Run(l.String()+" in S3", func(t *testing.T) {
 			for round := range rounds() {
-				crowd.round(t, fmt.Sprintf("s3://%s/%d", bucket, round), filepath.Join(server.Path(bucket), fmt.Sprint(round)))
+				crowd.round(t, fmt.Sprintf("s3://%s/%d", bucket, round), server.Mirror(bucket, fmt.Sprint(round)))
 			}
 		})
 		t.Run(l.String()+" in a directory", func(t *testing.T) {
 			for range rounds() {
 				dir := t.TempDir()
-				crowd.round(t, "file://"+dir, dir)
+				crowd.round(t, "file://"+dir, reader.Dir(dir))
 			}
 		})
 	}
@@ -88,11 +87,11 @@ func newCrowd(t *testing.T, l spackmirror.Layout, bin string, env []string) *cro
 	return c
 }
 
-// round lets all publish at once to a destination that is kept in dir.
-func (c *crowd) round(t *testing.T, destination, dir string) {
+// round lets all publish at once to a destination, where mirror reads.
+func (c *crowd) round(t *testing.T, destination string, mirror reader.Source) {
 	t.Helper()
 	c.publish(t, destination)
-	m := c.read(reader.Dir(dir))
+	m := c.read(mirror)
 	if !m.Works() || len(m.Odd) > 0 {
 		t.Errorf("%s: broken %v, odd %v", destination, m.Broken, m.Odd)
 	}
@@ -102,7 +101,7 @@ func (c *crowd) round(t *testing.T, destination, dir string) {
 	if r, err := program.Run(c.env, c.bin, "index", destination); err != nil || r.Code != 0 {
 		t.Errorf("rebuild: %v, %v", err, r)
 	}
-	if diff := c.read(reader.Dir(dir)).Index.Diff(m.Index); len(diff) > 0 {
+	if diff := c.read(mirror).Index.Diff(m.Index); len(diff) > 0 {
 		t.Errorf("%s: the rebuilt index differs from what they left:\n%s", destination, strings.Join(diff, "\n"))
 	}
 }
@@ -158,7 +157,7 @@ func TestRebuildsAmongPublishers(t *testing.T) {
 					}
 				}
 				c.atOnce(t, all)
-				m := c.read(reader.Dir(filepath.Join(server.Path(bucket), fmt.Sprint(round))))
+				m := c.read(server.Mirror(bucket, fmt.Sprint(round)))
 				if diff := m.Index.Diff(c.whole); !m.Works() || len(m.Odd) > 0 || len(diff) > 0 {
 					t.Errorf("%s: broken %v, odd %v, index:\n%s", destination, m.Broken, m.Odd, strings.Join(diff, "\n"))
 				}

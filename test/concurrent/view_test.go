@@ -27,7 +27,7 @@ func TestWritersOfOneView(t *testing.T) {
 	}
 	c := &crowd{bin: bin, env: append(server.Environ(), "AWS_ENDPOINT_URL="+server.Endpoint)}
 	dir := filepath.Join(t.TempDir(), "mirror")
-	for destination, at := range map[string]string{"s3://" + bucket + "/m": filepath.Join(server.Path(bucket), "m"), "file://" + dir: dir} {
+	for destination, at := range map[string]reader.Source{"s3://" + bucket + "/m": server.Mirror(bucket, "m"), "file://" + dir: reader.Dir(dir)} {
 		if r, err := program.Run(c.env, bin, source, destination); err != nil || r.Code != 0 {
 			t.Fatalf("%v, %v", err, r)
 		}
@@ -36,7 +36,7 @@ func TestWritersOfOneView(t *testing.T) {
 			all = append(all, []string{"view", "add", destination, "site", "/" + u.Hash(i)})
 		}
 		c.atOnce(t, all)
-		m := reader.View(reader.Dir(at), "site")
+		m := reader.View(at, "site")
 		if !m.Works() || len(m.Specs) != writers {
 			t.Errorf("%s: %v", destination, m)
 		}

@@ -186,7 +186,7 @@ type world struct {
 
 func (w *world) destination() string { return "s3://" + w.bucket + "/" + prefix }
 func (w *world) mirror() reader.Source {
-	return reader.Dir(filepath.Join(w.server.Path(w.bucket), prefix))
+	return w.server.Mirror(w.bucket, prefix)
 }
 
 func (w *world) env(endpoint string) []string {

@@ -77,14 +77,19 @@ func ends(ts *testscript.TestScript, neg bool, args []string) {
 
 func read(ts *testscript.TestScript, layout, dir string) *reader.Mirror {
 	dir = ts.MkAbs(dir)
+	mirror := reader.Dir(dir)
+	w := worldOf(ts)
+	if in, ok := strings.CutPrefix(dir, w.server.Path(w.bucket)+"/"); ok {
+		mirror = w.server.Mirror(w.bucket, in)
+	}
 	switch layout {
 	case "v3":
-		return reader.V3(reader.Dir(dir))
+		return reader.V3(mirror)
 	case "v2":
-		return reader.V2(reader.Dir(dir))
+		return reader.V2(mirror)
 	}
 	if view, ok := strings.CutPrefix(layout, "view:"); ok {
-		return reader.View(reader.Dir(dir), view)
+		return reader.View(mirror, view)
 	}
 	ts.Fatalf("layout %q: want v3, v2 or view:NAME", layout)
 	return nil

@@ -3,14 +3,21 @@
 // The objects are plain files below Dir, in one directory per bucket, so a test can look
 // at them without a request. The server ends with the process that started it, however
 // that ends.
+//
+// $S3SERVER names the program of a MinIO that is started instead. Its files are its own, so tests run on it that
+// look at mirrors through Mirror and at no file.
 package s3server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,6 +29,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/vantagecompute/slurm-factory-publish/test/program"
+	"github.com/vantagecompute/slurm-factory-publish/test/reader"
 )
 
 // A Server is a running S3 server with one account.
@@ -75,7 +83,7 @@ func openAs(dir, region, access, secret string) (*Server, error) {
 func open(bin, dir, region, access, secret string) (*Server, error) {
 	s := &Server{Region: region, Access: access, Secret: secret, Dir: dir}
 	var err error
-	s.leash, err = program.Leashed(bin, "-leash", "-dir", dir, "-region", s.Region, "-access", s.Access, "-secret", s.Secret)
+	s.leash, err = program.Leashed(bin, "-leash", "-dir", dir, "-region", s.Region, "-access", s.Access, "-secret", s.Secret, "-minio", minio())
 	if err != nil {
 		return nil, fmt.Errorf("s3server: %w", err)
 	}
@@ -103,6 +111,46 @@ func (s *Server) Bucket(t testing.TB) string {
 func (s *Server) CreateBucket(name string) error {
 	_, err := s.Client().CreateBucket(context.Background(), &s3.CreateBucketInput{Bucket: &name})
 	return err
+}
+
+func minio() string { return os.Getenv("S3SERVER") }
+
+// Mirror reads the mirror below a prefix of a bucket.
+func (s *Server) Mirror(bucket, prefix string) reader.Source {
+	if minio() == "" {
+		return reader.Dir(filepath.Join(s.Path(bucket), prefix))
+	}
+	below := prefix + "/"
+	if prefix == "" {
+		below = ""
+	}
+	return reader.Source{
+		Get: func(name string) ([]byte, error) {
+			key := below + name
+			out, err := s.Client().GetObject(context.Background(), &s3.GetObjectInput{Bucket: &bucket, Key: &key})
+			if _, ok := errors.AsType[*types.NoSuchKey](err); ok {
+				return nil, fmt.Errorf("%s: %w", key, fs.ErrNotExist)
+			}
+			if err != nil {
+				return nil, err
+			}
+			defer out.Body.Close()
+			return io.ReadAll(out.Body)
+		},
+		List: func() ([]string, error) {
+			var names []string
+			for p := s3.NewListObjectsV2Paginator(s.Client(), &s3.ListObjectsV2Input{Bucket: &bucket, Prefix: &below}); p.HasMorePages(); {
+				page, err := p.NextPage(context.Background())
+				if err != nil {
+					return nil, err
+				}
+				for _, o := range page.Contents {
+					names = append(names, strings.TrimPrefix(*o.Key, below))
+				}
+			}
+			return names, nil
+		},
+	}
 }
 
 // Path is the directory of a bucket.

@@ -70,7 +70,7 @@ func Run(t *testing.T, o Options) {
 	bucket := server.Bucket(t)
 	r := &run{
 		T: t, o: o, bin: bin, env: append(server.Environ(), "AWS_ENDPOINT_URL="+server.Endpoint), to: "s3://" + bucket + "/m",
-		dir: filepath.Join(server.Path(bucket), "m"), done: make(chan struct{}),
+		dir: filepath.Join(server.Path(bucket), "m"), mirror: server.Mirror(bucket, "m"), done: make(chan struct{}),
 	}
 	r.prepare()
 	began := time.Now()
@@ -107,6 +107,7 @@ type run struct {
 	*testing.T
 	o            Options
 	bin, to, dir string
+	mirror       reader.Source
 	env          []string
 	list         string          // the hashes of the fixture, in a file
 	all          map[string]bool // these hashes
@@ -214,7 +215,7 @@ func (r *run) round(n int) {
 
 // source is the mirror as a client finds it, and beside prunes without a list: what is listed may be deleted before it is read.
 func (r *run) source() reader.Source {
-	src := reader.Dir(r.dir)
+	src := r.mirror
 	if r.o.Deletes {
 		src.List = nil
 	}

@@ -1,5 +1,5 @@
 // Command s3server is an S3 server for tests and for trying things out: versitygw
-// over a directory, on loopback, with one fixed account.
+// over a directory, on loopback, with one fixed account; or MinIO, whose binary -minio names.
 //
 // It prints one line, its URL, once it answers, and serves until it is killed. It is a
 // command because the gateway allows one instance per process and changes that
@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
 	"syscall"
 	"time"
@@ -40,6 +41,7 @@ func run(ctx context.Context, args []string) error {
 	region := flags.String("region", "us-east-1", "region that signatures must name")
 	access := flags.String("access", "test", "access key of the only account")
 	secret := flags.String("secret", "testtest", "secret key of the only account")
+	minio := flags.String("minio", "", "program of MinIO, which is started instead of versitygw")
 	leash := flags.Bool("leash", false, "stop when standard input ends, so that whoever started this cannot leave it behind")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -66,10 +68,23 @@ func run(ctx context.Context, args []string) error {
 	out := os.Stdout
 	os.Stdout = os.Stderr
 	go func() {
-		if url := "http://" + *addr; answers(ctx, url) {
+		path := health
+		if *minio != "" {
+			path = "/minio/health/cluster" // the others are well before it answers requests
+		}
+		if url := "http://" + *addr; answers(ctx, url+path) {
 			fmt.Fprintln(out, url)
 		}
 	}()
+	if *minio != "" {
+		cmd := exec.CommandContext(ctx, *minio, "server", "--address", *addr, "--quiet", *dir)
+		cmd.Env = append(os.Environ(), "MINIO_ROOT_USER="+*access, "MINIO_ROOT_PASSWORD="+*secret, "MINIO_REGION="+*region, "MINIO_BROWSER=off")
+		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+		if err := cmd.Run(); ctx.Err() == nil {
+			return fmt.Errorf("%s ends: %w", *minio, err)
+		}
+		return nil
+	}
 	return serve(ctx, *dir, embedgw.Config{
 		RootUserAccess:    *access,
 		RootUserSecret:    *secret,
@@ -107,10 +122,10 @@ func freeAddr() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-// answers waits until the server at url is healthy, or ctx ends.
+// answers waits until a server says at url that it is healthy, or ctx ends.
 func answers(ctx context.Context, url string) bool {
 	for ctx.Err() == nil {
-		if resp, err := http.Get(url + health); err == nil {
+		if resp, err := http.Get(url); err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
 				return true
