@@ -59,9 +59,9 @@ func (b Bounds) Requests() int {
 	return parts + trials*(objects*(overhead+1)+concurrencies[len(concurrencies)-1]) + 2
 }
 
-// overhead is what an object takes beside its parts: a listing, begin, complete; one more is
+// overhead is what an object takes beside its parts: a listing, begin, complete, and two to find what is left of it; one more is
 // for the listing that finds it again.
-const overhead = 3
+const overhead = 5
 
 // A Place is where a run measures.
 type Place interface {
@@ -82,11 +82,11 @@ func Run(ctx context.Context, open func(Setting) (Place, error), b Bounds, obser
 	if err := first.Create(ctx, upload("probe", content{1})); err != nil {
 		return Trial{}, err
 	}
-	defer func() { err = errors.Join(err, cleanUp(ctx, first)) }()
-	if _, err := clean(ctx, first); err != nil {
+	r := run{open: open, bounds: b, observe: observe}
+	defer func() { err = errors.Join(err, cleanUp(ctx, first, r.broken)) }()
+	if _, err := clean(ctx, first, nil); err != nil {
 		return Trial{}, fmt.Errorf("clean up: %w", err)
 	}
-	r := run{open: open, bounds: b, observe: observe}
 	return r.all(ctx)
 }
 
@@ -98,13 +98,13 @@ const cleanTime = time.Minute
 const late = 2 * time.Second
 
 // cleanUp removes everything until nothing is left, and nothing has come late.
-func cleanUp(ctx context.Context, p Place) error {
+func cleanUp(ctx context.Context, p Place, broken []string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime)
 	defer cancel()
-	_, err := clean(ctx, p)
+	_, err := clean(ctx, p, broken)
 	for removed := 1; err == nil && removed > 0; {
 		if err = smithytime.SleepWithContext(ctx, late); err == nil {
-			removed, err = clean(ctx, p)
+			removed, err = clean(ctx, p, broken)
 		}
 	}
 	if err != nil {
@@ -114,16 +114,18 @@ func cleanUp(ctx context.Context, p Place) error {
 }
 
 // clean removes everything that is in the place now, uploads that were begun among it, and says how
-// much it was.
-func clean(ctx context.Context, p Place) (removed int, err error) {
-	for left, err := range p.Leftovers(ctx, "") {
-		if err != nil {
-			return removed, err
+// much it was. broken are names whose uploads may be unfinished: some stores list those of whole names only.
+func clean(ctx context.Context, p Place, broken []string) (removed int, err error) {
+	for _, prefix := range append([]string{""}, broken...) {
+		for left, err := range p.Leftovers(ctx, prefix) {
+			if err != nil {
+				return removed, err
+			}
+			if err := p.Discard(ctx, left); err != nil {
+				return removed, err
+			}
+			removed++
 		}
-		if err := p.Discard(ctx, left); err != nil {
-			return removed, err
-		}
-		removed++
 	}
 	for info, err := range p.List(ctx, mirror.Range{}) {
 		if err != nil {
@@ -142,6 +144,9 @@ type run struct {
 	bounds  Bounds
 	observe func(Trial)
 	done    []Trial
+
+	mu     sync.Mutex // guards broken
+	broken []string   // names of objects that were not sent whole
 }
 
 func (r *run) all(ctx context.Context) (Trial, error) {
@@ -199,7 +204,15 @@ func (r *run) try(ctx context.Context, s Setting) error {
 	for i := range objects {
 		u := upload(fmt.Sprintf("%d-%d-%d", s.Concurrency, s.PartSize, i), content{size})
 		u.Sent = m.sent
-		g.Go(func() error { return p.Create(gctx, u) })
+		g.Go(func() error {
+			err := p.Create(gctx, u)
+			if err != nil {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				r.broken = append(r.broken, u.Name)
+			}
+			return err
+		})
 	}
 	err = g.Wait()
 	m.stop()

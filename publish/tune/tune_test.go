@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -21,6 +22,17 @@ type link struct {
 	setting Setting
 	used    *used
 	late    time.Duration // what is taken back is completed all the same, so much later
+	whole   bool          // unfinished uploads are listed by whole names only
+}
+
+func (l *link) Leftovers(ctx context.Context, prefix string) iter.Seq2[mirror.Leftover, error] {
+	return func(yield func(mirror.Leftover, error) bool) {
+		for left, err := range l.Mem.Leftovers(ctx, prefix) {
+			if (!l.whole || left.Name == prefix) && !yield(left, err) {
+				return
+			}
+		}
+	}
 }
 
 // used is what all settings have used together.
@@ -70,7 +82,7 @@ func (l *link) Create(ctx context.Context, u mirror.Upload) error {
 
 func opening(t *testing.T) (*link, func(Setting) (Place, error)) {
 	l := &link{Mem: mirrortest.NewMem(t), used: new(used)}
-	return l, func(s Setting) (Place, error) { return &link{l.Mem, s, l.used, l.late}, nil }
+	return l, func(s Setting) (Place, error) { return &link{l.Mem, s, l.used, l.late, l.whole}, nil }
 }
 
 // nothing reports that the place is as it was.
@@ -79,7 +91,7 @@ func (l *link) nothing(t *testing.T) {
 	if n := len(l.Snapshot()); n > 0 {
 		t.Errorf("%d objects are left", n)
 	}
-	for left := range l.Leftovers(t.Context(), "") {
+	for left := range l.Mem.Leftovers(t.Context(), "") {
 		t.Errorf("an unfinished upload of %s is left", left.Name)
 	}
 }
@@ -123,16 +135,21 @@ func TestNoMoreBytesThanAllowed(t *testing.T) {
 }
 
 func TestWhoIsStoppedCleansUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l, open := opening(t)
-		ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
-		defer cancel()
-		_, err := Run(ctx, open, Bounds{Bytes: 1e12, Time: time.Minute}, func(Trial) {})
-		if !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got %v", err)
-		}
-		l.nothing(t)
-	})
+	for _, whole := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) { whoIsStoppedCleansUp(t, whole) })
+	}
+}
+
+func whoIsStoppedCleansUp(t *testing.T, whole bool) {
+	l, open := opening(t)
+	l.whole = whole
+	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
+	defer cancel()
+	_, err := Run(ctx, open, Bounds{Bytes: 1e12, Time: time.Minute}, func(Trial) {})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	l.nothing(t)
 }
 
 func TestWhatIsCompletedAfterwardsIsRemoved(t *testing.T) {
