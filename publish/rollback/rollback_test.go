@@ -420,3 +420,45 @@ func TestARollbackReadsTheIndexOnce(t *testing.T) {
 		}
 	}
 }
+
+// An index goes back to each of 20 generations, which came about by publishers and rollbacks, and each time everything that it offers can be read and is
+// what was offered then.
+func TestEachOfTwentyGenerationsIsReadWhole(t *testing.T) {
+	more := [][]string{{"hwloc"}, {"libevent", "openssl"}, {"pmix", "hwloc", "libevent"}, {"slurm", "munge", "pmix"}}
+	for _, fixture := range fixtures {
+		f, m := layoutOf(fixture), publishtest.EmptyMirror(t)
+		var then [][]string // what each generation offered
+		note := func() {
+			p, err := f.ReadPointer(t.Context(), m)
+			publishtest.Must(t, err)
+			if then = append(then, offered(t, m, fixture)); p.Generation != len(then) {
+				t.Fatalf("%s: generation %d, want %d", fixture, p.Generation, len(then))
+			}
+		}
+		for _, names := range slices.Concat(steps, more) {
+			publishtest.MustPublish(t, m, publishtest.Original(fixture), publishtest.Only(names...))
+			note()
+		}
+		for i := 0; len(then) < 20; i++ {
+			if i%2 == 0 {
+				_, _, err := rollTo(t, fixture, m, rollback.Target{Generation: 1 + 5*i%len(then)})
+				publishtest.Must(t, err)
+			} else {
+				publishtest.MustPublish(t, m, publishtest.Original(fixture), publishtest.Only(more[i/2%len(more)]...))
+			}
+			note()
+		}
+		for i := range 20 {
+			to := 1 + 7*i%20
+			_, _, err := rollTo(t, fixture, m, rollback.Target{Generation: to})
+			publishtest.Must(t, err)
+			if got := offered(t, m, fixture); !slices.Equal(got, then[to-1]) {
+				t.Errorf("%s, to generation %d: it offers %v, want %v", fixture, to, got, then[to-1])
+			}
+			publishtest.Must(t, publishtest.NewReader().Look(m.Snapshot()))
+			if found := publishtest.MustVerify(t, m, verify.Options{Deep: true}).Findings; len(found) > 0 {
+				t.Errorf("%s, to generation %d: verify: %v", fixture, to, found)
+			}
+		}
+	}
+}
