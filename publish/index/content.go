@@ -64,7 +64,7 @@ func (x *Index) Noted(note jsontext.Value) blob.Source {
 	copyTo(span{})
 	p.add([]byte(`}}`))
 	if len(note) > 0 {
-		p.add(fmt.Appendf(nil, `,%q:%s`, ourMember, note))
+		p.add(fmt.Appendf(nil, `,%q:%s`, Member, note))
 	}
 	p.add([]byte(`}`))
 	return &p
@@ -73,7 +73,7 @@ func (x *Index) Noted(note jsontext.Value) blob.Source {
 // Glance reads the note of a document that Noted has made, without reading the database. whole is the digest of the document, and bare that of
 // the document without the note. Without a note, which comes last, they are the same.
 func Glance(content []byte) (note jsontext.Value, whole, bare blob.Digest) {
-	at := bytes.LastIndex(content, []byte(`,"`+ourMember+`":`))
+	at := bytes.LastIndex(content, []byte(`,"`+Member+`":`))
 	if at < 0 || !bytes.HasSuffix(content, []byte("}")) {
 		whole = blob.DigestOf(content)
 		return nil, whole, whole
@@ -86,7 +86,7 @@ func Glance(content []byte) (note jsontext.Value, whole, bare blob.Digest) {
 	}
 	without.Write([]byte("}"))
 	h.Write(content[at:])
-	note = content[at+len(`,"`+ourMember+`":`) : len(content)-1]
+	note = content[at+len(`,"`+Member+`":`) : len(content)-1]
 	return note, blob.Digest(h.Sum(nil)), blob.Digest(without.Sum(nil))
 }
 

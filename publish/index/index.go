@@ -78,8 +78,8 @@ type Index struct {
 	loose      []spec.Hash    // what such records depended on
 }
 
-// ourMember is the member beside the database that is ours. Spack ignores it.
-const ourMember = "slurm-factory-publish"
+// Member is the member beside the database that is ours. Spack ignores it.
+const Member = "slurm-factory-publish"
 
 // recordSize is about what a record takes in a document. So much room is made beforehand, since
 // what growing leaves behind would take as much memory again.
@@ -146,7 +146,7 @@ func Parse(raw []byte, version int) (*Index, error) {
 	err := s.object(func(name string) error {
 		switch name {
 		case "database":
-		case ourMember:
+		case Member:
 			v, _, err := s.value()
 			x.note = v.Clone()
 			return cmp.Or(err, spec.CheckJSON(v))

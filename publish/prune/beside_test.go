@@ -59,10 +59,11 @@ func isDocument(c mirrortest.Call) bool {
 	return ok
 }
 
-// What a rollback takes out during the grace period stays for clients that have read the index before: the package was published right before
-// the prune gave notice. The next prune deletes it.
+// What a rollback takes out during the grace period, or another program that leaves no record, stays for clients that have read the index before:
+// the package was published right before the prune gave notice. The next prune deletes it.
 func TestWhatWasOfferedAMomentAgoStays(t *testing.T) {
-	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
+	for _, by := range []string{"v3-unsigned rollback", "v2-unsigned rollback", "v3-unsigned another", "v2-unsigned another"} {
+		fixture, who, _ := strings.Cut(by, " ")
 		synctest.Test(t, func(t *testing.T) {
 			m := mirrortest.NewMem(t, mirrortest.LetBe)
 			dir := publishtest.Original(fixture)
@@ -70,6 +71,7 @@ func TestWhatWasOfferedAMomentAgoStays(t *testing.T) {
 			publishtest.MustPublish(t, m, dir, publishtest.Only("munge"))
 			f, _ := buildcache.LayoutNamed(publishtest.LayoutOf(fixture))
 			unindexed(t, m, f)
+			without := m.Snapshot()
 			subject := publishtest.SubjectOf(t, m)
 			document, tarball := subject.Find("munge"), subject.Tarball("munge")
 			id, _ := f.ParsePackageName(subject.Find("zlib"))
@@ -84,12 +86,17 @@ func TestWhatWasOfferedAMomentAgoStays(t *testing.T) {
 			}()
 			time.Sleep(10 * time.Minute) // a client reads the index
 			if n := len(publishtest.IndexOf(t, m.Snapshot(), f.Name()).Offered()); n != 2 {
-				t.Errorf("%s: %d packages are offered", fixture, n)
+				t.Errorf("%s: %d packages are offered", by, n)
 			}
-			p, err := rollback.NewPlan(t.Context(), rollback.Mirror{Layout: f, Store: m}, rollback.Target{})
-			publishtest.Must(t, err)
-			_, err = p.Apply(t.Context())
-			publishtest.Must(t, err)
+			if who == "rollback" {
+				rollBack(t, f, m)
+			} else {
+				for _, name := range append(f.IndexNames(), layout.V2IndexHash) {
+					if text, ok := without[name]; ok {
+						m.Plant(name, text)
+					}
+				}
+			}
 			publishtest.Must(t, <-pruned)
 			there := func() int {
 				_, whole := m.Snapshot()[document]
@@ -97,12 +104,12 @@ func TestWhatWasOfferedAMomentAgoStays(t *testing.T) {
 				return map[bool]int{true: 1}[whole] + map[bool]int{true: 1}[content]
 			}
 			if n := there(); n != 2 {
-				t.Errorf("%s: of document and content the client finds %d", fixture, n)
+				t.Errorf("%s: of document and content the client finds %d", by, n)
 			}
 			time.Sleep(time.Hour)
 			mustPrune(t, m, careful)
 			if n := there(); n != 0 {
-				t.Errorf("%s: of document and content the next prune leaves %d", fixture, n)
+				t.Errorf("%s: of document and content the next prune leaves %d", by, n)
 			}
 			wantWhole(t, m)
 		})
@@ -142,6 +149,62 @@ type atIndex struct {
 func (a atIndex) Step(step string) {
 	if step == "index" {
 		a.then()
+	}
+}
+
+// A rollback that has stored its record before a prune gives notice, and replaces the index after that, takes something out that clients have read
+// until then. It stays until the next prune.
+func TestWhatARollbackTakesOutBehindTheNoticeStays(t *testing.T) {
+	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
+		synctest.Test(t, func(t *testing.T) {
+			m := mirrortest.NewMem(t, mirrortest.LetBe)
+			publishtest.MustPublish(t, m, publishtest.Original(fixture), publishtest.Only("zlib"))
+			publishtest.MustPublish(t, m, publishtest.Original(fixture), publishtest.Only("munge"))
+			f, _ := buildcache.LayoutNamed(publishtest.LayoutOf(fixture))
+			document := publishtest.SubjectOf(t, m).Find("munge")
+			id, _ := f.ParsePackageName(publishtest.SubjectOf(t, m).Find("zlib"))
+			time.Sleep(30 * day)
+			h := &held{Mem: m, there: make(chan struct{}), goOn: make(chan struct{}), before: func(c mirrortest.Call) bool {
+				return c.Op == mirrortest.Swap && c.Name == f.IndexNames()[0]
+			}}
+			var rolled sync.WaitGroup
+			rolled.Go(func() { rollBack(t, f, h) })
+			<-h.there
+			time.Sleep(time.Minute)
+			careful := careful(Keep{Hashes: map[spec.Hash]bool{id.Hash: true}})
+			b := mirrortest.Break(m)
+			let := sync.OnceFunc(func() {
+				time.Sleep(2 * time.Minute) // a client reads the index
+				close(h.goOn)
+				rolled.Wait()
+			})
+			b.AfterEach(func(c mirrortest.Call) {
+				if c.Op == mirrortest.Swap && c.Name == notice.Name {
+					let()
+				}
+			})
+			_, err := mustPlan(t, m, careful).Apply(t.Context(), b, m, silent{})
+			publishtest.Must(t, err)
+			if m.Snapshot()[document] == nil {
+				t.Errorf("%s: it is gone for clients that read the index before", fixture)
+			}
+			time.Sleep(time.Hour)
+			mustPrune(t, m, careful)
+			if m.Snapshot()[document] != nil {
+				t.Errorf("%s: the next prune leaves it", fixture)
+			}
+			wantWhole(t, m)
+		})
+	}
+}
+
+func rollBack(t *testing.T, f buildcache.Layout, s mirror.Store) {
+	p, err := rollback.NewPlan(t.Context(), rollback.Mirror{Layout: f, Store: s}, rollback.Target{})
+	if err == nil {
+		_, err = p.Apply(t.Context())
+	}
+	if err != nil {
+		t.Error(err)
 	}
 }
 

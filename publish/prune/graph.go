@@ -9,9 +9,11 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -23,6 +25,7 @@ type graph struct {
 	nodes []node
 	edges []int32
 	texts map[string]string // each name and version once
+	place history.Place     // that an index of layout v2 says
 }
 
 type node struct {
@@ -151,6 +154,13 @@ func (g *graph) scan(body io.Reader, version int, offered func(int32)) error {
 	dec := jsontext.NewDecoder(body, jsontext.AllowDuplicateNames(true))
 	found := 0
 	err := members(dec, func(name string) error {
+		if name == index.Member {
+			v, err := dec.ReadValue()
+			if err == nil && json.Unmarshal(v, &g.place) != nil {
+				g.place = history.Place{} // it says nothing, as in layout v3
+			}
+			return err
+		}
 		if name != "database" {
 			return dec.SkipValue()
 		}

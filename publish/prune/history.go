@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -26,6 +27,7 @@ const withdrawn = "withdrawn/"
 func (s *scan) readHistory(ctx context.Context, store Store) error {
 	root := historyDir + s.layout.Name() + "/"
 	newest := make(map[string]int) // generation of each index
+	s.at = newest
 	s.removed = make(map[spec.Hash]bool)
 	s.lately = make(map[spec.Hash]bool)
 	recorded := make(map[string]map[int]bool) // generations of each index that have a record
@@ -49,8 +51,8 @@ func (s *scan) readHistory(ctx context.Context, store Store) error {
 		if isRecord && recorded[index] == nil {
 			recorded[index] = make(map[int]bool)
 		}
-		if isRecord && !s.since.IsZero() && info.Modified.After(s.since) && !s.own[info.Name] {
-			if err := s.readRemoved(ctx, info.Name, s.lately); err != nil && !errors.Is(err, mirror.ErrNotExist) {
+		if isRecord && !s.since.IsZero() && info.Modified.After(s.since) && generation > s.after[index] && !s.own[info.Name] {
+			if err := s.readChanges(ctx, info.Name, s.lately, "added", "removed"); err != nil && !errors.Is(err, mirror.ErrNotExist) {
 				return err
 			}
 		}
@@ -61,7 +63,7 @@ func (s *scan) readHistory(ctx context.Context, store Store) error {
 		digests, err := digestsIn(ctx, s.reader, info.Name)
 		if err == nil && isRecord && older < s.generations-1 {
 			recorded[index][generation] = true
-			err = s.readRemoved(ctx, info.Name, s.removed)
+			err = s.readChanges(ctx, info.Name, s.removed, "removed")
 		}
 		if err != nil && !errors.Is(err, mirror.ErrNotExist) {
 			return err
@@ -80,8 +82,8 @@ func (s *scan) readHistory(ctx context.Context, store Store) error {
 	return nil
 }
 
-// readRemoved notes the packages that a generation took out: the one before offered them. A record that is damaged is noted as well.
-func (s *scan) readRemoved(ctx context.Context, name string, removed map[spec.Hash]bool) error {
+// readChanges notes the packages that a generation added or removed. A record that is damaged is noted as well.
+func (s *scan) readChanges(ctx context.Context, name string, changed map[spec.Hash]bool, kinds ...string) error {
 	o, err := s.reader.Open(ctx, name)
 	if err != nil {
 		return err
@@ -90,7 +92,7 @@ func (s *scan) readRemoved(ctx context.Context, name string, removed map[spec.Ha
 	dec := jsontext.NewDecoder(o.Body, jsontext.AllowDuplicateNames(true))
 	found := false
 	err = members(dec, func(member string) error {
-		if member != "removed" {
+		if !slices.Contains(kinds, member) {
 			return dec.SkipValue()
 		}
 		found = true
@@ -100,7 +102,7 @@ func (s *scan) readRemoved(ctx context.Context, name string, removed map[spec.Ha
 				return err
 			}
 			if t.Kind() == '"' {
-				removed[history.HashOf(t.String())] = true
+				changed[history.HashOf(t.String())] = true
 			}
 		}
 	})

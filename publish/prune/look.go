@@ -10,6 +10,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 )
 
 // A candidate is what two scans of a layout have found unneeded.
@@ -68,8 +69,10 @@ func (s *sweep) lookOnce(ctx context.Context) ([]candidate, error) {
 			return nil, err
 		}
 		again := &scan{layout: was.Layout, now: o.Now, before: before, related: was.graph, generations: o.Keep.Generations, keepWithdrawn: o.Keep.Withdrawn, wanted: func(k key) bool { return was.content[k] }}
-		if !o.Alone { // no client still needs what was taken out before the notice; times of objects are in whole seconds
-			again.since, again.own = s.began.Add(s.skew-time.Second), s.own
+		if !o.Alone {
+			// What a record takes out goes up to notice.Fresh later. Times of objects are in whole seconds.
+			again.after, again.own = was.at, s.own
+			again.since = s.plan.made.Add(s.skew - notice.Fresh - time.Second)
 		}
 		if err := again.run(ctx, s.target); err != nil {
 			return nil, err

@@ -35,6 +35,7 @@ type Plan struct {
 	Unmatched map[string]string
 
 	options Options
+	made    time.Time // when New began to read
 }
 
 // A LayoutPlan is the part of a plan that is about one layout.
@@ -56,6 +57,7 @@ type LayoutPlan struct {
 	views     []string           // named indices that packages are withdrawn from as well
 	all       []document         // that are there, with what they point at
 	graph     *graph
+	at        map[string]int // generation of each index
 }
 
 // A Share is what the packages of a name take of what is deleted.
@@ -102,7 +104,7 @@ func New(ctx context.Context, store Store, o Options) (*Plan, error) {
 	if o.Now.IsZero() {
 		o.Now = time.Now()
 	}
-	p := &Plan{options: o}
+	p := &Plan{options: o, made: time.Now()}
 	there := false
 	for _, f := range buildcache.Layouts() {
 		s := &scan{layout: f, now: o.Now, generations: o.Keep.Generations, keepWithdrawn: o.Keep.Withdrawn, listing: o.Listing}
@@ -144,7 +146,7 @@ func (s *scan) plan(ctx context.Context, o Options) (*LayoutPlan, error) {
 			stay[i] = true
 		}
 	}
-	l := &LayoutPlan{Layout: s.layout, Packages: len(s.documents), Objects: len(s.documents) + len(s.content) + len(s.others), Read: len(s.documents) + len(s.others), offered: make(map[spec.Hash]bool), content: make(map[key]bool), all: s.documents, graph: s.graph}
+	l := &LayoutPlan{Layout: s.layout, Packages: len(s.documents), Objects: len(s.documents) + len(s.content) + len(s.others), Read: len(s.documents) + len(s.others), offered: make(map[spec.Hash]bool), content: make(map[key]bool), all: s.documents, graph: s.graph, at: s.at}
 	if !o.Keep.Views {
 		l.views = s.viewNames
 	}

@@ -34,9 +34,12 @@ type scan struct {
 	generations int
 	removed     map[spec.Hash]bool   // packages that the newest of these took out of an index
 	unrecorded  []buildcache.Finding // why it is not known what these offered
-	// lately are packages that records stored after since took out of an index, without those that this prune has stored: clients may still
-	// work with an index that offers them.
+	at          map[string]int       // generation of each index, as its pointer says or, where it says nothing, the newest of which there is a record
+	// lately are packages that newer generations than those of a plan added to an index or took out of it, as far as their records were stored after
+	// since, and not by this prune: clients may still work with an index that offers them, also where another program has taken them out,
+	// which leaves no record.
 	lately map[spec.Hash]bool
+	after  map[string]int
 	since  time.Time // zero: none are looked for
 	own    map[string]bool
 	// keepWithdrawn is for how long a withdrawn package can be brought back; 0: for ever.
@@ -237,12 +240,17 @@ func (s *scan) readIndices(ctx context.Context) error {
 		if err != nil && !errors.Is(err, mirror.ErrNotExist) {
 			s.noRelations(ctx, name, err)
 		}
+		s.is(s.layout, s.graph.place.Generation)
 		return ctx.Err()
 	}
 	for _, info := range s.others {
 		view, isView := s.layout.ParseViewName(info.Name)
 		if !isView && !slices.Contains(s.layout.IndexNames(), info.Name) {
 			continue
+		}
+		f, _ := s.layout.View(view)
+		if p, err := f.Glance(ctx, s.reader); err == nil {
+			s.is(f, p.Generation)
 		}
 		var offered func(int32)
 		if isView {
@@ -254,6 +262,13 @@ func (s *scan) readIndices(ctx context.Context) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// is notes the generation of an index; 0: not known.
+func (s *scan) is(f buildcache.Layout, generation int) {
+	if generation > 0 {
+		s.at[f.IndexID()] = generation
+	}
 }
 
 func (s *scan) noRelations(ctx context.Context, name string, err error) {
