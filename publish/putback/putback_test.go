@@ -102,6 +102,13 @@ func TestAnEarlierPointerThatWasPutBack(t *testing.T) {
 				_, err := reindex.Rebuild(t.Context(), s, buildcache.Trust{})
 				publishtest.Must(t, err)
 			},
+			"indexer": func(t *testing.T, s *scene) {
+				all, err := reindex.Heal(t.Context(), s, buildcache.Trust{}, reindex.Changes{Names: s.layout.IndexNames()})
+				publishtest.Must(t, err)
+				if len(all) != 1 || !all[0].Changed || len(publishtest.Warnings(all[0].Findings, "was put back")) != 1 {
+					t.Errorf("%s: %+v", fixture, all)
+				}
+			},
 			"rollback": func(t *testing.T, s *scene) {
 				plan, err := rollback.NewPlan(t.Context(), rollback.Mirror{Layout: s.layout, Store: s}, rollback.Target{Generation: 3})
 				if !s.layout.NamesContent() { // which keeps no earlier index

@@ -10,6 +10,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -50,11 +51,9 @@ type Changes struct {
 	Repeated []string
 }
 
-// Heal brings the index and the key index of a mirror in line with the objects under
-// the given names, for each layout that they belong to. Names
-// that are not fixed (layout.Fixed) are ignored. It reads the objects as they are now, and what is
-// listed along with them, so neither the order of names nor repetition matters. It only adds: an object that is gone is no
-// reason to take its package out of the index.
+// Heal brings the index and the key index of a mirror in line with the objects under the given names, for each layout that they belong to. Names that are
+// not fixed (layout.Fixed) are ignored. It reads the objects as they are now, and what is listed along with them, so neither the order of names nor
+// repetition matters. It only adds: an object that is gone is no reason to take its package out of the index.
 //
 // Its cost depends on how many names there are, and not from the size of the mirror, with two
 // exceptions: an index that changes is read and written, and one that another program than this
@@ -81,13 +80,10 @@ func Heal(ctx context.Context, s mirror.Store, trust buildcache.Trust, t Changes
 }
 
 func fixedIn(f buildcache.Layout, names []string) []string {
-	var fixed []string
-	for _, name := range names {
-		if l, ok := layout.Fixed(name); ok && l == f.Name() {
-			fixed = append(fixed, name)
-		}
-	}
-	return fixed
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		l, ok := layout.Fixed(name)
+		return !ok || l != f.Name()
+	})
 }
 
 // A healing is one layout of a mirror being healed.
@@ -142,22 +138,26 @@ func (h *healing) stale() {
 // look surveys what was touched. Everything is listed where the index was replaced by a
 // program that leaves no Coverage: Spack makes one of what it saw, without asking
 // whether somebody else has made another meanwhile. A publisher may have merged into that index since: then the pointer
-// still says that nobody has listed everything.
+// still says that nobody has listed everything. So it is of an earlier pointer that was put back.
 func (h *healing) look(ctx context.Context) error {
 	p, err := buildcache.PointerForUpdate(ctx, h.format, h.store)
 	if err != nil {
 		return err
 	}
-	if (p.Coverage == nil || p.Foreign != "") && slices.Contains(h.touched, h.format.IndexNames()[0]) {
-		h.seen, err = buildcache.SurveyAll(ctx, h.format, h.store, p)
-		return err
-	}
-	var names []string
-	for _, name := range h.touched {
-		if !slices.Contains(h.format.IndexNames(), name) {
-			names = append(names, name)
+	if pointer := h.format.IndexNames()[0]; slices.Contains(h.touched, pointer) {
+		found, err := putback.Recall(ctx, h.format, h.store, p)
+		if err != nil {
+			return err
+		}
+		if found != nil {
+			h.out.Findings = append(h.out.Findings, buildcache.Warning.In(pointer, found.Error()))
+		}
+		if p.Coverage == nil || p.Foreign != "" {
+			h.seen, err = buildcache.SurveyAll(ctx, h.format, h.store, p)
+			return err
 		}
 	}
+	names := slices.DeleteFunc(slices.Clone(h.touched), func(name string) bool { return slices.Contains(h.format.IndexNames(), name) })
 	if len(names) == 0 {
 		h.seen = &buildcache.Survey{Pointer: p}
 		return nil

@@ -288,7 +288,7 @@ func TestHealLeavesForLaterWhatIsNotWhole(t *testing.T) {
 }
 
 // Spack replaces an index without asking whether somebody has added to it meanwhile. When that
-// is told, what it dropped comes back. An index of ours drops nothing, and is only read.
+// is told, what it dropped comes back. An index of ours drops nothing, and is only read, unless an earlier one was put back.
 func TestHealBringsBackWhatSpackDropped(t *testing.T) {
 	for _, l := range []string{"v3", "v2"} {
 		m := publishtest.EmptyMirror(t)
@@ -298,7 +298,7 @@ func TestHealBringsBackWhatSpackDropped(t *testing.T) {
 		if len(m.Mutations()) != 0 || !slices.Equal(got[0].Stale, []string{publishtest.PointerOf(l)}) {
 			t.Errorf("%s: the index is ours, and %v was done: %+v", l, m.Mutations(), got)
 		}
-		if l == "v3" && len(m.Calls()) != 1 {
+		if l == "v3" && len(m.Calls()) != 2 { // the other one lists its history
 			t.Errorf("the index is ours, and it took %v", m.Calls())
 		}
 		clobber(publishtest.SubjectOf(t, m), l)
