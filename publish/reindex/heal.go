@@ -23,10 +23,9 @@ type Healed struct {
 	Changed bool     `json:"changed"` // the index, not that of keys
 	Digest  string   `json:"digest"`
 	Bytes   int64    `json:"bytes"` // of the index; 0: not known
-	// Stale are the fixed names of which caches may have the previous content: those that Heal has
-	// written, those that it was told another program has written, documents that were stored again after
-	// the index offered them, tarballs of layout v2 that were stored although the index offered
-	// them, and repeated names, whose invalidation may have been lost.
+	// Stale are the fixed names of which caches may have the previous content: those that Heal has written, those that it was told another program has
+	// written, documents that were stored again after the index offered them, tarballs of layout v2 that were stored although the index offered them, and
+	// repeated names, whose invalidation may have been lost.
 	Stale []string `json:"stale"`
 	// Kept say what was reported as stored and is kept out of the index: see buildcache.Pointer.WhyKeptOut.
 	Kept []buildcache.Finding `json:"kept_out,omitempty"`
@@ -55,9 +54,8 @@ type Changes struct {
 // not fixed (layout.Fixed) are ignored. It reads the objects as they are now, and what is listed along with them, so neither the order of names nor
 // repetition matters. It only adds: an object that is gone is no reason to take its package out of the index.
 //
-// Its cost depends on how many names there are, and not from the size of the mirror, with two
-// exceptions: an index that changes is read and written, and one that another program than this
-// has written is compared with everything that is there, because it may have lost packages.
+// Its cost depends on how many names there are, and not on the size of the mirror, with two exceptions: an index that changes is read and written, and one
+// that another program than this has written is compared with everything that is there, because it may have lost packages.
 //
 // A package that is not whole is left out, with a finding, and so is a key. The caller must pass its
 // name again later.
@@ -135,10 +133,9 @@ func (h *healing) stale() {
 	h.out.Stale = slices.Compact(h.out.Stale)
 }
 
-// look surveys what was touched. Everything is listed where the index was replaced by a
-// program that leaves no Coverage: Spack makes one of what it saw, without asking
-// whether somebody else has made another meanwhile. A publisher may have merged into that index since: then the pointer
-// still says that nobody has listed everything. So it is of an earlier pointer that was put back.
+// look surveys what was touched. Everything is listed where the index was replaced by a program that leaves no Coverage: Spack makes one of what it saw,
+// without asking whether somebody else has made another meanwhile. A publisher may have merged into that index since: then the pointer still says that
+// nobody has listed everything. So it is of an earlier pointer that was put back.
 func (h *healing) look(ctx context.Context) error {
 	p, err := buildcache.PointerForUpdate(ctx, h.format, h.store)
 	if err != nil {
@@ -243,9 +240,8 @@ func (h *healing) isTarball(name string) bool {
 	return ok
 }
 
-// replaced tells of the tarballs that were stored and that an index offers already: caches may have
-// other bytes of that name. Of one that an index offers only since then, they have none; but when a
-// message is late, nobody can know that any more, and forgetting too much does no harm.
+// replaced tells of the tarballs that were stored and that an index offers already: caches may have other bytes of that name. Of one that an index offers
+// only since then, they have none; but when a message is late, nobody can know that any more, and forgetting too much does no harm.
 func (h *healing) replaced(x *buildcache.Indices) {
 	for _, name := range h.touched {
 		if hash, ok := h.format.ParseTarballName(name); ok && x.Has(hash) && h.seen.Has(buildcache.Object{Name: name, Size: -1}) {
