@@ -91,15 +91,16 @@ func TestOverTheNetwork(t *testing.T) {
 func TestAServerThatDoesNotAnswerIsNamed(t *testing.T) {
 	web := httptest.NewServer(nil)
 	web.Close()
-	c, err := cloudfront.New(aws.Config{Credentials: aws.CredentialsProviderFunc(credentials), Retryer: func() aws.Retryer { return aws.NopRetryer{} }, Region: "eu-west-1"},
-		id, cloudfront.Options{Endpoint: web.URL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = c.Status(t.Context(), "I1")
-	if err == nil || !strings.Contains(err.Error(), web.URL+" cannot be reached: ") || strings.Contains(err.Error(), "StatusCode") {
-		t.Errorf("%v", err)
-	}
+	synctest.Test(t, func(t *testing.T) { // the client asks again for minutes
+		c, err := cloudfront.New(aws.Config{Credentials: aws.CredentialsProviderFunc(credentials), Region: "eu-west-1"}, id, cloudfront.Options{Endpoint: web.URL})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Status(t.Context(), "I1")
+		if err == nil || !strings.Contains(err.Error(), web.URL+" cannot be reached: ") || strings.Contains(err.Error(), "StatusCode") {
+			t.Errorf("%v", err)
+		}
+	})
 }
 
 func TestRepeating(t *testing.T) {
