@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -293,8 +294,16 @@ func TestAnAgentThatDoesNotAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = os.Remove(strings.TrimSpace(string(socket)))
-	listener, err := net.Listen("unix", strings.TrimSpace(string(socket)))
+	path := strings.TrimSpace(string(socket))
+	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) { // an agent that ends takes away whatever has its socket's name
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if time.Since(began) > time.Minute {
+			t.Fatal("the agent does not end")
+		}
+	}
+	listener, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
