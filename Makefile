@@ -15,7 +15,7 @@ TEST := go test -count=1 -timeout 30m
 # Distributions tell Go to use no other release than theirs. This project needs the one that go.mod names.
 export GOTOOLCHAIN ?= auto
 
-.PHONY: build image digest package pack release interop spack demo test tests test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench bench-micro soak traffic fuzz
+.PHONY: build image digest package pack release interop spack demo test tests test-root test-race test-servers test-infra lint lint-root lint-servers lint-infra vulnerabilities bench bench-micro soak faults traffic fuzz
 
 # The released binary. No workspace, so that its versions are those of its own go.mod; no
 # path and no state of the repository in it, so that the same source makes the same binary.
@@ -72,11 +72,11 @@ test-race:
 	$(TEST) -race -short ./...
 
 # Against a real S3 server, with the real binary; and many publishers at once with the race
-# detector in the binary as well, in fewer rounds.
+# detector in the binary as well. With -short a sample is taken of faults, kills and rounds: make faults has all of them.
 test-servers:
 	cd test/workflows && npm ci --no-audit --no-fund --loglevel=error
 	cd test/catalog && npm ci --no-audit --no-fund --loglevel=error
-	cd test && $(TEST) ./...
+	cd test && $(TEST) -short ./...
 	cd test && $(TEST) -race -short ./concurrent ./cdn ./faultproxy
 
 # CI=true: a tool that is missing fails a test and does not skip it. -vet=off: lint-infra runs all
@@ -135,6 +135,10 @@ spack:
 # SOAK="-for 2m -every 2s".
 soak:
 	cd test && go run ./cmd/bench soak $(SOAK)
+
+# Every fault and kill at every request, and all rounds, of which make test takes a sample: half an hour.
+faults:
+	cd test && $(TEST) -timeout 3h ./crash ./daemon ./concurrent
 
 # 200 rounds of publishers beside withdrawals, rollbacks and prunes that delete, for 10 minutes and more; with SPACK also beside a real Spack.
 traffic:

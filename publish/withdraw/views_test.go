@@ -97,7 +97,7 @@ func writers() []writer {
 func TestAWithdrawalBesideWritersOfAView(t *testing.T) {
 	step := 1
 	if testing.Short() {
-		step = 4
+		step = 9
 	}
 	for _, w := range writers() {
 		for k, more := 1, true; more; k += step {

@@ -418,12 +418,8 @@ func size(t *testing.T, dir string) (n int64) {
 // The matrix of slurm-factory: 6 toolchains of 8 jobs each, every one publishing to the mirror of
 // its toolchain, with no job after them. Nothing is lost, and nobody notices the others.
 func TestMatrix(t *testing.T) {
-	const mirrors, share, stride = 6, 5, 3
-	jobs := 8
+	const mirrors, jobs, share, stride = 6, 8, 5, 3
 	atOnce := 8
-	if testing.Short() {
-		jobs = 2
-	}
 	w := newWorld(t)
 	u := spackmirror.New(spackmirror.V3, (jobs-1)*stride+share)
 	u.Tarball = spackmirror.Kilobytes(64)

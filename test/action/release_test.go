@@ -37,9 +37,6 @@ func script(t *testing.T, name string, args ...string) (string, error) {
 }
 
 func TestPushImage(t *testing.T) {
-	if testing.Short() {
-		t.Skip("compiles crane")
-	}
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	defer server.Close()
 	repository := strings.TrimPrefix(server.URL, "http://") + "/slurm-factory-publish"

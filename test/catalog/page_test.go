@@ -553,9 +553,6 @@ func (b *tab) axe(source string) (found []string) {
 // Ten thousand packages are ready in a second, and the first visit is small. Times are those of a quiet machine; the test
 // allows for a busy one.
 func TestTenThousandPackages(t *testing.T) {
-	if testing.Short() {
-		t.Skip("writes 30,000 files")
-	}
 	dir := filepath.Join(t.TempDir(), "mirror")
 	u := spackmirror.Patched(spackmirror.V3, 10_000, 2)
 	if err := u.Write(dir, u.All()); err != nil {

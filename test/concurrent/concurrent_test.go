@@ -29,7 +29,7 @@ const (
 
 func rounds() int {
 	if testing.Short() {
-		return 2
+		return 4
 	}
 	return 20
 }

@@ -92,10 +92,7 @@ func TestCachesAreToldInTheEnd(t *testing.T) {
 // Killed between the index and the invalidation, at any request from there on: the next process
 // tells the caches.
 func TestKilledBeforeCachesAreTold(t *testing.T) {
-	rounds := 5
-	if testing.Short() {
-		rounds = 2
-	}
+	const rounds = 5
 	h, p, _, clients := cachedHost(t)
 	u := spackmirror.New(spackmirror.V3, rounds*5)
 	for round := range rounds {

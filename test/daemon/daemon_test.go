@@ -86,10 +86,7 @@ func TestTheFirstPackage(t *testing.T) {
 // A thousand packages within ten seconds, more than inotify can tell of: all are published, and none
 // twice.
 func TestAThousandAtOnce(t *testing.T) {
-	n := 1000
-	if testing.Short() {
-		n = 200
-	}
+	const n = 1000
 	h, p, bucket := bucketHost(t)
 	u := spackmirror.New(spackmirror.V3, n)
 	whole := mirrorOf(t, u, u.All())
@@ -315,7 +312,7 @@ func TestAnotherPublisher(t *testing.T) {
 func TestKilled(t *testing.T) {
 	rounds := 20
 	if testing.Short() {
-		rounds = 4
+		rounds = 8
 	}
 	h, p, bucket := bucketHost(t)
 	const each = 10

@@ -17,10 +17,10 @@ import (
 // Two hundred times the daemon is killed a moment after it was started, while builds push: what was
 // acknowledged is always in the queue, ended or not, and nothing of it belongs to the dead. A reader sees a
 // mirror that works after each of them, and in the end all of it.
-func TestKilledTwoHundredTimes(t *testing.T) {
+func TestKilledAgainAndAgain(t *testing.T) {
 	rounds := 200
 	if testing.Short() {
-		rounds = 15
+		rounds = 40
 	}
 	mirror := t.TempDir()
 	h := newHost(t, "file://"+mirror, nil)

@@ -38,10 +38,7 @@ var growing = porcupine.Model{
 
 // Several daemons publish into one mirror, readers look: there is one order of all that they did.
 func TestIndexIsLinearizable(t *testing.T) {
-	daemons, each, readers := 3, 8, 3
-	if testing.Short() {
-		each = 4
-	}
+	const daemons, each, readers = 3, 8, 3
 	server := s3server.Start(t)
 	bucket := server.Bucket(t)
 	u := spackmirror.New(spackmirror.V3, daemons*each)

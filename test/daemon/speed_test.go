@@ -107,10 +107,7 @@ func pushOne(t *testing.T, client *http.Client, path string) {
 
 // However many packages wait, what the daemon holds is bounded.
 func TestMemoryIsBounded(t *testing.T) {
-	n := 10000
-	if testing.Short() {
-		n = 1000
-	}
+	const n = 10000
 	h := newHost(t, "", []string{"PATH=" + os.Getenv("PATH")})
 	inTheWay := filepath.Join(h.dir, "mirror") // so that the destination cannot be used at first
 	h.destination = "file://" + inTheWay + "/noble"
