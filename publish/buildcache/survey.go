@@ -195,17 +195,15 @@ func SurveyFor(ctx context.Context, f Layout, s mirror.Store, names []string) (*
 
 // SurveyAt is look where the pointer has been read.
 func SurveyAt(ctx context.Context, f Layout, s mirror.Store, p *Pointer, names []string) (*Survey, error) {
-	ranges := Touched(f, names, p.Packages()*objectsPerPackage)
-	if ranges == nil {
-		return SurveyAll(ctx, f, s, p)
-	}
-	found := &Survey{Pointer: p, Ranges: ranges}
-	return found, found.List(ctx, s)
+	return SurveyDocuments(ctx, f, s, p, names, false)
 }
 
-// SurveyDocuments is SurveyAt for documents alone. Where that would list everything, it lists all documents.
-func SurveyDocuments(ctx context.Context, f Layout, s mirror.Store, p *Pointer, names []string) (*Survey, error) {
+// SurveyDocuments is SurveyAt that can do with documents alone: then, where it would list everything, it lists all documents.
+func SurveyDocuments(ctx context.Context, f Layout, s mirror.Store, p *Pointer, names []string, alone bool) (*Survey, error) {
 	ranges := Touched(f, names, p.Packages()*objectsPerPackage)
+	if ranges == nil && !alone {
+		return SurveyAll(ctx, f, s, p)
+	}
 	if ranges == nil {
 		ranges = slices.DeleteFunc(f.Ranges(p.Packages()), func(r mirror.Range) bool { return f.IsPayload(r.Prefix) })
 	}

@@ -116,7 +116,7 @@ func TestDocumentsAreListedWithoutContent(t *testing.T) {
 		}
 	}
 	m.Forget()
-	seen, err := buildcache.SurveyDocuments(t.Context(), f, m, p, names)
+	seen, err := buildcache.SurveyDocuments(t.Context(), f, m, p, names, true)
 	if err != nil || len(names) == 0 || len(seen.Packages(f)) != len(names) {
 		t.Errorf("found %d of %d documents: %v", len(seen.Packages(f)), len(names), err)
 	}

@@ -149,11 +149,8 @@ func (c *contest) read(ctx context.Context, s mirror.Store, announced []lead.Ann
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
-	survey := buildcache.SurveyDocuments // which say that their blobs are there
-	if slices.ContainsFunc(announced, func(a lead.Announcement) bool { return len(a.Contents) == 0 }) {
-		survey = buildcache.SurveyAt
-	}
-	seen, err := survey(ctx, c.layout, s, c.was, names)
+	unread := slices.ContainsFunc(announced, func(a lead.Announcement) bool { return len(a.Contents) == 0 }) // of others the document says that its blobs are there
+	seen, err := buildcache.SurveyDocuments(ctx, c.layout, s, c.was, names, !unread)
 	if err != nil {
 		return nil, fmt.Errorf("announced packages: %w", err)
 	}

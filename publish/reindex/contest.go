@@ -110,11 +110,10 @@ func (c *contest) round(ctx context.Context) error {
 func (c *contest) claim(ctx context.Context) (lead.Waited, error) {
 	turn, err := c.me.Claim(ctx, c.was.Version)
 	w := lead.Waited{Turn: turn}
+	c.known = c.known || err == nil
 	if err == nil && turn == nil {
-		c.known = true
 		w, err = c.me.Wait(ctx, c.was.Version, c.was.Size(), c.isMoved)
 	}
-	c.known = c.known || turn != nil
 	if ctx.Err() != nil {
 		return w, ctx.Err()
 	}
