@@ -7,7 +7,10 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
@@ -165,6 +168,35 @@ func TestACopyReadsNothingTwice(t *testing.T) {
 			t.Errorf("%s: %d objects are read", fixture, len(times))
 		}
 	}
+}
+
+// keysFirst is a mirror whose packages cannot be read before its keys were asked for.
+type keysFirst struct {
+	mirror.Reader
+	asked chan struct{}
+	once  *sync.Once
+}
+
+func (k keysFirst) Open(ctx context.Context, name string) (*mirror.Object, error) {
+	if name == layout.V3KeyIndex {
+		k.once.Do(func() { close(k.asked) })
+	}
+	if strings.HasPrefix(name, "v3/manifests/spec/") {
+		select {
+		case <-k.asked:
+		case <-time.After(time.Minute):
+			return nil, errors.New("nobody has asked for the keys")
+		}
+	}
+	return k.Reader.Open(ctx, name)
+}
+
+// The keys of a source are read beside its documents: no round trip more.
+func TestKeysAreReadBesideDocuments(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from := keysFirst{publishtest.Planted(t, "v3-signed"), make(chan struct{}), new(sync.Once)}
+		mustCopy(t, from, publishtest.EmptyMirror(t), elsewhere.Closure{})
+	})
 }
 
 // The second copy reads two pointers and an index of the source, and nothing else of it.

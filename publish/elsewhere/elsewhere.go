@@ -17,6 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
+	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -178,11 +179,19 @@ func (e *reading) open(ctx context.Context) error {
 	if len(lacks.documents) == 0 {
 		return nil
 	}
-	if err := e.read(ctx, lacks.documents); err != nil {
+	var spoilt []buildcache.Finding // about keys
+	g, gctx := defect.WithContext(ctx)
+	g.Go(func() (err error) {
+		e.mirror.Keys, spoilt, err = e.readKeys(gctx)
+		return err
+	})
+	g.Go(func() error { return e.read(gctx, lacks.documents) })
+	if err := g.Wait(); err != nil {
 		return err
 	}
+	e.src.Findings = append(e.src.Findings, spoilt...)
 	slices.SortFunc(e.mirror.Packages, func(a, b *buildcache.Package) int { return strings.Compare(a.File, b.File) })
-	return e.readKeys(ctx)
+	return nil
 }
 
 func (e *reading) report(s buildcache.Severity, file, reason string) {
@@ -371,15 +380,15 @@ func (e *reading) readPackage(ctx context.Context, d document) (*buildcache.Pack
 }
 
 // readKeys reads the keys that the mirrors offer to clients. One that is not what its name says is not copied.
-func (e *reading) readKeys(ctx context.Context) error {
+func (e *reading) readKeys(ctx context.Context) (all []source.Key, spoilt []buildcache.Finding, err error) {
 	if e.NoKeys {
-		return nil
+		return nil, nil, nil
 	}
 	known := make(map[key.Fingerprint]bool)
 	for _, from := range e.offering {
 		keys, _, err := e.layout.ReadKeyIndex(ctx, from)
 		if err != nil {
-			return blame(from, err)
+			return nil, nil, blame(from, err)
 		}
 		for _, f := range keys {
 			if known[f] {
@@ -387,17 +396,17 @@ func (e *reading) readKeys(ctx context.Context) error {
 			}
 			k, err := e.readKey(ctx, from, f)
 			if ctx.Err() != nil {
-				return ctx.Err()
+				return nil, nil, ctx.Err()
 			}
 			if err != nil {
-				e.report(buildcache.Warning, e.layout.KeyName(f), "this key is not copied: "+err.Error())
+				spoilt = append(spoilt, buildcache.Warning.In(e.layout.KeyName(f), "this key is not copied: "+err.Error()))
 				continue
 			}
 			known[f] = true
-			e.mirror.Keys = append(e.mirror.Keys, k)
+			all = append(all, k)
 		}
 	}
-	return nil
+	return all, spoilt, nil
 }
 
 func (e *reading) readKey(ctx context.Context, from mirror.Reader, f key.Fingerprint) (k source.Key, err error) {

@@ -112,7 +112,7 @@ var arrows = map[string]string{
 	"publish/upstream":  "publish/buildcache publish/mirror publish/parallel publish/spec",
 	"publish/same":      "publish/blob publish/buildcache publish/key publish/mirror publish/parallel publish/spec publish/tombstone",
 	"publish/closure":   "publish/buildcache publish/index publish/layout publish/lockfile publish/query publish/spec publish/nearest",
-	"publish/elsewhere": "publish/inventory publish/alike publish/roots publish/key publish/closure publish/source publish/transfer publish/buildcache publish/blob publish/index publish/mirror publish/parallel publish/spec publish/query",
+	"publish/elsewhere": "publish/inventory publish/alike publish/roots publish/key publish/closure publish/source publish/transfer publish/buildcache publish/blob publish/index publish/mirror publish/parallel publish/spec publish/query publish/defect",
 	"publish/source":    "publish/arrival publish/buildcache publish/blob publish/field publish/key publish/layout publish/lockfile publish/mirror publish/nearest publish/parallel publish/spec publish/tombstone",
 	"publish/views":     "publish/lockfile publish/withdraw publish/closure publish/reindex publish/reindex/notice publish/buildcache publish/index publish/layout publish/mirror publish/spec",
 	"publish/verify":    "publish/putback publish/buildcache publish/blob publish/index publish/key publish/layout publish/manifest publish/mirror publish/parallel publish/spec publish/tombstone",
