@@ -63,7 +63,6 @@ type application struct {
 	progress Progress
 	mirrors  []*running
 	files    []*FilePlan // copies, whose signatures are made
-	began    time.Time
 
 	mu  sync.Mutex // guards out, and the bad blobs of a mirror, while one object's result is put in
 	out *Outcome
@@ -84,7 +83,7 @@ type running struct {
 }
 
 func newApplication(p *Plan, progress Progress) *application {
-	a := &application{plan: p, progress: progress, out: p.Expected(), began: time.Now()}
+	a := &application{plan: p, progress: progress, out: p.Expected()}
 	for i, m := range p.Mirrors {
 		r := &running{MirrorPlan: m, out: a.out.Mirrors[i], keys: m.Keys, named: m.keys, keyIndex: m.KeyIndex, merge: m.merge, views: slices.Clone(m.Views)}
 		for _, wave := range m.Documents {

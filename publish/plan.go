@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
@@ -22,6 +23,7 @@ type Plan struct {
 	Files    []*FilePlan
 	Findings []buildcache.Finding
 
+	began   time.Time // what is found there and was not then is younger
 	options Options
 	retired same.Retirements // of keys, in mirrors of the destination
 	known   *key.Ring        // keys that are at hand, trusted or not: that which signs, those of the source, and of the destination where they were needed
@@ -106,7 +108,7 @@ func NewPlan(ctx context.Context, src *source.Source, open func(path string) mir
 			known = known.With(trusted)
 		}
 	}
-	p := &Plan{Findings: slices.Clone(src.Findings), options: o, known: known}
+	p := &Plan{began: time.Now(), Findings: slices.Clone(src.Findings), options: o, known: known}
 	for _, m := range src.Mirrors {
 		d := newDecision(p, m, open(m.Path))
 		if err := d.decide(ctx); err != nil {

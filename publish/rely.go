@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
@@ -46,12 +45,12 @@ func (a *application) rely(ctx context.Context, m *running) error {
 
 // object objects to the deletion of what the packages of a mirror rely on. It reports whether a prune is at work.
 func (a *application) object(ctx context.Context, m *running) (relied, bool, error) {
-	r := m.relied(time.Since(a.began) > notice.Young)
+	r := m.relied(notice.Since(a.plan.began) > notice.Young)
 	atWork, err := notice.Object(ctx, m.store, r.names, m.quiet)
 	return r, atWork, err
 }
 
-// relied returns what is relied on: all content too, if it was sent so long ago that a prune may take it for left behind.
+// relied returns what is relied on: what is new as well, if the plan is so old that a prune may take what is there since for left behind.
 func (m *running) relied(long bool) relied {
 	r := relied{owners: make(map[string]*buildcache.Package)}
 	sent := make(map[string]bool)
@@ -81,7 +80,7 @@ func (m *running) relied(long bool) relied {
 				rely(p.Package, o)
 			}
 		}
-		if p.Status != New {
+		if long || p.Status != New {
 			rely(p.Package, buildcache.DocumentOf(p.Package))
 		}
 		r.names = append(r.names, buildcache.DependencyDocuments(m.format, p.Package, written)...)

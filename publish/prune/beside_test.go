@@ -130,7 +130,7 @@ func TestWhatIsPublishedAgainIsNotTakenOut(t *testing.T) {
 			time.Sleep(30 * day)
 			plan := mustPlan(t, m, careful(Keep{Hashes: map[spec.Hash]bool{id.Hash: true}}))
 			rolledBack(t, m, f)
-			_, err := plan.Apply(t.Context(), m, m, atIndex{then: func() { publishtest.MustPublish(t, m, dir, publishtest.Only("munge")) }})
+			_, err := plan.Apply(t.Context(), m, m, at{step: "index", then: func() { publishtest.MustPublish(t, m, dir, publishtest.Only("munge")) }})
 			publishtest.Must(t, err)
 			if n := len(publishtest.IndexOf(t, m.Snapshot(), f.Name()).Offered()); n != 2 {
 				t.Errorf("%s: %d packages are offered", fixture, n)
@@ -140,15 +140,42 @@ func TestWhatIsPublishedAgainIsNotTakenOut(t *testing.T) {
 	}
 }
 
-// atIndex calls then before the index is replaced.
-type atIndex struct {
+// at calls then before a step.
+type at struct {
 	silent
+	step string
 	then func()
 }
 
-func (a atIndex) Step(step string) {
-	if step == "index" {
+func (a at) Step(step string) {
+	if step == a.step {
 		a.then()
+	}
+}
+
+// What is offered again when documents are about to be deleted stays, and a prune goes on beside whoever replaces the index.
+func TestAnIndexThatIsReplacedBeforeDocumentsGo(t *testing.T) {
+	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
+		synctest.Test(t, func(t *testing.T) {
+			m := publishtest.EmptyMirror(t)
+			dir := publishtest.Original(fixture)
+			publishtest.MustPublish(t, m, dir, publishtest.Only("zlib"))
+			publishtest.MustPublish(t, m, dir, publishtest.Only("munge"))
+			f, _ := buildcache.LayoutNamed(publishtest.LayoutOf(fixture))
+			document := publishtest.SubjectOf(t, m).Find("munge")
+			id, _ := f.ParsePackageName(publishtest.SubjectOf(t, m).Find("zlib"))
+			time.Sleep(30 * day)
+			plan := mustPlan(t, m, careful(Keep{Hashes: map[spec.Hash]bool{id.Hash: true}}))
+			_, err := plan.Apply(t.Context(), m, m, at{step: "documents", then: func() { publishtest.MustPublish(t, m, dir, publishtest.Only("openssl")) }})
+			publishtest.Must(t, err)
+			if m.Snapshot()[document] != nil {
+				t.Errorf("%s: %s is left", fixture, document)
+			}
+			if publishtest.SubjectOf(t, m).Find("openssl") == "" {
+				t.Errorf("%s: openssl is gone", fixture)
+			}
+			wantWhole(t, m)
+		})
 	}
 }
 
@@ -239,6 +266,47 @@ func TestAPublisherStopsBesideAPrune(t *testing.T) {
 			}
 			t.Run(fmt.Sprint(what, " for ", pause), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) { stops(t, before, pause) })
+			})
+		}
+	}
+}
+
+// A publisher that stops between its plan and what it does finds there what another one has left since, which is not as young as if it had been
+// sent just now: no prune deletes what it comes to rely on.
+func TestAnOldPlanBesideAPrune(t *testing.T) {
+	for what, fails := range map[string]mirrortest.Fault{
+		"content was left":   mirrortest.Fail("v3/manifests/spec/munge", mirrortest.ErrInjected),
+		"a document as well": mirrortest.Fail(layout.V3Index, mirrortest.ErrInjected),
+	} {
+		// When the plan is carried out after the prune was planned.
+		for _, after := range []time.Duration{time.Second, notice.Fresh, 15*time.Minute - time.Second, 15*time.Minute + time.Second} {
+			t.Run(fmt.Sprint(what, ", ", after), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := publishtest.EmptyMirror(t)
+					dir := publishtest.Original("v3-unsigned")
+					publishtest.MustPublish(t, m, dir, publishtest.Only("zlib"))
+					o := publishtest.Only("munge")
+					old, err := publish.NewPlan(t.Context(), publishtest.SourceOf(t, dir, o.Selection), func(string) mirror.Store { return m }, o)
+					publishtest.Must(t, err)
+					if _, err := publishtest.PublishTo(t, mirrortest.Break(m, fails), dir, o); err == nil {
+						t.Fatal("the other publisher has not failed")
+					}
+					time.Sleep(30 * day)
+					prune := mustPlan(t, m, careful(Keep{}))
+					pruned := make(chan error, 1)
+					go func() {
+						_, err := prune.Apply(t.Context(), m, m, silent{})
+						pruned <- err
+					}()
+					time.Sleep(after)
+					_, err = old.Apply(t.Context(), publishtest.Ignored{})
+					publishtest.Must(t, err)
+					publishtest.Must(t, <-pruned)
+					wantWhole(t, m)
+					if !offers(t, m, "munge") {
+						t.Error("munge is not offered")
+					}
+				})
 			})
 		}
 	}

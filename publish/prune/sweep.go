@@ -373,7 +373,7 @@ func (s *sweep) pointers(ctx context.Context, f buildcache.Layout) (string, erro
 // notOffered leaves out the documents of packages that an index offers, and the content that is one. The index was replaced since
 // the mirror was read.
 func (s *sweep) notOffered(ctx context.Context, f buildcache.Layout, batch []mirror.Info) ([]mirror.Info, error) {
-	again := &scan{layout: f, reader: s.target, graph: newGraph()}
+	again := &scan{layout: f, reader: s.target, graph: newGraph(), at: make(map[string]int)}
 	if err := again.offers(ctx, s.target); err != nil {
 		return nil, err
 	}

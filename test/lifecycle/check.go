@@ -68,7 +68,7 @@ func (w writer) number() int {
 			n++
 		}
 	}
-	return (((n*16+int(w.job))*16+int(w.at))*16+int(w.checked))*16 + int(w.sent)
+	return (((n*16+int(w.job))*16+int(w.at))*16+int(w.checked))*16 + int(w.planned)
 }
 
 // Ends reports whether a prune that nothing disturbs deletes what nobody needs.

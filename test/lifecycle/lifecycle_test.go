@@ -27,7 +27,10 @@ func TestNothingIsMissedOrBroughtBack(t *testing.T) {
 	for _, m := range together() {
 		states, err := m.Check(most)
 		t.Logf("%d writers, prunes %t: %d states", m.Writers, m.Prunes, states)
-		if err != nil {
+		var large *checker.TooLargeError
+		if *thorough && errors.As(err, &large) {
+			t.Log("nothing goes wrong in so many states, those with the fewest steps first; there are more")
+		} else if err != nil {
 			t.Error(err)
 		}
 		if states < 1_000 {

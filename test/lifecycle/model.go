@@ -13,7 +13,7 @@ package lifecycle
 // Times, in ticks. The real ones are in the same order: see the constants of notice, and Options of prune.
 const (
 	fresh = 1 // for how long a writer may rely on having seen no notice
-	young = 1 // up to which age a publisher relies on what it has sent
+	young = 1 // up to which age a publisher relies on what has come since its plan
 	grace = 2 // for how long a client works with an index, and a prune waits
 	old   = 3 // from which age a prune deletes
 	alive = 1 // how old its notice is when a prune renews it at the latest
@@ -106,7 +106,7 @@ type writer struct {
 	foundDocument, foundContent bool
 	moved                       bool  // the index is another than the one that it has read
 	checked                     uint8 // ticks since it looked for the notice, or objected
-	sent                        uint8 // since it has sent content
+	planned                     uint8 // since it has planned
 }
 
 // A prunerPhase is what the prune does next.

@@ -56,7 +56,7 @@ func (s State) tick() State {
 	for i := range s.writers {
 		if w := &s.writers[i]; w.job != none {
 			age(&w.checked, fresh+1)
-			age(&w.sent, young+1)
+			age(&w.planned, young+1)
 		}
 	}
 	s.pruner.listed = false
@@ -159,13 +159,13 @@ func (m *Model) publish(s *State, w *writer) (end bool) {
 	switch w.at {
 	case sending:
 		if !w.foundContent {
-			s.send(w)
+			s.send()
 		}
 		w.at = deciding
 	case deciding:
 		w.checked = 0
 		switch {
-		case !w.foundContent && !w.foundDocument && w.sent <= young:
+		case !w.foundContent && !w.foundDocument && w.planned <= young:
 			w.at = writing
 		case m.Fault == NoNotice:
 			w.at = looking
@@ -184,7 +184,7 @@ func (m *Model) publish(s *State, w *writer) (end bool) {
 		w.at = looking
 	case looking:
 		if !s.content && m.Fault != NotAgain {
-			s.send(w)
+			s.send()
 		}
 		w.at = writing
 	case writing:
@@ -212,11 +212,10 @@ func (m *Model) publish(s *State, w *writer) (end bool) {
 }
 
 // send stores content. What is there stays, with its age.
-func (s *State) send(w *writer) {
+func (s *State) send() {
 	if !s.content {
 		s.content, s.contentAge = true, 0
 	}
-	w.sent = 0
 }
 
 // heal is the next step of a healer.
