@@ -121,9 +121,9 @@ func TestADamagedIndexIsInvalidContent(t *testing.T) {
 				t.Fatal(err)
 			}
 			to := filepath.Join(t.TempDir(), "to")
-			runs := [][]string{{"copy", "--view", view, from, to}, {"export", "--view", view, from, to + ".tar"}}
+			runs := [][]string{{"copy", from, to}, {"export", from, to + ".tar"}}
 			if view != "" {
-				runs = append(runs, []string{"view", "set", from, "current", "--from", view})
+				runs = [][]string{{"copy", "--view", view, from, to}, {"export", "--view", view, from, to + ".tar"}, {"view", "set", from, "current", "--from", view}}
 			}
 			for _, args := range runs {
 				code, _, stderr := execute(t, nil, args...)

@@ -90,10 +90,11 @@ func rootCommand(env cli.Env) *cobra.Command {
 				return cli.Fail(cli.ExitUsage, err)
 			}
 		}
-		if !cmd.HasParent() || cmd.Name() == "exec" { // which take all their settings from variables, when they are run
-			return nil
+		err := cli.NoneEmpty(cmd)
+		if cmd.HasParent() && cmd.Name() != "exec" { // the others take all their settings from variables, when they are run
+			err = errors.Join(err, cli.ReadShared(cmd, env))
 		}
-		return cli.Usage(cli.ReadShared(cmd, env))
+		return cli.Usage(err)
 	}
 	p.register(cmd)
 	routeFlag(cmd.Flags(), &p.route)

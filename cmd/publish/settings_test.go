@@ -234,6 +234,8 @@ func TestOtherCommandsObeySharedVariables(t *testing.T) {
 		{clitest.Variables{"PUBLISH_TIMEOUT": "-1s"}, []string{"verify", source}, cli.ExitUsage, "PUBLISH_TIMEOUT: must be a duration of 0 or more"},
 		{clitest.Variables{"PUBLISH_TIMEOUT": "-1s"}, []string{source, "{to}"}, cli.ExitUsage, "PUBLISH_TIMEOUT: must be a duration of 0 or more"},
 		{nil, []string{"verify", "--timeout", "-1s", source}, cli.ExitUsage, "must be a duration of 0 or more, such as 30m"},
+		{clitest.Variables{"PUBLISH_REQUIRE_SIGNED": "true"}, []string{"copy", source, "{to}"}, cli.ExitSource, "not signed"},
+		{clitest.Variables{"PUBLISH_TRUSTED_KEYS": "none.pub"}, []string{"verify", source}, cli.ExitUsage, "none.pub"},
 		{clitest.Variables{"PUBLISH_VIEW": "v"}, []string{"verify", source}, cli.ExitDone, "no damage"}, // the view that publish adds to
 	} {
 		to := filepath.Join(t.TempDir(), "to")
@@ -247,6 +249,26 @@ func TestOtherCommandsObeySharedVariables(t *testing.T) {
 		}
 		if _, err := os.Stat(to); err == nil {
 			t.Errorf("%v, publish %q has written", row.env, row.args)
+		}
+	}
+}
+
+// A variable that is not set, in a flag of any command, leaves out no restriction and no check.
+func TestEmptyFlagsAreRefused(t *testing.T) {
+	for _, line := range []string{
+		"copy --view= A B", "copy --licenses= A B", "copy --expect-os= A B", "copy --to-view= A B", "export --view= A B.tar", "--view= A B", "--upstream= A B", "--include= A B",
+		"--exclude= A B", "--trusted-keys= A B", "verify --view= A", "verify --upstream= A", "ls --view= A", "ls --format= A", "history --view= A", "rollback --view= A",
+		"withdraw --reason= A zlib", "prune --inventory= A", "sbom --view= A", "view set --from= A v", "catalog --usage= A", "daemon --config=", "exec --view= -- true",
+	} {
+		args := strings.Fields(line)
+		i := slices.IndexFunc(args, func(arg string) bool { return strings.HasSuffix(arg, "=") })
+		flag := strings.TrimSuffix(args[i], "=")
+		for _, empty := range []string{"", " "} {
+			args[i] = flag + "=" + empty
+			code, stdout, stderr := execute(t, nil, args...)
+			if code != cli.ExitUsage || !strings.Contains(stderr, flag+": it is empty") && !strings.Contains(stderr, `invalid argument "`+empty+`" for "`+flag) {
+				t.Errorf("publish %q: exit code %d\n%s%s", args, code, stdout, stderr)
+			}
 		}
 	}
 }

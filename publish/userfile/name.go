@@ -32,17 +32,18 @@ func (n *Names) String() string {
 // Type is that of a flag.
 func (n *Names) Type() string { return "strings" }
 
-var errEmpty = errors.New("it is empty: is the variable or the secret set that it comes from? Leave the setting out if it is not wanted")
+// ErrEmpty is an empty value that was given: leaving it out would leave out a check that was asked for.
+var ErrEmpty = errors.New("it is empty: is the variable or the secret set that it comes from? Leave the setting out if it is not wanted")
 
 // Set adds names.
 func (n *Names) Set(text string) error {
 	names, err := csv.NewReader(strings.NewReader(text)).Read()
 	if err != nil {
-		return errEmpty
+		return ErrEmpty
 	}
 	for _, name := range names {
 		if name = strings.TrimSpace(name); name == "" {
-			return errEmpty
+			return ErrEmpty
 		}
 		*n = append(*n, name)
 	}
@@ -60,7 +61,7 @@ func (n *Name) Type() string { return "string" }
 // Set takes a name.
 func (n *Name) Set(text string) error {
 	if text == "" {
-		return errEmpty
+		return ErrEmpty
 	}
 	*n = Name(text)
 	return nil

@@ -93,7 +93,7 @@ func ReadSettings(cmd *cobra.Command, args []string, env Env) (source, destinati
 }
 
 // ReadShared fills in, from PUBLISH_* variables, what the command line of any command leaves open about the destination, its credentials and readers,
-// the speed, and what is shown: a variable that publish obeys is not to mean nothing to the command after it. Other
+// the speed, what is shown, and rules by which packages are refused: a variable that publish obeys is not to mean nothing to the command after it. Other
 // flags may mean something else to each command.
 func ReadShared(cmd *cobra.Command, env Env) error {
 	var errs []error
@@ -103,6 +103,22 @@ func ReadShared(cmd *cobra.Command, env Env) error {
 			return
 		}
 		errs = append(errs, assign(cmd, f, text, Variable(f.Name)))
+	})
+	return errors.Join(errs...)
+}
+
+// NoneEmpty refuses texts and lists that flags were given without any content, such as a view from a variable that is not set: what was to be
+// restricted would be everything.
+func NoneEmpty(cmd *cobra.Command) error {
+	var errs []error
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		empty := f.Value.Type() == "string" && strings.TrimSpace(f.Value.String()) == ""
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			empty = !slices.ContainsFunc(list.GetSlice(), func(text string) bool { return strings.TrimSpace(text) != "" })
+		}
+		if empty {
+			errs = append(errs, fmt.Errorf("--%s: %w", f.Name, userfile.ErrEmpty))
+		}
 	})
 	return errors.Join(errs...)
 }
@@ -121,7 +137,7 @@ func assign(cmd *cobra.Command, f *pflag.Flag, text, origin string) error {
 
 func shared(f *pflag.Flag) bool {
 	return slices.Contains([]string{help.Place, help.NewObjects, help.Speed, help.Readers}, help.GroupOf(f)) ||
-		slices.Contains([]string{"dry-run", "json", "quiet", "verbose", "timeout"}, f.Name)
+		slices.Contains([]string{"dry-run", "json", "quiet", "verbose", "timeout", "require-signed", "trusted-keys", "licenses"}, f.Name) || strings.HasPrefix(f.Name, "expect-")
 }
 
 // trim takes the spaces off that stand behind the commas of a list.
