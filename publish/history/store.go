@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
@@ -133,13 +134,24 @@ func newest(ctx context.Context, l mirror.Lister, index string, below, n int) ([
 	return found, nil
 }
 
-// Newest is the highest generation that there is a record of; 0 if there is none.
-func Newest(ctx context.Context, l mirror.Lister, index string) (int, error) {
-	names, err := newest(ctx, l, index, 0, 1)
-	if err != nil || len(names) == 0 {
-		return 0, err
+// Newest is the highest generation that there is a record of, and when the first of its records was stored; 0 if there is none.
+func Newest(ctx context.Context, l mirror.Lister, index string) (newest int, since time.Time, err error) {
+	for info, err := range l.List(ctx, mirror.Range{Prefix: DirOf(index)}) {
+		if err != nil {
+			return 0, since, err
+		}
+		generation, _, ok := ParseName(index, info.Name)
+		if !ok {
+			continue
+		}
+		if newest > 0 && generation != newest {
+			break
+		}
+		if newest = generation; since.IsZero() || info.Modified.Before(since) {
+			since = info.Modified
+		}
 	}
-	return names[0].generation, nil
+	return newest, since, nil
 }
 
 // Latest returns the records of the highest generation that there is, and that generation; 0 if there is none. Usually it is one record;

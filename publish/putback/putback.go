@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 )
 
 // A Finding says that a pointer is an earlier one that was put back.
@@ -23,20 +25,30 @@ func (f *Finding) Error() string {
 		"publish index makes an index of all that is there, and publish rollback --to %d one of what was offered last", f.Generation, f.Newest, f.Newest)
 }
 
+// skew is how much the clocks of a store may differ.
+const skew = 2 * time.Second
+
 // Look returns a Finding if a pointer, as PointerForUpdate or ReadPointer has read it, was put back, and nil if it was not or if the mirror cannot
 // be listed. It costs a listing, and a second one where the pointer was put back or is replaced meanwhile.
+//
+// A record that is newer by one generation may be of a publisher that is about to replace the pointer, lost a race or died. It is of one that had
+// replaced it if the pointer was stored after the record, or if what it withdraws has a tombstone.
 func Look(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildcache.Pointer) (*Finding, error) {
 	l, ok := r.(mirror.Lister)
 	if !ok || p.Generation == 0 || p.Recalled {
 		return nil, nil
 	}
-	newest, err := history.Newest(ctx, l, f.IndexID())
+	newest, since, err := history.Newest(ctx, l, f.IndexID())
 	if errors.Is(err, mirror.ErrDenied) {
 		return nil, nil
 	}
-	// A record that is newer by one generation may be of a publisher that lost a race or died.
-	if err != nil || newest <= p.Generation+1 {
+	if err != nil || newest <= p.Generation {
 		return nil, err
+	}
+	if newest == p.Generation+1 && !p.Stored.After(since.Add(skew)) {
+		if done, err := withdrew(ctx, f, r, l, p); err != nil || !done {
+			return nil, err
+		}
 	}
 	info, err := mirror.Find(ctx, l, f.IndexNames()[0])
 	if err != nil || info.Version != p.Version {
@@ -57,4 +69,27 @@ func Recall(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildc
 		p.Foreign = p.Digest()
 	}
 	return found, p.Recall(ctx, f, r, r.(mirror.Lister))
+}
+
+// withdrew reports whether a withdrawal of the newest records, which a pointer does not say, was carried out: its tombstones come after the
+// pointer that says it.
+func withdrew(ctx context.Context, f buildcache.Layout, r mirror.Reader, l mirror.Lister, p *buildcache.Pointer) (bool, error) {
+	records, _, err := history.Latest(ctx, r, l, f.IndexID(), "")
+	for _, last := range records {
+		for h, w := range last.Withdrawn {
+			if _, said := p.Withdrawn[h]; said || err != nil {
+				continue
+			}
+			var text []byte
+			text, _, err = mirror.Read(ctx, r, tombstone.Name(f.Name(), w.Document), buildcache.MaxPointer+buildcache.MaxDocument)
+			if errors.Is(err, mirror.ErrNotExist) {
+				err = nil
+			}
+			// In layout v2, one of an earlier withdrawal, which was undone, may be there.
+			if t, ok := tombstone.Parse(text); ok && err == nil && !t.Time.Before(w.Time) {
+				return true, nil
+			}
+		}
+	}
+	return false, err
 }

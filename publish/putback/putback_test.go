@@ -1,9 +1,12 @@
 package putback_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
@@ -25,12 +28,15 @@ type scene struct {
 	fixture string
 	munge   spec.Hash
 	earlier map[string][]byte // the pointer that is put back
+	newest  int               // generation
 }
 
-func newScene(t *testing.T, fixture string) *scene {
+// newScene makes a mirror of a newest generation: 3, or 2 where nothing came after the withdrawal.
+func newScene(t *testing.T, fixture string, newest int) *scene {
 	f, _ := buildcache.LayoutNamed(publishtest.LayoutOf(fixture))
-	s := &scene{Mem: mirrortest.NewMem(t, mirrortest.LetBe), layout: f, fixture: fixture, earlier: make(map[string][]byte)}
-	publishtest.MustPublish(t, s, publishtest.Original(fixture), publishtest.Only("munge", "gcc-runtime", "zlib", "openssl"))
+	s := &scene{Mem: mirrortest.NewMem(t, mirrortest.LetBe), layout: f, fixture: fixture, earlier: make(map[string][]byte), newest: newest}
+	first := []string{"munge", "gcc-runtime", "zlib", "openssl", "hwloc"}
+	publishtest.MustPublish(t, s, publishtest.Original(fixture), publishtest.Only(first[:len(first)-(newest-2)]...))
 	for _, name := range f.IndexNames() {
 		s.earlier[name] = s.Snapshot()[name]
 	}
@@ -39,7 +45,9 @@ func newScene(t *testing.T, fixture string) *scene {
 	s.munge = id.Hash
 	_, err := s.withdrawer().Withdraw(t.Context(), []withdraw.Package{{Hash: s.munge, ID: "munge@0.5.16", Documents: []string{document}}}, "CVE-2026-1")
 	publishtest.Must(t, err)
-	publishtest.MustPublish(t, s, publishtest.Original(fixture), publishtest.Only("zlib", "hwloc"))
+	if newest > 2 {
+		publishtest.MustPublish(t, s, publishtest.Original(fixture), publishtest.Only("zlib", "hwloc"))
+	}
 	return s
 }
 
@@ -82,7 +90,8 @@ func (s *scene) out(t *testing.T, what string) {
 // An earlier pointer that was put back is noticed, by verify and by all that write an index, and gives nothing again that was withdrawn. Nobody
 // lists the history on the usual way.
 func TestAnEarlierPointerThatWasPutBack(t *testing.T) {
-	for _, fixture := range []string{"v3-signed", "v2-signed"} {
+	for _, fixture := range []string{"v3-signed", "v2-signed", "v3-signed by one", "v2-signed by one"} {
+		fixture, one := strings.CutSuffix(fixture, " by one")
 		for what, do := range map[string]func(*testing.T, *scene){
 			"publish": func(t *testing.T, s *scene) {
 				s.Forget()
@@ -110,7 +119,7 @@ func TestAnEarlierPointerThatWasPutBack(t *testing.T) {
 				}
 			},
 			"rollback": func(t *testing.T, s *scene) {
-				plan, err := rollback.NewPlan(t.Context(), rollback.Mirror{Layout: s.layout, Store: s}, rollback.Target{Generation: 3})
+				plan, err := rollback.NewPlan(t.Context(), rollback.Mirror{Layout: s.layout, Store: s}, rollback.Target{Generation: s.newest})
 				if !s.layout.NamesContent() { // which keeps no earlier index
 					if err == nil || !strings.Contains(err.Error(), "is not known") {
 						t.Errorf("%v", err)
@@ -124,17 +133,23 @@ func TestAnEarlierPointerThatWasPutBack(t *testing.T) {
 				publishtest.Must(t, err)
 			},
 		} {
-			s := newScene(t, fixture)
+			s := newScene(t, fixture, 3)
+			if one {
+				s = newScene(t, fixture, 2)
+			}
 			s.out(t, "before")
 			s.putBack()
 			if r := publishtest.MustVerify(t, s, verify.Options{}); !r.Repair.Index || !slices.ContainsFunc(r.Findings, func(f buildcache.Finding) bool {
-				return f.Severity == buildcache.Error && strings.Contains(f.Reason, "of generation 1, and there are records up to generation 3: an earlier pointer was put back")
+				return f.Severity == buildcache.Error && strings.Contains(f.Reason, fmt.Sprintf("of generation 1, and there are records up to generation %d: an earlier pointer was put back", s.newest))
 			}) {
 				t.Errorf("%s: verify says %v, %+v", fixture, r.Findings, r.Repair)
 			}
+			if all, err := withdraw.List(t.Context(), s.layout, s); err != nil || len(all) != 1 || all[0].Hash != s.munge {
+				t.Errorf("%s: withdrawn are %v, %v", s.fixture, all, err)
+			}
 			do(t, s)
 			s.out(t, what)
-			if p, err := buildcache.PointerForUpdate(t.Context(), s.layout, s); err != nil || p.Generation != 5 || p.Recalled {
+			if p, err := buildcache.PointerForUpdate(t.Context(), s.layout, s); err != nil || p.Generation != s.newest+2 || p.Recalled {
 				t.Errorf("%s, %s: it is of generation %d, %v", fixture, what, p.Generation, err)
 			}
 		}
@@ -143,7 +158,7 @@ func TestAnEarlierPointerThatWasPutBack(t *testing.T) {
 
 // Nothing is said of a pointer beside which a publisher has died, or that others replace meanwhile, and publishing twice does not list the history.
 func TestAPointerThatWasNotPutBack(t *testing.T) {
-	s := newScene(t, "v3-signed")
+	s := newScene(t, "v3-signed", 3)
 	was, err := buildcache.PointerForUpdate(t.Context(), s.layout, s)
 	publishtest.Must(t, err)
 	r := history.Record{Generation: was.Generation + 1, ID: history.NewID(was.Generation+1, was.Parent(), "of a publisher that died")}
@@ -161,5 +176,39 @@ func TestAPointerThatWasNotPutBack(t *testing.T) {
 		if found, err := putback.Look(t.Context(), s.layout, s, p); found != nil || err != nil {
 			t.Errorf("generation %d: %v, %v", p.Generation, found, err)
 		}
+	}
+}
+
+// A publish that was put back by one is told by when the store has stored the pointer from one whose publisher died before it was through.
+func TestAPublishThatWasPutBackByOne(t *testing.T) {
+	for _, fixture := range []string{"v3-signed", "v2-signed"} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newScene(t, fixture, 2)
+			look := func() *putback.Finding {
+				p, err := buildcache.PointerForUpdate(t.Context(), s.layout, s)
+				publishtest.Must(t, err)
+				found, err := putback.Look(t.Context(), s.layout, s, p)
+				publishtest.Must(t, err)
+				return found
+			}
+			for _, name := range s.layout.IndexNames() {
+				s.earlier[name] = s.Snapshot()[name]
+			}
+			time.Sleep(time.Hour)
+			b := mirrortest.Break(s, mirrortest.Drop(s.layout.IndexNames()[0]))
+			if _, err := publishtest.PublishTo(t, b, publishtest.Original(fixture), publishtest.Only("zlib", "slurm")); err == nil {
+				t.Fatal("the publisher did not die")
+			}
+			time.Sleep(time.Hour)
+			if found := look(); found != nil {
+				t.Errorf("%s: of a publisher that died: %v", fixture, found)
+			}
+			publishtest.MustPublish(t, s, publishtest.Original(fixture), publishtest.Only("zlib", "slurm"))
+			time.Sleep(time.Minute)
+			s.putBack()
+			if found := look(); found == nil || found.Generation != 2 || found.Newest != 3 {
+				t.Errorf("%s: put back by one: %v", fixture, found)
+			}
+		})
 	}
 }

@@ -145,7 +145,7 @@ func TestHistoryNeverForks(t *testing.T) {
 				t.Errorf("%d of %d packages in the history", len(added), publishers)
 			}
 			// Those that lost have no record of a generation that comes later: else the pointer would pass for one that was put back.
-			if newest, err := history.Newest(t.Context(), m, "v3"); err != nil || newest > all[0].Generation+1 || all[0].Generation != len(all) {
+			if newest, _, err := history.Newest(t.Context(), m, "v3"); err != nil || newest > all[0].Generation+1 || all[0].Generation != len(all) {
 				t.Errorf("it is of generation %d of %d, and there is a record of generation %d: %v", all[0].Generation, len(all), newest, err)
 			}
 			written := map[string]bool{}

@@ -6,6 +6,7 @@ package tombstone
 
 import (
 	"bytes"
+	"path"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -19,6 +20,14 @@ type Tombstone struct {
 	history.Withdrawal
 	// Text is the document that it replaced, so that a withdrawal can be undone byte for byte.
 	Text string `json:"text"`
+}
+
+// Name is where the tombstone of a document is. In layout v2 no document can stand for a package that is not available: its tombstone is kept apart.
+func Name(layout, document string) string {
+	if layout == "v2" {
+		return history.Dir + layout + "/withdrawn/" + path.Base(document)
+	}
+	return document
 }
 
 // member is the member of the manifest that holds it. Spack ignores it.

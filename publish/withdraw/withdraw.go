@@ -13,7 +13,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
@@ -250,7 +250,7 @@ func (m Mirror) replace(ctx context.Context, t *tombstone.Tombstone, was mirror.
 	if err != nil {
 		return err
 	}
-	o := buildcache.NewObject(tombstoneName(m.Layout, t.Document), text, buildcache.JsonType, layout.Revalidate)
+	o := buildcache.NewObject(tombstone.Name(m.Layout.Name(), t.Document), text, buildcache.JsonType, layout.Revalidate)
 	if o.Name == t.Document {
 		_, err = m.Store.Swap(ctx, o.Upload(), was)
 		return err
@@ -263,15 +263,6 @@ func (m Mirror) replace(ctx context.Context, t *tombstone.Tombstone, was mirror.
 		return err
 	}
 	return m.Deleter.Delete(ctx, t.Document, was)
-}
-
-// tombstoneName is where the tombstone of a document is. In layout v2 no document can stand for a package that is not available: its
-// tombstone is kept apart.
-func tombstoneName(f buildcache.Layout, document string) string {
-	if f.NamesContent() {
-		return document
-	}
-	return history.Dir + f.Name() + "/withdrawn/" + path.Base(document)
 }
 
 // A Withdrawn package is one that a mirror has withdrawn.
@@ -315,9 +306,12 @@ func byName(a, b Withdrawn) int {
 	return strings.Compare(a.Package+"/"+string(a.Hash), b.Package+"/"+string(b.Hash))
 }
 
-// List returns the packages that an index has withdrawn, by name.
+// List returns the packages that an index has withdrawn, by name, whatever earlier pointer was put back.
 func List(ctx context.Context, f buildcache.Layout, r mirror.Reader) ([]Withdrawn, error) {
 	p, err := buildcache.PointerForUpdate(ctx, f, r)
+	if err == nil {
+		_, err = putback.Recall(ctx, f, r, p)
+	}
 	if err != nil {
 		return nil, err
 	}

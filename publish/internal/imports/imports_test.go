@@ -103,7 +103,7 @@ var arrows = map[string]string{
 	"publish/roots":             "publish/buildcache publish/mirror",
 	"publish/buildcache":        "publish/buildcache/unpack publish/tombstone publish/alike publish/history publish/defect publish/blob publish/spec publish/key publish/manifest publish/layout publish/index publish/mirror publish/nofile publish/parallel",
 	// whether a pointer is an earlier one
-	"publish/putback": "publish/buildcache publish/history publish/mirror",
+	"publish/putback": "publish/buildcache publish/history publish/mirror publish/tombstone",
 	// from one mirror to another
 	"publish/archive":  "publish/blob publish/mirror publish/userfile",
 	"publish/transfer": "publish/blob publish/mirror",
@@ -119,7 +119,7 @@ var arrows = map[string]string{
 	"publish/prune":     "publish/alike publish/history publish/reindex/lead publish/reindex/notice publish/reindex publish/buildcache publish/inventory publish/query publish/blob publish/defect publish/index publish/layout publish/manifest publish/mirror publish/nofile publish/parallel publish/spec",
 	"publish/reindex":   "publish/putback publish/same publish/alike publish/buildcache/unpack publish/history publish/reindex/lead publish/reindex/notice publish/defect publish/blob publish/buildcache publish/index publish/key publish/layout publish/mirror publish/parallel publish/spec",
 	"publish":           "publish/tombstone publish/putback publish/promotion publish/licence publish/upstream publish/closure publish/same publish/price publish/views publish/history publish/source publish/reindex publish/reindex/lead publish/reindex/notice publish/buildcache publish/blob publish/spec publish/lockfile publish/key publish/sign publish/manifest publish/layout publish/index publish/mirror publish/defect publish/nofile publish/parallel",
-	"publish/withdraw":  "publish/buildcache publish/history publish/layout publish/mirror publish/reindex publish/reindex/notice publish/spec publish/tombstone",
+	"publish/withdraw":  "publish/putback publish/buildcache publish/history publish/layout publish/mirror publish/reindex publish/reindex/notice publish/spec publish/tombstone",
 	"publish/promotion": "publish/blob publish/buildcache publish/history publish/layout publish/mirror publish/parallel publish/spec",
 	"publish/rollback":  "publish/defect publish/putback publish/withdraw publish/blob publish/buildcache publish/history publish/index publish/mirror publish/parallel publish/reindex publish/reindex/notice publish/spec",
 	"publish/keyring":   "publish/same publish/buildcache publish/layout publish/key publish/sign publish/reindex publish/mirror publish/parallel",
