@@ -87,8 +87,9 @@ func NewPlan(ctx context.Context, m Mirror, to Target) (*Plan, error) {
 	}
 	var g defect.Group
 	documents := make(map[spec.Hash]string)
+	read := *all // what offers may add to is not needed
 	g.Go(func() error {
-		seen, err := withdraw.Documents(ctx, m.Layout, m.Store, all)
+		seen, err := withdraw.Documents(ctx, m.Layout, m.Store, &read)
 		for name, id := range seen.Packages(m.Layout) {
 			documents[id.Hash] = name
 		}
