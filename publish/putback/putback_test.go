@@ -212,3 +212,50 @@ func TestAPublishThatWasPutBackByOne(t *testing.T) {
 		})
 	}
 }
+
+// A view whose pointer was put back is noticed, and offers nothing that the mirror has withdrawn once somebody publishes into it, whether or not the
+// history still tells.
+func TestAnEarlierPointerOfAViewThatWasPutBack(t *testing.T) {
+	const name = "site"
+	view, _ := buildcache.V3.View(name)
+	for _, later := range []bool{false, true} {
+		s := &scene{Mem: mirrortest.NewMem(t, mirrortest.LetBe), layout: buildcache.V3}
+		into := func(packages ...string) {
+			o := publishtest.Only(packages...)
+			o.Views = []string{name}
+			publishtest.MustPublish(t, s, publishtest.Original("v3-signed"), o)
+		}
+		into("munge", "gcc-runtime", "openssl")
+		pointer := view.IndexNames()[0]
+		earlier := s.Snapshot()[pointer]
+		document := publishtest.SubjectOf(t, s.Mem).Find("munge")
+		id, _ := s.layout.ParsePackageName(document)
+		_, err := s.withdrawer().Withdraw(t.Context(), []withdraw.Package{{Hash: id.Hash, ID: "munge@0.5.16", Documents: []string{document}}}, "CVE-2026-1")
+		publishtest.Must(t, err)
+		s.Plant(pointer, earlier)
+		has := func(reason string) bool {
+			return slices.ContainsFunc(publishtest.MustVerify(t, s, verify.Options{}).Findings, func(f buildcache.Finding) bool {
+				return f.Severity == buildcache.Error && f.File == pointer && strings.Contains(f.Reason, reason)
+			})
+		}
+		if !has("there are records up to generation 2") || !has("it offers munge@0.5.16, but it was withdrawn") {
+			t.Errorf("verify says %v", publishtest.MustVerify(t, s, verify.Options{}).Findings)
+		}
+		if later { // a publisher of another release has gone on from there
+			for name := range s.Snapshot() {
+				if strings.HasPrefix(name, history.DirOf(view.IndexID())) {
+					s.Uproot(name)
+				}
+			}
+		}
+		into("munge", "gcc-runtime", "openssl")
+		if found := publishtest.MustVerify(t, s, verify.Options{Deep: true}).Findings; len(found) > 0 {
+			t.Errorf("verify: %v", found)
+		}
+		p, err := view.ReadPointer(t.Context(), s)
+		publishtest.Must(t, err)
+		if x, err := view.ReadIndex(t.Context(), s, p); err != nil || x.Has(id.Hash) || x.Offered() == 0 {
+			t.Errorf("it offers %v, %v", x, err)
+		}
+	}
+}

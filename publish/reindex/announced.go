@@ -19,8 +19,7 @@ import (
 // documents of larger announcements from the mirror.
 const maxAnnounced = 1 << 20
 
-// announced returns what a leader needs to index packages: documents and specs, by name. It is nil if that is too much, or
-// if some of it is not here.
+// announced returns what a leader needs to index packages: documents and specs, by name. It is nil if that is too much, or if some of it is not here.
 func announced(packages []*buildcache.Package) map[string][]byte {
 	var objects []buildcache.Object
 	size := int64(0)
@@ -108,9 +107,8 @@ type announcedReader struct {
 	seen     *buildcache.Survey
 }
 
-// newAnnouncedReader returns a reader of announced packages. A document that was announced is not read, and its blobs are not
-// looked for, if the mirror lists a document of that content: publishers store a document after its blobs. The digest in the document
-// is that of the spec.
+// newAnnouncedReader returns a reader of announced packages. A document that was announced is not read, and its blobs are not looked for, if the mirror lists a
+// document of that content: publishers store a document after its blobs. The digest in the document is that of the spec.
 func newAnnouncedReader(f buildcache.Layout, s mirror.Store, seen *buildcache.Survey, trust buildcache.Trust, from []lead.Announcement) *packageReader {
 	r := newPackageReader(f, s, seen, trust)
 	contents := make(map[string][]byte)

@@ -14,9 +14,8 @@ import (
 // ErrUnresolved: other publishers kept changing the index for as long as we tried.
 var ErrUnresolved = errors.New("other publishers keep changing it")
 
-// A publisher that loses a race for a pointer waits for a random time and merges again. Each race
-// has a winner, so n publishers need at most n rounds. The bound is far above that; it
-// is there for a store that always refuses.
+// A publisher that loses a race for a pointer waits for a random time and merges again. Each race has a winner, so n publishers need at most n rounds. The bound is
+// far above that; it is there for a store that always refuses.
 const (
 	maxRounds = 200
 	minPause  = 20 * time.Millisecond

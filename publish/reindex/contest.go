@@ -15,9 +15,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// largeIndex is the size of an index, in bytes, from which publishers take turns from the start, and do not read it to plan.
-// Reading and writing a smaller one takes no longer than agreeing who does: publishers race for it, and take turns once
-// they have lost.
+// largeIndex is the size of an index, in bytes, from which publishers take turns from the start, and do not read it to plan. Reading and writing a smaller one takes
+// no longer than agreeing who does: publishers race for it, and take turns once they have lost.
 var largeIndex int64 = 1 << 20
 
 // A contest is a merge that is being written beside other publishers.
@@ -45,8 +44,7 @@ type contest struct {
 	less  bool // not all that was announced is added
 }
 
-// Moved is called before an index other than the planned one is replaced, with the packages that are added to it. It returns
-// those that still can be.
+// Moved is called before an index other than the planned one is replaced, with the packages that are added to it. It returns those that still can be.
 type Moved func(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error)
 
 // Write replaces the index by what was decided. Of many publishers one leads and takes the others along: see package lead. Each
@@ -136,8 +134,7 @@ const (
 	hashReads  = 5
 )
 
-// catchUp reads the pointer that has replaced the one that was built on. It reports whether the index offers the packages
-// already.
+// catchUp reads the pointer that has replaced the one that was built on. It reports whether the index offers the packages already.
 func (c *contest) catchUp(ctx context.Context) (done bool, err error) {
 	for n := 0; c.known && n < hashReads; n++ {
 		now, err := c.layout.Glance(ctx, c.store)

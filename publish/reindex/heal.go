@@ -57,8 +57,7 @@ type Changes struct {
 // Its cost depends on how many names there are, and not on the size of the mirror, with two exceptions: an index that changes is read and written, and one
 // that another program than this has written is compared with everything that is there, because it may have lost packages.
 //
-// A package that is not whole is left out, with a finding, and so is a key. The caller must pass its
-// name again later.
+// A package that is not whole is left out, with a finding, and so is a key. The caller must pass its name again later.
 func Heal(ctx context.Context, s mirror.Store, trust buildcache.Trust, t Changes) ([]Healed, error) {
 	var all []Healed
 	for _, f := range buildcache.Layouts() {
@@ -166,8 +165,7 @@ func (h *healing) look(ctx context.Context) error {
 	return err
 }
 
-// mark declares the layout where there are packages and nobody has. What another publisher
-// has declared meanwhile stays.
+// mark declares the layout where there are packages and nobody has. What another publisher has declared meanwhile stays.
 func (h *healing) mark(ctx context.Context) error {
 	m, ok := h.format.Marker()
 	if !ok || h.seen.Has(buildcache.Object{Name: m.Name, Size: -1}) || len(h.seen.Packages(h.format)) == 0 {
@@ -321,8 +319,7 @@ func (h *healing) leaveOutLost(ctx context.Context, now *buildcache.Pointer, add
 	return slices.DeleteFunc(slices.Clone(adds), func(p *buildcache.Package) bool { return len(gone[p]) > 0 }), err
 }
 
-// rebuild rebuilds an index that cannot be read. The damage of one package does not hold
-// up others.
+// rebuild rebuilds an index that cannot be read. The damage of one package does not hold up others.
 func (h *healing) rebuild(ctx context.Context, why error) error {
 	h.out.Findings = append(h.out.Findings, buildcache.Warning.In(h.format.IndexNames()[0], fmt.Sprintf("%v: it is rebuilt", why)))
 	ix, err := RebuildIndex(ctx, h.format, h.store, Rebuilding{Trust: h.trust, Lenient: true})

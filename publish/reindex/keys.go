@@ -13,8 +13,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 )
 
-// AddKeys offers keys to clients, next to those that they are offered already. Keys that were retired, maybe a moment ago, are
-// passed over.
+// AddKeys offers keys to clients, next to those that they are offered already. Keys that were retired, maybe a moment ago, are passed over.
 func AddKeys(ctx context.Context, f buildcache.Layout, s mirror.Store, keys []key.Fingerprint) error {
 	written := false
 	err := compete(ctx, func() error {

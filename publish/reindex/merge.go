@@ -1,9 +1,8 @@
 // Package reindex holds the one protocol by which the index of a mirror is changed.
 //
-// Any number of publishers may change one index. Each reads it, adds packages, and replaces it only as the version
-// that it has read; a publisher that loses the race merges again. So no package that one of them has reported as
-// published is lost. Merge adds packages, Rebuild makes the index of everything that is there, and Heal brings it in line
-// with changes that were reported. Nothing here can delete from a mirror.
+// Any number of publishers may change one index. Each reads it, adds packages, and replaces it only as the version that it has read; a publisher that loses the race
+// merges again. So no package that one of them has reported as published is lost. Merge adds packages, Rebuild makes the index of everything that is there, and Heal
+// brings it in line with changes that were reported. Nothing here can delete from a mirror.
 package reindex
 
 import (
@@ -70,9 +69,8 @@ func (m Mirror) asPublished() Mirror {
 	return m
 }
 
-// Plan decides what the index gets: packages, and what the mirror holds although the index does not say so, because
-// somebody pushed without --update-index, died before it, or lost a race. It only reads. The error is unreadable if
-// the index has to be rebuilt.
+// Plan decides what the index gets: packages, and what the mirror holds although the index does not say so, because somebody pushed without --update-index, died
+// before it, or lost a race. It only reads. The error is unreadable if the index has to be rebuilt.
 func Plan(ctx context.Context, m Mirror, packages []*buildcache.Package) (*Merge, error) {
 	out := &Merge{trust: m.Trust, Was: m.Seen.Pointer, adds: slices.Clone(packages), published: m.Published}
 	m = m.asPublished()
@@ -151,8 +149,7 @@ const (
 	coverageEntry = 38
 )
 
-// Revives reports whether the index lacked a package that is published and that the mirror holds already: a prune may have taken it
-// out, and be about to delete it.
+// Revives reports whether the index lacked a package that is published and that the mirror holds already: a prune may have taken it out, and be about to delete it.
 func (m *Merge) Revives(h spec.Hash) bool {
 	return m != nil && m.revived[h] != nil
 }
@@ -206,8 +203,7 @@ func (m *Merge) gone(at Mirror, x *buildcache.Indices) {
 	}
 }
 
-// heal reads the packages that the mirror holds and x does not offer. One that is not
-// whole, or not to be trusted, stays out, with a warning.
+// heal reads the packages that the mirror holds and x does not offer. One that is not whole, or not to be trusted, stays out, with a warning.
 func (m *Merge) heal(ctx context.Context, at Mirror, x *buildcache.Indices) error {
 	ours := make(map[string]bool)
 	for _, p := range m.adds {
@@ -243,8 +239,7 @@ func storedAt(seen *buildcache.Survey, packages []*buildcache.Package) map[*buil
 	return at
 }
 
-// loadIndex reads the index that p points at; there may be none yet.
-// An index with a record that Spack's readers fail on is no better than a broken one.
+// loadIndex reads the index that p points at; there may be none yet. An index with a record that Spack's readers fail on is no better than a broken one.
 func loadIndex(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildcache.Pointer) (*buildcache.Indices, error) {
 	if p.Version == mirror.Absent {
 		return buildcache.NewIndices(f.Generations()), nil
@@ -270,9 +265,8 @@ type indexError struct{ err error }
 func (e *indexError) Error() string { return "index: " + e.err.Error() }
 func (e *indexError) Unwrap() error { return e.err }
 
-// NeedsRebuild reports whether an index is better rebuilt than merged into: it is broken,
-// or its document is gone, or it is of an old version. One of a newer version is
-// not ours to replace, and one that we may not read may be well.
+// NeedsRebuild reports whether an index is better rebuilt than merged into: it is broken, or its document is gone, or it is of an old version. One of a newer
+// version is not ours to replace, and one that we may not read may be well.
 func NeedsRebuild(err error) bool {
 	var broken *indexError
 	if !errors.As(err, &broken) {

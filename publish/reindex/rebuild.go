@@ -34,10 +34,8 @@ func (r *Rebuilt) Expectation(path string) Expectation {
 	return Expectation{Path: path, Digest: r.Digest, Layout: r.format, Packages: r.packages}
 }
 
-// Rebuild rebuilds the index and the key index of a mirror from everything that it
-// holds, for each layout. A package that is damaged, or is not
-// to be trusted, fails it with a FindingsError; the index is then as it was. What
-// Spack cannot read is left out, with a finding. What a rollback took out stays out.
+// Rebuild rebuilds the index and the key index of a mirror from everything that it holds, for each layout. A package that is damaged, or is not to be trusted, fails
+// it with a FindingsError; the index is then as it was. What Spack cannot read is left out, with a finding. What a rollback took out stays out.
 func Rebuild(ctx context.Context, s mirror.Store, trust buildcache.Trust) ([]Rebuilt, error) {
 	return rebuildAll(ctx, s, Rebuilding{Trust: trust})
 }

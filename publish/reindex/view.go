@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -22,6 +24,25 @@ type View struct {
 func ReadView(ctx context.Context, f buildcache.Layout, s mirror.Store) (*View, error) {
 	was, err := buildcache.PointerForUpdate(ctx, f, s)
 	return &View{layout: f, was: was}, err
+}
+
+// Obey takes out of the view what the mirror has withdrawn and the view does not say, as an earlier pointer of it that was put back does not.
+// The index is read only where the view may offer packages of these names.
+func (v *View) Obey(ctx context.Context, s mirror.Store, withdrawn map[spec.Hash]history.Withdrawal) error {
+	for h, w := range withdrawn {
+		name, _, _ := strings.Cut(w.Package, "@")
+		if _, said := v.was.Withdrawn[h]; said || v.was.Coverage != nil && v.was.Coverage[name].Count == 0 {
+			continue
+		}
+		if err := v.read(ctx, s); err != nil {
+			return err
+		}
+		if v.now.Has(h) {
+			v.now.Withhold(h)
+			v.was.Past, v.was.Recalled = v.was.Withdrawing(h, w), true
+		}
+	}
+	return nil
 }
 
 // Lacking returns those of packages that the view does not offer. Where the pointer tells that it offers them and nothing else

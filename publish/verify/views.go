@@ -5,8 +5,8 @@ import (
 	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
-	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
 )
 
 // views are the manifests of named indices. They can be listed only.
@@ -34,12 +34,25 @@ func (v *verifier) absentView(l buildcache.Layout) {
 }
 
 func (c *check) checkView(ctx context.Context, name string) error {
-	x, m, err := c.readView(ctx, name)
+	x, p, err := c.readView(ctx, name)
 	if err != nil {
 		c.damage(name, "%v", err)
 		return context.Cause(ctx)
 	}
-	c.others(ctx, name, m)
+	view, _ := c.ParseViewName(name)
+	if f, ok := c.View(view); ok {
+		if found, err := putback.Look(ctx, f, c.reader.reader, p); err != nil {
+			return err
+		} else if found != nil {
+			c.damage(name, "%v", found)
+		}
+	}
+	for h, w := range c.pointer.Withdrawn {
+		if x.Has(h) {
+			c.damage(name, "it offers %s, but %s: publish withdraw, given the same again, takes it out", w.Package, w)
+		}
+	}
+	c.others(ctx, name, p.Manifest)
 	for _, part := range x.ByGeneration() {
 		records, err := c.checkIndex(ctx, name, part)
 		if err != nil {
@@ -50,12 +63,13 @@ func (c *check) checkView(ctx context.Context, name string) error {
 	return nil
 }
 
-func (c *check) readView(ctx context.Context, name string) (*buildcache.Indices, *manifest.Manifest, error) {
-	text, _, err := mirror.Read(ctx, c.reader, name, buildcache.MaxPointer)
+func (c *check) readView(ctx context.Context, name string) (*buildcache.Indices, *buildcache.Pointer, error) {
+	text, info, err := mirror.Read(ctx, c.reader, name, buildcache.MaxPointer)
 	if err != nil {
 		return nil, nil, err
 	}
 	p := buildcache.NewPointer(c.Layout)
+	p.Version, p.Stored = info.Version, info.Modified
 	if err := p.Parse(text); err != nil {
 		return nil, nil, err
 	}
@@ -67,5 +81,5 @@ func (c *check) readView(ctx context.Context, name string) (*buildcache.Indices,
 			}
 		}
 	}
-	return x, p.Manifest, nil
+	return x, p, nil
 }

@@ -53,7 +53,10 @@ func PlanAddition(ctx context.Context, at reindex.Mirror, view buildcache.Layout
 	if err != nil {
 		return nil, err
 	}
-	lacking, err := v.Lacking(ctx, at.Store, packages)
+	var lacking []*buildcache.Package
+	if err = v.Obey(ctx, at.Store, at.Seen.Pointer.Withdrawn); err == nil {
+		lacking, err = v.Lacking(ctx, at.Store, packages)
+	}
 	if errors.Is(err, reindex.ErrUnreadable) {
 		err = fmt.Errorf("%w: `publish view set` makes it again", err)
 	}
