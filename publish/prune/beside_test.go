@@ -18,6 +18,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/rollback"
@@ -138,6 +139,36 @@ func TestWhatIsPublishedAgainIsNotTakenOut(t *testing.T) {
 			wantWhole(t, m)
 		})
 	}
+}
+
+// A prune that may not delete what its rules keep nothing of any more ends, and holds up nobody: its notice is gone.
+func TestAPruneThatGivesUpTakesItsNoticeAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := publishtest.EmptyMirror(t)
+		publishtest.MustPublish(t, m, publishtest.Original("v3-unsigned"), publishtest.Only("zlib"))
+		q, err := query.Parse("zlib")
+		publishtest.Must(t, err)
+		document := publishtest.SubjectOf(t, m).Find("zlib")
+		publishtest.MustPublish(t, m, publishtest.Original("v3-unsigned"), publishtest.Only("munge"))
+		time.Sleep(30 * day)
+		plan := mustPlan(t, m, careful(Keep{Roots: []Root{{q, "zlib"}}}))
+		given := make(chan error, 1)
+		go func() {
+			time.Sleep(5 * time.Minute)
+			id, _ := buildcache.V3.ParsePackageName(document)
+			w := withdraw.Mirror{Layout: buildcache.V3, Store: m, Deleter: m}
+			_, err := w.Withdraw(t.Context(), []withdraw.Package{{Hash: id.Hash, ID: "zlib@1.3.1", Documents: []string{document}}}, "CVE-2026-1")
+			given <- err
+		}()
+		_, err = plan.Apply(t.Context(), m, m, silent{})
+		publishtest.Must(t, <-given)
+		if empty := (*EmptyError)(nil); !errors.As(err, &empty) {
+			t.Errorf("got error %v", err)
+		}
+		if m.Snapshot()[notice.Name] != nil {
+			t.Error("its notice is left")
+		}
+	})
 }
 
 // at calls then before a step.

@@ -70,7 +70,7 @@ func (p *Plan) Apply(ctx context.Context, target Target, d mirror.Deleter, progr
 	}
 	s.began = time.Now()
 	err = s.steps(ctx)
-	if err != nil && s.waiting { // nothing is on its way
+	if err != nil && !s.deleting { // no request is on its way
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 		defer cancel()
 		s.end(end)
@@ -94,14 +94,14 @@ type sweep struct {
 	giver    *notice.Giver
 	out      *Outcome
 
-	began   time.Time // when notice was given
-	changed time.Time // when clients could last have learnt of what is about to go
-	renewed time.Time // when the notice was renewed last, or a moment before
-	skew    time.Duration
-	single  bool // only single objects are deleted on a condition
-	waiting bool
-	spared  map[string]bool // names to which publishers object
-	own     map[string]bool // names of the records of this prune, also of races that it lost
+	began    time.Time // when notice was given
+	changed  time.Time // when clients could last have learnt of what is about to go
+	renewed  time.Time // when the notice was renewed last, or a moment before
+	skew     time.Duration
+	single   bool            // only single objects are deleted on a condition
+	spared   map[string]bool // names to which publishers object
+	deleting bool            // a request that deletes was sent, and not answered
+	own      map[string]bool // names of the records of this prune, also of races that it lost
 }
 
 func (s *sweep) steps(ctx context.Context) error {
@@ -232,11 +232,9 @@ func (s *sweep) wait(ctx context.Context, why string) error {
 		return nil
 	}
 	s.progress.Wait(until, why)
-	s.waiting = true
 	for {
 		left := time.Until(until)
 		if left <= 0 {
-			s.waiting = false
 			return nil
 		}
 		select {
@@ -337,6 +335,7 @@ func (s *sweep) deleteBatch(ctx context.Context, began time.Time, batch []mirror
 	if single {
 		remove = func() ([]string, error) { return deleteEach(ctx, s.deleter, batch) }
 	}
+	s.deleting = true
 	changed, err := remove()
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.DeadlineExceeded) {
@@ -344,6 +343,7 @@ func (s *sweep) deleteBatch(ctx context.Context, began time.Time, batch []mirror
 		}
 		return err
 	}
+	s.deleting = false
 	s.out.Spared += len(changed)
 	n, size := 0, int64(0)
 	for _, o := range batch {

@@ -240,7 +240,7 @@ func (x *pruning) mirror(ctx context.Context, env cli.Env, d *target.Destination
 	if !x.json {
 		m.printOutcome(env.Told())
 	}
-	return err
+	return emptied(err)
 }
 
 func (x *pruning) plan(ctx context.Context, d *target.Destination, path string, list *inventory) (*prune.Plan, error) {
@@ -251,10 +251,15 @@ func (x *pruning) plan(ctx context.Context, d *target.Destination, path string, 
 	o := x.options
 	o.Listing = list.objects(ctx, path)
 	p, err := prune.New(ctx, d.Mirror(path), o)
+	return p, emptied(err)
+}
+
+// emptied makes a mistake of rules that keep nothing, when the prune is planned or when it looks again.
+func emptied(err error) error {
 	if empty := (*prune.EmptyError)(nil); errors.As(err, &empty) {
-		err = cli.WithHint(cli.Fail(cli.ExitUsage, err), "correct the rules: `publish ls` shows what is there; with --allow-empty all packages are deleted")
+		return cli.WithHint(cli.Fail(cli.ExitUsage, err), "correct the rules: `publish ls` shows what is there; with --allow-empty all packages are deleted")
 	}
-	return p, err
+	return err
 }
 
 // refuseUnmatched returns an error before anything is deleted if a rule names packages of which no mirror has any: what it was to keep may go
