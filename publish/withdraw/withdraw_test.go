@@ -153,6 +153,32 @@ func TestAWithdrawalOutlivesSpacksIndex(t *testing.T) {
 	}
 }
 
+// Verify names what another program has pushed onto a tombstone and offers, before anybody publishes, and after it.
+func TestVerifyNamesWhatIsPushedAgain(t *testing.T) {
+	s := newScene(t, "v3-signed")
+	p, err := s.layout.ReadPointer(t.Context(), s)
+	publishtest.Must(t, err)
+	index, _ := s.layout.BlobName(p.Refs[0].Digest)
+	text, err := buildcache.ReadBlob(t.Context(), s, buildcache.Object{Name: index, Size: -1, Digest: p.Refs[0].Digest}, buildcache.MaxIndex)
+	publishtest.Must(t, err)
+	_, err = s.withdraw(s)
+	publishtest.Must(t, err)
+	s.Plant(s.document, []byte(s.text))
+	publishtest.PlantIndex(t, s.Mem, string(text))
+	for _, when := range []string{"before", "after"} {
+		found := publishtest.MustVerify(t, s, verify.Options{}).Findings
+		names := func(file, reason string) bool {
+			return slices.ContainsFunc(found, func(f buildcache.Finding) bool {
+				return f.Severity == buildcache.Error && f.File == file && strings.Contains(f.Reason, reason)
+			})
+		}
+		if !names(s.document, "it can be installed by its hash") || names(s.layout.IndexNames()[0], "it offers munge@0.5.16/") != (when == "before") {
+			t.Errorf("%s: %v", when, found)
+		}
+		publishtest.MustPublish(t, s, publishtest.Original(s.fixture), publish.Options{})
+	}
+}
+
 // An undone withdrawal leaves the document as it was, byte for byte, and the package offered.
 func TestAWithdrawalIsUndone(t *testing.T) {
 	for _, fixture := range fixtures {
