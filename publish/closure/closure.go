@@ -285,4 +285,12 @@ func (c *Catalogue) Unmatched(q *query.Query) *UnmatchedError {
 // Offers reports whether a package is offered.
 func (c *Catalogue) Offers(h spec.Hash) bool { return c.records[h].InBuildcache }
 
+// Offer takes a package that has a record for one that is offered.
+func (c *Catalogue) Offer(h spec.Hash) {
+	if r, ok := c.records[h]; ok {
+		r.InBuildcache = true
+		c.records[h] = r
+	}
+}
+
 func byHash(a, b Chosen) int { return strings.Compare(string(a.Node.Hash), string(b.Node.Hash)) }

@@ -17,7 +17,7 @@ type Make func(ctx context.Context, was *buildcache.Pointer, now *buildcache.Ind
 
 // Replace replaces an index by what make returns. If another publisher changes the index meanwhile, make is called again
 // with the newer one, and if so much time passes that a prune may have begun since it was called. An index that has the same records
-// already is not written. An index of a newer version is an error.
+// already is not written, unless make has changed the past of was. An index of a newer version is an error.
 //
 // A Merge only adds. Replace is for a writer that also takes packages out.
 func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make) (Result, error) {
@@ -35,7 +35,7 @@ func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make
 			out.Before = now.Offered()
 		}
 		out.Pointer, out.After = was, out.Before
-		relied := time.Now()
+		relied, before := time.Now(), was.Past
 		x, err := make(ctx, was, now)
 		if err != nil || x == nil {
 			return err
@@ -48,7 +48,7 @@ func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make
 		out.After, out.Audiences = x.Offered(), x.Audiences()
 		c := change{was: was, x: x, relied: relied}
 		if now != nil {
-			if putBack == nil && now.Same(x) {
+			if putBack == nil && now.Same(x) && before.Equal(was.Past) {
 				if !was.Incomplete {
 					return nil
 				}

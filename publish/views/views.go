@@ -19,6 +19,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
@@ -81,28 +82,39 @@ func NewPlan(ctx context.Context, s mirror.Store, c Change) (*Plan, error) {
 		return nil, err
 	}
 	if c.From != "" {
-		return p, p.planFrom(ctx, s, c.From)
+		if err := layout.CheckView(c.From); err != nil {
+			return nil, err
+		}
+		p.from = buildcache.View(c.From)
 	}
 	was, now, err := p.current(ctx, s)
 	if err != nil {
 		return nil, err
 	}
+	var withdrawn map[spec.Hash]history.Withdrawal // from the mirror
 	if c.Act == Remove {
-		if err = p.known(ctx, s, now, c.Want); err == nil {
-			err = p.remove(now, c.Want)
+		if err = p.known(ctx, s, catalogue(was, now), c.Want); err == nil {
+			err = p.remove(was, now, c.Want)
 		}
 	} else {
-		err = p.want(ctx, s, now, c.Want)
+		withdrawn, err = p.want(ctx, s, now, c.Want)
 	}
 	if err != nil {
 		return nil, err
 	}
-	next, err := p.make(ctx, was, now)
+	before := was.Withdrawn
+	next, err := p.next(ctx, s, withdrawn, was, now)
 	if err != nil {
 		return nil, err
 	}
 	p.compare(now, next)
-	p.Changes = now == nil || !now.Same(next)
+	for h, w := range before {
+		if _, ok := was.Withdrawn[h]; !ok && !next.Has(h) {
+			p.Removed = append(p.Removed, nameOf(h, w))
+		}
+	}
+	slices.Sort(p.Removed)
+	p.Changes = now == nil || !now.Same(next) || !maps.Equal(before, was.Withdrawn)
 	return p, nil
 }
 
@@ -152,37 +164,6 @@ func (p *Plan) readable(was *buildcache.Pointer, now *buildcache.Indices, why er
 	return fmt.Errorf("view %s: %w: `publish view set` makes it again", p.View, why)
 }
 
-// planFrom decides what becomes of a view that is to be another one.
-func (p *Plan) planFrom(ctx context.Context, s mirror.Store, from string) error {
-	if err := layout.CheckView(from); err != nil {
-		return err
-	}
-	p.from = buildcache.View(from)
-	next, err := readable(ctx, p.from, s)
-	if err != nil {
-		return err
-	}
-	_, now, err := p.current(ctx, s)
-	if err != nil {
-		return err
-	}
-	p.compare(now, next)
-	p.Changes = now == nil || !now.Same(next)
-	return nil
-}
-
-// readable reads a view that must be there.
-func readable(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildcache.Indices, error) {
-	p, x, err := reindex.Current(ctx, f, s)
-	switch {
-	case errors.Is(err, reindex.ErrUnreadable):
-		return nil, fmt.Errorf("view %s: %w", f.ViewName(), err)
-	case err == nil && p.Version == mirror.Absent:
-		return nil, fmt.Errorf("view %s: %w", f.ViewName(), ErrNoView)
-	}
-	return x, err
-}
-
 // compare says what a view gets and what it loses.
 func (p *Plan) compare(now, next *buildcache.Indices) {
 	had, has := offered(now), offered(next)
@@ -198,7 +179,6 @@ func (p *Plan) compare(now, next *buildcache.Indices) {
 		}
 	}
 	slices.Sort(p.Added)
-	slices.Sort(p.Removed)
 }
 
 // offered are the packages that indices offer, for people.
@@ -222,28 +202,29 @@ func offered(x *buildcache.Indices) map[spec.Hash]string {
 }
 
 // want finds the specs of what is selected, and of all that it depends on and that the mirror holds. What is new to the view is read and checked.
-func (p *Plan) want(ctx context.Context, s mirror.Store, now *buildcache.Indices, want closure.Want) error {
+// It returns what the mirror has withdrawn.
+func (p *Plan) want(ctx context.Context, s mirror.Store, now *buildcache.Indices, want closure.Want) (map[spec.Hash]history.Withdrawal, error) {
 	if want.Everything() {
-		return nil
+		return nil, nil
 	}
 	pointer, all, err := reindex.Current(ctx, whole, s)
 	if err == nil && all == nil {
 		err = reindex.ErrUnreadable
 	}
 	if errors.Is(err, reindex.ErrUnreadable) {
-		return fmt.Errorf("%s: %w: `publish index` makes it again", whole.IndexNames()[0], err)
+		return nil, fmt.Errorf("%s: %w: `publish index` makes it again", whole.IndexNames()[0], err)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	c := closure.Of(all)
 	hashes, unread, err := selected(c, want) // and what was pushed without an index, which is there all the same
 	if err != nil {
-		return err
+		return nil, err
 	}
 	chosen, err := c.Depended(hashes)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	at := reindex.Mirror{Layout: whole, Store: s, Seen: &buildcache.Survey{Pointer: pointer}}
 	names := make([]string, len(chosen))
@@ -252,7 +233,7 @@ func (p *Plan) want(ctx context.Context, s mirror.Store, now *buildcache.Indices
 	}
 	there, err := buildcache.SurveyAt(ctx, whole, s, pointer, names)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for i, q := range chosen {
 		if !there.Has(buildcache.Object{Name: names[i], Size: -1}) {
@@ -277,9 +258,9 @@ func (p *Plan) want(ctx context.Context, s mirror.Store, now *buildcache.Indices
 		p.wanted = append(p.wanted, q.Spec)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return p.complete(c, want.Locks, packages)
+	return pointer.Withdrawn, p.complete(c, want.Locks, packages)
 }
 
 func (p *Plan) warn(file, reason string) {
@@ -312,8 +293,8 @@ func selected(c *closure.Catalogue, want closure.Want) (hashes []spec.Hash, unli
 }
 
 // remove finds out what is to be removed, and refuses to remove what others need.
-func (p *Plan) remove(now *buildcache.Indices, want closure.Want) error {
-	c := closure.Of(now)
+func (p *Plan) remove(was *buildcache.Pointer, now *buildcache.Indices, want closure.Want) error {
+	c := catalogue(was, now)
 	p.gone = make(map[spec.Hash]bool)
 	for _, q := range want.Packages {
 		found, err := c.Matching(q)
@@ -329,21 +310,20 @@ func (p *Plan) remove(now *buildcache.Indices, want closure.Want) error {
 			p.gone[n.Hash] = true
 		}
 	}
-	return p.needless(now)
+	return p.needless(was, now)
 }
 
 // known makes sure that what is to be removed is something: what the mirror offers and the view does not has been removed already.
-func (p *Plan) known(ctx context.Context, s mirror.Store, now *buildcache.Indices, want closure.Want) error {
-	view := closure.Of(now)
+func (p *Plan) known(ctx context.Context, s mirror.Store, view *closure.Catalogue, want closure.Want) error {
 	offered := sync.OnceValues(func() (*closure.Catalogue, error) { // by the mirror; nil: that is not known
-		_, all, err := reindex.Current(ctx, whole, s)
+		pointer, all, err := reindex.Current(ctx, whole, s)
 		if errors.Is(err, reindex.ErrUnreadable) {
 			return nil, nil
 		}
 		if err != nil || all == nil {
 			return nil, err
 		}
-		return closure.Of(all), nil
+		return catalogue(pointer, all), nil
 	})
 	for _, q := range want.Packages {
 		found, err := view.Matching(q)
@@ -374,12 +354,15 @@ func (p *Plan) known(ctx context.Context, s mirror.Store, now *buildcache.Indice
 }
 
 // needless makes sure that nothing that stays in the view needs what is removed when it is installed.
-func (p *Plan) needless(now *buildcache.Indices) error {
+func (p *Plan) needless(was *buildcache.Pointer, now *buildcache.Indices) error {
 	names := offered(now)
+	for h, w := range was.Withdrawn {
+		names[h] = nameOf(h, w)
+	}
 	needed := make(map[string]bool)
 	for g, part := range now.ByGeneration() {
 		for e := range part.All() {
-			if !e.InBuildcache || p.gone[e.Hash] {
+			if names[e.Hash] == "" || p.gone[e.Hash] {
 				continue
 			}
 			n, err := spec.ParseNode(e.Node, g.Specs)
@@ -404,58 +387,19 @@ func (p *Plan) needless(now *buildcache.Indices) error {
 	return fmt.Errorf("%w: %s%s: remove these too, or set the view to what it is to offer", ErrNeeded, strings.Join(all, ", "), more)
 }
 
-// make returns the view that is to be, given the one that there is.
-func (p *Plan) make(_ context.Context, was *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
-	if err := p.readable(was, now, reindex.ErrUnreadable); err != nil {
-		return nil, err
-	}
-	x := buildcache.NewIndices(p.layout.Generations())
-	x.Part(x.Generations[0].Index) // an empty view is one
-	if p.act != Set && now != nil {
-		if p.act == Remove {
-			if err := p.needless(now); err != nil { // of a newer version of the view
-				return nil, err
-			}
-		}
-		for e := range now.Records() {
-			if e.InBuildcache && !p.gone[e.Hash] {
-				x.Keep(now, e.Hash)
-			}
-		}
-	}
-	for _, s := range p.wanted {
-		x.Add(s)
-	}
-	return x, nil
-}
-
 // Apply carries the plan out. A view that is what it is to be is not written. What was withdrawn meanwhile is left out. It fails with
 // notice.ErrAtWork beside a prune, and if one has deleted what was planned.
 func (p *Plan) Apply(ctx context.Context, s mirror.Store) (reindex.Result, error) {
 	m := withdraw.Mirror{Layout: whole, Store: s}
 	return m.Aligning(ctx, p.layout, func(all *buildcache.Pointer) (reindex.Result, error) {
 		return reindex.Replace(ctx, p.layout, s, func(ctx context.Context, was *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
-			x, err := p.next(ctx, s, was, now)
+			x, err := p.next(ctx, s, all.Withdrawn, was, now)
 			if err != nil || p.act == Remove {
 				return x, err
-			}
-			for h := range all.Withdrawn {
-				x.Withhold(h)
 			}
 			return x, p.stillThere(ctx, s, now, x)
 		})
 	})
-}
-
-// next is the view that is to be.
-func (p *Plan) next(ctx context.Context, s mirror.Store, was *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
-	if p.from == nil {
-		return p.make(ctx, was, now)
-	}
-	if err := p.readable(was, now, reindex.ErrUnreadable); err != nil {
-		return nil, err
-	}
-	return readable(ctx, p.from, s)
 }
 
 // stillThere makes sure that no prune has deleted what the view gets since it was planned, or is about to.

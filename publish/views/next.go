@@ -1,0 +1,103 @@
+package views
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+)
+
+// next is the view that is to be, given the one that there is and what the mirror has withdrawn. was gets what is withdrawn of the new view,
+// which an undo gives it again: of what was decided here, and of nothing that the view had before and is not to have any more.
+func (p *Plan) next(ctx context.Context, s mirror.Store, withdrawn map[spec.Hash]history.Withdrawal, was *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
+	if err := p.readable(was, now, reindex.ErrUnreadable); err != nil {
+		return nil, err
+	}
+	out := make(map[spec.Hash]history.Withdrawal)
+	var x *buildcache.Indices
+	if p.from != nil {
+		of, from, err := readable(ctx, p.from, s)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(out, of.Withdrawn)
+		x = from
+	} else {
+		x = buildcache.NewIndices(p.layout.Generations())
+		x.Part(x.Generations[0].Index) // an empty view is one
+	}
+	if p.act != Set {
+		maps.Copy(out, was.Withdrawn)
+		maps.DeleteFunc(out, func(h spec.Hash, _ history.Withdrawal) bool { return p.gone[h] })
+	}
+	if p.act != Set && now != nil {
+		if p.act == Remove {
+			if err := p.needless(was, now); err != nil { // of a newer version of the view
+				return nil, err
+			}
+		}
+		for e := range now.Records() {
+			if e.InBuildcache && !p.gone[e.Hash] {
+				x.Keep(now, e.Hash)
+			}
+		}
+		for _, part := range now.ByGeneration() {
+			for h := range out {
+				if of := part.Spec(h); of != nil {
+					x.Add(of) // the record
+				}
+			}
+		}
+	}
+	for _, of := range p.wanted {
+		x.Add(of)
+		delete(out, of.Root().Hash) // the mirror gives it again
+		for _, n := range of.Nodes {
+			if w, ok := withdrawn[n.Hash]; ok {
+				out[n.Hash] = w
+			}
+		}
+	}
+	for h, w := range withdrawn {
+		if x.Has(h) {
+			out[h] = w
+		}
+	}
+	for h := range out {
+		x.Withhold(h)
+	}
+	was.Past.Withdrawn = out
+	was.Past = was.Past.Normal()
+	return x, nil
+}
+
+// catalogue is what an index offers and what was withdrawn of it, which has a record.
+func catalogue(was *buildcache.Pointer, now *buildcache.Indices) *closure.Catalogue {
+	c := closure.Of(now)
+	for h := range was.Withdrawn {
+		c.Offer(h)
+	}
+	return c
+}
+
+// nameOf is a withdrawn package, for people.
+func nameOf(h spec.Hash, w history.Withdrawal) string { return w.Package + "/" + h.Short() }
+
+// readable reads a view that must be there.
+func readable(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildcache.Pointer, *buildcache.Indices, error) {
+	p, x, err := reindex.Current(ctx, f, s)
+	switch {
+	case errors.Is(err, reindex.ErrUnreadable):
+		return nil, nil, fmt.Errorf("view %s: %w", f.ViewName(), err)
+	case err == nil && p.Version == mirror.Absent:
+		return nil, nil, fmt.Errorf("view %s: %w", f.ViewName(), ErrNoView)
+	}
+	return p, x, err
+}
