@@ -92,16 +92,12 @@ func (d *decision) decide(ctx context.Context) error {
 		d.out.Packages = append(d.out.Packages, PlannedPackage{p, Unchanged, ""})
 	}
 	d.steps()
-	if err := d.planKeys(ctx); err != nil {
-		return err
+	for _, step := range []func(context.Context) error{d.planKeys, d.planIndex, d.planViews, d.checkTrust} {
+		if err := step(ctx); err != nil {
+			return err
+		}
 	}
-	if err := d.planIndex(ctx); err != nil {
-		return err
-	}
-	if err := d.planViews(ctx); err != nil {
-		return err
-	}
-	return d.checkTrust(ctx)
+	return nil
 }
 
 // compare finds out what the destination has of each package.

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -15,7 +16,7 @@ import (
 // although the index does not say so.
 func (d *decision) planIndex(ctx context.Context) error {
 	ix := &d.out.Index
-	ix.Mode, ix.Pointer = d.plan.options.Index, d.seen.Pointer
+	ix.Mode, ix.Pointer = cmp.Or(d.plan.options.Index, IndexMerge), d.seen.Pointer
 	var adds []*buildcache.Package
 	d.out.published = make(map[spec.Hash]bool)
 	for _, p := range d.out.Packages {
@@ -24,14 +25,9 @@ func (d *decision) planIndex(ctx context.Context) error {
 			adds = append(adds, p.Package)
 		}
 	}
-	switch ix.Mode {
-	case IndexNone:
+	if ix.Mode != IndexMerge {
+		ix.Changes = ix.Mode == IndexRebuild
 		return nil
-	case IndexRebuild:
-		ix.Changes = true
-		return nil
-	case "":
-		ix.Mode = IndexMerge
 	}
 	m, err := reindex.Plan(ctx, reindex.Mirror{Layout: d.out.format, Store: d.out.store, Seen: d.seen, Trust: d.plan.options.Trust, Published: d.out.published}, adds)
 	if reindex.NeedsRebuild(err) {

@@ -165,10 +165,7 @@ func (p *Plan) Packages() bool {
 // Changes reports whether the plan does anything at all.
 func (p *Plan) Changes() bool {
 	for _, m := range p.Mirrors {
-		if len(m.Blobs)+len(m.Documents)+len(m.Marker)+len(m.Keys)+len(m.KeyIndex) > 0 || m.Index.Changes {
-			return true
-		}
-		if slices.ContainsFunc(m.Views, func(v View) bool { return v.Index.Changes }) {
+		if len(m.Blobs)+len(m.Documents)+len(m.Marker)+len(m.Keys)+len(m.KeyIndex) > 0 || m.Index.Changes || m.changesViews() {
 			return true
 		}
 	}

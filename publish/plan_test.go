@@ -166,6 +166,28 @@ func TestIfExists(t *testing.T) {
 	}
 }
 
+// What the index lacks and the mirror holds, signed or built otherwise, is indexed as it is there: nothing of another is stored beside it.
+func TestWhatIsSkippedIsIndexedAsItIs(t *testing.T) {
+	rebuilt := publishtest.Copied(t, "v3-unsigned")
+	publishtest.AddRecipe(t, rebuilt, "munge", "class Munge(AutotoolsPackage):\n")
+	for there, dir := range map[string]string{"v3-unsigned": rebuilt, "v3-signed": publishtest.Original("v3-unsigned"), "v2-signed": publishtest.Original("v2-unsigned")} {
+		m := publishtest.EmptyMirror(t)
+		o := publishtest.Only("munge")
+		o.Index = publish.IndexNone
+		publishtest.MustPublish(t, m, publishtest.Original(there), o)
+		stored := len(m.Stored())
+		out := publishtest.MustPublish(t, m, dir, publishtest.Only("munge"))
+		if s := publishtest.Statuses(out)["munge"]; s != publish.Skipped || len(publishtest.IndexOf(t, m.Snapshot(), publishtest.LayoutOf(there)).Offered()) != 1 {
+			t.Errorf("%s: %s, and not indexed", there, s)
+		}
+		for _, name := range m.Stored()[stored:] {
+			if publishtest.IsDocument(name) || strings.HasSuffix(name, ".spack") {
+				t.Errorf("%s: stored %s", there, name)
+			}
+		}
+	}
+}
+
 // What no client can read does not count as published: it is named, and replaced if that is wanted.
 func TestADocumentThatNoClientCanReadIsNotSkipped(t *testing.T) {
 	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {

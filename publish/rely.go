@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -68,20 +69,26 @@ func (m *running) relied(long bool) relied {
 	for _, w := range slices.Concat(m.documents...) {
 		written[w.Name] = true
 	}
-	viewed := slices.ContainsFunc(m.Views, func(v View) bool { return v.Index.Changes }) // and names what was found
+	viewed := m.changesViews() // which name what was found
+	merge := cmp.Or(m.merge, new(reindex.Merge))
 	for i := range m.out.Packages {
 		p := &m.out.Packages[i]
-		stores := viewed || written[p.File] || m.merge.Revives(p.Hash) || slices.ContainsFunc(p.Blobs, func(o buildcache.Object) bool { return sent[o.Name] })
-		if p.Status == Rejected || !stores {
+		revived := merge.Revived(p.Hash)
+		stores := viewed || written[p.File] || revived != nil || slices.ContainsFunc(p.Blobs, func(o buildcache.Object) bool { return sent[o.Name] })
+		if !p.isThere() || !stores {
 			continue
 		}
-		for _, o := range p.Blobs {
+		has := p.Package
+		if p.Status == Skipped { // the mirror has another, whose document keeps what it points at
+			has = cmp.Or(revived, &buildcache.Package{File: p.File, SpecName: p.SpecName})
+		}
+		for _, o := range has.Blobs {
 			if long || !sent[o.Name] {
-				rely(p.Package, o)
+				rely(has, o)
 			}
 		}
 		if long || p.Status != New {
-			rely(p.Package, buildcache.DocumentOf(p.Package))
+			rely(has, buildcache.DocumentOf(has))
 		}
 		r.names = append(r.names, buildcache.DependencyDocuments(m.format, p.Package, written)...)
 	}
@@ -92,10 +99,10 @@ func (m *running) relied(long bool) relied {
 
 // sendAgain stores an object that was there when the run was planned.
 func (a *application) sendAgain(ctx context.Context, m *running, o buildcache.Object, p *buildcache.Package) error {
+	if o.Content == nil {
+		return reindex.Deleted(o, p)
+	}
 	if o.Name != p.File {
-		if o.Content == nil {
-			return reindex.Deleted(o, p)
-		}
 		return a.put(ctx, m, Write{Object: o})
 	}
 	for _, wave := range m.documents {

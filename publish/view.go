@@ -20,6 +20,10 @@ type View struct {
 	addition *views.Addition
 }
 
+func (m *MirrorPlan) changesViews() bool {
+	return slices.ContainsFunc(m.Views, func(v View) bool { return v.Index.Changes })
+}
+
 // planViews decides what named indices get: those of the source what they offer there, and those that were asked for all that
 // is published and what that depends on.
 func (d *decision) planViews(ctx context.Context) error {

@@ -14,11 +14,13 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
+	"github.com/vantagecompute/slurm-factory-publish/publish/licence"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
+	"github.com/vantagecompute/slurm-factory-publish/publish/withdraw"
 )
 
 // viewIn returns the names of the packages that a view offers, and its records.
@@ -73,6 +75,113 @@ func TestAViewGetsWhatIsPublishedAndWhatThatDependsOn(t *testing.T) {
 	}
 	if report := publishtest.MustVerify(t, m, verify.Options{}); report.Damaged() {
 		t.Errorf("%v", report.Findings)
+	}
+}
+
+// A view wants nothing that the mirror does not get: it offers what that holds of what was asked for, as the plan says.
+func TestAViewGetsWhatTheMirrorHolds(t *testing.T) {
+	without := func(packages ...string) []string {
+		all := []string{"compiler-wrapper", "gcc", "gcc-runtime", "hwloc", "libevent", "munge", "openmpi", "openssl", "pmix", "slurm", "zlib"}
+		return slices.DeleteFunc(all, func(name string) bool { return slices.Contains(packages, name) })
+	}
+	munge := func(t *testing.T, recipe string) string { // another build of it
+		dir := publishtest.Copied(t, "v3-unsigned")
+		publishtest.AddRecipe(t, dir, "munge", "class Munge(AutotoolsPackage):\n    "+recipe+"\n")
+		return dir
+	}
+	for name, row := range map[string]struct {
+		status publish.Status // of munge
+		scene  func(t *testing.T, m *mirrortest.Mem, o *publish.Options) (dir string)
+		want   []string
+	}{
+		"an upstream mirror has it": {publish.Upstream, func(t *testing.T, _ *mirrortest.Mem, o *publish.Options) string {
+			upstream := publishtest.EmptyMirror(t)
+			publishtest.MustPublish(t, upstream, publishtest.Original("v3-unsigned"), publishtest.Only("gcc-runtime", "zlib", "munge"))
+			o.Upstream = beside(t, upstream).Upstream
+			return publishtest.Original("v3-unsigned")
+		}, without("gcc-runtime", "zlib", "munge")},
+		"an upstream mirror has it, and so has the mirror": {publish.Unchanged, func(t *testing.T, m *mirrortest.Mem, o *publish.Options) string {
+			publishtest.MustPublish(t, m, publishtest.Original("v3-unsigned"), publishtest.Only("gcc-runtime", "zlib", "munge"))
+			o.Upstream = beside(t, m).Upstream
+			return publishtest.Original("v3-unsigned")
+		}, without()},
+		"it goes elsewhere": {publish.Routed, func(t *testing.T, _ *mirrortest.Mem, o *publish.Options) string {
+			o.Licences, o.Route = &licence.Rules{}, true
+			return munge(t, "redistribute(source=False, binary=False)")
+		}, without("munge", "openmpi", "slurm")},
+		"it may not be published": {publish.Rejected, func(t *testing.T, _ *mirrortest.Mem, o *publish.Options) string {
+			o.Licences, o.KeepGoing = &licence.Rules{}, true
+			return munge(t, "redistribute(source=False, binary=False)")
+		}, without("munge", "openmpi", "slurm")},
+		"it is there with another content": {publish.Skipped, func(t *testing.T, m *mirrortest.Mem, _ *publish.Options) string {
+			publishtest.MustPublish(t, m, publishtest.Original("v3-unsigned"), publishtest.Only("munge"))
+			return munge(t, `license("MIT")`)
+		}, without()},
+		"it was withdrawn, and pruned": {publish.Withdrawn, func(t *testing.T, m *mirrortest.Mem, _ *publish.Options) string {
+			publishtest.MustPublish(t, m, publishtest.Original("v3-unsigned"), publishtest.Only("munge"))
+			munge := publishtest.SubjectOf(t, m)
+			document := munge.Find("munge")
+			content := munge.Blob(document, manifest.Tarball)
+			id, _ := buildcache.V3.ParsePackageName(document)
+			_, err := withdraw.Mirror{Layout: buildcache.V3, Store: m, Deleter: m}.Withdraw(t.Context(), []withdraw.Package{{Hash: id.Hash, Documents: []string{document}}}, "CVE-2026-1")
+			publishtest.Must(t, err)
+			info, err := m.Stat(t.Context(), content)
+			publishtest.Must(t, err)
+			publishtest.Must(t, m.Delete(t.Context(), content, info.Version))
+			return publishtest.Original("v3-unsigned")
+		}, without("munge")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, o := publishtest.EmptyMirror(t), into("site")
+			dir := row.scene(t, m, &o)
+			p := publishtest.MustPlan(t, m, dir, o)
+			out, err := p.Apply(t.Context(), publishtest.Ignored{})
+			if o.KeepGoing == (err == nil) || publishtest.Statuses(out)["munge"] != row.status {
+				t.Errorf("munge %s: %v", publishtest.Statuses(out)["munge"], err)
+			}
+			offered, _ := viewIn(t, m, "site")
+			if diff := cmp.Diff(row.want, offered); diff != "" {
+				t.Errorf("the view (-want +got):\n%s", diff)
+			}
+			planned, got := p.Mirrors[0].Views[0].Index, out.Mirrors[0].Views[0].Index
+			if planned.After != len(row.want) || got.After != len(row.want) {
+				t.Errorf("planned %d, reported %d, want %d", planned.After, got.After, len(row.want))
+			}
+			for _, s := range out.Mirrors[0].Expectations() {
+				index, err := s.Layout.ReadPointer(t.Context(), m)
+				publishtest.Must(t, err)
+				x, err := s.Layout.ReadIndex(t.Context(), m, index)
+				publishtest.Must(t, err)
+				for _, h := range s.Packages {
+					if !x.Has(h) {
+						t.Errorf("clients of the view %q are to see %s", s.Layout.ViewName(), h)
+					}
+				}
+			}
+			if report := publishtest.MustVerify(t, m, verify.Options{}); report.Damaged() {
+				t.Errorf("%v", report.Findings)
+			}
+			m.Forget()
+			_, _ = publishtest.PublishTo(t, m, dir, o)
+			if len(m.Mutations()) > 0 {
+				t.Errorf("the second run: %v", m.Mutations())
+			}
+		})
+	}
+}
+
+// What a copy did not read, because the mirror offers it, is not stored when it is gone while the view is made.
+func TestAViewOfWhatIsDeletedMeanwhile(t *testing.T) {
+	from, to := publishtest.Planted(t, "v3-unsigned"), publishtest.EmptyMirror(t)
+	mustCopy(t, from, to, closureOf(t, "munge"))
+	p, err := planCopy(t.Context(), from, to, closureOf(t, "munge"), into("site"))
+	publishtest.Must(t, err)
+	info, err := to.Stat(t.Context(), publishtest.SubjectOf(t, to).Find("munge"))
+	publishtest.Must(t, err)
+	publishtest.Must(t, to.Delete(t.Context(), info.Name, info.Version))
+	_, err = p.Apply(t.Context(), publishtest.Ignored{})
+	if _, there := to.Snapshot()[info.Name]; there || err == nil || !strings.Contains(err.Error(), info.Name+" was deleted") {
+		t.Errorf("it is there: %t, %v", there, err)
 	}
 }
 
@@ -140,6 +249,12 @@ func TestViewsOfASourceArePublished(t *testing.T) {
 	publishtest.MustPublish(t, m, publishtest.Original("v3-view"), publishtest.Only("openssl", "zlib"))
 	if offered, _ := viewIn(t, m, "site/login"); !slices.Equal(offered, []string{"openssl"}) {
 		t.Errorf("offered: %v", offered)
+	}
+	o := beside(t, m) // and nothing of what an upstream mirror has
+	m = publishtest.EmptyMirror(t)
+	publishtest.MustPublish(t, m, publishtest.Original("v3-view"), o)
+	if offered, _ := viewIn(t, m, "site/login"); slices.Contains(offered, "openssl") || len(offered) != 2 {
+		t.Errorf("beside an upstream mirror: %v", offered)
 	}
 }
 

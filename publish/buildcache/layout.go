@@ -193,7 +193,11 @@ func DocumentOf(p *Package) Object {
 	if p.Signed {
 		contentType = "text/plain"
 	}
-	return NewObject(p.File, p.Document, contentType, layout.Revalidate)
+	o := NewObject(p.File, p.Document, contentType, layout.Revalidate)
+	if p.Document == nil { // it was not read
+		o.Content = nil
+	}
+	return o
 }
 
 // View returns the layout that has views, with one of them in place of the index of the whole mirror, which has the empty name.

@@ -149,16 +149,16 @@ const (
 	coverageEntry = 38
 )
 
-// Revives reports whether the index lacked a package that is published and that the mirror holds already: a prune may have taken it out, and be about to delete it.
-func (m *Merge) Revives(h spec.Hash) bool {
-	return m != nil && m.revived[h] != nil
+// Revived is what the mirror holds already of a package that is published and that the index lacked, which a prune may be about to delete; nil of any other.
+func (m *Merge) Revived(h spec.Hash) *buildcache.Package {
+	return m.revived[h]
 }
 
 // Supply gives the packages that are revived the spec that the mirror has, and the content that the publisher has, for a prune that deletes
 // it before it is kept from that.
 func (m *Merge) Supply(packages []*buildcache.Package, content func(name string) (blob.Source, error)) {
 	for _, p := range packages {
-		if !m.Revives(p.Hash) {
+		if m.revived[p.Hash] == nil {
 			continue
 		}
 		p.Spec = cmp.Or(p.Spec, m.revived[p.Hash].Spec)

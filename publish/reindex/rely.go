@@ -33,7 +33,7 @@ func (c *contest) isOld(p *buildcache.Package) bool {
 func (c *contest) leaveOld(ctx context.Context) error {
 	var old []*buildcache.Package
 	for _, p := range c.adds {
-		if c.healed[p] && c.isOld(p) { // of what is published, the publisher has kept a prune from that: see Merge.Revives
+		if c.healed[p] && c.isOld(p) { // of what is published, the publisher has kept a prune from that: see Merge.Revived
 			old = append(old, p)
 		}
 	}
