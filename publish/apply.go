@@ -25,8 +25,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 )
 
-// writers is how many objects are on their way at once. The mirror has its own bound
-// on requests; this one is above it, so that the mirror is never idle while an
+// writers is how many objects are on their way at once. The mirror has its own bound on requests; this one is above it, so that the mirror is never idle while an
 // object is only being hashed.
 const (
 	writers  = 160
@@ -34,8 +33,7 @@ const (
 	checkers = 4         // files that are hashed at once where nothing is sent
 )
 
-// Progress receives what happens while a plan is carried out. Its methods are called
-// concurrently.
+// Progress receives what happens while a plan is carried out. Its methods are called concurrently.
 type Progress interface {
 	// Sent: n more bytes of an object of size bytes are on their way; negative when they
 	// must be sent again. Of a blob, name is the package that it belongs to.
@@ -46,9 +44,8 @@ type Progress interface {
 	Stored(mirror string, size int64)
 }
 
-// Apply carries the plan out. What is complete when it fails stays and is found again
-// next time; the index was not touched unless everything that it names is there. The Outcome says what really happened,
-// with an error as well.
+// Apply carries the plan out. What is complete when it fails stays and is found again next time; the index was not touched unless everything that it names is there.
+// The Outcome says what really happened, with an error as well.
 func (p *Plan) Apply(ctx context.Context, progress Progress) (*Outcome, error) {
 	a := newApplication(p, progress)
 	err := a.run(ctx)
@@ -99,8 +96,7 @@ func newApplication(p *Plan, progress Progress) *application {
 	return a
 }
 
-// A reader may look, and we may die, between any two requests below. Each step
-// points only at what earlier steps made durable.
+// A reader may look, and we may die, between any two requests below. Each step points only at what earlier steps made durable.
 func (a *application) run(ctx context.Context) error {
 	if a.plan.Blocked() {
 		// Nothing will be sent, but all findings are wanted to mend the source.
@@ -245,8 +241,7 @@ func (a *application) stale(path string, names ...string) {
 	}
 }
 
-// putBlobs stores the blobs of a mirror. One whose content is not what documents
-// promise is a finding, and the others go on, so that all findings come at once.
+// putBlobs stores the blobs of a mirror. One whose content is not what documents promise is a finding, and the others go on, so that all findings come at once.
 func (a *application) putBlobs(ctx context.Context, m *running) error {
 	bad := make(map[string]bool)
 	put := func(ctx context.Context, o buildcache.Object) error {
@@ -330,8 +325,7 @@ func (a *application) check(ctx context.Context, m *running, blobs []buildcache.
 	})
 }
 
-// dropBad takes packages out of what is left of the plan whose blobs turned out bad, and what
-// depends on them.
+// dropBad takes packages out of what is left of the plan whose blobs turned out bad, and what depends on them.
 func (a *application) dropBad(m *running, bad map[string]bool) {
 	if len(bad) == 0 {
 		return
@@ -376,9 +370,8 @@ func (a *application) putAll(ctx context.Context, m *running, writes []Write) er
 	return parallel.Each(ctx, writers, writes, func(ctx context.Context, w Write) error { return a.put(ctx, m, w) })
 }
 
-// put stores one object, and remembers it if caches may have another under its name. Of
-// what has a fixed name, the object of another publisher who was faster stays: it is
-// about the same package. Of what never changes, another object is an alarm.
+// put stores one object, and remembers it if caches may have another under its name. Of what has a fixed name, the object of another publisher who was faster stays:
+// it is about the same package. Of what never changes, another object is an alarm.
 func (a *application) put(ctx context.Context, m *running, w Write) error {
 	shown := w.Of
 	if shown == "" {

@@ -45,17 +45,17 @@ type decision struct {
 // A comparison is what becomes of a package by what the destination has of it.
 type comparison struct {
 	status  Status
-	was     mirror.Version // of the document that is replaced
-	assumed bool           // Unchanged by what the listing tells: see compareSigned
-	refusal string         // why what is there can neither stay nor be replaced; empty: it can
+	was     mirror.Version       // of the document that is replaced
+	assumed bool                 // Unchanged by what the listing tells: see compareSigned
+	grave   *tombstone.Tombstone // that stands for its document, and that the pointer does not say
+	refusal string               // why what is there can neither stay nor be replaced; empty: it can
 }
 
 func (d *decision) report(s buildcache.Severity, p *buildcache.Package, reason string) {
 	d.plan.Findings = append(d.plan.Findings, s.In(d.src.File(p.SourceFile()), reason))
 }
 
-// refuse keeps a package from being published. It may be called several times for one package,
-// so that all that is wrong with it is reported.
+// refuse keeps a package from being published. It may be called several times for one package, so that all that is wrong with it is reported.
 func (d *decision) refuse(p *buildcache.Package, reason string) {
 	d.report(buildcache.Error, p, reason)
 	if _, ok := d.refused[p]; !ok {
@@ -153,26 +153,35 @@ func (d *decision) compareOne(ctx context.Context, p *buildcache.Package) (compa
 // recall reports whether an earlier pointer was put back, so that all is to be compared again with what it lacks. That is looked for where the
 // destination is not what the pointer says.
 func (d *decision) recall(ctx context.Context) (bool, error) {
-	odd := func(p *buildcache.Package) bool { // a tombstone may stand for its document, or, in layout v2, nothing
-		return (d.status[p] == Skipped || d.status[p] == Replaced) && d.seen.Objects[p.File].Size >= tombstone.LeastSize(p.File, p.Document) || d.status[p] == New && !d.out.format.NamesContent()
+	odd := func(p *buildcache.Package) bool { // a tombstone stands for its document, or, in layout v2, nothing
+		return d.compared[p].grave != nil || d.status[p] == New && !d.out.format.NamesContent()
 	}
 	if !slices.ContainsFunc(d.packages, odd) && (d.seen.Pointer.Coverage == nil || d.seen.Covered(d.out.format)) {
 		return false, nil
 	}
 	found, err := putback.Recall(ctx, d.out.format, d.out.store, d.seen.Pointer)
-	if err != nil || found == nil {
-		return false, err
+	if found != nil {
+		d.warn(d.out.format.IndexNames()[0], found.Error())
+		return true, nil
 	}
-	d.warn(d.out.format.IndexNames()[0], found.Error())
-	return true, nil
+	for p, c := range d.compared {
+		if c.grave != nil { // whatever became of the history
+			d.seen.Pointer.Past, d.seen.Pointer.Recalled = d.seen.Pointer.Withdrawing(p.Hash, c.grave.Withdrawal), true
+		}
+	}
+	return false, err
 }
 
 // differs decides about a package that the destination holds with another document. It is refused if it can neither stay nor be replaced.
 func (d *decision) differs(ctx context.Context, p *buildcache.Package, info mirror.Info) (comparison, error) {
-	if d.seen.Pointer.IsWithheld(p.Hash) { // an undone withdrawal may have left its tombstone
+	held := d.seen.Pointer.IsWithheld(p.Hash) // an undone withdrawal may have left its tombstone
+	if held || info.Size >= tombstone.LeastSize(p.File, p.Document) {
 		text, read, err := mirror.Read(ctx, d.out.store, info.Name, buildcache.MaxDocument)
-		if _, ok := tombstone.Parse(text); ok || err != nil {
+		switch grave, ok := tombstone.Parse(text); {
+		case held && ok || err != nil:
 			return comparison{status: New, was: read.Version}, err
+		case ok:
+			return comparison{status: Withdrawn, grave: grave}, nil
 		}
 	}
 	if d.plan.options.IfExists == Overwrite && !p.Signed && !p.ToSign && !d.plan.options.Downgrade {
@@ -200,8 +209,7 @@ func (d *decision) sends(p *buildcache.Package, s Status) bool {
 	return s == New || s == Replaced || s == Repaired || s == Unchanged && slices.ContainsFunc(p.Blobs, func(b buildcache.Object) bool { return !d.seen.Has(b) })
 }
 
-// check reads what must be known of packages before they are stored: their specs, the
-// sizes of their blobs, their signatures.
+// check reads what must be known of packages before they are stored: their specs, the sizes of their blobs, their signatures.
 func (d *decision) check(ctx context.Context) error {
 	o := d.plan.options
 	reasons := make([][]error, len(d.packages))
@@ -330,8 +338,7 @@ func (d *decision) checkPackage(ctx context.Context, p *buildcache.Package, whol
 	return append(reasons, o.Licences.Check(ctx, p)...)
 }
 
-// checkBlob finds a blob of a package in the source. Its content is checked as it is
-// read to be sent.
+// checkBlob finds a blob of a package in the source. Its content is checked as it is read to be sent.
 func (d *decision) checkBlob(ctx context.Context, p *buildcache.Package, b *buildcache.Object) error {
 	if reason := d.seen.Damaged(*b); reason != "" {
 		return fmt.Errorf("%s: %s", b.Name, reason)

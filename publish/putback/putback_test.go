@@ -144,6 +144,11 @@ func TestAnEarlierPointerThatWasPutBack(t *testing.T) {
 			}) {
 				t.Errorf("%s: verify says %v, %+v", fixture, r.Findings, r.Repair)
 			}
+			if r := publishtest.MustVerify(t, s, verify.Options{}); len(r.Repair.Publish) > 0 || !slices.ContainsFunc(r.Findings, func(f buildcache.Finding) bool {
+				return f.Severity == buildcache.Error && strings.Contains(f.Reason, "it offers munge@0.5.16/")
+			}) {
+				t.Errorf("%s: verify says %v, %+v", fixture, r.Findings, r.Repair)
+			}
 			if all, err := withdraw.List(t.Context(), s.layout, s); err != nil || len(all) != 1 || all[0].Hash != s.munge {
 				t.Errorf("%s: withdrawn are %v, %v", s.fixture, all, err)
 			}
@@ -238,7 +243,7 @@ func TestAnEarlierPointerOfAViewThatWasPutBack(t *testing.T) {
 				return f.Severity == buildcache.Error && f.File == pointer && strings.Contains(f.Reason, reason)
 			})
 		}
-		if !has("there are records up to generation 2") || !has("it offers munge@0.5.16, but it was withdrawn") {
+		if !has("there are records up to generation 2") || !has("it offers munge@0.5.16/7mkbpyy, but it was withdrawn") {
 			t.Errorf("verify says %v", publishtest.MustVerify(t, s, verify.Options{}).Findings)
 		}
 		if later { // a publisher of another release has gone on from there
@@ -257,5 +262,24 @@ func TestAnEarlierPointerOfAViewThatWasPutBack(t *testing.T) {
 		if x, err := view.ReadIndex(t.Context(), s, p); err != nil || x.Has(id.Hash) || x.Offered() == 0 {
 			t.Errorf("it offers %v, %v", x, err)
 		}
+	}
+}
+
+// What has a tombstone is withdrawn, although neither the pointer nor the history says so any more, such as after a publisher has gone on from an
+// earlier pointer without a record.
+func TestWhatHasATombstoneIsNotPublished(t *testing.T) {
+	for _, o := range []publish.Options{{}, {IfExists: publish.Overwrite}} {
+		s := newScene(t, "v3-signed", 2)
+		s.putBack()
+		for name := range s.Snapshot() {
+			if strings.HasPrefix(name, history.Dir) {
+				s.Uproot(name)
+			}
+		}
+		out := publishtest.MustPublish(t, s, publishtest.Original(s.fixture), o)
+		if got := publishtest.Statuses(out)["munge"]; got != publish.Withdrawn || len(publishtest.Warnings(out.Findings, "it is not published until")) != 1 {
+			t.Errorf("published as %q: %v", got, out.Findings)
+		}
+		s.out(t, "published")
 	}
 }

@@ -118,7 +118,7 @@ func (c *check) checkDocument(ctx context.Context, d document) {
 func (c *check) checkTombstone(name string, w *tombstone.Error) {
 	id, _ := c.ParsePackageName(name)
 	if c.pointer.WhyKeptOut(id.Hash) == "" {
-		c.report(buildcache.Warning, name, "%v, and the index does not say so: publish withdraw completes that, or undoes it", w)
+		c.report(buildcache.Warning, name, "%v, and the index does not say so: the same publish withdraw once more completes that", w)
 	}
 }
 
@@ -126,8 +126,7 @@ func (c *check) checkTombstone(name string, w *tombstone.Error) {
 func (c *check) keptOut(p *buildcache.Package, reason string) {
 	if _, ok := c.pointer.Withdrawn[p.Spec.Root().Hash]; ok {
 		c.damage(p.File, "%s, and it can be installed by its hash: run publish withdraw again", reason)
-	}
-	if c.index != nil && c.index.Has(p.Spec.Root().Hash) {
+	} else if c.index != nil && c.index.Has(p.Spec.Root().Hash) {
 		c.damage(c.indexName(), "it offers %s, but %s", p.Spec.Root().ID(), reason)
 	}
 }

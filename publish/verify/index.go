@@ -242,6 +242,10 @@ func (c *check) offered(file string, records map[spec.Hash]known) {
 			continue
 		}
 		need(h)
+		if w, ok := c.pointer.Withdrawn[h]; ok { // and publishing it again does not repair that
+			c.damage(file, "it offers %s/%s, but %s: publish withdraw, given the same again, takes it out", w.Package, h.Short(), w)
+			continue
+		}
 		if c.listed == nil || k.node == nil {
 			continue
 		}

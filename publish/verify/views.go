@@ -47,11 +47,6 @@ func (c *check) checkView(ctx context.Context, name string) error {
 			c.damage(name, "%v", found)
 		}
 	}
-	for h, w := range c.pointer.Withdrawn {
-		if x.Has(h) {
-			c.damage(name, "it offers %s, but %s: publish withdraw, given the same again, takes it out", w.Package, w)
-		}
-	}
 	c.others(ctx, name, p.Manifest)
 	for _, part := range x.ByGeneration() {
 		records, err := c.checkIndex(ctx, name, part)
