@@ -60,7 +60,7 @@ func (m Mirror) remains(ctx context.Context, w history.Withdrawal) ([]byte, erro
 // Undo gives withdrawn packages again, in every index that offered them. It changes nothing if any of them is not to be trusted. Of one whose
 // content is gone the tombstone stays, so that no document names what is not there, and the index keeps it out until it is published.
 func (m Mirror) Undo(ctx context.Context, packages []Withdrawn) (Result, error) {
-	out := Result{Lost: make(map[spec.Hash]string)}
+	out := Result{Lost: make(map[spec.Hash]string), Needs: make(map[spec.Hash][]string)}
 	if err := notice.Refuse(ctx, m.Store); err != nil { // it may be about to delete what comes back
 		return out, err
 	}
@@ -132,6 +132,9 @@ func (m Mirror) Undo(ctx context.Context, packages []Withdrawn) (Result, error) 
 	})
 	out.note(m.Layout, r)
 	if err == nil {
+		for _, p := range whole {
+			out.Needs[p.Hash] = r.Pointer.WithdrawnNeeds(p.Spec)
+		}
 		err = m.alignViews(ctx, &out, make(map[string]mirror.Version))
 	}
 	return out, err

@@ -52,6 +52,8 @@ type Result struct {
 	// Lost are the packages that could not be given again, because content that they need is gone, and what that is. They are
 	// withdrawn no more, and can be published.
 	Lost map[spec.Hash]string
+	// Needs says of packages that were given again what they need that is still withdrawn.
+	Needs map[spec.Hash][]string
 }
 
 // Withdraw withdraws packages. Those that are withdrawn already get the new reason, and what an interrupted withdrawal has

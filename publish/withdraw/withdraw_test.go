@@ -201,6 +201,26 @@ func TestAWithdrawalIsUndone(t *testing.T) {
 	}
 }
 
+// What is given again although it needs what is still withdrawn is named.
+func TestAnUndoneWithdrawalOfWhatNeedsAnother(t *testing.T) {
+	for _, fixture := range fixtures {
+		s := newScene(t, fixture)
+		document := publishtest.SubjectOf(t, s.Mem).Find("slurm")
+		id, _ := s.layout.ParsePackageName(document)
+		_, err := s.mirror(s).Withdraw(t.Context(), append(s.packages(), withdraw.Package{Hash: id.Hash, ID: "slurm@24", Documents: []string{document}}), "CVE-2026-1")
+		publishtest.Must(t, err)
+		all, err := s.mirror(s).Undoable(t.Context())
+		publishtest.Must(t, err)
+		for i, want := range []int{1, 0} { // munge comes before slurm
+			r, err := s.mirror(s).Undo(t.Context(), all[1-i:2-i])
+			publishtest.Must(t, err)
+			if got := r.Needs[all[1-i].Hash]; len(got) != want || want > 0 && !strings.Contains(got[0], "it needs munge@0.5.16/") {
+				t.Errorf("%s: %s needs %q", fixture, all[1-i].Package, got)
+			}
+		}
+	}
+}
+
 // Nothing comes back that is not signed where signatures are wanted, not even its document; and nothing else beside it.
 func TestAWithdrawalOfWhatIsNotTrustedIsNotUndone(t *testing.T) {
 	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {

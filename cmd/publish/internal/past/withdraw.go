@@ -109,6 +109,7 @@ type taken struct {
 	Offered    int               `json:"offered"`    // packages that the index offers now
 	Changed    bool              `json:"changed"`    // the index
 
+	needs    map[string][]string // of those that are given again, what is still withdrawn
 	mirror   withdraw.Mirror
 	packages []withdraw.Package
 	undone   []withdraw.Withdrawn
@@ -393,7 +394,9 @@ func (w *withdrawing) do(ctx context.Context, t *taken, changes *target.Changes)
 	var err error
 	if w.undo {
 		out, err = t.mirror.Undo(ctx, t.undone)
+		t.needs = make(map[string][]string)
 		for _, a := range t.undone {
+			t.needs[a.Package+"/"+string(a.Hash)] = out.Needs[a.Hash]
 			if why, lost := out.Lost[a.Hash]; lost {
 				t.Lost[a.Package+"/"+string(a.Hash)] = why
 			} else {
@@ -430,6 +433,9 @@ func (w *withdrawing) print(env cli.Env, t *taken) {
 			continue
 		}
 		escape.Fprintf(env.Told(), "%s%s: %s %s\n", cli.Prefixed(t.Mirror), t.Layout, short(name), what)
+		for _, reason := range t.needs[name] {
+			escape.Fprintf(env.Stderr, "warning: %s%s: %s: %s\n", cli.Prefixed(t.Mirror), t.Layout, short(name), reason)
+		}
 	}
 	if len(t.Dependents) > 0 {
 		escape.Fprintf(env.Stdout, "%swarning: cannot be installed from this mirror without what is withdrawn: %s: --with-dependents withdraws that as well\n", cli.Prefixed(t.Mirror), shown(t.Dependents))
