@@ -28,12 +28,10 @@ func (p *Plan) Cost(threshold, partSize int64, paths int) price.Cost {
 				add(m.merge.PointerBytes)
 			}
 		}
-		for _, v := range m.Views {
-			if v.Index.Changes {
-				c.Requests++
-				add(v.Index.Bytes)
-				add(v.addition.PointerBytes)
-			}
+		for _, v := range m.changingViews() {
+			c.Requests++
+			add(v.Index.Bytes)
+			add(v.addition.PointerBytes)
 		}
 	}
 	for _, f := range p.Files {
@@ -59,10 +57,8 @@ func (p *Plan) Stale() []string {
 		if m.Index.Changes {
 			names = append(names, m.Pointers()...)
 		}
-		for _, v := range m.Views {
-			if v.Index.Changes {
-				names = append(names, buildcache.Join(m.Path, v.addition.Pointer()))
-			}
+		for _, v := range m.changingViews() {
+			names = append(names, buildcache.Join(m.Path, v.addition.Pointer()))
 		}
 	}
 	for _, f := range p.Files {

@@ -165,7 +165,7 @@ func (p *Plan) Packages() bool {
 // Changes reports whether the plan does anything at all.
 func (p *Plan) Changes() bool {
 	for _, m := range p.Mirrors {
-		if len(m.Blobs)+len(m.Documents)+len(m.Marker)+len(m.Keys)+len(m.KeyIndex) > 0 || m.Index.Changes || m.changesViews() {
+		if len(m.Blobs)+len(m.Documents)+len(m.Marker)+len(m.Keys)+len(m.KeyIndex)+len(m.changingViews()) > 0 || m.Index.Changes {
 			return true
 		}
 	}

@@ -278,3 +278,30 @@ func TestAPromotionLooksAtWhatIsNeeded(t *testing.T) {
 }
 
 func blob256(content []byte) string { return blob.DigestOf(content).String() }
+
+// What is promoted into a view is in it, or the promotion is refused: also what TO has already, and breaks the rules. What only building needs may break them.
+func TestAPromotionIntoAView(t *testing.T) {
+	from, c := publishtest.Planted(t, "v3-signed"), closureOf(t, "munge")
+	for unsigned, refused := range map[string]bool{"gcc-runtime,munge,openssl,zlib": true, "compiler-wrapper": false} {
+		to := publishtest.EmptyMirror(t)
+		publishtest.MustPublish(t, to, publishtest.Original("v3-unsigned"), publishtest.Only(strings.Split(unsigned, ",")...))
+		before := to.Snapshot()
+		p, err := planCopy(t.Context(), from, to, c, publish.Options{
+			Trust: buildcache.Trust{RequireSigned: true}, Views: []string{"site"},
+			Promotion: &promotion.Terms{From: []string{"s3://staging"}, To: "s3://prod", Rules: promotion.Rules{RequireSigned: true}},
+		})
+		publishtest.Must(t, err)
+		out, err := p.Apply(t.Context(), publishtest.Ignored{})
+		if p.Blocked() != refused || (err != nil) != refused || len(publishtest.Warnings(out.Findings, "it is not in the view site: it is not signed")) == 0 != refused {
+			t.Errorf("%s: %v, %v", unsigned, err, out.Findings)
+		}
+		if diff := mirrortest.Diff(before, to.Snapshot()); refused && diff != "" {
+			t.Errorf("%v, and changed:\n%s", err, diff)
+		}
+		if !refused {
+			if offered, _ := viewIn(t, to, "site"); !slices.Equal(offered, []string{"gcc-runtime", "munge", "openssl", "zlib"}) {
+				t.Errorf("offered: %v", offered)
+			}
+		}
+	}
+}

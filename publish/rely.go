@@ -69,7 +69,7 @@ func (m *running) relied(long bool) relied {
 	for _, w := range slices.Concat(m.documents...) {
 		written[w.Name] = true
 	}
-	viewed := m.changesViews() // which name what was found
+	viewed := len(m.changingViews()) > 0 // which name what was found
 	merge := cmp.Or(m.merge, new(reindex.Merge))
 	for i := range m.out.Packages {
 		p := &m.out.Packages[i]

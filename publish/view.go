@@ -20,8 +20,8 @@ type View struct {
 	addition *views.Addition
 }
 
-func (m *MirrorPlan) changesViews() bool {
-	return slices.ContainsFunc(m.Views, func(v View) bool { return v.Index.Changes })
+func (m *MirrorPlan) changingViews() []View {
+	return slices.DeleteFunc(slices.Clone(m.Views), func(v View) bool { return !v.Index.Changes })
 }
 
 // planViews decides what named indices get: those of the source what they offer there, and those that were asked for all that
@@ -55,7 +55,11 @@ func (d *decision) planViews(ctx context.Context) error {
 			return fmt.Errorf("view %s: %w", name, err)
 		}
 		for _, left := range a.LeftOut {
-			d.warn(left.File, "it is not in the view "+name+": "+left.Reason)
+			why := buildcache.Warning // but what is promoted into a view is in it, or that is refused
+			if o.Promotion != nil && slices.ContainsFunc(there, func(p *buildcache.Package) bool { return p.File == left.File }) {
+				why = buildcache.Error
+			}
+			d.plan.Findings = append(d.plan.Findings, why.In(d.src.File(left.File), "it is not in the view "+name+": "+left.Reason))
 		}
 		d.out.Views = append(d.out.Views, View{name, Index{Mode: IndexMerge, Changes: a.Changes, Result: reindex.Result{Before: a.Before, After: a.After, Bytes: a.Bytes, Audiences: a.Audiences, Pointer: a.Was}}, a})
 	}
