@@ -312,6 +312,10 @@ func TestWritersOfOneViewLoseNothing(t *testing.T) {
 // Whatever fails at whatever call of a change: clients of the view find the old one or the new one, and the next run makes
 // what an undisturbed one does.
 func TestEveryFaultAtEveryCallOfAChange(t *testing.T) {
+	step := 1
+	if testing.Short() {
+		step = 5
+	}
 	for name, c := range map[string]views.Change{
 		"set":    {View: "site", Act: views.Set, Want: packages(t, "slurm")},
 		"add":    {View: "site", Act: views.Add, Want: packages(t, "hwloc")},
@@ -339,7 +343,7 @@ func TestEveryFaultAtEveryCallOfAChange(t *testing.T) {
 				"cut":      func(k int) mirrortest.Fault { return mirrortest.Nth(k, mirrortest.Cut("", 1)) },
 				"killed":   mirrortest.Kill,
 			} {
-				for k := 1; k <= calls && !t.Failed(); k++ {
+				for k := 1; k <= calls && !t.Failed(); k += step {
 					m := scene()
 					b := mirrortest.Break(m, f(k))
 					p, err := views.NewPlan(t.Context(), b, c)
