@@ -2,11 +2,13 @@ package main
 
 import (
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/s3test"
 )
 
@@ -72,5 +74,37 @@ func TestTheRepairOfWhatNoUpstreamOffersMendsIt(t *testing.T) {
 		if !strings.Contains(repair, "publish --include /") || !strings.Contains(repair, "verify --upstream ") {
 			t.Errorf("%s: %s", fixture, repair)
 		}
+	}
+}
+
+// The report names what mends a view, and who publishes into it before gets the exit code of what is damaged.
+func TestTheRepairOfAViewMendsIt(t *testing.T) {
+	at := t.TempDir()
+	for _, args := range [][]string{{spack(t, "v3-signed"), at}, {"view", "set", at, "site/login", "zlib"}} {
+		if code, _, said := execute(t, nil, args...); code != cli.ExitDone {
+			t.Fatal(said)
+		}
+	}
+	pointer := filepath.Join(at, layout.V3View("site/login"))
+	write(t, pointer, "{")
+	code, _, stderr := execute(t, nil, "--view", "site/login", spack(t, "v3-signed"), at)
+	if code != cli.ExitSource || strings.Count(stderr, "view site/login:") != 1 {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	_, stdout, _ := execute(t, nil, "verify", at)
+	_, repair, _ := strings.Cut(stdout, "to repair it:\n")
+	if !strings.HasPrefix(repair, "  publish view set "+at+" site/login PACKAGE ...  # ") || strings.Contains(repair, "publish index") {
+		t.Errorf("%s", stdout)
+	}
+	for line := range strings.Lines(repair) {
+		line, _, _ = strings.Cut(line, "#")
+		args := strings.Fields(strings.Replace(line, "PACKAGE ...", "zlib", 1))
+		if code, stdout, stderr := execute(t, nil, args[1:]...); code != cli.ExitDone {
+			t.Errorf("%s: exit %d: %s%s", line, code, stdout, stderr)
+		}
+	}
+	write(t, pointer, `{"version":4,"data":[]}`)
+	if code, _, stderr := execute(t, nil, "view", "set", at, "site/login", "zlib"); code != cli.ExitIndex {
+		t.Errorf("exit %d: %s", code, stderr)
 	}
 }

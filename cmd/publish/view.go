@@ -14,7 +14,6 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
-	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 	"github.com/vantagecompute/slurm-factory-publish/publish/views"
 
@@ -140,11 +139,8 @@ func (v *viewing) run(cmd *cobra.Command, args []string, env cli.Env) error {
 	return cli.Stopped(ctx, err)
 }
 
-// viewFailure gives an error about what was asked for the exit code of wrong usage, and one about an index that is damaged its own.
+// viewFailure gives an error about what was asked for the exit code of wrong usage.
 func viewFailure(err error) error {
-	if errors.Is(err, reindex.ErrUnreadable) {
-		return cli.Fail(cli.ExitSource, err)
-	}
 	for _, asked := range []error{views.ErrNothing, views.ErrLacking, views.ErrNeeded, views.ErrLayout, views.ErrNoView} {
 		if errors.Is(err, asked) {
 			return cli.Fail(cli.ExitUsage, err)

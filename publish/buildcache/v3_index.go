@@ -93,6 +93,9 @@ func (f v3) Glance(ctx context.Context, r mirror.Reader) (*Pointer, error) {
 // records of other versions of Spack are left alone.
 func (p *Pointer) Parse(text []byte) error {
 	m, err := ReadManifest(text)
+	if version, ok := errors.AsType[*manifest.VersionError](err); ok {
+		return &index.VersionError{Got: version.Got, Want: manifest.Version}
+	}
 	if err != nil {
 		return err
 	}

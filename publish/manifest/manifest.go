@@ -117,6 +117,13 @@ type documentRecord struct {
 	Checksum          *string  `json:"checksum"`
 }
 
+// A VersionError says that a manifest has another version.
+type VersionError struct{ Got int }
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("manifest: version is %d, want %d", e.Got, Version)
+}
+
 // Parse reads the JSON text of a manifest; that of a signed one is inside its
 // signature (see package key).
 func Parse(text []byte) (*Manifest, error) {
@@ -129,7 +136,7 @@ func Parse(text []byte) (*Manifest, error) {
 		return nil, fmt.Errorf("manifest: version: %w", err)
 	}
 	if version != Version {
-		return nil, fmt.Errorf("manifest: version is %d, want %d", version, Version)
+		return nil, &VersionError{int(version)}
 	}
 	var data []jsontext.Value
 	if err := json.Unmarshal(doc["data"], &data); err != nil {

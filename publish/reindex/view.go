@@ -79,7 +79,7 @@ func (v *View) read(ctx context.Context, s mirror.Store) (err error) {
 	}
 	v.now, err = loadIndex(ctx, v.layout, s, v.was)
 	if NeedsRebuild(err) {
-		err = fmt.Errorf("view %s: %w: %w", v.layout.ViewName(), ErrUnreadable, err)
+		err = fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
 	return err
 }

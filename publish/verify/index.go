@@ -35,7 +35,7 @@ func (c *check) open(ctx context.Context) (bool, error) {
 		p = &buildcache.Pointer{Version: mirror.Absent}
 	case p.Broken != nil:
 		c.broken = true
-		c.damage(c.indexName(), "%v", p.Broken)
+		c.unreadable(c.indexName(), p.Broken)
 	case p.Version != mirror.Absent:
 		if found, err := putback.Recall(ctx, c.Layout, c.reader.reader, p); err != nil {
 			return false, err
@@ -79,14 +79,9 @@ func (c *check) readTheIndex(ctx context.Context, p *buildcache.Pointer) {
 			continue
 		}
 		part, err := c.readPart(ctx, name, p, i)
-		if version, ok := errors.AsType[*index.VersionError](err); ok && version.Newer() {
-			c.broken = true
-			c.unknown(name, err)
-			continue
-		}
 		if err != nil {
 			c.broken = true
-			c.damage(name, "%v", err)
+			c.unreadable(name, err)
 			continue
 		}
 		x.Parts[i] = part
@@ -135,6 +130,7 @@ func (c *check) indexBlob(ctx context.Context, name string, b buildcache.Object,
 	}
 	raw, err := c.content(ctx, name, b, buildcache.MaxIndex)
 	if err != nil {
+		c.mend(wrong(b.Name, err)) // an index of the same content would be refused
 		return nil, err
 	}
 	return index.Parse(raw, version)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 )
 
 // A Repair is what mends the errors in a mirror, in this order, as far as that is known.
@@ -17,25 +18,39 @@ type Repair struct {
 	Publish []string `json:"publish,omitempty"`
 	// Index says that the index, or the index of keys, is to be rebuilt.
 	Index bool `json:"index,omitempty"`
+	// Views are to be set again, by somebody who knows what they are to offer.
+	Views []string `json:"views,omitempty"`
 }
 
 // Needed reports whether anything mends the mirror.
-func (r Repair) Needed() bool { return len(r.Remove)+len(r.Publish) > 0 || r.Index }
+func (r Repair) Needed() bool { return len(r.Remove)+len(r.Publish)+len(r.Views) > 0 || r.Index }
 
-// damage is verifier.damage. What is wrong with an index is mended by rebuilding it.
+// damage is verifier.damage. What is wrong with an index is mended by rebuilding it, and a view by setting it.
 func (c *check) damage(file, reason string, args ...any) {
-	if checksum, _, _ := strings.Cut(path.Base(file), "."); file != "" && (file == c.indexName() || file == c.KeyIndexName() || checksum == "index") {
+	if view, ok := c.ParseViewName(file); ok {
+		c.mendView(view)
+	} else if checksum, _, _ := strings.Cut(path.Base(file), "."); file != "" && (file == c.indexName() || file == c.KeyIndexName() || checksum == "index") {
 		c.mendIndex()
 	}
 	c.verifier.damage(file, reason, args...)
 }
 
-// unknown reports an index of a version that this program neither checks nor rebuilds.
-func (c *check) unknown(file string, err error) {
+// unreadable reports an index or a view that could not be read. One of a newer version this program neither checks nor makes again.
+func (c *check) unreadable(file string, err error) {
+	if version, ok := errors.AsType[*index.VersionError](err); !ok || !version.Newer() {
+		c.damage(file, "%v", err)
+		return
+	}
 	c.verifier.damage(file, "%v: it was not checked: update this program", err)
 	c.verifier.mu.Lock()
 	defer c.verifier.mu.Unlock()
-	c.verifier.newer = true
+	c.verifier.newer = c.verifier.newer || file == c.indexName()
+}
+
+func (c *check) mendView(view string) {
+	c.verifier.mu.Lock()
+	defer c.verifier.mu.Unlock()
+	c.result.Repair.Views = append(c.result.Repair.Views, view)
 }
 
 func (c *check) mendIndex() {
@@ -76,7 +91,7 @@ func wrong(name string, err error) string {
 }
 
 func (r *Repair) tidy() {
-	for _, list := range []*[]string{&r.Remove, &r.Publish} {
+	for _, list := range []*[]string{&r.Remove, &r.Publish, &r.Views} {
 		slices.Sort(*list)
 		*list = slices.Compact(*list)
 	}

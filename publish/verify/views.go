@@ -36,7 +36,7 @@ func (v *verifier) absentView(l buildcache.Layout) {
 func (c *check) checkView(ctx context.Context, name string) error {
 	x, p, err := c.readView(ctx, name)
 	if err != nil {
-		c.damage(name, "%v", err)
+		c.unreadable(name, err)
 		return context.Cause(ctx)
 	}
 	view, _ := c.ParseViewName(name)

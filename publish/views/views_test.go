@@ -14,12 +14,15 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
+	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
 	"github.com/vantagecompute/slurm-factory-publish/publish/views"
@@ -389,5 +392,84 @@ func TestADocumentThatIsOfNoUseGetsIntoNoView(t *testing.T) {
 				t.Errorf("%s, %s: %v", what, act, p.Findings)
 			}
 		}
+	}
+}
+
+// Whatever is wrong with a view: verify says that it is to be set again, which mends it, and a publish into it is refused.
+func TestADamagedViewIsSetAgain(t *testing.T) {
+	name := layout.V3View("site")
+	for what, damage := range map[string]func(s publishtest.Subject){
+		"no manifest":     func(s publishtest.Subject) { s.Plant(name, []byte("{")) },
+		"an old manifest": func(s publishtest.Subject) { s.Plant(name, []byte(`{"version":2,"data":[]}`)) },
+		"its blob is gone": func(s publishtest.Subject) {
+			s.Uproot(s.Blob(name, manifest.Index))
+		},
+		"its blob is another": func(s publishtest.Subject) { s.Flip(s.Blob(name, manifest.Index)) },
+		"a record is gone": func(s publishtest.Subject) {
+			s.Reindex(name, func(in publishtest.Installs) {
+				h, _ := in.Of("openssl")
+				delete(in, h)
+			})
+		},
+	} {
+		m := full(t, "v3-signed")
+		c := views.Change{View: "site", Act: views.Set, Want: packages(t, "munge")}
+		must(t, m, c)
+		damage(publishtest.SubjectOf(t, m))
+		v := publishtest.MustVerify(t, m, verify.Options{})
+		if !v.Damaged() || !slices.Equal(v.Repair.Views, []string{"site"}) || v.Repair.Index {
+			t.Errorf("%s: %+v, %v", what, v.Repair, v.Findings)
+		}
+		_, err := publishtest.PublishTo(t, m, publishtest.Original("v3-signed"), publish.Options{Views: []string{"site"}})
+		if !errors.Is(err, reindex.ErrUnreadable) || strings.Count(err.Error(), "view site") != 1 || !strings.Contains(err.Error(), "publish view set") {
+			t.Errorf("%s: publish: %v", what, err)
+		}
+		for _, name := range v.Repair.Remove {
+			publishtest.SubjectOf(t, m).Uproot(name)
+		}
+		must(t, m, c)
+		if v := publishtest.MustVerify(t, m, verify.Options{Deep: true}); len(v.Findings) > 0 {
+			t.Errorf("%s: %v", what, v.Findings)
+		}
+	}
+}
+
+// A view of a newer version is left as it is, by every change and by a publish, and is no reason to make anything again.
+func TestAViewOfANewerVersion(t *testing.T) {
+	name := layout.V3View("site")
+	for what, plant := range map[string]func(s publishtest.Subject){
+		"of the manifest": func(s publishtest.Subject) { s.Plant(name, []byte(`{"version":4,"data":[]}`)) },
+		"of the index": func(s publishtest.Subject) {
+			s.Point(name, manifest.IndexType(index.V8), []byte(`{"database":{"version":"99","installs":{}}}`))
+		},
+	} {
+		m := full(t, "v3-signed")
+		plant(publishtest.SubjectOf(t, m))
+		m.Forget()
+		for _, c := range []views.Change{
+			{View: "site", Act: views.Set}, {View: "site", Act: views.Set, Want: packages(t, "zlib")}, {View: "other", Act: views.Set, From: "site"},
+			{View: "site", Act: views.Add, Want: packages(t, "zlib")}, {View: "site", Act: views.Remove, Want: packages(t, "zlib")},
+		} {
+			_, err := change(t, m, c)
+			publishtest.WantNewer(t, err)
+		}
+		_, err := publishtest.PublishTo(t, m, publishtest.Original("v3-signed"), publish.Options{Views: []string{"site"}})
+		publishtest.WantNewer(t, err)
+		if len(m.Mutations()) > 0 {
+			t.Errorf("%s: written: %v", what, m.Mutations())
+		}
+		v := publishtest.MustVerify(t, m, verify.Options{})
+		if v.Repair.Needed() || !slices.ContainsFunc(v.Findings, func(f buildcache.Finding) bool {
+			return f.File == name && strings.Contains(f.Reason, "update this program")
+		}) {
+			t.Errorf("%s: %+v, %v", what, v.Repair, v.Findings)
+		}
+		m.Plant(layout.V3Index, []byte("{")) // which the view does not keep from being made again
+		if v := publishtest.MustVerify(t, m, verify.Options{}); !v.Repair.Index {
+			t.Errorf("%s: %+v", what, v.Repair)
+		}
+		m.Plant(layout.V3Index, []byte(`{"version":4,"data":[]}`)) // the same of the whole mirror
+		_, err = publishtest.PublishTo(t, m, publishtest.Original("v3-signed"), publish.Options{})
+		publishtest.WantNewer(t, err)
 	}
 }

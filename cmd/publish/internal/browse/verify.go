@@ -258,6 +258,9 @@ func repairs(where string, r verify.Repair, v *verifying) []string {
 	if r.Index {
 		lines = append(lines, "publish index"+flags+" "+to)
 	}
+	for _, view := range r.Views {
+		lines = append(lines, "publish view set"+flags+" "+to+" "+view+" PACKAGE ...  # what it is to offer, or --empty")
+	}
 	if v.deep {
 		flags += " --deep"
 	}

@@ -235,7 +235,7 @@ var failures = []row{
 		return ""
 	}).then(Lasting),
 	as[*inventory.DamagedError](ExitSource, nil).hint(damage).then(Lasting),
-	is(0, reindex.ErrUnreadable).hint(damage),
+	is(ExitSource, reindex.ErrUnreadable).hint(damage),
 	is(ExitUsage, catalog.ErrForeign).then(Lasting).
 		hint("move the index.html that is there out of the way, or leave the page out"),
 	is(ExitIndex, notice.ErrAtWork).
