@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -128,8 +129,8 @@ func (e *exporting) export(ctx context.Context, from, file string, want elsewher
 	if err != nil {
 		return err
 	}
-	if !plan.Blocked() && !plan.Packages() {
-		return nil // a file without packages would be none
+	if !plan.Blocked() && !plan.Packages() { // a file without packages would be none
+		return e.remove(file)
 	}
 	report.SetPlan(plan, nil, 0, 0)
 	switch {
@@ -151,6 +152,17 @@ func (e *exporting) export(ctx context.Context, from, file string, want elsewher
 	}
 	finished = true
 	return to.Finish()
+}
+
+// remove removes an earlier export that has the name of one in which nothing would be: it would be taken for what is new.
+func (e *exporting) remove(file string) error {
+	if e.dryRun {
+		return nil
+	}
+	if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // neededOf are the packages of earlier files that those of a source need.

@@ -50,3 +50,23 @@ func TestAnExportReplacesOnlyEarlierExports(t *testing.T) {
 		t.Errorf("left over: %q", left)
 	}
 }
+
+// Where nothing is new since the base, no earlier file passes for what is new.
+func TestAnExportOfNothingLeavesNoEarlierOne(t *testing.T) {
+	t.Chdir(t.TempDir())
+	from := "file://" + clitest.Spack(t, "v3-signed")
+	for _, args := range [][]string{{"base.tar", "hwloc"}, {"--base", "base.tar", "new.tar", "munge"}, {"--base", "base.tar", "--dry-run", "new.tar", "hwloc"}} {
+		if code, _, stderr := execute(t, nil, append([]string{"export", from}, args...)...); code != cli.ExitDone {
+			t.Fatalf("%q: exit code %d: %s", args, code, stderr)
+		}
+	}
+	if _, err := os.Stat("new.tar"); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := execute(t, nil, "export", "--base", "base.tar", from, "new.tar", "hwloc"); code != cli.ExitDone {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	if _, err := os.Stat("new.tar"); err == nil {
+		t.Error("the earlier file is left")
+	}
+}
