@@ -346,6 +346,7 @@ func TestReports(t *testing.T) {
 		{"publish verify", []string{"verify", "--require-signed", "file://TMP/b"}},
 		{"publish verify", []string{"verify", "file://TMP/f"}},
 		{"publish verify", []string{"verify", "file://TMP/damaged"}},
+		{"publish verify", []string{"verify", "file://TMP/broken"}},
 		{"publish index", []string{"index", "file://TMP/b"}},
 		{"publish index", []string{"index", "--distribution-id", "E1", "file://TMP/d"}},
 		{"publish", []string{"MIXED", "S3/i"}},
@@ -434,6 +435,11 @@ func reporter(t *testing.T) func(args []string) any {
 	}
 	damaged := filepath.Join(tmp, "damaged/blobs/sha256/69/69c1a3c1d53a54135d8e8fdedb79959d8b1ffbbd262f1ca9fd2a0834d2321cc5")
 	if err := os.WriteFile(damaged, []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	broken := filepath.Join(tmp, "broken")
+	err = os.CopyFS(broken, os.DirFS("../testdata/v3-view"))
+	if err := errors.Join(err, os.WriteFile(filepath.Join(broken, "v3/manifests/index/site/login/index.manifest.json"), []byte("{"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	damage(t, filepath.Join(tmp, "viewed"))
