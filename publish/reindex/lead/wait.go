@@ -14,7 +14,7 @@ import (
 const (
 	minPoll  = 100 * time.Millisecond
 	maxPoll  = 2 * time.Second
-	pollPart = 0.1 // of the time that was waited
+	pollPart = 0.15 // of the time that was waited
 
 	patience    = 3 * time.Second // with a leader that gives no sign of life
 	maxPatience = 30 * time.Second
@@ -48,7 +48,7 @@ func (p *Publisher) Wait(ctx context.Context, base mirror.Version, size int64, m
 	}
 	began := time.Now()
 	turn := 3*p.trip + time.Duration(float64(size)/rate*float64(time.Second))
-	pause := turn
+	pause := turn / 2
 	for n := 1; ; n++ {
 		if err := sleep(ctx, max(minPoll, spread(pause))); err != nil {
 			return Waited{}, err
