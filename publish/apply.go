@@ -25,11 +25,10 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 )
 
-// writers is how many objects are on their way at once. The mirror has its own bound on requests; this one is above it, so that the mirror is never idle while an
-// object is only being hashed.
 const (
+	// Objects that are on their way at once. The mirror has its own bound on requests; this one is above it, so that it is never idle while one is only hashed.
 	writers  = 160
-	small    = 256 << 10 // up to this size, blobs are sent beside larger ones: they wait for answers, while those keep the processors busy
+	small    = 256 << 10 // bytes; up to this size, blobs are sent beside larger ones: they wait for answers, while those keep the processors busy
 	checkers = 4         // files that are hashed at once where nothing is sent
 )
 

@@ -110,14 +110,20 @@ type name struct {
 	id         string
 }
 
+// A listed record is there, and was stored at a time.
+type listed struct {
+	name
+	stored time.Time
+}
+
 // newest lists up to n records, of the highest generation or of those at and below one. Records of the last generation
 // that is listed are listed whole.
-func newest(ctx context.Context, l mirror.Lister, index string, below, n int) ([]name, error) {
+func newest(ctx context.Context, l mirror.Lister, index string, below, n int) ([]listed, error) {
 	r := mirror.Range{Prefix: DirOf(index)}
 	if below > 0 {
 		r.After = fmt.Sprintf("%s%010d", r.Prefix, last-below)
 	}
-	var found []name
+	var found []listed
 	for info, err := range l.List(ctx, r) {
 		if err != nil {
 			return nil, err
@@ -129,29 +135,19 @@ func newest(ctx context.Context, l mirror.Lister, index string, below, n int) ([
 		if len(found) >= n && generation != found[len(found)-1].generation {
 			break
 		}
-		found = append(found, name{generation, id})
+		found = append(found, listed{name{generation, id}, info.Modified})
 	}
 	return found, nil
 }
 
 // Newest is the highest generation that there is a record of, and when the first of its records was stored; 0 if there is none.
-func Newest(ctx context.Context, l mirror.Lister, index string) (newest int, since time.Time, err error) {
-	for info, err := range l.List(ctx, mirror.Range{Prefix: DirOf(index)}) {
-		if err != nil {
-			return 0, since, err
-		}
-		generation, _, ok := ParseName(index, info.Name)
-		if !ok {
-			continue
-		}
-		if newest > 0 && generation != newest {
-			break
-		}
-		if newest = generation; since.IsZero() || info.Modified.Before(since) {
-			since = info.Modified
-		}
+func Newest(ctx context.Context, l mirror.Lister, index string) (generation int, since time.Time, err error) {
+	records, err := newest(ctx, l, index, 0, 1)
+	if err != nil || len(records) == 0 {
+		return 0, since, err
 	}
-	return newest, since, nil
+	first := slices.MinFunc(records, func(a, b listed) int { return a.stored.Compare(b.stored) })
+	return first.generation, first.stored, nil
 }
 
 // Latest returns the records of the highest generation that there is, and that generation; 0 if there is none. Usually it is one record;
@@ -188,7 +184,7 @@ func (r *Record) replaces(digest string) bool {
 }
 
 // readAll reads records. Those that are gone or cannot be read are left out.
-func readAll(ctx context.Context, r mirror.Reader, index string, names []name) ([]*Record, error) {
+func readAll(ctx context.Context, r mirror.Reader, index string, names []listed) ([]*Record, error) {
 	all := make([]*Record, len(names))
 	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(names), func(ctx context.Context, i int) error {
 		var err error

@@ -60,6 +60,17 @@ func isDocument(c mirrortest.Call) bool {
 	return ok
 }
 
+// zlibKept publishes zlib and munge, and returns a rule that keeps zlib.
+func zlibKept(t *testing.T, m *mirrortest.Mem, fixture string) (dir string, f buildcache.Layout, k Keep) {
+	t.Helper()
+	dir = publishtest.Original(fixture)
+	publishtest.MustPublish(t, m, dir, publishtest.Only("zlib"))
+	publishtest.MustPublish(t, m, dir, publishtest.Only("munge"))
+	f, _ = buildcache.LayoutNamed(publishtest.LayoutOf(fixture))
+	id, _ := f.ParsePackageName(publishtest.SubjectOf(t, m).Find("zlib"))
+	return dir, f, Keep{Hashes: map[spec.Hash]bool{id.Hash: true}}
+}
+
 // What a rollback takes out during the grace period, or another program that leaves no record, stays for clients that have read the index before:
 // the package was published right before the prune gave notice. The next prune deletes it.
 func TestWhatWasOfferedAMomentAgoStays(t *testing.T) {
@@ -67,17 +78,13 @@ func TestWhatWasOfferedAMomentAgoStays(t *testing.T) {
 		fixture, who, _ := strings.Cut(by, " ")
 		synctest.Test(t, func(t *testing.T) {
 			m := mirrortest.NewMem(t, mirrortest.LetBe)
-			dir := publishtest.Original(fixture)
-			publishtest.MustPublish(t, m, dir, publishtest.Only("zlib"))
-			publishtest.MustPublish(t, m, dir, publishtest.Only("munge"))
-			f, _ := buildcache.LayoutNamed(publishtest.LayoutOf(fixture))
+			dir, f, k := zlibKept(t, m, fixture)
 			unindexed(t, m, f)
 			without := m.Snapshot()
 			subject := publishtest.SubjectOf(t, m)
 			document, tarball := subject.Find("munge"), subject.Tarball("munge")
-			id, _ := f.ParsePackageName(subject.Find("zlib"))
 			time.Sleep(30 * day)
-			careful := careful(Keep{Hashes: map[spec.Hash]bool{id.Hash: true}})
+			careful := careful(k)
 			plan := mustPlan(t, m, careful)
 			publishtest.MustPublish(t, m, dir, publishtest.Only("munge"))
 			pruned := make(chan error, 1)
@@ -123,13 +130,9 @@ func TestWhatIsPublishedAgainIsNotTakenOut(t *testing.T) {
 	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
 		synctest.Test(t, func(t *testing.T) {
 			m := publishtest.EmptyMirror(t)
-			dir := publishtest.Original(fixture)
-			publishtest.MustPublish(t, m, dir, publishtest.Only("zlib"))
-			publishtest.MustPublish(t, m, dir, publishtest.Only("munge"))
-			f, _ := buildcache.LayoutNamed(publishtest.LayoutOf(fixture))
-			id, _ := f.ParsePackageName(publishtest.SubjectOf(t, m).Find("zlib"))
+			dir, f, k := zlibKept(t, m, fixture)
 			time.Sleep(30 * day)
-			plan := mustPlan(t, m, careful(Keep{Hashes: map[spec.Hash]bool{id.Hash: true}}))
+			plan := mustPlan(t, m, careful(k))
 			rolledBack(t, m, f)
 			_, err := plan.Apply(t.Context(), m, m, at{step: "index", then: func() { publishtest.MustPublish(t, m, dir, publishtest.Only("munge")) }})
 			publishtest.Must(t, err)
@@ -189,14 +192,10 @@ func TestAnIndexThatIsReplacedBeforeDocumentsGo(t *testing.T) {
 	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
 		synctest.Test(t, func(t *testing.T) {
 			m := publishtest.EmptyMirror(t)
-			dir := publishtest.Original(fixture)
-			publishtest.MustPublish(t, m, dir, publishtest.Only("zlib"))
-			publishtest.MustPublish(t, m, dir, publishtest.Only("munge"))
-			f, _ := buildcache.LayoutNamed(publishtest.LayoutOf(fixture))
+			dir, _, k := zlibKept(t, m, fixture)
 			document := publishtest.SubjectOf(t, m).Find("munge")
-			id, _ := f.ParsePackageName(publishtest.SubjectOf(t, m).Find("zlib"))
 			time.Sleep(30 * day)
-			plan := mustPlan(t, m, careful(Keep{Hashes: map[spec.Hash]bool{id.Hash: true}}))
+			plan := mustPlan(t, m, careful(k))
 			_, err := plan.Apply(t.Context(), m, m, at{step: "documents", then: func() { publishtest.MustPublish(t, m, dir, publishtest.Only("openssl")) }})
 			publishtest.Must(t, err)
 			if m.Snapshot()[document] != nil {
@@ -216,11 +215,8 @@ func TestWhatARollbackTakesOutBehindTheNoticeStays(t *testing.T) {
 	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
 		synctest.Test(t, func(t *testing.T) {
 			m := mirrortest.NewMem(t, mirrortest.LetBe)
-			publishtest.MustPublish(t, m, publishtest.Original(fixture), publishtest.Only("zlib"))
-			publishtest.MustPublish(t, m, publishtest.Original(fixture), publishtest.Only("munge"))
-			f, _ := buildcache.LayoutNamed(publishtest.LayoutOf(fixture))
+			_, f, k := zlibKept(t, m, fixture)
 			document := publishtest.SubjectOf(t, m).Find("munge")
-			id, _ := f.ParsePackageName(publishtest.SubjectOf(t, m).Find("zlib"))
 			time.Sleep(30 * day)
 			h := &held{Mem: m, there: make(chan struct{}), goOn: make(chan struct{}), before: func(c mirrortest.Call) bool {
 				return c.Op == mirrortest.Swap && c.Name == f.IndexNames()[0]
@@ -229,7 +225,7 @@ func TestWhatARollbackTakesOutBehindTheNoticeStays(t *testing.T) {
 			rolled.Go(func() { rollBack(t, f, h) })
 			<-h.there
 			time.Sleep(time.Minute)
-			careful := careful(Keep{Hashes: map[spec.Hash]bool{id.Hash: true}})
+			careful := careful(k)
 			b := mirrortest.Break(m)
 			let := sync.OnceFunc(func() {
 				time.Sleep(2 * time.Minute) // a client reads the index
@@ -402,12 +398,8 @@ func TestWhatComesBackSlowlyBesideAPrune(t *testing.T) {
 				t.Run(fmt.Sprint(what, " in ", fixture, " for ", pause), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						m := mirrortest.NewMem(t, mirrortest.LetBe)
-						dir := publishtest.Original(fixture)
-						publishtest.MustPublish(t, m, dir, publishtest.Only("zlib"))
-						publishtest.MustPublish(t, m, dir, publishtest.Only("munge"))
-						f, _ := buildcache.LayoutNamed(publishtest.LayoutOf(fixture))
+						_, f, k := zlibKept(t, m, fixture)
 						again := begin(t, m, f)
-						id, _ := f.ParsePackageName(publishtest.SubjectOf(t, m).Find("zlib"))
 						time.Sleep(30 * day)
 						h := &held{Mem: m, there: make(chan struct{}), goOn: make(chan struct{}), before: func(c mirrortest.Call) bool {
 							return c.Op == mirrortest.Create && strings.HasPrefix(c.Name, history.Dir)
@@ -416,7 +408,7 @@ func TestWhatComesBackSlowlyBesideAPrune(t *testing.T) {
 						go func() { back <- again(h) }()
 						<-h.there
 						go func() {
-							_, err := mustPlan(t, m, careful(Keep{Hashes: map[spec.Hash]bool{id.Hash: true}})).Apply(t.Context(), m, m, silent{})
+							_, err := mustPlan(t, m, careful(k)).Apply(t.Context(), m, m, silent{})
 							pruned <- err
 						}()
 						time.Sleep(pause)

@@ -249,15 +249,12 @@ func (s *scan) readIndices(ctx context.Context) error {
 			continue
 		}
 		f, _ := s.layout.View(view)
-		if p, err := f.Glance(ctx, s.reader); err == nil {
-			s.is(f, p.Generation)
-		}
 		var offered func(int32)
 		if isView {
 			s.viewNames = append(s.viewNames, view)
 			offered = func(at int32) { s.views = append(s.views, at) }
 		}
-		if err := s.readPointer(ctx, info.Name, offered); err != nil {
+		if err := s.readPointer(ctx, f, info.Name, offered); err != nil {
 			s.noRelations(ctx, info.Name, err)
 		}
 	}
@@ -278,11 +275,14 @@ func (s *scan) noRelations(ctx context.Context, name string, err error) {
 }
 
 // readPointer reads the indices that a manifest names. A pointer that changes meanwhile is read again.
-func (s *scan) readPointer(ctx context.Context, name string, offered func(int32)) error {
+func (s *scan) readPointer(ctx context.Context, f buildcache.Layout, name string, offered func(int32)) error {
 	for try := 1; ; try++ {
 		text, _, err := mirror.Read(ctx, s.reader, name, buildcache.MaxPointer)
 		if err != nil {
 			return err
+		}
+		if p := buildcache.NewPointer(f); p.Parse(text) == nil {
+			s.is(f, p.Generation)
 		}
 		m, err := buildcache.ReadManifest(text)
 		if err != nil {

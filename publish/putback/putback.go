@@ -81,7 +81,7 @@ func withdrew(ctx context.Context, f buildcache.Layout, r mirror.Reader, l mirro
 				continue
 			}
 			var text []byte
-			text, _, err = mirror.Read(ctx, r, tombstone.Name(f.Name(), w.Document), buildcache.MaxPointer+buildcache.MaxDocument)
+			text, _, err = mirror.Read(ctx, r, tombstone.Name(f, w.Document), buildcache.MaxPointer+buildcache.MaxDocument)
 			if errors.Is(err, mirror.ErrNotExist) {
 				err = nil
 			}

@@ -61,10 +61,9 @@ type Changes struct {
 func Heal(ctx context.Context, s mirror.Store, trust buildcache.Trust, t Changes) ([]Healed, error) {
 	var all []Healed
 	for _, f := range buildcache.Layouts() {
-		h := healing{format: f, store: s, trust: trust, out: Healed{
+		h := healing{format: f, store: s, trust: trust, touched: fixedIn(f, t.Names), again: fixedIn(f, t.Repeated), out: Healed{
 			Layout: f.Name(), Indexed: []string{}, Stale: []string{}, Findings: []buildcache.Finding{}, format: f,
 		}}
-		h.touched, h.again = fixedIn(f, t.Names), fixedIn(f, t.Repeated)
 		if len(h.touched) == 0 {
 			continue
 		}

@@ -192,10 +192,12 @@ func Missing(ctx context.Context, f buildcache.Layout, s mirror.Store, now *buil
 // what is wrong.
 func ReadPackage(ctx context.Context, f buildcache.Layout, s mirror.Store, trust buildcache.Trust, name string) (p *buildcache.Package, why string, err error) {
 	packages, findings, err := newPackageReader(f, s, &buildcache.Survey{}, trust).readAll(ctx, []string{name})
-	if err != nil || len(packages) > 0 {
-		return append(packages, nil)[0], "", err
+	if len(packages) > 0 {
+		p = packages[0]
+	} else if err == nil {
+		why = findings[0].Reason
 	}
-	return nil, findings[0].Reason, nil
+	return p, why, err
 }
 
 // Deleted is the error of an object that another program has deleted while its package was published.

@@ -22,12 +22,18 @@ type Tombstone struct {
 	Text string `json:"text"`
 }
 
+// A Layout is what is needed of a buildcache.Layout.
+type Layout interface {
+	Name() string
+	NamesContent() bool
+}
+
 // Name is where the tombstone of a document is. In layout v2 no document can stand for a package that is not available: its tombstone is kept apart.
-func Name(layout, document string) string {
-	if layout == "v2" {
-		return history.Dir + layout + "/withdrawn/" + path.Base(document)
+func Name(f Layout, document string) string {
+	if f.NamesContent() {
+		return document
 	}
-	return document
+	return history.Dir + f.Name() + "/withdrawn/" + path.Base(document)
 }
 
 // member is the member of the manifest that holds it. Spack ignores it.

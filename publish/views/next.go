@@ -36,24 +36,8 @@ func (p *Plan) next(ctx context.Context, s mirror.Store, withdrawn map[spec.Hash
 	if p.act != Set {
 		maps.Copy(out, was.Withdrawn)
 		maps.DeleteFunc(out, func(h spec.Hash, _ history.Withdrawal) bool { return p.gone[h] })
-	}
-	if p.act != Set && now != nil {
-		if p.act == Remove {
-			if err := p.needless(was, now); err != nil { // of a newer version of the view
-				return nil, err
-			}
-		}
-		for e := range now.Records() {
-			if e.InBuildcache && !p.gone[e.Hash] {
-				x.Keep(now, e.Hash)
-			}
-		}
-		for _, part := range now.ByGeneration() {
-			for h := range out {
-				if of := part.Spec(h); of != nil {
-					x.Add(of) // the record
-				}
-			}
+		if err := p.stays(was, now, x, out); err != nil {
+			return nil, err
 		}
 	}
 	for _, of := range p.wanted {
@@ -76,6 +60,31 @@ func (p *Plan) next(ctx context.Context, s mirror.Store, withdrawn map[spec.Hash
 	was.Past.Withdrawn = out
 	was.Past = was.Past.Normal()
 	return x, nil
+}
+
+// stays puts into x what stays of the view: what it offers, and the records of what is withdrawn.
+func (p *Plan) stays(was *buildcache.Pointer, now, x *buildcache.Indices, withdrawn map[spec.Hash]history.Withdrawal) error {
+	if now == nil {
+		return nil
+	}
+	if p.act == Remove {
+		if err := p.needless(was, now); err != nil { // of a newer version of the view
+			return err
+		}
+	}
+	for e := range now.Records() {
+		if e.InBuildcache && !p.gone[e.Hash] {
+			x.Keep(now, e.Hash)
+		}
+	}
+	for _, part := range now.ByGeneration() {
+		for h := range withdrawn {
+			if of := part.Spec(h); of != nil {
+				x.Add(of)
+			}
+		}
+	}
+	return nil
 }
 
 // catalogue is what an index offers and what was withdrawn of it, which has a record.

@@ -44,7 +44,7 @@ func (m Mirror) Judge(ctx context.Context, packages []Withdrawn) error {
 
 // remains returns the document of a withdrawn package, from its tombstone or as an interrupted undo has restored it; empty if it is gone.
 func (m Mirror) remains(ctx context.Context, w history.Withdrawal) ([]byte, error) {
-	for _, name := range []string{tombstone.Name(m.Layout.Name(), w.Document), w.Document} {
+	for _, name := range []string{tombstone.Name(m.Layout, w.Document), w.Document} {
 		text, _, err := mirror.Read(ctx, m.Store, name, buildcache.MaxPointer+buildcache.MaxDocument)
 		if errors.Is(err, mirror.ErrNotExist) {
 			continue
@@ -161,7 +161,7 @@ func (m Mirror) incomplete(ctx context.Context, w history.Withdrawal) (string, e
 
 // exhume restores the document that a tombstone has replaced. It reports whether it had to.
 func (m Mirror) exhume(ctx context.Context, w history.Withdrawal) (bool, error) {
-	name := tombstone.Name(m.Layout.Name(), w.Document)
+	name := tombstone.Name(m.Layout, w.Document)
 	text, info, err := mirror.Read(ctx, m.Store, name, buildcache.MaxPointer+buildcache.MaxDocument)
 	if errors.Is(err, mirror.ErrNotExist) {
 		return false, nil

@@ -252,7 +252,7 @@ func (m Mirror) replace(ctx context.Context, t *tombstone.Tombstone, was mirror.
 	if err != nil {
 		return err
 	}
-	o := buildcache.NewObject(tombstone.Name(m.Layout.Name(), t.Document), text, buildcache.JsonType, layout.Revalidate)
+	o := buildcache.NewObject(tombstone.Name(m.Layout, t.Document), text, buildcache.JsonType, layout.Revalidate)
 	if o.Name == t.Document {
 		_, err = m.Store.Swap(ctx, o.Upload(), was)
 		return err

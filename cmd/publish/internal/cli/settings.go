@@ -117,7 +117,7 @@ func NoneEmpty(cmd *cobra.Command) error {
 			empty = !slices.ContainsFunc(list.GetSlice(), func(text string) bool { return strings.TrimSpace(text) != "" })
 		}
 		if empty {
-			errs = append(errs, fmt.Errorf("--%s: %w", f.Name, userfile.ErrEmpty))
+			errs = append(errs, fmt.Errorf("%s: %w", Flag(f.Name), userfile.ErrEmpty))
 		}
 	})
 	return errors.Join(errs...)
