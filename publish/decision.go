@@ -47,7 +47,7 @@ type comparison struct {
 	status  Status
 	was     mirror.Version       // of the document that is replaced
 	assumed bool                 // Unchanged by what the listing tells: see compareSigned
-	grave   *tombstone.Tombstone // that stands for its document, and that the pointer does not say
+	grave   *tombstone.Tombstone // in the place of its document; the pointer does not say that it is withdrawn
 	refusal string               // why what is there can neither stay nor be replaced; empty: it can
 }
 

@@ -100,7 +100,7 @@ func TestAnIndexOfMoreNamesThanAPointerCanHold(t *testing.T) {
 	}
 }
 
-// Whoever asks for the documents of many packages gets no list of their content.
+// To list the documents of many packages, content is not listed.
 func TestDocumentsAreListedWithoutContent(t *testing.T) {
 	m := publishtest.EmptyMirror(t)
 	publishtest.MustPublish(t, m, publishtest.Original("v3-unsigned"), publish.Options{})

@@ -144,7 +144,7 @@ func TestWhatIsPublishedAgainIsNotTakenOut(t *testing.T) {
 	}
 }
 
-// A prune that may not delete what its rules keep nothing of any more ends, and holds up nobody: its notice is gone.
+// A prune whose rules keep no package any more ends and removes its notice, so that publishers need not wait.
 func TestAPruneThatGivesUpTakesItsNoticeAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := publishtest.EmptyMirror(t)
@@ -187,7 +187,7 @@ func (a at) Step(step string) {
 	}
 }
 
-// What is offered again when documents are about to be deleted stays, and a prune goes on beside whoever replaces the index.
+// If a publisher replaces the index right before documents are deleted, the prune goes on, and what is offered by then stays.
 func TestAnIndexThatIsReplacedBeforeDocumentsGo(t *testing.T) {
 	for _, fixture := range []string{"v3-unsigned", "v2-unsigned"} {
 		synctest.Test(t, func(t *testing.T) {

@@ -184,7 +184,7 @@ func TestAPointerThatWasNotPutBack(t *testing.T) {
 	}
 }
 
-// A publish that was put back by one is told by when the store has stored the pointer from one whose publisher died before it was through.
+// A pointer that was put back by one generation was stored after the record of the newer one; that of a publisher that died was stored before.
 func TestAPublishThatWasPutBackByOne(t *testing.T) {
 	for _, fixture := range []string{"v3-signed", "v2-signed"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -218,8 +218,8 @@ func TestAPublishThatWasPutBackByOne(t *testing.T) {
 	}
 }
 
-// A view whose pointer was put back is noticed, and offers nothing that the mirror has withdrawn once somebody publishes into it, whether or not the
-// history still tells.
+// Verify reports a view whose pointer was put back. The next publish into the view takes out what the mirror has withdrawn, also if the history is
+// gone.
 func TestAnEarlierPointerOfAViewThatWasPutBack(t *testing.T) {
 	const name = "site"
 	view, _ := buildcache.V3.View(name)

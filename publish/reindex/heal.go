@@ -133,7 +133,7 @@ func (h *healing) stale() {
 
 // look surveys what was touched. Everything is listed where the index was replaced by a program that leaves no Coverage: Spack makes one of what it saw,
 // without asking whether somebody else has made another meanwhile. A publisher may have merged into that index since: then the pointer still says that
-// nobody has listed everything. So it is of an earlier pointer that was put back.
+// nobody has listed everything. An earlier pointer that was put back is treated alike.
 func (h *healing) look(ctx context.Context) error {
 	p, err := buildcache.PointerForUpdate(ctx, h.format, h.store)
 	if err != nil {

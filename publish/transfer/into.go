@@ -148,7 +148,7 @@ func (r *Relay) stream(ctx context.Context, c *Content, u mirror.Upload, store f
 		tell(-sent)
 	}
 	if mismatch, ok := errors.AsType[*blob.MismatchError](err); ok {
-		return mismatch // which is about the source, whoever found it
+		return mismatch // which is about the source, although the destination found it
 	}
 	if err != nil && here.err != nil {
 		return here.err

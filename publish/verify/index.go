@@ -42,14 +42,14 @@ func (c *check) open(ctx context.Context) (bool, error) {
 		} else if found != nil {
 			c.damage(c.indexName(), "%v", found)
 		}
-		if c.lister != nil { // another program may have written it, which withdrew nothing
+		if c.lister != nil { // an index of another program does not say what was withdrawn
 			if err := p.Recall(ctx, c.Layout, c.reader.reader, c.lister); err != nil {
 				return false, err
 			}
 		}
 		c.readTheIndex(ctx, p)
 		if p.Recalled && c.index != nil {
-			p.Past = p.Releasing(c.index.Has) // as whoever writes it next
+			p.Past = p.Releasing(c.index.Has) // as the next writer does
 		}
 	}
 	c.pointer = p

@@ -18,7 +18,7 @@ type Repair struct {
 	Publish []string `json:"publish,omitempty"`
 	// Index says that the index, or the index of keys, is to be rebuilt.
 	Index bool `json:"index,omitempty"`
-	// Views are to be set again, by somebody who knows what they are to offer.
+	// Views are to be set again. What they are to offer is not known.
 	Views []string `json:"views,omitempty"`
 }
 

@@ -10,7 +10,7 @@ import (
 // turns bound how many contents are hashed at once. Of those that wait, the largest is the next: it takes longest to be sent, so nothing
 // should come after it but what is quick.
 type turns struct {
-	mu      sync.Mutex // guards what follows, never while somebody waits
+	mu      sync.Mutex // guards the fields below; it is not held while a caller waits
 	free    int
 	waiting []*waiter // by size, the largest last
 }

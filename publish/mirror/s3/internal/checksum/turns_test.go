@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 )
 
-// Whoever waits with the largest content is the next, and who gives up takes nobody's turn.
+// The largest content that waits is the next, and a caller that gives up uses up no turn.
 func TestTheLargestIsTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns := turns{free: 1}
