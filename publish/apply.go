@@ -21,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/promotion"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/keyindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 )
@@ -184,7 +185,7 @@ func (a *application) publish(ctx context.Context, m *running) error {
 		}
 	}
 	if len(m.keyIndex) > 0 {
-		if err := reindex.AddKeys(ctx, m.format, a.counted(m.Path, m.store), m.named); err != nil {
+		if err := keyindex.Add(ctx, m.format, a.counted(m.Path, m.store), m.named); err != nil {
 			return fmt.Errorf("key index: %w", err)
 		}
 		a.stale(m.Path, m.format.KeyIndexName())
@@ -209,7 +210,7 @@ func (a *application) putKey(ctx context.Context, m *running, o buildcache.Objec
 		return err
 	}
 	i := slices.IndexFunc(m.offers, func(k keyOffer) bool { return k.Fingerprint == f })
-	replaced, err := reindex.StoreKey(ctx, m.format, store, m.offers[i].Public, false)
+	replaced, err := keyindex.Store(ctx, m.format, store, m.offers[i].Public, false)
 	if replaced {
 		a.stale(m.Path, o.Name)
 	}

@@ -19,7 +19,7 @@
 //
 //	publish             the main job: NewPlan, Plan.Apply, Plan.Check
 //	  verify            fsck of a mirror, one file a subject
-//	  reindex           the one protocol by which an index is changed: Merge, Rebuild, Heal
+//	  reindex           the one protocol by which an index is changed: Merge, Rebuild, Heal; reindex/keyindex: that of keys
 //	  source            a SOURCE directory: tree, selection, release files, inbox
 //	  same upstream     what is there already; what another mirror has
 //	  views             which packages a view offers

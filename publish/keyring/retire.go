@@ -12,7 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
-	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/keyindex"
 )
 
 // Retiring is how a key is retired.
@@ -89,7 +89,7 @@ func Retire(ctx context.Context, s mirror.Store, f key.Fingerprint, how Retiring
 		return done, nil
 	}
 	for i, m := range all {
-		if done[i].Offered, err = reindex.RetireKey(ctx, m.Layout, m.store, f); err != nil {
+		if done[i].Offered, err = keyindex.Retire(ctx, m.Layout, m.store, f); err != nil {
 			return done[:i], fmt.Errorf("retire the key %s: %w", f, err)
 		}
 		if done[i].Offered {

@@ -20,6 +20,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/keyindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/verify"
@@ -280,7 +281,7 @@ func TestRetireBesidePublishers(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if err := reindex.AddKeys(t.Context(), f, &hooked{Store: m, before: retire}, []key.Fingerprint{old}); err != nil || offers(t, m, old) {
+		if err := keyindex.Add(t.Context(), f, &hooked{Store: m, before: retire}, []key.Fingerprint{old}); err != nil || offers(t, m, old) {
 			t.Errorf("%s: retired before the index is written: %v, offered: %v", l, err, offers(t, m, old))
 		}
 		addBack(t, m, f)

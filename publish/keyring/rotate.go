@@ -10,7 +10,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
-	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/keyindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 )
@@ -123,7 +123,7 @@ func (m *at) change() Change {
 func (m *at) add(ctx context.Context, public *key.Public, repair bool, c *Change) error {
 	f := public.Fingerprint()
 	var err error
-	if c.Updated, err = reindex.StoreKey(ctx, m.Layout, m.store, public, repair); err != nil {
+	if c.Updated, err = keyindex.Store(ctx, m.Layout, m.store, public, repair); err != nil {
 		return fmt.Errorf("add the key %s: %w", f, err)
 	}
 	if c.Updated {
@@ -133,7 +133,7 @@ func (m *at) add(ctx context.Context, public *key.Public, repair bool, c *Change
 	if c.Offered = slices.Contains(offered, f) && !m.seen.Retired(m.Layout, f); err != nil || c.Offered {
 		return err
 	}
-	if err := reindex.OfferKey(ctx, m.Layout, m.store, f); err != nil {
+	if err := keyindex.Offer(ctx, m.Layout, m.store, f); err != nil {
 		return fmt.Errorf("add the key %s: %w", f, err)
 	}
 	c.Added, c.Stale = true, append(c.Stale, m.KeyIndexName())

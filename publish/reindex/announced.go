@@ -19,7 +19,8 @@ import (
 // documents of larger announcements from the mirror.
 const maxAnnounced = 1 << 20
 
-// announced returns what a leader needs to index packages: documents and specs, by name. It is nil if that is too much, or if some of it is not here.
+// announced returns what a leader needs to index packages: documents and specs, by name. It is nil if that is too
+// much, or if some of it is not here.
 func announced(packages []*buildcache.Package) map[string][]byte {
 	var objects []buildcache.Object
 	size := int64(0)
@@ -61,9 +62,10 @@ type other struct {
 // gathers is how often announcements are listed, as long as new ones come.
 const gathers = 5
 
-// others reads what others have announced until now, and while it is at that. It begins when the index has arrived: publishers that began at
-// the same time as the leader need about as long to announce. Each package is checked as if it were found in the mirror: it is there, whole, and
-// to be trusted. What is not, or cannot be read, is left to its publisher.
+// others reads what others have announced until now, and while it is at that. It begins when the index has arrived:
+// publishers that began at the same time as the leader need about as long to announce. Each package is checked as if
+// it were found in the mirror: it is there, whole, and to be trusted. What is not, or cannot be read, is left to its
+// publisher.
 func (c *contest) others(ctx context.Context, s mirror.Store, turn *lead.Turn, arrived <-chan struct{}) []other {
 	var before string
 	var took []string
@@ -107,8 +109,9 @@ type announcedReader struct {
 	seen     *buildcache.Survey
 }
 
-// newAnnouncedReader returns a reader of announced packages. A document that was announced is not read, and its blobs are not looked for, if the mirror lists a
-// document of that content: publishers store a document after its blobs. The digest in the document is that of the spec.
+// newAnnouncedReader returns a reader of announced packages. A document that was announced is not read, and its blobs
+// are not looked for, if the mirror lists a document of that content: publishers store a document after its blobs.
+// The digest in the document is that of the spec.
 func newAnnouncedReader(f buildcache.Layout, s mirror.Store, seen *buildcache.Survey, trust buildcache.Trust, from []lead.Announcement) *packageReader {
 	r := newPackageReader(f, s, seen, trust)
 	contents := make(map[string][]byte)
@@ -147,7 +150,8 @@ func (c *contest) read(ctx context.Context, s mirror.Store, announced []lead.Ann
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
-	unread := slices.ContainsFunc(announced, func(a lead.Announcement) bool { return len(a.Contents) == 0 }) // of others the document says that its blobs are there
+	// Of others the document says that its blobs are there.
+	unread := slices.ContainsFunc(announced, func(a lead.Announcement) bool { return len(a.Contents) == 0 })
 	seen, err := buildcache.SurveyDocuments(ctx, c.layout, s, c.was, names, !unread)
 	if err != nil {
 		return nil, fmt.Errorf("announced packages: %w", err)

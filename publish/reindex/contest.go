@@ -11,12 +11,14 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/conflict"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// largeIndex is the size of an index, in bytes, from which publishers take turns from the start, and do not read it to plan. Reading and writing a smaller one takes
-// no longer than agreeing who does: publishers race for it, and take turns once they have lost.
+// largeIndex is the size of an index, in bytes, from which publishers take turns from the start, and do not read it
+// to plan. Reading and writing a smaller one takes no longer than agreeing who does: publishers race for it, and take
+// turns once they have lost.
 var largeIndex int64 = 1 << 20
 
 // A contest is a merge that is being written beside other publishers.
@@ -44,11 +46,13 @@ type contest struct {
 	less  bool // not all that was announced is added
 }
 
-// Moved is called before an index other than the planned one is replaced, with the packages that are added to it. It returns those that still can be.
+// Moved is called before an index other than the planned one is replaced, with the packages that are added to it. It
+// returns those that still can be.
 type Moved func(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error)
 
-// Write replaces the index by what was decided. Of many publishers one leads and takes the others along: see package lead. Each
-// succeeds only when the index offers its packages: because it has written or read that index, or because receipts say so.
+// Write replaces the index by what was decided. Of many publishers one leads and takes the others along: see package
+// lead. Each succeeds only when the index offers its packages: because it has written or read that index, or because
+// receipts say so.
 func (m *Merge) Write(ctx context.Context, f buildcache.Layout, s mirror.Store, moved Moved) (Result, error) {
 	c := &contest{
 		layout: f, store: s, trust: m.trust, moved: moved,
@@ -71,13 +75,13 @@ func (m *Merge) Write(ctx context.Context, f buildcache.Layout, s mirror.Store, 
 	}
 	c.me = lead.New(s, f.IndexID(), names, announced(announce))
 	m.next = nil // so that only one index is in memory when another one has to be read
-	err := compete(ctx, func() error { return c.round(ctx) })
+	err := conflict.Retry(ctx, func() error { return c.round(ctx) })
 	return c.out, err
 }
 
 // round tries to get the packages into the index. The error is a mirror.ErrConflict if another publisher was faster.
 func (c *contest) round(ctx context.Context) error {
-	for range maxRounds {
+	for range conflict.MaxRounds {
 		if c.lost {
 			if done, err := c.catchUp(ctx); done || err != nil {
 				return err
@@ -134,7 +138,8 @@ const (
 	hashReads  = 5
 )
 
-// catchUp reads the pointer that has replaced the one that was built on. It reports whether the index offers the packages already.
+// catchUp reads the pointer that has replaced the one that was built on. It reports whether the index offers the
+// packages already.
 func (c *contest) catchUp(ctx context.Context) (done bool, err error) {
 	for n := 0; c.known && n < hashReads; n++ {
 		now, err := c.layout.Glance(ctx, c.store)
@@ -148,7 +153,7 @@ func (c *contest) catchUp(ctx context.Context) (done bool, err error) {
 		if now.Version == c.was.Version || now.Digest() != c.was.Digest() {
 			break
 		}
-		if err := pause(ctx, hashIsLate); err != nil {
+		if err := conflict.Pause(ctx, hashIsLate); err != nil {
 			return false, err
 		}
 	}
@@ -162,7 +167,7 @@ func (c *contest) catchUp(ctx context.Context) (done bool, err error) {
 			return true, nil
 		}
 		// The leader died before it was through. Clients ask the hash whether there is anything new.
-		return true, compete(ctx, func() error { return c.layout.CompleteIndex(ctx, c.store, now) })
+		return true, conflict.Retry(ctx, func() error { return c.layout.CompleteIndex(ctx, c.store, now) })
 	}
 	c.admit(now)
 	// Other publishers have only added packages. Any other program may have taken something away.
@@ -177,7 +182,8 @@ func (c *contest) catchUp(ctx context.Context) (done bool, err error) {
 	return false, nil
 }
 
-// admit drops packages that were withdrawn, and those that were found in the mirror and taken back by a rollback meanwhile.
+// admit drops packages that were withdrawn, and those that were found in the mirror and taken back by a rollback
+// meanwhile.
 func (c *contest) admit(now *buildcache.Pointer) {
 	kept := slices.DeleteFunc(slices.Clone(c.adds), func(p *buildcache.Package) bool {
 		_, withdrawn := now.Withdrawn[p.Hash]
@@ -192,15 +198,6 @@ func (c *contest) taken(ctx context.Context, now *buildcache.Pointer) {
 	c.out.Pointer = now
 	if r := c.me.Receipt(ctx, now.Digest()); r != nil && r.Offers > 0 {
 		c.out.After = r.Offers
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
 	}
 }
 

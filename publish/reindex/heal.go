@@ -11,6 +11,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/keyindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -218,7 +219,7 @@ func (h *healing) keys(ctx context.Context) error {
 	if len(lacking) == 0 {
 		return ctx.Err()
 	}
-	if err := AddKeys(ctx, h.format, h.store, lacking); err != nil {
+	if err := keyindex.Add(ctx, h.format, h.store, lacking); err != nil {
 		return err
 	}
 	h.out.Stale = append(h.out.Stale, pointer)

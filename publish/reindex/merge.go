@@ -1,8 +1,9 @@
 // Package reindex holds the one protocol by which the index of a mirror is changed.
 //
-// Any number of publishers may change one index. Each reads it, adds packages, and replaces it only as the version that it has read; a publisher that loses the race
-// merges again. So no package that one of them has reported as published is lost. Merge adds packages, Rebuild makes the index of everything that is there, and Heal
-// brings it in line with changes that were reported. Nothing here can delete from a mirror.
+// Any number of publishers may change one index. Each reads it, adds packages, and replaces it only as the version
+// that it has read; a publisher that loses the race merges again. So no package that one of them has reported as
+// published is lost. Merge adds packages, Rebuild makes the index of everything that is there, and Heal brings it in
+// line with changes that were reported. Nothing here can delete from a mirror.
 package reindex
 
 import (
@@ -52,8 +53,8 @@ type Mirror struct {
 	Store  mirror.Store
 	Seen   *buildcache.Survey
 	Trust  buildcache.Trust // whose packages may be added
-	// Published are the packages that a publisher has, also those that the mirror holds already. A rollback that took one of
-	// them out does not hold for it any more.
+	// Published are the packages that a publisher has, also those that the mirror holds already. A rollback that took
+	// one of them out does not hold for it any more.
 	Published map[spec.Hash]bool
 }
 
@@ -69,8 +70,9 @@ func (m Mirror) asPublished() Mirror {
 	return m
 }
 
-// Plan decides what the index gets: packages, and what the mirror holds although the index does not say so, because somebody pushed without --update-index, died
-// before it, or lost a race. It only reads. The error is unreadable if the index has to be rebuilt.
+// Plan decides what the index gets: packages, and what the mirror holds although the index does not say so, because
+// somebody pushed without --update-index, died before it, or lost a race. It only reads. The error is unreadable if
+// the index has to be rebuilt.
 func Plan(ctx context.Context, m Mirror, packages []*buildcache.Package) (*Merge, error) {
 	out := &Merge{trust: m.Trust, Was: m.Seen.Pointer, adds: slices.Clone(packages), published: m.Published}
 	m = m.asPublished()
@@ -105,8 +107,8 @@ func Plan(ctx context.Context, m Mirror, packages []*buildcache.Package) (*Merge
 	return out, err
 }
 
-// unread decides without reading the index, where it is large and its pointer says that it offers everything that was listed and
-// nothing that is added. Of many publishers, only the one that writes the index then reads it.
+// unread decides without reading the index, where it is large and its pointer says that it offers everything that was
+// listed and nothing that is added. Of many publishers, only the one that writes the index then reads it.
 func (m *Merge) unread(at Mirror) (known bool, err error) {
 	if m.Was.Size() < largeIndex || len(m.adds) == 0 || m.Was.Incomplete || !at.Seen.Covered(at.Layout) {
 		return false, nil
@@ -149,13 +151,14 @@ const (
 	coverageEntry = 38
 )
 
-// Revived is what the mirror holds already of a package that is published and that the index lacked, which a prune may be about to delete; nil of any other.
+// Revived is what the mirror holds already of a package that is published and that the index lacked, which a prune
+// may be about to delete; nil of any other.
 func (m *Merge) Revived(h spec.Hash) *buildcache.Package {
 	return m.revived[h]
 }
 
-// Supply gives the packages that are revived the spec that the mirror has, and the content that the publisher has, for a prune that deletes
-// it before it is kept from that.
+// Supply gives the packages that are revived the spec that the mirror has, and the content that the publisher has,
+// for a prune that deletes it before it is kept from that.
 func (m *Merge) Supply(packages []*buildcache.Package, content func(name string) (blob.Source, error)) {
 	for _, p := range packages {
 		if m.revived[p.Hash] == nil {
@@ -203,7 +206,8 @@ func (m *Merge) gone(at Mirror, x *buildcache.Indices) {
 	}
 }
 
-// heal reads the packages that the mirror holds and x does not offer. One that is not whole, or not to be trusted, stays out, with a warning.
+// heal reads the packages that the mirror holds and x does not offer. One that is not whole, or not to be trusted,
+// stays out, with a warning.
 func (m *Merge) heal(ctx context.Context, at Mirror, x *buildcache.Indices) error {
 	ours := make(map[string]bool)
 	for _, p := range m.adds {
@@ -239,7 +243,8 @@ func storedAt(seen *buildcache.Survey, packages []*buildcache.Package) map[*buil
 	return at
 }
 
-// loadIndex reads the index that p points at; there may be none yet. An index with a record that Spack's readers fail on is no better than a broken one.
+// loadIndex reads the index that p points at; there may be none yet. An index with a record that Spack's readers fail
+// on is no better than a broken one.
 func loadIndex(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildcache.Pointer) (*buildcache.Indices, error) {
 	if p.Version == mirror.Absent {
 		return buildcache.NewIndices(f.Generations()), nil
@@ -265,8 +270,8 @@ type indexError struct{ err error }
 func (e *indexError) Error() string { return "index: " + e.err.Error() }
 func (e *indexError) Unwrap() error { return e.err }
 
-// NeedsRebuild reports whether an index is better rebuilt than merged into: it is broken, or its document is gone, or it is of an old version. One of a newer
-// version is not ours to replace, and one that we may not read may be well.
+// NeedsRebuild reports whether an index is better rebuilt than merged into: it is broken, or its document is gone, or
+// it is of an old version. One of a newer version is not ours to replace, and one that we may not read may be well.
 func NeedsRebuild(err error) bool {
 	var broken *indexError
 	if !errors.As(err, &broken) {

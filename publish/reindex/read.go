@@ -132,8 +132,8 @@ func (r *packageReader) read(ctx context.Context, name string) (*buildcache.Pack
 	return p, err
 }
 
-// asListed makes sure that the content of an object is that of the listing. Otherwise a store that sends something else, such as
-// the page of a proxy, would pass for a mirror full of packages that nobody can read.
+// asListed makes sure that the content of an object is that of the listing. Otherwise a store that sends something
+// else, such as the page of a proxy, would pass for a mirror full of packages that nobody can read.
 func asListed(listed, info mirror.Info, content []byte) error {
 	if listed.Version != info.Version {
 		return nil // not listed, or replaced since
@@ -188,8 +188,8 @@ func Missing(ctx context.Context, f buildcache.Layout, s mirror.Store, now *buil
 	return gone, nil
 }
 
-// ReadPackage reads the package whose document has a name. It is nil if the package is not whole or not to be trusted, and why says
-// what is wrong.
+// ReadPackage reads the package whose document has a name. It is nil if the package is not whole or not to be
+// trusted, and why says what is wrong.
 func ReadPackage(ctx context.Context, f buildcache.Layout, s mirror.Store, trust buildcache.Trust, name string) (p *buildcache.Package, why string, err error) {
 	packages, findings, err := newPackageReader(f, s, &buildcache.Survey{}, trust).readAll(ctx, []string{name})
 	if len(packages) > 0 {

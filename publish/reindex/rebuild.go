@@ -6,8 +6,8 @@ import (
 	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
-	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/keyindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
@@ -34,8 +34,9 @@ func (r *Rebuilt) Expectation(path string) Expectation {
 	return Expectation{Path: path, Digest: r.Digest, Layout: r.format, Packages: r.packages}
 }
 
-// Rebuild rebuilds the index and the key index of a mirror from everything that it holds, for each layout. A package that is damaged, or is not to be trusted, fails
-// it with a FindingsError; the index is then as it was. What Spack cannot read is left out, with a finding. What a rollback took out stays out.
+// Rebuild rebuilds the index and the key index of a mirror from everything that it holds, for each layout. A package
+// that is damaged, or is not to be trusted, fails it with a FindingsError; the index is then as it was. What Spack
+// cannot read is left out, with a finding. What a rollback took out stays out.
 func Rebuild(ctx context.Context, s mirror.Store, trust buildcache.Trust) ([]Rebuilt, error) {
 	return rebuildAll(ctx, s, Rebuilding{Trust: trust})
 }
@@ -75,16 +76,16 @@ func rebuildLayout(ctx context.Context, f buildcache.Layout, s mirror.Store, o R
 		return nil, nil
 	}
 	out := &Rebuilt{Layout: f.Name(), Stale: []string{}, Findings: []buildcache.Finding{}, format: f}
-	if err := out.keys(ctx, f, s, o.Trust, false); err != nil {
-		return nil, fmt.Errorf("keys: %w", err)
+	if err := out.keys(ctx, s, o.Trust, false); err != nil {
+		return nil, err
 	}
 	ix, err := RebuildIndex(ctx, f, s, o)
 	if err != nil {
 		return nil, err
 	}
 	if o.Trust.Keys != nil {
-		if err := out.keys(ctx, f, s, o.Trust, true); err != nil {
-			return nil, fmt.Errorf("keys: %w", err)
+		if err := out.keys(ctx, s, o.Trust, true); err != nil {
+			return nil, err
 		}
 	}
 	out.packages = ix.Packages
@@ -96,51 +97,17 @@ func rebuildLayout(ctx context.Context, f buildcache.Layout, s mirror.Store, o R
 	return out, nil
 }
 
-// keys makes the key index name the keys that are there. They are listed after its
-// version is read, so that a key which another program adds meanwhile is not taken out again.
-// One that was retired is taken out. One that is not trusted, or whose file holds anything else, is not added, with a finding. One
-// that is named but not trusted is taken out if purge is set.
-func (r *Rebuilt) keys(ctx context.Context, f buildcache.Layout, s mirror.Store, trust buildcache.Trust, purge bool) error {
-	return compete(ctx, func() error {
-		have, version, err := f.ReadKeyIndex(ctx, s)
-		if err != nil {
-			return err
+// keys makes the key index name the keys that are there.
+func (r *Rebuilt) keys(ctx context.Context, s mirror.Store, trust buildcache.Trust, purge bool) error {
+	stale, findings, err := keyindex.Rebuild(ctx, r.format, s, trust, purge)
+	if err != nil {
+		return fmt.Errorf("keys: %w", err)
+	}
+	r.Stale = append(r.Stale, stale...)
+	for _, f := range findings {
+		if !slices.Contains(r.Findings, f) {
+			r.Findings = append(r.Findings, f)
 		}
-		there, err := buildcache.KeysThere(ctx, f, s)
-		if err != nil {
-			return err
-		}
-		keys := slices.DeleteFunc(there.Keys(f), func(k key.Fingerprint) bool {
-			named := slices.Contains(have, k)
-			reason := trust.Untrusted(k)
-			if reason == "" && !named {
-				if _, err := f.ReadKey(ctx, s, k); err != nil {
-					reason = err.Error()
-				}
-			}
-			if reason == "" || named && !purge {
-				return false
-			}
-			found := buildcache.Warning.In(f.KeyName(k), "this key is not offered to clients: "+reason)
-			if !slices.Contains(r.Findings, found) { // again when a race was lost
-				r.Findings = append(r.Findings, found)
-			}
-			return true
-		})
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if slices.Equal(keys, have) {
-			return nil
-		}
-		if err := writeKeyIndex(ctx, f, s, version, keys); err != nil {
-			return err
-		}
-		objects, err := f.KeyIndex(keys)
-		if err != nil {
-			return err
-		}
-		r.Stale = append(r.Stale, objects[len(objects)-1].Name)
-		return nil
-	})
+	}
+	return nil
 }

@@ -31,7 +31,8 @@ type rebuilder struct {
 // A Rebuilding says what a rebuilt index gets.
 type Rebuilding struct {
 	Trust buildcache.Trust // whose packages are added
-	// Lenient leaves out damaged packages. Otherwise they fail the rebuild with a buildcache.FindingsError, and the index stays.
+	// Lenient leaves out damaged packages. Otherwise they fail the rebuild with a buildcache.FindingsError, and the
+	// index stays.
 	Lenient bool
 	// Published are packages that are added although a rollback has taken them out. Heal adds all.
 	Published map[spec.Hash]bool

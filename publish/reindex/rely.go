@@ -28,8 +28,8 @@ func (c *contest) isOld(p *buildcache.Package) bool {
 	return found && time.Since(stored) > notice.Young
 }
 
-// leaveOld leaves out of what was found in the mirror that which is not young, if a prune has deleted it, or is at work and no published
-// package needs it. What stays is found again by the next publisher.
+// leaveOld leaves out of what was found in the mirror that which is not young, if a prune has deleted it, or is at
+// work and no published package needs it. What stays is found again by the next publisher.
 func (c *contest) leaveOld(ctx context.Context) error {
 	var old []*buildcache.Package
 	for _, p := range c.adds {

@@ -9,20 +9,22 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/conflict"
 )
 
-// A Make returns what an index becomes. now is the index that was points at; it is nil if there is none, or none that can be
-// read. It is read-only. A nil result leaves the index as it is.
+// A Make returns what an index becomes. now is the index that was points at; it is nil if there is none, or none that
+// can be read. It is read-only. A nil result leaves the index as it is.
 type Make func(ctx context.Context, was *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error)
 
-// Replace replaces an index by what make returns. If another publisher changes the index meanwhile, make is called again
-// with the newer one, and if so much time passes that a prune may have begun since it was called. An index that has the same records
-// already is not written, unless make has changed the past of was. An index of a newer version is an error.
+// Replace replaces an index by what make returns. If another publisher changes the index meanwhile, make is called
+// again with the newer one, and if so much time passes that a prune may have begun since it was called. An index that
+// has the same records already is not written, unless make has changed the past of was. An index of a newer version
+// is an error.
 //
 // A Merge only adds. Replace is for a writer that also takes packages out.
 func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make) (Result, error) {
 	var out Result
-	err := compete(ctx, func() error {
+	err := conflict.Retry(ctx, func() error {
 		was, now, err := Current(ctx, f, s)
 		if err != nil && !errors.Is(err, ErrUnreadable) {
 			return err
@@ -66,9 +68,10 @@ func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make
 	return out, err
 }
 
-// Edit changes the records of an index, or what its pointer says of packages that are kept out. edit changes the indices and the past
-// of the pointer that it is given, which both are its own. If another publisher changes the index meanwhile, edit is called again
-// with the newer one, as for Replace. Nothing is written if nothing has changed. A mirror without an index is a buildcache.ErrNoMirror.
+// Edit changes the records of an index, or what its pointer says of packages that are kept out. edit changes the
+// indices and the past of the pointer that it is given, which both are its own. If another publisher changes the
+// index meanwhile, edit is called again with the newer one, as for Replace. Nothing is written if nothing has
+// changed. A mirror without an index is a buildcache.ErrNoMirror.
 func Edit(ctx context.Context, f buildcache.Layout, s mirror.Store, edit func(ctx context.Context, was *buildcache.Pointer, x *buildcache.Indices) error) (Result, error) {
 	return EditRead(ctx, f, s, new(Reading), edit)
 }
@@ -79,10 +82,11 @@ type Reading struct {
 	Indices *buildcache.Indices
 }
 
-// EditRead edits what was read a moment ago, and reads it only if another publisher has changed it since. The reading is used up.
+// EditRead edits what was read a moment ago, and reads it only if another publisher has changed it since. The reading
+// is used up.
 func EditRead(ctx context.Context, f buildcache.Layout, s mirror.Store, read *Reading, edit func(ctx context.Context, was *buildcache.Pointer, x *buildcache.Indices) error) (Result, error) {
 	var out Result
-	err := compete(ctx, func() (err error) {
+	err := conflict.Retry(ctx, func() (err error) {
 		was, x := read.Pointer, read.Indices
 		if *read = (Reading{}); x == nil {
 			if was, err = buildcache.PointerForUpdate(ctx, f, s); err != nil {
@@ -130,7 +134,7 @@ func EditRead(ctx context.Context, f buildcache.Layout, s mirror.Store, read *Re
 
 // Complete writes what the last writer of an index did not come to, because it died: the digest of an index of layout v2.
 func Complete(ctx context.Context, f buildcache.Layout, s mirror.Store) error {
-	return compete(ctx, func() error {
+	return conflict.Retry(ctx, func() error {
 		was, err := buildcache.PointerForUpdate(ctx, f, s)
 		if err != nil || !was.Incomplete {
 			return err
@@ -139,8 +143,8 @@ func Complete(ctx context.Context, f buildcache.Layout, s mirror.Store) error {
 	})
 }
 
-// Current reads an index and its pointer. The index is nil if there is none. One that is there and is of no use is ErrUnreadable, with the
-// pointer all the same.
+// Current reads an index and its pointer. The index is nil if there is none. One that is there and is of no use is
+// ErrUnreadable, with the pointer all the same.
 func Current(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildcache.Pointer, *buildcache.Indices, error) {
 	was, err := buildcache.PointerForUpdate(ctx, f, s)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/conflict"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -23,18 +24,20 @@ type change struct {
 	x   *buildcache.Indices
 	// offers is what x offers and the index before does not, and the other way round; nil if that one cannot be read.
 	offers *buildcache.Change
-	// relied is when the writer began to make sure that no prune is about to delete what x offers; zero: nothing of it is old.
+	// relied is when the writer began to make sure that no prune is about to delete what x offers; zero: nothing of
+	// it is old.
 	relied time.Time
 	// prepared, if set, is called with the digest of the new index, beside the record.
 	prepared func(digest string)
 }
 
-// replaceIndex makes x the index if the pointer still is was: mirror.ErrConflict if not. It is the only place where an index is
-// switched, and each switch leaves a record in the history.
+// replaceIndex makes x the index if the pointer still is was: mirror.ErrConflict if not. It is the only place where
+// an index is switched, and each switch leaves a record in the history.
 //
-// Before an index is replaced for the first time on storage that may ignore conditions, it is made sure that it does not: else two
-// publishers would replace each other's index, and both would report success. In layout v3 the pointer remembers it, from this
-// write on. It is never written only to remember that, because a client that has the index already would read it again.
+// Before an index is replaced for the first time on storage that may ignore conditions, it is made sure that it does
+// not: else two publishers would replace each other's index, and both would report success. In layout v3 the pointer
+// remembers it, from this write on. It is never written only to remember that, because a client that has the index
+// already would read it again.
 func replaceIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, c change) (*buildcache.Pointer, error) {
 	c.was.NeedsProof(s)
 	if err := c.was.Recall(ctx, f, s, s); err != nil {
@@ -65,7 +68,7 @@ func replaceIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, c ch
 	if err != nil {
 		return nil, err
 	}
-	if err := compete(ctx, func() error { return f.CompleteIndex(ctx, s, now) }); err != nil {
+	if err := conflict.Retry(ctx, func() error { return f.CompleteIndex(ctx, s, now) }); err != nil {
 		return nil, fmt.Errorf("index hash: %w", err)
 	}
 	return now, nil
@@ -83,8 +86,8 @@ func prove(ctx context.Context, f buildcache.Layout, s mirror.Store, was *buildc
 	return mirror.ProverOf(s).Prove(ctx, was.Version, there)
 }
 
-// past is what the new pointer says. An epoch ends with an index that is not the one before and more packages: from then on an
-// index could come to be the same as an earlier one.
+// past is what the new pointer says. An epoch ends with an index that is not the one before and more packages: from
+// then on an index could come to be the same as an earlier one.
 func (c change) past(ctx context.Context) (history.Past, error) {
 	past := c.was.Past.Releasing(c.x.Has)
 	if c.was.Generation == 0 || !c.was.Recalled && c.offers != nil && len(c.offers.Added) > 0 && len(c.offers.Removed) == 0 {

@@ -26,8 +26,8 @@ func ReadView(ctx context.Context, f buildcache.Layout, s mirror.Store) (*View, 
 	return &View{layout: f, was: was}, err
 }
 
-// Obey takes out of the view what the mirror has withdrawn and the view does not say, as an earlier pointer of it that was put back does not.
-// The index is read only where the view may offer packages of these names.
+// Obey takes out of the view what the mirror has withdrawn and the view does not say, as an earlier pointer of it
+// that was put back does not. The index is read only where the view may offer packages of these names.
 func (v *View) Obey(ctx context.Context, s mirror.Store, withdrawn map[spec.Hash]history.Withdrawal) error {
 	for h, w := range withdrawn {
 		name, _, _ := strings.Cut(w.Package, "@")
@@ -45,8 +45,8 @@ func (v *View) Obey(ctx context.Context, s mirror.Store, withdrawn map[spec.Hash
 	return nil
 }
 
-// Lacking returns those of packages that the view does not offer. Where the pointer tells that it offers them and nothing else
-// of their names, the index is not read. The error is ErrUnreadable if it cannot be.
+// Lacking returns those of packages that the view does not offer. Where the pointer tells that it offers them and
+// nothing else of their names, the index is not read. The error is ErrUnreadable if it cannot be.
 func (v *View) Lacking(ctx context.Context, s mirror.Store, packages []*buildcache.Package) ([]*buildcache.Package, error) {
 	if v.covers(packages) {
 		return nil, nil
@@ -129,9 +129,9 @@ func (v *View) Needed(ctx context.Context, m Mirror, packages []*buildcache.Pack
 	return ReadPackages(ctx, m, names)
 }
 
-// ReadPackages reads the packages whose documents have these names and are there. Each is checked before, with a finding for
-// each that is not whole or not to be trusted. It fails where the storage does not give what it lists: nothing tells a later
-// publisher that a view lacks a package, as the listing does for the index.
+// ReadPackages reads the packages whose documents have these names and are there. Each is checked before, with a
+// finding for each that is not whole or not to be trusted. It fails where the storage does not give what it lists:
+// nothing tells a later publisher that a view lacks a package, as the listing does for the index.
 func ReadPackages(ctx context.Context, m Mirror, names []string) ([]*buildcache.Package, []buildcache.Finding, error) {
 	if len(names) == 0 {
 		return nil, nil, nil

@@ -9,6 +9,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/conflict"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 )
 
@@ -68,7 +69,7 @@ func (m Mirror) Align(ctx context.Context, view buildcache.Layout) (reindex.Resu
 			return out, err
 		}
 	}
-	return out, reindex.ErrUnresolved
+	return out, conflict.ErrUnresolved
 }
 
 // moved reports whether the pointer of the whole mirror is another now.

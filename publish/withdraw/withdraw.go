@@ -23,6 +23,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/conflict"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 )
@@ -243,7 +244,7 @@ func (m Mirror) bury(ctx context.Context, w history.Withdrawal) (bool, error) {
 			return err == nil, err
 		}
 	}
-	return false, reindex.ErrUnresolved
+	return false, conflict.ErrUnresolved
 }
 
 // replace stores a tombstone in the place of the version was of its document.

@@ -16,7 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
-	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/conflict"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
@@ -186,7 +186,7 @@ func (o *outcome) refused() string {
 // final reports whether what failed was refused, so that it was not done.
 func final(err error) bool {
 	var version *index.VersionError
-	return errors.Is(err, mirror.ErrDenied) || errors.Is(err, mirror.ErrCredentials) || errors.Is(err, reindex.ErrUnresolved) || errors.As(err, &version)
+	return errors.Is(err, mirror.ErrDenied) || errors.Is(err, mirror.ErrCredentials) || errors.Is(err, conflict.ErrUnresolved) || errors.As(err, &version)
 }
 
 func all(n int) string {

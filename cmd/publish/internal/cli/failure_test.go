@@ -21,7 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
-	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/conflict"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
@@ -81,7 +81,7 @@ func TestExitCodesAndHints(t *testing.T) {
 		{notice.ErrLate, ExitIndex, "nearer to the storage"},
 		{blob.ErrChanged, ExitSource, "nothing writes to SOURCE"},
 		{&index.VersionError{Got: 9, Want: 8}, ExitIndex, "update this program"},
-		{reindex.ErrUnresolved, ExitIndex, "publish index DESTINATION"},
+		{conflict.ErrUnresolved, ExitIndex, "publish index DESTINATION"},
 		{fmt.Errorf("files: put a.asc: %w", mirror.ErrConflict), ExitUpload, "run again"},
 		{fmt.Errorf("%w: %w", target.ErrNotInvalidated, cloudfront.ErrNoDistribution), ExitInvalidation, "--distribution-id"},
 		{context.DeadlineExceeded, ExitTimeout, "run again"},

@@ -30,6 +30,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/nofile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/conflict"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
@@ -242,7 +243,7 @@ var failures = []row{
 		hint("it ends by itself; one that was killed counts as ended ten minutes later"),
 	is(ExitIndex, notice.ErrLate).
 		hint("the index takes too long to read and write from here: run again nearer to the storage, or when it answers faster"),
-	words(ExitIndex, reindex.ErrUnresolved, func(w Words) string { return w.Unresolved }),
+	words(ExitIndex, conflict.ErrUnresolved, func(w Words) string { return w.Unresolved }),
 	is(0, mirror.ErrConflict).
 		hint("another program was at work there: run again, which continues with what is there now"),
 

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
-	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/conflict"
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
@@ -312,7 +312,7 @@ func TestKeysAreFlags(t *testing.T) {
 
 // Metrics and answers have the classes of the table of failures.
 func TestFailuresHaveTheClassOfTheTable(t *testing.T) {
-	for err, want := range map[error]string{mirror.ErrCredentials: "auth", reindex.ErrUnresolved: "index", mirror.ErrNoBucket: "upload", target.ErrNotVisible: "verify"} {
+	for err, want := range map[error]string{mirror.ErrCredentials: "auth", conflict.ErrUnresolved: "index", mirror.ErrNoBucket: "upload", target.ErrNotVisible: "verify"} {
 		class, _ := explain(err)
 		if classOf(err) != want || class != want {
 			t.Errorf("%v: %q and %q, want %q", err, classOf(err), class, want)

@@ -1,4 +1,9 @@
-package reindex
+// Package keyindex changes the index of keys, by which clients learn which public keys a mirror has, and the
+// keys themselves.
+//
+// Any number of publishers may add keys while others retire some: no key that was added is lost, and none that
+// was retired is offered again, except by Offer.
+package keyindex
 
 import (
 	"context"
@@ -9,14 +14,16 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/conflict"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 )
 
-// AddKeys offers keys to clients, next to those that they are offered already. Keys that were retired, maybe a moment ago, are passed over.
-func AddKeys(ctx context.Context, f buildcache.Layout, s mirror.Store, keys []key.Fingerprint) error {
+// Add offers keys to clients, next to those that they are offered already. Keys that were retired, maybe a
+// moment ago, are passed over.
+func Add(ctx context.Context, f buildcache.Layout, s mirror.Store, keys []key.Fingerprint) error {
 	written := false
-	err := compete(ctx, func() error {
+	err := conflict.Retry(ctx, func() error {
 		have, version, err := f.ReadKeyIndex(ctx, s)
 		if err != nil || containsAll(have, keys) {
 			return err
@@ -36,8 +43,8 @@ func AddKeys(ctx context.Context, f buildcache.Layout, s mirror.Store, keys []ke
 	if err != nil || !written {
 		return err
 	}
-	// One of them may have been retired between the listing and the writing. RetireKey sets the mark before it reads the index, so
-	// either it has seen what was written here, or this sees the mark.
+	// One of them may have been retired between the listing and the writing. Retire sets the mark before it
+	// reads the index, so either it has seen what was written here, or this sees the mark.
 	there, err := buildcache.KeysThere(ctx, f, s)
 	if err != nil {
 		return err
@@ -53,17 +60,17 @@ func AddKeys(ctx context.Context, f buildcache.Layout, s mirror.Store, keys []ke
 	return nil
 }
 
-// OfferKey takes back that a key was retired, and makes clients learn of it.
-func OfferKey(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Fingerprint) error {
+// Offer takes back that a key was retired, and makes clients learn of it.
+func Offer(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Fingerprint) error {
 	if err := mark(ctx, f, s, k, false); err != nil {
 		return err
 	}
-	return AddKeys(ctx, f, s, []key.Fingerprint{k})
+	return Add(ctx, f, s, []key.Fingerprint{k})
 }
 
-// RetireKey makes clients learn of a key no more, and keeps other publishers from offering it again. It reports whether clients
-// were told of it before. The mark comes first: see AddKeys.
-func RetireKey(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Fingerprint) (told bool, err error) {
+// Retire makes clients learn of a key no more, and keeps other publishers from offering it again. It reports
+// whether clients were told of it before. The mark comes first: see Add.
+func Retire(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Fingerprint) (told bool, err error) {
 	if err := mark(ctx, f, s, k, true); err != nil {
 		return false, err
 	}
@@ -72,7 +79,7 @@ func RetireKey(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.F
 
 // mark says of a key whether it is retired. A key that never was gets no mark to say so.
 func mark(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Fingerprint, retired bool) error {
-	return compete(ctx, func() error {
+	return conflict.Retry(ctx, func() error {
 		there, err := buildcache.KeysThere(ctx, f, s)
 		if err != nil || there.Retired(f, k) == retired {
 			return err
@@ -94,7 +101,7 @@ func mark(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Finger
 
 // dropKey takes a key out of the key index, and reports whether it was in it.
 func dropKey(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Fingerprint) (dropped bool, err error) {
-	err = compete(ctx, func() error {
+	err = conflict.Retry(ctx, func() error {
 		have, version, err := f.ReadKeyIndex(ctx, s)
 		if err != nil || !slices.Contains(have, k) {
 			return err
@@ -145,11 +152,12 @@ func replace(ctx context.Context, s mirror.Store, was mirror.Version, objects []
 	return err
 }
 
-// StoreKey publishes the document of a key, without telling clients of it. Where the mirror holds a copy of the key, the two are
-// merged, so that no publisher with an older copy takes back what a newer one says: see key.Public.Merged. It reports whether a copy
-// was replaced. One that cannot be read is an error, and stays, but for a repair.
-func StoreKey(ctx context.Context, f buildcache.Layout, s mirror.Store, public *key.Public, repair bool) (replaced bool, err error) {
-	err = compete(ctx, func() error {
+// Store publishes the document of a key, without telling clients of it. Where the mirror holds a copy of the
+// key, the two are merged, so that no publisher with an older copy takes back what a newer one says: see
+// key.Public.Merged. It reports whether a copy was replaced. One that cannot be read is an error, and stays,
+// but for a repair.
+func Store(ctx context.Context, f buildcache.Layout, s mirror.Store, public *key.Public, repair bool) (replaced bool, err error) {
+	err = conflict.Retry(ctx, func() error {
 		objects, was, err := same.Merged(ctx, f, s, public, repair)
 		if err != nil || objects == nil {
 			return err
@@ -168,4 +176,54 @@ func createAll(ctx context.Context, s mirror.Writer, objects []buildcache.Object
 		}
 	}
 	return nil
+}
+
+// Rebuild makes the key index name the keys that are there, and returns its name if it was written. The keys
+// are listed after its version is read, so that a key which another program adds meanwhile is not taken out
+// again. One that was retired is taken out. One that is not trusted, or whose file holds anything else, is not
+// added, with a finding. One that is named but not trusted is taken out if purge is set.
+func Rebuild(ctx context.Context, f buildcache.Layout, s mirror.Store, trust buildcache.Trust, purge bool) (stale []string, findings []buildcache.Finding, err error) {
+	err = conflict.Retry(ctx, func() error {
+		have, version, err := f.ReadKeyIndex(ctx, s)
+		if err != nil {
+			return err
+		}
+		there, err := buildcache.KeysThere(ctx, f, s)
+		if err != nil {
+			return err
+		}
+		keys := slices.DeleteFunc(there.Keys(f), func(k key.Fingerprint) bool {
+			named := slices.Contains(have, k)
+			reason := trust.Untrusted(k)
+			if reason == "" && !named {
+				if _, err := f.ReadKey(ctx, s, k); err != nil {
+					reason = err.Error()
+				}
+			}
+			if reason == "" || named && !purge {
+				return false
+			}
+			found := buildcache.Warning.In(f.KeyName(k), "this key is not offered to clients: "+reason)
+			if !slices.Contains(findings, found) { // again when a race was lost
+				findings = append(findings, found)
+			}
+			return true
+		})
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if slices.Equal(keys, have) {
+			return nil
+		}
+		if err := writeKeyIndex(ctx, f, s, version, keys); err != nil {
+			return err
+		}
+		objects, err := f.KeyIndex(keys)
+		if err != nil {
+			return err
+		}
+		stale = append(stale, objects[len(objects)-1].Name)
+		return nil
+	})
+	return stale, findings, err
 }

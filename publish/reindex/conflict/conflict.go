@@ -1,4 +1,5 @@
-package reindex
+// Package conflict repeats what another publisher may be faster at.
+package conflict
 
 import (
 	"context"
@@ -17,16 +18,16 @@ var ErrUnresolved = errors.New("other publishers keep changing it")
 // A publisher that loses a race for a pointer waits for a random time and merges again. Each race has a winner, so n publishers need at most n rounds. The bound is
 // far above that; it is there for a store that always refuses.
 const (
-	maxRounds = 200
+	MaxRounds = 200
 	minPause  = 20 * time.Millisecond
 	maxPause  = 2 * time.Second
 	maxLate   = 3 // times that an attempt takes too long: the next one would as well
 )
 
-// compete calls attempt until it does not fail with mirror.ErrConflict.
-func compete(ctx context.Context, attempt func() error) error {
+// Retry calls attempt until it does not fail with mirror.ErrConflict.
+func Retry(ctx context.Context, attempt func() error) error {
 	most, late := minPause, 0
-	for range maxRounds {
+	for range MaxRounds {
 		err := attempt()
 		if errors.Is(err, notice.ErrLate) {
 			late++
@@ -34,10 +35,20 @@ func compete(ctx context.Context, attempt func() error) error {
 		if !errors.Is(err, mirror.ErrConflict) || late == maxLate {
 			return err
 		}
-		if err := pause(ctx, rand.N(most)); err != nil {
+		if err := Pause(ctx, rand.N(most)); err != nil {
 			return err
 		}
 		most = min(2*most, maxPause)
 	}
-	return fmt.Errorf("%w: %d attempts", ErrUnresolved, maxRounds)
+	return fmt.Errorf("%w: %d attempts", ErrUnresolved, MaxRounds)
+}
+
+// Pause waits for d, or until ctx ends, whose error it returns.
+func Pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }
