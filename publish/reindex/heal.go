@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
-	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
@@ -24,9 +23,10 @@ type Healed struct {
 	Changed bool     `json:"changed"` // the index, not that of keys
 	Digest  string   `json:"digest"`
 	Bytes   int64    `json:"bytes"` // of the index; 0: not known
-	// Stale are the fixed names of which caches may have the previous content: those that Heal has written, those that it was told another program has
-	// written, documents that were stored again after the index offered them, tarballs of layout v2 that were stored although the index offered them, and
-	// repeated names, whose invalidation may have been lost.
+	// Stale are the fixed names of which caches may have the previous content: those that Heal has written, those
+	// that it was told another program has written, documents that were stored again after the index offered them,
+	// tarballs of layout v2 that were stored although the index offered them, and repeated names, whose invalidation
+	// may have been lost.
 	Stale []string `json:"stale"`
 	// Kept say what was reported as stored and is kept out of the index: see buildcache.Pointer.WhyKeptOut.
 	Kept []buildcache.Finding `json:"kept_out,omitempty"`
@@ -51,12 +51,14 @@ type Changes struct {
 	Repeated []string
 }
 
-// Heal brings the index and the key index of a mirror in line with the objects under the given names, for each layout that they belong to. Names that are
-// not fixed (layout.Fixed) are ignored. It reads the objects as they are now, and what is listed along with them, so neither the order of names nor
-// repetition matters. It only adds: an object that is gone is no reason to take its package out of the index.
+// Heal brings the index and the key index of a mirror in line with the objects under the given names, for each layout
+// that they belong to. Names that are not fixed (layout.Fixed) are ignored. It reads the objects as they are now, and
+// what is listed along with them, so neither the order of names nor repetition matters. It only adds: an object that
+// is gone is no reason to take its package out of the index.
 //
-// Its cost depends on how many names there are, and not on the size of the mirror, with two exceptions: an index that changes is read and written, and one
-// that another program than this has written is compared with everything that is there, because it may have lost packages.
+// Its cost depends on how many names there are, and not on the size of the mirror, with two exceptions: an index that
+// changes is read and written, and one that another program than this has written is compared with everything that is
+// there, because it may have lost packages.
 //
 // A package that is not whole is left out, with a finding, and so is a key. The caller must pass its name again later.
 func Heal(ctx context.Context, s mirror.Store, trust buildcache.Trust, t Changes) ([]Healed, error) {
@@ -132,9 +134,10 @@ func (h *healing) stale() {
 	h.out.Stale = slices.Compact(h.out.Stale)
 }
 
-// look surveys what was touched. Everything is listed where the index was replaced by a program that leaves no Coverage: Spack makes one of what it saw,
-// without asking whether somebody else has made another meanwhile. A publisher may have merged into that index since: then the pointer still says that
-// nobody has listed everything. An earlier pointer that was put back is treated alike.
+// look surveys what was touched. Everything is listed where the index was replaced by a program that leaves no
+// Coverage: Spack makes one of what it saw, without asking whether somebody else has made another meanwhile. A
+// publisher may have merged into that index since: then the pointer still says that nobody has listed everything. An
+// earlier pointer that was put back is treated alike.
 func (h *healing) look(ctx context.Context) error {
 	p, err := buildcache.PointerForUpdate(ctx, h.format, h.store)
 	if err != nil {
@@ -179,14 +182,9 @@ func (h *healing) mark(ctx context.Context) error {
 
 // keys offers the keys that are there to clients, if one was touched or is not offered.
 func (h *healing) keys(ctx context.Context) error {
-	there := make(map[key.Fingerprint]string)
-	for name := range h.seen.Objects {
-		if f, ok := h.format.ParseKeyName(name); ok {
-			there[f] = name
-		}
-	}
-	objects, err := h.format.KeyIndex(h.seen.Keys(h.format))
-	if err != nil || len(there) == 0 {
+	keys := h.seen.Keys(h.format)
+	objects, err := h.format.KeyIndex(keys)
+	if err != nil || len(keys) == 0 {
 		return err
 	}
 	pointer := objects[len(objects)-1].Name
@@ -197,33 +195,12 @@ func (h *healing) keys(ctx context.Context) error {
 	if !touched && h.seen.Has(buildcache.Object{Name: pointer, Size: -1}) {
 		return nil
 	}
-	have, _, err := h.format.ReadKeyIndex(ctx, h.store)
-	if err != nil {
-		return err
+	lacked, findings, err := keyindex.AddTrusted(ctx, h.format, h.store, h.trust, keys)
+	h.out.Findings = append(h.out.Findings, findings...)
+	if err == nil && lacked {
+		h.out.Stale = append(h.out.Stale, pointer)
 	}
-	var lacking []key.Fingerprint
-	for _, f := range h.seen.Keys(h.format) {
-		if slices.Contains(have, f) {
-			continue
-		}
-		if reason := h.trust.Untrusted(f); reason != "" {
-			h.out.Findings = append(h.out.Findings, buildcache.Warning.In(there[f], "this key is not offered to clients: "+reason))
-			continue
-		}
-		if _, err := h.format.ReadKey(ctx, h.store, f); err != nil {
-			h.out.Findings = append(h.out.Findings, buildcache.Warning.In(there[f], "this key is not offered to clients: "+err.Error()))
-			continue
-		}
-		lacking = append(lacking, f)
-	}
-	if len(lacking) == 0 {
-		return ctx.Err()
-	}
-	if err := keyindex.Add(ctx, h.format, h.store, lacking); err != nil {
-		return err
-	}
-	h.out.Stale = append(h.out.Stale, pointer)
-	return nil
+	return err
 }
 
 // pointer reports whether clients read name to learn of packages or of keys.
@@ -238,8 +215,9 @@ func (h *healing) isTarball(name string) bool {
 	return ok
 }
 
-// replaced tells of the tarballs that were stored and that an index offers already: caches may have other bytes of that name. Of one that an index offers
-// only since then, they have none; but when a message is late, nobody can know that any more, and forgetting too much does no harm.
+// replaced tells of the tarballs that were stored and that an index offers already: caches may have other bytes of
+// that name. Of one that an index offers only since then, they have none; but when a message is late, nobody can know
+// that any more, and forgetting too much does no harm.
 func (h *healing) replaced(x *buildcache.Indices) {
 	for _, name := range h.touched {
 		if hash, ok := h.format.ParseTarballName(name); ok && x.Has(hash) && h.seen.Has(buildcache.Object{Name: name, Size: -1}) {

@@ -1,4 +1,5 @@
-// Package conflict repeats what another publisher may be faster at.
+// Package conflict settles the race for a document that several publishers replace: each has a winner, and the
+// others try again.
 package conflict
 
 import (
@@ -15,16 +16,18 @@ import (
 // ErrUnresolved: other publishers kept changing the index for as long as we tried.
 var ErrUnresolved = errors.New("other publishers keep changing it")
 
-// A publisher that loses a race for a pointer waits for a random time and merges again. Each race has a winner, so n publishers need at most n rounds. The bound is
-// far above that; it is there for a store that always refuses.
+// MaxRounds is how often a publisher tries. Each race has a winner, so n publishers need at most n rounds. The
+// bound is far above that; it is there for a store that always refuses.
+const MaxRounds = 200
+
 const (
-	MaxRounds = 200
-	minPause  = 20 * time.Millisecond
-	maxPause  = 2 * time.Second
-	maxLate   = 3 // times that an attempt takes too long: the next one would as well
+	minPause = 20 * time.Millisecond
+	maxPause = 2 * time.Second
+	maxLate  = 3 // times that an attempt takes too long: the next one would as well
 )
 
-// Retry calls attempt until it does not fail with mirror.ErrConflict.
+// Retry calls attempt until it does not fail with mirror.ErrConflict. Between two attempts it waits for a
+// random time.
 func Retry(ctx context.Context, attempt func() error) error {
 	most, late := minPause, 0
 	for range MaxRounds {

@@ -60,6 +60,47 @@ func Add(ctx context.Context, f buildcache.Layout, s mirror.Store, keys []key.Fi
 	return nil
 }
 
+// AddTrusted offers those of keys that are there and that clients may be offered, and reports whether the index
+// was lacking any. A key that is not trusted, or whose file holds anything else, is passed over, with a
+// finding.
+func AddTrusted(ctx context.Context, f buildcache.Layout, s mirror.Store, trust buildcache.Trust, keys []key.Fingerprint) (bool, []buildcache.Finding, error) {
+	have, _, err := f.ReadKeyIndex(ctx, s)
+	if err != nil {
+		return false, nil, err
+	}
+	var lacking []key.Fingerprint
+	var findings []buildcache.Finding
+	for _, k := range keys {
+		if slices.Contains(have, k) {
+			continue
+		}
+		if reason := objection(ctx, f, s, trust, k, true); reason != "" {
+			findings = append(findings, notOffered(f, k, reason))
+			continue
+		}
+		lacking = append(lacking, k)
+	}
+	if len(lacking) == 0 {
+		return false, findings, ctx.Err()
+	}
+	return true, findings, Add(ctx, f, s, lacking)
+}
+
+// objection says why a key is not offered to clients; empty: it may be. Its file is read if it is to be added.
+func objection(ctx context.Context, f buildcache.Layout, r mirror.Reader, trust buildcache.Trust, k key.Fingerprint, add bool) string {
+	reason := trust.Untrusted(k)
+	if reason == "" && add {
+		if _, err := f.ReadKey(ctx, r, k); err != nil {
+			reason = err.Error()
+		}
+	}
+	return reason
+}
+
+func notOffered(f buildcache.Layout, k key.Fingerprint, reason string) buildcache.Finding {
+	return buildcache.Warning.In(f.KeyName(k), "this key is not offered to clients: "+reason)
+}
+
 // Offer takes back that a key was retired, and makes clients learn of it.
 func Offer(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Fingerprint) error {
 	if err := mark(ctx, f, s, k, false); err != nil {
@@ -194,17 +235,11 @@ func Rebuild(ctx context.Context, f buildcache.Layout, s mirror.Store, trust bui
 		}
 		keys := slices.DeleteFunc(there.Keys(f), func(k key.Fingerprint) bool {
 			named := slices.Contains(have, k)
-			reason := trust.Untrusted(k)
-			if reason == "" && !named {
-				if _, err := f.ReadKey(ctx, s, k); err != nil {
-					reason = err.Error()
-				}
-			}
+			reason := objection(ctx, f, s, trust, k, !named)
 			if reason == "" || named && !purge {
 				return false
 			}
-			found := buildcache.Warning.In(f.KeyName(k), "this key is not offered to clients: "+reason)
-			if !slices.Contains(findings, found) { // again when a race was lost
+			if found := notOffered(f, k, reason); !slices.Contains(findings, found) { // again when a race was lost
 				findings = append(findings, found)
 			}
 			return true
