@@ -213,6 +213,11 @@ func TestImports(t *testing.T) {
 		for _, wrong := range wrongImports(p) {
 			t.Error(wrong)
 		}
+		for _, may := range strings.Fields(arrows[strings.TrimPrefix(p.ImportPath, module)]) {
+			if !slices.Contains(p.Imports, module+may) {
+				t.Errorf("%s may import %s and does not: take the arrow out of the table", p.ImportPath, may)
+			}
+		}
 	}
 }
 
