@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/once"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
@@ -43,6 +44,7 @@ func command(env cli.Env) *cobra.Command {
 	refuseUnknown(cmd)
 	refuseAsUsage(cmd)
 	nameDestination(cmd)
+	once.Watch(cmd)
 	if len(env.Args) > 0 && strings.HasPrefix(env.Args[0], cobra.ShellCompRequestCmd) {
 		help.Complete(cmd)
 	}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/browse"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/once"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/style"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/keys"
@@ -90,7 +91,7 @@ func rootCommand(env cli.Env) *cobra.Command {
 				return cli.Fail(cli.ExitUsage, err)
 			}
 		}
-		err := cli.NoneEmpty(cmd)
+		err := errors.Join(once.Check(cmd), cli.NoneEmpty(cmd))
 		if cmd.HasParent() && cmd.Name() != "exec" { // the others take all their settings from variables, when they are run
 			err = errors.Join(err, cli.ReadShared(cmd, env))
 		}

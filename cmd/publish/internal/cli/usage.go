@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/once"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 )
@@ -47,7 +48,7 @@ func FlagErrors(env Env, check Check) func(*cobra.Command, error) error {
 // together returns what is wrong with flags together, and with the destination.
 func together(cmd *cobra.Command, args []string) (errs []error) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if v, ok := f.Value.(checked); ok {
+		if v, ok := once.Inner(f.Value).(checked); ok {
 			errs = append(errs, field.Each(Named(v.check(), nil))...)
 		}
 	})
@@ -71,6 +72,7 @@ func wrongFlags(cmd *cobra.Command, all []string) (args []string, unknown bool, 
 		}
 	}
 	all, args = args, []string{}
+	once.Forget(cmd)
 	for i := 0; i < len(all) && all[i] != "--"; i++ {
 		name, value, given := strings.Cut(strings.TrimPrefix(all[i], "--"), "=")
 		if !strings.HasPrefix(all[i], "-") || all[i] == "-" {
@@ -97,7 +99,7 @@ func wrongFlags(cmd *cobra.Command, all []string) (args []string, unknown bool, 
 			}
 		}
 	}
-	return args, unknown, errs
+	return args, unknown, append(errs, field.Each(once.Check(cmd))...)
 }
 
 func suggested(cmd *cobra.Command, err error) error {

@@ -5,6 +5,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/once"
 )
 
 // A choice is a flag for one of a fixed set of words, or for several with commas between them.
@@ -46,7 +48,7 @@ func Complete(cmd *cobra.Command) {
 }
 
 func completion(f *pflag.Flag) cobra.CompletionFunc {
-	if c, ok := f.Value.(interface{ Words() []string }); ok {
+	if c, ok := once.Inner(f.Value).(interface{ Words() []string }); ok {
 		return func(_ *cobra.Command, _ []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			before := "" // a list goes on after its last comma
 			if strings.HasSuffix(f.Value.Type(), "Slice") {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/once"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/style"
 )
 
@@ -163,7 +164,7 @@ func name(f *pflag.Flag) string {
 		text = "-" + f.Shorthand + ", --" + f.Name
 	}
 	value, _ := pflag.UnquoteUsage(f)
-	if c, ok := f.Value.(*choice); ok && !strings.Contains(f.Usage, "`") {
+	if c, ok := once.Inner(f.Value).(*choice); ok && !strings.Contains(f.Usage, "`") {
 		value = strings.Join(c.words, "|")
 	} else if kind, ok := kinds[value]; ok {
 		value = kind
