@@ -41,6 +41,10 @@ func (d *decision) planViews(ctx context.Context) error {
 			there = append(there, p.Package)
 		}
 	}
+	bound := d.src.There // what is copied or promoted into a view is in it, or that is refused
+	if o.Promotion != nil {
+		bound = there
+	}
 	at := reindex.Mirror{Layout: d.out.format, Store: d.out.store, Seen: d.seen, Trust: o.Trust}
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(o.Views, slices.Collect(maps.Keys(ofSource)))))) {
 		f, ok := d.out.format.View(name)
@@ -50,18 +54,16 @@ func (d *decision) planViews(ctx context.Context) error {
 			return nil
 		}
 		asked := slices.Contains(o.Views, name)
-		a, err := views.PlanAddition(ctx, at, f, views.Belonging(f, there, ofSource[name].Offers, asked), asked)
+		a, err := views.PlanAddition(ctx, at, f, views.Belonging(f, there, ofSource[name].Offers, asked), bound, asked)
 		if err != nil {
 			return fmt.Errorf("view %s: %w", name, err)
 		}
 		for _, left := range a.LeftOut {
-			why := buildcache.Warning // but what is promoted into a view is in it, or that is refused
-			if o.Promotion != nil && slices.ContainsFunc(there, func(p *buildcache.Package) bool { return p.File == left.File }) {
-				why = buildcache.Error
-			}
-			d.plan.Findings = append(d.plan.Findings, why.In(d.src.File(left.File), "it is not in the view "+name+": "+left.Reason))
+			d.plan.Findings = append(d.plan.Findings, left.Severity.In(d.src.File(left.File), left.Reason))
 		}
-		d.out.Views = append(d.out.Views, View{name, Index{Mode: IndexMerge, Changes: a.Changes, Result: reindex.Result{Before: a.Before, After: a.After, Bytes: a.Bytes, Audiences: a.Audiences, Pointer: a.Was}}, a})
+		if !a.Damaged() {
+			d.out.Views = append(d.out.Views, View{name, Index{Mode: IndexMerge, Changes: a.Changes, Result: reindex.Result{Before: a.Before, After: a.After, Bytes: a.Bytes, Audiences: a.Audiences, Pointer: a.Was}}, a})
+		}
 	}
 	return nil
 }

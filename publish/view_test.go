@@ -286,6 +286,65 @@ func TestABadPackageIsInNoView(t *testing.T) {
 	}
 }
 
+// A damaged view stops no publish that was not asked to add to it, and with KeepGoing none: the rest is published, other views included, and it is said how
+// to mend the view.
+func TestADamagedViewStopsNothingElse(t *testing.T) {
+	pointer := layout.V3View("site/login")
+	for _, row := range []struct {
+		name     string
+		views    []string
+		keep     bool
+		stops    bool
+		severity buildcache.Severity
+	}{
+		{"a view of the source", []string{"other"}, false, false, buildcache.Warning},
+		{"that was asked for", []string{"other", "site/login"}, false, true, buildcache.Error},
+		{"that was asked for, with KeepGoing", []string{"site/login", "other"}, true, false, buildcache.Error},
+	} {
+		m := publishtest.EmptyMirror(t)
+		publishtest.MustPublish(t, m, publishtest.Original("v3-view"), publishtest.Only("zlib"))
+		m.Plant(pointer, []byte("{"))
+		before := m.Snapshot()
+		o := into(row.views...)
+		o.KeepGoing = row.keep
+		out, err := publishtest.PublishTo(t, m, publishtest.Original("v3-view"), o)
+		if (err != nil) != (row.severity == buildcache.Error) {
+			t.Errorf("%s: %v", row.name, err)
+		}
+		if len(out.Findings) != 1 || out.Findings[0].Severity != row.severity || !strings.HasSuffix(out.Findings[0].File, pointer) || !strings.Contains(out.Findings[0].Reason, "`publish view set` makes it again") {
+			t.Errorf("%s: %v", row.name, out.Findings)
+		}
+		if row.stops {
+			if diff := mirrortest.Diff(before, m.Snapshot()); diff != "" {
+				t.Errorf("%s: it was refused, and changed:\n%s", row.name, diff)
+			}
+			continue
+		}
+		if offered, _ := viewIn(t, m, "other"); len(offered) == 0 || out.Mirrors[0].Index.After != len(offered) {
+			t.Errorf("%s: %d packages, of them in the other view: %v", row.name, out.Mirrors[0].Index.After, offered)
+		}
+		if string(m.Snapshot()[pointer]) != "{" {
+			t.Errorf("%s: the view was replaced", row.name)
+		}
+	}
+}
+
+// What is copied into a view is in it, or is refused: also what TO has already, and of which it has a damaged document.
+func TestACopyIntoAView(t *testing.T) {
+	from, to := publishtest.Planted(t, "v3-signed"), publishtest.EmptyMirror(t)
+	mustCopy(t, from, to, closureOf(t, "munge"))
+	name := publishtest.SubjectOf(t, to).Find("openssl")
+	to.Uproot(name)
+	to.Plant(name, []byte("garbage"))
+	for _, what := range []string{"openssl", "munge"} {
+		p, err := planCopy(t.Context(), from, to, closureOf(t, what), into("site"))
+		publishtest.Must(t, err)
+		if !p.Blocked() || len(p.Findings) != 1 || !strings.Contains(p.Findings[0].Reason, "it is not in the view site: ") {
+			t.Errorf("%s: %v", what, p.Findings)
+		}
+	}
+}
+
 // Publishers that write one view at once lose nothing, and all make the same view.
 func TestPublishersOfOneViewLoseNothing(t *testing.T) {
 	m := publishtest.EmptyMirror(t)

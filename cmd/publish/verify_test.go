@@ -88,7 +88,7 @@ func TestTheRepairOfAViewMendsIt(t *testing.T) {
 	pointer := filepath.Join(at, layout.V3View("site/login"))
 	write(t, pointer, "{")
 	code, _, stderr := execute(t, nil, "--view", "site/login", spack(t, "v3-signed"), at)
-	if code != cli.ExitSource || strings.Count(stderr, "view site/login:") != 1 {
+	if code != cli.ExitSource || strings.Count(stderr, "the view site/login is damaged") != 1 {
 		t.Errorf("exit %d: %s", code, stderr)
 	}
 	_, stdout, _ := execute(t, nil, "verify", at)

@@ -142,9 +142,13 @@ func (v *viewing) run(cmd *cobra.Command, args []string, env cli.Env) error {
 // viewFailure gives an error about what was asked for the exit code of wrong usage.
 func viewFailure(err error) error {
 	for _, asked := range []error{views.ErrNothing, views.ErrLacking, views.ErrNeeded, views.ErrLayout, views.ErrNoView} {
-		if errors.Is(err, asked) {
-			return cli.Fail(cli.ExitUsage, err)
+		if !errors.Is(err, asked) {
+			continue
 		}
+		if asked == views.ErrLacking {
+			err = cli.WithHint(err, "publish the package, or leave it out; `publish verify` says what is damaged and what mends it")
+		}
+		return cli.Fail(cli.ExitUsage, err)
 	}
 	return err
 }

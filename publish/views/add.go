@@ -18,11 +18,15 @@ import (
 type Addition struct {
 	*reindex.Merge
 	Packages []spec.Hash          // that are in the view afterwards, as far as it is about them
-	LeftOut  []buildcache.Finding // packages that are not, and why
+	LeftOut  []buildcache.Finding // packages that are not, and why; or that the view is damaged
 
-	at   reindex.Mirror
-	view buildcache.Layout
+	at    reindex.Mirror
+	view  buildcache.Layout
+	bound []*buildcache.Package // that must not be left out
 }
+
+// Damaged reports whether the view cannot be read, so that it gets nothing. LeftOut says why.
+func (a *Addition) Damaged() bool { return a.Merge == nil }
 
 // Belonging are the packages that belong to a view: all of packages, or those that the view of a source offers; and what that offers
 // besides, by the names that their documents may have.
@@ -45,10 +49,12 @@ func Belonging(l buildcache.Layout, packages []*buildcache.Package, offers map[s
 	return belong
 }
 
-// PlanAddition decides what a view of a mirror gets: packages and, with closure, what they depend on. Those whose specs are not
-// known are read from the mirror, as far as they are there. It only reads.
-func PlanAddition(ctx context.Context, at reindex.Mirror, view buildcache.Layout, packages []*buildcache.Package, closure bool) (*Addition, error) {
-	a := &Addition{at: at, view: view}
+// PlanAddition decides what a view of a mirror gets: packages and, if the view was asked for by its name, what they depend on. Those whose specs are
+// not known are read from the mirror, as far as they are there. It only reads.
+//
+// A package that is left out is a warning, and one of bound an error. So is a damaged view: an error if it was asked for.
+func PlanAddition(ctx context.Context, at reindex.Mirror, view buildcache.Layout, packages, bound []*buildcache.Package, asked bool) (*Addition, error) {
+	a := &Addition{at: at, view: view, bound: bound}
 	v, err := reindex.ReadView(ctx, view, at.Store)
 	if err != nil {
 		return nil, err
@@ -58,7 +64,12 @@ func PlanAddition(ctx context.Context, at reindex.Mirror, view buildcache.Layout
 		lacking, err = v.Lacking(ctx, at.Store, packages)
 	}
 	if errors.Is(err, reindex.ErrUnreadable) {
-		err = fmt.Errorf("%w: `publish view set` makes it again", err)
+		why := buildcache.Warning
+		if asked {
+			why = buildcache.Error
+		}
+		a.LeftOut = []buildcache.Finding{why.In(a.Pointer(), fmt.Sprintf("the view %s is damaged, and nothing is added to it: %v: `publish view set` makes it again", view.ViewName(), err))}
+		return a, nil
 	}
 	if err != nil {
 		return nil, err
@@ -68,12 +79,12 @@ func PlanAddition(ctx context.Context, at reindex.Mirror, view buildcache.Layout
 		return nil, err
 	}
 	a.belong(packages, lacking, known)
-	if closure {
+	if asked {
 		needed, findings, err := v.Needed(ctx, at, known)
 		if err != nil {
 			return nil, err
 		}
-		a.LeftOut = append(a.LeftOut, findings...)
+		a.leaveOut(findings)
 		known = append(known, needed...)
 	}
 	a.Merge, err = v.Plan(at, known)
@@ -92,8 +103,22 @@ func (a *Addition) known(ctx context.Context, at reindex.Mirror, packages []*bui
 		}
 	}
 	read, findings, err := reindex.ReadPackages(ctx, at, names)
-	a.LeftOut = append(a.LeftOut, findings...)
+	a.leaveOut(findings)
 	return append(known, read...), err
+}
+
+// leaveOut notes why packages are left out, each once.
+func (a *Addition) leaveOut(findings []buildcache.Finding) {
+	for _, f := range findings {
+		if slices.ContainsFunc(a.LeftOut, func(g buildcache.Finding) bool { return g.File == f.File }) {
+			continue
+		}
+		why := buildcache.Warning
+		if slices.ContainsFunc(a.bound, func(p *buildcache.Package) bool { return p.File == f.File }) {
+			why = buildcache.Error
+		}
+		a.LeftOut = append(a.LeftOut, why.In(f.File, "it is not in the view "+a.view.ViewName()+": "+f.Reason))
+	}
 }
 
 // belong notes the packages that are in the view afterwards: all but those that it lacks and that are not known.

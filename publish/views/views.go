@@ -17,6 +17,7 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 
+	"github.com/vantagecompute/slurm-factory-publish/publish/alike"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
@@ -218,7 +219,7 @@ func (p *Plan) want(ctx context.Context, s mirror.Store, now *buildcache.Indices
 		return nil, err
 	}
 	c := closure.Of(all)
-	hashes, unread, err := selected(c, want) // and what was pushed without an index, which is there all the same
+	hashes, named, unread, err := selected(c, want) // and what was pushed without an index, which is there all the same
 	if err != nil {
 		return nil, err
 	}
@@ -235,9 +236,11 @@ func (p *Plan) want(ctx context.Context, s mirror.Store, now *buildcache.Indices
 	if err != nil {
 		return nil, err
 	}
+	leftOut := make(map[string]string) // why, by the names of documents
 	for i, q := range chosen {
 		if !there.Has(buildcache.Object{Name: names[i], Size: -1}) {
-			p.warn(names[i], "the index offers it, and it is not there: it is left out")
+			leftOut[names[i]] = "the index offers it, and it is not there"
+			p.warn(names[i], leftOut[names[i]]+": it is left out")
 			continue
 		}
 		if now == nil || !now.Has(q.Node.Hash) {
@@ -252,6 +255,7 @@ func (p *Plan) want(ctx context.Context, s mirror.Store, now *buildcache.Indices
 	}
 	packages, findings, err := reindex.ReadPackages(ctx, at, unread)
 	for _, f := range findings {
+		leftOut[f.File] = f.Reason
 		p.warn(f.File, "it is left out: "+f.Reason)
 	}
 	for _, q := range packages {
@@ -260,26 +264,52 @@ func (p *Plan) want(ctx context.Context, s mirror.Store, now *buildcache.Indices
 	if err != nil {
 		return nil, err
 	}
+	if err := lacking(chosen, named, leftOut); err != nil {
+		return nil, err
+	}
 	return pointer.Withdrawn, p.complete(c, want.Locks, packages)
+}
+
+// lacking is the error of packages that were asked for by name and are left out, for what reason. It is nil if there are none: what only another
+// package depends on is left out with a warning.
+func lacking(chosen []closure.Chosen, named map[spec.Hash]bool, leftOut map[string]string) error {
+	var lacks []string
+	for _, q := range chosen {
+		if reason, ok := leftOut[document(q.Node)]; ok && named[q.Node.Hash] {
+			lacks = append(lacks, q.Node.ID()+": "+reason)
+		}
+	}
+	if len(lacks) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrLacking, alike.Few(lacks))
 }
 
 func (p *Plan) warn(file, reason string) {
 	p.Findings = append(p.Findings, buildcache.Warning.In(file, reason))
 }
 
-// selected are the packages that are selected and offered, and the names of documents that those have that are not.
-func selected(c *closure.Catalogue, want closure.Want) (hashes []spec.Hash, unlisted []string, err error) {
+// selected are the packages that are selected and offered, those of them that are meant by name, and the names of documents that those have that
+// are not offered.
+func selected(c *closure.Catalogue, want closure.Want) (hashes []spec.Hash, named map[spec.Hash]bool, unlisted []string, err error) {
+	named = make(map[spec.Hash]bool)
 	for _, q := range want.Packages {
 		found, err := c.Matching(q)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		if len(found) == 0 {
-			return nil, nil, fmt.Errorf("%w: %w", ErrNothing, c.Unmatched(q))
+			return nil, nil, nil, fmt.Errorf("%w: %w", ErrNothing, c.Unmatched(q))
 		}
 		hashes = append(hashes, found...)
+		for _, h := range found {
+			named[h] = true
+		}
 	}
 	for _, lock := range want.Locks {
+		for _, n := range lock.Roots() {
+			named[n.Hash] = true
+		}
 		for _, n := range lock.All() {
 			switch {
 			case c.Offers(n.Hash):
@@ -289,7 +319,7 @@ func selected(c *closure.Catalogue, want closure.Want) (hashes []spec.Hash, unli
 			}
 		}
 	}
-	return hashes, unlisted, nil
+	return hashes, named, unlisted, nil
 }
 
 // remove finds out what is to be removed, and refuses to remove what others need.
