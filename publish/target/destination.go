@@ -101,7 +101,7 @@ func OpenReader(ctx context.Context, where string, c Config, env Environment) (m
 		if err != nil {
 			return nil, nil, err
 		}
-		w, err := web.Open(where, web.Options{Transport: t})
+		w, err := web.Open(where, web.Options{Transport: t, Concurrency: c.S3.Concurrency})
 		if err != nil {
 			return nil, nil, refused(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -77,16 +78,22 @@ func TestACopyReadsNoTarballs(t *testing.T) {
 	}
 }
 
-// A mirror of a site is filled from a web server, and finds that nothing is new by five requests at most.
+// A mirror of a site is filled from a web server with no more requests at once than --concurrency says, and finds that nothing
+// is new by five requests at most.
 func TestASiteMirrorAsksLittle(t *testing.T) {
 	bin, err := program.Publish()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var requests atomic.Int64
+	const atOnce = 32
+	var requests, now, tooMany atomic.Int64
 	files := http.FileServer(http.Dir(mirrorOfMany(t)))
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		requests.Add(1)
+		if now.Add(1) > atOnce {
+			tooMany.Add(1)
+		}
+		defer now.Add(-1)
 		time.Sleep(away)
 		files.ServeHTTP(w, r)
 	}))
@@ -94,9 +101,12 @@ func TestASiteMirrorAsksLittle(t *testing.T) {
 	site := "file://" + filepath.Join(t.TempDir(), "site")
 	for i, most := range []int64{3*copiedPackages + 20, 5} {
 		requests.Store(0)
-		r, err := program.Run([]string{"HOME=" + t.TempDir()}, bin, "copy", web.URL, site)
+		r, err := program.Run([]string{"HOME=" + t.TempDir()}, bin, "copy", web.URL, site, "--concurrency", strconv.Itoa(atOnce))
 		if err != nil || r.Code != 0 {
 			t.Fatalf("%v %v", err, r)
+		}
+		if n := tooMany.Load(); n > 0 {
+			t.Errorf("copy %d: %d requests were beside %d others", i+1, n, atOnce)
 		}
 		t.Logf("copy %d: %v, %d requests", i+1, r.Took.Round(10*time.Millisecond), requests.Load())
 		if requests.Load() > most {

@@ -139,6 +139,7 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 }
 
 func (b *watchedBody) Close() error {
+	err := b.ReadCloser.Close()
 	b.end()
-	return b.ReadCloser.Close()
+	return err
 }

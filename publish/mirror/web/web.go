@@ -11,16 +11,19 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -53,6 +56,8 @@ type Options struct {
 	// Attempts is how often a request is sent in all while the network fails or the
 	// server is busy or broken. Default 5, which takes up to 15 s.
 	Attempts int
+	// Concurrency is how many requests may be in flight at once, each until its body is closed. 0: any number.
+	Concurrency int
 	// Transport sends the requests. Default is one like http.DefaultTransport.
 	Transport http.RoundTripper
 }
@@ -63,7 +68,8 @@ type Mirror struct {
 	opts   Options
 	client *http.Client
 
-	unsized *semaphore.Weighted // bounds the large bodies that are read whole to know their size
+	inFlight *semaphore.Weighted // bounds requests
+	unsized  *semaphore.Weighted // bounds the large bodies that are read whole to know their size
 }
 
 // Open returns the mirror whose names are below base, an http or https URL. It sends nothing.
@@ -86,7 +92,7 @@ func Open(base string, opts Options) (*Mirror, error) {
 	}
 	return &Mirror{
 		base: u, opts: opts, client: &http.Client{Transport: opts.Transport, CheckRedirect: follow},
-		unsized: semaphore.NewWeighted(maxUnsizedAtOnce),
+		inFlight: semaphore.NewWeighted(int64(cmp.Or(opts.Concurrency, math.MaxInt))), unsized: semaphore.NewWeighted(maxUnsizedAtOnce),
 	}, nil
 }
 
@@ -216,12 +222,16 @@ func (e *passingError) Unwrap() error { return e.err }
 var errSilent = errors.New("the server has gone silent")
 
 func (m *Mirror) askOnce(ctx context.Context, method, name string) (*http.Response, error) {
+	if err := m.inFlight.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
 	patience, giveUp := context.WithCancelCause(ctx)
 	watch := time.AfterFunc(m.opts.Timeout, func() { giveUp(errSilent) })
-	end := func() {
+	end := sync.OnceFunc(func() {
 		watch.Stop()
 		giveUp(nil)
-	}
+		m.inFlight.Release(1)
+	})
 	answer, err := m.client.Do(m.request(patience, method, name))
 	if err != nil {
 		err = m.unanswered(patience, err) // before end, which hides the cause

@@ -443,3 +443,50 @@ func TestTheOtherScheme(t *testing.T) {
 		m.Close()
 	}
 }
+
+// A request counts until its body is closed, also one that fails, and one that waits for its turn ends with its context.
+func TestConcurrency(t *testing.T) {
+	var now, most atomic.Int64
+	base := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		n := now.Add(1)
+		defer now.Add(-1)
+		for was := most.Load(); n > was && !most.CompareAndSwap(was, n); was = most.Load() {
+		}
+		time.Sleep(time.Millisecond)
+		if strings.HasSuffix(r.URL.Path, "none") {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Content-Length", "7000")
+		w.Write(bytes.Repeat([]byte("content"), 1000))
+	})
+	m := open(t, base, web.Options{Concurrency: 3})
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			name, want := "x", error(nil)
+			if i%5 == 0 {
+				name, want = "none", mirror.ErrNotExist
+			}
+			if _, _, err := mirror.Read(t.Context(), m, name, 1<<20); !errors.Is(err, want) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if most.Load() != 3 {
+		t.Errorf("%d requests at once", most.Load())
+	}
+	for range 3 {
+		o, err := m.Open(t.Context(), "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer o.Body.Close()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := m.Open(ctx, "x"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a fourth one: %v", err)
+	}
+}

@@ -67,7 +67,7 @@ func OpenReaders(ctx context.Context, env Env, where string, c target.Config) (f
 		if err != nil {
 			return nil, nil, err
 		}
-		w, err := web.Open(where, web.Options{Transport: t})
+		w, err := web.Open(where, web.Options{Transport: t, Concurrency: c.S3.Concurrency})
 		if err != nil {
 			return nil, nil, Fail(ExitUsage, err)
 		}
