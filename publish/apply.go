@@ -82,7 +82,7 @@ type running struct {
 func newApplication(p *Plan, progress Progress) *application {
 	a := &application{plan: p, progress: progress, out: p.Expected()}
 	for i, m := range p.Mirrors {
-		r := &running{MirrorPlan: m, out: a.out.Mirrors[i], keys: m.Keys, named: m.keys, keyIndex: m.KeyIndex, merge: m.merge, views: slices.Clone(m.Views)}
+		r := &running{MirrorPlan: m, out: a.out.Mirrors[i], keys: m.Keys, named: m.offer.Named, keyIndex: m.KeyIndex, merge: m.merge, views: slices.Clone(m.Views)}
 		for _, wave := range m.Documents {
 			r.documents = append(r.documents, slices.Clone(wave))
 		}
@@ -209,8 +209,7 @@ func (a *application) putKey(ctx context.Context, m *running, o buildcache.Objec
 	if !ok || !errors.Is(err, mirror.ErrExist) {
 		return err
 	}
-	i := slices.IndexFunc(m.offers, func(k keyOffer) bool { return k.Fingerprint == f })
-	replaced, err := keyindex.Store(ctx, m.format, store, m.offers[i].Public, false)
+	replaced, err := keyindex.Store(ctx, m.format, store, m.offer.Public(f), false)
 	if replaced {
 		a.stale(m.Path, o.Name)
 	}
@@ -354,7 +353,7 @@ func (a *application) dropBad(m *running, bad map[string]bool) {
 	for i := range m.documents {
 		m.documents[i] = slices.DeleteFunc(m.documents[i], func(w Write) bool { return refused[w.pkg] != "" })
 	}
-	if m.keys, m.named = m.keysFor(m.out.Packages); len(m.named) == 0 {
+	if m.keys, m.named = m.offer.For(published(m.out.Packages)); len(m.named) == 0 {
 		m.keyIndex = nil
 	}
 	without := func(p *buildcache.Package) bool { return refused[p] != "" }

@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/licence"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/offer"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
 	"github.com/vantagecompute/slurm-factory-publish/publish/same"
@@ -39,7 +40,6 @@ type decision struct {
 	status   map[*buildcache.Package]Status // what compare found, refused packages included
 	issuers  []key.Issuer                   // by which packages say that they are signed, unchecked; zero: by none
 	healed   []string                       // documents that were read because the index lacks them
-	spoilt   []key.Fingerprint              // trusted keys under whose names the destination has something else
 }
 
 // A comparison is what becomes of a package by what the destination has of it.
@@ -397,6 +397,23 @@ func (d *decision) steps() {
 			d.out.Marker = []buildcache.Object{m}
 		}
 	}
+}
+
+// planKeys decides which keys clients are offered.
+func (d *decision) planKeys(ctx context.Context) error {
+	o := d.plan.options
+	keys, err := offer.Decide(ctx, offer.Publish{
+		Source: d.src, Layout: d.out.format, Store: d.out.store, Path: d.out.Path, Seen: d.seen, Trust: o.Trust, Known: d.plan.known,
+		Key: o.Sign.Key, Resign: o.Sign.Resign, NoKeys: o.Selection.NoKeys,
+		Packages: d.packages, Issuers: d.issuers, Published: published(d.out.Packages), Sends: len(d.out.Blobs)+len(d.out.Documents) > 0,
+	})
+	d.out.offer, d.out.Keys, d.out.KeyIndex, d.out.Untrusted = keys, keys.Absent, keys.Index, keys.Untrusted
+	d.plan.Findings = append(d.plan.Findings, keys.Findings...)
+	return err
+}
+
+func (d *decision) warn(file, reason string) {
+	d.plan.Findings = append(d.plan.Findings, buildcache.Warning.In(d.src.File(file), reason))
 }
 
 // checkNeeds refuses packages that need what neither the destination nor an upstream mirror offers afterwards, since clients have both and

@@ -22,6 +22,7 @@
 //	  reindex           the one protocol by which an index is changed: Merge, Rebuild, Heal; reindex/keyindex: that of keys
 //	  source            a SOURCE directory: tree, selection, release files, inbox
 //	  same upstream     what is there already; what another mirror has
+//	  offer             which public keys clients are offered
 //	  views             which packages a view offers
 //	  closure           packages of an index that are selected, and all that they need
 //	  elsewhere         a mirror elsewhere as a source, which is copied

@@ -8,9 +8,6 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
-	"github.com/vantagecompute/slurm-factory-publish/publish/key"
-	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 	"github.com/vantagecompute/slurm-factory-publish/publish/upstream"
 )
 
@@ -23,65 +20,7 @@ const (
 
 // Trusted keys judge what clients are offered already, as far as it was listed. Whatever the source or the trusted keys themselves tell costs no request.
 
-// judgeKey reports whether a key that the destination holds may be offered to clients. With trusted keys, its name must be one of
-// them, and its file must hold that key alone.
-func (d *decision) judgeKey(ctx context.Context, f key.Fingerprint) (bool, error) {
-	trust := d.plan.options.Trust
-	if trust.Keys == nil {
-		return true, nil
-	}
-	if !trust.Keys.Holds(f) {
-		return false, nil // judge reports it
-	}
-	trusted, err := trust.KeyObjects(d.out.format, f)
-	if err != nil {
-		return false, err
-	}
-	info := d.seen.Objects[d.out.format.KeyName(f)]
-	known := [][]buildcache.Object{trusted}
-	for _, k := range d.src.Keys {
-		if k.Fingerprint == f {
-			known = append(known, k.Objects)
-		}
-	}
-	for _, objects := range known {
-		if equal, err := same.Listed(info, objects[len(objects)-1]); err != nil || equal {
-			return equal, err
-		}
-	}
-	if trust.Checked.Has(d.out.Path, info) {
-		return true, nil
-	}
-	if _, err := d.out.format.ReadKey(ctx, d.out.store, f); err != nil {
-		d.spoilt = append(d.spoilt, f)
-		d.distrust([]string{info.Name}, func(string) string {
-			return "this key is offered to clients, but: " + err.Error() + ": put it right with publish keys add"
-		}, "key")
-		return false, ctx.Err()
-	}
-	trust.Checked.Add(d.out.Path, info)
-	return true, nil
-}
-
-// judgeKeyIndex reports an index of keys where there should be no key. Where there are keys it is
-// compared, and mended, when they are planned.
-func (d *decision) judgeKeyIndex() error {
-	objects, err := d.out.format.KeyIndex(nil)
-	if err != nil || d.plan.options.Trust.Keys == nil || len(d.seen.Keys(d.out.format)) > 0 {
-		return err
-	}
-	empty := objects[len(objects)-1]
-	info, there := d.seen.Objects[empty.Name]
-	equal, err := same.Listed(info, empty)
-	if there && err == nil && !equal {
-		d.distrust([]string{empty.Name}, func(string) string {
-			return "it offers keys to clients, and none of them is trusted: run publish index --trusted-keys"
-		}, "index of keys")
-	}
-	return err
-}
-
-// judge checks the keys that are there by their names, and the documents whose signer is not known. Those that the
+// checkTrust checks the keys that are there by their names, and the documents whose signer is not known. Those that the
 // source has too are known, and those that the index lacks were checked when it was healed.
 func (d *decision) checkTrust(ctx context.Context) error {
 	trust := d.plan.options.Trust

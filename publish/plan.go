@@ -11,6 +11,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
+	"github.com/vantagecompute/slurm-factory-publish/publish/offer"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
@@ -47,13 +48,9 @@ type MirrorPlan struct {
 	// documents of packages, and keys.
 	Untrusted []string
 
-	format   buildcache.Layout
-	store    mirror.Store
-	offers   []keyOffer
-	trusted  bool              // signatures are checked
-	resigned bool              // trusted keys other than the one that signs are those of builds, and not for clients
-	there    []key.Fingerprint // keys that the destination has, and clients may be told of
-	keys     []key.Fingerprint // that KeyIndex names
+	format buildcache.Layout
+	store  mirror.Store
+	offer  *offer.Keys
 
 	published map[spec.Hash]bool // packages, also those that are there already
 	merge     *reindex.Merge     // with IndexMerge
@@ -70,6 +67,22 @@ type PlannedPackage struct {
 // isThere reports whether the destination has a package afterwards, with whatever document.
 func (p PlannedPackage) isThere() bool {
 	return p.Status != Rejected && p.Status != Withdrawn && p.Status != Upstream && p.Status != Routed
+}
+
+// published reports whether clients find a package as the source has it.
+func (p PlannedPackage) published() bool {
+	return p.Status == New || p.Status == Replaced || p.Status == Unchanged || p.Status == Repaired
+}
+
+// published are those of packages that clients find as the source has them.
+func published(packages []PlannedPackage) []*buildcache.Package {
+	var all []*buildcache.Package
+	for _, p := range packages {
+		if p.published() {
+			all = append(all, p.Package)
+		}
+	}
+	return all
 }
 
 // A Write stores an object, or replaces the version Was of it.

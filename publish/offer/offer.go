@@ -1,4 +1,9 @@
-package publish
+// Package offer decides which public keys a publish offers to clients.
+//
+// Clients trust every key that a mirror offers, so a key follows the packages that it has signed: it is offered if one of
+// them is published. With trusted keys, no other key is offered, and one of them that has signed no package of the source
+// goes along with any package, so that a key can be known before it is used.
+package offer
 
 import (
 	"context"
@@ -11,14 +16,46 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
+	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/same"
+	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
-// Which public keys a publish offers to clients. Clients trust every key that a mirror offers, so
-// a key follows the packages that it has signed: it is offered if one of them is published. With
-// trusted keys, no other key is offered, and one of them that has signed no package of the
-// source goes along with any package, so that a key can be known before it is used.
+// A Publish is what the decision depends on: a source, what its destination holds, and which packages are published.
+type Publish struct {
+	Source *source.Mirror
+	Layout buildcache.Layout
+	Store  mirror.Reader
+	Path   string // of the mirror, below DESTINATION
+	Seen   *buildcache.Survey
+	Trust  buildcache.Trust
+	Known  *key.Ring // keys that are at hand, trusted or not
+
+	Key    *sign.Key // that signs; nil: none
+	Resign bool      // trusted keys other than Key are those of builds, and not for clients
+	NoKeys bool      // keys are not published
+
+	Packages  []*buildcache.Package // of the source
+	Issuers   []key.Issuer          // by which Packages say that they are signed, unchecked; zero: by none
+	Published []*buildcache.Package // that clients find as the source has them
+	Sends     bool                  // whether anything of a package is stored
+}
+
+// Keys are the keys that clients are offered.
+type Keys struct {
+	Absent   []buildcache.Object // what is stored of them: a key's content before the document that names it
+	Index    []buildcache.Object // tells clients of all keys, the last one under a fixed name; empty: something does already
+	Named    []key.Fingerprint   // what Index names
+	Findings []buildcache.Finding
+	// Untrusted are the names of what clients are offered already and the trusted keys do not cover.
+	Untrusted []string
+
+	offers   []keyOffer
+	trusted  bool              // signatures are checked
+	resigned bool              // see Publish.Resign
+	there    []key.Fingerprint // keys that the destination has, and clients may be told of
+}
 
 // A keyOffer is a public key that may be published.
 type keyOffer struct {
@@ -27,17 +64,22 @@ type keyOffer struct {
 	absent []buildcache.Object   // those of its objects that the destination lacks
 }
 
-// published reports whether clients find a package as the source has it.
-func (p PlannedPackage) published() bool {
-	return p.Status == New || p.Status == Replaced || p.Status == Unchanged || p.Status == Repaired
+// A decision is the making of Keys.
+type decision struct {
+	Publish
+	out    *Keys
+	spoilt []key.Fingerprint // trusted keys under whose names the destination has something else
 }
 
-// planKeys decides which keys are published. Clients are offered those that are there, too: a key index that is missing
-// is made.
-func (d *decision) planKeys(ctx context.Context) error {
-	ring := d.plan.options.Trust.Keys
-	d.out.trusted, d.out.resigned = ring != nil, d.plan.options.Sign.Resign
-	for _, f := range d.seen.Keys(d.out.format) {
+// Decide decides which keys are published. It only reads. Clients are offered those that are there, too: a key index that is
+// missing is made.
+func Decide(ctx context.Context, p Publish) (*Keys, error) {
+	d := &decision{Publish: p, out: &Keys{trusted: p.Trust.Keys != nil, resigned: p.Resign}}
+	return d.out, d.decide(ctx)
+}
+
+func (d *decision) decide(ctx context.Context) error {
+	for _, f := range d.Seen.Keys(d.Layout) {
 		good, err := d.judgeKey(ctx, f)
 		if err != nil {
 			return err
@@ -49,8 +91,8 @@ func (d *decision) planKeys(ctx context.Context) error {
 	if err := d.offerKeys(ctx); err != nil {
 		return err
 	}
-	d.out.Keys, d.out.keys = d.out.keysFor(d.out.Packages)
-	if publishes(d.out.Packages) {
+	d.out.Absent, d.out.Named = d.out.For(d.Published)
+	if len(d.Published) > 0 {
 		for _, o := range d.out.offers {
 			if len(o.made) == 0 && !d.out.trusted {
 				d.warn(o.Name(), "it has signed no package that is published, so this key is not published: if clients are to trust it, add it to the trusted keys")
@@ -64,15 +106,15 @@ func (d *decision) planKeys(ctx context.Context) error {
 }
 
 func (d *decision) warn(file, reason string) {
-	d.plan.Findings = append(d.plan.Findings, buildcache.Warning.In(d.src.File(file), reason))
+	d.out.Findings = append(d.out.Findings, buildcache.Warning.In(d.Source.File(file), reason))
 }
 
 // offerKeys collects the keys of the source, the one that signs, and those of signers that are among the trusted keys. Of a
 // key that is among several of these, the copies are merged.
 func (d *decision) offerKeys(ctx context.Context) error {
-	trust := d.plan.options.Trust
+	trust := d.Trust
 	var keys []source.Key
-	for _, k := range d.src.Keys {
+	for _, k := range d.Source.Keys {
 		if trust.Keys != nil && !trust.Keys.Holds(k.Fingerprint) {
 			d.warn(k.Name(), "it is not among the trusted keys, so this key is not published")
 			continue
@@ -80,26 +122,26 @@ func (d *decision) offerKeys(ctx context.Context) error {
 		keys = append(keys, k)
 	}
 	var publics []*key.Public
-	if k := d.plan.options.Sign.Key; k != nil && slices.ContainsFunc(d.issuers, k.Public().Made) {
+	if k := d.Key; k != nil && slices.ContainsFunc(d.Issuers, k.Public().Made) {
 		publics = append(publics, k.Public())
 	}
-	for _, by := range d.issuers {
+	for _, by := range d.Issuers {
 		if public, ok := trust.Signer(by); ok {
 			publics = append(publics, public)
 		}
 	}
 	for _, public := range publics {
-		if d.plan.options.Selection.NoKeys {
+		if d.NoKeys {
 			break
 		}
 		var err error
-		if keys, err = source.WithKey(keys, d.out.format, public); err != nil {
+		if keys, err = source.WithKey(keys, d.Layout, public); err != nil {
 			return err
 		}
 	}
 	for _, k := range keys {
 		// Clients are not told of a key that was retired, nor of one under whose name there is something else.
-		if slices.Contains(d.spoilt, k.Fingerprint) || d.seen.Retired(d.out.format, k.Fingerprint) {
+		if slices.Contains(d.spoilt, k.Fingerprint) || d.Seen.Retired(d.Layout, k.Fingerprint) {
 			continue
 		}
 		if err := d.offer(ctx, k); err != nil {
@@ -111,12 +153,12 @@ func (d *decision) offerKeys(ctx context.Context) error {
 
 func (d *decision) offer(ctx context.Context, k source.Key) error {
 	o := keyOffer{Key: k}
-	for i, p := range d.packages {
-		if k.Public.Made(d.issuers[i]) {
+	for i, p := range d.Packages {
+		if k.Public.Made(d.Issuers[i]) {
 			o.made = append(o.made, p)
 		}
 	}
-	as, err := same.Key(ctx, d.seen, d.out.format, d.out.store, k.Public, k.Objects)
+	as, err := same.Key(ctx, d.Seen, d.Layout, d.Store, k.Public, k.Objects)
 	o.Public, o.Objects, o.absent = as.Public, as.Objects, as.Absent
 	if as.Damage != nil {
 		d.warn(o.Name(), as.Damage.Error())
@@ -125,26 +167,20 @@ func (d *decision) offer(ctx context.Context, k source.Key) error {
 	return err
 }
 
-// publishes reports whether any package of the source is, or becomes, one of the destination.
-func publishes(packages []PlannedPackage) bool {
-	return slices.ContainsFunc(packages, PlannedPackage.published)
-}
-
-// wants reports whether a key goes with packages.
-func (m *MirrorPlan) wants(o keyOffer, packages []PlannedPackage) bool {
+// wants reports whether a key goes with packages that are published.
+func (k *Keys) wants(o keyOffer, published []*buildcache.Package) bool {
 	if len(o.made) == 0 {
-		return m.trusted && !m.resigned && publishes(packages)
+		return k.trusted && !k.resigned && len(published) > 0
 	}
-	return slices.ContainsFunc(packages, func(p PlannedPackage) bool {
-		return p.published() && slices.Contains(o.made, p.Package)
-	})
+	return slices.ContainsFunc(published, func(p *buildcache.Package) bool { return slices.Contains(o.made, p) })
 }
 
-// keysFor returns the keys that go with packages: what is stored of them, and all that are offered to clients.
-func (m *MirrorPlan) keysFor(packages []PlannedPackage) (absent []buildcache.Object, named []key.Fingerprint) {
-	named = m.there
-	for _, o := range m.offers {
-		if m.wants(o, packages) {
+// For returns the keys that go with packages, if only these are published after all: what is stored of them, and all that are
+// offered to clients.
+func (k *Keys) For(published []*buildcache.Package) (absent []buildcache.Object, named []key.Fingerprint) {
+	named = k.there
+	for _, o := range k.offers {
+		if k.wants(o, published) {
 			absent = append(absent, o.absent...)
 			named = append(slices.Clip(named), o.Fingerprint)
 		}
@@ -152,15 +188,20 @@ func (m *MirrorPlan) keysFor(packages []PlannedPackage) (absent []buildcache.Obj
 	return absent, buildcache.UnionKeys(nil, named)
 }
 
+// Public is a key as it is offered.
+func (k *Keys) Public(f key.Fingerprint) *key.Public {
+	return k.offers[slices.IndexFunc(k.offers, func(o keyOffer) bool { return o.Fingerprint == f })].Public
+}
+
 // uncheckable warns of packages that are signed by a key that clients are not offered.
 func (d *decision) uncheckable(ctx context.Context) error {
-	status := make(map[*buildcache.Package]bool)
-	for _, p := range d.out.Packages {
-		status[p.Package] = p.published()
+	published := make(map[*buildcache.Package]bool)
+	for _, p := range d.Published {
+		published[p] = true
 	}
 	unknown := make(map[key.Issuer][]*buildcache.Package)
-	for i, p := range d.packages {
-		if by := d.issuers[i]; by != (key.Issuer{}) && status[p] && !d.checkable(by) {
+	for i, p := range d.Packages {
+		if by := d.Issuers[i]; by != (key.Issuer{}) && published[p] && !d.checkable(by) {
 			unknown[by] = append(unknown[by], p)
 		}
 	}
@@ -173,16 +214,16 @@ func (d *decision) uncheckable(ctx context.Context) error {
 	}
 	issuers := slices.SortedFunc(maps.Keys(unknown), func(a, b key.Issuer) int { return strings.Compare(a.String(), b.String()) })
 	for _, by := range issuers {
-		k, _ := d.plan.options.Trust.Signer(by)
+		k, _ := d.Trust.Signer(by)
 		retired := d.retired(by)
 		if !retired && (!sure || slices.ContainsFunc(found, func(p *key.Public) bool { return p.Made(by) })) || k != nil && slices.Contains(d.spoilt, k.Fingerprint()) {
 			continue
 		}
-		_, dir := d.out.format.Directories()
+		_, dir := d.Layout.Directories()
 		why := "is offered by neither SOURCE nor DESTINATION: add it with `publish keys add`, or give it among the trusted keys"
 		if retired {
 			why = "was retired: publish keys add offers it again"
-		} else if d.plan.options.Selection.NoKeys {
+		} else if d.NoKeys {
 			why = "is not in DESTINATION, and keys are not published"
 		}
 		d.warn(strings.TrimSuffix(dir, "/"), fmt.Sprintf("clients cannot check the signatures of %s: the key %s %s",
@@ -193,20 +234,20 @@ func (d *decision) uncheckable(ctx context.Context) error {
 
 // retired reports whether the key that made a signature was retired, as far as its fingerprint, or a key at hand, tells.
 func (d *decision) retired(by key.Issuer) bool {
-	return d.seen.Retired(d.out.format, d.plan.known.PrimaryOf(by))
+	return d.Seen.Retired(d.Layout, d.Known.PrimaryOf(by))
 }
 
 // checkable reports whether clients are known to be offered the key that made a signature.
 func (d *decision) checkable(by key.Issuer) bool {
 	name := by.String() // the fingerprint, unless it was made by a subkey
-	if p, ok := d.plan.options.Trust.Signer(by); ok {
+	if p, ok := d.Trust.Signer(by); ok {
 		name = string(p.Fingerprint())
 	}
-	if slices.Contains(d.out.keys, key.Fingerprint(name)) {
+	if slices.Contains(d.out.Named, key.Fingerprint(name)) {
 		return true
 	}
 	return slices.ContainsFunc(d.out.offers, func(o keyOffer) bool {
-		return slices.Contains(d.out.keys, o.Fingerprint) && o.Public.Made(by)
+		return slices.Contains(d.out.Named, o.Fingerprint) && o.Public.Made(by)
 	})
 }
 
@@ -216,30 +257,30 @@ func (d *decision) keysThere(ctx context.Context) (found []*key.Public, sure boo
 	lacking := slices.DeleteFunc(slices.Clone(d.out.there), func(f key.Fingerprint) bool {
 		return slices.ContainsFunc(d.out.offers, func(o keyOffer) bool { return o.Fingerprint == f })
 	})
-	if len(lacking) > 0 && len(d.out.Blobs)+len(d.out.Documents) == 0 {
+	if len(lacking) > 0 && !d.Sends {
 		return nil, false, nil
 	}
-	found, err = buildcache.ReadKeys(ctx, d.out.format, d.out.store, lacking)
+	found, err = buildcache.ReadKeys(ctx, d.Layout, d.Store, lacking)
 	return found, err == nil, err
 }
 
 // planKeyIndex decides whether the key index must be written.
 func (d *decision) planKeyIndex(ctx context.Context) error {
-	if len(d.out.keys) == 0 {
+	if len(d.out.Named) == 0 {
 		return d.judgeKeyIndex()
 	}
-	objects, err := d.out.format.KeyIndex(d.out.keys)
+	objects, err := d.Layout.KeyIndex(d.out.Named)
 	if err != nil {
 		return err
 	}
 	last := objects[len(objects)-1]
-	complete, retired, err := same.KeyIndex(ctx, d.seen, d.out.format, d.out.store, last, d.out.keys)
+	complete, retired, err := same.KeyIndex(ctx, d.Seen, d.Layout, d.Store, last, d.out.Named)
 	for _, f := range retired {
 		d.warn(last.Name, fmt.Sprintf("it names the key %s, which was retired: run publish index", f))
 	}
 	if err != nil || complete {
 		return err
 	}
-	d.out.KeyIndex = objects
+	d.out.Index = objects
 	return nil
 }
