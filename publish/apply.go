@@ -27,7 +27,8 @@ import (
 )
 
 const (
-	// Objects that are on their way at once. The mirror has its own bound on requests; this one is above it, so that it is never idle while one is only hashed.
+	// Objects that are on their way at once. The mirror has its own bound on requests; this one is above it, so that
+	// it is never idle while one is only hashed.
 	writers  = 160
 	small    = 256 << 10 // bytes; up to this size, blobs are sent beside larger ones: they wait for answers, while those keep the processors busy
 	checkers = 4         // files that are hashed at once where nothing is sent
@@ -44,8 +45,8 @@ type Progress interface {
 	Stored(mirror string, size int64)
 }
 
-// Apply carries the plan out. What is complete when it fails stays and is found again next time; the index was not touched unless everything that it names is there.
-// The Outcome says what really happened, with an error as well.
+// Apply carries the plan out. What is complete when it fails stays and is found again next time; the index was not
+// touched unless everything that it names is there. The Outcome says what really happened, with an error as well.
 func (p *Plan) Apply(ctx context.Context, progress Progress) (*Outcome, error) {
 	a := newApplication(p, progress)
 	err := a.run(ctx)
@@ -96,7 +97,8 @@ func newApplication(p *Plan, progress Progress) *application {
 	return a
 }
 
-// A reader may look, and we may die, between any two requests below. Each step points only at what earlier steps made durable.
+// A reader may look, and we may die, between any two requests below. Each step points only at what earlier steps made
+// durable.
 func (a *application) run(ctx context.Context) error {
 	if a.plan.Blocked() {
 		// Nothing will be sent, but all findings are wanted to mend the source.
@@ -240,7 +242,8 @@ func (a *application) stale(path string, names ...string) {
 	}
 }
 
-// putBlobs stores the blobs of a mirror. One whose content is not what documents promise is a finding, and the others go on, so that all findings come at once.
+// putBlobs stores the blobs of a mirror. One whose content is not what documents promise is a finding, and the others
+// go on, so that all findings come at once.
 func (a *application) putBlobs(ctx context.Context, m *running) error {
 	bad := make(map[string]bool)
 	put := func(ctx context.Context, o buildcache.Object) error {
@@ -369,8 +372,9 @@ func (a *application) putAll(ctx context.Context, m *running, writes []Write) er
 	return parallel.Each(ctx, writers, writes, func(ctx context.Context, w Write) error { return a.put(ctx, m, w) })
 }
 
-// put stores one object, and remembers it if caches may have another under its name. Of what has a fixed name, the object of another publisher who was faster stays:
-// it is about the same package. Of what never changes, another object is an alarm.
+// put stores one object, and remembers it if caches may have another under its name. Of what has a fixed name, the
+// object of another publisher who was faster stays: it is about the same package. Of what never changes, another
+// object is an alarm.
 func (a *application) put(ctx context.Context, m *running, w Write) error {
 	shown := w.Of
 	if shown == "" {

@@ -7,7 +7,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/price"
 )
 
-// Cost estimates what the plan takes: an object above threshold is sent in parts of partSize bytes, and paths are invalidated.
+// Cost estimates what the plan takes: an object above threshold is sent in parts of partSize bytes, and paths are
+// invalidated.
 func (p *Plan) Cost(threshold, partSize int64, paths int) price.Cost {
 	var c price.Cost
 	add := func(size int64) { c.Add(size, threshold, partSize) }

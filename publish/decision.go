@@ -55,7 +55,8 @@ func (d *decision) report(s buildcache.Severity, p *buildcache.Package, reason s
 	d.plan.Findings = append(d.plan.Findings, s.In(d.src.File(p.SourceFile()), reason))
 }
 
-// refuse keeps a package from being published. It may be called several times for one package, so that all that is wrong with it is reported.
+// refuse keeps a package from being published. It may be called several times for one package, so that all that is
+// wrong with it is reported.
 func (d *decision) refuse(p *buildcache.Package, reason string) {
 	d.report(buildcache.Error, p, reason)
 	if _, ok := d.refused[p]; !ok {
@@ -150,8 +151,8 @@ func (d *decision) compareOne(ctx context.Context, p *buildcache.Package) (compa
 	return d.differs(ctx, p, info)
 }
 
-// recall reports whether an earlier pointer was put back, so that all is to be compared again with what it lacks. That is looked for where the
-// destination is not what the pointer says.
+// recall reports whether an earlier pointer was put back, so that all is to be compared again with what it lacks.
+// That is looked for where the destination is not what the pointer says.
 func (d *decision) recall(ctx context.Context) (bool, error) {
 	odd := func(p *buildcache.Package) bool { // a tombstone stands for its document, or, in layout v2, nothing
 		return d.compared[p].grave != nil || d.status[p] == New && !d.out.format.NamesContent()
@@ -172,7 +173,8 @@ func (d *decision) recall(ctx context.Context) (bool, error) {
 	return false, err
 }
 
-// differs decides about a package that the destination holds with another document. It is refused if it can neither stay nor be replaced.
+// differs decides about a package that the destination holds with another document. It is refused if it can neither
+// stay nor be replaced.
 func (d *decision) differs(ctx context.Context, p *buildcache.Package, info mirror.Info) (comparison, error) {
 	held := d.seen.Pointer.IsWithheld(p.Hash) // an undone withdrawal may have left its tombstone
 	if held || info.Size >= tombstone.LeastSize(p.File, p.Document) {
@@ -209,7 +211,8 @@ func (d *decision) sends(p *buildcache.Package, s Status) bool {
 	return s == New || s == Replaced || s == Repaired || s == Unchanged && slices.ContainsFunc(p.Blobs, func(b buildcache.Object) bool { return !d.seen.Has(b) })
 }
 
-// check reads what must be known of packages before they are stored: their specs, the sizes of their blobs, their signatures.
+// check reads what must be known of packages before they are stored: their specs, the sizes of their blobs, their
+// signatures.
 func (d *decision) check(ctx context.Context) error {
 	o := d.plan.options
 	reasons := make([][]error, len(d.packages))
@@ -249,8 +252,9 @@ func (d *decision) check(ctx context.Context) error {
 	return nil
 }
 
-// checkSkipped refuses packages of which the destination holds a document that no client can read. It reads only documents that are too short to say
-// what those of the source say: where the source has other signatures, all of them differ.
+// checkSkipped refuses packages of which the destination holds a document that no client can read. It reads only
+// documents that are too short to say what those of the source say: where the source has other signatures, all of
+// them differ.
 func (d *decision) checkSkipped(ctx context.Context) error {
 	var names []string
 	for _, p := range d.packages {
@@ -267,8 +271,8 @@ func (d *decision) checkSkipped(ctx context.Context) error {
 	return err
 }
 
-// gatherKnown gathers the keys that are at hand. Those of the destination are read where a package is sent whose signer the source lacks, and
-// no keys are trusted that say more.
+// gatherKnown gathers the keys that are at hand. Those of the destination are read where a package is sent whose
+// signer the source lacks, and no keys are trusted that say more.
 func (d *decision) gatherKnown(ctx context.Context) error {
 	for _, k := range d.src.Keys {
 		d.plan.known = d.plan.known.With(k.Public)
@@ -416,8 +420,9 @@ func (d *decision) warn(file, reason string) {
 	d.plan.Findings = append(d.plan.Findings, buildcache.Warning.In(d.src.File(file), reason))
 }
 
-// checkNeeds refuses packages that need what neither the destination nor an upstream mirror offers afterwards, since clients have both and
-// between them nothing may be missing. It refuses to promote what needs packages of the destination that do not keep to the rules.
+// checkNeeds refuses packages that need what neither the destination nor an upstream mirror offers afterwards, since
+// clients have both and between them nothing may be missing. It refuses to promote what needs packages of the
+// destination that do not keep to the rules.
 func (d *decision) checkNeeds(ctx context.Context) error {
 	m := upstream.Mirror{Layout: d.out.format, Store: d.out.store, Pointer: d.seen.Pointer, Upstream: d.plan.options.Upstream}
 	if d.plan.options.Promotion != nil {

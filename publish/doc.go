@@ -1,6 +1,7 @@
 // Package publish puts Spack buildcaches where clients can find them.
 //
-// A [source.Source] is what there is to publish. [NewPlan] compares it with its destination and decides; [Plan.Apply] carries that out and returns an [Outcome]:
+// A [source.Source] is what there is to publish. [NewPlan] compares it with its destination and decides; [Plan.Apply]
+// carries that out and returns an [Outcome]:
 //
 //	Source --NewPlan(Source, Store)--> Plan --Apply--> Outcome
 //

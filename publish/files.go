@@ -25,8 +25,8 @@ type FilePlan struct {
 	was     key.Issuer  // of the signature that is replaced, once it was checked; zero: there is none
 }
 
-// planFiles compares plain files with those of the destination, by their checksums. Keys are retired in mirrors: in those of the source or, if it has
-// none, in one at the destination itself.
+// planFiles compares plain files with those of the destination, by their checksums. Keys are retired in mirrors: in
+// those of the source or, if it has none, in one at the destination itself.
 func (p *Plan) planFiles(ctx context.Context, files []*source.ReleaseFile, s mirror.Store) error {
 	if len(files) > 0 && len(p.Mirrors) == 0 {
 		var err error

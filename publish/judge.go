@@ -18,7 +18,8 @@ const (
 	maxNamed  = 10
 )
 
-// Trusted keys judge what clients are offered already, as far as it was listed. Whatever the source or the trusted keys themselves tell costs no request.
+// Trusted keys judge what clients are offered already, as far as it was listed. Whatever the source or the trusted
+// keys themselves tell costs no request.
 
 // checkTrust checks the keys that are there by their names, and the documents whose signer is not known. Those that the
 // source has too are known, and those that the index lacks were checked when it was healed.

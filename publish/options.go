@@ -27,7 +27,8 @@ type Options struct {
 	Downgrade bool
 	// KeepGoing publishes what is good although something else is bad.
 	KeepGoing bool
-	// Licences, if set, keep packages out that may not be redistributed: they are refused or, with Route, left to another publish.
+	// Licences, if set, keep packages out that may not be redistributed: they are refused or, with Route, left to
+	// another publish.
 	Licences *licence.Rules
 	Route    bool
 	// Promotion, if set, leaves a record of what was stored under these terms, before the index names it.

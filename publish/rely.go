@@ -13,16 +13,17 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 )
 
-// What a run relies on and has not stored itself, a prune may be about to delete: content that documents will point at, documents
-// that are to be indexed, and packages that others will depend on. Package notice says how the two keep apart.
+// What a run relies on and has not stored itself, a prune may be about to delete: content that documents will point
+// at, documents that are to be indexed, and packages that others will depend on. Package notice says how the two keep
+// apart.
 type relied struct {
 	objects []buildcache.Object // that were found
 	names   []string            // of these, and of what packages depend on
 	owners  map[string]*buildcache.Package
 }
 
-// rely keeps a prune from deleting what the packages of a mirror rely on, and sends again what it has deleted. It comes right before
-// documents are stored.
+// rely keeps a prune from deleting what the packages of a mirror rely on, and sends again what it has deleted. It
+// comes right before documents are stored.
 func (a *application) rely(ctx context.Context, m *running) error {
 	r, atWork, err := a.object(ctx, m)
 	if err != nil || !atWork && len(r.objects) == 0 {
@@ -51,7 +52,8 @@ func (a *application) object(ctx context.Context, m *running) (relied, bool, err
 	return r, atWork, err
 }
 
-// relied returns what is relied on: what is new as well, if the plan is so old that a prune may take what is there since for left behind.
+// relied returns what is relied on: what is new as well, if the plan is so old that a prune may take what is there
+// since for left behind.
 func (m *running) relied(long bool) relied {
 	r := relied{owners: make(map[string]*buildcache.Package)}
 	sent := make(map[string]bool)
@@ -119,9 +121,9 @@ func (a *application) sendAgain(ctx context.Context, m *running, o buildcache.Ob
 	return nil
 }
 
-// sendLost sends again what is gone of the packages that are to be indexed, and returns those that still are. To spack buildcache
-// prune, a blob that is older than the index and that no document names yet is an orphan. What was only found in the mirror is
-// left out once it is gone.
+// sendLost sends again what is gone of the packages that are to be indexed, and returns those that still are. To
+// spack buildcache prune, a blob that is older than the index and that no document names yet is an orphan. What was
+// only found in the mirror is left out once it is gone.
 func (a *application) sendLost(ctx context.Context, m *running, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error) {
 	if _, _, err := a.object(ctx, m); err != nil {
 		return nil, err

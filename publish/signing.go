@@ -226,7 +226,8 @@ func (p *Plan) Signs() bool {
 	})
 }
 
-// Replaces is the key whose signature of a package is replaced, in the destination or else only in the source; empty: it has none, or keeps it.
+// Replaces is the key whose signature of a package is replaced, in the destination or else only in the source; empty:
+// it has none, or keeps it.
 func (p PlannedPackage) Replaces() string {
 	by, _ := p.Issuer()
 	if by = cmp.Or(p.Was, by); by == (key.Issuer{}) || !p.ToSign || p.Status != New && p.Status != Replaced {
@@ -235,7 +236,8 @@ func (p PlannedPackage) Replaces() string {
 	return by.String()
 }
 
-// Replaces is the key whose signature of a file is replaced, in the destination or else only in the source; empty: it has none, or keeps it.
+// Replaces is the key whose signature of a file is replaced, in the destination or else only in the source; empty: it
+// has none, or keeps it.
 func (f *FilePlan) Replaces() string {
 	if f.was == (key.Issuer{}) || !slices.ContainsFunc(f.Writes, func(w Write) bool { return w.Content == nil }) {
 		return ""

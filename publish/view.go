@@ -24,8 +24,8 @@ func (m *MirrorPlan) changingViews() []View {
 	return slices.DeleteFunc(slices.Clone(m.Views), func(v View) bool { return !v.Index.Changes })
 }
 
-// planViews decides what named indices get: those of the source what they offer there, and those that were asked for all that
-// is published and what that depends on.
+// planViews decides what named indices get: those of the source what they offer there, and those that were asked for
+// all that is published and what that depends on.
 func (d *decision) planViews(ctx context.Context) error {
 	o := d.plan.options
 	if o.Index == IndexNone {

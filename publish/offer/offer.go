@@ -71,8 +71,8 @@ type decision struct {
 	spoilt []key.Fingerprint // trusted keys under whose names the destination has something else
 }
 
-// Decide decides which keys are published. It only reads. Clients are offered those that are there, too: a key index that is
-// missing is made.
+// Decide decides which keys are published. It only reads. Clients are offered those that are there, too: a key index
+// that is missing is made.
 func Decide(ctx context.Context, p Publish) (*Keys, error) {
 	d := &decision{Publish: p, out: &Keys{trusted: p.Trust.Keys != nil, resigned: p.Resign}}
 	return d.out, d.decide(ctx)
@@ -109,8 +109,8 @@ func (d *decision) warn(file, reason string) {
 	d.out.Findings = append(d.out.Findings, buildcache.Warning.In(d.Source.File(file), reason))
 }
 
-// offerKeys collects the keys of the source, the one that signs, and those of signers that are among the trusted keys. Of a
-// key that is among several of these, the copies are merged.
+// offerKeys collects the keys of the source, the one that signs, and those of signers that are among the trusted
+// keys. Of a key that is among several of these, the copies are merged.
 func (d *decision) offerKeys(ctx context.Context) error {
 	trust := d.Trust
 	var keys []source.Key
@@ -175,8 +175,8 @@ func (k *Keys) wants(o keyOffer, published []*buildcache.Package) bool {
 	return slices.ContainsFunc(published, func(p *buildcache.Package) bool { return slices.Contains(o.made, p) })
 }
 
-// For returns the keys that go with packages, if only these are published after all: what is stored of them, and all that are
-// offered to clients.
+// For returns the keys that go with packages, if only these are published after all: what is stored of them, and all
+// that are offered to clients.
 func (k *Keys) For(published []*buildcache.Package) (absent []buildcache.Object, named []key.Fingerprint) {
 	named = k.there
 	for _, o := range k.offers {

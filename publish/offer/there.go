@@ -8,8 +8,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 )
 
-// judgeKey reports whether a key that the destination holds may be offered to clients. With trusted keys, its name must be one of
-// them, and its file must hold that key alone.
+// judgeKey reports whether a key that the destination holds may be offered to clients. With trusted keys, its name
+// must be one of them, and its file must hold that key alone.
 func (d *decision) judgeKey(ctx context.Context, f key.Fingerprint) (bool, error) {
 	trust := d.Trust
 	if trust.Keys == nil {

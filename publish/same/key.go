@@ -12,8 +12,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// A DamagedKeyError says that the copy of a key that a mirror holds cannot be read. It may have held a revocation, so the key signs nothing until
-// the copy is put right.
+// A DamagedKeyError says that the copy of a key that a mirror holds cannot be read. It may have held a revocation, so
+// the key signs nothing until the copy is put right.
 type DamagedKeyError struct {
 	Key key.Fingerprint
 	err error
@@ -28,7 +28,8 @@ func (e *DamagedKeyError) Unwrap() error { return e.err }
 // Mend says how a copy that cannot be read is put right.
 const Mend = "put it right with the public key as it is now, and with its revocation if it has one: publish keys add"
 
-// ReadKey reads a public key of a mirror. The error is a *DamagedKeyError if it is there and cannot be read, and mirror.ErrNotExist if it is not.
+// ReadKey reads a public key of a mirror. The error is a *DamagedKeyError if it is there and cannot be read, and
+// mirror.ErrNotExist if it is not.
 func ReadKey(ctx context.Context, f buildcache.Layout, r mirror.Reader, k key.Fingerprint) (*key.Public, error) {
 	public, err := buildcache.ReadKey(ctx, f, r, k)
 	if errors.Is(err, mirror.ErrNotExist) { // the document, or what it points at
@@ -44,8 +45,9 @@ func ReadKey(ctx context.Context, f buildcache.Layout, r mirror.Reader, k key.Fi
 	return public, err
 }
 
-// Merged are the objects that make a key known, merged with the copy of it that a mirror holds, and the version of the document that they replace.
-// They are nil if the copy says as much already. One that cannot be read is an error, and is replaced with repair.
+// Merged are the objects that make a key known, merged with the copy of it that a mirror holds, and the version of
+// the document that they replace. They are nil if the copy says as much already. One that cannot be read is an error,
+// and is replaced with repair.
 func Merged(ctx context.Context, f buildcache.Layout, s mirror.Store, public *key.Public, repair bool) ([]buildcache.Object, mirror.Version, error) {
 	info, err := s.Stat(ctx, f.KeyName(public.Fingerprint()))
 	if errors.Is(err, mirror.ErrNotExist) {
@@ -71,8 +73,8 @@ func Merged(ctx context.Context, f buildcache.Layout, s mirror.Store, public *ke
 	return objects, info.Version, err
 }
 
-// anew are the objects that make a key known in the place of a copy that cannot be read. Content under its name is never replaced, so where that
-// is damaged, an empty line more gives the key another name.
+// anew are the objects that make a key known in the place of a copy that cannot be read. Content under its name is
+// never replaced, so where that is damaged, an empty line more gives the key another name.
 func anew(ctx context.Context, f buildcache.Layout, r mirror.Reader, public *key.Public) ([]buildcache.Object, error) {
 	armored, err := public.Armored()
 	if err != nil {
@@ -99,7 +101,8 @@ type Published struct {
 	Public  *key.Public
 	Objects []buildcache.Object // that make it known
 	Absent  []buildcache.Object // those of them that are to be stored
-	// Damage is what is wrong with the copy that the mirror has already, which stays as it is; nil: nothing, or it has none.
+	// Damage is what is wrong with the copy that the mirror has already, which stays as it is; nil: nothing, or it
+	// has none.
 	Damage error
 }
 
@@ -162,8 +165,8 @@ func (p *Published) mergeThere(ctx context.Context, f buildcache.Layout, r mirro
 	return true, err
 }
 
-// Known is what a key and the copy of it that the mirror holds say. A copy that cannot be read is a *DamagedKeyError. One that is the same by
-// its document is not read.
+// Known is what a key and the copy of it that the mirror holds say. A copy that cannot be read is a *DamagedKeyError.
+// One that is the same by its document is not read.
 func Known(ctx context.Context, seen *buildcache.Survey, f buildcache.Layout, r mirror.Reader, public *key.Public) (*key.Public, error) {
 	objects, err := buildcache.KeyObjects(f, public)
 	if err != nil {
@@ -211,8 +214,8 @@ func (all Retirements) Holds(k key.Fingerprint) bool {
 	return slices.ContainsFunc(all, func(r Retirement) bool { return r.Seen.Retired(r.Layout, k) })
 }
 
-// KeyIndex reports whether the index of keys that is there names all of these keys. It may name more, of which those that were retired are
-// returned.
+// KeyIndex reports whether the index of keys that is there names all of these keys. It may name more, of which those
+// that were retired are returned.
 func KeyIndex(ctx context.Context, seen *buildcache.Survey, f buildcache.Layout, r mirror.Reader, index buildcache.Object, keys []key.Fingerprint) (names bool, retired []key.Fingerprint, err error) {
 	info, there := seen.Objects[index.Name]
 	if !there {

@@ -91,7 +91,8 @@ func Tarball(ctx context.Context, seen *buildcache.Survey, l buildcache.Layout, 
 	return err
 }
 
-// Short reports whether a document that is there is too short to say what another one says, whatever signatures the two have.
+// Short reports whether a document that is there is too short to say what another one says, whatever signatures the
+// two have.
 func Short(there mirror.Info, document []byte) bool {
 	text, err := key.Text(document)
 	return err == nil && there.Size < int64(len(text))*9/10
