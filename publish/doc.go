@@ -36,7 +36,7 @@
 //	    listing         what a bucket holds, by an S3 Inventory
 //	  roots             the mirrors of a tree
 //	  buildcache        what a mirror consists of; the layouts v3 and v2 behind one interface; the survey
-//	    blob spec manifest layout index key sign    words and documents
+//	    blob spec manifest layout index indices key sign    words and documents
 //	  inventory query sbom lockfile catalog licence downloads   what is in a mirror, and what is fetched of it
 //	  mirror            the boundary: what can be read, listed, written, replaced
 //	    s3 dir web      its implementations; s3/bucketname

@@ -13,6 +13,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
@@ -109,7 +110,7 @@ func TestEachGenerationOfSpackHasItsIndex(t *testing.T) {
 	src.V3("good", "1", publishtest.GoodHash, publishtest.SpecType, publishtest.Good(5))
 	m := publishtest.EmptyMirror(t)
 	plan := publishtest.MustPlan(t, m, src.Dir(t), publish.Options{})
-	want := []buildcache.Audience{{Readers: "Spack 1.0 and later", Packages: 1}, {Readers: "Spack 1.3 and later", Packages: 1}}
+	want := []indices.Audience{{Readers: "Spack 1.0 and later", Packages: 1}, {Readers: "Spack 1.3 and later", Packages: 1}}
 	if got := plan.Mirrors[0].Index.Audiences; !slices.Equal(got, want) {
 		t.Errorf("the plan says %v", got)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
@@ -29,7 +30,7 @@ type Layout interface {
 	// Name is "v3" or "v2".
 	Name() string
 	// Generations are the formats of its specs and indices, the older ones first.
-	Generations() []Generation
+	Generations() []indices.Generation
 
 	// ParsePackageName recognises the name of a package's document.
 	ParsePackageName(name string) (layout.SpecName, bool)
@@ -86,11 +87,11 @@ type Layout interface {
 	// objects. A client can use it, and the next publisher completes it.
 	Incomplete(ctx context.Context, r mirror.Reader, p *Pointer) (bool, error)
 	// ReadIndex reads the documents that p points at.
-	ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*Indices, error)
+	ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*indices.Set, error)
 	// WriteIndex makes x the indices if the pointer still is was: mirror.ErrConflict if not. past is what the new pointer says of
 	// packages that are kept out. Where x is what was points at already, the pointer is not written: a client that holds its
 	// ETag would lose its copy of the index (docs/layouts.md).
-	WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Indices, past history.Past, prepared Prepared) (*Pointer, error)
+	WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *indices.Set, past history.Past, prepared Prepared) (*Pointer, error)
 	// CompleteIndex tries once to bring what belongs to an index in line with it, after WriteIndex has returned now:
 	// mirror.ErrConflict if another publisher was faster.
 	CompleteIndex(ctx context.Context, s mirror.Store, now *Pointer) error
@@ -98,7 +99,7 @@ type Layout interface {
 	// receipts: of layout v2 the digest may be that of an index that was replaced a moment ago.
 	Glance(ctx context.Context, r mirror.Reader) (*Pointer, error)
 	// PointerSize is how many bytes WriteIndex stores for x besides the documents themselves.
-	PointerSize(was *Pointer, x *Indices) (int64, error)
+	PointerSize(was *Pointer, x *indices.Set) (int64, error)
 	// IndexNames are the names that WriteIndex writes at fixed names, the one that clients read first.
 	IndexNames() []string
 	// ReadChecksum reads the object with which clients compare the index that they have. The name is empty if the

@@ -7,6 +7,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -64,11 +65,11 @@ func (p *Pointer) Head(f Layout) history.Head {
 }
 
 // Names reports whether x is what the pointer names, although it may be missing. It cannot tell in a layout that names no content.
-func (p *Pointer) Names(ctx context.Context, x *Indices) (bool, error) {
+func (p *Pointer) Names(ctx context.Context, x *indices.Set) (bool, error) {
 	if p.Manifest == nil {
 		return false, nil
 	}
-	sources, err := x.contents(ctx, p.salt(p))
+	sources, err := x.Contents(ctx, p.salt(p))
 	if err != nil {
 		return false, err
 	}

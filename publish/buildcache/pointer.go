@@ -11,6 +11,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
@@ -124,4 +125,13 @@ func (p *Pointer) prepareUpdate(ctx context.Context, f Layout, r mirror.Reader) 
 	}
 	p.Incomplete, err = f.Incomplete(ctx, r, p)
 	return err
+}
+
+// ReadChecked reads the indices that p points at, and makes sure that Spack can read each record, unless their writer did.
+func ReadChecked(ctx context.Context, f Layout, r mirror.Reader, p *Pointer) (*indices.Set, error) {
+	x, err := f.ReadIndex(ctx, r, p)
+	if err == nil && !p.Checked {
+		err = content(x.Check())
+	}
+	return x, err
 }

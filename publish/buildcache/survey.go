@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -109,7 +110,7 @@ func (s *Survey) Offerable(f Layout) map[string]layout.SpecName {
 }
 
 // Lacking are the documents of packages that were listed, that x does not offer, and that are not kept out.
-func (s *Survey) Lacking(f Layout, x *Indices) []string {
+func (s *Survey) Lacking(f Layout, x *indices.Set) []string {
 	var names []string
 	for name, id := range s.Offerable(f) {
 		if !x.Has(id.Hash) {

@@ -12,6 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
@@ -23,8 +24,8 @@ import (
 // content, so nothing that a document may point at is ever replaced.
 type v2 struct{}
 
-func (v2) Name() string              { return "v2" }
-func (v2) Generations() []Generation { return v2Generations }
+func (v2) Name() string                      { return "v2" }
+func (v2) Generations() []indices.Generation { return indices.V2Generations }
 
 func (v2) ParsePackageName(name string) (layout.SpecName, bool) { return layout.ParseV2Spec(name) }
 func (v2) ParseKeyName(name string) (key.Fingerprint, bool)     { return layout.ParseV2Key(name) }
@@ -163,15 +164,15 @@ func (f v2) Incomplete(ctx context.Context, r mirror.Reader, p *Pointer) (bool, 
 	return hash != p.Digest(), nil
 }
 
-func (f v2) ReadIndex(_ context.Context, _ mirror.Reader, p *Pointer) (x *Indices, err error) {
-	x = NewIndices(f.Generations())
+func (f v2) ReadIndex(_ context.Context, _ mirror.Reader, p *Pointer) (x *indices.Set, err error) {
+	x = indices.New(f.Generations())
 	x.Parts[0], err = index.Parse(p.Content, index.V7)
 	return x, content(err)
 }
 
 // WriteIndex turns index.json, which is the index. A reader who sees a hash that is not that of
 // the index takes the index all the same and merely reads it again next time.
-func (f v2) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Indices, past history.Past, prepared Prepared) (*Pointer, error) {
+func (f v2) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *indices.Set, past history.Past, prepared Prepared) (*Pointer, error) {
 	part := x.Part(index.V7)
 	now := NewPointer(f)
 	if now.Version, now.Past = was.Version, past; !part.Changed() {
@@ -226,7 +227,7 @@ func (p *Pointer) noted(part *index.Index, bare blob.Digest) (blob.Source, error
 }
 
 // PointerSize is that of the hash, and of what the index says beside its database.
-func (v2) PointerSize(was *Pointer, x *Indices) (int64, error) {
+func (v2) PointerSize(was *Pointer, x *indices.Set) (int64, error) {
 	size := int64(len(blob.DigestOf(nil).String()))
 	if part := x.Part(index.V7); part.Changed() {
 		now := Pointer{Place: was.next(""), Past: was.Past}

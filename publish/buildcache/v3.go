@@ -9,6 +9,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache/unpack"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
@@ -21,8 +22,8 @@ import (
 // read and written; empty for the one of the whole mirror.
 type v3 struct{ view string }
 
-func (v3) Name() string              { return "v3" }
-func (v3) Generations() []Generation { return v3Generations }
+func (v3) Name() string                      { return "v3" }
+func (v3) Generations() []indices.Generation { return indices.V3Generations }
 
 func (v3) ParsePackageName(name string) (layout.SpecName, bool) { return layout.ParseV3Spec(name) }
 func (v3) ParseKeyName(name string) (key.Fingerprint, bool)     { return layout.ParseV3Key(name) }
@@ -181,8 +182,8 @@ func (v3) ReadSpec(ctx context.Context, r mirror.Reader, p *Package, specs *spec
 	if p.Spec != nil {
 		return nil
 	}
-	newest := v3Generations[len(v3Generations)-1].Specs
-	if p.format < v3Generations[0].Specs || p.format > newest {
+	newest := indices.V3Generations[len(indices.V3Generations)-1].Specs
+	if p.format < indices.V3Generations[0].Specs || p.format > newest {
 		return content(&foreignError{fmt.Errorf("its spec has the media type %s, which this release does not know: another version of Spack wrote it", p.specType)})
 	}
 	if p.tarballType != manifest.TarballType {

@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -46,7 +47,7 @@ type ours struct {
 const maxCovered = 40_000
 
 // coverageOf is what a pointer says of indices; nil if that is too much.
-func coverageOf(x *Indices) index.Coverage {
+func coverageOf(x *indices.Set) index.Coverage {
 	if c := x.Coverage(); len(c) <= maxCovered {
 		return c
 	}
@@ -102,7 +103,7 @@ func (p *Pointer) Parse(text []byte) error {
 	if !slices.ContainsFunc(m.Records, func(r manifest.Record) bool { return manifest.FamilyOf(r.MediaType) == manifest.Index }) {
 		return fmt.Errorf("manifest: it has no record of type %s", manifest.Index)
 	}
-	for i, g := range v3Generations {
+	for i, g := range indices.V3Generations {
 		rec, ok := m.Typed(manifest.IndexType(g.Index))
 		if ok && rec.Unusable() != nil {
 			return fmt.Errorf("manifest: record of type %s: %w", rec.MediaType, rec.Unusable())
@@ -125,11 +126,11 @@ func (p *Pointer) Parse(text []byte) error {
 // Incomplete is never: one object turns the indices of layout v3.
 func (v3) Incomplete(context.Context, mirror.Reader, *Pointer) (bool, error) { return false, nil }
 
-func (f v3) ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*Indices, error) {
+func (f v3) ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*indices.Set, error) {
 	if p.Broken != nil {
 		return nil, content(fmt.Errorf("%s: %w", f.IndexNames()[0], p.Broken))
 	}
-	x := NewIndices(v3Generations)
+	x := indices.New(indices.V3Generations)
 	for i, ref := range p.Refs {
 		if !ref.Digest.Known() {
 			continue
@@ -138,7 +139,7 @@ func (f v3) ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*Indice
 		if err != nil {
 			return nil, err
 		}
-		x.Parts[i], err = index.Parse(raw, v3Generations[i].Index)
+		x.Parts[i], err = index.Parse(raw, indices.V3Generations[i].Index)
 		if err := cmp.Or(checked(), content(err)); err != nil {
 			return nil, err
 		}
@@ -148,10 +149,10 @@ func (f v3) ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*Indice
 
 // WriteIndex stores each index under its digest and then turns the one pointer. A reader
 // sees the old indices or the new ones, and all are whole. The old ones stay.
-func (f v3) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Indices, past history.Past, prepared Prepared) (*Pointer, error) {
+func (f v3) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *indices.Set, past history.Past, prepared Prepared) (*Pointer, error) {
 	now := NewPointer(f)
 	now.Coverage, now.Checked, now.Refs, now.Foreign, now.Past = coverageOf(x), true, slices.Clone(was.Refs), was.Foreign, past
-	sources, err := x.contents(ctx, now.salt(was))
+	sources, err := x.Contents(ctx, now.salt(was))
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +165,7 @@ func (f v3) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *Ind
 		if err != nil {
 			return nil, err
 		}
-		o := BlobOf(indexRecord(v3Generations[i], IndexRef{digest, content.Size()}))
+		o := BlobOf(indexRecord(indices.V3Generations[i], IndexRef{digest, content.Size()}))
 		o.Content = content
 		uploads = append(uploads, indexUpload(o))
 		now.Refs[i] = IndexRef{digest, content.Size()}
@@ -229,7 +230,7 @@ func (p *Pointer) salt(was *Pointer) string {
 	return salt
 }
 
-func indexRecord(g Generation, ref IndexRef) manifest.Record {
+func indexRecord(g indices.Generation, ref IndexRef) manifest.Record {
 	return manifest.Record{Size: ref.Size, MediaType: manifest.IndexType(g.Index), Compression: "none", Digest: ref.Digest}
 }
 
@@ -242,7 +243,7 @@ func (p *Pointer) encode(was *Pointer) ([]byte, error) {
 	}
 	for i, ref := range p.Refs {
 		if ref.Digest.Known() && ref != was.Refs[i] {
-			p.Manifest.Set(indexRecord(v3Generations[i], ref))
+			p.Manifest.Set(indexRecord(indices.V3Generations[i], ref))
 		}
 	}
 	o := ours{Of: p.Digest(), Contract: spec.Contract, Proofs: p.proofs, Foreign: p.Foreign, Place: p.Place, Past: p.Past}
@@ -264,7 +265,7 @@ func (p *Pointer) encode(was *Pointer) ([]byte, error) {
 }
 
 // PointerSize is that of the index manifest, in which any digest takes the same room.
-func (f v3) PointerSize(was *Pointer, x *Indices) (int64, error) {
+func (f v3) PointerSize(was *Pointer, x *indices.Set) (int64, error) {
 	now := NewPointer(f)
 	now.Coverage, now.Foreign, now.Place, now.Past = coverageOf(x), was.Foreign, was.next(""), was.Past
 	for i, part := range x.Parts {

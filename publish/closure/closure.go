@@ -9,8 +9,8 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
@@ -41,7 +41,7 @@ type catalogued struct {
 }
 
 // Of returns the catalogue of the indices of a mirror, or of several: what more than one offers is that of the first.
-func Of(all ...*buildcache.Indices) *Catalogue {
+func Of(all ...*indices.Set) *Catalogue {
 	c := &Catalogue{records: make(map[spec.Hash]catalogued)}
 	for i, x := range all {
 		for g, part := range x.ByGeneration() {

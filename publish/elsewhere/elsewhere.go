@@ -18,6 +18,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -123,7 +124,7 @@ type reading struct {
 }
 
 // readIndices reads the indices of the mirrors that have one.
-func (e *reading) readIndices(ctx context.Context) ([]*buildcache.Indices, error) {
+func (e *reading) readIndices(ctx context.Context) ([]*indices.Set, error) {
 	l := e.layout
 	if e.View != "" {
 		var ok bool
@@ -131,12 +132,12 @@ func (e *reading) readIndices(ctx context.Context) ([]*buildcache.Indices, error
 			return nil, nil
 		}
 	}
-	read := make([]*buildcache.Indices, len(e.from))
+	read := make([]*indices.Set, len(e.from))
 	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(read), func(ctx context.Context, i int) (err error) {
 		read[i], err = readIndex(ctx, l, e.from[i], true)
 		return err
 	})
-	var all []*buildcache.Indices
+	var all []*indices.Set
 	for i, x := range read {
 		if x != nil {
 			all = append(all, x)
@@ -238,8 +239,8 @@ func (e *reading) holes(ctx context.Context, missing []closure.Lacking, lacks co
 
 // A comparison is what a destination lacks, as far as its index and a listing tell.
 type comparison struct {
-	index     *buildcache.Indices // of the destination; nil if that cannot be read
-	documents []document          // that are to be read
+	index     *indices.Set // of the destination; nil if that cannot be read
+	documents []document   // that are to be read
 }
 
 // A document is that of a package, which is under one of its names.

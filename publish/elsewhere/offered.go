@@ -8,6 +8,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/alike"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/roots"
@@ -46,15 +47,13 @@ func blame(m mirror.Reader, err error) error {
 }
 
 // readIndex reads an index of a mirror; nil: there is none. With check, each record must be one that Spack can read.
-func readIndex(ctx context.Context, l buildcache.Layout, m mirror.Reader, check bool) (*buildcache.Indices, error) {
+func readIndex(ctx context.Context, l buildcache.Layout, m mirror.Reader, check bool) (*indices.Set, error) {
 	p, err := l.ReadPointer(ctx, m)
 	if err != nil || p.Version == mirror.Absent {
 		return nil, blame(m, err)
 	}
-	x, err := l.ReadIndex(ctx, m, p)
-	if err == nil && check && !p.Checked {
-		err = x.Check()
-	}
+	p.Checked = p.Checked || !check
+	x, err := buildcache.ReadChecked(ctx, l, m, p)
 	return x, blame(m, inventory.Damage(l, err))
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/alike"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 )
@@ -23,7 +24,7 @@ func (e *NotInViewError) Error() string {
 
 // outside returns the error of a query that matches nothing in a view of mirrors.
 func outside(ctx context.Context, from []mirror.Reader, view string, q *query.Query) error {
-	var all []*buildcache.Indices
+	var all []*indices.Set
 	for _, m := range from {
 		for _, l := range buildcache.Layouts() {
 			x, err := readIndex(ctx, l, m, false)

@@ -14,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
@@ -449,7 +450,7 @@ func rolledBack(t *testing.T, m *mirrortest.Mem, f buildcache.Layout) func(mirro
 func unindexed(t *testing.T, m *mirrortest.Mem, f buildcache.Layout) func(mirror.Store) error {
 	document := publishtest.SubjectOf(t, m).Find("munge")
 	id, _ := f.ParsePackageName(document)
-	_, err := reindex.Replace(t.Context(), f, m, func(_ context.Context, _ *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
+	_, err := reindex.Replace(t.Context(), f, m, func(_ context.Context, _ *buildcache.Pointer, now *indices.Set) (*indices.Set, error) {
 		return now.Without(map[spec.Hash]bool{id.Hash: true})
 	})
 	publishtest.Must(t, err)

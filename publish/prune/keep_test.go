@@ -14,6 +14,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
@@ -83,7 +84,7 @@ func TestGenerationsStayThatCanBeRolledBackTo(t *testing.T) {
 
 func replaceIndexWithout(t *testing.T, m *mirrortest.Mem, name string) {
 	t.Helper()
-	_, err := reindex.Edit(t.Context(), buildcache.V3, m, func(_ context.Context, was *buildcache.Pointer, x *buildcache.Indices) error {
+	_, err := reindex.Edit(t.Context(), buildcache.V3, m, func(_ context.Context, was *buildcache.Pointer, x *indices.Set) error {
 		for e := range x.Records() {
 			if e.Name == name {
 				was.Past = was.Withholding(e.Hash)

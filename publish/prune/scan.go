@@ -14,6 +14,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
@@ -305,7 +306,7 @@ func (s *scan) readRecords(ctx context.Context, m *manifest.Manifest, offered fu
 			s.indices = make(map[key]bool)
 		}
 		s.indices[key(r.Digest)] = true
-		at := slices.IndexFunc(s.layout.Generations(), func(g buildcache.Generation) bool { return manifest.IndexType(g.Index) == r.MediaType })
+		at := slices.IndexFunc(s.layout.Generations(), func(g indices.Generation) bool { return manifest.IndexType(g.Index) == r.MediaType })
 		if at < 0 {
 			return fmt.Errorf("this release does not know an index of type %s", r.MediaType)
 		}

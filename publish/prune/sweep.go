@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
@@ -166,15 +167,15 @@ func (s *sweep) withdraw(ctx context.Context, l *LayoutPlan) error {
 		return nil
 	}
 	s.progress.Step("index")
-	indices := []buildcache.Layout{l.Layout}
+	layouts := []buildcache.Layout{l.Layout}
 	for _, name := range l.views {
 		if view, ok := l.Layout.View(name); ok {
-			indices = append(indices, view)
+			layouts = append(layouts, view)
 		}
 	}
-	for _, f := range indices {
+	for _, f := range layouts {
 		before, after := 0, 0
-		r, err := reindex.Replace(ctx, f, recorder{s.target, s.own}, func(_ context.Context, _ *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
+		r, err := reindex.Replace(ctx, f, recorder{s.target, s.own}, func(_ context.Context, _ *buildcache.Pointer, now *indices.Set) (*indices.Set, error) {
 			if now == nil {
 				return nil, nil
 			}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/conflict"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
@@ -30,7 +31,7 @@ type contest struct {
 
 	planned *buildcache.Pointer
 	was     *buildcache.Pointer // that is built on
-	next    *buildcache.Indices // what was makes with adds; nil: it was not read yet
+	next    *indices.Set        // what was makes with adds; nil: it was not read yet
 	adds    []*buildcache.Package
 	healed  map[*buildcache.Package]bool      // those of adds that nobody publishes: they were found in the mirror
 	found   map[*buildcache.Package]time.Time // see Merge.found

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
@@ -218,7 +219,7 @@ func (h *healing) isTarball(name string) bool {
 // replaced tells of the tarballs that were stored and that an index offers already: caches may have other bytes of
 // that name. Of one that an index offers only since then, they have none; but when a message is late, nobody can know
 // that any more, and forgetting too much does no harm.
-func (h *healing) replaced(x *buildcache.Indices) {
+func (h *healing) replaced(x *indices.Set) {
 	for _, name := range h.touched {
 		if hash, ok := h.format.ParseTarballName(name); ok && x.Has(hash) && h.seen.Has(buildcache.Object{Name: name, Size: -1}) {
 			h.out.Stale = append(h.out.Stale, name)

@@ -19,6 +19,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -30,7 +31,7 @@ type Merge struct {
 	Bytes         int64 // of the new index
 	PointerBytes  int64 // that are stored besides
 	// Audiences say which versions of Spack see how many packages, where not all see all.
-	Audiences []buildcache.Audience
+	Audiences []indices.Audience
 	// Healed are the packages that the mirror holds and the index lacked. Read are the documents that were read to
 	// know them.
 	Healed []*buildcache.Package
@@ -44,7 +45,7 @@ type Merge struct {
 	revived   map[spec.Hash]*buildcache.Package // Healed that are published
 	Was       *buildcache.Pointer               // the index that there was
 	adds      []*buildcache.Package             // to be added
-	next      *buildcache.Indices               // what was makes with them; nil where it has to be made again
+	next      *indices.Set                      // what was makes with them; nil where it has to be made again
 }
 
 // A Mirror is a mirror as a survey saw it.
@@ -187,7 +188,7 @@ func (m *Merge) Without(refused func(*buildcache.Package) bool) *Merge {
 
 // gone warns of packages that the index offers although their documents are gone, and that are not stored again.
 // A merge keeps them, because the deletion may be half done.
-func (m *Merge) gone(at Mirror, x *buildcache.Indices) {
+func (m *Merge) gone(at Mirror, x *indices.Set) {
 	listed := make(map[spec.Hash]bool)
 	for _, id := range at.Seen.Packages(at.Layout) {
 		listed[id.Hash] = true
@@ -208,7 +209,7 @@ func (m *Merge) gone(at Mirror, x *buildcache.Indices) {
 
 // heal reads the packages that the mirror holds and x does not offer. One that is not whole, or not to be trusted,
 // stays out, with a warning.
-func (m *Merge) heal(ctx context.Context, at Mirror, x *buildcache.Indices) error {
+func (m *Merge) heal(ctx context.Context, at Mirror, x *indices.Set) error {
 	ours := make(map[string]bool)
 	for _, p := range m.adds {
 		ours[p.File] = true
@@ -245,14 +246,11 @@ func storedAt(seen *buildcache.Survey, packages []*buildcache.Package) map[*buil
 
 // loadIndex reads the index that p points at; there may be none yet. An index with a record that Spack's readers fail
 // on is no better than a broken one.
-func loadIndex(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildcache.Pointer) (*buildcache.Indices, error) {
+func loadIndex(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildcache.Pointer) (*indices.Set, error) {
 	if p.Version == mirror.Absent {
-		return buildcache.NewIndices(f.Generations()), nil
+		return indices.New(f.Generations()), nil
 	}
-	x, err := f.ReadIndex(ctx, r, p)
-	if err == nil && !p.Checked {
-		err = x.Check()
-	}
+	x, err := buildcache.ReadChecked(ctx, f, r, p)
 	if err != nil {
 		return nil, &indexError{err}
 	}
@@ -295,7 +293,7 @@ type Result struct {
 	Before, After int  // packages that it offers
 	Written       bool // and so another one than before
 	Bytes         int64
-	Audiences     []buildcache.Audience
+	Audiences     []indices.Audience
 	Pointer       *buildcache.Pointer // of the index that the mirror has now
 
 	// Of an index that was rebuilt: what it offers, and warnings about what it leaves out.

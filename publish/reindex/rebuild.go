@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/keyindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -23,7 +24,7 @@ type Rebuilt struct {
 	// version of Spack has written them; and keys that are not offered to clients.
 	Findings []buildcache.Finding `json:"findings"`
 	// Audiences say which versions of Spack see how many packages, where not all see all.
-	Audiences []buildcache.Audience `json:"audiences,omitempty"`
+	Audiences []indices.Audience `json:"audiences,omitempty"`
 
 	format   buildcache.Layout
 	packages []spec.Hash

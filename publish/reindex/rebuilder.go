@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -59,7 +60,7 @@ func RebuildIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, o Re
 // with a warning, as by Spack's own update-index.
 func (b *rebuilder) rebuild(ctx context.Context) (Result, error) {
 	b.read = make(map[string]*buildcache.Package)
-	return Replace(ctx, b.format, b.store, func(ctx context.Context, was *buildcache.Pointer, current *buildcache.Indices) (*buildcache.Indices, error) {
+	return Replace(ctx, b.format, b.store, func(ctx context.Context, was *buildcache.Pointer, current *indices.Set) (*indices.Set, error) {
 		x, err := b.build(ctx, was, current)
 		if err == nil {
 			err = notice.Refuse(ctx, b.store)
@@ -73,7 +74,7 @@ func (b *rebuilder) rebuild(ctx context.Context) (Result, error) {
 }
 
 // build makes the indices. current is nil if it cannot be read.
-func (b *rebuilder) build(ctx context.Context, was *buildcache.Pointer, current *buildcache.Indices) (*buildcache.Indices, error) {
+func (b *rebuilder) build(ctx context.Context, was *buildcache.Pointer, current *indices.Set) (*indices.Set, error) {
 	released := *was // what cannot be added stays withheld
 	released.Past = was.Releasing(b.release)
 	seen, err := buildcache.SurveyAll(ctx, b.format, b.store, &released)
@@ -84,7 +85,7 @@ func (b *rebuilder) build(ctx context.Context, was *buildcache.Pointer, current 
 	if err != nil {
 		return nil, err
 	}
-	x := buildcache.NewIndices(b.format.Generations())
+	x := indices.New(b.format.Generations())
 	b.offered = nil
 	listed := seen.Offerable(b.format)
 	for _, name := range slices.Sorted(maps.Keys(listed)) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/conflict"
@@ -14,7 +15,7 @@ import (
 
 // A Make returns what an index becomes. now is the index that was points at; it is nil if there is none, or none that
 // can be read. It is read-only. A nil result leaves the index as it is.
-type Make func(ctx context.Context, was *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error)
+type Make func(ctx context.Context, was *buildcache.Pointer, now *indices.Set) (*indices.Set, error)
 
 // Replace replaces an index by what make returns. If another publisher changes the index meanwhile, make is called
 // again with the newer one, and if so much time passes that a prune may have begun since it was called. An index that
@@ -72,19 +73,19 @@ func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make
 // indices and the past of the pointer that it is given, which both are its own. If another publisher changes the
 // index meanwhile, edit is called again with the newer one, as for Replace. Nothing is written if nothing has
 // changed. A mirror without an index is a buildcache.ErrNoMirror.
-func Edit(ctx context.Context, f buildcache.Layout, s mirror.Store, edit func(ctx context.Context, was *buildcache.Pointer, x *buildcache.Indices) error) (Result, error) {
+func Edit(ctx context.Context, f buildcache.Layout, s mirror.Store, edit func(ctx context.Context, was *buildcache.Pointer, x *indices.Set) error) (Result, error) {
 	return EditRead(ctx, f, s, new(Reading), edit)
 }
 
 // A Reading is an index as it was read, and its pointer, which buildcache.PointerForUpdate has read.
 type Reading struct {
 	Pointer *buildcache.Pointer
-	Indices *buildcache.Indices
+	Indices *indices.Set
 }
 
 // EditRead edits what was read a moment ago, and reads it only if another publisher has changed it since. The reading
 // is used up.
-func EditRead(ctx context.Context, f buildcache.Layout, s mirror.Store, read *Reading, edit func(ctx context.Context, was *buildcache.Pointer, x *buildcache.Indices) error) (Result, error) {
+func EditRead(ctx context.Context, f buildcache.Layout, s mirror.Store, read *Reading, edit func(ctx context.Context, was *buildcache.Pointer, x *indices.Set) error) (Result, error) {
 	var out Result
 	err := conflict.Retry(ctx, func() (err error) {
 		was, x := read.Pointer, read.Indices
@@ -145,7 +146,7 @@ func Complete(ctx context.Context, f buildcache.Layout, s mirror.Store) error {
 
 // Current reads an index and its pointer. The index is nil if there is none. One that is there and is of no use is
 // ErrUnreadable, with the pointer all the same.
-func Current(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildcache.Pointer, *buildcache.Indices, error) {
+func Current(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildcache.Pointer, *indices.Set, error) {
 	was, err := buildcache.PointerForUpdate(ctx, f, s)
 	if err != nil {
 		return nil, nil, err

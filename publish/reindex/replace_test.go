@@ -12,6 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
@@ -31,7 +32,7 @@ func viewOf(t *testing.T, name string) buildcache.Layout {
 }
 
 // theIndex returns the indices of the whole mirror.
-func theIndex(t *testing.T, m *mirrortest.Mem) *buildcache.Indices {
+func theIndex(t *testing.T, m *mirrortest.Mem) *indices.Set {
 	t.Helper()
 	p, err := buildcache.V3.ReadPointer(t.Context(), m)
 	publishtest.Must(t, err)
@@ -41,7 +42,7 @@ func theIndex(t *testing.T, m *mirrortest.Mem) *buildcache.Indices {
 }
 
 // hashOf returns the hash of a package that is offered.
-func hashOf(t *testing.T, x *buildcache.Indices, name string) spec.Hash {
+func hashOf(t *testing.T, x *indices.Set, name string) spec.Hash {
 	t.Helper()
 	for r := range x.Records() {
 		if r.Name == name && r.InBuildcache {
@@ -60,8 +61,8 @@ func TestANamedIndexIsReplacedLikeAnyOther(t *testing.T) {
 	before := m.Snapshot()
 	f := viewOf(t, "2026-11/login")
 	only := func(names ...string) reindex.Make {
-		return func(context.Context, *buildcache.Pointer, *buildcache.Indices) (*buildcache.Indices, error) {
-			x := buildcache.NewIndices(f.Generations())
+		return func(context.Context, *buildcache.Pointer, *indices.Set) (*indices.Set, error) {
+			x := indices.New(f.Generations())
 			x.Part(index.V8)
 			for _, name := range names {
 				x.Keep(all, hashOf(t, all, name))
@@ -81,7 +82,7 @@ func TestANamedIndexIsReplacedLikeAnyOther(t *testing.T) {
 		{"one", only("zlib"), 0, 1, true},
 		{"the same", only("zlib"), 1, 1, false},
 		{"another", only("munge"), 1, 1, true},
-		{"left alone", func(context.Context, *buildcache.Pointer, *buildcache.Indices) (*buildcache.Indices, error) {
+		{"left alone", func(context.Context, *buildcache.Pointer, *indices.Set) (*indices.Set, error) {
 			return nil, nil
 		}, 1, 1, false},
 		{"empty at last", only(), 1, 0, true},
@@ -111,8 +112,8 @@ func TestAReplacementThatLosesARaceIsMadeAgain(t *testing.T) {
 	all := theIndex(t, m)
 	f := viewOf(t, "site")
 	adding := func(name string) reindex.Make {
-		return func(_ context.Context, _ *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
-			x := buildcache.NewIndices(f.Generations())
+		return func(_ context.Context, _ *buildcache.Pointer, now *indices.Set) (*indices.Set, error) {
+			x := indices.New(f.Generations())
 			for r := range all.Records() {
 				if r.InBuildcache && (r.Name == name || now != nil && now.Has(r.Hash)) {
 					x.Keep(all, r.Hash)
@@ -146,7 +147,7 @@ func TestAnIndexThatTakesTooLong(t *testing.T) {
 		dir := publishtest.Original("v3-unsigned")
 		publishtest.MustPublish(t, m, dir, publishtest.Only("zlib", "munge"))
 		without := func(name string) reindex.Make {
-			return func(_ context.Context, _ *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
+			return func(_ context.Context, _ *buildcache.Pointer, now *indices.Set) (*indices.Set, error) {
 				return now.Without(map[spec.Hash]bool{hashOf(t, now, name): true})
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/conflict"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
@@ -21,9 +22,9 @@ import (
 // A change is an index that is to replace the one that a pointer names.
 type change struct {
 	was *buildcache.Pointer
-	x   *buildcache.Indices
+	x   *indices.Set
 	// offers is what x offers and the index before does not, and the other way round; nil if that one cannot be read.
-	offers *buildcache.Change
+	offers *indices.Change
 	// relied is when the writer began to make sure that no prune is about to delete what x offers; zero: nothing of
 	// it is old.
 	relied time.Time

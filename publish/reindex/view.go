@@ -8,6 +8,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -17,7 +18,7 @@ import (
 type View struct {
 	layout buildcache.Layout
 	was    *buildcache.Pointer
-	now    *buildcache.Indices // nil until it was needed
+	now    *indices.Set // nil until it was needed
 }
 
 // ReadView reads the pointer of a named index, of which there may be none yet.

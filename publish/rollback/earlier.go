@@ -14,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
@@ -49,7 +50,7 @@ type earlier struct {
 
 // offers returns what an earlier index offered, the index of now, and the record of that. It recalls the pointer, and reads the history while the index
 // arrives.
-func offers(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildcache.Pointer, to Target) (was earlier, now *buildcache.Indices, from history.Entry, err error) {
+func offers(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildcache.Pointer, to Target) (was earlier, now *indices.Set, from history.Entry, err error) {
 	var g defect.Group
 	g.Go(func() (err error) {
 		if now, err = f.ReadIndex(ctx, r, p); err != nil {
@@ -136,7 +137,7 @@ func gapAt(e history.Entry) string {
 
 // read reads the earlier index itself, because there is a gap in the history.
 func (was *earlier) read(ctx context.Context, f buildcache.Layout, r mirror.Reader, gap string) error {
-	x := buildcache.NewIndices(f.Generations())
+	x := indices.New(f.Generations())
 	for part := range strings.SplitSeq(was.entry.Digest, "+") {
 		digest, err := blob.ParseDigest(part)
 		name, apart := f.BlobName(digest)
@@ -160,7 +161,7 @@ func (was *earlier) read(ctx context.Context, f buildcache.Layout, r mirror.Read
 	return nil
 }
 
-func parseInto(x *buildcache.Indices, raw []byte) error {
+func parseInto(x *indices.Set, raw []byte) error {
 	var failed error
 	for i, g := range x.Generations {
 		part, err := index.Parse(raw, g.Index)
@@ -173,7 +174,7 @@ func parseInto(x *buildcache.Indices, raw []byte) error {
 	return failed
 }
 
-func offeredBy(x *buildcache.Indices) map[spec.Hash]index.Entry {
+func offeredBy(x *indices.Set) map[spec.Hash]index.Entry {
 	offered := make(map[spec.Hash]index.Entry, x.Offered())
 	for e := range x.Records() {
 		if e.InBuildcache {

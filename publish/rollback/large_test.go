@@ -13,6 +13,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
@@ -77,7 +78,7 @@ func large(t *testing.T, packages int) *mirrortest.Mem {
 		specs = append(specs, &spec.Spec{Format: spec.Format5, Nodes: []*spec.Node{n}})
 		m.Plant(layout.V3Spec(n), []byte("{}"))
 	}
-	_, err := reindex.Edit(t.Context(), buildcache.V3, m, func(_ context.Context, _ *buildcache.Pointer, x *buildcache.Indices) error {
+	_, err := reindex.Edit(t.Context(), buildcache.V3, m, func(_ context.Context, _ *buildcache.Pointer, x *indices.Set) error {
 		for _, s := range specs {
 			x.Add(s)
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
@@ -194,7 +195,7 @@ func (p *Plan) Apply(ctx context.Context) (reindex.Result, error) {
 
 // apply switches the index. What is withdrawn from the whole mirror does not come back to a view.
 func (p *Plan) apply(ctx context.Context, withdrawn map[spec.Hash]history.Withdrawal) (reindex.Result, error) {
-	return reindex.EditRead(ctx, p.mirror.Layout, p.mirror.Store, &p.read, func(ctx context.Context, was *buildcache.Pointer, x *buildcache.Indices) error {
+	return reindex.EditRead(ctx, p.mirror.Layout, p.mirror.Store, &p.read, func(ctx context.Context, was *buildcache.Pointer, x *indices.Set) error {
 		if err := p.stillThere(ctx, was); err != nil {
 			return err
 		}

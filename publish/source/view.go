@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
@@ -20,7 +21,7 @@ type View struct {
 }
 
 // ViewOf returns the view of a name that offers what indices do.
-func ViewOf(l buildcache.Layout, name string, x *buildcache.Indices) View {
+func ViewOf(l buildcache.Layout, name string, x *indices.Set) View {
 	v := View{Name: name, Offers: make(map[spec.Hash][]string)}
 	for g, part := range x.ByGeneration() {
 		for e := range part.All() {
@@ -57,7 +58,7 @@ func (src *Source) readViews(ctx context.Context, m *Mirror) error {
 			src.report(buildcache.Warning, full, "this view is not published: "+err.Error())
 			return nil
 		}
-		var x *buildcache.Indices
+		var x *indices.Set
 		p, err := l.ReadPointer(ctx, m.tree)
 		if err == nil {
 			x, err = l.ReadIndex(ctx, m.tree, p)

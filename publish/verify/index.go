@@ -10,6 +10,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/manifest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
@@ -73,7 +74,7 @@ func (c *check) open(ctx context.Context) (bool, error) {
 
 func (c *check) readTheIndex(ctx context.Context, p *buildcache.Pointer) {
 	name := c.indexName()
-	x := buildcache.NewIndices(c.Generations())
+	x := indices.New(c.Generations())
 	for i, ref := range p.Refs {
 		if !ref.Digest.Known() {
 			continue
@@ -109,7 +110,7 @@ func (c *check) others(ctx context.Context, name string, m *manifest.Manifest) {
 		return
 	}
 	for _, r := range m.Records {
-		known := slices.ContainsFunc(c.Generations(), func(g buildcache.Generation) bool { return manifest.IndexType(g.Index) == r.MediaType })
+		known := slices.ContainsFunc(c.Generations(), func(g indices.Generation) bool { return manifest.IndexType(g.Index) == r.MediaType })
 		if known || r.Unusable() != nil {
 			continue
 		}

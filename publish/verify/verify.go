@@ -13,6 +13,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
@@ -48,7 +49,7 @@ type Report struct {
 	Findings []buildcache.Finding `json:"findings"` // sorted by file
 	Repair   Repair               `json:"repair,omitzero"`
 	// Audiences says which versions of Spack see how many packages, where not all see all.
-	Audiences []buildcache.Audience `json:"audiences,omitempty"`
+	Audiences []indices.Audience `json:"audiences,omitempty"`
 }
 
 // Damaged reports whether anything that was found is an error.
@@ -207,8 +208,8 @@ type check struct {
 
 	listed  map[string]mirror.Info // nil without a listing
 	pointer *buildcache.Pointer
-	index   *buildcache.Indices // nil if there is none that can be read
-	broken  bool                // an index is there and cannot be read
+	index   *indices.Set // nil if there is none that can be read
+	broken  bool         // an index is there and cannot be read
 	records map[spec.Hash]known
 	denied  error // why the index cannot be read
 

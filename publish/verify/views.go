@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
 )
@@ -58,7 +59,7 @@ func (c *check) checkView(ctx context.Context, name string) error {
 	return nil
 }
 
-func (c *check) readView(ctx context.Context, name string) (*buildcache.Indices, *buildcache.Pointer, error) {
+func (c *check) readView(ctx context.Context, name string) (*indices.Set, *buildcache.Pointer, error) {
 	text, info, err := mirror.Read(ctx, c.reader, name, buildcache.MaxPointer)
 	if err != nil {
 		return nil, nil, err
@@ -68,7 +69,7 @@ func (c *check) readView(ctx context.Context, name string) (*buildcache.Indices,
 	if err := p.Parse(text); err != nil {
 		return nil, nil, err
 	}
-	x := buildcache.NewIndices(c.Generations())
+	x := indices.New(c.Generations())
 	for i, ref := range p.Refs {
 		if ref.Digest.Known() {
 			if x.Parts[i], err = c.readPart(ctx, name, p, i); err != nil {

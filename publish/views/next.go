@@ -9,6 +9,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
@@ -16,12 +17,12 @@ import (
 
 // next is the view that is to be, given the one that there is and what the mirror has withdrawn. was gets what is withdrawn of the new view,
 // which an undo gives it again: of what was decided here, and of nothing that the view had before and is not to have any more.
-func (p *Plan) next(ctx context.Context, s mirror.Store, withdrawn map[spec.Hash]history.Withdrawal, was *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
+func (p *Plan) next(ctx context.Context, s mirror.Store, withdrawn map[spec.Hash]history.Withdrawal, was *buildcache.Pointer, now *indices.Set) (*indices.Set, error) {
 	if err := p.readable(was, now, reindex.ErrUnreadable); err != nil {
 		return nil, err
 	}
 	out := make(map[spec.Hash]history.Withdrawal)
-	var x *buildcache.Indices
+	var x *indices.Set
 	if p.from != nil {
 		of, from, err := readable(ctx, p.from, s)
 		if err != nil {
@@ -30,7 +31,7 @@ func (p *Plan) next(ctx context.Context, s mirror.Store, withdrawn map[spec.Hash
 		maps.Copy(out, of.Withdrawn)
 		x = from
 	} else {
-		x = buildcache.NewIndices(p.layout.Generations())
+		x = indices.New(p.layout.Generations())
 		x.Part(x.Generations[0].Index) // an empty view is one
 	}
 	if p.act != Set {
@@ -63,7 +64,7 @@ func (p *Plan) next(ctx context.Context, s mirror.Store, withdrawn map[spec.Hash
 }
 
 // stays puts into x what stays of the view: what it offers, and the records of what is withdrawn.
-func (p *Plan) stays(was *buildcache.Pointer, now, x *buildcache.Indices, withdrawn map[spec.Hash]history.Withdrawal) error {
+func (p *Plan) stays(was *buildcache.Pointer, now, x *indices.Set, withdrawn map[spec.Hash]history.Withdrawal) error {
 	if now == nil {
 		return nil
 	}
@@ -88,7 +89,7 @@ func (p *Plan) stays(was *buildcache.Pointer, now, x *buildcache.Indices, withdr
 }
 
 // catalogue is what an index offers and what was withdrawn of it, which has a record.
-func catalogue(was *buildcache.Pointer, now *buildcache.Indices) *closure.Catalogue {
+func catalogue(was *buildcache.Pointer, now *indices.Set) *closure.Catalogue {
 	c := closure.Of(now)
 	for h := range was.Withdrawn {
 		c.Offer(h)
@@ -100,7 +101,7 @@ func catalogue(was *buildcache.Pointer, now *buildcache.Indices) *closure.Catalo
 func nameOf(h spec.Hash, w history.Withdrawal) string { return w.Package + "/" + h.Short() }
 
 // readable reads a view that must be there.
-func readable(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildcache.Pointer, *buildcache.Indices, error) {
+func readable(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildcache.Pointer, *indices.Set, error) {
 	p, x, err := reindex.Current(ctx, f, s)
 	switch {
 	case errors.Is(err, reindex.ErrUnreadable):

@@ -21,6 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
@@ -146,7 +147,7 @@ func isV3(ctx context.Context, s mirror.Store) error {
 }
 
 // current reads the view; nil if there is none yet, or if it is broken and is to be set anyway.
-func (p *Plan) current(ctx context.Context, s mirror.Store) (*buildcache.Pointer, *buildcache.Indices, error) {
+func (p *Plan) current(ctx context.Context, s mirror.Store) (*buildcache.Pointer, *indices.Set, error) {
 	was, now, err := reindex.Current(ctx, p.layout, s)
 	if err != nil && !errors.Is(err, reindex.ErrUnreadable) {
 		return nil, nil, err
@@ -155,7 +156,7 @@ func (p *Plan) current(ctx context.Context, s mirror.Store) (*buildcache.Pointer
 }
 
 // readable makes sure that a view can be changed, given why it could not be read.
-func (p *Plan) readable(was *buildcache.Pointer, now *buildcache.Indices, why error) error {
+func (p *Plan) readable(was *buildcache.Pointer, now *indices.Set, why error) error {
 	switch {
 	case now != nil || p.act == Set || p.act == Add && was.Version == mirror.Absent:
 		return nil
@@ -166,7 +167,7 @@ func (p *Plan) readable(was *buildcache.Pointer, now *buildcache.Indices, why er
 }
 
 // compare says what a view gets and what it loses.
-func (p *Plan) compare(now, next *buildcache.Indices) {
+func (p *Plan) compare(now, next *indices.Set) {
 	had, has := offered(now), offered(next)
 	p.Before, p.After = len(had), len(has)
 	for h, id := range has {
@@ -183,7 +184,7 @@ func (p *Plan) compare(now, next *buildcache.Indices) {
 }
 
 // offered are the packages that indices offer, for people.
-func offered(x *buildcache.Indices) map[spec.Hash]string {
+func offered(x *indices.Set) map[spec.Hash]string {
 	all := make(map[spec.Hash]string)
 	if x == nil {
 		return all
@@ -204,7 +205,7 @@ func offered(x *buildcache.Indices) map[spec.Hash]string {
 
 // want finds the specs of what is selected, and of all that it depends on and that the mirror holds. What is new to the view is read and checked.
 // It returns what the mirror has withdrawn.
-func (p *Plan) want(ctx context.Context, s mirror.Store, now *buildcache.Indices, want closure.Want) (map[spec.Hash]history.Withdrawal, error) {
+func (p *Plan) want(ctx context.Context, s mirror.Store, now *indices.Set, want closure.Want) (map[spec.Hash]history.Withdrawal, error) {
 	if want.Everything() {
 		return nil, nil
 	}
@@ -323,7 +324,7 @@ func selected(c *closure.Catalogue, want closure.Want) (hashes []spec.Hash, name
 }
 
 // remove finds out what is to be removed, and refuses to remove what others need.
-func (p *Plan) remove(was *buildcache.Pointer, now *buildcache.Indices, want closure.Want) error {
+func (p *Plan) remove(was *buildcache.Pointer, now *indices.Set, want closure.Want) error {
 	c := catalogue(was, now)
 	p.gone = make(map[spec.Hash]bool)
 	for _, q := range want.Packages {
@@ -384,7 +385,7 @@ func (p *Plan) known(ctx context.Context, s mirror.Store, view *closure.Catalogu
 }
 
 // needless makes sure that nothing that stays in the view needs what is removed when it is installed.
-func (p *Plan) needless(was *buildcache.Pointer, now *buildcache.Indices) error {
+func (p *Plan) needless(was *buildcache.Pointer, now *indices.Set) error {
 	names := offered(now)
 	for h, w := range was.Withdrawn {
 		names[h] = nameOf(h, w)
@@ -422,7 +423,7 @@ func (p *Plan) needless(was *buildcache.Pointer, now *buildcache.Indices) error 
 func (p *Plan) Apply(ctx context.Context, s mirror.Store) (reindex.Result, error) {
 	m := withdraw.Mirror{Layout: whole, Store: s}
 	return m.Aligning(ctx, p.layout, func(all *buildcache.Pointer) (reindex.Result, error) {
-		return reindex.Replace(ctx, p.layout, s, func(ctx context.Context, was *buildcache.Pointer, now *buildcache.Indices) (*buildcache.Indices, error) {
+		return reindex.Replace(ctx, p.layout, s, func(ctx context.Context, was *buildcache.Pointer, now *indices.Set) (*indices.Set, error) {
 			x, err := p.next(ctx, s, all.Withdrawn, was, now)
 			if err != nil || p.act == Remove {
 				return x, err
@@ -433,7 +434,7 @@ func (p *Plan) Apply(ctx context.Context, s mirror.Store) (reindex.Result, error
 }
 
 // stillThere makes sure that no prune has deleted what the view gets since it was planned, or is about to.
-func (p *Plan) stillThere(ctx context.Context, s mirror.Store, now, next *buildcache.Indices) error {
+func (p *Plan) stillThere(ctx context.Context, s mirror.Store, now, next *indices.Set) error {
 	if err := notice.Refuse(ctx, s); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/conflict"
@@ -84,7 +85,7 @@ func (m Mirror) align(ctx context.Context, all *buildcache.Pointer, view buildca
 		return reindex.Result{Pointer: was}, err
 	}
 	var atWork error
-	out, err := reindex.Edit(ctx, view, m.Store, func(ctx context.Context, was *buildcache.Pointer, x *buildcache.Indices) error {
+	out, err := reindex.Edit(ctx, view, m.Store, func(ctx context.Context, was *buildcache.Pointer, x *indices.Set) error {
 		for h, w := range all.Withdrawn {
 			if said, ok := was.Withdrawn[h]; x.Has(h) || ok && said != w {
 				x.Withhold(h)

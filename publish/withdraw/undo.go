@@ -8,6 +8,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
@@ -98,7 +99,7 @@ func (m Mirror) Undo(ctx context.Context, packages []Withdrawn) (Result, error) 
 			whole = append(whole, found)
 		}
 	}
-	r, err := reindex.Edit(ctx, m.Layout, m.Store, func(ctx context.Context, was *buildcache.Pointer, x *buildcache.Indices) error {
+	r, err := reindex.Edit(ctx, m.Layout, m.Store, func(ctx context.Context, was *buildcache.Pointer, x *indices.Set) error {
 		if err := notice.Refuse(ctx, m.Store); err != nil { // one may have begun since
 			return err
 		}

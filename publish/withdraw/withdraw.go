@@ -19,6 +19,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
@@ -77,7 +78,7 @@ func (m Mirror) Withdraw(ctx context.Context, packages []Package, reason string)
 		}
 		return w
 	}
-	r, err := reindex.Edit(ctx, m.Layout, m.Store, func(_ context.Context, was *buildcache.Pointer, x *buildcache.Indices) error {
+	r, err := reindex.Edit(ctx, m.Layout, m.Store, func(_ context.Context, was *buildcache.Pointer, x *indices.Set) error {
 		for _, p := range packages {
 			x.Withhold(p.Hash)
 			if w, ok := was.Withdrawn[p.Hash]; !ok || w.Reason != reason {

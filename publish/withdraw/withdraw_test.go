@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
@@ -67,7 +68,7 @@ func (s *scene) undo(store mirrortest.Store) (withdraw.Result, error) {
 	return s.mirror(store).Undo(s.t.Context(), all)
 }
 
-func (s *scene) index() *buildcache.Indices {
+func (s *scene) index() *indices.Set {
 	p, err := s.layout.ReadPointer(s.t.Context(), s)
 	publishtest.Must(s.t, err)
 	x, err := s.layout.ReadIndex(s.t.Context(), s, p)
@@ -355,7 +356,7 @@ func TestAWithdrawalCoversViews(t *testing.T) {
 	if !ok {
 		t.Fatal("no views")
 	}
-	_, err := reindex.Replace(t.Context(), view, m, func(_ context.Context, _ *buildcache.Pointer, _ *buildcache.Indices) (*buildcache.Indices, error) {
+	_, err := reindex.Replace(t.Context(), view, m, func(_ context.Context, _ *buildcache.Pointer, _ *indices.Set) (*indices.Set, error) {
 		p, err := buildcache.V3.ReadPointer(t.Context(), m)
 		if err != nil {
 			return nil, err

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
@@ -132,7 +133,7 @@ func entries(ctx context.Context, r mirror.Reader) ([]viewEntry, error) {
 }
 
 // readView reads the pointer of a view, and the view itself if the pointer does not say what it offers.
-func readView(ctx context.Context, r mirror.Reader, name string) (*buildcache.Pointer, *buildcache.Indices, error) {
+func readView(ctx context.Context, r mirror.Reader, name string) (*buildcache.Pointer, *indices.Set, error) {
 	l := buildcache.View(name)
 	p, err := l.ReadPointer(ctx, r)
 	if err == nil {
@@ -145,7 +146,7 @@ func readView(ctx context.Context, r mirror.Reader, name string) (*buildcache.Po
 	return p, x, err
 }
 
-func offeredBy(p *buildcache.Pointer, x *buildcache.Indices) int {
+func offeredBy(p *buildcache.Pointer, x *indices.Set) int {
 	if x == nil {
 		return p.Coverage.Len()
 	}

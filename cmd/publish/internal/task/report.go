@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/alike"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/price"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
@@ -110,7 +111,7 @@ type IndexReport struct {
 	Digest  string `json:"digest,omitempty"`
 	Version string `json:"version,omitempty"` // of what clients read first; in S3, its ETag
 	// Audiences say which versions of Spack see how many packages, where not all see all.
-	Audiences []buildcache.Audience `json:"audiences,omitempty"`
+	Audiences []indices.Audience `json:"audiences,omitempty"`
 }
 
 type PackageReport struct {

@@ -1,4 +1,5 @@
-package buildcache
+// Package indices holds the indices of one mirror as one: a mirror may have one for each generation of Spack.
+package indices
 
 import (
 	"context"
@@ -24,8 +25,8 @@ type Generation struct {
 // The generations of each layout, oldest first. A mirror of layout v3 may have an index of each. One manifest
 // names them, so that several versions of Spack share the mirror (spack PR 53088).
 var (
-	v2Generations = []Generation{{spec.Format4, index.V7, "Spack 0.21 and later"}}
-	v3Generations = []Generation{{spec.Format5, index.V8, "Spack 1.0 and later"}, {spec.Format6, index.V9, "Spack 1.3 and later"}}
+	V2Generations = []Generation{{spec.Format4, index.V7, "Spack 0.21 and later"}}
+	V3Generations = []Generation{{spec.Format5, index.V8, "Spack 1.0 and later"}, {spec.Format6, index.V9, "Spack 1.3 and later"}}
 )
 
 // An Audience is the versions of Spack that see a number of packages.
@@ -34,18 +35,18 @@ type Audience struct {
 	Packages int    `json:"packages"`
 }
 
-// Indices are those of one mirror: one for each generation of which it has packages.
-type Indices struct {
+// A Set is the indices of one mirror: one for each generation of which it has packages.
+type Set struct {
 	Generations []Generation
 	Parts       []*index.Index // of each generation; nil where there is none
 }
 
-func NewIndices(generations []Generation) *Indices {
-	return &Indices{generations, make([]*index.Index, len(generations))}
+func New(generations []Generation) *Set {
+	return &Set{generations, make([]*index.Index, len(generations))}
 }
 
 // ByGeneration yields the indices that there are.
-func (x *Indices) ByGeneration() iter.Seq2[Generation, *index.Index] {
+func (x *Set) ByGeneration() iter.Seq2[Generation, *index.Index] {
 	return func(yield func(Generation, *index.Index) bool) {
 		for i, part := range x.Parts {
 			if part != nil && !yield(x.Generations[i], part) {
@@ -56,7 +57,7 @@ func (x *Indices) ByGeneration() iter.Seq2[Generation, *index.Index] {
 }
 
 // Part is the index of a version, which is made if there is none yet.
-func (x *Indices) Part(version int) *index.Index {
+func (x *Set) Part(version int) *index.Index {
 	i := slices.IndexFunc(x.Generations, func(g Generation) bool { return g.Index == version })
 	if x.Parts[i] == nil {
 		x.Parts[i] = index.New(version)
@@ -65,10 +66,10 @@ func (x *Indices) Part(version int) *index.Index {
 }
 
 // Add adds a package to the index of its generation.
-func (x *Indices) Add(s *spec.Spec) { x.Part(index.ForSpecs(s.Format)).Add(s) }
+func (x *Set) Add(s *spec.Spec) { x.Part(index.ForSpecs(s.Format)).Add(s) }
 
 // Has reports whether a package is offered.
-func (x *Indices) Has(h spec.Hash) bool {
+func (x *Set) Has(h spec.Hash) bool {
 	for _, part := range x.ByGeneration() {
 		if part.Has(h) {
 			return true
@@ -78,7 +79,7 @@ func (x *Indices) Has(h spec.Hash) bool {
 }
 
 // Withhold makes no index offer a package any more. Its records stay.
-func (x *Indices) Withhold(h spec.Hash) {
+func (x *Set) Withhold(h spec.Hash) {
 	for _, part := range x.ByGeneration() {
 		part.Withhold(h)
 	}
@@ -88,7 +89,7 @@ func (x *Indices) Withhold(h spec.Hash) {
 type Change struct{ Added, Removed map[spec.Hash]index.Entry }
 
 // Changes are the packages that are offered and were not in the documents that were read, and the other way round.
-func (x *Indices) Changes() Change {
+func (x *Set) Changes() Change {
 	c := Change{make(map[spec.Hash]index.Entry), make(map[spec.Hash]index.Entry)}
 	was := make(map[spec.Hash]bool) // in one of several indices
 	for _, part := range x.ByGeneration() {
@@ -114,7 +115,7 @@ func (x *Indices) Changes() Change {
 }
 
 // had reports whether a package was offered by one of the documents that were read and still is.
-func (x *Indices) had(h spec.Hash) bool {
+func (x *Set) had(h spec.Hash) bool {
 	for _, part := range x.ByGeneration() {
 		if part.Kept(h) {
 			return true
@@ -124,7 +125,7 @@ func (x *Indices) had(h spec.Hash) bool {
 }
 
 // Since are the packages that are offered and were not in others, and the other way round.
-func (x *Indices) Since(was *Indices) Change {
+func (x *Set) Since(was *Set) Change {
 	c := Change{make(map[spec.Hash]index.Entry), make(map[spec.Hash]index.Entry)}
 	for e := range x.Records() {
 		if e.InBuildcache && !was.Has(e.Hash) {
@@ -140,7 +141,7 @@ func (x *Indices) Since(was *Indices) Change {
 }
 
 // Offered is how many packages are offered.
-func (x *Indices) Offered() int {
+func (x *Set) Offered() int {
 	n := 0
 	for _, part := range x.ByGeneration() {
 		n += part.Offered()
@@ -149,7 +150,7 @@ func (x *Indices) Offered() int {
 }
 
 // Changed reports whether any index differs from the one that was read.
-func (x *Indices) Changed() bool {
+func (x *Set) Changed() bool {
 	for _, part := range x.ByGeneration() {
 		if part.Changed() {
 			return true
@@ -159,7 +160,7 @@ func (x *Indices) Changed() bool {
 }
 
 // Size is how many bytes the documents that changed have.
-func (x *Indices) Size() int64 {
+func (x *Set) Size() int64 {
 	var n int64
 	for _, part := range x.ByGeneration() {
 		if part.Changed() {
@@ -170,7 +171,7 @@ func (x *Indices) Size() int64 {
 }
 
 // Coverage says which packages are offered.
-func (x *Indices) Coverage() index.Coverage {
+func (x *Set) Coverage() index.Coverage {
 	all := make(index.Coverage)
 	for _, part := range x.ByGeneration() {
 		for name, sum := range part.Coverage() {
@@ -182,7 +183,7 @@ func (x *Indices) Coverage() index.Coverage {
 }
 
 // Records yields every record of every index.
-func (x *Indices) Records() iter.Seq[index.Entry] {
+func (x *Set) Records() iter.Seq[index.Entry] {
 	return func(yield func(index.Entry) bool) {
 		for _, part := range x.ByGeneration() {
 			for e := range part.All() {
@@ -195,7 +196,7 @@ func (x *Indices) Records() iter.Seq[index.Entry] {
 }
 
 // Audiences says which versions of Spack see how many packages; nil if all see all.
-func (x *Indices) Audiences() []Audience {
+func (x *Set) Audiences() []Audience {
 	var all []Audience
 	for g, part := range x.ByGeneration() {
 		if n := part.Offered(); n > 0 {
@@ -209,25 +210,25 @@ func (x *Indices) Audiences() []Audience {
 }
 
 // Check returns an error that names a record that Spack's readers fail on, or a dependency that has no record.
-func (x *Indices) Check() error {
+func (x *Set) Check() error {
 	var bad []index.BadRecord
 	for _, part := range x.ByGeneration() {
 		bad = append(bad, part.Check()...)
 		if missing := part.Missing(); len(missing) > 0 {
-			return content(fmt.Errorf("a package in it depends on /%s, which has no record", missing[0]))
+			return fmt.Errorf("a package in it depends on /%s, which has no record", missing[0])
 		}
 	}
 	switch len(bad) {
 	case 0:
 		return nil
 	case 1:
-		return content(fmt.Errorf("it is not one that Spack can read: %v", bad[0]))
+		return fmt.Errorf("it is not one that Spack can read: %v", bad[0])
 	}
-	return content(fmt.Errorf("it is not one that Spack can read: %v, and %d more records", bad[0], len(bad)-1))
+	return fmt.Errorf("it is not one that Spack can read: %v, and %d more records", bad[0], len(bad)-1)
 }
 
 // Same compares record by record, because the order of records means nothing, nor that of members.
-func (x *Indices) Same(y *Indices) bool {
+func (x *Set) Same(y *Set) bool {
 	for i := range x.Generations {
 		if !index.Same(x.Parts[i], y.Parts[i]) {
 			return false
@@ -238,7 +239,7 @@ func (x *Indices) Same(y *Indices) bool {
 
 // Keep copies a package and its dependencies from another set of indices, for the generations whose index offers it there
 // and not here.
-func (x *Indices) Keep(from *Indices, h spec.Hash) {
+func (x *Set) Keep(from *Set, h spec.Hash) {
 	for g, part := range from.ByGeneration() {
 		if !part.Has(h) || x.Part(g.Index).Has(h) {
 			continue
@@ -249,10 +250,10 @@ func (x *Indices) Keep(from *Indices, h spec.Hash) {
 	}
 }
 
-// contents are the documents, by generation. Where there are several, one manifest names them all and changes with
+// Contents are the documents, by generation. Where there are several, one manifest names them all and changes with
 // each. A client that holds the manifest's ETag would lose its index if that stayed the same in a changed manifest
 // (docs/layouts.md, law 14). So each document has a note that tells the others apart. salt is added to the notes.
-func (x *Indices) contents(ctx context.Context, salt string) ([]blob.Source, error) {
+func (x *Set) Contents(ctx context.Context, salt string) ([]blob.Source, error) {
 	sources := make([]blob.Source, len(x.Parts))
 	bare := make([]string, len(x.Parts))
 	n := 0
@@ -283,4 +284,19 @@ func (x *Indices) contents(ctx context.Context, salt string) ([]blob.Source, err
 		}
 	}
 	return sources, nil
+}
+
+// Without returns the indices without some packages: see index.Index.Without.
+func (x *Set) Without(gone map[spec.Hash]bool) (*Set, error) {
+	out := &Set{x.Generations, make([]*index.Index, len(x.Parts))}
+	for i, part := range x.Parts {
+		if part == nil {
+			continue
+		}
+		var err error
+		if out.Parts[i], err = part.Without(gone); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
