@@ -46,9 +46,9 @@ func ParseKeyIndex(content []byte) ([]key.Fingerprint, error) {
 	return keys, nil
 }
 
-// A key that was retired has a mark beside its document, because neither is ever deleted: without the mark, the next publish would
-// offer the key again. A mark without content has been taken back. So the listing, which a publish makes anyway, says which keys
-// are retired.
+// A key that was retired has a mark beside its document, because neither is ever deleted: without the mark, the next
+// publish would offer the key again. A mark without content has been taken back. So the listing, which a publish
+// makes anyway, says which keys are retired.
 
 // RetiredMark is the mark of a key that is retired, or of one that is so no more.
 func RetiredMark(f Layout, k key.Fingerprint, retired bool) Object {

@@ -88,9 +88,9 @@ type Layout interface {
 	Incomplete(ctx context.Context, r mirror.Reader, p *Pointer) (bool, error)
 	// ReadIndex reads the documents that p points at.
 	ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*indices.Set, error)
-	// WriteIndex makes x the indices if the pointer still is was: mirror.ErrConflict if not. past is what the new pointer says of
-	// packages that are kept out. Where x is what was points at already, the pointer is not written: a client that holds its
-	// ETag would lose its copy of the index (docs/layouts.md).
+	// WriteIndex makes x the indices if the pointer still is was: mirror.ErrConflict if not. past is what the new
+	// pointer says of packages that are kept out. Where x is what was points at already, the pointer is not written:
+	// a client that holds its ETag would lose its copy of the index (docs/layouts.md).
 	WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *indices.Set, past history.Past, prepared Prepared) (*Pointer, error)
 	// CompleteIndex tries once to bring what belongs to an index in line with it, after WriteIndex has returned now:
 	// mirror.ErrConflict if another publisher was faster.
@@ -107,8 +107,8 @@ type Layout interface {
 	ReadChecksum(ctx context.Context, r mirror.Reader) (name, checksum string, err error)
 	// ParseViewName recognises the name of the pointer of a named index.
 	ParseViewName(name string) (view string, ok bool)
-	// View returns the same layout with a named index in place of the one of the whole mirror, which has the empty name. It
-	// is false if the layout has no named indices.
+	// View returns the same layout with a named index in place of the one of the whole mirror, which has the empty
+	// name. It is false if the layout has no named indices.
 	View(name string) (Layout, bool)
 	// ViewName is the name of the index; empty for the one of the whole mirror.
 	ViewName() string
@@ -139,8 +139,8 @@ type Layout interface {
 	Marker() (Object, bool)
 }
 
-// Prepared is called with the pointer of new indices, and returns, before that pointer is written. It reports whether the record that
-// the pointer names is stored. It may be nil.
+// Prepared is called with the pointer of new indices, and returns, before that pointer is written. It reports whether
+// the record that the pointer names is stored. It may be nil.
 type Prepared func(now *Pointer) (recorded bool, err error)
 
 // The layouts that there are.
@@ -201,7 +201,8 @@ func DocumentOf(p *Package) Object {
 	return o
 }
 
-// View returns the layout that has views, with one of them in place of the index of the whole mirror, which has the empty name.
+// View returns the layout that has views, with one of them in place of the index of the whole mirror, which has the
+// empty name.
 func View(name string) Layout {
 	l, _ := V3.View(name)
 	return l

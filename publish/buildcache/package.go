@@ -120,8 +120,8 @@ func content(err error) error {
 	return &ContentError{err}
 }
 
-// DependencyDocuments are the names that the documents of what a package depends on may have, as far as its spec says, but for those
-// of packages whose document is one of some.
+// DependencyDocuments are the names that the documents of what a package depends on may have, as far as its spec
+// says, but for those of packages whose document is one of some.
 func DependencyDocuments(f Layout, p *Package, but map[string]bool) []string {
 	if p.Spec == nil {
 		return nil

@@ -12,8 +12,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// Recall fills in the place of an index and its past where the pointer does not say them: those of the generation after the newest
-// record. Of several records that may be the newest, what any of them keeps out is kept out.
+// Recall fills in the place of an index and its past where the pointer does not say them: those of the generation
+// after the newest record. Of several records that may be the newest, what any of them keeps out is kept out.
 func (p *Pointer) Recall(ctx context.Context, f Layout, r mirror.Reader, l mirror.Lister) error {
 	if p.Generation > 0 || p.Recalled {
 		return nil
@@ -64,7 +64,8 @@ func (p *Pointer) Head(f Layout) history.Head {
 	return history.Head{Index: f.IndexID(), Place: p.Place, Digest: p.Digest()}
 }
 
-// Names reports whether x is what the pointer names, although it may be missing. It cannot tell in a layout that names no content.
+// Names reports whether x is what the pointer names, although it may be missing. It cannot tell in a layout that
+// names no content.
 func (p *Pointer) Names(ctx context.Context, x *indices.Set) (bool, error) {
 	if p.Manifest == nil {
 		return false, nil

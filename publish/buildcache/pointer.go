@@ -31,14 +31,14 @@ type Pointer struct {
 	Content    []byte             // of a layout that names no content: the index document, which is the pointer
 	Broken     error              // why the object at the fixed name points at nothing
 	Incomplete bool               // see Layout.Incomplete
-	// Foreign is the digest of an index that another program has written, if the whole mirror has not been listed since. Such an
-	// index may have lost packages, and so may all that were made of it. A caller that has added everything which it has
-	// listed clears it. It is always empty in a layout whose pointer cannot say so.
+	// Foreign is the digest of an index that another program has written, if the whole mirror has not been listed
+	// since. Such an index may have lost packages, and so may all that were made of it. A caller that has added
+	// everything which it has listed clears it. It is always empty in a layout whose pointer cannot say so.
 	Foreign string
 	view    bool   // it is that of a named index
 	text    []byte // of the object at the fixed name, where broken
-	// Place and Past say how the index came about, and which packages are kept out of it. They are not known where another program
-	// wrote the index, or an older release: see PointerForUpdate.
+	// Place and Past say how the index came about, and which packages are kept out of it. They are not known where
+	// another program wrote the index, or an older release: see PointerForUpdate.
 	history.Place
 	history.Past
 	Recalled bool     // Place and Past are not what the pointer says, but what the history does
@@ -106,8 +106,8 @@ func (p *Pointer) proved() []string {
 	return append(slices.Clone(p.proofs), p.Proof)
 }
 
-// PointerForUpdate reads what a publisher must know of the index before it writes. Which packages are kept out is read from the
-// history where another program has replaced or removed the pointer.
+// PointerForUpdate reads what a publisher must know of the index before it writes. Which packages are kept out is
+// read from the history where another program has replaced or removed the pointer.
 func PointerForUpdate(ctx context.Context, f Layout, r mirror.Reader) (*Pointer, error) {
 	p, err := f.ReadPointer(ctx, r)
 	if err != nil {
@@ -127,7 +127,8 @@ func (p *Pointer) prepareUpdate(ctx context.Context, f Layout, r mirror.Reader) 
 	return err
 }
 
-// ReadChecked reads the indices that p points at, and makes sure that Spack can read each record, unless their writer did.
+// ReadChecked reads the indices that p points at, and makes sure that Spack can read each record, unless their writer
+// did.
 func ReadChecked(ctx context.Context, f Layout, r mirror.Reader, p *Pointer) (*indices.Set, error) {
 	x, err := f.ReadIndex(ctx, r, p)
 	if err == nil && !p.Checked {

@@ -72,8 +72,8 @@ func (s *Survey) Damaged(o Object) string {
 	return ""
 }
 
-// Packages are the documents that were listed, by name, without those of packages that are withdrawn, and without those that
-// are superseded.
+// Packages are the documents that were listed, by name, without those of packages that are withdrawn, and without
+// those that are superseded.
 func (s *Survey) Packages(f Layout) map[string]layout.SpecName {
 	found := make(map[string]layout.SpecName)
 	there := func(name string) bool { return s.Has(Object{Name: name, Size: -1}) }
@@ -85,8 +85,8 @@ func (s *Survey) Packages(f Layout) map[string]layout.SpecName {
 	return found
 }
 
-// Superseded reports whether a document was stored before its package was signed under another name, which Spack reads first. It
-// stays, since nothing is deleted, and is no package of its own.
+// Superseded reports whether a document was stored before its package was signed under another name, which Spack
+// reads first. It stays, since nothing is deleted, and is no package of its own.
 func Superseded(f Layout, name string, there func(name string) bool) bool {
 	signed, ok := f.SignedName(name)
 	return ok && there(signed)
@@ -199,7 +199,8 @@ func SurveyAt(ctx context.Context, f Layout, s mirror.Store, p *Pointer, names [
 	return SurveyDocuments(ctx, f, s, p, names, false)
 }
 
-// SurveyDocuments is SurveyAt that can do with documents alone: then, where it would list everything, it lists all documents.
+// SurveyDocuments is SurveyAt that can do with documents alone: then, where it would list everything, it lists all
+// documents.
 func SurveyDocuments(ctx context.Context, f Layout, s mirror.Store, p *Pointer, names []string, alone bool) (*Survey, error) {
 	ranges := Touched(f, names, p.Packages()*objectsPerPackage)
 	if ranges == nil && !alone {

@@ -89,7 +89,8 @@ func (f v3) Ranges(packages int64) []mirror.Range {
 	return append(append(ranges, f.Small()), mirror.Range{Prefix: layout.V3Specs}.Split("abcdefghijklmnopqrstuvwxyz", packages, pageSize)...)
 }
 
-// Everything lists content by the first two digits of its digests, and documents by the first two letters of the names of their packages.
+// Everything lists content by the first two digits of its digests, and documents by the first two letters of the
+// names of their packages.
 func (v3) Everything(objects int64) []mirror.Range {
 	if objects <= 2*pageSize {
 		return []mirror.Range{{Prefix: layout.V3Blobs}, {Prefix: v3Root}}
@@ -215,8 +216,9 @@ func ReadBlob(ctx context.Context, r mirror.Reader, b Object, limit int64) ([]by
 	return content, promised(b, content)
 }
 
-// readLargeBlob is ReadBlob for the document of an index, in parts at once where the mirror can. Hashing that takes as long as parsing,
-// so both are done at the same time: nothing of the content counts before checked has returned nil.
+// readLargeBlob is ReadBlob for the document of an index, in parts at once where the mirror can. Hashing that takes
+// as long as parsing, so both are done at the same time: nothing of the content counts before checked has returned
+// nil.
 func readLargeBlob(ctx context.Context, r mirror.Reader, b Object) (content []byte, checked func() error, err error) {
 	if content, err = mirror.ReadLarge(ctx, r, b.Name, b.Size, mirror.Absent, MaxIndex); err != nil {
 		return nil, nil, err

@@ -220,8 +220,8 @@ func indexUpload(o Object) mirror.Upload {
 // CompleteIndex has nothing to do: one object turns the indices of layout v3.
 func (v3) CompleteIndex(context.Context, mirror.Store, *Pointer) error { return nil }
 
-// salt makes an index a new one whose pointer has to be written although it may be the index that clients have: one of an earlier
-// epoch, or the one that a pointer named that Spack could read and we could not.
+// salt makes an index a new one whose pointer has to be written although it may be the index that clients have: one
+// of an earlier epoch, or the one that a pointer named that Spack could read and we could not.
 func (p *Pointer) salt(was *Pointer) string {
 	salt := p.Epoch
 	if was.Broken != nil && len(was.text) > 0 {
