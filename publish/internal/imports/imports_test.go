@@ -143,7 +143,7 @@ var arrows = map[string]string{
 	"cmd/publish":                          "cmd/publish/internal/cli/once cmd/publish/internal/cli/quantity publish/downloads publish/promotion cmd/publish/internal/pages publish/roots publish/price publish/views publish/closure cmd/publish/internal/keys publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/spec publish/redact publish/layout publish/mirror publish/mirror/s3 publish/session publish/tune cmd/publish/internal/action cmd/publish/internal/browse cmd/publish/internal/wrap cmd/publish/internal/service cmd/publish/internal/cli/escape cmd/publish/internal/cli publish/userfile publish/inventory publish/query publish/lockfile publish/elsewhere publish/transfer publish/archive publish/catalog cmd/publish/internal/doctor cmd/publish/internal/setup cmd/publish/internal/task cmd/publish/internal/help cmd/publish/internal/cli/style cmd/publish/internal/remote cmd/publish/internal/pruning publish/history cmd/publish/internal/past",
 	"cmd/publish/internal/cli":             "cmd/publish/internal/cli/once publish/inventory cmd/publish/internal/cli/quantity publish/same publish/licence publish/catalog publish/elsewhere publish/spec publish/layout publish/sign/gpg publish/sign/kms publish/sign publish/source publish/reindex publish publish/buildcache publish/field publish/key publish/target publish/blob publish/redact publish/shell publish/index publish/mirror publish/cloudfront publish/events publish/queue publish/daemon/api publish/defect publish/nofile publish/userfile cmd/publish/internal/cli/escape publish/session publish/daemon publish/mirror/web cmd/publish/internal/help cmd/publish/internal/cli/style cmd/publish/internal/cli/novalue cmd/publish/internal/cli/signals publish/arrival publish/reindex/notice publish/alike cmd/publish/internal/cli/retrying publish/closure publish/nearest publish/reindex/conflict",
 	"cmd/publish/internal/task":            "publish/price publish/promotion cmd/publish/internal/pages publish/alike publish publish/buildcache publish/mirror publish/redact publish/reindex publish/source publish/target cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/cli/style publish/defect publish/indices",
-	"cmd/publish/internal/action":          "cmd/publish/internal/cli/quantity publish/nearest publish/licence publish/sign/gpg publish/sign/kms cmd/publish/internal/task publish/sign publish/source publish publish/buildcache publish/field publish/target publish/redact publish/shell publish/index publish/key publish/layout publish/mirror publish/mirror/s3 publish/session publish/cloudfront publish/defect cmd/publish/internal/cli cmd/publish/internal/action/workflow cmd/publish/internal/action/former publish/reindex/conflict",
+	"cmd/publish/internal/action":          "cmd/publish/internal/cli/quantity publish/nearest publish/licence publish/sign/gpg publish/sign/kms cmd/publish/internal/task publish/sign publish/source publish publish/buildcache publish/field publish/target publish/redact publish/shell publish/index publish/key publish/layout publish/mirror publish/session publish/cloudfront publish/defect cmd/publish/internal/cli cmd/publish/internal/action/workflow cmd/publish/internal/action/former publish/reindex/conflict cmd/publish/internal/action/steplog",
 	"cmd/publish/internal/service":         "cmd/publish/internal/cli/quantity publish/nearest cmd/publish/internal/pages publish/arrival publish/source publish/reindex publish publish/buildcache publish/field publish/target publish/blob publish/redact publish/mirror publish/mirror/s3 publish/events publish/queue publish/daemon publish/daemon/api publish/defect publish/userfile cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/cli/novalue cmd/publish/internal/cli/retrying",
 	"cmd/publish/internal/doctor":          "publish/key publish/keyring publish/blob publish/target publish/layout publish/mirror publish/mirror/s3 publish/session publish/shell publish/events publish/queue publish/daemon/api cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/service",
 	"cmd/publish/internal/keys":            "publish/roots publish/buildcache publish/key publish/keyring publish/mirror publish/sign publish/sign/kms publish/target publish/userfile cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help publish/alike",
@@ -154,6 +154,7 @@ var arrows = map[string]string{
 	"cmd/publish/internal/past":            "publish/parallel publish/putback publish/roots publish/field publish/layout publish/buildcache publish/history publish/inventory publish/mirror publish/query publish/redact publish/reindex publish/rollback publish/spec publish/target publish/withdraw cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help publish/userfile publish/nearest publish/views",
 	"cmd/publish/internal/remote":          "publish/alike publish/daemon publish/daemon/api publish/events publish/queue cmd/publish/internal/cli cmd/publish/internal/cli/escape cmd/publish/internal/help cmd/publish/internal/service cmd/publish/internal/cli/style",
 	"cmd/publish/internal/cli/clitest":     "",
+	"cmd/publish/internal/action/steplog":  "cmd/publish/internal/action/workflow cmd/publish/internal/cli cmd/publish/internal/task publish publish/buildcache publish/mirror/s3 publish/source",
 	"cmd/publish/internal/action/workflow": "cmd/publish/internal/cli/escape publish/userfile",
 	"cmd/publish/internal/cli/retrying":    "publish/mirror cmd/publish/internal/cli/escape",
 	"cmd/publish/internal/cli/escape":      "",
@@ -162,6 +163,7 @@ var arrows = map[string]string{
 	"cmd/publish/internal/cli/quantity":    "",
 	"cmd/publish/internal/cli/once":        "",
 	"cmd/publish/internal/cli/signals":     "",
+	"cmd/publish/internal/cli/signing":     "cmd/publish/internal/help publish publish/buildcache publish/field publish/sign publish/sign/gpg publish/sign/kms publish/userfile",
 	"cmd/publish/internal/action/former":   "",
 	"cmd/publish/internal/pages":           "publish publish/catalog publish/inventory publish/key publish/mirror publish/target cmd/publish/internal/cli",
 	"cmd/publish/internal/help":            "cmd/publish/internal/cli/once cmd/publish/internal/cli/style publish/nearest",
@@ -342,13 +344,13 @@ func reservedUses(t *testing.T, file string) []string {
 // code of wrong usage. The others are these, which are small or catch it themselves.
 func TestGoroutinesContainTheirPanics(t *testing.T) {
 	may := map[string]int{
-		"cmd/publish/internal/action/action.go":       2, // what renews the log; the job, caught
-		"cmd/publish/internal/action/meter.go":        1,
-		"cmd/publish/internal/task/progress.go":       1,
-		"cmd/publish/internal/cli/signals/signals.go": 1,
-		"cmd/publish/internal/setup/ask.go":           1, // reads from a terminal, which no signal interrupts
-		"publish/daemon/api/serve.go":                 1, // net/http, which catches
-		"publish/queue/open.go":                       1, // the writer, whose operations are caught
+		"cmd/publish/internal/action/action.go":        2, // what renews the log; the job, caught
+		"cmd/publish/internal/action/steplog/meter.go": 1,
+		"cmd/publish/internal/task/progress.go":        1,
+		"cmd/publish/internal/cli/signals/signals.go":  1,
+		"cmd/publish/internal/setup/ask.go":            1, // reads from a terminal, which no signal interrupts
+		"publish/daemon/api/serve.go":                  1, // net/http, which catches
+		"publish/queue/open.go":                        1, // the writer, whose operations are caught
 	}
 	for _, p := range listPackages(t) {
 		name := strings.TrimPrefix(p.ImportPath, module)

@@ -15,6 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/steplog"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
@@ -33,7 +34,7 @@ type action struct {
 	env    cli.Env
 	runner *workflow.Runner
 	in     *inputs
-	log    *stepLog
+	log    *steplog.Log
 	report *task.Report // the job's until it has ended, or was abandoned
 	exit   func(int)
 
@@ -44,7 +45,7 @@ type action struct {
 
 func newAction(env cli.Env) *action {
 	r := workflow.New(env.Raw.Stdout, env.Getenv) // which writes commands to it, and escapes the rest
-	return &action{env: env, runner: r, in: &inputs{summary: true}, log: newStepLog(r), report: task.NewReport(env, "", "", false, nil), exit: os.Exit}
+	return &action{env: env, runner: r, in: &inputs{summary: true}, log: steplog.New(r), report: task.NewReport(env, "", "", false, nil), exit: os.Exit}
 }
 
 // stopWithin is how long a job may take to end after it was cancelled. GitHub kills the process 10 s after it has cancelled
@@ -87,12 +88,12 @@ func (a *action) exitInTime(ctx context.Context) (stop func()) {
 }
 
 func (a *action) perform(ctx context.Context) error {
-	a.log.Begin(partInputs)
+	a.log.Begin(steplog.PartInputs)
 	in, err := readInputs(a.env, a.runner)
 	a.in = in
 	a.report = task.NewReport(a.env, in.path, in.destination, in.dryRun, in.settings)
 	for _, unknown := range unknownInputs(a.env.Environ()) {
-		a.log.warn("unknown input", unknown)
+		a.log.Warn("unknown input", unknown)
 	}
 	for _, advice := range in.deprecated {
 		a.runner.Say("%s", advice) // as a warning the runner says so itself, from action.yml
@@ -109,7 +110,7 @@ func (a *action) perform(ctx context.Context) error {
 	if in.maskAccount {
 		a.runner.Mask(in.role.Account())
 	}
-	a.log.trusted = in.options.Trust.Keys != nil
+	a.log.Trusted = in.options.Trust.Keys != nil
 	ctx, cancel := cli.WithTimeout(ctx, in.timeout)
 	defer cancel()
 	if len(in.command) > 0 {
@@ -128,15 +129,15 @@ func (a *action) perform(ctx context.Context) error {
 // so nothing that it changes may be looked at before it has returned.
 func (a *action) publish(ctx context.Context, r *task.Report) error {
 	in := a.in
-	log := a.log.log()
-	a.log.Begin(partIdentity)
+	log := a.log.Logger()
+	a.log.Begin(steplog.PartIdentity)
 	if err := a.identify(ctx, log); err != nil {
 		return err
 	}
 	a.log.Begin(task.PartScan)
 	j := task.Publish{
 		Source: in.source, Destination: in.destination, Target: in.target, Options: in.options, DryRun: in.dryRun, ReadBack: in.verify, Upstream: in.upstream, Catalog: in.catalog,
-		Environment: target.Environment{Log: log, Observe: a.log.observe, AWS: in.aws, Roots: in.roots}, Report: r, Observer: a.log,
+		Environment: target.Environment{Log: log, Observe: a.log.Observe, AWS: in.aws, Roots: in.roots}, Report: r, Observer: a.log,
 	}
 	j.Target.CDN.NoReadBack = !in.verify
 	return j.Run(ctx)
@@ -187,22 +188,22 @@ func (a *action) writeResults(err, forgiven error) {
 		a.concludeCommand(err)
 		return
 	}
-	a.log.ends()
+	a.log.Close()
 	a.report.Finish(err)
 	for _, f := range a.report.Findings {
 		if f.Severity == buildcache.Warning {
-			a.log.warn("found", f.String())
+			a.log.Warn("found", f.String())
 		}
 	}
 	o := a.outcome(err, forgiven)
-	o.signed = a.log.signatures(a.report)
+	o.signed = a.log.Signatures(a.report)
 	a.runner.Group("")
 	a.outputs(o)
 	if a.in.summary {
 		a.runner.Summary(o.markdown())
 	}
 	a.writeReport()
-	a.log.annotate()
+	a.log.Annotate()
 	if err != nil {
 		if strings.Contains(o.message(), "\n") { // of which the annotation may show less
 			a.runner.Say("%s", o.message())
@@ -219,13 +220,13 @@ func (a *action) writeResults(err, forgiven error) {
 func (a *action) forgive(err error) (failure, forgiven error) {
 	switch {
 	case errors.Is(err, source.ErrNothing) && a.in.ifNone == "warn":
-		a.log.warn("no packages", err.Error())
+		a.log.Warn("no packages", err.Error())
 		return nil, err
 	case errors.Is(err, source.ErrNothing) && a.in.ifNone == "ignore":
 		a.runner.Say("%s", err.Error())
 		return nil, err
 	case cli.ExitCode(err) == cli.ExitInvalidation && a.in.onInvalidation == "warn":
-		a.log.warn("no invalidation", err.Error())
+		a.log.Warn("no invalidation", err.Error())
 		return nil, err
 	}
 	return err, nil
@@ -237,7 +238,7 @@ func (a *action) writeReport() {
 	}
 	var b strings.Builder
 	if err := cli.WriteJSON(&b, a.report); err != nil {
-		a.log.warn("no report", err.Error())
+		a.log.Warn("no report", err.Error())
 		return
 	}
 	a.writeFile(b.String())
@@ -251,7 +252,7 @@ func (a *action) writeFile(text string) {
 	}
 	err = f.Write([]byte(a.runner.Redact(text)))
 	if err != nil {
-		a.log.warn("no report", err.Error())
+		a.log.Warn("no report", err.Error())
 		return
 	}
 	a.runner.Output("report-file", a.runner.There(f.Path()))

@@ -14,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/steplog"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
@@ -107,11 +108,11 @@ func (in *inputs) completeCommand(env cli.Env, r *workflow.Runner, wrong *refusa
 
 // command runs the command of the step with its credentials.
 func (a *action) command(ctx context.Context) error {
-	a.log.Begin(partIdentity)
-	if err := a.identify(ctx, a.log.log()); err != nil {
+	a.log.Begin(steplog.PartIdentity)
+	if err := a.identify(ctx, a.log.Logger()); err != nil {
 		return err
 	}
-	a.log.Begin(partCommand)
+	a.log.Begin(steplog.PartCommand)
 	c := &command{args: a.in.command}
 	a.ran = c
 	env := a.env
@@ -145,7 +146,7 @@ func (a *action) concludeCommand(err error) {
 	case err != nil:
 		result, icon, said = "failed", "❌", fmt.Sprintf("%s failed with exit code %d", name, cli.ExitCode(err))
 	}
-	a.log.ends()
+	a.log.Close()
 	a.runner.Group("")
 	a.runner.Output("result", result)
 	a.runner.Output("failure-class", cli.ClassOf(cli.ExitCode(err)))
@@ -169,7 +170,7 @@ func (a *action) concludeCommand(err error) {
 		}
 		a.runner.Summary(text)
 	}
-	a.log.annotate()
+	a.log.Annotate()
 	if err != nil {
 		message := err.Error()
 		words := a.outcome(err, nil).words()

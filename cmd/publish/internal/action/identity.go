@@ -44,11 +44,11 @@ func (a *action) identify(ctx context.Context, log *slog.Logger) error {
 	if o.Role == nil {
 		a.runner.Say("credentials of the environment (%s)", is.Source)
 		if is.SessionToken != "" && a.env.Getenv("AWS_SESSION_TOKEN") != "" {
-			a.log.warn("credentials that end", "those in AWS_SESSION_TOKEN cannot be renewed: when they end, an upload that is still going on fails. With role-to-assume they are")
+			a.log.Warn("credentials that end", "those in AWS_SESSION_TOKEN cannot be renewed: when they end, an upload that is still going on fails. With role-to-assume they are")
 		}
 		return nil
 	}
-	a.log.acts(in.role.Name())
+	a.log.Acts(in.role.Name())
 	a.runner.Say("role %s in account %s, until %s; renewed for as long as it takes", in.role.Name(), is.AccountID, is.Expires.UTC().Format("15:04:05 MST"))
 	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
@@ -19,13 +21,14 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/conflict"
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/steplog"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
 // An outcome is everything that there is to tell of a run.
 type outcome struct {
-	progress
+	steplog.State
 	report *task.Report
 	in     *inputs
 	err    error
@@ -38,7 +41,7 @@ type outcome struct {
 
 func (a *action) outcome(err, let error) *outcome {
 	var lost abandoned
-	o := &outcome{progress: a.log.progress(), report: a.report, in: a.in, err: err, let: let, lost: errors.As(err, &lost)}
+	o := &outcome{State: a.log.State(), report: a.report, in: a.in, err: err, let: let, lost: errors.As(err, &lost)}
 	for _, m := range a.report.Mirrors {
 		o.found += len(m.Packages)
 		o.skipped += m.Counts[string(publish.Unchanged)] + m.Counts[string(publish.Repaired)] + m.Counts[string(publish.Skipped)]
@@ -55,6 +58,8 @@ func (a *action) outcome(err, let error) *outcome {
 }
 
 func (o *outcome) class() string { return cli.ClassOf(cli.ExitCode(o.err)) }
+
+func count(n int, what string) string { return english.Plural(n, what, "") }
 
 // title is that of the annotation.
 func (o *outcome) title() string {
@@ -114,7 +119,7 @@ func (o *outcome) where() string {
 
 // doing is what a part is about, after "while".
 var doing = map[task.Part]string{
-	"": "starting", partInputs: "reading the inputs", partIdentity: "getting credentials", partCommand: "running the command", task.PartScan: "reading the source", task.PartPlan: "planning",
+	"": "starting", steplog.PartInputs: "reading the inputs", steplog.PartIdentity: "getting credentials", steplog.PartCommand: "running the command", task.PartScan: "reading the source", task.PartPlan: "planning",
 	task.PartUpload: "uploading", task.PartIndex: "writing the index", task.PartPages: "updating the page", task.PartCDN: "invalidating", task.PartVerify: "reading back",
 }
 
@@ -159,8 +164,8 @@ func (o *outcome) sentence() string {
 	case cli.ExitVerification:
 		return fmt.Sprintf("Published %s to %s, but not seen when it was read back", count(o.published, "package"), o.where())
 	}
-	what := doing[o.part]
-	if cli.ExitCode(o.err) == cli.ExitSource && o.part == task.PartPlan {
+	what := doing[o.Part]
+	if cli.ExitCode(o.err) == cli.ExitSource && o.Part == task.PartPlan {
 		what = "checking the source"
 	}
 	return fmt.Sprintf("%s while %s: %s", verb, what, o.state())
@@ -199,19 +204,19 @@ func all(n int) string {
 // state is what a run that did not end well leaves behind. It claims nothing that is not
 // known.
 func (o *outcome) state() string {
-	if slices.Index(parts, o.part) < slices.Index(parts, task.PartUpload) || o.in.dryRun {
+	if slices.Index(steplog.Parts, o.Part) < slices.Index(steplog.Parts, task.PartUpload) || o.in.dryRun {
 		return "nothing was written"
 	}
-	sent, total := o.sent, o.total
+	sent, total := o.Sent, o.Total
 	if o.report.Stored != nil {
 		sent, total = o.report.Stored.Objects, o.report.Estimate.Objects
 	}
 	text := fmt.Sprintf("%d of %s sent", sent, count(total, "object"))
-	unsure := slices.DeleteFunc(slices.Clone(o.indexing), func(m string) bool { return slices.Contains(o.written, m) })
+	unsure := slices.DeleteFunc(slices.Clone(o.Indexing), func(m string) bool { return slices.Contains(o.Written, m) })
 	switch {
-	case len(o.written) > 0 && len(unsure)+len(o.written) < len(o.report.Mirrors), len(o.written) > 0 && len(unsure) > 0:
-		return text + ", the index replaced in " + quoted(o.written) + " only; every mirror works"
-	case len(o.written) > 0:
+	case len(o.Written) > 0 && len(unsure)+len(o.Written) < len(o.report.Mirrors), len(o.Written) > 0 && len(unsure) > 0:
+		return text + ", the index replaced in " + quoted(o.Written) + " only; every mirror works"
+	case len(o.Written) > 0:
 		return text + ", index replaced"
 	case len(unsure) > 0 && !final(o.err):
 		return text + ", the index being replaced: it is the old or the new one, and clients have a mirror that works"
@@ -256,7 +261,7 @@ func (a *action) outputs(o *outcome) {
 	set("specs-published", strconv.Itoa(o.published))
 	set("specs-skipped", strconv.Itoa(o.skipped))
 	set("specs-overwritten", strconv.Itoa(o.overwritten))
-	objects, bytes := o.sent, int64(0)
+	objects, bytes := o.Sent, int64(0)
 	if r.Stored != nil {
 		objects, bytes = r.Stored.Objects, r.Stored.Bytes
 	}

@@ -14,7 +14,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -55,9 +54,10 @@ func TestActionLeavesAJobThatDoesNotEnd(t *testing.T) {
 		began := time.Now()
 		err := a.inTime(ctx, func(context.Context) error {
 			a.log.Begin(task.PartUpload)
-			a.log.Progress(&publish.Plan{Mirrors: []*publish.MirrorPlan{{Documents: [][]publish.Write{{{Object: buildcache.Object{Name: "a", Size: 9}}, {Object: buildcache.Object{Name: "b", Size: 9}}}}}}})
-			a.log.meter.Sent("a", 9, 9)
+			sends, ends := a.log.Progress(&publish.Plan{Mirrors: []*publish.MirrorPlan{{Documents: [][]publish.Write{{{Object: buildcache.Object{Name: "a", Size: 9}}, {Object: buildcache.Object{Name: "b", Size: 9}}}}}}})
+			sends.Sent("a", 9, 9)
 			<-let // stuck
+			ends(&publish.Outcome{})
 			return nil
 		})
 		if took := time.Since(began) - time.Minute; took != stopWithin {
@@ -66,7 +66,6 @@ func TestActionLeavesAJobThatDoesNotEnd(t *testing.T) {
 		if err := a.conclude(err); cli.ExitCode(err) != 130 || !errors.Is(err, cli.ErrReported) {
 			t.Errorf("exit code %d: %v", cli.ExitCode(err), err)
 		}
-		a.log.meter.stop()
 		close(let)
 	})
 	if got := outputs(); got["result"] != "cancelled" || got["objects-uploaded"] != "1" {
@@ -442,56 +441,17 @@ func TestActionInvalidatesMore(t *testing.T) {
 	}
 }
 
-// A line every 15 s says how far it is, and how fast it went since the one before.
-func TestMeter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var mu sync.Mutex // guards lines while one is added
-		var lines []string
-		object := func(name string, size int64) publish.Write {
-			return publish.Write{Object: buildcache.Object{Name: name, Size: size}}
-		}
-		m := newMeter(&publish.Plan{Mirrors: []*publish.MirrorPlan{{
-			Blobs:     []buildcache.Object{{Name: "b", Size: 512 << 20}, {Name: "c", Size: 10 << 20}, {Name: "c", Size: 10 << 20}},
-			Documents: [][]publish.Write{{object("d", 100)}},
-			Marker:    []buildcache.Object{{Name: "layout.json", Size: 20}},
-		}}}, func(format string, args ...any) {
-			mu.Lock()
-			defer mu.Unlock()
-			lines = append(lines, fmt.Sprintf(format, args...))
-		})
-		m.start()
-		time.Sleep(10 * time.Second)
-		m.Sent("zlib@1/abc", 10<<20, 10<<20)
-		m.Sent("zlib@1/abc", 10<<20, 10<<20)
-		m.Sent("gcc@14/def", 512<<20, 130<<20)
-		time.Sleep(15 * time.Second)
-		m.retries.Add(2)
-		m.Sent("gcc@14/def", 512<<20, 382<<20)
-		m.Sent("zlib@1/abc", 10<<20, -10<<20) // the answer was lost
-		time.Sleep(10 * time.Second)
-		m.stop()
-		want := []string{
-			"2/5 objects · 150 MiB of 532 MiB · 10 MiB/s · ETA 38s",
-			`sent "gcc@14/def", 512 MiB`,
-			"2/5 objects · 522 MiB of 532 MiB · 25 MiB/s · ETA 1s · 2 retries",
-		}
-		if !slices.Equal(lines, want) {
-			t.Errorf("%q, want\n%q", lines, want)
-		}
-	})
-}
-
 // Many warnings of one kind are one, and no more than five are shown.
 func TestWarningsArePutTogether(t *testing.T) {
 	a, log, _, _ := newTestAction(t)
 	for i := range 17 {
-		a.log.warn("found", fmt.Sprintf("thing %d", i))
+		a.log.Warn("found", fmt.Sprintf("thing %d", i))
 	}
 	for i := range 6 {
-		a.log.warn(fmt.Sprint("kind ", i), "x")
+		a.log.Warn(fmt.Sprint("kind ", i), "x")
 	}
 	log.Reset()
-	a.log.annotate()
+	a.log.Annotate()
 	want := "::warning title=found::17 times:%0Athing 0%0Athing 1%0Athing 2%0Athing 3%0Athing 4%0Aand 12 more, see the log of the step\n" +
 		"::warning title=kind 0::x\n::warning title=kind 1::x\n::warning title=kind 2::x\n::warning title=more warnings::3 kinds of warnings more: see the log of the step\n"
 	if log.String() != want {

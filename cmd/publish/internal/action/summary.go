@@ -145,17 +145,17 @@ func (o *outcome) table(b *strings.Builder) {
 	} else if r.DryRun() && r.Planned() {
 		add("would send", fmt.Sprintf("%s, %s, in about %s: $%.4f", count(r.Estimate.Objects, "object"), cli.Size(r.Estimate.Bytes), count(r.Estimate.Requests, "request"), r.Estimate.USD))
 	}
-	if o.role != "" {
-		add("role", workflow.Code(o.role))
+	if o.Role != "" {
+		add("role", workflow.Code(o.Role))
 	}
 	add("time", fmt.Sprintf("%.1f s", r.Seconds))
 	fmt.Fprintf(b, "%s\n", workflow.Table([]string{"", ""}, rows))
 }
 
 func (o *outcome) took(p task.Part) time.Duration {
-	for _, s := range o.spent {
-		if s.part == p {
-			return s.time
+	for _, s := range o.Spent {
+		if s.Part == p {
+			return s.Time
 		}
 	}
 	return 0
@@ -285,8 +285,8 @@ func (o *outcome) example() task.PackageReport {
 
 func (o *outcome) timing(b *strings.Builder) {
 	var rows [][]string
-	for _, s := range o.spent {
-		rows = append(rows, []string{string(s.part), fmt.Sprintf("%.1f s", s.time.Seconds())})
+	for _, s := range o.Spent {
+		rows = append(rows, []string{string(s.Part), fmt.Sprintf("%.1f s", s.Time.Seconds())})
 	}
 	if len(rows) > 0 {
 		fmt.Fprintf(b, "<details><summary>Time</summary>\n\n%s\n</details>\n\n", workflow.Table([]string{"part", "time"}, rows))

@@ -1,4 +1,5 @@
-package action
+// Package steplog writes the log of a step of a workflow, and knows how far the step is.
+package steplog
 
 import (
 	"context"
@@ -22,36 +23,36 @@ import (
 
 // What an action does before its job.
 const (
-	partInputs   task.Part = "Inputs"
-	partIdentity task.Part = "Identity"
-	partCommand  task.Part = "Command"
+	PartInputs   task.Part = "Inputs"
+	PartIdentity task.Part = "Identity"
+	PartCommand  task.Part = "Command"
 )
 
-// parts are in their order.
-var parts = []task.Part{partInputs, partIdentity, partCommand, task.PartScan, task.PartPlan, task.PartUpload, task.PartIndex, task.PartPages, task.PartCDN, task.PartVerify}
+// Parts are in their order.
+var Parts = []task.Part{PartInputs, PartIdentity, PartCommand, task.PartScan, task.PartPlan, task.PartUpload, task.PartIndex, task.PartPages, task.PartCDN, task.PartVerify}
 
-// A stepLog is the observer of an action: it writes the log, a group for each part, and
+// A Log is the observer of an action: it writes the log, a group for each part, and
 // knows how far the job is even if the job does not end.
-type stepLog struct {
+type Log struct {
 	runner *workflow.Runner
 
-	trusted bool // signatures are checked
+	Trusted bool // signatures are checked
 
 	mu       sync.Mutex // guards what follows while one event is put in
 	role     string     // that was assumed
 	part     task.Part
 	began    time.Time
-	spent    []spent
+	spent    []Spent
 	meter    *meter
 	indexing []string // the mirrors whose index was begun
 	written  []string // those whose index was replaced
 	warnings []warning
 }
 
-// spent is how long a part took.
-type spent struct {
-	part task.Part
-	time time.Duration
+// Spent is how long a part took.
+type Spent struct {
+	Part task.Part
+	Time time.Duration
 }
 
 // A warning is what is wrong with so many things in the same way.
@@ -60,24 +61,25 @@ type warning struct {
 	about []string
 }
 
-func newStepLog(r *workflow.Runner) *stepLog { return &stepLog{runner: r} }
+// New returns the log of the step that a runner runs.
+func New(r *workflow.Runner) *Log { return &Log{runner: r} }
 
-// acts: a role was assumed.
-func (w *stepLog) acts(role string) {
+// Acts notes that a role was assumed.
+func (w *Log) Acts(role string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.role = role
 }
 
-// Begin implements observer. A part that is over does not come back.
-func (w *stepLog) Begin(p task.Part) {
+// Begin implements task.Observer. A part that is over does not come back.
+func (w *Log) Begin(p task.Part) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.beginsLocked(p)
 }
 
-func (w *stepLog) beginsLocked(p task.Part) {
-	if slices.Index(parts, p) <= slices.Index(parts, w.part) {
+func (w *Log) beginsLocked(p task.Part) {
+	if slices.Index(Parts, p) <= slices.Index(Parts, w.part) {
 		return
 	}
 	w.closePart()
@@ -85,51 +87,49 @@ func (w *stepLog) beginsLocked(p task.Part) {
 	w.runner.Group(string(p))
 }
 
-func (w *stepLog) closePart() {
+func (w *Log) closePart() {
 	if w.part != "" {
-		w.spent = append(w.spent, spent{w.part, time.Since(w.began)})
+		w.spent = append(w.spent, Spent{w.part, time.Since(w.began)})
 	}
 }
 
 // End implements task.Observer. Whatever is wrong is in the report.
-func (w *stepLog) End(error) {}
+func (w *Log) End(error) {}
 
-// ends: the last part is over.
-func (w *stepLog) ends() {
+// Close ends the last part.
+func (w *Log) Close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closePart()
 }
 
-// Note implements observer.
-func (w *stepLog) Note(format string, args ...any) { w.runner.Say(format, args...) }
+// Note implements task.Observer.
+func (w *Log) Note(format string, args ...any) { w.runner.Say(format, args...) }
 
-// Scanned implements observer.
-func (w *stepLog) Scanned(src *source.Source) {
+// Scanned implements task.Observer.
+func (w *Log) Scanned(src *source.Source) {
 	n := 0
 	for _, m := range src.Mirrors {
 		n += len(m.Packages)
-		w.runner.Say("%q: %s of layout %s", "./"+m.Path, count(len(m.Packages), "package"), m.Layout.Name())
+		w.runner.Say("%q: %s of layout %s", "./"+m.Path, english.Plural(len(m.Packages), "package", ""), m.Layout.Name())
 	}
-	w.runner.Say("%s in %s, %s", count(n, "package"), count(len(src.Mirrors), "mirror"), count(len(src.Files), "plain file"))
+	w.runner.Say("%s in %s, %s", english.Plural(n, "package", ""), english.Plural(len(src.Mirrors), "mirror", ""), english.Plural(len(src.Files), "plain file", ""))
 }
 
-func count(n int, what string) string { return english.Plural(n, what, "") }
-
-// Planned implements observer.
-func (w *stepLog) Planned(_ *publish.Plan, r *task.Report) {
+// Planned implements task.Observer.
+func (w *Log) Planned(_ *publish.Plan, r *task.Report) {
 	var b strings.Builder
 	if r.DryRun() || w.runner.Debugging() {
 		r.Packages(&b)
 	}
 	r.Table(&b, true)
-	fmt.Fprintln(&b, w.signatures(r))
-	fmt.Fprintf(&b, "to store: %s, %s, in about %s", count(r.Estimate.Objects, "object"), cli.Size(r.Estimate.Bytes), count(r.Estimate.Requests, "request"))
+	fmt.Fprintln(&b, w.Signatures(r))
+	fmt.Fprintf(&b, "to store: %s, %s, in about %s", english.Plural(r.Estimate.Objects, "object", ""), cli.Size(r.Estimate.Bytes), english.Plural(r.Estimate.Requests, "request", ""))
 	w.runner.Say("%s", b.String())
 }
 
-// signatures says how many packages are signed, and whether that was looked at.
-func (w *stepLog) signatures(r *task.Report) string {
+// Signatures says how many packages are signed, and whether that was looked at.
+func (w *Log) Signatures(r *task.Report) string {
 	signed, all := 0, 0
 	for _, m := range r.Mirrors {
 		for _, p := range m.Packages {
@@ -139,21 +139,21 @@ func (w *stepLog) signatures(r *task.Report) string {
 			}
 		}
 	}
-	text := fmt.Sprintf("%d of %s signed", signed, count(all, "package"))
+	text := fmt.Sprintf("%d of %s signed", signed, english.Plural(all, "package", ""))
 	if r.SigningKey != "" {
 		return text + ", those that were not by " + r.SigningKey
 	}
 	switch {
 	case signed == 0:
 		return text
-	case w.trusted:
+	case w.Trusted:
 		return text + ", all by trusted-keys"
 	}
 	return text + ", by whom is not checked: trusted-keys is empty"
 }
 
-// Progress implements observer.
-func (w *stepLog) Progress(plan *publish.Plan) (publish.Progress, func(*publish.Outcome)) {
+// Progress implements task.Observer.
+func (w *Log) Progress(plan *publish.Plan) (publish.Progress, func(*publish.Outcome)) {
 	m := newMeter(plan, w.runner.Say)
 	m.every = w.runner.Debugging()
 	w.mu.Lock()
@@ -175,7 +175,7 @@ func (w *stepLog) Progress(plan *publish.Plan) (publish.Progress, func(*publish.
 
 // metered is a meter whose log shows steps.
 type metered struct {
-	*stepLog
+	*Log
 	*meter
 }
 
@@ -184,14 +184,14 @@ func (m metered) Step(mirror, step string) {
 	if step != "index" {
 		return
 	}
-	m.stepLog.mu.Lock()
-	defer m.stepLog.mu.Unlock()
-	m.stepLog.indexing = append(m.stepLog.indexing, mirror)
-	m.stepLog.beginsLocked(task.PartIndex)
+	m.Log.mu.Lock()
+	defer m.Log.mu.Unlock()
+	m.Log.indexing = append(m.Log.indexing, mirror)
+	m.Log.beginsLocked(task.PartIndex)
 }
 
-// observe receives every request to S3.
-func (w *stepLog) observe(r s3.Request) {
+// Observe receives every request to S3.
+func (w *Log) Observe(r s3.Request) {
 	if r.Status != 0 && r.Status < 500 {
 		return
 	}
@@ -202,27 +202,28 @@ func (w *stepLog) observe(r s3.Request) {
 	}
 }
 
-// progress is how far the job is.
-type progress struct {
-	role              string
-	part              task.Part
-	spent             []spent
-	sent, total       int
-	indexing, written []string
+// A State is how far the job is.
+type State struct {
+	Role              string // that was assumed
+	Part              task.Part
+	Spent             []Spent
+	Sent, Total       int      // objects
+	Indexing, Written []string // the mirrors whose index was begun, and was replaced
 }
 
-func (w *stepLog) progress() progress {
+// State returns how far the job is, also while it goes on.
+func (w *Log) State() State {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	f := progress{role: w.role, part: w.part, spent: slices.Clone(w.spent), indexing: slices.Clone(w.indexing), written: slices.Clone(w.written)}
+	f := State{Role: w.role, Part: w.part, Spent: slices.Clone(w.spent), Indexing: slices.Clone(w.indexing), Written: slices.Clone(w.written)}
 	if w.meter != nil {
-		f.sent, f.total = w.meter.objects()
+		f.Sent, f.Total = w.meter.objects()
 	}
 	return f
 }
 
-// warn writes what is no reason to fail into the log, and keeps it for the top of the run.
-func (w *stepLog) warn(kind, about string) {
+// Warn writes what is no reason to fail into the log, and keeps it for the top of the run.
+func (w *Log) Warn(kind, about string) {
 	w.runner.Say("warning: %s: %s", kind, about)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -240,8 +241,8 @@ const (
 	maxAbout    = 5 // of what a warning is about
 )
 
-// annotate shows the warnings at the top of the run, each kind once.
-func (w *stepLog) annotate() {
+// Annotate shows the warnings at the top of the run, each kind once.
+func (w *Log) Annotate() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i, one := range w.warnings {
@@ -264,12 +265,12 @@ func (one warning) text() string {
 	return text
 }
 
-// log is for the packages below.
-func (w *stepLog) log() *slog.Logger { return slog.New(logHandler{w, nil}) }
+// Logger is for the packages below.
+func (w *Log) Logger() *slog.Logger { return slog.New(logHandler{w, nil}) }
 
 // A logHandler writes what others say into the log of the step.
 type logHandler struct {
-	*stepLog
+	*Log
 	attrs []slog.Attr
 }
 
@@ -291,7 +292,7 @@ func (s logHandler) Handle(_ context.Context, r slog.Record) error {
 	r.Attrs(add)
 	text := strings.Join(about, " ")
 	if r.Level >= slog.LevelWarn {
-		s.warn(r.Message, text)
+		s.Warn(r.Message, text)
 	} else {
 		s.runner.Say("%s %s", r.Message, text)
 	}
@@ -300,7 +301,7 @@ func (s logHandler) Handle(_ context.Context, r slog.Record) error {
 
 // WithAttrs implements slog.Handler.
 func (s logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return logHandler{s.stepLog, append(slices.Clone(s.attrs), attrs...)}
+	return logHandler{s.Log, append(slices.Clone(s.attrs), attrs...)}
 }
 
 // WithGroup implements slog.Handler.
