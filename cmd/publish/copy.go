@@ -26,6 +26,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/signing"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
@@ -84,7 +85,7 @@ func (c *copying) registerTo(fs *pflag.FlagSet) {
 	cli.IfExistsFlag(fs, &c.rules)
 	cli.TrustFlags(fs, &c.rules)
 	cli.LicenceFlag(fs, &c.rules)
-	cli.SigningFlags(fs, &c.rules.Signing)
+	signing.Flags(fs, &c.rules.Signing)
 	cli.BuildFlags(fs, &c.rules.Selection)
 	fs.BoolVar(&c.rules.KeepGoing, "keep-going", false, "copy what is good although something else is bad; the exit code is 4 all the same")
 	cli.CatalogFlag(fs, &c.catalog)
@@ -117,7 +118,7 @@ func (c *copying) mistakes(env cli.Env) cli.Check {
 
 // read understands a command line, or returns all that is wrong with it, before anything is done.
 func (c *copying) read(to string, packages []string, env cli.Env) (o publish.Options, want elsewhere.Closure, err error) {
-	c.rules.Signing.ReadSecrets(env)
+	c.rules.Signing.ReadSecrets(env.Lookup)
 	c.rules.Signing.AWS = c.target.AWS(env.Target())
 	o, err = c.rules.Options()
 	var placeErr, wantErr error

@@ -204,7 +204,7 @@ func (p *publishing) register(cmd *cobra.Command) {
 
 // job is what is to be done, or all that is wrong with it, as errors of package field.
 func (p *publishing) job(env cli.Env, source, destination string, used []cli.Setting) (*task.Publish, error) {
-	p.rules.Signing.ReadSecrets(env)
+	p.rules.Signing.ReadSecrets(env.Lookup)
 	p.rules.Signing.AWS = p.target.AWS(env.Target())
 	o, err := p.rules.Options()
 	o.Route = p.route != ""

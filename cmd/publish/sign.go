@@ -15,6 +15,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/signing"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
@@ -43,7 +44,7 @@ func signCommand(env cli.Env) *cobra.Command {
 	fs.BoolVar(&p.dryRun, "dry-run", false, "check everything and sign nothing")
 	fs.BoolVar(&p.json, "json", false, "print one JSON document, that of a publish into SOURCE (see docs/json-report.md)")
 	cli.OutputFlags(fs, &p.output)
-	cli.SigningFlags(fs, &p.rules.Signing)
+	signing.Flags(fs, &p.rules.Signing)
 	cli.TrustedKeysFlag(fs, &p.rules.TrustedKeys, "`FILE` of armored public keys: refuse signatures by any other")
 	cli.SelectionFlags(fs, &p.rules.Selection)
 	fs.StringSliceVar(&p.rules.Selection.Files, "files", nil, "sign plain files that match `GLOB` below SOURCE too; repeatable")
@@ -68,7 +69,7 @@ func runSign(cmd *cobra.Command, source string, p *publishing, env cli.Env) erro
 		return cli.Usage(err)
 	}
 	if j.Options.Sign.Key == nil {
-		return cli.Fail(cli.ExitUsage, fmt.Errorf("no key: give --sign-key, or the key itself in %s", cli.SignKeyVariable))
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("no key: give --sign-key, or the key itself in %s", signing.KeyVariable))
 	}
 	ctx, cancel := cli.WithTimeout(cmd.Context(), p.timeout)
 	defer cancel()

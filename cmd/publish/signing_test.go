@@ -17,6 +17,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/signing"
 )
 
 // passphrase is a canary: it must turn up nowhere.
@@ -42,7 +43,7 @@ func TestSecretsOfASigningKey(t *testing.T) {
 	}
 	unix.Close(pipe[1])
 	fd := fmt.Sprint(pipe[0]) // which the program closes
-	inEnv := clitest.Variables{cli.SignKeyVariable: private, cli.PassphraseVariable: passphrase}
+	inEnv := clitest.Variables{signing.KeyVariable: private, signing.PassphraseVariable: passphrase}
 	for n, row := range []struct {
 		env  clitest.Variables
 		args []string
@@ -51,17 +52,17 @@ func TestSecretsOfASigningKey(t *testing.T) {
 		{nil, []string{"--sign-key", keyFile, "--sign-passphrase-file", passFile}, ""},
 		{nil, []string{"--sign-key", keyFile, "--sign-passphrase-fd", fd}, ""},
 		{inEnv, nil, ""},
-		{clitest.Variables{cli.PassphraseVariable: passphrase}, []string{"--sign-key", keyFile}, ""},
-		{clitest.Variables{"PUBLISH_SIGN_KEY": keyFile, cli.PassphraseVariable: passphrase}, nil, ""},
+		{clitest.Variables{signing.PassphraseVariable: passphrase}, []string{"--sign-key", keyFile}, ""},
+		{clitest.Variables{"PUBLISH_SIGN_KEY": keyFile, signing.PassphraseVariable: passphrase}, nil, ""},
 		{nil, []string{"--sign-key", keyFile}, "protected by a passphrase"},
-		{clitest.Variables{cli.PassphraseVariable: "other"}, []string{"--sign-key", keyFile}, "passphrase is wrong"},
+		{clitest.Variables{signing.PassphraseVariable: "other"}, []string{"--sign-key", keyFile}, "passphrase is wrong"},
 		{inEnv, []string{"--sign-key", keyFile}, "want one"},
 		{inEnv, []string{"--sign-passphrase-file", passFile}, "more than once"},
 		{nil, []string{"--sign-passphrase-file", passFile}, "is not given"},
-		{clitest.Variables{cli.PassphraseVariable: passphrase}, nil, "no private key is given, and a passphrase for one is"},
-		{clitest.Variables{cli.SignKeyVariable: "", cli.PassphraseVariable: passphrase}, nil, "PUBLISH_SIGN_KEY_TEXT is set and empty"},
-		{clitest.Variables{cli.SignKeyVariable: ""}, nil, "PUBLISH_SIGN_KEY_TEXT is set and empty"},
-		{clitest.Variables{cli.SignKeyVariable: " \n"}, nil, "PUBLISH_SIGN_KEY_TEXT is set and empty"},
+		{clitest.Variables{signing.PassphraseVariable: passphrase}, nil, "no private key is given, and a passphrase for one is"},
+		{clitest.Variables{signing.KeyVariable: "", signing.PassphraseVariable: passphrase}, nil, "PUBLISH_SIGN_KEY_TEXT is set and empty"},
+		{clitest.Variables{signing.KeyVariable: ""}, nil, "PUBLISH_SIGN_KEY_TEXT is set and empty"},
+		{clitest.Variables{signing.KeyVariable: " \n"}, nil, "PUBLISH_SIGN_KEY_TEXT is set and empty"},
 		{clitest.Variables{"PUBLISH_SIGN_KEY": ""}, nil, "PUBLISH_SIGN_KEY: it is empty"},
 		{nil, []string{"--sign-key", ""}, "--sign-key\" flag: it is empty"},
 		{nil, []string{"--sign-key", empty}, "it is empty"},

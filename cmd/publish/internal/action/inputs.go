@@ -31,6 +31,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/quantity"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/signing"
 )
 
 // inputs are what a workflow gives the action.
@@ -49,7 +50,7 @@ type inputs struct {
 	upstream          []string
 	trustedKeys       string
 	licences          string // rules, or the path of a file of them
-	signing           cli.Signing
+	signing           signing.Config
 	signingKMS        kms.Name    // the key that signs, if it is in a KMS
 	aws               *aws.Config // with the credentials of the step; nil until there are some
 	ifNone            string      // what becomes of a source without packages
@@ -340,7 +341,7 @@ const maxKeyPath = 200
 // completeSigning reads the private key: itself, or the file that holds it. Nothing keeps the secrets.
 func (in *inputs) completeSigning(r *workflow.Runner, wrong *refusals) {
 	s := in.signing
-	in.signing = cli.Signing{}
+	in.signing = signing.Config{}
 	s.AWS = func(ctx context.Context) (aws.Config, error) {
 		return in.target.AWSConfig(ctx, target.Environment{AWS: in.aws, Roots: in.roots})
 	}

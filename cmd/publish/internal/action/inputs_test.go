@@ -24,6 +24,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/action/workflow"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/clitest"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/signing"
 )
 
 // given are inputs of which nothing is wrong.
@@ -297,7 +298,7 @@ func TestInputsAreCalledLikeFlags(t *testing.T) {
 	fs := pflag.NewFlagSet("publish", pflag.ContinueOnError)
 	cli.StorageFlags(fs, &target.Config{})
 	cli.CDNFlags(fs, &target.CDNConfig{})
-	cli.SigningFlags(fs, &cli.Signing{})
+	signing.Flags(fs, &signing.Config{})
 	for _, old := range former.Names {
 		if slices.Contains(inputNames(), old.Name) || !slices.Contains(inputNames(), old.Now) {
 			t.Errorf("%s -> %s", old.Name, old.Now)

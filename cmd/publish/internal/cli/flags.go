@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/quantity"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/signing"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
@@ -127,7 +128,7 @@ func UpstreamFlag(fs *pflag.FlagSet, upstream *[]string, usage string) {
 func RuleFlags(fs *pflag.FlagSet, r *Rules) {
 	IfExistsFlag(fs, r)
 	TrustFlags(fs, r)
-	SigningFlags(fs, &r.Signing)
+	signing.Flags(fs, &r.Signing)
 	SelectionFlags(fs, &r.Selection)
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/signing"
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
@@ -26,7 +27,7 @@ type Rules struct {
 	TrustedKeys   userfile.Names // none: signatures by any key are accepted
 	PublishKeys   bool
 	Licences      string // a file; empty: licences are not looked at
-	Signing       Signing
+	Signing       signing.Config
 	KeepGoing     bool
 	VerifySource  bool
 }

@@ -3,16 +3,12 @@ package cli
 import (
 	"slices"
 	"strings"
-)
 
-// Variables that hold secrets themselves. Everything else is named by a flag.
-const (
-	SignKeyVariable    = "PUBLISH_SIGN_KEY_TEXT"
-	PassphraseVariable = "PUBLISH_SIGN_PASSPHRASE"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/signing"
 )
 
 // SecretVariables are all variables that hold secrets; INPUT_* are those of the action.
-var SecretVariables = []string{SignKeyVariable, PassphraseVariable, "INPUT_SIGNING-KEY", "INPUT_SIGNING-PASSPHRASE"}
+var SecretVariables = []string{signing.KeyVariable, signing.PassphraseVariable, "INPUT_SIGNING-KEY", "INPUT_SIGNING-PASSPHRASE"}
 
 // TakeSecrets returns an environment in which only Lookup finds secrets. They are removed from the environment of the
 // process, so that no child process gets them.

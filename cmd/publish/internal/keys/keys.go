@@ -26,6 +26,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/signing"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
@@ -225,7 +226,7 @@ func addCommand(env cli.Env) *cobra.Command {
 
 func rotateCommand(env cli.Env) *cobra.Command {
 	var k keyWork
-	var signing cli.Signing
+	var signer signing.Config
 	var from, to string
 	cmd := &cobra.Command{
 		Use: "rotate DESTINATION", Short: "Replace the signatures of one key by those of another", Long: rotateHelp, Args: cli.Arguments,
@@ -244,14 +245,14 @@ func rotateCommand(env cli.Env) *cobra.Command {
 					return cli.Fail(cli.ExitUsage, fmt.Errorf("--to: %w; the private key of it is given by --sign-key", err))
 				}
 			}
-			signing.ReadSecrets(env)
-			signing.AWS = k.target.AWS(env.Target())
-			signs, err := signing.Open(buildcache.Trust{})
+			signer.ReadSecrets(env.Lookup)
+			signer.AWS = k.target.AWS(env.Target())
+			signs, err := signer.Open(buildcache.Trust{})
 			if err != nil {
 				return cli.Usage(err)
 			}
 			if signs.Key == nil {
-				return cli.Fail(cli.ExitUsage, fmt.Errorf("no key: give --sign-key, or the key itself in %s", cli.SignKeyVariable))
+				return cli.Fail(cli.ExitUsage, fmt.Errorf("no key: give --sign-key, or the key itself in %s", signing.KeyVariable))
 			}
 			next := signs.Key.Fingerprint()
 			switch {
@@ -296,7 +297,7 @@ func rotateCommand(env cli.Env) *cobra.Command {
 	cli.OutputFlags(cmd.Flags(), &k.output)
 	cmd.Flags().StringVar(&from, "from", "", "`FINGERPRINT` of the key whose signatures are replaced; the mirror holds it")
 	cmd.Flags().StringVar(&to, "to", "", "`FINGERPRINT` that the key of --sign-key must have; may be left out")
-	cli.KeyFlags(cmd.Flags(), &signing)
+	signing.KeyFlags(cmd.Flags(), &signer)
 	return cmd
 }
 

@@ -23,6 +23,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/quantity"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/signing"
 )
 
 // Example is what --print-example-config prints: every key, with what it is for.
@@ -367,7 +368,7 @@ func (m *MirrorConfig) rules() cli.Rules {
 	r.KeepGoing = true
 	r.RequireSigned, r.TrustedKeys = m.RequireSigned, userfile.One(string(m.TrustedKeys))
 	r.PublishKeys = m.PublishKeys == nil || *m.PublishKeys
-	r.Signing = cli.Signing{Key: string(m.SignKey), PublicKey: string(m.SignPublicKey), PassphraseFile: string(m.SignPassphraseFile), Resign: m.Resign}
+	r.Signing = signing.Config{Key: string(m.SignKey), PublicKey: string(m.SignPublicKey), PassphraseFile: string(m.SignPassphraseFile), Resign: m.Resign}
 	r.Signing.AWS = m.Target().AWS(target.Environment{})
 	r.Licences = string(m.Licenses)
 	r.IfExists = cmp.Or(m.IfExists, r.IfExists)

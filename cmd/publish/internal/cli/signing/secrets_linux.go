@@ -1,4 +1,4 @@
-package cli
+package signing
 
 import "golang.org/x/sys/unix"
 

@@ -1,4 +1,5 @@
-package cli
+// Package signing opens the key that signs, as a command line, the environment, a configuration or a workflow names it.
+package signing
 
 import (
 	"bytes"
@@ -22,9 +23,15 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
-// Signing says what signs. Secrets are in files or in the environment, never among the arguments, which every user of a
+// Variables that hold secrets themselves. Everything else is named by a flag.
+const (
+	KeyVariable        = "PUBLISH_SIGN_KEY_TEXT"
+	PassphraseVariable = "PUBLISH_SIGN_PASSPHRASE"
+)
+
+// A Config says what signs. Secrets are in files or in the environment, never among the arguments, which every user of a
 // machine can see.
-type Signing struct {
+type Config struct {
 	Key            string          // file with a private key, or the name of one elsewhere; empty: KeyText
 	PublicKey      string          // file with the public key of one in a KMS
 	PassphraseFile string          // file with its passphrase
@@ -38,8 +45,8 @@ type Signing struct {
 	AWS kms.Config // with which a KMS is reached; it is called when something is signed
 }
 
-// SigningFlags adds the flags that say what signs.
-func SigningFlags(fs *pflag.FlagSet, s *Signing) {
+// Flags adds the flags that say what signs.
+func Flags(fs *pflag.FlagSet, s *Config) {
 	help.Group(fs, "Signing", func(fs *pflag.FlagSet) {
 		KeyFlags(fs, s)
 		fs.BoolVar(&s.Resign, "resign", false, "with a private key: also replace signatures by other keys, all of which must be among --trusted-keys")
@@ -47,7 +54,7 @@ func SigningFlags(fs *pflag.FlagSet, s *Signing) {
 }
 
 // KeyFlags adds the flags that name a private key.
-func KeyFlags(fs *pflag.FlagSet, s *Signing) {
+func KeyFlags(fs *pflag.FlagSet, s *Config) {
 	help.Group(fs, "Signing", func(fs *pflag.FlagSet) {
 		fs.Var((*userfile.Name)(&s.Key), "sign-key", "`FILE` with a private key, as gpg --export-secret-keys writes it: sign what is not signed; or the key itself in PUBLISH_SIGN_KEY_TEXT; or gpg:FINGERPRINT of a key that gpg has, also on a smartcard; or awskms:///alias/NAME")
 		fs.Var((*userfile.Name)(&s.PublicKey), "sign-public-key", "`FILE` with the public key of an awskms key, as publish keys create writes it")
@@ -57,22 +64,22 @@ func KeyFlags(fs *pflag.FlagSet, s *Signing) {
 }
 
 // ReadSecrets takes over the secrets that the environment holds.
-func (s *Signing) ReadSecrets(env Env) {
-	text, asked := env.Lookup(SignKeyVariable)
+func (s *Config) ReadSecrets(lookup func(name string) (string, bool)) {
+	text, asked := lookup(KeyVariable)
 	s.KeyText, s.keyMissing = text, asked && strings.TrimSpace(text) == ""
-	s.Passphrase = env.Getenv(PassphraseVariable)
+	s.Passphrase, _ = lookup(PassphraseVariable)
 }
 
 // Open reads the key. Errors are of package field, and never show a secret.
-func (s *Signing) Open(trust buildcache.Trust) (publish.Signing, error) {
+func (s *Config) Open(trust buildcache.Trust) (publish.Signing, error) {
 	given := s.Key != "" || s.KeyText != ""
 	switch {
 	case isKeyText(s.Key):
-		return publish.Signing{}, field.Wrap("sign-key", fmt.Errorf("this is the text of a key, and the name of its file is wanted: give the text in %s", SignKeyVariable))
+		return publish.Signing{}, field.Wrap("sign-key", fmt.Errorf("this is the text of a key, and the name of its file is wanted: give the text in %s", KeyVariable))
 	case s.keyMissing && s.Key == "":
-		return publish.Signing{}, field.Wrap("sign-key", fmt.Errorf("%s is set and empty: is the secret there that it comes from? Unset it to sign nothing", SignKeyVariable))
+		return publish.Signing{}, field.Wrap("sign-key", fmt.Errorf("%s is set and empty: is the secret there that it comes from? Unset it to sign nothing", KeyVariable))
 	case s.Key != "" && s.KeyText != "":
-		return publish.Signing{}, field.Wrap("sign-key", fmt.Errorf("%s is given as well: want one", SignKeyVariable))
+		return publish.Signing{}, field.Wrap("sign-key", fmt.Errorf("%s is given as well: want one", KeyVariable))
 	case !given && s.Resign:
 		return publish.Signing{}, field.Wrap("resign", errors.New("it takes a private key, and none is given"))
 	case !given && s.PassphraseFile != "":
@@ -126,7 +133,7 @@ func isThere(name string) bool {
 }
 
 // readKey reads a private key into memory.
-func (s *Signing) readKey(passphrase []byte) (*sign.Key, error) {
+func (s *Config) readKey(passphrase []byte) (*sign.Key, error) {
 	content := []byte(s.KeyText)
 	if s.Key != "" {
 		var err error
@@ -146,7 +153,7 @@ func (s *Signing) readKey(passphrase []byte) (*sign.Key, error) {
 var otherScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]+:`)
 
 // openKMS opens a key in a KMS. It makes no request.
-func (s *Signing) openKMS(passphrase []byte) (*sign.Key, error) {
+func (s *Config) openKMS(passphrase []byte) (*sign.Key, error) {
 	name, err := kms.Parse(s.Key)
 	switch {
 	case err != nil:
@@ -171,7 +178,7 @@ var errNoKey = errors.New("the private key that it belongs to is not given")
 // maxPassphrase is the most bytes that a passphrase may have.
 const maxPassphrase = 4096
 
-func (s *Signing) readPassphrase() ([]byte, error) {
+func (s *Config) readPassphrase() ([]byte, error) {
 	n := 0
 	for _, given := range []bool{s.Passphrase != "", s.PassphraseFile != "", s.PassphraseFD.Given()} {
 		if given {

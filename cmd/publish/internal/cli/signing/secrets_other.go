@@ -1,6 +1,6 @@
 //go:build !linux
 
-package cli
+package signing
 
 import "golang.org/x/sys/unix"
 
