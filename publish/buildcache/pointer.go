@@ -79,7 +79,7 @@ func (p *Pointer) Size() int64 {
 
 // Listed returns the pointer as a writer builds on it that adds everything which a survey has found.
 func (p *Pointer) Listed(seen *Survey) *Pointer {
-	if p.Foreign == "" || !seen.Whole() {
+	if p.Foreign == "" || !seen.whole {
 		return p
 	}
 	out := *p

@@ -55,9 +55,6 @@ type Survey struct {
 	whole   bool           // that was everything
 }
 
-// Whole reports whether everything was listed.
-func (s *Survey) Whole() bool { return s.whole }
-
 // Has reports whether an object is there. A size of -1 is any size.
 func (s *Survey) Has(o Object) bool {
 	info, ok := s.Objects[o.Name]

@@ -107,17 +107,3 @@ func (t Trust) Objection(document []byte) error {
 	_, err := t.Keys.Verify(document)
 	return err
 }
-
-// Objections are what is to be said against a package's signature.
-func (t Trust) Objections(p *Package) []error {
-	var reasons []error
-	if t.RequireSigned && !p.Signed {
-		reasons = append(reasons, errors.New("it is not signed, and signatures are required"))
-	}
-	if t.Keys != nil && p.Signed {
-		if _, err := t.Keys.Verify(p.Document); err != nil {
-			reasons = append(reasons, err)
-		}
-	}
-	return reasons
-}

@@ -18,10 +18,10 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// Missing is the page for what is not there, and Robots tells search engines what they need not read. Both are at the top of a site.
+// missing is the page for what is not there, and robotsFile tells search engines what they need not read. Both are at the top of a site.
 const (
-	Missing = "404.html"
-	Robots  = "robots.txt"
+	missing    = "404.html"
+	robotsFile = "robots.txt"
 )
 
 var (
@@ -179,8 +179,8 @@ func shown(name string) string {
 // Furnish writes the page for what is missing and robots.txt at the top of a site, where there are none. What is there stays.
 // What it wrote is added to the result of the page there.
 func Furnish(ctx context.Context, s Store, top *Result) error {
-	robots := mirror.Upload{Name: Robots, Content: blob.Bytes(robotsText), Digest: blob.DigestOf(robotsText), Type: "text/plain; charset=utf-8", CacheControl: layout.Release}
-	for _, u := range []mirror.Upload{htmlPage(Missing, missingText), robots} {
+	robots := mirror.Upload{Name: robotsFile, Content: blob.Bytes(robotsText), Digest: blob.DigestOf(robotsText), Type: "text/plain; charset=utf-8", CacheControl: layout.Release}
+	for _, u := range []mirror.Upload{htmlPage(missing, missingText), robots} {
 		if _, err := s.Stat(ctx, u.Name); !errors.Is(err, mirror.ErrNotExist) {
 			if err != nil {
 				return fmt.Errorf("catalog: %w", err)

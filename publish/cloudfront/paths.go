@@ -11,8 +11,8 @@ import (
 const (
 	// LongestPath is how many bytes a path may have.
 	LongestPath = 4000
-	// MaxPaths is how many paths CloudFront works at at one time for a distribution.
-	MaxPaths = 3000
+	// maxPaths is how many paths CloudFront works at at one time for a distribution.
+	maxPaths = 3000
 	// MaxWildcards is how many paths that end with * it works at, beside the others.
 	MaxWildcards = 15
 )
@@ -60,8 +60,8 @@ func Paths(prefix string, names []string, limit int) []string {
 	}
 	slices.Sort(paths)
 	paths = slices.Compact(paths)
-	if limit < 1 || limit > MaxPaths {
-		limit = MaxPaths
+	if limit < 1 || limit > maxPaths {
+		limit = maxPaths
 	}
 	if len(paths) > limit || wildcards(paths) > MaxWildcards {
 		return []string{commonDirectory(paths) + "*"}

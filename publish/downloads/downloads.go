@@ -23,8 +23,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 )
 
-// Version is that of the form of a Report.
-const Version = 1
+// version is that of the form of a Report.
+const version = 1
 
 // A Report is what became of a mirror's packages in a time.
 type Report struct {
@@ -64,8 +64,8 @@ func Parse(text []byte) (*Report, error) {
 	if err := json.Unmarshal(text, r); err != nil {
 		return nil, fmt.Errorf("no report of publish usage: %w", err)
 	}
-	if r.Version != Version {
-		return nil, fmt.Errorf("a report of version %d: want one of version %d, which publish usage writes", r.Version, Version)
+	if r.Version != version {
+		return nil, fmt.Errorf("a report of version %d: want one of version %d, which publish usage writes", r.Version, version)
 	}
 	return r, nil
 }
@@ -104,7 +104,7 @@ type Counter struct {
 
 // NewCounter returns a counter for what documents point at. prefix is the path of the mirror in the logs: noble/spack.
 func NewCounter(documents []*inventory.Document, prefix string) *Counter {
-	c := &Counter{prefix: strings.Trim(prefix, "/"), blobs: make(map[string]*Package), report: Report{Version: Version, Packages: []Package{}}}
+	c := &Counter{prefix: strings.Trim(prefix, "/"), blobs: make(map[string]*Package), report: Report{Version: version, Packages: []Package{}}}
 	for _, d := range documents {
 		p := &Package{Name: d.Build.Name, Version: d.Version.String(), Hash: d.Hash, Size: d.Bytes()}
 		if b := d.Tarball(); b != nil && c.blobs[b.Name] == nil {

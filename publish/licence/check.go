@@ -18,7 +18,7 @@ func (r *Rules) CheckName(p *buildcache.Package) []error {
 	if r == nil {
 		return nil
 	}
-	if reason, _ := r.ByName(p.Package); reason != "" {
+	if reason, _ := r.byName(p.Package); reason != "" {
 		return []error{fmt.Errorf("%w: %s", ErrRefused, reason)}
 	}
 	return nil
@@ -57,6 +57,6 @@ func factsOf(ctx context.Context, p *buildcache.Package) (Facts, error) {
 		return Facts{}, err
 	}
 	defer content.Close()
-	recipe, err := Find(ctx, io.NewSectionReader(content, 0, p.Blobs[buildcache.TarballBlob].Content.Size()), n)
+	recipe, err := find(ctx, io.NewSectionReader(content, 0, p.Blobs[buildcache.TarballBlob].Content.Size()), n)
 	return recipe.Of(g, n), err
 }

@@ -52,8 +52,8 @@ type Facts struct {
 	Homepage string // as it stands in the recipe
 }
 
-// ByName judges a package by its name alone. decided is false if its recipe must be asked.
-func (r *Rules) ByName(name string) (reason string, decided bool) {
+// byName judges a package by its name alone. decided is false if its recipe must be asked.
+func (r *Rules) byName(name string) (reason string, decided bool) {
 	if matches(r.Packages.Allow, name) {
 		return "", true
 	}
@@ -65,7 +65,7 @@ func (r *Rules) ByName(name string) (reason string, decided bool) {
 
 // Refuses returns why a package may not be published; empty: it may.
 func (r *Rules) Refuses(name string, f Facts) string {
-	reason, decided := r.ByName(name)
+	reason, decided := r.byName(name)
 	switch {
 	case decided:
 		return reason

@@ -19,8 +19,8 @@ const (
 	maxRecipe   = 4 << 20
 )
 
-// Find reads the recipe of a package from its tarball; nil: it has none. Reading stops as soon as it is known.
-func Find(ctx context.Context, tarball io.Reader, n *query.Node) (*Recipe, error) {
+// find reads the recipe of a package from its tarball; nil: it has none. Reading stops as soon as it is known.
+func find(ctx context.Context, tarball io.Reader, n *query.Node) (*Recipe, error) {
 	zr, err := gzip.NewReader(tarball)
 	if err != nil {
 		return nil, fmt.Errorf("its tarball: %w", err)
@@ -64,7 +64,7 @@ func Read(ctx context.Context, r mirror.Reader, tarball string, g *query.Graph, 
 		return Facts{}, fmt.Errorf("read %s: %w", tarball, err)
 	}
 	defer o.Body.Close()
-	recipe, err := Find(ctx, o.Body, n)
+	recipe, err := find(ctx, o.Body, n)
 	if err != nil {
 		return Facts{}, fmt.Errorf("read %s: %w", tarball, err)
 	}

@@ -17,8 +17,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// Oldest is the oldest format that is read: that of Spack 0.18.
-const Oldest = 4
+// oldest is the oldest format that is read: that of Spack 0.18.
+const oldest = 4
 
 // maxDepth is how many environments may include each other. Spack includes one or two.
 const maxDepth = 100
@@ -136,8 +136,8 @@ func (e *environment) check() error {
 	if err := json.Unmarshal(e.Meta.Version, &version); err != nil {
 		return errors.New("its lockfile-version is no number")
 	}
-	if version < Oldest {
-		return fmt.Errorf("it has lockfile-version %d, older than %d, whose hashes are those of no buildcache today: write it again with `spack concretize --force`", version, Oldest)
+	if version < oldest {
+		return fmt.Errorf("it has lockfile-version %d, older than %d, whose hashes are those of no buildcache today: write it again with `spack concretize --force`", version, oldest)
 	}
 	if e.Specs == nil {
 		return fmt.Errorf("it has lockfile-version %d and no concrete_specs, so this release cannot read it", version)

@@ -21,6 +21,6 @@ func (c *Cost) Add(size, threshold, partSize int64) {
 
 // At is the cost at list prices, with so many paths that are invalidated.
 func (c Cost) At(paths int) Cost {
-	c.USD, c.PathsUSD = Requests(c.Requests), Paths(paths)
+	c.USD, c.PathsUSD = Requests(c.Requests), pathsCost(paths)
 	return c
 }

@@ -18,5 +18,5 @@ func Reads(n int) float64 { return float64(n) * get }
 // Storage is for keeping bytes in S3 for a month.
 func Storage(bytes int64) float64 { return float64(bytes) / 1e9 * gb }
 
-// Paths is for invalidating paths, once the month's free ones are used up.
-func Paths(n int) float64 { return float64(n) * path }
+// pathsCost is for invalidating paths, once the month's free ones are used up.
+func pathsCost(n int) float64 { return float64(n) * path }

@@ -171,8 +171,8 @@ func (r Record) id() string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// Read reads a record.
-func Read(ctx context.Context, r mirror.Reader, name string) (*Record, error) {
+// read reads a record.
+func read(ctx context.Context, r mirror.Reader, name string) (*Record, error) {
 	if !recordName.MatchString(name) {
 		return nil, fmt.Errorf("%.100q names no record of a promotion", name)
 	}
@@ -230,7 +230,7 @@ func Find(ctx context.Context, m Lister, packages []spec.Hash) (map[spec.Hash]Ev
 	for batch := range slices.Chunk(all, ahead) {
 		records := make([]*Record, len(batch))
 		err := parallel.Each(ctx, ahead, parallel.Positions(batch), func(ctx context.Context, i int) (err error) {
-			records[i], err = Read(ctx, m, batch[i].Name)
+			records[i], err = read(ctx, m, batch[i].Name)
 			if _, unusable := errors.AsType[*unusableError](err); unusable {
 				records[i], err = new(Record), nil // evidence of nothing
 			}

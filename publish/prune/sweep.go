@@ -45,8 +45,8 @@ type Outcome struct {
 	Findings []buildcache.Finding
 }
 
-// MaxSkew is how far the clocks of the host and of the mirror may be apart.
-const MaxSkew = 5 * time.Minute
+// maxSkew is how far the clocks of the host and of the mirror may be apart.
+const maxSkew = 5 * time.Minute
 
 // Apply carries the plan out. If it is interrupted, what it has done stays, and the next prune does the rest.
 //
@@ -155,7 +155,7 @@ func (s *sweep) clocks(ctx context.Context) error {
 		return err
 	}
 	s.skew = stored.Sub(s.began)
-	if s.skew.Abs() > MaxSkew {
+	if s.skew.Abs() > maxSkew {
 		return fmt.Errorf("the clock of the storage is %s from that of this host, so the age of objects cannot be told: set the clock", s.skew.Round(time.Second))
 	}
 	return nil

@@ -173,7 +173,7 @@ func (e *edge) holdsDirect(g *Graph, n *Node) bool {
 		return e.to.holdsCompiler(n)
 	}
 	virtuals := e.virtuals
-	isVirtual := g.Virtual(e.to.name)
+	isVirtual := g.virtual(e.to.name)
 	if isVirtual {
 		virtuals = []string{e.to.name}
 	}
@@ -238,7 +238,7 @@ func (e *edge) holdsAny(g *Graph, reached map[string][]Dependency) bool {
 		}
 	}
 	virtuals := e.virtuals
-	if g.Virtual(e.to.name) {
+	if g.virtual(e.to.name) {
 		virtuals = []string{e.to.name}
 	}
 	for _, v := range virtuals {

@@ -255,8 +255,8 @@ func (g *Graph) provide(virtual string, n *Node) {
 	g.providers[virtual][n] = true
 }
 
-// Virtual reports whether a name is that of a virtual package: packages depend on it through others.
-func (g *Graph) Virtual(name string) bool { return g.providers[name] != nil }
+// virtual reports whether a name is that of a virtual package: packages depend on it through others.
+func (g *Graph) virtual(name string) bool { return g.providers[name] != nil }
 
 // Names are the names of all packages, sorted, each once.
 func (g *Graph) Names() []string {
@@ -273,7 +273,7 @@ func (g *Graph) Unknown(q *Query) (unknown, known []string) {
 	known = g.Names()
 	return slices.DeleteFunc(q.Names(), func(name string) bool {
 		_, ok := slices.BinarySearch(known, name)
-		return ok || g.Virtual(name)
+		return ok || g.virtual(name)
 	}), known
 }
 

@@ -49,8 +49,8 @@ func Runs(processor, target string) bool {
 	return processor == target || targets()[processor][target]
 }
 
-// KnownTarget reports whether archspec knows a microarchitecture.
-func KnownTarget(name string) bool { return targets()[name] != nil }
+// knownTarget reports whether archspec knows a microarchitecture.
+func knownTarget(name string) bool { return targets()[name] != nil }
 
 // A targetRange holds a target, or those between two of them. An empty bound does not bind.
 type targetRange struct {
@@ -71,7 +71,7 @@ func parseTargets(text string) ([]targetRange, error) {
 			return nil, fmt.Errorf("target=%s means the host on which Spack runs: name a target", text)
 		}
 		for _, bound := range []string{r.lo, r.hi} {
-			if r.ranged && bound != "" && !KnownTarget(bound) {
+			if r.ranged && bound != "" && !knownTarget(bound) {
 				return nil, fmt.Errorf("target=%s: %q is no microarchitecture that archspec knows", text, bound)
 			}
 		}

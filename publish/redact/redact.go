@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// Placeholder stands where a user, a password or a token was.
-const Placeholder = "REDACTED"
+// placeholder stands where a user, a password or a token was.
+const placeholder = "REDACTED"
 
 // port matches what may follow a host: the path is not part of a password then.
 var port = regexp.MustCompile(`^[^@:]*(\[[^\]]*\])?(:[0-9]*)?$`)
@@ -49,7 +49,7 @@ func URL(text string) string {
 	if !ok {
 		return text
 	}
-	return before + Placeholder + after
+	return before + placeholder + after
 }
 
 // Has reports whether a URL has a user or a password.

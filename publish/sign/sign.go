@@ -182,9 +182,9 @@ func (k *Key) Prove(ctx context.Context) error {
 	return err
 }
 
-// Text is the text of a document as it is signed: without the white space at the ends of lines that gpg does not sign. It
+// asSigned is the text of a document as it is signed: without the white space at the ends of lines that gpg does not sign. It
 // is an error if gpg and Spack would read it differently.
-func Text(text []byte) ([]byte, error) {
+func asSigned(text []byte) ([]byte, error) {
 	lines, err := linesOf(text)
 	return []byte(strings.Join(lines, "\n")), err
 }
@@ -195,7 +195,7 @@ func TextOf(document []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Text(text)
+	return asSigned(text)
 }
 
 // Document signs the JSON text of a manifest or a spec.

@@ -221,8 +221,8 @@ func (in *Inbox) Check(ctx context.Context, file string, was blob.Digest, read f
 	}
 	trust := in.rules.Trust
 	trust.RequireSigned = trust.RequireSigned && !in.rules.Signs
-	if reasons := trust.Objections(a.pkg); len(reasons) > 0 {
-		return &arrival.RefusedError{Reasons: reasons}
+	if err := trust.Objection(a.pkg.Document); err != nil {
+		return &arrival.RefusedError{Reasons: []error{err}}
 	}
 	if err := a.format.ReadSpec(ctx, a.tree, a.pkg, a.specs); err != nil {
 		return refusedUnless(onItsWay(err), err)

@@ -112,10 +112,10 @@ func releaseObject(ctx context.Context, t *tree, name string, most int64) (build
 	if err != nil {
 		return buildcache.Object{}, err
 	}
-	return buildcache.Object{Name: name, Size: content.Size(), Digest: digest, Type: ReleaseType(name), CacheControl: layout.Release, Content: content}, nil
+	return buildcache.Object{Name: name, Size: content.Size(), Digest: digest, Type: releaseType(name), CacheControl: layout.Release, Content: content}, nil
 }
 
-func ReleaseType(name string) string {
+func releaseType(name string) string {
 	switch path.Ext(name) {
 	case ".gz", ".tgz":
 		return "application/gzip"
@@ -144,10 +144,10 @@ func checkSum(sum, artifact buildcache.Object) error {
 func (f *ReleaseFile) Unsigned() []buildcache.Object {
 	var add []buildcache.Object
 	if !f.has(".sha256") {
-		add = append(add, buildcache.NewObject(f.Name+".sha256", []byte(f.Digest.String()+"  "+path.Base(f.Name)+"\n"), ReleaseType(".sha256"), layout.Release))
+		add = append(add, buildcache.NewObject(f.Name+".sha256", []byte(f.Digest.String()+"  "+path.Base(f.Name)+"\n"), releaseType(".sha256"), layout.Release))
 	}
 	if !f.has(".asc") {
-		add = append(add, buildcache.Object{Name: f.Name + ".asc", Type: ReleaseType(".asc"), CacheControl: layout.Release})
+		add = append(add, buildcache.Object{Name: f.Name + ".asc", Type: releaseType(".asc"), CacheControl: layout.Release})
 	}
 	return add
 }

@@ -20,8 +20,8 @@ type View struct {
 	Offers map[spec.Hash][]string
 }
 
-// ViewOf returns the view of a name that offers what indices do.
-func ViewOf(l buildcache.Layout, name string, x *indices.Set) View {
+// newView returns the view of a name that offers what indices do.
+func newView(l buildcache.Layout, name string, x *indices.Set) View {
 	v := View{Name: name, Offers: make(map[spec.Hash][]string)}
 	for g, part := range x.ByGeneration() {
 		for e := range part.All() {
@@ -67,7 +67,7 @@ func (src *Source) readViews(ctx context.Context, m *Mirror) error {
 			src.report(buildcache.Warning, full, "this view is not published: "+err.Error())
 			return ctx.Err()
 		}
-		m.Views = append(m.Views, ViewOf(m.Layout, view, x))
+		m.Views = append(m.Views, newView(m.Layout, view, x))
 		return nil
 	})
 }

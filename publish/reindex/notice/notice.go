@@ -55,8 +55,8 @@ const (
 	// Fresh is how long a publisher may rely on having seen no notice. A pruner deletes nothing for twice as long after it has given
 	// notice.
 	Fresh = 5 * minute
-	// Recent is how long it counts that Beside has seen no notice.
-	Recent = Fresh / 10
+	// recent is how long it counts that Beside has seen no notice.
+	recent = Fresh / 10
 	// Young is the age up to which a publisher may rely on an object without an objection. A pruner deletes nothing that is
 	// less than twice as old, so the two may count differently.
 	Young = 30 * minute
@@ -83,9 +83,9 @@ type Notice struct {
 // maxText is the size of the largest object that is read here.
 const maxText = 16 << 20
 
-// Read returns the notice; nil if no pruner is at work. Credentials that may not look here see none: such a publisher is not kept
+// read returns the notice; nil if no pruner is at work. Credentials that may not look here see none: such a publisher is not kept
 // apart from a prune. It lists, because credentials that may not list are denied what is not there.
-func Read(ctx context.Context, r Reader) (*Notice, error) {
+func read(ctx context.Context, r Reader) (*Notice, error) {
 	there, err := mirror.Find(ctx, r, Name)
 	if errors.Is(err, mirror.ErrDenied) || err == nil && there.Name == "" {
 		return nil, nil
@@ -116,7 +116,7 @@ func Beside(ctx context.Context, r Reader, names []string, do func() error) (qui
 		if len(names) == 0 {
 			return nil
 		}
-		if n, err := Read(ctx, r); err == nil && n == nil {
+		if n, err := read(ctx, r); err == nil && n == nil {
 			quiet = began
 		}
 		return nil
@@ -146,10 +146,10 @@ type objection struct {
 // whether there is a notice: then the caller looks whether the objects are there. Without one nothing is stored. quiet is when none
 // was seen; zero if that is not known. It does not wait for a pruner that has died.
 func Object(ctx context.Context, s Store, names []string, quiet time.Time) (noticed bool, err error) {
-	if len(names) == 0 || time.Since(quiet) < Recent {
+	if len(names) == 0 || time.Since(quiet) < recent {
 		return false, nil
 	}
-	n, err := Read(ctx, s)
+	n, err := read(ctx, s)
 	if err != nil || n == nil {
 		return false, err
 	}
@@ -198,7 +198,7 @@ var ErrAtWork = errors.New("a prune of this mirror is at work")
 // Refuse returns ErrAtWork if a pruner is at work. It is for a writer that makes an index of all that it finds, and so can offer
 // what the pruner is about to delete.
 func Refuse(ctx context.Context, s Store) error {
-	n, err := Read(ctx, s)
+	n, err := read(ctx, s)
 	if err != nil || n == nil {
 		return err
 	}
@@ -227,7 +227,7 @@ type PrunerStore interface {
 // Give stores a notice. The error is ErrAtWork if another pruner is at work, or was a moment ago. The notice of one that has
 // died is replaced, and any if this pruner is known to be alone.
 func Give(ctx context.Context, s PrunerStore, run string, settle time.Duration, alone bool) (*Giver, error) {
-	was, err := Read(ctx, s)
+	was, err := read(ctx, s)
 	if err != nil {
 		return nil, err
 	}

@@ -70,8 +70,8 @@ func (e Env) Told() io.Writer {
 	return e.Stdout
 }
 
-// Escaped returns an environment whose streams escape what is written to them. Results go to out.
-func (e Env) Escaped(out *Results) Env {
+// escaped returns an environment whose streams escape what is written to them. Results go to out.
+func (e Env) escaped(out *Results) Env {
 	e.Raw, e.Results = Streams{e.Stdout, e.Stderr}, out
 	e.Stdout, e.Stderr = escape.NewWriter(out), escape.NewWriter(e.Stderr)
 	return e

@@ -38,8 +38,8 @@ type Results struct {
 	begun bool
 }
 
-// NewResults returns the standard output that w is.
-func NewResults(w io.Writer) *Results { return &Results{w: w} }
+// newResults returns the standard output that w is.
+func newResults(w io.Writer) *Results { return &Results{w: w} }
 
 // Write implements io.Writer.
 func (r *Results) Write(p []byte) (int, error) {
@@ -56,15 +56,15 @@ func (r *Results) Write(p []byte) (int, error) {
 	return n, r.err
 }
 
-// Begun reports whether anything was written.
-func (r *Results) Begun() bool {
+// hasBegun reports whether anything was written.
+func (r *Results) hasBegun() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.begun
 }
 
-// Failed returns the first error.
-func (r *Results) Failed() error {
+// failed returns the first error.
+func (r *Results) failed() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.err

@@ -49,18 +49,18 @@ func Run(ctx context.Context, env Env, do func(context.Context, Env) error) int 
 	defer cancel(nil)
 	env.Signals = signals.Catch(func(got syscall.Signal) { cancel(SignalError{got}) }, func(got syscall.Signal) { os.Exit(ExitSignal + int(got)) })
 	defer env.Signals.Stop()
-	out := NewResults(env.Stdout)
-	env = env.Escaped(out).TakeSecrets()
+	out := newResults(env.Stdout)
+	env = env.escaped(out).takeSecrets()
 	err := defect.Caught(func() error { return do(ctx, env) })
 	if err == nil {
-		err = out.Failed()
+		err = out.failed()
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil && errors.Is(err, context.Canceled) {
 		err = cause
 	}
 	if err != nil && !errors.Is(err, ErrReported) {
 		env.Complain(err)
-		if env.wantsJSON() && !out.Begun() {
+		if env.wantsJSON() && !out.hasBegun() {
 			_ = WriteJSON(env.Stdout, failureOf(err)) // else out keeps its error
 		}
 		escape.Fprintf(env.Stderr, "%s", defect.StackOf(err))

@@ -10,9 +10,9 @@ import (
 // SecretVariables are all variables that hold secrets; INPUT_* are those of the action.
 var SecretVariables = []string{signing.KeyVariable, signing.PassphraseVariable, "INPUT_SIGNING-KEY", "INPUT_SIGNING-PASSPHRASE"}
 
-// TakeSecrets returns an environment in which only Lookup finds secrets. They are removed from the environment of the
+// takeSecrets returns an environment in which only Lookup finds secrets. They are removed from the environment of the
 // process, so that no child process gets them.
-func (e Env) TakeSecrets() Env {
+func (e Env) takeSecrets() Env {
 	secrets := make(map[string]string)
 	for _, name := range SecretVariables {
 		value, ok := e.Lookup(name)

@@ -49,7 +49,7 @@ func Text(cmd *cobra.Command, s style.Style) string {
 	if long == "" {
 		long = cmd.Short + "."
 	}
-	p.b.WriteString(Wrap(long, p.width))
+	p.b.WriteString(wrap(long, p.width))
 	p.b.WriteString("\n")
 	if cmd.Runnable() || cmd.HasAvailableSubCommands() {
 		p.usage(cmd)
@@ -67,7 +67,7 @@ func Text(cmd *cobra.Command, s style.Style) string {
 		p.flags(part, left)
 	}
 	if cmd.HasAvailableSubCommands() {
-		fmt.Fprintf(&p.b, "\n%s\n", Wrap(fmt.Sprintf("`%s COMMAND --help` explains a command.", cmd.CommandPath()), p.width))
+		fmt.Fprintf(&p.b, "\n%s\n", wrap(fmt.Sprintf("`%s COMMAND --help` explains a command.", cmd.CommandPath()), p.width))
 	}
 	return p.b.String()
 }

@@ -6,9 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// Wrap breaks the lines of a text to a width. Paragraphs are parted by empty lines; a line that begins with a space
+// wrap breaks the lines of a text to a width. Paragraphs are parted by empty lines; a line that begins with a space
 // stays as it is.
-func Wrap(text string, width int) string {
+func wrap(text string, width int) string {
 	var out []string
 	var words []string
 	flush := func() {

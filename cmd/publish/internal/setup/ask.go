@@ -17,8 +17,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
-// Complete fills in what can be told without asking, and names what is missing.
-func (s *Settings) Complete() error {
+// complete fills in what can be told without asking, and names what is missing.
+func (s *Settings) complete() error {
 	isSource := s.Source == "" && (s.Found.Source == "" || filepath.Clean(s.Found.Source) == filepath.Clean(s.Destination)) && cli.HoldsMirror(s.Destination)
 	s.Source = cmp.Or(s.Source, s.Found.Source)
 	var missing []string

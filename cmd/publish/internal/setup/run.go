@@ -13,7 +13,7 @@ import (
 
 // Run completes, checks and writes the settings, and says what is to be done next. Given reports whether a setting is given.
 func (s *Settings) Run(ctx context.Context, env cli.Env, given func(name string) bool) error {
-	if err := s.Free(); err != nil {
+	if err := s.free(); err != nil {
 		return err
 	}
 	s.Found = Detect(env)
@@ -24,13 +24,13 @@ func (s *Settings) Run(ctx context.Context, env cli.Env, given func(name string)
 		if err := d.Ask(ctx, s, given); err != nil {
 			return err
 		}
-	} else if err := s.Complete(); err != nil {
+	} else if err := s.complete(); err != nil {
 		return err
 	}
 	if err := s.Validate(); err != nil {
 		return cli.Usage(err)
 	}
-	written, err := s.Write()
+	written, err := s.write()
 	for _, name := range written {
 		fmt.Fprintf(env.Told(), "wrote %s\n", name)
 	}

@@ -123,9 +123,9 @@ func (s Settings) inS3() bool {
 	return err == nil
 }
 
-// Write writes the files into the current directory and returns their names. If one of them is there, none is written.
-func (s Settings) Write() (written []string, err error) {
-	if err := s.Free(); err != nil {
+// write writes the files into the current directory and returns their names. If one of them is there, none is written.
+func (s Settings) write() (written []string, err error) {
+	if err := s.free(); err != nil {
 		return nil, err
 	}
 	for _, f := range s.files() {
@@ -137,8 +137,8 @@ func (s Settings) Write() (written []string, err error) {
 	return written, nil
 }
 
-// Free returns an error for each file that would be written and is there.
-func (s Settings) Free() error {
+// free returns an error for each file that would be written and is there.
+func (s Settings) free() error {
 	var errs []error
 	for _, f := range s.files() {
 		if _, err := os.Lstat(f.name); err == nil {
@@ -157,7 +157,7 @@ type file struct {
 }
 
 func (s Settings) files() []file {
-	all := []file{{cli.ConfigFile, s.YAML}}
+	all := []file{{cli.ConfigFile, s.yaml}}
 	if s.Workflow {
 		all = append(all, file{WorkflowFile, s.WorkflowYAML})
 	}

@@ -31,8 +31,8 @@ func (s Settings) entries() []entry {
 		entry{"trusted-keys", s.TrustedKeys.String(), cmp.Or(s.Found.TrustedKeys, "keys/release.asc"), "File of armored public keys. Signatures by any other key are refused."})
 }
 
-// YAML is the text of publish.yaml.
-func (s Settings) YAML() string {
+// yaml is the text of publish.yaml.
+func (s Settings) yaml() string {
 	var b strings.Builder
 	b.WriteString("# Settings of publish, which reads them when it is run in this directory without arguments:\n" +
 		"#   publish --dry-run    shows what would be done\n" +

@@ -14,9 +14,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// MaxBody is how many bytes an answer may have that is no content: several times what a page of a listing takes whose keys
+// maxBody is how many bytes an answer may have that is no content: several times what a page of a listing takes whose keys
 // are the longest, escaped.
-const MaxBody = 16 << 20
+const maxBody = 16 << 20
 
 // maxRefusal is how many bytes of an error's text are read.
 const maxRefusal = 64 << 10
@@ -30,7 +30,7 @@ func Inspect(op string, answer *http.Response) {
 	case success && op == "GetObject" && answer.Header.Get("ETag") != "", answer.ContentLength == 0, answer.Request != nil && answer.Request.Method == http.MethodHead:
 		return
 	case success:
-		body := bufio.NewReaderSize(&bounded{body: answer.Body, op: op, left: MaxBody}, prologue)
+		body := bufio.NewReaderSize(&bounded{body: answer.Body, op: op, left: maxBody}, prologue)
 		switch is := root(body); {
 		case is == "Error" && op != "GetObject":
 			answer.StatusCode = http.StatusInternalServerError
@@ -56,8 +56,8 @@ func Inspect(op string, answer *http.Response) {
 // notRepeated stands for the status of a success that is none. It is a status for which a request is not sent again.
 const notRepeated = http.StatusMisdirectedRequest
 
-// NotS3 is the code of a refusal in other words than those of S3: by a proxy, a CDN or a website.
-const NotS3 = "NotS3"
+// notS3 is the code of a refusal in other words than those of S3: by a proxy, a CDN or a website.
+const notS3 = "NotS3"
 
 // strange returns a refusal that begins with start as both clients can read it. What says nothing stays as it is.
 func strange(start []byte, body io.Reader) io.Reader {
@@ -67,7 +67,7 @@ func strange(start []byte, body io.Reader) io.Reader {
 	}
 	var message bytes.Buffer
 	xml.EscapeText(&message, []byte(said)) // into memory, which does not fail
-	return strings.NewReader("<Error><Code>" + NotS3 + "</Code><Message>" + message.String() + "</Message></Error>")
+	return strings.NewReader("<Error><Code>" + notS3 + "</Code><Message>" + message.String() + "</Message></Error>")
 }
 
 var tags = regexp.MustCompile(`(?s)<(script|style).*?</(script|style)>|<[^>]*>`)
@@ -123,7 +123,7 @@ type bounded struct {
 
 func (b *bounded) Read(p []byte) (int, error) {
 	if b.left <= 0 {
-		return 0, mirror.Faultf("its answer to %s does not end: more than %d MiB", b.op, MaxBody>>20)
+		return 0, mirror.Faultf("its answer to %s does not end: more than %d MiB", b.op, maxBody>>20)
 	}
 	n, err := b.body.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)

@@ -168,7 +168,7 @@ func FromAnother(err error, endpoint string) error {
 		}
 	}
 	switch {
-	case Code(err) == NotS3:
+	case Code(err) == notS3:
 	case response != nil && response.Response != nil && fromCloudFront(response.Response.Header):
 		said = mirror.SaidByCDN
 	default:
