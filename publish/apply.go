@@ -27,26 +27,28 @@ import (
 )
 
 const (
-	// Objects that are on their way at once. The mirror has its own bound on requests; this one is above it, so that
-	// it is never idle while one is only hashed.
+	// Objects that are sent at once. The mirror has its own bound on requests. This bound is higher, so that
+	// the mirror is not idle while objects are hashed.
 	writers  = 160
-	small    = 256 << 10 // bytes; up to this size, blobs are sent beside larger ones: they wait for answers, while those keep the processors busy
-	checkers = 4         // files that are hashed at once where nothing is sent
+	small    = 256 << 10 // bytes; smaller blobs mostly wait for answers, so they are sent beside larger ones
+	checkers = 4         // files that are hashed at once when nothing is sent
 )
 
 // Progress receives what happens while a plan is carried out. Its methods are called concurrently.
 type Progress interface {
-	// Sent: n more bytes of an object of size bytes are on their way; negative when they
-	// must be sent again. Of a blob, name is the package that it belongs to.
+	// Sent reports that n more bytes of an object of size bytes are on their way. n is negative when bytes
+	// must be sent again. For a blob, name is its package.
 	Sent(name string, size, n int64)
-	// Step: a step of a mirror begins, and the one before is done. An empty one begins none.
+	// Step reports that a step of a mirror begins and that the step before it is done. An empty step begins
+	// none.
 	Step(mirror, step string)
-	// Stored: an object of size bytes was stored by the step of a mirror that is under way.
+	// Stored reports that the current step of a mirror has stored an object of size bytes.
 	Stored(mirror string, size int64)
 }
 
-// Apply carries the plan out. What is complete when it fails stays and is found again next time; the index was not
-// touched unless everything that it names is there. The Outcome says what really happened, with an error as well.
+// Apply carries out the plan. If it fails, the objects already stored stay, and the next run finds them. The
+// index is replaced only after everything that it names is stored. The Outcome says what was done, also if
+// there is an error.
 func (p *Plan) Apply(ctx context.Context, progress Progress) (*Outcome, error) {
 	a := newApplication(p, progress)
 	err := a.run(ctx)
@@ -60,24 +62,24 @@ type application struct {
 	plan     *Plan
 	progress Progress
 	mirrors  []*running
-	files    []*FilePlan // copies, whose signatures are made
+	files    []*FilePlan // copies, which receive the signatures
 
-	mu  sync.Mutex // guards out, and the bad blobs of a mirror, while one object's result is put in
+	mu  sync.Mutex // guards out and the bad blobs of a mirror while one object's result is recorded
 	out *Outcome
 }
 
-// A running mirror is what is left of its plan, without what turned out bad, and what has become of it.
+// A running mirror holds the rest of its plan, without the packages found bad, and its outcome so far.
 type running struct {
-	*MirrorPlan // which stays as it is
+	*MirrorPlan // is not changed
 	out         *MirrorOutcome
 
 	documents [][]Write
 	keys      []buildcache.Object
-	named     []key.Fingerprint // that clients are offered, if keyIndex is not empty
+	named     []key.Fingerprint // keys that clients are offered, if keyIndex is not empty
 	keyIndex  []buildcache.Object
 	merge     *reindex.Merge
 	views     []View
-	quiet     time.Time // when no prune was at work
+	quiet     time.Time // a time at which no prune was running
 }
 
 func newApplication(p *Plan, progress Progress) *application {
@@ -97,11 +99,11 @@ func newApplication(p *Plan, progress Progress) *application {
 	return a
 }
 
-// A reader may look, and we may die, between any two requests below. Each step points only at what earlier steps made
-// durable.
+// A reader may read the mirror, and this process may die, between any two requests below. Each step points
+// only at what earlier steps made durable.
 func (a *application) run(ctx context.Context) error {
 	if a.plan.Blocked() {
-		// Nothing will be sent, but all findings are wanted to mend the source.
+		// Nothing is sent, but the user needs all findings to repair the source.
 		if err := a.checkAll(ctx); err != nil {
 			return err
 		}
@@ -112,8 +114,8 @@ func (a *application) run(ctx context.Context) error {
 			return err
 		}
 	}
-	// Blobs are named by their content and nothing points at them yet. They are checked as
-	// they are sent, in all mirrors, before any document is written in any.
+	// Blobs are named by their content, and nothing points at them yet. The blobs of all mirrors are sent,
+	// and checked as they are sent, before any document is written.
 	for _, m := range a.mirrors {
 		a.progress.Step(m.Path, "blobs")
 		var err error
@@ -154,7 +156,7 @@ func (a *application) run(ctx context.Context) error {
 	return nil
 }
 
-// publish makes the packages of one mirror reachable: its blobs are there.
+// publish makes the packages of one mirror reachable. Its blobs are already stored.
 func (a *application) publish(ctx context.Context, m *running) error {
 	if err := a.rely(ctx, m); err != nil {
 		return err
@@ -162,7 +164,7 @@ func (a *application) publish(ctx context.Context, m *running) error {
 	// Dependencies first, so that a package whose document can be read can be installed.
 	a.progress.Step(m.Path, "manifests")
 	relied := time.Now()
-	for i := 0; i < len(m.documents); i++ { // more may come
+	for i := 0; i < len(m.documents); i++ { // rely may append more
 		if notice.Since(relied) > notice.Fresh/2 {
 			if err := a.rely(ctx, m); err != nil {
 				return err
@@ -203,7 +205,7 @@ func (a *application) publish(ctx context.Context, m *running) error {
 	return a.writeViews(ctx, m)
 }
 
-// putKey stores an object of a key. Where the destination has another copy of the key, the two are merged.
+// putKey stores an object of a key. If the destination has another copy of the key, the two are merged.
 func (a *application) putKey(ctx context.Context, m *running, o buildcache.Object) error {
 	store := a.counted(m.Path, m.store)
 	err := a.store(ctx, store, buildcache.Join(m.Path, o.Name), Write{Object: o})
@@ -218,7 +220,7 @@ func (a *application) putKey(ctx context.Context, m *running, o buildcache.Objec
 	return err
 }
 
-// resend returns what sends again what is gone when an index is merged once more.
+// resend returns a function that sends deleted objects again when an index is merged again.
 func (a *application) resend(m *running) reindex.Moved {
 	return func(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error) {
 		return a.sendLost(ctx, m, now, adds)
@@ -242,13 +244,13 @@ func (a *application) stale(path string, names ...string) {
 	}
 }
 
-// putBlobs stores the blobs of a mirror. One whose content is not what documents promise is a finding, and the others
-// go on, so that all findings come at once.
+// putBlobs stores the blobs of a mirror. A blob whose content differs from its document is a finding. The
+// other blobs are still sent, so that one run reports all findings.
 func (a *application) putBlobs(ctx context.Context, m *running) error {
 	bad := make(map[string]bool)
 	put := func(ctx context.Context, o buildcache.Object) error {
 		err := a.put(ctx, m, Write{Object: o})
-		another := !m.format.NamesContent() && errors.Is(err, mirror.ErrExist) // build of it, published meanwhile
+		another := !m.format.NamesContent() && errors.Is(err, mirror.ErrExist) // build of it was published meanwhile
 		if !blob.Spoilt(err) && !another {
 			return err
 		}
@@ -267,7 +269,7 @@ func (a *application) putBlobs(ctx context.Context, m *running) error {
 	return nil
 }
 
-// Check reads what Apply would send, and finds what Apply would find. It writes nothing.
+// Check reads the content that Apply would send and reports the same findings. It writes nothing.
 func (p *Plan) Check(ctx context.Context) (*Outcome, error) {
 	a := newApplication(p, nil)
 	return a.out, a.checkAll(ctx)
@@ -289,7 +291,7 @@ func (a *application) checkAll(ctx context.Context) error {
 	return nil
 }
 
-// bad keeps what is wrong with a blob of the source.
+// bad records what is wrong with a blob of the source.
 func (a *application) bad(m *running, o buildcache.Object, err error, bad map[string]bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -297,7 +299,7 @@ func (a *application) bad(m *running, o buildcache.Object, err error, bad map[st
 	a.out.Findings = append(a.out.Findings, buildcache.Error.In(buildcache.Join(m.Path, o.Name), err.Error()))
 }
 
-// verifySource hashes what the destination holds already.
+// verifySource hashes the blobs of the source that the destination already holds.
 func (a *application) verifySource(ctx context.Context, m *running, bad map[string]bool) error {
 	sent := make(map[string]bool)
 	for _, o := range m.Blobs {
@@ -327,7 +329,7 @@ func (a *application) check(ctx context.Context, m *running, blobs []buildcache.
 	})
 }
 
-// dropBad takes packages out of what is left of the plan whose blobs turned out bad, and what depends on them.
+// dropBad removes packages with bad blobs, and the packages that depend on them, from the rest of the plan.
 func (a *application) dropBad(m *running, bad map[string]bool) {
 	if len(bad) == 0 {
 		return
@@ -372,9 +374,9 @@ func (a *application) putAll(ctx context.Context, m *running, writes []Write) er
 	return parallel.Each(ctx, writers, writes, func(ctx context.Context, w Write) error { return a.put(ctx, m, w) })
 }
 
-// put stores one object, and remembers it if caches may have another under its name. Of what has a fixed name, the
-// object of another publisher who was faster stays: it is about the same package. Of what never changes, another
-// object is an alarm.
+// put stores one object, and records its name as stale if caches may have earlier content. If another
+// publisher has already stored an object with a fixed name, that object is kept: it describes the same
+// package. For an immutable object this is an error.
 func (a *application) put(ctx context.Context, m *running, w Write) error {
 	shown := w.Of
 	if shown == "" {
@@ -404,10 +406,10 @@ func (a *application) store(ctx context.Context, s mirror.Store, shown string, w
 	return err
 }
 
-// counted is a store of a mirror that counts what is stored in it.
+// counted returns a store of a mirror that counts the objects and bytes stored.
 func (a *application) counted(path string, s mirror.Store) mirror.Store {
 	return mirror.Counted(s, func(u mirror.Upload) {
-		// What publishers tell each other, history and evidence are nothing that is published.
+		// Notices between publishers, history and evidence do not count as published.
 		if strings.HasPrefix(u.Name, lead.Dir) || strings.HasPrefix(u.Name, history.Dir) || strings.HasPrefix(u.Name, promotion.Dir) {
 			return
 		}
@@ -419,7 +421,7 @@ func (a *application) counted(path string, s mirror.Store) mirror.Store {
 	})
 }
 
-// putFiles stores plain files, each after what belongs to it.
+// putFiles stores plain files, each after its companions.
 func (a *application) putFiles(ctx context.Context) error {
 	return parallel.Each(ctx, writers, parallel.Positions(a.files), func(ctx context.Context, i int) error {
 		f := a.files[i]

@@ -7,8 +7,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/price"
 )
 
-// Cost estimates what the plan takes: an object above threshold is sent in parts of partSize bytes, and paths are
-// invalidated.
+// Cost estimates the requests and bytes of the plan. An object larger than threshold is sent in parts of
+// partSize bytes. paths is the number of invalidated paths.
 func (p *Plan) Cost(threshold, partSize int64, paths int) price.Cost {
 	var c price.Cost
 	add := func(size int64) { c.Add(size, threshold, partSize) }
@@ -43,7 +43,7 @@ func (p *Plan) Cost(threshold, partSize int64, paths int) price.Cost {
 	return c.At(paths)
 }
 
-// Stale are the fixed names that the plan gives other content, which caches may still have.
+// Stale returns the fixed names whose content the plan replaces. Caches may still have the earlier content.
 func (p *Plan) Stale() []string {
 	var names []string
 	for _, m := range p.Mirrors {

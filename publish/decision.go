@@ -27,36 +27,36 @@ import (
 
 // A decision is the making of one mirror's plan.
 type decision struct {
-	src  *source.Mirror // as it was read
+	src  *source.Mirror // as read
 	plan *Plan
 	out  *MirrorPlan
 	seen *buildcache.Survey
 
 	packages []*buildcache.Package          // copies of those of src
-	refused  map[*buildcache.Package]string // those that cannot be published, and why
-	routed   map[*buildcache.Package]string // those that are meant for another destination, and why
+	refused  map[*buildcache.Package]string // packages that cannot be published, and why
+	routed   map[*buildcache.Package]string // packages that are meant for another destination, and why
 
 	compared map[*buildcache.Package]comparison
-	status   map[*buildcache.Package]Status // what compare found, refused packages included
-	issuers  []key.Issuer                   // by which packages say that they are signed, unchecked; zero: by none
+	status   map[*buildcache.Package]Status // results of compare, refused packages included
+	issuers  []key.Issuer                   // keys that the packages name as their signer, unchecked; zero: not signed
 	healed   []string                       // documents that were read because the index lacks them
 }
 
-// A comparison is what becomes of a package by what the destination has of it.
+// A comparison says what is done with a package, given what the destination holds of it.
 type comparison struct {
 	status  Status
-	was     mirror.Version       // of the document that is replaced
-	assumed bool                 // Unchanged by what the listing tells: see compareSigned
-	grave   *tombstone.Tombstone // in the place of its document; the pointer does not say that it is withdrawn
-	refusal string               // why what is there can neither stay nor be replaced; empty: it can
+	was     mirror.Version       // of the replaced document
+	assumed bool                 // Unchanged according to the listing alone: see compareSigned
+	grave   *tombstone.Tombstone // found in place of the document, while the pointer does not list the withdrawal
+	refusal string               // why the document at the destination can neither stay nor be replaced; empty: it can
 }
 
 func (d *decision) report(s buildcache.Severity, p *buildcache.Package, reason string) {
 	d.plan.Findings = append(d.plan.Findings, s.In(d.src.File(p.SourceFile()), reason))
 }
 
-// refuse keeps a package from being published. It may be called several times for one package, so that all that is
-// wrong with it is reported.
+// refuse keeps a package from being published. It may be called several times for one package, so that all
+// its defects are reported.
 func (d *decision) refuse(p *buildcache.Package, reason string) {
 	d.report(buildcache.Error, p, reason)
 	if _, ok := d.refused[p]; !ok {
@@ -101,7 +101,7 @@ func (d *decision) decide(ctx context.Context) error {
 	return nil
 }
 
-// compare finds out what the destination has of each package.
+// compare determines what the destination has of each package.
 func (d *decision) compare(ctx context.Context) error {
 	d.compared, d.status, d.routed = make(map[*buildcache.Package]comparison), make(map[*buildcache.Package]Status), make(map[*buildcache.Package]string)
 	all := make([]comparison, len(d.packages))
@@ -133,7 +133,7 @@ func (d *decision) compareOne(ctx context.Context, p *buildcache.Package) (compa
 		return comparison{status: Withdrawn}, nil
 	}
 	info, ok := d.seen.Objects[p.File]
-	if signed, has := d.out.format.SignedName(p.File); has && !ok { // clients read that one
+	if signed, has := d.out.format.SignedName(p.File); has && !ok { // clients read the signed document
 		info, ok = d.seen.Objects[signed]
 	}
 	switch {
@@ -151,10 +151,11 @@ func (d *decision) compareOne(ctx context.Context, p *buildcache.Package) (compa
 	return d.differs(ctx, p, info)
 }
 
-// recall reports whether an earlier pointer was put back, so that all is to be compared again with what it lacks.
-// That is looked for where the destination is not what the pointer says.
+// recall reports whether an earlier pointer was put back. If so, the survey gets the withdrawals that this
+// pointer lacks, and all packages must be compared again. recall checks only if the destination contradicts
+// its pointer.
 func (d *decision) recall(ctx context.Context) (bool, error) {
-	odd := func(p *buildcache.Package) bool { // a tombstone stands for its document, or, in layout v2, nothing
+	odd := func(p *buildcache.Package) bool { // its document is a tombstone or, in layout v2, missing
 		return d.compared[p].grave != nil || d.status[p] == New && !d.out.format.NamesContent()
 	}
 	if !slices.ContainsFunc(d.packages, odd) && (d.seen.Pointer.Coverage == nil || d.seen.Covered(d.out.format)) {
@@ -166,17 +167,17 @@ func (d *decision) recall(ctx context.Context) (bool, error) {
 		return true, nil
 	}
 	for p, c := range d.compared {
-		if c.grave != nil { // whatever became of the history
+		if c.grave != nil { // also if the history is lost
 			d.seen.Pointer.Past, d.seen.Pointer.Recalled = d.seen.Pointer.Withdrawing(p.Hash, c.grave.Withdrawal), true
 		}
 	}
 	return false, err
 }
 
-// differs decides about a package that the destination holds with another document. It is refused if it can neither
-// stay nor be replaced.
+// differs decides about a package that the destination holds with another document. The package is refused if
+// that document can neither stay nor be replaced.
 func (d *decision) differs(ctx context.Context, p *buildcache.Package, info mirror.Info) (comparison, error) {
-	held := d.seen.Pointer.IsWithheld(p.Hash) // an undone withdrawal may have left its tombstone
+	held := d.seen.Pointer.IsWithheld(p.Hash) // a withdrawal that was undone may have left its tombstone
 	if held || info.Size >= tombstone.LeastSize(p.File, p.Document) {
 		text, read, err := mirror.Read(ctx, d.out.store, info.Name, buildcache.MaxDocument)
 		switch grave, ok := tombstone.Parse(text); {
@@ -189,7 +190,7 @@ func (d *decision) differs(ctx context.Context, p *buildcache.Package, info mirr
 	if d.plan.options.IfExists == Overwrite && !p.Signed && !p.ToSign && !d.plan.options.Downgrade {
 		equal, signed, err := same.Text(ctx, d.out.store, info.Name, p.Document)
 		if err != nil || signed && equal {
-			return comparison{status: Skipped}, err // its signature stays
+			return comparison{status: Skipped}, err // the signed document stays
 		}
 		if signed {
 			return comparison{refusal: "the destination holds it signed, and this one is not signed: sign it, or replace it all the same with if-exists overwrite-signed"}, nil
@@ -206,13 +207,12 @@ func (d *decision) differs(ctx context.Context, p *buildcache.Package, info mirr
 	return comparison{status: Skipped}, nil
 }
 
-// sends reports whether anything of p is to be stored.
+// sends reports whether the plan stores any object of p.
 func (d *decision) sends(p *buildcache.Package, s Status) bool {
 	return s == New || s == Replaced || s == Repaired || s == Unchanged && slices.ContainsFunc(p.Blobs, func(b buildcache.Object) bool { return !d.seen.Has(b) })
 }
 
-// check reads what must be known of packages before they are stored: their specs, the sizes of their blobs, their
-// signatures.
+// check reads what the plan needs of packages before they are stored: specs, blob sizes and signatures.
 func (d *decision) check(ctx context.Context) error {
 	o := d.plan.options
 	reasons := make([][]error, len(d.packages))
@@ -237,7 +237,7 @@ func (d *decision) check(ctx context.Context) error {
 			d.report(buildcache.Warning, p, w.String()+stays)
 		}
 		for _, reason := range d.seen.Pointer.WithdrawnNeeds(p.Spec) {
-			if d.sends(p, d.status[p]) { // of layout v2 the spec is known of others, too
+			if d.sends(p, d.status[p]) { // in layout v2 the specs of other packages are known, too
 				d.report(buildcache.Warning, p, reason)
 			}
 		}
@@ -252,9 +252,9 @@ func (d *decision) check(ctx context.Context) error {
 	return nil
 }
 
-// checkSkipped refuses packages of which the destination holds a document that no client can read. It reads only
-// documents that are too short to say what those of the source say: where the source has other signatures, all of
-// them differ.
+// checkSkipped refuses packages whose document at the destination cannot be read by any client. It reads only
+// documents that are too short to contain the text of the source's document: if the source has other
+// signatures, all documents differ.
 func (d *decision) checkSkipped(ctx context.Context) error {
 	var names []string
 	for _, p := range d.packages {
@@ -271,8 +271,8 @@ func (d *decision) checkSkipped(ctx context.Context) error {
 	return err
 }
 
-// gatherKnown gathers the keys that are at hand. Those of the destination are read where a package is sent whose
-// signer the source lacks, and no keys are trusted that say more.
+// gatherKnown collects the keys of the source and of the signer. It reads the keys of the destination only if
+// a package to be sent is signed by an unknown key and no trusted keys were given.
 func (d *decision) gatherKnown(ctx context.Context) error {
 	for _, k := range d.src.Keys {
 		d.plan.known = d.plan.known.With(k.Public)
@@ -299,7 +299,7 @@ func (d *decision) gatherKnown(ctx context.Context) error {
 	return err
 }
 
-// checkPackage returns all that keeps a package from being published.
+// checkPackage returns all reasons why a package cannot be published.
 func (d *decision) checkPackage(ctx context.Context, p *buildcache.Package, whole bool) (reasons []error) {
 	o := d.plan.options
 	if p.ToSign {
@@ -342,7 +342,7 @@ func (d *decision) checkPackage(ctx context.Context, p *buildcache.Package, whol
 	return append(reasons, o.Licences.Check(ctx, p)...)
 }
 
-// checkBlob finds a blob of a package in the source. Its content is checked as it is read to be sent.
+// checkBlob finds a blob of a package in the source. The content is checked later, as it is sent.
 func (d *decision) checkBlob(ctx context.Context, p *buildcache.Package, b *buildcache.Object) error {
 	if reason := d.seen.Damaged(*b); reason != "" {
 		return fmt.Errorf("%s: %s", b.Name, reason)
@@ -367,7 +367,7 @@ func (d *decision) checkBlob(ctx context.Context, p *buildcache.Package, b *buil
 	return same.Tarball(ctx, d.seen, d.out.format, d.out.store, *b)
 }
 
-// steps fills in what is stored, in order.
+// steps fills in the objects to store, in order.
 func (d *decision) steps() {
 	var documents []Write
 	blobs := make(map[string]bool)
@@ -388,7 +388,7 @@ func (d *decision) steps() {
 			documents = append(documents, Write{buildcache.DocumentOf(p.Package), d.compared[p.Package].was, p.Package})
 		}
 	}
-	// Large ones first: a small one still finds a place when the last large one is going.
+	// Large blobs first: small ones can still be sent while the last large one is on its way.
 	slices.SortFunc(d.out.Blobs, func(a, b buildcache.Object) int {
 		if a.Size != b.Size {
 			return int(max(-1, min(1, b.Size-a.Size)))
@@ -403,7 +403,7 @@ func (d *decision) steps() {
 	}
 }
 
-// planKeys decides which keys clients are offered.
+// planKeys decides which keys to offer to clients.
 func (d *decision) planKeys(ctx context.Context) error {
 	o := d.plan.options
 	keys, err := offer.Decide(ctx, offer.Publish{
@@ -420,9 +420,9 @@ func (d *decision) warn(file, reason string) {
 	d.plan.Findings = append(d.plan.Findings, buildcache.Warning.In(d.src.File(file), reason))
 }
 
-// checkNeeds refuses packages that need what neither the destination nor an upstream mirror offers afterwards, since
-// clients have both and between them nothing may be missing. It refuses to promote what needs packages of the
-// destination that do not keep to the rules.
+// checkNeeds refuses packages with dependencies that neither the destination nor an upstream mirror will
+// offer. Clients use both, so together they must be complete. A promotion is also refused if it needs
+// packages of the destination that break its rules.
 func (d *decision) checkNeeds(ctx context.Context) error {
 	m := upstream.Mirror{Layout: d.out.format, Store: d.out.store, Pointer: d.seen.Pointer, Upstream: d.plan.options.Upstream}
 	if d.plan.options.Promotion != nil {

@@ -1,18 +1,19 @@
 // Package publish puts Spack buildcaches where clients can find them.
 //
-// A [source.Source] is what there is to publish. [NewPlan] compares it with its destination and decides; [Plan.Apply]
-// carries that out and returns an [Outcome]:
+// A [source.Source] holds what can be published. [NewPlan] compares it with its destination and decides.
+// [Plan.Apply] carries out the plan and returns an [Outcome]:
 //
 //	Source --NewPlan(Source, Store)--> Plan --Apply--> Outcome
 //
-// Data flows one way and nothing is changed after it is made. A plan is data that can be printed, and what is printed is
-// what is done; what really happened is in the Outcome alone.
+// Data flows one way, and no value is changed after it is built. A plan is data that can be printed, and
+// Apply does exactly what it says. Only the Outcome says what was really done.
 //
-// The order of what is done is the promise. Each step points only at what earlier steps made durable, so a reader
-// sees a mirror that works between any two requests, and also if the publisher dies there. Nothing here can delete from a
-// mirror. Only the index, and with it the index of keys, is ever contended: it is replaced only as the version that
-// was read, and merged again if another publisher was faster. So any number of publishers may write one mirror, and no
-// package that one of them reported as published is lost.
+// The order of the steps is the promise. Each step points only at objects that earlier steps made durable. So
+// a reader sees a working mirror between any two requests, and also if the publisher dies there. Nothing here
+// can delete from a mirror. Publishers compete only for the index and the index of keys. An index is replaced
+// only if it is still the version that was read; if another publisher was faster, it is merged again. So any
+// number of publishers may write to one mirror, and no package that one of them reported as published is
+// lost.
 //
 // # The tree
 //

@@ -14,19 +14,19 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
-// A FilePlan is what is done with a plain file and what belongs to it.
+// A FilePlan says what is done with a plain file and its companions.
 type FilePlan struct {
 	Name   string
 	Status Status
-	Writes []Write // companions before the artifact; a signature that is yet to be made has no content
+	Writes []Write // companions before the artifact; a signature that is not made yet has no content
 
 	store   mirror.Store
 	content blob.Source // of the artifact
-	was     key.Issuer  // of the signature that is replaced, once it was checked; zero: there is none
+	was     key.Issuer  // of the replaced signature, once it was checked; zero: there is none
 }
 
-// planFiles compares plain files with those of the destination, by their checksums. Keys are retired in mirrors: in
-// those of the source or, if it has none, in one at the destination itself.
+// planFiles compares plain files with those of the destination by their checksums. Retired keys are those of
+// the source's mirrors or, if it has none, of a mirror at the destination itself.
 func (p *Plan) planFiles(ctx context.Context, files []*source.ReleaseFile, s mirror.Store) error {
 	if len(files) > 0 && len(p.Mirrors) == 0 {
 		var err error
@@ -99,7 +99,7 @@ func (p *Plan) planFiles(ctx context.Context, files []*source.ReleaseFile, s mir
 	return nil
 }
 
-// worse is the status of a whole whose parts have these.
+// worse returns the status of a file whose parts have the statuses a and b.
 func worse(a, b Status) Status {
 	order := []Status{Unchanged, New, Replaced, Skipped, Rejected}
 	return order[max(slices.Index(order, a), slices.Index(order, b))]
@@ -124,7 +124,7 @@ func compareFile(ctx context.Context, s mirror.Store, o buildcache.Object, mode 
 	return status, was, nil
 }
 
-// other is what becomes of another file that is there.
+// other returns what is done if the destination holds another file of that name.
 func (mode IfExists) other(there mirror.Info) (Status, mirror.Version) {
 	switch mode {
 	case Overwrite:

@@ -12,8 +12,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// planIndex decides what the index gets: what is published, and what the mirror holds
-// although the index does not say so.
+// planIndex decides what the index gets: the published packages, and packages that the mirror holds but the
+// index lacks.
 func (d *decision) planIndex(ctx context.Context) error {
 	ix := &d.out.Index
 	ix.Mode, ix.Pointer = cmp.Or(d.plan.options.Index, IndexMerge), d.seen.Pointer
@@ -50,7 +50,7 @@ func (d *decision) planIndex(ctx context.Context) error {
 	return nil
 }
 
-// writeIndex writes what was planned of the index.
+// writeIndex carries out the plan of the index.
 func (a *application) writeIndex(ctx context.Context, m *running) error {
 	planned := m.Index
 	if planned.Mode == IndexNone || !planned.Changes {
@@ -69,7 +69,7 @@ func (a *application) writeIndex(ctx context.Context, m *running) error {
 	} else {
 		now, err = m.merge.Write(ctx, m.format, a.counted(m.Path, m.store), a.resend(m))
 		a.warn(m.Path, now.Findings)
-		if reindex.NeedsRebuild(err) { // the plan has not read it
+		if reindex.NeedsRebuild(err) { // the plan has not read this index
 			a.warn(m.Path, []buildcache.Finding{buildcache.Warning.In(m.format.IndexNames()[0], fmt.Sprintf("%v: it is rebuilt", err))})
 			now, err = reindex.RebuildIndex(ctx, m.format, a.counted(m.Path, m.store), reindex.Rebuilding{Trust: a.plan.options.Trust, Lenient: true, Published: m.published})
 			a.warn(m.Path, now.Findings)
@@ -84,15 +84,15 @@ func (a *application) writeIndex(ctx context.Context, m *running) error {
 	a.withdrawn(m, now.Pointer)
 	m.out.Index.Changes, m.out.Index.Result = now.Written, now
 	m.out.Index.Healed = slices.DeleteFunc(slices.Clone(planned.Healed), func(id string) bool { return slices.Contains(now.LeftOut, id) })
-	// If another publisher has already merged what this one has, nothing is written, but caches may have
-	// what was there before.
+	// If another publisher has already merged the same packages, nothing is written, but caches may have the
+	// earlier index.
 	if now.Written || now.Version() != planned.Version() {
 		a.stale(m.Path, m.format.IndexNames()...)
 	}
 	return nil
 }
 
-// stays is what becomes of a package that was withdrawn from the destination.
+// stays says what happens to a package that was withdrawn from the destination.
 const stays = ": it is not published until that is undone (publish withdraw)"
 
 // withdrawn reports the packages that were withdrawn while they were published.
@@ -112,7 +112,7 @@ func (a *application) leaveEvidence(ctx context.Context, m *running) (err error)
 	for _, w := range slices.Concat(m.documents...) {
 		stored[w.pkg] = w.Digest
 	}
-	var read []*buildcache.Package // the others are offered already
+	var read []*buildcache.Package // clients are offered the others already
 	for _, p := range m.out.Packages {
 		if p.Document != nil && p.published() {
 			read = append(read, p.Package)

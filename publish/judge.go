@@ -11,18 +11,19 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/upstream"
 )
 
-// maxJudged is how many documents of other publishers a run reads to check their signatures, and
-// maxNamed how many of those that it does not trust it names one by one.
+// A run reads up to maxJudged documents of other publishers to check their signatures. It names up to
+// maxNamed untrusted ones individually.
 const (
 	maxJudged = 1000
 	maxNamed  = 10
 )
 
-// Trusted keys judge what clients are offered already, as far as it was listed. Whatever the source or the trusted
-// keys themselves tell costs no request.
+// Trusted keys also judge what clients are already offered, as far as the destination was listed. What the
+// source or the trusted keys already answer costs no request.
 
-// checkTrust checks the keys that are there by their names, and the documents whose signer is not known. Those that the
-// source has too are known, and those that the index lacks were checked when it was healed.
+// checkTrust checks the destination's keys by their names, and its documents whose signer is not known. The
+// signer is known if the source has the same document. Documents that the index lacked were checked when it
+// was healed.
 func (d *decision) checkTrust(ctx context.Context) error {
 	trust := d.plan.options.Trust
 	if trust.Keys == nil {
@@ -39,7 +40,7 @@ func (d *decision) checkTrust(ctx context.Context) error {
 		return trust.Untrusted(f)
 	}, "key")
 	if d.out.Index.Mode == IndexRebuild {
-		return nil // which checks every document
+		return nil // a rebuild checks every document
 	}
 	return d.judgeDocuments(ctx)
 }
@@ -62,7 +63,7 @@ func (d *decision) judgeDocuments(ctx context.Context) error {
 	return nil
 }
 
-// unjudged are the documents that are there and of which the source does not tell who signed them.
+// unjudged returns the documents of the destination whose signer the source does not tell.
 func (d *decision) unjudged() []string {
 	known := make(map[string]bool)
 	for _, p := range d.packages {
@@ -81,7 +82,8 @@ func (d *decision) unjudged() []string {
 	return names
 }
 
-// distrust reports what clients are offered and should not trust, the first of many by name.
+// distrust reports untrusted objects that clients are offered. If there are many, it names the first
+// maxNamed.
 func (d *decision) distrust(names []string, why func(string) string, what string) {
 	slices.Sort(names)
 	d.out.Untrusted = append(d.out.Untrusted, names...)

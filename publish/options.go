@@ -8,68 +8,69 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// Options say what a publish may and must do.
+// Options are the settings of a publish.
 type Options struct {
 	Selection source.Selection
 	Trust     buildcache.Trust
 	Sign      Signing
 
-	// Index says what becomes of the index. Default: IndexMerge.
+	// Index says how the index is updated. Default: IndexMerge.
 	Index IndexMode
-	// Views are named indices that get all that is published, and of what that depends on all that the mirror holds.
+	// Views are named indices that get all published packages, and those of their dependencies that the
+	// mirror holds.
 	Views []string
-	// Upstream are packages that clients get from another mirror: they are not published. Nil: there is no such mirror.
+	// Upstream are packages that clients get from another mirror. They are not published. Nil: there is no
+	// such mirror.
 	Upstream map[spec.Hash]bool
-	// IfExists says what becomes of a package that the destination holds with another
-	// document: signed again, or rebuilt. Default: Skip.
+	// IfExists says what is done with a package that the destination holds with another document, for example
+	// because it was rebuilt or signed again. Default: Skip.
 	IfExists IfExists
 	// Downgrade lets Overwrite replace a signed document by one that is not signed.
 	Downgrade bool
-	// KeepGoing publishes what is good although something else is bad.
+	// KeepGoing publishes the good packages although others are bad.
 	KeepGoing bool
-	// Licences, if set, keep packages out that may not be redistributed: they are refused or, with Route, left to
-	// another publish.
+	// Licences, if set, keep out packages that may not be redistributed. They are refused or, with Route,
+	// left to another publish.
 	Licences *licence.Rules
 	Route    bool
-	// Promotion, if set, leaves a record of what was stored under these terms, before the index names it.
+	// Promotion, if set, records what was stored under these terms before the index names it.
 	Promotion *promotion.Terms
-	// VerifySource checks the content of packages that the destination holds already.
+	// VerifySource also checks the source's content of packages that the destination already holds.
 	VerifySource bool
 }
 
-// An IndexMode says what becomes of the index.
+// An IndexMode says how a publish updates the index.
 type IndexMode string
 
-// The index gets what is published and what it lacks; or is rebuilt from everything that
-// is there; or is left alone.
+// IndexMerge adds the published packages and those that the index lacks. IndexRebuild rebuilds the index from
+// all packages of the mirror. IndexNone leaves the index alone.
 const (
 	IndexMerge   IndexMode = "merge"
 	IndexRebuild IndexMode = "rebuild"
 	IndexNone    IndexMode = "none"
 )
 
-// IfExists says what becomes of a package that is there with another document.
+// IfExists says what is done with a package that the destination holds with another document.
 type IfExists string
 
-// It stays as it is; or is replaced; or stops the run.
+// Skip keeps the destination's document. Overwrite replaces it. Refuse stops the run.
 const (
 	Skip      IfExists = "skip"
 	Overwrite IfExists = "overwrite"
 	Refuse    IfExists = "error"
 )
 
-// A Status is what a plan does with a package.
+// A Status says what a plan does with a package or a file.
 type Status string
 
-// What becomes of a package or a file.
 const (
 	New       Status = "new"
 	Unchanged Status = "unchanged"
-	Skipped   Status = "skipped"  // there with another document, which stays
-	Replaced  Status = "replaced" // there with another document, which goes
-	Repaired  Status = "repaired" // there with the same document, and without some of its content, which is sent again
+	Skipped   Status = "skipped"  // the destination's document differs and stays
+	Replaced  Status = "replaced" // the destination's document differs and is replaced
+	Repaired  Status = "repaired" // the same document is there, but content is missing and is sent again
 	Rejected  Status = "rejected"
 	Routed    Status = "routed"    // may not be published here, and is meant for another destination
-	Upstream  Status = "upstream"  // offered by an upstream mirror, and so not published
-	Withdrawn Status = "withdrawn" // from the destination: it is not published until that is undone
+	Upstream  Status = "upstream"  // not published, because an upstream mirror offers it
+	Withdrawn Status = "withdrawn" // withdrawn from the destination: not published until the withdrawal is undone
 )

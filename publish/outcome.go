@@ -10,17 +10,17 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// An Outcome is what came of a plan.
+// An Outcome is the result of a plan.
 type Outcome struct {
 	Mirrors  []*MirrorOutcome
 	Files    []FileOutcome
-	Findings []buildcache.Finding // of what was read while it was sent, and all that the plan had
+	Findings []buildcache.Finding // those of the plan, and those found while content was sent
 	Objects  int                  // stored
 	Bytes    int64
-	Stale    []string // fixed names below DESTINATION whose content is other than before, which caches may still have
+	Stale    []string // fixed names below DESTINATION whose content has changed; caches may have the earlier content
 }
 
-// A MirrorOutcome is what came of the plan of one mirror.
+// A MirrorOutcome is the result of the plan of one mirror.
 type MirrorOutcome struct {
 	Path, Layout string
 	Packages     []PlannedPackage // with their final status
@@ -32,14 +32,14 @@ type MirrorOutcome struct {
 	format buildcache.Layout
 }
 
-// A FileOutcome is what came of a plain file.
+// A FileOutcome is the result of a plain file.
 type FileOutcome struct {
 	Name   string
 	Status Status
-	WasBy  string // the key whose signature is replaced; empty: none is
+	WasBy  string // the key whose signature is replaced; empty: none
 }
 
-// Expected is what comes of the plan if nothing interferes: nothing is written yet.
+// Expected returns the outcome of the plan if nothing interferes. It writes nothing.
 func (p *Plan) Expected() *Outcome {
 	out := &Outcome{Findings: slices.Clone(p.Findings)}
 	for _, m := range p.Mirrors {
@@ -54,7 +54,7 @@ func (p *Plan) Expected() *Outcome {
 	return out
 }
 
-// Expectation returns what clients are to see: the packages that were published, or found published.
+// Expectation returns what clients must see: the packages that this run published or found published.
 func (m *MirrorOutcome) Expectation() reindex.Expectation {
 	s := reindex.Expectation{Path: m.Path, Digest: m.Index.Digest(), Layout: m.format}
 	for _, p := range m.Packages {
@@ -65,7 +65,7 @@ func (m *MirrorOutcome) Expectation() reindex.Expectation {
 	return s
 }
 
-// Expectations returns what clients are to see in the index of the mirror and in its views.
+// Expectations returns what clients must see in the index of the mirror and in its views.
 func (m *MirrorOutcome) Expectations() []reindex.Expectation {
 	all := []reindex.Expectation{m.Expectation()}
 	absent := make(map[spec.Hash]bool)
@@ -82,16 +82,16 @@ func (m *MirrorOutcome) Expectations() []reindex.Expectation {
 	return all
 }
 
-// Pointers are the names, below DESTINATION, that a client reads to learn of packages.
+// Pointers returns the names, below DESTINATION, of the index objects that a client reads.
 func (m *MirrorPlan) Pointers() []string { return buildcache.Pointers(m.Path, m.format) }
 
 // smallestParts is the size from which a blob may have been sent in parts: S3 takes no smaller one.
 const smallestParts = 5 << 20
 
-// Sweep discards the unfinished uploads of blobs that the mirror holds: what a publisher
-// left behind who died after another one had been faster. It looks only if the
-// source has blobs large enough to have been sent in parts, and only after Apply, when all
-// of them are there. A publisher that is still sending such a blob finds that it is there.
+// Sweep discards unfinished uploads of blobs that the mirror holds: uploads left by a publisher that died
+// after another one stored the blob. It checks only if the source has blobs large enough to have been sent in
+// parts. It must run after Apply, when all blobs are stored. A publisher that is still sending one of these
+// blobs then finds it stored.
 func (m *MirrorOutcome) Sweep(ctx context.Context, s mirror.Sweeper) error {
 	large := make(map[string]bool)
 	for _, p := range m.Packages {

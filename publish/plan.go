@@ -18,63 +18,62 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// A Plan says what a publish does, and is what it does. It stays as NewPlan made it: what came of it is in an Outcome.
+// A Plan says what a publish does. It does not change after NewPlan: its results are in an Outcome.
 type Plan struct {
 	Mirrors  []*MirrorPlan
 	Files    []*FilePlan
 	Findings []buildcache.Finding
 
-	began   time.Time // what is found there and was not then is younger
+	began   time.Time // an object that is found there later and was missing then is younger
 	options Options
 	retired same.Retirements // of keys, in mirrors of the destination
-	known   *key.Ring        // keys that are at hand, trusted or not: that which signs, those of the source, and of the destination where they were needed
+	known   *key.Ring        // trusted or not: the signing key, those of the source and, if needed, of the destination
 }
 
-// A MirrorPlan is the part of a plan that is about one mirror. Its steps are taken in
-// the order of its fields.
+// A MirrorPlan is the part of a plan for one mirror. Its steps run in the order of its fields.
 type MirrorPlan struct {
 	Path, Layout string
 	Packages     []PlannedPackage
 
 	Blobs     []buildcache.Object // what documents point at
-	Documents [][]Write           // dependencies before what depends on them
-	Marker    []buildcache.Object // layout.json, where it is missing
+	Documents [][]Write           // dependencies before their dependents
+	Marker    []buildcache.Object // layout.json, if it is missing
 	Keys      []buildcache.Object // a key's content before the document that names it
-	KeyIndex  []buildcache.Object // tells clients of all keys, the last one under a fixed name; empty: something does already
+	KeyIndex  []buildcache.Object // lists all keys for clients, the last object under a fixed name; empty: unchanged
 	Index     Index               // last, because it names everything else
-	Views     []View              // named indices, which name some of it
+	Views     []View              // named indices, which name some of the packages
 
-	// Untrusted are the names of what clients are offered already and the trusted keys do not cover:
-	// documents of packages, and keys.
+	// Untrusted are the names of package documents and keys that clients are already offered but that the
+	// trusted keys do not cover.
 	Untrusted []string
 
 	format buildcache.Layout
 	store  mirror.Store
 	offer  *offer.Keys
 
-	published map[spec.Hash]bool // packages, also those that are there already
+	published map[spec.Hash]bool // packages, including those that are already there
 	merge     *reindex.Merge     // with IndexMerge
-	lost      bool               // the index that is there cannot be merged into
+	lost      bool               // the present index cannot be merged into
 }
 
-// A PlannedPackage is a package and what is done with it.
+// A PlannedPackage is a package with what the plan does with it.
 type PlannedPackage struct {
 	*buildcache.Package
 	Status Status
 	Reason string // why it is rejected, or was withdrawn
 }
 
-// isThere reports whether the destination has a package afterwards, with whatever document.
+// isThere reports whether the destination has a package afterwards, with any document.
 func (p PlannedPackage) isThere() bool {
 	return p.Status != Rejected && p.Status != Withdrawn && p.Status != Upstream && p.Status != Routed
 }
 
-// published reports whether clients find a package as the source has it.
+// published reports whether clients find the package with the source's document.
 func (p PlannedPackage) published() bool {
 	return p.Status == New || p.Status == Replaced || p.Status == Unchanged || p.Status == Repaired
 }
 
-// published are those of packages that clients find as the source has them.
+// published returns the packages that clients find with the source's document.
 func published(packages []PlannedPackage) []*buildcache.Package {
 	var all []*buildcache.Package
 	for _, p := range packages {
@@ -85,7 +84,7 @@ func published(packages []PlannedPackage) []*buildcache.Package {
 	return all
 }
 
-// A Write stores an object, or replaces the version Was of it.
+// A Write stores an object, or replaces its version Was.
 type Write struct {
 	buildcache.Object
 	Was mirror.Version
@@ -95,19 +94,18 @@ type Write struct {
 
 func (w Write) of() *buildcache.Package { return w.pkg }
 
-// An Index is what a plan does with an index, or what came of it.
+// An Index says what a plan does with an index, or what was done.
 type Index struct {
 	Mode    IndexMode
 	Healed  []string // packages that the mirror holds and the index lacked
-	Changes bool     // there is, or was, something to write
-	// Result is what the index becomes, as far as the plan can tell (After is not known with IndexRebuild), or what
-	// became of it. Written is set in an Outcome only.
+	Changes bool     // the index is written, or was
+	// In a plan, Result is the expected index (After is not known with IndexRebuild). In an Outcome, it is
+	// the actual result, and only there Written is set.
 	reindex.Result
 }
 
-// NewPlan compares the source with its destination and decides. It only reads. open
-// returns the destination of a mirror, given its path in the source; "" is that of
-// plain files.
+// NewPlan compares the source with its destination and decides. It only reads. open returns the destination
+// of a mirror, given its path in the source. The path of plain files is "".
 func NewPlan(ctx context.Context, src *source.Source, open func(path string) mirror.Store, o Options) (*Plan, error) {
 	if o.Sign.Resign && o.Trust.Keys == nil {
 		return nil, errors.New("signatures can only be replaced if they are checked: give the trusted keys that they were made with")
@@ -139,7 +137,7 @@ func NewPlan(ctx context.Context, src *source.Source, open func(path string) mir
 	return p, nil
 }
 
-// inMirror says in which mirror of a tree something failed.
+// inMirror adds to an error in which mirror of a tree it occurred.
 func inMirror(layout, path string, err error) error {
 	if path == "" {
 		return err
@@ -147,8 +145,8 @@ func inMirror(layout, path string, err error) error {
 	return fmt.Errorf("%s mirror %s: %w", layout, path, err)
 }
 
-// newDecision begins the plan of a mirror. Planning completes packages, so it works on copies: the source stays as it
-// was read, and can be planned again.
+// newDecision begins the plan of a mirror. Planning changes packages, so it works on copies. The source stays
+// as it was read and can be planned again.
 func newDecision(p *Plan, m *source.Mirror, s mirror.Store) *decision {
 	d := &decision{
 		src: m, plan: p, refused: maps.Clone(m.Refused),
@@ -175,7 +173,7 @@ func (p *Plan) Packages() bool {
 	return slices.ContainsFunc(p.Mirrors, func(m *MirrorPlan) bool { return len(m.Documents) > 0 })
 }
 
-// Changes reports whether the plan does anything at all.
+// Changes reports whether the plan writes anything.
 func (p *Plan) Changes() bool {
 	for _, m := range p.Mirrors {
 		if len(m.Blobs)+len(m.Documents)+len(m.Marker)+len(m.Keys)+len(m.KeyIndex)+len(m.changingViews()) > 0 || m.Index.Changes {

@@ -13,23 +13,23 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 )
 
-// What a run relies on and has not stored itself, a prune may be about to delete: content that documents will point
-// at, documents that are to be indexed, and packages that others will depend on. Package notice says how the two keep
-// apart.
+// relied are objects that a run relies on but has not stored itself: content that documents will point at,
+// documents to be indexed, and packages that others depend on. A concurrent prune may be about to delete
+// them. Package notice says how the run prevents this.
 type relied struct {
 	objects []buildcache.Object // that were found
-	names   []string            // of these, and of what packages depend on
+	names   []string            // of these objects and of the documents that packages depend on
 	owners  map[string]*buildcache.Package
 }
 
-// rely keeps a prune from deleting what the packages of a mirror rely on, and sends again what it has deleted. It
-// comes right before documents are stored.
+// rely keeps a prune from deleting objects that the packages of a mirror rely on, and sends deleted objects
+// again. It is called right before documents are stored.
 func (a *application) rely(ctx context.Context, m *running) error {
 	r, atWork, err := a.object(ctx, m)
 	if err != nil || !atWork && len(r.objects) == 0 {
 		return err
 	}
-	// Only now: until a moment ago, what was found could be deleted.
+	// This must follow the notice: until then, found objects could be deleted.
 	seen, err := buildcache.SurveyFor(ctx, m.format, m.store, r.names)
 	if err != nil {
 		return err
@@ -45,15 +45,16 @@ func (a *application) rely(ctx context.Context, m *running) error {
 	return nil
 }
 
-// object objects to the deletion of what the packages of a mirror rely on. It reports whether a prune is at work.
+// object tells a prune not to delete objects that the packages of a mirror rely on. It reports whether a
+// prune is running.
 func (a *application) object(ctx context.Context, m *running) (relied, bool, error) {
 	r := m.relied(notice.Since(a.plan.began) > notice.Young)
 	atWork, err := notice.Object(ctx, m.store, r.names, m.quiet)
 	return r, atWork, err
 }
 
-// relied returns what is relied on: what is new as well, if the plan is so old that a prune may take what is there
-// since for left behind.
+// relied returns the objects that the packages rely on. long includes objects that this run has stored: after
+// so long, a prune may take them for leftovers.
 func (m *running) relied(long bool) relied {
 	r := relied{owners: make(map[string]*buildcache.Package)}
 	sent := make(map[string]bool)
@@ -71,7 +72,7 @@ func (m *running) relied(long bool) relied {
 	for _, w := range slices.Concat(m.documents...) {
 		written[w.Name] = true
 	}
-	viewed := len(m.changingViews()) > 0 // which name what was found
+	viewed := len(m.changingViews()) > 0 // views name packages that were found
 	merge := cmp.Or(m.merge, new(reindex.Merge))
 	for i := range m.out.Packages {
 		p := &m.out.Packages[i]
@@ -81,7 +82,7 @@ func (m *running) relied(long bool) relied {
 			continue
 		}
 		has := p.Package
-		if p.Status == Skipped { // the mirror has another, whose document keeps what it points at
+		if p.Status == Skipped { // the mirror has another document, which protects its own blobs
 			has = cmp.Or(revived, &buildcache.Package{File: p.File, SpecName: p.SpecName})
 		}
 		for _, o := range has.Blobs {
@@ -99,7 +100,7 @@ func (m *running) relied(long bool) relied {
 	return r
 }
 
-// sendAgain stores an object that was there when the run was planned.
+// sendAgain stores an object that was there when the plan was made.
 func (a *application) sendAgain(ctx context.Context, m *running, o buildcache.Object, p *buildcache.Package) error {
 	if o.Content == nil {
 		return reindex.Deleted(o, p)
@@ -121,9 +122,10 @@ func (a *application) sendAgain(ctx context.Context, m *running, o buildcache.Ob
 	return nil
 }
 
-// sendLost sends again what is gone of the packages that are to be indexed, and returns those that still are. To
-// spack buildcache prune, a blob that is older than the index and that no document names yet is an orphan. What was
-// only found in the mirror is left out once it is gone.
+// sendLost sends deleted objects of the packages to be indexed again, and returns the packages that are still
+// to be indexed. Objects can be deleted because spack buildcache prune takes a blob for an orphan if it is
+// older than the index and no document names it yet. A package that was only found in the mirror is left out
+// if it is gone.
 func (a *application) sendLost(ctx context.Context, m *running, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error) {
 	if _, _, err := a.object(ctx, m); err != nil {
 		return nil, err

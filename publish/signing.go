@@ -17,10 +17,10 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 )
 
-// Signing says what a publish signs. Only packages and files that passed every check are signed, and all signatures
-// are made and verified before the first document is stored.
+// Signing says what a publish signs. Only packages and files that passed every check are signed. All
+// signatures are made and verified before the first document is stored.
 type Signing struct {
-	// Key signs what is not signed; nil: everything is published as it is. It is one of the trusted keys.
+	// Key signs unsigned packages and files. It is one of the trusted keys. Nil: nothing is signed.
 	Key *sign.Key
 	// Resign also replaces signatures by other keys, in SOURCE and in the destination. Trust.Keys must accept them.
 	Resign bool
@@ -40,8 +40,8 @@ func (s Signing) signs(p *buildcache.Package) bool {
 	return !s.Key.Public().Made(by)
 }
 
-// mark notes which packages of a mirror get a signature, and returns those that are published. A signed document of
-// layout v2 has a name of its own.
+// mark marks the packages of a mirror that get a signature, and returns the packages to publish. In layout v2
+// a signed document has its own name. If the source has both, the unsigned one is dropped.
 func (s Signing) mark(l buildcache.Layout, packages []*buildcache.Package) []*buildcache.Package {
 	if s.Key == nil {
 		return packages
@@ -61,18 +61,19 @@ func (s Signing) mark(l buildcache.Layout, packages []*buildcache.Package) []*bu
 	})
 }
 
-// signatureSizes are the least and the most bytes that a signature adds to a document. Those of gpg take 270 (ed25519)
+// A signature adds between minSignature and maxSignature bytes to a document. Those of gpg take 270 (ed25519)
 // to 900 (RSA of 4096 bits).
 const minSignature, maxSignature = 200, 4096
 
-// compareSigned compares a package that gets a signature with the document that the destination holds. Signatures differ
-// each time they are made. So where another document would be kept in any case, all blobs are there, and the size is
-// that of a signed document, it is taken for this package signed before, and not read.
+// compareSigned compares a package that gets a signature with the destination's document. Signatures differ
+// each time they are made, so the document has to be read. It is not read if the run would keep another
+// document anyway, all blobs are there, and the size is that of a signed document: then it is assumed to be
+// this package, signed before.
 func (d *decision) compareSigned(ctx context.Context, p *buildcache.Package, info mirror.Info) (comparison, error) {
 	o := d.plan.options
 	text, err := sign.TextOf(p.Document)
 	if err != nil {
-		return comparison{status: New}, nil // checkPackage says why it cannot be signed
+		return comparison{status: New}, nil // checkPackage reports why it cannot be signed
 	}
 	added := info.Size - int64(len(text))
 	missing := slices.ContainsFunc(p.Blobs, func(b buildcache.Object) bool { return !d.seen.Has(b) })
@@ -92,7 +93,7 @@ func (d *decision) compareSigned(ctx context.Context, p *buildcache.Package, inf
 		return comparison{status: Unchanged}, nil
 	case same && resigns && objection == nil:
 		p.Was = by
-	case same && resigns && string(content) == string(p.Document): // which is refused with that of the source
+	case same && resigns && string(content) == string(p.Document): // refused together with the source's document
 	case same && (o.IfExists == Overwrite || o.IfExists != Refuse && !key.Signed(content) || resigns && o.Sign.Key.Public().Made(by)):
 	case same && resigns:
 		return comparison{refusal: notResigned + objection.Error()}, nil
@@ -102,10 +103,10 @@ func (d *decision) compareSigned(ctx context.Context, p *buildcache.Package, inf
 	return comparison{status: Replaced, was: read.Version}, nil
 }
 
-// notResigned precedes why a signature that the destination holds is not replaced by another one.
+// notResigned precedes the reason why a signature at the destination is not replaced.
 const notResigned = "the destination holds it with a signature that is not replaced, unless if-exists is overwrite: "
 
-// issuer is the key that has signed a package, or will; zero: none.
+// issuer returns the key that signed a package or will sign it; zero: none.
 func (s Signing) issuer(p *buildcache.Package) key.Issuer {
 	if p.ToSign {
 		return s.Key.Public().Issuer()
@@ -114,7 +115,7 @@ func (s Signing) issuer(p *buildcache.Package) key.Issuer {
 	return by
 }
 
-// sign makes all signatures. A signer that fails leaves nothing behind.
+// sign makes all signatures. If it fails, no document has been stored.
 func (a *application) sign(ctx context.Context) error {
 	if a.plan.options.Sign.Key == nil {
 		return nil
@@ -138,7 +139,7 @@ func (a *application) sign(ctx context.Context) error {
 	return nil
 }
 
-// signed is a document as it is stored.
+// signed returns a document as it is stored.
 func (a *application) signed(ctx context.Context, w Write) (Write, error) {
 	if !w.pkg.ToSign {
 		return w, nil
@@ -155,8 +156,8 @@ func (a *application) signed(ctx context.Context, w Write) (Write, error) {
 	return w, nil
 }
 
-// compareSignature compares a signature that is yet to be made with what is there, given what becomes of its file. One
-// that is there beside the same file is that file's.
+// compareSignature compares a signature that is not made yet with the destination's. file is the status of
+// the signed file. A signature beside the same file belongs to that file.
 func (p *Plan) compareSignature(ctx context.Context, f *FilePlan, name string, file Status) (Status, mirror.Version, error) {
 	there, err := mirror.Find(ctx, f.store, name)
 	switch {
@@ -173,7 +174,8 @@ func (p *Plan) compareSignature(ctx context.Context, f *FilePlan, name string, f
 	return status, was, nil
 }
 
-// judgeSignature checks a signature that is there beside the same file, and decides whether another one takes its place.
+// judgeSignature checks a signature that the destination holds beside the same file, and decides whether to
+// replace it.
 func (p *Plan) judgeSignature(ctx context.Context, f *FilePlan, there mirror.Info) (Status, mirror.Version, error) {
 	o := p.options
 	by, version, objection, err := same.Detached(ctx, f.store, there, f.content, o.Trust.Keys)
@@ -194,7 +196,7 @@ func (p *Plan) judgeSignature(ctx context.Context, f *FilePlan, there mirror.Inf
 	return Unchanged, "", nil
 }
 
-// sign makes the signature of a file where the plan has one without content.
+// sign makes the signatures of a file that the plan has without content.
 func (f *FilePlan) sign(ctx context.Context, k *sign.Key) error {
 	for i, w := range f.Writes {
 		if w.Content != nil {
@@ -209,7 +211,7 @@ func (f *FilePlan) sign(ctx context.Context, k *sign.Key) error {
 	return nil
 }
 
-// SigningKey is the key that a plan signs with; empty: none.
+// SigningKey returns the key that a plan signs with; empty: none.
 func (p *Plan) SigningKey() key.Fingerprint {
 	if p.options.Sign.Key == nil {
 		return ""
@@ -226,8 +228,8 @@ func (p *Plan) Signs() bool {
 	})
 }
 
-// Replaces is the key whose signature of a package is replaced, in the destination or else only in the source; empty:
-// it has none, or keeps it.
+// Replaces returns the key whose signature of a package is replaced, in the destination or else only in the
+// source. Empty: the package has no signature, or keeps it.
 func (p PlannedPackage) Replaces() string {
 	by, _ := p.Issuer()
 	if by = cmp.Or(p.Was, by); by == (key.Issuer{}) || !p.ToSign || p.Status != New && p.Status != Replaced {
@@ -236,8 +238,8 @@ func (p PlannedPackage) Replaces() string {
 	return by.String()
 }
 
-// Replaces is the key whose signature of a file is replaced, in the destination or else only in the source; empty: it
-// has none, or keeps it.
+// Replaces returns the key whose signature of a file is replaced, in the destination or else only in the
+// source. Empty: the file has no signature, or keeps it.
 func (f *FilePlan) Replaces() string {
 	if f.was == (key.Issuer{}) || !slices.ContainsFunc(f.Writes, func(w Write) bool { return w.Content == nil }) {
 		return ""

@@ -12,7 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/views"
 )
 
-// A View is what a plan does with a named index, or what came of it.
+// A View says what a plan does with a named index, or what was done.
 type View struct {
 	Name  string
 	Index Index
@@ -24,8 +24,8 @@ func (m *MirrorPlan) changingViews() []View {
 	return slices.DeleteFunc(slices.Clone(m.Views), func(v View) bool { return !v.Index.Changes })
 }
 
-// planViews decides what named indices get: those of the source what they offer there, and those that were asked for
-// all that is published and what that depends on.
+// planViews decides what named indices get. A view of the source gets what it offers there. A requested view
+// gets all published packages and their dependencies.
 func (d *decision) planViews(ctx context.Context) error {
 	o := d.plan.options
 	if o.Index == IndexNone {
@@ -41,7 +41,7 @@ func (d *decision) planViews(ctx context.Context) error {
 			there = append(there, p.Package)
 		}
 	}
-	bound := d.src.There // what is copied or promoted into a view is in it, or that is refused
+	bound := d.src.There // a copy or promotion into a view is refused if these packages cannot be in it
 	if o.Promotion != nil {
 		bound = there
 	}
@@ -68,7 +68,8 @@ func (d *decision) planViews(ctx context.Context) error {
 	return nil
 }
 
-// writeViews adds to named indices. Each is written after the index, and names nothing that is not there.
+// writeViews adds packages to named indices. Each is written after the index and names only packages that are
+// stored.
 func (a *application) writeViews(ctx context.Context, m *running) error {
 	for i, v := range m.views {
 		if !v.Index.Changes {
