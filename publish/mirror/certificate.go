@@ -8,7 +8,7 @@ import (
 	"net/http"
 )
 
-// A CertificateError says that a server was not trusted. Trying again does not help.
+// A CertificateError reports a server whose certificate is not trusted. Retrying does not help.
 type CertificateError struct {
 	Host string
 	Err  error
@@ -28,7 +28,7 @@ func (e *CertificateError) Unwrap() error { return e.Err }
 // RetryableError returns false: repeating the request does not help.
 func (*CertificateError) RetryableError() bool { return false }
 
-// Untrusted returns a CertificateError if that is why a server could not be asked; nil: it is not.
+// Untrusted returns a CertificateError if err says that a certificate was not trusted, and nil otherwise.
 func Untrusted(host string, err error) *CertificateError {
 	var known *CertificateError
 	var unverified *tls.CertificateVerificationError
@@ -41,14 +41,14 @@ func Untrusted(host string, err error) *CertificateError {
 	return nil
 }
 
-// SpeaksHTTP reports whether a TLS handshake was answered by something else than TLS: by http, or by a server that takes the
-// handshake for a request of HTTP/0.9 and answers with what it has.
+// SpeaksHTTP reports whether the answer to a TLS handshake was plain HTTP. Some servers take the handshake for an
+// HTTP/0.9 request and send a page.
 func SpeaksHTTP(err error) bool {
 	var record tls.RecordHeaderError
 	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, &record) && record.Conn != nil
 }
 
-// A ProxyError says that it is the proxy that cannot be reached, and not the server behind it.
+// A ProxyError reports that the proxy, not the server behind it, cannot be reached.
 type ProxyError struct {
 	Proxy string // scheme, host and port
 	Err   error

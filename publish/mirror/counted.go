@@ -2,7 +2,7 @@ package mirror
 
 import "context"
 
-// Counted is a store that calls stored after each object that was stored.
+// Counted returns a store that calls stored after it has stored an object.
 func Counted(s Store, stored func(Upload)) Store { return counted{s, stored} }
 
 type counted struct {
@@ -10,7 +10,7 @@ type counted struct {
 	stored func(Upload)
 }
 
-// Unwrap returns the store that is counted: see ProverOf.
+// Unwrap returns the underlying store: see ProverOf.
 func (c counted) Unwrap() any { return c.Store }
 
 // Create implements Writer.

@@ -5,8 +5,8 @@ import (
 	"errors"
 )
 
-// DiscardUploads discards the unfinished uploads of names below a prefix. Credentials that may not list or discard uploads leave them
-// to the lifecycle rule of the bucket, which is no error.
+// DiscardUploads discards the unfinished uploads of names that start with a prefix. Without the permission to list
+// or discard uploads it does nothing and returns no error: the bucket's lifecycle rule removes them.
 func DiscardUploads(ctx context.Context, s Sweeper, prefix string, names map[string]bool) error {
 	for l, err := range s.Leftovers(ctx, prefix) {
 		if errors.Is(err, ErrDenied) {

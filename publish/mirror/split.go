@@ -1,8 +1,8 @@
 package mirror
 
-// Split cuts a range of about so many objects at one or two characters behind its prefix if it holds more than a page,
-// into no more ranges than it holds pages: each range takes at least one answer, which may extend
-// beyond the end of the range.
+// Split cuts a range of about so many objects at one or two characters after its prefix if the range holds more
+// than a page. It returns at most one range for each page, because each range takes at least one answer, and that
+// answer may extend beyond the end of the range.
 func (r Range) Split(alphabet string, objects, page int64) []Range {
 	if objects <= page {
 		return []Range{r}
@@ -20,7 +20,7 @@ func (r Range) Split(alphabet string, objects, page int64) []Range {
 	after, pages := r.After, objects/page
 	for i, b := range bounds {
 		if n := int64(len(bounds)); pages < n && int64(i)*pages/n == int64(i-1)*pages/n {
-			continue // every so many of them is enough
+			continue // enough ranges: skip this boundary
 		}
 		ranges = append(ranges, Range{Prefix: r.Prefix, After: after, Until: b})
 		after = b

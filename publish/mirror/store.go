@@ -1,6 +1,6 @@
 package mirror
 
-// A Store can be read, listed and written, and what is in it can be replaced. Nothing can be deleted.
+// A Store can be read, listed and written, and its objects can be replaced. It cannot delete.
 type Store interface {
 	Reader
 	Lister

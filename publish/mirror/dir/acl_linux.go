@@ -30,8 +30,8 @@ const (
 	aclOther = 0x20
 )
 
-// defaultACL is what files get that are made in a directory. It is nil if there is none, or if the file system has
-// no ACLs.
+// defaultACL returns the default ACL of a directory, which new files in it inherit. It is nil if there is none, or
+// if the file system has no ACLs.
 func defaultACL(dir *os.File) ([]byte, error) {
 	for {
 		size, err := unix.Fgetxattr(int(dir.Fd()), defaultAttribute, nil)
@@ -40,7 +40,7 @@ func defaultACL(dir *os.File) ([]byte, error) {
 			size, err = unix.Fgetxattr(int(dir.Fd()), defaultAttribute, acl)
 		}
 		switch {
-		case errors.Is(err, unix.ERANGE): // it has become longer
+		case errors.Is(err, unix.ERANGE): // longer than a moment ago
 		case errors.Is(err, unix.ENODATA), errors.Is(err, errors.ErrUnsupported), err == nil && size == 0:
 			return nil, nil
 		case err != nil:
@@ -51,7 +51,7 @@ func defaultACL(dir *os.File) ([]byte, error) {
 	}
 }
 
-// inherit gives a file the ACL that the system would have given it in a directory with a default ACL.
+// inherit gives a file the ACL that the system would have given it in a directory with this default ACL.
 func inherit(f *os.File, acl []byte) error {
 	access, err := limited(acl, fileMode)
 	if err == nil {
@@ -63,8 +63,8 @@ func inherit(f *os.File, acl []byte) error {
 	return nil
 }
 
-// limited is an ACL that permits no more than mode to the owner, to all others, and to those between the two: by
-// its mask, or if it has none by the entry of the group.
+// limited returns acl restricted to mode: the bits of the owner, of all others, and of the entries between them, by
+// the mask if there is one and by the entry of the group otherwise.
 func limited(acl []byte, mode fs.FileMode) ([]byte, error) {
 	if len(acl) < aclHeader || len(acl[aclHeader:])%aclEntry != 0 || binary.LittleEndian.Uint32(acl) != aclVersion {
 		return nil, errors.New("default ACL of an unknown form")
@@ -92,8 +92,8 @@ func limit(entry []byte, mode fs.FileMode) {
 	binary.LittleEndian.PutUint16(entry[2:], permissions&uint16(mode&7))
 }
 
-// dropInherited takes from a file the ACL that it has got from the directory in which it was made. The umask decides
-// instead.
+// dropInherited removes the ACL that a file inherited from the directory in which it was made. The umask then
+// decides its mode.
 func dropInherited(f *os.File) error {
 	err := unix.Fremovexattr(int(f.Fd()), accessAttribute)
 	if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, errors.ErrUnsupported) {
@@ -102,8 +102,8 @@ func dropInherited(f *os.File) error {
 	return f.Chmod(fileMode &^ umask())
 }
 
-// umask is that of the process. Reading it by the system call would change it for other goroutines. Where it
-// cannot be known, others may read.
+// umask returns the umask of the process. The system call that reads it also changes it for other goroutines, so it
+// is read from /proc. If that is impossible, others may read.
 func umask() fs.FileMode {
 	const usual = 0o022
 	status, err := os.ReadFile("/proc/self/status")

@@ -4,7 +4,7 @@ package dir
 
 import "os"
 
-// Only Linux has default ACLs of the kind that is known here.
+// Default ACLs are supported on Linux only.
 
 func defaultACL(*os.File) ([]byte, error) { return nil, nil }
 func inherit(*os.File, []byte) error      { return nil }

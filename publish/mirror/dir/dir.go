@@ -1,12 +1,12 @@
-// Package dir keeps mirrors in a directory: of the local disk, or of a file system that
-// many hosts share and a web server hands out.
+// Package dir keeps mirrors in a directory of a local disk, or of a shared file system that a web server exports.
 //
-// An object is a plain file under its own name, and is complete from the moment at which it can be seen. All else is in one
-// directory at the top, .publish: the lock of those who replace or remove objects, and files that are being written. It is in no
-// listing, and no name of an object leads into it. A writer locks its files for as long as it lives, so the next one recognises
-// what a dead writer has left, and removes it. Removing .publish while no publisher is at work does no harm.
+// An object is a plain file under its own name, and is complete from the moment it becomes visible. The directory
+// .publish at the top holds everything else: the lock for replacing and removing objects, and files that are being
+// written. Listings leave .publish out, and no object name leads into it. A writer locks its files while it lives,
+// so the next publisher recognises and removes the files of a dead one. Removing .publish while no publisher is at
+// work does no harm.
 //
-// Publishers on several hosts exclude each other if the file system's locks (flock) do.
+// Publishers on several hosts exclude each other if the locks of the file system (flock) do.
 package dir
 
 import (
@@ -26,8 +26,8 @@ import (
 )
 
 const (
-	// The umask decides as it does for cp, also on whether the group of a site's
-	// maintainers may write; only others may never.
+	// The umask applies as it does for cp, also to the write permission of a site's group. Others never get write
+	// permission.
 	fileMode fs.FileMode = 0o664
 	dirMode  fs.FileMode = 0o775
 
@@ -38,7 +38,7 @@ const (
 
 // Options configure a Dir beyond its path.
 type Options struct {
-	// Log receives a line about files of dead publishers that were removed. Nil: nothing is logged.
+	// Log receives a line for each file of a dead publisher that was removed. Nil disables it.
 	Log *slog.Logger
 }
 
@@ -47,22 +47,22 @@ type Dir struct {
 	path string
 	log  *slog.Logger
 
-	// turn has one token, which a goroutine holds as long as it holds the lock
-	// of the directory or waits for it: so only one of a process waits by polling.
+	// turn has one token. A goroutine holds it while it holds the lock of the directory or waits for it, so at most
+	// one goroutine of the process polls.
 	turn chan struct{}
 
-	mu    sync.Mutex // guards what follows, also while the directory is being made
-	root  *os.Root   // nil as long as nobody has found the directory there
-	stale []*os.Root // that were root before: see renew
-	ready bool       // root is writable: .publish is there and cleared of the dead
+	mu    sync.Mutex // guards the fields below, also while the directory is being made
+	root  *os.Root   // nil until the directory was found
+	stale []*os.Root // earlier values of root: see renew
+	ready bool       // root is writable: .publish exists, without files of dead publishers
 
-	durable sync.Map // directories whose own entry is on disk: path -> true
+	durable sync.Map // paths of directories whose own entry is on disk
 
-	link func(root *os.Root, from, to string) error // (*os.Root).Link, but in tests
+	link func(root *os.Root, from, to string) error // (*os.Root).Link, except in tests
 }
 
-// Open returns the directory at path. If there is none yet, the first write makes it;
-// until then it is without objects.
+// Open returns the directory at path. If it does not exist, the first write makes it, and until then it has no
+// objects.
 func Open(path string, opts Options) (*Dir, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -78,7 +78,7 @@ func Open(path string, opts Options) (*Dir, error) {
 	return d, nil
 }
 
-// Close releases what Open has opened. No call may be under way.
+// Close closes the directory. No call may be in progress.
 func (d *Dir) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -92,8 +92,7 @@ func (d *Dir) Close() error {
 	return errors.Join(errs...)
 }
 
-// Mirror returns the mirror below rel, a slash-separated relative path. The directory
-// itself is ".".
+// Mirror returns the mirror at rel, a slash-separated relative path; "." is the directory itself.
 func (d *Dir) Mirror(rel string) *Mirror {
 	if rel == "." || rel == "" {
 		return &Mirror{dir: d}
@@ -101,14 +100,15 @@ func (d *Dir) Mirror(rel string) *Mirror {
 	return &Mirror{dir: d, below: rel + "/"}
 }
 
-// existing returns the directory if it is there.
+// existing returns the directory, or an error if it does not exist.
 func (d *Dir) existing() (*os.Root, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.opened()
 }
 
-// found has try use the directory, which must be there, and again if a server of NFS no longer knows it.
+// found calls try with the directory, which must exist. If an NFS server no longer knows the open directory, it
+// tries again.
 func (d *Dir) found(try func(root *os.Root) error) error {
 	for n := 1; ; n++ {
 		root, err := d.existing()
@@ -122,8 +122,8 @@ func (d *Dir) found(try func(root *os.Root) error) error {
 	}
 }
 
-// renew opens the directory again, if nothing else has done so: a server of NFS no longer knows what is
-// open (ESTALE), because it was restarted or the directory was replaced. nil stands for what is open now.
+// renew opens the directory again unless another goroutine has done so. It is called after ESTALE: an NFS server
+// was restarted or the directory was replaced. A nil stale means the directory that is open now.
 func (d *Dir) renew(stale *os.Root) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -147,8 +147,7 @@ func (d *Dir) opened() (*os.Root, error) {
 	return root, err
 }
 
-// writable returns the directory, which it makes if it must. The first time, what dead
-// publishers have left is removed.
+// writable returns the directory, and makes it if necessary. The first call removes the files of dead publishers.
 func (d *Dir) writable() (*os.Root, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -172,14 +171,14 @@ func (d *Dir) writable() (*os.Root, error) {
 	return root, nil
 }
 
-// makeDir is os.MkdirAll, and durable.
+// makeDir is a durable os.MkdirAll.
 func makeDir(dir string) error {
 	err := os.Mkdir(dir, dirMode)
 	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
 		if err := makeDir(filepath.Dir(dir)); err != nil {
 			return err
 		}
-		err = os.Mkdir(dir, dirMode) // once more, and not again: there may be no making it, as in /proc
+		err = os.Mkdir(dir, dirMode) // only once more: in places such as /proc it never succeeds
 	}
 	switch {
 	case err == nil:
@@ -190,7 +189,7 @@ func makeDir(dir string) error {
 	return err
 }
 
-// followed returns an error if what is there is not a directory, such as a link to nothing.
+// followed returns an error if dir is not a directory, such as a dangling link.
 func followed(dir string) error {
 	info, err := os.Stat(dir)
 	if target, linked := os.Readlink(dir); linked == nil && err != nil {
@@ -210,8 +209,8 @@ func syncPath(dir string) error {
 	return syncDir(f)
 }
 
-// syncDir makes the entries of a directory durable and closes it. Some file systems
-// know no such thing, and have nothing better.
+// syncDir makes the entries of a directory durable and closes it. File systems that do not support fsync of a
+// directory are accepted: they offer nothing better.
 func syncDir(f *os.File) error {
 	defer f.Close()
 	if err := f.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, errors.ErrUnsupported) {
@@ -229,8 +228,8 @@ func (d *Dir) sync(root *os.Root, dir string) error {
 	return syncDir(f)
 }
 
-// ensure makes dir and all above it, durably. A directory that exists may not be durable yet: the process that made it may have
-// died before.
+// ensure makes dir and its parents durably. An existing directory may not be durable yet, because its maker may
+// have died.
 func (d *Dir) ensure(root *os.Root, dir string) error {
 	if dir == "." {
 		return nil
@@ -251,7 +250,7 @@ func (d *Dir) ensure(root *os.Root, dir string) error {
 	return nil
 }
 
-// errName is a name that no object can have.
+// errName reports a name that no object can have.
 var errName = errors.New("not a clean relative name")
 
 // check refuses names that lead out of the directory or into .publish, and names that no file can have.
@@ -262,8 +261,8 @@ func check(full string) error {
 	return nil
 }
 
-// openObject opens the regular file at full. Anything else that is there is no object;
-// waiting for a pipe's other end is what O_NONBLOCK avoids.
+// openObject opens the regular file at full. Any other kind of file is not an object. O_NONBLOCK keeps it from
+// waiting for the other end of a pipe.
 func openObject(root *os.Root, full string) (*os.File, fs.FileInfo, error) {
 	f, err := root.OpenFile(full, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -280,20 +279,19 @@ func openObject(root *os.Root, full string) (*os.File, fs.FileInfo, error) {
 	return f, info, nil
 }
 
-// version identifies a state by file, size and time. Each state that we write is another
-// file, and later than the one before (see temp.stamp), however coarse the clock and
-// however soon the file system gives a number out again.
+// version identifies a state by inode, size and time. Each write makes a new file with a later time than before
+// (see temp.stamp), so versions differ even if the clock is coarse or the file system reuses inode numbers.
 func version(info fs.FileInfo) mirror.Version {
 	inode := info.Sys().(*syscall.Stat_t).Ino
 	return mirror.Version(fmt.Sprintf("%x-%x-%x", inode, info.Size(), info.ModTime().UnixNano()))
 }
 
-// A sourceError is an error of what is uploaded, not of the directory.
+// A sourceError is an error of the uploaded content, not of the directory.
 type sourceError struct{ error }
 
 func (e sourceError) Unwrap() error { return e.error }
 
-// refine turns what the file system says into what callers of a mirror branch on.
+// refine turns an error of the file system into the errors that callers of a mirror branch on.
 func refine(action, name, dir string, err error) error {
 	var source sourceError
 	switch {
@@ -313,7 +311,7 @@ func refine(action, name, dir string, err error) error {
 	return err
 }
 
-// body reads a file, which must not end before the size that it had when it was opened.
+// body reads a file. It fails if the file ends before the size that it had when it was opened.
 type body struct {
 	*os.File
 	left int64

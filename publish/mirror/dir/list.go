@@ -15,8 +15,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// List yields the regular files of a range. Directories that can hold none of it are not
-// read. A symbolic link counts as what it leads to, if that is below the directory.
+// List yields the regular files of a range. It does not read directories that lie outside the range. A symbolic
+// link counts as its target if that is below the directory.
 func (m *Mirror) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Info, error] {
 	return func(yield func(mirror.Info, error) bool) {
 		begun := false
@@ -34,7 +34,7 @@ func (m *Mirror) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Info
 	}
 }
 
-// errEnough ends a walk because the caller wants no more.
+// errEnough ends a walk whose caller wants no more.
 var errEnough = errors.New("enough")
 
 func (m *Mirror) list(ctx context.Context, r mirror.Range, yield func(mirror.Info) bool) error {
@@ -51,7 +51,7 @@ func (m *Mirror) list(ctx context.Context, r mirror.Range, yield func(mirror.Inf
 	w := walk{top: top, within: m.full(r), yield: func(full string, info fs.FileInfo) bool {
 		return yield(infoOf(strings.TrimPrefix(full, m.below), info))
 	}}
-	// Above the last slash of the prefix there is nothing to look for.
+	// Names of the range start with the prefix, so the walk starts at its last slash.
 	start := "."
 	if slash := strings.LastIndexByte(w.within.Prefix, '/'); slash >= 0 {
 		start = w.within.Prefix[:slash]
@@ -62,7 +62,7 @@ func (m *Mirror) list(ctx context.Context, r mirror.Range, yield func(mirror.Inf
 	return w.dir(ctx, start, nil)
 }
 
-// full is a range of names as one of paths.
+// full converts a range of names into one of paths.
 func (m *Mirror) full(r mirror.Range) mirror.Range {
 	r.Prefix = m.below + r.Prefix
 	if r.After != "" {
@@ -76,26 +76,25 @@ func (m *Mirror) full(r mirror.Range) mirror.Range {
 
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) }
 
-// A walk yields the files within a range.
-// maxDepth is how many directories a name may have: of the 1,024 bytes of a name in S3, each takes two. What
-// is deeper in a directory is no object.
+// maxDepth is the maximum number of directories in a name: S3 allows 1,024 bytes, and each directory takes two or
+// more. Deeper files are not objects.
 const maxDepth = 512
 
+// A walk yields the files within a range.
 type walk struct {
 	top    *os.Root
 	within mirror.Range
 	yield  func(full string, info fs.FileInfo) bool
 }
 
-// dir walks what is below a directory. A root of its own spares the system from
-// looking up the whole path of each file.
+// dir walks a directory. A root of its own saves the system from resolving the whole path of each file.
 func (w *walk) dir(ctx context.Context, at string, above []fs.FileInfo) error {
 	if len(above) > maxDepth {
 		return nil
 	}
 	here, err := w.top.OpenRoot(at)
 	if gone(err) {
-		return nil // has become something else meanwhile
+		return nil // no longer a directory
 	}
 	if err != nil {
 		return err
@@ -106,7 +105,7 @@ func (w *walk) dir(ctx context.Context, at string, above []fs.FileInfo) error {
 		return err
 	}
 	if slices.ContainsFunc(above, func(a fs.FileInfo) bool { return os.SameFile(a, itself) }) {
-		return nil // a link to where we come from
+		return nil // a link to a parent
 	}
 	above = append(slices.Clip(above), itself)
 
@@ -136,7 +135,7 @@ type entry struct {
 	dir, link bool
 }
 
-// sortKey puts an entry where its names, or those below it, are in byte order.
+// sortKey returns the key by which entries sort as their names, or the names below them, do.
 func (e entry) sortKey() string {
 	if e.dir {
 		return e.full + "/"
@@ -144,7 +143,7 @@ func (e entry) sortKey() string {
 	return e.full
 }
 
-// entries returns what of a directory is in the range, in byte order of the names.
+// entries returns the entries of a directory that concern the range, in byte order of their names.
 func (w *walk) entries(here *os.Root, at string) ([]entry, error) {
 	f, err := here.Open(".")
 	if err != nil {
@@ -164,7 +163,7 @@ func (w *walk) entries(here *os.Root, at string) ([]entry, error) {
 		if e.link {
 			info, err := w.top.Stat(e.full)
 			if err != nil {
-				continue // leads nowhere, or out of the directory
+				continue // a dangling link, or one out of the directory
 			}
 			e.dir = info.IsDir()
 		}
@@ -179,7 +178,7 @@ func (w *walk) entries(here *os.Root, at string) ([]entry, error) {
 // concerns reports whether the range holds the entry or may hold something below it.
 func (w *walk) concerns(e entry) bool {
 	r, key := w.within, e.sortKey()
-	// Of all names below a directory the key is the first, and they all start with it.
+	// The key of a directory is a prefix of all names below it and sorts before them.
 	return (strings.HasPrefix(key, r.Prefix) || e.dir && strings.HasPrefix(r.Prefix, key)) &&
 		(r.After == "" || key > r.After || e.dir && strings.HasPrefix(r.After, key)) &&
 		(r.Until == "" || key < r.Until)

@@ -12,14 +12,13 @@ import (
 )
 
 var (
-	// errLocked says that another process holds the lock.
+	// errLocked reports that another process holds the lock.
 	errLocked = errors.New("locked")
-	// errNoLocks says that the file system has no locks.
+	// errNoLocks reports that the file system has no locks.
 	errNoLocks = errors.New("the file system has no locks (flock); on Lustre, mount it with -o flock")
 )
 
-// tryLock takes the lock of an open file, which ends when the file is closed, be it by
-// the death of the process.
+// tryLock locks an open file. Closing the file, or the death of the process, releases the lock.
 func tryLock(f *os.File) error {
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
@@ -37,8 +36,8 @@ func tryLock(f *os.File) error {
 	}
 }
 
-// lock waits until no other goroutine, of this process or another, replaces or removes objects.
-// The caller calls unlock.
+// lock waits until no other goroutine, of this process or another, replaces or removes objects. The caller must
+// call unlock.
 func (d *Dir) lock(ctx context.Context, root *os.Root) (unlock func(), err error) {
 	select {
 	case d.turn <- struct{}{}:
@@ -56,8 +55,8 @@ func (d *Dir) lock(ctx context.Context, root *os.Root) (unlock func(), err error
 	}, nil
 }
 
-// waitLock polls: a call that blocks could not be interrupted by ctx. The lock is never
-// held for longer than a look, at most at an index, and a rename.
+// waitLock polls, because ctx could not interrupt a blocking call. The lock is held only for reading one object, at
+// most an index, and a rename.
 func waitLock(ctx context.Context, root *os.Root) (*os.File, error) {
 	const longest = 25 * time.Millisecond
 	for wait := time.Millisecond; ; wait = min(2*wait, longest) {
@@ -75,7 +74,7 @@ func waitLock(ctx context.Context, root *os.Root) (*os.File, error) {
 
 func takeLock(root *os.Root) (*os.File, error) {
 	f, err := root.OpenFile(lockPath, os.O_RDWR|os.O_CREATE, fileMode)
-	if errors.Is(err, fs.ErrNotExist) { // somebody has removed .publish
+	if errors.Is(err, fs.ErrNotExist) { // .publish was removed
 		if err = root.MkdirAll(newPath, dirMode); err == nil {
 			err = errLocked
 		}
@@ -88,7 +87,7 @@ func takeLock(root *os.Root) (*os.File, error) {
 		there, err = isAt(root, lockPath, f)
 	}
 	if err == nil && !there {
-		err = errLocked // what we hold is no longer the lock of others
+		err = errLocked // the lock file was replaced: other publishers use another one
 	}
 	if err != nil {
 		f.Close()

@@ -16,21 +16,21 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// A Mirror is one of the mirrors of a Dir. It has every ability that package mirror knows.
+// A Mirror is one of the mirrors of a Dir. It implements all interfaces of package mirror.
 type Mirror struct {
 	dir   *Dir
-	below string // what comes before each name: empty, or ends with a slash
+	below string // the prefix of each name: empty, or ends with a slash
 }
 
-// Streams implements mirror.Streamer: content is hashed as it is written, before it has a name.
+// Streams implements mirror.Streamer: content is hashed while it is written, before it has a name.
 func (*Mirror) Streams() {}
 
-// failed words the error of an act on an object.
+// failed adds the operation and the object to an error.
 func (m *Mirror) failed(act, action, name string, err error) error {
 	return fmt.Errorf("%s %s: %w", act, name, refine(action, name, m.dir.path, err))
 }
 
-// Open opens an object, which stays as it is while it is open.
+// Open opens an object. Its content does not change while it is open.
 func (m *Mirror) Open(ctx context.Context, name string) (*mirror.Object, error) {
 	f, info, err := m.open(ctx, name)
 	if err != nil {
@@ -39,7 +39,7 @@ func (m *Mirror) Open(ctx context.Context, name string) (*mirror.Object, error) 
 	return &mirror.Object{Info: infoOf(name, info), Body: &body{f, info.Size()}}, nil
 }
 
-// Stat tells what Open would open.
+// Stat describes the object that Open would open.
 func (m *Mirror) Stat(ctx context.Context, name string) (mirror.Info, error) {
 	f, info, err := m.open(ctx, name)
 	if err != nil {
@@ -70,7 +70,7 @@ func infoOf(name string, info fs.FileInfo) mirror.Info {
 	return mirror.Info{Name: name, Size: info.Size(), Version: version(info), Modified: info.ModTime()}
 }
 
-// begin refuses what is not to be written, and prepares the directory for the rest.
+// begin refuses invalid names, and makes the directory writable.
 func (m *Mirror) begin(ctx context.Context, name string) (*os.Root, error) {
 	if err := check(m.below + name); err != nil {
 		return nil, err
@@ -81,12 +81,12 @@ func (m *Mirror) begin(ctx context.Context, name string) (*os.Root, error) {
 	return m.dir.writable()
 }
 
-// errAgain: another process has removed what an upload needs, its temporary file or a
-// directory. The upload must start from the beginning.
+// errAgain reports that another process has removed the temporary file or the directory of an upload. The upload
+// must start from the beginning.
 var errAgain = errors.New("removed while it was being written")
 
-// again repeats what somebody has spoilt by clearing up what was not his. Whoever
-// does that five times in a row will not stop.
+// again repeats an operation that another process has disturbed by removing files that are in use. After five
+// failures in a row it gives up.
 func (m *Mirror) again(ctx context.Context, name string, try func(root *os.Root) error) error {
 	for n := 1; ; n++ {
 		root, err := m.begin(ctx, name)
@@ -105,11 +105,10 @@ func (m *Mirror) again(ctx context.Context, name string, try func(root *os.Root)
 	}
 }
 
-// attempts is how often something is tried that is in the way of others, or of a server that was restarted.
+// attempts is how often an operation is tried that other processes disturb, or whose NFS server was restarted.
 const attempts = 5
 
-// Create stores an object that is not there. A hard link is what makes it visible: it
-// never replaces anything.
+// Create stores a new object. A hard link makes it visible, and never replaces a file.
 func (m *Mirror) Create(ctx context.Context, u mirror.Upload) error {
 	err := m.again(ctx, u.Name, func(root *os.Root) error { return m.create(ctx, root, u) })
 	if err != nil {
@@ -138,15 +137,15 @@ func (m *Mirror) create(ctx context.Context, root *os.Root, u mirror.Upload) err
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	// Somebody was faster, or has gone again already.
+	// Another publisher was faster, or the object is gone again.
 	if there, err := m.created(ctx, root, u); there || err != nil {
 		return err
 	}
 	return obstacle(root, full)
 }
 
-// created reports whether u's object is there, and makes that durable. If another one
-// is, the error is ErrExist.
+// created reports whether u's object exists, and makes it durable. If an object with other content exists, the
+// error is ErrExist.
 func (m *Mirror) created(ctx context.Context, root *os.Root, u mirror.Upload) (bool, error) {
 	now, same, err := m.compare(ctx, root, u)
 	if err != nil || now == nil {
@@ -158,7 +157,7 @@ func (m *Mirror) created(ctx context.Context, root *os.Root, u mirror.Upload) (b
 	return true, nil
 }
 
-// obstacle says what, if not an object, keeps one from being created.
+// obstacle returns an error that names what keeps an object from being created, if that is not an object.
 func obstacle(root *os.Root, full string) error {
 	info, err := root.Lstat(full)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -170,8 +169,8 @@ func obstacle(root *os.Root, full string) error {
 	return fmt.Errorf("%w: it is no regular file (%v)", mirror.ErrExist, info.Mode().Type())
 }
 
-// compare returns what is known of the object that is there under u's name, nil if
-// there is none, and whether it has u's content. If so, it is durable.
+// compare returns the object under u's name, or nil if there is none, and whether it has u's content. If it has,
+// compare makes it durable.
 func (m *Mirror) compare(ctx context.Context, root *os.Root, u mirror.Upload) (now fs.FileInfo, same bool, err error) {
 	full := m.below + u.Name
 	f, now, err := openObject(root, full)
@@ -188,7 +187,7 @@ func (m *Mirror) compare(ctx context.Context, root *os.Root, u mirror.Upload) (n
 	if same, err = sameContent(ctx, f, u); err != nil || !same {
 		return now, false, err
 	}
-	// Its writer may not have got so far as to make it durable.
+	// Its writer may have died before making it durable.
 	if err := f.Sync(); err != nil {
 		return nil, false, err
 	}
@@ -210,8 +209,8 @@ func sameContent(ctx context.Context, f *os.File, u mirror.Upload) (bool, error)
 	return blob.Digest(h.Sum(nil)) == want, nil
 }
 
-// Swap replaces an object that has not changed. The content is complete and on disk
-// before the lock is taken, which is held for no longer than a look and a rename.
+// Swap replaces an object that has not changed. The content is complete and on disk before Swap takes the lock,
+// which it holds for one read and a rename.
 func (m *Mirror) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (mirror.Version, error) {
 	is := mirror.Absent
 	err := m.again(ctx, u.Name, func(root *os.Root) (err error) {
@@ -257,7 +256,7 @@ func (m *Mirror) swapLocked(ctx context.Context, t *temp, u mirror.Upload, was m
 	if now != nil {
 		return t.replace(m.dir, m.below+u.Name, now)
 	}
-	// Create does not wait for the lock, so the first state must be created, too.
+	// Create does not take the lock, so the first version must be created in the same way.
 	is, err := t.version()
 	if err == nil {
 		err = m.dir.revealLocked(t, m.below+u.Name)
@@ -298,7 +297,8 @@ func (m *Mirror) remove(ctx context.Context, name string, was mirror.Version) er
 	return m.again(ctx, name, func(root *os.Root) error { return m.removeFrom(ctx, root, m.below+name, was, &tried) })
 }
 
-// removeFrom removes an object that has not changed, or makes durable that it is gone if that was tried before.
+// removeFrom removes an object that has not changed. If an earlier try has removed it, removeFrom makes that
+// durable.
 func (m *Mirror) removeFrom(ctx context.Context, root *os.Root, full string, was mirror.Version, tried *bool) error {
 	unlock, err := m.dir.lock(ctx, root)
 	if err != nil {
@@ -325,7 +325,7 @@ func (m *Mirror) removeFrom(ctx context.Context, root *os.Root, full string, was
 	return m.dir.sync(root, path.Dir(full))
 }
 
-// Leftovers yields what is being written, and what was when its writer died.
+// Leftovers yields the unfinished uploads of live and of dead writers.
 func (m *Mirror) Leftovers(ctx context.Context, prefix string) iter.Seq2[mirror.Leftover, error] {
 	return func(yield func(mirror.Leftover, error) bool) {
 		all, err := m.dir.temps(ctx)
@@ -345,7 +345,7 @@ func (m *Mirror) Leftovers(ctx context.Context, prefix string) iter.Seq2[mirror.
 	}
 }
 
-// Discard removes what was written of an upload, be its writer dead or alive.
+// Discard removes an unfinished upload, whether its writer is alive or not.
 func (m *Mirror) Discard(ctx context.Context, l mirror.Leftover) error {
 	err := m.discard(ctx, l)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -7,13 +7,13 @@ import (
 	"syscall"
 )
 
-// An inheritance is what a directory gives to the files that are made in it.
+// An inheritance is the group and the ACL that a directory gives to new files.
 type inheritance struct {
 	gid int    // of the directory if it is setgid; -1: files get the group of the process
 	acl []byte // the default ACL, as the system writes it; nil: none, the umask decides
 }
 
-// inheritanceOf is read again for each file, because it may be changed at any time.
+// inheritanceOf reads the inheritance of a directory. It is read for each file, because it may change at any time.
 func inheritanceOf(root *os.Root, dir string) (inheritance, error) {
 	f, err := root.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -33,8 +33,8 @@ func inheritanceOf(root *os.Root, dir string) (inheritance, error) {
 }
 
 // permit gives a temp the group and the permissions that it would have if it had been made in the directory of
-// full. Where the group may not be changed, it stays as it is. Permissions that cannot be given are an error,
-// since others would let in more readers, or fewer.
+// full. If the group cannot be changed, it stays. If the permissions cannot be set, that is an error, because other
+// permissions would admit more readers, or fewer.
 func (t *temp) permit(full string) error {
 	made, err := inheritanceOf(t.root, path.Dir(t.path))
 	if err != nil {

@@ -23,15 +23,15 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// A temp is an object while it is being written. Its writer holds a lock on it until
-// it is an object, or gone.
+// A temp is an object that is being written. Its writer holds a lock on it until it becomes an object or is
+// removed.
 type temp struct {
 	root *os.Root
 	file *os.File
 	path string
 }
 
-// newTemp begins the object at full. If its file is removed again and again, the error is errAgain.
+// newTemp begins the object at full. If other processes keep removing its file, the error is errAgain.
 func newTemp(root *os.Root, full string) (*temp, error) {
 	for range attempts {
 		t, err := tryTemp(root, full)
@@ -56,7 +56,7 @@ func tryTemp(root *os.Root, full string) (*temp, error) {
 	}
 	err = tryLock(t.file)
 	if errors.Is(err, errNoLocks) {
-		return t, nil // sweep will not touch it either
+		return t, nil // without locks, sweep does not remove it
 	}
 	there := false
 	if err == nil {
@@ -67,18 +67,18 @@ func tryTemp(root *os.Root, full string) (*temp, error) {
 	}
 	t.drop()
 	if err == nil || errors.Is(err, errLocked) {
-		err = errAgain // a sweep has come between creation and lock
+		err = errAgain // a sweep removed it between creation and lock
 	}
 	return nil, err
 }
 
-// gone reports whether the file was removed. What cannot be looked at is not gone.
+// gone reports whether the file was removed. If that cannot be found out, it returns false.
 func (t *temp) gone() bool {
 	there, err := isAt(t.root, t.path, t.file)
 	return !there && err == nil
 }
 
-// isAt reports whether f is still what path leads to.
+// isAt reports whether path still leads to f.
 func isAt(root *os.Root, path string, f *os.File) (bool, error) {
 	there, err := root.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -94,15 +94,14 @@ func isAt(root *os.Root, path string, f *os.File) (bool, error) {
 	return os.SameFile(there, info), nil
 }
 
-// drop ends the temp, whatever has become of its content. What it cannot remove, the next
-// sweep does. NFS would keep a file that is removed while it is open.
+// drop closes the temp and removes its file, if that still has this name. The next sweep removes what drop cannot.
+// The file is closed first because NFS keeps a removed file that is open.
 func (t *temp) drop() {
 	t.file.Close()
 	t.root.Remove(t.path)
 }
 
-// receive writes u's content, durably, and checks that it is what was promised. From
-// then on u promises what has been written.
+// receive writes u's content durably and checks its digest. It sets u.Digest to the digest of what was written.
 func (t *temp) receive(ctx context.Context, u *mirror.Upload) error {
 	content, err := u.Content.Open()
 	if err != nil {
@@ -125,7 +124,7 @@ func (t *temp) receive(ctx context.Context, u *mirror.Upload) error {
 	return t.file.Sync()
 }
 
-// source marks the errors of what is uploaded.
+// source marks errors of the uploaded content.
 type source struct{ io.ReaderAt }
 
 func (s source) ReadAt(p []byte, off int64) (int, error) {
@@ -136,11 +135,10 @@ func (s source) ReadAt(p []byte, off int64) (int, error) {
 	return n, sourceError{cmp.Or(err, io.ErrUnexpectedEOF)}
 }
 
-// pieces are what content is read and written by: at most so much goes on after the
-// context has ended.
+// pieces are buffers for copying. After the context has ended, at most one piece is still copied.
 var pieces = sync.Pool{New: func() any { return new([256 << 10]byte) }}
 
-// copyAll writes size bytes of r to w and tells how many at each step.
+// copyAll copies size bytes of r to w and calls wrote after each piece.
 func copyAll(ctx context.Context, w io.Writer, r io.ReaderAt, size int64, wrote func(int64)) error {
 	buf := pieces.Get().(*[256 << 10]byte)
 	defer pieces.Put(buf)
@@ -164,8 +162,8 @@ func copyAll(ctx context.Context, w io.Writer, r io.ReaderAt, size int64, wrote 
 	return ctx.Err()
 }
 
-// stamp makes the file's time now, but later than after. A file system that keeps
-// whole seconds, or every other one, needs more of a step than one nanosecond.
+// stamp sets the file's time to now, and to later than after. The steps grow because some file systems keep whole
+// seconds, or every other second.
 func (t *temp) stamp(after time.Time) error {
 	for _, step := range []time.Duration{1, time.Microsecond, time.Millisecond, time.Second, 2 * time.Second} {
 		when := time.Now()
@@ -173,8 +171,8 @@ func (t *temp) stamp(after time.Time) error {
 			when = earliest
 		}
 		err := t.root.Chtimes(t.path, when, when)
-		// Where all users are squashed into one, the file may not be ours. It is new, so its time is likely
-		// to do as it is.
+		// Where all users are squashed into one, the file may belong to another user. It is new, so its time is
+		// probably late enough.
 		if err != nil && !errors.Is(err, fs.ErrPermission) {
 			return t.spoilt(err)
 		}
@@ -189,7 +187,7 @@ func (t *temp) stamp(after time.Time) error {
 	return fmt.Errorf("the file system keeps no times: cannot tell states of an object apart")
 }
 
-// spoilt is err, or errAgain where the reason is that the file was removed.
+// spoilt returns errAgain if err means that the file was removed, and err otherwise.
 func (t *temp) spoilt(err error) error {
 	if errors.Is(err, fs.ErrNotExist) && t.gone() {
 		return errAgain
@@ -197,7 +195,7 @@ func (t *temp) spoilt(err error) error {
 	return err
 }
 
-// version is that of the object which the temp becomes.
+// version returns the version of the object that the temp becomes.
 func (t *temp) version() (mirror.Version, error) {
 	info, err := t.file.Stat()
 	if err != nil {
@@ -206,8 +204,7 @@ func (t *temp) version() (mirror.Version, error) {
 	return version(info), nil
 }
 
-// replace makes the temp the next state, after now, of the object at full. The caller
-// holds the lock.
+// replace makes the temp the next version, after now, of the object at full. The caller holds the lock.
 func (t *temp) replace(d *Dir, full string, now fs.FileInfo) (mirror.Version, error) {
 	if err := t.stamp(now.ModTime()); err != nil {
 		return mirror.Absent, err
@@ -226,8 +223,7 @@ func (t *temp) replace(d *Dir, full string, now fs.FileInfo) (mirror.Version, er
 	return is, d.sync(t.root, path.Dir(full))
 }
 
-// reveal makes the temp the object at full, if there is none. The error is fs.ErrExist
-// if there is something.
+// reveal makes the temp the object at full. If a file exists there, the error is fs.ErrExist.
 func (d *Dir) reveal(ctx context.Context, t *temp, full string) error {
 	err := d.linkTo(t, full)
 	if !cannotLink(err) {
@@ -241,8 +237,8 @@ func (d *Dir) reveal(ctx context.Context, t *temp, full string) error {
 	return d.renameTo(t, full)
 }
 
-// cannotLink reports whether the file system has no hard links, or says so. BeeGFS has none from one directory
-// into another (EXDEV).
+// cannotLink reports whether err means that the file system has no hard links. BeeGFS has none across directories
+// (EXDEV).
 func cannotLink(err error) bool {
 	for _, no := range []error{syscall.EPERM, errors.ErrUnsupported, syscall.EMLINK, syscall.EXDEV} {
 		if errors.Is(err, no) {
@@ -252,7 +248,7 @@ func cannotLink(err error) bool {
 	return false
 }
 
-// revealLocked is reveal for who holds the lock.
+// revealLocked is reveal for callers that hold the lock.
 func (d *Dir) revealLocked(t *temp, full string) error {
 	err := d.linkTo(t, full)
 	if !cannotLink(err) {
@@ -265,8 +261,8 @@ func (d *Dir) linkTo(t *temp, full string) error {
 	return d.enter(t, full, func() error { return d.link(t.root, t.path, full) })
 }
 
-// renameTo is for file systems without hard links. Only the lock keeps two publishers
-// from replacing each other's object there.
+// renameTo reveals a temp on file systems without hard links. There, only the lock keeps two publishers from
+// replacing each other's object.
 func (d *Dir) renameTo(t *temp, full string) error {
 	return d.enter(t, full, func() error {
 		if _, err := t.root.Lstat(full); err == nil {
@@ -278,7 +274,7 @@ func (d *Dir) renameTo(t *temp, full string) error {
 	})
 }
 
-// enter has act make the entry of full in its directory, and makes that durable.
+// enter calls act to make the entry of full in its directory, and makes the entry durable.
 func (d *Dir) enter(t *temp, full string, act func() error) error {
 	if err := d.ensure(t.root, path.Dir(full)); err != nil {
 		return err
@@ -288,7 +284,7 @@ func (d *Dir) enter(t *temp, full string, act func() error) error {
 		err = act()
 	}
 	if errors.Is(err, fs.ErrNotExist) && !t.gone() {
-		// The directory that we knew of was removed.
+		// The directory was removed after ensure had made it.
 		d.durable.Clear()
 		return errAgain
 	}
@@ -298,7 +294,7 @@ func (d *Dir) enter(t *temp, full string, act func() error) error {
 	return d.sync(t.root, path.Dir(full))
 }
 
-// ensureEntry makes the entry of what is at full durable, and those of its directories.
+// ensureEntry makes the entry of full durable, and those of its directories.
 func (d *Dir) ensureEntry(root *os.Root, full string) error {
 	if err := d.ensure(root, path.Dir(full)); err != nil {
 		return err
@@ -306,8 +302,8 @@ func (d *Dir) ensureEntry(root *os.Root, full string) error {
 	return d.sync(root, path.Dir(full))
 }
 
-// The path of a temp tells what is to become of it: below newPath, the object's name as
-// one element, or as several where it is too long for one, and the upload's ID.
+// The path of a temp names its object: below newPath, the object's name as one element, or as several if it is too
+// long for one, and the ID of the upload.
 var (
 	escape   = strings.NewReplacer("%", "%25", "/", "%2F")
 	unescape = strings.NewReplacer("%2F", "/", "%25", "%")
@@ -340,14 +336,14 @@ func parseTempPath(p string) (full, id string, err error) {
 	return unescape.Replace(strings.ReplaceAll(escaped[:dot], "/", "")), escaped[dot+1:], nil
 }
 
-// newID returns an upload's ID: when it was begun, and what makes it the only one.
+// newID returns the ID of an upload: its start time and a random number.
 func newID() string {
 	var unique [8]byte
 	rand.Read(unique[:])
 	return strconv.FormatInt(time.Now().UnixNano(), 16) + "-" + hex.EncodeToString(unique[:])
 }
 
-// parseID returns when the upload was begun.
+// parseID returns the start time of an upload.
 func parseID(id string) (time.Time, error) {
 	began, unique, _ := strings.Cut(id, "-")
 	nanoseconds, err := strconv.ParseInt(began, 16, 64)
@@ -357,13 +353,13 @@ func parseID(id string) (time.Time, error) {
 	return time.Unix(0, nanoseconds), nil
 }
 
-// A trace is what tells of a temp from outside.
+// A trace describes a temp that may belong to another process.
 type trace struct {
 	full, id, path string
 	started        time.Time
 }
 
-// temps returns the traces of all temps, of the dead and the living.
+// temps returns the traces of all temps, of live and of dead writers.
 func (d *Dir) temps(ctx context.Context) (all []trace, err error) {
 	err = d.found(func(root *os.Root) error {
 		all, err = tempsIn(ctx, root)
@@ -375,14 +371,14 @@ func (d *Dir) temps(ctx context.Context) (all []trace, err error) {
 	return all, err
 }
 
-// tempsIn is temps of a directory that is there. With an error it returns those that it has found.
+// tempsIn is temps for a directory that is open. With an error, it also returns the traces found so far.
 func tempsIn(ctx context.Context, root *os.Root) (all []trace, err error) {
 	err = fs.WalkDir(root.FS(), newPath, func(p string, e fs.DirEntry, err error) error {
 		if err == nil {
 			err = ctx.Err()
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // finished meanwhile, or nobody has ever written here
+			return nil // finished meanwhile, or nothing was ever written here
 		}
 		if err != nil || !e.Type().IsRegular() {
 			return err
@@ -401,7 +397,7 @@ func tempsIn(ctx context.Context, root *os.Root) (all []trace, err error) {
 	return all, err
 }
 
-// sweep removes the temps of the dead. It does what it can: nothing depends on it.
+// sweep removes the temps of dead writers as far as it can. Nothing depends on its success.
 func (d *Dir) sweep(root *os.Root) {
 	all, err := tempsIn(context.Background(), root)
 	d.notSwept(err)
@@ -421,13 +417,13 @@ func (d *Dir) notSwept(err error) {
 }
 
 func sweepOne(root *os.Root, path string) (bool, error) {
-	f, err := root.OpenFile(path, os.O_RDWR, 0) // locks of NFS want it to be writable
+	f, err := root.OpenFile(path, os.O_RDWR, 0) // NFS locks need a writable file
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
 	if err := tryLock(f); errors.Is(err, errLocked) || errors.Is(err, errNoLocks) {
-		return false, nil // alive, or nobody can tell
+		return false, nil // its writer is alive, or may be
 	} else if err != nil {
 		return false, err
 	}

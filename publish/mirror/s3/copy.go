@@ -44,15 +44,15 @@ func (m *Mirror) copyOf(source *Mirror, name, etag string, u mirror.Upload) copi
 	}
 }
 
-// reaches reports whether this bucket can be asked to copy from another one. One that refused once is not asked again:
-// the credentials of one account seldom read the buckets of another.
+// reaches reports whether this bucket may still be asked to copy from another one. A bucket that has refused once
+// is not asked again, because the credentials of one account seldom read the buckets of another.
 func (b *Bucket) reaches(other *Bucket) bool {
 	mine, theirs := b.client.Options().BaseEndpoint, other.client.Options().BaseEndpoint
 	_, refused := b.refusesCopies.Load(other.opts.Bucket)
 	return !refused && !b.unconditional() && aws.ToString(mine) == aws.ToString(theirs) && !strings.HasPrefix(other.opts.Bucket, "arn:")
 }
 
-// moved reports that all of an object has arrived.
+// moved reports that the whole object has arrived.
 func moved(u mirror.Upload) error {
 	if u.Sent != nil {
 		u.Sent(u.Content.Size())
@@ -60,8 +60,8 @@ func moved(u mirror.Upload) error {
 	return nil
 }
 
-// afterCopy finds out what a copy that failed has come to. The object is there if its answer was lost, or if another
-// publisher was faster. A refusal means that it must be sent.
+// afterCopy finds out the result of a failed copy. The object exists if only the answer was lost, or if another
+// publisher was faster. If the copy was refused, the object must be sent.
 func (b *Bucket) afterCopy(ctx context.Context, source *Bucket, c copies.Copy, u mirror.Upload, failure error) error {
 	status := answer.Status(failure)
 	there, err := b.head(ctx, c.Key)

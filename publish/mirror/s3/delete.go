@@ -19,11 +19,10 @@ import (
 // A Deleter deletes objects of a mirror.
 type Deleter struct{ m *Mirror }
 
-// Deleter returns what may delete. Code that publishes is not handed one.
+// Deleter returns the Deleter of the mirror. Publishing code never receives one.
 func (m *Mirror) Deleter() *Deleter { return &Deleter{m} }
 
-// Delete deletes an object that still is the version was. AWS looks at the condition;
-// MinIO does not.
+// Delete deletes an object that still has the version was. AWS checks the condition; MinIO does not.
 func (d *Deleter) Delete(ctx context.Context, name string, was mirror.Version) error {
 	b, key := d.m.bucket, d.m.key(name)
 	if was == mirror.Absent {
@@ -41,7 +40,8 @@ func (d *Deleter) Delete(ctx context.Context, name string, was mirror.Version) e
 	return b.failed(deleting, key, err)
 }
 
-// DeleteAll deletes objects in one request. AWS looks at the versions; storage that does not deletes whatever is there.
+// DeleteAll deletes objects in one request. AWS checks the versions. Storage that does not check them deletes the
+// objects whatever their version.
 func (d *Deleter) DeleteAll(ctx context.Context, objects []mirror.Info) (changed []string, err error) {
 	for try := 1; len(objects) > 0; try++ {
 		again, kept, err := d.deleteOnce(ctx, objects)
@@ -60,13 +60,13 @@ func (d *Deleter) DeleteAll(ctx context.Context, objects []mirror.Info) (changed
 	return changed, nil
 }
 
-// The storage may answer of each of many objects that it was busy. These are tried again.
+// The storage may report for each object that it was busy. These objects are tried again.
 const (
 	deleteTries = 6
 	deletePause = 200 * time.Millisecond
 )
 
-// busy are the codes with which a single object can fail and succeed the next time.
+// busy lists the error codes of single objects that may succeed when tried again.
 var busy = map[string]bool{"InternalError": true, "SlowDown": true, "ServiceUnavailable": true, "OperationAborted": true, "ConditionalRequestConflict": true}
 
 func (d *Deleter) deleteOnce(ctx context.Context, objects []mirror.Info) (again []mirror.Info, changed []string, err error) {
@@ -102,8 +102,7 @@ func (d *Deleter) deleteOnce(ctx context.Context, objects []mirror.Info) (again 
 	return again, changed, nil
 }
 
-// wantAbsent is what deleting comes to when nothing may be deleted: ErrConflict if there
-// is an object.
+// wantAbsent replaces a delete where the caller expects no object: it returns ErrConflict if there is one.
 func (m *Mirror) wantAbsent(ctx context.Context, name string) error {
 	_, err := m.Stat(ctx, name)
 	switch {

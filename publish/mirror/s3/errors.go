@@ -14,7 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
 )
 
-// An act is something that IAM permits or denies.
+// An act is an operation that IAM permits or denies.
 type act struct {
 	verb   string // for people
 	action string // for IAM
@@ -31,7 +31,7 @@ var (
 	discarding     = act{"discard an upload of", "s3:AbortMultipartUpload"}
 )
 
-// failed says in the mirror's words what S3 said about an act on a key.
+// failed translates an error of S3 about an act on a key into an error of package mirror.
 func (b *Bucket) failed(a act, key string, err error) error {
 	return fmt.Errorf("%s s3://%s/%s: %w", a.verb, b.opts.Bucket, key, b.translate(a, key, err))
 }
@@ -57,7 +57,7 @@ func (b *Bucket) translate(a act, key string, err error) error {
 		return fmt.Errorf("%w: %s: %s", mirror.ErrCredentials, code, message)
 	case answer.Full(err):
 		return fmt.Errorf("%w: %s: %s", mirror.ErrFull, code, message)
-	case a == listingKeys && code == "NoSuchKey": // to S3 a listing is no request for an object
+	case a == listingKeys && code == "NoSuchKey": // S3 never answers a listing with it
 		return &mirror.NotS3Error{Server: b.opts.EndpointURL, Status: answer.Status(err), Said: code + " for a listing"}
 	case code == "NoSuchKey" || code == "NotFound":
 		return mirror.ErrNotExist
@@ -67,7 +67,7 @@ func (b *Bucket) translate(a act, key string, err error) error {
 	return answer.InFewWords(err)
 }
 
-// withoutCredentials returns what was wrong with the credentials, without the steps of the SDK that asked for them.
+// withoutCredentials returns the error of the credentials, without the SDK's chain of calls around it.
 func withoutCredentials(err error) error {
 	if why := (*credentials.Error)(nil); errors.As(err, &why) {
 		return why

@@ -19,17 +19,17 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/put"
 )
 
-// A Trial is something that publishing asks of a store, and how the store has done.
+// A Trial is the result of testing one ability that publishing needs.
 type Trial struct {
 	What string
-	Err  error // nil: as Amazon S3 does
-	// Without says what publishing is like without it. Empty: it is needed.
+	Err  error // nil if the store behaves as Amazon S3 does
+	// Without says how publishing works without the ability. It is empty if publishing needs it.
 	Without string
 }
 
-// Examine tries what publishing asks of a store, beyond what a mirror's abilities show by themselves. names
-// are objects that are there, below prefix, whose content is their name and whose Cache-Control is caching. It leaves
-// nothing behind, unless the store has a fault.
+// Examine tests the abilities that publishing needs beyond the methods of a mirror. names are existing objects
+// below prefix whose content is their name and whose Cache-Control is caching. It leaves nothing behind, unless the
+// store is faulty.
 func (m *Mirror) Examine(ctx context.Context, prefix string, names []string, caching string) []Trial {
 	name := names[0]
 	return []Trial{
@@ -43,8 +43,8 @@ func (m *Mirror) Examine(ctx context.Context, prefix string, names []string, cac
 	}
 }
 
-// tryCopies copies an object over another one, under the condition that there is none. It comes last, since storage that ignores
-// that overwrites the other object.
+// tryCopies copies an object onto an existing one, under the condition that there is none. It must be the last
+// test, because a store that ignores the condition overwrites the object.
 func (m *Mirror) tryCopies(ctx context.Context, name, over string) error {
 	info, err := m.Stat(ctx, name)
 	if err != nil {
@@ -63,7 +63,7 @@ func (m *Mirror) tryCopies(ctx context.Context, name, over string) error {
 	return m.bucket.failed(writing, m.key(over), err)
 }
 
-// tryPages lists two keys a page, which shows whether a listing goes on, in order, and to its end.
+// tryPages lists two keys a page, which shows whether listings continue in order and to the end.
 func (m *Mirror) tryPages(ctx context.Context, prefix string, names []string) error {
 	return listsAs(m.pages(ctx, mirror.Range{Prefix: prefix}, 2), slices.Sorted(slices.Values(names)))
 }
@@ -87,7 +87,7 @@ func listsAs(listed func(func(mirror.Info, error) bool), want []string) error {
 	return nil
 }
 
-// tryChecksum replaces an object by its own content with the checksum of another.
+// tryChecksum replaces an object by its own content, sent with the checksum of another.
 func (m *Mirror) tryChecksum(ctx context.Context, name string) error {
 	info, err := m.Stat(ctx, name)
 	if err != nil {
@@ -118,7 +118,7 @@ func (b *Bucket) putOnce(ctx context.Context, p put.Request) error {
 	return err
 }
 
-// tryParts completes an upload of one part in place of an object that is there, under the condition that it is not.
+// tryParts completes an upload of one part over an existing object, under the condition that there is none.
 func (m *Mirror) tryParts(ctx context.Context, name string) error {
 	u, err := m.begin(ctx, name)
 	if err != nil {
@@ -154,7 +154,7 @@ func (m *Mirror) tryParts(ctx context.Context, name string) error {
 	return m.bucket.failed(writing, o.key, err)
 }
 
-// begin begins an upload in parts of an object.
+// begin starts a multipart upload of an object.
 func (m *Mirror) begin(ctx context.Context, name string) (*upload, error) {
 	o := &object{Upload: mirror.Upload{Name: name, Type: "text/plain"}, key: m.key(name)}
 	u := &upload{b: m.bucket, o: o}

@@ -13,8 +13,7 @@ import (
 
 var readingLifecycle = act{"read the lifecycle rules of", "s3:GetLifecycleConfiguration"}
 
-// Expiry is after how many days the bucket discards uploads below prefix that nobody has
-// completed; 0: it keeps them.
+// Expiry returns after how many days the bucket discards incomplete uploads below prefix, or 0 if it keeps them.
 func (b *Bucket) Expiry(ctx context.Context, prefix string) (days int, err error) {
 	out, err := call(ctx, b, b.client.GetBucketLifecycleConfiguration, &sdk.GetBucketLifecycleConfigurationInput{Bucket: &b.opts.Bucket})
 	if answer.Code(err) == "NoSuchLifecycleConfiguration" {

@@ -20,11 +20,10 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/listing"
 )
 
-// List lists a range, a thousand objects with each request.
+// List lists a range, 1,000 objects with each request.
 //
-// Publishers build indices from listings, so one that ends early would make packages
-// disappear. Therefore a page counts only if it agrees with the request and with the pages
-// before it; see listing.Progress.
+// Publishers build indices from listings, so a listing that ends early would make packages disappear. Therefore a
+// page is accepted only if it agrees with the request and with the pages before it; see listing.Progress.
 func (m *Mirror) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Info, error] {
 	if r.Few {
 		return m.pages(ctx, r, 100)
@@ -32,7 +31,7 @@ func (m *Mirror) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Info
 	return m.pages(ctx, r, 0)
 }
 
-// pages is List with at most size objects a page; 0: as many as the store sends.
+// pages is List with at most size objects a page. 0 lets the store choose.
 func (m *Mirror) pages(ctx context.Context, r mirror.Range, size int32) iter.Seq2[mirror.Info, error] {
 	return func(yield func(mirror.Info, error) bool) {
 		b, prefix := m.bucket, m.key(r.Prefix)
@@ -74,15 +73,14 @@ func (m *Mirror) pages(ctx context.Context, r mirror.Range, size int32) iter.Seq
 	}
 }
 
-// answers are buffers for pages: one of 1,000 objects has some 400 KB.
+// answers holds buffers for pages. A page of 1,000 objects takes about 400 KB.
 var answers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// keptBuffer is the size in bytes up to which a buffer is used again.
+// keptBuffer is the maximum size, in bytes, of a buffer that is reused.
 const keptBuffer = 2 * mib
 
-// list asks for one page. The SDK takes some milliseconds of processing for a page of 1,000
-// objects, most of it for reading XML token by token. So we read the answer before the SDK
-// does, and leave it nothing to read.
+// list requests one page. The SDK takes several milliseconds of processor time for a page of 1,000 objects, mostly
+// to read the XML token by token. So list reads the answer itself and leaves the SDK an empty one.
 func (b *Bucket) list(ctx context.Context, in *sdk.ListObjectsV2Input) (listing.Page, error) {
 	var p listing.Page
 	buf := answers.Get().(*bytes.Buffer)
@@ -105,8 +103,8 @@ func (b *Bucket) list(ctx context.Context, in *sdk.ListObjectsV2Input) (listing.
 
 var emptyPage = []byte("<ListBucketResult/>")
 
-// readingFirst reads the body of each answer that is none of an error into buf and shows it to
-// see. The SDK reads an empty page in its place.
+// readingFirst reads the body of each successful answer into buf and passes it to see. The SDK receives an empty
+// page instead.
 func readingFirst(buf *bytes.Buffer, see func([]byte) error) func(*middleware.Stack) error {
 	first := middleware.DeserializeMiddlewareFunc("ReadingFirst", func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
 		out, metadata, err := next.HandleDeserialize(ctx, in)
@@ -119,7 +117,7 @@ func readingFirst(buf *bytes.Buffer, see func([]byte) error) func(*middleware.St
 		}
 		buf.Reset()
 		if _, err := buf.ReadFrom(reply.Body); err != nil {
-			return out, metadata, fmt.Errorf("read the answer: %w", err) // it is asked for again
+			return out, metadata, fmt.Errorf("read the answer: %w", err) // the request is repeated
 		}
 		if err := see(buf.Bytes()); err != nil {
 			return out, metadata, err

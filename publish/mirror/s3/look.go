@@ -19,26 +19,26 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/copies"
 )
 
-// A sight is what is there in the place of an object that we want to store.
+// A sight describes the object that exists under the name of an upload.
 type sight struct {
-	version mirror.Version // Absent: nothing
-	same    bool           // it has the very same content
+	version mirror.Version // Absent if there is none
+	same    bool           // it has the content of the upload
 }
 
-// look compares what is there with what should be.
+// look compares the existing object with the upload.
 func (b *Bucket) look(ctx context.Context, o *object) (sight, error) {
 	for try := 1; ; try++ {
 		s, err := b.lookOnce(ctx, o)
 		if !errors.Is(err, errReplaced) {
 			return s, err
 		}
-		if try == maxTries { // somebody keeps writing other content
+		if try == maxTries { // another writer keeps writing other content
 			return s, nil
 		}
 	}
 }
 
-// errReplaced is an object that was replaced while we were looking at it.
+// errReplaced reports an object that was replaced while it was compared.
 var errReplaced = errors.New("replaced in the meantime")
 
 func (b *Bucket) lookOnce(ctx context.Context, o *object) (sight, error) {
@@ -56,8 +56,8 @@ func (b *Bucket) lookOnce(ctx context.Context, o *object) (sight, error) {
 	return s, err
 }
 
-// same compares content by the strongest checksum that S3 has of all of it. If it has
-// none, as for what other tools uploaded in parts, the object is read.
+// same compares the content by the strongest checksum that S3 has of the whole object. If S3 has none, as for
+// objects that other tools uploaded in parts, the object is read.
 func (b *Bucket) same(ctx context.Context, o *object, there *sdk.HeadObjectOutput) (bool, error) {
 	whole := there.ChecksumType != types.ChecksumTypeComposite
 	if sum := aws.ToString(there.ChecksumSHA256); strings.HasSuffix(sum, "-1") {
@@ -85,7 +85,7 @@ func (b *Bucket) same(ctx context.Context, o *object, there *sdk.HeadObjectOutpu
 	return digest == o.digest, err
 }
 
-// know sees to it that the digest of the content is known and as promised.
+// know makes sure that the digest of the content is known and is the promised one.
 func (b *Bucket) know(ctx context.Context, o *object) error {
 	if o.digest.Known() {
 		return nil
@@ -109,7 +109,7 @@ func (o *object) learn(found checksum.Sums) {
 	o.digest, o.crc, o.crcKnown = found.Digest, found.CRC, true
 }
 
-// readBack hashes the version of an object that we have looked at.
+// readBack hashes the version of an object that look has found.
 func (b *Bucket) readBack(ctx context.Context, key, etag string) (blob.Digest, error) {
 	out, err := call(ctx, b, b.client.GetObject, &sdk.GetObjectInput{Bucket: &b.opts.Bucket, Key: &key, IfMatch: &etag})
 	if status := answer.Status(err); status == http.StatusPreconditionFailed || status == http.StatusNotFound {

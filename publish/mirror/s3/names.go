@@ -8,7 +8,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 )
 
-// checkNoBucket refuses an endpoint whose path ends in the name of the bucket, which is appended to it.
+// checkNoBucket refuses an endpoint whose path ends in the name of the bucket, because the client appends the
+// bucket.
 func checkNoBucket(endpoint, bucket string) error {
 	u, err := redact.Parse(endpoint)
 	if err != nil || bucket == "" || path.Base(u.Path) != bucket {

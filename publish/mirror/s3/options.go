@@ -15,59 +15,55 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/wire"
 )
 
-// Options say where a bucket is and how to write to it.
+// Options configure a bucket.
 type Options struct {
-	// Bucket is its name. Required.
+	// Bucket is the name of the bucket. Required.
 	Bucket string
-	// Region of the bucket. Empty: AWS is asked; elsewhere the configured region, or
-	// us-east-1, which is what other implementations call themselves.
+	// Region is the region of the bucket. If it is empty, AWS is asked for it; for other services it is the
+	// configured region, or us-east-1, which most of them use.
 	Region string
-	// EndpointURL of an S3 that is not Amazon's: MinIO, Ceph, R2. Empty: AWS, or what
-	// the AWS configuration says.
+	// EndpointURL is the URL of an S3 other than Amazon's, such as MinIO, Ceph or R2. If it is empty, the AWS
+	// configuration decides.
 	EndpointURL string
-	// PathStyle puts the bucket into the path and not into the host name. Implied by an
-	// endpoint outside amazonaws.com.
+	// PathStyle puts the bucket into the path instead of the host name. An endpoint outside amazonaws.com implies
+	// it.
 	PathStyle bool
 
-	// Concurrency is how many requests are in flight at once, over all objects.
-	// 0: 64, and up to 128 while that makes it faster. With a LimitRate it is lowered so
-	// far that no upload starves.
+	// Concurrency is the maximum number of requests in flight, over all objects. 0 means 64, and up to 128 while
+	// that is faster. With a LimitRate it is lowered so that each upload keeps moving.
 	Concurrency int
-	// Threshold is the size in bytes above which an object is sent in parts, each of
-	// which can be repeated and resumed. 0: 16 MiB; at most 5 GiB.
+	// Threshold is the size in bytes above which an object is sent in parts. Each part can be repeated and resumed.
+	// 0 means 16 MiB; the maximum is 5 GiB.
 	Threshold int64
-	// PartSize is the size of a part in bytes, 5 MiB to 5 GiB. It is grown for an
-	// object that would have more than 9,000 parts. 0: 8 MiB.
+	// PartSize is the size of a part in bytes, from 5 MiB to 5 GiB. It grows for objects that would have more than
+	// 9,000 parts. 0 means 8 MiB.
 	PartSize int64
-	// LimitRate is how many bytes of content are sent a second, over all objects.
-	// 0: as many as the network takes.
+	// LimitRate is the maximum rate of sent content in bytes a second, over all objects. 0 sets no limit.
 	LimitRate int64
-	// Limiter, if set, is what sends at that rate, shared with other buckets. Whoever has made it
-	// may change it at any time; LimitRate is then the lowest rate that it ever has.
+	// Limiter, if set, enforces that rate, and may be shared with other buckets. Its owner may change its rate at
+	// any time; LimitRate is then the lowest rate that it ever has.
 	Limiter *rate.Limiter
 
-	// SingleWriter is for an S3 that is not Amazon's and does not obey conditions: writes carry
-	// none, and what is there is looked at before. That loses what another publisher writes in
-	// between.
+	// SingleWriter is for an S3 that does not obey conditions. Writes then carry none, and the existing object is
+	// compared first. What another publisher writes in between is lost.
 	SingleWriter bool
 
-	// StorageClass of new objects: STANDARD, STANDARD_IA, INTELLIGENT_TIERING...
-	// Empty: what the bucket says.
+	// StorageClass is the storage class of new objects: STANDARD, STANDARD_IA, INTELLIGENT_TIERING and so on. If it
+	// is empty, the bucket decides.
 	StorageClass string
-	// SSE is the encryption of new objects: AES256, aws:kms or aws:kms:dsse. Empty: what
-	// the bucket says.
+	// SSE is the encryption of new objects: AES256, aws:kms or aws:kms:dsse. If it is empty, the bucket decides.
 	SSE string
-	// KMSKeyID is the key for aws:kms. Empty: the account's default key.
+	// KMSKeyID is the key for aws:kms. If it is empty, it is the default key of the account.
 	KMSKeyID string
 
-	// Log receives what a user should know although nothing failed. Nil: nothing is said.
+	// Log receives warnings about requests that succeeded. Nil disables it.
 	Log *slog.Logger
 	// Observe, if set, is called after every request, retries included. It must be
 	// quick and safe for concurrent use.
 	Observe func(Request)
 }
 
-// A Request is one request as it went over the wire.
+// A Request describes one HTTP request.
 type Request = wire.Request
 
 func (o *Options) setDefaults() {
@@ -88,7 +84,7 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// Validate returns all with which no bucket can be opened, as errors of package field. Bucket may be empty.
+// Validate returns all mistakes in the options, as errors of package field. Bucket may be empty.
 func (o Options) Validate() error {
 	o.setDefaults()
 	if o.Bucket == "" {

@@ -30,22 +30,22 @@ type upload struct {
 	b *Bucket
 	o *object
 
-	id       string   // empty until it was begun
-	ours     bool     // we have begun it, and not only found it
-	others   []string // unfinished uploads of the same object, of no use once it is there
+	id       string   // empty until the upload was started
+	ours     bool     // started by this process, not found
+	others   []string // unfinished uploads of the same object, useless once it exists
 	partSize int64
-	have     map[int32]types.Part // what arrived before we came
+	have     map[int32]types.Part // parts that had arrived before
 
-	// mu guards done, while parts are being sent.
+	// mu guards done while parts are being sent.
 	mu   sync.Mutex
 	done []types.CompletedPart // by number, from 1
 }
 
-// storeParts sends an object in parts. They leave while the rest is still being hashed,
-// but they become an object only if all of it has the digest that was promised.
+// storeParts sends an object in parts. The first parts are sent while the rest is being hashed. They become an
+// object only if the whole content has the promised digest.
 //
-// Whatever interrupts it leaves an upload that can be resumed. Only an upload with content
-// that is known to be wrong is discarded.
+// An interruption leaves an upload that can be resumed. An upload is discarded only if its content is known to be
+// wrong.
 func (b *Bucket) storeParts(ctx context.Context, o *object, was mirror.Version) (mirror.Version, error) {
 	u := &upload{b: b, o: o, partSize: max(b.partSize(o.size), min(o.PartSize, maxPart))}
 	if !o.startOver && !o.Fresh {
@@ -72,21 +72,21 @@ func (b *Bucket) storeParts(ctx context.Context, o *object, was mirror.Version) 
 	return is, err
 }
 
-// wrong reports whether the content of an upload is not what it should be.
+// wrong reports whether the content of an upload has another digest than the promised one.
 func wrong(err error) bool {
 	var mismatch *blob.MismatchError
 	return errors.As(err, &mismatch) || errors.Is(err, blob.ErrChanged)
 }
 
-// partSize is the configured one, or as large as it takes to have at most maxParts.
+// partSize returns the configured part size, or a larger one if the object would have more than maxParts.
 func (b *Bucket) partSize(size int64) int64 {
 	least := (size + maxParts - 1) / maxParts
 	least = (least + mib - 1) / mib * mib
 	return max(b.opts.PartSize, least)
 }
 
-// sendParts hashes the content and sends what of it is missing. Hashing never waits for
-// sending: what is known of a part is small, so all of them fit between the two.
+// sendParts hashes the content and sends the missing parts. Hashing never waits for sending: the description of a
+// part is small, so all of them fit in the channel between the two.
 func (u *upload) sendParts(whole context.Context) error {
 	g, ctx := defect.WithContext(whole)
 	hashed := make(chan checksum.Part, len(u.done))
@@ -101,8 +101,7 @@ func (u *upload) sendParts(whole context.Context) error {
 	})
 	g.Go(func() error {
 		if u.id == "" {
-			// Not given up when hashing fails: an upload whose ID we have not heard could
-			// not be discarded.
+			// It is not cancelled when hashing fails, because an upload whose ID is unknown cannot be discarded.
 			if err := u.begin(whole); err != nil {
 				return err
 			}
@@ -145,7 +144,7 @@ func (u *upload) begin(ctx context.Context) error {
 		return mirror.Faultf("it answers CreateMultipartUpload without UploadId")
 	}
 	if tries, ok := retry.GetAttemptResults(out.ResultMetadata); ok && len(tries.Results) > 1 {
-		// An answer was lost, and with it the ID of an upload that is there.
+		// The answer was lost, and with it the ID of an upload that exists.
 		u.lookForOthers(ctx)
 	}
 	return nil
@@ -158,7 +157,7 @@ func optional(s string) *string {
 	return &s
 }
 
-// arrived reports whether a part is there already, byte for byte.
+// arrived reports whether a part with the same bytes has already arrived.
 func (u *upload) arrived(p checksum.Part) bool {
 	there, ok := u.have[p.Number]
 	if !ok || aws.ToInt64(there.Size) != p.Size || aws.ToString(there.ChecksumCRC64NVME) != checksum.EncodeCRC(p.CRC) {
@@ -188,7 +187,7 @@ func (u *upload) sendPart(ctx context.Context, p checksum.Part, s *slots.Slot) e
 	return nil
 }
 
-// sent passes on what parts say at the same time.
+// sent forwards the progress of parts that are sent concurrently.
 func (u *upload) sent(n int64) {
 	if u.o.Sent == nil {
 		return
@@ -206,8 +205,8 @@ func (u *upload) finished(p checksum.Part, etag string) {
 	}
 }
 
-// complete makes an object of the parts, on the condition that the version was is there. S3
-// checks the size and the checksum of the whole.
+// complete makes an object of the parts, on the condition that the existing object has the version was. S3 checks
+// the size and the checksum of the whole.
 func (u *upload) complete(ctx context.Context, was mirror.Version) (mirror.Version, error) {
 	in := &sdk.CompleteMultipartUploadInput{
 		Bucket: &u.b.opts.Bucket, Key: &u.o.key, UploadId: &u.id,
@@ -231,10 +230,10 @@ func (u *upload) complete(ctx context.Context, was mirror.Version) (mirror.Versi
 		return answer.Version(aws.ToString(out.ETag)), nil
 	}
 	if !u.ours && (answer.Code(err) == "InvalidRequest" || wrongContent[answer.Code(err)]) {
-		err = fmt.Errorf("%w: %w", unfinished.ErrNotOurs, err) // not every server tells before
+		err = fmt.Errorf("%w: %w", unfinished.ErrNotOurs, err) // some servers report it only now
 	}
-	// After a refusal the upload is still there, but it will never become the object:
-	// it is either not wanted, or S3 wants all parts again.
+	// After a refusal the upload still exists but will never become the object: either the object is not wanted, or
+	// S3 requires all parts again.
 	if reason(err) != other || wrongContent[answer.Code(err)] {
 		u.discard(ctx)
 	}
@@ -244,19 +243,19 @@ func (u *upload) complete(ctx context.Context, was mirror.Version) (mirror.Versi
 	return "", unsure(changed(err))
 }
 
-// tidy discards the unfinished uploads of an object that is there. A publisher that is still sending one of them finds the
-// object instead.
+// tidy discards the unfinished uploads of an object that exists. A publisher that is still sending one of them
+// finds the object instead.
 func (u *upload) tidy(ctx context.Context, also ...string) {
 	for _, id := range append(also, u.others...) {
 		u.discardID(ctx, id)
 	}
 }
 
-// discardTime is for how long a discard is tried.
+// discardTime is how long a discard is tried.
 const discardTime = 30 * time.Second
 
-// discard gives the upload up, unless a stop was requested. What cannot be discarded is
-// left to the bucket's lifecycle rule.
+// discard aborts the upload, unless a stop was requested. The bucket's lifecycle rule removes uploads that discard
+// cannot.
 func (u *upload) discard(ctx context.Context) { u.discardID(ctx, u.id) }
 
 func (u *upload) discardID(ctx context.Context, id string) {

@@ -21,7 +21,7 @@ const (
 	ifNoneMatch = "If-None-Match"
 )
 
-// conditionOf is the condition under which the version was is replaced.
+// conditionOf returns the condition for replacing the version was.
 func conditionOf(was mirror.Version) (header, value string) {
 	if was == mirror.Absent {
 		return ifNoneMatch, "*"
@@ -32,8 +32,8 @@ func conditionOf(was mirror.Version) (header, value string) {
 // unconditional reports whether writes carry no conditions.
 func (b *Bucket) unconditional() bool { return b.opts.SingleWriter && b.foreign }
 
-// placeOf identifies a bucket, so that what was proved of one is not believed of its copy at
-// another endpoint. It is published, so it does not tell the address.
+// placeOf identifies a bucket, so that a proof does not count for a bucket of the same name at another endpoint. It
+// is published, so it does not reveal the address.
 func placeOf(endpoint, bucket string) string {
 	if u, err := url.Parse(endpoint); err == nil {
 		endpoint = u.Host
@@ -42,7 +42,7 @@ func placeOf(endpoint, bucket string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// Proof implements mirror.Prover. Amazon S3 obeys conditions; of others it must be proved.
+// Proof implements mirror.Prover. Amazon S3 obeys conditions; for other storage a proof is needed.
 func (m *Mirror) Proof(was mirror.Version) string {
 	b := m.bucket
 	if !b.foreign || b.unconditional() {
@@ -52,12 +52,12 @@ func (m *Mirror) Proof(was mirror.Version) string {
 	return strings.ToLower(header) + " " + b.place
 }
 
-// proofObject is the name under which nothing is ever stored, except by storage that should not.
+// proofObject is a name under which nothing is stored, except by faulty storage.
 const proofObject = "publish-proof"
 
-// Prove implements mirror.Prover. To prove If-None-Match, an object that is there is written as if it
-// were not; to prove If-Match, an object that is not there is written as if it were. If no object
-// is known to be there, If-Match is proved in place of If-None-Match.
+// Prove implements mirror.Prover. To prove If-None-Match, it writes an existing object as a new one. To prove
+// If-Match, it replaces an object that does not exist. If no existing object is known, it proves If-Match instead
+// of If-None-Match.
 func (m *Mirror) Prove(ctx context.Context, was mirror.Version, there *mirror.Upload) error {
 	b := m.bucket
 	if m.Proof(was) == "" {
@@ -77,19 +77,19 @@ func (m *Mirror) Prove(ctx context.Context, was mirror.Version, there *mirror.Up
 	key := m.key(u.Name)
 	err := b.writeUnder(ctx, key, u, header, value)
 	if err == nil && header == ifNoneMatch {
-		err = b.writeUnder(ctx, key, u, header, value) // it may not have been there; now it is
+		err = b.writeUnder(ctx, key, u, header, value) // the object may not have existed; now it does
 	}
 	switch {
 	case err == nil:
 		return b.failed(writing, key, &mirror.ConditionError{Header: header})
-	case answer.Status(err) == http.StatusPreconditionFailed, answer.Status(err) == http.StatusNotFound && answer.Code(err) != "NoSuchBucket": // also where the text of the answer is cut off
+	case answer.Status(err) == http.StatusPreconditionFailed, answer.Status(err) == http.StatusNotFound && answer.Code(err) != "NoSuchBucket": // also if the answer was cut off
 		b.proved.Store(header, true)
 		return nil
 	}
 	return b.failed(writing, key, err)
 }
 
-// writeUnder writes a small object under a condition.
+// writeUnder writes a small object with a condition.
 func (b *Bucket) writeUnder(ctx context.Context, key string, u mirror.Upload, header, value string) error {
 	r, err := u.Content.Open()
 	if err != nil {

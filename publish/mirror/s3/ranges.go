@@ -16,8 +16,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
 )
 
-// Into how many ranges an object is read. One connection gives about 50 MB/s, and each range is a request: up to manyBytes
-// four of them are enough; beyond, each has largeRange.
+// These bound the number of ranges of an object. A connection gives about 50 MB/s, and each range is a request.
+// Four ranges are enough up to manyBytes; larger objects have ranges of largeRange.
 const (
 	smallRange = 8 * mib
 	largeRange = 32 * mib
@@ -32,7 +32,8 @@ func ranges(size int64) int64 {
 	return (size + largeRange - 1) / largeRange
 }
 
-// ReadParts reads an object in ranges, all at once. Each continues where it was when its connection breaks.
+// ReadParts reads the ranges of an object concurrently. If a connection breaks, its range continues where it
+// stopped.
 func (m *Mirror) ReadParts(ctx context.Context, name string, size int64, v mirror.Version, arrived func(n int)) ([]byte, error) {
 	p := parted{b: m.bucket, key: m.key(name), content: make([]byte, size), version: v, arrived: arrived}
 	n := ranges(size)
@@ -58,11 +59,11 @@ type parted struct {
 	content []byte
 	arrived func(n int)
 
-	mu      sync.Mutex // guards version while the answer for a range is compared with it
+	mu      sync.Mutex // guards version
 	version mirror.Version
 }
 
-// read reads the bytes from up to to.
+// read reads the bytes from from up to to.
 func (p *parted) read(ctx context.Context, from, to int64) error {
 	r := &reader{ctx: ctx, b: p.b, key: p.key, off: from, end: to, info: mirror.Info{Size: int64(len(p.content)), Version: p.same("")}}
 	in := &sdk.GetObjectInput{Bucket: &p.b.opts.Bucket, Key: &p.key, Range: aws.String(fmt.Sprintf("bytes=%d-%d", from, to-1))}
@@ -76,7 +77,7 @@ func (p *parted) read(ctx context.Context, from, to int64) error {
 	r.body = out.Body
 	defer func() { r.Close() }()
 	if want := fmt.Sprintf("bytes %d-%d/%d", from, to-1, len(p.content)); aws.ToString(out.ContentRange) != want {
-		return mirror.ErrConflict // of another size, or it cannot be had in ranges
+		return mirror.ErrConflict // another size, or a server without ranges
 	}
 	r.info.Version = answer.Version(aws.ToString(out.ETag))
 	if r.info.Version == mirror.Absent || p.same(r.info.Version) != r.info.Version {
@@ -98,7 +99,7 @@ func (p *parted) read(ctx context.Context, from, to int64) error {
 	return nil
 }
 
-// same returns the version that all ranges must have; it becomes v if none was known.
+// same returns the version that all ranges must have. If none was known, it is v.
 func (p *parted) same(v mirror.Version) mirror.Version {
 	p.mu.Lock()
 	defer p.mu.Unlock()

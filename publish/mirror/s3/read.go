@@ -20,7 +20,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/wire"
 )
 
-// Open reads an object.
+// Open opens an object for reading.
 func (m *Mirror) Open(ctx context.Context, name string) (*mirror.Object, error) {
 	b, key := m.bucket, m.key(name)
 	out, err := hidden(ctx, b, key, func() (*sdk.GetObjectOutput, error) {
@@ -29,7 +29,7 @@ func (m *Mirror) Open(ctx context.Context, name string) (*mirror.Object, error) 
 	if err != nil {
 		return nil, b.failed(reading, key, err)
 	}
-	if aws.ToString(out.ETag) == "" && out.LastModified != nil { // else it is no object at all, but a page or an error
+	if aws.ToString(out.ETag) == "" && out.LastModified != nil { // without either it is not an object but a page or an error
 		out.ETag = aws.String(unversioned)
 	}
 	err = complete("GetObject", out.ContentLength, out.ETag)
@@ -44,21 +44,21 @@ func (m *Mirror) Open(ctx context.Context, name string) (*mirror.Object, error) 
 	return &mirror.Object{Info: info, Body: &reader{ctx: ctx, b: b, key: key, info: info, end: info.Size, body: out.Body}}, nil
 }
 
-// unversioned stands for the ETag of an object that has none, such as a file that was put below a gateway
-// to a file system. It can be read; no condition matches it, so it is never replaced.
+// unversioned is the version of an object without an ETag, such as a file that was put into the directory of a
+// gateway. It can be read but never replaced, because no condition matches it.
 const unversioned = `"unversioned"`
 
-// A reader is the body of an object. When the connection breaks it goes on where it was,
-// in the same version. It lives as long as the request, and so has its context.
+// A reader is the body of an object. If the connection breaks, it continues where it stopped, in the same version.
+// It keeps the context of the request, because it lives as long.
 type reader struct {
 	ctx   context.Context
 	b     *Bucket
 	key   string
 	info  mirror.Info
 	body  io.ReadCloser
-	off   int64 // of what is read next
-	end   int64 // where the body ends: the size of the object, or of a part of it
-	tries int   // since something was read
+	off   int64 // of the next byte
+	end   int64 // of the object or range
+	tries int   // since the last byte was read
 }
 
 func (r *reader) Read(p []byte) (int, error) {
@@ -68,7 +68,7 @@ func (r *reader) Read(p []byte) (int, error) {
 		switch {
 		case n > 0:
 			r.tries = 0
-			return n, nil // what went wrong is met again
+			return n, nil // the next call returns the error
 		case r.off == r.end || err == nil:
 			return n, err
 		}
@@ -78,7 +78,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	}
 }
 
-// goOn asks for the rest after a failure. The error is an io.ErrUnexpectedEOF.
+// goOn requests the rest after a failure. The error is an io.ErrUnexpectedEOF.
 func (r *reader) goOn(failure error) error {
 	retryer := r.b.client.Options().Retryer
 	r.tries++
@@ -111,7 +111,7 @@ func (r *reader) goOn(failure error) error {
 	return nil
 }
 
-// rest is the range of what is still to be read.
+// rest returns the range of the bytes that are still to be read.
 func (r *reader) rest() string {
 	if r.end == r.info.Size {
 		return fmt.Sprintf("bytes=%d-", r.off)
@@ -119,7 +119,7 @@ func (r *reader) rest() string {
 	return fmt.Sprintf("bytes=%d-%d", r.off, r.end-1)
 }
 
-// continues makes sure that an answer is the rest of what was read so far.
+// continues checks that an answer has the rest of the object.
 func (r *reader) continues(rest *sdk.GetObjectOutput) error {
 	from, _, _ := strings.Cut(aws.ToString(rest.ContentRange), "-")
 	switch {
@@ -135,7 +135,7 @@ func (r *reader) continues(rest *sdk.GetObjectOutput) error {
 
 func (r *reader) Close() error { return r.body.Close() }
 
-// Stat looks at an object.
+// Stat describes an object.
 func (m *Mirror) Stat(ctx context.Context, name string) (mirror.Info, error) {
 	b, key := m.bucket, m.key(name)
 	out, err := b.head(ctx, key)
@@ -149,7 +149,7 @@ func (m *Mirror) Stat(ctx context.Context, name string) (mirror.Info, error) {
 	return info, nil
 }
 
-// head asks for everything that S3 knows of an object.
+// head requests all metadata of an object.
 func (b *Bucket) head(ctx context.Context, key string) (*sdk.HeadObjectOutput, error) {
 	in := &sdk.HeadObjectInput{Bucket: &b.opts.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled}
 	ask := func() (*sdk.HeadObjectOutput, error) {
@@ -163,15 +163,15 @@ func (b *Bucket) head(ctx context.Context, key string) (*sdk.HeadObjectOutput, e
 	if !unexplained[answer.Status(err)] {
 		return out, err
 	}
-	// The answer to a HEAD has no body that says why. We ask in a way that S3 answers
-	// in words, and if it has nothing to complain about now, once more.
+	// The answer to a HEAD has no body with a reason. A GET of the first byte returns the reason in its body. If
+	// that GET succeeds, the HEAD is repeated.
 	if err := b.touch(ctx, key); err != nil {
 		return nil, err
 	}
 	return ask()
 }
 
-// complete makes sure that an answer about an object says how large it is, and which version.
+// complete checks that an answer has the size and the version of the object.
 func complete(operation string, size *int64, etag *string) error {
 	switch {
 	case size == nil || *size < 0:
@@ -182,7 +182,7 @@ func complete(operation string, size *int64, etag *string) error {
 	return nil
 }
 
-// unexplained are the refusals that can mean several things.
+// unexplained lists the refusals that can have several causes.
 var unexplained = map[int]bool{301: true, 307: true, 400: true, 403: true}
 
 // touch reads the first byte of an object.
@@ -191,7 +191,7 @@ func (b *Bucket) touch(ctx context.Context, key string) error {
 		Bucket: &b.opts.Bucket, Key: &key, Range: aws.String("bytes=0-0"),
 	})
 	if answer.Code(err) == "InvalidRange" {
-		return nil // it is empty
+		return nil // an empty object
 	}
 	if err != nil {
 		return err
@@ -199,9 +199,9 @@ func (b *Bucket) touch(ctx context.Context, key string) error {
 	return out.Body.Close()
 }
 
-// hidden asks for an object that may not be there. S3 tells that it is not only to those who
-// may list the bucket, and forbids it to others. A role that is narrowed to a prefix may list
-// a part of the bucket, and sees by that.
+// hidden requests an object that may not exist. S3 says that an object does not exist only to callers that may list
+// the bucket, and answers "forbidden" to others. A role that is limited to a prefix may list a part of the bucket,
+// and finds out by a listing.
 func hidden[Out any](ctx context.Context, b *Bucket, key string, ask func() (*Out, error)) (*Out, error) {
 	out, err := ask()
 	if answer.Status(err) != http.StatusForbidden || credentials.Refused(answer.Code(err)) {
@@ -215,7 +215,7 @@ func hidden[Out any](ctx context.Context, b *Bucket, key string, ask func() (*Ou
 	case len(page.Contents) == 0 || aws.ToString(page.Contents[0].Key) != key:
 		return nil, &types.NoSuchKey{}
 	}
-	return ask() // it has come in the meantime, or it is forbidden
+	return ask() // created meanwhile, or forbidden
 }
 
 func (b *Bucket) info(name string, size *int64, etag *string, modified *time.Time, sse types.ServerSideEncryption) mirror.Info {
@@ -231,5 +231,5 @@ func (b *Bucket) info(name string, size *int64, etag *string, modified *time.Tim
 	return i
 }
 
-// encrypted reports whether ETags are not the MD5 of the content, although they look it.
+// encrypted reports whether ETags that look like an MD5 of the content are none.
 func encrypted(sse string) bool { return strings.HasPrefix(sse, "aws:kms") }

@@ -13,19 +13,19 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/unfinished"
 )
 
-// resume finds what others, or we ourselves, have done of an upload: the object may be there
-// already (its version is returned), or some of its parts may be.
+// resume finds earlier work on an upload, by this or another process: the object may exist, in which case its
+// version is returned, or some of its parts may have arrived.
 //
-// It asks for each key and not once for the whole mirror. So it is right in a process that
-// lives for months, works where only whole keys can be listed (MinIO), and costs nothing that
-// shows: both questions are asked at once, by objects that take much longer to be sent.
+// It asks for each key, not once for the whole mirror. That is correct in a process that lives for months, works
+// where only whole keys can be listed (MinIO), and costs no noticeable time: both requests are sent at once, for
+// objects that take much longer to send.
 func (u *upload) resume(ctx context.Context, was mirror.Version) (mirror.Version, error) {
 	var now sight
 	g, both := defect.WithContext(ctx)
 	g.Go(func() (err error) {
 		now, err = u.b.look(both, u.o)
 		if err != nil && !wrong(err) && ctx.Err() == nil {
-			// Without the right to look, S3 says so when the object is complete.
+			// Without the permission to read it, S3 reports the object when the upload is completed.
 			now, err = sight{version: was}, nil
 		}
 		return err
@@ -43,15 +43,14 @@ func (u *upload) resume(ctx context.Context, was mirror.Version) (mirror.Version
 	return mirror.Absent, nil
 }
 
-// candidates is how many unfinished uploads of one key are looked into.
+// candidates is the maximum number of unfinished uploads of a key that are examined.
 const candidates = 4
 
-// find looks for an unfinished upload of the object that can be gone on with, and takes
-// the one of which most is there. Resuming is never necessary: without the permission for
-// it everything is sent.
+// find looks for an unfinished upload of the object that can be resumed, and takes the one of which most has
+// arrived. Resuming is never necessary: without the permission, everything is sent.
 //
-// The upload of a name that changes its content is never gone on with: it may be a live one
-// of another publisher, who sends something else.
+// An upload of a name whose content changes is never resumed, because it may be a live upload of another publisher
+// with other content.
 func (u *upload) find(ctx context.Context) error {
 	found, err := u.unfinished(ctx)
 	if err != nil {
@@ -74,7 +73,7 @@ func (u *upload) find(ctx context.Context) error {
 	return nil
 }
 
-// unfinished lists the uploads of the object that may be ours, the latest first.
+// unfinished lists the unfinished uploads of the object that this program may have started, the latest first.
 func (u *upload) unfinished(ctx context.Context) ([]string, error) {
 	var found []types.MultipartUpload
 	for c, err := range u.b.uploads.List(ctx, u.o.key) {
@@ -82,7 +81,7 @@ func (u *upload) unfinished(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 		if aws.ToString(c.Key) != u.o.key {
-			break // keys are listed in order, and this is the first
+			break // keys are listed in order, so the rest are other keys
 		}
 		if checksummed(c) {
 			found = append(found, c)
@@ -96,17 +95,17 @@ func (u *upload) unfinished(ctx context.Context) ([]string, error) {
 	return ids, nil
 }
 
-// lookForOthers finds the uploads that will be of no use once this one is complete.
+// lookForOthers finds the uploads that become useless once this one is complete.
 func (u *upload) lookForOthers(ctx context.Context) {
 	found, err := u.unfinished(ctx)
 	if err != nil {
-		return // the bucket's lifecycle rule finds them too
+		return // the bucket's lifecycle rule removes them too
 	}
 	u.others = slices.DeleteFunc(found, func(id string) bool { return id == u.id })
 }
 
-// checksummed reports whether an upload may be one of ours. Who does not say how it is
-// checked may be: its parts then have no checksums, or have them.
+// checksummed reports whether an upload may be one of this program. A server that does not report the checksum
+// algorithm leaves that open: the parts then decide.
 func checksummed(c types.MultipartUpload) bool {
 	return (c.ChecksumAlgorithm == "" || c.ChecksumAlgorithm == types.ChecksumAlgorithmCrc64nvme) &&
 		c.ChecksumType != types.ChecksumTypeComposite
@@ -122,7 +121,7 @@ func (u *upload) cannotResume(ctx context.Context, a act, err error) error {
 	return nil
 }
 
-// consider takes an unfinished upload if more of it is there than of the one that we have.
+// consider takes an unfinished upload if more of it has arrived than of the current one.
 func (u *upload) consider(id string, parts []types.Part) {
 	size := u.partSize
 	if len(parts) > 0 {
@@ -137,8 +136,8 @@ func (u *upload) consider(id string, parts []types.Part) {
 	}
 }
 
-// impliedSize is the part size of an upload: that of its largest part, unless the only one
-// that is there is the last. Then every part is sent again, because none has its checksum.
+// impliedSize returns the part size of an upload: the size of its largest part. If its only part is the last one,
+// that size is wrong and every part is sent again, because no checksum matches.
 func impliedSize(parts []types.Part) int64 {
 	largest := int64(0)
 	for _, p := range parts {
@@ -147,7 +146,7 @@ func impliedSize(parts []types.Part) int64 {
 	return largest
 }
 
-// fits reports whether the object can be sent in parts of a size.
+// fits reports whether the object can be sent in parts of this size.
 func (u *upload) fits(size int64) bool {
 	return size >= minPart && size <= maxPart && (u.o.size+size-1)/size <= maxParts
 }

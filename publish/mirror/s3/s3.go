@@ -1,9 +1,8 @@
-// Package s3 is a mirror in an S3 bucket, or in anything that speaks S3.
+// Package s3 stores mirrors in a bucket of Amazon S3 or of a compatible service.
 //
-// Content is hashed before it is sent, and S3 receives the checksum to enforce. An
-// object that is there is never overwritten unseen: every write carries a condition, and
-// when an answer is lost or refused we look at what is there instead of guessing.
-// Interrupted uploads are found in S3 itself and go on where they stopped.
+// Content is hashed before it is sent, and S3 enforces the checksum. Every write carries a condition, so an
+// existing object is never overwritten unseen. If an answer is lost or refused, the existing object is read instead
+// of guessing. Interrupted uploads are found in S3 itself and resumed.
 package s3
 
 import (
@@ -39,64 +38,62 @@ const (
 	mib = 1 << 20
 	gib = 1 << 30
 
-	// Limits of S3.
+	// Limits of S3, in bytes:
 	minPart   = 5 * mib
 	maxPart   = 5 * gib
 	maxSingle = 5 * gib // one PutObject
 
-	// maxParts stays below the 10,000 of S3, because a resumed upload keeps its part
-	// size even if another program chose it.
+	// maxParts is below the 10,000 of S3, because a resumed upload keeps its part size even if another program
+	// chose it.
 	maxParts = 9000
 
-	// The sizes and the number of requests were measured against buckets that are up to 150
-	// ms away and give 10 to 50 MB/s to each connection: below 64 connections it gets slower,
-	// with 128 it may be a third faster, with 256 it is not, and parts of 16 MiB are no
-	// faster than these.
+	// The sizes and the number of requests were measured with buckets up to 150 ms away that give 10 to 50 MB/s to
+	// each connection. Fewer than 64 connections are slower, 128 may be a third faster, 256 are not faster still,
+	// and neither are parts of 16 MiB.
 	defaultConcurrency = 64
 	mostConcurrency    = 128
 	defaultPartSize    = 8 * mib
 	defaultThreshold   = 16 * mib
 
-	// stall is how long a request may go without a byte moving in either direction.
+	// stall is how long a request may go on without a byte moving in either direction.
 	stall = 60 * time.Second
 
-	// slowest is the rate below which S3 gives up on an upload that shares a limited
-	// rate with others (it waits for about 20 s): fewer are sent at once then.
+	// slowest is the rate below which S3 aborts an upload that shares a limited rate with others (it waits for
+	// about 20 s). Fewer uploads are then sent at once.
 	slowest = 64 << 10
 )
 
-// NewLimiter allows bytes a second, and what was not used for a twentieth of a second
-// while nothing was to be sent.
+// NewLimiter returns a limiter of so many bytes a second. Its burst is what was not used in the last twentieth of a
+// second.
 func NewLimiter(bytes int64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(bytes), max(put.Piece, int(min(bytes/20, gib))))
 }
 
-// A Bucket is an open bucket. All mirrors in it share its connections, its bound on
-// requests in flight and its rate limit.
+// A Bucket is an open bucket. All its mirrors share its connections, its limit on requests in flight and its rate
+// limit.
 type Bucket struct {
 	opts    Options
 	client  *sdk.Client
 	puts    *put.Client // sends content; everything else goes through client
 	uploads unfinished.Uploads
 
-	// slots bounds the requests in flight. They are given out in order of
-	// arrival, so that an object that was begun first is finished first.
+	// slots bounds the requests in flight. It serves callers in order of arrival, so an object that was started
+	// first is finished first.
 	slots  *slots.Slots
 	hasher *checksum.Hasher
-	limit  *rate.Limiter // nil: none
+	limit  *rate.Limiter // nil for no limit
 
 	warnNoResume sync.Once
 
 	foreign bool     // the endpoint is not Amazon's
 	place   string   // identifies the bucket at a foreign endpoint
-	proved  sync.Map // the conditions that it was seen to obey
+	proved  sync.Map // the conditions that the storage was seen to obey
 
 	copies        copies.Place
-	refusesCopies sync.Map // by name: buckets from which this one may not be asked to copy
+	refusesCopies sync.Map // names of buckets from which copies were refused
 }
 
-// Open makes a bucket ready for use. It sends no request, except to ask AWS for the region
-// of a bucket if none is given.
+// Open opens a bucket. It sends no request, except to ask AWS for the region of the bucket if none is given.
 func Open(ctx context.Context, cfg aws.Config, o Options) (*Bucket, error) {
 	asked := o
 	o.setDefaults()
@@ -127,8 +124,8 @@ func Open(ctx context.Context, cfg aws.Config, o Options) (*Bucket, error) {
 	return b, nil
 }
 
-// connect makes the two clients of a bucket: the SDK's, and the one that sends content, which takes
-// everything from the SDK's so that they never disagree.
+// connect makes the two clients of a bucket: the SDK's client, and the client that sends content. The latter takes
+// its configuration from the former, so that they never disagree.
 func (b *Bucket) connect(ctx context.Context, cfg aws.Config) error {
 	next := cfg.HTTPClient
 	if next == nil {
@@ -142,12 +139,12 @@ func (b *Bucket) connect(ctx context.Context, cfg aws.Config) error {
 			o.BaseEndpoint = aws.String(b.opts.EndpointURL)
 		}
 		o.UsePathStyle = b.opts.PathStyle || foreign(o.BaseEndpoint)
-		// Content carries the checksums that we computed. Nothing else is hashed.
+		// Content carries checksums computed here. The SDK computes no others.
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		o.DisableLogOutputChecksumValidationSkipped = true
 	})
-	if at := client.Options().BaseEndpoint; at != nil { // from the AWS configuration, if not from the options
+	if at := client.Options().BaseEndpoint; at != nil { // from the options or the AWS configuration
 		if err := endpoint.Check(*at); err != nil {
 			return err
 		}
@@ -198,8 +195,9 @@ func (b *Bucket) region(ctx context.Context, client *sdk.Client) (string, error)
 		}
 		return configured, nil
 	}
-	// Of feature/s3/manager this is all that is used: it finds the region of a bucket in any partition, with a request that
-	// is not signed and needs no permission. Uploading, its main purpose, is done here: see DESIGN.md, "An engine of our own".
+	// This is the only use of feature/s3/manager: it finds the region of a bucket in any partition with an unsigned
+	// request that needs no permission. Its main purpose, uploading, is done here: see DESIGN.md, "An engine of our
+	// own".
 	region, err := manager.GetBucketRegion(ctx, client, b.opts.Bucket, func(o *sdk.Options) {
 		if o.Region == "" {
 			o.Region = "us-east-1"
@@ -214,7 +212,7 @@ func (b *Bucket) region(ctx context.Context, client *sdk.Client) (string, error)
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	case configured != "":
-		return configured, nil // the question may be forbidden where the bucket is not
+		return configured, nil // this request may be forbidden although the bucket is not
 	}
 	return "", fmt.Errorf("find its region: %w", unreached.Error(err))
 }
@@ -224,7 +222,7 @@ func call[In, Out any](ctx context.Context, b *Bucket, op func(context.Context, 
 	return slots.Call(ctx, b.slots, func() (*Out, error) { return op(ctx, in) })
 }
 
-// wary also repeats requests whose answer was cut short.
+// wary also repeats requests whose answer was cut off.
 func wary(r aws.Retryer) aws.Retryer {
 	v2, ok := r.(aws.RetryerV2)
 	if !ok {
@@ -239,7 +237,7 @@ func (r waryRetryer) IsErrorRetryable(err error) bool {
 	return errors.Is(err, io.ErrUnexpectedEOF) || r.RetryerV2.IsErrorRetryable(err)
 }
 
-// A Mirror is the part of a bucket below a prefix. Names are relative to it.
+// A Mirror is the part of a bucket below a prefix. Names are relative to the prefix.
 type Mirror struct {
 	bucket *Bucket
 	prefix string // empty, or ends in a slash
@@ -258,7 +256,7 @@ var (
 	_ mirror.BatchDeleter = (*Deleter)(nil)
 )
 
-// Mirror returns the mirror below prefix; the empty prefix is the whole bucket.
+// Mirror returns the mirror below prefix. The empty prefix is the whole bucket.
 func (b *Bucket) Mirror(prefix string) *Mirror {
 	if prefix = strings.Trim(prefix, "/"); prefix != "" {
 		prefix += "/"
@@ -270,8 +268,8 @@ func (m *Mirror) String() string { return "s3://" + m.bucket.opts.Bucket + "/" +
 
 func (m *Mirror) key(name string) string { return m.prefix + name }
 
-// Options are those that the bucket was opened with, and the defaults of the others.
+// Options returns the options of the bucket, with defaults filled in.
 func (b *Bucket) Options() Options { return b.opts }
 
-// Region is the region of the bucket.
+// Region returns the region of the bucket.
 func (b *Bucket) Region() string { return b.client.Options().Region }

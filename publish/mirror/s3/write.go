@@ -16,10 +16,10 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/unfinished"
 )
 
-// errTaken is a write that was not made because other content is there.
+// errTaken reports a write that was not made because an object with other content exists.
 var errTaken = errors.New("other content is there")
 
-// Create stores an object that is not there yet.
+// Create stores a new object.
 func (m *Mirror) Create(ctx context.Context, u mirror.Upload) error {
 	_, err := m.write(ctx, &object{Upload: u}, mirror.Absent, mirror.ErrExist)
 	return err
@@ -30,8 +30,8 @@ func (m *Mirror) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) 
 	return m.write(ctx, &object{Upload: u, mutable: true}, was, mirror.ErrConflict)
 }
 
-// write stores o in place of the version was. The error is taken if that is no longer
-// what is there, and o is not there either.
+// write stores o in place of the version was. If the existing object has another version and other content, the
+// error is taken.
 func (m *Mirror) write(ctx context.Context, o *object, was mirror.Version, taken error) (mirror.Version, error) {
 	b := m.bucket
 	o.key, o.size = m.key(o.Name), o.Content.Size()
@@ -53,22 +53,22 @@ func (m *Mirror) write(ctx context.Context, o *object, was mirror.Version, taken
 	return is, nil
 }
 
-// An object is what is to be stored, and what was found out about it.
+// An object is an upload, and what is known of it.
 type object struct {
 	mirror.Upload
 	key     string
 	size    int64
 	content blob.Reader
-	mutable bool // others may be writing other content under this name
+	mutable bool // other publishers may write other content under this name
 
 	digest    blob.Digest // zero until the content was hashed
 	crc       uint64
 	crcKnown  bool
-	startOver bool // what was sent so far is of no use: begin a new upload
+	startOver bool // the parts sent so far are useless: start a new upload
 }
 
-// maxTries is how often a write is started again because another writer interfered: by a write of its own, or by discarding the
-// upload.
+// maxTries is how often a write is restarted because another writer interfered: by a write of its own, or by
+// discarding the upload.
 const maxTries = 5
 
 // store writes an object and returns its version, also if another publisher wrote it.
@@ -106,15 +106,15 @@ func (b *Bucket) storeOnce(ctx context.Context, o *object, was mirror.Version) (
 	return b.storeWhole(ctx, o, was)
 }
 
-// errAgain is a write that can be started again: what it was to replace is as it was.
+// errAgain reports a write that can be restarted: the object to be replaced has not changed.
 var errAgain = errors.New("another request was in the way")
 
-// An unsureError is a failure after which the object may be there all the same.
+// An unsureError is a failure after which the object may nevertheless exist.
 type unsureError struct{ error }
 
 func (e *unsureError) Unwrap() error { return e.error }
 
-// unsure marks the failure of a request that would have made the object visible.
+// unsure marks the failure of a request that makes the object visible.
 func unsure(err error) error {
 	if status := answer.Status(err); err == nil || status != 0 && status < 500 && status != http.StatusOK || status == http.StatusNotImplemented {
 		return err
@@ -122,11 +122,11 @@ func unsure(err error) error {
 	return &unsureError{err}
 }
 
-// lastLook is for how long the result of a write is asked for after all attempts at it have failed.
+// lastLook is how long the result of a write is requested after all attempts at it have failed.
 const lastLook = 20 * time.Second
 
-// reconcile finds out whether a write that failed was carried out all the same, by looking at what is there. It returns the
-// version if that has the content that was to be written.
+// reconcile finds out whether a failed write was carried out, by reading the existing object. If that has the
+// content of the upload, reconcile returns its version.
 func (b *Bucket) reconcile(ctx context.Context, o *object, was mirror.Version, failure error) (mirror.Version, error) {
 	var lost *unsureError
 	why := reason(failure)
@@ -158,14 +158,14 @@ func (b *Bucket) reconcile(ctx context.Context, o *object, was mirror.Version, f
 	return "", errTaken
 }
 
-// A cause is why a write failed, as far as it says what to do next.
+// A cause is the reason of a failed write, as far as it decides what to do next.
 type cause int
 
 const (
 	other    cause = iota
 	refused        // the condition does not hold
-	inTheWay       // another request at the same time
-	gone           // what was uploaded of it is no longer there, or no longer what it was
+	inTheWay       // a concurrent request conflicts
+	gone           // the uploaded parts are missing or were changed
 )
 
 func reason(err error) cause {
@@ -176,7 +176,7 @@ func reason(err error) cause {
 	case "NoSuchUpload", "InvalidPart", "InvalidPartOrder":
 		return gone
 	case "NoSuchKey":
-		return refused // there is nothing that could match
+		return refused // there is no object to match
 	}
 	switch answer.Status(err) {
 	case http.StatusPreconditionFailed:
@@ -187,8 +187,8 @@ func reason(err error) cause {
 	return other
 }
 
-// storeWhole sends an object in one request. Not a byte is sent before its digest is known
-// to be right, and S3 refuses everything that does not have it.
+// storeWhole sends an object in one request. It checks the digest before it sends the first byte, and S3 refuses
+// content with another digest.
 func (b *Bucket) storeWhole(ctx context.Context, o *object, was mirror.Version) (mirror.Version, error) {
 	p := put.Request{
 		Operation: "PutObject", Key: o.key, Header: b.labels(o, was),
@@ -198,7 +198,7 @@ func (b *Bucket) storeWhole(ctx context.Context, o *object, was mirror.Version) 
 	s := b.slots.Slot()
 	defer s.Free()
 	if o.size <= checksum.BlockSize {
-		// In its turn, so that no more are in memory than can be sent.
+		// In a slot, so that no more objects are in memory than can be sent.
 		if err := s.Take(ctx); err != nil {
 			return "", err
 		}
@@ -236,13 +236,13 @@ func (b *Bucket) storeWhole(ctx context.Context, o *object, was mirror.Version) 
 	return answer.Version(etag), nil
 }
 
-// errNoETag is an answer that does not say what was stored.
+// errNoETag reports an answer that does not say what was stored.
 func errNoETag(operation string) error {
 	return mirror.Faultf("it answers %s without ETag, so what it has stored is unknown", operation)
 }
 
-// verified compares what was hashed with what was promised. Without a promise the file must
-// at least be the one that it was before: it may have been rewritten while it was read.
+// verified compares the digest of the content with the promised one. Without a promise, the file must be the same
+// as before: it may have been rewritten while it was read.
 func (o *object) verified() error {
 	if o.Digest.Known() {
 		return promised(o.Upload, o.digest)
@@ -264,7 +264,7 @@ func changed(err error) error {
 
 var wrongContent = map[string]bool{"BadDigest": true, "XAmzContentChecksumMismatch": true, "InvalidDigest": true}
 
-// labels are the headers of a new object, and the condition on which it is stored.
+// labels returns the headers of a new object, and the condition for storing it.
 func (b *Bucket) labels(o *object, was mirror.Version) http.Header {
 	h := make(http.Header, 12) // with room for what signing adds
 	set := func(name, value string) {
@@ -283,7 +283,7 @@ func (b *Bucket) labels(o *object, was mirror.Version) http.Header {
 	return h
 }
 
-// promised compares what was found with what the caller says the content is.
+// promised compares a digest with the one that the caller has promised.
 func promised(u mirror.Upload, found blob.Digest) error {
 	if !checksum.Checked || !u.Digest.Known() || found == u.Digest {
 		return nil

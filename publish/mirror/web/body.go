@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	// maxUnsized is how much is read of an object whose size the server does not tell.
+	// maxUnsized is the maximum size, in bytes, of an object whose size the server does not report.
 	maxUnsized = 64 << 20
-	// smallUnsized is what each of them may have without waiting for others.
+	// smallUnsized is how many bytes of such an object may be read without waiting for others.
 	smallUnsized = 1 << 20
-	// maxUnsizedAtOnce is what the others may have together.
+	// maxUnsizedAtOnce is the maximum size of all larger ones together.
 	maxUnsizedAtOnce = 2 * maxUnsized
 
-	// leastRate is how many bytes a second a body must have.
+	// leastRate is the minimum rate of a body in bytes a second.
 	leastRate = 1 << 10
 )
 
-// readUnsized reads all of a body to know its size. Large ones wait for each other.
+// readUnsized reads a whole body to find its size. Large bodies wait for each other.
 func (m *Mirror) readUnsized(ctx context.Context, body io.ReadCloser) (int64, io.ReadCloser, error) {
 	defer body.Close()
 	c := &content{}
@@ -45,16 +45,17 @@ func (m *Mirror) readUnsized(ctx context.Context, body io.ReadCloser) (int64, io
 	return c.size, c, nil
 }
 
-// A content is what was read of a body, in pieces, so that no more is held than it has.
+// A content is the part of a body that was read. It consists of pieces, so that it takes no more memory than it has
+// bytes.
 type content struct {
 	pieces [][]byte
 	size   int64
-	more   bool // there is more than was read
+	more   bool // the body has more bytes
 
-	from *semaphore.Weighted // that it is released to when it is closed; nil: it is small
+	from *semaphore.Weighted // released by Close; nil for a small content
 }
 
-// read reads on until it has up to limit bytes, and whether there are more.
+// read reads until the content has limit bytes, and finds out whether there are more.
 func (c *content) read(body io.Reader, limit int64) error {
 	for c.size < limit {
 		piece, err := io.ReadAll(io.LimitReader(body, min(64<<10, limit-c.size)))
@@ -81,7 +82,7 @@ func (c *content) read(body io.Reader, limit int64) error {
 	return err
 }
 
-// Read implements io.Reader, once through.
+// Read implements io.Reader. The content can be read once.
 func (c *content) Read(p []byte) (int, error) {
 	for len(c.pieces) > 0 && len(c.pieces[0]) == 0 {
 		c.pieces = c.pieces[1:]
@@ -104,12 +105,12 @@ func (c *content) Close() error {
 	return nil
 }
 
-// watchedBody ends when the server goes silent, or sends next to nothing, while a reader waits for it.
+// watchedBody fails if the server goes silent, or sends next to nothing, while a reader waits for it.
 type watchedBody struct {
 	io.ReadCloser
 	timeout time.Duration
 	watch   *time.Timer
-	ctx     context.Context // of this one request, which ends with the body
+	ctx     context.Context // of this request; it ends with the body
 	end     func()
 
 	got    int64         // bytes

@@ -21,8 +21,8 @@ var (
 	errPrivate   = errors.New("its name leads to an address that is not public")
 )
 
-// follow follows a redirect to another path, and from http to https. Where else a server could send us, others
-// could not look for us: networks behind a firewall, the metadata of a machine.
+// follow permits redirects to another path, and from http to https. Any other redirect could lead into a private
+// network or to the metadata service of a machine.
 func follow(next *http.Request, before []*http.Request) error {
 	first := before[0].URL
 	switch {
@@ -48,14 +48,14 @@ func samePort(first, next *url.URL) bool {
 	return port(first) == port(next) || port(first) == ports["http"] && port(next) == ports["https"] && next.Scheme == "https"
 }
 
-// A guard looks at the addresses that the name of a host leads to. A name whose addresses are those of a
-// private network is one of that network, and whoever gave the URL meant that. But a name that leads to a
-// public address now and to a private one later, or to the machine's own metadata, was made for that.
+// A guard checks the addresses to which the name of a host resolves. If a name resolves to private addresses from
+// the start, the operator has chosen that. A name that resolves to a public address first and to a private one
+// later, or to the metadata service of the machine, is an attack.
 type guard struct {
 	host string // of the URL
 
-	mu     sync.Mutex // guards what follows
-	known  bool       // a connection was begun
+	mu     sync.Mutex // guards the fields below
+	known  bool       // a connection was started
 	public bool       // to a public address
 }
 
@@ -64,8 +64,8 @@ const (
 	keepAlive   = 30 * time.Second
 )
 
-// guarded is a transport that connects to a host only as its guard permits, and reads answers of
-// bounded size, as they are. A proxy has any address.
+// guarded returns a transport that connects to the host only if its guard permits the address, bounds the size of
+// headers, and does not decompress bodies. The address of a proxy is not checked.
 func guarded(t *http.Transport, host string) *http.Transport {
 	t = t.Clone()
 	t.DisableCompression = true
@@ -76,14 +76,14 @@ func guarded(t *http.Transport, host string) *http.Transport {
 	return (&guard{host: host}).guards(t)
 }
 
-// guards is a transport that connects to the guard's host by its permission.
+// guards returns a transport that connects to the guard's host only with the guard's permission.
 func (g *guard) guards(t *http.Transport) *http.Transport {
 	t = t.Clone()
 	plain := t.DialContext
 	if plain == nil {
 		plain = (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext
 	}
-	t.DialTLSContext = nil // TLS is spoken over what DialContext returns
+	t.DialTLSContext = nil // so that TLS uses DialContext
 	d := &net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, ControlContext: g.control}
 	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if name, _, err := net.SplitHostPort(addr); err != nil || !strings.EqualFold(name, g.host) {
@@ -94,7 +94,7 @@ func (g *guard) guards(t *http.Transport) *http.Transport {
 	return t
 }
 
-// control is called with each address before it is connected to.
+// control is called for each address before the connection is made.
 func (g *guard) control(_ context.Context, _, address string, _ syscall.RawConn) error {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil {

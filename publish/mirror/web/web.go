@@ -1,12 +1,10 @@
-// Package web reads a mirror as its users do: over HTTP, through whatever caches are on
-// the way.
+// Package web reads a mirror as its clients do: over HTTP, through the caches in between.
 //
-// What it returns is the object's own bytes or an error: no encoding is undone, no end
-// comes too early, and no page that a server shows instead counts. No error shows the
-// password of a URL, nor where a redirect led.
+// It returns the object's own bytes or an error. Encoded bodies, bodies that end too early and error pages are
+// errors. No error message shows the password of a URL or the target of a redirect.
 //
-// A server cannot make it ask another host, ask a private address that the URL does not name, wait without
-// end, or hold more than a bounded amount of memory.
+// A server cannot make it request another host, request a private address that the URL does not name, wait without
+// end, or use an unbounded amount of memory.
 package web
 
 import (
@@ -36,43 +34,44 @@ const (
 	userAgent = "slurm-factory-publish"
 
 	maxRedirects = 5
-	// maxHeaders is far above what caches add to an answer.
+	// maxHeaders is far above what caches add to an answer, in bytes.
 	maxHeaders = 256 << 10
-	// Of what a server says with an error, so much is looked at: the documents of S3 are smaller.
+	// maxComplaint is how much of an error answer is read, in bytes. Error documents of S3 are smaller.
 	maxComplaint = 4 << 10
 
 	firstPause   = 250 * time.Millisecond
 	longestPause = 15 * time.Second
 )
 
-// Options configure a Mirror beyond its URL. The zero value is fit for use.
+// Options configure a Mirror. The zero value is ready for use.
 type Options struct {
-	// Revalidate asks every cache on the way to look whether what it has is current.
-	// Not all do: CloudFront does not, unless it is set up to.
+	// Revalidate asks the caches on the way to revalidate what they have. Not all caches obey: CloudFront does so
+	// only if it is configured to.
 	Revalidate bool
-	// Timeout is how long the server may say nothing, before an answer or within it. A body
-	// must have 1 KiB a second, on average over twice this time. Default 30 s.
+	// Timeout is how long the server may send nothing, before an answer or within it. In addition, a body must have
+	// 1 KiB a second, on average over twice this time. Default 30 s.
 	Timeout time.Duration
-	// Attempts is how often a request is sent in all while the network fails or the
-	// server is busy or broken. Default 5, which takes up to 15 s.
+	// Attempts is the maximum number of times that a request is sent while the network fails or the server is busy
+	// or broken. Default 5, which takes up to 15 s.
 	Attempts int
-	// Concurrency is how many requests may be in flight at once, each until its body is closed. 0: any number.
+	// Concurrency is the maximum number of requests in flight. A request is in flight until its body is closed. 0
+	// sets no limit.
 	Concurrency int
-	// Transport sends the requests. Default is one like http.DefaultTransport.
+	// Transport sends the requests. The default resembles http.DefaultTransport.
 	Transport http.RoundTripper
 }
 
-// A Mirror is a mirror at a URL. It is a mirror.Reader.
+// A Mirror is a mirror at a URL. It implements mirror.Reader.
 type Mirror struct {
 	base   *url.URL // the path has no slash at its end
 	opts   Options
 	client *http.Client
 
 	inFlight *semaphore.Weighted // bounds requests
-	unsized  *semaphore.Weighted // bounds the large bodies that are read whole to know their size
+	unsized  *semaphore.Weighted // bounds large bodies of unknown size
 }
 
-// Open returns the mirror whose names are below base, an http or https URL. It sends nothing.
+// Open returns the mirror at base, an http or https URL. It sends no request.
 func Open(base string, opts Options) (*Mirror, error) {
 	u, err := parse(base)
 	if err != nil {
@@ -115,21 +114,21 @@ func parse(base string) (*url.URL, error) {
 	return u, nil
 }
 
-// Close closes connections that are kept open for the next request.
+// Close closes idle connections.
 func (m *Mirror) Close() { m.client.CloseIdleConnections() }
 
-// String is the mirror's URL as it may be shown.
+// String returns the mirror's URL without secrets.
 func (m *Mirror) String() string { return show(m.base) }
 
-// show is a URL without what may be secret in it.
+// show returns a URL without the parts that may be secret.
 func show(u *url.URL) string {
 	public := *u
 	public.User = nil
 	public.RawQuery, public.Fragment = "", ""
-	return redact.Without(public.String()) // whatever is taken for something else in it
+	return redact.Without(public.String()) // also secrets that the parser took for another part
 }
 
-// bare is an error of net/http without the URL that it puts in front.
+// bare returns an error of net/http without the URL in front.
 func bare(err error) error {
 	var e *url.Error
 	if errors.As(err, &e) {
@@ -138,8 +137,8 @@ func bare(err error) error {
 	return err
 }
 
-// Open returns an object. Its body is read from the network, so a slow reader may keep
-// the server waiting, but not the other way round for longer than Options.Timeout.
+// Open returns an object. Its body is read from the network. A slow reader may keep the server waiting; the server
+// may keep the reader waiting for at most Options.Timeout.
 func (m *Mirror) Open(ctx context.Context, name string) (*mirror.Object, error) {
 	answer, err := m.ask(ctx, http.MethodGet, name)
 	if err != nil {
@@ -154,7 +153,7 @@ func (m *Mirror) Open(ctx context.Context, name string) (*mirror.Object, error) 
 	return &mirror.Object{Info: infoOf(name, size, answer.Header), Body: body}, nil
 }
 
-// Stat tells what Open would open.
+// Stat describes the object that Open would open.
 func (m *Mirror) Stat(ctx context.Context, name string) (mirror.Info, error) {
 	answer, err := m.ask(ctx, http.MethodHead, name)
 	if err != nil {
@@ -173,8 +172,8 @@ func (m *Mirror) Stat(ctx context.Context, name string) (mirror.Info, error) {
 
 func infoOf(name string, size int64, h http.Header) mirror.Info {
 	info := mirror.Info{Name: name, Size: size}
-	info.Modified, _ = http.ParseTime(h.Get("Last-Modified")) // the zero time if it does not say
-	// The ETag of S3 may be an MD5, but nothing tells that it is one.
+	info.Modified, _ = http.ParseTime(h.Get("Last-Modified")) // zero if the server does not report it
+	// The ETag of S3 may be an MD5, but nothing says whether it is.
 	info.Version = mirror.Version(h.Get("ETag"))
 	if info.Version == mirror.Absent {
 		info.Version = mirror.Version(fmt.Sprintf("%d at %s", size, h.Get("Last-Modified")))
@@ -182,8 +181,7 @@ func infoOf(name string, size int64, h http.Header) mirror.Info {
 	return info
 }
 
-// ask sends a request until there is an answer that does not pass. It returns only
-// answers that have the object.
+// ask sends a request, and repeats it while the error is a passingError. An answer without an error has the object.
 func (m *Mirror) ask(ctx context.Context, method, name string) (*http.Response, error) {
 	if !fs.ValidPath(name) || name == "." {
 		return nil, errors.New("not a clean relative name")
@@ -202,18 +200,18 @@ func (m *Mirror) ask(ctx context.Context, method, name string) (*http.Response, 
 	}
 }
 
-// pause is how long to wait after the n-th attempt: what the server wishes, if that is
-// bearable, but not all clients equally long.
+// pause returns how long to wait after the n-th attempt: at least as long as the server requests, up to a limit,
+// with random jitter.
 func pause(n int, wish time.Duration) time.Duration {
 	wait := min(firstPause<<(n-1), longestPause)
 	wait = wait/2 + rand.N(wait)
 	return max(wait, min(wish, longestPause))
 }
 
-// A passingError is one after which it is worth asking again.
+// A passingError is an error after which a retry may succeed.
 type passingError struct {
 	err   error
-	after time.Duration // when the server wishes to be asked again
+	after time.Duration // the delay that the server requests
 }
 
 func (e *passingError) Error() string { return e.err.Error() }
@@ -234,11 +232,11 @@ func (m *Mirror) askOnce(ctx context.Context, method, name string) (*http.Respon
 	})
 	answer, err := m.client.Do(m.request(patience, method, name))
 	if err != nil {
-		err = m.unanswered(patience, err) // before end, which hides the cause
+		err = m.unanswered(patience, err) // before end, which replaces the cause
 		end()
 		return nil, err
 	}
-	watch.Stop() // until somebody waits for the body
+	watch.Stop() // until a reader waits for the body
 	answer.Body = &watchedBody{ReadCloser: answer.Body, timeout: m.opts.Timeout, watch: watch, ctx: patience, end: end}
 	if err := judge(method, name, answer); err != nil {
 		answer.Body.Close()
@@ -261,8 +259,8 @@ func (m *Mirror) request(ctx context.Context, method, name string) *http.Request
 	return r.WithContext(ctx)
 }
 
-// escape is a name in a URL's path. S3 takes a bare + for a space, so everything but
-// letters, digits and the four harmless ones is encoded.
+// escape returns a name as part of a URL's path. It encodes everything but letters, digits and -._~, because S3
+// decodes a bare + as a space.
 func escape(name string) string {
 	var b strings.Builder
 	for _, c := range []byte(name) {
@@ -276,7 +274,7 @@ func escape(name string) string {
 	return b.String()
 }
 
-// unanswered words what kept an answer from coming. All but our own rules may pass.
+// unanswered describes why no answer came. All errors but those of our own rules are passingErrors.
 func (m *Mirror) unanswered(ctx context.Context, err error) error {
 	err = bare(err)
 	if untrusted := mirror.Untrusted(m.base.Host, err); untrusted != nil {
@@ -295,7 +293,7 @@ func (m *Mirror) unanswered(ctx context.Context, err error) error {
 
 // judge returns an error unless the answer has the object.
 func judge(method, name string, answer *http.Response) error {
-	// What the server says after the number is its own text and says no more.
+	// The text after the status code comes from the server and says no more than the code.
 	said := strings.TrimSpace(fmt.Sprintf("%d %s", answer.StatusCode, http.StatusText(answer.StatusCode)))
 	switch code := answer.StatusCode; code {
 	case http.StatusOK:
@@ -313,13 +311,13 @@ func judge(method, name string, answer *http.Response) error {
 	default:
 		text := beginning(answer)
 		if code == http.StatusBadRequest && answer.Request.URL.Scheme == "http" && bytes.Contains(text, []byte("HTTP request")) && bytes.Contains(text, []byte("HTTPS")) {
-			return fmt.Errorf("this server speaks https: want https://%s", answer.Request.URL.Host) // in the words of Go and of nginx
+			return fmt.Errorf("this server speaks https: want https://%s", answer.Request.URL.Host) // as Go and nginx word it
 		}
 		return fmt.Errorf("the server says %s%s", said, codeIn(text))
 	}
 }
 
-// complaint is the error code in what S3 and CloudFront's origin say, if there is one.
+// complaint returns the error code in an answer of S3 or CloudFront, or an empty string.
 func complaint(answer *http.Response) string { return codeIn(beginning(answer)) }
 
 func beginning(answer *http.Response) []byte {
@@ -336,7 +334,7 @@ func codeIn(said []byte) string {
 	return fmt.Sprintf(": %q", code)
 }
 
-// retryAfter reads seconds. The other form, a date, is rare and as good as none.
+// retryAfter reads a Retry-After header in seconds. The other form, a date, is rare and counts as none.
 func retryAfter(h http.Header) time.Duration {
 	seconds, err := strconv.Atoi(h.Get("Retry-After"))
 	if err != nil || seconds < 0 {
