@@ -1,5 +1,5 @@
-// Package answer reads what a store answers: it bounds answers, recognises errors in them, and says in few words what a
-// refusal means.
+// Package answer reads the answers of a store: it bounds their size, recognises errors in them, and describes
+// refusals in few words.
 package answer
 
 import (
@@ -14,17 +14,16 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// maxBody is how many bytes an answer may have that is no content: several times what a page of a listing takes whose keys
-// are the longest, escaped.
+// maxBody is the maximum size, in bytes, of an answer without content: several times that of a page of a listing
+// with the longest keys, escaped.
 const maxBody = 16 << 20
 
-// maxRefusal is how many bytes of an error's text are read.
+// maxRefusal is how much of an error's text is read, in bytes.
 const maxRefusal = 64 << 10
 
-// Inspect prepares an answer for both clients: none is longer than it may be, and a success whose
-// body is an error becomes that error. S3 sends such answers, because it begins them before it
-// knows how the request ends. A success that is a page of HTML is a refusal of a server that is no S3.
-// Content of objects is passed on as it is.
+// Inspect prepares an answer for both clients. It bounds the size, and turns a success whose body is an error into
+// that error. S3 sends such answers because it begins them before it knows the result. A success with a page of
+// HTML becomes a refusal by a server other than S3. The content of objects passes unchanged.
 func Inspect(op string, answer *http.Response) {
 	switch success := answer.StatusCode/100 == 2; {
 	case success && op == "GetObject" && answer.Header.Get("ETag") != "", answer.ContentLength == 0, answer.Request != nil && answer.Request.Method == http.MethodHead:
@@ -53,43 +52,44 @@ func Inspect(op string, answer *http.Response) {
 	}
 }
 
-// notRepeated stands for the status of a success that is none. It is a status for which a request is not sent again.
+// notRepeated is the status that replaces the status of a false success. Requests with this status are not
+// repeated.
 const notRepeated = http.StatusMisdirectedRequest
 
-// notS3 is the code of a refusal in other words than those of S3: by a proxy, a CDN or a website.
+// notS3 is the code of a refusal by a server other than S3: a proxy, a CDN or a website.
 const notS3 = "NotS3"
 
-// strange returns a refusal that begins with start as both clients can read it. What says nothing stays as it is.
+// strange returns a refusal whose text begins with start, in the form that both clients read. An empty text stays
+// as it is.
 func strange(start []byte, body io.Reader) io.Reader {
 	said := startOf(start)
 	if said == "" {
 		return body
 	}
 	var message bytes.Buffer
-	xml.EscapeText(&message, []byte(said)) // into memory, which does not fail
+	xml.EscapeText(&message, []byte(said)) // writing to memory does not fail
 	return strings.NewReader("<Error><Code>" + notS3 + "</Code><Message>" + message.String() + "</Message></Error>")
 }
 
 var tags = regexp.MustCompile(`(?s)<(script|style).*?</(script|style)>|<[^>]*>`)
 
-// startOf is the beginning of a text, on one line and without the tags of HTML.
+// startOf returns the beginning of a text, on one line and without HTML tags.
 func startOf(text []byte) string {
 	words := strings.Join(strings.Fields(tags.ReplaceAllString(string(text), " ")), " ")
 	return strings.ToValidUTF8(words[:min(len(words), 80)], "")
 }
 
-// replaced is a body that is read through something.
+// replaced is a body with another reader in front of it.
 type replaced struct {
 	io.Reader
 	io.Closer
 }
 
-// prologue is within how many bytes a document begins, behind the white space that S3 sends
-// while it works.
+// prologue is within how many bytes a document must begin, after the white space that S3 sends while it works.
 const prologue = 1 << 10
 
-// root is the name of the outermost element of the document in a body; empty: there is none. It
-// leaves the document unread.
+// root returns the name of the outermost element of the document in a body, or an empty string if there is none. It
+// does not consume the document.
 func root(body *bufio.Reader) string {
 	for {
 		c, err := body.ReadByte()
@@ -114,7 +114,7 @@ func root(body *bufio.Reader) string {
 	}
 }
 
-// bounded is a body that fails when it is too long.
+// bounded is a body that fails if it is too long.
 type bounded struct {
 	body io.Reader
 	op   string

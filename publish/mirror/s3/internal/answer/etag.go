@@ -6,7 +6,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// Version returns an ETag as conditions need it. Some lists leave the quotes out.
+// Version returns an ETag in the form that conditions need. Some listings omit the quotes.
 func Version(etag string) mirror.Version {
 	if etag == "" || strings.HasPrefix(etag, `"`) || strings.HasPrefix(etag, "W/") {
 		return mirror.Version(etag)
@@ -14,7 +14,7 @@ func Version(etag string) mirror.Version {
 	return mirror.Version(`"` + etag + `"`)
 }
 
-// MD5 returns the MD5 that an ETag is, unless the object was uploaded in parts.
+// MD5 returns the MD5 in an ETag. The ETag of an object that was uploaded in parts has none.
 func MD5(v mirror.Version) string {
 	s := strings.Trim(string(v), `"`)
 	if len(s) != 32 || strings.ContainsFunc(s, notHex) {

@@ -19,8 +19,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/unreached"
 )
 
-// A refusedError says in few words what a server answered. The words of the SDK repeat the status, and name an
-// operation of its own.
+// A refusedError describes in few words what a server answered. The text of the SDK's error repeats the status and
+// names the SDK's operation.
 type refusedError struct {
 	error         // of the SDK
 	status        int
@@ -38,7 +38,7 @@ func (e *refusedError) Error() string {
 
 func (e *refusedError) Unwrap() error { return e.error }
 
-// InFewWords returns an error that says the same as one of the SDK.
+// InFewWords returns an error of the SDK as a shorter error with the same meaning.
 func InFewWords(err error) error {
 	code := Code(err)
 	var answer interface{ ServiceRequestID() string }
@@ -54,8 +54,8 @@ func InFewWords(err error) error {
 
 var performing = regexp.MustCompile(`not authorized to perform: ([a-z0-9-]+:[A-Za-z]+)`)
 
-// Denied returns the action of IAM that a refusal names; empty if it names none. It may be one that the request implies,
-// such as kms:GenerateDataKey.
+// Denied returns the IAM action that a refusal names, or an empty string. It may be an action that the request
+// implies, such as kms:GenerateDataKey.
 func Denied(err error) string {
 	if said := performing.FindStringSubmatch(Message(err)); said != nil {
 		return said[1]
@@ -65,7 +65,7 @@ func Denied(err error) string {
 
 var expecting = regexp.MustCompile(`expecting ['"]([a-z0-9-]+)['"]`)
 
-// Region returns the region that a bucket is in, according to a refusal that may be because of that; else it is empty.
+// Region returns the region of the bucket that a refusal names, or an empty string.
 func Region(err error) string {
 	region := ""
 	var answer *smithyhttp.ResponseError
@@ -82,8 +82,8 @@ func Region(err error) string {
 	return region
 }
 
-// Redirect returns where an answer says that the request should be sent instead. It is not followed:
-// the request has credentials and content for the host that the user has named, and no other.
+// Redirect returns the URL to which an answer redirects. It is not followed, because the request has credentials
+// and content for the host that the user has named only.
 func Redirect(err error) string {
 	var answer *smithyhttp.ResponseError
 	if !errors.As(err, &answer) || answer.Response == nil || answer.HTTPStatusCode()/100 != 3 {
@@ -100,7 +100,7 @@ func Redirect(err error) string {
 	return u.Scheme + "://" + u.Host
 }
 
-// Code returns the code of a refusal; empty: it has none.
+// Code returns the code of a refusal, or an empty string.
 func Code(err error) string {
 	var api smithy.APIError
 	if errors.As(err, &api) {
@@ -118,7 +118,7 @@ func Message(err error) string {
 	return ""
 }
 
-// Status returns the HTTP status of a refusal; 0: there was no answer.
+// Status returns the HTTP status of a refusal, or 0 if there was no answer.
 func Status(err error) int {
 	var answer interface{ HTTPStatusCode() int }
 	if errors.As(err, &answer) {
@@ -127,7 +127,7 @@ func Status(err error) int {
 	return 0
 }
 
-// Refusal returns an answer as the error that the SDK would have made of it.
+// Refusal returns an answer as the error that the SDK makes of it.
 func Refusal(answer *http.Response) error {
 	said := smithy.GenericAPIError{Code: http.StatusText(answer.StatusCode)}
 	var body struct {
@@ -143,7 +143,7 @@ func Refusal(answer *http.Response) error {
 	}
 }
 
-// Quoted returns a word of a store as it may be shown.
+// Quoted returns a text of a store in a form that is safe to show.
 func Quoted(name string) string {
 	if len(name) > 40 {
 		name = name[:40]
@@ -151,8 +151,8 @@ func Quoted(name string) string {
 	return strconv.Quote(name)
 }
 
-// FromAnother returns what a server is that refuses a request in other words than those of S3, or that is a CDN in front of
-// it; nil: it is S3, or a proxy that says that S3 is away. endpoint is where requests are sent.
+// FromAnother describes the server if it is not S3, or is a CDN in front of S3. It returns nil for S3, and for a
+// proxy that reports that S3 is unreachable. endpoint is where requests are sent.
 func FromAnother(err error, endpoint string) error {
 	status := Status(err)
 	if status < 400 || status >= 500 {
@@ -177,7 +177,8 @@ func FromAnother(err error, endpoint string) error {
 	return &mirror.NotS3Error{Server: server, Status: status, Said: said}
 }
 
-// fromCloudFront reports whether an answer came through CloudFront, which hands requests on to S3 in other words.
+// fromCloudFront reports whether an answer came through CloudFront, which forwards requests to S3 and rewords its
+// errors.
 func fromCloudFront(h http.Header) bool {
 	return h.Get("X-Amz-Cf-Id") != "" || strings.Contains(h.Get("Via"), "(CloudFront)")
 }
@@ -189,12 +190,12 @@ var noRoom = map[string]bool{
 	"XMinioAdminBucketQuotaExceeded": true,
 }
 
-// Full reports whether a store has no room for more.
+// Full reports whether a store is full.
 func Full(err error) bool {
 	return noRoom[Code(err)] || Status(err) == http.StatusInsufficientStorage
 }
 
-// Lacking says what a store lacks that answers 501 to a write. Not every store says what it is.
+// Lacking describes the ability that a store lacks if it answers 501 to a write. Not every store names it.
 func Lacking(err error) error {
 	code, message := Code(err), Message(err)
 	said := strings.TrimSuffix("501 "+code+": "+message, ": ")

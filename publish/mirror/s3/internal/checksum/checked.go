@@ -2,6 +2,6 @@
 
 package checksum
 
-// Checked is true in every program that publishes. The benchmark alone is also built
-// with the tag "unchecked", to tell what hashing costs: S3 then checks only CRC64NVME.
+// Checked is true in every program that publishes. Only the benchmark is also built with the tag "unchecked", to
+// measure the cost of hashing: S3 then checks only the CRC-64/NVME.
 const Checked = true

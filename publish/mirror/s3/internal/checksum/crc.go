@@ -5,9 +5,9 @@ import (
 	"encoding/binary"
 )
 
-// CRC64NVME is the one checksum that S3 keeps of a whole object and also takes part by
-// part: the checksum of two pieces of content follows from those of each. It is reflected:
-// bit 63 stands for x^0, bit 0 for x^63.
+// CRC64NVME is the only checksum that S3 keeps of a whole object and that can be computed part by part: the
+// checksum of two pieces follows from the checksums of each. It is reflected: bit 63 stands for x^0, bit 0 for
+// x^63.
 
 // nvme is the polynomial without its x^64.
 const nvme = 0x9a6c9329ac4bc9b5
@@ -32,7 +32,7 @@ func multiply(a, b uint64) uint64 {
 	return product
 }
 
-// zeroes returns x^(8n) modulo the polynomial: what n more bytes do to a checksum.
+// zeroes returns x^(8n) modulo the polynomial: the effect of n more bytes on a checksum.
 func zeroes(n int64) uint64 {
 	power := uint64(one)
 	for square := uint64(one >> 8); n > 0; n >>= 1 {
@@ -44,13 +44,12 @@ func zeroes(n int64) uint64 {
 	return power
 }
 
-// Combine returns the checksum of content with the checksum a that is followed by
-// size bytes with the checksum b.
+// Combine returns the checksum of content with the checksum a followed by size bytes with the checksum b.
 func Combine(a, b uint64, size int64) uint64 {
 	return multiply(a, zeroes(size)) ^ b
 }
 
-// EncodeCRC writes a checksum as S3 does.
+// EncodeCRC encodes a checksum as S3 does.
 func EncodeCRC(crc uint64) string {
 	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint64(nil, crc))
 }

@@ -1,5 +1,4 @@
-// Package checksum computes, in one pass over content, the digest that it is named by and the checksums by which S3
-// recognises it.
+// Package checksum computes, in one pass over content, its digest and the checksums that S3 uses.
 package checksum
 
 import (
@@ -16,35 +15,35 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/sha256x2"
 )
 
-// BlockSize is how much is read at a time to be hashed: it stays in the L2 cache.
+// BlockSize is how many bytes are read and hashed at a time. A block stays in the L2 cache.
 const BlockSize = 256 << 10
 
 // Buffers are *[BlockSize]byte.
 var Buffers = sync.Pool{New: func() any { return new([BlockSize]byte) }}
 
-// Sums are those of the whole content.
+// Sums are the checksums of the whole content.
 type Sums struct {
 	Digest blob.Digest
 	CRC    uint64
 }
 
-// EncodeDigest writes a digest as S3 does.
+// EncodeDigest encodes a digest as S3 does.
 func EncodeDigest(d blob.Digest) string { return base64.StdEncoding.EncodeToString(d[:]) }
 
-// A Part is a piece of content as it was hashed. Parts are counted from 1.
+// A Part is a piece of content and its checksums. Parts are numbered from 1.
 type Part struct {
 	Number    int32
 	Off, Size int64
 	CRC       uint64
 }
 
-// A Hasher reads content, of so many objects at once as the processors hash best: more would only make each of them later.
+// A Hasher hashes as many objects at once as the processors hash best. More would delay each of them.
 type Hasher struct {
 	turns turns
 	pairs sha256x2.Pairs // hashes two contents in the time of one
 }
 
-// New returns a hasher for the processors of this machine.
+// New returns a Hasher for the processors of this machine.
 func New() *Hasher {
 	return &Hasher{turns: turns{free: sha256x2.PerProcessor() * runtime.GOMAXPROCS(0)}}
 }
@@ -73,7 +72,8 @@ func (h *Hasher) Parts(ctx context.Context, content io.ReaderAt, size, partSize 
 	return Sums{Digest: digest, CRC: whole}, err
 }
 
-// Digest returns the digest alone. It is enough for content that is sent in one request: S3 checks its digest then.
+// Digest returns the digest alone, which suffices for content that is sent in one request: S3 then checks the
+// digest.
 func (h *Hasher) Digest(ctx context.Context, content io.ReaderAt, size int64) (blob.Digest, error) {
 	return h.scanning(ctx, size, func(digest *sha256x2.Hash, buf []byte) error {
 		return scan(ctx, content, 0, size, buf, func(piece []byte) {
@@ -84,8 +84,7 @@ func (h *Hasher) Digest(ctx context.Context, content io.ReaderAt, size int64) (b
 	})
 }
 
-// scanning calls read with a digest and a buffer when a processor is free for it, and returns
-// the digest.
+// scanning waits for a free processor, calls read with a digest and a buffer, and returns the digest.
 func (h *Hasher) scanning(ctx context.Context, size int64, read func(digest *sha256x2.Hash, buf []byte) error) (blob.Digest, error) {
 	if err := h.turns.take(ctx, size); err != nil {
 		return blob.Digest{}, err
@@ -99,7 +98,7 @@ func (h *Hasher) scanning(ctx context.Context, size int64, read func(digest *sha
 	return digest.Sum(), err
 }
 
-// scan shows size bytes of content to see, piece by piece, as they are read into buf.
+// scan reads size bytes of content into buf, piece by piece, and passes each piece to see.
 func scan(ctx context.Context, content io.ReaderAt, off, size int64, buf []byte, see func([]byte)) error {
 	for end := off + size; off < end; {
 		if err := ctx.Err(); err != nil {
@@ -115,7 +114,7 @@ func scan(ctx context.Context, content io.ReaderAt, off, size int64, buf []byte,
 	return nil
 }
 
-// ReadFull fills p or says why not: content that ends early has changed.
+// ReadFull fills p. Content that ends early has changed, which is an error.
 func ReadFull(content io.ReaderAt, p []byte, off int64) error {
 	n, err := content.ReadAt(p, off)
 	switch {

@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// turns bound how many contents are hashed at once. Of those that wait, the largest is the next: it takes longest to be sent, so nothing
-// should come after it but what is quick.
+// turns bounds how many contents are hashed at once. The largest waiting content is next, because it takes longest
+// to send.
 type turns struct {
 	mu      sync.Mutex // guards the fields below; it is not held while a caller waits
 	free    int
@@ -17,7 +17,7 @@ type turns struct {
 
 type waiter struct {
 	size int64
-	turn chan struct{} // closed when it has come
+	turn chan struct{} // closed when the turn has come
 }
 
 // take waits for a turn.
@@ -46,7 +46,7 @@ func (t *turns) take(ctx context.Context, size int64) error {
 		t.waiting = slices.Delete(t.waiting, at, at+1)
 	}
 	t.mu.Unlock()
-	if at < 0 { // its turn has come meanwhile
+	if at < 0 { // the turn has come meanwhile
 		t.giveBack()
 	}
 	return ctx.Err()

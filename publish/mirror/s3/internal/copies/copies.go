@@ -1,9 +1,10 @@
-// Package copies has S3 copy objects by itself, and makes sure of their content.
+// Package copies lets S3 copy objects itself, and verifies their content.
 //
-// What was sent in one request has a SHA-256 in S3, and is copied whole. Of what was sent in parts, or by another program, S3
-// computes it while it copies it as the one part of an upload, which becomes an object only if it is right. What is too large
-// for one part is copied in several, and there the SHA-256 counts that its publisher has noted. Each copy is made on the condition that
-// there is no such object yet, and of the very version that was looked at.
+// An object that was sent in one request has a SHA-256 in S3 and is copied whole. An object that was sent in parts,
+// or by another program, is copied as the only part of an upload: S3 computes the SHA-256 of the part, and the part
+// becomes an object only if that is right. An object too large for one part is copied in several, and its SHA-256
+// is the one that its publisher has recorded in its metadata. Each copy is conditional on the absence of the
+// object, and on the version of the source.
 package copies
 
 import (
@@ -30,47 +31,47 @@ import (
 
 const (
 	mib = 1 << 20
-	// worthwhile is from which size, in bytes, an object of which S3 has no SHA-256 is copied as a part, which takes three
-	// requests. To read and send it takes two.
+	// worthwhile is the minimum size, in bytes, for copying an object without a SHA-256 in S3 as a part. That takes
+	// three requests; reading and sending the object takes two.
 	worthwhile = 256 << 10
-	// part is how much of an object that is too large for one part is copied by one request, and atOnce how many are under way:
-	// S3 copies some 100 MB/s for each.
+	// part is how many bytes one request copies of an object that is too large for one part, and atOnce is the
+	// number of such requests in flight. S3 copies about 100 MB/s for each.
 	part   = 512 * mib
 	atOnce = 16
-	// maxParts is how many parts an upload has at most, below the 10,000 of S3.
+	// maxParts is the maximum number of parts of an upload. It is below the 10,000 of S3.
 	maxParts = 9000
 
-	// noted is the name of the SHA-256 among the metadata of an object that is too large for one part.
+	// noted is the metadata name of the SHA-256 of an object that is too large for one part.
 	noted = "sha256"
 )
 
-// A Place is a bucket to which objects are copied.
+// A Place is a bucket that is the destination of copies.
 type Place struct {
 	Client                       *sdk.Client
 	Slots                        *slots.Slots
 	Uploads                      unfinished.Uploads
 	Bucket                       string
 	StorageClass, SSE, KMSKeyID  string // of new objects
-	OnePart                      int64  // the largest object that one request copies, in bytes
+	OnePart                      int64  // bytes; the largest object that one request copies
 	Foreign                      bool   // the storage is not Amazon's
-	Overwriting                  func() // called once if it was seen to copy over an object in spite of the condition
+	Overwriting                  func() // called once if a copy overwrites an object despite its condition
 	refusesToOverwrite, overruns atomic.Bool
-	refusesParts                 atomic.Bool // it copies no part of an upload that has checksums
-	proving                      sync.Mutex  // held during the copy that shows which
+	refusesParts                 atomic.Bool // the storage does not copy parts of uploads with checksums
+	proving                      sync.Mutex  // held during the copy that shows whether it obeys conditions
 }
 
-// A Copy is an object that is to be copied.
+// A Copy is an object to be copied.
 type Copy struct {
 	FromBucket, FromKey string
-	ETag                string // of the version that was looked at
+	ETag                string // of the version that was read
 	Key                 string
 	Size                int64
 	Digest              blob.Digest
 	Type, CacheControl  string
 }
 
-// Do copies an object, given what is known of the version that was looked at. The error matches errors.ErrUnsupported if S3 cannot
-// vouch for the content: then nothing was stored.
+// Do copies a version of an object. If S3 cannot vouch for the content, nothing is stored and the error matches
+// errors.ErrUnsupported.
 func (p *Place) Do(ctx context.Context, c Copy, there *sdk.HeadObjectOutput) error {
 	switch {
 	case aws.ToInt64(there.ContentLength) != c.Size:
@@ -88,24 +89,25 @@ func (p *Place) Do(ctx context.Context, c Copy, there *sdk.HeadObjectOutput) err
 	return p.asOnePart(ctx, c)
 }
 
-// errOverruns reports storage that ignores conditions on copies. It obeys them where an upload is completed.
+// errOverruns reports storage that ignores conditions on copies, and obeys them when an upload is completed.
 var errOverruns = errors.New("the storage ignores conditions on copies")
 
-// Proves reports whether S3 vouches that an object has a content: by its SHA-256, or by that of its only part.
+// Proves reports whether S3 vouches for the content of an object: by its SHA-256, or by that of its only part.
 func Proves(there *sdk.HeadObjectOutput, d blob.Digest) bool {
 	sum := aws.ToString(there.ChecksumSHA256)
 	return there.ChecksumType != types.ChecksumTypeComposite && sum == checksum.EncodeDigest(d) || sum == OfOnePart(d)
 }
 
-// OfOnePart is what S3 has in place of the SHA-256 of an object that came in one part: the SHA-256 of that of the part.
+// OfOnePart returns the checksum that S3 has of an object uploaded in one part, instead of its SHA-256: the SHA-256
+// of the part's SHA-256.
 func OfOnePart(d blob.Digest) string { return checksum.EncodeDigest(blob.DigestOf(d[:])) + "-1" }
 
-// Noted reports whether the publisher of an object has noted that it has a content.
+// Noted reports whether the metadata of an object names this content.
 func Noted(there *sdk.HeadObjectOutput, d blob.Digest) bool {
 	return there.Metadata[noted] == d.String()
 }
 
-// Metadata is what a publisher notes of an object of a size, in bytes.
+// Metadata returns the metadata that a publisher records for an object of size bytes.
 func (p *Place) Metadata(size int64, d blob.Digest) map[string]string {
 	if size <= p.OnePart || !d.Known() {
 		return nil
@@ -113,7 +115,7 @@ func (p *Place) Metadata(size int64, d blob.Digest) map[string]string {
 	return map[string]string{noted: d.String()}
 }
 
-// Input is a request to copy an object whole.
+// Input returns a request to copy an object whole.
 func (p *Place) Input(c Copy) *sdk.CopyObjectInput {
 	return &sdk.CopyObjectInput{
 		Bucket: &p.Bucket, Key: &c.Key, IfNoneMatch: aws.String("*"), CopySource: c.source(), CopySourceIfMatch: &c.ETag,
@@ -134,7 +136,7 @@ func optional(s string) *string {
 	return &s
 }
 
-// whole copies an object of which S3 has the SHA-256, and makes sure that S3 has made what it was asked for.
+// whole copies an object of which S3 has the SHA-256, and checks that the copy has it.
 func (p *Place) whole(ctx context.Context, c Copy) error {
 	out, err := p.Object(ctx, p.Input(c))
 	if err != nil {
@@ -146,11 +148,12 @@ func (p *Place) whole(ctx context.Context, c Copy) error {
 	return errUnsaid
 }
 
-// errUnsaid reports a copy of which the storage did not say what it has made.
+// errUnsaid reports an answer that does not describe the copy.
 var errUnsaid = mirror.Faultf("it does not say that it has made the copy that it was asked for")
 
-// Object is CopyObject. Storage that is not Amazon's is asked once more for the first object that it copies, and must refuse, since
-// the object is there now. Until that is known, it copies one object at a time.
+// Object is CopyObject. Storage other than Amazon's must first prove that it obeys the condition: after its first
+// copy the same copy is requested again, and must be refused because the object exists now. Until then, only one
+// object is copied at a time.
 func (p *Place) Object(ctx context.Context, in *sdk.CopyObjectInput) (*sdk.CopyObjectOutput, error) {
 	if p.Foreign && !p.refusesToOverwrite.Load() {
 		p.proving.Lock()
@@ -173,7 +176,8 @@ func (p *Place) Object(ctx context.Context, in *sdk.CopyObjectInput) (*sdk.CopyO
 	return out, err
 }
 
-// asOnePart copies an object as the only part of an upload. S3 computes the SHA-256 of the part, which is that of the object.
+// asOnePart copies an object as the only part of an upload. S3 computes the SHA-256 of the part, which is that of
+// the object.
 func (p *Place) asOnePart(ctx context.Context, c Copy) error {
 	id, err := p.begin(ctx, c, types.ChecksumAlgorithmSha256, types.ChecksumTypeComposite)
 	if err != nil {
@@ -181,10 +185,10 @@ func (p *Place) asOnePart(ctx context.Context, c Copy) error {
 	}
 	one, err := p.copyPart(ctx, c, id, 1, nil)
 	if p.Foreign && answer.Status(err) == http.StatusBadRequest {
-		p.refusesParts.Store(true) // as MinIO does; the next object would cost three requests for nothing
+		p.refusesParts.Store(true) // as MinIO does; so the next object is not tried in this way
 	}
 	if err == nil && aws.ToString(one.ChecksumSHA256) != checksum.EncodeDigest(c.Digest) {
-		err = errors.ErrUnsupported // it does not say, or the content is wrong, which is found by reading it
+		err = errors.ErrUnsupported // no checksum, or a wrong one: reading the object finds out
 	}
 	if err == nil {
 		err = p.complete(ctx, c, &sdk.CompleteMultipartUploadInput{
@@ -194,8 +198,8 @@ func (p *Place) asOnePart(ctx context.Context, c Copy) error {
 	return p.ended(ctx, c, id, err)
 }
 
-// inParts copies an object in several parts, of which S3 computes no SHA-256 of the whole. S3 makes sure by the CRC-64/NVME of the whole
-// that the copy is what the publisher has sent who has noted the SHA-256.
+// inParts copies an object in several parts. S3 does not compute its SHA-256. Instead, S3 verifies the CRC-64/NVME
+// of the whole, which the publisher recorded with the SHA-256.
 func (p *Place) inParts(ctx context.Context, c Copy, there *sdk.HeadObjectOutput) error {
 	crc := aws.ToString(there.ChecksumCRC64NVME)
 	if !Noted(there, c.Digest) || crc == "" || there.ChecksumType == types.ChecksumTypeComposite {
@@ -254,7 +258,7 @@ func (p *Place) copyPart(ctx context.Context, c Copy, id string, number int32, w
 	return types.CompletedPart{PartNumber: &number, ETag: r.ETag, ChecksumSHA256: r.ChecksumSHA256, ChecksumCRC64NVME: r.ChecksumCRC64NVME}, nil
 }
 
-// complete makes an object of the parts if there is none.
+// complete makes an object of the parts, on the condition that there is none.
 func (p *Place) complete(ctx context.Context, c Copy, in *sdk.CompleteMultipartUploadInput) error {
 	in.Bucket, in.Key, in.IfNoneMatch = &p.Bucket, &c.Key, aws.String("*")
 	_, err := slots.Call(ctx, p.Slots, func() (*sdk.CompleteMultipartUploadOutput, error) {
@@ -263,8 +267,8 @@ func (p *Place) complete(ctx context.Context, c Copy, in *sdk.CompleteMultipartU
 	return err
 }
 
-// ended gives an upload up that came to nothing, unless a stop was requested. What cannot be discarded is left to the bucket's
-// lifecycle rule.
+// ended aborts a failed upload, unless a stop was requested. The bucket's lifecycle rule removes uploads that
+// cannot be aborted.
 func (p *Place) ended(ctx context.Context, c Copy, id string, err error) error {
 	if err != nil && ctx.Err() == nil {
 		_ = p.Uploads.Abort(ctx, c.Key, id)

@@ -1,5 +1,5 @@
-// Package listing reads what a store answers to ListObjectsV2, and makes sure that a listing is whole: publishers build
-// indices from listings, so one that ends early would make packages disappear.
+// Package listing reads the answers of a store to ListObjectsV2 and checks that a listing is complete. Publishers
+// build indices from listings, so a listing that ends early would make packages disappear.
 package listing
 
 import (
@@ -21,33 +21,32 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
 )
 
-// Limits on what a listing may consist of. They bound the memory and the time that a store with
-// a fault can take.
+// Limits of a listing. They bound the memory and the time that a faulty store can take.
 const (
-	// PageKeys is how many keys are in one page, unless the request asks for fewer.
+	// PageKeys is the number of keys in a page, unless the request asks for fewer.
 	PageKeys = 1000
 
 	maxKey = 1024 // bytes of a key
-	// maxNames is how many bytes of keys one listing may have: about five million objects
-	// of a buildcache. Larger mirrors are listed in ranges.
+	// maxNames is the maximum size of all keys of a listing, in bytes: about five million objects of a buildcache.
+	// Larger mirrors are listed in ranges.
 	maxNames = 512 << 20
-	// maxEmpty is how many pages in a row may have no key. Amazon S3 sends such pages where
-	// very many objects were deleted.
+	// maxEmpty is the maximum number of pages in a row without a key. Amazon S3 sends such pages after very many
+	// objects were deleted.
 	maxEmpty = 100
 )
 
-// Progress checks the pages of one listing. Keys must have the prefix and come in increasing
-// byte order, in one page and from page to page. So a store that ignores the prefix, the start
-// or the token, or that sends a page twice, is noticed by what it sends.
+// Progress checks the pages of a listing. Keys must have the prefix and increase in byte order, within a page and
+// from page to page. This detects a store that ignores the prefix, the start or the token, or that sends a page
+// twice.
 type Progress struct {
 	Prefix string
-	Last   string // the key after which the next one must come; empty: none yet
-	token  string // of the page before
+	Last   string // the last key so far; empty before the first
+	token  string // of the previous page
 	names  int    // bytes of all keys
 	empty  int    // pages in a row without a key
 }
 
-// Check returns an error if a page does not continue those before it.
+// Check returns an error if a page does not continue the previous ones.
 func (s *Progress) Check(p *Page) error {
 	for _, o := range p.Objects {
 		switch {
@@ -79,32 +78,31 @@ func (s *Progress) Check(p *Page) error {
 	return nil
 }
 
-// A Page is one answer of ListObjectsV2, as far as we want to know.
+// A Page is an answer to ListObjectsV2.
 type Page struct {
 	Objects []Object
-	Next    string // the token for the next page; empty: this is the last one
+	Next    string // the token of the next page; empty for the last page
 
 	truncated string // "true" or "false"
 	encoding  string // of keys: "url", or empty for none
-	count     int64  // how many objects there should be; 0: not said
+	count     int64  // the number of objects according to the store; 0 if it does not say
 }
 
-// An Object is one that a page lists.
+// An Object is an object in a page.
 type Object struct {
 	Key, ETag string
 	Size      int64
 	Modified  time.Time
 }
 
-// Read reads an answer in the usual form quickly, and any other with a decoder.
+// Read reads an answer: quickly if it has the usual form, and with a decoder otherwise.
 func Read(text []byte) (Page, error) {
 	if p, ok := scanPage(text); ok {
 		return p, nil
 	}
 	p, err := decodePage(text)
 	if err != nil {
-		// Keys may hold characters that XML cannot, and not every store encodes them
-		// although it is asked to.
+		// Keys may contain characters that XML does not permit, and not every store encodes them as requested.
 		if plain := legible(text); !bytes.Equal(plain, text) {
 			return decodePage(plain)
 		}
@@ -150,10 +148,10 @@ func decodePage(text []byte) (Page, error) {
 	return p, nil
 }
 
-// unsized is the size of an object that a listing does not tell.
+// unsized is the size of an object whose size the listing omits.
 const unsized = -1
 
-// ended makes sure that nothing but space and comments follows a document.
+// ended checks that only white space and comments follow a document.
 func ended(tokens *xml.Decoder) error {
 	for {
 		switch t, err := tokens.Token(); t := t.(type) {
@@ -168,7 +166,7 @@ func ended(tokens *xml.Decoder) error {
 	}
 }
 
-// shallow reads documents whose elements are not nested deeply: others take time without end.
+// shallow refuses documents with deeply nested elements, which could take unbounded time.
 type shallow struct {
 	*xml.Decoder
 	depth int
@@ -189,14 +187,14 @@ func (s *shallow) Token() (xml.Token, error) {
 	return t, err
 }
 
-// deepest is several times how deep elements are nested in a listing.
+// deepest is the maximum nesting depth: several times that of a listing.
 const deepest = 16
 
-// Settle finds out what a page means: whether it is whole, and its keys as they are.
+// Settle checks that a page is complete, and decodes its keys.
 func (p *Page) Settle() error {
 	more, err := strconv.ParseBool(p.truncated)
 	switch {
-	case p.truncated == "": // not said: then the token says it
+	case p.truncated == "": // omitted: the token decides
 		more = p.Next != ""
 		if !more && len(p.Objects) >= PageKeys {
 			return mirror.Faultf("a full page of its listing does not say whether it is the last one: IsTruncated is missing")
@@ -225,7 +223,7 @@ func (p *Page) Settle() error {
 	return nil
 }
 
-// DecodeKey undoes encoding-type=url, in which a space is a plus.
+// DecodeKey reverses encoding-type=url, in which a plus is a space.
 func DecodeKey(key string) (string, error) {
 	if !strings.ContainsAny(key, "%+") {
 		return key, nil
@@ -237,10 +235,10 @@ func DecodeKey(key string) (string, error) {
 	return plain, nil
 }
 
-// illegal are references to characters that XML does not have.
+// illegal matches references to characters that XML does not permit.
 var illegal = regexp.MustCompile(`&#(?:x0*(?:[0-8bcBC]|[eE]|[fF]|1[0-9a-fA-F]|[dD][89a-fA-F][0-9a-fA-F]{2}|[fF]{3}[eEfF])|0*(?:[0-8]|1[124-9]|2[0-9]|3[01]));`)
 
-// legible replaces everything in an answer that XML does not have by U+FFFD.
+// legible replaces everything in an answer that XML does not permit by U+FFFD.
 func legible(text []byte) []byte {
 	plain := illegal.ReplaceAll(bytes.ToValidUTF8(text, []byte("\ufffd")), []byte("\ufffd"))
 	return bytes.Map(func(r rune) rune {
@@ -251,8 +249,8 @@ func legible(text []byte) []byte {
 	}, plain)
 }
 
-// dropIllegible removes keys in which we, or the store, have replaced what XML does not have. No
-// name of a mirror is one of them, and their place in the order of keys is not known.
+// dropIllegible removes keys with characters that were replaced. No name of a mirror has any, and their place in
+// the order of keys is unknown.
 func (p *Page) dropIllegible() {
 	p.Objects = slices.DeleteFunc(p.Objects, func(o Object) bool { return strings.ContainsRune(o.Key, utf8.RuneError) })
 }

@@ -13,25 +13,25 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/slots"
 )
 
-// Piece is how much of a limited rate is taken at a time.
+// Piece is how many bytes of a limited rate are taken at a time.
 const Piece = 32 << 10
 
 var errTakenBack = errors.New("content is no longer wanted")
 
-// A body is content on its way in one attempt. It reads straight from the source
-// into the connection's buffer, so that an upload holds no part in memory.
+// A body is the content of one attempt. It reads from the source directly into the connection's buffer, so an
+// upload holds no part in memory.
 type body struct {
 	ctx      context.Context
 	content  io.ReaderAt
 	off, end int64
-	limit    *rate.Limiter // nil: none
-	slots    *slots.Slots  // are told what moves
+	limit    *rate.Limiter // nil for no limit
+	slots    *slots.Slots  // notified of progress
 	sent     func(int64)   // may be nil
 
-	// mu is held while a piece is read, so that nothing is read once takeBack has
-	// returned: the connection may still be at it then.
+	// mu is held while a piece is read, so that nothing is read after takeBack has returned, even if the connection
+	// is still reading.
 	mu   sync.Mutex
-	told int64 // how much sent was told
+	told int64 // bytes reported to sent
 	err  error // why reading failed, or errTakenBack
 }
 
@@ -74,7 +74,7 @@ func (b *body) tell(n int64) {
 
 func (*body) Close() error { return nil }
 
-// failed is why the content could not be read, if that is what went wrong.
+// failed returns the error of reading the content, or nil.
 func (b *body) failed() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -84,8 +84,7 @@ func (b *body) failed() error {
 	return b.err
 }
 
-// takeBack ends an attempt that failed: nothing of it counts as sent, and nothing is
-// read any more.
+// takeBack ends a failed attempt: none of its bytes count as sent, and no more are read.
 func (b *body) takeBack() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -95,7 +94,7 @@ func (b *body) takeBack() {
 	}
 }
 
-// finish ends an attempt that succeeded.
+// finish ends a successful attempt.
 func (b *body) finish() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package put sends content, as PutObject and UploadPart, without the SDK's middleware, which costs several times as much
-// as everything else that is done for an object of a few KB.
+// Package put sends content, by PutObject and UploadPart, without the SDK's middleware. For an object of a few KB,
+// the middleware costs several times as much as everything else.
 package put
 
 import (
@@ -28,8 +28,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/wire"
 )
 
-// A Client sends content to one bucket. Address, credentials, signer, connections and retries are those of the SDK's
-// client.
+// A Client sends content to one bucket. It uses the address, credentials, signer, connections and retries of the
+// SDK's client.
 type Client struct {
 	limit *rate.Limiter // nil: none
 	slots *slots.Slots
@@ -38,16 +38,16 @@ type Client struct {
 	base          string // path of the bucket, without a slash at the end
 	service       string // what the signature is for: s3
 	region        string
-	headers       http.Header // which the endpoint wants in every request
+	headers       http.Header // required by the endpoint in every request
 	http          sdk.HTTPClient
-	credentials   aws.CredentialsProvider // nil: requests are not signed
+	credentials   aws.CredentialsProvider // nil for unsigned requests
 	signer        *v4.Signer
 	retryer       aws.Retryer
-	attemptTokens aws.RetryerV2 // nil: the retryer gives none out
-	Skew          atomic.Int64  // nanoseconds that S3's clock is ahead of ours, by what it has said
+	attemptTokens aws.RetryerV2 // nil if the retryer has none
+	Skew          atomic.Int64  // nanoseconds by which S3's clock is ahead, according to its answers
 }
 
-// New returns a client that goes where the SDK's client with these options would.
+// New returns a client that sends requests to the same address as the SDK's client with these options.
 func New(ctx context.Context, o sdk.Options, bucket string, limit *rate.Limiter, s *slots.Slots) (*Client, error) {
 	endpoint, err := o.EndpointResolverV2.ResolveEndpoint(ctx, sdk.EndpointParameters{
 		Bucket:                         aws.String(bucket),
@@ -73,7 +73,7 @@ func New(ctx context.Context, o sdk.Options, bucket string, limit *rate.Limiter,
 		headers: endpoint.Headers,
 		http:    o.HTTPClient,
 		signer: v4.NewSigner(func(s *v4.SignerOptions) {
-			s.DisableURIPathEscaping = true // S3 escapes once, and we have done it
+			s.DisableURIPathEscaping = true // S3 expects one escape, which is done here
 		}),
 		credentials: o.Credentials,
 		retryer:     o.Retryer,
@@ -85,11 +85,11 @@ func New(ctx context.Context, o sdk.Options, bucket string, limit *rate.Limiter,
 	return c, c.scope(endpoint.Properties)
 }
 
-// scope takes from the endpoint what requests to it are signed for.
+// scope reads from the endpoint what requests are signed for.
 func (c *Client) scope(p smithy.Properties) error {
 	schemes, _ := smithyauth.GetAuthOptions(&p)
 	for _, s := range schemes {
-		if s.SchemeID != smithyauth.SchemeIDSigV4 && s.SchemeID != "sigv4" { // the short name is the endpoint rules'
+		if s.SchemeID != smithyauth.SchemeIDSigV4 && s.SchemeID != "sigv4" { // the short name in endpoint rules
 			continue
 		}
 		if name, ok := smithyhttp.GetSigV4SigningName(&s.SignerProperties); ok {
@@ -106,7 +106,7 @@ func (c *Client) scope(p smithy.Properties) error {
 	return nil
 }
 
-// A Request carries content: a whole object, or a part of one.
+// A Request has content: a whole object, or a part of one.
 type Request struct {
 	Operation string
 	Key       string
@@ -115,17 +115,16 @@ type Request struct {
 	Content   io.ReaderAt
 	Off, Size int64
 	Sent      func(int64) // may be nil
-	// Repeatable: S3 may answer that another request was in the way, and this one
-	// means the same when it is repeated.
+	// Repeatable says that the request may be repeated after S3 has answered that another request conflicts.
 	Repeatable bool
 }
 
-// damaged is how often content is sent again that arrived other than it was hashed.
-// More often, and it is not the network that changes it.
+// damaged is how often content is sent again that arrived with other bytes than were hashed. If that happens more
+// often, the network is not the cause.
 const damaged = 3
 
-// Send sends content, again and again if the retryer says so, and returns the ETag. The
-// caller holds the slot, and still does afterwards; while nothing is sent, others have it.
+// Send sends content, with retries as the retryer decides, and returns the ETag. The caller holds the slot before
+// and after the call. During pauses, the slot is free for others.
 func (c *Client) Send(ctx context.Context, p Request, s *slots.Slot) (string, error) {
 	release := func(error) error { return nil }
 	for attempt := 1; ; attempt++ {
@@ -143,8 +142,8 @@ func (c *Client) Send(ctx context.Context, p Request, s *slots.Slot) (string, er
 	}
 }
 
-// pause waits as long as the retryer wants after a failed attempt. The slot is free
-// meanwhile. It returns a function that must receive how the next attempt ended.
+// pause waits for the retryer's delay after a failed attempt, without the slot. It returns a function that must
+// receive the result of the next attempt.
 func (c *Client) pause(ctx context.Context, failure error, attempt int, s *slots.Slot) (func(error) error, error) {
 	release, err := c.retryer.GetRetryToken(ctx, failure)
 	if err != nil {
@@ -161,7 +160,7 @@ func (c *Client) pause(ctx context.Context, failure error, attempt int, s *slots
 	return release, s.Take(ctx)
 }
 
-// again reports whether an attempt that failed should be repeated.
+// again reports whether a failed attempt should be repeated.
 func (c *Client) again(err error, p Request, attempt int) bool {
 	if errors.Is(err, blob.ErrChanged) {
 		return false
@@ -172,12 +171,12 @@ func (c *Client) again(err error, p Request, attempt int) bool {
 	case "BadDigest", "XAmzContentChecksumMismatch", "InvalidDigest":
 		return attempt < damaged
 	case "RequestTimeTooSkewed":
-		return attempt == 1 // now that we know how far off our clock is
+		return attempt == 1 // the clock skew is known now
 	}
 	return c.retryer.IsErrorRetryable(err)
 }
 
-// Attempt sends content once. No new one starts after ctx is done.
+// Attempt sends content once. It does not start after ctx is done.
 func (c *Client) Attempt(ctx context.Context, p Request) (etag string, err error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
@@ -187,7 +186,7 @@ func (c *Client) Attempt(ctx context.Context, p Request) (etag string, err error
 		if tokenErr != nil {
 			return "", tokenErr
 		}
-		defer func() { release(err) }() // so that all requests get slower when S3 asks for it
+		defer func() { release(err) }() // so that all requests slow down when S3 requires it
 	}
 	body := &body{ctx: ctx, content: p.Content, off: p.Off, end: p.Off + p.Size, limit: c.limit, slots: c.slots, sent: p.Sent}
 	r, err := c.request(ctx, p, body)
@@ -209,7 +208,7 @@ func (c *Client) Attempt(ctx context.Context, p Request) (etag string, err error
 	if reply.StatusCode/100 == 2 {
 		body.finish()
 		c.slots.Answered()
-		io.Copy(io.Discard, io.LimitReader(reply.Body, 1<<20)) // so that the connection can be used again
+		io.Copy(io.Discard, io.LimitReader(reply.Body, 1<<20)) // so that the connection can be reused
 		return reply.Header.Get("ETag"), nil
 	}
 	body.takeBack()
@@ -245,8 +244,8 @@ func (c *Client) request(ctx context.Context, p Request, body *body) (*http.Requ
 
 var userAgent = []string{"slurm-factory-publish"}
 
-// unsigned leaves the content out of the signature: what arrives is checked by the
-// checksum in the headers, and hashing it once more would cost as much as all the rest.
+// unsigned excludes the content from the signature. The checksum in the headers protects the content, and hashing
+// it once more would cost as much as everything else.
 const unsigned = "UNSIGNED-PAYLOAD"
 
 func (c *Client) sign(ctx context.Context, r *http.Request) error {
@@ -262,7 +261,7 @@ func (c *Client) sign(ctx context.Context, r *http.Request) error {
 	return c.signer.SignHTTP(ctx, creds, r, unsigned, c.service, c.region, now)
 }
 
-// noteSkew remembers how far off our clock is when a request is refused because of it.
+// noteSkew records the clock skew when a request is refused because of it.
 func (c *Client) noteSkew(reply *http.Response, refused error) error {
 	if answer.Code(refused) == "RequestTimeTooSkewed" {
 		if theirs, err := http.ParseTime(reply.Header.Get("Date")); err == nil {

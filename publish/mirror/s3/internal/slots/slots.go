@@ -1,4 +1,4 @@
-// Package slots bounds the requests in flight, and finds out how many are best.
+// Package slots bounds the requests in flight, and finds the best number.
 package slots
 
 import (
@@ -9,17 +9,17 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// Slots bound the requests in flight. They are given out in the order in which they are asked for, so
-// that an object that was begun first is finished first.
+// Slots bound the requests in flight. They serve callers in order of arrival, so an object that was started first
+// is finished first.
 type Slots struct {
 	free   *semaphore.Weighted
-	growth *growth // nil: there are always as many
+	growth *growth // nil for a fixed number
 }
 
-// New makes n slots, or as many as help, from n to most.
+// New returns n slots, or up to most if more slots make requests faster.
 func New(n, most int) *Slots {
 	s := &Slots{free: semaphore.NewWeighted(int64(most))}
-	s.free.TryAcquire(int64(most - n)) // those that there are not yet
+	s.free.TryAcquire(int64(most - n)) // slots that do not exist yet
 	if most > n {
 		s.growth = &growth{slots: n, most: most}
 	}
@@ -46,7 +46,7 @@ func (s *Slots) giveBack() {
 	}
 }
 
-// Moved notes progress: bytes that are on their way; fewer than 0 if they have to be sent again.
+// Moved records progress: n bytes were sent, or must be sent again if n is negative.
 func (s *Slots) Moved(bytes int64) {
 	if s.growth == nil {
 		return
@@ -56,10 +56,10 @@ func (s *Slots) Moved(bytes int64) {
 	}
 }
 
-// Slot returns a slot that is yet to be taken.
+// Slot returns a slot that is not taken yet.
 func (s *Slots) Slot() Slot { return Slot{of: s} }
 
-// Answered notes a request that was answered.
+// Answered records an answered request.
 func (s *Slots) Answered() { s.Moved(answerWorth) }
 
 // A Slot is the right to have one request in flight.
@@ -75,10 +75,10 @@ func (s *Slot) Take(ctx context.Context) error {
 	return err
 }
 
-// Held reports whether the slot was taken.
+// Held reports whether the slot is taken.
 func (s *Slot) Held() bool { return s.held }
 
-// Free gives the slot back, if it was taken.
+// Free releases the slot if it is taken.
 func (s *Slot) Free() {
 	if s.held {
 		s.of.giveBack()
@@ -86,7 +86,7 @@ func (s *Slot) Free() {
 	}
 }
 
-// Call makes one request, in a slot of its own.
+// Call makes one request in a slot of its own.
 func Call[Out any](ctx context.Context, of *Slots, request func() (*Out, error)) (*Out, error) {
 	s := of.Slot()
 	if err := s.Take(ctx); err != nil {
@@ -99,41 +99,38 @@ func Call[Out any](ctx context.Context, of *Slots, request func() (*Out, error))
 }
 
 const (
-	// A change is given time to show before it is measured. New connections first fill
-	// the buffers on the way, which is no gain.
+	// settling is how long a change may take to have an effect before it is measured. New connections first fill the
+	// buffers on the way, which is no gain.
 	settling  = 200 * time.Millisecond
 	measuring = 300 * time.Millisecond
-	// A measurement is void if nothing moved for longer than standstill, or if no request waited for a
-	// slot for more than this share of the time: then it says how much there was to send, and not how
-	// fast it went.
+	// A measurement is invalid if nothing moved for longer than standstill, or if no request waited for a slot for
+	// more than the share unwanted of the time. It then shows how much there was to send, not how fast.
 	standstill = 500 * time.Millisecond
 	unwanted   = 0.25
-	// gain is how much faster twice as many slots must be to stay.
+	// gain is by which factor twice as many slots must be faster to be kept.
 	gain = 1.1
-	// tryAgain is how long it takes until what did not help is tried again.
+	// tryAgain is the time after which a number of slots that did not help is tried again.
 	tryAgain = time.Minute
-	// answerWorth is how many bytes an answered request counts for, so that small
-	// objects count, whose bytes are few.
+	// answerWorth is the number of bytes that an answered request counts for, so that small objects count.
 	answerWorth = 64 << 10
 )
 
-// growth decides how many slots there are. While a request waits for one, it doubles them
-// as long as more is done in the same time, and takes back what did not help. When S3 asks
-// to slow down it is the retryer that sends less.
+// growth decides the number of slots. While requests wait for a slot, it doubles the number as long as the rate
+// increases, and otherwise undoes the last step. When S3 asks to slow down, the retryer reduces the rate.
 type growth struct {
-	mu          sync.Mutex // guards what follows while something is noted
+	mu          sync.Mutex // guards the fields below
 	slots, most int
-	owed        int // slots that vanish when they are given back
+	owed        int // slots to be removed when they are released
 
-	waiting int           // for a slot, now
-	wanted  bool          // somebody had to wait since
-	since   time.Time     // the beginning of what is measured; zero: nothing is
-	done    int64         // since then
-	last    time.Time     // when something moved
-	idle    time.Duration // in which nobody waited, since then
-	enough  time.Time     // since when nobody waits, while waiting is 0
-	before  float64       // bytes a second with half as many slots; 0: they were not doubled
-	rest    time.Time     // nothing is tried before
+	waiting int           // requests that wait for a slot now
+	wanted  bool          // a request had to wait since then
+	since   time.Time     // start of the measurement; zero if there is none
+	done    int64         // bytes since then
+	last    time.Time     // of the latest progress
+	idle    time.Duration // without a waiting request, since then
+	enough  time.Time     // start of the current idle time, while waiting is 0
+	before  float64       // bytes a second with half as many slots; 0 if they were not doubled
+	rest    time.Time     // no change before this time
 }
 
 func (g *growth) wait() {
@@ -150,7 +147,7 @@ func (g *growth) wait() {
 	g.wanted = true
 }
 
-// waited ends what wait began.
+// waited ends a wait that wait has begun.
 func (g *growth) waited() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -159,7 +156,7 @@ func (g *growth) waited() {
 	}
 }
 
-// idleNow is for how long no request has waited, of what is measured. mu is held.
+// idleNow returns how long no request has waited during the measurement. mu is held.
 func (g *growth) idleNow(now time.Time) time.Duration {
 	from := g.enough
 	if g.since.After(from) {
@@ -171,12 +168,12 @@ func (g *growth) idleNow(now time.Time) time.Duration {
 	return max(now.Sub(from), 0)
 }
 
-// measure starts again, after some time to settle. mu is held.
+// measure restarts the measurement after a settling time. mu is held.
 func (g *growth) measure(now time.Time) {
 	g.since, g.done, g.wanted, g.idle, g.last = now.Add(settling), 0, g.waiting > 0, 0, now
 }
 
-// withdraw reports whether a slot that is given back is one too many.
+// withdraw reports whether a released slot must be removed.
 func (g *growth) withdraw() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -187,7 +184,7 @@ func (g *growth) withdraw() bool {
 	return true
 }
 
-// moved notes progress and returns how many more slots there are from now on.
+// moved records progress and returns the number of slots to add.
 func (g *growth) moved(bytes int64) (more int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -215,12 +212,12 @@ func (g *growth) moved(bytes int64) (more int) {
 	return g.decide(float64(g.done)/took.Seconds(), now)
 }
 
-// decide draws the conclusion from a rate that was measured. mu is held.
+// decide adjusts the number of slots to a measured rate. mu is held.
 func (g *growth) decide(rate float64, now time.Time) (more int) {
 	helped := g.before == 0 || rate >= gain*g.before
 	switch {
 	case !g.wanted:
-		g.since, g.before = time.Time{}, 0 // there are enough
+		g.since, g.before = time.Time{}, 0 // the maximum is reached
 	case helped && g.slots < g.most:
 		more = min(g.slots, g.most-g.slots)
 		g.slots += more
@@ -236,7 +233,7 @@ func (g *growth) decide(rate float64, now time.Time) (more int) {
 	return max(0, more-g.forgive(more))
 }
 
-// forgive sets slots that are owed off against more of them. mu is held.
+// forgive subtracts added slots from those to be removed. mu is held.
 func (g *growth) forgive(more int) int {
 	n := min(g.owed, more)
 	g.owed -= n

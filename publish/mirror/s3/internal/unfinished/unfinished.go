@@ -1,4 +1,4 @@
-// Package unfinished lists the multipart uploads of a bucket that are not complete, and their parts, and aborts them.
+// Package unfinished lists the incomplete multipart uploads of a bucket and their parts, and aborts them.
 package unfinished
 
 import (
@@ -17,14 +17,14 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/slots"
 )
 
-// Uploads are those of a bucket.
+// Uploads are the incomplete uploads of a bucket.
 type Uploads struct {
 	Client *sdk.Client
 	Slots  *slots.Slots
 	Bucket string
 }
 
-// List lists the unfinished uploads of keys that start with prefix.
+// List lists the incomplete uploads of keys that start with prefix.
 func (u Uploads) List(ctx context.Context, prefix string) iter.Seq2[types.MultipartUpload, error] {
 	return func(yield func(types.MultipartUpload, error) bool) {
 		in := &sdk.ListMultipartUploadsInput{Bucket: &u.Bucket, Prefix: &prefix, EncodingType: types.EncodingTypeUrl}
@@ -50,7 +50,7 @@ func (u Uploads) List(ctx context.Context, prefix string) iter.Seq2[types.Multip
 	}
 }
 
-// plainUploads undoes the encoding of keys, and makes sure that the next page comes after this one.
+// plainUploads decodes the keys, and checks that the page continues the previous one.
 func plainUploads(page *sdk.ListMultipartUploadsOutput, asked *sdk.ListMultipartUploadsInput) error {
 	if page.EncodingType == types.EncodingTypeUrl {
 		names := []*string{page.NextKeyMarker}
@@ -75,7 +75,7 @@ func plainUploads(page *sdk.ListMultipartUploadsOutput, asked *sdk.ListMultipart
 	return nil
 }
 
-// Abort discards an upload. One that is not there is no error.
+// Abort aborts an upload. Aborting an upload that does not exist succeeds.
 func (u Uploads) Abort(ctx context.Context, key, id string) error {
 	_, err := slots.Call(ctx, u.Slots, func() (*sdk.AbortMultipartUploadOutput, error) {
 		return u.Client.AbortMultipartUpload(ctx, &sdk.AbortMultipartUploadInput{Bucket: &u.Bucket, Key: &key, UploadId: &id})
@@ -86,7 +86,7 @@ func (u Uploads) Abort(ctx context.Context, key, id string) error {
 	return err
 }
 
-// Parts lists what has arrived of an upload.
+// Parts lists the parts of an upload that have arrived.
 func (u Uploads) Parts(ctx context.Context, key, id string) ([]types.Part, error) {
 	var all []types.Part
 	in := &sdk.ListPartsInput{Bucket: &u.Bucket, Key: &key, UploadId: &id}
@@ -110,5 +110,5 @@ func (u Uploads) Parts(ctx context.Context, key, id string) ([]types.Part, error
 	}
 }
 
-// ErrNotOurs: the upload was begun with other checksums than ours.
+// ErrNotOurs reports an upload that was started with other checksum algorithms.
 var ErrNotOurs = errors.New("an upload with other checksums")

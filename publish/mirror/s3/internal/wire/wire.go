@@ -1,5 +1,5 @@
-// Package wire sends requests and watches them: one in which nothing moves is ended, an answer is bounded, and no
-// redirect is followed.
+// Package wire sends requests. It ends a request in which no byte moves, bounds answers, and does not follow
+// redirects.
 package wire
 
 import (
@@ -17,44 +17,42 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3/internal/answer"
 )
 
-// A Request is one request as it went over the wire.
+// A Request describes one HTTP request.
 type Request struct {
-	Operation string // in S3's words: PutObject
-	Status    int    // of the answer; 0: there was none
+	Operation string // S3's name: PutObject
+	Status    int    // of the answer; 0 if there was none
 	Err       error  // why there was none
 	Took      time.Duration
-	Date      time.Time // by the clock of the server; zero: it did not say
+	Date      time.Time // by the clock of the server; zero if the answer has none
 }
 
-// A Client ends requests in which nothing moves, so that they can be repeated.
+// A Client ends requests in which no byte moves, so that they can be repeated.
 type Client struct {
 	Next     sdk.HTTPClient
-	Patience time.Duration // for how long nothing may move
+	Patience time.Duration // the longest time without progress
 	Observe  func(Request) // is called for each request; may be nil
 }
 
-// stalledError is what a request fails with that was ended. The retryer takes it for
-// what it is: a failed connection.
+// A stalledError is the error of a request that was ended. The retryer treats it as a failed connection.
 type stalledError struct{ after time.Duration }
 
 func (e *stalledError) Error() string         { return "no byte moved for " + e.after.String() }
 func (e *stalledError) ConnectionError() bool { return true }
 func (e *stalledError) Timeout() bool         { return true }
 
-// A SlowError is what the body of an answer fails with that arrives too slowly. The request is
-// not repeated, because the body would end no sooner.
+// A SlowError is the error of an answer whose body arrives too slowly. The request is not repeated, because the
+// body would be as slow again.
 type SlowError struct{ over time.Duration }
 
 func (e *SlowError) Error() string {
 	return fmt.Sprintf("the answer arrives at less than %d bytes a second for %s", leastRate, e.over)
 }
 
-// leastRate is how many bytes a second an answer must have, on average over the time that a
-// request may stall.
+// leastRate is the minimum rate of an answer in bytes a second, on average over the time that a request may stall.
 const leastRate = 1 << 10
 
-// assembly is how many times longer a multipart upload may take to be completed: some
-// implementations copy all its parts then, and say nothing meanwhile.
+// assembly is the factor by which completing a multipart upload may take longer: some implementations copy all its
+// parts without sending anything.
 const assembly = 10
 
 // Do sends a request.
@@ -105,13 +103,13 @@ func dateOf(r *http.Response) time.Time {
 	return date
 }
 
-// A watch cancels a request when its timer is not put back in time. The time that we take
-// ourselves, to read a file or because of the rate limit, does not count.
+// A watch cancels a request unless its timer is reset in time. Time spent in this process, to read a file or
+// because of the rate limit, does not count.
 type watch struct {
 	patience time.Duration
 	cancel   context.CancelCauseFunc
 
-	// mu is held while the timer is set or stopped. After ended it is never set again.
+	// mu is held while the timer is set or stopped. The timer is not set after ended.
 	mu    sync.Mutex
 	timer *time.Timer
 	ended bool
@@ -143,7 +141,7 @@ func (w *watch) end() {
 	w.cancel(nil)
 }
 
-// reason is err, or what made us end the request.
+// reason returns the reason for which the watch ended the request, or err.
 func (w *watch) reason(ctx context.Context, err error) error {
 	if stalled, ok := context.Cause(ctx).(*stalledError); ok {
 		return stalled
@@ -151,7 +149,7 @@ func (w *watch) reason(ctx context.Context, err error) error {
 	return err
 }
 
-// watchedBody is read whenever the connection takes more.
+// watchedBody is a request body. The transport reads it whenever the connection can take more.
 type watchedBody struct {
 	io.ReadCloser
 	w *watch
@@ -163,8 +161,8 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 	return b.ReadCloser.Read(p)
 }
 
-// watchedAnswer is only watched while it is being read: what the caller does between two
-// reads is no stall.
+// watchedAnswer is an answer's body. It is watched only during reads: the time between two reads belongs to the
+// caller.
 type watchedAnswer struct {
 	body io.ReadCloser
 	ctx  context.Context
@@ -201,10 +199,10 @@ func (a *watchedAnswer) Close() error {
 	return a.body.Close()
 }
 
-// operation is the key of the operation of a request that does not go through the SDK.
+// operation is the context key for the operation of a request that bypasses the SDK.
 type operation struct{}
 
-// WithOperation returns a context for requests that do not go through the SDK.
+// WithOperation returns a context that names the operation of requests that bypass the SDK.
 func WithOperation(ctx context.Context, name string) context.Context {
 	return context.WithValue(ctx, operation{}, name)
 }
@@ -216,8 +214,8 @@ func operationOf(r *http.Request) string {
 	return awsmiddleware.GetOperationName(r.Context())
 }
 
-// Unredirected returns a client that returns redirects instead of following them. The SDK's client
-// would send some requests again, with their signature, to whatever host an answer names.
+// Unredirected returns a client that returns redirects instead of following them. The SDK's client would repeat
+// some requests, with their signature, to any host that an answer names.
 func Unredirected(c sdk.HTTPClient) sdk.HTTPClient {
 	if b, ok := c.(*awshttp.BuildableClient); ok {
 		c = b.Freeze()
