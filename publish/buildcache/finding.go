@@ -15,8 +15,7 @@ import (
 // A Severity says what a finding means for the run.
 type Severity string
 
-// An Error keeps a package from being published, or is damage in a mirror; a
-// Warning does not.
+// An Error keeps a package from being published, or reports damage in a mirror. A Warning does neither.
 const (
 	Error   Severity = "error"
 	Warning Severity = "warning"
@@ -33,7 +32,7 @@ type Finding struct {
 func (s Severity) In(file, reason string) Finding { return Finding{s, file, reason} }
 
 func (f Finding) String() string {
-	if f.File == "" { // it is about the whole
+	if f.File == "" { // not about a single file
 		return alike.OneLine(f.Reason)
 	}
 	return fmt.Sprintf("%q: %s", f.File, alike.OneLine(f.Reason))
@@ -44,23 +43,23 @@ func (f Finding) Parts() (kind, file, reason string) {
 	return string(f.Severity), f.File, alike.OneLine(f.Reason)
 }
 
-// A FindingsError stops a run because of what was found, all of it.
+// A FindingsError stops a run and holds all its findings.
 type FindingsError struct {
 	Findings []Finding
-	// Held: packages without findings were held back as well. Options.KeepGoing publishes them.
+	// Held means that packages without findings were not published either. Options.KeepGoing publishes them.
 	Held bool
-	// Whole: Error names each of them.
+	// Whole makes Error list every finding.
 	Whole bool
 }
 
-// Is reports whether it was found that no more files may be open, which is the fault of none of them.
+// Is reports whether a finding was caused by the limit on open files, which is not a fault of the file.
 func (e *FindingsError) Is(target error) bool {
 	return (target == syscall.EMFILE || target == syscall.ENFILE) && slices.ContainsFunc(e.Findings, func(f Finding) bool {
 		return strings.HasSuffix(f.Reason, target.Error())
 	})
 }
 
-// Error says what was found. What is the same of many packages is one line, unless Whole is set.
+// Error lists the findings. The same finding about many packages takes one line, unless Whole is set.
 func (e *FindingsError) Error() string {
 	errs := slices.DeleteFunc(slices.Clone(e.Findings), func(f Finding) bool { return f.Severity != Error })
 	return english.Plural(len(errs), "problem", "") + ":\n  " + strings.Join(alike.Lines(errs, e.Whole), "\n  ")
@@ -71,5 +70,5 @@ func Failed(findings []Finding) bool {
 	return slices.ContainsFunc(findings, func(f Finding) bool { return f.Severity == Error })
 }
 
-// ErrNoMirror: there is no mirror where one was expected.
+// ErrNoMirror means that no mirror was found where one was expected.
 var ErrNoMirror = errors.New("no Spack mirror is here")

@@ -15,7 +15,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// encodeKeyIndex writes what Spack writes: the fingerprints, sorted, each with nothing.
+// encodeKeyIndex writes a key index as Spack does: the sorted fingerprints, each with an empty object.
 func encodeKeyIndex(keys []key.Fingerprint) []byte {
 	members := make([]string, len(keys))
 	for i, f := range slices.Sorted(slices.Values(keys)) {
@@ -46,11 +46,11 @@ func ParseKeyIndex(content []byte) ([]key.Fingerprint, error) {
 	return keys, nil
 }
 
-// A key that was retired has a mark beside its document, because neither is ever deleted: without the mark, the next
-// publish would offer the key again. A mark without content has been taken back. So the listing, which a publish
-// makes anyway, says which keys are retired.
+// A retired key has a mark beside its document, since objects are never deleted: without the mark, the next
+// publish would offer the key again. An empty mark means that the key is offered again. So the listing, which
+// a publish needs anyway, says which keys are retired.
 
-// RetiredMark is the mark of a key that is retired, or of one that is so no more.
+// RetiredMark returns the mark of a retired key, or the empty mark of a key that is offered again.
 func RetiredMark(f Layout, k key.Fingerprint, retired bool) Object {
 	var content []byte
 	if retired {
@@ -61,7 +61,7 @@ func RetiredMark(f Layout, k key.Fingerprint, retired bool) Object {
 
 func isRetired(mark mirror.Info) bool { return mark.Size > 0 }
 
-// KeysThere lists the keys of a mirror, and their marks.
+// KeysThere lists the keys of a mirror and their marks.
 func KeysThere(ctx context.Context, f Layout, l mirror.Lister) (*Survey, error) {
 	_, dir := f.Directories()
 	there := &Survey{Ranges: []mirror.Range{{Prefix: dir}}}
@@ -72,7 +72,7 @@ func UnionKeys(a, b []key.Fingerprint) []key.Fingerprint {
 	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(a, b))))
 }
 
-// PublicKey reads a key from the objects that make it known.
+// PublicKey reads a key from the objects that publish it.
 func PublicKey(objects []Object) (*key.Public, error) {
 	armored, err := blob.ReadAll(objects[0].Content)
 	if err != nil {
@@ -81,7 +81,7 @@ func PublicKey(objects []Object) (*key.Public, error) {
 	return key.ReadPublic(armored)
 }
 
-// KeyObjects are the uploads that make a key known.
+// KeyObjects returns the uploads that publish a key.
 func KeyObjects(f Layout, public *key.Public) ([]Object, error) {
 	armored, err := public.Armored()
 	if err != nil {
@@ -99,7 +99,7 @@ func ReadKey(ctx context.Context, f Layout, r mirror.Reader, k key.Fingerprint) 
 	return PublicKey(objects)
 }
 
-// ReadKeys reads keys of a mirror. Those that cannot be read are passed over: verify tells what is wrong with them.
+// ReadKeys reads keys of a mirror. It skips keys that cannot be read; verify reports what is wrong with them.
 func ReadKeys(ctx context.Context, f Layout, r mirror.Reader, keys []key.Fingerprint) ([]*key.Public, error) {
 	var all []*key.Public
 	for _, k := range keys {

@@ -12,30 +12,30 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// A Package is one package in a mirror, as its document tells.
+// A Package is one package of a mirror, as its document describes it.
 type Package struct {
 	File     string // name of the document
 	Document []byte
 	Signed   bool
-	ToSign   bool       // by this publish, which replaces the signature if there is one
-	Was      key.Issuer // of the signature that this replaces in the destination; zero: there is none, or it was not checked
-	Blobs    []Object   // what the document points at: the tarball, the spec where it is one, anything else
+	ToSign   bool       // this publish signs it and replaces a signature that it has
+	Was      key.Issuer // key of the replaced signature in the destination; zero: none, or not checked
+	Blobs    []Object   // objects that the document points at: the tarball, the spec if it is a blob, others
 	layout.SpecName
 
-	// In layout v3, the document labels its blobs: the format of the spec, 0 if it is none that Spack
-	// would look for, and the media types of the spec and the tarball.
+	// In layout v3, the document labels its blobs: with the format of the spec (0 if Spack does not know it),
+	// and the media types of the spec and the tarball.
 	format                int
 	specType, tarballType string
 
-	UnsignedFile string // name of the document in SOURCE, if it gets another one by being signed
+	UnsignedFile string // name of the document in SOURCE, if signing changes the name
 
-	// Spec is nil until it was needed.
+	// Spec is nil until it is read.
 	Spec *spec.Spec
-	// Licence is what the recipe in the tarball says, where it was read.
+	// Licence is the licence in the tarball's recipe, if that was read.
 	Licence string
 }
 
-// SpecBlob is the position of the spec among Blobs; -1 if the document holds the spec itself.
+// SpecBlob returns the position of the spec in Blobs; -1 if the document holds the spec itself.
 func (p *Package) SpecBlob() int {
 	if p.specType == "" {
 		return -1
@@ -43,7 +43,7 @@ func (p *Package) SpecBlob() int {
 	return specBlob
 }
 
-// ID names the package for people.
+// ID returns a readable name of the package.
 func (p *Package) ID() string {
 	if p.Spec != nil {
 		return p.Spec.Root().ID()
@@ -51,7 +51,7 @@ func (p *Package) ID() string {
 	return fmt.Sprintf("%s@%s/%s", p.Package, p.Version, p.Hash.Short())
 }
 
-// SourceFile is the name of a package's document in SOURCE.
+// SourceFile returns the name of a package's document in SOURCE.
 func (p *Package) SourceFile() string {
 	if p.UnsignedFile != "" {
 		return p.UnsignedFile
@@ -59,7 +59,7 @@ func (p *Package) SourceFile() string {
 	return p.File
 }
 
-// Issuer tells which key the package was signed with, as its document says; the signature is not checked.
+// Issuer returns the key that the document names as its signer. It does not check the signature.
 func (p *Package) Issuer() (key.Issuer, bool) {
 	if !p.Signed {
 		return key.Issuer{}, false
@@ -68,16 +68,16 @@ func (p *Package) Issuer() (key.Issuer, bool) {
 	return by, err == nil
 }
 
-// An Object is something to be stored under a name.
+// An Object is content to be stored under a name.
 type Object struct {
 	Name         string
-	Size         int64       // bytes; -1 where only the source can tell
-	Digest       blob.Digest // zero where no document says
+	Size         int64       // bytes; -1 if only the source knows
+	Digest       blob.Digest // zero if no document says
 	Type         string      // Content-Type
 	CacheControl string
-	Of           string // the package that it belongs to, for people; empty where its name says it
+	Of           string // readable name of its package; empty if Name says it
 
-	// Content is nil where the object was only named, or is not in the source.
+	// Content is nil if the object was not read, or is not in the source.
 	Content blob.Source
 }
 
@@ -85,7 +85,7 @@ func (o Object) Upload() mirror.Upload {
 	return mirror.Upload{Name: o.Name, Content: o.Content, Digest: o.Digest, Type: o.Type, CacheControl: o.CacheControl}
 }
 
-// NewObject is an Object in memory.
+// NewObject returns an Object whose content is in memory.
 func NewObject(name string, content []byte, contentType, cache string) Object {
 	return Object{
 		Name: name, Size: int64(len(content)), Digest: blob.DigestOf(content),
@@ -93,14 +93,15 @@ func NewObject(name string, content []byte, contentType, cache string) Object {
 	}
 }
 
-// A ContentError reports a document, spec or index that is intact but unusable: Spack's readers fail on it, or another
-// version of Spack wrote it. Publishing it again would not help.
+// A ContentError reports a document, spec or index that is intact but unusable: Spack's readers fail on it,
+// or another version of Spack wrote it. Publishing it again does not help.
 type ContentError struct{ err error }
 
 func (e *ContentError) Error() string { return e.err.Error() }
 func (e *ContentError) Unwrap() error { return e.err }
 
-// A foreignError reports a package for versions of Spack that this release does not know. It is left alone.
+// A foreignError reports a package for versions of Spack that this release does not know. Such packages are
+// left alone.
 type foreignError struct{ err error }
 
 func (e *foreignError) Error() string { return e.err.Error() }
@@ -112,7 +113,7 @@ func IsForeign(err error) bool {
 	return label || format
 }
 
-// content makes an error one about content. It is nil if err is.
+// content wraps an error in a ContentError. It returns nil if err is nil.
 func content(err error) error {
 	if err == nil {
 		return nil
@@ -120,8 +121,8 @@ func content(err error) error {
 	return &ContentError{err}
 }
 
-// DependencyDocuments are the names that the documents of what a package depends on may have, as far as its spec
-// says, but for those of packages whose document is one of some.
+// DependencyDocuments returns the possible names of the documents of a package's dependencies, as far as its
+// spec is known. It leaves out dependencies that have a document in but.
 func DependencyDocuments(f Layout, p *Package, but map[string]bool) []string {
 	if p.Spec == nil {
 		return nil

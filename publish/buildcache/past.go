@@ -12,8 +12,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// Recall fills in the place of an index and its past where the pointer does not say them: those of the generation
-// after the newest record. Of several records that may be the newest, what any of them keeps out is kept out.
+// Recall fills in the place and the past of an index from the history if the pointer lacks them: those of the
+// generation after the newest record. If several records may be the newest, every package that any of them
+// keeps out is kept out.
 func (p *Pointer) Recall(ctx context.Context, f Layout, r mirror.Reader, l mirror.Lister) error {
 	if p.Generation > 0 || p.Recalled {
 		return nil
@@ -28,7 +29,7 @@ func (p *Pointer) Recall(ctx context.Context, f Layout, r mirror.Reader, l mirro
 	if newest > 0 {
 		if now, err := mirror.Find(ctx, l, f.IndexNames()[0]); err != nil {
 			return fmt.Errorf("history: %w", err)
-		} else if now.Version == p.Version { // else others have replaced it since it was read, and what is made of it comes too late
+		} else if now.Version == p.Version { // otherwise it was replaced, and an update based on it fails anyway
 			p.Generation = newest + 1
 		}
 	}
@@ -38,7 +39,7 @@ func (p *Pointer) Recall(ctx context.Context, f Layout, r mirror.Reader, l mirro
 	return nil
 }
 
-// prepare calls prepared, and keeps the pointer from naming a record that there is none of.
+// prepare calls prepared. It clears the record's name in the pointer if the record was not stored.
 func (p *Pointer) prepare(prepared Prepared) error {
 	if prepared == nil {
 		p.Record = ""
@@ -51,7 +52,7 @@ func (p *Pointer) prepare(prepared Prepared) error {
 	return err
 }
 
-// Parent is what a record says of the index that the pointer names; nil if there is none.
+// Parent returns how a record refers to the index that the pointer names; nil if the index has no generation.
 func (p *Pointer) Parent() *history.Parent {
 	if p.Generation == 0 {
 		return nil
@@ -59,13 +60,13 @@ func (p *Pointer) Parent() *history.Parent {
 	return &history.Parent{Generation: p.Generation, ID: p.Record, Digest: p.Digest()}
 }
 
-// Head is where the history of the index begins that the pointer names.
+// Head returns where the history of the pointer's index begins.
 func (p *Pointer) Head(f Layout) history.Head {
 	return history.Head{Index: f.IndexID(), Place: p.Place, Digest: p.Digest()}
 }
 
-// Names reports whether x is what the pointer names, although it may be missing. It cannot tell in a layout that
-// names no content.
+// Names reports whether the pointer names x, even if the index documents are missing. It is false in a layout
+// that does not name content.
 func (p *Pointer) Names(ctx context.Context, x *indices.Set) (bool, error) {
 	if p.Manifest == nil {
 		return false, nil
@@ -89,13 +90,14 @@ func (p *Pointer) Names(ctx context.Context, x *indices.Set) (bool, error) {
 	return true, nil
 }
 
-// next is the place of the index that replaces this one, given the digest of what it offers.
+// next returns the place of the index that replaces this one. digest is that of the new indices.
 func (p *Pointer) next(digest string) history.Place {
 	n := p.Generation + 1
 	return history.Place{Generation: n, Record: history.NewID(n, p.Parent(), digest)}
 }
 
-// WhyKeptOut says why the index does not offer a package although the mirror holds it; empty if it may.
+// WhyKeptOut returns why the index does not offer a package that the mirror holds; empty if it may be
+// offered.
 func (p *Pointer) WhyKeptOut(h spec.Hash) string {
 	if w, ok := p.Withdrawn[h]; ok {
 		return w.String()

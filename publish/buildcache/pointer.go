@@ -19,34 +19,35 @@ import (
 // A Pointer says which indices a mirror has.
 type Pointer struct {
 	Version mirror.Version // of the object at the fixed name; Absent if there is no index
-	// Coverage is what the indices offer, where the pointer says so.
+	// Coverage is what the indices offer; nil if the pointer does not say.
 	Coverage index.Coverage
-	offers   jsontext.Value // the same as it was read, until it is needed
+	offers   jsontext.Value // Coverage as read, not parsed yet
 	// Stored is when the object at the fixed name was stored.
 	Stored time.Time
 
-	Refs       []IndexRef         // of each generation of the layout
-	Checked    bool               // the writer of the indices made sure that Spack can read them
-	Manifest   *manifest.Manifest // of layout v3, as it was read: it may name what we do not know
-	Content    []byte             // of a layout that names no content: the index document, which is the pointer
-	Broken     error              // why the object at the fixed name points at nothing
+	Refs       []IndexRef         // one for each generation of the layout
+	Checked    bool               // the writer of the indices checked that Spack can read them
+	Manifest   *manifest.Manifest // in layout v3, as read: it may have unknown records
+	Content    []byte             // in layout v2: the index document, which is also the pointer
+	Broken     error              // why the object at the fixed name cannot be used
 	Incomplete bool               // see Layout.Incomplete
-	// Foreign is the digest of an index that another program has written, if the whole mirror has not been listed
-	// since. Such an index may have lost packages, and so may all that were made of it. A caller that has added
-	// everything which it has listed clears it. It is always empty in a layout whose pointer cannot say so.
+	// Foreign is the digest of an index that another program wrote, if the whole mirror has not been listed
+	// since. Such an index may have lost packages, and so may its successors. A caller that has listed the
+	// whole mirror and added every package clears it. It is always empty in a layout whose pointer cannot
+	// record it.
 	Foreign string
-	view    bool   // it is that of a named index
-	text    []byte // of the object at the fixed name, where broken
-	// Place and Past say how the index came about, and which packages are kept out of it. They are not known where
-	// another program wrote the index, or an older release: see PointerForUpdate.
+	view    bool   // the pointer of a named index
+	text    []byte // content of the object at the fixed name, if Broken
+	// Place is the position of the index in its history, and Past says which packages are kept out of it.
+	// They are empty if another program or an older release wrote the index: see PointerForUpdate.
 	history.Place
 	history.Past
-	Recalled bool     // Place and Past are not what the pointer says, but what the history does
-	proofs   []string // what was proved of the storage when the pointer was written: see mirror.Prover
-	Proof    string   // what must be proved before the pointer is replaced; empty: nothing more
+	Recalled bool     // Place and Past come from the history, not from the pointer
+	proofs   []string // proofs of the storage when the pointer was written: see mirror.Prover
+	Proof    string   // proof required before the pointer is replaced; empty: none
 }
 
-// An IndexRef is the document of an index. Its Digest is not known where there is none.
+// An IndexRef identifies the document of an index. Its Digest is unknown if there is no index.
 type IndexRef struct {
 	Digest blob.Digest
 	Size   int64 // bytes
@@ -56,8 +57,8 @@ func NewPointer(f Layout) *Pointer {
 	return &Pointer{Version: mirror.Absent, Refs: make([]IndexRef, len(f.Generations()))}
 }
 
-// Digest identifies the indices: the SHA-256 of the document, or those of several with a + between
-// them; empty if there is none.
+// Digest identifies the indices: the SHA-256 of the document, or those of several documents joined by +. It
+// is empty if there is no index.
 func (p *Pointer) Digest() string {
 	var all []string
 	for _, ref := range p.Refs {
@@ -68,7 +69,7 @@ func (p *Pointer) Digest() string {
 	return strings.Join(all, "+")
 }
 
-// Size is that of all index documents, in bytes.
+// Size returns the size of all index documents, in bytes.
 func (p *Pointer) Size() int64 {
 	var n int64
 	for _, ref := range p.Refs {
@@ -77,7 +78,8 @@ func (p *Pointer) Size() int64 {
 	return n
 }
 
-// Listed returns the pointer as a writer builds on it that adds everything which a survey has found.
+// Listed returns the pointer for a writer that adds every package of a survey: without Foreign, if the survey
+// covers the whole mirror.
 func (p *Pointer) Listed(seen *Survey) *Pointer {
 	if p.Foreign == "" || !seen.whole {
 		return p
@@ -87,7 +89,7 @@ func (p *Pointer) Listed(seen *Survey) *Pointer {
 	return &out
 }
 
-// NeedsProof notes what must be proved of a store before the pointer is replaced.
+// NeedsProof records in Proof what must be proved of a store before the pointer is replaced.
 func (p *Pointer) NeedsProof(s mirror.Store) {
 	prover := mirror.ProverOf(s)
 	if prover == nil {
@@ -98,7 +100,7 @@ func (p *Pointer) NeedsProof(s mirror.Store) {
 	}
 }
 
-// proved is what is known of the storage when the pointer has been replaced.
+// proved returns the proofs of the storage that hold once the pointer has been replaced.
 func (p *Pointer) proved() []string {
 	if p.Proof == "" {
 		return p.proofs
@@ -106,8 +108,8 @@ func (p *Pointer) proved() []string {
 	return append(slices.Clone(p.proofs), p.Proof)
 }
 
-// PointerForUpdate reads what a publisher must know of the index before it writes. Which packages are kept out is
-// read from the history where another program has replaced or removed the pointer.
+// PointerForUpdate reads what a publisher needs of the index before it writes. If another program has
+// replaced or removed the pointer, the packages that are kept out are read from the history.
 func PointerForUpdate(ctx context.Context, f Layout, r mirror.Reader) (*Pointer, error) {
 	p, err := f.ReadPointer(ctx, r)
 	if err != nil {
@@ -116,7 +118,7 @@ func PointerForUpdate(ctx context.Context, f Layout, r mirror.Reader) (*Pointer,
 	return p, p.prepareUpdate(ctx, f, r)
 }
 
-// prepareUpdate reads what else than the pointer a publisher must know.
+// prepareUpdate reads what a publisher needs in addition to the pointer.
 func (p *Pointer) prepareUpdate(ctx context.Context, f Layout, r mirror.Reader) (err error) {
 	if l, ok := r.(mirror.Lister); ok {
 		if err := p.Recall(ctx, f, r, l); err != nil {
@@ -127,8 +129,8 @@ func (p *Pointer) prepareUpdate(ctx context.Context, f Layout, r mirror.Reader) 
 	return err
 }
 
-// ReadChecked reads the indices that p points at, and makes sure that Spack can read each record, unless their writer
-// did.
+// ReadChecked reads the indices that p points at. It checks that Spack can read each record, unless their
+// writer has checked that.
 func ReadChecked(ctx context.Context, f Layout, r mirror.Reader, p *Pointer) (*indices.Set, error) {
 	x, err := f.ReadIndex(ctx, r, p)
 	if err == nil && !p.Checked {

@@ -20,23 +20,23 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// What a listing costs, in requests, is estimated from what the index offers, or from its size
-// where its pointer does not say: Spack's records take about recordSize bytes, and many of them
-// are of packages that are not there. A package of layout v3 is three objects.
+// The requests of a listing are estimated from the packages that the index offers, or from its size if its
+// pointer does not list them: a record of Spack takes about recordSize bytes, and many records are of
+// packages that the mirror does not hold. A package of layout v3 is three objects.
 const (
 	pageSize          = 1000 // names in one answer of ListObjectsV2
 	recordSize        = 1100 // bytes of an index for one package
 	objectsPerPackage = 3
 )
 
-// openList is how many directories a list of one in a file system may have open: those on the way.
+// openList is how many directories one listing of a file system may have open: the directory and its parents.
 const openList = 8
 
-// manyPackages is a number of packages of which only those that are meant are listed.
+// manyPackages is a number so large that only the ranges that are needed are listed.
 const manyPackages = 1 << 20
 
-// Packages is how many there are about in a mirror, as far as its index tells. A named index tells nothing of what
-// there is besides.
+// Packages estimates the number of packages in a mirror from its index. A named index does not tell how many
+// other packages there are.
 func (p *Pointer) Packages() int64 {
 	if p.view {
 		return manyPackages
@@ -47,21 +47,21 @@ func (p *Pointer) Packages() int64 {
 	return p.Size() / recordSize
 }
 
-// A Survey is what a mirror holds, as far as a publish needs to know.
+// A Survey says what a mirror holds, as far as a publish needs it.
 type Survey struct {
 	Pointer *Pointer
 	Objects map[string]mirror.Info
-	Ranges  []mirror.Range // what was listed
-	whole   bool           // that was everything
+	Ranges  []mirror.Range // listed ranges
+	whole   bool           // the whole mirror was listed
 }
 
-// Has reports whether an object is there. A size of -1 is any size.
+// Has reports whether an object is there. A size of -1 matches any size.
 func (s *Survey) Has(o Object) bool {
 	info, ok := s.Objects[o.Name]
 	return ok && (o.Size < 0 || info.Size == o.Size)
 }
 
-// Damaged says what is wrong with an object that is there under the right name.
+// Damaged returns what is wrong with an object that the mirror holds; empty if nothing.
 func (s *Survey) Damaged(o Object) string {
 	if info, ok := s.Objects[o.Name]; ok && o.Size >= 0 && info.Size != o.Size {
 		return fmt.Sprintf("the destination holds %d bytes under its name, want %d: that object is damaged, and publish verify says how to mend it", info.Size, o.Size)
@@ -69,8 +69,8 @@ func (s *Survey) Damaged(o Object) string {
 	return ""
 }
 
-// Packages are the documents that were listed, by name, without those of packages that are withdrawn, and without
-// those that are superseded.
+// Packages returns the listed documents by name. It leaves out documents that are superseded and those of
+// withdrawn packages.
 func (s *Survey) Packages(f Layout) map[string]layout.SpecName {
 	found := make(map[string]layout.SpecName)
 	there := func(name string) bool { return s.Has(Object{Name: name, Size: -1}) }
@@ -82,8 +82,8 @@ func (s *Survey) Packages(f Layout) map[string]layout.SpecName {
 	return found
 }
 
-// Superseded reports whether a document was stored before its package was signed under another name, which Spack
-// reads first. It stays, since nothing is deleted, and is no package of its own.
+// Superseded reports whether a package also has a signed document under another name, which Spack reads
+// first. The unsigned document stays, since nothing is deleted, but is not a package of its own.
 func Superseded(f Layout, name string, there func(name string) bool) bool {
 	signed, ok := f.SignedName(name)
 	return ok && there(signed)
@@ -97,7 +97,7 @@ func (s *Survey) withdrawn(h spec.Hash) bool {
 	return ok
 }
 
-// Offerable are the documents that were listed, by name, without those of packages that are kept out of the index.
+// Offerable returns the listed documents by name, without those of packages that are kept out of the index.
 func (s *Survey) Offerable(f Layout) map[string]layout.SpecName {
 	found := s.Packages(f)
 	if s.Pointer != nil {
@@ -106,7 +106,7 @@ func (s *Survey) Offerable(f Layout) map[string]layout.SpecName {
 	return found
 }
 
-// Lacking are the documents of packages that were listed, that x does not offer, and that are not kept out.
+// Lacking returns the listed documents of packages that x does not offer and that are not kept out.
 func (s *Survey) Lacking(f Layout, x *indices.Set) []string {
 	var names []string
 	for name, id := range s.Offerable(f) {
@@ -117,7 +117,7 @@ func (s *Survey) Lacking(f Layout, x *indices.Set) []string {
 	return names
 }
 
-// Keys are the keys that are there and to be offered to clients: not those that were retired.
+// Keys returns the keys of the mirror to offer to clients: all keys except retired ones.
 func (s *Survey) Keys(f Layout) []key.Fingerprint {
 	return slices.DeleteFunc(s.AllKeys(f), func(k key.Fingerprint) bool { return s.Retired(f, k) })
 }
@@ -127,7 +127,7 @@ func (s *Survey) Retired(f Layout, k key.Fingerprint) bool {
 	return isRetired(s.Objects[f.RetiredKeyName(k)])
 }
 
-// AllKeys are the keys that are there, also those that were retired.
+// AllKeys returns the keys of the mirror, including retired ones.
 func (s *Survey) AllKeys(f Layout) []key.Fingerprint {
 	var keys []key.Fingerprint
 	for name := range s.Objects {
@@ -138,7 +138,7 @@ func (s *Survey) AllKeys(f Layout) []key.Fingerprint {
 	return UnionKeys(nil, keys)
 }
 
-// Complete reports whether all documents of the packages with a name were listed.
+// Complete reports whether all documents of packages with this name were listed.
 func (s *Survey) Complete(f Layout, name string) bool {
 	if s.whole {
 		return true
@@ -149,8 +149,8 @@ func (s *Survey) Complete(f Layout, name string) bool {
 	})
 }
 
-// Covered reports whether the index is known to offer every package that was listed and is not kept out, and
-// nothing else of the same names.
+// Covered reports whether the index is known to offer every listed package that is not kept out, and no other
+// package of the same names.
 func (s *Survey) Covered(f Layout) bool {
 	if s.Pointer.Coverage == nil || !s.Pointer.Checked {
 		return false
@@ -158,7 +158,7 @@ func (s *Survey) Covered(f Layout) bool {
 	for _, ref := range s.Pointer.Refs {
 		name, apart := f.BlobName(ref.Digest)
 		if s.whole && ref.Digest.Known() && apart && !s.Has(Object{Name: name, Size: ref.Size}) {
-			return false // the index names all, and is lost itself
+			return false // the index document itself is missing
 		}
 	}
 	listed := make(map[string][]spec.Hash)
@@ -176,10 +176,9 @@ func (s *Survey) Covered(f Layout) bool {
 	return true
 }
 
-// SurveyFor surveys a mirror for names, in as few requests as it can: it lists everything,
-// or only the directories that are touched, or single names where a directory is large
-// and few are asked for. It never asks for an object that may not be there, because
-// a narrowed role is answered 403 then.
+// SurveyFor surveys a mirror for names in as few requests as possible. It lists everything, or only the
+// directories of the names, or single names if a directory is large and few names are needed. It never
+// requests an object that may be missing: a role without permission to list receives 403 for it.
 func SurveyFor(ctx context.Context, f Layout, s mirror.Store, names []string) (*Survey, error) {
 	p, err := f.ReadPointer(ctx, s)
 	if err != nil {
@@ -191,13 +190,13 @@ func SurveyFor(ctx context.Context, f Layout, s mirror.Store, names []string) (*
 	return seen, cmp.Or(g.Wait(), err)
 }
 
-// SurveyAt is look where the pointer has been read.
+// SurveyAt is SurveyFor for a pointer that has been read.
 func SurveyAt(ctx context.Context, f Layout, s mirror.Store, p *Pointer, names []string) (*Survey, error) {
 	return SurveyDocuments(ctx, f, s, p, names, false)
 }
 
-// SurveyDocuments is SurveyAt that can do with documents alone: then, where it would list everything, it lists all
-// documents.
+// SurveyDocuments is SurveyAt for callers that may need only documents. If alone is true, it lists all
+// documents where SurveyAt would list everything.
 func SurveyDocuments(ctx context.Context, f Layout, s mirror.Store, p *Pointer, names []string, alone bool) (*Survey, error) {
 	ranges := Touched(f, names, p.Packages()*objectsPerPackage)
 	if ranges == nil && !alone {
@@ -210,7 +209,7 @@ func SurveyDocuments(ctx context.Context, f Layout, s mirror.Store, p *Pointer, 
 	return found, found.List(ctx, s)
 }
 
-// SurveyAll lists everything, in parallel where the index says that it is large.
+// SurveyAll lists the whole mirror, in parallel if its index says that it is large.
 func SurveyAll(ctx context.Context, f Layout, s mirror.Store, p *Pointer) (*Survey, error) {
 	found := &Survey{Pointer: p, whole: true, Ranges: f.Ranges(p.Packages())}
 	return found, found.List(ctx, s)
@@ -218,7 +217,7 @@ func SurveyAll(ctx context.Context, f Layout, s mirror.Store, p *Pointer) (*Surv
 
 func (s *Survey) List(ctx context.Context, l mirror.Lister) error {
 	s.Objects = make(map[string]mirror.Info)
-	var mu sync.Mutex // guards s.objects while a page is put in
+	var mu sync.Mutex // guards s.Objects while an entry is added
 	return parallel.Each(ctx, nofile.AtOnce(parallel.Readers, openList), s.Ranges, func(ctx context.Context, r mirror.Range) error {
 		for info, err := range l.List(ctx, r) {
 			if err != nil {
@@ -232,8 +231,8 @@ func (s *Survey) List(ctx context.Context, l mirror.Lister) error {
 	})
 }
 
-// Touched returns the ranges that hold names, or nil if listing everything takes no
-// more requests. objects is how many there are about in all.
+// Touched returns the ranges that hold names, or nil if listing everything takes no more requests. objects is
+// the approximate number of objects in the mirror.
 func Touched(f Layout, names []string, objects int64) []mirror.Range {
 	all := objects/pageSize + 1
 	small := f.Small()
@@ -250,7 +249,7 @@ func Touched(f Layout, names []string, objects int64) []mirror.Range {
 	for dir, inDir := range byDir {
 		pages := f.Pages(dir, objects)
 		if f.NamesContent() && f.IsPayload(dir) {
-			pages++ // what else is there tells nothing
+			pages++ // other content in the directory is of no use
 		}
 		if n := int64(len(inDir)); n < pages {
 			for _, name := range inDir {

@@ -10,20 +10,20 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// Trust says whose packages may become reachable.
+// Trust says whose packages may be published.
 type Trust struct {
-	// RequireSigned refuses packages that carry no signature.
+	// RequireSigned refuses unsigned packages.
 	RequireSigned bool
-	// Keys checks the signatures that there are, and are the only ones that are published.
-	// Nil: signatures are not checked.
+	// Keys check the signatures of signed packages. No other keys are published. Nil: signatures are not
+	// checked.
 	Keys *key.Ring
-	// Checked, if set, remembers which documents of the destination were checked by Keys, so that a
-	// process that publishes often reads each of them once.
+	// Checked, if set, remembers which documents of the destination were checked against Keys, so that a
+	// process that publishes often reads each document once.
 	Checked *Checked
 }
 
-// CheckKeyFile refuses a key file that does not hold exactly the key that its name says: clients
-// would trust whatever else is in it.
+// CheckKeyFile returns an error if a key file does not hold exactly the key that its name says: clients would
+// trust every other key in it.
 func CheckKeyFile(armored []byte, f key.Fingerprint) (*key.Public, error) {
 	p, err := key.ReadPublic(armored)
 	if err != nil {
@@ -35,8 +35,8 @@ func CheckKeyFile(armored []byte, f key.Fingerprint) (*key.Public, error) {
 	return p, nil
 }
 
-// Untrusted says what is wrong with a key that a mirror offers; empty if it is among the trusted keys, or
-// none are given.
+// Untrusted returns what is wrong with a key that a mirror offers; empty if it is a trusted key, or if no
+// trusted keys were given.
 func (t Trust) Untrusted(f key.Fingerprint) string {
 	if t.Keys == nil || t.Keys.Holds(f) {
 		return ""
@@ -44,7 +44,7 @@ func (t Trust) Untrusted(f key.Fingerprint) string {
 	return "this key is not among the trusted keys, and clients that install the keys of the mirror would trust it: remove it, and run publish index --trusted-keys"
 }
 
-// Signer is the trusted key that a signature names, itself or by a subkey.
+// Signer returns the trusted key that a signature names, either the key itself or one of its subkeys.
 func (t Trust) Signer(by key.Issuer) (*key.Public, bool) {
 	if t.Keys == nil {
 		return nil, false
@@ -52,7 +52,7 @@ func (t Trust) Signer(by key.Issuer) (*key.Public, bool) {
 	return t.Keys.Public(by)
 }
 
-// KeyObjects are those that make one of the trusted keys known.
+// KeyObjects returns the uploads that publish one of the trusted keys.
 func (t Trust) KeyObjects(l Layout, f key.Fingerprint) ([]Object, error) {
 	armored, err := t.Keys.Armored(f)
 	if err != nil {
@@ -63,11 +63,11 @@ func (t Trust) KeyObjects(l Layout, f key.Fingerprint) ([]Object, error) {
 
 // Checked remembers which documents of a mirror were checked. Its zero value remembers none.
 type Checked struct {
-	mu   sync.Mutex // guards seen, and is held while one document is looked up or put in
+	mu   sync.Mutex // guards seen, and is held while one document is looked up or added
 	seen map[[sha256.Size]byte]bool
 }
 
-// maxRemembered bounds the memory of a process that sees many mirrors: 32 bytes each.
+// maxRemembered bounds the memory of a process that sees many mirrors: 32 bytes for each document.
 const maxRemembered = 100_000
 
 func checkedID(path string, info mirror.Info) [sha256.Size]byte {
@@ -95,7 +95,7 @@ func (j *Checked) Add(path string, info mirror.Info) {
 	j.seen[checkedID(path, info)] = true
 }
 
-// Objection is what is to be said against the signature of a document.
+// Objection returns what is wrong with the signature of a document; nil if nothing.
 func (t Trust) Objection(document []byte) error {
 	signed := key.Signed(document)
 	if !signed && t.RequireSigned {

@@ -20,8 +20,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// v2 is the layout that Spack wrote until 0.23. Nothing in it is named by its
-// content, so nothing that a document may point at is ever replaced.
+// v2 is the layout that Spack wrote until 0.23. Its names do not depend on content, so no object that a
+// document may point at is ever replaced.
 type v2 struct{}
 
 func (v2) Name() string                      { return "v2" }
@@ -48,10 +48,10 @@ func (v2) ViewName() string                               { return "" }
 func (f v2) IndexID() string                              { return f.Name() }
 func (v2) BlobName(blob.Digest) (string, bool)            { return "", false }
 
-// A Toolchain is what a package was built for and with, as names in layout v2 say it.
+// A Toolchain is the platform and compiler of a package, as in names of layout v2.
 type Toolchain struct{ Platform, Compiler, Version string }
 
-// ToolchainIn reads a toolchain from a record of an index. Only those of spec.Format4 have one.
+// ToolchainIn reads a toolchain from a record of an index. Only records of spec.Format4 have one.
 func ToolchainIn(record jsontext.Value) func() Toolchain {
 	return func() Toolchain {
 		var r struct {
@@ -170,8 +170,8 @@ func (f v2) ReadIndex(_ context.Context, _ mirror.Reader, p *Pointer) (x *indice
 	return x, content(err)
 }
 
-// WriteIndex turns index.json, which is the index. A reader who sees a hash that is not that of
-// the index takes the index all the same and merely reads it again next time.
+// WriteIndex replaces index.json, which is the index. A reader that finds a hash of another index still uses
+// this index. It only reads it again next time.
 func (f v2) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *indices.Set, past history.Past, prepared Prepared) (*Pointer, error) {
 	part := x.Part(index.V7)
 	now := NewPointer(f)
@@ -188,7 +188,7 @@ func (f v2) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *ind
 	if err == nil {
 		err = now.prepare(prepared)
 	}
-	if err == nil && now.Record == "" { // which the index says
+	if err == nil && now.Record == "" { // the index must not name the record then
 		content, err = now.note(ctx, part, bare)
 	}
 	if err != nil {
@@ -202,15 +202,16 @@ func (f v2) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *ind
 	return now, nil
 }
 
-// A v2Note is what an index of layout v2 says beside its database.
+// A v2Note is the member that we add to an index of layout v2, beside Spack's database.
 type v2Note struct {
-	Of       string `json:"of"`       // digest of the document without the note, which another program may have changed since
+	Of       string `json:"of"`       // digest of the document without the note when we wrote it
 	Contract int    `json:"contract"` // see ours.Contract
 	history.Place
 	history.Past
 }
 
-// note makes the document of an index that says what the pointer knows. bare is the digest of the document without that.
+// note returns the document of an index with a note of the pointer's facts. bare is the digest of the
+// document without the note.
 func (p *Pointer) note(ctx context.Context, part *index.Index, bare blob.Digest) (blob.Source, error) {
 	content, err := p.noted(part, bare)
 	if err != nil {
@@ -226,7 +227,7 @@ func (p *Pointer) noted(part *index.Index, bare blob.Digest) (blob.Source, error
 	return part.Noted(text), err
 }
 
-// PointerSize is that of the hash, and of what the index says beside its database.
+// PointerSize returns the size of the hash and of the note.
 func (v2) PointerSize(was *Pointer, x *indices.Set) (int64, error) {
 	size := int64(len(blob.DigestOf(nil).String()))
 	if part := x.Part(index.V7); part.Changed() {
@@ -237,13 +238,12 @@ func (v2) PointerSize(was *Pointer, x *indices.Set) (int64, error) {
 	return size, nil
 }
 
-// CompleteIndex makes index.json.hash that of the index. The version of the hash is read
-// before the index is. So when that version is replaced, no publisher has
-// replaced it since the index was read. A publisher that replaces the index after that
-// reads the hash later and corrects it. When the last publisher is done, the
-// hash is that of the index.
+// CompleteIndex sets index.json.hash to the hash of the index. It reads the version of the hash before the
+// index. So if it can replace that version, no other publisher has replaced the hash since the index was
+// read. A publisher that replaces the index later reads the hash later and corrects it. When the last
+// publisher is done, the hash matches the index.
 //
-// Where the index still is the one that WriteIndex has written, it is not read again.
+// If the index is still the one that WriteIndex wrote, it is not read again.
 func (f v2) CompleteIndex(ctx context.Context, s mirror.Store, now *Pointer) error {
 	hash, info, err := mirror.Read(ctx, s, layout.V2IndexHash, MaxPointer)
 	if err != nil && !errors.Is(err, mirror.ErrNotExist) {
@@ -263,7 +263,7 @@ func (f v2) CompleteIndex(ctx context.Context, s mirror.Store, now *Pointer) err
 	return err
 }
 
-// Glance reads the hash of the index, which is written after it.
+// Glance reads the hash of the index, which is written after the index.
 func (f v2) Glance(ctx context.Context, r mirror.Reader) (*Pointer, error) {
 	p := NewPointer(f)
 	info, err := r.Stat(ctx, layout.V2Index)
@@ -313,7 +313,7 @@ func (v2) ReadKeyIndex(ctx context.Context, r mirror.Reader) ([]key.Fingerprint,
 	}
 	keys, err := ParseKeyIndex(content)
 	if err != nil {
-		keys = nil // replaced by one that is made of what is there
+		keys = nil // rebuilt from the keys of the mirror
 	}
 	return keys, info.Version, nil
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 )
 
-// v3 is the layout that Spack writes since 1.0: manifests that point at blobs. Its view is the name of the index that is
-// read and written; empty for the one of the whole mirror.
+// v3 is the layout that Spack writes since 1.0: manifests that point at blobs. view is the name of the index
+// that is read and written; empty for the index of the whole mirror.
 type v3 struct{ view string }
 
 func (v3) Name() string                      { return "v3" }
@@ -89,8 +89,8 @@ func (f v3) Ranges(packages int64) []mirror.Range {
 	return append(append(ranges, f.Small()), mirror.Range{Prefix: layout.V3Specs}.Split("abcdefghijklmnopqrstuvwxyz", packages, pageSize)...)
 }
 
-// Everything lists content by the first two digits of its digests, and documents by the first two letters of the
-// names of their packages.
+// Everything splits blobs by the first two digits of their digests, and documents by the first two letters of
+// their package names.
 func (v3) Everything(objects int64) []mirror.Range {
 	if objects <= 2*pageSize {
 		return []mirror.Range{{Prefix: layout.V3Blobs}, {Prefix: v3Root}}
@@ -107,7 +107,7 @@ func (v3) Everything(objects int64) []mirror.Range {
 		for b := 'a'; b <= 'z'; b += 5 {
 			until := layout.V3Specs + string(a) + string(b)
 			all = append(all, mirror.Range{Prefix: layout.V3Specs, After: after, Until: until})
-			// The bound itself may be the name of no object, so nothing is left out between the two.
+			// No object can have the bound itself as its name, so nothing is left out between two ranges.
 			after = until
 		}
 	}
@@ -144,7 +144,7 @@ const (
 	specBlob    = 1
 )
 
-// records takes the blobs that a manifest names. Those of unknown types belong to the package too.
+// records sets the blobs from a manifest. Blobs of unknown types belong to the package, too.
 func (p *Package) records(m *manifest.Manifest) error {
 	tarball, err := m.Record(manifest.Tarball)
 	if err != nil {
@@ -216,9 +216,9 @@ func ReadBlob(ctx context.Context, r mirror.Reader, b Object, limit int64) ([]by
 	return content, promised(b, content)
 }
 
-// readLargeBlob is ReadBlob for the document of an index, in parts at once where the mirror can. Hashing that takes
-// as long as parsing, so both are done at the same time: nothing of the content counts before checked has returned
-// nil.
+// readLargeBlob is ReadBlob for the document of an index. It reads parts concurrently if the mirror can.
+// Hashing takes as long as parsing, so both run at the same time: the content must not be used before checked
+// has returned nil.
 func readLargeBlob(ctx context.Context, r mirror.Reader, b Object) (content []byte, checked func() error, err error) {
 	if content, err = mirror.ReadLarge(ctx, r, b.Name, b.Size, mirror.Absent, MaxIndex); err != nil {
 		return nil, nil, err
@@ -307,8 +307,8 @@ func (v3) Resolve(ctx context.Context, r mirror.Reader, name string, f manifest.
 	return BlobOf(rec), true, nil
 }
 
-// onlyRecord is the one record of a manifest. Of keys and of their index Spack reads the first
-// record, whatever its type is, so there must not be another.
+// onlyRecord returns the single record of a manifest. For keys and their index, Spack reads the first record
+// of any type, so there must not be another one.
 func onlyRecord(m *manifest.Manifest, f manifest.Family) (manifest.Record, error) {
 	rec, err := m.Record(f)
 	if err == nil && len(m.Records) != 1 {
@@ -348,7 +348,7 @@ func (f v3) ReadKeyIndex(ctx context.Context, r mirror.Reader) ([]key.Fingerprin
 	return keys, info.Version, nil
 }
 
-// keysBehind returns no keys for a key index that is broken: it is rebuilt then.
+// keysBehind returns no keys for a broken key index, which is then rebuilt.
 func (v3) keysBehind(ctx context.Context, r mirror.Reader, text []byte) ([]key.Fingerprint, error) {
 	m, err := ReadManifest(text)
 	if err != nil {

@@ -22,19 +22,20 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// ourMember is the member of an index manifest that is ours. Spack ignores it.
+// ourMember is the member that we add to an index manifest. Spack ignores it.
 const ourMember = "slurm-factory-publish"
 
-// ours is our member of an index manifest: facts about the indices that it names.
+// ours is the content of our member: facts about the indices that the manifest names.
 type ours struct {
-	// Of names the indices that the rest is about: see pointer.digest.
+	// Of identifies the indices that the other fields describe: see Pointer.Digest.
 	Of string `json:"of"`
-	// Offers is left out where it would be too large. Then it takes reading the indices to know.
-	// It is an index.Coverage, and the largest part of a pointer.
+	// Offers is an index.Coverage, the largest part of a pointer. It is left out if it is too large. Then
+	// readers must read the indices instead.
 	Offers jsontext.Value `json:"offers,omitzero"`
-	// Contract is the revision of the contract with Spack's readers that every record satisfies: see spec.Contract.
+	// Contract is the revision of the contract with Spack's readers that every record fulfils: see
+	// spec.Contract.
 	Contract int `json:"contract"`
-	// Proofs are what was proved of the storage: see mirror.Prover.
+	// Proofs are the proofs of the storage: see mirror.Prover.
 	Proofs []string `json:"proofs,omitempty"`
 	// Foreign is kept until a publisher has listed the whole mirror: see Pointer.Foreign.
 	Foreign string `json:"foreign,omitempty"`
@@ -42,11 +43,11 @@ type ours struct {
 	history.Past
 }
 
-// maxCovered is how many names of packages a coverage may have: about 38 bytes each, in
-// what every publisher and client reads. Spack has 8,500 (July 2026).
+// maxCovered is how many package names a coverage may have. Each takes about 38 bytes in the pointer, which
+// every publisher and client reads. Spack has 8,500 (July 2026).
 const maxCovered = 40_000
 
-// coverageOf is what a pointer says of indices; nil if that is too much.
+// coverageOf returns the coverage that a pointer stores for indices; nil if it is too large.
 func coverageOf(x *indices.Set) index.Coverage {
 	if c := x.Coverage(); len(c) <= maxCovered {
 		return c
@@ -60,7 +61,7 @@ func (f v3) ReadPointer(ctx context.Context, r mirror.Reader) (*Pointer, error) 
 		return p, err
 	}
 	if json.Unmarshal(p.offers, &p.Coverage, jsontext.AllowDuplicateNames(true)) != nil {
-		p.Coverage, p.Checked, p.proofs = nil, false, nil // as if it said nothing
+		p.Coverage, p.Checked, p.proofs = nil, false, nil // as if the pointer had no such member
 		if !p.view {
 			p.Foreign = p.Digest()
 		}
@@ -69,7 +70,7 @@ func (f v3) ReadPointer(ctx context.Context, r mirror.Reader) (*Pointer, error) 
 	return p, nil
 }
 
-// Glance reads the pointer, and leaves out what the indices offer.
+// Glance reads the pointer without parsing what the indices offer.
 func (f v3) Glance(ctx context.Context, r mirror.Reader) (*Pointer, error) {
 	p := NewPointer(f)
 	p.view = f.view != ""
@@ -85,13 +86,13 @@ func (f v3) Glance(ctx context.Context, r mirror.Reader) (*Pointer, error) {
 		p.text = text
 	}
 	if p.view {
-		p.Foreign = "" // it is a selection, whatever program has made it
+		p.Foreign = "" // a view is a selection, whichever program made it
 	}
 	return p, nil
 }
 
-// Parse reads an index manifest. A reader takes the record whose media type is exactly one that it knows, so
-// records of other versions of Spack are left alone.
+// Parse reads an index manifest. A reader uses only records whose media type it knows exactly, so records of
+// other versions of Spack are left alone.
 func (p *Pointer) Parse(text []byte) error {
 	m, err := ReadManifest(text)
 	if version, ok := errors.AsType[*manifest.VersionError](err); ok {
@@ -114,8 +115,8 @@ func (p *Pointer) Parse(text []byte) error {
 	}
 	p.Manifest, p.Foreign = m, p.Digest()
 	var o ours
-	// Another program may have replaced an index and kept our member, which then says nothing.
-	// As in Python, the last of two members of one name counts: to look for them takes longer than all else.
+	// Another program may have replaced an index and kept our member, which is then ignored. As in Python,
+	// the last of two members of one name counts: to search for duplicates takes longer than everything else.
 	if json.Unmarshal(m.Extra[ourMember], &o, jsontext.AllowDuplicateNames(true)) == nil && o.Of == p.Digest() {
 		p.offers, p.Checked, p.proofs, p.Foreign = o.Offers, o.Contract >= spec.Contract, o.Proofs, o.Foreign
 		p.Place, p.Past = o.Place, o.Past.Normal()
@@ -123,7 +124,7 @@ func (p *Pointer) Parse(text []byte) error {
 	return nil
 }
 
-// Incomplete is never: one object turns the indices of layout v3.
+// Incomplete is always false: in layout v3 one write replaces all indices.
 func (v3) Incomplete(context.Context, mirror.Reader, *Pointer) (bool, error) { return false, nil }
 
 func (f v3) ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*indices.Set, error) {
@@ -147,8 +148,8 @@ func (f v3) ReadIndex(ctx context.Context, r mirror.Reader, p *Pointer) (*indice
 	return x, nil
 }
 
-// WriteIndex stores each index under its digest and then turns the one pointer. A reader
-// sees the old indices or the new ones, and all are whole. The old ones stay.
+// WriteIndex stores each index under its digest and then replaces the pointer. A reader sees either the old
+// indices or the new ones, always complete. The old documents stay.
 func (f v3) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *indices.Set, past history.Past, prepared Prepared) (*Pointer, error) {
 	now := NewPointer(f)
 	now.Coverage, now.Checked, now.Refs, now.Foreign, now.Past = coverageOf(x), true, slices.Clone(was.Refs), was.Foreign, past
@@ -188,7 +189,7 @@ func (f v3) WriteIndex(ctx context.Context, s mirror.Store, was *Pointer, x *ind
 	return now, nil
 }
 
-// storeIndices stores the documents of indices, and calls beside meanwhile.
+// storeIndices stores the documents of indices and runs beside at the same time.
 func storeIndices(ctx context.Context, s mirror.Store, uploads []mirror.Upload, beside func() error) error {
 	var g defect.Group
 	g.Go(beside)
@@ -204,7 +205,7 @@ func storeIndices(ctx context.Context, s mirror.Store, uploads []mirror.Upload, 
 
 func nothing() error { return nil }
 
-// An index is sent in few parts: the requests for more would take longer than they save.
+// An index is sent in few parts: more parts would cost more time in requests than they save.
 const (
 	indexParts = 5
 	indexPart  = 8 << 20 // bytes, at least
@@ -217,11 +218,12 @@ func indexUpload(o Object) mirror.Upload {
 	return u
 }
 
-// CompleteIndex has nothing to do: one object turns the indices of layout v3.
+// CompleteIndex has nothing to do: in layout v3 one write replaces all indices.
 func (v3) CompleteIndex(context.Context, mirror.Store, *Pointer) error { return nil }
 
-// salt makes an index a new one whose pointer has to be written although it may be the index that clients have: one
-// of an earlier epoch, or the one that a pointer named that Spack could read and we could not.
+// salt returns text that changes the digest of an index, so that its pointer must be written although clients
+// may already have an equal index: one of an earlier epoch, or one named by a pointer that Spack could read
+// and we could not.
 func (p *Pointer) salt(was *Pointer) string {
 	salt := p.Epoch
 	if was.Broken != nil && len(was.text) > 0 {
@@ -234,7 +236,7 @@ func indexRecord(g indices.Generation, ref IndexRef) manifest.Record {
 	return manifest.Record{Size: ref.Size, MediaType: manifest.IndexType(g.Index), Compression: "none", Digest: ref.Digest}
 }
 
-// encode writes the manifest that names p's indices: what was says, with the records that have changed and our
+// encode returns the manifest that names p's indices: the manifest of was with the changed records and our
 // member.
 func (p *Pointer) encode(was *Pointer) ([]byte, error) {
 	p.Manifest, p.proofs = new(manifest.Manifest), was.proved()
@@ -264,7 +266,7 @@ func (p *Pointer) encode(was *Pointer) ([]byte, error) {
 	return p.Manifest.Encode()
 }
 
-// PointerSize is that of the index manifest, in which any digest takes the same room.
+// PointerSize returns the size of the index manifest. All digests have the same length in it.
 func (f v3) PointerSize(was *Pointer, x *indices.Set) (int64, error) {
 	now := NewPointer(f)
 	now.Coverage, now.Foreign, now.Place, now.Past = coverageOf(x), was.Foreign, was.next(""), was.Past

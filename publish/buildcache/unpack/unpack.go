@@ -1,4 +1,4 @@
-// Package unpack unpacks specs, and bounds the memory that this takes.
+// Package unpack unpacks specs and bounds the memory used for it.
 package unpack
 
 import (
@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// MaxSpec is how many bytes a spec may have, packed or unpacked: far more than those of Spack.
+// MaxSpec is the maximum size of a spec in bytes, packed or unpacked: far more than a spec of Spack has.
 const MaxSpec = 16 << 20
 
 // unpacking bounds how many bytes of specs are unpacked at once.
 var unpacking = semaphore.NewWeighted(64 << 20)
 
-// Reserve waits until n bytes of that may be used, until release is called.
+// Reserve waits until n bytes of this bound are free, and reserves them until release is called.
 func Reserve(ctx context.Context, n int64) (release func(), err error) {
 	if err := unpacking.Acquire(ctx, n); err != nil {
 		return nil, err
@@ -25,11 +25,11 @@ func Reserve(ctx context.Context, n int64) (release func(), err error) {
 	return func() { unpacking.Release(n) }, nil
 }
 
-// Limit is the largest size to which stored bytes of a spec may unpack. Specs compress to about a tenth; one
-// that unpacks to a hundred times its size was made to fill memory.
+// Limit returns the largest size to which stored bytes of a spec may unpack. Specs compress to about a tenth.
+// A spec that unpacks to a hundred times its size was made to fill memory.
 func Limit(stored int64) int64 { return min(MaxSpec, 64<<10+100*stored) }
 
-// Gunzip unpacks a spec blob, which Spack also accepts unpacked, to at most limit bytes.
+// Gunzip unpacks a spec blob to at most limit bytes. Spack also accepts spec blobs that are not packed.
 func Gunzip(stored []byte, limit int64) ([]byte, error) {
 	if !bytes.HasPrefix(stored, []byte{0x1f, 0x8b}) {
 		return stored, nil
