@@ -1,8 +1,7 @@
-// Package cloudfront makes CloudFront forget what it has cached of objects that changed.
+// Package cloudfront invalidates what CloudFront has cached of changed objects.
 //
-// Asking twice is asking once: an invalidation is named after what it is for, so a
-// request whose answer was lost is repeated without harm and without cost. That
-// CloudFront has too much to do is no error but a reason to wait, as long as the caller's
+// Requests are idempotent: an invalidation is named after its purpose, so a request whose answer was lost can be
+// repeated without harm or cost. When CloudFront has too many invalidations, calls wait, as long as the caller's
 // context and Options.Patience permit.
 package cloudfront
 
@@ -29,30 +28,26 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/unreached"
 )
 
-// ErrNoDistribution: there is no distribution of that ID, or it cannot be one.
+// ErrNoDistribution reports an ID that is no distribution's.
 var ErrNoDistribution = errors.New("no such distribution")
 
-// Completed is the status of an invalidation of which no edge knows anything but that
-// it is done.
+// Completed is the status of a completed invalidation.
 const Completed = "Completed"
 
-// Options configure a Client beyond its distribution. The zero value is fit
-// for use.
+// Options configure a Client. The zero value is ready for use.
 type Options struct {
-	// Endpoint is the URL of another API than that of AWS. Empty: what the AWS
-	// configuration says.
+	// Endpoint is the URL of an API other than that of AWS. If it is empty, the AWS configuration decides.
 	Endpoint string
-	// Patience is for how long a call waits in all while CloudFront is busy with other
-	// invalidations. Default 15 min, in which it is done with any number of them.
+	// Patience is the maximum time for which a call waits while CloudFront is busy with other invalidations. The
+	// default is 15 min, in which CloudFront completes any number of them.
 	Patience time.Duration
 	// Log receives notes about waiting. It may be nil.
 	Log *slog.Logger
-	// Answered is called for each answer, whatever it says: a long wait is not a stall. It may be
-	// nil.
+	// Answered is called for each answer, so that a long wait is not taken for a stall. It may be nil.
 	Answered func()
 }
 
-// A Client invalidates in one distribution.
+// A Client invalidates paths in one distribution.
 type Client struct {
 	distribution string
 	patience     time.Duration
@@ -61,16 +56,16 @@ type Client struct {
 	api          *cloudfront.Client
 }
 
-// An Invalidation is one that CloudFront has accepted.
+// An Invalidation is an invalidation that CloudFront has accepted.
 type Invalidation struct {
 	ID     string
-	Status string // Completed, or another one before that
+	Status string // Completed, or any other while in progress
 }
 
-// distributionID is what CloudFront's IDs look like.
+// distributionID matches the IDs of distributions.
 var distributionID = regexp.MustCompile(`^[A-Z0-9]{1,32}$`)
 
-// New returns a client. It sends nothing, but refuses what is no distribution's ID.
+// New returns a client. It sends no request, and refuses an ID that is no distribution's.
 func New(cfg aws.Config, distribution string, opts Options) (*Client, error) {
 	if err := CheckDistribution(distribution); err != nil {
 		return nil, err
@@ -86,10 +81,10 @@ func New(cfg aws.Config, distribution string, opts Options) (*Client, error) {
 		c.answered = func() {}
 	}
 	c.api = cloudfront.NewFromConfig(cfg, func(o *cloudfront.Options) {
-		o.Retryer = aws.NopRetryer{} // insist does that
+		o.Retryer = aws.NopRetryer{} // insist retries
 		o.Credentials = credentials.Tagged(o.Credentials)
 		if o.Region == "" {
-			o.Region = "us-east-1" // it is one service for all regions
+			o.Region = "us-east-1" // the service has no regions
 		}
 		if opts.Endpoint != "" {
 			o.BaseEndpoint = &opts.Endpoint
@@ -98,7 +93,7 @@ func New(cfg aws.Config, distribution string, opts Options) (*Client, error) {
 	return c, nil
 }
 
-// CheckDistribution refuses what is no distribution's ID.
+// CheckDistribution refuses an ID that is no distribution's.
 func CheckDistribution(id string) error {
 	if distributionID.MatchString(id) {
 		return nil
@@ -113,13 +108,13 @@ func noDistribution(id string) error {
 	return fmt.Errorf("%w: %q; an ID is like E2QWRUHAPOMQZL", ErrNoDistribution, id)
 }
 
-// Invalidate asks CloudFront to forget paths, as Path makes them, and returns once that
-// is accepted. Wait waits until it is done.
+// Invalidate requests the invalidation of paths made by Path, and returns when CloudFront has accepted it. Wait
+// waits until it is complete.
 //
-// The token tells the change from others of the same paths: since when objects are what they
-// are, say. Repeating a call gives the invalidation that there is. That is right for a lost
-// answer but not for an index that becomes what it has been before, so one that was done
-// with more than a minute ago is not taken for an answer.
+// The token distinguishes this change from other changes of the same paths. It may be the time since which the
+// objects are as they are. Repeating a call returns the same invalidation, which is right after a lost answer. It
+// would be wrong for an index that returns to an earlier content, so an invalidation that was complete more than a
+// minute ago does not count.
 func (c *Client) Invalidate(ctx context.Context, token string, paths []string) (Invalidation, error) {
 	if len(paths) == 0 {
 		return Invalidation{}, errors.New("invalidate nothing")
@@ -127,7 +122,7 @@ func (c *Client) Invalidate(ctx context.Context, token string, paths []string) (
 	paths = slices.Compact(slices.Sorted(slices.Values(paths)))
 	made, err := c.create(ctx, Reference(c.distribution, token, paths), paths)
 	if err == nil && isPast(made) {
-		// The hour keeps repetitions of this one together.
+		// The hour makes repetitions of this call the same.
 		again := fmt.Sprint(token, " after ", aws.ToString(made.Id), " at ", time.Now().UTC().Format("2006-01-02T15"))
 		made, err = c.create(ctx, Reference(c.distribution, again, paths), paths)
 	}
@@ -137,8 +132,8 @@ func (c *Client) Invalidate(ctx context.Context, token string, paths []string) (
 	return Invalidation{ID: aws.ToString(made.Id), Status: aws.ToString(made.Status)}, nil
 }
 
-// isPast reports whether an invalidation cannot be the answer to a request just sent:
-// CloudFront takes seconds to complete one, and never is done with one that is new.
+// isPast reports whether an invalidation cannot be the answer to a request just sent: CloudFront takes seconds to
+// complete a new one.
 func isPast(made *types.Invalidation) bool {
 	return aws.ToString(made.Status) == Completed && time.Since(aws.ToTime(made.CreateTime)) > time.Minute
 }
@@ -171,7 +166,7 @@ func (c *Client) create(ctx context.Context, reference string, paths []string) (
 	return made, err
 }
 
-// Status asks for the state of an invalidation.
+// Status returns the state of an invalidation.
 func (c *Client) Status(ctx context.Context, id string) (Invalidation, error) {
 	is := Invalidation{ID: id}
 	input := &cloudfront.GetInvalidationInput{DistributionId: &c.distribution, Id: &id}
@@ -188,14 +183,14 @@ func (c *Client) Status(ctx context.Context, id string) (Invalidation, error) {
 	return is, nil
 }
 
-// Of invalidations, 95 in 100 are complete after 25 s, says AWS. Asking costs nothing,
-// but there are limits to how often.
+// According to AWS, 95 in 100 invalidations are complete after 25 s. Requesting the state costs nothing, but its
+// rate is limited.
 const (
 	firstLook   = 5 * time.Second
 	longestLook = 20 * time.Second
 )
 
-// Wait returns once an invalidation is complete: no edge serves what it was for any more.
+// Wait returns when an invalidation is complete: no edge serves the earlier content any more.
 func (c *Client) Wait(ctx context.Context, id string) error {
 	for look, waited := firstLook, time.Duration(0); ; look = min(look*3/2, longestLook) {
 		is, err := c.Status(ctx, id)
@@ -212,20 +207,19 @@ func (c *Client) Wait(ctx context.Context, id string) error {
 	}
 }
 
-// A pace is how a call is repeated: after ever longer pauses, for so long in all.
+// A pace says how a call is repeated: after longer and longer pauses, up to a total time.
 type pace struct{ first, longest, patience time.Duration }
 
-// hiccups are the network's, and CloudFront's when it is throttling or broken.
+// hiccups is the pace for network errors, and for CloudFront while it is throttling or broken.
 var hiccups = pace{first: time.Second, longest: 30 * time.Second, patience: 2 * time.Minute}
 
-// crowded is for other invalidations, which must end before there is room for another.
+// crowded is the pace while other invalidations must end before a new one is accepted.
 func (c *Client) crowded() pace {
 	return pace{first: 20 * time.Second, longest: 2 * time.Minute, patience: c.patience}
 }
 
-// insist calls until there is an answer that does not pass, and translates errors. Each
-// pause is between half and one and a half of its length, so that publishers who were
-// turned away together do not come back together.
+// insist repeats a call until its error is not temporary, and translates errors. Each pause is between half and one
+// and a half of its nominal length, so that publishers that were refused together do not return together.
 func (c *Client) insist(ctx context.Context, action string, call func(context.Context) error) error {
 	began := time.Now()
 	for n := 0; ; n++ {
@@ -250,7 +244,7 @@ func (c *Client) insist(ctx context.Context, action string, call func(context.Co
 	}
 }
 
-// paceOf tells how to go on after err; the zero pace is not to.
+// paceOf returns the pace for an error. The zero pace means no retry.
 func (c *Client) paceOf(err error) pace {
 	var crowd *types.TooManyInvalidationsInProgress
 	switch {
@@ -264,7 +258,7 @@ func (c *Client) paceOf(err error) pace {
 	return pace{}
 }
 
-// reason is what CloudFront calls an error.
+// reason returns CloudFront's code of an error.
 func reason(err error) string {
 	var api smithy.APIError
 	if errors.As(err, &api) {
@@ -273,7 +267,7 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// translate turns what CloudFront says into what callers branch on.
+// translate turns an error of CloudFront into an error that callers branch on.
 func (c *Client) translate(ctx context.Context, action string, err error) error {
 	var api smithy.APIError
 	if err == nil || ctx.Err() != nil {

@@ -9,20 +9,20 @@ import (
 )
 
 const (
-	// LongestPath is how many bytes a path may have.
+	// LongestPath is the maximum length of a path in bytes.
 	LongestPath = 4000
-	// maxPaths is how many paths CloudFront works at at one time for a distribution.
+	// maxPaths is the maximum number of paths that CloudFront processes at a time for a distribution.
 	maxPaths = 3000
-	// MaxWildcards is how many paths that end with * it works at, beside the others.
+	// MaxWildcards is the maximum number of paths ending in * that it processes at a time, beside the others.
 	MaxWildcards = 15
 )
 
-// Path is what to invalidate for an object: what viewers ask for, which is the object's
-// name after prefix. Where the distribution's origin path already leads into the bucket,
-// or a behaviour adds something, prefix is the rest; it may be empty or like /x/y.
+// Path returns the path to invalidate for an object, as viewers request it: the object's name after prefix. If the
+// distribution's origin path leads into the bucket, or a behaviour adds something, prefix is the rest. It may be
+// empty or like /x/y.
 //
-// A name with a ~ yields a wildcard that ends before it: CloudFront refuses a bare ~, and
-// takes %7E without forgetting what viewers got under ~ (aws-sdk-js-v3#4042).
+// A name with a ~ yields a wildcard that ends before it: CloudFront refuses a bare ~, and accepts %7E without
+// invalidating what viewers requested with ~ (aws-sdk-js-v3#4042).
 func Path(prefix, name string) string {
 	p := "/" + name
 	if prefix = strings.Trim(prefix, "/"); prefix != "" {
@@ -35,9 +35,8 @@ func Path(prefix, name string) string {
 	return encode(p)
 }
 
-// encode encodes what CloudFront wants to be encoded, the characters that RFC 1738 calls
-// unsafe and those beyond ASCII, and a ?, which would begin a query. What else is encoded
-// it would take for another path.
+// encode encodes the characters that CloudFront requires to be encoded: those that RFC 1738 calls unsafe, those
+// beyond ASCII, and ?, which would begin a query. CloudFront would take any other encoding for another path.
 func encode(path string) string {
 	var b strings.Builder
 	for _, c := range []byte(path) {
@@ -50,9 +49,8 @@ func encode(path string) string {
 	return b.String()
 }
 
-// Paths is what to invalidate for objects: the Path of each, sorted, or, if these are more
-// than limit or than CloudFront takes, one wildcard for the directory that all are in. No
-// limit below 1 binds.
+// Paths returns the paths to invalidate for objects: the Path of each, sorted. If there are more than limit or more
+// than CloudFront accepts, it returns one wildcard for their common directory. A limit below 1 means no limit.
 func Paths(prefix string, names []string, limit int) []string {
 	var paths []string
 	for _, name := range names {
@@ -79,9 +77,9 @@ func wildcards(paths []string) int {
 	return n
 }
 
-// commonDirectory is the longest directory, with the slash at its end, of sorted paths.
+// commonDirectory returns the longest common directory of sorted paths, with a trailing slash.
 func commonDirectory(paths []string) string {
-	// What the first and the last have in common, all between them have.
+	// The common beginning of the first and the last is common to all between them.
 	first, last := paths[0], paths[len(paths)-1]
 	n := 0
 	for n < len(first) && n < len(last) && first[n] == last[n] {
@@ -90,13 +88,13 @@ func commonDirectory(paths []string) string {
 	return first[:strings.LastIndexByte(first[:n], '/')+1]
 }
 
-// Reference is the CallerReference of an invalidation: the same for the same paths and
-// the same token, so that whoever repeats a request whose answer was lost, be it
-// another process on another day, gets the invalidation that there is.
+// Reference returns the CallerReference of an invalidation. It is the same for the same paths and token, so that
+// repeating a request whose answer was lost, even in another process on another day, returns the existing
+// invalidation.
 func Reference(distribution, token string, paths []string) string {
 	h := sha256.New()
 	for _, s := range append([]string{distribution, token}, slices.Sorted(slices.Values(paths))...) {
-		fmt.Fprintf(h, "%d:%s,", len(s), s) // so that no two lists look alike
+		fmt.Fprintf(h, "%d:%s,", len(s), s) // so that different lists have different encodings
 	}
 	return hex.EncodeToString(h.Sum(nil))[:32]
 }

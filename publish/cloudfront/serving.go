@@ -10,14 +10,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudfront/types"
 )
 
-// A Distribution is one that serves a bucket.
+// A Distribution is a distribution that serves a bucket.
 type Distribution struct {
 	ID   string
-	Host string // where clients find it: its first alternative name, or the one that CloudFront gave
-	Path string // of the bucket that is its root: /noble; empty: all of it
+	Host string // its first alternative domain name, or CloudFront's
+	Path string // the path in the bucket that is its root, such as /noble; empty for the whole bucket
 }
 
-// Serving returns the distributions that serve a bucket, of those that the account has.
+// Serving returns the account's distributions that serve a bucket.
 func Serving(ctx context.Context, cfg aws.Config, bucket string) ([]Distribution, error) {
 	api := cloudfront.NewFromConfig(cfg, func(o *cloudfront.Options) { o.RetryMaxAttempts = 1 })
 	var all []Distribution
@@ -43,7 +43,7 @@ func Serving(ctx context.Context, cfg aws.Config, bucket string) ([]Distribution
 	}
 }
 
-// originIn returns the path of the bucket's origin, if a distribution has one.
+// originIn returns the origin path of a distribution if its origin is the bucket.
 func originIn(o *types.Origins, bucket string) (path string, ok bool) {
 	if o == nil {
 		return "", false

@@ -9,16 +9,16 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// hasDriver says that this program has a database for queues.
+// hasDriver is true if this program has a database for queues.
 const hasDriver = true
 
-// kindOf is what an error of SQLite is in our words; nil: it is no such error, or of no such kind.
+// kindOf returns the error of this package that corresponds to an error of SQLite, or nil.
 func kindOf(err error) error {
 	var known *sqlite.Error
 	if !errors.As(err, &known) {
 		return nil
 	}
-	switch known.Code() & 0xff { // the rest says more of the same
+	switch known.Code() & 0xff { // the other bits are details
 	case sqlite3.SQLITE_FULL:
 		return ErrFull
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Forget removes what ended before a time, if keep says no.
+// Forget removes jobs that ended before a time, except those that keep selects.
 func (q *Queue) Forget(ctx context.Context, before time.Time, keep func(Job) bool) (n int, err error) {
 	old, err := q.Jobs(ctx, Filter{States: []State{Published, Failed, Cancelled}, Before: before})
 	if err != nil {
@@ -27,14 +27,14 @@ func (q *Queue) Forget(ctx context.Context, before time.Time, keep func(Job) boo
 	return n, err
 }
 
-// A Dropped is what was known of a mirror.
+// A Dropped describes a mirror that Drop has removed.
 type Dropped struct {
 	Mirror      string `json:"mirror"`
 	Jobs        int    `json:"jobs"`
-	Obligations int    `json:"obligations"` // that were not met
+	Obligations int    `json:"obligations"` // that were unmet
 }
 
-// Drop removes everything that is known of the mirrors that drop selects.
+// Drop removes everything recorded of the mirrors that drop selects.
 func (q *Queue) Drop(ctx context.Context, drop func(mirror string) bool) (dropped []Dropped, err error) {
 	err = q.do(ctx, func(t *tx) error {
 		dropped = nil
@@ -66,7 +66,7 @@ func (q *Queue) Drop(ctx context.Context, drop func(mirror string) bool) (droppe
 	return dropped, err
 }
 
-// mirrors are those that jobs or obligations are of.
+// mirrors returns the mirrors that have jobs or obligations.
 func (t *tx) mirrors() ([]string, error) {
 	rows, err := t.QueryContext(context.Background(), `SELECT mirror FROM job UNION SELECT mirror FROM obligation ORDER BY mirror`)
 	if err != nil {

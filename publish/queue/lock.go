@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// A lock keeps other processes out. The system releases it when its holder dies.
+// A lock excludes other processes. The system releases it when its holder dies.
 type lock struct{ file *os.File }
 
 func acquire(name string) (*lock, error) {
@@ -26,7 +26,7 @@ func acquire(name string) (*lock, error) {
 		f.Close()
 		return nil, fmt.Errorf("lock %s: %w", name, err)
 	}
-	// For people only; the lock is what counts.
+	// For operators only; the lock itself decides.
 	if err := f.Truncate(0); err == nil {
 		fmt.Fprintf(f, "process %d\n", os.Getpid())
 	}

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Intend records an obligation before the index of a mirror is replaced. If the process dies,
-// it is due, because the index may have been replaced.
+// Intend records an obligation before the index of a mirror is replaced. If the process dies, the obligation is
+// due, because the index may have been replaced.
 func (q *Queue) Intend(ctx context.Context, mirror string, content []byte, ids ...int64) (id int64, err error) {
 	err = q.do(ctx, func(t *tx) error {
 		id, err = t.insert(`INSERT INTO obligation (mirror, content, state, reason, tries, next_at, since, changed) VALUES (?, ?, 'intended', '', 0, ?, ?, ?)`,
@@ -25,8 +25,8 @@ func (q *Queue) Intend(ctx context.Context, mirror string, content []byte, ids .
 	return id, err
 }
 
-// Finish ends a run: its jobs leave Publishing, and its obligation is due from now on, in one
-// step. If content is nil, there is no obligation; if it is empty, it is the intended one.
+// Finish ends a run in one step: its jobs leave Publishing, and its obligation becomes due. A nil content removes
+// the obligation; an empty one keeps the content given to Intend.
 func (q *Queue) Finish(ctx context.Context, obligation int64, content []byte, changes ...Change) error {
 	return q.do(ctx, func(t *tx) error {
 		if err := t.change(Publishing, changes); err != nil {
@@ -48,12 +48,12 @@ func (q *Queue) Finish(ctx context.Context, obligation int64, content []byte, ch
 	})
 }
 
-// Owed returns the obligations of a mirror that are due and whose time has come.
+// Owed returns the obligations of a mirror that are due now.
 func (q *Queue) DueObligations(ctx context.Context, mirror string) ([]Obligation, error) {
 	return q.obligations(ctx, `mirror = ? AND state = 'due' AND next_at <= ? ORDER BY id`, mirror, milli(time.Now()))
 }
 
-// Meet ends obligations.
+// Meet marks obligations as met.
 func (q *Queue) Meet(ctx context.Context, ids ...int64) error {
 	return q.do(ctx, func(t *tx) error {
 		for _, id := range ids {
@@ -65,7 +65,7 @@ func (q *Queue) Meet(ctx context.Context, ids ...int64) error {
 	})
 }
 
-// Defer tries obligations again later.
+// Defer postpones obligations.
 func (q *Queue) Defer(ctx context.Context, nextAt time.Time, reason string, ids ...int64) error {
 	return q.do(ctx, func(t *tx) error {
 		for _, id := range ids {

@@ -17,12 +17,12 @@ import (
 const (
 	database = "queue.db"
 
-	// version is that of the schema. What is newer is refused and not touched.
+	// version is the version of the schema. A newer one is refused and not changed.
 	version = 1
-	// application marks a database as ours: "slfp".
+	// application identifies a database of this program: "slfp".
 	application = 0x736c6670
 
-	readers = 4 // connections for questions, so that a slow one does not hold up the others
+	readers = 4 // connections for reading, so that a slow query does not delay others
 )
 
 var errNoDriver = errors.New("this program was built for the demo, which has no daemon and no publish exec: make build builds one that has")
@@ -61,8 +61,8 @@ CREATE TABLE obligation (
 CREATE INDEX obligation_state ON obligation (state, mirror);
 `
 
-// Open opens the queue in a directory, which it makes if need be, and returns to the queue
-// what a process that died had claimed. No other process can open it until Close.
+// Open opens the queue in a directory, and makes the directory if necessary. It returns jobs claimed by a process
+// that died to the queue. No other process can open the queue until Close.
 func Open(ctx context.Context, dir string) (*Queue, error) {
 	if !hasDriver {
 		return nil, errNoDriver
@@ -96,9 +96,9 @@ func open(ctx context.Context, dir string) (*Queue, error) {
 	return q, nil
 }
 
-// connect sets each connection up in its name, so that none is without.
+// connect passes the settings of each connection in its name, so that every connection has them.
 func (q *Queue) connect(file string) error {
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600) // what SQLite makes others may read
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600) // SQLite would make it readable by others
 	if err != nil {
 		return translate(err)
 	}
@@ -115,7 +115,7 @@ func (q *Queue) connect(file string) error {
 	return nil
 }
 
-// prepare makes sure that the database is whole and ours, and recovers.
+// prepare checks that the database is intact and belongs to this program, and recovers jobs.
 func (q *Queue) prepare(ctx context.Context) error {
 	return q.do(ctx, func(t *tx) error {
 		tables, err := t.number(`SELECT count(*) FROM sqlite_schema`)
@@ -178,7 +178,7 @@ func (t *tx) number(query string) (int64, error) {
 	return n, translate(err)
 }
 
-// translate says in our words what SQLite or the system said.
+// translate turns an error of SQLite or the system into one of this package.
 func translate(err error) error {
 	switch {
 	case err == nil:

@@ -1,10 +1,8 @@
-// Package queue remembers what is to be published, across crashes of the process and
-// of the machine.
+// Package queue stores publishing jobs. They survive crashes of the process and of the machine.
 //
-// What a call acknowledged is on the disk when the call returns. A job ends in exactly one of
-// three states, one step at a time. A transition fails if the job has left the expected
-// state. A job is identified by its mirror, document and content, so
-// accepting the same thing twice is accepting it once.
+// A call returns after its change is on disk. A job ends in exactly one of three states, one step at a time. A
+// transition fails if the job has left the expected state. A job is identified by its mirror, document and content,
+// so accepting the same content twice creates one job.
 package queue
 
 import (
@@ -17,29 +15,29 @@ import (
 	"time"
 )
 
-// A State is how far a job has come.
+// A State is the state of a job.
 type State string
 
-// A job is accepted, checked, published. Who works on it has claimed it: it is being
-// checked or being published. The last three are the ends.
+// A job is accepted, checked and published. A worker claims it for Checking and for Publishing. The last three
+// states are final.
 const (
-	Accepted   State = "accepted"   // to be checked, now or at its next time
-	Checking   State = "checking"   // claimed: its content is being read
-	Ready      State = "ready"      // complete, and waits for a run
+	Accepted   State = "accepted"   // waits to be checked, not before NextAt
+	Checking   State = "checking"   // claimed for reading its content
+	Ready      State = "ready"      // complete, waits for a run
 	Publishing State = "publishing" // claimed by a run
 	Published  State = "published"
-	Failed     State = "failed" // it is in the dead letters, with the reason
+	Failed     State = "failed" // in the dead letters, with the reason
 	Cancelled  State = "cancelled"
 )
 
-// States are all states, in the order in which jobs pass through them.
+// States lists all states in the order in which jobs pass through them.
 var States = []State{Accepted, Checking, Ready, Publishing, Published, Failed, Cancelled}
 
-// Ended reports whether a job stays as it is.
+// Ended reports whether the state is final.
 func (s State) Ended() bool { return s == Published || s == Failed || s == Cancelled }
 
-// next are the steps that a job may take. Only people lead out of an end: by Retry, or by
-// accepting again what was cancelled.
+// next lists the permitted transitions. Only operators lead out of a final state: by Retry, or by accepting a
+// cancelled job again.
 var next = map[State][]State{
 	Accepted:   {Checking, Cancelled},
 	Checking:   {Accepted, Ready, Failed, Cancelled},
@@ -47,40 +45,40 @@ var next = map[State][]State{
 	Publishing: {Accepted, Ready, Published, Failed, Cancelled},
 }
 
-// A Job is one document of a package in one mirror.
+// A Job is a document of a package in a mirror.
 type Job struct {
 	ID int64 `json:"id"`
-	// Mirror, File and Digest are what it is about: which mirror, which document below its
-	// source, and what content that has.
+	// Mirror, File and Digest identify the job: the mirror, the document below its source, and the document's
+	// content.
 	Mirror string `json:"mirror"`
 	File   string `json:"file"`
 	Digest string `json:"digest"`
 
-	Package string `json:"package"` // for people: zlib@1.3.1/hyibvwk
-	Bytes   int64  `json:"bytes"`   // of what the document points at
+	Package string `json:"package"` // for display: zlib@1.3.1/hyibvwk
+	Bytes   int64  `json:"bytes"`   // size of the content that the document points at
 
 	State    State     `json:"state"`
-	Reason   string    `json:"reason,omitempty"` // why it is where it is
-	Attempts int       `json:"attempts"`         // that did not succeed
-	NextAt   time.Time `json:"next_at"`          // not before this it is claimed
+	Reason   string    `json:"reason,omitempty"` // of its state
+	Attempts int       `json:"attempts"`         // failed ones
+	NextAt   time.Time `json:"next_at"`          // the earliest time at which it is claimed
 	Accepted time.Time `json:"accepted"`
 	Changed  time.Time `json:"changed"`
 
-	// Together is with how many others it may be claimed at most; 0: with any number. What
-	// failed together is tried in halves until what is to blame is alone.
+	// Together is the maximum number of other jobs that it may be claimed with; 0 means any number. Jobs that
+	// failed together are retried in halves until the cause is alone.
 	Together int `json:"-"`
-	// New is set by Accept if it has created the job.
+	// New is set by Accept if it created the job.
 	New bool `json:"-"`
-	// Obligation is the one that its publishing has brought about; 0: none.
+	// Obligation is the obligation that its publishing caused; 0 for none.
 	Obligation int64 `json:"obligation,omitempty"`
 }
 
-// An Obligation is what remains to be done for clients after an index was replaced: caches must
-// forget the old one. It is recorded before the index is replaced, and stays until it is met.
+// An Obligation is work that remains for clients after an index was replaced: caches must drop the old one. It is
+// recorded before the index is replaced, and stays until it is met.
 type Obligation struct {
 	ID      int64     `json:"id"`
 	Mirror  string    `json:"mirror"`
-	Content []byte    `json:"-"` // what is to be done, in the form that its caller understands
+	Content []byte    `json:"-"` // the work, in the caller's encoding
 	State   Duty      `json:"state"`
 	Reason  string    `json:"reason,omitempty"` // why it is not met yet
 	Tries   int       `json:"tries"`
@@ -92,7 +90,8 @@ type Obligation struct {
 // A Duty is the state of an obligation.
 type Duty string
 
-// The index is about to be replaced; it may have been; caches have forgotten the old one.
+// Intended: the index is about to be replaced. Due: it may have been replaced. Met: caches have dropped the old
+// one.
 const (
 	Intended Duty = "intended"
 	Due      Duty = "due"
@@ -108,26 +107,26 @@ var (
 	ErrFull     = errors.New("no space left for the queue")
 	ErrDisk     = errors.New("the disk of the queue fails")
 	ErrClosed   = errors.New("the queue is closed")
-	// ErrState: the job is not in the state from which it was to be taken.
+	// ErrState reports that a job is not in the expected state.
 	ErrState = errors.New("the job is in another state")
 	ErrNoJob = errors.New("no such job")
 )
 
-// A Queue is a queue in a directory. No other process has it open.
+// A Queue is a queue in a directory. Only one process can have it open.
 type Queue struct {
 	lock  *lock
 	write *sql.DB
 	read  *sql.DB
 
 	ops     chan *op
-	closing chan struct{} // closed when no operation is taken any more
+	closing chan struct{} // closed when no more operations are accepted
 	stopped sync.WaitGroup
 	close   func() error
 
-	commits int // by the writer alone; for tests, when it has stopped
+	commits int // used by the writer only; for tests, after it has stopped
 }
 
-// Close waits for what was begun. What comes later fails with ErrClosed.
+// Close waits for operations in progress. Later ones fail with ErrClosed.
 func (q *Queue) Close() error { return q.close() }
 
 func (q *Queue) shut() error {
@@ -136,9 +135,8 @@ func (q *Queue) shut() error {
 	return errors.Join(q.read.Close(), q.write.Close(), q.lock.release())
 }
 
-// Accept takes jobs over and returns them as they are known, in the same order. What is new
-// is accepted, what was cancelled is accepted again, what waits to be tried again is tried
-// now. Everything else stays as it is.
+// Accept adds jobs and returns them as recorded, in the same order. New and cancelled jobs become accepted. Jobs
+// that wait for a retry are retried now. All other jobs stay as they are.
 func (q *Queue) Accept(ctx context.Context, jobs ...Job) ([]Job, error) {
 	known := make([]Job, len(jobs))
 	err := q.do(ctx, func(t *tx) error {
@@ -183,8 +181,8 @@ func (t *tx) reopen(j *Job) error {
 		milli(t.now), milli(t.now), milli(t.now), j.ID)
 }
 
-// Retry restarts failed jobs, those with the ids, or all of a mirror if there are no ids; an
-// empty mirror is all mirrors. It returns how many.
+// Retry restarts failed jobs: those with the ids, or all of a mirror if there are no ids. An empty mirror means all
+// mirrors. It returns the number of jobs.
 func (q *Queue) Retry(ctx context.Context, mirror string, ids ...int64) (n int, err error) {
 	err = q.do(ctx, func(t *tx) error {
 		n = 0
@@ -211,17 +209,16 @@ func (q *Queue) Retry(ctx context.Context, mirror string, ids ...int64) (n int, 
 	return n, err
 }
 
-// Limits say how much is claimed at once. Zero bounds do not bind.
+// Limits bound how much is claimed at once. A zero field sets no bound.
 type Limits struct {
 	Jobs     int
-	Bytes    int64 // in all; but one job is always claimed
-	Smallest int64 // bytes of each job, at least
-	Largest  int64 // bytes of each job, at most
+	Bytes    int64 // in all; one job is always claimed
+	Smallest int64 // minimum bytes of a job
+	Largest  int64 // maximum bytes of a job
 }
 
-// Claim takes jobs of a mirror that are due: accepted ones for Checking, ready ones for
-// Publishing. First come, first served, but what failed together with others comes last
-// and in small company.
+// Claim takes due jobs of a mirror: accepted ones for Checking, ready ones for Publishing. The oldest come first;
+// jobs that failed together come last and in small groups.
 func (q *Queue) Claim(ctx context.Context, mirror string, to State, l Limits) (claimed []Job, err error) {
 	from := Accepted
 	if to == Publishing {
@@ -235,7 +232,7 @@ func (q *Queue) Claim(ctx context.Context, mirror string, to State, l Limits) (c
 	}
 	err = q.do(ctx, func(t *tx) error {
 		claimed = nil
-		order := `next_at, id` // that of an index, so that no more are looked at than are claimed
+		order := `next_at, id` // as in an index, so that only claimed rows are read
 		if to == Publishing {
 			order = `CASE together WHEN 0 THEN 1 << 30 ELSE together END DESC, id`
 		}
@@ -262,12 +259,12 @@ func (q *Queue) Claim(ctx context.Context, mirror string, to State, l Limits) (c
 	return claimed, err
 }
 
-// Hurry makes what waits to be tried again due now. An empty mirror is all mirrors.
+// Hurry makes jobs that wait for a retry due now. An empty mirror means all mirrors.
 func (q *Queue) Hurry(ctx context.Context, mirror string) error {
 	return q.do(ctx, func(t *tx) error { return t.hurry(mirror, t.now) })
 }
 
-// hurry makes due what has a next time after a time.
+// hurry makes jobs due whose next time is after a time.
 func (t *tx) hurry(mirror string, after time.Time) error {
 	if err := t.exec(`UPDATE job SET next_at = ? WHERE state IN ('accepted', 'ready') AND next_at > ? AND (? = '' OR mirror = ?)`, milli(t.now), milli(after), mirror, mirror); err != nil {
 		return err
@@ -275,16 +272,16 @@ func (t *tx) hurry(mirror string, after time.Time) error {
 	return t.exec(`UPDATE obligation SET next_at = ? WHERE state = 'due' AND next_at > ? AND (? = '' OR mirror = ?)`, milli(t.now), milli(after), mirror, mirror)
 }
 
-// longestWait is above every wait that callers request. A next time beyond it was written
-// before the clock was set back.
+// longestWait is longer than any wait that callers request. A later next time was written before the clock was set
+// back.
 const longestWait = 24 * time.Hour
 
-// ClockSetBack makes due what would wait for the time that the clock once showed.
+// ClockSetBack makes jobs due whose next time was written before the clock was set back.
 func (q *Queue) ClockSetBack(ctx context.Context) error {
 	return q.do(ctx, func(t *tx) error { return t.hurry("", t.now.Add(longestWait)) })
 }
 
-// Ping returns once the writer has had a turn.
+// Ping returns when the writer has had a turn.
 func (q *Queue) Ping(ctx context.Context) error {
 	return q.do(ctx, func(*tx) error { return nil })
 }
@@ -296,7 +293,7 @@ func bound(n int) int {
 	return n
 }
 
-// A Change is a step of one job. What is zero becomes so.
+// A Change is a step of one job. Zero fields reset the job's fields.
 type Change struct {
 	ID       int64
 	To       State
@@ -306,8 +303,8 @@ type Change struct {
 	Together int
 }
 
-// Change takes jobs from a state into others, all or none. ErrState means that a job was not
-// in that state, or cannot go where it was to go.
+// Change moves jobs from one state to others, all or none. ErrState reports a job that is not in that state or may
+// not make this transition.
 func (q *Queue) Change(ctx context.Context, from State, changes ...Change) error {
 	return q.do(ctx, func(t *tx) error { return t.change(from, changes) })
 }
@@ -332,8 +329,8 @@ func (t *tx) change(from State, changes []Change) error {
 	return nil
 }
 
-// recover returns what the last process had claimed, and makes due what it may owe. What
-// was published together goes in halves, in case that it is what the process died of.
+// recover returns the jobs claimed by the previous process, and makes its obligations due. Jobs that were published
+// together are split into halves, in case they caused the crash.
 func (t *tx) recover() error {
 	running, err := t.jobs(`state = 'publishing' ORDER BY id`)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 
 const jobColumns = `id, mirror, file, digest, package, bytes, state, reason, attempts, together, obligation, next_at, accepted, changed`
 
-// querier is what both a transaction and the readers are.
+// querier is the common part of a transaction and the readers.
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
@@ -38,17 +38,17 @@ func jobs(ctx context.Context, db querier, where string, args ...any) ([]Job, er
 func milli(t time.Time) int64   { return t.UnixMilli() }
 func timeOf(ms int64) time.Time { return time.UnixMilli(ms) }
 
-// A Filter says which jobs are meant. What is empty does not bind.
+// A Filter selects jobs. Empty fields select all.
 type Filter struct {
 	Mirror string
 	States []State
-	Before time.Time // changed before it
-	Since  time.Time // changed then or later
-	Newest bool      // the last to change come first, instead of the first to be accepted
+	Before time.Time // changed before this time
+	Since  time.Time // changed at this time or later
+	Newest bool      // order by latest change instead of acceptance
 	Limit  int
 }
 
-// Jobs returns jobs, the first that was accepted first.
+// Jobs returns the selected jobs, the oldest first.
 func (q *Queue) Jobs(ctx context.Context, f Filter) ([]Job, error) {
 	where, args := f.where()
 	if f.Newest {
@@ -76,7 +76,7 @@ func (f Filter) where() (string, []any) {
 	return where, args
 }
 
-// Job returns one job: ErrNoJob if there is none.
+// Job returns one job, or ErrNoJob.
 func (q *Queue) Job(ctx context.Context, id int64) (Job, error) {
 	return one(jobs(ctx, q.read, `id = ?`, id))
 }
@@ -91,15 +91,15 @@ func one(all []Job, err error) (Job, error) {
 	return all[0], nil
 }
 
-// A Tally is how many jobs of a mirror are in a state.
+// A Tally counts the jobs of a mirror in a state.
 type Tally struct {
 	Jobs   int
 	Bytes  int64
-	Oldest time.Time // when the first of them was accepted
-	NextAt time.Time // when the first of them is due
+	Oldest time.Time // when the oldest was accepted
+	NextAt time.Time // when the next one is due
 }
 
-// Count returns how many jobs of each mirror are in each state.
+// Count returns the tallies of all mirrors and states.
 func (q *Queue) Count(ctx context.Context) (map[string]map[State]Tally, error) {
 	rows, err := q.read.QueryContext(ctx, `SELECT mirror, state, count(*), sum(bytes), min(accepted), min(next_at) FROM job GROUP BY mirror, state`)
 	if err != nil {
@@ -124,8 +124,8 @@ func (q *Queue) Count(ctx context.Context) (map[string]map[State]Tally, error) {
 	return all, translate(rows.Err())
 }
 
-// Waiting describes a mirror's jobs in one state, within the limits: how many are due, since
-// when the first and the last of them is there, and when the next one is due.
+// Waiting describes the jobs of a mirror in one state, within the limits: how many are due, when the first and the
+// last of them entered the state, and when the next one is due.
 func (q *Queue) Waiting(ctx context.Context, mirror string, in State, l Limits) (w Waiting, err error) {
 	row := q.read.QueryRowContext(ctx, `SELECT
 		coalesce(sum(d), 0), coalesce(sum(d * bytes), 0), coalesce(min(CASE d WHEN 1 THEN changed END), 0), coalesce(max(CASE d WHEN 1 THEN changed END), 0), coalesce(min(CASE d WHEN 0 THEN next_at END), 0)
@@ -143,15 +143,15 @@ func (q *Queue) Waiting(ctx context.Context, mirror string, in State, l Limits) 
 	return w, nil
 }
 
-// Waiting is what of a state waits.
+// Waiting describes waiting jobs in a state.
 type Waiting struct {
 	Due         int
-	Bytes       int64     // of those
-	First, Last time.Time // when the first and the last of those came into the state
-	NextAt      time.Time // when the next of the others is due; zero if there is none
+	Bytes       int64     // of the due jobs
+	First, Last time.Time // when the first and the last due job entered the state
+	NextAt      time.Time // when the next job that is not due becomes due; zero if there is none
 }
 
-// idle reports, without a turn of the writer, that there is nothing to claim.
+// idle reports whether there is nothing to claim. It does not need the writer.
 func (q *Queue) idle(ctx context.Context, mirror string, in State, l Limits) (bool, error) {
 	var n int
 	err := q.read.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT 1 FROM job WHERE mirror = ? AND state = ? AND next_at <= ? AND bytes >= ? AND (? = 0 OR bytes <= ?) LIMIT 1)`,
@@ -159,12 +159,12 @@ func (q *Queue) idle(ctx context.Context, mirror string, in State, l Limits) (bo
 	return n == 0, translate(err)
 }
 
-// Obligations returns those that are not met, the oldest first.
+// Obligations returns the unmet obligations, the oldest first.
 func (q *Queue) Obligations(ctx context.Context) ([]Obligation, error) {
 	return q.obligations(ctx, `state != 'met' ORDER BY id`)
 }
 
-// Obligation returns one obligation, met or not; ErrNoJob if there is none.
+// Obligation returns one obligation, met or not, or ErrNoJob.
 func (q *Queue) Obligation(ctx context.Context, id int64) (Obligation, error) {
 	all, err := q.obligations(ctx, `id = ?`, id)
 	if err != nil {
@@ -176,7 +176,7 @@ func (q *Queue) Obligation(ctx context.Context, id int64) (Obligation, error) {
 	return all[0], nil
 }
 
-// LastMet returns when an obligation of a mirror was last met; zero: never.
+// LastMet returns when an obligation of a mirror was last met, or the zero time.
 func (q *Queue) LastMet(ctx context.Context, mirror string) (time.Time, error) {
 	var ms sql.NullInt64
 	err := q.read.QueryRowContext(ctx, `SELECT max(changed) FROM obligation WHERE mirror = ? AND state = 'met'`, mirror).Scan(&ms)

@@ -10,19 +10,19 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 )
 
-// An op is a change that a caller waits for.
+// An op is a change whose caller waits for it.
 type op struct {
 	do   func(*tx) error
 	done chan error
 }
 
-// group is how many operations go into one commit at most: what came while the disk was
-// busy with the last one. A commit costs about a millisecond on a good disk, whatever is in it.
+// group is the maximum number of operations in one commit. They arrived while the disk was busy with the previous
+// commit. A commit costs about a millisecond on a good disk, whatever its size.
 const group = 256
 
-// do carries out a change and returns once it is on the disk, or was not made. If ctx ends
-// before it was begun, it is not made; what has begun takes no longer than the disk does, and
-// writes what the caller will read.
+// do carries out a change and returns when it is on disk or was not made. If ctx ends before the change has begun,
+// it is not made. A change that has begun takes only as long as the disk, and writes what the caller reads
+// afterwards.
 func (q *Queue) do(ctx context.Context, change func(*tx) error) error {
 	o := &op{do: change, done: make(chan error, 1)}
 	select {
@@ -35,7 +35,7 @@ func (q *Queue) do(ctx context.Context, change func(*tx) error) error {
 	return <-o.done
 }
 
-// writer is the only one that writes.
+// writer is the only goroutine that writes.
 func (q *Queue) writer() {
 	defer q.stopped.Done()
 	w := &tx{statements: make(map[string]*sql.Stmt)}
@@ -78,14 +78,14 @@ func answer(batch []*op, err error) {
 	}
 }
 
-// A tx is the transaction of one group of operations.
+// A tx is the transaction of a group of operations.
 type tx struct {
 	conn       *sql.Conn
 	statements map[string]*sql.Stmt // prepared, by their text
 	now        time.Time
 }
 
-// close lets SQLite tidy up, which it does only when no statement is left.
+// close lets SQLite clean up, which it does only when no statement is left.
 func (t *tx) close() {
 	for _, s := range t.statements {
 		s.Close()
@@ -93,8 +93,8 @@ func (t *tx) close() {
 	t.conn.Close()
 }
 
-// commit carries out a group of operations and answers when they are on the disk. One that
-// fails undoes itself only.
+// commit carries out a group of operations and answers when they are on disk. A failing operation undoes only
+// itself.
 func (t *tx) commit(batch []*op) {
 	t.now = time.Now()
 	if err := t.exec(`BEGIN IMMEDIATE`); err != nil {
@@ -120,15 +120,14 @@ func (t *tx) commit(batch []*op) {
 	}
 }
 
-// alone carries out one operation so that its failure undoes nothing else. err is about
-// the whole group.
+// alone carries out one operation so that its failure undoes nothing else. err concerns the whole group.
 func (t *tx) alone(do func(*tx) error) (result, err error) {
 	if err := t.exec(`SAVEPOINT op`); err != nil {
 		return nil, err
 	}
 	if result = defect.Caught(func() error { return do(t) }); result != nil {
 		if errors.Is(result, ErrFull) || errors.Is(result, ErrDamaged) || errors.Is(result, ErrReadOnly) || errors.Is(result, ErrDisk) {
-			return nil, result // SQLite may have undone everything
+			return nil, result // SQLite may have undone the whole transaction
 		}
 		if err := t.exec(`ROLLBACK TO op`); err != nil {
 			return nil, err
@@ -163,7 +162,7 @@ func (t *tx) result(query string, args ...any) (sql.Result, error) {
 	return r, translate(err)
 }
 
-// count is how many rows a statement has changed.
+// count returns how many rows a statement has changed.
 func (t *tx) count(query string, args ...any) (int, error) {
 	r, err := t.result(query, args...)
 	if err != nil {

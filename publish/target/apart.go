@@ -9,13 +9,13 @@ import (
 	"path/filepath"
 )
 
-// Apart returns an error if SOURCE and a DESTINATION that is a directory contain each other: each run would
-// publish what the last one has written. Symbolic links and mounts are seen through, and a directory that is not there
-// yet is where its nearest parent is.
+// Apart returns an error if SOURCE and a DESTINATION directory contain each other, because each run would publish
+// what the previous run has written. It resolves symbolic links and mounts. A directory that does not exist yet is
+// judged by its nearest existing parent.
 func Apart(source, destination string) error {
 	u, err := url.Parse(Canonical(destination))
 	if err != nil || u.Scheme != "file" || source == "" || u.Path == "" {
-		return nil // it is no directory, or wrong, which is said where it is opened
+		return nil // not a directory, or invalid: opening it returns the error
 	}
 	var problem string
 	switch from, to := above(source), above(u.Path); {
@@ -31,7 +31,7 @@ func Apart(source, destination string) error {
 	return refused(fmt.Errorf("%s: %s and %s: a run would publish what the last one has written; give a directory beside it", problem, source, u.Path))
 }
 
-// A lineage is a directory, if it is there, and all directories above it.
+// A lineage is a directory, if it exists, and all directories above it.
 type lineage struct {
 	there bool
 	dirs  []fs.FileInfo

@@ -18,16 +18,16 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
 )
 
-// ErrNotInvalidated: everything is published, but caches may serve what was there before.
+// ErrNotInvalidated reports that everything is published, but caches may serve the earlier content.
 var ErrNotInvalidated = errors.New("published, but not invalidated")
 
-// ErrNotVisible: everything is published, but readers do not see it.
+// ErrNotVisible reports that everything is published, but readers do not see it.
 var ErrNotVisible = errors.New("published, but clients do not see it")
 
-// A CDN is what stands between a destination and its readers.
+// A CDN is the CloudFront distribution and the public URL between a destination and its readers.
 type CDN struct {
 	config   CDNConfig
-	client   *cloudfront.Client // nil: no distribution
+	client   *cloudfront.Client // nil without a distribution
 	origin   mirror.Reader      // the destination
 	prefix   string
 	observer Observer
@@ -35,18 +35,18 @@ type CDN struct {
 	transport http.RoundTripper // to the public URL
 }
 
-// An Observer follows what is done to a CDN.
+// An Observer receives the progress of a CDN update.
 type Observer interface {
-	// Invalidating and ReadingBack are called when each begins.
+	// Invalidating and ReadingBack are called when each step begins.
 	Invalidating()
 	ReadingBack()
 	// Note reports one event.
 	Note(format string, args ...any)
-	// Waiting is called now and then while something is waited for.
+	// Waiting is called repeatedly during a wait.
 	Waiting(until string)
 }
 
-// nobody is the observer where none is given.
+// nobody is the default observer. It does nothing.
 type nobody struct{}
 
 func (nobody) Invalidating()       {}
@@ -69,7 +69,7 @@ func (d *Destination) OpenCDN(ctx context.Context, observer Observer) (*CDN, err
 		if f.PublicURL != "" {
 			u, err := url.Parse(f.PublicURL)
 			if err != nil {
-				return nil, refused(field.Wrap("public-url", errors.New("it is no URL"))) // which validate has said
+				return nil, refused(field.Wrap("public-url", errors.New("it is no URL"))) // Validate has reported it
 			}
 			c.prefix = strings.TrimSuffix(u.Path, "/")
 		}
@@ -94,7 +94,7 @@ func (d *Destination) OpenCDN(ctx context.Context, observer Observer) (*CDN, err
 	return c, nil
 }
 
-// Paths returns what is to be invalidated for names.
+// Paths returns the paths to invalidate for names.
 func (c *CDN) Paths(names []string) []string {
 	if c.client == nil || len(names) == 0 {
 		return nil
@@ -102,8 +102,8 @@ func (c *CDN) Paths(names []string) []string {
 	return append(cloudfront.Paths(c.prefix, names, c.config.MaxPaths), c.config.ExtraPaths...)
 }
 
-// invalidate makes the distribution forget names. seen tells this time from another if nothing has changed in the
-// destination.
+// invalidate invalidates names in the distribution. seen distinguishes this call from others if nothing has changed
+// in the destination.
 func (c *CDN) invalidate(ctx context.Context, seen string, names []string) (*Invalidation, error) {
 	paths := c.Paths(names)
 	if len(paths) == 0 {
@@ -133,10 +133,10 @@ func (c *CDN) invalidate(ctx context.Context, seen string, names []string) (*Inv
 	return done, nil
 }
 
-// HasDistribution reports whether there is a distribution in which to invalidate.
+// HasDistribution reports whether the CDN has a distribution.
 func (c *CDN) HasDistribution() bool { return c.client != nil }
 
-// Try invalidates the path of an object under a name of its own, so that it happens once more for the same object.
+// Try invalidates the path of an object with a token of its own, so that each call is a new invalidation.
 func (c *CDN) Try(ctx context.Context, name, object string) (id string, err error) {
 	is, err := c.client.Invalidate(ctx, name, cloudfront.Paths(c.prefix, []string{object}, 1))
 	return is.ID, err
@@ -148,9 +148,8 @@ func (c *CDN) Status(ctx context.Context, id string) (string, error) {
 	return is.Status, err
 }
 
-// state tells names as they are from what they were at any other time, also if they had the
-// same content: an index that becomes what it was a minute ago must be forgotten once
-// more.
+// state identifies the current state of names. It differs from earlier states with the same content, because an
+// index that returns to the content of a minute ago must be invalidated again.
 func (c *CDN) state(ctx context.Context, names []string) (string, error) {
 	state := strings.Join(names, "\n") + "\n"
 	for _, name := range names[:min(len(names), looksAt)] {
@@ -163,18 +162,18 @@ func (c *CDN) state(ctx context.Context, names []string) (string, error) {
 	return state, nil
 }
 
-// looksAt is how many objects tell a state. Where more have changed, documents were replaced
-// by the hundred, and each of them just now.
+// looksAt is how many objects identify a state. If more have changed, documents were replaced by the hundred just
+// now.
 const looksAt = 16
 
-// How long a new index may take to become visible, and how often we look.
+// These are how long a new index may take to become visible, and how often that is checked.
 const (
 	visibleWithin = 2 * time.Minute
 	lookEvery     = 2 * time.Second
 	showEvery     = 15 * time.Second
 )
 
-// Changes are those of indices: the names of which caches may hold an old version, and what readers are to see.
+// Changes are changes of indices: the names of which caches may hold an old version, and what readers should see.
 type Changes struct {
 	Stale []string // below the destination
 	Shown []reindex.Expectation
@@ -193,16 +192,16 @@ func (c *Changes) AddStale(mirror string, names []string) {
 	}
 }
 
-// An Invalidation is what was invalidated, or is to be.
+// An Invalidation describes an invalidation that was or will be requested.
 type Invalidation struct {
 	Paths  []string `json:"paths"`
 	ID     string   `json:"id,omitempty"`
 	Status string   `json:"status,omitempty"`
 }
 
-// Update invalidates what is stale, and waits until readers see all that is shown. If nothing is stale, a run
-// before this one may have died before it invalidated, or an edge may have kept what it read just before; then
-// what readers do not see yet is invalidated. It returns nil if nothing was.
+// Update invalidates the stale names and waits until readers see the changes. Without stale names, an earlier run
+// may have died before it invalidated, or an edge may have kept content read just before. Update then invalidates
+// what readers do not see yet. It returns nil if it invalidated nothing.
 func (c *CDN) Update(ctx context.Context, changes Changes) (*Invalidation, error) {
 	names := changes.Stale
 	var seen string
@@ -223,7 +222,7 @@ func (c *CDN) Update(ctx context.Context, changes Changes) (*Invalidation, error
 	return is, err
 }
 
-// unseen returns what clients do not see yet, and what they see instead of the first.
+// unseen returns the changes that clients do not see yet, and what they see instead of the first.
 func (c *CDN) unseen(ctx context.Context, all []reindex.Expectation) (behind []reindex.Expectation, why string, err error) {
 	for _, s := range all {
 		u, err := url.JoinPath(c.config.PublicURL, s.Path)
@@ -249,7 +248,7 @@ func (c *CDN) unseen(ctx context.Context, all []reindex.Expectation) (behind []r
 	return behind, why, nil
 }
 
-// readBack waits until clients see all that is shown.
+// readBack waits until clients see all changes.
 func (c *CDN) readBack(ctx context.Context, all []reindex.Expectation) error {
 	if c.config.PublicURL == "" || c.config.NoReadBack {
 		return nil

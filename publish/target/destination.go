@@ -25,7 +25,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// A Store is what commands need of one mirror.
+// A Store is a mirror as commands use it.
 type Store interface {
 	mirror.Store
 	mirror.Sweeper
@@ -33,16 +33,18 @@ type Store interface {
 
 // A Destination is a place that holds mirrors.
 type Destination struct {
-	// Prefix is where the destination is below the root of its bucket, with a slash in front; empty for the root.
+	// Prefix is the path of the destination below the root of its bucket, with a leading slash. It is empty for the
+	// root.
 	Prefix string
-	// Parts says from which size, and in parts of which, objects are sent in parts: for an estimate.
+	// Parts returns the size above which objects are sent in parts, and the size of a part, for estimates.
 	Parts s3.Options
-	// Expiry returns after how many days unfinished uploads are discarded, 0: never. It is nil where there are none.
+	// Expiry returns after how many days unfinished uploads are discarded, or 0 if they are kept. It is nil for
+	// destinations without such uploads.
 	Expiry func(context.Context) (days int, err error)
 
 	config   Config
 	env      Environment
-	bucket   *s3.Bucket // nil: a directory
+	bucket   *s3.Bucket // nil for a directory
 	mirror   func(path string) Store
 	deleter  func(path string) mirror.Deleter
 	close    func() error
@@ -53,24 +55,24 @@ type Destination struct {
 // Mirror returns the mirror at a path below the destination.
 func (d *Destination) Mirror(path string) Store { return d.mirror(path) }
 
-// Deleter returns what may delete objects of the mirror at a path. Only a prune asks for it.
+// Deleter returns the Deleter of the mirror at a path. Only a prune uses it.
 func (d *Destination) Deleter(path string) mirror.Deleter { return d.deleter(path) }
 
-// Close releases what the destination holds.
+// Close closes the destination.
 func (d *Destination) Close() error { return d.close() }
 
 // AWSConfig returns the AWS configuration of the destination, for other services.
 func (d *Destination) AWSConfig(ctx context.Context) (aws.Config, error) { return d.aws(ctx) }
 
-// Requests returns how many requests were made to S3.
+// Requests returns the number of requests to S3 so far.
 func (d *Destination) Requests() int64 { return d.requests.Load() }
 
-// Transport returns a transport for reading as clients read.
+// Transport returns a transport for reading as clients do.
 func (d *Destination) Transport(ctx context.Context) (*http.Transport, error) {
 	return d.config.Transport(ctx, d.env)
 }
 
-// Open opens a destination. It makes no request, except that AWS is asked for a bucket's region.
+// Open opens a destination. It makes no request, except to ask AWS for the region of a bucket.
 func Open(ctx context.Context, where string, c Config, env Environment) (*Destination, error) {
 	d := &Destination{config: c, env: env}
 	if _, ok := cutScheme(where, "s3"); ok {
@@ -94,7 +96,7 @@ func Open(ctx context.Context, where string, c Config, env Environment) (*Destin
 	return d, nil
 }
 
-// OpenReader opens a mirror that is only read: s3://bucket[/prefix], file:///directory, or a URL as clients read it.
+// OpenReader opens a mirror for reading: s3://bucket[/prefix], file:///directory, or an http or https URL.
 func OpenReader(ctx context.Context, where string, c Config, env Environment) (mirror.Reader, func() error, error) {
 	if strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://") {
 		t, err := c.Transport(ctx, env)
@@ -145,7 +147,7 @@ func (d *Destination) openS3(ctx context.Context, where string) error {
 	return nil
 }
 
-// Listed makes sure that the destination can be listed, as each run does.
+// Listed checks that the destination can be listed, as each run does.
 func (d *Destination) Listed(ctx context.Context) error {
 	l := buildcache.Layouts()[0]
 	for _, err := range d.Mirror("").List(ctx, mirror.Range{Prefix: l.Pointers()}) {
@@ -161,7 +163,7 @@ func (d *Destination) Listed(ctx context.Context) error {
 	return err
 }
 
-// Check refuses what Open would refuse without a request.
+// Check returns the errors that Open would return without making a request.
 func Check(where string) error {
 	if _, ok := cutScheme(where, "s3"); ok {
 		_, _, err := BucketAndPrefix(where)
@@ -173,8 +175,8 @@ func Check(where string) error {
 
 var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
 
-// Canonical returns a destination as a URL: a path of a directory, absolute or relative, is written file:///directory. What
-// has a scheme stays as it is.
+// Canonical returns a destination as a URL: the path of a directory, absolute or relative, becomes
+// file:///directory. URLs stay as they are.
 func Canonical(where string) string {
 	if where == "" || scheme.MatchString(where) {
 		return where
@@ -202,7 +204,7 @@ func Path(source string) (string, error) {
 	return dir, nil
 }
 
-// directoryOf understands a destination that is a directory. As in Spack, %20 is a space there.
+// directoryOf parses a destination that is a directory. As in Spack, %20 is a space there.
 func directoryOf(where string) (string, error) {
 	if err := notForShells(where); err != nil {
 		return "", fmt.Errorf("destination %w", err)
@@ -234,7 +236,7 @@ func directoryOf(where string) (string, error) {
 	return u.Path, nil
 }
 
-// destinationDir understands a destination that is a directory, or will be.
+// destinationDir parses a destination that is a directory or does not exist yet.
 func destinationDir(where string) (string, error) {
 	name, err := directoryOf(where)
 	if info, statErr := os.Stat(name); err == nil && statErr == nil && !info.IsDir() {
@@ -248,8 +250,8 @@ var (
 	noColon   = regexp.MustCompile(`(?i)^(s3|file|https?)//`)
 )
 
-// notForShells refuses paths of a directory that a shell would have replaced, as it does not in a file or between quotes, and URLs
-// without their colon.
+// notForShells refuses directory names in which a shell was expected to replace something, which it does not do in
+// files or between quotes, and URLs without their colon.
 func notForShells(name string) error {
 	if m := shellWord.FindString(name); m != "" {
 		return fmt.Errorf("%q: only a shell knows what %s stands for: give the whole path, or ./%s if the directory is called so", name, strings.TrimSuffix(m, "/"), name)
@@ -264,8 +266,8 @@ func notForShells(name string) error {
 	return nil
 }
 
-// BucketAndPrefix takes a destination in S3 apart. It is taken as it is, as Spack and the AWS CLI take
-// it: %20 is three characters.
+// BucketAndPrefix splits a destination in S3. It decodes nothing, like Spack and the AWS CLI: %20 is three
+// characters.
 func BucketAndPrefix(where string) (bucket, prefix string, err error) {
 	wrong := func(why string) (string, string, error) {
 		return "", "", fmt.Errorf("destination %s: %s", redact.URL(where), why)
@@ -289,7 +291,7 @@ func BucketAndPrefix(where string) (bucket, prefix string, err error) {
 		return wrong("a prefix cannot have ? or #: Spack takes what follows for something else")
 	case !spec.Readable(rest):
 		return wrong("it must be UTF-8, without control characters")
-	case prefix != "" && path.Clean("/"+prefix) != "/"+prefix: // also a / at its beginning
+	case prefix != "" && path.Clean("/"+prefix) != "/"+prefix: // also a leading slash
 		return wrong("the prefix must not have //, . or .. in it: want " + redact.URL("s3://"+bucket+path.Clean("/"+prefix)))
 	}
 	if err := bucketname.Check(bucket); err != nil {
@@ -298,7 +300,7 @@ func BucketAndPrefix(where string) (bucket, prefix string, err error) {
 	return bucket, prefix, nil
 }
 
-// cutScheme returns what follows the scheme of a URL. Schemes may be written in capitals.
+// cutScheme returns the part after the scheme of a URL. The scheme may be in upper case.
 func cutScheme(where, scheme string) (rest string, ok bool) {
 	before, rest, ok := strings.Cut(where, "://")
 	return rest, ok && strings.EqualFold(before, scheme)

@@ -9,21 +9,22 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 )
 
-// An Identity says where a destination in S3 is, and what requests to it are made as.
+// An Identity describes a destination in S3 and the credentials of its requests.
 type Identity struct {
-	Endpoint  string `json:"endpoint,omitempty"` // URL of the service; empty: Amazon's
+	Endpoint  string `json:"endpoint,omitempty"` // URL of the service; empty for Amazon's
 	Region    string `json:"region,omitempty"`
 	Account   string `json:"account,omitempty"`
-	ARN       string `json:"arn,omitempty"` // empty: STS was not asked, or has not answered
+	ARN       string `json:"arn,omitempty"` // empty if STS was not asked or has not answered
 	AccessKey string `json:"access_key,omitempty"`
-	Source    string `json:"source,omitempty"` // where the key comes from, in the words of AWS's SDK
+	Source    string `json:"source,omitempty"` // where the key was found, as the AWS SDK names it
 }
 
-// maxIdentity is how long it may take to find out who we are. No run waits for it as long.
+// maxIdentity is the time limit for finding the identity. No run waits that long for it.
 const maxIdentity = 3 * time.Second
 
-// Identity returns what requests to the destination are made as; nil for a directory, and without credentials. STS is asked
-// once, unless the service is not Amazon's: such a service has its own users, and its keys are no business of AWS.
+// Identity returns the identity of requests to the destination, or nil for a directory or without credentials. It
+// asks STS once if the service is Amazon's. Other services have their own users, and their keys must not be sent to
+// AWS.
 func (d *Destination) Identity(ctx context.Context) *Identity {
 	if d.bucket == nil {
 		return nil
@@ -46,8 +47,8 @@ func (d *Destination) Identity(ctx context.Context) *Identity {
 	return &Identity{Endpoint: redact.URL(endpoint), Region: region, Account: who.Account, ARN: who.ARN, AccessKey: abridged(who.AccessKey), Source: who.Source}
 }
 
-// abridged is the ID of a key as it is shown: users of other stores whole, since that is what they are called, and the
-// random ones of AWS as far as it takes to tell them apart.
+// abridged returns the ID of a key as it is shown: whole for other stores, where it is the name of a user, and
+// shortened for AWS, where it is random.
 func abridged(id string) string {
 	if len(id) < 16 {
 		return id
@@ -55,7 +56,8 @@ func abridged(id string) string {
 	return id[:4] + "..." + id[len(id)-4:]
 }
 
-// String says what requests are made as: as arn:aws:iam::123456789012:user/ci, account 123456789012, at Amazon S3, eu-central-1.
+// String describes the identity, such as: arn:aws:iam::123456789012:user/ci, account 123456789012, at Amazon S3,
+// eu-central-1.
 func (who *Identity) String() string {
 	text := "as " + who.ARN
 	if who.ARN == "" {

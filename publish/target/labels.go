@@ -7,13 +7,13 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// A labelled store gives objects another Cache-Control.
+// A labelled store sets another Cache-Control on objects.
 type labelled struct {
 	Store
 	caching Caching
 }
 
-// Unwrap returns the store without labels: see mirror.ProverOf.
+// Unwrap returns the underlying store: see mirror.ProverOf.
 func (l labelled) Unwrap() any { return l.Store }
 
 // Create implements mirror.Writer.

@@ -1,8 +1,7 @@
-// Package target opens what is published to: a destination in S3 or in a directory, with its credentials, and
-// the CDN in front of it.
+// Package target opens destinations in S3 or in a directory, with their credentials, and the CDN in front of them.
 //
-// A Config is plain data, so a command line, a configuration file and a workflow fill in the same one. Validate
-// says what is wrong with it, setting by setting, without a request.
+// A Config is plain data, filled in alike from a command line, a configuration file or a workflow. Validate reports
+// the mistakes in it, setting by setting, without a request.
 package target
 
 import (
@@ -29,58 +28,58 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/session"
 )
 
-// A Config says how a destination and its CDN are reached.
+// A Config is the configuration of a destination and its CDN.
 type Config struct {
 	S3 s3.Options // Bucket, Log and Observe are set by Open
 
-	Profile     string // of the AWS configuration; empty: AWS_PROFILE
-	Role        string // ARN of a role to assume; empty: none
-	RoleSession string // name of its session in CloudTrail; empty: the program and the host
-	TokenFile   string // web identity token to assume the role with; empty: the credentials at hand
+	Profile     string // of the AWS configuration; empty for AWS_PROFILE
+	Role        string // ARN of a role to assume; may be empty
+	RoleSession string // name of its session in CloudTrail; by default the program and the host
+	TokenFile   string // web identity token for assuming the role; by default the current credentials are used
 
 	Caching Caching
 	CDN     CDNConfig
 }
 
-// A Caching is the Cache-Control of what is stored; empty: as package layout says.
+// A Caching is the Cache-Control of new objects. If it is empty, package layout decides.
 type Caching struct{ Immutable, Mutable string }
 
-// A CDNConfig says what stands between a destination and its readers.
+// A CDNConfig is the configuration of the CDN between a destination and its readers.
 type CDNConfig struct {
-	Distribution string // of CloudFront; empty: nothing is invalidated
-	PathPrefix   string // of the destination below the distribution's root; empty: that of PublicURL, or of the destination
-	MaxPaths     int    // one wildcard is invalidated instead of more paths
-	Wait         bool   // until an invalidation is complete
-	PublicURL    string // where clients read; empty: nothing is read back
+	Distribution string // of CloudFront; if empty, nothing is invalidated
+	PathPrefix   string // of the destination below the distribution's root; by default that of PublicURL, or of the destination
+	MaxPaths     int    // the maximum; one wildcard is invalidated instead of more
+	Wait         bool   // wait until an invalidation is complete
+	PublicURL    string // where clients read; if empty, nothing is read back
 
 	NoReadBack bool          // the new index is not read back through PublicURL
 	ExtraPaths []string      // invalidated whenever anything is
-	Patience   time.Duration // with CloudFront; 0: its own
+	Patience   time.Duration // with CloudFront; 0 for the default of package cloudfront
 }
 
-// Caches reports whether anything stands between the destination and its readers.
+// Caches reports whether there is a CDN between the destination and its readers.
 func (c CDNConfig) Caches() bool { return c.Distribution != "" || c.PublicURL != "" }
 
-// An Environment is what a target is opened with besides its configuration. Each field may be zero.
+// An Environment holds what opening a target needs besides its configuration. Each field may be zero.
 type Environment struct {
 	Log      *slog.Logger
 	Observe  func(s3.Request) // receives every request to S3
-	Answered func()           // is called when CloudFront has answered
+	Answered func()           // called when CloudFront has answered
 
-	// Retrying is called before a request to AWS is sent again, as session.Options.Retrying.
+	// Retrying is called before a request to AWS is repeated: see session.Options.Retrying.
 	Retrying func(attempt, most int, err error)
 
-	AWS   *aws.Config    // an AWS configuration that exists already
-	Roots *x509.CertPool // authorities that are trusted; nil: those of the system
+	AWS   *aws.Config    // an existing AWS configuration
+	Roots *x509.CertPool // trusted certificate authorities; nil for those of the system
 }
 
-// A ConfigError says that a target cannot be opened as it is configured. No request was made.
+// A ConfigError reports an invalid configuration. No request was made.
 type ConfigError struct{ Err error }
 
 // Error implements error.
 func (e *ConfigError) Error() string { return e.Err.Error() }
 
-// Unwrap returns what is wrong.
+// Unwrap returns the cause.
 func (e *ConfigError) Unwrap() error { return e.Err }
 
 // refused returns err as a ConfigError; nil for nil.
@@ -91,7 +90,7 @@ func refused(err error) error {
 	return &ConfigError{field.Named(err, func(name string) string { return name })}
 }
 
-// A CredentialsError says why there are no credentials: a profile is missing, for example. It is a
+// A CredentialsError reports why there are no credentials, such as a missing profile. It matches
 // mirror.ErrCredentials.
 type CredentialsError struct{ Err error }
 
@@ -104,24 +103,25 @@ func (e *CredentialsError) Unwrap() error { return e.Err }
 // Is reports whether target is mirror.ErrCredentials.
 func (e *CredentialsError) Is(target error) bool { return target == mirror.ErrCredentials }
 
-// Validate returns all that is wrong with a configuration, as errors of package field or of session. It makes no request.
+// Validate returns all mistakes of a configuration, as errors of package field or of session. It makes no request.
 func (c Config) Validate() error {
 	return c.ValidateAt("")
 }
 
-// ValidateAt is Validate for a destination, which may be wrong: that is another matter.
+// ValidateAt is Validate for a configuration with a destination. It does not report mistakes in the destination
+// itself.
 func (c Config) ValidateAt(destination string) error {
 	o := c.S3
 	_, roleErr := c.assumed(nil)
 	var configuredErr error
 	if bucket, _, err := BucketAndPrefix(destination); err == nil {
 		o.Bucket = bucket
-		configuredErr = session.Options{Region: o.Region, Profile: c.Profile}.CheckConfigured(context.Background()) // which reads files alone
+		configuredErr = session.Options{Region: o.Region, Profile: c.Profile}.CheckConfigured(context.Background()) // reads files only
 	}
 	return errors.Join(roleErr, c.CDN.validate(), o.Validate(), configuredErr)
 }
 
-// mostPaths is how many paths CloudFront invalidates at once.
+// mostPaths is the maximum number of paths that CloudFront invalidates at once.
 const mostPaths = 3000
 
 func (c CDNConfig) validate() error {
@@ -143,7 +143,7 @@ func (c CDNConfig) validate() error {
 	return errors.Join(wrong...)
 }
 
-// CheckPublicURL refuses what is no URL at which clients could read.
+// CheckPublicURL refuses a text that is not a URL at which clients could read.
 func CheckPublicURL(s string) error {
 	w, err := web.Open(s, web.Options{})
 	if err != nil {
@@ -169,23 +169,24 @@ func (c Config) AWSConfig(ctx context.Context, env Environment) (aws.Config, err
 	case errors.As(err, &bundle), errors.As(err, &setting):
 		err = refused(err)
 	case err != nil && ctx.Err() == nil:
-		err = &CredentialsError{err} // a profile that is not there, for example
+		err = &CredentialsError{err} // such as a missing profile
 	}
 	return cfg, err
 }
 
-// AWS returns a function that returns AWSConfig, for what needs AWS only later.
+// AWS returns a function that returns AWSConfig, for callers that need AWS only later.
 func (c Config) AWS(env Environment) func(context.Context) (aws.Config, error) {
 	return func(ctx context.Context) (aws.Config, error) { return c.AWSConfig(ctx, env) }
 }
 
-// Transport returns a transport for requests as Spack's clients make them. It trusts the same authorities as AWSConfig.
+// Transport returns a transport for requests as Spack's clients make them. It trusts the same certificate
+// authorities as AWSConfig.
 func (c Config) Transport(ctx context.Context, env Environment) (*http.Transport, error) {
 	t, err := session.Transport(ctx, session.Options{Profile: c.Profile, Roots: env.Roots})
 	return t, refused(err)
 }
 
-// assumed returns the role to assume; nil: none.
+// assumed returns the role to assume, or nil.
 func (c Config) assumed(log *slog.Logger) (*session.Role, error) {
 	if c.Role == "" {
 		for _, s := range []struct{ name, value string }{{"web-identity-token-file", c.TokenFile}, {"role-session-name", c.RoleSession}} {
@@ -208,14 +209,14 @@ func (c Config) assumed(log *slog.Logger) (*session.Role, error) {
 
 var notInSessionName = regexp.MustCompile(`[^\w+=,.@-]`)
 
-// SessionName makes the name of a role's session from those of the parts that are not empty.
+// SessionName makes the name of a role session from the parts that are not empty.
 func SessionName(parts ...string) string {
 	parts = slices.DeleteFunc(parts, func(s string) bool { return s == "" })
 	name := notInSessionName.ReplaceAllString(strings.Join(parts, "-"), "-")
 	return name[:min(len(name), 64)]
 }
 
-// openError returns what s3.Open has refused without a request as a ConfigError.
+// openError returns an error of s3.Open as a ConfigError if s3.Open made no request.
 func openError(err error) error {
 	for _, other := range []error{mirror.ErrCredentials, mirror.ErrDenied, mirror.ErrNoBucket, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, other) {
