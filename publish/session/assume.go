@@ -17,7 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// An assumer turns tokens, or other credentials, into those of a role.
+// An assumer exchanges tokens, or other credentials, for credentials of a role.
 type assumer struct {
 	role     *Role
 	sts      *sts.Client
@@ -27,9 +27,9 @@ type assumer struct {
 func newAssumer(cfg aws.Config, r *Role, retrying func(attempt, most int, err error)) *assumer {
 	return &assumer{role: r, retrying: retrying, sts: sts.NewFromConfig(cfg, func(o *sts.Options) {
 		if r.Token != nil {
-			o.Credentials = aws.AnonymousCredentials{} // the token says who we are
+			o.Credentials = aws.AnonymousCredentials{} // the token is the identity
 		}
-		o.Retryer = aws.NopRetryer{} // the SDK would send the same token again
+		o.Retryer = aws.NopRetryer{} // the SDK's retries would send the same token again
 		if o.Region == "" {
 			o.Region = homes[r.partition()]
 		}
@@ -40,21 +40,21 @@ func newAssumer(cfg aws.Config, r *Role, retrying func(attempt, most int, err er
 }
 
 const (
-	// assumeTimeout is for all attempts together.
+	// assumeTimeout bounds all attempts together.
 	assumeTimeout = 150 * time.Second
-	// stsTimeout is for one request.
+	// stsTimeout bounds one request.
 	stsTimeout = 15 * time.Second
 
 	firstPause   = time.Second
 	longestAgain = 16 * time.Second
 )
 
-// deniedPauses are the waits after AccessDenied, in case a role or a policy is so new that IAM does not know it everywhere yet.
-// Nearly always the reason is another one, so they are few.
+// deniedPauses are the pauses after AccessDenied. They allow for a new role or policy that IAM does not know
+// everywhere yet. They are few, because the reason is nearly always another one.
 var deniedPauses = []time.Duration{2 * time.Second, 5 * time.Second, 10 * time.Second}
 
-// assume makes up to so many attempts, each with a token of its own. It fails with an
-// *AuthError, unless ctx is done.
+// assume makes at most so many attempts, each with a token of its own. It fails with an *AuthError, unless ctx is
+// done.
 func (a *assumer) assume(ctx context.Context, attempts int) (lease, error) {
 	patient, cancel := context.WithTimeout(ctx, assumeTimeout)
 	defer cancel()
@@ -81,13 +81,13 @@ func (a *assumer) assume(ctx context.Context, attempts int) (lease, error) {
 	}
 }
 
-// A try is what is known about an attempt, for its diagnosis.
+// A try describes an attempt, for its diagnosis.
 type try struct {
 	claims *Claims
-	skew   time.Duration // that the issuer's clock is ahead of ours
+	skew   time.Duration // by which the issuer's clock is ahead of the local one
 }
 
-// attempt gets one token and sends it to STS once.
+// attempt gets a token and sends it to STS, once.
 func (a *assumer) attempt(ctx context.Context) (lease, try, error) {
 	if a.role.Token == nil {
 		l, err := a.delegated(ctx)
@@ -122,14 +122,14 @@ func (a *assumer) attempt(ctx context.Context) (lease, try, error) {
 	return l, t, err
 }
 
-// A tokenError says that there was no token to send to STS. The source of tokens has retried already.
+// A tokenError reports that there was no token to send to STS. The token source has already retried.
 type tokenError struct{ err error }
 
 func (e *tokenError) Error() string { return e.err.Error() }
 func (e *tokenError) Unwrap() error { return e.err }
 
-// skew returns by how much the issuer's clock is ahead of the local one: as the source of tokens measured it, or else by the time
-// at which the token says it was issued.
+// skew returns by how much the issuer's clock is ahead of the local one: as measured by the token source, or else
+// by the time at which the token says it was issued.
 func (a *assumer) skew(c *Claims) time.Duration {
 	if told, ok := a.role.Token.(interface{ Skew() time.Duration }); ok {
 		return told.Skew()
@@ -140,7 +140,7 @@ func (a *assumer) skew(c *Claims) time.Duration {
 	return time.Until(c.IssuedAt)
 }
 
-// An accountError: the role is in an account that it should not be in.
+// An accountError reports that the role is in an account that is not allowed.
 type accountError struct{ account string }
 
 func (e *accountError) Error() string {
@@ -155,7 +155,7 @@ var (
 	errExpired       = errors.New("the answer has credentials that have expired")
 )
 
-// accept makes a lease of an answer of STS, if it is in an account that is allowed.
+// accept makes a lease of an answer of STS, if its account is allowed.
 func (a *assumer) accept(c *types.Credentials, user *types.AssumedRoleUser, answer smithymiddleware.Metadata) (lease, error) {
 	if c == nil || aws.ToString(c.AccessKeyId) == "" || aws.ToString(c.SecretAccessKey) == "" || c.Expiration == nil {
 		return lease{}, errNoCredentials
@@ -188,10 +188,10 @@ func (a *assumer) accept(c *types.Credentials, user *types.AssumedRoleUser, answ
 	return newLease(creds, left), nil
 }
 
-// maxSkew is the largest difference of two clocks that is ignored.
+// maxSkew is the largest clock difference that is ignored.
 const maxSkew = 30 * time.Second
 
-// life returns for how long credentials are valid. If the local clock is wrong, that of STS decides.
+// life returns how long credentials are valid. If the local clock is wrong, the clock of STS decides.
 func life(expires time.Time, answer smithymiddleware.Metadata) time.Duration {
 	theirs, ok := middleware.GetServerTime(answer)
 	if ok && time.Until(theirs).Abs() > maxSkew {
@@ -200,7 +200,7 @@ func life(expires time.Time, answer smithymiddleware.Metadata) time.Duration {
 	return time.Until(expires)
 }
 
-// pauseAfter returns how long to wait after the n-th attempt failed, and whether another attempt may succeed.
+// pauseAfter returns how long to wait after the n-th failed attempt, and whether another attempt may succeed.
 func pauseAfter(err error, n int) (time.Duration, bool) {
 	var failed *tokenError
 	var account *accountError
@@ -221,7 +221,7 @@ func pauseAfter(err error, n int) (time.Duration, bool) {
 	return 0, false
 }
 
-// transient are the codes of refusals that a later attempt, with another token, may not meet.
+// transient lists the codes of refusals that another attempt with another token may avoid.
 var transient = map[string]bool{
 	"IDPCommunicationError": true,
 	"ExpiredTokenException": true,

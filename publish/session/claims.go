@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// Claims are what a token says about the job that it was made for. They are not secret;
-// the token is.
+// Claims are the statements of a token about its job. They are not secret; the token is.
 type Claims struct {
 	Issuer            string   `json:"iss"`
 	Audience          []string `json:"-"`
@@ -28,8 +27,8 @@ type Claims struct {
 	Expires  time.Time `json:"-"`
 }
 
-// Rows are the claims that a trust policy may be about, by name and in a fixed order.
-// Claims that the token lacks are left out.
+// Rows returns the claims that a trust policy may refer to, with their names, in a fixed order. It omits claims
+// that the token lacks.
 func (c *Claims) Rows() [][2]string {
 	var rows [][2]string
 	for _, row := range [][2]string{
@@ -52,7 +51,7 @@ func (c *Claims) Rows() [][2]string {
 	return rows
 }
 
-// readClaims decodes a token of our own. The signature is for AWS to check.
+// readClaims decodes a token of this job. AWS checks the signature.
 func readClaims(token string) (*Claims, error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -83,7 +82,7 @@ func moment(seconds float64) time.Time {
 	return time.Unix(int64(seconds), 0)
 }
 
-// audience is a list that is also written as one string.
+// audience is a list, or a single string in its place.
 type audience []string
 
 func (a *audience) UnmarshalJSON(b []byte) error {

@@ -11,7 +11,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/endpoint"
 )
 
-// A SettingError says that nothing can be sent to a region or an endpoint of the AWS configuration.
+// A SettingError reports a region or an endpoint of the AWS configuration to which no request can be sent.
 type SettingError struct {
 	Setting string // a variable, or a key of a profile
 	Err     error
@@ -20,12 +20,12 @@ type SettingError struct {
 func (e *SettingError) Error() string { return e.Setting + ": " + e.Err.Error() }
 func (e *SettingError) Unwrap() error { return e.Err }
 
-// CheckConfigured refuses the region and the endpoints of the environment and of the profile if nothing can be sent there, each as a
-// SettingError. It makes no request.
+// CheckConfigured checks the region and the endpoints of the environment and of the profile. It returns a
+// SettingError for each to which no request can be sent. It makes no request.
 func (o Options) CheckConfigured(ctx context.Context) error {
 	env, err := config.NewEnvConfig()
 	if err != nil {
-		return nil // Config says what is wrong
+		return nil // Config returns the error
 	}
 	shared, profile := o.shared(ctx, env)
 	var wrong []error

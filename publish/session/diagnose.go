@@ -15,32 +15,33 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/shell"
 )
 
-// An AuthError says why a role could not be assumed, and what to do about it. It wraps no other error: its text says all.
+// An AuthError explains why a role could not be assumed, and what to do about it. It wraps no other error: its text
+// is complete.
 type AuthError struct {
-	// Role is the ARN of the role; empty if the failure came before a role was known.
+	// Role is the ARN of the role. It is empty if the failure came before the role was known.
 	Role string
-	// Code is what AWS calls it, or one of the codes below.
+	// Code is the code of AWS, or one of the codes below.
 	Code string
-	// Problem is what is wrong.
+	// Problem describes the failure.
 	Problem string
-	// Hints are what to do, the most likely first.
+	// Hints say what to do, the most likely first.
 	Hints []string
-	// Claims of our token; nil if there was none.
+	// Claims are those of the token, or nil if there was none.
 	Claims *Claims
-	// TrustPolicy is one that matches this job and no other, ready to be used. Empty
-	// where the trust policy is not in question.
+	// TrustPolicy is a trust policy that matches this job and no other, ready for use. It is empty if the trust
+	// policy is not the cause.
 	TrustPolicy string
-	// Skew is how far the clock of the token issuer was ahead of ours.
+	// Skew is by how much the clock of the token issuer was ahead of the local one.
 	Skew time.Duration
 }
 
-// Codes of failures that are not refusals by AWS.
+// Codes of failures that do not come from AWS.
 const (
-	NoTokenRight  = "NoIDTokenPermission" // the job may not ask for tokens
-	NoToken       = "NoIDToken"           // it asked, and got none
-	NoAnswer      = "NoAnswer"            // of STS
-	WrongAccount  = "WrongAccount"        // not one of those allowed
-	NoCredentials = "NoCredentials"       // STS answered, with nothing in it; or there was nothing to ask it with
+	NoTokenRight  = "NoIDTokenPermission" // the job may not request tokens
+	NoToken       = "NoIDToken"           // it received none
+	NoAnswer      = "NoAnswer"            // from STS
+	WrongAccount  = "WrongAccount"        // not an allowed one
+	NoCredentials = "NoCredentials"       // the answer of STS has none, or there were none for asking it
 )
 
 func (e *AuthError) Error() string {
@@ -52,10 +53,10 @@ func (e *AuthError) Error() string {
 	}
 }
 
-// explain says in our words why the n-th attempt, the last one, failed.
+// explain returns an error that explains why the n-th and last attempt failed.
 func (a *assumer) explain(err error, t try, n int) *AuthError {
 	var known *AuthError
-	if errors.As(err, &known) { // the token source has said it all
+	if errors.As(err, &known) { // the token source has explained it
 		e := *known
 		e.Role = a.role.ARN
 		return &e
@@ -66,7 +67,7 @@ func (a *assumer) explain(err error, t try, n int) *AuthError {
 	return e
 }
 
-// said are the words of AWS, or of a proxy in between.
+// said returns the message of AWS, or of a proxy in between.
 func said(err error) string {
 	var api smithy.APIError
 	var unsent *smithyhttp.RequestSendError
@@ -83,7 +84,7 @@ func said(err error) string {
 	return oneLine(err.Error())
 }
 
-// A diagnosis is an AuthError in the making.
+// A diagnosis is an AuthError under construction.
 type diagnosis struct {
 	*AuthError
 	role     *Role
@@ -114,7 +115,7 @@ func (d *diagnosis) diagnose(err error) {
 	}
 }
 
-// refused is about what AWS said.
+// refused explains an error of AWS.
 func (d *diagnosis) refused() {
 	says := func(part string) bool { return strings.Contains(d.said, part) }
 	switch {
@@ -142,7 +143,7 @@ func (d *diagnosis) refused() {
 	}
 }
 
-// tried adds how often it was tried.
+// tried adds the number of attempts.
 func (d *diagnosis) tried(what string) string {
 	if d.attempts == 1 {
 		return what
@@ -151,10 +152,10 @@ func (d *diagnosis) tried(what string) string {
 }
 
 func (d *diagnosis) hint(format string, args ...any) {
-	d.Hints = append(d.Hints, joined(fmt.Sprintf(format, args...))) // names of environments are anybody's
+	d.Hints = append(d.Hints, joined(fmt.Sprintf(format, args...))) // the names of environments are chosen by users
 }
 
-// denied explains AccessDenied, with which AWS answers whatever is wrong with the trust policy of a role.
+// denied explains AccessDenied, the answer of AWS to every mistake in a role's trust policy.
 func (d *diagnosis) denied() {
 	d.Problem = d.tried(fmt.Sprintf("AWS says %q: the role's trust policy does not match this job's token, or there is no such role", d.said))
 	c := d.Claims
@@ -243,7 +244,7 @@ func (d *diagnosis) noAnswer() {
 	d.hint("the runner must reach sts.%s.amazonaws.com on port 443, through its proxy if it has one", d.region)
 }
 
-// explain says why GitHub gave no token in so many tries.
+// explain says why GitHub gave no token after so many attempts.
 func (g *GitHub) explain(err error, tries int) *AuthError {
 	var missing *githubactions.EnvMissingError
 	var refused *githubactions.RequestFailedError
@@ -270,11 +271,11 @@ func (g *GitHub) explain(err error, tries int) *AuthError {
 	return e
 }
 
-// permission is what a job needs. Naming any permission takes all others away, so the
-// usual one is named, too.
+// permission is the permissions block that a job needs. Naming any permission removes all others, so it also names
+// the usual one.
 const permission = "permissions:\n  id-token: write\n  contents: read"
 
-// noRight says why the job may not ask for tokens.
+// noRight explains why the job may not request tokens.
 func (g *GitHub) noRight() (problem string, hints []string) {
 	switch event := g.Getenv("GITHUB_EVENT_NAME"); {
 	case g.Getenv("ACT") == "true":

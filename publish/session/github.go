@@ -17,28 +17,27 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// GitHub gives out the tokens of the GitHub job that we run in. Its errors are
-// *AuthErrors, so they say what the job lacks.
+// GitHub is the TokenSource of a job on GitHub. Its errors are *AuthErrors that say what the job lacks.
 type GitHub struct {
 	// Getenv reads the environment that GitHub gave the job.
 	Getenv func(string) string
-	// Client that GitHub is asked with, which knows the proxy and the certificates. Nil:
+	// Client sends the requests to GitHub, with the proxy and the certificates to use. Nil means
 	// http.DefaultTransport.
 	Client *http.Client
-	// Log receives a line when GitHub is asked again. It may be nil.
+	// Log receives a line when a request to GitHub is repeated. It may be nil.
 	Log *slog.Logger
 
-	skew atomic.Int64 // nanoseconds that GitHub's clock is ahead of ours
+	skew atomic.Int64 // nanoseconds by which GitHub's clock is ahead of the local one
 }
 
 const (
 	tokenTries   = 5
-	tokenTimeout = 10 * time.Second // of one try
+	tokenTimeout = 10 * time.Second // of one request
 	tokenPause   = 500 * time.Millisecond
 	longestPause = 8 * time.Second
 )
 
-// Token asks GitHub for a token, again if that could help.
+// Token requests a token from GitHub, and repeats the request if that may help.
 func (g *GitHub) Token(ctx context.Context, audience string) (string, error) {
 	pause := tokenPause
 	for try := 1; ; try++ {
@@ -61,7 +60,7 @@ func (g *GitHub) Token(ctx context.Context, audience string) (string, error) {
 
 var errEmptyToken = errors.New("the answer has no token")
 
-// ask makes one try.
+// ask makes one request.
 func (g *GitHub) ask(ctx context.Context, audience string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
 	defer cancel()
@@ -81,7 +80,7 @@ func (g *GitHub) ask(ctx context.Context, audience string) (string, error) {
 	return token, err
 }
 
-// passes reports whether another try may succeed where this one failed.
+// passes reports whether another request may succeed.
 func passes(err error) bool {
 	var untrusted *mirror.CertificateError
 	var missing *githubactions.EnvMissingError
@@ -95,7 +94,7 @@ func passes(err error) bool {
 	return true
 }
 
-// Skew is how far GitHub's clock was ahead of ours when it last answered.
+// Skew returns by how much GitHub's clock was ahead of the local one at its latest answer.
 func (g *GitHub) Skew() time.Duration { return time.Duration(g.skew.Load()) }
 
 func (g *GitHub) log() *slog.Logger {
@@ -105,7 +104,7 @@ func (g *GitHub) log() *slog.Logger {
 	return g.Log
 }
 
-// dated reads the clock of the server that answers.
+// dated reads the clock of the server from its answers.
 type dated struct {
 	next http.RoundTripper
 	skew *atomic.Int64
@@ -124,12 +123,12 @@ func (d *dated) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if theirs, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
-		d.skew.Store(int64(time.Until(theirs) + time.Second/2)) // it is written without the rest of a second
+		d.skew.Store(int64(time.Until(theirs) + time.Second/2)) // it has no fraction of a second
 	}
 	return answer, nil
 }
 
-// reason is what GitHub said, in one line and without our own secret.
+// reason returns GitHub's message, on one line and without the request token.
 func reason(err error) string {
 	var refused *githubactions.RequestFailedError
 	if errors.As(err, &refused) {
@@ -138,7 +137,7 @@ func reason(err error) string {
 	return oneLine(err.Error())
 }
 
-// oneLine makes what others said fit for a line of ours.
+// oneLine returns a foreign text in a form that fits into one line.
 func oneLine(s string) string {
 	if s = joined(s); len(s) > longestQuote {
 		s = strings.ToValidUTF8(s[:longestQuote], "") + "..."

@@ -12,11 +12,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
-// A TokenFile is a file in which another program keeps a valid token: Kubernetes, SPIFFE, another CI. It is read for each
-// attempt, so that the latest token is sent.
+// A TokenFile is a file in which another program keeps a valid token: Kubernetes, SPIFFE or another CI. It is read
+// for each attempt, so that the latest token is used.
 type TokenFile string
 
-// Token implements TokenSource. The audience of the token is decided by the program that writes the file.
+// Token implements TokenSource. The program that writes the file decides the audience.
 func (f TokenFile) Token(context.Context, string) (string, error) {
 	text, err := userfile.Read(string(f))
 	if err != nil {
@@ -29,10 +29,10 @@ func (f TokenFile) Token(context.Context, string) (string, error) {
 	return token, nil
 }
 
-// Skew returns 0: a token that was made some time ago does not tell the clock of its issuer.
+// Skew returns 0, because a token issued some time ago does not reveal the clock of its issuer.
 func (f TokenFile) Skew() time.Duration { return 0 }
 
-// Check returns the claims of the token in the file, if it is still valid.
+// Check returns the claims of the token in the file. An expired token is an error.
 func (f TokenFile) Check(ctx context.Context) (*Claims, error) {
 	token, err := f.Token(ctx, "")
 	if err != nil {
@@ -48,7 +48,7 @@ func (f TokenFile) Check(ctx context.Context) (*Claims, error) {
 	return c, nil
 }
 
-// delegated assumes the role once with the credentials that there are.
+// delegated assumes the role once, with the existing credentials.
 func (a *assumer) delegated(ctx context.Context) (lease, error) {
 	ctx, cancel := context.WithTimeout(ctx, stsTimeout)
 	defer cancel()
@@ -66,13 +66,13 @@ func (a *assumer) delegated(ctx context.Context) (lease, error) {
 	return a.accept(out.Credentials, out.AssumedRoleUser, out.ResultMetadata)
 }
 
-// ofJob reports whether a role is assumed for a job on GitHub, about which more is known than what STS says.
+// ofJob reports whether a role is assumed for a job on GitHub. More is then known than STS says.
 func (r *Role) ofJob() bool {
 	_, kept := r.Token.(TokenFile)
 	return r.Token != nil && !kept
 }
 
-// onHost explains a failure for a role that was not assumed for a job on GitHub.
+// onHost explains a failure outside of a job on GitHub.
 func (d *diagnosis) onHost() {
 	d.Problem = d.tried(d.said)
 	switch {

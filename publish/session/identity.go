@@ -7,16 +7,17 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
-// An Identity is what requests are made as.
+// An Identity describes the credentials of requests.
 type Identity struct {
 	AccessKey string // the public half of the key in use
 	Source    string // where the SDK found it
-	Account   string // empty: not known
-	ARN       string // as STS says; empty: it was not asked, or has not answered
+	Account   string // empty if unknown
+	ARN       string // according to STS; empty if it was not asked or has not answered
 }
 
-// Identify returns what a configuration acts as. If region is not empty, STS is asked once, there unless the configuration
-// says otherwise; without its answer the rest is returned. The error is that of the credentials.
+// Identify returns the identity of a configuration. If region is not empty, it asks STS once, in that region unless
+// the configuration names an endpoint. Without an answer of STS it returns the rest. The error is that of the
+// credentials.
 func Identify(ctx context.Context, cfg aws.Config, region string) (Identity, error) {
 	is, err := cfg.Credentials.Retrieve(ctx)
 	if err != nil {
@@ -38,7 +39,7 @@ func Identify(ctx context.Context, cfg aws.Config, region string) (Identity, err
 	return who, nil
 }
 
-// STSEndpoint returns the URL at which STS was configured; empty: Amazon's usual one.
+// STSEndpoint returns the configured URL of STS, or an empty string for Amazon's default.
 func STSEndpoint(cfg aws.Config) string {
 	return aws.ToString(sts.NewFromConfig(cfg).Options().BaseEndpoint)
 }

@@ -10,29 +10,29 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// A keeper hands out credentials and renews them before they expire.
+// A keeper provides credentials and renews them before they expire.
 //
-// An early renewal delays one caller at most: the others go on with the old credentials, and so do all if the renewal fails,
-// which is then repeated a little later. Callers wait only once the old credentials are no longer valid.
+// An early renewal delays at most one caller. The others use the old credentials, and so do all if the renewal
+// fails. A failed renewal is repeated a little later. Callers wait only when the old credentials are no longer
+// valid.
 //
-// The SDK's CredentialsCache makes all requests wait for every renewal, fails them if it fails although the old
-// credentials are still valid, and cannot be cancelled.
+// The SDK's CredentialsCache makes all requests wait for each renewal, fails them if the renewal fails although the
+// old credentials are still valid, and cannot be cancelled.
 type keeper struct {
-	// assume gets new credentials, in at most so many attempts.
+	// assume gets new credentials in at most so many attempts.
 	assume func(ctx context.Context, attempts int) (lease, error)
-	// attempts is how many are made when there is nothing to go on with.
+	// attempts is the number of attempts when there are no valid credentials.
 	attempts int
 	log      *slog.Logger
 
-	// turn is held by the caller that renews. It is a channel, so that waiting for it ends with
-	// the context.
+	// turn is held by the caller that renews. It is a channel, so that a context can end the wait for it.
 	turn chan struct{}
 
-	// mu guards what follows, and is never held while waiting.
+	// mu guards the fields below. It is never held during a wait.
 	mu    sync.Mutex
 	lease lease
-	// failure is why there was nothing to hand out at failed. Callers that were waiting
-	// then receive it too, and do not try the same again.
+	// failure is the error of the renewal at the time failed. Callers that were waiting then receive it, too,
+	// instead of trying again.
 	failure error
 	failed  time.Time
 }
@@ -41,33 +41,31 @@ func newKeeper(assume func(context.Context, int) (lease, error), attempts int, l
 	return &keeper{assume: assume, attempts: attempts, log: log, turn: make(chan struct{}, 1)}
 }
 
-// A lease is credentials with the times at which something is to be done about them, by
-// the local clock.
+// A lease is credentials with their deadlines on the local clock.
 type lease struct {
 	creds aws.Credentials
 	begun time.Time
-	renew time.Time // from here on they should be renewed
-	last  time.Time // from here on they are not handed out any more
+	renew time.Time // after this they should be renewed
+	last  time.Time // after this they are no longer provided
 }
 
 const (
-	// window is how long before the end credentials are renewed at the earliest.
+	// window is the earliest time before expiry at which credentials are renewed.
 	window = 5 * time.Minute
-	// reserve is what a request needs to arrive in time.
+	// reserve is how long before expiry credentials are no longer provided, so that a request arrives in time.
 	reserve = 30 * time.Second
-	// quick is how long a renewal may take for which one request waits while the others
-	// go on.
+	// quick is how long an early renewal may take. One request waits for it while the others continue.
 	quick = 10 * time.Second
-	// retryPause is the longest time until a renewal that failed is tried again.
+	// retryPause is the longest time until a failed renewal is repeated.
 	retryPause = 30 * time.Second
 )
 
-// newLease is a lease on credentials that hold for so long. All times shrink with it, so that even
-// sessions of seconds overlap: the window is at most half of it, and the reserve a tenth.
+// newLease returns a lease on credentials that are valid for so long. All times shrink with the validity, so that
+// even sessions of seconds overlap: the window is at most half of it, and the reserve a tenth.
 func newLease(creds aws.Credentials, life time.Duration) lease {
 	now := time.Now()
 	early := min(window, life/2)
-	// Publishers that began together should not come back together.
+	// Random, so that publishers that began together do not renew together.
 	early -= rand.N(early/2 + 1)
 	return lease{
 		creds: creds,
@@ -80,7 +78,7 @@ func newLease(creds aws.Credentials, life time.Duration) lease {
 func (l lease) fresh(now time.Time) bool  { return now.Before(l.renew) && l.usable(now) }
 func (l lease) usable(now time.Time) bool { return now.Before(l.last) }
 
-// Retrieve returns credentials that hold long enough for a request.
+// Retrieve returns credentials that are valid long enough for a request.
 func (k *keeper) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	asked := time.Now()
 	now := k.current()
@@ -104,7 +102,7 @@ func (k *keeper) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	return k.renewed(ctx, asked)
 }
 
-// renewed returns new credentials, or those there are. The turn is held.
+// renewed returns new credentials, or the current ones if they are new enough. The turn is held.
 func (k *keeper) renewed(ctx context.Context, asked time.Time) (aws.Credentials, error) {
 	now := k.current()
 	switch {
@@ -127,7 +125,7 @@ func (k *keeper) renewed(ctx context.Context, asked time.Time) (aws.Credentials,
 	return next.creds, nil
 }
 
-// renewEarly makes one attempt, and keeps the old credentials if that fails.
+// renewEarly makes one attempt, and keeps the old credentials if it fails.
 func (k *keeper) renewEarly(ctx context.Context, old lease) (aws.Credentials, error) {
 	brief, cancel := context.WithTimeout(ctx, min(quick, time.Until(old.last)))
 	defer cancel()
@@ -147,8 +145,8 @@ func (k *keeper) renewEarly(ctx context.Context, old lease) (aws.Credentials, er
 	return old.creds, nil
 }
 
-// refused is called when a service took credentials for expired although we did not: a
-// clock is wrong, or they were revoked. What is younger than a moment is not meant.
+// refused is called when a service has refused credentials as expired that the keeper considers valid: a clock is
+// wrong, or they were revoked. It ignores credentials that are only a moment old.
 func (k *keeper) refused() {
 	k.mu.Lock()
 	defer k.mu.Unlock()

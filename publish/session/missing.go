@@ -13,12 +13,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 )
 
-// A ProfileError says that a profile of the AWS configuration gives no credentials.
+// A ProfileError reports a profile of the AWS configuration that has no usable credentials.
 type ProfileError struct {
 	Profile string
 	Problem string
-	MFA     bool     // it needs a code of a device, which is not asked for
-	Known   []string // the profiles that there are, sorted
+	MFA     bool     // it needs a code from a device, which this program does not ask for
+	Known   []string // the existing profiles, sorted
 	Err     error
 }
 
@@ -32,7 +32,7 @@ func (e *ProfileError) Error() string {
 
 func (e *ProfileError) Unwrap() error { return e.Err }
 
-// explainProfile returns a ProfileError if err is about a profile, and err itself otherwise.
+// explainProfile returns a ProfileError if err concerns a profile, and err itself otherwise.
 func explainProfile(profile string, err error) error {
 	env, envErr := config.NewEnvConfig()
 	if envErr != nil {
@@ -67,7 +67,7 @@ func explainProfile(profile string, err error) error {
 
 var section = regexp.MustCompile(`(?m)^\s*\[\s*(?:profile\s+)?([^\]\s][^\]]*?)\s*\]`)
 
-// profiles returns the names of the profiles of the shared files. Files that cannot be read have none.
+// profiles returns the names of the profiles in the shared files. It ignores files that cannot be read.
 func profiles(env config.EnvConfig) []string {
 	var names []string
 	for _, file := range []string{or(env.SharedConfigFile, config.DefaultSharedConfigFilename()), or(env.SharedCredentialsFile, config.DefaultSharedCredentialsFilename())} {
@@ -92,8 +92,8 @@ func or(a, b string) string {
 	return b
 }
 
-// checkKey refuses an environment that has half of an access key and names no profile: the SDK would ignore it
-// without a word, and use the next credentials that it finds.
+// checkKey refuses an environment that has half of an access key and names no profile. The SDK would silently
+// ignore it and use the next credentials that it finds.
 func checkKey(cfg aws.Config) error {
 	for _, source := range cfg.ConfigSources {
 		if env, ok := source.(config.EnvConfig); ok && (env.Credentials.HasKeys() || env.SharedConfigProfile != "") {
@@ -110,16 +110,16 @@ func checkKey(cfg aws.Config) error {
 	return nil
 }
 
-// A missingError says where credentials were looked for and not found.
+// A missingError lists the places where credentials were looked for.
 type missingError struct {
-	error   // of the SDK, which tells of the place that it looked at last
+	error   // of the SDK; it names only the last place
 	problem string
 }
 
 func (e missingError) Error() string { return e.problem }
 func (e missingError) Unwrap() error { return e.error }
 
-// explained says where credentials were looked for, where the SDK tells of the machine that it asked last.
+// explained returns a missingError if the SDK's error names only the metadata service of the machine.
 type explained struct {
 	aws.CredentialsProvider
 	profile string

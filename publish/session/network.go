@@ -15,8 +15,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
-// Transport returns what reaches everything that is not AWS, as Config reaches AWS: through the same
-// proxies, and with the same authorities trusted. The caller closes its idle connections.
+// Transport returns a transport for services other than AWS. It uses the same proxies and trusts the same
+// authorities as Config. The caller closes its idle connections.
 func Transport(ctx context.Context, o Options) (*http.Transport, error) {
 	roots, err := o.trusted(ctx)
 	if err != nil {
@@ -28,7 +28,7 @@ func Transport(ctx context.Context, o Options) (*http.Transport, error) {
 	return t, nil
 }
 
-// A BundleError says that a file with authorities to be trusted is of no use.
+// A BundleError reports an unusable file of trusted certificate authorities.
 type BundleError struct {
 	Setting string // that names it
 	File    string
@@ -38,7 +38,7 @@ type BundleError struct {
 func (e *BundleError) Error() string { return fmt.Sprintf("%s: %s: %v", e.Setting, e.File, e.Err) }
 func (e *BundleError) Unwrap() error { return e.Err }
 
-// SystemRoots returns the authorities that are trusted on this system: those of SSL_CERT_FILE if it is set.
+// SystemRoots returns the certificate authorities that the system trusts: those of SSL_CERT_FILE if it is set.
 func SystemRoots() (*x509.CertPool, error) {
 	roots, err := x509.SystemCertPool()
 	if err != nil {
@@ -47,8 +47,8 @@ func SystemRoots() (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// CheckSystemBundle refuses a file that SSL_CERT_FILE names and that is not a regular file: crypto/x509 would wait for it, or
-// read it without end. A missing file is no error: crypto/x509 continues without it.
+// CheckSystemBundle refuses an SSL_CERT_FILE that is not a regular file, because crypto/x509 would wait for it or
+// read it without end. A missing file is no error: crypto/x509 ignores it.
 func CheckSystemBundle(file string) error {
 	if err := userfile.Check(file); errors.Is(err, userfile.ErrNotRegular) || errors.Is(err, userfile.ErrTooLarge) {
 		return &BundleError{"SSL_CERT_FILE", file, err}
@@ -56,12 +56,12 @@ func CheckSystemBundle(file string) error {
 	return nil
 }
 
-// trusted are the authorities that are trusted: o.Roots or those of the system, and those of the file that
-// AWS_CA_BUNDLE or else ca_bundle of the profile names. Nil: those of the system.
+// trusted returns the trusted certificate authorities: o.Roots or those of the system, and those in the file that
+// AWS_CA_BUNDLE, or else ca_bundle of the profile, names. Nil means those of the system.
 func (o Options) trusted(ctx context.Context) (*x509.CertPool, error) {
 	env, err := config.NewEnvConfig()
 	if err != nil {
-		return o.Roots, nil // Config says what is wrong; who reads a URL needs nothing of it
+		return o.Roots, nil // Config returns the error; reading a URL does not need the profile
 	}
 	setting, file := "AWS_CA_BUNDLE", env.CustomCABundle
 	if file == "" {
@@ -89,7 +89,8 @@ func (o Options) trusted(ctx context.Context) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// shared returns what the shared files say of the profile, and its name. It is empty if they cannot be read: Config says why.
+// shared returns the profile's settings in the shared files, and its name. They are empty if the files cannot be
+// read; Config returns that error.
 func (o Options) shared(ctx context.Context, env config.EnvConfig) (config.SharedConfig, string) {
 	profile := or(or(o.Profile, env.SharedConfigProfile), "default")
 	shared, err := config.LoadSharedConfigProfile(ctx, profile, func(s *config.LoadSharedConfigOptions) {
@@ -106,7 +107,8 @@ func (o Options) shared(ctx context.Context, env config.EnvConfig) (config.Share
 	return shared, profile
 }
 
-// verified is a transport that says what is wrong with a certificate, and what to set, that a server speaks http, and that a proxy is away.
+// verified is a transport whose errors explain untrusted certificates and the setting that helps, servers that
+// speak http, and unreachable proxies.
 type verified struct{ *http.Transport }
 
 // RoundTrip implements http.RoundTripper.

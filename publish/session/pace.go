@@ -11,32 +11,33 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 )
 
-// A pacer is a retryer that sends less while a service asks to slow down: about twice as many attempts as the service accepts.
-// A service that refuses one request in a hundred is not slowed down for, and one that refuses all of them gets few.
+// A pacer is a retryer that sends less while a service asks to slow down: about twice as many attempts as the
+// service accepts. A service that refuses one request in a hundred is hardly slowed down, and a service that
+// refuses all of them receives few.
 //
-// The SDK's adaptive mode answers each refusal by a rate below what was measured just then, and takes seconds to raise it again:
-// with one refusal in a hundred, 700 small uploads took eleven times as long.
+// The SDK's adaptive mode answers each refusal with a rate below the current one, and takes seconds to raise it
+// again: with one refusal in a hundred, 700 small uploads took eleven times as long.
 type pacer struct {
 	aws.RetryerV2
 	retrying func(attempt, most int, err error) // Options.Retrying
 
-	// mu is held while the two counts are read or changed, never while waiting.
+	// mu is held while the two counts are read or changed, never during a wait.
 	mu       sync.Mutex
-	asked    float64 // attempts of late
-	accepted float64 // of which the service did not refuse
+	asked    float64 // recent attempts
+	accepted float64 // recent attempts that the service did not refuse
 	counted  time.Time
 }
 
 const (
-	// memory is how long it takes to forget half of what happened.
+	// memory is the half-life of the counts.
 	memory = 2 * time.Second
-	// attemptsPerAccepted is how many attempts are made for each that is accepted.
+	// attemptsPerAccepted is the number of attempts for each accepted one.
 	attemptsPerAccepted = 2
-	// meanDelay is how long an attempt is put off, on average.
+	// meanDelay is by how much an attempt is delayed, on average.
 	meanDelay = 200 * time.Millisecond
 )
 
-// GetAttemptToken returns when an attempt may be made. Its result receives how the attempt ended.
+// GetAttemptToken returns when an attempt may be made. Its result receives the error of the attempt.
 func (p *pacer) GetAttemptToken(ctx context.Context) (func(error) error, error) {
 	for rand.Float64() < p.putOff() {
 		t := time.NewTimer(jitter(2 * meanDelay))
@@ -65,7 +66,7 @@ func (p *pacer) RetryDelay(attempt int, err error) (time.Duration, error) {
 	return p.RetryerV2.RetryDelay(attempt, err)
 }
 
-// putOff is the probability with which an attempt should wait.
+// putOff returns the probability that an attempt should wait.
 func (p *pacer) putOff() float64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -83,7 +84,7 @@ func (p *pacer) count(accepted bool) {
 	}
 }
 
-// forget lets the counts fade. mu is held.
+// forget reduces the counts with time. mu is held.
 func (p *pacer) forget() {
 	now := time.Now()
 	fade := math.Exp2(-float64(now.Sub(p.counted)) / float64(memory))
@@ -94,7 +95,7 @@ var throttles = retry.IsErrorThrottles(retry.DefaultThrottles)
 
 func throttled(err error) bool { return err != nil && throttles.IsErrorThrottle(err).Bool() }
 
-// Delays before an attempt is repeated: they double, and each is cut at random.
+// Delays before a retry double, and each is shortened at random.
 const (
 	firstDelay     = 50 * time.Millisecond
 	throttledDelay = 250 * time.Millisecond

@@ -15,41 +15,39 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 )
 
-// A Role is one that is assumed: with the tokens of an identity provider, so that nobody has to
-// keep a key, or with the credentials that there are. Its own are renewed before they expire, for
-// as long as they are asked for, each time with a token of its own.
+// A Role is a role to assume: with tokens of an identity provider, so that no keys are stored, or with existing
+// credentials. Its credentials are renewed before they expire as long as they are used, each time with a new token.
 type Role struct {
-	// ARN of the role: arn:aws:iam::123456789012:role/name, with a path if it has one.
-	// The partitions aws-cn and aws-us-gov are known, and MinIO's arn:minio:iam:::role/id.
+	// ARN of the role: arn:aws:iam::123456789012:role/name, with a path if it has one. The partitions aws-cn and
+	// aws-us-gov are known, and MinIO's arn:minio:iam:::role/id.
 	ARN string
-	// SessionName is what CloudTrail shows of us: 2 to 64 of letters, digits and _+=,.@-
+	// SessionName is the name of the session in CloudTrail: 2 to 64 letters, digits and _+=,.@-
 	SessionName string
-	// Duration of one session, 15 min to 12 h. 0: 1 h, which every role permits.
+	// Duration of a session, 15 min to 12 h. 0 means 1 h, which every role permits.
 	Duration time.Duration
-	// Policy is an inline session policy: what a session may do of what the role may. See
-	// SessionPolicy. Empty: all of it.
+	// Policy is an inline session policy, which limits the session to a part of the role's permissions. See
+	// SessionPolicy. If it is empty, the session has all of them.
 	Policy string
-	// Audience that tokens are asked for. Empty: sts.amazonaws.com, or what it is called
-	// in the role's partition.
+	// Audience of the tokens. If it is empty, it is sts.amazonaws.com, or the name of STS in the role's partition.
 	Audience string
-	// AllowedAccounts are the ids of the accounts that the role may turn out to be in.
-	// Otherwise its credentials are not used. Empty: any.
+	// AllowedAccounts are the ids of the accounts that the role may be in. Credentials of another account are not
+	// used. If it is empty, any account is allowed.
 	AllowedAccounts []string
-	// MaxAttempts is how often it is tried to assume the role, each time with a new token.
-	// AccessDenied is tried at most 4 times. 0: 6.
+	// MaxAttempts is the maximum number of attempts to assume the role, each with a new token. AccessDenied is
+	// tried at most 4 times. 0 means 6.
 	MaxAttempts int
-	// Token gives the tokens. Nil: the role is assumed with the credentials that the SDK finds.
+	// Token is the source of tokens. If it is nil, the role is assumed with the credentials that the SDK finds.
 	Token TokenSource
-	// Secret receives everything that must not be seen before it is used: token, access
-	// key id, secret key, session token. It may be nil.
+	// Secret receives each secret before it is used, so that it can be masked: token, access key id, secret key,
+	// session token. It may be nil.
 	Secret func(string)
-	// Log receives a line when credentials are renewed, and when that is tried again. It may be nil.
+	// Log receives a line when credentials are renewed, and when a renewal is repeated. It may be nil.
 	Log *slog.Logger
 }
 
-// A TokenSource gives out tokens of an identity provider.
+// A TokenSource provides tokens of an identity provider.
 type TokenSource interface {
-	// Token returns a JWT for audience that was not returned before, if the source makes them.
+	// Token returns a JWT for audience. A source that makes tokens returns a new one each time.
 	Token(ctx context.Context, audience string) (string, error)
 }
 
@@ -65,7 +63,7 @@ const (
 	defaultAttempts = 6
 	mostAttempts    = 20
 
-	// longestPolicy is how many characters STS takes as an inline session policy.
+	// longestPolicy is the maximum length of an inline session policy in STS, in characters.
 	longestPolicy = 2048
 )
 
@@ -75,21 +73,21 @@ var (
 	accountID   = regexp.MustCompile(`^\d{12}$`)
 )
 
-// audiences are what STS is called in tokens.
+// audiences are the names of STS in tokens, by partition.
 var audiences = map[string]string{
 	"aws":        "sts.amazonaws.com",
 	"aws-cn":     "sts.amazonaws.com.cn",
 	"aws-us-gov": "sts.amazonaws.com",
 }
 
-// homes are the regions that are asked if none is known.
+// homes are the regions that are used if none is known.
 var homes = map[string]string{
 	"aws":        "us-east-1",
 	"aws-cn":     "cn-north-1",
 	"aws-us-gov": "us-gov-west-1",
 }
 
-// Validate returns all that is wrong with a role at once, as errors of package field.
+// Validate returns all mistakes in a role, as errors of package field.
 func (r *Role) Validate() error {
 	return errors.Join(field.Wrap("role-to-assume", r.validateARN()), r.validateSession(), field.Wrap("session-policy", r.validatePolicy()),
 		r.validateAccounts())
@@ -157,10 +155,10 @@ func (r *Role) allows(account string) bool {
 	return len(r.AllowedAccounts) == 0 || slices.Contains(r.AllowedAccounts, account)
 }
 
-// Account is the id of the account in the role's ARN; empty if there is none.
+// Account returns the account id in the role's ARN, or an empty string.
 func (r *Role) Account() string { return r.part(2) }
 
-// Name is the role's, without its path.
+// Name returns the role's name without its path.
 func (r *Role) Name() string { return r.part(3) }
 
 func (r *Role) partition() string { return r.part(1) }

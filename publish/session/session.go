@@ -1,7 +1,7 @@
-// Package session makes the configuration with which the clients of AWS are built: region, credentials and the role to assume,
-// trusted authorities, time limits and retries.
+// Package session makes the AWS configuration of clients: region, credentials and the role to assume, trusted
+// authorities, time limits and retries.
 //
-// It is the only package that lets the SDK look at its environment: variables, shared files, the metadata of the machine. The
+// It is the only package that lets the SDK read its environment: variables, shared files, the metadata service. The
 // configuration that it returns is complete.
 package session
 
@@ -22,46 +22,43 @@ import (
 	"github.com/aws/smithy-go/logging"
 )
 
-// Options are what the user may say about a session.
+// Options are the user's settings for a session.
 type Options struct {
-	// Region of the service, such as eu-central-1. Empty: the one in the environment
-	// or the profile, if there is one.
+	// Region of the service, such as eu-central-1. If it is empty, the environment or the profile decides.
 	Region string
-	// Profile of the shared configuration files. Empty: the one in the environment, or
-	// "default".
+	// Profile of the shared configuration files. If it is empty, it is the one in the environment, or "default".
 	Profile string
-	// Role is assumed. With tokens of an identity provider it is so whatever credentials the
-	// environment has. Nil: the credentials are those that the SDK finds.
+	// Role is the role to assume. With tokens of an identity provider, credentials in the environment are ignored.
+	// If it is nil, the credentials are those that the SDK finds.
 	Role *Role
-	// Roots are the certificate authorities that are trusted, beside those of AWS_CA_BUNDLE or
-	// ca_bundle of the profile. Nil: those of the system.
+	// Roots are the trusted certificate authorities, in addition to those of AWS_CA_BUNDLE or of ca_bundle of the
+	// profile. Nil means those of the system.
 	Roots *x509.CertPool
-	// Concurrency is how many requests may be in flight at once. As many idle
-	// connections are kept, so that none is dialled twice. 0: 128.
+	// Concurrency is the maximum number of requests in flight. As many idle connections are kept, so that none is
+	// dialled twice. 0 means 128.
 	Concurrency int
-	// Retrying is called before a request is sent again: for the attempt-th time of at most so many, because of err. Nil:
-	// it is not called. It must be quick and safe for concurrent use.
+	// Retrying is called before a request is repeated: this is attempt number attempt of at most most, and err is
+	// the error of the previous one. It may be nil. It must be quick and safe for concurrent use.
 	Retrying func(attempt, most int, err error)
 }
 
 const (
-	defaultConcurrency = 128 // more than package s3 ever makes unless it is told to
+	defaultConcurrency = 128 // more than package s3 makes by default
 
-	// maxAttempts is enough for a service that is unavailable for a quarter of a minute, or longer if it says that it is
-	// overloaded.
+	// maxAttempts suffices for a service that is unavailable for 15 s, or longer if it says that it is overloaded.
 	maxAttempts = 10
 
 	dialTimeout   = 10 * time.Second
 	keepAlive     = 30 * time.Second
-	idleTimeout   = 90 * time.Second // S3 closes idle connections much earlier, which costs nothing
+	idleTimeout   = 90 * time.Second // S3 closes idle connections much earlier; that does no harm
 	answerTimeout = 60 * time.Second // from the last byte of a request to the first of its answer
 
-	// writeBuffer is what goes into one TLS write, and what a small object and its
-	// headers fit into together. The default of 4 KiB makes records of 4 KiB.
+	// writeBuffer is the size of a TLS write in bytes. A small object and its headers fit into one. The default of
+	// 4 KiB makes records of 4 KiB.
 	writeBuffer = 64 << 10
 )
 
-// Config returns what the SDK's clients are made from.
+// Config returns the configuration for the SDK's clients.
 func Config(ctx context.Context, o Options) (aws.Config, error) {
 	if o.Concurrency <= 0 {
 		o.Concurrency = defaultConcurrency
@@ -81,7 +78,8 @@ func load(ctx context.Context, o Options, client config.HTTPClient) (aws.Config,
 	load := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(client),
 		config.WithRetryer(o.retryer),
-		// It would write to standard error, past everybody's log; what matters comes back as an error.
+		// The SDK would log to standard error, bypassing the log of the caller. Everything that matters is returned
+		// as an error.
 		config.WithLogger(logging.Nop{}),
 	}
 	if o.Region != "" {
@@ -94,7 +92,7 @@ func load(ctx context.Context, o Options, client config.HTTPClient) (aws.Config,
 		if err := o.Role.Validate(); err != nil {
 			return aws.Config{}, err
 		}
-		if o.Role.Token != nil { // so that none are looked for
+		if o.Role.Token != nil { // so that the SDK does not look for credentials
 			load = append(load, config.WithCredentialsProvider(aws.AnonymousCredentials{}))
 		}
 	}
@@ -117,7 +115,7 @@ func load(ctx context.Context, o Options, client config.HTTPClient) (aws.Config,
 	return cfg, nil
 }
 
-// assumeIn makes a role the one that clients made from cfg act as.
+// assumeIn makes clients made from cfg use the credentials of a role.
 func (r *Role) assumeIn(cfg *aws.Config, retrying func(attempt, most int, err error)) {
 	for _, source := range cfg.ConfigSources {
 		if env, ok := source.(config.EnvConfig); ok && r.Token != nil && env.Credentials.HasKeys() {
@@ -131,7 +129,7 @@ func (r *Role) assumeIn(cfg *aws.Config, retrying func(attempt, most int, err er
 	cfg.Retryer = func() aws.Retryer { return &renewing{usual().(*pacer), k} }
 }
 
-// renewing also repeats requests whose credentials a service took for expired, with others.
+// renewing also repeats, with new credentials, requests whose credentials a service has refused as expired.
 type renewing struct {
 	*pacer
 	keeper *keeper
@@ -146,8 +144,8 @@ func (r *renewing) IsErrorRetryable(err error) bool {
 	return r.pacer.IsErrorRetryable(err)
 }
 
-// unredirected is one client for all services. It returns redirects instead of following them, because a
-// request carries credentials for the host that it is for and no other.
+// unredirected is one client for all services. It returns redirects instead of following them, because a request
+// has credentials for its own host only.
 func unredirected(c *awshttp.BuildableClient) *http.Client {
 	return &http.Client{
 		Transport:     verified{c.GetTransport()},
@@ -156,7 +154,7 @@ func unredirected(c *awshttp.BuildableClient) *http.Client {
 	}
 }
 
-// client is the SDK's, so that a custom CA bundle and the like still apply to it.
+// client is the SDK's client, so that settings such as a custom CA bundle still apply.
 func client(o Options) *awshttp.BuildableClient {
 	return awshttp.NewBuildableClient().
 		WithDialerOptions(func(d *net.Dialer) {
@@ -169,8 +167,7 @@ func client(o Options) *awshttp.BuildableClient {
 			t.IdleConnTimeout = idleTimeout
 			t.ResponseHeaderTimeout = answerTimeout
 			t.WriteBufferSize = writeBuffer
-			// S3 speaks HTTP/1.1, and one connection for all parts would be as slow
-			// as one connection.
+			// S3 speaks HTTP/1.1. With HTTP/2, all parts would share one connection and its rate.
 			t.ForceAttemptHTTP2 = false
 			if o.Roots != nil {
 				if t.TLSClientConfig == nil {
@@ -181,11 +178,11 @@ func client(o Options) *awshttp.BuildableClient {
 		})
 }
 
-// retryer is what every request of one client is retried by: at most maxAttempts times, ever more slowly, and with fewer
-// requests in all while S3 asks to slow down.
+// retryer retries the requests of a client at most maxAttempts times, with growing delays, and with fewer requests
+// in all while S3 asks to slow down.
 //
-// There is no budget of retries: the SDK's default one lasts for 35, which 64 uploads at
-// once have used up a tenth of a second into an outage of three.
+// There is no budget of retries. The SDK's default budget lasts for 35 retries, which 64 concurrent uploads use up
+// within a tenth of a second of an outage.
 func (o Options) retryer() aws.Retryer {
 	return &pacer{retrying: o.Retrying, RetryerV2: retry.NewStandard(func(s *retry.StandardOptions) {
 		s.MaxAttempts = maxAttempts

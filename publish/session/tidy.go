@@ -9,9 +9,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// tidied takes spaces and line breaks off both ends of credentials: a key that was pasted into a secret often
-// ends with a line break, which no request can carry. Nothing else is changed, and what can still be no
-// credential is named, and not shown.
+// tidied removes spaces and line breaks around credentials. A key pasted into a secret often ends with a line
+// break, which no request can carry. Nothing else is changed. A value that is still not a valid credential is an
+// error that names it without showing it.
 type tidied struct{ aws.CredentialsProvider }
 
 // tidy returns a provider of tidied credentials.
@@ -29,7 +29,7 @@ func (t tidied) Retrieve(ctx context.Context) (aws.Credentials, error) {
 		return c, err
 	}
 	for _, part := range []struct {
-		name string // as the environment has it
+		name string // in the environment
 		text *string
 	}{{"AWS_ACCESS_KEY_ID", &c.AccessKeyID}, {"AWS_SECRET_ACCESS_KEY", &c.SecretAccessKey}, {"AWS_SESSION_TOKEN", &c.SessionToken}} {
 		*part.text = strings.TrimSpace(*part.text)

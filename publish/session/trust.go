@@ -2,20 +2,18 @@ package session
 
 import "strings"
 
-// githubIssuer is the issuer of all tokens of github.com but those of enterprises that
-// have chosen one of their own.
+// githubIssuer is the issuer of all tokens of github.com, except those of enterprises with an issuer of their own.
 const githubIssuer = "https://token.actions.githubusercontent.com"
 
-// trustPolicy is a trust policy that matches the job that a token was made for, and no
-// other: with the subject in both shapes, since GitHub writes numbers into it as soon as
-// a repository is renamed, transferred or opted in.
+// trustPolicy returns a trust policy that matches the job of a token and no other. It has the subject in both
+// forms, because GitHub adds numbers to it as soon as a repository is renamed, transferred or opted in.
 func trustPolicy(r *Role, c *Claims) string {
 	issuer := host(c.Issuer)
 	equal := map[string]any{
 		issuer + ":aud": r.audience(),
 		issuer + ":sub": subjects(c),
 	}
-	// AWS knows more claims than aud and sub of GitHub's own issuer only.
+	// For issuers other than GitHub's own, AWS knows only the claims aud and sub.
 	if c.Issuer == githubIssuer && c.RepositoryID != "" {
 		equal[issuer+":repository_id"] = c.RepositoryID
 	}
@@ -27,15 +25,15 @@ func trustPolicy(r *Role, c *Claims) string {
 	}}}.marshal("  ")
 }
 
-// providerARN is the identity provider that the role's account needs for a token.
+// providerARN returns the ARN of the identity provider that the role's account needs for a token.
 func providerARN(r *Role, c *Claims) string {
 	return "arn:" + r.partition() + ":iam::" + r.Account() + ":oidc-provider/" + host(c.Issuer)
 }
 
 func host(issuer string) string { return strings.TrimPrefix(issuer, "https://") }
 
-// subjects are the subject of a token in both shapes, by name and by name and number. A
-// subject that was made by a template stays as it is.
+// subjects returns the subject of a token in both forms, by name and by name and number. A subject made by a
+// template stays as it is.
 func subjects(c *Claims) []string {
 	owner, name, named := strings.Cut(c.Repository, "/")
 	_, run, isRepo := cutSubject(c.Subject)
@@ -48,7 +46,7 @@ func subjects(c *Claims) []string {
 	}
 }
 
-// cutSubject takes repo:O/R:environment:E apart. GitHub writes a colon in a value as %3A.
+// cutSubject splits repo:O/R:environment:E. GitHub writes a colon in a value as %3A.
 func cutSubject(sub string) (repo, run string, ok bool) {
 	rest, ok := strings.CutPrefix(sub, "repo:")
 	if !ok {

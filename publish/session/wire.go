@@ -10,18 +10,18 @@ import (
 	"time"
 )
 
-// Package net/http copies a body to its connection 32 KiB at a time, and TLS sends each record of 16 KiB by a system call of its
-// own. The connections here take larger pieces, which saves a tenth of the processor time of sending.
+// Package net/http copies a body to its connection 32 KiB at a time, and TLS sends each record of 16 KiB by a
+// system call of its own. The connections here take larger pieces, which saves a tenth of the processor time of
+// sending.
 
 const (
-	// A piece begins as small as net/http makes it and doubles as long as the connection
-	// takes one at once. So on a slow line it is never long until something moves again,
-	// which is how those who wait for us to stall know that we do not.
+	// A piece starts as small as in net/http and doubles while the connection takes a piece at once. On a slow
+	// line, pieces therefore stay small and progress is frequent, so that the request is not taken for stalled.
 	smallestPiece = 32 << 10
 	largestPiece  = 128 << 10
 	atOnce        = 20 * time.Millisecond
 
-	// record is what TLS adds to a piece at most, and the room for it.
+	// record is the maximum overhead of TLS for a piece, with the room for it.
 	records = largestPiece/(16<<10) + 1
 	room    = largestPiece + records*64
 )
@@ -55,13 +55,13 @@ func writeLarge(t *http.Transport) {
 	}
 }
 
-// secured does what the transport would do.
+// secured makes the TLS connection as the transport would.
 func secured(ctx context.Context, c net.Conn, addr string, config *tls.Config, handshakeTimeout time.Duration) (net.Conn, error) {
 	if config == nil {
 		config = new(tls.Config)
 	}
 	config = config.Clone()
-	config.DynamicRecordSizingDisabled = true // who reads a body waits for its end
+	config.DynamicRecordSizingDisabled = true // a body is of use only when it is complete
 	if config.ServerName == "" {
 		host, _, err := net.SplitHostPort(addr)
 		if err != nil {
@@ -85,10 +85,10 @@ func secured(ctx context.Context, c net.Conn, addr string, config *tls.Config, h
 // A plainConn copies in large pieces.
 type plainConn struct{ net.Conn }
 
-// ReadFrom implements io.ReaderFrom, which net/http looks for.
+// ReadFrom implements io.ReaderFrom, which net/http uses if it is there.
 func (c *plainConn) ReadFrom(r io.Reader) (int64, error) { return copyLarge(r, c.Conn.Write) }
 
-// copyLarge reads r to its end and writes it piece by piece.
+// copyLarge copies r to its end in large pieces.
 func copyLarge(r io.Reader, write func([]byte) (int, error)) (int64, error) {
 	buf := piecesToRead.Get().(*[largestPiece]byte)
 	defer piecesToRead.Put(buf)
@@ -138,14 +138,14 @@ func (c *tlsConn) ReadFrom(r io.Reader) (int64, error) {
 	})
 }
 
-// A heldConn holds back what is written between hold and send. Reading continues meanwhile,
-// and may write too: TLS answers some messages.
+// A heldConn keeps back everything written between hold and send. Reading continues meanwhile, and may also write:
+// TLS answers some messages.
 type heldConn struct {
 	net.Conn
 
-	// mu is held while something is written, so that nothing overtakes what is held back.
+	// mu is held during writes, so that nothing overtakes what is kept back.
 	mu   sync.Mutex
-	buf  *[room]byte // nil: nothing is held back
+	buf  *[room]byte // nil if nothing is kept back
 	used int
 }
 
@@ -164,7 +164,7 @@ func (c *heldConn) send() error {
 	return err
 }
 
-// flush sends what is held back. mu is held.
+// flush sends what is kept back. mu is held.
 func (c *heldConn) flush() error {
 	if c.used == 0 {
 		return nil
