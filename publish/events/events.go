@@ -1,11 +1,10 @@
-// Package events keeps mirrors up to date, whichever program writes to them, from the events that S3 sends to an SQS
-// queue.
+// Package events keeps the indices of mirrors up to date, whatever program writes to the mirrors. It receives the
+// events that S3 sends to an SQS queue.
 //
-// A message is only a hint where to look. It may come late, twice, or before one that was
-// sent earlier; what counts is what the mirror holds when it is read. A message is deleted
-// from the queue when everything that it names is in order, caches included, and not before. So a host that dies
-// leaves its messages to another one, and nothing is lost. Any number of hosts may serve one
-// queue, and none of them is special.
+// A message is only a hint. It may arrive late, twice, or out of order. The content of the mirror at the time of
+// the update decides. A message is deleted only after everything that it names is in order, caches included. If a
+// host dies, its messages are delivered to another host, so nothing is lost. Any number of hosts may serve a queue,
+// all in the same role.
 //
-// A deletion changes nothing: no message takes a package out of an index.
+// Deletions are ignored: no message removes a package from an index.
 package events

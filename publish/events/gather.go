@@ -5,38 +5,37 @@ import (
 	"time"
 )
 
-// A held message was received, and is neither taken from the queue nor given back yet.
+// A held message was received, and is neither deleted from the queue nor returned to it yet.
 type held struct {
 	Message
-	parts   int    // how many of its objects are not settled yet
-	left    string // why it must be delivered again; empty: it need not be
-	strange bool   // it will say no more when it is delivered again
+	parts   int    // the number of its objects that are not settled yet
+	left    string // why it must be delivered again; empty if it need not be
+	strange bool   // it cannot be read, and delivering it again will not change that
 
-	object string    // the first that it tells of
-	at     time.Time // when what it tells of was stored, the first of it; zero where nothing says
+	object string    // the first object in it
+	at     time.Time // when the first of its objects was stored; zero if unknown
 }
 
-// A gathering collects the messages about each mirror, so that its index is replaced once for many
-// packages. For each mirror at most one update runs at a time, and messages that come meanwhile are for the
-// next one.
+// A gathering collects the messages about each mirror, so that its index is replaced once for many packages. At
+// most one update runs for each mirror at a time. Messages that arrive meanwhile wait for the next one.
 type gathering struct {
 	settle, longest time.Duration // see Config
 	waiting         map[string]*gathered
 	busy            map[string]bool
 }
 
-// gathered are the messages about a mirror that wait for its next update.
+// gathered holds the messages about a mirror that wait for its next update.
 type gathered struct {
 	mirror      string
-	by          map[string][]*held // the messages that name an object
-	first, last time.Time          // when one came in
+	by          map[string][]*held // the messages that name each object
+	first, last time.Time          // arrival of a message
 }
 
 func newGathering(settle, longest time.Duration) *gathering {
 	return &gathering{settle: settle, longest: longest, waiting: map[string]*gathered{}, busy: map[string]bool{}}
 }
 
-// add notes a name that m contains.
+// add records a message about a name in mirror m.
 func (g *gathering) add(now time.Time, mirror, name string, m *held) {
 	w := g.waiting[mirror]
 	if w == nil {
@@ -47,8 +46,8 @@ func (g *gathering) add(now time.Time, mirror, name string, m *held) {
 	w.by[name] = append(w.by[name], m)
 }
 
-// due is when a mirror is to be looked at: when there were no events for a while, or when
-// events have kept coming for long enough.
+// due returns when a mirror must be updated: after a time without events, or after the longest time under constant
+// events.
 func (g *gathering) due(w *gathered) time.Time {
 	if at, latest := w.last.Add(g.settle), w.first.Add(g.longest); at.Before(latest) {
 		return at
@@ -57,8 +56,8 @@ func (g *gathering) due(w *gathered) time.Time {
 	}
 }
 
-// take returns what is due longest, or else the time until something is; negative if nothing
-// waits.
+// take returns the job that has been due longest, or else the time until one is due. The time is negative if
+// nothing waits.
 func (g *gathering) take(now time.Time) (*gathered, time.Duration) {
 	var next *gathered
 	for mirror, w := range g.waiting {
@@ -77,10 +76,10 @@ func (g *gathering) take(now time.Time) (*gathered, time.Duration) {
 	return next, 0
 }
 
-// done ends a job that take gave out.
+// done ends a job that take has returned.
 func (g *gathering) done(w *gathered) { delete(g.busy, w.mirror) }
 
-// stored is when each name was first stored, according to messages.
+// stored maps each name to the time when it was first stored, according to messages.
 func (w *gathered) stored() map[string]time.Time {
 	all := make(map[string]time.Time)
 	for name, by := range w.by {
@@ -93,7 +92,7 @@ func (w *gathered) stored() map[string]time.Time {
 	return all
 }
 
-// job is what is to be looked at.
+// A job is an update of a mirror.
 func (w *gathered) changes() Changes {
 	j := Changes{Mirror: w.mirror}
 	for name, by := range w.by {
@@ -107,8 +106,8 @@ func (w *gathered) changes() Changes {
 	return j
 }
 
-// settled marks names as done, with the reasons for those that must be delivered again, and returns the messages of which
-// nothing is open any more.
+// settled marks names as done, with the reasons for those that must be delivered again. It returns the messages
+// that have no other open names.
 func (w *gathered) settled(left map[string]string) []*held {
 	var over []*held
 	for name, by := range w.by {

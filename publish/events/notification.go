@@ -10,20 +10,19 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// An Object is one that was stored in a bucket.
+// An Object is an object that was stored in a bucket.
 type Object struct {
 	Bucket, Name string
-	At           time.Time // when it was; zero if the event does not say
+	At           time.Time // when it was stored; zero if unknown
 }
 
-// maxWraps is how many envelopes a notification may be in: a topic behind a topic, and
-// EventBridge.
+// maxWraps is the maximum number of envelopes of a notification: a topic behind a topic, and EventBridge.
 const maxWraps = 4
 
-// notification is whatever a queue may be sent: S3's own, or EventBridge's, or the envelope in
-// which SNS puts either of them. Members of the others are empty.
+// notification is a message of S3, of EventBridge, or the envelope in which SNS puts either. The members of the
+// other forms are empty.
 type notification struct {
-	// S3, directly
+	// S3:
 	Records []struct {
 		EventSource string `json:"eventSource"`
 		EventName   string `json:"eventName"`
@@ -33,11 +32,11 @@ type notification struct {
 				Name string `json:"name"`
 			} `json:"bucket"`
 			Object struct {
-				Key string `json:"key"` // as in a form of HTML: %XX, and + for a space
+				Key string `json:"key"` // form-encoded: %XX, and + for a space
 			} `json:"object"`
 		} `json:"s3"`
 	} `json:"Records"`
-	// S3, once, when notifications are configured
+	// S3, once when notifications are configured:
 	Service string `json:"Service"`
 	Event   string `json:"Event"`
 	// EventBridge
@@ -49,7 +48,7 @@ type notification struct {
 			Name string `json:"name"`
 		} `json:"bucket"`
 		Object struct {
-			Key string `json:"key"` // as it is
+			Key string `json:"key"` // not encoded
 		} `json:"object"`
 	} `json:"detail"`
 	// SNS
@@ -58,9 +57,8 @@ type notification struct {
 	Message  string `json:"Message"`
 }
 
-// Stored reads a message: the objects that it says were stored. There are none in one that
-// tells of anything else that happens in a bucket. An error means that it is not
-// about a bucket, or cannot be read.
+// Stored returns the objects that a message reports as stored. A message about any other event in a bucket has
+// none. The error means that the message is not about a bucket, or cannot be read.
 func Stored(message []byte) ([]Object, error) {
 	for range maxWraps {
 		var n notification
@@ -86,7 +84,7 @@ func Stored(message []byte) ([]Object, error) {
 func (n *notification) records() ([]Object, error) {
 	var objects []Object
 	for _, r := range n.Records {
-		if !strings.HasSuffix(r.EventSource, ":s3") { // aws:s3, and what others call themselves
+		if !strings.HasSuffix(r.EventSource, ":s3") { // aws:s3, or the name of another implementation
 			return nil, fmt.Errorf("notification of %q, not of S3", r.EventSource)
 		}
 		if !strings.HasPrefix(strings.TrimPrefix(r.EventName, "s3:"), "ObjectCreated:") {
@@ -108,7 +106,7 @@ func (n *notification) event() ([]Object, error) {
 	return complete([]Object{{n.Detail.Bucket.Name, n.Detail.Object.Key, moment(n.Time)}})
 }
 
-// moment is for people and for metrics only, so what cannot be read is not known.
+// moment parses a time that is used for display and metrics only. A time that cannot be read is zero.
 func moment(text string) time.Time {
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {

@@ -14,9 +14,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// receive asks for messages, one long poll at a time while there are few, and several at
-// once while there are many. The first question is short, so that it is known at once whether
-// there is an answer.
+// receive requests messages: by one long poll at a time while there are few, and by several requests at once while
+// there are many. The first poll is short, to find out early whether the queue answers.
 func (h *Host) receive(ctx context.Context) error {
 	receivers, wait, pause := 1, time.Duration(0), time.Second
 	for ctx.Err() == nil {
@@ -35,7 +34,7 @@ func (h *Host) receive(ctx context.Context) error {
 			return nil
 		case errors.Is(err, ErrNoQueue), refused(err) && !h.everAnswered():
 			return err
-		default: // credentials that have expired among it: there may be others
+		default: // includes expired credentials: new ones may come
 			h.Log.Warn("the queue cannot be asked", "reason", err, "again in", pause)
 			if err := smithytime.SleepWithContext(ctx, pause); err != nil {
 				return nil
@@ -44,7 +43,7 @@ func (h *Host) receive(ctx context.Context) error {
 		}
 		receivers, wait = 1, longPoll
 		if full {
-			receivers, wait = maxReceivers, 0 // nobody is to wait for who has got nothing
+			receivers, wait = maxReceivers, 0 // no long polls while draining a backlog
 		}
 	}
 	return nil
@@ -66,7 +65,7 @@ func (h *Host) hasRoom() bool {
 	return len(h.held) < maxHeld
 }
 
-// receiveBy reports whether there are probably more.
+// receiveBy receives once and reports whether there are probably more messages.
 func (h *Host) receiveBy(ctx context.Context, receivers int, wait time.Duration) (full bool, err error) {
 	h.asking(time.Now())
 	defer h.asking(time.Time{})
@@ -85,25 +84,25 @@ func (h *Host) receiveBy(ctx context.Context, receivers int, wait time.Duration)
 	return slices.Max(counts) == aBatch, err
 }
 
-// asking notes since when the queue is asked.
+// asking records when a request to the queue began.
 func (h *Host) asking(since time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.asked = since
 }
 
-// answered notes that the queue was asked for messages.
+// answered records an answer of the queue.
 func (h *Host) answered(ctx context.Context, err error) {
 	if ctx.Err() != nil {
-		return // it was not waited for
+		return // no request is in progress
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ledger.answered(time.Now(), err)
 }
 
-// learn asks the queue how often it delivers a message. It may be forbidden to ask: then nobody
-// here knows which messages are dead.
+// learn requests from the queue how often it delivers a message. If that is forbidden, the host does not know which
+// messages are dead.
 func (h *Host) learn(ctx context.Context) error {
 	for {
 		n, err := h.Queue.Deliveries(ctx)
@@ -116,7 +115,7 @@ func (h *Host) learn(ctx context.Context) error {
 			h.ledger.queue.Deliveries = n
 			return nil
 		case errors.Is(err, ErrNoQueue), refused(err):
-			// Who receives messages finds out whether that is the end.
+			// The goroutine that receives messages finds out whether the error is final.
 			h.Log.Info("which messages go to the dead-letter queue is not known", "reason", err)
 			return nil
 		}
@@ -126,7 +125,7 @@ func (h *Host) learn(ctx context.Context) error {
 	}
 }
 
-// accept holds messages that tell something, and settles the others at once.
+// accept holds the messages that concern a mirror, and settles the others at once.
 func (h *Host) accept(ctx context.Context, messages []Message) {
 	now := time.Now()
 	var over []*held
@@ -148,11 +147,11 @@ func (h *Host) accept(ctx context.Context, messages []Message) {
 	h.finish(ctx, over)
 }
 
-// A place is where an object is in a mirror.
+// A place is the name of an object in a mirror.
 type place struct{ mirror, name string }
 
-// read returns what a message tells of our mirrors. Of the rest it is known that it changes no
-// index, or the message is left.
+// read returns the places that a message names in this host's mirrors. Messages that concern no index are settled;
+// messages about other places are left in the queue.
 func (h *Host) read(m *held) []place {
 	objects, err := Stored(m.Body)
 	if err != nil {

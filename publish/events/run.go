@@ -12,124 +12,123 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 )
 
-// A Message is one delivery of what a queue was sent.
+// A Message is one delivery of a message in a queue.
 type Message struct {
 	ID         string
 	Receipt    string // of this delivery
 	Body       []byte
-	Deliveries int       // this one included; 0 where the queue does not say
-	Sent       time.Time // into the queue; zero where it does not say
+	Deliveries int       // including this one; 0 if unknown
+	Sent       time.Time // when it entered the queue; zero if unknown
 }
 
-// A Queue delivers each message at least once, in no order, until it is deleted. What was
-// delivered is hidden for a while. Another queue gets what was delivered too often.
+// A Queue delivers each message at least once, in no order, until it is deleted. A delivered message is hidden for
+// a while. A message that was delivered too often goes to the dead-letter queue.
 type Queue interface {
-	// Receive returns messages as soon as there are any, or none after wait. They are hidden.
+	// Receive returns and hides messages as soon as there are any, or returns none after wait.
 	Receive(ctx context.Context, wait, hidden time.Duration) ([]Message, error)
-	// Hide hides messages for so long from now on. One that another host holds meanwhile, or
-	// that is gone, is no error.
+	// Hide hides messages for so long from now on. Messages that are gone or held by another host are no error.
 	Hide(ctx context.Context, receipts []string, hidden time.Duration) error
-	// Delete takes messages from the queue.
+	// Delete deletes messages.
 	Delete(ctx context.Context, receipts []string) error
-	// Deliveries is how often the queue delivers a message before another queue gets it; 0: for
-	// ever.
+	// Deliveries returns how often the queue delivers a message before it goes to the dead-letter queue; 0 means
+	// without limit.
 	Deliveries(ctx context.Context) (int, error)
 }
 
-// ErrNoQueue: there is no queue of that name.
+// ErrNoQueue reports that there is no such queue.
 var ErrNoQueue = errors.New("no such queue")
 
-// Changes are what happened to one mirror.
+// Changes are the events about a mirror.
 type Changes struct {
-	Mirror string   // its path below Config.Prefix; empty for that itself
-	Names  []string // of objects that were stored in it, sorted
-	// Again are those of Names that were delivered before. The host that got them may have died at any
-	// point of the update, such as before the invalidation.
+	Mirror string   // its path below Config.Prefix; empty for Prefix itself
+	Names  []string // of stored objects, sorted
+	// Again are the Names that were delivered before. The host that received them may have died at any point of the
+	// update, for example before the invalidation.
 	Again []string
 }
 
-// A Result is what updating a mirror achieved, as far as it got.
+// A Result describes how far an update of a mirror got.
 type Result struct {
-	Left               map[string]string // names that are not in order yet and must be delivered again, and why
+	Left               map[string]string // names that must be delivered again, and the reasons
 	Indices            []IndexStatus
-	Invalidated        bool // caches were made to forget the old index
-	InvalidationFailed bool // and must be repeated
+	Invalidated        bool // caches were invalidated
+	InvalidationFailed bool // the invalidation must be repeated
 }
 
-// An IndexStatus is an index of a mirror, as it is after an update.
+// An IndexStatus describes an index of a mirror after an update.
 type IndexStatus struct {
 	Layout   string `json:"layout"`
-	Packages int    `json:"packages"`        // that it offers
-	Bytes    int64  `json:"bytes,omitempty"` // 0: not known
-	Written  bool   `json:"-"`               // just then
+	Packages int    `json:"packages"`        // offered packages
+	Bytes    int64  `json:"bytes,omitempty"` // 0 if unknown
+	Written  bool   `json:"-"`               // by this update
 }
 
-// Done says what came of a job.
+// Done describes a finished job.
 type Done struct {
 	Changes
 	Result
-	Messages int // with its events
+	Messages int // that named its objects
 	Took     time.Duration
 	Err      error
-	Class    string // of failure, if there is an Err: see Config.Class
+	Class    string // class of Err: see Config.Class
 }
 
-// Config says what a host does.
+// Config configures a host.
 type Config struct {
 	Queue Queue
-	// Address is what the queue is called, for people.
+	// Address is the name of the queue for display.
 	Address string
-	// Bucket and Prefix are where the mirrors are. Messages about other places are left in
-	// the queue, and so reach the dead-letter queue, where they are seen.
+	// Bucket and Prefix are the location of the mirrors. Messages about other places are left in the queue and so
+	// reach the dead-letter queue, where operators see them.
 	Bucket, Prefix string
-	// Update brings the index of a mirror, and the caches in front of it, in line with its objects. It is
-	// called for several mirrors at once, but for each one at a time. An error is about all names. Names
-	// that are left, or failed, are passed again, after ever longer pauses.
+	// Update brings the index of a mirror, and the caches in front of it, in line with its objects. It is called
+	// for several mirrors at once, but once at a time for each. An error concerns all names. Names that are left or
+	// have failed are passed again after longer and longer pauses.
 	Update func(ctx context.Context, j Changes) (Result, error)
 
-	// Settle is how long no message about a mirror must come before Update is called. Default 3 s.
+	// Settle is the time without messages about a mirror after which Update is called. Default 3 s.
 	Settle time.Duration
-	// Longest is how long that is waited for. Default 30 s.
+	// Longest is the maximum time to wait for that. Default 30 s.
 	Longest time.Duration
-	// Hidden is for how long a message is kept from other hosts. It is hidden again while
-	// it is worked on, and after a crash another host gets it when this time is over. Default 2 min.
+	// Hidden is how long a message is hidden from other hosts. It is hidden again while it is being processed.
+	// After a crash, another host receives it when this time is over. Default 2 min.
 	Hidden time.Duration
-	// Mirrors is how many mirrors are updated at once. Default 4.
+	// Mirrors is the maximum number of mirrors that are updated at once. Default 4.
 	Mirrors int
 	// Stalled is how long an update may make no progress. Default 10 min.
 	Stalled time.Duration
 	// Log receives names that are left, and failures. It may be nil.
 	Log *slog.Logger
-	// Class returns the class of failure of an error, for metrics. Nil: all are of the same.
+	// Class returns the failure class of an error, for metrics. If it is nil, all errors have one class.
 	Class func(error) string
 	// Observe is called after each update, if it is set.
 	Observe func(Done)
 }
 
 const (
-	// longPoll is the longest that SQS waits. An idle host makes three requests a minute.
+	// longPoll is the longest wait that SQS permits. An idle host makes three requests a minute.
 	longPoll = 20 * time.Second
-	// relearn is the pause before the queue is asked again what could not be learnt of it.
+	// relearn is the pause before the queue's settings are requested again after a failure.
 	relearn = time.Minute
-	// maxReceivers is how many ask at once when messages are plenty.
+	// maxReceivers is the maximum number of concurrent requests for messages.
 	maxReceivers = 8
-	// maxHeld is how many messages a host has in hand at once. SQS lets all hosts together
-	// have 120,000.
+	// maxHeld is the maximum number of messages that a host holds. SQS allows 120,000 for all hosts together.
 	maxHeld = 5000
-	// aBatch is how many messages SQS hands out at once: as many means that there are more.
+	// aBatch is the maximum number of messages in an answer of SQS. An answer with so many means that there are
+	// more.
 	aBatch = 10
-	// goodbye is how long giving messages back may take at the end.
+	// goodbye is how long returning messages may take when the host stops.
 	goodbye = 5 * time.Second
 )
 
-// Messages that are left come again after pauses that double between these. Those that cannot be
-// handled come after the first one each time, and so soon reach the dead-letter queue.
+// Messages that are left return after pauses that double between these two. Messages that cannot be processed
+// return after the first pause each time, and so reach the dead-letter queue soon.
 const (
 	firstPause   = 30 * time.Second
 	longestPause = 15 * time.Minute
 )
 
-// pause is how long a message is hidden when it is left.
+// pause returns how long a message is hidden when it is left.
 func (m *held) pause() time.Duration {
 	if m.strange {
 		return firstPause
@@ -141,22 +140,22 @@ func (m *held) pause() time.Duration {
 type Host struct {
 	Config
 	began time.Time
-	moved atomic.Int64 // when there was progress, in nanoseconds since it began
+	moved atomic.Int64 // time of the latest progress, in nanoseconds since the start
 
-	mu     sync.Mutex // guards what follows; never held during a request
+	mu     sync.Mutex // guards the fields below; never held during a request
 	held   map[*held]bool
 	gather *gathering
 	ledger ledger
-	asked  time.Time // since when a question to the queue is out; zero: none is
+	asked  time.Time // start of the current request for messages; zero if there is none
 
 	// beats is full during a request that hides held messages again.
 	beats chan struct{}
 
-	changed chan struct{} // something was added to gather, or a mirror is no longer busy
-	room    chan struct{} // held has become smaller
+	changed chan struct{} // a message was added to gather, or an update has ended
+	room    chan struct{} // held has shrunk
 }
 
-// New makes a host.
+// New returns a host.
 func New(c Config) *Host {
 	if c.Settle == 0 {
 		c.Settle = 3 * time.Second
@@ -182,9 +181,9 @@ func New(c Config) *Host {
 	}
 }
 
-// Run serves the queue until its context ends, which is no error, or there is no such queue, or it does
-// not let the host in to begin with. It returns when all that it started has stopped, and gives back to the queue what it
-// has not finished. It is called once.
+// Run serves the queue until its context ends, which is no error. It fails if there is no such queue or if the
+// first request is refused. It returns after all its goroutines have stopped, and returns unfinished messages to
+// the queue. It is called once.
 func (h *Host) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, h.stopping)()
 	g, gctx := defect.WithContext(ctx)
@@ -201,7 +200,7 @@ func (h *Host) Run(ctx context.Context) error {
 	return err
 }
 
-// signal wakes the goroutine that waits on c, now or when it does.
+// signal wakes the goroutine that waits on c, now or at its next wait.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -209,7 +208,7 @@ func signal(c chan struct{}) {
 	}
 }
 
-// work gives out what is due.
+// work starts the jobs that are due.
 func (h *Host) work(ctx context.Context) error {
 	slots := make(chan struct{}, h.Mirrors)
 	var workers sync.WaitGroup
@@ -231,14 +230,14 @@ func (h *Host) work(ctx context.Context) error {
 	}
 }
 
-// next waits for what is due; nil when the context has ended.
+// next waits for a due job. It returns nil when the context has ended.
 func (h *Host) next(ctx context.Context) *gathered {
 	for {
 		h.mu.Lock()
 		now := time.Now()
 		w, wait := h.gather.take(now)
 		if w != nil {
-			h.Progress() // what was idle was not stalled
+			h.Progress() // idle time is not a stall
 			h.ledger.of(h.place(w.mirror), now).status.Working = &now
 		}
 		h.mu.Unlock()
@@ -268,7 +267,7 @@ func (h *Host) update(ctx context.Context, w *gathered) {
 		return err
 	})
 	if ctx.Err() != nil {
-		return // whatever was not finished is given back
+		return // unfinished messages are returned to the queue
 	}
 	d.Took = time.Since(began)
 	h.Progress()

@@ -10,7 +10,7 @@ import (
 	smithytime "github.com/aws/smithy-go/time"
 )
 
-// keep hides held messages again, long before they would be delivered to others.
+// keep hides held messages again, long before they would be delivered to other hosts.
 func (h *Host) keep(ctx context.Context) error {
 	for smithytime.SleepWithContext(ctx, h.Hidden/3) == nil {
 		h.mu.Lock()
@@ -25,7 +25,7 @@ func (h *Host) keep(ctx context.Context) error {
 	return nil
 }
 
-// beat hides messages again, those of them that are still held.
+// beat hides those of the messages again that are still held.
 func (h *Host) beat(ctx context.Context, some []*held) error {
 	h.beats <- struct{}{}
 	defer func() { <-h.beats }()
@@ -40,14 +40,14 @@ func (h *Host) beat(ctx context.Context, some []*held) error {
 	return h.Queue.Hide(ctx, receipts(some), h.Hidden)
 }
 
-// afterBeats returns once no request is under way that would hide messages for less time than they
-// are to be hidden for now. They are no longer held, so no later request is about them.
+// afterBeats waits until no request is in progress that would hide these messages for a shorter time than the next
+// one. The messages are no longer held, so no later request includes them.
 func (h *Host) afterBeats() {
 	h.beats <- struct{}{}
 	<-h.beats
 }
 
-// finish takes messages from the queue, or leaves them in it for later.
+// finish deletes messages, or leaves them in the queue for later.
 func (h *Host) finish(ctx context.Context, over []*held) {
 	var done []*held
 	later := make(map[time.Duration][]*held)
@@ -62,7 +62,7 @@ func (h *Host) finish(ctx context.Context, over []*held) {
 		}
 		p := m.pause()
 		later[p] = append(later[p], m)
-		level := slog.LevelInfo // the content of a package often comes a little later
+		level := slog.LevelInfo // the content of a package often arrives a little later
 		if m.Deliveries > 1 || m.strange {
 			level = slog.LevelWarn
 		}
@@ -74,7 +74,7 @@ func (h *Host) finish(ctx context.Context, over []*held) {
 	}
 	h.mu.Unlock()
 	signal(h.room)
-	// A failure is no harm: the message comes again, and nothing is left to do then.
+	// A failure is harmless: the message is delivered again and then finds everything in order.
 	if err := h.Queue.Delete(ctx, receipts(done)); err != nil && ctx.Err() == nil {
 		h.Log.Warn("messages could not be deleted and will come again", "reason", err)
 	}
@@ -88,8 +88,8 @@ func (h *Host) finish(ctx context.Context, over []*held) {
 	}
 }
 
-// giveBack returns held messages to the queue. There is little time when a host stops, and if this fails others
-// get it a little later.
+// giveBack returns held messages to the queue. A stopping host has little time. If this fails, other hosts receive
+// the messages a little later.
 func (h *Host) giveBack(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, goodbye)
 	defer cancel()

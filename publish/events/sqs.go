@@ -23,18 +23,18 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/unreached"
 )
 
-// SQS is a queue of Amazon SQS, or of a server that speaks like it.
+// SQS is a queue of Amazon SQS, or of a compatible server.
 type SQS struct {
 	url, name string
 	api       *sqs.Client
 }
 
-// batches is how many requests about messages that are held are made at once: what one
-// host may hold is hidden again within seconds.
+// batches is the maximum number of concurrent requests about held messages. All messages that a host may hold are
+// hidden again within seconds.
 const batches = 8
 
-// Open returns a queue. It sends nothing. where is the URL of the queue, as SQS shows it or with
-// sqs:// in front, or its ARN.
+// Open returns a queue. It sends no request. where is the URL of the queue, as SQS shows it or starting with
+// sqs://, or its ARN.
 func Open(cfg aws.Config, where string) (*SQS, error) {
 	at, err := locate(where)
 	if err != nil {
@@ -50,20 +50,20 @@ func Open(cfg aws.Config, where string) (*SQS, error) {
 		case at.region != "":
 			o.Region = at.region
 		case o.Region == "":
-			o.Region = "us-east-1" // signatures need one, and other services than Amazon's ignore it
+			o.Region = "us-east-1" // signatures need a region; services other than Amazon's ignore it
 		}
 	})
 	return q, nil
 }
 
-// A location is what a queue's address tells.
+// A location is the parsed address of a queue.
 type location struct {
-	url      string // that SQS knows the queue by
-	region   string // empty: not in it
-	endpoint string // empty: AWS's own
+	url      string // the queue's URL in SQS
+	region   string // empty if the address has none
+	endpoint string // empty for AWS
 }
 
-// ofAmazon finds the region in the names of Amazon's endpoints, old and new.
+// ofAmazon matches Amazon's endpoints, old and new, and captures the region.
 var ofAmazon = regexp.MustCompile(`^(?:sqs(?:-fips)?\.)?([a-z0-9-]+)(?:\.queue)?\.(?:amazonaws\.com|amazonaws\.com\.cn|api\.aws)$`)
 
 var queueARN = regexp.MustCompile(`^arn:(aws[a-z-]*):sqs:([a-z0-9-]+):(\d{12}):([A-Za-z0-9_-]{1,80}(?:\.fifo)?)$`)
@@ -175,8 +175,7 @@ func (q *SQS) Delete(ctx context.Context, receipts []string) error {
 	})
 }
 
-// inBatches makes a request for every ten receipts. One batch that fails does not stop the
-// others.
+// inBatches makes a request for every ten receipts. If one request fails, the others are still made.
 func (q *SQS) inBatches(ctx context.Context, action string, receipts []string, request func(context.Context, []string) ([]types.BatchResultErrorEntry, error)) error {
 	var g defect.Group
 	g.SetLimit(batches)
@@ -187,7 +186,7 @@ func (q *SQS) inBatches(ctx context.Context, action string, receipts []string, r
 				return q.translate(ctx, action, err)
 			}
 			for _, f := range failed {
-				if f.SenderFault { // the receipt is no longer good: another receiver has the message, or it is gone
+				if f.SenderFault { // the receipt is invalid: another receiver has the message, or it is gone
 					continue
 				}
 				return fmt.Errorf("%s on queue %s: %s: %s", action, q.name, aws.ToString(f.Code), aws.ToString(f.Message))
@@ -198,7 +197,7 @@ func (q *SQS) inBatches(ctx context.Context, action string, receipts []string, r
 	return g.Wait()
 }
 
-// translate turns what SQS says into what callers branch on.
+// translate turns an error of SQS into one that callers branch on.
 func (q *SQS) translate(ctx context.Context, action string, err error) error {
 	var missing *types.QueueDoesNotExist
 	var api smithy.APIError

@@ -13,104 +13,104 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/histogram"
 )
 
-// A Status is how things are with a host, as far as it knows. What waits in the queue, and what
-// others have in hand, the queue knows.
+// A Status describes a host, as far as the host knows. The queue itself knows what waits in it and what other hosts
+// hold.
 type Status struct {
 	At          time.Time      `json:"at"`
-	Since       time.Time      `json:"since"` // when the host began
+	Since       time.Time      `json:"since"` // when the host started
 	Healthy     bool           `json:"healthy"`
 	Problem     string         `json:"problem,omitempty"` // why it is not
 	Stopping    bool           `json:"stopping,omitempty"`
 	Queue       QueueStatus    `json:"queue"`
-	Mirrors     []MirrorStatus `json:"mirrors"`     // of which there were events, by name
-	Left        []Letter       `json:"left"`        // messages that will be delivered again, the last one first
-	Dead        []Letter       `json:"dead"`        // messages that will not be, the last one first
+	Mirrors     []MirrorStatus `json:"mirrors"`     // that had events, by name
+	Left        []Letter       `json:"left"`        // messages that will be delivered again, the latest first
+	Dead        []Letter       `json:"dead"`        // messages that will not be delivered again, the latest first
 	Obligations []Obligation   `json:"obligations"` // invalidations that are due
 }
 
-// A QueueStatus is how things are between a host and its queue.
+// A QueueStatus describes the connection of a host to its queue.
 type QueueStatus struct {
 	Address  string     `json:"address"`
-	Answered *time.Time `json:"answered,omitempty"` // when it last did
-	Error    string     `json:"error,omitempty"`    // why it did not after that
-	Held     int        `json:"held"`               // messages in hand
-	Again    int        `json:"again"`              // messages that were left, and have not come again
-	Oldest   *time.Time `json:"oldest,omitempty"`   // when the first of the objects in them was stored
-	// Deliveries is how often a message is delivered before it is dead; 0: for ever, or not known.
+	Answered *time.Time `json:"answered,omitempty"` // when the queue last answered
+	Error    string     `json:"error,omitempty"`    // of requests since then
+	Held     int        `json:"held"`               // messages held
+	Again    int        `json:"again"`              // messages that were left and not delivered again yet
+	Oldest   *time.Time `json:"oldest,omitempty"`   // when the oldest of their objects was stored
+	// Deliveries is how often a message is delivered before it is dead; 0 if unlimited or unknown.
 	Deliveries int `json:"deliveries"`
 	Messages
 }
 
-// Messages are counted since a host began.
+// Messages counts messages since the host started.
 type Messages struct {
 	Received int64 `json:"received"` // deliveries
-	Handled  int64 `json:"handled"`  // all objects in them are in order, and they were deleted
+	Handled  int64 `json:"handled"`  // deleted, because all their objects are in order
 	Left     int64 `json:"left"`     // to be delivered again later
-	Dead     int64 `json:"dead"`     // left at their last delivery: they are for the dead-letter queue
-	Returned int64 `json:"returned"` // given back when the host stopped
+	Dead     int64 `json:"dead"`     // left at their last delivery: they go to the dead-letter queue
+	Returned int64 `json:"returned"` // returned to the queue when the host stopped
 }
 
-// A MirrorStatus is how things are with a mirror.
+// A MirrorStatus describes a mirror.
 type MirrorStatus struct {
 	Name        string        `json:"name"`
-	Waiting     int           `json:"waiting"`           // names in events that are not checked yet
-	Working     *time.Time    `json:"working,omitempty"` // since when it is being updated
+	Waiting     int           `json:"waiting"`           // names that are not checked yet
+	Working     *time.Time    `json:"working,omitempty"` // start of the current update
 	Last        *LastUpdate   `json:"last_update,omitempty"`
-	Healed      *time.Time    `json:"healed,omitempty"`      // when it was last found, or put, in order
-	Switched    *time.Time    `json:"switched,omitempty"`    // when this host last replaced an index of it
+	Healed      *time.Time    `json:"healed,omitempty"`      // when it was last found, or brought, in order
+	Switched    *time.Time    `json:"switched,omitempty"`    // when this host last replaced an index
 	Invalidated *time.Time    `json:"invalidated,omitempty"` // when this host last invalidated caches
 	Indices     []IndexStatus `json:"indices"`
 }
 
-// A LastUpdate is an update that has ended.
+// A LastUpdate describes a finished update.
 type LastUpdate struct {
 	At       time.Time `json:"at"`
 	Names    int       `json:"names"`
-	Left     int       `json:"left"` // of those, what must be delivered again
+	Left     int       `json:"left"` // names that must be delivered again
 	Messages int       `json:"messages"`
-	Seconds  float64   `json:"seconds"` // that it took
-	// Lag is how long before the end of the update the first of its objects was stored.
+	Seconds  float64   `json:"seconds"` // duration
+	// Lag is the time from the storage of its first object to the end of the update.
 	Lag   float64 `json:"lag_seconds"`
 	Error string  `json:"error,omitempty"`
 }
 
-// A Letter is a message that was left in the queue.
+// A Letter describes a message that was left in the queue.
 type Letter struct {
 	ID         string     `json:"id"`
-	Object     string     `json:"object,omitempty"` // that it is about, if that can be read
-	Stored     *time.Time `json:"stored,omitempty"` // when that was
+	Object     string     `json:"object,omitempty"` // its first object, if it can be read
+	Stored     *time.Time `json:"stored,omitempty"` // when that object was stored
 	Deliveries int        `json:"deliveries"`
 	At         time.Time  `json:"at"`              // when it was left
 	Again      *time.Time `json:"again,omitempty"` // when it is delivered next
 	Reason     string     `json:"reason"`
 }
 
-// An Obligation is a failed invalidation: an index has changed, and caches may serve the old one.
+// An Obligation describes a failed invalidation: an index has changed, and caches may serve the old one.
 type Obligation struct {
 	Mirror string    `json:"mirror"`
 	Since  time.Time `json:"since"`
 	Tries  int       `json:"tries"`
 	Reason string    `json:"reason"`
 
-	until time.Time // then another host may have it
+	until time.Time // after this another host may handle it
 }
 
-// How much a host remembers, however many messages come.
+// These bound how much a host remembers, however many messages arrive.
 const (
 	mostMirrors = 1000
-	mostLeft    = 10000 // of which a status shows mostLetters
+	mostLeft    = 10000 // a status shows mostLetters of them
 	mostLetters = 100
 )
 
-// A ledger is what a host knows of what it has done. Its host's mutex guards it.
+// A ledger records what a host has done. Its host's mutex guards it.
 type ledger struct {
 	queue                QueueStatus
-	receives             int64 // questions for messages
-	errors               int64 // of those
+	receives             int64 // requests for messages
+	errors               int64 // failed requests for messages
 	invalidationFailures int64
 	mirrors              map[string]*entry
 	left                 map[string]Letter    // by message
-	until                map[string]time.Time // by message: then another host may know better
+	until                map[string]time.Time // by message: after this another host may handle it
 	dead                 []Letter
 	stopped              bool
 }
@@ -122,7 +122,7 @@ func newLedger(address string) ledger {
 	}
 }
 
-// An entry is what is known of a mirror.
+// An entry records what is known of a mirror.
 type entry struct {
 	status     MirrorStatus
 	counts     MirrorCounts
@@ -130,39 +130,38 @@ type entry struct {
 	used       time.Time
 }
 
-// newLatency counts the seconds from an object being stored to its being in order.
+// newLatency makes the histogram of the seconds from storage of an object to its being in order.
 func newLatency() *histogram.Histogram {
 	return histogram.New(1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 6*3600, 24*3600)
 }
 
-// MirrorCounts are counted since a host began.
+// MirrorCounts are counts since the host started.
 type MirrorCounts struct {
 	Updates       int
 	Failures      map[string]int // of jobs, by class: see Config.Class
 	Switches      int64          // of indices
-	Invalidations int64          // updates that invalidated caches
-	// Latency counts names that were put in order.
+	Invalidations int64          // updates with an invalidation
+	// Latency is about names that were brought in order.
 	Latency *histogram.Histogram
 }
 
-// Counts are all that is counted.
+// Counts are all counts of a host.
 type Counts struct {
 	Messages
-	Receives             int64 // how often the queue was asked for messages
+	Receives             int64 // requests for messages
 	QueueErrors          int64
 	InvalidationFailures int64
 	Mirrors              map[string]MirrorCounts
 }
 
-// stalled is for how long a request to the queue may be out that is to be answered within longPoll.
+// stalled is how long a request for messages may take. The queue should answer within longPoll.
 const stalled = 2 * time.Minute
 
-// Progress reports progress that the host does not see itself, such as an answer to a request.
+// Progress records progress that the host does not see itself, such as an answer to a request.
 func (h *Host) Progress() { h.moved.Store(int64(time.Since(h.began))) }
 
-// Health returns nil while the host goes on: its question to the queue comes back, whatever the
-// answer, and the mirrors that it looks at make progress, if there are any. That the queue
-// cannot be asked is nothing that a restart would mend: see Ready.
+// Health returns nil while the host works: its requests to the queue are answered, with or without an error, and
+// updates in flight make progress. A restart would not help if the queue refuses requests: see Ready.
 func (h *Host) Health() error {
 	h.mu.Lock()
 	busy, asked := len(h.gather.busy), h.asked
@@ -176,10 +175,10 @@ func (h *Host) Health() error {
 	return nil
 }
 
-// ErrStopping: the host takes nothing any more.
+// ErrStopping reports that the host accepts no more messages.
 var ErrStopping = errors.New("stopping")
 
-// Ready returns nil while the queue hands out messages to the host.
+// Ready returns nil while the queue delivers messages to the host.
 func (h *Host) Ready() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -240,7 +239,7 @@ func (h *Host) Status() Status {
 	return s
 }
 
-// Counted are the counts so far.
+// Counted returns the counts so far.
 func (h *Host) Counted() Counts {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -256,7 +255,7 @@ func (h *Host) Counted() Counts {
 	return c
 }
 
-// place is what a mirror is called: where it is.
+// place returns the URL of a mirror.
 func (h *Host) place(path string) string {
 	where := "s3://" + h.Bucket
 	for _, part := range []string{h.Prefix, path} {
@@ -267,7 +266,8 @@ func (h *Host) place(path string) string {
 	return harmless(where)
 }
 
-// harmless is a name as it may be shown on a terminal: any principal that can store an object can choose it.
+// harmless returns a name in a form that is safe to show on a terminal: any principal that can store objects
+// chooses names.
 func harmless(name string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
@@ -277,7 +277,7 @@ func harmless(name string) string {
 	}, name)
 }
 
-// forget drops what another host may know better by now.
+// forget drops the records of messages and obligations that another host may have handled by now.
 func (b *ledger) forget(now time.Time) {
 	maps.DeleteFunc(b.left, func(id string, _ Letter) bool { return now.After(b.until[id]) })
 	maps.DeleteFunc(b.until, func(id string, _ time.Time) bool { _, there := b.left[id]; return !there })
@@ -288,7 +288,7 @@ func (b *ledger) forget(now time.Time) {
 	}
 }
 
-// of is what is known of a mirror. Of too many the one is forgotten that was silent for longest.
+// of returns the entry of a mirror. If there are too many mirrors, it drops the entry that was idle longest.
 func (b *ledger) of(name string, now time.Time) *entry {
 	e := b.mirrors[name]
 	if e == nil {
@@ -302,7 +302,7 @@ func (b *ledger) of(name string, now time.Time) *entry {
 	return e
 }
 
-// answered: the queue was asked for messages.
+// answered records a request for messages.
 func (b *ledger) answered(now time.Time, err error) {
 	b.receives++
 	if err != nil {
@@ -313,13 +313,13 @@ func (b *ledger) answered(now time.Time, err error) {
 	b.queue.Error, b.queue.Answered = "", &now
 }
 
-// handled: all that a message names is in order.
+// handled records that all objects in a message are in order.
 func (b *ledger) handled(m *held) {
 	b.queue.Handled++
 	delete(b.left, m.ID)
 }
 
-// ended: an update has ended. Messages about names that are left are delivered again until a time.
+// ended records a finished update. Messages about names that are left are delivered again until a time.
 func (b *ledger) ended(name string, now time.Time, d Done, stored map[string]time.Time, until time.Time) {
 	e := b.of(name, now)
 	e.status.Working = nil
@@ -343,7 +343,7 @@ func (b *ledger) ended(name string, now time.Time, d Done, stored map[string]tim
 		if at := slices.IndexFunc(e.status.Indices, func(o IndexStatus) bool { return o.Layout == x.Layout }); at < 0 {
 			e.status.Indices = append(e.status.Indices, x)
 		} else {
-			if x.Bytes == 0 { // not known this time
+			if x.Bytes == 0 { // unknown this time
 				x.Bytes = e.status.Indices[at].Bytes
 			}
 			e.status.Indices[at] = x
@@ -370,7 +370,7 @@ func (b *ledger) ended(name string, now time.Time, d Done, stored map[string]tim
 	e.status.Last = last
 }
 
-// leave notes that a message was left, and whether that was its last delivery.
+// leave records a message that was left, and whether that was its last delivery.
 func (b *ledger) leave(m *held, now, again, until time.Time) (dead bool) {
 	l := Letter{ID: m.ID, Object: m.object, Stored: known(m.at), Deliveries: m.Deliveries, At: now, Again: &again, Reason: m.left}
 	if b.queue.Deliveries > 0 && m.Deliveries >= b.queue.Deliveries {
