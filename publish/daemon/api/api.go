@@ -1,8 +1,8 @@
-// Package api lets others talk to a daemon, or look at an indexer: HTTP and JSON on a unix
-// socket, and a page for people.
+// Package api serves the state of a daemon or an indexer, and the commands of a daemon: HTTP and JSON on a unix
+// socket, and a status page.
 //
-// What was accepted is durable before the answer is sent. Only peers that are allowed get any
-// answer at all on the socket; what is served elsewhere can only be read.
+// An accepted request is durable before the answer is sent. On the socket, only allowed peers receive an answer.
+// All other listeners are read-only.
 package api
 
 import (
@@ -25,69 +25,69 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
-// A Server answers for a daemon or for an indexer.
+// A Server serves a daemon or an indexer.
 type Server struct {
 	Daemon  *daemon.Daemon
-	Indexer *events.Host // in place of a daemon; it can be looked at, and that is all
+	Indexer *events.Host // served read-only in place of a daemon
 	Metrics *Metrics
 	Allow   Allow
 	Version string
 	Log     *slog.Logger
-	// Explain returns the class of an error and what to do about it; either may be empty. It may be nil.
+	// Explain returns the class of an error and a hint. Either may be empty. It may be nil.
 	Explain func(error) (class, hint string)
 }
 
-// Jobs is what Push and the list of jobs answer.
+// Jobs is the answer to a push and to a list of jobs.
 type Jobs struct {
 	Jobs []queue.Job `json:"jobs"`
 }
 
-// A Waited is what waiting for a job answers.
+// A Waited is the answer to waiting for a job.
 type Waited struct {
 	Job queue.Job `json:"job"`
-	// Done: the job has ended, and caches were invalidated if that was requested.
+	// Done says that the job has ended and that caches were invalidated if the request waited for that.
 	Done        bool `json:"done"`
 	Invalidated bool `json:"invalidated"`
 }
 
-// A Push is what is to be published.
+// A Push is a request to publish paths.
 type Push struct {
-	// Paths are absolute: documents of packages, or directories with such.
+	// Paths are absolute paths of package documents, or of directories with documents.
 	Paths []string `json:"paths"`
 }
 
-// A Retry says which failed jobs are restarted: all if there are no ids.
+// A Retry selects the failed jobs to restart: all if there are no ids.
 type Retry struct {
 	IDs []int64 `json:"ids"`
 }
 
-// A Retried is how many did.
+// A Retried is the number of restarted jobs.
 type Retried struct {
 	Jobs int `json:"jobs"`
 }
 
-// A Forget says what is known of which mirrors is dropped: of all that are not in the configuration
-// if there are no names.
+// A Forget selects the mirrors to remove from the records of the daemon: all that are not in its configuration if
+// there are no names.
 type Forget struct {
 	Mirrors []string `json:"mirrors"`
 }
 
-// A Forgotten is what was dropped.
+// A Forgotten lists the removed mirrors.
 type Forgotten struct {
 	Mirrors []queue.Dropped `json:"mirrors"`
 }
 
-// An Error is an answer that is not what was asked for.
+// An Error is the answer to a failed request.
 type Error struct {
 	Message string `json:"error"`
-	Class   string `json:"class,omitempty"` // as failure-class of the action
+	Class   string `json:"class,omitempty"` // the values of the action's failure-class
 	Hint    string `json:"hint,omitempty"`
 	Status  int    `json:"-"`
 }
 
 func (e *Error) Error() string { return e.Message }
 
-// Full answers everything, to peers that are allowed.
+// Full serves everything, to allowed peers.
 func (s *Server) Full() http.Handler {
 	mux := s.readOnly()
 	if s.Indexer != nil {
@@ -104,10 +104,10 @@ func (s *Server) Full() http.Handler {
 	return s.Allow.only(s.contained(mux))
 }
 
-// ReadOnly answers what every user of the machine may see: the page, the status, metrics, health.
+// ReadOnly serves what every user of the machine may see: the page, the status, metrics and health.
 func (s *Server) ReadOnly() http.Handler { return loopbackOnly(s.contained(s.readOnly())) }
 
-// contained answers a request whose handling panics with 500, and logs the stack.
+// contained answers 500 if the handling of a request panics, and logs the stack.
 func (s *Server) contained(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := defect.Caught(func() error { h.ServeHTTP(w, r); return nil })
@@ -145,7 +145,7 @@ func (s *Server) ready() error {
 	return s.Daemon.Ready()
 }
 
-// look returns the status, and how it is shown to people.
+// look returns the status, and its form for display.
 func (s *Server) look(ctx context.Context) (status any, shown nodes, err error) {
 	if s.Indexer != nil {
 		st := s.Indexer.Status()
@@ -170,7 +170,7 @@ func well(w http.ResponseWriter, err error) {
 	fmt.Fprintln(w, "ok")
 }
 
-// mostAsked bounds what a request may say.
+// mostAsked is the maximum size of a request in bytes.
 const mostAsked = 1 << 20
 
 func (s *Server) push(w http.ResponseWriter, r *http.Request) {
@@ -194,7 +194,8 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, http.StatusAccepted, Jobs{jobs})
 }
 
-// statuses are those of HTTP for errors whose side is known. Others are of the daemon, or of the path that a push names.
+// statuses maps errors to HTTP statuses. All other errors are failures of the daemon, or concern a path that a push
+// names.
 var statuses = []struct {
 	err    error
 	status int
@@ -214,7 +215,7 @@ var statuses = []struct {
 	{queue.ErrDamaged, http.StatusInternalServerError},
 }
 
-// failure is an error as an answer, with a status where its side is not known.
+// failure returns an error as an answer, with a status that is used if statuses has none.
 func (s *Server) failure(err error, otherwise int) *Error {
 	e := &Error{Message: err.Error(), Status: otherwise}
 	for _, known := range statuses {
@@ -229,7 +230,7 @@ func (s *Server) failure(err error, otherwise int) *Error {
 	return e
 }
 
-// refuse answers why a path was not accepted.
+// refuse answers that a path was not accepted, and why.
 func (s *Server) refuse(w http.ResponseWriter, path string, err error) {
 	e := s.failure(err, http.StatusUnprocessableEntity)
 	e.Message = fmt.Sprintf("%s: %v", path, err)
@@ -239,7 +240,7 @@ func (s *Server) refuse(w http.ResponseWriter, path string, err error) {
 	s.answer(w, e.Status, e)
 }
 
-// failed answers that something went wrong in the daemon.
+// failed answers that the daemon has failed.
 func (s *Server) failed(w http.ResponseWriter, err error) {
 	e := s.failure(err, http.StatusInternalServerError)
 	s.answer(w, e.Status, e)
@@ -262,10 +263,10 @@ func (s *Server) jobs(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, http.StatusOK, Jobs{append([]queue.Job{}, jobs...)})
 }
 
-// longestWait is how long a request is kept open; the client repeats it.
+// longestWait is how long a request is kept open. The client repeats it.
 const longestWait = 30 * time.Second
 
-// job returns a job, at once or, with wait=published or wait=cdn, when it is so.
+// job returns a job: at once or, with wait=published or wait=cdn, when it has reached that state.
 func (s *Server) job(w http.ResponseWriter, r *http.Request) {
 	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
 	if err != nil {
@@ -305,14 +306,13 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// A DrainLine is one line of the answer to a drain. The last one is done, or has an error.
+// A DrainLine is a line of the answer to a drain. The last line is done, or has an error.
 type DrainLine struct {
 	daemon.Drained
 	Error *Error `json:"stopped,omitempty"`
 }
 
-// drain publishes everything that is there and tells how far it is; with wait=no it only gets
-// that going.
+// drain publishes all waiting packages and reports progress. With wait=no it only starts that.
 func (s *Server) drain(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Get("wait") == "no" {
 		if err := s.Daemon.Flush(r.Context()); err != nil {
@@ -366,10 +366,10 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, http.StatusOK, status)
 }
 
-// understand reads a request that is one JSON document.
+// understand reads a request that is a single JSON document.
 func understand(w http.ResponseWriter, r *http.Request, to any) bool {
 	body := http.MaxBytesReader(w, r.Body, mostAsked)
-	if t, ok := w.(*timelyWriter); ok { // what net/http looks for in a writer is not in that
+	if t, ok := w.(*timelyWriter); ok { // net/http needs the underlying writer
 		body = http.MaxBytesReader(t.ResponseWriter, r.Body, mostAsked)
 	}
 	d := json.NewDecoder(body)
@@ -378,7 +378,7 @@ func understand(w http.ResponseWriter, r *http.Request, to any) bool {
 		write(w, http.StatusBadRequest, &Error{Message: "request: " + err.Error()})
 		return false
 	}
-	if _, err := d.Token(); err != io.EOF { // it may still be arriving
+	if _, err := d.Token(); err != io.EOF { // waits for the rest of the body
 		write(w, http.StatusBadRequest, &Error{Message: "request: there is something after the document"})
 		return false
 	}
@@ -402,7 +402,7 @@ func write(w http.ResponseWriter, status int, document any) {
 	enc.Encode(document)
 }
 
-// stream answers with one JSON document a line, each of which is on its way at once.
+// stream answers with one JSON document a line, and flushes each.
 func stream(w http.ResponseWriter) func(any) error {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")

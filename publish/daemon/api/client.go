@@ -15,11 +15,10 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 )
 
-// longestSocket is how many bytes the path of a socket may have: what Linux has room for,
-// less the zero at its end.
+// longestSocket is the maximum length of a socket's path in bytes: the limit of Linux without the terminating zero.
 const longestSocket = 107
 
-// CheckSocket says whether a socket can have that path.
+// CheckSocket returns an error if a socket cannot have that path.
 func CheckSocket(path string) error {
 	if len(path) > longestSocket {
 		return fmt.Errorf("socket %.40s...: the path has %d bytes, a socket can have %d: choose a shorter one", path, len(path), longestSocket)
@@ -27,16 +26,16 @@ func CheckSocket(path string) error {
 	return nil
 }
 
-// A Client asks the daemon that listens on a socket.
+// A Client sends requests to the daemon that listens on a socket.
 type Client struct {
 	socket string
 	http   *http.Client
 }
 
-// ErrNoDaemon: no process listens on the socket.
+// ErrNoDaemon reports that no process listens on the socket.
 var ErrNoDaemon = errors.New("no daemon answers")
 
-// Dial makes a client. It connects when it asks.
+// Dial returns a client. It connects with its first request.
 func Dial(socket string) *Client {
 	return &Client{socket, &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -53,10 +52,10 @@ func Dial(socket string) *Client {
 	}}}
 }
 
-// Close ends the connections.
+// Close closes the connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// ask sends a question; the caller closes the body of the answer.
+// ask sends a request. The caller closes the body of the answer.
 func (c *Client) ask(ctx context.Context, method, path string, question any) (*http.Response, error) {
 	var body io.Reader
 	if question != nil {
@@ -73,7 +72,7 @@ func (c *Client) ask(ctx context.Context, method, path string, question any) (*h
 	resp, err := c.http.Do(req)
 	if err != nil {
 		var u *url.Error
-		if errors.As(err, &u) { // which repeats a URL that means nothing to users
+		if errors.As(err, &u) { // its URL means nothing to users
 			err = u.Err
 		}
 		return nil, fmt.Errorf("ask the daemon at %s: %w", c.socket, err)
@@ -101,23 +100,23 @@ func (c *Client) get(ctx context.Context, method, path string, question, answer 
 	return nil
 }
 
-// Push hands over paths. What is returned is durable.
+// Push requests that paths are published. The returned jobs are durable.
 func (c *Client) Push(ctx context.Context, paths ...string) (Jobs, error) {
 	var j Jobs
 	return j, c.get(ctx, http.MethodPost, "/v1/jobs", Push{paths}, &j)
 }
 
-// Wait waits for a job to be published, or for what was published to be seen: "published" or
-// "cdn". It may return before; ask again.
+// Wait waits until a job is published or seen by clients: until is "published" or "cdn". It may return earlier;
+// repeat it then.
 func (c *Client) Wait(ctx context.Context, id int64, wait string) (Waited, error) {
 	var w Waited
 	return w, c.get(ctx, http.MethodGet, fmt.Sprintf("/v1/jobs/%d?wait=%s", id, wait), nil, &w)
 }
 
-// A Status is that of a daemon or of an indexer.
+// A Status is the status of a daemon or of an indexer.
 type Status struct {
-	daemon.Status                // of an indexer it has what both tell
-	Indexer       *events.Status // nil: it is a daemon
+	daemon.Status                // for an indexer, the common part
+	Indexer       *events.Status // nil for a daemon
 	document      json.RawMessage
 }
 
@@ -140,7 +139,7 @@ func (s *Status) UnmarshalJSON(document []byte) error {
 	return json.Unmarshal(document, &s.Status)
 }
 
-// Status asks how things are.
+// Status requests the status.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var s Status
 	return s, c.get(ctx, http.MethodGet, "/v1/status", nil, &s)
@@ -152,19 +151,18 @@ func (c *Client) Retry(ctx context.Context, ids ...int64) (Retried, error) {
 	return n, c.get(ctx, http.MethodPost, "/v1/retry", Retry{ids}, &n)
 }
 
-// Forget drops what the daemon knows of mirrors that are not in its configuration.
+// Forget removes the records of mirrors that are not in the daemon's configuration.
 func (c *Client) Forget(ctx context.Context, mirrors ...string) (Forgotten, error) {
 	var f Forgotten
 	return f, c.get(ctx, http.MethodPost, "/v1/forget", Forget{mirrors}, &f)
 }
 
-// Flush lets the daemon look through everything, and try again what waits to be.
+// Flush makes the daemon scan everything and retry waiting jobs now.
 func (c *Client) Flush(ctx context.Context) error {
 	return c.get(ctx, http.MethodPost, "/v1/drain?wait=no", nil, &struct{}{})
 }
 
-// Drain lets the daemon publish everything that is there, and reports progress until it
-// is done.
+// Drain makes the daemon publish all waiting packages, and reports progress until that is done.
 func (c *Client) Drain(ctx context.Context, tell func(daemon.Drained)) (daemon.Drained, error) {
 	var line DrainLine
 	err := c.lines(ctx, http.MethodPost, "/v1/drain", func(d *json.Decoder) (bool, error) {
@@ -183,7 +181,7 @@ func (c *Client) Drain(ctx context.Context, tell func(daemon.Drained)) (daemon.D
 	return line.Drained, err
 }
 
-// lines reads an answer of many documents.
+// lines reads an answer with one document a line.
 func (c *Client) lines(ctx context.Context, method, path string, read func(*json.Decoder) (more bool, err error)) error {
 	resp, err := c.ask(ctx, method, path, nil)
 	if err != nil {

@@ -5,23 +5,21 @@ import (
 	"strings"
 )
 
-// What the page shows was named by others: packages, paths, reasons. So the page is a tree of
-// nodes, and not text that is put together: words and the values of attributes are escaped when
-// they are written, and names of elements and attributes are constants of this package. Nothing
-// that is shown can become markup.
+// The page shows names chosen by others: packages, paths, reasons. Therefore it is built as a tree of nodes, not as
+// text. Words and attribute values are escaped when they are written, and the names of elements and attributes are
+// constants of this package. No shown text can become markup.
 //
-// A package of templates would do that, too, but looks up methods by their names while it
-// runs. So the linker would have to keep all methods of all types, everything that S3 and
-// CloudFront can do among them, and the program would have 40 MB instead of 25.
+// A template package would do that, too, but it looks up methods by name at run time. The linker would then keep
+// all methods of all types, including the whole API of S3 and CloudFront, and the program would have 40 MB instead
+// of 25.
 
-// A node is part of a page: an element, words, or several nodes.
+// A node is a part of a page: an element, text, or several nodes.
 type node interface{ write(*strings.Builder) }
 
-// A name is that of an element or an attribute. It is never made of a string that is not a
-// constant.
+// A name is the name of an element or an attribute. It must be a constant.
 type name string
 
-// An attribute is handed to el among what the element holds.
+// An attribute is passed to el among the content of the element.
 type attribute struct {
 	name  name
 	value string
@@ -33,10 +31,10 @@ type element struct {
 	inside     nodes
 }
 
-// void elements hold nothing, and have no end.
+// void lists the elements without content and end tag.
 var void = map[name]bool{"meta": true, "link": true}
 
-// el is an element with its attributes and what it holds.
+// el returns an element with its attributes and content.
 func el(n name, holds ...node) element {
 	e := element{name: n}
 	for _, h := range holds {
@@ -81,7 +79,7 @@ func (e element) write(b *strings.Builder) {
 	b.WriteString("</" + string(e.name) + ">")
 }
 
-// markup is what a node is for a browser.
+// markup returns a node as HTML.
 func markup(n node) string {
 	var b strings.Builder
 	n.write(&b)
@@ -110,7 +108,7 @@ func (t table) write(b *strings.Builder) {
 	whole.write(b)
 }
 
-// labelled are the cells of a row, each with the heading of its column, which narrow screens show beside it.
+// labelled returns the cells of a row, each with the heading of its column, which narrow screens show beside it.
 func (t table) labelled(row nodes) nodes {
 	var out nodes
 	for i, n := range row {
@@ -123,7 +121,7 @@ func (t table) labelled(row nodes) nodes {
 	return out
 }
 
-// cells are those of a row.
+// cells returns the cells of a row.
 func cells(texts ...string) nodes {
 	var row nodes
 	for _, t := range texts {
@@ -132,5 +130,5 @@ func cells(texts ...string) nodes {
 	return row
 }
 
-// titled is a cell that says more to who points at it.
+// titled returns a cell with a tooltip.
 func titled(text, title string) node { return el("td", attr("title", title), words(text)) }

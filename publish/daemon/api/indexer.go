@@ -9,16 +9,16 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/events"
 )
 
-// indexerMode is what the status of an indexer calls itself.
+// indexerMode is the mode in the status of an indexer.
 const indexerMode = "indexer"
 
-// An indexerStatus is the status of an indexer, as it is sent.
+// An indexerStatus is the JSON form of an indexer's status.
 type indexerStatus struct {
 	Mode string `json:"mode"`
 	events.Status
 }
 
-// indexerSummary is the state of everything in one word and one sentence.
+// indexerSummary describes the state of the indexer in one word and one sentence.
 func indexerSummary(s events.Status) (word, sentence string) {
 	failed, waiting, again := 0, s.Queue.Held, 0
 	for _, m := range s.Mirrors {
@@ -55,7 +55,7 @@ func indexerSummary(s events.Status) (word, sentence string) {
 	return "idle", "all messages are handled"
 }
 
-// liveIndexer is what changes of an indexer's page.
+// liveIndexer returns the changing part of an indexer's page.
 func liveIndexer(s events.Status) nodes {
 	out := append(state(s.At, s.Since)(indexerSummary(s)), heading("Queue"), queueSection(s.Queue), heading("Mirrors"))
 	for _, m := range s.Mirrors {
@@ -180,7 +180,7 @@ var (
 	}
 )
 
-// NewIndexerMetrics makes the metrics of an indexer.
+// NewIndexerMetrics returns the metrics of an indexer.
 func NewIndexerMetrics(h *events.Host, version string) *Metrics {
 	return newMetrics(indexerMetrics, func(m meter) {
 		m.gauge(buildInfo, 1, version)
@@ -202,7 +202,7 @@ func NewIndexerMetrics(h *events.Host, version string) *Metrics {
 	})
 }
 
-// indexer measures the present state of an indexer.
+// indexer measures the current state of an indexer.
 func (m meter) indexer(h *events.Host) {
 	s := h.Status()
 	m.gauge(healthy, truth(s.Healthy))

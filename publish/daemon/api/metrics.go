@@ -12,7 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
-// Metrics are collected by Prometheus.
+// Metrics are the metrics that Prometheus collects.
 type Metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
@@ -20,7 +20,7 @@ type Metrics struct {
 	collect  func(meter)
 }
 
-// NewMetrics makes the metrics of a daemon.
+// NewMetrics returns the metrics of a daemon.
 func NewMetrics(d *daemon.Daemon, version string) *Metrics {
 	return newMetrics(daemonMetrics, func(m meter) {
 		m.gauge(buildInfo, 1, version)
@@ -42,7 +42,7 @@ func (m *Metrics) Request(operation, status string) {
 	m.requests.WithLabelValues(operation, status).Inc()
 }
 
-// Gatherer returns the metrics that there are.
+// Gatherer returns all metrics.
 func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
@@ -110,7 +110,7 @@ func (m meter) histogram(d *prometheus.Desc, h *histogram.Histogram, labels ...s
 	m <- prometheus.MustNewConstHistogram(d, count, sum, buckets, labels...)
 }
 
-// runs counts runs. Failures have a series from the beginning, so that the first one is an increase.
+// runs counts runs. Failures have a series from the start, so that the first failure is an increase.
 func (m meter) runs(mirror string, all int, failures map[string]int) {
 	m.counter(runs, 0, mirror, "failed", "")
 	for class, n := range failures {

@@ -33,7 +33,7 @@ func ago(t time.Time) string {
 	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
-// summary is the state of everything in one word and one sentence.
+// summary describes the state of the daemon in one word and one sentence.
 func summary(s daemon.Status) (word, sentence string) {
 	waiting, paused, unread, incomplete := 0, 0, 0, 0
 	retrying := ""
@@ -50,7 +50,7 @@ func summary(s daemon.Status) (word, sentence string) {
 		}
 	}
 	for _, p := range s.Incomplete {
-		if p.Package != "" { // else its document cannot be read, and it is no job yet
+		if p.Package != "" { // otherwise its document cannot be read, and there is no job yet
 			incomplete++
 		}
 	}
@@ -81,7 +81,7 @@ func summary(s daemon.Status) (word, sentence string) {
 	return "idle", "everything is published"
 }
 
-// policy lets the page show and run nothing but what we serve.
+// policy permits the page to load and run only what this server serves.
 const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 func (s *Server) servePage(mux *http.ServeMux) {
@@ -92,7 +92,7 @@ func (s *Server) servePage(mux *http.ServeMux) {
 	for name, kind := range map[string]string{"page.css": "text/css", "page.js": "text/javascript"} {
 		content, err := files.ReadFile(name)
 		if err != nil {
-			panic(err) // it is embedded
+			panic(err) // impossible: the file is embedded
 		}
 		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", kind+"; charset=utf-8")
@@ -102,7 +102,7 @@ func (s *Server) servePage(mux *http.ServeMux) {
 	}
 }
 
-// page shows the status: all of it, or only what changes.
+// page serves the status: the whole page, or only its changing part.
 func (s *Server) page(w http.ResponseWriter, r *http.Request, shown func(live nodes) string) {
 	_, live, err := s.look(r.Context())
 	if err != nil {
@@ -118,7 +118,7 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request, shown func(live no
 	io.WriteString(w, shown(live))
 }
 
-// document is the whole page. Without its script it is reloaded every ten seconds.
+// document returns the whole page. Without its script it reloads every ten seconds.
 func (s *Server) document(live nodes) string {
 	title := "publish daemon"
 	if s.Indexer != nil {
@@ -140,7 +140,7 @@ func (s *Server) document(live nodes) string {
 	))
 }
 
-// state is what is said first.
+// state returns the headline of the page.
 func state(at, since time.Time) func(word, sentence string) nodes {
 	return func(word, sentence string) nodes {
 		return nodes{
@@ -150,7 +150,7 @@ func state(at, since time.Time) func(word, sentence string) nodes {
 	}
 }
 
-// live is what changes.
+// live returns the changing part of the page.
 func live(s daemon.Status) nodes {
 	out := append(state(s.At, s.Since)(summary(s)), heading("Mirrors"))
 	for _, m := range s.Mirrors {
@@ -184,14 +184,14 @@ func mirror(m daemon.MirrorStatus) node {
 	return el("section", section...)
 }
 
-// A list names things, and says what each is.
+// A list has names, and a description of each.
 type list nodes
 
 func (l *list) fact(what, is string) { *l = append(*l, el("dt", words(what)), el("dd", words(is))) }
 
 func (l list) element() node { return el("dl", l...) }
 
-// facts are what there is to say of a mirror in a few words each.
+// facts returns short statements about a mirror.
 func facts(m daemon.MirrorStatus) node {
 	var l list
 	waiting := "empty"
@@ -234,7 +234,7 @@ func facts(m daemon.MirrorStatus) node {
 	return l.element()
 }
 
-// run is one that is under way, and the objects that it sends.
+// run shows a run in progress and the objects that it sends.
 func run(r daemon.Sending) node {
 	step, at := r.Step, ": "+packages(r.Packages)
 	if step == "" {
@@ -262,7 +262,7 @@ func run(r daemon.Sending) node {
 	return el("div", out...)
 }
 
-// lists are what went wrong, and what was published recently.
+// lists returns what failed, and what was published recently.
 func lists(s daemon.Status) nodes {
 	var out nodes
 	if len(s.Failed) > 0 {
@@ -291,7 +291,7 @@ func lists(s daemon.Status) nodes {
 	return out
 }
 
-// incomplete are packages that wait for a part of them, with the reasons.
+// incomplete returns the packages that wait for a part of them, with the reasons.
 func incomplete(title, class string, packages []daemon.StuckPackage) nodes {
 	if len(packages) == 0 {
 		return nil

@@ -8,12 +8,11 @@ import (
 	"slices"
 )
 
-// Allow says which peers are answered on the socket, besides root and the user that the daemon
-// runs as.
+// Allow lists the peers that are served on the socket, in addition to root and the user of the daemon.
 type Allow struct {
 	Self   int   // the user of the daemon
 	Users  []int // ids
-	Groups []int // ids; a peer is allowed if any of its groups is one of them
+	Groups []int // ids; a peer is allowed if it is in any of them
 }
 
 // A Peer is the user at the other end of a socket, according to the kernel, at the time it connected.
@@ -24,7 +23,7 @@ type Peer struct {
 
 type peerKey struct{}
 
-// withPeer keeps the user at the other end of a connection.
+// withPeer records the user at the other end of a connection.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
 	if one, ok := c.(*member); ok {
 		c = one.Conn
@@ -40,7 +39,7 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, p)
 }
 
-// admits says why a peer is not answered.
+// admits returns why a peer is not allowed, or nil.
 func (a Allow) admits(p Peer) error {
 	if p.User == 0 || p.User == a.Self || slices.Contains(a.Users, p.User) {
 		return nil
@@ -73,8 +72,8 @@ func (a Allow) only(h http.Handler) http.Handler {
 	})
 }
 
-// loopbackOnly answers only requests that name this machine. So a foreign web page that is open in a browser here cannot
-// send requests under a host name of its own.
+// loopbackOnly serves only requests whose host name is this machine. A foreign web page in a browser here could
+// otherwise send requests under a host name of its own.
 func loopbackOnly(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peerOf asks the kernel who is at the other end.
+// peerOf requests the user at the other end from the kernel.
 func peerOf(c *net.UnixConn) (Peer, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -31,14 +31,14 @@ func peerOf(c *net.UnixConn) (Peer, error) {
 	return p, err
 }
 
-// groupsOf returns the supplementary groups of the peer, which SO_PEERCRED does not tell.
+// groupsOf returns the supplementary groups of the peer, which SO_PEERCRED does not include.
 func groupsOf(fd uintptr) ([]int, error) {
 	groups := make([]uint32, 64)
 	for {
 		size := uint32(len(groups)) * 4
 		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_PEERGROUPS,
 			uintptr(unsafe.Pointer(&groups[0])), uintptr(unsafe.Pointer(&size)), 0)
-		if errno == unix.ERANGE { // the kernel has said how many there are
+		if errno == unix.ERANGE { // size is now the required one
 			groups = make([]uint32, size/4)
 			continue
 		}

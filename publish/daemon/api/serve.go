@@ -11,18 +11,18 @@ import (
 	"time"
 )
 
-// limits are what peers may take of us.
+// limits bound the resources of peers.
 type limits struct {
-	read  time.Duration // until a request has arrived, its headers and its body each
-	write time.Duration // until what is written at once is read: an answer, or a line of a stream
+	read  time.Duration // for the arrival of the headers, and of the body
+	write time.Duration // for one write: an answer, or a line of a stream
 	idle  time.Duration // between two requests on a connection
 
 	connections int
-	drops       bool // the oldest connection for a new one; else the new one
+	drops       bool // whether a new connection replaces the oldest one or is dropped
 }
 
-// Where there are too many connections, a status page drops the oldest one, so that a flood keeps nobody from
-// looking; a socket, whose peers wait for what they have handed over, takes no new one.
+// If there are too many connections, a status page drops the oldest one, so that a flood does not block readers. A
+// socket drops the new one, because its peers wait for the results of their requests.
 var (
 	ofPages   = limits{read: 10 * time.Second, write: 10 * time.Second, idle: 2 * time.Minute, connections: 128, drops: true}
 	ofSockets = limits{read: 10 * time.Second, write: 10 * time.Second, idle: 2 * time.Minute, connections: 2048}
@@ -30,12 +30,12 @@ var (
 
 const (
 	maxHeaders = 64 << 10
-	// goodbye is how long answers may take once the server stops.
+	// goodbye is how long answers may take when the server stops.
 	goodbye = 2 * time.Second
 )
 
-// Serve answers on l until ctx ends, and returns when nobody is being answered any more. What
-// is streamed ends with the daemon. Peers that send or read too slowly are dropped.
+// Serve serves l until ctx ends, and returns when all answers are complete. Streams end with the daemon. Peers that
+// send or read too slowly are disconnected.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	if l.Addr().Network() == "unix" {
 		return serve(ctx, l, h, ofSockets)
@@ -47,7 +47,7 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, o limits) error 
 	srv := &http.Server{
 		Handler: o.timely(h), ConnContext: withPeer, MaxHeaderBytes: maxHeaders,
 		ReadHeaderTimeout: o.read, WriteTimeout: o.write, IdleTimeout: o.idle,
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // that peers hang up is not worth a line
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // disconnecting peers are not worth a line
 	}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(&crowd{Listener: l, most: o.connections, drops: o.drops}) }()
@@ -67,22 +67,22 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, o limits) error 
 	return nil
 }
 
-// timely bounds how long a body may take to arrive, and each write. An answer may still be begun at any time
-// after its request: some wait for what they are about.
+// timely bounds the time for the arrival of a body, and for each write. There is no bound on the time until an
+// answer begins, because some requests wait for an event.
 func (o limits) timely(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(o.read))
 		}
 		h.ServeHTTP(&timelyWriter{w, http.NewResponseController(w), o.write}, r)
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(o.write)) // for the end of the answer
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(o.write)) // for the rest of the answer
 	})
 }
 
-// arrived ends the time in which a body must arrive. A peer may be silent until it is answered.
+// arrived removes the time limit of the body. After it, a peer may be silent until it is answered.
 func arrived(w http.ResponseWriter) { _ = http.NewResponseController(w).SetReadDeadline(time.Time{}) }
 
-// A timelyWriter gives each write its time.
+// A timelyWriter sets a time limit for each write.
 type timelyWriter struct {
 	http.ResponseWriter
 	control *http.ResponseController
@@ -94,22 +94,22 @@ func (w *timelyWriter) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// FlushError is what http.ResponseController looks for.
+// FlushError implements the method that http.ResponseController uses.
 func (w *timelyWriter) FlushError() error {
 	_ = w.control.SetWriteDeadline(time.Now().Add(w.within))
 	return w.control.Flush()
 }
 
-// Unwrap is, too.
+// Unwrap does, too.
 func (w *timelyWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// A crowd is a listener that has so many connections at most.
+// A crowd is a listener with a maximum number of connections.
 type crowd struct {
 	net.Listener
 	most  int
-	drops bool // the oldest one for a new one; else the new one
+	drops bool // whether a new connection replaces the oldest one or is dropped
 
-	mu  sync.Mutex // guards all while one comes or goes
+	mu  sync.Mutex // guards all
 	all []*member  // the oldest first
 }
 
@@ -127,7 +127,7 @@ func (c *crowd) Accept() (net.Conn, error) {
 	}
 }
 
-// enter returns nil if there is no room.
+// enter returns nil if there are too many connections.
 func (c *crowd) enter(conn net.Conn) *member {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -135,7 +135,7 @@ func (c *crowd) enter(conn net.Conn) *member {
 		if !c.drops {
 			return nil
 		}
-		c.all[0].Conn.Close() // whatever is being done on it fails
+		c.all[0].Conn.Close() // its requests fail
 		c.all = slices.Delete(c.all, 0, 1)
 	}
 	one := &member{conn, c}
@@ -143,7 +143,7 @@ func (c *crowd) enter(conn net.Conn) *member {
 	return one
 }
 
-// A member is one connection of a crowd.
+// A member is a connection of a crowd.
 type member struct {
 	net.Conn
 	crowd *crowd

@@ -1,4 +1,4 @@
-// Package event distributes what happens in a daemon to listeners, each at its own pace.
+// Package event distributes the events of a daemon to listeners, each at its own pace.
 package event
 
 import (
@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// An Event is something that happened.
+// An Event is a change in a daemon.
 type Event struct {
 	At     time.Time `json:"at"`
-	Kind   string    `json:"kind"` // job, run, caches, or lost: there were more than the reader took
+	Kind   string    `json:"kind"` // job, run, caches, or lost if the listener missed events
 	Mirror string    `json:"mirror,omitempty"`
 	State  string    `json:"state,omitempty"`
 	Reason string    `json:"reason,omitempty"`
@@ -21,8 +21,8 @@ type Event struct {
 	Obligations []int64 `json:"obligations,omitempty"`
 }
 
-// A Hub distributes events to listeners. A slow listener delays nothing: it misses events, and
-// receives a "lost" event in their place.
+// A Hub distributes events to listeners. A slow listener delays nothing: it misses events, and receives a "lost"
+// event instead.
 type Hub struct {
 	mu        sync.Mutex
 	listeners map[*Listener]bool
@@ -32,21 +32,20 @@ type Hub struct {
 // NewHub returns a hub without listeners.
 func NewHub() *Hub { return &Hub{listeners: make(map[*Listener]bool)} }
 
-// A Listener receives events until it leaves or the hub is closed. It takes memory for the events
-// that wait, not for those that could.
+// A Listener receives events until it leaves or the hub is closed. Its memory grows only with the events that wait.
 type Listener struct {
 	hub   *Hub
-	only  func(Event) bool // nil: all events
+	only  func(Event) bool // nil for all events
 	limit int
 	ready chan struct{} // holds one element if the listener must look again
 
-	// The mutex of the hub guards what follows.
+	// The hub's mutex guards the fields below.
 	waiting []Event
 	missed  bool
 	closed  bool
 }
 
-// Send gives an event, which happens now, to the listeners that accept it.
+// Send passes an event, with the current time, to the listeners that accept it.
 func (h *Hub) Send(e Event) {
 	e.At = time.Now()
 	h.mu.Lock()
@@ -66,7 +65,7 @@ func (l *Listener) add(e Event) {
 	l.wake()
 }
 
-// Listen returns a listener for the events that only accepts, of which at most limit wait.
+// Listen returns a listener for the events that only accepts. At most limit events wait.
 func (h *Hub) Listen(limit int, only func(Event) bool) *Listener {
 	l := &Listener{hub: h, only: only, limit: limit, ready: make(chan struct{}, 1)}
 	h.mu.Lock()
@@ -77,8 +76,8 @@ func (h *Hub) Listen(limit int, only func(Event) bool) *Listener {
 	return l
 }
 
-// Next returns the next event. It returns false when ctx ends, or once the listener has left or
-// the hub was closed and no event waits.
+// Next returns the next event. It returns false when ctx has ended, or when the listener has left or the hub is
+// closed and no event waits.
 func (l *Listener) Next(ctx context.Context) (Event, bool) {
 	for ctx.Err() == nil {
 		if e, ok, closed := l.take(); ok || closed {
@@ -103,11 +102,11 @@ func (l *Listener) take() (e Event, ok, closed bool) {
 		l.missed = false
 		return Event{At: time.Now(), Kind: "lost"}, true, l.closed
 	}
-	l.waiting = nil // a burst that is over takes no memory
+	l.waiting = nil // frees the memory of a burst
 	return Event{}, false, l.closed
 }
 
-// Leave ends the listener.
+// Leave closes the listener.
 func (l *Listener) Leave() {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
@@ -121,7 +120,7 @@ func (l *Listener) end() {
 	l.wake()
 }
 
-// Close ends all listeners, those that come later too.
+// Close closes all listeners, including future ones.
 func (h *Hub) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -131,7 +130,7 @@ func (h *Hub) Close() {
 	}
 }
 
-// wake makes Next look again.
+// wake makes Next check again.
 func (l *Listener) wake() {
 	select {
 	case l.ready <- struct{}{}:

@@ -1,5 +1,5 @@
-// Package hints takes from the file system where to look for new documents. A hint may be missed, so hints make
-// scanning faster and never replace it.
+// Package hints receives from the file system the directories in which new documents may be. A hint may be missed,
+// so hints make scanning faster and never replace it.
 package hints
 
 import (
@@ -15,18 +15,18 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// deepest is how many directories below a source are watched in each other. A scan names what is nested deeper.
+// deepest is the maximum depth of watched directories below a source. A scan reports deeper ones.
 const deepest = 100
 
 // A Tree is a directory in which documents appear. Names are slash-separated and relative to it.
 type Tree struct {
 	Dir     string
-	MayHold func(name string) bool // documents may be in or below a directory
-	Look    func(name string)      // is called for a directory in which something may be new; "" is everything
-	Lost    func()                 // is called when events were lost; Look("") follows
+	MayHold func(name string) bool // reports whether a directory may hold documents at any depth
+	Look    func(name string)      // called for a directory that may have new documents; "" is everything
+	Lost    func()                 // called when events were lost; Look("") follows
 }
 
-// Watch follows the events of a directory until ctx ends, or there are none to be had.
+// Watch follows the events of a directory until ctx ends, or the system provides none.
 func Watch(ctx context.Context, t Tree) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -36,7 +36,7 @@ func Watch(ctx context.Context, t Tree) error {
 	if err := t.watchBelow(ctx, w, t.Dir); err != nil {
 		return err
 	}
-	t.Look("") // what appeared before we watched
+	t.Look("") // for documents that appeared before the watch
 	for {
 		select {
 		case <-ctx.Done():
@@ -61,8 +61,7 @@ func Watch(ctx context.Context, t Tree) error {
 	}
 }
 
-// hinted follows a hint. A new directory is watched first and then looked through, so that
-// nothing falls in between.
+// hinted handles an event. A new directory is first watched and then scanned, so that nothing is missed in between.
 func (t Tree) hinted(ctx context.Context, w *fsnotify.Watcher, e fsnotify.Event) error {
 	name, err := filepath.Rel(t.Dir, e.Name)
 	if err != nil {
@@ -86,7 +85,7 @@ func (t Tree) hinted(ctx context.Context, w *fsnotify.Watcher, e fsnotify.Event)
 	return nil
 }
 
-// watchBelow watches a directory and those below it that may hold documents.
+// watchBelow watches a directory and the directories below it that may hold documents.
 func (t Tree) watchBelow(ctx context.Context, w *fsnotify.Watcher, dir string) error {
 	return filepath.WalkDir(dir, func(full string, e fs.DirEntry, err error) error {
 		if ctx.Err() != nil {
