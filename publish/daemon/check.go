@@ -9,21 +9,21 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
-// How long to wait before something incomplete is looked at again: soon at first, because
-// the last bytes of a package mostly come soon.
+// Pauses before an incomplete package is checked again. They are short at first, because the last bytes of a
+// package mostly arrive soon.
 const (
 	firstLook   = time.Second
 	longestLook = 30 * time.Second
 )
 
-// How much is checked before the results are recorded: little enough that nothing waits
-// for them for long, and enough that the disk does not take most of the time.
+// A batch is how much is checked before the results are recorded: small enough that results are recorded soon, and
+// large enough that the disk does not take most of the time.
 const (
 	mostLooks     = 32
 	mostLookBytes = large
 )
 
-// check looks at packages of a lane until ctx ends.
+// check checks the packages of a lane until ctx ends.
 func (k *worker) check(ctx context.Context, l lane) error {
 	limits := l.limits(mostLooks)
 	limits.Bytes = mostLookBytes
@@ -37,12 +37,12 @@ func (k *worker) check(ctx context.Context, l lane) error {
 			k.waitFor(ctx, queue.Accepted, l, k.toCheck[l.name])
 			continue
 		}
-		k.toCheck.give() // there may be more: the next one of us looks
+		k.toCheck.give() // there may be more: another check goroutine takes them
 		changes := make([]queue.Change, len(claimed))
 		for i, j := range claimed {
 			changes[i] = k.verdict(ctx, j)
 		}
-		// Results are recorded even if we have to stop.
+		// Results are recorded even during a stop.
 		if !k.keep(ctx, "keeping what checks found", func(ctx context.Context) error {
 			return k.d.o.Queue.Change(ctx, queue.Checking, changes...)
 		}) {
@@ -51,7 +51,7 @@ func (k *worker) check(ctx context.Context, l lane) error {
 		for i, c := range changes {
 			k.changed(claimed[i], c.To, c.Reason)
 			if c.To == queue.Cancelled {
-				k.missed(claimed[i].File) // not before: what is found before is not taken over
+				k.missed(claimed[i].File) // only now: until here, a found document would not become a job
 			}
 			if c.To == queue.Ready {
 				k.toPublish[l.name].give()
@@ -61,14 +61,14 @@ func (k *worker) check(ctx context.Context, l lane) error {
 	return ctx.Err()
 }
 
-// waitFor waits until a job in a state is due, or until it is poked.
+// waitFor waits until a job in a state is due, or until it is woken.
 func (k *worker) waitFor(ctx context.Context, in queue.State, l lane, p poke) {
 	w, err := k.d.o.Queue.Waiting(ctx, k.m.Key(), in, l.limits(0))
 	if err != nil {
 		k.trouble(ctx, "looking for what is due", err)
 		return
 	}
-	pause := k.m.Scan // for a clock that is set back, and for what nobody poked us about
+	pause := k.m.Scan // in case the clock is set back or a wake-up is missing
 	if w.Due > 0 {
 		pause = 0
 	} else if !w.NextAt.IsZero() {
@@ -77,7 +77,7 @@ func (k *worker) waitFor(ctx context.Context, in queue.State, l lane, p poke) {
 	waitOr(ctx, pause, p)
 }
 
-// verdict looks at a package and says what becomes of it.
+// verdict checks a package and returns its next state.
 func (k *worker) verdict(ctx context.Context, j queue.Job) queue.Change {
 	err := ctx.Err()
 	if err == nil {
@@ -102,7 +102,7 @@ func (k *worker) verdict(ctx context.Context, j queue.Job) queue.Change {
 	return c
 }
 
-// reportStuck says once that something does not become complete.
+// reportStuck reports once that a package stays incomplete.
 func (k *worker) reportStuck(j queue.Job, c queue.Change) {
 	stuck := j.Accepted.Add(k.m.Stuck)
 	if !c.NextAt.Before(stuck) && j.Changed.Before(stuck) {
@@ -111,7 +111,7 @@ func (k *worker) reportStuck(j queue.Job, c queue.Change) {
 	}
 }
 
-// content reads everything that belongs to a package.
+// content reads all files of a package.
 func (k *worker) content(ctx context.Context, j queue.Job) error {
 	defer k.d.underWay()()
 	return k.m.Work.Check(ctx, k.packageOf(j), func(n int64) {

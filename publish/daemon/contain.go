@@ -10,15 +10,15 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 )
 
-// contained is Work whose panics are errors, so that what one package or one mirror brings about ends nothing
-// else. Each is logged with its stack.
+// contained is a Work whose panics become errors, so that one package or mirror cannot end the daemon. Each panic
+// is logged with its stack.
 type contained struct {
 	Work
 	d      *Daemon
 	mirror string
 }
 
-// caught calls do, and logs its panic.
+// caught calls do and logs its panic.
 func (c contained) caught(do func() error) error {
 	err := defect.Caught(do)
 	if stack := defect.StackOf(err); stack != "" {
@@ -30,7 +30,7 @@ func (c contained) caught(do func() error) error {
 // isDefect reports whether an error is a panic.
 func isDefect(err error) bool { return defect.StackOf(err) != "" }
 
-// Arrivals implements Work. What panics while it is looked through is not seen as a whole.
+// Arrivals implements Work. If it panics, the scan is incomplete.
 func (c contained) Arrivals(ctx context.Context, dir string) iter.Seq2[File, error] {
 	return func(yield func(File, error) bool) {
 		stopped := false
@@ -60,7 +60,7 @@ func (c contained) Read(ctx context.Context, file string) (p Package, err error)
 	return p, err
 }
 
-// Check implements Work. A package that makes it panic is refused.
+// Check implements Work. A package that causes a panic is refused.
 func (c contained) Check(ctx context.Context, p Package, read func(int64)) error {
 	err := c.caught(func() error { return c.Work.Check(ctx, p, read) })
 	if isDefect(err) {
@@ -69,7 +69,7 @@ func (c contained) Check(ctx context.Context, p Package, read func(int64)) error
 	return err
 }
 
-// Publish implements Work. One of the packages may be to blame.
+// Publish implements Work. After a panic, one of the packages may be the cause.
 func (c contained) Publish(ctx context.Context, r *Run) (out Result, err error) {
 	err = c.caught(func() (err error) { out, err = c.Work.Publish(ctx, r); return err })
 	if isDefect(err) {
@@ -86,13 +86,13 @@ func (c contained) Invalidate(ctx context.Context, obligations [][]byte) error {
 // Close implements Work.
 func (c contained) Close() error { return c.caught(c.Work.Close) }
 
-// A worker whose own loops panic begins again after a pause that grows.
+// Pauses before a worker starts again after a panic of its loops.
 const (
 	firstRestart   = time.Second
 	longestRestart = 5 * time.Minute
 )
 
-// keepRunning runs a worker until ctx ends or it fails, and again if it fails by a defect.
+// keepRunning runs a worker until ctx ends or it fails, and restarts it after a panic.
 func (k *worker) keepRunning(ctx context.Context) error {
 	for failures := 1; ; failures++ {
 		err := defect.Caught(func() error { return k.run(ctx) })

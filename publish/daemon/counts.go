@@ -10,31 +10,31 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
-// Counts are what happened since the daemon began, for metrics.
+// Counts count the events since the daemon started, for metrics.
 type Counts struct {
 	checked              atomic.Int64
 	sent                 atomic.Int64
 	invalidationFailures atomic.Int64
 	queueErrors          atomic.Int64
 
-	// mu guards mirrors while one thing is counted.
+	// mu guards mirrors.
 	mu      sync.Mutex
 	mirrors map[string]*MirrorCounts
 }
 
-// MirrorCounts are those of one mirror.
+// MirrorCounts are the counts of one mirror.
 type MirrorCounts struct {
-	Jobs          map[queue.State]int // that came into a state
+	Jobs          map[queue.State]int // entries into each state
 	Runs          int
 	Failures      map[string]int // of runs, by class: see Options.Class
 	Scans         int
-	ScanSeconds   float64 // of the last one
-	Documents     int     // that it saw
-	Overflows     int     // of hints
+	ScanSeconds   float64 // of the latest scan
+	Documents     int     // seen by the latest scan
+	Overflows     int     // of the event queue of the file system
 	Objects       int
 	IndexSwitches int
 	Invalidations int
-	// Latency counts packages by how many seconds it took from being accepted to being published.
+	// Latency counts packages by the seconds from acceptance to publication.
 	Latency *histogram.Histogram
 }
 
@@ -60,7 +60,7 @@ func (c *Counts) scanned(mirror string, took time.Duration, documents int) {
 	c.of(mirror, func(m *MirrorCounts) { m.Scans, m.ScanSeconds, m.Documents = m.Scans+1, took.Seconds(), documents })
 }
 
-// ran counts a run; class is empty if it succeeded.
+// ran counts a run. class is empty if it succeeded.
 func (c *Counts) ran(mirror string, out Result, class string) {
 	c.of(mirror, func(m *MirrorCounts) {
 		m.Runs++
@@ -84,12 +84,12 @@ func (c *Counts) latency(mirror string, took time.Duration) {
 	c.of(mirror, func(m *MirrorCounts) { m.Latency.Observe(took.Seconds()) })
 }
 
-// Totals are the counts that are not of one mirror.
+// Totals are the counts of the daemon as a whole.
 type Totals struct {
 	CheckedBytes, SentBytes, InvalidationFailures, QueueErrors int64
 }
 
-// Counted returns what was counted so far.
+// Counted returns the counts so far.
 func (d *Daemon) Counted() (Totals, map[string]MirrorCounts) {
 	c := &d.counts
 	c.mu.Lock()

@@ -1,8 +1,8 @@
 // Package daemon publishes packages as they appear.
 //
-// It schedules work and keeps the queue; publishing itself is behind the Work interface. An accepted package
-// is published, or fails with a reason, or is cancelled because its document is gone. It is never forgotten, and never
-// waits for another one that is bad. A scan of the source decides what there is to publish; events of the file system and
+// It schedules work and keeps the queue; publishing itself is behind the Work interface. An accepted package is
+// published, fails with a reason, or is cancelled because its document is gone. It is never forgotten, and never
+// waits for a defective package. A scan of the source finds the packages to publish. Events of the file system and
 // calls only say where to look. While there is nothing to publish, the daemon makes no requests.
 package daemon
 
@@ -20,118 +20,116 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
-// A Mirror is a directory that is watched, and where its packages go.
+// A Mirror is a watched directory and the destination of its packages.
 type Mirror struct {
-	// Name is for people, and unique.
+	// Name is the name for display. It is unique.
 	Name string
 	// Source is an absolute path.
 	Source string
-	// Destination is where to, for people, and to tell one mirror from another: with another
-	// destination everything is published again.
+	// Destination identifies the mirror together with Source, and is shown. With another destination, everything is
+	// published again.
 	Destination string
-	// Fingerprint is another one when anything about the mirror is; reloading leaves a
-	// mirror alone that did not change.
+	// Fingerprint changes with any setting of the mirror. Reloading leaves mirrors with the same fingerprint alone.
 	Fingerprint string
 
-	// Settle is how long nothing must have become ready before a run begins, so that what
-	// arrives together is published together.
+	// Settle is the time without new ready packages after which a run begins, so that packages that arrive together
+	// are published together.
 	Settle time.Duration
-	// MaxDelay is how long the first may wait for more.
+	// MaxDelay is how long the first package may wait for more.
 	MaxDelay time.Duration
-	// Scan is how often the source is looked through.
+	// Scan is the interval between scans of the source.
 	Scan time.Duration
-	// Stuck is after what time something incomplete is reported.
+	// Stuck is the time after which an incomplete package is reported.
 	Stuck time.Duration
-	// Watch asks the file system for hints. There are none on NFS, which does no harm.
+	// Watch requests hints from the file system. NFS provides none; scans find everything there.
 	Watch bool
-	// Caches says that publishing is followed by making caches forget.
+	// Caches says that caches must be invalidated after publishing.
 	Caches bool
-	// SigningKey is the key that signs the packages; nil: none does.
+	// SigningKey is the key that signs the packages, or nil.
 	SigningKey *SigningKey
 
 	Work Work
 }
 
-// A SigningKey is a key that signs packages, for people.
+// A SigningKey describes a key that signs packages, for display.
 type SigningKey struct {
 	Fingerprint string    `json:"fingerprint"`
-	Expires     time.Time `json:"expires,omitzero"` // never, if it is missing
+	Expires     time.Time `json:"expires,omitzero"` // missing if it does not expire
 }
 
-// Key tells mirrors apart in the queue.
+// Key identifies the mirror in the queue.
 func (m *Mirror) Key() string { return m.Source + " -> " + m.Destination }
 
-// Work is what is done for one mirror. All of it must be safe for concurrent use.
+// Work does the work for one mirror. Its methods must be safe for concurrent use.
 type Work interface {
 	// Arrivals yields the documents in a directory below the source; "" is the source.
 	Arrivals(ctx context.Context, dir string) iter.Seq2[File, error]
-	// MayHold reports whether documents may be in or below a directory.
+	// MayHold reports whether a directory may hold documents at any depth.
 	MayHold(dir string) bool
-	// Read understands a document. What is wrong with it is in package arrival.
+	// Read parses a document. Its errors are those of package arrival.
 	Read(ctx context.Context, file string) (Package, error)
-	// Check returns nil if the package is complete and will do.
+	// Check returns nil if the package is complete and valid.
 	Check(ctx context.Context, p Package, read func(int64)) error
-	// Publish makes packages reachable, what can be of them. It has to return soon after
-	// ctx ends.
+	// Publish publishes as many of the packages as possible. It must return soon after ctx ends.
 	Publish(ctx context.Context, r *Run) (Result, error)
-	// Invalidate meets the obligations of Results.
+	// Invalidate carries out the obligations of Results.
 	Invalidate(ctx context.Context, obligations [][]byte) error
-	// Close releases what is kept between calls, once none is made any more.
+	// Close releases the resources kept between calls. No call follows it.
 	Close() error
 }
 
-// A File is a document, as a scan sees it.
+// A File is a document as seen by a scan.
 type File struct {
 	Name string // below the source
-	Mark string // another one when the content may be another one
+	Mark string // changes when the content may have changed
 }
 
-// A Package is what a document says.
+// A Package describes a package by its document.
 type Package struct {
 	File   string
 	Digest string // of the document
-	ID     string // for people
+	ID     string // for display
 	Bytes  int64
 }
 
-// A Run is packages that are published together.
+// A Run is a set of packages that are published together.
 type Run struct {
 	Packages []Package
-	// Intend records, durably, the obligation to invalidate caches. It is called before the first
-	// write that a cache could notice.
+	// Intend durably records the obligation to invalidate caches. It is called before the first write that a cache
+	// could have an old version of.
 	Intend func(obligation []byte) error
-	// Progress receives what happens.
+	// Progress receives the progress of the run.
 	Progress *Progress
 }
 
-// A Result is what a run achieved.
+// A Result describes what a run achieved.
 type Result struct {
-	// Refused says, by file, why packages were not published.
+	// Refused maps files to the reasons why their packages were not published.
 	Refused map[string]string
-	// Notes says, by file, what is to be said of packages that were.
+	// Notes maps files to remarks about published packages.
 	Notes map[string]string
-	// Obligation says which caches must be invalidated; nil: none.
+	// Obligation is the encoded obligation to invalidate caches, or nil.
 	Obligation []byte
 	Objects    int
 	Bytes      int64
 	Indices    []IndexStatus
 }
 
-// An IndexStatus is an index after a run.
+// An IndexStatus describes an index after a run.
 type IndexStatus struct {
 	Path     string `json:"path"` // of its mirror, below the destination
 	Layout   string `json:"layout"`
 	Packages int    `json:"packages"`
-	Bytes    int64  `json:"bytes,omitempty"` // 0: not read
+	Bytes    int64  `json:"bytes,omitempty"` // 0 if it was not read
 	Written  bool   `json:"written"`
 }
 
-// A RunError is why a run as a whole failed. An error of another type is as one of the
-// zero RunError: the destination cannot be used now, and packages are not to blame.
+// A RunError describes the failure of a run as a whole. An error of another type counts as a zero RunError: the
+// destination cannot be used now, and the packages are not the cause.
 type RunError struct {
-	// Suspect: one of the packages may be to blame. They are tried in smaller groups.
+	// Suspect says that one of the packages may be the cause. They are tried in smaller groups.
 	Suspect bool
-	// Lasting: it needs a change by hand.
+	// Lasting says that an operator must make a change.
 	Lasting bool
 	Err     error
 }
@@ -139,23 +137,22 @@ type RunError struct {
 func (e *RunError) Error() string { return e.Err.Error() }
 func (e *RunError) Unwrap() error { return e.Err }
 
-// Options are what a daemon needs.
+// Options configure a daemon.
 type Options struct {
 	Queue *queue.Queue
 	// Log must not be nil.
 	Log *slog.Logger
-	// Keep is how long what ended is remembered after its file is gone.
+	// Keep is how long finished jobs are remembered after their files are gone.
 	Keep time.Duration
-	// Grace is how long runs may go on after a stop was requested.
+	// Grace is how long runs may continue after a stop was requested.
 	Grace time.Duration
-	// Stalled is how long something may go on without any progress before the daemon is
-	// no longer taken for healthy.
+	// Stalled is how long work may make no progress before the daemon counts as unhealthy.
 	Stalled time.Duration
-	// Class returns the class of failure of an error, for metrics. Nil: all are of the same.
+	// Class returns the failure class of an error, for metrics. If it is nil, all errors have one class.
 	Class func(error) string
 }
 
-// classOf is the class of failure of an error; empty if it is nil.
+// classOf returns the failure class of an error, or an empty string for nil.
 func (o *Options) classOf(err error) string {
 	switch {
 	case err == nil:
@@ -166,58 +163,58 @@ func (o *Options) classOf(err error) string {
 	return cmp.Or(o.Class(err), "failed")
 }
 
-// A lane is work on packages of a size, beside that on others: what is small does not wait
-// for what is large.
+// A lane handles packages of one size range, so that small packages do not wait for large ones.
 type lane struct {
 	name              string
-	smallest, largest int64 // bytes; 0: no bound
+	smallest, largest int64 // bytes; 0 for no bound
 }
 
-// large packages take too long to hash and to send for others to wait for them.
+// large is the minimum size of packages that others should not wait for, because they take long to hash and to
+// send.
 const large = 64 << 20
 
 var lanes = []lane{{"small", 0, large}, {"large", large + 1, 0}}
 
-// checks is how many packages of a lane are looked at at once.
+// checks is the number of packages of a lane that are checked at once.
 const checks = 2
 
-// A Daemon publishes packages of mirrors as they appear.
+// A Daemon publishes the packages of mirrors as they appear.
 type Daemon struct {
 	o      Options
 	events *event.Hub
 	counts Counts
 	began  time.Time
-	// flushing is how many wait for everything to be published: nothing settles then.
+	// flushing is the number of callers that wait for everything to be published. Runs then begin without settling.
 	flushing atomic.Int32
-	// moved is when something last made progress, in nanoseconds since began.
+	// moved is the time of the latest progress, in nanoseconds since began.
 	moved atomic.Int64
-	// complained is the minute in which was last said that the queue cannot be used.
+	// complained is the minute of the latest message that the queue cannot be used.
 	complained atomic.Int64
-	// troubled is why the queue could not be used, and when last.
+	// troubled is the latest error of the queue and its time.
 	troubled atomic.Pointer[trouble]
-	// busy is how many things go on that must make progress.
+	// busy is the number of activities that must make progress.
 	busy atomic.Int32
-	// stopping is closed once a stop was requested.
+	// stopping is closed when a stop is requested.
 	stopping chan struct{}
 
 	toForget poke
 
-	// changing is held while mirrors are exchanged, or forgotten because they are not configured.
+	// changing is held while mirrors are replaced or forgotten.
 	changing sync.Mutex
-	// mu guards the table of workers, not the workers.
+	// mu guards the table of workers, not the workers themselves.
 	mu       sync.Mutex
 	workers  []*worker
 	replaced chan struct{} // closed when the table is replaced
-	next     chan []Mirror // what Run is to change over to
+	next     chan []Mirror // the new mirrors for Run
 }
 
-// eventsBehind is how many events a listener may be behind: as many as a burst of packages causes.
+// eventsBehind is how many events a listener may be behind: about a burst of packages.
 const eventsBehind = 4096
 
-// Events returns what happens from now on, until the listener leaves or the daemon stops.
+// Events returns a listener for events from now on. It ends when it leaves or the daemon stops.
 func (d *Daemon) Events() *event.Listener { return d.events.Listen(eventsBehind, nil) }
 
-// New makes a daemon, which does nothing until Run.
+// New returns a daemon. It does nothing until Run.
 func New(o Options, mirrors []Mirror) *Daemon {
 	d := &Daemon{
 		o: o, events: event.NewHub(), began: time.Now(), stopping: make(chan struct{}), toForget: newPoke(),
@@ -229,7 +226,7 @@ func New(o Options, mirrors []Mirror) *Daemon {
 	return d
 }
 
-// ErrStopping: the daemon takes nothing over any more.
+// ErrStopping reports that the daemon accepts no more packages.
 var ErrStopping = errors.New("the daemon is stopping")
 
 func (d *Daemon) isStopping() bool {
@@ -241,12 +238,12 @@ func (d *Daemon) isStopping() bool {
 	}
 }
 
-// wait reports whether the time has passed; if not, ctx has ended.
+// wait waits for d. It returns false if ctx has ended first.
 func wait(ctx context.Context, t time.Duration) bool {
 	return waitOr(ctx, t, nil)
 }
 
-// waitOr also returns when it is poked.
+// waitOr is wait, and also returns when it is woken.
 func waitOr(ctx context.Context, t time.Duration, poke <-chan struct{}) bool {
 	timer := time.NewTimer(t)
 	defer timer.Stop()
@@ -258,7 +255,7 @@ func waitOr(ctx context.Context, t time.Duration, poke <-chan struct{}) bool {
 	return ctx.Err() == nil
 }
 
-// A poke wakes a goroutine once, however often it is given.
+// A poke wakes a goroutine once, however often it is given before.
 type poke chan struct{}
 
 func newPoke() poke { return make(poke, 1) }
@@ -270,8 +267,7 @@ func (p poke) give() {
 	}
 }
 
-// backoff is how long to wait after so many failures: twice as long each time, and never
-// the same for two.
+// backoff returns how long to wait after so many failures: twice as long each time, with random jitter.
 func backoff(first, longest time.Duration, failures int) time.Duration {
 	d := min(first<<min(max(failures-1, 0), 20), longest)
 	return d/2 + jitter(d/2)

@@ -9,32 +9,31 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
-// A Drained is what is left, and what came of the rest.
+// A Drained describes what is left of a drain, and the results so far.
 type Drained struct {
 	Done        bool `json:"done"`
-	Waiting     int  `json:"waiting"`     // packages that will still be published, as far as is known
+	Waiting     int  `json:"waiting"`     // known packages that will still be published
 	Obligations int  `json:"obligations"` // invalidations that are due
-	// What is in none of these was published.
-	Failed     []queue.Job    `json:"failed"`     // since it was asked, or before that if the package is still there
-	Incomplete []StuckPackage `json:"incomplete"` // looked at again, and still not complete
-	// Blocked says for each mirror why its destination cannot be used, if that will not mend
-	// itself. Its packages wait.
+	// All other packages were published.
+	Failed     []queue.Job    `json:"failed"`     // since the drain began, or earlier if the package still exists
+	Incomplete []StuckPackage `json:"incomplete"` // checked again, and still incomplete
+	// Blocked maps mirrors to the reasons why their destinations cannot be used until an operator makes a change.
+	// Their packages wait.
 	Blocked        map[string]string `json:"blocked,omitempty"`
-	NotInvalidated []string          `json:"not_invalidated,omitempty"` // why invalidations failed
-	Published      int               `json:"published"`                 // since it was asked
+	NotInvalidated []string          `json:"not_invalidated,omitempty"` // the errors of failed invalidations
+	Published      int               `json:"published"`                 // since the drain began
 }
 
-// drainEvery is how often progress is reported.
+// drainEvery is the interval between progress reports.
 const drainEvery = 250 * time.Millisecond
 
-// Drain publishes everything that is there, without waiting for more, and reports what is left
-// until nothing is. What is not complete is looked at once more; what a destination refuses for good
-// is not waited for.
+// Drain publishes all packages without settling, and reports what is left until nothing is. Incomplete packages are
+// checked once more. It does not wait for a destination that refuses until an operator makes a change.
 func (d *Daemon) Drain(ctx context.Context, report func(Drained)) (Drained, error) {
 	began := time.Now().Truncate(time.Millisecond)
 	d.flushing.Add(1)
 	defer d.flushing.Add(-1)
-	// What was looked at before this may have changed since.
+	// Packages checked before this may have changed since.
 	looked := time.Now().Truncate(time.Millisecond)
 	if err := d.Flush(ctx); err != nil {
 		return Drained{}, err
@@ -122,8 +121,7 @@ func (k *worker) left(ctx context.Context, left *Drained, began, looked time.Tim
 	return err
 }
 
-// blocked says why a destination cannot be used, if that was tried since a time and will not
-// mend itself.
+// blocked returns why a destination cannot be used, if that was found after a time and needs an operator.
 func (k *worker) blocked(since time.Time) string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -133,10 +131,10 @@ func (k *worker) blocked(since time.Time) string {
 	return ""
 }
 
-// Wait returns a job once it has ended, or, with caches, once it was published and they were
-// invalidated. It returns the job as it is when ctx ends.
+// Wait returns a job when it has ended or, with caches, when it is published and caches were invalidated. When ctx
+// ends, it returns the job as it is.
 func (d *Daemon) Wait(ctx context.Context, id int64, caches bool) (j queue.Job, invalidated bool, err error) {
-	// One event of those is enough, because the job is then read again.
+	// Either event is enough, because the job is then read again.
 	events := d.events.Listen(1, func(e event.Event) bool { return e.Kind == "caches" || e.Job == id })
 	defer events.Leave()
 	for {
@@ -159,7 +157,7 @@ func (d *Daemon) waited(ctx context.Context, id int64) (j queue.Job, invalidated
 		return j, j.State == queue.Published, nil
 	}
 	o, err := d.o.Queue.Obligation(ctx, j.Obligation)
-	if errors.Is(err, queue.ErrNoJob) { // met so long ago that it was forgotten
+	if errors.Is(err, queue.ErrNoJob) { // met long ago and forgotten
 		return j, true, nil
 	}
 	return j, err == nil && o.State == queue.Met, err

@@ -6,26 +6,25 @@ import (
 	"time"
 )
 
-// progress notes that something has moved on.
+// progress records progress.
 func (d *Daemon) progress() { d.moved.Store(int64(time.Since(d.began))) }
 
-// underWay notes that something has begun that must make progress, until the function that it
-// returns is called.
+// underWay records that an activity has begun that must make progress. The function that it returns ends the
+// activity.
 func (d *Daemon) underWay() (done func()) {
 	if d.busy.Add(1) == 1 {
-		d.progress() // what was idle was not stalled
+		d.progress() // idle time is not a stall
 	}
 	return func() { d.busy.Add(-1) }
 }
 
-// Progress reports progress that the daemon does not see itself, such as an answer to a request.
+// Progress records progress that the daemon does not see itself, such as an answer to a request.
 func (d *Daemon) Progress() { d.progress() }
 
-// queuePatience is how long the queue may take for nothing at all.
+// queuePatience is how long the queue may take for an empty operation.
 const queuePatience = 10 * time.Second
 
-// Health returns nil while the daemon does what it is there for: it can use its queue, and
-// what it is about makes progress, or there is nothing to be about.
+// Health returns nil while the daemon can use its queue and work in flight makes progress.
 func (d *Daemon) Health(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, queuePatience)
 	defer cancel()
@@ -38,7 +37,7 @@ func (d *Daemon) Health(ctx context.Context) error {
 	return nil
 }
 
-// Ready returns nil once everything was looked through once, and until the daemon stops.
+// Ready returns nil from the end of the first full scan until the daemon stops.
 func (d *Daemon) Ready() error {
 	if d.isStopping() {
 		return ErrStopping

@@ -14,8 +14,8 @@ const (
 	longestInvalidation = 5 * time.Minute
 )
 
-// invalidate meets obligations to caches until ctx ends. All that are due for a mirror are met together, and retried
-// until they are. The worker of a mirror that was removed ends with its last obligation.
+// invalidate carries out obligations until ctx ends. All obligations of a mirror that are due are carried out
+// together, and retried until they succeed. The worker of a removed mirror ends with its last obligation.
 func (k *worker) invalidate(ctx context.Context) error {
 	for ctx.Err() == nil {
 		due, err := k.d.o.Queue.DueObligations(ctx, k.m.Key())
@@ -37,7 +37,8 @@ func (k *worker) invalidate(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// hasObligations reports whether the mirror has obligations, due now or later; an error is no reason to stop.
+// hasObligations reports whether the mirror has obligations, due now or later. After an error it returns true, so
+// that the worker does not stop.
 func (k *worker) hasObligations(ctx context.Context) bool {
 	all, err := k.d.o.Queue.Obligations(ctx)
 	return err != nil || slices.ContainsFunc(all, func(o queue.Obligation) bool { return o.Mirror == k.m.Key() })
@@ -57,7 +58,7 @@ func (k *worker) nextInvalidation(ctx context.Context) time.Duration {
 	return pause
 }
 
-// meet invalidates caches, and records that.
+// meet invalidates caches and records that.
 func (k *worker) meet(ctx context.Context, due []queue.Obligation) error {
 	var ids []int64
 	var contents [][]byte
@@ -74,7 +75,7 @@ func (k *worker) meet(ctx context.Context, due []queue.Obligation) error {
 	done()
 	k.d.progress()
 	if rctx.Err() != nil {
-		return nil // they are still due
+		return nil // still due
 	}
 	keep := context.WithoutCancel(ctx)
 	if err == nil {

@@ -6,14 +6,15 @@ import (
 	"time"
 )
 
-// A memory is what a status says of a mirror that would be lost by a restart.
+// A memory is the part of a mirror's status that a restart would lose.
 type memory struct {
 	Last      *LastRun      `json:"last_run,omitempty"`
 	Published time.Time     `json:"published,omitzero"`
 	Indices   []IndexStatus `json:"indices,omitempty"`
 }
 
-// remember takes over what a process before this one has noted. It is for people, so what cannot be read is only logged.
+// remember restores the memory that an earlier process has recorded. It is for display only, so a memory that
+// cannot be read is only logged.
 func (k *worker) remember(ctx context.Context) {
 	content, err := k.d.o.Queue.Noted(ctx, k.m.Key())
 	var m memory
@@ -32,7 +33,7 @@ func (k *worker) remember(ctx context.Context) {
 	}
 }
 
-// note writes down what the status says of the last run.
+// note records the status of the latest run.
 func (k *worker) note(ctx context.Context) {
 	k.mu.Lock()
 	content, err := json.Marshal(memory{k.last, k.published, k.index})

@@ -10,26 +10,26 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
-// A Progress receives what happens in a run. Its methods may be called concurrently.
+// A Progress records the progress of a run. Its methods may be called concurrently.
 type Progress struct {
 	d        *Daemon
 	lane     string
 	began    time.Time
 	packages int
-	expected int64 // bytes of all packages; what of it must be sent is known later
+	expected int64 // bytes of all packages; how many must be sent is known later
 
-	// mu guards what follows while one event is put in.
+	// mu guards the fields below.
 	mu    sync.Mutex
 	step  string
-	total int64 // bytes to send; -1: not known yet
+	total int64 // bytes to send; -1 if unknown
 	sent  int64
 	files map[string]*Transfer
 	rate  rate
 
-	retrying string // since nothing has moved; empty: no request is sent again
+	retrying string // why a request is being retried; empty if bytes moved since
 }
 
-// A Transfer is an object on its way.
+// A Transfer is an object that is being sent.
 type Transfer struct {
 	Name string `json:"name"`
 	Size int64  `json:"size"`
@@ -44,7 +44,7 @@ func newProgress(d *Daemon, l lane, jobs []queue.Job) *Progress {
 	return p
 }
 
-// Planned: so many bytes are to be sent.
+// Planned records how many bytes will be sent.
 func (p *Progress) Planned(bytes int64) {
 	p.d.progress()
 	p.mu.Lock()
@@ -52,7 +52,7 @@ func (p *Progress) Planned(bytes int64) {
 	p.total, p.retrying = bytes, ""
 }
 
-// Sent: n more bytes of an object are on their way; negative when they must be sent again.
+// Sent records that n more bytes of an object were sent; n is negative when bytes must be sent again.
 func (p *Progress) Sent(name string, size, n int64) {
 	p.d.progress()
 	p.d.counts.sent.Add(n)
@@ -71,14 +71,14 @@ func (p *Progress) Sent(name string, size, n int64) {
 	}
 }
 
-// Retrying: a request is sent again, for a reason.
+// Retrying records that a request is retried, and why.
 func (p *Progress) Retrying(why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.retrying = why
 }
 
-// Step: a step of a mirror begins. An empty one begins none.
+// Step records that a step of a mirror begins. An empty step begins none.
 func (p *Progress) Step(_, step string) {
 	p.d.progress()
 	if step == "" {
@@ -89,24 +89,24 @@ func (p *Progress) Step(_, step string) {
 	p.step = step
 }
 
-// Stored: an object was stored.
+// Stored records that an object was stored.
 func (p *Progress) Stored(string, int64) { p.d.progress() }
 
-// A Sending is a run as it is now.
+// A Sending describes a run in progress.
 type Sending struct {
 	Lane      string     `json:"lane"`
 	Step      string     `json:"step"`
 	Packages  int        `json:"packages"`
 	Since     time.Time  `json:"since"`
 	Sent      int64      `json:"sent"`
-	Total     int64      `json:"total"` // -1: not known yet
+	Total     int64      `json:"total"` // -1 if unknown
 	Rate      int64      `json:"rate"`  // bytes a second, recently
-	Left      float64    `json:"left"`  // seconds, at that rate; -1: not known
+	Left      float64    `json:"left"`  // seconds, at that rate; -1 if unknown
 	Transfers []Transfer `json:"transfers"`
-	Retrying  string     `json:"retrying,omitempty"` // why a request is sent again just now
+	Retrying  string     `json:"retrying,omitempty"` // why a request is being retried
 }
 
-// shown is how many transfers of a run are shown: the largest.
+// shown is the maximum number of transfers in a Sending. The largest are shown.
 const shown = 10
 
 func (p *Progress) now() Sending {
@@ -126,10 +126,10 @@ func (p *Progress) now() Sending {
 	return s
 }
 
-// A rate is how much was sent in each of the last seconds.
+// A rate counts the bytes sent in each of the latest seconds.
 type rate struct {
 	bytes  [10]int64
-	newest int64 // the second that the newest of bytes is of
+	newest int64 // the second of the newest count
 	oldest int64 // the second of the first addition
 }
 
@@ -138,7 +138,7 @@ func (r *rate) add(now time.Time, n int64) {
 	r.bytes[now.Unix()%int64(len(r.bytes))] += n
 }
 
-// turn forgets the seconds that are over.
+// turn clears the seconds that are over.
 func (r *rate) turn(second int64) {
 	if r.oldest == 0 {
 		r.oldest, r.newest = second, second

@@ -11,8 +11,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
-// Run publishes until ctx ends, and returns once everything that it started has stopped.
-// Runs may go on for the grace time; what they did not finish stays in the queue.
+// Run publishes until ctx ends, and returns after all its goroutines have stopped. Runs may continue for the grace
+// time. Unfinished packages stay in the queue.
 func (d *Daemon) Run(ctx context.Context) error {
 	defer d.events.Close()
 	g, gctx := defect.WithContext(ctx)
@@ -43,7 +43,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	return err
 }
 
-// start runs a worker until the function that it returns is called, which waits for it.
+// start starts a worker. The function that it returns stops the worker and waits for it.
 func start(ctx context.Context, g *defect.Group, k *worker) func() {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -57,8 +57,8 @@ func start(ctx context.Context, g *defect.Group, k *worker) func() {
 	return func() { cancel(); <-done }
 }
 
-// Reload changes over to other mirrors. Mirrors that did not change are left undisturbed. A mirror
-// that was removed still meets its obligations to caches.
+// Reload replaces the mirrors. Unchanged mirrors are not disturbed. A removed mirror still carries out its
+// obligations to caches.
 func (d *Daemon) Reload(ctx context.Context, mirrors []Mirror) error {
 	select {
 	case d.next <- mirrors:
@@ -108,7 +108,7 @@ func (d *Daemon) changeOver(ctx context.Context, g *defect.Group, stop map[*work
 	d.o.Log.Info("configuration loaded", "mirrors", len(workers))
 }
 
-// replace changes the table of workers.
+// replace replaces the table of workers.
 func (d *Daemon) replace(workers []*worker) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -117,7 +117,7 @@ func (d *Daemon) replace(workers []*worker) {
 	d.replaced = make(chan struct{})
 }
 
-// current returns all workers, and a channel that is closed when others take their place.
+// current returns all workers, and a channel that is closed when they are replaced.
 func (d *Daemon) current() (workers []*worker, replaced <-chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -138,7 +138,7 @@ func (d *Daemon) worker(key string) *worker {
 	return nil
 }
 
-// Flush looks through everything now, and tries again now what waits to be.
+// Flush scans everything and retries waiting jobs now.
 func (d *Daemon) Flush(ctx context.Context) error {
 	if err := d.lookThrough(ctx); err != nil {
 		return err
@@ -152,8 +152,7 @@ func (d *Daemon) Flush(ctx context.Context) error {
 	return nil
 }
 
-// lookThrough returns once every mirror has been looked through, those of a configuration that is
-// loaded meanwhile included.
+// lookThrough returns after every mirror was scanned, including those of a configuration that is loaded meanwhile.
 func (d *Daemon) lookThrough(ctx context.Context) error {
 	looked := make(map[*worker]bool)
 	for {
@@ -166,7 +165,7 @@ func (d *Daemon) lookThrough(ctx context.Context) error {
 			select {
 			case <-k.lookThrough():
 				looked[k] = true
-			case <-replaced: // a worker that has stopped looks through nothing
+			case <-replaced: // a stopped worker does not scan
 				again = true
 			case <-d.stopping:
 				return ErrStopping
@@ -180,14 +179,14 @@ func (d *Daemon) lookThrough(ctx context.Context) error {
 	}
 }
 
-// ErrConfigured: a mirror is in the configuration, so nothing of it is forgotten.
+// ErrConfigured reports that a mirror is in the configuration and therefore cannot be forgotten.
 var ErrConfigured = errors.New("it is in the configuration of the daemon: remove it there first")
 
-// ErrNoMirror: nothing is known of a mirror that is to be forgotten.
+// ErrNoMirror reports that a mirror to be forgotten is unknown.
 var ErrNoMirror = errors.New("nothing is known of a mirror of that name: publish status shows what is owed to which")
 
-// Forget drops what the queue knows of mirrors that are no longer in the configuration: all of
-// them, or those that are named as the status names them. A name that is not known is no error.
+// Forget removes the queue's records of mirrors that are no longer in the configuration: all of them, or those with
+// the given names in the status. Unknown names are no error.
 func (d *Daemon) Forget(ctx context.Context, names ...string) ([]queue.Dropped, error) {
 	d.changing.Lock()
 	defer d.changing.Unlock()
@@ -219,11 +218,11 @@ func (d *Daemon) Retry(ctx context.Context, ids ...int64) (int, error) {
 	return n, err
 }
 
-// forgetEvery is how often finished jobs are forgotten: as they are kept for days, often enough.
+// forgetEvery is the interval at which finished jobs are forgotten. They are kept for days.
 const forgetEvery = 24 * time.Hour
 
-// forget removes what ended long ago and is gone from its source: once a day, and whenever the
-// first scan of a mirror is completed, so that a host that restarts every night forgets, too.
+// forget removes old finished jobs whose documents are gone. It runs once a day and after the first scan of a
+// mirror, so that a host that restarts every night forgets, too.
 func (d *Daemon) forget(ctx context.Context) error {
 	for waitOr(ctx, forgetEvery, d.toForget) {
 		n, err := d.o.Queue.Forget(ctx, time.Now().Add(-d.o.Keep), func(j queue.Job) bool {

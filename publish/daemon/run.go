@@ -10,16 +10,16 @@ import (
 )
 
 const (
-	// mostPackages and mostBytes bound a run, so that what it holds in memory is bounded and
-	// what is ready meanwhile does not wait for long.
+	// mostPackages and mostBytes bound a run, so that its memory is bounded and packages that become ready
+	// meanwhile do not wait long.
 	mostPackages = 1000
 	mostBytes    = 4 << 30
 
-	// lookEvery is how often the queue is looked at while much becomes ready.
+	// lookEvery is the interval at which the queue is checked while many packages become ready.
 	lookEvery = 100 * time.Millisecond
 
-	// A package that a run refused is looked at again, since it may have changed under our
-	// hands; after so many refusals it is to blame.
+	// A package that a run refused is checked again, because it may have changed during the run. After so many
+	// refusals it fails.
 	mostRefusals = 3
 	firstRefusal = 2 * time.Second
 
@@ -27,7 +27,7 @@ const (
 	mostFailures = 5
 	firstFailure = 5 * time.Second
 
-	// A destination that cannot be used is tried again after ever longer pauses.
+	// A destination that cannot be used is tried again after longer and longer pauses.
 	firstPause   = 5 * time.Second
 	longestPause = 5 * time.Minute
 )
@@ -36,7 +36,7 @@ func (l lane) limits(jobs int) queue.Limits {
 	return queue.Limits{Jobs: jobs, Smallest: l.smallest, Largest: l.largest}
 }
 
-// publish makes runs of what is ready in a lane, until ctx ends.
+// publish runs the ready packages of a lane until ctx ends.
 func (k *worker) publish(ctx context.Context, l lane) error {
 	for ctx.Err() == nil {
 		w, err := k.d.o.Queue.Waiting(ctx, k.m.Key(), queue.Ready, l.limits(0))
@@ -65,7 +65,7 @@ func (k *worker) publish(ctx context.Context, l lane) error {
 	return ctx.Err()
 }
 
-// whether says if a run begins now, and if not, how long to wait until it might.
+// whether reports whether a run begins now, and if not, how long to wait until one may.
 func (k *worker) whether(w queue.Waiting) (pause time.Duration, run bool) {
 	now := time.Now()
 	k.mu.Lock()
@@ -81,14 +81,14 @@ func (k *worker) whether(w queue.Waiting) (pause time.Duration, run bool) {
 	case k.d.flushing.Load() > 0, w.Due >= mostPackages, w.Bytes >= mostBytes:
 		return 0, true
 	}
-	// Waits are bounded by Settle and MaxDelay because a clock may jump, either way.
+	// Waits are bounded by Settle and MaxDelay, because the clock may jump in either direction.
 	settled := min(max(w.Last.Add(k.m.Settle).Sub(now), 0), k.m.Settle)
 	late := min(max(w.First.Add(k.m.MaxDelay).Sub(now), 0), k.m.MaxDelay)
 	pause = min(settled, late)
 	return pause, pause == 0
 }
 
-// runOnce publishes what was claimed, and puts down what came of it.
+// runOnce publishes the claimed packages and records the results.
 func (k *worker) runOnce(ctx context.Context, l lane, claimed []queue.Job) {
 	p := newProgress(k.d, l, claimed)
 	k.begun(p)
@@ -117,7 +117,7 @@ func (k *worker) runOnce(ctx context.Context, l lane, claimed []queue.Job) {
 		changes = k.failed(rctx, claimed, err)
 		out.Obligation = nil
 		if obligation != 0 {
-			out.Obligation = []byte{} // what was intended may have come to pass
+			out.Obligation = []byte{} // the intended change may have happened
 		}
 	} else {
 		changes = k.succeeded(claimed, out)
@@ -127,7 +127,7 @@ func (k *worker) runOnce(ctx context.Context, l lane, claimed []queue.Job) {
 	k.note(ctx)
 }
 
-// finish writes down what came of a run.
+// finish records the results of a run.
 func (k *worker) finish(ctx context.Context, claimed []queue.Job, obligation int64, out Result, changes []queue.Change) {
 	if !k.keep(ctx, "keeping what came of a run", func(ctx context.Context) error {
 		return k.d.o.Queue.Finish(ctx, obligation, out.Obligation, changes...)
@@ -144,7 +144,7 @@ func (k *worker) finish(ctx context.Context, claimed []queue.Job, obligation int
 	k.toInvalidate.give()
 }
 
-// succeeded says what becomes of each package of a run that has ended well.
+// succeeded returns the next state of each package of a successful run.
 func (k *worker) succeeded(claimed []queue.Job, out Result) []queue.Change {
 	k.mu.Lock()
 	k.pause = pause{}
@@ -166,7 +166,7 @@ func (k *worker) succeeded(claimed []queue.Job, out Result) []queue.Change {
 	return changes
 }
 
-// failed says what becomes of the packages of a run that has failed as a whole.
+// failed returns the next state of each package of a run that failed as a whole.
 func (k *worker) failed(ctx context.Context, claimed []queue.Job, err error) []queue.Change {
 	var known *RunError
 	if !errors.As(err, &known) {
@@ -197,7 +197,7 @@ func (k *worker) failed(ctx context.Context, claimed []queue.Job, err error) []q
 	return changes
 }
 
-// rest lets the mirror wait for its destination.
+// rest makes the mirror wait for its destination.
 func (k *worker) rest(why *RunError) {
 	k.mu.Lock()
 	k.pause.failures++
@@ -208,7 +208,7 @@ func (k *worker) rest(why *RunError) {
 	k.d.o.Log.Warn("a run has failed, its packages wait", "mirror", k.m.Name, "again in", pause.Round(time.Second).String(), "reason", why.Error())
 }
 
-// graced is a context that outlives ctx by the grace time.
+// graced returns a context that outlives ctx by the grace time.
 func (d *Daemon) graced(ctx context.Context) (context.Context, context.CancelFunc) {
 	graced, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
@@ -246,7 +246,7 @@ func (k *worker) end(p *Progress, out Result, err error, packages int) {
 	}
 }
 
-// merge keeps what is known of indices. k.mu is held.
+// merge updates the known indices. k.mu is held.
 func (k *worker) merge(indices []IndexStatus) {
 	for _, x := range indices {
 		known := false

@@ -14,28 +14,27 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
-// A sighting is a document that a scan has seen.
+// A sighting records a document seen by a scan.
 type sighting struct {
 	mark string
-	scan int // the last one that saw it
-	// reason is why it could not be understood; it is read again by each scan until it can.
+	scan int // the latest scan that saw it
+	// reason is why it could not be parsed. Each scan reads it again until it can.
 	reason   string
 	since    time.Time
-	reported bool // that it is stuck
+	reported bool // whether it was reported as stuck
 }
 
 const (
-	// together is how many documents are taken over in one step: few enough that the first of
-	// a thousand is being checked while the last is read.
+	// together is the number of documents that become jobs in one step: few enough that the first of a thousand is
+	// checked while the last is read.
 	together = 64
-	// manyHints is how many directories hints may be about before everything is looked
-	// through instead.
+	// manyHints is the number of hinted directories above which everything is scanned instead.
 	manyHints = 256
-	// hintSettles is how long hints gather.
+	// hintSettles is how long hints are collected.
 	hintSettles = 100 * time.Millisecond
 )
 
-// scan looks through the source: now, again and again, and wherever hints say.
+// scan scans the source: now, regularly, and wherever hints say.
 func (k *worker) scan(ctx context.Context) error {
 	next := time.Now()
 	for ctx.Err() == nil {
@@ -51,7 +50,7 @@ func (k *worker) scan(ctx context.Context) error {
 			}
 			k.scanDir(ctx, dir)
 		}
-		// A clock that is set back does not keep the next scan from coming.
+		// Setting the clock back does not delay the next scan.
 		if waitOr(ctx, min(time.Until(next), k.m.Scan), k.toScan) {
 			wait(ctx, hintSettles)
 		}
@@ -59,11 +58,11 @@ func (k *worker) scan(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// hintsAgain is how long to wait before events of the file system are followed again after that has failed.
+// hintsAgain is the pause before events of the file system are requested again after a failure.
 const hintsAgain = time.Minute
 
-// followHints looks where the file system says that something is new, until ctx ends. Where there are no hints to be had,
-// scans are all there is.
+// followHints collects hints from the file system until ctx ends. If the system provides none, only scans find
+// packages.
 func (k *worker) followHints(ctx context.Context) error {
 	tree := hints.Tree{
 		Dir: k.m.Source, MayHold: k.m.Work.MayHold, Look: k.look,
@@ -78,7 +77,7 @@ func (k *worker) followHints(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// look asks for a directory to be looked through; "" is the source.
+// look requests a scan of a directory; "" is the source.
 func (k *worker) look(dir string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -92,8 +91,8 @@ func (k *worker) look(dir string) {
 	k.toScan.give()
 }
 
-// lookThrough returns a channel that is closed when a scan of everything that begins from
-// now on is completed, and never if scanning stops before.
+// lookThrough returns a channel that is closed when a full scan that begins from now on is complete, and never if
+// scanning stops first.
 func (k *worker) lookThrough() <-chan struct{} {
 	done := make(chan struct{})
 	k.mu.Lock()
@@ -103,7 +102,7 @@ func (k *worker) lookThrough() <-chan struct{} {
 	return done
 }
 
-// hints are the directories to look through; everything at once if that is among them.
+// hints returns the directories to scan, or everything if that is among them.
 func (k *worker) hints() []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -115,7 +114,7 @@ func (k *worker) hints() []string {
 	return dirs
 }
 
-// scanAll looks through everything, and forgets what is gone.
+// scanAll scans everything, and forgets documents that are gone.
 func (k *worker) scanAll(ctx context.Context) {
 	k.mu.Lock()
 	wanted := k.wanted
@@ -149,7 +148,7 @@ func (k *worker) scanAll(ctx context.Context) {
 	}
 }
 
-// scanDir takes over what is new in a directory, and reports whether it saw all of it.
+// scanDir makes jobs of the new documents in a directory, and reports whether it saw all of it.
 func (k *worker) scanDir(ctx context.Context, dir string) bool {
 	whole := true
 	var fresh []queue.Job
@@ -176,7 +175,7 @@ func (k *worker) scanDir(ctx context.Context, dir string) bool {
 	return k.takeOver(ctx, fresh) && whole
 }
 
-// sighted notes a document, and reports whether it must be read.
+// sighted records a document, and reports whether it must be read.
 func (k *worker) sighted(f File) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -194,7 +193,7 @@ func (k *worker) sighted(f File) bool {
 	return read
 }
 
-// read understands a document. One that it cannot understand is read again by the next scan.
+// read parses a document. The next scan reads a document again that cannot be parsed.
 func (k *worker) read(ctx context.Context, f File) (Package, bool) {
 	p, err := k.m.Work.Read(ctx, f.Name)
 	k.mu.Lock()
@@ -223,8 +222,7 @@ func (k *worker) job(p Package) queue.Job {
 	return queue.Job{Mirror: k.m.Key(), File: p.File, Digest: p.Digest, Package: p.ID, Bytes: p.Bytes}
 }
 
-// takeOver makes jobs of what was found. If the queue cannot be used, the next scan finds it
-// again.
+// takeOver makes jobs of the documents found. If the queue cannot be used, the next scan finds them again.
 func (k *worker) takeOver(ctx context.Context, jobs []queue.Job) bool {
 	if len(jobs) == 0 {
 		return true
@@ -241,7 +239,7 @@ func (k *worker) takeOver(ctx context.Context, jobs []queue.Job) bool {
 	return true
 }
 
-// accept makes jobs, durably, and gets them going.
+// accept makes durable jobs and starts them.
 func (k *worker) accept(ctx context.Context, jobs []queue.Job) ([]queue.Job, error) {
 	known, err := k.d.o.Queue.Accept(ctx, jobs...)
 	if err != nil {
@@ -257,24 +255,23 @@ func (k *worker) accept(ctx context.Context, jobs []queue.Job) ([]queue.Job, err
 	return known, nil
 }
 
-// mayHave reports whether a file may be in the source: the last scan has seen it, or none has seen
-// all of the source yet.
+// mayHave reports whether a file may be in the source: the latest scan has seen it, or no scan is complete yet.
 func (k *worker) mayHave(file string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return !k.whole || k.seen[file] != nil
 }
 
-// missed makes the next scan read a document again although it looks the same: it was gone when
-// it was checked, and may be back.
+// missed makes the next scan read a document again even if it looks unchanged: it was gone when it was checked, and
+// may be back.
 func (k *worker) missed(file string) {
 	k.mu.Lock()
 	delete(k.seen, file)
 	k.mu.Unlock()
-	k.look(dirOf(file)) // for what has replaced it
+	k.look(dirOf(file)) // for its replacement
 }
 
-// dirOf is the directory of a file below the source; "" is the source.
+// dirOf returns the directory of a file below the source; "" is the source.
 func dirOf(name string) string {
 	if dir := path.Dir(name); dir != "." {
 		return dir
@@ -282,10 +279,10 @@ func dirOf(name string) string {
 	return ""
 }
 
-// ErrOutside: a path is in none of the sources. The error is an OutsideError.
+// ErrOutside reports that a path is in none of the sources. The error is an OutsideError.
 var ErrOutside = errors.New("outside of every source")
 
-// An OutsideError says that a path is in none of the sources.
+// An OutsideError reports that a path is in none of the sources.
 type OutsideError struct{ Sources []string }
 
 // Error implements error.
@@ -294,8 +291,7 @@ func (*OutsideError) Error() string { return ErrOutside.Error() }
 // Is reports whether target is ErrOutside.
 func (*OutsideError) Is(target error) bool { return target == ErrOutside }
 
-// Push takes over what is at a path: the document of a package, or a directory with such.
-// It returns once that is durable.
+// Push makes jobs of the document at a path, or of the documents in a directory. It returns when they are durable.
 func (d *Daemon) Push(ctx context.Context, where string) ([]queue.Job, error) {
 	if d.isStopping() {
 		return nil, ErrStopping
@@ -318,7 +314,7 @@ func (d *Daemon) Push(ctx context.Context, where string) ([]queue.Job, error) {
 	for i, k := range inside {
 		jobs, err := k.push(ctx, names[i])
 		if errors.Is(err, arrival.ErrNotSelected) && len(inside) > 1 {
-			continue // another mirror of the same source may want it
+			continue // another mirror of the same source may accept it
 		}
 		if err != nil {
 			return nil, err
@@ -328,7 +324,7 @@ func (d *Daemon) Push(ctx context.Context, where string) ([]queue.Job, error) {
 	return d.named(all), nil
 }
 
-// below returns what a path is called below a source.
+// below returns a path relative to a source.
 func below(source, where string) (name string, ok bool) {
 	if !path.IsAbs(where) {
 		return "", false
@@ -351,8 +347,8 @@ func (k *worker) push(ctx context.Context, name string) ([]queue.Job, error) {
 	return k.pushDir(ctx, name)
 }
 
-// pushDir takes over all of a directory. Unlike a scan it also reads what was seen before, because
-// the caller wants the state of each document.
+// pushDir makes jobs of all documents in a directory. Unlike a scan, it also reads documents seen before, because
+// the caller wants the state of each.
 func (k *worker) pushDir(ctx context.Context, dir string) ([]queue.Job, error) {
 	var all []queue.Job
 	for f, err := range k.m.Work.Arrivals(ctx, dir) {
@@ -365,7 +361,7 @@ func (k *worker) pushDir(ctx context.Context, dir string) ([]queue.Job, error) {
 			all = append(all, k.job(p))
 		case errors.Is(err, arrival.ErrGone), errors.Is(err, arrival.ErrNotSelected):
 		default:
-			k.look(dirOf(f.Name)) // it is looked at again until it is whole
+			k.look(dirOf(f.Name)) // scanned again until it is complete
 		}
 	}
 	if len(all) == 0 {
@@ -374,7 +370,7 @@ func (k *worker) pushDir(ctx context.Context, dir string) ([]queue.Job, error) {
 	return k.acceptPushed(ctx, all)
 }
 
-// acceptPushed is accept for a caller. A failure is returned to it, and noted as well.
+// acceptPushed is accept for a caller. A failure is returned to the caller and also recorded.
 func (k *worker) acceptPushed(ctx context.Context, jobs []queue.Job) ([]queue.Job, error) {
 	known, err := k.accept(ctx, jobs)
 	if err != nil && ctx.Err() == nil {

@@ -9,33 +9,33 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
-// A Status is how things are.
+// A Status describes the daemon.
 type Status struct {
 	At          time.Time          `json:"at"`
-	Since       time.Time          `json:"since"` // when the daemon began
+	Since       time.Time          `json:"since"` // when the daemon started
 	Healthy     bool               `json:"healthy"`
 	Problem     string             `json:"problem,omitempty"` // why it is not
 	Stopping    bool               `json:"stopping,omitempty"`
-	Trouble     string             `json:"trouble,omitempty"` // why the queue could not be used a moment ago: its disk is full, say
+	Trouble     string             `json:"trouble,omitempty"` // a recent error of the queue, such as a full disk
 	Mirrors     []MirrorStatus     `json:"mirrors"`
-	Failed      []queue.Job        `json:"failed"`      // the dead letters, the last one first
-	Incomplete  []StuckPackage     `json:"incomplete"`  // what is not complete yet, and why, before it is stuck
-	Stuck       []StuckPackage     `json:"stuck"`       // what does not become complete
-	Recent      []queue.Job        `json:"recent"`      // what was published last
+	Failed      []queue.Job        `json:"failed"`      // the dead letters, the latest first
+	Incomplete  []StuckPackage     `json:"incomplete"`  // incomplete packages that are not stuck yet, with reasons
+	Stuck       []StuckPackage     `json:"stuck"`       // packages that stay incomplete
+	Recent      []queue.Job        `json:"recent"`      // the latest published packages
 	Obligations []queue.Obligation `json:"obligations"` // invalidations that are due
 }
 
-// A MirrorStatus is how things are with one mirror.
+// A MirrorStatus describes one mirror.
 type MirrorStatus struct {
 	Name        string `json:"name"`
 	Source      string `json:"source"`
 	Destination string `json:"destination"`
 
 	Jobs      map[queue.State]int `json:"jobs"`
-	Waiting   int                 `json:"waiting"` // jobs that have not ended
-	Bytes     int64               `json:"bytes"`   // of those
+	Waiting   int                 `json:"waiting"` // unfinished jobs
+	Bytes     int64               `json:"bytes"`   // of the unfinished jobs
 	Oldest    *time.Time          `json:"oldest,omitempty"`
-	Documents int                 `json:"documents"` // in the source, at the last scan
+	Documents int                 `json:"documents"` // in the source, at the latest scan
 	Scanned   bool                `json:"scanned"`   // at least once
 
 	Running     []Sending     `json:"running"`
@@ -44,11 +44,11 @@ type MirrorStatus struct {
 	Invalidated *time.Time    `json:"invalidated,omitempty"` // when caches were last invalidated
 	Indices     []IndexStatus `json:"indices"`
 	SigningKey  *SigningKey   `json:"signing_key,omitempty"`
-	Paused      string        `json:"paused,omitempty"` // why it waits for its destination
+	Paused      string        `json:"paused,omitempty"` // why it waits for its destination; empty if it does not
 	PauseUntil  *time.Time    `json:"paused_until,omitempty"`
 }
 
-// A LastRun is a run that is over.
+// A LastRun describes a finished run.
 type LastRun struct {
 	At       time.Time `json:"at"`
 	Packages int       `json:"packages"`
@@ -58,20 +58,20 @@ type LastRun struct {
 	Error    string    `json:"error,omitempty"`
 }
 
-// A StuckPackage does not become complete.
+// A StuckPackage is a package that stays incomplete.
 type StuckPackage struct {
 	Mirror  string    `json:"mirror"`
 	File    string    `json:"file"`
-	Package string    `json:"package,omitempty"` // if its document can be read
+	Package string    `json:"package,omitempty"` // empty if its document cannot be read
 	Since   time.Time `json:"since"`
 	Reason  string    `json:"reason"`
 }
 
-// listed is how many jobs of a kind a status names.
+// listed is the maximum number of jobs of a kind in a status.
 const listed = 100
 
-// troubleLasts is for how long trouble is shown that did not come again: for longer than from one
-// scan to the next.
+// troubleLasts is how long an error of the queue is shown if it does not recur: longer than the interval between
+// scans.
 const troubleLasts = 2 * time.Minute
 
 // Status returns the state of the daemon. It makes no requests.
@@ -124,8 +124,7 @@ func (d *Daemon) Status(ctx context.Context) (Status, error) {
 	return s, nil
 }
 
-// name is what people call a mirror; one that is not there any more keeps the name that it
-// has in the queue.
+// name returns the name of a mirror for display. A removed mirror has the name that the queue has for it.
 func (d *Daemon) name(key string) string {
 	if k := d.worker(key); k != nil {
 		return k.m.Name
@@ -133,7 +132,7 @@ func (d *Daemon) name(key string) string {
 	return key
 }
 
-// named gives jobs the names of their mirrors that people know.
+// named replaces the mirrors of jobs by their names for display.
 func (d *Daemon) named(jobs []queue.Job) []queue.Job {
 	for i := range jobs {
 		jobs[i].Mirror = d.name(jobs[i].Mirror)
@@ -190,7 +189,8 @@ func timeOrNil(t time.Time) *time.Time {
 	return &t
 }
 
-// incomplete returns what was looked at and is not complete, the oldest first: documents that cannot be read, and packages.
+// incomplete returns documents that cannot be read, and packages that were checked and are incomplete, the oldest
+// first.
 func (k *worker) incomplete(ctx context.Context) ([]StuckPackage, error) {
 	var all []StuckPackage
 	jobs, err := k.d.o.Queue.Jobs(ctx, queue.Filter{Mirror: k.m.Key(), States: []queue.State{queue.Accepted, queue.Checking}, Limit: mostPackages})
@@ -216,7 +216,7 @@ func (k *worker) incomplete(ctx context.Context) ([]StuckPackage, error) {
 	return all, nil
 }
 
-// Jobs returns jobs, of the mirror with a name if there is one.
+// Jobs returns jobs: all, or those of the mirror with a name.
 func (d *Daemon) Jobs(ctx context.Context, mirror string, f queue.Filter) ([]queue.Job, error) {
 	for _, k := range d.all() {
 		if k.m.Name == mirror {

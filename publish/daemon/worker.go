@@ -12,40 +12,39 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
-// A worker is where the work of one mirror is done: scanning, checking, publishing, invalidating
-// caches. Each has a loop of its own that looks into the queue for what is next, so what one
-// of them leaves undone the next process finds there.
+// A worker does the work of one mirror: scanning, checking, publishing, and invalidating caches. Each has a loop of
+// its own that takes its next task from the queue, so the next process finds there what is unfinished.
 type worker struct {
 	d *Daemon
 	m Mirror
-	// removed: the mirror is no longer in the configuration. Only its obligations are still met.
+	// removed says that the mirror is no longer in the configuration. Only its obligations are still carried out.
 	removed bool
 
 	toScan, toInvalidate poke
 	toCheck, toPublish   pokes
 
-	// mu guards what follows, and is not held while anything is read or sent.
+	// mu guards the fields below, and is not held while anything is read or sent.
 	mu     sync.Mutex
 	seen   map[string]*sighting // by file
-	asked  map[string]bool      // directories that hints were about
-	scans  int                  // of everything, that were completed
-	whole  bool                 // one of them saw all of the source
-	wanted []chan struct{}      // closed when the next scan of everything is completed
+	asked  map[string]bool      // hinted directories
+	scans  int                  // the number of completed full scans
+	whole  bool                 // one of them saw the whole source
+	wanted []chan struct{}      // closed when the next full scan is complete
 	pause  pause
-	runs   map[*Progress]bool // that are going on
+	runs   map[*Progress]bool // in progress
 	last   *LastRun
 	index  []IndexStatus
-	// published is when a run was last successful.
+	// published is the time of the latest successful run.
 	published time.Time
 }
 
-// A pause is a mirror waiting for its destination.
+// A pause describes a mirror that waits for its destination.
 type pause struct {
 	until    time.Time
 	failures int
 	reason   string
 	lasting  bool
-	at       time.Time // of the last failure
+	at       time.Time // of the latest failure
 }
 
 func newWorker(d *Daemon, m Mirror) *worker {
@@ -73,7 +72,7 @@ func (k *worker) run(ctx context.Context) error {
 	return err
 }
 
-// begin starts all loops but the one that invalidates caches.
+// begin starts all loops except the one that invalidates caches.
 func (k *worker) begin(gctx context.Context, g *defect.Group) {
 	g.Go(func() error { return k.scan(gctx) })
 	if k.m.Watch {
@@ -97,13 +96,13 @@ func (k *worker) resume() {
 	k.toInvalidate.give()
 }
 
-// changed reports to listeners that a job has moved.
+// changed notifies listeners that a job has changed its state.
 func (k *worker) changed(j queue.Job, to queue.State, reason string) {
 	k.d.counts.moved(k.m.Name, to)
 	k.d.events.Send(event.Event{Kind: "job", Mirror: k.m.Name, Job: j.ID, Package: j.Package, State: string(to), Reason: reason})
 }
 
-// pokes are one for each lane, because either would take one away from the other.
+// pokes has one poke for each lane, because a shared one would wake only one of them.
 type pokes map[string]poke
 
 func newPokes() pokes {
@@ -131,29 +130,28 @@ func jitter(d time.Duration) time.Duration {
 	return rand.N(d)
 }
 
-// queueTrouble is how long to wait when the queue could not be used: its disk is full, say.
+// queueTrouble is the pause after the queue could not be used, for example because its disk is full.
 const queueTrouble = 5 * time.Second
 
-// complains reports, once a minute, that it is time to say so again: all workers have the same
-// trouble.
+// complains returns true once a minute: all workers have the same error, which is logged once.
 func (d *Daemon) complains() bool {
 	now := int64(time.Since(d.began)/time.Minute) + 1
 	return d.complained.Swap(now) != now
 }
 
-// A trouble is why the queue could not be used.
+// A trouble is an error of the queue.
 type trouble struct {
 	why string
 	at  time.Time
 }
 
-// inTrouble notes why the queue could not be used.
+// inTrouble records an error of the queue.
 func (d *Daemon) inTrouble(err error) {
 	d.counts.queueErrors.Add(1)
 	d.troubled.Store(&trouble{err.Error(), time.Now()})
 }
 
-// trouble says that the queue could not be used, and waits. What was to be written down is found again.
+// trouble logs that the queue could not be used, and waits. Work that was not recorded is found again.
 func (k *worker) trouble(ctx context.Context, what string, err error) {
 	if ctx.Err() != nil {
 		return
@@ -167,9 +165,8 @@ func (k *worker) trouble(ctx context.Context, what string, err error) {
 	wait(ctx, queueTrouble)
 }
 
-// keep writes down what must not be lost. A queue that cannot be used is tried again until it can,
-// or the worker stops; then the next process finds the jobs claimed, and does them again. It
-// reports whether it was written down.
+// keep records what must not be lost. It retries until the queue can be used or the worker stops. In the latter
+// case the next process finds the jobs claimed and does them again. It reports whether it was recorded.
 func (k *worker) keep(ctx context.Context, what string, write func(context.Context) error) bool {
 	for {
 		err := write(context.WithoutCancel(ctx))
