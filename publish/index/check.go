@@ -12,7 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// A BadRecord is a record that Spack's reader fails on, and with it on the whole index.
+// A BadRecord is a record that makes Spack's reader fail on the whole index.
 type BadRecord struct {
 	Hash spec.Hash
 	Name string
@@ -23,14 +23,15 @@ func (b BadRecord) String() string {
 	return fmt.Sprintf("record of %s/%s: %v", b.Name, b.Hash.Short(), b.Err)
 }
 
-// checked is how many records one goroutine checks at a time.
+// checked is the number of records that one goroutine checks at a time.
 const checked = 256
 
 // Check returns the records that Spack's reader fails on, in the order of their hashes. It reads every
-// package, which for 100,000 takes less than a second: an index that was only merged into by us needs no check.
+// package, which takes less than a second for 100,000 packages. An index written only by this program needs
+// no check.
 //
-// It also counts references: wrong counts are corrected when the index is next changed. Missing returns the records that
-// others depend on and that are missing.
+// Check also counts references. Wrong counts are corrected when the index is next changed. Missing returns
+// the missing records that others depend on.
 func (x *Index) Check() []BadRecord {
 	var mu sync.Mutex // guards bad and counts
 	counts := make(map[id]int32, len(x.records))
@@ -67,14 +68,14 @@ func (x *Index) Check() []BadRecord {
 	close(next)
 	g.Wait()
 	if panicked != nil {
-		panic(panicked) // here, where the caller can catch it
+		panic(panicked) // in this goroutine, where the caller can recover
 	}
 	x.compare(counts)
 	slices.SortFunc(bad, func(a, b BadRecord) int { return cmp.Compare(a.Hash, b.Hash) })
 	return bad
 }
 
-// compare holds the counts of the document against those of its edges.
+// compare compares the reference counts of the document with those of its edges.
 func (x *Index) compare(counts map[id]int32) {
 	for i := range x.records {
 		if r := &x.records[i]; r.refCount != counts[r.id] {
@@ -89,10 +90,11 @@ func (x *Index) compare(counts map[id]int32) {
 	}
 }
 
-// Missing returns the hashes that records depend on and that have no record, sorted; after Check.
+// Missing returns the sorted hashes that records depend on but that have no record. It must be called after
+// Check.
 func (x *Index) Missing() []spec.Hash { return slices.Sorted(maps.Keys(x.missing)) }
 
-// checkRecord also returns what the record depends on.
+// checkRecord checks a record and returns its dependencies.
 func (x *Index) checkRecord(r *record) (needs []spec.Hash, err error) {
 	if err := x.odd[r.id]; err != nil {
 		return nil, err
@@ -108,6 +110,6 @@ func (x *Index) checkRecord(r *record) (needs []spec.Hash, err error) {
 		if at, ok := x.byHash[idOf(h)]; ok {
 			return x.names[x.records[at].name]
 		}
-		return "" // Spack leaves such an edge out
+		return "" // Spack leaves out an edge without a record
 	})
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 )
 
-// Content is the document as it is now: as it was read if nothing changed, else without members
-// that Spack does not know. It shares memory with the index, which must
-// not change while it is read.
+// Content returns the current document. If nothing has changed, it is the document that was read, otherwise a
+// document without members that Spack does not know. It shares memory with the index, which must not change
+// while the content is read.
 func (x *Index) Content() blob.Source {
 	if !x.changed {
 		return blob.Bytes(x.raw)
@@ -24,18 +24,19 @@ func (x *Index) Content() blob.Source {
 	return x.Noted(nil)
 }
 
-// Noted is the document with a note, which is JSON, beside the database, in a member that Spack ignores: the same records in other
-// bytes. An empty note is none. Unlike Content, it is in our form even if nothing changed.
+// Noted returns the document with a note, a JSON value in a member beside the database that Spack ignores.
+// The records are the same, but the bytes differ. An empty note is left out. Unlike Content, it is in our
+// form even if nothing has changed.
 func (x *Index) Noted(note jsontext.Value) blob.Source {
 	x.settle()
 	var p pieces
-	var run span // what of raw comes next
+	var run span // next piece of raw to copy
 	copyTo := func(next span) {
 		p.add(x.text(run))
 		run = next
 	}
 	p.add(fmt.Appendf(nil, `{"database":{"version":"%d","installs":{`, x.version))
-	var name []byte // of the record, as it is written
+	var name []byte // separator and name of the record
 	for i, r := range x.sorted() {
 		name = append(append(append(name[:0], `,"`...), r.id.text()...), `":`...)
 		if i == 0 {
@@ -49,7 +50,7 @@ func (x *Index) Noted(note jsontext.Value) blob.Source {
 			p.add(fmt.Appendf(nil, `,"ref_count":%d,"in_buildcache":%t}`, r.refCount, r.inBuildcache))
 			continue
 		case int(r.at.from) == int(run.to)+len(name) && bytes.Equal(x.raw[run.to:r.at.from], name):
-			// As it follows in raw already: the usual case, and one piece for all.
+			// It follows in raw already: the usual case, and the pieces are joined.
 		default:
 			copyTo(span{r.at.from, r.at.from})
 			p.add(bytes.Clone(name))
@@ -70,8 +71,9 @@ func (x *Index) Noted(note jsontext.Value) blob.Source {
 	return &p
 }
 
-// Glance reads the note of a document that Noted has made, without reading the database. whole is the digest of the document, and bare that of
-// the document without the note. Without a note, which comes last, they are the same.
+// Glance reads the note of a document from Noted without reading the database. The note is the last member.
+// whole is the digest of the document, bare that of the document without the note. Without a note they are
+// equal.
 func Glance(content []byte) (note jsontext.Value, whole, bare blob.Digest) {
 	at := bytes.LastIndex(content, []byte(`,"`+Member+`":`))
 	if at < 0 || !bytes.HasSuffix(content, []byte("}")) {
@@ -80,7 +82,7 @@ func Glance(content []byte) (note jsontext.Value, whole, bare blob.Digest) {
 	}
 	h := sha256.New()
 	h.Write(content[:at])
-	without, err := h.(hash.Cloner).Clone() // most of the document is hashed once
+	without, err := h.(hash.Cloner).Clone() // so that most of the document is hashed only once
 	if err != nil {
 		panic(err) // SHA-256 can
 	}
@@ -90,7 +92,7 @@ func Glance(content []byte) (note jsontext.Value, whole, bare blob.Digest) {
 	return note, blob.Digest(h.Sum(nil)), blob.Digest(without.Sum(nil))
 }
 
-// sorted are the records in the order in which they are written.
+// sorted returns the records in the order in which they are written.
 func (x *Index) sorted() []*record {
 	all := make([]*record, len(x.records))
 	for i := range x.records {
@@ -106,7 +108,7 @@ type edit struct {
 	with  string
 }
 
-// edits brings the record in raw up to date, in the order of raw.
+// edits returns the edits that update the record in raw, in the order of raw.
 func (r *record) edits() []edit {
 	if !r.dirty {
 		return nil
@@ -119,8 +121,7 @@ func (r *record) edits() []edit {
 	return edits
 }
 
-// set replaces the value of a member, or adds the member at the end of the record
-// where the record lacks it.
+// set replaces the value of a member, or adds the member at the end of the record if it is missing.
 func (r *record) set(member string, value span, with string) edit {
 	if value == (span{}) {
 		end := r.at.to - 1

@@ -13,24 +13,24 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// Coverage says which packages an index offers, in a few bytes per package name: how
-// many hashes of that name, and a sum over them. We keep it in the index manifest, whose
-// further members Spack ignores, so that a publisher who has listed a mirror knows
-// whether the index names all that is there without reading the index itself.
+// Coverage says which packages an index offers, in a few bytes per package name: the number of hashes with
+// that name and a sum over them. It is stored in the index manifest, in a member that Spack ignores. So a
+// publisher that has listed a mirror knows whether the index names all its packages without reading the
+// index.
 type Coverage map[string]Sum
 
-// A Sum stands for a set of hashes. It does not depend on their order. It is no
-// defence against somebody who may write to the mirror: they could write the index as well.
+// A Sum represents a set of hashes, independent of their order. It does not protect against attackers who can
+// write to the mirror: they could also write the index.
 type Sum struct {
 	Count int
 	Total uint64 // of the FNV-1a of each hash, modulo 2^64
 }
 
-// coverageText is about how many bytes of text one name takes.
+// coverageText is the approximate number of bytes of text for one name.
 const coverageText = 38
 
-// UnmarshalJSONFrom reads what json.Marshal writes of a Coverage. Every publisher reads one with each pointer, and through
-// reflection that took a quarter of all its processor time.
+// UnmarshalJSONFrom reads the JSON form of a Coverage. Every publisher reads one with each pointer. Reading
+// it by reflection took a quarter of all its processor time.
 func (c *Coverage) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	if dec.PeekKind() == 'n' {
 		*c = nil
@@ -61,7 +61,7 @@ func (c *Coverage) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	return err
 }
 
-// Add puts one more package into the set. Adding it twice is a mistake.
+// Add adds a package to the set. A package must not be added twice.
 func (c Coverage) Add(name string, h spec.Hash) {
 	f := fnv.New64a()
 	f.Write([]byte(h))
@@ -86,7 +86,7 @@ func (s *Sum) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Is reports whether the set of a name is hashes.
+// Is reports whether the set of a name consists of exactly these hashes.
 func (c Coverage) Is(name string, hashes []spec.Hash) bool {
 	set := make(Coverage)
 	for _, h := range hashes {
@@ -95,7 +95,7 @@ func (c Coverage) Is(name string, hashes []spec.Hash) bool {
 	return c[name] == set[name]
 }
 
-// Len is how many packages are in all the sets.
+// Len returns the number of packages in all sets.
 func (c Coverage) Len() int {
 	n := 0
 	for _, s := range c {

@@ -1,20 +1,18 @@
 // Package index merges packages into the index of a buildcache.
 //
-// An index is one JSON document with a record for every package that a mirror offers
-// and for everything that these depend on. It grows to hundreds of megabytes, and one
-// publish adds a few records, so nothing is decoded that does not change: the
-// document is scanned once for where its records are, and the new one is the old
-// bytes with a few pieces replaced and the new records put in between. It is never
-// held as a second copy.
+// An index is one JSON document with a record for every package that a mirror offers and for all their
+// dependencies. It can have hundreds of megabytes, while one publish adds a few records. So unchanged records
+// are not decoded: the document is scanned once for the positions of its records. The new document consists
+// of the old bytes with a few pieces replaced and the new records inserted. No second copy is kept in memory.
 //
-// Records are written in the order of their hashes, so that the bytes of an index
-// follow from what it offers and not from who came first: two publishers who make the
-// same index make the same blob.
+// Records are written in the order of their hashes, so the bytes of an index depend on the packages that it
+// offers and not on the order in which they were added: two publishers that write the same index write the
+// same blob.
 //
-// Merging is what Spack's own update-index does over the union: records by hash,
-// in_buildcache if either says so, ref_count the number of records that
-// depend on one, and everything that a record depends on has a record too. A record is what the
-// package's own document says, or, where the mirror has none, what its dependents say.
+// The result of a merge is that of Spack's own update-index over the union: one record per hash,
+// in_buildcache if either index says so, ref_count the number of records that depend on it, and a record for
+// every dependency. A record comes from the package's own document or, if the mirror has none, from the
+// documents of its dependents.
 package index
 
 import (
@@ -39,13 +37,13 @@ const (
 	V9 = 9 // Spack 1.3 and later, layout v3: nodes of spec.Format6
 )
 
-// SpecFormat is the format of the nodes in an index of a version.
+// SpecFormat returns the format of the nodes in an index of a version.
 func SpecFormat(version int) int { return version - V7 + spec.Format4 }
 
-// ForSpecs is the version of the index that holds nodes of a format.
+// ForSpecs returns the version of the index that holds nodes of a format.
 func ForSpecs(format int) int { return format - spec.Format4 + V7 }
 
-// A VersionError says that an index has another version than we write.
+// A VersionError means that an index has another version than this release writes.
 type VersionError struct{ Got, Want int }
 
 func (e *VersionError) Error() string {
@@ -61,40 +59,41 @@ func (e *VersionError) Newer() bool { return e.Got > e.Want }
 // An Index is an index document to which packages can be added.
 type Index struct {
 	version  int
-	raw      []byte // the document as it was read
-	installs span   // in raw: what is between the braces of installs
+	raw      []byte // the document as read
+	installs span   // in raw: between the braces of installs
 	records  []record
 	byHash   map[id]int32        // position in records
-	names    []string            // each once: there are many records of one package
+	names    []string            // each name once: many records have the same
 	nameAt   map[string]uint32   // position in names
 	added    map[id][]byte       // the packages of new and replaced records, verbatim
 	odd      map[id]error        // faults of records outside their packages
-	missing  map[spec.Hash]int32 // how many records depend on one that is missing; known after Check
+	missing  map[spec.Hash]int32 // number of records that depend on a missing record; set by Check
 	changed  bool
 
-	note       jsontext.Value // what our member beside the database says
-	miscounted bool           // Check found reference counts that are wrong
+	note       jsontext.Value // content of our member beside the database
+	miscounted bool           // Check found wrong reference counts
 	unsettled  bool           // references must be counted before the document is written: see settle
-	loose      []spec.Hash    // what such records depended on
+	loose      []spec.Hash    // earlier dependencies of replaced records
 }
 
-// Member is the member beside the database that is ours. Spack ignores it.
+// Member is the name of the member that we add beside the database. Spack ignores it.
 const Member = "slurm-factory-publish"
 
-// recordSize is about what a record takes in a document. So much room is made beforehand, since
-// what growing leaves behind would take as much memory again.
+// recordSize is the approximate size of a record in a document, in bytes. Space is allocated in advance,
+// since growing would need as much memory again.
 const recordSize = 1 << 10
 
-// A span is a piece of raw. The zero span is no piece at all. There may be a million of
-// them, so they are small: raw has less than 4 GiB.
+// A span is a piece of raw. The zero span stands for no piece. There may be a million spans, so they are
+// small: raw has less than 4 GiB.
 type span struct{ from, to uint32 }
 
 func spanOf(from, to int) span { return span{uint32(from), uint32(to)} }
 
-// An id is a hash without a pointer: of a million records, the garbage collector would follow each.
+// An id is a hash without a pointer. With a million records, the garbage collector would have to follow every
+// pointer.
 type id [32]byte
 
-// idOf is the zero id of what is too long for a hash.
+// idOf returns the id of a hash. It is the zero id if h is too long for a hash.
 func idOf(h spec.Hash) (x id) {
 	if len(h) <= len(x) {
 		copy(x[:], h)
@@ -105,19 +104,19 @@ func idOf(h spec.Hash) (x id) {
 func (x *id) text() []byte    { return bytes.TrimRight(x[:], "\x00") }
 func (x *id) hash() spec.Hash { return spec.Hash(x.text()) }
 
-// A record has no pointers.
+// A record is a record of the index. It has no pointers: see id.
 type record struct {
 	id   id
 	name uint32 // position in names
 
-	at          span // in raw: the record's object; no piece if the record is new or replaced
+	at          span // in raw: the record's object; zero if the record is new or replaced
 	node        span // in raw: the package itself
 	flag, count span // in raw: the values of in_buildcache and ref_count
 
 	refCount     int32
 	inBuildcache bool
 	was          bool // inBuildcache in raw
-	dirty        bool // inBuildcache or refCount is no longer what raw says
+	dirty        bool // inBuildcache or refCount differs from raw
 	own          bool // its package comes from its own document, added by Add
 }
 
@@ -185,11 +184,10 @@ func Parse(raw []byte, version int) (*Index, error) {
 	return x, nil
 }
 
-// A scanner reads tokens and knows where it is.
+// A scanner reads tokens and their positions.
 type scanner struct{ dec *jsontext.Decoder }
 
-// object calls member for every member of the object that comes next; member reads
-// the value.
+// object calls member for every member of the next object. member reads the value.
 func (s *scanner) object(member func(name string) error) error {
 	if t, err := s.dec.ReadToken(); err != nil {
 		return err
@@ -209,14 +207,14 @@ func (s *scanner) object(member func(name string) error) error {
 	return err
 }
 
-// value returns the next value and where it is. The bytes are valid until the next read.
+// value returns the next value and its position. The bytes are valid until the next read.
 func (s *scanner) value() (jsontext.Value, span, error) {
 	v, err := s.dec.ReadValue()
 	to := int(s.dec.InputOffset())
 	return v, spanOf(to-len(v), to), err
 }
 
-// skip reads a value that Spack ignores but Python parses.
+// skip reads a value that Spack ignores, and checks that Python can parse it.
 func (s *scanner) skip() error {
 	v, _, err := s.value()
 	if err != nil {
@@ -225,7 +223,7 @@ func (s *scanner) skip() error {
 	return spec.CheckJSON(v)
 }
 
-// version reads the version of the database. Spack accepts a string only.
+// version reads the version of the database. Spack accepts only a string.
 func (s *scanner) version(got *int) error {
 	v, _, err := s.value()
 	if err != nil {
@@ -312,7 +310,7 @@ func unknown(member string, v jsontext.Value) error {
 
 func (x *Index) text(s span) []byte { return x.raw[s.from:s.to] }
 
-// nodeOf is the package of a record.
+// nodeOf returns the package of a record.
 func (x *Index) nodeOf(r *record) []byte {
 	if node, ok := x.added[r.id]; ok {
 		return node
@@ -320,7 +318,7 @@ func (x *Index) nodeOf(r *record) []byte {
 	return x.text(r.node)
 }
 
-// nameOf reads the name of a node, which Spack writes first.
+// nameOf reads the name of a node. Spack writes it as the first member.
 func (x *Index) nameOf(node []byte) (uint32, error) {
 	if rest, ok := bytes.CutPrefix(node, []byte(`{"name":"`)); ok {
 		end := bytes.IndexByte(rest, '"')
@@ -345,7 +343,7 @@ func (x *Index) named(name string) uint32 {
 	return at
 }
 
-// entry is what a record says.
+// entry returns a record as an Entry.
 func (x *Index) entry(r *record) Entry {
 	return Entry{r.id.hash(), x.names[r.name], x.nodeOf(r), r.inBuildcache, int(r.refCount)}
 }
@@ -366,7 +364,7 @@ func nodeName(node []byte) (string, error) {
 			return errors.New("its name is no string")
 		}
 		found = t.String()
-		return io.EOF // no need to read on
+		return io.EOF // stop reading
 	})
 	if err != nil && err != io.EOF {
 		return "", fmt.Errorf("spec: %w", err)
@@ -374,7 +372,7 @@ func nodeName(node []byte) (string, error) {
 	return found, nil
 }
 
-// Version is that of the database format.
+// Version returns the version of the database format.
 func (x *Index) Version() int { return x.version }
 
 // Has reports whether the index offers a package.
@@ -383,7 +381,7 @@ func (x *Index) Has(h spec.Hash) bool {
 	return ok && x.records[i].inBuildcache
 }
 
-// Offered is how many packages the index offers.
+// Offered returns the number of packages that the index offers.
 func (x *Index) Offered() int {
 	n := 0
 	for i := range x.records {
@@ -394,19 +392,20 @@ func (x *Index) Offered() int {
 	return n
 }
 
-// Changed reports whether the index is other than the document that it was read from.
+// Changed reports whether the index differs from the document that was read.
 func (x *Index) Changed() bool { return x.changed }
 
-// Note is what Noted has put beside the database of the document that was read; nil if there is none.
+// Note returns the note in the document that was read; nil if there is none. See Noted.
 func (x *Index) Note() jsontext.Value { return x.note }
 
-// Kept reports whether the index offers a package, and the document that was read did.
+// Kept reports whether the index offers a package that the document that was read also offered.
 func (x *Index) Kept(h spec.Hash) bool {
 	i, ok := x.byHash[idOf(h)]
 	return ok && x.records[i].inBuildcache && x.records[i].was
 }
 
-// Changes are the records that the index offers and the document that was read did not, and the other way round.
+// Changes returns the records that the index newly offers or no longer offers, compared with the document
+// that was read.
 func (x *Index) Changes() (added, removed []Entry) {
 	for i := range x.records {
 		r := &x.records[i]

@@ -8,9 +8,9 @@ import (
 
 // Add adds a package that the mirror holds, from its own document. Adding it again changes nothing.
 //
-// The document also has copies of the packages it depends on, which may be outdated. A copy is used only if the
-// index does not offer that package, and of several copies the least in the order of bytes. So the index
-// depends on the documents, not on the order in which they were added.
+// The document also has copies of the package's dependencies, which may be outdated. A copy is used only if
+// the index does not offer that package. Of several copies, the first in byte order is used. So the index
+// depends on the documents and not on the order in which they were added.
 func (x *Index) Add(s *spec.Spec) {
 	first := len(x.records)
 	for i, n := range s.Nodes {
@@ -29,7 +29,7 @@ func (x *Index) Add(s *spec.Spec) {
 			continue // its edges are counted already
 		}
 		for _, d := range n.Dependencies {
-			r := &x.records[x.byHash[idOf(d)]] // a spec carries all that it depends on
+			r := &x.records[x.byHash[idOf(d)]] // a spec contains all its dependencies
 			r.refCount++
 			r.dirty = true
 		}
@@ -40,8 +40,8 @@ func (x *Index) Add(s *spec.Spec) {
 	}
 }
 
-// Withhold makes the index offer a package no more. Its record stays, because Spack installs a package
-// without a dependency whose record is missing.
+// Withhold stops the index from offering a package. Its record stays: if the record of a dependency is
+// missing, Spack installs the dependent without that dependency.
 func (x *Index) Withhold(h spec.Hash) {
 	at, ok := x.byHash[idOf(h)]
 	if !ok || !x.records[at].inBuildcache {
@@ -52,7 +52,7 @@ func (x *Index) Withhold(h spec.Hash) {
 	x.change()
 }
 
-// Rewrite makes the document be written in our form although its records are as they were.
+// Rewrite marks the document to be written in our form although its records have not changed.
 func (x *Index) Rewrite() { x.change() }
 
 func (x *Index) insert(n *spec.Node, own bool) {
@@ -62,7 +62,7 @@ func (x *Index) insert(n *spec.Node, own bool) {
 	x.change()
 }
 
-// change notes that the document will be written. Then wrong counts are mended as well.
+// change records that the document will be written. Then wrong counts are corrected as well.
 func (x *Index) change() {
 	x.changed = true
 	x.unsettled = x.unsettled || x.miscounted
@@ -76,8 +76,8 @@ func (x *Index) own(r *record, n *spec.Node) {
 	}
 }
 
-// copy updates the record of a package that is not offered from a dependent's copy, if that is less
-// than the record.
+// copy updates the record of a package that is not offered from a dependent's copy, if the copy comes first
+// in byte order.
 func (x *Index) copy(r *record, n *spec.Node) {
 	if r.own || r.inBuildcache {
 		return
@@ -121,9 +121,9 @@ func sameDependencies(a, b *spec.Node) bool {
 	return true
 }
 
-// settle recounts references after a package was replaced by one with other dependencies, and drops
-// records that only the old one needed. A DAG hash covers the dependencies, so this happens only to damaged indices.
-// It also corrects counts that were wrong in the document.
+// settle recounts references after the dependencies of a record have changed, and drops records that only the
+// old dependencies needed. A DAG hash covers the dependencies, so this happens only in damaged indices. It
+// also corrects counts that were wrong in the document.
 func (x *Index) settle() {
 	if !x.unsettled {
 		return
@@ -160,8 +160,8 @@ func (x *Index) settle() {
 	x.records = kept
 }
 
-// unneeded returns the loose records on which nothing depends any more, and those on which only these depend.
-// It removes their edges from counts.
+// unneeded returns the loose records on which no record depends any more, and those on which only these
+// depend. It removes their edges from counts.
 func (x *Index) unneeded(edges map[spec.Hash][]spec.Hash, counts map[spec.Hash]int32) map[spec.Hash]bool {
 	gone := make(map[spec.Hash]bool)
 	for len(x.loose) > 0 {

@@ -7,10 +7,10 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 )
 
-// pieces is a Source put together from byte slices, without copying them.
+// pieces is a Source that joins byte slices without copying them.
 type pieces struct {
 	parts [][]byte
-	ends  []int64 // ends[i] is where parts[i] ends in the whole
+	ends  []int64 // ends[i] is the end of parts[i] in the content
 }
 
 func (p *pieces) add(part []byte) {

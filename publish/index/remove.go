@@ -5,8 +5,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// Without returns the index without some packages. A record that another one depends on stays, since Spack installs a package
-// without a dependency that has none, and offers its package no more. What only removed packages depend on goes along.
+// Without returns the index without some packages. If another record depends on a removed package, its record
+// stays but is no longer offered: Spack installs a package without dependencies that have no record. Records
+// that only removed packages depend on are removed, too.
 func (x *Index) Without(gone map[spec.Hash]bool) (*Index, error) {
 	raw := x.raw
 	if x.changed {

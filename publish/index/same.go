@@ -8,7 +8,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// Same reports whether two indices have the same records. Their order means nothing, nor that of members.
+// Same reports whether two indices have the same records. The order of records and of members does not
+// matter.
 func Same(a, b *Index) bool {
 	if a == nil || b == nil {
 		return a == b
@@ -27,7 +28,7 @@ func Same(a, b *Index) bool {
 	return len(records) == 0
 }
 
-// SameJSON reports whether two values are the same but for white space and the order of members.
+// SameJSON reports whether two values are equal, apart from white space and the order of members.
 func SameJSON(a, b jsontext.Value) bool {
 	if bytes.Equal(a, b) {
 		return true

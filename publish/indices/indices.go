@@ -1,4 +1,5 @@
-// Package indices holds the indices of one mirror as one: a mirror may have one for each generation of Spack.
+// Package indices treats all indices of a mirror as one set: a mirror may have an index for each generation
+// of Spack.
 package indices
 
 import (
@@ -14,38 +15,38 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// A Generation is a format of specs and the version of the index that holds them. A new format of Spack is a
-// new line in the tables below.
+// A Generation is a format of specs and the version of the index that holds them. A new format of Spack needs
+// a new line in the tables below.
 type Generation struct {
 	Specs   int // see spec.Format4
 	Index   int // see index.V7
 	Readers string
 }
 
-// The generations of each layout, oldest first. A mirror of layout v3 may have an index of each. One manifest
-// names them, so that several versions of Spack share the mirror (spack PR 53088).
+// The generations of each layout, oldest first. A mirror of layout v3 may have an index of each generation.
+// One manifest names all of them, so that several versions of Spack can share the mirror (spack PR 53088).
 var (
 	V2Generations = []Generation{{spec.Format4, index.V7, "Spack 0.21 and later"}}
 	V3Generations = []Generation{{spec.Format5, index.V8, "Spack 1.0 and later"}, {spec.Format6, index.V9, "Spack 1.3 and later"}}
 )
 
-// An Audience is the versions of Spack that see a number of packages.
+// An Audience says how many packages some versions of Spack see.
 type Audience struct {
 	Readers  string `json:"readers"`
 	Packages int    `json:"packages"`
 }
 
-// A Set is the indices of one mirror: one for each generation of which it has packages.
+// A Set holds the indices of one mirror: one for each generation of its packages.
 type Set struct {
 	Generations []Generation
-	Parts       []*index.Index // of each generation; nil where there is none
+	Parts       []*index.Index // one for each generation; nil if there is none
 }
 
 func New(generations []Generation) *Set {
 	return &Set{generations, make([]*index.Index, len(generations))}
 }
 
-// ByGeneration yields the indices that there are.
+// ByGeneration yields the existing indices with their generations.
 func (x *Set) ByGeneration() iter.Seq2[Generation, *index.Index] {
 	return func(yield func(Generation, *index.Index) bool) {
 		for i, part := range x.Parts {
@@ -56,7 +57,7 @@ func (x *Set) ByGeneration() iter.Seq2[Generation, *index.Index] {
 	}
 }
 
-// Part is the index of a version, which is made if there is none yet.
+// Part returns the index of a version. It creates the index if there is none.
 func (x *Set) Part(version int) *index.Index {
 	i := slices.IndexFunc(x.Generations, func(g Generation) bool { return g.Index == version })
 	if x.Parts[i] == nil {
@@ -78,20 +79,21 @@ func (x *Set) Has(h spec.Hash) bool {
 	return false
 }
 
-// Withhold makes no index offer a package any more. Its records stay.
+// Withhold stops all indices from offering a package. Its records stay.
 func (x *Set) Withhold(h spec.Hash) {
 	for _, part := range x.ByGeneration() {
 		part.Withhold(h)
 	}
 }
 
-// A Change is what tells the packages that are offered from those that were.
+// A Change is the difference between the packages that are offered and those that were offered.
 type Change struct{ Added, Removed map[spec.Hash]index.Entry }
 
-// Changes are the packages that are offered and were not in the documents that were read, and the other way round.
+// Changes returns the packages that are newly offered or no longer offered, compared with the documents that
+// were read.
 func (x *Set) Changes() Change {
 	c := Change{make(map[spec.Hash]index.Entry), make(map[spec.Hash]index.Entry)}
-	was := make(map[spec.Hash]bool) // in one of several indices
+	was := make(map[spec.Hash]bool) // offered before by at least one index
 	for _, part := range x.ByGeneration() {
 		added, removed := part.Changes()
 		for _, e := range added {
@@ -124,7 +126,7 @@ func (x *Set) had(h spec.Hash) bool {
 	return false
 }
 
-// Since are the packages that are offered and were not in others, and the other way round.
+// Since returns the packages that are newly offered or no longer offered, compared with was.
 func (x *Set) Since(was *Set) Change {
 	c := Change{make(map[spec.Hash]index.Entry), make(map[spec.Hash]index.Entry)}
 	for e := range x.Records() {
@@ -140,7 +142,7 @@ func (x *Set) Since(was *Set) Change {
 	return c
 }
 
-// Offered is how many packages are offered.
+// Offered returns the number of packages that are offered.
 func (x *Set) Offered() int {
 	n := 0
 	for _, part := range x.ByGeneration() {
@@ -159,7 +161,7 @@ func (x *Set) Changed() bool {
 	return false
 }
 
-// Size is how many bytes the documents that changed have.
+// Size returns the size of the changed documents, in bytes.
 func (x *Set) Size() int64 {
 	var n int64
 	for _, part := range x.ByGeneration() {
@@ -195,7 +197,7 @@ func (x *Set) Records() iter.Seq[index.Entry] {
 	}
 }
 
-// Audiences says which versions of Spack see how many packages; nil if all see all.
+// Audiences says how many packages each version of Spack sees; nil if all see all.
 func (x *Set) Audiences() []Audience {
 	var all []Audience
 	for g, part := range x.ByGeneration() {
@@ -209,7 +211,7 @@ func (x *Set) Audiences() []Audience {
 	return all
 }
 
-// Check returns an error that names a record that Spack's readers fail on, or a dependency that has no record.
+// Check returns an error that names a record that Spack cannot read, or a dependency without a record.
 func (x *Set) Check() error {
 	var bad []index.BadRecord
 	for _, part := range x.ByGeneration() {
@@ -227,7 +229,7 @@ func (x *Set) Check() error {
 	return fmt.Errorf("it is not one that Spack can read: %v, and %d more records", bad[0], len(bad)-1)
 }
 
-// Same compares record by record, because the order of records means nothing, nor that of members.
+// Same reports whether x and y have the same records. The order of records and of members does not matter.
 func (x *Set) Same(y *Set) bool {
 	for i := range x.Generations {
 		if !index.Same(x.Parts[i], y.Parts[i]) {
@@ -237,8 +239,8 @@ func (x *Set) Same(y *Set) bool {
 	return true
 }
 
-// Keep copies a package and its dependencies from another set of indices, for the generations whose index offers it there
-// and not here.
+// Keep copies a package and its dependencies from another set, for each generation in which from offers it
+// and x does not.
 func (x *Set) Keep(from *Set, h spec.Hash) {
 	for g, part := range from.ByGeneration() {
 		if !part.Has(h) || x.Part(g.Index).Has(h) {
@@ -250,9 +252,10 @@ func (x *Set) Keep(from *Set, h spec.Hash) {
 	}
 }
 
-// Contents are the documents, by generation. Where there are several, one manifest names them all and changes with
-// each. A client that holds the manifest's ETag would lose its index if that stayed the same in a changed manifest
-// (docs/layouts.md, law 14). So each document has a note that tells the others apart. salt is added to the notes.
+// Contents returns the documents by generation. If there are several, one manifest names them all and changes
+// with each. If a client holds the manifest's ETag and its own index stays the same in a changed manifest, it
+// loses its index (docs/layouts.md, law 14). So each document has a note with the digests of the others, and
+// changes with them. salt is added to the notes.
 func (x *Set) Contents(ctx context.Context, salt string) ([]blob.Source, error) {
 	sources := make([]blob.Source, len(x.Parts))
 	bare := make([]string, len(x.Parts))
@@ -269,7 +272,7 @@ func (x *Set) Contents(ctx context.Context, salt string) ([]blob.Source, error) 
 	}
 	for i, part := range x.Parts {
 		if part == nil || n < 2 {
-			continue // there is none beside it
+			continue // no other index
 		}
 		digest, err := blob.Sum(ctx, part.Noted(nil))
 		if err != nil {

@@ -15,12 +15,12 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/lead"
 )
 
-// maxAnnounced is how many bytes of content a publisher announces with the names of its documents. A leader reads the
-// documents of larger announcements from the mirror.
+// maxAnnounced is the maximum number of bytes of content that a publisher announces with the names of its
+// documents. If the content is larger, the leader reads it from the mirror.
 const maxAnnounced = 1 << 20
 
-// announced returns what a leader needs to index packages: documents and specs, by name. It is nil if that is too
-// much, or if some of it is not here.
+// announced returns the content that a leader needs to index packages: documents and specs, by name. It is
+// nil if the content is too large, or if some of it is not available.
 func announced(packages []*buildcache.Package) map[string][]byte {
 	var objects []buildcache.Object
 	size := int64(0)
@@ -45,27 +45,27 @@ func announced(packages []*buildcache.Package) map[string][]byte {
 	for _, o := range objects {
 		content, err := blob.ReadAll(o.Content)
 		if err != nil {
-			return nil // it changes, or is gone: whoever needs it reads what was published
+			return nil // changed or gone: the leader reads the published object
 		}
 		contents[o.Name] = content
 	}
 	return contents
 }
 
-// An other is what another publisher has announced.
+// An other is an announcement of another publisher.
 type other struct {
 	id       string
 	packages []*buildcache.Package
-	whole    bool // these are all of it
+	whole    bool // packages holds all announced packages
 }
 
-// gathers is how often announcements are listed, as long as new ones come.
+// gathers is the maximum number of times that announcements are listed, as long as new ones arrive.
 const gathers = 5
 
-// others reads what others have announced until now, and while it is at that. It begins when the index has arrived:
-// publishers that began at the same time as the leader need about as long to announce. Each package is checked as if
-// it were found in the mirror: it is there, whole, and to be trusted. What is not, or cannot be read, is left to its
-// publisher.
+// others reads the announcements of other publishers, including those that arrive while it runs. It begins
+// when the index has arrived: publishers that began at the same time as the leader need about as long to
+// announce. Each package is checked like one found in the mirror: it must be present, complete and trusted. A
+// package that fails the check or cannot be read is left to its publisher.
 func (c *contest) others(ctx context.Context, s mirror.Store, turn *lead.Turn, arrived <-chan struct{}) []other {
 	var before string
 	var took []string
@@ -82,16 +82,16 @@ func (c *contest) others(ctx context.Context, s mirror.Store, turn *lead.Turn, a
 		if len(announced) == 0 {
 			break
 		}
-		reads.Go(func() (err error) { // while more may be announced
+		reads.Go(func() (err error) { // while others may announce more
 			found[i], err = c.read(ctx, s, announced)
 			return err
 		})
 	}
-	reads.Wait() // those whose packages cannot be read are left out
+	reads.Wait() // announcements that cannot be read are left out
 	return slices.Concat(found...)
 }
 
-// An arrivingReader calls arrived when a document of an index is there, which is before it is parsed.
+// An arrivingReader calls arrived when a document of an index has been received, before it is parsed.
 type arrivingReader struct {
 	mirror.Reader
 	arrived func()
@@ -102,16 +102,16 @@ func (r *arrivingReader) ReadParts(ctx context.Context, name string, size int64,
 	return mirror.ReadLarge(ctx, r.Reader, name, size, v, buildcache.MaxIndex)
 }
 
-// An announcedReader reads what was announced from the announcement, and everything else from the mirror.
+// An announcedReader reads announced objects from the announcement and all others from the mirror.
 type announcedReader struct {
 	mirror.Reader
 	contents map[string][]byte
 	seen     *buildcache.Survey
 }
 
-// newAnnouncedReader returns a reader of announced packages. A document that was announced is not read, and its blobs
-// are not looked for, if the mirror lists a document of that content: publishers store a document after its blobs.
-// The digest in the document is that of the spec.
+// newAnnouncedReader returns a reader of announced packages. If the mirror lists a document with the
+// announced content, neither the document nor its blobs are requested: publishers store a document after its
+// blobs. The announced spec is checked by its digest in the document.
 func newAnnouncedReader(f buildcache.Layout, s mirror.Store, seen *buildcache.Survey, trust buildcache.Trust, from []lead.Announcement) *packageReader {
 	r := newPackageReader(f, s, seen, trust)
 	contents := make(map[string][]byte)
@@ -150,7 +150,7 @@ func (c *contest) read(ctx context.Context, s mirror.Store, announced []lead.Ann
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
-	// Of others the document says that its blobs are there.
+	// If content was announced, the document in the listing proves that its blobs are there.
 	unread := slices.ContainsFunc(announced, func(a lead.Announcement) bool { return len(a.Contents) == 0 })
 	seen, err := buildcache.SurveyDocuments(ctx, c.layout, s, c.was, names, !unread)
 	if err != nil {

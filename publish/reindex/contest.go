@@ -17,9 +17,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// largeIndex is the size of an index, in bytes, from which publishers take turns from the start, and do not read it
-// to plan. Reading and writing a smaller one takes no longer than agreeing who does: publishers race for it, and take
-// turns once they have lost.
+// largeIndex is the size of an index, in bytes, from which publishers take turns from the start and do not
+// read the index to plan. Reading and writing a smaller index takes no longer than agreeing on turns, so
+// publishers race for it. They take turns only after they have lost a race.
 var largeIndex int64 = 1 << 20
 
 // A contest is a merge that is being written beside other publishers.
@@ -30,30 +30,30 @@ type contest struct {
 	moved  Moved
 
 	planned *buildcache.Pointer
-	was     *buildcache.Pointer // that is built on
-	next    *indices.Set        // what was makes with adds; nil: it was not read yet
+	was     *buildcache.Pointer // the pointer that the merge builds on
+	next    *indices.Set        // the indices of was with adds; nil: not read yet
 	adds    []*buildcache.Package
-	healed  map[*buildcache.Package]bool      // those of adds that nobody publishes: they were found in the mirror
+	healed  map[*buildcache.Package]bool      // those of adds that were only found in the mirror
 	found   map[*buildcache.Package]time.Time // see Merge.found
-	needed  map[spec.Hash]bool                // by those of adds that are published, which keep it from a prune
-	relied  time.Time                         // when it was made sure that nothing of adds is about to be deleted
+	needed  map[spec.Hash]bool                // by published packages of adds, which protect it from a prune
+	relied  time.Time                         // when it was checked that no prune is about to delete adds
 	out     Result
 
 	me    *lead.Publisher
-	known bool // to the others, who may have taken the packages along
-	mute  bool // publishers may not tell each other anything here
+	known bool // to other publishers, which may have added the packages
+	mute  bool // publishers have no permission to communicate here
 	races int  // lost so far
 	lost  bool // the pointer is no longer was
-	less  bool // not all that was announced is added
+	less  bool // not all announced packages are added
 }
 
-// Moved is called before an index other than the planned one is replaced, with the packages that are added to it. It
-// returns those that still can be.
+// Moved is called before an index other than the planned one is replaced. adds are the packages to be added.
+// It returns those that can still be added.
 type Moved func(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error)
 
-// Write replaces the index by what was decided. Of many publishers one leads and takes the others along: see package
-// lead. Each succeeds only when the index offers its packages: because it has written or read that index, or because
-// receipts say so.
+// Write writes the planned index. Of many publishers, one leads and also adds the packages of the others: see
+// package lead. Each publisher succeeds only when the index offers its packages: it has written or read that
+// index, or receipts prove it.
 func (m *Merge) Write(ctx context.Context, f buildcache.Layout, s mirror.Store, moved Moved) (Result, error) {
 	c := &contest{
 		layout: f, store: s, trust: m.trust, moved: moved,
@@ -68,19 +68,20 @@ func (m *Merge) Write(ctx context.Context, f buildcache.Layout, s mirror.Store, 
 			c.needed[p.Spec.Nodes[i].Hash] = true
 		}
 	}
-	// What a prune may be about to delete is announced to nobody: a leader would take it along.
+	// Packages that a prune may be about to delete are not announced: a leader would add them.
 	announce := slices.DeleteFunc(slices.Clone(m.adds), func(p *buildcache.Package) bool { return c.healed[p] && c.isOld(p) && !c.needed[p.Hash] })
 	names := make([]string, len(announce))
 	for i, p := range announce {
 		names[i] = p.File
 	}
 	c.me = lead.New(s, f.IndexID(), names, announced(announce))
-	m.next = nil // so that only one index is in memory when another one has to be read
+	m.next = nil // so that only one index is in memory if another one has to be read
 	err := conflict.Retry(ctx, func() error { return c.round(ctx) })
 	return c.out, err
 }
 
-// round tries to get the packages into the index. The error is a mirror.ErrConflict if another publisher was faster.
+// round tries to add the packages to the index. The error is a mirror.ErrConflict if another publisher was
+// faster.
 func (c *contest) round(ctx context.Context) error {
 	for range conflict.MaxRounds {
 		if c.lost {
@@ -109,7 +110,8 @@ func (c *contest) round(ctx context.Context) error {
 	return mirror.ErrConflict
 }
 
-// claim tries to lead, or waits while another publisher does. Without any result the publishers cannot agree, and race.
+// claim tries to lead, or waits while another publisher leads. If the result is empty, publishers cannot
+// agree and race.
 func (c *contest) claim(ctx context.Context) (lead.Waited, error) {
 	turn, err := c.me.Claim(ctx, c.was.Version)
 	w := lead.Waited{Turn: turn}
@@ -124,7 +126,7 @@ func (c *contest) claim(ctx context.Context) (lead.Waited, error) {
 	return w, nil
 }
 
-// isMoved reports whether the pointer is no longer the one that is built on.
+// isMoved reports whether the pointer has changed since c.was.
 func (c *contest) isMoved(ctx context.Context) (bool, error) {
 	info, err := c.store.Stat(ctx, c.layout.IndexNames()[0])
 	if errors.Is(err, mirror.ErrNotExist) {
@@ -133,14 +135,14 @@ func (c *contest) isMoved(ctx context.Context) (bool, error) {
 	return info.Version != c.was.Version, err
 }
 
-// hashIsLate is how long the digest of an index of layout v2 may be written after the index, and how often it is read.
+// In layout v2 the digest of an index is written after the index. It is read up to hashReads times,
+// hashIsLate apart.
 const (
 	hashIsLate = 100 * time.Millisecond
 	hashReads  = 5
 )
 
-// catchUp reads the pointer that has replaced the one that was built on. It reports whether the index offers the
-// packages already.
+// catchUp reads the new pointer after a lost race. It reports whether the index already offers the packages.
 func (c *contest) catchUp(ctx context.Context) (done bool, err error) {
 	for n := 0; c.known && n < hashReads; n++ {
 		now, err := c.layout.Glance(ctx, c.store)
@@ -167,11 +169,11 @@ func (c *contest) catchUp(ctx context.Context) (done bool, err error) {
 		if !now.Incomplete {
 			return true, nil
 		}
-		// The leader died before it was through. Clients ask the hash whether there is anything new.
+		// The leader died before it had finished. Clients check the hash to see whether the index is new.
 		return true, conflict.Retry(ctx, func() error { return c.layout.CompleteIndex(ctx, c.store, now) })
 	}
 	c.admit(now)
-	// Other publishers have only added packages. Any other program may have taken something away.
+	// Other publishers only add packages. Another program may have removed some.
 	if now.Version != c.planned.Version && !c.me.Follows(ctx, now.Digest(), c.planned.Digest()) {
 		if c.adds, err = c.moved(ctx, now, c.adds); err != nil {
 			return false, err
@@ -183,8 +185,7 @@ func (c *contest) catchUp(ctx context.Context) (done bool, err error) {
 	return false, nil
 }
 
-// admit drops packages that were withdrawn, and those that were found in the mirror and taken back by a rollback
-// meanwhile.
+// admit drops packages that were withdrawn in the meantime, and found packages that a rollback has taken out.
 func (c *contest) admit(now *buildcache.Pointer) {
 	kept := slices.DeleteFunc(slices.Clone(c.adds), func(p *buildcache.Package) bool {
 		_, withdrawn := now.Withdrawn[p.Hash]
@@ -194,7 +195,7 @@ func (c *contest) admit(now *buildcache.Pointer) {
 	c.adds = kept
 }
 
-// taken notes that another publisher has taken the packages along.
+// taken records that another publisher has added the packages.
 func (c *contest) taken(ctx context.Context, now *buildcache.Pointer) {
 	c.out.Pointer = now
 	if r := c.me.Receipt(ctx, now.Digest()); r != nil && r.Offers > 0 {
@@ -202,7 +203,7 @@ func (c *contest) taken(ctx context.Context, now *buildcache.Pointer) {
 	}
 }
 
-// lead merges while others wait. If it fails, another one may lead at once.
+// lead merges while other publishers wait. If it fails, another publisher may lead at once.
 func (c *contest) lead(ctx context.Context, turn *lead.Turn) error {
 	err := turn.Work(ctx, c.store, func(s lead.Store) error { return c.merge(ctx, s, turn) })
 	if err != nil && !errors.Is(err, mirror.ErrConflict) && ctx.Err() == nil {
@@ -211,7 +212,8 @@ func (c *contest) lead(ctx context.Context, turn *lead.Turn) error {
 	return err
 }
 
-// merge adds the packages to the index, and those of others if it has the turn, and replaces the pointer.
+// merge adds the packages to the index and replaces the pointer. If it has the turn, it also adds packages of
+// others.
 func (c *contest) merge(ctx context.Context, s mirror.Store, turn *lead.Turn) error {
 	if err := c.rely(ctx); err != nil {
 		return err
@@ -241,7 +243,7 @@ func (c *contest) merge(ctx context.Context, s mirror.Store, turn *lead.Turn) er
 		return nil
 	}
 	if len(others) > 0 || turn == nil && c.was.Size() >= largeIndex {
-		// Before a large document is sent for nothing.
+		// Check before a large document is sent in vain.
 		if c.lost, err = c.isMoved(ctx); err != nil {
 			return err
 		}
@@ -249,7 +251,7 @@ func (c *contest) merge(ctx context.Context, s mirror.Store, turn *lead.Turn) er
 	if !c.lost {
 		err = c.replace(ctx, s, turn, took)
 	}
-	c.next = nil // the packages of others are in it
+	c.next = nil // it contains packages of others
 	if c.lost = c.lost || errors.Is(err, mirror.ErrConflict); c.lost {
 		return cmp.Or(err, mirror.ErrConflict)
 	}
@@ -270,14 +272,14 @@ func (c *contest) replace(ctx context.Context, s mirror.Store, turn *lead.Turn, 
 	if err != nil {
 		return err
 	}
-	if turn != nil && now.Version == c.was.Version { // something was completed, and the pointer tells nobody
+	if turn != nil && now.Version == c.was.Version { // waiting publishers see no new pointer
 		turn.Spend(ctx, took)
 	}
 	c.out.Pointer, c.out.Bytes, c.out.Written = now, now.Size(), true
 	return nil
 }
 
-// prepare reads the index, and then the packages of others while it is parsed.
+// prepare reads the index. While the index is parsed, it reads the packages of others.
 func (c *contest) prepare(ctx context.Context, s mirror.Store, turn *lead.Turn) ([]other, error) {
 	var g defect.Group
 	var others []other

@@ -12,21 +12,21 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// An Expectation is what clients are to see of one index.
+// An Expectation is what clients must see of one index.
 type Expectation struct {
 	Path   string // of its mirror, below DESTINATION
 	Digest string // of the index that the mirror has now; empty if it has none
 
 	Layout   buildcache.Layout
-	Packages []spec.Hash // that the index offers, as far as the run is about them
-	Without  []spec.Hash // that it offers no more
+	Packages []spec.Hash // packages of this run that the index offers
+	Without  []spec.Hash // packages that it no longer offers
 }
 
-// Pointers are the names, below DESTINATION, that a client reads to learn of packages.
+// Pointers returns the names, below DESTINATION, of the index objects that a client reads.
 func (s Expectation) Pointers() []string { return buildcache.Pointers(s.Path, s.Layout) }
 
-// MergeExpectations makes one of all that are of the same mirror and index: the index of the last, and the packages
-// of all. So an index is read once, however many runs are to be seen in it.
+// MergeExpectations merges expectations of the same mirror and index: the digest is that of the last one, the
+// packages are those of all. So each index is read once, for any number of runs.
 func MergeExpectations(all []Expectation) []Expectation {
 	type place struct{ path, index string }
 	at := make(map[place]int)
@@ -57,7 +57,7 @@ func MergeExpectations(all []Expectation) []Expectation {
 // expectationText is the JSON form of an Expectation.
 type expectationText struct {
 	Path     string      `json:"path"`
-	Pointers []string    `json:"pointers"` // for releases that read them; they follow from the rest
+	Pointers []string    `json:"pointers"` // for releases that read it; follows from the other members
 	Digest   string      `json:"digest,omitempty"`
 	Layout   string      `json:"layout"`
 	View     string      `json:"view,omitempty"`
@@ -65,7 +65,7 @@ type expectationText struct {
 	Without  []spec.Hash `json:"without,omitempty"`
 }
 
-// MarshalJSON writes down what clients are to see. Another process may look later.
+// MarshalJSON encodes the expectation, so that another process can check it later.
 func (s Expectation) MarshalJSON() ([]byte, error) {
 	return json.Marshal(expectationText{s.Path, s.Pointers(), s.Digest, s.Layout.Name(), s.Layout.ViewName(), s.Packages, s.Without})
 }
@@ -87,8 +87,8 @@ func (s *Expectation) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// Unmet says why a client that reads the mirror through r, such as a CDN, does not see every package. It is empty if the
-// client does, in the index that we know or in a newer one.
+// Unmet returns why a client that reads the mirror through r, such as a CDN, does not see what is expected.
+// It is empty if the client does, in the expected index or in a newer one.
 func (s Expectation) Unmet(ctx context.Context, r mirror.Reader) (string, error) {
 	p, err := s.Layout.ReadPointer(ctx, r)
 	if err != nil {
@@ -101,7 +101,7 @@ func (s Expectation) Unmet(ctx context.Context, r mirror.Reader) (string, error)
 		return "", nil
 	}
 	if s.Digest != "" && lead.Follows(ctx, r, s.Layout.IndexID(), p.Digest(), s.Digest) {
-		return "", nil // others have added to the index that we know
+		return "", nil // others have added to the expected index
 	}
 	x, err := loadIndex(ctx, s.Layout, r, p)
 	if err != nil {

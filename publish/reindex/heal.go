@@ -21,25 +21,26 @@ type Healed struct {
 	Before  int      `json:"before"` // packages offered
 	After   int      `json:"after"`
 	Indexed []string `json:"indexed"` // packages that the index lacked
-	Changed bool     `json:"changed"` // the index, not that of keys
+	Changed bool     `json:"changed"` // the package index, not the key index
 	Digest  string   `json:"digest"`
 	Bytes   int64    `json:"bytes"` // of the index; 0: not known
-	// Stale are the fixed names of which caches may have the previous content: those that Heal has written, those
-	// that it was told another program has written, documents that were stored again after the index offered them,
-	// tarballs of layout v2 that were stored although the index offered them, and repeated names, whose invalidation
-	// may have been lost.
+	// Stale are the fixed names for which caches may have earlier content: names that Heal has written or
+	// that were reported as written by another program, documents that were stored again after the index
+	// offered them, tarballs of layout v2 that were stored although the index offered them, and repeated
+	// names, whose invalidation may have been lost.
 	Stale []string `json:"stale"`
-	// Kept say what was reported as stored and is kept out of the index: see buildcache.Pointer.WhyKeptOut.
+	// Kept are packages that were reported as stored but are kept out of the index: see
+	// buildcache.Pointer.WhyKeptOut.
 	Kept []buildcache.Finding `json:"kept_out,omitempty"`
-	// Findings say what the mirror holds and the index does not offer, and why: content that has not arrived
-	// yet, damage, a signature that is not to be trusted.
+	// Findings say which packages of the mirror the index does not offer, and why: content that has not
+	// arrived yet, damage, or an untrusted signature.
 	Findings []buildcache.Finding `json:"findings"`
 
 	format   buildcache.Layout
-	packages []spec.Hash // that were touched, or that the index lacked, and that it offers
+	packages []spec.Hash // offered packages that were touched or that the index lacked
 }
 
-// Expectation are the packages that were touched or indexed, of the mirror at path.
+// Expectation returns an expectation of the touched and indexed packages of the mirror at path.
 func (h *Healed) Expectation(path string) Expectation {
 	return Expectation{Path: path, Digest: h.Digest, Layout: h.format, Packages: h.packages}
 }
@@ -47,21 +48,20 @@ func (h *Healed) Expectation(path string) Expectation {
 // Changes lists the objects of a mirror that were reported as stored.
 type Changes struct {
 	Names []string // of objects that were stored
-	// Repeated are those of Names that were reported before, to a process that may have died at any point of
-	// handling them.
+	// Repeated are those of Names that were reported before. A process may have died while it handled them.
 	Repeated []string
 }
 
-// Heal brings the index and the key index of a mirror in line with the objects under the given names, for each layout
-// that they belong to. Names that are not fixed (layout.Fixed) are ignored. It reads the objects as they are now, and
-// what is listed along with them, so neither the order of names nor repetition matters. It only adds: an object that
-// is gone is no reason to take its package out of the index.
+// Heal updates the index and the key index of a mirror with the objects of the given names, for each layout
+// that the names belong to. It ignores names that are not fixed (layout.Fixed). It reads the current objects
+// and what is listed with them, so neither the order of names nor repetition matters. It only adds: if an
+// object is gone, its package stays in the index.
 //
-// Its cost depends on how many names there are, and not on the size of the mirror, with two exceptions: an index that
-// changes is read and written, and one that another program than this has written is compared with everything that is
-// there, because it may have lost packages.
+// Its cost depends on the number of names and not on the size of the mirror, with two exceptions. An index
+// that changes is read and written. An index that another program wrote is compared with the whole mirror,
+// because it may have lost packages.
 //
-// A package that is not whole is left out, with a finding, and so is a key. The caller must pass its name again later.
+// An incomplete package or key is left out, with a finding. The caller must pass its name again later.
 func Heal(ctx context.Context, s mirror.Store, trust buildcache.Trust, t Changes) ([]Healed, error) {
 	var all []Healed
 	for _, f := range buildcache.Layouts() {
@@ -86,7 +86,7 @@ func fixedIn(f buildcache.Layout, names []string) []string {
 	})
 }
 
-// A healing is one layout of a mirror being healed.
+// A healing updates one layout of a mirror.
 type healing struct {
 	format  buildcache.Layout
 	store   mirror.Store
@@ -115,7 +115,7 @@ func (h *healing) heal(ctx context.Context) error {
 	return nil
 }
 
-// stale tells what caches may have.
+// stale fills in Stale.
 func (h *healing) stale() {
 	for _, name := range h.touched {
 		if h.pointer(name) {
@@ -135,10 +135,10 @@ func (h *healing) stale() {
 	h.out.Stale = slices.Compact(h.out.Stale)
 }
 
-// look surveys what was touched. Everything is listed where the index was replaced by a program that leaves no
-// Coverage: Spack makes one of what it saw, without asking whether somebody else has made another meanwhile. A
-// publisher may have merged into that index since: then the pointer still says that nobody has listed everything. An
-// earlier pointer that was put back is treated alike.
+// look surveys the touched names. It lists the whole mirror if another program has replaced the index and
+// left no Coverage: Spack writes an index of what it saw, without checking whether another publisher has
+// replaced it in the meantime. A publisher may have merged into that index since. Then Foreign still says
+// that the mirror has not been listed. An earlier pointer that was put back is treated the same way.
 func (h *healing) look(ctx context.Context) error {
 	p, err := buildcache.PointerForUpdate(ctx, h.format, h.store)
 	if err != nil {
@@ -169,7 +169,8 @@ func (h *healing) look(ctx context.Context) error {
 	return err
 }
 
-// mark declares the layout where there are packages and nobody has. What another publisher has declared meanwhile stays.
+// mark stores the layout marker if there are packages but no marker. A marker that another publisher stores
+// meanwhile stays.
 func (h *healing) mark(ctx context.Context) error {
 	m, ok := h.format.Marker()
 	if !ok || h.seen.Has(buildcache.Object{Name: m.Name, Size: -1}) || len(h.seen.Packages(h.format)) == 0 {
@@ -181,7 +182,7 @@ func (h *healing) mark(ctx context.Context) error {
 	return nil
 }
 
-// keys offers the keys that are there to clients, if one was touched or is not offered.
+// keys offers the mirror's keys to clients, if a key was touched or there is no key index.
 func (h *healing) keys(ctx context.Context) error {
 	keys := h.seen.Keys(h.format)
 	objects, err := h.format.KeyIndex(keys)
@@ -204,7 +205,7 @@ func (h *healing) keys(ctx context.Context) error {
 	return err
 }
 
-// pointer reports whether clients read name to learn of packages or of keys.
+// pointer reports whether name is an object in which clients find packages or keys.
 func (h *healing) pointer(name string) bool {
 	_, document := h.format.ParsePackageName(name)
 	_, key := h.format.ParseKeyName(name)
@@ -216,9 +217,9 @@ func (h *healing) isTarball(name string) bool {
 	return ok
 }
 
-// replaced tells of the tarballs that were stored and that an index offers already: caches may have other bytes of
-// that name. Of one that an index offers only since then, they have none; but when a message is late, nobody can know
-// that any more, and forgetting too much does no harm.
+// replaced reports stored tarballs that an index already offers: caches may have other bytes under that name.
+// If the index offered the package only after the tarball was stored, caches have none. A late message cannot
+// tell the two cases apart, and an invalidation too many does no harm.
 func (h *healing) replaced(x *indices.Set) {
 	for _, name := range h.touched {
 		if hash, ok := h.format.ParseTarballName(name); ok && x.Has(hash) && h.seen.Has(buildcache.Object{Name: name, Size: -1}) {
@@ -275,7 +276,7 @@ func (h *healing) index(ctx context.Context) error {
 	}
 	h.out.After = out.After
 	h.out.Findings = append(h.out.Findings, out.Findings...)
-	h.changed(out.Pointer != was, out.Pointer) // by us or by another publisher
+	h.changed(out.Pointer != was, out.Pointer) // by this or another publisher
 	return nil
 }
 
@@ -292,13 +293,13 @@ func (h *healing) keptOut(p *buildcache.Pointer) {
 	}
 }
 
-// leaveOutLost leaves out what is gone since it was read.
+// leaveOutLost leaves out packages with objects that were deleted since they were read.
 func (h *healing) leaveOutLost(ctx context.Context, now *buildcache.Pointer, adds []*buildcache.Package) ([]*buildcache.Package, error) {
 	gone, err := Missing(ctx, h.format, h.store, now, adds)
 	return slices.DeleteFunc(slices.Clone(adds), func(p *buildcache.Package) bool { return len(gone[p]) > 0 }), err
 }
 
-// rebuild rebuilds an index that cannot be read. The damage of one package does not hold up others.
+// rebuild rebuilds an index that cannot be read. Damaged packages are left out.
 func (h *healing) rebuild(ctx context.Context, why error) error {
 	h.out.Findings = append(h.out.Findings, buildcache.Warning.In(h.format.IndexNames()[0], fmt.Sprintf("%v: it is rebuilt", why)))
 	ix, err := RebuildIndex(ctx, h.format, h.store, Rebuilding{Trust: h.trust, Lenient: true})
@@ -312,8 +313,8 @@ func (h *healing) rebuild(ctx context.Context, why error) error {
 	return nil
 }
 
-// offered is told of a package that the index offered before. If its document was told, and is newer
-// than the index, somebody has stored it again: signed anew, or built anew.
+// offered records a package that the index already offered. If its document was reported and is newer than
+// the index, it was stored again, for example because it was signed again or rebuilt.
 func (h *healing) offered(name string, hash spec.Hash) {
 	h.out.packages = append(h.out.packages, hash)
 	if h.seen.Objects[name].Modified.After(h.seen.Pointer.Stored) && slices.Contains(h.touched, name) {

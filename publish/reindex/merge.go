@@ -1,9 +1,9 @@
-// Package reindex holds the one protocol by which the index of a mirror is changed.
+// Package reindex implements the one protocol for changing the index of a mirror.
 //
-// Any number of publishers may change one index. Each reads it, adds packages, and replaces it only as the version
-// that it has read; a publisher that loses the race merges again. So no package that one of them has reported as
-// published is lost. Merge adds packages, Rebuild makes the index of everything that is there, and Heal brings it in
-// line with changes that were reported. Nothing here can delete from a mirror.
+// Any number of publishers may change one index. Each reads it, adds packages, and replaces it only if it is
+// still the version that was read. A publisher that loses the race merges again. So no package that one of
+// them has reported as published is lost. Merge adds packages, Rebuild builds the index from all packages of
+// the mirror, and Heal adds reported changes. Nothing here can delete from a mirror.
 package reindex
 
 import (
@@ -24,42 +24,43 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// A Merge is an index with packages added: decided, and not yet written.
+// A Merge is a planned index with packages added, not yet written.
 type Merge struct {
 	Before, After int   // packages that the index offers
 	Changes       bool  // whether there is anything to write
 	Bytes         int64 // of the new index
-	PointerBytes  int64 // that are stored besides
-	// Audiences say which versions of Spack see how many packages, where not all see all.
+	PointerBytes  int64 // stored in addition
+	// Audiences says how many packages each version of Spack sees, if not all see all.
 	Audiences []indices.Audience
-	// Healed are the packages that the mirror holds and the index lacked. Read are the documents that were read to
-	// know them.
+	// Healed are the packages that the mirror holds and the index lacked. Read are the documents that were
+	// read to find them.
 	Healed []*buildcache.Package
 	Read   []string
-	// Findings are warnings about what the index offers and is gone, or lacks and will not get.
+	// Findings are warnings about packages that the index offers although they are gone, and packages that it
+	// lacks and does not get.
 	Findings []buildcache.Finding
 
 	trust     buildcache.Trust                  // whose packages may be added
-	found     map[*buildcache.Package]time.Time // Healed, and when their documents were stored
+	found     map[*buildcache.Package]time.Time // when the documents of Healed were stored
 	published map[spec.Hash]bool                // see Mirror.Published
-	revived   map[spec.Hash]*buildcache.Package // Healed that are published
-	Was       *buildcache.Pointer               // the index that there was
+	revived   map[spec.Hash]*buildcache.Package // those of Healed that are published
+	Was       *buildcache.Pointer               // the present index
 	adds      []*buildcache.Package             // to be added
-	next      *indices.Set                      // what was makes with them; nil where it has to be made again
+	next      *indices.Set                      // the indices of Was with adds; nil if they must be built again
 }
 
-// A Mirror is a mirror as a survey saw it.
+// A Mirror is a mirror with the result of a survey.
 type Mirror struct {
 	Layout buildcache.Layout
 	Store  mirror.Store
 	Seen   *buildcache.Survey
 	Trust  buildcache.Trust // whose packages may be added
-	// Published are the packages that a publisher has, also those that the mirror holds already. A rollback that took
-	// one of them out does not hold for it any more.
+	// Published are the packages of the publisher, including those that the mirror already holds. They are
+	// indexed again if a rollback has taken them out.
 	Published map[spec.Hash]bool
 }
 
-// asPublished is the mirror without what holds no more for published packages.
+// asPublished returns the mirror without the withholding of published packages.
 func (m Mirror) asPublished() Mirror {
 	if len(m.Seen.Pointer.Withheld) == 0 {
 		return m
@@ -71,9 +72,9 @@ func (m Mirror) asPublished() Mirror {
 	return m
 }
 
-// Plan decides what the index gets: packages, and what the mirror holds although the index does not say so, because
-// somebody pushed without --update-index, died before it, or lost a race. It only reads. The error is unreadable if
-// the index has to be rebuilt.
+// Plan decides what the index gets: packages, and packages that the mirror holds but the index lacks, because
+// a publisher pushed without --update-index, died before it wrote the index, or lost a race. It only reads.
+// NeedsRebuild says whether its error means that the index must be rebuilt.
 func Plan(ctx context.Context, m Mirror, packages []*buildcache.Package) (*Merge, error) {
 	out := &Merge{trust: m.Trust, Was: m.Seen.Pointer, adds: slices.Clone(packages), published: m.Published}
 	m = m.asPublished()
@@ -108,8 +109,8 @@ func Plan(ctx context.Context, m Mirror, packages []*buildcache.Package) (*Merge
 	return out, err
 }
 
-// unread decides without reading the index, where it is large and its pointer says that it offers everything that was
-// listed and nothing that is added. Of many publishers, only the one that writes the index then reads it.
+// unread plans without reading the index, if the index is large and its pointer says that it offers all
+// listed packages and none of the added ones. Then only the publisher that writes the index reads it.
 func (m *Merge) unread(at Mirror) (known bool, err error) {
 	if m.Was.Size() < largeIndex || len(m.adds) == 0 || m.Was.Incomplete || !at.Seen.Covered(at.Layout) {
 		return false, nil
@@ -135,7 +136,7 @@ func (m *Merge) unread(at Mirror) (known bool, err error) {
 	}
 	for _, ref := range m.Was.Refs[1:] {
 		if ref.Digest.Known() {
-			return false, nil // who sees how much depends on what each of them offers
+			return false, nil // the audiences depend on the content of each index
 		}
 	}
 	m.Before, m.After = m.Was.Coverage.Len(), offered.Len()
@@ -145,21 +146,21 @@ func (m *Merge) unread(at Mirror) (known bool, err error) {
 	return true, nil
 }
 
-// What planned documents take besides what is known of them, in bytes, about.
+// Estimated sizes in bytes, used for planned documents.
 const (
-	recordFrame   = 90 // a record of an index, beside the package
+	recordFrame   = 90 // of a record, in addition to the package
 	pointerFrame  = 500
 	coverageEntry = 38
 )
 
-// Revived is what the mirror holds already of a package that is published and that the index lacked, which a prune
-// may be about to delete; nil of any other.
+// Revived returns the mirror's copy of a published package that the index lacked. A prune may be about to
+// delete it. It is nil for other packages.
 func (m *Merge) Revived(h spec.Hash) *buildcache.Package {
 	return m.revived[h]
 }
 
-// Supply gives the packages that are revived the spec that the mirror has, and the content that the publisher has,
-// for a prune that deletes it before it is kept from that.
+// Supply completes revived packages with the spec of the mirror and the content of the publisher. The content
+// is sent again if a prune deletes an object before it sees the objection.
 func (m *Merge) Supply(packages []*buildcache.Package, content func(name string) (blob.Source, error)) {
 	for _, p := range packages {
 		if m.revived[p.Hash] == nil {
@@ -176,18 +177,18 @@ func (m *Merge) Supply(packages []*buildcache.Package, content func(name string)
 	}
 }
 
-// Without is the same merge without some of its packages.
+// Without returns the merge without the refused packages.
 func (m *Merge) Without(refused func(*buildcache.Package) bool) *Merge {
 	out := *m
 	out.adds = slices.DeleteFunc(slices.Clone(m.adds), refused)
 	if len(out.adds) < len(m.adds) {
-		out.next = nil // merged with what is now refused: read and merge again
+		out.next = nil // it contains refused packages: read and merge again
 	}
 	return &out
 }
 
-// gone warns of packages that the index offers although their documents are gone, and that are not stored again.
-// A merge keeps them, because the deletion may be half done.
+// gone warns about packages that the index offers although their documents are gone and are not stored again.
+// A merge keeps them, because the deletion may still be in progress.
 func (m *Merge) gone(at Mirror, x *indices.Set) {
 	listed := make(map[spec.Hash]bool)
 	for _, id := range at.Seen.Packages(at.Layout) {
@@ -207,7 +208,7 @@ func (m *Merge) gone(at Mirror, x *indices.Set) {
 	}
 }
 
-// heal reads the packages that the mirror holds and x does not offer. One that is not whole, or not to be trusted,
+// heal reads the packages that the mirror holds and x does not offer. An incomplete or untrusted package
 // stays out, with a warning.
 func (m *Merge) heal(ctx context.Context, at Mirror, x *indices.Set) error {
 	ours := make(map[string]bool)
@@ -235,7 +236,7 @@ func (m *Merge) heal(ctx context.Context, at Mirror, x *indices.Set) error {
 	return nil
 }
 
-// storedAt says when the documents of packages were stored.
+// storedAt returns when the documents of packages were stored.
 func storedAt(seen *buildcache.Survey, packages []*buildcache.Package) map[*buildcache.Package]time.Time {
 	at := make(map[*buildcache.Package]time.Time, len(packages))
 	for _, p := range packages {
@@ -244,8 +245,8 @@ func storedAt(seen *buildcache.Survey, packages []*buildcache.Package) map[*buil
 	return at
 }
 
-// loadIndex reads the index that p points at; there may be none yet. An index with a record that Spack's readers fail
-// on is no better than a broken one.
+// loadIndex reads the index that p points at; there may be none yet. An index with a record that Spack cannot
+// read counts as broken.
 func loadIndex(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildcache.Pointer) (*indices.Set, error) {
 	if p.Version == mirror.Absent {
 		return indices.New(f.Generations()), nil
@@ -254,7 +255,7 @@ func loadIndex(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *bui
 	if err != nil {
 		return nil, &indexError{err}
 	}
-	if p.Recalled { // another program has written it, or put it back
+	if p.Recalled { // another program wrote the pointer or put it back
 		for h := range p.Withdrawn {
 			x.Withhold(h)
 		}
@@ -262,14 +263,15 @@ func loadIndex(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *bui
 	return x, nil
 }
 
-// An indexError says that there is an index and it cannot be merged into.
+// An indexError means that the index cannot be merged into.
 type indexError struct{ err error }
 
 func (e *indexError) Error() string { return "index: " + e.err.Error() }
 func (e *indexError) Unwrap() error { return e.err }
 
-// NeedsRebuild reports whether an index is better rebuilt than merged into: it is broken, or its document is gone, or
-// it is of an old version. One of a newer version is not ours to replace, and one that we may not read may be well.
+// NeedsRebuild reports whether an error means that the index must be rebuilt: it is broken, its document is
+// gone, or its version is old. It is false for an index of a newer version, which must not be replaced, and
+// for one that could not be read for another reason, such as missing permission.
 func NeedsRebuild(err error) bool {
 	var broken *indexError
 	if !errors.As(err, &broken) {
@@ -283,23 +285,23 @@ func NeedsRebuild(err error) bool {
 	return !slices.ContainsFunc(others, func(other error) bool { return errors.Is(err, other) })
 }
 
-// unindexed is the warning about a package in the mirror that the index does not get.
+// unindexed returns a warning about a package of the mirror that is not added to the index.
 func unindexed(f buildcache.Finding) buildcache.Finding {
 	return buildcache.Warning.In(f.File, "the index lacks it and will not get it: "+f.Reason)
 }
 
-// A Result says what became of an index.
+// A Result is the result of changing an index.
 type Result struct {
 	Before, After int  // packages that it offers
-	Written       bool // and so another one than before
+	Written       bool // the index was replaced
 	Bytes         int64
 	Audiences     []indices.Audience
 	Pointer       *buildcache.Pointer // of the index that the mirror has now
 
-	// Of an index that was rebuilt: what it offers, and warnings about what it leaves out.
+	// Packages are those that a rebuilt index offers. Findings are warnings about packages left out.
 	Packages []spec.Hash
 	Findings []buildcache.Finding
-	// LeftOut were found in the mirror and are not added after all: a prune is at work.
+	// LeftOut are packages that were found in the mirror but not added, because a prune is running.
 	LeftOut []string
 }
 
@@ -311,7 +313,8 @@ func (r Result) Digest() string {
 	return r.Pointer.Digest()
 }
 
-// Version is that of the object that clients read first, as far as it is known; Absent if there is none.
+// Version returns the version of the object that clients read first, as far as it is known; Absent if there
+// is none.
 func (r Result) Version() mirror.Version {
 	if r.Pointer == nil {
 		return mirror.Absent

@@ -15,11 +15,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// A packageReader reads packages of a mirror and checks that they are whole.
+// A packageReader reads packages of a mirror and checks that they are complete.
 type packageReader struct {
 	format buildcache.Layout
 	store  mirror.Store
-	from   mirror.Reader   // where documents and specs are read; the store, or what is known of it
+	from   mirror.Reader   // source of documents and specs: the store, or known content
 	stored map[string]bool // documents that are known to be stored after their blobs
 	seen   *buildcache.Survey
 	trust  buildcache.Trust
@@ -36,7 +36,7 @@ func newPackageReader(f buildcache.Layout, s mirror.Store, seen *buildcache.Surv
 	}
 }
 
-// readAll returns the packages that are whole, in the order of their names, and a finding for each other one: a
+// readAll returns the complete packages in the order of their names, and a finding for every other one: a
 // Warning if Spack cannot read its content, an Error if it is damaged, incomplete or not trusted.
 func (r *packageReader) readAll(ctx context.Context, names []string) ([]*buildcache.Package, []buildcache.Finding, error) {
 	slices.Sort(names)
@@ -71,14 +71,14 @@ func (r *packageReader) readAll(ctx context.Context, names []string) ([]*buildca
 	return whole, findings, nil
 }
 
-// An unreadError reports that not all of a document arrived.
+// An unreadError means that a document was not received completely.
 type unreadError struct{ err error }
 
 func (e *unreadError) Error() string { return e.err.Error() }
 func (e *unreadError) Unwrap() error { return e.err }
 
-// blameless reports whether an error says nothing about the package that was to be read: the storage has a
-// fault, does not know us, or breaks off.
+// blameless reports whether an error says nothing about the package itself: the storage has a fault, rejects
+// our credentials, or ends the transfer early.
 func blameless(err error) bool {
 	for _, why := range []error{mirror.ErrFault, mirror.ErrCredentials, mirror.ErrNoBucket} {
 		if errors.Is(err, why) {
@@ -99,7 +99,7 @@ func (r *packageReader) read(ctx context.Context, name string) (*buildcache.Pack
 	}
 	document, info, err := mirror.Read(ctx, r.from, name, buildcache.MaxDocument)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = &unreadError{err} // the object is larger than what arrived
+		err = &unreadError{err} // less was received than the object has
 	}
 	if err == nil {
 		err = asListed(r.seen.Objects[name], info, document)
@@ -116,7 +116,7 @@ func (r *packageReader) read(ctx context.Context, name string) (*buildcache.Pack
 		return nil, err
 	}
 	if !r.stored[name] {
-		errs := make([]error, len(p.Blobs)) // the first one counts, whichever came first
+		errs := make([]error, len(p.Blobs)) // report the first blob's error, whichever occurred first
 		err := parallel.Each(ctx, parallel.Readers, parallel.Positions(p.Blobs), func(ctx context.Context, i int) error {
 			errs[i] = present(ctx, r.store, r.seen, p.Blobs[i])
 			return nil
@@ -132,8 +132,8 @@ func (r *packageReader) read(ctx context.Context, name string) (*buildcache.Pack
 	return p, err
 }
 
-// asListed makes sure that the content of an object is that of the listing. Otherwise a store that sends something
-// else, such as the page of a proxy, would pass for a mirror full of packages that nobody can read.
+// asListed checks that content agrees with the listing. Otherwise a store that sends other content, such as
+// the page of a proxy, would look like a mirror full of unreadable packages.
 func asListed(listed, info mirror.Info, content []byte) error {
 	if listed.Version != info.Version {
 		return nil // not listed, or replaced since
@@ -144,8 +144,8 @@ func asListed(listed, info mirror.Info, content []byte) error {
 	return nil
 }
 
-// present checks that a blob is there, in the survey or by listing its name: blobs and
-// documents are listed at different moments, and both may have arrived in between.
+// present checks that a blob is there, in the survey or by listing its name: blobs and documents are listed
+// at different times, and both may have arrived in between.
 func present(ctx context.Context, s mirror.Lister, seen *buildcache.Survey, b buildcache.Object) error {
 	if seen.Has(b) {
 		return nil
@@ -159,7 +159,7 @@ func present(ctx context.Context, s mirror.Lister, seen *buildcache.Survey, b bu
 
 var errMissing = errors.New("is missing or has another size")
 
-// Missing are the objects of packages that are not there any more, the document last.
+// Missing returns the objects of packages that no longer exist, the document last.
 func Missing(ctx context.Context, f buildcache.Layout, s mirror.Store, now *buildcache.Pointer, packages []*buildcache.Package) (map[*buildcache.Package][]buildcache.Object, error) {
 	var names []string
 	for _, p := range packages {
@@ -175,7 +175,7 @@ func Missing(ctx context.Context, f buildcache.Layout, s mirror.Store, now *buil
 	gone := make(map[*buildcache.Package][]buildcache.Object)
 	for _, p := range packages {
 		document := buildcache.DocumentOf(p)
-		document.Size = -1 // another publisher may have stored another one of the same package
+		document.Size = -1 // another publisher may have stored another document of the package
 		for _, o := range append(slices.Clone(p.Blobs), document) {
 			if err := present(ctx, s, seen, o); err != nil {
 				if ctx.Err() != nil || !errors.Is(err, errMissing) {
@@ -188,8 +188,8 @@ func Missing(ctx context.Context, f buildcache.Layout, s mirror.Store, now *buil
 	return gone, nil
 }
 
-// ReadPackage reads the package whose document has a name. It is nil if the package is not whole or not to be
-// trusted, and why says what is wrong.
+// ReadPackage reads the package whose document has a name. p is nil if the package is incomplete or not
+// trusted; then why says what is wrong.
 func ReadPackage(ctx context.Context, f buildcache.Layout, s mirror.Store, trust buildcache.Trust, name string) (p *buildcache.Package, why string, err error) {
 	packages, findings, err := newPackageReader(f, s, &buildcache.Survey{}, trust).readAll(ctx, []string{name})
 	if len(packages) > 0 {
@@ -200,7 +200,7 @@ func ReadPackage(ctx context.Context, f buildcache.Layout, s mirror.Store, trust
 	return p, why, err
 }
 
-// Deleted is the error of an object that another program has deleted while its package was published.
+// Deleted returns the error for an object that another program deleted while its package was published.
 func Deleted(o buildcache.Object, p *buildcache.Package) error {
 	return fmt.Errorf("%s was deleted from the destination while %s was published: publish it again", o.Name, p.ID())
 }

@@ -19,30 +19,30 @@ type Rebuilt struct {
 	After   int      `json:"after"`
 	Changed bool     `json:"changed"`
 	Digest  string   `json:"digest"`
-	Stale   []string `json:"stale"` // fixed names whose content is other than before
-	// Findings are packages that are there and left out, because Spack cannot read them or another
-	// version of Spack has written them; and keys that are not offered to clients.
+	Stale   []string `json:"stale"` // fixed names whose content has changed
+	// Findings report packages of the mirror that are left out, because Spack cannot read them or another
+	// version of Spack wrote them, and keys that are not offered to clients.
 	Findings []buildcache.Finding `json:"findings"`
-	// Audiences say which versions of Spack see how many packages, where not all see all.
+	// Audiences says how many packages each version of Spack sees, if not all see all.
 	Audiences []indices.Audience `json:"audiences,omitempty"`
 
 	format   buildcache.Layout
 	packages []spec.Hash
 }
 
-// Expectation is everything that the index offers, of the mirror at path.
+// Expectation returns an expectation of all packages that the index offers, for the mirror at path.
 func (r *Rebuilt) Expectation(path string) Expectation {
 	return Expectation{Path: path, Digest: r.Digest, Layout: r.format, Packages: r.packages}
 }
 
-// Rebuild rebuilds the index and the key index of a mirror from everything that it holds, for each layout. A package
-// that is damaged, or is not to be trusted, fails it with a FindingsError; the index is then as it was. What Spack
-// cannot read is left out, with a finding. What a rollback took out stays out.
+// Rebuild rebuilds the index and the key index of a mirror from all its content, for each layout. If a
+// package is damaged or not trusted, it fails with a FindingsError and leaves the index unchanged. A package
+// that Spack cannot read is left out, with a finding. Packages that a rollback took out stay out.
 func Rebuild(ctx context.Context, s mirror.Store, trust buildcache.Trust) ([]Rebuilt, error) {
 	return rebuildAll(ctx, s, Rebuilding{Trust: trust})
 }
 
-// RebuildEverything is Rebuild that also brings back what a rollback took out.
+// RebuildEverything is like Rebuild, but also adds packages that a rollback took out.
 func RebuildEverything(ctx context.Context, s mirror.Store, trust buildcache.Trust) ([]Rebuilt, error) {
 	return rebuildAll(ctx, s, Rebuilding{Trust: trust, Heal: true})
 }
@@ -98,7 +98,7 @@ func rebuildLayout(ctx context.Context, f buildcache.Layout, s mirror.Store, o R
 	return out, nil
 }
 
-// keys makes the key index name the keys that are there.
+// keys rebuilds the key index from the keys of the mirror.
 func (r *Rebuilt) keys(ctx context.Context, s mirror.Store, trust buildcache.Trust, purge bool) error {
 	stale, findings, err := keyindex.Rebuild(ctx, r.format, s, trust, purge)
 	if err != nil {

@@ -18,10 +18,11 @@ type rebuilder struct {
 	store  mirror.Store
 	trust  buildcache.Trust
 
-	// read holds the packages read so far, by name and version of the document. After a lost
-	// race only new ones are read.
+	// read holds the packages read so far, by name and version of the document. After a lost race only new
+	// packages are read.
 	read map[string]*buildcache.Package
-	// offered are the packages of the last index, and findings say what it leaves out.
+	// offered are the packages of the last index that was built. findings report the packages that it leaves
+	// out.
 	offered  []spec.Hash
 	findings []buildcache.Finding
 	// lenient leaves out damaged packages as well. Otherwise they fail the rebuild.
@@ -29,19 +30,20 @@ type rebuilder struct {
 	release func(spec.Hash) bool // see Rebuilding.Published
 }
 
-// A Rebuilding says what a rebuilt index gets.
+// A Rebuilding holds the options of a rebuild.
 type Rebuilding struct {
 	Trust buildcache.Trust // whose packages are added
 	// Lenient leaves out damaged packages. Otherwise they fail the rebuild with a buildcache.FindingsError, and the
 	// index stays.
 	Lenient bool
-	// Published are packages that are added although a rollback has taken them out. Heal adds all.
+	// Published are packages that are added although a rollback has taken them out. Heal adds all that a
+	// rollback took out.
 	Published map[spec.Hash]bool
 	Heal      bool
 }
 
-// RebuildIndex replaces the index of a mirror by one of all its packages. The Result has a finding for each package
-// that is left out. What is kept out of the index stays out.
+// RebuildIndex replaces the index of a mirror by an index of all its packages. The Result has a finding for
+// each package that is left out. Packages that are kept out of the index stay out.
 func RebuildIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, o Rebuilding) (Result, error) {
 	b := &rebuilder{format: f, store: s, trust: o.Trust, lenient: o.Lenient, release: func(h spec.Hash) bool { return o.Heal || o.Published[h] }}
 	out, err := b.rebuild(ctx)
@@ -55,9 +57,9 @@ func RebuildIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, o Re
 	return out, nil
 }
 
-// rebuild replaces the index. Each package in the mirror must be whole, because clients do not see packages
-// that the index lacks. Packages that Spack cannot read, or that another version of Spack wrote, are left out
-// with a warning, as by Spack's own update-index.
+// rebuild replaces the index. Each package in the mirror must be complete, because clients do not see
+// packages that the index lacks. Packages that Spack cannot read, or that another version of Spack wrote, are
+// left out with a warning, as in Spack's own update-index.
 func (b *rebuilder) rebuild(ctx context.Context) (Result, error) {
 	b.read = make(map[string]*buildcache.Package)
 	return Replace(ctx, b.format, b.store, func(ctx context.Context, was *buildcache.Pointer, current *indices.Set) (*indices.Set, error) {
@@ -73,9 +75,9 @@ func (b *rebuilder) rebuild(ctx context.Context) (Result, error) {
 	})
 }
 
-// build makes the indices. current is nil if it cannot be read.
+// build builds the indices. current is nil if the present index cannot be read.
 func (b *rebuilder) build(ctx context.Context, was *buildcache.Pointer, current *indices.Set) (*indices.Set, error) {
-	released := *was // what cannot be added stays withheld
+	released := *was // packages that cannot be added stay withheld
 	released.Past = was.Releasing(b.release)
 	seen, err := buildcache.SurveyAll(ctx, b.format, b.store, &released)
 	if err != nil {
@@ -98,14 +100,14 @@ func (b *rebuilder) build(ctx context.Context, was *buildcache.Pointer, current 
 			continue
 		}
 		if current != nil {
-			x.Keep(current, hash) // as another version of Spack has indexed it
+			x.Keep(current, hash) // keep the record of another version of Spack
 		}
 		b.offered = append(b.offered, hash)
 	}
 	return x, nil
 }
 
-// readNew reads the packages that were not read before. It returns the documents that another version of
+// readNew reads the packages that have not been read yet. It returns the documents that another version of
 // Spack wrote.
 func (b *rebuilder) readNew(ctx context.Context, seen *buildcache.Survey) (map[string]bool, error) {
 	var names []string

@@ -10,7 +10,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 )
 
-// rely makes sure that what is added is there, and that no prune is about to delete it: see package notice.
+// rely checks that the added packages are there and that no prune is about to delete them: see package
+// notice.
 func (c *contest) rely(ctx context.Context) error {
 	if notice.Since(c.relied) > notice.Fresh {
 		adds, err := c.moved(ctx, c.was, c.adds)
@@ -22,18 +23,19 @@ func (c *contest) rely(ctx context.Context) error {
 	return c.leaveOld(ctx)
 }
 
-// isOld reports whether a package was found in the mirror and is not young: a prune may be about to delete it.
+// isOld reports whether a package was found in the mirror and is older than notice.Young: a prune may be
+// about to delete it.
 func (c *contest) isOld(p *buildcache.Package) bool {
 	stored, found := c.found[p]
 	return found && time.Since(stored) > notice.Young
 }
 
-// leaveOld leaves out of what was found in the mirror that which is not young, if a prune has deleted it, or is at
-// work and no published package needs it. What stays is found again by the next publisher.
+// leaveOld leaves out old packages that were found in the mirror if a prune has deleted them, or if a prune
+// is running and no published package needs them. The next publisher finds those that remain in the mirror.
 func (c *contest) leaveOld(ctx context.Context) error {
 	var old []*buildcache.Package
 	for _, p := range c.adds {
-		if c.healed[p] && c.isOld(p) { // of what is published, the publisher has kept a prune from that: see Merge.Revived
+		if c.healed[p] && c.isOld(p) { // the publisher protects published ones from a prune: see Merge.Revived
 			old = append(old, p)
 		}
 	}
@@ -45,7 +47,7 @@ func (c *contest) leaveOld(ctx context.Context) error {
 	if atWork != nil && !errors.Is(atWork, notice.ErrAtWork) {
 		return atWork
 	}
-	gone, err := Missing(ctx, c.layout, c.store, c.was, old) // only now: until a moment ago it could be deleted
+	gone, err := Missing(ctx, c.layout, c.store, c.was, old) // must follow the notice: until then they could be deleted
 	if err != nil {
 		return err
 	}

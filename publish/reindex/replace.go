@@ -13,16 +13,15 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/conflict"
 )
 
-// A Make returns what an index becomes. now is the index that was points at; it is nil if there is none, or none that
-// can be read. It is read-only. A nil result leaves the index as it is.
+// A Make returns the new index. now is the index that was points at. It is read-only, and nil if there is no
+// readable index. A nil result leaves the index unchanged.
 type Make func(ctx context.Context, was *buildcache.Pointer, now *indices.Set) (*indices.Set, error)
 
-// Replace replaces an index by what make returns. If another publisher changes the index meanwhile, make is called
-// again with the newer one, and if so much time passes that a prune may have begun since it was called. An index that
-// has the same records already is not written, unless make has changed the past of was. An index of a newer version
-// is an error.
+// Replace replaces an index by the result of make. It calls make again if another publisher has changed the
+// index, or if so much time has passed that a prune may have begun since. An index with the same records is
+// not written, unless make has changed the past of was. An index of a newer version is an error.
 //
-// A Merge only adds. Replace is for a writer that also takes packages out.
+// A Merge only adds packages. Replace is for a writer that also removes packages.
 func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make) (Result, error) {
 	var out Result
 	err := conflict.Retry(ctx, func() error {
@@ -45,7 +44,7 @@ func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make
 		}
 		for i, ref := range was.Refs {
 			if ref.Digest.Known() {
-				x.Part(x.Generations[i].Index) // an index may become empty, but not disappear
+				x.Part(x.Generations[i].Index) // an index may become empty, but must not disappear
 			}
 		}
 		out.After, out.Audiences = x.Offered(), x.Audiences()
@@ -69,22 +68,22 @@ func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make
 	return out, err
 }
 
-// Edit changes the records of an index, or what its pointer says of packages that are kept out. edit changes the
-// indices and the past of the pointer that it is given, which both are its own. If another publisher changes the
-// index meanwhile, edit is called again with the newer one, as for Replace. Nothing is written if nothing has
-// changed. A mirror without an index is a buildcache.ErrNoMirror.
+// Edit changes the records of an index, or which packages its pointer keeps out. edit may modify the given
+// indices and the past of the given pointer. If another publisher changes the index meanwhile, edit is called
+// again with the newer index, as in Replace. Nothing is written if nothing has changed. The error is
+// buildcache.ErrNoMirror if there is no index.
 func Edit(ctx context.Context, f buildcache.Layout, s mirror.Store, edit func(ctx context.Context, was *buildcache.Pointer, x *indices.Set) error) (Result, error) {
 	return EditRead(ctx, f, s, new(Reading), edit)
 }
 
-// A Reading is an index as it was read, and its pointer, which buildcache.PointerForUpdate has read.
+// A Reading is an index that was read, with its pointer as read by buildcache.PointerForUpdate.
 type Reading struct {
 	Pointer *buildcache.Pointer
 	Indices *indices.Set
 }
 
-// EditRead edits what was read a moment ago, and reads it only if another publisher has changed it since. The reading
-// is used up.
+// EditRead is like Edit, but starts from an index that was just read. It reads the index again only if
+// another publisher has changed it since. read is cleared.
 func EditRead(ctx context.Context, f buildcache.Layout, s mirror.Store, read *Reading, edit func(ctx context.Context, was *buildcache.Pointer, x *indices.Set) error) (Result, error) {
 	var out Result
 	err := conflict.Retry(ctx, func() (err error) {
@@ -115,7 +114,7 @@ func EditRead(ctx context.Context, f buildcache.Layout, s mirror.Store, read *Re
 		offers := x.Changes()
 		if len(offers.Added)+len(offers.Removed) == 0 {
 			if before.Equal(was.Past) {
-				if was.Incomplete { // the publisher that has written it died before it was through
+				if was.Incomplete { // its publisher died before it had finished
 					return f.CompleteIndex(ctx, s, was)
 				}
 				return nil
@@ -133,7 +132,7 @@ func EditRead(ctx context.Context, f buildcache.Layout, s mirror.Store, read *Re
 	return out, err
 }
 
-// Complete writes what the last writer of an index did not come to, because it died: the digest of an index of layout v2.
+// Complete finishes the work of a writer that died: it writes the digest of an index of layout v2.
 func Complete(ctx context.Context, f buildcache.Layout, s mirror.Store) error {
 	return conflict.Retry(ctx, func() error {
 		was, err := buildcache.PointerForUpdate(ctx, f, s)
@@ -144,8 +143,8 @@ func Complete(ctx context.Context, f buildcache.Layout, s mirror.Store) error {
 	})
 }
 
-// Current reads an index and its pointer. The index is nil if there is none. One that is there and is of no use is
-// ErrUnreadable, with the pointer all the same.
+// Current reads an index and its pointer. The index is nil if there is none. For an unusable index, the error
+// is ErrUnreadable, and the pointer is still returned.
 func Current(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildcache.Pointer, *indices.Set, error) {
 	was, err := buildcache.PointerForUpdate(ctx, f, s)
 	if err != nil {
@@ -161,5 +160,5 @@ func Current(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildca
 	return was, x, err
 }
 
-// ErrUnreadable: there is no index, or none that can be read.
+// ErrUnreadable means that there is no readable index.
 var ErrUnreadable = errors.New("there is no index that can be read")

@@ -19,26 +19,27 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// A change is an index that is to replace the one that a pointer names.
+// A change is an index that replaces the index of a pointer.
 type change struct {
 	was *buildcache.Pointer
 	x   *indices.Set
-	// offers is what x offers and the index before does not, and the other way round; nil if that one cannot be read.
+	// offers is the difference between the packages of x and those of the previous index; nil if that cannot
+	// be read.
 	offers *indices.Change
-	// relied is when the writer began to make sure that no prune is about to delete what x offers; zero: nothing of
-	// it is old.
+	// relied is when the writer began to check that no prune is about to delete packages of x; zero: none of
+	// them is old.
 	relied time.Time
-	// prepared, if set, is called with the digest of the new index, beside the record.
+	// prepared, if set, is called with the digest of the new index while the record is written.
 	prepared func(digest string)
 }
 
-// replaceIndex makes x the index if the pointer still is was: mirror.ErrConflict if not. It is the only place where
-// an index is switched, and each switch leaves a record in the history.
+// replaceIndex makes c.x the index if the pointer is still c.was. Otherwise the error is mirror.ErrConflict.
+// It is the only place where an index is replaced, and each replacement leaves a record in the history.
 //
-// Before an index is replaced for the first time on storage that may ignore conditions, it is made sure that it does
-// not: else two publishers would replace each other's index, and both would report success. In layout v3 the pointer
-// remembers it, from this write on. It is never written only to remember that, because a client that has the index
-// already would read it again.
+// Some storage may ignore conditions on writes. Then two publishers could replace each other's index and both
+// report success. So the storage is tested before its first index is replaced. In layout v3 the new pointer
+// records the result. The pointer is never written only for that, because clients that have the index would
+// read it again.
 func replaceIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, c change) (*buildcache.Pointer, error) {
 	c.was.NeedsProof(s)
 	if err := c.was.Recall(ctx, f, s, s); err != nil {
@@ -60,7 +61,7 @@ func replaceIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, c ch
 			return nil
 		})
 		err = history.Write(ctx, s, f.IndexID(), c.record(ctx, now))
-		// A publisher that may only write packages and indices goes on without.
+		// A publisher that may write only packages and indices continues without a record.
 		if recorded = err == nil; errors.Is(err, mirror.ErrDenied) {
 			err = nil
 		}
@@ -80,15 +81,15 @@ func prove(ctx context.Context, f buildcache.Layout, s mirror.Store, was *buildc
 		return nil
 	}
 	var there *mirror.Upload
-	if o, ok := f.Marker(); ok { // which is stored before any index
+	if o, ok := f.Marker(); ok { // the marker is stored before any index
 		u := o.Upload()
 		there = &u
 	}
 	return mirror.ProverOf(s).Prove(ctx, was.Version, there)
 }
 
-// past is what the new pointer says. An epoch ends with an index that is not the one before and more packages: from
-// then on an index could come to be the same as an earlier one.
+// past returns the past for the new pointer. A new epoch begins if the index does more than add packages to
+// the previous one: from then on an index could become equal to an earlier one.
 func (c change) past(ctx context.Context) (history.Past, error) {
 	past := c.was.Past.Releasing(c.x.Has)
 	if c.was.Generation == 0 || !c.was.Recalled && c.offers != nil && len(c.offers.Added) > 0 && len(c.offers.Removed) == 0 {
@@ -96,7 +97,7 @@ func (c change) past(ctx context.Context) (history.Past, error) {
 	}
 	if c.offers == nil {
 		if same, err := c.was.Names(ctx, c.x); same || err != nil {
-			return past, err // it is missing
+			return past, err // the same index, whose document is missing
 		}
 	}
 	past.Epoch = "generation " + strconv.Itoa(c.was.Generation+1)
@@ -114,7 +115,7 @@ func (c change) record(ctx context.Context, now *buildcache.Pointer) *history.Re
 	return r
 }
 
-// named are packages as records name them, in order.
+// named returns the names of packages for records, sorted.
 func named(entries map[spec.Hash]index.Entry) []string {
 	names := make([]string, 0, len(entries))
 	for _, e := range entries {
@@ -124,7 +125,7 @@ func named(entries map[spec.Hash]index.Entry) []string {
 	return names
 }
 
-// NameOf is how a record names a package of an index.
+// NameOf returns how a record names a package of an index.
 func NameOf(e index.Entry) string {
 	for _, l := range buildcache.Layouts() {
 		for _, g := range l.Generations() {

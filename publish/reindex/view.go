@@ -13,22 +13,23 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// A View is a named index as it was read, to which packages are to be added. It offers what it was given, and what that
-// depends on: nothing else that the mirror holds belongs to it.
+// A View is a named index, as read, to which packages are added. It offers only the packages that were added
+// to it and their dependencies.
 type View struct {
 	layout buildcache.Layout
 	was    *buildcache.Pointer
-	now    *indices.Set // nil until it was needed
+	now    *indices.Set // nil until it is needed
 }
 
-// ReadView reads the pointer of a named index, of which there may be none yet.
+// ReadView reads the pointer of a named index. The index may not exist yet.
 func ReadView(ctx context.Context, f buildcache.Layout, s mirror.Store) (*View, error) {
 	was, err := buildcache.PointerForUpdate(ctx, f, s)
 	return &View{layout: f, was: was}, err
 }
 
-// Obey takes out of the view what the mirror has withdrawn and the view does not say, as an earlier pointer of it
-// that was put back does not. The index is read only where the view may offer packages of these names.
+// Obey removes packages from the view that the mirror has withdrawn but the view's pointer does not list as
+// withdrawn, for example because an earlier pointer was put back. It reads the index only if the view may
+// offer packages of these names.
 func (v *View) Obey(ctx context.Context, s mirror.Store, withdrawn map[spec.Hash]history.Withdrawal) error {
 	for h, w := range withdrawn {
 		name, _, _ := strings.Cut(w.Package, "@")
@@ -46,8 +47,9 @@ func (v *View) Obey(ctx context.Context, s mirror.Store, withdrawn map[spec.Hash
 	return nil
 }
 
-// Lacking returns those of packages that the view does not offer. Where the pointer tells that it offers them and
-// nothing else of their names, the index is not read. The error is ErrUnreadable if it cannot be.
+// Lacking returns those of packages that the view does not offer. It does not read the index if the pointer
+// says that the view offers exactly these packages of their names. The error is ErrUnreadable if the index
+// cannot be read.
 func (v *View) Lacking(ctx context.Context, s mirror.Store, packages []*buildcache.Package) ([]*buildcache.Package, error) {
 	if v.covers(packages) {
 		return nil, nil
@@ -85,7 +87,7 @@ func (v *View) read(ctx context.Context, s mirror.Store) (err error) {
 	return err
 }
 
-// Plan decides what the view gets: packages, whose specs are known. It makes no request.
+// Plan decides what the view gets: packages, whose specs must be known. It makes no request.
 func (v *View) Plan(m Mirror, packages []*buildcache.Package) (out *Merge, err error) {
 	out = &Merge{trust: m.Trust, Was: v.was}
 	if v.now == nil {
@@ -109,7 +111,8 @@ func (v *View) Plan(m Mirror, packages []*buildcache.Package) (out *Merge, err e
 	return out, err
 }
 
-// Needed reads what packages depend on: all that the mirror holds, and that neither the view offers nor is among them.
+// Needed reads the dependencies of packages that the mirror holds, except those that the view offers or that
+// are in packages.
 func (v *View) Needed(ctx context.Context, m Mirror, packages []*buildcache.Package) ([]*buildcache.Package, []buildcache.Finding, error) {
 	known := make(map[spec.Hash]bool)
 	for _, p := range packages {
@@ -130,9 +133,10 @@ func (v *View) Needed(ctx context.Context, m Mirror, packages []*buildcache.Pack
 	return ReadPackages(ctx, m, names)
 }
 
-// ReadPackages reads the packages whose documents have these names and are there. Each is checked before, with a
-// finding for each that is not whole or not to be trusted. It fails where the storage does not give what it lists:
-// nothing tells a later publisher that a view lacks a package, as the listing does for the index.
+// ReadPackages reads the packages whose documents have these names and exist. It checks each one and returns
+// a finding for each incomplete or untrusted package. It fails if the storage does not return an object that
+// it lists: a later publisher could not notice that the view lacks the package, as it can for the index from
+// the listing.
 func ReadPackages(ctx context.Context, m Mirror, names []string) ([]*buildcache.Package, []buildcache.Finding, error) {
 	if len(names) == 0 {
 		return nil, nil, nil
@@ -150,7 +154,7 @@ func ReadPackages(ctx context.Context, m Mirror, names []string) ([]*buildcache.
 	return r.readAll(ctx, there)
 }
 
-// listed are objects that are there: what cannot be read of them says nothing about them.
+// listed reads objects that exist. If an object cannot be read, that says nothing about its package.
 type listed struct{ mirror.Reader }
 
 func (l listed) Open(ctx context.Context, name string) (*mirror.Object, error) {

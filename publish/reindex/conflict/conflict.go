@@ -1,5 +1,5 @@
-// Package conflict settles the race for a document that several publishers replace: each has a winner, and the
-// others try again.
+// Package conflict settles races for a document that several publishers replace: each race has a winner, and
+// the others try again.
 package conflict
 
 import (
@@ -13,17 +13,17 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 )
 
-// ErrUnresolved: other publishers kept changing the index for as long as we tried.
+// ErrUnresolved means that other publishers changed the document on every attempt.
 var ErrUnresolved = errors.New("other publishers keep changing it")
 
-// MaxRounds is how often a publisher tries. Each race has a winner, so n publishers need at most n rounds. The
-// bound is far above that; it is there for a store that always refuses.
+// MaxRounds is the maximum number of attempts. Each race has a winner, so n publishers need at most n rounds.
+// The bound is far above that. It is for a store that always refuses.
 const MaxRounds = 200
 
 const (
 	minPause = 20 * time.Millisecond
 	maxPause = 2 * time.Second
-	maxLate  = 3 // times that an attempt takes too long: the next one would as well
+	maxLate  = 3 // attempts that take too long: the next one would as well
 )
 
 // Retry calls attempt until it does not fail with mirror.ErrConflict. Between two attempts it waits for a

@@ -1,8 +1,7 @@
-// Package keyindex changes the index of keys, by which clients learn which public keys a mirror has, and the
-// keys themselves.
+// Package keyindex changes the public keys of a mirror and the key index, in which clients find them.
 //
-// Any number of publishers may add keys while others retire some: no key that was added is lost, and none that
-// was retired is offered again, except by Offer.
+// Any number of publishers may add keys while others retire keys. No added key is lost, and no retired key is
+// offered again, except by Offer.
 package keyindex
 
 import (
@@ -19,8 +18,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 )
 
-// Add offers keys to clients, next to those that they are offered already. Keys that were retired, maybe a
-// moment ago, are passed over.
+// Add offers keys to clients in addition to the present ones. It skips retired keys, even if they have just
+// been retired.
 func Add(ctx context.Context, f buildcache.Layout, s mirror.Store, keys []key.Fingerprint) error {
 	written := false
 	err := conflict.Retry(ctx, func() error {
@@ -43,8 +42,8 @@ func Add(ctx context.Context, f buildcache.Layout, s mirror.Store, keys []key.Fi
 	if err != nil || !written {
 		return err
 	}
-	// One of them may have been retired between the listing and the writing. Retire sets the mark before it
-	// reads the index, so either it has seen what was written here, or this sees the mark.
+	// A key may have been retired between the listing and the write. Retire sets the mark before it reads the
+	// index. So either it reads the index written here, or the listing below shows the mark.
 	there, err := buildcache.KeysThere(ctx, f, s)
 	if err != nil {
 		return err
@@ -60,9 +59,8 @@ func Add(ctx context.Context, f buildcache.Layout, s mirror.Store, keys []key.Fi
 	return nil
 }
 
-// AddTrusted offers those of keys that are there and that clients may be offered, and reports whether the index
-// was lacking any. A key that is not trusted, or whose file holds anything else, is passed over, with a
-// finding.
+// AddTrusted offers those of keys that are trusted, and reports whether the index lacked any. A key that is
+// not trusted, or whose file holds anything else, is skipped with a finding.
 func AddTrusted(ctx context.Context, f buildcache.Layout, s mirror.Store, trust buildcache.Trust, keys []key.Fingerprint) (bool, []buildcache.Finding, error) {
 	have, _, err := f.ReadKeyIndex(ctx, s)
 	if err != nil {
@@ -86,7 +84,8 @@ func AddTrusted(ctx context.Context, f buildcache.Layout, s mirror.Store, trust 
 	return true, findings, Add(ctx, f, s, lacking)
 }
 
-// objection says why a key is not offered to clients; empty: it may be. Its file is read if it is to be added.
+// objection returns why a key must not be offered to clients; empty if it may. It reads the key's file only
+// if add is set.
 func objection(ctx context.Context, f buildcache.Layout, r mirror.Reader, trust buildcache.Trust, k key.Fingerprint, add bool) string {
 	reason := trust.Untrusted(k)
 	if reason == "" && add {
@@ -101,7 +100,7 @@ func notOffered(f buildcache.Layout, k key.Fingerprint, reason string) buildcach
 	return buildcache.Warning.In(f.KeyName(k), "this key is not offered to clients: "+reason)
 }
 
-// Offer takes back that a key was retired, and makes clients learn of it.
+// Offer undoes the retirement of a key and offers it to clients again.
 func Offer(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Fingerprint) error {
 	if err := mark(ctx, f, s, k, false); err != nil {
 		return err
@@ -109,8 +108,8 @@ func Offer(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Finge
 	return Add(ctx, f, s, []key.Fingerprint{k})
 }
 
-// Retire makes clients learn of a key no more, and keeps other publishers from offering it again. It reports
-// whether clients were told of it before. The mark comes first: see Add.
+// Retire removes a key from the key index and keeps other publishers from offering it again. It reports
+// whether the index offered it before. The mark is stored first: see Add.
 func Retire(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Fingerprint) (told bool, err error) {
 	if err := mark(ctx, f, s, k, true); err != nil {
 		return false, err
@@ -118,7 +117,7 @@ func Retire(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Fing
 	return dropKey(ctx, f, s, k)
 }
 
-// mark says of a key whether it is retired. A key that never was gets no mark to say so.
+// mark records whether a key is retired. A key that was never retired needs no mark.
 func mark(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Fingerprint, retired bool) error {
 	return conflict.Retry(ctx, func() error {
 		there, err := buildcache.KeysThere(ctx, f, s)
@@ -140,7 +139,7 @@ func mark(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Finger
 	})
 }
 
-// dropKey takes a key out of the key index, and reports whether it was in it.
+// dropKey removes a key from the key index, and reports whether the index had it.
 func dropKey(ctx context.Context, f buildcache.Layout, s mirror.Store, k key.Fingerprint) (dropped bool, err error) {
 	err = conflict.Retry(ctx, func() error {
 		have, version, err := f.ReadKeyIndex(ctx, s)
@@ -162,7 +161,7 @@ func containsAll(have, keys []key.Fingerprint) bool {
 	return len(buildcache.UnionKeys(have, keys)) == len(have)
 }
 
-// writeKeyIndex replaces the key index by keys, if it still is the version was.
+// writeKeyIndex replaces the key index if it is still the version was.
 func writeKeyIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, was mirror.Version, keys []key.Fingerprint) error {
 	objects, err := f.KeyIndex(keys)
 	if err != nil {
@@ -171,13 +170,13 @@ func writeKeyIndex(ctx context.Context, f buildcache.Layout, s mirror.Store, was
 	return replace(ctx, s, was, objects)
 }
 
-// replace stores objects of which the last one has a fixed name, if that still is the version was.
+// replace stores objects. The last one has a fixed name and is replaced only if it is still the version was.
 func replace(ctx context.Context, s mirror.Store, was mirror.Version, objects []buildcache.Object) error {
 	last := len(objects) - 1
 	if err := createAll(ctx, s, objects[:last]); err != nil {
 		return err
 	}
-	// The content may have been there, of an older one, and a prune about to delete it.
+	// Earlier content may already have been there, and a prune may be about to delete it.
 	names := make([]string, last)
 	for i, o := range objects[:last] {
 		names[i] = o.Name
@@ -193,10 +192,10 @@ func replace(ctx context.Context, s mirror.Store, was mirror.Version, objects []
 	return err
 }
 
-// Store publishes the document of a key, without telling clients of it. Where the mirror holds a copy of the
-// key, the two are merged, so that no publisher with an older copy takes back what a newer one says: see
-// key.Public.Merged. It reports whether a copy was replaced. One that cannot be read is an error, and stays,
-// but for a repair.
+// Store stores the document of a key, without adding the key to the key index. If the mirror holds a copy of
+// the key, the two are merged, so that an older copy does not undo changes of a newer one: see
+// key.Public.Merged. It reports whether a copy was replaced. A copy that cannot be read is an error, unless
+// repair is set, which replaces it.
 func Store(ctx context.Context, f buildcache.Layout, s mirror.Store, public *key.Public, repair bool) (replaced bool, err error) {
 	err = conflict.Retry(ctx, func() error {
 		objects, was, err := same.Merged(ctx, f, s, public, repair)
@@ -219,10 +218,10 @@ func createAll(ctx context.Context, s mirror.Writer, objects []buildcache.Object
 	return nil
 }
 
-// Rebuild makes the key index name the keys that are there, and returns its name if it was written. The keys
-// are listed after its version is read, so that a key which another program adds meanwhile is not taken out
-// again. One that was retired is taken out. One that is not trusted, or whose file holds anything else, is not
-// added, with a finding. One that is named but not trusted is taken out if purge is set.
+// Rebuild rebuilds the key index from the keys of the mirror, and returns its name if it was written. Keys
+// are listed after the version of the index is read, so that a key which another program adds meanwhile is
+// not removed. A retired key is removed. A key that is not trusted, or whose file holds anything else, is not
+// added, with a finding. An untrusted key that is already in the index is removed only if purge is set.
 func Rebuild(ctx context.Context, f buildcache.Layout, s mirror.Store, trust buildcache.Trust, purge bool) (stale []string, findings []buildcache.Finding, err error) {
 	err = conflict.Retry(ctx, func() error {
 		have, version, err := f.ReadKeyIndex(ctx, s)
@@ -239,7 +238,7 @@ func Rebuild(ctx context.Context, f buildcache.Layout, s mirror.Store, trust bui
 			if reason == "" || named && !purge {
 				return false
 			}
-			if found := notOffered(f, k, reason); !slices.Contains(findings, found) { // again when a race was lost
+			if found := notOffered(f, k, reason); !slices.Contains(findings, found) { // no duplicates after a lost race
 				findings = append(findings, found)
 			}
 			return true

@@ -12,17 +12,17 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// A beat tells the others that the leader gets on, as long as it does.
+// A beat shows other publishers that the leader makes progress.
 type beat struct {
 	stop    context.CancelFunc
 	group   defect.Group
-	work    atomic.Int64   // grows with everything that arrives or leaves
+	work    atomic.Int64   // grows with all data received or sent
 	version mirror.Version // of the lead; read when the group is done
-	first   bool           // nobody has led before from this version of the index
+	first   bool           // no other leader before for this version of the index
 }
 
-// Work calls do with a store whose use tells the other publishers that the leader gets on. A leader whose requests get no
-// answer falls silent, although its process lives.
+// Work calls do with a store that reports the progress of its requests to other publishers. If the leader's
+// requests get no answer, the beats stop, although its process is alive.
 func (t *Turn) Work(ctx context.Context, s Store, do func(Store) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	b := &beat{stop: cancel, version: t.version, first: t.claim.Attempt == 0}
@@ -61,13 +61,13 @@ func (t *Turn) beats(ctx context.Context, b *beat) {
 		c.Beat = n
 		version, err := t.p.store.Swap(ctx, upload(t.name, encode(c), layout.Revalidate), b.version)
 		if err != nil {
-			return // it was taken over, or the others will lose patience
+			return // another publisher took over, or will do so after its patience
 		}
 		b.version = version
 	}
 }
 
-// A working store notes that something is going on.
+// A working store counts the progress of its requests.
 type working struct {
 	Store
 	beat *beat
@@ -115,7 +115,8 @@ func (w *working) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Inf
 	}
 }
 
-// Create stores an object. What the first leader makes of a version of the index, nobody has begun to store.
+// Create stores an object. For the first leader of a version of the index, no other publisher has begun to
+// store it.
 func (w *working) Create(ctx context.Context, u mirror.Upload) error {
 	u.Fresh = w.beat.first
 	err := w.Store.Create(ctx, w.watched(u))

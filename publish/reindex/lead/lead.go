@@ -1,15 +1,18 @@
-// Package lead lets publishers that share one index take turns, so that each turn adds what all of them have.
+// Package lead lets publishers that share one index take turns, so that each turn adds the packages of all of
+// them.
 //
-// A publisher whose documents are stored claims the version of the index that it has seen. One claim succeeds: its
-// holder leads. It reads the index, takes along what the others have announced, and replaces the pointer. The others
-// announce their documents and wait until the pointer moves. A receipt of the new index then tells them whether they
-// are in it.
+// A publisher whose documents are stored claims the version of the index that it has seen. One claim
+// succeeds, and its holder leads. The leader reads the index, adds the documents that the others have
+// announced, and replaces the pointer. The others announce their documents and wait until the pointer
+// changes. A receipt of the new index then tells them whether it has their documents.
 //
-// Nothing here decides what the index is. Only the conditional write of the pointer does, and it is not made here. Claims
-// and announcements are hints: losing one, or finding two leaders, costs time and no package. A receipt is a truth
-// about content that cannot change: the index with this digest is that one and these documents.
+// This package does not decide what the index is. Only the conditional write of the pointer does, which is
+// made elsewhere. Claims and announcements are hints: a lost hint or a second leader costs time but loses no
+// package. A receipt states a fact about immutable content: the index with this digest is an earlier index
+// plus these documents.
 //
-// No clock but the own stopwatch is read. The model of the protocol is in test/contention.
+// Only elapsed time on the own host is used, no clock of another host. The model of the protocol is in
+// test/contention.
 package lead
 
 import (
@@ -29,11 +32,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 )
 
-// Dir is where publishers leave what they tell each other, below the root of the mirror. Clients read nothing there, and
-// everything in it may be deleted at any time.
+// Dir is the directory of messages between publishers, below the root of the mirror. Clients do not read it,
+// and everything in it may be deleted at any time.
 const Dir = ".publishers/"
 
-// A Store is what a publisher needs of a mirror.
+// A Store is the part of a mirror that a publisher needs.
 type Store interface {
 	mirror.Reader
 	mirror.Lister
@@ -41,7 +44,7 @@ type Store interface {
 	mirror.Swapper
 }
 
-// A Publisher has documents to be indexed.
+// A Publisher has documents to add to an index.
 type Publisher struct {
 	store Store
 	index string // identifies the index among those of the mirror
@@ -50,24 +53,24 @@ type Publisher struct {
 	text  []byte // the announcement as it is stored
 	nonce string
 
-	trip     time.Duration       // how long a request has taken
-	receipts map[string]*Receipt // that were read, by digest of the index
+	trip     time.Duration       // duration of a request
+	receipts map[string]*Receipt // receipts read so far, by digest of the index
 }
 
-// An Announcement names documents that are stored and are to be indexed.
+// An Announcement names stored documents to add to the index.
 type Announcement struct {
-	ID        string   `json:"-"` // follows from the rest
+	ID        string   `json:"-"` // follows from the other fields
 	Documents []string `json:"documents"`
-	// Contents are objects of those documents, by name, so that the leader need not read them from the mirror. Those of
-	// some documents may be left out.
+	// Contents are objects of these documents by name, so that the leader need not read them from the mirror.
+	// It may lack some documents.
 	Contents map[string][]byte `json:"contents,omitempty"`
 }
 
-// maxText is the size of the largest object that is read here.
+// maxText is the maximum size in bytes of an object that is read here.
 const maxText = 4 << 20
 
-// New returns a publisher of documents for an index: see buildcache.Layout.IndexID. contents is what it announces with
-// their names.
+// New returns a publisher of documents for an index: see buildcache.Layout.IndexID. contents is announced
+// together with the names.
 func New(s Store, index string, documents []string, contents map[string][]byte) *Publisher {
 	names := slices.Clone(documents)
 	slices.Sort(names)
@@ -93,7 +96,7 @@ func encode(v any) []byte {
 
 func idOf(text []byte) string { return blob.DigestOf(text).String()[:32] }
 
-// generation is the directory of what is said about one version of the index.
+// generation returns the directory of messages about one version of the index.
 func generation(base mirror.Version) string {
 	if base == mirror.Absent {
 		return "none"
@@ -109,25 +112,25 @@ func (p *Publisher) wantName(base mirror.Version) string {
 
 const wantPrefix = "want-"
 
-// announcementOf is the identity of the announcement with a name.
+// announcementOf returns the ID of the announcement with this object name.
 func announcementOf(name string) string { return strings.TrimPrefix(path.Base(name), wantPrefix) }
 
 // A claim is the content of a lead.
 type claim struct {
 	Holder  string   `json:"holder"`
-	Nonce   string   `json:"nonce"` // tells it from every other claim
+	Nonce   string   `json:"nonce"` // unique for each claim
 	Attempt int      `json:"attempt"`
 	Beat    int      `json:"beat"`
 	Spent   bool     `json:"spent,omitempty"` // given back
-	Found   []string `json:"found,omitempty"` // by the holder of a spent lead: who is in the index already
+	Found   []string `json:"found,omitempty"` // in a spent lead: announcements that the index already has
 }
 
 func upload(name string, text []byte, caching string) mirror.Upload {
 	return mirror.Upload{Name: name, Content: blob.Bytes(text), Digest: blob.DigestOf(text), Type: "application/json", CacheControl: caching}
 }
 
-// A Turn is the right to build on a version of the index, as far as there is one: another publisher may take it away, and the
-// holder learns of it when the pointer has moved.
+// A Turn is the right to build on a version of the index. It is not exclusive: another publisher may take it
+// over, and the holder notices only when the pointer has changed.
 type Turn struct {
 	p       *Publisher
 	base    mirror.Version
@@ -135,11 +138,11 @@ type Turn struct {
 	version mirror.Version // of the lead
 	claim   claim
 	seen    map[string]bool // announcements that were returned
-	beat    *beat           // nil: nobody is told that it goes on
+	beat    *beat           // nil: progress is not reported
 }
 
-// Claim tries to lead. It returns nil if another publisher leads already. The error is a mirror.ErrDenied where publishers
-// may not tell each other anything; other failures count as not leading.
+// Claim tries to lead. It returns nil if another publisher already leads. The error is a mirror.ErrDenied if
+// publishers have no permission to communicate. Other errors count as not leading.
 func (p *Publisher) Claim(ctx context.Context, base mirror.Version) (*Turn, error) {
 	began := time.Now()
 	t, err := p.take(ctx, base, mirror.Absent, 0)
@@ -162,7 +165,7 @@ func (p *Publisher) take(ctx context.Context, base, was mirror.Version, attempt 
 	if ctx.Err() != nil || errors.Is(err, mirror.ErrConflict) || errors.Is(err, mirror.ErrDenied) {
 		return nil, err
 	}
-	// It may have been stored all the same.
+	// The claim may have been stored despite the error.
 	there, version, lookErr := p.lead(ctx, base)
 	if lookErr == nil && p.holds(there) {
 		return p.turn(base, version, c), nil
@@ -170,27 +173,27 @@ func (p *Publisher) take(ctx context.Context, base, was mirror.Version, attempt 
 	return nil, err
 }
 
-// turn is what the publisher has whose claim was stored.
+// turn returns the turn of a publisher whose claim was stored.
 func (p *Publisher) turn(base, version mirror.Version, c claim) *Turn {
 	return &Turn{p: p, base: base, name: p.leadName(base), version: version, claim: c, seen: make(map[string]bool)}
 }
 
-// holds reports whether a claim is the publisher's.
+// holds reports whether a claim belongs to the publisher.
 func (p *Publisher) holds(c claim) bool { return c.Nonce == p.nonce && !c.Spent }
 
-// lead reads who leads.
+// lead reads the current claim.
 func (p *Publisher) lead(ctx context.Context, base mirror.Version) (claim, mirror.Version, error) {
 	var c claim
 	text, info, err := mirror.Read(ctx, p.store, p.leadName(base), maxText)
 	if err == nil && json.Unmarshal(text, &c) != nil {
-		c = claim{Spent: true} // nobody's
+		c = claim{Spent: true} // without holder
 	}
 	return c, info.Version, err
 }
 
-// Others returns announcements that were not returned before: those for the version that the turn builds on, and those for the
-// one before, which are left from the turn before. took are those that the index has. What cannot be read is left out: its
-// publisher leads later.
+// Others returns announcements that it has not returned before: those for the version that the turn builds
+// on, and those for the version before, which the previous turn left. took are announcements that the index
+// already has. Unreadable announcements are left out: their publishers lead later.
 func (t *Turn) Others(ctx context.Context, before string, took []string) []Announcement {
 	t.seen[t.p.self.ID] = true
 	for _, id := range took {
@@ -219,17 +222,17 @@ func (t *Turn) Others(ctx context.Context, before string, took []string) []Annou
 	return t.p.announcements(ctx, names)
 }
 
-// Spend gives the lead back: the index needs nothing more, or the holder cannot go on. found are the announcements whose
-// documents the index offers.
+// Spend gives the lead back: the index needs no change, or the holder cannot continue. found are the
+// announcements whose documents the index offers.
 func (t *Turn) Spend(ctx context.Context, found []string) {
 	version := t.stop()
 	c := t.claim
 	c.Spent, c.Found = true, found
-	// If it fails, the others wait until they lose patience.
+	// If it fails, the others take over after their patience.
 	t.p.store.Swap(ctx, upload(t.name, encode(c), layout.Revalidate), version)
 }
 
-// Announce tells the leader what to take along.
+// Announce stores the announcement for the leader.
 func (p *Publisher) Announce(ctx context.Context, base mirror.Version) error {
 	if err := p.store.Create(ctx, upload(p.wantName(base), p.text, layout.Immutable)); err != nil {
 		return fmt.Errorf("announce: %w", err)

@@ -10,34 +10,36 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// How long publishers wait. Each is spread at random, so that those that began together do not ask together.
+// Waiting times of publishers. Each is randomized, so that publishers that began together do not send
+// requests together.
 const (
 	minPoll  = 100 * time.Millisecond
 	maxPoll  = 2 * time.Second
-	pollPart = 0.15 // of the time that was waited
+	pollPart = 0.15 // of the time waited so far
 
-	patience    = 3 * time.Second // with a leader that gives no sign of life
+	patience    = 3 * time.Second // with a leader that makes no progress
 	maxPatience = 30 * time.Second
-	firstBeat   = 2 * time.Second // most turns end before
+	firstBeat   = 2 * time.Second // most turns end before that
 	beatEvery   = time.Second
 
-	// Settled is the age of a pointer from which on nobody waits any more who has announced for the version before: each asks for
-	// the pointer more often. A clock that is wrong makes such publishers wait for one turn more.
+	// Settled is the age of a pointer from which no publisher is still waiting with an announcement for the
+	// version before: every waiting publisher reads the pointer more often than that. If a clock is wrong,
+	// such publishers wait for one more turn.
 	Settled = 10 * time.Second
 
-	// rate is about how many bytes of an index a leader reads, merges and writes in a second.
+	// rate is about how many bytes of an index a leader reads, merges and writes per second.
 	rate = 50_000_000
 )
 
-// A Waited says why a wait is over.
+// A Waited says why a wait has ended.
 type Waited struct {
-	Moved bool  // the pointer is no longer what it was
-	Found bool  // the index offers the publisher's documents, as its reader says
+	Moved bool  // the pointer has changed
+	Found bool  // the leader found the publisher's documents in the index
 	Turn  *Turn // the publisher leads
 }
 
-// Wait waits while another publisher leads. moved reports whether the pointer has another version than base; size is that of the
-// index in bytes, from which follows how long a turn takes. Wait announces first.
+// Wait announces and then waits while another publisher leads. moved reports whether the pointer has another
+// version than base. size is that of the index in bytes, from which Wait estimates the duration of a turn.
 func (p *Publisher) Wait(ctx context.Context, base mirror.Version, size int64, moved func(context.Context) (bool, error)) (Waited, error) {
 	if err := p.Announce(ctx, base); err != nil {
 		return Waited{}, err
@@ -68,7 +70,7 @@ func (p *Publisher) Wait(ctx context.Context, base mirror.Version, size int64, m
 
 func (w Waited) over() bool { return w.Moved || w.Found || w.Turn != nil }
 
-// spread is a time from 0.7 to 1.3 of d.
+// spread returns a random time from 0.7 to 1.3 of d.
 func spread(d time.Duration) time.Duration {
 	return time.Duration((0.7 + 0.6*rand.Float64()) * float64(d))
 }
@@ -88,13 +90,13 @@ func sleep(ctx context.Context, d time.Duration) error {
 type waiting struct {
 	p        *Publisher
 	base     mirror.Version
-	version  mirror.Version // of the lead, as it was last seen
+	version  mirror.Version // of the lead when last read
 	attempt  int
-	alive    time.Time // when the lead was first seen with that version, by the own stopwatch
+	alive    time.Time // when the lead was first read with that version, on the own clock
 	patience time.Duration
 }
 
-// look reads the lead, and takes it over if it is spent or has not changed for too long.
+// look reads the lead and takes it over if it is spent or has not changed for too long.
 func (w *waiting) look(ctx context.Context) (Waited, error) {
 	c, version, err := w.p.lead(ctx, w.base)
 	switch {
@@ -125,11 +127,12 @@ func (w *waiting) look(ctx context.Context) (Waited, error) {
 	if ctx.Err() != nil {
 		return Waited{}, ctx.Err()
 	}
-	w.alive = time.Time{} // another publisher was faster, or the answer is lost: look again
+	w.alive = time.Time{} // another publisher was faster, or the response was lost: read again
 	return Waited{}, nil
 }
 
-// patienceFor doubles with each leader that was given up, so that somebody gets through however slow everything is.
+// patienceFor doubles with each leader that was replaced, so that a turn succeeds in the end even if
+// everything is slow.
 func patienceFor(attempt int) time.Duration {
 	d := patience << min(attempt, 4)
 	return min(maxPatience, d) + time.Duration(rand.Float64()*0.3*float64(patience))

@@ -4,5 +4,5 @@ package notice
 
 import "time"
 
-// minute is the unit of the times that publishers and pruners agree on.
+// minute is the unit of the times that publishers and pruners share.
 const minute = time.Minute

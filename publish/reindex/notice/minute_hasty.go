@@ -4,5 +4,6 @@ package notice
 
 import "time"
 
-// minute is three seconds in a program for tests, so that a prune waits for no quarter of an hour. It must not work beside a program that is released.
+// minute is three seconds in a program for tests, so that a prune does not take a quarter of an hour. Such a
+// program must not share a mirror with a released program.
 const minute = 3 * time.Second

@@ -1,8 +1,9 @@
-// Package notice keeps a pruner from deleting what a publisher is about to use.
+// Package notice keeps a pruner from deleting objects that a publisher is about to use.
 //
-// A publisher may find an object in the mirror, not send it, and then store a document that points at it. To a pruner that looks
-// between the two, nothing points at the object. So a pruner gives notice before it deletes anything, and a publisher
-// objects to the deletion of what it has found. Each side does first what the other one looks at, so one of them sees the other:
+// A publisher may find an object in the mirror, not send it, and then store a document that points at it. To
+// a pruner that reads the mirror in between, nothing points at the object. So a pruner gives notice before it
+// deletes anything, and a publisher objects to the deletion of objects that it has found. Each side writes
+// before it reads what the other side writes, so at least one of them sees the other:
 //
 //	pruner                                      publisher
 //	store the notice                            read the notice: there is none, or
@@ -14,15 +15,17 @@
 //	  end the request within half of the time
 //	remove the notice
 //
-// A publisher that sees no notice has stored its document before the pruner lists the documents, and so has a writer of an index that offers
-// again what is old: see Timely. One that sees the notice
-// objects; the pruner obeys, or its last request that did not know of the objection has ended when the publisher looks.
+// A publisher that sees no notice has stored its document before the pruner lists the documents. The same
+// holds for a writer of an index that offers old packages again: see Timely. A publisher that sees the notice
+// objects. Then either the pruner obeys, or its last request made without knowledge of the objection has
+// ended when the publisher checks the objects.
 //
-// A pruner that dies leaves its notice. One at work has renewed it less than Alive ago whenever it deletes, so a notice that is older
-// than Dead is no reason to wait: no request that deletes is under way. A publisher finds out the age by the clock of the mirror, from its
-// objection, which it has stored all the same: a pruner that was only slow stops, and one that did not would find it.
+// A pruner that dies leaves its notice. A running pruner has renewed its notice less than Alive ago whenever
+// it deletes. So a publisher need not wait for a notice older than Dead: no delete request is in progress.
+// The publisher measures the age on the clock of the mirror, with its objection, which it stores in any case:
+// a pruner that was only slow stops, and if it did not stop, it would find the objection.
 //
-// What is stored less than Young ago needs no objection: a pruner spares it.
+// An object stored less than Young ago needs no objection: a pruner does not delete it.
 package notice
 
 import (
@@ -43,37 +46,38 @@ import (
 )
 
 const (
-	// Dir is where all of it is, below the root of the mirror.
+	// Dir is the directory of notices and objections, below the root of the mirror.
 	Dir = lead.Dir + "prune/"
-	// Name is where the notice is.
+	// Name is the name of the notice.
 	Name = Dir + "notice"
-	// Objections is the beginning of the names of objections.
+	// Objections is the prefix of the names of objections.
 	Objections = Dir + "spare-"
 )
 
 const (
-	// Fresh is how long a publisher may rely on having seen no notice. A pruner deletes nothing for twice as long after it has given
-	// notice.
+	// Fresh is how long a publisher may rely on having seen no notice. After giving notice, a pruner deletes
+	// nothing for twice as long.
 	Fresh = 5 * minute
-	// recent is how long it counts that Beside has seen no notice.
+	// recent is how long a publisher may rely on Beside having seen no notice.
 	recent = Fresh / 10
-	// Young is the age up to which a publisher may rely on an object without an objection. A pruner deletes nothing that is
-	// less than twice as old, so the two may count differently.
+	// Young is the age up to which a publisher may rely on an object without an objection. A pruner deletes
+	// only objects at least twice as old, so their clocks may differ.
 	Young = 30 * minute
-	// Alive is how old the notice of a pruner at work gets: it is renewed more often. One that could not renew it in time stops.
+	// Alive is the maximum age of the notice of a running pruner, which renews it more often. A pruner that
+	// cannot renew it in time stops.
 	Alive = 3 * minute
-	// Dead is how old a notice is, and Settle on top of that, when no pruner can be at work: its last request has ended. That is more
-	// than Alive because the clocks of several hosts may be that of the mirror, if it is a directory.
+	// A pruner whose notice is older than Dead plus Settle is not running: its last request has ended. Dead
+	// is more than Alive because in a directory, the clock of the mirror may be the clocks of several hosts.
 	Dead = 10 * minute
 )
 
-// A Notice says that a pruner is at work, or was when it died.
+// A Notice says that a pruner is running, or was running when it died.
 type Notice struct {
-	Run   string    `json:"run"`   // tells it from every other
+	Run   string    `json:"run"`   // unique for each run
 	Began time.Time `json:"began"` // by the clock of the pruner
 	Beat  int       `json:"beat"`
-	// Settle is how long after its objection a publisher looks whether an object is there. The pruner ends each request
-	// that deletes within half of that.
+	// Settle is how long a publisher waits after its objection before it checks whether an object is there.
+	// The pruner ends each delete request within half of that time.
 	Settle time.Duration `json:"settle"`
 
 	Version mirror.Version `json:"-"`
@@ -83,8 +87,9 @@ type Notice struct {
 // maxText is the size of the largest object that is read here.
 const maxText = 16 << 20
 
-// read returns the notice; nil if no pruner is at work. Credentials that may not look here see none: such a publisher is not kept
-// apart from a prune. It lists, because credentials that may not list are denied what is not there.
+// read returns the notice; nil if no pruner is running. It also returns nil without permission to read here:
+// such a publisher is not protected from a prune. It lists the name first, because without permission to
+// list, a missing object is answered like a denied one.
 func read(ctx context.Context, r Reader) (*Notice, error) {
 	there, err := mirror.Find(ctx, r, Name)
 	if errors.Is(err, mirror.ErrDenied) || err == nil && there.Name == "" {
@@ -102,13 +107,14 @@ func read(ctx context.Context, r Reader) (*Notice, error) {
 	}
 	n := &Notice{Version: info.Version, Stored: info.Modified}
 	if err := json.Unmarshal(text, n); err != nil || n.Settle < 0 {
-		n.Settle = time.Minute // of a pruner that we do not understand
+		n.Settle = time.Minute // the notice of an unknown version of the pruner
 	}
 	return n, nil
 }
 
-// Beside sees whether a pruner is at work while do is called, for a publisher that will object to the deletion of objects if one is.
-// quiet is when none was seen; it is zero if that is not known, or if there are no objects. The error is that of do.
+// Beside checks for a notice while do runs, for a publisher that will object to the deletion of objects if
+// there is one. quiet is a time at which there was no notice; zero if that is not known, or if names is
+// empty. The error is that of do.
 func Beside(ctx context.Context, r Reader, names []string, do func() error) (quiet time.Time, err error) {
 	began := time.Now()
 	var g defect.Group
@@ -125,26 +131,27 @@ func Beside(ctx context.Context, r Reader, names []string, do func() error) (qui
 	return quiet, err
 }
 
-// A Reader is what is needed to see a notice.
+// A Reader can read a notice.
 type Reader interface {
 	mirror.Reader
 	mirror.Lister
 }
 
-// A Store is what is needed to object.
+// A Store can store an objection.
 type Store interface {
 	Reader
 	mirror.Writer
 }
 
-// An Objection names objects that are not to be deleted.
+// An objection names objects that must not be deleted.
 type objection struct {
 	Names []string `json:"names"`
 }
 
-// Object keeps a pruner from deleting objects, and returns when none that it had begun to delete can still go. It reports
-// whether there is a notice: then the caller looks whether the objects are there. Without one nothing is stored. quiet is when none
-// was seen; zero if that is not known. It does not wait for a pruner that has died.
+// Object keeps a pruner from deleting objects. It returns when delete requests that had already begun have
+// ended. It reports whether there is a notice: then the caller must check whether the objects are still
+// there. Without a notice nothing is stored. quiet is a time at which there was no notice; zero if that is
+// not known. Object does not wait for a pruner that has died.
 func Object(ctx context.Context, s Store, names []string, quiet time.Time) (noticed bool, err error) {
 	if len(names) == 0 || time.Since(quiet) < recent {
 		return false, nil
@@ -168,15 +175,15 @@ func Object(ctx context.Context, s Store, names []string, quiet time.Time) (noti
 	}
 }
 
-// object stores an objection, and tells by it whether the pruner has died.
+// object stores an objection, and determines from its time whether the pruner has died.
 func (n *Notice) object(ctx context.Context, s Store, names []string) (dead bool, err error) {
 	text, err := json.Marshal(objection{slices.Compact(slices.Sorted(slices.Values(names)))})
 	if err != nil {
 		return false, err
 	}
-	name := Objections + n.Run + "-" + rand.Text() // a new one each time: its age is wanted
+	name := Objections + n.Run + "-" + rand.Text() // a new object each time, since its time of storage is needed
 	if err := s.Create(ctx, upload(name, text, layout.Immutable)); err != nil {
-		if errors.Is(err, mirror.ErrDenied) && time.Since(n.Stored) > Young { // its own clock is all that it has
+		if errors.Is(err, mirror.ErrDenied) && time.Since(n.Stored) > Young { // only the own clock is available
 			return true, nil
 		}
 		return false, err
@@ -192,11 +199,11 @@ func upload(name string, text []byte, caching string) mirror.Upload {
 	return mirror.Upload{Name: name, Content: blob.Bytes(text), Digest: blob.DigestOf(text), Type: "application/json", CacheControl: caching}
 }
 
-// ErrAtWork: a pruner is at work.
+// ErrAtWork means that a pruner is running.
 var ErrAtWork = errors.New("a prune of this mirror is at work")
 
-// Refuse returns ErrAtWork if a pruner is at work. It is for a writer that makes an index of all that it finds, and so can offer
-// what the pruner is about to delete.
+// Refuse returns ErrAtWork if a pruner is running. It is for a writer that builds an index of all packages
+// found, and so could offer packages that the pruner is about to delete.
 func Refuse(ctx context.Context, s Store) error {
 	n, err := read(ctx, s)
 	if err != nil || n == nil {
@@ -211,21 +218,21 @@ func Refuse(ctx context.Context, s Store) error {
 	return fmt.Errorf("%w, since %s: try again when it has ended", ErrAtWork, n.Began.UTC().Format(time.RFC3339))
 }
 
-// A Giver gives notice, for a pruner. It is not safe for concurrent use.
+// A Giver gives notice for a pruner. It is not safe for concurrent use.
 type Giver struct {
 	store  PrunerStore
 	notice Notice
 	seen   map[string]bool // objections that were read
 }
 
-// A PrunerStore is what a pruner needs to give notice.
+// A PrunerStore is the part of a mirror that a pruner needs to give notice.
 type PrunerStore interface {
 	Store
 	mirror.Swapper
 }
 
-// Give stores a notice. The error is ErrAtWork if another pruner is at work, or was a moment ago. The notice of one that has
-// died is replaced, and any if this pruner is known to be alone.
+// Give stores a notice. The error is ErrAtWork if another pruner is running or was running less than Alive
+// ago. The notice of a dead pruner is replaced. If alone is set, any notice is replaced.
 func Give(ctx context.Context, s PrunerStore, run string, settle time.Duration, alone bool) (*Giver, error) {
 	was, err := read(ctx, s)
 	if err != nil {
@@ -246,8 +253,8 @@ func Give(ctx context.Context, s PrunerStore, run string, settle time.Duration, 
 	return g, err
 }
 
-// Renew shows that the pruner is alive. It fails with mirror.ErrConflict if another pruner has taken this one for dead: then
-// nothing more may be deleted.
+// Renew shows that the pruner is alive. The error is mirror.ErrConflict if another pruner has considered this
+// one dead: then nothing more may be deleted.
 func (g *Giver) Renew(ctx context.Context) error {
 	g.notice.Beat++
 	text, err := json.Marshal(g.notice)
@@ -262,7 +269,7 @@ func (g *Giver) Renew(ctx context.Context) error {
 	return nil
 }
 
-// Stored returns when the notice was stored last, by the clock of the mirror.
+// Stored returns when the notice was last stored, by the clock of the mirror.
 func (g *Giver) Stored(ctx context.Context) (time.Time, error) {
 	info, err := g.store.Stat(ctx, Name)
 	if err == nil && info.Version != g.notice.Version {
@@ -271,10 +278,10 @@ func (g *Giver) Stored(ctx context.Context) (time.Time, error) {
 	return info.Modified, err
 }
 
-// Version is that of the notice as it was stored last.
+// Version returns the version of the notice that was stored last.
 func (g *Giver) Version() mirror.Version { return g.notice.Version }
 
-// Spared returns the names in objections that were not returned before. An objection that cannot be read is an error.
+// Spared returns the names of new objections. An objection that cannot be read is an error.
 func (g *Giver) Spared(ctx context.Context) ([]string, error) {
 	var names []string
 	for info, err := range g.store.List(ctx, mirror.Range{Prefix: Objections}) {
